@@ -1,0 +1,31 @@
+"""Errors that a person can act on: what was wrong, where, what is allowed, what to do next."""
+
+from __future__ import annotations
+
+
+class ReadinessError(Exception):
+    """Bad input or an unusable resource, told in at most three lines.
+
+    ``what`` is the fault with its place in ``where`` (file and key), ``allowed`` the legal values, ``action`` the next step.
+    """
+
+    def __init__(self, what: str, *, where: str = "", allowed: str = "", action: str = "") -> None:
+        self.what, self.where, self.allowed, self.action = what, where, allowed, action
+        lines = [f"{where}: {what}" if where else what]
+        if allowed:
+            lines.append(f"  allowed: {allowed}")
+        if action:
+            lines.append(f"  next: {action}")
+        super().__init__("\n".join(lines))
+
+
+class PlanError(ReadinessError):
+    """The launch plan (readiness.toml) is malformed."""
+
+
+class ProfileError(ReadinessError):
+    """An environment profile or its schema is malformed or incomplete."""
+
+
+class LedgerError(ReadinessError):
+    """The ledger cannot be read, is damaged, or its chain is broken."""

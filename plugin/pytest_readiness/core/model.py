@@ -1,0 +1,107 @@
+"""The vocabulary of a run: what a check is, how it ended, and what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Severity(StrEnum):
+    """How much a failing check weighs: P0 blocks a launch, P1 degrades it."""
+
+    P0 = "P0"
+    P1 = "P1"
+
+
+class Outcome(StrEnum):
+    """How one check ended, after all of its attempts and the plan's cover."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    FLAKY = "flaky"
+    SKIPPED = "skipped"
+    DEFERRED = "deferred"
+    NOT_RUN = "not-run"
+
+
+class FailureClass(StrEnum):
+    """Whose fault a failure is; what cannot be proved otherwise is ours."""
+
+    PLATFORM_BUG = "PLATFORM_BUG"
+    EXTERNAL_OUTAGE = "EXTERNAL_OUTAGE"
+    FLAKE = "FLAKE"
+    SETUP_ERROR = "SETUP_ERROR"
+
+
+class Verdict(StrEnum):
+    """The answer to one run."""
+
+    READY = "READY"
+    BROKEN = "BROKEN"
+    DEGRADED = "DEGRADED"
+    NO_VERDICT = "NO_VERDICT"
+
+
+class GoalStatus(StrEnum):
+    """Where a launch goal stands, from this run, the ledger and the plan."""
+
+    PASS = "PASS"
+    READY = "READY"
+    PENDING = "PENDING"
+    DEFERRED = "DEFERRED"
+    DEGRADED = "DEGRADED"
+    FAIL = "FAIL"
+
+
+class Scope(StrEnum):
+    """Whether a run asked for the whole suite; only a full run moves the streak and the declaration."""
+
+    FULL = "full"
+    PARTIAL = "partial"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """One check of one run. ``duration_s`` sums all attempts; ``summary`` is one redacted line."""
+
+    id: str
+    nodeid: str
+    goal: str
+    phase: str
+    severity: Severity
+    outcome: Outcome
+    failure_class: FailureClass | None = None
+    attempts: int = 1
+    duration_s: float = 0.0
+    summary: str = ""
+    evidence: tuple[Mapping[str, Any], ...] = ()
+    #: False: the profile declares the capability absent, or a drill was not asked for. A P1 then does not degrade.
+    applicable: bool = True
+    #: Id of a check that proves the same fact; a skipped P0 is settled when that one passed.
+    covered_by: str | None = None
+    #: True: looks at a checkout only, so that it passes without a live environment.
+    static: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """What happened around the checks. Build identities map a service to its id; an unknown id is an empty string."""
+
+    scope: Scope = Scope.FULL
+    gate: bool = False
+    interrupted: str = ""
+    collection_errors: tuple[str, ...] = ()
+    build_start: Mapping[str, str] = field(default_factory=dict)
+    build_end: Mapping[str, str] = field(default_factory=dict)
+    #: Names of artifacts withheld because a live secret was found in them.
+    leaked: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """The verdict with the reasons that decided it, most important first."""
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
