@@ -1,0 +1,43 @@
+# `make smoke` needs nothing but Python 3.11+ and Debian's package archive; see README.md.
+SHELL := /bin/bash
+PYTEST := .venv/bin/pytest
+# DRILLS=1 also rotates and revokes keys on the embedded platform; ARGS goes to pytest as it is.
+SMOKE_ARGS := $(if $(DRILLS),--drills) $(ARGS)
+
+.PHONY: help smoke test lint types faults report bench clean setup-smoke setup-dev
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup-smoke:
+	@scripts/bootstrap smoke
+
+setup-dev:
+	@scripts/bootstrap dev
+
+smoke: setup-smoke  ## Run the suite against the embedded platform: verdict, ledger, reports
+	$(PYTEST) smoke/ --env local $(SMOKE_ARGS)
+
+test: setup-dev  ## Run the tests of the project itself
+	$(PYTEST) tests $(ARGS)
+
+lint: setup-dev  ## Lint and format check
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+types: setup-dev  ## Type check, strict on the plugin
+	.venv/bin/mypy
+
+faults: setup-smoke  ## Inject every seeded fault and show which the suite detects
+	.venv/bin/readiness self-test $(ARGS)
+
+report: setup-smoke  ## Show the last readiness report
+	@cat reports/readiness.md
+
+bench: setup-dev  ## Measure boot, suite and collection as ratios in one run
+	.venv/bin/python tests/performance/bench.py
+
+clean:  ## Remove what was generated; the ledger in .readiness/ stays
+	rm -rf .venv .stack .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find reports -mindepth 1 ! -name README.md -delete
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

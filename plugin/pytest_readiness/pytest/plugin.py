@@ -1,0 +1,1 @@
+"""Entry module of the pytest plugin: it only wires."""
