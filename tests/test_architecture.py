@@ -86,4 +86,6 @@ def test_suite_uses_the_public_names_of_the_plugin_only() -> None:
 
 def test_stack_imports_neither_plugin_nor_suite() -> None:
     for path in _files(ROOT / "stack"):
-        assert not {name.split(".")[0] for name in _imports(path)} & {"pytest_readiness", "smoke", "tests"}, path
+        assert not {name.split(".")[0] for name in _imports(path)} & {"pytest_readiness", "smoke", "tests"}, (
+            path
+        )
