@@ -6,8 +6,11 @@ from __future__ import annotations
 class ReadinessError(Exception):
     """Bad input or an unusable resource, told in at most three lines.
 
-    ``what`` is the fault with its place in ``where`` (file and key), ``allowed`` the legal values, ``action`` the next step.
+    ``what`` is the fault with its place in ``where`` (file and key), ``allowed`` the legal values, ``action`` the
+    next step. Met inside a check, it is the runner's fault and not the platform's.
     """
+
+    failure_class = "SETUP_ERROR"
 
     def __init__(self, what: str, *, where: str = "", allowed: str = "", action: str = "") -> None:
         self.what, self.where, self.allowed, self.action = what, where, allowed, action

@@ -105,3 +105,6 @@ class Judgement:
 
     verdict: Verdict
     reasons: tuple[str, ...]
+    #: Why a run that is not green says nothing against the platform: EXTERNAL_OUTAGE (NO_VERDICT for outages alone),
+    #: FLAKE (DEGRADED with a flaky P0); None for every other run. The streak passes over such runs.
+    uncounted: FailureClass | None = None

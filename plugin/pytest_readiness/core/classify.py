@@ -1,0 +1,121 @@
+"""Whose fault an exception is, told by names alone: no third-party library is imported to find out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from .model import FailureClass
+
+#: Worst first: a group of exceptions is as bad as its worst member.
+_RANK = (FailureClass.PLATFORM_BUG, FailureClass.SETUP_ERROR, FailureClass.EXTERNAL_OUTAGE)
+
+_RUNNER_TYPES = frozenset(
+    {"socket.gaierror"}
+    | {
+        f"botocore.exceptions.{name}"
+        for name in (
+            "NoCredentialsError",
+            "PartialCredentialsError",
+            "CredentialRetrievalError",
+            "TokenRetrievalError",
+            "UnauthorizedSSOTokenError",
+            "SSOTokenLoadError",
+            "LoginError",
+            "NoRegionError",
+            "InvalidRegionError",
+            "ProfileNotFound",
+            "ConfigNotFound",
+            "ConfigParseError",
+            "ProxyConnectionError",
+        )
+    }
+)
+_RUNNER_CODES = (
+    "AccessDenied",
+    "AuthFailure",
+    "ExpiredToken",
+    "IncompleteSignature",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "InvalidSignature",
+    "MissingAuthenticationToken",
+    "NotAuthorized",
+    "RequestExpired",
+    "SignatureDoesNotMatch",
+    "TokenRefreshRequired",
+    "UnauthorizedAccess",
+    "UnauthorizedOperation",
+    "UnrecognizedClient",
+)
+_OUTAGE_CODES = (
+    "Throttling",
+    "ThrottledException",
+    "RequestThrottled",
+    "TooManyRequests",
+    "RequestLimitExceeded",
+    "SlowDown",
+    "ServiceUnavailable",
+    "InternalFailure",
+    "InternalError",
+    "InternalServerError",
+)
+#: What libpq and psycopg say of a name that does not resolve; they keep no exception of the resolver.
+_RESOLVER_TELLS = ("could not translate host name", "failed to resolve host")
+
+
+def classify(exc: BaseException) -> FailureClass:
+    """Return the class of a failure from its chain of exceptions; what proves nothing else is PLATFORM_BUG.
+
+    The first exception of the chain that tells decides: one that carries ``failure_class`` tells directly, the
+    resolver's and botocore's by type and error code. A plain assertion speaks of the platform, so that whatever
+    happened to be handled when it was raised does not excuse it; only an explicit ``from`` does.
+    """
+    for link in _chain(exc):
+        told = _tell(link)
+        if told is not None:
+            return told
+    return FailureClass.PLATFORM_BUG
+
+
+def _chain(exc: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    link: BaseException | None = exc
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        implicit = None if link.__suppress_context__ or isinstance(link, AssertionError) else link.__context__
+        link = link.__cause__ or implicit
+
+
+def _tell(exc: BaseException) -> FailureClass | None:
+    if isinstance(exc, BaseExceptionGroup):
+        members = {classify(member) for member in exc.exceptions}
+        return next(rank for rank in _RANK if rank in members)
+    declared = getattr(exc, "failure_class", None)
+    if isinstance(declared, str) and declared in FailureClass.__members__:
+        return FailureClass(declared)
+    names = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(exc).__mro__}
+    if names & _RUNNER_TYPES:
+        return FailureClass.SETUP_ERROR
+    if "botocore.exceptions.ClientError" in names:
+        return _tell_aws(getattr(exc, "response", None))
+    if any(name.endswith(".OperationalError") for name in names) and _names_resolver(str(exc)):
+        return FailureClass.SETUP_ERROR
+    return None
+
+
+def _tell_aws(response: Any) -> FailureClass | None:
+    if not isinstance(response, dict):
+        return None
+    code = str(response.get("Error", {}).get("Code", ""))
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if code.startswith(_RUNNER_CODES):
+        return FailureClass.SETUP_ERROR
+    if code.startswith(_OUTAGE_CODES) or (isinstance(status, int) and status >= 500):
+        return FailureClass.EXTERNAL_OUTAGE
+    return None
+
+
+def _names_resolver(message: str) -> bool:
+    return any(tell in message for tell in _RESOLVER_TELLS)

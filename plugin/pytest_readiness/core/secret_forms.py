@@ -1,0 +1,42 @@
+"""The forms in which a secret value can turn up in an artifact."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+from urllib.parse import quote, quote_plus
+
+#: A line of a multi-line secret (PEM) that is at least this long gives the secret away by itself.
+TELLING_LINE = 24
+
+
+def forms_of(value: str) -> frozenset[str]:
+    """Return the value as it is, and escaped for JSON, HTML and URLs, in base64 at each alignment, and line by line."""
+    value = value.strip()
+    lines = [line.strip() for line in value.splitlines()]
+    telling = [line for line in lines if len(line) >= TELLING_LINE and not line.startswith("-----")]
+    plain = {value, *(telling if len(lines) > 1 else ())}
+    return frozenset(form for text in plain for form in (*_escaped(text), *_base64(text)))
+
+
+def _escaped(text: str) -> set[str]:
+    urls = {quote(text), quote(text, safe=""), quote_plus(text)}
+    lower = {re.sub(r"%[0-9A-F]{2}", lambda match: match.group().lower(), url) for url in urls}
+    in_json = {json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
+    return {text, html.escape(text), html.escape(text, quote=False), *in_json, *urls, *lower}
+
+
+def _base64(text: str) -> set[str]:
+    """Encode at the three alignments that a value can have inside a larger encoded whole (as in Basic auth)."""
+    raw = text.encode()
+    forms = set()
+    for shift in range(3):
+        encoded = base64.b64encode(b"\0" * shift + raw).decode().rstrip("=")
+        # The first character(s) mix with what precedes, the last one with what follows.
+        first = (0, 2, 3)[shift]
+        last = len(encoded) - (1 if (shift + len(raw)) % 3 else 0)
+        core = encoded[first:last]
+        forms |= {core, core.replace("+", "-").replace("/", "_")}
+    return {form for form in forms if form}

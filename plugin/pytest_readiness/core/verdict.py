@@ -1,0 +1,141 @@
+"""From outcomes to a verdict: one total, pure function and the exit code that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from .model import CheckResult, FailureClass, Judgement, Outcome, RunFacts, Scope, Severity, Verdict
+
+#: Classes with which a failed P0 leaves the question open; every other failed P0 is the platform's.
+NOT_OURS = frozenset({FailureClass.EXTERNAL_OUTAGE, FailureClass.SETUP_ERROR})
+_ANSWERED = frozenset({Outcome.PASSED, Outcome.FLAKY})
+_UNANSWERED = frozenset({Outcome.SKIPPED, Outcome.NOT_RUN})
+
+
+def judge(results: Sequence[CheckResult], facts: RunFacts) -> Judgement:
+    """Judge a run on the checks it selected, cover already applied.
+
+    A leaked secret is BROKEN. A build that changed during the run is NO_VERDICT, because nothing can be attributed;
+    so is a partial run under ``gate``. Then BROKEN > NO_VERDICT > DEGRADED > READY. The reasons of lower ranks follow
+    those that decided.
+    """
+    leaks = [f"a live secret was found in {name}; it is withheld" for name in facts.leaked]
+    refusals = [*_build_changes(facts), *_gate_refusal(facts)]
+    broken = [_told(check) for check in results if is_broken(check)]
+    unsettled = [*_unfinished(results, facts), *_open_questions(results)]
+    degraded = _degradations(results)
+    ranked = (
+        (Verdict.BROKEN, leaks),
+        (Verdict.NO_VERDICT, refusals),
+        (Verdict.BROKEN, broken),
+        (Verdict.NO_VERDICT, unsettled),
+        (Verdict.DEGRADED, degraded),
+    )
+    verdict = next((verdict for verdict, reasons in ranked if reasons), Verdict.READY)
+    reasons = [reason for _, reasons in ranked for reason in reasons]
+    return Judgement(
+        verdict=verdict,
+        reasons=tuple(reasons) or (_all_well(results),),
+        uncounted=None if leaks or refusals else _uncounted(verdict, results, facts),
+    )
+
+
+def exit_code(verdict: Verdict, degraded_exit_code: int = 2) -> int:
+    """Return the process exit code of a verdict; only DEGRADED can be chosen by the caller."""
+    fixed = {Verdict.READY: 0, Verdict.BROKEN: 1, Verdict.NO_VERDICT: 6}
+    return fixed.get(verdict, degraded_exit_code)
+
+
+def is_broken(check: CheckResult) -> bool:
+    """Tell whether a check alone makes the run BROKEN: a failed P0 that is not proved to be someone else's fault."""
+    return (
+        check.severity is Severity.P0
+        and check.outcome is Outcome.FAILED
+        and check.failure_class not in NOT_OURS
+    )
+
+
+def is_open(check: CheckResult, results: Iterable[CheckResult]) -> bool:
+    """Tell whether a P0 leaves the question open: failed as somebody else's fault, or unanswered and not settled."""
+    if check.severity is not Severity.P0:
+        return False
+    if check.outcome is Outcome.FAILED:
+        return check.failure_class in NOT_OURS
+    return check.outcome in _UNANSWERED and not is_settled(check, results)
+
+
+def is_degrading(check: CheckResult, results: Iterable[CheckResult]) -> bool:
+    """Tell whether a check degrades the run: a flaky P0, a failed P1, or a P1 that should have run and did not."""
+    if check.severity is Severity.P0:
+        return check.outcome is Outcome.FLAKY
+    if check.outcome is Outcome.FAILED:
+        return True
+    return check.outcome in _UNANSWERED and not is_not_applicable(check) and not is_settled(check, results)
+
+
+def is_not_applicable(check: CheckResult) -> bool:
+    """Tell whether a P1 was skipped because this environment declares that it has not what the check needs."""
+    return check.severity is Severity.P1 and check.outcome is Outcome.SKIPPED and not check.applicable
+
+
+def is_settled(check: CheckResult, results: Iterable[CheckResult]) -> bool:
+    """Tell whether another check proved the same fact: the named one, or every member of the named family, passed."""
+    if check.covered_by is None:
+        return False
+    name = check.covered_by
+    covering = [other for other in results if other.id == name or other.id.startswith(f"{name}[")]
+    return bool(covering) and all(other.outcome in _ANSWERED for other in covering)
+
+
+def _told(check: CheckResult) -> str:
+    cause = f" ({check.failure_class})" if check.failure_class else ""
+    lead = f"{check.severity} {check.outcome.replace('-', ' ')}{cause}: {check.id}"
+    return f"{lead}: {check.summary}" if check.summary else lead
+
+
+def _build_changes(facts: RunFacts) -> list[str]:
+    return [
+        f"the build of {service} changed during the run: {before} -> {facts.build_end[service]}"
+        for service, before in sorted(facts.build_start.items())
+        if before and facts.build_end.get(service) and facts.build_end[service] != before
+    ]
+
+
+def _gate_refusal(facts: RunFacts) -> list[str]:
+    if facts.gate and facts.scope is Scope.PARTIAL:
+        return ["the gate refuses a partial run: run the whole suite"]
+    return []
+
+
+def _unfinished(results: Sequence[CheckResult], facts: RunFacts) -> list[str]:
+    reasons = [f"collection error: {error}" for error in facts.collection_errors]
+    if facts.interrupted:
+        reasons.append(f"the run was interrupted: {facts.interrupted}")
+    if not results:
+        reasons.append("no check was collected")
+    elif all(is_not_applicable(check) for check in results):
+        reasons.append("no check could run in this environment")
+    return reasons
+
+
+def _open_questions(results: Sequence[CheckResult]) -> list[str]:
+    return [_told(check) for check in results if is_open(check, results)]
+
+
+def _degradations(results: Sequence[CheckResult]) -> list[str]:
+    return [_told(check) for check in results if is_degrading(check, results)]
+
+
+def _uncounted(verdict: Verdict, results: Sequence[CheckResult], facts: RunFacts) -> FailureClass | None:
+    if verdict is Verdict.NO_VERDICT:
+        unanswered = [check for check in results if is_open(check, results)]
+        outage = all(check.failure_class is FailureClass.EXTERNAL_OUTAGE for check in unanswered)
+        return FailureClass.EXTERNAL_OUTAGE if outage and not _unfinished(results, facts) else None
+    flaky = any(check.severity is Severity.P0 and check.outcome is Outcome.FLAKY for check in results)
+    return FailureClass.FLAKE if verdict is Verdict.DEGRADED and flaky else None
+
+
+def _all_well(results: Sequence[CheckResult]) -> str:
+    passed = sum(check.outcome in _ANSWERED for check in results)
+    deferred = sum(check.outcome is Outcome.DEFERRED for check in results)
+    return f"{passed} checks passed" + (f", {deferred} deferred by the plan" if deferred else "")
