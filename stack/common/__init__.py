@@ -1,0 +1,1 @@
+"""What every service of the embedded platform shares: settings, database, keys, tokens, errors, prices."""

@@ -1,0 +1,75 @@
+"""PostgreSQL through PgBouncer in transaction mode: one small pool per process."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+Connection = psycopg.AsyncConnection[DictRow]
+
+# What "the database cannot be reached" looks like, for those who answer 503 to it.
+UNREACHABLE = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
+
+
+class Database:
+    """A pool of autocommit connections; `transaction()` is for what must be atomic."""
+
+    def __init__(self, dsn: str, *, max_size: int) -> None:
+        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            dsn,
+            min_size=1,
+            max_size=max_size,
+            timeout=3.0,
+            reconnect_timeout=1.0,
+            open=False,
+            # Transaction pooling hands out another server connection each time: a statement prepared on one
+            # does not exist on the next, so nothing may be prepared.
+            kwargs={"autocommit": True, "prepare_threshold": None, "row_factory": dict_row},
+            check=AsyncConnectionPool.check_connection,
+        )
+
+    async def open(self) -> None:
+        """Start filling the pool without waiting: a service comes up without its database and says so."""
+        await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        """Return every connection."""
+        await self._pool.close(timeout=1.0)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """One transaction on one connection; rolled back when the block raises."""
+        async with self._pool.connection() as connection, connection.transaction():
+            yield connection
+
+    async def one(self, sql: str, *params: Any) -> dict[str, Any] | None:
+        """The first row of a statement, or None."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(sql, params)
+            return await cursor.fetchone() if cursor.description else None
+
+    async def all(self, sql: str, *params: Any) -> Sequence[dict[str, Any]]:
+        """All rows of a query."""
+        async with self._pool.connection() as connection:
+            return await (await connection.execute(sql, params)).fetchall()
+
+    async def execute(self, sql: str, *params: Any) -> int:
+        """Run a statement; the number of rows that it touched."""
+        async with self._pool.connection() as connection:
+            return (await connection.execute(sql, params)).rowcount
+
+    async def reachable(self, within: float = 1.0) -> bool:
+        """Whether the database answers a query in time."""
+        try:
+            async with asyncio.timeout(within):
+                return await self.one("SELECT 1 AS one") is not None
+        except (*UNREACHABLE, TimeoutError):
+            return False

@@ -1,0 +1,88 @@
+"""A service's configuration, read once from the environment that the supervisor gives it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SERVICES = ("freeside", "worker", "finn", "dixie", "provider")
+
+
+class SettingsError(RuntimeError):
+    """The environment of the process does not configure the service; the text says which variable and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that a service process is told. URLs have no trailing slash; durations are seconds."""
+
+    service: str
+    port: int
+    dsn: str
+    faults_file: Path | None
+    build_sha: str
+    aws_endpoint: str
+    aws_region: str
+    aws_access_key_id: str
+    aws_secret_access_key: str
+    prefix: str
+    secret_id: str
+    secret_poll_s: float
+    jwks_cache_s: float
+    freeside_url: str
+    finn_url: str
+    dixie_url: str
+    provider_url: str
+    dixie_api_key_file: Path | None
+
+    @classmethod
+    def from_environ(cls, service: str, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read the STACK_* and AWS_* variables; raises SettingsError naming the first unusable one."""
+        env = os.environ if environ is None else environ
+        if service not in SERVICES:
+            raise SettingsError(f"unknown service {service!r}\nallowed: {', '.join(SERVICES)}")
+        # The worker is Freeside's second process: same database user, same key.
+        owner = "freeside" if service == "worker" else service
+        prefix = env.get("STACK_PREFIX", "arrakis-staging")
+        return cls(
+            service=service,
+            port=int(_number(env, "STACK_PORT", 0)),
+            dsn=env.get("STACK_DSN", ""),
+            faults_file=_path(env, "STACK_FAULTS_FILE"),
+            build_sha=env.get("STACK_BUILD_SHA", "0" * 40),
+            aws_endpoint=_url(env, "STACK_AWS_ENDPOINT"),
+            aws_region=env.get("AWS_DEFAULT_REGION") or env.get("AWS_REGION") or "us-east-1",
+            aws_access_key_id=env.get("AWS_ACCESS_KEY_ID", "test"),
+            aws_secret_access_key=env.get("AWS_SECRET_ACCESS_KEY", "test"),
+            prefix=prefix,
+            secret_id=env.get("STACK_SECRET_ID") or f"{prefix}/{owner}/es256-private-key",
+            secret_poll_s=_number(env, "STACK_SECRET_POLL_S", 1.0),
+            jwks_cache_s=_number(env, "STACK_JWKS_CACHE_S", 5.0),
+            freeside_url=_url(env, "STACK_FREESIDE_URL"),
+            finn_url=_url(env, "STACK_FINN_URL"),
+            dixie_url=_url(env, "STACK_DIXIE_URL"),
+            provider_url=_url(env, "STACK_PROVIDER_URL"),
+            dixie_api_key_file=_path(env, "STACK_DIXIE_API_KEY_FILE"),
+        )
+
+
+def _number(env: Mapping[str, str], name: str, default: float) -> float:
+    text = env.get(name, "")
+    try:
+        return float(text) if text else default
+    except ValueError:
+        raise SettingsError(f"{name}={text!r} is not a number") from None
+
+
+def _url(env: Mapping[str, str], name: str) -> str:
+    return env.get(name, "").rstrip("/")
+
+
+def _path(env: Mapping[str, str], name: str) -> Path | None:
+    text = env.get(name, "")
+    return Path(text) if text else None

@@ -1,0 +1,1 @@
+"""Dixie: the reputation service."""

@@ -1,0 +1,60 @@
+"""GET /api/health of Dixie: PostgreSQL, Finn and the reputation service, told as they are."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from starlette.responses import JSONResponse, Response
+
+from stack.common.context import VERSION
+from stack.common.database import UNREACHABLE
+from stack.common.probes import WITHIN_S, answers
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from stack.common.context import Context
+
+
+class Health:
+    """The route; HTTP 200 always, the truth is in `status`."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def __call__(self, _: Request) -> Response:
+        """`unhealthy` without PostgreSQL, `degraded` without Finn."""
+        settings = self._context.settings
+        aggregates, finn = await asyncio.gather(
+            self._aggregates(), answers(self._context, f"{settings.finn_url}/health")
+        )
+        database = aggregates is not None
+        return JSONResponse(
+            {
+                "status": "unhealthy" if not database else "healthy" if finn else "degraded",
+                "version": VERSION,
+                "build_sha": settings.build_sha,
+                "uptime_seconds": int(self._context.uptime),
+                "services": {
+                    "dixie": {"status": "healthy"},
+                    "loa_finn": {
+                        "status": "healthy" if finn else "unreachable",
+                        "circuit_state": "closed" if finn else "open",
+                    },
+                },
+                "infrastructure": {"postgresql": {"status": "healthy" if database else "unhealthy"}},
+                "reputation_service": {"initialized": database, "aggregate_count": aggregates or 0},
+                "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+            }
+        )
+
+    async def _aggregates(self) -> int | None:
+        """How many agents have a score; None when PostgreSQL does not answer."""
+        try:
+            async with asyncio.timeout(WITHIN_S):
+                row = await self._context.db.one("SELECT count(*) AS n FROM dixie.aggregates")
+        except (*UNREACHABLE, TimeoutError):
+            return None
+        return int(row["n"]) if row else None

@@ -1,0 +1,1 @@
+"""Finn: the internal inference service between Freeside and the model provider."""

@@ -1,0 +1,38 @@
+"""GET /health of Freeside: the truth about its database and its signing key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.responses import JSONResponse, Response
+
+from stack.common.context import VERSION
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from stack.common.context import Context
+
+PROTOCOL_VERSION = "8.3.0"
+
+
+class Health:
+    """The route; `unhealthy` without the database, healthy otherwise."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def __call__(self, _: Request) -> Response:
+        """200 with the contract's body, or 503 `database_unreachable`."""
+        if not await self._context.db.reachable():
+            return JSONResponse({"status": "unhealthy", "error": "database_unreachable"}, 503)
+        return JSONResponse(
+            {
+                "status": "healthy",
+                "version": VERSION,
+                "build_sha": self._context.settings.build_sha,
+                "protocol_version": PROTOCOL_VERSION,
+                "uptime": self._context.uptime,
+                "grace_period": False,
+            }
+        )

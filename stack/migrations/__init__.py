@@ -1,0 +1,124 @@
+"""The platform's schema: applied once by a one-shot process, reset and fingerprinted between faults.
+
+Every function takes a superuser's DSN that goes to PostgreSQL directly: DDL and TRUNCATE have no business in
+a transaction pool.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DATABASE = "platform"
+OWNERS = ("freeside", "finn", "dixie")
+_SQL = Path(__file__).parent / "sql"
+
+# The outboxes first: a delivery holds its row while the next service writes, so locking in the direction in
+# which events travel waits for what is in flight instead of deadlocking with it.
+_TABLES = (
+    "freeside.outbox",
+    "finn.outbox",
+    "dixie.events",
+    "dixie.aggregates",
+    "dixie.spent_tokens",
+    "finn.spent_tokens",
+    "freeside.idempotency",
+    "freeside.charges",
+    "freeside.reservations",
+    "freeside.budgets",
+    "freeside.communities",
+    "freeside.spent_tokens",
+)
+# Columns that tell when, not what: two equal states may differ in them.
+_TIMES = ("expires_at", "charged_at", "lease_until", "created_at", "next_attempt_at", "received_at")
+
+
+def migrate(admin_dsn: str, passwords: Mapping[str, str]) -> list[str]:
+    """Create and seed what is missing of database, roles, schemas, tables; the names of what was applied."""
+    _create_database(admin_dsn)
+    applied = []
+    with _connect(admin_dsn) as connection, connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(727274)")
+        for owner in OWNERS:
+            _create_owner(connection, owner, passwords[owner])
+        connection.execute("CREATE TABLE IF NOT EXISTS public.schema_migrations (name text PRIMARY KEY)")
+        done = {row[0] for row in connection.execute("SELECT name FROM public.schema_migrations")}
+        for path in sorted(_SQL.glob("[0-9]*.sql")):
+            if path.name not in done:
+                _script(connection, path)
+                connection.execute("INSERT INTO public.schema_migrations VALUES (%s)", (path.name,))
+                applied.append(path.name)
+        for owner in OWNERS:
+            name = sql.Identifier(owner)
+            connection.execute(
+                sql.SQL("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {} TO {}").format(
+                    name, name
+                )
+            )
+        _script(connection, _SQL / "seed.sql")
+    return applied
+
+
+def reset(admin_dsn: str) -> None:
+    """Empty every table and seed it again, after waiting for the events that are in flight."""
+    with _connect(admin_dsn) as connection, connection.transaction():
+        connection.execute("SET LOCAL lock_timeout = '15s'")
+        for table in _TABLES:
+            connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(_identifier(table)))
+        names = sql.SQL(", ").join(_identifier(table) for table in _TABLES)
+        connection.execute(sql.SQL("TRUNCATE {}").format(names))
+        _script(connection, _SQL / "seed.sql")
+
+
+def state_digest(admin_dsn: str) -> str:
+    """SHA-256 over every row of every table, times left out: equal states have equal digests."""
+    digest = hashlib.sha256()
+    with _connect(admin_dsn) as connection:
+        for table in sorted(_TABLES):
+            query = sql.SQL("SELECT to_jsonb(t) - %s::text[] FROM {} t").format(_identifier(table))
+            rows = sorted(_canonical(row[0]) for row in connection.execute(query, (list(_TIMES),)))
+            digest.update(f"{table}\n{chr(10).join(rows)}\n".encode())
+    return digest.hexdigest()
+
+
+def _connect(admin_dsn: str) -> psycopg.Connection:
+    return psycopg.connect(make_conninfo(admin_dsn, dbname=DATABASE), autocommit=True)
+
+
+def _create_database(admin_dsn: str) -> None:
+    target = conninfo_to_dict(admin_dsn).get("dbname")
+    bootstrap = admin_dsn if target and target != DATABASE else make_conninfo(admin_dsn, dbname="postgres")
+    with psycopg.connect(bootstrap, autocommit=True) as connection:
+        found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone()
+        if found is None:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+
+
+def _create_owner(connection: psycopg.Connection, owner: str, password: str) -> None:
+    name = sql.Identifier(owner)
+    exists = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (owner,)).fetchone()
+    verb = sql.SQL("ALTER" if exists else "CREATE")
+    connection.execute(sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(verb, name, sql.Literal(password)))
+    connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(name))
+    connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(name, name))
+
+
+def _script(connection: psycopg.Connection, path: Path) -> None:
+    connection.execute(path.read_text(encoding="utf-8").encode())
+
+
+def _identifier(table: str) -> sql.Identifier:
+    return sql.Identifier(*table.split("."))
+
+
+def _canonical(row: Any) -> str:
+    return json.dumps(row, sort_keys=True, separators=(",", ":"))

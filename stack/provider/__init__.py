@@ -1,0 +1,1 @@
+"""The third party behind Finn: a deterministic model provider."""
