@@ -1,0 +1,68 @@
+"""Reports: one renderer per format, all reading the same model; none of them counts, judges or exits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..core.errors import ReadinessError
+from . import json, markdown
+
+#: The page that pytest-html writes beside ours; it is scanned with them.
+HTML_NAME = "readiness.html"
+RENDERERS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "readiness.json": json.render,
+    "readiness.md": markdown.render,
+}
+
+
+class LeakScanner(Protocol):
+    """What finds a live secret in the bytes of an artifact."""
+
+    def leaks(self, data: bytes, /) -> list[str]:
+        """Return the names of the secrets found, none when it is clean."""
+        ...
+
+
+def write_all(model: Mapping[str, Any], directory: Path, redactor: LeakScanner) -> list[str]:
+    """Write every report of ``model`` into ``directory``; return the names withheld for a secret in them.
+
+    A report replaces its predecessor in one step, so that a reader sees the old one or the new one. One that
+    leaks never gets its name, and takes its predecessor away: that must not be mistaken for this run's.
+    Raises ReadinessError when the directory cannot be written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        leaked = [
+            name
+            for name, render in RENDERERS.items()
+            if not _replace(directory / name, render(model), redactor)
+        ]
+        page = directory / HTML_NAME
+        if page.is_file() and redactor.leaks(page.read_bytes()):
+            page.unlink()
+            leaked.append(HTML_NAME)
+    except OSError as error:
+        raise ReadinessError(
+            f"the reports cannot be written: {error.strerror or error}",
+            where=str(error.filename or directory),
+            action="free space or permission there, or name another directory with --readiness-dir",
+        ) from error
+    return leaked
+
+
+def _replace(path: Path, content: str, redactor: LeakScanner) -> bool:
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    try:
+        # A lone surrogate cannot be encoded; as an escape it is readable, and in JSON even exact.
+        draft.write_bytes(content.encode("utf-8", "backslashreplace"))
+        clean = not redactor.leaks(draft.read_bytes())
+        if clean:
+            draft.replace(path)
+        else:
+            path.unlink(missing_ok=True)
+    finally:
+        draft.unlink(missing_ok=True)
+    return clean

@@ -1,0 +1,68 @@
+"""The evidence of one check as HTML, for its row in pytest-html's results: sent, received, measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from itertools import groupby
+from typing import Any
+
+from .appendix import MEASUREMENT_COLUMNS, measurements
+from .blocks import Table
+from .html import table
+from .text import one_line, printable
+
+_MEASUREMENTS = ("figure", "evaluated")
+
+
+def evidence(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Return the entries in their order; neighbouring figures share one table. No entries: an empty text.
+
+    An entry of an unknown kind is shown as its data and never dropped.
+    """
+    if not entries:
+        return ""
+    parts = "".join(_group(kind, tuple(group)) for kind, group in groupby(entries, key=_kind))
+    return f'<div class="rd rd-evidence">{parts}</div>'
+
+
+def _kind(entry: Mapping[str, Any]) -> str:
+    kind = one_line(entry.get("kind"))
+    return "measurement" if kind in _MEASUREMENTS else kind
+
+
+def _group(kind: str, entries: Sequence[Mapping[str, Any]]) -> str:
+    if kind == "measurement":
+        return table(Table(MEASUREMENT_COLUMNS, tuple(measurements(entries))))
+    if kind == "exchange":
+        return "".join(map(_exchange, entries))
+    if kind == "note":
+        return "".join(f"<p>{escape(one_line(entry.get('text')))}</p>" for entry in entries)
+    return "".join(
+        f"<pre>{escape(printable(json.dumps(entry, indent=1, default=str)))}</pre>" for entry in entries
+    )
+
+
+def _exchange(entry: Mapping[str, Any]) -> str:
+    line = f"{one_line(entry.get('method'))} {one_line(entry.get('url'))}"
+    took = f" in {one_line(entry.get('ms'))} ms" if entry.get("ms") is not None else ""
+    sides = "".join(f"<h4>{name}</h4><pre>{escape(text)}</pre>" for name, text in _sides(entry) if text)
+    answer = f"<b>{escape(one_line(entry.get('status')))}</b>{escape(took)}"
+    return f"<details><summary><code>{escape(line)}</code> → {answer}</summary>{sides}</details>"
+
+
+def _sides(entry: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    for name in ("request", "response"):
+        side = entry.get(name)
+        yield name.capitalize(), _message(side) if isinstance(side, Mapping) else one_line(side)
+
+
+def _message(side: Mapping[str, Any]) -> str:
+    headers = side.get("headers")
+    lines = [f"{name}: {value}" for name, value in headers.items()] if isinstance(headers, Mapping) else []
+    body = side.get("body")
+    if body:
+        text = body if isinstance(body, str) else json.dumps(body, indent=1, ensure_ascii=False, default=str)
+        lines += ["", text] if lines else [text]
+    return printable("\n".join(lines))

@@ -1,0 +1,114 @@
+"""The end of the run in the terminal: answer first, then what it rests on, at most a hundred columns wide."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from .headline import Headline, counts, headline, self_test, streak
+from .sections import rows
+from .text import clip, one_line, pad, width
+
+COLUMNS = 100
+_LABEL = 13
+
+
+def lines(model: Mapping[str, Any], reports: Sequence[str] = (), columns: int = COLUMNS) -> list[str]:
+    """Return the summary, one line each, without a colour; ``reports`` are the paths that were written.
+
+    No line is wider than ``columns``, except where a path or one word of a command is: they are to be copied.
+    """
+    head = headline(model)
+    return [
+        *_answer(head, model, columns),
+        "",
+        *_goals(model, columns),
+        *_blockers(model, columns),
+        *_labelled("streak", streak(model), columns),
+        *_labelled("self-test", self_test(model), columns),
+        *(f"{pad('' if place else 'reports', _LABEL)}{path}" for place, path in enumerate(reports)),
+    ]
+
+
+def colour(model: Mapping[str, Any]) -> str:
+    """Return the terminal colour of the verdict line: green, yellow or red."""
+    return {"READY": "green", "BROKEN": "red"}.get(headline(model).verdict, "yellow")
+
+
+def _answer(head: Headline, model: Mapping[str, Any], columns: int) -> Iterator[str]:
+    environment = next((text for name, text in head.facts if name == "Environment"), "")
+    verdict = f"{head.verdict} (PARTIAL)" if head.partial else head.verdict
+    yield clip("  ".join(filter(None, (verdict, head.title, environment))), columns)
+    yield from _labelled("declaration", head.declaration, columns)
+    yield from _labelled("scope", head.partial, columns)
+    yield from _labelled("checks", counts(model), columns)
+    for place, reason in enumerate(head.reasons):
+        yield from _labelled("" if place else "because", reason, columns)
+
+
+def _goals(model: Mapping[str, Any], columns: int) -> Iterator[str]:
+    found = [
+        (
+            f"{one_line(row.get('id'))} {one_line(row.get('title'))}",
+            one_line(row.get("status")),
+            one_line(row.get("evidence")),
+        )
+        for row in rows(model, "goals")
+    ]
+    if not found:
+        return
+    first = min(34, max(width(goal) for goal, _, _ in found))
+    second = max(width(status) for _, status, _ in found)
+    yield f"{pad('Goal', first)}  {pad('Status', second)}  Evidence"
+    for goal, status, evidence in found:
+        yield clip(f"{pad(clip(goal, first), first)}  {pad(status, second)}  {evidence}".rstrip(), columns)
+    yield ""
+
+
+def _blockers(model: Mapping[str, Any], columns: int) -> Iterator[str]:
+    for place, row in enumerate(rows(model, "blockers"), start=1):
+        what = " ".join(filter(None, (one_line(row.get(key)) for key in ("severity", "class", "check"))))
+        yield clip(f"{place:>2}. {what}", columns)
+        for text in wrapped(one_line(row.get("summary"), 300), columns - 4):
+            yield f"    {text}"
+        for mark, text in enumerate(wrapped(one_line(row.get("next_action"), 300), columns - 10)):
+            yield f"    {'next: ' if mark == 0 else '      '}{text}"
+        for mark, text in enumerate(_command(one_line(row.get("reproduce")), columns - 8)):
+            yield f"    {'$ ' if mark == 0 else '  '}{text}"
+    if rows(model, "blockers"):
+        yield ""
+
+
+def _labelled(label: str, text: str, columns: int) -> Iterator[str]:
+    for place, part in enumerate(wrapped(text, columns - _LABEL)):
+        yield f"{pad('' if place else label, _LABEL)}{part}"
+
+
+def wrapped(text: str, columns: int) -> list[str]:
+    """Break ``text`` between words into lines of at most ``columns``; a longer word is cut."""
+    found: list[str] = []
+    for word in text.split():
+        part = clip(word, columns)
+        if found and width(found[-1]) + 1 + width(part) <= columns:
+            found[-1] += f" {part}"
+        else:
+            found.append(part)
+    return found
+
+
+def _command(command: str, columns: int) -> list[str]:
+    """Break a shell command between its words; with the continuation marks it is the same command."""
+    try:
+        words = shlex.split(command, posix=False)
+    except ValueError:
+        return [command]
+    if width(command) <= columns or " ".join(words) != command:
+        return [command]
+    found: list[str] = []
+    for word in words:
+        if found and width(found[-1]) + 1 + width(word) <= columns:
+            found[-1] += f" {word}"
+        else:
+            found.append(word)
+    return [f"{part} \\" for part in found[:-1]] + found[-1:]
