@@ -1,0 +1,65 @@
+"""`python -m stack up`: the embedded platform for hands-on use and for other programs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+
+from stack.errors import StackError
+from stack.launch import Stack
+
+USAGE = """\
+profile   {profile}
+control   {control}
+logs      {logs}
+
+Run the suite against it:   {environ} pytest smoke/ --env {profile}
+Turn a fault on:            curl -X PUT {control}/faults/ID     (GET {control}/faults lists them)
+Back to the beginning:      curl -X POST {control}/reset
+Ctrl-C stops it."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Start the platform, say how to use it, and stay until SIGINT, SIGTERM or (with --json) end of input."""
+    parser = argparse.ArgumentParser(prog="python -m stack", description="The embedded platform")
+    commands = parser.add_subparsers(dest="command", required=True)
+    up = commands.add_parser("up", help="Start it and stay")
+    up.add_argument("--json", action="store_true", help="Print one JSON line; stop when stdin is closed, too")
+    options = parser.parse_args(arguments)
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    try:
+        stack = Stack.start()
+    except StackError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 1
+    with stack:
+        _announce(stack, as_json=options.json)
+        if options.json:
+            threading.Thread(target=_until_closed, args=(ended,), daemon=True).start()
+        ended.wait()
+    return 0
+
+
+def _announce(stack: Stack, *, as_json: bool) -> None:
+    profile, control = str(stack.profile_path), stack.control_url
+    if as_json:
+        text = json.dumps({"profile": profile, "control": control, "env": stack.environ})
+    else:
+        environ = " ".join(f"{name}={value}" for name, value in stack.environ.items())
+        text = USAGE.format(profile=profile, control=control, logs=stack.run_dir / "logs", environ=environ)
+    print(text, flush=True)  # noqa: T201
+
+
+def _until_closed(ended: threading.Event) -> None:
+    while sys.stdin.buffer.read(4096):
+        continue
+    ended.set()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""The stack's side of the emulator's side door."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from stack.errors import StackError
+from stack.ports import LOOPBACK
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class SideDoorClient:
+    """Remembers, restores, compares and alters the emulator's state. Every method may raise StackError."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._endpoint = endpoint
+
+    def remember(self) -> None:
+        """Take the present state as the one that `restore` brings back."""
+        self._ask("POST", "remember")
+
+    def restore(self) -> None:
+        """Bring back the remembered state."""
+        self._ask("POST", "restore")
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the present state."""
+        return str(self._ask("GET", "state")["digest"])
+
+    def mutate(self, name: str, params: Mapping[str, Any]) -> None:
+        """Apply one of the alterations of `stack.aws.faults`."""
+        self._ask("PUT", f"faults/{name}", params)
+
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        address = urlsplit(self._endpoint)
+        connection = http.client.HTTPConnection(address.hostname or LOOPBACK, address.port, timeout=10)
+        try:
+            connection.request(method, f"/_stack/{path}", body=None if body is None else json.dumps(body))
+            response = connection.getresponse()
+            answer: dict[str, Any] = json.load(response)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise StackError(f"the AWS emulator did not answer {path}: {error!r}") from error
+        finally:
+            connection.close()
+        if response.status != http.client.OK:
+            raise StackError(f"the AWS emulator refused {path}", str(answer.get("message", "")))
+        return answer

@@ -1,0 +1,154 @@
+"""The control port: faults, reset, state and processes of a running stack, over loopback HTTP.
+
+    GET    /faults                        {"generation", "active": {id: params}, "known": [id]}
+    PUT    /faults/{id}                   turn one on; the body is its parameters as JSON, or empty
+    DELETE /faults/{id}                   turn it off
+    POST   /reset                         everything as it was after the boot: {"generation", "digest"}
+    GET    /state                         {"digest", "tables", "aws"}: equal states have equal digests
+    GET    /services                      {name: running | paused | stopped}
+    POST   /services/{name}/{verb}        stop, start, restart, pause, resume
+
+Errors are {"error": CODE, "message": text}. An answer comes when the thing is done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+from stack.aws.client import SideDoorClient
+from stack.errors import StackError
+from stack.faultboard import FaultBoard, refuse_unknown
+from stack.ports import LOOPBACK
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stack.supervisor import Supervisor
+
+RESET_TRIES = 5
+Answer = tuple[HTTPStatus, Any]
+
+
+class Control:
+    """Acts on a stack and serves the control port."""
+
+    def __init__(self, supervisor: Supervisor, faults_file: Path, admin_dsn: str, aws_endpoint: str) -> None:
+        self._supervisor = supervisor
+        self._admin_dsn = admin_dsn
+        self._aws = SideDoorClient(aws_endpoint)
+        self._faults = FaultBoard(faults_file, supervisor, self._aws)
+        self._lock = threading.Lock()
+        self._server: ThreadingHTTPServer | None = None
+        self._baseline = ""
+
+    def serve(self) -> str:
+        """Take the present state as the one to reset to, open the port and return its URL."""
+        self._baseline = self.state()["digest"]
+        handler = type("Handler", (_Handler,), {"control": self})
+        self._server = ThreadingHTTPServer((LOOPBACK, 0), handler)
+        threading.Thread(target=self._server.serve_forever, name="stack-control", daemon=True).start()
+        return f"http://{LOOPBACK}:{self._server.server_port}"
+
+    def close(self) -> None:
+        """Close the port."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+
+    def state(self) -> dict[str, str]:
+        """Return the digests of the tables, of AWS and of both."""
+        from stack.migrations import state_digest
+
+        tables, aws = state_digest(self._admin_dsn), self._aws.digest()
+        return {
+            "digest": hashlib.sha256(f"{tables} {aws}".encode()).hexdigest(),
+            "tables": tables,
+            "aws": aws,
+        }
+
+    def reset(self) -> dict[str, Any]:
+        """Bring everything back to where it was after the boot, and prove it by the digest.
+
+        A request still in flight may write after the tables were emptied: then they are emptied once more.
+        """
+        from stack.migrations import reset
+
+        for name, status in self._supervisor.services().items():
+            if status != "running":
+                self._supervisor.start(name)
+        self._aws.restore()
+        self._faults.reset()
+        state: dict[str, str] = {}
+        for _ in range(RESET_TRIES):
+            reset(self._admin_dsn)
+            state = self.state()
+            if state["digest"] == self._baseline:
+                return {"generation": self._faults.generation, **state}
+        raise StackError("the reset did not bring back the state of the boot", f"state: {json.dumps(state)}")
+
+    def answer(self, method: str, path: list[str], body: dict[str, Any]) -> Answer:
+        """Carry out one request. Raises StackError when it cannot be done, KeyError for an unknown fault."""
+        with self._lock:
+            match method, path:
+                case "GET", ["faults"]:
+                    faults = self._faults
+                    return HTTPStatus.OK, {
+                        "generation": faults.generation, "active": faults.active, "known": faults.known
+                    }  # fmt: skip
+                case "PUT", ["faults", fault_id]:
+                    self._faults.set(fault_id, body)
+                    return HTTPStatus.OK, {"active": self._faults.active}
+                case "DELETE", ["faults", fault_id]:
+                    self._faults.clear(fault_id)
+                    return HTTPStatus.OK, {"active": self._faults.active}
+                case "POST", ["reset"]:
+                    return HTTPStatus.OK, self.reset()
+                case "GET", ["state"]:
+                    return HTTPStatus.OK, self.state()
+                case "GET", ["services"]:
+                    return HTTPStatus.OK, self._supervisor.services()
+                case "POST", ["services", name, ("stop" | "start" | "restart" | "pause" | "resume") as verb]:
+                    getattr(self._supervisor, verb)(name)
+                    return HTTPStatus.OK, self._supervisor.services()
+        return HTTPStatus.NOT_FOUND, {
+            "error": "NOT_FOUND",
+            "message": f"{method} /{'/'.join(path)} is not offered",
+        }
+
+
+class _Handler(BaseHTTPRequestHandler):
+    control: Control
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        """Answer a reading request."""
+        self._serve()
+
+    do_PUT = do_POST = do_DELETE = do_GET
+
+    def _serve(self) -> None:
+        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        path = [part for part in self.path.split("?")[0].split("/") if part]
+        try:
+            status, answer = self.control.answer(self.command, path, json.loads(raw or b"{}"))
+        except KeyError:
+            error = refuse_unknown(path[-1], self.control._faults.known)
+            status, answer = HTTPStatus.NOT_FOUND, {"error": "UNKNOWN_FAULT", "message": str(error)}
+        except ValueError as error:
+            status, answer = HTTPStatus.BAD_REQUEST, {"error": "INVALID_REQUEST", "message": str(error)}
+        except StackError as error:
+            status, answer = HTTPStatus.CONFLICT, {"error": "NOT_DONE", "message": str(error)}
+        body = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing: the terminal belongs to the caller."""

@@ -1,0 +1,151 @@
+"""`Stack`: the whole embedded platform, from nothing to ready and back to nothing."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from typing import TYPE_CHECKING, Any
+
+from stack import pgbouncer, postgres, profile, services
+from stack.aws import launcher
+from stack.aws.names import CREDENTIALS
+from stack.control import Control
+from stack.errors import StackError
+from stack.ports import LOOPBACK, answers_ok, reserve
+from stack.process import Command
+from stack.rundir import RunDir
+from stack.supervisor import Part, Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from stack.pgbouncer import PgBouncer
+    from stack.postgres import Postgres
+    from stack.services import Addresses
+
+PORTS = ("postgres", "pgbouncer", "aws", *services.HEALTH)
+
+
+class Stack:
+    """A running platform. `Stack.start()` makes one; its processes cannot outlive the caller's.
+
+    `profile` is the environment profile (never a secret's value) and `profile_path` the same as TOML;
+    `environ` holds the credentials that the AWS emulator wants to see; `control_url` is the control port's.
+    """
+
+    def __init__(self, run_dir: Path | None = None) -> None:
+        self._run = RunDir(run_dir)
+        self._supervisor = Supervisor(self._run.logs)
+        self._control: Control | None = None
+        self.environ: dict[str, str] = dict(CREDENTIALS)
+        self.profile: dict[str, Any] = {}
+        self.profile_path = self._run.path / "profile.toml"
+        self.control_url = ""
+
+    @classmethod
+    def start(cls, run_dir: Path | None = None) -> Stack:
+        """Start every part and return when all are ready.
+
+        `run_dir` must be new or empty; by default it is a private temporary directory. Raises StackError with
+        a message of three lines; what was started is stopped then, and only the logs are kept.
+        """
+        if sys.platform != "linux":
+            raise StackError("the embedded platform runs on Linux only", f"this is {sys.platform}")
+        stack = cls(run_dir)
+        try:
+            stack._boot()
+        except BaseException:
+            stack._end(keep_logs=True)
+            raise
+        return stack
+
+    @property
+    def run_dir(self) -> Path:
+        """The run's directory: logs, secrets, data."""
+        return self._run.path
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The process id of every part that is running."""
+        return {name: child.popen.pid for name, child in self._supervisor.processes.items() if child.running}
+
+    @property
+    def ready_after(self) -> Mapping[str, float]:
+        """When each part was ready, in seconds after the first one was started."""
+        return self._supervisor.ready_after
+
+    def stop(self) -> None:
+        """Stop every part and delete the run's directory. A second call does nothing."""
+        self._end(keep_logs=False)
+
+    def __enter__(self) -> Stack:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _boot(self) -> None:
+        ports = dict(zip(PORTS, reserve(len(PORTS)), strict=True))
+        addresses = services.Addresses.choose(ports, os.environ)
+        environ = services.base_environ()
+        server, server_parts = postgres.parts(self._run, ports["postgres"], environ)
+        pooler, pooler_parts = pgbouncer.parts(self._run, ports["pgbouncer"], ports["postgres"], environ)
+        endpoint = f"http://{LOOPBACK}:{ports['aws']}"
+        api_key = self._run.secret("dixie-api-key", f"dxk_{secrets.token_urlsafe(32)}")
+        faults_file = self._run.path / "faults.json"
+        shared = {
+            "STACK_AWS_ENDPOINT": endpoint,
+            "STACK_FAULTS_FILE": str(faults_file),
+            "STACK_DIXIE_API_KEY_FILE": str(api_key),
+        }
+        self._control = Control(self._supervisor, faults_file, server.dsn, endpoint)
+        self._supervisor.boot(
+            [
+                *server_parts,
+                *pooler_parts,
+                *self._aws_parts(ports["aws"], endpoint),
+                self._migrations(server, pooler),
+                *self._services(addresses, shared, pooler),
+            ]
+        )
+        self.control_url = self._control.serve()
+        self._write_profile(addresses, endpoint, api_key, pooler)
+
+    def _aws_parts(self, port: int, endpoint: str) -> list[Part]:
+        home = self._run.directory("aws")
+        base = {**services.base_environ(), **CREDENTIALS, "STACK_AWS_ENDPOINT": endpoint}
+        serve = Command(services.python("stack.aws.launcher"), {**base, **launcher.environ(port, home)}, home)
+        seed = Command(services.python("stack.aws.seed"), base, home)
+        # The seed waits for the emulator itself: that way it imports while the emulator does.
+        return [
+            Part("aws", serve, ready=lambda: answers_ok(endpoint + launcher.HEALTH)),
+            Part("aws-seed", seed),
+        ]
+
+    def _migrations(self, server: Postgres, pooler: PgBouncer) -> Part:
+        passwords = pgbouncer.password_file(self._run, pooler)
+        environ = {"STACK_ADMIN_DSN": server.dsn, "STACK_DB_PASSWORDS_FILE": str(passwords)}
+        environ |= services.base_environ()
+        command = Command(services.python("stack.migrations"), environ, self._run.path)
+        return Part("migrations", command, needs=frozenset({"postgres"}))
+
+    def _services(self, addresses: Addresses, shared: Mapping[str, str], pooler: PgBouncer) -> list[Part]:
+        dsns = {user: pooler.dsn(user) for user in pgbouncer.SHARES}
+        needs = frozenset({"migrations", "pgbouncer", "aws-seed"})
+        return services.parts(self._run, addresses, shared, dsns, needs)
+
+    def _write_profile(self, addresses: Addresses, endpoint: str, api_key: Path, pooler: PgBouncer) -> None:
+        users = {"dsn": pgbouncer.ADMIN, **{f"{user}_dsn": user for user in pgbouncer.SHARES}}
+        dsns = {key: self._run.secret(f"pgbouncer-{key}", pooler.dsn(user)) for key, user in users.items()}
+        self.profile = profile.build(addresses.urls, self.control_url, endpoint, api_key, dsns)
+        self.profile_path.write_text(profile.to_toml(self.profile), "utf-8")
+
+    def _end(self, *, keep_logs: bool) -> None:
+        if not self._run.path.exists():
+            return
+        if self._control is not None:
+            self._control.close()
+        self._supervisor.shutdown()
+        self._run.remove(keep_logs=keep_logs)

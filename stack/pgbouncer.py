@@ -1,0 +1,108 @@
+"""PgBouncer before the run's PostgreSQL: transaction pooling, one user for each service, an admin console."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from stack import binaries
+from stack.errors import StackError
+from stack.ports import LOOPBACK
+from stack.postgres import answers
+from stack.process import Command
+from stack.rundir import write_private
+from stack.supervisor import Part
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from stack.rundir import RunDir
+
+DATABASE = "platform"
+ADMIN = "pgbouncer_admin"
+CONSOLE = "pgbouncer"
+# The plan's connection budget (contract section 4): of 85 connections these are the services' shares.
+SHARES = {"freeside": 30, "dixie": 20, "finn": 15}
+POOL_SIZE = 15
+
+CONFIGURATION = """\
+[databases]
+{database} = host={host} port={server_port} dbname={database}
+
+[users]
+{users}
+
+[pgbouncer]
+listen_addr = {host}
+listen_port = {port}
+unix_socket_dir =
+auth_type = scram-sha-256
+auth_file = {auth_file}
+admin_users = {admin}
+pool_mode = transaction
+default_pool_size = {pool_size}
+max_db_connections = {total}
+max_client_conn = 400
+ignore_startup_parameters = extra_float_digits
+server_login_retry = 1
+server_connect_timeout = 3
+query_wait_timeout = 5
+"""
+
+
+@dataclass(frozen=True)
+class PgBouncer:
+    """Where the pooler answers, and the password of each of its users."""
+
+    port: int
+    passwords: Mapping[str, str] = field(
+        default_factory=lambda: {user: secrets.token_urlsafe(24) for user in (*SHARES, ADMIN)}
+    )
+
+    def dsn(self, user: str) -> str:
+        """Return a connection URL: a service's to the database, the admin's to the console."""
+        database = CONSOLE if user == ADMIN else DATABASE
+        return f"postgresql://{user}:{self.passwords[user]}@{LOOPBACK}:{self.port}/{database}"
+
+    def ready(self) -> bool:
+        """Whether the admin console answers."""
+        return answers(self.dsn(ADMIN), "SHOW VERSION")
+
+
+def parts(
+    run: RunDir, port: int, server_port: int, environ: Mapping[str, str]
+) -> tuple[PgBouncer, list[Part]]:
+    """Return the pooler's address and its part. Raises StackError when the program is missing."""
+    program = binaries.find()
+    if program is None:
+        raise StackError(
+            "the program PgBouncer was not found",
+            "looked for: .stack/pgbouncer, PATH, /usr/sbin",
+            f"bring it (no root needed, nothing is installed): {binaries.COMMAND}",
+        )
+    pooler = PgBouncer(port)
+    home = run.unprivileged("pgbouncer")
+    auth_file = home / "users.txt"
+    configuration = CONFIGURATION.format(
+        database=DATABASE, host=LOOPBACK, server_port=server_port, port=port, auth_file=auth_file,
+        admin=ADMIN,
+        users="\n".join(f"{user} = max_user_connections={share}" for user, share in SHARES.items()),
+        pool_size=POOL_SIZE, total=sum(SHARES.values()),
+    )  # fmt: skip
+    users = "".join(f'"{user}" "{password}"\n' for user, password in pooler.passwords.items())
+    write_private(auth_file, users, run.owner)
+    ini = write_private(home / "pgbouncer.ini", configuration, run.owner)
+    reachable = program.reachable_from(run.path) if run.owner else program
+    command = Command(
+        [str(reachable.path), "-q", str(ini)], {**environ, **reachable.environ()}, home, run.owner
+    )
+    return pooler, [Part("pgbouncer", command, ready=pooler.ready)]
+
+
+def password_file(run: RunDir, pooler: PgBouncer) -> Path:
+    """Write the services' passwords as JSON, for the migrations that create their roles."""
+    passwords = {user: pooler.passwords[user] for user in SHARES}
+    return run.secret("database-passwords.json", json.dumps(passwords))

@@ -1,0 +1,125 @@
+"""The directory of one run: logs, secrets, data; private, and swept when its owner was killed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pwd
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from stack.errors import StackError
+
+PREFIX = "readiness-stack-"
+OWNER_LOCK = "owner.lock"
+KEEP_FAILED_S = 24 * 3600
+
+
+class RunDir:
+    """A run's directory.
+
+    PostgreSQL and PgBouncer refuse to run as root, so a root owner runs them as nobody: then the directory
+    can be entered by others (0755), while each part's own directory and each secret stays private.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        sweep(Path(tempfile.gettempdir()))
+        if path is None:
+            self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
+        else:
+            path.mkdir(parents=True, exist_ok=True)
+            if any(path.iterdir()):  # it is deleted at the end: never somebody else's files
+                raise StackError(f"the run directory {path} is not empty", "allowed: a new or an empty one")
+            self.path = path.resolve()
+        self.owner = unprivileged_owner()
+        self.path.chmod(0o700 if self.owner is None else 0o755)
+        # Held until this process ends, however it ends: a lock that can be taken marks an orphan. It gets its
+        # name once it is held, so that another stack's sweep never finds it free.
+        unnamed = self.path / (OWNER_LOCK + ".new")
+        self._lock = unnamed.open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        unnamed.rename(self.path / OWNER_LOCK)
+        self.logs = self._directory("logs", 0o755)
+        self.secrets = self._directory("secrets", 0o700)
+
+    def directory(self, name: str) -> Path:
+        """Return a new 0700 directory of the caller's own."""
+        return self._directory(name, 0o700)
+
+    def unprivileged(self, name: str) -> Path:
+        """Return a new 0700 directory that belongs to the unprivileged user, where there is one."""
+        path = self._directory(name, 0o700)
+        if self.owner is not None:
+            os.chown(path, *self.owner)
+        return path
+
+    def secret(self, name: str, value: str) -> Path:
+        """Write a secret to a 0600 file in `secrets/` and return its path."""
+        return write_private(self.secrets / name, value)
+
+    def remove(self, *, keep_logs: bool = False) -> None:
+        """Delete the run; with `keep_logs` everything but the logs goes."""
+        for entry in self.path.iterdir():
+            if entry == self.logs and keep_logs:
+                continue
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink()
+        self._lock.close()
+        if not keep_logs:
+            self.path.rmdir()
+
+    def _directory(self, name: str, mode: int) -> Path:
+        path = self.path / name
+        path.mkdir(exist_ok=True)
+        path.chmod(mode)
+        return path
+
+
+def write_private(path: Path, text: str, owner: tuple[int, int] | None = None) -> Path:
+    """Write a file that only `owner` (uid, gid; None for the caller) can read, and return its path."""
+    path.unlink(missing_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as file:
+        if owner is not None:
+            os.fchown(handle, *owner)
+        file.write(text)
+    return path
+
+
+def unprivileged_owner() -> tuple[int, int] | None:
+    """Return (uid, gid) of `nobody` when the caller is root, else None: it is unprivileged already."""
+    if os.getuid() != 0:
+        return None
+    nobody = pwd.getpwnam("nobody")
+    return nobody.pw_uid, nobody.pw_gid
+
+
+def reachable_by_others(path: Path) -> bool:
+    """Whether another user can enter every directory on the way to `path` (a venv under /root is not)."""
+    return all(parent.stat().st_mode & 0o001 for parent in path.resolve().parents)
+
+
+def sweep(directory: Path) -> None:
+    """Remove what killed owners of ours left behind, and the logs of failed boots after a day."""
+    for path in directory.glob(PREFIX + "*"):
+        try:
+            if path.is_dir() and path.stat().st_uid == os.getuid() and _abandoned(path):
+                shutil.rmtree(path, ignore_errors=True)
+        except FileNotFoundError:
+            continue  # another stack swept it first
+
+
+def _abandoned(path: Path) -> bool:
+    lock = path / OWNER_LOCK
+    if not lock.exists():
+        return time.time() - path.stat().st_mtime > KEEP_FAILED_S
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True

@@ -1,0 +1,108 @@
+"""The platform's own services as parts: their addresses, their environment, what replaces them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from stack.aws.names import CREDENTIALS, PREFIX, secret_id
+from stack.build import build_sha
+from stack.errors import StackError
+from stack.ports import LOOPBACK, answers_ok
+from stack.process import Command
+from stack.supervisor import Part
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from stack.rundir import RunDir
+
+HEALTH = {"provider": "/health", "finn": "/health", "dixie": "/api/health", "freeside": "/health"}
+# The worker has no port; it goes with the API, whose tables it works on.
+COMPANIONS = {"worker": "freeside"}
+SECRET_POLL_S = "1"
+JWKS_CACHE_S = "5"
+# What a child may see of the caller's environment: no proxy, no AWS profile, no credentials.
+PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where each HTTP service answers, and which of them somebody else runs."""
+
+    urls: Mapping[str, str]
+    replaced: frozenset[str]
+
+    @classmethod
+    def choose(cls, ports: Mapping[str, int], environ: Mapping[str, str]) -> Addresses:
+        """Take `STACK_<SERVICE>_URL` from the environment where it is set, else a local port.
+
+        Raises StackError for a value that is not an http(s) URL.
+        """
+        urls = {name: f"http://{LOOPBACK}:{ports[name]}" for name in HEALTH}
+        replaced = {}
+        for name in HEALTH:
+            variable = f"STACK_{name.upper()}_URL"
+            value = environ.get(variable, "").rstrip("/")
+            if not value:
+                continue
+            address = urlsplit(value)
+            if address.scheme not in ("http", "https") or not address.hostname:
+                raise StackError(
+                    f"{variable} is not a URL: {value!r}", "allowed: http://HOST[:PORT] or https://HOST"
+                )
+            replaced[name] = value
+        return cls({**urls, **replaced}, frozenset(replaced))
+
+
+def base_environ() -> dict[str, str]:
+    """Return the environment that every child starts from, with the `stack` package importable."""
+    environ = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    return {**environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent), "PYTHONUNBUFFERED": "1"}
+
+
+def python(module: str, *arguments: str) -> list[str]:
+    """Return the command line of one of the stack's own processes."""
+    return [sys.executable, "-m", module, *arguments]
+
+
+def parts(
+    run: RunDir,
+    addresses: Addresses,
+    shared: Mapping[str, str],
+    dsns: Mapping[str, str],
+    needs: frozenset[str],
+) -> list[Part]:
+    """Return a part for every service that runs here.
+
+    `shared` is every service's environment, `dsns` the connection URL of each database user, `needs` what
+    must be up before the services that keep state start (the model provider keeps none).
+    """
+    found = []
+    for name in (*HEALTH, *COMPANIONS):
+        owner = COMPANIONS.get(name, name)
+        if owner in addresses.replaced:
+            continue
+        environ = {**base_environ(), **CREDENTIALS, **shared, "STACK_SERVICE": name, "STACK_PREFIX": PREFIX,
+                   "STACK_BUILD_SHA": build_sha(name), "STACK_SECRET_POLL_S": SECRET_POLL_S,
+                   "STACK_JWKS_CACHE_S": JWKS_CACHE_S}  # fmt: skip
+        environ |= {f"STACK_{other.upper()}_URL": url for other, url in addresses.urls.items()}
+        if owner in dsns:
+            environ |= {"STACK_DSN": dsns[owner], "STACK_SECRET_ID": secret_id(owner)}
+        ready: Callable[[], bool] = _has_no_port
+        if name in HEALTH:
+            environ["STACK_PORT"] = str(urlsplit(addresses.urls[name]).port)
+            ready = partial(answers_ok, addresses.urls[name] + HEALTH[name])
+        command = Command(python("stack.service", name), environ, run.path)
+        found.append(Part(name, command, needs if owner in dsns else frozenset(), ready))
+    return found
+
+
+def _has_no_port() -> bool:
+    # The worker cannot be asked: it is up as long as it runs.
+    return True

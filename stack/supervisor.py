@@ -1,0 +1,171 @@
+"""Brings parts up in the order of their needs, as much at once as the order allows, and takes them down."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stack.errors import StackError
+from stack.process import Process, Spawner, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from stack.process import Command
+
+BOOT_DEADLINE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """One process of the platform.
+
+    `needs` names the parts that must be ready first. `ready` is asked repeatedly until it holds; a part
+    without it is a one-shot, ready when it has ended with exit code 0.
+    """
+
+    name: str
+    command: Command
+    needs: frozenset[str] = frozenset()
+    ready: Callable[[], bool] | None = None
+
+
+class Supervisor:
+    """Owns the processes of one stack. Thread-safe: the control port acts on it from its own threads."""
+
+    def __init__(self, logs: Path) -> None:
+        self.logs = logs
+        self.processes: dict[str, Process] = {}
+        self.ready_after: dict[str, float] = {}
+        self._parts: dict[str, Part] = {}
+        self._spawner = Spawner()
+        self._lock = threading.RLock()
+
+    def boot(self, parts: Iterable[Part]) -> None:
+        """Start all parts and return when every one is ready.
+
+        Raises StackError with a part's last words when it ends, or is not ready, before its time is up.
+        """
+        self._parts = {part.name: part for part in parts}
+        began = time.monotonic()
+        waiting = dict(self._parts)
+        up: set[str] = set()
+        news: queue.SimpleQueue[tuple[str, StackError | None]] = queue.SimpleQueue()
+        while len(up) < len(self._parts):
+            for name in [name for name, part in waiting.items() if part.needs & self._parts.keys() <= up]:
+                part = waiting.pop(name)
+                process = self._spawn(part)
+                watch = threading.Thread(
+                    target=self._report, args=(part, process, began + BOOT_DEADLINE_S, news), daemon=True
+                )
+                watch.start()
+            name, failure = news.get()
+            if failure is not None:
+                raise failure
+            up.add(name)
+            self.ready_after[name] = time.monotonic() - began
+
+    def services(self) -> dict[str, str]:
+        """Return the state of every part that stays up: running, paused or stopped."""
+        states = {}
+        for name, part in self._parts.items():
+            if part.ready is None:
+                continue
+            process = self.processes[name]
+            states[name] = "stopped" if not process.running else "paused" if process.paused else "running"
+        return states
+
+    def start(self, name: str) -> None:
+        """Start a stopped part again, on its old port, and wait until it is ready."""
+        with self._lock:
+            part = self._known(name)
+            process = self.processes[name]
+            if process.running:
+                process.resume()
+            else:
+                process = self._spawn(part)
+            self._await(part, process, time.monotonic() + BOOT_DEADLINE_S)
+
+    def stop(self, name: str) -> None:
+        """Stop one part; the others stay."""
+        with self._lock:
+            self._known(name)
+            self.processes[name].stop()
+
+    def restart(self, name: str) -> None:
+        """Stop a part and start it again."""
+        self.stop(name)
+        self.start(name)
+
+    def pause(self, name: str) -> None:
+        """Freeze a part: its port still accepts, nothing answers."""
+        with self._lock:
+            self._known(name)
+            self.processes[name].pause()
+
+    def resume(self, name: str) -> None:
+        """Let a frozen part go on."""
+        with self._lock:
+            self._known(name)
+            self.processes[name].resume()
+
+    def shutdown(self) -> None:
+        """Stop everything, dependants before what they need, and end the spawner."""
+        with self._lock:
+            left = {name: self._parts[name].needs for name in self.processes}
+            while left:
+                needed = frozenset().union(*left.values())
+                layer = [name for name in left if name not in needed] or list(left)
+                stoppers = [threading.Thread(target=self.processes[name].stop) for name in layer]
+                for stopper in stoppers:
+                    stopper.start()
+                for stopper in stoppers:
+                    stopper.join()
+                for name in layer:
+                    del left[name]
+            self._spawner.close()
+
+    def _known(self, name: str) -> Part:
+        part = self._parts.get(name)
+        if part is None or part.ready is None:
+            raise StackError(
+                f"no part named {name!r} runs here", "known: " + ", ".join(sorted(self.services()))
+            )
+        return part
+
+    def _spawn(self, part: Part) -> Process:
+        try:
+            process = self._spawner.spawn(part.name, part.command, self.logs / f"{part.name}.log")
+        except OSError as error:
+            raise StackError(f"{part.name} cannot be started: {error}") from error
+        self.processes[part.name] = process
+        return process
+
+    def _report(
+        self,
+        part: Part,
+        process: Process,
+        deadline: float,
+        news: queue.SimpleQueue[tuple[str, StackError | None]],
+    ) -> None:
+        try:
+            self._await(part, process, deadline)
+        except StackError as error:
+            news.put((part.name, error))
+        else:
+            news.put((part.name, None))
+
+    def _await(self, part: Part, process: Process, deadline: float) -> None:
+        probe = part.ready
+        ended = wait_until(lambda: not process.running or (probe is not None and probe()), deadline)
+        if ended and process.running:
+            return
+        if ended and probe is None and process.popen.returncode == 0:
+            return
+        state = f"ended with exit code {process.popen.returncode}" if ended else "was not ready in time"
+        words = " | ".join(process.last_words()) or "it wrote nothing"
+        raise StackError(f"{part.name} {state} while starting", words, f"log: {process.log}")
