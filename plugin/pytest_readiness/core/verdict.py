@@ -19,8 +19,7 @@ def judge(results: Sequence[CheckResult], facts: RunFacts) -> Judgement:
     so is a partial run under ``gate``. Then BROKEN > NO_VERDICT > DEGRADED > READY. The reasons of lower ranks follow
     those that decided.
     """
-    leaks = [f"a live secret was found in {name}; it is withheld" for name in facts.leaked]
-    refusals = [*_build_changes(facts), *_gate_refusal(facts)]
+    leaks, refusals = _leaks(facts), [*_build_changes(facts), *_gate_refusal(facts)]
     broken = [_told(check) for check in results if is_broken(check)]
     unsettled = [*_unfinished(results, facts), *_open_questions(results)]
     degraded = _degradations(results)
@@ -38,6 +37,11 @@ def judge(results: Sequence[CheckResult], facts: RunFacts) -> Judgement:
         reasons=tuple(reasons) or (_all_well(results),),
         uncounted=None if leaks or refusals else _uncounted(verdict, results, facts),
     )
+
+
+def run_problems(results: Sequence[CheckResult], facts: RunFacts) -> list[str]:
+    """Return what speaks against the run as a whole rather than against a check, worst first."""
+    return [*_leaks(facts), *_build_changes(facts), *_gate_refusal(facts), *_unfinished(results, facts)]
 
 
 def exit_code(verdict: Verdict, degraded_exit_code: int = 2) -> int:
@@ -91,6 +95,10 @@ def _told(check: CheckResult) -> str:
     cause = f" ({check.failure_class})" if check.failure_class else ""
     lead = f"{check.severity} {check.outcome.replace('-', ' ')}{cause}: {check.id}"
     return f"{lead}: {check.summary}" if check.summary else lead
+
+
+def _leaks(facts: RunFacts) -> list[str]:
+    return [f"a live secret was found in {name}; it is withheld" for name in facts.leaked]
 
 
 def _build_changes(facts: RunFacts) -> list[str]:

@@ -1,0 +1,184 @@
+"""From a finished run to the one model that every report is rendered from (readiness.json, schema version 1)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import datetime
+from typing import Any
+
+from . import tables
+from .cover import Cover, apply_cover
+from .declaration import Declaration, LiveHistory, carried_over, declare
+from .goals import GoalRow, Standing, goal_statuses
+from .model import CheckResult, GoalStatus, Judgement, Outcome, Scope
+from .moments import format_moment
+from .plan import Plan
+from .record import RunRecord, entry_of
+from .streak import Entry, Streak, has_green_live_run, streak
+from .verdict import exit_code, is_not_applicable, judge
+
+__all__ = ["SCHEMA_VERSION", "RunRecord", "assess", "entry_of"]
+
+SCHEMA_VERSION = 1
+
+
+def assess(
+    run: RunRecord, plan: Plan, history: Mapping[str, Sequence[Entry]], now: datetime
+) -> dict[str, Any]:
+    """Return the model of a run: verdict, declaration, goals, checks and the plan's tables, as plain JSON values.
+
+    ``history`` maps each environment to its ledger's entries, newest last, without this run. A full run counts in its
+    own streak; a partial one is judged on what it selected and moves neither streak nor declaration.
+    """
+    results, covers = apply_cover(run.results, plan, now)
+    judgement = judge(results, run.facts)
+    known = dict(history)
+    if run.belongs_in_ledger:
+        known[run.environment] = [*history.get(run.environment, ()), _own_entry(run, plan, judgement)]
+    standing = _standing(run, plan, known, now)
+    live = _live_history(known, standing)
+    goals = goal_statuses(results, plan, covers, standing)
+    if run.scope is Scope.PARTIAL:
+        goals = _untouched_from_ledger(goals, results, known.get(run.environment, ()))
+    operational = tables.operational_rows(run, results, plan, live.streak, live.deployed)
+    if run.scope is Scope.PARTIAL:
+        declaration = carried_over(run, results, plan, known.get(run.environment, ()))
+    else:
+        declaration = declare(run, judgement.verdict, results, goals, covers, operational, plan, live)
+    return {
+        **_head(run, plan, judgement, declaration),
+        "goals": [_goal(row) for row in goals],
+        "checks": [_check(check) for check in results],
+        "counts": _counts(results),
+        "deferred": tables.deferral_rows(covers),
+        "waivers": tables.waiver_rows(covers),
+        "cover": [_cover_statement(cover) for cover in covers],
+        "inventory": tables.inventory_rows(run, plan),
+        "operational": operational,
+        "rollback": tables.rollback_rows(results, plan),
+        "decisions": tables.decision_rows(plan),
+        "decisions_ignored": plan.decisions_ignored,
+        "build_identity": dict(run.build_identity),
+        "streak": asdict(standing.streaks.get(run.environment) or streak((), plan.policy, now)),
+        "notes": list(run.notes),
+        "ledger": dict(run.ledger),
+        "self_test": dict(run.self_test) if run.self_test is not None else None,
+    }
+
+
+def _head(run: RunRecord, plan: Plan, judgement: Judgement, declaration: Declaration) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "title": plan.title,
+        "run_id": run.run_id,
+        "environment": run.environment,
+        "live": run.live,
+        "scope": run.scope.value,
+        "started_at": format_moment(run.started_at),
+        "finished_at": format_moment(run.finished_at),
+        "verdict": judgement.verdict.value,
+        "exit_code": exit_code(judgement.verdict, run.degraded_exit_code),
+        "reasons": list(judgement.reasons),
+        "uncounted": judgement.uncounted.value if judgement.uncounted else None,
+        "declaration": declaration.text,
+        "declaration_why": declaration.why,
+        "blockers": [dict(blocker) for blocker in declaration.blockers],
+        "suite_digest": run.suite_digest,
+        "plan_digest": plan.digest,
+        "runner": run.runner,
+    }
+
+
+def _own_entry(run: RunRecord, plan: Plan, judgement: Judgement) -> Entry:
+    """Return what the streak needs of a ledger entry, for the run that has none yet."""
+    return {
+        "run_id": run.run_id,
+        "live": run.live,
+        "finished_at": format_moment(run.finished_at),
+        "verdict": judgement.verdict.value,
+        "uncounted": judgement.uncounted.value if judgement.uncounted else None,
+        "build_identity": run.build_identity,
+        "suite_digest": run.suite_digest,
+        "plan_digest": plan.digest,
+    }
+
+
+def _standing(run: RunRecord, plan: Plan, known: Mapping[str, Sequence[Entry]], now: datetime) -> Standing:
+    kinds = {name: bool(entries[-1].get("live")) for name, entries in known.items() if entries}
+    kinds = {**run.environments, **kinds, run.environment: run.live}
+    return Standing(
+        environment=run.environment,
+        live=run.live,
+        scope=run.scope,
+        checkout=run.iac,
+        streaks={name: streak(known[name], plan.policy, now) if known.get(name) else None for name in kinds},
+        live_environments=tuple(sorted(name for name, live in kinds.items() if live)),
+    )
+
+
+def _live_history(known: Mapping[str, Sequence[Entry]], standing: Standing) -> LiveHistory:
+    if standing.live:
+        own: list[Streak | None] = [standing.streaks.get(standing.environment)]
+    else:
+        own = [standing.streaks.get(name) for name in standing.live_environments]
+    best = max((one for one in own if one is not None), key=lambda one: one.length, default=None)
+    deployed = any(has_green_live_run(entries) for entries in known.values())
+    return LiveHistory(streak=best, deployed=deployed)
+
+
+def _untouched_from_ledger(
+    goals: Sequence[GoalRow], results: Sequence[CheckResult], entries: Sequence[Entry]
+) -> list[GoalRow]:
+    """Give the goals that a partial run did not touch the status of the newest full run."""
+    touched = {check.goal for check in results}
+    newest = entries[-1] if entries else {}
+    recorded = newest.get("goals", {})
+    return [
+        replace(
+            row,
+            status=GoalStatus(recorded[row.id]),
+            evidence=f"not in this partial run; so in full run {newest.get('run_id')}",
+        )
+        if row.id not in touched and row.status is GoalStatus.PENDING and row.id in recorded
+        else row
+        for row in goals
+    ]
+
+
+def _goal(row: GoalRow) -> dict[str, Any]:
+    return {"id": row.id, "title": row.title, "status": row.status.value, "evidence": row.evidence}
+
+
+def _check(check: CheckResult) -> dict[str, Any]:
+    return {
+        "id": check.id,
+        "nodeid": check.nodeid,
+        "goal": check.goal,
+        "phase": check.phase,
+        "severity": check.severity.value,
+        "outcome": check.outcome.value,
+        "class": check.failure_class.value if check.failure_class else None,
+        "attempts": check.attempts,
+        "duration_s": round(check.duration_s, 3),
+        "summary": check.summary,
+        "evidence": [dict(entry) for entry in check.evidence],
+        "applicable": check.applicable,
+        "covered_by": check.covered_by,
+    }
+
+
+def _counts(results: Sequence[CheckResult]) -> dict[str, int]:
+    outcomes = Counter(check.outcome for check in results)
+    return {
+        "total": len(results),
+        **{outcome.value: outcomes[outcome] for outcome in Outcome},
+        "not_applicable": sum(is_not_applicable(check) for check in results),
+    }
+
+
+def _cover_statement(cover: Cover) -> str:
+    origin = cover.origin
+    name = getattr(origin, "item", "") or getattr(origin, "check", "")
+    return f"{type(origin).__name__.lower()} {name}: {cover.text}"

@@ -1,0 +1,105 @@
+"""Deferrals and waivers: what the plan covers does not move the verdict; what it may not cover does, and is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from fnmatch import fnmatchcase
+
+from .model import CheckResult, FailureClass, Outcome, Severity
+from .moments import format_moment
+from .plan import Deferral, Plan, Waiver
+
+_FAILING = frozenset({Outcome.FAILED, Outcome.FLAKY, Outcome.SKIPPED, Outcome.NOT_RUN})
+
+
+class CoverState(StrEnum):
+    """What became of a deferral or a waiver in one run."""
+
+    COVERS = "covers"
+    UNNEEDED = "no longer needed"
+    EXPIRED = "expired"
+    EARLY = "not yet in force"
+    REFUSED = "refused"
+    NO_CHECK = "no check"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cover:
+    """What one deferral or waiver did: the ids that it covered, those that it may not cover, and a sentence."""
+
+    origin: Deferral | Waiver
+    state: CoverState
+    text: str
+    checks: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+
+    @property
+    def live(self) -> bool:
+        """Whether it is in force at the time of the run."""
+        return self.state not in (CoverState.EXPIRED, CoverState.EARLY)
+
+
+def apply_cover(
+    results: Sequence[CheckResult], plan: Plan, now: datetime
+) -> tuple[tuple[CheckResult, ...], tuple[Cover, ...]]:
+    """Return the results with covered failures, flakes, skips and checks not run as DEFERRED, and what each cover did.
+
+    Their class is kept. Covered checks that passed stay passed. An expired cover is as if absent. A P0 that matches
+    ``not_waivable`` is never covered.
+    """
+    origins: tuple[Deferral | Waiver, ...] = (*plan.deferrals, *plan.waivers)
+    covers = tuple(_cover(origin, results, plan, now) for origin in origins)
+    covered = {check for cover in covers for check in cover.checks}
+    return tuple(_deferred(check) if check.id in covered else check for check in results), covers
+
+
+def matching(patterns: Iterable[str], ids: Iterable[str]) -> list[str]:
+    """Return the check ids that are named, or matched as a shell pattern, by any of the patterns.
+
+    An id is compared literally first: the brackets of a parametrised id are no character class.
+    """
+    wanted = tuple(patterns)
+    return [check for check in ids if any(check == one or fnmatchcase(check, one) for one in wanted)]
+
+
+def _cover(origin: Deferral | Waiver, results: Sequence[CheckResult], plan: Plan, now: datetime) -> Cover:
+    matched = _matched(origin, results)
+    fixed = {check.id for check in matched if _is_fixed(check, plan)}
+    failing = [check.id for check in matched if check.outcome in _FAILING]
+    held = tuple(check for check in failing if check not in fixed)
+    refused = tuple(check for check in failing if check in fixed)
+    if origin.expires is not None and now >= origin.expires:
+        text = f"expired on {format_moment(origin.expires)}: as if absent"
+        return Cover(origin=origin, state=CoverState.EXPIRED, text=text)
+    if isinstance(origin, Waiver) and now < origin.issued:
+        text = f"in force from {format_moment(origin.issued)}: as if absent"
+        return Cover(origin=origin, state=CoverState.EARLY, text=text)
+    if refused:
+        text = f"cannot cover {', '.join(refused)}: the plan calls it not waivable"
+        return Cover(origin=origin, state=CoverState.REFUSED, text=text, checks=held, refused=refused)
+    if held:
+        return Cover(origin=origin, state=CoverState.COVERS, text=f"covers {', '.join(held)}", checks=held)
+    if matched:
+        text = f"no longer needed: {len(matched)} of {len(matched)} checks passed"
+        return Cover(origin=origin, state=CoverState.UNNEEDED, text=text)
+    return Cover(origin=origin, state=CoverState.NO_CHECK, text="no check of this run covers it")
+
+
+def _matched(origin: Deferral | Waiver, results: Sequence[CheckResult]) -> list[CheckResult]:
+    if isinstance(origin, Deferral) and origin.goal:
+        return [check for check in results if check.goal == origin.goal]
+    pattern = (origin.check,) if origin.check else ()
+    ids = set(matching(pattern, (check.id for check in results)))
+    return [check for check in results if check.id in ids]
+
+
+def _is_fixed(check: CheckResult, plan: Plan) -> bool:
+    return check.severity is Severity.P0 and bool(matching(plan.not_waivable, [check.id]))
+
+
+def _deferred(check: CheckResult) -> CheckResult:
+    kept = FailureClass.FLAKE if check.outcome is Outcome.FLAKY else check.failure_class
+    return replace(check, outcome=Outcome.DEFERRED, failure_class=kept)

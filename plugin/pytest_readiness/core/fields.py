@@ -1,0 +1,122 @@
+"""The fields of an environment profile: their types, and what each type accepts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+BUILT_IN = ("name", "live", "protected")
+TYPES = ("url", "string", "choice", "bool", "int", "secret")
+FORMATS = ("p256-pem",)
+SECRET_KINDS = ("env", "file", "secretsmanager")
+REFERENCE_FORM = "env:NAME, file:PATH, secretsmanager:ID, or empty where it is not offered"
+URL_FORM = "an http:// or https:// URL without user info, query or fragment"
+_TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+
+
+class BadValue(ValueError):
+    """A value that its field does not accept. ``allowed`` tells what it accepts; the value is told unless secret."""
+
+    def __init__(self, what: str, allowed: str) -> None:
+        super().__init__(what)
+        self.what, self.allowed = what, allowed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """One field of a profile. ``env`` names the variable that overrides it.
+
+    ``env_kind`` "file" means that the variable of a secret holds a path; otherwise it holds the secret itself.
+    """
+
+    name: str
+    type: str
+    required: bool = False
+    env: str = ""
+    env_kind: str = "env"
+    allowed: tuple[str, ...] = ()
+    format: str = ""
+    default: Any = ""
+
+    def accept(self, value: Any) -> Any:
+        """Return the value as the profile holds it; BadValue when the field does not accept it."""
+        return _ACCEPT[self.type](self, value)
+
+    def from_environment(self, text: str) -> Any:
+        """Return what the content of the overriding variable means; BadValue when it means nothing."""
+        if self.type == "secret":
+            return f"file:{text}" if self.env_kind == "file" else f"env:{self.env}"
+        if self.type == "bool":
+            return boolean(text)
+        if self.type == "int" and text.strip().isdecimal():
+            return int(text)
+        return self.accept(text)
+
+
+def boolean(text: str) -> bool:
+    """Read a boolean from an environment variable; BadValue when it is none."""
+    word = text.strip().lower()
+    if word not in (*_TRUE, *_FALSE):
+        raise BadValue(f"{text!r} is not a boolean", ", ".join((*_TRUE, *_FALSE)))
+    return word in _TRUE
+
+
+def _string(_: Field, value: Any) -> str:
+    if not isinstance(value, str):
+        raise BadValue(f"{value!r} is not a string", "a string")
+    return value
+
+
+def _bool(_: Field, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise BadValue(f"{value!r} is not a boolean", "true, false")
+    return value
+
+
+def _int(_: Field, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise BadValue(f"{value!r} is not an integer >= 0", "an integer >= 0")
+    return value
+
+
+def _choice(field: Field, value: Any) -> str:
+    if value not in field.allowed:
+        raise BadValue(f"unknown value {value!r}", ", ".join(field.allowed))
+    return str(value)
+
+
+def _url(field: Field, value: Any) -> str:
+    text = _string(field, value).strip()
+    if not text:
+        return ""
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise BadValue(f"{text!r} is not a URL", URL_FORM) from None
+    if "@" in parts.netloc:
+        raise BadValue("the URL carries user info", URL_FORM)
+    if not usable or parts.query or parts.fragment or any(char.isspace() for char in text):
+        raise BadValue(f"{text!r} is not a usable URL", URL_FORM)
+    return text.rstrip("/")
+
+
+def _secret(field: Field, value: Any) -> str:
+    text = _string(field, value).strip()
+    kind, colon, name = text.partition(":")
+    if text and not (kind in SECRET_KINDS and colon and name.strip()):
+        # The value is not told: it may be the secret itself, pasted into the profile.
+        raise BadValue("not a reference to a secret", REFERENCE_FORM)
+    return text
+
+
+_ACCEPT: Mapping[str, Callable[[Field, Any], Any]] = {
+    "url": _url,
+    "string": _string,
+    "choice": _choice,
+    "bool": _bool,
+    "int": _int,
+    "secret": _secret,
+}

@@ -1,0 +1,160 @@
+"""Where each launch goal stands: from this run's checks, the plan's cover, and the streaks of the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from .cover import Cover, CoverState
+from .model import CheckResult, FailureClass, GoalStatus, Outcome, Scope, Severity
+from .plan import Deferral, Goal, Plan
+from .streak import Streak
+from .verdict import is_broken, is_degrading, is_not_applicable, is_open
+
+_PASSED = frozenset({Outcome.PASSED, Outcome.FLAKY})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoalRow:
+    """One goal as the report shows it."""
+
+    id: str
+    title: str
+    status: GoalStatus
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What a run's goals are judged against: the environment, the scope, and what the ledger knows.
+
+    ``streaks`` maps each environment with a ledger, and each known live one, to its streak (None: no run in it).
+    ``checkout`` says that static checks looked at a real checkout.
+    """
+
+    environment: str
+    live: bool
+    scope: Scope = Scope.FULL
+    checkout: bool = False
+    streaks: Mapping[str, Streak | None]
+    live_environments: tuple[str, ...] = ()
+
+
+def goal_statuses(
+    results: Sequence[CheckResult], plan: Plan, covers: Sequence[Cover], standing: Standing
+) -> list[GoalRow]:
+    """Return a row for each goal of the plan, in its order. ``results`` have the cover applied."""
+    return [_row(goal, results, covers, standing) for goal in plan.goals]
+
+
+def _row(goal: Goal, results: Sequence[CheckResult], covers: Sequence[Cover], standing: Standing) -> GoalRow:
+    mine = [check for check in results if check.goal == goal.id]
+    deferral = next((cover for cover in covers if cover.live and _defers(cover, goal)), None)
+    status, evidence = _from_failures(mine, results)
+    if status is not GoalStatus.FAIL and deferral is not None:
+        status, evidence = GoalStatus.DEFERRED, _deferral_evidence(deferral)
+    elif status is None and goal.streak and not mine:
+        status, evidence = _from_streaks(standing)
+    elif status is None:
+        status, evidence = _from_passes(mine, standing)
+    return GoalRow(id=goal.id, title=goal.title, status=status, evidence=evidence)
+
+
+def _defers(cover: Cover, goal: Goal) -> bool:
+    return isinstance(cover.origin, Deferral) and cover.origin.goal == goal.id
+
+
+def _deferral_evidence(cover: Cover) -> str:
+    origin = cover.origin
+    rationale = origin.rationale if isinstance(origin, Deferral) else ""
+    return f"{rationale} ({cover.text})" if cover.state is CoverState.UNNEEDED else rationale
+
+
+def _from_failures(
+    mine: Sequence[CheckResult], results: Sequence[CheckResult]
+) -> tuple[GoalStatus | None, str]:
+    """Judge what went wrong, worst first; None when nothing did."""
+    broken = [check for check in mine if is_broken(check)]
+    unsettled = [check for check in mine if is_open(check, results)]
+    degraded = [check for check in mine if is_degrading(check, results)]
+    for status, checks in (
+        (GoalStatus.FAIL, broken),
+        (GoalStatus.PENDING, unsettled),
+        (GoalStatus.DEGRADED, degraded),
+    ):
+        if checks:
+            return status, _told(checks, len(mine))
+    return None, ""
+
+
+def _told(checks: Sequence[CheckResult], total: int) -> str:
+    first = checks[0]
+    others = f", and {len(checks) - 1} more" if len(checks) > 1 else ""
+    summary = f": {first.summary}" if first.summary else ""
+    return f"{first.id} {first.outcome}{_cause(first.failure_class)}{summary}{others} (of {total} checks)"
+
+
+def _cause(failure_class: FailureClass | None) -> str:
+    return f" ({failure_class})" if failure_class else ""
+
+
+def _from_passes(mine: Sequence[CheckResult], standing: Standing) -> tuple[GoalStatus, str]:
+    """Judge a goal that nothing speaks against: is there enough that speaks for it?"""
+    passed = [check for check in mine if check.outcome in _PASSED]
+    deferred = [check for check in mine if check.outcome is Outcome.DEFERRED]
+    if not mine:
+        return GoalStatus.PENDING, _missing(standing)
+    if not passed:
+        if deferred:
+            return GoalStatus.DEFERRED, f"{len(deferred)} of {len(mine)} checks deferred by the plan"
+        return GoalStatus.PENDING, f"none of its {len(mine)} checks could run here: {mine[0].summary}"
+    evidence = _counted(mine, passed, deferred)
+    if standing.scope is Scope.PARTIAL:
+        return GoalStatus.PENDING, f"partial run: {evidence}; only a full run settles a goal"
+    if standing.live:
+        return GoalStatus.PASS, evidence
+    if standing.checkout and all(check.static for check in passed):
+        return GoalStatus.PASS, f"{evidence}, on the platform's own checkout"
+    return GoalStatus.READY, f"{evidence}, on the embedded platform"
+
+
+def _missing(standing: Standing) -> str:
+    return "not in this partial run" if standing.scope is Scope.PARTIAL else "no check covers it"
+
+
+def _counted(
+    mine: Sequence[CheckResult], passed: Sequence[CheckResult], deferred: Sequence[CheckResult]
+) -> str:
+    blocking = sum(check.severity is Severity.P0 for check in passed)
+    parts = [f"{len(passed)} checks passed ({blocking} P0)"]
+    away = sum(is_not_applicable(check) for check in mine)
+    covered = len(mine) - len(passed) - len(deferred) - away
+    parts += [f"{count} {word}" for count, word in (
+        (len(deferred), "deferred"),
+        (covered, "covered by another check"),
+        (away, "not applicable here"),
+    ) if count]  # fmt: skip
+    return ", ".join(parts)
+
+
+def _from_streaks(standing: Standing) -> tuple[GoalStatus, str]:
+    """Judge the goal that consecutive green runs decide: only a live environment's count."""
+    told = []
+    if not standing.live:
+        own = standing.streaks.get(standing.environment)
+        told.append(f"{standing.environment} (embedded): {_in_a_row(own)}")
+    told += [f"{name}: {_in_a_row(standing.streaks.get(name))}" for name in standing.live_environments]
+    if not standing.live_environments:
+        told.append("no live environment has a run in the ledger")
+    reached = [
+        name
+        for name in standing.live_environments
+        if (own := standing.streaks.get(name)) is not None and own.reached
+    ]
+    return (GoalStatus.PASS if reached else GoalStatus.PENDING), "; ".join(told)
+
+
+def _in_a_row(streak: Streak | None) -> str:
+    if streak is None:
+        return "no run in the ledger"
+    return f"{streak} in a row" if streak.reached else f"{streak} in a row ({streak.why})"

@@ -1,0 +1,147 @@
+"""The report's tables that come from the plan, filled in from evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from .cover import Cover, matching
+from .model import CheckResult, Outcome, Severity
+from .moments import format_moment
+from .plan import Deferral, InventoryItem, OperationalItem, Plan, Rollback, Waiver
+from .record import RunRecord
+from .streak import Streak
+
+#: A figure of this name tells what was observed of a declared service: ``inventory/<key>/<column>``.
+OBSERVED = "inventory"
+
+
+def deferral_rows(covers: Sequence[Cover]) -> list[dict[str, Any]]:
+    """Return every deferral with what it did in this run."""
+    return [
+        {
+            "item": cover.origin.item,
+            "severity": cover.origin.severity,
+            "rationale": cover.origin.rationale,
+            "goal": cover.origin.goal,
+            "check": cover.origin.check,
+            "expires": format_moment(cover.origin.expires) if cover.origin.expires else None,
+            **_effect(cover),
+        }
+        for cover in covers
+        if isinstance(cover.origin, Deferral)
+    ]
+
+
+def waiver_rows(covers: Sequence[Cover]) -> list[dict[str, Any]]:
+    """Return every waiver, who accepted what until when, with what it did in this run."""
+    return [
+        {
+            "check": cover.origin.check,
+            "reason": cover.origin.reason,
+            "approver": cover.origin.approver,
+            "issued": format_moment(cover.origin.issued),
+            "expires": format_moment(cover.origin.expires),
+            **_effect(cover),
+        }
+        for cover in covers
+        if isinstance(cover.origin, Waiver)
+    ]
+
+
+def inventory_rows(run: RunRecord, plan: Plan) -> list[dict[str, Any]]:
+    """Return the declared services, each beside what the run's figures observed of it and the build it reported."""
+    figures = {
+        entry.get("name"): entry.get("value")
+        for check in run.results
+        for entry in check.evidence
+        if entry.get("kind") == "figure"
+    }
+    return [
+        {**asdict(item), "observed": _observed(item, figures, run.build_identity)} for item in plan.inventory
+    ]
+
+
+def operational_rows(
+    run: RunRecord,
+    results: Sequence[CheckResult],
+    plan: Plan,
+    live_streak: Streak | None,
+    deployed: bool,
+) -> list[dict[str, Any]]:
+    """Return the operational items, ticked from evidence: the checks that they name, or the ledger."""
+    rows = []
+    for item in plan.operational:
+        if item.rule == "live-run":
+            done = deployed
+            evidence = (
+                "a green run of a live environment is in the ledger" if done else "no green live run yet"
+            )
+        elif item.rule == "streak":
+            done = live_streak is not None and live_streak.reached
+            evidence = f"{live_streak}: {live_streak.why}" if live_streak else "no live run in the ledger"
+        else:
+            done, evidence = _ticked(item, run, results)
+        rows.append({"item": item.item, "done": done, "evidence": evidence, "checks": list(item.checks)})
+    return rows
+
+
+def rollback_rows(results: Sequence[CheckResult], plan: Plan) -> list[dict[str, Any]]:
+    """Return the ways back; ``verified`` is None where no check of this run speaks of them."""
+    return [_way_back(way, results) for way in plan.rollback]
+
+
+def decision_rows(plan: Plan) -> list[dict[str, Any]]:
+    """Return the decisions that are not noise."""
+    return [asdict(decision) for decision in plan.decisions]
+
+
+def _effect(cover: Cover) -> dict[str, Any]:
+    return {"state": cover.state.value, "note": cover.text, "covers": list(cover.checks)}
+
+
+def _observed(item: InventoryItem, figures: Mapping[Any, Any], build: Mapping[str, str]) -> dict[str, Any]:
+    columns = {
+        name: figures.get(f"{OBSERVED}/{item.key}/{name}") for name in ("url", "cpu", "memory", "image")
+    }
+    seen = {name: value for name, value in columns.items() if value is not None}
+    return seen | ({"build": build[item.key]} if build.get(item.key) else {})
+
+
+def _ticked(item: OperationalItem, run: RunRecord, results: Sequence[CheckResult]) -> tuple[bool, str]:
+    if item.live and not run.live:
+        return False, f"needs a live environment; {run.environment} is embedded"
+    return _all_passed(item.checks, results)
+
+
+def _way_back(way: Rollback, results: Sequence[CheckResult]) -> dict[str, Any]:
+    found = matching(way.checks, (check.id for check in results))
+    done, evidence = _all_passed(way.checks, results) if found else (None, "not verified in this run")
+    return {
+        "title": way.title,
+        "kind": way.kind,
+        "steps": list(way.steps),
+        "checks": list(way.checks),
+        "verified": done,
+        "evidence": evidence,
+    }
+
+
+def _all_passed(patterns: Sequence[str], results: Sequence[CheckResult]) -> tuple[bool, str]:
+    """Tell whether at least one check matches and every match passed (a P1 also on a rerun), and say what was seen."""
+    wanted = set(matching(patterns, (check.id for check in results)))
+    matched = [check for check in results if check.id in wanted]
+    if not matched:
+        return False, f"no check of this run matches {', '.join(patterns)}"
+    short = [check for check in matched if not _holds(check)]
+    if short:
+        others = f", and {len(short) - 1} more" if len(short) > 1 else ""
+        return False, f"{short[0].id} {short[0].outcome}{others} (of {len(matched)} checks)"
+    return True, f"{len(matched)} checks passed"
+
+
+def _holds(check: CheckResult) -> bool:
+    return check.outcome is Outcome.PASSED or (
+        check.outcome is Outcome.FLAKY and check.severity is Severity.P1
+    )

@@ -1,0 +1,150 @@
+"""A ledger in a file: JSON Lines, one lock, one fsync for each entry."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from ..core.digest import canonical_json
+from ..core.errors import LedgerError
+from .chain import Link, Verification, ending, inspect, is_sealed, refuse_broken, sealed
+
+
+class FileLedger:
+    """JSON Lines at ``path``; ``<path>.lock`` serialises writers and remembers the newest entry.
+
+    That memory tells when entries were cut off the end, which a chain alone cannot. A torn last line (its writer was
+    killed) is no entry; the next append moves it to ``<path>.torn-<n>``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = path.with_name(f"{path.name}.lock")
+        self._notes: list[str] = []
+
+    @property
+    def location(self) -> str:
+        """Where it is, for people."""
+        return f"file:{self.path}"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was noticed while reading or appending."""
+        return tuple(self._notes)
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Return all entries, newest last; [] when there are none. LedgerError when unreadable or broken."""
+        with self._reading() as newest:
+            links, torn = self._read()
+        if torn:
+            self._notes.append(f"{self.location}: a torn last line of {len(torn)} bytes is no entry")
+        return self._whole(links, newest)
+
+    def append(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        """Add an entry after the newest one, whoever wrote that, and return it as recorded; it is on disk then."""
+        with self._writing() as lock:
+            links, torn = self._read()
+            before = self._whole(links, _remembered(lock))
+            record = sealed(entry, before[-1] if before else None)
+            if torn:
+                self._set_aside(torn)
+            self._write(record)
+            _remember(lock, record)
+        return record
+
+    def verify(self) -> Verification:
+        """Check the whole chain, and that it still ends where the newest append left it."""
+        with self._reading() as newest:
+            links, torn = self._read()
+        notes = (f"a torn last line of {len(torn)} bytes is no entry",) if torn else ()
+        return ending(inspect(links), links, newest, notes)
+
+    def _whole(self, links: list[Link], newest: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+        refuse_broken(ending(inspect(links), links, newest), self.location)
+        return [link.entry for link in links if link.entry is not None]
+
+    def _read(self) -> tuple[list[Link], bytes]:
+        """Return the lines as links, and the torn end: a last line without its newline that is no whole entry."""
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            content = b""
+        lines = content.split(b"\n")
+        last = lines.pop()
+        links = [Link(place=f"line {number}", entry=_parsed(line)) for number, line in enumerate(lines, 1)]
+        whole = _parsed(last)
+        if whole is not None and is_sealed(whole):
+            return [*links, Link(place=f"line {len(lines) + 1}", entry=whole)], b""
+        return links, last
+
+    def _set_aside(self, torn: bytes) -> None:
+        """Move the torn end to a file of its own, then cut it off."""
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.torn-{number}")).exists():
+            number += 1
+        aside.write_bytes(torn)
+        os.truncate(self.path, self.path.stat().st_size - len(torn))
+        self._notes.append(f"a torn last line of {len(torn)} bytes was moved to {aside}")
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        with self.path.open("a+b") as stream:
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - 1))
+            gap = b"" if stream.read(1) in (b"", b"\n") else b"\n"
+            stream.write(gap + canonical_json(record) + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    @contextmanager
+    def _reading(self) -> Iterator[Mapping[str, Any] | None]:
+        """Hold off writers, where there ever was one, and give what the newest of them remembered."""
+        with self._told("read"):
+            if not self._lock.exists():
+                yield None
+                return
+            with self._lock.open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH)
+                yield _remembered(lock)
+
+    @contextmanager
+    def _writing(self) -> Iterator[IO[bytes]]:
+        """Be the only writer."""
+        with self._told("written"):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self._lock.open("a+b") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                yield lock
+
+    @contextmanager
+    def _told(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as problem:
+            raise LedgerError(
+                f"cannot be {verb}: {problem.strerror or problem}",
+                where=self.location,
+                action="correct the path or its permissions, or name another with --readiness-ledger",
+            ) from problem
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _remembered(lock: IO[bytes]) -> Mapping[str, Any] | None:
+    lock.seek(0)
+    return _parsed(lock.read())
+
+
+def _remember(lock: IO[bytes], record: Mapping[str, Any]) -> None:
+    # Not synced: after a crash it may lag behind the ledger, which is harmless; it is never ahead of it.
+    lock.truncate(0)
+    lock.write(canonical_json({"seq": record["seq"], "hash": record["hash"]}))
