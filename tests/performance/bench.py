@@ -1,6 +1,6 @@
 """Measures what a user waits for, interleaved in one run: `python tests/performance/bench.py [rounds]`.
 
-Three figures, each the median of the rounds with its range: the boot of the embedded platform, the suite against a
+Three figures, each the median of the rounds with its range: the boot of the embedded platform, the suite on a
 running one, and the collection of `smoke/` beside a bare pytest. Exits 1 when a limit is exceeded.
 """
 
