@@ -60,8 +60,7 @@ def _goals(model: Mapping[str, Any], columns: int) -> Iterator[str]:
         return
     first = min(34, max(width(goal) for goal, _, _ in found))
     second = max(width(status) for _, status, _ in found)
-    yield f"{pad('Goal', first)}  {pad('Status', second)}  Evidence"
-    for goal, status, evidence in found:
+    for goal, status, evidence in [("Goal", "Status", "Evidence"), *found]:
         yield clip(f"{pad(clip(goal, first), first)}  {pad(status, second)}  {evidence}".rstrip(), columns)
     yield ""
 

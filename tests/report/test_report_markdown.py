@@ -1,0 +1,221 @@
+"""The Markdown report: known sections and columns in their order, and rows that no content can break."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pytest_readiness.report import markdown
+
+from tests.report import sample
+
+SECTIONS = [
+    "Blockers and next actions",
+    "Goal Assessment",
+    "Deferred Items",
+    "Environment Inventory",
+    "Operational Readiness",
+    "Rollback Plan",
+    "Decisions",
+    "Blockers",
+    "Staging Declaration",
+]
+HOSTILE = st.one_of(
+    st.text(st.characters(codec=None), max_size=60),
+    st.text(st.sampled_from("|`\\<>&*_[]#~$!-+1. \n\r\u2028\x00ab鍵"), max_size=60),
+)
+
+
+def cells_by_parity(row: str) -> list[str]:
+    """Split a row as cmark-gfm does: a backslash escapes the character after it."""
+    return re.findall(r"((?:\\.|[^|\\]|\\$)*)\|", row.removeprefix("|"))
+
+
+def cells_by_lookbehind(row: str) -> list[str]:
+    """Split a row as markdown-it does: a pipe directly after a backslash is text."""
+    return re.split(r"(?<!\\)\|", row)[1:-1]
+
+
+def section(page: str, title: str) -> str:
+    return page.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def test_the_sections_come_in_their_order() -> None:
+    for model in (sample.ready(), sample.broken(), sample.unfinished(), {}):
+        assert re.findall(r"^## (.+)$", markdown.render(model), re.M) == SECTIONS
+
+
+@pytest.mark.parametrize(
+    ("title", "header"),
+    [
+        ("Goal Assessment", "| Goal | Status | Evidence |"),
+        ("Deferred Items", "| Item | Severity | Rationale |"),
+        ("Environment Inventory", "| Service | URL | CPU/Mem | Image |"),
+        ("Decisions", "| Date | Decision | Rationale |"),
+    ],
+)
+def test_the_tables_have_the_columns_of_a_launch_review(title: str, header: str) -> None:
+    assert header in section(markdown.render(sample.ready()), title).splitlines()
+
+
+def test_a_reader_meets_the_answer_first() -> None:
+    lines = markdown.render(sample.broken()).splitlines()
+    assert lines[:6:2] == ["# Freeside staging launch", "**Verdict: BROKEN**", "**Declaration: NOT READY**"]
+
+
+def test_a_partial_run_says_so_in_its_headline() -> None:
+    page = markdown.render({**sample.ready(), "scope": "partial"})
+    assert "**Verdict: READY** (PARTIAL)" in page
+    assert "PARTIAL" not in markdown.render(sample.ready())
+
+
+def test_a_blocker_has_its_next_action_and_its_command() -> None:
+    part = section(markdown.render(sample.broken()), "Blockers and next actions")
+    assert (
+        r"1. **auth/refused\[freeside-expired\]** (P0, G-2, PLATFORM_BUG): an expired token was accepted"
+        in part
+    )
+    assert "   Next: check that Freeside verifies `exp`" in part
+    assert f"   ```sh\n   {sample.REPRODUCE}\n   ```\n" in part
+
+
+def test_operational_items_are_ticked_from_the_model() -> None:
+    part = section(markdown.render(sample.ready()), "Operational Readiness")
+    assert "- [x] Migration task definitions (one-shot, not startup): operations/migrations" in part
+    assert "- [ ] First deploy to staging (operational): no full green run" in part
+
+
+def test_the_inventory_shows_what_was_observed_beside_what_is_declared() -> None:
+    part = section(markdown.render(sample.ready()), "Environment Inventory")
+    assert (
+        "512/1024 (observed 512/1024) | `arrakis-staging-api:$SHA` (observed arrakis-staging-api:9b1c2d3e) |"
+        in part
+    )
+    assert "| PgBouncer | `pgbouncer.arrakis-staging.local` | 256/512 | — |" in part
+
+
+def test_waivers_and_what_became_of_the_cover_are_listed() -> None:
+    part = section(markdown.render(sample.ready()), "Deferred Items")
+    assert "| `alarms/dashboards-have-widgets` | dashboards land with the next release | R. Ortega |" in part
+    assert "the cover is no longer needed" in part
+
+
+def test_every_check_and_every_figure_is_in_the_detail() -> None:
+    page = markdown.render(sample.broken())
+    for check in sample.broken()["checks"]:
+        assert f"| `{check['id']}` | {check['goal']} | {check['severity']} | {check['outcome']} |" in page
+    assert "| Σ charges | 22100 µUSD | 22100 µUSD |  |" in page
+    assert "| p95 | 0.0417342 s |  | 10 s |" in page
+    assert "| I-1 committed + reserved ≤ limit | compared 10× |  |  |" in page
+
+
+def test_the_self_test_is_quoted() -> None:
+    assert "this suite detected 72/72 seeded faults, 0 false alarms, on 2026-03-01" in markdown.render(
+        sample.ready()
+    )
+    assert "seeded faults" not in markdown.render({**sample.ready(), "self_test": None})
+
+
+def test_nothing_found_differs_from_nothing_known() -> None:
+    assert "None." in section(markdown.render(sample.ready()), "Blockers")
+    for title in SECTIONS[:-1]:
+        assert (
+            section(markdown.render(sample.unfinished()), title).strip()
+            == "Not known: the run did not finish."
+        )
+
+
+def test_a_model_without_a_verdict_is_never_shown_as_a_better_one() -> None:
+    assert "**Verdict: NO_VERDICT**" in markdown.render({})
+
+
+def test_a_long_summary_is_cut_and_marked() -> None:
+    model = sample.broken()
+    model["blockers"][0]["summary"] = "long " * 500
+    row = next(line for line in markdown.render(model).splitlines() if line.startswith("| `auth/refused"))
+    assert len(row) < 500
+    assert row.endswith("… |")
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("a|b", r"a\|b"),
+        ("<script>", "&lt;script&gt;"),
+        ("PLATFORM_BUG _x_", r"PLATFORM_BUG \_x\_"),
+        ("`code`", "`code`"),
+        ("`a|b`", r"\`a\|b\`"),
+        ("`", r"\`"),
+        ("&lt; R&D", "&amp;lt; R&amp;D"),
+        ("api:$SHA", "api:$SHA"),
+        ("$A and $B", r"\$A and \$B"),
+        ("~~gone~~", r"\~\~gone\~\~"),
+    ],
+)
+def test_markdown_in_a_text_stays_text(text: str, escaped: str) -> None:
+    assert markdown.escape(text) == escaped
+
+
+@pytest.mark.parametrize("text", ["# no heading", "- no list", "+ no list", "1. no list", "=== no rule"])
+def test_a_text_does_not_start_a_block(text: str) -> None:
+    page = markdown.render({**sample.ready(), "notes": [text], "reasons": [text]})
+    assert not re.search(rf"^(- )?{re.escape(text)}", page, re.M)
+
+
+def test_a_command_with_backticks_stays_inside_its_fence() -> None:
+    model = sample.broken()
+    model["blockers"][0]["reproduce"] = "pytest '```x'"
+    assert "   ````sh\n   pytest '```x'\n   ````\n" in markdown.render(model)
+
+
+def hostile(model: Any, text: str) -> Any:
+    """Replace every text of a model, in cells and in lists, by ``text``; keys and structure stay."""
+    if isinstance(model, dict):
+        return {
+            key: hostile(value, text) if key not in {"kind", "scope"} else value
+            for key, value in model.items()
+        }
+    if isinstance(model, list):
+        return [hostile(value, text) for value in model]
+    return text if isinstance(model, str) else model
+
+
+@given(HOSTILE)
+def test_no_content_breaks_a_row(text: str) -> None:
+    page = markdown.render(hostile(sample.broken(), text))
+    assert page.encode("utf-8")
+    assert re.findall(r"^## (.+)$", page, re.M) == SECTIONS
+    for rows in tables(page):
+        assert {len(cells_by_parity(row)) for row in rows} == {len(cells_by_lookbehind(row)) for row in rows}
+        assert {len(cells_by_parity(row)) for row in rows} == {len(cells_by_parity(rows[0]))}
+
+
+@given(HOSTILE)
+def test_no_content_becomes_html(text: str) -> None:
+    page = re.sub(r"^ +(`{3,})sh\n.*\n +\1$", "", markdown.render(hostile(sample.broken(), text)), flags=re.M)
+    tags = [line for line in page.splitlines() if "<" in outside_code(line)]
+    titles = ["All checks", "Figures", "Run record"]
+    assert tags == [tag for t in titles for tag in ("<details>", f"<summary>{t}</summary>", "</details>")]
+
+
+def tables(page: str) -> list[list[str]]:
+    """Return the rows of every table, header first."""
+    return [part.splitlines() for part in re.findall(r"(?:^\|.*\n)+", page, re.M)]
+
+
+def outside_code(line: str) -> str:
+    """Return what of a line CommonMark reads as text: without escaped characters and without code spans."""
+    rest, text = line, ""
+    while rest:
+        if rest[0] == "\\":
+            rest = rest[2:]
+        elif rest[0] == "`":
+            fence = re.match("`+", rest)[0]  # type: ignore[index]
+            span = re.match(rf"{fence}(?!`).*?(?<!`){fence}(?!`)", rest)
+            rest = rest[len(span[0] if span else fence) :]
+        else:
+            text, rest = text + rest[0], rest[1:]
+    return text

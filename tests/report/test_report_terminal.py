@@ -1,0 +1,100 @@
+"""The end of the run in the terminal: answer first, aligned, within its columns, commands whole."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pytest_readiness.report import terminal
+from pytest_readiness.report.text import width
+
+from tests.report import sample
+from tests.report.test_report_markdown import HOSTILE, hostile
+
+
+def test_the_answer_comes_first() -> None:
+    first, second, *_ = terminal.lines(sample.broken())
+    assert first == "BROKEN  Freeside staging launch  local (embedded, not live)"
+    assert second == "declaration  NOT READY"
+
+
+def test_a_partial_run_says_so_in_its_headline() -> None:
+    lines = terminal.lines({**sample.ready(), "scope": "partial"})
+    assert lines[0].startswith("READY (PARTIAL)  ")
+    assert "scope        PARTIAL: only a part of the suite ran" in "\n".join(lines)
+
+
+def test_the_goal_table_is_aligned() -> None:
+    lines = terminal.lines(sample.broken())
+    start = next(place for place, line in enumerate(lines) if line.startswith("Goal "))
+    rows = lines[start : start + 10]
+    status, evidence = rows[0].index("Status"), rows[0].index("Evidence")
+    assert (
+        {row[status - 2 : status] for row in rows} == {"  "} == {row[evidence - 2 : evidence] for row in rows}
+    )
+    assert [row[status:evidence].strip() for row in rows[1:3]] == ["READY", "FAIL"]
+
+
+def test_a_blocker_has_its_next_action_and_its_command() -> None:
+    lines = terminal.lines(sample.broken())
+    place = lines.index(" 1. P0 PLATFORM_BUG auth/refused[freeside-expired]")
+    assert lines[place + 1 : place + 4] == [
+        "    an expired token was accepted: status 200, allowed 401 or 403",
+        "    next: check that Freeside verifies `exp` before it serves the call",
+        f"    $ {sample.REPRODUCE}",
+    ]
+
+
+def test_streak_self_test_and_the_places_of_the_reports_end_it() -> None:
+    lines = terminal.lines(sample.ready(), ["reports/readiness.md", "reports/readiness.html"])
+    assert lines[-5].startswith("streak       2/3: 2 full green runs")
+    assert lines[-4].startswith("self-test    this suite detected 72/72 seeded faults")
+    assert lines[-2:] == ["reports      reports/readiness.md", "             reports/readiness.html"]
+
+
+@pytest.mark.parametrize("model", [{}, sample.unfinished()], ids=["empty", "unfinished"])
+def test_a_run_that_did_not_finish_has_no_verdict(model: dict[str, object]) -> None:
+    assert terminal.lines(model)[0].startswith("NO_VERDICT")
+
+
+@given(HOSTILE, st.integers(80, 120))
+def test_no_content_leaves_its_columns(text: str, columns: int) -> None:
+    model = hostile(sample.broken(), text)
+    for row in model["blockers"]:
+        row["reproduce"] = sample.REPRODUCE
+    for line in terminal.lines(model, columns=columns):
+        assert width(line) <= columns
+        assert line.splitlines() in ([], [line])
+
+
+def test_a_long_command_is_broken_and_stays_the_same_command() -> None:
+    model = sample.broken()
+    command = "pytest 'smoke/test_auth.py::test_refused[a b]' --env staging " + " ".join(
+        f"-o key{n}=v" for n in range(20)
+    )
+    model["blockers"][0]["reproduce"] = command
+    lines = terminal.lines(model)
+    start = next(place for place, line in enumerate(lines) if line.startswith("    $ "))
+    end = next(place for place in range(start, len(lines)) if not lines[place].endswith("\\"))
+    script = "\n".join(line[6:] for line in lines[start : end + 1])
+    assert end > start
+    assert max(map(len, lines)) <= terminal.COLUMNS
+    assert shlex.split(script.replace("\\\n", "")) == shlex.split(command)
+
+
+@pytest.mark.parametrize("command", ["pytest 'open " + "x" * 120, "pytest  two  spaces " + "x " * 60])
+def test_a_command_that_cannot_be_broken_safely_stays_whole(command: str) -> None:
+    model = sample.broken()
+    model["blockers"][0]["reproduce"] = command
+    shown = " ".join(command.split())
+    assert any(shown in line for line in terminal.lines(model)) or "\\" in "".join(terminal.lines(model))
+
+
+@pytest.mark.parametrize(
+    ("verdict", "colour"),
+    [("READY", "green"), ("BROKEN", "red"), ("DEGRADED", "yellow"), ("NO_VERDICT", "yellow"), ("", "yellow")],
+)
+def test_the_colour_of_the_verdict(verdict: str, colour: str) -> None:
+    assert terminal.colour({"verdict": verdict}) == colour
