@@ -1,0 +1,106 @@
+"""What a run could check: every collected check, and which of them were selected."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..core.model import Severity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One check as its markers declare it. ``id`` is stable (``phase/name[param]``), ``nodeid`` is pytest's."""
+
+    id: str
+    nodeid: str
+    goal: str
+    phase: str
+    severity: Severity
+    requires: tuple[str, ...] = ()
+    covered_by: str | None = None
+    establishes: tuple[str, ...] = ()
+    drill: bool = False
+    static: bool = False
+    where: str = ""
+
+    def as_data(self) -> dict[str, Any]:
+        """Return plain data that crosses process borders; an enum would not."""
+        data = dataclasses.asdict(self)
+        return {
+            **data,
+            "severity": str(self.severity),
+            "requires": [*self.requires],
+            "establishes": [*self.establishes],
+        }
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Check:
+        """Rebuild a check from :meth:`as_data`."""
+        return cls(
+            **{
+                **data,
+                "severity": Severity(data["severity"]),
+                "requires": tuple(data["requires"]),
+                "establishes": tuple(data["establishes"]),
+            }
+        )
+
+
+@dataclass(slots=True)
+class Catalogue:
+    """All checks that were collected, in the order of the run, and the node ids that were selected to run.
+
+    ``selected`` maps the node id that reports carry to the check: xdist's loadgroup mode changes the node id.
+    """
+
+    collected: list[Check] = field(default_factory=list)
+    selected: dict[str, Check] = field(default_factory=dict)
+    #: What is wrong with the markers, in the words for a person; empty when nothing is.
+    problem: str = ""
+
+    @property
+    def deselected(self) -> int:
+        """How many collected checks were not selected to run."""
+        return len(self.collected) - len(self.selected)
+
+    def as_data(self) -> dict[str, Any]:
+        """Return plain data for the controller of a distributed run."""
+        return {
+            "collected": [check.as_data() for check in self.collected],
+            "selected": {nodeid: check.nodeid for nodeid, check in self.selected.items()},
+            "problem": self.problem,
+        }
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Catalogue:
+        """Rebuild a catalogue from :meth:`as_data`."""
+        collected = [Check.from_data(entry) for entry in data["collected"]]
+        known = {check.nodeid: check for check in collected}
+        return cls(
+            collected=collected,
+            selected={nodeid: known[original] for nodeid, original in data["selected"].items()},
+            problem=str(data["problem"]),
+        )
+
+
+def inconsistency(checks: Iterable[Check], capabilities: Iterable[str], *, whole: bool) -> str:
+    """Say what is wrong between checks, or return "": doubled ids, and (when ``whole``) names that nothing provides."""
+    found: dict[str, Check] = {}
+    for check in checks:
+        other = found.setdefault(check.id, check)
+        if other is not check:
+            return f"{check.where}: check id {check.id!r} is also that of {other.where}\n  allowed: one test name per phase"
+    if not whole:
+        return ""
+    known = {*capabilities, *(name for check in found.values() for name in check.establishes)}
+    families = {*found, *(name.split("[")[0] for name in found)}
+    for check in found.values():
+        for name in check.requires:
+            if name not in known:
+                return f"{check.where}: unknown capability {name!r}\n  allowed: {', '.join(sorted(known))}"
+        if check.covered_by and check.covered_by not in families:
+            return f"{check.where}: covered_by names no check: {check.covered_by!r}\n  allowed: the id of a check, such as {check.id}"
+    return ""

@@ -1,0 +1,103 @@
+"""Collection: every item of the suite becomes a check, in the order of the plan's phases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ..core.plan import Plan
+from .catalogue import Catalogue, Check, inconsistency
+from .context import RunContext
+from .markers import MarkerError, read_check
+from .options import asked_paths
+from .stash import CHECK
+
+
+class Collector:
+    """Reads checks from collected items, refuses what is marked wrongly, and orders phases.
+
+    A worker of xdist cannot stop the run by an error of its own: it is replaced and tries again. So there the problem is
+    only kept, nothing is run, and the controller refuses.
+    """
+
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+        self.catalogue = Catalogue()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Attach a check to each item of the suite; later hooks may deselect and sort."""
+        suite = (config.rootpath / self._context.plan.suite).resolve()
+        members = [item for item in items if item.path.is_relative_to(suite)]
+        whole = is_whole_suite_asked(config, suite)
+        try:
+            checks = [self._check(item) for item in members]
+            problem = inconsistency(checks, self._context.capabilities, whole=whole)
+        except _Refused as refused:
+            checks, problem = [], str(refused)
+        if problem:
+            self.catalogue.problem = problem
+            items.clear()
+            if self._context.settings.is_controller:
+                raise pytest.UsageError(problem)
+        self.catalogue.collected = checks
+        _order(config, self._context.plan, items)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Note what is left to run, in its final order and under the node ids that reports will carry."""
+        self.note_selected(session)
+
+    def note_selected(self, session: pytest.Session) -> None:
+        """Read the selection from the session."""
+        self.catalogue.selected = {
+            item.nodeid: item.stash[CHECK] for item in session.items if CHECK in item.stash
+        }
+
+    def _check(self, item: pytest.Item) -> Check:
+        plan = self._context.plan
+        path, line, _ = item.location
+        if item.get_closest_marker("order") is not None:
+            raise _Refused(
+                f"{path}:{(line or 0) + 1}: order marker on a check\n  allowed: the order of phases and of the file"
+            )
+        try:
+            check = read_check(item, plan.goal_ids, plan.phases)
+        except MarkerError as problem:
+            raise _Refused(f"{path}:{(line or 0) + 1}: {item.name}: {problem}") from None
+        item.stash[CHECK] = check
+        return check
+
+
+class _Refused(Exception):
+    """A check that cannot be accepted."""
+
+
+def is_whole_suite_asked(config: pytest.Config, suite: Path) -> bool:
+    """Tell whether the invocation names the suite's directory, or one that contains it, and ignores nothing in it."""
+    asked = any(
+        suite.is_relative_to(path)
+        for path, argument in zip(asked_paths(config), config.args, strict=True)
+        if "::" not in argument
+    )
+    return asked and not _ignores_part_of(config, suite)
+
+
+def _ignores_part_of(config: pytest.Config, suite: Path) -> bool:
+    base = config.invocation_params.dir
+    ignored = [(base / path).resolve() for path in config.getoption("ignore", None) or ()]
+    if any(path.is_relative_to(suite) or suite.is_relative_to(path) for path in ignored):
+        return True
+    globs = [str(base / glob) for glob in config.getoption("ignore_glob", None) or ()]
+    return any(path.match(glob) for glob in globs for path in suite.rglob("*.py"))
+
+
+def _order(config: pytest.Config, plan: Plan, items: list[pytest.Item]) -> None:
+    """Sort by phase, and mark for pytest-order so that no other plugin's sorting undoes it."""
+    place = {phase: index for index, phase in enumerate(plan.phases)}
+    marking = config.pluginmanager.hasplugin("orderingplugin")
+    for item in items:
+        if marking and CHECK in item.stash:
+            item.add_marker(pytest.mark.order(place[item.stash[CHECK].phase]))
+    items.sort(key=lambda item: place[item.stash[CHECK].phase] if CHECK in item.stash else len(place))

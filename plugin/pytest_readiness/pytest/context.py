@@ -1,0 +1,55 @@
+"""What every part of the adapter shares during one run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..core.plan import Plan
+from ..core.profile import Offer
+from ..core.redaction import Redactor
+from ..core.schema import Schema
+from .board import Board
+from .environment import Environment
+from .gating import Availability
+from .secrets import Vault
+from .settings import Settings
+
+
+@dataclass(slots=True, kw_only=True)
+class RunContext:
+    """One run in one process: its inputs, validated, and the few things that all parts write to.
+
+    ``environment`` is None only where no check runs, as with ``--collect-only``.
+    """
+
+    settings: Settings
+    run_id: str
+    plan: Plan
+    schema: Schema
+    redactor: Redactor
+    board: Board
+    environment: Environment | None = None
+    vault: Vault | None = None
+    #: Remarks of the adapter itself, for the report.
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """The names of the capabilities that the schema defines."""
+        return tuple(self.schema.capabilities)
+
+    def availability(self, name: str) -> Availability | None:
+        """Tell whether the environment has a capability; None for one that the schema does not define."""
+        if self.environment is None or self.vault is None or name not in self.schema.capabilities:
+            return None
+        capability = self.environment.profile.capability(name)
+        if capability.status is Offer.ABSENT:
+            return Availability(
+                available=False, declared=True, reason=f"{name} is not offered: {capability.reason}"
+            )
+        if capability.option == "drills" and not self.settings.drills:
+            return Availability(available=False, declared=True, reason=f"{name} needs --drills")
+        missing = [self.vault.unresolved[key] for key in capability.secrets if key in self.vault.unresolved]
+        if missing:
+            return Availability(available=False, reason=f"{name} is declared but missing: {missing[0]}")
+        return Availability(available=True)

@@ -1,0 +1,99 @@
+"""The controller of a run that xdist distributes: what workers need to know, and what they leave behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .catalogue import Catalogue
+from .context import RunContext
+from .phases import CATALOGUE_NAME
+from .tally import Tally
+
+WORKERINPUT_KEY = "readiness"
+#: xdist's own default: this many lost workers per worker before it gives up.
+RESTARTS_PER_WORKER = 4
+
+
+class Distribution:
+    """Hands inputs to workers, schedules by phase, and notices when checks will never run."""
+
+    def __init__(
+        self, context: RunContext, tally: Tally, shared: Path, overlay: dict[str, Any] | None
+    ) -> None:
+        self._context = context
+        self._tally = tally
+        self._shared = shared
+        self._overlay = overlay
+        self._lost = 0
+        self._catalogue: Catalogue | None = None
+
+    def catalogue(self) -> Catalogue:
+        """Return what the workers published; an empty catalogue when none came that far."""
+        if self._catalogue is None:
+            path = self._shared / CATALOGUE_NAME
+            if not path.exists():
+                return Catalogue()
+            self._catalogue = Catalogue.from_data(json.loads(path.read_text(encoding="utf-8")))
+        return self._catalogue
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Give a worker the run's inputs; values of secrets never travel, only which of them are missing."""
+        vault = self._context.vault
+        node.workerinput[WORKERINPUT_KEY] = {
+            "run_id": self._context.run_id,
+            "overlay": self._overlay,
+            "unresolved": dict(vault.unresolved) if vault else {},
+            "shared": str(self._shared),
+        }
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self) -> None:
+        """Refuse wrongly marked checks here, where a usage error ends the run."""
+        problem = self.catalogue().problem
+        if problem:
+            raise pytest.UsageError(problem)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> object:
+        """Schedule in the order of the phases, whatever else ``--dist`` asks for."""
+        from .scheduler import PhaseScheduling
+
+        place = {phase: index for index, phase in enumerate(self._context.plan.phases)}
+
+        def phase_of(nodeid: str) -> int:
+            check = self.catalogue().selected.get(nodeid)
+            return place[check.phase] if check else len(place)
+
+        return PhaseScheduling(config, log, self._context.settings.distribution, phase_of)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str) -> None:
+        """Let nobody wait for a check during which a worker died, and take down what it establishes."""
+        board = self._context.board
+        check = self.catalogue().selected.get(crashitem)
+        for capability in check.establishes if check else ():
+            board.take_down(capability, f"{check.id if check else crashitem}: its worker crashed")
+        board.end(crashitem)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object | None) -> None:
+        """Notice a worker that stopped early (-x) or died and will not be replaced: some checks will never run."""
+        output = getattr(node, "workeroutput", None)  # a crashed worker sends none
+        if output is not None:
+            why = output.get("shouldfail") or output.get("shouldstop")
+            if why:
+                self._tally.interrupted = self._tally.interrupted or str(why)
+                self._context.board.abandon(str(why))
+        if error:
+            self._lost += 1
+            if self._lost > self._allowed_losses(node.config):
+                self._context.board.abandon("a worker crashed and is not replaced")
+
+    def _allowed_losses(self, config: pytest.Config) -> int:
+        given = config.getoption("maxworkerrestart")
+        return int(given) if given is not None else RESTARTS_PER_WORKER * len(config.getoption("tx"))

@@ -1,0 +1,131 @@
+"""What a check records while it runs: exchanges, figures, counts of evaluated rules, notes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..core.redaction import Redactor
+
+BODY_LIMIT = 2048
+_LONGEST_SECRET = 8192
+#: Headers that explain an exchange; all others stay out of the report.
+SHOWN_HEADERS = frozenset(
+    {
+        "accept", "authorization", "cache-control", "content-length", "content-type", "date", "etag", "idempotency-key",
+        "if-none-match", "last-modified", "location", "retry-after", "server", "traceparent", "www-authenticate",
+    }
+)  # fmt: skip
+_SHOWN_PREFIXES = ("x-ratelimit", "ratelimit", "x-request", "x-trace", "x-payment", "payment-")
+_MEASUREMENTS = frozenset({"exchange", "figure", "evaluated"})
+
+
+class EvidenceLog:
+    """The entries of one attempt at a check, as plain JSON data, redacted when they are recorded."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._redactor = redactor
+        self._entries: list[dict[str, Any]] = []
+        self._taken = 0
+
+    def text(self, text: str) -> str:
+        """Return a text without secrets."""
+        return self._redactor.text(text)
+
+    @property
+    def measured(self) -> int:
+        """How many measurements were taken; notes are none."""
+        return sum(entry["kind"] in _MEASUREMENTS for entry in self._entries)
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """Record one entry."""
+        self._entries.append(self._redactor.data(dict(entry)))
+
+    def take(self) -> list[dict[str, Any]]:
+        """Return the entries recorded since the last call: each report carries its own phase's."""
+        fresh = self._entries[self._taken :]
+        self._taken = len(self._entries)
+        return fresh
+
+
+class Evidence:
+    """The fixture ``evidence``. An exchange, a figure or an evaluated rule is a measurement; a note is not."""
+
+    def __init__(self, log: EvidenceLog) -> None:
+        self._log = log
+
+    def exchange(self, response: Any) -> None:
+        """Record a request and its response: anything in the shape of an ``httpx.Response``.
+
+        Kept: method, URL, status, elapsed milliseconds, the headers that explain the exchange, and 2 KiB of each body.
+        """
+        request = response.request
+        self._log.add(
+            {
+                "kind": "exchange",
+                "method": str(request.method),
+                "url": str(request.url),
+                "status": int(response.status_code),
+                "ms": _elapsed_ms(response),
+                "request": {"headers": _headers(request), "body": self._body(request)},
+                "response": {"headers": _headers(response), "body": self._body(response)},
+            }
+        )
+
+    def figure(self, name: str, value: Any, unit: str = "", expected: Any = None, limit: Any = None) -> None:
+        """Record a measured value, with what was expected of it or the limit that it is held against."""
+        entry = {
+            "kind": "figure",
+            "name": name,
+            "value": value,
+            "unit": unit,
+            "expected": expected,
+            "limit": limit,
+        }
+        self._log.add({key: _plain(content) for key, content in entry.items()})
+
+    def evaluated(self, rule: str, times: int = 1) -> None:
+        """Record that an invariant was compared ``times`` times. Not at all is no measurement."""
+        if times > 0:
+            self._log.add({"kind": "evaluated", "rule": rule, "times": int(times)})
+
+    def note(self, text: str) -> None:
+        """Record a remark; it proves nothing by itself."""
+        self._log.add({"kind": "note", "text": str(text)})
+
+    def _body(self, message: Any) -> str:
+        """Return the start of a body, redacted before it is cut: half a secret would not be recognised."""
+        try:
+            content = message.content
+        except (AttributeError, RuntimeError):  # a stream that was not read
+            return ""
+        head = (content or b"")[: BODY_LIMIT + _LONGEST_SECRET]
+        text = self._log.text(head.decode(errors="replace") if isinstance(head, bytes) else str(head))
+        return text if len(text) <= BODY_LIMIT else f"{text[:BODY_LIMIT]}… ({len(content)} in all)"
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON and xdist's channel can carry: plain values as they are, all else as text."""
+    if value is None or type(value) in {bool, int, float, str}:
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    return str(value)
+
+
+def _elapsed_ms(response: Any) -> float | None:
+    try:
+        return round(float(response.elapsed.total_seconds()) * 1000, 1)
+    except (AttributeError, RuntimeError):  # httpx knows it only once the response is closed
+        return None
+
+
+def _headers(message: Any) -> dict[str, str]:
+    found = getattr(message, "headers", None) or {}
+    return {
+        str(name): str(value)
+        for name, value in found.items()
+        if str(name).lower() in SHOWN_HEADERS or str(name).lower().startswith(_SHOWN_PREFIXES)
+    }

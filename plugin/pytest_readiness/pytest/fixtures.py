@@ -1,0 +1,77 @@
+"""The fixtures that a suite may use."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Protocol, TypeVar
+
+import pytest
+
+from .environment import Environment
+from .evidence import Evidence, EvidenceLog
+from .stash import EVIDENCE, RUN
+
+Value = TypeVar("Value")
+
+
+class Eventually(Protocol):
+    """The type of the fixture ``eventually``."""
+
+    def __call__(self, probe: Callable[[], Value], *, within: float, every: float = 0.2, what: str) -> Value:
+        """Call ``probe`` until it returns something true, and return that; times are in seconds.
+
+        Records the figure "<what> after". AssertionError at the deadline, naming the last value.
+        """
+
+
+@pytest.fixture(scope="session")
+def environment(pytestconfig: pytest.Config) -> Environment:
+    """The environment of this run: its profile, and ``secret(name)`` for what the profile only refers to."""
+    found = pytestconfig.stash[RUN].environment
+    if found is None:
+        raise pytest.UsageError("no environment is loaded: nothing is to be run")
+    return found
+
+
+@pytest.fixture(scope="session")
+def plan_facts(pytestconfig: pytest.Config) -> Mapping[str, Any]:
+    """The table [facts] of the launch plan: what the suite compares with and no environment changes."""
+    return MappingProxyType(dict(pytestconfig.stash[RUN].plan.facts))
+
+
+@pytest.fixture(scope="session")
+def run_id(pytestconfig: pytest.Config) -> str:
+    """The id of this run, the same on all workers."""
+    return pytestconfig.stash[RUN].run_id
+
+
+@pytest.fixture
+def evidence(request: pytest.FixtureRequest) -> Evidence:
+    """Records what this check measured; see :class:`Evidence`."""
+    item: pytest.Item = request.node
+    if EVIDENCE not in item.stash:  # a test outside the suite keeps its entries to itself
+        item.stash[EVIDENCE] = EvidenceLog(request.config.stash[RUN].redactor)
+    return Evidence(item.stash[EVIDENCE])
+
+
+@pytest.fixture
+def eventually(evidence: Evidence) -> Eventually:
+    """Polls to a deadline and records how long it took."""
+
+    def poll(probe: Callable[[], Value], *, within: float, every: float = 0.2, what: str) -> Value:
+        started = time.monotonic()
+        while True:
+            value = probe()
+            elapsed = time.monotonic() - started
+            if value:
+                evidence.figure(f"{what} after", round(elapsed, 3), "s", limit=within)
+                return value
+            if elapsed + every > within:
+                evidence.figure(f"{what} not after", round(elapsed, 3), "s", limit=within)
+                raise AssertionError(f"{what}: not within {within:g} s; last value: {value!r}")
+            threading.Event().wait(every)
+
+    return poll

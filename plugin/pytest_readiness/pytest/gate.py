@@ -1,0 +1,148 @@
+"""The end of a run on the controller: judge, write, record, and set the exit status."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..core.assess import entry_of
+from ..core.model import Verdict
+from ..report import terminal, write_all
+from . import provisional
+from .context import RunContext
+from .judgement import Judge
+from .tally import Tally
+
+#: What the verdict replaces: pytest's 0, 1, 2 and 5, and pytest-rerunfailures' 7. Its 3 and 4, and a status that
+#: somebody chose with pytest.exit, stay.
+REPLACED = frozenset({0, 1, 2, 5, 7})
+INTERNAL_ERROR = 3
+
+
+class Gate:
+    """Sets the exit status from the verdict, once all other plugins have set theirs."""
+
+    def __init__(self, config: pytest.Config, context: RunContext, tally: Tally, judge: Judge) -> None:
+        self._config = config
+        self._context = context
+        self._tally = tally
+        self._judge = judge
+        self._model: Mapping[str, Any] | None = None
+        self._failure = ""
+        self._said = False
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
+        """Ask for the builds before the first check; under ``--gate`` a run that is known to be partial runs nothing."""
+        if self._tally.collection_errors:
+            return None
+        if (
+            self._context.settings.gate
+            and self._judge.is_partial
+            and not self._context.settings.is_distributed
+        ):
+            return True
+        self._judge.begin()
+        return None
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Judge and report after all plain hooks, among them the one with which pytest-rerunfailures sets 7.
+
+        An error of our own is shown and exits 3: it must never read as a failed test.
+        """
+        stopped = session.shouldfail or session.shouldstop
+        if stopped and not self._tally.collection_errors:
+            self._tally.interrupted = self._tally.interrupted or str(stopped)
+        try:
+            result = yield
+            status = int(session.exitstatus)
+            self._model = self._finish(status)
+            session.exitstatus = self._exit_status(status)
+        except Exception:
+            self._failure = self._context.redactor.text(traceback.format_exc())
+            session.exitstatus = INTERNAL_ERROR
+            return None
+        return result
+
+    @pytest.hookimpl
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Print the answer at the end of pytest's own summary."""
+        self._said = True
+        if self._failure:
+            terminalreporter.write_sep("=", "readiness: internal error, there is no verdict", red=True)
+            terminalreporter.write_line(self._failure)
+        elif self._model is not None:
+            terminalreporter.write_sep("=", "launch readiness")
+            first, *others = self._lines(self._model)
+            terminalreporter.write_line(first, bold=True, **{terminal.colour(self._model): True})
+            for line in others:
+                terminalreporter.write_line(line)
+
+    @pytest.hookimpl
+    def pytest_unconfigure(self) -> None:
+        """Print to stderr what no terminal summary has said: with ``-p no:terminal``, and after an internal error."""
+        if self._said:
+            return
+        if self._failure:
+            sys.stderr.write(f"readiness: internal error, there is no verdict\n{self._failure}\n")
+        elif self._model is not None:
+            sys.stderr.write("\n".join(self._lines(self._model)) + "\n")
+
+    def _finish(self, status: int) -> Mapping[str, Any]:
+        model = dict(self._judge.model())
+        leaked = self._write(model)
+        if leaked:
+            model = dict(self._judge.withhold(leaked))
+            if "readiness.json" in self._write(model):
+                reason = f"a live secret was found in {', '.join(leaked)}; withheld"
+                model = dict(
+                    provisional.model(self._context.settings, self._context.run_id, reason, Verdict.BROKEN)
+                )
+                self._write(model)
+        if status in REPLACED and self._judge.record.belongs_in_ledger and not leaked:
+            recorded = self._judge.history.record(entry_of(model))
+            model["ledger"] = {**model["ledger"], "seq": recorded["seq"], "hash": recorded["hash"]}
+            model["notes"] = self._context.redactor.data([*dict.fromkeys(self._context.notes)])
+        model["exit_code"] = self._status_of(model, status)
+        self._write(model)
+        return model
+
+    def _exit_status(self, status: int) -> int:
+        return status if self._model is None else self._status_of(self._model, status)
+
+    def _status_of(self, model: Mapping[str, Any], status: int) -> int:
+        """Return the exit status: the verdict's, unless pytest ended with one that is not ours to replace.
+
+        Failed tests outside the suite are no checks, but a run with one never exits 0.
+        """
+        if status not in REPLACED:
+            return status
+        code = int(model["exit_code"])
+        foreign = self._tally.foreign_failures(self._judge.catalogue())
+        return 1 if code == 0 and foreign else code
+
+    def _write(self, model: Mapping[str, Any]) -> list[str]:
+        """Write all reports, and take away other plugins' artifacts that hold a live secret; return the withheld."""
+        leaked = write_all(model, self._context.settings.reports, self._context.redactor)
+        for path in self._foreign_artifacts():
+            if path.is_file() and self._context.redactor.leaks(path.read_bytes()):
+                path.unlink()
+                leaked.append(path.name)
+        return leaked
+
+    def _foreign_artifacts(self) -> Sequence[Path]:
+        options = (self._config.getoption(name, None) for name in ("htmlpath", "xmlpath"))
+        return [self._config.invocation_params.dir / str(option) for option in options if option]
+
+    def _lines(self, model: Mapping[str, Any]) -> list[str]:
+        written = [path for path in (*self._own_reports(), *self._foreign_artifacts()) if path.is_file()]
+        return terminal.lines(model, reports=[str(path) for path in dict.fromkeys(written)])
+
+    def _own_reports(self) -> list[Path]:
+        return [self._context.settings.reports / name for name in ("readiness.md", "readiness.json")]

@@ -1,0 +1,60 @@
+"""Whether a check may run at all: drills, capabilities of the environment, and what earlier checks found to be down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ..core.model import FailureClass, Outcome
+from .catalogue import Check
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why a check is not executed. ``applicable`` is False when the environment declares that it has not what it needs."""
+
+    outcome: Outcome
+    reason: str
+    applicable: bool = True
+    failure_class: FailureClass | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Whether a capability can be used: ``reason`` says why not, ``declared`` whether the profile itself says so."""
+
+    available: bool
+    reason: str = ""
+    declared: bool = False
+
+
+def refuse(
+    check: Check,
+    *,
+    drills: bool,
+    down: Mapping[str, str],
+    offer: Callable[[str], Availability | None],
+) -> Refusal | None:
+    """Decide about one check; None lets it run.
+
+    A capability that is down wins: then the check is not run. Next, what the environment declares absent skips the check as
+    not applicable, and what it declares present but lacks skips it as the runner's fault. ``offer`` returns None for a
+    capability that only checks establish.
+    """
+    if check.drill and not drills:
+        return Refusal(
+            outcome=Outcome.SKIPPED,
+            reason="a drill changes the platform's state: it needs --drills",
+            applicable=False,
+        )
+    for name in check.requires:
+        if name in down:
+            return Refusal(outcome=Outcome.NOT_RUN, reason=f"not run: {name} is down ({down[name]})")
+    offers = [
+        offered for name in check.requires if (offered := offer(name)) is not None and not offered.available
+    ]
+    for offered in sorted(offers, key=lambda offered: not offered.declared):
+        if offered.declared:
+            return Refusal(outcome=Outcome.SKIPPED, reason=offered.reason, applicable=False)
+        return Refusal(outcome=Outcome.SKIPPED, reason=offered.reason, failure_class=FailureClass.SETUP_ERROR)
+    return None

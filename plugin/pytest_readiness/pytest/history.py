@@ -1,0 +1,63 @@
+"""Past runs: the ledger of this environment, the histories of the others, and the suite's own proof that it can fail."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ..core.errors import LedgerError
+from ..core.profile import Profile
+from ..ledger import Ledger, open_ledger, read_history
+from .context import RunContext
+from .environment import known_profiles
+
+SELF_TEST_NAME = "self-test.json"
+
+
+class History:
+    """Read once before the run, so that an unusable ledger is a usage error and not a surprise at its end."""
+
+    def __init__(self, context: RunContext, profile: Profile) -> None:
+        self.url = context.settings.ledger_url or context.plan.ledger_url
+        self._context = context
+        self._root = context.settings.root
+        self._own = profile.name
+        self.ledger: Ledger = open_ledger(self.url, self._root, self._own)
+        self.entries: dict[str, list[dict[str, Any]]] = dict(read_history(self.url, self._root, [self._own]))
+        #: Every known environment but this one -> whether it is live.
+        self.environments = {
+            found.name: found.live
+            for found in known_profiles(self._root, context.schema, os.environ)
+            if found.name != self._own
+        }
+        self._read_others()
+
+    def record(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        """Append this run's entry and return it as recorded."""
+        recorded = self.ledger.append(entry)
+        self._context.notes.extend(self.ledger.notes)
+        return recorded
+
+    def self_test(self) -> Mapping[str, Any] | None:
+        """Return what the last self-test of the suite proved, None when none was run or its file cannot be read."""
+        path = self._context.settings.reports / SELF_TEST_NAME
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as problem:
+            self._context.notes.append(f"{path.name} cannot be read: {problem}")
+            return None
+        return found if isinstance(found, dict) else None
+
+    def _read_others(self) -> None:
+        """Read the histories of the other environments where that needs no network; what fails there is only noted."""
+        if not self.url.startswith("file:"):
+            return
+        for name in self.environments:
+            try:
+                self.entries.update(read_history(self.url, self._root, [name]))
+            except LedgerError as problem:
+                self._context.notes.append(f"history of {name} left out: {str(problem).splitlines()[0]}")

@@ -1,0 +1,130 @@
+"""The one judgement of a run, on the controller, made by whoever asks first."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from ..core.assess import RunRecord, assess
+from ..core.model import RunFacts, Scope
+from . import identity, suite
+from .catalogue import Catalogue
+from .collection import is_whole_suite_asked
+from .context import RunContext
+from .history import History
+from .tally import Tally
+
+
+class Judge:
+    """Turns what was heard into the model of the run. ``catalogue`` returns what could have been checked."""
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        context: RunContext,
+        tally: Tally,
+        history: History,
+        catalogue: Callable[[], Catalogue],
+    ) -> None:
+        self._config = config
+        self._context = context
+        self._tally = tally
+        self.history = history
+        self.catalogue = catalogue
+        self._started_at = datetime.now(UTC)
+        self._build_start: Mapping[str, str] = {}
+        self._record: RunRecord | None = None
+        self._model: dict[str, Any] | None = None
+
+    def begin(self) -> None:
+        """Ask for the builds before the first check."""
+        self._build_start = identity.ask(self._config, self._context, "start")
+
+    @property
+    def record(self) -> RunRecord:
+        """The finished run; asking for it ends the run."""
+        if self._record is None:
+            self._record = self._close()
+        return self._record
+
+    def model(self) -> Mapping[str, Any]:
+        """Return the assessed run, free of secrets; every caller gets the same."""
+        if self._model is None:
+            self._model = self._assess(self.record)
+        return self._model
+
+    def withhold(self, artifacts: list[str]) -> Mapping[str, Any]:
+        """Judge again, now that a live secret was found in these artifacts."""
+        facts = dataclasses.replace(self.record.facts, leaked=tuple(artifacts))
+        self._record = dataclasses.replace(self.record, facts=facts)
+        self._model = self._assess(self._record)
+        return self._model
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the run asked for less than the whole suite, or something was deselected."""
+        root = self._context.settings.root
+        whole = is_whole_suite_asked(self._config, (root / self._context.plan.suite).resolve())
+        lf = bool(self._config.getoption("lf", False))
+        return not whole or lf or self.catalogue().deselected > 0
+
+    def _assess(self, record: RunRecord) -> dict[str, Any]:
+        found = assess(record, self._context.plan, self.history.entries, record.finished_at)
+        clean: dict[str, Any] = self._context.redactor.data(found)
+        return clean
+
+    def _close(self) -> RunRecord:
+        context, tally = self._context, self._tally
+        if context.environment is None:
+            raise RuntimeError("a run without an environment is not judged")
+        profile = context.environment.profile
+        ended = (
+            identity.ask(self._config, context, "end") if self._build_start and not tally.interrupted else {}
+        )
+        catalogue = self.catalogue()
+        return RunRecord(
+            run_id=context.run_id,
+            environment=profile.name,
+            live=profile.live,
+            started_at=self._started_at,
+            finished_at=datetime.now(UTC),
+            results=tuple(tally.results(catalogue)),
+            facts=RunFacts(
+                scope=Scope.PARTIAL if self.is_partial else Scope.FULL,
+                gate=context.settings.gate,
+                interrupted=tally.interrupted,
+                collection_errors=tuple(
+                    f"{where}: {what}" for where, what in tally.collection_errors.items()
+                ),
+                build_start=self._build_start,
+                build_end=ended,
+            ),
+            suite_digest=suite.digest_of((context.settings.root / context.plan.suite).resolve()),
+            degraded_exit_code=context.settings.degraded_exit_code,
+            runner=suite.runner(),
+            iac=self._is_checkout_real(catalogue),
+            env_option=context.settings.environment,
+            environments=self.history.environments,
+            notes=tuple(dict.fromkeys(context.notes)),
+            ledger={"url": self.history.url, "location": self.history.ledger.location},
+            self_test=self.history.self_test(),
+        )
+
+    def _is_checkout_real(self, catalogue: Catalogue) -> bool:
+        """Whether static checks looked at the platform's own checkout: named by a live profile or by a variable.
+
+        What a hook offers, or a profile that is not live, may be a tree that was made for the embedded platform.
+        """
+        profile = self._context.environment.profile if self._context.environment else None
+        names = {name for check in catalogue.collected if check.static for name in check.requires}
+        rules = [self._context.schema.capabilities[name] for name in names & {*self._context.capabilities}]
+        needs = [need for rule in rules for need in rule.needs]
+        if profile is None or not needs or not all(profile.values[need] for need in needs):
+            return False
+        return profile.live or all(
+            profile.origins.get(need, "").startswith("environment variable") for need in needs
+        )

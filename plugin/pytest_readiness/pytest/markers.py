@@ -1,0 +1,105 @@
+"""The markers of a check, and how they are read from an item."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from ..core.model import Severity
+from .catalogue import Check
+
+MARKERS = (
+    "p0: Blocking check; its failure makes the run BROKEN",
+    "p1: Degrading check; its failure makes the run DEGRADED",
+    "goal(id): The launch goal of the plan that this check serves",
+    "phase(name): The phase of the plan in which this check runs; phases run in the plan's order",
+    "requires(*capabilities, covered_by=None): What this check needs; covered_by names a check that proves the same fact",
+    "establishes(*capabilities): When this check fails, later checks that require the capability are not run",
+    "drill: This check changes the platform's state; it runs only with --drills",
+    "static: This check looks at a checkout only, so that it passes without a live environment",
+)
+_SEVERITIES = {"p0": Severity.P0, "p1": Severity.P1}
+
+
+class MarkerError(Exception):
+    """A check is marked wrongly; the message says what is wrong and what is allowed."""
+
+
+def read_check(item: pytest.Item, goals: tuple[str, ...], phases: tuple[str, ...]) -> Check:
+    """Read the markers of an item; MarkerError when one is missing, unknown or doubled."""
+    phase = _one_of(item, "phase", phases)
+    goal = _one_of(item, "goal", goals, required=False)
+    requires, covered_by = _requirements(item)
+    path, line, _ = item.location
+    return Check(
+        id=f"{phase}/{_name(item)}",
+        nodeid=item.nodeid,
+        goal=goal,
+        phase=phase,
+        severity=_severity(item),
+        requires=requires,
+        covered_by=covered_by,
+        establishes=tuple(dict.fromkeys(_strings(item, "establishes"))),
+        drill=item.get_closest_marker("drill") is not None,
+        static=item.get_closest_marker("static") is not None,
+        where=f"{path}:{(line or 0) + 1}",
+    )
+
+
+def _name(item: pytest.Item) -> str:
+    original = getattr(item, "originalname", None) or item.name.split("[")[0]
+    parameters = item.name[len(original) :]
+    return original.removeprefix("test_").replace("_", "-") + parameters
+
+
+def _severity(item: pytest.Item) -> Severity:
+    for node, _ in item.iter_markers_with_node():
+        found = [name for name in _SEVERITIES if any(mark.name == name for mark in node.own_markers)]
+        if len(found) == 1:
+            return _SEVERITIES[found[0]]
+        if found:
+            raise MarkerError("both p0 and p1\n  allowed: one of pytest.mark.p0, pytest.mark.p1")
+    raise MarkerError("no severity\n  allowed: pytest.mark.p0, pytest.mark.p1")
+
+
+def _one_of(item: pytest.Item, name: str, allowed: tuple[str, ...], *, required: bool = True) -> str:
+    """Return the argument of the nearest marker ``name``: an inner one overrides an outer one, two on one level are a mistake."""
+    listed = f"\n  allowed: {', '.join(allowed)}"
+    for node, _ in item.iter_markers_with_node(name):
+        marks = [mark for mark in node.own_markers if mark.name == name]
+        values = {_single(mark, name) for mark in marks}
+        if len(values) > 1:
+            raise MarkerError(f"several {name} markers: {', '.join(sorted(values))}\n  allowed: one")
+        value = values.pop()
+        if value not in allowed:
+            raise MarkerError(f"unknown {name} {value!r}{listed}")
+        return value
+    if required:
+        raise MarkerError(f"no {name}{listed}")
+    return ""
+
+
+def _single(mark: pytest.Mark, name: str) -> str:
+    if len(mark.args) != 1 or mark.kwargs or not isinstance(mark.args[0], str):
+        raise MarkerError(f'malformed {name} marker\n  allowed: pytest.mark.{name}("...")')
+    return mark.args[0]
+
+
+def _requirements(item: pytest.Item) -> tuple[tuple[str, ...], str | None]:
+    covered_by: str | None = None
+    for mark in item.iter_markers("requires"):
+        unknown = set(mark.kwargs) - {"covered_by"}
+        if unknown or not isinstance(mark.kwargs.get("covered_by"), str | None):
+            raise MarkerError(
+                'malformed requires marker\n  allowed: requires("capability", ..., covered_by="phase/check")'
+            )
+        covered_by = covered_by or mark.kwargs.get("covered_by")
+    return tuple(dict.fromkeys(_strings(item, "requires"))), covered_by
+
+
+def _strings(item: pytest.Item, name: str) -> Iterator[str]:
+    for mark in item.iter_markers(name):
+        if not mark.args or not all(isinstance(value, str) and value for value in mark.args):
+            raise MarkerError(f'malformed {name} marker\n  allowed: pytest.mark.{name}("...", ...)')
+        yield from mark.args

@@ -1,0 +1,94 @@
+"""Command line options, and whether a run concerns a launch plan at all."""
+
+from __future__ import annotations
+
+import argparse
+import tomllib
+from pathlib import Path
+
+import pytest
+
+PLAN_NAME = "readiness.toml"
+DEFAULT_SUITE = "smoke"
+#: 3 and 4 are pytest's own, 6 is NO_VERDICT, 5 and 7 would be read as pytest's and pytest-rerunfailures'.
+DEGRADED_CODES = (0, 1, 2)
+
+
+def add(parser: pytest.Parser) -> None:
+    """Add the option group "readiness"."""
+    group = parser.getgroup("readiness", "launch readiness")
+    group.addoption(
+        "--env",
+        dest="readiness_env",
+        metavar="NAME|PATH.toml",
+        default=None,
+        help="Environment profile: a name under environments/ or a file (default: local)",
+    )
+    group.addoption(
+        "--gate",
+        dest="readiness_gate",
+        action="store_true",
+        help="Refuse a partial run, the form for CI",
+    )
+    group.addoption(
+        "--drills",
+        dest="readiness_drills",
+        action="store_true",
+        help="Also run checks that change the platform's state",
+    )
+    group.addoption(
+        "--degraded-exit-code",
+        dest="readiness_degraded_exit_code",
+        metavar="N",
+        type=_degraded_exit_code,
+        default=2,
+        help="Exit code of a DEGRADED run, for gates that know only zero and not zero: 0, 1 or 2 (default: 2)",
+    )
+    group.addoption(
+        "--readiness-dir",
+        dest="readiness_dir",
+        metavar="DIR",
+        default=None,
+        help="Directory of the reports (default: reports under the rootdir)",
+    )
+    group.addoption(
+        "--readiness-ledger",
+        dest="readiness_ledger",
+        metavar="URL",
+        default=None,
+        help="Ledger of past runs: file:PATH or s3://BUCKET/PREFIX, {env} is the environment (default: the plan's)",
+    )
+
+
+def is_active(config: pytest.Config) -> bool:
+    """Tell whether the rootdir has a plan and this run asks for its suite or names an environment."""
+    plan = config.rootpath / PLAN_NAME
+    if not plan.is_file():
+        return False
+    asked = ("readiness_env", "readiness_gate", "readiness_drills")
+    if any(config.getoption(name) for name in asked):
+        return True
+    suite = config.rootpath / suite_name(plan)
+    return any(path.is_relative_to(suite) or suite.is_relative_to(path) for path in asked_paths(config))
+
+
+def suite_name(plan: Path) -> str:
+    """Read the suite's directory from a plan that may be malformed; the full reading reports what is wrong with it."""
+    try:
+        name = tomllib.loads(plan.read_text(encoding="utf-8")).get("suite")
+    except (OSError, ValueError):
+        name = None
+    return name if isinstance(name, str) and name else DEFAULT_SUITE
+
+
+def asked_paths(config: pytest.Config) -> list[Path]:
+    """Return the files and directories that the invocation names, without the part that selects inside a file."""
+    base = config.invocation_params.dir
+    return [(base / argument.split("::")[0].split("[")[0]).resolve() for argument in config.args]
+
+
+def _degraded_exit_code(text: str) -> int:
+    allowed = ", ".join(map(str, DEGRADED_CODES))
+    if not text.isdecimal() or int(text) not in DEGRADED_CODES:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an exit code for DEGRADED (allowed: {allowed})")
+    return int(text)

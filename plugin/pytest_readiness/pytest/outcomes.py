@@ -1,0 +1,154 @@
+"""From the reports of a check's attempts to its one result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..core.model import CheckResult, FailureClass, Outcome
+from .catalogue import Check
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseReport:
+    """One report of one attempt: ``outcome`` is passed, failed, skipped or rerun; ``expected`` is set by xfail."""
+
+    outcome: str
+    duration_s: float = 0.0
+    expected: bool = False
+    crashed: bool = False
+    text: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_red(self) -> bool:
+        """True when this phase failed, whether or not the check is run again."""
+        return self.outcome in {"failed", "rerun"}
+
+
+@dataclass(slots=True)
+class Attempt:
+    """The reports of one attempt by phase: setup, call, teardown, or "???" for a crash of the worker."""
+
+    number: int
+    phases: dict[str, PhaseReport] = field(default_factory=dict)
+
+    @property
+    def is_red(self) -> bool:
+        """True when any phase failed."""
+        return any(phase.is_red for phase in self.phases.values())
+
+    @property
+    def is_complete(self) -> bool:
+        """True when the attempt came to its end: a passed check has all three phases."""
+        return "teardown" in self.phases and (
+            "call" in self.phases or self.first("skipped", "failed") is not None
+        )
+
+    def first(self, *outcomes: str) -> PhaseReport | None:
+        """Return the first report that ended in one of these ways."""
+        return next((phase for phase in self.phases.values() if phase.outcome in outcomes), None)
+
+
+def settle(check: Check, attempts: Iterable[Attempt]) -> CheckResult:
+    """Return the result of one check. The last attempt decides, and an earlier failure makes a pass FLAKY.
+
+    Not green, whatever came after it: a safety violation, and a failure that was followed by no pass. A check whose attempt
+    did not come to its end was not run; what it had found until then is kept as evidence.
+    """
+    ordered = sorted(attempts, key=lambda attempt: attempt.number)
+    red = [attempt for attempt in ordered if attempt.is_red and not _crash(attempt)]
+    violation = next((attempt for attempt in red if _is_violation(attempt)), None)
+    last = ordered[-1] if ordered else None
+    crash = _crash(last) if last else None
+    if violation is not None:
+        return _failed(check, violation, ordered)
+    if last is None:
+        return _result(check, ordered, Outcome.NOT_RUN, summary="not run: no report came for it")
+    if crash is not None:
+        return _result(
+            check,
+            ordered,
+            Outcome.NOT_RUN,
+            FailureClass.SETUP_ERROR,
+            summary=f"not run to its end: {crash.text}",
+        )
+    if last.is_red:
+        return _failed(check, last, ordered)
+    skipped = last.first("skipped")
+    if skipped is not None and not red:
+        return _skipped(check, skipped, ordered)
+    if not last.is_complete and not red:
+        return _result(check, ordered, Outcome.NOT_RUN, summary="not run to its end: the run stopped")
+    if skipped is not None or not last.is_complete:
+        return _failed(check, red[-1], ordered)
+    unexpected = next((phase for phase in last.phases.values() if phase.expected), None)
+    if unexpected is not None:
+        return _result(check, ordered, Outcome.SKIPPED, summary=_summary(unexpected))
+    if red:
+        summary = f"passed on attempt {len(ordered)}; before: {_summary(_red_phase(red[-1]))}"
+        return _result(check, ordered, Outcome.FLAKY, FailureClass.FLAKE, summary=summary)
+    return _result(check, ordered, Outcome.PASSED)
+
+
+def _failed(check: Check, attempt: Attempt, attempts: Sequence[Attempt]) -> CheckResult:
+    phase = _red_phase(attempt)
+    named = str(phase.facts.get("class") or FailureClass.PLATFORM_BUG)
+    return _result(check, attempts, Outcome.FAILED, FailureClass(named), summary=_summary(phase))
+
+
+def _skipped(check: Check, phase: PhaseReport, attempts: Sequence[Attempt]) -> CheckResult:
+    named = phase.facts.get("class")
+    return _result(
+        check,
+        attempts,
+        Outcome.NOT_RUN if phase.facts.get("not_run") else Outcome.SKIPPED,
+        FailureClass(named) if named else None,
+        summary=_summary(phase),
+        applicable=bool(phase.facts.get("applicable", True)),
+    )
+
+
+def _result(
+    check: Check,
+    attempts: Sequence[Attempt],
+    outcome: Outcome,
+    failure_class: FailureClass | None = None,
+    *,
+    summary: str = "",
+    applicable: bool = True,
+) -> CheckResult:
+    phases = [phase for attempt in attempts for phase in attempt.phases.values()]
+    return CheckResult(
+        id=check.id,
+        nodeid=check.nodeid,
+        goal=check.goal,
+        phase=check.phase,
+        severity=check.severity,
+        outcome=outcome,
+        failure_class=failure_class,
+        attempts=len(attempts),
+        duration_s=round(sum(phase.duration_s for phase in phases), 4),
+        summary=summary,
+        evidence=tuple(entry for phase in phases for entry in phase.facts.get("evidence", ())),
+        applicable=applicable,
+        covered_by=check.covered_by,
+        static=check.static,
+    )
+
+
+def _red_phase(attempt: Attempt) -> PhaseReport:
+    return next(phase for phase in attempt.phases.values() if phase.is_red)
+
+
+def _crash(attempt: Attempt) -> PhaseReport | None:
+    return next((phase for phase in attempt.phases.values() if phase.crashed), None)
+
+
+def _is_violation(attempt: Attempt) -> bool:
+    return any(phase.facts.get("safety") for phase in attempt.phases.values())
+
+
+def _summary(phase: PhaseReport) -> str:
+    return str(phase.facts.get("summary") or phase.text)

@@ -1,0 +1,58 @@
+"""The first act of a run: reports that say NO_VERDICT, so that a killed run leaves no older answer behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..core.model import Scope, Verdict
+from ..core.moments import format_moment
+from ..core.redaction import Redactor
+from ..core.verdict import exit_code
+from ..report import write_all
+from .settings import Settings
+
+UNFINISHED = "the run did not finish"
+
+
+def write(settings: Settings, run_id: str, reason: str = UNFINISHED, page: Path | None = None) -> None:
+    """Write the reports of a run that has not come to a verdict, and take away the page that it will write at its end."""
+    if page is not None:
+        page.unlink(missing_ok=True)
+    write_all(model(settings, run_id, reason), settings.reports, Redactor())
+
+
+def model(
+    settings: Settings, run_id: str, reason: str, verdict: Verdict = Verdict.NO_VERDICT
+) -> Mapping[str, Any]:
+    """Return the smallest model that every renderer understands."""
+    now = format_moment(datetime.now(UTC))
+    lists = (
+        "blockers",
+        "goals",
+        "checks",
+        "deferred",
+        "waivers",
+        "inventory",
+        "operational",
+        "rollback",
+        "decisions",
+    )
+    return {
+        "schema_version": 1,
+        "run_id": run_id,
+        "environment": settings.environment,
+        "scope": str(Scope.PARTIAL),
+        "started_at": now,
+        "finished_at": now,
+        "verdict": str(verdict),
+        "exit_code": exit_code(verdict, settings.degraded_exit_code),
+        "reasons": [reason],
+        "declaration": "NOT READY",
+        **{name: [] for name in lists},
+        "build_identity": {},
+        "streak": {},
+        "notes": [],
+    }

@@ -1,0 +1,166 @@
+"""Facts about each check, attached to its reports in the process that ran it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from .. import NothingMeasured, SafetyViolation
+from ..core.classify import classify
+from ..core.model import FailureClass, Outcome
+from ..core.redaction import Redactor
+from .catalogue import Check
+from .context import RunContext
+from .evidence import EvidenceLog
+from .gating import Refusal, refuse
+from .stash import CHECK, EVIDENCE, REFUSAL
+
+SUMMARY_LIMIT = 300
+
+
+class Recorder:
+    """Runs beside each check: gates it, demands a measurement of it, and puts plain facts on its reports."""
+
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Start an attempt with an empty log, or skip the check before any of its fixtures is set up."""
+        check = item.stash.get(CHECK, None)
+        if check is None:
+            return
+        item.stash[EVIDENCE] = EvidenceLog(self._context.redactor)
+        refusal = item.stash.get(REFUSAL, None) or self._refusal(check)
+        if refusal is not None:
+            item.stash[REFUSAL] = refusal
+            pytest.skip(refusal.reason)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Fail a check that passed without a measurement; lift a safety violation out of a group of exceptions."""
+        try:
+            result = yield
+        except BaseExceptionGroup as group:
+            violation = _violation(group)
+            if violation is None:
+                raise
+            raise SafetyViolation(str(violation)) from group
+        log = item.stash.get(EVIDENCE, None)
+        if log is not None and self._context.plan.policy.require_evidence and not log.measured:
+            raise NothingMeasured(
+                "the check passed without having measured anything: record an exchange, a figure or an evaluated rule"
+            )
+        return result
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Attach the facts, and take secrets out of tracebacks and captured output."""
+        report = yield
+        check = item.stash.get(CHECK, None)
+        if check is None:
+            return report
+        _redact(report, self._context.redactor)
+        exception = call.excinfo.value if call.excinfo and report.failed else None
+        facts: dict[str, Any] = {
+            "check_id": check.id,
+            "goal": check.goal,
+            "phase": check.phase,
+            "severity": str(check.severity),
+            "class": None,
+            "summary": self._context.redactor.text(_summary(report, call)),
+            "evidence": item.stash[EVIDENCE].take() if EVIDENCE in item.stash else [],
+            "requires": [*check.requires],
+            "covered_by": check.covered_by,
+            "applicable": True,
+            "drill": check.drill,
+            "establishes": [*check.establishes],
+            "safety": isinstance(exception, SafetyViolation),
+            "attempt": getattr(item, "execution_count", 1),
+            "not_run": False,
+        }
+        refusal = item.stash.get(REFUSAL, None)
+        if refusal is not None and report.skipped:
+            facts.update(_told(refusal))
+        elif exception is not None:
+            facts["class"] = self._class_of(exception, facts, item.config)
+        report.readiness = facts  # type: ignore[attr-defined]
+        return report
+
+    @pytest.hookimpl
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take down what a check establishes once it has finally failed, or was itself not run."""
+        facts = getattr(report, "readiness", None)
+        if facts and (report.failed or facts["not_run"]):
+            for capability in facts["establishes"]:
+                self._context.board.take_down(capability, f"{facts['check_id']}: {facts['summary']}")
+
+    def _refusal(self, check: Check) -> Refusal | None:
+        board = self._context.board
+        board.refresh()
+        return refuse(
+            check, drills=self._context.settings.drills, down=board.down, offer=self._context.availability
+        )
+
+    def _class_of(self, exception: BaseException, facts: dict[str, Any], config: pytest.Config) -> str:
+        named = config.hook.pytest_readiness_classify(exception=exception, check=facts)
+        if named is None:
+            return str(classify(exception))
+        if named not in FailureClass.__members__:
+            allowed = ", ".join(FailureClass)
+            raise ValueError(f"pytest_readiness_classify returned {named!r}; allowed: {allowed}")
+        return str(named)
+
+
+def _violation(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+    found = group.subgroup(SafetyViolation)
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]  # type: ignore[assignment]
+    return found
+
+
+def _told(refusal: Refusal) -> dict[str, Any]:
+    return {
+        "not_run": refusal.outcome is Outcome.NOT_RUN,
+        "applicable": refusal.applicable,
+        "class": str(refusal.failure_class) if refusal.failure_class else None,
+        "summary": refusal.reason,
+    }
+
+
+def _summary(report: pytest.TestReport, call: pytest.CallInfo[None]) -> str:
+    """Return one line that says how a phase ended; nothing for one that passed."""
+    if hasattr(report, "wasxfail"):
+        kind = "expected to fail" if report.skipped else "passed although expected to fail"
+        return _line(f"{kind}: {report.wasxfail or 'no reason given'}")
+    if report.passed:
+        return ""
+    if report.skipped and isinstance(report.longrepr, tuple):
+        return _line(str(report.longrepr[2]).removeprefix("Skipped: "))
+    if call.excinfo is None:
+        return _line(report.longreprtext)  # strict xpass: no exception, only a text
+    message = call.excinfo.exconly(tryshort=True)
+    return _line(f"in {call.when}: {message}" if call.when != "call" else message)
+
+
+def _line(text: str) -> str:
+    first = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return first if len(first) <= SUMMARY_LIMIT else f"{first[:SUMMARY_LIMIT]}…"
+
+
+def _redact(report: pytest.TestReport, redactor: Redactor) -> None:
+    """Take secrets out of a report. A traceback that held one becomes plain text: cut into lines it would hide them."""
+    report.sections = [(name, redactor.text(content)) for name, content in report.sections]
+    text = report.longreprtext
+    clean = redactor.text(text)
+    if clean == text:
+        return
+    if isinstance(report.longrepr, tuple):
+        path, line, reason = report.longrepr
+        report.longrepr = (path, line, redactor.text(reason))
+    else:
+        report.longrepr = clean

@@ -1,0 +1,148 @@
+"""Secret references of a profile (``env:NAME``, ``file:PATH``, ``secretsmanager:ID``) and their values."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .. import SetupError
+from ..core.profile import Profile, SecretRef
+from ..core.redaction import Redactor
+
+#: Kinds of references whose value the runner itself keeps, so that a malformed one is the runner's mistake.
+LOCAL_KINDS = frozenset({"env", "file"})
+CONNECT_TIMEOUT_S = 3
+READ_TIMEOUT_S = 5
+
+
+class Vault:
+    """Resolves each secret of one profile once, and gives every live value to the redactor.
+
+    ``unresolved`` maps the key of a secret to why it has no value; a controller hands it to its workers, so that they need
+    not wait for the same refusal again.
+    """
+
+    def __init__(
+        self, profile: Profile, redactor: Redactor, unresolved: Mapping[str, str] | None = None
+    ) -> None:
+        self._profile = profile
+        self._redactor = redactor
+        self._values: dict[str, str] = {}
+        self.unresolved: dict[str, str] = dict(unresolved or {})
+        self._aws: _SecretsManager | None = None
+
+    def value(self, key: str) -> str:
+        """Return the value of a secret such as ``auth.signing_key``; SetupError saying what to do when there is none."""
+        if key in self._values:
+            return self._values[key]
+        if key in self.unresolved:
+            raise SetupError(self.unresolved[key])
+        reference = self._profile.secret_ref(key)
+        if reference is None:
+            raise SetupError(
+                f"{key} is not offered by environment {self._profile.name!r}: set it in the profile"
+            )
+        try:
+            value = self._resolve(reference)
+        except SetupError as problem:
+            self.unresolved[key] = f"{key}: {problem}"
+            raise SetupError(self.unresolved[key]) from problem
+        self._redactor.add(value, key)
+        self._values[key] = value
+        return value
+
+    def resolve_all(self) -> None:
+        """Resolve every secret of the profile now, so that the run knows what is missing and the redactor what to hide.
+
+        ProfileError when a local secret is not of the format that the schema demands. A secret from a secret store that
+        is malformed is for the checks to find: it is the platform's.
+        """
+        for key in secret_keys(self._profile):
+            reference = self._profile.secret_ref(key)
+            if reference is None:
+                continue
+            try:
+                value = self.value(key)
+            except SetupError:
+                continue
+            if reference.kind in LOCAL_KINDS:
+                self._profile.check_secret(key, value)
+
+    def _resolve(self, reference: SecretRef) -> str:
+        if reference.kind == "env":
+            value = os.environ.get(reference.name, "")
+            if not value:
+                raise SetupError(f"environment variable {reference.name} is not set: export it")
+            return value
+        if reference.kind == "file":
+            try:
+                return Path(reference.name).expanduser().read_text(encoding="utf-8").strip("\n")
+            except (OSError, UnicodeDecodeError) as problem:
+                raise SetupError(f"cannot read {reference.name}: {problem}") from problem
+        if self._aws is None:
+            self._aws = _SecretsManager(
+                region=str(self._profile.values.get("aws.region") or ""),
+                endpoint=str(self._profile.values.get("aws.endpoint_url") or ""),
+            )
+        return self._aws.value(reference.name)
+
+
+class _SecretsManager:
+    """AWS Secrets Manager with short timeouts; after one refusal of the runner itself it asks no more."""
+
+    def __init__(self, region: str, endpoint: str) -> None:
+        self._region, self._endpoint = region, endpoint
+        self._client: Any = None
+        self._refusal = ""
+
+    def value(self, identity: str) -> str:
+        """Return the current value of a secret; SetupError naming the credential, permission or address to fix."""
+        if self._refusal:
+            raise SetupError(self._refusal)
+        import botocore.exceptions  # boto3 takes a third of a second to import
+
+        try:
+            found = self._connect().get_secret_value(SecretId=identity)
+        except botocore.exceptions.ClientError as problem:
+            code = problem.response.get("Error", {}).get("Code", "?")
+            raise SetupError(_advice(code, identity)) from problem
+        except botocore.exceptions.BotoCoreError as problem:
+            self._refusal = f"AWS Secrets Manager cannot be asked: {problem}: set AWS credentials and region for this runner"
+            raise SetupError(self._refusal) from problem
+        return str(found.get("SecretString") or "")
+
+    def _connect(self) -> Any:
+        if self._client is None:
+            import boto3
+            import botocore.config
+            import botocore.session
+
+            session = botocore.session.get_session()
+            # the instance metadata service is the last place that is asked, and does not exist on most runners
+            session.set_config_variable("metadata_service_timeout", 1)
+            session.set_config_variable("metadata_service_num_attempts", 1)
+            self._client = boto3.Session(botocore_session=session, region_name=self._region or None).client(
+                "secretsmanager",
+                endpoint_url=self._endpoint or None,
+                config=botocore.config.Config(
+                    connect_timeout=CONNECT_TIMEOUT_S,
+                    read_timeout=READ_TIMEOUT_S,
+                    retries={"total_max_attempts": 2},
+                ),
+            )
+        return self._client
+
+
+def secret_keys(profile: Profile) -> list[str]:
+    """Return the names of all secret fields that the schema knows."""
+    return [name for name, entry in profile.schema.fields.items() if entry.type == "secret"]
+
+
+def _advice(code: str, identity: str) -> str:
+    if code.startswith(("AccessDenied", "UnauthorizedOperation")):
+        return f"{code} on secret {identity}: grant this runner secretsmanager:GetSecretValue on it"
+    if code == "ResourceNotFoundException":
+        return f"secret {identity} does not exist: create it, or correct its name, region or account in the profile"
+    return f"{code} on secret {identity}: renew this runner's AWS credentials or try again"

@@ -1,0 +1,89 @@
+"""The start of a run: every input is validated before anything is collected or sent."""
+
+from __future__ import annotations
+
+import secrets as tokens
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from ..core.errors import PlanError, ProfileError
+from ..core.plan import Plan
+from ..core.redaction import Redactor
+from .board import Board
+from .context import RunContext
+from .environment import Environment, load_profile, load_schema
+from .secrets import Vault
+from .settings import Settings
+
+OVERLAY_SOURCE = "hook pytest_readiness_environment"
+
+
+def new_run_id() -> str:
+    """Return an id that sorts by time and cannot collide."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{tokens.token_hex(3)}"
+
+
+def prepare(
+    settings: Settings,
+    config: pytest.Config,
+    *,
+    run_id: str,
+    board: Board,
+    overlay: Mapping[str, Any] | None = None,
+    unresolved: Mapping[str, str] | None = None,
+) -> tuple[RunContext, dict[str, Any] | None]:
+    """Read plan, schema and profile; return the context and what a hook added to the profile.
+
+    On a worker ``overlay`` and ``unresolved`` are what the controller found. ReadinessError for anything malformed.
+    """
+    plan = read_plan(settings)
+    schema = load_schema(settings.root)
+    context = RunContext(
+        settings=settings, run_id=run_id, plan=plan, schema=schema, redactor=Redactor(), board=board
+    )
+    if settings.inert:
+        return context, None
+    profile = load_profile(settings.root, config.invocation_params.dir, settings.environment, schema)
+    if settings.is_controller:
+        told = config.hook.pytest_readiness_environment(
+            name=settings.environment, profile=profile, config=config
+        )
+        overlay = dict(told) if told is not None else None
+    if overlay:
+        profile = profile.overlaid(overlay, OVERLAY_SOURCE)
+    profile.check_complete()
+    if settings.drills and profile.protected:
+        raise ProfileError(
+            f"environment {profile.name!r} is protected: no drill may change its state",
+            where=profile.where("protected"),
+            allowed="--drills on an environment that is not protected",
+            action="leave --drills out",
+        )
+    context.vault = Vault(profile, context.redactor, unresolved)
+    context.environment = Environment(profile, context.vault)
+    if settings.is_controller:
+        context.vault.resolve_all()
+    return context, dict(overlay) if overlay else None
+
+
+def read_plan(settings: Settings) -> Plan:
+    """Read and validate the launch plan; PlanError naming what is wrong with it."""
+    name = settings.plan_path.name
+    try:
+        text = settings.plan_path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        reason = getattr(problem, "strerror", None) or "not UTF-8"
+        raise PlanError(
+            f"cannot be read: {reason}", where=name, allowed="a plan in TOML", action="correct the file"
+        ) from problem
+    plan = Plan.parse(text, name)
+    if not (settings.root / plan.suite).is_dir():
+        raise PlanError(
+            f"no such directory: {plan.suite!r}",
+            where=f"{name}: suite",
+            allowed="a directory under the rootdir",
+        )
+    return plan

@@ -1,0 +1,77 @@
+"""What the controller hears during a run: reports, collection errors, interruptions."""
+
+from __future__ import annotations
+
+import pytest
+
+from ..core.model import CheckResult
+from ..core.redaction import Redactor
+from .catalogue import Catalogue
+from .outcomes import Attempt, PhaseReport, settle
+
+
+class Tally:
+    """Collects reports by node id and attempt; nothing is judged while a run lasts."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._redactor = redactor
+        self._attempts: dict[str, dict[int, Attempt]] = {}
+        self.collection_errors: dict[str, str] = {}
+        #: Why the run ended early; "" for one that came to its end.
+        self.interrupted = ""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """File a report under its node id and attempt."""
+        crashed = str(report.when) == "???"
+        attempts = self._attempts.setdefault(report.nodeid, {})
+        number = max(attempts, default=0) if crashed else int(getattr(report, "rerun", 0))
+        attempt = attempts.setdefault(number, Attempt(number))
+        attempt.phases[str(report.when)] = PhaseReport(
+            outcome=report.outcome,
+            duration_s=float(getattr(report, "duration", 0.0) or 0.0),
+            expected=hasattr(report, "wasxfail"),
+            crashed=crashed,
+            text=self._redactor.text(report.longreprtext.strip().splitlines()[-1])
+            if report.longreprtext.strip()
+            else "",
+            facts=getattr(report, "readiness", {}),
+        )
+
+    @pytest.hookimpl
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Keep what could not be collected."""
+        if report.failed:
+            lines = report.longreprtext.strip().splitlines() or [""]
+            self.collection_errors[report.nodeid or "."] = self._redactor.text(
+                lines[-1].removeprefix("E").strip()
+            )
+
+    @pytest.hookimpl
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Note an interrupt or ``pytest.exit``."""
+        self.interrupted = (
+            self.interrupted or self._redactor.text(excinfo.exconly(tryshort=True)) or excinfo.typename
+        )
+
+    @pytest.hookimpl
+    def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Note an error inside pytest or a plugin."""
+        self.interrupted = (
+            self.interrupted or f"internal error: {self._redactor.text(excinfo.exconly(tryshort=True))}"
+        )
+
+    def results(self, catalogue: Catalogue) -> list[CheckResult]:
+        """Return one result for each selected check, reported or not, in the order of the run."""
+        return [
+            settle(check, self._attempts.get(nodeid, {}).values())
+            for nodeid, check in catalogue.selected.items()
+        ]
+
+    def foreign_failures(self, catalogue: Catalogue) -> list[str]:
+        """Return the node ids of failed tests that are no checks, because they lie outside the suite."""
+        return [
+            nodeid
+            for nodeid, attempts in self._attempts.items()
+            if nodeid not in catalogue.selected and attempts[max(attempts)].is_red
+        ]

@@ -1,0 +1,155 @@
+"""What an active run registers, in which process."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from .. import SafetyViolation, SetupError
+from ..core.errors import ReadinessError
+from . import fixtures, provisional
+from .board import Board
+from .collection import Collector
+from .distributed import WORKERINPUT_KEY, Distribution
+from .gate import Gate
+from .history import History
+from .judgement import Judge
+from .markers import MARKERS
+from .phases import PhaseBarrier
+from .recorder import Recorder
+from .session import new_run_id, prepare
+from .settings import Settings, was_given
+from .stash import RUN
+from .tally import Tally
+
+HTML_NAME = "readiness.html"
+PATIENCE_S = 600.0
+
+
+def register(config: pytest.Config) -> None:
+    """Set the defaults of other plugins and register the object that starts the run."""
+    settings = Settings.from_config(config)
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+    _default_reruns(config)
+    if settings.is_distributed and not was_given(config, "--dist", "-d"):
+        config.option.dist = "loadfile"
+    if settings.is_distributed:
+        # xdist would hand out files by their size, and phases would wait for files that are queued behind them
+        config.option.loadscopereorder = False
+    if settings.is_controller and not settings.inert and config.pluginmanager.hasplugin("html"):
+        if not config.getoption("htmlpath", None):
+            config.option.htmlpath = str(settings.reports / HTML_NAME)
+            config.option.self_contained_html = True
+    config.pluginmanager.register(fixtures, "readiness-fixtures")
+    starter = Controller if settings.is_controller else Worker
+    config.pluginmanager.register(starter(config, Settings.from_config(config)), "readiness-start")
+
+
+class Controller:
+    """Starts a run in the process that judges it."""
+
+    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+        self._config = config
+        self._settings = settings
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        """Say NO_VERDICT first, then validate every input; bad input is a usage error before anything is collected."""
+        run_id = new_run_id()
+        try:
+            if not self._settings.inert:
+                provisional.write(self._settings, run_id, page=self._page())
+            self._start(run_id)
+        except ReadinessError as problem:
+            raise self._refused(run_id, str(problem)) from None
+        except pytest.UsageError as problem:
+            raise self._refused(run_id, str(problem)) from None
+
+    def _start(self, run_id: str) -> None:
+        settings, manager = self._settings, self._config.pluginmanager
+        if settings.distribution == "each":
+            raise pytest.UsageError(
+                "--dist each would run every check several times\n  allowed: loadfile, loadscope, loadgroup, load, worksteal"
+            )
+        shared = _shared_directory(self._config) if settings.is_distributed and not settings.inert else None
+        board = Board(shared / "board" if shared else None)
+        context, overlay = prepare(settings, self._config, run_id=run_id, board=board)
+        self._config.stash[RUN] = context
+        collector = Collector(context)
+        manager.register(collector, "readiness-collector")
+        if settings.inert or context.environment is None:
+            return
+        tally = Tally(context.redactor)
+        manager.register(tally, "readiness-tally")
+        catalogue = lambda: collector.catalogue  # noqa: E731
+        if shared is not None:
+            distribution = Distribution(context, tally, shared, overlay)
+            manager.register(distribution, "readiness-distribution")
+            catalogue = distribution.catalogue
+        else:
+            manager.register(Recorder(context), "readiness-recorder")
+        judge = Judge(self._config, context, tally, History(context, context.environment.profile), catalogue)
+        if manager.hasplugin("html"):
+            from .html_bridge import HtmlBridge
+
+            manager.register(HtmlBridge(judge.model, context.redactor), "readiness-html")
+        manager.register(Gate(self._config, context, tally, judge), "readiness-gate")
+
+    def _refused(self, run_id: str, why: str) -> pytest.UsageError:
+        if not self._settings.inert and self._settings.reports.is_dir():
+            provisional.write(self._settings, run_id, f"usage error: {why.splitlines()[0]}")
+        return pytest.UsageError(why)
+
+    def _page(self) -> Path | None:
+        path = self._config.getoption("htmlpath", None)
+        return self._config.invocation_params.dir / path if path else None
+
+
+class Worker:
+    """Starts a run in a worker of xdist, from what the controller found."""
+
+    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+        self._config = config
+        self._settings = settings
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        """Rebuild the run's inputs and register what runs beside checks."""
+        told = self._config.workerinput[WORKERINPUT_KEY]  # type: ignore[attr-defined]
+        shared = Path(told["shared"])
+        context, _ = prepare(
+            self._settings,
+            self._config,
+            run_id=told["run_id"],
+            board=Board(shared / "board"),
+            overlay=told["overlay"],
+            unresolved=told["unresolved"],
+        )
+        self._config.stash[RUN] = context
+        collector = Collector(context)
+        manager = self._config.pluginmanager
+        manager.register(collector, "readiness-collector")
+        manager.register(PhaseBarrier(context, collector, shared, PATIENCE_S), "readiness-phases")
+        manager.register(Recorder(context), "readiness-recorder")
+
+
+def _shared_directory(config: pytest.Config) -> Path:
+    path = Path(tempfile.mkdtemp(prefix="readiness-"))
+    config.add_cleanup(lambda: shutil.rmtree(path, ignore_errors=True))
+    return path
+
+
+def _default_reruns(config: pytest.Config) -> None:
+    """Rerun once after a second unless told otherwise; never what is proof, or the runner's own fault, the first time."""
+    if not config.pluginmanager.hasplugin("rerunfailures"):
+        return
+    option = config.option
+    if option.reruns is None and not config.getini("reruns") and not option.usepdb:
+        option.reruns = 1
+        if option.reruns_delay is None and not config.getini("reruns_delay"):
+            option.reruns_delay = 1.0
+    option.rerun_except = [*(option.rerun_except or []), SafetyViolation, SetupError]
