@@ -1,7 +1,7 @@
 """pytest-readiness: turn a smoke run into a launch decision with evidence.
 
-The names exported here are the whole Python surface that a suite may import: the exceptions with which a check says
-more than "failed". Everything else reaches a suite through markers, fixtures and hooks.
+The names exported here are the whole Python surface that a suite may import: the exceptions with which a
+check says more than "failed". Everything else reaches a suite through markers, fixtures and hooks.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ class ExternalOutage(AssertionError):
 
 
 class SetupError(RuntimeError):
-    """The runner's side is at fault: a key, a credential, a permission, a name that its resolver does not know."""
+    """The runner's side is at fault: a key, a credential, a permission, a name that its resolver does not
+    know.
+    """
 
     failure_class = "SETUP_ERROR"
 

@@ -1,4 +1,4 @@
-"""From a finished run to the one model that every report is rendered from (readiness.json, schema version 1)."""
+"""From a finished run to the one model that every report is rendered from (readiness.json, version 1)."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ SCHEMA_VERSION = 1
 def assess(
     run: RunRecord, plan: Plan, history: Mapping[str, Sequence[Entry]], now: datetime
 ) -> dict[str, Any]:
-    """Return the model of a run: verdict, declaration, goals, checks and the plan's tables, as plain JSON values.
+    """Return the model of a run as plain JSON values: verdict, declaration, goals, checks, the plan's tables.
 
-    ``history`` maps each environment to its ledger's entries, newest last, without this run. A full run counts in its
-    own streak; a partial one is judged on what it selected and moves neither streak nor declaration.
+    ``history`` maps each environment to its ledger's entries, newest last, without this run. A full run
+    counts in its own streak; a partial one is judged on what it selected and moves neither streak nor
+    declaration.
     """
     results, covers = apply_cover(run.results, plan, now)
     judgement = judge(results, run.facts)

@@ -1,4 +1,4 @@
-"""What stands between a run and a launch, ranked, each with the rule, what was observed, and what to do about it."""
+"""What stands between a run and a launch, ranked: the rule, what was observed, what to do about it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run_blockers(run: RunRecord, results: Sequence[CheckResult], plan: Plan) -> 
 
 
 def check_blockers(run: RunRecord, results: Sequence[CheckResult]) -> list[dict[str, Any]]:
-    """Return the checks that keep a run from READY: broken P0 first, then open questions, then what degrades it."""
+    """Return the checks that keep a run from READY: broken P0, then open questions, then what degrades it."""
     ranks = (
         (_BROKEN, [check for check in results if is_broken(check)]),
         (_OPEN, [check for check in results if is_open(check, results)]),
@@ -142,7 +142,7 @@ def _of_check(run: RunRecord, rule: str, check: CheckResult) -> dict[str, Any]:
 
 
 def _measured(check: CheckResult) -> tuple[str, str]:
-    """Return the last figure that was held against something: what was observed, and the limit or expectation."""
+    """Return the last figure that was held against something: what was observed, and its bound."""
     for entry in reversed(check.evidence):
         bound = next((entry[key] for key in ("limit", "expected") if entry.get(key) is not None), None)
         if entry.get("kind") == "figure" and bound is not None:

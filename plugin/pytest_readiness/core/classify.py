@@ -67,9 +67,9 @@ _RESOLVER_TELLS = ("could not translate host name", "failed to resolve host")
 def classify(exc: BaseException) -> FailureClass:
     """Return the class of a failure from its chain of exceptions; what proves nothing else is PLATFORM_BUG.
 
-    The first exception of the chain that tells decides: one that carries ``failure_class`` tells directly, the
-    resolver's and botocore's by type and error code. A plain assertion speaks of the platform, so that whatever
-    happened to be handled when it was raised does not excuse it; only an explicit ``from`` does.
+    The first exception of the chain that tells decides: one that carries ``failure_class`` tells directly,
+    the resolver's and botocore's by type and error code. A plain assertion speaks of the platform, so that
+    whatever happened to be handled when it was raised does not excuse it; only an explicit ``from`` does.
     """
     for link in _chain(exc):
         told = _tell(link)

@@ -1,4 +1,4 @@
-"""Deferrals and waivers: what the plan covers does not move the verdict; what it may not cover does, and is said."""
+"""Deferrals and waivers: what the plan covers does not move the verdict; what it may not cover does."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from .model import CheckResult, FailureClass, Outcome, Severity
 from .moments import format_moment
 from .plan import Deferral, Plan, Waiver
+from .words import counted
 
 _FAILING = frozenset({Outcome.FAILED, Outcome.FLAKY, Outcome.SKIPPED, Outcome.NOT_RUN})
 
@@ -28,7 +29,7 @@ class CoverState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cover:
-    """What one deferral or waiver did: the ids that it covered, those that it may not cover, and a sentence."""
+    """What one deferral or waiver did: ids that it covered, ids that it may not cover, and a sentence."""
 
     origin: Deferral | Waiver
     state: CoverState
@@ -45,10 +46,10 @@ class Cover:
 def apply_cover(
     results: Sequence[CheckResult], plan: Plan, now: datetime
 ) -> tuple[tuple[CheckResult, ...], tuple[Cover, ...]]:
-    """Return the results with covered failures, flakes, skips and checks not run as DEFERRED, and what each cover did.
+    """Return the results with what is covered and did not pass as DEFERRED, and what each cover did.
 
-    Their class is kept. Covered checks that passed stay passed. An expired cover is as if absent. A P0 that matches
-    ``not_waivable`` is never covered.
+    Their class is kept. Covered checks that passed stay passed. An expired cover is as if absent. A P0 that
+    matches ``not_waivable`` is never covered.
     """
     origins: tuple[Deferral | Waiver, ...] = (*plan.deferrals, *plan.waivers)
     covers = tuple(_cover(origin, results, plan, now) for origin in origins)
@@ -83,7 +84,7 @@ def _cover(origin: Deferral | Waiver, results: Sequence[CheckResult], plan: Plan
     if held:
         return Cover(origin=origin, state=CoverState.COVERS, text=f"covers {', '.join(held)}", checks=held)
     if matched:
-        text = f"no longer needed: {len(matched)} of {len(matched)} checks passed"
+        text = f"no longer needed: {counted(len(matched), 'check')} passed"
         return Cover(origin=origin, state=CoverState.UNNEEDED, text=text)
     return Cover(origin=origin, state=CoverState.NO_CHECK, text="no check of this run covers it")
 

@@ -31,7 +31,7 @@ class Declaration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveHistory:
-    """What the ledgers know of live environments: the best streak among them, and whether any was green at all."""
+    """What the ledgers know of live environments: the best streak among them, and whether any was green."""
 
     streak: Streak | None = None
     deployed: bool = False
@@ -47,11 +47,11 @@ def declare(
     plan: Plan,
     live: LiveHistory,
 ) -> Declaration:
-    """Compute the declaration of a full run, cover applied; a partial run never moves one (see :func:`carried_over`).
+    """Compute the declaration of a full run, cover applied; for a partial run see :func:`carried_over`.
 
-    BROKEN and NO_VERDICT are NOT READY, DEGRADED is DEGRADED. A READY run is NOT READY while a goal other than the
-    streak's is open, READY FOR FIRST DEPLOY before the first live run, IN VALIDATION k/N until all goals PASS on a live
-    environment with its streak and its operational items, and READY FOR LAUNCH then.
+    BROKEN and NO_VERDICT are NOT READY, DEGRADED is DEGRADED. A READY run is NOT READY while a goal other
+    than the streak's is open, READY FOR FIRST DEPLOY before the first live run, IN VALIDATION k/N until all
+    goals PASS on a live environment with its streak and its operational items, and READY FOR LAUNCH then.
     """
     found = [*run_blockers(run, results, plan), *check_blockers(run, results)]
     if verdict in (Verdict.BROKEN, Verdict.NO_VERDICT):
@@ -87,7 +87,7 @@ def declare(
 def carried_over(
     run: RunRecord, results: Sequence[CheckResult], plan: Plan, entries: Sequence[Mapping[str, Any]]
 ) -> Declaration:
-    """Return the declaration that a partial run leaves in force: that of the environment's newest full run."""
+    """Return the declaration that a partial run leaves in force: that of the newest full run."""
     assert run.scope is Scope.PARTIAL
     found = (*run_blockers(run, results, plan), *check_blockers(run, results))
     newest = entries[-1] if entries else None

@@ -6,8 +6,8 @@ from __future__ import annotations
 class ReadinessError(Exception):
     """Bad input or an unusable resource, told in at most three lines.
 
-    ``what`` is the fault with its place in ``where`` (file and key), ``allowed`` the legal values, ``action`` the
-    next step. Met inside a check, it is the runner's fault and not the platform's.
+    ``what`` is the fault with its place in ``where`` (file and key), ``allowed`` the legal values, ``action``
+    the next step. Met inside a check, it is the runner's fault and not the platform's.
     """
 
     failure_class = "SETUP_ERROR"

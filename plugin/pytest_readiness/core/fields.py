@@ -17,7 +17,7 @@ _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
 class BadValue(ValueError):
-    """A value that its field does not accept. ``allowed`` tells what it accepts; the value is told unless secret."""
+    """A value that its field does not accept, told unless it may be secret, and what is accepted."""
 
     def __init__(self, what: str, allowed: str) -> None:
         super().__init__(what)
@@ -28,7 +28,8 @@ class BadValue(ValueError):
 class Field:
     """One field of a profile. ``env`` names the variable that overrides it.
 
-    ``env_kind`` "file" means that the variable of a secret holds a path; otherwise it holds the secret itself.
+    ``env_kind`` "file" means that the variable of a secret holds a path; otherwise it holds the secret
+    itself.
     """
 
     name: str

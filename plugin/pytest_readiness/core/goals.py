@@ -10,6 +10,7 @@ from .model import CheckResult, FailureClass, GoalStatus, Outcome, Scope, Severi
 from .plan import Deferral, Goal, Plan
 from .streak import Streak
 from .verdict import is_broken, is_degrading, is_not_applicable, is_open
+from .words import counted
 
 _PASSED = frozenset({Outcome.PASSED, Outcome.FLAKY})
 
@@ -28,8 +29,8 @@ class GoalRow:
 class Standing:
     """What a run's goals are judged against: the environment, the scope, and what the ledger knows.
 
-    ``streaks`` maps each environment with a ledger, and each known live one, to its streak (None: no run in it).
-    ``checkout`` says that static checks looked at a real checkout.
+    ``streaks`` maps each environment with a ledger, and each known live one, to its streak (None: no run in
+    it). ``checkout`` says that static checks looked at a real checkout.
     """
 
     environment: str
@@ -91,7 +92,8 @@ def _told(checks: Sequence[CheckResult], total: int) -> str:
     first = checks[0]
     others = f", and {len(checks) - 1} more" if len(checks) > 1 else ""
     summary = f": {first.summary}" if first.summary else ""
-    return f"{first.id} {first.outcome}{_cause(first.failure_class)}{summary}{others} (of {total} checks)"
+    told = f"{first.id} {first.outcome}{_cause(first.failure_class)}{summary}"
+    return f"{told}{others} (of {counted(total, 'check')})"
 
 
 def _cause(failure_class: FailureClass | None) -> str:
@@ -106,8 +108,14 @@ def _from_passes(mine: Sequence[CheckResult], standing: Standing) -> tuple[GoalS
         return GoalStatus.PENDING, _missing(standing)
     if not passed:
         if deferred:
-            return GoalStatus.DEFERRED, f"{len(deferred)} of {len(mine)} checks deferred by the plan"
-        return GoalStatus.PENDING, f"none of its {len(mine)} checks could run here: {mine[0].summary}"
+            return (
+                GoalStatus.DEFERRED,
+                f"{len(deferred)} of {counted(len(mine), 'check')} deferred by the plan",
+            )
+        return (
+            GoalStatus.PENDING,
+            f"none of its {counted(len(mine), 'check')} could run here: {mine[0].summary}",
+        )
     evidence = _counted(mine, passed, deferred)
     if standing.scope is Scope.PARTIAL:
         return GoalStatus.PENDING, f"partial run: {evidence}; only a full run settles a goal"
@@ -126,7 +134,7 @@ def _counted(
     mine: Sequence[CheckResult], passed: Sequence[CheckResult], deferred: Sequence[CheckResult]
 ) -> str:
     blocking = sum(check.severity is Severity.P0 for check in passed)
-    parts = [f"{len(passed)} checks passed ({blocking} P0)"]
+    parts = [f"{counted(len(passed), 'check')} passed ({blocking} P0)"]
     away = sum(is_not_applicable(check) for check in mine)
     covered = len(mine) - len(passed) - len(deferred) - away
     parts += [f"{count} {word}" for count, word in (

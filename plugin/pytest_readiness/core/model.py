@@ -47,7 +47,7 @@ class Verdict(StrEnum):
 class GoalStatus(StrEnum):
     """Where a launch goal stands, from this run, the ledger and the plan."""
 
-    PASS = "PASS"
+    PASS = "PASS"  # noqa: S105 - a word, not a secret
     READY = "READY"
     PENDING = "PENDING"
     DEFERRED = "DEFERRED"
@@ -77,7 +77,8 @@ class CheckResult:
     duration_s: float = 0.0
     summary: str = ""
     evidence: tuple[Mapping[str, Any], ...] = ()
-    #: False: the profile declares the capability absent, or a drill was not asked for. A P1 then does not degrade.
+    #: False: the profile declares the capability absent, or a drill was not asked for. A P1 then does not
+    #: degrade.
     applicable: bool = True
     #: Id of a check that proves the same fact; a skipped P0 is settled when that one passed.
     covered_by: str | None = None
@@ -87,7 +88,7 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """What happened around the checks. Build identities map a service to its id; an unknown id is an empty string."""
+    """What happened around the checks. Build identities map a service to its id, "" where unknown."""
 
     scope: Scope = Scope.FULL
     gate: bool = False
@@ -105,6 +106,6 @@ class Judgement:
 
     verdict: Verdict
     reasons: tuple[str, ...]
-    #: Why a run that is not green says nothing against the platform: EXTERNAL_OUTAGE (NO_VERDICT for outages alone),
-    #: FLAKE (DEGRADED with a flaky P0); None for every other run. The streak passes over such runs.
+    #: Why a run that is not green says nothing against the platform: EXTERNAL_OUTAGE (NO_VERDICT for outages
+    #: alone), FLAKE (DEGRADED with a flaky P0); None for every other run. The streak passes over such runs.
     uncounted: FailureClass | None = None

@@ -1,4 +1,4 @@
-"""Is a text a P-256 private key? Told from its PEM frame and DER alone, so that no crypto library is needed to refuse."""
+"""Is a text a P-256 private key? Told from its PEM frame and its DER, without a crypto library."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SEQUENCE = 0x30
 
 
 def p256_problem(text: str) -> str:
-    """Return what keeps a text from being a P-256 private key in PEM, as the rest of a sentence; "" when nothing does."""
+    """Return what keeps a text from being a P-256 private key in PEM, to complete a sentence, or ""."""
     blocks = [match for match in _FRAME.finditer(text) if match["label"] != "EC PARAMETERS"]
     if not blocks:
         return "is not PEM"

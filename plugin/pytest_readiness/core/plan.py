@@ -1,4 +1,4 @@
-"""The launch plan (readiness.toml): what must hold for a launch, as data; refused whole when any of it is malformed."""
+"""The launch plan (readiness.toml): what must hold for a launch, as data, refused whole when malformed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ DEFAULT_LEDGER = "file:.readiness/{env}.jsonl"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The parsed plan. ``digest`` covers its meaning, not its comments or layout; ``facts`` is the suite's own table."""
+    """The parsed plan. ``digest`` covers its meaning, not its layout; ``facts`` is the suite's own table."""
 
     source: str
     title: str
@@ -69,7 +69,7 @@ class Plan:
 
     @classmethod
     def parse(cls, text: str, source: str) -> Plan:
-        """Parse the TOML of a plan; PlanError naming ``source``, key and allowed values for anything malformed."""
+        """Parse a plan; PlanError naming ``source``, key and allowed values for anything malformed."""
         top = load_toml(text, source, PlanError)
         if top.integer("schema_version", minimum=1) != 1:
             top.refuse("schema_version", f"unknown version {top.data['schema_version']}", allowed="1")

@@ -100,7 +100,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelfTest:
-    """How the suite is shown to be able to fail: the command of a platform that takes faults, and their catalogue."""
+    """How the suite shows that it can fail: the command of a platform that takes faults, their catalogue."""
 
     platform: tuple[str, ...] = ()
     catalogue: str = ""

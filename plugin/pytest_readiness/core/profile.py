@@ -1,4 +1,4 @@
-"""An environment profile: where a platform is and what it offers, validated by the schema; it never holds a secret."""
+"""An environment profile: where a platform is and what it offers. It never holds a secret."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Offer(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capability:
-    """What the profile says of a capability. ``secrets`` must resolve before one of status unknown-secret is offered."""
+    """What the profile says of a capability; with status unknown-secret, ``secrets`` must resolve first."""
 
     name: str
     status: Offer
@@ -44,7 +44,7 @@ class Capability:
 
 @dataclass(frozen=True, slots=True)
 class SecretRef:
-    """Where a secret is: ``kind`` is env, file or secretsmanager, ``name`` the variable, path or secret id."""
+    """Where a secret is. ``kind``: env, file or secretsmanager; ``name``: the variable, path or secret id."""
 
     kind: str
     name: str
@@ -71,7 +71,7 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """Validated values by dotted name, also by attribute: ``profile.get("freeside.url")``, ``profile.freeside.url``.
+    """Validated values: ``profile.get("freeside.url")``, or by attribute, ``profile.freeside.url``.
 
     ``origins`` tells where a value came from when that is not the profile's own file.
     """
@@ -89,8 +89,8 @@ class Profile:
     def parse(cls, text: str, source: str, schema: Schema, environ: Mapping[str, str]) -> Profile:
         """Parse the TOML of a profile and apply its overrides from ``environ``.
 
-        ProfileError naming ``source``, key and allowed values for an unknown section or key and for a bad value.
-        Whether required values are there is asked later, by :meth:`check_complete`.
+        ProfileError naming ``source``, key and allowed values for an unknown section or key and for a bad
+        value. Whether required values are there is asked later, by :meth:`check_complete`.
         """
         top = load_toml(text, source, ProfileError)
         defaults = {key: entry.default for key, entry in schema.fields.items()}
@@ -107,9 +107,9 @@ class Profile:
         return profile._overridden()
 
     def overlaid(self, overlay: Mapping[str, Any], source: str) -> Profile:
-        """Return the profile with an overlay's values, validated like a file's; variables of the environment win.
+        """Return the profile with an overlay's values, validated like a file's.
 
-        ``overlay`` has the shape of the TOML; ``source`` names it in errors.
+        ``overlay`` has the shape of the TOML; ``source`` names it in errors. Overriding variables win.
         """
         top = Table(overlay, source=source, error=ProfileError)
         values = read_values(top, self.schema)
@@ -142,7 +142,7 @@ class Profile:
         return f"{self.origins.get(key, self.source)}: {key}"
 
     def secret_ref(self, key: str) -> SecretRef | None:
-        """Return where a secret is, None where the environment does not offer it; ProfileError for another field."""
+        """Return where a secret is, None where it is not offered; ProfileError for another field."""
         value = self.get(key)
         if self.schema.fields[key].type != "secret":
             raise ProfileError(
@@ -185,7 +185,7 @@ class Profile:
         return Capability(name=name, status=status, secrets=secrets, option=rule.option)
 
     def check_complete(self) -> None:
-        """Refuse a profile that lacks a required value; ProfileError. Asked once all overlays are in place."""
+        """Refuse a profile that lacks a required value; ProfileError. Asked once the overlay is in place."""
         for key, entry in self.schema.fields.items():
             if entry.required and self.values[key] == "":
                 variable = f", or set {entry.env}" if entry.env else ""

@@ -15,7 +15,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
 def read_name(table: Table, default: str | None = None) -> str:
-    """Return the environment's name, which also names its ledger: lower case, digits, dot, dash, underscore."""
+    """Return the environment's name, which also names its ledger: a-z, digits, dot, dash, underscore."""
     name = table.text("name") if default is None else table.text("name", default)
     if not _NAME.fullmatch(name):
         table.refuse("name", f"{name!r} cannot name an environment", allowed="a-z, 0-9, '.', '_' and '-'")
@@ -23,7 +23,7 @@ def read_name(table: Table, default: str | None = None) -> str:
 
 
 def read_values(top: Table, schema: Schema) -> dict[str, Any]:
-    """Return the checked values that a profile's table holds, by dotted name; unknown sections and keys are refused."""
+    """Return a profile's checked values by dotted name; unknown sections and keys are refused."""
     read: dict[str, Any] = {}
     for section in top.data:
         if section in BUILT_IN:
@@ -43,7 +43,7 @@ def read_values(top: Table, schema: Schema) -> dict[str, Any]:
 
 
 def read_variable(field: Field, text: str, where: str) -> Any:
-    """Return what an overriding variable says of a field; ProfileError naming the variable when it says nothing."""
+    """Return what an overriding variable says of a field; ProfileError naming the variable."""
     try:
         return field.from_environment(text)
     except BadValue as bad:
@@ -51,7 +51,7 @@ def read_variable(field: Field, text: str, where: str) -> Any:
 
 
 def read_built_in(key: str, text: str, where: str) -> Any:
-    """Return what an overriding variable says of name, live or protected; ProfileError naming the variable."""
+    """Return what an overriding variable says of name, live or protected; ProfileError naming it."""
     try:
         return text if key == "name" else boolean(text)
     except BadValue as bad:
@@ -78,6 +78,6 @@ def variables(schema: Schema) -> set[str]:
 
 
 def overrides(schema: Schema, environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Return, by field, the variable that overrides it and its content; an empty variable overrides nothing."""
+    """Return the variable that overrides each field, and its content; an empty one overrides nothing."""
     named = {key: field.env for key, field in schema.fields.items() if field.env} | dict(schema.overrides)
     return {key: (env, environ[env]) for key, env in named.items() if environ.get(env)}

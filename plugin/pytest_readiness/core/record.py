@@ -31,9 +31,9 @@ _KEPT = (
 class RunRecord:
     """One finished run. Results are as reported, cover not applied. Times carry an offset.
 
-    ``environments`` maps every known profile beside this one to whether it is live. ``env_option`` is what ``--env``
-    was given, for the command that reproduces a failure. ``iac`` says that a real checkout was examined, so that
-    static checks speak of the real platform. ``runner`` is the CI's URL, if any.
+    ``environments`` maps every known profile beside this one to whether it is live. ``env_option`` is what
+    ``--env`` was given, for the command that reproduces a failure. ``iac`` says that a real checkout was
+    examined, so that static checks speak of the real platform. ``runner`` is the CI's URL, if any.
     """
 
     run_id: str
@@ -72,7 +72,7 @@ class RunRecord:
 
 
 def entry_of(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the ledger keeps of an assessed run: the model's head and each check's outcome, no evidence."""
+    """Return what the ledger keeps of an assessed run: the model's head and each check's outcome."""
     kept = {key: model[key] for key in _KEPT}
     checks = [
         {key: check[key] for key in ("id", "severity", "outcome", "class", "duration_s")}

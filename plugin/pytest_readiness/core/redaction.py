@@ -1,4 +1,4 @@
-"""One redactor for everything that leaves a run: known shapes of secrets, and every live value that the run loaded."""
+"""One redactor for all that leaves a run: known shapes of secrets, and every live value it loaded."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )
 _SECRET_KEYS = re.compile(
     r"^(?:(?:proxy-)?authorization|(?:set-)?cookie|x-api-key|api[_-]?key|password|passwd|secret|"
-    r"(?:client|access|refresh|id)[_-](?:secret|token)|private[_-]?key|secretstring|x-payment|payment-signature)$",
+    r"(?:client|access|refresh|id)[_-](?:secret|token)|private[_-]?key|secretstring|x-payment|"
+    r"payment-signature)$",
     re.IGNORECASE,
 )
 
@@ -44,7 +45,8 @@ _SECRET_KEYS = re.compile(
 class Redactor:
     """Removes secrets from text and data. Redacting twice changes nothing more.
 
-    ``values`` are live secrets to remove wherever they appear: raw, base64, URL-encoded, or escaped for JSON or HTML.
+    ``values`` are live secrets to remove wherever they appear: raw, base64, URL-encoded, or escaped for JSON
+    or HTML.
     """
 
     def __init__(self, values: Iterable[str] = ()) -> None:
@@ -73,7 +75,7 @@ class Redactor:
         return text
 
     def data(self, value: Any) -> Any:
-        """Return JSON-like data without secrets: texts and keys by their content, values also by the name of their key."""
+        """Return JSON-like data without secrets: told by their content, or by the name of their key."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):

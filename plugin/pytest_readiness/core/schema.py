@@ -1,4 +1,4 @@
-"""The schema of environment profiles (environments/schema.toml): which values a profile has, and what they offer."""
+"""The schema of environment profiles (environments/schema.toml): their values, and what these offer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ENV_KINDS = ("env", "file")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CapabilityRule:
-    """What an environment must have to offer a capability: values that are not empty, a reach flag, a run's option."""
+    """What a capability takes: values that are not empty, a reach flag, an option of the run."""
 
     name: str
     needs: tuple[str, ...] = ()
@@ -25,7 +25,7 @@ class CapabilityRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schema:
-    """Fields by dotted name (``freeside.url``) and capability rules by name. ``overrides`` are of name, live, protected."""
+    """Fields by dotted name, capability rules by name; ``overrides`` are the variables of built-in values."""
 
     source: str
     fields: Mapping[str, Field]
@@ -39,7 +39,7 @@ class Schema:
 
     @classmethod
     def parse(cls, text: str, source: str) -> Schema:
-        """Parse the TOML of a schema; ProfileError naming ``source``, key and allowed values for anything malformed."""
+        """Parse a schema; ProfileError naming ``source``, key and allowed values for anything malformed."""
         top = load_toml(text, source, ProfileError)
         fields = {entry.name: entry for entry in _fields(top.table("section"))}
         rules = top.table("capability")

@@ -13,7 +13,7 @@ TELLING_LINE = 24
 
 
 def forms_of(value: str) -> frozenset[str]:
-    """Return the value as it is, and escaped for JSON, HTML and URLs, in base64 at each alignment, and line by line."""
+    """Return the value raw, escaped for JSON, HTML and URLs, in base64 at each alignment, line by line."""
     value = value.strip()
     lines = [line.strip() for line in value.splitlines()]
     telling = [line for line in lines if len(line) >= TELLING_LINE and not line.startswith("-----")]
@@ -29,7 +29,7 @@ def _escaped(text: str) -> set[str]:
 
 
 def _base64(text: str) -> set[str]:
-    """Encode at the three alignments that a value can have inside a larger encoded whole (as in Basic auth)."""
+    """Encode at the three alignments that a value can have inside a larger whole (as in Basic auth)."""
     raw = text.encode()
     forms = set()
     for shift in range(3):

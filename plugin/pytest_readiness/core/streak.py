@@ -17,7 +17,7 @@ Entry = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Streak:
-    """How many green runs in a row an environment has, out of how many, and a sentence that says why not more."""
+    """How many green runs in a row an environment has, out of how many, and why not more."""
 
     length: int
     required: int
@@ -35,17 +35,18 @@ class Streak:
 def streak(entries: Sequence[Entry], policy: Policy, now: datetime) -> Streak:
     """Count green runs back from the newest entry (the last); entries are those of one environment's ledger.
 
-    Green: READY, or DEGRADED without a flaky P0. A run that is uncounted (NO_VERDICT for outages alone, or a flaky
-    P0) neither counts nor breaks, at most ``max_uncounted_runs`` in a row. Any other verdict breaks. Another build, or
-    another digest of suite or plan, starts anew. A run closer than ``streak_min_spacing_s`` to the next one does not
-    count; one older than ``streak_max_age_days`` ends the streak. LedgerError for an entry without its facts.
+    Green: READY, or DEGRADED without a flaky P0. A run that is uncounted (NO_VERDICT for outages alone, or a
+    flaky P0) neither counts nor breaks, at most ``max_uncounted_runs`` in a row. Any other verdict breaks.
+    Another build, or another digest of suite or plan, starts anew. A run closer than ``streak_min_spacing_s``
+    to the next one does not count; one older than ``streak_max_age_days`` ends the streak. LedgerError for an
+    entry without its facts.
     """
     length, uncounted, newer = 0, 0, None
     subject: Entry | None = None
     for entry in reversed(entries):
         change = "" if subject is None else _change(entry, subject)
         if change:
-            return _streak(length, policy, f"the run before ({_name(entry)}) {change}")
+            return _streak(length, policy, f"{_name(entry)} {change}")
         if is_green(entry):
             if now - _finished(entry) > timedelta(days=policy.streak_max_age_days):
                 return _streak(
@@ -118,6 +119,4 @@ def _name(entry: Entry) -> str:
 
 
 def _streak(length: int, policy: Policy, why: str) -> Streak:
-    reached = length >= policy.streak_length
-    lead = f"{length} green in a row" if length else "no green run"
-    return Streak(length=length, required=policy.streak_length, why=lead if reached else f"{lead}: {why}")
+    return Streak(length=length, required=policy.streak_length, why=why)

@@ -12,6 +12,7 @@ from .moments import format_moment
 from .plan import Deferral, InventoryItem, OperationalItem, Plan, Rollback, Waiver
 from .record import RunRecord
 from .streak import Streak
+from .words import counted
 
 #: A figure of this name tells what was observed of a declared service: ``inventory/<key>/<column>``.
 OBSERVED = "inventory"
@@ -51,7 +52,7 @@ def waiver_rows(covers: Sequence[Cover]) -> list[dict[str, Any]]:
 
 
 def inventory_rows(run: RunRecord, plan: Plan) -> list[dict[str, Any]]:
-    """Return the declared services, each beside what the run's figures observed of it and the build it reported."""
+    """Return the declared services, each beside what the run observed of it and the build it reported."""
     figures = {
         entry.get("name"): entry.get("value")
         for check in run.results
@@ -129,7 +130,7 @@ def _way_back(way: Rollback, results: Sequence[CheckResult]) -> dict[str, Any]:
 
 
 def _all_passed(patterns: Sequence[str], results: Sequence[CheckResult]) -> tuple[bool, str]:
-    """Tell whether at least one check matches and every match passed (a P1 also on a rerun), and say what was seen."""
+    """Tell whether a check matches and every match passed (a P1 also on a rerun), and what was seen."""
     wanted = set(matching(patterns, (check.id for check in results)))
     matched = [check for check in results if check.id in wanted]
     if not matched:
@@ -137,8 +138,8 @@ def _all_passed(patterns: Sequence[str], results: Sequence[CheckResult]) -> tupl
     short = [check for check in matched if not _holds(check)]
     if short:
         others = f", and {len(short) - 1} more" if len(short) > 1 else ""
-        return False, f"{short[0].id} {short[0].outcome}{others} (of {len(matched)} checks)"
-    return True, f"{len(matched)} checks passed"
+        return False, f"{short[0].id} {short[0].outcome}{others} (of {counted(len(matched), 'check')})"
+    return True, f"{counted(len(matched), 'check')} passed"
 
 
 def _holds(check: CheckResult) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from .model import CheckResult, FailureClass, Judgement, Outcome, RunFacts, Scope, Severity, Verdict
+from .words import counted
 
 #: Classes with which a failed P0 leaves the question open; every other failed P0 is the platform's.
 NOT_OURS = frozenset({FailureClass.EXTERNAL_OUTAGE, FailureClass.SETUP_ERROR})
@@ -15,9 +16,9 @@ _UNANSWERED = frozenset({Outcome.SKIPPED, Outcome.NOT_RUN})
 def judge(results: Sequence[CheckResult], facts: RunFacts) -> Judgement:
     """Judge a run on the checks it selected, cover already applied.
 
-    A leaked secret is BROKEN. A build that changed during the run is NO_VERDICT, because nothing can be attributed;
-    so is a partial run under ``gate``. Then BROKEN > NO_VERDICT > DEGRADED > READY. The reasons of lower ranks follow
-    those that decided.
+    A leaked secret is BROKEN. A build that changed during the run is NO_VERDICT, because nothing can be
+    attributed; so is a partial run under ``gate``. Then BROKEN > NO_VERDICT > DEGRADED > READY. The reasons
+    of lower ranks follow those that decided.
     """
     leaks, refusals = _leaks(facts), [*_build_changes(facts), *_gate_refusal(facts)]
     broken = [_told(check) for check in results if is_broken(check)]
@@ -51,7 +52,7 @@ def exit_code(verdict: Verdict, degraded_exit_code: int = 2) -> int:
 
 
 def is_broken(check: CheckResult) -> bool:
-    """Tell whether a check alone makes the run BROKEN: a failed P0 that is not proved to be someone else's fault."""
+    """Tell whether a check alone makes the run BROKEN: a failed P0 that nobody else is proved to cause."""
     return (
         check.severity is Severity.P0
         and check.outcome is Outcome.FAILED
@@ -60,7 +61,7 @@ def is_broken(check: CheckResult) -> bool:
 
 
 def is_open(check: CheckResult, results: Iterable[CheckResult]) -> bool:
-    """Tell whether a P0 leaves the question open: failed as somebody else's fault, or unanswered and not settled."""
+    """Tell whether a P0 leaves the question open: failed as somebody else's fault, or without an answer."""
     if check.severity is not Severity.P0:
         return False
     if check.outcome is Outcome.FAILED:
@@ -69,7 +70,7 @@ def is_open(check: CheckResult, results: Iterable[CheckResult]) -> bool:
 
 
 def is_degrading(check: CheckResult, results: Iterable[CheckResult]) -> bool:
-    """Tell whether a check degrades the run: a flaky P0, a failed P1, or a P1 that should have run and did not."""
+    """Tell whether a check degrades the run: a flaky P0, or a P1 that failed or should have run."""
     if check.severity is Severity.P0:
         return check.outcome is Outcome.FLAKY
     if check.outcome is Outcome.FAILED:
@@ -78,12 +79,12 @@ def is_degrading(check: CheckResult, results: Iterable[CheckResult]) -> bool:
 
 
 def is_not_applicable(check: CheckResult) -> bool:
-    """Tell whether a P1 was skipped because this environment declares that it has not what the check needs."""
+    """Tell whether a P1 was skipped because this environment declares that it lacks what the check needs."""
     return check.severity is Severity.P1 and check.outcome is Outcome.SKIPPED and not check.applicable
 
 
 def is_settled(check: CheckResult, results: Iterable[CheckResult]) -> bool:
-    """Tell whether another check proved the same fact: the named one, or every member of the named family, passed."""
+    """Tell whether the named check, or every member of the named family, passed and so proves the same."""
     if check.covered_by is None:
         return False
     name = check.covered_by
@@ -146,4 +147,4 @@ def _uncounted(verdict: Verdict, results: Sequence[CheckResult], facts: RunFacts
 def _all_well(results: Sequence[CheckResult]) -> str:
     passed = sum(check.outcome in _ANSWERED for check in results)
     deferred = sum(check.outcome is Outcome.DEFERRED for check in results)
-    return f"{passed} checks passed" + (f", {deferred} deferred by the plan" if deferred else "")
+    return f"{counted(passed, 'check')} passed" + (f", {deferred} deferred by the plan" if deferred else "")

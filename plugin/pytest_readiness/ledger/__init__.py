@@ -16,9 +16,9 @@ SCHEMES = "file:PATH, s3://BUCKET/PREFIX"
 
 
 def open_ledger(url: str, rootdir: Path, environment: str = "") -> Ledger:
-    """Return the ledger at a URL; ``{env}`` in it stands for the environment, a relative path starts at ``rootdir``.
+    """Return the ledger at a URL. Nothing is read or created yet; LedgerError for another scheme.
 
-    LedgerError for another scheme. Nothing is read or created yet.
+    ``{env}`` in the URL stands for the environment, and a relative path starts at ``rootdir``.
     """
     target = url.replace("{env}", environment)
     if target.startswith("file:") and target != "file:":
@@ -27,7 +27,7 @@ def open_ledger(url: str, rootdir: Path, environment: str = "") -> Ledger:
 
 
 def read_history(url: str, rootdir: Path, environments: Iterable[str]) -> Mapping[str, list[dict[str, Any]]]:
-    """Return the entries of each environment, newest last; [] where it has none. LedgerError as entries() raises it."""
+    """Return the entries of each environment, newest last, [] where it has none; LedgerError when broken."""
     return {
         name: [
             entry

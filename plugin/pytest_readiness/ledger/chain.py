@@ -46,14 +46,14 @@ class Ledger(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One stored entry as it was read: its place for people, and its content, None where that is not an entry."""
+    """One stored entry as it was read: its place for people, its content, None where that is no entry."""
 
     place: str
     entry: dict[str, Any] | None = None
 
 
 def sealed(entry: Mapping[str, Any], last: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the entry linked to the one before it: ``seq`` from 1, ``prev_hash``, and ``hash`` over all the rest."""
+    """Return the entry linked to the one before it: ``seq`` from 1, ``prev_hash``, ``hash`` over the rest."""
     body = {key: value for key, value in entry.items() if key != "hash"}
     body["seq"] = last["seq"] + 1 if last else 1
     body["prev_hash"] = last["hash"] if last else GENESIS
@@ -76,7 +76,7 @@ def inspect(links: Iterable[Link]) -> Verification:
 def ending(
     found: Verification, links: Sequence[Link], newest: Mapping[str, Any] | None, notes: tuple[str, ...] = ()
 ) -> Verification:
-    """Complete a verification with the store's memory of its newest entry: a chain cut off or rewritten is not whole."""
+    """Complete a verification with the store's memory of its newest entry: nothing cut off or rewritten."""
     if not found.ok or newest is None:
         return replace(found, notes=notes)
     seq = newest["seq"]

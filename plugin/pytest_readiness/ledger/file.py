@@ -18,8 +18,8 @@ from .chain import Link, Verification, ending, inspect, is_sealed, refuse_broken
 class FileLedger:
     """JSON Lines at ``path``; ``<path>.lock`` serialises writers and remembers the newest entry.
 
-    That memory tells when entries were cut off the end, which a chain alone cannot. A torn last line (its writer was
-    killed) is no entry; the next append moves it to ``<path>.torn-<n>``.
+    That memory tells when entries were cut off the end, which a chain alone cannot. A torn last line (its
+    writer was killed) is no entry; the next append moves it to ``<path>.torn-<n>``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,7 +46,7 @@ class FileLedger:
         return self._whole(links, newest)
 
     def append(self, entry: Mapping[str, Any]) -> dict[str, Any]:
-        """Add an entry after the newest one, whoever wrote that, and return it as recorded; it is on disk then."""
+        """Add an entry after the newest one, whoever wrote that; return it as recorded, on disk."""
         with self._writing() as lock:
             links, torn = self._read()
             before = self._whole(links, _remembered(lock))
@@ -69,7 +69,7 @@ class FileLedger:
         return [link.entry for link in links if link.entry is not None]
 
     def _read(self) -> tuple[list[Link], bytes]:
-        """Return the lines as links, and the torn end: a last line without its newline that is no whole entry."""
+        """Return the lines as links, and the torn end: a last line without newline that is no whole entry."""
         try:
             content = self.path.read_bytes()
         except FileNotFoundError:

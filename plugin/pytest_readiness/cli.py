@@ -1,0 +1,100 @@
+"""The ``readiness`` command: look at a ledger, prove that it is whole; bad input is three lines, exit 4."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .core.errors import LedgerError, PlanError, ReadinessError
+from .core.plan import Plan
+from .core.streak import streak
+from .core.words import counted
+from .ledger import Ledger, open_ledger
+
+PLAN = "readiness.toml"
+BROKEN, USAGE_ERROR = 1, 4
+
+
+class _Parser(argparse.ArgumentParser):
+    """Refuses an argument as the plugin refuses an option: exit 4, for 2 would read as DEGRADED."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE_ERROR, f"{self.prog}: {message}\n  next: {self.prog} --help\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return 0, 1 for a ledger that is not whole, or 4 for bad input."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _verify(options) if options.action == "verify" else _show(options)
+    except ReadinessError as error:
+        sys.stderr.write(f"{error}\n")
+        return USAGE_ERROR
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="readiness", description="Launch readiness from the command line")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    ledger = commands.add_parser("ledger", help="Look at the history of full runs")
+    ledger.add_argument("action", choices=("show", "verify"), help="Print the runs, or check the hash chain")
+    ledger.add_argument("--env", default="local", metavar="NAME", help="Environment (default: local)")
+    ledger.add_argument("--ledger", default="", metavar="URL", help="Ledger URL (default: the plan's)")
+    return parser
+
+
+def _show(options: argparse.Namespace) -> int:
+    ledger, plan = _opened(options)
+    entries = ledger.entries()
+    _say(*(f"{entry['seq']:>4}  {_row(entry)}" for entry in entries))
+    _say(*(f"note: {note}" for note in ledger.notes))
+    if not entries:
+        _say(f"no run in {ledger.location}")
+    elif plan is not None:
+        length = streak(entries, plan.policy, datetime.now(UTC))
+        _say(f"streak of {options.env}: {length} ({length.why})")
+    return 0
+
+
+def _row(entry: Mapping[str, Any]) -> str:
+    counts = entry.get("counts", {})
+    told = ", ".join(f"{counts[word]} {word}" for word in ("passed", "failed", "flaky") if counts.get(word))
+    return f"{entry.get('finished_at')}  {entry.get('verdict'):<10}  {entry.get('run_id')}  {told}"
+
+
+def _verify(options: argparse.Namespace) -> int:
+    ledger, _ = _opened(options)
+    found = ledger.verify()
+    _say(*(f"note: {note}" for note in found.notes))
+    if found.ok:
+        _say(f"{ledger.location}: {counted(found.entries, 'entry')}, the chain is whole")
+        return 0
+    _say(f"{ledger.location}: the chain is broken: {found.problem}")
+    return BROKEN
+
+
+def _opened(options: argparse.Namespace) -> tuple[Ledger, Plan | None]:
+    path = next((at / PLAN for at in (Path.cwd(), *Path.cwd().parents) if (at / PLAN).is_file()), None)
+    if path is None and not options.ledger:
+        raise LedgerError(
+            "no plan here or above, so no ledger", where=PLAN, action="name one with --ledger URL"
+        )
+    plan = _plan(path) if path is not None else None
+    root = path.parent if path is not None else Path.cwd()
+    url = options.ledger or (plan.ledger_url if plan is not None else "")
+    return open_ledger(url, root, options.env), plan
+
+
+def _plan(path: Path) -> Plan:
+    try:
+        return Plan.parse(path.read_text(encoding="utf-8"), path.name)
+    except (OSError, UnicodeDecodeError) as problem:
+        raise PlanError(f"cannot be read: {problem}", where=str(path)) from problem
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        sys.stdout.write(f"{line}\n")
