@@ -1,0 +1,1 @@
+"""Clients of the platform: typed answers, strict decoding, fresh credentials, the rules of money."""

@@ -1,0 +1,96 @@
+"""The conservation of money, as rules over readings (contract 1.5). A broken one is proof at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pytest_readiness import SafetyViolation, SetupError
+
+from .budget import Reading
+from .wire import Evidence
+
+I1 = "I-1 committed + reserved <= limit"
+I2 = "I-2 figures >= 0"
+I3 = "I-3 committed never falls"
+I4 = "I-4 the limit does not move"
+I5 = "I-5 committed moves by the sum of charges"
+I6 = "I-6 reserved returns to its level"
+I7 = "I-7 charges land on the token's tenant only"
+I8 = "I-8 a refused or failed call changes nothing"
+
+
+class MonthChanged(SetupError):
+    """The budget's period ended during the check: its figures cannot be compared."""
+
+
+class Conservation:
+    """Watches the budget of one tenant from a first reading on, counting the comparisons."""
+
+    def __init__(self, first: Reading, evidence: Evidence) -> None:
+        self.first = self.last = first
+        self.evidence = evidence
+        self.observe(first)
+
+    def observe(self, reading: Reading, *, quiet: bool = True) -> Reading:
+        """Compare I-1 to I-4 for the next reading in time; SafetyViolation for a broken one.
+
+        ``quiet`` is False while calls are under way: the gateway's one figure then holds reservations that
+        may shrink legally, so that I-3 is compared between quiet readings only.
+        """
+        last, self.last = self.last, reading
+        self._same_period(reading)
+        who = reading.tenant
+        _hold(
+            reading.committed + reading.reserved <= reading.limit,
+            f"{I1}: {who}: {reading.committed} + {reading.reserved} µUSD of {reading.limit}",
+        )
+        _hold(min(reading.committed, reading.reserved, reading.limit) >= 0, f"{I2}: {who}: {reading}")
+        _hold(
+            reading.committed >= last.committed or not (reading.exact or quiet),
+            f"{I3}: {who}: {last.committed} µUSD, then {reading.committed}",
+        )
+        _hold(
+            reading.limit == self.first.limit,
+            f"{I4}: {who}: {self.first.limit} µUSD, then {reading.limit}",
+        )
+        for rule in (I1, I2, I3, I4):
+            self.evidence.evaluated(rule)
+        return reading
+
+    def observe_all(self, readings: Iterable[Reading]) -> None:
+        """Every reading of a series that was taken while calls were under way, in its order."""
+        for reading in readings:
+            self.observe(reading, quiet=False)
+
+    def charged(self, reading: Reading, costs: Iterable[int]) -> None:
+        """Compare I-5: what was committed since the first reading is the sum of ``costs``, in µUSD."""
+        self.observe(reading)
+        charges = list(costs)
+        computed, observed = sum(charges), reading.committed - self.first.committed
+        self.evidence.figure(f"charges of {reading.tenant}", observed, "µUSD", expected=computed)
+        _hold(
+            abs(observed - computed) <= reading.tolerance_per_call * max(1, len(charges)),
+            f"{I5}: {reading.tenant}: {len(charges)} calls cost {computed} µUSD, it moved by {observed}",
+        )
+        self.evidence.evaluated(I5)
+
+    def unchanged(self, reading: Reading, what: str, rule: str = I8) -> None:
+        """Compare I-8 (or I-7): nothing was charged or left reserved since the first reading."""
+        self.observe(reading)
+        _hold(
+            (reading.committed, reading.reserved) == (self.first.committed, self.first.reserved),
+            f"{rule}: {what}: {reading.tenant} had {self.first.committed} µUSD committed and "
+            f"{self.first.reserved} reserved, now {reading.committed} and {reading.reserved}",
+        )
+        self.evidence.evaluated(rule)
+
+    def _same_period(self, reading: Reading) -> None:
+        if reading.period != self.first.period:
+            raise MonthChanged(
+                f"the budget period went from {self.first.period} to {reading.period}: run again"
+            )
+
+
+def _hold(holds: bool, broken: str) -> None:
+    if not holds:
+        raise SafetyViolation(broken)

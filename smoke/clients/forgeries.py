@@ -1,0 +1,123 @@
+"""Every credential that must be refused: each one would be accepted but for the one thing that it breaks."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .tokens import Claims, SigningKey, b64url, bearer, compact, header_of, mint
+
+#: How far a forged time is from now: far beyond any clock skew that a verifier may allow.
+FAR_S = 900
+#: A lifetime beyond the limit of 3600 s (contract 1.1).
+TOO_LONG_S = 7200
+#: An audience that belongs to another service of the platform, so that a mixed-up verifier is caught too.
+FOREIGN_AUDIENCE = {"arrakis": "loa-dixie", "loa-finn": "arrakis", "loa-dixie": "arrakis"}
+
+
+@dataclass(frozen=True, slots=True)
+class Genuine:
+    """What a credential that would be accepted is made of, and an attacker's key."""
+
+    key: SigningKey
+    claims: Claims
+    attacker: SigningKey
+
+    def resigned(self, claims: Mapping[str, Any]) -> str:
+        """Other claims, properly signed."""
+        return bearer(self.key, claims)
+
+    def shifted(self, **changes: int) -> str:
+        """Times moved to so many seconds from now, properly signed."""
+        now = int(time.time())
+        return self.resigned(self.claims | {name: now + delta for name, delta in changes.items()})
+
+
+#: A forgery gives the Authorization header to send, or None for no header at all.
+Forgery = Callable[[Genuine], str | None]
+
+
+def _with_header(genuine: Genuine, signer: SigningKey, **header: Any) -> str:
+    """Signed by ``signer``, under the header of the genuine key with changes; a None removes the member."""
+    members = {k: v for k, v in (header_of(genuine.key) | header).items() if v is not None}
+    return f"Bearer {compact(members, genuine.claims, signer.sign)}"
+
+
+def _hs256_with_public_key(genuine: Genuine) -> str:
+    """The algorithm confusion: HMAC with the published key as its secret."""
+
+    def sign(signed: bytes) -> bytes:
+        return hmac.new(genuine.key.public_pem(), signed, hashlib.sha256).digest()
+
+    return f"Bearer {compact(header_of(genuine.key) | {'alg': 'HS256'}, genuine.claims, sign)}"
+
+
+def _jku(genuine: Genuine) -> str:
+    """The attacker's key set as a data: URL, so that nothing outside has to serve it."""
+    keys = json.dumps({"keys": [genuine.attacker.public_jwk() | {"kid": genuine.key.kid}]}).encode()
+    url = "data:application/json;base64," + base64.b64encode(keys).decode()
+    return _with_header(genuine, genuine.attacker, jku=url)
+
+
+def _tampered_payload(genuine: Genuine) -> str:
+    head, _, signature = mint(genuine.key, genuine.claims).split(".")
+    changed = genuine.claims | {"sub": "0x" + "ad" * 20}
+    return f"Bearer {head}.{b64url(json.dumps(changed).encode())}.{signature}"
+
+
+def _resignatured(genuine: Genuine, change: Callable[[bytes], bytes]) -> str:
+    """The same header and claims under a changed signature."""
+    return f"Bearer {compact(header_of(genuine.key), genuine.claims, lambda s: change(genuine.key.sign(s)))}"
+
+
+def _missing(claim: str) -> Forgery:
+    def forge(genuine: Genuine) -> str:
+        return genuine.resigned({k: v for k, v in genuine.claims.items() if k != claim})
+
+    return forge
+
+
+FORGERIES: dict[str, Forgery] = {
+    "no-token": lambda _: None,
+    "empty": lambda _: "Bearer",
+    "other-scheme": lambda g: f"Token {mint(g.key, g.claims)}",
+    "garbage": lambda _: "Bearer not.a.token",
+    "alg-none": lambda g: f"Bearer {compact(header_of(g.key) | {'alg': 'none'}, g.claims, lambda _: b'')}",
+    "hs256-public-key": _hs256_with_public_key,
+    "other-key-known-kid": lambda g: _with_header(g, g.attacker),
+    "unknown-kid": lambda g: _with_header(g, g.key, kid="smoke-unknown-kid"),
+    "no-kid": lambda g: _with_header(g, g.key, kid=None),
+    "embedded-jwk": lambda g: _with_header(g, g.attacker, jwk=g.attacker.public_jwk()),
+    "jku": _jku,
+    "crit": lambda g: _with_header(g, g.key, crit=["smoke-ext"], **{"smoke-ext": True}),
+    "tampered-payload": _tampered_payload,
+    "tampered-signature": lambda g: _resignatured(g, lambda s: s[:8] + bytes([s[8] ^ 0x55]) + s[9:]),
+    "truncated-signature": lambda g: _resignatured(g, lambda s: s[:-16]),
+    "expired": lambda g: g.shifted(iat=-FAR_S - 300, exp=-FAR_S),
+    "nbf-future": lambda g: g.shifted(nbf=FAR_S, exp=FAR_S + 300),
+    "iat-future": lambda g: g.shifted(iat=FAR_S, exp=FAR_S + 300),
+    "no-exp": _missing("exp"),
+    "exp-too-long": lambda g: g.shifted(exp=TOO_LONG_S),
+    "wrong-iss": lambda g: g.resigned(g.claims | {"iss": "not-arrakis"}),
+    "wrong-aud": lambda g: g.resigned(g.claims | {"aud": FOREIGN_AUDIENCE[g.claims["aud"]]}),
+}
+
+USER_CLAIMS = ("iss", "aud", "sub", "tenant_id", "tier", "pool_id", "allowed_pools", "iat", "jti")
+FINN_CLAIMS = ("iss", "aud", "sub", "tenant_id", "tier", "req_hash", "iat", "jti")
+REQUIRED_CLAIMS = {"freeside": USER_CLAIMS, "finn": FINN_CLAIMS, "dixie": USER_CLAIMS}
+
+
+def forgery(case: str) -> Forgery:
+    """The forgery of a case name; ``missing-<claim>`` for any claim."""
+    return _missing(case.removeprefix("missing-")) if case.startswith("missing-") else FORGERIES[case]
+
+
+def cases(service: str) -> list[str]:
+    """Every case that a service has to refuse, in a stable order."""
+    return [*FORGERIES, *(f"missing-{claim}" for claim in REQUIRED_CLAIMS[service])]

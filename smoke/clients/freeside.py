@@ -1,0 +1,155 @@
+"""Freeside's API in the profile's dialects."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from . import tokens
+from .answers import Answer, answer_of
+from .budget import Reading, budget_route, reading_of
+from .contract import ContractViolation, Fields, fields_of, parse_json, route_of, shown
+from .jwks import KeySet, key_set_of
+from .purse import Opening, Purse
+from .tokens import SigningKey
+from .wire import Credential, Wire, require_status
+
+JWKS_PATH = "/.well-known/jwks.json"
+INVOKE_PATH = "/api/agents/invoke"
+JSON_HEADERS = {"Content-Type": "application/json"}
+
+
+@dataclass(frozen=True, slots=True)
+class Dialects:
+    """How a platform spells the routes that have several forms, and the agent where one must be named."""
+
+    invoke: str
+    stream: str
+    budget: str
+    agent: str
+
+
+class Freeside:
+    """One check's access to Freeside. Every call mints its own token; every charge goes through the purse."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        dialects: Dialects,
+        key: Callable[[], SigningKey],
+        purse: Purse,
+        opening: Callable[[], Opening],
+    ) -> None:
+        self.wire = wire
+        self.dialects = dialects
+        self.key = key
+        self.purse = purse
+        self._opening = opening
+
+    def credential(self, tenant: str, *, tier: str = "enterprise", **claims: Any) -> Credential:
+        """Fresh tokens of ``tenant``, one for each send."""
+        return lambda: tokens.bearer(self.key(), tokens.user_claims(tenant, tier=tier) | claims)
+
+    def open_purse(self) -> None:
+        """Note the budgets' state before the first call that may be charged."""
+        self.purse.open(self._opening)
+
+    def health(self) -> Fields:
+        """The body of a 200 of the health route."""
+        return fields_of(require_status(self.wire.send("GET", "/health"), 200))
+
+    def jwks(self) -> KeySet:
+        """The published keys."""
+        return key_set_of(require_status(self.wire.send("GET", JWKS_PATH), 200))
+
+    def models(self, credential: Credential) -> httpx.Response:
+        """The cheapest route that verifies a token: it costs nothing."""
+        return self.wire.send("GET", "/api/agents/models", credential=credential)
+
+    def get_budget(self, tenant: str, credential: Credential) -> httpx.Response:
+        """The answer for the budget of ``tenant``, asked with any credential."""
+        return self.wire.send("GET", budget_route(self.dialects.budget, tenant), credential=credential)
+
+    def budget(self, tenant: str) -> Reading:
+        """The budget of ``tenant``, asked with its own token."""
+        claims = {"role": "admin"} if self.dialects.budget == "gateway" else {}
+        response = require_status(self.get_budget(tenant, self.credential(tenant, **claims)), 200)
+        return reading_of(response, self.dialects.budget, tenant)
+
+    def invoke_body(self, prompt: str, *, model: str = "cheap", agent: str | None = None) -> dict[str, Any]:
+        """The body of an invoke, or of a stream."""
+        if self.dialects.invoke == "messages":
+            messages = [{"role": "user", "content": prompt}]
+            return {"agent": agent or self.dialects.agent, "messages": messages, "modelAlias": model}
+        return {"prompt": prompt, "model": model} | ({"agent": agent} if agent else {})
+
+    def post_invoke(
+        self,
+        content: bytes,
+        *,
+        tenant: str,
+        credential: Credential | None = None,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        """Post any body with any credential; whatever is answered is entered in the purse of ``tenant``."""
+        self.open_purse()
+        key = key or str(uuid.uuid4())
+        sent = {**JSON_HEADERS, "X-Idempotency-Key": key, **(headers or {})}
+        with self.purse.charging(tenant, key) as charge:
+            response = self.wire.send(
+                "POST", INVOKE_PATH, credential=credential, headers=sent, content=content
+            )
+            if response.status_code == 200:
+                charge.settle(cost_in(response), response.elapsed.total_seconds() * 1000)
+        return response
+
+    def invoke(
+        self,
+        tenant: str,
+        prompt: str,
+        *,
+        model: str = "cheap",
+        tier: str = "enterprise",
+        key: str | None = None,
+        agent: str | None = None,
+    ) -> Answer:
+        """An invoke that must be answered."""
+        key = key or str(uuid.uuid4())
+        content = json.dumps(self.invoke_body(prompt, model=model, agent=agent)).encode()
+        credential = self.credential(tenant, tier=tier)
+        response = self.post_invoke(content, tenant=tenant, credential=credential, key=key)
+        answer = answer_of(require_status(response, 200), tenant)
+        if answer.idempotency_key != key:
+            raise ContractViolation(
+                f"{route_of(response)}: header x-idempotency-key: expected the echo of {key}, "
+                f"got {shown(answer.idempotency_key)}"
+            )
+        return answer
+
+    def quality(self, routing_key: str, quality: str, credential: Credential | None) -> httpx.Response:
+        """Report the quality of an agent's work."""
+        body = {"routingKey": routing_key, "quality": quality, "source": "smoke-test"}
+        return self.wire.send(
+            "POST",
+            "/api/agents/quality",
+            credential=credential,
+            headers=JSON_HEADERS,
+            content=json.dumps(body).encode(),
+        )
+
+
+def cost_in(response: httpx.Response) -> int:
+    """The cost that an answer declares, in µUSD; 0 when it cannot be read, which the check itself reports."""
+    try:
+        body = parse_json(response.text, route_of(response))
+        usage = body.get("usage", {}) if isinstance(body, dict) else {}
+        text = usage.get("costMicro", body.get("cost_micro")) if isinstance(usage, dict) else None
+    except ContractViolation:
+        return 0
+    return int(text) if isinstance(text, str) and text.isdigit() else 0

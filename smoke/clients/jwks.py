@@ -1,0 +1,106 @@
+"""JSON Web Key Sets: strict reading, and what is wrong with each key."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from .contract import Fields, fields_of, shown
+from .tokens import coordinate
+
+#: Members that hold private key material in any kind of key (RFC 7518 section 6).
+PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+_FIXED = {"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig"}
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """The keys of one JWKS answer, as they came."""
+
+    route: str
+    keys: tuple[dict[str, Any], ...]
+
+    def faults(self) -> list[str]:
+        """What keeps any of the keys from being an ES256 verification key, one line each."""
+        return [f"keys[{n}]: {fault}" for n, key in enumerate(self.keys) for fault in _key_faults(key)]
+
+    def kid_faults(self) -> list[str]:
+        """Missing, empty and repeated key ids."""
+        kids = [key.get("kid") for key in self.keys]
+        bad = [
+            f"keys[{n}].kid: expected a non-empty string, got {shown(kid)}"
+            for n, kid in enumerate(kids)
+            if not isinstance(kid, str) or not kid.strip()
+        ]
+        return bad + [
+            f"keys[{n}].kid: {shown(kid)} is used by keys[{kids.index(kid)}] already"
+            for n, kid in enumerate(kids)
+            if kid in kids[:n]
+        ]
+
+    def private_members(self) -> list[str]:
+        """Private members that are published; the names only, never a value."""
+        return [
+            f"keys[{n}].{name}"
+            for n, key in enumerate(self.keys)
+            for name in sorted(PRIVATE_MEMBERS & set(key))
+        ]
+
+    def kid_of(self, public: ec.EllipticCurvePublicKey) -> str | None:
+        """The kid under which a public key is published, or None."""
+        numbers = public.public_numbers()
+        point = (coordinate(numbers.x), coordinate(numbers.y))
+        for key in self.keys:
+            if (key.get("x"), key.get("y")) == point and isinstance(key.get("kid"), str):
+                return str(key["kid"])
+        return None
+
+
+def key_set_of(response: httpx.Response) -> KeySet:
+    """The key set of an answer; ContractViolation unless it is an object with an array of objects."""
+    fields: Fields = fields_of(response)
+    keys = fields.array("keys")
+    for n, key in enumerate(keys):
+        if not isinstance(key, dict):
+            fields.refuse(f"keys[{n}]", "an object", shown(key))
+    return KeySet(fields.route, tuple(keys))
+
+
+def _key_faults(key: dict[str, Any]) -> list[str]:
+    faults = [
+        f"{name}: expected {wanted!r}, got {shown(key.get(name))}"
+        for name, wanted in _FIXED.items()
+        if key.get(name) != wanted
+    ]
+    point = [_decoded(key.get(name)) for name in ("x", "y")]
+    for name, value in zip(("x", "y"), point, strict=True):
+        if value is None:
+            faults.append(f"{name}: expected 32 bytes in base64url, got {shown(key.get(name))}")
+    x, y = point
+    if x is not None and y is not None and not _on_curve(x, y):
+        faults.append("the point (x, y) is not on P-256")
+    return faults
+
+
+def _decoded(value: object) -> int | None:
+    """A coordinate as a number; None unless it is exactly 32 bytes of base64url without padding."""
+    if not isinstance(value, str) or len(value) != 43:
+        return None
+    try:
+        raw = base64.b64decode(value + "=", altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return int.from_bytes(raw, "big")
+
+
+def _on_curve(x: int, y: int) -> bool:
+    try:
+        ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
+    except ValueError:
+        return False
+    return True

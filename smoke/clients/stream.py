@@ -1,0 +1,125 @@
+"""The event stream of an invoke in both dialects, with the moment at which each event arrived."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import httpx
+import httpx_sse
+
+from .answers import Usage, usage_of
+from .contract import ContractViolation, Fields, parse_json, route_of, shown
+from .freeside import INVOKE_PATH, JSON_HEADERS, Freeside
+from .wire import require_status
+
+STREAM_PATH = "/api/agents/stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One server-sent event; ``at`` in seconds since the request was sent."""
+
+    name: str
+    id: str
+    data: str
+    at: float
+
+    def fields(self, route: str) -> Fields:
+        """The data, which must be a JSON object."""
+        value = parse_json(self.data, f"{route} event {self.name}")
+        if not isinstance(value, dict):
+            raise ContractViolation(
+                f"{route}: event {self.name}: expected a JSON object, got {shown(self.data)}"
+            )
+        return Fields(route, value, f"event {self.name}: ")
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A stream as it was read, wholly or until the reader hung up."""
+
+    route: str
+    headers: httpx.Headers
+    events: tuple[Event, ...]
+
+    def named(self, name: str) -> list[Event]:
+        """The events of one name, in order."""
+        return [event for event in self.events if event.name == name]
+
+    def names(self) -> list[str]:
+        """The names of all events, in order."""
+        return [event.name for event in self.events]
+
+    def text(self) -> str:
+        """The whole content."""
+        return "".join(
+            str(event.fields(self.route).raw("text", "a string")) for event in self.named("content")
+        )
+
+    def usage(self) -> Usage:
+        """The usage of the only usage event."""
+        events = self.named("usage")
+        if len(events) != 1:
+            raise ContractViolation(f"{self.route}: expected exactly one usage event, got {len(events)}")
+        return usage_of(events[0].fields(self.route))
+
+
+def stream(
+    freeside: Freeside,
+    tenant: str,
+    prompt: str,
+    *,
+    hang_up: Callable[[Event], bool] = lambda _: False,
+) -> Stream:
+    """Read a stream to its end, or until ``hang_up`` says so of an event; then close at once."""
+    key = str(uuid.uuid4())
+    accept = freeside.dialects.stream == "accept"
+    request_path = INVOKE_PATH if accept else STREAM_PATH
+    content = json.dumps(freeside.invoke_body(prompt)).encode()
+    headers = {**JSON_HEADERS, "X-Idempotency-Key": key, "Accept": "text/event-stream"}
+    wire, credential = freeside.wire, freeside.credential(tenant)
+
+    def attempt() -> httpx.Response:
+        request = wire.build("POST", request_path, credential=credential, headers=headers, content=content)
+        return wire.http.send(request, stream=True)
+
+    freeside.open_purse()
+    with freeside.purse.charging(tenant, key) as charge:
+        started = time.perf_counter()
+        response = wire.patiently(attempt)
+        try:
+            if response.status_code != 200:
+                response.read()
+                wire.evidence.exchange(response)
+            require_status(response, 200)
+            events, ended = _read(response, started, hang_up)
+        finally:
+            response.close()
+        wire.evidence.exchange(response)
+        charge.unseen = not ended
+        result = Stream(route_of(response), response.headers, tuple(events))
+        if ended and result.named("usage"):
+            charge.settle(result.named("usage")[0].fields(result.route).micro("costMicro"))
+    return result
+
+
+def _read(
+    response: httpx.Response, started: float, hang_up: Callable[[Event], bool]
+) -> tuple[list[Event], bool]:
+    events: list[Event] = []
+    kind = response.headers.get("content-type", "")
+    if kind.split(";")[0].strip().lower() != "text/event-stream":
+        response.read()
+        raise ContractViolation(
+            f"{route_of(response)}: content-type: expected text/event-stream, got {shown(kind)}"
+        )
+    for raw in httpx_sse.EventSource(response).iter_sse():
+        event = Event(raw.event, raw.id, raw.data, time.perf_counter() - started)
+        events.append(event)
+        if hang_up(event):
+            return events, False
+    return events, True

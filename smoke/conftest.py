@@ -1,0 +1,201 @@
+"""What every phase shares: one HTTP pool, the keys that sign, clients that record for their check."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from smoke.clients.contract import parse_json
+from smoke.clients.dixie import Dixie
+from smoke.clients.finn import Finn
+from smoke.clients.freeside import JWKS_PATH, Dialects, Freeside
+from smoke.clients.jwks import key_set_of
+from smoke.clients.keyring import KeyRing
+from smoke.clients.purse import Opening, Purse
+from smoke.clients.tokens import SigningKey
+from smoke.clients.wire import Evidence, Wire, require_status
+
+CONNECT_TIMEOUT_S = 2.0
+#: An answer may take longer than the latency limit of G-3: that check wants to see by how much.
+ANSWER_TIMEOUT_S = 30.0
+IDENTITY_WITHIN_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tenants:
+    """The communities of the smoke: the usual one, a second one, and one whose budget is a few cents."""
+
+    main: str
+    other: str
+    small: str
+
+    def all(self) -> tuple[str, ...]:
+        """Each community once."""
+        return tuple(dict.fromkeys((self.main, self.other, self.small)))
+
+
+class Unrecorded:
+    """Takes what no check has to show."""
+
+    def exchange(self, response: httpx.Response) -> None:
+        """Leave it."""
+
+    def figure(self, name: str, value: Any, unit: str = "", expected: Any = None, limit: Any = None) -> None:
+        """Leave it."""
+
+    def evaluated(self, rule: str, times: int = 1) -> None:
+        """Leave it."""
+
+    def note(self, text: str) -> None:
+        """Leave it."""
+
+
+@pytest.fixture(scope="session")
+def http(environment: Any) -> Iterator[httpx.Client]:
+    """One connection pool. Proxies of the runner's environment are for live platforms only."""
+    with httpx.Client(
+        timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+        limits=httpx.Limits(max_connections=40, max_keepalive_connections=40),
+        headers={"User-Agent": "pytest-readiness-smoke"},
+        trust_env=environment.live,
+    ) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def tenants(environment: Any) -> Tenants:
+    """The communities that the profile names."""
+    auth = environment.auth
+    return Tenants(auth.community_id, auth.other_community_id, auth.small_community_id)
+
+
+@pytest.fixture(scope="session")
+def dialects(environment: Any) -> Dialects:
+    """The forms of the routes that the profile names."""
+    freeside = environment.freeside
+    return Dialects(
+        freeside.invoke_dialect, freeside.stream_dialect, freeside.budget_dialect, environment.auth.nft_id
+    )
+
+
+@pytest.fixture(scope="session")
+def signing_key(environment: Any, http: httpx.Client) -> KeyRing:
+    """The key that signs user tokens, under the kid that Freeside publishes for it."""
+    wire = Wire("freeside", environment.freeside.url, http, Unrecorded())
+    return KeyRing(
+        lambda: environment.secret("auth.signing_key"),
+        lambda: key_set_of(require_status(wire.send("GET", JWKS_PATH), 200)),
+    )
+
+
+@pytest.fixture(scope="session")
+def attacker() -> SigningKey:
+    """A key that the platform does not know."""
+    return SigningKey.throwaway()
+
+
+@pytest.fixture(scope="session")
+def purse(tmp_path_factory: pytest.TempPathFactory) -> Purse:
+    """The run's journal of charges, shared by all workers of a distributed run."""
+    base: Path = tmp_path_factory.getbasetemp()
+    return Purse(base.parent if base.name.startswith("popen-") else base)
+
+
+@pytest.fixture(scope="session")
+def opening(
+    environment: Any,
+    http: httpx.Client,
+    dialects: Dialects,
+    signing_key: KeyRing,
+    purse: Purse,
+    tenants: Tenants,
+) -> Callable[[], Opening]:
+    """Reads all budgets before the run's first charge; what cannot be read says why."""
+
+    def read() -> Opening:
+        wire = Wire("freeside", environment.freeside.url, http, Unrecorded())
+        freeside = Freeside(wire, dialects, signing_key, purse, dict)
+        opening: dict[str, int | str] = {}
+        for tenant in tenants.all():
+            try:
+                opening[tenant] = freeside.budget(tenant).committed
+            except (AssertionError, RuntimeError, httpx.HTTPError) as error:
+                opening[tenant] = f"{type(error).__name__}: {error}"
+        return opening
+
+    return read
+
+
+@pytest.fixture
+def freeside(
+    environment: Any,
+    http: httpx.Client,
+    evidence: Evidence,
+    dialects: Dialects,
+    signing_key: KeyRing,
+    purse: Purse,
+    opening: Callable[[], Opening],
+) -> Freeside:
+    """Freeside, recorded for this check."""
+    wire = Wire("freeside", environment.freeside.url, http, evidence)
+    return Freeside(wire, dialects, signing_key, purse, opening)
+
+
+@pytest.fixture
+def finn(
+    environment: Any,
+    http: httpx.Client,
+    evidence: Evidence,
+    signing_key: KeyRing,
+    purse: Purse,
+    opening: Callable[[], Opening],
+) -> Finn:
+    """Finn, recorded for this check."""
+    wire = Wire("finn", environment.finn.url, http, evidence)
+    return Finn(wire, environment.auth.nft_id, signing_key, purse, opening)
+
+
+@pytest.fixture
+def dixie(
+    environment: Any, http: httpx.Client, evidence: Evidence, signing_key: KeyRing, tenants: Tenants
+) -> Dixie:
+    """Dixie, recorded for this check."""
+    return Dixie(Wire("dixie", environment.dixie.url, http, evidence), tenants.main, signing_key)
+
+
+def pytest_readiness_build_identity(environment: Any) -> dict[str, str]:
+    """The build that each service says it runs; an empty string where it says nothing in time."""
+    routes = {
+        "freeside": f"{environment.freeside.url}/health",
+        "dixie": f"{environment.dixie.url}/api/health",
+    }
+    if environment.finn.url and environment.finn.reachable:
+        routes["finn"] = f"{environment.finn.url}/health"
+    found: dict[str, str] = dict.fromkeys(routes, "")
+
+    def ask(service: str) -> None:
+        found[service] = _build_of(routes[service], proxies=environment.live)
+
+    threads = [
+        threading.Thread(target=ask, args=(name,), daemon=True, name=f"build-{name}") for name in routes
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(IDENTITY_WITHIN_S)
+    return dict(found)
+
+
+def _build_of(url: str, *, proxies: bool) -> str:
+    try:
+        response = httpx.get(url, timeout=IDENTITY_WITHIN_S, trust_env=proxies)
+        body = parse_json(response.text, f"GET {response.request.url.path}")
+    except (httpx.HTTPError, AssertionError):
+        return ""
+    return str(body.get("build_sha", "")) if isinstance(body, Mapping) else ""

@@ -1,0 +1,207 @@
+"""G-1, phase health: every service answers, is well, and says which build it is; the pooler pools."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import pytest
+
+from smoke.clients.contract import Fields, fields_of
+from smoke.clients.dixie import Dixie
+from smoke.clients.finn import Finn
+from smoke.clients.freeside import Freeside
+from smoke.clients.pgbouncer import ask, pool_ceilings
+from smoke.clients.reach import require_resolvable
+from smoke.clients.wire import Evidence, Wire, require_status
+
+pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("health")]
+
+PROMPT_WITHIN_MS = 2000
+SHA = r"[0-9a-f]{7,40}"
+HEALTH_PATHS = {"freeside": "/health", "finn": "/health", "dixie": "/api/health"}
+POOL_USERS = ("freeside", "finn", "dixie")
+
+NEEDS_FINN = pytest.mark.requires("finn", covered_by="services/ecs[finn]")
+NEEDS_POOL = pytest.mark.requires("pgbouncer", covered_by="services/ecs[pgbouncer]")
+SERVICES = [
+    pytest.param("freeside", marks=pytest.mark.requires("freeside")),
+    pytest.param("dixie", marks=pytest.mark.requires("dixie")),
+    pytest.param("finn", marks=NEEDS_FINN),
+]
+
+
+@pytest.fixture
+def answer(environment: Any, http: httpx.Client, evidence: Evidence, service: str) -> httpx.Response:
+    """The health answer of the parametrised service."""
+    wire = Wire(service, environment.get(f"{service}.url"), http, evidence)
+    return wire.send("GET", HEALTH_PATHS[service])
+
+
+def not_unhealthy(body: Fields) -> None:
+    """HTTP 200 alone proves nothing: the body says how the service is."""
+    body.text("status", among=("healthy", "degraded"))
+
+
+@pytest.mark.p0
+@pytest.mark.establishes("freeside")
+def test_freeside(freeside: Freeside) -> None:
+    """Freeside answers and is not unhealthy."""
+    require_resolvable(freeside.wire.base_url)
+    not_unhealthy(freeside.health())
+
+
+@pytest.mark.p0
+@pytest.mark.establishes("dixie")
+def test_dixie(dixie: Dixie) -> None:
+    """Dixie answers and is not unhealthy."""
+    require_resolvable(dixie.wire.base_url)
+    not_unhealthy(dixie.health())
+
+
+@pytest.mark.p0
+@NEEDS_FINN
+@pytest.mark.establishes("finn")
+def test_finn(finn: Finn) -> None:
+    """Finn answers and is not unhealthy."""
+    require_resolvable(finn.wire.base_url)
+    not_unhealthy(finn.health())
+
+
+@pytest.mark.p0
+@pytest.mark.parametrize("service", SERVICES)
+def test_answers_promptly(answer: httpx.Response, service: str, evidence: Evidence) -> None:
+    """Health is answered within 2 s."""
+    ms = answer.elapsed.total_seconds() * 1000
+    evidence.figure(f"health of {service}", round(ms, 1), "ms", limit=PROMPT_WITHIN_MS)
+    assert ms <= PROMPT_WITHIN_MS, f"{service} took {ms:.0f} ms to say how it is, limit {PROMPT_WITHIN_MS} ms"
+
+
+@pytest.mark.p0
+@pytest.mark.parametrize("service", SERVICES)
+def test_body_is_typed(answer: httpx.Response, service: str) -> None:
+    """The health body has the contract's shape."""
+    body = fields_of(require_status(answer, 200))
+    {"freeside": freeside_body, "finn": finn_body, "dixie": dixie_body}[service](body)
+
+
+def freeside_body(body: Fields) -> None:
+    """Contract section 1."""
+    body.text("version")
+    body.text("protocol_version")
+    body.number("uptime", minimum=0, maximum=float("inf"))
+    body.boolean("grace_period")
+
+
+def finn_body(body: Fields) -> None:
+    """Contract section 2."""
+    body.number("uptime", minimum=0, maximum=float("inf"))
+    body.object("checks")
+    body.object("protocol").text("contract_version")
+    body.boolean("ready_for_billing")
+
+
+def dixie_body(body: Fields) -> None:
+    """Contract section 3."""
+    body.text("version")
+    body.number("uptime_seconds", minimum=0, maximum=float("inf"))
+    body.object("services").object("loa_finn").text("circuit_state")
+    reputation = body.object("reputation_service")
+    reputation.boolean("initialized")
+    reputation.integer("aggregate_count")
+    body.text("timestamp")
+
+
+@pytest.mark.p0
+@pytest.mark.parametrize("service", SERVICES)
+def test_build_is_known(answer: httpx.Response, service: str, evidence: Evidence) -> None:
+    """The service says which commit it runs."""
+    sha = fields_of(require_status(answer, 200)).text("build_sha", pattern=SHA)
+    evidence.figure(f"build of {service}", sha)
+
+
+@pytest.mark.p1
+@pytest.mark.parametrize("service", SERVICES)
+def test_is_not_degraded(answer: httpx.Response, service: str) -> None:
+    """The service is wholly well; a degraded one says by its own report what is not."""
+    body = fields_of(require_status(answer, 200))
+    status = body.text("status")
+    assert status == "healthy", (
+        f"{service} calls itself {status}: {reasons(body.data) or 'it gives no reason'}"
+    )
+
+
+def reasons(report: Mapping[str, Any], path: str = "") -> str:
+    """Every nested status of a health report that is not well."""
+    found = []
+    for name, value in report.items():
+        if isinstance(value, Mapping):
+            status = value.get("status")
+            if isinstance(status, str) and status not in {"healthy", "ok", "ready"}:
+                found.append(f"{path}{name} is {status}")
+            found.append(reasons(value, f"{path}{name}."))
+    return ", ".join(text for text in found if text)
+
+
+@pytest.mark.p0
+@pytest.mark.requires("dixie")
+@pytest.mark.parametrize("path", ["infrastructure.postgresql", "services.loa_finn"])
+def test_dixie_dependency(dixie: Dixie, path: str) -> None:
+    """What Dixie stands on is healthy in its own report."""
+    parent, name = path.split(".")
+    status = dixie.health().object(parent).object(name).text("status")
+    assert status == "healthy", f"Dixie reports {path} {status}"
+
+
+@pytest.mark.p0
+@NEEDS_POOL
+@pytest.mark.parametrize("user", POOL_USERS)
+def test_pgbouncer_select(environment: Any, user: str, evidence: Evidence) -> None:
+    """A query goes through the pool as each service's user."""
+    rows = ask(environment.secret(f"pgbouncer.{user}_dsn"), 'SELECT 1 AS one, current_user AS "user"')
+    evidence.figure(f"SELECT 1 as {user}", rows[0]["one"], expected=1)
+    assert rows[0]["one"] == 1
+    assert rows[0]["user"] == user, f"the pool logs {user} in as {rows[0]['user']}"
+
+
+@pytest.mark.p1
+@NEEDS_POOL
+def test_pgbouncer_keeps_nobody_waiting(environment: Any, evidence: Evidence) -> None:
+    """No client waits for a server connection."""
+    pools = ask(environment.secret("pgbouncer.dsn"), "SHOW POOLS")
+    waiting = {f"{row['database']}/{row['user']}": row["cl_waiting"] for row in pools if row["cl_waiting"]}
+    evidence.figure("waiting clients", sum(waiting.values()), expected=0)
+    assert not waiting, f"clients wait for a connection: {waiting}"
+
+
+@pytest.mark.p1
+@NEEDS_POOL
+def test_pgbouncer_pools_transactions(environment: Any, evidence: Evidence) -> None:
+    """Every application pool is in transaction mode."""
+    pools = ask(environment.secret("pgbouncer.dsn"), "SHOW POOLS")
+    modes = {
+        f"{row['database']}/{row['user']}": row["pool_mode"]
+        for row in pools
+        if row["database"] != "pgbouncer"
+    }
+    evidence.figure("pool modes", modes, expected="transaction")
+    assert modes, "PgBouncer has no application pool"
+    others = {pool: mode for pool, mode in modes.items() if mode != "transaction"}
+    assert not others, f"not in transaction mode: {others}"
+
+
+@pytest.mark.p1
+@NEEDS_POOL
+def test_pgbouncer_fits_the_connection_budget(
+    environment: Any, plan_facts: Mapping[str, Any], evidence: Evidence
+) -> None:
+    """What the pools may open together stays within the services' share of the plan's connection budget."""
+    console, share = environment.secret("pgbouncer.dsn"), plan_facts["connections"]
+    limit = share["total"] - share["admin"] - share["buffer"]
+    ceilings = pool_ceilings(ask(console, "SHOW POOLS"), ask(console, "SHOW DATABASES"), POOL_USERS)
+    most = sum(ceilings.values())
+    evidence.figure("connections that the pools may open", most, limit=limit)
+    assert most <= limit, (
+        f"the pools may open {most} connections, the plan gives the services {limit}: {ceilings}"
+    )
