@@ -5,92 +5,33 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
-EXCHANGE: dict[str, Any] = {
-    "kind": "exchange",
-    "method": "POST",
-    "url": "http://127.0.0.1:41233/api/agents/invoke",
-    "status": 200,
-    "ms": 41.7,
-    "request": {
-        "headers": {"authorization": "Bearer [redacted]", "content-type": "application/json"},
-        "body": '{"prompt": "echo n-7f3a"}',
-    },
-    "response": {
-        "headers": {"content-type": "application/json", "x-trace-id": "tr_01"},
-        "body": '{"content": "n-7f3a", "usage": {"costMicro": 2210}}',
-    },
-}
-FIGURE: dict[str, Any] = {
-    "kind": "figure",
-    "name": "Σ charges",
-    "value": 22100,
-    "unit": "µUSD",
-    "expected": 22100,
-    "limit": None,
-}
-LATENCY: dict[str, Any] = {
-    "kind": "figure",
-    "name": "p95",
-    "value": 0.0417342,
-    "unit": "s",
-    "expected": None,
-    "limit": 10,
-}
-EVALUATED: dict[str, Any] = {"kind": "evaluated", "rule": "I-1 committed + reserved ≤ limit", "times": 10}
-NOTE: dict[str, Any] = {"kind": "note", "text": "seeded tenant, limit 50 000 cents"}
+from tests.report.sample_parts import (
+    CHECKS,
+    DECISIONS,
+    DEFERRED,
+    EVALUATED,
+    EXCHANGE,
+    FIGURE,
+    GOALS,
+    INVENTORY,
+    LATENCY,
+    NOTE,
+    OPERATIONAL,
+    ROLLBACK,
+    WAIVERS,
+)
 
-GOALS = [
-    ("G-1", "Parallel dev", "READY", "21 of 21 checks passed on the embedded environment"),
-    ("G-2", "ES256 auth chain", "READY", "38 of 38 checks passed on the embedded environment"),
-    ("G-3", "Agent invoke E2E", "READY", "14 of 14 checks passed on the embedded environment"),
-    ("G-4", "Budget conservation", "READY", "12 of 12 checks passed; I-1 compared 120 times"),
-    ("G-5", "Reputation loop", "READY", "7 of 7 checks passed on the embedded environment"),
-    ("G-6", "x402 payment", "DEFERRED", "Testnet wallet funding + RPC endpoint needed before validation"),
-    ("G-7", "3x green smoke", "PENDING", "local 2/3; staging: none"),
-    ("G-8", "Fly.io cleanup", "PASS", "4 of 4 static checks passed on the checkout"),
-    ("G-9", "Monitoring", "READY", "11 of 11 checks passed on the embedded environment"),
-]
-
-CHECKS: list[dict[str, Any]] = [
-    {
-        "id": "health/freeside",
-        "nodeid": "smoke/test_health.py::test_freeside",
-        "goal": "G-1",
-        "phase": "health",
-        "severity": "P0",
-        "outcome": "passed",
-        "class": None,
-        "attempts": 1,
-        "duration_s": 0.031,
-        "summary": "",
-        "evidence": [EXCHANGE],
-    },
-    {
-        "id": "budget/sequential-spend-is-conserved",
-        "nodeid": "smoke/test_budget.py::test_sequential_spend_is_conserved",
-        "goal": "G-4",
-        "phase": "budget",
-        "severity": "P0",
-        "outcome": "passed",
-        "class": None,
-        "attempts": 1,
-        "duration_s": 0.81,
-        "summary": "",
-        "evidence": [NOTE, EXCHANGE, FIGURE, EVALUATED],
-    },
-    {
-        "id": "x402/payment-required",
-        "nodeid": "smoke/test_x402.py::test_payment_required",
-        "goal": "G-6",
-        "phase": "x402",
-        "severity": "P1",
-        "outcome": "deferred",
-        "class": None,
-        "attempts": 1,
-        "duration_s": 0.0,
-        "summary": "deferred: x402 Base Sepolia",
-        "evidence": [],
-    },
+__all__ = [
+    "CHECKS",
+    "EVALUATED",
+    "EXCHANGE",
+    "FIGURE",
+    "LATENCY",
+    "NOTE",
+    "REPRODUCE",
+    "broken",
+    "ready",
+    "unfinished",
 ]
 
 READY: dict[str, Any] = {
@@ -105,84 +46,39 @@ READY: dict[str, Any] = {
     "verdict": "READY",
     "exit_code": 0,
     "reasons": ["every selected check passed or is deferred"],
-    "counts": {"passed": 107, "deferred": 3, "failed": 0, "flaky": 0, "skipped": 0, "not-run": 0},
+    "uncounted": None,
+    "counts": {
+        "total": 112,
+        "passed": 107,
+        "failed": 0,
+        "flaky": 0,
+        "skipped": 2,
+        "deferred": 3,
+        "not-run": 0,
+        "not_applicable": 2,
+    },
     "declaration": "READY FOR FIRST DEPLOY",
+    "declaration_why": "every goal holds, and no live environment has been run yet",
     "blockers": [],
     "goals": [{"id": i, "title": t, "status": s, "evidence": e} for i, t, s, e in GOALS],
     "checks": CHECKS,
-    "deferred": [
-        {
-            "item": "NATS event streaming",
-            "severity": "Low",
-            "rationale": "`NATS_OPTIONAL=true` (IMP-009) — reputation uses direct DB writes",
-        },
-        {
-            "item": "x402 Base Sepolia",
-            "goal": "G-6",
-            "severity": "Medium",
-            "rationale": "Testnet wallet funding + RPC endpoint needed before validation",
-            "expires": "2027-03-01T00:00:00+00:00",
-        },
+    "deferred": DEFERRED,
+    "waivers": WAIVERS,
+    "cover": [
+        "deferral NATS event streaming: no check of this run covers it",
+        "deferral x402 Base Sepolia: covers x402/payment-required",
+        "waiver alarms/dashboards-have-widgets: no longer needed: 1 of 1 checks passed",
     ],
-    "waivers": [
-        {
-            "check": "alarms/dashboards-have-widgets",
-            "reason": "dashboards land with the next release",
-            "approver": "R. Ortega",
-            "issued": "2026-02-20T09:00:00+00:00",
-            "expires": "2026-03-20T09:00:00+00:00",
-        }
-    ],
-    "cover": ["waiver of alarms/dashboards-have-widgets: the check passes, the cover is no longer needed"],
-    "inventory": [
-        {
-            "service": "Freeside (API)",
-            "url": "staging.api.arrakis.community",
-            "cpu": 512,
-            "memory": 1024,
-            "image": "arrakis-staging-api:$SHA",
-            "observed": {"cpu": 512, "memory": 1024, "image": "arrakis-staging-api:9b1c2d3e"},
-        },
-        {
-            "service": "PgBouncer",
-            "url": "pgbouncer.arrakis-staging.local",
-            "cpu": 256,
-            "memory": 512,
-            "image": "",
-        },
-    ],
-    "operational": [
-        {
-            "item": "Migration task definitions (one-shot, not startup)",
-            "done": True,
-            "evidence": "operations/migrations-are-one-shot passed",
-        },
-        {
-            "item": "First deploy to staging (operational)",
-            "done": False,
-            "evidence": "no full green run of a live environment in a ledger",
-        },
-    ],
-    "rollback": [
-        {
-            "title": "Single-commit revert",
-            "kind": "full",
-            "steps": ["`git revert <commit-hash>`", "redeploy api and worker"],
-            "evidence": "operations/rollback-reverts-cleanly passed",
-        }
-    ],
-    "decisions": [
-        {
-            "date": "2026-02-26",
-            "decision": "One database, three schemas",
-            "rationale": "the connection budget is 85",
-            "source": "review",
-        }
-    ],
+    "inventory": INVENTORY,
+    "operational": OPERATIONAL,
+    "rollback": ROLLBACK,
+    "decisions": DECISIONS,
+    "decisions_ignored": 18,
     "build_identity": {"freeside": "9b1c2d3e", "finn": "77aa01bc", "dixie": ""},
     "streak": {"length": 2, "required": 3, "why": "2 full green runs of this build, suite and plan on local"},
     "suite_digest": "sha256:5f0c",
     "plan_digest": "sha256:a91e",
+    "runner": "https://ci.example.com/runs/88",
     "ledger": {"url": "file:.readiness/local.jsonl", "entries": 2},
     "self_test": {
         "detected": 72,
@@ -231,7 +127,16 @@ def broken() -> dict[str, Any]:
             "P0 auth/refused[freeside-expired] failed as PLATFORM_BUG: an expired token was accepted: 200"
         ],
         declaration="NOT READY",
-        counts={"passed": 104, "deferred": 3, "failed": 1, "flaky": 1, "skipped": 0, "not-run": 1},
+        declaration_why="the run is BROKEN",
+        counts={
+            "total": 110,
+            "passed": 104,
+            "failed": 1,
+            "flaky": 1,
+            "skipped": 0,
+            "deferred": 3,
+            "not-run": 1,
+        },
         streak={"length": 0, "required": 3, "why": "this run is BROKEN"},
         blockers=[
             {
@@ -240,6 +145,9 @@ def broken() -> dict[str, Any]:
                 "severity": "P0",
                 "class": "PLATFORM_BUG",
                 "summary": "an expired token was accepted: status 200, allowed 401 or 403",
+                "rule": "a P0 check that fails on the platform is BROKEN",
+                "observed": "status = 200",
+                "limit": "401",
                 "next_action": "check that Freeside verifies `exp` before it serves the call",
                 "reproduce": REPRODUCE,
             },
@@ -249,6 +157,9 @@ def broken() -> dict[str, Any]:
                 "severity": "P1",
                 "class": None,
                 "summary": "not run: dixie is down (health/dixie: connection refused)",
+                "rule": "a P1 check that fails or does not run is DEGRADED",
+                "observed": "",
+                "limit": "",
                 "next_action": "bring Dixie up, then run again",
                 "reproduce": "pytest smoke/test_reputation.py::test_seeded_score --env local",
             },
@@ -263,16 +174,23 @@ def broken() -> dict[str, Any]:
 
 def unfinished() -> dict[str, Any]:
     """Return what the first act of a run writes: no verdict, and next to nothing else."""
+    empty = ("blockers", "goals", "deferred", "waivers", "inventory", "operational", "rollback", "decisions")
     return {
         "schema_version": 1,
         "run_id": "20260301T101500Z-4f2a",
         "environment": "staging",
         "scope": "full",
         "started_at": "2026-03-01T10:15:00+00:00",
+        "finished_at": "2026-03-01T10:15:00+00:00",
         "verdict": "NO_VERDICT",
         "exit_code": 6,
         "reasons": ["run did not finish"],
+        "declaration": "NOT READY",
         "checks": [],
+        **{key: [] for key in empty},
+        "build_identity": {},
+        "streak": {},
+        "notes": [],
     }
 
 
@@ -291,4 +209,6 @@ def _check(
         "duration_s": 0.2,
         "summary": summary,
         "evidence": [EXCHANGE, LATENCY],
+        "applicable": True,
+        "covered_by": None,
     }

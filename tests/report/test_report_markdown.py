@@ -63,7 +63,11 @@ def test_the_tables_have_the_columns_of_a_launch_review(title: str, header: str)
 
 def test_a_reader_meets_the_answer_first() -> None:
     lines = markdown.render(sample.broken()).splitlines()
-    assert lines[:6:2] == ["# Freeside staging launch", "**Verdict: BROKEN**", "**Declaration: NOT READY**"]
+    assert lines[:6:2] == [
+        "# Freeside staging launch",
+        "**Verdict: BROKEN**",
+        "**Declaration: NOT READY** (the run is BROKEN)",
+    ]
 
 
 def test_a_partial_run_says_so_in_its_headline() -> None:
@@ -78,29 +82,52 @@ def test_a_blocker_has_its_next_action_and_its_command() -> None:
         r"1. **auth/refused\[freeside-expired\]** (P0, G-2, PLATFORM_BUG): an expired token was accepted"
         in part
     )
+    assert "   Rule: a P0 check that fails on the platform is BROKEN\n" in part
     assert "   Next: check that Freeside verifies `exp`" in part
     assert f"   ```sh\n   {sample.REPRODUCE}\n   ```\n" in part
 
 
 def test_operational_items_are_ticked_from_the_model() -> None:
     part = section(markdown.render(sample.ready()), "Operational Readiness")
-    assert "- [x] Migration task definitions (one-shot, not startup): operations/migrations" in part
-    assert "- [ ] First deploy to staging (operational): no full green run" in part
+    assert "- [x] Migration task definitions (one-shot, not startup): 3 checks passed" in part
+    assert "- [ ] First deploy to staging (operational): no green live run yet" in part
 
 
 def test_the_inventory_shows_what_was_observed_beside_what_is_declared() -> None:
     part = section(markdown.render(sample.ready()), "Environment Inventory")
-    assert (
-        "512/1024 (observed 512/1024) | `arrakis-staging-api:$SHA` (observed arrakis-staging-api:9b1c2d3e) |"
-        in part
-    )
+    image = "`arrakis-staging-api:$SHA` (observed arrakis-staging-api:9b1c2d3e, build 9b1c2d3e)"
+    assert f"512/1024 (observed 512/1024) | {image} |" in part
     assert "| PgBouncer | `pgbouncer.arrakis-staging.local` | 256/512 | — |" in part
 
 
 def test_waivers_and_what_became_of_the_cover_are_listed() -> None:
     part = section(markdown.render(sample.ready()), "Deferred Items")
-    assert "| `alarms/dashboards-have-widgets` | dashboards land with the next release | R. Ortega |" in part
-    assert "the cover is no longer needed" in part
+    assert (
+        "| `alarms/dashboards-have-widgets` | dashboards land with the next release (no longer needed:"
+        in part
+    )
+    assert "before validation (covers x402/payment-required; expires 2027-03-01T00:00:00+00:00) |" in part
+
+
+def test_a_way_back_says_whether_it_was_verified() -> None:
+    model = sample.ready()
+    assert "\nVerified: 1 checks passed\n" in section(markdown.render(model), "Rollback Plan")
+    model["rollback"][0].update(verified=None, evidence="not verified in this run")
+    assert "\nnot verified in this run\n" in section(markdown.render(model), "Rollback Plan")
+
+
+def test_decisions_left_out_by_the_plan_are_counted() -> None:
+    assert "as noise: 18 rows." in section(markdown.render(sample.ready()), "Decisions")
+
+
+def test_a_blocker_of_the_launch_names_its_goal_or_the_launch() -> None:
+    model = sample.broken()
+    model["blockers"][0].update(check="", severity="", **{"class": None})
+    model["blockers"][1].update(check="", goal="", severity="")
+    page = markdown.render(model)
+    assert "1. **G-2** (G-2): an expired" in page
+    assert "2. **the launch**: not run: dixie is down" in page
+    assert "| — | G-2 |  |  | an expired token" in page
 
 
 def test_every_check_and_every_figure_is_in_the_detail() -> None:
@@ -124,7 +151,7 @@ def test_nothing_found_differs_from_nothing_known() -> None:
     for title in SECTIONS[:-1]:
         assert (
             section(markdown.render(sample.unfinished()), title).strip()
-            == "Not known: the run did not finish."
+            == "Not known: the run recorded no check."
         )
 
 
@@ -136,8 +163,8 @@ def test_a_long_summary_is_cut_and_marked() -> None:
     model = sample.broken()
     model["blockers"][0]["summary"] = "long " * 500
     row = next(line for line in markdown.render(model).splitlines() if line.startswith("| `auth/refused"))
-    assert len(row) < 500
-    assert row.endswith("… |")
+    assert len(row) < 600
+    assert "long… (status = 200, limit 401) |" in row
 
 
 @pytest.mark.parametrize(

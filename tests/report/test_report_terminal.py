@@ -17,7 +17,7 @@ from tests.report.test_report_markdown import HOSTILE, hostile
 def test_the_answer_comes_first() -> None:
     first, second, *_ = terminal.lines(sample.broken())
     assert first == "BROKEN  Freeside staging launch  local (embedded, not live)"
-    assert second == "declaration  NOT READY"
+    assert second == "declaration  NOT READY: the run is BROKEN"
 
 
 def test_a_partial_run_says_so_in_its_headline() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from .blocks import Block, Cell, Paragraph, Section, Table
 from .headline import pairs
-from .sections import Model, rows, table, text
+from .sections import Model, rows, table, text, texts
 from .text import number
 
 
@@ -28,7 +28,8 @@ def _check(row: Model) -> tuple[Cell, ...]:
     words = (Cell(text(row.get(key)), "status") for key in ("severity", "outcome", "class"))
     seconds = Cell(f"{row.get('duration_s') or 0:.2f}")
     name, goal = Cell(text(row.get("id")), "code"), Cell(text(row.get("goal")))
-    return name, goal, *words, Cell(text(row.get("attempts"))), seconds, Cell(text(row.get("summary")))
+    covered = f"covered by {text(row['covered_by'])}" if row.get("covered_by") else ""
+    return name, goal, *words, *texts(row, "attempts"), seconds, Cell(text(row.get("summary")), note=covered)
 
 
 def _figures(model: Model) -> Iterable[Block]:

@@ -61,16 +61,17 @@ class Paragraph:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A blocker as work to do: where, what was seen, what to do next, one command that reproduces it.
+    """A blocker as work to do: where, what was seen, by which rule it counts, what to do next.
 
-    ``tags`` are words of the model: severity, goal, class.
+    ``tags`` are words of the model: severity, goal, class. ``command`` reproduces it.
     """
 
-    check: str
+    where: str
     tags: tuple[str, ...]
     summary: str
     next_action: str
     command: str
+    rule: str = ""
 
 
 @dataclass(frozen=True, slots=True)

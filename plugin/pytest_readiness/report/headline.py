@@ -19,6 +19,7 @@ class Headline:
     verdict: str
     partial: str
     declaration: str
+    why: str
     reasons: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
 
@@ -33,6 +34,7 @@ def headline(model: Mapping[str, Any]) -> Headline:
         if partial
         else "",
         declaration=one_line(model.get("declaration"), 80) or "none",
+        why=one_line(model.get("declaration_why"), 400),
         reasons=tuple(one_line(reason, 400) for reason in model.get("reasons") or ()),
         facts=tuple((label, text) for label, text in _facts(model) if text),
     )
@@ -49,6 +51,7 @@ def _facts(model: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     yield "Streak", streak(model)
     yield "Build", pairs(model.get("build_identity"))
     yield "Self-test", self_test(model)
+    yield "Runner", one_line(model.get("runner"))
 
 
 def _environment(model: Mapping[str, Any]) -> str:
@@ -59,13 +62,11 @@ def _environment(model: Mapping[str, Any]) -> str:
 
 
 def counts(model: Mapping[str, Any]) -> str:
-    """Return the model's own counts, as "40 passed, 1 failed"; zeros are left out."""
+    """Return the model's own counts, as "41 total, 40 passed, 1 failed"; zeros are left out."""
     found = model.get("counts")
     if not isinstance(found, Mapping):
         return ""
-    return ", ".join(
-        f"{value} {one_line(name)}" for name, value in found.items() if isinstance(value, int) and value
-    )
+    return ", ".join(f"{value} {one_line(name).replace('_', ' ')}" for name, value in found.items() if value)
 
 
 def streak(model: Mapping[str, Any]) -> str:

@@ -91,6 +91,7 @@ def _banner(head: Headline) -> str:
         f'<header class="rd-banner{_tone(head.verdict)}"><h1>{escape(head.title)}</h1>'
         f'<p class="rd-verdict"><strong id="readiness-verdict">{escape(head.verdict)}</strong>{mark}'
         f'<span class="rd-declaration">Declaration: <b>{escape(head.declaration)}</b></span></p>'
+        f"{f'<p>{_text(head.why)}</p>' if head.why else ''}"
         f"{partial}{f'<ul>{reasons}</ul>' if reasons else ''}<dl>{facts}</dl></header>"
     )
 
@@ -134,11 +135,12 @@ def _ticks(block: Checklist) -> Iterator[str]:
 
 
 def _action(action: Action) -> str:
+    rule = f'<p class="rd-note">Rule: {_text(action.rule)}</p>' if action.rule else ""
     following = f"<p>Next: {_text(action.next_action)}</p>" if action.next_action else ""
     command = f'<pre class="rd-command">{escape(action.command)}</pre>' if action.command else ""
     tags = "".join(f'<span class="rd-tag{_tone(tag)}">{escape(tag)}</span>' for tag in action.tags)
-    title = f'<p class="rd-where"><code>{escape(action.check)}</code>{tags}</p>'
-    return f"<li>{title}<p>{_text(action.summary)}</p>{following}{command}</li>"
+    title = f'<p class="rd-where"><code>{escape(action.where)}</code>{tags}</p>'
+    return f"<li>{title}<p>{_text(action.summary)}</p>{rule}{following}{command}</li>"
 
 
 def table(block: Table) -> str:

@@ -49,7 +49,7 @@ def _headline(head: Headline) -> Iterator[str]:
     yield ""
     yield f"**Verdict: {escape(head.verdict)}**" + (" (PARTIAL)" if head.partial else "")
     yield ""
-    yield f"**Declaration: {escape(head.declaration)}**"
+    yield f"**Declaration: {escape(head.declaration)}**" + (f" ({escape(head.why)})" if head.why else "")
     yield ""
     if head.partial:
         yield head.partial
@@ -109,7 +109,9 @@ def _escaped_start(start: str) -> str:
 def _action(place: int, action: Action) -> Iterator[str]:
     indent = " " * len(f"{place}. ")
     tags = f" ({escape(', '.join(action.tags))})" if action.tags else ""
-    yield f"{place}. **{escape(action.check)}**{tags}: {escape(action.summary)}"
+    yield f"{place}. **{escape(action.where)}**{tags}: {escape(action.summary)}"
+    if action.rule:
+        yield from ("", f"{indent}Rule: {escape(action.rule)}")
     if action.next_action:
         yield from ("", f"{indent}Next: {escape(action.next_action)}")
     if action.command:

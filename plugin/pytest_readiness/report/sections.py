@@ -12,12 +12,12 @@ from .text import one_line
 Model: TypeAlias = Mapping[str, Any]
 
 NONE = Paragraph("None.")
-UNKNOWN = Paragraph("Not known: the run did not finish.")
+UNKNOWN = Paragraph("Not known: the run recorded no check.")
 GOAL_WORDS = Paragraph(
     "PASS: proved on a live environment, or on a checkout where a goal is static. "
     "READY: every check passed, on the embedded environment only."
 )
-BLOCKER_COLUMNS = ("Check", "Goal", "Severity", "Class", "Observed")
+BLOCKER_COLUMNS = ("Check", "Goal", "Severity", "Class", "Observed", "Rule")
 SUMMARY_LIMIT = 400
 
 
@@ -33,7 +33,7 @@ def sections(model: Model) -> tuple[Section, ...]:
         ),
         Section("Operational Readiness", (_operational(model),)),
         Section("Rollback Plan", tuple(_rollback(model))),
-        Section("Decisions", (table(model, "decisions", ("Date", "Decision", "Rationale"), _decision),)),
+        Section("Decisions", tuple(_decisions(model))),
         Section("Blockers", (table(model, "blockers", BLOCKER_COLUMNS, _blocker),)),
         Section("Staging Declaration", tuple(_declaration(model))),
     )
@@ -45,8 +45,8 @@ def rows(model: Model, key: str) -> Sequence[Model]:
 
 
 def nothing(model: Model, key: str) -> Block:
-    """Return what stands for an empty list: a run that did not finish has not shown that there is nothing."""
-    return NONE if key in model and model.get("finished_at") else UNKNOWN
+    """Return what stands for an empty list: a run without a check has not shown that there is nothing."""
+    return NONE if key in model and model.get("checks") else UNKNOWN
 
 
 def table(
@@ -62,14 +62,20 @@ def text(value: object, limit: int = SUMMARY_LIMIT) -> str:
     return one_line(value, limit)
 
 
+def texts(row: Model, *keys: str) -> tuple[Cell, ...]:
+    """Return the values of a row as cells of prose."""
+    return tuple(Cell(text(row.get(key))) for key in keys)
+
+
 def _actions(model: Model) -> Block:
     found = tuple(
         Action(
-            check=text(row.get("check")) or "the run",
+            where=text(row.get("check")) or text(row.get("goal")) or "the launch",
             tags=tuple(filter(None, (text(row.get(key)) for key in ("severity", "goal", "class")))),
             summary=text(row.get("summary")),
             next_action=text(row.get("next_action")),
             command=one_line(row.get("reproduce")),
+            rule=text(row.get("rule")),
         )
         for row in rows(model, "blockers")
     )
@@ -92,18 +98,18 @@ def _deferred(model: Model) -> Iterable[Block]:
     if rows(model, "waivers"):
         yield Paragraph("Waivers", strong=True)
         yield table(model, "waivers", ("Check", "Reason", "Approver", "Issued", "Expires"), _waiver)
-    yield from (Paragraph(text(statement)) for statement in model.get("cover") or ())
 
 
 def _deferral(row: Model) -> tuple[Cell, ...]:
     expiry = f"expires {text(row['expires'])}" if row.get("expires") else ""
+    note = "; ".join(filter(None, (text(row.get("note")), expiry)))
     item = Cell(text(row.get("item") or row.get("goal") or row.get("check")))
-    return item, Cell(text(row.get("severity"))), Cell(text(row.get("rationale")), note=expiry)
+    return item, Cell(text(row.get("severity"))), Cell(text(row.get("rationale")), note=note)
 
 
 def _waiver(row: Model) -> tuple[Cell, ...]:
-    rest = (Cell(text(row.get(key))) for key in ("reason", "approver", "issued", "expires"))
-    return Cell(text(row.get("check")), "code"), *rest
+    reason = Cell(text(row.get("reason")), note=text(row.get("note")))
+    return Cell(text(row.get("check")), "code"), reason, *texts(row, "approver", "issued", "expires")
 
 
 def _service(row: Model) -> tuple[Cell, ...]:
@@ -111,11 +117,14 @@ def _service(row: Model) -> tuple[Cell, ...]:
     observed = row.get("observed")
     seen = observed if isinstance(observed, Mapping) else {}
     size = Cell(_size(row) or "—", note=_observed(_size(seen)))
-    url, image = (
-        Cell(text(row.get(key)) or "—", "code" if row.get(key) else "text", _observed(text(seen.get(key))))
-        for key in ("url", "image")
-    )
+    url = _address(row.get("url"), _observed(text(seen.get("url"))))
+    build = f"build {text(seen['build'])}" if seen.get("build") else ""
+    image = _address(row.get("image"), ", ".join(filter(None, (_observed(text(seen.get("image"))), build))))
     return Cell(text(row.get("service"))), url, size, image
+
+
+def _address(declared: object, note: str) -> Cell:
+    return Cell(text(declared), "code", note) if declared else Cell("—", note=note)
 
 
 def _size(row: Model) -> str:
@@ -135,37 +144,49 @@ def _operational(model: Model) -> Block:
     return Checklist(found) if found else nothing(model, "operational")
 
 
+_VERIFIED: Mapping[object, str] = {True: "Verified: ", False: "Not verified: "}
+
+
 def _rollback(model: Model) -> Iterable[Block]:
     found = rows(model, "rollback")
     for row in found:
-        kind = text(row.get("kind"))
-        title = text(row.get("title"))
         yield Steps(
-            title=f"{kind.capitalize()} rollback: {title}" if kind else title,
+            title=text(row.get("title")),
             steps=tuple(one_line(step) for step in row.get("steps") or ()),
-            note=text(row.get("evidence")),
+            note=_VERIFIED.get(row.get("verified"), "") + text(row.get("evidence")),
         )
     if not found:
         yield nothing(model, "rollback")
 
 
+def _decisions(model: Model) -> Iterable[Block]:
+    yield table(model, "decisions", ("Date", "Decision", "Rationale"), _decision)
+    if model.get("decisions_ignored"):
+        yield Paragraph(f"Left out by the plan's rule, as noise: {text(model['decisions_ignored'])} rows.")
+
+
 def _decision(row: Model) -> tuple[Cell, ...]:
-    return tuple(Cell(text(row.get(key))) for key in ("date", "decision", "rationale"))
+    return texts(row, "date", "decision", "rationale")
 
 
 def _blocker(row: Model) -> tuple[Cell, ...]:
+    check = Cell(text(row.get("check")), "code") if row.get("check") else Cell("—")
     kind = (Cell(text(row.get(key)), "status") for key in ("severity", "class"))
+    against = f"{text(row.get('observed'))}, limit {text(row.get('limit'))}" if row.get("limit") else ""
     return (
-        Cell(text(row.get("check")), "code"),
-        Cell(text(row.get("goal"))),
+        check,
+        *texts(row, "goal"),
         *kind,
-        Cell(text(row.get("summary"))),
+        Cell(text(row.get("summary")), note=against),
+        *texts(row, "rule"),
     )
 
 
 def _declaration(model: Model) -> Iterable[Block]:
     head = headline(model)
     yield Paragraph(f"Status: {head.declaration}", strong=True)
+    if head.why:
+        yield Paragraph(head.why)
     if head.partial:
         yield Paragraph(head.partial)
     yield from (Paragraph(reason) for reason in head.reasons)

@@ -40,7 +40,7 @@ def _answer(head: Headline, model: Mapping[str, Any], columns: int) -> Iterator[
     environment = next((text for name, text in head.facts if name == "Environment"), "")
     verdict = f"{head.verdict} (PARTIAL)" if head.partial else head.verdict
     yield clip("  ".join(filter(None, (verdict, head.title, environment))), columns)
-    yield from _labelled("declaration", head.declaration, columns)
+    yield from _labelled("declaration", ": ".join(filter(None, (head.declaration, head.why))), columns)
     yield from _labelled("scope", head.partial, columns)
     yield from _labelled("checks", counts(model), columns)
     for place, reason in enumerate(head.reasons):
@@ -67,7 +67,9 @@ def _goals(model: Mapping[str, Any], columns: int) -> Iterator[str]:
 
 def _blockers(model: Mapping[str, Any], columns: int) -> Iterator[str]:
     for place, row in enumerate(rows(model, "blockers"), start=1):
-        what = " ".join(filter(None, (one_line(row.get(key)) for key in ("severity", "class", "check"))))
+        what = " ".join(
+            filter(None, (one_line(row.get(key)) for key in ("severity", "class", "check")))
+        ) or one_line(row.get("goal"))
         yield clip(f"{place:>2}. {what}", columns)
         for text in wrapped(one_line(row.get("summary"), 300), columns - 4):
             yield f"    {text}"
