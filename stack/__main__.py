@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import threading
@@ -56,7 +57,8 @@ def _announce(stack: Stack, *, as_json: bool) -> None:
 
 
 def _until_closed(ended: threading.Event) -> None:
-    while sys.stdin.buffer.read(4096):
+    # Not through sys.stdin: its lock, held by a thread that still waits, aborts the interpreter at exit.
+    while os.read(sys.stdin.fileno(), 4096):
         continue
     ended.set()
 

@@ -38,10 +38,10 @@ class Program:
         """Return a program that any user can execute: this one, or a copy of it in `directory`."""
         if reachable_by_others(self.path):
             return self
-        path = Path(shutil.copy2(self.path, directory))
-        if self.libraries is None:
-            return Program(path)
-        return Program(path, Path(shutil.copytree(self.libraries, directory / "pgbouncer-libraries")))
+        copy = directory / "pgbouncer-program"
+        copy.mkdir()
+        path = Path(shutil.copy2(self.path, copy))
+        return Program(path, self.libraries and Path(shutil.copytree(self.libraries, copy / "lib")))
 
 
 def home() -> Path:

@@ -60,7 +60,8 @@ class RunDir:
         return write_private(self.secrets / name, value)
 
     def remove(self, *, keep_logs: bool = False) -> None:
-        """Delete the run; with `keep_logs` everything but the logs goes."""
+        """Delete the run; with `keep_logs` everything goes but the logs that hold something."""
+        keep_logs = keep_logs and any(log.stat().st_size for log in self.logs.iterdir())
         for entry in self.path.iterdir():
             if entry == self.logs and keep_logs:
                 continue

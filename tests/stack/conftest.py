@@ -1,0 +1,21 @@
+"""One running platform for all tests of this directory; each test finds it as it was after the boot."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from stack import Stack
+from tests.stack.tools import request
+
+
+@pytest.fixture(scope="session")
+def running() -> Iterator[Stack]:
+    with Stack.start() as stack:
+        yield stack
+
+
+@pytest.fixture
+def stack(running: Stack) -> Iterator[Stack]:
+    yield running
+    status, answer = request("POST", f"{running.control_url}/reset")
+    assert status == 200, answer

@@ -1,0 +1,106 @@
+"""A platform that has booted: everything answers, nothing is exposed, the profile holds no secret."""
+
+import stat
+import tomllib
+from pathlib import Path
+
+import boto3
+import psycopg
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from pytest_readiness.core.profile import Profile
+from pytest_readiness.core.schema import Schema
+
+from stack import Stack
+from stack.process import descendants
+from tests.stack.tools import listening_addresses, request
+
+ROOT = Path(__file__).parent.parent.parent
+LOOPBACK = {"0100007F", "00000000000000000000000001000000"}
+PARTS = {"postgres", "pgbouncer", "aws", "provider", "finn", "dixie", "freeside", "worker"}
+HEALTH = {"freeside": "/health", "finn": "/health", "dixie": "/api/health"}
+
+
+def _secret(reference: str) -> str:
+    kind, _, path = reference.partition(":")
+    assert kind == "file"
+    return Path(path).read_text()
+
+
+def test_every_part_runs_and_every_service_is_healthy(stack: Stack) -> None:
+    assert request("GET", f"{stack.control_url}/services") == (200, dict.fromkeys(PARTS, "running"))
+    for name, path in HEALTH.items():
+        status, health = request("GET", stack.profile[name]["url"] + path)
+        assert (status, health["status"]) == (200, "healthy"), (name, health)
+
+
+def test_services_run_the_build_that_they_were_given(stack: Stack) -> None:
+    shas = [
+        request("GET", stack.profile[name]["url"] + path)[1]["build_sha"] for name, path in HEALTH.items()
+    ]
+    assert all(len(sha) == 40 and int(sha, 16) >= 0 for sha in shas), shas
+    assert len(set(shas)) == 3, "three repositories, three commits"
+
+
+def test_nothing_listens_beyond_loopback(stack: Stack) -> None:
+    pids = {pid for part in stack.pids.values() for pid in (part, *descendants(part))}
+    addresses = listening_addresses(pids)
+    assert addresses
+    assert addresses <= LOOPBACK, addresses
+
+
+def test_profile_is_valid_and_complete(stack: Stack) -> None:
+    text = stack.profile_path.read_text()
+    assert tomllib.loads(text) == stack.profile
+    schema = Schema.parse((ROOT / "environments" / "schema.toml").read_text(), "schema.toml")
+    profile = Profile.parse(text, "profile.toml", schema, {})
+    profile.check_complete()
+    for name in ("key", "finn_key", "dixie_key", "finn", "pgbouncer", "aws", "restart"):
+        # A secret is resolved later: until then it is known to be declared, not to be there.
+        assert profile.capability(name).status != "absent", name
+
+
+def test_profile_names_secrets_without_holding_them(stack: Stack) -> None:
+    text = stack.profile_path.read_text()
+    secrets = [path for path in (stack.run_dir / "secrets").iterdir() if path.is_file()]
+    assert secrets
+    for path in secrets:
+        assert path.read_text() not in text, path.name
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path.name
+    assert stat.S_IMODE((stack.run_dir / "secrets").stat().st_mode) == 0o700
+
+
+def test_each_service_reaches_the_database_through_the_pooler(stack: Stack) -> None:
+    for user in ("freeside", "finn", "dixie"):
+        dsn = _secret(stack.profile["pgbouncer"][f"{user}_dsn"])
+        with psycopg.connect(dsn, prepare_threshold=None) as connection:
+            assert connection.execute("SELECT current_user, current_database()").fetchone() == (
+                user,
+                "platform",
+            )
+
+
+def test_pooler_console_shows_transaction_pools_within_the_budget(stack: Stack) -> None:
+    with psycopg.connect(_secret(stack.profile["pgbouncer"]["dsn"]), autocommit=True) as console:
+        pools = console.execute("SHOW POOLS")
+        names = [column.name for column in pools.description or ()]
+        rows = [dict(zip(names, row, strict=True)) for row in pools.fetchall()]
+    modes = {row["pool_mode"] for row in rows if row["database"] == "platform"}
+    assert modes == {"transaction"}
+
+
+def test_signing_keys_are_three_different_p256_keys(stack: Stack) -> None:
+    session = boto3.session.Session(
+        stack.environ["AWS_ACCESS_KEY_ID"], stack.environ["AWS_SECRET_ACCESS_KEY"], region_name="us-east-1"
+    )
+    manager = session.client("secretsmanager", endpoint_url=stack.profile["aws"]["endpoint_url"])
+    pems = [
+        manager.get_secret_value(SecretId=f"arrakis-staging/{name}/es256-private-key")["SecretString"]
+        for name in ("freeside", "finn", "dixie")
+    ]
+    assert len(set(pems)) == 3
+    for pem in pems:
+        assert pem.startswith("-----BEGIN PRIVATE KEY-----")
+        key = load_pem_private_key(pem.encode(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        assert key.curve.name == "secp256r1"

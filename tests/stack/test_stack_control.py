@@ -1,0 +1,93 @@
+"""The control port: processes are stopped and frozen for real, and a reset brings back what was."""
+
+from pathlib import Path
+
+import boto3
+import psycopg
+import pytest
+
+from stack import Stack
+from tests.stack.tools import request
+
+
+def _answers(url: str) -> bool:
+    try:
+        return request("GET", url, timeout=0.5)[0] == 200
+    except OSError:
+        return False
+
+
+def test_a_stopped_service_is_gone_and_comes_back_where_it_was(stack: Stack) -> None:
+    health = stack.profile["finn"]["url"] + "/health"
+    status, states = request("POST", f"{stack.control_url}/services/finn/stop")
+    assert (status, states["finn"]) == (200, "stopped")
+    assert not _answers(health)
+    status, states = request("POST", f"{stack.control_url}/services/finn/start")
+    assert (status, states["finn"]) == (200, "running")
+    assert _answers(health)
+
+
+def test_a_restarted_service_is_another_process(stack: Stack) -> None:
+    before = stack.pids["dixie"]
+    assert request("POST", f"{stack.control_url}/services/dixie/restart")[0] == 200
+    assert stack.pids["dixie"] != before
+    assert _answers(stack.profile["dixie"]["url"] + "/api/health")
+
+
+@pytest.mark.parametrize("name", ["freeside", "postgres"])
+def test_a_paused_part_does_not_answer_until_it_is_resumed(stack: Stack, name: str) -> None:
+    health = stack.profile["freeside"]["url"] + "/health"
+    assert request("POST", f"{stack.control_url}/services/{name}/pause")[1][name] == "paused"
+    assert not _answers(health)
+    assert request("POST", f"{stack.control_url}/services/{name}/resume")[1][name] == "running"
+    assert request("GET", health, timeout=10)[0] in (200, 503)
+
+
+def test_what_is_not_offered_is_refused_in_words(stack: Stack) -> None:
+    refused = (
+        ("POST", "/services/moon/stop", 409),
+        ("POST", "/services/aws-seed/start", 409),
+        ("POST", "/services/finn/explode", 404),
+        ("PUT", "/faults/no-such-fault", 404),
+        ("DELETE", "/faults/no-such-fault", 404),
+        ("GET", "/moon", 404),
+    )
+    for method, path, expected in refused:
+        status, answer = request(method, stack.control_url + path)
+        assert status == expected, (method, path, answer)
+        assert set(answer) == {"error", "message"}
+        assert len(answer["message"].splitlines()) <= 3
+
+
+def test_a_body_that_is_not_json_is_refused(stack: Stack) -> None:
+    import http.client
+    from urllib.parse import urlsplit
+
+    connection = http.client.HTTPConnection(urlsplit(stack.control_url).netloc, timeout=5)
+    connection.request("PUT", "/faults/any", body="{")
+    assert connection.getresponse().status == 400
+
+
+def test_reset_brings_back_tables_secrets_and_processes(stack: Stack) -> None:
+    before = request("GET", f"{stack.control_url}/state")[1]
+    dsn = Path(stack.profile["pgbouncer"]["freeside_dsn"].removeprefix("file:")).read_text()
+    with psycopg.connect(dsn, prepare_threshold=None, autocommit=True) as connection:
+        connection.execute("UPDATE freeside.communities SET limit_micro = 1")
+    altered = request("GET", f"{stack.control_url}/state")[1]
+    assert altered["tables"] != before["tables"]
+    assert altered["aws"] == before["aws"]
+
+    session = boto3.session.Session(
+        stack.environ["AWS_ACCESS_KEY_ID"], stack.environ["AWS_SECRET_ACCESS_KEY"], region_name="us-east-1"
+    )
+    manager = session.client("secretsmanager", endpoint_url=stack.profile["aws"]["endpoint_url"])
+    manager.put_secret_value(SecretId="arrakis-staging/finn/es256-private-key", SecretString="PLACEHOLDER")
+    assert request("GET", f"{stack.control_url}/state")[1]["aws"] != before["aws"]
+    request("POST", f"{stack.control_url}/services/finn/stop")
+
+    status, after = request("POST", f"{stack.control_url}/reset")
+    assert status == 200, after
+    assert {key: after[key] for key in before} == before
+    assert request("GET", f"{stack.control_url}/state")[1] == before
+    assert request("GET", f"{stack.control_url}/services")[1]["finn"] == "running"
+    assert request("POST", f"{stack.control_url}/reset")[1]["generation"] == after["generation"] + 1

@@ -1,0 +1,135 @@
+"""How a platform comes and goes: killed owners, two at once, replaced parts, and boots that fail."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from stack import Stack, StackError, binaries
+from stack.process import descendants
+from tests.stack.tools import alive, poll, request
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@contextmanager
+def _up() -> Iterator[tuple["subprocess.Popen[str]", dict[str, object]]]:
+    command = [sys.executable, "-m", "stack", "up", "--json"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as owner:
+        assert owner.stdout is not None
+        try:
+            yield owner, json.loads(owner.stdout.readline())
+        finally:
+            owner.kill()
+
+
+def test_a_killed_owner_leaves_no_process(stack: Stack) -> None:
+    with _up() as (owner, told):
+        family = descendants(owner.pid)
+        assert len(family) > 8
+        # Two platforms at once, and neither touches the other's ports.
+        assert told["control"] != stack.control_url
+        assert (
+            request("GET", f"{told['control']}/services")[1]
+            == request("GET", f"{stack.control_url}/services")[1]
+        )
+        owner.send_signal(signal.SIGKILL)
+        owner.wait()
+        killed = time.monotonic()
+        poll(lambda: not any(alive(pid) for pid in family), within=2, what="every process of the stack ended")
+        assert time.monotonic() - killed < 2
+    left = Path(str(told["profile"])).parent
+    assert left.exists(), "nobody was there to remove it"
+    assert request("GET", stack.profile["freeside"]["url"] + "/health")[0] == 200
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "end of input"])
+def test_up_ends_cleanly(how: str) -> None:
+    with _up() as (owner, told):
+        family = descendants(owner.pid)
+        if how == "end of input":
+            assert owner.stdin is not None
+            owner.stdin.close()
+        else:
+            owner.send_signal(signal.Signals[how])
+        assert owner.wait(timeout=15) == 0
+    assert not any(alive(pid) for pid in family)
+    assert not Path(str(told["profile"])).parent.exists()
+
+
+def test_a_part_is_replaced_by_a_url_from_the_environment(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in = stack.profile["finn"]["url"]
+    monkeypatch.setenv("STACK_FINN_URL", stand_in)
+    with Stack.start() as second:
+        assert "finn" not in second.pids
+        assert second.profile["finn"]["url"] == stand_in
+        environ = Path(f"/proc/{second.pids['freeside']}/environ").read_text().split("\0")
+        assert f"STACK_FINN_URL={stand_in}" in environ
+        run_dir = second.run_dir
+    assert not run_dir.exists()
+
+
+def test_a_replacement_that_is_no_url_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STACK_DIXIE_URL", "dixie.example:3001")
+    with pytest.raises(StackError, match="STACK_DIXIE_URL is not a URL") as caught:
+        Stack.start()
+    assert len(str(caught.value).splitlines()) <= 3
+
+
+def test_a_missing_pooler_is_said_with_the_command_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binaries, "find", lambda: None)
+    with pytest.raises(StackError) as caught:
+        Stack.start()
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "the program PgBouncer was not found"
+    assert lines[-1].endswith("python -m stack.binaries")
+    assert len(lines) == 3
+
+
+def test_a_part_that_ends_while_starting_is_named_with_its_last_words(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script = tmp_path / "pgbouncer"
+    script.write_text("#!/bin/sh\necho 'FATAL the pooler will not start'\nexit 7\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(binaries, "find", lambda: binaries.Program(script))
+    with pytest.raises(StackError) as caught:
+        Stack.start()
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "pgbouncer ended with exit code 7 while starting"
+    assert "FATAL the pooler will not start" in lines[1]
+    log = Path(lines[2].removeprefix("log: "))
+    assert "will not start" in log.read_text()
+    assert [entry.name for entry in log.parent.parent.iterdir()] == ["logs"], "only the logs are kept"
+    for entry in log.parent.iterdir():
+        entry.unlink()
+    log.parent.rmdir()
+    log.parent.parent.rmdir()
+
+
+def test_up_says_why_it_cannot_start() -> None:
+    environ = {**os.environ, "STACK_FREESIDE_URL": "nonsense"}
+    command = [sys.executable, "-m", "stack", "up"]
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert done.stderr.startswith("STACK_FREESIDE_URL is not a URL")
+    assert len(done.stderr.splitlines()) <= 3
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_directory_of_ones_own_must_be_empty(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(StackError, match="is not empty"):
+        Stack.start(run_dir=tmp_path)
+    assert (tmp_path / "thesis.txt").exists()

@@ -1,0 +1,59 @@
+"""What the stack's tests share: polling, HTTP, and a look at processes and sockets through /proc."""
+
+import json
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+LISTEN = "0A"
+
+
+def poll(condition: Callable[[], Any], within: float, what: str) -> Any:
+    """Return the first true value of `condition`; fail after `within` seconds."""
+    deadline = time.monotonic() + within
+    pause = threading.Event()
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {within} s: {what}"
+        pause.wait(0.02)
+    return value
+
+
+def request(method: str, url: str, body: Any = None, timeout: float = 20) -> tuple[int, Any]:
+    """Send a JSON request and return (status, parsed answer)."""
+    data = None if body is None else json.dumps(body).encode()
+    try:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, data=data, method=method), timeout=timeout
+        ) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process exists and is more than a zombie that nobody has collected yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def listening_addresses(pids: Iterable[int]) -> set[str]:
+    """Return the local addresses, as /proc writes them, on which the processes listen or receive."""
+    inodes = set()
+    for pid in pids:
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            target = str(link.readlink()) if link.is_symlink() else ""
+            if target.startswith("socket:["):
+                inodes.add(target[8:-1])
+    found = set()
+    for table in ("tcp", "tcp6", "udp", "udp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[9] in inodes and (fields[3] == LISTEN or table.startswith("udp")):
+                found.add(fields[1].rpartition(":")[0])
+    return found
