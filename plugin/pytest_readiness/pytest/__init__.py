@@ -1,1 +1,1 @@
-"""The pytest adapter: thin hooks that turn a run's reports into check results and its verdict into an exit status."""
+"""The pytest adapter: thin hooks that turn reports into check results, and a verdict into an exit status."""

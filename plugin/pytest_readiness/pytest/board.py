@@ -1,4 +1,4 @@
-"""What the processes of one run tell each other while it runs: ended checks, capabilities that are down, a given-up phase."""
+"""What the processes of one run tell each other: ended checks, capabilities that are down, a lost phase."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 class Board:
     """Notes that every process of a run can add and read. Without a path it is one process's own memory.
 
-    A note is one JSON line, written with one ``write`` to a file opened for appending, so that lines never mix.
+    A note is one JSON line, written at once to a file that is opened for appending, so that lines never mix.
     """
 
     def __init__(self, path: Path | None = None) -> None:

@@ -12,7 +12,7 @@ from ..core.model import Severity
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One check as its markers declare it. ``id`` is stable (``phase/name[param]``), ``nodeid`` is pytest's."""
+    """One check as its markers declare it. ``id`` is stable (``phase/name[param]``), ``nodeid`` pytest's."""
 
     id: str
     nodeid: str
@@ -87,12 +87,15 @@ class Catalogue:
 
 
 def inconsistency(checks: Iterable[Check], capabilities: Iterable[str], *, whole: bool) -> str:
-    """Say what is wrong between checks, or return "": doubled ids, and (when ``whole``) names that nothing provides."""
+    """Say what is wrong between checks, or "": a doubled id; when ``whole``, a name that nothing provides."""
     found: dict[str, Check] = {}
     for check in checks:
         other = found.setdefault(check.id, check)
         if other is not check:
-            return f"{check.where}: check id {check.id!r} is also that of {other.where}\n  allowed: one test name per phase"
+            return (
+                f"{check.where}: check id {check.id!r} is also that of {other.where}"
+                "\n  allowed: each test name once in a phase"
+            )
     if not whole:
         return ""
     known = {*capabilities, *(name for check in found.values() for name in check.establishes)}
@@ -102,5 +105,8 @@ def inconsistency(checks: Iterable[Check], capabilities: Iterable[str], *, whole
             if name not in known:
                 return f"{check.where}: unknown capability {name!r}\n  allowed: {', '.join(sorted(known))}"
         if check.covered_by and check.covered_by not in families:
-            return f"{check.where}: covered_by names no check: {check.covered_by!r}\n  allowed: the id of a check, such as {check.id}"
+            return (
+                f"{check.where}: covered_by names no check: {check.covered_by!r}"
+                f"\n  allowed: the id of a check, such as {check.id}"
+            )
     return ""

@@ -17,8 +17,8 @@ from .stash import CHECK
 class Collector:
     """Reads checks from collected items, refuses what is marked wrongly, and orders phases.
 
-    A worker of xdist cannot stop the run by an error of its own: it is replaced and tries again. So there the problem is
-    only kept, nothing is run, and the controller refuses.
+    A worker of xdist cannot stop the run by an error of its own: it is replaced and tries again. So there the
+    problem is only kept, nothing is run, and the controller refuses.
     """
 
     def __init__(self, context: RunContext) -> None:
@@ -60,7 +60,8 @@ class Collector:
         path, line, _ = item.location
         if item.get_closest_marker("order") is not None:
             raise _Refused(
-                f"{path}:{(line or 0) + 1}: order marker on a check\n  allowed: the order of phases and of the file"
+                f"{path}:{(line or 0) + 1}: order marker on a check"
+                "\n  allowed: the order of the plan's phases, and of checks in their file"
             )
         try:
             check = read_check(item, plan.goal_ids, plan.phases)
@@ -75,7 +76,7 @@ class _Refused(Exception):
 
 
 def is_whole_suite_asked(config: pytest.Config, suite: Path) -> bool:
-    """Tell whether the invocation names the suite's directory, or one that contains it, and ignores nothing in it."""
+    """Tell whether the invocation names the suite's directory or one around it, and ignores no part."""
     asked = any(
         suite.is_relative_to(path)
         for path, argument in zip(asked_paths(config), config.args, strict=True)

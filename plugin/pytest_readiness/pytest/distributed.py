@@ -11,6 +11,7 @@ import pytest
 from .catalogue import Catalogue
 from .context import RunContext
 from .phases import CATALOGUE_NAME
+from .scheduler import PhaseScheduler, worker_count
 from .tally import Tally
 
 WORKERINPUT_KEY = "readiness"
@@ -59,17 +60,16 @@ class Distribution:
             raise pytest.UsageError(problem)
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> object:
+    def pytest_xdist_make_scheduler(self, config: pytest.Config) -> PhaseScheduler:
         """Schedule in the order of the phases, whatever else ``--dist`` asks for."""
-        from .scheduler import PhaseScheduling
-
         place = {phase: index for index, phase in enumerate(self._context.plan.phases)}
 
         def phase_of(nodeid: str) -> int:
             check = self.catalogue().selected.get(nodeid)
             return place[check.phase] if check else len(place)
 
-        return PhaseScheduling(config, log, self._context.settings.distribution, phase_of)
+        workers = worker_count(config.getoption("tx"))
+        return PhaseScheduler(config, workers, self._context.settings.distribution, phase_of)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str) -> None:
@@ -82,7 +82,7 @@ class Distribution:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object | None) -> None:
-        """Notice a worker that stopped early (-x) or died and will not be replaced: some checks will never run."""
+        """Notice a worker that stopped early (-x), or died for good: some checks will never run."""
         output = getattr(node, "workeroutput", None)  # a crashed worker sends none
         if output is not None:
             why = output.get("shouldfail") or output.get("shouldstop")
@@ -96,4 +96,4 @@ class Distribution:
 
     def _allowed_losses(self, config: pytest.Config) -> int:
         given = config.getoption("maxworkerrestart")
-        return int(given) if given is not None else RESTARTS_PER_WORKER * len(config.getoption("tx"))
+        return int(given) if given is not None else RESTARTS_PER_WORKER * worker_count(config.getoption("tx"))

@@ -18,7 +18,7 @@ SCHEMA_NAME = "schema.toml"
 
 
 class Environment:
-    """The fixture ``environment``: a frozen profile (``environment.service.url``) that can also resolve its secrets."""
+    """The fixture ``environment``: a frozen profile (``environment.api.url``) that can resolve secrets."""
 
     def __init__(self, profile: Profile, vault: Vault) -> None:
         self._profile = profile
@@ -30,7 +30,7 @@ class Environment:
         return self._profile
 
     def secret(self, key: str) -> str:
-        """Return the value of a secret such as ``auth.signing_key``; SetupError saying what to do when there is none."""
+        """Return the value of a secret such as ``auth.key``; SetupError says what to do if there is none."""
         return self._vault.value(key)
 
     def __getattr__(self, name: str) -> Any:
@@ -49,7 +49,7 @@ def load_schema(root: Path) -> Schema:
 
 
 def load_profile(root: Path, invocation: Path, asked: str, schema: Schema) -> Profile:
-    """Read the profile that ``--env`` asks for: a name under ``environments/``, or a path that ends in ``.toml``."""
+    """Read the profile that ``--env`` asks for: a name under ``environments/``, or a path to a ``.toml``."""
     if asked.endswith(".toml"):
         path = invocation / asked
         source = asked

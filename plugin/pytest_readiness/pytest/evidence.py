@@ -11,11 +11,10 @@ BODY_LIMIT = 2048
 _LONGEST_SECRET = 8192
 #: Headers that explain an exchange; all others stay out of the report.
 SHOWN_HEADERS = frozenset(
-    {
-        "accept", "authorization", "cache-control", "content-length", "content-type", "date", "etag", "idempotency-key",
-        "if-none-match", "last-modified", "location", "retry-after", "server", "traceparent", "www-authenticate",
-    }
-)  # fmt: skip
+    {"accept", "authorization", "cache-control", "content-length", "content-type", "date", "etag"}
+    | {"idempotency-key", "if-none-match", "last-modified", "location", "retry-after", "server"}
+    | {"traceparent", "www-authenticate"}
+)
 _SHOWN_PREFIXES = ("x-ratelimit", "ratelimit", "x-request", "x-trace", "x-payment", "payment-")
 _MEASUREMENTS = frozenset({"exchange", "figure", "evaluated"})
 
@@ -49,7 +48,7 @@ class EvidenceLog:
 
 
 class Evidence:
-    """The fixture ``evidence``. An exchange, a figure or an evaluated rule is a measurement; a note is not."""
+    """The fixture ``evidence``. Exchanges, figures and evaluated rules are measurements; a note is none."""
 
     def __init__(self, log: EvidenceLog) -> None:
         self._log = log
@@ -57,7 +56,7 @@ class Evidence:
     def exchange(self, response: Any) -> None:
         """Record a request and its response: anything in the shape of an ``httpx.Response``.
 
-        Kept: method, URL, status, elapsed milliseconds, the headers that explain the exchange, and 2 KiB of each body.
+        Kept: method, URL, status, elapsed milliseconds, the headers that explain it, and 2 KiB of each body.
         """
         request = response.request
         self._log.add(

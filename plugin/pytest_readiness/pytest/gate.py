@@ -18,8 +18,8 @@ from .context import RunContext
 from .judgement import Judge
 from .tally import Tally
 
-#: What the verdict replaces: pytest's 0, 1, 2 and 5, and pytest-rerunfailures' 7. Its 3 and 4, and a status that
-#: somebody chose with pytest.exit, stay.
+#: What the verdict replaces: pytest's 0, 1, 2 and 5, and pytest-rerunfailures' 7. pytest's 3 and 4 stay, and
+#: so does a status that somebody chose with pytest.exit.
 REPLACED = frozenset({0, 1, 2, 5, 7})
 INTERNAL_ERROR = 3
 
@@ -37,8 +37,8 @@ class Gate:
         self._said = False
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
-        """Ask for the builds before the first check; under ``--gate`` a run that is known to be partial runs nothing."""
+    def pytest_runtestloop(self) -> bool | None:
+        """Ask for the builds before the first check; under ``--gate``, run nothing of a partial run."""
         if self._tally.collection_errors:
             return None
         if (
@@ -86,7 +86,7 @@ class Gate:
 
     @pytest.hookimpl
     def pytest_unconfigure(self) -> None:
-        """Print to stderr what no terminal summary has said: with ``-p no:terminal``, and after an internal error."""
+        """Print to stderr what no terminal summary said: without a terminal, or after an internal error."""
         if self._said:
             return
         if self._failure:
@@ -128,7 +128,7 @@ class Gate:
         return 1 if code == 0 and foreign else code
 
     def _write(self, model: Mapping[str, Any]) -> list[str]:
-        """Write all reports, and take away other plugins' artifacts that hold a live secret; return the withheld."""
+        """Write all reports, take away artifacts that hold a live secret; return the names of those."""
         leaked = write_all(model, self._context.settings.reports, self._context.redactor)
         for path in self._foreign_artifacts():
             if path.is_file() and self._context.redactor.leaks(path.read_bytes()):

@@ -1,4 +1,4 @@
-"""Whether a check may run at all: drills, capabilities of the environment, and what earlier checks found to be down."""
+"""Whether a check may run: drills, what the environment offers, and what earlier checks found to be down."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .catalogue import Check
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """Why a check is not executed. ``applicable`` is False when the environment declares that it has not what it needs."""
+    """Why a check is not executed. ``applicable`` is False where the environment declares the lack itself."""
 
     outcome: Outcome
     reason: str
@@ -21,7 +21,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether a capability can be used: ``reason`` says why not, ``declared`` whether the profile itself says so."""
+    """Whether a capability can be used; ``reason`` says why not, ``declared`` that the profile says so."""
 
     available: bool
     reason: str = ""
@@ -37,9 +37,9 @@ def refuse(
 ) -> Refusal | None:
     """Decide about one check; None lets it run.
 
-    A capability that is down wins: then the check is not run. Next, what the environment declares absent skips the check as
-    not applicable, and what it declares present but lacks skips it as the runner's fault. ``offer`` returns None for a
-    capability that only checks establish.
+    A capability that is down wins: then the check is not run. Next, what the environment declares absent
+    skips the check as not applicable, and what it declares present but lacks skips it as the runner's fault.
+    ``offer`` returns None for a capability that only checks establish.
     """
     if check.drill and not drills:
         return Refusal(

@@ -1,4 +1,4 @@
-"""Past runs: the ledger of this environment, the histories of the others, and the suite's own proof that it can fail."""
+"""Past runs: this environment's ledger, the other environments' histories, and the suite's last self-test."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class History:
         return recorded
 
     def self_test(self) -> Mapping[str, Any] | None:
-        """Return what the last self-test of the suite proved, None when none was run or its file cannot be read."""
+        """Return what the last self-test of the suite proved; None when there is none that can be read."""
         path = self._context.settings.reports / SELF_TEST_NAME
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
@@ -53,7 +53,7 @@ class History:
         return found if isinstance(found, dict) else None
 
     def _read_others(self) -> None:
-        """Read the histories of the other environments where that needs no network; what fails there is only noted."""
+        """Read the other environments' histories where that needs no network; failures are only noted."""
         if not self.url.startswith("file:"):
             return
         for name in self.environments:

@@ -10,10 +10,10 @@ import pytest
 
 @pytest.hookspec(firstresult=True)
 def pytest_readiness_environment(name: str, profile: Any, config: pytest.Config) -> Mapping[str, Any] | None:
-    """Offer values for the profile of an environment, such as the addresses of a platform that was just started.
+    """Offer values for the profile of an environment, such as the addresses of a platform that was started.
 
-    Called once, on the controller, before anything is collected; never with ``--collect-only``. ``name`` is the value of
-    ``--env`` as given, ``profile`` what the file and the environment variables say so far (``profile.get("section.key")``).
+    Called once, on the controller, before anything is collected; never with ``--collect-only``. ``name`` is
+    the value of ``--env`` as given, ``profile`` what file and variables say (``profile.get("section.key")``).
     Return nested tables in the shape of a profile file, or None. Whatever must end with the run belongs to
     ``config.add_cleanup``. The result travels to xdist workers, so it must be plain data.
     """
@@ -23,8 +23,8 @@ def pytest_readiness_environment(name: str, profile: Any, config: pytest.Config)
 def pytest_readiness_build_identity(environment: Any) -> Mapping[str, str] | None:
     """Say which build of each service is running, as service -> id; an empty id means unknown.
 
-    Called on the controller after collection and again when the last check has ended, with a short deadline. An exception
-    or a missed deadline means unknown, and is noted in the report.
+    Called on the controller after collection and again when the last check has ended, with a short deadline.
+    An exception or a missed deadline means unknown, and is noted in the report.
     """
 
 
@@ -32,6 +32,6 @@ def pytest_readiness_build_identity(environment: Any) -> Mapping[str, str] | Non
 def pytest_readiness_classify(exception: BaseException, check: Mapping[str, Any]) -> str | None:
     """Name the failure class of an exception that a check raised, or None to leave it to the built-in rules.
 
-    Called in the process that ran the check. ``check`` is what the reports carry: check_id, goal, phase, severity, ...
-    Allowed: PLATFORM_BUG, EXTERNAL_OUTAGE, SETUP_ERROR.
+    Called in the process that ran the check. ``check`` is what the reports carry: check_id, goal, phase,
+    severity and more. Allowed: PLATFORM_BUG, EXTERNAL_OUTAGE, SETUP_ERROR.
     """

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from ..core.redaction import Redactor
-from ..report import html
+from ..report import html, html_evidence
 
 
 class HtmlBridge:
-    """Registered only when pytest-html is loaded. ``model`` returns the judged run; the first who asks makes it."""
+    """Registered only when pytest-html is loaded. ``model`` judges the run for whoever asks first."""
 
     def __init__(self, model: Callable[[], Mapping[str, Any]], redactor: Redactor) -> None:
         self._model = model
@@ -22,6 +22,15 @@ class HtmlBridge:
     def pytest_html_report_title(self, report: Any) -> None:
         """Name the report after what it is."""
         report.title = "Launch readiness"
+
+    @pytest.hookimpl
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Show what each attempt recorded; pytest-html lists the extras of all attempts in every row."""
+        attempt = getattr(report, "rerun", 0)
+        title = f"Attempt {attempt + 1}" if attempt or report.outcome == "rerun" else ""
+        told = getattr(report, "readiness", None) or {}
+        extras = html_evidence.extras(told.get("evidence") or (), title)
+        report.extras = [*getattr(report, "extras", ()), *extras]
 
     @pytest.hookimpl
     def pytest_html_results_table_header(self, cells: list[str]) -> None:

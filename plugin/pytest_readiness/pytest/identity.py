@@ -13,7 +13,7 @@ DEADLINE_S = 5.0
 
 
 def ask(config: pytest.Config, context: RunContext, moment: str) -> Mapping[str, str]:
-    """Return service -> build id as the hook tells it, {} when nobody knows; what went wrong becomes a note of the run."""
+    """Return service -> build id as the hook tells it, {} when nobody knows; what went wrong is noted."""
     told: list[Mapping[str, str]] = []
     problems: list[str] = []
 

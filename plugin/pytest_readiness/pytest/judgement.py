@@ -115,9 +115,9 @@ class Judge:
         )
 
     def _is_checkout_real(self, catalogue: Catalogue) -> bool:
-        """Whether static checks looked at the platform's own checkout: named by a live profile or by a variable.
+        """Tell whether static checks saw the platform's own checkout: a live profile or a variable names it.
 
-        What a hook offers, or a profile that is not live, may be a tree that was made for the embedded platform.
+        What a hook offers, or a profile that is not live, may be a tree made for the embedded platform.
         """
         profile = self._context.environment.profile if self._context.environment else None
         names = {name for check in catalogue.collected if check.static for name in check.requires}

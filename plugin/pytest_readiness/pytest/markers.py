@@ -14,7 +14,7 @@ MARKERS = (
     "p1: Degrading check; its failure makes the run DEGRADED",
     "goal(id): The launch goal of the plan that this check serves",
     "phase(name): The phase of the plan in which this check runs; phases run in the plan's order",
-    "requires(*capabilities, covered_by=None): What this check needs; covered_by names a check that proves the same fact",
+    "requires(*capabilities, covered_by=None): What this check needs; covered_by: one that proves the same",
     "establishes(*capabilities): When this check fails, later checks that require the capability are not run",
     "drill: This check changes the platform's state; it runs only with --drills",
     "static: This check looks at a checkout only, so that it passes without a live environment",
@@ -64,7 +64,7 @@ def _severity(item: pytest.Item) -> Severity:
 
 
 def _one_of(item: pytest.Item, name: str, allowed: tuple[str, ...], *, required: bool = True) -> str:
-    """Return the argument of the nearest marker ``name``: an inner one overrides an outer one, two on one level are a mistake."""
+    """Return the argument of the nearest marker ``name``: inner ones win, two on one level are a mistake."""
     listed = f"\n  allowed: {', '.join(allowed)}"
     for node, _ in item.iter_markers_with_node(name):
         marks = [mark for mark in node.own_markers if mark.name == name]

@@ -42,7 +42,7 @@ def add(parser: pytest.Parser) -> None:
         metavar="N",
         type=_degraded_exit_code,
         default=2,
-        help="Exit code of a DEGRADED run, for gates that know only zero and not zero: 0, 1 or 2 (default: 2)",
+        help="Exit code of a DEGRADED run, for gates that know only zero and not zero: 0, 1, 2 (default: 2)",
     )
     group.addoption(
         "--readiness-dir",
@@ -56,7 +56,7 @@ def add(parser: pytest.Parser) -> None:
         dest="readiness_ledger",
         metavar="URL",
         default=None,
-        help="Ledger of past runs: file:PATH or s3://BUCKET/PREFIX, {env} is the environment (default: the plan's)",
+        help="Ledger of past runs: file:PATH or s3://BUCKET/PREFIX, with {env} (default: the plan's)",
     )
 
 
@@ -73,7 +73,7 @@ def is_active(config: pytest.Config) -> bool:
 
 
 def suite_name(plan: Path) -> str:
-    """Read the suite's directory from a plan that may be malformed; the full reading reports what is wrong with it."""
+    """Read the suite's directory from a plan that may be malformed; what is wrong with it is told later."""
     try:
         name = tomllib.loads(plan.read_text(encoding="utf-8")).get("suite")
     except (OSError, ValueError):
@@ -82,7 +82,7 @@ def suite_name(plan: Path) -> str:
 
 
 def asked_paths(config: pytest.Config) -> list[Path]:
-    """Return the files and directories that the invocation names, without the part that selects inside a file."""
+    """Return the files and directories that the invocation names, without what it selects inside a file."""
     base = config.invocation_params.dir
     return [(base / argument.split("::")[0].split("[")[0]).resolve() for argument in config.args]
 

@@ -12,7 +12,7 @@ from .catalogue import Check
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseReport:
-    """One report of one attempt: ``outcome`` is passed, failed, skipped or rerun; ``expected`` is set by xfail."""
+    """One report of one attempt. ``outcome``: passed, failed, skipped or rerun; xfail sets ``expected``."""
 
     outcome: str
     duration_s: float = 0.0
@@ -54,8 +54,8 @@ class Attempt:
 def settle(check: Check, attempts: Iterable[Attempt]) -> CheckResult:
     """Return the result of one check. The last attempt decides, and an earlier failure makes a pass FLAKY.
 
-    Not green, whatever came after it: a safety violation, and a failure that was followed by no pass. A check whose attempt
-    did not come to its end was not run; what it had found until then is kept as evidence.
+    Not green, whatever came after it: a safety violation, and a failure that no pass followed. A check whose
+    attempt did not come to its end was not run; what it had found until then is kept as evidence.
     """
     ordered = sorted(attempts, key=lambda attempt: attempt.number)
     red = [attempt for attempt in ordered if attempt.is_red and not _crash(attempt)]

@@ -1,4 +1,4 @@
-"""Phases as a barrier between xdist's workers: no check of a later phase starts while one of an earlier phase runs."""
+"""Phases as a barrier between xdist's workers: none starts before the one before it has ended everywhere."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class PhaseBarrier:
             if board.abandoned:
                 return f"{len(missing)} checks of earlier phases never ended: {board.abandoned}"
             if time.monotonic() > deadline:
-                return f"{len(missing)} checks of earlier phases did not end; nothing ended for {self._patience_s:.0f} s"
+                return f"{len(missing)} earlier checks hang: nothing ended for {self._patience_s:.0f} s"
             threading.Event().wait(POLL_S)
 
 

@@ -18,7 +18,7 @@ UNFINISHED = "the run did not finish"
 
 
 def write(settings: Settings, run_id: str, reason: str = UNFINISHED, page: Path | None = None) -> None:
-    """Write the reports of a run that has not come to a verdict, and take away the page that it will write at its end."""
+    """Write the reports of a run without a verdict, and take away the page that it will write at its end."""
     if page is not None:
         page.unlink(missing_ok=True)
     write_all(model(settings, run_id, reason), settings.reports, Redactor())

@@ -40,7 +40,7 @@ class Recorder:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Fail a check that passed without a measurement; lift a safety violation out of a group of exceptions."""
+        """Fail a check that measured nothing; lift a safety violation out of a group of exceptions."""
         try:
             result = yield
         except BaseExceptionGroup as group:
@@ -51,7 +51,7 @@ class Recorder:
         log = item.stash.get(EVIDENCE, None)
         if log is not None and self._context.plan.policy.require_evidence and not log.measured:
             raise NothingMeasured(
-                "the check passed without having measured anything: record an exchange, a figure or an evaluated rule"
+                "the check passed but measured nothing: record an exchange, a figure or an evaluated rule"
             )
         return result
 
@@ -153,7 +153,7 @@ def _line(text: str) -> str:
 
 
 def _redact(report: pytest.TestReport, redactor: Redactor) -> None:
-    """Take secrets out of a report. A traceback that held one becomes plain text: cut into lines it would hide them."""
+    """Take secrets out of a report. A traceback that held one becomes plain text: lines could hide parts."""
     report.sections = [(name, redactor.text(content)) for name, content in report.sections]
     text = report.longreprtext
     clean = redactor.text(text)

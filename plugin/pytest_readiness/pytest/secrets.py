@@ -20,8 +20,8 @@ READ_TIMEOUT_S = 5
 class Vault:
     """Resolves each secret of one profile once, and gives every live value to the redactor.
 
-    ``unresolved`` maps the key of a secret to why it has no value; a controller hands it to its workers, so that they need
-    not wait for the same refusal again.
+    ``unresolved`` maps the key of a secret to why it has no value; a controller hands it to its workers, so
+    that they need not wait for the same refusal again.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Vault:
         self._aws: _SecretsManager | None = None
 
     def value(self, key: str) -> str:
-        """Return the value of a secret such as ``auth.signing_key``; SetupError saying what to do when there is none."""
+        """Return the value of a secret such as ``auth.key``; SetupError says what to do if there is none."""
         if key in self._values:
             return self._values[key]
         if key in self.unresolved:
@@ -54,10 +54,10 @@ class Vault:
         return value
 
     def resolve_all(self) -> None:
-        """Resolve every secret of the profile now, so that the run knows what is missing and the redactor what to hide.
+        """Resolve every secret of the profile now: the run learns what is missing, the redactor what to hide.
 
-        ProfileError when a local secret is not of the format that the schema demands. A secret from a secret store that
-        is malformed is for the checks to find: it is the platform's.
+        ProfileError when a local secret is not of the format that the schema demands. A malformed one in a
+        secret store is for the checks to find: it is the platform's.
         """
         for key in secret_keys(self._profile):
             reference = self._profile.secret_ref(key)
@@ -98,7 +98,7 @@ class _SecretsManager:
         self._refusal = ""
 
     def value(self, identity: str) -> str:
-        """Return the current value of a secret; SetupError naming the credential, permission or address to fix."""
+        """Return a secret's current value; SetupError naming the credential, permission or name to fix."""
         if self._refusal:
             raise SetupError(self._refusal)
         import botocore.exceptions  # boto3 takes a third of a second to import
@@ -109,7 +109,7 @@ class _SecretsManager:
             code = problem.response.get("Error", {}).get("Code", "?")
             raise SetupError(_advice(code, identity)) from problem
         except botocore.exceptions.BotoCoreError as problem:
-            self._refusal = f"AWS Secrets Manager cannot be asked: {problem}: set AWS credentials and region for this runner"
+            self._refusal = f"AWS Secrets Manager: {problem}: give this runner AWS credentials and a region"
             raise SetupError(self._refusal) from problem
         return str(found.get("SecretString") or "")
 
@@ -120,7 +120,7 @@ class _SecretsManager:
             import botocore.session
 
             session = botocore.session.get_session()
-            # the instance metadata service is the last place that is asked, and does not exist on most runners
+            # the instance metadata service is asked last, and most runners have none
             session.set_config_variable("metadata_service_timeout", 1)
             session.set_config_variable("metadata_service_num_attempts", 1)
             self._client = boto3.Session(botocore_session=session, region_name=self._region or None).client(
@@ -144,5 +144,7 @@ def _advice(code: str, identity: str) -> str:
     if code.startswith(("AccessDenied", "UnauthorizedOperation")):
         return f"{code} on secret {identity}: grant this runner secretsmanager:GetSecretValue on it"
     if code == "ResourceNotFoundException":
-        return f"secret {identity} does not exist: create it, or correct its name, region or account in the profile"
+        return (
+            f"secret {identity} does not exist: create it, or correct name, region or account in the profile"
+        )
     return f"{code} on secret {identity}: renew this runner's AWS credentials or try again"

@@ -37,7 +37,7 @@ def prepare(
 ) -> tuple[RunContext, dict[str, Any] | None]:
     """Read plan, schema and profile; return the context and what a hook added to the profile.
 
-    On a worker ``overlay`` and ``unresolved`` are what the controller found. ReadinessError for anything malformed.
+    On a worker ``overlay`` and ``unresolved`` are what the controller found. ReadinessError for bad input.
     """
     plan = read_plan(settings)
     schema = load_schema(settings.root)

@@ -18,7 +18,7 @@ _INERT_OPTIONS = ("collectonly", "showfixtures", "show_fixtures_per_test", "setu
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The invocation, as the rest of the adapter needs it. ``worker`` is the id of an xdist worker, "" elsewhere."""
+    """The invocation, as the adapter needs it. ``worker`` is the id of an xdist worker, "" elsewhere."""
 
     root: Path
     environment: str
@@ -73,7 +73,7 @@ class Settings:
 
 
 def was_given(config: pytest.Config, *names: str) -> bool:
-    """Tell whether the user wrote one of these options, on the command line, in PYTEST_ADDOPTS or as addopts."""
+    """Tell whether the user wrote one of these options: on the command line, in PYTEST_ADDOPTS or addopts."""
     written = [
         *map(str, config.invocation_params.args),
         *shlex.split(os.environ.get("PYTEST_ADDOPTS", "")),

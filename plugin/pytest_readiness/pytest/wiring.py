@@ -37,13 +37,10 @@ def register(config: pytest.Config) -> None:
     _default_reruns(config)
     if settings.is_distributed and not was_given(config, "--dist", "-d"):
         config.option.dist = "loadfile"
-    if settings.is_distributed:
-        # xdist would hand out files by their size, and phases would wait for files that are queued behind them
-        config.option.loadscopereorder = False
-    if settings.is_controller and not settings.inert and config.pluginmanager.hasplugin("html"):
-        if not config.getoption("htmlpath", None):
-            config.option.htmlpath = str(settings.reports / HTML_NAME)
-            config.option.self_contained_html = True
+    judges = settings.is_controller and not settings.inert
+    if judges and config.pluginmanager.hasplugin("html") and not config.getoption("htmlpath"):
+        config.option.htmlpath = str(settings.reports / HTML_NAME)
+        config.option.self_contained_html = True
     config.pluginmanager.register(fixtures, "readiness-fixtures")
     starter = Controller if settings.is_controller else Worker
     config.pluginmanager.register(starter(config, Settings.from_config(config)), "readiness-start")
@@ -58,7 +55,7 @@ class Controller:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
-        """Say NO_VERDICT first, then validate every input; bad input is a usage error before anything is collected."""
+        """Say NO_VERDICT first, then validate every input, before anything is collected or sent."""
         run_id = new_run_id()
         try:
             if not self._settings.inert:
@@ -73,7 +70,8 @@ class Controller:
         settings, manager = self._settings, self._config.pluginmanager
         if settings.distribution == "each":
             raise pytest.UsageError(
-                "--dist each would run every check several times\n  allowed: loadfile, loadscope, loadgroup, load, worksteal"
+                "--dist each would run every check several times"
+                "\n  allowed: loadfile, loadscope, loadgroup, load, worksteal"
             )
         shared = _shared_directory(self._config) if settings.is_distributed and not settings.inert else None
         board = Board(shared / "board" if shared else None)
@@ -144,7 +142,7 @@ def _shared_directory(config: pytest.Config) -> Path:
 
 
 def _default_reruns(config: pytest.Config) -> None:
-    """Rerun once after a second unless told otherwise; never what is proof, or the runner's own fault, the first time."""
+    """Rerun once after a second unless told otherwise; never what is proof or the runner's own fault."""
     if not config.pluginmanager.hasplugin("rerunfailures"):
         return
     option = config.option
