@@ -11,20 +11,29 @@ from typing import Any
 from .appendix import MEASUREMENT_COLUMNS, measurements
 from .blocks import Table
 from .html import table
-from .text import one_line, printable
+from .text import number, one_line, printable
 
 _MEASUREMENTS = ("figure", "evaluated")
 
 
-def evidence(entries: Sequence[Mapping[str, Any]]) -> str:
+def evidence(entries: Sequence[Mapping[str, Any]], title: str = "") -> str:
     """Return the entries in their order; neighbouring figures share one table. No entries: an empty text.
 
-    An entry of an unknown kind is shown as its data and never dropped.
+    ``title`` tells one attempt at a check from another. An entry of an unknown kind is shown as its data and
+    never dropped.
     """
     if not entries:
         return ""
     parts = "".join(_group(kind, tuple(group)) for kind, group in groupby(entries, key=_kind))
-    return f'<div class="rd rd-evidence">{parts}</div>'
+    heading = f"<h4>{escape(one_line(title))}</h4>" if title else ""
+    return f'<div class="rd rd-evidence">{heading}{parts}</div>'
+
+
+def extras(entries: Sequence[Mapping[str, Any]], title: str = "") -> list[dict[str, str | None]]:
+    """Return the evidence as what pytest-html calls extras of a report; an empty list when there is none."""
+    content = evidence(entries, title)
+    extra = {"name": None, "format_type": "html", "content": content, "mime_type": None, "extension": None}
+    return [extra] if content else []
 
 
 def _kind(entry: Mapping[str, Any]) -> str:
@@ -46,7 +55,7 @@ def _group(kind: str, entries: Sequence[Mapping[str, Any]]) -> str:
 
 def _exchange(entry: Mapping[str, Any]) -> str:
     line = f"{one_line(entry.get('method'))} {one_line(entry.get('url'))}"
-    took = f" in {one_line(entry.get('ms'))} ms" if entry.get("ms") is not None else ""
+    took = f" in {number(entry.get('ms'))} ms" if entry.get("ms") is not None else ""
     sides = "".join(f"<h4>{name}</h4><pre>{escape(text)}</pre>" for name, text in _sides(entry) if text)
     answer = f"<b>{escape(one_line(entry.get('status')))}</b>{escape(took)}"
     return f"<details><summary><code>{escape(line)}</code> → {answer}</summary>{sides}</details>"
