@@ -139,6 +139,14 @@ def test_every_check_and_every_figure_is_in_the_detail() -> None:
     assert "| I-1 committed + reserved ≤ limit | compared 10× |  |  |" in page
 
 
+def test_the_exchanges_of_what_did_not_pass_are_in_the_detail() -> None:
+    page = markdown.render(sample.broken())
+    row = "| `auth/refused[freeside-expired]` | `POST http://127.0.0.1:41233/api/agents/invoke` | 200 | {"
+    assert row in page
+    assert "| `health/freeside` | `POST" not in page
+    assert "did not pass" not in markdown.render(sample.ready())
+
+
 def test_the_self_test_is_quoted() -> None:
     assert "this suite detected 72/72 seeded faults, 0 false alarms, on 2026-03-01" in markdown.render(
         sample.ready()
@@ -224,7 +232,7 @@ def test_no_content_breaks_a_row(text: str) -> None:
 def test_no_content_becomes_html(text: str) -> None:
     page = re.sub(r"^ +(`{3,})sh\n.*\n +\1$", "", markdown.render(hostile(sample.broken(), text)), flags=re.M)
     tags = [line for line in page.splitlines() if "<" in outside_code(line)]
-    titles = ["All checks", "Figures", "Run record"]
+    titles = ["All checks", "Exchanges of checks that did not pass", "Figures", "Run record"]
     assert tags == [tag for t in titles for tag in ("<details>", f"<summary>{t}</summary>", "</details>")]
 
 

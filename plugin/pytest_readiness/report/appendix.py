@@ -8,19 +8,21 @@ from typing import Any
 from .blocks import Block, Cell, Paragraph, Section, Table
 from .headline import pairs
 from .sections import Model, rows, table, text, texts
-from .text import number
+from .text import number, one_line
 
 
 def appendix(model: Model) -> tuple[Section, ...]:
     """Return the folded sections after the report proper; those without content are left out."""
     found = (
         Section("All checks", (table(model, "checks", CHECK_COLUMNS, _check),), folded=True),
+        Section("Exchanges of checks that did not pass", tuple(_exchanges(model)), folded=True),
         Section("Figures", tuple(_figures(model)), folded=True),
         Section("Run record", tuple(_record(model)), folded=True),
     )
     return tuple(section for section in found if section.blocks)
 
 
+BODY_LIMIT = 200
 CHECK_COLUMNS = ("Check", "Goal", "Severity", "Outcome", "Class", "Attempts", "Seconds", "Summary")
 
 
@@ -30,6 +32,25 @@ def _check(row: Model) -> tuple[Cell, ...]:
     name, goal = Cell(text(row.get("id")), "code"), Cell(text(row.get("goal")))
     covered = f"covered by {text(row['covered_by'])}" if row.get("covered_by") else ""
     return name, goal, *words, *texts(row, "attempts"), seconds, Cell(text(row.get("summary")), note=covered)
+
+
+def _exchanges(model: Model) -> Iterable[Block]:
+    found = tuple(
+        (Cell(text(check.get("id")), "code"), *_exchange(entry))
+        for check in rows(model, "checks")
+        if check.get("outcome") != "passed"
+        for entry in rows(check, "evidence")
+        if entry.get("kind") == "exchange"
+    )
+    if found:
+        yield Table(("Check", "Request", "Status", "Answer"), found)
+
+
+def _exchange(entry: Model) -> tuple[Cell, ...]:
+    response = entry.get("response")
+    body = response.get("body") if isinstance(response, Mapping) else response
+    request = Cell(f"{text(entry.get('method'))} {text(entry.get('url'))}", "code")
+    return request, *texts(entry, "status"), Cell(one_line(body, BODY_LIMIT))
 
 
 def _figures(model: Model) -> Iterable[Block]:
