@@ -1,18 +1,20 @@
-"""What a running service holds: settings, faults, database and outgoing HTTP, opened and closed together."""
+"""What a running service holds: settings, faults, keys, database, HTTP client; opened and closed together."""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Self
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
 from stack.common.database import Database
+from stack.common.keyring import Keyring
 from stack.faults.switch import Faults
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
     from stack.common.settings import Settings
 
@@ -31,12 +33,18 @@ class Context:
             limits=httpx.Limits(max_connections=200, max_keepalive_connections=50, keepalive_expiry=5.0),
             trust_env=False,
         )
+        self.keyring = Keyring(settings, self.http, self.faults)
         self._started = time.monotonic()
+        self._background: list[Callable[[], Coroutine[Any, Any, None]]] = [self.keyring.follow]
 
     @property
     def uptime(self) -> float:
         """Seconds since the process came up."""
         return round(time.monotonic() - self._started, 3)
+
+    def background(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Have an endless coroutine run for as long as the service does."""
+        self._background.append(work)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
@@ -45,4 +53,13 @@ class Context:
             await stack.enter_async_context(self.http)
             await self.db.open()
             stack.push_async_callback(self.db.close)
+            await self.keyring.refresh()
+            for work in self._background:
+                stack.push_async_callback(_cancel, asyncio.create_task(work()))
             yield self
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

@@ -66,6 +66,11 @@ class Database:
         async with self._pool.connection() as connection:
             return (await connection.execute(sql, params)).rowcount
 
+    async def execute_named(self, sql: str, params: dict[str, Any]) -> int:
+        """The same with `%(name)s` parameters."""
+        async with self._pool.connection() as connection:
+            return (await connection.execute(sql, params)).rowcount
+
     async def reachable(self, within: float = 1.0) -> bool:
         """Whether the database answers a query in time."""
         try:

@@ -1,23 +1,78 @@
-"""Freeside's worker: the process without a port."""
+"""Freeside's worker, the process without a port: delivers quality events, reaps abandoned reservations."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import httpx
 
 from stack.common.context import Context
+from stack.common.database import UNREACHABLE
+from stack.common.keyring import BadSecret
+from stack.common.outbox import Outbox
+from stack.common.tokens import bearer, req_hash
+from stack.freeside.ledger import Ledger
 
 if TYPE_CHECKING:
     from stack.common.settings import Settings
 
+_REAP_EVERY_S = 1.0
+_log = logging.getLogger("stack.worker")
+
 
 async def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT."""
-    context = Context(settings, pool_size=3)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with context.running():
+    worker = Worker(settings)
+    async with worker.context.running():
+        _log.info("working")
         await stop.wait()
+
+
+class Worker:
+    """The two duties, side by side."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.context = Context(settings, pool_size=3)
+        self._ledger = Ledger(self.context.db)
+        outbox = Outbox(self.context.db, "freeside")
+        self.context.background(lambda: outbox.deliver(self._send))
+        self.context.background(self._reap)
+
+    async def _send(self, event: dict[str, Any]) -> bool | None:
+        """Hand one event to Finn."""
+        body = json.dumps(event, separators=(",", ":")).encode()
+        claims = {
+            "iss": "arrakis",
+            "aud": "loa-finn",
+            "sub": "freeside-worker",
+            "tenant_id": event["tenant_id"],
+            "tier": "free",
+            "req_hash": req_hash(body),
+        }
+        url = f"{self.context.settings.finn_url}/api/v1/quality"
+        try:
+            headers = {**bearer(self.context.keyring.signer(), claims), "content-type": "application/json"}
+            response = await self.context.http.post(url, content=body, headers=headers, timeout=5.0)
+        except (httpx.HTTPError, httpx.InvalidURL, BadSecret) as error:
+            _log.warning("quality event not delivered: %s", type(error).__name__)
+            return False
+        if response.status_code == 202:
+            return True
+        _log.warning("quality event not delivered: HTTP %s", response.status_code)
+        return None if response.status_code == 400 else False
+
+    async def _reap(self) -> None:
+        while True:
+            try:
+                await self._ledger.reap()
+            except UNREACHABLE as error:
+                _log.warning("reservations not reaped: %s", type(error).__name__)
+            await asyncio.sleep(_REAP_EVERY_S)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from stack.common import errors
+from stack.common.pricing import usage_of
+from stack.common.requests import json_object, raw_body, text
 from stack.common.serving import application
 from stack.faults.switch import Faults
 
@@ -20,18 +25,67 @@ if TYPE_CHECKING:
 
     from stack.common.settings import Settings
 
+# A streamed answer takes its time, so that it is seen to come in pieces: at least so many, so far apart.
+MIN_CHUNKS, MAX_CHUNKS, CHUNK_CHARS = 6, 40, 24
+CHUNK_EVERY_S = 0.04
+
 
 def create(settings: Settings) -> ASGIApp:
     """The ASGI application of the provider's process: no database, no keys."""
-    faults = Faults(settings.faults_file)
-
-    async def health(_: Request) -> Response:
-        if faults.on("provider-down"):
-            return JSONResponse({"status": "down"}, 503)
-        return JSONResponse({"status": "healthy", "build_sha": settings.build_sha})
+    provider = Provider(settings)
+    routes = [
+        Route("/health", provider.health, methods=["GET"]),
+        Route("/v1/complete", provider.complete, methods=["POST"]),
+    ]
 
     @asynccontextmanager
     async def running() -> AsyncIterator[None]:
         yield
 
-    return application([Route("/health", health, methods=["GET"])], running, errors.standard)
+    return application(routes, running, errors.standard)
+
+
+class Provider:
+    """`POST /v1/complete {model, prompt, stream?}`: JSON, or one JSON object a line."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._faults = Faults(settings.faults_file)
+
+    async def health(self, _: Request) -> Response:
+        """200, or 503 while the third party is down."""
+        if self._faults.on("provider-down"):
+            return JSONResponse({"status": "down"}, 503)
+        return JSONResponse({"status": "healthy", "build_sha": self._settings.build_sha})
+
+    async def complete(self, request: Request) -> Response:
+        """The echo of the prompt, with its usage."""
+        document = json_object(await raw_body(request))
+        model, prompt = text(document, "model"), text(document, "prompt")
+        if self._faults.on("provider-down"):
+            raise errors.ApiError(503, "OVERLOADED", "The provider is down")
+        await self._linger()
+        content = f"{model} heard: {prompt}"
+        if self._faults.on("provider-answers-from-a-cache"):
+            content = f"{model} heard: the question that was asked first"
+        usage = usage_of(prompt)
+        told = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
+        if not document.get("stream"):
+            return JSONResponse({"content": content, "usage": told})
+        return StreamingResponse(_stream(content, told), media_type="application/x-ndjson")
+
+    async def _linger(self) -> None:
+        every = self._faults.number("provider-slow", "every", 10)
+        if every is not None and self._faults.tick("provider-slow") % int(every) == 0:
+            await asyncio.sleep(self._faults.number("provider-slow", "seconds", 11) or 0)
+
+
+async def _stream(content: str, usage: dict[str, Any]) -> AsyncIterator[str]:
+    count = max(1, min(MAX_CHUNKS, max(MIN_CHUNKS, len(content) // CHUNK_CHARS), len(content)))
+    edges = [round(n * len(content) / count) for n in range(count + 1)]
+    for n, (start, end) in enumerate(pairwise(edges)):
+        if n:
+            await asyncio.sleep(CHUNK_EVERY_S)
+        yield json.dumps({"type": "content", "text": content[start:end]}) + "\n"
+    yield json.dumps({"type": "usage", "usage": usage}) + "\n"
+    yield json.dumps({"type": "done"}) + "\n"

@@ -1,0 +1,116 @@
+"""The service's own keys, followed as Secrets Manager changes them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from stack.common import secrets
+from stack.common.keys import PublicKey, SigningKey
+
+if TYPE_CHECKING:
+    import httpx
+
+    from stack.common.settings import Settings
+    from stack.faults.switch import Faults
+
+_NOT_BOOTSTRAPPED = frozenset(("", "PLACEHOLDER", "CHANGE_ME", "{}"))
+_log = logging.getLogger("stack.keyring")
+
+
+class BadSecret(ValueError):
+    """The secret holds no usable P-256 key; the text never quotes the value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What one value of the secret says: sign with `active`, publish both."""
+
+    active: SigningKey
+    pending: SigningKey | None = None
+
+    def published(self) -> tuple[SigningKey, ...]:
+        """Active first, then pending."""
+        return (self.active,) if self.pending is None else (self.active, self.pending)
+
+
+def parse(value: str) -> Keys:
+    """A PKCS#8 PEM, or JSON with activeKid, privateKey and their pending twins (contract section 4)."""
+    text = value.strip()
+    if text in _NOT_BOOTSTRAPPED:
+        raise BadSecret("the secret is not bootstrapped")
+    try:
+        if not text.startswith("{"):
+            return Keys(SigningKey.from_pem(text))
+        document = json.loads(text)
+        active = _named(document, "activeKid", "privateKey")
+        pending = _named(document, "pendingKid", "pendingPrivateKey") if document.get("pendingKid") else None
+    except (ValueError, RecursionError) as error:
+        reason = "it is not JSON" if isinstance(error, json.JSONDecodeError) else str(error)
+        raise BadSecret(f"the secret is unusable: {reason}") from None
+    return Keys(active, pending)
+
+
+def _named(document: dict[str, Any], kid: str, key: str) -> SigningKey:
+    name, pem = document.get(kid), document.get(key)
+    if not (isinstance(name, str) and name and isinstance(pem, str)):
+        raise BadSecret(f"{kid} and {key} must be non-empty strings")
+    return SigningKey.from_pem(pem, name)
+
+
+class Keyring:
+    """Re-reads the secret every `secret_poll_s`; a failed read or a bad value leaves the last good keys."""
+
+    def __init__(self, settings: Settings, http: httpx.AsyncClient, faults: Faults) -> None:
+        self._settings = settings
+        self._http = http
+        self._faults = faults
+        self._owner = settings.secret_id.split("/")[-2] if "/" in settings.secret_id else settings.service
+        self._value: str | None = None
+        self._keys: Keys | None = None
+        self._ever: dict[str, PublicKey] = {}
+
+    @property
+    def keys(self) -> Keys | None:
+        """The keys in force; None until the secret has been read once."""
+        return self._keys
+
+    def signer(self) -> SigningKey:
+        """The active key; raises BadSecret while there is none."""
+        if self._keys is None:
+            raise BadSecret("no signing key has been read yet")
+        return self._keys.active
+
+    async def find(self, kid: str) -> PublicKey | None:
+        """The published key of that kid."""
+        if self._faults.on(f"{self._owner}-keeps-old-keys"):
+            return self._ever.get(kid)
+        for key in self._keys.published() if self._keys else ():
+            if key.kid == kid:
+                return key.public()
+        return None
+
+    async def refresh(self) -> None:
+        """Read the secret once and take over what it says."""
+        if self._faults.on(f"{self._owner}-ignores-secret") and self._keys is not None:
+            return
+        try:
+            value = await secrets.read(self._http, self._settings)
+            if value == self._value:
+                return
+            keys = parse(value)
+        except (secrets.SecretUnreadable, BadSecret) as error:
+            _log.warning("keeping the previous keys: %s", error)
+            return
+        self._value, self._keys = value, keys
+        self._ever.update((key.kid, key.public()) for key in keys.published())
+        _log.info("keys in force: %s", ", ".join(key.kid for key in keys.published()))
+
+    async def follow(self) -> None:
+        """Poll for ever."""
+        while True:
+            await asyncio.sleep(self._settings.secret_poll_s if self._keys else 0.1)
+            await self.refresh()

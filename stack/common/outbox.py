@@ -1,0 +1,81 @@
+"""A transactional outbox: events survive a crash of the sender and an absence of the receiver."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from stack.common.database import UNREACHABLE
+
+if TYPE_CHECKING:
+    import uuid
+    from collections.abc import Awaitable, Callable
+
+    from stack.common.database import Database
+
+    Send = Callable[[dict[str, Any]], Awaitable["bool | None"]]
+
+_POLL_S = 0.1
+_FIRST_RETRY_S = 0.2
+_LAST_RETRY_S = 3.0
+_log = logging.getLogger("stack.outbox")
+
+
+class Outbox:
+    """The events that one schema still owes to its neighbour, oldest first."""
+
+    def __init__(self, db: Database, schema: str) -> None:
+        self._db = db
+        self._table = f"{schema}.outbox"
+        self._news = asyncio.Event()
+
+    async def put(self, event_id: uuid.UUID, payload: dict[str, Any], delay_s: float = 0.0) -> None:
+        """Owe an event; a second one of the same id is the same event."""
+        await self._db.execute(
+            f"INSERT INTO {self._table} (event_id, payload, next_attempt_at) "
+            "VALUES (%s, %s, now() + make_interval(secs => %s)) ON CONFLICT DO NOTHING",
+            event_id,
+            json.dumps(payload),
+            delay_s,
+        )
+        self._news.set()
+
+    async def deliver(self, send: Send) -> None:
+        """Deliver for ever. `send` says True: done, False: later, None: the receiver will never take it."""
+        while True:
+            try:
+                while await self._deliver_one(send):
+                    continue
+            except UNREACHABLE as error:
+                _log.warning("%s not read: %s", self._table, type(error).__name__)
+            try:
+                await asyncio.wait_for(self._news.wait(), _POLL_S)
+            except TimeoutError:
+                continue
+            self._news.clear()
+
+    async def _deliver_one(self, send: Send) -> bool:
+        """Whether an event was due. Its row stays locked meanwhile: neither a twin nor a reset gets at it."""
+        async with self._db.transaction() as connection:
+            cursor = await connection.execute(
+                f"SELECT event_id, payload, attempts FROM {self._table} WHERE next_attempt_at <= now() "
+                "ORDER BY next_attempt_at LIMIT 1 FOR UPDATE SKIP LOCKED"
+            )
+            row = await cursor.fetchone()
+            if row is None:
+                return False
+            taken = await send(json.loads(row["payload"]))
+            if taken is False:
+                wait = min(_FIRST_RETRY_S * 2 ** row["attempts"], _LAST_RETRY_S)
+                await connection.execute(
+                    f"UPDATE {self._table} SET attempts = attempts + 1, "
+                    "next_attempt_at = now() + make_interval(secs => %s) WHERE event_id = %s",
+                    (wait, row["event_id"]),
+                )
+                return True
+            if taken is None:
+                _log.error("event %s refused for good, dropped", row["event_id"])
+            await connection.execute(f"DELETE FROM {self._table} WHERE event_id = %s", (row["event_id"],))
+            return True

@@ -1,0 +1,61 @@
+"""What a call costs, in µUSD: a pure function of pool and prompt length.
+
+The provider's answer is as long as its prompt lets foresee, so the price is known before the call: the
+reservation is exactly the charge, and k calls fit into a budget for k.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_CHARS_PER_TOKEN = 4
+# What the provider puts around the echo of a prompt.
+_OVERHEAD_TOKENS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+    @property
+    def total_tokens(self) -> int:
+        """Both together."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """µUSD: per call, per prompt token, per completion token."""
+
+    call: int
+    prompt: int
+    completion: int
+
+
+PRICES = {
+    "cheap": Price(2_000, 5, 10),
+    "fast-code": Price(3_000, 10, 20),
+    "reviewer": Price(4_000, 15, 30),
+    "reasoning": Price(6_000, 30, 60),
+    "architect": Price(8_000, 60, 120),
+}
+
+
+def tokens(text: str) -> int:
+    """Four characters make a token; nothing is for free."""
+    return max(1, -(-len(text) // _CHARS_PER_TOKEN))
+
+
+def usage_of(prompt: str) -> Usage:
+    """The usage of a whole call, known from its prompt."""
+    prompt_tokens = tokens(prompt)
+    return Usage(prompt_tokens, prompt_tokens + _OVERHEAD_TOKENS)
+
+
+def cost_micro(pool: str, usage: Usage) -> int:
+    """The price of a call in µUSD, an integer of at least the pool's price per call."""
+    price = PRICES[pool]
+    return price.call + price.prompt * usage.prompt_tokens + price.completion * usage.completion_tokens

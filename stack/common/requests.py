@@ -1,0 +1,79 @@
+"""Reading a request: size, media type, JSON that is an object and not a trap."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from stack.common.errors import ApiError, bad_request
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+MAX_BODY_BYTES = 128 * 1024
+# Read on, and thrown away, before answering 413: a client that is still sending does not see the answer.
+_DRAIN_BYTES = 8 * 1024 * 1024
+_MAX_DEPTH = 32
+
+
+async def raw_body(request: Request) -> bytes:
+    """The body; raises 413 PAYLOAD_TOO_LARGE over 128 KiB."""
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= MAX_BODY_BYTES:
+            chunks.append(chunk)
+        if size > _DRAIN_BYTES:
+            break
+    if size > MAX_BODY_BYTES:
+        raise ApiError(413, "PAYLOAD_TOO_LARGE", f"The body is larger than {MAX_BODY_BYTES} bytes")
+    return b"".join(chunks)
+
+
+def require_json(request: Request) -> None:
+    """Raise 415 unless the media type is application/json."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise ApiError(415, "UNSUPPORTED_MEDIA_TYPE", "The body must be application/json")
+
+
+def json_object(raw: bytes) -> dict[str, Any]:
+    """The JSON object in the body; raises 400 for anything else, however deep or odd."""
+    try:
+        document = json.loads(raw.decode("utf-8"), parse_constant=_not_json)
+        # Refuses lone surrogates: they parse, and cannot be written anywhere.
+        json.dumps(document, ensure_ascii=False).encode("utf-8")
+    except (ValueError, RecursionError):
+        raise bad_request("The body is not valid JSON") from None
+    if not isinstance(document, dict):
+        raise bad_request("The body must be a JSON object")
+    if _depth(document) > _MAX_DEPTH:
+        raise bad_request("The body is nested too deeply")
+    return document
+
+
+def text(document: dict[str, Any], name: str, *, longest: int = MAX_BODY_BYTES) -> str:
+    """A required string that is not blank; raises 400."""
+    value = document.get(name)
+    if not isinstance(value, str) or not value.strip() or len(value) > longest:
+        raise bad_request(f"{name} must be a non-blank string of at most {longest} characters")
+    return value
+
+
+def _not_json(_: str) -> NoReturn:
+    raise ValueError("NaN and Infinity are not JSON")
+
+
+def _depth(document: Any) -> int:
+    level, depth = [document], 0
+    while level:
+        depth += 1
+        level = [
+            child
+            for node in level
+            if isinstance(node, dict | list)
+            for child in (node.values() if isinstance(node, dict) else node)
+            if isinstance(child, dict | list)
+        ]
+    return depth

@@ -1,0 +1,78 @@
+"""GET /api/reputation/query and POST /api/reputation/events (contract section 3)."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import JSONResponse
+
+from stack.common.errors import bad_request
+from stack.common.requests import json_object, raw_body, require_json, text
+from stack.dixie.scores import Signal
+from stack.faults import reputation as broken
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from stack.dixie.auth import Auth
+    from stack.dixie.scores import Scores
+    from stack.faults.switch import Faults
+
+_AGENT = r"[A-Za-z0-9_-]{1,128}"
+_ROUTING_KEY = re.compile(f"nft:({_AGENT})")
+DEFAULT_WEIGHT = 0.1
+
+
+class Reputation:
+    """Reading for anybody with a credential, writing for Finn."""
+
+    def __init__(self, auth: Auth, scores: Scores, faults: Faults) -> None:
+        self._auth = auth
+        self._scores = scores
+        self._faults = faults
+
+    async def query(self, request: Request) -> Response:
+        """`{score}`, null for an unknown agent; 400 for a malformed key."""
+        await self._auth.reader(request)
+        key = _ROUTING_KEY.fullmatch(request.query_params.get("routingKey", ""))
+        if key is None:
+            if self._faults.on("dixie-tolerates-malformed-key"):
+                return JSONResponse({"score": None})
+            raise bad_request("routingKey must be nft:<id>")
+        return JSONResponse({"score": broken.score(self._faults, await self._scores.of(key[1]))})
+
+    async def events(self, request: Request) -> Response:
+        """202 for an event, whether it is new or counted before."""
+        await self._auth.service(request)
+        raw = await raw_body(request)
+        require_json(request)
+        signal = broken.signal(self._faults, _signal(json_object(raw)))
+        if signal is not None:
+            await self._scores.apply(signal, times=broken.times(self._faults))
+        return JSONResponse({"accepted": True}, 202)
+
+
+def _signal(document: dict[str, Any]) -> Signal:
+    if document.get("type") != "quality_signal":
+        raise bad_request("type must be quality_signal")
+    agent = text(document, "agent_id")
+    if not re.fullmatch(_AGENT, agent):
+        raise bad_request("agent_id must match [A-Za-z0-9_-]+")
+    if not isinstance(document.get("timestamp"), str | int | float):
+        raise bad_request("timestamp must be given")
+    try:
+        event_id = uuid.UUID(text(document, "event_id"))
+    except ValueError:
+        raise bad_request("event_id must be a UUID") from None
+    score = _share(document.get("score"), "score")
+    weight = _share(document.get("weight", DEFAULT_WEIGHT), "weight")
+    return Signal(event_id, agent, text(document, "collection_id", longest=256), score, weight)
+
+
+def _share(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise bad_request(f"{name} must be a number in [0, 1]")
+    return float(value)

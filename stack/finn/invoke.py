@@ -1,0 +1,136 @@
+"""POST /api/v1/invoke, and /api/v1/stream for Freeside (contract section 2)."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import JSONResponse, StreamingResponse
+
+from stack.common.claims import POOLS, TIER_POOLS, Claims
+from stack.common.errors import ApiError
+from stack.common.pricing import Usage
+from stack.common.requests import json_object, require_json, text
+from stack.finn.provider import unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from stack.common.context import Context
+    from stack.finn.auth import Auth
+    from stack.finn.billing import Bill, Billing
+    from stack.finn.provider import ProviderClient
+    from stack.finn.reports import Reports
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One validated request."""
+
+    claims: Claims
+    agent: str | None
+    prompt: str
+    pool: str
+    trace_id: str
+
+
+class Inference:
+    """Authenticate, bill, ask the provider, report."""
+
+    def __init__(
+        self, context: Context, auth: Auth, billing: Billing, provider: ProviderClient, reports: Reports
+    ) -> None:
+        self._context = context
+        self._auth = auth
+        self._billing = billing
+        self._provider = provider
+        self._reports = reports
+
+    async def invoke(self, request: Request) -> Response:
+        """The whole answer."""
+        task = await self._task(request)
+        async with self._billing.bill(task.claims, task.pool, task.prompt, task.trace_id) as bill:
+            result = await self._provider.complete(task.pool, task.prompt)
+            usage = _usage(result)
+            cost = await bill.settle(usage)
+        await self._reports.answered(task.agent)
+        return JSONResponse(
+            {
+                "response": result["content"],
+                "model": task.pool,
+                "usage": _told(usage),
+                "cost_micro": str(cost),
+                "trace_id": task.trace_id,
+            }
+        )
+
+    async def stream(self, request: Request) -> Response:
+        """One JSON object a line; a fault before the first has its own status."""
+        task = await self._task(request)
+        lines = self._lines(task)
+        first = await anext(lines)
+        return StreamingResponse(_written(first, lines), media_type="application/x-ndjson")
+
+    async def _lines(self, task: Task) -> AsyncGenerator[dict[str, Any]]:
+        async with (
+            self._billing.bill(task.claims, task.pool, task.prompt, task.trace_id) as bill,
+            self._provider.stream(task.pool, task.prompt) as events,
+        ):
+            async for event in events:
+                yield await self._passed_on(event, task, bill)
+
+    async def _passed_on(self, event: dict[str, Any], task: Task, bill: Bill) -> dict[str, Any]:
+        if event.get("type") == "usage":
+            usage = _usage(event)
+            cost = await bill.settle(usage)
+            await self._reports.answered(task.agent)
+            return {"type": "usage", "usage": _told(usage), "cost_micro": str(cost)}
+        return event
+
+    async def _task(self, request: Request) -> Task:
+        claims, raw = await self._auth.caller(request)
+        require_json(request)
+        document = json_object(raw)
+        prompt = text(document, "prompt")
+        # A caller of Freeside's may name no agent; who calls Finn directly must.
+        named = "agent" in document or claims.text("reservation_id") is None
+        agent = text(document, "agent", longest=256) if named else None
+        pool = claims.text("pool_id") or TIER_POOLS[claims.tier][0]
+        if pool not in POOLS:
+            raise ApiError(403, "UNKNOWN_POOL", "Forbidden")
+        if pool not in TIER_POOLS[claims.tier]:
+            raise ApiError(403, "POOL_ACCESS_DENIED", "Forbidden")
+        offered = request.headers.get("x-trace-id", "")
+        return Task(claims, agent, prompt, pool, offered if len(offered) == 36 else str(uuid.uuid4()))
+
+
+def _usage(document: dict[str, Any]) -> Usage:
+    try:
+        counts = document["usage"]
+        return Usage(int(counts["prompt_tokens"]), int(counts["completion_tokens"]))
+    except (KeyError, TypeError, ValueError):
+        raise unavailable() from None
+
+
+def _told(usage: Usage) -> dict[str, int]:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+    }
+
+
+async def _written(first: dict[str, Any], rest: AsyncGenerator[dict[str, Any]]) -> AsyncIterator[str]:
+    try:
+        yield json.dumps(first) + "\n"
+        async for event in rest:
+            yield json.dumps(event) + "\n"
+    except ApiError as error:
+        yield json.dumps({"type": "error", "code": error.code}) + "\n"
+    finally:
+        await rest.aclose()

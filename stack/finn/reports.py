@@ -1,0 +1,89 @@
+"""Quality reports to Dixie: after an answer, and for verdicts that come through Freeside."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from starlette.responses import JSONResponse
+
+from stack.common.errors import bad_request
+from stack.common.keyring import BadSecret
+from stack.common.outbox import Outbox
+from stack.common.requests import json_object, require_json, text
+from stack.common.tokens import bearer
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from stack.common.context import Context
+    from stack.finn.auth import Auth
+
+# Score and weight of a verdict (contract section 3). An answer by itself says little: it was given.
+VERDICTS = {"bad": (0.0, 0.2), "good": (1.0, 0.1), "excellent": (1.0, 0.2)}
+ANSWERED = (1.0, 0.01)
+_AGENT = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_log = logging.getLogger("stack.reports")
+
+
+class Reports:
+    """Owes events to Dixie and delivers them."""
+
+    def __init__(self, context: Context, auth: Auth) -> None:
+        self._context = context
+        self._auth = auth
+        self._outbox = Outbox(context.db, "finn")
+        context.background(lambda: self._outbox.deliver(self._send))
+
+    async def quality(self, request: Request) -> Response:
+        """POST /api/v1/quality from Freeside's worker: 202; the same id again is the same event."""
+        _, raw = await self._auth.caller(request)
+        require_json(request)
+        document = json_object(raw)
+        agent, quality = text(document, "agent_id"), document.get("quality")
+        if not _AGENT.fullmatch(agent) or quality not in VERDICTS:
+            raise bad_request("agent_id and quality must be given")
+        try:
+            event_id = uuid.UUID(text(document, "event_id"))
+        except ValueError:
+            raise bad_request("event_id must be a UUID") from None
+        await self._owe(event_id, agent, *VERDICTS[quality])
+        return JSONResponse({"accepted": True}, 202)
+
+    async def answered(self, agent: str | None) -> None:
+        """Report an answer for the agent that the request named, if that can have a score."""
+        if self._context.faults.on("finn-reports-for-another-agent"):
+            agent = "smoke-agent-002"
+        if agent is not None and _AGENT.fullmatch(agent):
+            await self._owe(uuid.uuid4(), agent, *ANSWERED)
+
+    async def _owe(self, event_id: uuid.UUID, agent: str, score: float, weight: float) -> None:
+        event = {
+            "type": "quality_signal",
+            "score": score,
+            "weight": weight,
+            "event_id": str(event_id),
+            "agent_id": agent,
+            "collection_id": "arrakis",
+            "timestamp": int(time.time()),
+        }
+        await self._outbox.put(event_id, event)
+
+    async def _send(self, event: dict[str, Any]) -> bool | None:
+        url = f"{self._context.settings.dixie_url}/api/reputation/events"
+        try:
+            signer = self._context.keyring.signer()
+            headers = bearer(signer, {"iss": "loa-finn", "aud": "loa-dixie", "sub": "loa-finn"})
+            response = await self._context.http.post(url, json=event, headers=headers, timeout=5.0)
+        except (httpx.HTTPError, httpx.InvalidURL, BadSecret) as error:
+            _log.warning("event not delivered: %s", type(error).__name__)
+            return False
+        if response.status_code == 202:
+            return True
+        _log.warning("event not delivered: HTTP %s", response.status_code)
+        return None if response.status_code == 400 else False

@@ -1,0 +1,119 @@
+"""One call from claim to charge: replayed, refused, released or charged, and never two of these."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from stack.common.errors import ApiError, unavailable
+from stack.common.pricing import Usage, cost_micro, usage_of
+from stack.freeside.idempotency import Claim, Idempotency, KeyConflict, StillRunning
+from stack.freeside.ledger import Charge, Ledger, OverBudget, Reservation, UnknownTenant
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine
+
+    from stack.freeside.asks import Ask
+    from stack.freeside.leases import Leases
+
+Answer = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Execution:
+    """A call that holds its key and its money; `charge` settles it."""
+
+    ask: Ask
+    claim: Claim
+    reservation: Reservation
+    ledger: Ledger
+    settled: bool = False
+    kept: bool = False
+
+    def answer(self, content: str, usage: Usage) -> Answer:
+        """The body of a 200 (contract 1.2); the cost never exceeds what was reserved."""
+        cost = min(cost_micro(self.ask.pool, usage), self.reservation.amount_micro)
+        return {
+            "content": content,
+            "model": self.ask.pool,
+            "usage": {
+                "promptTokens": usage.prompt_tokens,
+                "completionTokens": usage.completion_tokens,
+                "costMicro": str(cost),
+            },
+            "traceId": self.ask.trace_id,
+        }
+
+    async def charge(self, answer: Answer, *, keep: bool = True) -> None:
+        """Charge for the answer, and keep it for its key; raises 503 when it can no longer be charged."""
+        charge = Charge(
+            cost_micro=int(answer["usage"]["costMicro"]),
+            trace_id=self.ask.trace_id,
+            claim=self.claim if keep else None,
+            answer=json.dumps(answer) if keep else None,
+        )
+        self.settled = await self.ledger.commit(self.reservation.reservation_id, charge)
+        self.kept = keep and self.settled
+        if not self.settled:
+            raise unavailable()
+
+
+class Calls:
+    """Brackets the running of a call with its claim and its reservation."""
+
+    def __init__(self, ledger: Ledger, idempotency: Idempotency, leases: Leases) -> None:
+        self._ledger = ledger
+        self._idempotency = idempotency
+        self._leases = leases
+
+    async def claim(self, ask: Ask) -> Claim:
+        """The claim of the call's key, answered or not; raises 409 or 503."""
+        try:
+            return await self._idempotency.claim(ask.claims.tenant_id, ask.key, ask.body_hash)
+        except KeyConflict:
+            raise ApiError(409, "IDEMPOTENCY_CONFLICT", "The key was used with another body") from None
+        except StillRunning:
+            raise unavailable("The first request with this key is still running") from None
+
+    @asynccontextmanager
+    async def execution(self, ask: Ask, claim: Claim) -> AsyncIterator[Execution]:
+        """Reserve the price, run the block; whatever it leaves uncharged is released and the key freed.
+
+        Raises 402 BUDGET_EXCEEDED, or 403 for a tenant that does not exist.
+        """
+        try:
+            reservation = await self._reserve(ask)
+        except BaseException:
+            await surely(self._idempotency.abandon(claim))
+            raise
+        execution = Execution(ask, claim, reservation, self._ledger)
+        try:
+            with self._leases.held(claim.owner, reservation.reservation_id):
+                yield execution
+        finally:
+            await surely(self._clean_up(execution))
+
+    async def _reserve(self, ask: Ask) -> Reservation:
+        try:
+            price = cost_micro(ask.pool, usage_of(ask.prompt))
+            return await self._ledger.reserve(ask.claims.tenant_id, price)
+        except OverBudget:
+            raise ApiError(
+                402, "BUDGET_EXCEEDED", "The community's budget has no room for this call"
+            ) from None
+        except UnknownTenant:
+            raise ApiError(403, "FORBIDDEN", "The token's tenant is not known") from None
+
+    async def _clean_up(self, execution: Execution) -> None:
+        if not execution.settled:
+            await self._ledger.release(execution.reservation.reservation_id)
+        if not execution.kept:
+            await self._idempotency.abandon(execution.claim)
+
+
+async def surely(work: Coroutine[Any, Any, None]) -> None:
+    """Finish the work even if the caller hangs up meanwhile."""
+    await asyncio.shield(asyncio.create_task(work))

@@ -1,0 +1,74 @@
+"""POST /api/agents/invoke and /api/agents/stream, GET /api/agents/models."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from starlette.responses import JSONResponse
+
+from stack.common.errors import ApiError
+from stack.freeside.asks import Ask, read_ask, require_pool
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from stack.freeside.auth import Auth
+    from stack.freeside.calls import Answer, Calls
+    from stack.freeside.finn_client import FinnClient
+    from stack.freeside.idempotency import Claim
+    from stack.freeside.ratelimit import RateLimiter
+    from stack.freeside.sse import EventStream
+    from stack.freeside.stream import Streams
+
+
+class Agents:
+    """The agent routes: authenticate, validate, limit, then replay or run."""
+
+    def __init__(
+        self, auth: Auth, limiter: RateLimiter, calls: Calls, finn: FinnClient, streams: Streams
+    ) -> None:
+        self._auth = auth
+        self._limiter = limiter
+        self._calls = calls
+        self._finn = finn
+        self._streams = streams
+
+    async def invoke(self, request: Request) -> Response | EventStream:
+        """The whole answer, or a stream where the caller accepts only that (dialect `accept`)."""
+        return await self._serve(request, stream="text/event-stream" in request.headers.get("accept", ""))
+
+    async def stream(self, request: Request) -> Response | EventStream:
+        """The answer as events (dialect `endpoint`)."""
+        return await self._serve(request, stream=True)
+
+    async def models(self, request: Request) -> Response:
+        """The aliases that the token may use."""
+        claims = await self._auth.user(request)
+        require_pool(claims, claims.pool_id)
+        return JSONResponse({"models": list(claims.effective_pools)})
+
+    async def _serve(self, request: Request, *, stream: bool) -> Response | EventStream:
+        claims = await self._auth.user(request)
+        headers = self._limiter.admit(claims)
+        try:
+            ask = await read_ask(request, claims)
+            headers |= {"x-idempotency-key": ask.key, "x-trace-id": ask.trace_id}
+            claim = await self._calls.claim(ask)
+            if claim.answer:
+                headers |= {"x-idempotent-replay": "true", "x-trace-id": json.loads(claim.answer)["traceId"]}
+            if stream:
+                return await self._streams.respond(ask, claim, headers)
+            answer = json.loads(claim.answer) if claim.answer else await self._run(ask, claim)
+        except ApiError as error:
+            error.headers = {**headers, **error.headers}
+            raise
+        return JSONResponse(answer, headers=headers)
+
+    async def _run(self, ask: Ask, claim: Claim) -> Answer:
+        async with self._calls.execution(ask, claim) as execution:
+            result = await self._finn.invoke(ask, execution.reservation.reservation_id)
+            answer = execution.answer(result.content, result.usage)
+            await execution.charge(answer)
+            return answer

@@ -1,0 +1,56 @@
+"""POST /api/agents/quality: the start of the reputation loop (contract section 3)."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import TYPE_CHECKING
+
+from starlette.responses import JSONResponse
+
+from stack.common.errors import bad_request
+from stack.common.requests import json_object, raw_body, require_json, text
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from stack.common.outbox import Outbox
+    from stack.faults.switch import Faults
+    from stack.freeside.auth import Auth
+
+QUALITIES = ("bad", "good", "excellent")
+_ROUTING_KEY = re.compile(r"nft:([A-Za-z0-9_-]{1,128})")
+
+
+class Quality:
+    """Accepts a verdict about an agent and owes it to Finn."""
+
+    def __init__(self, auth: Auth, outbox: Outbox, faults: Faults) -> None:
+        self._auth = auth
+        self._outbox = outbox
+        self._faults = faults
+
+    async def __call__(self, request: Request) -> Response:
+        """202 with the event's id once it is safely in the outbox; 400, 401."""
+        claims = await self._auth.user(request)
+        raw = await raw_body(request)
+        require_json(request)
+        document = json_object(raw)
+        routing_key = _ROUTING_KEY.fullmatch(text(document, "routingKey", longest=132))
+        if routing_key is None:
+            raise bad_request("routingKey must be nft:<id>")
+        if document.get("quality") not in QUALITIES:
+            raise bad_request(f"quality must be one of {', '.join(QUALITIES)}")
+        event_id = uuid.uuid4()
+        event = {
+            "event_id": str(event_id),
+            "agent_id": routing_key[1],
+            "quality": document["quality"],
+            "source": text(document, "source", longest=128),
+            "tenant_id": claims.tenant_id,
+        }
+        delay = self._faults.number("freeside-loop-slow", "seconds", 45) or 0.0
+        if not self._faults.on("freeside-drops-quality"):
+            await self._outbox.put(event_id, event, delay)
+        return JSONResponse({"accepted": True, "event_id": str(event_id)}, 202)
