@@ -18,6 +18,7 @@ from smoke.clients.freeside import JWKS_PATH, Dialects, Freeside
 from smoke.clients.jwks import key_set_of
 from smoke.clients.keyring import KeyRing
 from smoke.clients.purse import Opening, Purse
+from smoke.clients.scores import Scores
 from smoke.clients.tokens import SigningKey
 from smoke.clients.wire import Evidence, Wire, require_status
 
@@ -95,6 +96,16 @@ def signing_key(environment: Any, http: httpx.Client) -> KeyRing:
 
 
 @pytest.fixture(scope="session")
+def finn_key(environment: Any, http: httpx.Client) -> KeyRing:
+    """The key that signs Finn's tokens, under the kid that Finn publishes for it."""
+    wire = Wire("finn", environment.finn.url, http, Unrecorded())
+    return KeyRing(
+        lambda: environment.secret("auth.finn_signing_key"),
+        lambda: key_set_of(require_status(wire.send("GET", JWKS_PATH), 200)),
+    )
+
+
+@pytest.fixture(scope="session")
 def attacker() -> SigningKey:
     """A key that the platform does not know."""
     return SigningKey.throwaway()
@@ -105,6 +116,13 @@ def purse(tmp_path_factory: pytest.TempPathFactory) -> Purse:
     """The run's journal of charges, shared by all workers of a distributed run."""
     base: Path = tmp_path_factory.getbasetemp()
     return Purse(base.parent if base.name.startswith("popen-") else base)
+
+
+@pytest.fixture
+def alone(purse: Purse) -> Iterator[None]:
+    """For checks that move or compare money: no other of this run does so meanwhile, on any worker."""
+    with purse.alone():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -167,6 +185,18 @@ def dixie(
 ) -> Dixie:
     """Dixie, recorded for this check."""
     return Dixie(Wire("dixie", environment.dixie.url, http, evidence), tenants.main, signing_key)
+
+
+@pytest.fixture
+def scores(dixie: Dixie, evidence: Evidence, environment: Any, plan_facts: Mapping[str, Any]) -> Scores:
+    """The scores that Dixie shows, with the loop's target and limit."""
+    return Scores(
+        dixie,
+        evidence,
+        cache_s=environment.dixie.cache_s,
+        limit_s=environment.limits.propagation_s,
+        target_s=plan_facts["loop"]["target_s"],
+    )
 
 
 def pytest_readiness_build_identity(environment: Any) -> dict[str, str]:

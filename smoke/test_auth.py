@@ -32,10 +32,11 @@ pytestmark = [
     pytest.mark.goal("G-2"),
     pytest.mark.phase("auth"),
     pytest.mark.requires("freeside", "key", "signing"),
+    pytest.mark.usefixtures("alone"),
 ]
 
-#: Behind the VPC nobody outside can send Finn anything but what Freeside lets through: there the same forgery at
-#: Freeside covers Finn's refusal, and a control at Freeside covers Finn's.
+#: Behind the VPC nobody outside can send Finn anything but what Freeside lets through: the same forgery at
+#: Freeside then covers Finn's refusal, and a control at Freeside covers Finn's.
 NEEDS: dict[str, Callable[[str], list[pytest.MarkDecorator]]] = {
     "freeside": lambda _: [],
     "finn": lambda same: [pytest.mark.requires("finn", covered_by=same)],

@@ -30,6 +30,7 @@ pytestmark = [
     pytest.mark.phase("auth"),
     pytest.mark.p1,
     pytest.mark.requires("freeside", "key", "signing"),
+    pytest.mark.usefixtures("alone"),
 ]
 
 NEAR_S, FAR_S = 20, 120

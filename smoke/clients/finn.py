@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -59,7 +60,7 @@ class Finn:
     def post_invoke(self, body: bytes, *, tenant: str, credential: Credential | None) -> httpx.Response:
         """Post a body with any credential; it is charged to the tenant, so it goes through the purse."""
         self.purse.open(self._opening)
-        with self.purse.charging(tenant, tokens.request_hash(body)) as charge:
+        with self.purse.charging(tenant, str(uuid.uuid4())) as charge:
             response = self.wire.send(
                 "POST", INVOKE_PATH, credential=credential, headers=JSON_HEADERS, content=body
             )

@@ -55,9 +55,9 @@ class Freeside:
         """Fresh tokens of ``tenant``, one for each send."""
         return lambda: tokens.bearer(self.key(), tokens.user_claims(tenant, tier=tier) | claims)
 
-    def open_purse(self) -> None:
-        """Note the budgets' state before the first call that may be charged."""
-        self.purse.open(self._opening)
+    def open_purse(self) -> Opening:
+        """The budgets' state before the first call that may be charged; noted now if none was made."""
+        return self.purse.open(self._opening)
 
     def health(self) -> Fields:
         """The body of a 200 of the health route."""

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import fcntl
-import itertools
 import json
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 Opening = Mapping[str, int | str]
 
@@ -33,7 +30,6 @@ class Charge:
 class Spend:
     """What the journal knows. ``charges`` in µUSD by tenant; ``unseen`` tenants had calls of unknown cost."""
 
-    in_flight: int = 0
     charges: Mapping[str, int] = field(default_factory=dict)
     calls: int = 0
     unseen: frozenset[str] = frozenset()
@@ -46,11 +42,17 @@ class Purse:
     Calls under one idempotency key of one tenant are one charge, as the contract has it.
     """
 
-    _numbers = itertools.count()
-
     def __init__(self, directory: Path) -> None:
         self._journal = directory / "smoke-spend.jsonl"
         self._opening = directory / "smoke-opening.json"
+        self._lock = directory / "smoke-alone.lock"
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """While inside, no other process of this run is: figures can be compared whatever runs."""
+        with self._lock.open("w", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def open(self, read: Callable[[], Opening]) -> Opening:
         """The budgets before the run's first charge: read once by whoever comes first, kept for all."""
@@ -66,41 +68,50 @@ class Purse:
 
     @contextmanager
     def charging(self, tenant: str, key: str) -> Iterator[Charge]:
-        """Around one call that may be charged: noted before it is sent and after it ended, however."""
-        charge, number = Charge(), f"{os.getpid()}-{next(self._numbers)}"
-        self._write({"begin": number})
+        """Around one call that may be charged; noted when it has ended, however it did."""
+        charge = Charge()
         try:
             yield charge
         except BaseException:
             charge.unseen = charge.micro == 0
             raise
         finally:
-            self._write(
-                {"end": number, "tenant": tenant, "key": key, "micro": charge.micro}
-                | {"ms": charge.ms, "unseen": charge.unseen}
-            )
+            self._write(tenant, key, charge)
+
+    def learn(self, tenant: str, key: str, micro: int) -> None:
+        """What a call of unseen cost was observed to cost."""
+        charge = Charge()
+        charge.settle(micro)
+        self._write(tenant, key, charge)
 
     def spend(self) -> Spend:
         """Everything written so far."""
         lines = self._journal.read_text(encoding="utf-8").splitlines() if self._journal.exists() else []
         entries = [json.loads(line) for line in lines]
-        ended = [entry for entry in entries if "end" in entry]
-        costs = {(entry["tenant"], entry["key"]): entry["micro"] for entry in ended if entry["micro"]}
+        costs = {(entry["tenant"], entry["key"]): entry["micro"] for entry in entries if entry["micro"]}
+        seen = {(entry["tenant"], entry["key"]) for entry in entries if not entry["unseen"]}
         charges: dict[str, int] = {}
         for (tenant, _), micro in costs.items():
             charges[tenant] = charges.get(tenant, 0) + micro
         return Spend(
-            in_flight=len(entries) - 2 * len(ended),
             charges=charges,
             calls=len(costs),
-            unseen=frozenset(entry["tenant"] for entry in ended if entry["unseen"]),
-            latencies_ms=tuple(entry["ms"] for entry in ended if entry["ms"] is not None),
+            unseen=frozenset(
+                entry["tenant"] for entry in entries if (entry["tenant"], entry["key"]) not in seen
+            ),
+            latencies_ms=tuple(entry["ms"] for entry in entries if entry["ms"] is not None),
         )
 
-    def _write(self, entry: Mapping[str, Any]) -> None:
-        line = json.dumps({"at": time.time()} | dict(entry)) + "\n"
+    def _write(self, tenant: str, key: str, charge: Charge) -> None:
+        entry = {
+            "tenant": tenant,
+            "key": key,
+            "micro": charge.micro,
+            "ms": charge.ms,
+            "unseen": charge.unseen,
+        }
         descriptor = os.open(self._journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            os.write(descriptor, line.encode())  # one short append is atomic across processes
+            os.write(descriptor, f"{json.dumps(entry)}\n".encode())  # one short append is atomic
         finally:
             os.close(descriptor)

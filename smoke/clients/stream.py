@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import httpx
 import httpx_sse
+from pytest_readiness import ExternalOutage
 
 from .answers import Usage, usage_of
 from .contract import ContractViolation, Fields, parse_json, route_of, shown
-from .freeside import INVOKE_PATH, JSON_HEADERS, Freeside
-from .wire import require_status
+from .freeside import INVOKE_PATH, JSON_HEADERS, Dialects, Freeside
+from .wire import PROVIDER_CODES, require_status
 
 STREAM_PATH = "/api/agents/stream"
 
@@ -43,6 +44,7 @@ class Stream:
     """A stream as it was read, wholly or until the reader hung up."""
 
     route: str
+    key: str
     headers: httpx.Headers
     events: tuple[Event, ...]
 
@@ -77,14 +79,14 @@ def stream(
 ) -> Stream:
     """Read a stream to its end, or until ``hang_up`` says so of an event; then close at once."""
     key = str(uuid.uuid4())
-    accept = freeside.dialects.stream == "accept"
-    request_path = INVOKE_PATH if accept else STREAM_PATH
     content = json.dumps(freeside.invoke_body(prompt)).encode()
     headers = {**JSON_HEADERS, "X-Idempotency-Key": key, "Accept": "text/event-stream"}
     wire, credential = freeside.wire, freeside.credential(tenant)
 
     def attempt() -> httpx.Response:
-        request = wire.build("POST", request_path, credential=credential, headers=headers, content=content)
+        request = wire.build(
+            "POST", stream_path(freeside.dialects), credential=credential, headers=headers, content=content
+        )
         return wire.http.send(request, stream=True)
 
     freeside.open_purse()
@@ -101,10 +103,24 @@ def stream(
             response.close()
         wire.evidence.exchange(response)
         charge.unseen = not ended
-        result = Stream(route_of(response), response.headers, tuple(events))
+        result = Stream(route_of(response), key, response.headers, tuple(events))
         if ended and result.named("usage"):
             charge.settle(result.named("usage")[0].fields(result.route).micro("costMicro"))
+    _require_no_error(result)
     return result
+
+
+def stream_path(dialects: Dialects) -> str:
+    """Where a dialect serves streams."""
+    return INVOKE_PATH if dialects.stream == "accept" else STREAM_PATH
+
+
+def _require_no_error(result: Stream) -> None:
+    """Raise for an error event: the third party's named signal is an outage, any other is the platform's."""
+    for event in result.named("error"):
+        code = event.fields(result.route).text("code")
+        text = f"{result.route}: the stream ended with the error event {code}"
+        raise ExternalOutage(text) if code in PROVIDER_CODES else AssertionError(text)
 
 
 def _read(

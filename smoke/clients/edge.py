@@ -1,0 +1,52 @@
+"""Prompts of a chosen price, to stand exactly at the edge of a budget without draining it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pytest_readiness import SetupError
+
+from .figures import nonce, prompt_for
+from .freeside import Freeside
+
+#: Two paddings that are far enough apart to see what a character costs.
+SHORT, LONG = 0, 2000
+#: Shares of the remaining room that leave exactly one, or exactly two, calls of that price room.
+FOR_ONE, FOR_TWO = 0.55, 0.4
+MANY = 10
+#: Stay clear of the limit of a request body.
+MAX_PADDING = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What the cheapest pool charges by the length of the prompt, from two measured calls; µUSD."""
+
+    least: int
+    per_character: float
+
+    @classmethod
+    def learn(cls, freeside: Freeside, tenant: str) -> Prices:
+        """Two paid calls of ``tenant``."""
+        short, long = (
+            freeside.invoke(tenant, prompt_for(nonce(), padding=padding)).usage.cost_micro
+            for padding in (SHORT, LONG)
+        )
+        return cls(short, max(0.0, (long - short) / (LONG - SHORT)))
+
+    def padding_for(self, cost: float) -> int:
+        """The padding whose prompt costs about ``cost``; SetupError when no prompt can cost that much."""
+        if cost <= self.least:
+            return 0
+        padding = int((cost - self.least) / self.per_character) if self.per_character else MAX_PADDING + 1
+        if padding > MAX_PADDING:
+            raise SetupError(
+                f"no prompt costs {cost:.0f} µUSD on the cheapest pool: "
+                "give the small community a smaller budget"
+            )
+        return padding
+
+    def padding_for_few(self, room: int) -> int:
+        """The padding of a prompt that fits once or twice into ``room``, and leaves room to later runs."""
+        share = FOR_TWO if room >= MANY * self.least else FOR_ONE
+        return self.padding_for(max(self.least, room * share))

@@ -1,0 +1,106 @@
+"""G-4, phase budget: at the end of a small budget, and the smoke's own spend."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import pytest
+from pytest_readiness import SafetyViolation, SetupError
+
+from smoke.clients.answers import answer_of
+from smoke.clients.budget import MICRO_PER_CENT
+from smoke.clients.conservation import Conservation
+from smoke.clients.contract import require_json_error
+from smoke.clients.edge import Prices
+from smoke.clients.figures import nonce, prompt_for
+from smoke.clients.freeside import Freeside, cost_in
+from smoke.clients.together import sampling, together
+from smoke.clients.wire import Evidence, require_status
+from smoke.conftest import Tenants
+
+pytestmark = [
+    pytest.mark.goal("G-4"),
+    pytest.mark.phase("budget"),
+    pytest.mark.p0,
+    pytest.mark.requires("freeside", "key", "signing"),
+    pytest.mark.usefixtures("alone"),
+]
+
+#: How many calls crowd at the edge beyond those that fit.
+CROWD = 5
+
+
+def ask(freeside: Freeside, tenant: str, padding: int) -> httpx.Response:
+    """The answer to an invoke with a prompt of that padding, whatever it is."""
+    content = json.dumps(freeside.invoke_body(prompt_for(nonce(), padding=padding))).encode()
+    return freeside.post_invoke(content, tenant=tenant, credential=freeside.credential(tenant))
+
+
+def test_over_budget_is_refused(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
+    """A call that costs more than is left gets 402, and nothing is charged or left reserved."""
+    prices = Prices.learn(freeside, tenants.main)
+    watch = Conservation(freeside.budget(tenants.small), evidence)
+    room = watch.first.room
+    answer = ask(freeside, tenants.small, prices.padding_for(1.5 * room + prices.least))
+    evidence.figure("room", room, "µUSD")
+    if answer.is_success and cost_in(answer) > room:
+        raise SafetyViolation(f"a call of {cost_in(answer)} µUSD was answered with {room} µUSD left")
+    watch.unchanged(freeside.budget(tenants.small), f"a call beyond the budget: {answer.status_code}")
+    require_json_error(require_status(answer, 402))
+
+
+def test_edge_of_the_budget_is_exact(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
+    """Many at once with room for few: exactly those few are answered, all others get 402."""
+    prices = Prices.learn(freeside, tenants.main)
+    watch = Conservation(freeside.budget(tenants.small), evidence)
+    room = watch.first.room
+    padding = prices.padding_for_few(room)
+    price = freeside.invoke(tenants.main, prompt_for(nonce(), padding=padding)).usage.cost_micro
+    fits = room // price
+    if not fits:
+        raise SetupError(
+            f"{tenants.small} has {room} µUSD left this month, less than one call: raise its budget or wait"
+        )
+    with sampling(lambda: freeside.budget(tenants.small)) as samples:
+        outcomes = together([lambda: ask(freeside, tenants.small, padding)] * (fits + CROWD))
+    watch.observe_all(samples)
+    paid = [cost_in(outcome) for outcome in outcomes if outcome.status_code == 200]
+    evidence.figure("price of one call", price, "µUSD")
+    evidence.figure("answered at the edge", len(paid), expected=fits, limit=len(outcomes))
+    watch.charged_soon(lambda: freeside.budget(tenants.small), paid)
+    if len(paid) > fits:
+        raise SafetyViolation(f"room for {fits} calls of {price} µUSD, {len(paid)} were answered")
+    for outcome in outcomes:
+        if outcome.status_code == 200:
+            answer_of(outcome, tenants.small)
+        else:
+            require_json_error(require_status(outcome, 402))
+    assert len(paid) == fits, f"room for {fits} calls of {price} µUSD, only {len(paid)} were answered"
+
+
+def test_own_spend_stays_under_the_cap(
+    freeside: Freeside, tenants: Tenants, environment: Any, evidence: Evidence
+) -> None:
+    """What this run spent is what its answers add up to, on every community, and less than the cap."""
+    freeside.invoke(tenants.main, prompt_for(nonce()))
+    opening: Mapping[str, int | str] = freeside.open_purse()
+    spend = freeside.purse.spend()
+    total = 0
+    for tenant in tenants.all():
+        started, computed = opening[tenant], spend.charges.get(tenant, 0)
+        assert isinstance(started, int), f"the budget of {tenant} could not be read at the start: {started}"
+        reading = freeside.budget(tenant)
+        observed = reading.committed - started
+        total += observed
+        evidence.figure(f"spent by this run on {tenant}", observed, "µUSD", expected=computed)
+        blur = reading.tolerance_per_call * max(1, spend.calls)
+        exact = abs(observed - computed) <= blur
+        if not exact and not (tenant in spend.unseen and observed >= computed):
+            raise SafetyViolation(f"{tenant}: this run's answers cost {computed} µUSD, {observed} were taken")
+    cap = environment.budget.max_spend_cents * MICRO_PER_CENT
+    evidence.figure("spent by this run", total, "µUSD", limit=cap)
+    evidence.figure("charged calls", spend.calls)
+    assert total <= cap, f"this run spent {total} µUSD, more than the cap of {cap}"

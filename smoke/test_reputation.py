@@ -1,0 +1,136 @@
+"""G-5, phase reputation: who may read a score, what a score is, and that nobody but Finn writes one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from smoke.clients.dixie import Dixie, quality_signal, service_credential
+from smoke.clients.freeside import Freeside
+from smoke.clients.keyring import KeyRing
+from smoke.clients.scores import Scores
+from smoke.clients.targets import require_refused
+from smoke.clients.tokens import SigningKey
+from smoke.clients.wire import Credential, Evidence, require_status
+from smoke.conftest import Tenants
+
+pytestmark = [
+    pytest.mark.goal("G-5"),
+    pytest.mark.phase("reputation"),
+    pytest.mark.p1,
+    pytest.mark.requires("dixie"),
+]
+
+WITH_TOKEN = pytest.mark.requires("freeside", "key", "signing")
+WITH_FINN = pytest.mark.requires("finn", "finn_key")
+
+MALFORMED = {"two-colons": "nft:0xabc:1", "no-prefix": "smoke", "bad-character": "nft:a b!", "missing": None}
+
+
+@pytest.fixture
+def agent(environment: Any) -> str:
+    """The seeded agent."""
+    return str(environment.auth.nft_id)
+
+
+def api_key(environment: Any) -> Credential:
+    """Dixie's API key as a bearer."""
+    return lambda: f"Bearer {environment.secret('dixie.api_key')}"
+
+
+@pytest.mark.parametrize(
+    "credential",
+    [
+        pytest.param("user-token", marks=WITH_TOKEN),
+        pytest.param("api-key", marks=pytest.mark.requires("dixie_key")),
+        pytest.param("service-token", marks=WITH_FINN),
+    ],
+)
+def test_seeded_agent_has_a_score(
+    dixie: Dixie, environment: Any, agent: str, credential: str, finn_key: KeyRing, evidence: Evidence
+) -> None:
+    """The score of a known agent is a number in [0, 1] for every kind of credential; null is not a score."""
+    credentials: dict[str, Callable[[], Credential]] = {
+        "user-token": dixie.credential,
+        "api-key": lambda: api_key(environment),
+        "service-token": lambda: service_credential(finn_key()),
+    }
+    score = dixie.score(agent, credentials[credential]())
+    evidence.figure(f"score of {agent}", score, limit="[0, 1]")
+    assert score is not None, f"{agent} has no score: the query answers null"
+
+
+def test_query_needs_a_credential(dixie: Dixie, agent: str) -> None:
+    """Without a credential the query is refused."""
+    require_refused(dixie.query(f"nft:{agent}", None), "dixie", "a query without a credential", (401,))
+
+
+@WITH_TOKEN
+@pytest.mark.parametrize("case", MALFORMED)
+def test_malformed_key_is_refused(dixie: Dixie, case: str) -> None:
+    """A key that can name no agent is a bad request, not an agent without a score."""
+    answer = require_status(dixie.query(MALFORMED[case], dixie.credential()), 400, 422)
+    require_refused(answer, "dixie", f"the routing key {MALFORMED[case]!r}", (400, 422))
+
+
+@WITH_TOKEN
+def test_unknown_agent_has_no_score(dixie: Dixie, evidence: Evidence) -> None:
+    """An agent that nobody knows has the score null, not an invented one."""
+    score = dixie.score("smoke-agent-nobody-knows")
+    evidence.figure("score of an unknown agent", score)
+    assert score is None, f"an unknown agent has the score {score}"
+
+
+@WITH_TOKEN
+@pytest.mark.parametrize(
+    "writer",
+    [
+        "no-token",
+        "garbage",
+        "user-token",
+        "stranger",
+        "freeside-as-finn",
+        pytest.param("api-key", marks=pytest.mark.requires("dixie_key")),
+        pytest.param("wrong-audience", marks=WITH_FINN),
+        pytest.param("expired", marks=WITH_FINN),
+    ],
+)
+def test_event_is_refused(
+    dixie: Dixie,
+    environment: Any,
+    agent: str,
+    writer: str,
+    scores: Scores,
+    signing_key: KeyRing,
+    finn_key: KeyRing,
+    attacker: SigningKey,
+) -> None:
+    """An event from anybody but Finn is refused and changes nothing."""
+    writers: dict[str, Callable[[], Credential | None]] = {
+        "no-token": lambda: None,
+        "garbage": lambda: lambda: "Bearer not.a.token",
+        "user-token": dixie.credential,
+        "api-key": lambda: api_key(environment),
+        "stranger": lambda: service_credential(attacker),
+        "freeside-as-finn": lambda: service_credential(signing_key()),
+        "wrong-audience": lambda: service_credential(finn_key(), aud="arrakis"),
+        "expired": lambda: service_credential(finn_key(), iat=1_000_000_000, exp=1_000_000_300),
+    }
+    before = scores.of(agent)
+    answer = dixie.post_event(quality_signal(agent, 1.0), writers[writer]())
+    require_refused(answer, "dixie", f"an event from {writer}")
+    scores.stays(agent, before, f"an event from {writer} was refused, yet counted")
+
+
+@WITH_TOKEN
+@pytest.mark.parametrize("case", ["no-token", "expired"])
+def test_quality_needs_a_token(
+    freeside: Freeside, tenants: Tenants, agent: str, case: str, scores: Scores
+) -> None:
+    """A verdict about an agent without a valid token is refused at Freeside and changes nothing."""
+    before = scores.of(agent)
+    credential = None if case == "no-token" else freeside.credential(tenants.main, iat=1, exp=300)
+    require_refused(freeside.quality(f"nft:{agent}", "excellent", credential), "freeside", case)
+    scores.stays(agent, before, f"a verdict with {case} was refused, yet counted")
