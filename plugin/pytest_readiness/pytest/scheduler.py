@@ -47,7 +47,7 @@ class PhaseScheduler:
     def __init__(
         self, config: pytest.Config, workers: int, mode: str, phase_of: Callable[[str], int]
     ) -> None:
-        self._config = config
+        self.config = config  # pytest-rerunfailures reads it
         self._workers = workers
         self._group = _GROUPS.get(mode, _alone)
         self._phase_of = phase_of
@@ -159,7 +159,7 @@ class PhaseScheduler:
             longrepr=f"workers collected different checks: {', '.join(odd[:5])}",
             result=[],
         )
-        self._config.hook.pytest_collectreport(report=report)
+        self.config.hook.pytest_collectreport(report=report)
 
 
 def worker_count(specs: Sequence[str]) -> int:

@@ -83,6 +83,4 @@ def was_given(config: pytest.Config, *names: str) -> bool:
 
 
 def _distribution(config: pytest.Config) -> str:
-    if not config.pluginmanager.hasplugin("xdist") or not config.getoption("tx", []):
-        return "no"
-    return str(config.getoption("dist", "no"))
+    return str(config.getoption("dist", "no")) if config.getoption("tx", []) else "no"

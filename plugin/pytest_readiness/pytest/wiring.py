@@ -38,7 +38,7 @@ def register(config: pytest.Config) -> None:
     if settings.is_distributed and not was_given(config, "--dist", "-d"):
         config.option.dist = "loadfile"
     judges = settings.is_controller and not settings.inert
-    if judges and config.pluginmanager.hasplugin("html") and not config.getoption("htmlpath"):
+    if judges and has_html(config) and not config.getoption("htmlpath"):
         config.option.htmlpath = str(settings.reports / HTML_NAME)
         config.option.self_contained_html = True
     config.pluginmanager.register(fixtures, "readiness-fixtures")
@@ -91,7 +91,7 @@ class Controller:
         else:
             manager.register(Recorder(context), "readiness-recorder")
         judge = Judge(self._config, context, tally, History(context, context.environment.profile), catalogue)
-        if manager.hasplugin("html"):
+        if has_html(self._config):
             from .html_bridge import HtmlBridge
 
             manager.register(HtmlBridge(judge.model, context.redactor), "readiness-html")
@@ -135,6 +135,11 @@ class Worker:
         manager.register(Recorder(context), "readiness-recorder")
 
 
+def has_html(config: pytest.Config) -> bool:
+    """Tell whether pytest-html is loaded: by its option, since its name depends on how it was loaded."""
+    return hasattr(config.option, "htmlpath")
+
+
 def _shared_directory(config: pytest.Config) -> Path:
     path = Path(tempfile.mkdtemp(prefix="readiness-"))
     config.add_cleanup(lambda: shutil.rmtree(path, ignore_errors=True))
@@ -143,7 +148,7 @@ def _shared_directory(config: pytest.Config) -> Path:
 
 def _default_reruns(config: pytest.Config) -> None:
     """Rerun once after a second unless told otherwise; never what is proof or the runner's own fault."""
-    if not config.pluginmanager.hasplugin("rerunfailures"):
+    if not hasattr(config.option, "reruns"):
         return
     option = config.option
     if option.reruns is None and not config.getini("reruns") and not option.usepdb:

@@ -1,0 +1,107 @@
+"""Full and partial runs: only a full one is recorded, and the gate refuses the other."""
+
+import pytest
+
+from tests.plugin.scenario import HTML, Run, Suite
+from tests.plugin.test_plugin_exit_codes import PASSING, WORKERS
+
+OTHER = "smoke/test_other.py"
+
+
+@pytest.fixture
+def two_files(suite: Suite) -> Suite:
+    suite.checks(PASSING)
+    suite.checks(PASSING, OTHER, phase="work")
+    return suite
+
+
+def _is_full(run: Run) -> bool:
+    assert run.model["scope"] in {"full", "partial"}
+    return bool(run.model["scope"] == "full")
+
+
+@pytest.mark.parametrize("args", [("smoke",), (".",), ("smoke/", "--env", "local"), ("smoke", "--ff")])
+def test_full_runs_are_recorded(two_files: Suite, args: tuple[str, ...]) -> None:
+    run = two_files.run(*args)
+    assert (run.code, _is_full(run)) == (0, True), run.told()
+    assert [entry["run_id"] for entry in two_files.ledger()] == [run.model["run_id"]]
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        pytest.param(("-k", "up"), id="-k"),
+        pytest.param(("-m", "p0"), id="-m"),
+        pytest.param(("--ignore", OTHER), id="--ignore"),
+        pytest.param(("--ignore-glob", "*/test_o*"), id="--ignore-glob"),
+        pytest.param(("--deselect", f"{OTHER}::test_up"), id="--deselect"),
+        pytest.param((OTHER,), id="file"),
+        pytest.param((f"{OTHER}::test_up",), id="nodeid"),
+        pytest.param(("smoke/test_checks.py", OTHER), id="all-files"),
+        pytest.param(("-k", "up", "-n2"), id="-k-workers"),
+        pytest.param((f"{OTHER}::test_up", "-n2"), id="nodeid-workers"),
+    ],
+)
+def test_partial_runs_are_judged_but_not_recorded(two_files: Suite, args: tuple[str, ...]) -> None:
+    run = two_files.run(*args)
+    assert (run.code, run.verdict, _is_full(run)) == (0, "READY", False), run.told()
+    assert "PARTIAL" in run.out
+    assert not two_files.ledger()
+
+
+def test_last_failed_is_partial(two_files: Suite) -> None:
+    two_files.checks("@pytest.mark.p0\ndef test_up(evidence):\n    passing(evidence)\n    assert False")
+    assert two_files.run().code == 1
+    run = two_files.run("--lf")
+    assert (run.code, _is_full(run)) == (1, False), run.told()
+    assert len(two_files.ledger()) == 1
+
+
+@WORKERS
+def test_gate_refuses_a_partial_run(two_files: Suite, workers: tuple[str, ...]) -> None:
+    run = two_files.run("--gate", "-k", "up", *workers)
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert "the gate refuses a partial run" in run.model["reasons"][0]
+    assert not two_files.ledger()
+
+
+@WORKERS
+def test_gate_takes_a_full_run(two_files: Suite, workers: tuple[str, ...]) -> None:
+    run = two_files.run("--gate", *workers)
+    assert (run.code, run.verdict) == (0, "READY"), run.told()
+
+
+def test_silently_dropped_check_makes_the_run_partial(two_files: Suite) -> None:
+    two_files.write("smoke/conftest.py", "def pytest_collection_modifyitems(items): del items[0]")
+    run = two_files.run()
+    assert (run.code, _is_full(run)) == (0, False), run.told()
+
+
+@WORKERS
+def test_collect_only_judges_nothing(two_files: Suite, workers: tuple[str, ...]) -> None:
+    first = two_files.run(plugins=HTML)
+    page = two_files.wrote("reports/readiness.html")
+    two_files.checks("@pytest.mark.p0\ndef test_up(): assert False")
+    run = two_files.run("--collect-only", *workers, plugins=HTML)
+    assert run.code == 0, run.told()
+    assert run.model == first.model
+    assert two_files.wrote("reports/readiness.html") == page
+    assert len(two_files.ledger()) == 1
+    assert "launch readiness" not in run.out
+
+
+def test_two_full_runs_make_a_streak(two_files: Suite) -> None:
+    assert two_files.run().model["streak"]["length"] == 1
+    assert two_files.run("-k", "up").model["streak"]["length"] == 1
+    assert two_files.run("-n2").model["streak"]["length"] == 2
+    two_files.checks(PASSING + "\n# another suite now")
+    assert two_files.run().model["streak"]["length"] == 1
+
+
+def test_reports_and_ledger_go_where_they_are_told(two_files: Suite) -> None:
+    run = two_files.run("--readiness-dir", "elsewhere", "--readiness-ledger", "file:past/{env}.jsonl")
+    assert run.code == 0
+    assert two_files.wrote("elsewhere/readiness.json")
+    assert two_files.wrote("past/local.jsonl")
+    assert not (two_files.root / "reports").exists()
+    assert not two_files.ledger()
