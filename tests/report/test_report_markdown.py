@@ -23,9 +23,29 @@ SECTIONS = [
     "Blockers",
     "Staging Declaration",
 ]
+TOKENS = (
+    *"|`\\<>&*_[]#~$!-+1. \n\r\u2028\x00a鍵",
+    *(
+        "\\|",
+        "\\\\|",
+        "`|`",
+        "`\\`",
+        "``",
+        "`a`",
+        "<b>",
+        "&lt;",
+        "</details>",
+        "~~~",
+        "```",
+        "| a | b |",
+        "\n# a",
+        "\n\n|",
+        "](",
+    ),
+)
 HOSTILE = st.one_of(
     st.text(st.characters(codec=None), max_size=60),
-    st.text(st.sampled_from("|`\\<>&*_[]#~$!-+1. \n\r\u2028\x00ab鍵"), max_size=60),
+    st.lists(st.sampled_from(TOKENS), max_size=8).map("".join),
 )
 
 
@@ -192,6 +212,12 @@ def test_a_long_summary_is_cut_and_marked() -> None:
 )
 def test_markdown_in_a_text_stays_text(text: str, escaped: str) -> None:
     assert markdown.escape(text) == escaped
+
+
+def test_a_step_does_not_start_a_block() -> None:
+    model = sample.ready()
+    model["rollback"][0]["steps"] = ["# shout", "- list"]
+    assert "\n1. \\# shout\n2. \\- list\n" in markdown.render(model)
 
 
 @pytest.mark.parametrize("text", ["# no heading", "- no list", "+ no list", "1. no list", "=== no rule"])

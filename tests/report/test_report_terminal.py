@@ -84,6 +84,13 @@ def test_a_long_command_is_broken_and_stays_the_same_command() -> None:
     assert shlex.split(script.replace("\\\n", "")) == shlex.split(command)
 
 
+def test_a_long_word_is_cut_where_it_is_prose() -> None:
+    model = sample.broken()
+    model["blockers"][0].update(summary="x" * 250, next_action="y" * 250)
+    model["reasons"] = ["z" * 250]
+    assert max(map(len, terminal.lines(model))) == terminal.COLUMNS
+
+
 @pytest.mark.parametrize("command", ["pytest 'open " + "x" * 120, "pytest  two  spaces " + "x " * 60])
 def test_a_command_that_cannot_be_broken_safely_stays_whole(command: str) -> None:
     model = sample.broken()
