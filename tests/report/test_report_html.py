@@ -11,7 +11,8 @@ from pytest_readiness.report import html
 from pytest_readiness.report.html_evidence import evidence
 
 from tests.report import sample
-from tests.report.test_report_markdown import HOSTILE, SECTIONS, hostile
+from tests.report.hostile import HOSTILE, hostile
+from tests.report.test_report_markdown import SECTIONS
 
 VOID = {"br", "hr", "img", "input", "link", "meta"}
 INJECTED = '<script>alert(1)</script><img src=x onerror="x"><b>'

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pytest_readiness.report import markdown
 
 from tests.report import sample
@@ -23,40 +20,6 @@ SECTIONS = [
     "Blockers",
     "Staging Declaration",
 ]
-TOKENS = (
-    *"|`\\<>&*_[]#~$!-+1. \n\r\u2028\x00a鍵",
-    *(
-        "\\|",
-        "\\\\|",
-        "`|`",
-        "`\\`",
-        "``",
-        "`a`",
-        "<b>",
-        "&lt;",
-        "</details>",
-        "~~~",
-        "```",
-        "| a | b |",
-        "\n# a",
-        "\n\n|",
-        "](",
-    ),
-)
-HOSTILE = st.one_of(
-    st.text(st.characters(codec=None), max_size=60),
-    st.lists(st.sampled_from(TOKENS), max_size=8).map("".join),
-)
-
-
-def cells_by_parity(row: str) -> list[str]:
-    """Split a row as cmark-gfm does: a backslash escapes the character after it."""
-    return re.findall(r"((?:\\.|[^|\\]|\\$)*)\|", row.removeprefix("|"))
-
-
-def cells_by_lookbehind(row: str) -> list[str]:
-    """Split a row as markdown-it does: a pipe directly after a backslash is text."""
-    return re.split(r"(?<!\\)\|", row)[1:-1]
 
 
 def section(page: str, title: str) -> str:
@@ -230,53 +193,3 @@ def test_a_command_with_backticks_stays_inside_its_fence() -> None:
     model = sample.broken()
     model["blockers"][0]["reproduce"] = "pytest '```x'"
     assert "   ````sh\n   pytest '```x'\n   ````\n" in markdown.render(model)
-
-
-def hostile(model: Any, text: str) -> Any:
-    """Replace every text of a model, in cells and in lists, by ``text``; keys and structure stay."""
-    if isinstance(model, dict):
-        return {
-            key: hostile(value, text) if key not in {"kind", "scope"} else value
-            for key, value in model.items()
-        }
-    if isinstance(model, list):
-        return [hostile(value, text) for value in model]
-    return text if isinstance(model, str) else model
-
-
-@given(HOSTILE)
-def test_no_content_breaks_a_row(text: str) -> None:
-    page = markdown.render(hostile(sample.broken(), text))
-    assert page.encode("utf-8")
-    assert re.findall(r"^## (.+)$", page, re.M) == SECTIONS
-    for rows in tables(page):
-        assert {len(cells_by_parity(row)) for row in rows} == {len(cells_by_lookbehind(row)) for row in rows}
-        assert {len(cells_by_parity(row)) for row in rows} == {len(cells_by_parity(rows[0]))}
-
-
-@given(HOSTILE)
-def test_no_content_becomes_html(text: str) -> None:
-    page = re.sub(r"^ +(`{3,})sh\n.*\n +\1$", "", markdown.render(hostile(sample.broken(), text)), flags=re.M)
-    tags = [line for line in page.splitlines() if "<" in outside_code(line)]
-    titles = ["All checks", "Exchanges of checks that did not pass", "Figures", "Run record"]
-    assert tags == [tag for t in titles for tag in ("<details>", f"<summary>{t}</summary>", "</details>")]
-
-
-def tables(page: str) -> list[list[str]]:
-    """Return the rows of every table, header first."""
-    return [part.splitlines() for part in re.findall(r"(?:^\|.*\n)+", page, re.M)]
-
-
-def outside_code(line: str) -> str:
-    """Return what of a line CommonMark reads as text: without escaped characters and without code spans."""
-    rest, text = line, ""
-    while rest:
-        if rest[0] == "\\":
-            rest = rest[2:]
-        elif rest[0] == "`":
-            fence = re.match("`+", rest)[0]  # type: ignore[index]
-            span = re.match(rf"{fence}(?!`).*?(?<!`){fence}(?!`)", rest)
-            rest = rest[len(span[0] if span else fence) :]
-        else:
-            text, rest = text + rest[0], rest[1:]
-    return text

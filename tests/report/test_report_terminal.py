@@ -11,7 +11,7 @@ from pytest_readiness.report import terminal
 from pytest_readiness.report.text import width
 
 from tests.report import sample
-from tests.report.test_report_markdown import HOSTILE, hostile
+from tests.report.hostile import HOSTILE, hostile
 
 
 def test_the_answer_comes_first() -> None:
