@@ -28,6 +28,7 @@ from stack.ports import LOOPBACK
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from stack.source_tree import SourceTree
     from stack.supervisor import Supervisor
 
 RESET_TRIES = 5
@@ -37,11 +38,18 @@ Answer = tuple[HTTPStatus, Any]
 class Control:
     """Acts on a stack and serves the control port."""
 
-    def __init__(self, supervisor: Supervisor, faults_file: Path, admin_dsn: str, aws_endpoint: str) -> None:
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        faults_file: Path,
+        admin_dsn: str,
+        aws_endpoint: str,
+        source: SourceTree,
+    ) -> None:
         self._supervisor = supervisor
         self._admin_dsn = admin_dsn
         self._aws = SideDoorClient(aws_endpoint)
-        self._faults = FaultBoard(faults_file, supervisor, self._aws)
+        self._faults = FaultBoard(faults_file, supervisor, self._aws, source)
         self._lock = threading.Lock()
         self._server: ThreadingHTTPServer | None = None
         self._baseline = ""

@@ -13,25 +13,31 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from stack.aws.client import SideDoorClient
+    from stack.source_tree import SourceTree
     from stack.supervisor import Supervisor
 
-CATALOGUE = Path(__file__).parent / "faults" / "catalogue.toml"
+CATALOGUES = Path(__file__).parent / "faults"
+# What a fault alters and `restore` brings back, as opposed to what it does to a process.
+ALTERED = frozenset({"aws", "source"})
 
 
-def catalogue(path: Path = CATALOGUE) -> dict[str, dict[str, Any]]:
-    """Return the fault catalogue by id; an action is `verb:part` or `aws:mutation`, or empty."""
-    if not path.exists():
-        return {}
-    return {entry["id"]: entry for entry in tomllib.loads(path.read_text("utf-8"))["fault"]}
+def catalogue(directory: Path = CATALOGUES) -> dict[str, dict[str, Any]]:
+    """Return the faults of every `catalogue*.toml` by id.
+
+    An action is `verb:part`, `aws:mutation` or `source:edit` (the params say which edit), or empty.
+    """
+    texts = [path.read_text("utf-8") for path in sorted(directory.glob("catalogue*.toml"))]
+    return {entry["id"]: entry for text in texts for entry in tomllib.loads(text)["fault"]}
 
 
 class FaultBoard:
     """Sets and clears faults. Not thread-safe: the control port serialises its requests."""
 
-    def __init__(self, path: Path, supervisor: Supervisor, aws: SideDoorClient) -> None:
+    def __init__(self, path: Path, supervisor: Supervisor, aws: SideDoorClient, source: SourceTree) -> None:
         self._path = path
         self._supervisor = supervisor
         self._aws = aws
+        self._source = source
         self._catalogue = catalogue()
         self.generation = 0
         self.active: dict[str, Mapping[str, Any]] = {}
@@ -47,33 +53,44 @@ class FaultBoard:
         entry = self._catalogue[fault_id]
         self.active[fault_id] = params or entry.get("params", {})
         self._write()
-        verb, _, target = entry.get("action", "").partition(":")
-        if verb == "aws":
-            self._aws.mutate(target, self.active[fault_id])
+        verb, target = self._action(fault_id)
+        if verb in ALTERED:
+            self._alter(fault_id)
         elif verb:
             self._verbs()[verb](target)
 
     def clear(self, fault_id: str) -> None:
         """Turn a fault off and undo its action. Raises KeyError for an unknown id."""
-        entry = self._catalogue[fault_id]
+        verb, target = self._action(fault_id)
         if self.active.pop(fault_id, None) is None:
             return
         self._write()
-        verb, _, target = entry.get("action", "").partition(":")
-        if verb == "aws":
-            self._aws.restore()
+        if verb in ALTERED:
+            # Alterations are undone all at once; those of the other faults are made again.
+            (self._source if verb == "source" else self._aws).restore()
             for other in self.active:
-                other_verb, _, other_target = self._catalogue[other].get("action", "").partition(":")
-                if other_verb == "aws":
-                    self._aws.mutate(other_target, self.active[other])
+                if self._action(other)[0] == verb:
+                    self._alter(other)
         elif verb in ("stop", "pause"):
             self._supervisor.start(target)
 
     def reset(self) -> None:
         """Turn every fault off and begin a new generation: services drop what they hold in memory."""
+        self._source.restore()
         self.active.clear()
         self.generation += 1
         self._write()
+
+    def _action(self, fault_id: str) -> tuple[str, str]:
+        verb, _, target = self._catalogue[fault_id].get("action", "").partition(":")
+        return verb, target
+
+    def _alter(self, fault_id: str) -> None:
+        verb, target = self._action(fault_id)
+        if verb == "source":
+            self._source.mutate(fault_id, self.active[fault_id])
+        else:
+            self._aws.mutate(target, self.active[fault_id])
 
     def _verbs(self) -> dict[str, Callable[[str], None]]:
         supervisor = self._supervisor

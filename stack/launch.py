@@ -15,6 +15,7 @@ from stack.errors import StackError
 from stack.ports import LOOPBACK, answers_ok, reserve
 from stack.process import Command
 from stack.rundir import RunDir
+from stack.source_tree import SourceTree
 from stack.supervisor import Part, Supervisor
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from stack.postgres import Postgres
     from stack.services import Addresses
 
+SOURCE = "source"
 PORTS = ("postgres", "pgbouncer", "aws", *services.HEALTH)
 
 
@@ -100,7 +102,8 @@ class Stack:
             "STACK_FAULTS_FILE": str(faults_file),
             "STACK_DIXIE_API_KEY_FILE": str(api_key),
         }
-        self._control = Control(self._supervisor, faults_file, server.dsn, endpoint)
+        source = SourceTree.materialise(self._run.directory(SOURCE))
+        self._control = Control(self._supervisor, faults_file, server.dsn, endpoint, source)
         self._supervisor.boot(
             [
                 *server_parts,
@@ -140,6 +143,7 @@ class Stack:
         users = {"dsn": pgbouncer.ADMIN, **{f"{user}_dsn": user for user in pgbouncer.SHARES}}
         dsns = {key: self._run.secret(f"pgbouncer-{key}", pooler.dsn(user)) for key, user in users.items()}
         self.profile = profile.build(addresses.urls, self.control_url, endpoint, api_key, dsns)
+        self.profile["source"] = {"iac_dir": str(self._run.path / SOURCE)}
         self.profile_path.write_text(profile.to_toml(self.profile), "utf-8")
 
     def _end(self, *, keep_logs: bool) -> None:
