@@ -92,6 +92,14 @@ def test_waivers_and_what_became_of_the_cover_are_listed() -> None:
     assert "before validation (covers x402/payment-required; expires 2027-03-01T00:00:00+00:00) |" in part
 
 
+def test_a_deferred_item_without_a_check_is_a_plain_statement() -> None:
+    part = section(markdown.render(sample.ready()), "Deferred Items")
+    assert (
+        "| NATS event streaming | Low | `NATS_OPTIONAL=true` (IMP-009) — reputation uses direct DB writes |"
+        in part
+    )
+
+
 def test_a_way_back_says_whether_it_was_verified() -> None:
     model = sample.ready()
     assert "\nVerified: 1 checks passed\n" in section(markdown.render(model), "Rollback Plan")

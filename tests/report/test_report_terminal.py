@@ -37,6 +37,17 @@ def test_the_goal_table_is_aligned() -> None:
     assert [row[status:evidence].strip() for row in rows[1:3]] == ["READY", "FAIL"]
 
 
+def test_the_evidence_of_a_goal_is_told_to_its_end() -> None:
+    model = sample.ready()
+    model["goals"][6]["evidence"] = (
+        "local (embedded): 1/3 in a row (the ledger holds no earlier run); staging: no run yet"
+    )
+    lines = terminal.lines(model)
+    place = next(place for place, line in enumerate(lines) if line.startswith("G-7"))
+    assert lines[place + 1].strip().endswith("staging: no run yet")
+    assert lines[place + 1].index(lines[place + 1].strip()) == lines[place].index("local (embedded)")
+
+
 def test_a_blocker_has_its_next_action_and_its_command() -> None:
     lines = terminal.lines(sample.broken())
     place = lines.index(" 1. P0 PLATFORM_BUG auth/refused[freeside-expired]")

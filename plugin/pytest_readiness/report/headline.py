@@ -49,7 +49,7 @@ def _facts(model: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     )
     yield "Checks", counts(model)
     yield "Streak", streak(model)
-    yield "Build", pairs(model.get("build_identity"))
+    yield "Build", pairs(model.get("build_identity"), 12)
     yield "Self-test", self_test(model)
     yield "Runner", one_line(model.get("runner"))
 
@@ -91,8 +91,10 @@ def self_test(model: Mapping[str, Any]) -> str:
     return quote + (f", on {when}" if when else "") + (f", catalogue digest {digest}" if digest else "")
 
 
-def pairs(found: object) -> str:
-    """Return a mapping as "name value, name value"; an empty value reads as unknown."""
+def pairs(found: object, limit: int = 80) -> str:
+    """Return a mapping as "name value, ..."; values are cut at ``limit``, an empty one reads as unknown."""
     if not isinstance(found, Mapping):
         return one_line(found)
-    return ", ".join(f"{one_line(name)} {one_line(value, 80) or 'unknown'}" for name, value in found.items())
+    return ", ".join(
+        f"{one_line(name)} {one_line(value, limit) or 'unknown'}" for name, value in found.items()
+    )

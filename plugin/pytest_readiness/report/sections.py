@@ -102,7 +102,9 @@ def _deferred(model: Model) -> Iterable[Block]:
 
 def _deferral(row: Model) -> tuple[Cell, ...]:
     expiry = f"expires {text(row['expires'])}" if row.get("expires") else ""
-    note = "; ".join(filter(None, (text(row.get("note")), expiry)))
+    # An item that names neither goal nor check is a statement: that no check covers it goes without saying.
+    effect = text(row.get("note")) if row.get("goal") or row.get("check") else ""
+    note = "; ".join(filter(None, (effect, expiry)))
     item = Cell(text(row.get("item") or row.get("goal") or row.get("check")))
     return item, Cell(text(row.get("severity"))), Cell(text(row.get("rationale")), note=note)
 

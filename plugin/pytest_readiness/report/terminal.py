@@ -60,8 +60,11 @@ def _goals(model: Mapping[str, Any], columns: int) -> Iterator[str]:
         return
     first = min(34, max(width(goal) for goal, _, _ in found))
     second = max(width(status) for _, status, _ in found)
+    indent = first + second + 4
     for goal, status, evidence in [("Goal", "Status", "Evidence"), *found]:
-        yield clip(f"{pad(clip(goal, first), first)}  {pad(status, second)}  {evidence}".rstrip(), columns)
+        parts = wrapped(evidence, max(20, columns - indent)) or [""]
+        yield clip(f"{pad(clip(goal, first), first)}  {pad(status, second)}  {parts[0]}".rstrip(), columns)
+        yield from (clip(" " * indent + part, columns) for part in parts[1:])
     yield ""
 
 
