@@ -28,13 +28,13 @@ pytestmark = [
 SPREAD_MS = 20
 RELEASED_WITHIN_S = 10
 #: Long enough for an answer of many events.
-PADDING = 400
+PADDING = 80
 
 
 @pytest.fixture
 def heard(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> Stream:
     """A whole stream, with its events in the evidence."""
-    found = stream(freeside, tenants.main, prompt_for(nonce(), padding=PADDING))
+    found = stream(freeside, tenants.main, prompt_for(nonce()))
     evidence.figure("events", len(found.events))
     evidence.figure("order", shape(found.names()), expected="content+ usage done")
     return found

@@ -11,7 +11,7 @@ from .dixie import Dixie
 from .wire import Evidence
 
 #: How long a score that must not move is watched beyond what Dixie may serve from its cache.
-WATCHED_S = 0.15
+WATCHED_S = 0.1
 _EVERY_S = 0.05
 _NEVER = Event()
 
