@@ -98,3 +98,7 @@ def _plan(path: Path) -> Plan:
 def _say(*lines: str) -> None:
     for line in lines:
         sys.stdout.write(f"{line}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -84,8 +84,8 @@ def _chain(exc: BaseException) -> Iterator[BaseException]:
     while link is not None and id(link) not in seen:
         seen.add(id(link))
         yield link
-        implicit = None if link.__suppress_context__ or isinstance(link, AssertionError) else link.__context__
-        link = link.__cause__ or implicit
+        # `from None` is no reason to stop: httpcore hides the resolver's error behind it.
+        link = link.__cause__ or (None if isinstance(link, AssertionError) else link.__context__)
 
 
 def _tell(exc: BaseException) -> FailureClass | None:

@@ -58,12 +58,12 @@ def apply_cover(
 
 
 def matching(patterns: Iterable[str], ids: Iterable[str]) -> list[str]:
-    """Return the check ids that are named, or matched as a shell pattern, by any of the patterns.
+    """Return the check ids that any of the patterns matches; ``*`` and ``?`` are wild.
 
-    An id is compared literally first: the brackets of a parametrised id are no character class.
+    Brackets are those of parametrised ids, no character class.
     """
-    wanted = tuple(patterns)
-    return [check for check in ids if any(check == one or fnmatchcase(check, one) for one in wanted)]
+    wanted = [pattern.replace("[", "[[]") for pattern in patterns]
+    return [check for check in ids if any(fnmatchcase(check, pattern) for pattern in wanted)]
 
 
 def _cover(origin: Deferral | Waiver, results: Sequence[CheckResult], plan: Plan, now: datetime) -> Cover:

@@ -19,7 +19,7 @@ def p256_problem(text: str) -> str:
     if not blocks:
         return "is not PEM"
     if blocks[0]["label"] not in _LABELS:
-        return f"holds a {blocks[0]['label'].lower()}, not an unencrypted private key"
+        return f"holds {blocks[0]['label']}, not an unencrypted private key"
     try:
         der = base64.b64decode("".join(blocks[0]["body"].split()), validate=True)
     except binascii.Error:

@@ -6,11 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .secret_forms import forms_of
+from .secret_forms import SHORTEST, forms_of
 
 MARK = "[redacted]"
-#: Shorter values are not registered: they would blot out ordinary words, and they protect nothing.
-SHORTEST = 6
 
 _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, flags), replacement)

@@ -45,9 +45,8 @@ class Schema:
         rules = top.table("capability")
         capabilities = {name: _capability(name, rules.table(name), fields) for name in rules.data}
         built_in = top.table("profile")
-        overrides = {name: _override(built_in.table(name)) for name in BUILT_IN if name in built_in.data}
-        for table in (rules, built_in, top):
-            table.finish()
+        overrides = {name: _override(built_in, name) for name in built_in.data}
+        top.finish()
         return cls(source=source, fields=fields, capabilities=capabilities, overrides=overrides)
 
 
@@ -110,7 +109,10 @@ def _capability(name: str, table: Table, fields: Mapping[str, Field]) -> Capabil
     return rule
 
 
-def _override(table: Table) -> str:
+def _override(built_in: Table, name: str) -> str:
+    if name not in BUILT_IN:
+        built_in.refuse(name, "not a built-in value", allowed=", ".join(BUILT_IN))
+    table = built_in.table(name)
     env = table.text("env")
     table.finish()
     return env

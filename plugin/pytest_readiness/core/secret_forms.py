@@ -6,10 +6,13 @@ import base64
 import html
 import json
 import re
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote
 
 #: A line of a multi-line secret (PEM) that is at least this long gives the secret away by itself.
 TELLING_LINE = 24
+#: Shorter values are not looked for: they would blot out ordinary words, and they protect nothing.
+SHORTEST = 6
+_PASSWORDS = (re.compile(r"://[^:/@\s]*:([^@/\s]+)@"), re.compile(r"\bpassword=([^\s']+)"))
 
 
 def forms_of(value: str) -> frozenset[str]:
@@ -17,8 +20,14 @@ def forms_of(value: str) -> frozenset[str]:
     value = value.strip()
     lines = [line.strip() for line in value.splitlines()]
     telling = [line for line in lines if len(line) >= TELLING_LINE and not line.startswith("-----")]
-    plain = {value, *(telling if len(lines) > 1 else ())}
+    plain = {value, *(telling if len(lines) > 1 else ()), *_passwords(value)}
     return frozenset(form for text in plain for form in (*_escaped(text), *_base64(text)))
+
+
+def _passwords(value: str) -> list[str]:
+    """Return the password inside a connection string, as a URL or as libpq keywords, raw and decoded."""
+    found = [match for pattern in _PASSWORDS for match in pattern.findall(value)]
+    return [form for text in found for form in (text, unquote(text)) if len(form) >= SHORTEST]
 
 
 def _escaped(text: str) -> set[str]:

@@ -1,0 +1,134 @@
+"""Whose fault an exception is, with the real exceptions of the libraries that a suite meets."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import Any
+
+import botocore.exceptions as aws
+import httpx
+import pytest
+from botocore.config import Config
+from botocore.errorfactory import ClientExceptionsFactory
+from botocore.session import get_session
+from pytest_readiness import ExternalOutage, NothingMeasured, SafetyViolation, SetupError
+from pytest_readiness.core.classify import classify
+from pytest_readiness.core.errors import ProfileError
+
+DNS = socket.gaierror(-2, "Name or service not known")
+
+
+def client_error(code: str, status: int = 400) -> aws.ClientError:
+    response: Any = {"Error": {"Code": code, "Message": "m"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return aws.ClientError(response, "DescribeAlarms")
+
+
+def raised(error: BaseException, *, cause: Any = None, context: Any = None) -> BaseException:
+    if cause is not None:
+        error.__cause__ = cause
+    error.__context__ = context
+    return error
+
+
+class OperationalError(Exception):
+    """Named as a database driver names it."""
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (AssertionError("1 != 2"), "PLATFORM_BUG"),
+        (ValueError("not JSON"), "PLATFORM_BUG"),
+        (ConnectionRefusedError(), "PLATFORM_BUG"),
+        (httpx.ReadTimeout("slow"), "PLATFORM_BUG"),
+        (ssl.SSLCertVerificationError("self-signed"), "PLATFORM_BUG"),
+        (SafetyViolation("accepted"), "PLATFORM_BUG"),
+        (ExternalOutage("provider"), "EXTERNAL_OUTAGE"),
+        (SetupError("no key"), "SETUP_ERROR"),
+        (NothingMeasured("no request"), "SETUP_ERROR"),
+        (ProfileError("missing"), "SETUP_ERROR"),
+        (DNS, "SETUP_ERROR"),
+        (aws.NoCredentialsError(), "SETUP_ERROR"),
+        (aws.NoRegionError(), "SETUP_ERROR"),
+        (aws.ProfileNotFound(profile="x"), "SETUP_ERROR"),
+        (client_error("AccessDenied", 403), "SETUP_ERROR"),
+        (client_error("AccessDeniedException", 400), "SETUP_ERROR"),
+        (client_error("ExpiredToken", 403), "SETUP_ERROR"),
+        (client_error("ExpiredTokenException"), "SETUP_ERROR"),
+        (client_error("UnrecognizedClientException"), "SETUP_ERROR"),
+        (client_error("InvalidClientTokenId", 403), "SETUP_ERROR"),
+        (client_error("SignatureDoesNotMatch", 403), "SETUP_ERROR"),
+        (client_error("Throttling"), "EXTERNAL_OUTAGE"),
+        (client_error("ThrottlingException"), "EXTERNAL_OUTAGE"),
+        (client_error("TooManyRequestsException", 429), "EXTERNAL_OUTAGE"),
+        (client_error("Whatever", 503), "EXTERNAL_OUTAGE"),
+        (client_error("ResourceNotFoundException"), "PLATFORM_BUG"),
+        (client_error("ClusterNotFoundException"), "PLATFORM_BUG"),
+        (OperationalError("could not translate host name 'db'"), "SETUP_ERROR"),
+        (OperationalError("failed to resolve host 'db'"), "SETUP_ERROR"),
+        (OperationalError("connection refused"), "PLATFORM_BUG"),
+        (RuntimeError("could not translate host name 'db'"), "PLATFORM_BUG"),
+        (raised(httpx.ConnectError("no"), cause=raised(OSError("x"), context=DNS)), "SETUP_ERROR"),
+        (raised(AssertionError("x"), context=DNS), "PLATFORM_BUG"),
+        (raised(AssertionError("x"), cause=DNS), "SETUP_ERROR"),
+        (raised(SafetyViolation("x"), context=ExternalOutage("y")), "PLATFORM_BUG"),
+        (raised(SafetyViolation("x"), cause=ExternalOutage("y")), "PLATFORM_BUG"),
+        (raised(ValueError("x"), context=ExternalOutage("y")), "EXTERNAL_OUTAGE"),
+        (ExceptionGroup("g", [ExternalOutage("x"), ExternalOutage("y")]), "EXTERNAL_OUTAGE"),
+        (ExceptionGroup("g", [ExternalOutage("x"), SetupError("y")]), "SETUP_ERROR"),
+        (ExceptionGroup("g", [ExternalOutage("x"), ValueError("y")]), "PLATFORM_BUG"),
+        (BaseExceptionGroup("g", [KeyboardInterrupt()]), "PLATFORM_BUG"),
+    ],
+)
+def test_classes(error: BaseException, expected: str) -> None:
+    assert classify(error) == expected
+
+
+def test_a_modelled_error_of_a_service_counts_as_the_client_error_that_it_is() -> None:
+    model = get_session().get_service_model("secretsmanager")
+    kind: Any = ClientExceptionsFactory().create_client_exceptions(model).InternalServiceError
+    response: Any = {"Error": {"Code": "InternalServiceError"}, "ResponseMetadata": {"HTTPStatusCode": 500}}
+    assert classify(kind(response, "GetSecretValue")) == "EXTERNAL_OUTAGE"
+
+
+@pytest.fixture
+def no_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise DNS
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.mark.usefixtures("no_resolver")
+def test_a_name_that_does_not_resolve_through_httpx() -> None:
+    with pytest.raises(httpx.ConnectError) as caught:
+        httpx.get("http://name.invalid/")
+    assert classify(caught.value) == "SETUP_ERROR"
+
+
+@pytest.mark.usefixtures("no_resolver")
+def test_a_name_that_does_not_resolve_through_botocore() -> None:
+    session = get_session()
+    session.set_credentials("id", "secret")
+    client: Any = session.create_client(
+        "sts",
+        region_name="xx-nowhere-1",
+        endpoint_url="https://sts.name.invalid",
+        config=Config(retries={"max_attempts": 0}),
+    )
+    with pytest.raises(aws.EndpointConnectionError) as caught:
+        client.get_caller_identity()
+    assert classify(caught.value) == "SETUP_ERROR"
+
+
+def test_a_chain_that_bites_its_tail_ends() -> None:
+    first, second = ValueError("a"), ValueError("b")
+    first.__cause__, second.__cause__ = second, first
+    assert classify(first) == "PLATFORM_BUG"
+
+
+def test_an_unknown_word_for_a_class_is_not_believed() -> None:
+    error = ValueError("x")
+    error.failure_class = "NOBODY"  # type: ignore[attr-defined]
+    assert classify(error) == "PLATFORM_BUG"

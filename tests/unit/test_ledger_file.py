@@ -1,0 +1,220 @@
+"""The file ledger: the chain, every kind of tampering, torn lines, concurrent writers, unusable paths."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pytest_readiness.core.errors import LedgerError
+from pytest_readiness.ledger import open_ledger, read_history
+from pytest_readiness.ledger.chain import GENESIS, Link, inspect, sealed
+from pytest_readiness.ledger.file import FileLedger
+
+
+def filled(path: Path, count: int) -> FileLedger:
+    ledger = FileLedger(path / "staging.jsonl")
+    for number in range(count):
+        ledger.append({"run_id": f"r{number}", "verdict": "READY", "title": "µ"})
+    return ledger
+
+
+def rewrite(ledger: FileLedger, change: Callable[[list[dict[str, Any]]], Any]) -> None:
+    entries = [json.loads(line) for line in ledger.path.read_text(encoding="utf-8").splitlines()]
+    change(entries)
+    ledger.path.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
+
+
+def test_entries_are_linked_and_come_back_in_order(tmp_path: Path) -> None:
+    ledger = filled(tmp_path / "new" / "folder", 3)
+    entries = ledger.entries()
+    assert [entry["run_id"] for entry in entries] == ["r0", "r1", "r2"]
+    assert [entry["seq"] for entry in entries] == [1, 2, 3]
+    assert entries[0]["prev_hash"] == GENESIS
+    assert entries[2]["prev_hash"] == entries[1]["hash"]
+    assert ledger.verify().ok
+    assert ledger.verify().entries == 3
+    assert ledger.notes == ()
+
+
+def test_no_file_is_an_empty_ledger_and_reading_creates_nothing(tmp_path: Path) -> None:
+    ledger = FileLedger(tmp_path / "a.jsonl")
+    assert ledger.entries() == []
+    assert ledger.verify().ok
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "first_bad", "problem"),
+    [
+        (lambda e: e[1].update(verdict="BROKEN"), 2, "was edited: its hash does not fit its content"),
+        (lambda e: e[0].update(extra=1), 1, "was edited"),
+        (lambda e: e[2].pop("hash"), 3, "was edited"),
+        (lambda e: e.pop(1), 2, "says that it is entry 3: one before it was removed, added or moved"),
+        (lambda e: e.pop(0), 1, "says that it is entry 2"),
+        (lambda e: e.pop(3), 4, "entry 4 was removed: 4 were written"),
+        (lambda e: e.clear(), 1, "entry 1 was removed: 4 were written"),
+        (lambda e: e.reverse(), 1, "says that it is entry 4"),
+        (lambda e: e.insert(2, e[1]), 3, "says that it is entry 2"),
+        (lambda e: e.__setitem__(1, sealed({"run_id": "x"}, e[0])), 3, "does not follow the one before it"),
+        (lambda e: e.__setitem__(3, sealed({"run_id": "x"}, e[2])), 4, "is not the one that was written"),
+    ],
+)
+def test_tampering_is_found_at_the_first_bad_entry(
+    tmp_path: Path, change: Callable[[list[dict[str, Any]]], Any], first_bad: int, problem: str
+) -> None:
+    ledger = filled(tmp_path, 4)
+    rewrite(ledger, change)
+    found = ledger.verify()
+    assert (found.ok, found.first_bad, found.entries) == (False, first_bad, first_bad - 1)
+    assert problem in found.problem
+    for use in (ledger.entries, lambda: ledger.append({"run_id": "next"})):
+        with pytest.raises(LedgerError, match=f"entry {first_bad}") as caught:
+            use()
+        assert len(str(caught.value).splitlines()) <= 3
+
+
+@pytest.mark.parametrize("line", [b"", b"not json", b"[1]", b'{"a": NaN}', b"\xff"])
+def test_a_line_that_is_no_entry_is_damage(tmp_path: Path, line: bytes) -> None:
+    ledger = filled(tmp_path, 2)
+    lines = ledger.path.read_bytes().splitlines()
+    ledger.path.write_bytes(b"\n".join([lines[0], line, lines[1], b""]))
+    found = ledger.verify()
+    assert (found.ok, found.first_bad) == (False, 2)
+    assert "line 2" in found.problem
+
+
+@given(st.data())
+@settings(deadline=None)
+def test_any_change_to_any_chain_is_found(data: st.DataObject) -> None:
+    chain: list[dict[str, Any]] = []
+    for number in range(data.draw(st.integers(2, 6))):
+        chain.append(sealed({"run_id": number}, chain[-1] if chain else None))
+    place = data.draw(st.integers(0, len(chain) - 1))
+    kind = data.draw(st.sampled_from(["edit", "remove", "swap", "repeat"]))
+    changed = [dict(entry) for entry in chain]
+    if kind == "edit":
+        changed[place][data.draw(st.sampled_from(["run_id", "seq", "prev_hash", "hash", "new"]))] = "other"
+    elif kind == "remove":
+        place = min(place, len(chain) - 2)
+        del changed[place]
+    elif kind == "swap":
+        place = min(place, len(chain) - 2)
+        changed[place], changed[place + 1] = changed[place + 1], changed[place]
+    else:
+        changed.insert(place + 1, changed[place])
+        place += 1
+    found = inspect(Link(place=str(number), entry=entry) for number, entry in enumerate(changed))
+    assert (found.ok, found.first_bad) == (False, place + 1)
+    assert inspect(Link(place="", entry=entry) for entry in chain).ok
+
+
+def test_a_torn_last_line_is_set_aside_and_said(tmp_path: Path) -> None:
+    ledger = filled(tmp_path, 2)
+    whole = ledger.path.read_bytes()
+    ledger.path.write_bytes(whole + b'{"run_id": "r2", "verd')
+    assert len(ledger.entries()) == 2
+    assert ledger.verify().notes == ("a torn last line of 22 bytes is no entry",)
+    assert ledger.append({"run_id": "r3"})["seq"] == 3
+    aside = tmp_path / "staging.jsonl.torn-1"
+    assert aside.read_bytes() == b'{"run_id": "r2", "verd'
+    assert f"moved to {aside}" in ledger.notes[-1]
+    assert [entry["run_id"] for entry in ledger.entries()] == ["r0", "r1", "r3"]
+    assert ledger.verify().ok
+
+
+def test_each_torn_line_has_a_file_of_its_own(tmp_path: Path) -> None:
+    ledger = filled(tmp_path, 0)
+    for number in (1, 2):
+        with ledger.path.open("ab") as stream:
+            stream.write(f"torn {number}".encode())
+        ledger.append({"run_id": str(number)})
+    assert (tmp_path / "staging.jsonl.torn-2").read_bytes() == b"torn 2"
+    assert len(ledger.entries()) == 2
+
+
+def test_a_whole_last_entry_that_only_lacks_its_newline_is_kept(tmp_path: Path) -> None:
+    ledger = filled(tmp_path, 2)
+    ledger.path.write_bytes(ledger.path.read_bytes().rstrip(b"\n"))
+    assert len(ledger.entries()) == 2
+    assert ledger.append({"run_id": "r2"})["seq"] == 3
+    assert ledger.verify().ok
+
+
+def test_a_writer_that_died_before_it_remembered_its_entry_does_no_harm(tmp_path: Path) -> None:
+    ledger = filled(tmp_path, 1)
+    lock = tmp_path / "staging.jsonl.lock"
+    remembered = lock.read_bytes()
+    ledger.append({"run_id": "r1"})
+    for content in (remembered, b"", b"{"):
+        lock.write_bytes(content)
+        assert ledger.verify().ok
+    assert ledger.append({"run_id": "r2"})["seq"] == 3
+
+
+def append_many(path: str, name: str, count: int) -> None:
+    ledger = FileLedger(Path(path))
+    for number in range(count):
+        ledger.append({"run_id": f"{name}-{number}"})
+
+
+def test_two_processes_append_to_one_chain(tmp_path: Path) -> None:
+    path = tmp_path / "local.jsonl"
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=append_many, args=(str(path), name, 20)) for name in "ab"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(30)
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    ledger = FileLedger(path)
+    assert ledger.verify().ok
+    assert {entry["run_id"] for entry in ledger.entries()} == {f"{w}-{n}" for w in "ab" for n in range(20)}
+
+
+def test_one_fsync_for_each_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    filled(tmp_path, 3)
+    assert len(synced) == 3
+
+
+def test_an_unusable_path_is_three_lines(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(LedgerError) as caught:
+        FileLedger(tmp_path / "file" / "a.jsonl").append({})
+    assert str(caught.value) == (
+        f"file:{tmp_path}/file/a.jsonl: cannot be written: File exists\n"
+        "  next: correct the path or its permissions, or name another with --readiness-ledger"
+    )
+    (tmp_path / "folder.jsonl").mkdir()
+    with pytest.raises(LedgerError, match="cannot be read: Is a directory"):
+        FileLedger(tmp_path / "folder.jsonl").entries()
+
+
+def test_urls(tmp_path: Path) -> None:
+    assert open_ledger("file:.readiness/{env}.jsonl", tmp_path, "local").location == (
+        f"file:{tmp_path}/.readiness/local.jsonl"
+    )
+    assert open_ledger("file:///var/x.jsonl", tmp_path).location == "file:/var/x.jsonl"
+    for url in ("", "file:", "ftp://x", "runs.jsonl"):
+        with pytest.raises(LedgerError, match="is not a ledger"):
+            open_ledger(url, tmp_path)
+
+
+def test_history_of_several_environments_in_one_file_or_in_one_each(tmp_path: Path) -> None:
+    for url in ("file:one.jsonl", "file:{env}.jsonl"):
+        for name in ("local", "staging", "local"):
+            open_ledger(url, tmp_path, name).append({"environment": name})
+        history = read_history(url, tmp_path, ["local", "staging", "production"])
+        assert {name: len(entries) for name, entries in history.items()} == {
+            "local": 2,
+            "staging": 1,
+            "production": 0,
+        }

@@ -1,0 +1,186 @@
+"""Environment profiles: values and where they come from, secrets, capabilities."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_readiness.core.errors import ProfileError
+from pytest_readiness.core.profile import Offer, Profile, SecretRef
+from pytest_readiness.core.schema import Schema
+
+SCHEMA = """
+[section.shop.url]
+type = "url"
+required = true
+env = "SHOP_URL"
+[section.shop.dialect]
+type = "choice"
+allowed = ["old", "new"]
+default = "new"
+env = "SHOP_DIALECT"
+[section.bank.url]
+type = "url"
+[section.bank.reachable]
+type = "bool"
+env = "BANK_REACHABLE"
+[section.auth.key]
+type = "secret"
+format = "p256-pem"
+env = "SHOP_KEY"
+env_kind = "file"
+[section.auth.api_key]
+type = "secret"
+env = "SHOP_API_KEY"
+[section.auth.tenant]
+type = "string"
+default = "t-1"
+[section.budget.cents]
+type = "int"
+default = 200
+env = "SHOP_CENTS"
+[profile.protected]
+env = "SHOP_PROTECTED"
+[capability.key]
+needs = ["auth.key"]
+[capability.bank]
+needs = ["bank.url"]
+reachable = "bank.reachable"
+[capability.drill]
+option = "drills"
+"""
+PROFILE = 'name = "staging"\nlive = true\n[shop]\nurl = "https://shop.example/"\n'
+
+
+def schema() -> Schema:
+    return Schema.parse(SCHEMA, "environments/schema.toml")
+
+
+def profile(text: str = PROFILE, **environ: str) -> Profile:
+    return Profile.parse(text, "environments/staging.toml", schema(), environ)
+
+
+def test_values_by_name_and_by_attribute() -> None:
+    made = profile()
+    assert (made.name, made.live, made.protected) == ("staging", True, False)
+    assert made.get("shop.url") == made.shop.url == "https://shop.example"
+    assert made.shop.dialect == "new"
+    assert made.budget.cents == 200
+    assert made.bank.reachable is False
+
+
+def test_what_is_not_there_is_an_attribute_error_that_says_what_is() -> None:
+    made = profile()
+    with pytest.raises(AttributeError, match=r"the profile has no shop\.uri; it has url, dialect"):
+        _ = made.shop.uri
+    with pytest.raises(AttributeError, match="no section 'shopp'"):
+        _ = made.shopp
+    with pytest.raises(ProfileError, match=r"shop\.uri: unknown field"):
+        made.get("shop.uri")
+
+
+def test_it_is_frozen() -> None:
+    made: Any = profile()
+    with pytest.raises(AttributeError):
+        made.live = False
+    with pytest.raises(TypeError):
+        made.values["shop.url"] = "x"
+
+
+def test_variables_win_over_the_file() -> None:
+    made = profile(
+        SHOP_URL="http://127.0.0.1:1",
+        SHOP_DIALECT="old",
+        BANK_REACHABLE="yes",
+        SHOP_CENTS="3",
+        SHOP_PROTECTED="1",
+        SHOP_KEY="/keys/k.pem",
+        SHOP_API_KEY="the secret itself",
+        OTHER="ignored",
+    )
+    assert (made.shop.url, made.shop.dialect, made.bank.reachable) == ("http://127.0.0.1:1", "old", True)
+    assert (made.budget.cents, made.protected) == (3, True)
+    assert made.secret_ref("auth.key") == SecretRef("file", "/keys/k.pem")
+    assert made.secret_ref("auth.api_key") == SecretRef("env", "SHOP_API_KEY")
+    assert "the secret itself" not in repr(made)
+
+
+def test_an_empty_variable_overrides_nothing() -> None:
+    assert profile(SHOP_URL="").shop.url == "https://shop.example"
+
+
+def test_an_overlay_is_validated_and_variables_win_over_it() -> None:
+    made = profile(SHOP_DIALECT="old").overlaid(
+        {"name": "local", "live": False, "shop": {"url": "http://127.0.0.1:9", "dialect": "new"}}, "the stack"
+    )
+    assert (made.name, made.live) == ("local", False)
+    assert (made.shop.url, made.shop.dialect) == ("http://127.0.0.1:9", "old")
+    assert made.where("shop.url") == "the stack: shop.url"
+    assert made.where("shop.dialect") == "environment variable SHOP_DIALECT: shop.dialect"
+    assert made.where("auth.tenant") == "environments/staging.toml: auth.tenant"
+    with pytest.raises(ProfileError, match=r"the stack: shop\.uri: unknown key"):
+        made.overlaid({"shop": {"uri": "x"}}, "the stack")
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "name"),
+    [
+        ("env:NAME", "env", "NAME"),
+        ("file:/a:b", "file", "/a:b"),
+        ("secretsmanager:p/key", "secretsmanager", "p/key"),
+    ],
+)
+def test_secret_references(text: str, kind: str, name: str) -> None:
+    made = profile(PROFILE + f'[auth]\nkey = "{text}"')
+    assert made.secret_ref("auth.key") == SecretRef(kind, name)
+    assert str(made.secret_ref("auth.key")) == text
+
+
+def test_a_secret_that_is_not_offered_has_no_reference() -> None:
+    assert profile().secret_ref("auth.key") is None
+    with pytest.raises(ProfileError, match=r"auth\.tenant: not a secret"):
+        profile().secret_ref("auth.tenant")
+
+
+@pytest.mark.parametrize(
+    ("extra", "name", "status", "reason"),
+    [
+        ("", "key", Offer.ABSENT, "environments/staging.toml: auth.key is empty"),
+        ('[auth]\nkey = "env:K"', "key", Offer.UNKNOWN_SECRET, ""),
+        ("", "bank", Offer.ABSENT, "environments/staging.toml: bank.reachable is false"),
+        ("[bank]\nreachable = true", "bank", Offer.ABSENT, "environments/staging.toml: bank.url is empty"),
+        ('[bank]\nreachable = true\nurl = "http://b"', "bank", Offer.OFFERED, ""),
+        ("", "drill", Offer.OFFERED, ""),
+    ],
+)
+def test_capabilities(extra: str, name: str, status: Offer, reason: str) -> None:
+    found = profile(PROFILE + extra).capability(name)
+    assert (found.status, found.reason) == (status, reason)
+
+
+def test_a_capability_names_the_secrets_and_the_option_that_it_takes() -> None:
+    assert profile(PROFILE + '[auth]\nkey = "env:K"').capability("key").secrets == ("auth.key",)
+    assert profile().capability("drill").option == "drills"
+
+
+def test_a_protected_environment_offers_no_drill() -> None:
+    found = profile("protected = true\n" + PROFILE).capability("drill")
+    assert (found.status, found.reason) == (Offer.ABSENT, "environments/staging.toml: protected is true")
+
+
+def test_an_unknown_capability_is_refused() -> None:
+    with pytest.raises(ProfileError) as caught:
+        profile().capability("kee")
+    assert str(caught.value) == (
+        "environments/schema.toml: unknown capability 'kee'\n  allowed: key, bank, drill"
+    )
+
+
+def test_the_projects_own_profiles_are_well_formed() -> None:
+    folder = Path(__file__).parents[2] / "environments"
+    own = Schema.parse((folder / "schema.toml").read_text(encoding="utf-8"), "environments/schema.toml")
+    for name, is_live in (("local", False), ("staging", True)):
+        made = Profile.parse((folder / f"{name}.toml").read_text(encoding="utf-8"), name, own, {})
+        assert (made.name, made.live) == (name, is_live)
+    made.check_complete()

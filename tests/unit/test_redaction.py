@@ -1,0 +1,163 @@
+"""Redaction: known shapes, live values in every form, and that nothing of a registered value survives."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from hypothesis import given
+from hypothesis import strategies as st
+from pytest_readiness.core.redaction import MARK, Redactor
+
+PEM = (
+    ec.generate_private_key(ec.SECP256R1())
+    .private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    .decode()
+)
+JWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl-_"
+HEX = "0x" + "ab" * 32
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"token {JWT}.", "token [redacted jwt]."),
+        ("unsigned eyJhbGciOiJub25lIn0.eyJzdWIiOiIxIn0.", "unsigned [redacted jwt]"),
+        (f"a\n{PEM}b", "a\n[redacted private key]\nb"),
+        (json.dumps({"pem": PEM}), '{"pem": "[redacted private key]\\n"}'),
+        (PEM[:90], "[redacted private key]"),
+        ("id AKIAIOSFODNN7EXAMPLE x", "id [redacted aws key id] x"),
+        (
+            "aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+            f"aws_secret_access_key = {MARK}",
+        ),
+        ('"SecretAccessKey": "wJalrXUtnFEMI/K7MDENG/bPx"', f'"SecretAccessKey": "{MARK}"'),
+        (f"wallet {HEX}", "wallet [redacted 32-byte hex]"),
+        ("Authorization: Bearer abc.def-123", f"Authorization: Bearer {MARK}"),
+        ("authorization: basic dXNlcjpwYXNz", f"authorization: basic {MARK}"),
+        ("postgresql://finn:pw@db:5432/x", f"postgresql://{MARK}@db:5432/x"),
+        ("key dxk_live_0123456789", "key [redacted api key]"),
+    ],
+)
+def test_known_shapes(text: str, expected: str) -> None:
+    assert Redactor().text(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'WWW-Authenticate: Bearer realm="api"',
+        "a bearer token was refused",
+        "mail someone@example.org",
+        "http://example.org:8080/a@b",
+        "sha256 " + "ab" * 32,
+        "commit " + "0123456789abcdef" * 2,
+        "0x1234",
+        "",
+    ],
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert Redactor().text(text) == text
+
+
+SECRET = 's3cr"t/<va>lue+&='
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        SECRET,
+        json.dumps(SECRET),
+        html.escape(SECRET),
+        quote(SECRET),
+        quote(SECRET, safe=""),
+        quote(SECRET, safe="").lower(),
+        base64.b64encode(SECRET.encode()).decode(),
+        base64.urlsafe_b64encode(SECRET.encode()).decode(),
+        base64.b64encode(f"user:{SECRET}".encode()).decode(),
+        base64.b64encode(f"u:{SECRET}!".encode()).decode(),
+        base64.b64encode(f"us:{SECRET}".encode()).decode(),
+    ],
+)
+def test_a_live_value_is_found_in_every_form(shown: str) -> None:
+    redactor = Redactor()
+    redactor.add(SECRET, "shop.password")
+    assert redactor.leaks(f"x {shown} y".encode()) == ["shop.password"]
+    cleaned = redactor.text(f"x {shown} y")
+    assert MARK in cleaned
+    assert redactor.leaks(cleaned.encode()) == []
+
+
+def test_a_line_of_a_private_key_gives_it_away() -> None:
+    redactor = Redactor([PEM])
+    line = PEM.splitlines()[1]
+    assert redactor.leaks(f"E   {line}".encode()) == ["secret-1"]
+    assert redactor.text(f"E   {line}") == f"E   {MARK}"
+
+
+@pytest.mark.parametrize("dsn", ["postgresql://finn:pass%20word@db/x", "host=db password=pass%20word"])
+def test_the_password_of_a_connection_string_is_a_secret_of_its_own(dsn: str) -> None:
+    redactor = Redactor([dsn])
+    assert redactor.leaks(b"login finn pass%20word") == ["secret-1"]
+    assert redactor.text("login finn pass%20word") == f"login finn {MARK}"
+
+
+def test_short_values_are_not_registered() -> None:
+    redactor = Redactor(["test", "  a  ", ""])
+    assert redactor.text("a test") == "a test"
+    assert redactor.leaks(b"a test") == []
+
+
+def test_data_is_redacted_by_content_and_by_key() -> None:
+    data = {
+        "headers": {"Authorization": "Bearer abc", "Cookie": "a=b", "x-api-key": "k", "accept": "*/*"},
+        "jwk": {"kty": "EC", "x": "public", "d": "private"},
+        "vector": {"d": "distance"},
+        "list": [f"token {JWT}", 3, None, ("a", "b")],
+        "password": "",
+        f"key {HEX}": 1,
+    }
+    assert Redactor().data(data) == {
+        "headers": {"Authorization": f"Bearer {MARK}", "Cookie": MARK, "x-api-key": MARK, "accept": "*/*"},
+        "jwk": {"kty": "EC", "x": "public", "d": MARK},
+        "vector": {"d": "distance"},
+        "list": ["token [redacted jwt]", 3, None, ["a", "b"]],
+        "password": "",
+        "key [redacted 32-byte hex]": 1,
+    }
+
+
+secrets = st.text(st.characters(codec="utf-8", exclude_characters="[]"), min_size=8, max_size=40).filter(
+    lambda text: len(text.strip()) >= 8
+)
+
+
+@given(st.lists(secrets, min_size=1, max_size=4), st.lists(st.text(max_size=10), max_size=4))
+def test_nothing_of_a_registered_value_survives(values: list[str], around: list[str]) -> None:
+    redactor = Redactor(values)
+    text = "".join(part for pair in zip([*around, "", "", "", ""], values, strict=False) for part in pair)
+    cleaned = redactor.text(text)
+    assert redactor.leaks(cleaned.encode(errors="replace")) == []
+
+
+@given(st.lists(secrets, max_size=3), st.text(max_size=60))
+def test_redacting_twice_changes_nothing_more(values: list[str], text: str) -> None:
+    redactor = Redactor(values)
+    assert redactor.text(redactor.text(text)) == redactor.text(text)
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(max_size=10),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+        max_leaves=8,
+    )
+)
+def test_data_without_secrets_is_unchanged(data: Any) -> None:
+    assert Redactor().data(data) == data
