@@ -18,17 +18,28 @@ _MAX_DEPTH = 32
 
 async def raw_body(request: Request) -> bytes:
     """The body; raises 413 PAYLOAD_TOO_LARGE over 128 KiB."""
+    raw = await drained_body(request)
+    require_size(raw)
+    return raw
+
+
+async def drained_body(request: Request) -> bytes:
+    """The body, or as much of a larger one as shows that it is too large."""
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
-        size += len(chunk)
         if size <= MAX_BODY_BYTES:
             chunks.append(chunk)
+        size += len(chunk)
         if size > _DRAIN_BYTES:
             break
-    if size > MAX_BODY_BYTES:
-        raise ApiError(413, "PAYLOAD_TOO_LARGE", f"The body is larger than {MAX_BODY_BYTES} bytes")
     return b"".join(chunks)
+
+
+def require_size(raw: bytes) -> None:
+    """Raise 413 over 128 KiB."""
+    if len(raw) > MAX_BODY_BYTES:
+        raise ApiError(413, "PAYLOAD_TOO_LARGE", f"The body is larger than {MAX_BODY_BYTES} bytes")
 
 
 def require_json(request: Request) -> None:

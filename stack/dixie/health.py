@@ -6,14 +6,14 @@ import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from starlette.responses import JSONResponse, Response
-
 from stack.common.context import VERSION
 from stack.common.database import UNREACHABLE
 from stack.common.probes import WITHIN_S, answers
+from stack.faults import health as broken
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.responses import Response
 
     from stack.common.context import Context
 
@@ -31,7 +31,9 @@ class Health:
             self._aggregates(), answers(self._context, f"{settings.finn_url}/health")
         )
         database = aggregates is not None
-        return JSONResponse(
+        return await broken.report(
+            self._context.faults,
+            "dixie",
             {
                 "status": "unhealthy" if not database else "healthy" if finn else "degraded",
                 "version": VERSION,
@@ -47,7 +49,7 @@ class Health:
                 "infrastructure": {"postgresql": {"status": "healthy" if database else "unhealthy"}},
                 "reputation_service": {"initialized": database, "aggregate_count": aggregates or 0},
                 "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
-            }
+            },
         )
 
     async def _aggregates(self) -> int | None:

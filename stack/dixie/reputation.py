@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse
 
-from stack.common.errors import bad_request
+from stack.common.errors import ApiError, bad_request
 from stack.common.requests import json_object, raw_body, require_json, text
 from stack.dixie.scores import Signal
 from stack.faults import reputation as broken
@@ -38,6 +38,8 @@ class Reputation:
         """`{score}`, null for an unknown agent; 400 for a malformed key."""
         await self._auth.reader(request)
         key = _ROUTING_KEY.fullmatch(request.query_params.get("routingKey", ""))
+        if self._faults.on("dixie-query-missing"):
+            raise ApiError(404, "NOT_FOUND", "No such resource")
         if key is None:
             if self._faults.on("dixie-tolerates-malformed-key"):
                 return JSONResponse({"score": None})
@@ -51,7 +53,7 @@ class Reputation:
         require_json(request)
         signal = broken.signal(self._faults, _signal(json_object(raw)))
         if signal is not None:
-            await self._scores.apply(signal, times=broken.times(self._faults))
+            await self._scores.apply(signal)
         return JSONResponse({"accepted": True}, 202)
 
 

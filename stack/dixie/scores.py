@@ -47,7 +47,7 @@ class Scores:
         row = await self._db.one("SELECT score FROM dixie.aggregates WHERE agent_id = %s", agent_id)
         return None if row is None else float(row["score"])
 
-    async def apply(self, signal: Signal, *, times: int = 1) -> bool:
+    async def apply(self, signal: Signal) -> bool:
         """Count the event; False if it was counted before."""
         parameters = {
             "agent": signal.agent_id,
@@ -59,6 +59,5 @@ class Scores:
             row = (signal.event_id, signal.agent_id, signal.collection_id, signal.score, signal.weight)
             if (await connection.execute(_COUNT_ONCE, row)).rowcount == 0:
                 return False
-            for _ in range(times):
-                await connection.execute(_PULL, parameters)
+            await connection.execute(_PULL, parameters)
         return True

@@ -39,8 +39,3 @@ def signal(faults: Faults, true: Signal) -> Signal | None:
     if faults.on("dixie-moves-the-wrong-agent"):
         true = replace(true, agent_id="smoke-agent-002")
     return true
-
-
-def times(faults: Faults) -> int:
-    """How often one event counts."""
-    return 2 if faults.on("dixie-counts-events-twice") else 1

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from starlette.responses import JSONResponse, Response
-
 from stack.common.probes import answers
+from stack.faults import health as broken
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.responses import Response
 
     from stack.common.context import Context
 
@@ -34,7 +34,9 @@ class Health:
         )
         checks = {"database": _check(database), "provider": _check(provider), "dixie": _check(dixie)}
         status = "unhealthy" if not database else "healthy" if provider and dixie else "degraded"
-        return JSONResponse(
+        return await broken.report(
+            self._context.faults,
+            "finn",
             {
                 "status": status,
                 "uptime": self._context.uptime,
@@ -42,7 +44,7 @@ class Health:
                 "protocol": {"contract_version": CONTRACT_VERSION},
                 "ready_for_billing": database,
                 "build_sha": settings.build_sha,
-            }
+            },
         )
 
 

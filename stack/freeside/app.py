@@ -11,19 +11,16 @@ from stack.common.context import Context
 from stack.common.jwks import JwksRoute
 from stack.common.outbox import Outbox
 from stack.common.serving import application
+from stack.faults.money import FaultyLedger
+from stack.faults.repeats import FaultyIdempotency
+from stack.freeside.agents import Agents
 from stack.freeside.auth import Auth
 from stack.freeside.budgets import Budgets
 from stack.freeside.calls import Calls
-from stack.freeside.finn_client import FinnClient
 from stack.freeside.health import Health
-from stack.freeside.idempotency import Idempotency
 from stack.freeside.internal import Reservations
-from stack.freeside.invoke import Agents
 from stack.freeside.leases import Leases
-from stack.freeside.ledger import Ledger
 from stack.freeside.quality import Quality
-from stack.freeside.ratelimit import RateLimiter
-from stack.freeside.stream import Streams
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -34,14 +31,13 @@ if TYPE_CHECKING:
 def create(settings: Settings) -> ASGIApp:
     """The ASGI application of the API process."""
     context = Context(settings, pool_size=12)
-    auth = Auth(context)
-    ledger, idempotency = Ledger(context.db), Idempotency(context.db)
+    faults, auth = context.faults, Auth(context)
+    ledger, idempotency = FaultyLedger(context.db, faults), FaultyIdempotency(context.db, faults)
     leases = Leases(ledger, idempotency)
     context.background(leases.keep)
-    calls, finn = Calls(ledger, idempotency, leases), FinnClient(context)
-    agents = Agents(auth, RateLimiter(context.faults), calls, finn, Streams(calls, finn, context.faults))
-    budgets, reservations = Budgets(auth, ledger), Reservations(auth, ledger)
-    quality = Quality(auth, Outbox(context.db, "freeside"), context.faults)
+    agents = Agents(context, auth, Calls(ledger, idempotency, leases))
+    budgets, reservations = Budgets(auth, ledger, faults), Reservations(auth, ledger)
+    quality = Quality(auth, Outbox(context.db, "freeside"), faults)
     routes = [
         Route("/health", Health(context).__call__, methods=["GET"]),
         Route("/.well-known/jwks.json", JwksRoute(context).__call__, methods=["GET"]),

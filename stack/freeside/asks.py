@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stack.common.claims import POOLS
 from stack.common.errors import ApiError, bad_request
-from stack.common.requests import json_object, raw_body, require_json, text
+from stack.common.requests import json_object, require_json, require_size, text
 from stack.common.tokens import req_hash
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _MAX_AGENT_CHARS = 256
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One validated call; `body_hash` is the same for equal bodies, whatever their spacing."""
+    """One well-formed call."""
 
     claims: Claims
     agent: str | None
@@ -34,18 +34,21 @@ class Ask:
     pool: str
     key: str
     trace_id: str
-    body_hash: str
+
+    @property
+    def body_hash(self) -> str:
+        """The same for equal bodies, whatever their spacing."""
+        canonical = json.dumps([self.agent, self.prompt, self.pool], separators=(",", ":"))
+        return req_hash(canonical.encode())
 
 
-async def read_ask(request: Request, claims: Claims) -> Ask:
-    """The call in the request; raises 400, 403, 413 or 415."""
-    raw = await raw_body(request)
+def read_ask(request: Request, raw: bytes, claims: Claims) -> Ask:
+    """The call in the request and its body; raises 400 or 415."""
+    require_size(raw)
     require_json(request)
     document = json_object(raw)
     agent, prompt, pool = _messages(document, claims) if "messages" in document else _prompt(document)
-    require_pool(claims, pool)
-    canonical = json.dumps([agent, prompt, pool], separators=(",", ":")).encode()
-    return Ask(claims, agent, prompt, pool, _key(request), str(uuid.uuid4()), req_hash(canonical))
+    return Ask(claims, agent, prompt, pool, _key(request), str(uuid.uuid4()))
 
 
 def require_pool(claims: Claims, pool: str) -> None:

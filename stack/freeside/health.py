@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from starlette.responses import JSONResponse, Response
-
 from stack.common.context import VERSION
+from stack.faults import health as broken
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.responses import Response
 
     from stack.common.context import Context
 
@@ -25,8 +25,11 @@ class Health:
     async def __call__(self, _: Request) -> Response:
         """200 with the contract's body, or 503 `database_unreachable`."""
         if not await self._context.db.reachable():
-            return JSONResponse({"status": "unhealthy", "error": "database_unreachable"}, 503)
-        return JSONResponse(
+            body = {"status": "unhealthy", "error": "database_unreachable"}
+            return await broken.report(self._context.faults, "freeside", body, 503)
+        return await broken.report(
+            self._context.faults,
+            "freeside",
             {
                 "status": "healthy",
                 "version": VERSION,
@@ -34,5 +37,5 @@ class Health:
                 "protocol_version": PROTOCOL_VERSION,
                 "uptime": self._context.uptime,
                 "grace_period": False,
-            }
+            },
         )

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 MICRO_PER_CENT = 10_000
 
-_OPEN_PERIOD = """
+OPEN_PERIOD = """
 INSERT INTO freeside.budgets (community_id, period, limit_micro)
 SELECT community_id, %s, limit_micro FROM freeside.communities WHERE community_id = %s
 ON CONFLICT DO NOTHING
 """
-_RESERVE = """
+RESERVE = """
 WITH taken AS (
     UPDATE freeside.budgets SET reserved_micro = reserved_micro + %(amount)s
     WHERE community_id = %(tenant)s AND period = %(period)s
@@ -31,6 +31,8 @@ WITH taken AS (
 INSERT INTO freeside.reservations (reservation_id, community_id, period, amount_micro, expires_at)
 SELECT %(id)s, community_id, period, %(amount)s, now() + make_interval(secs => %(lease)s) FROM taken
 """
+# What RESERVE must never be: without a look at the limit. For faults.
+RESERVE_BLINDLY = RESERVE.replace("AND committed_micro + reserved_micro + %(amount)s <= limit_micro", "")
 _COMMIT = """
 WITH held AS (
     UPDATE freeside.reservations SET state = 'committed'
@@ -129,11 +131,11 @@ class Ledger:
     async def reserve(self, tenant_id: str, amount_micro: int, lease_s: float = LEASE_S) -> Reservation:
         """Set the amount aside if it fits; raises OverBudget or UnknownTenant."""
         reservation = Reservation(uuid.uuid4(), tenant_id, amount_micro)
-        if await self._take(_RESERVE, reservation, lease_s):
+        if await self._take(RESERVE, reservation, lease_s):
             return reservation
         # Either no room, or the first call of the month.
-        if await self.db.execute(_OPEN_PERIOD, current_period(), tenant_id) == 1:
-            if await self._take(_RESERVE, reservation, lease_s):
+        if await self.db.execute(OPEN_PERIOD, current_period(), tenant_id) == 1:
+            if await self._take(RESERVE, reservation, lease_s):
                 return reservation
         elif await self.figures(tenant_id) is None:
             raise UnknownTenant(tenant_id)

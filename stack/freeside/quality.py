@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse
 
-from stack.common.errors import bad_request
+from stack.common.errors import ApiError, bad_request
 from stack.common.requests import json_object, raw_body, require_json, text
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class Quality:
     async def __call__(self, request: Request) -> Response:
         """202 with the event's id once it is safely in the outbox; 400, 401."""
         claims = await self._auth.user(request)
+        if self._faults.on("freeside-quality-missing"):
+            raise ApiError(404, "NOT_FOUND", "No such resource")
         raw = await raw_body(request)
         require_json(request)
         document = json_object(raw)

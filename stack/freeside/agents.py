@@ -8,32 +8,36 @@ from typing import TYPE_CHECKING
 from starlette.responses import JSONResponse
 
 from stack.common.errors import ApiError
-from stack.freeside.asks import Ask, read_ask, require_pool
+from stack.faults.answers import Answers
+from stack.freeside.asks import Ask, require_pool
+from stack.freeside.finn_client import FinnClient
+from stack.freeside.intake import Intake
+from stack.freeside.ratelimit import RateLimiter
+from stack.freeside.streams import Streams
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from stack.common.context import Context
     from stack.freeside.auth import Auth
     from stack.freeside.calls import Answer, Calls
-    from stack.freeside.finn_client import FinnClient
     from stack.freeside.idempotency import Claim
-    from stack.freeside.ratelimit import RateLimiter
     from stack.freeside.sse import EventStream
-    from stack.freeside.stream import Streams
 
 
 class Agents:
     """The agent routes: authenticate, validate, limit, then replay or run."""
 
-    def __init__(
-        self, auth: Auth, limiter: RateLimiter, calls: Calls, finn: FinnClient, streams: Streams
-    ) -> None:
+    def __init__(self, context: Context, auth: Auth, calls: Calls) -> None:
+        self._faults = context.faults
         self._auth = auth
-        self._limiter = limiter
         self._calls = calls
-        self._finn = finn
-        self._streams = streams
+        self._limiter = RateLimiter(context.faults)
+        self._intake = Intake(context)
+        self._finn = FinnClient(context)
+        self._streams = Streams(calls, self._finn, context.faults)
+        self._answers = Answers(context.faults)
 
     async def invoke(self, request: Request) -> Response | EventStream:
         """The whole answer, or a stream where the caller accepts only that (dialect `accept`)."""
@@ -53,14 +57,16 @@ class Agents:
         claims = await self._auth.user(request)
         headers = self._limiter.admit(claims)
         try:
-            ask = await read_ask(request, claims)
+            self._answers.before(stream=stream)
+            ask = await self._intake.read(request, claims)
             headers |= {"x-idempotency-key": ask.key, "x-trace-id": ask.trace_id}
             claim = await self._calls.claim(ask)
-            if claim.answer:
+            if claim.answer and not self._faults.on("freeside-hides-replays"):
                 headers |= {"x-idempotent-replay": "true", "x-trace-id": json.loads(claim.answer)["traceId"]}
             if stream:
                 return await self._streams.respond(ask, claim, headers)
             answer = json.loads(claim.answer) if claim.answer else await self._run(ask, claim)
+            answer = await self._answers.told(answer)
         except ApiError as error:
             error.headers = {**headers, **error.headers}
             raise

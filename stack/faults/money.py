@@ -1,0 +1,112 @@
+"""A ledger that does not conserve money, in each of the ways that the budget checks have to notice."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from stack.freeside.leases import LEASE_S
+from stack.freeside.ledger import (
+    OPEN_PERIOD,
+    RESERVE,
+    RESERVE_BLINDLY,
+    Charge,
+    Ledger,
+    OverBudget,
+    Reservation,
+    current_period,
+)
+
+if TYPE_CHECKING:
+    import uuid
+
+    from stack.common.database import Database
+    from stack.faults.switch import Faults
+
+# What a call costs that should have cost nothing, µUSD.
+STRAY_MICRO = 1_000
+
+
+async def stray_charge(db: Database, tenant_id: str, amount_micro: int = STRAY_MICRO) -> None:
+    """Commit money that nobody reserved."""
+    await db.execute(OPEN_PERIOD, current_period(), tenant_id)
+    await _move(db, "committed_micro = committed_micro + %s", amount_micro, tenant_id)
+
+
+class FaultyLedger(Ledger):
+    """The real ledger until a fault is switched on."""
+
+    def __init__(self, db: Database, faults: Faults) -> None:
+        super().__init__(db)
+        self._faults = faults
+
+    async def reserve(self, tenant_id: str, amount_micro: int, lease_s: float = LEASE_S) -> Reservation:
+        """Reserve without looking, after looking too early, or too much."""
+        if self._faults.on("freeside-reserves-double"):
+            amount_micro *= 2
+        try:
+            return await super().reserve(tenant_id, amount_micro, lease_s)
+        except OverBudget:
+            if self._faults.on("freeside-charges-over-budget-calls"):
+                await stray_charge(self.db, tenant_id)
+            raise
+
+    async def _take(self, statement: str, reservation: Reservation, lease_s: float) -> bool:
+        if self._faults.on("freeside-ignores-limit"):
+            statement = RESERVE_BLINDLY
+        if statement == RESERVE and self._faults.on("freeside-reserves-racily"):
+            figures = await self.figures(reservation.tenant_id)
+            if figures is None:
+                return False
+            used = figures.committed_micro + figures.reserved_micro
+            if used + reservation.amount_micro > figures.limit_micro:
+                return False
+            await asyncio.sleep(0.1)
+            statement = RESERVE_BLINDLY
+        return await super()._take(statement, reservation, lease_s)
+
+    async def commit(self, reservation_id: uuid.UUID, charge: Charge) -> bool:
+        """Charge nothing, too much, somebody else, or forget what was reserved."""
+        faults, cost = self._faults, charge.cost_micro
+        row = await self.db.one(
+            "SELECT community_id, amount_micro FROM freeside.reservations WHERE reservation_id = %s",
+            reservation_id,
+        )
+        elsewhere = faults.on("freeside-charges-another-tenant")
+        if faults.on("freeside-metering-dead") or elsewhere:
+            charge = replace(charge, cost_micro=0)
+        if faults.on("freeside-overcharges"):
+            charge = replace(charge, cost_micro=cost * 2)
+        if not await super().commit(reservation_id, charge) or row is None:
+            return False
+        tenant, amount = row["community_id"], row["amount_micro"]
+        if elsewhere or faults.on("freeside-charges-two-tenants"):
+            await stray_charge(self.db, _neighbour(tenant), cost)
+        if faults.on("freeside-raises-limit"):
+            await _move(self.db, "limit_micro = limit_micro + %s", 100_000, tenant)
+        if faults.on("freeside-refunds-itself"):
+            await _move(self.db, "committed_micro = greatest(0, committed_micro - %s)", 2 * cost, tenant)
+        if faults.on("freeside-leaks-reservations"):
+            await _move(self.db, "reserved_micro = reserved_micro + %s", amount, tenant)
+        return True
+
+    async def release(self, reservation_id: uuid.UUID) -> None:
+        """Charge a call that failed."""
+        if self._faults.on("freeside-charges-failed-calls"):
+            await super().commit(reservation_id, Charge(STRAY_MICRO, "failed"))
+        await super().release(reservation_id)
+
+
+def _neighbour(tenant_id: str) -> str:
+    first, second = "test-community-staging-001", "test-community-staging-002"
+    return first if tenant_id == second else second
+
+
+async def _move(db: Database, change: str, amount: int, tenant_id: str) -> None:
+    await db.execute(
+        f"UPDATE freeside.budgets SET {change} WHERE community_id = %s AND period = %s",
+        amount,
+        tenant_id,
+        current_period(),
+    )
