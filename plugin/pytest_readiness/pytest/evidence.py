@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from threading import Lock
 from typing import Any
 
 from ..core.redaction import Redactor
@@ -26,6 +27,7 @@ class EvidenceLog:
         self._redactor = redactor
         self._entries: list[dict[str, Any]] = []
         self._taken = 0
+        self._lock = Lock()
 
     def text(self, text: str) -> str:
         """Return a text without secrets."""
@@ -39,6 +41,16 @@ class EvidenceLog:
     def add(self, entry: Mapping[str, Any]) -> None:
         """Record one entry."""
         self._entries.append(self._redactor.data(dict(entry)))
+
+    def count(self, rule: str, times: int) -> None:
+        """Record comparisons of a rule: one entry for each rule says how often, also from several threads."""
+        fresh = {"kind": "evaluated", "rule": self._redactor.text(rule), "times": times}
+        with self._lock:
+            for entry in self._entries[self._taken :]:
+                if entry["kind"] == "evaluated" and entry["rule"] == fresh["rule"]:
+                    entry["times"] += times
+                    return
+            self._entries.append(fresh)
 
     def take(self) -> list[dict[str, Any]]:
         """Return the entries recorded since the last call: each report carries its own phase's."""
@@ -86,7 +98,7 @@ class Evidence:
     def evaluated(self, rule: str, times: int = 1) -> None:
         """Record that an invariant was compared ``times`` times. Not at all is no measurement."""
         if times > 0:
-            self._log.add({"kind": "evaluated", "rule": rule, "times": int(times)})
+            self._log.count(str(rule), int(times))
 
     def note(self, text: str) -> None:
         """Record a remark; it proves nothing by itself."""

@@ -143,8 +143,13 @@ def _summary(report: pytest.TestReport, call: pytest.CallInfo[None]) -> str:
         return _line(str(report.longrepr[2]).removeprefix("Skipped: "))
     if call.excinfo is None:
         return _line(report.longreprtext)  # strict xpass: no exception, only a text
-    message = call.excinfo.exconly(tryshort=True)
+    message = _message(call.excinfo.value)
     return _line(f"in {call.when}: {message}" if call.when != "call" else message)
+
+
+def _message(exception: BaseException) -> str:
+    name = "" if type(exception) is AssertionError else type(exception).__name__
+    return ": ".join(filter(None, (name, str(exception).strip()))) or type(exception).__name__
 
 
 def _line(text: str) -> str:
