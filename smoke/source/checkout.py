@@ -1,0 +1,116 @@
+"""A git checkout, read only: its tracked files, its history, and scratch copies that leave no trace in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_readiness import SetupError
+
+GITLINK = "160000"
+SYMLINK = "120000"
+TIMEOUT_S = 60
+
+
+class GitRefused(Exception):
+    """Git ended with an error; `str()` is what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """A file in git's index: `path` relative to the checkout, `mode` as git writes it."""
+
+    path: str
+    mode: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """The working tree at `root`. Nothing is ever written to it or to its repository."""
+
+    root: Path
+
+    @classmethod
+    def at(cls, directory: str) -> Checkout:
+        """Open a checkout. SetupError unless `directory` is the top of one."""
+        root = Path(directory).expanduser()
+        if not root.is_dir():
+            raise SetupError(f"[source] iac_dir: {directory} is not a directory")
+        try:
+            top = git(root, "rev-parse", "--show-toplevel").strip()
+        except GitRefused as refusal:
+            raise SetupError(f"[source] iac_dir: {directory} is not a git checkout: {refusal}") from refusal
+        if Path(top).resolve() != root.resolve():
+            raise SetupError(f"[source] iac_dir: {directory} is inside of a checkout; its top is {top}")
+        return cls(root.resolve())
+
+    def tracked(self) -> list[Tracked]:
+        """Every file that git tracks, without the content of submodules."""
+        listed = git(self.root, "ls-files", "--stage", "-z").split("\0")
+        found = {}
+        for line in filter(None, listed):
+            facts, path = line.split("\t", 1)
+            mode = facts.split(" ", 1)[0]
+            if mode != GITLINK:
+                found[path] = Tracked(path, mode)  # a file in conflict is listed once per side
+        return list(found.values())
+
+    def content(self, file: Tracked) -> bytes | None:
+        """The bytes of a tracked file; a link's are its target. None when it is not in the working tree."""
+        path = self.root / file.path
+        try:
+            return os.fsencode(path.readlink()) if file.mode == SYMLINK else path.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def text(self, path: str) -> str:
+        """The text of a file. AssertionError when there is no such file: the plan names it."""
+        file = self.root / path
+        assert file.is_file(), f"{path} is not in the checkout"
+        return file.read_text("utf-8")
+
+    @contextmanager
+    def scratch(self, revision: str = "HEAD") -> Iterator[Path]:
+        """Yield a scratch worktree at a revision, removed afterwards.
+
+        It belongs to a clone that borrows the checkout's objects: the checkout itself gets no new ref, object
+        or worktree entry, so that it may be read only.
+        """
+        commit = git(self.root, "rev-parse", "--verify", f"{revision}^{{commit}}").strip()
+        with tempfile.TemporaryDirectory(prefix="readiness-scratch-") as directory:
+            clone, worktree = Path(directory, "clone.git"), Path(directory, "worktree")
+            git(self.root, "clone", "--quiet", "--shared", "--bare", "--no-tags", str(self.root), str(clone))
+            git(clone, "worktree", "add", "--quiet", "--detach", str(worktree), commit)
+            yield worktree
+
+
+def git(directory: Path, *arguments: str) -> str:
+    """Run git in a directory and return what it printed.
+
+    The caller's GIT_* variables do not reach it, and the repository's hooks and file system monitor do not run.
+    GitRefused when it fails, SetupError when there is no git or it takes too long.
+    """
+    executable = shutil.which("git")
+    if executable is None:
+        raise SetupError("git is not installed on this runner; the static checks read a checkout with it")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environ |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    settings = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "core.quotePath=false")
+    try:
+        done = subprocess.run(  # noqa: S603 - no shell, and the arguments are ours
+            [executable, *settings, *arguments],
+            cwd=directory, env=environ, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S,
+            check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise SetupError(f"git {arguments[0]} did not end within {TIMEOUT_S} s in {directory}") from error
+    if done.returncode:
+        said = " ".join(done.stderr.decode(errors="replace").split())
+        raise GitRefused(said or f"exit code {done.returncode}")
+    return done.stdout.decode(errors="surrogateescape")

@@ -1,0 +1,165 @@
+"""Traces of Fly.io in text: hosts, tools, commands, credentials, actions; careful about word borders."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_readiness import SetupError
+
+from .checkout import Checkout
+from .findings import Finding
+
+#: A word begins here: after no word character, or after the last one of an escape (%2f, or \n in JSON).
+_START = rb"(?:(?<![\w%\\-])|(?<=%2f)|(?<=\\[nrt])|(?<=\\)(?![nrt]))"
+#: As before, or after a hyphen: `-hostapp.example`. Only for what cannot be the end of a hyphenated word.
+_START_OF_LABEL = rb"(?:" + _START + rb"|(?<=-))"
+_LABELS = rb"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+"
+#: The name ends here, and no further label follows: fly.io.example.org is somebody else's host.
+_END = rb"(?!\w|\.\w)"
+_NO_LETTER_BEFORE = rb"(?:(?<![a-z])|(?<=%2f)|(?<=\\[nrt]))"
+
+
+def _host(name: bytes) -> bytes:
+    return rb"(?:" + _START + rb"|" + _START_OF_LABEL + _LABELS + rb")" + re.escape(name) + _END
+
+
+#: What is looked for, in lower case.
+PATTERNS: dict[str, re.Pattern[bytes]] = {
+    name: re.compile(pattern)
+    for name, pattern in {
+        "fly.io": _host(b"fly.io"),
+        "fly.dev": _host(b"fly.dev"),
+        "flyctl": _NO_LETTER_BEFORE + rb"flyctl(?![a-z])",
+        "fly.toml": _START + rb"fly(?:\.[\w-]+)*\.toml" + _END,
+        "fly deploy": rb"(?<!on the )" + _START + rb"fly(?:[ \t]+|[\"'],[ \t]*[\"'])deploy(?![\w-])",
+        "Fly.io variable": _NO_LETTER_BEFORE
+        + rb"fly_(?:api_token|access_token|app_name|region|machine_id|alloc_id)(?![a-z0-9_])",
+        "superfly action": _START + rb"superfly/[\w-]+",
+    }.items()
+}
+HOSTS = frozenset({"fly.io", "fly.dev"})
+#: Hosts of Fly.io that a program talks to; every application's own is under fly.dev.
+APIS = frozenset({"api.fly.io", "registry.fly.io"})
+#: Documents in which a name may be mentioned; a script under docs/ is no document.
+PROSE_SUFFIXES = (".md", ".mdx", ".rst", ".txt", ".adoc")
+_BINARY_PROBE = 8192
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Reference:
+    """One trace: `host` is the whole host name when it is one, lower case, and empty otherwise."""
+
+    path: str
+    line: int
+    kind: str
+    text: str
+    host: str = ""
+
+    @property
+    def is_address(self) -> bool:
+        """Whether it points to an application or an API on Fly.io, rather than name the product."""
+        return self.host.endswith(".fly.dev") or self.host in APIS
+
+    def finding(self) -> Finding:
+        """The same in the words for a person; a reference in a file's name has no line."""
+        return Finding(self.path, self.line, f"{self.kind}: {self.text}")
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """An entry of the plan's allow-list: a host in one file, or (`prose`) mentions in a folder's documents."""
+
+    path: str
+    reason: str
+    host: str = ""
+    prose: bool = False
+
+    def covers(self, reference: Reference) -> bool:
+        """Whether it allows a reference: exact host and exact path; in prose, whatever is not an address."""
+        if self.prose:
+            document = reference.path.lower().endswith(PROSE_SUFFIXES)
+            return document and reference.path.startswith(self.path) and not reference.is_address
+        return reference.path == self.path and reference.host == self.host
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.host or 'mentions in prose'} ({self.reason})"
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What was found: references that nothing allows, those allowed, allow entries that allowed nothing.
+
+    `files` and `binary` count the tracked files that were read and those that are no text.
+    """
+
+    live: tuple[Reference, ...]
+    allowed: tuple[Reference, ...]
+    stale: tuple[Allowed, ...]
+    files: int
+    binary: int
+
+
+def allow_list(entries: Iterable[Mapping[str, Any]]) -> tuple[Allowed, ...]:
+    """Read the plan's allow-list. SetupError for an entry that is not exact or gives no reason."""
+    found = []
+    for number, entry in enumerate(entries, 1):
+        unknown = set(entry) - {"path", "host", "prose", "reason"}
+        prose, path = entry.get("prose") is True, str(entry.get("path", ""))
+        exact = path and not any(sign in path for sign in "*?[") and prose == path.endswith("/")
+        if unknown or not exact or prose == bool(entry.get("host")) or not entry.get("reason"):
+            raise SetupError(
+                f"[[facts.flyio.allow]] entry {number} in the plan is not exact: {dict(entry)}\n"
+                "allowed: path of one file, host, reason; or path of a folder ending in /, prose = true, reason"
+            )
+        found.append(Allowed(path, str(entry["reason"]), str(entry.get("host", "")).lower(), prose))
+    return tuple(found)
+
+
+def references(text: bytes, path: str) -> Iterator[Reference]:
+    """Yield the traces in a text, in no particular order."""
+    lowered = text.lower()
+    if b"fly" not in lowered:
+        return
+    for kind, pattern in PATTERNS.items():
+        for match in pattern.finditer(lowered):
+            found = text[match.start() : match.end()].decode(errors="replace")
+            host = match.group().decode(errors="replace") if kind in HOSTS else ""
+            yield Reference(path, text.count(b"\n", 0, match.start()) + 1, kind, found, host)
+
+
+def as_text(content: bytes) -> bytes | None:
+    """Return a file's text in an encoding whose ASCII is plain, None for a binary file."""
+    for mark, encoding in ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):
+        if content.startswith(mark):
+            return content.decode(encoding, errors="replace").encode()
+    return None if b"\0" in content[:_BINARY_PROBE] else content
+
+
+def scan(checkout: Checkout, allow_list: tuple[Allowed, ...]) -> Scan:
+    """Look through every tracked text file, its name and its content, and apply the allow-list."""
+    found: list[Reference] = []
+    files = binary = 0
+    for file in checkout.tracked():
+        name = file.path.encode(errors="surrogateescape")
+        found += [Reference(ref.path, 0, ref.kind, ref.text, ref.host) for ref in references(name, file.path)]
+        content = checkout.content(file)
+        if content is None:
+            continue
+        text = as_text(content)
+        if text is None:
+            binary += 1
+        else:
+            files += 1
+            found += references(text, file.path)
+    allowed = [ref for ref in found if any(entry.covers(ref) for entry in allow_list)]
+    return Scan(
+        live=tuple(sorted(set(found) - set(allowed))),
+        allowed=tuple(sorted(allowed)),
+        stale=tuple(entry for entry in allow_list if not any(entry.covers(ref) for ref in found)),
+        files=files,
+        binary=binary,
+    )
