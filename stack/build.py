@@ -13,7 +13,7 @@ SOURCES = {".py", ".sql", ".toml"}
 
 @cache
 def build_sha(service: str) -> str:
-    """Return the 40 hex digits that stand for the commit from which a service's image was built."""
+    """Return the 40 hex digits that stand for the commit from which an image was built."""
     digest = hashlib.sha1(IMAGES.get(service, service).encode(), usedforsecurity=False)
     root = Path(__file__).parent
     for path in sorted(root.rglob("*")):

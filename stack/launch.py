@@ -108,7 +108,7 @@ class Stack:
             [
                 *server_parts,
                 *pooler_parts,
-                *self._aws_parts(ports["aws"], endpoint),
+                *self._aws_parts(ports, addresses),
                 self._migrations(server, pooler),
                 *self._services(addresses, shared, pooler),
             ]
@@ -116,11 +116,16 @@ class Stack:
         self.control_url = self._control.serve()
         self._write_profile(addresses, endpoint, api_key, pooler)
 
-    def _aws_parts(self, port: int, endpoint: str) -> list[Part]:
+    def _aws_parts(self, ports: Mapping[str, int], addresses: Addresses) -> list[Part]:
         home = self._run.directory("aws")
+        endpoint = f"http://{LOOPBACK}:{ports['aws']}"
         base = {**services.base_environ(), **CREDENTIALS, "STACK_AWS_ENDPOINT": endpoint}
-        serve = Command(services.python("stack.aws.launcher"), {**base, **launcher.environ(port, home)}, home)
-        seed = Command(services.python("stack.aws.seed"), base, home)
+        serve = Command(
+            services.python("stack.aws.launcher"), {**base, **launcher.environ(ports["aws"], home)}, home
+        )
+        hosts = {"pgbouncer": f"{LOOPBACK}:{ports['pgbouncer']}", **addresses.hosts()}
+        told = {"STACK_ADDRESSES": ",".join(f"{name}={host}" for name, host in hosts.items())}
+        seed = Command(services.python("stack.aws.seed"), {**base, **told}, home)
         # The seed waits for the emulator itself: that way it imports while the emulator does.
         return [
             Part("aws", serve, ready=lambda: answers_ok(endpoint + launcher.HEALTH)),
@@ -136,7 +141,7 @@ class Stack:
 
     def _services(self, addresses: Addresses, shared: Mapping[str, str], pooler: PgBouncer) -> list[Part]:
         dsns = {user: pooler.dsn(user) for user in pgbouncer.SHARES}
-        needs = frozenset({"migrations", "pgbouncer", "aws-seed"})
+        needs = frozenset({"migrations", "pgbouncer", "aws"})
         return services.parts(self._run, addresses, shared, dsns, needs)
 
     def _write_profile(self, addresses: Addresses, endpoint: str, api_key: Path, pooler: PgBouncer) -> None:

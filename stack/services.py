@@ -59,6 +59,14 @@ class Addresses:
             replaced[name] = value
         return cls({**urls, **replaced}, frozenset(replaced))
 
+    def hosts(self) -> dict[str, str]:
+        """Return HOST:PORT of every service."""
+        found = {}
+        for name, url in self.urls.items():
+            address = urlsplit(url)
+            found[name] = f"{address.hostname}:{address.port or (443 if address.scheme == 'https' else 80)}"
+        return found
+
 
 def base_environ() -> dict[str, str]:
     """Return the environment that every child starts from, with the `stack` package importable."""

@@ -48,13 +48,18 @@ def main() -> None:
     from hypercorn.config import Config
     from ministack.app import app
 
+    from stack.aws import keys
     from stack.aws.door import SideDoor
+
+    async def run() -> None:
+        await keys.create()
+        await serve(SideDoor(app, f"http://{config.bind[0]}"), config)  # type: ignore[arg-type]  # app is untyped
 
     config = Config()
     config.bind = [f"{LOOPBACK}:{os.environ['STACK_PORT']}"]
     config.keep_alive_timeout = 75
     config.loglevel = "WARNING"
-    asyncio.run(serve(SideDoor(app), config))  # type: ignore[arg-type]  # ministack's app is untyped
+    asyncio.run(run())
 
 
 if __name__ == "__main__":

@@ -1,64 +1,50 @@
 """Fills the emulator with what contract section 4 says: `python -m stack.aws.seed`, once at boot.
 
-Reads STACK_AWS_ENDPOINT. Started together with the emulator: while that comes up, this imports boto3.
+Reads STACK_AWS_ENDPOINT and STACK_ADDRESSES (NAME=HOST:PORT, comma-separated). Started together with the
+emulator, it imports boto3 while that comes up.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from stack.aws import compute, monitoring, network
+from stack.aws.alarms import all_alarms
+from stack.aws.api import clients
 from stack.aws.client import SideDoorClient
 from stack.aws.launcher import HEALTH
-from stack.aws.names import REGION, SIGNERS, secret_id
+from stack.aws.names import SIGNERS, secret_id
 from stack.ports import answers_ok
 from stack.process import wait_until
 from stack.supervisor import BOOT_DEADLINE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    # botocore makes its client classes at run time
-    Clients = Callable[[str], Any]
+    from stack.aws.api import Clients
 
 
-def clients(endpoint: str) -> Clients:
-    """Return a function from a service's name to its boto3 client at `endpoint`."""
-    import boto3
-    from botocore.config import Config
-
-    session: Any = boto3.session.Session(region_name=REGION)
-    # Cloud Map would put "data-" in front of the host.
-    config = Config(inject_host_prefix=False, retries={"mode": "standard", "total_max_attempts": 3})
-    return lambda service: session.client(service, endpoint_url=endpoint, config=config)
-
-
-def new_key() -> str:
-    """Return a fresh P-256 private key, PKCS#8 PEM."""
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ).decode()
-
-
-def secrets(aws: Clients) -> None:
-    """Create the signing keys' secrets, each with a key that exists nowhere else."""
-    manager = aws("secretsmanager")
-    for service in SIGNERS:
-        manager.create_secret(Name=secret_id(service), SecretString=new_key())
+def everything(aws: Clients, addresses: dict[str, str], door: SideDoorClient) -> None:
+    """Create all of it; `addresses` maps a Cloud Map name to the HOST:PORT where the part answers."""
+    names = [secret_id(service) for service in SIGNERS]
+    arns = {name: aws("secretsmanager").describe_secret(SecretId=name)["ARN"] for name in names}
+    net = network.seed(aws, addresses)
+    compute.seed(aws, net, arns)
+    alarms = all_alarms(net.targets)
+    # Datapoints first: an alarm that finds none would be in ALARM for a moment, and tell so.
+    door.publish([metric.series() for metric in dict.fromkeys(alarm.metric for alarm in alarms)])
+    monitoring.seed(aws, alarms)
+    wait_until(lambda: compute.migrations_are_over(aws), time.monotonic() + BOOT_DEADLINE_S)
+    door.remember()
 
 
 def main() -> None:
     """Seed everything, then have the emulator remember it."""
     endpoint = os.environ["STACK_AWS_ENDPOINT"]
+    addresses = dict(pair.split("=") for pair in os.environ["STACK_ADDRESSES"].split(","))
     aws = clients(endpoint)
     wait_until(lambda: answers_ok(endpoint + HEALTH), time.monotonic() + BOOT_DEADLINE_S)
-    secrets(aws)
-    SideDoorClient(endpoint).remember()
+    everything(aws, addresses, SideDoorClient(endpoint))
 
 
 if __name__ == "__main__":

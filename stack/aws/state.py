@@ -37,8 +37,11 @@ class Memory:
         if self._seen is None:
             return
         for key, store in _stores().items():
-            store._data.clear()
-            store._data.update(copy.deepcopy(self._seen.get(key, {})))
+            remembered = copy.deepcopy(self._seen.get(key, {}))
+            # Entry by entry: a request served meanwhile finds the old entry or the new one, never a gap.
+            for created in store._data.keys() - remembered.keys():
+                del store._data[created]
+            store._data.update(remembered)
 
 
 def digest() -> str:

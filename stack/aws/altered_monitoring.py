@@ -1,0 +1,119 @@
+"""Alterations of what watches: alarms, metrics, the alerts topic, dashboards, log groups.
+
+Names are given without the prefix: alarm `api-cpu-high`, service `api`, dashboard `overview`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from stack.aws.definitions import TOPIC
+from stack.aws.names import ACCOUNT, PREFIX, REGION
+
+if TYPE_CHECKING:
+    from stack.aws.emulator import Alteration, Emulator
+
+TOPIC_ARN = f"arn:aws:sns:{REGION}:{ACCOUNT}:{TOPIC}"
+# What PutMetricAlarm takes of what DescribeAlarms gives.
+SETTINGS = ("Namespace", "MetricName", "Dimensions", "Statistic", "ExtendedStatistic", "ComparisonOperator",
+            "Threshold", "Period", "EvaluationPeriods", "TreatMissingData", "ActionsEnabled", "AlarmActions",
+            "OKActions", "InsufficientDataActions", "AlarmDescription")  # fmt: skip
+
+
+def alarm_missing(emulator: Emulator, alarm: str) -> None:
+    """Delete an alarm."""
+    _alarm(emulator, alarm)
+    emulator.aws("cloudwatch").delete_alarms(AlarmNames=[f"{PREFIX}-{alarm}"])
+
+
+def alarm_changed(emulator: Emulator, alarm: str, **settings: Any) -> None:
+    """Put an alarm again with other settings, named as PutMetricAlarm names them."""
+    before = _alarm(emulator, alarm)
+    kept = {name: before[name] for name in SETTINGS if name in before}
+    emulator.aws("cloudwatch").put_metric_alarm(AlarmName=f"{PREFIX}-{alarm}", **{**kept, **settings})
+
+
+def alarm_watches_another(emulator: Emulator, alarm: str, dimension: str, value: str) -> None:
+    """Have an alarm watch the same metric of something else: one dimension gets another value."""
+    dimensions = {each["Name"]: each["Value"] for each in _alarm(emulator, alarm)["Dimensions"]}
+    if dimension not in dimensions:
+        raise LookupError(f"{alarm} has no dimension {dimension!r}; it has {', '.join(dimensions)}")
+    dimensions[dimension] = value
+    alarm_changed(
+        emulator, alarm, Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()]
+    )
+
+
+def metric(emulator: Emulator, name: str, of: str = "", value: float | None = None) -> None:
+    """Publish another value for a metric of the resource `of`; without a value, publish none at all."""
+    if not emulator.metrics.alter(name, of, value):
+        raise LookupError(f"no metric {name!r} of {of!r} is published")
+
+
+def topic_without_subscription(emulator: Emulator) -> None:
+    """Leave the alerts topic with nobody who listens."""
+    sns = emulator.aws("sns")
+    for each in sns.list_subscriptions_by_topic(TopicArn=TOPIC_ARN)["Subscriptions"]:
+        sns.unsubscribe(SubscriptionArn=each["SubscriptionArn"])
+
+
+def topic_unconfirmed(emulator: Emulator) -> None:
+    """Leave the alerts topic with one subscription that was never confirmed."""
+    topic_without_subscription(emulator)
+    emulator.aws("sns").subscribe(TopicArn=TOPIC_ARN, Protocol="email", Endpoint="on-call@arrakis.example")
+
+
+def topic_missing(emulator: Emulator) -> None:
+    """Delete the alerts topic; the alarms still name it."""
+    emulator.aws("sns").delete_topic(TopicArn=TOPIC_ARN)
+
+
+def notifications_lost(emulator: Emulator) -> None:
+    """Have SNS accept every notification and deliver none."""
+    emulator.notices.lost = True
+
+
+def dashboard_missing(emulator: Emulator, dashboard: str) -> None:
+    """Delete a dashboard."""
+    emulator.aws("cloudwatch").delete_dashboards(DashboardNames=[f"{PREFIX}-{dashboard}"])
+
+
+def dashboard_empty(emulator: Emulator, dashboard: str) -> None:
+    """Leave a dashboard without widgets."""
+    body = json.dumps({"widgets": []})
+    emulator.aws("cloudwatch").put_dashboard(DashboardName=f"{PREFIX}-{dashboard}", DashboardBody=body)
+
+
+def log_group_missing(emulator: Emulator, service: str) -> None:
+    """Delete a service's log group."""
+    emulator.aws("logs").delete_log_group(logGroupName=f"/ecs/{PREFIX}/{service}")
+
+
+def log_group_without_retention(emulator: Emulator, service: str) -> None:
+    """Keep a service's logs for ever."""
+    emulator.aws("logs").delete_retention_policy(logGroupName=f"/ecs/{PREFIX}/{service}")
+
+
+def _alarm(emulator: Emulator, name: str) -> dict[str, Any]:
+    found = emulator.aws("cloudwatch").describe_alarms(AlarmNames=[f"{PREFIX}-{name}"])["MetricAlarms"]
+    if not found:
+        raise LookupError(f"no alarm {name!r}")
+    alarm: dict[str, Any] = found[0]
+    return alarm
+
+
+ALTERATIONS: dict[str, Alteration] = {
+    "alarm-missing": alarm_missing,
+    "alarm-changed": alarm_changed,
+    "alarm-watches-another": alarm_watches_another,
+    "metric": metric,
+    "topic-without-subscription": topic_without_subscription,
+    "topic-unconfirmed": topic_unconfirmed,
+    "topic-missing": topic_missing,
+    "notifications-lost": notifications_lost,
+    "dashboard-missing": dashboard_missing,
+    "dashboard-empty": dashboard_empty,
+    "log-group-missing": log_group_missing,
+    "log-group-without-retention": log_group_without_retention,
+}

@@ -1,0 +1,60 @@
+"""What the alterations work on: the emulator's clients, and its inside where no API reaches."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from stack.aws.definitions import CLUSTER
+from stack.aws.denial import Denials
+from stack.aws.metrics import Metrics
+from stack.aws.notices import Notices
+from stack.aws.tasks import OneShots
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stack.aws.api import Clients
+
+    # Takes the emulator and the fault's parameters by name.
+    Alteration = Callable[..., None]
+
+
+class Emulator:
+    """The emulator as seen from its own process."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._endpoint = endpoint
+        self.metrics = Metrics()
+        self.one_shots = OneShots()
+        self.denials = Denials()
+        self.notices = Notices()
+
+    @cached_property
+    def aws(self) -> Clients:
+        """The clients; boto3 is loaded on first use only."""
+        from stack.aws.api import clients
+
+        return clients(self._endpoint)
+
+    def service_record(self, name: str) -> dict[str, Any]:
+        """Return the emulator's own record of an ECS service, for what no API can set."""
+        from ministack.services import ecs
+
+        record: dict[str, Any] = ecs._services[f"{CLUSTER}/{name}"]
+        return record
+
+    def forget_tasks(self, family: str) -> None:
+        """Remove every task of a family, running or stopped."""
+        from ministack.services import ecs
+
+        for arn, task in ecs._tasks.items():
+            if f"/{family}:" in task["taskDefinitionArn"]:
+                del ecs._tasks[arn]
+
+    def heal(self) -> None:
+        """Undo every alteration that is not part of the emulator's own state."""
+        self.metrics.heal()
+        self.one_shots.heal()
+        self.denials.heal()
+        self.notices.heal()

@@ -1,0 +1,79 @@
+"""Seeds what the services stand in: VPC, security groups, load balancer, Cloud Map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from stack.aws.definitions import NAMESPACE, SERVICES
+from stack.aws.names import PREFIX
+
+if TYPE_CHECKING:
+    from stack.aws.api import Clients
+
+
+@dataclass
+class Network:
+    """What the services need to know: ids and ARNs by service name.
+
+    `targets` holds the values of the alarm dimensions TargetGroup and LoadBalancer.
+    """
+
+    subnets: list[str] = field(default_factory=list)
+    security_groups: dict[str, str] = field(default_factory=dict)
+    target_groups: dict[str, str] = field(default_factory=dict)
+    registries: dict[str, str] = field(default_factory=dict)
+    targets: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+def seed(aws: Clients, addresses: dict[str, str]) -> Network:
+    """Create the network; `addresses` maps a Cloud Map name to the HOST:PORT that it resolves to."""
+    net = Network()
+    ec2 = aws("ec2")
+    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    for zone, block in (("a", "10.0.1.0/24"), ("b", "10.0.2.0/24")):
+        subnet = ec2.create_subnet(VpcId=vpc, CidrBlock=block, AvailabilityZone=f"us-east-1{zone}")
+        net.subnets.append(subnet["Subnet"]["SubnetId"])
+    for service in SERVICES:
+        group = ec2.create_security_group(
+            GroupName=service.family, Description=f"Tasks of {service.name}", VpcId=vpc
+        )
+        net.security_groups[service.name] = group["GroupId"]
+    _balancer(aws, net, vpc)
+    _cloud_map(aws, net, vpc, addresses)
+    return net
+
+
+def _balancer(aws: Clients, net: Network, vpc: str) -> None:
+    elb = aws("elbv2")
+    balancer = elb.create_load_balancer(Name=f"{PREFIX}-alb", Subnets=net.subnets, Type="application")
+    balancer_arn = balancer["LoadBalancers"][0]["LoadBalancerArn"]
+    for service in SERVICES:
+        if not service.balanced:
+            continue
+        group = elb.create_target_group(
+            Name=f"{service.family}-tg", Protocol="HTTP", Port=service.port, VpcId=vpc, TargetType="ip"
+        )
+        arn = group["TargetGroups"][0]["TargetGroupArn"]
+        net.target_groups[service.name] = arn
+        net.targets[service.name] = (arn.rpartition(":")[2], balancer_arn.partition(":loadbalancer/")[2])
+
+
+def _cloud_map(aws: Clients, net: Network, vpc: str, addresses: dict[str, str]) -> None:
+    discovery: Any = aws("servicediscovery")
+    operation = discovery.create_private_dns_namespace(Name=NAMESPACE, Vpc=vpc)["OperationId"]
+    namespace = discovery.get_operation(OperationId=operation)["Operation"]["Targets"]["NAMESPACE"]
+    records = {"RoutingPolicy": "MULTIVALUE", "DnsRecords": [{"Type": "A", "TTL": 10}]}
+    for service in SERVICES:
+        if not service.host:
+            continue
+        created = discovery.create_service(Name=service.host, NamespaceId=namespace, DnsConfig=records)[
+            "Service"
+        ]
+        net.registries[service.name] = created["Arn"]
+        host, _, port = addresses[service.host].rpartition(":")
+        discovery.register_instance(
+            ServiceId=created["Id"],
+            InstanceId=f"{service.host}-1",
+            Attributes={"AWS_INSTANCE_IPV4": host, "AWS_INSTANCE_PORT": port},
+        )
