@@ -71,6 +71,8 @@ def test_code_spans_are_found(text: str, parts: list[tuple[bool, str]]) -> None:
         (float("inf"), "inf"),
         (True, "True"),
         ("ok", "ok"),
+        ({"api": "COMPLETED", "pools": [1, 2.50]}, "api: COMPLETED, pools: 1, 2.5"),
+        ((), ""),
     ],
 )
 def test_figures_are_exact_where_they_can_be(value: object, shown: str) -> None:

@@ -85,7 +85,7 @@ def measurements(evidence: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Cell, 
 
 
 def _quantity(value: object, unit: str) -> str:
-    return f"{number(value)} {unit}".strip() if value is not None else ""
+    return text(f"{number(value)} {unit}".strip()) if value is not None else ""
 
 
 def _record(model: Model) -> Iterable[Block]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
 
 ELLIPSIS = "…"
@@ -48,6 +48,10 @@ def segments(text: str) -> Iterator[tuple[bool, str]]:
 
 def number(value: object) -> str:
     """Format a figure: integers exactly, floats to six significant digits, the rest as one line."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{one_line(name)}: {number(item)}" for name, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(number, value))
     if isinstance(value, float) and not value.is_integer():
         return f"{value:.6g}"
     if isinstance(value, float) and abs(value) < 1e15:
