@@ -9,6 +9,7 @@ from typing import Any
 from ..core.errors import LedgerError
 from .chain import Ledger, Verification
 from .file import FileLedger
+from .s3 import S3Ledger
 
 __all__ = ["Ledger", "Verification", "open_ledger", "read_history"]
 
@@ -23,6 +24,9 @@ def open_ledger(url: str, rootdir: Path, environment: str = "") -> Ledger:
     target = url.replace("{env}", environment)
     if target.startswith("file:") and target != "file:":
         return FileLedger(rootdir / target.removeprefix("file:").removeprefix("//"))
+    if target.startswith("s3://") and target != "s3://":
+        bucket, _, prefix = target.removeprefix("s3://").partition("/")
+        return S3Ledger(bucket, prefix)
     raise LedgerError(f"{url!r} is not a ledger", where="ledger url", allowed=SCHEMES)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -95,6 +96,15 @@ def ending(
         )
         return Verification(ok=False, entries=seq - 1, first_bad=seq, problem=problem, notes=notes)
     return replace(found, notes=notes)
+
+
+def parsed(content: bytes) -> dict[str, Any] | None:
+    """Return a stored entry, None where the bytes are none."""
+    try:
+        value = json.loads(content)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def is_sealed(entry: Mapping[str, Any]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import IO, Any
 
 from ..core.digest import canonical_json
 from ..core.errors import LedgerError
-from .chain import Link, Verification, ending, inspect, is_sealed, refuse_broken, sealed
+from .chain import Link, Verification, ending, inspect, is_sealed, parsed, refuse_broken, sealed
 
 
 class FileLedger:
@@ -76,8 +75,8 @@ class FileLedger:
             content = b""
         lines = content.split(b"\n")
         last = lines.pop()
-        links = [Link(place=f"line {number}", entry=_parsed(line)) for number, line in enumerate(lines, 1)]
-        whole = _parsed(last)
+        links = [Link(place=f"line {number}", entry=parsed(line)) for number, line in enumerate(lines, 1)]
+        whole = parsed(last)
         if whole is not None and is_sealed(whole):
             return [*links, Link(place=f"line {len(lines) + 1}", entry=whole)], b""
         return links, last
@@ -131,17 +130,9 @@ class FileLedger:
             ) from problem
 
 
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
-
-
 def _remembered(lock: IO[bytes]) -> Mapping[str, Any] | None:
     lock.seek(0)
-    return _parsed(lock.read())
+    return parsed(lock.read())
 
 
 def _remember(lock: IO[bytes], record: Mapping[str, Any]) -> None:
