@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from itertools import groupby
 from typing import Any
 
 from .appendix import MEASUREMENT_COLUMNS, measurements
@@ -17,16 +16,18 @@ _MEASUREMENTS = ("figure", "evaluated")
 
 
 def evidence(entries: Sequence[Mapping[str, Any]], title: str = "") -> str:
-    """Return the entries in their order; neighbouring figures share one table. No entries: an empty text.
+    """Return what was measured as one table, then everything else in its order. No entries: an empty text.
 
     ``title`` tells one attempt at a check from another. An entry of an unknown kind is shown as its data and
     never dropped.
     """
     if not entries:
         return ""
-    parts = "".join(_group(kind, tuple(group)) for kind, group in groupby(entries, key=_kind))
     heading = f"<h4>{escape(one_line(title))}</h4>" if title else ""
-    return f'<div class="rd rd-evidence">{heading}{parts}</div>'
+    measured = tuple(measurements(entries))
+    figures = table(Table(MEASUREMENT_COLUMNS, measured)) if measured else ""
+    others = "".join(_shown(entry) for entry in entries if entry.get("kind") not in _MEASUREMENTS)
+    return f'<div class="rd rd-evidence">{heading}{figures}{others}</div>'
 
 
 def extras(entries: Sequence[Mapping[str, Any]], title: str = "") -> list[dict[str, str | None]]:
@@ -36,21 +37,12 @@ def extras(entries: Sequence[Mapping[str, Any]], title: str = "") -> list[dict[s
     return [extra] if content else []
 
 
-def _kind(entry: Mapping[str, Any]) -> str:
-    kind = one_line(entry.get("kind"))
-    return "measurement" if kind in _MEASUREMENTS else kind
-
-
-def _group(kind: str, entries: Sequence[Mapping[str, Any]]) -> str:
-    if kind == "measurement":
-        return table(Table(MEASUREMENT_COLUMNS, tuple(measurements(entries))))
-    if kind == "exchange":
-        return "".join(map(_exchange, entries))
-    if kind == "note":
-        return "".join(f"<p>{escape(one_line(entry.get('text')))}</p>" for entry in entries)
-    return "".join(
-        f"<pre>{escape(printable(json.dumps(entry, indent=1, default=str)))}</pre>" for entry in entries
-    )
+def _shown(entry: Mapping[str, Any]) -> str:
+    if entry.get("kind") == "exchange":
+        return _exchange(entry)
+    if entry.get("kind") == "note":
+        return f"<p>{escape(one_line(entry.get('text')))}</p>"
+    return f"<pre>{escape(printable(json.dumps(entry, indent=1, default=str)))}</pre>"
 
 
 def _exchange(entry: Mapping[str, Any]) -> str:
