@@ -24,14 +24,16 @@ class SpentTokens:
         self._calls = itertools.count(1)
         self._memory: set[str] = set()
 
-    async def spend(self, claims: Claims) -> bool:
-        """Record the token; False if its jti was spent before."""
+    async def spend(self, claims: Claims, route: str) -> bool:
+        """Record the token, whatever the route; False if its jti was spent before."""
         service, faults = self._context.settings.service, self._context.faults
         if faults.on(f"{service}-accepts-jti-replay"):
             return True
         jti = claims.jti
         if faults.on(f"{service}-jti-per-tenant"):
             jti = f"{claims.tenant_id}:{jti}"
+        if faults.on(f"{service}-jti-per-route"):
+            jti = f"{route}:{jti}"
         if faults.on(f"{service}-jti-in-memory"):
             fresh = jti not in self._memory
             self._memory.add(jti)

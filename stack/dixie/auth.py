@@ -11,6 +11,7 @@ from stack.common.errors import ApiError
 from stack.common.jwks import JwksClient
 from stack.common.spent import SpentTokens
 from stack.common.verifier import Issuer, TokenRefused, Verifier
+from stack.faults import refusals as broken
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -36,37 +37,36 @@ class Auth:
 
     async def reader(self, request: Request) -> None:
         """Let any of the three credentials pass; raises 401."""
-        authorization = request.headers.get("authorization")
-        if self._context.faults.on("dixie-query-open"):
+        faults = self._context.faults
+        if faults.on("dixie-query-open"):
             return
-        if not self._is_api_key(authorization):
-            await self._claims(authorization)
+        if not self._is_api_key(request) or faults.on("dixie-refuses-api-keys"):
+            await self._claims(request)
 
     async def service(self, request: Request) -> Claims:
         """Finn's token only; raises 401 for everything else, a good user's token included."""
-        if self._context.faults.on("dixie-events-open"):
+        faults = self._context.faults
+        if faults.on("dixie-events-open"):
             return Claims({"iss": FINN}, anonymous=True)
-        claims = await self._claims(request.headers.get("authorization"))
-        if (
-            claims.issuer != FINN
-            and not claims.anonymous
-            and not self._context.faults.on("dixie-users-write")
-        ):
+        if faults.on("dixie-api-keys-write") and self._is_api_key(request):
+            return Claims({"iss": FINN}, anonymous=True)
+        claims = await self._claims(request)
+        if claims.issuer != FINN and not claims.anonymous and not faults.on("dixie-users-write"):
             raise _unauthorized()
         return claims
 
-    async def _claims(self, authorization: str | None) -> Claims:
+    async def _claims(self, request: Request) -> Claims:
         try:
-            claims = await self._verifier.verify(authorization)
+            claims = await self._verifier.verify(request.headers.get("authorization"))
         except TokenRefused as refused:
-            _log.info("401: %s", refused.case)
-            raise _unauthorized() from None
-        if not await self._spent.spend(claims):
+            _log.info("401 on %s: %s", request.url.path, refused.case)
+            raise broken.refusal(self._context.faults, "dixie", refused.case, _unauthorized()) from None
+        if not await self._spent.spend(claims, request.url.path):
             raise _unauthorized()
         return claims
 
-    def _is_api_key(self, authorization: str | None) -> bool:
-        scheme, _, offered = (authorization or "").partition(" ")
+    def _is_api_key(self, request: Request) -> bool:
+        scheme, _, offered = request.headers.get("authorization", "").partition(" ")
         path = self._context.settings.dixie_api_key_file
         if scheme.lower() != "bearer" or not offered.startswith(_KEY_PREFIX) or path is None:
             return False

@@ -12,6 +12,7 @@ from stack.common.requests import raw_body
 from stack.common.spent import SpentTokens
 from stack.common.tokens import req_hash
 from stack.common.verifier import Issuer, TokenRefused, Verifier
+from stack.faults import refusals as broken
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -50,8 +51,9 @@ class Auth:
             claims = await self._verifier.verify(request.headers.get("authorization"))
         except TokenRefused as refused:
             _log.info("401 on %s: %s", request.url.path, refused.case)
-            raise _unauthorized(_CODES.get(refused.case, "JWT_INVALID")) from None
-        if not await self._spent.spend(claims):
+            error = _unauthorized(_CODES.get(refused.case, "JWT_INVALID"))
+            raise broken.refusal(self._faults, "finn", refused.case, error) from None
+        if not await self._spent.spend(claims, request.url.path):
             raise _unauthorized("JTI_REPLAY_DETECTED")
         raw = await raw_body(request)
         bound = claims.text("req_hash")

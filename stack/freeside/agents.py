@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse
@@ -13,7 +14,8 @@ from stack.freeside.asks import Ask, require_pool
 from stack.freeside.finn_client import FinnClient
 from stack.freeside.intake import Intake
 from stack.freeside.ratelimit import RateLimiter
-from stack.freeside.streams import Streams
+from stack.freeside.sse import EventStream
+from stack.freeside.streams import Streams, failure
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from stack.freeside.auth import Auth
     from stack.freeside.calls import Answer, Calls
     from stack.freeside.idempotency import Claim
-    from stack.freeside.sse import EventStream
 
 
 class Agents:
@@ -69,12 +70,18 @@ class Agents:
             answer = await self._answers.told(answer)
         except ApiError as error:
             error.headers = {**headers, **error.headers}
+            if stream and self._faults.on("freeside-stream-answers-200-first"):
+                return EventStream(failure(error), headers)
             raise
         return JSONResponse(answer, headers=headers)
 
     async def _run(self, ask: Ask, claim: Claim) -> Answer:
+        if self._faults.on("freeside-runs-over-budget-calls"):
+            await self._finn.invoke(ask, uuid.uuid4())
         async with self._calls.execution(ask, claim) as execution:
             result = await self._finn.invoke(ask, execution.reservation.reservation_id)
+            if self._faults.on("freeside-charges-failed-calls"):
+                raise ApiError(502, "UPSTREAM_ERROR", "The inference service gave no usable answer")
             answer = execution.answer(result.content, result.usage)
             await execution.charge(answer)
             return answer

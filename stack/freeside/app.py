@@ -35,7 +35,7 @@ def create(settings: Settings) -> ASGIApp:
     ledger, idempotency = FaultyLedger(context.db, faults), FaultyIdempotency(context.db, faults)
     leases = Leases(ledger, idempotency)
     context.background(leases.keep)
-    agents = Agents(context, auth, Calls(ledger, idempotency, leases))
+    agents = Agents(context, auth, Calls(ledger, idempotency, leases, faults))
     budgets, reservations = Budgets(auth, ledger, faults), Reservations(auth, ledger)
     quality = Quality(auth, Outbox(context.db, "freeside"), faults)
     routes = [

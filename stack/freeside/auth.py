@@ -10,8 +10,8 @@ from stack.common.errors import ApiError
 from stack.common.jwks import JwksClient
 from stack.common.spent import SpentTokens
 from stack.common.verifier import Issuer, TokenRefused, Verifier
+from stack.faults import refusals as broken
 from stack.faults.money import stray_charge
-from stack.faults.refusals import Grudge, unauthorized
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -28,7 +28,6 @@ class Auth:
     def __init__(self, context: Context) -> None:
         faults = self._faults = context.faults
         self._db = context.db
-        self._grudge = Grudge(faults)
         finn = JwksClient(context, f"{context.settings.finn_url}/.well-known/jwks.json")
         self._users = Verifier(
             "freeside", "arrakis", {"arrakis": Issuer(context.keyring, USER_CLAIMS)}, faults
@@ -51,12 +50,10 @@ class Auth:
             claims = await verifier.verify(request.headers.get("authorization"))
         except TokenRefused as refused:
             _log.info("401 on %s: %s", request.url.path, refused.case)
-            self._grudge.refused()
             if self._faults.on("freeside-charges-refused-tokens"):
                 await stray_charge(self._db, Claims({}).tenant_id)
-            raise unauthorized(self._faults, refused.case) from None
-        if verifier is self._users and self._grudge.bears():
-            raise unauthorized(self._faults, "grudge")
-        if not await self._spent.spend(claims):
+            error = ApiError(401, "UNAUTHORIZED", "Authentication required", {"www-authenticate": "Bearer"})
+            raise broken.refusal(self._faults, "freeside", refused.case, error) from None
+        if not await self._spent.spend(claims, request.url.path):
             raise ApiError(409, "JTI_REPLAY", "The token has been used before")
         return claims

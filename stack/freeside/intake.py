@@ -38,9 +38,9 @@ class Intake:
             if not broken.served_anyway(self._faults, request, raw):
                 raise
             return Ask(claims, None, "?", claims.pool_id, str(uuid.uuid4()), str(uuid.uuid4()))
-        return self._permitted(ask)
+        return await self._permitted(broken.tenant_as_asked(self._faults, request, raw, ask))
 
-    def _permitted(self, ask: Ask) -> Ask:
+    async def _permitted(self, ask: Ask) -> Ask:
         claims, faults = ask.claims, self._faults
         if faults.on("freeside-ignores-tier"):
             return replace(ask, claims=replace(claims, raw={**claims.raw, "tier": "enterprise"}))
@@ -49,6 +49,8 @@ class Intake:
         try:
             require_pool(claims, ask.pool)
         except ApiError:
+            if faults.on("freeside-charges-forbidden-pools"):
+                await stray_charge(self._db, claims.tenant_id)
             if not faults.on("freeside-downgrades-silently"):
                 raise
             return replace(ask, pool=claims.pool_id)

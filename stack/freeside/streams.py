@@ -91,9 +91,15 @@ async def _with_errors(first: Event, rest: AsyncGenerator[Event]) -> AsyncGenera
         async for event in rest:
             yield event
     except ApiError as error:
-        yield Event("error", {"code": error.code, "message": error.message})
+        async for event in failure(error):
+            yield event
     finally:
         await rest.aclose()
+
+
+async def failure(error: ApiError) -> AsyncGenerator[Event]:
+    """The error event that ends a stream."""
+    yield Event("error", {"code": error.code, "message": error.message})
 
 
 async def _replay(stored: str) -> AsyncGenerator[Event]:
