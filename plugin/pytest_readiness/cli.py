@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _show(options: argparse.Namespace) -> int:
     ledger, plan = _opened(options)
-    entries = ledger.entries()
+    entries = [entry for entry in ledger.entries() if entry.get("environment", options.env) == options.env]
     _say(*(f"{entry['seq']:>4}  {_row(entry)}" for entry in entries))
     _say(*(f"note: {note}" for note in ledger.notes))
     if not entries:

@@ -10,7 +10,7 @@ from typing import Any
 
 from . import tables
 from .cover import Cover, apply_cover
-from .declaration import Declaration, LiveHistory, carried_over, declare
+from .declaration import Declaration, Findings, LiveHistory, carried_over, declare
 from .goals import GoalRow, Standing, goal_statuses
 from .model import CheckResult, GoalStatus, Judgement, Outcome, Scope
 from .moments import format_moment
@@ -44,10 +44,18 @@ def assess(
     if run.scope is Scope.PARTIAL:
         goals = _untouched_from_ledger(goals, results, known.get(run.environment, ()))
     operational = tables.operational_rows(run, results, plan, live.streak, live.deployed)
-    if run.scope is Scope.PARTIAL:
-        declaration = carried_over(run, results, plan, known.get(run.environment, ()))
-    else:
-        declaration = declare(run, judgement.verdict, results, goals, covers, operational, plan, live)
+    found = Findings(
+        run=run,
+        plan=plan,
+        verdict=judgement.verdict,
+        results=results,
+        goals=goals,
+        covers=covers,
+        operational=operational,
+        live=live,
+    )
+    partial = run.scope is Scope.PARTIAL
+    declaration = carried_over(found, known.get(run.environment, ())) if partial else declare(found)
     return {
         **_head(run, plan, judgement, declaration),
         "goals": [_goal(row) for row in goals],

@@ -9,7 +9,7 @@ from typing import Any
 from .blockers import check_blockers, deferral_blockers, goal_blockers, launch_blockers, run_blockers
 from .cover import Cover
 from .goals import GoalRow
-from .model import CheckResult, GoalStatus, Scope, Verdict
+from .model import CheckResult, GoalStatus, Verdict
 from .plan import Plan
 from .record import RunRecord
 from .streak import Streak
@@ -18,6 +18,7 @@ LAUNCH = "READY FOR LAUNCH"
 FIRST_DEPLOY = "READY FOR FIRST DEPLOY"
 DEGRADED = "DEGRADED"
 NOT_READY = "NOT READY"
+_HOLDS = frozenset({GoalStatus.PASS, GoalStatus.READY, GoalStatus.DEFERRED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,62 +38,74 @@ class LiveHistory:
     deployed: bool = False
 
 
-def declare(
-    run: RunRecord,
-    verdict: Verdict,
-    results: Sequence[CheckResult],
-    goals: Sequence[GoalRow],
-    covers: Sequence[Cover],
-    operational: Sequence[Mapping[str, Any]],
-    plan: Plan,
-    live: LiveHistory,
-) -> Declaration:
-    """Compute the declaration of a full run, cover applied; for a partial run see :func:`carried_over`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """All that a declaration rests on: the run, judged with its cover applied, and the live history."""
+
+    run: RunRecord
+    plan: Plan
+    verdict: Verdict
+    results: Sequence[CheckResult]
+    goals: Sequence[GoalRow]
+    covers: Sequence[Cover]
+    operational: Sequence[Mapping[str, Any]]
+    live: LiveHistory
+
+    @property
+    def against_ready(self) -> list[dict[str, Any]]:
+        """What keeps the run from READY."""
+        return [*run_blockers(self.run, self.results, self.plan), *check_blockers(self.run, self.results)]
+
+
+def declare(found: Findings) -> Declaration:
+    """Compute the declaration of a full run; for a partial run see :func:`carried_over`.
 
     BROKEN and NO_VERDICT are NOT READY, DEGRADED is DEGRADED. A READY run is NOT READY while a goal other
     than the streak's is open, READY FOR FIRST DEPLOY before the first live run, IN VALIDATION k/N until all
     goals PASS on a live environment with its streak and its operational items, and READY FOR LAUNCH then.
     """
-    found = [*run_blockers(run, results, plan), *check_blockers(run, results)]
-    if verdict in (Verdict.BROKEN, Verdict.NO_VERDICT):
-        return Declaration(text=NOT_READY, why=f"the run is {verdict}", blockers=tuple(found))
-    if verdict is Verdict.DEGRADED:
-        return Declaration(
-            text=DEGRADED, why="no P0 check failed, but the run is DEGRADED", blockers=tuple(found)
-        )
-    streak_goals = {goal.id for goal in plan.goals if goal.streak}
-    checked = [row for row in goals if row.id not in streak_goals]
-    if any(row.status not in (GoalStatus.PASS, GoalStatus.READY, GoalStatus.DEFERRED) for row in checked):
-        missing = goal_blockers(run, checked, results)
-        return Declaration(text=NOT_READY, why="a goal has not enough evidence", blockers=(*found, *missing))
-    if not run.live and not live.deployed:
+    against = tuple(found.against_ready)
+    if found.verdict in (Verdict.BROKEN, Verdict.NO_VERDICT):
+        return Declaration(text=NOT_READY, why=f"the run is {found.verdict}", blockers=against)
+    if found.verdict is Verdict.DEGRADED:
+        return Declaration(text=DEGRADED, why="no P0 check failed, but the run is DEGRADED", blockers=against)
+    streak_goals = {goal.id for goal in found.plan.goals if goal.streak}
+    checked = [row for row in found.goals if row.id not in streak_goals]
+    if any(row.status not in _HOLDS for row in checked):
+        missing = goal_blockers(found.run, checked, found.results)
+        return Declaration(text=NOT_READY, why="a goal has not enough evidence", blockers=tuple(missing))
+    if not found.run.live and not found.live.deployed:
         return Declaration(
             text=FIRST_DEPLOY, why="every goal holds, and no live environment has been run yet"
         )
-    found += deferral_blockers(covers, plan)
-    found += launch_blockers(run, plan, operational, live.streak)
-    settled = all(row.status in (GoalStatus.PASS, GoalStatus.DEFERRED) for row in goals)
-    if settled and not found:
+    return _validated(found)
+
+
+def carried_over(found: Findings, entries: Sequence[Mapping[str, Any]]) -> Declaration:
+    """Return the declaration that a partial run leaves in force: that of the newest full run."""
+    against = tuple(found.against_ready)
+    if not entries:
+        why = f"a partial run declares nothing, and no full run of {found.run.environment} is in the ledger"
+        return Declaration(text=NOT_READY, why=why, blockers=against)
+    newest = entries[-1]
+    why = f"a partial run declares nothing; this stands since full run {newest.get('run_id')}"
+    return Declaration(text=str(newest.get("declaration", NOT_READY)), why=why, blockers=against)
+
+
+def _validated(found: Findings) -> Declaration:
+    """Declare a platform that has been run live and whose goals all hold: what does a launch still lack?"""
+    live = found.live.streak
+    against = (
+        *deferral_blockers(found.covers, found.plan),
+        *launch_blockers(found.run, found.plan, found.operational, live),
+    )
+    settled = all(row.status in (GoalStatus.PASS, GoalStatus.DEFERRED) for row in found.goals)
+    if settled and not against:
         return Declaration(
             text=LAUNCH, why="every goal passed on a live environment, and nothing is left to do"
         )
-    length = live.streak.length if live.streak else 0
     return Declaration(
-        text=f"IN VALIDATION {length}/{plan.policy.streak_length}",
-        why=found[0]["summary"] if found else "only a run of the live environment can settle its goals",
-        blockers=tuple(found),
+        text=f"IN VALIDATION {live.length if live else 0}/{found.plan.policy.streak_length}",
+        why=against[0]["summary"] if against else "only a run of the live environment can settle its goals",
+        blockers=against,
     )
-
-
-def carried_over(
-    run: RunRecord, results: Sequence[CheckResult], plan: Plan, entries: Sequence[Mapping[str, Any]]
-) -> Declaration:
-    """Return the declaration that a partial run leaves in force: that of the newest full run."""
-    assert run.scope is Scope.PARTIAL
-    found = (*run_blockers(run, results, plan), *check_blockers(run, results))
-    newest = entries[-1] if entries else None
-    if newest is None:
-        why = f"a partial run declares nothing, and no full run of {run.environment} is in the ledger"
-        return Declaration(text=NOT_READY, why=why, blockers=found)
-    why = f"a partial run declares nothing; this stands since full run {newest.get('run_id')}"
-    return Declaration(text=str(newest.get("declaration", NOT_READY)), why=why, blockers=found)

@@ -71,7 +71,7 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """Validated values: ``profile.get("freeside.url")``, or by attribute, ``profile.freeside.url``.
+    """Validated values: ``profile.get("shop.url")``, or by attribute, ``profile.shop.url``.
 
     ``origins`` tells where a value came from when that is not the profile's own file.
     """

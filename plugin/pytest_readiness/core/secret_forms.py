@@ -34,7 +34,18 @@ def _escaped(text: str) -> set[str]:
     urls = {quote(text), quote(text, safe=""), quote_plus(text)}
     lower = {re.sub(r"%[0-9A-F]{2}", lambda match: match.group().lower(), url) for url in urls}
     in_json = {json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
-    return {text, html.escape(text), html.escape(text, quote=False), *in_json, *urls, *lower}
+    in_html = {form for one in (text, *in_json) for form in _in_html(one)}
+    return {text, *in_json, *in_html, *urls, *lower}
+
+
+def _in_html(text: str) -> set[str]:
+    """Escape for HTML with quotes named, untouched, and numeric as template engines write them."""
+    named = html.escape(text)
+    return {
+        named,
+        html.escape(text, quote=False),
+        named.replace("&quot;", "&#34;").replace("&#x27;", "&#39;"),
+    }
 
 
 def _base64(text: str) -> set[str]:
