@@ -1,12 +1,28 @@
 """pytest-readiness: turn a smoke run into a launch decision with evidence.
 
 The names exported here are the whole Python surface that a suite may import: the exceptions with which a
-check says more than "failed". Everything else reaches a suite through markers, fixtures and hooks.
+check says more than "failed", and the environment for a suite's own commands, which run without pytest.
+Everything else reaches a suite through markers, fixtures and hooks.
 """
 
 from __future__ import annotations
 
-__all__ = ["ExternalOutage", "NothingMeasured", "SafetyViolation", "SetupError"]
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .core.errors import ProfileError
+
+if TYPE_CHECKING:
+    from .pytest.environment import Environment
+
+__all__ = [
+    "ExternalOutage",
+    "NothingMeasured",
+    "ProfileError",
+    "SafetyViolation",
+    "SetupError",
+    "load_environment",
+]
 
 
 class SafetyViolation(AssertionError):
@@ -34,3 +50,21 @@ class SetupError(RuntimeError):
 
 class NothingMeasured(SetupError):
     """A check ended without having measured anything: it proves nothing about the platform, neither way."""
+
+
+def load_environment(asked: str, directory: Path | None = None) -> Environment:
+    """Return what the fixture ``environment`` is in a check: a frozen profile that can resolve its secrets.
+
+    ``asked`` is what ``--env`` takes, a name or a path to a ``.toml``. Names are looked up beside the nearest
+    launch plan upwards from ``directory`` (default: the working directory). ProfileError for a profile that
+    is unknown, malformed or incomplete. Imports no pytest.
+    """
+    from .core.redaction import Redactor
+    from .pytest.environment import Environment, load_profile, load_schema
+    from .pytest.secrets import Vault
+
+    start = (directory or Path.cwd()).resolve()
+    root = next((path for path in (start, *start.parents) if (path / "readiness.toml").is_file()), start)
+    profile = load_profile(root, start, asked, load_schema(root))
+    profile.check_complete()
+    return Environment(profile, Vault(profile, Redactor()))

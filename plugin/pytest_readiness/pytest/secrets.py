@@ -53,6 +53,10 @@ class Vault:
         self._values[key] = value
         return value
 
+    def hide(self, name: str, value: str) -> None:
+        """Give the redactor a secret that is not the profile's."""
+        self._redactor.add(value, name)
+
     def resolve_all(self) -> None:
         """Resolve every secret of the profile now: the run learns what is missing, the redactor what to hide.
 

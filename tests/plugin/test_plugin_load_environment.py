@@ -1,0 +1,75 @@
+"""`load_environment`: what a suite's own commands see of an environment, without pytest."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pytest_readiness import ProfileError, SetupError, load_environment
+
+SCHEMA = """
+[section.api.url]
+type = "url"
+required = true
+env = "TEST_LOAD_API_URL"
+[section.api.key]
+type = "secret"
+"""
+PROFILE = 'name = "{name}"\nlive = false\n[api]\nurl = "{url}"\nkey = "file:{key}"\n'
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with one complete environment and one that lacks its URL."""
+    environments = tmp_path / "environments"
+    environments.mkdir()
+    (tmp_path / "readiness.toml").write_text("schema_version = 1\n")
+    (environments / "schema.toml").write_text(SCHEMA)
+    (tmp_path / "key").write_text("a secret value")
+    for name, url in (("full", "http://api.test"), ("bare", "")):
+        text = PROFILE.format(name=name, url=url, key=tmp_path / "key")
+        (environments / f"{name}.toml").write_text(text)
+    (tmp_path / "deep" / "down").mkdir(parents=True)
+    return tmp_path
+
+
+def test_a_name_is_found_from_any_directory_of_the_project(project: Path) -> None:
+    environment = load_environment("full", project / "deep" / "down")
+    assert (environment.name, environment.api.url) == ("full", "http://api.test")
+    assert environment.secret("api.key") == "a secret value"
+
+
+def test_a_path_is_taken_relative_to_the_directory(project: Path) -> None:
+    assert load_environment("environments/full.toml", project).api.url == "http://api.test"
+
+
+def test_a_variable_overrides_the_file(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_LOAD_API_URL", "http://other.test")
+    assert load_environment("bare", project).api.url == "http://other.test"
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"), [("bare", "api.url: missing"), ("none", "unknown environment 'none'")]
+)
+def test_bad_profiles_are_told_in_three_lines(project: Path, asked: str, told: str) -> None:
+    with pytest.raises(ProfileError) as caught:
+        load_environment(asked, project)
+    assert told in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 3
+
+
+def test_a_secret_that_is_not_there_is_the_runners_fault(project: Path) -> None:
+    (project / "key").unlink()
+    with pytest.raises(SetupError, match="cannot read"):
+        load_environment("full", project).secret("api.key")
+
+
+def test_pytest_is_not_imported(project: Path) -> None:
+    code = (
+        "import sys; from pytest_readiness import load_environment; "
+        "load_environment('full'); print('pytest' in sys.modules, 'boto3' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=project, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "False"]
