@@ -98,6 +98,8 @@ class Gate:
         model = dict(self._judge.model())
         leaked = self._write(model)
         if leaked:
+            for page in self._pages():  # written before the leak was found, with another verdict on top
+                page.unlink(missing_ok=True)
             model = dict(self._judge.withhold(leaked))
             if "readiness.json" in self._write(model):
                 reason = f"a live secret was found in {', '.join(leaked)}; withheld"
@@ -137,8 +139,14 @@ class Gate:
         return leaked
 
     def _foreign_artifacts(self) -> Sequence[Path]:
-        options = (self._config.getoption(name, None) for name in ("htmlpath", "xmlpath"))
-        return [self._config.invocation_params.dir / str(option) for option in options if option]
+        return [*self._pages(), *self._named_by("xmlpath")]
+
+    def _pages(self) -> Sequence[Path]:
+        return self._named_by("htmlpath")
+
+    def _named_by(self, option: str) -> Sequence[Path]:
+        path = self._config.getoption(option, None)
+        return [self._config.invocation_params.dir / str(path)] if path else []
 
     def _lines(self, model: Mapping[str, Any]) -> list[str]:
         written = [path for path in (*self._own_reports(), *self._foreign_artifacts()) if path.is_file()]

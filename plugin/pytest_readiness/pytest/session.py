@@ -64,8 +64,7 @@ def prepare(
         )
     context.vault = Vault(profile, context.redactor, unresolved)
     context.environment = Environment(profile, context.vault)
-    if settings.is_controller:
-        context.vault.resolve_all()
+    context.vault.resolve_all(local_only=not settings.is_controller)
     return context, dict(overlay) if overlay else None
 
 

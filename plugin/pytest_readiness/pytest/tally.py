@@ -49,17 +49,20 @@ class Tally:
 
     @pytest.hookimpl
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Note an interrupt or ``pytest.exit``."""
-        self.interrupted = (
-            self.interrupted or self._redactor.text(excinfo.exconly(tryshort=True)) or excinfo.typename
-        )
+        """Note an interrupt or ``pytest.exit``; that collection errors stop a run is told by themselves."""
+        if excinfo.typename != "Interrupted":
+            self._stop(excinfo)
+        elif not self.collection_errors:
+            self.interrupted = self.interrupted or self._redactor.text(str(excinfo.value))
 
     @pytest.hookimpl
     def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Note an error inside pytest or a plugin."""
-        self.interrupted = (
-            self.interrupted or f"internal error: {self._redactor.text(excinfo.exconly(tryshort=True))}"
-        )
+        self._stop(excinfo, "internal error: ")
+
+    def _stop(self, excinfo: pytest.ExceptionInfo[BaseException], lead: str = "") -> None:
+        why = self._redactor.text(": ".join(filter(None, (excinfo.typename, str(excinfo.value)))))
+        self.interrupted = self.interrupted or f"{lead}{why}"
 
     def results(self, catalogue: Catalogue) -> list[CheckResult]:
         """Return one result for each selected check, reported or not, in the order of the run."""
