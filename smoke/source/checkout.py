@@ -93,7 +93,7 @@ class Checkout:
 def git(directory: Path, *arguments: str) -> str:
     """Run git in a directory and return what it printed.
 
-    The caller's GIT_* variables do not reach it, and the repository's hooks and file system monitor do not run.
+    The caller's GIT_* variables do not reach it; the repository's hooks and file system monitor do not run.
     GitRefused when it fails, SetupError when there is no git or it takes too long.
     """
     executable = shutil.which("git")

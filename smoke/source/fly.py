@@ -71,7 +71,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """An entry of the plan's allow-list: a host in one file, or (`prose`) mentions in a folder's documents."""
+    """What the plan allows: a host in one file, or (`prose`) mentions in a folder's documents."""
 
     path: str
     reason: str
@@ -113,7 +113,7 @@ def allow_list(entries: Iterable[Mapping[str, Any]]) -> tuple[Allowed, ...]:
         if unknown or not exact or prose == bool(entry.get("host")) or not entry.get("reason"):
             raise SetupError(
                 f"[[facts.flyio.allow]] entry {number} in the plan is not exact: {dict(entry)}\n"
-                "allowed: path of one file, host, reason; or path of a folder ending in /, prose = true, reason"
+                "allowed: path (a file), host, reason; or path (a folder and /), prose = true, reason"
             )
         found.append(Allowed(path, str(entry["reason"]), str(entry.get("host", "")).lower(), prose))
     return tuple(found)
