@@ -52,7 +52,7 @@ def test_the_sections_come_in_their_order() -> None:
 
 def test_a_reader_meets_the_answer_first() -> None:
     texts = Page(html.summary(sample.broken())).texts
-    assert texts[:4] == ["Freeside staging launch", "BROKEN", "Declaration: ", "NOT READY"]
+    assert texts[:5] == ["Freeside staging launch", "This run:", "BROKEN", "Declaration: ", "NOT READY"]
 
 
 def test_a_partial_run_says_so_in_its_headline() -> None:

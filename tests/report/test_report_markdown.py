@@ -116,7 +116,7 @@ def test_a_blocker_of_the_launch_names_its_goal_or_the_launch() -> None:
     model["blockers"][0].update(check="", severity="", **{"class": None})
     model["blockers"][1].update(check="", goal="", severity="")
     page = markdown.render(model)
-    assert "1. **G-2** (G-2): an expired" in page
+    assert "1. **G-2**: an expired" in page
     assert "2. **the launch**: not run: dixie is down" in page
     assert "| — | G-2 |  |  | an expired token" in page
 

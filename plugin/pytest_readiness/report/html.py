@@ -89,8 +89,9 @@ def _banner(head: Headline) -> str:
     )
     return (
         f'<header class="rd-banner{_tone(head.verdict)}"><h1>{escape(head.title)}</h1>'
-        f'<p class="rd-verdict"><strong id="readiness-verdict">{escape(head.verdict)}</strong>{mark}'
-        f'<span class="rd-declaration">Declaration: <b>{escape(head.declaration)}</b></span></p>'
+        f'<p class="rd-verdict"><span>This run:</span>'
+        f'<strong id="readiness-verdict">{escape(head.verdict)}</strong>{mark}'
+        f"<span>Declaration: <b>{escape(head.declaration)}</b></span></p>"
         f"{f'<p>{_text(head.why)}</p>' if head.why else ''}"
         f"{partial}{f'<ul>{reasons}</ul>' if reasons else ''}<dl>{facts}</dl></header>"
     )

@@ -71,7 +71,7 @@ def _actions(model: Model) -> Block:
     found = tuple(
         Action(
             where=text(row.get("check")) or text(row.get("goal")) or "the launch",
-            tags=tuple(filter(None, (text(row.get(key)) for key in ("severity", "goal", "class")))),
+            tags=tuple(filter(None, (text(row.get(key)) for key in _tag_keys(row)))),
             summary=text(row.get("summary")),
             next_action=text(row.get("next_action")),
             command=one_line(row.get("reproduce")),
@@ -80,6 +80,10 @@ def _actions(model: Model) -> Block:
         for row in rows(model, "blockers")
     )
     return Actions(found) if found else nothing(model, "blockers")
+
+
+def _tag_keys(row: Model) -> tuple[str, ...]:
+    return ("severity", "goal", "class") if row.get("check") else ("severity", "class")
 
 
 def _goals(model: Model) -> Iterable[Block]:
