@@ -12,6 +12,7 @@ from smoke.clients.contract import Fields, fields_of
 from smoke.clients.dixie import Dixie
 from smoke.clients.finn import Finn
 from smoke.clients.freeside import Freeside
+from smoke.clients.health import HEALTH_PATHS
 from smoke.clients.pgbouncer import ask, pool_ceilings
 from smoke.clients.reach import require_resolvable
 from smoke.clients.wire import Evidence, Wire, require_status
@@ -20,7 +21,6 @@ pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("health")]
 
 PROMPT_WITHIN_MS = 2000
 SHA = r"[0-9a-f]{7,40}"
-HEALTH_PATHS = {"freeside": "/health", "finn": "/health", "dixie": "/api/health"}
 POOL_USERS = ("freeside", "finn", "dixie")
 
 NEEDS_FINN = pytest.mark.requires("finn", covered_by="services/ecs[finn]")

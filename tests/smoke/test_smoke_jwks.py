@@ -1,0 +1,108 @@
+"""Key sets: what is wrong with a key is named, and the key that signs is found by its public half."""
+
+import httpx
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from smoke.clients.contract import ContractViolation
+from smoke.clients.jwks import KeySet, key_set_of
+from smoke.clients.keyring import KeyRing
+from smoke.clients.tokens import SigningKey, b64url, private_key_of
+
+KEY = SigningKey.throwaway("k1")
+
+
+def keys(*documents):
+    return KeySet("GET /jwks", tuple(documents))
+
+
+def test_sound_set_has_no_fault():
+    sound = keys(KEY.public_jwk(), SigningKey.throwaway("k2").public_jwk())
+    assert (sound.faults(), sound.kid_faults(), sound.private_members()) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"kty": "RSA"}, "kty"), ({"crv": "P-384"}, "crv"), ({"alg": "none"}, "alg"), ({"use": "enc"}, "use"),
+        ({"x": "!!"}, "x"), ({"y": None}, "y"), ({"x": KEY.public_jwk()["x"] + "="}, "x"),
+        ({"x": b64url(bytes(31) + b"\x01")}, "not on P-256"),
+        ({"x": b64url(b"\xff" * 48), "y": b64url(b"\xff" * 48)}, "32 bytes"),
+    ],
+)  # fmt: skip
+def test_fault_of_any_key_is_named(change, named):
+    found = keys(KEY.public_jwk(), KEY.public_jwk() | {"kid": "k2"} | change).faults()
+    assert found
+    assert all(fault.startswith("keys[1]") for fault in found)
+    assert any(named in fault for fault in found)
+
+
+@pytest.mark.parametrize("kid", [None, "", " ", 7])
+def test_bad_kid_is_named(kid):
+    assert keys(KEY.public_jwk() | {"kid": kid}).kid_faults()
+
+
+def test_kid_used_twice_is_named():
+    assert (
+        "keys[0] already" in keys(KEY.public_jwk(), SigningKey.throwaway("k1").public_jwk()).kid_faults()[0]
+    )
+
+
+@pytest.mark.parametrize("member", ["d", "p", "q", "dp", "dq", "qi", "oth", "k"])
+def test_private_member_is_named_and_not_shown(member):
+    found = keys(KEY.public_jwk() | {member: "secret-value"}).private_members()
+    assert found == [f"keys[0].{member}"]
+
+
+@pytest.mark.parametrize("body", ['{"keys": {}}', '{"keys": ["text"]}', "[]", "{}"])
+def test_set_must_be_a_set(body):
+    answer = httpx.Response(
+        200,
+        content=body,
+        headers={"content-type": "application/json"},
+        request=httpx.Request("GET", "http://h/j"),
+    )
+    with pytest.raises(ContractViolation):
+        key_set_of(answer)
+
+
+def pem(key):
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+
+
+def test_key_ring_finds_the_kid_and_remembers_only_success():
+    answers = [
+        keys(SigningKey.throwaway("other").public_jwk()),
+        keys(KEY.public_jwk() | {"kid": "published"}),
+    ]
+    ring = KeyRing(lambda: pem(KEY.private), lambda: answers.pop(0))
+    with pytest.raises(AssertionError, match="none of 1 keys"):
+        ring()
+    assert ring().kid == "published"
+    assert ring().kid == "published"
+    ring.forget()
+    with pytest.raises(IndexError):
+        ring()
+
+
+def test_json_secret_gives_the_active_key():
+    import json
+
+    value = json.dumps({"schemaVersion": 1, "activeKid": "a", "privateKey": pem(KEY.private)})
+    assert private_key_of(value).private_numbers() == KEY.private.private_numbers()
+
+
+@pytest.mark.parametrize(
+    "value", ["", "PLACEHOLDER", "CHANGE_ME", "{}", '{"activeKid": "a"}', "{broken", "-----BEGIN", "text"]
+)
+def test_secret_that_is_no_key_is_the_platforms_fault(value):
+    with pytest.raises(AssertionError):
+        private_key_of(value)
+
+
+def test_p384_secret_is_refused():
+    with pytest.raises(AssertionError, match="P-256"):
+        private_key_of(pem(ec.generate_private_key(ec.SECP384R1())))

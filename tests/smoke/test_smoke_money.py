@@ -1,0 +1,201 @@
+"""Readings in both dialects, the invariants over them, the purse, prices and percentiles."""
+
+import httpx
+import pytest
+from pytest_readiness import SafetyViolation, SetupError
+
+from smoke.clients import conservation as rules
+from smoke.clients.budget import Reading, reading_of
+from smoke.clients.conservation import Conservation, MonthChanged
+from smoke.clients.contract import ContractViolation
+from smoke.clients.edge import Prices
+from smoke.clients.figures import nonce, percentile, prompt_for
+from smoke.clients.pgbouncer import pool_ceilings
+from smoke.clients.purse import Purse
+
+
+class Log:
+    def __init__(self):
+        self.rules, self.figures = {}, []
+
+    def evaluated(self, rule, times=1):
+        self.rules[rule] = self.rules.get(rule, 0) + times
+
+    def figure(self, name, value, unit="", expected=None, limit=None):
+        self.figures.append((name, value, expected))
+
+    def exchange(self, response):
+        raise AssertionError
+
+    def note(self, text):
+        raise AssertionError
+
+
+GOOD = {
+    "communityId": "c", "monthlyBudgetCents": 100, "committed": 2, "reserved": 0, "spentCents": 2,
+    "committedMicro": "23456", "reservedMicro": "9999", "period": "2026-11",
+}  # fmt: skip
+
+
+def read(body, dialect="community"):
+    answer = httpx.Response(200, json=body, request=httpx.Request("GET", "http://h/b"))
+    return reading_of(answer, dialect, "c")
+
+
+def test_community_reading_is_exact():
+    assert read(GOOD) == Reading("c", 1_000_000, 23_456, 9_999, exact=True, period="2026-11")
+    assert read(GOOD).room == 966_545
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"committed": 2.5, "spentCents": 2.5}, {"committed": None}, {"committed": "2"}, {"committedMicro": 23456},
+        {"committedMicro": "-1"}, {"reserved": -1}, {"spentCents": 9}, {"committed": 3, "spentCents": 3},
+        {"period": "2026-13"}, {"communityId": "d"}, {"monthlyBudgetCents": None}, {"reserved": True},
+    ],
+)  # fmt: skip
+def test_figures_that_are_wrong_or_disagree_are_refused(change):
+    with pytest.raises(ContractViolation):
+        read(GOOD | change)
+
+
+@pytest.mark.parametrize("missing", sorted(GOOD))
+def test_missing_figures_are_refused(missing):
+    with pytest.raises(ContractViolation, match=missing):
+        read({name: value for name, value in GOOD.items() if name != missing})
+
+
+def test_gateway_reading_is_in_cents():
+    body = {
+        "communityId": "c",
+        "monthlyLimitCents": 100,
+        "currentSpendCents": 7,
+        "remainingCents": 93,
+        "percentUsed": 7,
+    }
+    assert read(body, "gateway") == Reading("c", 1_000_000, 70_000, 0, exact=False)
+    with pytest.raises(ContractViolation):
+        read(body | {"remainingCents": 94}, "gateway")
+    with pytest.raises(SafetyViolation, match="I-1"):
+        Conservation(read(body | {"currentSpendCents": 103, "remainingCents": -3}, "gateway"), Log())
+
+
+def reading(committed=0, reserved=0, limit=1000, exact=True, period="2026-11"):
+    return Reading("c", limit, committed, reserved, exact=exact, period=period)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "rule"),
+    [
+        (reading(), reading(900, 200), rules.I1),
+        (reading(), reading(0, -1), rules.I2),
+        (reading(500), reading(499), rules.I3),
+        (reading(), reading(limit=2000), rules.I4),
+    ],
+)
+def test_broken_invariant_is_named(first, then, rule):
+    watch = Conservation(first, Log())
+    with pytest.raises(SafetyViolation, match=rule[:3]):
+        watch.observe(then)
+
+
+def test_charges_must_add_up_exactly():
+    log = Log()
+    watch = Conservation(reading(100), log)
+    watch.charged(reading(130), [10, 20])
+    assert log.rules[rules.I5] == 1
+    assert log.figures == [("charges of c", 30, 30)]
+    for wrong in (129, 131):
+        with pytest.raises(SafetyViolation, match="I-5"):
+            Conservation(reading(100), Log()).charged(reading(wrong), [10, 20])
+
+
+def test_cents_allow_a_cent_for_each_call():
+    first = reading(0, limit=10**6, exact=False)
+    Conservation(first, Log()).charged(reading(20_000, limit=10**6, exact=False), [2_000, 2_000])
+    with pytest.raises(SafetyViolation):
+        Conservation(first, Log()).charged(reading(30_000, limit=10**6, exact=False), [2_000, 2_000])
+
+
+def test_late_charge_has_a_moment_and_a_charge_too_much_none():
+    later = iter([reading(0), reading(0), reading(30)])
+    Conservation(reading(0), Log()).charged_soon(lambda: next(later), [30])
+    with pytest.raises(SafetyViolation):
+        Conservation(reading(0), Log()).charged_soon(lambda: reading(60), [30])
+
+
+def test_refused_call_may_reserve_nothing_either():
+    with pytest.raises(SafetyViolation, match="I-8"):
+        Conservation(reading(5), Log()).unchanged(reading(5, 1), "a refusal")
+
+
+def test_month_that_ends_is_not_a_violation():
+    with pytest.raises(MonthChanged) as caught:
+        Conservation(reading(500), Log()).observe(reading(0, period="2026-12"))
+    assert isinstance(caught.value, SetupError)
+
+
+def test_purse_adds_up_over_processes(tmp_path):
+    here, there = Purse(tmp_path), Purse(tmp_path)
+    assert here.open(lambda: {"a": 7}) == {"a": 7}
+    assert there.open(lambda: {"a": 99}) == {"a": 7}
+    for purse, key, micro in ((here, "1", 10), (there, "2", 5), (there, "1", 10)):
+        with purse.charging("a", key) as charge:
+            charge.settle(micro, 12.5)
+    with here.charging("a", "3"):
+        pass
+    spend = here.spend()
+    assert (dict(spend.charges), spend.calls, len(spend.latencies_ms)) == ({"a": 15}, 2, 3)
+
+
+def test_purse_knows_what_it_was_not_told(tmp_path):
+    purse = Purse(tmp_path)
+    with pytest.raises(httpx.ReadTimeout), purse.charging("a", "1"):
+        raise httpx.ReadTimeout("late")
+    assert purse.spend().unseen == {"a"}
+    purse.learn("a", "1", 40)
+    assert (purse.spend().unseen, dict(purse.spend().charges)) == (frozenset(), {"a": 40})
+
+
+def test_padding_for_a_price():
+    prices = Prices(2_000, 4.0)
+    assert prices.padding_for(1_000) == 0
+    assert prices.padding_for(10_000) == 2_000
+    with pytest.raises(SetupError):
+        Prices(2_000, 0.0).padding_for(10_000)
+
+
+@pytest.mark.parametrize("room", [2_100, 4_000, 15_000, 30_000, 100_000])
+def test_few_calls_fit_and_room_is_left_for_later_runs(room):
+    prices = Prices(2_000, 4.0)
+    price = 2_000 + 4 * prices.padding_for_few(room)
+    assert 1 <= room // price <= 2
+
+
+@pytest.mark.parametrize(
+    ("percent", "expected"), [(50, 5), (95, 10), (100, 10), (10, 1), (1, 1), (91, 10), (90, 9)]
+)
+def test_percentile_is_a_measured_value(percent, expected):
+    assert percentile([10, 9, 8, 7, 6, 5, 4, 3, 2, 1], percent) == expected
+
+
+@pytest.mark.parametrize(("values", "percent"), [([], 95), ([1.0], 0), ([1.0], 101)])
+def test_no_percentile_of_nothing(values, percent):
+    with pytest.raises(ValueError, match="no percentile"):
+        percentile(values, percent)
+
+
+def test_prompts_of_one_padding_have_one_length():
+    assert len({len(prompt_for(nonce(), padding=100)) for _ in range(20)}) == 1
+    assert nonce() != nonce()
+
+
+def test_pool_ceilings_count_every_user_up_to_the_cap():
+    pools = [{"database": "platform", "user": "freeside"}, {"database": "pgbouncer", "user": "admin"}]
+    databases = [
+        {"name": "platform", "pool_size": 15, "reserve_pool": 5, "max_connections": 0},
+        {"name": "capped", "pool_size": 50, "reserve_pool": 0, "max_connections": 65},
+        {"name": "pgbouncer", "pool_size": 2, "reserve_pool": 0, "max_connections": 0},
+    ]
+    assert pool_ceilings(pools, databases, ("freeside", "finn", "dixie")) == {"platform": 60, "capped": 65}
