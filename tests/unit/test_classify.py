@@ -128,6 +128,12 @@ def test_a_chain_that_bites_its_tail_ends() -> None:
     assert classify(first) == "PLATFORM_BUG"
 
 
+def test_a_client_error_without_a_response_says_nothing() -> None:
+    error = client_error("AccessDenied")
+    error.response = None  # type: ignore[assignment]
+    assert classify(error) == "PLATFORM_BUG"
+
+
 def test_an_unknown_word_for_a_class_is_not_believed() -> None:
     error = ValueError("x")
     error.failure_class = "NOBODY"  # type: ignore[attr-defined]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -158,21 +159,19 @@ def test_a_writer_that_died_before_it_remembered_its_entry_does_no_harm(tmp_path
     assert ledger.append({"run_id": "r2"})["seq"] == 3
 
 
-def append_many(path: str, name: str, count: int) -> None:
-    ledger = FileLedger(Path(path))
-    for number in range(count):
-        ledger.append({"run_id": f"{name}-{number}"})
+APPEND = """
+import sys
+from pathlib import Path
+from pytest_readiness.ledger.file import FileLedger
+for number in range(20):
+    FileLedger(Path(sys.argv[1])).append({"run_id": f"{sys.argv[2]}-{number}"})
+"""
 
 
 def test_two_processes_append_to_one_chain(tmp_path: Path) -> None:
     path = tmp_path / "local.jsonl"
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=append_many, args=(str(path), name, 20)) for name in "ab"]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join(30)
-    assert [writer.exitcode for writer in writers] == [0, 0]
+    writers = [subprocess.Popen([sys.executable, "-c", APPEND, str(path), name]) for name in "ab"]
+    assert [writer.wait(30) for writer in writers] == [0, 0]
     ledger = FileLedger(path)
     assert ledger.verify().ok
     assert {entry["run_id"] for entry in ledger.entries()} == {f"{w}-{n}" for w in "ab" for n in range(20)}

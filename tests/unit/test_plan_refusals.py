@@ -40,6 +40,7 @@ MOMENT = "an RFC 3339 time with an offset, such as 2027-03-01T00:00:00Z"
 @pytest.mark.parametrize(
     ("text", "what", "allowed", "action"),
     [
+        (BASE.replace('"Shop launch"', "3"), "title: 3 is not a string", "a string", ""),
         (
             BASE + "\n[[goal]]\nid = 'G-1'\ntitle = 'again'",
             "goal[4].id: 'G-1' is used twice",
