@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from stack.source_tree import SourceTree
     from stack.supervisor import Supervisor
+    from stack.view import View
 
 RESET_TRIES = 5
 Answer = tuple[HTTPStatus, Any]
@@ -45,17 +46,20 @@ class Control:
         admin_dsn: str,
         aws_endpoint: str,
         source: SourceTree,
+        view: View,
     ) -> None:
         self._supervisor = supervisor
         self._admin_dsn = admin_dsn
         self._aws = SideDoorClient(aws_endpoint)
         self._faults = FaultBoard(faults_file, supervisor, self._aws, source)
+        self._view = view
         self._lock = threading.Lock()
         self._server: ThreadingHTTPServer | None = None
         self._baseline = ""
 
     def serve(self) -> str:
         """Take the present state as the one to reset to, open the port and return its URL."""
+        self._view.remember()
         self._baseline = self.state()["digest"]
         handler = type("Handler", (_Handler,), {"control": self})
         self._server = ThreadingHTTPServer((LOOPBACK, 0), handler)
@@ -91,6 +95,7 @@ class Control:
                 self._supervisor.start(name)
         self._aws.restore()
         self._faults.reset()
+        self._view.await_boot_look()
         state: dict[str, str] = {}
         for _ in range(RESET_TRIES):
             reset(self._admin_dsn)

@@ -17,6 +17,7 @@ from stack.process import Command
 from stack.rundir import RunDir
 from stack.source_tree import SourceTree
 from stack.supervisor import Part, Supervisor
+from stack.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,7 +104,7 @@ class Stack:
             "STACK_DIXIE_API_KEY_FILE": str(api_key),
         }
         source = SourceTree.materialise(self._run.directory(SOURCE))
-        self._control = Control(self._supervisor, faults_file, server.dsn, endpoint, source)
+        self._control = Control(self._supervisor, faults_file, server.dsn, endpoint, source, View(addresses))
         self._supervisor.boot(
             [
                 *server_parts,
@@ -128,7 +129,7 @@ class Stack:
         seed = Command(services.python("stack.aws.seed"), {**base, **told}, home)
         # The seed waits for the emulator itself: that way it imports while the emulator does.
         return [
-            Part("aws", serve, ready=lambda: answers_ok(endpoint + launcher.HEALTH)),
+            Part("aws", serve, ready=lambda: answers_ok(endpoint + launcher.HEALTH), volatile=True),
             Part("aws-seed", seed),
         ]
 

@@ -1,9 +1,11 @@
-"""Free loopback ports that stay free until their owner binds them."""
+"""Loopback ports: free ones that stay free until their owner binds them, and questions to those in use."""
 
 from __future__ import annotations
 
 import http.client
+import json
 import socket
+from typing import Any
 from urllib.parse import urlsplit
 
 LOOPBACK = "127.0.0.1"
@@ -44,12 +46,28 @@ def _leave_in_time_wait(listener: socket.socket) -> None:
 
 def answers_ok(url: str, timeout: float = 1.0) -> bool:
     """Whether `GET url` is answered with 200 within `timeout` seconds."""
+    answer = _get(url, timeout)
+    return answer is not None and answer[0] == http.client.OK
+
+
+def get_json(url: str, timeout: float = 2.0) -> dict[str, Any] | None:
+    """Return the JSON object that `GET url` gives, None when there is none within `timeout` seconds."""
+    answer = _get(url, timeout)
+    try:
+        found = None if answer is None else json.loads(answer[1])
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _get(url: str, timeout: float) -> tuple[int, bytes] | None:
     address = urlsplit(url)
     connection = http.client.HTTPConnection(address.hostname or LOOPBACK, address.port, timeout=timeout)
     try:
         connection.request("GET", address.path or "/")
-        return connection.getresponse().status == http.client.OK
+        response = connection.getresponse()
+        return response.status, response.read()
     except (OSError, http.client.HTTPException):
-        return False
+        return None
     finally:
         connection.close()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from stack.aws.names import CREDENTIALS, PREFIX, secret_id
-from stack.build import build_sha
+from stack.build import INHERITED, build_sha, sources_digest
 from stack.errors import StackError
 from stack.ports import LOOPBACK, answers_ok
 from stack.process import Command
@@ -71,7 +71,12 @@ class Addresses:
 def base_environ() -> dict[str, str]:
     """Return the environment that every child starts from, with the `stack` package importable."""
     environ = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    return {**environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent), "PYTHONUNBUFFERED": "1"}
+    return {
+        **environ,
+        "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
+        "PYTHONUNBUFFERED": "1",
+        INHERITED: sources_digest(),
+    }
 
 
 def python(module: str, *arguments: str) -> list[str]:

@@ -25,13 +25,15 @@ class Part:
     """One process of the platform.
 
     `needs` names the parts that must be ready first. `ready` is asked repeatedly until it holds; a part
-    without it is a one-shot, ready when it has ended with exit code 0.
+    without it is a one-shot, ready when it has ended with exit code 0. A `volatile` one would come back empty
+    when it is stopped and started: it can be paused only.
     """
 
     name: str
     command: Command
     needs: frozenset[str] = frozenset()
     ready: Callable[[], bool] | None = None
+    volatile: bool = False
 
 
 class Supervisor:
@@ -93,7 +95,8 @@ class Supervisor:
     def stop(self, name: str) -> None:
         """Stop one part; the others stay."""
         with self._lock:
-            self._known(name)
+            if self._known(name).volatile:
+                raise StackError(f"{name} keeps what it knows in memory", "allowed: pause, resume")
             self.processes[name].stop()
 
     def restart(self, name: str) -> None:

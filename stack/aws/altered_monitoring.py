@@ -62,6 +62,7 @@ def topic_unconfirmed(emulator: Emulator) -> None:
     """Leave the alerts topic with one subscription that was never confirmed."""
     topic_without_subscription(emulator)
     emulator.aws("sns").subscribe(TopicArn=TOPIC_ARN, Protocol="email", Endpoint="on-call@arrakis.example")
+    emulator.unconfirm(TOPIC_ARN)
 
 
 def topic_missing(emulator: Emulator) -> None:

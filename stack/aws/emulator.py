@@ -52,6 +52,16 @@ class Emulator:
             if f"/{family}:" in task["taskDefinitionArn"]:
                 del ecs._tasks[arn]
 
+    def unconfirm(self, topic_arn: str) -> None:
+        """Leave a topic's subscriptions as AWS shows them unconfirmed; ministack confirms all."""
+        from ministack.services import sns
+
+        topic = sns._topic_by_arn_any_scope(topic_arn)
+        for each in topic["subscriptions"]:
+            each["arn"], each["confirmed"] = "PendingConfirmation", False
+            each["attributes"]["PendingConfirmation"] = "true"
+        sns._refresh_subscription_counts(topic)
+
     def heal(self) -> None:
         """Undo every alteration that is not part of the emulator's own state."""
         self.metrics.heal()

@@ -47,6 +47,8 @@ def test_what_is_not_offered_is_refused_in_words(stack: Stack) -> None:
     refused = (
         ("POST", "/services/moon/stop", 409),
         ("POST", "/services/aws-seed/start", 409),
+        ("POST", "/services/aws/stop", 409),
+        ("POST", "/services/aws/restart", 409),
         ("POST", "/services/finn/explode", 404),
         ("PUT", "/faults/no-such-fault", 404),
         ("DELETE", "/faults/no-such-fault", 404),
