@@ -1,4 +1,4 @@
-"""Each forgery is what it claims: an independent verifier takes the genuine token and refuses the forged one."""
+"""Each forgery is what it claims: an independent verifier takes the genuine token, refuses the forged one."""
 
 import base64
 import json

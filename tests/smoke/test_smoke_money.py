@@ -50,7 +50,8 @@ def test_community_reading_is_exact():
 @pytest.mark.parametrize(
     "change",
     [
-        {"committed": 2.5, "spentCents": 2.5}, {"committed": None}, {"committed": "2"}, {"committedMicro": 23456},
+        {"committed": 2.5, "spentCents": 2.5}, {"committed": None}, {"committed": "2"},
+        {"committedMicro": 23456},
         {"committedMicro": "-1"}, {"reserved": -1}, {"spentCents": 9}, {"committed": 3, "spentCents": 3},
         {"period": "2026-13"}, {"communityId": "d"}, {"monthlyBudgetCents": None}, {"reserved": True},
     ],
