@@ -1,0 +1,144 @@
+"""The ways back of the plan, verified without taking them: a revert on a scratch copy, edits in memory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pytest_readiness import SetupError
+
+from .checkout import Checkout, GitRefused, git
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A value to be put back: that of a key in a YAML file, or the group `value` of a pattern; "": removed."""
+
+    file: str
+    to: str
+    key: str = ""
+    pattern: str = ""
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.key or self.name or self.pattern}"
+
+    def current(self, text: str) -> str:
+        """The value now; "" for a key that is not there. AssertionError when a pattern does not fit once."""
+        if self.key:
+            node = _at(yaml.compose(text, Loader=yaml.SafeLoader), self.key)[1]
+            return "" if node is None else str(node.value)
+        found = list(re.finditer(self.pattern, text, re.MULTILINE | re.DOTALL))
+        assert len(found) == 1, f"{self}: found {len(found)} times, expected once"
+        return str(found[0]["value"])
+
+    def taken(self, text: str) -> str:
+        """Return the file's text with the step taken."""
+        if not self.key:
+            found = re.search(self.pattern, text, re.MULTILINE | re.DOTALL)
+            assert found is not None, f"{self}: not found"
+            return text[: found.start("value")] + self.to + text[found.end("value") :]
+        name, value = _at(yaml.compose(text, Loader=yaml.SafeLoader), self.key)
+        assert name is not None, f"{self}: there is no such key"
+        assert value is not None
+        if self.to:
+            return text[: value.start_mark.index] + self.to + text[value.end_mark.index :]
+        lines = text.splitlines(keepends=True)
+        return "".join([*lines[: name.start_mark.line], *lines[value.end_mark.line + 1 :]])
+
+
+def steps(entries: Iterable[Mapping[str, Any]]) -> list[Step]:
+    """Read the steps of a way back from the plan's facts. SetupError for a malformed one."""
+    found = []
+    for entry in entries:
+        known = {"file", "to", "key", "pattern", "name"}
+        if set(entry) - known or not entry.get("file") or ("key" in entry) == ("pattern" in entry):
+            raise SetupError(
+                f"[facts.rollback] in the plan: malformed step {dict(entry)}\n"
+                "allowed: file, to, and one of key (of a YAML file) and pattern (with a group named value)"
+            )
+        found.append(Step(**{name: str(value) for name, value in entry.items()}))
+    return found
+
+
+def verify(step: Step, text: str) -> tuple[str, str]:
+    """Return a value now and after its step. AssertionError unless the step can be taken and does just that."""
+    current = step.current(text)
+    assert current, f"{step}: there is no value that could be reverted"
+    assert current != step.to, f"{step}: is {step.to} already, so that there is nothing to revert"
+    after = step.taken(text)
+    reached = step.current(after)
+    assert reached == step.to, f"{step}: reads {reached!r} after the step, expected {step.to!r}"
+    if step.key:
+        expected = yaml.safe_load(text)
+        _put(expected, step.key, step.to)
+        assert yaml.safe_load(after) == expected, f"{step}: the step changes more of the file than this key"
+    return current, reached
+
+
+@dataclass(frozen=True, slots=True)
+class Reverted:
+    """A revert that applied: the commit, and the files that it changed in the scratch worktree."""
+
+    commit: str
+    subject: str
+    files: tuple[str, ...]
+
+
+def launch_commit(checkout: Checkout, revision: str) -> str:
+    """Return the id of the commit that the plan would revert. SetupError when the history is cut off."""
+    try:
+        return git(checkout.root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}").strip()
+    except GitRefused:
+        shallow = git(checkout.root, "rev-parse", "--is-shallow-repository").strip() == "true"
+    if shallow:
+        raise SetupError(f"the checkout is shallow and does not reach {revision}: fetch its whole history")
+    raise AssertionError(f"the plan reverts {revision}, which is not in the history of the checkout")
+
+
+def revert(checkout: Checkout, commit: str, worktree: Path) -> Reverted:
+    """Revert a commit in a scratch worktree. AssertionError names the files in conflict."""
+    parents = git(checkout.root, "rev-list", "--parents", "--max-count=1", commit).split()[1:]
+    if not parents:
+        shallow = git(checkout.root, "rev-parse", "--is-shallow-repository").strip() == "true"
+        if shallow:
+            raise SetupError(
+                f"the checkout is shallow: the parent of {commit[:12]} is missing; fetch its history"
+            )
+        raise AssertionError(f"{commit[:12]} is the first commit: reverting it removes everything")
+    mainline = ("--mainline", "1") if len(parents) > 1 else ()
+    subject = git(checkout.root, "show", "--no-patch", "--format=%s", commit).strip()
+    try:
+        git(worktree, "revert", "--no-commit", *mainline, commit)
+    except GitRefused as refusal:
+        conflicts = git(worktree, "diff", "--name-only", "--diff-filter=U").split("\n")
+        where = ", ".join(filter(None, conflicts)) or str(refusal)
+        raise AssertionError(f"git revert {commit[:12]} ({subject}) does not apply: {where}") from refusal
+    files = tuple(filter(None, git(worktree, "diff", "--name-only", "HEAD").split("\n")))
+    assert files, f"git revert {commit[:12]} ({subject}) changes nothing"
+    return Reverted(commit, subject, files)
+
+
+def _at(node: yaml.Node | None, key: str) -> tuple[yaml.Node | None, yaml.Node | None]:
+    """The nodes of a dotted key and of its value, (None, None) when it is not there or is null."""
+    name: yaml.Node | None = None
+    for part in key.split("."):
+        entries = node.value if isinstance(node, yaml.MappingNode) else ()
+        name, node = next(((k, v) for k, v in entries if k.value == part), (None, None))
+    if node is None or node.tag == "tag:yaml.org,2002:null":
+        return None, None
+    return name, node
+
+
+def _put(data: Any, key: str, value: str) -> None:
+    *path, last = key.split(".")
+    for part in path:
+        data = data[part]
+    if value:
+        data[last] = yaml.safe_load(value)
+    else:
+        del data[last]

@@ -1,0 +1,166 @@
+"""A GitHub workflow file: its jobs and steps with their lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from .findings import Finding
+
+
+class Malformed(AssertionError):
+    """A file is not a workflow; the message says where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of a job. `condition` is its `if`, empty without one."""
+
+    line: int
+    label: str
+    condition: str
+    run: str
+    uses: str
+    shell: str
+    continue_on_error: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job. `needs` are the jobs that it waits for."""
+
+    name: str
+    line: int
+    needs: tuple[str, ...]
+    condition: str
+    continue_on_error: Any
+    uses: str
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """`inputs` maps each input of a manual run to its default."""
+
+    path: str
+    jobs: dict[str, Job]
+    inputs: dict[str, Any]
+
+    def finding(self, line: int, what: str) -> Finding:
+        """Return a finding in this file."""
+        return Finding(self.path, line, what)
+
+    def ancestors(self, name: str) -> list[str]:
+        """Return the jobs that a job needs, directly or through others, each after what it needs itself."""
+        order: list[str] = []
+
+        def visit(job: str) -> None:
+            for needed in self.jobs[job].needs:
+                if needed in self.jobs and needed not in order:
+                    visit(needed)
+                    order.append(needed)
+
+        visit(name)
+        return order
+
+
+def read(text: str, path: str) -> Workflow:
+    """Read a workflow. Malformed names `path` and the line."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise Malformed(f"{path}:{line}: not valid YAML: {error.problem}") from error
+    top = _entries(root)
+    jobs = {
+        name: _job(name, line, node) for name, (line, node) in _entries(top.get("jobs", _NONE)[1]).items()
+    }
+    if not jobs:
+        raise Malformed(f"{path}: there are no jobs")
+    for job in jobs.values():
+        for needed in job.needs:
+            if needed not in jobs:
+                raise Malformed(f"{path}:{job.line}: {job.name} needs {needed}, which is not a job")
+    if any(job.name in _needed(jobs, job.name) for job in jobs.values()):
+        raise Malformed(f"{path}: the jobs need each other in a circle")
+    return Workflow(path, jobs, _inputs(top))
+
+
+def _job(name: str, line: int, node: yaml.Node | None) -> Job:
+    entries = _entries(node)
+    needs = _plain(entries.get("needs", _NONE)[1])
+    return Job(
+        name=name,
+        line=line,
+        needs=tuple(needs) if isinstance(needs, list) else (needs,) if needs else (),
+        condition=_condition(entries),
+        continue_on_error=_plain(entries.get("continue-on-error", _NONE)[1]),
+        uses=str(_plain(entries.get("uses", _NONE)[1]) or ""),
+        steps=tuple(_steps(entries.get("steps", _NONE)[1])),
+    )
+
+
+def _steps(node: yaml.Node | None) -> Iterator[Step]:
+    for item in node.value if isinstance(node, yaml.SequenceNode) else ():
+        entries = _entries(item)
+        found = {key: str(_plain(value) or "") for key, (_, value) in entries.items()}
+        yield Step(
+            line=item.start_mark.line + 1,
+            label=found.get("name")
+            or found.get("id")
+            or found.get("uses")
+            or found.get("run", "").split("\n")[0],
+            condition=_condition(entries),
+            run=found.get("run", ""),
+            uses=found.get("uses", ""),
+            shell=found.get("shell", ""),
+            continue_on_error=_plain(entries.get("continue-on-error", _NONE)[1]),
+        )
+
+
+def _condition(entries: dict[str, tuple[int, yaml.Node | None]]) -> str:
+    value = _plain(entries.get("if", _NONE)[1])
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value).strip()
+
+
+def _inputs(top: dict[str, tuple[int, yaml.Node | None]]) -> dict[str, Any]:
+    """Read `on.workflow_dispatch.inputs`. (`on` is a key like any other here: values are not yet typed.)"""
+    dispatch = _entries(_entries(top.get("on", _NONE)[1]).get("workflow_dispatch", _NONE)[1])
+    inputs = _entries(dispatch.get("inputs", _NONE)[1])
+    return {name: _plain(_entries(node).get("default", _NONE)[1]) for name, (_, node) in inputs.items()}
+
+
+_NONE: tuple[int, yaml.Node | None] = (0, None)
+
+
+def _entries(node: yaml.Node | None) -> dict[str, tuple[int, yaml.Node | None]]:
+    """The entries of a mapping by key as written, with the line of each; empty for anything else."""
+    if not isinstance(node, yaml.MappingNode):
+        return {}
+    return {str(key.value): (key.start_mark.line + 1, value) for key, value in node.value}
+
+
+def _plain(node: yaml.Node | None) -> Any:
+    if node is None:
+        return None
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(item) for item in node.value]
+    if isinstance(node, yaml.MappingNode):
+        return {str(key.value): _plain(value) for key, value in node.value}
+    if node.tag == "tag:yaml.org,2002:bool":
+        return str(node.value).lower() in {"true", "yes", "on"}
+    return None if node.tag == "tag:yaml.org,2002:null" else node.value
+
+
+def _needed(jobs: dict[str, Job], name: str) -> set[str]:
+    found: set[str] = set()
+    waiting = [*jobs[name].needs]
+    while waiting:
+        needed = waiting.pop()
+        if needed not in found:
+            found.add(needed)
+            waiting += jobs[needed].needs
+    return found
