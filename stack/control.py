@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from stack.aws.client import SideDoorClient
 from stack.errors import StackError
-from stack.faultboard import FaultBoard, refuse_unknown
+from stack.faultboard import FaultBoard, UnknownFault
 from stack.ports import LOOPBACK
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Control:
         raise StackError("the reset did not bring back the state of the boot", f"state: {json.dumps(state)}")
 
     def answer(self, method: str, path: list[str], body: dict[str, Any]) -> Answer:
-        """Carry out one request. Raises StackError when it cannot be done, KeyError for an unknown fault."""
+        """Carry out one request. Raises StackError when it cannot be done."""
         with self._lock:
             match method, path:
                 case "GET", ["faults"]:
@@ -149,8 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = [part for part in self.path.split("?")[0].split("/") if part]
         try:
             status, answer = self.control.answer(self.command, path, json.loads(raw or b"{}"))
-        except KeyError:
-            error = refuse_unknown(path[-1], self.control._faults.known)
+        except UnknownFault as error:
             status, answer = HTTPStatus.NOT_FOUND, {"error": "UNKNOWN_FAULT", "message": str(error)}
         except ValueError as error:
             status, answer = HTTPStatus.BAD_REQUEST, {"error": "INVALID_REQUEST", "message": str(error)}

@@ -30,6 +30,16 @@ def catalogue(directory: Path = CATALOGUES) -> dict[str, dict[str, Any]]:
     return {entry["id"]: entry for text in texts for entry in tomllib.loads(text)["fault"]}
 
 
+class UnknownFault(StackError):
+    """The catalogue has no such fault."""
+
+    def __init__(self, fault_id: str, known: list[str]) -> None:
+        near = [name for name in known if name.split("-")[0] == fault_id.split("-")[0]][:8]
+        super().__init__(
+            f"no fault {fault_id!r}", f"near: {', '.join(near)}" if near else "", "GET /faults lists all"
+        )
+
+
 class FaultBoard:
     """Sets and clears faults. Not thread-safe: the control port serialises its requests."""
 
@@ -49,18 +59,24 @@ class FaultBoard:
         return list(self._catalogue)
 
     def set(self, fault_id: str, params: Mapping[str, Any]) -> None:
-        """Turn a fault on, with the catalogue's parameters when none are given. KeyError if unknown."""
-        entry = self._catalogue[fault_id]
-        self.active[fault_id] = params or entry.get("params", {})
-        self._write()
+        """Turn a fault on, with the catalogue's parameters when none are given.
+
+        Raises UnknownFault, and StackError when its action cannot be done: then it is not on.
+        """
         verb, target = self._action(fault_id)
-        if verb in ALTERED:
-            self._alter(fault_id)
-        elif verb:
-            self._verbs()[verb](target)
+        self.active[fault_id] = params or self._catalogue[fault_id].get("params", {})
+        try:
+            if verb in ALTERED:
+                self._alter(fault_id)
+            elif verb:
+                self._verbs()[verb](target)
+        except StackError:
+            del self.active[fault_id]
+            raise
+        self._write()
 
     def clear(self, fault_id: str) -> None:
-        """Turn a fault off and undo its action. Raises KeyError for an unknown id."""
+        """Turn a fault off and undo its action. Raises UnknownFault."""
         verb, target = self._action(fault_id)
         if self.active.pop(fault_id, None) is None:
             return
@@ -82,6 +98,8 @@ class FaultBoard:
         self._write()
 
     def _action(self, fault_id: str) -> tuple[str, str]:
+        if fault_id not in self._catalogue:
+            raise UnknownFault(fault_id, self.known)
         verb, _, target = self._catalogue[fault_id].get("action", "").partition(":")
         return verb, target
 
@@ -101,11 +119,3 @@ class FaultBoard:
         new = self._path.with_suffix(".new")
         new.write_text(json.dumps({"generation": self.generation, "active": self.active}), "utf-8")
         new.replace(self._path)
-
-
-def refuse_unknown(fault_id: str, known: list[str]) -> StackError:
-    """Return the message for a fault that the catalogue does not have."""
-    near = [name for name in known if name.split("-")[0] == fault_id.split("-")[0]]
-    return StackError(
-        f"no fault {fault_id!r}", "near: " + ", ".join(near[:8]) if near else "", "GET /faults lists all"
-    )

@@ -93,3 +93,20 @@ def test_reset_brings_back_tables_secrets_and_processes(stack: Stack) -> None:
     assert request("GET", f"{stack.control_url}/state")[1] == before
     assert request("GET", f"{stack.control_url}/services")[1]["finn"] == "running"
     assert request("POST", f"{stack.control_url}/reset")[1]["generation"] == after["generation"] + 1
+
+
+def test_a_fault_of_the_catalogue_is_set_and_cleared(stack: Stack) -> None:
+    health = stack.profile["freeside"]["url"] + "/health"
+    assert "freeside-health-unhealthy" in request("GET", f"{stack.control_url}/faults")[1]["known"]
+    status, answer = request("PUT", f"{stack.control_url}/faults/freeside-health-unhealthy")
+    assert (status, list(answer["active"])) == (200, ["freeside-health-unhealthy"])
+    assert request("GET", health)[1]["status"] == "unhealthy"
+    assert request("DELETE", f"{stack.control_url}/faults/freeside-health-unhealthy") == (200, {"active": {}})
+    assert request("GET", health)[1]["status"] == "healthy"
+
+
+def test_a_fault_that_stops_a_service_is_undone_by_the_reset(stack: Stack) -> None:
+    assert request("PUT", f"{stack.control_url}/faults/finn-down")[0] == 200
+    assert request("GET", f"{stack.control_url}/services")[1]["finn"] == "stopped"
+    assert request("POST", f"{stack.control_url}/reset")[0] == 200
+    assert request("GET", f"{stack.control_url}/services")[1]["finn"] == "running"
