@@ -16,7 +16,7 @@ from .checkout import Checkout, GitRefused, git
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A value to be put back: that of a key in a YAML file, or the group `value` of a pattern; "": removed."""
+    """A value to be put back: a key's in a YAML file, or the group `value` of a pattern. To "": removed."""
 
     file: str
     to: str
@@ -66,7 +66,7 @@ def steps(entries: Iterable[Mapping[str, Any]]) -> list[Step]:
 
 
 def verify(step: Step, text: str) -> tuple[str, str]:
-    """Return a value now and after its step. AssertionError unless the step can be taken and does just that."""
+    """Return a value now and after its step. AssertionError unless the step can be taken and is exact."""
     current = step.current(text)
     assert current, f"{step}: there is no value that could be reverted"
     assert current != step.to, f"{step}: is {step.to} already, so that there is nothing to revert"
