@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stack.aws import altered_compute, altered_monitoring, altered_secrets
+from stack.aws import altered_compute, altered_monitoring, altered_secrets, key_operator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +21,7 @@ ALTERATIONS: dict[str, Alteration] = {
     **altered_compute.ALTERATIONS,
     **altered_monitoring.ALTERATIONS,
     **altered_secrets.ALTERATIONS,
+    **key_operator.ALTERATIONS,
     "api-refuses": _api_refuses,
 }
 

@@ -10,7 +10,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from stack.aws import compute, monitoring, network
+from stack.aws import compute, key_operator, monitoring, network
 from stack.aws.alarms import all_alarms
 from stack.aws.api import clients
 from stack.aws.client import SideDoorClient
@@ -30,6 +30,7 @@ def everything(aws: Clients, addresses: dict[str, str], door: SideDoorClient) ->
     arns = {name: aws("secretsmanager").describe_secret(SecretId=name)["ARN"] for name in names}
     net = network.seed(aws, addresses)
     compute.seed(aws, net, arns)
+    key_operator.seed(aws, arns.values())
     alarms = all_alarms(net.targets)
     # Datapoints first: an alarm that finds none would be in ALARM for a moment, and tell so.
     door.publish([metric.series() for metric in dict.fromkeys(alarm.metric for alarm in alarms)])
