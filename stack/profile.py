@@ -5,14 +5,23 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from stack.aws import key_operator
 from stack.aws.names import PREFIX, REGION, secret_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-# A secret is re-read every second and a JWKS cached for five, so a change is in force well within this.
-PROPAGATION_S = 10
+# A secret is re-read every second, a JWKS cached for five: a change is in force well within `propagation_s`.
+# Every token is used at once, so the old key is not needed for long after a switch.
+KEYS = {
+    "propagation_s": 10,
+    "steady_s": 1,
+    "watch_s": 3,
+    "reread_s": 1,
+    "revocation_limit_s": 15,
+    "operator_arn": key_operator.ARN,
+}
 
 
 def build(
@@ -30,8 +39,17 @@ def build(
             "budget_dialect": "community",
             "restart_url": f"{control_url}/services/freeside/restart",
         },
-        "dixie": {"url": urls["dixie"], "api_key": f"file:{api_key}", "cache_s": 0},
-        "finn": {"url": urls["finn"], "reachable": True},
+        "dixie": {
+            "url": urls["dixie"],
+            "api_key": f"file:{api_key}",
+            "cache_s": 0,
+            "restart_url": f"{control_url}/services/dixie/restart",
+        },
+        "finn": {
+            "url": urls["finn"],
+            "reachable": True,
+            "restart_url": f"{control_url}/services/finn/restart",
+        },
         "pgbouncer": {**{key: f"file:{path}" for key, path in dsns.items()}, "reachable": True},
         "auth": {
             "signing_key": f"secretsmanager:{secret_id('freeside')}",
@@ -43,8 +61,10 @@ def build(
             "other_nft_id": "smoke-agent-002",
         },
         "aws": {"region": REGION, "prefix": PREFIX, "endpoint_url": aws_endpoint},
-        "keys": {"propagation_s": PROPAGATION_S},
+        "keys": dict(KEYS),
         "budget": {"max_spend_cents": 200},
+        # nothing here is far away: the embedded loop is held to less than the contract's 30 s
+        "limits": {"propagation_s": 8},
     }
 
 
