@@ -1,0 +1,155 @@
+"""Bootstrap: gives each secret that was never filled a key of its own, and touches nothing else.
+
+"Never filled" is a placeholder that was read, or a secret that has no version. Whatever cannot be read is not
+empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from smoke.clients.contract import ContractViolation
+from smoke.clients.wire import UnexpectedStatus
+
+from .documents import Document, new_key, parse, rotation_kid, same_key
+from .errors import Conflict, KeyFault, MissingVersion, Unproved
+from .store import CURRENT, NEXT, SecretStore
+from .subject import Platform, Tell
+from .timing import steadily
+
+
+class Action(StrEnum):
+    """What bootstrap does about one secret."""
+
+    KEPT = "live key, left alone"
+    WRITTEN = "bootstrapped"
+    PLANNED = "would be bootstrapped"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One secret. ``unchecked`` says why its key was not compared with the published one, "" when it was."""
+
+    service: str
+    action: Action
+    kids: tuple[str, ...]
+    unchecked: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What one secret holds: a document, or None in the ``version`` that may be replaced (None: none)."""
+
+    service: str
+    document: Document | None
+    version: str | None
+
+
+def contents(platform: Platform, services: Sequence[str]) -> list[Content]:
+    """What the secrets hold. KeyFault for one that is missing, unusable, or shares its key with another.
+
+    SetupError and ExternalOutage when one cannot be read: then nothing is said of any of them.
+    """
+    found = [_content(platform.store(service), service) for service in services]
+    keyed = [(one.service, key) for one in found if one.document for key in one.document.keys]
+    for n, (service, key) in enumerate(keyed):
+        twin = next((other for other, its in keyed[:n] if other != service and same_key(its, key)), None)
+        if twin is not None:
+            raise KeyFault(
+                f"{twin} and {service} hold the same private key: whoever has one can speak for both",
+                where=platform.store(service).secret_id,
+                allowed="a key of its own for each service",
+                action=f"rotate --service {service}",
+            )
+    return found
+
+
+def bootstrap(
+    platform: Platform, services: Sequence[str], tell: Tell, *, dry_run: bool = False
+) -> list[Finding]:
+    """Fill what was never filled, then compare every key with the published one.
+
+    All secrets are read before the first is written. KeyFault also when a service does not publish its
+    secret's keys.
+    """
+    findings = []
+    for content in contents(platform, services):
+        if content.document is not None:
+            action, document = Action.KEPT, content.document
+        elif dry_run:
+            findings.append(Finding(content.service, Action.PLANNED, (), "there is no key yet"))
+            continue
+        else:
+            action, document = _fill(platform.store(content.service), content)
+        unchecked = _cross_check(platform, content.service, document)
+        kids = tuple(key.kid or "(bare PEM)" for key in document.keys)
+        findings.append(Finding(content.service, action, kids, unchecked))
+    for finding in findings:
+        tell(_line(finding))
+    return findings
+
+
+def _content(store: SecretStore, service: str) -> Content:
+    try:
+        stored = store.read()
+    except MissingVersion:
+        if CURRENT in store.labels():
+            raise
+        return Content(service, None, None)
+    return Content(service, parse(stored.text, store.secret_id), stored.version)
+
+
+def _fill(store: SecretStore, content: Content) -> tuple[Action, Document]:
+    document = Document(new_key(rotation_kid(content.service)))
+    version = store.put(document.to_secret(), NEXT)
+    try:
+        # AWS itself makes a secret's very first version the current one
+        if store.labels().get(CURRENT) != version:
+            store.move(CURRENT, to=version, expected=content.version)
+    except Conflict:
+        other = _content(store, content.service).document
+        if other is None:
+            raise KeyFault(
+                "the placeholder changes while it is being replaced", where=store.secret_id
+            ) from None
+        return Action.KEPT, other
+    finally:
+        store.drop(NEXT, version)
+    return Action.WRITTEN, document
+
+
+def _cross_check(platform: Platform, service: str, document: Document) -> str:
+    """Compare with the published keys, within the propagation time; say why where that was not possible."""
+
+    def unmet() -> str:
+        try:
+            keys = platform.key_set(service)
+        except (ContractViolation, UnexpectedStatus) as problem:
+            return str(problem).splitlines()[0]
+        for key in document.keys:
+            kid = keys.kid_of(key.private.public_key())
+            if not kid or key.kid not in ("", kid):
+                return f"{keys.route} does not publish {key.kid or 'the public half of the PEM'}"
+        return ""
+
+    try:
+        steadily(
+            unmet,
+            within=platform.timing.propagation_s,
+            steady=0,
+            every=platform.timing.every_s,
+            what="the published keys are those of the secret",
+            where=service,
+            action=f"make {service} follow its secret (a restart reads it)",
+        )
+    except Unproved as problem:
+        return str(problem).splitlines()[0]
+    return ""
+
+
+def _line(finding: Finding) -> str:
+    line = f"{finding.service}: {finding.action}"
+    line += f", {' and '.join(finding.kids)}" if finding.kids else ""
+    return f"{line}; not compared with the published keys: {finding.unchecked}" if finding.unchecked else line

@@ -1,0 +1,138 @@
+"""Verifiers of the platform as a key command asks them: is a token of this key accepted or refused?
+
+Each probe is free: it stops behind the verification of the token, before anything is charged.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import httpx
+
+from smoke.clients import tokens
+from smoke.clients.finn import INVOKE_PATH
+from smoke.clients.freeside import JSON_HEADERS
+from smoke.clients.tokens import Claims, SigningKey
+
+MODELS_PATH = "/api/agents/models"
+QUERY_PATH = "/api/reputation/query"
+#: A 429 without a usable Retry-After is waited out for so long; a usable one is believed up to the longest.
+DEFAULT_BACKOFF_S, LONGEST_BACKOFF_S = 1.0, 30.0
+
+
+class Answer(StrEnum):
+    """What a verifier said of a token. SILENT is all that does not tell: a 429, a 5xx, no answer at all."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    SILENT = "silent"
+
+
+class Verifier(Protocol):
+    """A service that verifies tokens of one key."""
+
+    @property
+    def name(self) -> str:
+        """The service's name."""
+
+    @property
+    def last(self) -> str:
+        """The last answer in words."""
+
+    def ask(self, key: SigningKey) -> Answer:
+        """Send one fresh token signed by ``key``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The request that a probe sends, but for its token."""
+
+    method: str
+    path: str
+    claims: Callable[[], Claims]
+    content: bytes | None = None
+    params: tuple[tuple[str, str], ...] = ()
+    #: Statuses that only a request with a verified token gets.
+    accepted: tuple[int, ...] = (200,)
+
+
+class HttpVerifier:
+    """One verifier over HTTP. Safe to use from one thread at a time; each asker has its own."""
+
+    def __init__(self, name: str, base_url: str, http: httpx.Client, question: Question) -> None:
+        self.name = name
+        self.last = "not asked yet"
+        self._url = base_url.rstrip("/") + question.path
+        self._http = http
+        self._question = question
+        self._quiet_until = 0.0
+
+    def ask(self, key: SigningKey) -> Answer:
+        """Send one fresh token signed by ``key``; nothing while the service asks for patience (429)."""
+        if time.monotonic() < self._quiet_until:
+            return Answer.SILENT
+        question = self._question
+        headers = {"Authorization": tokens.bearer(key, question.claims())}
+        headers |= JSON_HEADERS if question.content is not None else {}
+        try:
+            response = self._http.request(
+                question.method,
+                self._url,
+                headers=headers,
+                content=question.content,
+                params=list(question.params),
+            )
+        except httpx.HTTPError as problem:
+            self.last = type(problem).__name__
+            return Answer.SILENT
+        self.last = f"HTTP {response.status_code}"
+        if response.status_code == 429:
+            self._quiet_until = time.monotonic() + _patience(response)
+        if response.status_code in question.accepted:
+            return Answer.ACCEPTED
+        return Answer.REFUSED if response.status_code in (401, 403) else Answer.SILENT
+
+
+def freeside_verifier(url: str, tenant: str, http: httpx.Client) -> HttpVerifier:
+    """Freeside, which verifies its own user tokens."""
+    return HttpVerifier(
+        "freeside", url, http, Question("GET", MODELS_PATH, lambda: tokens.user_claims(tenant))
+    )
+
+
+def finn_verifier(url: str, tenant: str, agent: str, http: httpx.Client) -> HttpVerifier:
+    """Finn, which verifies Freeside's S2S tokens.
+
+    The token is bound to another body and the prompt is blank, so that a verified request ends in a 400 and
+    runs no model.
+    """
+    body = json.dumps({"agent": agent, "prompt": ""}).encode()
+    claims: Callable[[], Claims] = lambda: tokens.finn_claims(tenant, b"another body")  # noqa: E731
+    return HttpVerifier(
+        "finn", url, http, Question("POST", INVOKE_PATH, claims, content=body, accepted=(200, 400))
+    )
+
+
+def dixie_verifier(url: str, tenant: str, agent: str, http: httpx.Client) -> HttpVerifier:
+    """Dixie, which verifies user tokens of Freeside's key."""
+    return _dixie(url, agent, http, lambda: tokens.user_claims(tenant, audience="loa-dixie"))
+
+
+def dixie_service_verifier(url: str, agent: str, http: httpx.Client) -> HttpVerifier:
+    """Dixie, which verifies S2S tokens of Finn's key."""
+    return _dixie(url, agent, http, tokens.dixie_service_claims)
+
+
+def _dixie(url: str, agent: str, http: httpx.Client, claims: Callable[[], Claims]) -> HttpVerifier:
+    params = (("routingKey", f"nft:{agent}"),)
+    return HttpVerifier("dixie", url, http, Question("GET", QUERY_PATH, claims, params=params))
+
+
+def _patience(response: httpx.Response) -> float:
+    value = response.headers.get("retry-after", "")
+    return min(float(value), LONGEST_BACKOFF_S) if value.isdigit() else DEFAULT_BACKOFF_S

@@ -1,0 +1,189 @@
+"""The emergency revocation: a new key at once, and when each service stopped to believe the old one."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from pytest_readiness import SafetyViolation, SetupError
+
+from smoke.clients.tokens import SigningKey
+
+from .documents import Document, emergency_kid, new_key, parse
+from .errors import Conflict, KeyFault, Refused
+from .lock import Lock, Run
+from .observers import Timeline, observers_of, watch
+from .panel import Panel
+from .store import CURRENT, NEXT, PREVIOUS
+from .subject import Subject
+
+#: How often the new version is written again after a run that was under way changed the secret in between.
+TRIES = 3
+UNNAMED = "(bare PEM)"
+RESUME = "find out why it still believes the old key (a restart drops its caches), then revoke --resume"
+
+
+@dataclass(slots=True)
+class Report:
+    """Which kids were revoked, and what each observer did; ``unseen`` cannot be observed from this runner."""
+
+    service: str
+    old_kids: tuple[str, ...]
+    new_kid: str
+    limit_s: float
+    timelines: list[Timeline] = field(default_factory=list)
+    unseen: tuple[str, ...] = ()
+
+
+class Revocation:
+    """One revocation of everything that one service's secret holds."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+        self._store = subject.store
+        self._lock = Lock(subject.store)
+        self._panel = Panel(subject)
+
+    def plan(self) -> list[str]:
+        """What a run would do now; reads only."""
+        kids = ", ".join(self._held()[1])
+        watched = ", ".join((*self._panel.names, f"{self._subject.service}'s key set"))
+        holder = self._lock.holder()
+        plan = [f"0 take the lock from the {holder.run}"] if holder else []
+        return [
+            *plan,
+            f"1 replace: a new P-256 key; {kids} leaves the secret at once, with no overlap",
+            f"2 time every observer ({watched}), limit {self._subject.timing.revocation_limit_s:g} s",
+            "3 seal: no staging label is left on a version that holds a revoked key",
+        ]
+
+    def run(self, *, resume: bool = False) -> Report:
+        """Revoke, or with ``resume`` go on with a revocation that was killed.
+
+        KeyFault when an observer accepts an old key beyond the limit, SafetyViolation when one accepts it
+        again after a refusal. The new key stays in force in any case.
+        """
+        run = self._resumed() if resume else self._begun()
+        old = self._replaced(run)
+        limit = self._subject.timing.revocation_limit_s
+        report = Report(
+            self._subject.service, run.old_kids, run.new_kid, limit, unseen=self._subject.unreachable
+        )
+        self._subject.tell(f"2/3 timing every observer, limit {limit:g} s")
+        if any(key.kid == UNNAMED for key in old):
+            report.unseen = (*self._panel.names, *self._subject.unreachable)
+        elif old:
+            new = self._subject.read().document.active
+            began = time.monotonic() - (time.time() - run.started_at)
+            report.timelines = watch(observers_of(self._subject, old, new), began, self._subject.timing)
+            _judge(report)
+        self._subject.tell("3/3 sealing")
+        self._seal()
+        self._lock.release()
+        return report
+
+    def _begun(self) -> Run:
+        version, kids = self._held()
+        holder = self._lock.holder()
+        new_kid = emergency_kid(self._subject.service)
+        run = Run.begin("revoke", self._subject.service, self._subject.by, kids, new_kid, version)
+        if holder is None:
+            self._lock.acquire(run)
+        elif holder.run.operation == run.operation:
+            raise self._lock.held()
+        else:
+            # an emergency does not wait for a rotation; that one stops at its next write
+            self._subject.tell(f"taking the lock from the {holder.run}")
+            self._lock.seize(holder, run)
+        return run
+
+    def _held(self) -> tuple[str, tuple[str, ...]]:
+        """The current version and its kids; an emergency does not wait until somebody names a PEM."""
+        stored = self._store.read()
+        document = parse(stored.text, self._store.secret_id)
+        if document is None:
+            raise KeyFault(
+                "the secret is a placeholder: there is no key to revoke",
+                where=self._store.secret_id,
+                action=f"bootstrap --service {self._subject.service}",
+            )
+        try:
+            document = self._subject.named(document)
+        except (AssertionError, SetupError) as problem:
+            self._subject.tell(f"the old key's kid is not known, so nobody can be timed: {problem}")
+        return stored.version, tuple(key.kid or UNNAMED for key in document.keys)
+
+    def _resumed(self) -> Run:
+        holder = self._lock.holder()
+        if holder is None or holder.run.operation != "revoke":
+            raise Refused(
+                "there is no revocation to resume",
+                where=self._store.secret_id,
+                action=f"{holder.run.operation} --resume" if holder else "revoke, without --resume",
+            )
+        self._subject.tell(f"took the lock over from {holder.run.by}: going on with the {holder.run}")
+        return self._lock.take_over(holder, self._subject.by)
+
+    def _replaced(self, run: Run) -> tuple[SigningKey, ...]:
+        """Put the new key in place unless that is done; return what it replaced, nothing after the seal."""
+        self._subject.tell(f"1/3 replacing the key by {run.new_kid}")
+        for _ in range(TRIES):
+            self._lock.check()
+            current = self._store.read()
+            document = parse(current.text, self._store.secret_id)
+            if document is not None and document.active.kid == run.new_kid:
+                return self._before(run)
+            when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(run.started_at))
+            fresh = Document(new_key(run.new_kid), revocation={"timestamp": when, "reason": "emergency"})
+            version = self._store.put(fresh.to_secret(), NEXT)
+            try:
+                self._store.move(CURRENT, to=version, expected=current.version)
+            except Conflict:
+                continue
+            return self._before(run)
+        raise KeyFault(
+            "the secret changes faster than it can be replaced",
+            where=self._store.secret_id,
+            action="stop whoever writes it, then revoke --resume",
+        )
+
+    def _before(self, run: Run) -> tuple[SigningKey, ...]:
+        """The keys of the version before the current one, under the kids that they had."""
+        labels = self._store.labels()
+        before = labels.get(PREVIOUS, run.version)
+        document = parse(self._store.read_version(before).text, self._store.secret_id)
+        keys = document.keys if document else ()
+        named = tuple(SigningKey(key.private, key.kid or run.old_kids[0]) for key in keys)
+        return tuple(key for key in named if key.kid != run.new_kid)
+
+    def _seal(self) -> None:
+        """Write the new version once more, so that AWSPREVIOUS is not on a revoked key any longer."""
+        self._lock.check()
+        current = self._store.read()
+        version = self._store.put(current.text, NEXT)
+        self._store.install(version, expected=current.version)
+
+
+def _judge(report: Report) -> None:
+    again = [timeline.name for timeline in report.timelines if timeline.accepted_again]
+    if again:
+        raise SafetyViolation(f"{', '.join(again)} accepted a revoked key again after having refused it")
+    late = [
+        f"{one.name} (last accepted after {one.last_accepted or 0:.1f} s)"
+        for one in report.timelines
+        if one.refused_from is None or one.refused_from > report.limit_s
+    ]
+    if late:
+        raise KeyFault(
+            f"{', '.join(report.old_kids)} not refused within {report.limit_s:g} s by {', '.join(late)}",
+            where=report.service,
+            allowed=f"refused everywhere within {report.limit_s:g} s; {report.new_kid} is in force",
+            action=RESUME,
+        )
+    without = [one.name for one in report.timelines if one.new_accepted is None]
+    if without:
+        raise KeyFault(
+            f"{', '.join(without)} never accepted the new key {report.new_kid}",
+            where=report.service,
+            action=RESUME,
+        )

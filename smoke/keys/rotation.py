@@ -1,0 +1,239 @@
+"""The planned rotation: eight steps with two kids, each of which can be repeated after a kill.
+
+Nothing is remembered outside the secret. Where a run stands is read from its current version: which kid is
+active, and whether the other one is still published.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from smoke.clients.tokens import SigningKey
+
+from .documents import Document, new_key, parse, rotation_kid
+from .errors import KeyFault, Refused
+from .lock import Lock, Run
+from .panel import Panel
+from .store import NEXT
+from .subject import Reading, Subject
+from .timing import steadily
+
+STEPS = (
+    "read",
+    "generate",
+    "publish both",
+    "wait until every verifier has both",
+    "switch",
+    "watch",
+    "retire the old",
+    "prove it refused",
+)
+#: How long after a change a rotation that stopped has to be looked at: both keys stay valid meanwhile.
+RESUME = "both keys are valid meanwhile; repair it, then run rotate --resume"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a rotation did. ``took`` is seconds by step number, without the steps that an earlier run did."""
+
+    service: str
+    old_kid: str
+    new_kid: str
+    took: dict[int, float] = field(default_factory=dict)
+
+
+class Rotation:
+    """One rotation of one service's key."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+        self._store = subject.store
+        self._panel = Panel(subject)
+        self._lock = Lock(subject.store)
+        self._step_began = (0, time.monotonic())
+        self._done = Outcome(subject.service, "", "")
+
+    def plan(self) -> list[str]:
+        """What a run would do now, after everything that can be tried without writing has been tried."""
+        if self._lock.holder() is not None:
+            raise self._lock.held()
+        reading = self._ready()
+        timing, active = self._subject.timing, reading.document.active.kid
+        verifiers = ", ".join(self._panel.names) or "none but the published key set"
+        return [
+            f"1 {STEPS[0]}: {active} signs and is published; verifiers: {verifiers}",
+            f"2 {STEPS[1]}: a new P-256 key, in a version that nobody reads yet",
+            f"3 {STEPS[2]}: active {active}, pending the new one",
+            f"4 {STEPS[3]}: at most {timing.propagation_s:g} s, and steady for {timing.steady_s:g} s",
+            f"5 {STEPS[4]}: active the new one, pending {active}",
+            f"6 {STEPS[5]}: {timing.watch_s:g} s, in which both must be accepted everywhere",
+            f"7 {STEPS[6]}: {active} leaves the secret",
+            f"8 {STEPS[7]}: at most {timing.propagation_s:g} s, and steady for {timing.steady_s:g} s",
+        ]
+
+    def run(self, *, resume: bool = False) -> Outcome:
+        """Rotate, or with ``resume`` go on where a killed run stopped.
+
+        Refused and LockHeld before anything is changed; KeyFault when the platform does not follow,
+        SafetyViolation when a valid token was refused. In both cases the keys that were valid stay valid.
+        """
+        run, reading = self._resumed() if resume else self._begun()
+        self._done.old_kid, self._done.new_kid = run.old_kids[0], run.new_kid
+        self._only(reading, *run.old_kids, run.new_kid)
+        if reading.document.active.kid != run.new_kid:
+            reading = self._switched(self._published(run, reading))
+        if reading.document.pending is not None:
+            reading = self._retired(reading)
+        self._prove(run, reading)
+        self._lock.release()
+        self._finish_step()
+        return self._done
+
+    def _begun(self) -> tuple[Run, Reading]:
+        self._step(1)
+        if self._lock.holder() is not None:
+            raise self._lock.held()
+        reading = self._ready()
+        run = Run.begin(
+            "rotate", self._subject.service, self._subject.by, (reading.document.active.kid,),
+            rotation_kid(self._subject.service), reading.version,
+        )  # fmt: skip
+        self._lock.acquire(run)
+        if self._store.read().version != reading.version:
+            self._lock.release()
+            raise Refused(
+                "the secret changed while the lock was taken; nothing was done", where=self._store.secret_id
+            )
+        return run, reading
+
+    def _resumed(self) -> tuple[Run, Reading]:
+        holder = self._lock.holder()
+        if holder is None:
+            raise Refused(
+                "there is nothing to resume: no run holds the lock",
+                where=self._store.secret_id,
+                action="rotate, without --resume",
+            )
+        if holder.run.operation != "rotate":
+            raise Refused(
+                f"locked by a {holder.run}, which is no rotation",
+                where=self._store.secret_id,
+                action=f"{holder.run.operation} --resume",
+            )
+        run = self._lock.take_over(holder, self._subject.by)
+        self._subject.tell(f"took the lock over from {holder.run.by}: going on with the {run}")
+        return run, self._subject.read()
+
+    def _only(self, reading: Reading, *kids: str) -> None:
+        foreign = [key.kid for key in reading.document.keys if key.kid not in kids]
+        if foreign:
+            raise KeyFault(
+                f"the secret holds {', '.join(foreign)}, but this rotation is about {', '.join(kids)}",
+                where=self._store.secret_id,
+                action="find out who changed the secret; revoke replaces whatever it holds",
+            )
+
+    def _ready(self) -> Reading:
+        """Step 1: one active key, published and accepted everywhere, and nothing else under way."""
+        subject = self._subject
+        if subject.unreachable:
+            raise Refused(
+                f"this runner cannot ask every verifier of the key: {'; '.join(subject.unreachable)}",
+                where=subject.service,
+                action="run this where every verifier can be reached (inside the VPC)",
+            )
+        reading = subject.read()
+        if reading.document.pending is not None:
+            raise KeyFault(
+                f"the pending key {reading.document.pending.kid} was not left by a run of this tool",
+                where=self._store.secret_id,
+                action="find out who is rotating it; revoke replaces both keys",
+            )
+        active = reading.document.active
+        steadily(
+            lambda: subject.unpublished(active),
+            within=subject.timing.propagation_s,
+            steady=0,
+            every=subject.timing.every_s,
+            what="the key set follows the secret",
+            where=subject.service,
+            action=f"make {subject.service} follow its secret before rotating",
+        )
+        self._panel.control(active)
+        return reading
+
+    def _published(self, run: Run, reading: Reading) -> Reading:
+        """Steps 2 to 4: a new key, published beside the old one, until every verifier has both."""
+        if reading.document.pending is None:
+            self._step(2)
+            version = self._generated(run, reading.document.active)
+            self._step(3)
+            self._lock.check()
+            self._store.install(version, expected=reading.version)
+            reading = self._subject.read()
+        self._step(4)
+        self._panel.accepted(reading.document.keys, RESUME)
+        return reading
+
+    def _generated(self, run: Run, old: SigningKey) -> str:
+        """The version with both keys; the one that a killed run prepared, if there is one."""
+        labels = self._store.labels()
+        if NEXT in labels:
+            staged = parse(self._store.read_version(labels[NEXT]).text, self._store.secret_id)
+            kids = staged and [key.kid for key in staged.keys]
+            if kids == [old.kid, run.new_kid]:
+                return labels[NEXT]
+        self._lock.check()
+        return self._store.put(Document(old, new_key(run.new_kid)).to_secret(), NEXT)
+
+    def _switched(self, reading: Reading) -> Reading:
+        """Step 5: the new key signs, the old one stays published."""
+        self._step(5)
+        old, new = reading.document.keys
+        return self._install(Document(new, old), reading)
+
+    def _retired(self, reading: Reading) -> Reading:
+        """Steps 6 and 7: both are accepted for as long as tokens of the old one may live, then it goes."""
+        self._step(6)
+        self._panel.watch(reading.document.keys, self._subject.timing.watch_s)
+        self._step(7)
+        return self._install(Document(reading.document.active), reading)
+
+    def _prove(self, run: Run, reading: Reading) -> None:
+        """Step 8: the old key is refused by everyone and published by nobody, the new one accepted."""
+        self._step(8)
+        old = self._old_key(run)
+        self._panel.refused(
+            (old,), reading.document.active, f"{old.kid} is still accepted; revoke if it leaked"
+        )
+
+    def _old_key(self, run: Run) -> SigningKey:
+        """The retired key, which only earlier versions hold; with it the proof can be led."""
+        labels = self._store.labels()
+        for version in dict.fromkeys((labels.get("AWSPREVIOUS", run.version), run.version)):
+            document = parse(self._store.read_version(version).text, self._store.secret_id)
+            for key in document.keys if document else ():
+                if key.kid in (run.old_kids[0], ""):
+                    return SigningKey(key.private, run.old_kids[0])
+        raise KeyFault(
+            "no earlier version holds the retired key, so its refusal cannot be shown",
+            where=self._store.secret_id,
+        )
+
+    def _install(self, document: Document, reading: Reading) -> Reading:
+        self._lock.check()
+        version = self._store.put(document.to_secret(), NEXT)
+        self._store.install(version, expected=reading.version)
+        return self._subject.read()
+
+    def _step(self, number: int) -> None:
+        self._finish_step()
+        self._step_began = (number, time.monotonic())
+        self._subject.tell(f"{number}/{len(STEPS)} {STEPS[number - 1]}")
+
+    def _finish_step(self) -> None:
+        number, began = self._step_began
+        if number:
+            self._done.took[number] = round(time.monotonic() - began, 3)
+        self._step_began = (0, time.monotonic())

@@ -1,0 +1,136 @@
+"""One secret in Secrets Manager, as versions under staging labels.
+
+A label moves by compare-and-set: AWS refuses to move it when it is not on the version that the caller names.
+So nothing here ever overwrites a value that somebody else has put there meanwhile.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .aws import Aws, asking
+from .errors import Conflict, KeyFault, WriteForbidden
+
+CURRENT, PREVIOUS = "AWSCURRENT", "AWSPREVIOUS"
+#: The version that a run has prepared and that nobody reads yet.
+NEXT = "KEYS-NEXT"
+
+GET = "secretsmanager:GetSecretValue"
+DESCRIBE = "secretsmanager:DescribeSecret"
+PUT = "secretsmanager:PutSecretValue"
+STAGE = "secretsmanager:UpdateSecretVersionStage"
+READING = (DESCRIBE, GET)
+WRITING = (PUT, STAGE)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One version's value. It holds private keys, so it is never shown."""
+
+    version: str
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What AWS says about the secret itself: its ARN, its KMS key ("" for AWS's own), its labels."""
+
+    arn: str
+    kms_key: str
+    labels: Mapping[str, str]
+
+
+class SecretStore:
+    """The secret of one service. ``read_only``: an attempt to write raises WriteForbidden."""
+
+    def __init__(self, aws: Aws, secret_id: str, *, read_only: bool = False) -> None:
+        self.secret_id = secret_id
+        self.read_only = read_only
+        self._aws = aws
+
+    def describe(self) -> Described:
+        """The secret's ARN, KMS key and labels. MissingSecret, SetupError, ExternalOutage."""
+        with asking(DESCRIBE, self.secret_id):
+            found = self._client.describe_secret(SecretId=self.secret_id)
+        labels = {
+            label: version for version, on in (found.get("VersionIdsToStages") or {}).items() for label in on
+        }
+        return Described(str(found["ARN"]), str(found.get("KmsKeyId") or ""), labels)
+
+    def labels(self) -> Mapping[str, str]:
+        """The version that each label is on."""
+        return self.describe().labels
+
+    def read(self, label: str = CURRENT) -> Stored:
+        """The version under a label, or MissingVersion; a read that fails is never an empty value."""
+        return self._get(VersionStage=label)
+
+    def read_version(self, version: str) -> Stored:
+        """A version by its id; also one that no label is on any more, as long as AWS keeps it."""
+        return self._get(VersionId=version)
+
+    def put(self, text: str, label: str) -> str:
+        """Store a value under a label of ours, taken off any other version; return the new version's id."""
+        self._write(PUT)
+        holder = self.labels().get(label)
+        if holder is not None:
+            self.drop(label, holder)
+        with asking(PUT, self.secret_id):
+            done = self._client.put_secret_value(
+                SecretId=self.secret_id,
+                ClientRequestToken=str(uuid.uuid4()),
+                SecretString=text,
+                VersionStages=[label],
+            )
+        return str(done["VersionId"])
+
+    def move(self, label: str, *, to: str, expected: str | None) -> None:
+        """Move a label to a version; Conflict unless it is on the ``expected`` one now (None: on none)."""
+        self._write(STAGE)
+        holder = {"RemoveFromVersionId": expected} if expected is not None else {}
+        with asking(STAGE, self.secret_id, conflicts=True):
+            self._client.update_secret_version_stage(
+                SecretId=self.secret_id, VersionStage=label, MoveToVersionId=to, **holder
+            )
+
+    def drop(self, label: str, version: str) -> None:
+        """Take a label off a version; one that is no longer there is left alone."""
+        self._write(STAGE)
+        try:
+            with asking(STAGE, self.secret_id, conflicts=True):
+                self._client.update_secret_version_stage(
+                    SecretId=self.secret_id, VersionStage=label, RemoveFromVersionId=version
+                )
+        except Conflict:
+            return
+
+    def install(self, version: str, *, expected: str | None) -> None:
+        """Make a prepared version the one that services read; KeyFault when the secret changed meanwhile."""
+        try:
+            self.move(CURRENT, to=version, expected=expected)
+        except Conflict:
+            raise KeyFault(
+                "the secret was changed by somebody else during this run, which stopped without touching it",
+                where=self.secret_id,
+                action="find out who; then run the command again with --resume",
+            ) from None
+
+    @property
+    def _client(self) -> Any:
+        return self._aws.client("secretsmanager")
+
+    def _get(self, **which: str) -> Stored:
+        with asking(GET, self.secret_id):
+            found = self._client.get_secret_value(SecretId=self.secret_id, **which)
+        if "SecretString" not in found:
+            raise KeyFault(
+                "the secret holds binary data, which is neither a key nor a placeholder", where=self.secret_id
+            )
+        return Stored(str(found["VersionId"]), str(found["SecretString"]))
+
+    def _write(self, permission: str) -> None:
+        if self.read_only:
+            raise WriteForbidden(f"{self.secret_id}: {permission} in a dry run; nothing was sent")

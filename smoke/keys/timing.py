@@ -1,0 +1,74 @@
+"""How long key commands wait, from the profile's section [keys]; seconds throughout."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import KeyFault, Refused
+
+#: The contract's limit of an emergency revocation. A profile may tighten it, never relax it.
+REVOCATION_LIMIT_S = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What a key command waits for.
+
+    ``propagation_s``: a change is in force everywhere within this. ``steady_s``: what was observed counts
+    once it has held for so long, as several tasks behind one name do not change at once. ``watch_s``: the old
+    key stays published for so long after the switch, no shorter than tokens live. ``every_s``: between two
+    looks.
+    """
+
+    propagation_s: float = 120.0
+    steady_s: float = 60.0
+    watch_s: float = 900.0
+    revocation_limit_s: float = REVOCATION_LIMIT_S
+    every_s: float = 0.2
+
+    @classmethod
+    def of(cls, environment: Any) -> Timing:
+        """The timing of an environment; Refused for a revocation limit that is longer than the contract's."""
+        keys = environment.keys
+        if not 0 < keys.revocation_limit_s <= REVOCATION_LIMIT_S:
+            raise Refused(
+                f"{keys.revocation_limit_s} s is no limit for an emergency revocation",
+                where="keys.revocation_limit_s",
+                allowed=f"1 to {REVOCATION_LIMIT_S}",
+            )
+        return cls(keys.propagation_s, keys.steady_s, keys.watch_s, keys.revocation_limit_s)
+
+
+def steadily(
+    unmet: Callable[[], str],
+    *,
+    within: float,
+    steady: float,
+    every: float,
+    what: str,
+    where: str,
+    action: str,
+) -> float:
+    """Poll until ``unmet`` has returned "" for ``steady`` seconds without a break; return when that began.
+
+    ``unmet`` says what is missing. KeyFault with its last words when it has not begun to hold ``within``
+    seconds.
+    """
+    pause, started = threading.Event(), time.monotonic()
+    holding_since: float | None = None
+    while True:
+        reason = unmet()
+        now = time.monotonic() - started
+        if reason:
+            holding_since = None
+            if now > within:
+                raise KeyFault(f"{what}: not within {within:g} s: {reason}", where=where, action=action)
+        else:
+            holding_since = now if holding_since is None else holding_since
+            if now - holding_since >= steady:
+                return holding_since
+        pause.wait(every)
