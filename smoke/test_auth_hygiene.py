@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from smoke.clients.dixie import Dixie
+from smoke.clients.figures import nonce, prompt_for
 from smoke.clients.finn import Finn
 from smoke.clients.freeside import Freeside
 from smoke.clients.targets import (
@@ -21,7 +22,7 @@ from smoke.clients.targets import (
     freeside_target,
     require_refused,
 )
-from smoke.clients.tokens import SigningKey, bearer, user_claims
+from smoke.clients.tokens import SigningKey, bearer
 from smoke.clients.wire import Credential, Evidence, require_status
 from smoke.conftest import Tenants
 
@@ -77,28 +78,28 @@ def target(
     return dixie_target(found, environment.auth.nft_id, attacker)
 
 
-def skewed(freeside: Freeside, tenant: str, claim: str, seconds: int) -> Credential:
+def skewed(target: Target, claim: str, seconds: int) -> Credential:
     """Tokens whose ``claim`` is off by so many seconds."""
-    moved = SKEWS[claim](seconds)
 
-    def fresh() -> str | None:
-        claims: dict[str, Any] = {name: int(time.time()) + delta for name, delta in moved.items()}
-        return freeside.credential(tenant, **claims)()
+    def fresh() -> str:
+        moved = {name: int(time.time()) + delta for name, delta in SKEWS[claim](seconds).items()}
+        return bearer(target.key(), target.claims() | moved)
 
     return fresh
 
 
 @pytest.mark.parametrize("claim", SKEWS)
-def test_small_clock_skew_is_accepted(freeside: Freeside, tenants: Tenants, claim: str) -> None:
+@pytest.mark.parametrize("service", SERVICES)
+def test_small_clock_skew_is_accepted(target: Target, service: str, claim: str) -> None:
     """A clock that is 20 s off still works."""
-    require_status(freeside.models(skewed(freeside, tenants.main, claim, NEAR_S)), 200)
+    require_status(target.send(skewed(target, claim, NEAR_S)), 200)
 
 
 @pytest.mark.parametrize("claim", SKEWS)
-def test_large_clock_skew_is_refused(freeside: Freeside, tenants: Tenants, claim: str) -> None:
+@pytest.mark.parametrize("service", SERVICES)
+def test_large_clock_skew_is_refused(target: Target, service: str, claim: str) -> None:
     """A token that is 120 s off is refused."""
-    answer = freeside.models(skewed(freeside, tenants.main, claim, FAR_S))
-    require_refused(answer, "freeside", f"{claim} off by {FAR_S} s")
+    require_refused(target.send(skewed(target, claim, FAR_S)), service, f"{claim} off by {FAR_S} s")
 
 
 @pytest.mark.parametrize("service", ["freeside", pytest.param("dixie", marks=pytest.mark.requires("dixie"))])
@@ -139,22 +140,49 @@ def test_unknown_kids_evict_no_good_key(target: Target, service: str) -> None:
     target.accepted()
 
 
+@pytest.mark.requires("finn")
+def test_token_is_bound_to_its_request(finn: Finn, tenants: Tenants, evidence: Evidence) -> None:
+    """A token made for one request body does not carry another to Finn."""
+    meant, sent = (finn.body(prompt_for(nonce())) for _ in range(2))
+    answer = finn.post_invoke(sent, tenant=tenants.other, credential=finn.credential(tenants.other, meant))
+    require_refused(answer, "finn", "a token that was made for another body", (400,))
+
+
 @pytest.mark.drill
-@pytest.mark.requires("restart")
+@pytest.mark.parametrize(
+    "service",
+    [
+        pytest.param("freeside", marks=pytest.mark.requires("restart_freeside")),
+        pytest.param("finn", marks=pytest.mark.requires("finn", "restart_finn")),
+        pytest.param("dixie", marks=pytest.mark.requires("dixie", "restart_dixie")),
+    ],
+)
 def test_jti_stays_spent_after_a_restart(
-    freeside: Freeside, tenants: Tenants, environment: Any, http: httpx.Client, eventually: Any
+    request: pytest.FixtureRequest,
+    target: Target,
+    service: str,
+    environment: Any,
+    http: httpx.Client,
+    eventually: Any,
 ) -> None:
     """A restart does not forget which tokens were used."""
-    header = bearer(freeside.key(), user_claims(tenants.main))
-    require_status(freeside.models(lambda: header), 200)
-    before = freeside.health().number("uptime", minimum=0, maximum=float("inf"))
-    http.post(environment.freeside.restart_url).raise_for_status()
+    found: Freeside | Finn | Dixie = request.getfixturevalue(service)
+    header = bearer(target.key(), target.claims())
+    require_status(target.send(lambda: header), 200)
+    before = uptime(found)
+    http.post(environment.get(f"{service}.restart_url"), timeout=60).raise_for_status()
 
     def restarted() -> bool:
         try:
-            return freeside.health().number("uptime", minimum=0, maximum=float("inf")) < before
+            return uptime(found) < before
         except (httpx.HTTPError, AssertionError):
             return False
 
-    eventually(restarted, within=60, what="Freeside is back")
-    require_refused(freeside.models(lambda: header), "freeside", "a token used before the restart", REPLAYS)
+    eventually(restarted, within=60, what=f"{service} is back")
+    require_refused(target.send(lambda: header), service, "a token used before the restart", REPLAYS)
+
+
+def uptime(service: Freeside | Finn | Dixie) -> float:
+    """Seconds since a service started, by its own report."""
+    name = "uptime_seconds" if isinstance(service, Dixie) else "uptime"
+    return service.health().number(name, minimum=0, maximum=float("inf"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -30,6 +31,8 @@ pytestmark = [
 ]
 
 SEQUENTIAL = 10
+#: Two clocks may be this far apart when a month ends.
+CLOCK = timedelta(minutes=2)
 SAME_KEY = 4
 RETURNED_WITHIN_S = 10
 
@@ -57,6 +60,8 @@ def test_figures_are_typed(freeside: Freeside, tenants: Tenants, evidence: Evide
         reading = freeside.budget(tenant)
         evidence.figure(f"room of {tenant}", reading.room, "µUSD", limit=reading.limit)
         assert reading.limit > 0, f"{tenant} has no budget at all"
+        months = {f"{datetime.now(UTC) + skew:%Y-%m}" for skew in (-CLOCK, CLOCK)}
+        assert not reading.exact or reading.period in months, f"{tenant} is shown the period {reading.period}"
 
 
 @pytest.mark.p0

@@ -13,9 +13,10 @@ from pytest_readiness import SafetyViolation, SetupError
 from smoke.clients.answers import answer_of
 from smoke.clients.budget import MICRO_PER_CENT
 from smoke.clients.conservation import Conservation
-from smoke.clients.contract import require_json_error
+from smoke.clients.contract import fields_of, require_json_error
 from smoke.clients.edge import Prices
 from smoke.clients.figures import nonce, prompt_for
+from smoke.clients.finn import Finn
 from smoke.clients.freeside import Freeside, cost_in
 from smoke.clients.together import sampling, together
 from smoke.clients.wire import Evidence, require_status
@@ -79,6 +80,16 @@ def test_edge_of_the_budget_is_exact(freeside: Freeside, tenants: Tenants, evide
         else:
             require_json_error(require_status(outcome, 402))
     assert len(paid) == fits, f"room for {fits} calls of {price} µUSD, only {len(paid)} were answered"
+
+
+@pytest.mark.requires("finn", covered_by="budget/sequential-spend-is-conserved")
+def test_direct_call_is_charged(freeside: Freeside, finn: Finn, tenants: Tenants, evidence: Evidence) -> None:
+    """Who calls Finn directly pays like everybody else (contract 2)."""
+    watch = Conservation(freeside.budget(tenants.main), evidence)
+    body = finn.body(prompt_for(nonce()))
+    answer = finn.post_invoke(body, tenant=tenants.main, credential=finn.credential(tenants.main, body))
+    cost = fields_of(require_status(answer, 200)).micro("cost_micro", minimum=1)
+    watch.charged_soon(lambda: freeside.budget(tenants.main), [cost])
 
 
 def test_own_spend_stays_under_the_cap(

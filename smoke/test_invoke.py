@@ -117,13 +117,20 @@ def test_bad_input_is_turned_down(
 
 
 @pytest.mark.p1
-@pytest.mark.parametrize(("tier", "model"), [("free", "reviewer"), ("pro", "architect")])
-def test_tier_cannot_reach_a_pool_above_it(
-    freeside: Freeside, tenants: Tenants, tier: str, model: str
+@pytest.mark.parametrize(
+    ("tier", "allowed", "model"),
+    [
+        pytest.param("free", ALL_POOLS, "reviewer", id="free-reviewer"),
+        pytest.param("pro", ALL_POOLS, "architect", id="pro-architect"),
+        pytest.param("enterprise", ("cheap",), "reviewer", id="not-in-the-tokens-list"),
+    ],
+)
+def test_pool_out_of_reach_is_refused(
+    freeside: Freeside, tenants: Tenants, tier: str, allowed: tuple[str, ...], model: str
 ) -> None:
-    """A tier is held to its pools even when its token's own list claims more."""
+    """A token is held to the pools of its tier, whatever its own list claims, and to its own list too."""
     content = json.dumps(freeside.invoke_body(prompt_for(nonce()), model=model)).encode()
-    credential = freeside.credential(tenants.main, tier=tier, allowed_pools=list(ALL_POOLS))
+    credential = freeside.credential(tenants.main, tier=tier, allowed_pools=list(allowed))
     answer = freeside.post_invoke(content, tenant=tenants.main, credential=credential)
     require_json_error(require_status(answer, 403))
 

@@ -67,6 +67,13 @@ def test_query_needs_a_credential(dixie: Dixie, agent: str) -> None:
     require_refused(dixie.query(f"nft:{agent}", None), "dixie", "a query without a credential", (401,))
 
 
+@pytest.mark.requires("dixie_key")
+def test_unknown_api_key_is_refused(dixie: Dixie, agent: str) -> None:
+    """A key of the right form that was never given out opens nothing."""
+    answer = dixie.query(f"nft:{agent}", lambda: "Bearer dxk_smoke_never_given_out")
+    require_refused(answer, "dixie", "an API key that was never given out", (401, 403))
+
+
 @WITH_TOKEN
 @pytest.mark.parametrize("case", MALFORMED)
 def test_malformed_key_is_refused(dixie: Dixie, case: str) -> None:
