@@ -113,7 +113,9 @@ def test_the_password_of_a_connection_string_is_a_secret_of_its_own(dsn: str) ->
 
 
 @pytest.mark.parametrize(
-    "text", ["ab+" * 60_000, "a://" * 50_000, "eyJ" + "a" * 200_000, "bearer " * 30_000, "eyJ-" * 9_000]
+    "text",
+    ["ab+" * 60_000, "a://" * 50_000, "eyJ" + "a" * 200_000, "bearer " * 30_000, "eyJ-" * 9_000],
+    ids=lambda text: str(text[:4]),
 )
 def test_long_texts_take_no_time(text: str) -> None:
     before = time.process_time()
