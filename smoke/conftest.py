@@ -21,6 +21,9 @@ from smoke.clients.purse import Opening, Purse
 from smoke.clients.scores import Scores
 from smoke.clients.tokens import SigningKey
 from smoke.clients.wire import Evidence, Wire, require_status
+from smoke.source.checkout import Checkout
+from smoke.source.hcl import Parser
+from smoke.source.terraform import Module
 
 CONNECT_TIMEOUT_S = 2.0
 #: An answer may take longer than the latency limit of G-3: that check wants to see by how much.
@@ -197,6 +200,26 @@ def scores(dixie: Dixie, evidence: Evidence, environment: Any, plan_facts: Mappi
         limit_s=environment.limits.propagation_s,
         target_s=plan_facts["loop"]["target_s"],
     )
+
+
+@pytest.fixture(scope="session")
+def checkout(environment: Any) -> Checkout:
+    """The checkout of the platform's repository that the profile names."""
+    return Checkout.at(environment.get("source.iac_dir"))
+
+
+@pytest.fixture(scope="session")
+def terraform(
+    checkout: Checkout,
+    plan_facts: Mapping[str, Any],
+    pytestconfig: pytest.Config,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Module:
+    """The Terraform of the checkout. What was parsed once is kept from run to run, if pytest has a cache."""
+    kept = getattr(pytestconfig, "cache", None)
+    cache = kept.mkdir("terraform") if kept is not None else tmp_path_factory.mktemp("terraform")
+    source = plan_facts["source"]
+    return Module.read(checkout, source["terraform"], Parser(Path(cache)), source["var_files"])
 
 
 def pytest_readiness_build_identity(environment: Any) -> dict[str, str]:

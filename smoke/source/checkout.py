@@ -75,6 +75,11 @@ class Checkout:
         assert file.is_file(), f"{path} is not in the checkout"
         return file.read_text("utf-8")
 
+    def script(self, path: str) -> str | None:
+        """The text of a file that a command names, None when there is none of that name."""
+        file = (self.root / path).resolve()
+        return file.read_text("utf-8") if file.is_relative_to(self.root) and file.is_file() else None
+
     @contextmanager
     def scratch(self, revision: str = "HEAD") -> Iterator[Path]:
         """Yield a scratch worktree at a revision, removed afterwards.

@@ -131,6 +131,11 @@ def references(text: bytes, path: str) -> Iterator[Reference]:
             yield Reference(path, text.count(b"\n", 0, match.start()) + 1, kind, found, host)
 
 
+def points_to_fly(text: str) -> bool:
+    """Whether there is any trace in a text."""
+    return next(references(text.encode(), ""), None) is not None
+
+
 def as_text(content: bytes) -> bytes | None:
     """Return a file's text in an encoding whose ASCII is plain, None for a binary file."""
     for mark, encoding in ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):

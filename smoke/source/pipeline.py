@@ -34,10 +34,15 @@ _SWALLOWS = (
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What was found: defects, remarks on what an operator may choose, and how many courses were played."""
+    """What was found.
+
+    `leaks`: how a deployment gets past the gate. `void`: how the migration job succeeds without a migration.
+    `notes`: what an operator may choose. `courses`: how many were played.
+    """
 
     deploys: tuple[str, ...]
-    findings: tuple[Finding, ...]
+    leaks: tuple[Finding, ...]
+    void: tuple[Finding, ...]
     notes: tuple[str, ...]
     courses: int
 
@@ -56,18 +61,18 @@ def examine(workflow: Workflow, migration: str, patterns: Sequence[str], script:
     """Examine the gate that the job `migration` is to the deploy jobs."""
     if migration not in workflow.jobs:
         nothing = workflow.finding(0, f"there is no job {migration}: nothing migrates before a deployment")
-        return Gate((), (nothing,), (), 0)
+        return Gate((), (nothing,), (nothing,), (), 0)
     deploys = deploy_jobs(workflow, patterns)
-    findings = list(_void(workflow, workflow.jobs[migration], script))
+    leaks: list[Finding] = []
     notes: list[str] = []
     played = 0
     if not deploys:
-        findings.append(workflow.finding(0, f"no job deploys: none is called {' or '.join(patterns)}"))
+        leaks.append(workflow.finding(0, f"no job deploys: none is called {' or '.join(patterns)}"))
     for name in deploys:
         line = workflow.jobs[name].line
         if migration not in workflow.ancestors(name):
             what = f"{name} does not need {migration}, directly or through another job"
-            findings.append(workflow.finding(line, what))
+            leaks.append(workflow.finding(line, what))
             continue
         for inputs in ({}, workflow.inputs, UNKNOWN):
             leak, count = _leak(workflow, migration, name, inputs)
@@ -78,9 +83,10 @@ def examine(workflow: Workflow, migration: str, patterns: Sequence[str], script:
             if inputs is UNKNOWN:
                 notes.append(f"{what}, when an input of a manual run says so")
             else:
-                findings.append(workflow.finding(line, what))
+                leaks.append(workflow.finding(line, what))
             break
-    return Gate(tuple(deploys), tuple(sorted(set(findings))), tuple(notes), played)
+    void = sorted(set(_void(workflow, workflow.jobs[migration], script)))
+    return Gate(tuple(deploys), tuple(sorted(set(leaks))), tuple(void), tuple(notes), played)
 
 
 def _leak(workflow: Workflow, migration: str, target: str, inputs: Inputs) -> tuple[Outcomes | None, int]:

@@ -1,0 +1,157 @@
+"""G-8, phase flyio: nothing of the platform points to Fly.io any more, in its repository or on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from smoke.clients.aws import aws_client
+from smoke.clients.dixie import JWKS_PATH as DIXIE_JWKS
+from smoke.clients.freeside import JWKS_PATH as FREESIDE_JWKS
+from smoke.clients.wire import Evidence, Wire
+from smoke.source.checkout import Checkout
+from smoke.source.findings import listed
+from smoke.source.fly import Scan, allow_list, points_to_fly, scan
+from smoke.source.planting import plant
+
+pytestmark = [pytest.mark.goal("G-8"), pytest.mark.phase("flyio")]
+
+ROUTES = {
+    "freeside": ("/health", FREESIDE_JWKS, "/no-such-route"),
+    "dixie": ("/api/health", DIXIE_JWKS, "/no-such-route"),
+}
+
+
+@pytest.fixture
+def scanned(checkout: Checkout, plan_facts: Mapping[str, Any], evidence: Evidence) -> Scan:
+    """The whole checkout, held against the plan's allow-list."""
+    result = scan(checkout, allow_list(plan_facts["flyio"]["allow"]))
+    evidence.figure("text files read", result.files)
+    evidence.figure("files that are no text", result.binary)
+    evidence.figure("references that the plan allows", [str(ref.finding()) for ref in result.allowed])
+    return result
+
+
+@pytest.mark.p0
+@pytest.mark.static
+@pytest.mark.requires("iac")
+def test_no_live_reference(scanned: Scan, evidence: Evidence) -> None:
+    """No tracked text file refers to Fly.io, except where the plan's allow-list says so exactly."""
+    evidence.figure("references that nothing allows", len(scanned.live), expected=0)
+    assert scanned.files, "git tracks no text file in this checkout"
+    assert not scanned.live, f"references to Fly.io:\n{listed([ref.finding() for ref in scanned.live])}"
+
+
+@pytest.mark.p0
+@pytest.mark.static
+@pytest.mark.requires("iac")
+def test_allow_list_is_not_stale(scanned: Scan, evidence: Evidence) -> None:
+    """Every entry of the allow-list still allows something: a forgotten one would let new references in."""
+    evidence.figure("stale entries", [str(entry) for entry in scanned.stale], expected=[])
+    assert not scanned.stale, f"allow entries without a reference: {', '.join(map(str, scanned.stale))}"
+
+
+@pytest.mark.p0
+@pytest.mark.static
+@pytest.mark.requires("iac")
+def test_planted_reference_is_found(checkout: Checkout, evidence: Evidence) -> None:
+    """Positive control: references planted into a scratch copy of this checkout's own files are all found."""
+    with checkout.scratch() as worktree:
+        copy = Checkout.at(str(worktree))
+        before = {(ref.path, ref.line, ref.text) for ref in scan(copy, ()).live}
+        planted = dict(plant(copy))
+        after = [ref for ref in scan(copy, ()).live if (ref.path, ref.line, ref.text) not in before]
+    evidence.figure("files with a planted reference", len(planted))
+    assert planted, "there is no file of a kind that a reference could be in"
+    lines = {path: len({ref.line for ref in after if ref.path == path}) for path in planted}
+    evidence.figure("planted lines found", sum(lines.values()), expected=sum(planted.values()))
+    missed = [
+        f"{path}: {lines[path]} of {count} lines" for path, count in planted.items() if lines[path] != count
+    ]
+    assert not missed, f"planted references were not found exactly: {'; '.join(missed)}"
+
+
+@pytest.mark.p1
+@pytest.mark.parametrize(
+    "service",
+    [
+        pytest.param("freeside", marks=pytest.mark.requires("freeside")),
+        pytest.param("dixie", marks=pytest.mark.requires("dixie")),
+    ],
+)
+def test_responses_do_not_point_to_fly(
+    environment: Any, service: str, http: httpx.Client, evidence: Evidence
+) -> None:
+    """No header, redirect, error or key set points to Fly.io."""
+    wire = Wire(service, environment.get(f"{service}.url"), http, evidence)
+    responses = [wire.send("GET", path) for path in ROUTES[service]]
+    responses += plain_http(wire)
+    traces = [trace for response in responses for trace in traces_of(response)]
+    evidence.evaluated("no trace of Fly.io in a response", len(responses))
+    assert not traces, f"{service} points to Fly.io: {'; '.join(traces)}"
+
+
+def plain_http(wire: Wire) -> list[httpx.Response]:
+    """What the host answers without TLS: where it redirects to is a pointer, too."""
+    address = urlsplit(wire.base_url)
+    if address.scheme != "https":
+        return []
+    try:
+        response = wire.http.get(f"http://{address.hostname}/")
+    except httpx.HTTPError as error:
+        wire.evidence.note(f"{address.hostname} does not answer without TLS: {type(error).__name__}")
+        return []
+    wire.evidence.exchange(response)
+    return [response]
+
+
+def traces_of(response: httpx.Response) -> Iterable[str]:
+    """Every trace of Fly.io in the headers and the body of a response."""
+    route = response.request.url.path
+    for name, value in response.headers.items():
+        if name.lower().startswith(("fly-", "x-fly-")):
+            yield f"{route}: header {name}"
+        elif points_to_fly(f"{value}") or (name.lower() == "server" and value.lower().startswith("fly/")):
+            yield f"{route}: header {name}: {value}"
+    if points_to_fly(response.text):
+        yield f"{route}: the body"
+
+
+@pytest.mark.p1
+@pytest.mark.requires("aws")
+def test_ecs_environment_does_not_point_to_fly(environment: Any, evidence: Evidence) -> None:
+    """No environment value, image or secret reference of a running service points to Fly.io."""
+    ecs = aws_client(environment, "ecs")
+    cluster = f"{environment.aws.prefix}-cluster"
+    arns = [
+        arn
+        for page in ecs.get_paginator("list_services").paginate(cluster=cluster)
+        for arn in page["serviceArns"]
+    ]
+    assert arns, f"there is no service in {cluster}"
+    traces = []
+    looked_at = 0
+    for start in range(0, len(arns), 10):  # DescribeServices takes ten at a time
+        for service in ecs.describe_services(cluster=cluster, services=arns[start : start + 10])["services"]:
+            task = ecs.describe_task_definition(taskDefinition=service["taskDefinition"])["taskDefinition"]
+            for where, value in values_of(task):
+                looked_at += 1
+                if points_to_fly(value):
+                    traces.append(f"{service['serviceName']}: {where}")
+    evidence.figure("services", len(arns))
+    evidence.figure("values looked at", looked_at)
+    assert not traces, f"points to Fly.io: {', '.join(traces)}"
+
+
+def values_of(task: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """Each container's image, environment values and secret references, with where they are."""
+    for container in task["containerDefinitions"]:
+        yield f"image of {container['name']}", container["image"]
+        for item in container.get("environment", ()):
+            yield f"environment {item['name']} of {container['name']}", f"{item['name']}={item['value']}"
+        for item in container.get("secrets", ()):
+            yield f"secret {item['name']} of {container['name']}", item["valueFrom"]
