@@ -25,13 +25,15 @@ def document(faults: Faults, service: str, body: Document) -> Document:
 
 
 def headers(faults: Faults, service: str, sent: dict[str, str]) -> dict[str, str]:
-    """The caching headers, or what is left of them."""
+    """The headers of the key set: for caching, and what a proxy adds."""
     if faults.on(f"{service}-jwks-cached-for-a-day"):
         sent = {**sent, "cache-control": "public, max-age=86400"}
     if faults.on(f"{service}-jwks-uncacheable"):
         sent = {name: value for name, value in sent.items() if name != "cache-control"}
     if faults.on(f"{service}-jwks-ignores-etag"):
         sent = {name: value for name, value in sent.items() if name != "etag"}
+    if faults.on(f"{service}-served-by-fly"):
+        sent = {**sent, "via": "1.1 fly.io", "fly-request-id": "01JA0000000000000000000000-iad"}
     return sent
 
 
