@@ -12,6 +12,7 @@ import threading
 from stack.errors import StackError
 from stack.launch import Stack
 
+INTERRUPTED = 130
 USAGE = """\
 profile   {profile}
 control   {control}
@@ -31,13 +32,23 @@ def main(arguments: list[str] | None = None) -> int:
     up.add_argument("--json", action="store_true", help="Print one JSON line; stop when stdin is closed, too")
     options = parser.parse_args(arguments)
     ended = threading.Event()
+    started = threading.Event()
+
+    def end(*_: object) -> None:
+        ended.set()
+        if not started.is_set():
+            raise KeyboardInterrupt
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+        signal.signal(number, end)
     try:
         stack = Stack.start()
     except StackError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    started.set()
     with stack:
         _announce(stack, as_json=options.json)
         if options.json:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from stack import pgbouncer, postgres, profile, services
 from stack.aws import launcher
 from stack.aws.names import CREDENTIALS
+from stack.console import Console
 from stack.control import Control
 from stack.errors import StackError
 from stack.ports import LOOPBACK, answers_ok, reserve
@@ -59,8 +60,11 @@ class Stack:
         stack = cls(run_dir)
         try:
             stack._boot()
-        except BaseException:
+        except Exception:
             stack._end(keep_logs=True)
+            raise
+        except BaseException:  # interrupted: nothing went wrong that the logs could explain
+            stack._end(keep_logs=False)
             raise
         return stack
 
@@ -104,7 +108,10 @@ class Stack:
             "STACK_DIXIE_API_KEY_FILE": str(api_key),
         }
         source = SourceTree.materialise(self._run.directory(SOURCE))
-        self._control = Control(self._supervisor, faults_file, server.dsn, endpoint, source, View(addresses))
+        console = Console(pooler.dsn(pgbouncer.ADMIN))
+        self._control = Control(
+            self._supervisor, faults_file, server.dsn, endpoint, source, console, View(addresses)
+        )
         self._supervisor.boot(
             [
                 *server_parts,
@@ -150,6 +157,8 @@ class Stack:
         dsns = {key: self._run.secret(f"pgbouncer-{key}", pooler.dsn(user)) for key, user in users.items()}
         self.profile = profile.build(addresses.urls, self.control_url, endpoint, api_key, dsns)
         self.profile["source"] = {"iac_dir": str(self._run.path / SOURCE)}
+        for name in addresses.replaced & self.profile.keys():
+            del self.profile[name]["restart_url"]  # somebody else's process
         self.profile_path.write_text(profile.to_toml(self.profile), "utf-8")
 
     def _end(self, *, keep_logs: bool) -> None:

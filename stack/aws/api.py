@@ -1,4 +1,4 @@
-"""boto3 clients of the emulator."""
+"""botocore clients of the emulator."""
 
 from __future__ import annotations
 
@@ -15,13 +15,18 @@ if TYPE_CHECKING:
 
 
 def clients(endpoint: str) -> Clients:
-    """Return a function from a service's name to its boto3 client at `endpoint`, made on first use."""
-    import boto3
+    """Return a function from a service's name to its client at `endpoint`, made on first use."""
+    # Not through boto3, which costs a fifth of a second more to import and gives the same clients.
+    import botocore.session
     from botocore.config import Config
 
-    session: Any = boto3.session.Session(
-        CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"], region_name=REGION
-    )
+    session: Any = botocore.session.get_session()
+    session.set_credentials(CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"])
     # Cloud Map would put "data-" in front of the host.
     config = Config(inject_host_prefix=False, retries={"mode": "standard", "total_max_attempts": 3})
-    return functools.cache(lambda service: session.client(service, endpoint_url=endpoint, config=config))
+
+    @functools.cache
+    def client(service: str) -> Any:
+        return session.create_client(service, region_name=REGION, endpoint_url=endpoint, config=config)
+
+    return client

@@ -32,7 +32,7 @@ class Emulator:
 
     @cached_property
     def aws(self) -> Clients:
-        """The clients; boto3 is loaded on first use only."""
+        """The clients; botocore is loaded on first use only."""
         from stack.aws.api import clients
 
         return clients(self._endpoint)

@@ -1,7 +1,7 @@
 """Fills the emulator with what contract section 4 says: `python -m stack.aws.seed`, once at boot.
 
 Reads STACK_AWS_ENDPOINT and STACK_ADDRESSES (NAME=HOST:PORT, comma-separated). Started together with the
-emulator, it imports boto3 while that comes up.
+emulator, it imports botocore while that comes up.
 """
 
 from __future__ import annotations
