@@ -28,6 +28,7 @@ from stack.ports import LOOPBACK
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from stack.console import Console
     from stack.source_tree import SourceTree
     from stack.supervisor import Supervisor
     from stack.view import View
@@ -46,12 +47,13 @@ class Control:
         admin_dsn: str,
         aws_endpoint: str,
         source: SourceTree,
+        pooler: Console,
         view: View,
     ) -> None:
         self._supervisor = supervisor
         self._admin_dsn = admin_dsn
         self._aws = SideDoorClient(aws_endpoint)
-        self._faults = FaultBoard(faults_file, supervisor, self._aws, source)
+        self._faults = FaultBoard(faults_file, supervisor, self._aws, source, pooler)
         self._view = view
         self._lock = threading.Lock()
         self._server: ThreadingHTTPServer | None = None

@@ -13,18 +13,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from stack.aws.client import SideDoorClient
+    from stack.console import Console
     from stack.source_tree import SourceTree
     from stack.supervisor import Supervisor
 
 CATALOGUES = Path(__file__).parent / "faults"
 # What a fault alters and `restore` brings back, as opposed to what it does to a process.
-ALTERED = frozenset({"aws", "source"})
+ALTERED = frozenset({"aws", "source", "pooler"})
 
 
 def catalogue(directory: Path = CATALOGUES) -> dict[str, dict[str, Any]]:
     """Return the faults of every `catalogue*.toml` by id.
 
-    An action is `verb:part`, `aws:mutation` or `source:edit` (the params say which edit), or empty.
+    An action is `verb:part`, `aws:mutation`, `pooler:alteration`, or `source:edit` whose params say which
+    edit; or empty.
     """
     texts = [path.read_text("utf-8") for path in sorted(directory.glob("catalogue*.toml"))]
     return {entry["id"]: entry for text in texts for entry in tomllib.loads(text)["fault"]}
@@ -43,11 +45,14 @@ class UnknownFault(StackError):
 class FaultBoard:
     """Sets and clears faults. Not thread-safe: the control port serialises its requests."""
 
-    def __init__(self, path: Path, supervisor: Supervisor, aws: SideDoorClient, source: SourceTree) -> None:
+    def __init__(
+        self, path: Path, supervisor: Supervisor, aws: SideDoorClient, source: SourceTree, pooler: Console
+    ) -> None:
         self._path = path
         self._supervisor = supervisor
         self._aws = aws
         self._source = source
+        self._pooler = pooler
         self._catalogue = catalogue()
         self.generation = 0
         self.active: dict[str, Mapping[str, Any]] = {}
@@ -83,7 +88,10 @@ class FaultBoard:
         self._write()
         if verb in ALTERED:
             # Alterations are undone all at once; those of the other faults are made again.
-            (self._source if verb == "source" else self._aws).restore()
+            altered: dict[str, SourceTree | Console | SideDoorClient] = {
+                "source": self._source, "pooler": self._pooler, "aws": self._aws
+            }  # fmt: skip
+            altered[verb].restore()
             for other in self.active:
                 if self._action(other)[0] == verb:
                     self._alter(other)
@@ -93,6 +101,8 @@ class FaultBoard:
     def reset(self) -> None:
         """Turn every fault off and begin a new generation: services drop what they hold in memory."""
         self._source.restore()
+        if any(self._action(fault_id)[0] == "pooler" for fault_id in self.active):
+            self._pooler.restore()
         self.active.clear()
         self.generation += 1
         self._write()
@@ -107,6 +117,8 @@ class FaultBoard:
         verb, target = self._action(fault_id)
         if verb == "source":
             self._source.mutate(fault_id, self.active[fault_id])
+        elif verb == "pooler":
+            self._pooler.mutate(target, self.active[fault_id])
         else:
             self._aws.mutate(target, self.active[fault_id])
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stack import faultboard
+from stack import console, faultboard
 from stack.aws.faults import ALTERATIONS
 from stack.errors import StackError
 from stack.faultboard import FaultBoard, UnknownFault, catalogue
@@ -37,6 +37,7 @@ FAULTS = {
     "pauses": {"action": "pause:dixie"},
     "restarts": {"action": "restart:freeside"},
     "no-alarm": {"action": "aws:alarm-missing", "params": {"alarm": "x"}},
+    "session-mode": {"action": "pooler:session-mode"},
     "no-topic": {"action": "aws:topic-missing"},
     "fly": {"action": "source:edit", "params": {"path": "Dockerfile", "append": "fly.io"}},
 }
@@ -45,7 +46,7 @@ FAULTS = {
 @pytest.fixture
 def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FaultBoard:
     monkeypatch.setattr(faultboard, "catalogue", lambda: FAULTS)
-    return FaultBoard(tmp_path / "faults.json", Recorder(), Recorder(), Recorder())  # type: ignore[arg-type]
+    return FaultBoard(tmp_path / "faults.json", Recorder(), Recorder(), Recorder(), Recorder())  # type: ignore[arg-type]
 
 
 def _file(board: FaultBoard) -> dict[str, Any]:
@@ -89,6 +90,16 @@ def test_clearing_one_alteration_keeps_the_others(board: FaultBoard) -> None:
     assert board._source.asked[-1] == "restore"  # type: ignore[attr-defined]
 
 
+def test_the_pooler_is_altered_and_restored(board: FaultBoard) -> None:
+    board.set("session-mode", {})
+    board.clear("session-mode")
+    board.set("session-mode", {})
+    board.reset()
+    board.reset()
+    said = ["mutate session-mode {}", "restore", "mutate session-mode {}", "restore"]
+    assert board._pooler.asked == said  # type: ignore[attr-defined]
+
+
 def test_a_reset_turns_everything_off_and_begins_a_generation(board: FaultBoard) -> None:
     board.set("plain", {})
     board.reset()
@@ -118,6 +129,8 @@ def test_every_action_of_the_catalogue_can_be_done() -> None:
         verb, _, target = entry.get("action", "").partition(":")
         if verb == "aws":
             assert target in ALTERATIONS, fault_id
+        elif verb == "pooler":
+            assert target in console.ALTERATIONS, fault_id
         elif verb and verb != "source":
             assert verb in VERBS, fault_id
             assert target in PARTS - {"aws"} or (verb, target) == ("pause", "aws"), fault_id
