@@ -15,7 +15,7 @@ def pytest_readiness_build_identity(environment):
     pathlib.Path(os.environ["SCENARIO_ROOT"], "sent").touch()
 """
 LEDGER_LINE = '{"run_id": "x", "seq": 1, "prev_hash": "0", "hash": "forged"}\n'
-CASES = {
+CASES: dict[str, tuple[list[str], dict[str, str | None], list[str]]] = {
     "unknown environment": (
         ["--env", "nowhere"],
         {},

@@ -93,7 +93,9 @@ def test_ways_to_end(suite: Suite, workers: tuple[str, ...]) -> None:
     suite.checks(WAYS)
     run = suite.run(*workers)
     assert run.code == 1, run.told()
-    found = {check["id"]: (check["outcome"], check["class"], check["summary"]) for check in run.model["checks"]}
+    found = {
+        check["id"]: (check["outcome"], check["class"], check["summary"]) for check in run.model["checks"]
+    }
     assert found.keys() == EXPECTED.keys()
     for name, (outcome, failure_class, summary) in EXPECTED.items():
         assert found[name][:2] == (outcome, failure_class), name

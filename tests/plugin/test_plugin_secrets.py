@@ -43,10 +43,21 @@ class Elapsed:
 @pytest.mark.p0
 def test_call(environment, evidence):
     token = environment.secret("auth.token")
-    request = Message(method="POST", url=f"https://user:{token}@host/path?key={token}", content=b'{"token": "' + token.encode() + b'"}',
-        headers={"Authorization": f"Bearer {token}", "Cookie": "a=b", "Content-Type": "application/json"})
-    evidence.exchange(Message(request=request, status_code=401, elapsed=Elapsed(), headers={"Retry-After": "3", "X-Odd": "1"},
-        content=("x" * 2040 + token + "y" * 5000).encode()))
+    request = Message(
+        method="POST",
+        url=f"https://user:{token}@host/path?key={token}",
+        content=b'{"token": "' + token.encode() + b'"}',
+        headers={"Authorization": f"Bearer {token}", "Cookie": "a=b", "Content-Type": "application/json"},
+    )
+    evidence.exchange(
+        Message(
+            request=request,
+            status_code=401,
+            elapsed=Elapsed(),
+            headers={"Retry-After": "3", "X-Odd": "1"},
+            content=("x" * 2040 + token + "y" * 5000).encode(),
+        )
+    )
 """
 
 

@@ -58,7 +58,7 @@ def settle(check: Check, attempts: Iterable[Attempt]) -> CheckResult:
     attempt did not come to its end was not run; what it had found until then is kept as evidence.
     """
     ordered = sorted(attempts, key=lambda attempt: attempt.number)
-    red = [attempt for attempt in ordered if attempt.is_red and not _crash(attempt)]
+    red = [attempt for attempt in ordered if attempt.is_red]
     violation = next((attempt for attempt in red if _is_violation(attempt)), None)
     last = ordered[-1] if ordered else None
     crash = _crash(last) if last else None

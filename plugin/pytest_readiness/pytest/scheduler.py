@@ -100,16 +100,16 @@ class PhaseScheduler:
                 return
             self._order = first
             self._units = deque(self._split(first))
-        for node in self.nodes[len(self._units) + len(self._busy()) :]:
+        idle = [node for node, queued in self._running.items() if not queued and not node.shutting_down]
+        for node in idle[len(self._units) :]:
             node.shutdown()
         for _ in range(_KEEP_QUEUED):
-            for node in self.nodes:
-                self._feed(node)
+            self._feed_all()
 
     def mark_test_complete(self, node: Node, item_index: int, duration: float = 0) -> None:  # noqa: ARG002
         """Note that a worker has ended an item, and give it more."""
         self._running[node].remove(self._collections[node][item_index])
-        self._feed(node)
+        self._feed_all()
 
     def remove_node(self, node: Node) -> str | None:
         """Take a worker out; return the node id of the item during which it died, if it was running one."""
@@ -118,8 +118,7 @@ class PhaseScheduler:
             return None
         crashed, *left = queued
         self._units.extendleft(reversed(list(self._split(left))))
-        for other in self.nodes:
-            self._feed(other)
+        self._feed_all()
         return crashed
 
     def mark_test_pending(self, item: str) -> NoReturn:
@@ -130,26 +129,34 @@ class PhaseScheduler:
         """Refuse to steal: it would undo the order."""
         raise NotImplementedError(f"{node}: {indices}")
 
-    def _busy(self) -> list[Node]:
-        return [node for node, queued in self._running.items() if queued]
-
     def _split(self, nodeids: Sequence[str]) -> list[list[str]]:
         units: dict[tuple[int, str], list[str]] = {}
         for nodeid in nodeids:
             units.setdefault((self._phase_of(nodeid), self._group(nodeid)), []).append(nodeid)
         return [units[key] for key in sorted(units, key=lambda key: key[0])]
 
+    def _feed_all(self) -> None:
+        for node in self.nodes:
+            self._feed(node)
+
     def _feed(self, node: Node) -> None:
-        """Give a worker the next unit when it has little left; let it end when there is none."""
-        if node.shutting_down or len(self._running[node]) > _KEEP_QUEUED:
+        """Give a worker the next unit when it has little left; let it end when there is none.
+
+        A unit of an earlier phase, left by a crash, never goes behind a later one: that would wait for it.
+        """
+        queued = self._running[node]
+        if node.shutting_down or len(queued) > _KEEP_QUEUED:
             return
         if not self._units:
             node.shutdown()
             return
-        unit = self._units.popleft()
-        self._running[node] += unit
-        collection = self._collections[node]
-        node.send_runtest_some([collection.index(nodeid) for nodeid in unit])
+        phase = self._phase_of(queued[-1]) if queued else 0
+        unit = next((unit for unit in self._units if self._phase_of(unit[0]) >= phase), None)
+        if unit is not None:
+            self._units.remove(unit)
+            queued += unit
+            collection = self._collections[node]
+            node.send_runtest_some([collection.index(nodeid) for nodeid in unit])
 
     def _report_difference(self, node: Any, expected: Sequence[str], found: Sequence[str]) -> None:
         odd = sorted({*expected} ^ {*found}) or ["the order"]

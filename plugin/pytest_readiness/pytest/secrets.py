@@ -60,9 +60,9 @@ class Vault:
     def resolve_all(self, *, local_only: bool = False) -> None:
         """Resolve every secret of the profile now: the run learns what is missing, the redactor what to hide.
 
-        ``local_only`` leaves out those that a network must be asked for. ProfileError when a local secret is not
-        of the format that the schema demands. A malformed one in a secret store is for the checks to find: it is
-        the platform's.
+        ``local_only`` leaves out those that a network must be asked for. ProfileError when a local secret is
+        not of the format that the schema demands. A malformed one in a secret store is for the checks to
+        find: it is the platform's.
         """
         for key in secret_keys(self._profile):
             reference = self._profile.secret_ref(key)
