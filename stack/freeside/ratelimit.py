@@ -37,6 +37,8 @@ class RateLimiter:
             headers = {}
         if used > limit:
             raise _limited(headers, WINDOW_S - now % WINDOW_S)
+        if self._faults.on("freeside-limits-everything"):
+            raise _limited(headers, 30)
         if self._every("freeside-limits-every-third", 3):
             raise _limited(headers, 1)
         if self._every("freeside-429-without-retry-after", 3):
