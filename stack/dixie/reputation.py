@@ -54,6 +54,8 @@ class Reputation:
         signal = broken.signal(self._faults, _signal(json_object(raw)))
         if signal is not None:
             await self._scores.apply(signal)
+            for other in broken.echoes(self._faults, signal):
+                await self._scores.apply(other)
         return JSONResponse({"accepted": True}, 202)
 
 

@@ -39,3 +39,11 @@ def signal(faults: Faults, true: Signal) -> Signal | None:
     if faults.on("dixie-moves-the-wrong-agent"):
         true = replace(true, agent_id="smoke-agent-002")
     return true
+
+
+def echoes(faults: Faults, counted: Signal) -> list[Signal]:
+    """The event again, for agents that it does not speak of."""
+    if not faults.on("dixie-moves-every-agent"):
+        return []
+    others = {"smoke-agent-001", "smoke-agent-002"} - {counted.agent_id}
+    return [replace(counted, agent_id=agent, event_id=uuid.uuid4()) for agent in sorted(others)]
