@@ -1,6 +1,8 @@
 # `make smoke` needs nothing but Python 3.11+ and Debian's package archive; see README.md.
 SHELL := /bin/bash
 PYTEST := .venv/bin/pytest
+# Compiled bytecode is what makes the second run quick; `make clean` removes it.
+unexport PYTHONDONTWRITEBYTECODE
 # DRILLS=1 also rotates and revokes keys on the embedded platform; ARGS goes to pytest as it is.
 SMOKE_ARGS := $(if $(DRILLS),--drills) $(ARGS)
 
