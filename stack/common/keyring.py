@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stack.common.settings import Settings
     from stack.faults.switch import Faults
 
+TICK_S = 0.1
 _NOT_BOOTSTRAPPED = frozenset(("", "PLACEHOLDER", "CHANGE_ME", "{}"))
 _log = logging.getLogger("stack.keyring")
 
@@ -71,12 +72,21 @@ class Keyring:
         self._owner = settings.secret_id.split("/")[-2] if "/" in settings.secret_id else settings.service
         self._value: str | None = None
         self._keys: Keys | None = None
-        self._ever: dict[str, PublicKey] = {}
+        self._ever: dict[str, SigningKey] = {}
+        self._reset = False
+        faults.on_reset(self._note_reset)
 
     @property
     def keys(self) -> Keys | None:
         """The keys in force; None until the secret has been read once."""
         return self._keys
+
+    @property
+    def published(self) -> tuple[SigningKey, ...]:
+        """What the key set shows: active first, then pending; none until the secret has been read once."""
+        if self._faults.on(f"{self._owner}-jwks-keeps-old-keys"):
+            return tuple(self._ever.values())
+        return self._keys.published() if self._keys else ()
 
     def signer(self) -> SigningKey:
         """The active key; raises BadSecret while there is none."""
@@ -86,12 +96,12 @@ class Keyring:
 
     async def find(self, kid: str) -> PublicKey | None:
         """The published key of that kid."""
+        known = self._keys.published() if self._keys else ()
         if self._faults.on(f"{self._owner}-keeps-old-keys"):
-            return self._ever.get(kid)
-        for key in self._keys.published() if self._keys else ():
-            if key.kid == kid:
-                return key.public()
-        return None
+            known = tuple(self._ever.values())
+        if self._faults.on(f"{self._owner}-forgets-active-in-overlap"):
+            known = known[-1:]
+        return next((key.public() for key in known if key.kid == kid), None)
 
     async def refresh(self) -> None:
         """Read the secret once and take over what it says."""
@@ -106,11 +116,23 @@ class Keyring:
             _log.warning("keeping the previous keys: %s", error)
             return
         self._value, self._keys = value, keys
-        self._ever.update((key.kid, key.public()) for key in keys.published())
+        self._ever.update((key.kid, key) for key in keys.published())
         _log.info("keys in force: %s", ", ".join(key.kid for key in keys.published()))
 
     async def follow(self) -> None:
         """Poll for ever."""
         while True:
-            await asyncio.sleep(self._settings.secret_poll_s if self._keys else 0.1)
+            await self._pause()
             await self.refresh()
+
+    async def _pause(self) -> None:
+        """Wait for the next reading; a reset, which also changes the secret, cuts that short."""
+        clock = asyncio.get_running_loop()
+        until = clock.time() + (self._settings.secret_poll_s if self._keys else TICK_S)
+        self._reset = False
+        while clock.time() < until and not self._reset:
+            await asyncio.sleep(TICK_S)
+            self._faults.on(f"{self._owner}-ignores-secret")
+
+    def _note_reset(self) -> None:
+        self._reset = True

@@ -80,6 +80,10 @@ def _no_kid(keys: list[Document]) -> None:
     keys.append({**_stranger().jwk(), "kid": ""})
 
 
+def _hides_pending(keys: list[Document]) -> None:
+    del keys[1:]
+
+
 def _wrong_use(keys: list[Document]) -> None:
     keys.append({**_stranger().jwk(), "use": "enc"})
 
@@ -112,4 +116,5 @@ _DISTORTIONS = {
     "encryption-key": _wrong_use,
     "alg-none": _wrong_algorithm,
     "rsa-key": _rsa,
+    "hides-pending-key": _hides_pending,
 }
