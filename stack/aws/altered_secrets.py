@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from stack.aws.keys import new_key
@@ -27,6 +28,19 @@ def secret_copied(emulator: Emulator, service: str, of: str) -> None:
     secret_value(emulator, service, value)
 
 
+def secret_renewed(emulator: Emulator, service: str) -> None:
+    """Put a fresh key into a secret, as a rotation without any overlap would."""
+    secret_value(emulator, service, new_key())
+
+
+def secret_half_rotated(emulator: Emulator, service: str) -> None:
+    """Add a pending key that no run of a rotation will ever finish."""
+    current = emulator.aws("secretsmanager").get_secret_value(SecretId=secret_id(service))["SecretString"]
+    half = {"schemaVersion": 1, "activeKid": "by-hand", "privateKey": current}
+    pending = {"pendingKid": "left-behind", "pendingPrivateKey": new_key()}
+    secret_value(emulator, service, json.dumps({**half, **pending}))
+
+
 def secret_missing(emulator: Emulator, service: str) -> None:
     """Delete a secret at once."""
     emulator.aws("secretsmanager").delete_secret(SecretId=secret_id(service), ForceDeleteWithoutRecovery=True)
@@ -37,4 +51,6 @@ ALTERATIONS: dict[str, Alteration] = {
     "secret-on-another-curve": secret_on_another_curve,
     "secret-copied": secret_copied,
     "secret-missing": secret_missing,
+    "secret-renewed": secret_renewed,
+    "secret-half-rotated": secret_half_rotated,
 }
