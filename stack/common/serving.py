@@ -52,4 +52,7 @@ def application(
 
     handlers = {ApiError: declared, HTTPException: unrouted, Exception: unforeseen}
     handlers.update(dict.fromkeys(UNREACHABLE, without_database))
-    return Edge(Starlette(routes=list(routes), exception_handlers=handlers, lifespan=lifespan))
+    app = Starlette(routes=list(routes), exception_handlers=handlers, lifespan=lifespan)
+    # A trailing slash makes another path, and another path is a 404.
+    app.router.redirect_slashes = False
+    return Edge(app)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from stack.common.errors import ApiError, unavailable
+from stack.common.keyring import BadSecret
 from stack.common.pricing import Usage
 from stack.common.tokens import bearer, req_hash
 
@@ -43,7 +44,7 @@ class FinnClient:
             response = await self._context.http.post(
                 url, content=body, headers=self._headers(ask, reservation_id, body)
             )
-        except (httpx.HTTPError, httpx.InvalidURL):
+        except (httpx.HTTPError, httpx.InvalidURL, BadSecret):
             raise unavailable() from None
         if response.status_code != 200:
             raise _fault(response.status_code, response.content)
@@ -60,13 +61,13 @@ class FinnClient:
         """Finn's events as they come: `{"type": "content"|"usage"|"done"|"error", ...}`."""
         body = _body(ask)
         url = f"{self._context.settings.finn_url}/api/v1/stream"
-        headers = self._headers(ask, reservation_id, body)
         try:
+            headers = self._headers(ask, reservation_id, body)
             async with self._context.http.stream("POST", url, content=body, headers=headers) as response:
                 if response.status_code != 200:
                     raise _fault(response.status_code, await response.aread())
                 yield _lines(response)
-        except (httpx.HTTPError, httpx.InvalidURL):
+        except (httpx.HTTPError, httpx.InvalidURL, BadSecret):
             raise unavailable() from None
 
     def _headers(self, ask: Ask, reservation_id: uuid.UUID, body: bytes) -> dict[str, str]:

@@ -17,7 +17,7 @@ PROTOCOL_VERSION = "8.3.0"
 
 
 class Health:
-    """The route; `unhealthy` without the database, healthy otherwise."""
+    """The route; `unhealthy` without the database, `degraded` while no signing key has been read."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -31,7 +31,7 @@ class Health:
             self._context.faults,
             "freeside",
             {
-                "status": "healthy",
+                "status": "healthy" if self._context.keyring.keys else "degraded",
                 "version": VERSION,
                 "build_sha": self._context.settings.build_sha,
                 "protocol_version": PROTOCOL_VERSION,

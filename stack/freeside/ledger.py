@@ -133,11 +133,11 @@ class Ledger:
         reservation = Reservation(uuid.uuid4(), tenant_id, amount_micro)
         if await self._take(RESERVE, reservation, lease_s):
             return reservation
-        # Either no room, or the first call of the month.
-        if await self.db.execute(OPEN_PERIOD, current_period(), tenant_id) == 1:
-            if await self._take(RESERVE, reservation, lease_s):
-                return reservation
-        elif await self.figures(tenant_id) is None:
+        # Either no room, or the first call of the month; of several first calls only one opens it.
+        await self.db.execute(OPEN_PERIOD, current_period(), tenant_id)
+        if await self._take(RESERVE, reservation, lease_s):
+            return reservation
+        if await self.figures(tenant_id) is None:
             raise UnknownTenant(tenant_id)
         raise OverBudget(tenant_id)
 

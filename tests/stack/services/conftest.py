@@ -1,0 +1,11 @@
+"""A caller of the running platform, for every test of the services."""
+
+import pytest
+
+from stack import Stack
+from tests.stack.services.platform import Platform
+
+
+@pytest.fixture
+def platform(stack: Stack) -> Platform:
+    return Platform(stack)
