@@ -1,0 +1,163 @@
+"""What counts as refused, as answered, as moved: the judgements that checks share."""
+
+import threading
+
+import httpx
+import pytest
+from pytest_readiness import SafetyViolation, SetupError
+
+from smoke.clients.answers import answer_of, rate_limit_of
+from smoke.clients.bad_input import BAD_INPUT, MAX_BODY_BYTES
+from smoke.clients.contract import ContractViolation
+from smoke.clients.freeside import Dialects, Freeside
+from smoke.clients.reach import require_resolvable
+from smoke.clients.scores import Scores
+from smoke.clients.targets import require_refused
+from smoke.clients.together import sampling, together
+from smoke.clients.wire import UnexpectedStatus
+
+ANSWER = {
+    "content": "yes", "model": "cheap", "traceId": "00000000-0000-4000-8000-000000000000",
+    "usage": {"promptTokens": 1, "completionTokens": 1, "costMicro": "2000"},
+}  # fmt: skip
+HEADERS = {"x-idempotency-key": "k", "x-ratelimit-limit": "60", "x-ratelimit-remaining": "59"}
+
+
+def answered(status=200, json=ANSWER, headers=HEADERS):
+    response = httpx.Response(status, json=json, headers=headers, request=httpx.Request("POST", "http://h/x"))
+    response.elapsed = __import__("datetime").timedelta(milliseconds=5)
+    return response
+
+
+def test_refusal_needs_the_status_and_a_json_error():
+    require_refused(answered(401, {"error": "UNAUTHORIZED"}), "freeside", "expired")
+    with pytest.raises(UnexpectedStatus, match="freeside and expired: expected 401 or 403, got 500"):
+        require_refused(answered(500, {"error": "X"}), "freeside", "expired")
+    with pytest.raises(ContractViolation):
+        require_refused(answered(401, {"message": "no"}), "freeside", "expired")
+
+
+@pytest.mark.parametrize("status", [200, 202, 204])
+def test_any_success_is_a_safety_violation(status):
+    with pytest.raises(SafetyViolation, match="freeside accepted expired"):
+        require_refused(answered(status), "freeside", "expired")
+
+
+def test_answer_is_read():
+    answer = answer_of(answered(headers=HEADERS | {"x-idempotent-replay": "true"}), "c")
+    assert (answer.usage.cost_micro, answer.replayed, answer.ms) == (2000, True, 5.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"content": ""}, {"content": None}, {"model": "gpt"}, {"usage": None}, {"traceId": "t"},
+        {"usage": {"promptTokens": 0, "completionTokens": 1, "costMicro": "2000"}},
+        {"usage": {"promptTokens": 1, "completionTokens": 1, "costMicro": "0"}},
+        {"usage": {"promptTokens": 1, "completionTokens": 1, "costMicro": 2000}},
+    ],
+)  # fmt: skip
+def test_answer_in_another_shape_is_refused(change):
+    with pytest.raises(ContractViolation):
+        answer_of(answered(json=ANSWER | change), "c")
+
+
+@pytest.mark.parametrize("headers", [{}, {"x-ratelimit-remaining": "61"}, {"x-ratelimit-limit": "many"}])
+def test_rate_limit_headers_must_be_there_and_agree(headers):
+    sent = {**HEADERS, **headers} if headers else {"x-idempotency-key": "k"}
+    with pytest.raises(ContractViolation):
+        rate_limit_of(answered(headers=sent))
+    assert rate_limit_of(answered()).remaining == 59
+
+
+@pytest.mark.parametrize("invoke", ["prompt", "messages"])
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_bad_in_both_dialects(invoke, case):
+    freeside = Freeside(None, Dialects(invoke, "endpoint", "community", "agent"), None, None, dict)
+    bad = BAD_INPUT[case](freeside)
+    assert all(400 <= status < 500 for status in bad.statuses)
+    assert (len(bad.content) > MAX_BODY_BYTES) == (case == "body-over-128-kib")
+    assert bad.content.count(b"[") >= 1000 or case != "deep-json"
+
+
+def test_calls_start_together_and_end_before_an_error_is_raised():
+    done, gate = [], threading.Barrier(3)
+
+    def call(n):
+        gate.wait(5)
+        if n == 1:
+            raise ValueError("one")
+        done.append(n)
+        return n
+
+    with pytest.raises(ValueError, match="one"):
+        together([lambda n=n: call(n) for n in range(3)])
+    assert sorted(done) == [0, 2]
+
+
+def test_sampling_reads_at_least_once_and_reports_its_error():
+    with sampling(lambda: 7) as samples:
+        pass
+    assert samples[0] == 7
+    with pytest.raises(ZeroDivisionError), sampling(lambda: 1 / 0):
+        pass
+
+
+class Log:
+    def __init__(self):
+        self.notes, self.rules = [], []
+
+    def figure(self, *_, **__):
+        pass
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def evaluated(self, rule, times=1):
+        self.rules.append(rule)
+
+
+class Dixie:
+    def __init__(self, *scores):
+        self.scores = list(scores)
+
+    def score(self, agent):
+        return self.scores.pop(0) if len(self.scores) > 1 else self.scores[0]
+
+
+def eventually(probe, *, within, every=0.01, what):
+    for _ in range(20):
+        if probe():
+            return True
+    raise AssertionError(what)
+
+
+def scores(*values, log=None, target_s=10):
+    return Scores(Dixie(*values), log or Log(), cache_s=0, limit_s=1, target_s=target_s)
+
+
+def test_score_that_moves_is_told_with_its_delay():
+    log = Log()
+    assert scores(0.5, 0.5, 0.6, log=log, target_s=-1).moved("a", 0.5, eventually) == 0.6
+    assert "finding: propagation" in log.notes[0]
+    with pytest.raises(AssertionError, match="moves from"):
+        scores(0.5).moved("a", 0.5, eventually)
+
+
+def test_score_that_should_stay_is_watched():
+    log = Log()
+    scores(0.5, log=log).stays("a", 0.5, "why")
+    assert log.rules
+    with pytest.raises(AssertionError, match=r"went from 0.5 to 0.6: why"):
+        scores(0.5, 0.6).stays("a", 0.5, "why")
+
+
+def test_null_is_not_a_score():
+    with pytest.raises(AssertionError, match="null"):
+        scores(None).of("a")
+
+
+def test_name_that_does_not_resolve_is_the_runners():
+    require_resolvable("http://127.0.0.1:1")
+    with pytest.raises(SetupError, match=r"does-not-exist\.invalid does not resolve"):
+        require_resolvable("https://does-not-exist.invalid/path")
