@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from stack.freeside.auth import Auth
     from stack.freeside.ledger import Ledger
 
-# Finn does not extend leases: as long as its own patience with the provider.
-_LEASE_S = 35.0
+# Finn does not extend leases. A call that takes longer is charged late, if there is still room for it.
+_LEASE_S = 8.0
 
 
 class Reservations:

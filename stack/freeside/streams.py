@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stack.common.errors import ApiError
+from stack.common.database import UNREACHABLE
+from stack.common.errors import ApiError, unavailable
 from stack.common.pricing import Usage, tokens
 from stack.faults import stream as broken
 from stack.freeside.calls import surely
@@ -21,6 +23,15 @@ if TYPE_CHECKING:
     from stack.freeside.calls import Calls, Execution
     from stack.freeside.finn_client import FinnClient
     from stack.freeside.idempotency import Claim
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a stream has come."""
+
+    execution: Execution
+    text: str = ""
+    usage_told: bool = False
 
 
 class Streams:
@@ -47,39 +58,40 @@ class Streams:
             self._calls.execution(ask, claim) as execution,
             self._finn.stream(ask, execution.reservation.reservation_id) as lines,
         ):
-            produced: list[str] = []
+            progress = Progress(execution)
             try:
                 async for line in lines:
-                    event = await self._translate(line, produced, execution)
+                    event = await self._translate(line, progress)
                     yield event
                     if event.name in ("done", "error"):
                         return
             except (asyncio.CancelledError, GeneratorExit):
-                await surely(self._hung_up(execution, produced))
+                await surely(self._hung_up(progress))
                 raise
             raise ApiError(502, "UPSTREAM_ERROR", "The answer ended too early")
 
-    async def _translate(self, line: dict[str, Any], produced: list[str], execution: Execution) -> Event:
+    async def _translate(self, line: dict[str, Any], progress: Progress) -> Event:
         kind, text = line.get("type"), line.get("text")
-        if kind == "content" and isinstance(text, str) and not execution.settled:
-            produced.append(text)
+        if kind == "content" and isinstance(text, str) and not progress.usage_told:
+            progress.text += text
             return Event("content", {"text": text})
-        if kind == "usage" and produced and not execution.settled:
-            answer = execution.answer("".join(produced), usage_in(line))
+        if kind == "usage" and progress.text and not progress.usage_told:
+            answer = progress.execution.answer(progress.text, usage_in(line))
             if not self._faults.on("freeside-stream-not-charged"):
-                await execution.charge(answer)
+                await progress.execution.charge(answer)
+            progress.usage_told = True
             return Event("usage", answer["usage"])
-        if kind == "done":
+        if kind == "done" and progress.usage_told:
             return Event("done", {})
         if kind == "error" and line.get("code") == "PROVIDER_UNAVAILABLE":
             raise ApiError(503, "MODEL_PROVIDER_UNAVAILABLE", "The model provider is down")
         raise ApiError(502, "UPSTREAM_ERROR", "The inference service broke the order of its events")
 
-    async def _hung_up(self, execution: Execution, produced: list[str]) -> None:
+    async def _hung_up(self, progress: Progress) -> None:
         """Charge for what was produced, nothing if that was nothing."""
-        if await broken.leaks(self._faults, execution) or execution.settled or not produced:
+        execution, text = progress.execution, progress.text
+        if await broken.leaks(self._faults, execution) or execution.settled or not text:
             return
-        text = "".join(produced)
         usage = Usage(tokens(execution.ask.prompt), tokens(text))
         await execution.charge(execution.answer(text, usage), keep=False)
 
@@ -90,8 +102,8 @@ async def _with_errors(first: Event, rest: AsyncGenerator[Event]) -> AsyncGenera
         yield first
         async for event in rest:
             yield event
-    except ApiError as error:
-        async for event in failure(error):
+    except (ApiError, *UNREACHABLE) as error:
+        async for event in failure(error if isinstance(error, ApiError) else unavailable()):
             yield event
     finally:
         await rest.aclose()
