@@ -107,6 +107,7 @@ def test_own_spend_stays_under_the_cap(
         observed = reading.committed - started
         total += observed
         evidence.figure(f"spent by this run on {tenant}", observed, "µUSD", expected=computed)
+        evidence.figure(f"left reserved on {tenant}", reading.reserved, "µUSD")
         blur = reading.tolerance_per_call * max(1, spend.calls)
         exact = abs(observed - computed) <= blur
         if not exact and not (tenant in spend.unseen and observed >= computed):

@@ -12,7 +12,7 @@ from smoke.clients.contract import Fields, fields_of
 from smoke.clients.dixie import Dixie
 from smoke.clients.finn import Finn
 from smoke.clients.freeside import Freeside
-from smoke.clients.health import HEALTH_PATHS
+from smoke.clients.health import ASKED_FOR_S, HEALTH_PATHS
 from smoke.clients.pgbouncer import ask, pool_ceilings
 from smoke.clients.reach import require_resolvable
 from smoke.clients.wire import Evidence, Wire, require_status
@@ -36,7 +36,7 @@ SERVICES = [
 def answer(environment: Any, http: httpx.Client, evidence: Evidence, service: str) -> httpx.Response:
     """The health answer of the parametrised service."""
     wire = Wire(service, environment.get(f"{service}.url"), http, evidence)
-    return wire.send("GET", HEALTH_PATHS[service])
+    return wire.send("GET", HEALTH_PATHS[service], timeout=ASKED_FOR_S)
 
 
 def not_unhealthy(body: Fields) -> None:

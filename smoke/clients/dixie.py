@@ -14,6 +14,7 @@ import httpx
 from . import tokens
 from .contract import Fields, fields_of
 from .freeside import JSON_HEADERS
+from .health import ASKED_FOR_S, HEALTH_PATHS
 from .jwks import KeySet, key_set_of
 from .tokens import SigningKey
 from .wire import Credential, Wire, require_status
@@ -31,7 +32,9 @@ class Dixie:
 
     def health(self) -> Fields:
         """The body of a 200 of the health route."""
-        return fields_of(require_status(self.wire.send("GET", "/api/health"), 200))
+        return fields_of(
+            require_status(self.wire.send("GET", HEALTH_PATHS["dixie"], timeout=ASKED_FOR_S), 200)
+        )
 
     def jwks(self) -> KeySet:
         """The published keys."""

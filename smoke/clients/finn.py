@@ -12,6 +12,7 @@ import httpx
 from . import tokens
 from .contract import Fields, fields_of
 from .freeside import JSON_HEADERS, JWKS_PATH, cost_in
+from .health import ASKED_FOR_S, HEALTH_PATHS
 from .jwks import KeySet, key_set_of
 from .purse import Opening, Purse
 from .tokens import Claims, SigningKey
@@ -39,7 +40,9 @@ class Finn:
 
     def health(self) -> Fields:
         """The body of a 200 of the health route."""
-        return fields_of(require_status(self.wire.send("GET", "/health"), 200))
+        return fields_of(
+            require_status(self.wire.send("GET", HEALTH_PATHS["finn"], timeout=ASKED_FOR_S), 200)
+        )
 
     def jwks(self) -> KeySet:
         """The published keys."""

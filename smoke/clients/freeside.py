@@ -14,6 +14,7 @@ from . import tokens
 from .answers import Answer, answer_of
 from .budget import Reading, budget_route, reading_of
 from .contract import ContractViolation, Fields, fields_of, parse_json, route_of, shown
+from .health import ASKED_FOR_S, HEALTH_PATHS
 from .jwks import KeySet, key_set_of
 from .purse import Opening, Purse
 from .tokens import SigningKey
@@ -61,7 +62,9 @@ class Freeside:
 
     def health(self) -> Fields:
         """The body of a 200 of the health route."""
-        return fields_of(require_status(self.wire.send("GET", "/health"), 200))
+        return fields_of(
+            require_status(self.wire.send("GET", HEALTH_PATHS["freeside"], timeout=ASKED_FOR_S), 200)
+        )
 
     def jwks(self) -> KeySet:
         """The published keys."""

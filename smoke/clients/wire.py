@@ -92,14 +92,20 @@ class Wire:
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
         params: Mapping[str, str] | None = None,
+        timeout: float | None = None,
     ) -> httpx.Request:
-        """A request with a fresh credential."""
+        """A request with a fresh credential; ``timeout`` in seconds where it is not the connection's own."""
         sent = dict(headers or {})
         authorization = credential() if credential is not None else None
         if authorization is not None:
             sent["Authorization"] = authorization
         return self.http.build_request(
-            method, self.base_url + path, headers=sent, content=content, params=dict(params or {})
+            method,
+            self.base_url + path,
+            headers=sent,
+            content=content,
+            params=dict(params or {}),
+            timeout=httpx.USE_CLIENT_DEFAULT if timeout is None else timeout,
         )
 
     def send(
@@ -111,15 +117,23 @@ class Wire:
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
         params: Mapping[str, str] | None = None,
+        timeout: float | None = None,
     ) -> httpx.Response:
         """The answer, whatever its status, except 429: that is waited out; SetupError when it persists."""
-        return self.patiently(
-            lambda: self.http.send(
-                self.build(
-                    method, path, credential=credential, headers=headers, content=content, params=params
-                )
+
+        def attempt() -> httpx.Response:
+            request = self.build(
+                method,
+                path,
+                credential=credential,
+                headers=headers,
+                content=content,
+                params=params,
+                timeout=timeout,
             )
-        )
+            return self.http.send(request)
+
+        return self.patiently(attempt)
 
     def patiently(self, attempt: Callable[[], httpx.Response]) -> httpx.Response:
         """Repeat ``attempt`` while the service says 429, by its Retry-After, within the back-off budget."""
