@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
@@ -40,6 +41,15 @@ def environment(pytestconfig: pytest.Config) -> Environment:
 def plan_facts(pytestconfig: pytest.Config) -> Mapping[str, Any]:
     """The table [facts] of the launch plan: what the suite compares with and no environment changes."""
     return MappingProxyType(dict(pytestconfig.stash[RUN].plan.facts))
+
+
+@pytest.fixture(scope="session")
+def plan_inventory(pytestconfig: pytest.Config) -> Sequence[Mapping[str, Any]]:
+    """The [[inventory]] of the launch plan, one mapping a row: service, key, url, cpu, memory, image, ecs.
+
+    A figure named ``inventory/<key>/<column>`` puts what was observed beside it in the report.
+    """
+    return tuple(MappingProxyType(asdict(row)) for row in pytestconfig.stash[RUN].plan.inventory)
 
 
 @pytest.fixture(scope="session")
