@@ -20,7 +20,10 @@ REGISTRY = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
 
 @dataclass(frozen=True)
 class Service:
-    """One ECS service: `build` names the image, `signer` whose key it holds, `host` its Cloud Map name."""
+    """One ECS service: `build` names the image, `signer` whose key it holds, `host` its Cloud Map name.
+
+    `public` is the host whose requests the load balancer sends to it.
+    """
 
     name: str
     cpu: int
@@ -29,7 +32,7 @@ class Service:
     port: int | None = None
     signer: str = ""
     host: str = ""
-    balanced: bool = False
+    public: str = ""
     environment: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -44,14 +47,14 @@ class Service:
 
 
 SERVICES = (
-    Service("api", 512, 1024, "freeside", 3000, "freeside", "freeside", balanced=True,
+    Service("api", 512, 1024, "freeside", 3000, "freeside", "freeside", "staging.api.arrakis.community",
             environment={"FINN_BASE_URL": f"http://finn.{NAMESPACE}:3000"}),
     Service("worker", 256, 512, "freeside", None, "freeside",
             environment={"FINN_BASE_URL": f"http://finn.{NAMESPACE}:3000"}),
     Service("finn", 512, 1024, "finn", 3000, "finn", "finn",
             environment={"FREESIDE_BASE_URL": f"http://freeside.{NAMESPACE}:3000",
                          "DIXIE_REPUTATION_URL": f"http://dixie.{NAMESPACE}:3001/api/reputation/query"}),
-    Service("dixie", 256, 512, "dixie", 3001, "dixie", "dixie", balanced=True,
+    Service("dixie", 256, 512, "dixie", 3001, "dixie", "dixie", "dixie.staging.arrakis.community",
             environment={"NATS_OPTIONAL": "true", "LOA_FINN_BASE_URL": f"http://finn.{NAMESPACE}:3000"}),
     Service("pgbouncer", 256, 512, "pgbouncer", 6432, host="pgbouncer",
             environment={"POOL_MODE": "transaction", "DEFAULT_POOL_SIZE": "15"}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from stack.aws.definitions import NAMESPACE, SERVICES
+from stack.aws.definitions import NAMESPACE, SERVICES, Service
 from stack.aws.names import PREFIX
 
 if TYPE_CHECKING:
@@ -48,15 +48,41 @@ def _balancer(aws: Clients, net: Network, vpc: str) -> None:
     elb = aws("elbv2")
     balancer = elb.create_load_balancer(Name=f"{PREFIX}-alb", Subnets=net.subnets, Type="application")
     balancer_arn = balancer["LoadBalancers"][0]["LoadBalancerArn"]
-    for service in SERVICES:
-        if not service.balanced:
-            continue
+    public = [service for service in SERVICES if service.public]
+    for service in public:
         group = elb.create_target_group(
             Name=f"{service.family}-tg", Protocol="HTTP", Port=service.port, VpcId=vpc, TargetType="ip"
         )
         arn = group["TargetGroups"][0]["TargetGroupArn"]
         net.target_groups[service.name] = arn
         net.targets[service.name] = (arn.rpartition(":")[2], balancer_arn.partition(":loadbalancer/")[2])
+    certificate = aws("acm").request_certificate(
+        DomainName=public[0].public, SubjectAlternativeNames=[each.public for each in public[1:]]
+    )
+    secure = elb.create_listener(
+        LoadBalancerArn=balancer_arn,
+        Protocol="HTTPS",
+        Port=443,
+        Certificates=[{"CertificateArn": certificate["CertificateArn"]}],
+        # The first one is where everything goes that no rule sends elsewhere.
+        DefaultActions=[_forward(net, public[0])],
+    )["Listeners"][0]["ListenerArn"]
+    for priority, service in enumerate(public[1:], start=200):
+        hosts = {"Field": "host-header", "HostHeaderConfig": {"Values": [service.public]}}
+        elb.create_rule(
+            ListenerArn=secure, Priority=priority, Conditions=[hosts], Actions=[_forward(net, service)]
+        )
+    redirect = {"Protocol": "HTTPS", "Port": "443", "StatusCode": "HTTP_301"}
+    elb.create_listener(
+        LoadBalancerArn=balancer_arn,
+        Protocol="HTTP",
+        Port=80,
+        DefaultActions=[{"Type": "redirect", "RedirectConfig": redirect}],
+    )
+
+
+def _forward(net: Network, service: Service) -> dict[str, str]:
+    return {"Type": "forward", "TargetGroupArn": net.target_groups[service.name]}
 
 
 def _cloud_map(aws: Clients, net: Network, vpc: str, addresses: dict[str, str]) -> None:
