@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from smoke.clients.contract import parse_json
+from smoke.aws.observed import Observed, observed_of
 from smoke.clients.dixie import Dixie
 from smoke.clients.finn import Finn
 from smoke.clients.freeside import JWKS_PATH, Dialects, Freeside
+from smoke.clients.identity import builds
 from smoke.clients.jwks import key_set_of
 from smoke.clients.keyring import KeyRing
 from smoke.clients.purse import Opening, Purse
@@ -28,7 +28,6 @@ from smoke.source.terraform import Module
 CONNECT_TIMEOUT_S = 2.0
 #: An answer may take longer than the latency limit of G-3: that check wants to see by how much.
 ANSWER_TIMEOUT_S = 30.0
-IDENTITY_WITHIN_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,33 +221,20 @@ def terraform(
     return Module.read(checkout, source["terraform"], Parser(Path(cache)), source["var_files"])
 
 
+@pytest.fixture(scope="session")
+def observed(environment: Any) -> Observed:
+    """What AWS says, shared by all checks of this worker."""
+    return observed_of(environment)
+
+
+@pytest.fixture
+def aws(observed: Observed, request: pytest.FixtureRequest) -> Observed:
+    """What AWS says, each thing read once; a check that is run again has it read anew."""
+    if getattr(request.node, "execution_count", 1) > 1:
+        observed.forget()
+    return observed
+
+
 def pytest_readiness_build_identity(environment: Any) -> dict[str, str]:
-    """The build that each service says it runs; an empty string where it says nothing in time."""
-    routes = {
-        "freeside": f"{environment.freeside.url}/health",
-        "dixie": f"{environment.dixie.url}/api/health",
-    }
-    if environment.finn.url and environment.finn.reachable:
-        routes["finn"] = f"{environment.finn.url}/health"
-    found: dict[str, str] = dict.fromkeys(routes, "")
-
-    def ask(service: str) -> None:
-        found[service] = _build_of(routes[service], proxies=environment.live)
-
-    threads = [
-        threading.Thread(target=ask, args=(name,), daemon=True, name=f"build-{name}") for name in routes
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(IDENTITY_WITHIN_S)
-    return dict(found)
-
-
-def _build_of(url: str, *, proxies: bool) -> str:
-    try:
-        response = httpx.get(url, timeout=IDENTITY_WITHIN_S, trust_env=proxies)
-        body = parse_json(response.text, f"GET {response.request.url.path}")
-    except (httpx.HTTPError, AssertionError):
-        return ""
-    return str(body.get("build_sha", "")) if isinstance(body, Mapping) else ""
+    """The build that each service says it runs, and the worker's by its image; empty where none is told."""
+    return builds(environment)

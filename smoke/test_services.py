@@ -1,14 +1,18 @@
-"""G-1, phase services: what ECS says of each service; for the worker this is its only health check."""
+"""G-1, phase services: what ECS says of each service, and which build it runs.
+
+For the worker, which has no port, this is its only health check.
+"""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import httpx
 import pytest
 
-from smoke.clients.aws import aws_client
+from smoke.aws.images import agree, is_commit, is_pinned, tag_of
+from smoke.aws.names import BUILDS, SERVICES
+from smoke.aws.observed import Observed
 from smoke.clients.contract import fields_of
 from smoke.clients.health import HEALTH_PATHS
 from smoke.clients.wire import Evidence, Wire, require_status
@@ -20,27 +24,46 @@ pytestmark = [
     pytest.mark.requires("aws"),
 ]
 
-BUILDS = {"freeside": "api", "finn": "finn", "dixie": "dixie"}
-TAG = re.compile(r"[0-9a-f]{7,40}")
-SERVICES = ("api", "worker", "finn", "dixie", "pgbouncer")
+#: Its image is somebody else's: a release of theirs will do.
+FOREIGN = ("pgbouncer",)
+
+
+@pytest.mark.establishes("aws")
+def test_aws(aws: Observed, evidence: Evidence) -> None:
+    """AWS answers this runner, and the platform's cluster is where the profile says."""
+    evidence.figure("cluster", aws.cluster())
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_ecs(environment: Any, service: str, evidence: Evidence) -> None:
+def test_ecs(aws: Observed, service: str, evidence: Evidence) -> None:
     """Running equals desired and is at least one, in one PRIMARY deployment whose rollout is COMPLETED."""
-    prefix = environment.aws.prefix
-    cluster, name = f"{prefix}-cluster", f"{prefix}-{service}"
-    ecs = aws_client(environment, "ecs")
-    found = ecs.describe_services(cluster=cluster, services=[name])["services"]
-    active = [entry for entry in found if entry["status"] == "ACTIVE"]
-    assert active, f"the cluster {cluster} has no active service {name}"
-    running, desired = active[0]["runningCount"], active[0]["desiredCount"]
-    evidence.figure(f"running tasks of {name}", running, expected=desired, limit=">= 1")
-    assert desired >= 1, f"{name}: {desired} tasks are wanted"
-    assert running == desired, f"{name}: {running} of {desired} tasks are running"
-    deployments = {entry["status"]: entry.get("rolloutState") for entry in active[0]["deployments"]}
-    evidence.figure(f"deployments of {name}", deployments, expected={"PRIMARY": "COMPLETED"})
-    assert deployments == {"PRIMARY": "COMPLETED"}, f"{name}: deployments {deployments}"
+    found = aws.service(service)
+    evidence.figure(f"running tasks of {service}", found.running, expected=found.desired, limit=">= 1")
+    assert found.desired >= 1, f"{service}: {found.desired} tasks are wanted"
+    assert found.running == found.desired, f"{service}: {found.running} of {found.desired} tasks are running"
+    deployments = [f"{each.status} {each.rollout}" for each in found.deployments]
+    evidence.figure(f"deployments of {service}", deployments, expected=["PRIMARY COMPLETED"])
+    assert deployments == ["PRIMARY COMPLETED"], f"{service}: deployments {', '.join(deployments) or 'none'}"
+
+
+def test_api_and_worker_run_the_same_image(aws: Observed, evidence: Evidence) -> None:
+    """Freeside is one build, whichever of its two services does the work."""
+    images = {name: aws.definition(name).main(name).image for name in ("api", "worker")}
+    evidence.figure("image of the worker", images["worker"], expected=images["api"])
+    assert images["api"] == images["worker"], (
+        f"the api runs {images['api']}, the worker {images['worker']}: they are two builds"
+    )
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_image_tag(aws: Observed, service: str, evidence: Evidence) -> None:
+    """The image's tag is one build for ever: a git sha; never latest or an environment's name."""
+    image = aws.definition(service).main(service).image
+    foreign = service in FOREIGN
+    wanted = "a release, a git sha or a digest" if foreign else "a git sha"
+    evidence.figure(f"image of {service}", image, expected=wanted)
+    fixed = is_pinned(image) if foreign else is_commit(image)
+    assert fixed, f"{service} runs {image}, whose tag {tag_of(image) or '(none)'} is not {wanted}"
 
 
 @pytest.mark.parametrize(
@@ -51,21 +74,13 @@ def test_ecs(environment: Any, service: str, evidence: Evidence) -> None:
         pytest.param("finn", marks=pytest.mark.requires("finn", covered_by="services/ecs[finn]")),
     ],
 )
-def test_build_is_its_image(environment: Any, service: str, http: httpx.Client, evidence: Evidence) -> None:
+def test_build_is_its_image(
+    environment: Any, aws: Observed, service: str, http: httpx.Client, evidence: Evidence
+) -> None:
     """The build that a service says it runs is the one that ECS runs: its image's tag, a git sha."""
-    image = image_of(environment, BUILDS[service])
-    tag = image.rpartition(":")[2]
-    assert TAG.fullmatch(tag), f"{service} runs the image {image}, whose tag is no git sha"
+    image = aws.definition(BUILDS[service]).main(BUILDS[service]).image
     wire = Wire(service, environment.get(f"{service}.url"), http, evidence)
     sha = fields_of(require_status(wire.send("GET", HEALTH_PATHS[service]), 200)).text("build_sha")
-    evidence.figure(f"build of {service}", sha, expected=tag)
-    assert sha.startswith(tag) or tag.startswith(sha), f"{service} says build {sha}, ECS runs {image}"
-
-
-def image_of(environment: Any, service: str) -> str:
-    """The image of a service's task definition in use."""
-    ecs, prefix = aws_client(environment, "ecs"), environment.aws.prefix
-    found = ecs.describe_services(cluster=f"{prefix}-cluster", services=[f"{prefix}-{service}"])["services"]
-    assert found, f"the cluster {prefix}-cluster has no service {prefix}-{service}"
-    definition = ecs.describe_task_definition(taskDefinition=found[0]["taskDefinition"])["taskDefinition"]
-    return str(definition["containerDefinitions"][0]["image"])
+    evidence.figure(f"build of {service}", sha, expected=tag_of(image))
+    assert is_commit(image), f"{service} runs {image}, whose tag is no git sha to compare its build with"
+    assert agree(tag_of(image), sha), f"{service} says build {sha}, ECS runs {image}"

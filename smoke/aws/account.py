@@ -1,0 +1,146 @@
+"""The account that the profile names: clients, calls, and one meaning for every refusal."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from pytest_readiness import SetupError
+
+from .trouble import Call, Trouble, code_of, trouble
+
+CONNECT_TIMEOUT_S = 3
+READ_TIMEOUT_S = 10
+ATTEMPTS = 3
+AT_ONCE = 8
+#: An outage is not asked about again before this: its retries would cost every check the same wait.
+OUTAGE_HOLDS_S = 5.0
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+
+class Account:
+    """Asks AWS. What refuses once refuses at once from then on, so that no access costs seconds, not minutes.
+
+    `connect` makes a client of a service; the default is botocore with short timeouts and bounded retries.
+    """
+
+    def __init__(
+        self, region: str, endpoint: str = "", *, connect: Callable[[str], Any] | None = None
+    ) -> None:
+        self.region = region
+        self.endpoint = endpoint
+        self._connect = connect or self._client_of
+        self._clients: dict[str, Any] = {}
+        self._session: Any = None
+        self._trouble: dict[str, tuple[Trouble, float]] = {}
+        self._lock = threading.Lock()
+
+    def ask(self, client: str, method: str, **parameters: Any) -> dict[str, Any]:
+        """What AWS answers. ExternalOutage or SetupError when it does not; see `trouble`."""
+        answer = self.find(client, method, (), **parameters)
+        assert answer is not None  # no code may mean absent
+        return answer
+
+    def find(
+        self, client: str, method: str, absent: Sequence[str], **parameters: Any
+    ) -> dict[str, Any] | None:
+        """What AWS answers; None when it says by one of the codes `absent` that there is no such thing."""
+        return self._call(client, method, absent, lambda made: getattr(made, method)(**parameters))
+
+    def pages(self, client: str, method: str, result: str, **parameters: Any) -> list[Any]:
+        """The list `result` of every page."""
+
+        def read(made: Any) -> dict[str, Any]:
+            pages = made.get_paginator(method).paginate(**parameters)
+            return {result: [item for page in pages for item in page.get(result, ())]}
+
+        answer = self._call(client, method, (), read)
+        return list(answer[result]) if answer is not None else []
+
+    def require_cluster(self, cluster: str) -> str:
+        """The ARN of the platform's cluster: an account or region without it is the wrong one."""
+        found = self.ask("ecs", "describe_clusters", clusters=[cluster])["clusters"]
+        active = [str(each["clusterArn"]) for each in found if each["status"] == "ACTIVE"]
+        if not active:
+            place = Call("ecs", "", self.region, self.endpoint).place
+            raise SetupError(
+                f"there is no cluster {cluster} in {place}: this is not where the platform runs\n"
+                "  next: correct aws.region, aws.prefix or aws.endpoint_url, or use the platform's account"
+            )
+        return active[0]
+
+    def _call(
+        self, client: str, method: str, absent: Sequence[str], read: Callable[[Any], dict[str, Any]]
+    ) -> dict[str, Any] | None:
+        import botocore.exceptions
+
+        call = Call(client, _operation(method), self.region, self.endpoint)
+        for key in ("*", call.permission):
+            known, until = self._trouble.get(key, (None, 0.0))
+            if known is not None and time.monotonic() < until:
+                raise known.problem()
+        try:
+            return read(self.client(client))
+        except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as problem:
+            if code_of(problem) in absent:
+                return None
+            met = trouble(problem, call)
+        until = time.monotonic() + OUTAGE_HOLDS_S if met.passing else float("inf")
+        self._trouble["*" if met.everywhere else call.permission] = (met, until)
+        # without its cause: botocore's speaks of the call, and this says the same in better words
+        raise met.problem()
+
+    def client(self, name: str) -> Any:
+        """The client of a service, made on first use; threads may share a client, not the making of one."""
+        with self._lock:
+            if name not in self._clients:
+                self._clients[name] = self._connect(name)
+            return self._clients[name]
+
+    def _client_of(self, name: str) -> Any:
+        import botocore.session
+        from botocore.config import Config
+
+        if self._session is None:
+            session = botocore.session.get_session()
+            # asked last, and absent on most runners
+            session.set_config_variable("metadata_service_timeout", 1)
+            session.set_config_variable("metadata_service_num_attempts", 1)
+            self._session = session
+        return self._session.create_client(
+            name,
+            region_name=self.region or None,
+            endpoint_url=self.endpoint or None,
+            config=Config(
+                connect_timeout=CONNECT_TIMEOUT_S,
+                read_timeout=READ_TIMEOUT_S,
+                retries={"mode": "adaptive", "total_max_attempts": ATTEMPTS},
+                max_pool_connections=AT_ONCE,
+                # an endpoint of one's own has no host for each kind of call
+                inject_host_prefix=not self.endpoint,
+            ),
+        )
+
+
+def account_of(environment: Any) -> Account:
+    """The account of a profile's [aws]."""
+    return Account(environment.aws.region, environment.aws.endpoint_url)
+
+
+def at_once(read: Callable[[Item], Value], items: Iterable[Item]) -> list[Value]:
+    """Read for all items at the same time; results in the items' order, or the first exception."""
+    wanted = list(items)
+    if len(wanted) < 2:
+        return [read(item) for item in wanted]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(read, wanted))
+
+
+def _operation(method: str) -> str:
+    """The API's name of a method: `describe_db_instances` is DescribeDBInstances."""
+    return "".join({"db": "DB"}.get(word, word.capitalize()) for word in method.split("_"))

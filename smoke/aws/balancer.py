@@ -1,0 +1,103 @@
+"""What stands in front of the services: which target group a host's requests go to, and by which balancer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .account import Account, at_once
+from .names import Names
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A target group (its ARN) behind a balancer (its ARN), reached by these hosts."""
+
+    target_group: str
+    balancer: str
+    hosts: tuple[str, ...]
+
+    @property
+    def dimensions(self) -> dict[str, str]:
+        """The dimensions of the metrics that the balancer publishes for the target group."""
+        return {
+            "TargetGroup": self.target_group.rpartition(":")[2],
+            "LoadBalancer": self.balancer.partition(":loadbalancer/")[2],
+        }
+
+
+def read_routes(account: Account, names: Names) -> list[Route]:
+    """The routes of the platform's balancers.
+
+    A default route takes the hosts of its listener's certificate that no rule takes.
+    """
+    balancers = [
+        each["LoadBalancerArn"]
+        for each in account.pages("elbv2", "describe_load_balancers", "LoadBalancers")
+        if each["LoadBalancerName"].startswith(f"{names.prefix}-")
+    ]
+    listeners = [
+        listener for found in at_once(lambda arn: _listeners(account, arn), balancers) for listener in found
+    ]
+    rules = at_once(lambda each: _rules(account, each), listeners)
+    certified = at_once(lambda each: _certified(account, each), listeners)
+    return [
+        route
+        for listener, found, hosts in zip(listeners, rules, certified, strict=True)
+        for route in routes_of(found, listener["LoadBalancerArn"], hosts)
+    ]
+
+
+def route_to(routes: Iterable[Route], target_groups: Sequence[str]) -> Route | None:
+    """The route to one of the target groups: the one with the most hosts, when there are several."""
+    found = [route for route in routes if route.target_group in target_groups]
+    return max(found, key=lambda route: len(route.hosts), default=None)
+
+
+def routes_of(rules: Sequence[Mapping[str, Any]], balancer: str, certified: Sequence[str]) -> list[Route]:
+    """The routes of one listener; `certified` are the names on its certificate."""
+    hosts = [_hosts(rule) for rule in rules]
+    taken = {host for found in hosts for host in found}
+    left = tuple(name for name in certified if name not in taken)
+    return [
+        Route(group, balancer, left if rule.get("IsDefault") else tuple(found))
+        for rule, found in zip(rules, hosts, strict=True)
+        for group in _groups(rule)
+    ]
+
+
+def _listeners(account: Account, balancer: str) -> list[Any]:
+    return account.pages("elbv2", "describe_listeners", "Listeners", LoadBalancerArn=balancer)
+
+
+def _rules(account: Account, listener: Mapping[str, Any]) -> list[Any]:
+    return account.pages("elbv2", "describe_rules", "Rules", ListenerArn=listener["ListenerArn"])
+
+
+def _certified(account: Account, listener: Mapping[str, Any]) -> list[str]:
+    names: list[str] = []
+    for each in listener.get("Certificates", ()):
+        if ":acm:" in each["CertificateArn"]:
+            told = account.ask("acm", "describe_certificate", CertificateArn=each["CertificateArn"])
+            certificate = told["Certificate"]
+            names += [certificate["DomainName"], *certificate.get("SubjectAlternativeNames", ())]
+    return list(dict.fromkeys(names))
+
+
+def _hosts(rule: Mapping[str, Any]) -> list[str]:
+    return [
+        host
+        for condition in rule.get("Conditions", ())
+        if condition.get("Field") == "host-header"
+        for host in condition.get("HostHeaderConfig", {}).get("Values") or condition.get("Values", ())
+    ]
+
+
+def _groups(rule: Mapping[str, Any]) -> list[str]:
+    found = []
+    for action in rule.get("Actions", ()):
+        weighted = action.get("ForwardConfig", {}).get("TargetGroups", ())
+        named = [action["TargetGroupArn"]] if action.get("TargetGroupArn") else []
+        found += named or [each["TargetGroupArn"] for each in weighted]
+    return found

@@ -1,0 +1,125 @@
+"""The fire drill: an alarm is set off, and the notification must arrive somewhere. Always put back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from .account import Account
+from .alarms import ALARM, Alarm, mute
+
+REASON = "Fire drill of the smoke suite: nothing is wrong"
+QUEUE = "readiness-drill"
+#: How long a message, and so what a killed drill leaves in its queue, is kept.
+KEEPS_S = 300
+RECEIVES_FOR_S = 2
+
+
+def fit_for_drill(alarms: Sequence[Alarm], topic: str) -> Alarm:
+    """An alarm that is OK and would be heard; AssertionError when there is none."""
+    fit = [alarm for alarm in alarms if alarm.state == "OK" and not mute(alarm, topic)]
+    assert fit, f"no alarm is OK and notifies {topic}: none can be set off"
+    return fit[0]
+
+
+class Listener:
+    """A temporary queue that is subscribed to the topic."""
+
+    def __init__(self, account: Account, url: str) -> None:
+        self._account = account
+        self._url = url
+        self.heard: list[str] = []
+
+    def hears(self, alarm: str, state: str) -> bool:
+        """Whether a notification that this alarm went into this state has arrived by now."""
+        answer = self._account.ask(
+            "sqs",
+            "receive_message",
+            QueueUrl=self._url,
+            MaxNumberOfMessages=10,
+            WaitTimeSeconds=RECEIVES_FOR_S,
+        )
+        told = [_notice(each["Body"]) for each in answer.get("Messages", ())]
+        self.heard += [f"{notice.get('AlarmName')} {notice.get('NewStateValue')}" for notice in told]
+        return f"{alarm} {state}" in self.heard
+
+
+@contextmanager
+def listening(account: Account, topic_arn: str, name: str) -> Iterator[Listener]:
+    """Subscribe a new queue of this name to the topic; subscription and queue are gone afterwards."""
+    with ExitStack() as undo:
+        queue_arn = ":".join([*topic_arn.replace(":sns:", ":sqs:").split(":")[:5], name])
+        url = account.ask(
+            "sqs",
+            "create_queue",
+            QueueName=name,
+            Attributes={
+                "MessageRetentionPeriod": str(KEEPS_S),
+                "Policy": json.dumps(_policy(queue_arn, topic_arn)),
+            },
+        )["QueueUrl"]
+        undo.callback(account.ask, "sqs", "delete_queue", QueueUrl=url)
+        subscription = account.ask(
+            "sns",
+            "subscribe",
+            TopicArn=topic_arn,
+            Protocol="sqs",
+            Endpoint=queue_arn,
+            ReturnSubscriptionArn=True,
+        )["SubscriptionArn"]
+        undo.callback(account.ask, "sns", "unsubscribe", SubscriptionArn=subscription)
+        yield Listener(account, url)
+
+
+@contextmanager
+def set_off(account: Account, alarm: Alarm) -> Iterator[None]:
+    """Put an alarm into ALARM; afterwards it is back in the state that it was found in, whatever happened."""
+    try:
+        _set(account, alarm.name, ALARM)
+        yield
+    finally:
+        _set(account, alarm.name, alarm.state)
+
+
+def state_of(account: Account, alarm: Alarm) -> str:
+    """The state that the alarm is in now."""
+    found = account.ask("cloudwatch", "describe_alarms", AlarmNames=[alarm.name])["MetricAlarms"]
+    return str(found[0]["StateValue"]) if found else "gone"
+
+
+def undelivered(account: Account, alarm: Alarm) -> list[str]:
+    """What CloudWatch says of its own attempts to notify: the newest failures."""
+    told = account.ask(
+        "cloudwatch", "describe_alarm_history", AlarmName=alarm.name, HistoryItemType="Action", MaxRecords=5
+    )
+    return [
+        str(each["HistorySummary"])
+        for each in told["AlarmHistoryItems"]
+        if "fail" in each["HistorySummary"].lower()
+    ]
+
+
+def _set(account: Account, name: str, state: str) -> None:
+    account.ask("cloudwatch", "set_alarm_state", AlarmName=name, StateValue=state, StateReason=REASON)
+
+
+def _policy(queue_arn: str, topic_arn: str) -> dict[str, Any]:
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "sns.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": queue_arn,
+        "Condition": {"ArnEquals": {"aws:SourceArn": topic_arn}},
+    }
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
+def _notice(body: str) -> dict[str, Any]:
+    """The alarm's own message inside of SNS's; an empty one for whatever else was published."""
+    try:
+        notice = json.loads(json.loads(body)["Message"])
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return notice if isinstance(notice, dict) else {}

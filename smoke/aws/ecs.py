@@ -1,0 +1,193 @@
+"""What ECS says of services, their task definitions, and runs of one-shot tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from .account import Account, at_once
+from .names import Names
+
+SERVICES_AT_ONCE = 10
+TASKS_AT_ONCE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One deployment of a service: PRIMARY is the one that is wanted."""
+
+    status: str
+    rollout: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """An active service. `name` is without the platform's prefix; groups and registries are ids and ARNs."""
+
+    name: str
+    desired: int
+    running: int
+    deployments: tuple[Deployment, ...]
+    definition: str
+    security_groups: tuple[str, ...] = ()
+    target_groups: tuple[str, ...] = ()
+    registries: tuple[str, ...] = ()
+
+    @property
+    def deployed_at(self) -> datetime | None:
+        """When the deployment that is wanted began."""
+        return next((each.created_at for each in self.deployments if each.status == "PRIMARY"), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container of a task definition; `secrets` maps a variable to where its value comes from."""
+
+    name: str
+    image: str
+    environment: Mapping[str, str]
+    secrets: Mapping[str, str]
+    log_group: str
+    ports: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A task definition. `cpu` in CPU units, `memory` in MiB; roles are ARNs, empty where there is none."""
+
+    family: str
+    cpu: int
+    memory: int
+    execution_role: str
+    task_role: str
+    containers: tuple[Container, ...]
+
+    def main(self, service: str) -> Container:
+        """The container of the service itself: the one of its name, else the first."""
+        return next((each for each in self.containers if each.name == service), self.containers[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a one-shot task; a container without an exit code has None."""
+
+    status: str
+    created_at: datetime
+    reason: str
+    exit_codes: Mapping[str, int | None]
+
+
+def read_services(account: Account, names: Names) -> dict[str, Service]:
+    """Every active service of the cluster by its short name."""
+    arns = account.pages("ecs", "list_services", "serviceArns", cluster=names.cluster)
+    batches = [arns[at : at + SERVICES_AT_ONCE] for at in range(0, len(arns), SERVICES_AT_ONCE)]
+    answers = at_once(
+        lambda batch: account.ask("ecs", "describe_services", cluster=names.cluster, services=batch), batches
+    )
+    found = [service_of(told, names) for answer in answers for told in answer["services"] if _is_active(told)]
+    return {service.name: service for service in found}
+
+
+def read_definitions(account: Account, references: Iterable[str]) -> dict[str, Definition]:
+    """Task definitions by the family or ARN that was asked for; one that does not exist is left out."""
+
+    def read(reference: str) -> dict[str, Any] | None:
+        return account.find("ecs", "describe_task_definition", ("ClientException",), taskDefinition=reference)
+
+    wanted = list(dict.fromkeys(references))
+    answers = at_once(read, wanted)
+    return {
+        reference: definition_of(answer["taskDefinition"])
+        for reference, answer in zip(wanted, answers, strict=True)
+        if answer is not None
+    }
+
+
+def image_in_use(account: Account, names: Names, service: str) -> str:
+    """The image that a service runs; empty when the cluster has no such service."""
+    told = account.ask("ecs", "describe_services", cluster=names.cluster, services=[names.full(service)])
+    found = [service_of(each, names) for each in told["services"] if _is_active(each)]
+    definitions = read_definitions(account, [each.definition for each in found])
+    return next((each.main(service).image for each in definitions.values()), "")
+
+
+def read_runs(account: Account, names: Names, family: str) -> list[Run]:
+    """The runs of a family that ECS still knows, oldest first. It forgets a stopped task after an hour."""
+
+    def arns_of(status: str) -> list[Any]:
+        return account.pages(
+            "ecs", "list_tasks", "taskArns", cluster=names.cluster, family=family, desiredStatus=status
+        )
+
+    listed = at_once(arns_of, ("STOPPED", "RUNNING"))
+    arns = list(dict.fromkeys(arn for each in listed for arn in each))
+    tasks: dict[str, Any] = {}
+    for at in range(0, len(arns), TASKS_AT_ONCE):
+        batch = arns[at : at + TASKS_AT_ONCE]
+        answer = account.ask("ecs", "describe_tasks", cluster=names.cluster, tasks=batch)
+        tasks |= {task["taskArn"]: task for task in answer["tasks"]}
+    runs = [run_of(tasks[arn]) for arn in arns if arn in tasks]
+    return sorted(runs, key=lambda run: run.created_at)
+
+
+def service_of(told: Mapping[str, Any], names: Names) -> Service:
+    """A service as DescribeServices tells it."""
+    network = told.get("networkConfiguration", {}).get("awsvpcConfiguration", {})
+    return Service(
+        name=names.short(told["serviceName"]),
+        desired=int(told["desiredCount"]),
+        running=int(told["runningCount"]),
+        deployments=tuple(
+            Deployment(each["status"], each.get("rolloutState", ""), each["createdAt"])
+            for each in told.get("deployments", ())
+        ),
+        definition=told["taskDefinition"],
+        security_groups=tuple(network.get("securityGroups", ())),
+        target_groups=tuple(
+            each["targetGroupArn"] for each in told.get("loadBalancers", ()) if "targetGroupArn" in each
+        ),
+        registries=tuple(each["registryArn"] for each in told.get("serviceRegistries", ())),
+    )
+
+
+def definition_of(told: Mapping[str, Any]) -> Definition:
+    """A task definition as DescribeTaskDefinition tells it."""
+    return Definition(
+        family=told["family"],
+        cpu=int(told.get("cpu") or 0),
+        memory=int(told.get("memory") or 0),
+        execution_role=told.get("executionRoleArn") or "",
+        task_role=told.get("taskRoleArn") or "",
+        containers=tuple(_container(each) for each in told["containerDefinitions"]),
+    )
+
+
+def run_of(told: Mapping[str, Any]) -> Run:
+    """A run as DescribeTasks tells it."""
+    return Run(
+        status=told["lastStatus"],
+        created_at=told["createdAt"],
+        reason=told.get("stoppedReason", ""),
+        exit_codes={each["name"]: each.get("exitCode") for each in told["containers"]},
+    )
+
+
+def _container(told: Mapping[str, Any]) -> Container:
+    options = told.get("logConfiguration", {}).get("options", {})
+    return Container(
+        name=told["name"],
+        image=told["image"],
+        environment={each["name"]: each["value"] for each in told.get("environment", ())},
+        secrets={each["name"]: each["valueFrom"] for each in told.get("secrets", ())},
+        log_group=options.get("awslogs-group", ""),
+        ports=tuple(
+            each["containerPort"] for each in told.get("portMappings", ()) if "containerPort" in each
+        ),
+    )
+
+
+def _is_active(told: Mapping[str, Any]) -> bool:
+    return bool(told["status"] == "ACTIVE")

@@ -1,0 +1,158 @@
+"""Everything that the checks ask AWS for, each read once and shared."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from . import balancer, discovery, ecs, monitoring, policies
+from .account import Account, account_of
+from .alarms import Alarm, Metric
+from .balancer import Route
+from .ecs import Definition, Service
+from .independence import Use, secret_of, uses_of
+from .names import Names
+
+Value = TypeVar("Value")
+
+
+class Observed:
+    """What AWS says of the platform. `forget` has everything read anew; what failed is never kept."""
+
+    def __init__(self, account: Account, names: Names) -> None:
+        self.account = account
+        self.names = names
+        self._known: dict[str, Any] = {}
+        self._lock = threading.RLock()
+
+    def forget(self) -> None:
+        """Have everything read anew."""
+        with self._lock:
+            self._known.clear()
+
+    def cluster(self) -> str:
+        """The ARN of the cluster; SetupError when this region or account has none of the name."""
+        return self._once("cluster", lambda: self.account.require_cluster(self.names.cluster))
+
+    def services(self) -> Mapping[str, Service]:
+        """Every active service of the cluster by its short name."""
+        return self._once("services", self._services)
+
+    def service(self, name: str) -> Service:
+        """One service; AssertionError when the cluster has none that is active."""
+        found = self.services().get(name)
+        assert found, f"the cluster {self.names.cluster} has no active service {self.names.full(name)}"
+        return found
+
+    def definitions(self) -> Mapping[str, Definition]:
+        """The task definition in use of every service, by the service's short name."""
+        return self._once("definitions", self._definitions)
+
+    def definition(self, name: str) -> Definition:
+        """The task definition in use of one service."""
+        self.service(name)
+        found = self.definitions().get(name)
+        assert found, f"the task definition of {self.names.full(name)} does not exist"
+        return found
+
+    def tasks(self, families: Sequence[str]) -> Mapping[str, Definition]:
+        """The newest task definition of each of these families, by its short name."""
+        wanted = [self.names.full(name) for name in families]
+        return self._once(
+            f"tasks {wanted}",
+            lambda: {
+                self.names.short(family): found
+                for family, found in ecs.read_definitions(self.account, wanted).items()
+            },
+        )
+
+    def runs(self, family: str) -> Sequence[ecs.Run]:
+        """The runs of a one-shot task, oldest first."""
+        return self._once(
+            f"runs {family}", lambda: ecs.read_runs(self.account, self.names, self.names.full(family))
+        )
+
+    def uses(self, one_shots: Sequence[str]) -> Sequence[Use]:
+        """What each service and each one-shot task uses, and what its roles may read."""
+        return self._once(f"uses {one_shots}", lambda: self._uses(one_shots))
+
+    def routes(self) -> Sequence[Route]:
+        """The routes of the load balancers."""
+        return self._once("routes", lambda: balancer.read_routes(self.account, self.names))
+
+    def registered(self) -> Mapping[str, str]:
+        """The host name of each registry that a service is in."""
+        return self._once("registered", self._registered)
+
+    def alarms(self) -> Sequence[Alarm]:
+        """Every alarm of the platform."""
+        return self._once("alarms", self._alarms)
+
+    def datapoints(self) -> Mapping[Metric, int]:
+        """How many fresh datapoints each metric of an alarm has."""
+        return self._once("datapoints", self._datapoints)
+
+    def has_database(self) -> bool:
+        """Whether the database instance exists."""
+        return self._once("database", lambda: monitoring.database_exists(self.account, self.names.database))
+
+    def topic(self) -> str:
+        """The ARN of the topic that the alarms notify."""
+        return self._once("topic", lambda: monitoring.topic_arn(self.account, self.names))
+
+    def retention(self, groups: Sequence[str]) -> Mapping[str, int]:
+        """The retention of each log group in days."""
+        return self._once(
+            f"retention {groups}", lambda: monitoring.read_retention(self.account, self.names, groups)
+        )
+
+    def _once(self, key: str, read: Callable[[], Value]) -> Value:
+        with self._lock:
+            if key not in self._known:
+                self._known[key] = read()
+            value: Value = self._known[key]
+            return value
+
+    def _services(self) -> Mapping[str, Service]:
+        self.cluster()
+        return ecs.read_services(self.account, self.names)
+
+    def _definitions(self) -> Mapping[str, Definition]:
+        services = self.services()
+        found = ecs.read_definitions(self.account, [each.definition for each in services.values()])
+        return {name: found[each.definition] for name, each in services.items() if each.definition in found}
+
+    def _alarms(self) -> Sequence[Alarm]:
+        self.cluster()
+        return monitoring.read_alarms(self.account, self.names)
+
+    def _datapoints(self) -> Mapping[Metric, int]:
+        metrics = [metric for alarm in self.alarms() for metric in alarm.metrics]
+        return monitoring.read_datapoints(self.account, metrics)
+
+    def _registered(self) -> Mapping[str, str]:
+        arns = [arn for service in self.services().values() for arn in service.registries]
+        return discovery.read_registered(self.account, arns)
+
+    def _uses(self, one_shots: Sequence[str]) -> Sequence[Use]:
+        services, owners = self.services(), dict(self.definitions())
+        owners |= self.tasks([name for name in one_shots if name not in owners])
+        roles = [role for each in owners.values() for role in (each.execution_role, each.task_role)]
+        secrets = {
+            secret_of(each)
+            for definition in owners.values()
+            for container in definition.containers
+            for each in container.secrets.values()
+        }
+        held = policies.read_policies(self.account, roles, secrets)
+        return [
+            use
+            for name, definition in owners.items()
+            for use in uses_of(name, definition, services.get(name), held)
+        ]
+
+
+def observed_of(environment: Any) -> Observed:
+    """The reader for a profile's [aws]."""
+    return Observed(account_of(environment), Names(environment.aws.prefix))
