@@ -43,7 +43,7 @@ def test_no_live_reference(scanned: Scan, evidence: Evidence) -> None:
     """No tracked text file refers to Fly.io, except where the plan's allow-list says so exactly."""
     evidence.figure("references that nothing allows", len(scanned.live), expected=0)
     assert scanned.files, "git tracks no text file in this checkout"
-    assert not scanned.live, f"references to Fly.io:\n{listed([ref.finding() for ref in scanned.live])}"
+    assert not scanned.live, listed([ref.finding() for ref in scanned.live], "refers to Fly.io")
 
 
 @pytest.mark.p0

@@ -47,8 +47,8 @@ def test_definitions_stand_alone(
     evidence.evaluated(
         f"nothing of {group} is another's", sum(ownership.of(use.owner) == group for use in found)
     )
-    assert not lacking, f"{group} is not wholly defined:\n{listed(lacking)}"
-    assert not common, f"{group} is not independent:\n{listed(common)}"
+    assert not lacking, listed(lacking, f"{group} is not wholly defined")
+    assert not common, listed(common, f"{group} is not independent")
 
 
 @pytest.mark.p0

@@ -20,8 +20,10 @@ class Finding:
         return f"{self.path}:{self.line}: {self.what}" if self.line else f"{self.path}: {self.what}"
 
 
-def listed(findings: Sequence[Finding]) -> str:
-    """Return the findings one a line, the first ones and how many more there are."""
-    lines = [str(finding) for finding in sorted(findings)]
-    more = len(lines) - SHOWN
-    return "\n".join([*lines[:SHOWN], *([f"and {more} more"] if more > 0 else [])])
+def listed(findings: Sequence[Finding], what: str = "") -> str:
+    """Return a message: the first line says `what`, the first finding and their number; then the others."""
+    first, *others = sorted(findings)
+    count = f" ({len(findings)} findings)" if others else ""
+    lines = [f"{what}: {first}{count}" if what else f"{first}{count}", *map(str, others[: SHOWN - 1])]
+    more = len(findings) - SHOWN
+    return "\n".join([*lines, *([f"and {more} more"] if more > 0 else [])])

@@ -66,7 +66,9 @@ class Reference:
 
     def finding(self) -> Finding:
         """The same in the words for a person; a reference in a file's name has no line."""
-        return Finding(self.path, self.line, f"{self.kind}: {self.text}")
+        return Finding(
+            self.path, self.line, f"{self.kind}: {self.text}" if self.line else f"{self.kind} by its name"
+        )
 
 
 @dataclass(frozen=True, slots=True)
