@@ -141,6 +141,7 @@ def broken() -> dict[str, Any]:
         blockers=[
             {
                 "check": "auth/refused[freeside-expired]",
+                "also": [],
                 "goal": "G-2",
                 "severity": "P0",
                 "class": "PLATFORM_BUG",
@@ -153,6 +154,7 @@ def broken() -> dict[str, Any]:
             },
             {
                 "check": "reputation/seeded-score",
+                "also": ["reputation/unknown-agent", "reputation/malformed-key"],
                 "goal": "G-5",
                 "severity": "P1",
                 "class": None,

@@ -114,7 +114,7 @@ def test_decisions_left_out_by_the_plan_are_counted() -> None:
 def test_a_blocker_of_the_launch_names_its_goal_or_the_launch() -> None:
     model = sample.broken()
     model["blockers"][0].update(check="", severity="", **{"class": None})
-    model["blockers"][1].update(check="", goal="", severity="")
+    model["blockers"][1].update(check="", also=[], goal="", severity="")
     page = markdown.render(model)
     assert "1. **G-2**: an expired" in page
     assert "2. **the launch**: not run: dixie is down" in page
@@ -201,3 +201,7 @@ def test_a_command_with_backticks_stays_inside_its_fence() -> None:
     model = sample.broken()
     model["blockers"][0]["reproduce"] = "pytest '```x'"
     assert "   ````sh\n   pytest '```x'\n   ````\n" in markdown.render(model)
+
+
+def test_a_blocker_says_how_many_checks_share_its_reason() -> None:
+    assert "**reputation/seeded-score and 2 more checks**" in markdown.render(sample.broken())

@@ -165,6 +165,7 @@ def test_blockers_are_ranked_and_carry_what_to_do() -> None:
     ]
     assert made["blockers"][0] == {
         "check": "c/money[two at once]",
+        "also": [],
         "goal": "G-1",
         "severity": "P0",
         "class": "PLATFORM_BUG",

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .alike import alike
 from .cover import Cover
 from .goals import GoalRow
 from .model import CheckResult, FailureClass, GoalStatus, Outcome
@@ -41,13 +42,16 @@ def run_blockers(run: RunRecord, results: Sequence[CheckResult], plan: Plan) -> 
 
 
 def check_blockers(run: RunRecord, results: Sequence[CheckResult]) -> list[dict[str, Any]]:
-    """Return the checks that keep a run from READY: broken P0, then open questions, then what degrades it."""
+    """Return the checks that keep a run from READY: broken P0, then open questions, then what degrades it.
+
+    Checks that ended in the same way for the same reason are one blocker; ``also`` names the others.
+    """
     ranks = (
         (_BROKEN, [check for check in results if is_broken(check)]),
         (_OPEN, [check for check in results if is_open(check, results)]),
         (_DEGRADED, [check for check in results if is_degrading(check, results)]),
     )
-    return [_of_check(run, rule, check) for rule, checks in ranks for check in checks]
+    return [_of_checks(run, rule, group) for rule, checks in ranks for group in alike(checks)]
 
 
 def goal_blockers(
@@ -120,7 +124,8 @@ def launch_blockers(
     return found
 
 
-def _of_check(run: RunRecord, rule: str, check: CheckResult) -> dict[str, Any]:
+def _of_checks(run: RunRecord, rule: str, group: Sequence[CheckResult]) -> dict[str, Any]:
+    check, *others = group
     observed, limit = _measured(check)
     action = _ACTIONS.get(check.failure_class or FailureClass.PLATFORM_BUG, "")
     if check.outcome in (Outcome.SKIPPED, Outcome.NOT_RUN):
@@ -130,6 +135,7 @@ def _of_check(run: RunRecord, rule: str, check: CheckResult) -> dict[str, Any]:
     return _blocker(
         rule=rule,
         check=check.id,
+        also=[other.id for other in others],
         goal=check.goal,
         severity=check.severity.value,
         failure_class=check.failure_class,
@@ -161,6 +167,7 @@ def _blocker(
     summary: str,
     next_action: str,
     check: str = "",
+    also: Sequence[str] = (),
     goal: str = "",
     severity: str = "",
     failure_class: FailureClass | None = None,
@@ -170,6 +177,7 @@ def _blocker(
 ) -> dict[str, Any]:
     return {
         "check": check,
+        "also": [*also],
         "goal": goal,
         "severity": severity,
         "class": failure_class.value if failure_class else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from .alike import alike
 from .model import CheckResult, FailureClass, Judgement, Outcome, RunFacts, Scope, Severity, Verdict
 from .words import counted
 
@@ -21,7 +22,7 @@ def judge(results: Sequence[CheckResult], facts: RunFacts) -> Judgement:
     of lower ranks follow those that decided.
     """
     leaks, refusals = _leaks(facts), [*_build_changes(facts), *_gate_refusal(facts)]
-    broken = [_told(check) for check in results if is_broken(check)]
+    broken = _all_told(check for check in results if is_broken(check))
     unsettled = [*_unfinished(results, facts), *_open_questions(results)]
     degraded = _degradations(results)
     ranked = (
@@ -92,9 +93,14 @@ def is_settled(check: CheckResult, results: Iterable[CheckResult]) -> bool:
     return bool(covering) and all(other.outcome in _ANSWERED for other in covering)
 
 
-def _told(check: CheckResult) -> str:
+def _all_told(checks: Iterable[CheckResult]) -> list[str]:
+    return [_told(first, len(others)) for first, *others in alike(checks)]
+
+
+def _told(check: CheckResult, others: int) -> str:
     cause = f" ({check.failure_class})" if check.failure_class else ""
-    lead = f"{check.severity} {check.outcome.replace('-', ' ')}{cause}: {check.id}"
+    more = f" and {counted(others, 'more check')}" if others else ""
+    lead = f"{check.severity} {check.outcome.replace('-', ' ')}{cause}: {check.id}{more}"
     return f"{lead}: {check.summary}" if check.summary else lead
 
 
@@ -128,11 +134,11 @@ def _unfinished(results: Sequence[CheckResult], facts: RunFacts) -> list[str]:
 
 
 def _open_questions(results: Sequence[CheckResult]) -> list[str]:
-    return [_told(check) for check in results if is_open(check, results)]
+    return _all_told(check for check in results if is_open(check, results))
 
 
 def _degradations(results: Sequence[CheckResult]) -> list[str]:
-    return [_told(check) for check in results if is_degrading(check, results)]
+    return _all_told(check for check in results if is_degrading(check, results))
 
 
 def _uncounted(verdict: Verdict, results: Sequence[CheckResult], facts: RunFacts) -> FailureClass | None:

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from .blocks import Action, Actions, Block, Cell, Checklist, Paragraph, Section, Steps, Table, Tick
 from .headline import headline
-from .text import one_line
+from .text import and_others, one_line
 
 Model: TypeAlias = Mapping[str, Any]
 
@@ -70,7 +70,7 @@ def texts(row: Model, *keys: str) -> tuple[Cell, ...]:
 def _actions(model: Model) -> Block:
     found = tuple(
         Action(
-            where=text(row.get("check")) or text(row.get("goal")) or "the launch",
+            where=and_others(row) or text(row.get("goal")) or "the launch",
             tags=tuple(filter(None, (text(row.get(key)) for key in _tag_keys(row)))),
             summary=text(row.get("summary")),
             next_action=text(row.get("next_action")),

@@ -8,9 +8,11 @@ from typing import Any
 
 from .headline import Headline, counts, headline, self_test, streak
 from .sections import rows
-from .text import clip, one_line, pad, width
+from .text import and_others, clip, one_line, pad, width
 
 COLUMNS = 100
+#: How many blockers and reasons the terminal shows; the reports hold them all.
+SHOWN = 12
 _LABEL = 13
 
 
@@ -43,8 +45,10 @@ def _answer(head: Headline, model: Mapping[str, Any], columns: int) -> Iterator[
     yield from _labelled("declaration", ": ".join(filter(None, (head.declaration, head.why))), columns)
     yield from _labelled("scope", head.partial, columns)
     yield from _labelled("checks", counts(model), columns)
-    for place, reason in enumerate(head.reasons):
+    for place, reason in enumerate(head.reasons[:SHOWN]):
         yield from _labelled("" if place else "because", reason, columns)
+    if len(head.reasons) > SHOWN:
+        yield from _labelled("", f"... and {len(head.reasons) - SHOWN} more, see the report", columns)
 
 
 def _goals(model: Mapping[str, Any], columns: int) -> Iterator[str]:
@@ -69,10 +73,10 @@ def _goals(model: Mapping[str, Any], columns: int) -> Iterator[str]:
 
 
 def _blockers(model: Mapping[str, Any], columns: int) -> Iterator[str]:
-    for place, row in enumerate(rows(model, "blockers"), start=1):
-        what = " ".join(
-            filter(None, (one_line(row.get(key)) for key in ("severity", "class", "check")))
-        ) or one_line(row.get("goal"))
+    found = rows(model, "blockers")
+    for place, row in enumerate(found[:SHOWN], start=1):
+        words = (one_line(row.get("severity")), one_line(row.get("class")), and_others(row))
+        what = " ".join(filter(None, words)) or one_line(row.get("goal"))
         yield clip(f"{place:>2}. {what}", columns)
         for text in wrapped(one_line(row.get("summary"), 300), columns - 4):
             yield f"    {text}"
@@ -80,7 +84,9 @@ def _blockers(model: Mapping[str, Any], columns: int) -> Iterator[str]:
             yield f"    {'next: ' if mark == 0 else '      '}{text}"
         for mark, text in enumerate(_command(one_line(row.get("reproduce")), columns - 8)):
             yield f"    {'$ ' if mark == 0 else '  '}{text}"
-    if rows(model, "blockers"):
+    if len(found) > SHOWN:
+        yield f"    ... and {len(found) - SHOWN} more blockers, see the report"
+    if found:
         yield ""
 
 

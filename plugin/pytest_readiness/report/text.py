@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
+from typing import Any
 
 ELLIPSIS = "…"
 
@@ -81,3 +82,11 @@ def clip(text: str, columns: int) -> str:
 def pad(text: str, columns: int) -> str:
     """Fill ``text`` with spaces up to ``columns`` terminal columns."""
     return text + " " * max(0, columns - width(text))
+
+
+def and_others(row: Mapping[str, Any]) -> str:
+    """Return a blocker's check, and how many others share its reason."""
+    others = row.get("also") or ()
+    if not others:
+        return one_line(row.get("check"))
+    return f"{one_line(row.get('check'))} and {len(others)} more check{'s' if len(others) > 1 else ''}"
