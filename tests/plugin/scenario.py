@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import textwrap
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,40 @@ PLUGINS = {
 }
 DEFAULT = ("readiness", "order", "rerunfailures")
 HTML = (*DEFAULT, "metadata", "html")
+#: Runs are forked from a server that has imported the plugins before pytest could rewrite their assertions.
+QUIET = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+multiprocessing.get_context("forkserver").set_forkserver_preload(
+    [*PLUGINS.values(), "pytest_readiness.pytest.wiring", "xdist.dsession", "tests.plugin.scenario"]
+)
+
+
+def _pytest(root: str, environ: Mapping[str, str], args: Sequence[str]) -> None:
+    """Be a pytest process: own group, own environment, output into files."""
+    os.setsid()
+    os.chdir(root)
+    os.environ.clear()
+    os.environ.update(environ)
+    sys.dont_write_bytecode = True
+    for name, stream in ((".stdout", 1), (".stderr", 2)):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+    import pytest
+
+    code = pytest.main([*args])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(int(code))
+
+
+@dataclass(frozen=True)
+class Started:
+    """A run that has been started."""
+
+    process: BaseProcess
+
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return self.process.pid
 
 
 @dataclass(frozen=True)
@@ -152,47 +187,59 @@ class Suite:
         path.write_text(path.read_text() + textwrap.dedent(more))
 
     def start(
-        self, *args: str, plugins: Sequence[str] = DEFAULT, environ: Mapping[str, str] | None = None
-    ) -> subprocess.Popen[str]:
-        """Start pytest in a process group of its own."""
+        self,
+        *args: str,
+        plugins: Sequence[str] = DEFAULT,
+        environ: Mapping[str, str] | None = None,
+        fresh: bool = False,
+    ) -> Started:
+        """Start pytest in a process group of its own; ``fresh``: in an interpreter that imported nothing."""
         if any(arg.startswith("-n") for arg in args):
             plugins = (*plugins, "xdist")
         paths = [] if any(arg.startswith("smoke") or arg in {".", "tests"} for arg in args) else ["smoke"]
         loaded = [word for name in plugins for word in ("-p", PLUGINS[name])]
         delay = [] if "rerunfailures" not in plugins else ["--reruns-delay=0"]
-        return subprocess.Popen(
-            [sys.executable, "-m", "pytest", *loaded, *delay, *args, *paths],
-            cwd=self.root,
-            env={
-                "PATH": os.environ["PATH"],
-                "HOME": str(self.root),
-                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-                "PYTHONDONTWRITEBYTECODE": "1",
-                "AWS_EC2_METADATA_DISABLED": "true",
-                "SCENARIO_ROOT": str(self.root),
-                **(environ or {}),
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
+        settings = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.root),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "SCENARIO_ROOT": str(self.root),
+            **(environ or {}),
+        }
+        fork = multiprocessing.get_context("forkserver").Process
+        process = (multiprocessing.get_context("spawn").Process if fresh else fork)(
+            target=_pytest, args=(str(self.root), settings, [*loaded, *delay, *QUIET, *args, *paths])
         )
+        process.start()
+        return Started(process)
 
     def run(
-        self, *args: str, plugins: Sequence[str] = DEFAULT, environ: Mapping[str, str] | None = None
+        self,
+        *args: str,
+        plugins: Sequence[str] = DEFAULT,
+        environ: Mapping[str, str] | None = None,
+        fresh: bool = False,
     ) -> Run:
         """Run pytest to its end."""
-        return self.finish(self.start(*args, plugins=plugins, environ=environ))
+        return self.finish(self.start(*args, plugins=plugins, environ=environ, fresh=fresh))
 
-    def finish(self, process: subprocess.Popen[str]) -> Run:
+    def finish(self, started: Started) -> Run:
         """Wait for a started run; kill its whole group when it hangs."""
-        try:
-            out, err = process.communicate(timeout=60)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            out, err = process.communicate()
-            raise AssertionError(f"the run hung:\n{out}\n{err}") from None
-        return Run(code=process.returncode, out=out, err=err, root=self.root)
+        started.process.join(timeout=60)
+        hung = started.process.exitcode is None
+        if hung:
+            os.killpg(started.pid, signal.SIGKILL)
+            started.process.join()
+        run = Run(
+            code=started.process.exitcode or 0,
+            out=self.wrote(".stdout"),
+            err=self.wrote(".stderr"),
+            root=self.root,
+        )
+        assert not hung, f"the run hung: {run.told()}"
+        return run
 
     def ledger(self, environment: str = "local") -> list[dict[str, Any]]:
         path = self.root / ".readiness" / f"{environment}.jsonl"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.plugin.scenario import HTML, LOCAL, PLAN, SCHEMA, Suite
+from tests.plugin.scenario import HTML, LOCAL, PLAN, Suite
 from tests.plugin.test_plugin_exit_codes import PASSING
 
 IMPORTED = """
@@ -72,6 +72,11 @@ CASES: dict[str, tuple[list[str], dict[str, str | None], list[str]]] = {
     "forged ledger": ([], {".readiness/local.jsonl": LEDGER_LINE}, [".readiness/local.jsonl", "next:"]),
     "unknown ledger": (["--readiness-ledger", "ftp://x"], {}, ["ftp://x", "allowed: file:PATH"]),
     "ledger is a directory": ([], {".readiness/local.jsonl/x": ""}, [".readiness/local.jsonl"]),
+    "report is a directory": (
+        [],
+        {"reports/readiness.json/x": ""},
+        ["reports/.readiness.json", "the reports cannot be written"],
+    ),
     "reports cannot be written": (
         ["--readiness-dir", "readiness.toml/reports"],
         {},
@@ -135,7 +140,3 @@ def test_variable_overrides_the_profile(suite: Suite) -> None:
     """)
     run = suite.run(environ={"API_URL": "http://127.0.0.1:11"})
     assert run.check("health/url")["evidence"][0]["value"] == "http://127.0.0.1:11"
-
-
-def test_schema_and_plan_of_the_scenario_are_what_they_seem() -> None:
-    assert "required = true" in SCHEMA

@@ -66,12 +66,11 @@ def test_what_is_down_through_what_was_not_run(suite: Suite) -> None:
     assert "api is down" in last["summary"]
 
 
-@WORKERS
-def test_flaky_health_takes_nothing_down(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_flaky_health_takes_nothing_down(suite: Suite) -> None:
     fate = "assert len(pathlib.Path(os.environ['SCENARIO_ROOT'], 'executed').read_text().split()) > 1"
     suite.checks(TOUCH + HEALTH.format(fate=fate))
     suite.checks(TOUCH + LATER, "smoke/test_later.py", phase="work")
-    run = suite.run(*workers)
+    run = suite.run()
     assert run.outcomes()["health/api"] == "flaky", run.told()
     assert run.outcomes()["work/refund"] == "passed"
 
@@ -83,8 +82,7 @@ def test_crashed_health_takes_down_what_it_establishes(suite: Suite) -> None:
     assert "api is down (health/api: its worker crashed" in run.check("work/call")["summary"], run.told()
 
 
-@WORKERS
-def test_declared_absent(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_declared_absent(suite: Suite) -> None:
     suite.checks("""
     @pytest.mark.p0
     def test_up(evidence):
@@ -95,7 +93,7 @@ def test_declared_absent(suite: Suite, workers: tuple[str, ...]) -> None:
     def test_extra(evidence):
         passing(evidence)
     """)
-    run = suite.run(*workers)
+    run = suite.run()
     assert (run.code, run.verdict) == (0, "READY"), run.told()
     check = run.check("health/extra")
     assert (check["outcome"], check["applicable"], check["class"]) == ("skipped", False, None)
@@ -135,7 +133,7 @@ def test_declared_but_missing_secret_degrades(suite: Suite, workers: tuple[str, 
     assert (check["outcome"], check["class"]) == ("skipped", "SETUP_ERROR")
     assert "environment variable SCENARIO_TOKEN is not set" in check["summary"]
     suite.checks(checks.format(severity="p0"))
-    assert suite.run(*workers).code == 6
+    assert suite.run().code == 6
     run = suite.run(*workers, environ={"SCENARIO_TOKEN": "not-a-real-token"})
     assert (run.code, run.verdict) == (0, "READY"), run.told()
 
@@ -180,14 +178,13 @@ def test_revokes(evidence):
 """
 
 
-@WORKERS
-def test_drills_are_asked_for(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_drills_are_asked_for(suite: Suite) -> None:
     suite.checks(DRILL)
-    run = suite.run(*workers)
+    run = suite.run()
     assert (run.code, run.verdict) == (0, "READY"), run.told()
     assert "--drills" in run.check("health/rotates")["summary"]
     assert run.check("health/rotates")["applicable"] is False
-    run = suite.run("--drills", *workers)
+    run = suite.run("--drills")
     assert set(run.outcomes().values()) == {"passed"}, run.told()
 
 

@@ -118,8 +118,7 @@ def test_unknown_build_is_noted(suite: Suite, answer: str, note: str) -> None:
     assert any(note in line for line in run.model["notes"]), run.model["notes"]
 
 
-@WORKERS
-def test_classify_hook(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_classify_hook(suite: Suite) -> None:
     suite.write(
         "smoke/conftest.py",
         "def pytest_readiness_classify(exception, check):\n"
@@ -131,7 +130,7 @@ def test_classify_hook(suite: Suite, workers: tuple[str, ...]) -> None:
     def test_up(evidence):
         raise AssertionError("503 UPSTREAM")
     """)
-    run = suite.run(*workers)
+    run = suite.run()
     assert (run.code, run.check("health/up")["class"]) == (6, "EXTERNAL_OUTAGE"), run.told()
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.plugin.scenario import Suite
-from tests.plugin.test_plugin_exit_codes import PASSING, WORKERS
+from tests.plugin.test_plugin_exit_codes import PASSING
 
 UP = "def test_up(): pass\n"
 MISTAKES = {
@@ -79,8 +79,7 @@ def test_mistake_on_a_worker(suite: Suite) -> None:
     assert "crashed" not in run.out
 
 
-@WORKERS
-def test_nearest_marker_wins(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_nearest_marker_wins(suite: Suite) -> None:
     suite.checks("""
     @pytest.mark.p1
     @pytest.mark.phase("work")
@@ -93,7 +92,7 @@ def test_nearest_marker_wins(suite: Suite, workers: tuple[str, ...]) -> None:
         def test_outer(self, evidence):
             passing(evidence)
     """)
-    run = suite.run(*workers)
+    run = suite.run()
     assert run.code == 0, run.told()
     inner, outer = run.check("work/inner"), run.check("work/outer")
     assert (inner["severity"], inner["goal"]) == ("P0", "G-2")

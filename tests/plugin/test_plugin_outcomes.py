@@ -157,3 +157,51 @@ def test_cover_of_the_plan_reaches_the_verdict(suite: Suite) -> None:
     suite.checks(failing.format("money_is_kept"), "smoke/test_money.py", phase="work")
     assert (run := suite.run()).code == 1, run.told()
     assert run.outcomes()["work/money-is-kept"] == "failed"
+
+
+@WORKERS
+def test_failed_part_fails_its_check(suite: Suite, workers: tuple[str, ...]) -> None:
+    suite.checks("""
+    def tries():
+        with open(pathlib.Path(os.environ["SCENARIO_ROOT"], "tries"), "a") as stream:
+            stream.write("x")
+
+    @pytest.mark.p0
+    def test_parts(evidence, subtests):
+        tries()
+        for number in range(3):
+            with subtests.test(number=number):
+                passing(evidence)
+                if number == 1: raise ConnectionError("lost")
+                if number == 2: raise SafetyViolation("accepted")
+
+    @pytest.mark.p0
+    def test_parts_that_pass(evidence, subtests):
+        for number in range(3):
+            with subtests.test(number=number):
+                passing(evidence)
+    """)
+    run = suite.run("-p", "no:terminal", *workers)
+    assert (run.code, run.verdict) == (1, "BROKEN"), run.told()
+    check = run.check("health/parts")
+    assert (check["outcome"], check["attempts"], check["summary"]) == (
+        "failed",
+        1,
+        "SafetyViolation: accepted",
+    )
+    assert len(check["evidence"]) == 3
+    assert suite.wrote("tries") == "x"
+    assert run.check("health/parts-that-pass")["outcome"] == "passed"
+    assert len(run.check("health/parts-that-pass")["evidence"]) == 3
+
+
+def test_flaky_part_makes_its_check_flaky(suite: Suite) -> None:
+    suite.checks("""
+    @pytest.mark.p0
+    def test_parts(evidence, subtests, request):
+        with subtests.test("first"):
+            passing(evidence)
+            assert request.node.execution_count > 1
+    """)
+    run = suite.run()
+    assert (run.code, run.outcomes()) == (2, {"health/parts": "flaky"}), run.told()

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.plugin.scenario import DEFAULT, HTML, Suite
-from tests.plugin.test_plugin_exit_codes import P0_FAILS, PASSING, WORKERS
+from tests.plugin.test_plugin_exit_codes import P0_FAILS, PASSING
 
 SPY = """
 import json, os, pathlib, sys
@@ -12,7 +12,8 @@ def pytest_unconfigure(config):
     names = [str(name) for name, plugin in config.pluginmanager.list_name_plugin() if plugin]
     ours = [name for name in names if "readiness" in name]
     heavy = {"boto3", "cryptography", "pytest_readiness.core.assess"} & {*sys.modules}
-    told = json.dumps([ours, sorted(heavy), [line for line in config.getini("markers") if line.startswith("p0")]])
+    marks = [line for line in config.getini("markers") if line.startswith("p0")]
+    told = json.dumps([ours, sorted(heavy), marks])
     pathlib.Path(os.environ["SCENARIO_ROOT"], "spied").write_text(told)
 """
 
@@ -23,7 +24,7 @@ def test_inactive_registers_nothing(suite: Suite, plan: bool) -> None:
     suite.write("conftest.py", SPY)
     if not plan:
         (suite.root / "readiness.toml").unlink()
-    run = suite.run("tests")
+    run = suite.run("tests", fresh=True)
     assert run.code == 0, run.told()
     assert suite.wrote("spied") == '[["pytest_readiness.pytest.plugin"], [], []]'
     assert not (suite.root / "reports").exists()
@@ -39,21 +40,21 @@ def test_broken_plan_does_not_stop_other_tests(suite: Suite) -> None:
 def test_heavy_libraries_are_not_imported_without_need(suite: Suite) -> None:
     suite.write("conftest.py", SPY)
     suite.checks(PASSING)
-    assert suite.run(environ={"SCENARIO_TOKEN": "a-token-that-is-local"}).code == 0
+    assert suite.run(environ={"SCENARIO_TOKEN": "a-token-that-is-local"}, fresh=True).code == 0
     assert "boto3" not in suite.wrote("spied")
     assert "cryptography" not in suite.wrote("spied")
 
 
-@pytest.mark.parametrize("missing", ["order", "rerunfailures"])
-@WORKERS
+@pytest.mark.parametrize(("missing", "workers"), [("order", ()), ("rerunfailures", ("-n2",))])
 def test_without_other_plugins(suite: Suite, missing: str, workers: tuple[str, ...]) -> None:
     suite.checks(PASSING)
     run = suite.run(*workers, plugins=[name for name in DEFAULT if name != missing])
     assert (run.code, run.verdict) == (0, "READY"), run.told()
 
 
-@WORKERS
-@pytest.mark.parametrize(("checks", "code"), [(PASSING, 0), (P0_FAILS, 1)])
+@pytest.mark.parametrize(
+    ("checks", "code", "workers"), [(PASSING, 0, ()), (P0_FAILS, 1, ("-n2",))], ids=["alone", "workers"]
+)
 def test_without_a_terminal(suite: Suite, workers: tuple[str, ...], checks: str, code: int) -> None:
     suite.checks(checks)
     run = suite.run("-p", "no:terminal", *workers)

@@ -39,7 +39,6 @@ def test_full_runs_are_recorded(two_files: Suite, args: tuple[str, ...]) -> None
         pytest.param((f"{OTHER}::test_up",), id="nodeid"),
         pytest.param(("smoke/test_checks.py", OTHER), id="all-files"),
         pytest.param(("-k", "up", "-n2"), id="-k-workers"),
-        pytest.param((f"{OTHER}::test_up", "-n2"), id="nodeid-workers"),
     ],
 )
 def test_partial_runs_are_judged_but_not_recorded(two_files: Suite, args: tuple[str, ...]) -> None:
@@ -65,9 +64,8 @@ def test_gate_refuses_a_partial_run(two_files: Suite, workers: tuple[str, ...]) 
     assert not two_files.ledger()
 
 
-@WORKERS
-def test_gate_takes_a_full_run(two_files: Suite, workers: tuple[str, ...]) -> None:
-    run = two_files.run("--gate", *workers)
+def test_gate_takes_a_full_run(two_files: Suite) -> None:
+    run = two_files.run("--gate")
     assert (run.code, run.verdict) == (0, "READY"), run.told()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
@@ -57,6 +58,14 @@ class EvidenceLog:
         fresh = self._entries[self._taken :]
         self._taken = len(self._entries)
         return fresh
+
+
+@dataclass(slots=True)
+class Parts:
+    """Subtests of one attempt: whether its body is running, and what failed in it without ending it."""
+
+    running: bool = False
+    failures: list[BaseException] = field(default_factory=list)
 
 
 class Evidence:

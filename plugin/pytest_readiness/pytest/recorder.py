@@ -13,9 +13,9 @@ from ..core.model import FailureClass, Outcome
 from ..core.redaction import Redactor
 from .catalogue import Check
 from .context import RunContext
-from .evidence import EvidenceLog
+from .evidence import EvidenceLog, Parts
 from .gating import Refusal, refuse
-from .stash import CHECK, EVIDENCE, REFUSAL
+from .stash import CHECK, EVIDENCE, PARTS, REFUSAL
 
 SUMMARY_LIMIT = 300
 
@@ -33,6 +33,7 @@ class Recorder:
         if check is None:
             return
         item.stash[EVIDENCE] = EvidenceLog(self._context.redactor)
+        item.stash[PARTS] = Parts()
         refusal = item.stash.get(REFUSAL, None) or self._refusal(check)
         if refusal is not None:
             item.stash[REFUSAL] = refusal
@@ -40,7 +41,14 @@ class Recorder:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Fail a check that measured nothing; lift a safety violation out of a group of exceptions."""
+        """Fail a check that measured nothing or has a failed part; lift a safety violation out of a group.
+
+        pytest itself fails a check with a failed subtest only where it prints, which is after reports were heard.
+        """
+        parts = item.stash.get(PARTS, None)
+        if parts is None:
+            return (yield)
+        parts.running = True
         try:
             result = yield
         except BaseExceptionGroup as group:
@@ -48,8 +56,11 @@ class Recorder:
             if violation is None:
                 raise
             raise SafetyViolation(str(violation)) from group
-        log = item.stash.get(EVIDENCE, None)
-        if log is not None and self._context.plan.policy.require_evidence and not log.measured:
+        finally:
+            parts.running = False
+        if parts.failures:
+            raise min(parts.failures, key=lambda failure: not isinstance(failure, SafetyViolation))
+        if self._context.plan.policy.require_evidence and not item.stash[EVIDENCE].measured:
             raise NothingMeasured(
                 "the check passed but measured nothing: record an exchange, a figure or an evaluated rule"
             )
@@ -66,6 +77,11 @@ class Recorder:
             return report
         _redact(report, self._context.redactor)
         exception = call.excinfo.value if call.excinfo and report.failed else None
+        parts = item.stash.get(PARTS, None)
+        if parts is not None and parts.running:
+            if exception is not None:
+                parts.failures.append(exception)
+            return report
         facts: dict[str, Any] = {
             "check_id": check.id,
             "goal": check.goal,

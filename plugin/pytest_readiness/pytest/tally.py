@@ -22,7 +22,9 @@ class Tally:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """File a report under its node id and attempt."""
+        """File a report under its node id and attempt; a part's report counts through that of its check."""
+        if hasattr(report, "context"):  # pytest.SubtestReport, since pytest 9
+            return
         crashed = str(report.when) == "???"
         attempts = self._attempts.setdefault(report.nodeid, {})
         number = max(attempts, default=0) if crashed else int(getattr(report, "rerun", 0))

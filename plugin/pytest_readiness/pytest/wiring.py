@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -98,8 +99,9 @@ class Controller:
         manager.register(Gate(self._config, context, tally, judge), "readiness-gate")
 
     def _refused(self, run_id: str, why: str) -> pytest.UsageError:
-        if not self._settings.inert and self._settings.reports.is_dir():
-            provisional.write(self._settings, run_id, f"usage error: {why.splitlines()[0]}")
+        if not self._settings.inert:
+            with contextlib.suppress(ReadinessError):  # reports that cannot be written may be what is refused
+                provisional.write(self._settings, run_id, f"usage error: {why.splitlines()[0]}")
         return pytest.UsageError(why)
 
     def _page(self) -> Path | None:
