@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.p1,
     pytest.mark.requires("freeside", "dixie", "key", "signing"),
     pytest.mark.usefixtures("alone"),
-    # A loop that was watched until its limit need not be watched again.
+    # a loop that was watched until its limit, through lost readings, need not be watched again
     pytest.mark.flaky(reruns=0),
 ]
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from threading import Event
 from typing import Protocol
 
+import httpx
+
 from .dixie import Dixie
 from .wire import Evidence
 
@@ -49,7 +51,11 @@ class Scores:
         found: list[float] = []
 
         def probe() -> bool:
-            found.append(self.of(agent))
+            try:
+                found.append(self.of(agent))
+            except httpx.TransportError as error:
+                self.evidence.note(f"a reading was lost on the way: {type(error).__name__}")
+                return False
             return found[-1] != before
 
         eventually(
