@@ -15,32 +15,28 @@ from .findings import Finding
 
 #: A word begins here: after no word character, or after the last one of an escape (%2f, or \n in JSON).
 _START = rb"(?:(?<![\w%\\-])|(?<=%2f)|(?<=\\[nrt])|(?<=\\)(?![nrt]))"
-#: As before, or after a hyphen: `-hostapp.example`. Only for what cannot be the end of a hyphenated word.
-_START_OF_LABEL = rb"(?:" + _START + rb"|(?<=-))"
-_LABELS = rb"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+"
 #: The name ends here, and no further label follows: fly.io.example.org is somebody else's host.
 _END = rb"(?!\w|\.\w)"
 _NO_LETTER_BEFORE = rb"(?:(?<![a-z])|(?<=%2f)|(?<=\\[nrt]))"
-
-
-def _host(name: bytes) -> bytes:
-    return rb"(?:" + _START + rb"|" + _START_OF_LABEL + _LABELS + rb")" + re.escape(name) + _END
-
 
 #: What is looked for, in lower case.
 PATTERNS: dict[str, re.Pattern[bytes]] = {
     name: re.compile(pattern)
     for name, pattern in {
-        "fly.io": _host(b"fly.io"),
-        "fly.dev": _host(b"fly.dev"),
+        "fly.io": rb"fly\.io" + _END,
+        "fly.dev": rb"fly\.dev" + _END,
         "flyctl": _NO_LETTER_BEFORE + rb"flyctl(?![a-z])",
-        "fly.toml": _START + rb"fly(?:\.[\w-]+)*\.toml" + _END,
+        "fly.toml": _START + rb"fly(?:\.[\w-]+){0,3}\.toml" + _END,
         "fly deploy": rb"(?<!on the )" + _START + rb"fly(?:[ \t]+|[\"'],[ \t]*[\"'])deploy(?![\w-])",
         "Fly.io variable": _NO_LETTER_BEFORE
         + rb"fly_(?:api_token|access_token|app_name|region|machine_id|alloc_id)(?![a-z0-9_])",
         "superfly action": _START + rb"superfly/[\w-]+",
     }.items()
 }
+#: What may stand before a domain: nothing of a word, or the labels of a host, which may follow a hyphen.
+_DOMAIN_ALONE = re.compile(_START)
+_LABELS = re.compile(rb"(?:" + _START + rb"|(?<=-))(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+\Z")
+_LONGEST_HOST = 253
 HOSTS = frozenset({"fly.io", "fly.dev"})
 #: Hosts of Fly.io that a program talks to; every application's own is under fly.dev.
 APIS = frozenset({"api.fly.io", "registry.fly.io"})
@@ -128,9 +124,23 @@ def references(text: bytes, path: str) -> Iterator[Reference]:
         return
     for kind, pattern in PATTERNS.items():
         for match in pattern.finditer(lowered):
-            found = text[match.start() : match.end()].decode(errors="replace")
-            host = match.group().decode(errors="replace") if kind in HOSTS else ""
-            yield Reference(path, text.count(b"\n", 0, match.start()) + 1, kind, found, host)
+            start = _host_start(lowered, match.start()) if kind in HOSTS else match.start()
+            if start is not None:
+                line = text.count(b"\n", 0, start) + 1
+                found = text[start : match.end()].decode(errors="replace")
+                yield Reference(path, line, kind, found, found.lower() if kind in HOSTS else "")
+
+
+def _host_start(text: bytes, domain: int) -> int | None:
+    """Where the host begins whose last part is the domain at this place; None inside of another word.
+
+    Searched backwards from the domain: forwards, each dotted name of a long line would be a candidate.
+    """
+    before = text[max(0, domain - _LONGEST_HOST) : domain]
+    labels = _LABELS.search(before)
+    if labels is not None:
+        return domain - len(labels.group())
+    return domain if _DOMAIN_ALONE.match(text, domain) else None
 
 
 def points_to_fly(text: str) -> bool:

@@ -1,0 +1,220 @@
+"""The Fly.io scanner: a planted reference is found in any text, allow entries are exact, it is fast."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pytest_readiness import SetupError
+
+from smoke.source.checkout import Checkout
+from smoke.source.fly import Allowed, allow_list, as_text, points_to_fly, references, scan
+from smoke.source.planting import DECOYS, PLANTS, plant
+from tests.smoke.source.repository import git, repository
+
+REFERENCES = (
+    "https://app-1.fly.dev/x", "api.fly.io", "fly.io", "Fly.IO", "*.fly.dev", ".fly.dev", "flyctl",
+    "FLYCTL_VERSION", "setup-flyctl", "fly.toml", "fly.staging.toml", "fly deploy", '"fly", "deploy"',
+    "['fly','deploy']", "FLY_API_TOKEN", "MY_FLY_API_TOKEN", "FLY_APP_NAME", "superfly/flyctl-actions",
+    "registry.fly.io/app:1", "https%3A%2F%2Fapp.fly.dev", "-hostapp.fly.dev", "@fly.io", "C:\\fly.toml",
+)  # fmt: skip
+INNOCENT = (
+    "butterfly.io", "on-the-fly deployment", "on the fly deployment", "on the fly deploy", "dragonfly.toml",
+    "BUTTERFLY_API_TOKEN", "fly.io.example.org", "my-fly.io", "firefly.dev", "x.dragonfly.dev", "fly.iot",
+    "fly.device", "on-the-fly.io", "superflying/x", "fly deployment", "fly-deploy", "butterflyctl",
+    "FLY_API_TOKENS", "flyers", "fly",
+)  # fmt: skip
+#: Text that borders on no word, in front of and behind a reference.
+LEFT = st.sampled_from(
+    ["", " ", "\n", "\t", '"', "'", "(", "=", ":", "//", "`", "é", "\\n", "%2F", "x = ", "run: "]
+)
+RIGHT = st.sampled_from(["", " ", "\n", "\r\n", '"', "'", ")", ",", ";", "`", ". ", ".", "/", " \\", "é"])
+FILLER = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=60).filter(
+    lambda text: "fly" not in text.lower()
+)
+
+
+@pytest.mark.parametrize("text", REFERENCES)
+def test_each_form_of_a_reference_is_found(text: str) -> None:
+    assert points_to_fly(text)
+
+
+@pytest.mark.parametrize("text", INNOCENT)
+def test_innocent_words_are_not(text: str) -> None:
+    assert not points_to_fly(text)
+
+
+@given(st.sampled_from(REFERENCES), LEFT, RIGHT, FILLER, FILLER)
+def test_a_reference_is_found_in_any_surroundings(
+    reference: str, left: str, right: str, before: str, after: str
+) -> None:
+    text = f"{before}\n{left}{reference}{right}\n{after}"
+    assert points_to_fly(text)
+    first = min(found.line for found in references(text.encode(), "f"))
+    assert first == f"{before}\n{left}".count("\n") + 1
+
+
+@given(st.lists(st.sampled_from(INNOCENT), min_size=1), LEFT, RIGHT, FILLER)
+def test_innocent_words_stay_innocent_in_any_surroundings(
+    words: list[str], left: str, right: str, filler: str
+) -> None:
+    text = "\n".join([filler, *(f" {word} " for word in words), filler])
+    assert not points_to_fly(text)
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.sampled_from(REFERENCES),
+    st.sampled_from(
+        [
+            "Dockerfile",
+            ".env",
+            ".github/workflows/x.yml",
+            "a/b.ts",
+            "x.json",
+            "s.sh",
+            "m.tf",
+            "no-suffix",
+            "y.toml",
+        ]
+    ),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "latin-1"]),
+    FILLER,
+)
+def test_a_reference_planted_in_any_tracked_text_file_is_found(
+    tmp_path_factory: pytest.TempPathFactory, reference: str, name: str, encoding: str, filler: str
+) -> None:
+    content = f"{filler}\n{reference}\n".encode(encoding, errors="replace")
+    checkout = repository(tmp_path_factory.mktemp("repo"), {name: content, "other": "nothing"})
+    found = scan(checkout, ())
+    assert {ref.path for ref in found.live} == {name}
+    assert (found.files, found.binary) == (2, 0)
+
+
+def test_a_file_is_found_by_its_name_and_a_link_by_its_target(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("https://app.fly.dev")
+    checkout = repository(tmp_path, {"deploy/fly.toml": "", "butterfly.toml": "", "setup-flyctl.sh": ""})
+    assert {str(ref.finding()) for ref in scan(checkout, ()).live} == {
+        "deploy/fly.toml: fly.toml by its name",
+        "setup-flyctl.sh: flyctl by its name",
+        "link:1: fly.dev: app.fly.dev",
+    }
+
+
+def test_untracked_binary_and_deleted_files_are_left_out(tmp_path: Path) -> None:
+    checkout = repository(tmp_path, {"image.png": b"\x89PNG\0fly.io", "gone": "fly.io"})
+    (tmp_path / "gone").unlink()
+    (tmp_path / "untracked").write_text("fly.io")
+    found = scan(checkout, ())
+    assert (found.live, found.files, found.binary) == ((), 0, 1)
+
+
+def test_text_in_utf_16_is_no_binary() -> None:
+    assert as_text("fly.io".encode("utf-16")) == b"fly.io"
+    assert as_text(b"a\0b") is None
+
+
+HOST = Allowed("conf.yaml", "upstream", host="up.fly.dev")
+PROSE = Allowed("docs/", "history", prose=True)
+
+
+@given(
+    st.sampled_from(["conf.yaml", "other.yaml", "docs/conf.yaml", "conf.yaml.bak", "./conf.yaml"]),
+    st.sampled_from(["up.fly.dev", "other.fly.dev", "x.up.fly.dev", "fly.dev", "up.fly.io"]),
+)
+def test_a_host_is_allowed_in_its_file_only_and_no_other_host_there(path: str, host: str) -> None:
+    (found,) = references(f"https://{host}/".encode(), path)
+    assert HOST.covers(found) == (path == "conf.yaml" and host == "up.fly.dev")
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "allowed"),
+    [
+        ("docs/a.md", "We left Fly.io; no `fly deploy`, no FLY_API_TOKEN.", True),
+        ("docs/deep/a.rst", "https://fly.io/docs", True),
+        ("docs/a.md", "Look at https://app.fly.dev.", False),
+        ("docs/a.md", "curl https://api.fly.io/graphql", False),
+        ("docs/run.sh", "fly deploy", False),
+        ("src/docs/a.md", "fly.io", False),
+        ("docs.md", "fly.io", False),
+    ],
+)
+def test_prose_may_name_it_but_give_no_address(path: str, text: str, allowed: bool) -> None:
+    found = list(references(text.encode(), path))
+    assert found
+    assert all(PROSE.covers(ref) for ref in found) == allowed
+
+
+def test_what_is_allowed_is_not_live_and_what_allows_nothing_is_stale(tmp_path: Path) -> None:
+    checkout = repository(
+        tmp_path, {"conf.yaml": "a: https://up.fly.dev\nb: https://b.fly.dev\n", "docs/a.md": "x"}
+    )
+    found = scan(checkout, (HOST, PROSE))
+    assert [str(ref.finding()) for ref in found.allowed] == ["conf.yaml:1: fly.dev: up.fly.dev"]
+    assert [str(ref.finding()) for ref in found.live] == ["conf.yaml:2: fly.dev: b.fly.dev"]
+    assert found.stale == (PROSE,)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"path": "a", "host": "x.fly.dev"},
+        {"path": "a", "host": "x.fly.dev", "reason": ""},
+        {"path": "*.yaml", "host": "x.fly.dev", "reason": "r"},
+        {"host": "x.fly.dev", "reason": "r"},
+        {"path": "a", "reason": "r"},
+        {"path": "docs", "prose": True, "reason": "r"},
+        {"path": "docs/", "host": "x.fly.dev", "reason": "r"},
+        {"path": "docs/", "prose": True, "host": "x.fly.dev", "reason": "r"},
+        {"path": "a", "host": "x.fly.dev", "reason": "r", "until": "later"},
+    ],
+)
+def test_an_allow_entry_that_is_not_exact_is_refused(entry: dict[str, Any]) -> None:
+    with pytest.raises(SetupError, match="entry 1 in the plan is not exact"):
+        allow_list([entry])
+
+
+def test_every_plant_is_found_and_no_decoy(tmp_path: Path) -> None:
+    assert all(points_to_fly(line.format(number=1)) for line in PLANTS)
+    assert not points_to_fly(DECOYS)
+    checkout = repository(tmp_path, {"Dockerfile": "FROM x\n", "a.ts": "1", "notes.md": "x", "s.sh": "x"})
+    planted = dict(plant(checkout))
+    assert set(planted) == {"Dockerfile", "a.ts", "s.sh"}
+    found = scan(checkout, ()).live
+    assert {path: len({ref.line for ref in found if ref.path == path}) for path in planted} == planted
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """4 000 files of 4 KiB, a twentieth of which speak of flying, one of which refers to Fly.io."""
+    root: Path = tmp_path_factory.mktemp("large")
+    line = "const value = compute(input, { retries: 3, timeout: 250 }); // an ordinary line of code\n"
+    body, flying = line * 46, (line * 20 + "on-the-fly and butterfly.io\n") * 2
+    for number in range(4000):
+        path = root / f"packages/p{number % 40}/src/module-{number}.ts"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(flying if number % 20 == 0 else body)
+    (root / "packages/p7/src/module-7.ts").write_text(body + 'fetch("https://app.fly.dev")\n')
+    git(root, "init", "--quiet", "--template=")
+    git(root, "add", "--all")
+    return Checkout.at(str(root))
+
+
+def test_four_thousand_files_take_less_than_two_seconds(large: Checkout) -> None:
+    took = []
+    for _ in range(3):
+        began = time.perf_counter()
+        found = scan(large, ())
+        took.append(time.perf_counter() - began)
+    assert found.files == 4000
+    assert [ref.path for ref in found.live] == ["packages/p7/src/module-7.ts"]
+    assert min(took) < 2.0, f"took {min(took):.2f} s"
+
+
+def test_one_long_line_does_not_slow_the_scan_down() -> None:
+    text = b"fly" + b"a-b_c." * 200_000 + b" fly.dev"
+    began = time.process_time()
+    assert list(references(text, "bundle.js"))
+    assert time.process_time() - began < 2.0
