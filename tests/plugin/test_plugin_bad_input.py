@@ -85,12 +85,16 @@ CASES: dict[str, tuple[list[str], dict[str, str | None], list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["alone", "workers"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("case", "workers"),
+    [
+        *((case, ()) for case in CASES),
+        *((case, ("-n2",)) for case in ("unknown environment", "bad PEM")),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else value,
+)
 def test_bad_input(suite: Suite, case: str, workers: tuple[str, ...]) -> None:
     args, files, told = CASES[case]
-    if workers and case not in {"unknown environment", "bad PEM"}:
-        pytest.skip("bad input is met before workers start; two cases show it")
     suite.checks(IMPORTED + PASSING)
     suite.write("smoke/conftest.py", SENDS)
     for name, text in files.items():

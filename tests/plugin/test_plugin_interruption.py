@@ -67,6 +67,17 @@ def test_stop_at_first_failure_leaves_the_rest_open(suite: Suite, workers: tuple
     assert not suite.ledger()
 
 
+def test_stop_after_some_failures_lets_no_worker_wait(suite: Suite) -> None:
+    failing = "@pytest.mark.p0\ndef test_{}(evidence):\n    passing(evidence)\n    assert False\n"
+    for name in "abcdef":
+        suite.checks(failing.format(name), f"smoke/test_{name}.py")
+    suite.checks(PASSING, "smoke/test_late.py", phase="late")
+    run = suite.run("-n2", "--maxfail=2")
+    assert (run.code, run.verdict) == (1, "BROKEN"), run.told()
+    assert run.outcomes()["late/up"] == "not-run"
+    assert not suite.ledger()
+
+
 @WORKERS
 def test_interrupt_from_the_keyboard(suite: Suite, workers: tuple[str, ...]) -> None:
     suite.checks(HANGS)
@@ -137,7 +148,8 @@ def test_crashed_worker_that_is_not_replaced(suite: Suite) -> None:
         "late/up": "not-run",
         "late/fast": "not-run",
     }
-    assert not suite.wrote("crashes").strip("x")
+    assert "a worker crashed and is not replaced" in " ".join(run.model["reasons"])
+    assert not suite.ledger()
 
 
 def test_crash_without_workers_leaves_no_verdict(suite: Suite) -> None:

@@ -2,8 +2,16 @@
 
 import json
 from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from pytest_readiness.core.model import Severity
+from pytest_readiness.pytest.board import Board
+from pytest_readiness.pytest.catalogue import Catalogue, Check
+from pytest_readiness.pytest.phases import PhaseBarrier
+from pytest_readiness.pytest.stash import CHECK, REFUSAL
 
 from tests.plugin.scenario import Suite
 
@@ -114,6 +122,51 @@ def test_crash_in_an_early_phase_holds_no_later_one_back(suite: Suite) -> None:
     assert run.outcomes().pop("health/crash") == "not-run"
     assert [name for name, outcome in run.outcomes().items() if outcome != "passed"] == ["health/crash"]
     _assert_in_phases(_times(suite))
+
+
+def _barrier(board: Board, patience_s: float) -> PhaseBarrier:
+    check = Check(id="health/a", nodeid="a", goal="", phase="health", severity=Severity.P0)
+    later = Check(id="late/b", nodeid="b", goal="", phase="late", severity=Severity.P0)
+    context: Any = SimpleNamespace(
+        plan=SimpleNamespace(phases=("health", "late")), board=board, settings=SimpleNamespace(worker="gw0")
+    )
+    collector: Any = SimpleNamespace(
+        catalogue=Catalogue(collected=[check, later], selected={"a": check, "b": later}),
+        note_selected=lambda session: None,
+    )
+    assert board.path is not None
+    barrier = PhaseBarrier(context, collector, board.path.parent, patience_s)
+    session: Any = None
+    barrier.pytest_collection_finish(session)
+    return barrier
+
+
+def _pass(barrier: PhaseBarrier, phase: str) -> str:
+    """Let a check of a phase through; return why it was not run, or ""."""
+    check = Check(id=f"{phase}/x", nodeid="x", goal="", phase=phase, severity=Severity.P0)
+    item: Any = SimpleNamespace(nodeid="x", stash=pytest.Stash())
+    item.stash[CHECK] = check
+    steps = barrier.pytest_runtest_protocol(item)
+    next(steps)
+    with pytest.raises(StopIteration):
+        steps.send(True)
+    refusal = item.stash.get(REFUSAL, None)
+    return refusal.reason if refusal else ""
+
+
+def test_barrier_has_bounded_patience(tmp_path: Path) -> None:
+    board = Board(tmp_path / "board")
+    barrier = _barrier(board, patience_s=0.05)
+    assert _pass(barrier, "health") == ""
+    assert _pass(barrier, "late") == "not run: 1 earlier checks hang: nothing ended for 0 s"
+    Board(tmp_path / "board").end("a")
+    assert _pass(barrier, "late") == ""
+
+
+def test_barrier_gives_up_with_the_run(tmp_path: Path) -> None:
+    barrier = _barrier(Board(tmp_path / "board"), patience_s=30)
+    Board(tmp_path / "board").abandon("stopping after 1 failures")
+    assert _pass(barrier, "late").endswith("never ended: stopping after 1 failures")
 
 
 def test_run_id_is_one_for_all_workers(suite: Suite) -> None:

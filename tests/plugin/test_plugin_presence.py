@@ -31,6 +31,16 @@ def test_inactive_registers_nothing(suite: Suite, plan: bool) -> None:
     assert "launch readiness" not in run.out
 
 
+@pytest.mark.parametrize("args", [("--gate",), ("--env", "local"), ("--drills",)])
+def test_gate_without_a_plan_is_refused(suite: Suite, args: tuple[str, ...]) -> None:
+    suite.checks(PASSING)
+    (suite.root / "readiness.toml").unlink()
+    run = suite.run(*args)
+    assert run.code == 4, run.told()
+    assert "readiness.toml: no launch plan" in run.err
+    assert "Traceback" not in run.err
+
+
 def test_broken_plan_does_not_stop_other_tests(suite: Suite) -> None:
     suite.write("tests/test_other.py", "def test_other(): assert True")
     suite.write("readiness.toml", "title = [")

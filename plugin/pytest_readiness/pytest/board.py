@@ -15,7 +15,7 @@ class Board:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self._path = path
+        self.path = path
         self._offset = 0
         #: Node ids of checks that have ended, however.
         self.ended: set[str] = set()
@@ -38,9 +38,9 @@ class Board:
 
     def refresh(self) -> bool:
         """Read what others have added; True when there was something new."""
-        if self._path is None or not self._path.exists():
+        if self.path is None or not self.path.exists():
             return False
-        with self._path.open("rb") as stream:
+        with self.path.open("rb") as stream:
             stream.seek(self._offset)
             fresh = stream.read()
         complete = fresh[: fresh.rfind(b"\n") + 1]
@@ -51,8 +51,8 @@ class Board:
 
     def _post(self, note: dict[str, Any]) -> None:
         self._apply(note)
-        if self._path is not None:
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        if self.path is not None:
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             try:
                 os.write(descriptor, json.dumps(note).encode() + b"\n")
             finally:

@@ -35,7 +35,7 @@ class Collector:
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Attach a check to each item of the suite; later hooks may deselect and sort."""
         suite = (config.rootpath / self._context.plan.suite).resolve()
-        members = [item for item in items if item.path.is_relative_to(suite)]
+        members = [item for item in items if item.path.resolve().is_relative_to(suite)]
         whole = is_whole_suite_asked(config, suite)
         try:
             checks = [self._check(item) for item in members]

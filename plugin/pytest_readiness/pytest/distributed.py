@@ -23,13 +23,20 @@ class Distribution:
     """Hands inputs to workers, schedules by phase, and notices when checks will never run."""
 
     def __init__(
-        self, context: RunContext, tally: Tally, shared: Path, overlay: dict[str, Any] | None
+        self,
+        config: pytest.Config,
+        context: RunContext,
+        tally: Tally,
+        shared: Path,
+        overlay: dict[str, Any] | None,
     ) -> None:
+        self._config = config
         self._context = context
         self._tally = tally
         self._shared = shared
         self._overlay = overlay
         self._lost = 0
+        self._failed = 0
         self._catalogue: Catalogue | None = None
 
     def catalogue(self) -> Catalogue:
@@ -85,14 +92,29 @@ class Distribution:
         """Notice a worker that stopped early (-x), or died for good: some checks will never run."""
         output = getattr(node, "workeroutput", None)  # a crashed worker sends none
         if output is not None:
-            why = output.get("shouldfail") or output.get("shouldstop")
-            if why:
-                self._tally.interrupted = self._tally.interrupted or str(why)
-                self._context.board.abandon(str(why))
+            self._stop(output.get("shouldfail") or output.get("shouldstop"))
         if error:
             self._lost += 1
             if self._lost > self._allowed_losses(node.config):
-                self._context.board.abandon("a worker crashed and is not replaced")
+                self._stop("a worker crashed and is not replaced")
+
+    @pytest.hookimpl
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Notice that xdist stops at the maximum of failures: what is not handed out will never run."""
+        self._failed += report.failed
+        limit = self._config.getoption("maxfail")
+        if limit and self._failed >= limit:
+            self._stop(f"stopping after {self._failed} failures")
+
+    @pytest.hookimpl
+    def pytest_keyboard_interrupt(self) -> None:
+        """Let no worker wait for others when the run is interrupted."""
+        self._context.board.abandon("the run was interrupted")
+
+    def _stop(self, why: object) -> None:
+        if why:
+            self._tally.interrupted = self._tally.interrupted or str(why)
+            self._context.board.abandon(str(why))
 
     def _allowed_losses(self, config: pytest.Config) -> int:
         given = config.getoption("maxworkerrestart")

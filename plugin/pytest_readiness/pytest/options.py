@@ -61,13 +61,19 @@ def add(parser: pytest.Parser) -> None:
 
 
 def is_active(config: pytest.Config) -> bool:
-    """Tell whether the rootdir has a plan and this run asks for its suite or names an environment."""
+    """Tell whether the rootdir has a plan and this run asks for its suite or names an environment.
+
+    UsageError for an environment or a gate without a plan: a gate that is not there must not let it pass.
+    """
     plan = config.rootpath / PLAN_NAME
-    if not plan.is_file():
-        return False
-    asked = ("readiness_env", "readiness_gate", "readiness_drills")
-    if any(config.getoption(name) for name in asked):
-        return True
+    asked = any(config.getoption(f"readiness_{name}") for name in ("env", "gate", "drills"))
+    if asked and not plan.is_file():
+        raise pytest.UsageError(
+            f"{plan}: no launch plan, so that --env, --gate and --drills mean nothing"
+            "\n  next: run pytest where the plan is, or name that directory with --rootdir"
+        )
+    if asked or not plan.is_file():
+        return asked
     suite = config.rootpath / suite_name(plan)
     return any(path.is_relative_to(suite) or suite.is_relative_to(path) for path in asked_paths(config))
 

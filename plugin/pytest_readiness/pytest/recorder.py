@@ -43,7 +43,7 @@ class Recorder:
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         """Fail a check that measured nothing or has a failed part; lift a safety violation out of a group.
 
-        pytest itself fails a check with a failed subtest only where it prints, which is after reports were heard.
+        pytest itself fails a check with a failed subtest only where it prints, after reports were heard.
         """
         parts = item.stash.get(PARTS, None)
         if parts is None:

@@ -86,7 +86,7 @@ class Controller:
         manager.register(tally, "readiness-tally")
         catalogue = lambda: collector.catalogue  # noqa: E731
         if shared is not None:
-            distribution = Distribution(context, tally, shared, overlay)
+            distribution = Distribution(self._config, context, tally, shared, overlay)
             manager.register(distribution, "readiness-distribution")
             catalogue = distribution.catalogue
         else:
