@@ -176,3 +176,10 @@ def test_redacting_twice_changes_nothing_more(values: list[str], text: str) -> N
 )
 def test_data_without_secrets_is_unchanged(data: Any) -> None:
     assert Redactor().data(data) == data
+
+
+def test_a_text_found_clean_is_looked_at_again_when_a_secret_is_added() -> None:
+    redactor = Redactor()
+    assert redactor.text("the word is hunter22") == "the word is hunter22"
+    redactor.add("hunter22")
+    assert redactor.text("the word is hunter22") == "the word is [redacted]"

@@ -9,6 +9,9 @@ from typing import Any
 from .secret_forms import SHORTEST, forms_of
 
 MARK = "[redacted]"
+#: Short texts found clean are remembered: header names and paths come thousands of times in one run.
+_MEMORY_TEXTS = 20_000
+_MEMORY_CHARACTERS = 200
 
 _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, flags), replacement)
@@ -50,6 +53,7 @@ class Redactor:
     def __init__(self, values: Iterable[str] = ()) -> None:
         self._forms: dict[str, frozenset[str]] = {}
         self._longest_first: list[str] = []
+        self._clean: set[str] = set()
         for value in values:
             self.add(value)
 
@@ -61,15 +65,21 @@ class Redactor:
         self._forms[label] = self._forms.get(label, frozenset()) | forms_of(value)
         forms = {form for forms in self._forms.values() for form in forms}
         self._longest_first = sorted(forms, key=len, reverse=True)
+        self._clean.clear()
 
     def text(self, text: str) -> str:
         """Return the text without secrets."""
+        if text in self._clean:
+            return text
+        redacted = text
         for form in self._longest_first:
-            if form in text:
-                text = text.replace(form, MARK)
+            if form in redacted:
+                redacted = redacted.replace(form, MARK)
         for pattern, replacement in _SHAPES:
-            text = pattern.sub(replacement, text)
-        return text
+            redacted = pattern.sub(replacement, redacted)
+        if redacted == text and len(text) <= _MEMORY_CHARACTERS and len(self._clean) < _MEMORY_TEXTS:
+            self._clean.add(text)
+        return redacted
 
     def data(self, value: Any) -> Any:
         """Return JSON-like data without secrets: told by their content, or by the name of their key."""
