@@ -19,7 +19,7 @@ KEYS = {
     "steady_s": 1,
     "watch_s": 3,
     "reread_s": 1,
-    "revocation_limit_s": 15,
+    "revocation_limit_s": 10,
     "operator_arn": key_operator.ARN,
 }
 

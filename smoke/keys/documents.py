@@ -41,10 +41,10 @@ class Document:
         value: dict[str, Any] = {
             "schemaVersion": SCHEMA_VERSION,
             "activeKid": self.active.kid,
-            "privateKey": _pem(self.active),
+            "privateKey": pem_of(self.active),
         }
         if self.pending is not None:
-            value |= {"pendingKid": self.pending.kid, "pendingPrivateKey": _pem(self.pending)}
+            value |= {"pendingKid": self.pending.kid, "pendingPrivateKey": pem_of(self.pending)}
         if self.revocation is not None:
             value["revocation"] = dict(self.revocation)
         return json.dumps(value)
@@ -125,7 +125,8 @@ def _unusable(what: str, where: str) -> KeyFault:
     )
 
 
-def _pem(key: SigningKey) -> str:
+def pem_of(key: SigningKey) -> str:
+    """The private key in PKCS#8: pass it on at once, never keep, show or log it."""
     return key.private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode()

@@ -61,7 +61,9 @@ class Rotation:
         reading = self._ready()
         timing, active = self._subject.timing, reading.document.active.kid
         verifiers = ", ".join(self._panel.names) or "none but the published key set"
+        barriers = [f"0 from here a rotation is refused: {why}" for why in self._subject.unreachable]
         return [
+            *barriers,
             f"1 {STEPS[0]}: {active} signs and is published; verifiers: {verifiers}",
             f"2 {STEPS[1]}: a new P-256 key, in a version that nobody reads yet",
             f"3 {STEPS[2]}: active {active}, pending the new one",
@@ -78,6 +80,7 @@ class Rotation:
         Refused and LockHeld before anything is changed; KeyFault when the platform does not follow,
         SafetyViolation when a valid token was refused. In both cases the keys that were valid stay valid.
         """
+        self._refuse_blindness()
         run, reading = self._resumed() if resume else self._begun()
         self._done.old_kid, self._done.new_kid = run.old_kids[0], run.new_kid
         self._only(reading, *run.old_kids, run.new_kid)
@@ -125,6 +128,16 @@ class Rotation:
         self._subject.tell(f"took the lock over from {holder.run.by}: going on with the {run}")
         return run, self._subject.read()
 
+    def _refuse_blindness(self) -> None:
+        """Refused where a verifier cannot be asked: whether it has the new key would be a guess."""
+        unreachable = self._subject.unreachable
+        if unreachable:
+            raise Refused(
+                f"this runner cannot ask every verifier of the key: {'; '.join(unreachable)}",
+                where=self._subject.service,
+                action="run this where every verifier can be reached (inside the VPC)",
+            )
+
     def _only(self, reading: Reading, *kids: str) -> None:
         foreign = [key.kid for key in reading.document.keys if key.kid not in kids]
         if foreign:
@@ -137,12 +150,7 @@ class Rotation:
     def _ready(self) -> Reading:
         """Step 1: one active key, published and accepted everywhere, and nothing else under way."""
         subject = self._subject
-        if subject.unreachable:
-            raise Refused(
-                f"this runner cannot ask every verifier of the key: {'; '.join(subject.unreachable)}",
-                where=subject.service,
-                action="run this where every verifier can be reached (inside the VPC)",
-            )
+        subject.key_set()
         reading = subject.read()
         if reading.document.pending is not None:
             raise KeyFault(

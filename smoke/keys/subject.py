@@ -158,7 +158,7 @@ class Platform:
         return self.store(service).labels().get(CURRENT, "")
 
     def _verifiers(self, service: str) -> tuple[tuple[Verifier, ...], tuple[str, ...]]:
-        """Those that verify tokens of a key, and why the others cannot be asked from this runner."""
+        """Those that verify tokens of a key, and who of them, or of its owner, cannot be asked from here."""
         environment, http = self.environment, self._http
         tenant, agent = environment.auth.community_id, environment.auth.nft_id
         makers: dict[str, Callable[[str], Verifier]] = {}
@@ -170,7 +170,7 @@ class Platform:
             }
         if service == "finn":
             makers = {"dixie": lambda url: dixie_service_verifier(url, agent, http)}
-        barriers = {name: self._barrier(name) for name in makers}
+        barriers = {name: self._barrier(name) for name in (service, *makers)}
         found = [make(getattr(environment, name).url) for name, make in makers.items() if not barriers[name]]
         return tuple(found), tuple(f"{name} ({why})" for name, why in barriers.items() if why)
 
