@@ -1,0 +1,163 @@
+"""Definitions: what is missing and what is shared is found, through locals, policies and data sources."""
+
+from pathlib import Path
+
+import pytest
+
+from smoke.source.definitions import OWN, SECRET, Ownership, containers, missing, shared, uses, wildcards
+from smoke.source.hcl import Parser
+from smoke.source.terraform import Module
+from tests.smoke.source.repository import repository
+from tests.smoke.source.terraform_files import Read, service
+
+OWNERSHIP = Ownership({"finn": ["finn"], "dixie": ["dixie", "dixie-migration"]})
+
+
+def findings(module: Module, group: str) -> list[str]:
+    found = uses(module)
+    common = shared(module, found, OWNERSHIP, [*OWN, SECRET]).get(group, [])
+    lacking = [
+        finding
+        for finding in missing(module, found, OWNERSHIP, group)
+        if "dixie-migration" not in finding.what
+    ]
+    return [finding.what for finding in [*lacking, *common]]
+
+
+def test_independent_definitions_have_no_finding(read: Read) -> None:
+    module = read(service("finn"), service("dixie"))
+    assert findings(module, "finn") == findings(module, "dixie") == []
+    assert module.text(module.resources["aws_iam_role.finn"].attribute("name")) == "arrakis-staging-finn"
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ({"role": "dixie"}, "execution role"),
+        ({"group": "dixie"}, "security group"),
+        ({"logs": "dixie"}, "log group"),
+        ({"secret": "dixie"}, "secret"),
+    ],
+)
+def test_what_is_shared_is_found_on_both_sides(read: Read, change: dict[str, str], kind: str) -> None:
+    module = read(service("finn", **change), service("dixie"))
+    for group in ("finn", "dixie"):
+        assert any(what.startswith(f"{kind} ") for what in findings(module, group)), group
+
+
+def test_one_family_in_two_resources_is_shared(read: Read) -> None:
+    text = service("finn").replace(
+        '"${local.prefix}-finn"\n  execution', '"${local.prefix}-dixie"\n  execution'
+    )
+    module = read(text, service("dixie"))
+    assert any(what.startswith("task family arrakis-staging-dixie") for what in findings(module, "finn"))
+
+
+@pytest.mark.parametrize(
+    ("removed", "lacking"),
+    [
+        ("  execution_role_arn    = aws_iam_role.finn.arn\n", "finn has no execution role"),
+        (
+            "  network_configuration { security_groups = [aws_security_group.finn.id] }\n",
+            "finn has no security group",
+        ),
+        (
+            '    secrets = [{ name = "KEY", valueFrom = "${aws_secretsmanager_secret.finn.arn}:key::" }]\n',
+            "finn has no secret of its own",
+        ),
+    ],
+)
+def test_what_is_missing_is_named(read: Read, removed: str, lacking: str) -> None:
+    text = service("finn")
+    assert removed in text
+    assert lacking in findings(read(text.replace(removed, ""), service("dixie")), "finn")
+
+
+def test_a_service_without_a_definition_is_named(read: Read) -> None:
+    assert "finn of finn is not defined" in findings(read(service("dixie")), "finn")
+
+
+POLICY = """
+resource "aws_iam_role_policy" "{name}" {{
+  role   = aws_iam_role.{name}.id
+  policy = {policy}
+}}
+"""
+INLINE = """jsonencode({{
+  Statement = [{{ Effect = "{effect}", Action = ["{action}"], Resource = [{resource}] }}]
+}})"""
+
+
+def policy(resource: str, action: str = "secretsmanager:GetSecretValue", effect: str = "Allow") -> str:
+    return POLICY.format(name="dixie", policy=INLINE.format(effect=effect, action=action, resource=resource))
+
+
+def test_a_role_that_may_read_anothers_secret_shares_it(read: Read) -> None:
+    module = read(service("finn"), service("dixie"), policy("aws_secretsmanager_secret.finn.arn"))
+    assert any("of finn is used by dixie" in what for what in findings(module, "finn"))
+    module = read(service("finn"), service("dixie"), policy("aws_secretsmanager_secret.dixie.arn"))
+    assert findings(module, "finn") == []
+
+
+def test_a_policy_document_is_followed(read: Read) -> None:
+    document = """
+data "aws_iam_policy_document" "d" {
+  statement {
+    actions   = ["secretsmanager:GetSecretValue"]
+    resources = [aws_secretsmanager_secret.finn.arn]
+  }
+}
+"""
+    text = POLICY.format(name="dixie", policy="data.aws_iam_policy_document.d.json")
+    assert findings(read(service("finn"), service("dixie"), document, text), "finn")
+
+
+@pytest.mark.parametrize(
+    ("resource", "action", "effect", "found"),
+    [
+        ('"*"', "secretsmanager:GetSecretValue", "Allow", True),
+        ('"arn:aws:secretsmanager:us-east-1:1:secret:arrakis-*"', "secretsmanager:*", "Allow", True),
+        ('"*"', "*", "Allow", True),
+        ('"*"', "logs:PutLogEvents", "Allow", False),
+        ('"*"', "secretsmanager:GetSecretValue", "Deny", False),
+        ("aws_secretsmanager_secret.dixie.arn", "secretsmanager:GetSecretValue", "Allow", False),
+    ],
+)
+def test_a_policy_on_any_secret_is_found(
+    read: Read, resource: str, action: str, effect: str, found: bool
+) -> None:
+    assert bool(wildcards(read(service("dixie"), policy(resource, action, effect)))) == found
+
+
+def test_a_secret_of_nobody_counts_as_communal_only(read: Read) -> None:
+    redis = 'resource "aws_secretsmanager_secret" "redis" { name = "${local.prefix}/redis" }'
+    extra = ', { name = "R", valueFrom = aws_secretsmanager_secret.redis.arn }]\n    log'
+    both = [service(name).replace("]\n    log", extra) for name in ("finn", "dixie")]
+    module = read(redis, *both)
+    assert findings(module, "finn") == []
+    assert set(shared(module, uses(module), OWNERSHIP, [SECRET], communal=True)) == {"finn", "dixie"}
+
+
+def test_containers_that_are_not_in_the_files_are_said_to_be_so(read: Read) -> None:
+    module = read('resource "aws_ecs_task_definition" "x" { container_definitions = file("x.json") }')
+    with pytest.raises(
+        AssertionError, match=r"tf/main\.tf:\d+: the containers of aws_ecs_task_definition\.x"
+    ):
+        containers(module, module.resources["aws_ecs_task_definition.x"])
+
+
+def test_a_directory_without_terraform_and_a_missing_variable_file_are_named(
+    read: Read, tmp_path: Path
+) -> None:
+    checkout = repository(tmp_path / "other", {"README": "x", "tf/a.tf": "locals {}"})
+    parser = Parser(tmp_path / "cache")
+    with pytest.raises(AssertionError, match="there is no Terraform file in infra"):
+        Module.read(checkout, "infra", parser)
+    with pytest.raises(AssertionError, match=r"tf/b\.tfvars is not in the checkout"):
+        Module.read(checkout, "tf", parser, ["tf/b.tfvars"])
+
+
+def test_locals_in_a_circle_end(read: Read) -> None:
+    module = read("locals {\n  a = local.b\n  b = local.a\n}\n")
+    assert module.text(module.locals["a"]).startswith("${local.")
+    assert module.addresses(module.locals["a"]) == []

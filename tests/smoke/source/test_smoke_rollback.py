@@ -1,0 +1,189 @@
+"""Ways back are verified without being taken: in memory, and on a scratch copy."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pytest_readiness import SetupError
+
+from smoke.source.checkout import Checkout
+from smoke.source.decisions import rows
+from smoke.source.rollback import Step, launch_commit, revert, steps, verify
+from tests.smoke.source.repository import commit, git, repository
+
+CONFIG = """\
+# a comment that stays
+models:
+  primary: opus   # so does this one
+  secondary: new-model
+  third: extra
+other: [1, 2]
+"""
+SCRIPT = 'declare -A MODELS=(\n  ["prd"]="gpt-5.3"\n  ["sdd"]="gpt-5.3"\n)\n'
+PRD = Step(file="s.sh", to="gpt-5.2", pattern=r'^\s*\["prd"\]="(?P<value>[^"]+)"', name="prd")
+
+
+def test_a_key_is_put_back_and_nothing_else_changes() -> None:
+    step = Step(file="c", to="old-model", key="models.secondary")
+    assert verify(step, CONFIG) == ("new-model", "old-model")
+    assert step.taken(CONFIG) == CONFIG.replace("new-model", "old-model")
+
+
+def test_a_key_is_removed_and_nothing_else_changes() -> None:
+    step = Step(file="c", to="", key="models.third")
+    assert verify(step, CONFIG) == ("extra", "")
+    assert step.taken(CONFIG) == CONFIG.replace("  third: extra\n", "")
+
+
+def test_a_pattern_is_put_back_once() -> None:
+    assert verify(PRD, SCRIPT) == ("gpt-5.3", "gpt-5.2")
+    assert PRD.taken(SCRIPT) == SCRIPT.replace('["prd"]="gpt-5.3"', '["prd"]="gpt-5.2"')
+
+
+@pytest.mark.parametrize(
+    ("step", "text", "said"),
+    [
+        (Step(file="c", to="x", key="models.fourth"), CONFIG, "there is no value that could be reverted"),
+        (Step(file="c", to="x", key="nowhere.at.all"), CONFIG, "there is no value that could be reverted"),
+        (
+            Step(file="c", to="", key="models.third"),
+            "models:\n  third:\n",
+            "there is no value that could be reverted",
+        ),
+        (Step(file="c", to="new-model", key="models.secondary"), CONFIG, "is new-model already"),
+        (PRD, SCRIPT.replace("prd", "other"), "found 0 times"),
+        (PRD, SCRIPT + SCRIPT, "found 2 times"),
+        (PRD, SCRIPT.replace("gpt-5.3", "gpt-5.2"), "is gpt-5.2 already"),
+        (Step(file="c", to="a: b", key="models.secondary"), CONFIG, ""),
+    ],
+)
+def test_a_step_that_cannot_be_taken_says_why(step: Step, text: str, said: str) -> None:
+    with pytest.raises((AssertionError, yaml.YAMLError)) as caught:
+        verify(step, text)
+    assert said in str(caught.value)
+
+
+WORDS = st.text("abcxyz019-", min_size=1, max_size=6).map(lambda word: f"k{word}z")
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.dictionaries(WORDS, st.dictionaries(WORDS, WORDS, min_size=2, max_size=3), min_size=1, max_size=3),
+    WORDS,
+    st.data(),
+)
+def test_any_key_of_any_file_can_be_put_back_or_removed(
+    data: dict[str, dict[str, str]], to: str, draw: st.DataObject
+) -> None:
+    text = yaml.safe_dump(data)
+    section = draw.draw(st.sampled_from(sorted(data)))
+    name = draw.draw(st.sampled_from(sorted(data[section])))
+    if data[section][name] != to:
+        assert verify(Step(file="f", to=to, key=f"{section}.{name}"), text) == (data[section][name], to)
+    assert verify(Step(file="f", to="", key=f"{section}.{name}"), text) == (data[section][name], "")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"file": "a", "to": "b"},
+        {"file": "a", "key": "b", "pattern": "c"},
+        {"key": "b"},
+        {"file": "a", "key": "b", "t": ""},
+    ],
+)
+def test_a_malformed_step_of_the_plan_is_refused(entry: dict[str, str]) -> None:
+    with pytest.raises(SetupError, match="malformed step"):
+        steps([entry])
+
+
+@pytest.fixture
+def launched(tmp_path: Path) -> Checkout:
+    checkout = repository(tmp_path / "repo", {"a": "one\n", "b": "1\n"})
+    commit(checkout.root, {"a": "two\n", "new": "x\n"}, "Launch: two")
+    commit(checkout.root, {"b": "2\n"}, "afterwards")
+    return checkout
+
+
+def test_a_revert_that_applies_names_its_files_and_leaves_the_checkout_alone(launched: Checkout) -> None:
+    before = git(launched.root, "status", "--porcelain"), git(launched.root, "rev-parse", "HEAD")
+    launch = launch_commit(launched, "HEAD^{/^Launch}")
+    with launched.scratch() as worktree:
+        found = revert(launched, launch, worktree)
+        assert (worktree / "a").read_text() == "one\n"
+    assert (found.subject, set(found.files)) == ("Launch: two", {"a", "new"})
+    assert (git(launched.root, "status", "--porcelain"), git(launched.root, "rev-parse", "HEAD")) == before
+    assert (launched.root / "a").read_text() == "two\n"
+
+
+def test_a_conflict_names_the_file(launched: Checkout) -> None:
+    commit(launched.root, {"a": "three\n"}, "later")
+    with (
+        launched.scratch() as worktree,
+        pytest.raises(AssertionError, match=r"\(Launch: two\) does not apply: a$"),
+    ):
+        revert(launched, launch_commit(launched, "HEAD^{/^Launch}"), worktree)
+
+
+def test_a_revert_that_was_made_already_changes_nothing(launched: Checkout) -> None:
+    commit(launched.root, {"a": "one\n", "new": None}, "undone by hand")
+    with (
+        launched.scratch() as worktree,
+        pytest.raises(AssertionError, match=r"changes nothing|does not apply"),
+    ):
+        revert(launched, launch_commit(launched, "HEAD^{/^Launch}"), worktree)
+
+
+def test_a_merge_is_reverted_along_its_first_parent(launched: Checkout) -> None:
+    git(launched.root, "checkout", "--quiet", "-b", "side", "HEAD~1")
+    commit(launched.root, {"c": "side\n"}, "on the side")
+    git(launched.root, "checkout", "--quiet", "main")
+    git(launched.root, "merge", "--quiet", "--no-ff", "--message", "Merge: side", "side")
+    with launched.scratch() as worktree:
+        assert revert(launched, launch_commit(launched, "HEAD^{/^Merge}"), worktree).files == ("c",)
+
+
+def test_a_commit_that_is_not_there_and_the_first_one_are_no_way_back(launched: Checkout) -> None:
+    with pytest.raises(AssertionError, match="is not in the history"):
+        launch_commit(launched, "HEAD^{/^Nothing}")
+    with launched.scratch() as worktree, pytest.raises(AssertionError, match="is the first commit"):
+        revert(launched, launch_commit(launched, "HEAD^{/^first}"), worktree)
+
+
+def test_a_shallow_checkout_is_the_runners_fault(launched: Checkout, tmp_path: Path) -> None:
+    git(tmp_path, "clone", "--quiet", "--depth=2", f"file://{launched.root}", "shallow")
+    shallow = Checkout.at(str(tmp_path / "shallow"))
+    with pytest.raises(SetupError, match="shallow"):
+        launch_commit(shallow, "HEAD^{/^first}")
+    launch = launch_commit(shallow, "HEAD^{/^Launch}")
+    with shallow.scratch() as worktree, pytest.raises(SetupError, match="shallow"):
+        revert(shallow, launch, worktree)
+
+
+NOTES = """\
+# Notes
+| Date | Decision | Rationale |
+|---|---|---|
+| 2026-01-01 | in another section | x |
+
+## Decisions
+
+| Date | Decision | Rationale |
+|------|:--------:|-----------|
+| 2026-02-26 | Cache: result  stored | Source: cache |
+| 2026-03-01 | Two regions | Latency \\| cost. source: Review |
+| 2026-03-02 | Nobody says why | |
+
+## Blockers
+| 2026-03-03 | not a decision | x |
+"""
+
+
+def test_decisions_are_the_rows_under_their_heading() -> None:
+    found = list(rows(NOTES))
+    assert [(row.line, row.date, row.source) for row in found] == [
+        (10, "2026-02-26", "cache"), (11, "2026-03-01", "review"), (12, "2026-03-02", "")
+    ]  # fmt: skip
+    assert found[0].key == ("2026-02-26", "Cache: result stored")
