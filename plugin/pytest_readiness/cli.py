@@ -1,4 +1,4 @@
-"""The ``readiness`` command: look at a ledger, prove that it is whole; bad input is three lines, exit 4."""
+"""The ``readiness`` command: look at a ledger, test the suite itself; bad input is three lines, exit 4."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from .core.plan import Plan
 from .core.streak import streak
 from .core.words import counted
 from .ledger import Ledger, open_ledger
+from .selftest import command
 
 PLAN = "readiness.toml"
 BROKEN, USAGE_ERROR = 1, 4
@@ -27,9 +28,14 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return 0, 1 for a ledger that is not whole, or 4 for bad input."""
+    """Run the command; return 0, 1 when a ledger is not whole or the suite not proved, 4 for bad input.
+
+    6 when the self-test could not come to an end.
+    """
     options = _parser().parse_args(arguments)
     try:
+        if options.command == "self-test":
+            return _self_test(options)
         return _verify(options) if options.action == "verify" else _show(options)
     except ReadinessError as error:
         sys.stderr.write(f"{error}\n")
@@ -43,7 +49,17 @@ def _parser() -> argparse.ArgumentParser:
     ledger.add_argument("action", choices=("show", "verify"), help="Print the runs, or check the hash chain")
     ledger.add_argument("--env", default="local", metavar="NAME", help="Environment (default: local)")
     ledger.add_argument("--ledger", default="", metavar="URL", help="Ledger URL (default: the plan's)")
+    command.add(commands)
     return parser
+
+
+def _self_test(options: argparse.Namespace) -> int:
+    path = _plan_path()
+    if path is None:
+        raise PlanError(
+            "no plan here or above, so no suite", where=PLAN, action="run it in the suite's project"
+        )
+    return command.run(options, _plan(path), path.parent, sys.stdout)
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -77,7 +93,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _opened(options: argparse.Namespace) -> tuple[Ledger, Plan | None]:
-    path = next((at / PLAN for at in (Path.cwd(), *Path.cwd().parents) if (at / PLAN).is_file()), None)
+    path = _plan_path()
     if path is None and not options.ledger:
         raise LedgerError(
             "no plan here or above, so no ledger", where=PLAN, action="name one with --ledger URL"
@@ -86,6 +102,10 @@ def _opened(options: argparse.Namespace) -> tuple[Ledger, Plan | None]:
     root = path.parent if path is not None else Path.cwd()
     url = options.ledger or (plan.ledger_url if plan is not None else "")
     return open_ledger(url, root, options.env), plan
+
+
+def _plan_path() -> Path | None:
+    return next((at / PLAN for at in (Path.cwd(), *Path.cwd().parents) if (at / PLAN).is_file()), None)
 
 
 def _plan(path: Path) -> Plan:

@@ -1,0 +1,215 @@
+"""``readiness self-test``: read the catalogue, try every fault, write what was proved."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from ..core.errors import ReadinessError
+from ..core.model import Scope
+from ..core.plan import Plan
+from . import page
+from .bench import Setup
+from .campaign import Campaign
+from .catalogue import Catalogue, Fault, load, require_known
+from .coverage import uncovered
+from .errors import CatalogueError, NothingProved, PlatformError
+from .progress import Progress
+from .record import is_proved, record
+from .runner import Runner
+
+PROVED, NOT_PROVED, NO_VERDICT = 0, 1, 6
+RECORD, PARTIAL_RECORD = "self-test", "self-test-partial"
+
+
+def add(commands: Any) -> None:
+    """Add the command and its options to the parsers of ``readiness``."""
+    parser = commands.add_parser(
+        "self-test", help="Inject every fault of the catalogue: does the suite notice?"
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="Only faults whose id or goal matches, such as 'G-4' or '*-jwks-*'; may be repeated",
+    )
+    parser.add_argument(
+        "--workers",
+        type=_at_least(1),
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="Platforms at the same time (default: one per core)",
+    )
+    parser.add_argument(
+        "--clean-runs",
+        type=_at_least(0),
+        default=None,
+        metavar="N",
+        help="Whole runs in a row without a fault, before the faults (default: 1; with --only: 0)",
+    )
+    parser.add_argument(
+        "--report",
+        default="reports",
+        metavar="DIR",
+        help="Directory of self-test.json and .md (default: reports)",
+    )
+
+
+def run(options: argparse.Namespace, plan: Plan, root: Path, out: TextIO) -> int:
+    """Run the self-test; return 0 when the suite is proved to notice everything, 1 when it is not.
+
+    6 when a platform could not be started or the run was interrupted: nothing is proved then, and nothing is
+    written. Raises ReadinessError for bad input.
+    """
+    catalogue = load(root, plan.self_test.catalogue, plan.goal_ids)
+    if not plan.self_test.platform:
+        raise PlatformError(
+            "the plan names no platform to inject faults into",
+            where="[self_test] platform",
+            allowed='the words of a command, such as ["python", "-m", "stack", "up", "--json"]',
+        )
+    faults = _chosen(catalogue, options.only)
+    work = Path(tempfile.mkdtemp(prefix="readiness-self-test-"))
+    try:
+        with _termination_is_interruption():
+            model = _try(options, plan, root, out, catalogue, faults, work)
+    except NothingProved as problem:
+        out.write(f"{problem}\n")
+        return NO_VERDICT
+    except KeyboardInterrupt:
+        out.write("self-test: interrupted, nothing is proved; every platform is stopped\n")
+        return NO_VERDICT
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    _write(model, root / options.report, out)
+    return PROVED if is_proved(model) else NOT_PROVED
+
+
+def _try(
+    options: argparse.Namespace,
+    plan: Plan,
+    root: Path,
+    out: TextIO,
+    catalogue: Catalogue,
+    faults: Sequence[Fault],
+    work: Path,
+) -> dict[str, Any]:
+    partial = bool(options.only)
+    missing: list[str] = []
+
+    def validate(node_ids: Mapping[str, str]) -> None:
+        require_known(catalogue, node_ids, plan.self_test.catalogue)
+        missing.extend(() if partial else uncovered(catalogue, node_ids))
+
+    workers = min(options.workers, len(faults))
+    out.write(f"self-test: {len(faults)} faults on {workers} platforms\n")
+    began, date, cpu = time.monotonic(), datetime.now(UTC), _cpu_s()
+    setup = Setup(
+        command=plan.self_test.platform,
+        root=root,
+        suite=plan.suite,
+        work=work,
+        runner=Runner(plan.suite, root, work),
+        stopping=threading.Event(),
+    )
+    default = 0 if partial else 1
+    campaign = Campaign(
+        setup,
+        faults,
+        workers=workers,
+        clean_runs=default if options.clean_runs is None else options.clean_runs,
+        ends_whole=not partial,
+    )
+    progress = Progress(out, len(faults))
+    try:
+        results = campaign.run(validate, progress.heard)
+    finally:
+        progress.end()
+    return record(
+        results,
+        catalogue,
+        scope=Scope.PARTIAL if partial else Scope.FULL,
+        uncovered=missing,
+        date=date,
+        duration_s=time.monotonic() - began,
+        cpu_s=_cpu_s() - cpu,
+    )
+
+
+def _chosen(catalogue: Catalogue, patterns: Sequence[str]) -> list[Fault]:
+    for pattern in patterns:
+        if not any(fault.matches(pattern) for fault in catalogue.faults):
+            raise CatalogueError(
+                f"no fault matches {pattern!r}",
+                where="--only",
+                allowed="a pattern for ids or goals of the catalogue",
+            )
+    return [
+        fault
+        for fault in catalogue.faults
+        if not patterns or any(fault.matches(pattern) for pattern in patterns)
+    ]
+
+
+def _write(model: Mapping[str, Any], directory: Path, out: TextIO) -> None:
+    """Write both files, each replaced in one step, and say the answer. A partial one has names of its own."""
+    name = RECORD if model["scope"] == Scope.FULL else PARTIAL_RECORD
+    files = {
+        f"{name}.json": json.dumps(model, indent=1, ensure_ascii=False) + "\n",
+        f"{name}.md": page.render(model),
+    }
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for file, text in files.items():
+            draft = directory / f".{file}.{os.getpid()}.draft"
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(directory / file)
+    except OSError as problem:
+        raise ReadinessError(
+            f"the record cannot be written: {problem.strerror or problem}",
+            where=str(problem.filename or directory),
+            action="free space or permission there, or name another directory with --report",
+        ) from problem
+    for line in (*page.lines(model), *(f"written: {directory / file}" for file in files)):
+        out.write(f"{line}\n")
+
+
+@contextmanager
+def _termination_is_interruption() -> Iterator[None]:
+    """Let SIGTERM end the self-test as Ctrl-C does, so that a cancelled job leaves no platform behind."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _cpu_s() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def _at_least(minimum: int) -> Any:
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"{text!r} is not an integer >= {minimum}")
+        return int(text)
+
+    return number

@@ -1,0 +1,28 @@
+"""What stops a self-test before it can say anything about the suite."""
+
+from __future__ import annotations
+
+from ..core.errors import ReadinessError
+
+
+class CatalogueError(ReadinessError):
+    """The catalogue of faults is malformed, or names what the suite does not have."""
+
+
+class SuiteError(ReadinessError):
+    """The suite cannot be collected, so there is nothing to test."""
+
+
+class NothingProved(ReadinessError):
+    """The self-test could not go on; what it found until then proves nothing about the suite."""
+
+
+class PlatformError(NothingProved):
+    """A platform could not be started, or did not answer on its control port."""
+
+
+class RunnerGone(NothingProved):
+    """The process that runs the suite ended while something was expected of it."""
+
+    def __init__(self) -> None:
+        super().__init__("the process that runs the suite has ended", action="run the self-test again")

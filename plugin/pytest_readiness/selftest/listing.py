@@ -1,0 +1,20 @@
+"""A pytest plugin, loaded by name in the collecting process: writes down which checks the suite has."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+#: The environment variable that names the file to write.
+VARIABLE = "READINESS_SELFTEST_LISTING"
+_COLLECTOR = "readiness-collector"
+
+
+def pytest_sessionfinish(session: Any) -> None:
+    """Write the id and node id of every check, in the order of the run, once the collection is over."""
+    collector = session.config.pluginmanager.get_plugin(_COLLECTOR)
+    selected = collector.catalogue.selected if collector is not None else {}
+    checks = [{"id": check.id, "nodeid": nodeid} for nodeid, check in selected.items()]
+    Path(os.environ[VARIABLE]).write_text(json.dumps(checks), encoding="utf-8")

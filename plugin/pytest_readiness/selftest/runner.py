@@ -1,0 +1,118 @@
+"""The self-test's side of the fork server: ask for a run of the suite, get its report."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import RunnerGone, SuiteError
+
+RUN_LIMIT_S = 240.0
+STOP_DEADLINE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A run that ended: pytest's exit code and the CPU time of its process."""
+
+    code: int
+    cpu_s: float
+
+
+class Runner:
+    """A fork server for one suite. Thread-safe: platforms share it."""
+
+    def __init__(self, suite: str, root: Path, work: Path) -> None:
+        self._suite = suite
+        environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        self._process = subprocess.Popen(  # noqa: S603 - ourselves
+            [sys.executable, "-m", f"{__package__}.forkserver", suite, str(work)],
+            cwd=root,
+            env=environ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self._lock = threading.Lock()
+        self._waiting: dict[int, Future[Ended]] = {}
+        self._number = 0
+        self._first: Future[list[Mapping[str, str]]] = Future()
+        threading.Thread(target=self._listen, name="selftest-runner", daemon=True).start()
+
+    def checks(self) -> dict[str, str]:
+        """Return node id by check id, in the order of the run, once the suite is collected.
+
+        Raises SuiteError when it cannot be collected.
+        """
+        return {check["id"]: check["nodeid"] for check in self._first.result()}
+
+    def run(self, args: Sequence[str], env: Mapping[str, str], log: Path) -> Ended:
+        """Run pytest with these options in a fresh process; return when it has ended.
+
+        Raises RunnerGone when the server ends first.
+        """
+        with self._lock:
+            self._number += 1
+            number, answer = self._number, Future[Ended]()
+            self._waiting[number] = answer
+            request = {
+                "run": number,
+                "args": [*args],
+                "env": dict(env),
+                "log": str(log),
+                "limit_s": RUN_LIMIT_S,
+            }
+            assert self._process.stdin is not None
+            try:
+                self._process.stdin.write(json.dumps(request).encode() + b"\n")
+                self._process.stdin.flush()
+            except (OSError, ValueError) as problem:
+                raise RunnerGone from problem
+        return answer.result()
+
+    def close(self) -> None:
+        """End the server and what it runs."""
+        with self._lock:
+            if self._process.stdin is not None and not self._process.stdin.closed:
+                self._process.stdin.close()
+        try:
+            self._process.wait(STOP_DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._hear(json.loads(line))
+        gone = RunnerGone()
+        if not self._first.done():
+            self._first.set_exception(gone)
+        with self._lock:
+            for answer in self._waiting.values():
+                answer.set_exception(gone)
+            self._waiting.clear()
+
+    def _hear(self, told: Mapping[str, Any]) -> None:
+        if "checks" in told:
+            self._first.set_result(told["checks"])
+        elif "error" in told:
+            self._first.set_exception(
+                SuiteError(
+                    f"the suite cannot be collected (exit code {told['code']}): {told['error']}",
+                    where=self._suite,
+                    action=f"pytest {self._suite} --collect-only",
+                )
+            )
+        else:
+            with self._lock:
+                answer = self._waiting.pop(told["run"])
+            answer.set_result(Ended(code=told["code"], cpu_s=told["cpu_s"]))
