@@ -106,7 +106,7 @@ def verify_all(planned: list[Step], checkout: Checkout, evidence: Evidence) -> N
         except AssertionError as problem:
             problems.append(str(problem))
         else:
-            evidence.figure(str(step), current, expected=f"{after or 'removed'} after the step")
+            evidence.figure(str(step), f"{current}, after the step {after or 'removed'}")
     evidence.evaluated("a step of the plan can be taken", len(planned))
     assert planned, "the plan names no step"
     assert not problems, "; ".join(problems)
@@ -127,6 +127,7 @@ def test_decisions_of_the_notes_are_in_the_plan(
     planned = {
         Row(0, row["date"], row["decision"], "").key for row in plan["row"] if row["source"] != ignored
     }
-    evidence.figure("decisions", len(decisions), expected=len(planned))
+    evidence.figure("decisions in the notes", len(decisions))
+    evidence.figure("decisions in the plan", len(planned))
     unknown = [f"{path}:{row.line}: {row.decision}" for row in decisions if row.key not in planned]
     assert not unknown, f"decisions that the plan does not have: {'; '.join(unknown)}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from .findings import Finding
 from .hcl import Expr
+from .policies import grants
 from .terraform import Module, Resource
 
 SERVICE = "aws_ecs_service"
@@ -57,7 +58,7 @@ _NOTHING = Expr("literal", 0, None)
 
 def containers(module: Module, task: Resource) -> list[Container]:
     """Return the containers of a task. AssertionError where they cannot be read from the files."""
-    found = list(_lists(module, task.attribute("container_definitions")))
+    found = list(module.objects(task.attribute("container_definitions")))
     assert found, (
         f"{task.path}:{task.block.line}: the containers of {task.address} are not written in this file"
     )
@@ -162,21 +163,6 @@ def secret_name(module: Module, use: Use) -> str:
     return module.text(resource.attribute("name")) if resource is not None else use.identity
 
 
-def wildcards(module: Module) -> list[Finding]:
-    """Return the role policies that let a role read secrets which they do not name."""
-    findings = []
-    for policy in module.of_type("aws_iam_role_policy"):
-        for statement in _statements(module, policy):
-            resources = statement.get("Resource")
-            if resources is None or not _reads_secrets(module, statement):
-                continue
-            texts = [module.text(item) for item in resources.items() or [resources]]
-            if any("*" in text for text in texts):
-                what = f"{policy.address} lets its role read any secret: {', '.join(texts)}"
-                findings.append(policy.finding(what, resources))
-    return findings
-
-
 def _task(module: Module, task: Resource, owner: str) -> Iterator[Use]:
     yield Use(FAMILY, module.text(task.attribute("family")), owner, task.path, task.block.line)
     yield from _all(module, task, owner, ROLE, task.attribute("execution_role_arn"))
@@ -197,52 +183,7 @@ def _readable(module: Module, found: Sequence[Use]) -> Iterator[Use]:
     for use in found:
         if use.kind == ROLE:
             owners[use.identity].append(use.owner)
-    for policy in module.of_type("aws_iam_role_policy"):
-        for role in module.addresses(policy.attribute("role")):
-            for statement in _statements(module, policy):
-                resources = statement.get("Resource")
-                if resources is None or not _reads_secrets(module, statement):
-                    continue
-                for item in resources.items() or [resources]:
-                    for owner in owners.get(role, ()):
-                        if "*" not in module.text(item):
-                            yield from _all(module, policy, owner, SECRET, item)
-
-
-def _statements(module: Module, policy: Resource) -> Iterator[Mapping[str, Expr]]:
-    document = policy.attribute("policy")
-    if document is None:
-        return
-    if document.kind == "call":
-        for argument in document.value[1]:
-            statements = module.resolve(argument).entries().get("Statement")
-            if statements is not None:
-                yield from (item.entries() for item in statements.items() or [statements])
-    for address in module.addresses(document):
-        data = module.resources[address].block
-        for block in data.nested("statement") if data.labels[0] == "aws_iam_policy_document" else ():
-            names = {"actions": "Action", "resources": "Resource"}
-            yield {names.get(name, name): value for name, value in block.attributes.items()}
-
-
-def _reads_secrets(module: Module, statement: Mapping[str, Expr]) -> bool:
-    actions = statement.get("Action")
-    effect = module.text(statement.get("Effect")) or "Allow"
-    if actions is None or effect != "Allow":
-        return False
-    texts = [module.text(item) for item in actions.items() or [actions]]
-    return any(text in {"*", "secretsmanager:*"} or text.startswith("secretsmanager:Get") for text in texts)
-
-
-def _lists(module: Module, expr: Expr | None) -> Iterator[Expr]:
-    """Yield the objects of `jsonencode([...])`, through locals and `concat`."""
-    if expr is None:
-        return
-    found = module.resolve(expr)
-    if found.kind == "call" and found.value[0] in {"jsonencode", "concat", "tolist", "flatten"}:
-        for argument in found.value[1]:
-            yield from _lists(module, argument)
-    elif found.kind == "list":
-        for item in found.value:
-            inner = module.resolve(item)
-            yield from [inner] if inner.kind == "object" else _lists(module, inner)
+    for grant in grants(module):
+        for owner in dict.fromkeys(owner for role in grant.roles for owner in owners.get(role, ())):
+            if "*" not in module.text(grant.target):
+                yield from _all(module, grant.policy, owner, SECRET, grant.target)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 #: Part of a cached file's name: a change of the form makes older entries unreadable, so it gets a new number.
-FORM = 1
+FORM = 2
 
 
 class Malformed(AssertionError):

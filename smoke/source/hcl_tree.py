@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import hcl2
 from lark import Token, Tree
 from lark.exceptions import LarkError, UnexpectedInput
@@ -9,6 +11,8 @@ from lark.exceptions import LarkError, UnexpectedInput
 from .hcl import Block, Expr, Malformed
 
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\"}
+#: A name alone between ${ and }, as in a heredoc, which the grammar leaves unread.
+_INTERPOLATED = re.compile(r"\$\{\s*([A-Za-z_][\w.-]*(?:\[[^\]]*\][\w.-]*)*)\s*\}")
 _CONSTANTS = {"true": True, "false": False, "null": None}
 Node = Tree[Token]
 
@@ -53,6 +57,11 @@ class _Converter:
             return Expr("literal", line, (int if data == "int_lit" else float)(_word(node)))
         if data == "literal_value":
             return Expr("literal", line, _CONSTANTS[_word(node)])
+        if data in {"heredoc_template", "heredoc_template_trim"}:
+            text = _word(node)
+            return Expr(
+                "other", line, (text, [Expr("ref", line, name) for name in _INTERPOLATED.findall(text)])
+            )
         if data in {"identifier", "get_attr_expr_term", "index_expr_term"}:
             return Expr("ref", line, self._source(node)) if _is_named(node) else self._other(node)
         if data == "tuple":

@@ -124,6 +124,20 @@ class Module:
         resolved = self.resolve(expr)
         return [self.text(item) for item in (resolved.items() or [resolved])]
 
+    def objects(self, expr: Expr | None) -> Iterator[Expr]:
+        """Yield the objects of a list, or the one object; through locals, jsonencode, concat and flatten."""
+        found = self.resolve(expr) if expr is not None else None
+        if found is None:
+            return
+        if found.kind == "object":
+            yield found
+        elif found.kind == "list":
+            for item in found.value:
+                yield from self.objects(item)
+        elif found.kind == "call" and found.value[0] in {"jsonencode", "concat", "tolist", "flatten"}:
+            for argument in found.value[1]:
+                yield from self.objects(argument)
+
     def _addresses(self, expr: Expr, depth: int) -> Iterator[str]:
         for ref in expr.refs():
             address = _address(ref.value)

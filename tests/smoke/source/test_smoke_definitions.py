@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from smoke.source.definitions import OWN, SECRET, Ownership, containers, missing, shared, uses, wildcards
+from smoke.source.definitions import OWN, SECRET, Ownership, containers, missing, shared, uses
 from smoke.source.hcl import Parser
+from smoke.source.policies import wildcards
 from smoke.source.terraform import Module
 from tests.smoke.source.repository import repository
 from tests.smoke.source.terraform_files import Read, service
@@ -99,8 +100,7 @@ def test_a_role_that_may_read_anothers_secret_shares_it(read: Read) -> None:
     assert findings(module, "finn") == []
 
 
-def test_a_policy_document_is_followed(read: Read) -> None:
-    document = """
+DOCUMENT = """
 data "aws_iam_policy_document" "d" {
   statement {
     actions   = ["secretsmanager:GetSecretValue"]
@@ -108,8 +108,39 @@ data "aws_iam_policy_document" "d" {
   }
 }
 """
-    text = POLICY.format(name="dixie", policy="data.aws_iam_policy_document.d.json")
-    assert findings(read(service("finn"), service("dixie"), document, text), "finn")
+ATTACHED = """
+resource "aws_iam_policy" "p" { policy = data.aws_iam_policy_document.d.json }
+resource "aws_iam_role_policy_attachment" "a" {
+  role       = aws_iam_role.dixie.name
+  policy_arn = aws_iam_policy.p.arn
+}
+"""
+INLINE_BLOCK = """
+resource "aws_iam_role" "dixie" {
+  inline_policy { policy = data.aws_iam_policy_document.d.json }
+}
+"""
+HEREDOC = """<<-EOT
+  {"Statement": [{"Effect": "Allow", "Action": "secretsmanager:GetSecretValue",
+                  "Resource": "${aws_secretsmanager_secret.finn.arn}"}]}
+EOT"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        DOCUMENT + POLICY.format(name="dixie", policy="data.aws_iam_policy_document.d.json"),
+        DOCUMENT + ATTACHED,
+        DOCUMENT + INLINE_BLOCK,
+        POLICY.format(name="dixie", policy=HEREDOC),
+    ],
+    ids=["document", "attachment", "inline", "heredoc"],
+)
+def test_every_way_to_write_a_policy_is_followed(read: Read, text: str) -> None:
+    assert any(
+        "of finn is used by dixie" in what
+        for what in findings(read(service("finn"), service("dixie"), text), "finn")
+    )
 
 
 @pytest.mark.parametrize(
