@@ -45,10 +45,11 @@ def two_deployments(emulator: Emulator, service: str) -> None:
     record["deployments"].append(old)
 
 
-def task_definition(
+def deploy(
     emulator: Emulator,
     service: str,
     *,
+    secrets: Mapping[str, str] | None = None,
     tag: str = "",
     image: str = "",
     execution_role_of: str = "",
@@ -60,8 +61,8 @@ def task_definition(
 ) -> None:
     """Deploy a service with another task definition: what is not named stays.
 
-    `*_of` names the other service whose role, secret or log group it takes; `settings` are arguments of
-    RegisterTaskDefinition, such as cpu and memory.
+    `*_of` names the other service whose role, secret or log group it takes; `secrets` are further ones, by
+    variable; `settings` are arguments of RegisterTaskDefinition, such as cpu and memory.
     """
     definition = _definition(emulator, f"{PREFIX}-{service}")
     container = definition["containerDefinitions"][0]
@@ -78,6 +79,8 @@ def task_definition(
         container["secrets"] = [{"name": "ES256_PRIVATE_KEY", "valueFrom": secret}]
     if log_group_of:
         container["logConfiguration"]["options"]["awslogs-group"] = f"/ecs/{PREFIX}/{log_group_of}"
+    for name, arn in (secrets or {}).items():
+        container.setdefault("secrets", []).append({"name": name, "valueFrom": arn})
     for name, value in (environment or {}).items():
         container["environment"] = [each for each in container["environment"] if each["name"] != name]
         container["environment"].append({"name": name, "value": value})
@@ -98,7 +101,7 @@ def security_group_shared(emulator: Emulator, service: str, of: str) -> None:
     )
 
 
-def migration_run(emulator: Emulator, migration: str, exit_code: int | None) -> None:
+def migration_run(emulator: Emulator, migration: str, exit_code: int | None = None) -> None:
     """Run a migration once more; it ends with `exit_code`, or with None goes on for ever."""
     family = f"{PREFIX}-{migration}"
     emulator.one_shots.decide(family, exit_code)
@@ -151,7 +154,7 @@ ALTERATIONS: dict[str, Alteration] = {
     "service-missing": service_missing,
     "rollout": rollout,
     "two-deployments": two_deployments,
-    "task-definition": task_definition,
+    "task-definition": deploy,
     "security-group-shared": security_group_shared,
     "migration-run": migration_run,
     "migration-missing": migration_missing,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stack.aws import altered_compute, altered_monitoring, altered_secrets, key_operator
+from stack.aws import altered_bounds, altered_compute, altered_monitoring, altered_secrets, key_operator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +18,7 @@ def _api_refuses(emulator: Emulator, service: str, code: str) -> None:
 
 
 ALTERATIONS: dict[str, Alteration] = {
+    **altered_bounds.ALTERATIONS,
     **altered_compute.ALTERATIONS,
     **altered_monitoring.ALTERATIONS,
     **altered_secrets.ALTERATIONS,

@@ -79,6 +79,17 @@ def _hosts(aws: Aws, name: str) -> int:
     return len(told["Instances"])
 
 
+def _public(aws: Aws) -> list[str]:
+    (balancer,) = aws("elbv2").describe_load_balancers(Names=[f"{P}-alb"])["LoadBalancers"]
+    listeners = aws("elbv2").describe_listeners(LoadBalancerArn=balancer["LoadBalancerArn"])["Listeners"]
+    rules = [
+        rule
+        for listener in listeners
+        for rule in aws("elbv2").describe_rules(ListenerArn=listener["ListenerArn"])["Rules"]
+    ]
+    return [host for rule in rules for each in rule["Conditions"] for host in each["Values"]]
+
+
 def _raises(code: str, call: Callable[[], Any]) -> bool:
     with pytest.raises(ClientError) as caught:
         call()
@@ -151,6 +162,15 @@ CASES: list[tuple[str, dict[str, Any], Callable[[Aws], bool]]] = [
      lambda aws: _service(aws, "dixie-migration")["status"] == "ACTIVE"),
     ("host-missing", {"host": "finn"}, lambda aws: (_hosts(aws, "finn"), _hosts(aws, "dixie")) == (0, 1)),
     ("database-missing", {}, lambda aws: aws("rds").describe_db_instances()["DBInstances"] == []),
+    ("role-reads", {"service": "finn", "secret_of": "freeside"},
+     lambda aws: "freeside" in str(aws("iam").get_role_policy(
+         RoleName=f"{P}-ecs-execution-finn", PolicyName="also-reads")["PolicyDocument"])),
+    ("credential-shared", {"services": ["finn", "dixie"]},
+     lambda aws: _container(aws, "finn")["secrets"][1] == _container(aws, "dixie")["secrets"][1]),
+    ("public-host", {"service": "dixie", "host": "dixie.example"},
+     lambda aws: _public(aws) == ["dixie.example"]),
+    ("service-unwatched", {"service": "worker"},
+     lambda aws: not _alarm(aws, "worker-cpu-high") and bool(_alarm(aws, "api-cpu-high"))),
     ("secret-value", {"service": "finn", "value": "PLACEHOLDER"},
      lambda aws: _secret(aws, "finn") == "PLACEHOLDER"),
     ("secret-on-another-curve", {"service": "dixie"}, lambda aws: len(_secret(aws, "dixie")) > 250),
