@@ -60,7 +60,10 @@ def test_fire_drill(
                 eventually(lambda: listener.hears(alarm.name, ALARM), within=limit, what="the notification")
         except AssertionError as problem:
             why = undelivered(aws.account, alarm)
-            raise AssertionError(f"{alarm.name} was set off and not heard: {why or problem}") from problem
+            told = f"CloudWatch says: {'; '.join(why)}" if why else "CloudWatch reports no failed delivery"
+            raise AssertionError(
+                f"{alarm.name} was set off and no notification arrived in {limit} s; {told}"
+            ) from problem
         finally:
             aws.forget()
     state = state_of(aws.account, alarm)

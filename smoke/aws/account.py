@@ -46,6 +46,14 @@ class Account:
         assert answer is not None  # no code may mean absent
         return answer
 
+    def insist(self, client: str, method: str, **parameters: Any) -> dict[str, Any]:
+        """What AWS answers, asked whatever it refused before: for what must be undone."""
+        answer = self._call(
+            client, method, (), lambda made: getattr(made, method)(**parameters), insisting=True
+        )
+        assert answer is not None  # no code may mean absent
+        return answer
+
     def find(
         self, client: str, method: str, absent: Sequence[str], **parameters: Any
     ) -> dict[str, Any] | None:
@@ -75,12 +83,18 @@ class Account:
         return active[0]
 
     def _call(
-        self, client: str, method: str, absent: Sequence[str], read: Callable[[Any], dict[str, Any]]
+        self,
+        client: str,
+        method: str,
+        absent: Sequence[str],
+        read: Callable[[Any], dict[str, Any]],
+        *,
+        insisting: bool = False,
     ) -> dict[str, Any] | None:
         import botocore.exceptions
 
         call = Call(client, _operation(method), self.region, self.endpoint)
-        for key in ("*", call.permission):
+        for key in () if insisting else ("*", call.permission):
             known, until = self._trouble.get(key, (None, 0.0))
             if known is not None and time.monotonic() < until:
                 raise known.problem()

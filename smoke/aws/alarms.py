@@ -59,19 +59,21 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What some alarm must watch, and by which comparisons with thresholds of which range it may fire."""
+    """What some alarm must watch, and by which comparisons with thresholds of which range it may fire.
+
+    `of` is the service, by which a person would name such an alarm.
+    """
 
     metric: Metric
     accepts: Mapping[str, tuple[float, float]]
     statistic: str = ""
+    of: str = ""
 
     @property
     def condition(self) -> str:
-        """What is accepted, in words."""
-        return " or ".join(
-            f"{_SIGNS[comparison]} {low:g}" + (f" to {high:g}" if high != low else "")
-            for comparison, (low, high) in self.accepts.items()
-        )
+        """What is accepted, in words; the strict comparison stands for both."""
+        comparison, (low, high) = next(iter(self.accepts.items()))
+        return f"{_SIGNS[comparison]} {low:g}" + (f" to {high:g}" if high != low else "")
 
 
 #: A share of what there is: 60 to 90 percent.
@@ -115,14 +117,14 @@ def watching(alarms: Iterable[Alarm], metric: Metric) -> list[Alarm]:
     return [alarm for alarm in alarms if alarm.metrics == (metric,) and alarm.statistic]
 
 
-def near(alarms: Iterable[Alarm], metric: Metric) -> list[Alarm]:
-    """The alarms on this metric with other dimensions."""
-    kind = (metric.namespace, metric.name)
+def near(alarms: Iterable[Alarm], watch: Watch) -> list[Alarm]:
+    """The alarms that are named after the same service and watch the same metric of something else."""
+    kind = (watch.metric.namespace, watch.metric.name)
     return [
         alarm
         for alarm in alarms
         for watched in alarm.metrics[:1]
-        if (watched.namespace, watched.name) == kind and watched != metric
+        if (watched.namespace, watched.name) == kind and watched != watch.metric and watch.of in alarm.name
     ]
 
 
@@ -162,7 +164,7 @@ def judged(alarms: Sequence[Alarm], watch: Watch, topic: str) -> tuple[Alarm | N
         told.append(f"{alarm.name}: {'; '.join(reasons)}")
     if not found:
         told = [f"no alarm watches {watch.metric}"]
-        told += [f"{alarm.name} watches {alarm.metrics[0]}" for alarm in near(alarms, watch.metric)[:2]]
+        told += [f"{alarm.name} watches {alarm.metrics[0]}" for alarm in near(alarms, watch)[:2]]
     return None, "; ".join(told)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from pytest_readiness import ExternalOutage, SetupError
+
 from .account import Account
 from .alarms import ALARM, Alarm, mute
 
@@ -60,7 +62,7 @@ def listening(account: Account, topic_arn: str, name: str) -> Iterator[Listener]
                 "Policy": json.dumps(_policy(queue_arn, topic_arn)),
             },
         )["QueueUrl"]
-        undo.callback(account.ask, "sqs", "delete_queue", QueueUrl=url)
+        undo.callback(account.insist, "sqs", "delete_queue", QueueUrl=url)
         subscription = account.ask(
             "sns",
             "subscribe",
@@ -69,18 +71,27 @@ def listening(account: Account, topic_arn: str, name: str) -> Iterator[Listener]
             Endpoint=queue_arn,
             ReturnSubscriptionArn=True,
         )["SubscriptionArn"]
-        undo.callback(account.ask, "sns", "unsubscribe", SubscriptionArn=subscription)
+        undo.callback(account.insist, "sns", "unsubscribe", SubscriptionArn=subscription)
         yield Listener(account, url)
 
 
 @contextmanager
 def set_off(account: Account, alarm: Alarm) -> Iterator[None]:
-    """Put an alarm into ALARM; afterwards it is back in the state that it was found in, whatever happened."""
+    """Put an alarm into ALARM; afterwards it is back in the state that it was found in, whatever happened.
+
+    SetupError with the command to give by hand when AWS does not let it be put back.
+    """
     try:
-        _set(account, alarm.name, ALARM)
+        account.ask("cloudwatch", "set_alarm_state", **_state(alarm, ALARM))
         yield
     finally:
-        _set(account, alarm.name, alarm.state)
+        try:
+            account.insist("cloudwatch", "set_alarm_state", **_state(alarm, alarm.state))
+        except (SetupError, ExternalOutage) as problem:
+            raise SetupError(
+                f"{alarm.name} may still be set off: {problem}\n  next: aws cloudwatch set-alarm-state"
+                f" --alarm-name {alarm.name} --state-value {alarm.state} --state-reason restored"
+            ) from problem
 
 
 def state_of(account: Account, alarm: Alarm) -> str:
@@ -101,8 +112,8 @@ def undelivered(account: Account, alarm: Alarm) -> list[str]:
     ]
 
 
-def _set(account: Account, name: str, state: str) -> None:
-    account.ask("cloudwatch", "set_alarm_state", AlarmName=name, StateValue=state, StateReason=REASON)
+def _state(alarm: Alarm, state: str) -> dict[str, str]:
+    return {"AlarmName": alarm.name, "StateValue": state, "StateReason": REASON}
 
 
 def _policy(queue_arn: str, topic_arn: str) -> dict[str, Any]:

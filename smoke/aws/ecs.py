@@ -56,9 +56,13 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A task definition. `cpu` in CPU units, `memory` in MiB; roles are ARNs, empty where there is none."""
+    """A task definition. `cpu` in CPU units, `memory` in MiB; roles are ARNs, empty where there is none.
+
+    One that is not `active` was deregistered: what runs goes on, and nothing new starts from it.
+    """
 
     family: str
+    active: bool
     cpu: int
     memory: int
     execution_role: str
@@ -157,6 +161,7 @@ def definition_of(told: Mapping[str, Any]) -> Definition:
     """A task definition as DescribeTaskDefinition tells it."""
     return Definition(
         family=told["family"],
+        active=told.get("status") == "ACTIVE",
         cpu=int(told.get("cpu") or 0),
         memory=int(told.get("memory") or 0),
         execution_role=told.get("executionRoleArn") or "",

@@ -57,13 +57,14 @@ class Observed:
         return found
 
     def tasks(self, families: Sequence[str]) -> Mapping[str, Definition]:
-        """The newest task definition of each of these families, by its short name."""
+        """The newest active task definition of each of these families, by its short name."""
         wanted = [self.names.full(name) for name in families]
         return self._once(
             f"tasks {wanted}",
             lambda: {
                 self.names.short(family): found
                 for family, found in ecs.read_definitions(self.account, wanted).items()
+                if found.active
             },
         )
 

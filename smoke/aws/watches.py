@@ -29,17 +29,19 @@ def watch_for(name: str, aws: Observed, budget: Mapping[str, Any]) -> Watch:
     if name == "rds-connections":
         assert aws.has_database(), f"there is no database instance {aws.names.database}"
         metric = Metric.of("AWS/RDS", "DatabaseConnections", {"DBInstanceIdentifier": aws.names.database})
-        return Watch(metric, at_most(budget["total"]))
+        return Watch(metric, at_most(budget["total"]), of="rds")
     service, _, kind = name.rpartition("-")
     if kind == "health" and service in BALANCED:
         route = route_to(aws.routes(), aws.service(service).target_groups)
         assert route, f"no load balancer sends requests to {service}: it has no healthy hosts to count"
-        return Watch(Metric.of("AWS/ApplicationELB", "HealthyHostCount", route.dimensions), NONE_LEFT)
+        return Watch(
+            Metric.of("AWS/ApplicationELB", "HealthyHostCount", route.dimensions), NONE_LEFT, of=service
+        )
     aws.service(service)
     own = {"ClusterName": aws.names.cluster, "ServiceName": aws.names.full(service)}
     if kind == "health":
-        return Watch(Metric.of("ECS/ContainerInsights", "RunningTaskCount", own), NONE_LEFT)
-    return Watch(Metric.of("AWS/ECS", _UTILIZATION[kind], own), PERCENT)
+        return Watch(Metric.of("ECS/ContainerInsights", "RunningTaskCount", own), NONE_LEFT, of=service)
+    return Watch(Metric.of("AWS/ECS", _UTILIZATION[kind], own), PERCENT, of=service)
 
 
 def _application(name: str, names: Names) -> Watch:
