@@ -1,0 +1,224 @@
+"""Secrets Manager in memory with AWS's rules for labels; services that follow a secret at their own pace."""
+
+import itertools
+import json
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from smoke.clients.jwks import KeySet
+from smoke.clients.tokens import SigningKey
+from smoke.keys.documents import Document, new_key, parse
+from smoke.keys.probes import Answer
+from smoke.keys.store import SecretStore
+from smoke.keys.subject import Subject
+from smoke.keys.timing import Timing
+
+SECRET = "prefix/freeside/es256-private-key"
+QUICK = Timing(propagation_s=0.4, steady_s=0.02, watch_s=0.05, revocation_limit_s=1.0, every_s=0.004)
+WRITES = ("put_secret_value", "update_secret_version_stage")
+
+
+class Killed(BaseException):
+    """The process ended here."""
+
+
+class FakeSecrets:
+    """The four calls that the commands make; ``before`` and ``after`` are called around each."""
+
+    def __init__(self, value: str | None) -> None:
+        self.versions: dict[str, dict[str, Any]] = {}
+        self.labels: dict[str, str] = {}
+        self.calls: list[str] = []
+        self.before: Callable[[str], None] = lambda _: None
+        self.after: Callable[[str], None] = lambda _: None
+        if value is not None:
+            self.labels["AWSCURRENT"] = self._add(value)
+
+    def client(self, _: str) -> "FakeSecrets":
+        """Stand in for the clients of one region."""
+        return self
+
+    @property
+    def current(self) -> str:
+        """The value that services read."""
+        return str(self.versions[self.labels["AWSCURRENT"]]["SecretString"])
+
+    @property
+    def writes(self) -> list[str]:
+        """The writing calls so far."""
+        return [call for call in self.calls if call in WRITES]
+
+    def overwrite(self, value: str) -> None:
+        """Do what a person with the console does: a new current version, whatever is under way."""
+        self._promote(self._add(value))
+
+    def describe_secret(self, **_: Any) -> dict[str, Any]:
+        return self._call("describe_secret", self._describe)
+
+    def get_secret_value(self, **asked: Any) -> dict[str, Any]:
+        return self._call("get_secret_value", lambda: self._get(asked))
+
+    def put_secret_value(self, **asked: Any) -> dict[str, Any]:
+        return self._call("put_secret_value", lambda: self._put(asked))
+
+    def update_secret_version_stage(self, **asked: Any) -> dict[str, Any]:
+        return self._call("update_secret_version_stage", lambda: self._stage(asked))
+
+    def _call(self, name: str, act: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        self.calls.append(name)
+        self.before(name)
+        answer = act()
+        self.after(name)
+        return answer
+
+    def _describe(self) -> dict[str, Any]:
+        on: dict[str, list[str]] = {}
+        for label, version in self.labels.items():
+            on.setdefault(version, []).append(label)
+        return {"ARN": f"arn:aws:secretsmanager:eu:1:secret:{SECRET}", "VersionIdsToStages": on}
+
+    def _get(self, asked: dict[str, Any]) -> dict[str, Any]:
+        version = asked.get("VersionId") or self.labels.get(asked.get("VersionStage", "AWSCURRENT"), "")
+        if version not in self.versions:
+            raise refusal(
+                "ResourceNotFoundException", "can't find the specified secret value for staging label"
+            )
+        return {"VersionId": version, **self.versions[version]}
+
+    def _put(self, asked: dict[str, Any]) -> dict[str, Any]:
+        version = self._add(asked["SecretString"])
+        for label in asked["VersionStages"]:
+            self.labels[label] = version
+        if len(self.versions) == 1:
+            self.labels["AWSCURRENT"] = version
+        return {"VersionId": version}
+
+    def _stage(self, asked: dict[str, Any]) -> dict[str, Any]:
+        label, to, off = asked["VersionStage"], asked.get("MoveToVersionId"), asked.get("RemoveFromVersionId")
+        holder = self.labels.get(label)
+        if (holder != off and holder != to) or (to is None and holder is None):
+            raise refusal("InvalidParameterException", f"The staging label {label} is attached to {holder}")
+        if to is None:
+            del self.labels[label]
+        elif label == "AWSCURRENT":
+            self._promote(to)
+        else:
+            self.labels[label] = to
+        return {}
+
+    def _promote(self, version: str) -> None:
+        holder = self.labels.get("AWSCURRENT")
+        if holder is not None and holder != version:
+            self.labels["AWSPREVIOUS"] = holder
+        self.labels["AWSCURRENT"] = version
+
+    def _add(self, value: str) -> str:
+        version = str(uuid.uuid4())
+        self.versions[version] = {"SecretString": value}
+        return version
+
+
+def refusal(code: str, message: str = "no", status: int = 400) -> ClientError:
+    """What botocore raises for an error answer."""
+    answer = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, "Operation")
+
+
+class FakeService:
+    """Follows the secret: every ``lag``-th question makes it read again. Behaves as told by its switches."""
+
+    def __init__(self, name: str, secrets: FakeSecrets, lag: int = 3) -> None:
+        self.name = name
+        self.last = "fake"
+        self.lag = lag
+        self.follows = True
+        self.keeps_old = False
+        self.silent = False
+        self.asked = 0
+        self.names_pem = ""
+        self._secrets = secrets
+        self._known: dict[str, SigningKey] = {}
+        self._ever: dict[str, SigningKey] = {}
+        self._read()
+
+    def ask(self, key: SigningKey) -> Answer:
+        self.asked += 1
+        if self.follows and self.asked % self.lag == 0:
+            self._read()
+        if self.silent:
+            return Answer.SILENT
+        found = (self._ever if self.keeps_old else self._known).get(key.kid)
+        return Answer.ACCEPTED if found is not None and _same(found, key) else Answer.REFUSED
+
+    def key_set(self) -> KeySet:
+        if self.follows:
+            self._read()
+        return KeySet("GET /jwks", tuple(key.public_jwk() for key in self._known.values()))
+
+    def _read(self) -> None:
+        document = parse(self._secrets.current, SECRET)
+        keys = (
+            [SigningKey(key.private, key.kid or self.names_pem) for key in document.keys] if document else []
+        )
+        self._known = {key.kid: key for key in keys}
+        self._ever |= self._known
+
+
+def _same(one: SigningKey, other: SigningKey) -> bool:
+    return one.public_jwk() == other.public_jwk()
+
+
+class Bench:
+    """A secret with the key `first`, its service and two verifiers, and commands on them."""
+
+    def __init__(self, timing: Timing = QUICK) -> None:
+        self.secrets = FakeSecrets(Document(new_key("first")).to_secret())
+        self.owner = FakeService("freeside", self.secrets, lag=1)
+        finn, dixie = FakeService("finn", self.secrets), FakeService("dixie", self.secrets, lag=5)
+        self.verifiers: tuple[FakeService, ...] = (self.owner, finn, dixie)
+        self.timing = timing
+        self.told: list[str] = []
+
+    @property
+    def store(self) -> SecretStore:
+        """The secret as the commands see it."""
+        return SecretStore(self.secrets, SECRET)  # type: ignore[arg-type]
+
+    def subject(self, by: str = "tester") -> Subject:
+        """What a command acts on."""
+        return Subject(
+            service="freeside", store=self.store, key_set=self.owner.key_set, verifiers=self.verifiers,
+            timing=self.timing, by=by, tell=self.told.append,
+        )  # fmt: skip
+
+    def kill_at(self, number: int, when: str) -> None:
+        """Let the process end at its n-th write: ``before`` AWS got it, or ``after`` AWS did it."""
+        count = itertools.count(1)
+
+        def strike(name: str) -> None:
+            if name in WRITES and next(count) == number:
+                raise Killed
+
+        setattr(self.secrets, when, strike)
+
+    def heal(self) -> None:
+        """Let the next process live."""
+        self.secrets.before = self.secrets.after = lambda _: None
+
+    @property
+    def kids(self) -> list[str]:
+        """The kids of the current version, the active one first."""
+        document = parse(self.secrets.current, SECRET)
+        return [key.kid for key in document.keys] if document else []
+
+    @property
+    def labels(self) -> set[str]:
+        """The labels in use."""
+        return set(self.secrets.labels)
+
+    def value(self) -> dict[str, Any]:
+        """The current version's JSON."""
+        return dict(json.loads(self.secrets.current))
