@@ -58,6 +58,20 @@ def test_environment_hook_is_not_called_for_a_mere_collection(suite: Suite) -> N
     assert not suite.wrote("calls")
 
 
+def test_environment_hook_is_not_called_when_the_ledger_is_unusable(suite: Suite) -> None:
+    suite.write("conftest.py", OVERLAY)
+    suite.checks(PASSING)
+    assert suite.run("--readiness-ledger", "file:conftest.py").code == 4
+    assert not suite.wrote("calls"), "no platform is started for a run that cannot be recorded"
+
+
+def test_environment_hook_may_name_the_environment(suite: Suite) -> None:
+    suite.write("conftest.py", OVERLAY.replace('return {"api"', 'return {"name": "other", "api"'))
+    suite.checks(PASSING)
+    assert suite.run().model["environment"] == "other"
+    assert len(suite.ledger("other")) == 1
+
+
 def test_environment_hook_may_complete_a_profile(suite: Suite) -> None:
     suite.write("environments/local.toml", 'name = "local"\nlive = false\n')
     suite.checks(PASSING)

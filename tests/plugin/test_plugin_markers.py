@@ -67,6 +67,7 @@ def test_mistakes(suite: Suite, mistake: str) -> None:
     assert len(message.splitlines()) <= 3
     assert "Traceback" not in run.out + run.err
     assert run.verdict == "NO_VERDICT"
+    assert what in run.model["reasons"][0]
 
 
 def test_mistake_on_a_worker(suite: Suite) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..core.errors import LedgerError
-from ..core.profile import Profile
 from ..ledger import Ledger, open_ledger, read_history
 from .context import RunContext
 from .environment import known_profiles
@@ -19,11 +18,11 @@ SELF_TEST_NAME = "self-test.json"
 class History:
     """Read once before the run, so that an unusable ledger is a usage error and not a surprise at its end."""
 
-    def __init__(self, context: RunContext, profile: Profile) -> None:
+    def __init__(self, context: RunContext, environment: str) -> None:
         self.url = context.settings.ledger_url or context.plan.ledger_url
         self._context = context
         self._root = context.settings.root
-        self._own = profile.name
+        self._own = environment
         self.ledger: Ledger = open_ledger(self.url, self._root, self._own)
         self.entries: dict[str, list[dict[str, Any]]] = dict(read_history(self.url, self._root, [self._own]))
         #: Every known environment but this one -> whether it is live.

@@ -96,7 +96,7 @@ class Judge:
             facts=RunFacts(
                 scope=Scope.PARTIAL if self.is_partial else Scope.FULL,
                 gate=context.settings.gate,
-                interrupted=tally.interrupted,
+                interrupted=tally.interrupted or catalogue.problem.partition("\n")[0],
                 collection_errors=tuple(
                     f"{where}: {what}" for where, what in tally.collection_errors.items()
                 ),

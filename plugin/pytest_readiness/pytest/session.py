@@ -11,6 +11,7 @@ import pytest
 
 from ..core.errors import PlanError, ProfileError
 from ..core.plan import Plan
+from ..core.profile import Profile
 from ..core.redaction import Redactor
 from .board import Board
 from .context import RunContext
@@ -26,32 +27,43 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{tokens.token_hex(3)}"
 
 
-def prepare(
-    settings: Settings,
-    config: pytest.Config,
-    *,
-    run_id: str,
-    board: Board,
-    overlay: Mapping[str, Any] | None = None,
-    unresolved: Mapping[str, str] | None = None,
-) -> tuple[RunContext, dict[str, Any] | None]:
-    """Read plan, schema and profile; return the context and what a hook added to the profile.
-
-    On a worker ``overlay`` and ``unresolved`` are what the controller found. ReadinessError for bad input.
-    """
-    plan = read_plan(settings)
-    schema = load_schema(settings.root)
-    context = RunContext(
-        settings=settings, run_id=run_id, plan=plan, schema=schema, redactor=Redactor(), board=board
+def begin(settings: Settings, run_id: str, board: Board) -> RunContext:
+    """Read plan and schema; ReadinessError when one of them is malformed."""
+    return RunContext(
+        settings=settings,
+        run_id=run_id,
+        plan=read_plan(settings),
+        schema=load_schema(settings.root),
+        redactor=Redactor(),
+        board=board,
     )
-    if settings.inert:
-        return context, None
-    profile = load_profile(settings.root, config.invocation_params.dir, settings.environment, schema)
-    if settings.is_controller:
-        told = config.hook.pytest_readiness_environment(
-            name=settings.environment, profile=profile, config=config
-        )
-        overlay = dict(told) if told is not None else None
+
+
+def read_profile(config: pytest.Config, context: RunContext) -> Profile:
+    """Read the profile that ``--env`` asks for; ProfileError when there is none or it is malformed."""
+    settings = context.settings
+    return load_profile(settings.root, config.invocation_params.dir, settings.environment, context.schema)
+
+
+def ask_hook(config: pytest.Config, context: RunContext, profile: Profile) -> dict[str, Any] | None:
+    """Return what a hook adds to the profile, such as the addresses of a platform that it started."""
+    told = config.hook.pytest_readiness_environment(
+        name=context.settings.environment, profile=profile, config=config
+    )
+    return dict(told) if told is not None else None
+
+
+def enter(
+    context: RunContext,
+    profile: Profile,
+    overlay: Mapping[str, Any] | None,
+    unresolved: Mapping[str, str] | None = None,
+) -> Environment:
+    """Complete the profile and resolve its secrets; ProfileError for what is missing or must not be.
+
+    On a worker ``overlay`` and ``unresolved`` are what the controller found.
+    """
+    settings = context.settings
     if overlay:
         profile = profile.overlaid(overlay, OVERLAY_SOURCE)
     profile.check_complete()
@@ -65,7 +77,7 @@ def prepare(
     context.vault = Vault(profile, context.redactor, unresolved)
     context.environment = Environment(profile, context.vault)
     context.vault.resolve_all(local_only=not settings.is_controller)
-    return context, dict(overlay) if overlay else None
+    return context.environment
 
 
 def read_plan(settings: Settings) -> Plan:

@@ -21,7 +21,7 @@ from .judgement import Judge
 from .markers import MARKERS
 from .phases import PhaseBarrier
 from .recorder import Recorder
-from .session import new_run_id, prepare
+from .session import ask_hook, begin, enter, new_run_id, read_profile
 from .settings import Settings, was_given
 from .stash import RUN
 from .tally import Tally
@@ -76,12 +76,18 @@ class Controller:
             )
         shared = _shared_directory(self._config) if settings.is_distributed and not settings.inert else None
         board = Board(shared / "board" if shared else None)
-        context, overlay = prepare(settings, self._config, run_id=run_id, board=board)
+        context = begin(settings, run_id, board)
         self._config.stash[RUN] = context
         collector = Collector(context)
         manager.register(collector, "readiness-collector")
-        if settings.inert or context.environment is None:
+        if settings.inert:
             return
+        profile = read_profile(self._config, context)
+        history = History(context, profile.name)
+        overlay = ask_hook(self._config, context, profile)
+        environment = enter(context, profile, overlay)
+        if environment.profile.name != profile.name:
+            history = History(context, environment.profile.name)
         tally = Tally(context.redactor)
         manager.register(tally, "readiness-tally")
         catalogue = lambda: collector.catalogue  # noqa: E731
@@ -91,7 +97,7 @@ class Controller:
             catalogue = distribution.catalogue
         else:
             manager.register(Recorder(context), "readiness-recorder")
-        judge = Judge(self._config, context, tally, History(context, context.environment.profile), catalogue)
+        judge = Judge(self._config, context, tally, history, catalogue)
         if has_html(self._config):
             from .html_bridge import HtmlBridge
 
@@ -121,14 +127,9 @@ class Worker:
         """Rebuild the run's inputs and register what runs beside checks."""
         told = self._config.workerinput[WORKERINPUT_KEY]  # type: ignore[attr-defined]
         shared = Path(told["shared"])
-        context, _ = prepare(
-            self._settings,
-            self._config,
-            run_id=told["run_id"],
-            board=Board(shared / "board"),
-            overlay=told["overlay"],
-            unresolved=told["unresolved"],
-        )
+        context = begin(self._settings, told["run_id"], Board(shared / "board"))
+        profile = read_profile(self._config, context)
+        enter(context, profile, told["overlay"], told["unresolved"])
         self._config.stash[RUN] = context
         collector = Collector(context)
         manager = self._config.pluginmanager
