@@ -16,73 +16,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-PLAN = """
-schema_version = 1
-title = "Scenario"
-suite = "smoke"
-phases = ["health", "work", "late"]
-not_waivable = ["work/money*"]
-[[goal]]
-id = "G-1"
-title = "It is up"
-[[goal]]
-id = "G-2"
-title = "It works"
-[[goal]]
-id = "G-7"
-title = "Three greens"
-streak = true
-"""
-SCHEMA = """
-[section.api.url]
-type = "url"
-required = true
-env = "API_URL"
-[section.api.dialect]
-type = "choice"
-allowed = ["plain", "fancy"]
-default = "plain"
-[section.auth.key]
-type = "secret"
-format = "p256-pem"
-env = "AUTH_KEY_FILE"
-env_kind = "file"
-[section.auth.token]
-type = "secret"
-[section.extra.url]
-type = "url"
-[section.extra.reachable]
-type = "bool"
-[capability.token]
-needs = ["auth.token"]
-[capability.extra]
-needs = ["extra.url"]
-reachable = "extra.reachable"
-[capability.drill]
-option = "drills"
-"""
-LOCAL = """
-name = "local"
-live = false
-[api]
-url = "http://127.0.0.1:9"
-[auth]
-token = "env:SCENARIO_TOKEN"
-[extra]
-url = "http://127.0.0.1:9"
-reachable = false
-"""
-HEADER = """
-import os, pathlib, time
-import pytest
-from pytest_readiness import ExternalOutage, SafetyViolation, SetupError
+from tests.plugin.samples import HEADER, LOCAL, PLAN, SCHEMA
 
-pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("{phase}")]
-
-def passing(evidence):
-    evidence.figure("answer", 42)
-
-"""
 #: What a user has installed; each is loaded by name, so that a scenario can leave any of them out.
 PLUGINS = {
     "readiness": "pytest_readiness.pytest.plugin",
@@ -206,6 +141,7 @@ class Suite:
             "PYTHONDONTWRITEBYTECODE": "1",
             "AWS_EC2_METADATA_DISABLED": "true",
             "SCENARIO_ROOT": str(self.root),
+            "TMPDIR": str(self.root),  # what a killed run leaves goes with the test
             **(environ or {}),
         }
         fork = multiprocessing.get_context("forkserver").Process

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.plugin.scenario import HTML, LOCAL, PLAN, Suite
+from tests.plugin.samples import LOCAL, PLAN
+from tests.plugin.scenario import HTML, Suite
 from tests.plugin.test_plugin_exit_codes import PASSING
 
 IMPORTED = """
