@@ -8,11 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..core.errors import LedgerError
+from ..core.model import Scope
 from ..ledger import Ledger, open_ledger, read_history
+from . import suite
 from .context import RunContext
 from .environment import known_profiles
 
 SELF_TEST_NAME = "self-test.json"
+_QUOTED = ("detected", "total", "false_alarms", "clean_runs", "date", "catalogue_digest", "suite_digest")
 
 
 class History:
@@ -32,6 +35,7 @@ class History:
             if found.name != self._own
         }
         self._read_others()
+        self._self_test = self._proved()
 
     def record(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         """Append this run's entry and return it as recorded."""
@@ -40,7 +44,11 @@ class History:
         return recorded
 
     def self_test(self) -> Mapping[str, Any] | None:
-        """Return what the last self-test of the suite proved; None when there is none that can be read."""
+        """Return what the last self-test proved of this very suite; None when there is none to quote."""
+        return self._self_test
+
+    def _proved(self) -> Mapping[str, Any] | None:
+        """Read the last self-test; one of another suite proves nothing about this one, and a note says so."""
         path = self._context.settings.reports / SELF_TEST_NAME
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
@@ -49,7 +57,16 @@ class History:
         except (OSError, ValueError) as problem:
             self._context.notes.append(f"{path.name} cannot be read: {problem}")
             return None
-        return found if isinstance(found, dict) else None
+        if not isinstance(found, dict) or found.get("scope") != Scope.FULL:
+            return None
+        settings = self._context.settings
+        if found.get("suite_digest") != suite.digest_of((settings.root / self._context.plan.suite).resolve()):
+            self._context.notes.append(
+                f"the self-test of {found.get('date')} is not quoted: it tested another state of the suite"
+                " (readiness self-test tests this one)"
+            )
+            return None
+        return {key: found.get(key) for key in _QUOTED}
 
     def _read_others(self) -> None:
         """Read the other environments' histories where that needs no network; failures are only noted."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import TypeAlias
@@ -63,7 +64,7 @@ class Campaign:
         self._benches = [Bench(number, setup) for number in range(1, workers + 1)]
         self._node_ids: Mapping[str, str] = {}
         self._go = threading.Event()
-        self._news: SimpleQueue[News | BaseException | Bench] = SimpleQueue()
+        self._news: SimpleQueue[News | BaseException | Bench | Future[dict[str, str]]] = SimpleQueue()
         self._threads = [
             threading.Thread(target=self._guarded, args=(bench,), name=f"selftest-{number}", daemon=True)
             for number, bench in enumerate(self._benches, start=1)
@@ -79,15 +80,17 @@ class Campaign:
         for thread in self._threads:
             thread.start()
         try:
-            self._node_ids = self._setup.runner.checks()
-            validate(self._node_ids)
-            self._go.set()
+            self._setup.runner.listing.add_done_callback(self._news.put)
             working = len(self._benches)
             while working:
                 news = self._news.get()
                 if isinstance(news, BaseException):
                     raise news
-                if isinstance(news, Bench):
+                if isinstance(news, Future):
+                    self._node_ids = news.result()
+                    validate(self._node_ids)
+                    self._go.set()
+                elif isinstance(news, Bench):
                     working -= 1
                     results.take(news)
                 else:

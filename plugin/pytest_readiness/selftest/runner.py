@@ -44,15 +44,9 @@ class Runner:
         self._lock = threading.Lock()
         self._waiting: dict[int, Future[Ended]] = {}
         self._number = 0
-        self._first: Future[list[Mapping[str, str]]] = Future()
+        #: Node id by check id, in the order of the run, once the suite is collected; else SuiteError.
+        self.listing: Future[dict[str, str]] = Future()
         threading.Thread(target=self._listen, name="selftest-runner", daemon=True).start()
-
-    def checks(self) -> dict[str, str]:
-        """Return node id by check id, in the order of the run, once the suite is collected.
-
-        Raises SuiteError when it cannot be collected.
-        """
-        return {check["id"]: check["nodeid"] for check in self._first.result()}
 
     def run(self, args: Sequence[str], env: Mapping[str, str], log: Path) -> Ended:
         """Run pytest with these options in a fresh process; return when it has ended.
@@ -80,6 +74,8 @@ class Runner:
 
     def close(self) -> None:
         """End the server and what it runs."""
+        if not self.listing.done():
+            self._process.kill()  # it runs nothing yet, and looks at its input only when it has collected
         with self._lock:
             if self._process.stdin is not None and not self._process.stdin.closed:
                 self._process.stdin.close()
@@ -94,8 +90,8 @@ class Runner:
         for line in self._process.stdout:
             self._hear(json.loads(line))
         gone = RunnerGone()
-        if not self._first.done():
-            self._first.set_exception(gone)
+        if not self.listing.done():
+            self.listing.set_exception(gone)
         with self._lock:
             for answer in self._waiting.values():
                 answer.set_exception(gone)
@@ -103,9 +99,9 @@ class Runner:
 
     def _hear(self, told: Mapping[str, Any]) -> None:
         if "checks" in told:
-            self._first.set_result(told["checks"])
+            self.listing.set_result({check["id"]: check["nodeid"] for check in told["checks"]})
         elif "error" in told:
-            self._first.set_exception(
+            self.listing.set_exception(
                 SuiteError(
                     f"the suite cannot be collected (exit code {told['code']}): {told['error']}",
                     where=self._suite,

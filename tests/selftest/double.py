@@ -1,0 +1,108 @@
+"""A platform of a few lines, for tests of the self-test: one service and a control port on one socket.
+
+Faults change what the service answers; the last ones are about the control port itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+PROFILE = """
+name = "local"
+live = false
+[api]
+url = "{url}"
+"""
+
+
+class State:
+    """What the platform remembers: the faults that are on, and the notes that were left with it."""
+
+    def __init__(self) -> None:
+        self.active: dict[str, Any] = {}
+        self.notes: list[str] = []
+        self.secretly_sick = False
+        self.asked = 0
+
+    def answer(self, method: str, path: str, body: Any) -> tuple[int, dict[str, Any]]:
+        if path.startswith("/faults/"):
+            return self.switch(method, path.removeprefix("/faults/"), body)
+        match method, path:
+            case "GET", "/faults":
+                return 200, {"active": self.active}
+            case "POST", "/reset":
+                return self.reset()
+            case "GET", "/state":
+                return 200, {"digest": ",".join(self.notes) or "empty"}
+            case "POST", "/notes":
+                self.notes.append("a note")
+                return 200, {}
+            case "GET", "/health":
+                return self.health()
+        return 404, {"message": f"{method} {path}"}
+
+    def switch(self, method: str, fault: str, body: Any) -> tuple[int, dict[str, Any]]:
+        if fault == "impossible":
+            return 409, {"message": "this cannot be done"}
+        self.asked = 0
+        if method == "PUT":
+            self.active[fault] = body
+        else:
+            del self.active[fault]
+            self.secretly_sick |= fault == "incurable"
+            if fault == "indelible":
+                self.notes.append("indelible")
+        return 200, {}
+
+    def reset(self) -> tuple[int, dict[str, Any]]:
+        self.notes = [note for note in self.notes if note == "indelible"]
+        return 200, {}
+
+    def health(self) -> tuple[int, dict[str, Any]]:
+        self.asked += 1
+        if "down" in self.active or self.secretly_sick:
+            return 503, {"status": "down"}
+        if "outage" in self.active:
+            return 503, {"status": "provider down"}
+        if "flaky" in self.active and self.asked == 1:
+            return 503, {"status": "down"}
+        return 200, {"status": "ok", "mood": "low" if "moody" in self.active else "high"}
+
+
+def main() -> None:
+    state = State()
+    if "SCENE_SICK" in os.environ:
+        state.secretly_sick = True
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            status, told = state.answer(self.command, self.path, json.loads(raw or b"{}"))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(told).encode())
+
+        do_PUT = do_POST = do_DELETE = do_GET
+
+        def log_message(self, *_: Any) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    profile = Path.cwd() / f"profile-{os.getpid()}.toml"
+    profile.write_text(PROFILE.format(url=url))
+    Path(f"platform-{os.getpid()}.pid").write_text("running")
+    print(json.dumps({"profile": str(profile), "control": url, "env": {"SCENE": "on"}}), flush=True)
+    sys.stdin.read()
+    server.shutdown()
+    Path(f"platform-{os.getpid()}.pid").write_text("stopped")
+
+
+if __name__ == "__main__":
+    main()
