@@ -21,7 +21,7 @@ from smoke.clients.wire import Evidence, require_status
 from smoke.keys.bootstrap import bootstrap, contents
 from smoke.keys.documents import pem_of
 from smoke.keys.errors import KeyFault, MissingSecret
-from smoke.keys.failing import failing_reads
+from smoke.keys.failing import CODES, failing_reads
 from smoke.keys.permissions import prove
 from smoke.keys.probes import Answer
 from smoke.keys.revocation import Revocation
@@ -102,9 +102,13 @@ def test_bootstrap_changes_nothing(keys: Platform, environment: Any, evidence: E
     reachable = [f for f in findings if f.service != "finn" or environment.finn.reachable]
     unchecked = [f"{finding.service}: {finding.unchecked}" for finding in reachable if finding.unchecked]
     assert not unchecked, f"keys that could not be compared with the published ones: {'; '.join(unchecked)}"
-    for code, refusing in failing_reads(keys.aws):
-        with refusing, pytest.raises((SetupError, ExternalOutage)):
-            bootstrap(keys, SERVICES, evidence.note)
+    for code in CODES:
+        with (
+            Platform(environment, read_only=True) as deaf,
+            failing_reads(deaf.account, code),
+            pytest.raises((SetupError, ExternalOutage)),
+        ):
+            bootstrap(deaf, SERVICES, evidence.note)
         evidence.evaluated(f"a read that fails with {code} is not taken for empty")
 
 
@@ -207,7 +211,7 @@ def hide(environment: Any, platform: Platform, service: str) -> None:
 
 def permissions(keys: Platform, environment: Any, service: str) -> str:
     """Who may write the secret; SetupError naming what is not allowed."""
-    return prove(keys.aws, keys.store(service).describe(), operator=environment.keys.operator_arn)
+    return prove(keys.account, keys.store(service).describe(), operator=environment.keys.operator_arn)
 
 
 def refuse_the_wrong_place(keys: Platform) -> None:

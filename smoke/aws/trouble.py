@@ -58,6 +58,8 @@ _NO_CREDENTIALS = (
 )
 _NO_REGION = ("NoRegionError", "InvalidRegionError")
 _NO_ANSWER = ("ConnectionError", "HTTPClientError")
+#: What a service that encrypts asks KMS for in the caller's name; its refusal names no action.
+_KMS = "kms:Decrypt and kms:GenerateDataKey on the key that it is encrypted with"
 _ACTION = re.compile(r"not authorized to perform: ([a-z0-9-]+:\w+)")
 
 
@@ -138,9 +140,10 @@ def _answered(code: str, problem: Exception, call: Call) -> Trouble:
     if code.startswith(_OUTAGE) or status >= 500:
         told = f"AWS answers {call.permission} in {call.place} with {code}: nothing was concluded"
         return Trouble(ExternalOutage, told, passing=True)
-    if code.startswith(_DENIED):
+    if code.startswith((*_DENIED, "DecryptionFailure")):
         named = _ACTION.search(message)
-        action = named.group(1) if named else call.permission
+        implied = _KMS if "KMS" in message or "Decrypt" in code else call.permission
+        action = named.group(1) if named else implied
         return _setup(
             f"this runner may not {action} in {call.place} ({code})",
             f"grant it {action}; {POLICY} lists all that the suite needs",

@@ -100,7 +100,9 @@ def _plan(platform: Platform, service: str, plan: list[str]) -> None:
     for line in plan:
         _tell(f"  {line}")
     secret = platform.store(service).describe()
-    _tell(f"  permissions: {prove(platform.aws, secret, operator=platform.environment.keys.operator_arn)}")
+    _tell(
+        f"  permissions: {prove(platform.account, secret, operator=platform.environment.keys.operator_arn)}"
+    )
 
 
 class _Parser(argparse.ArgumentParser):

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
-from .aws import Aws
+from smoke.aws.account import Account
+
+from .store import CLIENT
 
 EVENT = "before-call.secretsmanager.GetSecretValue"
 CODES = {"AccessDeniedException": 400, "ThrottlingException": 400, "InternalServiceError": 500}
 
 
-def failing_reads(aws: Aws) -> Iterator[tuple[str, AbstractContextManager[None]]]:
-    """Each code with a block in which every read of a secret's value fails with it."""
-    for code, status in CODES.items():
-        yield code, _failing(aws.client("secretsmanager"), code, status)
-
-
 @contextmanager
-def _failing(client: Any, code: str, status: int) -> Iterator[None]:
+def failing_reads(account: Account, code: str) -> Iterator[None]:
+    """A block in which every read of a secret's value fails with a code of CODES."""
+    client, status = account.client(CLIENT), CODES[code]
     answer = {
         "Error": {"Code": code, "Message": "refused on purpose"},
         "ResponseMetadata": {"HTTPStatusCode": status},

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from pytest_readiness import SetupError
 
-from .aws import Aws, asking
+from smoke.aws.account import Account
+
 from .errors import told
 from .store import READING, WRITING, Described
 
@@ -22,17 +23,17 @@ GET_ROLE = "iam:GetRole"
 DRY_RUN = (*READING, IDENTIFY, SIMULATE, GET_ROLE)
 
 
-def prove(aws: Aws, secret: Described, *, operator: str = "") -> str:
+def prove(account: Account, secret: Described, *, operator: str = "") -> str:
     """Who may rotate the secret, in words: ``operator`` (the ARN of a user or a role), or the caller itself.
 
     SetupError that names each action which is not allowed, or the one that keeps this from being found out.
     """
-    principal = operator or _caller(aws)
+    principal = operator or _caller(account)
     if principal.endswith(":root"):
         return f"{principal} is the account itself and may do everything"
-    denied = _denied(aws, principal, OPERATING, secret.arn)
+    denied = _denied(account, principal, OPERATING, secret.arn)
     if secret.kms_key.startswith("arn:"):
-        denied += _denied(aws, principal, KMS, secret.kms_key)
+        denied += _denied(account, principal, KMS, secret.kms_key)
     if denied:
         raise SetupError(
             told(
@@ -45,22 +46,23 @@ def prove(aws: Aws, secret: Described, *, operator: str = "") -> str:
     return f"{principal} is allowed all {actions} actions on {secret.arn}"
 
 
-def _caller(aws: Aws) -> str:
-    with asking(IDENTIFY, "the caller"):
-        arn = str(aws.client("sts").get_caller_identity()["Arn"])
+def _caller(account: Account) -> str:
+    arn = str(account.ask("sts", "get_caller_identity")["Arn"])
     if ":assumed-role/" not in arn:
         return arn
     # the session's ARN leaves the role's path out, which the simulator wants to know
     name = arn.split("/")[1]
-    with asking(GET_ROLE, f"role {name}"):
-        return str(aws.client("iam").get_role(RoleName=name)["Role"]["Arn"])
+    return str(account.ask("iam", "get_role", RoleName=name)["Role"]["Arn"])
 
 
-def _denied(aws: Aws, principal: str, actions: Sequence[str], resource: str) -> list[str]:
-    with asking(SIMULATE, principal):
-        found = aws.client("iam").simulate_principal_policy(
-            PolicySourceArn=principal, ActionNames=list(actions), ResourceArns=[resource]
-        )
+def _denied(account: Account, principal: str, actions: Sequence[str], resource: str) -> list[str]:
+    found = account.ask(
+        "iam",
+        "simulate_principal_policy",
+        PolicySourceArn=principal,
+        ActionNames=list(actions),
+        ResourceArns=[resource],
+    )
     allowed = {
         str(one["EvalActionName"]) for one in found["EvaluationResults"] if one["EvalDecision"] == "allowed"
     }

@@ -11,19 +11,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .aws import Aws, asking
-from .errors import Conflict, KeyFault, WriteForbidden
+from smoke.aws.account import Account
+
+from .errors import Conflict, KeyFault, MissingSecret, MissingVersion, WriteForbidden
 
 CURRENT, PREVIOUS = "AWSCURRENT", "AWSPREVIOUS"
 #: The version that a run has prepared and that nobody reads yet.
 NEXT = "KEYS-NEXT"
 
+CLIENT = "secretsmanager"
 GET = "secretsmanager:GetSecretValue"
 DESCRIBE = "secretsmanager:DescribeSecret"
 PUT = "secretsmanager:PutSecretValue"
 STAGE = "secretsmanager:UpdateSecretVersionStage"
 READING = (DESCRIBE, GET)
 WRITING = (PUT, STAGE)
+_MISSING = ("ResourceNotFoundException",)
+#: What AWS says of a label that is not where the caller expects it, and of a secret that was deleted.
+_UNMET = ("InvalidParameterException", "InvalidRequestException")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +51,26 @@ class Described:
 class SecretStore:
     """The secret of one service. ``read_only``: an attempt to write raises WriteForbidden."""
 
-    def __init__(self, aws: Aws, secret_id: str, *, read_only: bool = False) -> None:
+    def __init__(self, account: Account, secret_id: str, *, read_only: bool = False) -> None:
         self.secret_id = secret_id
         self.read_only = read_only
-        self._aws = aws
+        self._account = account
 
     def describe(self) -> Described:
         """The secret's ARN, KMS key and labels. MissingSecret, SetupError, ExternalOutage."""
-        with asking(DESCRIBE, self.secret_id):
-            found = self._client.describe_secret(SecretId=self.secret_id)
+        found = self._find("describe_secret", _MISSING)
+        if found is None:
+            raise MissingSecret(
+                "the secret does not exist",
+                where=self.secret_id,
+                action="create it (terraform apply), or correct aws.region and aws.prefix of the profile",
+            )
+        if found.get("DeletedDate"):
+            raise MissingSecret(
+                "the secret is marked for deletion",
+                where=self.secret_id,
+                action=f"aws secretsmanager restore-secret --secret-id {self.secret_id}",
+            )
         labels = {
             label: version for version, on in (found.get("VersionIdsToStages") or {}).items() for label in on
         }
@@ -78,34 +94,30 @@ class SecretStore:
         holder = self.labels().get(label)
         if holder is not None:
             self.drop(label, holder)
-        with asking(PUT, self.secret_id):
-            done = self._client.put_secret_value(
-                SecretId=self.secret_id,
-                ClientRequestToken=str(uuid.uuid4()),
-                SecretString=text,
-                VersionStages=[label],
-            )
+        done = self._account.ask(
+            CLIENT,
+            "put_secret_value",
+            SecretId=self.secret_id,
+            ClientRequestToken=str(uuid.uuid4()),
+            SecretString=text,
+            VersionStages=[label],
+        )
         return str(done["VersionId"])
 
     def move(self, label: str, *, to: str, expected: str | None) -> None:
         """Move a label to a version; Conflict unless it is on the ``expected`` one now (None: on none)."""
         self._write(STAGE)
         holder = {"RemoveFromVersionId": expected} if expected is not None else {}
-        with asking(STAGE, self.secret_id, conflicts=True):
-            self._client.update_secret_version_stage(
-                SecretId=self.secret_id, VersionStage=label, MoveToVersionId=to, **holder
-            )
+        moved = self._find(
+            "update_secret_version_stage", _UNMET, VersionStage=label, MoveToVersionId=to, **holder
+        )
+        if moved is None:
+            raise Conflict(f"{self.secret_id}: {label} is not on {expected}")
 
     def drop(self, label: str, version: str) -> None:
         """Take a label off a version; one that is no longer there is left alone."""
         self._write(STAGE)
-        try:
-            with asking(STAGE, self.secret_id, conflicts=True):
-                self._client.update_secret_version_stage(
-                    SecretId=self.secret_id, VersionStage=label, RemoveFromVersionId=version
-                )
-        except Conflict:
-            return
+        self._find("update_secret_version_stage", _UNMET, VersionStage=label, RemoveFromVersionId=version)
 
     def install(self, version: str, *, expected: str | None) -> None:
         """Make a prepared version the one that services read; KeyFault when the secret changed meanwhile."""
@@ -118,18 +130,19 @@ class SecretStore:
                 action="find out who; then run the command again with --resume",
             ) from None
 
-    @property
-    def _client(self) -> Any:
-        return self._aws.client("secretsmanager")
-
     def _get(self, **which: str) -> Stored:
-        with asking(GET, self.secret_id):
-            found = self._client.get_secret_value(SecretId=self.secret_id, **which)
+        found = self._find("get_secret_value", (*_MISSING, *_UNMET), **which)
+        if found is None:
+            self.describe()  # a secret that is not there says so
+            raise MissingVersion("the secret has no such version", where=self.secret_id)
         if "SecretString" not in found:
             raise KeyFault(
                 "the secret holds binary data, which is neither a key nor a placeholder", where=self.secret_id
             )
         return Stored(str(found["VersionId"]), str(found["SecretString"]))
+
+    def _find(self, method: str, absent: tuple[str, ...], **parameters: Any) -> dict[str, Any] | None:
+        return self._account.find(CLIENT, method, absent, SecretId=self.secret_id, **parameters)
 
     def _write(self, permission: str) -> None:
         if self.read_only:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import logging
 import os
 import socket
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 import httpx
 from pytest_readiness import SetupError
 
+from smoke.aws.account import Account
 from smoke.clients.contract import ContractViolation
 from smoke.clients.dixie import JWKS_PATH as DIXIE_JWKS_PATH
 from smoke.clients.freeside import JWKS_PATH
@@ -20,7 +22,6 @@ from smoke.clients.reach import require_resolvable
 from smoke.clients.tokens import SigningKey
 from smoke.clients.wire import UnexpectedStatus, require_status
 
-from .aws import Aws
 from .documents import Document, parse
 from .errors import KeyFault, Refused, Unproved
 from .probes import (
@@ -35,6 +36,8 @@ from .timing import Timing
 
 SERVICES = ("freeside", "finn", "dixie")
 CONNECT_TIMEOUT_S, ANSWER_TIMEOUT_S = 2.0, 10.0
+#: At the level DEBUG these log the parameters of every call, and so the keys.
+_TALKATIVE = ("boto3", "botocore", "urllib3")
 Tell = Callable[[str], None]
 
 
@@ -110,7 +113,9 @@ class Platform:
             raise Refused(
                 "the profile has no aws section", where="aws.prefix", allowed="such as arrakis-staging"
             )
-        self.aws = Aws(environment.aws.region, environment.aws.endpoint_url)
+        self.account = Account(environment.aws.region, environment.aws.endpoint_url)
+        for talkative in _TALKATIVE:
+            logging.getLogger(talkative).setLevel(logging.INFO)
         self._read_only = read_only
         self._tell = tell
         self._http = httpx.Client(
@@ -137,7 +142,7 @@ class Platform:
     def store(self, service: str) -> SecretStore:
         """The secret of a service's key (contract section 4)."""
         prefix = self.environment.aws.prefix
-        return SecretStore(self.aws, f"{prefix}/{service}/es256-private-key", read_only=self._read_only)
+        return SecretStore(self.account, f"{prefix}/{service}/es256-private-key", read_only=self._read_only)
 
     def subject(self, service: str) -> Subject:
         """What a command on this service's key acts on."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from smoke.aws.account import Account
 from smoke.clients.jwks import KeySet
 from smoke.clients.tokens import SigningKey
 from smoke.keys.documents import Document, new_key, parse
@@ -32,14 +33,16 @@ class FakeSecrets:
         self.versions: dict[str, dict[str, Any]] = {}
         self.labels: dict[str, str] = {}
         self.calls: list[str] = []
+        self.state = "there"
         self.before: Callable[[str], None] = lambda _: None
         self.after: Callable[[str], None] = lambda _: None
         if value is not None:
             self.labels["AWSCURRENT"] = self._add(value)
 
-    def client(self, _: str) -> "FakeSecrets":
-        """Stand in for the clients of one region."""
-        return self
+    @property
+    def account(self) -> Account:
+        """An account whose Secrets Manager this is."""
+        return Account("eu", connect=lambda _: self)
 
     @property
     def current(self) -> str:
@@ -75,12 +78,20 @@ class FakeSecrets:
         return answer
 
     def _describe(self) -> dict[str, Any]:
+        if self.state == "missing":
+            raise refusal("ResourceNotFoundException", "can't find the specified secret.")
+        if self.state == "deleted":
+            return {"ARN": "arn", "DeletedDate": 1, "VersionIdsToStages": {}}
         on: dict[str, list[str]] = {}
         for label, version in self.labels.items():
             on.setdefault(version, []).append(label)
         return {"ARN": f"arn:aws:secretsmanager:eu:1:secret:{SECRET}", "VersionIdsToStages": on}
 
     def _get(self, asked: dict[str, Any]) -> dict[str, Any]:
+        if self.state == "deleted":
+            raise refusal("InvalidRequestException", "it was marked for deletion")
+        if self.state == "missing":
+            raise refusal("ResourceNotFoundException", "can't find the specified secret.")
         version = asked.get("VersionId") or self.labels.get(asked.get("VersionStage", "AWSCURRENT"), "")
         if version not in self.versions:
             raise refusal(
@@ -123,7 +134,10 @@ class FakeSecrets:
 
 def refusal(code: str, message: str = "no", status: int = 400) -> ClientError:
     """What botocore raises for an error answer."""
-    answer = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    answer: Any = {
+        "Error": {"Code": code, "Message": message},
+        "ResponseMetadata": {"HTTPStatusCode": status},
+    }
     return ClientError(answer, "Operation")
 
 
@@ -185,7 +199,7 @@ class Bench:
     @property
     def store(self) -> SecretStore:
         """The secret as the commands see it."""
-        return SecretStore(self.secrets, SECRET)  # type: ignore[arg-type]
+        return SecretStore(self.secrets.account, SECRET)
 
     def subject(self, by: str = "tester") -> Subject:
         """What a command acts on."""

@@ -10,7 +10,7 @@ from pytest_readiness import ExternalOutage, SetupError
 from smoke.clients.jwks import KeySet
 from smoke.keys.bootstrap import Action, bootstrap
 from smoke.keys.documents import Document, new_key, parse
-from smoke.keys.errors import KeyFault, MissingSecret, Unproved, WriteForbidden
+from smoke.keys.errors import KeyFault, MissingSecret, MissingVersion, Unproved, WriteForbidden
 from smoke.keys.store import SecretStore
 from tests.smoke.keys.fakes import QUICK, FakeSecrets, FakeService, refusal
 
@@ -28,7 +28,7 @@ class FakePlatform:
         self.deaf: set[str] = set()
 
     def store(self, service: str) -> SecretStore:
-        return SecretStore(self.secrets[service], service, read_only=self.read_only)  # type: ignore[arg-type]
+        return SecretStore(self.secrets[service].account, service, read_only=self.read_only)
 
     def key_set(self, service: str) -> KeySet:
         if service in self.deaf:
@@ -89,19 +89,15 @@ def test_a_read_only_store_cannot_be_written() -> None:
     [
         (refusal("AccessDeniedException"), SetupError, "secretsmanager:GetSecretValue"),
         (refusal("AccessDeniedException", "Access to KMS is not allowed"), SetupError, "kms:Decrypt"),
-        (refusal("ExpiredTokenException"), SetupError, "renew this runner's AWS credentials"),
+        (refusal("ExpiredTokenException"), SetupError, "renew them"),
         (refusal("UnrecognizedClientException"), SetupError, "credentials"),
         (refusal("DecryptionFailure"), SetupError, "kms:Decrypt"),
         (refusal("SomethingNew"), SetupError, "SomethingNew"),
-        (refusal("ThrottlingException"), ExternalOutage, "run it again later"),
-        (refusal("InternalServiceError", status=500), ExternalOutage, "run it again later"),
-        (refusal("Odd", status=503), ExternalOutage, "run it again later"),
-        (
-            refusal("ResourceNotFoundException", "can't find the specified secret."),
-            MissingSecret,
-            "does not exist",
-        ),
-        (refusal("InvalidRequestException", "it was marked for deletion"), MissingSecret, "restore-secret"),
+        (refusal("ThrottlingException"), ExternalOutage, "nothing was concluded"),
+        (refusal("InternalServiceError", status=500), ExternalOutage, "nothing was concluded"),
+        (refusal("Odd", status=503), ExternalOutage, "nothing was concluded"),
+        (refusal("ResourceNotFoundException", "odd: the secret is there"), MissingVersion, "no such version"),
+        (refusal("InvalidRequestException", "odd"), MissingVersion, "no such version"),
         (NoCredentialsError(), SetupError, "AWS_PROFILE"),
         (EndpointConnectionError(endpoint_url="https://x"), SetupError, "aws.region"),
         (ConnectTimeoutError(endpoint_url="https://x"), SetupError, "network"),
@@ -122,6 +118,15 @@ def test_a_read_that_fails_is_never_taken_for_empty(
     assert told in str(caught.value)
     assert len(str(caught.value).splitlines()) <= 3
     assert caught.value.__cause__ is None
+    assert platform.writes == []
+
+
+@pytest.mark.parametrize(("state", "told"), [("missing", "terraform apply"), ("deleted", "restore-secret")])
+def test_a_secret_that_is_not_there_is_not_empty(state: str, told: str) -> None:
+    platform = FakePlatform(finn="PLACEHOLDER")
+    platform.secrets["dixie"].state = state
+    with pytest.raises(MissingSecret, match=told):
+        run(platform)
     assert platform.writes == []
 
 
