@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stack import pgbouncer, postgres, profile, services
 from stack.aws import launcher
+from stack.aws.entrance import AUTHORITY, Entrance
 from stack.aws.names import CREDENTIALS
 from stack.console import Console
 from stack.control import Control
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
     from stack.services import Addresses
 
 SOURCE = "source"
-PORTS = ("postgres", "pgbouncer", "aws", *services.HEALTH)
+# The services that the load balancer makes public.
+PUBLIC = ("freeside", "dixie")
+FRONT = tuple(f"{name}-{kind}" for name in PUBLIC for kind in ("secure", "plain"))
+PORTS = ("postgres", "pgbouncer", "aws", *FRONT, *services.HEALTH)
 
 
 class Stack:
@@ -122,16 +126,18 @@ class Stack:
             ]
         )
         self.control_url = self._control.serve()
-        self._write_profile(addresses, endpoint, api_key, pooler)
+        self._write_profile(addresses, ports, api_key, pooler)
 
     def _aws_parts(self, ports: Mapping[str, int], addresses: Addresses) -> list[Part]:
         home = self._run.directory("aws")
         endpoint = f"http://{LOOPBACK}:{ports['aws']}"
         base = {**services.base_environ(), **CREDENTIALS, "STACK_AWS_ENDPOINT": endpoint}
-        serve = Command(
-            services.python("stack.aws.launcher"), {**base, **launcher.environ(ports["aws"], home)}, home
-        )
         hosts = {"pgbouncer": f"{LOOPBACK}:{ports['pgbouncer']}", **addresses.hosts()}
+        entrances = [
+            Entrance(name, ports[f"{name}-secure"], ports[f"{name}-plain"], hosts[name]) for name in PUBLIC
+        ]
+        environ = {**base, **launcher.environ(ports["aws"], home, entrances)}
+        serve = Command(services.python("stack.aws.launcher"), environ, home)
         told = {"STACK_ADDRESSES": ",".join(f"{name}={host}" for name, host in hosts.items())}
         seed = Command(services.python("stack.aws.seed"), {**base, **told}, home)
         # The seed waits for the emulator itself: that way it imports while the emulator does.
@@ -152,10 +158,17 @@ class Stack:
         needs = frozenset({"migrations", "pgbouncer", "aws"})
         return services.parts(self._run, addresses, shared, dsns, needs)
 
-    def _write_profile(self, addresses: Addresses, endpoint: str, api_key: Path, pooler: PgBouncer) -> None:
+    def _write_profile(
+        self, addresses: Addresses, ports: Mapping[str, int], api_key: Path, pooler: PgBouncer
+    ) -> None:
         users = {"dsn": pgbouncer.ADMIN, **{f"{user}_dsn": user for user in pgbouncer.SHARES}}
         dsns = {key: self._run.secret(f"pgbouncer-{key}", pooler.dsn(user)) for key, user in users.items()}
+        endpoint = f"http://{LOOPBACK}:{ports['aws']}"
         self.profile = profile.build(addresses.urls, self.control_url, endpoint, api_key, dsns)
+        self.profile["edge"] = {"ca_file": str(self._run.path / "aws" / AUTHORITY)}
+        for name in PUBLIC:
+            self.profile["edge"][f"{name}_url"] = f"https://{LOOPBACK}:{ports[f'{name}-secure']}"
+            self.profile["edge"][f"{name}_plain_url"] = f"http://{LOOPBACK}:{ports[f'{name}-plain']}"
         self.profile["source"] = {"iac_dir": str(self._run.path / SOURCE)}
         for name in addresses.replaced & self.profile.keys():
             del self.profile[name]["restart_url"]  # somebody else's process

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from stack.aws.altered_compute import deploy
 from stack.aws.definitions import execution_role
 from stack.aws.names import PREFIX, secret_id
+from stack.ports import LOOPBACK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +47,18 @@ def public_host(emulator: Emulator, service: str, host: str) -> None:
                 elb.modify_rule(RuleArn=rule["RuleArn"], Conditions=[hosts])
 
 
+def certificate(
+    emulator: Emulator, service: str, host: str = LOOPBACK, days: int = 90, trusted: bool = True
+) -> None:
+    """Have the load balancer present another certificate for a public service (`freeside`, `dixie`)."""
+    emulator.front.certificate(service, host, days, trusted=trusted)
+
+
+def no_redirect(emulator: Emulator, service: str) -> None:
+    """Have the load balancer serve a public service on plain HTTP as well."""
+    emulator.front.redirect(service, on=False)
+
+
 def service_unwatched(emulator: Emulator, service: str) -> None:
     """Delete every alarm on a service."""
     cloudwatch = emulator.aws("cloudwatch")
@@ -57,5 +70,7 @@ ALTERATIONS: dict[str, Alteration] = {
     "role-reads": role_reads,
     "credential-shared": credential_shared,
     "public-host": public_host,
+    "certificate": certificate,
+    "no-redirect": no_redirect,
     "service-unwatched": service_unwatched,
 }

@@ -21,6 +21,8 @@ from stack.aws.metrics import install
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
+    from stack.aws.front import Front
+
     Scope = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
     Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -33,10 +35,12 @@ FEED_EVERY = 150
 class SideDoor:
     """An ASGI application that answers under /_stack/ itself and passes everything else on."""
 
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], endpoint: str) -> None:
+    def __init__(
+        self, app: Callable[[Scope, Receive, Send], Awaitable[None]], endpoint: str, front: Front
+    ) -> None:
         self._app = app
         self._memory = state.Memory()
-        self._emulator = Emulator(endpoint)
+        self._emulator = Emulator(endpoint, front)
         self._lock = threading.Lock()
         install()
         self._emulator.notices.install()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stack.aws.api import Clients
+    from stack.aws.front import Front
 
     # Takes the emulator and the fault's parameters by name.
     Alteration = Callable[..., None]
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 class Emulator:
     """The emulator as seen from its own process."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, front: Front) -> None:
         self._endpoint = endpoint
+        self.front = front
         self.metrics = Metrics()
         self.one_shots = OneShots()
         self.denials = Denials()
@@ -68,3 +70,4 @@ class Emulator:
         self.one_shots.heal()
         self.denials.heal()
         self.notices.heal()
+        self.front.heal()

@@ -10,19 +10,25 @@ import asyncio
 import os
 import sys
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stack.ports import LOOPBACK
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterable
+
+    from stack.aws.entrance import Entrance
 
 HEALTH = "/_ministack/health"
 VERSION = "1.5.33"  # state.py and tasks.py reach into it: another version must be tried first
 
 
-def environ(port: int, home: Path) -> dict[str, str]:
-    """Return ministack's settings: loopback, no further listener, no container, nothing written elsewhere."""
+def environ(port: int, home: Path, entrances: Iterable[Entrance]) -> dict[str, str]:
+    """Return ministack's settings: loopback, no further listener, no container, nothing written elsewhere.
+
+    `entrances` are the load balancer's.
+    """
     return {
         "BIND_HOST": LOOPBACK,
         "GATEWAY_PORT": str(port),
@@ -36,6 +42,7 @@ def environ(port: int, home: Path) -> dict[str, str]:
         "S3_DATA_DIR": str(home / "s3"),
         "STATE_DIR": str(home / "state"),
         "STACK_PORT": str(port),
+        "STACK_ENTRANCES": ",".join(map(str, entrances)),
     }
 
 
@@ -50,10 +57,17 @@ def main() -> None:
 
     from stack.aws import keys
     from stack.aws.door import SideDoor
+    from stack.aws.entrance import Entrance
+    from stack.aws.front import Front
+
+    entrances = [Entrance.parse(text) for text in os.environ["STACK_ENTRANCES"].split(",")]
+    front = Front(entrances, Path(os.environ["TMPDIR"]))
 
     async def run() -> None:
         await keys.create()
-        await serve(SideDoor(app, f"http://{config.bind[0]}"), config)  # type: ignore[arg-type]  # app is untyped
+        await front.serve()
+        door = SideDoor(app, f"http://{config.bind[0]}", front)
+        await serve(door, config)  # type: ignore[arg-type]  # app is untyped
 
     config = Config()
     config.bind = [f"{LOOPBACK}:{os.environ['STACK_PORT']}"]

@@ -41,6 +41,12 @@ def _secret(aws: Aws, name: str) -> str:
     return found
 
 
+def _versions(aws: Aws, name: str) -> dict[str, Any]:
+    told = aws("secretsmanager").describe_secret(SecretId=f"{P}/{name}/es256-private-key")
+    found: dict[str, Any] = told["VersionIdsToStages"]
+    return found
+
+
 def _last_run(aws: Aws, name: str) -> dict[str, Any]:
     ecs, family = aws("ecs"), f"{P}-{name}"
     for status in ("RUNNING", "STOPPED"):
@@ -173,6 +179,9 @@ CASES: list[tuple[str, dict[str, Any], Callable[[Aws], bool]]] = [
      lambda aws: not _alarm(aws, "worker-cpu-high") and bool(_alarm(aws, "api-cpu-high"))),
     ("secret-value", {"service": "finn", "value": "PLACEHOLDER"},
      lambda aws: _secret(aws, "finn") == "PLACEHOLDER"),
+    ("secret-renewed", {"service": "finn"},
+     lambda aws: len(_versions(aws, "finn")) == 2 and _secret(aws, "finn").startswith("-----BEGIN")),
+    ("secret-half-rotated", {"service": "finn"}, lambda aws: '"pendingPrivateKey"' in _secret(aws, "finn")),
     ("secret-on-another-curve", {"service": "dixie"}, lambda aws: len(_secret(aws, "dixie")) > 250),
     ("secret-copied", {"service": "finn", "of": "freeside"},
      lambda aws: _secret(aws, "finn") == _secret(aws, "freeside")),
@@ -206,7 +215,7 @@ def test_an_alteration_is_seen_and_undone(
 
 
 def test_every_alteration_is_tried() -> None:
-    elsewhere = {"notifications-lost", *key_operator.ALTERATIONS}
+    elsewhere = {"notifications-lost", "certificate", "no-redirect", *key_operator.ALTERATIONS}
     assert {name for name, _, _ in CASES} | elsewhere == set(ALTERATIONS)
 
 
