@@ -14,7 +14,7 @@ from smoke.aws.observed import Observed, observed_of
 from smoke.clients.dixie import Dixie
 from smoke.clients.finn import Finn
 from smoke.clients.freeside import JWKS_PATH, Dialects, Freeside
-from smoke.clients.identity import builds
+from smoke.clients.identity import authorities, builds
 from smoke.clients.jwks import key_set_of
 from smoke.clients.keyring import KeyRing
 from smoke.clients.purse import Opening, Purse
@@ -63,6 +63,7 @@ class Unrecorded:
 def http(environment: Any) -> Iterator[httpx.Client]:
     """One connection pool. Proxies of the runner's environment are for live platforms only."""
     with httpx.Client(
+        verify=authorities(),
         timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
         limits=httpx.Limits(max_connections=40, max_keepalive_connections=40),
         headers={"User-Agent": "pytest-readiness-smoke"},

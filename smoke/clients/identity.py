@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import httpx
@@ -21,6 +22,12 @@ from smoke.clients.health import HEALTH_PATHS
 WITHIN_S = 3.0
 
 
+@cache
+def authorities() -> ssl.SSLContext:
+    """The certificate authorities that HTTP clients trust, read once: that takes longer than most checks."""
+    return httpx.create_ssl_context()
+
+
 def builds(environment: Any) -> dict[str, str]:
     """The build of every service that can be asked, an empty string where none is told in time.
 
@@ -34,6 +41,7 @@ def builds(environment: Any) -> dict[str, str]:
     if environment.aws.region and environment.aws.prefix:
         asked["worker"] = partial(_worker_of, environment)
     found = dict.fromkeys(asked, "")
+    authorities()  # by one thread for all
 
     def ask(service: str) -> None:
         found[service] = asked[service]()
@@ -51,7 +59,7 @@ def builds(environment: Any) -> dict[str, str]:
 
 def _build_of(url: str, *, proxies: bool) -> str:
     try:
-        response = httpx.get(url, timeout=WITHIN_S, trust_env=proxies)
+        response = httpx.get(url, verify=authorities(), timeout=WITHIN_S, trust_env=proxies)
         body = parse_json(response.text, f"GET {response.request.url.path}")
     except (httpx.HTTPError, AssertionError):
         return ""
