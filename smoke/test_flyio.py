@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from smoke.clients.aws import aws_client
+from smoke.aws.ecs import Definition
+from smoke.aws.observed import Observed
 from smoke.clients.dixie import JWKS_PATH as DIXIE_JWKS
 from smoke.clients.freeside import JWKS_PATH as FREESIDE_JWKS
 from smoke.clients.wire import Evidence, Wire
@@ -123,35 +124,26 @@ def traces_of(response: httpx.Response) -> Iterable[str]:
 
 @pytest.mark.p1
 @pytest.mark.requires("aws")
-def test_ecs_environment_does_not_point_to_fly(environment: Any, evidence: Evidence) -> None:
+def test_ecs_environment_does_not_point_to_fly(aws: Observed, evidence: Evidence) -> None:
     """No environment value, image or secret reference of a running service points to Fly.io."""
-    ecs = aws_client(environment, "ecs")
-    cluster = f"{environment.aws.prefix}-cluster"
-    arns = [
-        arn
-        for page in ecs.get_paginator("list_services").paginate(cluster=cluster)
-        for arn in page["serviceArns"]
+    services = aws.definitions()
+    values = [
+        (f"{service}: {where}", value)
+        for service, definition in services.items()
+        for where, value in values_of(definition)
     ]
-    assert arns, f"there is no service in {cluster}"
-    traces = []
-    looked_at = 0
-    for start in range(0, len(arns), 10):  # DescribeServices takes ten at a time
-        for service in ecs.describe_services(cluster=cluster, services=arns[start : start + 10])["services"]:
-            task = ecs.describe_task_definition(taskDefinition=service["taskDefinition"])["taskDefinition"]
-            for where, value in values_of(task):
-                looked_at += 1
-                if points_to_fly(value):
-                    traces.append(f"{service['serviceName']}: {where}")
-    evidence.figure("services", len(arns))
-    evidence.figure("values looked at", looked_at)
+    traces = [where for where, value in values if points_to_fly(value)]
+    evidence.figure("services", len(services))
+    evidence.figure("values looked at", len(values))
+    assert services, f"there is no service in {aws.names.cluster}"
     assert not traces, f"points to Fly.io: {', '.join(traces)}"
 
 
-def values_of(task: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def values_of(task: Definition) -> Iterable[tuple[str, str]]:
     """Each container's image, environment values and secret references, with where they are."""
-    for container in task["containerDefinitions"]:
-        yield f"image of {container['name']}", container["image"]
-        for item in container.get("environment", ()):
-            yield f"environment {item['name']} of {container['name']}", f"{item['name']}={item['value']}"
-        for item in container.get("secrets", ()):
-            yield f"secret {item['name']} of {container['name']}", item["valueFrom"]
+    for container in task.containers:
+        yield f"image of {container.name}", container.image
+        for name, value in container.environment.items():
+            yield f"environment {name} of {container.name}", f"{name}={value}"
+        for name, source in container.secrets.items():
+            yield f"secret {name} of {container.name}", source
