@@ -8,6 +8,7 @@ from collections import Counter
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,18 +40,18 @@ def check_id(node: str) -> str:
     return f"{phase[1]}/{function.removeprefix('test_').replace('_', '-')}{bracket}{parameter}"
 
 
-def test_fault_ids_are_unique():
+def test_fault_ids_are_unique() -> None:
     assert not [name for name, count in Counter(fault["id"] for fault in FAULTS).items() if count > 1]
 
 
-def test_every_check_is_named_by_a_fault():
+def test_every_check_is_named_by_a_fault() -> None:
     named = {check["id"] for fault in FAULTS for check in fault.get("checks", [])}
     unnamed = sorted(set(checks()) - named)
     assert not unnamed, f"{len(unnamed)} of {len(checks())} checks are no fault's: {unnamed}"
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault["id"] for fault in FAULTS])
-def test_fault_expects_what_there_is(fault):
+def test_fault_expects_what_there_is(fault: Any) -> None:
     assert fault["verdict"] in VERDICTS
     assert fault["checks"] or fault["verdict"] == "READY"
     for check in fault["checks"]:

@@ -1,5 +1,7 @@
 """Key sets: what is wrong with a key is named, and the key that signs is found by its public half."""
 
+from typing import Any
+
 import httpx
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -13,11 +15,11 @@ from smoke.clients.tokens import SigningKey, b64url, private_key_of
 KEY = SigningKey.throwaway("k1")
 
 
-def keys(*documents):
+def keys(*documents: Any) -> Any:
     return KeySet("GET /jwks", tuple(documents))
 
 
-def test_sound_set_has_no_fault():
+def test_sound_set_has_no_fault() -> None:
     sound = keys(KEY.public_jwk(), SigningKey.throwaway("k2").public_jwk())
     assert (sound.faults(), sound.kid_faults(), sound.private_members()) == ([], [], [])
 
@@ -31,7 +33,7 @@ def test_sound_set_has_no_fault():
         ({"x": b64url(b"\xff" * 48), "y": b64url(b"\xff" * 48)}, "32 bytes"),
     ],
 )  # fmt: skip
-def test_fault_of_any_key_is_named(change, named):
+def test_fault_of_any_key_is_named(change: Any, named: Any) -> None:
     found = keys(KEY.public_jwk(), KEY.public_jwk() | {"kid": "k2"} | change).faults()
     assert found
     assert all(fault.startswith("keys[1]") for fault in found)
@@ -39,24 +41,24 @@ def test_fault_of_any_key_is_named(change, named):
 
 
 @pytest.mark.parametrize("kid", [None, "", " ", 7])
-def test_bad_kid_is_named(kid):
+def test_bad_kid_is_named(kid: Any) -> None:
     assert keys(KEY.public_jwk() | {"kid": kid}).kid_faults()
 
 
-def test_kid_used_twice_is_named():
+def test_kid_used_twice_is_named() -> None:
     assert (
         "keys[0] already" in keys(KEY.public_jwk(), SigningKey.throwaway("k1").public_jwk()).kid_faults()[0]
     )
 
 
 @pytest.mark.parametrize("member", ["d", "p", "q", "dp", "dq", "qi", "oth", "k"])
-def test_private_member_is_named_and_not_shown(member):
+def test_private_member_is_named_and_not_shown(member: Any) -> None:
     found = keys(KEY.public_jwk() | {member: "secret-value"}).private_members()
     assert found == [f"keys[0].{member}"]
 
 
 @pytest.mark.parametrize("body", ['{"keys": {}}', '{"keys": ["text"]}', "[]", "{}"])
-def test_set_must_be_a_set(body):
+def test_set_must_be_a_set(body: Any) -> None:
     answer = httpx.Response(
         200,
         content=body,
@@ -67,13 +69,13 @@ def test_set_must_be_a_set(body):
         key_set_of(answer)
 
 
-def pem(key):
+def pem(key: Any) -> Any:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode()
 
 
-def test_key_ring_finds_the_kid_and_remembers_only_success():
+def test_key_ring_finds_the_kid_and_remembers_only_success() -> None:
     answers = [
         keys(SigningKey.throwaway("other").public_jwk()),
         keys(KEY.public_jwk() | {"kid": "published"}),
@@ -88,7 +90,7 @@ def test_key_ring_finds_the_kid_and_remembers_only_success():
         ring()
 
 
-def test_json_secret_gives_the_active_key():
+def test_json_secret_gives_the_active_key() -> None:
     import json
 
     value = json.dumps({"schemaVersion": 1, "activeKid": "a", "privateKey": pem(KEY.private)})
@@ -98,11 +100,11 @@ def test_json_secret_gives_the_active_key():
 @pytest.mark.parametrize(
     "value", ["", "PLACEHOLDER", "CHANGE_ME", "{}", '{"activeKid": "a"}', "{broken", "-----BEGIN", "text"]
 )
-def test_secret_that_is_no_key_is_the_platforms_fault(value):
+def test_secret_that_is_no_key_is_the_platforms_fault(value: Any) -> None:
     with pytest.raises(AssertionError):
         private_key_of(value)
 
 
-def test_p384_secret_is_refused():
+def test_p384_secret_is_refused() -> None:
     with pytest.raises(AssertionError, match="P-256"):
         private_key_of(pem(ec.generate_private_key(ec.SECP384R1())))

@@ -1,5 +1,7 @@
 """Readings in both dialects, the invariants over them, the purse, prices and percentiles."""
 
+from typing import Any
+
 import httpx
 import pytest
 from pytest_readiness import SafetyViolation, SetupError
@@ -12,24 +14,7 @@ from smoke.clients.edge import Prices
 from smoke.clients.figures import nonce, percentile, prompt_for
 from smoke.clients.pgbouncer import pool_ceilings
 from smoke.clients.purse import Purse
-
-
-class Log:
-    def __init__(self):
-        self.rules, self.figures = {}, []
-
-    def evaluated(self, rule, times=1):
-        self.rules[rule] = self.rules.get(rule, 0) + times
-
-    def figure(self, name, value, unit="", expected=None, limit=None):
-        self.figures.append((name, value, expected))
-
-    def exchange(self, response):
-        raise AssertionError
-
-    def note(self, text):
-        raise AssertionError
-
+from tests.smoke.log import Log
 
 GOOD = {
     "communityId": "c", "monthlyBudgetCents": 100, "committed": 2, "reserved": 0, "spentCents": 2,
@@ -37,12 +22,12 @@ GOOD = {
 }  # fmt: skip
 
 
-def read(body, dialect="community"):
+def read(body: Any, dialect: Any = "community") -> Any:
     answer = httpx.Response(200, json=body, request=httpx.Request("GET", "http://h/b"))
     return reading_of(answer, dialect, "c")
 
 
-def test_community_reading_is_exact():
+def test_community_reading_is_exact() -> None:
     assert read(GOOD) == Reading("c", 1_000_000, 23_456, 9_999, exact=True, period="2026-11")
     assert read(GOOD).room == 966_545
 
@@ -56,18 +41,18 @@ def test_community_reading_is_exact():
         {"period": "2026-13"}, {"communityId": "d"}, {"monthlyBudgetCents": None}, {"reserved": True},
     ],
 )  # fmt: skip
-def test_figures_that_are_wrong_or_disagree_are_refused(change):
+def test_figures_that_are_wrong_or_disagree_are_refused(change: Any) -> None:
     with pytest.raises(ContractViolation):
         read(GOOD | change)
 
 
 @pytest.mark.parametrize("missing", sorted(GOOD))
-def test_missing_figures_are_refused(missing):
+def test_missing_figures_are_refused(missing: Any) -> None:
     with pytest.raises(ContractViolation, match=missing):
         read({name: value for name, value in GOOD.items() if name != missing})
 
 
-def test_gateway_reading_is_in_cents():
+def test_gateway_reading_is_in_cents() -> None:
     body = {
         "communityId": "c",
         "monthlyLimitCents": 100,
@@ -82,7 +67,9 @@ def test_gateway_reading_is_in_cents():
         Conservation(read(body | {"currentSpendCents": 103, "remainingCents": -3}, "gateway"), Log())
 
 
-def reading(committed=0, reserved=0, limit=1000, exact=True, period="2026-11"):
+def reading(
+    committed: Any = 0, reserved: Any = 0, limit: Any = 1000, exact: Any = True, period: Any = "2026-11"
+) -> Any:
     return Reading("c", limit, committed, reserved, exact=exact, period=period)
 
 
@@ -95,13 +82,13 @@ def reading(committed=0, reserved=0, limit=1000, exact=True, period="2026-11"):
         (reading(), reading(limit=2000), rules.I4),
     ],
 )
-def test_broken_invariant_is_named(first, then, rule):
+def test_broken_invariant_is_named(first: Any, then: Any, rule: Any) -> None:
     watch = Conservation(first, Log())
     with pytest.raises(SafetyViolation, match=rule[:3]):
         watch.observe(then)
 
 
-def test_charges_must_add_up_exactly():
+def test_charges_must_add_up_exactly() -> None:
     log = Log()
     watch = Conservation(reading(100), log)
     watch.charged(reading(130), [10, 20])
@@ -112,32 +99,32 @@ def test_charges_must_add_up_exactly():
             Conservation(reading(100), Log()).charged(reading(wrong), [10, 20])
 
 
-def test_cents_allow_a_cent_for_each_call():
+def test_cents_allow_a_cent_for_each_call() -> None:
     first = reading(0, limit=10**6, exact=False)
     Conservation(first, Log()).charged(reading(20_000, limit=10**6, exact=False), [2_000, 2_000])
     with pytest.raises(SafetyViolation):
         Conservation(first, Log()).charged(reading(30_000, limit=10**6, exact=False), [2_000, 2_000])
 
 
-def test_late_charge_has_a_moment_and_a_charge_too_much_none():
+def test_late_charge_has_a_moment_and_a_charge_too_much_none() -> None:
     later = iter([reading(0), reading(0), reading(30)])
     Conservation(reading(0), Log()).charged_soon(lambda: next(later), [30])
     with pytest.raises(SafetyViolation):
         Conservation(reading(0), Log()).charged_soon(lambda: reading(60), [30])
 
 
-def test_refused_call_may_reserve_nothing_either():
+def test_refused_call_may_reserve_nothing_either() -> None:
     with pytest.raises(SafetyViolation, match="I-8"):
         Conservation(reading(5), Log()).unchanged(reading(5, 1), "a refusal")
 
 
-def test_month_that_ends_is_not_a_violation():
+def test_month_that_ends_is_not_a_violation() -> None:
     with pytest.raises(MonthChanged) as caught:
         Conservation(reading(500), Log()).observe(reading(0, period="2026-12"))
     assert isinstance(caught.value, SetupError)
 
 
-def test_purse_adds_up_over_processes(tmp_path):
+def test_purse_adds_up_over_processes(tmp_path: Any) -> None:
     here, there = Purse(tmp_path), Purse(tmp_path)
     assert here.open(lambda: {"a": 7}) == {"a": 7}
     assert there.open(lambda: {"a": 99}) == {"a": 7}
@@ -150,7 +137,7 @@ def test_purse_adds_up_over_processes(tmp_path):
     assert (dict(spend.charges), spend.calls, len(spend.latencies_ms)) == ({"a": 15}, 2, 3)
 
 
-def test_purse_knows_what_it_was_not_told(tmp_path):
+def test_purse_knows_what_it_was_not_told(tmp_path: Any) -> None:
     purse = Purse(tmp_path)
     with pytest.raises(httpx.ReadTimeout), purse.charging("a", "1"):
         raise httpx.ReadTimeout("late")
@@ -159,7 +146,7 @@ def test_purse_knows_what_it_was_not_told(tmp_path):
     assert (purse.spend().unseen, dict(purse.spend().charges)) == (frozenset(), {"a": 40})
 
 
-def test_padding_for_a_price():
+def test_padding_for_a_price() -> None:
     prices = Prices(2_000, 4.0)
     assert prices.padding_for(1_000) == 0
     assert prices.padding_for(10_000) == 2_000
@@ -168,7 +155,7 @@ def test_padding_for_a_price():
 
 
 @pytest.mark.parametrize("room", [2_100, 4_000, 15_000, 30_000, 100_000])
-def test_few_calls_fit_and_room_is_left_for_later_runs(room):
+def test_few_calls_fit_and_room_is_left_for_later_runs(room: Any) -> None:
     prices = Prices(2_000, 4.0)
     price = 2_000 + 4 * prices.padding_for_few(room)
     assert 1 <= room // price <= 2
@@ -177,22 +164,22 @@ def test_few_calls_fit_and_room_is_left_for_later_runs(room):
 @pytest.mark.parametrize(
     ("percent", "expected"), [(50, 5), (95, 10), (100, 10), (10, 1), (1, 1), (91, 10), (90, 9)]
 )
-def test_percentile_is_a_measured_value(percent, expected):
+def test_percentile_is_a_measured_value(percent: Any, expected: Any) -> None:
     assert percentile([10, 9, 8, 7, 6, 5, 4, 3, 2, 1], percent) == expected
 
 
 @pytest.mark.parametrize(("values", "percent"), [([], 95), ([1.0], 0), ([1.0], 101)])
-def test_no_percentile_of_nothing(values, percent):
+def test_no_percentile_of_nothing(values: Any, percent: Any) -> None:
     with pytest.raises(ValueError, match="no percentile"):
         percentile(values, percent)
 
 
-def test_prompts_of_one_padding_have_one_length():
+def test_prompts_of_one_padding_have_one_length() -> None:
     assert len({len(prompt_for(nonce(), padding=100)) for _ in range(20)}) == 1
     assert nonce() != nonce()
 
 
-def test_pool_ceilings_count_every_user_up_to_the_cap():
+def test_pool_ceilings_count_every_user_up_to_the_cap() -> None:
     pools = [{"database": "platform", "user": "freeside"}, {"database": "pgbouncer", "user": "admin"}]
     databases = [
         {"name": "platform", "pool_size": 15, "reserve_pool": 5, "max_connections": 0},

@@ -1,6 +1,7 @@
 """Streams are read event by event in both dialects; refusals keep their status, error events their blame."""
 
 import json
+from typing import Any
 
 import httpx
 import pytest
@@ -12,25 +13,23 @@ from smoke.clients.purse import Purse
 from smoke.clients.stream import stream
 from smoke.clients.tokens import SigningKey
 from smoke.clients.wire import UnexpectedStatus, Wire
+from tests.smoke.log import Log
 
 USAGE = {"promptTokens": 3, "completionTokens": 4, "costMicro": "2100"}
 WHOLE = [("content", {"text": "one "}), ("content", {"text": "two"}), ("usage", USAGE), ("done", {})]
 
 
-class Log:
-    def exchange(self, response):
-        self.status = response.status_code
-
-
-def sse(events):
+def sse(events: Any) -> Any:
     lines = [
         f"id: {n}\nevent: {name}\ndata: {json.dumps(data)}\n\n" for n, (name, data) in enumerate(events, 1)
     ]
     return ": keepalive\n\n" + "".join(lines)
 
 
-def freeside(tmp_path, answer, *, dialect="endpoint", invoke="prompt", seen=None):
-    def handle(request):
+def freeside(
+    tmp_path: Any, answer: Any, *, dialect: Any = "endpoint", invoke: Any = "prompt", seen: Any = None
+) -> Any:
+    def handle(request: Any) -> Any:
         if seen is not None:
             seen.append(request)
         return answer
@@ -41,15 +40,15 @@ def freeside(tmp_path, answer, *, dialect="endpoint", invoke="prompt", seen=None
     return Freeside(wire, Dialects(invoke, dialect, "community", "agent"), lambda: key, Purse(tmp_path), dict)
 
 
-def streamed(events, kind="text/event-stream; charset=utf-8"):
+def streamed(events: Any, kind: Any = "text/event-stream; charset=utf-8") -> Any:
     return httpx.Response(200, headers={"content-type": kind, "cache-control": "no-cache"}, text=sse(events))
 
 
 @pytest.mark.parametrize(
     ("dialect", "path"), [("endpoint", "/api/agents/stream"), ("accept", "/api/agents/invoke")]
 )
-def test_whole_stream(tmp_path, dialect, path):
-    seen = []
+def test_whole_stream(tmp_path: Any, dialect: Any, path: Any) -> None:
+    seen: list[httpx.Request] = []
     client = freeside(tmp_path, streamed(WHOLE), dialect=dialect, seen=seen)
     heard = stream(client, "c", "say it")
     assert heard.names() == ["content", "content", "usage", "done"]
@@ -59,14 +58,14 @@ def test_whole_stream(tmp_path, dialect, path):
     assert dict(client.purse.spend().charges) == {"c": 2100}
 
 
-def test_hanging_up_stops_reading_and_leaves_the_cost_unseen(tmp_path):
+def test_hanging_up_stops_reading_and_leaves_the_cost_unseen(tmp_path: Any) -> None:
     client = freeside(tmp_path, streamed(WHOLE))
     heard = stream(client, "c", "say it", hang_up=lambda event: event.name == "content")
     assert heard.names() == ["content"]
     assert client.purse.spend().unseen == {"c"}
 
 
-def test_refusal_before_the_first_byte_keeps_its_status(tmp_path):
+def test_refusal_before_the_first_byte_keeps_its_status(tmp_path: Any) -> None:
     answer = httpx.Response(402, json={"error": "BUDGET_EXCEEDED", "message": "no"})
     with pytest.raises(UnexpectedStatus, match="expected 200, got 402 BUDGET_EXCEEDED"):
         stream(freeside(tmp_path, answer), "c", "say it")
@@ -76,32 +75,32 @@ def test_refusal_before_the_first_byte_keeps_its_status(tmp_path):
     ("code", "expected"),
     [("MODEL_PROVIDER_UNAVAILABLE", ExternalOutage), ("UPSTREAM_ERROR", AssertionError)],
 )
-def test_error_event_has_its_blame(tmp_path, code, expected):
+def test_error_event_has_its_blame(tmp_path: Any, code: Any, expected: Any) -> None:
     events = [WHOLE[0], ("error", {"code": code, "message": "text"})]
     with pytest.raises(expected, match=code):
         stream(freeside(tmp_path, streamed(events)), "c", "say it")
 
 
-def test_wrong_content_type_is_a_violation(tmp_path):
+def test_wrong_content_type_is_a_violation(tmp_path: Any) -> None:
     with pytest.raises(ContractViolation, match="text/event-stream"):
         stream(freeside(tmp_path, streamed(WHOLE, kind="application/json")), "c", "say it")
 
 
 @pytest.mark.parametrize("events", [WHOLE[:2] + WHOLE[3:], [*WHOLE[:3], WHOLE[2], WHOLE[3]]])
-def test_usage_comes_exactly_once(tmp_path, events):
+def test_usage_comes_exactly_once(tmp_path: Any, events: Any) -> None:
     heard = stream(freeside(tmp_path, streamed(events)), "c", "say it")
     with pytest.raises(ContractViolation, match="exactly one usage event"):
         heard.usage()
 
 
-def test_data_that_is_no_object_is_a_violation(tmp_path):
+def test_data_that_is_no_object_is_a_violation(tmp_path: Any) -> None:
     heard = stream(freeside(tmp_path, streamed([("content", "bare"), *WHOLE])), "c", "say it")
     with pytest.raises(ContractViolation, match="expected a JSON object"):
         heard.text()
 
 
-def test_messages_dialect_names_its_agent(tmp_path):
-    seen = []
+def test_messages_dialect_names_its_agent(tmp_path: Any) -> None:
+    seen: list[httpx.Request] = []
     stream(freeside(tmp_path, streamed(WHOLE), invoke="messages", seen=seen), "c", "say it")
     body = json.loads(seen[0].content)
     assert body == {

@@ -1,34 +1,21 @@
 """Back-off and blame: 429 is waited out and never an outage or a bug; only the named signal is an outage."""
 
+from typing import Any
+
 import httpx
 import pytest
 from pytest_readiness import ExternalOutage, SetupError
 
 from smoke.clients.contract import ContractViolation
 from smoke.clients.wire import BACKOFF_BUDGET_S, MAX_SENDS, UnexpectedStatus, Wire, require_status
+from tests.smoke.log import Log
 
 
-class Log:
-    def __init__(self):
-        self.exchanges, self.notes = [], []
-
-    def exchange(self, response):
-        self.exchanges.append(response.status_code)
-
-    def note(self, text):
-        self.notes.append(text)
-
-    def figure(self, *_, **__):
-        raise AssertionError("the wire measures nothing")
-
-    evaluated = figure
-
-
-def wire(answers, log, waits):
+def wire(answers: Any, log: Any, waits: Any) -> Any:
     answers = iter(answers)
     seen = []
 
-    def handle(request):
+    def handle(request: Any) -> Any:
         seen.append(request)
         return next(answers)
 
@@ -36,14 +23,15 @@ def wire(answers, log, waits):
     return Wire("freeside", "http://h/", client, log, pause=waits.append), seen
 
 
-def limited(after="2"):
+def limited(after: Any = "2") -> Any:
     return httpx.Response(
         429, headers={"retry-after": after} if after else {}, json={"error": "RATE_LIMITED"}
     )
 
 
-def test_429_is_waited_out_and_noted():
-    log, waits = Log(), []
+def test_429_is_waited_out_and_noted() -> None:
+    log = Log()
+    waits: list[float] = []
     made = iter(["Bearer 1", "Bearer 2"])
     one, seen = wire([limited("3"), httpx.Response(200, json={})], log, waits)
     assert one.send("GET", "/x", credential=lambda: next(made)).status_code == 200
@@ -53,15 +41,17 @@ def test_429_is_waited_out_and_noted():
     assert [request.headers["authorization"] for request in seen] == ["Bearer 1", "Bearer 2"]
 
 
-def test_429_that_persists_is_the_runners():
-    log, waits = Log(), []
+def test_429_that_persists_is_the_runners() -> None:
+    log = Log()
+    waits: list[float] = []
     one, _ = wire([limited("1")] * MAX_SENDS, log, waits)
     with pytest.raises(SetupError, match="still rate limited after"):
         one.send("GET", "/x")
 
 
-def test_no_wait_beyond_the_budget():
-    log, waits = Log(), []
+def test_no_wait_beyond_the_budget() -> None:
+    log = Log()
+    waits: list[float] = []
     one, _ = wire([limited(str(int(BACKOFF_BUDGET_S) + 1))], log, waits)
     with pytest.raises(SetupError):
         one.send("GET", "/x")
@@ -69,7 +59,7 @@ def test_no_wait_beyond_the_budget():
 
 
 @pytest.mark.parametrize("after", ["", "soon", "1.5", "-1"])
-def test_429_without_seconds_violates_the_contract(after):
+def test_429_without_seconds_violates_the_contract(after: Any) -> None:
     one, _ = wire([limited(after)], Log(), [])
     with pytest.raises(ContractViolation, match="retry-after"):
         one.send("GET", "/x")
@@ -86,19 +76,19 @@ def test_429_without_seconds_violates_the_contract(after):
         (404, {"error": "NOT_FOUND"}, UnexpectedStatus),
     ],
 )
-def test_blame(status, body, expected):
+def test_blame(status: Any, body: Any, expected: Any) -> None:
     answer = httpx.Response(status, json=body, request=httpx.Request("GET", "http://h/x"))
     with pytest.raises(expected):
         require_status(answer, 200)
 
 
-def test_missing_route_is_said():
+def test_missing_route_is_said() -> None:
     answer = httpx.Response(404, text="not json", request=httpx.Request("GET", "http://h/x"))
     with pytest.raises(UnexpectedStatus, match="a route of the contract is missing"):
         require_status(answer, 200)
 
 
-def test_no_credential_sends_no_header():
+def test_no_credential_sends_no_header() -> None:
     one, seen = wire([httpx.Response(200, json={})], Log(), [])
     one.send("GET", "/x", credential=lambda: None)
     assert "authorization" not in seen[0].headers

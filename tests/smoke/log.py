@@ -1,0 +1,29 @@
+"""An evidence that keeps what it is given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+
+class Log:
+    """Stands for the plugin's `evidence`."""
+
+    def __init__(self) -> None:
+        self.exchanges: list[int] = []
+        self.notes: list[str] = []
+        self.rules: dict[str, int] = {}
+        self.figures: list[tuple[str, Any, Any]] = []
+
+    def exchange(self, response: httpx.Response) -> None:
+        self.exchanges.append(response.status_code)
+
+    def figure(self, name: str, value: Any, unit: str = "", expected: Any = None, limit: Any = None) -> None:
+        self.figures.append((name, value, expected))
+
+    def evaluated(self, rule: str, times: int = 1) -> None:
+        self.rules[rule] = self.rules.get(rule, 0) + times
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
