@@ -1,0 +1,173 @@
+"""Images, inventory, migrations, routes: what they say, without asking anybody."""
+
+from typing import Any
+
+import pytest
+
+from smoke.aws.balancer import Route, route_to, routes_of
+from smoke.aws.ecs import Run, definition_of, service_of
+from smoke.aws.images import agree, is_commit, is_pinned, repository_of, tag_of
+from smoke.aws.inventory import Seen, columns, differences, seen_of
+from smoke.aws.migrations import failure_of, last_of
+from smoke.aws.names import Names
+from tests.smoke.aws.told import NOON, definition, service
+
+ECR = "1.dkr.ecr.us-east-1.amazonaws.com"
+
+
+@pytest.mark.parametrize(
+    ("image", "repository", "tag"),
+    [
+        (f"{ECR}/p-api:0123abc", "p-api", "0123abc"),
+        (f"{ECR}/team/p-api:latest", "team/p-api", "latest"),
+        ("localhost:5000/p-api", "p-api", ""),
+        ("edoburu/pgbouncer:1.21.0", "edoburu/pgbouncer", "1.21.0"),
+        ("pgbouncer", "pgbouncer", ""),
+        (f"{ECR}/p-api@sha256:{'a' * 64}", "p-api", ""),
+    ],
+)
+def test_parts_of_an_image(image: str, repository: str, tag: str) -> None:
+    assert (repository_of(image), tag_of(image)) == (repository, tag)
+
+
+@pytest.mark.parametrize(
+    ("tag", "commit", "pinned"),
+    [
+        ("0123abc", True, True),
+        ("a" * 40, True, True),
+        ("a" * 41, False, False),
+        ("012abc", False, False),
+        ("0123ABC", False, False),
+        ("latest", False, False),
+        ("staging", False, False),
+        ("v1.2.3", False, True),
+        ("1.21.0-p1", False, True),
+        ("2024", False, False),
+    ],
+)
+def test_tags_that_stay_what_they_are(tag: str, commit: bool, pinned: bool) -> None:
+    assert (is_commit(f"x:{tag}"), is_pinned(f"x:{tag}")) == (commit, pinned)
+
+
+def test_an_image_without_a_tag_is_whatever_is_newest_unless_a_digest_says_which() -> None:
+    assert not is_pinned("edoburu/pgbouncer")
+    assert is_pinned(f"edoburu/pgbouncer@sha256:{'a' * 64}")
+
+
+@pytest.mark.parametrize(
+    ("tag", "build", "same"),
+    [("0123abc", "0123abcdef", True), ("0123abcdef", "0123abc", True), ("0123abc", "0123abd", False)],
+)
+def test_a_tag_and_a_build_agree_when_one_begins_the_other(tag: str, build: str, same: bool) -> None:
+    assert agree(tag, build) is same
+    assert not agree("", build)
+    assert not agree(tag, "")
+
+
+DECLARED = {"cpu": 256, "memory": 512, "image": "p-api", "url": "api.example"}
+
+
+@pytest.mark.parametrize(
+    ("seen", "different"),
+    [
+        (Seen(256, 512, "p-api", ("www.example", "api.example")), []),
+        (Seen(512, 512, "p-api", ("api.example:3000",)), ["cpu: 512 runs, 256 is declared"]),
+        (Seen(256, 512, "p-web", ("api.example",)), ["image: p-web runs, p-api is declared"]),
+        (Seen(256, 512, "p-api", ("www.example",)), ["url: www.example runs, api.example is declared"]),
+        (
+            Seen(256, 0, "p-api", ()),
+            ["memory: none runs, 512 is declared", "url: none runs, api.example is declared"],
+        ),
+    ],
+)
+def test_differences_from_the_inventory(seen: Seen, different: list[str]) -> None:
+    assert differences(columns(DECLARED, seen)) == different
+
+
+def test_what_the_plan_leaves_open_is_shown_and_not_compared() -> None:
+    declared = {"cpu": 0, "memory": 0, "image": "", "url": ""}
+    compared = columns(declared, Seen(256, 512, "p-api", ("api.example",)))
+    assert differences(compared) == []
+    assert [seen for _, seen in compared.values()] == [256, 512, "p-api", "api.example"]
+
+
+def test_a_declared_port_must_be_the_one_that_runs() -> None:
+    seen = Seen(0, 0, "", ("finn.p.local:3000",))
+    assert differences(columns({**DECLARED, "url": "finn.p.local:3000"}, seen))[-1].startswith("image")
+    assert differences(columns({**DECLARED, "url": "finn.p.local"}, seen))[-1].startswith("image")
+    assert differences(columns({**DECLARED, "url": "finn.p.local:3001"}, seen))[-1].startswith("url")
+
+
+def test_a_service_is_seen_by_its_own_container_and_all_its_addresses() -> None:
+    told = service("api", target_groups=("tg",), registries=("registry", "unknown"))
+    routes = [Route("tg", "lb", ("api.example",)), Route("other", "lb", ("x",))]
+    found = seen_of(told, definition("api"), routes, {"registry": "freeside.p.local"})
+    assert found == Seen(256, 512, "p-api", ("api.example", "freeside.p.local:3000"))
+    assert seen_of(service("worker"), definition("worker", ports=()), routes, {}).addresses == ()
+
+
+def run(status: str = "STOPPED", **codes: int | None) -> Run:
+    return Run(status, NOON, "why", codes)
+
+
+@pytest.mark.parametrize(
+    ("last", "failure"),
+    [
+        (run(migration=0), ""),
+        (run(migration=0, sidecar=0), ""),
+        (run(migration=1), "the last run ended with migration 1 (why)"),
+        (run(migration=0, sidecar=137), "the last run ended with sidecar 137 (why)"),
+        (run(migration=None), "the last run ended with migration without an exit code (why)"),
+        (run(), "the last run had no container"),
+        (run("RUNNING", migration=0), "the last run is RUNNING, not stopped"),
+        (run("DEPROVISIONING", migration=0), "the last run is DEPROVISIONING, not stopped"),
+        (run("PENDING", migration=None), "the last run is PENDING, not stopped"),
+    ],
+)
+def test_a_migration_succeeded_when_it_stopped_with_nothing_but_zeros(last: Run, failure: str) -> None:
+    assert failure_of(last) == failure
+
+
+def test_the_last_run_counts() -> None:
+    assert last_of([run(migration=1), run(migration=0)]) == run(migration=0)
+    assert last_of([]) is None
+
+
+def rule(group: str, *hosts: str, default: bool = False, weighted: bool = False) -> dict[str, Any]:
+    action = (
+        {"ForwardConfig": {"TargetGroups": [{"TargetGroupArn": group}]}}
+        if weighted
+        else {"TargetGroupArn": group}
+    )
+    conditions = [{"Field": "host-header", "HostHeaderConfig": {"Values": list(hosts)}}] if hosts else []
+    return {"IsDefault": default, "Conditions": conditions, "Actions": [action]}
+
+
+def test_the_default_route_takes_the_certificates_hosts_that_no_rule_takes() -> None:
+    rules = [rule("api", default=True), rule("dixie", "dixie.example", weighted=True)]
+    found = routes_of(rules, "lb", ["api.example", "dixie.example"])
+    assert found == [Route("api", "lb", ("api.example",)), Route("dixie", "lb", ("dixie.example",))]
+    assert routes_of([{"IsDefault": True, "Actions": [{"Type": "redirect"}]}], "lb", ["x"]) == []
+    assert route_to(found, ["dixie"]) == found[1]
+    assert route_to(found, []) is None
+
+
+def test_a_target_group_that_two_listeners_reach_is_known_by_its_hosts() -> None:
+    plain, secure = Route("api", "lb", ()), Route("api", "lb", ("api.example",))
+    assert route_to([plain, secure], ["api"]) == secure
+
+
+def test_the_dimensions_of_a_route() -> None:
+    start = "arn:aws:elasticloadbalancing:us-east-1:1"
+    found = Route(f"{start}:targetgroup/p-api-tg/0a", f"{start}:loadbalancer/app/p-alb/1b", ())
+    assert found.dimensions == {"TargetGroup": "targetgroup/p-api-tg/0a", "LoadBalancer": "app/p-alb/1b"}
+
+
+def test_a_service_without_a_network_and_a_definition_without_roles() -> None:
+    told = service_of(
+        {"serviceName": "p-x", "desiredCount": 1, "runningCount": 0, "taskDefinition": "t"}, Names("p")
+    )
+    assert (told.name, told.running, told.deployed_at, told.security_groups) == ("x", 0, None, ())
+    found = definition_of({"family": "p-x", "containerDefinitions": [{"name": "a", "image": "i"}]})
+    assert (found.active, found.cpu, found.execution_role, found.task_role) == (False, 0, "", "")
+    assert (found.main("x").name, found.main("a").log_group) == ("a", "")

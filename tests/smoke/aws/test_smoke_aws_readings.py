@@ -1,0 +1,197 @@
+"""What is read from AWS: once, at the same time where it helps, and anew when asked."""
+
+from collections import Counter
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pytest_readiness import SetupError
+
+from smoke.aws.alarms import Metric
+from smoke.aws.discovery import read_registered, resolve
+from smoke.aws.ecs import image_in_use, read_definitions, read_runs, read_services
+from smoke.aws.monitoring import (
+    database_exists,
+    read_dashboard,
+    read_datapoints,
+    read_retention,
+    read_subscriptions,
+    topic_arn,
+)
+from smoke.aws.names import Names
+from smoke.aws.observed import Observed
+from smoke.clients import identity
+from tests.smoke.aws.told import CPU, NOON, TOPIC_ARN, ecs_answers, raising, scripted
+
+NAMES = Names("p")
+
+
+def test_services_are_asked_for_ten_at_a_time_and_inactive_ones_left_out() -> None:
+    account, client = scripted(**ecs_answers([*(f"p-{n}" for n in range(11)), "p-gone"]))
+    found = read_services(account, NAMES)
+    assert set(found) == {str(n) for n in range(11)}
+    assert found["3"].target_groups == ("a:targetgroup/tg/1",)
+    sizes = [len(asked["services"]) for method, asked in client.asked if method == "describe_services"]
+    assert sorted(sizes) == [2, 10]
+
+
+def test_a_definition_that_does_not_exist_is_left_out() -> None:
+    account, _ = scripted(describe_task_definition=raising("ClientException"))
+    assert read_definitions(account, ["p-x", "p-x"]) == {}
+
+
+def test_runs_come_oldest_first_and_a_run_that_ecs_forgot_meanwhile_is_left_out() -> None:
+    def task(arn: str, minutes: int) -> dict[str, Any]:
+        moment = NOON + timedelta(minutes=minutes)
+        return {"taskArn": arn, "lastStatus": "STOPPED", "createdAt": moment, "containers": []}
+
+    account, _ = scripted(
+        list_tasks=lambda desiredStatus, **_: {
+            "taskArns": ["new", "old", "gone"] if desiredStatus == "STOPPED" else ["new"]
+        },
+        describe_tasks=lambda tasks, **_: {"tasks": [task("new", 5), task("old", 1)]},
+    )
+    assert [run.created_at.minute for run in read_runs(account, NAMES, "p-m")] == [1, 5]
+    nothing, _ = scripted(list_tasks=lambda **_: {"taskArns": []})
+    assert read_runs(nothing, NAMES, "p-m") == []
+
+
+def test_each_thing_is_read_once_and_anew_after_forgetting() -> None:
+    account, client = scripted(**ecs_answers(["p-api", "p-finn"]))
+    observed = Observed(account, NAMES)
+    for _ in range(3):
+        assert observed.definition("api").family == "p-api"
+    count = Counter(method for method, _ in client.asked)
+    assert count == {
+        "describe_clusters": 1, "list_services": 1, "describe_services": 1, "describe_task_definition": 2
+    }  # fmt: skip
+    observed.forget()
+    observed.services()
+    assert Counter(method for method, _ in client.asked)["describe_services"] == 2
+    with pytest.raises(AssertionError, match="the cluster p-cluster has no active service p-dixie"):
+        observed.definition("dixie")
+
+
+def test_what_failed_is_not_kept() -> None:
+    answers = iter([raising("AccessDenied"), lambda **_: {"TopicArn": TOPIC_ARN, "Topics": []}])
+    account, _ = scripted(list_topics=lambda **_: next(answers)())
+    observed = Observed(account, NAMES)
+    with pytest.raises(SetupError, match="sns:ListTopics"):
+        observed.topic()
+    account._trouble.clear()
+    with pytest.raises(AssertionError, match="there is no topic p-alerts"):
+        observed.topic()
+
+
+def test_alarms_are_not_looked_for_where_the_platform_is_not() -> None:
+    account, client = scripted(describe_clusters=lambda **_: {"clusters": []})
+    with pytest.raises(SetupError, match="not where the platform runs"):
+        Observed(account, NAMES).alarms()
+    assert [method for method, _ in client.asked] == ["describe_clusters"]
+
+
+def test_datapoints_are_counted_for_exactly_these_dimensions() -> None:
+    def get_metric_data(MetricDataQueries: list[Any], **_: Any) -> dict[str, Any]:
+        results = [
+            {"Id": query["Id"], "Values": [1.0] * index} for index, query in enumerate(MetricDataQueries)
+        ]
+        return {"MetricDataResults": [*results, {"Id": "m1", "Values": [1.0]}]}
+
+    account, client = scripted(get_metric_data=get_metric_data)
+    bare = Metric("N", "M")
+    assert read_datapoints(account, [CPU, bare, CPU], now=NOON) == {CPU: 0, bare: 2}
+    (_, asked) = client.asked[0]
+    assert asked["StartTime"] == NOON - timedelta(minutes=15)
+    metric = asked["MetricDataQueries"][0]["MetricStat"]["Metric"]
+    assert {each["Name"]: each["Value"] for each in metric["Dimensions"]} == dict(CPU.dimensions)
+    assert read_datapoints(account, [], now=NOON) == {}
+
+
+def test_the_topic_is_found_by_its_name_alone() -> None:
+    topics = [{"TopicArn": f"{TOPIC_ARN}-archive"}, {"TopicArn": TOPIC_ARN}]
+    account, _ = scripted(list_topics=lambda **_: {"Topics": topics})
+    assert topic_arn(account, NAMES) == TOPIC_ARN
+
+
+def test_pending_and_deleted_subscriptions_are_not_confirmed() -> None:
+    told = [("arn:aws:sns:x", "https"), ("PendingConfirmation", "email"), ("Deleted", "sms")]
+    listed = [{"SubscriptionArn": arn, "Protocol": protocol} for arn, protocol in told]
+    account, _ = scripted(list_subscriptions_by_topic=lambda **_: {"Subscriptions": listed})
+    assert read_subscriptions(account, TOPIC_ARN) == (["https"], ["email"])
+
+
+def test_text_on_a_dashboard_shows_nothing() -> None:
+    body = '{"widgets": [{"type": "text"}, {"type": "metric"}]}'
+    account, _ = scripted(get_dashboard=lambda **_: {"DashboardBody": body})
+    assert read_dashboard(account, "d") == [{"type": "metric"}]
+    gone, _ = scripted(get_dashboard=raising("ResourceNotFound"))
+    assert read_dashboard(gone, "d") is None
+
+
+def test_log_groups_of_the_platform_are_read_together_and_others_by_name() -> None:
+    def describe_log_groups(logGroupNamePrefix: str) -> dict[str, Any]:
+        if logGroupNamePrefix == "/ecs/p/":
+            return {"logGroups": [{"logGroupName": "/ecs/p/api", "retentionInDays": 30}]}
+        return {"logGroups": [{"logGroupName": "/own"}]}
+
+    account, client = scripted(describe_log_groups=describe_log_groups)
+    assert read_retention(account, NAMES, ["/ecs/p/api", "/ecs/p/finn", "/own"]) == {
+        "/ecs/p/api": 30,
+        "/own": 0,
+    }
+    assert len(client.asked) == 2
+
+
+def test_a_name_that_cloud_map_does_not_know_resolves_to_nothing() -> None:
+    instances = [
+        {
+            "HealthStatus": "HEALTHY",
+            "Attributes": {"AWS_INSTANCE_IPV4": "10.0.0.1", "AWS_INSTANCE_PORT": "3000"},
+        },
+        {"HealthStatus": "UNKNOWN", "Attributes": {"AWS_INSTANCE_IPV4": "10.0.0.2"}},
+        {"HealthStatus": "UNHEALTHY", "Attributes": {"AWS_INSTANCE_IPV4": "10.0.0.3"}},
+        {"Attributes": {"AWS_INSTANCE_CNAME": "x"}},
+    ]
+    account, _ = scripted(discover_instances=lambda **_: {"Instances": instances})
+    assert resolve(account, NAMES, "finn") == ["10.0.0.1:3000", "10.0.0.2"]
+    for code in ("NamespaceNotFound", "ServiceNotFound"):
+        assert resolve(scripted(discover_instances=raising(code))[0], NAMES, "finn") == []
+
+
+def test_a_registry_is_told_by_its_host_name() -> None:
+    services = {
+        "srv-1": {"Name": "finn", "NamespaceId": "ns"},
+        "srv-2": {"Name": "dixie", "DnsConfig": {"NamespaceId": "ns"}},
+        "srv-3": {"Name": "lost"},
+    }
+    account, _ = scripted(
+        get_service=lambda Id: {"Service": services[Id]},
+        list_namespaces=lambda **_: {"Namespaces": [{"Id": "ns", "Name": "p.local"}]},
+    )
+    arns = [f"arn:x:service/{each}" for each in services]
+    assert list(read_registered(account, arns).values()) == ["finn.p.local", "dixie.p.local", "lost.?"]
+    assert read_registered(scripted()[0], []) == {}
+
+
+def test_whether_a_database_exists() -> None:
+    assert database_exists(scripted(describe_db_instances=lambda **_: {"DBInstances": [{}]})[0], "d")
+    assert not database_exists(scripted(describe_db_instances=raising("DBInstanceNotFound"))[0], "d")
+
+
+def test_the_workers_build_is_its_images_tag(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment: Any = SimpleNamespace(
+        live=False,
+        aws=SimpleNamespace(region="us-east-1", prefix="p", endpoint_url=""),
+        finn=SimpleNamespace(reachable=False),
+        get=lambda name: "",
+    )
+    account, _ = scripted(**ecs_answers(["p-worker"]))
+    monkeypatch.setattr(identity, "account_of", lambda _: account)
+    assert image_in_use(account, NAMES, "worker") == "p-worker:0123abc"
+    assert identity.builds(environment) == {"worker": "0123abc"}
+    denied, _ = scripted(describe_services=raising("AccessDenied"))
+    monkeypatch.setattr(identity, "account_of", lambda _: denied)
+    assert identity.builds(environment) == {"worker": ""}
+    gone, _ = scripted(describe_services=lambda **_: {"services": []})
+    assert image_in_use(gone, NAMES, "worker") == ""

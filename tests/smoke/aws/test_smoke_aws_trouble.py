@@ -1,0 +1,180 @@
+"""Whose fault it is that AWS did not answer: never the platform's, and always with what to do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore import exceptions
+from botocore.stub import Stubber
+from pytest_readiness import ExternalOutage, SetupError
+
+from smoke.aws.account import OUTAGE_HOLDS_S, Account, at_once
+from tests.smoke.aws.told import scripted
+
+Stubbed = tuple[Account, Stubber]
+
+
+@pytest.fixture
+def ecs() -> Iterator[Stubbed]:
+    session: Any = botocore.session.get_session()
+    session.set_credentials("key", "secret")
+    client = session.create_client("ecs", region_name="eu-west-3")
+    with Stubber(client) as stubber:
+        yield Account("eu-west-3", connect=lambda name: client), stubber
+
+
+def refuse(stubbed: Stubbed, code: str, message: str = "", status: int = 400) -> Exception:
+    account, stubber = stubbed
+    stubber.add_client_error("describe_services", code, message, status)
+    with pytest.raises((SetupError, ExternalOutage)) as caught:
+        account.ask("ecs", "describe_services", cluster="c", services=["s"])
+    assert len(str(caught.value).splitlines()) <= 3
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("ThrottlingException", 400),
+        ("Throttling", 400),
+        ("TooManyRequestsException", 429),
+        ("RequestLimitExceeded", 503),
+        ("ServerException", 500),
+        ("InternalFailure", 500),
+        ("SomethingNew", 502),
+    ],
+)
+def test_a_throttle_and_a_5xx_are_an_outage_that_says_which_call(
+    ecs: Stubbed, code: str, status: int
+) -> None:
+    problem = refuse(ecs, code, status=status)
+    assert type(problem) is ExternalOutage
+    assert "ecs:DescribeServices" in str(problem)
+    assert code in str(problem)
+
+
+@pytest.mark.parametrize(
+    "code", ["AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError"]
+)
+def test_a_refusal_names_the_permission_to_grant(ecs: Stubbed, code: str) -> None:
+    problem = refuse(ecs, code)
+    assert type(problem) is SetupError
+    assert "may not ecs:DescribeServices" in str(problem)
+    assert "next: grant it ecs:DescribeServices; docs/iam-policy.json" in str(problem)
+
+
+def test_the_permission_that_aws_names_wins(ecs: Stubbed) -> None:
+    message = "User: arn:aws:iam::1:user/ci is not authorized to perform: ecs:ListTasks on resource: *"
+    assert "grant it ecs:ListTasks" in str(refuse(ecs, "AccessDeniedException", message))
+
+
+@pytest.mark.parametrize(
+    ("code", "action"),
+    [
+        ("ExpiredTokenException", "renew them"),
+        ("UnrecognizedClientException", "renew them"),
+        ("InvalidClientTokenId", "renew them"),
+        ("RequestTimeTooSkewed", "set the clock"),
+        ("ClusterNotFoundException", "aws.region and aws.prefix"),
+        ("ValidationException", "aws.region and aws.prefix"),
+    ],
+)
+def test_credentials_clock_and_region_are_the_runners(ecs: Stubbed, code: str, action: str) -> None:
+    problem = refuse(ecs, code)
+    assert type(problem) is SetupError
+    assert code in str(problem)
+    assert action in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (exceptions.NoCredentialsError(), "no usable AWS credentials"),
+        (exceptions.PartialCredentialsError(provider="env", cred_var="x"), "no usable AWS credentials"),
+        (exceptions.UnauthorizedSSOTokenError(), "aws sso login"),
+        (exceptions.ProfileNotFound(profile="nobody"), "AWS_PROFILE"),
+        (exceptions.NoRegionError(), "set aws.region"),
+        (exceptions.EndpointConnectionError(endpoint_url="https://x"), "aws.endpoint_url"),
+        (exceptions.ConnectTimeoutError(endpoint_url="https://x"), "network and proxy"),
+        (exceptions.ReadTimeoutError(endpoint_url="https://x"), "network and proxy"),
+        (exceptions.ParamValidationError(report="cluster"), "check [aws]"),
+    ],
+)
+def test_what_never_reached_aws_is_the_runners(raised: Exception, told: str) -> None:
+    def fail(**_: Any) -> Any:
+        raise raised
+
+    account, _ = scripted(list_topics=fail)
+    with pytest.raises(SetupError, match="sns:ListTopics") as caught:
+        account.pages("sns", "list_topics", "Topics")
+    assert told in str(caught.value)
+
+
+def test_an_absence_that_the_caller_expects_is_none(ecs: Stubbed) -> None:
+    account, stubber = ecs
+    stubber.add_client_error("describe_task_definition", "ClientException", "Unable to describe")
+    asked = account.find("ecs", "describe_task_definition", ("ClientException",), taskDefinition="t")
+    assert asked is None
+
+
+def test_a_refusal_is_not_asked_about_again(ecs: Stubbed) -> None:
+    account, stubber = ecs
+    refuse(ecs, "AccessDeniedException")
+    with pytest.raises(SetupError, match="ecs:DescribeServices"):
+        account.ask("ecs", "describe_services", cluster="c", services=["s"])
+    stubber.add_response("describe_clusters", {"clusters": []})
+    assert account.ask("ecs", "describe_clusters")["clusters"] == [], "another permission"
+
+
+def test_bad_credentials_stop_every_call(ecs: Stubbed) -> None:
+    account, _ = ecs
+    refuse(ecs, "ExpiredTokenException")
+    with pytest.raises(SetupError, match="ExpiredToken"):
+        account.ask("ecs", "describe_clusters")
+
+
+def test_an_outage_is_asked_about_again_after_a_while(ecs: Stubbed, monkeypatch: pytest.MonkeyPatch) -> None:
+    account, stubber = ecs
+    refuse(ecs, "ThrottlingException")
+    with pytest.raises(ExternalOutage):
+        account.ask("ecs", "describe_services", cluster="c", services=["s"])
+    later = time.monotonic() + OUTAGE_HOLDS_S
+    monkeypatch.setattr("smoke.aws.account.time.monotonic", lambda: later)
+    stubber.add_response("describe_services", {"services": []})
+    assert account.ask("ecs", "describe_services", cluster="c", services=["s"])["services"] == []
+
+
+def test_what_must_be_undone_is_asked_whatever_was_refused_before(ecs: Stubbed) -> None:
+    account, stubber = ecs
+    refuse(ecs, "ThrottlingException")
+    stubber.add_response("describe_services", {"services": []})
+    assert account.insist("ecs", "describe_services", cluster="c", services=["s"])["services"] == []
+
+
+@pytest.mark.parametrize("found", [[], [{"clusterArn": "arn", "status": "INACTIVE"}]])
+def test_a_region_without_the_cluster_is_the_wrong_one(found: list[Any]) -> None:
+    account, _ = scripted(describe_clusters=lambda **_: {"clusters": found})
+    with pytest.raises(SetupError, match=r"no cluster p-cluster in us-east-1.*\n  next: correct aws.region"):
+        account.require_cluster("p-cluster")
+
+
+def test_a_client_is_made_without_asking_anybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    client = Account("eu-west-3", "http://127.0.0.1:1").client("servicediscovery")
+    assert (client.meta.region_name, client.meta.endpoint_url) == ("eu-west-3", "http://127.0.0.1:1")
+    config = client.meta.config
+    assert (config.connect_timeout, config.read_timeout) == (3, 10)
+    assert config.retries == {"mode": "adaptive", "total_max_attempts": 3}
+    assert config.inject_host_prefix is False
+
+
+def test_reads_at_once_keep_their_order_and_their_first_failure() -> None:
+    assert at_once(lambda n: n * n, [3, 1, 2]) == [9, 1, 4]
+    assert at_once(lambda n: n, []) == []
+    with pytest.raises(ZeroDivisionError):
+        at_once(lambda n: 1 // n, [1, 0])
