@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any, TypeVar
 
 from pytest_readiness import SetupError
@@ -122,6 +123,7 @@ class Account:
 
         if self._session is None:
             session = botocore.session.get_session()
+            session.register_component("data_loader", _models())
             # asked last, and absent on most runners
             session.set_config_variable("metadata_service_timeout", 1)
             session.set_config_variable("metadata_service_num_attempts", 1)
@@ -139,6 +141,14 @@ class Account:
                 inject_host_prefix=not self.endpoint,
             ),
         )
+
+
+@cache
+def _models() -> Any:
+    """botocore's descriptions of services, read once a process; nothing of an account is in them."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
 
 
 def account_of(environment: Any) -> Account:
