@@ -4,10 +4,29 @@ import json
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
 
 HOP = {"host", "content-length", "connection", "transfer-encoding"}
+#: IAM's prefix of an action where it is not the name that requests are signed for.
+PREFIXES = {"monitoring": "cloudwatch"}
+
+
+def call_of(headers: dict[str, str], body: bytes, path: str) -> str:
+    """The operation that a request asks for, in whichever of AWS's protocols; header names in lower case."""
+    if target := headers.get("x-amz-target"):
+        return target.rpartition(".")[2]
+    if "/operation/" in path:
+        return path.rpartition("/")[2]
+    return parse_qs(body.decode())["Action"][0]
+
+
+def permission_of(headers: dict[str, str], call: str) -> str:
+    """The IAM action that a request takes, by the service that it is signed for."""
+    # AWS4-HMAC-SHA256 Credential=KEY/DATE/REGION/SERVICE/aws4_request, ...
+    service = headers["authorization"].partition("Credential=")[2].split("/")[3]
+    return f"{PREFIXES.get(service, service)}:{call}"
 
 
 class AwsProxy:
@@ -16,6 +35,7 @@ class AwsProxy:
     def __init__(self, upstream: str) -> None:
         self.upstream = upstream
         self.calls: list[str] = []
+        self.permissions: set[str] = set()
         self.bodies: list[bytes] = []
         self.refuse: dict[str, tuple[str, int]] = {}
         proxy = self
@@ -46,8 +66,9 @@ class AwsProxy:
 
     def handle(self, headers: dict[str, str], body: bytes, path: str) -> tuple[int, dict[str, str], bytes]:
         named = {name.lower(): value for name, value in headers.items()}
-        call = named.get("x-amz-target", "").partition(".")[2] or parse_qs(body.decode())["Action"][0]
+        call = call_of(named, body, path)
         self.calls.append(call)
+        self.permissions.add(permission_of(named, call))
         self.bodies.append(body)
         if call in self.refuse:
             code, status = self.refuse[call]
@@ -57,6 +78,11 @@ class AwsProxy:
         request = urllib.request.Request(self.upstream + path, data=body, headers=passed, method="POST")
         try:
             with urllib.request.urlopen(request, timeout=20) as response:
-                return response.status, {"Content-Type": response.headers["Content-Type"]}, response.read()
+                return response.status, told(response.headers.items()), response.read()
         except urllib.error.HTTPError as error:
-            return error.code, {"Content-Type": error.headers["Content-Type"]}, error.read()
+            return error.code, told(error.headers.items()), error.read()
+
+
+def told(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """What an answer says beside its body."""
+    return {name: value for name, value in headers if name.lower() not in HOP | {"date", "server"}}

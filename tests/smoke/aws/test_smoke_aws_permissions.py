@@ -1,0 +1,96 @@
+"""The IAM policies in docs/ are what the suite really asks of AWS: every call of a run is recorded."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from smoke.keys.permissions import DRY_RUN, KMS, OPERATING
+from stack import Stack
+from tests.smoke.keys.proxy import AwsProxy
+
+ROOT = Path(__file__).parents[3]
+READING = re.compile(r"(Describe|Discover|Get|List|Simulate)[A-Z]")
+#: What a run on the embedded platform has no occasion for, and why.
+SELDOM = {
+    "iam:GetPolicy": "no role of the embedded platform has a managed policy attached",
+    "iam:GetPolicyVersion": "no role of the embedded platform has a managed policy attached",
+    "iam:GetRole": "only a caller that has assumed a role is looked up",
+    "sts:GetCallerIdentity": "the embedded profile names the operator of the keys",
+    "kms:Decrypt": "Secrets Manager asks KMS in the caller's name",
+}
+SELDOM_IN_DRILLS = {
+    "cloudwatch:DescribeAlarmHistory": "asked only when a notification did not arrive",
+    "kms:GenerateDataKey": "Secrets Manager asks KMS in the caller's name",
+}
+
+
+def allowed(name: str) -> set[str]:
+    policy = json.loads((ROOT / "docs" / name).read_text("utf-8"))
+    found: set[str] = set()
+    for statement in policy["Statement"]:
+        actions = statement["Action"]
+        found |= {actions} if isinstance(actions, str) else set(actions)
+    return found
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Stack]:
+    with Stack.start() as stack:
+        yield stack
+
+
+def recorded(stack: Stack, directory: Path, *arguments: str) -> set[str]:
+    """The IAM actions that a run of the suite takes; it must end with a verdict, and nothing broken."""
+    proxy = AwsProxy(stack.profile["aws"]["endpoint_url"])
+    command = [sys.executable, "-m", "pytest", "smoke", "-q", "-p", "no:cacheprovider"]
+    command += ["--env", str(stack.profile_path), "--readiness-dir", str(directory / "reports")]
+    command += ["--readiness-ledger", f"file:{directory}/ledger.jsonl", *arguments]
+    try:
+        ended = subprocess.run(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **stack.environ, "AWS_ENDPOINT_URL": proxy.url},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        proxy.close()
+    assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-2000:]
+    return proxy.permissions
+
+
+def test_a_run_reads_what_the_policy_allows_and_writes_nothing(running: Stack, tmp_path: Path) -> None:
+    asked = recorded(running, tmp_path)
+    writes = {action for action in asked if not READING.match(action.partition(":")[2])}
+    assert writes == set(), "a run without --drills must not write"
+    policy = allowed("iam-policy.json")
+    assert asked - policy == set(), "docs/iam-policy.json lacks these"
+    assert policy - asked == set(SELDOM), "docs/iam-policy.json allows what no run asks for"
+
+
+def test_drills_write_what_their_policy_allows(running: Stack, tmp_path: Path) -> None:
+    asked = recorded(running, tmp_path, "--drills", "-m", "drill")
+    policy = allowed("iam-policy-drills.json")
+    assert asked - policy - allowed("iam-policy.json") == set(), "docs/iam-policy-drills.json lacks these"
+    assert policy - asked == set(SELDOM_IN_DRILLS), (
+        "docs/iam-policy-drills.json allows what no drill asks for"
+    )
+
+
+def test_the_policies_hold_what_the_key_commands_say_they_need() -> None:
+    assert set(DRY_RUN) <= allowed("iam-policy.json")
+    assert {*OPERATING, *KMS} <= allowed("iam-policy.json") | allowed("iam-policy-drills.json")
+
+
+def test_the_page_on_permissions_explains_each_of_them() -> None:
+    page = (ROOT / "docs" / "permissions.md").read_text("utf-8")
+    rows = re.findall(r"^\| `([a-z]+:\w+)` \| (.+) \|$", page, re.MULTILINE)
+    assert {action for action, _ in rows} == allowed("iam-policy.json") | allowed("iam-policy-drills.json")
+    assert len(rows) == len(dict(rows)), "one row for each"
