@@ -12,6 +12,7 @@ OTHER = "smoke/test_other.py"
 def two_files(suite: Suite) -> Suite:
     suite.checks(PASSING)
     suite.checks(PASSING, OTHER, phase="work")
+    suite.write("smoke/nested/data.py", "")
     return suite
 
 
@@ -34,6 +35,11 @@ def test_full_runs_are_recorded(two_files: Suite, args: tuple[str, ...]) -> None
         pytest.param(("-m", "p0"), id="-m"),
         pytest.param(("--ignore", OTHER), id="--ignore"),
         pytest.param(("--ignore-glob", "*/test_o*"), id="--ignore-glob"),
+        pytest.param(("--ignore-glob", "*other*"), id="--ignore-glob-across-directories"),
+        pytest.param(("--ignore-glob", "smoke/neste?"), id="--ignore-glob-directory"),
+        pytest.param(("-o", "python_files=test_checks.py"), id="-o-python_files"),
+        pytest.param(("-o", "norecursedirs=nested"), id="-o-norecursedirs"),
+        pytest.param(("-p", "no:unittest"), id="-p-no:unittest"),
         pytest.param(("--deselect", f"{OTHER}::test_up"), id="--deselect"),
         pytest.param((OTHER,), id="file"),
         pytest.param((f"{OTHER}::test_up",), id="nodeid"),

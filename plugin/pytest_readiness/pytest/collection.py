@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,12 @@ from .context import RunContext
 from .markers import MarkerError, read_check
 from .options import asked_paths
 from .stash import CHECK
+
+#: Settings and built-in plugins that decide what is collected; a suite's own file may set them, for good.
+_COLLECTION_INI = frozenset(
+    {"python_files", "python_classes", "python_functions", "norecursedirs", "collect_imported_tests"}
+)
+_COLLECTION_PLUGINS = ("python", "unittest")
 
 
 class Collector:
@@ -82,13 +89,21 @@ class _Refused(Exception):
 
 
 def is_whole_suite_asked(config: pytest.Config, suite: Path) -> bool:
-    """Tell whether the invocation names the suite's directory or one around it, and ignores no part."""
+    """Tell whether the invocation names the suite's directory or one around it, and hides no part of it."""
     asked = any(
         suite.is_relative_to(path)
         for path, argument in zip(asked_paths(config), config.args, strict=True)
         if "::" not in argument
     )
-    return asked and not _ignores_part_of(config, suite)
+    return asked and not _ignores_part_of(config, suite) and not _collects_otherwise(config)
+
+
+def _collects_otherwise(config: pytest.Config) -> bool:
+    """Tell whether this invocation alone changes what pytest takes for a test: nobody would miss the rest."""
+    overridden = {entry.partition("=")[0].strip() for entry in config.getoption("override_ini", None) or ()}
+    return bool(overridden & _COLLECTION_INI) or any(
+        config.pluginmanager.is_blocked(name) for name in _COLLECTION_PLUGINS
+    )
 
 
 def _ignores_part_of(config: pytest.Config, suite: Path) -> bool:
@@ -97,7 +112,8 @@ def _ignores_part_of(config: pytest.Config, suite: Path) -> bool:
     if any(path.is_relative_to(suite) or suite.is_relative_to(path) for path in ignored):
         return True
     globs = [str(base / glob) for glob in config.getoption("ignore_glob", None) or ()]
-    return any(path.match(glob) for glob in globs for path in suite.rglob("*.py"))
+    # As pytest matches: a * also matches slashes, and a directory that matches goes with all it holds.
+    return any(fnmatch(str(path), glob) for glob in globs for path in (suite, *suite.rglob("*")))
 
 
 def _order(config: pytest.Config, plan: Plan, items: list[pytest.Item]) -> None:
