@@ -17,7 +17,7 @@ from smoke.clients.freeside import JWKS_PATH, Dialects, Freeside
 from smoke.clients.identity import authorities, builds
 from smoke.clients.jwks import key_set_of
 from smoke.clients.keyring import KeyRing
-from smoke.clients.purse import Opening, Purse
+from smoke.clients.purse import Opening, Purse, period_of
 from smoke.clients.scores import Scores
 from smoke.clients.tokens import SigningKey
 from smoke.clients.wire import Evidence, Wire, require_status
@@ -145,7 +145,8 @@ def opening(
         opening: dict[str, int | str] = {}
         for tenant in tenants.all():
             try:
-                opening[tenant] = freeside.budget(tenant).committed
+                reading = freeside.budget(tenant)
+                opening |= {tenant: reading.committed, period_of(tenant): reading.period}
             except (AssertionError, RuntimeError, httpx.HTTPError) as error:
                 opening[tenant] = f"{type(error).__name__}: {error}"
         return opening

@@ -102,7 +102,7 @@ def test_refused(
     target: Target, service: str, case: str, freeside: Freeside, tenants: Tenants, evidence: Evidence
 ) -> None:
     """A forged credential gets 401 or 403 with a JSON error, and no money moves."""
-    watch = None if service == "dixie" else Conservation(freeside.budget(tenants.main), evidence)
+    watch = None if service == "dixie" else Conservation(freeside.at_rest(tenants.main), evidence)
     require_refused(target.forged(case), service, case)
     if watch is not None:
         watch.unchanged(freeside.budget(tenants.main), f"{service} refused {case}")
@@ -174,15 +174,16 @@ def test_another_tenant_is_never_charged(
     """A request that names another community is charged to the token's community, or refused."""
     victim, payer = tenants.small, tenants.main
     members, headers = NAMED_BY[named_by](victim)
-    victims = Conservation(freeside.budget(victim), evidence)
-    payers = Conservation(freeside.budget(payer), evidence)
+    victims = Conservation(freeside.at_rest(victim), evidence)
+    payers = Conservation(freeside.at_rest(payer), evidence)
     content = json.dumps(freeside.invoke_body(prompt_for(nonce())) | members).encode()
     answer = freeside.post_invoke(
         content, tenant=payer, credential=freeside.credential(payer), headers=headers
     )
     require_status(answer, 200, 400, 403)
     victims.unchanged(freeside.budget(victim), f"a token of {payer} named {victim} in the {named_by}", I7)
-    payers.charged(freeside.budget(payer), [cost_in(answer)] if answer.status_code == 200 else [])
+    paid = [cost_in(answer)] if answer.status_code == 200 else []
+    payers.charged_soon(lambda: freeside.budget(payer), paid)
 
 
 @pytest.mark.p0

@@ -69,7 +69,7 @@ def test_sequential_spend_is_conserved(
     freeside: Freeside, tenants: Tenants, read: Callable[[], Reading], evidence: Evidence
 ) -> None:
     """Ten invokes one after another, all answered; I-1 to I-5 after each."""
-    watch, answers = Conservation(read(), evidence), []
+    watch, answers = Conservation(freeside.at_rest(tenants.main), evidence), []
     for ask in asks(freeside, tenants.main, SEQUENTIAL):
         answers.append(ask())
         watch.charged_soon(read, costs(answers))
@@ -82,7 +82,7 @@ def test_concurrent_spend_is_conserved(
     freeside: Freeside, tenants: Tenants, read: Callable[[], Reading], count: int, evidence: Evidence
 ) -> None:
     """Invokes at once: I-1 to I-4 at every reading taken meanwhile, and the sum of charges exact."""
-    watch = Conservation(read(), evidence)
+    watch = Conservation(freeside.at_rest(tenants.main), evidence)
     with sampling(read) as samples:
         answers = together(asks(freeside, tenants.main, count))
     watch.observe_all(samples)
@@ -95,7 +95,8 @@ def test_same_key_in_sequence_is_one_charge(
     freeside: Freeside, tenants: Tenants, read: Callable[[], Reading], evidence: Evidence
 ) -> None:
     """The same request under the same key again: the stored answer, nothing run, nothing charged."""
-    watch, key, prompt = Conservation(read(), evidence), str(uuid.uuid4()), prompt_for(nonce())
+    watch = Conservation(freeside.at_rest(tenants.main), evidence)
+    key, prompt = str(uuid.uuid4()), prompt_for(nonce())
     answers = [freeside.invoke(tenants.main, prompt, key=key) for _ in range(2)]
     watch.charged_soon(read, costs(answers[:1]))
     require_one_run(answers)
@@ -109,7 +110,8 @@ def test_same_key_in_parallel_is_one_charge(
     freeside: Freeside, tenants: Tenants, read: Callable[[], Reading], evidence: Evidence
 ) -> None:
     """The same request under the same key at once: one runs, all get its answer, one charge."""
-    watch, key, prompt = Conservation(read(), evidence), str(uuid.uuid4()), prompt_for(nonce())
+    watch = Conservation(freeside.at_rest(tenants.main), evidence)
+    key, prompt = str(uuid.uuid4()), prompt_for(nonce())
     answers = together([partial(freeside.invoke, tenants.main, prompt, key=key)] * SAME_KEY)
     watch.charged_soon(read, costs(answers[:1]))
     require_one_run(answers)
@@ -131,7 +133,7 @@ def test_same_key_with_another_body_is_refused(
     """A key that was used for another request is refused, and costs nothing."""
     key = str(uuid.uuid4())
     first = freeside.invoke(tenants.main, prompt_for(nonce()), key=key)
-    watch = Conservation(read(), evidence)
+    watch = Conservation(freeside.at_rest(tenants.main), evidence)
     answer = post(freeside, tenants.main, key=key)
     watch.unchanged(read(), f"the key of trace {first.trace_id} with another body")
     require_json_error(require_status(answer, 409))
@@ -142,7 +144,7 @@ def test_reservations_return(
     freeside: Freeside, tenants: Tenants, read: Callable[[], Reading], evidence: Evidence, eventually: Any
 ) -> None:
     """What was reserved for calls is released within 10 s of the last answer (I-6)."""
-    before = read()
+    before = freeside.at_rest(tenants.main)
     together(asks(freeside, tenants.main, 3))
     eventually(
         lambda: read().reserved <= before.reserved,
@@ -158,7 +160,7 @@ def test_refused_call_is_free(
     freeside: Freeside, tenants: Tenants, read: Callable[[], Reading], call: str, evidence: Evidence
 ) -> None:
     """A call that is refused changes no figure (I-8)."""
-    watch = Conservation(read(), evidence)
+    watch = Conservation(freeside.at_rest(tenants.main), evidence)
     answer = {
         "unknown-model": lambda: post(freeside, tenants.main, model="smoke-no-such-model"),
         "pool-above-tier": lambda: post(freeside, tenants.main, model="architect", tier="pro"),
@@ -173,10 +175,10 @@ def test_failed_call_is_free(
     freeside: Freeside, tenants: Tenants, read: Callable[[], Reading], evidence: Evidence
 ) -> None:
     """An answered call costs what it says; one that fails costs nothing, whoever is to blame (I-8)."""
-    watch = Conservation(read(), evidence)
+    watch = Conservation(freeside.at_rest(tenants.main), evidence)
     answer = post(freeside, tenants.main)
     if answer.status_code != 200:
-        watch.unchanged(read(), f"a call that failed with {answer.status_code}")
+        watch.unchanged(freeside.at_rest(tenants.main), f"a call that failed with {answer.status_code}")
     watch.charged_soon(read, costs([answer_of(require_status(answer, 200), tenants.main)]))
 
 
@@ -200,8 +202,8 @@ def test_charges_land_on_the_tokens_tenant(
 ) -> None:
     """The token's tenant pays, and no other (I-7)."""
     paying = getattr(tenants, payer)
-    payers = Conservation(freeside.budget(paying), evidence)
-    others = [Conservation(freeside.budget(t), evidence) for t in tenants.all() if t != paying]
+    payers = Conservation(freeside.at_rest(paying), evidence)
+    others = [Conservation(freeside.at_rest(t), evidence) for t in tenants.all() if t != paying]
     answer = freeside.invoke(paying, prompt_for(nonce()))
     payers.charged_soon(lambda: freeside.budget(paying), costs([answer]))
     for watch in others:

@@ -102,7 +102,7 @@ def test_bad_input_is_turned_down(
 ) -> None:
     """A bad request is a 4xx with a JSON error, and costs nothing."""
     bad = BAD_INPUT[case](freeside)
-    watch = Conservation(freeside.budget(tenants.main), evidence)
+    watch = Conservation(freeside.at_rest(tenants.main), evidence)
     answer = freeside.post_invoke(
         bad.content,
         tenant=tenants.main,

@@ -96,7 +96,7 @@ def test_is_not_buffered(heard: Stream, evidence: Evidence) -> None:
 
 def test_usage_is_charged(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
     """What the usage event declares is what the budget pays."""
-    watch = Conservation(freeside.budget(tenants.main), evidence)
+    watch = Conservation(freeside.at_rest(tenants.main), evidence)
     cost = stream(freeside, tenants.main, prompt_for(nonce())).usage().cost_micro
     watch.charged_soon(lambda: freeside.budget(tenants.main), [cost])
 
@@ -106,7 +106,7 @@ def test_hang_up_leaves_no_reservation(
 ) -> None:
     """A client that hangs up gets its reservation back, and pays at most for a whole answer."""
     whole = stream(freeside, tenants.main, prompt_for(nonce(), padding=PADDING)).usage().cost_micro
-    before = freeside.budget(tenants.main)
+    before = freeside.at_rest(tenants.main)
     watch = Conservation(before, evidence)
     left = stream(
         freeside,

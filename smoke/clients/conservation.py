@@ -20,8 +20,10 @@ I6 = "I-6 reserved returns to its level"
 I7 = "I-7 charges land on the token's tenant only"
 I8 = "I-8 a refused or failed call changes nothing"
 
-#: A charge is due with its answer; this much later it counts as missing.
+#: A charge is due with its answer, at the latest with the release of what was reserved for it (I-6); this
+#: much later it counts as missing.
 GRACE_S = 2.0
+RELEASED_WITHIN_S = 10.0
 GRACE_EVERY_S = 0.1
 _NEVER = Event()
 
@@ -84,9 +86,12 @@ class Conservation:
     def charged_soon(self, read: Callable[[], Reading], costs: Sequence[int]) -> None:
         """Compare I-5, with a moment of grace for a charge on its way, never for one too much."""
         due = self.first.committed + sum(costs) - self.first.tolerance_per_call * len(costs)
-        deadline = time.monotonic() + GRACE_S
+        started = time.monotonic()
         reading = self.observe(read())
-        while reading.committed < due and time.monotonic() < deadline:
+        while reading.committed < due:
+            held = reading.reserved > self.first.reserved
+            if time.monotonic() - started >= (RELEASED_WITHIN_S if held else GRACE_S):
+                break
             _NEVER.wait(GRACE_EVERY_S)
             reading = self.observe(read())
         self.charged(reading, costs)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from threading import Event
 from typing import Any
 
 import httpx
@@ -13,6 +15,7 @@ import httpx
 from . import tokens
 from .answers import Answer, answer_of
 from .budget import Reading, budget_route, reading_of
+from .conservation import RELEASED_WITHIN_S
 from .contract import ContractViolation, Fields, fields_of, parse_json, route_of, shown
 from .health import ASKED_FOR_S, HEALTH_PATHS
 from .jwks import KeySet, key_set_of
@@ -23,6 +26,8 @@ from .wire import Credential, Wire, require_status
 JWKS_PATH = "/.well-known/jwks.json"
 INVOKE_PATH = "/api/agents/invoke"
 JSON_HEADERS = {"Content-Type": "application/json"}
+_LOOK_EVERY_S = 0.2
+_NEVER = Event()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,15 @@ class Freeside:
         claims = {"role": "admin"} if self.dialects.budget == "gateway" else {}
         response = require_status(self.get_budget(tenant, self.credential(tenant, **claims)), 200)
         return reading_of(response, self.dialects.budget, tenant)
+
+    def at_rest(self, tenant: str) -> Reading:
+        """The budget once what earlier calls of this run reserved is released, for which I-6 gives 10 s."""
+        reading = self.budget(tenant)
+        ended = self.purse.spend().last.get(tenant, 0.0) if reading.reserved else 0.0
+        while reading.reserved and time.time() - ended < RELEASED_WITHIN_S:
+            _NEVER.wait(_LOOK_EVERY_S)
+            reading = self.budget(tenant)
+        return reading
 
     def invoke_body(self, prompt: str, *, model: str = "cheap", agent: str | None = None) -> dict[str, Any]:
         """The body of an invoke, or of a stream."""

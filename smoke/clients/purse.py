@@ -5,12 +5,18 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 Opening = Mapping[str, int | str]
+
+
+def period_of(tenant: str) -> str:
+    """The member of an opening that holds the budget period of a tenant."""
+    return f"period of {tenant}"
 
 
 class Charge:
@@ -28,12 +34,16 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """What the journal knows. ``charges`` in µUSD by tenant; ``unseen`` tenants had calls of unknown cost."""
+    """What the journal knows. ``charges`` in µUSD by tenant; ``unseen`` tenants had calls of unknown cost.
+
+    ``last`` is when the last call of each tenant ended, in seconds of the epoch.
+    """
 
     charges: Mapping[str, int] = field(default_factory=dict)
     calls: int = 0
     unseen: frozenset[str] = frozenset()
     latencies_ms: tuple[float, ...] = ()
+    last: Mapping[str, float] = field(default_factory=dict)
 
 
 class Purse:
@@ -100,6 +110,7 @@ class Purse:
                 entry["tenant"] for entry in entries if (entry["tenant"], entry["key"]) not in seen
             ),
             latencies_ms=tuple(entry["ms"] for entry in entries if entry["ms"] is not None),
+            last={entry["tenant"]: entry["at"] for entry in entries},
         )
 
     def _write(self, tenant: str, key: str, charge: Charge) -> None:
@@ -109,6 +120,7 @@ class Purse:
             "micro": charge.micro,
             "ms": charge.ms,
             "unseen": charge.unseen,
+            "at": time.time(),
         }
         descriptor = os.open(self._journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:

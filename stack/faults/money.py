@@ -42,9 +42,7 @@ class FaultyLedger(Ledger):
         self._faults = faults
 
     async def reserve(self, tenant_id: str, amount_micro: int, lease_s: float = LEASE_S) -> Reservation:
-        """Reserve without looking, after looking too early, or too much."""
-        if self._faults.on("freeside-reserves-double"):
-            amount_micro *= 2
+        """Reserve without looking, after looking too early, or not to the limit."""
         try:
             return await super().reserve(tenant_id, amount_micro, lease_s)
         except OverBudget:
@@ -55,6 +53,8 @@ class FaultyLedger(Ledger):
     async def _take(self, statement: str, reservation: Reservation, lease_s: float) -> bool:
         if self._faults.on("freeside-ignores-limit"):
             statement = RESERVE_BLINDLY
+        if self._faults.on("freeside-withholds-room"):
+            statement = RESERVE.replace("<= limit_micro", "<= limit_micro * 6 / 10")
         if statement == RESERVE and self._faults.on("freeside-reserves-racily"):
             figures = await self.figures(reservation.tenant_id)
             if figures is None:

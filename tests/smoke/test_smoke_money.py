@@ -12,6 +12,7 @@ from smoke.clients.conservation import Conservation, MonthChanged
 from smoke.clients.contract import ContractViolation
 from smoke.clients.edge import Prices
 from smoke.clients.figures import nonce, percentile, prompt_for
+from smoke.clients.freeside import Freeside
 from smoke.clients.pgbouncer import pool_ceilings
 from smoke.clients.purse import Purse
 from tests.smoke.log import Log
@@ -111,6 +112,30 @@ def test_late_charge_has_a_moment_and_a_charge_too_much_none() -> None:
     Conservation(reading(0), Log()).charged_soon(lambda: next(later), [30])
     with pytest.raises(SafetyViolation):
         Conservation(reading(0), Log()).charged_soon(lambda: reading(60), [30])
+
+
+def test_charge_is_waited_for_while_its_reservation_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "GRACE_S", 0.0)
+    later = iter([reading(0, 40), reading(0, 40), reading(30)])
+    Conservation(reading(0), Log()).charged_soon(lambda: next(later), [30])
+    released = iter([reading(0, 40), reading(0), reading(30)])
+    with pytest.raises(SafetyViolation, match="I-5"):
+        Conservation(reading(0), Log()).charged_soon(lambda: next(released), [30])
+
+
+@pytest.mark.parametrize(("ended_ago_s", "seen"), [(0.0, 0), (60.0, 40)])
+def test_budget_is_at_rest_when_reservations_are_back_or_overdue(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, ended_ago_s: float, seen: int
+) -> None:
+    purse = Purse(tmp_path)
+    with purse.charging("c", "1") as charge:
+        charge.settle(30)
+    ended = purse.spend().last["c"]
+    monkeypatch.setattr("smoke.clients.freeside.time.time", lambda: ended + ended_ago_s)
+    later = iter([reading(0, 40), reading(30)])
+    freeside = Freeside(None, None, None, purse, dict)  # type: ignore[arg-type]
+    monkeypatch.setattr(freeside, "budget", lambda _: next(later))
+    assert freeside.at_rest("c").reserved == seen
 
 
 def test_refused_call_may_reserve_nothing_either() -> None:
