@@ -82,6 +82,35 @@ def test_silently_dropped_check_makes_the_run_partial(two_files: Suite) -> None:
 
 
 @WORKERS
+@pytest.mark.parametrize(
+    "skip", ["pytest.skip('why', allow_module_level=True)", "pytest.importorskip('x_y')"]
+)
+def test_a_module_skipped_as_a_whole_leaves_the_question_open(
+    two_files: Suite, skip: str, workers: tuple[str, ...]
+) -> None:
+    two_files.write(OTHER, f"import pytest\n{skip}\n@pytest.mark.p0\ndef test_up(): assert False\n")
+    run = two_files.run(*workers)
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert f"{OTHER}: skipped as a whole: " in run.model["reasons"][0]
+    assert not two_files.ledger()
+
+
+def test_a_module_skipped_outside_the_suite_does_not_matter(two_files: Suite) -> None:
+    two_files.write("tests/test_y.py", "import pytest\npytest.skip('why', allow_module_level=True)\n")
+    run = two_files.run("smoke", "tests")
+    assert (run.code, run.verdict) == (0, "READY"), run.told()
+
+
+@pytest.mark.parametrize("linked", [OTHER, "smoke"])
+def test_linked_files_and_directories_belong_to_the_suite(two_files: Suite, linked: str) -> None:
+    two_files.checks("@pytest.mark.p0\ndef test_up(evidence): assert False", OTHER, phase="work")
+    elsewhere = (two_files.root / linked).rename(two_files.root / "elsewhere")
+    (two_files.root / linked).symlink_to(elsewhere)
+    run = two_files.run()
+    assert (run.code, run.outcomes().get("work/up")) == (1, "failed"), run.told()
+
+
+@WORKERS
 def test_collect_only_judges_nothing(two_files: Suite, workers: tuple[str, ...]) -> None:
     first = two_files.run(plugins=HTML)
     page = two_files.wrote("reports/readiness.html")

@@ -60,6 +60,8 @@ class Catalogue:
     selected: dict[str, Check] = field(default_factory=dict)
     #: What is wrong with the markers, in the words for a person; empty when nothing is.
     problem: str = ""
+    #: Node id of a part of the suite that was not looked into -> why not.
+    unread: dict[str, str] = field(default_factory=dict)
 
     @property
     def deselected(self) -> int:
@@ -72,6 +74,7 @@ class Catalogue:
             "collected": [check.as_data() for check in self.collected],
             "selected": {nodeid: check.nodeid for nodeid, check in self.selected.items()},
             "problem": self.problem,
+            "unread": self.unread,
         }
 
     @classmethod
@@ -83,6 +86,7 @@ class Catalogue:
             collected=collected,
             selected={nodeid: known[original] for nodeid, original in data["selected"].items()},
             problem=str(data["problem"]),
+            unread=dict(data["unread"]),
         )
 
 

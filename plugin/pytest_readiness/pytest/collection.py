@@ -30,6 +30,7 @@ class Collector:
 
     def __init__(self, context: RunContext) -> None:
         self._context = context
+        self._suite = context.settings.root / context.plan.suite
         self.catalogue = Catalogue()
 
     @pytest.hookimpl(tryfirst=True)
@@ -38,12 +39,20 @@ class Collector:
         clean = self._context.redactor.text(val) if isinstance(val, str) else val
         return None if clean == val else str(clean)
 
+    @pytest.hookimpl
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note a part of the suite that was skipped whole: what checks it holds, nobody knows."""
+        path = self._context.settings.root / report.nodeid.partition("::")[0]
+        if report.skipped and is_in_suite(path, self._suite):
+            told = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
+            why = self._context.redactor.text(str(told)).removeprefix("Skipped: ")
+            self.catalogue.unread[report.nodeid] = f"skipped as a whole: {why}"
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Attach a check to each item of the suite; later hooks may deselect and sort."""
-        suite = (config.rootpath / self._context.plan.suite).resolve()
-        members = [item for item in items if item.path.resolve().is_relative_to(suite)]
-        whole = is_whole_suite_asked(config, suite)
+        members = [item for item in items if is_in_suite(item.path, self._suite)]
+        whole = is_whole_suite_asked(config, self._suite.resolve())
         try:
             checks = [self._check(item) for item in members]
             problem = inconsistency(checks, self._context.capabilities, whole=whole)
@@ -86,6 +95,11 @@ class Collector:
 
 class _Refused(Exception):
     """A check that cannot be accepted."""
+
+
+def is_in_suite(path: Path, suite: Path) -> bool:
+    """Tell whether a path lies in the suite, by its name or by what it is: either may be a symbolic link."""
+    return path.is_relative_to(suite) or path.resolve().is_relative_to(suite.resolve())
 
 
 def is_whole_suite_asked(config: pytest.Config, suite: Path) -> bool:

@@ -98,7 +98,7 @@ class Judge:
                 gate=context.settings.gate,
                 interrupted=tally.interrupted or catalogue.problem.partition("\n")[0],
                 collection_errors=tuple(
-                    f"{where}: {what}" for where, what in tally.collection_errors.items()
+                    f"{where}: {what}" for where, what in (tally.collection_errors | catalogue.unread).items()
                 ),
                 build_start=self._build_start,
                 build_end=ended,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from .options import PLAN_NAME, suite_name
+from .options import PLAN_NAME
 
 #: pytest's options with which no check runs, so that there is nothing to judge.
 _INERT_OPTIONS = ("collectonly", "showfixtures", "show_fixtures_per_test", "setupplan")
@@ -55,11 +55,6 @@ class Settings:
     def plan_path(self) -> Path:
         """The plan's file."""
         return self.root / PLAN_NAME
-
-    @property
-    def suite_path(self) -> Path:
-        """The suite's directory, also when the plan is malformed."""
-        return (self.root / suite_name(self.plan_path)).resolve()
 
     @property
     def is_controller(self) -> bool:
