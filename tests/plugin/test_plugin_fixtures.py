@@ -42,6 +42,22 @@ def test_facts_of_the_plan(suite: Suite) -> None:
     assert (run.code, run.check("health/budget")["evidence"][0]["value"]) == (0, 85), run.told()
 
 
+def test_inventory_of_the_plan(suite: Suite) -> None:
+    suite.plan('[[inventory]]\nservice = "Shop"\nkey = "shop"\ncpu = 512\n')
+    suite.checks("""
+    @pytest.mark.p0
+    def test_size(plan_inventory, evidence):
+        (row,) = plan_inventory
+        assert (row["service"], row["cpu"], row["memory"], row["ecs"]) == ("Shop", 512, 0, "")
+        with pytest.raises(TypeError):
+            row["cpu"] = 1
+        evidence.figure("inventory/shop/cpu", 256, expected=512)
+    """)
+    run = suite.run()
+    assert run.code == 0, run.told()
+    assert run.model["inventory"][0]["observed"] == {"cpu": 256}
+
+
 def test_figures_of_any_type_travel(suite: Suite) -> None:
     suite.checks("""
     import decimal, enum, datetime

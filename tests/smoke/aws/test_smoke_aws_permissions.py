@@ -5,10 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from smoke.keys.permissions import DRY_RUN, KMS, OPERATING
 from stack import Stack
@@ -37,12 +34,6 @@ def allowed(name: str) -> set[str]:
         actions = statement["Action"]
         found |= {actions} if isinstance(actions, str) else set(actions)
     return found
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Stack]:
-    with Stack.start() as stack:
-        yield stack
 
 
 def recorded(stack: Stack, directory: Path, *arguments: str) -> set[str]:
