@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 from pytest_readiness import SetupError
 
@@ -40,20 +41,37 @@ def ask(dsn: str, query: str) -> list[dict[str, Any]]:
         raise NoPool(f"PgBouncer: {query}: {said}") from None
 
 
-def pool_ceilings(
-    pools: Sequence[Mapping[str, Any]], databases: Sequence[Mapping[str, Any]], users: Sequence[str]
-) -> dict[str, int]:
-    """The most server connections that each database's pools may open, for these users and all seen ones.
+def login_of(dsn: str) -> tuple[str, str]:
+    """The database and the user of a DSN; SetupError when it is none."""
+    try:
+        parts = conninfo_to_dict(dsn)
+    except psycopg.Error:
+        raise SetupError("a DSN of the profile's [pgbouncer] is no connection string of PostgreSQL") from None
+    user = str(parts.get("user") or "")
+    return str(parts.get("dbname") or user), user
 
-    ``pools`` and ``databases`` are rows of SHOW POOLS and SHOW DATABASES, read by column name.
+
+def pool_ceilings(
+    pools: Sequence[Mapping[str, Any]],
+    databases: Sequence[Mapping[str, Any]],
+    logins: Iterable[tuple[str, str]],
+) -> dict[str, int]:
+    """The most server connections that each database's pools may open, for these logins and all seen ones.
+
+    ``pools`` and ``databases`` are rows of SHOW POOLS and SHOW DATABASES, read by column name; a login is a
+    database and a user. There is one pool for each pair, and a single one where a database forces its user.
     """
+    known = {*logins, *((str(pool["database"]), str(pool["user"])) for pool in pools)}
     ceilings: dict[str, int] = {}
     for database in databases:
         name = str(database["name"])
         if name == "pgbouncer":
             continue
-        seen = {str(pool["user"]) for pool in pools if pool["database"] == name} | set(users)
-        ceiling = len(seen) * (int(database["pool_size"]) + int(database.get("reserve_pool") or 0))
+        users = sum(of == name for of, _ in known)
+        forced = bool(database.get("force_user"))
+        # renamed in PgBouncer 1.24
+        reserve = database.get("reserve_pool_size", database.get("reserve_pool"))
+        ceiling = (min(users, 1) if forced else users) * (int(database["pool_size"]) + int(reserve or 0))
         cap = int(database.get("max_connections") or 0)
         ceilings[name] = min(ceiling, cap) if cap else ceiling
     return ceilings
