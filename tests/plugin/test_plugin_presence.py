@@ -133,3 +133,36 @@ def test_page_can_be_elsewhere(suite: Suite) -> None:
 def test_debugger_disables_reruns_only(suite: Suite) -> None:
     suite.checks(PASSING)
     assert suite.run("--pdb").code == 0
+
+
+def test_a_suite_of_another_rootdir_is_refused(suite: Suite) -> None:
+    suite.checks("@pytest.mark.p0\ndef test_up(): pass")
+    suite.write("other/pytest.ini", "[pytest]\n")
+    run = suite.run("-c", "other/pytest.ini", "smoke")
+    assert run.code == 4, run.told()
+    assert "a suite with a launch plan, which this run would not follow" in run.err
+    assert f"--rootdir {suite.root}" in run.err
+
+
+def test_tests_beside_a_suite_may_have_a_rootdir_of_their_own(suite: Suite) -> None:
+    suite.write("tests/pytest.ini", "[pytest]\n")
+    suite.write("tests/test_other.py", "def test_other(): assert True")
+    run = suite.run("tests")
+    assert run.code == 0, run.told()
+
+
+def test_a_rootdir_that_is_a_link_is_the_same(suite: Suite) -> None:
+    suite.checks(PASSING)
+    link = suite.root / "link"
+    link.symlink_to(suite.root)
+    run = suite.run("--rootdir", str(link), "smoke")
+    assert (run.code, run.verdict) == (0, "READY"), run.told()
+
+
+def test_a_plan_whose_suite_is_not_there_is_refused(suite: Suite) -> None:
+    suite.checks("@pytest.mark.p0\ndef test_up(): pass")
+    plan = suite.root / "readiness.toml"
+    plan.write_text(plan.read_text().replace('suite = "smoke"', 'suite = "smok"'))
+    run = suite.run("smoke")
+    assert run.code == 4, run.told()
+    assert "readiness.toml: suite: no such directory: 'smok'" in run.err

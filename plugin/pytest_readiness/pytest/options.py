@@ -72,10 +72,27 @@ def is_active(config: pytest.Config) -> bool:
             f"{plan}: no launch plan, so that --env, --gate and --drills mean nothing"
             "\n  next: run pytest where the plan is, or name that directory with --rootdir"
         )
-    if asked or not plan.is_file():
-        return asked
-    suite = config.rootpath / suite_name(plan)
+    if not plan.is_file():
+        _refuse_suite_of_another_root(config)
+        return False
+    if asked:
+        return True
+    suite = (config.rootpath / suite_name(plan)).resolve()
+    if not suite.is_dir():
+        return True  # the plan is refused for it, which must not depend on what was asked for
     return any(path.is_relative_to(suite) or suite.is_relative_to(path) for path in asked_paths(config))
+
+
+def _refuse_suite_of_another_root(config: pytest.Config) -> None:
+    """Raise UsageError when the invocation asks for a suite whose plan is not where the rootdir is."""
+    for path in asked_paths(config):
+        for root in (path, *path.parents):
+            plan = root / PLAN_NAME
+            if plan.is_file() and path.is_relative_to((root / suite_name(plan)).resolve()):
+                raise pytest.UsageError(
+                    f"{path}: a suite with a launch plan, which this run would not follow: the rootdir is"
+                    f" {config.rootpath}\n  next: pytest --rootdir {root} {path}"
+                )
 
 
 def suite_name(plan: Path) -> str:
