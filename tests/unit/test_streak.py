@@ -51,6 +51,8 @@ def length(*facts: Any, policy: Any = POLICY) -> Any:
         (({"build_identity": {"shop": "b0"}}, "READY", "READY"), 2),
         (({"suite_digest": "suite-0"}, "READY"), 1),
         (({"plan_digest": "other"}, "READY"), 1),
+        (({"live": True}, {"live": True}, "READY"), 1),
+        (("READY", "READY", {"live": True}), 1),
     ],
 )
 def test_length(facts: Any, expected: Any) -> None:

@@ -37,9 +37,9 @@ def streak(entries: Sequence[Entry], policy: Policy, now: datetime) -> Streak:
 
     Green: READY, or DEGRADED without a flaky P0. A run that is uncounted (NO_VERDICT for outages alone, or a
     flaky P0) neither counts nor breaks, at most ``max_uncounted_runs`` in a row. Any other verdict breaks.
-    Another build, or another digest of suite or plan, starts anew. A run closer than ``streak_min_spacing_s``
-    to the next one does not count; one older than ``streak_max_age_days`` ends the streak. LedgerError for an
-    entry without its facts.
+    Another build, another digest of suite or plan, or a change between live and embedded starts anew. A run
+    closer than ``streak_min_spacing_s`` to the next one does not count; one older than
+    ``streak_max_age_days`` ends the streak. LedgerError for an entry without its facts.
     """
     length, uncounted, newer = 0, 0, None
     subject: Entry | None = None
@@ -79,6 +79,8 @@ def has_green_live_run(entries: Iterable[Entry]) -> bool:
 
 
 def _change(entry: Entry, subject: Entry) -> str:
+    if entry.get("live") is not subject.get("live"):
+        return "was live" if entry.get("live") else "was on the embedded platform"
     for key, word in (("suite_digest", "suite"), ("plan_digest", "plan")):
         if entry.get(key) != subject.get(key):
             return f"had another {word}"
