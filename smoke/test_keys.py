@@ -148,6 +148,7 @@ def test_key_rotation_carried_out(
     seen: set[frozenset[str]] = set()
     through: Callable[[], None] = lambda: None  # noqa: E731
     if service == "freeside":
+        request.getfixturevalue("alone")
         client: Freeside = request.getfixturevalue("freeside")
         through = lambda: invoke(client, environment.auth.community_id, issuer)  # noqa: E731
 

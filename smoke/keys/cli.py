@@ -10,7 +10,7 @@ from typing import NoReturn
 from pytest_readiness import ExternalOutage, ProfileError, SetupError, load_environment
 
 from .bootstrap import bootstrap
-from .errors import KeyFault, Refused
+from .errors import Refused
 from .permissions import prove
 from .revocation import Report, Revocation
 from .rotation import Rotation
@@ -152,6 +152,3 @@ def _say(text: str) -> None:
 
 def _tell(text: str) -> None:
     print(text, flush=True)  # noqa: T201 - it is a command
-
-
-__all__ = ["KeyFault", "lines", "main"]

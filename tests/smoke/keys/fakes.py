@@ -195,6 +195,7 @@ class Bench:
         self.verifiers: tuple[FakeService, ...] = (self.owner, finn, dixie)
         self.timing = timing
         self.told: list[str] = []
+        self.checked = 0
 
     @property
     def store(self) -> SecretStore:
@@ -217,6 +218,14 @@ class Bench:
                 raise Killed
 
         setattr(self.secrets, when, strike)
+
+    def assert_the_active_key_is_accepted(self) -> None:
+        """By every verifier, at whatever moment this is asked."""
+        document = parse(self.secrets.current, SECRET)
+        assert document is not None
+        for verifier in self.verifiers:
+            assert verifier.ask(document.active) is Answer.ACCEPTED, (verifier.name, document.active.kid)
+            self.checked += 1
 
     def heal(self) -> None:
         """Let the next process live."""

@@ -1,0 +1,148 @@
+"""The lock of a rotation: kills before and after every write, resumption, rivals, changes from outside."""
+
+import pytest
+
+from smoke.keys.documents import Document, new_key, parse, same_key
+from smoke.keys.errors import KeyFault, LockHeld, Refused
+from smoke.keys.lock import LOCK, Lock
+from smoke.keys.revocation import Revocation
+from smoke.keys.rotation import Rotation
+from tests.smoke.keys.fakes import SECRET, Bench, Killed
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def writes_of_a_rotation() -> int:
+    bench = Bench()
+    Rotation(bench.subject()).run()
+    return len(bench.secrets.writes)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("number", range(1, writes_of_a_rotation() + 1))
+def test_a_kill_at_any_write_can_be_resumed(bench: Bench, number: int, when: str) -> None:
+    bench.kill_at(number, when)
+    with pytest.raises(Killed):
+        Rotation(bench.subject()).run()
+    bench.heal()
+    bench.secrets.after = bench.secrets.before = lambda _: bench.assert_the_active_key_is_accepted()
+    held = LOCK in bench.labels
+    if not held and bench.kids == ["first"]:
+        Rotation(bench.subject()).run()
+    elif held:
+        with pytest.raises(LockHeld, match="rotate --resume"):
+            Rotation(bench.subject()).run()
+        Rotation(bench.subject("another")).run(resume=True)
+    assert len(bench.kids) == 1
+    assert bench.kids != ["first"]
+    assert bench.labels == {"AWSCURRENT", "AWSPREVIOUS"}
+
+
+def test_the_key_that_a_killed_run_prepared_is_the_one_that_is_published(bench: Bench) -> None:
+    bench.kill_at(5, "before")
+    with pytest.raises(Killed):
+        Rotation(bench.subject()).run()
+    bench.heal()
+    assert bench.kids == ["first"]
+    staged = parse(bench.secrets.versions[bench.secrets.labels["KEYS-NEXT"]]["SecretString"], SECRET)
+    Rotation(bench.subject()).run(resume=True)
+    current = parse(bench.secrets.current, SECRET)
+    assert staged is not None
+    assert staged.pending is not None
+    assert current is not None
+    assert same_key(staged.pending, current.active)
+
+
+def test_two_at_once_are_refused(bench: Bench) -> None:
+    def other(name: str) -> None:
+        if name == "put_secret_value" and LOCK in bench.labels:
+            bench.secrets.before = lambda _: None
+            with pytest.raises(LockHeld, match=r"locked by a rotate .* by tester"):
+                Rotation(bench.subject("second")).run()
+
+    bench.secrets.before = other
+    new = Rotation(bench.subject()).run().new_kid
+    assert bench.kids == [new]
+
+
+def test_a_run_that_lost_its_lock_stops_before_it_writes(bench: Bench) -> None:
+    def seized(name: str) -> None:
+        if name == "put_secret_value" and len(bench.kids) == 2:
+            bench.secrets.after = lambda _: None
+            Rotation(bench.subject("impatient")).run(resume=True)
+
+    bench.secrets.after = seized
+    with pytest.raises(KeyFault, match=r"taken the lock over|changed by somebody else"):
+        Rotation(bench.subject()).run()
+    assert len(bench.kids) == 1
+    assert LOCK not in bench.labels
+
+
+def test_a_run_that_lost_its_lock_changes_nothing_more(bench: Bench) -> None:
+    """Although nobody has changed the secret since, so that no compare-and-set would stop it."""
+
+    def seized(name: str) -> None:
+        if name == "put_secret_value" and "KEYS-NEXT" in bench.labels:
+            bench.secrets.after = lambda _: None
+            lock = Lock(bench.store)
+            holder = lock.holder()
+            assert holder is not None
+            lock.take_over(holder, "impatient")
+
+    bench.secrets.after = seized
+    with pytest.raises(KeyFault, match="taken the lock over"):
+        Rotation(bench.subject()).run()
+    assert bench.kids == ["first"]
+
+
+def test_a_change_from_outside_is_not_overwritten(bench: Bench) -> None:
+    intruder = Document(new_key("intruder")).to_secret()
+
+    def intrude(name: str) -> None:
+        if name == "put_secret_value" and "KEYS-NEXT" in bench.labels:
+            bench.secrets.after = lambda _: None
+            bench.secrets.overwrite(intruder)
+
+    bench.secrets.after = intrude
+    with pytest.raises(KeyFault, match="changed by somebody else"):
+        Rotation(bench.subject()).run()
+    assert bench.kids == ["intruder"]
+    with pytest.raises(KeyFault, match="holds intruder"):
+        Rotation(bench.subject()).run(resume=True)
+    assert bench.kids == ["intruder"]
+
+
+@pytest.mark.parametrize("held", ["nothing", "revocation"])
+def test_only_a_rotation_can_be_resumed(bench: Bench, held: str) -> None:
+    if held == "revocation":
+        bench.kill_at(4, "after")
+        with pytest.raises(Killed):
+            Revocation(bench.subject()).run()
+        bench.heal()
+    with pytest.raises(Refused, match="nothing to resume" if held == "nothing" else "no rotation"):
+        Rotation(bench.subject()).run(resume=True)
+
+
+def test_a_secret_that_changes_while_the_lock_is_taken_is_left_alone(bench: Bench) -> None:
+    def intrude(name: str) -> None:
+        if name == "put_secret_value":
+            bench.secrets.after = lambda _: None
+            bench.secrets.overwrite(Document(new_key("other")).to_secret())
+
+    bench.secrets.after = intrude
+    with pytest.raises(Refused, match="changed while the lock was taken"):
+        Rotation(bench.subject()).run()
+    assert bench.kids == ["other"]
+    assert LOCK not in bench.labels
+
+
+def test_the_plan_tells_of_a_lock_that_was_left(bench: Bench) -> None:
+    bench.kill_at(6, "after")
+    with pytest.raises(Killed):
+        Rotation(bench.subject()).run()
+    bench.heal()
+    with pytest.raises(LockHeld, match="rotate --resume"):
+        Rotation(bench.subject()).plan()
