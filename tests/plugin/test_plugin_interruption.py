@@ -47,6 +47,26 @@ def test_after(evidence):
 """
 
 
+def test_a_run_without_pages_takes_an_older_page_away(suite: Suite) -> None:
+    suite.checks(PASSING)
+    page = suite.root / "reports/readiness.html"
+    assert suite.run(plugins=HTML).code == 0
+    assert page.exists()
+    suite.run()
+    assert not page.exists()
+
+
+@WORKERS
+def test_a_run_that_cannot_be_recorded_leaves_no_verdict(suite: Suite, workers: tuple[str, ...]) -> None:
+    suite.checks(PASSING)
+    run = suite.run("--readiness-ledger=file:/proc/none/{env}.jsonl", *workers, plugins=HTML)
+    assert (run.code, run.verdict) == (3, "NO_VERDICT"), run.told()
+    assert "file:/proc/none/local.jsonl: cannot be written" in run.model["reasons"][0]
+    assert not (suite.root / "reports/readiness.html").exists()
+    assert "READY  " not in run.out
+    assert "Traceback" not in run.out
+
+
 @WORKERS
 def test_stop_at_first_failure_is_broken_when_it_was_the_platforms(
     suite: Suite, workers: tuple[str, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import traceback
 from collections.abc import Generator, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from ..core.assess import entry_of
+from ..core.errors import ReadinessError
 from ..core.model import Verdict
 from ..report import terminal, write_all
 from . import provisional
@@ -64,8 +66,8 @@ class Gate:
             status = int(session.exitstatus)
             self._model = self._finish(status)
             session.exitstatus = self._exit_status(status)
-        except Exception:
-            self._failure = self._context.redactor.text(traceback.format_exc())
+        except Exception as problem:
+            self._fail(problem)
             session.exitstatus = INTERNAL_ERROR
             return None
         return result
@@ -93,6 +95,17 @@ class Gate:
             sys.stderr.write(f"readiness: internal error, there is no verdict\n{self._failure}\n")
         elif self._model is not None:
             sys.stderr.write("\n".join(self._lines(self._model)) + "\n")
+
+    def _fail(self, problem: Exception) -> None:
+        """Keep what to show, and take back reports that may already tell a verdict."""
+        foreseen = isinstance(problem, ReadinessError)
+        self._failure = self._context.redactor.text(str(problem) if foreseen else traceback.format_exc())
+        self._model = None
+        why = f"internal error: {self._failure.strip().splitlines()[0 if foreseen else -1]}"
+        with contextlib.suppress(ReadinessError):  # what cannot be written may be what failed
+            provisional.write(
+                self._context.settings, self._context.run_id, why, page=next(iter(self._pages()), None)
+            )
 
     def _finish(self, status: int) -> Mapping[str, Any]:
         model = dict(self._judge.model())

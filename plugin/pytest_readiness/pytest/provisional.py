@@ -11,16 +11,15 @@ from ..core.model import Scope, Verdict
 from ..core.moments import format_moment
 from ..core.redaction import Redactor
 from ..core.verdict import exit_code
-from ..report import write_all
+from ..report import discard, write_all
 from .settings import Settings
 
 UNFINISHED = "the run did not finish"
 
 
 def write(settings: Settings, run_id: str, reason: str = UNFINISHED, page: Path | None = None) -> None:
-    """Write the reports of a run without a verdict, and take away the page that it will write at its end."""
-    if page is not None:
-        page.unlink(missing_ok=True)
+    """Write the reports of a run without a verdict, and take away pages: an earlier run's, its own."""
+    discard(settings.reports, *([page] if page is not None else []))
     write_all(model(settings, run_id, reason), settings.reports, Redactor())
 
 

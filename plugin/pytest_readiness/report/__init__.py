@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,7 +34,7 @@ def write_all(model: Mapping[str, Any], directory: Path, redactor: LeakScanner) 
     leaks never gets its name, and takes its predecessor away: that must not be mistaken for this run's.
     Raises ReadinessError when the directory cannot be written.
     """
-    try:
+    with _told(directory):
         directory.mkdir(parents=True, exist_ok=True)
         leaked = [
             name
@@ -44,13 +45,26 @@ def write_all(model: Mapping[str, Any], directory: Path, redactor: LeakScanner) 
         if page.is_file() and redactor.leaks(page.read_bytes()):
             page.unlink()
             leaked.append(HTML_NAME)
+    return leaked
+
+
+def discard(directory: Path, *pages: Path) -> None:
+    """Take away the page of an earlier run, and those named beside it; ReadinessError when one stays."""
+    with _told(directory):
+        for page in (directory / HTML_NAME, *pages):
+            page.unlink(missing_ok=True)
+
+
+@contextmanager
+def _told(directory: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ReadinessError(
             f"the reports cannot be written: {error.strerror or error}",
             where=str(error.filename or directory),
             action="free space or permission there, or name another directory with --readiness-dir",
         ) from error
-    return leaked
 
 
 def _replace(path: Path, content: str, redactor: LeakScanner) -> bool:
