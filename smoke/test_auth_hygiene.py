@@ -56,6 +56,10 @@ INTERNALS = re.compile(
     r"|-----BEGIN|PRIVATE KEY|postgres(?:ql)?://|SELECT\s|secretsmanager|password",
     re.IGNORECASE,
 )
+#: What is another one in every answer, and tells nothing: ids and times.
+PASSING = re.compile(
+    r"\b[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}\b|\d{4}-\d\d-\d\dT[\d:.]+|\b\d{10,13}\b"
+)
 BURST = 20
 
 SERVICES = [
@@ -109,7 +113,7 @@ def test_refusals_do_not_tell_why(target: Target, service: str, evidence: Eviden
     for case in TELLING:
         answer = target.forged(case)
         require_refused(answer, service, case)
-        answers.setdefault((answer.status_code, answer.text), []).append(case)
+        answers.setdefault((answer.status_code, PASSING.sub("...", answer.text)), []).append(case)
     evidence.figure("different answers", len(answers), expected=1)
     assert len(answers) == 1, f"{service} tells apart: {list(answers.values())}"
 
@@ -167,8 +171,7 @@ def test_jti_stays_spent_after_a_restart(
 ) -> None:
     """A restart does not forget which tokens were used."""
     found: Freeside | Finn | Dixie = request.getfixturevalue(service)
-    header = bearer(target.key(), target.claims())
-    require_status(target.send(lambda: header), 200)
+    header, _ = target.spent()
     before = uptime(found)
     http.post(environment.get(f"{service}.restart_url"), timeout=60).raise_for_status()
 

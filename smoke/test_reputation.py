@@ -35,6 +35,12 @@ def agent(environment: Any) -> str:
     return str(environment.auth.nft_id)
 
 
+@pytest.fixture
+def bystander(environment: Any) -> str:
+    """A seeded agent of which no answered call of the run speaks: reports on those may still be under way."""
+    return str(environment.auth.other_nft_id)
+
+
 def api_key(environment: Any) -> Credential:
     """Dixie's API key as a bearer."""
     return lambda: f"Bearer {environment.secret('dixie.api_key')}"
@@ -107,7 +113,7 @@ def test_unknown_agent_has_no_score(dixie: Dixie, evidence: Evidence) -> None:
 def test_event_is_refused(
     dixie: Dixie,
     environment: Any,
-    agent: str,
+    bystander: str,
     writer: str,
     scores: Scores,
     signing_key: KeyRing,
@@ -125,19 +131,19 @@ def test_event_is_refused(
         "wrong-audience": lambda: service_credential(finn_key(), aud="arrakis"),
         "expired": lambda: service_credential(finn_key(), iat=1_000_000_000, exp=1_000_000_300),
     }
-    before = scores.of(agent)
-    answer = dixie.post_event(quality_signal(agent, 1.0), writers[writer]())
+    before = scores.of(bystander)
+    answer = dixie.post_event(quality_signal(bystander, 1.0), writers[writer]())
     require_refused(answer, "dixie", f"an event from {writer}")
-    scores.stays(agent, before, f"an event from {writer} was refused, yet counted")
+    scores.stays(bystander, before, f"an event from {writer} was refused, yet counted")
 
 
 @WITH_TOKEN
 @pytest.mark.parametrize("case", ["no-token", "expired"])
 def test_quality_needs_a_token(
-    freeside: Freeside, tenants: Tenants, agent: str, case: str, scores: Scores
+    freeside: Freeside, tenants: Tenants, bystander: str, case: str, scores: Scores
 ) -> None:
     """A verdict about an agent without a valid token is refused at Freeside and changes nothing."""
-    before = scores.of(agent)
+    before = scores.of(bystander)
     credential = None if case == "no-token" else freeside.credential(tenants.main, iat=1, exp=300)
-    require_refused(freeside.quality(f"nft:{agent}", "excellent", credential), "freeside", case)
-    scores.stays(agent, before, f"a verdict with {case} was refused, yet counted")
+    require_refused(freeside.quality(f"nft:{bystander}", "excellent", credential), "freeside", case)
+    scores.stays(bystander, before, f"a verdict with {case} was refused, yet counted")

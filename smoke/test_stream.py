@@ -27,14 +27,14 @@ pytestmark = [
 #: The first content must come at least this long before the last, or the stream was held back.
 SPREAD_MS = 20
 RELEASED_WITHIN_S = 10
-#: Long enough for an answer of many events.
-PADDING = 80
+#: An answer that a model needs many pieces for.
+TIMES = 40
 
 
 @pytest.fixture
 def heard(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> Stream:
     """A whole stream, with its events in the evidence."""
-    found = stream(freeside, tenants.main, prompt_for(nonce()))
+    found = stream(freeside, tenants.main, prompt_for(nonce(), times=TIMES))
     evidence.figure("events", len(found.events))
     evidence.figure("order", shape(found.names()), expected="content+ usage done")
     return found
@@ -105,13 +105,13 @@ def test_hang_up_leaves_no_reservation(
     freeside: Freeside, tenants: Tenants, evidence: Evidence, eventually: Any
 ) -> None:
     """A client that hangs up gets its reservation back, and pays at most for a whole answer."""
-    whole = stream(freeside, tenants.main, prompt_for(nonce(), padding=PADDING)).usage().cost_micro
+    whole = stream(freeside, tenants.main, prompt_for(nonce(), times=TIMES)).usage().cost_micro
     before = freeside.at_rest(tenants.main)
     watch = Conservation(before, evidence)
     left = stream(
         freeside,
         tenants.main,
-        prompt_for(nonce(), padding=PADDING),
+        prompt_for(nonce(), times=TIMES),
         hang_up=lambda event: event.name == "content",
     )
     assert left.names() == ["content"], f"hung up after {shape(left.names())}"

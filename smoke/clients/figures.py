@@ -23,7 +23,9 @@ def nonce() -> str:
     return f"nonce{secrets.token_hex(6)}"
 
 
-def prompt_for(word: str, *, padding: int = 0) -> str:
-    """A prompt whose right answer contains ``word``, optionally made longer and so dearer."""
+def prompt_for(word: str, *, padding: int = 0, times: int = 1) -> str:
+    """A prompt whose right answer contains ``word``, so many ``times``; padding makes it dearer."""
     prompt = f"Reply with exactly this word and nothing else: {word}"
+    if times > 1:
+        prompt = f"Reply with exactly this word, {times} times, each on a line of its own: {word}"
     return prompt if padding <= 0 else f"{'pad ' * math.ceil(padding / 4)}\n{prompt}"

@@ -75,7 +75,7 @@ class Freeside:
         """The published keys."""
         return key_set_of(require_status(self.wire.send("GET", JWKS_PATH), 200))
 
-    def models(self, credential: Credential) -> httpx.Response:
+    def models(self, credential: Credential | None) -> httpx.Response:
         """The cheapest route that verifies a token: it costs nothing."""
         return self.wire.send("GET", "/api/agents/models", credential=credential)
 

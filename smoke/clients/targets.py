@@ -41,6 +41,21 @@ class Target:
         """The answer to a forgery, made anew for each send."""
         return self.send(lambda: forgery(case)(self.genuine()))
 
+    def spent(self) -> tuple[str, Claims]:
+        """The Authorization header and the claims of a valid token that was accepted just now.
+
+        Each send has a token of its own: one that met a rate limit may be spent, too.
+        """
+        sent: list[tuple[str, Claims]] = []
+
+        def fresh() -> str:
+            claims = self.claims()
+            sent.append((bearer(self.key(), claims), claims))
+            return sent[-1][0]
+
+        require_status(self.send(fresh), 200)
+        return sent[-1]
+
     def accepted(self, **claims: object) -> httpx.Response:
         """The 200 to a new valid token, the positive control."""
         return require_status(self.send(lambda: bearer(self.key(), self.claims() | claims)), 200)

@@ -11,8 +11,8 @@ from pytest_readiness import ExternalOutage, SetupError
 
 from .contract import ContractViolation, error_code, route_of, shown
 
-#: What one request may wait for rate limits, and how often it may be sent.
-BACKOFF_BUDGET_S = 20.0
+#: What one request may wait for rate limits, a whole minute's window and a bit; and how often it may be sent.
+BACKOFF_BUDGET_S = 75.0
 MAX_SENDS = 5
 _NEVER = Event()
 PROVIDER_CODES = frozenset({"MODEL_PROVIDER_UNAVAILABLE", "PROVIDER_UNAVAILABLE"})

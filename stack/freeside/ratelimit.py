@@ -38,7 +38,7 @@ class RateLimiter:
         if used > limit:
             raise _limited(headers, WINDOW_S - now % WINDOW_S)
         if self._faults.on("freeside-limits-everything"):
-            raise _limited(headers, 30)
+            raise _limited(headers, 90)
         if self._every("freeside-limits-every-third", 3):
             raise _limited(headers, 1)
         if self._every("freeside-429-without-retry-after", 3):
