@@ -64,12 +64,19 @@ def test_quiet(aws: Observed, family: str, evidence: Evidence) -> None:
 
 
 @pytest.mark.p1
-def test_quiet_otherwise(aws: Observed, evidence: Evidence) -> None:
-    """No other alarm is in ALARM; those that only scale something are in it as part of their work."""
+def test_quiet_otherwise(aws: Observed, budget: Mapping[str, Any], evidence: Evidence) -> None:
+    """No other alarm is in ALARM; those that only scale something are in it as part of their work.
+
+    So is the one that counts failed validations of tokens, after the forgeries of phase auth.
+    """
+    own = watch_for("jwt-validation", aws, budget).metric
     kinds = tuple(FAMILIES.values())
     others = [each for each in aws.alarms() if not each.steers and not any(kind(each) for kind in kinds)]
     evidence.figure("other alarms", len(others))
-    ringing = [alarm.name for alarm in others if alarm.state == ALARM]
+    for alarm in watching(others, own):
+        if alarm.state == ALARM:
+            evidence.note(f"{alarm.name} is in ALARM: this suite's own forgeries count, so it is not held")
+    ringing = [alarm.name for alarm in others if alarm.state == ALARM and alarm.metrics != (own,)]
     assert not ringing, f"in ALARM: {', '.join(ringing)}"
 
 

@@ -111,6 +111,24 @@ def test_direct_call_is_charged(freeside: Freeside, finn: Finn, tenants: Tenants
     watch.charged_soon(lambda: freeside.budget(tenants.main), [cost])
 
 
+@pytest.mark.requires("finn", covered_by="budget/over-budget-is-refused")
+def test_direct_call_over_budget_is_refused(
+    freeside: Freeside, finn: Finn, tenants: Tenants, evidence: Evidence
+) -> None:
+    """Who calls Finn directly with less left than the call costs gets 402 like everybody (contract 2)."""
+    prices = Prices.learn(freeside, tenants.main)
+    watch = Conservation(freeside.at_rest(tenants.small), evidence)
+    room = watch.first.room
+    padding = prices.padding_for(1.5 * room + prices.least)
+    body = finn.body(prompt_for(nonce(), padding=padding))
+    answer = finn.post_invoke(body, tenant=tenants.small, credential=finn.credential(tenants.small, body))
+    evidence.figure("room", room, "µUSD")
+    if answer.is_success and cost_in(answer) > room:
+        raise SafetyViolation(f"a direct call of {cost_in(answer)} µUSD was answered with {room} µUSD left")
+    watch.unchanged(freeside.budget(tenants.small), f"a direct call beyond the budget: {answer.status_code}")
+    require_json_error(require_status(answer, 402))
+
+
 def test_own_spend_stays_under_the_cap(
     freeside: Freeside, tenants: Tenants, environment: Any, evidence: Evidence
 ) -> None:

@@ -62,12 +62,20 @@ class Billing:
         bill = Bill(self, pool, trace_id, None)
         if direct:
             document = {"tenant_id": claims.tenant_id, "pool": pool, **_counts(usage_of(prompt))}
-            bill.reservation_id = str((await self.call("", document, (201,)))["reservation_id"])
+            bill.reservation_id = await self._reserve(document)
         try:
             yield bill
         finally:
             if bill.reservation_id is not None and not bill.settled:
                 await asyncio.shield(asyncio.create_task(self._release(bill.reservation_id)))
+
+    async def _reserve(self, document: dict[str, Any]) -> str | None:
+        try:
+            return str((await self.call("", document, (201,)))["reservation_id"])
+        except ApiError as refusal:
+            if refusal.status == 402 and self._context.faults.on("finn-runs-over-budget"):
+                return None
+            raise
 
     async def call(self, path: str, document: dict[str, Any], expected: tuple[int, ...]) -> dict[str, Any]:
         """One S2S call to Freeside; its 402 and 403 pass through, everything else is 503."""
