@@ -60,6 +60,16 @@ CASES: dict[str, tuple[list[str], dict[str, str | None], list[str]]] = {
         {"readiness.toml": PLAN + "[policy]\nstreak_lenght = 1\n"},
         ["readiness.toml: policy.streak_lenght: unknown key", "allowed:"],
     ),
+    "figure that is none": (
+        [],
+        {"readiness.toml": PLAN + "[facts]\nlimit = nan\n"},
+        ["readiness.toml: facts: a number that is not finite", "allowed:"],
+    ),
+    "page is a directory": (
+        [],
+        {"reports/readiness.html/x": ""},
+        ["reports/readiness.html", "the reports cannot be written"],
+    ),
     "suite is not there": (
         ["--env", "local"],
         {"readiness.toml": PLAN.replace('suite = "smoke"', 'suite = "smokes"')},

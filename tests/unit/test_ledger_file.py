@@ -153,7 +153,7 @@ def test_a_writer_that_died_before_it_remembered_its_entry_does_no_harm(tmp_path
     lock = tmp_path / "staging.jsonl.lock"
     remembered = lock.read_bytes()
     ledger.append({"run_id": "r1"})
-    for content in (remembered, b"", b"{"):
+    for content in (remembered, b"", b"{", b"{}", b"[]", b'{"seq":true,"hash":"x"}'):
         lock.write_bytes(content)
         assert ledger.verify().ok
     assert ledger.append({"run_id": "r2"})["seq"] == 3

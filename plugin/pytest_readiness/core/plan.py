@@ -20,7 +20,7 @@ from .plan_items import (
     SelfTest,
     Waiver,
 )
-from .reading import load_toml
+from .reading import Table, load_toml
 
 __all__ = [
     "Decision",
@@ -80,7 +80,7 @@ class Plan:
             source=source,
             title=top.text("title"),
             suite=top.text("suite"),
-            digest=digest(top.data),
+            digest=_digest(top),
             goals=goals,
             phases=read.phases(top),
             not_waivable=top.texts("not_waivable", ()),
@@ -98,3 +98,10 @@ class Plan:
         )
         top.finish()
         return plan
+
+
+def _digest(top: Table) -> str:
+    try:
+        return digest(top.data)
+    except ValueError:
+        top.refuse("facts", "a number that is not finite", allowed="numbers other than nan and inf")

@@ -98,6 +98,13 @@ def ending(
     return replace(found, notes=notes)
 
 
+def remembered(content: bytes) -> dict[str, Any] | None:
+    """Return a store's memory of its newest entry, None where the bytes are none."""
+    value = parsed(content)
+    told = value is not None and type(value.get("seq")) is int and isinstance(value.get("hash"), str)
+    return value if told else None
+
+
 def parsed(content: bytes) -> dict[str, Any] | None:
     """Return a stored entry, None where the bytes are none."""
     try:

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from ..core.digest import canonical_json
 from ..core.errors import LedgerError
-from .chain import Link, Verification, ending, inspect, is_sealed, parsed, refuse_broken, sealed
+from .chain import Link, Verification, ending, inspect, is_sealed, parsed, refuse_broken, remembered, sealed
 
 
 class FileLedger:
@@ -132,7 +132,7 @@ class FileLedger:
 
 def _remembered(lock: IO[bytes]) -> Mapping[str, Any] | None:
     lock.seek(0)
-    return parsed(lock.read())
+    return remembered(lock.read())
 
 
 def _remember(lock: IO[bytes], record: Mapping[str, Any]) -> None:

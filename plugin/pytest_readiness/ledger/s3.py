@@ -12,7 +12,7 @@ from typing import Any
 
 from ..core.digest import canonical_json
 from ..core.errors import LedgerError
-from .chain import Link, Verification, ending, inspect, parsed, refuse_broken, sealed
+from .chain import Link, Verification, ending, inspect, parsed, refuse_broken, remembered, sealed
 
 _ENTRY = re.compile(r"\d{8}\.json")
 _NEWEST = "newest.json"
@@ -72,7 +72,7 @@ class S3Ledger:
 
     def _read(self) -> tuple[list[Link], Mapping[str, Any] | None]:
         # The memory first: read last, it could be of an entry that was created after the listing.
-        newest = parsed(self._get(_NEWEST) or b"")
+        newest = remembered(self._get(_NEWEST) or b"")
         with self._told("read"):
             names = sorted(self._names())
         with ThreadPoolExecutor(READERS) as pool:
