@@ -80,12 +80,17 @@ class Vault:
             value = os.environ.get(reference.name, "")
             if not value:
                 raise SetupError(f"environment variable {reference.name} is not set: export it")
+            if any("\ud800" <= char <= "\udfff" for char in value):  # bytes that were no text
+                raise SetupError(f"environment variable {reference.name} is not UTF-8: export it anew")
             return value
         if reference.kind == "file":
             try:
-                return Path(reference.name).expanduser().read_text(encoding="utf-8").strip("\n")
+                value = Path(reference.name).expanduser().read_text(encoding="utf-8").strip("\n")
             except (OSError, UnicodeDecodeError) as problem:
                 raise SetupError(f"cannot read {reference.name}: {problem}") from problem
+            if not value:
+                raise SetupError(f"{reference.name} is empty: write the secret into it")
+            return value
         if self._aws is None:
             self._aws = _SecretsManager(
                 region=str(self._profile.values.get("aws.region") or ""),
