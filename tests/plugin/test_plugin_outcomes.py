@@ -205,3 +205,22 @@ def test_flaky_part_makes_its_check_flaky(suite: Suite) -> None:
     """)
     run = suite.run()
     assert (run.code, run.outcomes()) == (2, {"health/parts": "flaky"}), run.told()
+
+
+@WORKERS
+def test_an_exception_without_words_is_a_failure_like_any_other(
+    suite: Suite, workers: tuple[str, ...]
+) -> None:
+    suite.checks("""
+        class Mute(Exception):
+            def __str__(self):
+                raise ValueError("no words")
+
+        @pytest.mark.p0
+        def test_up(evidence):
+            evidence.figure("thing", Mute())
+            raise Mute
+    """)
+    run = suite.run(*workers, plugins=("readiness", "order"))  # pytest-rerunfailures asks for words too
+    assert (run.code, run.verdict) == (1, "BROKEN"), run.told()
+    assert run.check("health/up")["summary"] == "Mute: <Mute whose text raises ValueError>"

@@ -33,6 +33,10 @@ def test_named_after_a_secret(evidence, jwt):
 def test_skips(environment):
     pytest.skip("because of " + environment.secret("auth.token"))
 """.replace("JWT", JWT)
+UNIMPORTABLE = """
+import os
+raise RuntimeError("no client for " + os.environ["SCENARIO_TOKEN"])
+"""
 REQUEST = """
 class Message:
     def __init__(self, **values): self.__dict__.update(values)
@@ -121,3 +125,32 @@ def test_secret_in_a_collection_error(suite: Suite, line: str) -> None:
     run = suite.run()
     assert run.code == 6
     assert line not in suite.wrote("reports/readiness.json")
+
+
+@WORKERS
+def test_a_module_that_cannot_be_imported_tells_no_secret(suite: Suite, workers: tuple[str, ...]) -> None:
+    suite.checks(UNIMPORTABLE)
+    run = suite.run("--junitxml=reports/junit.xml", *workers, plugins=HTML, environ={"SCENARIO_TOKEN": TOKEN})
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert "RuntimeError: no client for [redacted]" in run.out
+    assert TOKEN not in run.told()
+
+
+@pytest.mark.parametrize(
+    "environ", [{"SCENARIO_TOKEN": "\udcff\udcfe-token"}, {}], ids=["not-utf-8", "empty-file"]
+)
+def test_a_secret_that_is_none_is_the_runners_fault(suite: Suite, environ: dict[str, str]) -> None:
+    if not environ:
+        suite.write("token", "\n")
+        local = suite.root / "environments/local.toml"
+        local.write_text(local.read_text().replace("env:SCENARIO_TOKEN", "file:token"))
+    suite.checks("""
+        @pytest.mark.p0
+        @pytest.mark.requires("token")
+        def test_up(evidence, environment):
+            passing(evidence)
+            assert environment.secret("auth.token")
+    """)
+    run = suite.run(environ=environ)
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert run.check("health/up")["class"] == "SETUP_ERROR"

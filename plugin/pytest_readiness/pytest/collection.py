@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from .catalogue import Catalogue, Check, inconsistency
 from .context import RunContext
 from .markers import MarkerError, read_check
 from .options import asked_paths
+from .recorder import redact
 from .stash import CHECK
 
 #: Settings and built-in plugins that decide what is collected; a suite's own file may set them, for good.
@@ -39,14 +41,22 @@ class Collector:
         clean = self._context.redactor.text(val) if isinstance(val, str) else val
         return None if clean == val else str(clean)
 
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_make_collect_report(self) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        """Take secrets out of what is told of a module that cannot be imported."""
+        report = yield
+        redact(report, self._context.redactor)
+        return report
+
     @pytest.hookimpl
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Note a part of the suite that was skipped whole: what checks it holds, nobody knows."""
         path = self._context.settings.root / report.nodeid.partition("::")[0]
         if report.skipped and is_in_suite(path, self._suite):
             told = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
-            why = self._context.redactor.text(str(told)).removeprefix("Skipped: ")
-            self.catalogue.unread[report.nodeid] = f"skipped as a whole: {why}"
+            self.catalogue.unread[report.nodeid] = (
+                f"skipped as a whole: {str(told).removeprefix('Skipped: ')}"
+            )
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:

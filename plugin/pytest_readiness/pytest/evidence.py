@@ -8,6 +8,7 @@ from threading import Lock
 from typing import Any
 
 from ..core.redaction import Redactor
+from ..core.words import text_of
 
 BODY_LIMIT = 2048
 _LONGEST_SECRET = 8192
@@ -132,7 +133,7 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item) for item in value]
-    return str(value)
+    return text_of(value)
 
 
 def _elapsed_ms(response: Any) -> float | None:

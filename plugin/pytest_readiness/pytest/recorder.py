@@ -11,6 +11,7 @@ from .. import NothingMeasured, SafetyViolation
 from ..core.classify import classify
 from ..core.model import FailureClass, Outcome
 from ..core.redaction import Redactor
+from ..core.words import text_of
 from .catalogue import Check
 from .context import RunContext
 from .evidence import EvidenceLog, Parts
@@ -55,7 +56,7 @@ class Recorder:
             violation = _violation(group)
             if violation is None:
                 raise
-            raise SafetyViolation(str(violation)) from group
+            raise SafetyViolation(text_of(violation)) from group
         finally:
             parts.running = False
         if parts.failures:
@@ -75,7 +76,7 @@ class Recorder:
         check = item.stash.get(CHECK, None)
         if check is None:
             return report
-        _redact(report, self._context.redactor)
+        redact(report, self._context.redactor)
         exception = call.excinfo.value if call.excinfo and report.failed else None
         parts = item.stash.get(PARTS, None)
         if parts is not None and parts.running:
@@ -165,7 +166,7 @@ def _summary(report: pytest.TestReport, call: pytest.CallInfo[None]) -> str:
 
 def _message(exception: BaseException) -> str:
     name = "" if type(exception) is AssertionError else type(exception).__name__
-    return ": ".join(filter(None, (name, str(exception).strip()))) or type(exception).__name__
+    return ": ".join(filter(None, (name, text_of(exception).strip()))) or type(exception).__name__
 
 
 def _line(text: str) -> str:
@@ -173,7 +174,7 @@ def _line(text: str) -> str:
     return first if len(first) <= SUMMARY_LIMIT else f"{first[:SUMMARY_LIMIT]}…"
 
 
-def _redact(report: pytest.TestReport, redactor: Redactor) -> None:
+def redact(report: pytest.TestReport | pytest.CollectReport, redactor: Redactor) -> None:
     """Take secrets out of a report. A traceback that held one becomes plain text: lines could hide parts."""
     report.sections = [(name, redactor.text(content)) for name, content in report.sections]
     text = report.longreprtext
