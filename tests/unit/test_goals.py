@@ -95,6 +95,8 @@ def test_a_deferral_does_not_hide_the_failure_that_it_may_not_cover() -> None:
     fixed = plan(DEFERRAL + 'goal = "G-2"', head='not_waivable = ["pay/*"]')
     made = model(check(), check("pay/x", "failed", goal="G-2"), plan_=fixed)
     assert (goal(made, "G-2")["status"], made["verdict"]) == ("FAIL", "BROKEN")
+    made = model(check(), check("pay/x", "skipped", goal="G-2"), plan_=fixed)
+    assert (goal(made, "G-2")["status"], made["verdict"]) == ("PENDING", "NO_VERDICT")
 
 
 def test_checks_that_are_all_deferred_by_pattern_defer_the_goal() -> None:

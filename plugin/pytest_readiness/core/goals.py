@@ -52,7 +52,7 @@ def _row(goal: Goal, results: Sequence[CheckResult], covers: Sequence[Cover], st
     mine = [check for check in results if check.goal == goal.id]
     deferral = next((cover for cover in covers if cover.live and _defers(cover, goal)), None)
     status, evidence = _from_failures(mine, results)
-    if status is not GoalStatus.FAIL and deferral is not None:
+    if status is None and deferral is not None:
         status, evidence = GoalStatus.DEFERRED, _deferral_evidence(deferral)
     elif status is None and goal.streak and not mine:
         status, evidence = _from_streaks(standing)
