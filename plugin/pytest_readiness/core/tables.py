@@ -130,21 +130,23 @@ def _way_back(way: Rollback, results: Sequence[CheckResult]) -> dict[str, Any]:
 
 
 def _all_passed(patterns: Sequence[str], results: Sequence[CheckResult]) -> tuple[bool, str]:
-    """Tell whether a check matches and every match passed (a P1 also on a rerun), and what was seen.
+    """Tell whether each pattern has a check and all passed (a P1 also on a rerun), and what was seen.
 
     A skip that the environment declares itself, such as a drill that was not asked for, counts neither way.
     """
-    wanted = set(matching(patterns, (check.id for check in results)))
+    ids = [check.id for check in results]
+    unmatched = [pattern for pattern in patterns if not matching([pattern], ids)]
+    wanted = set(matching(patterns, ids))
     named = [check for check in results if check.id in wanted]
     matched = [check for check in named if check.outcome is not Outcome.SKIPPED or check.applicable]
     if not matched and named:
         return False, f"{named[0].id} {named[0].outcome}: {named[0].summary}"
-    if not matched:
-        return False, f"no check of this run matches {', '.join(patterns)}"
     short = [check for check in matched if not _holds(check)]
     if short:
         others = f", and {len(short) - 1} more" if len(short) > 1 else ""
         return False, f"{short[0].id} {short[0].outcome}{others} (of {counted(len(matched), 'check')})"
+    if unmatched:
+        return False, f"no check of this run matches {', '.join(unmatched)}"
     return True, f"{counted(len(matched), 'check')} passed"
 
 
