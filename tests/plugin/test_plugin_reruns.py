@@ -128,3 +128,26 @@ def test_it(evidence, unsteady):
 """)
     run = suite.run()
     assert (run.code, run.check("health/it")["outcome"]) == (2, "flaky"), run.told()
+
+
+@WORKERS
+def test_a_rerun_by_others_hides_no_failure(suite: Suite, workers: tuple[str, ...]) -> None:
+    """A plugin that runs a check again without numbering its attempts."""
+    suite.write(
+        "conftest.py",
+        """
+        from _pytest.runner import runtestprotocol
+
+        def pytest_runtest_protocol(item, nextitem):
+            item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+            for last in (None, nextitem):
+                item._initrequest()
+                runtestprotocol(item, nextitem=last, log=True)
+            item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+            return True
+        """,
+    )
+    _checks(suite, "    assert count('tries') > 1, 'the first call was lost'")
+    run = suite.run(*workers, plugins=("readiness", "order"))
+    assert (run.code, run.check("health/it")["outcome"]) == (2, "flaky"), run.told()
+    assert run.check("health/it")["attempts"] == 2

@@ -28,6 +28,10 @@ class Tally:
         crashed = str(report.when) == "???"
         attempts = self._attempts.setdefault(report.nodeid, {})
         number = max(attempts, default=0) if crashed else int(getattr(report, "rerun", 0))
+        if number in attempts and report.when in attempts[number].phases:
+            # Run again by somebody who does not number attempts: what came before must not be overwritten.
+            number = max(attempts)
+            number += report.when in attempts[number].phases
         attempt = attempts.setdefault(number, Attempt(number))
         attempt.phases[str(report.when)] = PhaseReport(
             outcome=report.outcome,
