@@ -138,3 +138,36 @@ def test_reports_and_ledger_go_where_they_are_told(two_files: Suite) -> None:
     assert two_files.wrote("past/local.jsonl")
     assert not (two_files.root / "reports").exists()
     assert not two_files.ledger()
+
+
+def test_a_suite_that_is_edited_during_its_run_is_the_one_that_ran(suite: Suite) -> None:
+    suite.checks(PASSING)
+    before = suite.run().model["suite_digest"]
+    suite.checks("""
+        @pytest.mark.p0
+        def test_up(evidence):
+            passing(evidence)
+            text = pathlib.Path(__file__).read_text()
+            pathlib.Path(__file__).write_text(text + "# edited")
+    """)
+    first, second = (suite.run().model["suite_digest"] for _ in range(2))
+    assert len({before, first, second}) == 3, "the second run ran what the first one wrote"
+
+
+def test_a_run_that_ended_meanwhile_counts_in_the_streak(suite: Suite) -> None:
+    suite.checks("""
+        import json
+        from pytest_readiness.ledger.file import FileLedger
+
+        @pytest.mark.p0
+        def test_up(evidence):
+            passing(evidence)
+            root = pathlib.Path(os.environ["SCENARIO_ROOT"])
+            ledger = FileLedger(root / ".readiness/local.jsonl")
+            if os.environ.get("OTHER_RUN"):
+                ledger.append({**ledger.entries()[-1], "verdict": "BROKEN", "run_id": "other"})
+    """)
+    assert suite.run().model["streak"]["length"] == 1
+    run = suite.run(environ={"OTHER_RUN": "1"})
+    assert (run.code, run.model["streak"]["length"]) == (0, 1), run.told()
+    assert "run other" in run.model["streak"]["why"]

@@ -19,7 +19,7 @@ _QUOTED = ("detected", "total", "false_alarms", "clean_runs", "date", "catalogue
 
 
 class History:
-    """Read once before the run, so that an unusable ledger is a usage error and not a surprise at its end."""
+    """Read before the run, so that an unusable ledger is a usage error and not a surprise at its end."""
 
     def __init__(self, context: RunContext, environment: str) -> None:
         self.url = context.settings.ledger_url or context.plan.ledger_url
@@ -36,6 +36,10 @@ class History:
         }
         self._read_others()
         self._self_test = self._proved()
+
+    def refresh(self) -> None:
+        """Read this environment's ledger again: another run may have ended since this one began."""
+        self.entries.update(read_history(self.url, self._root, [self._own]))
 
     def record(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         """Append this run's entry and return it as recorded."""

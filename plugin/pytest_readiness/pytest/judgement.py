@@ -36,6 +36,8 @@ class Judge:
         self.history = history
         self.catalogue = catalogue
         self._started_at = datetime.now(UTC)
+        #: Of the files that are about to be imported, whatever becomes of them during the run.
+        self._suite_digest = suite.digest_of((context.settings.root / context.plan.suite).resolve())
         self._build_start: Mapping[str, str] = {}
         self._record: RunRecord | None = None
         self._model: dict[str, Any] | None = None
@@ -54,6 +56,8 @@ class Judge:
     def model(self) -> Mapping[str, Any]:
         """Return the assessed run, free of secrets; every caller gets the same."""
         if self._model is None:
+            if self.record.belongs_in_ledger:
+                self.history.refresh()
             self._model = self._assess(self.record)
         return self._model
 
@@ -103,7 +107,7 @@ class Judge:
                 build_start=self._build_start,
                 build_end=ended,
             ),
-            suite_digest=suite.digest_of((context.settings.root / context.plan.suite).resolve()),
+            suite_digest=self._suite_digest,
             degraded_exit_code=context.settings.degraded_exit_code,
             runner=suite.runner(),
             iac=self._is_checkout_real(catalogue),
