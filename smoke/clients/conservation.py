@@ -43,8 +43,8 @@ class Conservation:
     def observe(self, reading: Reading, *, quiet: bool = True) -> Reading:
         """Compare I-1 to I-4 for the next reading in time; SafetyViolation for a broken one.
 
-        ``quiet`` is False while calls are under way: the gateway's one figure then holds reservations that
-        may shrink legally, so that I-3 is compared between quiet readings only.
+        ``quiet`` is False while calls are under way. The gateway's one figure holds reservations, which may
+        shrink legally: there I-3 is compared between the first reading and quiet ones only, up to a cent.
         """
         last, self.last = self.last, reading
         self._same_period(reading)
@@ -54,9 +54,10 @@ class Conservation:
             f"{I1}: {who}: {reading.committed} + {reading.reserved} µUSD of {reading.limit}",
         )
         _hold(min(reading.committed, reading.reserved, reading.limit) >= 0, f"{I2}: {who}: {reading}")
+        earlier = last.committed if reading.exact else self.first.committed - reading.tolerance_per_call
         _hold(
-            reading.committed >= last.committed or not (reading.exact or quiet),
-            f"{I3}: {who}: {last.committed} µUSD, then {reading.committed}",
+            reading.committed >= earlier or not (reading.exact or quiet),
+            f"{I3}: {who}: {earlier} µUSD, then {reading.committed}",
         )
         _hold(
             reading.limit == self.first.limit,
@@ -84,12 +85,16 @@ class Conservation:
         self.evidence.evaluated(I5)
 
     def charged_soon(self, read: Callable[[], Reading], costs: Sequence[int]) -> None:
-        """Compare I-5, with a moment of grace for a charge on its way, never for one too much."""
-        due = self.first.committed + sum(costs) - self.first.tolerance_per_call * len(costs)
+        """Compare I-5, with a moment of grace for a charge on its way, never for one too much.
+
+        Where reserved and committed are one figure, too much may be reserved, and has the time of I-6.
+        """
+        blur = self.first.tolerance_per_call * max(1, len(costs))
+        least, most = (self.first.committed + sum(costs) + each for each in (-blur, blur))
         started = time.monotonic()
         reading = self.observe(read())
-        while reading.committed < due:
-            held = reading.reserved > self.first.reserved
+        while reading.committed < least or (reading.committed > most and not reading.exact):
+            held = reading.reserved > self.first.reserved or reading.committed > most
             if time.monotonic() - started >= (RELEASED_WITHIN_S if held else GRACE_S):
                 break
             _NEVER.wait(GRACE_EVERY_S)
@@ -99,8 +104,9 @@ class Conservation:
     def unchanged(self, reading: Reading, what: str, rule: str = I8) -> None:
         """Compare I-8 (or I-7): nothing was charged or left reserved since the first reading."""
         self.observe(reading)
+        released = 0 <= self.first.committed - reading.committed <= reading.tolerance_per_call
         _hold(
-            (reading.committed, reading.reserved) == (self.first.committed, self.first.reserved),
+            released and reading.reserved == self.first.reserved,
             f"{rule}: {what}: {reading.tenant} had {self.first.committed} µUSD committed and "
             f"{self.first.reserved} reserved, now {reading.committed} and {reading.reserved}",
         )

@@ -14,7 +14,7 @@ import httpx
 
 from . import tokens
 from .answers import Answer, answer_of
-from .budget import Reading, budget_route, reading_of
+from .budget import MICRO_PER_CENT, Reading, budget_route, reading_of
 from .conservation import RELEASED_WITHIN_S
 from .contract import ContractViolation, Fields, fields_of, parse_json, route_of, shown
 from .health import ASKED_FOR_S, HEALTH_PATHS
@@ -91,9 +91,14 @@ class Freeside:
 
     def at_rest(self, tenant: str) -> Reading:
         """The budget once what earlier calls of this run reserved is released, for which I-6 gives 10 s."""
-        reading = self.budget(tenant)
-        ended = self.purse.spend().last.get(tenant, 0.0) if reading.reserved else 0.0
-        while reading.reserved and time.time() - ended < RELEASED_WITHIN_S:
+        reading, spend = self.budget(tenant), self.purse.spend()
+        known = self.open_purse().get(tenant) if tenant in spend.last and not reading.exact else None
+        # where both are one figure, what is beyond the charges is reserved
+        most = known + spend.charges.get(tenant, 0) + MICRO_PER_CENT if isinstance(known, int) else None
+        ended = spend.last.get(tenant, 0.0)
+        while time.time() - ended < RELEASED_WITHIN_S:
+            if not reading.reserved and (most is None or reading.committed < most):
+                break
             _NEVER.wait(_LOOK_EVERY_S)
             reading = self.budget(tenant)
         return reading

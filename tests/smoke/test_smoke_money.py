@@ -138,6 +138,18 @@ def test_budget_is_at_rest_when_reservations_are_back_or_overdue(
     assert freeside.at_rest("c").reserved == seen
 
 
+def test_one_figure_for_both_may_shrink_by_what_was_reserved() -> None:
+    def cents(figure: int) -> Any:
+        return reading(figure * 10_000, limit=10**6, exact=False)
+
+    later = iter([cents(9), cents(5)])
+    Conservation(cents(4), Log()).charged_soon(lambda: next(later), [12_000])
+    Conservation(cents(4), Log()).unchanged(cents(3), "a refusal")
+    for figure in (2, 5):
+        with pytest.raises(SafetyViolation):
+            Conservation(cents(4), Log()).unchanged(cents(figure), "a refusal")
+
+
 def test_refused_call_may_reserve_nothing_either() -> None:
     with pytest.raises(SafetyViolation, match="I-8"):
         Conservation(reading(5), Log()).unchanged(reading(5, 1), "a refusal")
