@@ -115,10 +115,16 @@ def attacker() -> SigningKey:
 
 
 @pytest.fixture(scope="session")
-def purse(tmp_path_factory: pytest.TempPathFactory) -> Purse:
-    """The run's journal of charges, shared by all workers of a distributed run."""
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that all workers of a distributed run have in common."""
     base: Path = tmp_path_factory.getbasetemp()
-    return Purse(base.parent if base.name.startswith("popen-") else base)
+    return base.parent if base.name.startswith("popen-") else base
+
+
+@pytest.fixture(scope="session")
+def purse(shared: Path) -> Purse:
+    """The run's journal of charges, one for all workers."""
+    return Purse(shared)
 
 
 @pytest.fixture
@@ -224,9 +230,9 @@ def terraform(
 
 
 @pytest.fixture(scope="session")
-def observed(environment: Any) -> Observed:
-    """What AWS says, shared by all checks of this worker."""
-    return observed_of(environment)
+def observed(environment: Any, shared: Path) -> Observed:
+    """What AWS says, one for all checks of this worker."""
+    return observed_of(environment, shared)
 
 
 @pytest.fixture

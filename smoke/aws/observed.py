@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, TypeVar
 
 from . import balancer, discovery, ecs, monitoring, policies
@@ -18,11 +21,15 @@ Value = TypeVar("Value")
 
 
 class Observed:
-    """What AWS says of the platform. `forget` has everything read anew; what failed is never kept."""
+    """What AWS says of the platform. `forget` has everything read anew; what failed is never kept.
 
-    def __init__(self, account: Account, names: Names) -> None:
+    `shared` is a directory of all processes of the run: none of them reads alarms while another drills.
+    """
+
+    def __init__(self, account: Account, names: Names, shared: Path | None = None) -> None:
         self.account = account
         self.names = names
+        self._turn = shared / "smoke-alarms.lock" if shared else None
         self._known: dict[str, Any] = {}
         self._lock = threading.RLock()
 
@@ -30,6 +37,18 @@ class Observed:
         """Have everything read anew."""
         with self._lock:
             self._known.clear()
+
+    @contextmanager
+    def drilling(self) -> Iterator[None]:
+        """While inside, no other process of the run reads alarms, and everything is read anew."""
+        with self._alone(fcntl.LOCK_EX):
+            turn, self._turn = self._turn, None
+            self.forget()
+            try:
+                yield
+            finally:
+                self.forget()
+                self._turn = turn
 
     def cluster(self) -> str:
         """The ARN of the cluster; SetupError when this region or account has none of the name."""
@@ -126,7 +145,15 @@ class Observed:
 
     def _alarms(self) -> Sequence[Alarm]:
         self.cluster()
-        return monitoring.read_alarms(self.account, self.names)
+        with self._alone(fcntl.LOCK_SH):
+            return monitoring.read_alarms(self.account, self.names)
+
+    @contextmanager
+    def _alone(self, how: int) -> Iterator[None]:
+        with self._turn.open("w", encoding="utf-8") if self._turn else nullcontext() as file:
+            if file is not None:
+                fcntl.flock(file, how)
+            yield
 
     def _datapoints(self) -> Mapping[Metric, int]:
         metrics = [metric for alarm in self.alarms() for metric in alarm.metrics]
@@ -154,6 +181,6 @@ class Observed:
         ]
 
 
-def observed_of(environment: Any) -> Observed:
+def observed_of(environment: Any, shared: Path | None = None) -> Observed:
     """The reader for a profile's [aws]."""
-    return Observed(account_of(environment), Names(environment.aws.prefix))
+    return Observed(account_of(environment), Names(environment.aws.prefix), shared)

@@ -1,7 +1,9 @@
 """What is read from AWS: once, at the same time where it helps, and anew when asked."""
 
+import threading
 from collections import Counter
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -71,6 +73,25 @@ def test_each_thing_is_read_once_and_anew_after_forgetting() -> None:
     assert Counter(method for method, _ in client.asked)["describe_services"] == 2
     with pytest.raises(AssertionError, match="the cluster p-cluster has no active service p-dixie"):
         observed.definition("dixie")
+
+
+def test_alarms_are_not_read_while_another_process_drills(tmp_path: Path) -> None:
+    answers = {**ecs_answers([]), "describe_alarms": lambda **_: {"MetricAlarms": []}}
+    driller, reader = (Observed(scripted(**answers)[0], NAMES, tmp_path) for _ in range(2))
+    began, ended = threading.Event(), threading.Event()
+
+    def read() -> None:
+        began.set()
+        reader.alarms()
+        ended.set()
+
+    with driller.drilling():
+        assert driller.alarms() == []
+        threading.Thread(target=read, daemon=True).start()
+        assert began.wait(5)
+        assert not ended.wait(0.2)
+    assert ended.wait(5)
+    assert [reader.alarms(), driller.alarms()] == [[], []]
 
 
 def test_what_failed_is_not_kept() -> None:
