@@ -75,9 +75,23 @@ def test_gate_takes_a_full_run(two_files: Suite) -> None:
     assert (run.code, run.verdict) == (0, "READY"), run.told()
 
 
-def test_silently_dropped_check_makes_the_run_partial(two_files: Suite) -> None:
-    two_files.write("smoke/conftest.py", "def pytest_collection_modifyitems(items): del items[0]")
-    run = two_files.run()
+DROPS = """
+import pytest
+
+@pytest.hookimpl(wrapper={early})
+def pytest_collection_modifyitems(items):
+    del items[0]
+    {end}
+"""
+
+
+@WORKERS
+@pytest.mark.parametrize("early", [False, True])
+def test_silently_dropped_check_makes_the_run_partial(
+    two_files: Suite, early: bool, workers: tuple[str, ...]
+) -> None:
+    two_files.write("smoke/conftest.py", DROPS.format(early=early, end="return (yield)" if early else ""))
+    run = two_files.run(*workers)
     assert (run.code, _is_full(run)) == (0, False), run.told()
 
 

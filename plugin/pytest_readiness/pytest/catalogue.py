@@ -60,13 +60,15 @@ class Catalogue:
     selected: dict[str, Check] = field(default_factory=dict)
     #: What is wrong with the markers, in the words for a person; empty when nothing is.
     problem: str = ""
+    #: How many checks were found, but dropped by somebody before they were looked at.
+    dropped: int = 0
     #: Node id of a part of the suite that was not looked into -> why not.
     unread: dict[str, str] = field(default_factory=dict)
 
     @property
     def deselected(self) -> int:
-        """How many collected checks were not selected to run."""
-        return len(self.collected) - len(self.selected)
+        """How many checks that were found were not selected to run."""
+        return self.dropped + len(self.collected) - len(self.selected)
 
     def as_data(self) -> dict[str, Any]:
         """Return plain data for the controller of a distributed run."""
@@ -74,6 +76,7 @@ class Catalogue:
             "collected": [check.as_data() for check in self.collected],
             "selected": {nodeid: check.nodeid for nodeid, check in self.selected.items()},
             "problem": self.problem,
+            "dropped": self.dropped,
             "unread": self.unread,
         }
 
@@ -86,6 +89,7 @@ class Catalogue:
             collected=collected,
             selected={nodeid: known[original] for nodeid, original in data["selected"].items()},
             problem=str(data["problem"]),
+            dropped=int(data["dropped"]),
             unread=dict(data["unread"]),
         )
 

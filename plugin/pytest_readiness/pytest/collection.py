@@ -33,6 +33,7 @@ class Collector:
     def __init__(self, context: RunContext) -> None:
         self._context = context
         self._suite = context.settings.root / context.plan.suite
+        self._seen: set[str] = set()
         self.catalogue = Catalogue()
 
     @pytest.hookimpl(tryfirst=True)
@@ -58,6 +59,12 @@ class Collector:
                 f"skipped as a whole: {str(told).removeprefix('Skipped: ')}"
             )
 
+    @pytest.hookimpl
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """Remember each check as it is found, before any hook may drop it."""
+        if is_in_suite(item.path, self._suite):
+            self._seen.add(item.nodeid)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Attach a check to each item of the suite; later hooks may deselect and sort."""
@@ -74,6 +81,7 @@ class Collector:
             if self._context.settings.is_controller:
                 raise pytest.UsageError(problem)
         self.catalogue.collected = checks
+        self.catalogue.dropped = len(self._seen - {check.nodeid for check in checks})
         _order(config, self._context.plan, items)
 
     @pytest.hookimpl(trylast=True)
