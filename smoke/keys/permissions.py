@@ -50,7 +50,7 @@ def _caller(account: Account) -> str:
     arn = str(account.ask("sts", "get_caller_identity")["Arn"])
     if ":assumed-role/" not in arn:
         return arn
-    # the session's ARN leaves the role's path out, which the simulator wants to know
+    # the ARN of an assumed role leaves the role's path out, which the simulator wants to know
     name = arn.split("/")[1]
     return str(account.ask("iam", "get_role", RoleName=name)["Role"]["Arn"])
 
