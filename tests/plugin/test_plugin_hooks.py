@@ -120,9 +120,10 @@ def test_build_that_stays(suite: Suite) -> None:
     ("answer", "note"),
     [
         ("raise ConnectionError('refused')", "ConnectionError: refused"),
+        ("import pytest; pytest.fail('nobody knows')", "Failed: nobody knows"),
         ("import time; time.sleep(60)", "no answer within 5 s"),
     ],
-    ids=["error", "silence"],
+    ids=["error", "pytest.fail", "silence"],
 )
 def test_unknown_build_is_noted(suite: Suite, answer: str, note: str) -> None:
     suite.write("smoke/conftest.py", IDENTITY.replace("ANSWER", answer))

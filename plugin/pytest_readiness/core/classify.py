@@ -11,7 +11,7 @@ from .model import FailureClass
 _RANK = (FailureClass.PLATFORM_BUG, FailureClass.SETUP_ERROR, FailureClass.EXTERNAL_OUTAGE)
 
 _RUNNER_TYPES = frozenset(
-    {"socket.gaierror"}
+    {"socket.gaierror", "_pytest.fixtures.FixtureLookupError"}
     | {
         f"botocore.exceptions.{name}"
         for name in (
@@ -68,8 +68,9 @@ def classify(exc: BaseException) -> FailureClass:
     """Return the class of a failure from its chain of exceptions; what proves nothing else is PLATFORM_BUG.
 
     The first exception of the chain that tells decides: one that carries ``failure_class`` tells directly,
-    the resolver's and botocore's by type and error code. A plain assertion speaks of the platform, so that
-    whatever happened to be handled when it was raised does not excuse it; only an explicit ``from`` does.
+    those of the resolver, of botocore and of pytest (an unknown fixture) by type and error code. A plain
+    assertion speaks of the platform, so that whatever happened to be handled when it was raised does not
+    excuse it; only an explicit ``from`` does.
     """
     for link in _chain(exc):
         told = _tell(link)

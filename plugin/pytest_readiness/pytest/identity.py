@@ -21,7 +21,7 @@ def ask(config: pytest.Config, context: RunContext, moment: str) -> Mapping[str,
         try:
             answer = config.hook.pytest_readiness_build_identity(environment=context.environment)
             told.append({str(name): str(build or "") for name, build in (answer or {}).items()})
-        except Exception as problem:
+        except (Exception, pytest.fail.Exception, pytest.skip.Exception) as problem:
             problems.append(f"{type(problem).__name__}: {problem}")
 
     asker = threading.Thread(target=call, name="readiness-build-identity", daemon=True)
