@@ -154,3 +154,19 @@ def test_a_secret_that_is_none_is_the_runners_fault(suite: Suite, environ: dict[
     run = suite.run(environ=environ)
     assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
     assert run.check("health/up")["class"] == "SETUP_ERROR"
+
+
+@WORKERS
+def test_a_warning_tells_no_secret(suite: Suite, workers: tuple[str, ...]) -> None:
+    suite.checks("""
+        import warnings
+
+        @pytest.mark.p0
+        def test_up(evidence, environment):
+            passing(evidence)
+            warnings.warn("old token " + environment.secret("auth.token"))
+    """)
+    run = suite.run(*workers, environ={"SCENARIO_TOKEN": TOKEN})
+    assert run.code == 0, run.told()
+    assert "UserWarning: old token [redacted]" in run.out
+    assert TOKEN not in run.told()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator
 from typing import Any
 
@@ -115,6 +116,14 @@ class Recorder:
         if facts and (report.failed or facts["not_run"]):
             for capability in facts["establishes"]:
                 self._context.board.take_down(capability, f"{facts['check_id']}: {facts['summary']}")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_warning_recorded(self, warning_message: warnings.WarningMessage) -> None:
+        """Take secrets out of warnings: the terminal shows them at the end of the run."""
+        told = text_of(warning_message.message)
+        clean = self._context.redactor.text(told)
+        if clean != told:
+            warning_message.message = UserWarning(clean)
 
     def _refusal(self, check: Check) -> Refusal | None:
         board = self._context.board
