@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +36,17 @@ def _pytest(*args: str, cwd: Path = ROOT, **environ: str) -> None:
         sys.exit(f"{' '.join(command)} exited {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 
 
+def _suite(profile: Path, scratch: str) -> None:
+    """Run the suite as `make smoke` does, whose environment holds no hypothesis to be imported."""
+    elsewhere = (
+        "--readiness-dir",
+        f"{scratch}/reports",
+        "--readiness-ledger",
+        f"file:{scratch}/ledger.jsonl",
+    )
+    _pytest("smoke", "--env", str(profile), *elsewhere, "-p", "no:hypothesispytest")
+
+
 def measure(rounds: int) -> dict[str, list[float]]:
     """Return the seconds of each round by what was measured."""
     from stack import Stack
@@ -50,12 +62,7 @@ def measure(rounds: int) -> dict[str, list[float]]:
             times["boot"].append(time.perf_counter() - start)
             try:
                 os.environ.update(stack.environ)
-                reports = ("--readiness-dir", str(Path(scratch, "reports")))
-                suite = ("smoke", "--env", str(stack.profile_path), *reports)
-                ledger = f"file:{scratch}/ledger.jsonl"
-                times["suite"].append(
-                    _seconds(lambda s=suite, url=ledger: _pytest(*s, "--readiness-ledger", url))
-                )
+                times["suite"].append(_seconds(partial(_suite, stack.profile_path, scratch)))
             finally:
                 stack.stop()
             times["collection"].append(_seconds(lambda: _pytest("--collect-only", "smoke")))
@@ -72,6 +79,7 @@ def main() -> int:
     """Print a markdown table of the figures; return 1 when a limit is exceeded."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     exceeded = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # warm is what is measured
     print(f"{rounds} rounds, {os.cpu_count()} cores\n\n| what | median | range | limit |\n|---|---|---|---|")
     for what, seconds in measure(rounds).items():
         median, limit = statistics.median(seconds), LIMITS.get(what)
