@@ -61,7 +61,8 @@ class State:
         return 200, {}
 
     def reset(self) -> tuple[int, dict[str, Any]]:
-        self.notes = [note for note in self.notes if note == "indelible"]
+        if "SCENE_FORGETS_NOTHING" not in os.environ:
+            self.notes = [note for note in self.notes if note == "indelible"]
         return 200, {}
 
     def health(self) -> tuple[int, dict[str, Any]]:

@@ -30,6 +30,7 @@ SCHEMA = """
 [section.api.url]
 type = "url"
 required = true
+env = "SCENE_API_URL"
 """
 SUITE = """
 import http.client

@@ -121,6 +121,24 @@ def test_a_sick_platform_is_a_false_alarm_from_the_start(
     }
 
 
+def test_what_a_clean_run_leaves_behind_is_found(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCENE_FORGETS_NOTHING", "1")
+    scene.catalogue(MOODY)
+    tested = scene.test("--only", "moody", "--clean-runs", "1")
+    assert tested.code == 1
+    assert [leak["fault"] for leak in tested.model["leaks"]] == ["a clean run"]
+
+
+def test_the_users_variables_do_not_lead_the_suite_away(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCENE_API_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--no-such-option")
+    scene.catalogue(MOODY)
+    tested = scene.test("--only", "moody")
+    assert tested.code == 0, tested.out
+
+
 def test_only_some_faults_make_a_partial_record(scene: Scene) -> None:
     scene.catalogue(DOWN, MOODY)
     tested = scene.test("--only", "moo*")

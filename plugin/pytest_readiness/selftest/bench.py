@@ -135,9 +135,9 @@ class Bench:
                 checks += len(model["checks"])
         return CleanRun(name=name, whole=not selections, checks=checks, alarms=tuple(found))
 
-    def refresh(self) -> None:
-        """Bring back the state of the boot after clean runs, or replace the platform."""
-        self._restore(None)
+    def refresh(self) -> Leak | None:
+        """Bring back the state of the boot after clean runs; replace a platform that does not come back."""
+        return self._restore(None)
 
     def _restore(self, fault: Fault | None) -> Leak | None:
         leaked = ""

@@ -123,25 +123,27 @@ class Campaign:
         self._go.wait()
         if bench is self._benches[-1]:
             for number in range(1, self._clean_runs + 1):
-                self._news.put(bench.clean_run(f"clean run {number} of {self._clean_runs}"))
+                self._tell(bench.clean_run(f"clean run {number} of {self._clean_runs}"))
             if self._clean_runs:
-                bench.refresh()
+                self._tell(bench.refresh())
         recent: list[Fault] = []
         while (fault := self._take(longest=bench is self._benches[0])) is not None:
             finding, leak = bench.attempt(fault, self._selection(fault))
-            self._news.put(finding)
-            if leak is not None:
-                self._news.put(leak)
+            self._tell(finding, leak)
             recent.append(fault)
             if len(recent) == CONTROL_EVERY:
-                self._news.put(bench.clean_run(_after(recent), self._control(recent)))
-                bench.refresh()
+                self._tell(bench.clean_run(_after(recent), self._control(recent)), bench.refresh())
                 recent.clear()
         if self._ends_whole:
-            self._news.put(bench.clean_run(f"clean run at the end, {bench.name}"))
+            self._tell(bench.clean_run(f"clean run at the end, {bench.name}"))
         elif recent:
-            self._news.put(bench.clean_run(_after(recent), self._control(recent)))
+            self._tell(bench.clean_run(_after(recent), self._control(recent)))
         self._news.put(bench)
+
+    def _tell(self, *news: News | None) -> None:
+        for one in news:
+            if one is not None:
+                self._news.put(one)
 
     def _take(self, *, longest: bool) -> Fault | None:
         if self._setup.stopping.is_set():

@@ -23,6 +23,3 @@ class PlatformError(NothingProved):
 
 class RunnerGone(NothingProved):
     """The process that runs the suite ended while something was expected of it."""
-
-    def __init__(self) -> None:
-        super().__init__("the process that runs the suite has ended", action="run the self-test again")

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import listing
-from .logs import last_words
+from .logs import FORK_SERVER, last_words
 
 KILLED = 124
 _INTERNAL_ERROR = 3
@@ -193,13 +193,13 @@ def main(suite: str, directory: str) -> int:
     requests, answers, nothing = os.dup(0), os.dup(1), os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    _redirect(work / "forkserver.log")
-    os.environ.pop("PYTEST_ADDOPTS", None)  # the user's options are for the user's runs
+    log = work / FORK_SERVER
+    _redirect(log)
     # A dump of memory is no evidence, and of a process so large it takes seconds to write.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     server = ForkServer(requests, answers)
     try:
-        if server.warm(suite, work / "checks.json", work / "forkserver.log"):
+        if server.warm(suite, work / "checks.json", log):
             server.serve()
     finally:
         server.end()

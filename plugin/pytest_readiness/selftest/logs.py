@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+#: What the fork server prints, in the working directory.
+FORK_SERVER = "forkserver.log"
 _LINES, _WIDTH = 3, 200
 
 

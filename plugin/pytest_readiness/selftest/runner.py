@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import RunnerGone, SuiteError
+from .logs import FORK_SERVER, last_words
+from .surroundings import environment
 
 RUN_LIMIT_S = 240.0
 STOP_DEADLINE_S = 10.0
@@ -28,15 +29,15 @@ class Ended:
 
 
 class Runner:
-    """A fork server for one suite. Thread-safe: platforms share it."""
+    """A fork server for one suite. Thread-safe: platforms share it. Raises ProfileError for a bad schema."""
 
     def __init__(self, suite: str, root: Path, work: Path) -> None:
         self._suite = suite
-        environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        self._log = work / FORK_SERVER
         self._process = subprocess.Popen(  # noqa: S603 - ourselves
             [sys.executable, "-m", f"{__package__}.forkserver", suite, str(work)],
             cwd=root,
-            env=environ,
+            env={**environment(root), "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
@@ -69,7 +70,7 @@ class Runner:
                 self._process.stdin.write(json.dumps(request).encode() + b"\n")
                 self._process.stdin.flush()
             except (OSError, ValueError) as problem:
-                raise RunnerGone from problem
+                raise self._gone() from problem
         return answer.result()
 
     def close(self) -> None:
@@ -85,11 +86,17 @@ class Runner:
             self._process.kill()
             self._process.wait()
 
+    def _gone(self) -> RunnerGone:
+        return RunnerGone(
+            f"the process that runs the suite has ended: {last_words(self._log)}",
+            action="run the self-test again",
+        )
+
     def _listen(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             self._hear(json.loads(line))
-        gone = RunnerGone()
+        gone = self._gone()
         if not self.listing.done():
             self.listing.set_exception(gone)
         with self._lock:
