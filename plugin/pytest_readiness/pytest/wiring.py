@@ -11,6 +11,7 @@ import pytest
 
 from .. import SafetyViolation, SetupError
 from ..core.errors import ReadinessError
+from ..report import HTML_NAME
 from . import fixtures, provisional
 from .board import Board
 from .collection import Collector
@@ -26,7 +27,6 @@ from .settings import Settings, was_given
 from .stash import RUN
 from .tally import Tally
 
-HTML_NAME = "readiness.html"
 PATIENCE_S = 600.0
 
 
