@@ -21,7 +21,7 @@ smoke: setup-smoke  ## Run the suite against the embedded platform: verdict, led
 	$(PYTEST) smoke/ --env local $(SMOKE_ARGS)
 
 test: setup-dev  ## Run the tests of the project itself
-	$(PYTEST) tests $(ARGS)
+	$(PYTEST) tests -n 2 --dist loadfile $(ARGS)
 
 lint: setup-dev  ## Lint and format check
 	.venv/bin/ruff check .

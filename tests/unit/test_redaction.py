@@ -45,6 +45,7 @@ HEX = "0x" + "ab" * 32
         ("postgresql://finn:pw@db:5432/x", f"postgresql://{MARK}@db:5432/x"),
         ("key dxk_live_0123456789", "key [redacted api key]"),
     ],
+    ids=range(13),  # made from the texts, they would hold a key that is another one in each process
 )
 def test_known_shapes(text: str, expected: str) -> None:
     assert Redactor().text(text) == expected
