@@ -116,7 +116,7 @@ def test_over_budget_runs_nothing(
     """A call that is refused for its price reaches no model: no report on its agent follows."""
     prices = Prices.learn(freeside, tenants.main)
     other = scores.of(bystander)
-    padding = prices.padding_for(1.5 * freeside.budget(tenants.small).room + prices.least)
+    padding = prices.padding_beyond(freeside.budget(tenants.small).room)
     body = freeside.invoke_body(prompt_for(nonce(), padding=padding), agent=bystander)
     answer = freeside.post_invoke(
         json.dumps(body).encode(), tenant=tenants.small, credential=freeside.credential(tenants.small)

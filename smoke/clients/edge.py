@@ -11,9 +11,8 @@ from .freeside import Freeside
 
 #: Two paddings that are far enough apart to see what a character costs.
 SHORT, LONG = 0, 2000
-#: Shares of the remaining room that leave exactly one, or exactly two, calls of that price room.
-FOR_ONE, FOR_TWO = 0.55, 0.4
-MANY = 10
+#: The share of the room that a call at the edge takes: one fits, a second does not, and later runs have half.
+FOR_ONE = 0.51
 #: Stay clear of the limit of a request body.
 MAX_PADDING = 100_000
 
@@ -46,7 +45,10 @@ class Prices:
             )
         return padding
 
-    def padding_for_few(self, room: int) -> int:
-        """The padding of a prompt that fits once or twice into ``room``, and leaves room to later runs."""
-        share = FOR_TWO if room >= MANY * self.least else FOR_ONE
-        return self.padding_for(max(self.least, room * share))
+    def padding_at_edge(self, room: int) -> int:
+        """The padding of a prompt that fits once into ``room``, and leaves half of it to later runs."""
+        return self.padding_for(max(self.least, room * FOR_ONE))
+
+    def padding_beyond(self, room: int) -> int:
+        """The padding of a prompt that costs more than ``room``, whatever its answer turns out to be."""
+        return self.padding_for(1.5 * room + self.least)

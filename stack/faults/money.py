@@ -54,7 +54,7 @@ class FaultyLedger(Ledger):
         if self._faults.on("freeside-ignores-limit"):
             statement = RESERVE_BLINDLY
         if self._faults.on("freeside-withholds-room"):
-            statement = RESERVE.replace("<= limit_micro", "<= limit_micro * 6 / 10")
+            statement = RESERVE.replace("<= limit_micro", "<= limit_micro * 4 / 10")
         if statement == RESERVE and self._faults.on("freeside-reserves-racily"):
             figures = await self.figures(reservation.tenant_id)
             if figures is None:

@@ -192,10 +192,12 @@ def test_padding_for_a_price() -> None:
 
 
 @pytest.mark.parametrize("room", [2_100, 4_000, 15_000, 30_000, 100_000])
-def test_few_calls_fit_and_room_is_left_for_later_runs(room: Any) -> None:
+def test_one_call_fits_at_the_edge_and_half_of_the_room_is_left(room: Any) -> None:
     prices = Prices(2_000, 4.0)
-    price = 2_000 + 4 * prices.padding_for_few(room)
-    assert 1 <= room // price <= 2
+    price = 2_000 + 4 * prices.padding_at_edge(room)
+    assert room // price == 1
+    assert price <= max(2_000, 0.52 * room)
+    assert 2_000 + 4 * prices.padding_beyond(room) > room
 
 
 @pytest.mark.parametrize(
