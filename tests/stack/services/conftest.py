@@ -3,7 +3,7 @@
 import pytest
 
 from stack import Stack
-from tests.stack.services.platform import Platform
+from tests.stack.services.embedded import Platform
 
 
 @pytest.fixture

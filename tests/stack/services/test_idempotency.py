@@ -1,6 +1,6 @@
 """One key: one model run, one charge, one answer (contract 1.2)."""
 
-from tests.stack.services.platform import MAIN, OTHER, Platform, cost, nonce, together
+from tests.stack.services.embedded import MAIN, OTHER, Platform, cost, nonce, together
 
 
 def test_a_replay_is_the_same_answer_and_free(platform: Platform) -> None:

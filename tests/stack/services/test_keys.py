@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from stack.common.keys import SigningKey
-from tests.stack.services.platform import Platform
+from tests.stack.services.embedded import Platform
 from tests.stack.tools import poll
 
 

@@ -9,7 +9,7 @@ from functools import partial
 import httpx
 import pytest
 
-from tests.stack.services.platform import MAIN, OTHER, SMALL, Platform, cost, nonce, together
+from tests.stack.services.embedded import MAIN, OTHER, SMALL, Platform, cost, nonce, together
 from tests.stack.tools import poll
 
 

@@ -5,7 +5,7 @@ import uuid
 
 import httpx
 
-from tests.stack.services.platform import AGENT, BYSTANDER, Platform
+from tests.stack.services.embedded import AGENT, BYSTANDER, Platform
 from tests.stack.tools import poll
 
 

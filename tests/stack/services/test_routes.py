@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.stack.services.platform import MAIN, OTHER, Platform, nonce
+from tests.stack.services.embedded import MAIN, OTHER, Platform, nonce
 
 GOOD = {"prompt": "hello", "model": "cheap"}
 

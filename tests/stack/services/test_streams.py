@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.stack.services.platform import Platform, nonce
+from tests.stack.services.embedded import Platform, nonce
 from tests.stack.tools import poll
 
 
