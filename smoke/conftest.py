@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from smoke.aws.observed import Observed, observed_of
+from smoke.clients.budget import MICRO_PER_CENT
 from smoke.clients.dixie import Dixie
 from smoke.clients.finn import Finn
 from smoke.clients.freeside import JWKS_PATH, Dialects, Freeside
@@ -122,9 +123,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def purse(shared: Path) -> Purse:
-    """The run's journal of charges, one for all workers."""
-    return Purse(shared)
+def purse(shared: Path, environment: Any) -> Purse:
+    """The run's journal of charges, one for all workers; it lets nothing pass the cap."""
+    return Purse(shared, environment.budget.max_spend_cents * MICRO_PER_CENT)
 
 
 @pytest.fixture

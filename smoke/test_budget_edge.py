@@ -1,24 +1,20 @@
-"""G-4, phase budget: at the end of a small budget, and the smoke's own spend."""
+"""G-4, phase budget: at the end of a small budget, and past Freeside."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
 import httpx
 import pytest
 from pytest_readiness import SafetyViolation
 
 from smoke.clients.answers import answer_of
-from smoke.clients.budget import MICRO_PER_CENT
-from smoke.clients.conservation import Conservation, MonthChanged
+from smoke.clients.conservation import Conservation
 from smoke.clients.contract import fields_of, require_json_error
 from smoke.clients.edge import Prices
 from smoke.clients.figures import nonce, prompt_for
 from smoke.clients.finn import Finn
 from smoke.clients.freeside import Freeside, cost_in
-from smoke.clients.purse import period_of
 from smoke.clients.together import sampling, together
 from smoke.clients.wire import Evidence, require_status
 from smoke.conftest import Tenants
@@ -146,33 +142,3 @@ def test_direct_call_over_budget_is_refused(
         raise SafetyViolation(f"a direct call of {cost_in(answer)} µUSD was answered with {room} µUSD left")
     watch.unchanged(freeside.budget(tenants.small), f"a direct call beyond the budget: {answer.status_code}")
     require_json_error(require_status(answer, 402))
-
-
-def test_own_spend_stays_under_the_cap(
-    freeside: Freeside, tenants: Tenants, environment: Any, evidence: Evidence
-) -> None:
-    """What this run spent is what its answers add up to, on every community, and less than the cap."""
-    watch = Conservation(freeside.at_rest(tenants.main), evidence)
-    cost = freeside.invoke(tenants.main, prompt_for(nonce())).usage.cost_micro
-    watch.charged_soon(lambda: freeside.budget(tenants.main), [cost])
-    opening: Mapping[str, int | str] = freeside.open_purse()
-    spend = freeside.purse.spend()
-    total = 0
-    for tenant in tenants.all():
-        started, computed = opening[tenant], spend.charges.get(tenant, 0)
-        assert isinstance(started, int), f"the budget of {tenant} could not be read at the start: {started}"
-        reading = freeside.at_rest(tenant)
-        if reading.period != opening[period_of(tenant)]:
-            raise MonthChanged(f"the run began in {opening[period_of(tenant)]}: run again")
-        observed = reading.committed - started
-        total += observed
-        evidence.figure(f"spent by this run on {tenant}", observed, "µUSD", expected=computed)
-        evidence.figure(f"left reserved on {tenant}", reading.reserved, "µUSD")
-        blur = reading.tolerance_per_call * max(1, spend.calls)
-        exact = abs(observed - computed) <= blur
-        if not exact and not (tenant in spend.unseen and observed >= computed):
-            raise SafetyViolation(f"{tenant}: this run's answers cost {computed} µUSD, {observed} were taken")
-    cap = environment.budget.max_spend_cents * MICRO_PER_CENT
-    evidence.figure("spent by this run", total, "µUSD", limit=cap)
-    evidence.figure("charged calls", spend.calls)
-    assert total <= cap, f"this run spent {total} µUSD, more than the cap of {cap}"

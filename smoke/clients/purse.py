@@ -6,10 +6,14 @@ import fcntl
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
+
+from pytest_readiness import SetupError
 
 Opening = Mapping[str, int | str]
 
@@ -34,14 +38,16 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """What the journal knows. ``charges`` in µUSD by tenant; ``unseen`` tenants had calls of unknown cost.
+    """What the journal knows. ``charges`` in µUSD by tenant; ``unseen`` counts its calls of unknown cost.
 
-    ``last`` is when the last call of each tenant ended, in seconds of the epoch.
+    ``dearest`` is the highest price of one call, in µUSD. ``last`` is when the last call of each tenant
+    ended, in seconds of the epoch.
     """
 
     charges: Mapping[str, int] = field(default_factory=dict)
     calls: int = 0
-    unseen: frozenset[str] = frozenset()
+    dearest: int = 0
+    unseen: Mapping[str, int] = field(default_factory=dict)
     latencies_ms: tuple[float, ...] = ()
     last: Mapping[str, float] = field(default_factory=dict)
 
@@ -49,10 +55,14 @@ class Spend:
 class Purse:
     """A journal that all processes of a run append to, in a directory that they share.
 
-    Calls under one idempotency key of one tenant are one charge, as the contract has it.
+    Calls under one idempotency key of one tenant are one charge, as the contract has it. ``cap_micro`` is
+    what the run may spend, in µUSD; None for no cap.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, cap_micro: int | None = None) -> None:
+        self._cap = cap_micro
+        self._under_way: list[int] = []
+        self._mutex = Lock()
         self._journal = directory / "smoke-spend.jsonl"
         self._opening = directory / "smoke-opening.json"
         self._lock = directory / "smoke-alone.lock"
@@ -78,7 +88,11 @@ class Purse:
 
     @contextmanager
     def charging(self, tenant: str, key: str) -> Iterator[Charge]:
-        """Around one call that may be charged; noted when it has ended, however it did."""
+        """Around one call that may be charged; noted when it has ended, however it did.
+
+        SetupError instead of the call when another one of the usual price would pass the cap.
+        """
+        expected = self._admit()
         charge = Charge()
         try:
             yield charge
@@ -87,6 +101,8 @@ class Purse:
             raise
         finally:
             self._write(tenant, key, charge)
+            with self._mutex:
+                self._under_way.remove(expected)
 
     def learn(self, tenant: str, key: str, micro: int) -> None:
         """What a call of unseen cost was observed to cost."""
@@ -106,12 +122,29 @@ class Purse:
         return Spend(
             charges=charges,
             calls=len(costs),
-            unseen=frozenset(
-                entry["tenant"] for entry in entries if (entry["tenant"], entry["key"]) not in seen
+            dearest=max(costs.values(), default=0),
+            unseen=Counter(
+                tenant
+                for tenant, _ in {(entry["tenant"], entry["key"]) for entry in entries if entry["unseen"]}
+                - seen
             ),
             latencies_ms=tuple(entry["ms"] for entry in entries if entry["ms"] is not None),
             last={entry["tenant"]: entry["at"] for entry in entries},
         )
+
+    def _admit(self) -> int:
+        """What the call that begins now is expected to cost: as much as those before it, on average, µUSD."""
+        spend = self.spend()
+        spent = sum(spend.charges.values())
+        usual = spent // max(1, spend.calls)
+        with self._mutex:
+            if self._cap is not None and spent + sum(self._under_way) + usual > self._cap:
+                raise SetupError(
+                    f"this run spent {spent} µUSD, another call would pass its cap of {self._cap} µUSD: "
+                    "raise [budget] max_spend_cents, or find out why the calls are so dear"
+                )
+            self._under_way.append(usual)
+        return usual
 
     def _write(self, tenant: str, key: str, charge: Charge) -> None:
         entry = {

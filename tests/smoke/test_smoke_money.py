@@ -178,9 +178,23 @@ def test_purse_knows_what_it_was_not_told(tmp_path: Any) -> None:
     purse = Purse(tmp_path)
     with pytest.raises(httpx.ReadTimeout), purse.charging("a", "1"):
         raise httpx.ReadTimeout("late")
-    assert purse.spend().unseen == {"a"}
+    assert purse.spend().unseen == {"a": 1}
     purse.learn("a", "1", 40)
-    assert (purse.spend().unseen, dict(purse.spend().charges)) == (frozenset(), {"a": 40})
+    assert (dict(purse.spend().unseen), dict(purse.spend().charges)) == ({}, {"a": 40})
+    assert purse.spend().dearest == 40
+
+
+def test_purse_is_closed_where_the_next_call_would_pass_the_cap(tmp_path: Any) -> None:
+    here, there = Purse(tmp_path, 100), Purse(tmp_path, 100)
+    for purse in (here, there):
+        with purse.charging("a", str(purse)) as charge:
+            charge.settle(30)
+    with here.charging("b", "3"), pytest.raises(SetupError, match="pass its cap of 100"):
+        here.charging("b", "4").__enter__()
+    with here.charging("b", "5") as charge:
+        charge.settle(30)
+    with pytest.raises(SetupError, match="spent 90"):
+        there.charging("b", "6").__enter__()
 
 
 def test_padding_for_a_price() -> None:

@@ -62,7 +62,7 @@ def test_hanging_up_stops_reading_and_leaves_the_cost_unseen(tmp_path: Any) -> N
     client = freeside(tmp_path, streamed(WHOLE))
     heard = stream(client, "c", "say it", hang_up=lambda event: event.name == "content")
     assert heard.names() == ["content"]
-    assert client.purse.spend().unseen == {"c"}
+    assert client.purse.spend().unseen == {"c": 1}
 
 
 def test_refusal_before_the_first_byte_keeps_its_status(tmp_path: Any) -> None:
