@@ -15,6 +15,7 @@ from typing import Protocol
 import httpx
 
 from smoke.clients import tokens
+from smoke.clients.contract import error_code
 from smoke.clients.finn import INVOKE_PATH
 from smoke.clients.freeside import JSON_HEADERS
 from smoke.clients.tokens import Claims, SigningKey
@@ -57,8 +58,8 @@ class Question:
     claims: Callable[[], Claims]
     content: bytes | None = None
     params: tuple[tuple[str, str], ...] = ()
-    #: Statuses that only a request with a verified token gets.
-    accepted: tuple[int, ...] = (200,)
+    #: The code of the 400 that only a request with a verified token gets, where there is one.
+    accepted_code: str = ""
 
 
 class HttpVerifier:
@@ -93,7 +94,10 @@ class HttpVerifier:
         self.last = f"HTTP {response.status_code}"
         if response.status_code == 429:
             self._quiet_until = time.monotonic() + _patience(response)
-        if response.status_code in question.accepted:
+        if response.status_code == 400 and question.accepted_code:
+            self.last += f" {error_code(response)}"
+            return Answer.ACCEPTED if error_code(response) == question.accepted_code else Answer.SILENT
+        if response.status_code == 200:
             return Answer.ACCEPTED
         return Answer.REFUSED if response.status_code in (401, 403) else Answer.SILENT
 
@@ -108,14 +112,13 @@ def freeside_verifier(url: str, tenant: str, http: httpx.Client) -> HttpVerifier
 def finn_verifier(url: str, tenant: str, agent: str, http: httpx.Client) -> HttpVerifier:
     """Finn, which verifies Freeside's S2S tokens.
 
-    The token is bound to another body and the prompt is blank, so that a verified request ends in a 400 and
-    runs no model.
+    The token is bound to another body, so that a verified request ends in REQ_HASH_MISMATCH and runs no
+    model. The body itself is a good one: a Finn that looks at it first must not refuse it for what it is.
     """
-    body = json.dumps({"agent": agent, "prompt": ""}).encode()
+    body = json.dumps({"agent": agent, "prompt": "Reply with the word yes."}).encode()
     claims: Callable[[], Claims] = lambda: tokens.finn_claims(tenant, b"another body")  # noqa: E731
-    return HttpVerifier(
-        "finn", url, http, Question("POST", INVOKE_PATH, claims, content=body, accepted=(200, 400))
-    )
+    question = Question("POST", INVOKE_PATH, claims, content=body, accepted_code="REQ_HASH_MISMATCH")
+    return HttpVerifier("finn", url, http, question)
 
 
 def dixie_verifier(url: str, tenant: str, agent: str, http: httpx.Client) -> HttpVerifier:
