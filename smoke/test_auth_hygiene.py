@@ -53,7 +53,8 @@ TELLING = (
 )
 INTERNALS = re.compile(
     r"Traceback|stack\s*trace|\.py\b|\.[jt]s:\d|node_modules|site-packages|/(?:app|usr|home|srv)/"
-    r"|-----BEGIN|PRIVATE KEY|postgres(?:ql)?://|SELECT\s|secretsmanager|password",
+    r"|-----BEGIN|PRIVATE KEY|postgres(?:ql)?://|SELECT\s.+\sFROM\s|secretsmanager"
+    r"|password[\"']?\s*[:=]\s*[\"']?\w",
     re.IGNORECASE,
 )
 #: What is another one in every answer, and tells nothing: ids and times.
