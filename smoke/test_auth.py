@@ -106,7 +106,7 @@ def test_valid_token_is_accepted(target: Target, service: str) -> None:
 def test_refused(
     target: Target, service: str, case: str, freeside: Freeside, tenants: Tenants, evidence: Evidence
 ) -> None:
-    """A forged credential gets 401 or 403 (without its body's hash 400, too), a JSON error; no money moves."""
+    """A forged credential gets 401 or 403 (without its body's hash 400, too) with a JSON error, free."""
     watch = None if service == "dixie" else Conservation(freeside.at_rest(tenants.main), evidence)
     statuses = (*REFUSALS, 400) if (service, case) == UNBOUND else REFUSALS
     require_refused(target.forged(case), service, case, statuses)
