@@ -33,27 +33,28 @@ CROWD = 5
 MARGIN = 0.9
 
 
-def ask(freeside: Freeside, tenant: str, padding: int) -> httpx.Response:
+def ask(freeside: Freeside, tenant: str, padding: int, pool: str) -> httpx.Response:
     """The answer to an invoke with a prompt of that padding, whatever it is."""
-    content = json.dumps(freeside.invoke_body(prompt_for(nonce(), padding=padding))).encode()
+    content = json.dumps(freeside.invoke_body(prompt_for(nonce(), padding=padding), model=pool)).encode()
     return freeside.post_invoke(content, tenant=tenant, credential=freeside.credential(tenant))
 
 
-def priced(freeside: Freeside, tenant: str, padding: int) -> tuple[int, int]:
+def priced(freeside: Freeside, tenant: str, padding: int, pool: str) -> tuple[int, int]:
     """What a call with that padding costs, and the most that was seen to be set aside for it; µUSD."""
     before = freeside.at_rest(tenant)
     with sampling(lambda: freeside.budget(tenant)) as samples:
-        price = freeside.invoke(tenant, prompt_for(nonce(), padding=padding)).usage.cost_micro
+        prompt = prompt_for(nonce(), padding=padding)
+        price = freeside.invoke(tenant, prompt, model=pool).usage.cost_micro
     used = before.committed + before.reserved
     return price, max(price, *(each.committed + each.reserved - used for each in samples))
 
 
 def test_over_budget_is_refused(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
     """A call that costs more than is left gets 402, and nothing is charged or left reserved."""
-    prices = Prices.learn(freeside, tenants.main)
     watch = Conservation(freeside.at_rest(tenants.small), evidence)
     room = watch.first.room
-    answer = ask(freeside, tenants.small, prices.padding_beyond(room))
+    prices, padding = Prices.reaching(freeside, tenants.main, lambda prices: prices.padding_beyond(room))
+    answer = ask(freeside, tenants.small, padding, prices.pool)
     evidence.figure("room", room, "µUSD")
     if answer.is_success and cost_in(answer) > room:
         raise SafetyViolation(f"a call of {cost_in(answer)} µUSD was answered with {room} µUSD left")
@@ -67,15 +68,14 @@ def test_edge_of_the_budget_is_exact(freeside: Freeside, tenants: Tenants, evide
     What is set aside for a call may be more than its price in the end, which leaves room to fewer at once: so
     many must be answered as fit by what was seen to be reserved for one.
     """
-    prices = Prices.learn(freeside, tenants.main)
     watch = Conservation(freeside.at_rest(tenants.small), evidence)
     room = watch.first.room
-    padding = prices.padding_at_edge(room)
-    price, held = priced(freeside, tenants.main, padding)
+    prices, padding = Prices.reaching(freeside, tenants.main, lambda prices: prices.padding_at_edge(room))
+    price, held = priced(freeside, tenants.main, padding, prices.pool)
     if held > room and padding:
         # so much more is set aside than the price that only a cheaper call has room
         padding = prices.padding_for(MARGIN * room * price / held)
-        price, held = priced(freeside, tenants.main, padding)
+        price, held = priced(freeside, tenants.main, padding, prices.pool)
     fits, least = room // price, room // held
     evidence.figure("room for", least, "calls")
     if not least:
@@ -83,10 +83,10 @@ def test_edge_of_the_budget_is_exact(freeside: Freeside, tenants: Tenants, evide
             f"{tenants.small} has {room} µUSD left this month, one call reserves {held}: the race for "
             f"the last room could not be seen. Raise its budget by {held} µUSD or more to see it again"
         )
-        nothing_fits(freeside, tenants.small, prices.padding_beyond(room), watch)
+        nothing_fits(freeside, tenants.small, prices, watch)
         return
     with sampling(lambda: freeside.budget(tenants.small)) as samples:
-        outcomes = together([lambda: ask(freeside, tenants.small, padding)] * (fits + CROWD))
+        outcomes = together([lambda: ask(freeside, tenants.small, padding, prices.pool)] * (fits + CROWD))
     watch.observe_all(samples)
     paid = [cost_in(outcome) for outcome in outcomes if outcome.status_code == 200]
     evidence.figure("price of one call", price, "µUSD")
@@ -105,9 +105,10 @@ def test_edge_of_the_budget_is_exact(freeside: Freeside, tenants: Tenants, evide
     )
 
 
-def nothing_fits(freeside: Freeside, tenant: str, padding: int, watch: Conservation) -> None:
+def nothing_fits(freeside: Freeside, tenant: str, prices: Prices, watch: Conservation) -> None:
     """Many at once without room for one of them: all get 402, and nothing is charged or left reserved."""
-    outcomes = together([lambda: ask(freeside, tenant, padding)] * CROWD)
+    padding = prices.padding_beyond(watch.first.room)
+    outcomes = together([lambda: ask(freeside, tenant, padding, prices.pool)] * CROWD)
     paid = [cost_in(outcome) for outcome in outcomes if outcome.is_success]
     if any(cost > watch.first.room for cost in paid):
         raise SafetyViolation(f"calls of {paid} µUSD were answered with {watch.first.room} µUSD left")

@@ -114,10 +114,11 @@ def test_over_budget_runs_nothing(
     freeside: Freeside, tenants: Tenants, agent: str, bystander: str, scores: Scores, eventually: Eventually
 ) -> None:
     """A call that is refused for its price reaches no model: no report on its agent follows."""
-    prices = Prices.learn(freeside, tenants.main)
+    room = freeside.budget(tenants.small).room
+    prices, padding = Prices.reaching(freeside, tenants.main, lambda prices: prices.padding_beyond(room))
     other = scores.of(bystander)
-    padding = prices.padding_beyond(freeside.budget(tenants.small).room)
-    body = freeside.invoke_body(prompt_for(nonce(), padding=padding), agent=bystander)
+    prompt = prompt_for(nonce(), padding=padding)
+    body = freeside.invoke_body(prompt, model=prices.pool, agent=bystander)
     answer = freeside.post_invoke(
         json.dumps(body).encode(), tenant=tenants.small, credential=freeside.credential(tenants.small)
     )

@@ -2,45 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pytest_readiness import SetupError
 
 from .figures import nonce, prompt_for
 from .freeside import Freeside
+from .tokens import ALL_POOLS
 
 #: Two paddings that are far enough apart to see what a character costs.
 SHORT, LONG = 0, 2000
 #: The share of the room that a call at the edge takes: one fits, a second does not, and later runs have half.
 FOR_ONE = 0.51
-#: Stay clear of the limit of a request body.
-MAX_PADDING = 100_000
+#: Stay clear of the limit of a request body, 128 KiB.
+MAX_PADDING = 120 * 1024
+
+
+class TooDear(SetupError):
+    """No prompt of a pool costs as much as is wanted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """What the cheapest pool charges by the length of the prompt, from two measured calls; µUSD."""
+    """What a pool charges by the length of the prompt, from two measured calls; µUSD."""
 
     least: int
     per_character: float
+    pool: str = ALL_POOLS[0]
 
     @classmethod
-    def learn(cls, freeside: Freeside, tenant: str) -> Prices:
+    def learn(cls, freeside: Freeside, tenant: str, pool: str = ALL_POOLS[0]) -> Prices:
         """Two paid calls of ``tenant``."""
         short, long = (
-            freeside.invoke(tenant, prompt_for(nonce(), padding=padding)).usage.cost_micro
+            freeside.invoke(tenant, prompt_for(nonce(), padding=padding), model=pool).usage.cost_micro
             for padding in (SHORT, LONG)
         )
-        return cls(short, max(0.0, (long - short) / (LONG - SHORT)))
+        return cls(short, max(0.0, (long - short) / (LONG - SHORT)), pool)
+
+    @classmethod
+    def reaching(
+        cls, freeside: Freeside, tenant: str, padding: Callable[[Prices], int]
+    ) -> tuple[Prices, int]:
+        """The cheapest pool that has a prompt of the wanted price, and that prompt's padding."""
+        for pool in ALL_POOLS[:-1]:
+            prices = cls.learn(freeside, tenant, pool)
+            with suppress(TooDear):
+                return prices, padding(prices)
+        prices = cls.learn(freeside, tenant, ALL_POOLS[-1])
+        return prices, padding(prices)
 
     def padding_for(self, cost: float) -> int:
-        """The padding whose prompt costs about ``cost``; SetupError when no prompt can cost that much."""
+        """The padding whose prompt costs about ``cost``; TooDear when no prompt can cost that much."""
         if cost <= self.least:
             return 0
         padding = int((cost - self.least) / self.per_character) if self.per_character else MAX_PADDING + 1
         if padding > MAX_PADDING:
-            raise SetupError(
-                f"no prompt costs {cost:.0f} µUSD on the cheapest pool: "
+            raise TooDear(
+                f"no prompt costs {cost:.0f} µUSD on the pool {self.pool}: "
                 "give the small community a smaller budget"
             )
         return padding

@@ -205,6 +205,19 @@ def test_padding_for_a_price() -> None:
         Prices(2_000, 0.0).padding_for(10_000)
 
 
+@pytest.mark.parametrize(("cost", "pool"), [(10_000, "cheap"), (400_000, "fast-code"), (900_000, "reviewer")])
+def test_dearer_pool_is_taken_where_no_prompt_of_the_cheap_one_costs_enough(
+    monkeypatch: pytest.MonkeyPatch, cost: int, pool: str
+) -> None:
+    rates = {"cheap": 1.0, "fast-code": 4.0, "reviewer": 9.0, "reasoning": 10.0, "architect": 11.0}
+    monkeypatch.setattr(Prices, "learn", lambda _f, _t, pool="cheap": Prices(2_000, rates[pool], pool))
+    nobody: Any = None
+    prices, padding = Prices.reaching(nobody, "c", lambda prices: prices.padding_for(cost))
+    assert (prices.pool, padding) == (pool, int((cost - 2_000) / rates[pool]))
+    with pytest.raises(SetupError, match="architect"):
+        Prices.reaching(nobody, "c", lambda prices: prices.padding_for(10**9))
+
+
 @pytest.mark.parametrize("room", [2_100, 4_000, 15_000, 30_000, 100_000])
 def test_one_call_fits_at_the_edge_and_half_of_the_room_is_left(room: Any) -> None:
     prices = Prices(2_000, 4.0)
