@@ -20,7 +20,7 @@ from smoke.clients.figures import nonce, prompt_for
 from smoke.clients.freeside import Freeside
 from smoke.clients.together import sampling, together
 from smoke.clients.tokens import ALL_POOLS
-from smoke.clients.wire import Evidence, require_status
+from smoke.clients.wire import Evidence, require_error, require_status
 from smoke.conftest import Tenants
 
 pytestmark = [
@@ -136,7 +136,7 @@ def test_same_key_with_another_body_is_refused(
     watch = Conservation(freeside.at_rest(tenants.main), evidence)
     answer = post(freeside, tenants.main, key=key)
     watch.unchanged(read(), f"the key of trace {first.trace_id} with another body")
-    require_json_error(require_status(answer, 409))
+    require_error(answer, 409, "IDEMPOTENCY_CONFLICT")
 
 
 @pytest.mark.p1

@@ -16,7 +16,7 @@ from smoke.clients.figures import nonce, prompt_for
 from smoke.clients.finn import Finn
 from smoke.clients.freeside import Freeside, cost_in
 from smoke.clients.together import sampling, together
-from smoke.clients.wire import Evidence, require_status
+from smoke.clients.wire import Evidence, require_error, require_status
 from smoke.conftest import Tenants
 
 pytestmark = [
@@ -59,7 +59,7 @@ def test_over_budget_is_refused(freeside: Freeside, tenants: Tenants, evidence: 
     if answer.is_success and cost_in(answer) > room:
         raise SafetyViolation(f"a call of {cost_in(answer)} µUSD was answered with {room} µUSD left")
     watch.unchanged(freeside.budget(tenants.small), f"a call beyond the budget: {answer.status_code}")
-    require_json_error(require_status(answer, 402))
+    require_error(answer, 402, "BUDGET_EXCEEDED")
 
 
 def test_edge_of_the_budget_is_exact(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
@@ -99,7 +99,7 @@ def test_edge_of_the_budget_is_exact(freeside: Freeside, tenants: Tenants, evide
         if outcome.status_code == 200:
             answer_of(outcome, tenants.small)
         else:
-            require_json_error(require_status(outcome, 402))
+            require_error(outcome, 402, "BUDGET_EXCEEDED")
     assert len(paid) >= least, (
         f"room for {least} calls of {price} µUSD that reserve {held}, only {len(paid)} were answered"
     )
@@ -114,7 +114,7 @@ def nothing_fits(freeside: Freeside, tenant: str, prices: Prices, watch: Conserv
         raise SafetyViolation(f"calls of {paid} µUSD were answered with {watch.first.room} µUSD left")
     watch.unchanged(freeside.budget(tenant), f"{CROWD} calls at once beyond the budget")
     for outcome in outcomes:
-        require_json_error(require_status(outcome, 402))
+        require_error(outcome, 402, "BUDGET_EXCEEDED")
 
 
 @pytest.mark.requires("finn", covered_by="budget/sequential-spend-is-conserved")

@@ -8,14 +8,16 @@ from typing import Any
 import httpx
 import pytest
 
+from smoke.clients.answers import header
 from smoke.clients.contract import Fields, fields_of
 from smoke.clients.dixie import Dixie
+from smoke.clients.figures import nonce
 from smoke.clients.finn import Finn
 from smoke.clients.freeside import Freeside
 from smoke.clients.health import ASKED_FOR_S, HEALTH_PATHS
 from smoke.clients.pgbouncer import ask, login_of, pool_ceilings
 from smoke.clients.reach import require_resolvable
-from smoke.clients.wire import Evidence, Wire, require_status
+from smoke.clients.wire import Evidence, Wire, require_error, require_status
 
 pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("health")]
 
@@ -39,6 +41,26 @@ def answer(environment: Any, http: httpx.Client, evidence: Evidence, service: st
     """The health answer of the parametrised service."""
     wire = Wire(service, environment.get(f"{service}.url"), http, evidence)
     return wire.send("GET", HEALTH_PATHS[service], timeout=ASKED_FOR_S)
+
+
+@pytest.mark.p1
+@pytest.mark.parametrize("service", SERVICES)
+def test_request_id_is_told(environment: Any, http: httpx.Client, evidence: Evidence, service: str) -> None:
+    """Every answer carries the id that its request brought, or one that was made for it."""
+    wire, own = Wire(service, environment.get(f"{service}.url"), http, evidence), nonce()
+    for brought in ({"X-Request-Id": own}, {}):
+        told = header(
+            wire.send("GET", HEALTH_PATHS[service], headers=brought, timeout=ASKED_FOR_S), "x-request-id"
+        )
+        evidence.figure(f"x-request-id of {service}", told, expected=own if brought else "any")
+        assert told == own or not brought, f"{service} was sent the request id {own} and answered with {told}"
+
+
+@pytest.mark.p1
+@pytest.mark.requires("freeside")
+def test_unknown_path_is_not_found(freeside: Freeside) -> None:
+    """A path that is none is a 404 in JSON."""
+    require_error(freeside.wire.send("GET", "/smoke/no-such-path"), 404, "NOT_FOUND")
 
 
 def not_unhealthy(body: Fields) -> None:

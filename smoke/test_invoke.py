@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from pytest_readiness import SafetyViolation
 
-from smoke.clients.answers import Answer, rate_limit_of
+from smoke.clients.answers import UUID, Answer, answer_of, header, rate_limit_of
 from smoke.clients.bad_input import BAD_INPUT
 from smoke.clients.conservation import Conservation
 from smoke.clients.contract import error_code, require_json_error, route_of
@@ -18,7 +19,7 @@ from smoke.clients.figures import nonce, percentile, prompt_for
 from smoke.clients.freeside import INVOKE_PATH, JSON_HEADERS, Freeside
 from smoke.clients.together import together
 from smoke.clients.tokens import ALL_POOLS
-from smoke.clients.wire import Evidence, UnexpectedStatus, require_status, retry_after
+from smoke.clients.wire import Evidence, UnexpectedStatus, require_error, require_status, retry_after
 from smoke.conftest import Tenants
 
 pytestmark = [
@@ -132,7 +133,7 @@ def test_pool_out_of_reach_is_refused(
     content = json.dumps(freeside.invoke_body(prompt_for(nonce()), model=model)).encode()
     credential = freeside.credential(tenants.main, tier=tier, allowed_pools=list(allowed))
     answer = freeside.post_invoke(content, tenant=tenants.main, credential=credential)
-    require_json_error(require_status(answer, 403))
+    require_error(answer, 403, "MODEL_NOT_ALLOWED")
 
 
 @pytest.mark.p1
@@ -165,3 +166,16 @@ def test_rate_limit_is_declared(freeside: Freeside, tenants: Tenants, evidence: 
     declared = rate_limit_of(require_status(answer, 200))
     evidence.figure("rate limit", declared.limit, "requests")
     evidence.figure("remaining", declared.remaining, "requests", limit=declared.limit)
+
+
+@pytest.mark.p1
+def test_ids_of_a_call_are_told(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
+    """An answer carries a trace id to ask for it by, and the idempotency key made for a call without."""
+    content = json.dumps(freeside.invoke_body(prompt_for(nonce()))).encode()
+    answer = freeside.post_invoke(
+        content, tenant=tenants.main, credential=freeside.credential(tenants.main), keyed=False
+    )
+    answer_of(require_status(answer, 200), tenants.main)
+    trace = header(answer, "x-trace-id")
+    evidence.figure("x-trace-id", trace)
+    assert re.fullmatch(UUID, trace.lower()), f"x-trace-id is {trace!r}, expected a uuid"

@@ -118,11 +118,15 @@ class Freeside:
         credential: Credential | None = None,
         key: str | None = None,
         headers: Mapping[str, str] | None = None,
+        keyed: bool = True,
     ) -> httpx.Response:
-        """Post any body with any credential; whatever is answered is entered in the purse of ``tenant``."""
+        """Post any body with any credential; whatever is answered is entered in the purse of ``tenant``.
+
+        ``keyed`` is False where Freeside is to make the idempotency key.
+        """
         self.open_purse()
         key = key or str(uuid.uuid4())
-        sent = {**JSON_HEADERS, "X-Idempotency-Key": key, **(headers or {})}
+        sent = {**JSON_HEADERS, **({"X-Idempotency-Key": key} if keyed else {}), **(headers or {})}
         with self.purse.charging(tenant, key) as charge:
             response = self.wire.send(
                 "POST", INVOKE_PATH, credential=credential, headers=sent, content=content

@@ -16,7 +16,7 @@ from .finn import Finn
 from .forgeries import Genuine, forgery
 from .freeside import Freeside
 from .tokens import Claims, SigningKey, bearer, user_claims
-from .wire import Credential, UnexpectedStatus, require_status
+from .wire import Credential, UnexpectedStatus, require_error, require_status
 
 REFUSALS = (401, 403)
 #: A verified token that was spent before (contract 1.3); Finn and Dixie say 401.
@@ -107,3 +107,10 @@ def require_refused(
         expected = " or ".join(map(str, statuses))
         raise UnexpectedStatus(f"{route_of(response)}: {service} and {what}: expected {expected}, got {came}")
     require_json_error(response)
+
+
+def require_spent(response: httpx.Response, service: str, what: str) -> None:
+    """Assert that a token was refused for being spent; a 409 says so by its code."""
+    require_refused(response, service, what, REPLAYS)
+    if response.status_code == 409:
+        require_error(response, 409, "JTI_REPLAY")

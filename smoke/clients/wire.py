@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import httpx
 from pytest_readiness import ExternalOutage, SetupError
 
-from .contract import ContractViolation, error_code, route_of, shown
+from .contract import ContractViolation, error_code, fields_of, route_of, shown
 
 #: What one request may wait for rate limits, a whole minute's window and a bit; and how often it may be sent.
 BACKOFF_BUDGET_S = 75.0
@@ -63,6 +63,13 @@ def require_status(response: httpx.Response, *allowed: int) -> httpx.Response:
     came = f"{response.status_code} {code}".strip()
     hint = " (a route of the contract is missing)" if response.status_code == 404 else ""
     raise UnexpectedStatus(f"{route_of(response)}: expected {expected}, got {came}{hint}")
+
+
+def require_error(response: httpx.Response, status: int, code: str) -> None:
+    """Assert Freeside's JSON error with exactly this status and code, and a message for people."""
+    fields = fields_of(require_status(response, status))
+    fields.text("error", among=(code,))
+    fields.text("message")
 
 
 class Wire:

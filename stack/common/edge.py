@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers, MutableHeaders
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _ACCEPTABLE = re.compile(r"[\x21-\x7e]{1,128}")
@@ -24,8 +26,10 @@ class Edge:
     hold tokens and prompts.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, tagless: Callable[[], bool]) -> None:
+        """`tagless` tells whether answers go without an id: only a fault makes it true."""
         self._app = app
+        self._tagless = tagless
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection event of the server."""
@@ -41,7 +45,8 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                if not self._tagless():
+                    MutableHeaders(scope=message)["x-request-id"] = request_id
             await send(message)
 
         try:

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from stack.common.database import UNREACHABLE
 from stack.common.edge import Edge
 from stack.common.errors import ApiError, unavailable
+from stack.faults import refusals as broken
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -21,23 +22,27 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
     from starlette.types import ASGIApp
 
+    from stack.faults.switch import Faults
+
 
 def application(
     routes: Sequence[BaseRoute],
     running: Callable[[], AbstractAsyncContextManager[object]],
     render: Callable[[ApiError], Response],
+    faults: Faults,
+    service: str,
 ) -> ASGIApp:
     """Assemble a service: every way out that is not a success goes through `render`."""
 
     async def declared(_: Request, error: Exception) -> Response:
         assert isinstance(error, ApiError)
-        return render(error)
+        return render(broken.code(faults, service, error))
 
     async def unrouted(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code == 405:
             return render(ApiError(405, "METHOD_NOT_ALLOWED", "The path exists, the method does not"))
-        return render(ApiError(error.status_code, "NOT_FOUND", "No such resource"))
+        return render(broken.unrouted(faults, service, ApiError(404, "NOT_FOUND", "No such resource")))
 
     async def without_database(_: Request, __: Exception) -> Response:
         return render(unavailable())
@@ -55,4 +60,4 @@ def application(
     app = Starlette(routes=list(routes), exception_handlers=handlers, lifespan=lifespan)
     # A trailing slash makes another path, and another path is a 404.
     app.router.redirect_slashes = False
-    return Edge(app)
+    return Edge(app, lambda: faults.on(f"{service}-drops-request-ids"))

@@ -31,4 +31,4 @@ def create(settings: Settings) -> ASGIApp:
         Route("/api/reputation/query", reputation.query, methods=["GET"]),
         Route("/api/reputation/events", reputation.events, methods=["POST"]),
     ]
-    return application(routes, context.running, errors.dixie)
+    return application(routes, context.running, errors.dixie, context.faults, "dixie")

@@ -36,6 +36,14 @@ class Answers:
         if every is not None and faults.tick("freeside-fails-every-third") % int(every) == 0:
             raise ApiError(502, "UPSTREAM_ERROR", "The inference service gave no usable answer")
 
+    def ids(self, headers: dict[str, str], *, keyed: bool) -> dict[str, str]:
+        """The ids of a call as told: all of them, or without the one that is switched off."""
+        if self._faults.on("freeside-hides-trace-ids"):
+            headers = {**headers, "x-trace-id": ""}
+        if not keyed and self._faults.on("freeside-makes-no-keys"):
+            headers = {**headers, "x-idempotency-key": ""}
+        return headers
+
     async def told(self, answer: Body) -> Body:
         """The answer as told: untouched, or broken in the way that is switched on."""
         for name, change in _ANSWERS.items():

@@ -13,6 +13,8 @@ _TRACE = 'Traceback (most recent call last):\n  File "verifier.py", line 87, in 
 _KEY = (
     "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg\n-----END PRIVATE KEY-----"
 )
+# Statuses whose code tells a caller what to do next.
+_CODED = (402, 403, 409)
 _PAGE = "<html><body><h1>401 Unauthorized</h1></body></html>"
 
 
@@ -29,5 +31,19 @@ def refusal(faults: Faults, service: str, case: str, error: ApiError) -> ApiErro
     if faults.on(f"{service}-refuses-with-500"):
         error.status = 500
     if faults.on(f"{service}-refuses-in-html"):
+        error.page = _PAGE
+    return error
+
+
+def code(faults: Faults, service: str, error: ApiError) -> ApiError:
+    """The error as sent: with its code, or with one that says nothing."""
+    if service == "freeside" and error.status in _CODED and faults.on("freeside-misnames-errors"):
+        error.code = "ERROR"
+    return error
+
+
+def unrouted(faults: Faults, service: str, error: ApiError) -> ApiError:
+    """The answer on a path that is none: in JSON, or as a page."""
+    if service == "freeside" and faults.on("freeside-answers-404-in-html"):
         error.page = _PAGE
     return error

@@ -36,4 +36,4 @@ def create(settings: Settings) -> ASGIApp:
         Route("/api/v1/stream", inference.stream, methods=["POST"]),
         Route("/api/v1/quality", reports.quality, methods=["POST"]),
     ]
-    return application(routes, context.running, errors.finn)
+    return application(routes, context.running, errors.finn, context.faults, "finn")

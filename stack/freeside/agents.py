@@ -60,7 +60,10 @@ class Agents:
         try:
             self._answers.before(stream=stream)
             ask = await self._intake.read(request, claims)
-            headers |= {"x-idempotency-key": ask.key, "x-trace-id": ask.trace_id}
+            headers |= self._answers.ids(
+                {"x-idempotency-key": ask.key, "x-trace-id": ask.trace_id},
+                keyed="x-idempotency-key" in request.headers,
+            )
             claim = await self._calls.claim(ask)
             if claim.answer and not self._faults.on("freeside-hides-replays"):
                 headers |= {"x-idempotent-replay": "true", "x-trace-id": json.loads(claim.answer)["traceId"]}

@@ -51,4 +51,4 @@ def create(settings: Settings) -> ASGIApp:
         Route("/internal/v1/reservations/{reservation_id}/settle", reservations.settle, methods=["POST"]),
         Route("/internal/v1/reservations/{reservation_id}/release", reservations.release, methods=["POST"]),
     ]
-    return application(routes, context.running, errors.standard)
+    return application(routes, context.running, errors.standard, context.faults, "freeside")

@@ -42,7 +42,7 @@ def create(settings: Settings) -> ASGIApp:
     async def running() -> AsyncIterator[None]:
         yield
 
-    return application(routes, running, errors.standard)
+    return application(routes, running, errors.standard, Faults(settings.faults_file), "provider")
 
 
 class Provider:

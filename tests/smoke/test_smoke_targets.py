@@ -15,9 +15,9 @@ from smoke.clients.contract import ContractViolation
 from smoke.clients.freeside import Dialects, Freeside
 from smoke.clients.reach import require_resolvable
 from smoke.clients.scores import Scores
-from smoke.clients.targets import require_refused
+from smoke.clients.targets import require_refused, require_spent
 from smoke.clients.together import sampling, together
-from smoke.clients.wire import UnexpectedStatus
+from smoke.clients.wire import UnexpectedStatus, require_error
 from tests.smoke.log import Log
 
 ANSWER = {
@@ -153,3 +153,13 @@ def test_name_that_does_not_resolve_is_the_runners() -> None:
     require_resolvable("http://127.0.0.1:1")
     with pytest.raises(SetupError, match=r"does-not-exist\.invalid does not resolve"):
         require_resolvable("https://does-not-exist.invalid/path")
+
+
+def test_error_has_its_code_and_a_message() -> None:
+    require_error(answered(402, {"error": "BUDGET_EXCEEDED", "message": "no room"}), 402, "BUDGET_EXCEEDED")
+    for body in ({"error": "ERROR", "message": "no room"}, {"error": "BUDGET_EXCEEDED"}):
+        with pytest.raises(ContractViolation):
+            require_error(answered(402, body), 402, "BUDGET_EXCEEDED")
+    require_spent(answered(401, {"error": "UNAUTHORIZED"}), "finn", "a used token")
+    with pytest.raises(ContractViolation, match="JTI_REPLAY"):
+        require_spent(answered(409, {"error": "CONFLICT", "message": "no"}), "freeside", "a used token")
