@@ -178,10 +178,19 @@ def is_conservation(alarm: Alarm) -> bool:
     return any("conservation" in metric.name.lower() for metric in alarm.metrics)
 
 
+#: What a metric needs that a filter of the logs makes.
+DEFAULT_VALUE = "if a log metric filter feeds it, give the filter a default value of 0"
+
+
 def unfed(alarms: Iterable[Alarm], fed: Mapping[Metric, int]) -> list[str]:
-    """The alarms with a metric that has no datapoint; `fed` counts each metric's fresh ones."""
+    """The alarms with a metric that has no datapoint, and what to do; `fed` counts each metric's fresh ones.
+
+    Namespaces of AWS begin with `AWS/` or `ECS/`; any other is fed by the platform, with what a filter of its
+    logs counts: without a default value such a filter says nothing while nothing happens.
+    """
     return [
         f"{alarm.name}: no datapoint of {metric}"
+        + ("" if metric.namespace.startswith(("AWS/", "ECS/")) else f" ({DEFAULT_VALUE})")
         for alarm in alarms
         for metric in alarm.metrics
         if not fed.get(metric)

@@ -125,6 +125,12 @@ def test_an_alarm_is_fed_by_every_metric_with_exactly_its_dimensions() -> None:
     assert unfed([found], {TASKS: 1}) == [f"p-api-cpu-high: no datapoint of {CPU}"]
 
 
+def test_metric_of_the_platform_itself_may_want_a_default_value() -> None:
+    own = Metric.of("p/AppMetrics", "ConservationViolationCount", {})
+    (told,) = unfed([alarm(metrics=(own,))], {})
+    assert told.endswith("give the filter a default value of 0)")
+
+
 TOLD: dict[str, Any] = {
     "AlarmName": "p-api-cpu-high",
     "StateValue": "OK",
