@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 from pytest_readiness import SetupError
 
@@ -62,6 +63,8 @@ class Purse:
     def __init__(self, directory: Path, cap_micro: int | None = None) -> None:
         self._cap = cap_micro
         self._under_way: list[int] = []
+        self._known: list[dict[str, Any]] = []
+        self._known_bytes = 0
         self._mutex = Lock()
         self._journal = directory / "smoke-spend.jsonl"
         self._opening = directory / "smoke-opening.json"
@@ -112,8 +115,7 @@ class Purse:
 
     def spend(self) -> Spend:
         """Everything written so far."""
-        lines = self._journal.read_text(encoding="utf-8").splitlines() if self._journal.exists() else []
-        entries = [json.loads(line) for line in lines]
+        entries = self._entries()
         costs = {(entry["tenant"], entry["key"]): entry["micro"] for entry in entries if entry["micro"]}
         seen = {(entry["tenant"], entry["key"]) for entry in entries if not entry["unseen"]}
         charges: dict[str, int] = {}
@@ -131,6 +133,17 @@ class Purse:
             latencies_ms=tuple(entry["ms"] for entry in entries if entry["ms"] is not None),
             last={entry["tenant"]: entry["at"] for entry in entries},
         )
+
+    def _entries(self) -> list[dict[str, Any]]:
+        """The journal's lines; what was read before is not read again, as the journal only grows."""
+        with self._mutex:
+            if self._journal.exists():
+                with self._journal.open("rb") as file:
+                    file.seek(self._known_bytes)
+                    whole, end, _ = file.read().rpartition(b"\n")
+                self._known_bytes += len(whole + end)
+                self._known += map(json.loads, whole.splitlines())
+            return list(self._known)
 
     def _admit(self) -> int:
         """What the call that begins now is expected to cost: as much as those before it, on average, µUSD."""
