@@ -14,6 +14,7 @@ from smoke.clients.dixie import Dixie
 from smoke.clients.figures import nonce, prompt_for
 from smoke.clients.finn import Finn
 from smoke.clients.freeside import Freeside
+from smoke.clients.internals import leak
 from smoke.clients.targets import (
     REPLAYS,
     Target,
@@ -50,12 +51,6 @@ TELLING = (
     "other-key-known-kid",
     "tampered-signature",
     "missing-sub",
-)
-INTERNALS = re.compile(
-    r"Traceback|stack\s*trace|\.py\b|\.[jt]s:\d|node_modules|site-packages|/(?:app|usr|home|srv)/"
-    r"|-----BEGIN|PRIVATE KEY|postgres(?:ql)?://|SELECT\s.+\sFROM\s|secretsmanager"
-    r"|password[\"']?\s*[:=]\s*[\"']?\w",
-    re.IGNORECASE,
 )
 #: What is another one in every answer, and tells nothing: ids and times.
 PASSING = re.compile(
@@ -127,13 +122,6 @@ def test_errors_leak_no_internals(target: Target, service: str, evidence: Eviden
     }
     evidence.evaluated("errors show no internals", len(TELLING) + 2)
     assert not found, f"{service} shows internals: {found}"
-
-
-def leak(answer: httpx.Response) -> str:
-    """The first internal that an answer shows, in its body or its headers."""
-    shown = answer.text + "\n".join(f"{name}: {value}" for name, value in answer.headers.items())
-    match = INTERNALS.search(shown)
-    return match.group(0) if match else ""
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -5,9 +5,9 @@ from typing import Any
 import httpx
 import pytest
 
+from smoke.clients.internals import leak
 from smoke.clients.tokens import SigningKey
 from smoke.keys.probes import Answer, finn_verifier
-from smoke.test_auth_hygiene import leak
 
 
 @pytest.mark.parametrize(
