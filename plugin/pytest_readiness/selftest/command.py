@@ -49,9 +49,10 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--workers",
         type=_at_least(1),
-        default=os.cpu_count() or 1,
+        # One more than cores: a platform whose fault is waited for leaves its core to the others.
+        default=(os.cpu_count() or 1) + 1,
         metavar="N",
-        help="Platforms at the same time (default: one per core)",
+        help="Platforms at the same time (default: one more than there are cores)",
     )
     parser.add_argument(
         "--clean-runs",
