@@ -130,7 +130,7 @@ def test_a_chain_that_bites_its_tail_ends() -> None:
 
 def test_a_client_error_without_a_response_says_nothing() -> None:
     error = client_error("AccessDenied")
-    error.response = None  # type: ignore[assignment]
+    error.response = None
     assert classify(error) == "PLATFORM_BUG"
 
 

@@ -82,7 +82,8 @@ def service(name: str, **changed: Any) -> Service:
 def refusal(code: str) -> Exception:
     """What botocore raises when AWS answers with an error code."""
     told: Any = {"Error": {"Code": code, "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": 400}}
-    return ClientError(told, "x")
+    error: Exception = ClientError(told, "x")
+    return error
 
 
 def raising(code: str) -> Callable[..., Any]:
