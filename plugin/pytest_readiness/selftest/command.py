@@ -20,6 +20,7 @@ from typing import Any, TextIO
 from ..core.errors import ReadinessError
 from ..core.model import Scope
 from ..core.plan import Plan
+from ..core.words import counted
 from . import page
 from .bench import Setup
 from .campaign import Campaign
@@ -116,7 +117,7 @@ def _try(
         missing.extend(() if partial else uncovered(catalogue, node_ids))
 
     workers = min(options.workers, len(faults))
-    out.write(f"self-test: {len(faults)} faults on {workers} platforms\n")
+    out.write(f"self-test: {counted(len(faults), 'fault')} on {counted(workers, 'platform')}\n")
     began, date, cpu = time.monotonic(), datetime.now(UTC), _cpu_s()
     setup = Setup(
         command=plan.self_test.platform,
