@@ -8,6 +8,8 @@ from pytest_readiness.pytest.board import Board
 from pytest_readiness.pytest.scheduler import PhaseScheduler, worker_count
 
 SEEDS = 300
+#: How likely it is at each step that the worker which replaces a crashed one has collected.
+COLLECTED = 0.3
 
 
 class _Worker:
@@ -61,7 +63,10 @@ def _drive(
     """Let workers run in a random order until nobody can; return what was run, in order."""
     done: list[str] = []
     lost: list[str] = []
+    collecting: list[_Worker] = []
     while True:
+        if collecting and random.random() < COLLECTED:
+            workers.append(_collected(scheduler, collecting.pop(), collection))
         able = [
             worker
             for worker in workers
@@ -74,6 +79,8 @@ def _drive(
             )
         ]
         if not able:
+            if collecting and not scheduler.tests_finished:
+                continue
             return done
         worker = random.choice(able)
         index = worker.queue[0]
@@ -81,19 +88,18 @@ def _drive(
             workers.remove(worker)
             assert scheduler.remove_node(worker) == crash
             lost.append(crash)
-            workers += _clone(scheduler, collection)
+            collecting.append(clone := _Worker("clone"))
+            scheduler.add_node(clone)
             continue
         worker.queue.pop(0)
         done.append(collection[index])
         scheduler.mark_test_complete(worker, index)
 
 
-def _clone(scheduler: PhaseScheduler, collection: list[str]) -> list[_Worker]:
-    clone = _Worker("clone")
-    scheduler.add_node(clone)
+def _collected(scheduler: PhaseScheduler, clone: _Worker, collection: list[str]) -> _Worker:
     scheduler.add_node_collection(clone, collection)
     scheduler.schedule()
-    return [clone]
+    return clone
 
 
 def _collection() -> list[str]:

@@ -100,7 +100,7 @@ class PhaseScheduler:
                 return
             self._order = first
             self._units = deque(self._split(first))
-        idle = [node for node, queued in self._running.items() if not queued and not node.shutting_down]
+        idle = [node for node in self._ready() if not self._running[node] and not node.shutting_down]
         for node in idle[len(self._units) :]:
             node.shutdown()
         for _ in range(_KEEP_QUEUED):
@@ -135,8 +135,12 @@ class PhaseScheduler:
             units.setdefault((self._phase_of(nodeid), self._group(nodeid)), []).append(nodeid)
         return [units[key] for key in sorted(units, key=lambda key: key[0])]
 
+    def _ready(self) -> list[Node]:
+        """Return the workers that have collected; one that replaces a crashed one is known before it has."""
+        return [node for node in self._running if node in self._collections]
+
     def _feed_all(self) -> None:
-        for node in self.nodes:
+        for node in self._ready():
             self._feed(node)
 
     def _feed(self, node: Node) -> None:
