@@ -15,11 +15,12 @@ from smoke.clients.budget import MICRO_PER_CENT
 from smoke.clients.dixie import Dixie
 from smoke.clients.finn import Finn
 from smoke.clients.freeside import JWKS_PATH, Dialects, Freeside
-from smoke.clients.identity import authorities, builds
+from smoke.clients.identity import builds
 from smoke.clients.jwks import key_set_of
 from smoke.clients.keyring import KeyRing
 from smoke.clients.purse import Opening, Purse, period_of
 from smoke.clients.scores import Scores
+from smoke.clients.tls import authorities
 from smoke.clients.tokens import SigningKey
 from smoke.clients.wire import Evidence, Wire, require_status
 from smoke.source.checkout import Checkout

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pytest_readiness import ExternalOutage, SafetyViolation, SetupError
 
+from smoke.aws.observed import Observed
 from smoke.clients import tokens
 from smoke.clients.figures import nonce, prompt_for
 from smoke.clients.freeside import Freeside
@@ -45,9 +46,10 @@ PLANNED = [
 
 
 @pytest.fixture
-def keys(environment: Any, evidence: Evidence) -> Iterator[Platform]:
+def keys(environment: Any, evidence: Evidence, observed: Observed) -> Iterator[Platform]:
     """The signing keys, to be looked at: whatever would write raises."""
-    with Platform(environment, read_only=True, tell=evidence.note) as platform:
+    account = observed.account.anew()
+    with Platform(environment, read_only=True, tell=evidence.note, account=account) as platform:
         yield platform
 
 

@@ -15,6 +15,7 @@ from smoke.clients.figures import nonce, prompt_for
 from smoke.clients.freeside import Freeside
 from smoke.clients.keyring import KeyRing
 from smoke.clients.scores import Eventually, Scores
+from smoke.clients.targets import require_refused
 from smoke.clients.wire import require_status
 from smoke.conftest import Tenants
 
@@ -81,6 +82,22 @@ def test_another_agent_does_not_move(
     say(freeside, tenants.main, agent, "bad" if before > 0.5 else "good")
     scores.moved(agent, before, eventually)
     scores.stays(bystander, other, f"an event about {agent} was counted for it")
+
+
+def test_refused_verdicts_change_nothing(
+    freeside: Freeside, tenants: Tenants, agent: str, bystander: str, scores: Scores, eventually: Eventually
+) -> None:
+    """A verdict that Freeside refuses goes no further: one sent after it arrives, it does not."""
+    before, other = scores.of(agent), scores.of(bystander)
+    for case, credential in {
+        "no token": None,
+        "an expired token": freeside.credential(tenants.main, iat=1, exp=300),
+    }.items():
+        answer = freeside.quality(f"nft:{bystander}", "excellent", credential)
+        require_refused(answer, "freeside", f"a verdict with {case}")
+    say(freeside, tenants.main, agent, "bad" if before > 0.5 else "good")
+    scores.moved(agent, before, eventually)
+    scores.stays(bystander, other, "a verdict was refused, yet counted")
 
 
 @pytest.mark.requires("finn", "finn_key")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -26,6 +26,9 @@ pytestmark = [
 WITH_TOKEN = pytest.mark.requires("freeside", "key", "signing")
 WITH_FINN = pytest.mark.requires("finn", "finn_key")
 
+#: What each of them offers instead of a token of Finn's, made only when it is wanted.
+Writers = Mapping[str, Callable[[], Credential | None]]
+
 MALFORMED = {"two-colons": "nft:0xabc:1", "no-prefix": "smoke", "bad-character": "nft:a b!", "missing": None}
 
 
@@ -39,6 +42,23 @@ def agent(environment: Any) -> str:
 def bystander(environment: Any) -> str:
     """A seeded agent of which no answered call of the run speaks: reports on those may still be under way."""
     return str(environment.auth.other_nft_id)
+
+
+@pytest.fixture
+def writers(
+    dixie: Dixie, environment: Any, signing_key: KeyRing, finn_key: KeyRing, attacker: SigningKey
+) -> Writers:
+    """Everybody who may not write events, by what they offer."""
+    return {
+        "no-token": lambda: None,
+        "garbage": lambda: lambda: "Bearer not.a.token",
+        "user-token": dixie.credential,
+        "api-key": lambda: api_key(environment),
+        "stranger": lambda: service_credential(attacker),
+        "freeside-as-finn": lambda: service_credential(signing_key()),
+        "wrong-audience": lambda: service_credential(finn_key(), aud="arrakis"),
+        "expired": lambda: service_credential(finn_key(), iat=1_000_000_000, exp=1_000_000_300),
+    }
 
 
 def api_key(environment: Any) -> Credential:
@@ -110,40 +130,27 @@ def test_unknown_agent_has_no_score(dixie: Dixie, evidence: Evidence) -> None:
         pytest.param("expired", marks=WITH_FINN),
     ],
 )
-def test_event_is_refused(
-    dixie: Dixie,
-    environment: Any,
-    bystander: str,
-    writer: str,
-    scores: Scores,
-    signing_key: KeyRing,
-    finn_key: KeyRing,
-    attacker: SigningKey,
-) -> None:
-    """An event from anybody but Finn is refused and changes nothing."""
-    writers: dict[str, Callable[[], Credential | None]] = {
-        "no-token": lambda: None,
-        "garbage": lambda: lambda: "Bearer not.a.token",
-        "user-token": dixie.credential,
-        "api-key": lambda: api_key(environment),
-        "stranger": lambda: service_credential(attacker),
-        "freeside-as-finn": lambda: service_credential(signing_key()),
-        "wrong-audience": lambda: service_credential(finn_key(), aud="arrakis"),
-        "expired": lambda: service_credential(finn_key(), iat=1_000_000_000, exp=1_000_000_300),
-    }
-    before = scores.of(bystander)
+def test_event_is_refused(dixie: Dixie, bystander: str, writer: str, writers: Writers) -> None:
+    """An event from anybody but Finn is refused."""
     answer = dixie.post_event(quality_signal(bystander, 1.0), writers[writer]())
     require_refused(answer, "dixie", f"an event from {writer}")
-    scores.stays(bystander, before, f"an event from {writer} was refused, yet counted")
+
+
+@WITH_TOKEN
+def test_refused_events_change_nothing(
+    dixie: Dixie, bystander: str, writers: Writers, scores: Scores
+) -> None:
+    """What Dixie refuses it does not count, either: the score stays."""
+    before = scores.of(bystander)
+    for writer in ("no-token", "garbage", "user-token", "stranger", "freeside-as-finn"):
+        answer = dixie.post_event(quality_signal(bystander, 1.0), writers[writer]())
+        require_refused(answer, "dixie", f"an event from {writer}")
+    scores.stays(bystander, before, "an event was refused, yet counted")
 
 
 @WITH_TOKEN
 @pytest.mark.parametrize("case", ["no-token", "expired"])
-def test_quality_needs_a_token(
-    freeside: Freeside, tenants: Tenants, bystander: str, case: str, scores: Scores
-) -> None:
-    """A verdict about an agent without a valid token is refused at Freeside and changes nothing."""
-    before = scores.of(bystander)
+def test_quality_needs_a_token(freeside: Freeside, tenants: Tenants, bystander: str, case: str) -> None:
+    """A verdict about an agent without a valid token is refused at Freeside."""
     credential = None if case == "no-token" else freeside.credential(tenants.main, iat=1, exp=300)
     require_refused(freeside.quality(f"nft:{bystander}", "excellent", credential), "freeside", case)
-    scores.stays(bystander, before, f"a verdict with {case} was refused, yet counted")

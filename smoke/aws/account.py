@@ -71,6 +71,10 @@ class Account:
         answer = self._call(client, method, (), read)
         return list(answer[result]) if answer is not None else []
 
+    def anew(self) -> Account:
+        """The same clients, and no refusal remembered."""
+        return Account(self.region, self.endpoint, connect=self.client)
+
     def require_cluster(self, cluster: str) -> str:
         """The ARN of the platform's cluster: an account or region without it is the wrong one."""
         found = self.ask("ecs", "describe_clusters", clusters=[cluster])["clusters"]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import httpx
@@ -18,14 +17,9 @@ from smoke.aws.images import tag_of
 from smoke.aws.names import Names
 from smoke.clients.contract import parse_json
 from smoke.clients.health import HEALTH_PATHS
+from smoke.clients.tls import authorities
 
 WITHIN_S = 3.0
-
-
-@cache
-def authorities() -> ssl.SSLContext:
-    """The certificate authorities that HTTP clients trust, read once: that takes longer than most checks."""
-    return httpx.create_ssl_context()
 
 
 def builds(environment: Any) -> dict[str, str]:

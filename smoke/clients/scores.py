@@ -15,6 +15,8 @@ from .wire import Evidence
 #: How long a score that must not move is watched beyond what Dixie may serve from its cache.
 WATCHED_S = 0.1
 _EVERY_S = 0.05
+#: A cached score is not read more often than this while the cache holds it.
+_READINGS_OF_A_CACHE = 5
 _NEVER = Event()
 
 
@@ -59,7 +61,7 @@ class Scores:
             return found[-1] != before
 
         eventually(
-            probe, within=self.limit_s, every=0.05, what=f"the score of {agent} moves from {before:.6f}"
+            probe, within=self.limit_s, every=_EVERY_S, what=f"the score of {agent} moves from {before:.6f}"
         )
         took = time.monotonic() - started
         self.evidence.figure("propagation", round(took, 2), "s", limit=self.limit_s)
@@ -78,5 +80,5 @@ class Scores:
             assert now == before, f"the score of {agent} went from {before} to {now}: {why}"
             if time.monotonic() >= deadline:
                 break
-            _NEVER.wait(_EVERY_S)
+            _NEVER.wait(max(_EVERY_S, self.cache_s / _READINGS_OF_A_CACHE))
         self.evidence.evaluated(f"the score of {agent} stays")

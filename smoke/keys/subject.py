@@ -13,12 +13,13 @@ from typing import Any
 import httpx
 from pytest_readiness import SetupError
 
-from smoke.aws.account import Account
+from smoke.aws.account import Account, account_of
 from smoke.clients.contract import ContractViolation
 from smoke.clients.dixie import JWKS_PATH as DIXIE_JWKS_PATH
 from smoke.clients.freeside import JWKS_PATH
 from smoke.clients.jwks import KeySet, key_set_of
 from smoke.clients.reach import require_resolvable
+from smoke.clients.tls import authorities
 from smoke.clients.tokens import SigningKey
 from smoke.clients.wire import UnexpectedStatus, require_status
 
@@ -104,21 +105,32 @@ class Subject:
 
 
 class Platform:
-    """An environment, as the key commands need it. Close it, or use it as a context manager."""
+    """An environment, as the key commands need it. Close it, or use it as a context manager.
 
-    def __init__(self, environment: Any, *, read_only: bool = False, tell: Tell = lambda _: None) -> None:
+    `account` is the one to ask; the default is a new one, which has met no refusal yet.
+    """
+
+    def __init__(
+        self,
+        environment: Any,
+        *,
+        read_only: bool = False,
+        tell: Tell = lambda _: None,
+        account: Account | None = None,
+    ) -> None:
         self.environment = environment
         self.timing = Timing.of(environment)
         if not environment.aws.prefix:
             raise Refused(
                 "the profile has no aws section", where="aws.prefix", allowed="such as arrakis-staging"
             )
-        self.account = Account(environment.aws.region, environment.aws.endpoint_url)
+        self.account = account or account_of(environment)
         for talkative in _TALKATIVE:
             logging.getLogger(talkative).setLevel(logging.INFO)
         self._read_only = read_only
         self._tell = tell
         self._http = httpx.Client(
+            verify=authorities(),
             timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
             headers={"User-Agent": "pytest-readiness-keys"},
             trust_env=environment.live,

@@ -48,7 +48,12 @@ class Reputation:
 
     async def events(self, request: Request) -> Response:
         """202 for an event, whether it is new or counted before."""
-        await self._auth.service(request)
+        try:
+            await self._auth.service(request)
+        except ApiError:
+            if self._faults.on("dixie-counts-refused-events"):
+                await self._scores.apply(_signal(json_object(await raw_body(request))))
+            raise
         raw = await raw_body(request)
         require_json(request)
         signal = broken.signal(self._faults, _signal(json_object(raw)))

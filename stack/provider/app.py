@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # A streamed answer takes its time, so that it is seen to come in pieces: at least so many, so far apart.
 MIN_CHUNKS, MAX_CHUNKS, CHUNK_CHARS = 6, 40, 24
-CHUNK_EVERY_S = 0.04
+CHUNK_EVERY_S = 0.02
 
 
 def create(settings: Settings) -> ASGIApp:
