@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from smoke.aws.account import read_descriptions
 from smoke.aws.observed import Observed, observed_of
 from smoke.clients.budget import MICRO_PER_CENT
 from smoke.clients.dixie import Dixie
@@ -243,6 +244,12 @@ def aws(observed: Observed, request: pytest.FixtureRequest) -> Observed:
     if getattr(request.node, "execution_count", 1) > 1:
         observed.forget()
     return observed
+
+
+def pytest_readiness_warm() -> None:
+    """Read what takes every forked run of a few checks longer than those: trust and AWS's descriptions."""
+    authorities()
+    read_descriptions()
 
 
 def pytest_readiness_build_identity(environment: Any) -> dict[str, str]:

@@ -139,6 +139,8 @@ class Control:
 class _Handler(BaseHTTPRequestHandler):
     control: Control
     protocol_version = "HTTP/1.1"
+    # head and body go out in two parts: with Nagle's algorithm the second waits for the first's receipt
+    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         """Answer a reading request."""

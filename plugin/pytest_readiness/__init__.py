@@ -1,14 +1,15 @@
 """pytest-readiness: turn a smoke run into a launch decision with evidence.
 
 The names exported here are the whole Python surface that a suite may import: the exceptions with which a
-check says more than "failed", and the environment for a suite's own commands, which run without pytest.
+check says more than "failed", the environment for a suite's own commands, which run without pytest, and the
+session for its own AWS clients.
 Everything else reaches a suite through markers, fixtures and hooks.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .core.errors import ProfileError
 
@@ -21,6 +22,7 @@ __all__ = [
     "ProfileError",
     "SafetyViolation",
     "SetupError",
+    "aws_session",
     "load_environment",
 ]
 
@@ -68,3 +70,14 @@ def load_environment(asked: str, directory: Path | None = None) -> Environment:
     profile = load_profile(root, start, asked, load_schema(root))
     profile.check_complete()
     return Environment(profile, Vault(profile, Redactor()))
+
+
+def aws_session() -> Any:
+    """Return a new botocore session for a suite's own clients, without any of an account's settings.
+
+    botocore's descriptions of the services are read once a process, which takes longer than most checks, and
+    a runner that is no EC2 instance is not asked for its role for longer than a second.
+    """
+    from .aws import session
+
+    return session()

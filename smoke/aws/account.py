@@ -6,10 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import Any, TypeVar
 
-from pytest_readiness import SetupError
+from pytest_readiness import SetupError, aws_session
 
 from .trouble import Call, Trouble, code_of, trouble
 
@@ -17,6 +16,21 @@ CONNECT_TIMEOUT_S = 3
 READ_TIMEOUT_S = 10
 ATTEMPTS = 3
 AT_ONCE = 8
+#: The services that the checks ask.
+CLIENTS = (
+    "acm",
+    "cloudwatch",
+    "ecs",
+    "elbv2",
+    "iam",
+    "logs",
+    "rds",
+    "secretsmanager",
+    "servicediscovery",
+    "sns",
+    "sqs",
+    "sts",
+)
 #: An outage is not asked about again before this: its retries would cost every check the same wait.
 OUTAGE_HOLDS_S = 5.0
 
@@ -122,16 +136,10 @@ class Account:
             return self._clients[name]
 
     def _client_of(self, name: str) -> Any:
-        import botocore.session
         from botocore.config import Config
 
         if self._session is None:
-            session = botocore.session.get_session()
-            session.register_component("data_loader", _models())
-            # asked last, and absent on most runners
-            session.set_config_variable("metadata_service_timeout", 1)
-            session.set_config_variable("metadata_service_num_attempts", 1)
-            self._session = session
+            self._session = aws_session()
         return self._session.create_client(
             name,
             region_name=self.region or None,
@@ -147,12 +155,12 @@ class Account:
         )
 
 
-@cache
-def _models() -> Any:
-    """botocore's descriptions of services, read once a process; nothing of an account is in them."""
-    from botocore.loaders import create_loader
-
-    return create_loader()
+def read_descriptions() -> None:
+    """Have botocore read its descriptions of all the services that checks ask; nothing is sent."""
+    session = aws_session()
+    session.set_credentials("none", "none")  # else it looks for the runner's
+    for name in CLIENTS:
+        session.create_client(name, region_name="us-east-1")
 
 
 def account_of(environment: Any) -> Account:

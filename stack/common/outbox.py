@@ -58,6 +58,9 @@ class Outbox:
 
     async def _deliver_one(self, send: Send) -> bool:
         """Whether an event was due. Its row stays locked meanwhile: neither a twin nor a reset gets at it."""
+        # most looks find nothing: those take no transaction
+        if await self._db.one(f"SELECT 1 FROM {self._table} WHERE next_attempt_at <= now() LIMIT 1") is None:
+            return False
         async with self._db.transaction() as connection:
             cursor = await connection.execute(
                 f"SELECT event_id, payload, attempts FROM {self._table} WHERE next_attempt_at <= now() "

@@ -19,6 +19,16 @@ def pytest_readiness_environment(name: str, profile: Any, config: pytest.Config)
     """
 
 
+@pytest.hookspec
+def pytest_readiness_warm() -> None:
+    """Load what every run needs and no run changes, such as certificates or descriptions of services.
+
+    Called once by the self-test, after the collection, in the process that its runs are forked from; never in
+    a run of one's own. Nothing may be sent or left open: hundreds of runs inherit it. An exception goes to
+    the self-test's log and costs nothing but the time that would have been saved.
+    """
+
+
 @pytest.hookspec(firstresult=True)
 def pytest_readiness_build_identity(environment: Any) -> Mapping[str, str] | None:
     """Say which build of each service is running, as service -> id; an empty id means unknown.

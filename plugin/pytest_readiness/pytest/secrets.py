@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .. import SetupError
+from .. import SetupError, aws
 from ..core.profile import Profile, SecretRef
 from ..core.redaction import Redactor
 
@@ -126,13 +126,8 @@ class _SecretsManager:
     def _connect(self) -> Any:
         if self._client is None:
             import botocore.config
-            import botocore.session
 
-            session = botocore.session.get_session()
-            # the instance metadata service is asked last, and most runners have none
-            session.set_config_variable("metadata_service_timeout", 1)
-            session.set_config_variable("metadata_service_num_attempts", 1)
-            self._client = session.create_client(
+            self._client = aws.session().create_client(
                 "secretsmanager",
                 region_name=self._region or None,
                 endpoint_url=self._endpoint or None,

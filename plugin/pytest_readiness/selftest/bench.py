@@ -145,8 +145,7 @@ class Bench:
             try:
                 if fault is not None:
                     self._control.clear(fault.id)
-                self._control.reset()
-                state = self._control.state()
+                state = self._control.reset()
                 if state != self._at_boot:
                     leaked = f"{state} after the reset, {self._at_boot} after the boot"
             except PlatformError as problem:

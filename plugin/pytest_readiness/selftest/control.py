@@ -3,7 +3,7 @@
     PUT    /faults/{id}    turn a fault on; the body is its parameters
     DELETE /faults/{id}    turn it off and undo what it did
     GET    /faults         {"active": {id: params}}
-    POST   /reset          everything as it was after the boot
+    POST   /reset          everything as it was after the boot; the answer may hold the state's {"digest"}
     GET    /state          {"digest"}: equal states have equal digests
 
 A request that cannot be carried out is answered with a status of 400 or more and {"message"}.
@@ -37,13 +37,17 @@ class Control:
         """Turn a fault off."""
         self._ask("DELETE", f"/faults/{quote(fault_id, safe='')}")
 
-    def reset(self) -> None:
-        """Bring back the state of the boot."""
-        self._ask("POST", "/reset")
+    def reset(self) -> str:
+        """Bring back the state of the boot; return the state that this led to, as `state` does."""
+        told = self._ask("POST", "/reset")
+        return self._state(told) if "digest" in told else self.state()
 
     def state(self) -> str:
         """Return a text that is equal for equal states: the digest, and the faults that are on."""
-        digest, active = self._ask("GET", "/state").get("digest"), self._ask("GET", "/faults").get("active")
+        return self._state(self._ask("GET", "/state"))
+
+    def _state(self, told: Mapping[str, Any]) -> str:
+        digest, active = told.get("digest"), self._ask("GET", "/faults").get("active")
         if not isinstance(digest, str) or not isinstance(active, Mapping):
             raise PlatformError(
                 "the control port does not tell its state",

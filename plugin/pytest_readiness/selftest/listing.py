@@ -1,9 +1,10 @@
-"""A pytest plugin, loaded by name in the collecting process: writes down which checks the suite has."""
+"""A pytest plugin, loaded by name in the collecting process: lists the suite's checks and warms it up."""
 
 from __future__ import annotations
 
 import json
 import os
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,13 @@ _COLLECTOR = "readiness-collector"
 
 
 def pytest_sessionfinish(session: Any) -> None:
-    """Write the id and node id of every check, in the order of the run, once the collection is over."""
+    """Write the id and node id of every check, in the order of the run, and have the suite loaded warm."""
     collector = session.config.pluginmanager.get_plugin(_COLLECTOR)
     selected = collector.catalogue.selected if collector is not None else {}
     checks = [{"id": check.id, "nodeid": nodeid} for nodeid, check in selected.items()]
     Path(os.environ[VARIABLE]).write_text(json.dumps(checks), encoding="utf-8")
+    if checks:
+        try:
+            session.config.hook.pytest_readiness_warm()
+        except Exception:
+            traceback.print_exc()  # to the log: the runs are only slower
