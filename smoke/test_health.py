@@ -1,4 +1,4 @@
-"""G-1, phase health: every service answers, is well, and says which build it is; the pooler pools."""
+"""G-1, phase health: every service answers, is well, and says which build it is."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from smoke.clients.figures import nonce
 from smoke.clients.finn import Finn
 from smoke.clients.freeside import Freeside
 from smoke.clients.health import ASKED_FOR_S, HEALTH_PATHS
-from smoke.clients.pgbouncer import ask, login_of, pool_ceilings
 from smoke.clients.reach import require_resolvable
 from smoke.clients.wire import Evidence, Wire, require_error, require_status
 
@@ -23,12 +22,8 @@ pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("health")]
 
 PROMPT_WITHIN_MS = 2000
 SHA = r"[0-9a-f]{7,40}"
-POOL_USERS = ("freeside", "finn", "dixie")
-#: Others may wait for a moment while this looks.
-WAITING_S = 2.0
 
 NEEDS_FINN = pytest.mark.requires("finn", covered_by="services/ecs[finn]")
-NEEDS_POOL = pytest.mark.requires("pgbouncer", covered_by="services/ecs[pgbouncer]")
 SERVICES = [
     pytest.param("freeside", marks=pytest.mark.requires("freeside")),
     pytest.param("dixie", marks=pytest.mark.requires("dixie")),
@@ -184,75 +179,3 @@ def test_dixie_dependency(dixie: Dixie, name: str) -> None:
     if name == "loa_finn":
         circuit = report.text("circuit_state", among=("closed", "half_open", "open"))
         assert circuit == "closed", f"Dixie reports the circuit to Finn {circuit}"
-
-
-@pytest.mark.p0
-@NEEDS_POOL
-@pytest.mark.parametrize("user", POOL_USERS)
-def test_pgbouncer_select(environment: Any, user: str, evidence: Evidence) -> None:
-    """A query goes through the pool as each service's user."""
-    dsn = environment.secret(f"pgbouncer.{user}_dsn")
-    rows = ask(dsn, 'SELECT 1 AS one, current_user AS "user"')
-    evidence.figure(f"SELECT 1 as {user}", rows[0]["one"], expected=1)
-    assert rows[0]["one"] == 1
-    login = login_of(dsn)[1]
-    assert rows[0]["user"] == login, f"the pool logs {login} in as {rows[0]['user']}"
-
-
-@pytest.mark.p1
-@NEEDS_POOL
-def test_pgbouncer_keeps_nobody_waiting(environment: Any, evidence: Evidence, eventually: Any) -> None:
-    """No client waits for a server connection for longer than a moment, which others may need one for."""
-    console = environment.secret("pgbouncer.dsn")
-    waiting: dict[str, int] = {}
-
-    def nobody() -> bool:
-        waiting.clear()
-        waiting.update(
-            (f"{row['database']}/{row['user']}", row["cl_waiting"])
-            for row in ask(console, "SHOW POOLS")
-            if row["cl_waiting"]
-        )
-        return not waiting
-
-    try:
-        eventually(nobody, within=WAITING_S, what="nobody waits for a connection")
-    except AssertionError as problem:
-        if waiting:
-            raise AssertionError(f"clients wait for a connection for {WAITING_S} s: {waiting}") from problem
-        raise
-    finally:
-        evidence.figure("waiting clients", sum(waiting.values()), expected=0)
-
-
-@pytest.mark.p1
-@NEEDS_POOL
-def test_pgbouncer_pools_transactions(environment: Any, evidence: Evidence) -> None:
-    """Every application pool is in transaction mode."""
-    pools = ask(environment.secret("pgbouncer.dsn"), "SHOW POOLS")
-    modes = {
-        f"{row['database']}/{row['user']}": row["pool_mode"]
-        for row in pools
-        if row["database"] != "pgbouncer"
-    }
-    evidence.figure("pool modes", modes, expected="transaction")
-    assert modes, "PgBouncer has no application pool"
-    others = {pool: mode for pool, mode in modes.items() if mode != "transaction"}
-    assert not others, f"not in transaction mode: {others}"
-
-
-@pytest.mark.p1
-@NEEDS_POOL
-def test_pgbouncer_fits_the_connection_budget(
-    environment: Any, plan_facts: Mapping[str, Any], evidence: Evidence
-) -> None:
-    """What the pools may open together stays within the services' share of the plan's connection budget."""
-    console, share = environment.secret("pgbouncer.dsn"), plan_facts["connections"]
-    limit = share["total"] - share["admin"] - share["buffer"]
-    logins = [login_of(environment.secret(f"pgbouncer.{user}_dsn")) for user in POOL_USERS]
-    ceilings = pool_ceilings(ask(console, "SHOW POOLS"), ask(console, "SHOW DATABASES"), logins)
-    most = sum(ceilings.values())
-    evidence.figure("connections that the pools may open", most, limit=limit)
-    assert most <= limit, (
-        f"the pools may open {most} connections, the plan gives the services {limit}: {ceilings}"
-    )

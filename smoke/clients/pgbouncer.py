@@ -11,6 +11,8 @@ from psycopg.rows import dict_row
 from pytest_readiness import SetupError
 
 CONNECT_TIMEOUT_S = 2
+#: The database that is the console itself.
+CONSOLE = "pgbouncer"
 _UNRESOLVED = ("could not translate host name", "failed to resolve host", "name or service not known")
 
 
@@ -41,6 +43,20 @@ def ask(dsn: str, query: str) -> list[dict[str, Any]]:
         raise NoPool(f"PgBouncer: {query}: {said}") from None
 
 
+def waiting_in(pools: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """How many clients wait for a server connection, by pool; rows of SHOW POOLS."""
+    return {f"{row['database']}/{row['user']}": int(row["cl_waiting"]) for row in pools if row["cl_waiting"]}
+
+
+def can_serve(pools: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether every pool that has clients holds a server connection; rows of SHOW POOLS."""
+    return all(
+        row["sv_active"] or row["sv_idle"] or row["sv_used"]
+        for row in pools
+        if row["cl_active"] and row["database"] != CONSOLE
+    )
+
+
 def login_of(dsn: str) -> tuple[str, str]:
     """The database and the user of a DSN; SetupError when it is none."""
     try:
@@ -65,7 +81,7 @@ def pool_ceilings(
     ceilings: dict[str, int] = {}
     for database in databases:
         name = str(database["name"])
-        if name == "pgbouncer":
+        if name == CONSOLE:
             continue
         users = sum(of == name for of, _ in known)
         forced = bool(database.get("force_user"))

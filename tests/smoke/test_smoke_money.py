@@ -13,7 +13,6 @@ from smoke.clients.contract import ContractViolation
 from smoke.clients.edge import Prices
 from smoke.clients.figures import nonce, percentile, prompt_for
 from smoke.clients.freeside import Freeside
-from smoke.clients.pgbouncer import login_of, pool_ceilings
 from smoke.clients.purse import Purse
 from tests.smoke.log import Log
 
@@ -243,17 +242,3 @@ def test_no_percentile_of_nothing(values: Any, percent: Any) -> None:
 def test_prompts_of_one_padding_have_one_length() -> None:
     assert len({len(prompt_for(nonce(), padding=100)) for _ in range(20)}) == 1
     assert nonce() != nonce()
-
-
-def test_pool_ceilings_count_every_login_up_to_the_cap() -> None:
-    pools = [{"database": "platform", "user": "seen"}, {"database": "pgbouncer", "user": "admin"}]
-    databases = [
-        {"name": "platform", "pool_size": 15, "reserve_pool": 5, "max_connections": 0},
-        {"name": "capped", "pool_size": 50, "reserve_pool_size": 0, "max_connections": 65},
-        {"name": "forced", "pool_size": 7, "reserve_pool": 1, "max_connections": 0, "force_user": "one"},
-        {"name": "pgbouncer", "pool_size": 2, "reserve_pool": 0, "max_connections": 0},
-    ]
-    logins = [(name, user) for name in ("platform", "capped", "forced") for user in ("freeside", "dixie")]
-    found = pool_ceilings(pools, databases, logins)
-    assert found == {"platform": 60, "capped": 65, "forced": 8}
-    assert login_of("postgresql://finn_app:x@h:6432/finn") == ("finn", "finn_app")
