@@ -19,6 +19,12 @@ ALTERATIONS: Mapping[str, tuple[str, ...]] = {
     "oversized": ("SET default_pool_size = 60", "SET max_db_connections = 200"),
     "nobody-served": ("PAUSE platform",),
 }
+#: What undoes an alteration beyond the file's being read again. A client that was served in session mode holds
+#: its server connection until it is next heard of, which keeps a later PAUSE waiting: it has to come anew.
+UNDONE: Mapping[str, tuple[str, ...]] = {
+    "session-mode": ("KILL platform", "RESUME platform"),
+    "nobody-served": ("RESUME platform",),
+}
 
 
 class Console:
@@ -26,21 +32,21 @@ class Console:
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
-        self._paused = False
+        self._made: set[str] = set()
 
     def mutate(self, name: str, _: Mapping[str, Any]) -> None:
         """Make one alteration. Raises StackError when the console refuses it or no such one exists."""
         if name not in ALTERATIONS:
             raise StackError(f"no alteration {name!r} of the pooler", f"known: {', '.join(ALTERATIONS)}")
-        self._paused = self._paused or name == "nobody-served"
+        self._made.add(name)
         self._say(*ALTERATIONS[name])
 
     def restore(self) -> None:
         """Bring back what the configuration file says, and serve everybody."""
-        if self._paused:
-            self._say("RESUME platform")
-            self._paused = False
         self._say("RELOAD")
+        for name in [*self._made]:
+            self._say(*UNDONE.get(name, ()))
+            self._made.discard(name)
 
     def _say(self, *commands: str) -> None:
         try:

@@ -1,6 +1,9 @@
 """The control port: processes are stopped and frozen for real, and a reset brings back what was."""
 
+import os
+import socket
 from pathlib import Path
+from typing import Any
 
 import boto3
 import psycopg
@@ -41,6 +44,25 @@ def test_a_paused_part_does_not_answer_until_it_is_resumed(stack: Stack, name: s
     assert not _answers(health)
     assert request("POST", f"{stack.control_url}/services/{name}/resume")[1][name] == "running"
     assert request("GET", health, timeout=10)[0] in (200, 503)
+
+
+def test_no_client_keeps_its_connection_from_session_mode(stack: Stack) -> None:
+    dsn = Path(stack.profile["pgbouncer"]["freeside_dsn"].removeprefix("file:")).read_text()
+    console = Path(stack.profile["pgbouncer"]["dsn"].removeprefix("file:")).read_text()
+    fault = f"{stack.control_url}/faults/pgbouncer-session-mode"
+    with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as client:
+        assert request("PUT", fault)[0] == 200
+        client.execute("SELECT 1")  # from now on it holds a server connection
+        assert request("POST", f"{stack.control_url}/reset")[0] == 200
+        with psycopg.connect(console, autocommit=True) as asked:
+            clients = asked.execute("SHOW CLIENTS")
+            port = [column.name for column in clients.description or ()].index("port")
+            assert _port_of(client) not in [row[port] for row in clients.fetchall()]
+
+
+def _port_of(client: psycopg.Connection[Any]) -> int:
+    with socket.socket(fileno=os.dup(client.fileno())) as inner:
+        return int(inner.getsockname()[1])
 
 
 def test_what_is_not_offered_is_refused_in_words(stack: Stack) -> None:
