@@ -19,8 +19,8 @@ ALTERATIONS: Mapping[str, tuple[str, ...]] = {
     "oversized": ("SET default_pool_size = 60", "SET max_db_connections = 200"),
     "nobody-served": ("PAUSE platform",),
 }
-#: What undoes an alteration beyond the file's being read again. A client that was served in session mode holds
-#: its server connection until it is next heard of, which keeps a later PAUSE waiting: it has to come anew.
+#: What undoes an alteration beyond the file's being read again. A client that was served in session mode
+#: holds its server connection until it is next heard of, so a later PAUSE waits: it has to come anew.
 UNDONE: Mapping[str, tuple[str, ...]] = {
     "session-mode": ("KILL platform", "RESUME platform"),
     "nobody-served": ("RESUME platform",),

@@ -112,7 +112,7 @@ def test_a_sick_platform_is_a_false_alarm_from_the_start(
 ) -> None:
     monkeypatch.setenv("SCENE_SICK", "1")
     scene.catalogue(DOWN)
-    tested = scene.test()
+    tested = scene.test("--clean-runs", "1")
     assert tested.code == 1
     assert tested.model["detected"] == 1
     assert {alarm["run"] for alarm in tested.model["alarms"]} == {
@@ -179,7 +179,7 @@ def test_a_platform_that_does_not_start(scene: Scene, command: str, what: str) -
     plan = (scene.root / "readiness.toml").read_text().replace('["python", "double.py"]', command)
     scene.write("readiness.toml", plan)
     scene.catalogue(DOWN)
-    tested = scene.test()
+    tested = scene.test("--clean-runs", "1")
     assert tested.code == 6
     said = tested.out.splitlines()[1:]
     assert what in said[0]
