@@ -23,7 +23,7 @@ from smoke.clients.purse import Opening, Purse, period_of
 from smoke.clients.scores import Scores
 from smoke.clients.tls import authorities
 from smoke.clients.tokens import SigningKey
-from smoke.clients.wire import Evidence, Wire, require_status
+from smoke.clients.wire import Evidence, Unrecorded, Wire, require_status
 from smoke.source.checkout import Checkout
 from smoke.source.hcl import Parser
 from smoke.source.terraform import Module
@@ -44,22 +44,6 @@ class Tenants:
     def all(self) -> tuple[str, ...]:
         """Each community once."""
         return tuple(dict.fromkeys((self.main, self.other, self.small)))
-
-
-class Unrecorded:
-    """Takes what no check has to show."""
-
-    def exchange(self, response: httpx.Response) -> None:
-        """Leave it."""
-
-    def figure(self, name: str, value: Any, unit: str = "", expected: Any = None, limit: Any = None) -> None:
-        """Leave it."""
-
-    def evaluated(self, rule: str, times: int = 1) -> None:
-        """Leave it."""
-
-    def note(self, text: str) -> None:
-        """Leave it."""
 
 
 @pytest.fixture(scope="session")
