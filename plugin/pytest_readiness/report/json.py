@@ -14,7 +14,14 @@ def render(model: Mapping[str, Any]) -> str:
     Numbers that JSON does not know (NaN, infinities) become text, so that every parser can read the file.
     Raises TypeError for a value that is not plain data.
     """
-    return json.dumps(_portable(model), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        return _text(model)
+    except (ValueError, TypeError):  # seldom, and walking the whole model first takes as long as writing it
+        return _text(_portable(model))
+
+
+def _text(model: object) -> str:
+    return json.dumps(model, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _portable(value: object) -> object:
