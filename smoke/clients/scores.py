@@ -13,9 +13,9 @@ from .dixie import Dixie
 from .wire import Evidence
 
 #: How long a score that must not move is watched beyond what Dixie may serve from its cache.
-WATCHED_S = 0.1
-_EVERY_S = 0.05
-#: A cached score is not read more often than this while the cache holds it.
+WATCHED_S = 0.05
+_EVERY_S = 0.025
+#: A cached score is read so often at most while the cache holds it.
 _READINGS_OF_A_CACHE = 5
 _NEVER = Event()
 
@@ -40,6 +40,7 @@ class Scores:
         self.cache_s = cache_s
         self.limit_s = limit_s
         self.target_s = target_s
+        self.every_s = max(_EVERY_S, cache_s / _READINGS_OF_A_CACHE)
 
     def of(self, agent: str) -> float:
         """The score of a known agent; null is not a score."""
@@ -61,7 +62,10 @@ class Scores:
             return found[-1] != before
 
         eventually(
-            probe, within=self.limit_s, every=_EVERY_S, what=f"the score of {agent} moves from {before:.6f}"
+            probe,
+            within=self.limit_s,
+            every=self.every_s,
+            what=f"the score of {agent} moves from {before:.6f}",
         )
         took = time.monotonic() - started
         self.evidence.figure("propagation", round(took, 2), "s", limit=self.limit_s)
@@ -80,5 +84,5 @@ class Scores:
             assert now == before, f"the score of {agent} went from {before} to {now}: {why}"
             if time.monotonic() >= deadline:
                 break
-            _NEVER.wait(max(_EVERY_S, self.cache_s / _READINGS_OF_A_CACHE))
+            _NEVER.wait(self.every_s)
         self.evidence.evaluated(f"the score of {agent} stays")

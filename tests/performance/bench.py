@@ -21,6 +21,8 @@ sys.path.insert(0, str(ROOT))
 
 #: seconds: boot warm, suite, collection above bare pytest
 LIMITS = {"boot": 6.0, "suite": 10.0, "collection above bare pytest": 1.0}
+#: The environment of `make smoke` holds no hypothesis, whose plugin imports all of it with the first module.
+AS_INSTALLED = ("-p", "no:hypothesispytest")
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -37,14 +39,14 @@ def _pytest(*args: str, cwd: Path = ROOT, **environ: str) -> None:
 
 
 def _suite(profile: Path, scratch: str) -> None:
-    """Run the suite as `make smoke` does, whose environment holds no hypothesis to be imported."""
+    """Run the suite as `make smoke` does."""
     elsewhere = (
         "--readiness-dir",
         f"{scratch}/reports",
         "--readiness-ledger",
         f"file:{scratch}/ledger.jsonl",
     )
-    _pytest("smoke", "--env", str(profile), *elsewhere, "-p", "no:hypothesispytest")
+    _pytest("smoke", "--env", str(profile), *elsewhere, *AS_INSTALLED)
 
 
 def measure(rounds: int) -> dict[str, list[float]]:
@@ -65,7 +67,7 @@ def measure(rounds: int) -> dict[str, list[float]]:
                 times["suite"].append(_seconds(partial(_suite, stack.profile_path, scratch)))
             finally:
                 stack.stop()
-            times["collection"].append(_seconds(lambda: _pytest("--collect-only", "smoke")))
+            times["collection"].append(_seconds(lambda: _pytest("--collect-only", "smoke", *AS_INSTALLED)))
             times["bare pytest"].append(
                 _seconds(lambda: _pytest("--collect-only", cwd=bare, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1"))
             )
