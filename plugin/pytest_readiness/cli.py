@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from .core.errors import LedgerError, PlanError, ReadinessError
 from .core.plan import Plan
+from .core.schema import DIRECTORY, SCHEMA_NAME
 from .core.streak import streak
 from .core.words import counted
 from .ledger import Ledger, open_ledger
@@ -85,6 +86,9 @@ def _verify(options: argparse.Namespace) -> int:
     ledger, _ = _opened(options)
     found = ledger.verify()
     _say(*(f"note: {note}" for note in found.notes))
+    if found.ok and not found.entries:
+        _say(f"no run in {ledger.location}")
+        return 0
     if found.ok:
         _say(f"{ledger.location}: {counted(found.entries, 'entry')}, the chain is whole")
         return 0
@@ -101,7 +105,21 @@ def _opened(options: argparse.Namespace) -> tuple[Ledger, Plan | None]:
     plan = _plan(path) if path is not None else None
     root = path.parent if path is not None else Path.cwd()
     url = options.ledger or (plan.ledger_url if plan is not None else "")
-    return open_ledger(url, root, options.env), plan
+    ledger = open_ledger(url, root, options.env)
+    _require_known(options.env, root, ledger)
+    return ledger, plan
+
+
+def _require_known(environment: str, root: Path, ledger: Ledger) -> None:
+    """Refuse a name that has neither a profile nor a run: an empty ledger says nothing of a mistyped one."""
+    profiles = sorted(path.stem for path in (root / DIRECTORY).glob("*.toml") if path.name != SCHEMA_NAME)
+    found = ledger.verify() if profiles and environment not in profiles else None
+    if found is not None and found.ok and not found.entries:
+        raise LedgerError(
+            f"no environment {environment!r} is known, and its ledger is empty",
+            where=ledger.location,
+            allowed=f"an environment with a profile or with runs: {', '.join(profiles)}",
+        )
 
 
 def _plan_path() -> Path | None:

@@ -185,3 +185,13 @@ def test_a_run_that_ended_meanwhile_counts_in_the_streak(suite: Suite) -> None:
     run = suite.run(environ={"OTHER_RUN": "1"})
     assert (run.code, run.model["streak"]["length"]) == (0, 1), run.told()
     assert "run other" in run.model["streak"]["why"]
+
+
+def test_pattern_that_protects_nothing_is_told_when_the_whole_suite_is_known(two_files: Suite) -> None:
+    plan = two_files.root / "readiness.toml"
+    plan.write_text(plan.read_text().replace("work/money*", "work/up*"))
+    assert not [line for line in two_files.run().model["notes"] if "waivable" in line]
+    plan.write_text(plan.read_text().replace("work/up*", "work/upp*"))
+    note = "not_waivable 'work/upp*' matches no check of the suite"
+    assert [line for line in two_files.run().model["notes"] if "waivable" in line] == [note]
+    assert not [line for line in two_files.run("-k", "up").model["notes"] if "waivable" in line]

@@ -50,6 +50,25 @@ def test_verify_a_whole_chain(project: Path, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out == f"file:{path}: 1 entry, the chain is whole\n"
 
 
+def test_an_environment_that_nobody_knows_has_no_whole_chain(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "environments").mkdir()
+    for name in ("schema", "local", "staging"):
+        (project / "environments" / f"{name}.toml").touch()
+    record(project, "r1")
+    for action in ("show", "verify"):
+        assert main(["ledger", action, "--env", "stagin"]) == 4
+        assert capsys.readouterr().err == (
+            f"file:{project}/.readiness/stagin.jsonl: "
+            "no environment 'stagin' is known, and its ledger is empty\n"
+            "  allowed: an environment with a profile or with runs: local, staging\n"
+        )
+    assert main(["ledger", "verify", "--env", "staging"]) == 0
+    assert capsys.readouterr().out == f"no run in file:{project}/.readiness/staging.jsonl\n"
+    assert main(["ledger", "verify"]) == 0
+
+
 def test_verify_names_the_first_bad_entry(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = record(project, "r1", "r2")
     path.write_text(path.read_text().replace('"r2"', '"r3"'))

@@ -10,6 +10,9 @@ from .errors import ProfileError
 from .fields import BUILT_IN, FORMATS, TYPES, Field
 from .reading import Table, load_toml
 
+#: Where the profiles of a project are, one file each, and beside them the file that says what they may hold.
+DIRECTORY = "environments"
+SCHEMA_NAME = "schema.toml"
 ENV_KINDS = ("env", "file")
 
 

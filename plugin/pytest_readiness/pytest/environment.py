@@ -10,11 +10,8 @@ from typing import Any
 
 from ..core.errors import ProfileError
 from ..core.profile import Profile
-from ..core.schema import Schema
+from ..core.schema import DIRECTORY, SCHEMA_NAME, Schema
 from .secrets import Vault
-
-DIRECTORY = "environments"
-SCHEMA_NAME = "schema.toml"
 
 
 class Environment:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ..core.assess import RunRecord, assess
+from ..core.cover import matching
 from ..core.model import RunFacts, Scope
 from . import identity, suite
 from .catalogue import Catalogue
@@ -90,6 +91,14 @@ class Judge:
             identity.ask(self._config, context, "end") if self._build_start and not tally.interrupted else {}
         )
         catalogue = self.catalogue()
+        scope = Scope.PARTIAL if self.is_partial else Scope.FULL
+        if scope is Scope.FULL:
+            known = [check.id for check in catalogue.collected]
+            context.notes.extend(
+                f"not_waivable {pattern!r} matches no check of the suite"
+                for pattern in context.plan.not_waivable
+                if not matching([pattern], known)
+            )
         return RunRecord(
             run_id=context.run_id,
             environment=profile.name,
@@ -98,7 +107,7 @@ class Judge:
             finished_at=datetime.now(UTC),
             results=tuple(tally.results(catalogue)),
             facts=RunFacts(
-                scope=Scope.PARTIAL if self.is_partial else Scope.FULL,
+                scope=scope,
                 gate=context.settings.gate,
                 interrupted=tally.interrupted or catalogue.problem.partition("\n")[0],
                 collection_errors=tuple(

@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..core.schema import Schema
+from ..core.schema import DIRECTORY, SCHEMA_NAME, Schema
 
-_SCHEMA = Path("environments") / "schema.toml"
+_SCHEMA = Path(DIRECTORY) / SCHEMA_NAME
 #: Options for the user's own runs.
 _PYTEST = frozenset({"PYTEST_ADDOPTS"})
 
