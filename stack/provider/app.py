@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from stack.common.settings import Settings
 
 # A streamed answer takes its time, so that it is seen to come in pieces: at least so many, so far apart.
-MIN_CHUNKS, MAX_CHUNKS, CHUNK_CHARS = 6, 40, 24
+MIN_CHUNKS, MAX_CHUNKS, CHUNK_CHARS = 6, 80, 24
 CHUNK_EVERY_S = 0.02
 
 
