@@ -69,6 +69,10 @@ class FaultBoard:
         Raises UnknownFault, and StackError when its action cannot be done: then it is not on.
         """
         verb, target = self._action(fault_id)
+        if verb in ALTERED and fault_id in self.active:
+            # What is altered already refuses to be altered again, and would stay so with its fault told as
+            # off. Any other fault just gets its new parameters: services go on counting.
+            self.clear(fault_id)
         self.active[fault_id] = params or self._catalogue[fault_id].get("params", {})
         try:
             if verb in ALTERED:

@@ -127,6 +127,16 @@ def test_a_fault_of_the_catalogue_is_set_and_cleared(stack: Stack) -> None:
     assert request("GET", health)[1]["status"] == "healthy"
 
 
+@pytest.mark.parametrize("fault_id", ["source-shared-execution-role", "alarm-api-health-missing"])
+def test_an_alteration_can_be_set_twice_and_is_undone_once(stack: Stack, fault_id: str) -> None:
+    before = request("GET", f"{stack.control_url}/state")[1]
+    for _ in range(2):
+        status, answer = request("PUT", f"{stack.control_url}/faults/{fault_id}")
+        assert (status, list(answer.get("active", ()))) == (200, [fault_id]), answer
+    assert request("DELETE", f"{stack.control_url}/faults/{fault_id}") == (200, {"active": {}})
+    assert request("GET", f"{stack.control_url}/state")[1] == before
+
+
 def test_a_fault_that_stops_a_service_is_undone_by_the_reset(stack: Stack) -> None:
     assert request("PUT", f"{stack.control_url}/faults/finn-down")[0] == 200
     assert request("GET", f"{stack.control_url}/services")[1]["finn"] == "stopped"

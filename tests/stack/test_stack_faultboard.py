@@ -64,6 +64,14 @@ def test_a_fault_gets_its_own_parameters_or_those_that_are_given(board: FaultBoa
     assert _file(board)["active"] == {}
 
 
+def test_an_alteration_that_is_set_again_is_made_anew(board: FaultBoard) -> None:
+    board.set("session-mode", {})
+    board.set("session-mode", {"size": 1})
+    said = ["mutate session-mode {}", "restore", "mutate session-mode {'size': 1}"]
+    assert board._pooler.asked == said  # type: ignore[attr-defined]
+    assert _file(board)["active"] == {"session-mode": {"size": 1}}
+
+
 @pytest.mark.parametrize(
     ("fault_id", "done"),
     [
