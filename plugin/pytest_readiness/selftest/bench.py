@@ -195,4 +195,9 @@ def _report(place: Path, code: int) -> Mapping[str, Any]:
         model = json.loads((place / "readiness.json").read_text(encoding="utf-8"))
     if not isinstance(model, dict) or not {"checks", "verdict"} <= model.keys():
         raise _NoReport(f"the run left no report (exit code {code}): {last_words(place / 'log')}")
+    # a pipeline goes by the exit code: a report that says otherwise proves nothing
+    if model.get("exit_code") != code:
+        raise _NoReport(
+            f"exit code {code}, the report says {model.get('exit_code')}: {last_words(place / 'log')}"
+        )
     return model

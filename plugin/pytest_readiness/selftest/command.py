@@ -121,6 +121,7 @@ def _try(
     workers = min(options.workers, len(faults))
     out.write(f"self-test: {counted(len(faults), 'fault')} on {counted(workers, 'platform')}\n")
     began, date, cpu = time.monotonic(), datetime.now(UTC), _cpu_s()
+    suite = _state_of(root / plan.suite)
     setup = Setup(
         command=plan.self_test.platform,
         root=root,
@@ -147,10 +148,18 @@ def _try(
         catalogue,
         scope=Scope.PARTIAL if partial else Scope.FULL,
         uncovered=missing,
+        # the runs are forked from a process that imported the suite, and read its files again for its digest
+        changed=suite != _state_of(root / plan.suite),
         date=date,
         duration_s=time.monotonic() - began,
         cpu_s=_cpu_s() - cpu,
     )
+
+
+def _state_of(suite: Path) -> dict[Path, bytes]:
+    """Return what each file of the suite holds, caches left out."""
+    files = (path for path in suite.rglob("*") if "__pycache__" not in path.parts)
+    return {path: path.read_bytes() for path in files if path.is_file()}
 
 
 def _chosen(catalogue: Catalogue, patterns: Sequence[str]) -> list[Fault]:

@@ -70,7 +70,8 @@ class ForkServer:
     def serve(self) -> None:
         """Fork a child per request and report each as it ends."""
         while True:
-            wait = min((child.deadline for child in self._children.values()), default=None)
+            limits = [child.deadline for child in self._children.values() if not child.overdue]
+            wait = min(limits, default=None)
             events = self._selector.select(None if wait is None else max(0.0, wait - time.monotonic()))
             for key, _ in events:
                 if key.fd != self._requests:
@@ -78,8 +79,8 @@ class ForkServer:
                 elif not self._take_requests():
                     return
             for child in self._children.values():
-                if time.monotonic() >= child.deadline:
-                    child.overdue, child.deadline = True, float("inf")
+                if not child.overdue and time.monotonic() >= child.deadline:
+                    child.overdue = True
                     _kill(child.pid)
 
     def end(self) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 from ..core.model import Outcome, Verdict
 from .catalogue import Expected, Fault
 
-_RED = frozenset({Outcome.FAILED, Outcome.FLAKY, Outcome.NOT_RUN})
+#: Outcomes by which a check complains.
+RED = frozenset({Outcome.FAILED, Outcome.FLAKY, Outcome.NOT_RUN})
 _SHOWN = ("id", "severity", "outcome", "class", "summary")
 
 
@@ -82,11 +83,14 @@ def judge(fault: Fault, model: Mapping[str, Any], *, seconds: float = 0.0) -> Fi
 
 
 def alarms(run: str, model: Mapping[str, Any]) -> tuple[Alarm, ...]:
-    """Return the false alarms of a run on a platform without a fault: none when it is green."""
+    """Return the false alarms of a run on a platform without a fault: none when it is green.
+
+    A failure that the plan covers is one, too: its check says the same whether its fault is there or not.
+    """
     found = [
         Alarm(run=run, check=check["id"], summary=f"{check['outcome']}: {check['summary']}")
         for check in model["checks"]
-        if is_red(check)
+        if is_red(check) or (check["outcome"] == Outcome.DEFERRED and check["class"] is not None)
     ]
     if not found and model["verdict"] != Verdict.READY:
         found = [Alarm(run=run, check="", summary=f"verdict {model['verdict']}: {_reasons(model)}")]
@@ -97,7 +101,7 @@ def is_red(check: Mapping[str, Any]) -> bool:
     """Tell whether a check complains: failed, flaky, not run, or skipped for want of what was declared."""
     if check["outcome"] == Outcome.SKIPPED:
         return check["class"] is not None
-    return check["outcome"] in _RED
+    return check["outcome"] in RED
 
 
 def _differences(expected: Expected, found: Mapping[str, Any] | None) -> Iterator[str]:

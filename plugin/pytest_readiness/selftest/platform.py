@@ -83,6 +83,7 @@ class Platform:
             except subprocess.TimeoutExpired:
                 self._signal(number)
         process.wait()
+        self._signal(signal.SIGKILL)  # whatever a command that ended by itself left running in its session
 
     def _signal(self, number: int) -> None:
         with suppress(ProcessLookupError):

@@ -20,16 +20,19 @@ def record(
     *,
     scope: Scope,
     uncovered: Sequence[str],
+    changed: bool,
     date: datetime,
     duration_s: float,
     cpu_s: float,
 ) -> dict[str, Any]:
     """Return the model as plain JSON values. ``cpu_s`` is that of all processes, platforms included.
 
-    The suite's digest is the one that the runs themselves reported; a suite that changed meanwhile has none.
+    The suite's digest is the one that the runs themselves reported. A suite that changed meanwhile, between
+    them or (``changed``) since it was imported, has none.
     """
     digests = results.suite_digests
-    problems = ["the suite changed while it was tested"] if len(digests) > 1 else []
+    changed = changed or len(digests) > 1
+    problems = ["the suite changed while it was tested"] if changed else []
     order = {fault.id: place for place, fault in enumerate(catalogue.faults)}
     findings = sorted(results.findings, key=lambda finding: order[finding.fault.id])
     alarms = [alarm.as_data() for run in results.clean_runs for alarm in run.alarms]
@@ -44,7 +47,7 @@ def record(
         "control_runs": len(results.clean_runs) - whole,
         "date": format_moment(date),
         "catalogue_digest": catalogue.digest,
-        "suite_digest": digests.copy().pop() if len(digests) == 1 else "",
+        "suite_digest": digests.copy().pop() if digests and not changed else "",
         "duration_s": round(duration_s, 1),
         "cpu_s": round(cpu_s, 1),
         "spent_s": {what: round(seconds, 1) for what, seconds in sorted(results.spent.items())},

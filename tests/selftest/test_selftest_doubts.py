@@ -1,0 +1,86 @@
+"""What must not pass for proof: a report that its exit code denies, a run without end, another suite."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.selftest.scene import DOWN, SUITE, UP, Scene, fault
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+def test_an_exit_code_that_denies_the_report(scene: Scene) -> None:
+    scene.write(
+        "smoke/conftest.py",
+        "import pytest\n"
+        "@pytest.hookimpl(wrapper=True, tryfirst=True)\n"
+        "def pytest_sessionfinish(session):\n"
+        "    result = yield\n"
+        "    session.exitstatus = 0\n"
+        "    return result\n",
+    )
+    scene.catalogue(DOWN)
+    tested = scene.test("--only", "down")
+    assert tested.code == 1
+    assert tested.why("down").startswith("exit code 0, the report says 1")
+
+
+def test_a_run_without_end_is_killed_and_told(scene: Scene) -> None:
+    scene.write("smoke/test_checks.py", SUITE.replace("    status, body", "    threading.Event().wait()\n#"))
+    scene.write(
+        "smoke/test_checks.py", "import threading\n" + (scene.root / "smoke/test_checks.py").read_text()
+    )
+    (scene.root / "work").mkdir()
+    command = [sys.executable, "-m", "pytest_readiness.selftest.forkserver", "smoke", "work"]
+    scene.write(
+        "environments/local.toml", 'name = "local"\nlive = false\n[api]\nurl = "http://127.0.0.1:1"\n'
+    )
+    with subprocess.Popen(
+        command, cwd=scene.root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        assert "checks" in json.loads(server.stdout.readline())
+        asked = {"run": 1, "args": ["smoke", "--env", "local"], "env": {}, "log": "work/log", "limit_s": 3}
+        server.stdin.write(json.dumps(asked) + "\n")
+        server.stdin.flush()
+        told = json.loads(server.stdout.readline())
+        assert (told["run"], told["code"]) == (1, 124)
+        server.stdin.close()
+        assert server.wait(10) == 0
+
+
+def test_a_suite_that_was_changed_after_its_import(scene: Scene) -> None:
+    words = ["sh", "-c", f"echo '# later' >> smoke/test_checks.py; exec {sys.executable} double.py"]
+    plan = (scene.root / "readiness.toml").read_text().replace('["python", "double.py"]', json.dumps(words))
+    scene.write("readiness.toml", plan)
+    scene.catalogue(DOWN)
+    tested = scene.test("--only", "down", "--workers", "1")
+    assert tested.code == 1
+    assert tested.model["problems"] == ["the suite changed while it was tested"]
+    assert not tested.model["suite_digest"]
+
+
+def test_a_failure_under_cover_is_no_clean_run(scene: Scene) -> None:
+    plan = (scene.root / "readiness.toml").read_text()
+    waiver = (
+        '[[waiver]]\ncheck = "health/mood*"\nreason = "known"\napprover = "A"\n'
+        "issued = 2020-01-01T00:00:00Z\nexpires = 2999-01-01T00:00:00Z\n"
+    )
+    scene.write("readiness.toml", plan + waiver)
+    scene.write("smoke/test_checks.py", SUITE.replace('== "high", f"low', '== "none", f"low'))
+    scene.catalogue(fault("down", UP, more='select = ["smoke/test_checks.py::test_up"]'))
+    tested = scene.test("--only", "down", "--clean-runs", "1")
+    assert tested.code == 1, tested.out
+    assert {alarm["check"] for alarm in tested.model["alarms"]} == {
+        "health/mood[morning]",
+        "health/mood[evening]",
+    }
