@@ -137,12 +137,20 @@ def test_event_is_refused(dixie: Dixie, bystander: str, writer: str, writers: Wr
 
 
 @WITH_TOKEN
+@pytest.mark.parametrize(
+    "of",
+    [
+        pytest.param(("no-token", "garbage", "user-token", "stranger", "freeside-as-finn"), id="anybody"),
+        pytest.param(("api-key",), id="api-key", marks=pytest.mark.requires("dixie_key")),
+        pytest.param(("wrong-audience", "expired"), id="finn", marks=WITH_FINN),
+    ],
+)
 def test_refused_events_change_nothing(
-    dixie: Dixie, bystander: str, writers: Writers, scores: Scores
+    dixie: Dixie, bystander: str, of: tuple[str, ...], writers: Writers, scores: Scores
 ) -> None:
     """What Dixie refuses it does not count, either: the score stays."""
     before = scores.of(bystander)
-    for writer in ("no-token", "garbage", "user-token", "stranger", "freeside-as-finn"):
+    for writer in of:
         answer = dixie.post_event(quality_signal(bystander, 1.0), writers[writer]())
         require_refused(answer, "dixie", f"an event from {writer}")
     scores.stays(bystander, before, "an event was refused, yet counted")

@@ -49,12 +49,9 @@ def waiting_in(pools: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def can_serve(pools: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether every pool that has clients holds a server connection; rows of SHOW POOLS."""
-    return all(
-        row["sv_active"] or row["sv_idle"] or row["sv_used"]
-        for row in pools
-        if row["cl_active"] and row["database"] != CONSOLE
-    )
+    """Whether pools have clients, and each of those holds a server connection; rows of SHOW POOLS."""
+    asked = [row for row in pools if row["cl_active"] and row["database"] != CONSOLE]
+    return bool(asked) and all(row["sv_active"] or row["sv_idle"] or row["sv_used"] for row in asked)
 
 
 def login_of(dsn: str) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from .wire import Evidence
 WATCHED_S = 0.05
 _EVERY_S = 0.025
 #: A cached score is read so often at most while the cache holds it.
-_READINGS_OF_A_CACHE = 5
+_READINGS_OF_A_CACHE = 20
 _NEVER = Event()
 
 

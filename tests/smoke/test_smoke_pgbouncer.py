@@ -24,4 +24,5 @@ def test_nobody_waiting_says_little_where_no_pool_can_serve() -> None:
     assert waiting_in([idle, console]) == {}
     assert can_serve([idle, console])
     assert not can_serve([idle | {"sv_idle": 0}, console])
+    assert not can_serve([console]), "clients that gave up come back"
     assert waiting_in([idle | {"cl_waiting": 3}]) == {"platform/dixie": 3}

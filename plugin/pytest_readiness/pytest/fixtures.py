@@ -79,9 +79,9 @@ def eventually(evidence: Evidence) -> Eventually:
             if value:
                 evidence.figure(f"{what} after", round(elapsed, 3), "s", limit=within)
                 return value
-            if elapsed + every > within:
+            if elapsed >= within:
                 evidence.figure(f"{what} not after", round(elapsed, 3), "s", limit=within)
                 raise AssertionError(f"{what}: not within {within:g} s; last value: {value!r}")
-            threading.Event().wait(every)
+            threading.Event().wait(min(every, within - elapsed))
 
     return poll
