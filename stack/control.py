@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from stack.faultboard import FaultBoard, UnknownFault
 from stack.ports import LOOPBACK
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from stack.console import Console
@@ -78,7 +80,9 @@ class Control:
         """Return the digests of the tables, of AWS and of both."""
         from stack.migrations import state_digest
 
-        tables, aws = state_digest(self._admin_dsn), self._aws.digest()
+        with _database_told():
+            tables = state_digest(self._admin_dsn)
+        aws = self._aws.digest()
         return {
             "digest": hashlib.sha256(f"{tables} {aws}".encode()).hexdigest(),
             "tables": tables,
@@ -100,7 +104,8 @@ class Control:
         self._view.await_boot_look()
         state: dict[str, str] = {}
         for _ in range(RESET_TRIES):
-            reset(self._admin_dsn)
+            with _database_told():
+                reset(self._admin_dsn)
             state = self.state()
             if state["digest"] == self._baseline:
                 return {"generation": self._faults.generation, **state}
@@ -152,19 +157,33 @@ class _Handler(BaseHTTPRequestHandler):
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = [part for part in self.path.split("?")[0].split("/") if part]
         try:
-            status, answer = self.control.answer(self.command, path, json.loads(raw or b"{}"))
+            body = json.loads(raw or b"{}")
+            if not isinstance(body, dict):
+                raise ValueError("the body has to be a JSON object, or empty")
+            status, answer = self.control.answer(self.command, path, body)
         except UnknownFault as error:
             status, answer = HTTPStatus.NOT_FOUND, {"error": "UNKNOWN_FAULT", "message": str(error)}
         except ValueError as error:
             status, answer = HTTPStatus.BAD_REQUEST, {"error": "INVALID_REQUEST", "message": str(error)}
         except StackError as error:
             status, answer = HTTPStatus.CONFLICT, {"error": "NOT_DONE", "message": str(error)}
-        body = json.dumps(answer).encode()
+        text = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(text)))
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(text)
 
     def log_message(self, *_: Any) -> None:
         """Say nothing: the terminal belongs to the caller."""
+
+
+@contextmanager
+def _database_told() -> Iterator[None]:
+    """Turn what PostgreSQL says into an answer of the control port."""
+    import psycopg
+
+    try:
+        yield
+    except psycopg.Error as error:
+        raise StackError("PostgreSQL did not do what was asked", str(error).strip()) from error

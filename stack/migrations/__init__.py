@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 DATABASE = "platform"
 OWNERS = ("freeside", "finn", "dixie")
 _SQL = Path(__file__).parent / "sql"
+# The control port asks under its lock: a server that takes connections and says nothing must not hold it.
+CONNECT_TIMEOUT_S = 5
 
 # The outboxes first: a delivery holds its row while the next service writes, so locking in the direction in
 # which events travel waits for what is in flight instead of deadlocking with it.
@@ -91,7 +93,9 @@ def state_digest(admin_dsn: str) -> str:
 
 
 def _connect(admin_dsn: str) -> psycopg.Connection:
-    return psycopg.connect(make_conninfo(admin_dsn, dbname=DATABASE), autocommit=True)
+    return psycopg.connect(
+        make_conninfo(admin_dsn, dbname=DATABASE), autocommit=True, connect_timeout=CONNECT_TIMEOUT_S
+    )
 
 
 def _create_database(admin_dsn: str) -> None:

@@ -1,6 +1,7 @@
 """The control port: processes are stopped and frozen for real, and a reset brings back what was."""
 
 import os
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,31 @@ def test_what_is_not_offered_is_refused_in_words(stack: Stack) -> None:
         assert status == expected, (method, path, answer)
         assert set(answer) == {"error", "message"}
         assert len(answer["message"].splitlines()) <= 3
+
+
+@pytest.mark.parametrize("body", [[1], 5, "on"])
+def test_a_body_that_is_no_object_is_refused(stack: Stack, body: Any) -> None:
+    fault = f"{stack.control_url}/faults/freeside-health-unhealthy"
+    status, answer = request("PUT", fault, body)
+    assert (status, answer["error"]) == (400, "INVALID_REQUEST")
+    assert request("GET", f"{stack.control_url}/faults")[1]["active"] == {}
+
+
+def test_a_database_that_is_down_is_told_in_words(stack: Stack) -> None:
+    assert request("POST", f"{stack.control_url}/services/postgres/stop")[0] == 200
+    status, answer = request("GET", f"{stack.control_url}/state")
+    assert (status, answer["error"]) == (409, "NOT_DONE")
+    assert answer["message"].startswith("PostgreSQL did not")
+
+
+def test_a_database_that_says_nothing_is_not_waited_for(stack: Stack) -> None:
+    postmaster = stack.pids["postgres"]
+    os.kill(postmaster, signal.SIGSTOP)
+    try:
+        status, answer = request("GET", f"{stack.control_url}/state", timeout=10)
+    finally:
+        os.kill(postmaster, signal.SIGCONT)
+    assert (status, answer["error"]) == (409, "NOT_DONE")
 
 
 def test_a_body_that_is_not_json_is_refused(stack: Stack) -> None:
