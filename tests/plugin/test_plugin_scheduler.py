@@ -34,6 +34,7 @@ class _Config:
     def __init__(self) -> None:
         self.hook = self
         self.reports: list[pytest.CollectReport] = []
+        self.abandoned: list[str] = []
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         self.reports.append(report)
@@ -45,7 +46,7 @@ def _phase_of(nodeid: str) -> int:
 
 def _scheduler(workers: int, mode: str = "loadfile") -> PhaseScheduler:
     config: Any = _Config()
-    return PhaseScheduler(config, workers, mode, _phase_of)
+    return PhaseScheduler(config, workers, mode, _phase_of, config.abandoned.append)
 
 
 def _start(scheduler: PhaseScheduler, names: str, collection: list[str]) -> list[_Worker]:
@@ -169,6 +170,25 @@ def test_late_worker_that_collects_differently_gets_no_work() -> None:
     scheduler.add_node_collection(odd, [])
     assert odd.shutting_down
     assert odd not in scheduler.nodes
+
+
+def test_what_nobody_can_take_is_given_up() -> None:
+    collection = ["0a.py::a", "0a.py::b", "0a.py::c", "1b.py::a", "1b.py::b", "1b.py::c"]
+    scheduler = _scheduler(2)
+    first, second = _start(scheduler, "ab", collection)
+    assert (first.queue, second.queue) == ([0, 1, 2], [3, 4, 5])
+    assert scheduler.remove_node(first) == "0a.py::a"
+    odd = _Worker("odd")
+    scheduler.add_node(odd)
+    assert not scheduler.tests_finished
+    config: Any = scheduler.config
+    assert not config.abandoned
+    scheduler.add_node_collection(odd, collection[:1])
+    assert config.abandoned == ["no worker is left for what a crash left over"]
+    for index in (3, 4, 5):
+        scheduler.mark_test_complete(second, index)
+    assert second.shutting_down
+    assert scheduler.tests_finished
 
 
 def test_crashed_checks_are_not_tried_twice() -> None:

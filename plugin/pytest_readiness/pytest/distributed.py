@@ -76,7 +76,7 @@ class Distribution:
             return place[check.phase] if check else len(place)
 
         workers = worker_count(config.getoption("tx"))
-        return PhaseScheduler(config, workers, self._context.settings.distribution, phase_of)
+        return PhaseScheduler(config, workers, self._context.settings.distribution, phase_of, self._stop)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str) -> None:

@@ -42,15 +42,24 @@ class Node(Protocol):
 
 
 class PhaseScheduler:
-    """Hands out units in order. What killed a worker is not run again; what it left goes out first."""
+    """Hands out units in order. What killed a worker is not run again; what it left goes out first.
+
+    ``abandon`` is told why checks will never run, so that no worker waits for them.
+    """
 
     def __init__(
-        self, config: pytest.Config, workers: int, mode: str, phase_of: Callable[[str], int]
+        self,
+        config: pytest.Config,
+        workers: int,
+        mode: str,
+        phase_of: Callable[[str], int],
+        abandon: Callable[[str], None],
     ) -> None:
         self.config = config  # pytest-rerunfailures reads it
         self._workers = workers
         self._group = _GROUPS.get(mode, _alone)
         self._phase_of = phase_of
+        self._abandon = abandon
         self._collections: dict[Node, list[str]] = {}
         self._order: list[str] | None = None
         self._units: deque[list[str]] = deque()
@@ -89,6 +98,7 @@ class PhaseScheduler:
             if self._order is not None:
                 del self._running[node]
                 node.shutdown()
+                self._give_up_what_nobody_can_take()
                 return
         self._collections[node] = list(collection)
 
@@ -115,6 +125,7 @@ class PhaseScheduler:
         """Take a worker out; return the node id of the item during which it died, if it was running one."""
         queued = self._running.pop(node)
         if not queued:
+            self._give_up_what_nobody_can_take()
             return None
         crashed, *left = queued
         self._units.extendleft(reversed(list(self._split(left))))
@@ -161,6 +172,20 @@ class PhaseScheduler:
             queued += unit
             collection = self._collections[node]
             node.send_runtest_some([collection.index(nodeid) for nodeid in unit])
+
+    def _give_up_what_nobody_can_take(self) -> None:
+        """Drop what a crash left when all workers are past it and the one that was to take it is gone."""
+        behind = [self._phase_of(self._running[node][-1]) for node in self.nodes if self._running[node]]
+        able = len(behind) < len(self._running)
+        if (
+            behind
+            and self._units
+            and not able
+            and all(self._phase_of(unit[0]) < min(behind) for unit in self._units)
+        ):
+            self._abandon("no worker is left for what a crash left over")
+            self._units.clear()
+            self._feed_all()
 
     def _report_difference(self, node: Any, expected: Sequence[str], found: Sequence[str]) -> None:
         odd = sorted({*expected} ^ {*found}) or ["the order"]
