@@ -63,6 +63,8 @@ class State:
     def reset(self) -> tuple[int, dict[str, Any]]:
         if "SCENE_FORGETS_NOTHING" not in os.environ:
             self.notes = [note for note in self.notes if note == "indelible"]
+        if "SCENE_MORTAL" in os.environ:
+            return 200, {"digest": "empty", "restarted": ["api"]}
         return 200, {}
 
     def health(self) -> tuple[int, dict[str, Any]]:

@@ -84,3 +84,12 @@ def test_a_failure_under_cover_is_no_clean_run(scene: Scene) -> None:
         "health/mood[morning]",
         "health/mood[evening]",
     }
+
+
+def test_a_part_that_died_by_itself(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCENE_MORTAL", "1")
+    scene.catalogue(DOWN)
+    tested = scene.test("--only", "down")
+    assert tested.code == 1
+    (leak,) = tested.model["leaks"]
+    assert leak["what"].startswith("state empty, faults on: none, died meanwhile: api after the reset")

@@ -3,7 +3,8 @@
     PUT    /faults/{id}    turn a fault on; the body is its parameters
     DELETE /faults/{id}    turn it off and undo what it did
     GET    /faults         {"active": {id: params}}
-    POST   /reset          everything as it was after the boot; the answer may hold the state's {"digest"}
+    POST   /reset          everything as it was after the boot; the answer may hold the state's {"digest"}, and
+                           in {"restarted": []} the parts that were found dead
     GET    /state          {"digest"}: equal states have equal digests
 
 A request that cannot be carried out is answered with a status of 400 or more and {"message"}.
@@ -54,7 +55,10 @@ class Control:
                 where=self.url,
                 allowed='GET /state: {"digest": text}, GET /faults: {"active": {}}',
             )
-        return f"state {digest}, faults on: {', '.join(sorted(active)) or 'none'}"
+        # what died by itself made checks red, whatever the fault was
+        died = told.get("restarted") or ()
+        ended = f", died meanwhile: {', '.join(map(str, died))}" if died else ""
+        return f"state {digest}, faults on: {', '.join(sorted(active)) or 'none'}{ended}"
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
         connection = http.client.HTTPConnection(
