@@ -20,10 +20,12 @@ ALTERATIONS: Mapping[str, tuple[str, ...]] = {
     "nobody-served": ("PAUSE platform",),
 }
 #: What undoes an alteration beyond the file's being read again. A client that was served in session mode
-#: holds its server connection until it is next heard of, so a later PAUSE waits: it has to come anew.
+#: holds its server connection until it is next heard of, so a later PAUSE waits: it has to come anew. And a
+#: pooler that was started anew since is not paused any more and refuses to RESUME: KILL, which pauses, makes
+#: the two alike.
 UNDONE: Mapping[str, tuple[str, ...]] = {
     "session-mode": ("KILL platform", "RESUME platform"),
-    "nobody-served": ("RESUME platform",),
+    "nobody-served": ("KILL platform", "RESUME platform"),
 }
 
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from stack.view import View
 
 RESET_TRIES = 5
+POOLER = "pgbouncer"
 Answer = tuple[HTTPStatus, Any]
 
 
@@ -96,9 +97,15 @@ class Control:
         """
         from stack.migrations import reset
 
-        for name, status in self._supervisor.services().items():
-            if status != "running":
-                self._supervisor.start(name)
+        services = self._supervisor.services()
+        down = [name for name, status in services.items() if status != "running"]
+        # A start waits until the service is well, which it never is under a fault that makes it ill, or
+        # behind a pooler that serves nobody. The pooler has to run to be told.
+        if POOLER in down:
+            self._supervisor.start(POOLER)
+        self._faults.lift()
+        for name in down:
+            self._supervisor.start(name)
         self._aws.restore()
         self._faults.reset()
         self._view.await_boot_look()

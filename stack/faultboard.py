@@ -102,11 +102,22 @@ class FaultBoard:
         elif verb in ("stop", "pause"):
             self._supervisor.start(target)
 
+    def lift(self) -> None:
+        """Turn off what may keep a service from being ready: what it obeys itself, and an altered pooler.
+
+        The alterations of the source tree and of AWS are left for `reset`.
+        """
+        self.active = self._acting_on(*ALTERED)
+        self._write()
+        if self._acting_on("pooler"):
+            self._pooler.restore()
+            self.active = self._acting_on(*ALTERED - {"pooler"})
+            self._write()
+
     def reset(self) -> None:
         """Turn every fault off and begin a new generation: services drop what they hold in memory."""
+        self.lift()
         self._source.restore()
-        if any(self._action(fault_id)[0] == "pooler" for fault_id in self.active):
-            self._pooler.restore()
         self.active.clear()
         self.generation += 1
         self._write()
@@ -116,6 +127,9 @@ class FaultBoard:
             raise UnknownFault(fault_id, self.known)
         verb, _, target = self._catalogue[fault_id].get("action", "").partition(":")
         return verb, target
+
+    def _acting_on(self, *verbs: str) -> dict[str, Mapping[str, Any]]:
+        return {name: params for name, params in self.active.items() if self._action(name)[0] in verbs}
 
     def _alter(self, fault_id: str) -> None:
         verb, target = self._action(fault_id)

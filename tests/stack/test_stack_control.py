@@ -163,6 +163,20 @@ def test_an_alteration_can_be_set_twice_and_is_undone_once(stack: Stack, fault_i
     assert request("GET", f"{stack.control_url}/state")[1] == before
 
 
+@pytest.mark.parametrize("fault_id", ["freeside-health-503", "pgbouncer-serves-nobody"])
+@pytest.mark.parametrize("stopped", ["freeside", "pgbouncer"])
+def test_a_reset_starts_what_a_fault_would_keep_from_being_well(
+    stack: Stack, fault_id: str, stopped: str
+) -> None:
+    assert request("PUT", f"{stack.control_url}/faults/{fault_id}")[0] == 200
+    for name in {"freeside", stopped}:
+        assert request("POST", f"{stack.control_url}/services/{name}/stop")[0] == 200
+    status, answer = request("POST", f"{stack.control_url}/reset", timeout=30)
+    assert status == 200, answer
+    assert set(request("GET", f"{stack.control_url}/services")[1].values()) == {"running"}
+    assert _answers(stack.profile["freeside"]["url"] + "/health")
+
+
 def test_a_fault_that_stops_a_service_is_undone_by_the_reset(stack: Stack) -> None:
     assert request("PUT", f"{stack.control_url}/faults/finn-down")[0] == 200
     assert request("GET", f"{stack.control_url}/services")[1]["finn"] == "stopped"
