@@ -34,11 +34,12 @@ class Ask:
     pool: str
     key: str
     trace_id: str
+    document: dict[str, Any]
 
     @property
     def body_hash(self) -> str:
-        """The same for equal bodies, whatever their spacing."""
-        canonical = json.dumps([self.agent, self.prompt, self.pool], separators=(",", ":"))
+        """The same for equal bodies, whatever their spacing and the order of their members."""
+        canonical = json.dumps(self.document, sort_keys=True, separators=(",", ":"))
         return req_hash(canonical.encode())
 
 
@@ -48,7 +49,7 @@ def read_ask(request: Request, raw: bytes, claims: Claims) -> Ask:
     require_json(request)
     document = json_object(raw)
     agent, prompt, pool = _messages(document, claims) if "messages" in document else _prompt(document)
-    return Ask(claims, agent, prompt, pool, _key(request), str(uuid.uuid4()))
+    return Ask(claims, agent, prompt, pool, _key(request), str(uuid.uuid4()), document)
 
 
 def require_pool(claims: Claims, pool: str) -> None:

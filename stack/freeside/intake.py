@@ -37,7 +37,7 @@ class Intake:
                 await stray_charge(self._db, claims.tenant_id)
             if not broken.served_anyway(self._faults, request, raw):
                 raise
-            return Ask(claims, None, "?", claims.pool_id, str(uuid.uuid4()), str(uuid.uuid4()))
+            return Ask(claims, None, "?", claims.pool_id, str(uuid.uuid4()), str(uuid.uuid4()), {})
         return await self._permitted(broken.tenant_as_asked(self._faults, request, raw, ask))
 
     async def _permitted(self, ask: Ask) -> Ask:

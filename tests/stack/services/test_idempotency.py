@@ -1,5 +1,7 @@
 """One key: one model run, one charge, one answer (contract 1.2)."""
 
+import httpx
+
 from tests.stack.services.embedded import MAIN, OTHER, Platform, cost, nonce, together
 
 
@@ -27,6 +29,23 @@ def test_another_body_under_the_key_is_refused(platform: Platform) -> None:
     assert platform.invoke("one", key=key).status_code == 200
     for other in (platform.invoke("another", key=key), platform.invoke("one", key=key, model="reviewer")):
         assert (other.status_code, other.json()["error"]) == (409, "IDEMPOTENCY_CONFLICT")
+
+
+def test_messages_that_only_read_the_same_are_another_body(platform: Platform) -> None:
+    key = nonce()
+
+    def say(**body: object) -> httpx.Response:
+        url, headers = f"{platform.freeside}/api/agents/invoke", platform.user() | {"x-idempotency-key": key}
+        return platform.http.post(url, json={"agent": "a"} | body, headers=headers)
+
+    def message(content: str, role: str = "user") -> dict[str, str]:
+        return {"role": role, "content": content}
+
+    first = say(messages=[message("one"), message("two")])
+    others = [[message("one\ntwo")], [message("one", "system"), message("two")]]
+    assert [say(messages=messages).status_code for messages in others] == [409, 409]
+    again = say(messages=[dict(reversed(message(word).items())) for word in ("one", "two")])
+    assert again.json() == first.json()
 
 
 def test_keys_of_two_tenants_have_nothing_in_common(platform: Platform) -> None:
