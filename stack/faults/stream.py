@@ -47,6 +47,11 @@ async def leaks(faults: Faults, execution: Execution) -> bool:
     return True
 
 
+def fails(faults: Faults) -> bool:
+    """Whether a stream that stops before its end was stopped here, by an error event, which costs nothing."""
+    return faults.on("freeside-stream-error-only")
+
+
 async def _buffered(sound: AsyncIterator[Event]) -> AsyncIterator[Event]:
     for event in [event async for event in sound]:
         yield event

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse
@@ -41,7 +42,7 @@ class Agents:
         self._answers = Answers(context.faults)
 
     async def invoke(self, request: Request) -> Response | EventStream:
-        """The whole answer, or a stream where the caller accepts only that (dialect `accept`)."""
+        """The whole answer, or a stream where the caller's Accept names event streams (dialect `accept`)."""
         return await self._serve(request, stream="text/event-stream" in request.headers.get("accept", ""))
 
     async def stream(self, request: Request) -> Response | EventStream:
@@ -79,12 +80,16 @@ class Agents:
         return JSONResponse(answer, headers=headers)
 
     async def _run(self, ask: Ask, claim: Claim) -> Answer:
-        if self._faults.on("freeside-runs-over-budget-calls"):
-            await self._finn.invoke(ask, uuid.uuid4())
-        async with self._calls.execution(ask, claim) as execution:
-            result = await self._finn.invoke(ask, execution.reservation.reservation_id)
-            if self._faults.on("freeside-charges-failed-calls"):
-                raise ApiError(502, "UPSTREAM_ERROR", "The inference service gave no usable answer")
-            answer = execution.answer(result.content, result.usage)
-            await execution.charge(answer)
-            return answer
+        try:
+            async with self._calls.execution(ask, claim) as execution:
+                result = await self._finn.invoke(ask, execution.reservation.reservation_id)
+                if self._faults.on("freeside-charges-failed-calls"):
+                    raise ApiError(502, "UPSTREAM_ERROR", "The inference service gave no usable answer")
+                answer = execution.answer(result.content, result.usage)
+                await execution.charge(answer)
+                return answer
+        except ApiError as refusal:
+            if refusal.status == 402 and self._faults.on("freeside-runs-over-budget-calls"):
+                with suppress(ApiError):
+                    await self._finn.invoke(ask, uuid.uuid4())
+            raise

@@ -90,7 +90,9 @@ class Streams:
     async def _hung_up(self, progress: Progress) -> None:
         """Charge for what was produced, nothing if that was nothing."""
         execution, text = progress.execution, progress.text
-        if await broken.leaks(self._faults, execution) or execution.settled or not text:
+        if await broken.leaks(self._faults, execution) or broken.fails(self._faults):
+            return
+        if execution.settled or not text:
             return
         usage = Usage(tokens(execution.ask.prompt), tokens(text))
         await execution.charge(execution.answer(text, usage), keep=False)

@@ -58,6 +58,23 @@ def test_the_edge_is_exact(platform: Platform) -> None:
     assert platform.budget(SMALL) == {"committed": fits * price, "reserved": 0, "limit": room}
 
 
+def test_a_fault_runs_the_model_for_refused_calls_only(platform: Platform) -> None:
+    log = platform.stack.run_dir / "logs" / "provider.log"
+
+    def runs() -> int:
+        return log.read_text().count("POST /v1/complete")
+
+    before, key = runs(), nonce()
+    platform.fault("freeside-runs-over-budget-calls")
+    assert platform.invoke("fits").status_code == 200
+    for _ in range(2):  # a claim that was left behind would keep the second from being refused
+        assert platform.invoke("x" * 100_000, SMALL, key=key).status_code == 402
+    poll(lambda: runs() >= before + 3, 5, "every run is logged")
+    assert runs() == before + 3
+    platform.fault("provider-down")
+    assert platform.invoke("x" * 100_000, SMALL, key=key).status_code == 402
+
+
 def test_what_is_not_answered_is_not_charged(platform: Platform) -> None:
     before = platform.budget()
     platform.fault("provider-down")
