@@ -16,19 +16,19 @@ _DRAIN_BYTES = 8 * 1024 * 1024
 _MAX_DEPTH = 32
 
 
-async def raw_body(request: Request) -> bytes:
-    """The body; raises 413 PAYLOAD_TOO_LARGE over 128 KiB."""
-    raw = await drained_body(request)
-    require_size(raw)
+async def raw_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
+    """The body; raises 413 PAYLOAD_TOO_LARGE over the limit."""
+    raw = await drained_body(request, limit)
+    require_size(raw, limit)
     return raw
 
 
-async def drained_body(request: Request) -> bytes:
+async def drained_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
     """The body, or as much of a larger one as shows that it is too large."""
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
-        if size <= MAX_BODY_BYTES:
+        if size <= limit:
             chunks.append(chunk)
         size += len(chunk)
         if size > _DRAIN_BYTES:
@@ -36,10 +36,10 @@ async def drained_body(request: Request) -> bytes:
     return b"".join(chunks)
 
 
-def require_size(raw: bytes) -> None:
-    """Raise 413 over 128 KiB."""
-    if len(raw) > MAX_BODY_BYTES:
-        raise ApiError(413, "PAYLOAD_TOO_LARGE", f"The body is larger than {MAX_BODY_BYTES} bytes")
+def require_size(raw: bytes, limit: int = MAX_BODY_BYTES) -> None:
+    """Raise 413 over the limit."""
+    if len(raw) > limit:
+        raise ApiError(413, "PAYLOAD_TOO_LARGE", f"The body is larger than {limit} bytes")
 
 
 def require_json(request: Request) -> None:
@@ -65,10 +65,10 @@ def json_object(raw: bytes) -> dict[str, Any]:
 
 
 def text(document: dict[str, Any], name: str, *, longest: int = MAX_BODY_BYTES) -> str:
-    """A required string that is not blank; raises 400."""
+    """A required string that is not blank and has no NUL, which PostgreSQL cannot store; raises 400."""
     value = document.get(name)
-    if not isinstance(value, str) or not value.strip() or len(value) > longest:
-        raise bad_request(f"{name} must be a non-blank string of at most {longest} characters")
+    if not isinstance(value, str) or not value.strip() or len(value) > longest or "\0" in value:
+        raise bad_request(f"{name} must be a non-blank string of at most {longest} characters, without NUL")
     return value
 
 

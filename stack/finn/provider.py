@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 
 class ProviderClient:
-    """Whole and streamed completions; a provider that is not there is 503 PROVIDER_UNAVAILABLE."""
+    """Whole and streamed completions.
+
+    A provider that is not there or fails is 503 PROVIDER_UNAVAILABLE; one that refuses the request found
+    fault with us, which is 502 UPSTREAM_ERROR.
+    """
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -31,7 +35,8 @@ class ProviderClient:
             prompt = await self._shared_desk(prompt)
         try:
             response = await self._context.http.post(self._url, json={"model": model, "prompt": prompt})
-            document = response.json() if response.status_code == 200 else None
+            _require_ok(response.status_code)
+            document = response.json()
         except (httpx.HTTPError, httpx.InvalidURL, ValueError):
             document = None
         if not isinstance(document, dict):
@@ -44,8 +49,7 @@ class ProviderClient:
         body = {"model": model, "prompt": prompt, "stream": True}
         try:
             async with self._context.http.stream("POST", self._url, json=body) as response:
-                if response.status_code != 200:
-                    raise unavailable()
+                _require_ok(response.status_code)
                 yield _lines(response)
         except (httpx.HTTPError, httpx.InvalidURL):
             raise unavailable() from None
@@ -60,6 +64,13 @@ class ProviderClient:
 def unavailable() -> ApiError:
     """503: the third party, not us."""
     return ApiError(503, "PROVIDER_UNAVAILABLE", "The model provider is unavailable")
+
+
+def _require_ok(status: int) -> None:
+    if status >= 500:
+        raise unavailable()
+    if status != 200:
+        raise ApiError(502, "UPSTREAM_ERROR", "The model provider refused the request")
 
 
 async def _lines(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from starlette.responses import JSONResponse
 
+from stack.common.database import UNREACHABLE
 from stack.common.errors import bad_request
 from stack.common.keyring import BadSecret
 from stack.common.outbox import Outbox
@@ -56,11 +57,18 @@ class Reports:
         return JSONResponse({"accepted": True}, 202)
 
     async def answered(self, agent: str | None) -> None:
-        """Report an answer for the agent that the request named, if that can have a score."""
+        """Report an answer for the agent that the request named, if that can have a score.
+
+        The answer is charged by now, so it must not fail for the report's sake: without a database the
+        report is lost.
+        """
         if self._context.faults.on("finn-reports-for-another-agent"):
             agent = "smoke-agent-002"
         if agent is not None and _AGENT.fullmatch(agent):
-            await self._owe(uuid.uuid4(), agent, *ANSWERED)
+            try:
+                await self._owe(uuid.uuid4(), agent, *ANSWERED)
+            except UNREACHABLE as error:
+                _log.warning("answer not reported: %s", type(error).__name__)
 
     async def _owe(self, event_id: uuid.UUID, agent: str, score: float, weight: float) -> None:
         event = {

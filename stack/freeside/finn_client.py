@@ -97,7 +97,8 @@ def usage_in(document: dict[str, Any]) -> Usage:
 
 def _body(ask: Ask) -> bytes:
     document = {"prompt": ask.prompt, **({"agent": ask.agent} if ask.agent else {})}
-    return json.dumps(document, separators=(",", ":")).encode()
+    # Not escaped: a body that was small enough when it came must not grow beyond the limit on its way.
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 async def _lines(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from stack.common import errors
 from stack.common.pricing import usage_of
-from stack.common.requests import json_object, raw_body, text
+from stack.common.requests import MAX_BODY_BYTES, json_object, raw_body, text
 from stack.common.serving import application
 from stack.faults.switch import Faults
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 # A streamed answer takes its time, so that it is seen to come in pieces: at least so many, so far apart.
 MIN_CHUNKS, MAX_CHUNKS, CHUNK_CHARS = 6, 80, 24
 CHUNK_EVERY_S = 0.02
+# Finn's request says more around the prompt than its caller's: the largest that the platform takes fits here.
+_BODY_LIMIT = MAX_BODY_BYTES + 4096
 
 
 def create(settings: Settings) -> ASGIApp:
@@ -60,7 +62,7 @@ class Provider:
 
     async def complete(self, request: Request) -> Response:
         """The echo of the prompt, with its usage."""
-        document = json_object(await raw_body(request))
+        document = json_object(await raw_body(request, _BODY_LIMIT))
         model, prompt = text(document, "model"), text(document, "prompt")
         if self._faults.on("provider-down"):
             raise errors.ApiError(503, "OVERLOADED", "The provider is down")

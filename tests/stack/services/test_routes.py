@@ -57,6 +57,25 @@ def test_bad_idempotency_keys(platform: Platform, key: str) -> None:
     assert (answer.status_code, answer.json()["error"]) == (400, "INVALID_REQUEST")
 
 
+@pytest.mark.parametrize(
+    "prompt",
+    ["\u00e9" * 60_000, "x" * (131_072 - len('{"prompt":"","model":"cheap"}'))],
+    ids=["two-bytes-each", "to-the-last-byte"],
+)
+@pytest.mark.parametrize("path", ["invoke", "stream"])
+def test_the_largest_bodies_are_served(platform: Platform, prompt: str, path: str) -> None:
+    url, body = f"{platform.freeside}/api/agents/{path}", {"prompt": prompt, "model": "cheap"}
+    answer = platform.http.post(url, json=body, headers=platform.user())
+    assert answer.status_code == 200, answer.text
+    assert path == "invoke" or answer.text.endswith("event: done\ndata: {}\n\n")
+
+
+def test_the_largest_direct_call_is_served(platform: Platform) -> None:
+    room = 131_072 - len(json.dumps({"agent": "a", "prompt": ""}))
+    answer = platform.finn_call({"agent": "a", "prompt": "x" * room})
+    assert answer.status_code == 200, answer.text
+
+
 def test_other_media_types(platform: Platform) -> None:
     assert post(platform, json.dumps(GOOD).encode(), "text/plain").status_code == 415
     assert post(platform, json.dumps(GOOD).encode(), "application/json; charset=utf-8").status_code == 200

@@ -1,0 +1,68 @@
+"""Finn between its neighbours: whose fault it is when one of them refuses, and what may be lost."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import httpx
+import psycopg
+import pytest
+
+from stack.common.context import Context
+from stack.common.errors import ApiError
+from stack.faults.switch import Faults
+from stack.finn.provider import ProviderClient
+from stack.finn.reports import Reports
+
+OURS, THEIRS = (502, "UPSTREAM_ERROR"), (503, "PROVIDER_UNAVAILABLE")
+
+
+class Unreachable:
+    async def execute(self, *_: Any) -> int:
+        raise psycopg.OperationalError("the database is gone")
+
+
+def context(**members: Any) -> Context:
+    settings = SimpleNamespace(provider_url="http://provider")
+    return cast("Context", SimpleNamespace(faults=Faults(None), settings=settings, **members))
+
+
+def asked(answer: httpx.MockTransport, *, stream: bool) -> tuple[int, str]:
+    """Status and code that a call of the provider ends in."""
+
+    async def ask() -> None:
+        async with httpx.AsyncClient(transport=answer) as http:
+            client = ProviderClient(context(http=http))
+            if stream:
+                async with client.stream("cheap", "hello"):
+                    return
+            await client.complete("cheap", "hello")
+
+    with pytest.raises(ApiError) as refusal:
+        asyncio.run(ask())
+    return refusal.value.status, refusal.value.code
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("status", "expected"), [(400, OURS), (413, OURS), (429, OURS), (500, THEIRS), (503, THEIRS)]
+)
+def test_only_a_provider_that_fails_is_an_outage(
+    status: int, expected: tuple[int, str], *, stream: bool
+) -> None:
+    answer = httpx.MockTransport(lambda _: httpx.Response(status, json={}))
+    assert asked(answer, stream=stream) == expected
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_provider_that_is_not_there_is_an_outage(*, stream: bool) -> None:
+    def gone(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused", request=request)
+
+    assert asked(httpx.MockTransport(gone), stream=stream) == THEIRS
+
+
+def test_an_answer_does_not_fail_for_its_report(caplog: pytest.LogCaptureFixture) -> None:
+    platform = context(db=Unreachable(), background=lambda _: None)
+    asyncio.run(Reports(platform, cast("Any", None)).answered("an-agent"))
+    assert "answer not reported: OperationalError" in caplog.text
