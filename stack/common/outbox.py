@@ -71,7 +71,8 @@ class Outbox:
                 return False
             taken = await send(json.loads(row["payload"]))
             if taken is False:
-                wait = min(_FIRST_RETRY_S * 2 ** row["attempts"], _LAST_RETRY_S)
+                # the exponent is bounded too: attempts only grow, and 2**1024 is no float any more
+                wait = min(_FIRST_RETRY_S * 2 ** min(row["attempts"], 5), _LAST_RETRY_S)
                 await connection.execute(
                     f"UPDATE {self._table} SET attempts = attempts + 1, "
                     "next_attempt_at = now() + make_interval(secs => %s) WHERE event_id = %s",

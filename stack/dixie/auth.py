@@ -41,7 +41,7 @@ class Auth:
         if faults.on("dixie-query-open"):
             return
         if not self._is_api_key(request) or faults.on("dixie-refuses-api-keys"):
-            await self._claims(request)
+            await self._spend(await self._verified(request), request)
 
     async def service(self, request: Request) -> Claims:
         """Finn's token only; raises 401 for everything else, a good user's token included."""
@@ -50,20 +50,23 @@ class Auth:
             return Claims({"iss": FINN}, anonymous=True)
         if faults.on("dixie-api-keys-write") and self._is_api_key(request):
             return Claims({"iss": FINN}, anonymous=True)
-        claims = await self._claims(request)
+        claims = await self._verified(request)
+        # Before it is spent: a token that is refused with 401 stays good for the routes that are its own.
         if claims.issuer != FINN and not claims.anonymous and not faults.on("dixie-users-write"):
             raise _unauthorized()
+        await self._spend(claims, request)
         return claims
 
-    async def _claims(self, request: Request) -> Claims:
+    async def _verified(self, request: Request) -> Claims:
         try:
-            claims = await self._verifier.verify(request.headers.get("authorization"))
+            return await self._verifier.verify(request.headers.get("authorization"))
         except TokenRefused as refused:
             _log.info("401 on %s: %s", request.url.path, refused.case)
             raise broken.refusal(self._context.faults, "dixie", refused.case, _unauthorized()) from None
+
+    async def _spend(self, claims: Claims, request: Request) -> None:
         if not await self._spent.spend(claims, request.url.path):
             raise _unauthorized()
-        return claims
 
     def _is_api_key(self, request: Request) -> bool:
         scheme, _, offered = request.headers.get("authorization", "").partition(" ")

@@ -2,8 +2,10 @@
 
 import json
 import uuid
+from pathlib import Path
 
 import httpx
+import psycopg
 
 from tests.stack.services.embedded import AGENT, BYSTANDER, Platform
 from tests.stack.tools import poll
@@ -43,6 +45,26 @@ def test_an_event_waits_for_dixie(platform: Platform) -> None:
     poll(lambda: platform.score() == 0.4, 15, "the event arrived, once")
 
 
+def test_an_event_that_was_refused_long_is_still_delivered(platform: Platform) -> None:
+    dsn = Path(platform.stack.profile["pgbouncer"]["finn_dsn"].removeprefix("file:")).read_text()
+    platform.control("POST", "/services/dixie/stop")
+    platform.say("bad")
+    with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as finn:
+
+        def aged() -> bool:
+            return (
+                finn.execute("UPDATE finn.outbox SET attempts = 1024, next_attempt_at = now()").rowcount == 1
+            )
+
+        def refused_again() -> bool:
+            return finn.execute("SELECT 1 FROM finn.outbox WHERE attempts > 1024").rowcount == 1
+
+        poll(aged, 10, "Finn owes the event")
+        poll(refused_again, 10, "it was tried once more")
+    platform.control("POST", "/services/dixie/start")
+    poll(lambda: platform.score() == 0.4, 15, "the event arrived")
+
+
 def test_the_same_event_counts_once(platform: Platform) -> None:
     body = event(1.0)
     assert [post(platform, body).status_code for _ in range(3)] == [202, 202, 202]
@@ -63,6 +85,7 @@ def test_a_bad_event_is_refused(platform: Platform) -> None:
         event(True),
         event(0.5, agent_id="a:b"),
         event(0.5, event_id="x"),
+        event(0.5, collection_id="a\0b"),
         event(0.5, type="x"),
     ]
     assert {post(platform, body).status_code for body in bad} == {400}
@@ -81,6 +104,13 @@ def test_only_finn_writes(platform: Platform) -> None:
         answer = post(platform, event(1.0), headers)
         assert (answer.status_code, answer.json()["error"]) == (401, "unauthorized")
     assert platform.score() == 0.5
+
+
+def test_a_user_token_that_may_not_write_is_not_spent(platform: Platform) -> None:
+    header = platform.user(aud="loa-dixie")
+    assert post(platform, event(1.0), header).status_code == 401
+    url = f"{platform.dixie}/api/reputation/query?routingKey=nft:{AGENT}"
+    assert [platform.http.get(url, headers=header).status_code for _ in range(2)] == [200, 401]
 
 
 def test_an_answer_counts_for_the_agent_that_was_named(platform: Platform) -> None:

@@ -103,6 +103,7 @@ NEVER = {
     "pools as a string": lambda: token(good_claims(allowed_pools="cheap")),
     "exp as a string": lambda: token(good_claims(exp="9999999999")),
     "exp beyond all numbers": lambda: token(good_claims(exp=float("inf"))),
+    "exp beyond all floats": lambda: token(good_claims(exp=10**400)),
     "jti that is no uuid4": lambda: token(good_claims(jti="1")),
     "tenant with a control character": lambda: token(good_claims(tenant_id="a\u0000b")),
     "claims that are an array": lambda: f"Bearer {b64url(b'{}')}.{b64url(b'[]')}.{b64url(b'x')}",
