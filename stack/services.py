@@ -101,7 +101,7 @@ def parts(
         owner = COMPANIONS.get(name, name)
         if owner in addresses.replaced:
             continue
-        environ = {**base_environ(), **CREDENTIALS, **shared, "STACK_SERVICE": name, "STACK_PREFIX": PREFIX,
+        environ = {**base_environ(), **CREDENTIALS, **shared, "STACK_PREFIX": PREFIX,
                    "STACK_BUILD_SHA": build_sha(name), "STACK_SECRET_POLL_S": SECRET_POLL_S,
                    "STACK_JWKS_CACHE_S": JWKS_CACHE_S}  # fmt: skip
         environ |= {f"STACK_{other.upper()}_URL": url for other, url in addresses.urls.items()}

@@ -11,7 +11,7 @@ from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator
 
 Connection = psycopg.AsyncConnection[DictRow]
 
@@ -35,6 +35,8 @@ class Database:
             kwargs={"autocommit": True, "prepare_threshold": None, "row_factory": dict_row},
             check=AsyncConnectionPool.check_connection,
         )
+        # asyncio itself holds a task only weakly
+        self._probes: set[asyncio.Task[dict[str, Any] | None]] = set()
 
     async def open(self) -> None:
         """Start filling the pool without waiting: a service comes up without its database and says so."""
@@ -56,11 +58,6 @@ class Database:
             cursor = await connection.execute(sql, params)
             return await cursor.fetchone() if cursor.description else None
 
-    async def all(self, sql: str, *params: Any) -> Sequence[dict[str, Any]]:
-        """All rows of a query."""
-        async with self._pool.connection() as connection:
-            return await (await connection.execute(sql, params)).fetchall()
-
     async def execute(self, sql: str, *params: Any) -> int:
         """Run a statement; the number of rows that it touched."""
         async with self._pool.connection() as connection:
@@ -73,8 +70,24 @@ class Database:
 
     async def reachable(self, within: float = 1.0) -> bool:
         """Whether the database answers a query in time."""
+        return await self.answer("SELECT 1 AS one", within) is not None
+
+    async def answer(self, sql: str, within: float) -> dict[str, Any] | None:
+        """The first row of a query; None when the database cannot be reached or does not answer in time."""
+        # Not asyncio.timeout: a query that is cancelled first asks the server to give it up, which a hung
+        # one does not answer either. So it is left to end by itself.
+        query = asyncio.create_task(self.one(sql))
+        self._probes.add(query)
+        query.add_done_callback(self._ended)
         try:
-            async with asyncio.timeout(within):
-                return await self.one("SELECT 1 AS one") is not None
-        except (*UNREACHABLE, TimeoutError):
-            return False
+            await asyncio.wait({query}, timeout=within)
+            return query.result() if query.done() else None
+        except UNREACHABLE:
+            return None
+        finally:
+            query.cancel()
+
+    def _ended(self, query: asyncio.Task[dict[str, Any] | None]) -> None:
+        self._probes.discard(query)
+        if not query.cancelled():
+            query.exception()  # looked at, or asyncio would log that nobody did

@@ -30,7 +30,6 @@ class Settings:
     aws_region: str
     aws_access_key_id: str
     aws_secret_access_key: str
-    prefix: str
     secret_id: str
     secret_poll_s: float
     jwks_cache_s: float
@@ -59,7 +58,6 @@ class Settings:
             aws_region=env.get("AWS_DEFAULT_REGION") or env.get("AWS_REGION") or "us-east-1",
             aws_access_key_id=env.get("AWS_ACCESS_KEY_ID", "test"),
             aws_secret_access_key=env.get("AWS_SECRET_ACCESS_KEY", "test"),
-            prefix=prefix,
             secret_id=env.get("STACK_SECRET_ID") or f"{prefix}/{owner}/es256-private-key",
             secret_poll_s=_number(env, "STACK_SECRET_POLL_S", 1.0),
             jwks_cache_s=_number(env, "STACK_JWKS_CACHE_S", 5.0),
