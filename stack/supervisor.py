@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import signal
 import threading
 import time
 from dataclasses import dataclass
@@ -105,9 +106,14 @@ class Supervisor:
         self.start(name)
 
     def pause(self, name: str) -> None:
-        """Freeze a part: its port still accepts, nothing answers."""
+        """Freeze a part: its port still accepts, nothing answers.
+
+        Raises StackError for one that the kernel ends with another signal than SIGKILL: frozen, it would
+        not notice, and would outlive an owner that is killed.
+        """
         with self._lock:
-            self._known(name)
+            if self._known(name).command.death_signal != signal.SIGKILL:
+                raise StackError(f"{name} would outlive the stack when frozen", "allowed: stop, restart")
             self.processes[name].pause()
 
     def resume(self, name: str) -> None:

@@ -38,7 +38,7 @@ def test_a_restarted_service_is_another_process(stack: Stack) -> None:
     assert _answers(stack.profile["dixie"]["url"] + "/api/health")
 
 
-@pytest.mark.parametrize("name", ["freeside", "postgres"])
+@pytest.mark.parametrize("name", ["freeside", "pgbouncer"])
 def test_a_paused_part_does_not_answer_until_it_is_resumed(stack: Stack, name: str) -> None:
     health = stack.profile["freeside"]["url"] + "/health"
     assert request("POST", f"{stack.control_url}/services/{name}/pause")[1][name] == "paused"
@@ -72,6 +72,7 @@ def test_what_is_not_offered_is_refused_in_words(stack: Stack) -> None:
         ("POST", "/services/aws-seed/start", 409),
         ("POST", "/services/aws/stop", 409),
         ("POST", "/services/aws/restart", 409),
+        ("POST", "/services/postgres/pause", 409),
         ("POST", "/services/finn/explode", 404),
         ("PUT", "/faults/no-such-fault", 404),
         ("DELETE", "/faults/no-such-fault", 404),
