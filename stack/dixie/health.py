@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from stack.common.context import VERSION
-from stack.common.database import UNREACHABLE
 from stack.common.probes import WITHIN_S, answers
 from stack.faults import health as broken
 
@@ -54,9 +53,5 @@ class Health:
 
     async def _aggregates(self) -> int | None:
         """How many agents have a score; None when PostgreSQL does not answer."""
-        try:
-            async with asyncio.timeout(WITHIN_S):
-                row = await self._context.db.one("SELECT count(*) AS n FROM dixie.aggregates")
-        except (*UNREACHABLE, TimeoutError):
-            return None
+        row = await self._context.db.answer("SELECT count(*) AS n FROM dixie.aggregates", WITHIN_S)
         return int(row["n"]) if row else None
