@@ -3,8 +3,8 @@
     PUT    /faults/{id}    turn a fault on; the body is its parameters
     DELETE /faults/{id}    turn it off and undo what it did
     GET    /faults         {"active": {id: params}}
-    POST   /reset          everything as it was after the boot; the answer may hold the state's {"digest"}, and
-                           in {"restarted": []} the parts that were found dead
+    POST   /reset          everything as it was after the boot; the answer may hold the state's {"digest"},
+                           and in {"restarted": []} the parts that were found dead
     GET    /state          {"digest"}: equal states have equal digests
 
 A request that cannot be carried out is answered with a status of 400 or more and {"message"}.
