@@ -58,12 +58,13 @@ class JwksClient:
         self._context = context
         self._url = url
         self._lock = asyncio.Lock()
-        self._ever: dict[str, PublicKey] = {}
         self._forget()
         context.faults.on_reset(self._forget)
 
     def _forget(self) -> None:
         self._keys: dict[str, PublicKey] = {}
+        # Only for the faults that keep old keys; the fetch that follows begins it anew.
+        self._ever: dict[str, PublicKey] = {}
         self._fetched_at = float("-inf")
         self._tried_at = float("-inf")
 

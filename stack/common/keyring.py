@@ -74,6 +74,7 @@ class Keyring:
         self._keys: Keys | None = None
         self._ever: dict[str, SigningKey] = {}
         self._reset = False
+        self._ever_outdated = False
         faults.on_reset(self._note_reset)
 
     @property
@@ -107,14 +108,21 @@ class Keyring:
         """Read the secret once and take over what it says."""
         if self._faults.on(f"{self._owner}-ignores-secret") and self._keys is not None:
             return
+        # Looked at before the reading: one that began before the reset may tell of the keys before it.
+        begins_anew = self._ever_outdated
         try:
             value = await secrets.read(self._http, self._settings)
-            if value == self._value:
-                return
-            keys = parse(value)
+            if value != self._value:
+                self._take(value)
         except (secrets.SecretUnreadable, BadSecret) as error:
             _log.warning("keeping the previous keys: %s", error)
             return
+        if begins_anew and self._keys is not None:
+            self._ever = {key.kid: key for key in self._keys.published()}
+            self._ever_outdated = False
+
+    def _take(self, value: str) -> None:
+        keys = parse(value)
         self._value, self._keys = value, keys
         self._ever.update((key.kid, key) for key in keys.published())
         _log.info("keys in force: %s", ", ".join(key.kid for key in keys.published()))
@@ -136,3 +144,4 @@ class Keyring:
 
     def _note_reset(self) -> None:
         self._reset = True
+        self._ever_outdated = True

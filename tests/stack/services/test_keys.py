@@ -70,6 +70,43 @@ def test_a_rotation_passes_through_an_overlap(restored: Platform) -> None:
     assert restored.invoke().status_code == 200, "Finn does not know the new key at once"
 
 
+@pytest.mark.parametrize("service", ["freeside", "finn"])
+def test_the_keys_before_a_reset_are_not_among_the_old_ones(platform: Platform, service: str) -> None:
+    before, value = SigningKey.from_pem(platform.secret("freeside")), pem()
+    platform.keys["freeside"] = lost = SigningKey.from_pem(value)
+
+    def known(key: SigningKey) -> bool:
+        if service == "freeside":
+            return accepts(platform, key)
+        platform.keys["freeside"] = key
+        return platform.finn_call({"agent": "smoke-agent-001"}).status_code != 401
+
+    platform.put_secret("freeside", value)
+    poll(lambda: known(lost), 10, "the new key is in force")
+    platform.control("POST", "/reset")
+    platform.fault(f"{service}-keeps-old-keys")
+    poll(lambda: not known(lost), 5, "the key before the reset is forgotten")
+    # What the fault is for: a key in force since the reset outlives its rotation.
+    assert known(before)
+    platform.put_secret("freeside", pem())
+    poll(lambda: before.kid not in kids(platform), 5, "the key is rotated")
+    for _ in range(3):
+        assert known(before)
+
+
+def test_the_keys_before_a_reset_are_not_published_again(platform: Platform) -> None:
+    def published() -> list[str]:
+        url = f"{platform.dixie}/api/auth/.well-known/jwks.json"
+        return [key["kid"] for key in httpx.get(url).json()["keys"]]
+
+    at_boot, value = published(), pem()
+    platform.put_secret("dixie", value)
+    poll(lambda: published() == [SigningKey.from_pem(value).kid], 5, "the new key is published")
+    platform.control("POST", "/reset")
+    platform.fault("dixie-jwks-keeps-old-keys")
+    poll(lambda: published() == at_boot, 5, "only the key of the boot is published")
+
+
 @pytest.mark.parametrize(
     "value", ["PLACEHOLDER", "{}", "not a key", pem(ec.SECP384R1()), '{"activeKid": "x"}']
 )
