@@ -93,6 +93,7 @@ class Control:
     def reset(self) -> dict[str, Any]:
         """Bring everything back to where it was after the boot, and prove it by the digest.
 
+        ``restarted`` in the answer names what was found not running, stopped by a fault that is on or dead.
         A request still in flight may write after the tables were emptied: then they are emptied once more.
         """
         from stack.migrations import reset
@@ -115,7 +116,7 @@ class Control:
                 reset(self._admin_dsn)
             state = self.state()
             if state["digest"] == self._baseline:
-                return {"generation": self._faults.generation, **state}
+                return {"generation": self._faults.generation, "restarted": down, **state}
         raise StackError("the reset did not bring back the state of the boot", f"state: {json.dumps(state)}")
 
     def answer(self, method: str, path: list[str], body: dict[str, Any]) -> Answer:

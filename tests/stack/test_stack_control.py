@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from stack import Stack
-from tests.stack.tools import request
+from tests.stack.tools import poll, request
 
 
 def _answers(url: str) -> bool:
@@ -141,7 +141,15 @@ def test_reset_brings_back_tables_secrets_and_processes(stack: Stack) -> None:
     assert {key: after[key] for key in before} == before
     assert request("GET", f"{stack.control_url}/state")[1] == before
     assert request("GET", f"{stack.control_url}/services")[1]["finn"] == "running"
-    assert request("POST", f"{stack.control_url}/reset")[1]["generation"] == after["generation"] + 1
+    again = request("POST", f"{stack.control_url}/reset")[1]
+    assert (again["generation"], again["restarted"]) == (after["generation"] + 1, [])
+
+
+def test_reset_tells_what_had_died(stack: Stack) -> None:
+    os.kill(stack.pids["dixie"], signal.SIGKILL)
+    states = f"{stack.control_url}/services"
+    poll(lambda: request("GET", states)[1]["dixie"] != "running", 5, "the supervisor sees that dixie died")
+    assert request("POST", f"{stack.control_url}/reset")[1]["restarted"] == ["dixie"]
 
 
 def test_a_fault_of_the_catalogue_is_set_and_cleared(stack: Stack) -> None:
