@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_readiness.core.errors import LedgerError
 from pytest_readiness.core.plan import Policy
-from pytest_readiness.core.streak import has_green_live_run, streak
+from pytest_readiness.core.streak import Streak, has_green_live_run, streak
 
 from tests.unit.build import NOW, entry
 
@@ -154,3 +154,8 @@ def test_one_more_green_run_adds_one_and_a_broken_one_ends_it(history: Any) -> N
 @given(histories, st.integers(0, 12))
 def test_what_is_older_never_shortens_it(history: Any, cut: Any) -> None:
     assert streak(history[cut:], POLICY, NOW).length <= streak(history, POLICY, NOW).length
+
+
+def test_a_streak_is_told_up_to_what_is_needed() -> None:
+    told = [str(Streak(length=length, required=3, why="")) for length in (0, 2, 3, 7)]
+    assert told == ["0/3", "2/3", "3/3", "3/3 (7 by now)"]

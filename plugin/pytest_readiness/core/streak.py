@@ -29,7 +29,13 @@ class Streak:
         return self.length >= self.required
 
     def __str__(self) -> str:
-        return f"{self.length}/{self.required}"
+        return progress(self.length, self.required)
+
+
+def progress(length: int, required: int) -> str:
+    """Return a streak as "2/3"; one that is longer than it has to be as "3/3 (7 by now)"."""
+    told = f"{min(length, required)}/{required}"
+    return f"{told} ({length} by now)" if length > required else told
 
 
 def streak(entries: Sequence[Entry], policy: Policy, now: datetime) -> Streak:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..core.streak import progress
 from .text import one_line
 
 UNKNOWN_VERDICT = "NO_VERDICT"
@@ -72,10 +73,10 @@ def counts(model: Mapping[str, Any]) -> str:
 def streak(model: Mapping[str, Any]) -> str:
     """Return the streak as "2/3: why", or nothing when the model has none."""
     found = model.get("streak")
-    if not isinstance(found, Mapping) or "length" not in found:
+    if not isinstance(found, Mapping) or not {"length", "required"} <= found.keys():
         return ""
     why = one_line(found.get("why"), 300)
-    return f"{found['length']}/{found.get('required', '?')}" + (f": {why}" if why else "")
+    return progress(found["length"], found["required"]) + (f": {why}" if why else "")
 
 
 def self_test(model: Mapping[str, Any]) -> str:
