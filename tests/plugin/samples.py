@@ -57,7 +57,7 @@ url = "http://127.0.0.1:9"
 reachable = false
 """
 HEADER = """
-import os, pathlib, time
+import os, pathlib, threading, time
 import pytest
 from pytest_readiness import ExternalOutage, SafetyViolation, SetupError
 

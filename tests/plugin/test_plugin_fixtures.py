@@ -10,6 +10,11 @@ def test_eventually_records_how_long_it_took(suite: Suite) -> None:
         answers = iter(["", 0, "here"])
         assert eventually(lambda: next(answers), within=5, every=0.01, what="the score") == "here"
 
+    @pytest.mark.p0
+    def test_comes_at_the_last_look(eventually):
+        started = time.monotonic()
+        eventually(lambda: time.monotonic() - started >= 0.3, within=0.3, every=0.2, what="the score")
+
     @pytest.mark.p1
     def test_never_comes(eventually):
         eventually(lambda: [], within=0.05, every=0.01, what="the score")
