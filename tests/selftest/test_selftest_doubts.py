@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from pytest_readiness.selftest.platform import Platform
 
 from tests.selftest.scene import DOWN, SUITE, UP, Scene, fault
+from tests.stack.tools import alive, poll
 
 
 @pytest.fixture
@@ -93,3 +95,14 @@ def test_a_part_that_died_by_itself(scene: Scene, monkeypatch: pytest.MonkeyPatc
     assert tested.code == 1
     (leak,) = tested.model["leaks"]
     assert leak["what"].startswith("state empty, faults on: none, died meanwhile: api after the reset")
+
+
+def test_what_a_dead_command_left_running_is_stopped(tmp_path: Path) -> None:
+    told = '{"profile": "p", "control": "http://127.0.0.1:1"}'
+    command = ["sh", "-c", f"sleep 300 & echo $! > pid; echo '{told}'"]
+    platform = Platform(command, tmp_path, tmp_path / "log")
+    platform.await_ready()
+    pid = int((tmp_path / "pid").read_text())
+    assert alive(pid)
+    platform.stop()
+    poll(lambda: not alive(pid), 5, "the child of the command that ended is gone")
