@@ -12,18 +12,18 @@ import pytest
 
 from smoke.aws.account import read_descriptions
 from smoke.aws.observed import Observed, observed_of
-from smoke.clients.budget import MICRO_PER_CENT
-from smoke.clients.dixie import Dixie
-from smoke.clients.finn import Finn
-from smoke.clients.freeside import JWKS_PATH, Dialects, Freeside
-from smoke.clients.identity import builds
-from smoke.clients.jwks import key_set_of
-from smoke.clients.keyring import KeyRing
-from smoke.clients.purse import Opening, Purse, period_of
-from smoke.clients.scores import Scores
-from smoke.clients.tls import authorities
-from smoke.clients.tokens import SigningKey
-from smoke.clients.wire import Evidence, Unrecorded, Wire, require_status
+from smoke.platform.budget import MICRO_PER_CENT
+from smoke.platform.dixie import Dixie
+from smoke.platform.finn import Finn
+from smoke.platform.freeside import JWKS_PATH, Dialects, Freeside
+from smoke.platform.identity import builds
+from smoke.platform.jwks import key_set_of
+from smoke.platform.keyring import KeyRing
+from smoke.platform.purse import Opening, Purse, period_of
+from smoke.platform.scores import Scores
+from smoke.platform.tls import authorities
+from smoke.platform.tokens import SigningKey
+from smoke.platform.wire import Evidence, Unrecorded, Wire, require_status
 from smoke.source.checkout import Checkout
 from smoke.source.hcl import Parser
 from smoke.source.terraform import Module

@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from stack.source_tree import SourceTree
     from stack.supervisor import Supervisor
 
-CATALOGUES = Path(__file__).parent / "faults"
+CATALOGUES = Path(__file__).parent.parent / "smoke"
 # What a fault alters and `restore` brings back, as opposed to what it does to a process.
 ALTERED = frozenset({"aws", "source", "pooler"})
 
 
 def catalogue(directory: Path = CATALOGUES) -> dict[str, dict[str, Any]]:
-    """Return the faults of every `catalogue*.toml` by id.
+    """Return the faults of every `<phase>/faults.toml` by id.
 
     An action is `verb:part`, `aws:mutation`, `pooler:alteration`, or `source:edit` whose params say which
     edit; or empty.
     """
-    texts = [path.read_text("utf-8") for path in sorted(directory.glob("catalogue*.toml"))]
+    texts = [path.read_text("utf-8") for path in sorted(directory.glob("*/faults.toml"))]
     return {entry["id"]: entry for text in texts for entry in tomllib.loads(text)["fault"]}
 
 

@@ -16,7 +16,7 @@ ALLOWED = {
     "ledger": {"core", "ledger"},
     "report": {"core", "report"},
     "selftest": {"core", "report", "selftest"},
-    "pytest": {"core", "ledger", "report", "pytest"},
+    "adapter": {"core", "ledger", "report", "adapter"},
     "cli.py": {"core", "ledger", "report", "selftest"},
 }
 

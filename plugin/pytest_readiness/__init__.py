@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .core.errors import ProfileError
 
 if TYPE_CHECKING:
-    from .pytest.environment import Environment
+    from .adapter.environment import Environment
 
 __all__ = [
     "ExternalOutage",
@@ -61,9 +61,9 @@ def load_environment(asked: str, directory: Path | None = None) -> Environment:
     launch plan upwards from ``directory`` (default: the working directory). ProfileError for a profile that
     is unknown, malformed or incomplete. Imports no pytest.
     """
+    from .adapter.environment import Environment, load_profile, load_schema
+    from .adapter.secrets import Vault
     from .core.redaction import Redactor
-    from .pytest.environment import Environment, load_profile, load_schema
-    from .pytest.secrets import Vault
 
     start = (directory or Path.cwd()).resolve()
     root = next((path for path in (start, *start.parents) if (path / "readiness.toml").is_file()), start)

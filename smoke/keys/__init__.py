@@ -1,6 +1,6 @@
 """The life of the platform's signing keys: bootstrap, rotation and emergency revocation.
 
-A library that the drills of `smoke/test_keys.py` drive, and the commands of `python -m smoke.keys`.
+A library that the drills of phase operations drive, and the commands of `python -m smoke.keys`.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from smoke.clients.contract import ContractViolation
-from smoke.clients.wire import UnexpectedStatus
+from smoke.platform.contract import ContractViolation
+from smoke.platform.wire import UnexpectedStatus
 
 from .documents import Document, new_key, parse, rotation_kid, same_key
 from .errors import Conflict, KeyFault, MissingVersion, Unproved

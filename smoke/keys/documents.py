@@ -12,7 +12,7 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from smoke.clients.tokens import NOT_BOOTSTRAPPED, SigningKey
+from smoke.platform.tokens import NOT_BOOTSTRAPPED, SigningKey
 
 from .errors import KeyFault
 

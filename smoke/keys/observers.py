@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from smoke.clients.tokens import SigningKey
+from smoke.platform.tokens import SigningKey
 
 from .probes import Answer
 from .subject import Subject

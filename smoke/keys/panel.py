@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from pytest_readiness import SafetyViolation
 
-from smoke.clients.tokens import SigningKey
+from smoke.platform.tokens import SigningKey
 
 from .errors import KeyFault, Unproved
 from .probes import Answer

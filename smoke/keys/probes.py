@@ -14,11 +14,11 @@ from typing import Protocol
 
 import httpx
 
-from smoke.clients import tokens
-from smoke.clients.contract import error_code
-from smoke.clients.finn import INVOKE_PATH
-from smoke.clients.freeside import JSON_HEADERS
-from smoke.clients.tokens import Claims, SigningKey
+from smoke.platform import tokens
+from smoke.platform.contract import error_code
+from smoke.platform.finn import INVOKE_PATH
+from smoke.platform.freeside import JSON_HEADERS
+from smoke.platform.tokens import Claims, SigningKey
 
 MODELS_PATH = "/api/agents/models"
 QUERY_PATH = "/api/reputation/query"

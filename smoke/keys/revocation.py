@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pytest_readiness import SafetyViolation, SetupError
 
-from smoke.clients.tokens import SigningKey
+from smoke.platform.tokens import SigningKey
 
 from .documents import Document, emergency_kid, new_key, parse
 from .errors import Conflict, KeyFault, Refused

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from smoke.clients.tokens import SigningKey
+from smoke.platform.tokens import SigningKey
 
 from .documents import Document, new_key, parse, rotation_kid
 from .errors import KeyFault, Refused

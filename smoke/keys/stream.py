@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from pytest_readiness import ExternalOutage, SetupError
 
-from smoke.clients.tokens import SigningKey
+from smoke.platform.tokens import SigningKey
 
 from .documents import Document, parse
 from .errors import KeyFault

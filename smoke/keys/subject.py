@@ -14,14 +14,14 @@ import httpx
 from pytest_readiness import SetupError
 
 from smoke.aws.account import Account, account_of
-from smoke.clients.contract import ContractViolation
-from smoke.clients.dixie import JWKS_PATH as DIXIE_JWKS_PATH
-from smoke.clients.freeside import JWKS_PATH
-from smoke.clients.jwks import KeySet, key_set_of
-from smoke.clients.reach import require_resolvable
-from smoke.clients.tls import authorities
-from smoke.clients.tokens import SigningKey
-from smoke.clients.wire import UnexpectedStatus, require_status
+from smoke.platform.contract import ContractViolation
+from smoke.platform.dixie import JWKS_PATH as DIXIE_JWKS_PATH
+from smoke.platform.freeside import JWKS_PATH
+from smoke.platform.jwks import KeySet, key_set_of
+from smoke.platform.reach import require_resolvable
+from smoke.platform.tls import authorities
+from smoke.platform.tokens import SigningKey
+from smoke.platform.wire import UnexpectedStatus, require_status
 
 from .documents import Document, parse
 from .errors import KeyFault, Refused, Unproved

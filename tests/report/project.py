@@ -51,7 +51,7 @@ protected = false
 [api]
 url = "http://127.0.0.1:9"
 """,
-    "smoke/test_health.py": """
+    "smoke/health/test_health.py": """
 import pytest
 
 pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("health"), pytest.mark.p0]
@@ -76,7 +76,7 @@ def test_shaky(evidence):
     evidence.evaluated("I-1", len(attempts))
     assert len(attempts) > 1
 """,
-    "smoke/test_auth.py": """
+    "smoke/auth/test_tokens.py": """
 import datetime
 from types import SimpleNamespace
 

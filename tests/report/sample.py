@@ -90,7 +90,7 @@ READY: dict[str, Any] = {
     "notes": ["build identity of dixie is unknown: its /health names none"],
 }
 
-REPRODUCE = "pytest 'smoke/test_auth.py::test_refused[freeside-expired]' --env local"
+REPRODUCE = "pytest 'smoke/auth/test_tokens.py::test_refused[freeside-expired]' --env local"
 
 
 def ready() -> dict[str, Any]:
@@ -163,7 +163,7 @@ def broken() -> dict[str, Any]:
                 "observed": "",
                 "limit": "",
                 "next_action": "bring Dixie up, then run again",
-                "reproduce": "pytest smoke/test_reputation.py::test_seeded_score --env local",
+                "reproduce": "pytest smoke/reputation/test_reputation.py::test_seeded_score --env local",
             },
         ],
     )

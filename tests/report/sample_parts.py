@@ -53,7 +53,7 @@ GOALS = [
 CHECKS: list[dict[str, Any]] = [
     {
         "id": "health/freeside",
-        "nodeid": "smoke/test_health.py::test_freeside",
+        "nodeid": "smoke/health/test_health.py::test_freeside",
         "goal": "G-1",
         "phase": "health",
         "severity": "P0",
@@ -68,7 +68,7 @@ CHECKS: list[dict[str, Any]] = [
     },
     {
         "id": "budget/sequential-spend-is-conserved",
-        "nodeid": "smoke/test_budget.py::test_sequential_spend_is_conserved",
+        "nodeid": "smoke/budget/test_conservation.py::test_sequential_spend_is_conserved",
         "goal": "G-4",
         "phase": "budget",
         "severity": "P0",

@@ -77,7 +77,7 @@ def test_nothing_in_the_report_becomes_markup(visit: chrome.Visit) -> None:
     page = visit.page
     page.locator("#show_all_details").click()
     names = page.locator("#results-table .col-testId").all_inner_texts()
-    assert "smoke/test_health.py::test_named[<b>bold</b>]" in names
+    assert "smoke/health/test_health.py::test_named[<b>bold</b>]" in names
     assert any("<script>window.pwned = 1</script>" in name for name in names)
     assert page.locator("#results-table :is(.col-testId, .log) :is(b, script, img)").count() == 0
     assert page.locator(".rd :is(script, img, i)").count() == 0

@@ -72,7 +72,7 @@ TABLES = (
 def assessed() -> dict[str, Any]:
     failed = CheckResult(
         id="auth/refused[expired]",
-        nodeid="smoke/test_auth.py::test_refused[expired]",
+        nodeid="smoke/auth/test_tokens.py::test_refused[expired]",
         goal="G-2",
         phase="auth",
         severity=Severity.P0,

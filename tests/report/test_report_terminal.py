@@ -82,7 +82,7 @@ def test_no_content_leaves_its_columns(text: str, columns: int) -> None:
 
 def test_a_long_command_is_broken_and_stays_the_same_command() -> None:
     model = sample.broken()
-    command = "pytest 'smoke/test_auth.py::test_refused[a b]' --env staging " + " ".join(
+    command = "pytest 'smoke/auth/test_tokens.py::test_refused[a b]' --env staging " + " ".join(
         f"-o key{n}=v" for n in range(20)
     )
     model["blockers"][0]["reproduce"] = command

@@ -22,7 +22,7 @@ service = "api"
 what = "An expired token is accepted"
 action = "restart:api"
 params = {{ seconds = 2 }}
-select = ["smoke/test_auth.py", "--drills"]
+select = ["smoke/auth/test_tokens.py", "--drills"]
 args = ["--reruns", "0"]
 checks = [{CHECK}]
 also = ["auth/*"]
@@ -46,7 +46,7 @@ def write(tmp_path: Path) -> Write:
 def test_a_fault_is_read(write: Write) -> None:
     (fault,) = load(write(FAULT), "faults", GOALS).faults
     assert (fault.id, fault.goal, fault.verdict, fault.takes_s) == ("expired", "G-2", "BROKEN", 20)
-    assert (fault.select, fault.args) == (("smoke/test_auth.py",), ("--drills", "--reruns", "0"))
+    assert (fault.select, fault.args) == (("smoke/auth/test_tokens.py",), ("--drills", "--reruns", "0"))
     assert fault.params == {"seconds": 2}
     assert fault.checks[0].as_data() == {
         "id": "auth/expired",
@@ -137,7 +137,7 @@ def test_a_condition_to_bear_needs_something_to_run(write: Write) -> None:
     bearable = FAULT.replace("BROKEN", "READY").replace(CHECK, "")
     assert load(write(bearable), "faults", GOALS).faults[0].checks == ()
     with pytest.raises(CatalogueError, match=r"select: empty: nothing would run"):
-        load(write(bearable.replace('"smoke/test_auth.py"', '"-x"')), "faults", GOALS)
+        load(write(bearable.replace('"smoke/auth/test_tokens.py"', '"-x"')), "faults", GOALS)
 
 
 def test_a_fault_names_checks_that_there_are(write: Write) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugin.scenario import wait_until
+from tests.adapter.scenario import wait_until
 from tests.selftest.scene import DOWN, MOODY, MORNING, SUITE, UP, Scene, fault
 
 

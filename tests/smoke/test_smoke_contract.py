@@ -5,7 +5,14 @@ from typing import Any
 import httpx
 import pytest
 
-from smoke.clients.contract import ContractViolation, Fields, fields_of, parse_json, require_json_error, shown
+from smoke.platform.contract import (
+    ContractViolation,
+    Fields,
+    fields_of,
+    parse_json,
+    require_json_error,
+    shown,
+)
 
 
 def fields(**data: Any) -> Any:

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FAULTS = [
     fault
-    for path in sorted((ROOT / "stack" / "faults").glob("catalogue*.toml"))
+    for path in sorted((ROOT / "smoke").glob("*/faults.toml"))
     for fault in tomllib.loads(path.read_text("utf-8"))["fault"]
 ]
 VERDICTS = {"READY", "BROKEN", "DEGRADED", "NO_VERDICT"}

@@ -8,9 +8,9 @@ from typing import Any, cast
 import jwt
 import pytest
 
-from smoke.clients import tokens
-from smoke.clients.forgeries import REQUIRED_CLAIMS, Genuine, cases, forgery
-from smoke.clients.tokens import SigningKey
+from smoke.platform import tokens
+from smoke.platform.forgeries import REQUIRED_CLAIMS, Genuine, cases, forgery
+from smoke.platform.tokens import SigningKey
 
 #: A forgery breaks what it says; here the signature alone is of interest.
 UNCHECKED = ("verify_exp", "verify_nbf", "verify_iat", "verify_aud", "verify_iss")

@@ -5,9 +5,9 @@ from typing import Any
 import httpx
 import pytest
 
-from smoke.clients.internals import leak
-from smoke.clients.tokens import SigningKey
 from smoke.keys.probes import Answer, finn_verifier
+from smoke.platform.internals import leak
+from smoke.platform.tokens import SigningKey
 
 
 @pytest.mark.parametrize(

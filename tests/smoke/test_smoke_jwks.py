@@ -7,10 +7,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from smoke.clients.contract import ContractViolation
-from smoke.clients.jwks import KeySet, key_set_of
-from smoke.clients.keyring import KeyRing
-from smoke.clients.tokens import SigningKey, b64url, private_key_of
+from smoke.platform.contract import ContractViolation
+from smoke.platform.jwks import KeySet, key_set_of
+from smoke.platform.keyring import KeyRing
+from smoke.platform.tokens import SigningKey, b64url, private_key_of
 
 KEY = SigningKey.throwaway("k1")
 

@@ -6,14 +6,14 @@ import httpx
 import pytest
 from pytest_readiness import SafetyViolation, SetupError
 
-from smoke.clients import conservation as rules
-from smoke.clients.budget import Reading, reading_of
-from smoke.clients.conservation import Conservation, MonthChanged
-from smoke.clients.contract import ContractViolation
-from smoke.clients.edge import Prices
-from smoke.clients.figures import nonce, percentile, prompt_for
-from smoke.clients.freeside import Freeside
-from smoke.clients.purse import Purse
+from smoke.platform import conservation as rules
+from smoke.platform.budget import Reading, reading_of
+from smoke.platform.conservation import Conservation, MonthChanged
+from smoke.platform.contract import ContractViolation
+from smoke.platform.edge import Prices
+from smoke.platform.figures import nonce, percentile, prompt_for
+from smoke.platform.freeside import Freeside
+from smoke.platform.purse import Purse
 from tests.smoke.log import Log
 
 GOOD = {
@@ -130,7 +130,7 @@ def test_budget_is_at_rest_when_reservations_are_back_or_overdue(
     with purse.charging("c", "1") as charge:
         charge.settle(30)
     ended = purse.spend().last["c"]
-    monkeypatch.setattr("smoke.clients.freeside.time.time", lambda: ended + ended_ago_s)
+    monkeypatch.setattr("smoke.platform.freeside.time.time", lambda: ended + ended_ago_s)
     later = iter([reading(0, 40), reading(30)])
     freeside = Freeside(None, None, None, purse, dict)  # type: ignore[arg-type]
     monkeypatch.setattr(freeside, "budget", lambda _: next(later))

@@ -1,6 +1,6 @@
 """What PgBouncer's console says, read."""
 
-from smoke.clients.pgbouncer import can_serve, login_of, pool_ceilings, waiting_in
+from smoke.platform.pgbouncer import can_serve, login_of, pool_ceilings, waiting_in
 
 
 def test_pool_ceilings_count_every_login_up_to_the_cap() -> None:

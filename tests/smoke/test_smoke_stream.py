@@ -7,12 +7,12 @@ import httpx
 import pytest
 from pytest_readiness import ExternalOutage
 
-from smoke.clients.contract import ContractViolation
-from smoke.clients.freeside import Dialects, Freeside
-from smoke.clients.purse import Purse
-from smoke.clients.stream import stream
-from smoke.clients.tokens import SigningKey
-from smoke.clients.wire import UnexpectedStatus, Wire
+from smoke.platform.contract import ContractViolation
+from smoke.platform.freeside import Dialects, Freeside
+from smoke.platform.purse import Purse
+from smoke.platform.stream import stream
+from smoke.platform.tokens import SigningKey
+from smoke.platform.wire import UnexpectedStatus, Wire
 from tests.smoke.log import Log
 
 USAGE = {"promptTokens": 3, "completionTokens": 4, "costMicro": "2100"}

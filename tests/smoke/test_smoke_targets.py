@@ -9,15 +9,15 @@ import httpx
 import pytest
 from pytest_readiness import SafetyViolation, SetupError
 
-from smoke.clients.answers import answer_of, rate_limit_of
-from smoke.clients.bad_input import BAD_INPUT, MAX_BODY_BYTES
-from smoke.clients.contract import ContractViolation
-from smoke.clients.freeside import Dialects, Freeside
-from smoke.clients.reach import require_resolvable
-from smoke.clients.scores import Scores
-from smoke.clients.targets import require_refused, require_spent
-from smoke.clients.together import sampling, together
-from smoke.clients.wire import UnexpectedStatus, require_error
+from smoke.platform.answers import answer_of, rate_limit_of
+from smoke.platform.bad_input import BAD_INPUT, MAX_BODY_BYTES
+from smoke.platform.contract import ContractViolation
+from smoke.platform.freeside import Dialects, Freeside
+from smoke.platform.reach import require_resolvable
+from smoke.platform.scores import Scores
+from smoke.platform.targets import require_refused, require_spent
+from smoke.platform.together import sampling, together
+from smoke.platform.wire import UnexpectedStatus, require_error
 from tests.smoke.log import Log
 
 ANSWER = {

@@ -6,8 +6,8 @@ import httpx
 import pytest
 from pytest_readiness import ExternalOutage, SetupError
 
-from smoke.clients.contract import ContractViolation
-from smoke.clients.wire import BACKOFF_BUDGET_S, MAX_SENDS, UnexpectedStatus, Wire, require_status
+from smoke.platform.contract import ContractViolation
+from smoke.platform.wire import BACKOFF_BUDGET_S, MAX_SENDS, UnexpectedStatus, Wire, require_status
 from tests.smoke.log import Log
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from stack import Stack
+from tests.stack.embedded import Platform
 from tests.stack.tools import request
 
 
@@ -19,3 +20,9 @@ def stack(running: Stack) -> Iterator[Stack]:
     yield running
     status, answer = request("POST", f"{running.control_url}/reset")
     assert status == 200, answer
+
+
+@pytest.fixture
+def platform(stack: Stack) -> Platform:
+    """A caller of the running platform."""
+    return Platform(stack)

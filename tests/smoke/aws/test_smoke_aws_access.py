@@ -65,7 +65,9 @@ def test_without_access_the_rest_is_not_run(
     running: Stack, tmp_path: Path, edit: tuple[str, str], changed: dict[str, Any], told: str
 ) -> None:
     text = running.profile_path.read_text("utf-8").replace(*edit)
-    model = run(running, tmp_path, text, changed, "smoke/test_services.py", "smoke/test_alarms.py")
+    model = run(
+        running, tmp_path, text, changed, "smoke/services/test_builds.py", "smoke/alarms/test_alarms.py"
+    )
     first, *others = model["checks"]
     assert (first["id"], first["outcome"], first["class"]) == ("services/aws", "failed", "SETUP_ERROR")
     assert told in first["summary"]
@@ -87,7 +89,7 @@ def test_alarms_alone_say_it_each_and_none_passes(
     assert request("PUT", door, {"service": service, "code": code})[0] == 200
     try:
         text = running.profile_path.read_text("utf-8")
-        model = run(running, tmp_path, text, {}, "smoke/test_alarms.py::test_quiet")
+        model = run(running, tmp_path, text, {}, "smoke/alarms/test_alarms.py::test_quiet")
     finally:
         assert request("POST", f"{running.control_url}/reset")[0] == 200
     wanted = "EXTERNAL_OUTAGE" if code == "Throttling" else "SETUP_ERROR"

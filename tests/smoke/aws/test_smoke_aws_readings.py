@@ -23,7 +23,7 @@ from smoke.aws.monitoring import (
 )
 from smoke.aws.names import Names
 from smoke.aws.observed import Observed
-from smoke.clients import identity
+from smoke.platform import identity
 from tests.smoke.aws.told import CPU, NOON, TOPIC_ARN, ecs_answers, raising, scripted
 
 NAMES = Names("p")

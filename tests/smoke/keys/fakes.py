@@ -9,13 +9,13 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from smoke.aws.account import Account
-from smoke.clients.jwks import KeySet
-from smoke.clients.tokens import SigningKey
 from smoke.keys.documents import Document, new_key, parse
 from smoke.keys.probes import Answer
 from smoke.keys.store import SecretStore
 from smoke.keys.subject import Subject
 from smoke.keys.timing import Timing
+from smoke.platform.jwks import KeySet
+from smoke.platform.tokens import SigningKey
 
 SECRET = "prefix/freeside/es256-private-key"
 QUICK = Timing(propagation_s=0.4, steady_s=0.02, watch_s=0.05, revocation_limit_s=1.0, every_s=0.004)

@@ -7,11 +7,11 @@ import pytest
 from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, NoCredentialsError
 from pytest_readiness import ExternalOutage, SetupError
 
-from smoke.clients.jwks import KeySet
 from smoke.keys.bootstrap import Action, bootstrap
 from smoke.keys.documents import Document, new_key, parse
 from smoke.keys.errors import KeyFault, MissingSecret, MissingVersion, Unproved, WriteForbidden
 from smoke.keys.store import SecretStore
+from smoke.platform.jwks import KeySet
 from tests.smoke.keys.fakes import QUICK, FakeSecrets, FakeService, refusal
 
 SERVICES = ("freeside", "finn", "dixie")

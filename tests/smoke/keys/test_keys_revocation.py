@@ -5,7 +5,6 @@ import json
 import pytest
 from pytest_readiness import SafetyViolation
 
-from smoke.clients.tokens import SigningKey
 from smoke.keys.documents import Document, new_key, parse
 from smoke.keys.errors import KeyFault, LockHeld, Refused
 from smoke.keys.observers import Timeline
@@ -13,6 +12,7 @@ from smoke.keys.probes import Answer
 from smoke.keys.revocation import Revocation
 from smoke.keys.rotation import Rotation
 from smoke.keys.timing import Timing
+from smoke.platform.tokens import SigningKey
 from tests.smoke.keys.fakes import QUICK, SECRET, Bench, FakeService, Killed
 
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 from pytest_readiness import SafetyViolation
 
-from smoke.clients.jwks import KeySet
-from smoke.clients.tokens import SigningKey
 from smoke.keys.documents import Document, new_key
 from smoke.keys.errors import KeyFault, Refused, Unproved
 from smoke.keys.lock import LOCK
 from smoke.keys.probes import Answer
 from smoke.keys.rotation import Rotation
+from smoke.platform.jwks import KeySet
+from smoke.platform.tokens import SigningKey
 from tests.smoke.keys.fakes import QUICK, Bench, FakeService
 
 

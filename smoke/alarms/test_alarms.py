@@ -1,0 +1,131 @@
+"""G-9, phase alarms: what must be watched is watched, would be heard, and is quiet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from smoke.aws.alarms import ALARM, INSUFFICIENT, is_conservation, is_health, judged, mute, unfed, watching
+from smoke.aws.monitoring import read_subscriptions
+from smoke.aws.observed import Observed
+from smoke.aws.watches import APPLICATION, FURTHER, REQUIRED, watch_for
+from smoke.platform.wire import Evidence
+
+pytestmark = [pytest.mark.goal("G-9"), pytest.mark.phase("alarms"), pytest.mark.requires("aws")]
+
+FAMILIES = {"health": is_health, "conservation": is_conservation}
+
+
+@pytest.fixture
+def budget(plan_facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The plan's connection budget."""
+    found: Mapping[str, Any] = plan_facts["connections"]
+    return found
+
+
+def require_watched(name: str, aws: Observed, budget: Mapping[str, Any], evidence: Evidence) -> None:
+    """Some alarm watches exactly this, fires when it should, and tells the topic."""
+    watch = watch_for(name, aws, budget)
+    evidence.figure(f"what {name} is", str(watch.metric))
+    for alarm in watching(aws.alarms(), watch.metric):
+        evidence.figure(f"condition of {alarm.name}", alarm.condition, expected=watch.condition)
+    good, why = judged(aws.alarms(), watch, aws.names.topic)
+    evidence.evaluated("an alarm on exactly this, heard and in range")
+    assert good, why
+
+
+@pytest.mark.p0
+@pytest.mark.parametrize("name", REQUIRED)
+def test_watched(aws: Observed, name: str, budget: Mapping[str, Any], evidence: Evidence) -> None:
+    """Health, CPU and memory of api, finn and dixie, and the database's connections."""
+    require_watched(name, aws, budget, evidence)
+
+
+@pytest.mark.p1
+@pytest.mark.parametrize("name", [*FURTHER, *APPLICATION])
+def test_watched_too(aws: Observed, name: str, budget: Mapping[str, Any], evidence: Evidence) -> None:
+    """Worker and PgBouncer, and the platform's own metrics."""
+    require_watched(name, aws, budget, evidence)
+
+
+@pytest.mark.p0
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_quiet(aws: Observed, family: str, evidence: Evidence) -> None:
+    """No alarm of this kind is in ALARM; without one at all, nothing would say so."""
+    found = [alarm for alarm in aws.alarms() if FAMILIES[family](alarm)]
+    evidence.figure(
+        f"{family} alarms", {alarm.name: alarm.state for alarm in found}, expected="none in ALARM"
+    )
+    assert found, f"there is no {family} alarm that could be quiet"
+    ringing = [alarm.name for alarm in found if alarm.state == ALARM]
+    assert not ringing, f"in ALARM: {', '.join(ringing)}"
+
+
+@pytest.mark.p1
+def test_quiet_otherwise(aws: Observed, budget: Mapping[str, Any], evidence: Evidence) -> None:
+    """No other alarm is in ALARM; those that only scale something are in it as part of their work.
+
+    So is the one that counts failed validations of tokens, after the forgeries of phase auth.
+    """
+    own = watch_for("jwt-validation", aws, budget).metric
+    kinds = tuple(FAMILIES.values())
+    others = [each for each in aws.alarms() if not each.steers and not any(kind(each) for kind in kinds)]
+    evidence.figure("other alarms", len(others))
+    for alarm in watching(others, own):
+        if alarm.state == ALARM:
+            evidence.note(f"{alarm.name} is in ALARM: this suite's own forgeries count, so it is not held")
+    ringing = [alarm.name for alarm in others if alarm.state == ALARM and alarm.metrics != (own,)]
+    assert not ringing, f"in ALARM: {', '.join(ringing)}"
+
+
+@pytest.mark.p1
+def test_know_their_state(aws: Observed, evidence: Evidence) -> None:
+    """No alarm lacks the data to tell how things are."""
+    blind = [alarm.name for alarm in aws.alarms() if alarm.state == INSUFFICIENT]
+    evidence.figure("alarms", len(aws.alarms()), limit=">= 1")
+    assert aws.alarms(), f"no alarm's name begins with {aws.names.prefix}-"
+    assert not blind, f"in INSUFFICIENT_DATA: {', '.join(blind)}"
+
+
+@pytest.mark.p1
+def test_can_fire(aws: Observed, evidence: Evidence) -> None:
+    """Every alarm is fed with exactly what it watches, is switched on, and tells the topic.
+
+    One that cannot fire is no evidence, even when its state is OK.
+    """
+    alarms, fed = [alarm for alarm in aws.alarms() if not alarm.steers], aws.datapoints()
+    evidence.evaluated("an alarm can fire", len(alarms))
+    newest = {str(metric): fed.get(metric, 0) for alarm in alarms for metric in alarm.metrics}
+    evidence.figure("minutes with a datapoint, of the last 15", newest, limit=">= 1")
+    idle = unfed(alarms, fed)
+    idle += [f"{alarm.name}: {'; '.join(why)}" for alarm in alarms if (why := mute(alarm, aws.names.topic))]
+    assert alarms, f"no alarm's name begins with {aws.names.prefix}-"
+    assert not idle, f"cannot fire: {', '.join(idle)}"
+
+
+@pytest.mark.p0
+def test_topic_is_subscribed(aws: Observed, evidence: Evidence) -> None:
+    """Somebody who has confirmed it is subscribed to the topic."""
+    aws.cluster()
+    confirmed, pending = read_subscriptions(aws.account, aws.topic())
+    evidence.figure("confirmed subscriptions", len(confirmed), limit=">= 1")
+    evidence.figure("subscriptions that wait for confirmation", len(pending))
+    assert confirmed, f"nobody confirmed a subscription to {aws.names.topic}; {len(pending)} wait for it"
+
+
+@pytest.mark.p1
+def test_connections_alarm_fits_the_budget(
+    aws: Observed, budget: Mapping[str, Any], evidence: Evidence
+) -> None:
+    """The alarm on database connections goes off before the reserve of the connection budget is used."""
+    limit = budget["total"] - budget["buffer"]
+    found = watching(aws.alarms(), watch_for("rds-connections", aws, budget).metric)
+    thresholds = {alarm.name: alarm.threshold for alarm in found if alarm.threshold is not None}
+    evidence.figure("thresholds", thresholds, "connections", limit=limit)
+    assert thresholds, f"no alarm watches the connections of {aws.names.database}"
+    lowest = min(thresholds.values())
+    assert 0 < lowest <= limit, (
+        f"goes off above {lowest:g} connections, the budget less its reserve is {limit}"
+    )

@@ -1,0 +1,196 @@
+"""G-2, phase auth: valid tokens are accepted and spent once, forgeries refused, tenants kept apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pytest_readiness import SafetyViolation
+
+from smoke.conftest import Tenants
+from smoke.platform.budget import reading_of
+from smoke.platform.conservation import I7, Conservation
+from smoke.platform.dixie import Dixie
+from smoke.platform.figures import nonce, prompt_for
+from smoke.platform.finn import Finn
+from smoke.platform.forgeries import cases
+from smoke.platform.freeside import Freeside, cost_in
+from smoke.platform.targets import (
+    REFUSALS,
+    Target,
+    dixie_target,
+    finn_target,
+    freeside_target,
+    require_refused,
+    require_spent,
+)
+from smoke.platform.tokens import SigningKey, bearer
+from smoke.platform.wire import Evidence, require_status
+
+pytestmark = [
+    pytest.mark.goal("G-2"),
+    pytest.mark.phase("auth"),
+    pytest.mark.requires("freeside", "key", "signing"),
+    pytest.mark.usefixtures("alone"),
+]
+
+#: Behind the VPC nobody outside can send Finn anything but what Freeside lets through: the same forgery at
+#: Freeside then covers Finn's refusal, and a control at Freeside covers Finn's.
+NEEDS: dict[str, Callable[[str], list[pytest.MarkDecorator]]] = {
+    "freeside": lambda _: [],
+    "finn": lambda same: [pytest.mark.requires("finn", covered_by=same)],
+    "dixie": lambda _: [pytest.mark.requires("dixie")],
+}
+
+#: A token without the hash of its request is a mismatch of that hash as well, which Finn answers with 400.
+UNBOUND = ("finn", "missing-req_hash")
+
+#: How a request might name a community that is not its token's.
+NAMED_BY: dict[str, Callable[[str], tuple[dict[str, str], dict[str, str]]]] = {
+    "body": lambda victim: ({"tenant_id": victim, "communityId": victim}, {}),
+    "header": lambda victim: ({}, {"X-Tenant-Id": victim, "X-Community-Id": victim}),
+}
+
+
+def each_service(check: str) -> list[Any]:
+    """Every service as a parameter of one check."""
+    return [pytest.param(name, marks=needs(f"auth/{check}[freeside]")) for name, needs in NEEDS.items()]
+
+
+def each_forgery() -> list[Any]:
+    """Every forgery at every service that has to refuse it."""
+    return [
+        pytest.param(
+            service,
+            case,
+            marks=needs(
+                f"auth/refused[freeside-{case if case in cases('freeside') else 'tampered-payload'}]"
+            ),
+            id=f"{service}-{case}",
+        )
+        for service, needs in NEEDS.items()
+        for case in cases(service)
+    ]
+
+
+@pytest.fixture
+def target(
+    request: pytest.FixtureRequest, service: str, environment: Any, tenants: Tenants, attacker: SigningKey
+) -> Target:
+    """The parametrised service as an attacker meets it."""
+    make: dict[str, Callable[[], Target]] = {
+        "freeside": lambda: freeside_target(client(request, Freeside), tenants.main, attacker),
+        "finn": lambda: finn_target(client(request, Finn), tenants.main, attacker),
+        "dixie": lambda: dixie_target(client(request, Dixie), environment.auth.nft_id, attacker),
+    }
+    return make[service]()
+
+
+def client(request: pytest.FixtureRequest, kind: type) -> Any:
+    """The client of a service; a service that is not reached is not even built."""
+    return request.getfixturevalue(kind.__name__.lower())
+
+
+@pytest.mark.p0
+@pytest.mark.parametrize("service", each_service("valid-token-is-accepted"))
+def test_valid_token_is_accepted(target: Target, service: str) -> None:
+    """The positive control: without it every refusal could be a service that refuses everything."""
+    target.accepted()
+
+
+@pytest.mark.p0
+@pytest.mark.parametrize(("service", "case"), each_forgery())
+def test_refused(
+    target: Target, service: str, case: str, freeside: Freeside, tenants: Tenants, evidence: Evidence
+) -> None:
+    """A forged credential gets 401 or 403 (without its body's hash 400, too) with a JSON error, free."""
+    watch = None if service == "dixie" else Conservation(freeside.at_rest(tenants.main), evidence)
+    statuses = (*REFUSALS, 400) if (service, case) == UNBOUND else REFUSALS
+    require_refused(target.forged(case), service, case, statuses)
+    if watch is not None:
+        watch.unchanged(freeside.budget(tenants.main), f"{service} refused {case}")
+
+
+@pytest.mark.p0
+@pytest.mark.parametrize("service", each_service("jti-is-spent-once"))
+def test_jti_is_spent_once(target: Target, service: str) -> None:
+    """A token that was used is refused when it comes again."""
+    header, _ = target.spent()
+    require_spent(target.send(lambda: header), service, "a token that was used before")
+
+
+@pytest.mark.p0
+def test_jti_is_spent_on_every_route(freeside: Freeside, tenants: Tenants, attacker: SigningKey) -> None:
+    """A token that was used on one route is refused on another."""
+    target = freeside_target(freeside, tenants.main, attacker)
+    header, _ = replace(target, send=freeside.models).spent()
+    require_spent(target.send(lambda: header), "freeside", "a token that was used on another route")
+
+
+@pytest.mark.p1
+@pytest.mark.parametrize("service", each_service("jti-is-spent-across-tenants"))
+def test_jti_is_spent_across_tenants(target: Target, service: str, tenants: Tenants) -> None:
+    """A jti that one tenant's token used is refused in a token of another tenant."""
+    _, claims = target.spent()
+    foreign = target.claims() | {"jti": claims["jti"], "tenant_id": tenants.other}
+    answer = target.send(lambda: bearer(target.key(), foreign))
+    require_spent(answer, service, "a jti that another tenant's token used")
+
+
+@pytest.mark.p0
+def test_budget_of_another_tenant_is_closed(freeside: Freeside, tenants: Tenants) -> None:
+    """Another community's budget is refused to a valid token, whether that community exists or not."""
+    freeside.budget(tenants.other)
+    if freeside.dialects.budget == "gateway":
+        own_figures_only(freeside, tenants)
+        return
+    for community in (tenants.main, "smoke-no-such-community"):
+        answer = freeside.get_budget(community, freeside.credential(tenants.other))
+        require_refused(
+            answer, "freeside", f"a token of {tenants.other} for the budget of {community}", (403,)
+        )
+
+
+def own_figures_only(freeside: Freeside, tenants: Tenants) -> None:
+    """The gateway's route names no community: asking for another one must not change whose figures come."""
+    credential = freeside.credential(tenants.other, role="admin")
+    params = {"communityId": tenants.main, "tenant_id": tenants.main}
+    answer = freeside.wire.send("GET", "/api/agents/budget", credential=credential, params=params)
+    if answer.status_code == 200 and tenants.main in answer.text:
+        raise SafetyViolation(f"a token of {tenants.other} was shown the budget of {tenants.main}")
+    if answer.status_code == 200:
+        reading_of(answer, "gateway", tenants.other)
+    else:
+        require_refused(answer, "freeside", "a request for another community's budget", (400, 403))
+
+
+@pytest.mark.p0
+@pytest.mark.parametrize("named_by", NAMED_BY)
+def test_another_tenant_is_never_charged(
+    freeside: Freeside, tenants: Tenants, named_by: str, evidence: Evidence
+) -> None:
+    """A request that names another community is charged to the token's community, or refused."""
+    victim, payer = tenants.small, tenants.main
+    members, headers = NAMED_BY[named_by](victim)
+    victims = Conservation(freeside.at_rest(victim), evidence)
+    payers = Conservation(freeside.at_rest(payer), evidence)
+    content = json.dumps(freeside.invoke_body(prompt_for(nonce())) | members).encode()
+    answer = freeside.post_invoke(
+        content, tenant=payer, credential=freeside.credential(payer), headers=headers
+    )
+    require_status(answer, 200, 400, 403)
+    victims.unchanged(freeside.budget(victim), f"a token of {payer} named {victim} in the {named_by}", I7)
+    paid = [cost_in(answer)] if answer.status_code == 200 else []
+    payers.charged_soon(lambda: freeside.budget(payer), paid)
+
+
+@pytest.mark.p0
+@pytest.mark.parametrize("service", each_service("valid-token-is-still-accepted"))
+def test_valid_token_is_still_accepted(target: Target, service: str) -> None:
+    """The positive control again: refusing forgeries has not locked the honest out."""
+    for case in ("garbage", "expired", "tampered-signature", "unknown-kid", "alg-none"):
+        require_refused(target.forged(case), service, case)
+    target.accepted()

@@ -1,0 +1,149 @@
+"""G-8, phase flyio: nothing of the platform points to Fly.io any more, in its repository or on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from smoke.aws.ecs import Definition
+from smoke.aws.observed import Observed
+from smoke.platform.dixie import JWKS_PATH as DIXIE_JWKS
+from smoke.platform.freeside import JWKS_PATH as FREESIDE_JWKS
+from smoke.platform.wire import Evidence, Wire
+from smoke.source.checkout import Checkout
+from smoke.source.findings import listed
+from smoke.source.fly import Scan, allow_list, points_to_fly, scan
+from smoke.source.planting import plant
+
+pytestmark = [pytest.mark.goal("G-8"), pytest.mark.phase("flyio")]
+
+ROUTES = {
+    "freeside": ("/health", FREESIDE_JWKS, "/no-such-route"),
+    "dixie": ("/api/health", DIXIE_JWKS, "/no-such-route"),
+}
+
+
+@pytest.fixture
+def scanned(checkout: Checkout, plan_facts: Mapping[str, Any], evidence: Evidence) -> Scan:
+    """The whole checkout, held against the plan's allow-list."""
+    result = scan(checkout, allow_list(plan_facts["flyio"]["allow"]))
+    evidence.figure("text files read", result.files)
+    evidence.figure("files that are no text", result.binary)
+    evidence.figure("references that the plan allows", [str(ref.finding()) for ref in result.allowed])
+    return result
+
+
+@pytest.mark.p0
+@pytest.mark.static
+@pytest.mark.requires("iac")
+def test_no_live_reference(scanned: Scan, evidence: Evidence) -> None:
+    """No tracked text file refers to Fly.io, except where the plan's allow-list says so exactly."""
+    evidence.figure("references that nothing allows", len(scanned.live), expected=0)
+    assert scanned.files, "git tracks no text file in this checkout"
+    assert not scanned.live, listed([ref.finding() for ref in scanned.live], "refers to Fly.io")
+
+
+@pytest.mark.p0
+@pytest.mark.static
+@pytest.mark.requires("iac")
+def test_allow_list_is_not_stale(scanned: Scan, evidence: Evidence) -> None:
+    """Every entry of the allow-list still allows something: a forgotten one would let new references in."""
+    evidence.figure("stale entries", [str(entry) for entry in scanned.stale], expected=[])
+    assert not scanned.stale, f"allow entries without a reference: {', '.join(map(str, scanned.stale))}"
+
+
+@pytest.mark.p0
+@pytest.mark.static
+@pytest.mark.requires("iac")
+def test_planted_reference_is_found(checkout: Checkout, evidence: Evidence) -> None:
+    """Positive control: references planted into a scratch copy of this checkout's own files are all found."""
+    with checkout.scratch() as worktree:
+        copy = Checkout.at(str(worktree))
+        before = {(ref.path, ref.line, ref.text) for ref in scan(copy, ()).live}
+        planted = dict(plant(copy))
+        after = [ref for ref in scan(copy, ()).live if (ref.path, ref.line, ref.text) not in before]
+    evidence.figure("files with a planted reference", len(planted))
+    assert planted, "there is no file of a kind that a reference could be in"
+    lines = {path: len({ref.line for ref in after if ref.path == path}) for path in planted}
+    evidence.figure("planted lines found", sum(lines.values()), expected=sum(planted.values()))
+    missed = [
+        f"{path}: {lines[path]} of {count} lines" for path, count in planted.items() if lines[path] != count
+    ]
+    assert not missed, f"planted references were not found exactly: {'; '.join(missed)}"
+
+
+@pytest.mark.p1
+@pytest.mark.parametrize(
+    "service",
+    [
+        pytest.param("freeside", marks=pytest.mark.requires("freeside")),
+        pytest.param("dixie", marks=pytest.mark.requires("dixie")),
+    ],
+)
+def test_responses_do_not_point_to_fly(
+    environment: Any, service: str, http: httpx.Client, evidence: Evidence
+) -> None:
+    """No header, redirect, error or key set points to Fly.io."""
+    wire = Wire(service, environment.get(f"{service}.url"), http, evidence)
+    responses = [wire.send("GET", path) for path in ROUTES[service]]
+    responses += plain_http(wire)
+    traces = [trace for response in responses for trace in traces_of(response)]
+    evidence.evaluated("no trace of Fly.io in a response", len(responses))
+    assert not traces, f"{service} points to Fly.io: {'; '.join(traces)}"
+
+
+def plain_http(wire: Wire) -> list[httpx.Response]:
+    """What the host answers without TLS: where it redirects to is a pointer, too."""
+    address = urlsplit(wire.base_url)
+    if address.scheme != "https":
+        return []
+    try:
+        response = wire.http.get(f"http://{address.hostname}/")
+    except httpx.HTTPError as error:
+        wire.evidence.note(f"{address.hostname} does not answer without TLS: {type(error).__name__}")
+        return []
+    wire.evidence.exchange(response)
+    return [response]
+
+
+def traces_of(response: httpx.Response) -> Iterable[str]:
+    """Every trace of Fly.io in the headers and the body of a response."""
+    route = response.request.url.path
+    for name, value in response.headers.items():
+        if name.lower().startswith(("fly-", "x-fly-")):
+            yield f"{route}: header {name}"
+        elif points_to_fly(f"{value}") or (name.lower() == "server" and value.lower().startswith("fly/")):
+            yield f"{route}: header {name}: {value}"
+    if points_to_fly(response.text):
+        yield f"{route}: the body"
+
+
+@pytest.mark.p1
+@pytest.mark.requires("aws")
+def test_ecs_environment_does_not_point_to_fly(aws: Observed, evidence: Evidence) -> None:
+    """No environment value, image or secret reference of a running service points to Fly.io."""
+    services = aws.definitions()
+    values = [
+        (f"{service}: {where}", value)
+        for service, definition in services.items()
+        for where, value in values_of(definition)
+    ]
+    traces = [where for where, value in values if points_to_fly(value)]
+    evidence.figure("services", len(services))
+    evidence.figure("values looked at", len(values))
+    assert services, f"there is no service in {aws.names.cluster}"
+    assert not traces, f"points to Fly.io: {', '.join(traces)}"
+
+
+def values_of(task: Definition) -> Iterable[tuple[str, str]]:
+    """Each container's image, environment values and secret references, with where they are."""
+    for container in task.containers:
+        yield f"image of {container.name}", container.image
+        for name, value in container.environment.items():
+            yield f"environment {name} of {container.name}", f"{name}={value}"
+        for name, source in container.secrets.items():
+            yield f"secret {name} of {container.name}", source

@@ -1,0 +1,181 @@
+"""G-1, phase health: every service answers, is well, and says which build it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import pytest
+
+from smoke.platform.answers import header
+from smoke.platform.contract import Fields, fields_of
+from smoke.platform.dixie import Dixie
+from smoke.platform.figures import nonce
+from smoke.platform.finn import Finn
+from smoke.platform.freeside import Freeside
+from smoke.platform.health import ASKED_FOR_S, HEALTH_PATHS
+from smoke.platform.reach import require_resolvable
+from smoke.platform.wire import Evidence, Wire, require_error, require_status
+
+pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("health")]
+
+PROMPT_WITHIN_MS = 2000
+SHA = r"[0-9a-f]{7,40}"
+
+NEEDS_FINN = pytest.mark.requires("finn", covered_by="services/ecs[finn]")
+SERVICES = [
+    pytest.param("freeside", marks=pytest.mark.requires("freeside")),
+    pytest.param("dixie", marks=pytest.mark.requires("dixie")),
+    pytest.param("finn", marks=NEEDS_FINN),
+]
+
+
+@pytest.fixture
+def answer(environment: Any, http: httpx.Client, evidence: Evidence, service: str) -> httpx.Response:
+    """The health answer of the parametrised service."""
+    wire = Wire(service, environment.get(f"{service}.url"), http, evidence)
+    return wire.send("GET", HEALTH_PATHS[service], timeout=ASKED_FOR_S)
+
+
+@pytest.mark.p1
+@pytest.mark.parametrize("service", SERVICES)
+def test_request_id_is_told(environment: Any, http: httpx.Client, evidence: Evidence, service: str) -> None:
+    """Every answer carries the id that its request brought, or one that was made for it."""
+    wire, own = Wire(service, environment.get(f"{service}.url"), http, evidence), nonce()
+    for brought in ({"X-Request-Id": own}, {}):
+        told = header(
+            wire.send("GET", HEALTH_PATHS[service], headers=brought, timeout=ASKED_FOR_S), "x-request-id"
+        )
+        evidence.figure(f"x-request-id of {service}", told, expected=own if brought else "any")
+        assert told == own or not brought, f"{service} was sent the request id {own} and answered with {told}"
+
+
+@pytest.mark.p1
+@pytest.mark.requires("freeside")
+def test_unknown_path_is_not_found(freeside: Freeside) -> None:
+    """A path that is none is a 404 in JSON."""
+    require_error(freeside.wire.send("GET", "/smoke/no-such-path"), 404, "NOT_FOUND")
+
+
+def not_unhealthy(body: Fields) -> None:
+    """HTTP 200 alone proves nothing: the body says how the service is."""
+    body.text("status", among=("healthy", "degraded"))
+
+
+@pytest.mark.p0
+@pytest.mark.establishes("freeside")
+def test_freeside(freeside: Freeside) -> None:
+    """Freeside answers and is not unhealthy."""
+    require_resolvable(freeside.wire.base_url)
+    not_unhealthy(freeside.health())
+
+
+@pytest.mark.p0
+@pytest.mark.establishes("dixie")
+def test_dixie(dixie: Dixie) -> None:
+    """Dixie answers and is not unhealthy."""
+    require_resolvable(dixie.wire.base_url)
+    not_unhealthy(dixie.health())
+
+
+@pytest.mark.p0
+@NEEDS_FINN
+@pytest.mark.establishes("finn")
+def test_finn(finn: Finn) -> None:
+    """Finn answers and is not unhealthy."""
+    require_resolvable(finn.wire.base_url)
+    not_unhealthy(finn.health())
+
+
+@pytest.mark.p0
+@pytest.mark.parametrize("service", SERVICES)
+def test_answers_promptly(answer: httpx.Response, service: str, evidence: Evidence) -> None:
+    """Health is answered within 2 s."""
+    ms = answer.elapsed.total_seconds() * 1000
+    evidence.figure(f"health of {service}", round(ms, 1), "ms", limit=PROMPT_WITHIN_MS)
+    assert ms <= PROMPT_WITHIN_MS, f"{service} took {ms:.0f} ms to say how it is, limit {PROMPT_WITHIN_MS} ms"
+
+
+@pytest.mark.p0
+@pytest.mark.parametrize("service", SERVICES)
+def test_body_is_typed(answer: httpx.Response, service: str) -> None:
+    """The health body has the contract's shape."""
+    body = fields_of(require_status(answer, 200))
+    {"freeside": freeside_body, "finn": finn_body, "dixie": dixie_body}[service](body)
+
+
+def freeside_body(body: Fields) -> None:
+    """Contract section 1."""
+    body.text("version")
+    body.text("protocol_version")
+    body.number("uptime", minimum=0, maximum=float("inf"))
+    body.boolean("grace_period")
+
+
+def finn_body(body: Fields) -> None:
+    """Contract section 2."""
+    body.number("uptime", minimum=0, maximum=float("inf"))
+    body.object("checks")
+    body.object("protocol").text("contract_version")
+    body.boolean("ready_for_billing")
+
+
+def dixie_body(body: Fields) -> None:
+    """Contract section 3."""
+    body.text("version")
+    body.number("uptime_seconds", minimum=0, maximum=float("inf"))
+    reputation = body.object("reputation_service")
+    reputation.boolean("initialized")
+    reputation.integer("aggregate_count")
+    body.text("timestamp")
+
+
+@pytest.mark.p0
+@pytest.mark.parametrize("service", SERVICES)
+def test_build_is_known(answer: httpx.Response, service: str, evidence: Evidence) -> None:
+    """The service says which commit it runs."""
+    sha = fields_of(require_status(answer, 200)).text("build_sha", pattern=SHA)
+    evidence.figure(f"build of {service}", sha)
+
+
+@pytest.mark.p1
+@pytest.mark.parametrize("service", SERVICES)
+def test_is_not_degraded(answer: httpx.Response, service: str) -> None:
+    """The service is wholly well; a degraded one says by its own report what is not."""
+    body = fields_of(require_status(answer, 200))
+    status = body.text("status")
+    assert status == "healthy", (
+        f"{service} calls itself {status}: {reasons(body.data) or 'it gives no reason'}"
+    )
+
+
+def reasons(report: Mapping[str, Any], path: str = "") -> str:
+    """Every nested status of a health report that is not well."""
+    found = []
+    for name, value in report.items():
+        if isinstance(value, Mapping):
+            status = value.get("status")
+            if isinstance(status, str) and status not in {"healthy", "ok", "ready"}:
+                found.append(f"{path}{name} is {status}")
+            found.append(reasons(value, f"{path}{name}."))
+    return ", ".join(text for text in found if text)
+
+
+@pytest.mark.p0
+@pytest.mark.requires("dixie")
+@pytest.mark.parametrize("name", ["postgresql", "loa_finn", "reputation"])
+def test_dixie_dependency(dixie: Dixie, name: str) -> None:
+    """What Dixie stands on is well in its own report."""
+    body = dixie.health()
+    if name == "reputation":
+        assert body.object("reputation_service").boolean("initialized"), (
+            "Dixie's reputation is not initialized"
+        )
+        return
+    report = body.object("infrastructure" if name == "postgresql" else "services").object(name)
+    status = report.text("status")
+    assert status == "healthy", f"Dixie reports {name} {status}"
+    if name == "loa_finn":
+        circuit = report.text("circuit_state", among=("closed", "half_open", "open"))
+        assert circuit == "closed", f"Dixie reports the circuit to Finn {circuit}"

@@ -1,0 +1,181 @@
+"""G-3, phase invoke: answers that answer, in time, to the right tenant; bad requests cost nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import pytest
+from pytest_readiness import SafetyViolation
+
+from smoke.conftest import Tenants
+from smoke.platform.answers import UUID, Answer, answer_of, header, rate_limit_of
+from smoke.platform.bad_input import BAD_INPUT
+from smoke.platform.conservation import Conservation
+from smoke.platform.contract import error_code, require_json_error, route_of
+from smoke.platform.figures import nonce, percentile, prompt_for
+from smoke.platform.freeside import INVOKE_PATH, JSON_HEADERS, Freeside
+from smoke.platform.together import together
+from smoke.platform.tokens import ALL_POOLS
+from smoke.platform.wire import Evidence, UnexpectedStatus, require_error, require_status, retry_after
+
+pytestmark = [
+    pytest.mark.goal("G-3"),
+    pytest.mark.phase("invoke"),
+    pytest.mark.requires("freeside", "key", "signing"),
+    pytest.mark.usefixtures("alone"),
+]
+
+#: The pools of the five invokes: mostly the cheapest, as they are paid for.
+FIVE = ("cheap", "cheap", "cheap", "fast-code", "reviewer")
+LATENCY_SAMPLES = 10
+PARALLEL = 10
+#: A burst that a smoke may send to meet a rate limit; a platform that allows more is not pushed further.
+BURST = 12
+
+
+@pytest.mark.p0
+def test_five_prompts_are_answered(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
+    """Every prompt gets its own answer from the pool that was asked for."""
+    answers = []
+    for pool in FIVE:
+        word = nonce()
+        answer = freeside.invoke(tenants.main, prompt_for(word), model=pool)
+        assert word in answer.content, f"the answer from {pool} does not answer its prompt: no {word} in it"
+        assert answer.model == pool, f"asked the pool {pool}, served by {answer.model}"
+        assert not answer.replayed, "a new idempotency key was answered with a stored answer"
+        answers.append(answer)
+    traces = {answer.trace_id for answer in answers}
+    evidence.figure("answered", len(answers), expected=len(FIVE))
+    evidence.figure("distinct trace ids", len(traces), expected=len(FIVE))
+    assert len(traces) == len(FIVE), f"{len(FIVE)} answers carry {len(traces)} trace ids"
+
+
+@pytest.mark.p0
+def test_concurrent_answers_stay_apart(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
+    """Ten at once from two communities: each answer carries its own nonce and nobody else's."""
+    words = [nonce() for _ in range(PARALLEL)]
+    payers = [(tenants.main, tenants.other)[n % 2] for n in range(PARALLEL)]
+    answers = together(
+        [partial(freeside.invoke, payer, prompt_for(word)) for payer, word in zip(payers, words, strict=True)]
+    )
+    for word, answer in zip(words, answers, strict=True):
+        stay_apart(word, answer, words)
+    evidence.evaluated("an answer carries its own nonce and no other's", PARALLEL)
+    assert len({answer.trace_id for answer in answers}) == PARALLEL, "answers share trace ids"
+
+
+def stay_apart(word: str, answer: Answer, words: list[str]) -> None:
+    """SafetyViolation when an answer shows what another call asked."""
+    foreign = [other for other in words if other != word and other in answer.content]
+    if foreign:
+        raise SafetyViolation(f"an answer for {answer.tenant} carries what another call asked: {foreign[0]}")
+    assert word in answer.content, f"an answer for {answer.tenant} does not answer its prompt"
+
+
+@pytest.mark.p1
+def test_latency_p95(
+    freeside: Freeside, tenants: Tenants, plan_facts: Mapping[str, Any], evidence: Evidence
+) -> None:
+    """95 of 100 invokes of this run are answered within the limit."""
+    missing = LATENCY_SAMPLES - len(freeside.purse.spend().latencies_ms)
+    if missing > 0:
+        together([partial(freeside.invoke, tenants.main, prompt_for(nonce())) for _ in range(missing)])
+    sample = freeside.purse.spend().latencies_ms
+    limit, warning = plan_facts["invoke"]["p95_ms"], plan_facts["invoke"]["p95_warning_ms"]
+    evidence.figure("sample size", len(sample), "invokes", limit=f">= {LATENCY_SAMPLES}")
+    evidence.figure("p50", round(percentile(sample, 50), 1), "ms")
+    p95 = percentile(sample, 95)
+    evidence.figure("p95", round(p95, 1), "ms", limit=limit)
+    if p95 > warning:
+        evidence.note(f"p95 is in the warning band: above {warning} ms")
+    assert len(sample) >= LATENCY_SAMPLES, f"only {len(sample)} invokes were answered"
+    assert p95 < limit, f"p95 of {len(sample)} invokes is {p95:.0f} ms, limit {limit} ms"
+
+
+@pytest.mark.p1
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_turned_down(
+    freeside: Freeside, tenants: Tenants, case: str, evidence: Evidence
+) -> None:
+    """A bad request is a 4xx with a JSON error, and costs nothing."""
+    bad = BAD_INPUT[case](freeside)
+    watch = Conservation(freeside.at_rest(tenants.main), evidence)
+    answer = freeside.post_invoke(
+        bad.content,
+        tenant=tenants.main,
+        credential=freeside.credential(tenants.main),
+        headers=bad.headers,
+    )
+    watch.unchanged(freeside.budget(tenants.main), f"{case} was answered with {answer.status_code}")
+    if answer.status_code not in bad.statuses:
+        came = f"{answer.status_code} {error_code(answer)}".strip()
+        raise UnexpectedStatus(f"{route_of(answer)}: {case}: expected {bad.statuses}, got {came}")
+    require_json_error(answer)
+
+
+@pytest.mark.p1
+@pytest.mark.parametrize(
+    ("tier", "allowed", "model"),
+    [
+        pytest.param("free", ALL_POOLS, "reviewer", id="free-reviewer"),
+        pytest.param("pro", ALL_POOLS, "architect", id="pro-architect"),
+        pytest.param("enterprise", ("cheap",), "reviewer", id="not-in-the-tokens-list"),
+    ],
+)
+def test_pool_out_of_reach_is_refused(
+    freeside: Freeside, tenants: Tenants, tier: str, allowed: tuple[str, ...], model: str
+) -> None:
+    """A token is held to the pools of its tier, whatever its own list claims, and to its own list too."""
+    content = json.dumps(freeside.invoke_body(prompt_for(nonce()), model=model)).encode()
+    credential = freeside.credential(tenants.main, tier=tier, allowed_pools=list(allowed))
+    answer = freeside.post_invoke(content, tenant=tenants.main, credential=credential)
+    require_error(answer, 403, "MODEL_NOT_ALLOWED")
+
+
+@pytest.mark.p1
+def test_429_says_when_to_return(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
+    """Whoever is slowed down is told for how long. A small burst that costs nothing looks for it."""
+    content = json.dumps(freeside.invoke_body(prompt_for(nonce()), model="smoke-no-such-model")).encode()
+    slowed = 0
+    for _ in range(BURST):
+        request = freeside.wire.build(
+            "POST",
+            INVOKE_PATH,
+            credential=freeside.credential(tenants.main),
+            headers=JSON_HEADERS,
+            content=content,
+        )
+        answer = freeside.wire.http.send(request)
+        evidence.exchange(answer)
+        if answer.status_code == 429:
+            slowed += 1
+            evidence.figure("Retry-After", retry_after(answer), "s")
+        require_json_error(require_status(answer, 400, 429))
+    evidence.figure("requests that were slowed down", slowed, "requests", limit=BURST)
+
+
+@pytest.mark.p1
+def test_rate_limit_is_declared(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
+    """An answer says what the limit is and what is left of it."""
+    content = json.dumps(freeside.invoke_body(prompt_for(nonce()))).encode()
+    answer = freeside.post_invoke(content, tenant=tenants.main, credential=freeside.credential(tenants.main))
+    declared = rate_limit_of(require_status(answer, 200))
+    evidence.figure("rate limit", declared.limit, "requests")
+    evidence.figure("remaining", declared.remaining, "requests", limit=declared.limit)
+
+
+@pytest.mark.p1
+def test_ids_of_a_call_are_told(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
+    """An answer carries a trace id to ask for it by, and the idempotency key made for a call without."""
+    content = json.dumps(freeside.invoke_body(prompt_for(nonce()))).encode()
+    answer = freeside.post_invoke(
+        content, tenant=tenants.main, credential=freeside.credential(tenants.main), keyed=False
+    )
+    answer_of(require_status(answer, 200), tenants.main)
+    trace = header(answer, "x-trace-id")
+    evidence.figure("x-trace-id", trace)
+    assert re.fullmatch(UUID, trace.lower()), f"x-trace-id is {trace!r}, expected a uuid"

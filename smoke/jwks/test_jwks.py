@@ -1,0 +1,90 @@
+"""G-2, phase jwks: what is published verifies signatures, gives nothing away, matches the key that signs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from pytest_readiness import SafetyViolation
+
+from smoke.platform.dixie import Dixie
+from smoke.platform.finn import Finn
+from smoke.platform.freeside import JWKS_PATH, Freeside
+from smoke.platform.jwks import KeySet
+from smoke.platform.keyring import KeyRing
+from smoke.platform.wire import Evidence, require_status
+
+pytestmark = [pytest.mark.goal("G-2"), pytest.mark.phase("jwks")]
+
+MAX_CACHE_S = 300
+
+#: Finn's own set is behind the VPC and verified by Dixie; a runner outside cannot read it and need not.
+SERVICES = [
+    pytest.param("freeside", marks=[pytest.mark.p0, pytest.mark.requires("freeside")]),
+    pytest.param("dixie", marks=[pytest.mark.p0, pytest.mark.requires("dixie")]),
+    pytest.param("finn", marks=[pytest.mark.p1, pytest.mark.requires("finn")]),
+]
+
+
+@pytest.fixture
+def key_set(request: pytest.FixtureRequest, service: str, evidence: Evidence) -> KeySet:
+    """The published keys of the parametrised service."""
+    client: Freeside | Finn | Dixie = request.getfixturevalue(service)
+    keys: Callable[[], KeySet] = client.jwks
+    found = keys()
+    evidence.figure(f"keys of {service}", len(found.keys), limit=">= 1")
+    return found
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_keys_verify_es256(key_set: KeySet, service: str) -> None:
+    """There is a key, and every key is a P-256 point for ES256 signatures."""
+    assert key_set.keys, f"{key_set.route}: no key is published"
+    assert not key_set.faults(), f"{key_set.route}: {'; '.join(key_set.faults())}"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_kids_are_unique(key_set: KeySet, service: str) -> None:
+    """Every key has an id of its own."""
+    assert key_set.keys, f"{key_set.route}: no key is published"
+    assert not key_set.kid_faults(), f"{key_set.route}: {'; '.join(key_set.kid_faults())}"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_no_private_member(key_set: KeySet, service: str) -> None:
+    """No part of a private key is published."""
+    if key_set.private_members():
+        raise SafetyViolation(f"{key_set.route}: private members in the open: {key_set.private_members()}")
+
+
+@pytest.mark.p0
+@pytest.mark.requires("freeside", "key")
+@pytest.mark.establishes("signing")
+def test_signing_key_is_published(signing_key: KeyRing, evidence: Evidence) -> None:
+    """The public half of the key that signs is published, under the kid that tokens carry."""
+    signing_key.forget()
+    evidence.figure("kid of the signing key", signing_key().kid)
+
+
+@pytest.mark.p1
+@pytest.mark.requires("freeside")
+def test_cache_is_short(freeside: Freeside, evidence: Evidence) -> None:
+    """A withdrawn key is gone from every cache within 5 minutes."""
+    response = require_status(freeside.wire.send("GET", JWKS_PATH), 200)
+    directives = [part.strip().lower() for part in response.headers.get("cache-control", "").split(",")]
+    ages = [part.removeprefix("max-age=") for part in directives if part.startswith("max-age=")]
+    assert len(ages) == 1, f"cache-control {directives} names no single max-age"
+    assert ages[0].isdigit(), f"max-age is {ages[0]!r}, not whole seconds"
+    evidence.figure("max-age", int(ages[0]), "s", limit=MAX_CACHE_S)
+    assert int(ages[0]) <= MAX_CACHE_S, f"the key set may be cached for {ages[0]} s, limit {MAX_CACHE_S} s"
+
+
+@pytest.mark.p1
+@pytest.mark.requires("freeside")
+def test_etag_answers_304(freeside: Freeside) -> None:
+    """A verifier that has the current set is told so."""
+    first = require_status(freeside.wire.send("GET", JWKS_PATH), 200)
+    tag = first.headers.get("etag", "")
+    assert tag, "the key set has no ETag"
+    require_status(freeside.wire.send("GET", JWKS_PATH, headers={"If-None-Match": tag}), 304)
+    require_status(freeside.wire.send("GET", JWKS_PATH, headers={"If-None-Match": 'W/"not-this-one"'}), 200)

@@ -1,0 +1,146 @@
+"""G-5, phase loop: what Freeside hears of an agent moves its score at Dixie, once, and no other's."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from smoke.conftest import Tenants
+from smoke.platform.answers import UUID
+from smoke.platform.contract import fields_of
+from smoke.platform.dixie import Dixie, quality_signal, service_credential
+from smoke.platform.edge import Prices
+from smoke.platform.figures import nonce, prompt_for
+from smoke.platform.freeside import Freeside
+from smoke.platform.keyring import KeyRing
+from smoke.platform.scores import Eventually, Scores
+from smoke.platform.targets import require_refused
+from smoke.platform.wire import require_status
+
+pytestmark = [
+    pytest.mark.goal("G-5"),
+    pytest.mark.phase("loop"),
+    pytest.mark.p1,
+    pytest.mark.requires("freeside", "dixie", "key", "signing"),
+    pytest.mark.usefixtures("alone"),
+    # a loop that was watched until its limit, through lost readings, need not be watched again
+    pytest.mark.flaky(reruns=0),
+]
+
+
+@pytest.fixture
+def agent(environment: Any) -> str:
+    """The seeded agent that the loop moves."""
+    return str(environment.auth.nft_id)
+
+
+@pytest.fixture
+def bystander(environment: Any) -> str:
+    """The seeded agent that must not move."""
+    return str(environment.auth.other_nft_id)
+
+
+def say(freeside: Freeside, tenant: str, agent: str, quality: str) -> None:
+    """Report a quality and require that it is taken."""
+    answer = require_status(freeside.quality(f"nft:{agent}", quality, freeside.credential(tenant)), 202)
+    body = fields_of(answer)
+    assert body.boolean("accepted"), "the event is answered with 202 and not accepted"
+    body.text("event_id", pattern=UUID)
+
+
+def test_good_events_raise_the_score(
+    freeside: Freeside, tenants: Tenants, agent: str, scores: Scores, eventually: Eventually
+) -> None:
+    """Good work is seen in the public query, in time."""
+    for quality in ("good", "excellent"):
+        before = scores.of(agent)
+        assert before < 1, f"{agent} is at the top already: nothing good can be seen"
+        say(freeside, tenants.main, agent, quality)
+        # waited for one by one: a straggler would be taken for the effect of a later check's event
+        after = scores.moved(agent, before, eventually)
+        assert after > before, f"the event {quality} moved the score from {before} to {after}"
+
+
+def test_bad_events_lower_the_score(
+    freeside: Freeside, tenants: Tenants, agent: str, scores: Scores, eventually: Eventually
+) -> None:
+    """Bad work is seen in the public query, in time."""
+    before = scores.of(agent)
+    assert before > 0, f"{agent} is at the bottom already: nothing bad can be seen"
+    say(freeside, tenants.main, agent, "bad")
+    after = scores.moved(agent, before, eventually)
+    assert after < before, f"a bad event moved the score from {before} to {after}"
+
+
+def test_another_agent_does_not_move(
+    freeside: Freeside, tenants: Tenants, agent: str, bystander: str, scores: Scores, eventually: Eventually
+) -> None:
+    """What is said of one agent is not counted for another."""
+    before, other = scores.of(agent), scores.of(bystander)
+    say(freeside, tenants.main, agent, "bad" if before > 0.5 else "good")
+    scores.moved(agent, before, eventually)
+    scores.stays(bystander, other, f"an event about {agent} was counted for it")
+
+
+def test_refused_verdicts_change_nothing(
+    freeside: Freeside, tenants: Tenants, agent: str, bystander: str, scores: Scores, eventually: Eventually
+) -> None:
+    """A verdict that Freeside refuses goes no further: one sent after it arrives, it does not."""
+    before, other = scores.of(agent), scores.of(bystander)
+    for case, credential in {
+        "no token": None,
+        "an expired token": freeside.credential(tenants.main, iat=1, exp=300),
+    }.items():
+        answer = freeside.quality(f"nft:{bystander}", "excellent", credential)
+        require_refused(answer, "freeside", f"a verdict with {case}")
+    say(freeside, tenants.main, agent, "bad" if before > 0.5 else "good")
+    scores.moved(agent, before, eventually)
+    scores.stays(bystander, other, "a verdict was refused, yet counted")
+
+
+@pytest.mark.requires("finn", "finn_key")
+def test_same_event_counts_once(
+    dixie: Dixie, agent: str, scores: Scores, finn_key: KeyRing, eventually: Eventually
+) -> None:
+    """An event that comes again under its id changes nothing; the next one does."""
+    before = scores.of(agent)
+    towards = 0.0 if before > 0.5 else 1.0
+    event, credential = quality_signal(agent, towards), service_credential(finn_key())
+    require_status(dixie.post_event(event, credential), 202)
+    once = scores.moved(agent, before, eventually)
+    require_status(dixie.post_event(event, credential), 202)
+    scores.stays(agent, once, "the same event_id was counted twice")
+    require_status(dixie.post_event(quality_signal(agent, 1.0 - towards), credential), 202)
+    scores.moved(agent, once, eventually)
+
+
+def test_answer_counts_for_its_agent_only(
+    freeside: Freeside, tenants: Tenants, agent: str, bystander: str, scores: Scores, eventually: Eventually
+) -> None:
+    """After an answer Finn reports on the agent that the request named, and on no other."""
+    before, other = scores.of(agent), scores.of(bystander)
+    freeside.invoke(tenants.main, prompt_for(nonce()), agent=agent)
+    scores.moved(agent, before, eventually)
+    scores.stays(bystander, other, f"an answer of {agent} was counted for it")
+
+
+@pytest.mark.goal("G-4")
+def test_over_budget_runs_nothing(
+    freeside: Freeside, tenants: Tenants, agent: str, bystander: str, scores: Scores, eventually: Eventually
+) -> None:
+    """A call that is refused for its price reaches no model: no report on its agent follows."""
+    room = freeside.budget(tenants.small).room
+    prices, padding = Prices.reaching(freeside, tenants.main, lambda prices: prices.padding_beyond(room))
+    other = scores.of(bystander)
+    prompt = prompt_for(nonce(), padding=padding)
+    body = freeside.invoke_body(prompt, model=prices.pool, agent=bystander)
+    answer = freeside.post_invoke(
+        json.dumps(body).encode(), tenant=tenants.small, credential=freeside.credential(tenants.small)
+    )
+    require_status(answer, 402)
+    before = scores.of(agent)
+    freeside.invoke(tenants.main, prompt_for(nonce()), agent=agent)
+    scores.moved(agent, before, eventually)
+    scores.stays(bystander, other, "a call that was refused for its price reached the model")

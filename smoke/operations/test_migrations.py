@@ -1,0 +1,43 @@
+"""Phase operations: migrations run once, before a deployment, and the last ones succeeded."""
+
+from __future__ import annotations
+
+import pytest
+
+from smoke.aws.migrations import failure_of, last_of
+from smoke.aws.names import MIGRATIONS
+from smoke.aws.observed import Observed
+from smoke.platform.wire import Evidence
+
+pytestmark = [pytest.mark.phase("operations"), pytest.mark.p0]
+
+
+@pytest.mark.requires("aws")
+@pytest.mark.parametrize("migration", sorted(MIGRATIONS))
+def test_migrations_run_once(aws: Observed, migration: str, evidence: Evidence) -> None:
+    """The migration has a task definition of its own, which no service keeps running."""
+    family = aws.names.full(migration)
+    users = [name for name, each in aws.definitions().items() if each.family == family]
+    evidence.figure(f"services that run {family}", users, expected=[])
+    assert aws.tasks(tuple(sorted(MIGRATIONS))).get(migration), f"there is no task definition {family}"
+    assert not users, f"{', '.join(users)} keeps the migration {family} running: it is to run once"
+
+
+@pytest.mark.requires("aws", covered_by="operations/pipeline-deploys-only-after-migrations")
+@pytest.mark.parametrize("migration", sorted(MIGRATIONS))
+def test_migrations_succeeded(aws: Observed, migration: str, evidence: Evidence) -> None:
+    """The last run has stopped, every container with exit code 0; a code before that does not count."""
+    runs = aws.runs(migration)
+    run = last_of(runs)
+    if run is None:
+        deployed = aws.service(MIGRATIONS[migration]).deployed_at
+        pytest.skip(
+            f"ECS knows no run of {migration}: it forgets one after an hour, and the deployment is of "
+            f"{deployed or 'an unknown time'}; with [source] iac_dir, the pipeline's gate speaks for it"
+        )
+    evidence.figure(f"runs of {migration} that ECS knows", len(runs))
+    evidence.figure(
+        f"last run of {migration}", f"{run.status} {dict(run.exit_codes)}", expected="STOPPED, all 0"
+    )
+    failure = failure_of(run)
+    assert not failure, f"{migration}: {failure}"

@@ -1,0 +1,133 @@
+"""Phase operations, from a checkout: the pipeline's migration gate, the ways back, the decisions."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from smoke.platform.wire import Evidence
+from smoke.source.checkout import Checkout
+from smoke.source.decisions import Row, rows
+from smoke.source.findings import listed
+from smoke.source.pipeline import Gate, examine
+from smoke.source.rollback import Step, launch_commit, revert, steps, verify
+from smoke.source.rules import startup_migrations
+from smoke.source.terraform import Module
+from smoke.source.workflow import read
+
+pytestmark = [pytest.mark.phase("operations"), pytest.mark.requires("iac"), pytest.mark.static]
+
+
+@pytest.fixture
+def gate(checkout: Checkout, plan_facts: Mapping[str, Any], evidence: Evidence) -> Gate:
+    """The deployment workflow, played through."""
+    facts = plan_facts["pipeline"]
+    workflow = read(checkout.text(facts["workflow"]), facts["workflow"])
+    found = examine(workflow, facts["migration_job"], facts["deploy_jobs"], checkout.script)
+    evidence.figure("deploy jobs", list(found.deploys))
+    evidence.evaluated("no deployment without a successful migration", found.courses)
+    for note in found.notes:
+        evidence.note(note)
+    return found
+
+
+@pytest.mark.p0
+def test_pipeline_deploys_only_after_migrations(gate: Gate, evidence: Evidence) -> None:
+    """Every deploy job needs the migration job, and runs only when that has succeeded."""
+    evidence.figure("ways past the gate", len(gate.leaks), expected=0)
+    assert not gate.leaks, listed(gate.leaks)
+
+
+@pytest.mark.p0
+def test_pipeline_migrations_cannot_fail_unnoticed(gate: Gate, evidence: Evidence) -> None:
+    """The migration job is a success only when every migration is."""
+    evidence.figure("ways to succeed without a migration", len(gate.void), expected=0)
+    assert not gate.void, listed(gate.void)
+
+
+@pytest.mark.p0
+def test_migrations_are_defined_as_one_shots(
+    terraform: Module, plan_facts: Mapping[str, Any], evidence: Evidence
+) -> None:
+    """Each migration has a task definition of its own, in no service, and no service migrates itself."""
+    migrations = plan_facts["source"]["migrations"]
+    evidence.figure("migrations", migrations)
+    findings = startup_migrations(terraform, migrations)
+    assert not findings, listed(findings)
+
+
+@pytest.mark.p1
+def test_rollback_full_revert_applies(
+    checkout: Checkout, plan_facts: Mapping[str, Any], evidence: Evidence
+) -> None:
+    """Reverting the launch commit applies cleanly today, and puts back what the partial ways back would."""
+    facts = plan_facts["rollback"]
+    commit = launch_commit(checkout, facts["launch_commit"])
+    with checkout.scratch() as worktree:
+        reverted = revert(checkout, commit, worktree)
+        evidence.figure("commit", f"{commit[:12]} {reverted.subject}")
+        evidence.figure("files that the revert changes", list(reverted.files))
+        values = {
+            step: step.current((worktree / step.file).read_text("utf-8"))
+            for step in steps([*facts["tertiary"], *facts["secondary"]])
+        }
+    evidence.figure("values after the revert", {str(step): value for step, value in values.items()})
+    others = [
+        f"{step}: {value!r} instead of {step.to!r}" for step, value in values.items() if value != step.to
+    ]
+    assert not others, f"the revert does not restore the previous defaults: {'; '.join(others)}"
+
+
+@pytest.mark.p1
+def test_rollback_tertiary_can_be_disabled(
+    checkout: Checkout, plan_facts: Mapping[str, Any], evidence: Evidence
+) -> None:
+    """The key that disables the third model is there, and removing it changes nothing else."""
+    verify_all(steps(plan_facts["rollback"]["tertiary"]), checkout, evidence)
+
+
+@pytest.mark.p1
+def test_rollback_secondary_can_be_reverted(
+    checkout: Checkout, plan_facts: Mapping[str, Any], evidence: Evidence
+) -> None:
+    """The files still hold what the plan would put back, and each edit changes nothing else."""
+    verify_all(steps(plan_facts["rollback"]["secondary"]), checkout, evidence)
+
+
+def verify_all(planned: list[Step], checkout: Checkout, evidence: Evidence) -> None:
+    """Take every step in memory; all that cannot be taken are named together."""
+    problems = []
+    for step in planned:
+        try:
+            current, after = verify(step, checkout.text(step.file))
+        except AssertionError as problem:
+            problems.append(str(problem))
+        else:
+            evidence.figure(str(step), f"{current}, after the step {after or 'removed'}")
+    evidence.evaluated("a step of the plan can be taken", len(planned))
+    assert planned, "the plan names no step"
+    assert not problems, "; ".join(problems)
+
+
+@pytest.mark.p1
+def test_decisions_of_the_notes_are_in_the_plan(
+    checkout: Checkout, plan_facts: Mapping[str, Any], pytestconfig: pytest.Config, evidence: Evidence
+) -> None:
+    """Every decision in the notes is in the plan; what the plan's own rule calls noise is none."""
+    plan = tomllib.loads((pytestconfig.rootpath / "readiness.toml").read_text("utf-8"))["decisions"]
+    ignored = str(plan["ignore_source"]).lower()
+    path = plan_facts["source"]["decisions"]
+    recorded = list(rows(checkout.text(path)))
+    decisions = [row for row in recorded if row.source != ignored]
+    evidence.figure("rows of the table", len(recorded))
+    evidence.figure(f"rows from {ignored}, left out by the plan's rule", len(recorded) - len(decisions))
+    planned = {
+        Row(0, row["date"], row["decision"], "").key for row in plan["row"] if row["source"] != ignored
+    }
+    evidence.figure("decisions in the notes", len(decisions))
+    evidence.figure("decisions in the plan", len(planned))
+    unknown = [f"{path}:{row.line}: {row.decision}" for row in decisions if row.key not in planned]
+    assert not unknown, f"decisions that the plan does not have: {'; '.join(unknown)}"

@@ -1,0 +1,67 @@
+"""Which build each service runs: asked before the first check and after the last one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import httpx
+from pytest_readiness import ExternalOutage, SetupError
+
+from smoke.aws.account import account_of
+from smoke.aws.ecs import image_in_use
+from smoke.aws.images import tag_of
+from smoke.aws.names import Names
+from smoke.platform.contract import parse_json
+from smoke.platform.health import HEALTH_PATHS
+from smoke.platform.tls import authorities
+
+WITHIN_S = 3.0
+
+
+def builds(environment: Any) -> dict[str, str]:
+    """The build of every service that can be asked, an empty string where none is told in time.
+
+    The worker has no route to ask: its build is its image's tag, as ECS runs it.
+    """
+    asked: dict[str, Callable[[], str]] = {}
+    for service in ("freeside", "dixie", "finn"):
+        url = environment.get(f"{service}.url")
+        if url and (service != "finn" or environment.finn.reachable):
+            asked[service] = partial(_build_of, f"{url}{HEALTH_PATHS[service]}", proxies=environment.live)
+    if environment.aws.region and environment.aws.prefix:
+        asked["worker"] = partial(_worker_of, environment)
+    found = dict.fromkeys(asked, "")
+    authorities()  # by one thread for all
+
+    def ask(service: str) -> None:
+        found[service] = asked[service]()
+
+    threads = [
+        threading.Thread(target=ask, args=(name,), daemon=True, name=f"build-{name}") for name in asked
+    ]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + WITHIN_S
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return dict(found)
+
+
+def _build_of(url: str, *, proxies: bool) -> str:
+    try:
+        response = httpx.get(url, verify=authorities(), timeout=WITHIN_S, trust_env=proxies)
+        body = parse_json(response.text, f"GET {response.request.url.path}")
+    except (httpx.HTTPError, AssertionError):
+        return ""
+    return str(body.get("build_sha", "")) if isinstance(body, Mapping) else ""
+
+
+def _worker_of(environment: Any) -> str:
+    try:
+        return tag_of(image_in_use(account_of(environment), Names(environment.aws.prefix), "worker"))
+    except (SetupError, ExternalOutage):
+        return ""

@@ -1,0 +1,164 @@
+"""G-5, phase reputation: who may read a score, what a score is, and that nobody but Finn writes one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from smoke.conftest import Tenants
+from smoke.platform.dixie import Dixie, quality_signal, service_credential
+from smoke.platform.freeside import Freeside
+from smoke.platform.keyring import KeyRing
+from smoke.platform.scores import Scores
+from smoke.platform.targets import require_refused
+from smoke.platform.tokens import SigningKey
+from smoke.platform.wire import Credential, Evidence, require_status
+
+pytestmark = [
+    pytest.mark.goal("G-5"),
+    pytest.mark.phase("reputation"),
+    pytest.mark.p1,
+    pytest.mark.requires("dixie"),
+]
+
+WITH_TOKEN = pytest.mark.requires("freeside", "key", "signing")
+WITH_FINN = pytest.mark.requires("finn", "finn_key")
+
+#: What each of them offers instead of a token of Finn's, made only when it is wanted.
+Writers = Mapping[str, Callable[[], Credential | None]]
+
+MALFORMED = {"two-colons": "nft:0xabc:1", "no-prefix": "smoke", "bad-character": "nft:a b!", "missing": None}
+
+
+@pytest.fixture
+def agent(environment: Any) -> str:
+    """The seeded agent."""
+    return str(environment.auth.nft_id)
+
+
+@pytest.fixture
+def bystander(environment: Any) -> str:
+    """A seeded agent of which no answered call of the run speaks: reports on those may still be under way."""
+    return str(environment.auth.other_nft_id)
+
+
+@pytest.fixture
+def writers(
+    dixie: Dixie, environment: Any, signing_key: KeyRing, finn_key: KeyRing, attacker: SigningKey
+) -> Writers:
+    """Everybody who may not write events, by what they offer."""
+    return {
+        "no-token": lambda: None,
+        "garbage": lambda: lambda: "Bearer not.a.token",
+        "user-token": dixie.credential,
+        "api-key": lambda: api_key(environment),
+        "stranger": lambda: service_credential(attacker),
+        "freeside-as-finn": lambda: service_credential(signing_key()),
+        "wrong-audience": lambda: service_credential(finn_key(), aud="arrakis"),
+        "expired": lambda: service_credential(finn_key(), iat=1_000_000_000, exp=1_000_000_300),
+    }
+
+
+def api_key(environment: Any) -> Credential:
+    """Dixie's API key as a bearer."""
+    return lambda: f"Bearer {environment.secret('dixie.api_key')}"
+
+
+@pytest.mark.parametrize(
+    "credential",
+    [
+        pytest.param("user-token", marks=WITH_TOKEN),
+        pytest.param("api-key", marks=pytest.mark.requires("dixie_key")),
+        pytest.param("service-token", marks=WITH_FINN),
+    ],
+)
+def test_seeded_agent_has_a_score(
+    dixie: Dixie, environment: Any, agent: str, credential: str, finn_key: KeyRing, evidence: Evidence
+) -> None:
+    """The score of a known agent is a number in [0, 1] for every kind of credential; null is not a score."""
+    credentials: dict[str, Callable[[], Credential]] = {
+        "user-token": dixie.credential,
+        "api-key": lambda: api_key(environment),
+        "service-token": lambda: service_credential(finn_key()),
+    }
+    score = dixie.score(agent, credentials[credential]())
+    evidence.figure(f"score of {agent}", score, limit="[0, 1]")
+    assert score is not None, f"{agent} has no score: the query answers null"
+
+
+def test_query_needs_a_credential(dixie: Dixie, agent: str) -> None:
+    """Without a credential the query is refused."""
+    require_refused(dixie.query(f"nft:{agent}", None), "dixie", "a query without a credential", (401,))
+
+
+@pytest.mark.requires("dixie_key")
+def test_unknown_api_key_is_refused(dixie: Dixie, agent: str) -> None:
+    """A key of the right form that was never given out opens nothing."""
+    answer = dixie.query(f"nft:{agent}", lambda: "Bearer dxk_smoke_never_given_out")
+    require_refused(answer, "dixie", "an API key that was never given out", (401, 403))
+
+
+@WITH_TOKEN
+@pytest.mark.parametrize("case", MALFORMED)
+def test_malformed_key_is_refused(dixie: Dixie, case: str) -> None:
+    """A key that can name no agent is a bad request, not an agent without a score."""
+    answer = require_status(dixie.query(MALFORMED[case], dixie.credential()), 400, 422)
+    require_refused(answer, "dixie", f"the routing key {MALFORMED[case]!r}", (400, 422))
+
+
+@WITH_TOKEN
+def test_unknown_agent_has_no_score(dixie: Dixie, evidence: Evidence) -> None:
+    """An agent that nobody knows has the score null, not an invented one."""
+    score = dixie.score("smoke-agent-nobody-knows")
+    evidence.figure("score of an unknown agent", score)
+    assert score is None, f"an unknown agent has the score {score}"
+
+
+@WITH_TOKEN
+@pytest.mark.parametrize(
+    "writer",
+    [
+        "no-token",
+        "garbage",
+        "user-token",
+        "stranger",
+        "freeside-as-finn",
+        pytest.param("api-key", marks=pytest.mark.requires("dixie_key")),
+        pytest.param("wrong-audience", marks=WITH_FINN),
+        pytest.param("expired", marks=WITH_FINN),
+    ],
+)
+def test_event_is_refused(dixie: Dixie, bystander: str, writer: str, writers: Writers) -> None:
+    """An event from anybody but Finn is refused."""
+    answer = dixie.post_event(quality_signal(bystander, 1.0), writers[writer]())
+    require_refused(answer, "dixie", f"an event from {writer}")
+
+
+@WITH_TOKEN
+@pytest.mark.parametrize(
+    "of",
+    [
+        pytest.param(("no-token", "garbage", "user-token", "stranger", "freeside-as-finn"), id="anybody"),
+        pytest.param(("api-key",), id="api-key", marks=pytest.mark.requires("dixie_key")),
+        pytest.param(("wrong-audience", "expired"), id="finn", marks=WITH_FINN),
+    ],
+)
+def test_refused_events_change_nothing(
+    dixie: Dixie, bystander: str, of: tuple[str, ...], writers: Writers, scores: Scores
+) -> None:
+    """What Dixie refuses it does not count, either: the score stays."""
+    before = scores.of(bystander)
+    for writer in of:
+        answer = dixie.post_event(quality_signal(bystander, 1.0), writers[writer]())
+        require_refused(answer, "dixie", f"an event from {writer}")
+    scores.stays(bystander, before, "an event was refused, yet counted")
+
+
+@WITH_TOKEN
+@pytest.mark.parametrize("case", ["no-token", "expired"])
+def test_quality_needs_a_token(freeside: Freeside, tenants: Tenants, bystander: str, case: str) -> None:
+    """A verdict about an agent without a valid token is refused at Freeside."""
+    credential = None if case == "no-token" else freeside.credential(tenants.main, iat=1, exp=300)
+    require_refused(freeside.quality(f"nft:{bystander}", "excellent", credential), "freeside", case)

@@ -1,0 +1,86 @@
+"""G-1, phase services: what ECS says of each service, and which build it runs.
+
+For the worker, which has no port, this is its only health check.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from smoke.aws.images import agree, is_commit, is_pinned, tag_of
+from smoke.aws.names import BUILDS, SERVICES
+from smoke.aws.observed import Observed
+from smoke.platform.contract import fields_of
+from smoke.platform.health import HEALTH_PATHS
+from smoke.platform.wire import Evidence, Wire, require_status
+
+pytestmark = [
+    pytest.mark.goal("G-1"),
+    pytest.mark.phase("services"),
+    pytest.mark.p0,
+    pytest.mark.requires("aws"),
+]
+
+#: Its image is somebody else's: a release of theirs will do.
+FOREIGN = ("pgbouncer",)
+
+
+@pytest.mark.establishes("aws")
+def test_aws(aws: Observed, evidence: Evidence) -> None:
+    """AWS answers this runner, and the platform's cluster is where the profile says."""
+    evidence.figure("cluster", aws.cluster())
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_ecs(aws: Observed, service: str, evidence: Evidence) -> None:
+    """Running equals desired and is at least one, in one PRIMARY deployment whose rollout is COMPLETED."""
+    found = aws.service(service)
+    evidence.figure(f"running tasks of {service}", found.running, expected=found.desired, limit=">= 1")
+    assert found.desired >= 1, f"{service}: {found.desired} tasks are wanted"
+    assert found.running == found.desired, f"{service}: {found.running} of {found.desired} tasks are running"
+    deployments = [f"{each.status} {each.rollout}" for each in found.deployments]
+    evidence.figure(f"deployments of {service}", deployments, expected=["PRIMARY COMPLETED"])
+    assert deployments == ["PRIMARY COMPLETED"], f"{service}: deployments {', '.join(deployments) or 'none'}"
+
+
+def test_api_and_worker_run_the_same_image(aws: Observed, evidence: Evidence) -> None:
+    """Freeside is one build, whichever of its two services does the work."""
+    images = {name: aws.definition(name).main(name).image for name in ("api", "worker")}
+    evidence.figure("image of the worker", images["worker"], expected=images["api"])
+    assert images["api"] == images["worker"], (
+        f"the api runs {images['api']}, the worker {images['worker']}: they are two builds"
+    )
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_image_tag(aws: Observed, service: str, evidence: Evidence) -> None:
+    """The image's tag is one build for ever: a git sha; never latest or an environment's name."""
+    image = aws.definition(service).main(service).image
+    foreign = service in FOREIGN
+    wanted = "a release, a git sha or a digest" if foreign else "a git sha"
+    evidence.figure(f"image of {service}", image, expected=wanted)
+    fixed = is_pinned(image) if foreign else is_commit(image)
+    assert fixed, f"{service} runs {image}, whose tag {tag_of(image) or '(none)'} is not {wanted}"
+
+
+@pytest.mark.parametrize(
+    "service",
+    [
+        pytest.param("freeside", marks=pytest.mark.requires("freeside")),
+        pytest.param("dixie", marks=pytest.mark.requires("dixie")),
+        pytest.param("finn", marks=pytest.mark.requires("finn", covered_by="services/ecs[finn]")),
+    ],
+)
+def test_build_is_its_image(
+    environment: Any, aws: Observed, service: str, http: httpx.Client, evidence: Evidence
+) -> None:
+    """The build that a service says it runs is the one that ECS runs: its image's tag, a git sha."""
+    image = aws.definition(BUILDS[service]).main(BUILDS[service]).image
+    wire = Wire(service, environment.get(f"{service}.url"), http, evidence)
+    sha = fields_of(require_status(wire.send("GET", HEALTH_PATHS[service]), 200)).text("build_sha")
+    evidence.figure(f"build of {service}", sha, expected=tag_of(image))
+    assert is_commit(image), f"{service} runs {image}, whose tag is no git sha to compare its build with"
+    assert agree(tag_of(image), sha), f"{service} says build {sha}, ECS runs {image}"

@@ -1,0 +1,70 @@
+"""G-1, phase services: three independent definitions, as they run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from smoke.aws.independence import (
+    EXECUTION_ROLE,
+    FAMILY,
+    LOGS,
+    NETWORK,
+    OWN,
+    SECRET,
+    Use,
+    communal,
+    lacking,
+    shared,
+)
+from smoke.aws.names import MIGRATIONS, SERVICES
+from smoke.aws.observed import Observed
+from smoke.platform.wire import Evidence
+from smoke.source.definitions import Ownership
+
+pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("services"), pytest.mark.requires("aws")]
+
+
+@pytest.fixture
+def ownership(plan_facts: Mapping[str, Any]) -> Ownership:
+    """The services and tasks of each definition, by the plan."""
+    return Ownership(plan_facts["definitions"])
+
+
+@pytest.fixture
+def uses(aws: Observed, evidence: Evidence) -> Sequence[Use]:
+    """What every service and one-shot task uses."""
+    found = aws.uses(tuple(MIGRATIONS))
+    evidence.figure("uses of families, roles, networks, log groups and secrets", len(found))
+    return found
+
+
+@pytest.mark.p0
+@pytest.mark.parametrize("group", ["freeside", "finn", "dixie"])
+def test_independent(uses: Sequence[Use], ownership: Ownership, group: str, evidence: Evidence) -> None:
+    """A definition has its own family, roles, security group, log group and secret, and none of another's."""
+    missing = lacking(uses, ownership, group, SERVICES)
+    common = shared(uses, ownership, [*OWN, SECRET]).get(group, [])
+    for use in uses:
+        if ownership.of(use.owner) == group:
+            evidence.evaluated(f"the {use.kind} is {group}'s alone")
+    assert not missing + common, f"{group} is not independent: {'; '.join(missing + common)}"
+
+
+@pytest.mark.p1
+def test_independent_credentials(uses: Sequence[Use], ownership: Ownership, evidence: Evidence) -> None:
+    """No secret serves several definitions, even one that is nobody's in particular."""
+    evidence.figure("secrets", len({use.identity for use in uses if use.kind == SECRET}))
+    found = communal(uses, ownership)
+    assert not found, "; ".join(found)
+
+
+@pytest.mark.p1
+def test_independent_services(uses: Sequence[Use], evidence: Evidence) -> None:
+    """Each service has its own family, execution role, security group and logs, also within a definition."""
+    own = [use for use in uses if use.owner in SERVICES]
+    found = shared(own, Ownership({}), [FAMILY, EXECUTION_ROLE, NETWORK, LOGS])
+    evidence.figure("services", len({use.owner for use in own}), expected=len(SERVICES))
+    assert not found, "; ".join(sorted({told for each in found.values() for told in each}))

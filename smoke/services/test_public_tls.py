@@ -1,0 +1,49 @@
+"""G-1, phase services: how people reach the public services. Not applicable where all is plain HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from smoke.platform.tls import certificate_of
+from smoke.platform.wire import Evidence
+
+pytestmark = [
+    pytest.mark.goal("G-1"),
+    pytest.mark.phase("services"),
+    pytest.mark.p1,
+    pytest.mark.requires("https"),
+]
+
+PUBLIC = ("freeside", "dixie")
+DAYS_LEFT = 14
+
+
+@pytest.mark.parametrize("service", PUBLIC)
+def test_certificate(environment: Any, service: str, evidence: Evidence) -> None:
+    """The certificate covers the host, is trusted, and lasts another two weeks."""
+    url = environment.get(f"edge.{service}_url")
+    found = certificate_of(url, environment.edge.ca_file)
+    evidence.figure(f"names on the certificate of {urlsplit(url).hostname}", list(found.names))
+    evidence.figure("days that it is valid", round(found.days, 1), "days", limit=f">= {DAYS_LEFT}")
+    evidence.note(f"issued by {found.issuer}")
+    assert found.days >= DAYS_LEFT, (
+        f"the certificate of {urlsplit(url).hostname} ends in {found.days:.1f} days"
+    )
+
+
+@pytest.mark.parametrize("service", PUBLIC)
+def test_http_redirects(environment: Any, service: str, http: httpx.Client, evidence: Evidence) -> None:
+    """Without TLS there is nothing but a redirect to the same host with TLS."""
+    plain = environment.get(f"edge.{service}_plain_url")
+    response = http.get(f"{plain}/", follow_redirects=False)
+    evidence.exchange(response)
+    target = urlsplit(response.headers.get("location", ""))
+    host = urlsplit(plain).hostname
+    assert response.is_redirect, f"{plain} answers {response.status_code} without TLS, and does not redirect"
+    assert (target.scheme, target.hostname) == ("https", host), (
+        f"{plain} redirects to {target.geturl()}, not to https://{host}"
+    )

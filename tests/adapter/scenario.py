@@ -1,0 +1,195 @@
+"""A small suite with a launch plan, run by a real pytest in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from tests.adapter.samples import HEADER, LOCAL, PLAN, SCHEMA
+
+#: What a user has installed; each is loaded by name, so that a scenario can leave any of them out.
+PLUGINS = {
+    "readiness": "pytest_readiness.adapter.plugin",
+    "order": "pytest_order",
+    "rerunfailures": "pytest_rerunfailures",
+    "xdist": "xdist.plugin",
+    "html": "pytest_html.plugin",
+    "metadata": "pytest_metadata.plugin",
+}
+DEFAULT = ("readiness", "order", "rerunfailures")
+HTML = (*DEFAULT, "metadata", "html")
+#: Runs are forked from a server that has imported the plugins before pytest could rewrite their assertions.
+QUIET = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+multiprocessing.get_context("forkserver").set_forkserver_preload(
+    [*PLUGINS.values(), "pytest_readiness.adapter.wiring", "xdist.dsession", "tests.adapter.scenario"]
+)
+
+
+def _pytest(root: str, environ: Mapping[str, str], args: Sequence[str]) -> None:
+    """Be a pytest process: own group, own environment, output into files."""
+    os.setsid()
+    os.chdir(root)
+    os.environ.clear()
+    os.environ.update(environ)
+    sys.dont_write_bytecode = True
+    for name, stream in ((".stdout", 1), (".stderr", 2)):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+    import pytest
+
+    code = pytest.main([*args])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(int(code))
+
+
+@dataclass(frozen=True)
+class Started:
+    """A run that has been started."""
+
+    process: BaseProcess
+
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return self.process.pid
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: exit status, what it printed, and the report that it left."""
+
+    code: int
+    out: str
+    err: str
+    root: Path
+
+    @property
+    def model(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.root / "reports" / "readiness.json").read_text())
+        return found
+
+    @property
+    def verdict(self) -> str:
+        return str(self.model["verdict"])
+
+    def check(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = next(check for check in self.model["checks"] if check["id"] == name)
+        return found
+
+    def outcomes(self) -> dict[str, str]:
+        return {check["id"]: check["outcome"] for check in self.model["checks"]}
+
+    def told(self) -> str:
+        """Everything that the run told: its output and the summary of its report."""
+        return f"exit {self.code}\n{self.out}\n{self.err}"
+
+
+class Suite:
+    """The files of a suite under ``root``, and ways to run it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.write("readiness.toml", PLAN)
+        self.write("environments/schema.toml", SCHEMA)
+        self.write("environments/local.toml", LOCAL)
+        self.write("smoke/conftest.py", "")
+        self.write("pytest.ini", "[pytest]\n")
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+        return path
+
+    def checks(self, body: str, name: str = "smoke/test_checks.py", phase: str = "health") -> None:
+        """Write a module of checks of goal G-1; ``passing(evidence)`` in it takes a measurement."""
+        self.write(name, HEADER.format(phase=phase) + textwrap.dedent(body))
+
+    def plan(self, more: str) -> None:
+        """Append to the plan."""
+        path = self.root / "readiness.toml"
+        path.write_text(path.read_text() + textwrap.dedent(more))
+
+    def start(
+        self,
+        *args: str,
+        plugins: Sequence[str] = DEFAULT,
+        environ: Mapping[str, str] | None = None,
+        fresh: bool = False,
+    ) -> Started:
+        """Start pytest in a process group of its own; ``fresh``: in an interpreter that imported nothing."""
+        if any(arg.startswith("-n") for arg in args):
+            plugins = (*plugins, "xdist")
+        paths = [] if any(arg.startswith("smoke") or arg in {".", "tests"} for arg in args) else ["smoke"]
+        loaded = [word for name in plugins for word in ("-p", PLUGINS[name])]
+        delay = [] if "rerunfailures" not in plugins else ["--reruns-delay=0"]
+        settings = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.root),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "SCENARIO_ROOT": str(self.root),
+            "TMPDIR": str(self.root),  # what a killed run leaves goes with the test
+            **(environ or {}),
+        }
+        fork = multiprocessing.get_context("forkserver").Process
+        process = (multiprocessing.get_context("spawn").Process if fresh else fork)(
+            target=_pytest, args=(str(self.root), settings, [*loaded, *delay, *QUIET, *args, *paths])
+        )
+        process.start()
+        return Started(process)
+
+    def run(
+        self,
+        *args: str,
+        plugins: Sequence[str] = DEFAULT,
+        environ: Mapping[str, str] | None = None,
+        fresh: bool = False,
+    ) -> Run:
+        """Run pytest to its end."""
+        return self.finish(self.start(*args, plugins=plugins, environ=environ, fresh=fresh))
+
+    def finish(self, started: Started) -> Run:
+        """Wait for a started run; kill its whole group when it hangs."""
+        started.process.join(timeout=60)
+        hung = started.process.exitcode is None
+        if hung:
+            os.killpg(started.pid, signal.SIGKILL)
+            started.process.join()
+        run = Run(
+            code=started.process.exitcode or 0,
+            out=self.wrote(".stdout"),
+            err=self.wrote(".stderr"),
+            root=self.root,
+        )
+        assert not hung, f"the run hung: {run.told()}"
+        return run
+
+    def ledger(self, environment: str = "local") -> list[dict[str, Any]]:
+        path = self.root / ".readiness" / f"{environment}.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def wrote(self, name: str) -> str:
+        """Return what checks wrote into a file of the root, "" when there is none."""
+        path = self.root / name
+        return path.read_text() if path.exists() else ""
+
+
+def wait_until(probe: Callable[[], object], within: float = 20.0) -> None:
+    """Poll until ``probe`` is true; AssertionError at the deadline."""
+    deadline = time.monotonic() + within
+    while not probe():
+        assert time.monotonic() < deadline, "it did not come to pass in time"
+        threading.Event().wait(0.02)

@@ -1,0 +1,146 @@
+"""The readiness command, through its entry point and as a process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from pytest_readiness.cli import main
+from pytest_readiness.core.assess import entry_of
+from pytest_readiness.ledger import open_ledger
+
+from tests.core.build import PLAN, model
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "readiness.toml").write_text(PLAN, encoding="utf-8")
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "deep" / "er")
+    return tmp_path
+
+
+def record(project: Path, *run_ids: str) -> Path:
+    for run_id in run_ids:
+        made = entry_of({**model(), "run_id": run_id, "finished_at": datetime.now(UTC).isoformat()})
+        open_ledger("file:.readiness/{env}.jsonl", project, "local").append(made)
+    return project / ".readiness" / "local.jsonl"
+
+
+def test_show_lists_the_runs_and_the_streak(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record(project, "r1", "r2")
+    assert main(["ledger", "show"]) == 0
+    first, second, last = capsys.readouterr().out.splitlines()
+    assert first.split() == ["1", first.split()[1], "READY", "r1", "2", "passed"]
+    assert "r2" in second
+    assert last == "streak of local: 2/3 (the ledger holds no earlier run)"
+
+
+def test_show_without_a_run(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ledger", "show", "--env", "staging"]) == 0
+    assert capsys.readouterr().out == f"no run in file:{project}/.readiness/staging.jsonl\n"
+
+
+def test_verify_a_whole_chain(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = record(project, "r1")
+    assert main(["ledger", "verify"]) == 0
+    assert capsys.readouterr().out == f"file:{path}: 1 entry, the chain is whole\n"
+
+
+def test_an_environment_that_nobody_knows_has_no_whole_chain(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "environments").mkdir()
+    for name in ("schema", "local", "staging"):
+        (project / "environments" / f"{name}.toml").touch()
+    record(project, "r1")
+    for action in ("show", "verify"):
+        assert main(["ledger", action, "--env", "stagin"]) == 4
+        assert capsys.readouterr().err == (
+            f"file:{project}/.readiness/stagin.jsonl: "
+            "no environment 'stagin' is known, and its ledger is empty\n"
+            "  allowed: an environment with a profile or with runs: local, staging\n"
+        )
+    assert main(["ledger", "verify", "--env", "staging"]) == 0
+    assert capsys.readouterr().out == f"no run in file:{project}/.readiness/staging.jsonl\n"
+    assert main(["ledger", "verify"]) == 0
+
+
+def test_verify_names_the_first_bad_entry(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = record(project, "r1", "r2")
+    path.write_text(path.read_text().replace('"r2"', '"r3"'))
+    assert main(["ledger", "verify"]) == 1
+    assert capsys.readouterr().out == (
+        f"file:{path}: the chain is broken: entry 2 (line 2) was edited: its hash does not fit its content\n"
+    )
+    assert main(["ledger", "show"]) == 4
+    assert "entry 2" in capsys.readouterr().err
+
+
+def test_a_torn_line_is_told(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with record(project, "r1").open("a") as stream:
+        stream.write('{"torn')
+    assert main(["ledger", "verify"]) == 0
+    assert capsys.readouterr().out.startswith("note: a torn last line of 6 bytes is no entry\n")
+    assert main(["ledger", "show"]) == 0
+    assert "note: " in capsys.readouterr().out
+
+
+def test_a_ledger_named_by_its_url_needs_no_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = record(tmp_path, "r1")
+    monkeypatch.chdir(tmp_path)
+    assert main(["ledger", "verify", "--ledger", f"file:{path}"]) == 0
+    assert main(["ledger", "show", "--ledger", "file:.readiness/{env}.jsonl"]) == 0
+    assert "r1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["ledger", "verify", "--ledger", "ftp://x"], "ledger url: 'ftp://x' is not a ledger"),
+        (["ledger", "erase"], "invalid choice: 'erase'"),
+        (["ledger"], "the following arguments are required: action"),
+        ([], "the following arguments are required: COMMAND"),
+    ],
+)
+def test_bad_input_is_exit_4_in_at_most_three_lines(project: Path, arguments: list[str], told: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest_readiness.cli", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=project,
+    )
+    assert done.returncode == 4
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) <= 3
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"title = ", "readiness.toml: not valid TOML"),
+        (b"\xff\xfe", "cannot be read"),
+    ],
+)
+def test_an_unreadable_plan_is_exit_4(
+    project: Path, content: bytes, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "readiness.toml").write_bytes(content)
+    assert main(["ledger", "show"]) == 4
+    assert told in capsys.readouterr().err
+
+
+def test_without_a_plan_and_without_a_url_it_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["ledger", "show"]) == 4
+    assert capsys.readouterr().err == (
+        "readiness.toml: no plan here or above, so no ledger\n  next: name one with --ledger URL\n"
+    )

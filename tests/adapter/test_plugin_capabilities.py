@@ -1,0 +1,199 @@
+"""Checks whose needs are not met are not executed, and say because of what."""
+
+import pytest
+
+from tests.adapter.samples import LOCAL
+from tests.adapter.scenario import Suite
+from tests.adapter.test_plugin_exit_codes import WORKERS
+
+TOUCH = """
+def executed(name):
+    with open(pathlib.Path(os.environ["SCENARIO_ROOT"], "executed"), "a") as stream:
+        stream.write(name + " ")
+
+@pytest.fixture
+def expensive():
+    executed("fixture")
+
+"""
+HEALTH = """
+@pytest.mark.p0
+@pytest.mark.establishes("api")
+def test_api(evidence):
+    passing(evidence)
+    executed("health")
+    {fate}
+"""
+LATER = """
+pytestmark = [pytest.mark.goal("G-2"), pytest.mark.phase("work"), pytest.mark.requires("api")]
+
+@pytest.mark.p0
+def test_call(evidence, expensive):
+    passing(evidence)
+
+@pytest.mark.p1
+@pytest.mark.establishes("money")
+def test_pay(evidence, expensive):
+    passing(evidence)
+
+@pytest.mark.p1
+@pytest.mark.requires("money")
+def test_refund(evidence, expensive):
+    passing(evidence)
+"""
+
+
+@WORKERS
+def test_what_is_down_stops_what_needs_it(suite: Suite, workers: tuple[str, ...]) -> None:
+    suite.checks(TOUCH + HEALTH.format(fate="assert False, 'refused to connect'"))
+    suite.checks(TOUCH + LATER, "smoke/test_later.py", phase="work")
+    run = suite.run(*workers)
+    assert run.code == 1, run.told()
+    assert run.outcomes() == {
+        "health/api": "failed",
+        "work/call": "not-run",
+        "work/pay": "not-run",
+        "work/refund": "not-run",
+    }
+    because = "not run: api is down (health/api: refused to connect"
+    assert run.check("work/call")["summary"].startswith(because)
+    assert suite.wrote("executed") == "health health ", "no fixture of a check that is not run"
+
+
+def test_what_is_down_through_what_was_not_run(suite: Suite) -> None:
+    suite.checks(TOUCH + HEALTH.format(fate="assert False"))
+    suite.checks(TOUCH + LATER.replace('requires("money")', 'requires("money")'), "smoke/test_later.py")
+    last = suite.run().check("work/refund")
+    assert "api is down" in last["summary"]
+
+
+def test_flaky_health_takes_nothing_down(suite: Suite) -> None:
+    fate = "assert len(pathlib.Path(os.environ['SCENARIO_ROOT'], 'executed').read_text().split()) > 1"
+    suite.checks(TOUCH + HEALTH.format(fate=fate))
+    suite.checks(TOUCH + LATER, "smoke/test_later.py", phase="work")
+    run = suite.run()
+    assert run.outcomes()["health/api"] == "flaky", run.told()
+    assert run.outcomes()["work/refund"] == "passed"
+
+
+def test_crashed_health_takes_down_what_it_establishes(suite: Suite) -> None:
+    suite.checks(TOUCH + HEALTH.format(fate="os._exit(3)"))
+    suite.checks(TOUCH + LATER, "smoke/test_later.py", phase="work")
+    run = suite.run("-n2")
+    assert "api is down (health/api: its worker crashed" in run.check("work/call")["summary"], run.told()
+
+
+def test_declared_absent(suite: Suite) -> None:
+    suite.checks("""
+    @pytest.mark.p0
+    def test_up(evidence):
+        passing(evidence)
+
+    @pytest.mark.p1
+    @pytest.mark.requires("extra")
+    def test_extra(evidence):
+        passing(evidence)
+    """)
+    run = suite.run()
+    assert (run.code, run.verdict) == (0, "READY"), run.told()
+    check = run.check("health/extra")
+    assert (check["outcome"], check["applicable"], check["class"]) == ("skipped", False, None)
+    assert "extra.reachable is false" in check["summary"]
+
+
+def test_absent_p0_leaves_the_question_open_unless_covered(suite: Suite) -> None:
+    checks = """
+    @pytest.mark.p0
+    def test_counted(evidence):
+        passing(evidence)
+
+    @pytest.mark.p0
+    @pytest.mark.requires("extra"{cover})
+    def test_extra(evidence):
+        passing(evidence)
+    """
+    suite.checks(checks.format(cover=""))
+    assert suite.run().code == 6
+    suite.checks(checks.format(cover=', covered_by="health/counted"'))
+    run = suite.run()
+    assert (run.code, run.verdict) == (0, "READY"), run.told()
+
+
+@WORKERS
+def test_declared_but_missing_secret_degrades(suite: Suite, workers: tuple[str, ...]) -> None:
+    checks = """
+    @pytest.mark.{severity}
+    @pytest.mark.requires("token")
+    def test_token(evidence, environment):
+        evidence.figure("length", len(environment.secret("auth.token")))
+    """
+    suite.checks(checks.format(severity="p1"))
+    run = suite.run(*workers)
+    assert (run.code, run.verdict) == (2, "DEGRADED"), run.told()
+    check = run.check("health/token")
+    assert (check["outcome"], check["class"]) == ("skipped", "SETUP_ERROR")
+    assert "environment variable SCENARIO_TOKEN is not set" in check["summary"]
+    suite.checks(checks.format(severity="p0"))
+    assert suite.run().code == 6
+    run = suite.run(*workers, environ={"SCENARIO_TOKEN": "not-a-real-token"})
+    assert (run.code, run.verdict) == (0, "READY"), run.told()
+
+
+def test_secret_that_nobody_asked_a_capability_for(suite: Suite) -> None:
+    suite.checks("""
+    @pytest.mark.p0
+    def test_token(evidence, environment):
+        environment.secret("auth.token")
+    """)
+    run = suite.run()
+    assert (run.code, run.check("health/token")["class"]) == (6, "SETUP_ERROR"), run.told()
+
+
+DRILL = """
+@pytest.mark.p0
+def test_up(evidence):
+    passing(evidence)
+
+@pytest.mark.p1
+@pytest.mark.drill
+def test_rotates(evidence):
+    passing(evidence)
+
+@pytest.mark.p1
+@pytest.mark.requires("drill")
+def test_revokes(evidence):
+    passing(evidence)
+"""
+
+
+def test_drills_are_asked_for(suite: Suite) -> None:
+    suite.checks(DRILL)
+    run = suite.run()
+    assert (run.code, run.verdict) == (0, "READY"), run.told()
+    assert "--drills" in run.check("health/rotates")["summary"]
+    assert run.check("health/rotates")["applicable"] is False
+    run = suite.run("--drills")
+    assert set(run.outcomes().values()) == {"passed"}, run.told()
+
+
+def test_protected_environment_refuses_drills(suite: Suite) -> None:
+    suite.checks(DRILL)
+    suite.write("environments/local.toml", LOCAL.replace("live = false", "live = false\nprotected = true"))
+    run = suite.run("--drills")
+    assert run.code == 4, run.told()
+    assert "environment 'local' is protected" in run.err
+    assert suite.run().code == 0
+
+
+@pytest.mark.parametrize("asked", [(), ("smoke/test_later.py",)])
+def test_unknown_capability_is_refused_when_the_whole_suite_is_asked(
+    suite: Suite, asked: tuple[str, ...]
+) -> None:
+    suite.checks(TOUCH + LATER, "smoke/test_later.py", phase="work")
+    run = suite.run(*asked)
+    if asked:
+        assert run.code == 0, run.told()
+    else:
+        assert run.code == 4, run.told()
+        assert "unknown capability 'api'" in run.err
+        assert "allowed: drill, extra, money, token" in run.err

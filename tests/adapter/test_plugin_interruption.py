@@ -1,0 +1,187 @@
+"""Runs that do not come to their end leave NO_VERDICT, never an older answer."""
+
+import os
+import signal
+
+import pytest
+
+from tests.adapter.scenario import HTML, Suite, wait_until
+from tests.adapter.test_plugin_exit_codes import PASSING, WORKERS
+
+FIRST_FAILS = """
+@pytest.mark.{first}
+def test_first(evidence):
+    passing(evidence)
+    assert False
+
+@pytest.mark.p0
+def test_second(evidence):
+    passing(evidence)
+"""
+HANGS = """
+@pytest.mark.p0
+def test_up(evidence):
+    passing(evidence)
+
+@pytest.mark.p0
+def test_hangs(evidence):
+    passing(evidence)
+    pathlib.Path(os.environ["SCENARIO_ROOT"], "started").touch()
+    threading.Event().wait()
+"""
+CRASHES = """
+@pytest.mark.p0
+def test_up(evidence):
+    passing(evidence)
+
+@pytest.mark.p0
+def test_crashes(evidence):
+    passing(evidence)
+    with open(pathlib.Path(os.environ["SCENARIO_ROOT"], "crashes"), "a") as stream:
+        stream.write("x")
+    os._exit(11)
+
+@pytest.mark.p0
+def test_after(evidence):
+    passing(evidence)
+"""
+
+
+def test_a_run_without_pages_takes_an_older_page_away(suite: Suite) -> None:
+    suite.checks(PASSING)
+    page = suite.root / "reports/readiness.html"
+    assert suite.run(plugins=HTML).code == 0
+    assert page.exists()
+    suite.run()
+    assert not page.exists()
+
+
+@WORKERS
+def test_a_run_that_cannot_be_recorded_leaves_no_verdict(suite: Suite, workers: tuple[str, ...]) -> None:
+    suite.checks(PASSING)
+    run = suite.run("--readiness-ledger=file:/proc/none/{env}.jsonl", *workers, plugins=HTML)
+    assert (run.code, run.verdict) == (3, "NO_VERDICT"), run.told()
+    assert "file:/proc/none/local.jsonl: cannot be written" in run.model["reasons"][0]
+    assert not (suite.root / "reports/readiness.html").exists()
+    assert "READY  " not in run.out
+    assert "Traceback" not in run.out
+
+
+@WORKERS
+def test_stop_at_first_failure_is_broken_when_it_was_the_platforms(
+    suite: Suite, workers: tuple[str, ...]
+) -> None:
+    suite.checks(FIRST_FAILS.format(first="p0"))
+    run = suite.run("-x", *workers)
+    assert (run.code, run.verdict) == (1, "BROKEN"), run.told()
+    assert not suite.ledger()
+
+
+@WORKERS
+def test_stop_at_first_failure_leaves_the_rest_open(suite: Suite, workers: tuple[str, ...]) -> None:
+    suite.checks(FIRST_FAILS.format(first="p1"))
+    run = suite.run("-x", *workers)
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert run.outcomes() == {"health/first": "failed", "health/second": "not-run"}
+    assert any("interrupted: stopping after 1 failures" in reason for reason in run.model["reasons"])
+    assert not suite.ledger()
+
+
+def test_stop_after_some_failures_lets_no_worker_wait(suite: Suite) -> None:
+    failing = "@pytest.mark.p0\ndef test_{}(evidence):\n    passing(evidence)\n    assert False\n"
+    for name in "abcdef":
+        suite.checks(failing.format(name), f"smoke/test_{name}.py")
+    suite.checks(PASSING, "smoke/test_late.py", phase="late")
+    run = suite.run("-n2", "--maxfail=2")
+    assert (run.code, run.verdict) == (1, "BROKEN"), run.told()
+    assert run.outcomes()["late/up"] == "not-run"
+    assert not suite.ledger()
+
+
+@WORKERS
+def test_interrupt_from_the_keyboard(suite: Suite, workers: tuple[str, ...]) -> None:
+    suite.checks(HANGS)
+    process = suite.start(*workers)
+    wait_until((suite.root / "started").exists)
+    os.killpg(process.pid, signal.SIGINT)
+    run = suite.finish(process)
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert run.outcomes() == {"health/up": "passed", "health/hangs": "not-run"}
+    assert "KeyboardInterrupt" in " ".join(run.model["reasons"])
+    assert not suite.ledger()
+
+
+@WORKERS
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_run_leaves_no_older_answer(
+    suite: Suite, workers: tuple[str, ...], number: signal.Signals
+) -> None:
+    suite.checks(PASSING)
+    assert suite.run(plugins=HTML).verdict == "READY"
+    assert (suite.root / "reports" / "readiness.html").exists()
+    suite.checks(HANGS)
+    process = suite.start(*workers, plugins=HTML)
+    wait_until((suite.root / "started").exists)
+    os.killpg(process.pid, number)
+    run = suite.finish(process)
+    assert run.code == -number
+    assert (run.verdict, run.model["reasons"]) == ("NO_VERDICT", ["the run did not finish"])
+    assert "NO_VERDICT" in suite.wrote("reports/readiness.md")
+    assert "READY" not in suite.wrote("reports/readiness.html")
+
+
+@WORKERS
+def test_collection_error(suite: Suite, workers: tuple[str, ...]) -> None:
+    suite.checks(PASSING)
+    suite.write("smoke/test_broken.py", "import nowhere_to_be_found")
+    run = suite.run(*workers)
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert any(
+        "smoke/test_broken.py" in reason and "No module named 'nowhere_to_be_found'" in reason
+        for reason in run.model["reasons"]
+    )
+    assert not suite.ledger()
+
+
+def test_crashed_worker_is_replaced_and_the_rest_runs(suite: Suite) -> None:
+    suite.checks(CRASHES)
+    run = suite.run("-n2")
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert run.outcomes() == {
+        "health/up": "passed",
+        "health/crashes": "not-run",
+        "health/after": "passed",
+    }
+    assert "crashed while running" in run.check("health/crashes")["summary"]
+    assert suite.wrote("crashes") == "x", "what kills a worker once is not tried twice"
+
+
+def test_crashed_worker_that_is_not_replaced(suite: Suite) -> None:
+    suite.checks(CRASHES)
+    suite.checks(PASSING, "smoke/test_later.py", phase="late")
+    run = suite.run("-n2", "--max-worker-restart=0")
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert run.outcomes() == {
+        "health/up": "passed",
+        "health/crashes": "not-run",
+        "health/after": "not-run",
+        "late/up": "not-run",
+        "late/fast": "not-run",
+    }
+    assert "a worker crashed and is not replaced" in " ".join(run.model["reasons"])
+    assert not suite.ledger()
+
+
+def test_crash_without_workers_leaves_no_verdict(suite: Suite) -> None:
+    suite.checks(CRASHES)
+    run = suite.run()
+    assert (run.code, run.verdict) == (11, "NO_VERDICT")
+
+
+def test_internal_error_of_pytest_stays_3(suite: Suite) -> None:
+    suite.checks(PASSING)
+    suite.write("smoke/conftest.py", "def pytest_runtest_logfinish(nodeid): raise RuntimeError('odd')")
+    run = suite.run()
+    assert (run.code, run.verdict, run.model["exit_code"]) == (3, "NO_VERDICT", 3), run.told()
+    assert any("internal error: RuntimeError: odd" in reason for reason in run.model["reasons"])
+    assert "NO_VERDICT" in run.err, "pytest prints no summary then"

@@ -1,0 +1,151 @@
+"""Wrongly marked checks are usage errors that name file and line, on a worker too."""
+
+import pytest
+
+from tests.adapter.scenario import Suite
+from tests.adapter.test_plugin_exit_codes import PASSING
+
+UP = "def test_up(): pass\n"
+MISTAKES = {
+    "no severity": (UP, "no severity", "pytest.mark.p0, pytest.mark.p1"),
+    "two severities": (f"@pytest.mark.p0\n@pytest.mark.p1\n{UP}", "both p0 and p1", "one of"),
+    "unknown goal": (
+        f"@pytest.mark.p0\n@pytest.mark.goal('G-9')\n{UP}",
+        "unknown goal 'G-9'",
+        "G-1, G-2, G-7",
+    ),
+    "two goals": (
+        f"@pytest.mark.p0\n@pytest.mark.goal('G-1')\n@pytest.mark.goal('G-2')\n{UP}",
+        "several goal markers: G-1, G-2",
+        "one",
+    ),
+    "unknown phase": (
+        f"@pytest.mark.p0\n@pytest.mark.phase('soon')\n{UP}",
+        "unknown phase 'soon'",
+        "health, work, late",
+    ),
+    "goal without its id": (
+        f"@pytest.mark.p0\n@pytest.mark.goal\n{UP}",
+        "malformed goal marker",
+        'goal("...")',
+    ),
+    "requires nothing": (
+        f"@pytest.mark.p0\n@pytest.mark.requires()\n{UP}",
+        "malformed requires marker",
+        "requires(",
+    ),
+    "misspelt covered_by": (
+        f"@pytest.mark.p0\n@pytest.mark.requires('extra', coverd_by='x')\n{UP}",
+        "malformed requires marker",
+        "covered_by=",
+    ),
+    "covered by nothing": (
+        f"@pytest.mark.p0\n@pytest.mark.requires('extra', covered_by='health/x')\n{UP}",
+        "covered_by names no check: 'health/x'",
+        "health/up",
+    ),
+    "own order": (f"@pytest.mark.p0\n@pytest.mark.order(1)\n{UP}", "order marker on a check", "phases"),
+    "doubled id": (
+        f"@pytest.mark.p0\n{UP}\nclass TestMore:\n    @pytest.mark.p0\n    def test_up(self): pass\n",
+        "check id 'health/up' is also that of smoke/test_checks.py:",
+        "once in a phase",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes(suite: Suite, mistake: str) -> None:
+    body, what, allowed = MISTAKES[mistake]
+    suite.checks(body)
+    run = suite.run()
+    assert run.code == 4, run.told()
+    message = run.err[run.err.index("ERROR:") :].strip()
+    assert message.startswith("ERROR: smoke/test_checks.py:")
+    assert message.split(":")[2].isdecimal()
+    assert what in message
+    assert allowed in message.split("allowed:")[1]
+    assert len(message.splitlines()) <= 3
+    assert "Traceback" not in run.out + run.err
+    assert run.verdict == "NO_VERDICT"
+    assert what in run.model["reasons"][0]
+
+
+def test_mistake_on_a_worker(suite: Suite) -> None:
+    suite.checks(PASSING)
+    suite.checks(UP, "smoke/test_unmarked.py")
+    run = suite.run("-n2")
+    assert run.code == 4, run.told()
+    assert "smoke/test_unmarked.py:" in run.err
+    assert "no severity" in run.err
+    assert "crashed" not in run.out
+
+
+def test_nearest_marker_wins(suite: Suite) -> None:
+    suite.checks("""
+    @pytest.mark.p1
+    @pytest.mark.phase("work")
+    class TestGroup:
+        @pytest.mark.p0
+        @pytest.mark.goal("G-2")
+        def test_inner(self, evidence):
+            passing(evidence)
+
+        def test_outer(self, evidence):
+            passing(evidence)
+    """)
+    run = suite.run()
+    assert run.code == 0, run.told()
+    inner, outer = run.check("work/inner"), run.check("work/outer")
+    assert (inner["severity"], inner["goal"]) == ("P0", "G-2")
+    assert (outer["severity"], outer["goal"]) == ("P1", "G-1")
+    assert inner["nodeid"] == "smoke/test_checks.py::TestGroup::test_inner"
+
+
+def test_check_without_a_goal(suite: Suite) -> None:
+    suite.write(
+        "smoke/test_operations.py",
+        "import pytest\n@pytest.mark.p0\n@pytest.mark.phase('work')\n"
+        "def test_backups(evidence): evidence.figure('n', 1)",
+    )
+    run = suite.run("--strict-markers")
+    assert (run.code, run.check("work/backups")["goal"]) == (0, ""), run.told()
+
+
+def test_markers_explain_themselves(suite: Suite) -> None:
+    out = suite.run("--markers").out
+    for marker in (
+        "p0:",
+        "p1:",
+        "goal(id):",
+        "phase(name):",
+        "requires(",
+        "establishes(",
+        "drill:",
+        "static:",
+    ):
+        assert f"@pytest.mark.{marker}" in out
+
+
+def test_static_checks_pass_on_a_real_checkout_only(suite: Suite) -> None:
+    suite.write(
+        "environments/schema.toml",
+        suite.wrote("environments/schema.toml")
+        + '[section.source.dir]\ntype = "string"\nenv = "SOURCE_DIR"\n'
+        + '[capability.source]\nneeds = ["source.dir"]\n',
+    )
+    suite.checks("""
+    @pytest.mark.p0
+    @pytest.mark.static
+    @pytest.mark.requires("source")
+    def test_no_trace(evidence):
+        passing(evidence)
+    """)
+    suite.write(
+        "conftest.py",
+        "def pytest_readiness_environment(name, profile, config): return {'source': {'dir': 'embedded'}}",
+    )
+    status = {row["id"]: row["status"] for row in suite.run().model["goals"]}
+    assert status["G-1"] == "READY", "what a hook offers may be made for the embedded platform"
+    run = suite.run(environ={"SOURCE_DIR": "checkout"})
+    status = {row["id"]: row["status"] for row in run.model["goals"]}
+    assert status["G-1"] == "PASS", run.told()

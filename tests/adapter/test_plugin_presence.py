@@ -1,0 +1,168 @@
+"""The plugin beside others, without them, and where it has nothing to do."""
+
+import pytest
+
+from tests.adapter.scenario import DEFAULT, HTML, Suite
+from tests.adapter.test_plugin_exit_codes import P0_FAILS, PASSING
+
+SPY = """
+import json, os, pathlib, sys
+
+def pytest_unconfigure(config):
+    names = [str(name) for name, plugin in config.pluginmanager.list_name_plugin() if plugin]
+    ours = [name for name in names if "readiness" in name]
+    heavy = {"boto3", "cryptography", "pytest_readiness.core.assess"} & {*sys.modules}
+    marks = [line for line in config.getini("markers") if line.startswith("p0")]
+    told = json.dumps([ours, sorted(heavy), marks])
+    pathlib.Path(os.environ["SCENARIO_ROOT"], "spied").write_text(told)
+"""
+
+
+@pytest.mark.parametrize("plan", [True, False], ids=["other-tests", "no-plan"])
+def test_inactive_registers_nothing(suite: Suite, plan: bool) -> None:
+    suite.write("tests/test_other.py", "def test_other(): assert True")
+    suite.write("conftest.py", SPY)
+    if not plan:
+        (suite.root / "readiness.toml").unlink()
+    run = suite.run("tests", fresh=True)
+    assert run.code == 0, run.told()
+    assert suite.wrote("spied") == '[["pytest_readiness.adapter.plugin"], [], []]'
+    assert not (suite.root / "reports").exists()
+    assert "launch readiness" not in run.out
+
+
+@pytest.mark.parametrize("args", [("--gate",), ("--env", "local"), ("--drills",)])
+def test_gate_without_a_plan_is_refused(suite: Suite, args: tuple[str, ...]) -> None:
+    suite.checks(PASSING)
+    (suite.root / "readiness.toml").unlink()
+    run = suite.run(*args)
+    assert run.code == 4, run.told()
+    assert "readiness.toml: no launch plan" in run.err
+    assert "Traceback" not in run.err
+
+
+def test_broken_plan_does_not_stop_other_tests(suite: Suite) -> None:
+    suite.write("tests/test_other.py", "def test_other(): assert True")
+    suite.write("readiness.toml", "title = [")
+    assert suite.run("tests").code == 0
+
+
+def test_heavy_libraries_are_not_imported_without_need(suite: Suite) -> None:
+    suite.write("conftest.py", SPY)
+    suite.checks(PASSING)
+    assert suite.run(environ={"SCENARIO_TOKEN": "a-token-that-is-local"}, fresh=True).code == 0
+    assert "boto3" not in suite.wrote("spied")
+    assert "cryptography" not in suite.wrote("spied")
+
+
+@pytest.mark.parametrize(("missing", "workers"), [("order", ()), ("rerunfailures", ("-n2",))])
+def test_without_other_plugins(suite: Suite, missing: str, workers: tuple[str, ...]) -> None:
+    suite.checks(PASSING)
+    run = suite.run(*workers, plugins=[name for name in DEFAULT if name != missing])
+    assert (run.code, run.verdict) == (0, "READY"), run.told()
+
+
+@pytest.mark.parametrize(
+    ("checks", "code", "workers"), [(PASSING, 0, ()), (P0_FAILS, 1, ("-n2",))], ids=["alone", "workers"]
+)
+def test_without_a_terminal(suite: Suite, workers: tuple[str, ...], checks: str, code: int) -> None:
+    suite.checks(checks)
+    run = suite.run("-p", "no:terminal", *workers)
+    assert run.code == code, run.told()
+    assert run.model["verdict"] in run.err
+    assert "declaration" in run.err
+
+
+def test_terminal_summary_comes_once(suite: Suite) -> None:
+    suite.checks(P0_FAILS)
+    run = suite.run()
+    assert run.out.count("launch readiness") == 1
+    assert "BROKEN" in run.out
+    assert "reports/readiness.md" in run.out
+    assert "declaration" not in run.err
+
+
+def test_pytest_own_other_modes(suite: Suite) -> None:
+    suite.checks(PASSING)
+    for mode in ("--fixtures", "--setup-plan", "--version"):
+        assert suite.run(mode).code == 0
+        assert not (suite.root / "reports").exists(), mode
+
+
+def test_page_shows_verdict_and_columns(suite: Suite) -> None:
+    suite.checks("""
+    @pytest.mark.p0
+    @pytest.mark.parametrize("kind", ["<script>alert(1)</script>"])
+    def test_up(evidence, kind):
+        passing(evidence)
+        assert False, "<b>bold</b>"
+
+    @pytest.mark.p1
+    def test_flaky(evidence, request):
+        passing(evidence)
+        assert request.node.execution_count > 1
+    """)
+    run = suite.run(plugins=HTML)
+    assert run.code == 1, run.told()
+    page = suite.wrote("reports/readiness.html")
+    assert page.index("BROKEN") < page.index('id="results-table"')
+    for column in ("goal", "severity", "class"):
+        assert f'data-column-type="{column}"' in page
+    assert "col-class" in page
+    assert "PLATFORM_BUG" in page
+    assert "<script>alert(1)" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "<b>bold" not in page
+
+
+def test_page_under_workers(suite: Suite) -> None:
+    suite.checks(PASSING)
+    run = suite.run("-n2", plugins=HTML)
+    assert run.code == 0, run.told()
+    assert "READY" in suite.wrote("reports/readiness.html")
+    assert "html" in run.out
+
+
+def test_page_can_be_elsewhere(suite: Suite) -> None:
+    suite.checks(PASSING)
+    assert suite.run("--html=other/page.html", plugins=HTML).code == 0
+    assert "READY" in suite.wrote("other/page.html")
+    assert not suite.wrote("reports/readiness.html")
+
+
+def test_debugger_disables_reruns_only(suite: Suite) -> None:
+    suite.checks(PASSING)
+    assert suite.run("--pdb").code == 0
+
+
+def test_a_suite_of_another_rootdir_is_refused(suite: Suite) -> None:
+    suite.checks("@pytest.mark.p0\ndef test_up(): pass")
+    suite.write("other/pytest.ini", "[pytest]\n")
+    run = suite.run("-c", "other/pytest.ini", "smoke")
+    assert run.code == 4, run.told()
+    assert "a suite with a launch plan, which this run would not follow" in run.err
+    assert f"--rootdir {suite.root}" in run.err
+
+
+def test_tests_beside_a_suite_may_have_a_rootdir_of_their_own(suite: Suite) -> None:
+    suite.write("tests/pytest.ini", "[pytest]\n")
+    suite.write("tests/test_other.py", "def test_other(): assert True")
+    run = suite.run("tests")
+    assert run.code == 0, run.told()
+
+
+def test_a_rootdir_that_is_a_link_is_the_same(suite: Suite) -> None:
+    suite.checks(PASSING)
+    link = suite.root / "link"
+    link.symlink_to(suite.root)
+    run = suite.run("--rootdir", str(link), "smoke")
+    assert (run.code, run.verdict) == (0, "READY"), run.told()
+
+
+def test_a_plan_whose_suite_is_not_there_is_refused(suite: Suite) -> None:
+    suite.checks("@pytest.mark.p0\ndef test_up(): pass")
+    plan = suite.root / "readiness.toml"
+    plan.write_text(plan.read_text().replace('suite = "smoke"', 'suite = "smok"'))
+    run = suite.run("smoke")
+    assert run.code == 4, run.told()
+    assert "readiness.toml: suite: no such directory: 'smok'" in run.err

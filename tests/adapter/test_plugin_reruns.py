@@ -1,0 +1,153 @@
+"""One rerun for trouble of the transport, none for what is proof the first time."""
+
+import pytest
+
+from tests.adapter.scenario import DEFAULT, Suite
+from tests.adapter.test_plugin_exit_codes import WORKERS
+
+COUNTED = """
+def count(name):
+    path = pathlib.Path(os.environ["SCENARIO_ROOT"], name)
+    with path.open("a") as stream:
+        stream.write("x")
+    return len(path.read_text())
+
+class LeakedMoney(SafetyViolation):
+    pass
+
+class Answer:
+    def __init__(self, attempt): self.attempt = attempt
+"""
+
+
+def _checks(suite: Suite, body: str, severity: str = "p0") -> None:
+    suite.checks(f"{COUNTED}\n@pytest.mark.{severity}\ndef test_it(evidence):\n    passing(evidence)\n{body}")
+
+
+@WORKERS
+def test_flaky_p0_degrades(suite: Suite, workers: tuple[str, ...]) -> None:
+    _checks(suite, "    assert count('tries') > 1, 'the first call was lost'")
+    run = suite.run(*workers)
+    assert (run.code, run.verdict) == (2, "DEGRADED"), run.told()
+    check = run.check("health/it")
+    assert (check["outcome"], check["class"], check["attempts"]) == ("flaky", "FLAKE", 2)
+    assert "the first call was lost" in check["summary"]
+    assert [entry["name"] for entry in check["evidence"]] == ["answer", "answer"]
+
+
+def test_failure_of_every_attempt_is_a_failure(suite: Suite) -> None:
+    _checks(suite, "    assert count('tries') > 9")
+    run = suite.run()
+    assert (run.code, run.check("health/it")["attempts"]) == (1, 2), run.told()
+    assert suite.wrote("tries") == "xx"
+
+
+@pytest.mark.parametrize(
+    ("raised", "workers"),
+    [
+        ("SafetyViolation('a refused token was accepted')", ()),
+        ("LeakedMoney('money is gone')", ("-n2",)),
+        ("ExceptionGroup('five at once', [ValueError('odd'), LeakedMoney('money is gone')])", ()),
+    ],
+    ids=["itself", "subclass-on-a-worker", "in-a-group"],
+)
+def test_safety_violation_is_never_rerun(suite: Suite, workers: tuple[str, ...], raised: str) -> None:
+    _checks(suite, f"    if count('tries') == 1: raise {raised}")
+    run = suite.run(*workers)
+    assert suite.wrote("tries") == "x"
+    check = run.check("health/it")
+    assert (run.code, check["outcome"], check["class"], check["attempts"]) == (
+        1,
+        "failed",
+        "PLATFORM_BUG",
+        1,
+    ), run.told()
+    assert "accepted" in check["summary"] or "money is gone" in check["summary"]
+
+
+def test_safety_violation_stays_one_though_a_marker_reruns_it(suite: Suite) -> None:
+    suite.checks(f"""{COUNTED}
+@pytest.mark.p0
+@pytest.mark.flaky(reruns=2, rerun_except="NothingLikeIt")
+def test_it(evidence):
+    passing(evidence)
+    if count('tries') == 1: raise SafetyViolation('a refused token was accepted')
+""")
+    run = suite.run()
+    assert suite.wrote("tries") == "xx"
+    assert (run.code, run.check("health/it")["outcome"]) == (1, "failed"), run.told()
+
+
+def test_the_runners_own_fault_is_not_rerun(suite: Suite) -> None:
+    _checks(suite, "    count('tries')\n    raise SetupError('no key: export TOKEN')")
+    run = suite.run()
+    assert suite.wrote("tries") == "x"
+    assert (run.code, run.check("health/it")["class"]) == (6, "SETUP_ERROR"), run.told()
+
+
+def test_number_of_reruns_can_be_chosen(suite: Suite) -> None:
+    _checks(suite, "    assert count('tries') > 3")
+    run = suite.run("--reruns", "3")
+    assert run.check("health/it")["attempts"] == 4, run.told()
+    assert run.check("health/it")["outcome"] == "flaky"
+
+
+def test_reruns_of_the_ini_file_stand(suite: Suite) -> None:
+    suite.write("pytest.ini", "[pytest]\nreruns = 0\n")
+    _checks(suite, "    assert count('tries') > 1")
+    assert suite.run().check("health/it")["attempts"] == 1
+
+
+def test_default_delay_is_a_second(suite: Suite) -> None:
+    suite.checks("""
+    @pytest.mark.p1
+    def test_settings(evidence, pytestconfig):
+        evidence.figure("delay", pytestconfig.option.reruns_delay)
+        evidence.figure("reruns", pytestconfig.option.reruns)
+    """)
+    figures = suite.run("--override-ini=reruns_delay=").check("health/settings")["evidence"]
+    assert [entry["value"] for entry in figures] == [0, 1], "what the command line gives stands"
+
+
+def test_without_rerunfailures(suite: Suite) -> None:
+    _checks(suite, "    assert count('tries') > 1")
+    run = suite.run(plugins=[name for name in DEFAULT if name != "rerunfailures"])
+    assert (run.code, run.check("health/it")["attempts"]) == (1, 1), run.told()
+
+
+def test_flaky_teardown(suite: Suite) -> None:
+    suite.checks(f"""{COUNTED}
+@pytest.fixture
+def unsteady():
+    yield
+    assert count('tries') > 1
+
+@pytest.mark.p0
+def test_it(evidence, unsteady):
+    passing(evidence)
+""")
+    run = suite.run()
+    assert (run.code, run.check("health/it")["outcome"]) == (2, "flaky"), run.told()
+
+
+@WORKERS
+def test_a_rerun_by_others_hides_no_failure(suite: Suite, workers: tuple[str, ...]) -> None:
+    """A plugin that runs a check again without numbering its attempts."""
+    suite.write(
+        "conftest.py",
+        """
+        from _pytest.runner import runtestprotocol
+
+        def pytest_runtest_protocol(item, nextitem):
+            item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+            for last in (None, nextitem):
+                item._initrequest()
+                runtestprotocol(item, nextitem=last, log=True)
+            item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+            return True
+        """,
+    )
+    _checks(suite, "    assert count('tries') > 1, 'the first call was lost'")
+    run = suite.run(*workers, plugins=("readiness", "order"))
+    assert (run.code, run.check("health/it")["outcome"]) == (2, "flaky"), run.told()
+    assert run.check("health/it")["attempts"] == 2

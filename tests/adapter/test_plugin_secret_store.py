@@ -1,0 +1,86 @@
+"""Secrets that a store must be asked for: what is missing is told with what to do about it."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tests.adapter.samples import LOCAL, SCHEMA
+from tests.adapter.scenario import Suite
+
+
+class _Store(BaseHTTPRequestHandler):
+    """Answers as AWS Secrets Manager does."""
+
+    def do_POST(self) -> None:
+        name = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["SecretId"]
+        status, answer = {
+            "a/token": (200, {"Name": name, "SecretString": "a-token-in-the-store"}),
+            "a/denied": (400, {"__type": "AccessDeniedException", "message": "no"}),
+        }.get(name, (400, {"__type": "ResourceNotFoundException", "message": "no"}))
+        body = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def store() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Store)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "told"),
+    [
+        ("a/token", 0, ""),
+        (
+            "a/denied",
+            6,
+            "AccessDeniedException on secret a/denied: grant this runner secretsmanager:GetSecret",
+        ),
+        ("a/none", 6, "secret a/none does not exist"),
+    ],
+)
+def test_secret_store(suite: Suite, store: str, name: str, code: int, told: str) -> None:
+    suite.write(
+        "environments/schema.toml",
+        f"{SCHEMA}[section.aws.region]\ntype = 'string'\n[section.aws.endpoint_url]\ntype = 'url'\n",
+    )
+    profile = LOCAL.replace("env:SCENARIO_TOKEN", f"secretsmanager:{name}")
+    suite.write(
+        "environments/local.toml", f"{profile}[aws]\nregion = 'us-east-1'\nendpoint_url = '{store}'\n"
+    )
+    suite.checks("""
+    @pytest.mark.p0
+    @pytest.mark.requires("token")
+    def test_token(evidence, environment):
+        print(environment.secret("auth.token"))
+        evidence.figure("length", len(environment.secret("auth.token")))
+    """)
+    run = suite.run("-rP", environ={"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"})
+    assert run.code == code, run.told()
+    assert told in run.check("health/token")["summary"]
+    assert "a-token-in-the-store" not in run.out
+
+
+def test_secret_store_without_credentials(suite: Suite) -> None:
+    suite.write("environments/local.toml", LOCAL.replace("env:SCENARIO_TOKEN", "secretsmanager:a/b"))
+    suite.checks("""
+    @pytest.mark.p0
+    @pytest.mark.requires("token")
+    def test_token(evidence):
+        passing(evidence)
+    """)
+    run = suite.run(environ={"AWS_DEFAULT_REGION": "us-east-1"})
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert "Unable to locate credentials" in run.check("health/token")["summary"]

@@ -1,0 +1,172 @@
+"""No secret that the run has loaded, and nothing of a secret's shape, leaves it."""
+
+import base64
+from urllib.parse import quote
+
+import pytest
+
+from tests.adapter.scenario import HTML, Run, Suite
+from tests.adapter.test_plugin_exit_codes import WORKERS
+
+TOKEN = "s3cr3t/value+with=specials"
+JWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJzbW9rZSJ9.c2lnbmF0dXJlLW9mLXRoZS10b2tlbg"
+LEAKY = """
+import logging
+
+@pytest.mark.p1
+@pytest.mark.requires("token")
+@pytest.mark.parametrize("way", ["traceback", "message"])
+def test_fails(environment, evidence, way):
+    token = environment.secret("auth.token")
+    print("printed", token)
+    logging.getLogger("client").warning("logged %s", token)
+    evidence.note(f"noted {token}")
+    evidence.figure("figure", token, expected=[token], limit={"in": token})
+    raise ConnectionError(f"{way}: refused Bearer {token} and JWT" if way == "message" else way)
+
+@pytest.mark.p0
+@pytest.mark.parametrize("jwt", ["JWT"])
+def test_named_after_a_secret(evidence, jwt):
+    passing(evidence)
+
+@pytest.mark.p1
+def test_skips(environment):
+    pytest.skip("because of " + environment.secret("auth.token"))
+""".replace("JWT", JWT)
+UNIMPORTABLE = """
+import os
+raise RuntimeError("no client for " + os.environ["SCENARIO_TOKEN"])
+"""
+REQUEST = """
+class Message:
+    def __init__(self, **values): self.__dict__.update(values)
+
+class Elapsed:
+    def total_seconds(self): return 0.0123
+
+@pytest.mark.p0
+def test_call(environment, evidence):
+    token = environment.secret("auth.token")
+    request = Message(
+        method="POST",
+        url=f"https://user:{token}@host/path?key={token}",
+        content=b'{"token": "' + token.encode() + b'"}',
+        headers={"Authorization": f"Bearer {token}", "Cookie": "a=b", "Content-Type": "application/json"},
+    )
+    evidence.exchange(
+        Message(
+            request=request,
+            status_code=401,
+            elapsed=Elapsed(),
+            headers={"Retry-After": "3", "X-Odd": "1"},
+            content=("x" * 2040 + token + "y" * 5000).encode(),
+        )
+    )
+"""
+
+
+def _nowhere(run: Run) -> None:
+    forms = [TOKEN, quote(TOKEN, safe=""), base64.b64encode(TOKEN.encode()).decode(), JWT]
+    files = [path for path in (run.root / "reports").iterdir() if path.is_file()]
+    assert {path.name for path in files} >= {"readiness.json", "readiness.md", "readiness.html", "junit.xml"}
+    for text in [*(path.read_text() for path in files), run.out, run.err, *_ledger(run)]:
+        for form in forms:
+            assert form not in text
+
+
+def _ledger(run: Run) -> list[str]:
+    return [path.read_text() for path in (run.root / ".readiness").glob("*.jsonl")]
+
+
+@WORKERS
+def test_secrets_are_redacted_everywhere(suite: Suite, workers: tuple[str, ...]) -> None:
+    suite.checks(LEAKY)
+    run = suite.run(
+        "--junitxml=reports/junit.xml", "-rA", *workers, plugins=HTML, environ={"SCENARIO_TOKEN": TOKEN}
+    )
+    assert (run.code, run.verdict) == (2, "DEGRADED"), run.verdict
+    _nowhere(run)
+    assert "redacted" in run.check("health/fails[message]")["summary"]
+    assert len(run.check("health/fails[message]")["evidence"]) == 4, "two attempts, two entries each"
+
+
+def test_exchange_is_kept_without_secrets(suite: Suite) -> None:
+    suite.checks(REQUEST)
+    run = suite.run("--junitxml=reports/junit.xml", plugins=HTML, environ={"SCENARIO_TOKEN": TOKEN})
+    assert run.code == 0, run.verdict
+    _nowhere(run)
+    (entry,) = run.check("health/call")["evidence"]
+    assert (entry["kind"], entry["method"], entry["status"], entry["ms"]) == ("exchange", "POST", 401, 12.3)
+    assert "Cookie" not in entry["request"]["headers"]
+    assert entry["response"]["headers"] == {"Retry-After": "3"}
+    assert entry["url"].startswith("https://[redacted]@host/path?key=")
+    assert len(entry["response"]["body"]) < 2100
+    assert "s3cr3t" not in entry["response"]["body"], "half a secret at the cut"
+
+
+def test_artifact_of_another_plugin_that_leaks_is_withheld(suite: Suite) -> None:
+    suite.checks("""
+    @pytest.mark.p0
+    def test_up(environment, evidence, record_property):
+        passing(evidence)
+        record_property("token", environment.secret("auth.token"))
+    """)
+    run = suite.run("--junitxml=reports/junit.xml", plugins=HTML, environ={"SCENARIO_TOKEN": TOKEN})
+    assert (run.code, run.verdict) == (1, "BROKEN"), run.told()
+    assert run.model["reasons"][0] == "a live secret was found in junit.xml; it is withheld"
+    assert not (suite.root / "reports" / "junit.xml").exists()
+    assert not (suite.root / "reports" / "readiness.html").exists(), "it still says READY"
+    assert not suite.ledger()
+
+
+@pytest.mark.parametrize("line", [JWT, "AKIAABCDEFGHIJKLMNOP"])
+def test_secret_in_a_collection_error(suite: Suite, line: str) -> None:
+    suite.checks(f"raise RuntimeError('{line}')")
+    run = suite.run()
+    assert run.code == 6
+    assert line not in suite.wrote("reports/readiness.json")
+
+
+@WORKERS
+def test_a_module_that_cannot_be_imported_tells_no_secret(suite: Suite, workers: tuple[str, ...]) -> None:
+    suite.checks(UNIMPORTABLE)
+    run = suite.run("--junitxml=reports/junit.xml", *workers, plugins=HTML, environ={"SCENARIO_TOKEN": TOKEN})
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert "RuntimeError: no client for [redacted]" in run.out
+    assert TOKEN not in run.told()
+
+
+@pytest.mark.parametrize(
+    "environ", [{"SCENARIO_TOKEN": "\udcff\udcfe-token"}, {}], ids=["not-utf-8", "empty-file"]
+)
+def test_a_secret_that_is_none_is_the_runners_fault(suite: Suite, environ: dict[str, str]) -> None:
+    if not environ:
+        suite.write("token", "\n")
+        local = suite.root / "environments/local.toml"
+        local.write_text(local.read_text().replace("env:SCENARIO_TOKEN", "file:token"))
+    suite.checks("""
+        @pytest.mark.p0
+        @pytest.mark.requires("token")
+        def test_up(evidence, environment):
+            passing(evidence)
+            assert environment.secret("auth.token")
+    """)
+    run = suite.run(environ=environ)
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert run.check("health/up")["class"] == "SETUP_ERROR"
+
+
+@WORKERS
+def test_a_warning_tells_no_secret(suite: Suite, workers: tuple[str, ...]) -> None:
+    suite.checks("""
+        import warnings
+
+        @pytest.mark.p0
+        def test_up(evidence, environment):
+            passing(evidence)
+            warnings.warn("old token " + environment.secret("auth.token"))
+    """)
+    run = suite.run(*workers, environ={"SCENARIO_TOKEN": TOKEN})
+    assert run.code == 0, run.told()
+    assert "UserWarning: old token [redacted]" in run.out
+    assert TOKEN not in run.told()

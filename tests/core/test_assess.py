@@ -1,0 +1,203 @@
+"""The model: verdict, declaration, partial runs and the ledger's entry, from whole runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pytest_readiness.core.assess import SCHEMA_VERSION, assess, entry_of
+
+from tests.core.build import ALL_PASSED, NOW, PARTIAL, check, entry, goal, model, plan, run
+from tests.core.test_cover import DEFERRAL
+from tests.core.test_verdict import checks, runs
+
+GREEN_LIVE: dict[str, Any] = {"environment": "staging", "live": True}
+OPERATIONAL = '[[operational]]\nitem = "First deploy"\nrule = "live-run"\n'
+
+
+def statuses(made: Any) -> Any:
+    return {row["id"]: row["status"] for row in made["goals"]}
+
+
+def live(times: Any, **more: Any) -> Any:
+    return {"staging": [entry(hours_ago=times - n, **GREEN_LIVE, **more) for n in range(times)]}
+
+
+def test_the_model_has_the_shape_that_renderers_and_gates_read() -> None:
+    made = model()
+    assert made["schema_version"] == SCHEMA_VERSION == 1
+    assert made["started_at"] == "2026-06-01T11:59:51.000Z"
+    assert (made["verdict"], made["exit_code"], made["scope"]) == ("READY", 0, "full")
+    assert made["checks"][0] == {
+        "id": "orders/create",
+        "nodeid": "smoke/test_orders.py::test_create",
+        "goal": "G-1",
+        "phase": "orders",
+        "severity": "P0",
+        "outcome": "passed",
+        "class": None,
+        "attempts": 1,
+        "duration_s": 0.0,
+        "summary": "",
+        "evidence": [],
+        "applicable": True,
+        "covered_by": None,
+    }
+    assert made["counts"] == {
+        "total": 2,
+        "passed": 2,
+        "failed": 0,
+        "flaky": 0,
+        "skipped": 0,
+        "deferred": 0,
+        "not-run": 0,
+        "not_applicable": 0,
+    }
+
+
+# --- declaration
+
+
+@pytest.mark.parametrize(
+    ("results", "verdict", "declaration"),
+    [
+        ((check(outcome="failed"),), "BROKEN", "NOT READY"),
+        ((check(outcome="skipped"),), "NO_VERDICT", "NOT READY"),
+        ((*ALL_PASSED, check("a/b", "failed", "P1")), "DEGRADED", "DEGRADED"),
+        (ALL_PASSED, "READY", "READY FOR FIRST DEPLOY"),
+    ],
+)
+def test_embedded_declarations(results: Any, verdict: Any, declaration: Any) -> None:
+    made = model(*results)
+    assert (made["verdict"], made["declaration"]) == (verdict, declaration)
+
+
+def test_ready_for_first_deploy_has_no_blockers() -> None:
+    assert model()["blockers"] == []
+
+
+def test_the_first_live_run_opens_the_validation() -> None:
+    made = model(env="staging", live=True, plan_=plan(OPERATIONAL))
+    assert made["declaration"] == "IN VALIDATION 1/3"
+    assert [row["done"] for row in made["operational"]] == [True]
+    (blocker,) = made["blockers"]
+    assert (blocker["observed"], blocker["limit"], blocker["goal"]) == ("1", "3", "G-7")
+    assert blocker["reproduce"] == "pytest smoke --env staging"
+
+
+def test_an_embedded_run_after_a_live_one_stays_in_validation() -> None:
+    history = live(2)
+    made = model(history=history)
+    assert made["declaration"] == "IN VALIDATION 2/3"
+    assert model(history=live(3))["declaration"] == "IN VALIDATION 3/3"
+
+
+def test_ready_for_launch_takes_goals_streak_and_operational_items() -> None:
+    done = plan(OPERATIONAL + '[[operational]]\nitem = "3 green"\nrule = "streak"')
+    made = model(env="staging", live=True, history=live(2, plan_digest=done.digest), plan_=done)
+    assert [row["evidence"] for row in made["operational"]] == [
+        "a green run of a live environment is in the ledger",
+        "3/3: the ledger holds no earlier run",
+    ]
+    assert (made["declaration"], made["blockers"]) == ("READY FOR LAUNCH", [])
+
+
+def test_an_open_operational_item_holds_a_launch() -> None:
+    open_item = plan('[[operational]]\nitem = "Rotation"\nchecks = ["keys/*"]')
+    history = live(2, plan_digest=open_item.digest)
+    made = model(env="staging", live=True, history=history, plan_=open_item)
+    assert made["declaration"] == "IN VALIDATION 3/3"
+    assert made["blockers"][0]["summary"] == "Rotation: no check of this run matches keys/*"
+
+
+@pytest.mark.parametrize(
+    ("severity", "word"), [("Medium", "READY FOR LAUNCH"), ("High", "IN VALIDATION 3/3")]
+)
+def test_a_deferral_beyond_the_allowed_severity_holds_a_launch(severity: Any, word: Any) -> None:
+    deferred = plan(DEFERRAL.replace("Low", severity) + 'goal = "G-2"')
+    made = model(env="staging", live=True, history=live(2, plan_digest=deferred.digest), plan_=deferred)
+    assert made["declaration"] == word
+
+
+def test_a_deferral_of_high_severity_does_not_hold_a_first_deploy() -> None:
+    assert model(plan_=plan(DEFERRAL.replace("Low", "High")))["declaration"] == "READY FOR FIRST DEPLOY"
+
+
+# --- partial runs
+
+
+def test_a_partial_run_is_judged_on_what_it_selected_and_settles_no_goal() -> None:
+    made = model(check(), scope=PARTIAL)
+    assert (made["verdict"], made["exit_code"], made["scope"]) == ("READY", 0, "partial")
+    assert goal(made, "G-1")["evidence"] == (
+        "partial run: 1 check passed (1 P0); only a full run settles a goal"
+    )
+    assert goal(made, "G-2")["evidence"] == "not in this partial run"
+    assert statuses(made)["G-1"] == "PENDING"
+
+
+def test_the_gate_refuses_a_partial_run() -> None:
+    made = model(check(), scope=PARTIAL, gate=True)
+    assert (made["verdict"], made["exit_code"]) == ("NO_VERDICT", 6)
+    assert made["blockers"][0]["summary"] == "the gate refuses a partial run: run the whole suite"
+
+
+def test_a_partial_run_leaves_the_declaration_and_the_other_goals_as_they_were() -> None:
+    before = entry(declaration="READY FOR FIRST DEPLOY", goals={"G-1": "READY", "G-2": "READY"})
+    made = model(check(outcome="failed"), scope=PARTIAL, history={"local": [before]})
+    assert made["declaration"] == "READY FOR FIRST DEPLOY"
+    assert made["declaration_why"] == "a partial run declares nothing; this stands since full run run-1"
+    assert made["verdict"] == "BROKEN"
+    assert statuses(made) == {"G-1": "FAIL", "G-2": "READY", "G-7": "PENDING"}
+    assert goal(made, "G-2")["evidence"] == "not in this partial run; so in full run run-1"
+    assert made["blockers"][0]["check"] == "orders/create"
+
+
+def test_a_partial_run_without_a_full_one_declares_nothing() -> None:
+    assert model(check(), scope=PARTIAL)["declaration"] == "NOT READY"
+
+
+# --- the ledger's entry
+
+
+def test_the_entry_keeps_what_the_streak_and_the_next_partial_run_need() -> None:
+    recorded = entry_of(model(env="staging", live=True, history=live(2)))
+    assert recorded["goals"] == {"G-1": "PASS", "G-2": "PASS", "G-7": "PASS"}
+    assert recorded["declaration"] == "READY FOR LAUNCH"
+    assert recorded["checks"][0] == {
+        "id": "orders/create",
+        "severity": "P0",
+        "outcome": "passed",
+        "class": None,
+        "duration_s": 0.0,
+    }
+    again = model(env="staging", live=True, history={"staging": [recorded]})
+    assert again["streak"]["length"] == 2
+
+
+@pytest.mark.parametrize(
+    ("facts", "kept"),
+    [
+        ({}, True),
+        ({"scope": PARTIAL}, False),
+        ({"interrupted": "Ctrl-C"}, False),
+        ({"collection_errors": ("x",)}, False),
+    ],
+)
+def test_only_full_runs_that_ended_belong_in_the_ledger(facts: Any, kept: Any) -> None:
+    assert run(*ALL_PASSED, **facts).belongs_in_ledger is kept
+
+
+@given(st.lists(checks, max_size=8), runs, st.booleans())
+def test_any_run_at_all_has_a_model(results: Any, facts: Any, is_live: Any) -> None:
+    made = assess(replace(run(*results, live=is_live), facts=facts), plan(OPERATIONAL), live(1), NOW)
+    assert (made["exit_code"] == 0) == (made["verdict"] == "READY")
+    if not is_live:
+        assert "PASS" not in {row["status"] for row in made["goals"] if row["id"] != "G-7"}
+    if made["verdict"] in ("BROKEN", "NO_VERDICT"):
+        assert made["blockers"]
+        if made["scope"] == "full":
+            assert made["declaration"] == "NOT READY"

@@ -1,0 +1,142 @@
+"""Goal statuses, from whole runs: what decides one, and what its evidence says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.core.build import ALL_PASSED, PARTIAL, check, entry, goal, model, plan
+from tests.core.test_assess import live, statuses
+from tests.core.test_cover import DEFERRAL
+
+STATIC = (check(static=True), check("payments/pay", goal="G-2", static=True))
+
+
+def test_an_embedded_run_is_ready_and_never_passes() -> None:
+    made = model()
+    assert statuses(made) == {"G-1": "READY", "G-2": "READY", "G-7": "PENDING"}
+    assert goal(made, "G-1")["evidence"] == "1 check passed (1 P0), on the embedded platform"
+
+
+def test_a_live_run_passes() -> None:
+    assert statuses(model(env="staging", live=True)) == {"G-1": "PASS", "G-2": "PASS", "G-7": "PENDING"}
+
+
+def test_static_checks_pass_on_a_real_checkout_only() -> None:
+    assert statuses(model(*STATIC, iac=True))["G-1"] == "PASS"
+    assert statuses(model(*STATIC, iac=False))["G-1"] == "READY"
+    assert statuses(model(*STATIC, check("orders/list"), iac=True))["G-1"] == "READY"
+
+
+def test_a_goal_without_a_check_is_pending() -> None:
+    made = model(check())
+    assert goal(made, "G-2") == {
+        "id": "G-2",
+        "title": "Payments",
+        "status": "PENDING",
+        "evidence": "no check covers it",
+    }
+    assert made["verdict"] == "READY"
+    assert made["declaration"] == "NOT READY"
+    assert made["blockers"][0]["goal"] == "G-2"
+
+
+@pytest.mark.parametrize(
+    ("second", "status"),
+    [
+        ({"outcome": "failed", "cls": "PLATFORM_BUG"}, "FAIL"),
+        ({"outcome": "failed", "cls": "EXTERNAL_OUTAGE"}, "PENDING"),
+        ({"outcome": "failed", "cls": "SETUP_ERROR"}, "PENDING"),
+        ({"outcome": "not-run"}, "PENDING"),
+        ({"outcome": "skipped"}, "PENDING"),
+        ({"outcome": "skipped", "covered_by": "payments/pay"}, "READY"),
+        ({"outcome": "flaky"}, "DEGRADED"),
+        ({"outcome": "flaky", "severity": "P1"}, "READY"),
+        ({"outcome": "failed", "severity": "P1"}, "DEGRADED"),
+        ({"outcome": "skipped", "severity": "P1"}, "DEGRADED"),
+        ({"outcome": "skipped", "severity": "P1", "applicable": False}, "READY"),
+    ],
+)
+def test_the_worst_check_decides_a_goal(second: Any, status: Any) -> None:
+    assert statuses(model(*ALL_PASSED, check("orders/second", **second)))["G-1"] == status
+
+
+def test_evidence_counts_what_did_not_speak_for_the_goal() -> None:
+    made = model(
+        *ALL_PASSED,
+        check("orders/a", "skipped", covered_by="payments/pay"),
+        check("orders/b", "skipped", "P1", applicable=False),
+        check("orders/c", "failed"),
+        plan_=plan(DEFERRAL + 'check = "orders/c"'),
+    )
+    assert goal(made, "G-1")["evidence"] == (
+        "1 check passed (1 P0), 1 deferred, 1 covered by another check, 1 not applicable here, "
+        "on the embedded platform"
+    )
+
+
+def test_a_goal_of_which_nothing_applies_is_pending() -> None:
+    made = model(check(), check("pay/x", "skipped", "P1", goal="G-2", applicable=False, summary="no key"))
+    assert goal(made, "G-2")["status"] == "PENDING"
+    assert goal(made, "G-2")["evidence"] == "none of its 1 check could run here: no key"
+
+
+def test_a_deferred_goal_is_deferred_whether_its_checks_pass_or_fail() -> None:
+    deferred = plan(DEFERRAL + 'goal = "G-2"')
+    for outcome in ("passed", "failed", "skipped"):
+        made = model(check(), check("pay/x", outcome, goal="G-2"), plan_=deferred)
+        assert (goal(made, "G-2")["status"], made["verdict"]) == ("DEFERRED", "READY")
+    assert "no longer needed" in goal(model(plan_=deferred), "G-2")["evidence"]
+    assert goal(model(check(), plan_=deferred), "G-2")["status"] == "DEFERRED"
+
+
+def test_a_deferral_does_not_hide_the_failure_that_it_may_not_cover() -> None:
+    fixed = plan(DEFERRAL + 'goal = "G-2"', head='not_waivable = ["pay/*"]')
+    made = model(check(), check("pay/x", "failed", goal="G-2"), plan_=fixed)
+    assert (goal(made, "G-2")["status"], made["verdict"]) == ("FAIL", "BROKEN")
+    made = model(check(), check("pay/x", "skipped", goal="G-2"), plan_=fixed)
+    assert (goal(made, "G-2")["status"], made["verdict"]) == ("PENDING", "NO_VERDICT")
+
+
+def test_checks_that_are_all_deferred_by_pattern_defer_the_goal() -> None:
+    made = model(check(), check("pay/x", "failed", goal="G-2"), plan_=plan(DEFERRAL + 'check = "pay/*"'))
+    assert goal(made, "G-2")["status"] == "DEFERRED"
+
+
+# --- the streak's goal
+
+
+def test_the_embedded_streak_is_shown_and_does_not_settle_the_goal() -> None:
+    history = {"local": [entry(hours_ago=2), entry(hours_ago=1)]}
+    made = model(history=history, environments={"staging": True})
+    assert made["streak"] == {"length": 3, "required": 3, "why": "the ledger holds no earlier run"}
+    row = goal(made, "G-7")
+    assert row["status"] == "PENDING"
+    assert row["evidence"] == "local (embedded): 3/3 in a row; staging: no run in the ledger"
+
+
+def test_without_any_live_environment_that_is_said() -> None:
+    row = goal(model(), "G-7")
+    assert row["evidence"] == (
+        "local (embedded): 1/3 in a row (the ledger holds no earlier run); "
+        "no live environment has a run in the ledger"
+    )
+
+
+def test_the_third_green_live_run_settles_it() -> None:
+    made = model(env="staging", live=True, history=live(2))
+    assert goal(made, "G-7")["status"] == "PASS"
+    assert goal(made, "G-7")["evidence"] == "staging: 3/3 in a row"
+
+
+def test_the_second_does_not() -> None:
+    made = model(env="staging", live=True, history=live(1))
+    assert goal(made, "G-7")["status"] == "PENDING"
+    assert made["streak"]["length"] == 2
+
+
+@pytest.mark.parametrize("facts", [{"scope": PARTIAL}, {"interrupted": "Ctrl-C"}])
+def test_a_partial_or_unfinished_run_does_not_move_the_streak(facts: Any) -> None:
+    made = model(env="staging", live=True, history=live(2), **facts)
+    assert made["streak"]["length"] == 2

@@ -1,0 +1,161 @@
+"""The streak: what counts, what is passed over, what breaks, and that the sentence says which."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pytest_readiness.core.errors import LedgerError
+from pytest_readiness.core.plan import Policy
+from pytest_readiness.core.streak import Streak, has_green_live_run, streak
+
+from tests.core.build import NOW, entry
+
+POLICY = Policy()
+OUTAGE = {"verdict": "NO_VERDICT", "uncounted": "EXTERNAL_OUTAGE"}
+FLAKY = {"verdict": "DEGRADED", "uncounted": "FLAKE"}
+
+
+def runs(*facts: Any) -> Any:
+    """Entries oldest first, an hour apart; a string is a verdict."""
+    return [
+        entry(hours_ago=len(facts) - place, **({"verdict": one} if isinstance(one, str) else one))
+        for place, one in enumerate(facts)
+    ]
+
+
+def length(*facts: Any, policy: Any = POLICY) -> Any:
+    return streak(runs(*facts), policy, NOW).length
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ((), 0),
+        (("READY",), 1),
+        (("READY", "DEGRADED", "READY"), 3),
+        (("READY", "READY", "READY", "READY"), 4),
+        (("READY", "BROKEN", "READY"), 1),
+        (("READY", "READY", "BROKEN"), 0),
+        (("READY", "NO_VERDICT", "READY"), 1),
+        (("READY", OUTAGE, "READY"), 2),
+        (("READY", FLAKY, "READY"), 2),
+        (("READY", OUTAGE, OUTAGE, FLAKY, "READY"), 2),
+        (("READY", OUTAGE, OUTAGE, FLAKY, FLAKY, "READY"), 1),
+        (("READY", OUTAGE, OUTAGE, "READY", FLAKY, FLAKY, "READY"), 3),
+        (("READY", "READY", OUTAGE), 2),
+        ((OUTAGE,), 0),
+        (({"build_identity": {"shop": "b0"}}, "READY", "READY"), 2),
+        (({"suite_digest": "suite-0"}, "READY"), 1),
+        (({"plan_digest": "other"}, "READY"), 1),
+        (({"live": True}, {"live": True}, "READY"), 1),
+        (("READY", "READY", {"live": True}), 1),
+    ],
+)
+def test_length(facts: Any, expected: Any) -> None:
+    assert length(*facts) == expected
+
+
+def test_a_service_that_was_down_told_no_build_which_is_no_other_build() -> None:
+    assert length("READY", {**OUTAGE, "build_identity": {"shop": ""}}, "READY") == 2
+    assert length("READY", {**OUTAGE, "build_identity": {}}) == 1
+    assert length("READY", {**OUTAGE, "build_identity": {"shop": "b2"}}, "READY") == 1
+
+
+def test_a_green_run_that_did_not_know_the_build_is_not_taken_for_the_same_build() -> None:
+    assert length({"build_identity": {}}, "READY") == 1
+
+
+def test_a_run_too_close_to_the_next_one_does_not_count_and_does_not_break() -> None:
+    spaced = replace(POLICY, streak_min_spacing_s=5400)
+    assert length("READY", "READY", "READY", "READY", "READY", policy=spaced) == 3
+
+
+def test_a_run_that_is_too_old_ends_the_streak() -> None:
+    old, new = entry(hours_ago=24 * 15), entry(hours_ago=1)
+    found = streak([old, new], POLICY, NOW)
+    assert (found.length, found.why) == (1, "run run-360 of 2026-05-17 is older than 14 days")
+
+
+@pytest.mark.parametrize(
+    ("facts", "why"),
+    [
+        ((), "no run in the ledger"),
+        (("READY",), "the ledger holds no earlier run"),
+        (("BROKEN", "READY"), "run run-2 of 2026-06-01 was BROKEN"),
+        (
+            ({"build_identity": {"shop": "b0"}}, "READY"),
+            "run run-2 of 2026-06-01 tested another build of shop: b0, then b1",
+        ),
+        (({"suite_digest": "suite-0"}, "READY"), "run run-2 of 2026-06-01 had another suite"),
+        ((OUTAGE, OUTAGE, OUTAGE, OUTAGE), "more than 3 runs in a row did not count"),
+    ],
+)
+def test_why_it_is_not_longer(facts: Any, why: Any) -> None:
+    assert streak(runs(*facts), POLICY, NOW).why == why
+
+
+def test_reached_and_shown_against_the_required_length() -> None:
+    found = streak(runs("READY", "READY", "READY"), POLICY, NOW)
+    assert found.reached
+    assert str(found) == "3/3"
+
+
+@pytest.mark.parametrize("broken", [{"finished_at": "yesterday"}, {"finished_at": "2026-06-01T10:00:00"}])
+def test_an_entry_without_a_usable_time_is_refused(broken: Any) -> None:
+    with pytest.raises(LedgerError, match="run run-1"):
+        streak([entry(**broken)], POLICY, NOW)
+
+
+def test_an_entry_without_a_verdict_is_refused() -> None:
+    bare = entry()
+    del bare["verdict"]
+    with pytest.raises(LedgerError, match="has no verdict"):
+        streak([bare], POLICY, NOW)
+
+
+def test_a_green_live_run_is_a_deployment() -> None:
+    assert has_green_live_run([entry(live=True)])
+    assert not has_green_live_run([entry(live=True, verdict="BROKEN"), entry(live=False)])
+
+
+kinds = st.sampled_from(["READY", "DEGRADED", "BROKEN", "NO_VERDICT", "OUTAGE", "FLAKY"])
+histories = st.lists(kinds, max_size=12).map(
+    lambda names: runs(*({"OUTAGE": OUTAGE, "FLAKY": FLAKY}.get(name, name) for name in names))
+)
+GREEN = ("READY", "DEGRADED")
+
+
+@given(histories)
+def test_never_longer_than_the_green_runs_since_the_last_that_broke(history: Any) -> None:
+    found = streak(history, POLICY, NOW)
+    since = []
+    for one in reversed(history):
+        if one["verdict"] not in GREEN and not one["uncounted"]:
+            break
+        since.append(one)
+    green = [one for one in since if one["verdict"] in GREEN and not one["uncounted"]]
+    assert 0 <= found.length <= len(green)
+    assert found.why
+
+
+@given(histories)
+def test_one_more_green_run_adds_one_and_a_broken_one_ends_it(history: Any) -> None:
+    before = streak(history, POLICY, NOW).length
+    after = streak([*history, entry(hours_ago=0.5)], POLICY, NOW).length
+    # Four uncounted runs at the end hide what is before them; a green run brings back at most nothing of it.
+    assert after == before + 1 or (before == 0 and after == 1)
+    assert streak([*history, entry("BROKEN", 0.5)], POLICY, NOW).length == 0
+
+
+@given(histories, st.integers(0, 12))
+def test_what_is_older_never_shortens_it(history: Any, cut: Any) -> None:
+    assert streak(history[cut:], POLICY, NOW).length <= streak(history, POLICY, NOW).length
+
+
+def test_a_streak_is_told_up_to_what_is_needed() -> None:
+    told = [str(Streak(length=length, required=3, why="")) for length in (0, 2, 3, 7)]
+    assert told == ["0/3", "2/3", "3/3", "3/3 (7 by now)"]

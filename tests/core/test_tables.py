@@ -1,0 +1,198 @@
+"""The tables that come from the plan, filled in from evidence, and the blockers' figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.core.build import ALL_PASSED, check, model, plan
+from tests.core.test_cover import DEFERRAL, waiver
+
+
+def figure(name: str, value: Any, **more: Any) -> dict[str, Any]:
+    return {
+        "kind": "figure",
+        "name": name,
+        "value": value,
+        "unit": "",
+        "expected": None,
+        "limit": None,
+        **more,
+    }
+
+
+def test_inventory_shows_what_was_observed_beside_what_is_declared() -> None:
+    declared = plan(
+        '[[inventory]]\nservice = "Shop"\nkey = "shop"\nurl = "shop.example"\ncpu = 512\nmemory = 1024\n'
+        '[[inventory]]\nservice = "Other"\n'
+    )
+    seen = check("services/inventory", evidence=(figure("inventory/shop/cpu", 256), figure("x", 1)))
+    shop, other = model(*ALL_PASSED, seen, plan_=declared)["inventory"]
+    assert (shop["service"], shop["cpu"], shop["url"]) == ("Shop", 512, "shop.example")
+    assert shop["observed"] == {"cpu": 256, "build": "b1"}
+    assert other["observed"] == {}
+
+
+OPERATIONAL = '[[operational]]\nitem = "Alarms"\nchecks = ["alarms/*", "metrics/cpu"]\n'
+
+
+@pytest.mark.parametrize(
+    ("checks", "done", "evidence"),
+    [
+        ((), False, "no check of this run matches alarms/*, metrics/cpu"),
+        ((check("alarms/a"), check("metrics/cpu")), True, "2 checks passed"),
+        ((check("alarms/a"),), False, "no check of this run matches metrics/cpu"),
+        ((check("alarms/a", "flaky", "P1"), check("metrics/cpu")), True, "2 checks passed"),
+        ((check("alarms/a", "flaky"),), False, "alarms/a flaky (of 1 check)"),
+        ((check("alarms/a"), check("alarms/b", "skipped", "P1")), False, "alarms/b skipped (of 2 checks)"),
+        (
+            (check("alarms/a", "failed"), check("metrics/cpu", "failed"), check("alarms/c")),
+            False,
+            "alarms/a failed, and 1 more (of 3 checks)",
+        ),
+    ],
+)
+def test_operational_items_are_ticked_from_checks(checks: Any, done: bool, evidence: str) -> None:
+    (row,) = model(*ALL_PASSED, *checks, plan_=plan(OPERATIONAL))["operational"]
+    assert row == {
+        "item": "Alarms",
+        "done": done,
+        "evidence": evidence,
+        "checks": ["alarms/*", "metrics/cpu"],
+    }
+
+
+def test_a_deferred_check_ticks_nothing() -> None:
+    deferred = plan(OPERATIONAL + DEFERRAL + 'check = "alarms/a"')
+    (row,) = model(*ALL_PASSED, check("alarms/a", "failed"), plan_=deferred)["operational"]
+    assert (row["done"], row["evidence"]) == (False, "alarms/a deferred (of 1 check)")
+
+
+def test_an_item_that_needs_a_live_environment_is_not_ticked_by_an_embedded_one() -> None:
+    only_live = plan(OPERATIONAL + "live = true")
+    checks = (*ALL_PASSED, check("alarms/a"), check("metrics/cpu"))
+    (row,) = model(*checks, plan_=only_live)["operational"]
+    assert (row["done"], row["evidence"]) == (False, "needs a live environment; local is embedded")
+    (row,) = model(*checks, plan_=only_live, live=True)["operational"]
+    assert row["done"] is True
+
+
+@pytest.mark.parametrize(
+    ("outcome", "verified", "evidence"),
+    [
+        ("passed", True, "1 check passed"),
+        ("failed", False, "rollback/full failed (of 1 check)"),
+        (None, None, "not verified in this run"),
+    ],
+)
+def test_ways_back_are_verified_by_their_checks(outcome: Any, verified: Any, evidence: str) -> None:
+    ways = plan('[[rollback]]\ntitle = "All"\nkind = "full"\nsteps = ["revert"]\nchecks = ["rollback/full"]')
+    checks = (check("rollback/full", outcome),) if outcome else ()
+    (row,) = model(*ALL_PASSED, *checks, plan_=ways)["rollback"]
+    assert (row["title"], row["kind"], row["steps"]) == ("All", "full", ["revert"])
+    assert (row["verified"], row["evidence"]) == (verified, evidence)
+
+
+def test_decisions_leave_out_the_noise_and_count_it() -> None:
+    decided = plan(
+        '[decisions]\nignore_source = "cache"\n'
+        '[[decisions.row]]\ndate = "2026-01-01"\ndecision = "a"\nsource = "cache"\n'
+        '[[decisions.row]]\ndate = 2026-01-02\ndecision = "b"\nrationale = "c"\n'
+    )
+    made = model(plan_=decided)
+    assert made["decisions"] == [{"date": "2026-01-02", "decision": "b", "rationale": "c", "source": ""}]
+    assert made["decisions_ignored"] == 1
+
+
+def test_deferrals_and_waivers_say_what_they_did() -> None:
+    extra = DEFERRAL + 'goal = "G-2"\nexpires = 2027-01-01T00:00:00Z\n' + waiver("orders/*")
+    made = model(check("orders/a", "failed", "P1"), plan_=plan(extra))
+    assert made["deferred"] == [
+        {
+            "item": "Later",
+            "severity": "Low",
+            "rationale": "Not now",
+            "goal": "G-2",
+            "check": "",
+            "expires": "2027-01-01T00:00:00.000Z",
+            "state": "no check",
+            "note": "no check of this run covers it",
+            "covers": [],
+        }
+    ]
+    assert made["waivers"] == [
+        {
+            "check": "orders/*",
+            "reason": "known",
+            "approver": "Ada",
+            "issued": "2026-01-01T00:00:00.000Z",
+            "expires": "2027-01-01T00:00:00.000Z",
+            "state": "covers",
+            "note": "covers orders/a",
+            "covers": ["orders/a"],
+        }
+    ]
+    assert made["cover"] == [
+        "deferral Later: no check of this run covers it",
+        "waiver orders/*: covers orders/a",
+    ]
+
+
+def test_blockers_are_ranked_and_carry_what_to_do() -> None:
+    made = model(
+        check("a/slow", "failed", "P1", cls="PLATFORM_BUG"),
+        check("b/key", "skipped", summary="no key"),
+        check(
+            "c/money[two at once]",
+            "failed",
+            cls="PLATFORM_BUG",
+            summary="12 µUSD are missing",
+            evidence=(
+                figure("sum", 988, unit="µUSD", expected=1000),
+                figure("spare", 3),
+                {"kind": "note", "text": "x"},
+            ),
+        ),
+        check("d/aws", "failed", cls="SETUP_ERROR", summary="AccessDenied"),
+        check("e/flaky", "flaky", cls="FLAKE"),
+        env_option="./my env.toml",
+    )
+    assert [blocker["check"] for blocker in made["blockers"]] == [
+        "c/money[two at once]",
+        "b/key",
+        "d/aws",
+        "a/slow",
+        "e/flaky",
+    ]
+    assert made["blockers"][0] == {
+        "check": "c/money[two at once]",
+        "also": [],
+        "goal": "G-1",
+        "severity": "P0",
+        "class": "PLATFORM_BUG",
+        "summary": "12 µUSD are missing",
+        "rule": "a P0 check that fails on the platform is BROKEN",
+        "observed": "sum = 988 µUSD",
+        "limit": "1000 µUSD",
+        "next_action": "fix the platform, deploy, then run the suite again",
+        "reproduce": "pytest 'smoke/test_c.py::test_money[two at once]' --env './my env.toml'",
+    }
+    actions = [blocker["next_action"] for blocker in made["blockers"]]
+    assert actions[1] == "give the run what the check needs, or cover it in the plan"
+    assert actions[2] == "correct the runner's setup as the summary says, then run the suite again"
+    assert actions[4] == "find out why the first attempt failed; a rerun that passes proves little"
+
+
+@pytest.mark.parametrize(
+    ("facts", "summary"),
+    [
+        ({"leaked": ("readiness.md",)}, "a live secret was found in readiness.md; it is withheld"),
+        ({"build_end": {"shop": "b2"}}, "the build of shop changed during the run: b1 -> b2"),
+        ({"interrupted": "Ctrl-C"}, "the run was interrupted: Ctrl-C"),
+        ({"collection_errors": ("smoke/test_x.py",)}, "collection error: smoke/test_x.py"),
+    ],
+)
+def test_what_is_wrong_with_the_whole_run_blocks_first(facts: Any, summary: str) -> None:
+    first = model(*ALL_PASSED, check("a/a", "failed", "P1"), **facts)["blockers"][0]
+    assert (first["summary"], first["check"], first["reproduce"]) == (summary, "", "pytest smoke --env local")
