@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pytest_readiness.core.cover import CoverState, apply_cover, matching
+from pytest_readiness.core.cover import CoverState, apply_cover
 
 from tests.core.build import NOW, check, plan
 
@@ -97,11 +97,3 @@ def test_a_p0_that_is_not_waivable_is_never_covered_whatever_covers_it() -> None
 def test_a_not_waivable_check_that_passed_needs_no_word() -> None:
     _, (cover,) = covered([check("auth/a")], DEFERRAL + 'goal = "G-1"', head='not_waivable = ["auth/*"]')
     assert cover.state is CoverState.UNNEEDED
-
-
-def test_brackets_are_those_of_parametrised_ids() -> None:
-    ids = ["auth/refused[expired]", "auth/refused[none]", "auth/refusede"]
-    assert matching(["auth/refused[expired]"], ids) == ["auth/refused[expired]"]
-    assert matching(["auth/refused[*]"], ids) == ["auth/refused[expired]", "auth/refused[none]"]
-    assert matching(["auth/refuse*"], ids) == ids
-    assert matching([], ids) == []

@@ -5,12 +5,12 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
-from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_readiness.core.patterns import matching
 
 ROOT = Path(__file__).parents[2]
 FAULTS = [
@@ -60,7 +60,7 @@ def test_fault_expects_what_there_is(fault: Any) -> None:
         assert check["severity"] in {"P0", "P1"}
         assert check.get("outcome", "failed") in {"failed", "flaky", "not-run"}
     for pattern in fault.get("also", []):
-        assert any(fnmatchcase(name, pattern) for name in checks()), pattern
+        assert matching([pattern], checks()), pattern
     selected = [name for name in fault["select"] if not name.startswith("-")]
     for check in fault["checks"]:
         node = checks()[check["id"]]

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from ..core.assess import RunRecord, assess
-from ..core.cover import matching
 from ..core.model import RunFacts, Scope
+from ..core.patterns import matching
 from . import identity, suite
 from .catalogue import Catalogue
 from .collection import is_whole_suite_asked

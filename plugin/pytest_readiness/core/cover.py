@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from fnmatch import fnmatchcase
 
 from .model import CheckResult, FailureClass, Outcome, Severity
 from .moments import format_moment
+from .patterns import matching
 from .plan import Deferral, Plan, Waiver
 from .words import counted
 
@@ -55,15 +55,6 @@ def apply_cover(
     covers = tuple(_cover(origin, results, plan, now) for origin in origins)
     covered = {check for cover in covers for check in cover.checks}
     return tuple(_deferred(check) if check.id in covered else check for check in results), covers
-
-
-def matching(patterns: Iterable[str], ids: Iterable[str]) -> list[str]:
-    """Return the check ids that any of the patterns matches; ``*`` and ``?`` are wild.
-
-    Brackets are those of parametrised ids, no character class.
-    """
-    wanted = [pattern.replace("[", "[[]") for pattern in patterns]
-    return [check for check in ids if any(fnmatchcase(check, pattern) for pattern in wanted)]
 
 
 def _cover(origin: Deferral | Waiver, results: Sequence[CheckResult], plan: Plan, now: datetime) -> Cover:

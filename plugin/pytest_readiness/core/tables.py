@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from .cover import Cover, matching
+from .cover import Cover
 from .model import CheckResult, Outcome, Severity
 from .moments import format_moment
+from .patterns import matching
 from .plan import Deferral, InventoryItem, OperationalItem, Plan, Rollback, Waiver
 from .record import RunRecord
 from .streak import Streak

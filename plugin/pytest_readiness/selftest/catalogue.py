@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from ..core.digest import digest
 from ..core.model import FailureClass, Outcome, Severity, Verdict
+from ..core.patterns import matches
 from ..core.reading import Table, load_toml
 from .errors import CatalogueError
 
@@ -64,7 +64,7 @@ class Fault:
 
     def matches(self, pattern: str) -> bool:
         """Tell whether a pattern for ids and goals means this fault."""
-        return fnmatchcase(self.id, pattern) or fnmatchcase(self.goal, pattern)
+        return matches(pattern, self.id) or matches(pattern, self.goal)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

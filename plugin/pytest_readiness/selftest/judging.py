@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any
 
 from ..core.model import Outcome, Verdict
+from ..core.patterns import matching
 from .catalogue import Expected, Fault
 
 #: Outcomes by which a check complains.
@@ -116,7 +116,7 @@ def _differences(expected: Expected, found: Mapping[str, Any] | None) -> Iterato
 
 def _unexplained(fault: Fault, checks: Any) -> Iterator[str]:
     for check in checks:
-        foreseen = check["id"] in fault.named or any(fnmatchcase(check["id"], name) for name in fault.also)
+        foreseen = check["id"] in fault.named or matching(fault.also, [check["id"]])
         if is_red(check) and not foreseen:
             yield f"unexplained red: {check['id']} {check['outcome']} ({check['summary']})"
 
