@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from ..core.redaction import Redactor
 from ..core.words import text_of
@@ -20,6 +20,8 @@ SHOWN_HEADERS = frozenset(
 )
 _SHOWN_PREFIXES = ("x-ratelimit", "ratelimit", "x-request", "x-trace", "x-payment", "payment-")
 _MEASUREMENTS = frozenset({"exchange", "figure", "evaluated"})
+
+Value = TypeVar("Value")
 
 
 class EvidenceLog:
@@ -123,6 +125,16 @@ class Evidence:
         head = (content or b"")[: BODY_LIMIT + _LONGEST_SECRET]
         text = self._log.text(head.decode(errors="replace") if isinstance(head, bytes) else str(head))
         return text if len(text) <= BODY_LIMIT else f"{text[:BODY_LIMIT]}… ({len(content)} in all)"
+
+
+class Eventually(Protocol):
+    """The type of the fixture ``eventually``."""
+
+    def __call__(self, probe: Callable[[], Value], *, within: float, every: float = 0.2, what: str) -> Value:
+        """Call ``probe`` until it returns something true, and return that; times are in seconds.
+
+        Records the figure "<what> after". AssertionError at the deadline, naming the last value.
+        """
 
 
 def _plain(value: Any) -> Any:

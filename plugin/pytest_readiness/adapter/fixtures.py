@@ -7,25 +7,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from types import MappingProxyType
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import pytest
 
 from .environment import Environment
-from .evidence import Evidence, EvidenceLog
+from .evidence import Eventually, Evidence, EvidenceLog, Value
 from .stash import EVIDENCE, RUN
-
-Value = TypeVar("Value")
-
-
-class Eventually(Protocol):
-    """The type of the fixture ``eventually``."""
-
-    def __call__(self, probe: Callable[[], Value], *, within: float, every: float = 0.2, what: str) -> Value:
-        """Call ``probe`` until it returns something true, and return that; times are in seconds.
-
-        Records the figure "<what> after". AssertionError at the deadline, naming the last value.
-        """
 
 
 @pytest.fixture(scope="session")

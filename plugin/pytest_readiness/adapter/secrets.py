@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .. import SetupError, aws
+from .. import aws
+from ..core.errors import SetupError
 from ..core.profile import Profile, SecretRef
 from ..core.redaction import Redactor
 

@@ -1,4 +1,4 @@
-"""Errors that a person can act on: what was wrong, where, what is allowed, what to do next."""
+"""Errors that a person can act on, and the exceptions with which a check says more than "failed"."""
 
 from __future__ import annotations
 
@@ -32,3 +32,28 @@ class ProfileError(ReadinessError):
 
 class LedgerError(ReadinessError):
     """The ledger cannot be read, is damaged, or its chain is broken."""
+
+
+class SafetyViolation(AssertionError):
+    """A safety property was broken. Once is proof, so the check is never rerun.
+
+    For example a refused token that was accepted, money that was not conserved, an answer for another tenant.
+    """
+
+    failure_class = "PLATFORM_BUG"
+
+
+class ExternalOutage(AssertionError):
+    """A third party is down, proved by a signal that it or the platform named; never guessed from a count."""
+
+    failure_class = "EXTERNAL_OUTAGE"
+
+
+class SetupError(RuntimeError):
+    """The runner's side is at fault: a key, a credential, a permission, a name that it cannot resolve."""
+
+    failure_class = "SETUP_ERROR"
+
+
+class NothingMeasured(SetupError):
+    """A check ended without having measured anything: it proves nothing about the platform, neither way."""
