@@ -13,10 +13,13 @@ from typing import Any
 from .adapter.environment import Environment, load_profile, load_schema
 from .adapter.evidence import Eventually, Evidence
 from .adapter.secrets import Vault
+from .core.aws_errors import AwsCause, AwsFailure, aws_failure
 from .core.errors import ExternalOutage, NothingMeasured, ProfileError, SafetyViolation, SetupError
 from .core.redaction import Redactor
 
 __all__ = [
+    "AwsCause",
+    "AwsFailure",
     "Environment",
     "Eventually",
     "Evidence",
@@ -25,6 +28,7 @@ __all__ = [
     "ProfileError",
     "SafetyViolation",
     "SetupError",
+    "aws_failure",
     "aws_session",
     "load_environment",
 ]

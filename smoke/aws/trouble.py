@@ -5,59 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from pytest_readiness import ExternalOutage, SetupError
+from pytest_readiness import AwsCause, AwsFailure, ExternalOutage, SetupError, aws_failure
 
 POLICY = "docs/iam-policy.json"
 #: IAM's prefix of an action where it is not the client's name.
 _PREFIXES = {"elbv2": "elasticloadbalancing"}
-_DENIED = (
-    "AccessDenied",
-    "UnauthorizedOperation",
-    "NotAuthorized",
-    "UnauthorizedAccess",
-    "AuthorizationError",
-)
-_CREDENTIALS = (
-    "AuthFailure",
-    "ExpiredToken",
-    "IncompleteSignature",
-    "InvalidAccessKeyId",
-    "InvalidClientTokenId",
-    "InvalidSecurity",
-    "InvalidSignature",
-    "MissingAuthenticationToken",
-    "SignatureDoesNotMatch",
-    "TokenRefreshRequired",
-    "UnrecognizedClient",
-)
-_CLOCK = ("RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed")
-_OUTAGE = (
-    "Throttl",
-    "TooManyRequests",
-    "RequestLimitExceeded",
-    "RequestThrottled",
-    "LimitExceededException",
-    "SlowDown",
-    "ServiceUnavailable",
-    "ServerException",
-    "InternalFailure",
-    "InternalError",
-    "InternalServer",
-    "InternalService",
-)
-_NO_CREDENTIALS = (
-    "NoCredentialsError",
-    "PartialCredentialsError",
-    "CredentialRetrievalError",
-    "TokenRetrievalError",
-    "SSOError",
-    "LoginError",
-    "ProfileNotFound",
-    "ConfigNotFound",
-    "ConfigParseError",
-)
-_NO_REGION = ("NoRegionError", "InvalidRegionError")
-_NO_ANSWER = ("ConnectionError", "HTTPClientError")
 #: What a service that encrypts asks KMS for in the caller's name; its refusal names no action.
 _KMS = "kms:Decrypt and kms:GenerateDataKey on the key that it is encrypted with"
 _ACTION = re.compile(r"not authorized to perform: ([a-z0-9-]+:\w+)")
@@ -99,8 +51,8 @@ class Trouble:
 
 def code_of(problem: Exception) -> str:
     """The error code of what AWS answered; empty for everything else."""
-    response = getattr(problem, "response", None)
-    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+    failure = aws_failure(problem)
+    return failure.code if failure and isinstance(getattr(problem, "response", None), dict) else ""
 
 
 def trouble(problem: Exception, call: Call) -> Trouble:
@@ -109,61 +61,59 @@ def trouble(problem: Exception, call: Call) -> Trouble:
     ExternalOutage needs a signal that AWS itself gave: a throttle or a 5xx. All else is the runner's: it says
     which permission, credential or setting to correct, and nothing of the platform.
     """
-    code = code_of(problem)
-    if code:
-        return _answered(code, problem, call)
-    name = type(problem).__name__
-    kinds = {kind.__name__ for kind in type(problem).__mro__}
-    if kinds.intersection(_NO_CREDENTIALS):
-        return _setup(
-            f"{call.permission}: no usable AWS credentials on this runner ({name})",
-            "log in (`aws sso login`), or set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-            everywhere=True,
-        )
-    if kinds.intersection(_NO_REGION):
-        return _setup(
-            f"{call.permission}: {problem}", "set aws.region of the profile to a region", everywhere=True
-        )
-    if kinds.intersection(_NO_ANSWER):
-        return _setup(
-            f"{call.permission}: no answer from AWS in {call.place} ({name})",
-            "check this runner's network and proxy, and aws.region and aws.endpoint_url of the profile",
-            everywhere=True,
-        )
-    return _setup(f"{call.permission} in {call.place}: {name}: {problem}", "check [aws] of the profile")
+    failure = aws_failure(problem) or AwsFailure(AwsCause.OTHER, type(problem).__name__, str(problem))
+    code, asked = failure.code, f"{call.permission} in {call.place}"
+    match failure.cause:
+        case AwsCause.OUTAGE:
+            return Trouble(
+                ExternalOutage, f"AWS answers {asked} with {code}: nothing was concluded", passing=True
+            )
+        case AwsCause.DENIED:
+            action = _denied(failure, call)
+            return _setup(
+                f"this runner may not {action} in {call.place} ({code})",
+                f"grant it {action}; {POLICY} lists all that the suite needs",
+            )
+        case AwsCause.CREDENTIALS:
+            return _setup(
+                f"{asked}: AWS does not accept this runner's credentials ({code})",
+                "renew them (`aws sso login`), and check that they are of the right account",
+                everywhere=True,
+            )
+        case AwsCause.CLOCK:
+            return _setup(
+                f"{call.permission}: AWS finds this runner's clock wrong ({code})",
+                "set the clock",
+                everywhere=True,
+            )
+        case AwsCause.NO_CREDENTIALS:
+            return _setup(
+                f"{call.permission}: no usable AWS credentials on this runner ({code})",
+                "log in (`aws sso login`), or set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+                everywhere=True,
+            )
+        case AwsCause.NO_REGION:
+            return _setup(
+                f"{call.permission}: {failure.message}",
+                "set aws.region of the profile to a region",
+                everywhere=True,
+            )
+        case AwsCause.NO_ANSWER:
+            return _setup(
+                f"{call.permission}: no answer from AWS in {call.place} ({code})",
+                "check this runner's network and proxy, and aws.region and aws.endpoint_url of the profile",
+                everywhere=True,
+            )
+    settings = "aws.region and aws.prefix of the profile" if code_of(problem) else "[aws] of the profile"
+    return _setup(f"{asked}: {code}: {failure.message}", f"check {settings}")
 
 
-def _answered(code: str, problem: Exception, call: Call) -> Trouble:
-    response = problem.response  # type: ignore[attr-defined]  # there is a code
-    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    message = str(response["Error"].get("Message", ""))
-    if code.startswith(_OUTAGE) or status >= 500:
-        told = f"AWS answers {call.permission} in {call.place} with {code}: nothing was concluded"
-        return Trouble(ExternalOutage, told, passing=True)
-    if code.startswith((*_DENIED, "DecryptionFailure")):
-        named = _ACTION.search(message)
-        implied = _KMS if "KMS" in message or "Decrypt" in code else call.permission
-        action = named.group(1) if named else implied
-        return _setup(
-            f"this runner may not {action} in {call.place} ({code})",
-            f"grant it {action}; {POLICY} lists all that the suite needs",
-        )
-    if code.startswith(_CREDENTIALS):
-        return _setup(
-            f"{call.permission} in {call.place}: AWS does not accept this runner's credentials ({code})",
-            "renew them (`aws sso login`), and check that they are of the right account",
-            everywhere=True,
-        )
-    if code.startswith(_CLOCK):
-        return _setup(
-            f"{call.permission}: AWS finds this runner's clock wrong ({code})",
-            "set the clock",
-            everywhere=True,
-        )
-    return _setup(
-        f"{call.permission} in {call.place}: {code}: {message}",
-        "check aws.region and aws.prefix of the profile",
-    )
+def _denied(failure: AwsFailure, call: Call) -> str:
+    """The action to grant: the one that AWS names, else the one that the call implies."""
+    named = _ACTION.search(failure.message)
+    if named:
+        return named.group(1)
+    return _KMS if "KMS" in failure.message or "Decrypt" in failure.code else call.permission
 
 
 def _setup(what: str, action: str, *, everywhere: bool = False) -> Trouble:

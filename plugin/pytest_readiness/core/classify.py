@@ -3,63 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
+from .aws_errors import aws_failure
 from .model import FailureClass
 
 #: Worst first: a group of exceptions is as bad as its worst member.
 _RANK = (FailureClass.PLATFORM_BUG, FailureClass.SETUP_ERROR, FailureClass.EXTERNAL_OUTAGE)
 
-_RUNNER_TYPES = frozenset(
-    {"socket.gaierror", "_pytest.fixtures.FixtureLookupError"}
-    | {
-        f"botocore.exceptions.{name}"
-        for name in (
-            "NoCredentialsError",
-            "PartialCredentialsError",
-            "CredentialRetrievalError",
-            "TokenRetrievalError",
-            "UnauthorizedSSOTokenError",
-            "SSOTokenLoadError",
-            "LoginError",
-            "NoRegionError",
-            "InvalidRegionError",
-            "ProfileNotFound",
-            "ConfigNotFound",
-            "ConfigParseError",
-            "ProxyConnectionError",
-        )
-    }
-)
-_RUNNER_CODES = (
-    "AccessDenied",
-    "AuthFailure",
-    "ExpiredToken",
-    "IncompleteSignature",
-    "InvalidAccessKeyId",
-    "InvalidClientTokenId",
-    "InvalidSignature",
-    "MissingAuthenticationToken",
-    "NotAuthorized",
-    "RequestExpired",
-    "SignatureDoesNotMatch",
-    "TokenRefreshRequired",
-    "UnauthorizedAccess",
-    "UnauthorizedOperation",
-    "UnrecognizedClient",
-)
-_OUTAGE_CODES = (
-    "Throttling",
-    "ThrottledException",
-    "RequestThrottled",
-    "TooManyRequests",
-    "RequestLimitExceeded",
-    "SlowDown",
-    "ServiceUnavailable",
-    "InternalFailure",
-    "InternalError",
-    "InternalServerError",
-)
+_RUNNER_TYPES = frozenset({"socket.gaierror", "_pytest.fixtures.FixtureLookupError"})
 #: What libpq and psycopg say of a name that does not resolve; they keep no exception of the resolver.
 _RESOLVER_TELLS = ("could not translate host name", "failed to resolve host")
 
@@ -99,22 +50,10 @@ def _tell(exc: BaseException) -> FailureClass | None:
     names = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(exc).__mro__}
     if names & _RUNNER_TYPES:
         return FailureClass.SETUP_ERROR
-    if "botocore.exceptions.ClientError" in names:
-        return _tell_aws(getattr(exc, "response", None))
+    if (aws := aws_failure(exc)) is not None:
+        return aws.failure_class
     if any(name.endswith(".OperationalError") for name in names) and _names_resolver(str(exc)):
         return FailureClass.SETUP_ERROR
-    return None
-
-
-def _tell_aws(response: Any) -> FailureClass | None:
-    if not isinstance(response, dict):
-        return None
-    code = str(response.get("Error", {}).get("Code", ""))
-    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    if code.startswith(_RUNNER_CODES):
-        return FailureClass.SETUP_ERROR
-    if code.startswith(_OUTAGE_CODES) or (isinstance(status, int) and status >= 500):
-        return FailureClass.EXTERNAL_OUTAGE
     return None
 
 

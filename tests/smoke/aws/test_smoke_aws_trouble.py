@@ -11,8 +11,11 @@ import pytest
 from botocore import exceptions
 from botocore.stub import Stubber
 from pytest_readiness import ExternalOutage, SetupError
+from pytest_readiness.core.aws_errors import _CODES, _KINDS
+from pytest_readiness.core.classify import classify
 
 from smoke.aws.account import OUTAGE_HOLDS_S, Account, at_once
+from smoke.aws.trouble import Call, trouble
 from tests.smoke.aws.told import scripted
 
 Stubbed = tuple[Account, Stubber]
@@ -178,3 +181,21 @@ def test_reads_at_once_keep_their_order_and_their_first_failure() -> None:
     assert at_once(lambda n: n, []) == []
     with pytest.raises(ZeroDivisionError):
         at_once(lambda n: 1 // n, [1, 0])
+
+
+@pytest.mark.parametrize("code", [code for codes in _CODES.values() for code in codes])
+def test_the_suite_and_the_plugin_agree_on_each_code(code: str) -> None:
+    response: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+    error = exceptions.ClientError(response, "DescribeServices")
+    assert_both_agree(error)
+
+
+@pytest.mark.parametrize("name", [name for kinds in _KINDS.values() for name in kinds])
+def test_the_suite_and_the_plugin_agree_on_each_exception(name: str) -> None:
+    kind: Any = getattr(exceptions, name)
+    assert_both_agree(kind.__new__(kind))
+
+
+def assert_both_agree(error: Exception) -> None:
+    raised = trouble(error, Call("ecs", "DescribeServices", "eu-west-3")).problem()
+    assert classify(error) == classify(raised)
