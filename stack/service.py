@@ -33,7 +33,8 @@ def main(argv: list[str]) -> int:
 def _serve(settings: Settings) -> None:
     import uvicorn
 
-    app = importlib.import_module(f"stack.{settings.service}.app").create(settings)
+    module = "provider" if settings.service == "provider" else f"{settings.service}.app"
+    app = importlib.import_module(f"stack.{module}").create(settings)
     uvicorn.run(
         app,
         host="127.0.0.1",

@@ -1,4 +1,4 @@
-"""What a running service holds: settings, faults, keys, database, HTTP client; opened and closed together."""
+"""What a running service holds: settings, keys, database, HTTP client; opened and closed together."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from stack.common.settings import Settings
 
 VERSION = "1.0.0"
+# Below the 2 s in which a health route has to answer.
+WITHIN_S = 1.0
 
 
 class Context:
@@ -41,6 +43,14 @@ class Context:
     def uptime(self) -> float:
         """Seconds since the process came up."""
         return round(time.monotonic() - self._started, 3)
+
+    async def answers(self, url: str) -> bool:
+        """Whether a GET of the URL gives 200 in time."""
+        try:
+            async with asyncio.timeout(WITHIN_S):
+                return (await self.http.get(url)).status_code == 200
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError):
+            return False
 
     def background(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Have an endless coroutine run for as long as the service does."""

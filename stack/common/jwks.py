@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from starlette.responses import Response
 
-from stack.common.keys import PublicKey, public_from_jwk
+from stack.common.jose import PublicKey, public_from_jwk
 from stack.faults import jwks as broken
 
 if TYPE_CHECKING:

@@ -3,19 +3,74 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import json
 import logging
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from stack.common import secrets
-from stack.common.keys import PublicKey, SigningKey
+import httpx
+
+from stack.common.jose import PublicKey, SigningKey
 
 if TYPE_CHECKING:
-    import httpx
-
     from stack.common.settings import Settings
     from stack.faults.switch import Faults
+
+_TARGET = "secretsmanager.GetSecretValue"
+_SERVICE = "secretsmanager"
+_TYPE = "application/x-amz-json-1.1"
+
+
+class SecretUnreadable(Exception):
+    """The value could not be read; that never means that it is empty."""
+
+
+async def read_secret(http: httpx.AsyncClient, settings: Settings) -> str:
+    """The current value of the service's secret; raises SecretUnreadable."""
+    body = json.dumps({"SecretId": settings.secret_id}).encode()
+    headers = _signed(settings, body, datetime.now(UTC))
+    try:
+        response = await http.post(settings.aws_endpoint + "/", content=body, headers=headers, timeout=5.0)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise SecretUnreadable(f"{settings.secret_id}: {type(error).__name__}") from error
+    if response.status_code != 200:
+        raise SecretUnreadable(f"{settings.secret_id}: HTTP {response.status_code}")
+    try:
+        value = response.json().get("SecretString")
+    except ValueError as error:
+        raise SecretUnreadable(f"{settings.secret_id}: the answer is not JSON") from error
+    if not isinstance(value, str):
+        raise SecretUnreadable(f"{settings.secret_id}: the answer holds no string")
+    return value
+
+
+def _signed(settings: Settings, body: bytes, now: datetime) -> dict[str, str]:
+    stamp, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
+    headers = {
+        "content-type": _TYPE,
+        "host": urlsplit(settings.aws_endpoint).netloc,
+        "x-amz-date": stamp,
+        "x-amz-target": _TARGET,
+    }
+    names = ";".join(sorted(headers))
+    lines = "".join(f"{name}:{headers[name]}\n" for name in sorted(headers))
+    request = "\n".join(("POST", "/", "", lines, names, hashlib.sha256(body).hexdigest()))
+    scope = f"{day}/{settings.aws_region}/{_SERVICE}/aws4_request"
+    digest = hashlib.sha256(request.encode()).hexdigest()
+    key = f"AWS4{settings.aws_secret_access_key}".encode()
+    for part in (day, settings.aws_region, _SERVICE, "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    signature = hmac.digest(key, f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}".encode(), "sha256").hex()
+    credential = f"{settings.aws_access_key_id}/{scope}"
+    headers["authorization"] = (
+        f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={names}, Signature={signature}"
+    )
+    return headers
+
 
 TICK_S = 0.1
 _NOT_BOOTSTRAPPED = frozenset(("", "PLACEHOLDER", "CHANGE_ME", "{}"))
@@ -111,10 +166,10 @@ class Keyring:
         # Looked at before the reading: one that began before the reset may tell of the keys before it.
         begins_anew = self._ever_outdated
         try:
-            value = await secrets.read(self._http, self._settings)
+            value = await read_secret(self._http, self._settings)
             if value != self._value:
                 self._take(value)
-        except (secrets.SecretUnreadable, BadSecret) as error:
+        except (SecretUnreadable, BadSecret) as error:
             _log.warning("keeping the previous keys: %s", error)
             return
         if begins_anew and self._keys is not None:

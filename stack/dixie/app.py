@@ -1,24 +1,67 @@
-"""Dixie, put together."""
+"""Dixie, put together, and its health."""
 
 from __future__ import annotations
 
+import asyncio
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from starlette.routing import Route
 
-from stack.common import errors
-from stack.common.context import Context
+from stack.common import http
+from stack.common.context import VERSION, WITHIN_S, Context
 from stack.common.jwks import JwksRoute
 from stack.common.serving import application
 from stack.dixie.auth import Auth
-from stack.dixie.health import Health
-from stack.dixie.reputation import Reputation
-from stack.dixie.scores import Scores
+from stack.dixie.reputation import Reputation, Scores
+from stack.faults import health as broken
 
 if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
     from starlette.types import ASGIApp
 
     from stack.common.settings import Settings
+
+
+class Health:
+    """The route; HTTP 200 always, the truth is in `status`."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def __call__(self, _: Request) -> Response:
+        """`unhealthy` without PostgreSQL, `degraded` without Finn."""
+        settings = self._context.settings
+        aggregates, finn = await asyncio.gather(
+            self._aggregates(), self._context.answers(f"{settings.finn_url}/health")
+        )
+        database = aggregates is not None
+        return await broken.report(
+            self._context.faults,
+            "dixie",
+            {
+                "status": "unhealthy" if not database else "healthy" if finn else "degraded",
+                "version": VERSION,
+                "build_sha": settings.build_sha,
+                "uptime_seconds": int(self._context.uptime),
+                "services": {
+                    "dixie": {"status": "healthy"},
+                    "loa_finn": {
+                        "status": "healthy" if finn else "unreachable",
+                        "circuit_state": "closed" if finn else "open",
+                    },
+                },
+                "infrastructure": {"postgresql": {"status": "healthy" if database else "unhealthy"}},
+                "reputation_service": {"initialized": database, "aggregate_count": aggregates or 0},
+                "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+            },
+        )
+
+    async def _aggregates(self) -> int | None:
+        """How many agents have a score; None when PostgreSQL does not answer."""
+        row = await self._context.db.answer("SELECT count(*) AS n FROM dixie.aggregates", WITHIN_S)
+        return int(row["n"]) if row else None
 
 
 def create(settings: Settings) -> ASGIApp:
@@ -31,4 +74,4 @@ def create(settings: Settings) -> ASGIApp:
         Route("/api/reputation/query", reputation.query, methods=["GET"]),
         Route("/api/reputation/events", reputation.events, methods=["POST"]),
     ]
-    return application(routes, context.running, errors.dixie, context.faults, "dixie")
+    return application(routes, context.running, http.dixie, context.faults, "dixie")

@@ -7,10 +7,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from stack.common.claims import S2S_CLAIMS, USER_CLAIMS, Claims
-from stack.common.errors import ApiError
+from stack.common.http import ApiError
 from stack.common.jwks import JwksClient
-from stack.common.spent import SpentTokens
-from stack.common.verifier import Issuer, TokenRefused, Verifier
+from stack.common.verifier import Issuer, SpentTokens, TokenRefused, Verifier
 from stack.faults import refusals as broken
 
 if TYPE_CHECKING:

@@ -1,25 +1,77 @@
-"""GET /api/reputation/query and POST /api/reputation/events (contract section 3)."""
+"""GET /api/reputation/query, POST /api/reputation/events (contract section 3), and the scores they share."""
 
 from __future__ import annotations
 
 import re
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse
 
-from stack.common.errors import ApiError, bad_request
-from stack.common.requests import json_object, raw_body, require_json, text
-from stack.dixie.scores import Signal
+from stack.common.http import ApiError, bad_request, json_object, raw_body, require_json, text
 from stack.faults import reputation as broken
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from stack.common.database import Database
     from stack.dixie.auth import Auth
-    from stack.dixie.scores import Scores
     from stack.faults.switch import Faults
+
+# An agent nobody has spoken about starts in the middle.
+PRIOR = 0.5
+
+_COUNT_ONCE = """
+INSERT INTO dixie.events (event_id, agent_id, collection, score, weight)
+VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
+"""
+# Each event pulls the score toward its own by its weight, so it can never leave [0, 1].
+_PULL = """
+INSERT INTO dixie.aggregates AS a (agent_id, score, events) VALUES (%(agent)s, %(first)s, 1)
+ON CONFLICT (agent_id) DO UPDATE
+SET score = least(1, greatest(0, a.score + %(weight)s * (%(score)s - a.score))), events = a.events + 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One quality event; score in [0, 1], weight in (0, 1]."""
+
+    event_id: uuid.UUID
+    agent_id: str
+    collection_id: str
+    score: float
+    weight: float
+
+
+class Scores:
+    """The aggregates."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def of(self, agent_id: str) -> float | None:
+        """The agent's score; None for an unknown agent."""
+        row = await self._db.one("SELECT score FROM dixie.aggregates WHERE agent_id = %s", agent_id)
+        return None if row is None else float(row["score"])
+
+    async def apply(self, signal: Signal) -> bool:
+        """Count the event; False if it was counted before."""
+        parameters = {
+            "agent": signal.agent_id,
+            "weight": signal.weight,
+            "score": signal.score,
+            "first": PRIOR + signal.weight * (signal.score - PRIOR),
+        }
+        async with self._db.transaction() as connection:
+            row = (signal.event_id, signal.agent_id, signal.collection_id, signal.score, signal.weight)
+            if (await connection.execute(_COUNT_ONCE, row)).rowcount == 0:
+                return False
+            await connection.execute(_PULL, parameters)
+        return True
+
 
 _AGENT = r"[A-Za-z0-9_-]{1,128}"
 _ROUTING_KEY = re.compile(f"nft:({_AGENT})")

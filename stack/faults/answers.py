@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from stack.common.errors import ApiError
+from stack.common.http import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

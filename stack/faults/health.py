@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse, Response
 
-from stack.common.errors import ApiError
+from stack.common.http import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stack.common.claims import POOLS
-from stack.common.requests import MAX_BODY_BYTES
+from stack.common.http import MAX_BODY_BYTES
 
 if TYPE_CHECKING:
     from starlette.requests import Request

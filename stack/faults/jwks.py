@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from stack.common.keys import SigningKey, b64url
+from stack.common.jose import SigningKey, b64url
 
 if TYPE_CHECKING:
     from stack.faults.switch import Faults

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from stack.freeside.leases import LEASE_S
+from stack.freeside.idempotency import LEASE_S
 from stack.freeside.ledger import (
     OPEN_PERIOD,
     RESERVE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stack.common.errors import ApiError
+    from stack.common.http import ApiError
     from stack.faults.switch import Faults
 
 _TRACE = 'Traceback (most recent call last):\n  File "verifier.py", line 87, in verify\nTokenRefused'

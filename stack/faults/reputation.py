@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stack.dixie.scores import Signal
+    from stack.dixie.reputation import Signal
     from stack.faults.switch import Faults
 
 

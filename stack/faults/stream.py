@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stack.freeside.sse import Event
+import stack.freeside.streams as sse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from stack.freeside.calls import Execution
 
 
-async def events(faults: Faults, sound: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
+async def events(faults: Faults, sound: AsyncGenerator[sse.Event]) -> AsyncGenerator[sse.Event]:
     """The events as sent: untouched, or broken in the way that is switched on."""
-    stream: AsyncIterator[Event] = sound
+    stream: AsyncIterator[sse.Event] = sound
     for name, distort in _DISTORTIONS.items():
         if faults.on(f"freeside-stream-{name}"):
             stream = distort(stream)
@@ -52,32 +52,32 @@ def fails(faults: Faults) -> bool:
     return faults.on("freeside-stream-error-only")
 
 
-async def _buffered(sound: AsyncIterator[Event]) -> AsyncIterator[Event]:
+async def _buffered(sound: AsyncIterator[sse.Event]) -> AsyncIterator[sse.Event]:
     for event in [event async for event in sound]:
         yield event
 
 
-async def _without_done(sound: AsyncIterator[Event]) -> AsyncIterator[Event]:
+async def _without_done(sound: AsyncIterator[sse.Event]) -> AsyncIterator[sse.Event]:
     async for event in sound:
         if event.name != "done":
             yield event
 
 
-async def _without_usage(sound: AsyncIterator[Event]) -> AsyncIterator[Event]:
+async def _without_usage(sound: AsyncIterator[sse.Event]) -> AsyncIterator[sse.Event]:
     async for event in sound:
         if event.name != "usage":
             yield event
 
 
-async def _usage_twice(sound: AsyncIterator[Event]) -> AsyncIterator[Event]:
+async def _usage_twice(sound: AsyncIterator[sse.Event]) -> AsyncIterator[sse.Event]:
     async for event in sound:
         yield event
         if event.name == "usage":
             yield event
 
 
-async def _done_first(sound: AsyncIterator[Event]) -> AsyncIterator[Event]:
-    late: Event | None = None
+async def _done_first(sound: AsyncIterator[sse.Event]) -> AsyncIterator[sse.Event]:
+    late: sse.Event | None = None
     async for event in sound:
         if event.name == "usage":
             late = event
@@ -87,30 +87,30 @@ async def _done_first(sound: AsyncIterator[Event]) -> AsyncIterator[Event]:
             yield late
 
 
-async def _one_content(sound: AsyncIterator[Event]) -> AsyncIterator[Event]:
+async def _one_content(sound: AsyncIterator[sse.Event]) -> AsyncIterator[sse.Event]:
     text = ""
     async for event in sound:
         if event.name == "content":
             text += event.data["text"]
             continue
         if text:
-            yield Event("content", {"text": text})
+            yield sse.Event("content", {"text": text})
             text = ""
         yield event
 
 
-async def _error_only(sound: AsyncIterator[Event]) -> AsyncIterator[Event]:
+async def _error_only(sound: AsyncIterator[sse.Event]) -> AsyncIterator[sse.Event]:
     async for _ in sound:
-        yield Event("error", {"code": "UPSTREAM_ERROR", "message": "The answer ended too early"})
+        yield sse.Event("error", {"code": "UPSTREAM_ERROR", "message": "The answer ended too early"})
         return
 
 
-async def _foreign_content(sound: AsyncIterator[Event]) -> AsyncIterator[Event]:
+async def _foreign_content(sound: AsyncIterator[sse.Event]) -> AsyncIterator[sse.Event]:
     async for event in sound:
-        yield Event("content", {"text": "lorem ipsum "}) if event.name == "content" else event
+        yield sse.Event("content", {"text": "lorem ipsum "}) if event.name == "content" else event
 
 
-_DISTORTIONS: dict[str, Callable[[AsyncIterator[Event]], AsyncIterator[Event]]] = {
+_DISTORTIONS: dict[str, Callable[[AsyncIterator[sse.Event]], AsyncIterator[sse.Event]]] = {
     "buffered": _buffered,
     "without-done": _without_done,
     "without-usage": _without_usage,

@@ -1,26 +1,65 @@
-"""Finn, put together."""
+"""Finn, put together, and its health."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Route
 
-from stack.common import errors
+from stack.common import http
 from stack.common.context import Context
 from stack.common.jwks import JwksRoute
 from stack.common.serving import application
+from stack.faults import health as broken
 from stack.finn.auth import Auth
 from stack.finn.billing import Billing
-from stack.finn.health import Health
-from stack.finn.invoke import Inference
-from stack.finn.provider import ProviderClient
+from stack.finn.invoke import Inference, ProviderClient
 from stack.finn.reports import Reports
 
 if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
     from starlette.types import ASGIApp
 
     from stack.common.settings import Settings
+
+CONTRACT_VERSION = "8.3.0"
+
+
+class Health:
+    """The route; HTTP 200 always, the truth is in `status`."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def __call__(self, _: Request) -> Response:
+        """`unhealthy` without the database, `degraded` without the provider or Dixie."""
+        settings = self._context.settings
+        database, provider, dixie = await asyncio.gather(
+            self._context.db.reachable(),
+            self._context.answers(f"{settings.provider_url}/health"),
+            # Not Dixie's health: that one asks Finn's, and the two would call each other for ever.
+            self._context.answers(f"{settings.dixie_url}/api/auth/.well-known/jwks.json"),
+        )
+        checks = {"database": _check(database), "provider": _check(provider), "dixie": _check(dixie)}
+        status = "unhealthy" if not database else "healthy" if provider and dixie else "degraded"
+        return await broken.report(
+            self._context.faults,
+            "finn",
+            {
+                "status": status,
+                "uptime": self._context.uptime,
+                "checks": checks,
+                "protocol": {"contract_version": CONTRACT_VERSION},
+                "ready_for_billing": database,
+                "build_sha": settings.build_sha,
+            },
+        )
+
+
+def _check(up: bool) -> dict[str, Any]:
+    return {"status": "ok" if up else "unreachable"}
 
 
 def create(settings: Settings) -> ASGIApp:
@@ -36,4 +75,4 @@ def create(settings: Settings) -> ASGIApp:
         Route("/api/v1/stream", inference.stream, methods=["POST"]),
         Route("/api/v1/quality", reports.quality, methods=["POST"]),
     ]
-    return application(routes, context.running, errors.finn, context.faults, "finn")
+    return application(routes, context.running, http.finn, context.faults, "finn")

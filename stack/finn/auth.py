@@ -6,12 +6,10 @@ import logging
 from typing import TYPE_CHECKING
 
 from stack.common.claims import FINN_CLAIMS, Claims
-from stack.common.errors import ApiError
+from stack.common.http import ApiError, raw_body
+from stack.common.jose import req_hash
 from stack.common.jwks import JwksClient
-from stack.common.requests import raw_body
-from stack.common.spent import SpentTokens
-from stack.common.tokens import req_hash
-from stack.common.verifier import Issuer, TokenRefused, Verifier
+from stack.common.verifier import Issuer, SpentTokens, TokenRefused, Verifier
 from stack.faults import refusals as broken
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from stack.common.errors import ApiError, unavailable
+from stack.common.http import ApiError, unavailable
+from stack.common.jose import bearer
 from stack.common.keyring import BadSecret
 from stack.common.pricing import Usage, cost_micro, usage_of
-from stack.common.tokens import bearer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -1,19 +1,20 @@
-"""POST /api/v1/invoke, and /api/v1/stream for Freeside (contract section 2)."""
+"""POST /api/v1/invoke, and /api/v1/stream for Freeside (contract section 2), answered by the provider."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import httpx
 from starlette.responses import JSONResponse, StreamingResponse
 
 from stack.common.claims import POOLS, TIER_POOLS, Claims
-from stack.common.errors import ApiError
+from stack.common.http import ApiError, json_object, require_json, text
 from stack.common.pricing import Usage
-from stack.common.requests import json_object, require_json, text
-from stack.finn.provider import unavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -24,8 +25,69 @@ if TYPE_CHECKING:
     from stack.common.context import Context
     from stack.finn.auth import Auth
     from stack.finn.billing import Bill, Billing
-    from stack.finn.provider import ProviderClient
     from stack.finn.reports import Reports
+
+
+class ProviderClient:
+    """Whole and streamed completions.
+
+    A provider that is not there or fails is 503 PROVIDER_UNAVAILABLE; one that refuses the request found
+    fault with us, which is 502 UPSTREAM_ERROR.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._url = f"{context.settings.provider_url}/v1/complete"
+        self._desk = ""
+
+    async def complete(self, model: str, prompt: str) -> dict[str, Any]:
+        """`{content, usage}`."""
+        if self._context.faults.on("finn-mixes-answers"):
+            prompt = await self._shared_desk(prompt)
+        try:
+            response = await self._context.http.post(self._url, json={"model": model, "prompt": prompt})
+            _require_ok(response.status_code)
+            document = response.json()
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+            document = None
+        if not isinstance(document, dict):
+            raise unavailable()
+        return document
+
+    @asynccontextmanager
+    async def stream(self, model: str, prompt: str) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """The provider's events as they come."""
+        body = {"model": model, "prompt": prompt, "stream": True}
+        try:
+            async with self._context.http.stream("POST", self._url, json=body) as response:
+                _require_ok(response.status_code)
+                yield _lines(response)
+        except (httpx.HTTPError, httpx.InvalidURL):
+            raise unavailable() from None
+
+    async def _shared_desk(self, prompt: str) -> str:
+        """The fault of one scratch place for all calls: whoever writes last is answered to everybody."""
+        self._desk = prompt
+        await asyncio.sleep(0.03)
+        return self._desk
+
+
+def unavailable() -> ApiError:
+    """503: the third party, not us."""
+    return ApiError(503, "PROVIDER_UNAVAILABLE", "The model provider is unavailable")
+
+
+def _require_ok(status: int) -> None:
+    if status >= 500:
+        raise unavailable()
+    if status != 200:
+        raise ApiError(502, "UPSTREAM_ERROR", "The model provider refused the request")
+
+
+async def _lines(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
+    async for line in response.aiter_lines():
+        if line:
+            yield json.loads(line)
 
 
 @dataclass(frozen=True, slots=True)

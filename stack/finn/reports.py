@@ -12,11 +12,10 @@ import httpx
 from starlette.responses import JSONResponse
 
 from stack.common.database import UNREACHABLE
-from stack.common.errors import bad_request
+from stack.common.http import bad_request, json_object, require_json, text
+from stack.common.jose import bearer
 from stack.common.keyring import BadSecret
 from stack.common.outbox import Outbox
-from stack.common.requests import json_object, require_json, text
-from stack.common.tokens import bearer
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -1,31 +1,73 @@
-"""POST /api/agents/invoke and /api/agents/stream, GET /api/agents/models."""
+"""POST /api/agents/invoke and /api/agents/stream, GET /api/agents/models, and their rate limit."""
 
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse
 
-from stack.common.errors import ApiError
+from stack.common.http import ApiError
 from stack.faults.answers import Answers
-from stack.freeside.asks import Ask, require_pool
+from stack.freeside.asks import Ask, Intake, require_pool
 from stack.freeside.finn_client import FinnClient
-from stack.freeside.intake import Intake
-from stack.freeside.ratelimit import RateLimiter
-from stack.freeside.sse import EventStream
-from stack.freeside.streams import Streams, failure
+from stack.freeside.streams import EventStream, Streams, failure
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from stack.common.claims import Claims
     from stack.common.context import Context
+    from stack.faults.switch import Faults
     from stack.freeside.auth import Auth
     from stack.freeside.calls import Answer, Calls
     from stack.freeside.idempotency import Claim
+
+WINDOW_S = 60
+LIMITS = {"free": 1200, "pro": 3000, "enterprise": 6000}
+
+
+class RateLimiter:
+    """Counts calls and says how many are left."""
+
+    def __init__(self, faults: Faults) -> None:
+        self._faults = faults
+        self._used: dict[str, int] = {}
+        self._window = 0
+        faults.on_reset(self._used.clear)
+
+    def admit(self, claims: Claims) -> dict[str, str]:
+        """The X-RateLimit headers for the answer; raises 429 RATE_LIMITED with Retry-After."""
+        now = int(time.time())
+        if now // WINDOW_S != self._window:
+            self._window = now // WINDOW_S
+            self._used.clear()
+        limit = LIMITS[claims.tier]
+        used = self._used[claims.tenant_id] = self._used.get(claims.tenant_id, 0) + 1
+        headers = {"x-ratelimit-limit": str(limit), "x-ratelimit-remaining": str(max(0, limit - used))}
+        if self._faults.on("freeside-hides-rate-limit"):
+            headers = {}
+        if used > limit:
+            raise _limited(headers, WINDOW_S - now % WINDOW_S)
+        if self._faults.on("freeside-limits-everything"):
+            raise _limited(headers, 90)
+        if self._every("freeside-limits-every-third", 3):
+            raise _limited(headers, 1)
+        if self._every("freeside-429-without-retry-after", 3):
+            raise ApiError(429, "RATE_LIMITED", "Too many requests", headers)
+        return headers
+
+    def _every(self, fault: str, default: float) -> bool:
+        every = self._faults.number(fault, "every", default)
+        return every is not None and self._faults.tick(fault) % int(every) == 0
+
+
+def _limited(headers: dict[str, str], retry_after: int) -> ApiError:
+    return ApiError(429, "RATE_LIMITED", "Too many requests", {**headers, "retry-after": str(retry_after)})
 
 
 class Agents:

@@ -1,18 +1,20 @@
-"""The budget as callers see it, in both dialects (contract 1.5)."""
+"""Budgets as callers see them (contract 1.5), and Finn's reservations for calls that reach it directly."""
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Any
 
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
-from stack.common.errors import ApiError
+from stack.common.claims import POOLS
+from stack.common.http import ApiError, bad_request, json_object, raw_body, text
+from stack.common.pricing import Usage, cost_micro
 from stack.faults import answers as broken
-from stack.freeside.ledger import MICRO_PER_CENT
+from stack.freeside.ledger import MICRO_PER_CENT, Charge, OverBudget, UnknownTenant
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-    from starlette.responses import Response
 
     from stack.faults.switch import Faults
     from stack.freeside.auth import Auth
@@ -76,3 +78,60 @@ def gateway_view(figures: Figures) -> dict[str, Any]:
         "remainingCents": max(0, limit - spent),
         "percentUsed": 100 * spent // limit if limit else 100,
     }
+
+
+# Finn does not extend leases. A call that takes longer is charged late, if there is still room for it.
+_LEASE_S = 8.0
+
+
+class Reservations:
+    """Reserve, settle, release; the price is Freeside's own, from pool and tokens."""
+
+    def __init__(self, auth: Auth, ledger: Ledger) -> None:
+        self._auth = auth
+        self._ledger = ledger
+
+    async def reserve(self, request: Request) -> Response:
+        """`{tenant_id, pool, prompt_tokens, completion_tokens}`: 201 `{reservation_id, amount_micro}`."""
+        await self._auth.service(request)
+        document = json_object(await raw_body(request))
+        try:
+            reservation = await self._ledger.reserve(text(document, "tenant_id"), _price(document), _LEASE_S)
+        except OverBudget:
+            raise ApiError(
+                402, "BUDGET_EXCEEDED", "The community's budget has no room for this call"
+            ) from None
+        except UnknownTenant:
+            raise ApiError(403, "FORBIDDEN", "The token's tenant is not known") from None
+        body = {"reservation_id": str(reservation.reservation_id), "amount_micro": reservation.amount_micro}
+        return JSONResponse(body, 201)
+
+    async def settle(self, request: Request) -> Response:
+        """`{pool, prompt_tokens, completion_tokens, trace_id}`: 200 `{cost_micro}`; 409: nothing is held."""
+        await self._auth.service(request)
+        document = json_object(await raw_body(request))
+        cost = _price(document)
+        if not await self._ledger.commit(_id(request), Charge(cost, text(document, "trace_id"))):
+            raise ApiError(409, "NOT_HELD", "Nothing is reserved under this id")
+        return JSONResponse({"cost_micro": cost})
+
+    async def release(self, request: Request) -> Response:
+        """204, whether or not something was held."""
+        await self._auth.service(request)
+        await self._ledger.release(_id(request))
+        return Response(status_code=204)
+
+
+def _price(document: dict[str, Any]) -> int:
+    pool = document.get("pool")
+    counts = [document.get(name) for name in ("prompt_tokens", "completion_tokens")]
+    if pool not in POOLS or not all(type(count) is int and count > 0 for count in counts):
+        raise bad_request("pool, prompt_tokens and completion_tokens must be given")
+    return cost_micro(pool, Usage(*counts))  # type: ignore[arg-type]
+
+
+def _id(request: Request) -> uuid.UUID:
+    try:
+        return uuid.UUID(request.path_params["reservation_id"])
+    except ValueError:
+        raise bad_request("The reservation's id is not a UUID") from None

@@ -1,24 +1,60 @@
-"""One call from claim to charge: replayed, refused, released or charged, and never two of these."""
+"""One call from claim to charge: replayed, refused, released or charged, exactly one of these."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
+import logging
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stack.common.errors import ApiError, unavailable
+from stack.common.database import UNREACHABLE
+from stack.common.http import ApiError, unavailable
 from stack.common.pricing import Usage, cost_micro, usage_of
 from stack.freeside.idempotency import Claim, Idempotency, KeyConflict, StillRunning
 from stack.freeside.ledger import Charge, Ledger, OverBudget, Reservation, UnknownTenant
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    import uuid
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
     from stack.faults.switch import Faults
     from stack.freeside.asks import Ask
-    from stack.freeside.leases import Leases
+
+_EXTEND_EVERY_S = 2.0
+_log = logging.getLogger("stack.leases")
+
+
+class Leases:
+    """What is held right now, and the heartbeat that keeps it."""
+
+    def __init__(self, ledger: Ledger, idempotency: Idempotency) -> None:
+        self._ledger = ledger
+        self._idempotency = idempotency
+        self._held: dict[uuid.UUID, uuid.UUID] = {}
+
+    @contextmanager
+    def held(self, owner: uuid.UUID, reservation_id: uuid.UUID) -> Iterator[None]:
+        """Keep the claim and the reservation alive inside the block."""
+        self._held[owner] = reservation_id
+        try:
+            yield
+        finally:
+            del self._held[owner]
+
+    async def keep(self) -> None:
+        """Extend what is held, for ever."""
+        while True:
+            await asyncio.sleep(_EXTEND_EVERY_S)
+            if not self._held:
+                continue
+            try:
+                await self._ledger.extend(list(self._held.values()))
+                await self._idempotency.extend(list(self._held))
+            except UNREACHABLE as error:
+                _log.warning("leases not extended: %s", type(error).__name__)
+
 
 Answer = dict[str, Any]
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from stack.common.errors import ApiError, unavailable
+from stack.common.http import ApiError, unavailable
+from stack.common.jose import bearer, req_hash
 from stack.common.keyring import BadSecret
 from stack.common.pricing import Usage
-from stack.common.tokens import bearer, req_hash
 
 if TYPE_CHECKING:
     import uuid

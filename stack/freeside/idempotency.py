@@ -8,13 +8,13 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stack.freeside.leases import LEASE_S
-
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from stack.common.database import Database
 
+# A reservation whose holder does not extend it is given back after this; I-6 allows 10 s.
+LEASE_S = 6.0
 _POLL_S = 0.02
 _PATIENCE_S = 40.0
 

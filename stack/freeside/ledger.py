@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from stack.freeside.leases import LEASE_S
+from stack.freeside.idempotency import LEASE_S
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse
 
-from stack.common.errors import ApiError, bad_request
-from stack.common.requests import json_object, raw_body, require_json, text
+from stack.common.http import ApiError, bad_request, json_object, raw_body, require_json, text
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -12,9 +12,9 @@ import httpx
 
 from stack.common.context import Context
 from stack.common.database import UNREACHABLE
+from stack.common.jose import bearer, req_hash
 from stack.common.keyring import BadSecret
 from stack.common.outbox import Outbox
-from stack.common.tokens import bearer, req_hash
 from stack.freeside.ledger import Ledger
 
 if TYPE_CHECKING:

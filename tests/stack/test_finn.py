@@ -9,9 +9,9 @@ import psycopg
 import pytest
 
 from stack.common.context import Context
-from stack.common.errors import ApiError
+from stack.common.http import ApiError
 from stack.faults.switch import Faults
-from stack.finn.provider import ProviderClient
+from stack.finn.invoke import ProviderClient
 from stack.finn.reports import Reports
 
 OURS, THEIRS = (502, "UPSTREAM_ERROR"), (503, "PROVIDER_UNAVAILABLE")

@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from stack.common.claims import FINN_CLAIMS, POOLS, USER_CLAIMS, Claims
-from stack.common.keys import PublicKey, SigningKey, b64url
+from stack.common.jose import PublicKey, SigningKey, b64url
 from stack.common.verifier import Issuer, TokenRefused, Verifier
 from stack.faults.switch import Faults
 

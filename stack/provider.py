@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from stack.common import errors
+from stack.common import http
+from stack.common.http import MAX_BODY_BYTES, json_object, raw_body, text
 from stack.common.pricing import usage_of
-from stack.common.requests import MAX_BODY_BYTES, json_object, raw_body, text
 from stack.common.serving import application
 from stack.faults.switch import Faults
 
@@ -44,7 +44,7 @@ def create(settings: Settings) -> ASGIApp:
     async def running() -> AsyncIterator[None]:
         yield
 
-    return application(routes, running, errors.standard, Faults(settings.faults_file), "provider")
+    return application(routes, running, http.standard, Faults(settings.faults_file), "provider")
 
 
 class Provider:
@@ -65,7 +65,7 @@ class Provider:
         document = json_object(await raw_body(request, _BODY_LIMIT))
         model, prompt = text(document, "model"), text(document, "prompt")
         if self._faults.on("provider-down"):
-            raise errors.ApiError(503, "OVERLOADED", "The provider is down")
+            raise http.ApiError(503, "OVERLOADED", "The provider is down")
         await self._linger()
         content = f"{model} heard: {prompt}"
         if self._faults.on("provider-answers-from-a-cache"):

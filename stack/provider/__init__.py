@@ -1,1 +1,0 @@
-"""The third party behind Finn: a deterministic model provider."""
