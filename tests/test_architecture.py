@@ -13,11 +13,12 @@ PLUGIN = ROOT / "plugin" / "pytest_readiness"
 #: package -> the sibling packages of the plugin that it may import
 ALLOWED = {
     "core": {"core"},
+    "profile": {"core", "profile"},
     "ledger": {"core", "ledger"},
     "report": {"core", "report"},
-    "selftest": {"core", "report", "selftest"},
-    "adapter": {"core", "ledger", "report", "adapter"},
-    "cli.py": {"core", "ledger", "report", "selftest"},
+    "selftest": {"core", "profile", "report", "selftest"},
+    "adapter": {"core", "profile", "ledger", "report", "adapter"},
+    "cli.py": {"core", "profile", "ledger", "report", "selftest"},
 }
 
 
@@ -58,7 +59,7 @@ def test_core_is_standard_library_only() -> None:
 
 
 def test_only_the_adapter_imports_pytest() -> None:
-    for part in ("core", "ledger", "report", "selftest", "cli.py"):
+    for part in ("core", "profile", "ledger", "report", "selftest", "cli.py"):
         for path in _files(PLUGIN / part):
             assert not {"pytest", "_pytest"} & {name.split(".")[0] for name in _imports(path)}, path
 

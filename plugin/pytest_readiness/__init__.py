@@ -10,12 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .adapter.environment import Environment, load_profile, load_schema
 from .adapter.evidence import Eventually, Evidence
-from .adapter.secrets import Vault
 from .core.aws_errors import AwsCause, AwsFailure, aws_failure
 from .core.errors import ExternalOutage, NothingMeasured, ProfileError, SafetyViolation, SetupError
 from .core.redaction import Redactor
+from .profile.environment import Environment, load_profile, load_schema
+from .profile.secrets import Vault
 
 __all__ = [
     "AwsCause",

@@ -11,10 +11,10 @@ from typing import Any, NoReturn
 
 from .core.errors import LedgerError, PlanError, ReadinessError
 from .core.plan import Plan
-from .core.schema import DIRECTORY, SCHEMA_NAME
 from .core.streak import streak
 from .core.words import counted
 from .ledger import Ledger, open_ledger
+from .profile.schema import DIRECTORY, SCHEMA_NAME
 from .selftest import command
 
 PLAN = "readiness.toml"

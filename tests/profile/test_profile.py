@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from pytest_readiness.core.errors import ProfileError
-from pytest_readiness.core.profile import Offer, Profile, SecretRef
-from pytest_readiness.core.schema import Schema
+from pytest_readiness.profile.profile import Offer, Profile, SecretRef
+from pytest_readiness.profile.schema import Schema
 
 SCHEMA = """
 [section.shop.url]

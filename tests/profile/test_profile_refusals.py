@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from pytest_readiness.core.errors import ProfileError
-from pytest_readiness.core.schema import Schema
+from pytest_readiness.profile.schema import Schema
 
 from tests.core.build import told
 from tests.profile.test_profile import PROFILE, profile

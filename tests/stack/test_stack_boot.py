@@ -8,8 +8,8 @@ import boto3
 import psycopg
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from pytest_readiness.core.profile import Profile
-from pytest_readiness.core.schema import Schema
+from pytest_readiness.profile.profile import Profile
+from pytest_readiness.profile.schema import Schema
 
 from stack import Stack
 from stack.process import descendants

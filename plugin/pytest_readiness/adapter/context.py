@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..core.plan import Plan
-from ..core.profile import Offer
 from ..core.redaction import Redactor
-from ..core.schema import Schema
+from ..profile.environment import Environment
+from ..profile.profile import Offer
+from ..profile.schema import Schema
+from ..profile.secrets import Vault
 from .board import Board
-from .environment import Environment
 from .gating import Availability
-from .secrets import Vault
 from .settings import Settings
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from .environment import Environment
+from ..profile.environment import Environment
 from .evidence import Eventually, Evidence, EvidenceLog, Value
 from .stash import EVIDENCE, RUN
 

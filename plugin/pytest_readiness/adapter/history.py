@@ -10,9 +10,9 @@ from typing import Any
 from ..core.errors import LedgerError
 from ..core.model import Scope
 from ..ledger import Ledger, open_ledger, read_history
+from ..profile.environment import known_profiles
 from . import suite
 from .context import RunContext
-from .environment import known_profiles
 
 SELF_TEST_NAME = "self-test.json"
 _QUOTED = ("detected", "total", "false_alarms", "clean_runs", "date", "catalogue_digest", "suite_digest")

@@ -11,12 +11,12 @@ import pytest
 
 from ..core.errors import PlanError, ProfileError
 from ..core.plan import Plan
-from ..core.profile import Profile
 from ..core.redaction import Redactor
+from ..profile.environment import Environment, load_profile, load_schema
+from ..profile.profile import Profile
+from ..profile.secrets import Vault
 from .board import Board
 from .context import RunContext
-from .environment import Environment, load_profile, load_schema
-from .secrets import Vault
 from .settings import Settings
 
 OVERLAY_SOURCE = "hook pytest_readiness_environment"

@@ -20,7 +20,7 @@ from .plan_items import (
     SelfTest,
     Waiver,
 )
-from .reading import Table, load_toml
+from .toml import TomlTable, load_toml
 
 __all__ = [
     "Decision",
@@ -100,7 +100,7 @@ class Plan:
         return plan
 
 
-def _digest(top: Table) -> str:
+def _digest(top: TomlTable) -> str:
     try:
         return digest(top.data)
     except ValueError:

@@ -18,12 +18,12 @@ from .plan_items import (
     SelfTest,
     Waiver,
 )
-from .reading import Table
+from .toml import TomlTable
 
 LEDGER_SCHEMES = ("file:", "s3://")
 
 
-def goals(top: Table) -> tuple[Goal, ...]:
+def goals(top: TomlTable) -> tuple[Goal, ...]:
     """Read the goals: at least one, ids unique, at most one decided by the streak."""
     tables = top.tables("goal")
     if not tables:
@@ -39,7 +39,7 @@ def goals(top: Table) -> tuple[Goal, ...]:
     return read
 
 
-def phases(top: Table) -> tuple[str, ...]:
+def phases(top: TomlTable) -> tuple[str, ...]:
     """Read the order of the run, each phase once."""
     names = top.texts("phases", ())
     for name in names:
@@ -48,7 +48,7 @@ def phases(top: Table) -> tuple[str, ...]:
     return names
 
 
-def policy(table: Table) -> Policy:
+def policy(table: TomlTable) -> Policy:
     """Read the policy; every figure has a default."""
     usual = Policy()
     read = Policy(
@@ -65,7 +65,7 @@ def policy(table: Table) -> Policy:
     return read
 
 
-def ledger_url(table: Table, usual: str) -> str:
+def ledger_url(table: TomlTable, usual: str) -> str:
     """Read the ledger's URL template; ``{env}`` stands for the environment's name."""
     url = table.text("url", usual)
     if not url.startswith(LEDGER_SCHEMES):
@@ -74,7 +74,7 @@ def ledger_url(table: Table, usual: str) -> str:
     return url
 
 
-def deferral(table: Table, goal_ids: Iterable[str]) -> Deferral:
+def deferral(table: TomlTable, goal_ids: Iterable[str]) -> Deferral:
     """Read a deferral: of a goal, of checks, or of an item alone."""
     read = Deferral(
         item=table.text("item"),
@@ -90,7 +90,7 @@ def deferral(table: Table, goal_ids: Iterable[str]) -> Deferral:
     return read
 
 
-def waiver(table: Table) -> Waiver:
+def waiver(table: TomlTable) -> Waiver:
     """Read a waiver: every key is mandatory, and it ends after it begins."""
     check, reason, approver = table.text("check"), table.text("reason"), table.text("approver")
     issued, expires = table.moment("issued"), table.moment("expires")
@@ -100,7 +100,7 @@ def waiver(table: Table) -> Waiver:
     return Waiver(check=check, reason=reason, approver=approver, issued=issued, expires=expires)
 
 
-def inventory_item(table: Table) -> InventoryItem:
+def inventory_item(table: TomlTable) -> InventoryItem:
     """Read a declared service."""
     read = InventoryItem(
         service=table.text("service"),
@@ -115,7 +115,7 @@ def inventory_item(table: Table) -> InventoryItem:
     return read
 
 
-def operational_item(table: Table) -> OperationalItem:
+def operational_item(table: TomlTable) -> OperationalItem:
     """Read an operational item: ticked by checks or by a rule, never by hand."""
     read = OperationalItem(
         item=table.text("item"),
@@ -131,7 +131,7 @@ def operational_item(table: Table) -> OperationalItem:
     return read
 
 
-def rollback(table: Table) -> Rollback:
+def rollback(table: TomlTable) -> Rollback:
     """Read one way back, with at least one step."""
     read = Rollback(
         title=table.text("title"),
@@ -145,7 +145,7 @@ def rollback(table: Table) -> Rollback:
     return read
 
 
-def decisions(table: Table) -> tuple[tuple[Decision, ...], int]:
+def decisions(table: TomlTable) -> tuple[tuple[Decision, ...], int]:
     """Read the decisions and how many rows the plan's ``ignore_source`` calls noise."""
     noise = table.text("ignore_source", "")
     rows = tuple(_decision(entry) for entry in table.tables("row"))
@@ -154,20 +154,20 @@ def decisions(table: Table) -> tuple[tuple[Decision, ...], int]:
     return kept, len(rows) - len(kept)
 
 
-def self_test(table: Table) -> SelfTest:
+def self_test(table: TomlTable) -> SelfTest:
     """Read how the suite is tested against faults."""
     read = SelfTest(platform=table.texts("platform", ()), catalogue=table.text("catalogue", ""))
     table.finish()
     return read
 
 
-def _goal(table: Table) -> Goal:
+def _goal(table: TomlTable) -> Goal:
     read = Goal(id=table.text("id"), title=table.text("title"), streak=table.boolean("streak", False))
     table.finish()
     return read
 
 
-def _decision(table: Table) -> Decision:
+def _decision(table: TomlTable) -> Decision:
     read = Decision(
         date=table.day("date"),
         decision=table.text("decision"),

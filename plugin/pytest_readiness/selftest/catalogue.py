@@ -10,7 +10,7 @@ from typing import Any
 from ..core.digest import digest
 from ..core.model import FailureClass, Outcome, Severity, Verdict
 from ..core.patterns import matches
-from ..core.reading import Table, load_toml
+from ..core.toml import TomlTable, load_toml
 from .errors import CatalogueError
 
 #: How a check may answer to a fault: any way but passing, or failing under the cover of the plan.
@@ -156,7 +156,7 @@ def _text(path: Path, root: Path) -> str:
         ) from problem
 
 
-def _fault(table: Table, goal_ids: Sequence[str]) -> Fault:
+def _fault(table: TomlTable, goal_ids: Sequence[str]) -> Fault:
     entry = Fault(
         id=table.text("id"),
         goal=_goal(table, goal_ids),
@@ -182,16 +182,16 @@ def _fault(table: Table, goal_ids: Sequence[str]) -> Fault:
     return entry
 
 
-def _goal(table: Table, goal_ids: Sequence[str]) -> str:
+def _goal(table: TomlTable, goal_ids: Sequence[str]) -> str:
     """Read the goal; an operational check serves none, and neither does its fault."""
     return table.choice("goal", goal_ids) if table.data.get("goal") else table.text("goal", "", empty=True)
 
 
-def _words(table: Table, key: str, *, options: bool) -> tuple[str, ...]:
+def _words(table: TomlTable, key: str, *, options: bool) -> tuple[str, ...]:
     return tuple(word for word in table.texts(key, ()) if word.startswith("-") is options)
 
 
-def _expected(table: Table) -> Expected:
+def _expected(table: TomlTable) -> Expected:
     entry = Expected(
         id=table.text("id"),
         severity=table.choice("severity", Severity),
@@ -202,7 +202,7 @@ def _expected(table: Table) -> Expected:
     return entry
 
 
-def _unfaulted(table: Table) -> Unfaulted:
+def _unfaulted(table: TomlTable) -> Unfaulted:
     entry = Unfaulted(check=table.text("check"), reason=table.text("reason"))
     table.finish()
     return entry

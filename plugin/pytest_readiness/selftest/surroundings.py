@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..core.schema import DIRECTORY, SCHEMA_NAME, Schema
+from ..profile.schema import DIRECTORY, SCHEMA_NAME, Schema
 
 _SCHEMA = Path(DIRECTORY) / SCHEMA_NAME
 #: Options for the user's own runs.

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import ProfileError
-from ..core.profile import Profile
-from ..core.schema import DIRECTORY, SCHEMA_NAME, Schema
+from .profile import Profile
+from .schema import DIRECTORY, SCHEMA_NAME, Schema
 from .secrets import Vault
 
 

@@ -14,18 +14,18 @@ REQUIRED: Any = object()
 _MOMENT = "an RFC 3339 time with an offset, such as 2027-03-01T00:00:00Z"
 
 
-def load_toml(text: str, source: str, error: type[ReadinessError]) -> Table:
-    """Parse TOML into a :class:`Table`; ``error`` naming line and column when it is not TOML."""
+def load_toml(text: str, source: str, error: type[ReadinessError]) -> TomlTable:
+    """Parse TOML into a :class:`TomlTable`; ``error`` naming line and column when it is not TOML."""
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as problem:
         raise error(
             f"not valid TOML: {problem}", where=source, action=f"correct {source} and run again"
         ) from problem
-    return Table(data, source=source, error=error)
+    return TomlTable(data, source=source, error=error)
 
 
-class Table:
+class TomlTable:
     """One TOML table under validation. Getters return a checked value or raise the table's error.
 
     ``default=REQUIRED`` makes a key mandatory. Call :meth:`finish` once all keys were asked for.
@@ -114,20 +114,20 @@ class Table:
         value = self._get(key, REQUIRED, "a date such as 2026-02-26")
         return value.isoformat() if isinstance(value, date) else self.text(key)
 
-    def table(self, key: str) -> Table:
+    def table(self, key: str) -> TomlTable:
         """Return a sub-table; an empty one when it is absent."""
         value = self._get(key, {}, "a table")
         if not isinstance(value, Mapping):
             self.refuse(key, f"{value!r} is not a table", allowed=f"[{self.key(key)}]")
-        return Table(value, source=self.source, error=self.error, path=self.key(key))
+        return TomlTable(value, source=self.source, error=self.error, path=self.key(key))
 
-    def tables(self, key: str) -> list[Table]:
+    def tables(self, key: str) -> list[TomlTable]:
         """Return an array of tables, each with its place in it (counted from 1) in the path."""
         value = self._get(key, [], "an array of tables")
         if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
             self.refuse(key, "not an array of tables", allowed=f"[[{self.key(key)}]]")
         return [
-            Table(entry, source=self.source, error=self.error, path=f"{self.key(key)}[{number}]")
+            TomlTable(entry, source=self.source, error=self.error, path=f"{self.key(key)}[{number}]")
             for number, entry in enumerate(value, start=1)
         ]
 

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from .errors import ProfileError
-from .pem import p256_problem
-from .profile_reading import (
-    overrides,
-    read_built_in,
-    read_name,
-    read_values,
-    read_variable,
-    variables,
-    what_is_accepted,
-)
-from .reading import Table, load_toml
-from .schema import Schema
+from ..core.errors import ProfileError
+from ..core.pem import p256_problem
+from ..core.toml import TomlTable, load_toml
+from .schema import BUILT_IN, REFERENCE_FORM, URL_FORM, BadValue, Field, Schema, boolean
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
 class Offer(StrEnum):
@@ -53,7 +47,7 @@ class SecretRef:
         return f"{self.kind}:{self.name}"
 
 
-class Section:
+class ProfileSection:
     """One section of a profile, read by attribute."""
 
     __slots__ = ("_name", "_values")
@@ -95,14 +89,14 @@ class Profile:
         top = load_toml(text, source, ProfileError)
         defaults = {key: entry.default for key, entry in schema.fields.items()}
         profile = cls(
-            name=read_name(top),
+            name=_read_name(top),
             live=top.boolean("live"),
             protected=top.boolean("protected", False),
             source=source,
             schema=schema,
-            values=defaults | read_values(top, schema),
+            values=defaults | _read_values(top, schema),
             # Only the variables that the schema names: the profile is shown and passed on.
-            environ={env: environ[env] for env in variables(schema) if env in environ},
+            environ={env: environ[env] for env in _variables(schema) if env in environ},
         )
         return profile._overridden()
 
@@ -111,11 +105,11 @@ class Profile:
 
         ``overlay`` has the shape of the TOML; ``source`` names it in errors. Overriding variables win.
         """
-        top = Table(overlay, source=source, error=ProfileError)
-        values = read_values(top, self.schema)
+        top = TomlTable(overlay, source=source, error=ProfileError)
+        values = _read_values(top, self.schema)
         merged = replace(
             self,
-            name=read_name(top, self.name),
+            name=_read_name(top, self.name),
             live=top.boolean("live", self.live),
             protected=top.boolean("protected", self.protected),
             values={**self.values, **values},
@@ -129,13 +123,13 @@ class Profile:
             raise ProfileError("unknown field", where=f"{self.source}: {key}", allowed=", ".join(self.values))
         return self.values[key]
 
-    def __getattr__(self, section: str) -> Section:
+    def __getattr__(self, section: str) -> ProfileSection:
         values = self.__dict__.get("values", {})
         prefix = f"{section}."
         members = {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}
         if not members:
             raise AttributeError(f"the profile has no section {section!r}")
-        return Section(section, MappingProxyType(members))
+        return ProfileSection(section, MappingProxyType(members))
 
     def where(self, key: str) -> str:
         """Return where a value came from, for people: file or variable, and key."""
@@ -192,7 +186,7 @@ class Profile:
                 raise ProfileError(
                     "missing",
                     where=self.where(key),
-                    allowed=what_is_accepted(entry),
+                    allowed=_what_is_accepted(entry),
                     action=f"add it to [{key.partition('.')[0]}]{variable}",
                 )
 
@@ -202,10 +196,64 @@ class Profile:
     def _overridden(self) -> Profile:
         """Apply the overriding variables on top of everything else."""
         values, origins, built_in = dict(self.values), dict(self.origins), {}
-        for key, (variable, text) in overrides(self.schema, self.environ).items():
+        for key, (variable, text) in _overrides(self.schema, self.environ).items():
             origins[key] = f"environment variable {variable}"
+            where = f"{origins[key]}: {key}"
             if key in self.schema.fields:
-                values[key] = read_variable(self.schema.fields[key], text, f"{origins[key]}: {key}")
+                values[key] = _accepted(self.schema.fields[key].from_environment, text, where)
             else:
-                built_in[key] = read_built_in(key, text, f"{origins[key]}: {key}")
+                built_in[key] = _accepted(str if key == "name" else boolean, text, where)
         return replace(self, values=MappingProxyType(values), origins=MappingProxyType(origins), **built_in)
+
+
+def _read_name(table: TomlTable, default: str | None = None) -> str:
+    """Return the environment's name, which also names its ledger: a-z, digits, dot, dash, underscore."""
+    name = table.text("name") if default is None else table.text("name", default)
+    if not _NAME.fullmatch(name):
+        table.refuse("name", f"{name!r} cannot name an environment", allowed="a-z, 0-9, '.', '_' and '-'")
+    return name
+
+
+def _read_values(top: TomlTable, schema: Schema) -> dict[str, Any]:
+    """Return a profile's checked values by dotted name; unknown sections and keys are refused."""
+    read: dict[str, Any] = {}
+    for section in top.data:
+        if section in BUILT_IN:
+            continue
+        if section not in schema.sections:
+            top.refuse(section, "unknown section", allowed=", ".join((*BUILT_IN, *schema.sections)))
+        table = top.table(section)
+        for key, value in table.data.items():
+            name = f"{section}.{key}"
+            if name not in schema.fields:
+                known = (
+                    field.partition(".")[2] for field in schema.fields if field.startswith(f"{section}.")
+                )
+                table.refuse(key, "unknown key", allowed=", ".join(known))
+            read[name] = _accepted(schema.fields[name].accept, value, f"{top.source}: {name}")
+    return read
+
+
+def _accepted(read: Callable[[Any], Any], value: Any, where: str) -> Any:
+    """Return what a field's reader makes of a value; ProfileError naming ``where`` when it refuses."""
+    try:
+        return read(value)
+    except BadValue as bad:
+        raise ProfileError(bad.what, where=where, allowed=bad.allowed) from None
+
+
+def _what_is_accepted(field: Field) -> str:
+    """Say in words what a field accepts."""
+    words = {"url": URL_FORM, "secret": REFERENCE_FORM, "bool": "true, false", "int": "an integer >= 0"}
+    return ", ".join(field.allowed) or words.get(field.type, "a string")
+
+
+def _variables(schema: Schema) -> set[str]:
+    """Return the names of all variables that can override a value."""
+    return {field.env for field in schema.fields.values() if field.env} | set(schema.overrides.values())
+
+
+def _overrides(schema: Schema, environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Return the variable that overrides each field, and its content; an empty one overrides nothing."""
+    named = {key: field.env for key, field in schema.fields.items() if field.env} | dict(schema.overrides)
+    return {key: (env, environ[env]) for key, env in named.items() if environ.get(env)}

@@ -9,8 +9,8 @@ from typing import Any
 
 from .. import aws
 from ..core.errors import SetupError
-from ..core.profile import Profile, SecretRef
 from ..core.redaction import Redactor
+from .profile import Profile, SecretRef
 
 #: Kinds of references whose value the runner itself keeps, so that a malformed one is the runner's mistake.
 LOCAL_KINDS = frozenset({"env", "file"})

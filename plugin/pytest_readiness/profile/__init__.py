@@ -1,0 +1,1 @@
+"""Environment profiles: what they may hold, what they offer, and how their secrets are resolved."""

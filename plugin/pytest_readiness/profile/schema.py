@@ -1,0 +1,235 @@
+"""The schema of environment profiles (environments/schema.toml): typed fields, and capabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..core.errors import ProfileError
+from ..core.toml import TomlTable, load_toml
+
+#: Where the profiles of a project are, one file each, and beside them the file that says what they may hold.
+DIRECTORY = "environments"
+SCHEMA_NAME = "schema.toml"
+ENV_KINDS = ("env", "file")
+BUILT_IN = ("name", "live", "protected")
+TYPES = ("url", "string", "choice", "bool", "int", "secret")
+FORMATS = ("p256-pem",)
+SECRET_KINDS = ("env", "file", "secretsmanager")
+REFERENCE_FORM = "env:NAME, file:PATH, secretsmanager:ID, or empty where it is not offered"
+URL_FORM = "an http:// or https:// URL without user info, query or fragment"
+_TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+
+
+class BadValue(ValueError):
+    """A value that its field does not accept, told unless it may be secret, and what is accepted."""
+
+    def __init__(self, what: str, allowed: str) -> None:
+        super().__init__(what)
+        self.what, self.allowed = what, allowed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """One field of a profile. ``env`` names the variable that overrides it.
+
+    ``env_kind`` "file" means that the variable of a secret holds a path; otherwise it holds the secret
+    itself.
+    """
+
+    name: str
+    type: str
+    required: bool = False
+    env: str = ""
+    env_kind: str = "env"
+    allowed: tuple[str, ...] = ()
+    format: str = ""
+    default: Any = ""
+
+    def accept(self, value: Any) -> Any:
+        """Return the value as the profile holds it; BadValue when the field does not accept it."""
+        return _ACCEPT[self.type](self, value)
+
+    def from_environment(self, text: str) -> Any:
+        """Return what the content of the overriding variable means; BadValue when it means nothing."""
+        if self.type == "secret":
+            return f"file:{text}" if self.env_kind == "file" else f"env:{self.env}"
+        if self.type == "bool":
+            return boolean(text)
+        if self.type == "int" and text.strip().isdecimal():
+            return int(text)
+        return self.accept(text)
+
+
+def boolean(text: str) -> bool:
+    """Read a boolean from an environment variable; BadValue when it is none."""
+    word = text.strip().lower()
+    if word not in (*_TRUE, *_FALSE):
+        raise BadValue(f"{text!r} is not a boolean", ", ".join((*_TRUE, *_FALSE)))
+    return word in _TRUE
+
+
+def _string(_: Field, value: Any) -> str:
+    if not isinstance(value, str):
+        raise BadValue(f"{value!r} is not a string", "a string")
+    return value
+
+
+def _bool(_: Field, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise BadValue(f"{value!r} is not a boolean", "true, false")
+    return value
+
+
+def _int(_: Field, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise BadValue(f"{value!r} is not an integer >= 0", "an integer >= 0")
+    return value
+
+
+def _choice(field: Field, value: Any) -> str:
+    if value not in field.allowed:
+        raise BadValue(f"unknown value {value!r}", ", ".join(field.allowed))
+    return str(value)
+
+
+def _url(field: Field, value: Any) -> str:
+    text = _string(field, value).strip()
+    if not text:
+        return ""
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise BadValue(f"{text!r} is not a URL", URL_FORM) from None
+    if "@" in parts.netloc:
+        raise BadValue("the URL carries user info", URL_FORM)
+    if not usable or parts.query or parts.fragment or any(char.isspace() for char in text):
+        raise BadValue(f"{text!r} is not a usable URL", URL_FORM)
+    return text.rstrip("/")
+
+
+def _secret(field: Field, value: Any) -> str:
+    text = _string(field, value).strip()
+    kind, colon, name = text.partition(":")
+    if text and not (kind in SECRET_KINDS and colon and name.strip()):
+        # The value is not told: it may be the secret itself, pasted into the profile.
+        raise BadValue("not a reference to a secret", REFERENCE_FORM)
+    return text
+
+
+_ACCEPT: Mapping[str, Callable[[Field, Any], Any]] = {
+    "url": _url,
+    "string": _string,
+    "choice": _choice,
+    "bool": _bool,
+    "int": _int,
+    "secret": _secret,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapabilityRule:
+    """What a capability takes: values that are not empty, a reach flag, an option of the run."""
+
+    name: str
+    needs: tuple[str, ...] = ()
+    reachable: str = ""
+    option: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schema:
+    """Fields by dotted name, capability rules by name; ``overrides`` are the variables of built-in values."""
+
+    source: str
+    fields: Mapping[str, Field]
+    capabilities: Mapping[str, CapabilityRule] = field(default_factory=dict)
+    overrides: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """The names of all sections, in the schema's order."""
+        return tuple(dict.fromkeys(name.partition(".")[0] for name in self.fields))
+
+    @classmethod
+    def parse(cls, text: str, source: str) -> Schema:
+        """Parse a schema; ProfileError naming ``source``, key and allowed values for anything malformed."""
+        top = load_toml(text, source, ProfileError)
+        fields = {entry.name: entry for entry in _fields(top.table("section"))}
+        rules = top.table("capability")
+        capabilities = {name: _capability(name, rules.table(name), fields) for name in rules.data}
+        built_in = top.table("profile")
+        overrides = {name: _override(built_in, name) for name in built_in.data}
+        top.finish()
+        return cls(source=source, fields=fields, capabilities=capabilities, overrides=overrides)
+
+
+def _fields(sections: TomlTable) -> list[Field]:
+    read = []
+    for section in sections.data:
+        keys = sections.table(section)
+        if section in BUILT_IN:
+            sections.refuse(
+                section, "a built-in name", allowed="a section name other than " + ", ".join(BUILT_IN)
+            )
+        read += [_field(f"{section}.{key}", keys.table(key)) for key in keys.data]
+    return read
+
+
+def _field(name: str, table: TomlTable) -> Field:
+    kind = table.choice("type", TYPES)
+    allowed = table.texts("allowed", ())
+    if (kind == "choice") != bool(allowed):
+        table.refuse(
+            "allowed", "a choice, and only a choice, lists its values", allowed="an array of strings"
+        )
+    read = Field(
+        name=name,
+        type=kind,
+        required=table.boolean("required", False),
+        env=table.text("env", ""),
+        env_kind=table.choice("env_kind", ENV_KINDS, "env"),
+        allowed=allowed,
+        format=table.choice("format", FORMATS, ""),
+        default=_default(table, kind, allowed),
+    )
+    table.finish()
+    return read
+
+
+def _default(table: TomlTable, kind: str, allowed: tuple[str, ...]) -> Any:
+    if kind == "bool":
+        return table.boolean("default", False)
+    if kind == "int":
+        return table.integer("default", 0)
+    if kind == "choice":
+        return table.choice("default", allowed, allowed[0])
+    return table.text("default", "", empty=True)
+
+
+def _capability(name: str, table: TomlTable, fields: Mapping[str, Field]) -> CapabilityRule:
+    rule = CapabilityRule(
+        name=name,
+        needs=table.texts("needs", ()),
+        reachable=table.choice(
+            "reachable", [key for key, entry in fields.items() if entry.type == "bool"], ""
+        ),
+        option=table.text("option", ""),
+    )
+    for need in rule.needs:
+        if need not in fields:
+            table.refuse("needs", f"unknown field {need!r}", allowed=", ".join(fields))
+    table.finish()
+    return rule
+
+
+def _override(built_in: TomlTable, name: str) -> str:
+    if name not in BUILT_IN:
+        built_in.refuse(name, "not a built-in value", allowed=", ".join(BUILT_IN))
+    table = built_in.table(name)
+    env = table.text("env")
+    table.finish()
+    return env
