@@ -10,7 +10,6 @@ from types import MappingProxyType
 from typing import Any
 
 from ..core.errors import ProfileError
-from ..core.pem import p256_problem
 from ..core.toml import TomlTable, load_toml
 from .schema import BUILT_IN, REFERENCE_FORM, URL_FORM, BadValue, Field, Schema, boolean
 
@@ -257,3 +256,21 @@ def _overrides(schema: Schema, environ: Mapping[str, str]) -> dict[str, tuple[st
     """Return the variable that overrides each field, and its content; an empty one overrides nothing."""
     named = {key: field.env for key, field in schema.fields.items() if field.env} | dict(schema.overrides)
     return {key: (env, environ[env]) for key, env in named.items() if environ.get(env)}
+
+
+def p256_problem(text: str) -> str:
+    """Return what keeps a text from being an unencrypted P-256 private key in PEM, to complete a sentence."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    if "-----BEGIN" not in text:
+        return "is not PEM"
+    try:
+        key = load_pem_private_key(text.encode(), password=None)
+    except TypeError:
+        return "is encrypted"
+    except (ValueError, UnsupportedAlgorithm):
+        return "is damaged, or is not a private key"
+    is_p256 = isinstance(key, EllipticCurvePrivateKey) and isinstance(key.curve, SECP256R1)
+    return "" if is_p256 else "is not a P-256 key"
