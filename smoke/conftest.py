@@ -9,21 +9,21 @@ from typing import Any
 
 import httpx
 import pytest
+from pytest_readiness import Environment, Evidence
 
 from smoke.aws.account import read_descriptions
 from smoke.aws.observed import Observed, observed_of
-from smoke.platform.budget import MICRO_PER_CENT
-from smoke.platform.dixie import Dixie
+from smoke.platform.builds import builds
+from smoke.platform.dixie import Dixie, Scores
 from smoke.platform.finn import Finn
-from smoke.platform.freeside import JWKS_PATH, Dialects, Freeside
-from smoke.platform.identity import builds
-from smoke.platform.jwks import key_set_of
-from smoke.platform.keyring import KeyRing
-from smoke.platform.purse import Opening, Purse, period_of
-from smoke.platform.scores import Scores
+from smoke.platform.freeside import Dialects, Freeside
+from smoke.platform.http import HttpClient
+from smoke.platform.invariants import MICRO_PER_CENT
+from smoke.platform.jwks import SigningKeyLookup
+from smoke.platform.services import ServiceClient
+from smoke.platform.spend import Opening, SpendJournal, period_of
 from smoke.platform.tls import authorities
 from smoke.platform.tokens import SigningKey
-from smoke.platform.wire import Evidence, Unrecorded, Wire, require_status
 from smoke.source.checkout import Checkout
 from smoke.source.hcl import Parser
 from smoke.source.terraform import Module
@@ -47,7 +47,7 @@ class Tenants:
 
 
 @pytest.fixture(scope="session")
-def http(environment: Any) -> Iterator[httpx.Client]:
+def http(environment: Environment) -> Iterator[httpx.Client]:
     """One connection pool. Proxies of the runner's environment are for live platforms only."""
     with httpx.Client(
         verify=authorities(),
@@ -60,14 +60,14 @@ def http(environment: Any) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="session")
-def tenants(environment: Any) -> Tenants:
+def tenants(environment: Environment) -> Tenants:
     """The communities that the profile names."""
     auth = environment.auth
     return Tenants(auth.community_id, auth.other_community_id, auth.small_community_id)
 
 
 @pytest.fixture(scope="session")
-def dialects(environment: Any) -> Dialects:
+def dialects(environment: Environment) -> Dialects:
     """The forms of the routes that the profile names."""
     freeside = environment.freeside
     return Dialects(
@@ -76,23 +76,17 @@ def dialects(environment: Any) -> Dialects:
 
 
 @pytest.fixture(scope="session")
-def signing_key(environment: Any, http: httpx.Client) -> KeyRing:
+def signing_key(environment: Environment, http: httpx.Client) -> SigningKeyLookup:
     """The key that signs user tokens, under the kid that Freeside publishes for it."""
-    wire = Wire("freeside", environment.freeside.url, http, Unrecorded())
-    return KeyRing(
-        lambda: environment.secret("auth.signing_key"),
-        lambda: key_set_of(require_status(wire.send("GET", JWKS_PATH), 200)),
-    )
+    freeside = ServiceClient(HttpClient("freeside", environment.freeside.url, http))
+    return SigningKeyLookup(lambda: environment.secret("auth.signing_key"), freeside.jwks)
 
 
 @pytest.fixture(scope="session")
-def finn_key(environment: Any, http: httpx.Client) -> KeyRing:
+def finn_key(environment: Environment, http: httpx.Client) -> SigningKeyLookup:
     """The key that signs Finn's tokens, under the kid that Finn publishes for it."""
-    wire = Wire("finn", environment.finn.url, http, Unrecorded())
-    return KeyRing(
-        lambda: environment.secret("auth.finn_signing_key"),
-        lambda: key_set_of(require_status(wire.send("GET", JWKS_PATH), 200)),
-    )
+    finn = ServiceClient(HttpClient("finn", environment.finn.url, http))
+    return SigningKeyLookup(lambda: environment.secret("auth.finn_signing_key"), finn.jwks)
 
 
 @pytest.fixture(scope="session")
@@ -109,32 +103,32 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def purse(shared: Path, environment: Any) -> Purse:
+def spend_journal(shared: Path, environment: Environment) -> SpendJournal:
     """The run's journal of charges, one for all workers; it lets nothing pass the cap."""
-    return Purse(shared, environment.budget.max_spend_cents * MICRO_PER_CENT)
+    return SpendJournal(shared, environment.budget.max_spend_cents * MICRO_PER_CENT)
 
 
 @pytest.fixture
-def alone(purse: Purse) -> Iterator[None]:
+def alone(spend_journal: SpendJournal) -> Iterator[None]:
     """For checks that move or compare money: no other of this run does so meanwhile, on any worker."""
-    with purse.alone():
+    with spend_journal.alone():
         yield
 
 
 @pytest.fixture(scope="session")
 def opening(
-    environment: Any,
+    environment: Environment,
     http: httpx.Client,
     dialects: Dialects,
-    signing_key: KeyRing,
-    purse: Purse,
+    signing_key: SigningKeyLookup,
+    spend_journal: SpendJournal,
     tenants: Tenants,
 ) -> Callable[[], Opening]:
     """Reads all budgets before the run's first charge; what cannot be read says why."""
 
     def read() -> Opening:
-        wire = Wire("freeside", environment.freeside.url, http, Unrecorded())
-        freeside = Freeside(wire, dialects, signing_key, purse, dict)
+        client = HttpClient("freeside", environment.freeside.url, http)
+        freeside = Freeside(client, dialects, signing_key, spend_journal, dict)
         opening: dict[str, int | str] = {}
         for tenant in tenants.all():
             try:
@@ -149,43 +143,49 @@ def opening(
 
 @pytest.fixture
 def freeside(
-    environment: Any,
+    environment: Environment,
     http: httpx.Client,
     evidence: Evidence,
     dialects: Dialects,
-    signing_key: KeyRing,
-    purse: Purse,
+    signing_key: SigningKeyLookup,
+    spend_journal: SpendJournal,
     opening: Callable[[], Opening],
 ) -> Freeside:
     """Freeside, recorded for this check."""
-    wire = Wire("freeside", environment.freeside.url, http, evidence)
-    return Freeside(wire, dialects, signing_key, purse, opening)
+    client = HttpClient("freeside", environment.freeside.url, http, evidence)
+    return Freeside(client, dialects, signing_key, spend_journal, opening)
 
 
 @pytest.fixture
 def finn(
-    environment: Any,
+    environment: Environment,
     http: httpx.Client,
     evidence: Evidence,
-    signing_key: KeyRing,
-    purse: Purse,
+    signing_key: SigningKeyLookup,
+    spend_journal: SpendJournal,
     opening: Callable[[], Opening],
 ) -> Finn:
     """Finn, recorded for this check."""
-    wire = Wire("finn", environment.finn.url, http, evidence)
-    return Finn(wire, environment.auth.nft_id, signing_key, purse, opening)
+    client = HttpClient("finn", environment.finn.url, http, evidence)
+    return Finn(client, environment.auth.nft_id, signing_key, spend_journal, opening)
 
 
 @pytest.fixture
 def dixie(
-    environment: Any, http: httpx.Client, evidence: Evidence, signing_key: KeyRing, tenants: Tenants
+    environment: Environment,
+    http: httpx.Client,
+    evidence: Evidence,
+    signing_key: SigningKeyLookup,
+    tenants: Tenants,
 ) -> Dixie:
     """Dixie, recorded for this check."""
-    return Dixie(Wire("dixie", environment.dixie.url, http, evidence), tenants.main, signing_key)
+    return Dixie(HttpClient("dixie", environment.dixie.url, http, evidence), tenants.main, signing_key)
 
 
 @pytest.fixture
-def scores(dixie: Dixie, evidence: Evidence, environment: Any, plan_facts: Mapping[str, Any]) -> Scores:
+def scores(
+    dixie: Dixie, evidence: Evidence, environment: Environment, plan_facts: Mapping[str, Any]
+) -> Scores:
     """The scores that Dixie shows, with the loop's target and limit."""
     return Scores(
         dixie,
@@ -197,7 +197,7 @@ def scores(dixie: Dixie, evidence: Evidence, environment: Any, plan_facts: Mappi
 
 
 @pytest.fixture(scope="session")
-def checkout(environment: Any) -> Checkout:
+def checkout(environment: Environment) -> Checkout:
     """The checkout of the platform's repository that the profile names."""
     return Checkout.at(environment.get("source.iac_dir"))
 
@@ -217,7 +217,7 @@ def terraform(
 
 
 @pytest.fixture(scope="session")
-def observed(environment: Any, shared: Path) -> Observed:
+def observed(environment: Environment, shared: Path) -> Observed:
     """What AWS says, one for all checks of this worker."""
     return observed_of(environment, shared)
 
@@ -236,6 +236,6 @@ def pytest_readiness_warm() -> None:
     read_descriptions()
 
 
-def pytest_readiness_build_identity(environment: Any) -> dict[str, str]:
+def pytest_readiness_build_identity(environment: Environment) -> dict[str, str]:
     """The build that each service says it runs, and the worker's by its image; empty where none is told."""
     return builds(environment)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from pytest_readiness import Evidence
 
-from smoke.platform.wire import Evidence
 from smoke.source.findings import listed
 from smoke.source.rules import ALARM, connection_alarms, mute_alarms
 from smoke.source.terraform import Module

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from pytest_readiness import Evidence
 
 from smoke.aws.alarms import ALARM, INSUFFICIENT, is_conservation, is_health, judged, mute, unfed, watching
 from smoke.aws.monitoring import read_subscriptions
 from smoke.aws.observed import Observed
 from smoke.aws.watches import APPLICATION, FURTHER, REQUIRED, watch_for
-from smoke.platform.wire import Evidence
 
 pytestmark = [pytest.mark.goal("G-9"), pytest.mark.phase("alarms"), pytest.mark.requires("aws")]
 

@@ -6,13 +6,13 @@ from secrets import token_hex
 from typing import Any
 
 import pytest
+from pytest_readiness import Evidence
 
 from smoke.aws.alarms import ALARM
 from smoke.aws.drill import QUEUE, fit_for_drill, listening, set_off, state_of, undelivered
 from smoke.aws.monitoring import read_dashboard
 from smoke.aws.names import DASHBOARDS, SERVICES
 from smoke.aws.observed import Observed
-from smoke.platform.wire import Evidence
 
 pytestmark = [
     pytest.mark.goal("G-9"),

@@ -5,27 +5,28 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from typing import Any
 
 import httpx
 import pytest
+from pytest_readiness import Environment, Eventually, Evidence
 
 from smoke.conftest import Tenants
-from smoke.platform.dixie import Dixie
-from smoke.platform.figures import nonce, prompt_for
-from smoke.platform.finn import Finn
-from smoke.platform.freeside import Freeside
-from smoke.platform.internals import leak
-from smoke.platform.targets import (
+from smoke.platform.answers import require_status
+from smoke.platform.attacks import (
     REPLAYS,
     Target,
     dixie_target,
     finn_target,
     freeside_target,
+    leak,
     require_refused,
 )
+from smoke.platform.dixie import Dixie
+from smoke.platform.finn import Finn
+from smoke.platform.freeside import Freeside
+from smoke.platform.http import Credential
+from smoke.platform.prompts import nonce, prompt_for
 from smoke.platform.tokens import SigningKey, bearer
-from smoke.platform.wire import Credential, Evidence, require_status
 
 pytestmark = [
     pytest.mark.goal("G-2"),
@@ -67,7 +68,11 @@ SERVICES = [
 
 @pytest.fixture
 def target(
-    request: pytest.FixtureRequest, service: str, environment: Any, tenants: Tenants, attacker: SigningKey
+    request: pytest.FixtureRequest,
+    service: str,
+    environment: Environment,
+    tenants: Tenants,
+    attacker: SigningKey,
 ) -> Target:
     """The parametrised service as an attacker meets it; charged to the second community."""
     found: Freeside | Finn | Dixie = request.getfixturevalue(service)
@@ -154,9 +159,9 @@ def test_jti_stays_spent_after_a_restart(
     request: pytest.FixtureRequest,
     target: Target,
     service: str,
-    environment: Any,
+    environment: Environment,
     http: httpx.Client,
-    eventually: Any,
+    eventually: Eventually,
 ) -> None:
     """A restart does not forget which tokens were used."""
     found: Freeside | Finn | Dixie = request.getfixturevalue(service)

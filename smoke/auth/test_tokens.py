@@ -8,17 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from pytest_readiness import SafetyViolation
+from pytest_readiness import Environment, Evidence, SafetyViolation
 
 from smoke.conftest import Tenants
-from smoke.platform.budget import reading_of
-from smoke.platform.conservation import I7, Conservation
-from smoke.platform.dixie import Dixie
-from smoke.platform.figures import nonce, prompt_for
-from smoke.platform.finn import Finn
-from smoke.platform.forgeries import cases
-from smoke.platform.freeside import Freeside, cost_in
-from smoke.platform.targets import (
+from smoke.platform.answers import require_status
+from smoke.platform.attacks import (
     REFUSALS,
     Target,
     dixie_target,
@@ -27,8 +21,13 @@ from smoke.platform.targets import (
     require_refused,
     require_spent,
 )
+from smoke.platform.dixie import Dixie
+from smoke.platform.finn import Finn
+from smoke.platform.forgeries import cases
+from smoke.platform.freeside import Freeside, cost_in
+from smoke.platform.invariants import I7, Conservation, reading_of
+from smoke.platform.prompts import nonce, prompt_for
 from smoke.platform.tokens import SigningKey, bearer
-from smoke.platform.wire import Evidence, require_status
 
 pytestmark = [
     pytest.mark.goal("G-2"),
@@ -78,7 +77,11 @@ def each_forgery() -> list[Any]:
 
 @pytest.fixture
 def target(
-    request: pytest.FixtureRequest, service: str, environment: Any, tenants: Tenants, attacker: SigningKey
+    request: pytest.FixtureRequest,
+    service: str,
+    environment: Environment,
+    tenants: Tenants,
+    attacker: SigningKey,
 ) -> Target:
     """The parametrised service as an attacker meets it."""
     make: dict[str, Callable[[], Target]] = {
@@ -158,7 +161,7 @@ def own_figures_only(freeside: Freeside, tenants: Tenants) -> None:
     """The gateway's route names no community: asking for another one must not change whose figures come."""
     credential = freeside.credential(tenants.other, role="admin")
     params = {"communityId": tenants.main, "tenant_id": tenants.main}
-    answer = freeside.wire.send("GET", "/api/agents/budget", credential=credential, params=params)
+    answer = freeside.http.send("GET", "/api/agents/budget", credential=credential, params=params)
     if answer.status_code == 200 and tenants.main in answer.text:
         raise SafetyViolation(f"a token of {tenants.other} was shown the budget of {tenants.main}")
     if answer.status_code == 200:

@@ -10,18 +10,15 @@ from functools import partial
 from typing import Any
 
 import pytest
-from pytest_readiness import SafetyViolation
+from pytest_readiness import Eventually, Evidence, SafetyViolation
 
 from smoke.conftest import Tenants
-from smoke.platform.answers import Answer, answer_of
-from smoke.platform.budget import Reading
-from smoke.platform.conservation import I7, Conservation
-from smoke.platform.contract import require_json_error
-from smoke.platform.figures import nonce, prompt_for
+from smoke.platform.answers import Answer, answer_of, require_error, require_json_error, require_status
+from smoke.platform.concurrency import at_once, sampling
 from smoke.platform.freeside import Freeside
-from smoke.platform.together import sampling, together
+from smoke.platform.invariants import I7, BudgetReading, Conservation
+from smoke.platform.prompts import nonce, prompt_for
 from smoke.platform.tokens import ALL_POOLS
-from smoke.platform.wire import Evidence, require_error, require_status
 
 pytestmark = [
     pytest.mark.goal("G-4"),
@@ -38,7 +35,7 @@ RETURNED_WITHIN_S = 10
 
 
 @pytest.fixture
-def read(freeside: Freeside, tenants: Tenants) -> Callable[[], Reading]:
+def read(freeside: Freeside, tenants: Tenants) -> Callable[[], BudgetReading]:
     """Reads the usual community's budget."""
     return lambda: freeside.budget(tenants.main)
 
@@ -66,7 +63,7 @@ def test_figures_are_typed(freeside: Freeside, tenants: Tenants, evidence: Evide
 
 @pytest.mark.p0
 def test_sequential_spend_is_conserved(
-    freeside: Freeside, tenants: Tenants, read: Callable[[], Reading], evidence: Evidence
+    freeside: Freeside, tenants: Tenants, read: Callable[[], BudgetReading], evidence: Evidence
 ) -> None:
     """Ten invokes one after another, all answered; I-1 to I-5 after each."""
     watch, answers = Conservation(freeside.at_rest(tenants.main), evidence), []
@@ -79,12 +76,12 @@ def test_sequential_spend_is_conserved(
 @pytest.mark.p0
 @pytest.mark.parametrize("count", [5, 10])
 def test_concurrent_spend_is_conserved(
-    freeside: Freeside, tenants: Tenants, read: Callable[[], Reading], count: int, evidence: Evidence
+    freeside: Freeside, tenants: Tenants, read: Callable[[], BudgetReading], count: int, evidence: Evidence
 ) -> None:
     """Invokes at once: I-1 to I-4 at every reading taken meanwhile, and the sum of charges exact."""
     watch = Conservation(freeside.at_rest(tenants.main), evidence)
     with sampling(read) as samples:
-        answers = together(asks(freeside, tenants.main, count))
+        answers = at_once(asks(freeside, tenants.main, count))
     watch.observe_all(samples)
     evidence.figure("readings meanwhile", len(samples), limit=">= 1")
     watch.charged_soon(read, costs(answers))
@@ -92,7 +89,7 @@ def test_concurrent_spend_is_conserved(
 
 @pytest.mark.p0
 def test_same_key_in_sequence_is_one_charge(
-    freeside: Freeside, tenants: Tenants, read: Callable[[], Reading], evidence: Evidence
+    freeside: Freeside, tenants: Tenants, read: Callable[[], BudgetReading], evidence: Evidence
 ) -> None:
     """The same request under the same key again: the stored answer, nothing run, nothing charged."""
     watch = Conservation(freeside.at_rest(tenants.main), evidence)
@@ -107,12 +104,12 @@ def test_same_key_in_sequence_is_one_charge(
 
 @pytest.mark.p0
 def test_same_key_in_parallel_is_one_charge(
-    freeside: Freeside, tenants: Tenants, read: Callable[[], Reading], evidence: Evidence
+    freeside: Freeside, tenants: Tenants, read: Callable[[], BudgetReading], evidence: Evidence
 ) -> None:
     """The same request under the same key at once: one runs, all get its answer, one charge."""
     watch = Conservation(freeside.at_rest(tenants.main), evidence)
     key, prompt = str(uuid.uuid4()), prompt_for(nonce())
-    answers = together([partial(freeside.invoke, tenants.main, prompt, key=key)] * SAME_KEY)
+    answers = at_once([partial(freeside.invoke, tenants.main, prompt, key=key)] * SAME_KEY)
     watch.charged_soon(read, costs(answers[:1]))
     require_one_run(answers)
     evidence.figure("answers that ran", sum(not answer.replayed for answer in answers), expected=1)
@@ -128,7 +125,7 @@ def require_one_run(answers: list[Answer]) -> None:
 
 @pytest.mark.p1
 def test_same_key_with_another_body_is_refused(
-    freeside: Freeside, tenants: Tenants, read: Callable[[], Reading], evidence: Evidence
+    freeside: Freeside, tenants: Tenants, read: Callable[[], BudgetReading], evidence: Evidence
 ) -> None:
     """A key that was used for another request is refused, and costs nothing."""
     key = str(uuid.uuid4())
@@ -141,11 +138,15 @@ def test_same_key_with_another_body_is_refused(
 
 @pytest.mark.p1
 def test_reservations_return(
-    freeside: Freeside, tenants: Tenants, read: Callable[[], Reading], evidence: Evidence, eventually: Any
+    freeside: Freeside,
+    tenants: Tenants,
+    read: Callable[[], BudgetReading],
+    evidence: Evidence,
+    eventually: Eventually,
 ) -> None:
     """What was reserved for calls is released within 10 s of the last answer (I-6)."""
     before = freeside.at_rest(tenants.main)
-    together(asks(freeside, tenants.main, 3))
+    at_once(asks(freeside, tenants.main, 3))
     eventually(
         lambda: read().reserved <= before.reserved,
         within=RETURNED_WITHIN_S,
@@ -157,7 +158,7 @@ def test_reservations_return(
 @pytest.mark.p1
 @pytest.mark.parametrize("call", ["unknown-model", "pool-above-tier", "expired-token"])
 def test_refused_call_is_free(
-    freeside: Freeside, tenants: Tenants, read: Callable[[], Reading], call: str, evidence: Evidence
+    freeside: Freeside, tenants: Tenants, read: Callable[[], BudgetReading], call: str, evidence: Evidence
 ) -> None:
     """A call that is refused changes no figure (I-8)."""
     watch = Conservation(freeside.at_rest(tenants.main), evidence)
@@ -172,7 +173,7 @@ def test_refused_call_is_free(
 
 @pytest.mark.p1
 def test_failed_call_is_free(
-    freeside: Freeside, tenants: Tenants, read: Callable[[], Reading], evidence: Evidence
+    freeside: Freeside, tenants: Tenants, read: Callable[[], BudgetReading], evidence: Evidence
 ) -> None:
     """An answered call costs what it says; one that fails costs nothing, whoever is to blame (I-8)."""
     watch = Conservation(freeside.at_rest(tenants.main), evidence)

@@ -6,18 +6,15 @@ import json
 
 import httpx
 import pytest
-from pytest_readiness import SafetyViolation
+from pytest_readiness import Evidence, SafetyViolation
 
 from smoke.conftest import Tenants
-from smoke.platform.answers import answer_of
-from smoke.platform.conservation import Conservation
-from smoke.platform.contract import fields_of, require_json_error
-from smoke.platform.edge import Prices
-from smoke.platform.figures import nonce, prompt_for
+from smoke.platform.answers import answer_of, fields_of, require_error, require_json_error, require_status
+from smoke.platform.concurrency import at_once, sampling
 from smoke.platform.finn import Finn
 from smoke.platform.freeside import Freeside, cost_in
-from smoke.platform.together import sampling, together
-from smoke.platform.wire import Evidence, require_error, require_status
+from smoke.platform.invariants import Conservation
+from smoke.platform.prompts import Prices, nonce, prompt_for
 
 pytestmark = [
     pytest.mark.goal("G-4"),
@@ -70,7 +67,7 @@ def test_edge_of_the_budget_is_exact(freeside: Freeside, tenants: Tenants, evide
     """
     watch = Conservation(freeside.at_rest(tenants.small), evidence)
     room = watch.first.room
-    prices, padding = Prices.reaching(freeside, tenants.main, lambda prices: prices.padding_at_edge(room))
+    prices, padding = Prices.reaching(freeside, tenants.main, lambda prices: prices.padding_for_one(room))
     price, held = priced(freeside, tenants.main, padding, prices.pool)
     if held > room and padding:
         # so much more is set aside than the price that only a cheaper call has room
@@ -86,7 +83,7 @@ def test_edge_of_the_budget_is_exact(freeside: Freeside, tenants: Tenants, evide
         nothing_fits(freeside, tenants.small, prices, watch)
         return
     with sampling(lambda: freeside.budget(tenants.small)) as samples:
-        outcomes = together([lambda: ask(freeside, tenants.small, padding, prices.pool)] * (fits + CROWD))
+        outcomes = at_once([lambda: ask(freeside, tenants.small, padding, prices.pool)] * (fits + CROWD))
     watch.observe_all(samples)
     paid = [cost_in(outcome) for outcome in outcomes if outcome.status_code == 200]
     evidence.figure("price of one call", price, "µUSD")
@@ -108,7 +105,7 @@ def test_edge_of_the_budget_is_exact(freeside: Freeside, tenants: Tenants, evide
 def nothing_fits(freeside: Freeside, tenant: str, prices: Prices, watch: Conservation) -> None:
     """Many at once without room for one of them: all get 402, and nothing is charged or left reserved."""
     padding = prices.padding_beyond(watch.first.room)
-    outcomes = together([lambda: ask(freeside, tenant, padding, prices.pool)] * CROWD)
+    outcomes = at_once([lambda: ask(freeside, tenant, padding, prices.pool)] * CROWD)
     paid = [cost_in(outcome) for outcome in outcomes if outcome.is_success]
     if any(cost > watch.first.room for cost in paid):
         raise SafetyViolation(f"calls of {paid} µUSD were answered with {watch.first.room} µUSD left")

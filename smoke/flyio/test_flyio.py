@@ -1,4 +1,4 @@
-"""G-8, phase flyio: nothing of the platform points to Fly.io any more, in its repository or on the wire."""
+"""G-8, phase flyio: nothing of the platform points to Fly.io any more, in its repository or on the client."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from pytest_readiness import Evidence
 
 from smoke.aws.ecs import Definition
 from smoke.aws.observed import Observed
-from smoke.platform.dixie import JWKS_PATH as DIXIE_JWKS
-from smoke.platform.freeside import JWKS_PATH as FREESIDE_JWKS
-from smoke.platform.wire import Evidence, Wire
+from smoke.platform.http import HttpClient
+from smoke.platform.services import SERVICES
 from smoke.source.checkout import Checkout
 from smoke.source.findings import listed
 from smoke.source.fly import Scan, allow_list, points_to_fly, scan
@@ -22,8 +22,8 @@ from smoke.source.planting import plant
 pytestmark = [pytest.mark.goal("G-8"), pytest.mark.phase("flyio")]
 
 ROUTES = {
-    "freeside": ("/health", FREESIDE_JWKS, "/no-such-route"),
-    "dixie": ("/api/health", DIXIE_JWKS, "/no-such-route"),
+    "freeside": (SERVICES["freeside"].health, SERVICES["freeside"].jwks, "/no-such-route"),
+    "dixie": (SERVICES["dixie"].health, SERVICES["dixie"].jwks, "/no-such-route"),
 }
 
 
@@ -88,25 +88,25 @@ def test_responses_do_not_point_to_fly(
     environment: Any, service: str, http: httpx.Client, evidence: Evidence
 ) -> None:
     """No header, redirect, error or key set points to Fly.io."""
-    wire = Wire(service, environment.get(f"{service}.url"), http, evidence)
-    responses = [wire.send("GET", path) for path in ROUTES[service]]
-    responses += plain_http(wire)
+    client = HttpClient(service, environment.get(f"{service}.url"), http, evidence)
+    responses = [client.send("GET", path) for path in ROUTES[service]]
+    responses += plain_http(client, evidence)
     traces = [trace for response in responses for trace in traces_of(response)]
     evidence.evaluated("no trace of Fly.io in a response", len(responses))
     assert not traces, f"{service} points to Fly.io: {'; '.join(traces)}"
 
 
-def plain_http(wire: Wire) -> list[httpx.Response]:
+def plain_http(client: HttpClient, evidence: Evidence) -> list[httpx.Response]:
     """What the host answers without TLS: where it redirects to is a pointer, too."""
-    address = urlsplit(wire.base_url)
+    address = urlsplit(client.base_url)
     if address.scheme != "https":
         return []
     try:
-        response = wire.http.get(f"http://{address.hostname}/")
+        response = client.pool.get(f"http://{address.hostname}/")
     except httpx.HTTPError as error:
-        wire.evidence.note(f"{address.hostname} does not answer without TLS: {type(error).__name__}")
+        evidence.note(f"{address.hostname} does not answer without TLS: {type(error).__name__}")
         return []
-    wire.evidence.exchange(response)
+    evidence.exchange(response)
     return [response]
 
 

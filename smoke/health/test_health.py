@@ -7,16 +7,15 @@ from typing import Any
 
 import httpx
 import pytest
+from pytest_readiness import Environment, Evidence
 
-from smoke.platform.answers import header
-from smoke.platform.contract import Fields, fields_of
+from smoke.platform.answers import Fields, fields_of, header, require_error, require_status
 from smoke.platform.dixie import Dixie
-from smoke.platform.figures import nonce
 from smoke.platform.finn import Finn
 from smoke.platform.freeside import Freeside
-from smoke.platform.health import ASKED_FOR_S, HEALTH_PATHS
-from smoke.platform.reach import require_resolvable
-from smoke.platform.wire import Evidence, Wire, require_error, require_status
+from smoke.platform.http import HttpClient, require_resolvable
+from smoke.platform.prompts import nonce
+from smoke.platform.services import ServiceClient
 
 pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("health")]
 
@@ -32,21 +31,21 @@ SERVICES = [
 
 
 @pytest.fixture
-def answer(environment: Any, http: httpx.Client, evidence: Evidence, service: str) -> httpx.Response:
+def answer(environment: Environment, http: httpx.Client, evidence: Evidence, service: str) -> httpx.Response:
     """The health answer of the parametrised service."""
-    wire = Wire(service, environment.get(f"{service}.url"), http, evidence)
-    return wire.send("GET", HEALTH_PATHS[service], timeout=ASKED_FOR_S)
+    return ServiceClient(HttpClient(service, environment.get(f"{service}.url"), http, evidence)).get_health()
 
 
 @pytest.mark.p1
 @pytest.mark.parametrize("service", SERVICES)
-def test_request_id_is_told(environment: Any, http: httpx.Client, evidence: Evidence, service: str) -> None:
+def test_request_id_is_told(
+    environment: Environment, http: httpx.Client, evidence: Evidence, service: str
+) -> None:
     """Every answer carries the id that its request brought, or one that was made for it."""
-    wire, own = Wire(service, environment.get(f"{service}.url"), http, evidence), nonce()
+    client = ServiceClient(HttpClient(service, environment.get(f"{service}.url"), http, evidence))
+    own = nonce()
     for brought in ({"X-Request-Id": own}, {}):
-        told = header(
-            wire.send("GET", HEALTH_PATHS[service], headers=brought, timeout=ASKED_FOR_S), "x-request-id"
-        )
+        told = header(client.get_health(**brought), "x-request-id")
         evidence.figure(f"x-request-id of {service}", told, expected=own if brought else "any")
         assert told == own or not brought, f"{service} was sent the request id {own} and answered with {told}"
 
@@ -55,7 +54,7 @@ def test_request_id_is_told(environment: Any, http: httpx.Client, evidence: Evid
 @pytest.mark.requires("freeside")
 def test_unknown_path_is_not_found(freeside: Freeside) -> None:
     """A path that is none is a 404 in JSON."""
-    require_error(freeside.wire.send("GET", "/smoke/no-such-path"), 404, "NOT_FOUND")
+    require_error(freeside.http.send("GET", "/smoke/no-such-path"), 404, "NOT_FOUND")
 
 
 def not_unhealthy(body: Fields) -> None:
@@ -67,7 +66,7 @@ def not_unhealthy(body: Fields) -> None:
 @pytest.mark.establishes("freeside")
 def test_freeside(freeside: Freeside) -> None:
     """Freeside answers and is not unhealthy."""
-    require_resolvable(freeside.wire.base_url)
+    require_resolvable(freeside.http.base_url)
     not_unhealthy(freeside.health())
 
 
@@ -75,7 +74,7 @@ def test_freeside(freeside: Freeside) -> None:
 @pytest.mark.establishes("dixie")
 def test_dixie(dixie: Dixie) -> None:
     """Dixie answers and is not unhealthy."""
-    require_resolvable(dixie.wire.base_url)
+    require_resolvable(dixie.http.base_url)
     not_unhealthy(dixie.health())
 
 
@@ -84,7 +83,7 @@ def test_dixie(dixie: Dixie) -> None:
 @pytest.mark.establishes("finn")
 def test_finn(finn: Finn) -> None:
     """Finn answers and is not unhealthy."""
-    require_resolvable(finn.wire.base_url)
+    require_resolvable(finn.http.base_url)
     not_unhealthy(finn.health())
 
 

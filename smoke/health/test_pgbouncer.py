@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from pytest_readiness import Environment, Eventually, Evidence
 
 from smoke.platform.pgbouncer import CONSOLE, ask, can_serve, login_of, pool_ceilings, waiting_in
-from smoke.platform.wire import Evidence
 
 pytestmark = [
     pytest.mark.goal("G-1"),
@@ -26,7 +26,7 @@ QUIET_LOOKS, LOOK_EVERY_S = 6, 0.1
 
 @pytest.mark.p0
 @pytest.mark.parametrize("user", POOL_USERS)
-def test_pgbouncer_select(environment: Any, user: str, evidence: Evidence) -> None:
+def test_pgbouncer_select(environment: Environment, user: str, evidence: Evidence) -> None:
     """A query goes through the pool as each service's user."""
     dsn = environment.secret(f"pgbouncer.{user}_dsn")
     rows = ask(dsn, 'SELECT 1 AS one, current_user AS "user"')
@@ -37,7 +37,9 @@ def test_pgbouncer_select(environment: Any, user: str, evidence: Evidence) -> No
 
 
 @pytest.mark.p1
-def test_pgbouncer_keeps_nobody_waiting(environment: Any, evidence: Evidence, eventually: Any) -> None:
+def test_pgbouncer_keeps_nobody_waiting(
+    environment: Environment, evidence: Evidence, eventually: Eventually
+) -> None:
     """No client waits for a server connection for longer than a moment, which others may need one for."""
     console = environment.secret("pgbouncer.dsn")
     waiting: dict[str, int] = {}
@@ -62,7 +64,7 @@ def test_pgbouncer_keeps_nobody_waiting(environment: Any, evidence: Evidence, ev
 
 
 @pytest.mark.p1
-def test_pgbouncer_pools_transactions(environment: Any, evidence: Evidence) -> None:
+def test_pgbouncer_pools_transactions(environment: Environment, evidence: Evidence) -> None:
     """Every application pool is in transaction mode."""
     pools = ask(environment.secret("pgbouncer.dsn"), "SHOW POOLS")
     modes = {
@@ -76,7 +78,7 @@ def test_pgbouncer_pools_transactions(environment: Any, evidence: Evidence) -> N
 
 @pytest.mark.p1
 def test_pgbouncer_fits_the_connection_budget(
-    environment: Any, plan_facts: Mapping[str, Any], evidence: Evidence
+    environment: Environment, plan_facts: Mapping[str, Any], evidence: Evidence
 ) -> None:
     """What the pools may open together stays within the services' share of the plan's connection budget."""
     console, share = environment.secret("pgbouncer.dsn"), plan_facts["connections"]

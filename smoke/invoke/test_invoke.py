@@ -9,18 +9,30 @@ from functools import partial
 from typing import Any
 
 import pytest
-from pytest_readiness import SafetyViolation
+from pytest_readiness import Evidence, SafetyViolation
 
 from smoke.conftest import Tenants
-from smoke.platform.answers import UUID, Answer, answer_of, header, rate_limit_of
-from smoke.platform.bad_input import BAD_INPUT
-from smoke.platform.conservation import Conservation
-from smoke.platform.contract import error_code, require_json_error, route_of
-from smoke.platform.figures import nonce, percentile, prompt_for
-from smoke.platform.freeside import INVOKE_PATH, JSON_HEADERS, Freeside
-from smoke.platform.together import together
+from smoke.platform.answers import (
+    UUID,
+    Answer,
+    UnexpectedStatus,
+    answer_of,
+    error_code,
+    header,
+    rate_limit_of,
+    require_error,
+    require_json_error,
+    require_status,
+    route_of,
+)
+from smoke.platform.attacks import BAD_INPUT
+from smoke.platform.concurrency import at_once
+from smoke.platform.freeside import INVOKE_PATH, Freeside
+from smoke.platform.http import JSON_HEADERS, retry_after
+from smoke.platform.invariants import Conservation
+from smoke.platform.prompts import nonce, prompt_for
+from smoke.platform.spend import percentile
 from smoke.platform.tokens import ALL_POOLS
-from smoke.platform.wire import Evidence, UnexpectedStatus, require_error, require_status, retry_after
 
 pytestmark = [
     pytest.mark.goal("G-3"),
@@ -59,7 +71,7 @@ def test_concurrent_answers_stay_apart(freeside: Freeside, tenants: Tenants, evi
     """Ten at once from two communities: each answer carries its own nonce and nobody else's."""
     words = [nonce() for _ in range(PARALLEL)]
     payers = [(tenants.main, tenants.other)[n % 2] for n in range(PARALLEL)]
-    answers = together(
+    answers = at_once(
         [partial(freeside.invoke, payer, prompt_for(word)) for payer, word in zip(payers, words, strict=True)]
     )
     for word, answer in zip(words, answers, strict=True):
@@ -81,10 +93,10 @@ def test_latency_p95(
     freeside: Freeside, tenants: Tenants, plan_facts: Mapping[str, Any], evidence: Evidence
 ) -> None:
     """95 of 100 invokes of this run are answered within the limit."""
-    missing = LATENCY_SAMPLES - len(freeside.purse.spend().latencies_ms)
+    missing = LATENCY_SAMPLES - len(freeside.journal.spend().latencies_ms)
     if missing > 0:
-        together([partial(freeside.invoke, tenants.main, prompt_for(nonce())) for _ in range(missing)])
-    sample = freeside.purse.spend().latencies_ms
+        at_once([partial(freeside.invoke, tenants.main, prompt_for(nonce())) for _ in range(missing)])
+    sample = freeside.journal.spend().latencies_ms
     limit, warning = plan_facts["invoke"]["p95_ms"], plan_facts["invoke"]["p95_warning_ms"]
     evidence.figure("sample size", len(sample), "invokes", limit=f">= {LATENCY_SAMPLES}")
     evidence.figure("p50", round(percentile(sample, 50), 1), "ms")
@@ -142,14 +154,14 @@ def test_429_says_when_to_return(freeside: Freeside, tenants: Tenants, evidence:
     content = json.dumps(freeside.invoke_body(prompt_for(nonce()), model="smoke-no-such-model")).encode()
     slowed = 0
     for _ in range(BURST):
-        request = freeside.wire.build(
+        request = freeside.http.build(
             "POST",
             INVOKE_PATH,
             credential=freeside.credential(tenants.main),
             headers=JSON_HEADERS,
             content=content,
         )
-        answer = freeside.wire.http.send(request)
+        answer = freeside.http.pool.send(request)
         evidence.exchange(answer)
         if answer.status_code == 429:
             slowed += 1

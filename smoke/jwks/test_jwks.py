@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from pytest_readiness import SafetyViolation
+from pytest_readiness import Evidence, SafetyViolation
 
+from smoke.platform.answers import require_status
 from smoke.platform.dixie import Dixie
 from smoke.platform.finn import Finn
-from smoke.platform.freeside import JWKS_PATH, Freeside
-from smoke.platform.jwks import KeySet
-from smoke.platform.keyring import KeyRing
-from smoke.platform.wire import Evidence, require_status
+from smoke.platform.freeside import Freeside
+from smoke.platform.jwks import KeySet, SigningKeyLookup
 
 pytestmark = [pytest.mark.goal("G-2"), pytest.mark.phase("jwks")]
 
@@ -60,7 +59,7 @@ def test_no_private_member(key_set: KeySet, service: str) -> None:
 @pytest.mark.p0
 @pytest.mark.requires("freeside", "key")
 @pytest.mark.establishes("signing")
-def test_signing_key_is_published(signing_key: KeyRing, evidence: Evidence) -> None:
+def test_signing_key_is_published(signing_key: SigningKeyLookup, evidence: Evidence) -> None:
     """The public half of the key that signs is published, under the kid that tokens carry."""
     signing_key.forget()
     evidence.figure("kid of the signing key", signing_key().kid)
@@ -70,7 +69,7 @@ def test_signing_key_is_published(signing_key: KeyRing, evidence: Evidence) -> N
 @pytest.mark.requires("freeside")
 def test_cache_is_short(freeside: Freeside, evidence: Evidence) -> None:
     """A withdrawn key is gone from every cache within 5 minutes."""
-    response = require_status(freeside.wire.send("GET", JWKS_PATH), 200)
+    response = require_status(freeside.get_jwks(), 200)
     directives = [part.strip().lower() for part in response.headers.get("cache-control", "").split(",")]
     ages = [part.removeprefix("max-age=") for part in directives if part.startswith("max-age=")]
     assert len(ages) == 1, f"cache-control {directives} names no single max-age"
@@ -83,8 +82,8 @@ def test_cache_is_short(freeside: Freeside, evidence: Evidence) -> None:
 @pytest.mark.requires("freeside")
 def test_etag_answers_304(freeside: Freeside) -> None:
     """A verifier that has the current set is told so."""
-    first = require_status(freeside.wire.send("GET", JWKS_PATH), 200)
+    first = require_status(freeside.get_jwks(), 200)
     tag = first.headers.get("etag", "")
     assert tag, "the key set has no ETag"
-    require_status(freeside.wire.send("GET", JWKS_PATH, headers={"If-None-Match": tag}), 304)
-    require_status(freeside.wire.send("GET", JWKS_PATH, headers={"If-None-Match": 'W/"not-this-one"'}), 200)
+    require_status(freeside.get_jwks(**{"If-None-Match": tag}), 304)
+    require_status(freeside.get_jwks(**{"If-None-Match": 'W/"not-this-one"'}), 200)

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from smoke.platform.contract import ContractViolation
-from smoke.platform.wire import UnexpectedStatus
+from smoke.platform.answers import ContractViolation, UnexpectedStatus
 
 from .documents import Document, new_key, parse, rotation_kid, same_key
 from .errors import Conflict, KeyFault, MissingVersion, Unproved

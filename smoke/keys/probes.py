@@ -15,9 +15,9 @@ from typing import Protocol
 import httpx
 
 from smoke.platform import tokens
-from smoke.platform.contract import error_code
+from smoke.platform.answers import error_code
 from smoke.platform.finn import INVOKE_PATH
-from smoke.platform.freeside import JSON_HEADERS
+from smoke.platform.http import JSON_HEADERS
 from smoke.platform.tokens import Claims, SigningKey
 
 MODELS_PATH = "/api/agents/models"

@@ -14,14 +14,12 @@ import httpx
 from pytest_readiness import SetupError
 
 from smoke.aws.account import Account, account_of
-from smoke.platform.contract import ContractViolation
-from smoke.platform.dixie import JWKS_PATH as DIXIE_JWKS_PATH
-from smoke.platform.freeside import JWKS_PATH
+from smoke.platform import services
+from smoke.platform.answers import ContractViolation, UnexpectedStatus, require_status
+from smoke.platform.http import require_resolvable
 from smoke.platform.jwks import KeySet, key_set_of
-from smoke.platform.reach import require_resolvable
 from smoke.platform.tls import authorities
 from smoke.platform.tokens import SigningKey
-from smoke.platform.wire import UnexpectedStatus, require_status
 
 from .documents import Document, parse
 from .errors import KeyFault, Refused, Unproved
@@ -213,8 +211,7 @@ class Platform:
                 where=barrier,
                 action="run this where every service can be reached (inside the VPC)",
             )
-        path = DIXIE_JWKS_PATH if service == "dixie" else JWKS_PATH
-        url = f"{getattr(self.environment, service).url}{path}"
+        url = f"{getattr(self.environment, service).url}{services.SERVICES[service].jwks}"
         try:
             response = self._http.get(url)
         except httpx.HTTPError as problem:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
+from pytest_readiness import Environment, Eventually
 
 from smoke.conftest import Tenants
-from smoke.platform.answers import UUID
-from smoke.platform.contract import fields_of
-from smoke.platform.dixie import Dixie, quality_signal, service_credential
-from smoke.platform.edge import Prices
-from smoke.platform.figures import nonce, prompt_for
+from smoke.platform.answers import UUID, fields_of, require_status
+from smoke.platform.attacks import require_refused
+from smoke.platform.dixie import Dixie, Scores, quality_signal, service_credential
 from smoke.platform.freeside import Freeside
-from smoke.platform.keyring import KeyRing
-from smoke.platform.scores import Eventually, Scores
-from smoke.platform.targets import require_refused
-from smoke.platform.wire import require_status
+from smoke.platform.jwks import SigningKeyLookup
+from smoke.platform.prompts import Prices, nonce, prompt_for
 
 pytestmark = [
     pytest.mark.goal("G-5"),
@@ -31,13 +27,13 @@ pytestmark = [
 
 
 @pytest.fixture
-def agent(environment: Any) -> str:
+def agent(environment: Environment) -> str:
     """The seeded agent that the loop moves."""
     return str(environment.auth.nft_id)
 
 
 @pytest.fixture
-def bystander(environment: Any) -> str:
+def bystander(environment: Environment) -> str:
     """The seeded agent that must not move."""
     return str(environment.auth.other_nft_id)
 
@@ -102,7 +98,7 @@ def test_refused_verdicts_change_nothing(
 
 @pytest.mark.requires("finn", "finn_key")
 def test_same_event_counts_once(
-    dixie: Dixie, agent: str, scores: Scores, finn_key: KeyRing, eventually: Eventually
+    dixie: Dixie, agent: str, scores: Scores, finn_key: SigningKeyLookup, eventually: Eventually
 ) -> None:
     """An event that comes again under its id changes nothing; the next one does."""
     before = scores.of(agent)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import pytest
-from pytest_readiness import SafetyViolation
+from pytest_readiness import Environment, Evidence, SafetyViolation
 
 from smoke.conftest import Tenants
-from smoke.platform.budget import MICRO_PER_CENT
-from smoke.platform.conservation import Conservation, MonthChanged
-from smoke.platform.figures import nonce, prompt_for
 from smoke.platform.freeside import Freeside
-from smoke.platform.purse import period_of
-from smoke.platform.wire import Evidence
+from smoke.platform.invariants import MICRO_PER_CENT, Conservation, MonthChanged
+from smoke.platform.prompts import nonce, prompt_for
+from smoke.platform.spend import period_of
 
 pytestmark = [
     pytest.mark.goal("G-4"),
@@ -26,18 +23,18 @@ pytestmark = [
 
 
 def test_own_spend_stays_under_the_cap(
-    freeside: Freeside, tenants: Tenants, environment: Any, evidence: Evidence
+    freeside: Freeside, tenants: Tenants, environment: Environment, evidence: Evidence
 ) -> None:
     """What this run spent is what its answers add up to, on every community, and less than the cap.
 
-    A call of unknown cost may have cost as much as the dearest one that was seen, and no more.
+    A call of unknown cost may have cost as much as the highest price seen for one call, and no more.
     """
-    opening: Mapping[str, int | str] = freeside.open_purse()
-    if not freeside.purse.spend().calls:
+    opening: Mapping[str, int | str] = freeside.open_journal()
+    if not freeside.journal.spend().calls:
         watch = Conservation(freeside.at_rest(tenants.main), evidence)
         cost = freeside.invoke(tenants.main, prompt_for(nonce())).usage.cost_micro
         watch.charged_soon(lambda: freeside.budget(tenants.main), [cost])
-    spend = freeside.purse.spend()
+    spend = freeside.journal.spend()
     total = 0
     for tenant in tenants.all():
         started, computed = opening[tenant], spend.charges.get(tenant, 0)
@@ -47,7 +44,7 @@ def test_own_spend_stays_under_the_cap(
             raise MonthChanged(f"the run began in {opening[period_of(tenant)]}: run again")
         observed = reading.committed - started
         total += observed
-        most = computed + spend.unseen.get(tenant, 0) * spend.dearest
+        most = computed + spend.unseen.get(tenant, 0) * spend.highest_price
         evidence.figure(f"spent by this run on {tenant}", observed, "µUSD", expected=computed, limit=most)
         evidence.figure(f"left reserved on {tenant}", reading.reserved, "µUSD")
         blur = reading.tolerance_per_call * max(1, spend.calls)

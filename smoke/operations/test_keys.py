@@ -10,7 +10,7 @@ from itertools import combinations
 from typing import Any
 
 import pytest
-from pytest_readiness import ExternalOutage, SafetyViolation, SetupError
+from pytest_readiness import Evidence, ExternalOutage, SafetyViolation, SetupError
 
 from smoke.aws.observed import Observed
 from smoke.keys.bootstrap import bootstrap, contents
@@ -24,11 +24,11 @@ from smoke.keys.rotation import STEPS, Rotation
 from smoke.keys.stream import Issuer, TokenStream
 from smoke.keys.subject import SERVICES, Platform
 from smoke.platform import tokens
-from smoke.platform.figures import nonce, prompt_for
+from smoke.platform.answers import require_status
 from smoke.platform.freeside import Freeside
 from smoke.platform.jwks import KeySet
+from smoke.platform.prompts import nonce, prompt_for
 from smoke.platform.tokens import SigningKey
-from smoke.platform.wire import Evidence, require_status
 
 pytestmark = [pytest.mark.phase("operations"), pytest.mark.requires("aws")]
 

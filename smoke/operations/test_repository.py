@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from pytest_readiness import Evidence
 
-from smoke.platform.wire import Evidence
 from smoke.source.checkout import Checkout
 from smoke.source.decisions import Row, rows
 from smoke.source.findings import listed

@@ -10,43 +10,31 @@ from typing import Any
 import httpx
 
 from . import tokens
-from .contract import Fields, fields_of
-from .freeside import JSON_HEADERS, JWKS_PATH, cost_in
-from .health import ASKED_FOR_S, HEALTH_PATHS
-from .jwks import KeySet, key_set_of
-from .purse import Opening, Purse
+from .freeside import cost_in
+from .http import JSON_HEADERS, Credential, HttpClient
+from .services import ServiceClient
+from .spend import Opening, SpendJournal
 from .tokens import Claims, SigningKey
-from .wire import Credential, Wire, require_status
 
 INVOKE_PATH = "/api/v1/invoke"
 
 
-class Finn:
+class Finn(ServiceClient):
     """One check's access to Finn, with tokens as Freeside would sign them."""
 
     def __init__(
         self,
-        wire: Wire,
+        http: HttpClient,
         agent: str,
         key: Callable[[], SigningKey],
-        purse: Purse,
+        journal: SpendJournal,
         opening: Callable[[], Opening],
     ) -> None:
-        self.wire = wire
+        super().__init__(http)
         self.agent = agent
         self.key = key
-        self.purse = purse
+        self.journal = journal
         self._opening = opening
-
-    def health(self) -> Fields:
-        """The body of a 200 of the health route."""
-        return fields_of(
-            require_status(self.wire.send("GET", HEALTH_PATHS["finn"], timeout=ASKED_FOR_S), 200)
-        )
-
-    def jwks(self) -> KeySet:
-        """The published keys."""
-        return key_set_of(require_status(self.wire.send("GET", JWKS_PATH), 200))
 
     def body(self, prompt: str) -> bytes:
         """The raw body of an invoke: `req_hash` covers exactly these bytes."""
@@ -61,10 +49,10 @@ class Finn:
         return lambda: tokens.bearer(self.key(), self.claims(tenant, body) | claims)
 
     def post_invoke(self, body: bytes, *, tenant: str, credential: Credential | None) -> httpx.Response:
-        """Post a body with any credential; it is charged to the tenant, so it goes through the purse."""
-        self.purse.open(self._opening)
-        with self.purse.charging(tenant, str(uuid.uuid4())) as charge:
-            response = self.wire.send(
+        """Post a body with any credential; it is charged to the tenant, so it goes through the journal."""
+        self.journal.open(self._opening)
+        with self.journal.charging(tenant, str(uuid.uuid4())) as charge:
+            response = self.http.send(
                 "POST", INVOKE_PATH, credential=credential, headers=JSON_HEADERS, content=body
             )
             if response.status_code == 200:

@@ -13,19 +13,22 @@ from typing import Any
 import httpx
 
 from . import tokens
-from .answers import Answer, answer_of
-from .budget import MICRO_PER_CENT, Reading, budget_route, reading_of
-from .conservation import RELEASED_WITHIN_S
-from .contract import ContractViolation, Fields, fields_of, parse_json, route_of, shown
-from .health import ASKED_FOR_S, HEALTH_PATHS
-from .jwks import KeySet, key_set_of
-from .purse import Opening, Purse
+from .answers import (
+    Answer,
+    ContractViolation,
+    answer_of,
+    parse_json,
+    require_status,
+    route_of,
+    shown,
+)
+from .http import JSON_HEADERS, Credential, HttpClient
+from .invariants import MICRO_PER_CENT, RELEASED_WITHIN_S, BudgetReading, budget_route, reading_of
+from .services import ServiceClient
+from .spend import Opening, SpendJournal
 from .tokens import SigningKey
-from .wire import Credential, Wire, require_status
 
-JWKS_PATH = "/.well-known/jwks.json"
 INVOKE_PATH = "/api/agents/invoke"
-JSON_HEADERS = {"Content-Type": "application/json"}
 _LOOK_EVERY_S = 0.2
 _NEVER = Event()
 
@@ -40,59 +43,49 @@ class Dialects:
     agent: str
 
 
-class Freeside:
-    """One check's access to Freeside. Every call mints its own token; every charge goes through the purse."""
+class Freeside(ServiceClient):
+    """One check's access to Freeside. Each call mints its own token and enters its charge in the journal."""
 
     def __init__(
         self,
-        wire: Wire,
+        http: HttpClient,
         dialects: Dialects,
         key: Callable[[], SigningKey],
-        purse: Purse,
+        journal: SpendJournal,
         opening: Callable[[], Opening],
     ) -> None:
-        self.wire = wire
+        super().__init__(http)
         self.dialects = dialects
         self.key = key
-        self.purse = purse
+        self.journal = journal
         self._opening = opening
 
     def credential(self, tenant: str, *, tier: str = "enterprise", **claims: Any) -> Credential:
         """Fresh tokens of ``tenant``, one for each send."""
         return lambda: tokens.bearer(self.key(), tokens.user_claims(tenant, tier=tier) | claims)
 
-    def open_purse(self) -> Opening:
+    def open_journal(self) -> Opening:
         """The budgets' state before the first call that may be charged; noted now if none was made."""
-        return self.purse.open(self._opening)
-
-    def health(self) -> Fields:
-        """The body of a 200 of the health route."""
-        return fields_of(
-            require_status(self.wire.send("GET", HEALTH_PATHS["freeside"], timeout=ASKED_FOR_S), 200)
-        )
-
-    def jwks(self) -> KeySet:
-        """The published keys."""
-        return key_set_of(require_status(self.wire.send("GET", JWKS_PATH), 200))
+        return self.journal.open(self._opening)
 
     def models(self, credential: Credential | None) -> httpx.Response:
         """The cheapest route that verifies a token: it costs nothing."""
-        return self.wire.send("GET", "/api/agents/models", credential=credential)
+        return self.http.send("GET", "/api/agents/models", credential=credential)
 
     def get_budget(self, tenant: str, credential: Credential) -> httpx.Response:
         """The answer for the budget of ``tenant``, asked with any credential."""
-        return self.wire.send("GET", budget_route(self.dialects.budget, tenant), credential=credential)
+        return self.http.send("GET", budget_route(self.dialects.budget, tenant), credential=credential)
 
-    def budget(self, tenant: str) -> Reading:
+    def budget(self, tenant: str) -> BudgetReading:
         """The budget of ``tenant``, asked with its own token."""
         claims = {"role": "admin"} if self.dialects.budget == "gateway" else {}
         response = require_status(self.get_budget(tenant, self.credential(tenant, **claims)), 200)
         return reading_of(response, self.dialects.budget, tenant)
 
-    def at_rest(self, tenant: str) -> Reading:
+    def at_rest(self, tenant: str) -> BudgetReading:
         """The budget once what earlier calls of this run reserved is released, for which I-6 gives 10 s."""
-        reading, spend = self.budget(tenant), self.purse.spend()
-        known = self.open_purse().get(tenant) if tenant in spend.last and not reading.exact else None
+        reading, spend = self.budget(tenant), self.journal.spend()
+        known = self.open_journal().get(tenant) if tenant in spend.last and not reading.exact else None
         # where both are one figure, what is beyond the charges is reserved
         most = known + spend.charges.get(tenant, 0) + MICRO_PER_CENT if isinstance(known, int) else None
         ended = spend.last.get(tenant, 0.0)
@@ -120,15 +113,15 @@ class Freeside:
         headers: Mapping[str, str] | None = None,
         keyed: bool = True,
     ) -> httpx.Response:
-        """Post any body with any credential; whatever is answered is entered in the purse of ``tenant``.
+        """Post any body with any credential; whatever is answered is entered in the journal for ``tenant``.
 
         ``keyed`` is False where Freeside is to make the idempotency key.
         """
-        self.open_purse()
+        self.open_journal()
         key = key or str(uuid.uuid4())
         sent = {**JSON_HEADERS, **({"X-Idempotency-Key": key} if keyed else {}), **(headers or {})}
-        with self.purse.charging(tenant, key) as charge:
-            response = self.wire.send(
+        with self.journal.charging(tenant, key) as charge:
+            response = self.http.send(
                 "POST", INVOKE_PATH, credential=credential, headers=sent, content=content
             )
             if response.status_code == 200:
@@ -161,7 +154,7 @@ class Freeside:
     def quality(self, routing_key: str, quality: str, credential: Credential | None) -> httpx.Response:
         """Report the quality of an agent's work."""
         body = {"routingKey": routing_key, "quality": quality, "source": "smoke-test"}
-        return self.wire.send(
+        return self.http.send(
             "POST",
             "/api/agents/quality",
             credential=credential,

@@ -1,17 +1,18 @@
-"""JSON Web Key Sets: strict reading, and what is wrong with each key."""
+"""JSON Web Key Sets: strict reading, what is wrong with each key, and which of them is ours."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from .contract import Fields, fields_of, shown
-from .tokens import coordinate
+from .answers import Fields, fields_of, shown
+from .tokens import SigningKey, coordinate, private_key_of
 
 #: Members that hold private key material in any kind of key (RFC 7518 section 6).
 PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
@@ -104,3 +105,29 @@ def _on_curve(x: int, y: int) -> bool:
     except ValueError:
         return False
     return True
+
+
+class SigningKeyLookup:
+    """Resolves one signing key. Only a success is remembered, so that a rerun asks again."""
+
+    def __init__(self, secret: Callable[[], str], key_set: Callable[[], KeySet]) -> None:
+        self._secret = secret
+        self._key_set = key_set
+        self._found: SigningKey | None = None
+
+    def __call__(self) -> SigningKey:
+        """The key; AssertionError when its public half is not published: then the platform is at fault."""
+        if self._found is None:
+            private = private_key_of(self._secret())
+            keys = self._key_set()
+            kid = keys.kid_of(private.public_key())
+            if not kid:
+                raise AssertionError(
+                    f"{keys.route}: none of {len(keys.keys)} keys is the public half of the key that signs"
+                )
+            self._found = SigningKey(private, kid)
+        return self._found
+
+    def forget(self) -> None:
+        """Ask again at the next use: the key was rotated."""
+        self._found = None

@@ -12,10 +12,19 @@ import httpx
 import httpx_sse
 from pytest_readiness import ExternalOutage
 
-from .answers import Usage, usage_of
-from .contract import ContractViolation, Fields, parse_json, route_of, shown
-from .freeside import INVOKE_PATH, JSON_HEADERS, Dialects, Freeside
-from .wire import PROVIDER_CODES, require_status
+from .answers import (
+    PROVIDER_CODES,
+    ContractViolation,
+    Fields,
+    Usage,
+    parse_json,
+    require_status,
+    route_of,
+    shown,
+    usage_of,
+)
+from .freeside import INVOKE_PATH, Dialects, Freeside
+from .http import JSON_HEADERS
 
 STREAM_PATH = "/api/agents/stream"
 
@@ -81,27 +90,27 @@ def stream(
     key = str(uuid.uuid4())
     content = json.dumps(freeside.invoke_body(prompt)).encode()
     headers = {**JSON_HEADERS, "X-Idempotency-Key": key, "Accept": "text/event-stream"}
-    wire, credential = freeside.wire, freeside.credential(tenant)
+    http, credential = freeside.http, freeside.credential(tenant)
 
     def attempt() -> httpx.Response:
-        request = wire.build(
+        request = http.build(
             "POST", stream_path(freeside.dialects), credential=credential, headers=headers, content=content
         )
-        return wire.http.send(request, stream=True)
+        return http.pool.send(request, stream=True)
 
-    freeside.open_purse()
-    with freeside.purse.charging(tenant, key) as charge:
+    freeside.open_journal()
+    with freeside.journal.charging(tenant, key) as charge:
         started = time.perf_counter()
-        response = wire.patiently(attempt)
+        response = http.patiently(attempt)
         try:
             if response.status_code != 200:
                 response.read()
-                wire.evidence.exchange(response)
+                http.record(response)
             require_status(response, 200)
             events, ended = _read(response, started, hang_up)
         finally:
             response.close()
-        wire.evidence.exchange(response)
+        http.record(response)
         charge.unseen = not ended
         result = Stream(route_of(response), key, response.headers, tuple(events))
         if ended and result.named("usage"):

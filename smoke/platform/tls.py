@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 from pytest_readiness import SetupError
 
-from .reach import require_resolvable
+from .http import require_resolvable
 
 CONNECT_TIMEOUT_S = 5.0
 DAY_S = 86_400

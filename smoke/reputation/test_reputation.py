@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import pytest
+from pytest_readiness import Environment, Evidence
 
 from smoke.conftest import Tenants
-from smoke.platform.dixie import Dixie, quality_signal, service_credential
+from smoke.platform.answers import require_status
+from smoke.platform.attacks import require_refused
+from smoke.platform.dixie import Dixie, Scores, quality_signal, service_credential
 from smoke.platform.freeside import Freeside
-from smoke.platform.keyring import KeyRing
-from smoke.platform.scores import Scores
-from smoke.platform.targets import require_refused
+from smoke.platform.http import Credential
+from smoke.platform.jwks import SigningKeyLookup
 from smoke.platform.tokens import SigningKey
-from smoke.platform.wire import Credential, Evidence, require_status
 
 pytestmark = [
     pytest.mark.goal("G-5"),
@@ -33,20 +33,24 @@ MALFORMED = {"two-colons": "nft:0xabc:1", "no-prefix": "smoke", "bad-character":
 
 
 @pytest.fixture
-def agent(environment: Any) -> str:
+def agent(environment: Environment) -> str:
     """The seeded agent."""
     return str(environment.auth.nft_id)
 
 
 @pytest.fixture
-def bystander(environment: Any) -> str:
+def bystander(environment: Environment) -> str:
     """A seeded agent of which no answered call of the run speaks: reports on those may still be under way."""
     return str(environment.auth.other_nft_id)
 
 
 @pytest.fixture
 def writers(
-    dixie: Dixie, environment: Any, signing_key: KeyRing, finn_key: KeyRing, attacker: SigningKey
+    dixie: Dixie,
+    environment: Environment,
+    signing_key: SigningKeyLookup,
+    finn_key: SigningKeyLookup,
+    attacker: SigningKey,
 ) -> Writers:
     """Everybody who may not write events, by what they offer."""
     return {
@@ -61,7 +65,7 @@ def writers(
     }
 
 
-def api_key(environment: Any) -> Credential:
+def api_key(environment: Environment) -> Credential:
     """Dixie's API key as a bearer."""
     return lambda: f"Bearer {environment.secret('dixie.api_key')}"
 
@@ -75,7 +79,12 @@ def api_key(environment: Any) -> Credential:
     ],
 )
 def test_seeded_agent_has_a_score(
-    dixie: Dixie, environment: Any, agent: str, credential: str, finn_key: KeyRing, evidence: Evidence
+    dixie: Dixie,
+    environment: Environment,
+    agent: str,
+    credential: str,
+    finn_key: SigningKeyLookup,
+    evidence: Evidence,
 ) -> None:
     """The score of a known agent is a number in [0, 1] for every kind of credential; null is not a score."""
     credentials: dict[str, Callable[[], Credential]] = {

@@ -5,17 +5,15 @@ For the worker, which has no port, this is its only health check.
 
 from __future__ import annotations
 
-from typing import Any
-
 import httpx
 import pytest
+from pytest_readiness import Environment, Evidence
 
 from smoke.aws.images import agree, is_commit, is_pinned, tag_of
 from smoke.aws.names import BUILDS, SERVICES
 from smoke.aws.observed import Observed
-from smoke.platform.contract import fields_of
-from smoke.platform.health import HEALTH_PATHS
-from smoke.platform.wire import Evidence, Wire, require_status
+from smoke.platform.http import HttpClient
+from smoke.platform.services import ServiceClient
 
 pytestmark = [
     pytest.mark.goal("G-1"),
@@ -75,12 +73,12 @@ def test_image_tag(aws: Observed, service: str, evidence: Evidence) -> None:
     ],
 )
 def test_build_is_its_image(
-    environment: Any, aws: Observed, service: str, http: httpx.Client, evidence: Evidence
+    environment: Environment, aws: Observed, service: str, http: httpx.Client, evidence: Evidence
 ) -> None:
     """The build that a service says it runs is the one that ECS runs: its image's tag, a git sha."""
     image = aws.definition(BUILDS[service]).main(BUILDS[service]).image
-    wire = Wire(service, environment.get(f"{service}.url"), http, evidence)
-    sha = fields_of(require_status(wire.send("GET", HEALTH_PATHS[service]), 200)).text("build_sha")
+    client = ServiceClient(HttpClient(service, environment.get(f"{service}.url"), http, evidence))
+    sha = client.health().text("build_sha")
     evidence.figure(f"build of {service}", sha, expected=tag_of(image))
     assert is_commit(image), f"{service} runs {image}, whose tag is no git sha to compare its build with"
     assert agree(tag_of(image), sha), f"{service} says build {sha}, ECS runs {image}"

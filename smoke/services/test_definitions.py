@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from pytest_readiness import Evidence
 
-from smoke.platform.wire import Evidence
 from smoke.source.definitions import OWN, SECRET, Ownership, Use, missing, shared, uses
 from smoke.source.findings import Finding, listed
 from smoke.source.policies import grants, wildcards

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from pytest_readiness import Evidence
 
 from smoke.aws.independence import (
     EXECUTION_ROLE,
@@ -21,7 +22,6 @@ from smoke.aws.independence import (
 )
 from smoke.aws.names import MIGRATIONS, SERVICES
 from smoke.aws.observed import Observed
-from smoke.platform.wire import Evidence
 from smoke.source.definitions import Ownership
 
 pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("services"), pytest.mark.requires("aws")]

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from pytest_readiness import Evidence
 
 from smoke.aws.discovery import resolve
 from smoke.aws.inventory import columns, differences, seen_of
 from smoke.aws.names import HOSTS, SERVICES
 from smoke.aws.observed import Observed
-from smoke.platform.wire import Evidence
 
 pytestmark = [
     pytest.mark.goal("G-1"),

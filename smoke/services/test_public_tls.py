@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from pytest_readiness import Environment, Evidence
 
 from smoke.platform.tls import certificate_of
-from smoke.platform.wire import Evidence
 
 pytestmark = [
     pytest.mark.goal("G-1"),
@@ -23,7 +22,7 @@ DAYS_LEFT = 14
 
 
 @pytest.mark.parametrize("service", PUBLIC)
-def test_certificate(environment: Any, service: str, evidence: Evidence) -> None:
+def test_certificate(environment: Environment, service: str, evidence: Evidence) -> None:
     """The certificate covers the host, is trusted, and lasts another two weeks."""
     url = environment.get(f"edge.{service}_url")
     found = certificate_of(url, environment.edge.ca_file)
@@ -36,7 +35,9 @@ def test_certificate(environment: Any, service: str, evidence: Evidence) -> None
 
 
 @pytest.mark.parametrize("service", PUBLIC)
-def test_http_redirects(environment: Any, service: str, http: httpx.Client, evidence: Evidence) -> None:
+def test_http_redirects(
+    environment: Environment, service: str, http: httpx.Client, evidence: Evidence
+) -> None:
     """Without TLS there is nothing but a redirect to the same host with TLS."""
     plain = environment.get(f"edge.{service}_plain_url")
     response = http.get(f"{plain}/", follow_redirects=False)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
-from typing import Any
 
 import pytest
+from pytest_readiness import Eventually, Evidence
 
 from smoke.conftest import Tenants
-from smoke.platform.conservation import Conservation
-from smoke.platform.contract import require_json_error
-from smoke.platform.figures import nonce, prompt_for
-from smoke.platform.freeside import JSON_HEADERS, Freeside
+from smoke.platform.answers import require_json_error, require_status
+from smoke.platform.freeside import Freeside
+from smoke.platform.http import JSON_HEADERS
+from smoke.platform.invariants import Conservation
+from smoke.platform.prompts import nonce, prompt_for
 from smoke.platform.stream import Stream, stream, stream_path
-from smoke.platform.wire import Evidence, require_status
 
 pytestmark = [
     pytest.mark.goal("G-3"),
@@ -102,7 +102,7 @@ def test_usage_is_charged(freeside: Freeside, tenants: Tenants, evidence: Eviden
 
 
 def test_hang_up_leaves_no_reservation(
-    freeside: Freeside, tenants: Tenants, evidence: Evidence, eventually: Any
+    freeside: Freeside, tenants: Tenants, evidence: Evidence, eventually: Eventually
 ) -> None:
     """A client that hangs up gets its reservation back, and pays at most for a whole answer."""
     whole = stream(freeside, tenants.main, prompt_for(nonce(), times=TIMES)).usage().cost_micro
@@ -125,13 +125,13 @@ def test_hang_up_leaves_no_reservation(
     paid = watch.last.committed - before.committed
     evidence.figure("paid for a stream that was left", paid, "µUSD", limit=whole)
     assert paid <= whole + watch.last.tolerance_per_call, f"left a stream of {whole} µUSD and paid {paid}"
-    freeside.purse.learn(tenants.main, left.key, paid)
+    freeside.journal.learn(tenants.main, left.key, paid)
 
 
 def test_refusal_uses_the_status(freeside: Freeside, tenants: Tenants) -> None:
     """What is wrong before the first byte is told by the status, not by an empty stream."""
     body = freeside.invoke_body(prompt_for(nonce()), model="smoke-no-such-model")
-    answer = freeside.wire.send(
+    answer = freeside.http.send(
         "POST",
         stream_path(freeside.dialects),
         credential=freeside.credential(tenants.main),

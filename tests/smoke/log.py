@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import httpx
+from pytest_readiness import Evidence
 
 
-class Log:
+class Log(Evidence):
     """Stands for the plugin's `evidence`."""
 
     def __init__(self) -> None:

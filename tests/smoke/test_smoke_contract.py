@@ -5,14 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from smoke.platform.contract import (
-    ContractViolation,
-    Fields,
-    fields_of,
-    parse_json,
-    require_json_error,
-    shown,
-)
+from smoke.platform.answers import ContractViolation, Fields, fields_of, parse_json, require_json_error, shown
 
 
 def fields(**data: Any) -> Any:

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from smoke.keys.probes import Answer, finn_verifier
-from smoke.platform.internals import leak
+from smoke.platform.attacks import leak
 from smoke.platform.tokens import SigningKey
 
 

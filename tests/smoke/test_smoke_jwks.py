@@ -7,9 +7,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from smoke.platform.contract import ContractViolation
-from smoke.platform.jwks import KeySet, key_set_of
-from smoke.platform.keyring import KeyRing
+from smoke.platform.answers import ContractViolation
+from smoke.platform.jwks import KeySet, SigningKeyLookup, key_set_of
 from smoke.platform.tokens import SigningKey, b64url, private_key_of
 
 KEY = SigningKey.throwaway("k1")
@@ -80,7 +79,7 @@ def test_key_ring_finds_the_kid_and_remembers_only_success() -> None:
         keys(SigningKey.throwaway("other").public_jwk()),
         keys(KEY.public_jwk() | {"kid": "published"}),
     ]
-    ring = KeyRing(lambda: pem(KEY.private), lambda: answers.pop(0))
+    ring = SigningKeyLookup(lambda: pem(KEY.private), lambda: answers.pop(0))
     with pytest.raises(AssertionError, match="none of 1 keys"):
         ring()
     assert ring().kid == "published"

@@ -1,4 +1,4 @@
-"""Readings in both dialects, the invariants over them, the purse, prices and percentiles."""
+"""Readings in both dialects, the invariants over them, the spend journal, prices and percentiles."""
 
 from typing import Any
 
@@ -6,14 +6,12 @@ import httpx
 import pytest
 from pytest_readiness import SafetyViolation, SetupError
 
-from smoke.platform import conservation as rules
-from smoke.platform.budget import Reading, reading_of
-from smoke.platform.conservation import Conservation, MonthChanged
-from smoke.platform.contract import ContractViolation
-from smoke.platform.edge import Prices
-from smoke.platform.figures import nonce, percentile, prompt_for
+from smoke.platform import invariants as rules
+from smoke.platform.answers import ContractViolation
 from smoke.platform.freeside import Freeside
-from smoke.platform.purse import Purse
+from smoke.platform.invariants import BudgetReading, Conservation, MonthChanged, reading_of
+from smoke.platform.prompts import Prices, nonce, prompt_for
+from smoke.platform.spend import SpendJournal, percentile
 from tests.smoke.log import Log
 
 GOOD = {
@@ -28,7 +26,7 @@ def read(body: Any, dialect: Any = "community") -> Any:
 
 
 def test_community_reading_is_exact() -> None:
-    assert read(GOOD) == Reading("c", 1_000_000, 23_456, 9_999, exact=True, period="2026-11")
+    assert read(GOOD) == BudgetReading("c", 1_000_000, 23_456, 9_999, exact=True, period="2026-11")
     assert read(GOOD).room == 966_545
 
 
@@ -60,7 +58,7 @@ def test_gateway_reading_is_in_cents() -> None:
         "remainingCents": 93,
         "percentUsed": 7,
     }
-    assert read(body, "gateway") == Reading("c", 1_000_000, 70_000, 0, exact=False)
+    assert read(body, "gateway") == BudgetReading("c", 1_000_000, 70_000, 0, exact=False)
     with pytest.raises(ContractViolation):
         read(body | {"remainingCents": 94}, "gateway")
     with pytest.raises(SafetyViolation, match="I-1"):
@@ -70,7 +68,7 @@ def test_gateway_reading_is_in_cents() -> None:
 def reading(
     committed: Any = 0, reserved: Any = 0, limit: Any = 1000, exact: Any = True, period: Any = "2026-11"
 ) -> Any:
-    return Reading("c", limit, committed, reserved, exact=exact, period=period)
+    return BudgetReading("c", limit, committed, reserved, exact=exact, period=period)
 
 
 @pytest.mark.parametrize(
@@ -126,13 +124,13 @@ def test_charge_is_waited_for_while_its_reservation_is_held(monkeypatch: pytest.
 def test_budget_is_at_rest_when_reservations_are_back_or_overdue(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch, ended_ago_s: float, seen: int
 ) -> None:
-    purse = Purse(tmp_path)
-    with purse.charging("c", "1") as charge:
+    journal = SpendJournal(tmp_path)
+    with journal.charging("c", "1") as charge:
         charge.settle(30)
-    ended = purse.spend().last["c"]
+    ended = journal.spend().last["c"]
     monkeypatch.setattr("smoke.platform.freeside.time.time", lambda: ended + ended_ago_s)
     later = iter([reading(0, 40), reading(30)])
-    freeside = Freeside(None, None, None, purse, dict)  # type: ignore[arg-type]
+    freeside = Freeside(None, None, None, journal, dict)  # type: ignore[arg-type]
     monkeypatch.setattr(freeside, "budget", lambda _: next(later))
     assert freeside.at_rest("c").reserved == seen
 
@@ -160,12 +158,12 @@ def test_month_that_ends_is_not_a_violation() -> None:
     assert isinstance(caught.value, SetupError)
 
 
-def test_purse_adds_up_over_processes(tmp_path: Any) -> None:
-    here, there = Purse(tmp_path), Purse(tmp_path)
+def test_spend_journal_adds_up_over_processes(tmp_path: Any) -> None:
+    here, there = SpendJournal(tmp_path), SpendJournal(tmp_path)
     assert here.open(lambda: {"a": 7}) == {"a": 7}
     assert there.open(lambda: {"a": 99}) == {"a": 7}
-    for purse, key, micro in ((here, "1", 10), (there, "2", 5), (there, "1", 10)):
-        with purse.charging("a", key) as charge:
+    for journal, key, micro in ((here, "1", 10), (there, "2", 5), (there, "1", 10)):
+        with journal.charging("a", key) as charge:
             charge.settle(micro, 12.5)
     with here.charging("a", "3"):
         pass
@@ -173,20 +171,20 @@ def test_purse_adds_up_over_processes(tmp_path: Any) -> None:
     assert (dict(spend.charges), spend.calls, len(spend.latencies_ms)) == ({"a": 15}, 2, 3)
 
 
-def test_purse_knows_what_it_was_not_told(tmp_path: Any) -> None:
-    purse = Purse(tmp_path)
-    with pytest.raises(httpx.ReadTimeout), purse.charging("a", "1"):
+def test_spend_journal_counts_calls_of_unknown_cost(tmp_path: Any) -> None:
+    journal = SpendJournal(tmp_path)
+    with pytest.raises(httpx.ReadTimeout), journal.charging("a", "1"):
         raise httpx.ReadTimeout("late")
-    assert purse.spend().unseen == {"a": 1}
-    purse.learn("a", "1", 40)
-    assert (dict(purse.spend().unseen), dict(purse.spend().charges)) == ({}, {"a": 40})
-    assert purse.spend().dearest == 40
+    assert journal.spend().unseen == {"a": 1}
+    journal.learn("a", "1", 40)
+    assert (dict(journal.spend().unseen), dict(journal.spend().charges)) == ({}, {"a": 40})
+    assert journal.spend().highest_price == 40
 
 
-def test_purse_is_closed_where_the_next_call_would_pass_the_cap(tmp_path: Any) -> None:
-    here, there = Purse(tmp_path, 100), Purse(tmp_path, 100)
-    for purse in (here, there):
-        with purse.charging("a", str(purse)) as charge:
+def test_call_that_would_pass_the_cap_is_not_made(tmp_path: Any) -> None:
+    here, there = SpendJournal(tmp_path, 100), SpendJournal(tmp_path, 100)
+    for journal in (here, there):
+        with journal.charging("a", str(journal)) as charge:
             charge.settle(30)
     with here.charging("b", "3"), pytest.raises(SetupError, match="pass its cap of 100"):
         here.charging("b", "4").__enter__()
@@ -205,7 +203,7 @@ def test_padding_for_a_price() -> None:
 
 
 @pytest.mark.parametrize(("cost", "pool"), [(10_000, "cheap"), (400_000, "fast-code"), (900_000, "reviewer")])
-def test_dearer_pool_is_taken_where_no_prompt_of_the_cheap_one_costs_enough(
+def test_more_expensive_pool_is_taken_where_no_prompt_of_the_cheap_one_costs_enough(
     monkeypatch: pytest.MonkeyPatch, cost: int, pool: str
 ) -> None:
     rates = {"cheap": 1.0, "fast-code": 4.0, "reviewer": 9.0, "reasoning": 10.0, "architect": 11.0}
@@ -220,7 +218,7 @@ def test_dearer_pool_is_taken_where_no_prompt_of_the_cheap_one_costs_enough(
 @pytest.mark.parametrize("room", [2_100, 4_000, 15_000, 30_000, 100_000])
 def test_one_call_fits_at_the_edge_and_half_of_the_room_is_left(room: Any) -> None:
     prices = Prices(2_000, 4.0)
-    price = 2_000 + 4 * prices.padding_at_edge(room)
+    price = 2_000 + 4 * prices.padding_for_one(room)
     assert room // price == 1
     assert price <= max(2_000, 0.52 * room)
     assert 2_000 + 4 * prices.padding_beyond(room) > room

@@ -7,12 +7,12 @@ import httpx
 import pytest
 from pytest_readiness import ExternalOutage
 
-from smoke.platform.contract import ContractViolation
+from smoke.platform.answers import ContractViolation, UnexpectedStatus
 from smoke.platform.freeside import Dialects, Freeside
-from smoke.platform.purse import Purse
+from smoke.platform.http import HttpClient
+from smoke.platform.spend import SpendJournal
 from smoke.platform.stream import stream
 from smoke.platform.tokens import SigningKey
-from smoke.platform.wire import UnexpectedStatus, Wire
 from tests.smoke.log import Log
 
 USAGE = {"promptTokens": 3, "completionTokens": 4, "costMicro": "2100"}
@@ -35,9 +35,11 @@ def freeside(
         return answer
 
     client = httpx.Client(transport=httpx.MockTransport(handle))
-    wire = Wire("freeside", "http://h", client, Log())
+    wire = HttpClient("freeside", "http://h", client, Log())
     key = SigningKey.throwaway()
-    return Freeside(wire, Dialects(invoke, dialect, "community", "agent"), lambda: key, Purse(tmp_path), dict)
+    return Freeside(
+        wire, Dialects(invoke, dialect, "community", "agent"), lambda: key, SpendJournal(tmp_path), dict
+    )
 
 
 def streamed(events: Any, kind: Any = "text/event-stream; charset=utf-8") -> Any:
@@ -55,14 +57,14 @@ def test_whole_stream(tmp_path: Any, dialect: Any, path: Any) -> None:
     assert (heard.text(), heard.usage().cost_micro) == ("one two", 2100)
     assert [event.id for event in heard.events] == ["1", "2", "3", "4"]
     assert (seen[0].url.path, seen[0].headers["accept"]) == (path, "text/event-stream")
-    assert dict(client.purse.spend().charges) == {"c": 2100}
+    assert dict(client.journal.spend().charges) == {"c": 2100}
 
 
 def test_hanging_up_stops_reading_and_leaves_the_cost_unseen(tmp_path: Any) -> None:
     client = freeside(tmp_path, streamed(WHOLE))
     heard = stream(client, "c", "say it", hang_up=lambda event: event.name == "content")
     assert heard.names() == ["content"]
-    assert client.purse.spend().unseen == {"c": 1}
+    assert client.journal.spend().unseen == {"c": 1}
 
 
 def test_refusal_before_the_first_byte_keeps_its_status(tmp_path: Any) -> None:

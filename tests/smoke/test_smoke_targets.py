@@ -9,15 +9,18 @@ import httpx
 import pytest
 from pytest_readiness import SafetyViolation, SetupError
 
-from smoke.platform.answers import answer_of, rate_limit_of
-from smoke.platform.bad_input import BAD_INPUT, MAX_BODY_BYTES
-from smoke.platform.contract import ContractViolation
+from smoke.platform.answers import (
+    ContractViolation,
+    UnexpectedStatus,
+    answer_of,
+    rate_limit_of,
+    require_error,
+)
+from smoke.platform.attacks import BAD_INPUT, MAX_BODY_BYTES, require_refused, require_spent
+from smoke.platform.concurrency import at_once, sampling
+from smoke.platform.dixie import Scores
 from smoke.platform.freeside import Dialects, Freeside
-from smoke.platform.reach import require_resolvable
-from smoke.platform.scores import Scores
-from smoke.platform.targets import require_refused, require_spent
-from smoke.platform.together import sampling, together
-from smoke.platform.wire import UnexpectedStatus, require_error
+from smoke.platform.http import require_resolvable
 from tests.smoke.log import Log
 
 ANSWER = {
@@ -96,7 +99,7 @@ def test_calls_start_together_and_end_before_an_error_is_raised() -> Any:
         return n
 
     with pytest.raises(ValueError, match="one"):
-        together([partial(call, n) for n in range(3)])
+        at_once([partial(call, n) for n in range(3)])
     assert sorted(done) == [0, 2]
 
 

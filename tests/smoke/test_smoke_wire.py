@@ -6,8 +6,8 @@ import httpx
 import pytest
 from pytest_readiness import ExternalOutage, SetupError
 
-from smoke.platform.contract import ContractViolation
-from smoke.platform.wire import BACKOFF_BUDGET_S, MAX_SENDS, UnexpectedStatus, Wire, require_status
+from smoke.platform.answers import ContractViolation, UnexpectedStatus, require_status
+from smoke.platform.http import BACKOFF_BUDGET_S, MAX_SENDS, HttpClient
 from tests.smoke.log import Log
 
 
@@ -20,7 +20,7 @@ def wire(answers: Any, log: Any, waits: Any) -> Any:
         return next(answers)
 
     client = httpx.Client(transport=httpx.MockTransport(handle))
-    return Wire("freeside", "http://h/", client, log, pause=waits.append), seen
+    return HttpClient("freeside", "http://h/", client, log, pause=waits.append), seen
 
 
 def limited(after: Any = "2") -> Any:

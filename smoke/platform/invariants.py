@@ -1,15 +1,87 @@
-"""The conservation of money, as rules over readings (contract 1.5). A broken one is proof at once."""
+"""Conservation of money: readings of a tenant's budget, and the invariants I-1 to I-8 (contract 1.5)."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from threading import Event
 
-from pytest_readiness import SafetyViolation, SetupError
+import httpx
+from pytest_readiness import Evidence, SafetyViolation, SetupError
 
-from .budget import Reading
-from .wire import Evidence
+from .answers import Fields, fields_of, shown
+
+MICRO_PER_CENT = 10_000
+PERIOD = r"[0-9]{4}-(0[1-9]|1[0-2])"
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetReading:
+    """One reading of a budget, in µUSD. ``exact`` is False where the platform serves whole cents only.
+
+    The gateway dialect serves one figure for committed and reserved together: it is
+    read as committed, with reserved 0.
+    """
+
+    tenant: str
+    limit: int
+    committed: int
+    reserved: int
+    exact: bool
+    period: str = ""
+
+    @property
+    def room(self) -> int:
+        """What may still be spent."""
+        return self.limit - self.committed - self.reserved
+
+    @property
+    def tolerance_per_call(self) -> int:
+        """How far a charge may be from the cost: nothing, or a cent per call where only cents are served."""
+        return 0 if self.exact else MICRO_PER_CENT
+
+
+def budget_route(dialect: str, tenant: str) -> str:
+    """Where a dialect serves the budget of ``tenant``."""
+    return "/api/agents/budget" if dialect == "gateway" else f"/api/v1/communities/{tenant}/budget"
+
+
+def reading_of(response: httpx.Response, dialect: str, tenant: str) -> BudgetReading:
+    """The reading of an answer; ContractViolation for a wrong type, another tenant, clashing figures."""
+    fields = fields_of(response)
+    if fields.raw("communityId", f"{tenant!r}") != tenant:
+        fields.refuse("communityId", repr(tenant), shown(fields.data["communityId"]))
+    return _gateway(fields, tenant) if dialect == "gateway" else _community(fields, tenant)
+
+
+def _community(fields: Fields, tenant: str) -> BudgetReading:
+    limit = fields.integer("monthlyBudgetCents")
+    committed, spent = fields.integer("committed"), fields.integer("spentCents")
+    if spent != committed:
+        fields.refuse("spentCents", f"the committed cents ({committed})", shown(spent))
+    reserved = fields.integer("reserved")
+    exact = {name: fields.micro(f"{name}Micro") for name in ("committed", "reserved")}
+    for name, cents in (("committed", committed), ("reserved", reserved)):
+        if cents != exact[name] // MICRO_PER_CENT:
+            fields.refuse(name, f"the whole cents of {name}Micro ({exact[name]})", shown(cents))
+    return BudgetReading(
+        tenant, limit * MICRO_PER_CENT, exact["committed"], exact["reserved"], exact=True,
+        period=fields.text("period", pattern=PERIOD),
+    )  # fmt: skip
+
+
+def _gateway(fields: Fields, tenant: str) -> BudgetReading:
+    limit, spent = fields.integer("monthlyLimitCents"), fields.integer("currentSpendCents")
+    # an overspent budget leaves less than nothing: that is for the invariants to say, with the amount
+    left = fields.integer("remainingCents", minimum=-limit - spent)
+    fields.number("percentUsed", minimum=0, maximum=float("inf"))
+    if left != limit - spent:
+        fields.refuse(
+            "remainingCents", f"monthlyLimitCents - currentSpendCents ({limit - spent})", shown(left)
+        )
+    return BudgetReading(tenant, limit * MICRO_PER_CENT, spent * MICRO_PER_CENT, 0, exact=False)
+
 
 I1 = "I-1 committed + reserved <= limit"
 I2 = "I-2 figures >= 0"
@@ -35,12 +107,12 @@ class MonthChanged(SetupError):
 class Conservation:
     """Watches the budget of one tenant from a first reading on, counting the comparisons."""
 
-    def __init__(self, first: Reading, evidence: Evidence) -> None:
+    def __init__(self, first: BudgetReading, evidence: Evidence) -> None:
         self.first = self.last = first
         self.evidence = evidence
         self.observe(first)
 
-    def observe(self, reading: Reading, *, quiet: bool = True) -> Reading:
+    def observe(self, reading: BudgetReading, *, quiet: bool = True) -> BudgetReading:
         """Compare I-1 to I-4 for the next reading in time; SafetyViolation for a broken one.
 
         ``quiet`` is False while calls are under way. The gateway's one figure holds reservations, which may
@@ -67,12 +139,12 @@ class Conservation:
             self.evidence.evaluated(rule)
         return reading
 
-    def observe_all(self, readings: Iterable[Reading]) -> None:
+    def observe_all(self, readings: Iterable[BudgetReading]) -> None:
         """Every reading of a series that was taken while calls were under way, in its order."""
         for reading in readings:
             self.observe(reading, quiet=False)
 
-    def charged(self, reading: Reading, costs: Iterable[int]) -> None:
+    def charged(self, reading: BudgetReading, costs: Iterable[int]) -> None:
         """Compare I-5: what was committed since the first reading is the sum of ``costs``, in µUSD."""
         self.observe(reading)
         charges = list(costs)
@@ -84,7 +156,7 @@ class Conservation:
         )
         self.evidence.evaluated(I5)
 
-    def charged_soon(self, read: Callable[[], Reading], costs: Sequence[int]) -> None:
+    def charged_soon(self, read: Callable[[], BudgetReading], costs: Sequence[int]) -> None:
         """Compare I-5, with a moment of grace for a charge on its way, never for one too much.
 
         Where reserved and committed are one figure, too much may be reserved, and has the time of I-6.
@@ -101,7 +173,7 @@ class Conservation:
             reading = self.observe(read())
         self.charged(reading, costs)
 
-    def unchanged(self, reading: Reading, what: str, rule: str = I8) -> None:
+    def unchanged(self, reading: BudgetReading, what: str, rule: str = I8) -> None:
         """Compare I-8 (or I-7): nothing was charged or left reserved since the first reading."""
         self.observe(reading)
         released = 0 <= self.first.committed - reading.committed <= reading.tolerance_per_call
@@ -112,7 +184,7 @@ class Conservation:
         )
         self.evidence.evaluated(rule)
 
-    def _same_period(self, reading: Reading) -> None:
+    def _same_period(self, reading: BudgetReading) -> None:
         if reading.period != self.first.period:
             raise MonthChanged(
                 f"the budget period went from {self.first.period} to {reading.period}: run again"

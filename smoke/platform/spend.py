@@ -1,13 +1,14 @@
-"""The smoke's own spend: every charge that the suite caused, in all of its processes, since the run began."""
+"""The suite's own spend: every charge that a run caused, in all of its processes."""
 
 from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,19 +42,19 @@ class Charge:
 class Spend:
     """What the journal knows. ``charges`` in µUSD by tenant; ``unseen`` counts its calls of unknown cost.
 
-    ``dearest`` is the highest price of one call, in µUSD. ``last`` is when the last call of each tenant
+    ``highest_price`` is of one call, in µUSD. ``last`` is when the last call of each tenant
     ended, in seconds of the epoch.
     """
 
     charges: Mapping[str, int] = field(default_factory=dict)
     calls: int = 0
-    dearest: int = 0
+    highest_price: int = 0
     unseen: Mapping[str, int] = field(default_factory=dict)
     latencies_ms: tuple[float, ...] = ()
     last: Mapping[str, float] = field(default_factory=dict)
 
 
-class Purse:
+class SpendJournal:
     """A journal that all processes of a run append to, in a directory that they share.
 
     Calls under one idempotency key of one tenant are one charge, as the contract has it. ``cap_micro`` is
@@ -124,7 +125,7 @@ class Purse:
         return Spend(
             charges=charges,
             calls=len(costs),
-            dearest=max(costs.values(), default=0),
+            highest_price=max(costs.values(), default=0),
             unseen=Counter(
                 tenant
                 for tenant, _ in {(entry["tenant"], entry["key"]) for entry in entries if entry["unseen"]}
@@ -154,7 +155,7 @@ class Purse:
             if self._cap is not None and spent + sum(self._under_way) + usual > self._cap:
                 raise SetupError(
                     f"this run spent {spent} µUSD, another call would pass its cap of {self._cap} µUSD: "
-                    "raise [budget] max_spend_cents, or find out why the calls are so dear"
+                    "raise [budget] max_spend_cents, or find out why calls cost so much"
                 )
             self._under_way.append(usual)
         return usual
@@ -173,3 +174,14 @@ class Purse:
             os.write(descriptor, f"{json.dumps(entry)}\n".encode())  # one short append is atomic
         finally:
             os.close(descriptor)
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The nearest-rank percentile: always a value that was measured, never an interpolation.
+
+    ValueError for an empty sample or a percent outside (0, 100].
+    """
+    if not values or not 0 < percent <= 100:
+        raise ValueError(f"no percentile {percent} of {len(values)} values")
+    ordered = sorted(values)
+    return ordered[math.ceil(percent / 100 * len(ordered)) - 1]

@@ -1,42 +1,23 @@
-"""One service's HTTP: sends with fresh credentials, records, backs off, tells whose fault it is."""
+"""One service's HTTP: fresh credentials, evidence, back-off on 429, and host names that resolve."""
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Callable, Mapping
 from threading import Event
-from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import httpx
-from pytest_readiness import ExternalOutage, SetupError
+from pytest_readiness import Evidence, SetupError
 
-from .contract import ContractViolation, error_code, fields_of, route_of, shown
+from .answers import ContractViolation, route_of, shown
 
+JSON_HEADERS = {"Content-Type": "application/json"}
 #: What one request may wait for rate limits, a whole minute's window and a bit; and how often it may be sent.
 BACKOFF_BUDGET_S = 75.0
 MAX_SENDS = 5
 _NEVER = Event()
-PROVIDER_CODES = frozenset({"MODEL_PROVIDER_UNAVAILABLE", "PROVIDER_UNAVAILABLE"})
-
-
-class Evidence(Protocol):
-    """What a check records; the plugin's `evidence` fixture."""
-
-    def exchange(self, response: httpx.Response) -> None:
-        """Record a request and its answer."""
-
-    def figure(self, name: str, value: Any, unit: str = "", expected: Any = None, limit: Any = None) -> None:
-        """Record one measured value."""
-
-    def evaluated(self, rule: str, times: int = 1) -> None:
-        """Record that a rule was compared."""
-
-    def note(self, text: str) -> None:
-        """Record a remark, which is no measurement."""
-
-
-class UnexpectedStatus(AssertionError):
-    """The platform answered with a status that the contract does not give for this request."""
-
 
 #: Makes the Authorization header anew for each send, as a verified token is spent once. None: no header.
 Credential = Callable[[], str | None]
@@ -52,59 +33,28 @@ def retry_after(response: httpx.Response) -> float:
     return float(value)
 
 
-def require_status(response: httpx.Response, *allowed: int) -> httpx.Response:
-    """Assert the status. The third party's named signal is an outage; other surprises are ours."""
-    if response.status_code in allowed:
-        return response
-    code = error_code(response)
-    if response.status_code == 503 and code in PROVIDER_CODES:
-        raise ExternalOutage(f"{route_of(response)}: 503 {code}: the model provider behind Finn is down")
-    expected = " or ".join(str(status) for status in allowed)
-    came = f"{response.status_code} {code}".strip()
-    hint = " (a route of the contract is missing)" if response.status_code == 404 else ""
-    raise UnexpectedStatus(f"{route_of(response)}: expected {expected}, got {came}{hint}")
-
-
-def require_error(response: httpx.Response, status: int, code: str) -> None:
-    """Assert Freeside's JSON error with exactly this status and code, and a message for people."""
-    fields = fields_of(require_status(response, status))
-    fields.text("error", among=(code,))
-    fields.text("message")
-
-
-class Unrecorded:
-    """Takes what no check has to show."""
-
-    def exchange(self, response: httpx.Response) -> None:
-        """Leave it."""
-
-    def figure(self, name: str, value: Any, unit: str = "", expected: Any = None, limit: Any = None) -> None:
-        """Leave it."""
-
-    def evaluated(self, rule: str, times: int = 1) -> None:
-        """Leave it."""
-
-    def note(self, text: str) -> None:
-        """Leave it."""
-
-
-class Wire:
-    """HTTP to one service. Recorded in the evidence of the check that holds it."""
+class HttpClient:
+    """HTTP to one service. Its exchanges are recorded in ``evidence``, if there is one."""
 
     def __init__(
         self,
         service: str,
         base_url: str,
-        http: httpx.Client,
-        evidence: Evidence,
+        pool: httpx.Client,
+        evidence: Evidence | None = None,
         *,
         pause: Callable[[float], object] = _NEVER.wait,
     ) -> None:
         self.service = service
         self.base_url = base_url.rstrip("/")
-        self.http = http
+        self.pool = pool
         self.evidence = evidence
         self._pause = pause
+
+    def record(self, response: httpx.Response) -> None:
+        """Record a request and its answer, where a check holds this client."""
+        if self.evidence is not None:
+            self.evidence.exchange(response)
 
     def build(
         self,
@@ -122,7 +72,7 @@ class Wire:
         authorization = credential() if credential is not None else None
         if authorization is not None:
             sent["Authorization"] = authorization
-        return self.http.build_request(
+        return self.pool.build_request(
             method,
             self.base_url + path,
             headers=sent,
@@ -154,7 +104,7 @@ class Wire:
                 params=params,
                 timeout=timeout,
             )
-            return self.http.send(request)
+            return self.pool.send(request)
 
         return self.patiently(attempt)
 
@@ -166,17 +116,43 @@ class Wire:
             if response.status_code != 429:
                 if not response.is_stream_consumed and not response.is_closed:
                     return response
-                self.evidence.exchange(response)
+                self.record(response)
                 return response
             response.read()
-            self.evidence.exchange(response)
+            self.record(response)
             route, pause = route_of(response), retry_after(response)
             if waited + pause > BACKOFF_BUDGET_S:
                 break
-            self.evidence.note(f"{self.service} {route}: rate limited, waited {pause:g} s as told")
+            if self.evidence is not None:
+                self.evidence.note(f"{self.service} {route}: rate limited, waited {pause:g} s as told")
             self._pause(pause)
             waited += pause
         raise SetupError(
             f"{self.service} {route}: still rate limited after {waited:g} s of waiting; "
             "raise the limit of the smoke tenants or run less often"
         )
+
+
+RESOLVE_WITHIN_S = 5.0
+
+
+def require_resolvable(url: str, within: float = RESOLVE_WITHIN_S) -> None:
+    """SetupError naming the host when the runner's resolver does not know it or gives no answer in time."""
+    host = urlsplit(url).hostname or ""
+    outcome: list[str] = []
+
+    def resolve() -> None:
+        try:
+            socket.getaddrinfo(host, None)
+        except OSError as error:
+            outcome.append(str(error))
+        else:
+            outcome.append("")
+
+    # getaddrinfo takes no timeout: one that hangs is left behind in a thread that ends with the process
+    thread = threading.Thread(target=resolve, daemon=True, name=f"resolve-{host}")
+    thread.start()
+    thread.join(within)
+    reason = outcome[0] if outcome else f"no answer within {within:g} s"
+    if reason:
+        raise SetupError(f"the name {host} does not resolve on this runner: {reason}")

@@ -1,22 +1,24 @@
-"""The services as an attacker meets them: one route each, and what a refusal is."""
+"""Attacks on the services: where forged tokens and bad requests go, and what counts as a refusal."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 from pytest_readiness import SafetyViolation
 
-from .contract import error_code, require_json_error, route_of
+from .answers import UnexpectedStatus, error_code, require_error, require_json_error, require_status, route_of
 from .dixie import Dixie
-from .figures import nonce, prompt_for
 from .finn import Finn
 from .forgeries import Genuine, forgery
 from .freeside import Freeside
+from .http import Credential
+from .prompts import nonce, prompt_for
 from .tokens import Claims, SigningKey, bearer, user_claims
-from .wire import Credential, UnexpectedStatus, require_error, require_status
 
 REFUSALS = (401, 403)
 #: A verified token that was spent before (contract 1.3); Finn and Dixie say 401.
@@ -114,3 +116,71 @@ def require_spent(response: httpx.Response, service: str, what: str) -> None:
     require_refused(response, service, what, REPLAYS)
     if response.status_code == 409:
         require_error(response, 409, "JTI_REPLAY")
+
+
+MAX_BODY_BYTES = 128 * 1024
+DEPTH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class BadRequest:
+    """A body and headers that are wrong in one way, and the statuses that say so."""
+
+    content: bytes
+    statuses: tuple[int, ...] = (400,)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def _good(freeside: Freeside) -> dict[str, Any]:
+    return freeside.invoke_body(prompt_for(nonce()))
+
+
+def _saying(freeside: Freeside, prompt: Any) -> bytes:
+    """A body whose prompt is any JSON value."""
+    return json.dumps(freeside.invoke_body(prompt)).encode()
+
+
+def _deep(freeside: Freeside) -> bytes:
+    """A prompt that is nested beyond what a parser should follow."""
+    body = _saying(freeside, "DEEP").decode()
+    return body.replace('"DEEP"', "[" * DEPTH + "]" * DEPTH).encode()
+
+
+def _without_prompt(freeside: Freeside) -> bytes:
+    body = _good(freeside)
+    return json.dumps({k: v for k, v in body.items() if k not in {"prompt", "messages"}}).encode()
+
+
+BAD_INPUT: dict[str, Callable[[Freeside], BadRequest]] = {
+    "not-json": lambda _: BadRequest(b'{"prompt": '),
+    "null": lambda _: BadRequest(b"null"),
+    "array": lambda _: BadRequest(b"[]"),
+    "missing-prompt": lambda f: BadRequest(_without_prompt(f)),
+    "blank-prompt": lambda f: BadRequest(_saying(f, "   ")),
+    "unknown-model": lambda f: BadRequest(
+        json.dumps(f.invoke_body(prompt_for(nonce()), model="smoke-no-such-model")).encode()
+    ),
+    "wrong-content-type": lambda f: BadRequest(
+        json.dumps(_good(f)).encode(), (400, 415), {"Content-Type": "text/plain"}
+    ),
+    "body-over-128-kib": lambda f: BadRequest(_saying(f, "a" * (MAX_BODY_BYTES + 1)), (413,)),
+    "deep-json": lambda f: BadRequest(_deep(f)),
+    "bad-idempotency-key": lambda f: BadRequest(
+        json.dumps(_good(f)).encode(), headers={"X-Idempotency-Key": "k" * 129}
+    ),
+}
+
+
+INTERNALS = re.compile(
+    r"Traceback|stack\s*trace|\.py\b|\.[jt]s:\d|node_modules|site-packages|/(?:app|usr|home|srv)/"
+    r"|-----BEGIN|PRIVATE KEY|postgres(?:ql)?://|SELECT\s.+\sFROM\s|secretsmanager"
+    r"|password[\"']?\s*[:=]\s*[\"']?\w",
+    re.IGNORECASE,
+)
+
+
+def leak(answer: httpx.Response) -> str:
+    """The first internal that an answer shows, in its body or its headers."""
+    shown = answer.text + "\n".join(f"{name}: {value}" for name, value in answer.headers.items())
+    match = INTERNALS.search(shown)
+    return match.group(0) if match else ""

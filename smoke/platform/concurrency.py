@@ -13,7 +13,7 @@ T = TypeVar("T")
 SAMPLE_EVERY_S = 0.02
 
 
-def together(calls: Sequence[Callable[[], T]]) -> list[T]:
+def at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
     """The results of all calls, in their order; all have ended when the first error, if any, is raised."""
     gate = threading.Barrier(len(calls))
 

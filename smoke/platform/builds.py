@@ -6,32 +6,31 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 import httpx
-from pytest_readiness import ExternalOutage, SetupError
+from pytest_readiness import Environment, ExternalOutage, SetupError
 
 from smoke.aws.account import account_of
 from smoke.aws.ecs import image_in_use
 from smoke.aws.images import tag_of
 from smoke.aws.names import Names
-from smoke.platform.contract import parse_json
-from smoke.platform.health import HEALTH_PATHS
+from smoke.platform.answers import parse_json
+from smoke.platform.services import SERVICES
 from smoke.platform.tls import authorities
 
 WITHIN_S = 3.0
 
 
-def builds(environment: Any) -> dict[str, str]:
+def builds(environment: Environment) -> dict[str, str]:
     """The build of every service that can be asked, an empty string where none is told in time.
 
     The worker has no route to ask: its build is its image's tag, as ECS runs it.
     """
     asked: dict[str, Callable[[], str]] = {}
-    for service in ("freeside", "dixie", "finn"):
+    for service in SERVICES:
         url = environment.get(f"{service}.url")
         if url and (service != "finn" or environment.finn.reachable):
-            asked[service] = partial(_build_of, f"{url}{HEALTH_PATHS[service]}", proxies=environment.live)
+            asked[service] = partial(_build_of, f"{url}{SERVICES[service].health}", proxies=environment.live)
     if environment.aws.region and environment.aws.prefix:
         asked["worker"] = partial(_worker_of, environment)
     found = dict.fromkeys(asked, "")
@@ -60,7 +59,7 @@ def _build_of(url: str, *, proxies: bool) -> str:
     return str(body.get("build_sha", "")) if isinstance(body, Mapping) else ""
 
 
-def _worker_of(environment: Any) -> str:
+def _worker_of(environment: Environment) -> str:
     try:
         return tag_of(image_in_use(account_of(environment), Names(environment.aws.prefix), "worker"))
     except (SetupError, ExternalOutage):

@@ -1,16 +1,31 @@
-"""Prompts of a chosen price, to stand exactly at the edge of a budget without draining it."""
+"""Prompts: a nonce that ties an answer to its prompt, and prompts of a chosen price."""
 
 from __future__ import annotations
 
+import math
+import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
 from pytest_readiness import SetupError
 
-from .figures import nonce, prompt_for
 from .freeside import Freeside
 from .tokens import ALL_POOLS
+
+
+def nonce() -> str:
+    """A word that no other prompt contains; always the same length, so that equal prompts cost the same."""
+    return f"nonce{secrets.token_hex(6)}"
+
+
+def prompt_for(word: str, *, padding: int = 0, times: int = 1) -> str:
+    """A prompt whose right answer contains ``word``, so many ``times``; padding makes it cost more."""
+    prompt = f"Reply with exactly this word and nothing else: {word}"
+    if times > 1:
+        prompt = f"Reply with exactly this word, {times} times, each on a line of its own: {word}"
+    return prompt if padding <= 0 else f"{'pad ' * math.ceil(padding / 4)}\n{prompt}"
+
 
 #: Two paddings that are far enough apart to see what a character costs.
 SHORT, LONG = 0, 2000
@@ -20,7 +35,7 @@ FOR_ONE = 0.51
 MAX_PADDING = 120 * 1024
 
 
-class TooDear(SetupError):
+class PriceOutOfReach(SetupError):
     """No prompt of a pool costs as much as is wanted."""
 
 
@@ -48,24 +63,24 @@ class Prices:
         """The cheapest pool that has a prompt of the wanted price, and that prompt's padding."""
         for pool in ALL_POOLS[:-1]:
             prices = cls.learn(freeside, tenant, pool)
-            with suppress(TooDear):
+            with suppress(PriceOutOfReach):
                 return prices, padding(prices)
         prices = cls.learn(freeside, tenant, ALL_POOLS[-1])
         return prices, padding(prices)
 
     def padding_for(self, cost: float) -> int:
-        """The padding whose prompt costs about ``cost``; TooDear when no prompt can cost that much."""
+        """The padding whose prompt costs about ``cost``; PriceOutOfReach when none can cost that much."""
         if cost <= self.least:
             return 0
         padding = int((cost - self.least) / self.per_character) if self.per_character else MAX_PADDING + 1
         if padding > MAX_PADDING:
-            raise TooDear(
+            raise PriceOutOfReach(
                 f"no prompt costs {cost:.0f} µUSD on the pool {self.pool}: "
                 "give the small community a smaller budget"
             )
         return padding
 
-    def padding_at_edge(self, room: int) -> int:
+    def padding_for_one(self, room: int) -> int:
         """The padding of a prompt that fits once into ``room``, and leaves half of it to later runs."""
         return self.padding_for(max(self.least, room * FOR_ONE))
 
