@@ -1,28 +1,24 @@
 """The embedded platform: the contract's services, database and AWS APIs as local processes.
 
-Public: `Stack` (start, profile, control URL, stop) and `StackError`. Both are loaded on first use, so that
-`python -m stack.service` and the other entry points import only what they need.
+`stack.launch.Stack` starts and stops it. This module imports nothing, so that a service's process loads only
+what the service needs.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from stack.errors import StackError
-    from stack.launch import Stack
+class StackError(Exception):
+    """The embedded platform could not do what it was asked to; `str()` is at most three lines.
 
-__all__ = ["Stack", "StackError"]
+    `what` says what went wrong, `detail` what was seen (a log's last lines), `action` what to do next.
+    """
 
+    def __init__(self, what: str, detail: str = "", action: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.detail = detail
+        self.action = action
 
-def __getattr__(name: str) -> Any:
-    if name == "Stack":
-        from stack.launch import Stack
-
-        return Stack
-    if name == "StackError":
-        from stack.errors import StackError
-
-        return StackError
-    msg = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(msg)
+    def __str__(self) -> str:
+        lines = (self.what, self.detail, self.action)
+        return "\n".join(" ".join(line.split()) for line in lines if line)

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 
-from stack.errors import StackError
+from stack import StackError
 from stack.launch import Stack
 
 INTERRUPTED = 130

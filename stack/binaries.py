@@ -15,7 +15,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from stack.errors import StackError
+from stack import StackError
 from stack.rundir import reachable_by_others
 
 COMMAND = "python -m stack.binaries"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from stack.errors import StackError
+from stack import StackError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

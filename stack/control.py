@@ -21,8 +21,8 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+from stack import StackError
 from stack.aws.client import SideDoorClient
-from stack.errors import StackError
 from stack.faultboard import FaultBoard, UnknownFault
 from stack.ports import LOOPBACK
 

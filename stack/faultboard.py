@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stack.errors import StackError
+from stack import StackError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

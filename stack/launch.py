@@ -7,13 +7,12 @@ import secrets
 import sys
 from typing import TYPE_CHECKING, Any
 
-from stack import pgbouncer, postgres, profile, services
+from stack import StackError, pgbouncer, postgres, profile, services
 from stack.aws import launcher
 from stack.aws.entrance import AUTHORITY, Entrance
 from stack.aws.names import CREDENTIALS
 from stack.console import Console
 from stack.control import Control
-from stack.errors import StackError
 from stack.ports import LOOPBACK, answers_ok, reserve
 from stack.process import Command
 from stack.rundir import RunDir

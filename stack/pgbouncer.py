@@ -7,8 +7,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from stack import binaries
-from stack.errors import StackError
+from stack import StackError, binaries
 from stack.ports import LOOPBACK
 from stack.postgres import answers
 from stack.process import Command

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stack.errors import StackError
+from stack import StackError
 from stack.ports import LOOPBACK
 from stack.process import Command
 from stack.rundir import reachable_by_others, write_private

@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from stack.errors import StackError
+from stack import StackError
 
 PREFIX = "readiness-stack-"
 OWNER_LOCK = "owner.lock"

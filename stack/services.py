@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from stack import StackError
 from stack.aws.names import CREDENTIALS, PREFIX, secret_id
 from stack.build import INHERITED, build_sha, sources_digest
-from stack.errors import StackError
 from stack.ports import LOOPBACK, answers_ok
 from stack.process import Command
 from stack.supervisor import Part

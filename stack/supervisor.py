@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stack.errors import StackError
+from stack import StackError
 from stack.process import Process, Spawner, wait_until
 
 if TYPE_CHECKING:

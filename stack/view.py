@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from stack.errors import StackError
+from stack import StackError
 from stack.ports import get_json
 from stack.process import wait_until
 from stack.services import HEALTH

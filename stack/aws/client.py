@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from stack.errors import StackError
+from stack import StackError
 from stack.ports import LOOPBACK
 
 if TYPE_CHECKING:

@@ -51,7 +51,7 @@ def _suite(profile: Path, scratch: str) -> None:
 
 def measure(rounds: int) -> dict[str, list[float]]:
     """Return the seconds of each round by what was measured."""
-    from stack import Stack
+    from stack.launch import Stack
 
     times: dict[str, list[float]] = {"boot": [], "suite": [], "collection": [], "bare pytest": []}
     with tempfile.TemporaryDirectory() as scratch:

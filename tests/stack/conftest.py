@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stack import Stack
+from stack.launch import Stack
 from tests.stack.embedded import Platform
 from tests.stack.tools import request
 

@@ -12,10 +12,10 @@ from typing import Any
 import boto3
 import httpx
 
-from stack import Stack
 from stack.common.claims import POOLS
 from stack.common.jose import SigningKey, mint, req_hash
 from stack.common.keyring import parse
+from stack.launch import Stack
 from tests.stack.tools import poll, request
 
 MAIN, OTHER, SMALL = (f"test-community-staging-00{n}" for n in (1, 2, 3))

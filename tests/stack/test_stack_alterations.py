@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from stack import Stack
 from stack.aws import key_operator
 from stack.aws.api import clients
 from stack.aws.faults import ALTERATIONS
+from stack.launch import Stack
 from tests.stack.tools import poll, request
 
 P = "arrakis-staging"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from stack import Stack
 from stack.aws.api import clients
+from stack.launch import Stack
 from tests.stack.tools import request
 
 P = "arrakis-staging"

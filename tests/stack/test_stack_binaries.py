@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stack import binaries
-from stack.errors import StackError
+from stack import StackError, binaries
 
 APT = """#!/bin/sh
 # Hands out the packages of $APT_POOL, as `apt-get download` does; anything else must be the private update.

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pytest_readiness.profile.profile import Profile
 from pytest_readiness.profile.schema import Schema
 
-from stack import Stack
+from stack.launch import Stack
 from stack.process import descendants
 from tests.stack.tools import listening_addresses, request
 

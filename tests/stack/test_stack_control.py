@@ -10,7 +10,7 @@ import boto3
 import psycopg
 import pytest
 
-from stack import Stack
+from stack.launch import Stack
 from tests.stack.tools import poll, request
 
 

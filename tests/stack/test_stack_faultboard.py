@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from stack import console, faultboard
+from stack import StackError, console, faultboard
 from stack.aws.faults import ALTERATIONS
-from stack.errors import StackError
 from stack.faultboard import FaultBoard, UnknownFault, catalogue
 
 PARTS = {"postgres", "pgbouncer", "aws", "provider", "finn", "dixie", "freeside", "worker"}

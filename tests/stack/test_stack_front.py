@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from stack import Stack
 from stack.aws.entrance import Entrance
+from stack.launch import Stack
 from tests.stack.tools import poll, request
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from stack import Stack, StackError, binaries
+from stack import StackError, binaries
+from stack.launch import Stack
 from stack.process import descendants
 from tests.stack.tools import alive, poll, request
 

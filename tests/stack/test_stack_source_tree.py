@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stack.errors import StackError
+from stack import StackError
 from stack.faultboard import catalogue
 from stack.source_tree import AFTERWARDS, BASELINE, LAUNCH, LAUNCHED, SourceTree
 

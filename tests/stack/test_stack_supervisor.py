@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stack import rundir, supervisor
-from stack.errors import StackError
+from stack import StackError, rundir, supervisor
 from stack.ports import reserve
 from stack.process import Command, last_lines
 from stack.supervisor import Part, Supervisor

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stack import Stack
+from stack.launch import Stack
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stack import Stack
+from stack.launch import Stack
 from tests.stack.tools import request
 
 ROOT = Path(__file__).parents[3]

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from smoke.keys.permissions import DRY_RUN, KMS, OPERATING
-from stack import Stack
+from stack.launch import Stack
 from tests.smoke.keys.proxy import AwsProxy
 
 ROOT = Path(__file__).parents[3]

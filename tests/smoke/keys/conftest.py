@@ -11,7 +11,7 @@ from pytest_readiness import load_environment
 
 from smoke.keys.bootstrap import bootstrap
 from smoke.keys.subject import SERVICES, Platform
-from stack import Stack
+from stack.launch import Stack
 from tests.smoke.keys.command import Command
 from tests.smoke.keys.proxy import AwsProxy
 from tests.stack.tools import request

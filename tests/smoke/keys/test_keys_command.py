@@ -9,7 +9,7 @@ from pytest_readiness import load_environment
 from smoke.keys.documents import parse
 from smoke.keys.permissions import DRY_RUN
 from smoke.keys.subject import SERVICES, Platform
-from stack import Stack
+from stack.launch import Stack
 from tests.smoke.keys.command import Command, Ended
 from tests.smoke.keys.proxy import AwsProxy
 from tests.stack.tools import request
