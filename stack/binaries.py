@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stack import StackError
-from stack.rundir import reachable_by_others
+from stack.host import reachable_by_others
 
 COMMAND = "python -m stack.binaries"
 PACKAGE = "pgbouncer"

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,19 +25,29 @@ from typing import TYPE_CHECKING, Any
 from stack import StackError
 from stack.aws.client import SideDoorClient
 from stack.faultboard import FaultBoard, UnknownFault
-from stack.ports import LOOPBACK
+from stack.host import LOOPBACK, get_json
+from stack.process import wait_until
+from stack.services import HEALTH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from stack.console import Console
+    from stack.pgbouncer import AdminConsole
+    from stack.services import Addresses
     from stack.source_tree import SourceTree
     from stack.supervisor import Supervisor
-    from stack.view import View
 
 RESET_TRIES = 5
+JWKS = {
+    "freeside": "/.well-known/jwks.json",
+    "finn": "/.well-known/jwks.json",
+    "dixie": "/api/auth/.well-known/jwks.json",
+}
+SETTLES_WITHIN_S = 15.0
 POOLER = "pgbouncer"
+#: A service's health status and public keys, by name.
+Look = dict[str, tuple[Any, Any]]
 Answer = tuple[HTTPStatus, Any]
 
 
@@ -50,21 +61,21 @@ class Control:
         admin_dsn: str,
         aws_endpoint: str,
         source: SourceTree,
-        pooler: Console,
-        view: View,
+        pooler: AdminConsole,
+        appearance: Appearance,
     ) -> None:
         self._supervisor = supervisor
         self._admin_dsn = admin_dsn
         self._aws = SideDoorClient(aws_endpoint)
         self._faults = FaultBoard(faults_file, supervisor, self._aws, source, pooler)
-        self._view = view
+        self._appearance = appearance
         self._lock = threading.Lock()
         self._server: ThreadingHTTPServer | None = None
         self._baseline = ""
 
     def serve(self) -> str:
         """Take the present state as the one to reset to, open the port and return its URL."""
-        self._view.remember()
+        self._appearance.remember()
         self._baseline = self.state()["digest"]
         handler = type("Handler", (_Handler,), {"control": self})
         self._server = ThreadingHTTPServer((LOOPBACK, 0), handler)
@@ -109,7 +120,7 @@ class Control:
             self._supervisor.start(name)
         self._aws.restore()
         self._faults.reset()
-        self._view.await_boot_look()
+        self._appearance.await_boot_look()
         state: dict[str, str] = {}
         for _ in range(RESET_TRIES):
             with _database_told():
@@ -195,3 +206,46 @@ def _database_told() -> Iterator[None]:
         yield
     except psycopg.Error as error:
         raise StackError("PostgreSQL did not do what was asked", str(error).strip()) from error
+
+
+class Appearance:
+    """How the services that run here look from outside: health and public keys, now and at boot."""
+
+    def __init__(self, addresses: Addresses) -> None:
+        self._urls = {name: addresses.urls[name] for name in JWKS if name not in addresses.replaced}
+        # With a part replaced, its neighbours may rightly report status degraded.
+        self._all_here = not addresses.replaced
+        self._at_boot: Look = {}
+
+    def remember(self) -> None:
+        """Wait until every service is healthy and take that as the look to come back to.
+
+        Raises StackError when all parts run here and one is not healthy in time.
+        """
+        healthy = wait_until(self._all_healthy, time.monotonic() + SETTLES_WITHIN_S)
+        self._at_boot = self._look()
+        if self._all_here and not healthy:
+            states = ", ".join(f"{name}: {status}" for name, (status, _) in self._at_boot.items())
+            raise StackError("the services run, but are not healthy", states)
+
+    def await_boot_look(self) -> None:
+        """Wait until every service looks as it did at boot: as healthy, with the same keys.
+
+        Raises StackError when that does not happen in time.
+        """
+        if not wait_until(lambda: self._look() == self._at_boot, time.monotonic() + SETTLES_WITHIN_S):
+            look = self._look()
+            other = [name for name in look if look[name] != self._at_boot[name]]
+            raise StackError("after the reset a service differs from how it was at boot", ", ".join(other))
+
+    def _all_healthy(self) -> bool:
+        return all(status == "healthy" and jwks for status, jwks in self._look().values())
+
+    def _look(self) -> Look:
+        return {
+            name: (
+                (get_json(url + HEALTH[name]) or {}).get("status"),
+                (get_json(url + JWKS[name]) or {}).get("keys"),
+            )
+            for name, url in self._urls.items()
+        }

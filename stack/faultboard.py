@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from stack.aws.client import SideDoorClient
-    from stack.console import Console
+    from stack.pgbouncer import AdminConsole
     from stack.source_tree import SourceTree
     from stack.supervisor import Supervisor
 
@@ -46,7 +46,12 @@ class FaultBoard:
     """Sets and clears faults. Not thread-safe: the control port serialises its requests."""
 
     def __init__(
-        self, path: Path, supervisor: Supervisor, aws: SideDoorClient, source: SourceTree, pooler: Console
+        self,
+        path: Path,
+        supervisor: Supervisor,
+        aws: SideDoorClient,
+        source: SourceTree,
+        pooler: AdminConsole,
     ) -> None:
         self._path = path
         self._supervisor = supervisor
@@ -92,7 +97,7 @@ class FaultBoard:
         self._write()
         if verb in ALTERED:
             # Alterations are undone all at once; those of the other faults are made again.
-            altered: dict[str, SourceTree | Console | SideDoorClient] = {
+            altered: dict[str, SourceTree | AdminConsole | SideDoorClient] = {
                 "source": self._source, "pooler": self._pooler, "aws": self._aws
             }  # fmt: skip
             altered[verb].restore()

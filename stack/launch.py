@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import sys
 from typing import TYPE_CHECKING, Any
 
-from stack import StackError, pgbouncer, postgres, profile, services
-from stack.aws import launcher
+from stack import StackError, pgbouncer, postgres, services
+from stack.aws import key_operator, launcher
 from stack.aws.entrance import AUTHORITY, Entrance
-from stack.aws.names import CREDENTIALS
-from stack.console import Console
-from stack.control import Control
-from stack.ports import LOOPBACK, answers_ok, reserve
+from stack.aws.names import CREDENTIALS, PREFIX, REGION, secret_id
+from stack.control import Appearance, Control
+from stack.host import LOOPBACK, RunDir, answers_ok, reserve
 from stack.process import Command
-from stack.rundir import RunDir
 from stack.source_tree import SourceTree
 from stack.supervisor import Part, Supervisor
-from stack.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +31,38 @@ SOURCE = "source"
 PUBLIC = ("freeside", "dixie")
 FRONT = tuple(f"{name}-{kind}" for name in PUBLIC for kind in ("secure", "plain"))
 PORTS = ("postgres", "pgbouncer", "aws", *FRONT, *services.HEALTH)
+# What the profile of every run says. A secret is re-read every second, a JWKS cached for five: a change is in
+# force well within `propagation_s`. Every token is used at once, so the old key is not needed for long after
+# a switch.
+PROFILE: dict[str, Any] = {
+    "name": "local",
+    "live": False,
+    "protected": False,
+    "freeside": {"invoke_dialect": "prompt", "stream_dialect": "endpoint", "budget_dialect": "community"},
+    "finn": {"reachable": True},
+    "dixie": {"cache_s": 0},
+    "auth": {
+        "signing_key": f"secretsmanager:{secret_id('freeside')}",
+        "finn_signing_key": f"secretsmanager:{secret_id('finn')}",
+        "community_id": "test-community-staging-001",
+        "other_community_id": "test-community-staging-002",
+        "small_community_id": "test-community-staging-003",
+        "nft_id": "smoke-agent-001",
+        "other_nft_id": "smoke-agent-002",
+    },
+    "aws": {"region": REGION, "prefix": PREFIX},
+    "keys": {
+        "propagation_s": 10,
+        "steady_s": 1,
+        "watch_s": 3,
+        "reread_s": 1,
+        "revocation_limit_s": 10,
+        "operator_arn": key_operator.ARN,
+    },
+    "budget": {"max_spend_cents": 200},
+    # Nothing here is far away: held to less than the 30 s of the contract and the 60 s of the fire drill.
+    "limits": {"propagation_s": 8, "notification_s": 5},
+}
 
 
 class Stack:
@@ -111,9 +141,9 @@ class Stack:
             "STACK_DIXIE_API_KEY_FILE": str(api_key),
         }
         source = SourceTree.materialise(self._run.directory(SOURCE))
-        console = Console(pooler.dsn(pgbouncer.ADMIN))
+        console = pgbouncer.AdminConsole(pooler.dsn(pgbouncer.ADMIN))
         self._control = Control(
-            self._supervisor, faults_file, server.dsn, endpoint, source, console, View(addresses)
+            self._supervisor, faults_file, server.dsn, endpoint, source, console, Appearance(addresses)
         )
         self._supervisor.boot(
             [
@@ -162,16 +192,28 @@ class Stack:
     ) -> None:
         users = {"dsn": pgbouncer.ADMIN, **{f"{user}_dsn": user for user in pgbouncer.SHARES}}
         dsns = {key: self._run.secret(f"pgbouncer-{key}", pooler.dsn(user)) for key, user in users.items()}
-        endpoint = f"http://{LOOPBACK}:{ports['aws']}"
-        self.profile = profile.build(addresses.urls, self.control_url, endpoint, api_key, dsns)
-        self.profile["edge"] = {"ca_file": str(self._run.path / "aws" / AUTHORITY)}
+        urls = addresses.urls
+        balancer = {"ca_file": str(self._run.path / "aws" / AUTHORITY)}
         for name in PUBLIC:
-            self.profile["edge"][f"{name}_url"] = f"https://{LOOPBACK}:{ports[f'{name}-secure']}"
-            self.profile["edge"][f"{name}_plain_url"] = f"http://{LOOPBACK}:{ports[f'{name}-plain']}"
-        self.profile["source"] = {"iac_dir": str(self._run.path / SOURCE)}
-        for name in addresses.replaced & self.profile.keys():
-            del self.profile[name]["restart_url"]  # somebody else's process
-        self.profile_path.write_text(profile.to_toml(self.profile), "utf-8")
+            balancer[f"{name}_url"] = f"https://{LOOPBACK}:{ports[f'{name}-secure']}"
+            balancer[f"{name}_plain_url"] = f"http://{LOOPBACK}:{ports[f'{name}-plain']}"
+        self.profile = {
+            **PROFILE,
+            "freeside": {**PROFILE["freeside"], "url": urls["freeside"]},
+            "finn": {**PROFILE["finn"], "url": urls["finn"]},
+            "dixie": {**PROFILE["dixie"], "url": urls["dixie"], "api_key": f"file:{api_key}"},
+            "pgbouncer": {"reachable": True, **{key: f"file:{path}" for key, path in dsns.items()}},
+            "aws": {**PROFILE["aws"], "endpoint_url": f"http://{LOOPBACK}:{ports['aws']}"},
+            "edge": balancer,
+            "source": {"iac_dir": str(self._run.path / SOURCE)},
+        }
+        for name in {
+            "freeside",
+            "finn",
+            "dixie",
+        } - addresses.replaced:  # replaced ones run elsewhere
+            self.profile[name]["restart_url"] = f"{self.control_url}/services/{name}/restart"
+        self.profile_path.write_text(to_toml(self.profile), "utf-8")
 
     def _end(self, *, keep_logs: bool) -> None:
         if not self._run.path.exists():
@@ -180,3 +222,15 @@ class Stack:
             self._control.close()
         self._supervisor.shutdown()
         self._run.remove(keep_logs=keep_logs)
+
+
+def to_toml(profile: Mapping[str, Any]) -> str:
+    """Return the profile as a TOML file: plain values first, then one table per section."""
+    # A JSON string, number or boolean is written the same in TOML.
+    plain = [f"{key} = {json.dumps(value)}" for key, value in profile.items() if not isinstance(value, dict)]
+    tables = [
+        "\n".join([f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in section.items())])
+        for name, section in profile.items()
+        if isinstance(section, dict)
+    ]
+    return "\n\n".join(["\n".join(plain), *tables]) + "\n"

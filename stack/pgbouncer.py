@@ -1,4 +1,4 @@
-"""PgBouncer before the run's PostgreSQL: transaction pooling, one user for each service, an admin console."""
+"""PgBouncer before the run's PostgreSQL: transaction pooling, a user per service, and the admin console."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import psycopg
+
 from stack import StackError, binaries
-from stack.ports import LOOPBACK
+from stack.host import LOOPBACK, write_private
 from stack.postgres import answers
 from stack.process import Command
-from stack.rundir import write_private
 from stack.supervisor import Part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+    from typing import Any
 
-    from stack.rundir import RunDir
+    from stack.host import RunDir
 
 DATABASE = "platform"
 ADMIN = "pgbouncer_admin"
@@ -26,6 +28,20 @@ CONSOLE = "pgbouncer"
 # The plan's connection budget (contract section 4): of 85 connections these are the services' shares.
 SHARES = {"freeside": 30, "dixie": 20, "finn": 15}
 POOL_SIZE = 15
+CONSOLE_TIMEOUT_S = 5
+#: The console commands of each alteration.
+ALTERATIONS: Mapping[str, tuple[str, ...]] = {
+    "session-mode": ("SET pool_mode = 'session'",),
+    "oversized": ("SET default_pool_size = 60", "SET max_db_connections = 200"),
+    "nobody-served": ("PAUSE platform",),
+}
+#: What undoes an alteration beyond RELOAD. A client that was served in session mode holds its server
+#: connection until it is next heard of, so a later PAUSE would wait: KILL disconnects it. A pooler that was
+#: restarted since is not paused any more and refuses RESUME: KILL pauses it, so that RESUME always works.
+UNDONE: Mapping[str, tuple[str, ...]] = {
+    "session-mode": ("KILL platform", "RESUME platform"),
+    "nobody-served": ("KILL platform", "RESUME platform"),
+}
 
 CONFIGURATION = """\
 [databases]
@@ -105,3 +121,35 @@ def password_file(run: RunDir, pooler: PgBouncer) -> Path:
     """Write the services' passwords as JSON, for the migrations that create their roles."""
     passwords = {user: pooler.passwords[user] for user in SHARES}
     return run.secret("database-passwords.json", json.dumps(passwords))
+
+
+class AdminConsole:
+    """Alters the running pooler through its admin console; reading the file again undoes all alterations."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._made: set[str] = set()
+
+    def mutate(self, name: str, _: Mapping[str, Any]) -> None:
+        """Make one alteration. Raises StackError when the console refuses it or none has that name."""
+        if name not in ALTERATIONS:
+            raise StackError(f"no alteration {name!r} of the pooler", f"known: {', '.join(ALTERATIONS)}")
+        self._made.add(name)
+        self._execute(*ALTERATIONS[name])
+
+    def restore(self) -> None:
+        """Bring back what the configuration file says, and serve every client."""
+        self._execute("RELOAD")
+        for name in [*self._made]:
+            self._execute(*UNDONE.get(name, ()))
+            self._made.discard(name)
+
+    def _execute(self, *commands: str) -> None:
+        try:
+            with psycopg.connect(
+                self._dsn, autocommit=True, connect_timeout=CONSOLE_TIMEOUT_S, prepare_threshold=None
+            ) as connection:
+                for command in commands:
+                    connection.execute(command)
+        except psycopg.Error as error:
+            raise StackError("the pooler's console refused an alteration", str(error).strip()) from error

@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stack import StackError
-from stack.ports import LOOPBACK
+from stack.host import LOOPBACK, reachable_by_others, write_private
 from stack.process import Command
-from stack.rundir import reachable_by_others, write_private
 from stack.supervisor import Part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stack.rundir import RunDir
+    from stack.host import RunDir
 
 SUPERUSER = "postgres"
 # A server whose data dies with the run needs neither durability nor much memory.

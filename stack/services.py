@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from stack import StackError
-from stack.aws.names import CREDENTIALS, PREFIX, secret_id
-from stack.build import INHERITED, build_sha, sources_digest
-from stack.ports import LOOPBACK, answers_ok
+from stack.aws.names import CREDENTIALS, PREFIX, SOURCES_DIGEST, build_sha, secret_id, sources_digest
+from stack.host import LOOPBACK, answers_ok
 from stack.process import Command
 from stack.supervisor import Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from stack.rundir import RunDir
+    from stack.host import RunDir
 
 HEALTH = {"provider": "/health", "finn": "/health", "dixie": "/api/health", "freeside": "/health"}
 # The worker has no port; it goes with the API, whose tables it works on.
@@ -75,7 +74,7 @@ def base_environ() -> dict[str, str]:
         **environ,
         "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
         "PYTHONUNBUFFERED": "1",
-        INHERITED: sources_digest(),
+        SOURCES_DIGEST: sources_digest(),
     }
 
 

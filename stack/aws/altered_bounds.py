@@ -6,9 +6,9 @@ import json
 from typing import TYPE_CHECKING
 
 from stack.aws.altered_compute import deploy
-from stack.aws.definitions import execution_role
+from stack.aws.inventory import execution_role
 from stack.aws.names import PREFIX, secret_id
-from stack.ports import LOOPBACK
+from stack.host import LOOPBACK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stack.aws.definitions import CLUSTER, DATABASE, execution_role, role_arn
+from stack.aws.inventory import CLUSTER, DATABASE, execution_role, role_arn
 from stack.aws.names import PREFIX, secret_id
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from stack.aws.definitions import TOPIC
+from stack.aws.inventory import TOPIC
 from stack.aws.names import ACCOUNT, PREFIX, REGION
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from stack import StackError
-from stack.ports import LOOPBACK
+from stack.host import LOOPBACK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

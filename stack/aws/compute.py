@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from stack.aws.definitions import (
+from stack.aws.inventory import (
     CLUSTER,
     DATABASE,
     MIGRATIONS,
@@ -16,8 +16,7 @@ from stack.aws.definitions import (
     execution_role,
     task_definition,
 )
-from stack.aws.names import PREFIX, secret_id
-from stack.build import build_sha
+from stack.aws.names import PREFIX, build_sha, secret_id
 
 if TYPE_CHECKING:
     from stack.aws.api import Clients

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from stack.aws.definitions import CLUSTER
 from stack.aws.denial import Denials
+from stack.aws.inventory import CLUSTER
 from stack.aws.metrics import Metrics
 from stack.aws.notices import Notices
 from stack.aws.tasks import OneShots

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from stack.aws.certificates import Authority
 from stack.aws.entrance import AUTHORITY, Entrance
-from stack.ports import LOOPBACK
+from stack.host import LOOPBACK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

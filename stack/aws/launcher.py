@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stack.ports import LOOPBACK
+from stack.host import LOOPBACK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

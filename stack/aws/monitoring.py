@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from stack.aws.definitions import DASHBOARDS, TOPIC
+from stack.aws.inventory import DASHBOARDS, TOPIC
 from stack.aws.names import REGION
 
 if TYPE_CHECKING:
-    from stack.aws.alarms import Alarm
     from stack.aws.api import Clients
+    from stack.aws.inventory import Alarm
 
 
 def seed(aws: Clients, alarms: list[Alarm]) -> None:

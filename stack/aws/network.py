@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from stack.aws.definitions import NAMESPACE, SERVICES, Service
+from stack.aws.inventory import NAMESPACE, SERVICES, Service
 from stack.aws.names import PREFIX
 
 if TYPE_CHECKING:

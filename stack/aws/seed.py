@@ -11,12 +11,12 @@ import time
 from typing import TYPE_CHECKING
 
 from stack.aws import compute, key_operator, monitoring, network
-from stack.aws.alarms import all_alarms
 from stack.aws.api import clients
 from stack.aws.client import SideDoorClient
+from stack.aws.inventory import all_alarms
 from stack.aws.launcher import HEALTH
 from stack.aws.names import SIGNERS, secret_id
-from stack.ports import answers_ok
+from stack.host import answers_ok
 from stack.process import wait_until
 from stack.supervisor import BOOT_DEADLINE_S
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stack import StackError, console, faultboard
+from stack import StackError, faultboard, pgbouncer
 from stack.aws.faults import ALTERATIONS
 from stack.faultboard import FaultBoard, UnknownFault, catalogue
 
@@ -137,7 +137,7 @@ def test_every_action_of_the_catalogue_can_be_done() -> None:
         if verb == "aws":
             assert target in ALTERATIONS, fault_id
         elif verb == "pooler":
-            assert target in console.ALTERATIONS, fault_id
+            assert target in pgbouncer.ALTERATIONS, fault_id
         elif verb and verb != "source":
             assert verb in VERBS, fault_id
             assert target in PARTS - {"aws"} or (verb, target) == ("pause", "aws"), fault_id

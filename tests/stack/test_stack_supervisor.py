@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from stack import StackError, rundir, supervisor
-from stack.ports import reserve
+from stack import StackError, host, supervisor
+from stack.host import reserve
 from stack.process import Command, last_lines
 from stack.supervisor import Part, Supervisor
 from tests.stack.tools import alive
@@ -86,16 +86,16 @@ def test_reserved_ports_are_free_for_their_owner_and_for_nobody_else() -> None:
 
 
 def test_the_sweep_removes_orphans_and_spares_the_living(tmp_path: Path) -> None:
-    living = rundir.RunDir(tmp_path / (rundir.PREFIX + "living"))
-    orphan = tmp_path / (rundir.PREFIX + "orphan")
+    living = host.RunDir(tmp_path / (host.PREFIX + "living"))
+    orphan = tmp_path / (host.PREFIX + "orphan")
     orphan.mkdir()
-    (orphan / rundir.OWNER_LOCK).touch()
-    failed = tmp_path / (rundir.PREFIX + "failed")
+    (orphan / host.OWNER_LOCK).touch()
+    failed = tmp_path / (host.PREFIX + "failed")
     (failed / "logs").mkdir(parents=True)
-    old = tmp_path / (rundir.PREFIX + "old")
+    old = tmp_path / (host.PREFIX + "old")
     old.mkdir()
     os.utime(old, (0, 0))
-    rundir.sweep(tmp_path)
+    host.sweep(tmp_path)
     assert living.path.exists()
     assert failed.exists(), "its logs may still be wanted"
     assert not orphan.exists()
