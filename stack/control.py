@@ -23,7 +23,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from stack import StackError
-from stack.aws.client import SideDoorClient
+from stack.aws.clients import ControlClient
 from stack.faultboard import FaultBoard, UnknownFault
 from stack.host import LOOPBACK, get_json
 from stack.process import wait_until
@@ -66,7 +66,7 @@ class Control:
     ) -> None:
         self._supervisor = supervisor
         self._admin_dsn = admin_dsn
-        self._aws = SideDoorClient(aws_endpoint)
+        self._aws = ControlClient(aws_endpoint)
         self._faults = FaultBoard(faults_file, supervisor, self._aws, source, pooler)
         self._appearance = appearance
         self._lock = threading.Lock()

@@ -12,7 +12,7 @@ from stack import StackError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from stack.aws.client import SideDoorClient
+    from stack.aws.clients import ControlClient
     from stack.pgbouncer import AdminConsole
     from stack.source_tree import SourceTree
     from stack.supervisor import Supervisor
@@ -49,7 +49,7 @@ class FaultBoard:
         self,
         path: Path,
         supervisor: Supervisor,
-        aws: SideDoorClient,
+        aws: ControlClient,
         source: SourceTree,
         pooler: AdminConsole,
     ) -> None:
@@ -97,7 +97,7 @@ class FaultBoard:
         self._write()
         if verb in ALTERED:
             # Alterations are undone all at once; those of the other faults are made again.
-            altered: dict[str, SourceTree | AdminConsole | SideDoorClient] = {
+            altered: dict[str, SourceTree | AdminConsole | ControlClient] = {
                 "source": self._source, "pooler": self._pooler, "aws": self._aws
             }  # fmt: skip
             altered[verb].restore()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stack import StackError, pgbouncer, postgres, services
 from stack.aws import key_operator, launcher
-from stack.aws.entrance import AUTHORITY, Entrance
+from stack.aws.load_balancer import AUTHORITY, Listener
 from stack.aws.names import CREDENTIALS, PREFIX, REGION, secret_id
 from stack.control import Appearance, Control
 from stack.host import LOOPBACK, RunDir, answers_ok, reserve
@@ -162,10 +162,10 @@ class Stack:
         endpoint = f"http://{LOOPBACK}:{ports['aws']}"
         base = {**services.base_environ(), **CREDENTIALS, "STACK_AWS_ENDPOINT": endpoint}
         hosts = {"pgbouncer": f"{LOOPBACK}:{ports['pgbouncer']}", **addresses.hosts()}
-        entrances = [
-            Entrance(name, ports[f"{name}-secure"], ports[f"{name}-plain"], hosts[name]) for name in PUBLIC
+        listeners = [
+            Listener(name, ports[f"{name}-secure"], ports[f"{name}-plain"], hosts[name]) for name in PUBLIC
         ]
-        environ = {**base, **launcher.environ(ports["aws"], home, entrances)}
+        environ = {**base, **launcher.environ(ports["aws"], home, listeners)}
         serve = Command(services.python("stack.aws.launcher"), environ, home)
         told = {"STACK_ADDRESSES": ",".join(f"{name}={host}" for name, host in hosts.items())}
         seed = Command(services.python("stack.aws.seed"), {**base, **told}, home)

@@ -51,12 +51,12 @@ def certificate(
     emulator: Emulator, service: str, host: str = LOOPBACK, days: int = 90, trusted: bool = True
 ) -> None:
     """Have the load balancer present another certificate for a public service (`freeside`, `dixie`)."""
-    emulator.front.certificate(service, host, days, trusted=trusted)
+    emulator.load_balancer.certificate(service, host, days, trusted=trusted)
 
 
 def no_redirect(emulator: Emulator, service: str) -> None:
     """Have the load balancer serve a public service on plain HTTP as well."""
-    emulator.front.redirect(service, on=False)
+    emulator.load_balancer.redirect(service, on=False)
 
 
 def service_unwatched(emulator: Emulator, service: str) -> None:

@@ -19,7 +19,7 @@ from stack.aws.inventory import (
 from stack.aws.names import PREFIX, build_sha, secret_id
 
 if TYPE_CHECKING:
-    from stack.aws.api import Clients
+    from stack.aws.clients import Clients
     from stack.aws.network import Network
 
 ASSUMED_BY_ECS = json.dumps(

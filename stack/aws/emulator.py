@@ -5,17 +5,17 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from stack.aws.denial import Denials
 from stack.aws.inventory import CLUSTER
 from stack.aws.metrics import Metrics
 from stack.aws.notices import Notices
+from stack.aws.refusals import Refusals
 from stack.aws.tasks import OneShots
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stack.aws.api import Clients
-    from stack.aws.front import Front
+    from stack.aws.clients import Clients
+    from stack.aws.load_balancer import LoadBalancer
 
     # Takes the emulator and the fault's parameters by name.
     Alteration = Callable[..., None]
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 class Emulator:
     """The emulator as seen from its own process."""
 
-    def __init__(self, endpoint: str, front: Front) -> None:
+    def __init__(self, endpoint: str, load_balancer: LoadBalancer) -> None:
         self._endpoint = endpoint
-        self.front = front
+        self.load_balancer = load_balancer
         self.metrics = Metrics()
         self.one_shots = OneShots()
-        self.denials = Denials()
+        self.refusals = Refusals()
         self.notices = Notices()
 
     @cached_property
     def aws(self) -> Clients:
         """The clients; botocore is loaded on first use only."""
-        from stack.aws.api import clients
+        from stack.aws.clients import clients
 
         return clients(self._endpoint)
 
@@ -68,6 +68,6 @@ class Emulator:
         """Undo every alteration that is not part of the emulator's own state."""
         self.metrics.heal()
         self.one_shots.heal()
-        self.denials.heal()
+        self.refusals.heal()
         self.notices.heal()
-        self.front.heal()
+        self.load_balancer.heal()

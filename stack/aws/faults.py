@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def _api_refuses(emulator: Emulator, service: str, code: str) -> None:
     """Have every call of a service (its signing name; `*` for all) refused with an error code."""
-    emulator.denials.deny(service, code)
+    emulator.refusals.deny(service, code)
 
 
 ALTERATIONS: dict[str, Alteration] = {

@@ -10,7 +10,7 @@ from stack.aws.names import ACCOUNT, PREFIX
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from stack.aws.api import Clients
+    from stack.aws.clients import Clients
     from stack.aws.emulator import Alteration, Emulator
 
 ROLE = f"{PREFIX}-key-operator"

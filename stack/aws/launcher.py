@@ -18,16 +18,16 @@ from stack.host import LOOPBACK
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from stack.aws.entrance import Entrance
+    from stack.aws.load_balancer import Listener
 
 HEALTH = "/_ministack/health"
 VERSION = "1.5.33"  # state.py and tasks.py reach into it: another version must be tried first
 
 
-def environ(port: int, home: Path, entrances: Iterable[Entrance]) -> dict[str, str]:
+def environ(port: int, home: Path, listeners: Iterable[Listener]) -> dict[str, str]:
     """Return ministack's settings: loopback, no further listener, no container, nothing written elsewhere.
 
-    `entrances` are the load balancer's.
+    `listeners` are the load balancer's.
     """
     return {
         "BIND_HOST": LOOPBACK,
@@ -42,7 +42,7 @@ def environ(port: int, home: Path, entrances: Iterable[Entrance]) -> dict[str, s
         "S3_DATA_DIR": str(home / "s3"),
         "STATE_DIR": str(home / "state"),
         "STACK_PORT": str(port),
-        "STACK_ENTRANCES": ",".join(map(str, entrances)),
+        "STACK_LISTENERS": ",".join(map(str, listeners)),
     }
 
 
@@ -56,17 +56,16 @@ def main() -> None:
     from ministack.app import app
 
     from stack.aws import keys
-    from stack.aws.door import SideDoor
-    from stack.aws.entrance import Entrance
-    from stack.aws.front import Front
+    from stack.aws.control import ControlApi
+    from stack.aws.load_balancer import Listener, LoadBalancer
 
-    entrances = [Entrance.parse(text) for text in os.environ["STACK_ENTRANCES"].split(",")]
-    front = Front(entrances, Path(os.environ["TMPDIR"]))
+    listeners = [Listener.parse(text) for text in os.environ["STACK_LISTENERS"].split(",")]
+    load_balancer = LoadBalancer(listeners, Path(os.environ["TMPDIR"]))
 
     async def run() -> None:
         await keys.create()
-        await front.serve()
-        door = SideDoor(app, f"http://{config.bind[0]}", front)
+        await load_balancer.serve()
+        door = ControlApi(app, f"http://{config.bind[0]}", load_balancer)
         await serve(door, config)  # type: ignore[arg-type]  # app is untyped
 
     config = Config()

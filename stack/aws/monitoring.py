@@ -9,7 +9,7 @@ from stack.aws.inventory import DASHBOARDS, TOPIC
 from stack.aws.names import REGION
 
 if TYPE_CHECKING:
-    from stack.aws.api import Clients
+    from stack.aws.clients import Clients
     from stack.aws.inventory import Alarm
 
 

@@ -9,7 +9,7 @@ from stack.aws.inventory import NAMESPACE, SERVICES, Service
 from stack.aws.names import PREFIX
 
 if TYPE_CHECKING:
-    from stack.aws.api import Clients
+    from stack.aws.clients import Clients
 
 
 @dataclass

@@ -11,8 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from stack.aws import compute, key_operator, monitoring, network
-from stack.aws.api import clients
-from stack.aws.client import SideDoorClient
+from stack.aws.clients import ControlClient, clients
 from stack.aws.inventory import all_alarms
 from stack.aws.launcher import HEALTH
 from stack.aws.names import SIGNERS, secret_id
@@ -21,10 +20,10 @@ from stack.process import wait_until
 from stack.supervisor import BOOT_DEADLINE_S
 
 if TYPE_CHECKING:
-    from stack.aws.api import Clients
+    from stack.aws.clients import Clients
 
 
-def everything(aws: Clients, addresses: dict[str, str], door: SideDoorClient) -> None:
+def everything(aws: Clients, addresses: dict[str, str], door: ControlClient) -> None:
     """Create all of it; `addresses` maps a Cloud Map name to the HOST:PORT where the part answers."""
     names = [secret_id(service) for service in SIGNERS]
     arns = {name: aws("secretsmanager").describe_secret(SecretId=name)["ARN"] for name in names}
@@ -45,7 +44,7 @@ def main() -> None:
     addresses = dict(pair.split("=") for pair in os.environ["STACK_ADDRESSES"].split(","))
     aws = clients(endpoint)
     wait_until(lambda: answers_ok(endpoint + HEALTH), time.monotonic() + BOOT_DEADLINE_S)
-    everything(aws, addresses, SideDoorClient(endpoint))
+    everything(aws, addresses, ControlClient(endpoint))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from stack.aws import key_operator
-from stack.aws.api import clients
+from stack.aws.clients import clients
 from stack.aws.faults import ALTERATIONS
 from stack.launch import Stack
 from tests.stack.tools import poll, request

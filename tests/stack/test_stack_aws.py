@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stack.aws.api import clients
+from stack.aws.clients import clients
 from stack.launch import Stack
 from tests.stack.tools import request
 

@@ -12,7 +12,7 @@ CBOR = "application/cbor"
 STATUS = {"ThrottlingException": 400, "InternalFailure": 500, "ServiceUnavailable": 503}
 
 
-class Denials:
+class Refusals:
     """The services that refuse, each with an error code; found by the signature's service name."""
 
     def __init__(self) -> None:

@@ -21,7 +21,7 @@ from stack.aws.metrics import install
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
-    from stack.aws.front import Front
+    from stack.aws.load_balancer import LoadBalancer
 
     Scope = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -32,15 +32,18 @@ TICK_S = 0.1
 FEED_EVERY = 150
 
 
-class SideDoor:
+class ControlApi:
     """An ASGI application that answers under /_stack/ itself and passes everything else on."""
 
     def __init__(
-        self, app: Callable[[Scope, Receive, Send], Awaitable[None]], endpoint: str, front: Front
+        self,
+        app: Callable[[Scope, Receive, Send], Awaitable[None]],
+        endpoint: str,
+        load_balancer: LoadBalancer,
     ) -> None:
         self._app = app
         self._memory = state.Memory()
-        self._emulator = Emulator(endpoint, front)
+        self._emulator = Emulator(endpoint, load_balancer)
         self._lock = threading.Lock()
         install()
         self._emulator.notices.install()
@@ -52,7 +55,7 @@ class SideDoor:
             await self._app(scope, receive, send)
         elif scope["path"].startswith(PATH):
             await self._answer(scope, receive, send)
-        elif not await self._emulator.denials.refuse(scope, send):
+        elif not await self._emulator.refusals.refuse(scope, send):
             await self._app(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from stack.aws.entrance import Entrance
+from stack.aws.load_balancer import Listener
 from stack.launch import Stack
 from tests.stack.tools import poll, request
 
@@ -58,20 +58,20 @@ def _refused(stack: Stack) -> str:
 def test_an_alteration_is_seen_and_undone(
     stack: Stack, alteration: str, params: dict[str, Any], seen: Callable[[Stack], bool]
 ) -> None:
-    door = f"{stack.profile['aws']['endpoint_url']}/_stack/faults"
+    control = f"{stack.profile['aws']['endpoint_url']}/_stack/faults"
     assert not seen(stack)
-    assert request("PUT", f"{door}/{alteration}", {"service": "dixie", **params})[0] == 200
+    assert request("PUT", f"{control}/{alteration}", {"service": "dixie", **params})[0] == 200
     assert seen(stack)
     assert request("POST", f"{stack.control_url}/reset")[0] == 200
-    assert poll(lambda: not seen(stack), within=5, what="the front is as it was")
+    assert poll(lambda: not seen(stack), within=5, what="the load balancer is as it was")
 
 
 def test_another_service_is_refused(stack: Stack) -> None:
-    door = f"{stack.profile['aws']['endpoint_url']}/_stack/faults"
-    assert request("PUT", f"{door}/certificate", {"service": "finn"})[0] == 400
-    assert request("PUT", f"{door}/no-redirect", {"service": "finn"})[0] == 400
+    control = f"{stack.profile['aws']['endpoint_url']}/_stack/faults"
+    assert request("PUT", f"{control}/certificate", {"service": "finn"})[0] == 400
+    assert request("PUT", f"{control}/no-redirect", {"service": "finn"})[0] == 400
 
 
-def test_an_entrance_reads_what_it_wrote() -> None:
-    entrance = Entrance("freeside", 1, 2, "127.0.0.1:3000")
-    assert Entrance.parse(str(entrance)) == entrance
+def test_a_listener_reads_what_it_wrote() -> None:
+    listener = Listener("freeside", 1, 2, "127.0.0.1:3000")
+    assert Listener.parse(str(listener)) == listener
