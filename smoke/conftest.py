@@ -12,7 +12,7 @@ import pytest
 from pytest_readiness import Environment, Evidence
 
 from smoke.aws.account import read_descriptions
-from smoke.aws.observed import Observed, observed_of
+from smoke.aws.reader import Observed, observed_of
 from smoke.platform.builds import builds
 from smoke.platform.dixie import Dixie, Scores
 from smoke.platform.finn import Finn

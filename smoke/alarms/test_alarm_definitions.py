@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pytest_readiness import Evidence
 
-from smoke.source.findings import listed
+from smoke.source.checkout import listed
 from smoke.source.rules import ALARM, connection_alarms, mute_alarms
 from smoke.source.terraform import Module
 

@@ -8,10 +8,17 @@ from typing import Any
 import pytest
 from pytest_readiness import Evidence
 
-from smoke.aws.alarms import ALARM, INSUFFICIENT, is_conservation, is_health, judged, mute, unfed, watching
-from smoke.aws.monitoring import read_subscriptions
-from smoke.aws.observed import Observed
-from smoke.aws.watches import APPLICATION, FURTHER, REQUIRED, watch_for
+from smoke.aws.alarms import APPLICATION, FURTHER, REQUIRED, judged, watch_for, watching
+from smoke.aws.monitoring import (
+    ALARM,
+    INSUFFICIENT,
+    is_conservation,
+    is_health,
+    mute,
+    read_subscriptions,
+    unfed,
+)
+from smoke.aws.reader import Observed
 
 pytestmark = [pytest.mark.goal("G-9"), pytest.mark.phase("alarms"), pytest.mark.requires("aws")]
 

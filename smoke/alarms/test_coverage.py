@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 from pytest_readiness import Evidence
 
-from smoke.aws.alarms import ALARM
 from smoke.aws.drill import QUEUE, fit_for_drill, listening, set_off, state_of, undelivered
-from smoke.aws.monitoring import read_dashboard
+from smoke.aws.monitoring import ALARM, read_dashboard
 from smoke.aws.names import DASHBOARDS, SERVICES
-from smoke.aws.observed import Observed
+from smoke.aws.reader import Observed
 
 pytestmark = [
     pytest.mark.goal("G-9"),

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pytest_readiness import SetupError, aws_session
 
-from .trouble import Call, Trouble, code_of, trouble
+from .errors import Call, Trouble, code_of, trouble
 
 CONNECT_TIMEOUT_S = 3
 READ_TIMEOUT_S = 10

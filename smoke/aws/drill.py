@@ -10,7 +10,7 @@ from typing import Any
 from pytest_readiness import ExternalOutage, SetupError
 
 from .account import Account
-from .alarms import ALARM, Alarm, mute
+from .monitoring import ALARM, Alarm, mute
 
 REASON = "Fire drill of the smoke suite: nothing is wrong"
 QUEUE = "readiness-drill"

@@ -11,13 +11,11 @@ import pytest
 from pytest_readiness import Evidence
 
 from smoke.aws.ecs import Definition
-from smoke.aws.observed import Observed
+from smoke.aws.reader import Observed
 from smoke.platform.http import HttpClient
 from smoke.platform.services import SERVICES
-from smoke.source.checkout import Checkout
-from smoke.source.findings import listed
-from smoke.source.fly import Scan, allow_list, points_to_fly, scan
-from smoke.source.planting import plant
+from smoke.source.checkout import Checkout, listed
+from smoke.source.fly import Scan, allow_list, plant, points_to_fly, scan
 
 pytestmark = [pytest.mark.goal("G-8"), pytest.mark.phase("flyio")]
 

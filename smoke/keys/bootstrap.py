@@ -12,10 +12,10 @@ from enum import StrEnum
 
 from smoke.platform.answers import ContractViolation, UnexpectedStatus
 
+from .context import Platform, Tell
 from .documents import Document, new_key, parse, rotation_kid, same_key
 from .errors import Conflict, KeyFault, MissingVersion, Unproved
 from .store import CURRENT, NEXT, SecretStore
-from .subject import Platform, Tell
 from .timing import steadily
 
 

@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 
 from smoke.platform.tokens import SigningKey
 
+from .context import Reading, Subject
 from .documents import Document, new_key, parse, rotation_kid
 from .errors import KeyFault, Refused
 from .lock import Lock, Run
-from .panel import Panel
 from .store import NEXT
-from .subject import Reading, Subject
 from .timing import steadily
 
 STEPS = (
@@ -49,7 +48,7 @@ class Rotation:
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
         self._store = subject.store
-        self._panel = Panel(subject)
+        self._verifiers = subject.together()
         self._lock = Lock(subject.store)
         self._step_began = (0, time.monotonic())
         self._done = Outcome(subject.service, "", "")
@@ -60,7 +59,7 @@ class Rotation:
             raise self._lock.held()
         reading = self._ready()
         timing, active = self._subject.timing, reading.document.active.kid
-        verifiers = ", ".join(self._panel.names) or "none but the published key set"
+        verifiers = ", ".join(self._verifiers.names) or "none but the published key set"
         barriers = [f"0 from here a rotation is refused: {why}" for why in self._subject.unreachable]
         return [
             *barriers,
@@ -168,7 +167,7 @@ class Rotation:
             where=subject.service,
             action=f"make {subject.service} follow its secret before rotating",
         )
-        self._panel.control(active)
+        self._verifiers.control(active)
         return reading
 
     def _published(self, run: Run, reading: Reading) -> Reading:
@@ -181,7 +180,7 @@ class Rotation:
             self._store.install(version, expected=reading.version)
             reading = self._subject.read()
         self._step(4)
-        self._panel.accepted(reading.document.keys, RESUME)
+        self._verifiers.accepted(reading.document.keys, RESUME)
         return reading
 
     def _generated(self, run: Run, old: SigningKey) -> str:
@@ -204,7 +203,7 @@ class Rotation:
     def _retired(self, reading: Reading) -> Reading:
         """Steps 6 and 7: both are accepted for as long as tokens of the old one may live, then it goes."""
         self._step(6)
-        self._panel.watch(reading.document.keys, self._subject.timing.watch_s)
+        self._verifiers.watch(reading.document.keys, self._subject.timing.watch_s)
         self._step(7)
         return self._install(Document(reading.document.active), reading)
 
@@ -212,7 +211,7 @@ class Rotation:
         """Step 8: the old key is refused by everyone and published by nobody, the new one accepted."""
         self._step(8)
         old = self._old_key(run)
-        self._panel.refused(
+        self._verifiers.refused(
             (old,), reading.document.active, f"{old.kid} is still accepted; revoke if it leaked"
         )
 

@@ -1,24 +1,22 @@
-"""One secret in Secrets Manager, as versions under staging labels.
-
-A label moves by compare-and-set: AWS refuses to move it when it is not on the version that the caller names.
-So nothing here ever overwrites a value that somebody else has put there meanwhile.
-"""
+"""One secret in Secrets Manager, as versions under staging labels; and the permissions that it takes."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from pytest_readiness import SetupError
+
 from smoke.aws.account import Account
 
-from .errors import Conflict, KeyFault, MissingSecret, MissingVersion, WriteForbidden
+from .errors import Conflict, KeyFault, MissingSecret, MissingVersion, WriteForbidden, told
 
 CURRENT, PREVIOUS = "AWSCURRENT", "AWSPREVIOUS"
 #: The version that a run has prepared and that nobody reads yet.
 NEXT = "KEYS-NEXT"
-
 CLIENT = "secretsmanager"
 GET = "secretsmanager:GetSecretValue"
 DESCRIBE = "secretsmanager:DescribeSecret"
@@ -147,3 +145,88 @@ class SecretStore:
     def _write(self, permission: str) -> None:
         if self.read_only:
             raise WriteForbidden(f"{self.secret_id}: {permission} in a dry run; nothing was sent")
+
+
+OPERATING = (*READING, *WRITING)
+KMS = ("kms:Decrypt", "kms:GenerateDataKey")
+IDENTIFY = "sts:GetCallerIdentity"
+SIMULATE = "iam:SimulatePrincipalPolicy"
+GET_ROLE = "iam:GetRole"
+#: What a dry run itself needs.
+DRY_RUN = (*READING, IDENTIFY, SIMULATE, GET_ROLE)
+
+
+def prove(account: Account, secret: Described, *, operator: str = "") -> str:
+    """Who may rotate the secret, in words: ``operator`` (the ARN of a user or a role), or the caller itself.
+
+    SetupError that names each action which is not allowed, or the one that keeps this from being found out.
+    """
+    principal = operator or _caller(account)
+    if principal.endswith(":root"):
+        return f"{principal} is the account itself and may do everything"
+    denied = _denied(account, principal, OPERATING, secret.arn)
+    if secret.kms_key.startswith("arn:"):
+        denied += _denied(account, principal, KMS, secret.kms_key)
+    if denied:
+        raise SetupError(
+            told(
+                f"{principal} may not {', '.join(denied)}",
+                where=secret.arn,
+                action=f"grant it {', '.join(denied)}, or name another operator in keys.operator_arn",
+            )
+        )
+    actions = len(OPERATING) + (len(KMS) if secret.kms_key.startswith("arn:") else 0)
+    return f"{principal} is allowed all {actions} actions on {secret.arn}"
+
+
+def _caller(account: Account) -> str:
+    arn = str(account.ask("sts", "get_caller_identity")["Arn"])
+    if ":assumed-role/" not in arn:
+        return arn
+    # the ARN of an assumed role leaves the role's path out, which the simulator wants to know
+    name = arn.split("/")[1]
+    return str(account.ask("iam", "get_role", RoleName=name)["Role"]["Arn"])
+
+
+def _denied(account: Account, principal: str, actions: Sequence[str], resource: str) -> list[str]:
+    found = account.ask(
+        "iam",
+        "simulate_principal_policy",
+        PolicySourceArn=principal,
+        ActionNames=list(actions),
+        ResourceArns=[resource],
+    )
+    allowed = {
+        str(one["EvalActionName"]) for one in found["EvaluationResults"] if one["EvalDecision"] == "allowed"
+    }
+    return [action for action in actions if action not in allowed]
+
+
+EVENT = "before-call.secretsmanager.GetSecretValue"
+CODES = {"AccessDeniedException": 400, "ThrottlingException": 400, "InternalServiceError": 500}
+
+
+@contextmanager
+def failing_reads(account: Account, code: str) -> Iterator[None]:
+    """A block in which every read of a secret's value fails with a code of CODES."""
+    client, status = account.client(CLIENT), CODES[code]
+    answer = {
+        "Error": {"Code": code, "Message": "refused on purpose"},
+        "ResponseMetadata": {"HTTPStatusCode": status},
+    }
+
+    def refuse(**_: Any) -> tuple[Any, dict[str, Any]]:
+        return _Http(status), answer
+
+    client.meta.events.register(EVENT, refuse)
+    try:
+        yield
+    finally:
+        client.meta.events.unregister(EVENT, refuse)
+
+
+class _Http:
+    """What botocore looks at of an answer that it did not fetch itself."""
+
+    def __init__(self, status_code: int) -> None:
+        self.status_code = status_code

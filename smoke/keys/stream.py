@@ -14,8 +14,8 @@ from smoke.platform.tokens import SigningKey
 
 from .documents import Document, parse
 from .errors import KeyFault
-from .probes import Answer, Verifier
 from .store import SecretStore
+from .verifiers import Answer, Verifier
 
 EVERY_S = 0.05
 JOIN_WITHIN_S = 20.0

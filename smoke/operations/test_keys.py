@@ -12,17 +12,16 @@ from typing import Any
 import pytest
 from pytest_readiness import Evidence, ExternalOutage, SafetyViolation, SetupError
 
-from smoke.aws.observed import Observed
+from smoke.aws.reader import Observed
 from smoke.keys.bootstrap import bootstrap, contents
+from smoke.keys.context import SERVICES, Platform
 from smoke.keys.documents import pem_of
 from smoke.keys.errors import KeyFault, MissingSecret
-from smoke.keys.failing import CODES, failing_reads
-from smoke.keys.permissions import prove
-from smoke.keys.probes import Answer
 from smoke.keys.revocation import Revocation
 from smoke.keys.rotation import STEPS, Rotation
+from smoke.keys.store import CODES, failing_reads, prove
 from smoke.keys.stream import Issuer, TokenStream
-from smoke.keys.subject import SERVICES, Platform
+from smoke.keys.verifiers import Answer
 from smoke.platform import tokens
 from smoke.platform.answers import require_status
 from smoke.platform.freeside import Freeside

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from pytest_readiness import Evidence
 
-from smoke.aws.migrations import failure_of, last_of
+from smoke.aws.ecs import failure_of, last_of
 from smoke.aws.names import MIGRATIONS
-from smoke.aws.observed import Observed
+from smoke.aws.reader import Observed
 
 pytestmark = [pytest.mark.phase("operations"), pytest.mark.p0]
 

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from pytest_readiness import Evidence
 
-from smoke.source.checkout import Checkout
+from smoke.source.checkout import Checkout, listed
 from smoke.source.decisions import Row, rows
-from smoke.source.findings import listed
 from smoke.source.pipeline import Gate, examine
 from smoke.source.rollback import Step, launch_commit, revert, steps, verify
 from smoke.source.rules import startup_migrations

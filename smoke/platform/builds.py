@@ -12,7 +12,7 @@ from pytest_readiness import Environment, ExternalOutage, SetupError
 
 from smoke.aws.account import account_of
 from smoke.aws.ecs import image_in_use
-from smoke.aws.images import tag_of
+from smoke.aws.inventory import tag_of
 from smoke.aws.names import Names
 from smoke.platform.answers import parse_json
 from smoke.platform.services import SERVICES

@@ -9,9 +9,9 @@ import httpx
 import pytest
 from pytest_readiness import Environment, Evidence
 
-from smoke.aws.images import agree, is_commit, is_pinned, tag_of
+from smoke.aws.inventory import agree, is_commit, is_pinned, tag_of
 from smoke.aws.names import BUILDS, SERVICES
-from smoke.aws.observed import Observed
+from smoke.aws.reader import Observed
 from smoke.platform.http import HttpClient
 from smoke.platform.services import ServiceClient
 

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from pytest_readiness import Evidence
 
-from smoke.source.definitions import OWN, SECRET, Ownership, Use, missing, shared, uses
-from smoke.source.findings import Finding, listed
-from smoke.source.policies import grants, wildcards
+from smoke.source.checkout import Finding, listed
+from smoke.source.definitions import OWN, SECRET, Ownership, Use, grants, missing, shared, uses, wildcards
 from smoke.source.rules import images
 from smoke.source.terraform import Module
 

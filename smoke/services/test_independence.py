@@ -21,7 +21,7 @@ from smoke.aws.independence import (
     shared,
 )
 from smoke.aws.names import MIGRATIONS, SERVICES
-from smoke.aws.observed import Observed
+from smoke.aws.reader import Observed
 from smoke.source.definitions import Ownership
 
 pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("services"), pytest.mark.requires("aws")]

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from pytest_readiness import Evidence
 
-from smoke.aws.discovery import resolve
+from smoke.aws.addresses import resolve
 from smoke.aws.inventory import columns, differences, seen_of
 from smoke.aws.names import HOSTS, SERVICES
-from smoke.aws.observed import Observed
+from smoke.aws.reader import Observed
 
 pytestmark = [
     pytest.mark.goal("G-1"),

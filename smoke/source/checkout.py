@@ -1,4 +1,4 @@
-"""A git checkout, read only: its tracked files, its history, and scratch copies that leave no trace in it."""
+"""A git checkout, read only: its tracked files, its history, scratch copies, and findings at its lines."""
 
 from __future__ import annotations
 
@@ -6,12 +6,36 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_readiness import SetupError
+
+SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Finding:
+    """`path` is relative to the checkout; `line` counts from 1, 0 where no single line is meant."""
+
+    path: str
+    line: int
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.what}" if self.line else f"{self.path}: {self.what}"
+
+
+def listed(findings: Sequence[Finding], what: str = "") -> str:
+    """Return a message: the first line says `what`, the first finding and their number; then the others."""
+    first, *others = sorted(findings)
+    count = f" ({len(findings)} findings)" if others else ""
+    lines = [f"{what}: {first}{count}" if what else f"{first}{count}", *map(str, others[: SHOWN - 1])]
+    more = len(findings) - SHOWN
+    return "\n".join([*lines, *([f"and {more} more"] if more > 0 else [])])
+
 
 GITLINK = "160000"
 SYMLINK = "120000"

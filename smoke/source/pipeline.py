@@ -12,9 +12,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from .checkout import Finding
 from .courses import SUCCESS, Inputs, Outcomes, courses, input_value
 from .expressions import UNKNOWN, evaluate, parse, truth
-from .findings import Finding
 from .workflow import Job, Step, Workflow
 
 #: Returns the text of a shell script of the checkout, None when there is no such file.

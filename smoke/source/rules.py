@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .checkout import Finding
 from .definitions import SERVICE, TASK, containers
-from .findings import Finding
 from .terraform import Module, Resource
 
 ALARM = "aws_cloudwatch_metric_alarm"

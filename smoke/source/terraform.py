@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from .checkout import Checkout
-from .findings import Finding
+from .checkout import Checkout, Finding
 from .hcl import Block, Expr, Parser
 
 _INDEX = re.compile(r"\[[^\]]*\]")

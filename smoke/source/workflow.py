@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from .findings import Finding
+from .checkout import Finding
 
 
 class Malformed(AssertionError):

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from smoke.keys.probes import Answer, finn_verifier
+from smoke.keys.verifiers import Answer, finn_verifier
 from smoke.platform.attacks import leak
 from smoke.platform.tokens import SigningKey
 

@@ -5,21 +5,17 @@ from typing import Any
 
 import pytest
 
-from smoke.aws.alarms import (
+from smoke.aws.alarms import NONE_LEFT, PERCENT, Watch, at_most, judged
+from smoke.aws.monitoring import (
     ABOVE,
     ABOVE_OR_AT,
     BELOW,
     BELOW_OR_AT,
-    NONE_LEFT,
-    PERCENT,
     Alarm,
     Metric,
-    Watch,
     alarm_of,
-    at_most,
     is_conservation,
     is_health,
-    judged,
     mute,
     unfed,
 )

@@ -4,11 +4,19 @@ from typing import Any
 
 import pytest
 
-from smoke.aws.balancer import Route, route_to, routes_of
-from smoke.aws.ecs import Run, definition_of, service_of
-from smoke.aws.images import agree, is_commit, is_pinned, repository_of, tag_of
-from smoke.aws.inventory import Seen, columns, differences, seen_of
-from smoke.aws.migrations import failure_of, last_of
+from smoke.aws.addresses import Route, route_to, routes_of
+from smoke.aws.ecs import Run, definition_of, failure_of, last_of, service_of
+from smoke.aws.inventory import (
+    Seen,
+    agree,
+    columns,
+    differences,
+    is_commit,
+    is_pinned,
+    repository_of,
+    seen_of,
+    tag_of,
+)
 from smoke.aws.names import Names
 from tests.smoke.aws.told import NOON, definition, service
 

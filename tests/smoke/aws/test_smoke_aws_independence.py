@@ -10,14 +10,16 @@ from smoke.aws.independence import (
     NETWORK,
     OWN,
     SECRET,
+    RolePolicies,
     Use,
+    allows,
     communal,
     lacking,
+    read_policies,
     secret_of,
     shared,
     uses_of,
 )
-from smoke.aws.policies import RolePolicies, allows, read_policies
 from smoke.source.definitions import Ownership
 from tests.smoke.aws.told import definition, role, scripted, secret, service
 

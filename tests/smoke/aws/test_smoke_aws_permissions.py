@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from smoke.keys.permissions import DRY_RUN, KMS, OPERATING
+from smoke.keys.store import DRY_RUN, KMS, OPERATING
 from stack.launch import Stack
 from tests.smoke.keys.proxy import AwsProxy
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from pytest_readiness import SetupError
 
-from smoke.aws.alarms import Metric
-from smoke.aws.discovery import read_registered, resolve
+from smoke.aws.addresses import read_registered, resolve
 from smoke.aws.ecs import image_in_use, read_definitions, read_runs, read_services
 from smoke.aws.monitoring import (
+    Metric,
     database_exists,
     read_dashboard,
     read_datapoints,
@@ -22,7 +22,7 @@ from smoke.aws.monitoring import (
     topic_arn,
 )
 from smoke.aws.names import Names
-from smoke.aws.observed import Observed
+from smoke.aws.reader import Observed
 from smoke.platform import builds
 from tests.smoke.aws.told import CPU, NOON, TOPIC_ARN, ecs_answers, raising, scripted
 

@@ -15,7 +15,7 @@ from pytest_readiness.core.aws_errors import _CODES, _KINDS
 from pytest_readiness.core.classify import classify
 
 from smoke.aws.account import OUTAGE_HOLDS_S, Account, at_once
-from smoke.aws.trouble import Call, trouble
+from smoke.aws.errors import Call, trouble
 from tests.smoke.aws.told import scripted
 
 Stubbed = tuple[Account, Stubber]

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from smoke.aws.alarms import APPLICATION, FURTHER, REQUIRED, watch_for
 from smoke.aws.names import Names
-from smoke.aws.observed import Observed
-from smoke.aws.watches import APPLICATION, FURTHER, REQUIRED, watch_for
+from smoke.aws.reader import Observed
 from tests.smoke.aws.told import ecs_answers, raising, scripted
 
 NAMES = Names("p")

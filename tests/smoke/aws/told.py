@@ -9,8 +9,8 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from smoke.aws.account import Account
-from smoke.aws.alarms import ABOVE, Alarm, Metric
 from smoke.aws.ecs import Container, Definition, Deployment, Service
+from smoke.aws.monitoring import ABOVE, Alarm, Metric
 
 TOPIC = "p-alerts"
 TOPIC_ARN = f"arn:aws:sns:us-east-1:1:{TOPIC}"

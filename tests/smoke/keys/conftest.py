@@ -10,7 +10,7 @@ import pytest
 from pytest_readiness import load_environment
 
 from smoke.keys.bootstrap import bootstrap
-from smoke.keys.subject import SERVICES, Platform
+from smoke.keys.context import SERVICES, Platform
 from stack.launch import Stack
 from tests.smoke.keys.command import Command
 from tests.smoke.keys.proxy import AwsProxy

@@ -9,11 +9,11 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from smoke.aws.account import Account
+from smoke.keys.context import Subject
 from smoke.keys.documents import Document, new_key, parse
-from smoke.keys.probes import Answer
 from smoke.keys.store import SecretStore
-from smoke.keys.subject import Subject
 from smoke.keys.timing import Timing
+from smoke.keys.verifiers import Answer
 from smoke.platform.jwks import KeySet
 from smoke.platform.tokens import SigningKey
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from pytest_readiness import load_environment
 
+from smoke.keys.context import SERVICES, Platform
 from smoke.keys.documents import parse
-from smoke.keys.permissions import DRY_RUN
-from smoke.keys.subject import SERVICES, Platform
+from smoke.keys.store import DRY_RUN
 from stack.launch import Stack
 from tests.smoke.keys.command import Command, Ended
 from tests.smoke.keys.proxy import AwsProxy

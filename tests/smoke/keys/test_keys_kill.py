@@ -2,12 +2,12 @@
 
 import pytest
 
+from smoke.keys.context import Platform
 from smoke.keys.lock import LOCK
-from smoke.keys.probes import Answer
 from smoke.keys.rotation import STEPS
 from smoke.keys.store import NEXT
 from smoke.keys.stream import Issuer, TokenStream
-from smoke.keys.subject import Platform
+from smoke.keys.verifiers import Answer
 from tests.smoke.keys.command import Command
 
 

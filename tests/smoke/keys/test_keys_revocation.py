@@ -7,11 +7,10 @@ from pytest_readiness import SafetyViolation
 
 from smoke.keys.documents import Document, new_key, parse
 from smoke.keys.errors import KeyFault, LockHeld, Refused
-from smoke.keys.observers import Timeline
-from smoke.keys.probes import Answer
-from smoke.keys.revocation import Revocation
+from smoke.keys.revocation import Revocation, Timeline
 from smoke.keys.rotation import Rotation
 from smoke.keys.timing import Timing
+from smoke.keys.verifiers import Answer
 from smoke.platform.tokens import SigningKey
 from tests.smoke.keys.fakes import QUICK, SECRET, Bench, FakeService, Killed
 

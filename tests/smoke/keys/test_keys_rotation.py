@@ -9,8 +9,8 @@ from pytest_readiness import SafetyViolation
 from smoke.keys.documents import Document, new_key
 from smoke.keys.errors import KeyFault, Refused, Unproved
 from smoke.keys.lock import LOCK
-from smoke.keys.probes import Answer
 from smoke.keys.rotation import Rotation
+from smoke.keys.verifiers import Answer
 from smoke.platform.jwks import KeySet
 from smoke.platform.tokens import SigningKey
 from tests.smoke.keys.fakes import QUICK, Bench, FakeService

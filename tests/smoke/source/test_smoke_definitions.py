@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from smoke.source.definitions import OWN, SECRET, Ownership, containers, missing, shared, uses
+from smoke.source.definitions import OWN, SECRET, Ownership, containers, missing, shared, uses, wildcards
 from smoke.source.hcl import Parser
-from smoke.source.policies import wildcards
 from smoke.source.terraform import Module
 from tests.smoke.source.repository import repository
 from tests.smoke.source.terraform_files import Read, service

@@ -10,8 +10,17 @@ from hypothesis import strategies as st
 from pytest_readiness import SetupError
 
 from smoke.source.checkout import Checkout
-from smoke.source.fly import Allowed, allow_list, as_text, points_to_fly, references, scan
-from smoke.source.planting import DECOYS, PLANTS, plant
+from smoke.source.fly import (
+    DECOYS,
+    PLANTS,
+    Allowed,
+    allow_list,
+    as_text,
+    plant,
+    points_to_fly,
+    references,
+    scan,
+)
 from tests.smoke.source.repository import git, repository
 
 REFERENCES = (

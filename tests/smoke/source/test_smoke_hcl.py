@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smoke.source import hcl_tree
+from smoke.source import hcl
 from smoke.source.hcl import Block, Expr, Malformed, Parser
 
 TEXT = """\
@@ -108,7 +108,7 @@ def test_a_file_is_parsed_once_per_content(parser: Parser, monkeypatch: pytest.M
     def refuse(text: str, path: str) -> Block:
         raise AssertionError("parsed again")
 
-    monkeypatch.setattr(hcl_tree, "convert", refuse)
+    monkeypatch.setattr(hcl, "convert", refuse)
     assert parser.parse(TEXT, "renamed.tf") == first
     with pytest.raises(AssertionError, match="parsed again"):
         parser.parse(TEXT + "\n", "a.tf")

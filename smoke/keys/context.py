@@ -23,15 +23,16 @@ from smoke.platform.tokens import SigningKey
 
 from .documents import Document, parse
 from .errors import KeyFault, Refused, Unproved
-from .probes import (
+from .store import CURRENT, SecretStore
+from .timing import Timing
+from .verifiers import (
     Verifier,
+    Verifiers,
     dixie_service_verifier,
     dixie_verifier,
     finn_verifier,
     freeside_verifier,
 )
-from .store import CURRENT, SecretStore
-from .timing import Timing
 
 SERVICES = ("freeside", "finn", "dixie")
 CONNECT_TIMEOUT_S, ANSWER_TIMEOUT_S = 2.0, 10.0
@@ -60,6 +61,10 @@ class Subject:
     by: str = "unknown"
     unreachable: tuple[str, ...] = ()
     tell: Tell = field(default=lambda _: None, repr=False)
+
+    def together(self) -> Verifiers:
+        """All verifiers that this runner can ask, to be asked together."""
+        return Verifiers(self.service, self.verifiers, self.unpublished, self.timing)
 
     def read(self) -> Reading:
         """The current version; KeyFault when it holds no P-256 key, SetupError when it cannot be read."""

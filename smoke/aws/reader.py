@@ -9,12 +9,12 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import balancer, discovery, ecs, monitoring, policies
+from . import addresses, ecs, independence, monitoring
 from .account import Account, account_of
-from .alarms import Alarm, Metric
-from .balancer import Route
+from .addresses import Route
 from .ecs import Definition, Service
 from .independence import Use, secret_of, uses_of
+from .monitoring import Alarm, Metric
 from .names import Names
 
 Value = TypeVar("Value")
@@ -99,7 +99,7 @@ class Observed:
 
     def routes(self) -> Sequence[Route]:
         """The routes of the load balancers."""
-        return self._once("routes", lambda: balancer.read_routes(self.account, self.names))
+        return self._once("routes", lambda: addresses.read_routes(self.account, self.names))
 
     def registered(self) -> Mapping[str, str]:
         """The host name of each registry that a service is in."""
@@ -161,7 +161,7 @@ class Observed:
 
     def _registered(self) -> Mapping[str, str]:
         arns = [arn for service in self.services().values() for arn in service.registries]
-        return discovery.read_registered(self.account, arns)
+        return addresses.read_registered(self.account, arns)
 
     def _uses(self, one_shots: Sequence[str]) -> Sequence[Use]:
         services, owners = self.services(), dict(self.definitions())
@@ -173,7 +173,7 @@ class Observed:
             for container in definition.containers
             for each in container.secrets.values()
         }
-        held = policies.read_policies(self.account, roles, secrets)
+        held = independence.read_policies(self.account, roles, secrets)
         return [
             use
             for name, definition in owners.items()

@@ -1,0 +1,272 @@
+"""The services that verify tokens: is a token of this key accepted or refused, by one of them or by all?"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import httpx
+from pytest_readiness import SafetyViolation
+
+from smoke.platform import tokens
+from smoke.platform.answers import error_code
+from smoke.platform.finn import INVOKE_PATH
+from smoke.platform.http import JSON_HEADERS
+from smoke.platform.tokens import Claims, SigningKey
+
+from .errors import KeyFault, Unproved
+from .timing import Timing, steadily
+
+MODELS_PATH = "/api/agents/models"
+QUERY_PATH = "/api/reputation/query"
+#: A 429 without a usable Retry-After is waited out for so long; a usable one is believed up to the longest.
+DEFAULT_BACKOFF_S, LONGEST_BACKOFF_S = 1.0, 30.0
+
+
+class Answer(StrEnum):
+    """What a verifier said of a token. SILENT is all that does not tell: a 429, a 5xx, no answer at all."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    SILENT = "silent"
+
+
+class Verifier(Protocol):
+    """A service that verifies tokens of one key."""
+
+    @property
+    def name(self) -> str:
+        """The service's name."""
+
+    @property
+    def last(self) -> str:
+        """The last answer in words."""
+
+    def ask(self, key: SigningKey) -> Answer:
+        """Send one fresh token signed by ``key``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The request that a probe sends, but for its token."""
+
+    method: str
+    path: str
+    claims: Callable[[], Claims]
+    content: bytes | None = None
+    params: tuple[tuple[str, str], ...] = ()
+    #: The code of the 400 that only a request with a verified token gets, where there is one.
+    accepted_code: str = ""
+
+
+class HttpVerifier:
+    """One verifier over HTTP. Safe to use from one thread at a time; each asker has its own."""
+
+    def __init__(self, name: str, base_url: str, http: httpx.Client, question: Question) -> None:
+        self.name = name
+        self.last = "not asked yet"
+        self._url = base_url.rstrip("/") + question.path
+        self._http = http
+        self._question = question
+        self._quiet_until = 0.0
+
+    def ask(self, key: SigningKey) -> Answer:
+        """Send one fresh token signed by ``key``; nothing while the service asks for patience (429)."""
+        if time.monotonic() < self._quiet_until:
+            return Answer.SILENT
+        question = self._question
+        headers = {"Authorization": tokens.bearer(key, question.claims())}
+        headers |= JSON_HEADERS if question.content is not None else {}
+        try:
+            response = self._http.request(
+                question.method,
+                self._url,
+                headers=headers,
+                content=question.content,
+                params=list(question.params),
+            )
+        except httpx.HTTPError as problem:
+            self.last = type(problem).__name__
+            return Answer.SILENT
+        self.last = f"HTTP {response.status_code}"
+        if response.status_code == 429:
+            self._quiet_until = time.monotonic() + _patience(response)
+        if response.status_code == 400 and question.accepted_code:
+            self.last += f" {error_code(response)}"
+            return Answer.ACCEPTED if error_code(response) == question.accepted_code else Answer.SILENT
+        if response.status_code == 200:
+            return Answer.ACCEPTED
+        return Answer.REFUSED if response.status_code in (401, 403) else Answer.SILENT
+
+
+def freeside_verifier(url: str, tenant: str, http: httpx.Client) -> HttpVerifier:
+    """Freeside, which verifies its own user tokens."""
+    return HttpVerifier(
+        "freeside", url, http, Question("GET", MODELS_PATH, lambda: tokens.user_claims(tenant))
+    )
+
+
+def finn_verifier(url: str, tenant: str, agent: str, http: httpx.Client) -> HttpVerifier:
+    """Finn, which verifies Freeside's S2S tokens.
+
+    The token is bound to another body, so that a verified request ends in REQ_HASH_MISMATCH and runs no
+    model. The body itself is a good one: a Finn that looks at it first must not refuse it for what it is.
+    """
+    body = json.dumps({"agent": agent, "prompt": "Reply with the word yes."}).encode()
+    claims: Callable[[], Claims] = lambda: tokens.finn_claims(tenant, b"another body")  # noqa: E731
+    question = Question("POST", INVOKE_PATH, claims, content=body, accepted_code="REQ_HASH_MISMATCH")
+    return HttpVerifier("finn", url, http, question)
+
+
+def dixie_verifier(url: str, tenant: str, agent: str, http: httpx.Client) -> HttpVerifier:
+    """Dixie, which verifies user tokens of Freeside's key."""
+    return _dixie(url, agent, http, lambda: tokens.user_claims(tenant, audience="loa-dixie"))
+
+
+def dixie_service_verifier(url: str, agent: str, http: httpx.Client) -> HttpVerifier:
+    """Dixie, which verifies S2S tokens of Finn's key."""
+    return _dixie(url, agent, http, tokens.dixie_service_claims)
+
+
+def _dixie(url: str, agent: str, http: httpx.Client, claims: Callable[[], Claims]) -> HttpVerifier:
+    params = (("routingKey", f"nft:{agent}"),)
+    return HttpVerifier("dixie", url, http, Question("GET", QUERY_PATH, claims, params=params))
+
+
+def _patience(response: httpx.Response) -> float:
+    value = response.headers.get("retry-after", "")
+    return min(float(value), LONGEST_BACKOFF_S) if value.isdigit() else DEFAULT_BACKOFF_S
+
+
+Answers = dict[str, Answer]
+
+
+class Unpublished(Protocol):
+    """What the published key set lacks of the wanted keys, or still has of those that should be gone."""
+
+    def __call__(self, *wanted: SigningKey, gone: tuple[str, ...] = ()) -> str:
+        """The difference in words, "" when there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verifiers:
+    """All verifiers of the key of one service, and the key set that publishes it."""
+
+    service: str
+    each: tuple[Verifier, ...]
+    unpublished: Unpublished
+    timing: Timing
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The verifiers' names."""
+        return tuple(verifier.name for verifier in self.each)
+
+    def ask(self, key: SigningKey) -> Answers:
+        """Every verifier's answer to one fresh token each."""
+        return {verifier.name: verifier.ask(key) for verifier in self.each}
+
+    def control(self, active: SigningKey) -> None:
+        """Each verifier accepts the active key and refuses a stranger's; else what it says proves nothing.
+
+        KeyFault for a valid token that is refused, SafetyViolation for a stranger's that is accepted.
+        """
+        steadily(
+            lambda: self._not(Answer.ACCEPTED, (active,)),
+            within=self.timing.propagation_s,
+            steady=0,
+            every=self.timing.every_s,
+            what=f"every verifier accepts the active key {active.kid}",
+            where=self.service,
+            action="repair the verification of tokens first: nothing was changed",
+        )
+        stranger = SigningKey.throwaway("smoke-keys-stranger")
+        for name, answer in self.ask(stranger).items():
+            if answer is Answer.ACCEPTED:
+                raise SafetyViolation(
+                    f"{name} accepts a token that a stranger signed: a revoked key would be accepted too"
+                )
+
+    def accepted(self, keys: tuple[SigningKey, ...], action: str) -> None:
+        """Wait until all keys are published and every verifier accepts each.
+
+        SafetyViolation when a token of the first key, the one that signs, is refused meanwhile.
+        """
+
+        def unmet() -> str:
+            self._never_refused(keys[0])
+            return self.unpublished(*keys) or self._not(Answer.ACCEPTED, keys)
+
+        self._wait(unmet, "every verifier has " + " and ".join(key.kid for key in keys), action)
+
+    def watch(self, keys: tuple[SigningKey, ...], seconds: float) -> None:
+        """See for so long that every verifier accepts all keys; SafetyViolation at the first refusal.
+
+        Unproved when a verifier gave no answer at all.
+        """
+        pause, until = threading.Event(), time.monotonic() + seconds
+        silent = set(self.names)
+        while True:
+            for key in keys:
+                silent -= {
+                    name for name, answer in self._never_refused(key).items() if answer is not Answer.SILENT
+                }
+            unpublished = self.unpublished(*keys)
+            if time.monotonic() >= until:
+                break
+            pause.wait(self.timing.every_s)
+        if unpublished:
+            raise KeyFault(
+                unpublished,
+                where=self.service,
+                action="both keys must stay published: rotate --resume",
+            )
+        if silent:
+            raise Unproved(
+                f"{', '.join(sorted(silent))} answered nothing in {seconds:g} s that tells",
+                where=self.service,
+                action="make it answer, then rotate --resume",
+            )
+
+    def refused(self, old: tuple[SigningKey, ...], new: SigningKey, action: str) -> None:
+        """Wait until all refuses the old keys and none is published. The new one is never refused."""
+
+        def unmet() -> str:
+            self._never_refused(new)
+            return self.unpublished(new, gone=tuple(key.kid for key in old)) or self._not(Answer.REFUSED, old)
+
+        self._wait(unmet, f"{', '.join(key.kid for key in old)} is refused everywhere", action)
+
+    def _wait(self, unmet: Callable[[], str], what: str, action: str) -> None:
+        timing = self.timing
+        steadily(
+            unmet,
+            within=timing.propagation_s,
+            steady=timing.steady_s,
+            every=timing.every_s,
+            what=what,
+            where=self.service,
+            action=action,
+        )
+
+    def _not(self, wanted: Answer, keys: tuple[SigningKey, ...]) -> str:
+        """Which verifiers do not answer as wanted; "" when all do."""
+        for key in keys:
+            short = [verifier for verifier in self.each if verifier.ask(key) is not wanted]
+            if short:
+                return f"{key.kid} is not {wanted} by " + ", ".join(
+                    f"{one.name} ({one.last})" for one in short
+                )
+        return ""
+
+    def _never_refused(self, key: SigningKey) -> Answers:
+        answers = self.ask(key)
+        refused = [name for name, answer in answers.items() if answer is Answer.REFUSED]
+        if refused:
+            raise SafetyViolation(f"{', '.join(refused)} refused a valid token, signed by {key.kid}")
+        return answers
