@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from stack import StackError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from stack.aws.clients import ControlClient
     from stack.pgbouncer import AdminConsole
@@ -23,13 +23,35 @@ ALTERED = frozenset({"aws", "source", "pooler"})
 
 
 def catalogue(directory: Path = CATALOGUES) -> dict[str, dict[str, Any]]:
-    """Return the faults of every `<phase>/faults.toml` by id.
+    """Return the faults of every `<phase>/faults.toml` by id, each family as its members.
 
-    An action is `verb:part`, `aws:mutation`, `pooler:alteration`, or `source:edit` whose params say which
-    edit; or empty.
+    An action is `verb:part`, `aws:mutation`, `pooler:alteration`, `rewrite:METHOD PATH`, or `source:edit`
+    whose params say which edit; or empty. `service` is the one that a rewrite happens in.
     """
     texts = [path.read_text("utf-8") for path in sorted(directory.glob("*/faults.toml"))]
-    return {entry["id"]: entry for text in texts for entry in tomllib.loads(text)["fault"]}
+    members = [each for text in texts for entry in tomllib.loads(text)["fault"] for each in _members(entry)]
+    return {entry["id"]: entry for entry in members}
+
+
+def _members(family: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield an entry for each service and case of a family, with both filled in wherever it has text."""
+    shared = {key: value for key, value in family.items() if key not in ("services", "cases")}
+    for service in family.get("services", [""]):
+        for case in family.get("cases", [""]):
+            words = {"{service}": service, "{Service}": service.capitalize(), "{case}": case}
+            entry = _filled(shared, {placeholder: word for placeholder, word in words.items() if word})
+            yield {"service": service or entry["id"].partition("-")[0], **entry}
+
+
+def _filled(value: Any, words: Mapping[str, str]) -> Any:
+    if isinstance(value, str):
+        for placeholder, word in words.items():
+            value = value.replace(placeholder, word)
+    elif isinstance(value, dict):
+        return {key: _filled(each, words) for key, each in value.items()}
+    elif isinstance(value, list):
+        return [_filled(each, words) for each in value]
+    return value
 
 
 class UnknownFault(StackError):

@@ -6,13 +6,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pytest_readiness.selftest.catalogue import load, require_known
-from pytest_readiness.selftest.coverage import uncovered
+from pytest_readiness.selftest.catalogue import SuiteCheck, load
 from pytest_readiness.selftest.errors import CatalogueError
 
 Write = Callable[..., Path]
 
-GOALS = ("G-1", "G-2")
+SUITE = {
+    name: SuiteCheck(nodeid=f"smoke/test_{name.replace('/', '.py::test_')}", severity=severity, goal=goal)
+    for name, severity, goal in [
+        ("auth/expired", "P0", "G-2"),
+        ("auth/meta", "P1", "G-1"),
+        ("health/up[api]", "P0", ""),
+        ("health/up[shop]", "P1", "G-1"),
+    ]
+}
 CHECK = '{ id = "auth/expired", severity = "P0", class = "PLATFORM_BUG" }'
 FAULT = f"""
 [[fault]]
@@ -22,7 +29,7 @@ service = "api"
 what = "An expired token is accepted"
 action = "restart:api"
 params = {{ seconds = 2 }}
-select = ["smoke/auth/test_tokens.py", "--drills"]
+select = ["smoke/auth/test_tokens.py"]
 args = ["--reruns", "0"]
 checks = [{CHECK}]
 also = ["auth/*"]
@@ -44,9 +51,9 @@ def write(tmp_path: Path) -> Write:
 
 
 def test_a_fault_is_read(write: Write) -> None:
-    (fault,) = load(write(FAULT), "faults", GOALS).faults
+    (fault,) = load(write(FAULT), "faults", SUITE).faults
     assert (fault.id, fault.goal, fault.verdict, fault.takes_s) == ("expired", "G-2", "BROKEN", 20)
-    assert (fault.select, fault.args) == (("smoke/auth/test_tokens.py",), ("--drills", "--reruns", "0"))
+    assert (fault.select, fault.args) == (("smoke/auth/test_tokens.py",), ("--reruns", "0"))
     assert fault.params == {"seconds": 2}
     assert fault.checks[0].as_data() == {
         "id": "auth/expired",
@@ -61,28 +68,31 @@ def test_a_fault_is_read(write: Write) -> None:
 
 @pytest.mark.parametrize("where", ["faults", "faults/*.toml", "faults/a.toml"])
 def test_where_a_catalogue_is(write: Write, where: str) -> None:
-    assert len(load(write(FAULT), where, GOALS).faults) == 1
+    assert len(load(write(FAULT), where, SUITE).faults) == 1
 
 
 def test_the_digest_is_of_the_meaning(write: Write) -> None:
     other = FAULT.replace('"expired"', '"late"')
-    one = load(write(FAULT + other), "faults", GOALS).digest
+    one = load(write(FAULT + other), "faults", SUITE).digest
     write(FAULT.replace('what = "', '# why\nwhat   =   "'))
-    assert load(write(other, "faults/b.toml"), "faults", GOALS).digest == one
-    assert load(write(other.replace("P0", "P1"), "faults/b.toml"), "faults", GOALS).digest != one
+    assert load(write(other, "faults/b.toml"), "faults", SUITE).digest == one
+    assert load(write(other.replace("P0", "P1"), "faults/b.toml"), "faults", SUITE).digest != one
 
 
 @pytest.mark.parametrize(
     ("old", "new", "where", "what", "allowed"),
     [
-        ("goal =", "gaol =", "fault[1].gaol", "unknown key", "also, args, checks"),
+        ("goal =", "gaol =", "fault[1].gaol", "unknown key", "also, args, body, checks"),
         ('"BROKEN"', '"RED"', "fault[1].verdict", "unknown value 'RED'", "READY, BROKEN, DEGRADED"),
         ('"G-2"', '"G-9"', "fault[1].goal", "unknown value 'G-9'", "G-1, G-2"),
+        ("checks =", 'check = "auth/meta"\nchecks =', "fault[1].check", "there is `checks` as well", "one"),
+        ('"auth/*"', '"auth/[a-z]*"', "fault[1].also", "matches no check of the suite", "ids, with * and ?"),
+        ("class =", 'outcome = "not-run", clasp =', "checks[1].class", "missing", "PLATFORM_BUG"),
         ('"P0"', '"P2"', "fault[1].checks[1].severity", "unknown value 'P2'", "P0, P1"),
         ('"PLATFORM_BUG"', '"BUG"', "[1].class", "unknown value 'BUG'", "PLATFORM_BUG, "),
-        ("severity", "weight", "fault[1].checks[1].severity", "missing", "P0, P1"),
+        ("severity", "weight", "fault[1].checks[1].weight", "unknown key", "severity"),
         ("class =", 'outcome = "passed", class =', "[1].outcome", "unknown value 'passed'", "failed, "),
-        (CHECK, "", "fault[1].checks", "empty: nothing would notice it", "at least one, or verdict READY"),
+        (CHECK, "", "fault[1].checks", "empty: nothing would detect it", "at least one, or verdict READY"),
         (CHECK, f"{CHECK}, {CHECK}", "fault[1].checks", "a check is named twice", "each check once"),
         ('what = "An expired token is accepted"', "", "fault[1].what", "missing", "a string"),
         ("takes_s = 20", 'takes_s = "20"', "fault[1].takes_s", "'20' is not an integer", "an integer >= 0"),
@@ -92,7 +102,7 @@ def test_the_digest_is_of_the_meaning(write: Write) -> None:
 def test_a_malformed_fault(write: Write, old: str, new: str, where: str, what: str, allowed: str) -> None:
     assert old in FAULT
     with pytest.raises(CatalogueError) as refused:
-        load(write(FAULT.replace(old, new)), "faults", GOALS)
+        load(write(FAULT.replace(old, new)), "faults", SUITE)
     first, second = str(refused.value).splitlines()
     assert first.startswith("faults/a.toml: ")
     assert where in first
@@ -107,7 +117,12 @@ def test_a_malformed_fault(write: Write, old: str, new: str, where: str, what: s
         (FAULT + FAULT, "faults/a.toml: fault[2].id: 'expired' is used twice"),
         ("id = ", "faults/a.toml: not valid TOML"),
         ("", "faults: no fault in it"),
-        (FAULT + 2 * UNFAULTED.format(name="x"), "unfaulted[2].check: 'auth/x' is used twice"),
+        (FAULT + 2 * UNFAULTED.format(name="meta"), "unfaulted[2].check: 'auth/meta' is used twice"),
+        (
+            FAULT.replace("auth/expired", "a/b"),
+            "fault[1].checks[1].id: the suite has no check 'a/b'",
+        ),
+        (FAULT + UNFAULTED.format(name="gone"), "unfaulted[1].check: the suite has no check 'auth/gone'"),
         (
             FAULT + UNFAULTED.format(name="expired"),
             "'auth/expired' is called unfaulted, yet a fault names it",
@@ -116,7 +131,7 @@ def test_a_malformed_fault(write: Write, old: str, new: str, where: str, what: s
 )
 def test_a_malformed_catalogue(write: Write, text: str, what: str) -> None:
     with pytest.raises(CatalogueError) as refused:
-        load(write(text), "faults", GOALS)
+        load(write(text), "faults", SUITE)
     assert what in str(refused.value)
     assert len(str(refused.value).splitlines()) <= 3
 
@@ -124,32 +139,62 @@ def test_a_malformed_catalogue(write: Write, text: str, what: str) -> None:
 def test_the_same_id_in_two_files(write: Write) -> None:
     write(FAULT)
     with pytest.raises(CatalogueError, match=r"faults/b.toml: fault\[1\].id: 'expired' is used twice"):
-        load(write(FAULT, "faults/b.toml"), "faults", GOALS)
+        load(write(FAULT, "faults/b.toml"), "faults", SUITE)
 
 
 @pytest.mark.parametrize("where", ["", "nowhere", "nowhere/*.toml"])
 def test_no_catalogue(write: Write, where: str) -> None:
     with pytest.raises(CatalogueError, match=r"\[self_test\] catalogue: "):
-        load(write(FAULT), where, GOALS)
+        load(write(FAULT), where, SUITE)
 
 
-def test_a_condition_to_bear_needs_something_to_run(write: Write) -> None:
+def test_a_condition_to_bear_states_its_verdict_and_what_to_run(write: Write) -> None:
     bearable = FAULT.replace("BROKEN", "READY").replace(CHECK, "")
-    assert load(write(bearable), "faults", GOALS).faults[0].checks == ()
-    with pytest.raises(CatalogueError, match=r"select: empty: nothing would run"):
-        load(write(bearable.replace('"smoke/auth/test_tokens.py"', '"-x"')), "faults", GOALS)
+    assert load(write(bearable), "faults", SUITE).faults[0].checks == ()
+    for line in ('select = ["smoke/auth/test_tokens.py"]', 'verdict = "READY"'):
+        with pytest.raises(CatalogueError, match=line.partition(" ")[0]):
+            load(write(bearable.replace(line, "")), "faults", SUITE)
 
 
-def test_a_fault_names_checks_that_there_are(write: Write) -> None:
-    catalogue = load(write(FAULT + UNFAULTED.format(name="gone")), "faults", GOALS)
-    require_known(catalogue, ["auth/expired", "auth/gone"], "faults")
-    with pytest.raises(CatalogueError, match=r"expired names a check .*: 'auth/expired'"):
-        require_known(catalogue, ["auth/gone"], "faults")
-    with pytest.raises(CatalogueError, match=r"\[\[unfaulted\]\] names a check .*: 'auth/gone'"):
-        require_known(catalogue, ["auth/expired"], "faults")
+@pytest.mark.parametrize(
+    ("checks", "verdict"),
+    [
+        ('check = "auth/expired"', "BROKEN"),
+        ('check = "auth/meta"', "DEGRADED"),
+        ('checks = ["auth/meta", "auth/expired"]', "BROKEN"),
+        ('checks = [{id = "auth/expired", class = "SETUP_ERROR"}]', "NO_VERDICT"),
+        ('checks = [{id = "auth/expired", outcome = "flaky"}]', "DEGRADED"),
+        ('checks = [{id = "auth/expired", severity = "P1"}]', "DEGRADED"),
+    ],
+)
+def test_marks_give_severity_and_severity_gives_the_verdict(write: Write, checks: str, verdict: str) -> None:
+    (fault,) = load(write(f'[[fault]]\nid = "x"\nwhat = "X"\n{checks}'), "faults", SUITE).faults
+    assert fault.verdict == verdict
+    assert fault.goal == SUITE[fault.checks[0].id].goal
+    assert fault.select == tuple(SUITE[check.id].nodeid for check in fault.checks)
 
 
-def test_every_member_of_a_family_needs_a_fault_of_its_own(write: Write) -> None:
-    catalogue = load(write(FAULT + UNFAULTED.format(name="meta")), "faults", GOALS)
-    checks = ["auth/valid", "auth/expired", "auth/expired[late]", "auth/meta"]
-    assert uncovered(catalogue, checks) == ["auth/valid", "auth/expired[late]"]
+def test_a_family_is_a_fault_for_each_service_and_case(write: Write) -> None:
+    family = """
+    [[fault]]
+    id = "{service}-{case}"
+    services = ["api", "shop"]
+    cases = ["slow", "odd"]
+    what = "{Service} is {case}"
+    action = "rewrite:GET /{service}"
+    params = {of = ["{case}"]}
+    also = ["*[{service}]"]
+    check = "health/up[{service}]"
+    """
+    faults = load(write(family), "faults", SUITE).faults
+    assert [fault.id for fault in faults] == ["api-slow", "api-odd", "shop-slow", "shop-odd"]
+    last = faults[-1]
+    assert (last.what, dict(last.params), last.also) == ("Shop is odd", {"of": ["odd"]}, ("*[shop]",))
+    assert (last.goal, last.verdict, *last.named) == ("G-1", "DEGRADED", "health/up[shop]")
+    with pytest.raises(CatalogueError, match=r"fault\[1\].id: 'x' is used twice"):
+        load(write(family.replace("{service}-{case}", "x")), "faults", SUITE)
+
+
+def test_every_member_of_a_parametrised_check_needs_a_fault(write: Write) -> None:
+    catalogue = load(write(FAULT + UNFAULTED.format(name="meta")), "faults", SUITE)
+    assert catalogue.uncovered(SUITE) == ["health/up[api]", "health/up[shop]"]

@@ -5,16 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
-from pytest_readiness.core.plan import Plan
 from pytest_readiness.selftest.bench import Bench, Setup
 from pytest_readiness.selftest.catalogue import Fault, load
 from pytest_readiness.selftest.judging import Finding
 from pytest_readiness.selftest.runner import Runner
 
-ROOT = Path(__file__).parents[2]
+from tests.selftest.project import PLAN, ROOT
+
 #: One fault, hence one check, for every kind of thing that the suite looks at.
 SAMPLE = [
     "freeside-health-degraded",
@@ -40,22 +39,26 @@ class Laboratory:
 
     def attempt(self, name: str, mutant: str) -> Finding:
         """Try a fault by its named checks alone, with the body of one check removed."""
-        fault = replace(self.faults[name], args=("-p", "tests.selftest.mutant", "--mutant", mutant))
-        finding, leak = self.bench.attempt(fault, [self.node_ids[check.id] for check in fault.checks])
+        fault = self.faults[name]
+        finding, leak = self.bench.attempt(
+            replace(
+                fault,
+                select=tuple(self.node_ids[check] for check in fault.named),
+                args=("-p", "tests.selftest.mutant", "--mutant", mutant),
+            )
+        )
         assert leak is None
         return finding
 
 
 @pytest.fixture(scope="module")
 def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]:
-    plan = Plan.parse((ROOT / "readiness.toml").read_text("utf-8"), "readiness.toml")
-    catalogue = load(ROOT, plan.self_test.catalogue, plan.goal_ids)
     work = tmp_path_factory.mktemp("self-test")
-    runner = Runner(plan.suite, ROOT, work)
+    runner = Runner(PLAN.suite, ROOT, work)
     setup = Setup(
-        command=plan.self_test.platform,
+        command=PLAN.self_test.platform,
         root=ROOT,
-        suite=plan.suite,
+        suite=PLAN.suite,
         work=work,
         runner=runner,
         stopping=threading.Event(),
@@ -63,7 +66,9 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]
     bench = Bench(1, setup)
     try:
         bench.boot()
-        yield Laboratory(bench, {fault.id: fault for fault in catalogue.faults}, runner.listing.result())
+        node_ids = {name: check.nodeid for name, check in runner.listing.result().items()}
+        catalogue = load(ROOT, PLAN.self_test.catalogue, runner.listing.result())
+        yield Laboratory(bench, {fault.id: fault for fault in catalogue.faults}, node_ids)
     finally:
         runner.close()
         bench.close()

@@ -45,11 +45,15 @@ class TomlTable:
         """Return the dotted name of a key of this table."""
         return f"{self.path}.{key}" if self.path else key
 
-    def finish(self) -> None:
-        """Refuse keys that no getter asked for: a typing mistake must not relax a gate."""
+    def finish(self, *unread: str) -> None:
+        """Refuse keys that no getter asked for: a typing mistake must not relax a gate.
+
+        ``unread`` are keys that are allowed although nothing here reads them.
+        """
+        known = {*self._asked, *unread}
         for key in self.data:
-            if key not in self._asked:
-                self.refuse(key, "unknown key", allowed=", ".join(sorted(set(self._asked))))
+            if key not in known:
+                self.refuse(key, "unknown key", allowed=", ".join(sorted(known)))
 
     def text(self, key: str, default: Any = REQUIRED, *, empty: bool = False) -> str:
         """Return a string; an empty one only when ``empty`` says so."""

@@ -98,8 +98,8 @@ class Bench:
         if platform is not None:
             platform.stop()
 
-    def attempt(self, fault: Fault, selection: Sequence[str]) -> tuple[Finding, Leak | None]:
-        """Try one fault on these node ids: what the suite said to it, and what it left behind, if anything.
+    def attempt(self, fault: Fault) -> tuple[Finding, Leak | None]:
+        """Try one fault: what the suite said to it, and what it left behind, if anything.
 
         Raises PlatformError only when a platform that had to be replaced does not start again.
         """
@@ -109,7 +109,7 @@ class Bench:
                 self._control.set(fault.id, fault.params)
             delay = () if any(check.outcome == Outcome.FLAKY for check in fault.checks) else _AT_ONCE
             with self._timed("faults"):
-                model = self._run(selection, (*delay, *fault.args))
+                model = self._run(fault.select, (*delay, *fault.args))
             finding = judge(fault, model, seconds=time.monotonic() - began)
         except _NoReport as problem:
             finding = Finding(fault=fault, detected=False, why=str(problem), seconds=time.monotonic() - began)

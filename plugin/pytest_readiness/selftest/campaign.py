@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import TypeAlias
@@ -62,35 +61,27 @@ class Campaign:
         self._clean_runs = clean_runs
         self._ends_whole = ends_whole
         self._benches = [Bench(number, setup) for number in range(1, workers + 1)]
-        self._node_ids: Mapping[str, str] = {}
-        self._go = threading.Event()
-        self._news: SimpleQueue[News | BaseException | Bench | Future[dict[str, str]]] = SimpleQueue()
+        self._news: SimpleQueue[News | BaseException | Bench] = SimpleQueue()
         self._threads = [
             threading.Thread(target=self._guarded, args=(bench,), name=f"selftest-{number}", daemon=True)
             for number, bench in enumerate(self._benches, start=1)
         ]
 
-    def run(self, validate: Callable[[Mapping[str, str]], None], listener: Callable[[News], None]) -> Results:
-        """Boot the platforms while the suite is collected, then try every fault; tell the listener of each.
+    def run(self, listener: Callable[[News], None]) -> Results:
+        """Boot the platforms and try every fault; tell the listener of each.
 
-        ``validate`` gets node id by check id and may raise. Raises what it raises, SuiteError, and
-        NothingProved when a platform or the runner gives up. However it ends, every platform is stopped.
+        Raises NothingProved when a platform or the runner gives up. Every platform is stopped in any case.
         """
         results = Results()
         for thread in self._threads:
             thread.start()
         try:
-            self._setup.runner.listing.add_done_callback(self._news.put)
             working = len(self._benches)
             while working:
                 news = self._news.get()
                 if isinstance(news, BaseException):
                     raise news
-                if isinstance(news, Future):
-                    self._node_ids = news.result()
-                    validate(self._node_ids)
-                    self._go.set()
-                elif isinstance(news, Bench):
+                if isinstance(news, Bench):
                     working -= 1
                     results.take(news)
                 else:
@@ -102,7 +93,6 @@ class Campaign:
 
     def _stop(self) -> None:
         self._setup.stopping.set()
-        self._go.set()
         self._setup.runner.close()
         closers = [threading.Thread(target=bench.close) for bench in self._benches]
         for thread in closers:
@@ -120,7 +110,6 @@ class Campaign:
 
     def _work(self, bench: Bench) -> None:
         bench.boot()
-        self._go.wait()
         if bench is self._benches[-1]:
             for number in range(1, self._clean_runs + 1):
                 self._tell(bench.clean_run(f"clean run {number} of {self._clean_runs}"))
@@ -128,7 +117,7 @@ class Campaign:
                 self._tell(bench.refresh())
         recent: list[Fault] = []
         while (fault := self._take(longest=bench is self._benches[0])) is not None:
-            finding, leak = bench.attempt(fault, self._selection(fault))
+            finding, leak = bench.attempt(fault)
             self._tell(finding, leak)
             recent.append(fault)
             if len(recent) == CONTROL_EVERY:
@@ -153,14 +142,11 @@ class Campaign:
         except IndexError:
             return None
 
-    def _selection(self, fault: Fault) -> tuple[str, ...]:
-        return fault.select or tuple(self._node_ids[check.id] for check in fault.checks)
-
     def _control(self, faults: Sequence[Fault]) -> list[list[str]]:
         """Return what the faults selected, once, as one selection for each set of options."""
         selected: dict[tuple[str, ...], dict[str, None]] = {}
         for fault in faults:
-            selected.setdefault(fault.args, {}).update(dict.fromkeys(self._selection(fault)))
+            selected.setdefault(fault.args, {}).update(dict.fromkeys(fault.select))
         return [
             [
                 *args,

@@ -1,21 +1,42 @@
-"""The catalogue: which faults the platform can be told to have, and what the suite must say to each."""
+"""The catalogue: which faults the platform can be told to have, and what the suite must say to each.
+
+An entry states what cannot be derived. One with ``services`` or ``cases`` is a family: a fault for each. The
+marks of the named checks give goal and severity; severity and class give the verdict.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from ..core.digest import digest
-from ..core.model import FailureClass, Outcome, Severity, Verdict
-from ..core.patterns import matches
-from ..core.toml import TomlTable, load_toml
+from ..core.model import CheckResult, FailureClass, Outcome, RunFacts, Severity, Verdict
+from ..core.patterns import matches, matching
+from ..core.toml import REQUIRED, TomlTable, load_toml
+from ..core.verdict import judge
 from .errors import CatalogueError
 
-#: How a check may answer to a fault: any way but passing, or failing under the cover of the plan.
+#: How a check may answer to a fault: any way but passing, or failing under an exemption of the plan.
 OUTCOMES = tuple(each.value for each in Outcome if each not in (Outcome.PASSED, Outcome.DEFERRED))
 _NEXT = "correct the catalogue and run again"
+_CLASSES = {"failed": FailureClass.PLATFORM_BUG.value, "flaky": FailureClass.FLAKE.value}
+#: Keys that say what the platform does with a fault: the platform's business.
+_PLATFORM_KEYS = (
+    *("service", "action", "status", "set", "drop", "body", "headers", "drop_headers"),
+    *("delay_s", "every", "first", "after", "hang", "close", "repeat"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteCheck:
+    """What the catalogue needs to know of a collected check: its node id and its marks."""
+
+    nodeid: str
+    severity: str
+    goal: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +62,9 @@ class Expected:
 class Fault:
     """One fault. Without named checks it is a condition that the suite must bear: its verdict is READY.
 
-    ``select`` are the node ids to run (none: those of the named checks), ``args`` further options for pytest,
-    ``also`` patterns of checks whose failing is a legitimate consequence, ``takes_s`` how long it keeps a
-    platform where that is long by nature: such faults begin first.
+    ``select`` are the node ids to run, ``args`` further options for pytest, ``also`` patterns of checks that
+    may fail as a consequence, ``takes_s`` how long it keeps a platform where that is long by nature: such
+    faults begin first.
     """
 
     id: str
@@ -59,7 +80,7 @@ class Fault:
 
     @property
     def named(self) -> frozenset[str]:
-        """The ids of the checks that must notice it."""
+        """The ids of the checks that must detect it."""
         return frozenset(check.id for check in self.checks)
 
     def matches(self, pattern: str) -> bool:
@@ -83,28 +104,40 @@ class Catalogue:
     unfaulted: tuple[Unfaulted, ...]
     digest: str
 
+    def uncovered(self, checks: Iterable[str]) -> list[str]:
+        """Return the checks that no fault names and that are not declared unfaulted, in their order.
 
-def load(root: Path, where: str, goal_ids: Sequence[str]) -> Catalogue:
+        Every member of a parametrised family is a check of its own.
+        """
+        named = {name for fault in self.faults for name in fault.named}
+        excused = {entry.check for entry in self.unfaulted}
+        return [check for check in checks if check not in named | excused]
+
+
+def load(root: Path, where: str, suite: Mapping[str, SuiteCheck]) -> Catalogue:
     """Read the catalogue at ``where``: a file, a pattern or a directory of TOML files under ``root``.
 
-    Raises CatalogueError naming file and key for whatever is malformed or there twice.
+    ``suite`` holds the collected checks by id. Raises CatalogueError naming file and key for whatever is
+    malformed, there twice, or about a check that the suite does not have.
     """
     faults: dict[str, Fault] = {}
     unfaulted: dict[str, Unfaulted] = {}
     raw: list[Mapping[str, Any]] = []
     for path in _files(root, where):
         top = load_toml(_text(path, root), path.relative_to(root).as_posix(), CatalogueError)
-        for table in top.tables("fault"):
-            fault = _fault(table, goal_ids)
-            if fault.id in faults:
-                table.refuse("id", f"{fault.id!r} is used twice", allowed="an id of its own")
-            faults[fault.id] = fault
+        for family in top.tables("fault"):
+            for table in _members(family):
+                fault = _fault(table, suite)
+                if fault.id in faults:
+                    table.refuse("id", f"{fault.id!r} is used twice", allowed="an id of its own")
+                faults[fault.id] = fault
+                raw.append(table.data)
         for table in top.tables("unfaulted"):
-            entry = _unfaulted(table)
+            entry = _unfaulted(table, suite)
             if entry.check in unfaulted:
                 table.refuse("check", f"{entry.check!r} is used twice", allowed="each check once")
             unfaulted[entry.check] = entry
-        raw += [*top.data.get("fault", ()), *top.data.get("unfaulted", ())]
+            raw.append(table.data)
         top.finish()
     named = {check for fault in faults.values() for check in fault.named}
     for name in sorted(unfaulted.keys() & named):
@@ -117,20 +150,6 @@ def load(root: Path, where: str, goal_ids: Sequence[str]) -> Catalogue:
         raise CatalogueError("no fault in it", where=where, allowed="at least one [[fault]]")
     meaning = digest(sorted(raw, key=digest))
     return Catalogue(faults=tuple(faults.values()), unfaulted=tuple(unfaulted.values()), digest=meaning)
-
-
-def require_known(catalogue: Catalogue, checks: Iterable[str], where: str) -> None:
-    """Raise CatalogueError when a fault or an [[unfaulted]] names a check that the suite does not have."""
-    known = set(checks)
-    claims = [(fault.id, name) for fault in catalogue.faults for name in sorted(fault.named)]
-    claims += [("[[unfaulted]]", entry.check) for entry in catalogue.unfaulted]
-    unknown = [(owner, name) for owner, name in claims if name not in known]
-    if unknown:
-        owner, name = unknown[0]
-        more = f" (and {len(unknown) - 1} more such)" if len(unknown) > 1 else ""
-        raise CatalogueError(
-            f"{owner} names a check that the suite does not have: {name!r}{more}", where=where, action=_NEXT
-        )
 
 
 def _files(root: Path, where: str) -> list[Path]:
@@ -156,53 +175,100 @@ def _text(path: Path, root: Path) -> str:
         ) from problem
 
 
-def _fault(table: TomlTable, goal_ids: Sequence[str]) -> Fault:
+def _members(family: TomlTable) -> Iterator[TomlTable]:
+    """Yield the faults that an entry stands for, with service and case filled in wherever it has text."""
+    services, cases = family.texts("services", ()), family.texts("cases", ())
+    shared = {key: value for key, value in family.data.items() if key not in ("services", "cases")}
+    if "check" in shared:
+        if "checks" in shared:
+            family.refuse("check", "there is `checks` as well", allowed="one of check, checks")
+        shared["checks"] = [family.text("check")]
+        del shared["check"]
+    if isinstance(shared.get("checks"), list):
+        shared["checks"] = [{"id": each} if isinstance(each, str) else each for each in shared["checks"]]
+    for service, case in product(services or ("",), cases or ("",)):
+        words = {"{service}": service, "{Service}": service.capitalize()} if services else {}
+        data = _filled(shared, {**words, "{case}": case} if cases else words)
+        yield TomlTable(data, source=family.source, error=family.error, path=family.path)
+
+
+def _filled(value: Any, words: Mapping[str, str]) -> Any:
+    if isinstance(value, str):
+        for placeholder, word in words.items():
+            value = value.replace(placeholder, word)
+    elif isinstance(value, Mapping):
+        return {key: _filled(each, words) for key, each in value.items()}
+    elif isinstance(value, list):
+        return [_filled(each, words) for each in value]
+    return value
+
+
+def _fault(table: TomlTable, suite: Mapping[str, SuiteCheck]) -> Fault:
+    checks = tuple(_expected(check, suite) for check in table.tables("checks"))
+    goals = sorted({"", *(check.goal for check in suite.values())})
     entry = Fault(
         id=table.text("id"),
-        goal=_goal(table, goal_ids),
+        goal=table.choice("goal", goals, suite[checks[0].id].goal if checks else ""),
         what=table.text("what"),
-        verdict=table.choice("verdict", Verdict),
-        checks=tuple(_expected(check) for check in table.tables("checks")),
-        select=_words(table, "select", options=False),
-        args=(*_words(table, "select", options=True), *table.texts("args", ())),
+        verdict=table.choice("verdict", Verdict, _verdict(checks) if checks else REQUIRED),
+        checks=checks,
+        select=table.texts("select", tuple(suite[check.id].nodeid for check in checks)),
+        args=table.texts("args", ()),
         also=table.texts("also", ()),
         params=table.free("params"),
         takes_s=table.integer("takes_s", 0),
     )
-    # What the platform does with a fault is the platform's business.
-    table.text("service", "", empty=True)
-    table.text("action", "", empty=True)
-    if not entry.checks and entry.verdict != Verdict.READY:
-        table.refuse("checks", "empty: nothing would notice it", allowed="at least one, or verdict READY")
-    if len(entry.named) < len(entry.checks):
+    if not checks and entry.verdict != Verdict.READY:
+        table.refuse("checks", "empty: nothing would detect it", allowed="at least one, or verdict READY")
+    if len(entry.named) < len(checks):
         table.refuse("checks", "a check is named twice", allowed="each check once")
-    if not entry.checks and not entry.select:
+    if not entry.select:
         table.refuse("select", "empty: nothing would run", allowed="node ids, or checks to run")
-    table.finish()
+    for pattern in entry.also:
+        if not matching([pattern], suite):
+            table.refuse("also", f"{pattern!r} matches no check of the suite", allowed="ids, with * and ?")
+    table.finish(*_PLATFORM_KEYS)
     return entry
 
 
-def _goal(table: TomlTable, goal_ids: Sequence[str]) -> str:
-    """Read the goal; an operational check serves none, and neither does its fault."""
-    return table.choice("goal", goal_ids) if table.data.get("goal") else table.text("goal", "", empty=True)
-
-
-def _words(table: TomlTable, key: str, *, options: bool) -> tuple[str, ...]:
-    return tuple(word for word in table.texts(key, ()) if word.startswith("-") is options)
-
-
-def _expected(table: TomlTable) -> Expected:
+def _expected(table: TomlTable, suite: Mapping[str, SuiteCheck]) -> Expected:
+    name = _known(table, "id", suite)
+    outcome = table.choice("outcome", OUTCOMES, Outcome.FAILED.value)
     entry = Expected(
-        id=table.text("id"),
-        severity=table.choice("severity", Severity),
-        failure_class=table.choice("class", FailureClass),
-        outcome=table.choice("outcome", OUTCOMES, Outcome.FAILED.value),
+        id=name,
+        severity=table.choice("severity", Severity, suite[name].severity),
+        failure_class=table.choice("class", FailureClass, _CLASSES.get(outcome, REQUIRED)),
+        outcome=outcome,
     )
     table.finish()
     return entry
 
 
-def _unfaulted(table: TomlTable) -> Unfaulted:
-    entry = Unfaulted(check=table.text("check"), reason=table.text("reason"))
+def _unfaulted(table: TomlTable, suite: Mapping[str, SuiteCheck]) -> Unfaulted:
+    entry = Unfaulted(check=_known(table, "check", suite), reason=table.text("reason"))
     table.finish()
     return entry
+
+
+def _known(table: TomlTable, key: str, suite: Mapping[str, SuiteCheck]) -> str:
+    name = table.text(key)
+    if name not in suite:
+        table.refuse(key, f"the suite has no check {name!r}", action="correct the id and run again")
+    return name
+
+
+def _verdict(checks: Sequence[Expected]) -> str:
+    """Return the verdict on a run in which these checks answer as expected and all others pass."""
+    results = [
+        CheckResult(
+            id=check.id,
+            nodeid="",
+            goal="",
+            phase="",
+            severity=Severity(check.severity),
+            outcome=Outcome(check.outcome),
+            failure_class=FailureClass(check.failure_class),
+        )
+        for check in checks
+    ]
+    return judge(results, RunFacts()).verdict.value

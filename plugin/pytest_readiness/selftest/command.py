@@ -24,8 +24,7 @@ from ..core.words import counted
 from . import page
 from .bench import Setup
 from .campaign import Campaign
-from .catalogue import Catalogue, Fault, load, require_known
-from .coverage import uncovered
+from .catalogue import Catalogue, Fault, load
 from .errors import CatalogueError, NothingProved, PlatformError
 from .progress import Progress
 from .record import is_proved, record
@@ -78,18 +77,16 @@ def run(options: argparse.Namespace, plan: Plan, root: Path, out: TextIO) -> int
     6 when a platform could not be started or the run was interrupted: nothing is proved then, and nothing is
     written. Raises ReadinessError for bad input.
     """
-    catalogue = load(root, plan.self_test.catalogue, plan.goal_ids)
     if not plan.self_test.platform:
         raise PlatformError(
             "the plan names no platform to inject faults into",
             where="[self_test] platform",
             allowed='the words of a command, such as ["python", "-m", "stack", "up", "--json"]',
         )
-    faults = _chosen(catalogue, options.only)
     work = Path(tempfile.mkdtemp(prefix="readiness-self-test-"))
     try:
         with _termination_is_interruption():
-            model = _try(options, plan, root, out, catalogue, faults, work)
+            model = _try(options, plan, root, out, work)
     except NothingProved as problem:
         out.write(f"{problem}\n")
         return NO_VERDICT
@@ -102,32 +99,26 @@ def run(options: argparse.Namespace, plan: Plan, root: Path, out: TextIO) -> int
     return PROVED if is_proved(model) else NOT_PROVED
 
 
-def _try(
-    options: argparse.Namespace,
-    plan: Plan,
-    root: Path,
-    out: TextIO,
-    catalogue: Catalogue,
-    faults: Sequence[Fault],
-    work: Path,
-) -> dict[str, Any]:
+def _try(options: argparse.Namespace, plan: Plan, root: Path, out: TextIO, work: Path) -> dict[str, Any]:
     partial = bool(options.only)
-    missing: list[str] = []
-
-    def validate(node_ids: Mapping[str, str]) -> None:
-        require_known(catalogue, node_ids, plan.self_test.catalogue)
-        missing.extend(() if partial else uncovered(catalogue, node_ids))
-
-    workers = min(options.workers, len(faults))
-    out.write(f"self-test: {counted(len(faults), 'fault')} on {counted(workers, 'platform')}\n")
     began, date, cpu = time.monotonic(), datetime.now(UTC), _cpu_s()
     suite = _state_of(root / plan.suite)
+    runner = Runner(plan.suite, root, work)
+    try:
+        checks = runner.listing.result()
+        catalogue = load(root, plan.self_test.catalogue, checks)
+        faults = _chosen(catalogue, options.only)
+    except BaseException:
+        runner.close()
+        raise
+    workers = min(options.workers, len(faults))
+    out.write(f"self-test: {counted(len(faults), 'fault')} on {counted(workers, 'platform')}\n")
     setup = Setup(
         command=plan.self_test.platform,
         root=root,
         suite=plan.suite,
         work=work,
-        runner=Runner(plan.suite, root, work),
+        runner=runner,
         stopping=threading.Event(),
     )
     default = 0 if partial else CLEAN_RUNS
@@ -140,14 +131,14 @@ def _try(
     )
     progress = Progress(out, len(faults))
     try:
-        results = campaign.run(validate, progress.heard)
+        results = campaign.run(progress.heard)
     finally:
         progress.end()
     return record(
         results,
         catalogue,
         scope=Scope.PARTIAL if partial else Scope.FULL,
-        uncovered=missing,
+        uncovered=() if partial else catalogue.uncovered(checks),
         # the runs are forked from a process that imported the suite, and read its files again for its digest
         changed=suite != _state_of(root / plan.suite),
         date=date,

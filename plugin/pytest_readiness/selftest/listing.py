@@ -14,10 +14,13 @@ _COLLECTOR = "readiness-collector"
 
 
 def pytest_sessionfinish(session: Any) -> None:
-    """Write the id and node id of every check, in the order of the run, and have the suite loaded warm."""
+    """Write what a catalogue needs of every check, in the order of the run, and warm the suite up."""
     collector = session.config.pluginmanager.get_plugin(_COLLECTOR)
     selected = collector.catalogue.selected if collector is not None else {}
-    checks = [{"id": check.id, "nodeid": nodeid} for nodeid, check in selected.items()]
+    checks = [
+        {"id": check.id, "nodeid": nodeid, "severity": check.severity, "goal": check.goal}
+        for nodeid, check in selected.items()
+    ]
     Path(os.environ[VARIABLE]).write_text(json.dumps(checks), encoding="utf-8")
     if checks:
         try:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .catalogue import SuiteCheck
 from .errors import RunnerGone, SuiteError
 from .logs import FORK_SERVER, last_words
 from .surroundings import environment
@@ -45,8 +46,8 @@ class Runner:
         self._lock = threading.Lock()
         self._waiting: dict[int, Future[Ended]] = {}
         self._number = 0
-        #: Node id by check id, in the order of the run, once the suite is collected; else SuiteError.
-        self.listing: Future[dict[str, str]] = Future()
+        #: The checks by id, in the order of the run, once the suite is collected; else SuiteError.
+        self.listing: Future[dict[str, SuiteCheck]] = Future()
         threading.Thread(target=self._listen, name="selftest-runner", daemon=True).start()
 
     def run(self, args: Sequence[str], env: Mapping[str, str], log: Path) -> Ended:
@@ -106,7 +107,7 @@ class Runner:
 
     def _hear(self, told: Mapping[str, Any]) -> None:
         if "checks" in told:
-            self.listing.set_result({check["id"]: check["nodeid"] for check in told["checks"]})
+            self.listing.set_result({check.pop("id"): SuiteCheck(**check) for check in told["checks"]})
         elif "error" in told:
             self.listing.set_exception(
                 SuiteError(
