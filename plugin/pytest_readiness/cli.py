@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .core.errors import LedgerError, PlanError, ReadinessError
+from .core.formats import counted
 from .core.plan import Plan
 from .core.streak import streak
-from .core.words import counted
 from .ledger import Ledger, open_ledger
 from .profile.schema import DIRECTORY, SCHEMA_NAME
 from .selftest import command

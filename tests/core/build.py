@@ -7,8 +7,16 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pytest_readiness.core.assess import RunRecord, assess
-from pytest_readiness.core.model import CheckResult, FailureClass, Outcome, RunFacts, Scope, Severity
+from pytest_readiness.core.assess import assess
+from pytest_readiness.core.model import (
+    CheckResult,
+    FailureClass,
+    Outcome,
+    RunFacts,
+    RunRecord,
+    Scope,
+    Severity,
+)
 from pytest_readiness.core.plan import Plan
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.core.build import ALL_PASSED, check, model, plan
-from tests.core.test_cover import DEFERRAL, waiver
+from tests.core.test_exemptions import DEFERRAL, waiver
 
 
 def figure(name: str, value: Any, **more: Any) -> dict[str, Any]:

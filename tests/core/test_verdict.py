@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest_readiness.core.model import CheckResult, FailureClass, Outcome, RunFacts, Scope, Severity, Verdict
-from pytest_readiness.core.verdict import exit_code, judge
+from pytest_readiness.core.verdict import exit_code, grouped, judge
 
 from tests.core.build import check
 
@@ -241,3 +241,24 @@ def test_one_more_failure_never_improves_a_verdict(results: Any, index: Any, fai
     before, after = (SEVERITY_OF[judge(which, RunFacts()).verdict] for which in (results, worse))
     # A check that could not run and now fails answers more than before, and may end a NO_VERDICT.
     assert after >= before or results[index].outcome in (Outcome.SKIPPED, Outcome.NOT_RUN)
+
+
+REASONS = st.sampled_from(["", "freeside is down", "no credentials"])
+
+
+@given(st.lists(st.tuples(st.sampled_from(["P0", "P1"]), REASONS), max_size=20))
+def test_every_check_is_in_exactly_one_group_of_its_reason(found: list[tuple[str, str]]) -> None:
+    checks = [
+        replace(check(f"phase/{place}", "not-run", severity), summary=reason)
+        for place, (severity, reason) in enumerate(found)
+    ]
+    groups = grouped(checks)
+    assert sorted(one.id for group in groups for one in group) == sorted(one.id for one in checks)
+    for group in groups:
+        assert len({(one.severity, one.summary) for one in group}) == 1
+    assert all(len(group) == 1 for group in groups if not group[0].summary)
+
+
+def test_a_shared_reason_is_listed_once() -> None:
+    checks = [replace(check(f"phase/{name}", "not-run"), summary="x is down") for name in "abc"]
+    assert judge(checks, RunFacts()).reasons == ("P0 not run: phase/a and 2 more checks: x is down",)

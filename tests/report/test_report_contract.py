@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from pytest_readiness.core.assess import RunRecord, assess
-from pytest_readiness.core.model import CheckResult, FailureClass, Outcome, Severity
+from pytest_readiness.core.assess import assess
+from pytest_readiness.core.model import CheckResult, FailureClass, Outcome, RunRecord, Severity
 from pytest_readiness.core.plan import Plan
 from pytest_readiness.report import html, json, markdown, terminal
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, Protocol, TypeVar
 
+from ..core.formats import text_of
 from ..core.redaction import Redactor
-from ..core.words import text_of
 
 BODY_LIMIT = 2048
 _LONGEST_SECRET = 8192

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from ..core.assess import RunRecord, assess
-from ..core.model import RunFacts, Scope
+from ..core.assess import assess
+from ..core.model import RunFacts, RunRecord, Scope
 from ..core.patterns import matching
 from . import identity, suite
 from .catalogue import Catalogue

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ..core.formats import format_moment
 from ..core.model import Scope, Verdict
-from ..core.moments import format_moment
 from ..core.redaction import Redactor
 from ..core.verdict import exit_code
 from ..report import discard, write_all

@@ -10,9 +10,9 @@ import pytest
 
 from .. import NothingMeasured, SafetyViolation
 from ..core.classify import classify
+from ..core.formats import text_of
 from ..core.model import FailureClass, Outcome
 from ..core.redaction import Redactor
-from ..core.words import text_of
 from .catalogue import Check
 from .context import RunContext
 from .evidence import EvidenceLog, Parts

@@ -9,19 +9,32 @@ from datetime import datetime
 from typing import Any
 
 from . import tables
-from .cover import Cover, apply_cover
 from .declaration import Declaration, Findings, LiveHistory, carried_over, declare
+from .exemptions import Exemption, apply_exemptions
+from .formats import format_moment
 from .goals import GoalRow, Standing, goal_statuses
-from .model import CheckResult, GoalStatus, Judgement, Outcome, Scope
-from .moments import format_moment
+from .model import CheckResult, GoalStatus, Judgement, Outcome, RunRecord, Scope
 from .plan import Plan
-from .record import RunRecord, entry_of
 from .streak import Entry, Streak, has_green_live_run, streak
 from .verdict import exit_code, is_not_applicable, judge
 
-__all__ = ["SCHEMA_VERSION", "RunRecord", "assess", "entry_of"]
-
 SCHEMA_VERSION = 1
+#: Keys of the model that a ledger entry copies.
+_KEPT = (
+    "run_id",
+    "environment",
+    "live",
+    "started_at",
+    "finished_at",
+    "verdict",
+    "uncounted",
+    "declaration",
+    "counts",
+    "build_identity",
+    "suite_digest",
+    "plan_digest",
+    "runner",
+)
 
 
 def assess(
@@ -33,14 +46,14 @@ def assess(
     counts in its own streak; a partial one is judged on what it selected and moves neither streak nor
     declaration.
     """
-    results, covers = apply_cover(run.results, plan, now)
+    results, exemptions = apply_exemptions(run.results, plan, now)
     judgement = judge(results, run.facts)
     known = dict(history)
     if run.belongs_in_ledger:
         known[run.environment] = [*history.get(run.environment, ()), _own_entry(run, plan, judgement)]
     standing = _standing(run, plan, known, now)
     live = _live_history(known, standing)
-    goals = goal_statuses(results, plan, covers, standing)
+    goals = goal_statuses(results, plan, exemptions, standing)
     if run.scope is Scope.PARTIAL:
         goals = _untouched_from_ledger(goals, results, known.get(run.environment, ()))
     operational = tables.operational_rows(run, results, plan, live.streak, live.deployed)
@@ -50,7 +63,7 @@ def assess(
         verdict=judgement.verdict,
         results=results,
         goals=goals,
-        covers=covers,
+        exemptions=exemptions,
         operational=operational,
         live=live,
     )
@@ -61,9 +74,9 @@ def assess(
         "goals": [_goal(row) for row in goals],
         "checks": [_check(check) for check in results],
         "counts": _counts(results),
-        "deferred": tables.deferral_rows(covers),
-        "waivers": tables.waiver_rows(covers),
-        "cover": [_cover_statement(cover) for cover in covers],
+        "deferred": tables.deferral_rows(exemptions),
+        "waivers": tables.waiver_rows(exemptions),
+        "cover": [_statement(exemption) for exemption in exemptions],
         "inventory": tables.inventory_rows(run, plan),
         "operational": operational,
         "rollback": tables.rollback_rows(results, plan),
@@ -75,6 +88,16 @@ def assess(
         "ledger": dict(run.ledger),
         "self_test": dict(run.self_test) if run.self_test is not None else None,
     }
+
+
+def entry_of(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the ledger keeps of an assessed run: the model's head and each check's outcome."""
+    kept = {key: model[key] for key in _KEPT}
+    checks = [
+        {key: check[key] for key in ("id", "severity", "outcome", "class", "duration_s")}
+        for check in model["checks"]
+    ]
+    return {**kept, "goals": {row["id"]: row["status"] for row in model["goals"]}, "checks": checks}
 
 
 def _head(run: RunRecord, plan: Plan, judgement: Judgement, declaration: Declaration) -> dict[str, Any]:
@@ -187,7 +210,7 @@ def _counts(results: Sequence[CheckResult]) -> dict[str, int]:
     }
 
 
-def _cover_statement(cover: Cover) -> str:
-    origin = cover.origin
+def _statement(exemption: Exemption) -> str:
+    origin = exemption.origin
     name = getattr(origin, "item", "") or getattr(origin, "check", "")
-    return f"{type(origin).__name__.lower()} {name}: {cover.text}"
+    return f"{type(origin).__name__.lower()} {name}: {exemption.text}"

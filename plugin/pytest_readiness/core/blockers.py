@@ -6,15 +6,12 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .alike import alike
-from .cover import Cover
+from .exemptions import Exemption
 from .goals import GoalRow
-from .model import CheckResult, FailureClass, GoalStatus, Outcome
-from .plan import Deferral, Plan
-from .plan_items import SEVERITIES
-from .record import RunRecord
+from .model import CheckResult, FailureClass, GoalStatus, Outcome, RunRecord
+from .plan import SEVERITIES, Deferral, Plan
 from .streak import Streak
-from .verdict import is_broken, is_degrading, is_open, run_problems
+from .verdict import grouped, is_broken, is_degrading, is_open, run_problems
 
 _BROKEN = "a P0 check that fails on the platform is BROKEN"
 _OPEN = "a P0 check without an answer is NO_VERDICT"
@@ -51,7 +48,7 @@ def check_blockers(run: RunRecord, results: Sequence[CheckResult]) -> list[dict[
         (_OPEN, [check for check in results if is_open(check, results)]),
         (_DEGRADED, [check for check in results if is_degrading(check, results)]),
     )
-    return [_of_checks(run, rule, group) for rule, checks in ranks for group in alike(checks)]
+    return [_of_checks(run, rule, group) for rule, checks in ranks for group in grouped(checks)]
 
 
 def goal_blockers(
@@ -72,15 +69,15 @@ def goal_blockers(
     ]
 
 
-def deferral_blockers(covers: Sequence[Cover], plan: Plan) -> list[dict[str, Any]]:
+def deferral_blockers(exemptions: Sequence[Exemption], plan: Plan) -> list[dict[str, Any]]:
     """Return the deferrals in force that are too severe for a launch."""
     allowed = SEVERITIES.index(plan.policy.allowed_deferral_severity)
     severe = [
-        cover.origin
-        for cover in covers
-        if cover.live
-        and isinstance(cover.origin, Deferral)
-        and SEVERITIES.index(cover.origin.severity) > allowed
+        exemption.origin
+        for exemption in exemptions
+        if exemption.live
+        and isinstance(exemption.origin, Deferral)
+        and SEVERITIES.index(exemption.origin.severity) > allowed
     ]
     return [
         _blocker(

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from .blockers import check_blockers, deferral_blockers, goal_blockers, launch_blockers, run_blockers
-from .cover import Cover
+from .exemptions import Exemption
 from .goals import GoalRow
-from .model import CheckResult, GoalStatus, Verdict
+from .model import CheckResult, GoalStatus, RunRecord, Verdict
 from .plan import Plan
-from .record import RunRecord
 from .streak import Streak
 
 LAUNCH = "READY FOR LAUNCH"
@@ -40,14 +39,14 @@ class LiveHistory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """All that a declaration rests on: the run, judged with its cover applied, and the live history."""
+    """All that a declaration rests on: the run, judged with its exemptions applied, and the live history."""
 
     run: RunRecord
     plan: Plan
     verdict: Verdict
     results: Sequence[CheckResult]
     goals: Sequence[GoalRow]
-    covers: Sequence[Cover]
+    exemptions: Sequence[Exemption]
     operational: Sequence[Mapping[str, Any]]
     live: LiveHistory
 
@@ -96,7 +95,7 @@ def _validated(found: Findings) -> Declaration:
     """Declare a platform that has been run live and whose goals all hold: what does a launch still lack?"""
     live = found.live.streak
     against = (
-        *deferral_blockers(found.covers, found.plan),
+        *deferral_blockers(found.exemptions, found.plan),
         *launch_blockers(found.run, found.plan, found.operational, live),
     )
     settled = all(row.status in (GoalStatus.PASS, GoalStatus.DEFERRED) for row in found.goals)

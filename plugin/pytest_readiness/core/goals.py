@@ -1,16 +1,16 @@
-"""Where each launch goal stands: from this run's checks, the plan's cover, and the streaks of the ledger."""
+"""Where each launch goal stands: from this run's checks, the plan's exemptions, and the ledger's streaks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .cover import Cover, CoverState
+from .exemptions import Exemption, ExemptionState
+from .formats import counted
 from .model import CheckResult, FailureClass, GoalStatus, Outcome, Scope, Severity
 from .plan import Deferral, Goal, Plan
 from .streak import Streak
 from .verdict import is_broken, is_degrading, is_not_applicable, is_open
-from .words import counted
 
 _PASSED = frozenset({Outcome.PASSED, Outcome.FLAKY})
 
@@ -42,15 +42,19 @@ class Standing:
 
 
 def goal_statuses(
-    results: Sequence[CheckResult], plan: Plan, covers: Sequence[Cover], standing: Standing
+    results: Sequence[CheckResult], plan: Plan, exemptions: Sequence[Exemption], standing: Standing
 ) -> list[GoalRow]:
-    """Return a row for each goal of the plan, in its order. ``results`` have the cover applied."""
-    return [_row(goal, results, covers, standing) for goal in plan.goals]
+    """Return a row for each goal of the plan, in its order. ``results`` have the exemptions applied."""
+    return [_row(goal, results, exemptions, standing) for goal in plan.goals]
 
 
-def _row(goal: Goal, results: Sequence[CheckResult], covers: Sequence[Cover], standing: Standing) -> GoalRow:
+def _row(
+    goal: Goal, results: Sequence[CheckResult], exemptions: Sequence[Exemption], standing: Standing
+) -> GoalRow:
     mine = [check for check in results if check.goal == goal.id]
-    deferral = next((cover for cover in covers if cover.live and _defers(cover, goal)), None)
+    deferral = next(
+        (exemption for exemption in exemptions if exemption.live and _defers(exemption, goal)), None
+    )
     status, evidence = _from_failures(mine, results)
     if status is None and deferral is not None:
         status, evidence = GoalStatus.DEFERRED, _deferral_evidence(deferral)
@@ -61,14 +65,14 @@ def _row(goal: Goal, results: Sequence[CheckResult], covers: Sequence[Cover], st
     return GoalRow(id=goal.id, title=goal.title, status=status, evidence=evidence)
 
 
-def _defers(cover: Cover, goal: Goal) -> bool:
-    return isinstance(cover.origin, Deferral) and cover.origin.goal == goal.id
+def _defers(exemption: Exemption, goal: Goal) -> bool:
+    return isinstance(exemption.origin, Deferral) and exemption.origin.goal == goal.id
 
 
-def _deferral_evidence(cover: Cover) -> str:
-    origin = cover.origin
+def _deferral_evidence(exemption: Exemption) -> str:
+    origin = exemption.origin
     rationale = origin.rationale if isinstance(origin, Deferral) else ""
-    return f"{rationale} ({cover.text})" if cover.state is CoverState.UNNEEDED else rationale
+    return f"{rationale} ({exemption.text})" if exemption.state is ExemptionState.UNNEEDED else rationale
 
 
 def _from_failures(

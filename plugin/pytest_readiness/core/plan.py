@@ -1,41 +1,120 @@
-"""The launch plan (readiness.toml): what must hold for a launch, as data, refused whole when malformed."""
+"""The launch plan (readiness.toml): what it is made of, and how it is read. A malformed one is refused."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime
+from typing import Any, TypeVar
 
-from . import plan_reading as read
-from .digest import digest
 from .errors import PlanError
-from .plan_items import (
-    Decision,
-    Deferral,
-    Goal,
-    InventoryItem,
-    OperationalItem,
-    Policy,
-    Rollback,
-    SelfTest,
-    Waiver,
-)
+from .formats import digest
 from .toml import TomlTable, load_toml
 
-__all__ = [
-    "Decision",
-    "Deferral",
-    "Goal",
-    "InventoryItem",
-    "OperationalItem",
-    "Plan",
-    "Policy",
-    "Rollback",
-    "SelfTest",
-    "Waiver",
-]
-
+PLAN_NAME = "readiness.toml"
 DEFAULT_LEDGER = "file:.readiness/{env}.jsonl"
+LEDGER_SCHEMES = ("file:", "s3://")
+SEVERITIES = ("Low", "Medium", "High")
+OPERATIONAL_RULES = ("live-run", "streak")
+ROLLBACK_KINDS = ("full", "partial")
+
+Part = TypeVar("Part")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """A launch goal. ``streak`` marks the goal that consecutive green live runs decide, not checks."""
+
+    id: str
+    title: str
+    streak: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The rules of the streak, of deferral and of evidence."""
+
+    streak_length: int = 3
+    streak_min_spacing_s: int = 0
+    streak_max_age_days: int = 14
+    max_uncounted_runs: int = 3
+    allowed_deferral_severity: str = "Medium"
+    require_evidence: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deferral:
+    """Something left for later: a goal with all its checks, checks by pattern, or an item without a check."""
+
+    item: str
+    severity: str
+    rationale: str
+    goal: str = ""
+    check: str = ""
+    expires: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiver:
+    """A named person's time-limited acceptance that one check (or pattern) fails."""
+
+    check: str
+    reason: str
+    approver: str
+    issued: datetime
+    expires: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InventoryItem:
+    """A declared service. ``cpu`` in CPU units, ``memory`` in MiB; 0 and "" where nothing is declared."""
+
+    service: str
+    key: str = ""
+    url: str = ""
+    cpu: int = 0
+    memory: int = 0
+    image: str = ""
+    ecs: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationalItem:
+    """An item that is ticked from evidence: check patterns that must all pass, or a rule over the ledger."""
+
+    item: str
+    checks: tuple[str, ...] = ()
+    rule: str = ""
+    #: True: only a live environment's checks can tick it.
+    live: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollback:
+    """A way back, with the checks that verify its steps without taking them."""
+
+    title: str
+    kind: str
+    steps: tuple[str, ...]
+    checks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """One row of the decisions table."""
+
+    date: str
+    decision: str
+    rationale: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelfTest:
+    """How the suite proves that it detects faults: a platform's command, and the faults that it takes."""
+
+    platform: tuple[str, ...] = ()
+    catalogue: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,31 +152,42 @@ class Plan:
         top = load_toml(text, source, PlanError)
         if top.integer("schema_version", minimum=1) != 1:
             top.refuse("schema_version", f"unknown version {top.data['schema_version']}", allowed="1")
-        goals = read.goals(top)
+        goals = _goals(top)
         ids = [goal.id for goal in goals]
-        decisions, ignored = read.decisions(top.table("decisions"))
+        decisions, ignored = _decisions(top.table("decisions"))
         plan = cls(
             source=source,
             title=top.text("title"),
             suite=top.text("suite"),
             digest=_digest(top),
             goals=goals,
-            phases=read.phases(top),
+            phases=_phases(top),
             not_waivable=top.texts("not_waivable", ()),
-            policy=read.policy(top.table("policy")),
-            ledger_url=read.ledger_url(top.table("ledger"), DEFAULT_LEDGER),
-            deferrals=tuple(read.deferral(entry, ids) for entry in top.tables("deferral")),
-            waivers=tuple(read.waiver(entry) for entry in top.tables("waiver")),
-            inventory=tuple(read.inventory_item(entry) for entry in top.tables("inventory")),
-            operational=tuple(read.operational_item(entry) for entry in top.tables("operational")),
-            rollback=tuple(read.rollback(entry) for entry in top.tables("rollback")),
+            policy=_read(_policy, top.table("policy")),
+            ledger_url=_read(_ledger_url, top.table("ledger")),
+            deferrals=_read_all(lambda table: _deferral(table, ids), top.tables("deferral")),
+            waivers=_read_all(_waiver, top.tables("waiver")),
+            inventory=_read_all(_inventory_item, top.tables("inventory")),
+            operational=_read_all(_operational_item, top.tables("operational")),
+            rollback=_read_all(_rollback, top.tables("rollback")),
             decisions=decisions,
             decisions_ignored=ignored,
             facts=top.free("facts"),
-            self_test=read.self_test(top.table("self_test")),
+            self_test=_read(_self_test, top.table("self_test")),
         )
         top.finish()
         return plan
+
+
+def _read(reader: Callable[[TomlTable], Part], table: TomlTable) -> Part:
+    """Read one table; a key that the reader did not ask for is refused."""
+    part = reader(table)
+    table.finish()
+    return part
+
+
+def _read_all(reader: Callable[[TomlTable], Part], tables: Iterable[TomlTable]) -> tuple[Part, ...]:
+    return tuple(_read(reader, table) for table in tables)
 
 
 def _digest(top: TomlTable) -> str:
@@ -105,3 +195,143 @@ def _digest(top: TomlTable) -> str:
         return digest(top.data)
     except ValueError:
         top.refuse("facts", "a number that is not finite", allowed="numbers other than nan and inf")
+
+
+def _goals(top: TomlTable) -> tuple[Goal, ...]:
+    """Read the goals: at least one, ids unique, at most one decided by the streak."""
+    tables = top.tables("goal")
+    if not tables:
+        top.refuse("goal", "missing", allowed="at least one [[goal]] with id and title")
+    goals = _read_all(_goal, tables)
+    for number, goal in enumerate(goals):
+        if goal.id in [earlier.id for earlier in goals[:number]]:
+            tables[number].refuse("id", f"{goal.id!r} is used twice", allowed="an id of its own")
+        if goal.streak and any(earlier.streak for earlier in goals[:number]):
+            tables[number].refuse(
+                "streak", "a second streak goal", allowed="at most one goal with streak = true"
+            )
+    return goals
+
+
+def _goal(table: TomlTable) -> Goal:
+    return Goal(id=table.text("id"), title=table.text("title"), streak=table.boolean("streak", False))
+
+
+def _phases(top: TomlTable) -> tuple[str, ...]:
+    """Read the order of the run, each phase once."""
+    names = top.texts("phases", ())
+    for name in names:
+        if names.count(name) > 1:
+            top.refuse("phases", f"{name!r} is used twice", allowed="each phase once")
+    return names
+
+
+def _policy(table: TomlTable) -> Policy:
+    usual = Policy()
+    return Policy(
+        streak_length=table.integer("streak_length", usual.streak_length, minimum=1),
+        streak_min_spacing_s=table.integer("streak_min_spacing_s", usual.streak_min_spacing_s),
+        streak_max_age_days=table.integer("streak_max_age_days", usual.streak_max_age_days, minimum=1),
+        max_uncounted_runs=table.integer("max_uncounted_runs", usual.max_uncounted_runs),
+        allowed_deferral_severity=table.choice(
+            "allowed_deferral_severity", SEVERITIES, usual.allowed_deferral_severity
+        ),
+        require_evidence=table.boolean("require_evidence", usual.require_evidence),
+    )
+
+
+def _ledger_url(table: TomlTable) -> str:
+    """Read the ledger's URL template; ``{env}`` stands for the environment's name."""
+    url = table.text("url", DEFAULT_LEDGER)
+    if not url.startswith(LEDGER_SCHEMES):
+        table.refuse("url", f"{url!r} is not a ledger", allowed="file:PATH, s3://BUCKET/PREFIX")
+    return url
+
+
+def _deferral(table: TomlTable, goal_ids: Iterable[str]) -> Deferral:
+    deferral = Deferral(
+        item=table.text("item"),
+        severity=table.choice("severity", SEVERITIES),
+        rationale=table.text("rationale"),
+        goal=table.choice("goal", goal_ids, ""),
+        check=table.text("check", ""),
+        expires=table.optional_moment("expires"),
+    )
+    if deferral.goal and deferral.check:
+        table.refuse("check", "a deferral names a goal and a check", allowed="goal, check, or neither")
+    return deferral
+
+
+def _waiver(table: TomlTable) -> Waiver:
+    """Read a waiver: every key is mandatory, and it ends after it begins."""
+    waiver = Waiver(
+        check=table.text("check"),
+        reason=table.text("reason"),
+        approver=table.text("approver"),
+        issued=table.moment("issued"),
+        expires=table.moment("expires"),
+    )
+    if waiver.expires <= waiver.issued:
+        table.refuse("expires", "not after issued", allowed="a time after issued")
+    return waiver
+
+
+def _inventory_item(table: TomlTable) -> InventoryItem:
+    return InventoryItem(
+        service=table.text("service"),
+        key=table.text("key", ""),
+        url=table.text("url", "", empty=True),
+        cpu=table.integer("cpu", 0),
+        memory=table.integer("memory", 0),
+        image=table.text("image", "", empty=True),
+        ecs=table.text("ecs", "", empty=True),
+    )
+
+
+def _operational_item(table: TomlTable) -> OperationalItem:
+    """Read an operational item: ticked by checks or by a rule, never by hand."""
+    item = OperationalItem(
+        item=table.text("item"),
+        checks=table.texts("checks", ()),
+        rule=table.choice("rule", OPERATIONAL_RULES, ""),
+        live=table.boolean("live", False),
+    )
+    if bool(item.checks) == bool(item.rule):
+        table.refuse(
+            "checks", "an item is ticked by checks or by a rule", allowed="exactly one of checks, rule"
+        )
+    return item
+
+
+def _rollback(table: TomlTable) -> Rollback:
+    rollback = Rollback(
+        title=table.text("title"),
+        kind=table.choice("kind", ROLLBACK_KINDS),
+        steps=table.texts("steps"),
+        checks=table.texts("checks", ()),
+    )
+    if not rollback.steps:
+        table.refuse("steps", "empty", allowed="at least one step")
+    return rollback
+
+
+def _decisions(table: TomlTable) -> tuple[tuple[Decision, ...], int]:
+    """Read the decisions and how many rows the plan's ``ignore_source`` calls noise."""
+    noise = table.text("ignore_source", "")
+    rows = _read_all(_decision, table.tables("row"))
+    table.finish()
+    kept = tuple(row for row in rows if not noise or row.source != noise)
+    return kept, len(rows) - len(kept)
+
+
+def _decision(table: TomlTable) -> Decision:
+    return Decision(
+        date=table.day("date"),
+        decision=table.text("decision"),
+        rationale=table.text("rationale", "", empty=True),
+        source=table.text("source", "", empty=True),
+    )
+
+
+def _self_test(table: TomlTable) -> SelfTest:
+    return SelfTest(platform=table.texts("platform", ()), catalogue=table.text("catalogue", ""))

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from .errors import LedgerError
+from .formats import format_day, parse_moment
 from .model import FailureClass, Verdict
-from .moments import format_day, parse_moment
 from .plan import Policy
 
 Entry = Mapping[str, Any]

@@ -6,49 +6,47 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from .cover import Cover
-from .model import CheckResult, Outcome, Severity
-from .moments import format_moment
+from .exemptions import Exemption
+from .formats import counted, format_moment
+from .model import CheckResult, Outcome, RunRecord, Severity
 from .patterns import matching
 from .plan import Deferral, InventoryItem, OperationalItem, Plan, Rollback, Waiver
-from .record import RunRecord
 from .streak import Streak
-from .words import counted
 
 #: A figure of this name tells what was observed of a declared service: ``inventory/<key>/<column>``.
 OBSERVED = "inventory"
 
 
-def deferral_rows(covers: Sequence[Cover]) -> list[dict[str, Any]]:
+def deferral_rows(exemptions: Sequence[Exemption]) -> list[dict[str, Any]]:
     """Return every deferral with what it did in this run."""
     return [
         {
-            "item": cover.origin.item,
-            "severity": cover.origin.severity,
-            "rationale": cover.origin.rationale,
-            "goal": cover.origin.goal,
-            "check": cover.origin.check,
-            "expires": format_moment(cover.origin.expires) if cover.origin.expires else None,
-            **_effect(cover),
+            "item": exemption.origin.item,
+            "severity": exemption.origin.severity,
+            "rationale": exemption.origin.rationale,
+            "goal": exemption.origin.goal,
+            "check": exemption.origin.check,
+            "expires": format_moment(exemption.origin.expires) if exemption.origin.expires else None,
+            **_effect(exemption),
         }
-        for cover in covers
-        if isinstance(cover.origin, Deferral)
+        for exemption in exemptions
+        if isinstance(exemption.origin, Deferral)
     ]
 
 
-def waiver_rows(covers: Sequence[Cover]) -> list[dict[str, Any]]:
+def waiver_rows(exemptions: Sequence[Exemption]) -> list[dict[str, Any]]:
     """Return every waiver, who accepted what until when, with what it did in this run."""
     return [
         {
-            "check": cover.origin.check,
-            "reason": cover.origin.reason,
-            "approver": cover.origin.approver,
-            "issued": format_moment(cover.origin.issued),
-            "expires": format_moment(cover.origin.expires),
-            **_effect(cover),
+            "check": exemption.origin.check,
+            "reason": exemption.origin.reason,
+            "approver": exemption.origin.approver,
+            "issued": format_moment(exemption.origin.issued),
+            "expires": format_moment(exemption.origin.expires),
+            **_effect(exemption),
         }
-        for cover in covers
-        if isinstance(cover.origin, Waiver)
+        for exemption in exemptions
+        if isinstance(exemption.origin, Waiver)
     ]
 
 
@@ -99,8 +97,8 @@ def decision_rows(plan: Plan) -> list[dict[str, Any]]:
     return [asdict(decision) for decision in plan.decisions]
 
 
-def _effect(cover: Cover) -> dict[str, Any]:
-    return {"state": cover.state.value, "note": cover.text, "covers": list(cover.checks)}
+def _effect(exemption: Exemption) -> dict[str, Any]:
+    return {"state": exemption.state.value, "note": exemption.text, "covers": list(exemption.checks)}
 
 
 def _observed(item: InventoryItem, figures: Mapping[Any, Any], build: Mapping[str, str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from datetime import date, datetime
 from typing import Any, NoReturn
 
 from .errors import ReadinessError
-from .moments import parse_moment
+from .formats import parse_moment
 
 REQUIRED: Any = object()
 _MOMENT = "an RFC 3339 time with an offset, such as 2027-03-01T00:00:00Z"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from .alike import alike
+from .formats import counted
 from .model import CheckResult, FailureClass, Judgement, Outcome, RunFacts, Scope, Severity, Verdict
-from .words import counted
 
 #: Classes with which a failed P0 leaves the question open; every other failed P0 is the platform's.
 NOT_OURS = frozenset({FailureClass.EXTERNAL_OUTAGE, FailureClass.SETUP_ERROR})
@@ -15,7 +14,7 @@ _UNANSWERED = frozenset({Outcome.SKIPPED, Outcome.NOT_RUN})
 
 
 def judge(results: Sequence[CheckResult], facts: RunFacts) -> Judgement:
-    """Judge a run on the checks it selected, cover already applied.
+    """Judge a run on the checks it selected, exemptions already applied.
 
     A leaked secret is BROKEN. A build that changed during the run is NO_VERDICT, because nothing can be
     attributed; so is a partial run under ``gate``. Then BROKEN > NO_VERDICT > DEGRADED > READY. The reasons
@@ -93,8 +92,21 @@ def is_settled(check: CheckResult, results: Iterable[CheckResult]) -> bool:
     return bool(covering) and all(other.outcome in _ANSWERED for other in covering)
 
 
+def grouped(checks: Iterable[CheckResult]) -> list[tuple[CheckResult, ...]]:
+    """Group the checks of one severity with one outcome for one reason, in the order of their first.
+
+    A check without a reason stands alone.
+    """
+    groups: dict[tuple[object, ...], list[CheckResult]] = {}
+    for check in checks:
+        reason = check.summary or check.id
+        key = (check.severity, check.outcome, check.failure_class, reason)
+        groups.setdefault(key, []).append(check)
+    return [tuple(group) for group in groups.values()]
+
+
 def _all_told(checks: Iterable[CheckResult]) -> list[str]:
-    return [_told(first, len(others)) for first, *others in alike(checks)]
+    return [_told(first, len(others)) for first, *others in grouped(checks)]
 
 
 def _told(check: CheckResult, others: int) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from ..core.digest import digest
 from ..core.errors import LedgerError
+from ..core.formats import digest
 
 GENESIS = "0" * 64
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from ..core.digest import canonical_json
 from ..core.errors import LedgerError
+from ..core.formats import canonical_json
 from .chain import Link, Verification, ending, inspect, is_sealed, parsed, refuse_broken, remembered, sealed
 
 

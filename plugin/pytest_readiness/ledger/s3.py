@@ -10,8 +10,8 @@ from random import uniform
 from threading import Event
 from typing import Any
 
-from ..core.digest import canonical_json
 from ..core.errors import LedgerError
+from ..core.formats import canonical_json
 from .chain import Link, Verification, ending, inspect, parsed, refuse_broken, remembered, sealed
 
 _ENTRY = re.compile(r"\d{8}\.json")

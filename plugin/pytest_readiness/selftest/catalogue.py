@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from ..core.digest import digest
+from ..core.formats import digest
 from ..core.model import CheckResult, FailureClass, Outcome, RunFacts, Severity, Verdict
 from ..core.patterns import matches, matching
 from ..core.toml import REQUIRED, TomlTable, load_toml

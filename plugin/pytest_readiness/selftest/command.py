@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ..core.errors import ReadinessError
+from ..core.formats import counted
 from ..core.model import Scope
 from ..core.plan import Plan
-from ..core.words import counted
 from . import page
 from .bench import Setup
 from .campaign import Campaign

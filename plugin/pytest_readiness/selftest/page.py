@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..core.words import counted
+from ..core.formats import counted
 from ..report.text import one_line
 
 _LIMIT = 160

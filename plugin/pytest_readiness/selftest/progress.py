@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TextIO
 
-from ..core.words import counted
+from ..core.formats import counted
 from .bench import CleanRun, Leak
 from .campaign import News
 from .judging import Finding

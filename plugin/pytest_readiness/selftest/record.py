@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from ..core.formats import format_moment
 from ..core.model import Scope
-from ..core.moments import format_moment
 from .campaign import Results
 from .catalogue import Catalogue
 

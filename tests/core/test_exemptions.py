@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pytest_readiness.core.cover import CoverState, apply_cover
+from pytest_readiness.core.exemptions import ExemptionState, apply_exemptions
 
 from tests.core.build import NOW, check, plan
 
@@ -18,8 +18,8 @@ VALID = {"issued": "2026-01-01T00:00:00Z", "expires": "2027-01-01T00:00:00Z"}
 
 
 def covered(results: Any, extra: Any, head: Any = "") -> Any:
-    after, covers = apply_cover(results, plan(extra, head=head), NOW)
-    return [one.outcome.value for one in after], covers
+    after, exemptions = apply_exemptions(results, plan(extra, head=head), NOW)
+    return [one.outcome.value for one in after], exemptions
 
 
 def waiver(pattern: Any, **more: Any) -> Any:
@@ -29,9 +29,9 @@ def waiver(pattern: Any, **more: Any) -> Any:
 @pytest.mark.parametrize("outcome", ["failed", "flaky", "skipped", "not-run"])
 def test_what_did_not_pass_is_deferred(outcome: Any) -> None:
     results = [check("orders/create", outcome), check("payments/pay", outcome, goal="G-2")]
-    outcomes, (cover,) = covered(results, DEFERRAL + 'goal = "G-2"')
+    outcomes, (exemption,) = covered(results, DEFERRAL + 'goal = "G-2"')
     assert outcomes == [outcome, "deferred"]
-    assert (cover.state, cover.text) == (CoverState.COVERS, "covers payments/pay")
+    assert (exemption.state, exemption.text) == (ExemptionState.COVERS, "covers payments/pay")
 
 
 def test_the_class_of_a_covered_failure_is_kept() -> None:
@@ -40,20 +40,20 @@ def test_the_class_of_a_covered_failure_is_kept() -> None:
         check("a/b", "flaky"),
         check("a/c", "skipped"),
     ]
-    after, _ = apply_cover(results, plan(DEFERRAL + 'check = "a/*"'), NOW)
+    after, _ = apply_exemptions(results, plan(DEFERRAL + 'check = "a/*"'), NOW)
     assert [one.failure_class for one in after] == ["EXTERNAL_OUTAGE", "FLAKE", None]
 
 
-def test_covered_checks_that_pass_stay_passed_and_the_cover_is_no_longer_needed() -> None:
-    outcomes, (cover,) = covered([check("a/a"), check("a/b")], DEFERRAL + 'check = "a/*"')
+def test_covered_checks_that_pass_stay_passed_and_the_exemption_is_no_longer_needed() -> None:
+    outcomes, (exemption,) = covered([check("a/a"), check("a/b")], DEFERRAL + 'check = "a/*"')
     assert outcomes == ["passed", "passed"]
-    assert (cover.state, cover.text) == (CoverState.UNNEEDED, "no longer needed: 2 checks passed")
+    assert (exemption.state, exemption.text) == (ExemptionState.UNNEEDED, "no longer needed: 2 checks passed")
 
 
 def test_an_item_that_no_check_covers_is_only_said() -> None:
-    outcomes, (cover,) = covered([check("a/a", "failed")], DEFERRAL)
+    outcomes, (exemption,) = covered([check("a/a", "failed")], DEFERRAL)
     assert outcomes == ["failed"]
-    assert (cover.state, cover.live) == (CoverState.NO_CHECK, True)
+    assert (exemption.state, exemption.live) == (ExemptionState.NO_CHECK, True)
 
 
 @pytest.mark.parametrize(
@@ -61,27 +61,27 @@ def test_an_item_that_no_check_covers_is_only_said() -> None:
     [
         (
             {"expires": "2026-06-01T12:00:00Z"},
-            CoverState.EXPIRED,
+            ExemptionState.EXPIRED,
             "expired on 2026-06-01T12:00:00.000Z: as if absent",
         ),
         (
             {"issued": "2026-06-01T14:30:00+02:00"},
-            CoverState.EARLY,
+            ExemptionState.EARLY,
             "in force from 2026-06-01T12:30:00.000Z: as if absent",
         ),
     ],
 )
 def test_a_waiver_out_of_its_time_is_as_if_absent(times: Any, state: Any, text: Any) -> None:
-    outcomes, (cover,) = covered([check("a/a", "failed")], waiver("a/a", **times))
+    outcomes, (exemption,) = covered([check("a/a", "failed")], waiver("a/a", **times))
     assert outcomes == ["failed"]
-    assert (cover.state, cover.text, cover.live) == (state, text, False)
+    assert (exemption.state, exemption.text, exemption.live) == (state, text, False)
 
 
 def test_an_expired_deferral_is_as_if_absent() -> None:
     extra = DEFERRAL + 'goal = "G-1"\nexpires = 2026-05-31T23:59:59Z'
-    outcomes, (cover,) = covered([check(outcome="failed")], extra)
+    outcomes, (exemption,) = covered([check(outcome="failed")], extra)
     assert outcomes == ["failed"]
-    assert cover.state is CoverState.EXPIRED
+    assert exemption.state is ExemptionState.EXPIRED
 
 
 def test_a_p0_that_is_not_waivable_is_never_covered_whatever_covers_it() -> None:
@@ -89,11 +89,11 @@ def test_a_p0_that_is_not_waivable_is_never_covered_whatever_covers_it() -> None
     extra = DEFERRAL + 'goal = "G-1"\n' + waiver("auth/refused[x]")
     outcomes, (deferral, waived) = covered(results, extra, head='not_waivable = ["auth/*"]')
     assert outcomes == ["failed", "deferred"]
-    assert deferral.state is waived.state is CoverState.REFUSED
+    assert deferral.state is waived.state is ExemptionState.REFUSED
     assert deferral.checks == ("auth/leak",)
     assert waived.text == "cannot cover auth/refused[x]: the plan calls it not waivable"
 
 
 def test_a_not_waivable_check_that_passed_needs_no_word() -> None:
-    _, (cover,) = covered([check("auth/a")], DEFERRAL + 'goal = "G-1"', head='not_waivable = ["auth/*"]')
-    assert cover.state is CoverState.UNNEEDED
+    _, (exemption,) = covered([check("auth/a")], DEFERRAL + 'goal = "G-1"', head='not_waivable = ["auth/*"]')
+    assert exemption.state is ExemptionState.UNNEEDED

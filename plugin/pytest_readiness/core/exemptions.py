@@ -1,4 +1,4 @@
-"""Deferrals and waivers: what the plan covers does not move the verdict; what it may not cover does."""
+"""Exemptions: checks that a deferral or a waiver of the plan covers do not move the verdict."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
+from .formats import counted, format_moment
 from .model import CheckResult, FailureClass, Outcome, Severity
-from .moments import format_moment
 from .patterns import matching
 from .plan import Deferral, Plan, Waiver
-from .words import counted
 
 _FAILING = frozenset({Outcome.FAILED, Outcome.FLAKY, Outcome.SKIPPED, Outcome.NOT_RUN})
 
 
-class CoverState(StrEnum):
+class ExemptionState(StrEnum):
     """What became of a deferral or a waiver in one run."""
 
     COVERS = "covers"
@@ -28,11 +27,11 @@ class CoverState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cover:
+class Exemption:
     """What one deferral or waiver did: ids that it covered, ids that it may not cover, and a sentence."""
 
     origin: Deferral | Waiver
-    state: CoverState
+    state: ExemptionState
     text: str
     checks: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
@@ -40,44 +39,47 @@ class Cover:
     @property
     def live(self) -> bool:
         """Whether it is in force at the time of the run."""
-        return self.state not in (CoverState.EXPIRED, CoverState.EARLY)
+        return self.state not in (ExemptionState.EXPIRED, ExemptionState.EARLY)
 
 
-def apply_cover(
+def apply_exemptions(
     results: Sequence[CheckResult], plan: Plan, now: datetime
-) -> tuple[tuple[CheckResult, ...], tuple[Cover, ...]]:
-    """Return the results with what is covered and did not pass as DEFERRED, and what each cover did.
+) -> tuple[tuple[CheckResult, ...], tuple[Exemption, ...]]:
+    """Return the results with what is covered and did not pass as DEFERRED, and what each exemption did.
 
-    Their class is kept. Covered checks that passed stay passed. An expired cover is as if absent. A P0 that
+    Their class is kept. Covered checks that passed stay passed. An expired one is as if absent. A P0 that
     matches ``not_waivable`` is never covered.
     """
     origins: tuple[Deferral | Waiver, ...] = (*plan.deferrals, *plan.waivers)
-    covers = tuple(_cover(origin, results, plan, now) for origin in origins)
-    covered = {check for cover in covers for check in cover.checks}
-    return tuple(_deferred(check) if check.id in covered else check for check in results), covers
+    exemptions = tuple(_exemption(origin, results, plan, now) for origin in origins)
+    covered = {check for exemption in exemptions for check in exemption.checks}
+    return tuple(_deferred(check) if check.id in covered else check for check in results), exemptions
 
 
-def _cover(origin: Deferral | Waiver, results: Sequence[CheckResult], plan: Plan, now: datetime) -> Cover:
+def _exemption(
+    origin: Deferral | Waiver, results: Sequence[CheckResult], plan: Plan, now: datetime
+) -> Exemption:
+    if origin.expires is not None and now >= origin.expires:
+        text = f"expired on {format_moment(origin.expires)}: as if absent"
+        return Exemption(origin=origin, state=ExemptionState.EXPIRED, text=text)
+    if isinstance(origin, Waiver) and now < origin.issued:
+        text = f"in force from {format_moment(origin.issued)}: as if absent"
+        return Exemption(origin=origin, state=ExemptionState.EARLY, text=text)
     matched = _matched(origin, results)
     fixed = {check.id for check in matched if _is_fixed(check, plan)}
     failing = [check.id for check in matched if check.outcome in _FAILING]
     held = tuple(check for check in failing if check not in fixed)
     refused = tuple(check for check in failing if check in fixed)
-    if origin.expires is not None and now >= origin.expires:
-        text = f"expired on {format_moment(origin.expires)}: as if absent"
-        return Cover(origin=origin, state=CoverState.EXPIRED, text=text)
-    if isinstance(origin, Waiver) and now < origin.issued:
-        text = f"in force from {format_moment(origin.issued)}: as if absent"
-        return Cover(origin=origin, state=CoverState.EARLY, text=text)
     if refused:
+        state = ExemptionState.REFUSED
         text = f"cannot cover {', '.join(refused)}: the plan calls it not waivable"
-        return Cover(origin=origin, state=CoverState.REFUSED, text=text, checks=held, refused=refused)
-    if held:
-        return Cover(origin=origin, state=CoverState.COVERS, text=f"covers {', '.join(held)}", checks=held)
-    if matched:
-        text = f"no longer needed: {counted(len(matched), 'check')} passed"
-        return Cover(origin=origin, state=CoverState.UNNEEDED, text=text)
-    return Cover(origin=origin, state=CoverState.NO_CHECK, text="no check of this run covers it")
+    elif held:
+        state, text = ExemptionState.COVERS, f"covers {', '.join(held)}"
+    elif matched:
+        state, text = ExemptionState.UNNEEDED, f"no longer needed: {counted(len(matched), 'check')} passed"
+    else:
+        state, text = ExemptionState.NO_CHECK, "no check of this run covers it"
+    return Exemption(origin=origin, state=state, text=text, checks=held, refused=refused)
 
 
 def _matched(origin: Deferral | Waiver, results: Sequence[CheckResult]) -> list[CheckResult]:

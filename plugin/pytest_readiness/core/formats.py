@@ -1,0 +1,68 @@
+"""How values are written: counts and times for people, canonical JSON and its digest for machines."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time
+from typing import Any
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 check", "2 checks", "3 entries"."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"
+
+
+def text_of(value: object) -> str:
+    """Return ``str(value)``, or which error came instead: a report must not break on what it tells of."""
+    try:
+        return str(value)
+    except Exception as problem:
+        return f"<{type(value).__name__} whose text raises {type(problem).__name__}>"
+
+
+def parse_moment(text: str) -> datetime:
+    """Read an RFC 3339 time such as ``2027-03-01T00:00:00Z``; ValueError when it is none or has no offset."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no offset")
+    return moment
+
+
+def format_moment(moment: datetime) -> str:
+    """Write a time as RFC 3339 in UTC, to the millisecond."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def format_day(moment: datetime) -> str:
+    """Write the UTC day of a time, for sentences."""
+    return moment.astimezone(UTC).date().isoformat()
+
+
+def canonical_json(value: Any) -> bytes:
+    """Encode a JSON value in its one canonical form: sorted keys, no spaces, UTF-8; times as ISO 8601.
+
+    ValueError for NaN and infinities, TypeError for what JSON cannot hold.
+    """
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain
+    )
+    return text.encode()
+
+
+def digest(value: Any) -> str:
+    """Return the SHA-256 of a JSON value's canonical form, in hex."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def suite_digest(files: Mapping[str, bytes]) -> str:
+    """Return one SHA-256 over a suite's files (path -> content), independent of their order."""
+    return digest({path: hashlib.sha256(content).hexdigest() for path, content in files.items()})
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, date | time):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} is not JSON")
