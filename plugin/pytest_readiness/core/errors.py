@@ -15,11 +15,9 @@ class ReadinessError(Exception):
     def __init__(self, what: str, *, where: str = "", allowed: str = "", action: str = "") -> None:
         self.what, self.where, self.allowed, self.action = what, where, allowed, action
         lines = [f"{where}: {what}" if where else what]
-        if allowed:
-            lines.append(f"  allowed: {allowed}")
-        if action:
-            lines.append(f"  next: {action}")
-        super().__init__("\n".join(lines))
+        lines += [f"  {name}: {text}" for name, text in (("allowed", allowed), ("next", action)) if text]
+        # Names and values from a file can hold line breaks of their own.
+        super().__init__("\n".join(" ".join(line.splitlines()) for line in lines))
 
 
 class PlanError(ReadinessError):
