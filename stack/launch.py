@@ -9,7 +9,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from stack import StackError, pgbouncer, postgres, services
-from stack.aws import key_operator, launcher
+from stack.aws.clients import HEALTH
+from stack.aws.inventory import OPERATOR_ARN
 from stack.aws.load_balancer import AUTHORITY, Listener
 from stack.aws.names import CREDENTIALS, PREFIX, REGION, secret_id
 from stack.control import Appearance, Control
@@ -57,7 +58,7 @@ PROFILE: dict[str, Any] = {
         "watch_s": 3,
         "reread_s": 1,
         "revocation_limit_s": 10,
-        "operator_arn": key_operator.ARN,
+        "operator_arn": OPERATOR_ARN,
     },
     "budget": {"max_spend_cents": 200},
     # Nothing here is far away: held to less than the 30 s of the contract and the 60 s of the fire drill.
@@ -165,13 +166,13 @@ class Stack:
         listeners = [
             Listener(name, ports[f"{name}-secure"], ports[f"{name}-plain"], hosts[name]) for name in PUBLIC
         ]
-        environ = {**base, **launcher.environ(ports["aws"], home, listeners)}
-        serve = Command(services.python("stack.aws.launcher"), environ, home)
+        environ = {**base, **_emulator_environ(ports["aws"], home, listeners)}
+        serve = Command(services.python("stack.aws.server"), environ, home)
         told = {"STACK_ADDRESSES": ",".join(f"{name}={host}" for name, host in hosts.items())}
         seed = Command(services.python("stack.aws.seed"), {**base, **told}, home)
         # The seed waits for the emulator itself: that way it imports while the emulator does.
         return [
-            Part("aws", serve, ready=lambda: answers_ok(endpoint + launcher.HEALTH), volatile=True),
+            Part("aws", serve, ready=lambda: answers_ok(endpoint + HEALTH), volatile=True),
             Part("aws-seed", seed),
         ]
 
@@ -222,6 +223,25 @@ class Stack:
             self._control.close()
         self._supervisor.shutdown()
         self._run.remove(keep_logs=keep_logs)
+
+
+def _emulator_environ(port: int, home: Path, listeners: list[Listener]) -> dict[str, str]:
+    """Return ministack's settings: loopback, no further listener, no container, nothing written elsewhere."""
+    return {
+        "BIND_HOST": LOOPBACK,
+        "GATEWAY_PORT": str(port),
+        "MINISTACK_HOST": LOOPBACK,
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
+        "LOG_LEVEL": "WARNING",
+        # A Docker daemon that exists must not be used: "running" tasks are records here, not containers.
+        "DOCKER_HOST": f"unix://{home}/no-docker.sock",
+        "TMPDIR": str(home),
+        "S3_DATA_DIR": str(home / "s3"),
+        "STATE_DIR": str(home / "state"),
+        "STACK_PORT": str(port),
+        "STACK_LISTENERS": ",".join(map(str, listeners)),
+    }
 
 
 def to_toml(profile: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 PR_SET_PDEATHSIG = 1
 LAST_WORDS = 3
+BOOT_DEADLINE_S = 60.0
 
 
 @dataclass(frozen=True)

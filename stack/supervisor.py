@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stack import StackError
-from stack.process import Process, Spawner, wait_until
+from stack.process import BOOT_DEADLINE_S, Process, Spawner, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from stack.process import Command
-
-BOOT_DEADLINE_S = 60.0
 
 
 @dataclass(frozen=True)

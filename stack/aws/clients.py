@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     # botocore makes its client classes at run time
     Clients = Callable[[str], Any]
 
+#: Where the emulator reports that it is up.
+HEALTH = "/_ministack/health"
+
 
 def clients(endpoint: str) -> Clients:
     """Return a function from a service's name to its client at `endpoint`, made on first use."""
@@ -60,7 +63,7 @@ class ControlClient:
         return str(self._ask("GET", "state")["digest"])
 
     def mutate(self, name: str, params: Mapping[str, Any]) -> None:
-        """Apply one of the alterations of `stack.aws.faults`."""
+        """Apply one of the alterations of `stack.aws.emulator`."""
         self._ask("PUT", f"faults/{name}", params)
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:

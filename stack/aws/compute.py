@@ -12,8 +12,9 @@ from stack.aws.inventory import (
     REPOSITORIES,
     RETENTION_DAYS,
     SERVICES,
-    Service,
+    EcsService,
     execution_role,
+    policy,
     task_definition,
 )
 from stack.aws.names import PREFIX, build_sha, secret_id
@@ -22,18 +23,7 @@ if TYPE_CHECKING:
     from stack.aws.clients import Clients
     from stack.aws.network import Network
 
-ASSUMED_BY_ECS = json.dumps(
-    {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Effect": "Allow",
-                "Principal": {"Service": "ecs-tasks.amazonaws.com"},
-                "Action": "sts:AssumeRole",
-            }
-        ],
-    }
-)
+ASSUMED_BY_ECS = policy(Principal={"Service": "ecs-tasks.amazonaws.com"}, Action="sts:AssumeRole")
 
 
 def seed(aws: Clients, net: Network, secret_arns: dict[str, str]) -> None:
@@ -91,16 +81,11 @@ def _roles(iam: Any, secret_arns: dict[str, str]) -> None:
         for role in (execution, f"{PREFIX}-{name}-task"):
             iam.create_role(RoleName=role, AssumeRolePolicyDocument=ASSUMED_BY_ECS)
         if signer:
-            reads = {
-                "Effect": "Allow",
-                "Action": "secretsmanager:GetSecretValue",
-                "Resource": secret_arns[secret_id(signer)],
-            }
-            policy = json.dumps({"Version": "2012-10-17", "Statement": [reads]})
-            iam.put_role_policy(RoleName=execution, PolicyName="own-secret", PolicyDocument=policy)
+            reads = policy(Action="secretsmanager:GetSecretValue", Resource=secret_arns[secret_id(signer)])
+            iam.put_role_policy(RoleName=execution, PolicyName="own-secret", PolicyDocument=reads)
 
 
-def _service(service: Service, net: Network) -> dict[str, Any]:
+def _service(service: EcsService, net: Network) -> dict[str, Any]:
     request: dict[str, Any] = {
         "cluster": CLUSTER,
         "serviceName": service.family,

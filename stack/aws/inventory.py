@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stack.aws.names import ACCOUNT, PREFIX, REGION, build_sha, secret_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 CLUSTER = f"{PREFIX}-cluster"
 NAMESPACE = f"{PREFIX}.local"
@@ -14,11 +18,16 @@ DATABASE = f"{PREFIX}-postgres"
 APP_METRICS = f"{PREFIX}/AppMetrics"
 DASHBOARDS = (f"{PREFIX}-overview", f"{PREFIX}-service-health")
 RETENTION_DAYS = 30
+# The role that rotates the signing keys; people of the account assume it.
+OPERATOR = f"{PREFIX}-key-operator"
+OPERATOR_ARN = f"arn:aws:iam::{ACCOUNT}:role/{OPERATOR}"
+OPERATOR_POLICY = "rotate-signing-keys"
+OPERATOR_ACTIONS = ("DescribeSecret", "GetSecretValue", "PutSecretValue", "UpdateSecretVersionStage")
 REGISTRY = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
 
 
 @dataclass(frozen=True)
-class Service:
+class EcsService:
     """One ECS service: `build` names the image, `signer` whose key it holds, `host` its Cloud Map name.
 
     `public` is the host whose requests the load balancer sends to it.
@@ -46,22 +55,33 @@ class Service:
 
 
 SERVICES = (
-    Service("api", 512, 1024, "freeside", 3000, "freeside", "freeside", "staging.api.arrakis.community",
+    EcsService("api", 512, 1024, "freeside", 3000, "freeside", "freeside", "staging.api.arrakis.community",
             environment={"FINN_BASE_URL": f"http://finn.{NAMESPACE}:3000"}),
-    Service("worker", 256, 512, "freeside", None, "freeside",
+    EcsService("worker", 256, 512, "freeside", None, "freeside",
             environment={"FINN_BASE_URL": f"http://finn.{NAMESPACE}:3000"}),
-    Service("finn", 512, 1024, "finn", 3000, "finn", "finn",
+    EcsService("finn", 512, 1024, "finn", 3000, "finn", "finn",
             environment={"FREESIDE_BASE_URL": f"http://freeside.{NAMESPACE}:3000",
                          "DIXIE_REPUTATION_URL": f"http://dixie.{NAMESPACE}:3001/api/reputation/query"}),
-    Service("dixie", 256, 512, "dixie", 3001, "dixie", "dixie", "dixie.staging.arrakis.community",
+    EcsService("dixie", 256, 512, "dixie", 3001, "dixie", "dixie", "dixie.staging.arrakis.community",
             environment={"NATS_OPTIONAL": "true", "LOA_FINN_BASE_URL": f"http://finn.{NAMESPACE}:3000"}),
-    Service("pgbouncer", 256, 512, "pgbouncer", 6432, host="pgbouncer",
+    EcsService("pgbouncer", 256, 512, "pgbouncer", 6432, host="pgbouncer",
             environment={"POOL_MODE": "transaction", "DEFAULT_POOL_SIZE": "15"}),
 )  # fmt: skip
 # Migrations run once per deployment, in tasks of their own; the log group is that of the service they serve.
 MIGRATIONS = {f"{PREFIX}-freeside-migration": SERVICES[0], f"{PREFIX}-dixie-migration": SERVICES[3]}
 REPOSITORIES = {"freeside": f"{PREFIX}-api", "finn": f"{PREFIX}-finn", "dixie": f"{PREFIX}-dixie",
                 "pgbouncer": f"{PREFIX}-pgbouncer"}  # fmt: skip
+
+
+def policy(**statement: Any) -> str:
+    """Return an IAM policy document with one statement that allows."""
+    return json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **statement}]})
+
+
+def operator_policy(actions: Iterable[str], secret_arns: Iterable[str]) -> str:
+    """Return the policy of the role that rotates the signing keys: their secrets, nothing else."""
+    named = [f"secretsmanager:{action}" for action in actions]
+    return policy(Action=named, Resource=list(secret_arns))
 
 
 def image(build: str) -> str:
@@ -80,7 +100,7 @@ def execution_role(name: str) -> str:
 
 
 def task_definition(
-    family: str, service: Service, secret_arns: dict[str, str], *, one_shot: bool = False
+    family: str, service: EcsService, secret_arns: dict[str, str], *, one_shot: bool = False
 ) -> dict[str, Any]:
     """Return the arguments of RegisterTaskDefinition; a one-shot has no port, no key, a role of its own."""
     role = f"{service.name}-migration" if one_shot else service.name

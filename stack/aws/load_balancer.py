@@ -81,10 +81,9 @@ class LoadBalancer:
         self._altered.add(self._listeners[service].service)
         self._certify(service, host, days, trusted=trusted)
 
-    def redirect(self, service: str, *, on: bool) -> None:
-        """Redirect plain HTTP, or pass it on; KeyError for a service that is not public."""
-        name = self._listeners[service].service
-        (self._not_redirected.discard if on else self._not_redirected.add)(name)
+    def serve_plain(self, service: str) -> None:
+        """Pass plain HTTP on instead of redirecting it; KeyError for a service that is not public."""
+        self._not_redirected.add(self._listeners[service].service)
 
     def heal(self) -> None:
         """Good certificates, and redirects everywhere."""

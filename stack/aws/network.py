@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from stack.aws.inventory import NAMESPACE, SERVICES, Service
+from stack.aws.inventory import NAMESPACE, SERVICES, EcsService
 from stack.aws.names import PREFIX
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _balancer(aws: Clients, net: Network, vpc: str) -> None:
     )
 
 
-def _forward(net: Network, service: Service) -> dict[str, str]:
+def _forward(net: Network, service: EcsService) -> dict[str, str]:
     return {"Type": "forward", "TargetGroupArn": net.target_groups[service.name]}
 
 

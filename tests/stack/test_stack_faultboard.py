@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stack import StackError, faultboard, pgbouncer
-from stack.aws.faults import ALTERATIONS
+from stack.aws.emulator import ALTERATIONS
 from stack.faultboard import FaultBoard, UnknownFault, catalogue
 
 PARTS = {"postgres", "pgbouncer", "aws", "provider", "finn", "dixie", "freeside", "worker"}

@@ -1,32 +1,44 @@
-"""The side door: a few requests beside the AWS APIs, for what no AWS API does.
+"""The emulator's process: `python -m stack.aws.server`, ministack and a control API on one loopback port.
+
+The control API does what no AWS API does:
 
 - `PUT /_stack/metrics`: the series to publish from now on
 - `POST /_stack/remember`: take the present state as the one to come back to
 - `POST /_stack/restore`: bring it back, with every alteration undone
-- `PUT /_stack/faults/{name}`: alter something (`stack.aws.faults`); the body is its parameters
-- `GET /_stack/state`: `{"digest": sha256, "seeded": bool}`
+- `PUT /_stack/faults/{name}`: alter something (`stack.aws.emulator`); the body is its parameters
+- `GET /_stack/state`: `{"digest": sha256, "seeded": bool}`, which the others answer as well
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 import threading
+from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stack.aws import faults, state
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
+from ministack.app import app
+
+from stack.aws import internals
 from stack.aws.emulator import Emulator
-from stack.aws.metrics import install
+from stack.aws.load_balancer import Listener, LoadBalancer
+from stack.aws.names import SIGNERS, secret_id
+from stack.aws.platform_alterations import new_key
+from stack.host import LOOPBACK
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
-
-    from stack.aws.load_balancer import LoadBalancer
 
     Scope = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
     Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+VERSION = "1.5.33"  # internals.py reaches into it: another version must be tried first
 PATH = "/_stack/"
 TICK_S = 0.1
 FEED_EVERY = 150
@@ -35,18 +47,11 @@ FEED_EVERY = 150
 class ControlApi:
     """An ASGI application that answers under /_stack/ itself and passes everything else on."""
 
-    def __init__(
-        self,
-        app: Callable[[Scope, Receive, Send], Awaitable[None]],
-        endpoint: str,
-        load_balancer: LoadBalancer,
-    ) -> None:
+    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], emulator: Emulator) -> None:
         self._app = app
-        self._memory = state.Memory()
-        self._emulator = Emulator(endpoint, load_balancer)
+        self._emulator = emulator
+        self._snapshot: internals.Snapshot | None = None
         self._lock = threading.Lock()
-        install()
-        self._emulator.notices.install()
         threading.Thread(target=self._tick, name="stack-tick", daemon=True).start()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,7 +60,7 @@ class ControlApi:
             await self._app(scope, receive, send)
         elif scope["path"].startswith(PATH):
             await self._answer(scope, receive, send)
-        elif not await self._emulator.refusals.refuse(scope, send):
+        elif not await self._emulator.refusals.answer(scope, send):
             await self._app(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,19 +89,20 @@ class ControlApi:
                     emulator.metrics.feed()
                 case "POST", ["remember"]:
                     emulator.metrics.feed()
-                    self._memory.remember()
+                    self._snapshot = internals.Snapshot()
                 case "POST", ["restore"]:
                     emulator.heal()
-                    self._memory.restore()
+                    if self._snapshot:
+                        self._snapshot.restore()
                     emulator.metrics.feed()
                 case "PUT", ["faults", name]:
-                    faults.apply(emulator, name, body)
+                    emulator.alter(name, body)
                     emulator.metrics.feed()
                 case "GET", ["state"]:
                     pass
                 case _:
-                    raise LookupError(f"{method} {'/'.join(path)} is not offered")
-            return {"digest": state.digest(), "seeded": self._memory.filled}
+                    raise LookupError(f"no such request: {method} {'/'.join(path)}")
+            return {"digest": internals.digest(), "seeded": self._snapshot is not None}
 
     def _tick(self) -> None:
         clock = threading.Event()
@@ -107,3 +113,34 @@ class ControlApi:
                 self._emulator.one_shots.finish()
                 if count % FEED_EVERY == 0:
                     self._emulator.metrics.feed()
+
+
+async def _serve(port: str, listeners: str, home: Path) -> None:
+    config = Config()
+    config.bind = [f"{LOOPBACK}:{port}"]
+    config.keep_alive_timeout = 75
+    config.loglevel = "WARNING"
+    # Created before the port opens: the services need nothing else of AWS to start, and do not wait for the
+    # rest of the seed.
+    for service in SIGNERS:
+        await internals.create_secret(secret_id(service), new_key())
+    balancer = LoadBalancer(map(Listener.parse, listeners.split(",")), home)
+    await balancer.serve()
+    emulator = Emulator(f"http://{LOOPBACK}:{port}", balancer)
+    await serve(ControlApi(app, emulator), config)  # type: ignore[arg-type]  # app is untyped
+
+
+def main() -> None:
+    """Serve until SIGTERM; ends with exit code 1 when another version is installed.
+
+    The environment holds STACK_PORT, STACK_LISTENERS, a TMPDIR of the run's own, and ministack's settings,
+    which it reads when it is imported.
+    """
+    installed = metadata.version("ministack")
+    if installed != VERSION:
+        sys.exit(f"ministack {installed} is installed, {VERSION} is needed: pip install ministack=={VERSION}")
+    asyncio.run(_serve(os.environ["STACK_PORT"], os.environ["STACK_LISTENERS"], Path(os.environ["TMPDIR"])))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""Alterations of what watches: alarms, metrics, the alerts topic, dashboards, log groups.
+"""Alterations of what watches: alarms, metrics, the alerts topic, dashboards, log groups, and AWS's answers.
 
 Names are given without the prefix: alarm `api-cpu-high`, service `api`, dashboard `overview`.
 """
@@ -8,17 +8,23 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from stack.aws import internals
 from stack.aws.inventory import TOPIC
 from stack.aws.names import ACCOUNT, PREFIX, REGION
 
 if TYPE_CHECKING:
-    from stack.aws.emulator import Alteration, Emulator
+    from stack.aws.emulator import Emulator
 
 TOPIC_ARN = f"arn:aws:sns:{REGION}:{ACCOUNT}:{TOPIC}"
 # What PutMetricAlarm takes of what DescribeAlarms gives.
 SETTINGS = ("Namespace", "MetricName", "Dimensions", "Statistic", "ExtendedStatistic", "ComparisonOperator",
             "Threshold", "Period", "EvaluationPeriods", "TreatMissingData", "ActionsEnabled", "AlarmActions",
             "OKActions", "InsufficientDataActions", "AlarmDescription")  # fmt: skip
+
+
+def api_refuses(emulator: Emulator, service: str, code: str) -> None:
+    """Have every call of an AWS service (its signing name; `*` for all) refused with an error code."""
+    emulator.refusals.refuse(service, code)
 
 
 def alarm_missing(emulator: Emulator, alarm: str) -> None:
@@ -52,7 +58,7 @@ def metric(emulator: Emulator, name: str, of: str = "", value: float | None = No
 
 
 def topic_without_subscription(emulator: Emulator) -> None:
-    """Leave the alerts topic with nobody who listens."""
+    """Leave the alerts topic without any subscription."""
     sns = emulator.aws("sns")
     for each in sns.list_subscriptions_by_topic(TopicArn=TOPIC_ARN)["Subscriptions"]:
         sns.unsubscribe(SubscriptionArn=each["SubscriptionArn"])
@@ -62,7 +68,7 @@ def topic_unconfirmed(emulator: Emulator) -> None:
     """Leave the alerts topic with one subscription that was never confirmed."""
     topic_without_subscription(emulator)
     emulator.aws("sns").subscribe(TopicArn=TOPIC_ARN, Protocol="email", Endpoint="on-call@arrakis.example")
-    emulator.unconfirm(TOPIC_ARN)
+    internals.unconfirm(TOPIC_ARN)
 
 
 def topic_missing(emulator: Emulator) -> None:
@@ -72,7 +78,7 @@ def topic_missing(emulator: Emulator) -> None:
 
 def notifications_lost(emulator: Emulator) -> None:
     """Have SNS accept every notification and deliver none."""
-    emulator.notices.lost = True
+    emulator.notifications_lost = True
 
 
 def dashboard_missing(emulator: Emulator, dashboard: str) -> None:
@@ -92,8 +98,15 @@ def log_group_missing(emulator: Emulator, service: str) -> None:
 
 
 def log_group_without_retention(emulator: Emulator, service: str) -> None:
-    """Keep a service's logs for ever."""
+    """Keep a service's logs without limit."""
     emulator.aws("logs").delete_retention_policy(logGroupName=f"/ecs/{PREFIX}/{service}")
+
+
+def service_unwatched(emulator: Emulator, service: str) -> None:
+    """Delete every alarm on a service."""
+    cloudwatch = emulator.aws("cloudwatch")
+    found = cloudwatch.describe_alarms(AlarmNamePrefix=f"{PREFIX}-{service}-")["MetricAlarms"]
+    cloudwatch.delete_alarms(AlarmNames=[alarm["AlarmName"] for alarm in found])
 
 
 def _alarm(emulator: Emulator, name: str) -> dict[str, Any]:
@@ -104,17 +117,19 @@ def _alarm(emulator: Emulator, name: str) -> dict[str, Any]:
     return alarm
 
 
-ALTERATIONS: dict[str, Alteration] = {
-    "alarm-missing": alarm_missing,
-    "alarm-changed": alarm_changed,
-    "alarm-watches-another": alarm_watches_another,
-    "metric": metric,
-    "topic-without-subscription": topic_without_subscription,
-    "topic-unconfirmed": topic_unconfirmed,
-    "topic-missing": topic_missing,
-    "notifications-lost": notifications_lost,
-    "dashboard-missing": dashboard_missing,
-    "dashboard-empty": dashboard_empty,
-    "log-group-missing": log_group_missing,
-    "log-group-without-retention": log_group_without_retention,
-}
+ALTERATIONS = (
+    api_refuses,
+    alarm_missing,
+    alarm_changed,
+    alarm_watches_another,
+    metric,
+    topic_without_subscription,
+    topic_unconfirmed,
+    topic_missing,
+    notifications_lost,
+    dashboard_missing,
+    dashboard_empty,
+    log_group_missing,
+    log_group_without_retention,
+    service_unwatched,
+)

@@ -1,0 +1,291 @@
+"""Alterations of what runs, of what it may read, and of what leads to it.
+
+Names are given without the prefix: service `api`, migration `freeside-migration`, host `finn`. Signing keys
+go by the service that signs with them: `freeside`, `finn`, `dixie`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from stack.aws import internals
+from stack.aws.inventory import (
+    CLUSTER,
+    DATABASE,
+    OPERATOR,
+    OPERATOR_ACTIONS,
+    OPERATOR_POLICY,
+    execution_role,
+    operator_policy,
+    policy,
+    role_arn,
+)
+from stack.aws.names import PREFIX, secret_id
+from stack.host import LOOPBACK
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from stack.aws.emulator import Emulator
+
+
+def service_stopped(emulator: Emulator, service: str) -> None:
+    """Stop a service's tasks and start none: running 0 of 1."""
+    ecs = emulator.aws("ecs")
+    for task in ecs.list_tasks(cluster=CLUSTER, serviceName=f"{PREFIX}-{service}")["taskArns"]:
+        ecs.stop_task(cluster=CLUSTER, task=task)
+
+
+def service_scaled(emulator: Emulator, service: str, desired: int) -> None:
+    """Have a service want another number of tasks, and run it."""
+    emulator.aws("ecs").update_service(cluster=CLUSTER, service=f"{PREFIX}-{service}", desiredCount=desired)
+
+
+def service_missing(emulator: Emulator, service: str) -> None:
+    """Delete a service."""
+    emulator.aws("ecs").delete_service(cluster=CLUSTER, service=f"{PREFIX}-{service}", force=True)
+
+
+def rollout(_: Emulator, service: str, state: str) -> None:
+    """Have a service's deployment be IN_PROGRESS or FAILED."""
+    record = internals.service_record(CLUSTER, f"{PREFIX}-{service}")
+    record["deployments"][0]["rolloutState"] = state
+
+
+def two_deployments(_: Emulator, service: str) -> None:
+    """Leave a service with an old deployment that never drained."""
+    record = internals.service_record(CLUSTER, f"{PREFIX}-{service}")
+    old = {**record["deployments"][0], "id": "ecs-svc/0000000000000000000", "status": "ACTIVE"}
+    record["deployments"].append(old)
+
+
+def task_definition(
+    emulator: Emulator,
+    service: str,
+    *,
+    secrets: Mapping[str, str] | None = None,
+    tag: str = "",
+    image: str = "",
+    execution_role_of: str = "",
+    task_role_of: str = "",
+    secret_of: str = "",
+    log_group_of: str = "",
+    environment: Mapping[str, str] | None = None,
+    **settings: Any,
+) -> None:
+    """Deploy a service with another task definition: what is not named stays.
+
+    `*_of` names the other service whose role, secret or log group it takes; `secrets` are further ones, by
+    variable; `settings` are arguments of RegisterTaskDefinition, such as cpu and memory.
+    """
+    ecs, family = emulator.aws("ecs"), f"{PREFIX}-{service}"
+    described = ecs.describe_task_definition(taskDefinition=family)["taskDefinition"]
+    taken = ("family", "networkMode", "requiresCompatibilities", "cpu", "memory", "executionRoleArn",
+             "taskRoleArn", "containerDefinitions")  # fmt: skip
+    definition = {name: described[name] for name in taken}
+    container = definition["containerDefinitions"][0]
+    if tag:
+        container["image"] = f"{container['image'].rpartition(':')[0]}:{tag}"
+    if image:
+        container["image"] = image
+    if execution_role_of:
+        definition["executionRoleArn"] = role_arn(execution_role(execution_role_of))
+    if task_role_of:
+        definition["taskRoleArn"] = role_arn(f"{PREFIX}-{task_role_of}-task")
+    if secret_of:
+        container["secrets"] = [{"name": "ES256_PRIVATE_KEY", "valueFrom": _secret_arn(emulator, secret_of)}]
+    if log_group_of:
+        container["logConfiguration"]["options"]["awslogs-group"] = f"/ecs/{PREFIX}/{log_group_of}"
+    for name, arn in (secrets or {}).items():
+        container.setdefault("secrets", []).append({"name": name, "valueFrom": arn})
+    for name, value in (environment or {}).items():
+        container["environment"] = [each for each in container["environment"] if each["name"] != name]
+        container["environment"].append({"name": name, "value": value})
+    ecs.register_task_definition(**{**definition, **settings})
+    ecs.update_service(cluster=CLUSTER, service=family, taskDefinition=family)
+
+
+def security_group_shared(emulator: Emulator, service: str, of: str) -> None:
+    """Put a service's tasks into another service's security group."""
+    ecs = emulator.aws("ecs")
+    names = [f"{PREFIX}-{service}", f"{PREFIX}-{of}"]
+    mine, other = ecs.describe_services(cluster=CLUSTER, services=names)["services"]
+    network = mine["networkConfiguration"]["awsvpcConfiguration"]
+    network["securityGroups"] = other["networkConfiguration"]["awsvpcConfiguration"]["securityGroups"]
+    ecs.update_service(
+        cluster=CLUSTER, service=names[0], networkConfiguration={"awsvpcConfiguration": network}
+    )
+
+
+def migration_run(emulator: Emulator, migration: str, exit_code: int | None = None) -> None:
+    """Run a migration once more; it ends with `exit_code`, or with None never ends."""
+    family = f"{PREFIX}-{migration}"
+    emulator.one_shots.decide(family, exit_code)
+    emulator.aws("ecs").run_task(
+        cluster=CLUSTER, taskDefinition=family, launchType="FARGATE", startedBy="deploy-staging"
+    )
+    emulator.one_shots.finish(now=True)
+
+
+def migration_missing(emulator: Emulator, migration: str) -> None:
+    """Deregister a migration's task definition and forget its runs."""
+    ecs, family = emulator.aws("ecs"), f"{PREFIX}-{migration}"
+    for arn in ecs.list_task_definitions(familyPrefix=family)["taskDefinitionArns"]:
+        ecs.deregister_task_definition(taskDefinition=arn)
+    internals.forget_tasks(family)
+
+
+def migration_in_service(emulator: Emulator, migration: str) -> None:
+    """Run a migration as a service, over and over."""
+    family = f"{PREFIX}-{migration}"
+    emulator.aws("ecs").create_service(
+        cluster=CLUSTER, serviceName=family, taskDefinition=family, desiredCount=1, launchType="FARGATE"
+    )
+
+
+def host_missing(emulator: Emulator, host: str) -> None:
+    """Take a host's only instance out of Cloud Map: its name resolves to nothing."""
+    discovery = emulator.aws("servicediscovery")
+    (service,) = [each for each in discovery.list_services()["Services"] if each["Name"] == host]
+    for instance in discovery.list_instances(ServiceId=service["Id"])["Instances"]:
+        discovery.deregister_instance(ServiceId=service["Id"], InstanceId=instance["Id"])
+
+
+def database_missing(emulator: Emulator) -> None:
+    """Delete the database instance."""
+    emulator.aws("rds").delete_db_instance(DBInstanceIdentifier=DATABASE, SkipFinalSnapshot=True)
+
+
+def role_reads(emulator: Emulator, service: str, secret_of: str) -> None:
+    """Let a service's execution role read another service's signing key; no task definition refers to it."""
+    emulator.aws("iam").put_role_policy(
+        RoleName=execution_role(service),
+        PolicyName="also-reads",
+        PolicyDocument=policy(
+            Action="secretsmanager:GetSecretValue", Resource=_secret_arn(emulator, secret_of)
+        ),
+    )
+
+
+def credential_shared(emulator: Emulator, services: Sequence[str]) -> None:
+    """Give several services one secret that belongs to none of them."""
+    created = emulator.aws("secretsmanager").create_secret(Name=f"{PREFIX}/redis", SecretString="shared")
+    for service in services:
+        task_definition(emulator, service, secrets={"REDIS_PASSWORD": created["ARN"]})
+
+
+def public_host(emulator: Emulator, service: str, host: str) -> None:
+    """Have the load balancer send another host's requests to a service; its own go to the default."""
+    elb = emulator.aws("elbv2")
+    (balancer,) = elb.describe_load_balancers(Names=[f"{PREFIX}-alb"])["LoadBalancers"]
+    (group,) = elb.describe_target_groups(Names=[f"{PREFIX}-{service}-tg"])["TargetGroups"]
+    for listener in elb.describe_listeners(LoadBalancerArn=balancer["LoadBalancerArn"])["Listeners"]:
+        for rule in elb.describe_rules(ListenerArn=listener["ListenerArn"])["Rules"]:
+            if rule["Conditions"] and rule["Actions"][0]["TargetGroupArn"] == group["TargetGroupArn"]:
+                hosts = {"Field": "host-header", "HostHeaderConfig": {"Values": [host]}}
+                elb.modify_rule(RuleArn=rule["RuleArn"], Conditions=[hosts])
+
+
+def certificate(
+    emulator: Emulator, service: str, host: str = LOOPBACK, days: int = 90, trusted: bool = True
+) -> None:
+    """Have the load balancer present another certificate for a public service (`freeside`, `dixie`)."""
+    emulator.load_balancer.certificate(service, host, days, trusted=trusted)
+
+
+def no_redirect(emulator: Emulator, service: str) -> None:
+    """Have the load balancer serve a public service on plain HTTP as well."""
+    emulator.load_balancer.serve_plain(service)
+
+
+def secret_value(emulator: Emulator, service: str, value: str) -> None:
+    """Put any text into a secret, such as PLACEHOLDER."""
+    emulator.aws("secretsmanager").put_secret_value(SecretId=secret_id(service), SecretString=value)
+
+
+def secret_on_another_curve(emulator: Emulator, service: str) -> None:
+    """Put a P-384 key into a secret."""
+    secret_value(emulator, service, new_key(ec.SECP384R1()))
+
+
+def secret_copied(emulator: Emulator, service: str, of: str) -> None:
+    """Put another service's key into a secret."""
+    secret_value(emulator, service, _secret(emulator, of))
+
+
+def secret_renewed(emulator: Emulator, service: str) -> None:
+    """Put a fresh key into a secret, as a rotation without any overlap would."""
+    secret_value(emulator, service, new_key())
+
+
+def secret_half_rotated(emulator: Emulator, service: str) -> None:
+    """Add a pending key that no run of a rotation will ever finish."""
+    active = {"schemaVersion": 1, "activeKid": "by-hand", "privateKey": _secret(emulator, service)}
+    pending = {"pendingKid": "left-behind", "pendingPrivateKey": new_key()}
+    secret_value(emulator, service, json.dumps({**active, **pending}))
+
+
+def secret_missing(emulator: Emulator, service: str) -> None:
+    """Delete a secret at once."""
+    emulator.aws("secretsmanager").delete_secret(SecretId=secret_id(service), ForceDeleteWithoutRecovery=True)
+
+
+def operator_lacks(emulator: Emulator, action: str) -> None:
+    """Take one action of Secrets Manager from the role that rotates the keys."""
+    iam = emulator.aws("iam")
+    found = iam.get_role_policy(RoleName=OPERATOR, PolicyName=OPERATOR_POLICY)["PolicyDocument"]
+    left = [allowed for allowed in OPERATOR_ACTIONS if allowed != action]
+    document = operator_policy(left, found["Statement"][0]["Resource"])
+    iam.put_role_policy(RoleName=OPERATOR, PolicyName=OPERATOR_POLICY, PolicyDocument=document)
+
+
+def new_key(curve: ec.EllipticCurve | None = None) -> str:
+    """Return a fresh private key, PKCS#8 PEM, on P-256 or on another curve."""
+    return (
+        ec.generate_private_key(curve or ec.SECP256R1())
+        .private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        .decode()
+    )
+
+
+def _secret(emulator: Emulator, service: str) -> str:
+    answer = emulator.aws("secretsmanager").get_secret_value(SecretId=secret_id(service))
+    return str(answer["SecretString"])
+
+
+def _secret_arn(emulator: Emulator, service: str) -> str:
+    return str(emulator.aws("secretsmanager").describe_secret(SecretId=secret_id(service))["ARN"])
+
+
+ALTERATIONS = (
+    service_stopped,
+    service_scaled,
+    service_missing,
+    rollout,
+    two_deployments,
+    task_definition,
+    security_group_shared,
+    migration_run,
+    migration_missing,
+    migration_in_service,
+    host_missing,
+    database_missing,
+    role_reads,
+    credential_shared,
+    public_host,
+    certificate,
+    no_redirect,
+    secret_value,
+    secret_on_another_curve,
+    secret_copied,
+    secret_renewed,
+    secret_half_rotated,
+    secret_missing,
+    operator_lacks,
+)
