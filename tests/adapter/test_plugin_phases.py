@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pytest_readiness.adapter.board import Board
 from pytest_readiness.adapter.catalogue import Catalogue, Check
+from pytest_readiness.adapter.context import CHECK, REFUSAL
 from pytest_readiness.adapter.phases import PhaseBarrier
-from pytest_readiness.adapter.stash import CHECK, REFUSAL
 from pytest_readiness.core.model import Severity
 
 from tests.adapter.scenario import Suite

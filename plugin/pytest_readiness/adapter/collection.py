@@ -10,11 +10,10 @@ import pytest
 
 from ..core.plan import Plan
 from .catalogue import Catalogue, Check, inconsistency
-from .context import RunContext
+from .context import CHECK, RunContext
 from .markers import MarkerError, read_check
 from .options import asked_paths
 from .recorder import redact
-from .stash import CHECK
 
 #: Settings and built-in plugins that decide what is collected; a suite's own file may set them, for good.
 _COLLECTION_INI = frozenset(

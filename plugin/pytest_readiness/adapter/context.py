@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
+
 from ..core.plan import Plan
 from ..core.redaction import Redactor
 from ..profile.environment import Environment
@@ -11,8 +13,10 @@ from ..profile.profile import Offer
 from ..profile.schema import Schema
 from ..profile.secrets import Vault
 from .board import Board
-from .gating import Availability
-from .settings import Settings
+from .catalogue import Check
+from .evidence import EvidenceLog, Parts
+from .gating import Availability, Refusal
+from .options import Settings
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,3 +57,11 @@ class RunContext:
         if missing:
             return Availability(available=False, reason=f"{name} is declared but missing: {missing[0]}")
         return Availability(available=True)
+
+
+#: What the plugin keeps on pytest's objects: one typed key for each value.
+RUN: pytest.StashKey[RunContext] = pytest.StashKey()
+CHECK: pytest.StashKey[Check] = pytest.StashKey()
+EVIDENCE: pytest.StashKey[EvidenceLog] = pytest.StashKey()
+REFUSAL: pytest.StashKey[Refusal] = pytest.StashKey()
+PARTS: pytest.StashKey[Parts] = pytest.StashKey()

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from ..profile.environment import Environment
+from .context import EVIDENCE, RUN
 from .evidence import Eventually, Evidence, EvidenceLog, Value
-from .stash import EVIDENCE, RUN
 
 
 @pytest.fixture(scope="session")

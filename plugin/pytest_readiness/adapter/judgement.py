@@ -12,11 +12,10 @@ import pytest
 from ..core.assess import assess
 from ..core.model import RunFacts, RunRecord, Scope
 from ..core.patterns import matching
-from . import identity, suite
 from .catalogue import Catalogue
 from .collection import is_whole_suite_asked
 from .context import RunContext
-from .history import History
+from .provenance import History, build_identity, digest_of, runner
 from .tally import Tally
 
 
@@ -38,14 +37,14 @@ class Judge:
         self.catalogue = catalogue
         self._started_at = datetime.now(UTC)
         #: Of the files that are about to be imported, whatever becomes of them during the run.
-        self._suite_digest = suite.digest_of((context.settings.root / context.plan.suite).resolve())
+        self._suite_digest = digest_of((context.settings.root / context.plan.suite).resolve())
         self._build_start: Mapping[str, str] = {}
         self._record: RunRecord | None = None
         self._model: dict[str, Any] | None = None
 
     def begin(self) -> None:
         """Ask for the builds before the first check."""
-        self._build_start = identity.ask(self._config, self._context, "start")
+        self._build_start = build_identity(self._config, self._context, "start")
 
     @property
     def record(self) -> RunRecord:
@@ -88,7 +87,9 @@ class Judge:
             raise RuntimeError("a run without an environment is not judged")
         profile = context.environment.profile
         ended = (
-            identity.ask(self._config, context, "end") if self._build_start and not tally.interrupted else {}
+            build_identity(self._config, context, "end")
+            if self._build_start and not tally.interrupted
+            else {}
         )
         catalogue = self.catalogue()
         scope = Scope.PARTIAL if self.is_partial else Scope.FULL
@@ -118,7 +119,7 @@ class Judge:
             ),
             suite_digest=self._suite_digest,
             degraded_exit_code=context.settings.degraded_exit_code,
-            runner=suite.runner(),
+            runner=runner(),
             iac=self._is_checkout_real(catalogue),
             env_option=context.settings.environment,
             environments=self.history.environments,

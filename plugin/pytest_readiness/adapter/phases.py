@@ -13,9 +13,8 @@ import pytest
 
 from ..core.model import Outcome
 from .collection import Collector
-from .context import RunContext
+from .context import CHECK, REFUSAL, RunContext
 from .gating import Refusal
-from .stash import CHECK, REFUSAL
 
 POLL_S = 0.02
 CATALOGUE_NAME = "catalogue.json"

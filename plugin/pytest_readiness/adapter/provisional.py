@@ -12,7 +12,7 @@ from ..core.model import Scope, Verdict
 from ..core.redaction import Redactor
 from ..core.verdict import exit_code
 from ..report import discard, write_all
-from .settings import Settings
+from .options import Settings
 
 UNFINISHED = "the run did not finish"
 

@@ -14,10 +14,9 @@ from ..core.formats import text_of
 from ..core.model import FailureClass, Outcome
 from ..core.redaction import Redactor
 from .catalogue import Check
-from .context import RunContext
+from .context import CHECK, EVIDENCE, PARTS, REFUSAL, RunContext
 from .evidence import EvidenceLog, Parts
 from .gating import Refusal, refuse
-from .stash import CHECK, EVIDENCE, PARTS, REFUSAL
 
 SUMMARY_LIMIT = 300
 

@@ -17,7 +17,7 @@ from ..profile.profile import Profile
 from ..profile.secrets import Vault
 from .board import Board
 from .context import RunContext
-from .settings import Settings
+from .options import Settings
 
 OVERLAY_SOURCE = "hook pytest_readiness_environment"
 

@@ -15,16 +15,16 @@ from ..report import HTML_NAME
 from . import fixtures, provisional
 from .board import Board
 from .collection import Collector
+from .context import RUN
 from .distributed import WORKERINPUT_KEY, Distribution
 from .gate import Gate
-from .history import History
 from .judgement import Judge
 from .markers import MARKERS
+from .options import Settings, was_given
 from .phases import PhaseBarrier
+from .provenance import History
 from .recorder import Recorder
 from .session import ask_hook, begin, enter, new_run_id, read_profile
-from .settings import Settings, was_given
-from .stash import RUN
 from .tally import Tally
 
 PATIENCE_S = 600.0

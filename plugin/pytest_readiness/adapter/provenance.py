@@ -1,19 +1,25 @@
-"""Past runs: this environment's ledger, the other environments' histories, and the suite's last self-test."""
+"""Where a run stands: its suite, its builds, its CI job, and the history of past runs and self-tests."""
 
 from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ..core.errors import LedgerError
+from ..core.formats import suite_digest
 from ..core.model import Scope
 from ..ledger import Ledger, open_ledger, read_history
 from ..profile.environment import known_profiles
-from . import suite
 from .context import RunContext
 
+DEADLINE_S = 5.0
+_LEFT_OUT = {"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
 SELF_TEST_NAME = "self-test.json"
 _QUOTED = ("detected", "total", "false_alarms", "clean_runs", "date", "catalogue_digest", "suite_digest")
 
@@ -64,7 +70,7 @@ class History:
         if not isinstance(found, dict) or found.get("scope") != Scope.FULL:
             return None
         settings = self._context.settings
-        if found.get("suite_digest") != suite.digest_of((settings.root / self._context.plan.suite).resolve()):
+        if found.get("suite_digest") != digest_of((settings.root / self._context.plan.suite).resolve()):
             self._context.notes.append(
                 f"the self-test of {found.get('date')} is not quoted: it tested another state of the suite"
                 " (readiness self-test tests this one)"
@@ -81,3 +87,50 @@ class History:
                 self.entries.update(read_history(self.url, self._root, [name]))
             except LedgerError as problem:
                 self._context.notes.append(f"history of {name} left out: {str(problem).splitlines()[0]}")
+
+
+def build_identity(config: pytest.Config, context: RunContext, moment: str) -> Mapping[str, str]:
+    """Return service -> build id as the hook tells it, {} when no hook answers; what went wrong is noted."""
+    told: list[Mapping[str, str]] = []
+    problems: list[str] = []
+
+    def call() -> None:
+        try:
+            answer = config.hook.pytest_readiness_build_identity(environment=context.environment)
+            told.append({str(name): str(build or "") for name, build in (answer or {}).items()})
+        except (Exception, pytest.fail.Exception, pytest.skip.Exception) as problem:
+            problems.append(f"{type(problem).__name__}: {problem}")
+
+    asker = threading.Thread(target=call, name="readiness-build-identity", daemon=True)
+    asker.start()
+    asker.join(DEADLINE_S)
+    if asker.is_alive():
+        problems.append(f"no answer within {DEADLINE_S:.0f} s")
+    for problem in problems:
+        context.notes.append(
+            context.redactor.text(f"build identity unknown at the {moment} of the run: {problem}")
+        )
+    return told[0] if told else {}
+
+
+def digest_of(suite: Path) -> str:
+    """Return the digest of all files under the suite's directory, caches and hidden files left out."""
+    return suite_digest(
+        {
+            path.relative_to(suite).as_posix(): path.read_bytes()
+            for path in sorted(suite.rglob("*"))
+            if path.is_file() and not _is_left_out(path.relative_to(suite))
+        }
+    )
+
+
+def runner(environ: Mapping[str, str] = os.environ) -> str:
+    """Return the URL of the CI job that runs this, "" when it is not in a CI that tells."""
+    if environ.get("GITHUB_RUN_ID"):
+        parts = (environ.get("GITHUB_SERVER_URL", ""), environ.get("GITHUB_REPOSITORY", ""), "actions/runs")
+        return "/".join((*parts, environ["GITHUB_RUN_ID"]))
+    return environ.get("CI_JOB_URL") or environ.get("BUILD_URL") or ""
+
+
+def _is_left_out(path: Path) -> bool:
+    return any(part in _LEFT_OUT or part.startswith(".") for part in path.parts)
