@@ -22,15 +22,11 @@ from smoke.platform.invariants import MICRO_PER_CENT
 from smoke.platform.jwks import SigningKeyLookup
 from smoke.platform.services import ServiceClient
 from smoke.platform.spend import Opening, SpendJournal, period_of
-from smoke.platform.tls import authorities
 from smoke.platform.tokens import SigningKey
+from smoke.platform.transport import authorities, http_pool
 from smoke.source.checkout import Checkout
 from smoke.source.hcl import Parser
 from smoke.source.terraform import Module
-
-CONNECT_TIMEOUT_S = 2.0
-#: An answer may take longer than the latency limit of G-3: that check wants to see by how much.
-ANSWER_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +45,7 @@ class Tenants:
 @pytest.fixture(scope="session")
 def http(environment: Environment) -> Iterator[httpx.Client]:
     """One connection pool. Proxies of the runner's environment are for live platforms only."""
-    with httpx.Client(
-        verify=authorities(),
-        timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-        limits=httpx.Limits(max_connections=40, max_keepalive_connections=40),
-        headers={"User-Agent": "pytest-readiness-smoke"},
-        trust_env=environment.live,
-    ) as client:
+    with http_pool("pytest-readiness-smoke", proxies=environment.live) as client:
         yield client
 
 

@@ -11,7 +11,7 @@ import pytest
 from pytest_readiness import Environment, Evidence, SafetyViolation
 
 from smoke.conftest import Tenants
-from smoke.platform.answers import require_status
+from smoke.platform.answers import body_text, require_status
 from smoke.platform.attacks import (
     REFUSALS,
     Target,
@@ -162,7 +162,7 @@ def own_figures_only(freeside: Freeside, tenants: Tenants) -> None:
     credential = freeside.credential(tenants.other, role="admin")
     params = {"communityId": tenants.main, "tenant_id": tenants.main}
     answer = freeside.http.send("GET", "/api/agents/budget", credential=credential, params=params)
-    if answer.status_code == 200 and tenants.main in answer.text:
+    if answer.status_code == 200 and tenants.main in body_text(answer):
         raise SafetyViolation(f"a token of {tenants.other} was shown the budget of {tenants.main}")
     if answer.status_code == 200:
         reading_of(answer, "gateway", tenants.other)

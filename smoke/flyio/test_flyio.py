@@ -12,6 +12,7 @@ from pytest_readiness import Evidence
 
 from smoke.aws.ecs import Definition
 from smoke.aws.reader import Observed
+from smoke.platform.answers import body_text
 from smoke.platform.http import HttpClient
 from smoke.platform.services import SERVICES
 from smoke.source.checkout import Checkout, listed
@@ -116,7 +117,7 @@ def traces_of(response: httpx.Response) -> Iterable[str]:
             yield f"{route}: header {name}"
         elif points_to_fly(f"{value}") or (name.lower() == "server" and value.lower().startswith("fly/")):
             yield f"{route}: header {name}: {value}"
-    if points_to_fly(response.text):
+    if points_to_fly(body_text(response)):
         yield f"{route}: the body"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from pytest_readiness import Evidence, SafetyViolation
 
-from smoke.platform.answers import require_status
+from smoke.platform.answers import DIGITS, require_status
 from smoke.platform.dixie import Dixie
 from smoke.platform.finn import Finn
 from smoke.platform.freeside import Freeside
@@ -73,7 +73,7 @@ def test_cache_is_short(freeside: Freeside, evidence: Evidence) -> None:
     directives = [part.strip().lower() for part in response.headers.get("cache-control", "").split(",")]
     ages = [part.removeprefix("max-age=") for part in directives if part.startswith("max-age=")]
     assert len(ages) == 1, f"cache-control {directives} names no single max-age"
-    assert ages[0].isdigit(), f"max-age is {ages[0]!r}, not whole seconds"
+    assert DIGITS.fullmatch(ages[0]), f"max-age is {ages[0]!r}, not whole seconds"
     evidence.figure("max-age", int(ages[0]), "s", limit=MAX_CACHE_S)
     assert int(ages[0]) <= MAX_CACHE_S, f"the key set may be cached for {ages[0]} s, limit {MAX_CACHE_S} s"
 

@@ -18,8 +18,8 @@ from smoke.platform import services
 from smoke.platform.answers import ContractViolation, UnexpectedStatus, require_status
 from smoke.platform.http import require_resolvable
 from smoke.platform.jwks import KeySet, key_set_of
-from smoke.platform.tls import authorities
 from smoke.platform.tokens import SigningKey
+from smoke.platform.transport import http_pool
 
 from .documents import Document, parse
 from .errors import KeyFault, Refused, Unproved
@@ -35,7 +35,7 @@ from .verifiers import (
 )
 
 SERVICES = ("freeside", "finn", "dixie")
-CONNECT_TIMEOUT_S, ANSWER_TIMEOUT_S = 2.0, 10.0
+ANSWER_WITHIN_S = 10.0
 #: At the level DEBUG these log the parameters of every call, and so the keys.
 _TALKATIVE = ("boto3", "botocore", "urllib3")
 Tell = Callable[[str], None]
@@ -132,11 +132,8 @@ class Platform:
             logging.getLogger(talkative).setLevel(logging.INFO)
         self._read_only = read_only
         self._tell = tell
-        self._http = httpx.Client(
-            verify=authorities(),
-            timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-            headers={"User-Agent": "pytest-readiness-keys"},
-            trust_env=environment.live,
+        self._http = http_pool(
+            "pytest-readiness-keys", proxies=environment.live, answers_within=ANSWER_WITHIN_S
         )
 
     def __enter__(self) -> Platform:

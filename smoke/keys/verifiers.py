@@ -14,7 +14,7 @@ import httpx
 from pytest_readiness import SafetyViolation
 
 from smoke.platform import tokens
-from smoke.platform.answers import error_code
+from smoke.platform.answers import DIGITS, ContractViolation, error_code
 from smoke.platform.finn import INVOKE_PATH
 from smoke.platform.http import JSON_HEADERS
 from smoke.platform.tokens import Claims, SigningKey
@@ -90,7 +90,7 @@ class HttpVerifier:
                 content=question.content,
                 params=list(question.params),
             )
-        except httpx.HTTPError as problem:
+        except (httpx.HTTPError, ContractViolation) as problem:
             self.last = type(problem).__name__
             return Answer.SILENT
         self.last = f"HTTP {response.status_code}"
@@ -140,7 +140,7 @@ def _dixie(url: str, agent: str, http: httpx.Client, claims: Callable[[], Claims
 
 def _patience(response: httpx.Response) -> float:
     value = response.headers.get("retry-after", "")
-    return min(float(value), LONGEST_BACKOFF_S) if value.isdigit() else DEFAULT_BACKOFF_S
+    return min(float(value), LONGEST_BACKOFF_S) if DIGITS.fullmatch(value) else DEFAULT_BACKOFF_S
 
 
 Answers = dict[str, Answer]

@@ -12,9 +12,12 @@ from typing import Any, NoReturn
 import httpx
 from pytest_readiness import ExternalOutage
 
+from .strict_json import NotStrict, strict_json
 from .tokens import ALL_POOLS
 
-DIGITS = re.compile(r"[0-9]+")
+#: More digits than any amount of the contract has; Python itself refuses only thousands.
+DIGITS = re.compile(r"[0-9]{1,18}")
+LONGEST_SHOWN = 80
 _KINDS = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
 
 
@@ -27,7 +30,7 @@ def shown(value: object) -> str:
     if value is None:
         return "null"
     text = value if isinstance(value, str) else json.dumps(value, default=repr)
-    text = text if len(text) <= 80 else text[:77] + "..."
+    text = text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 3] + "..."
     kind = _KINDS.get(type(value), type(value).__name__)
     return f"{text!r} ({kind})" if isinstance(value, str) else f"{text} ({kind})"
 
@@ -107,16 +110,13 @@ class Fields:
         return list(self._typed(name, "an array", isinstance(self.raw(name, "an array"), list)))
 
 
-def parse_json(text: str, route: str) -> Any:
-    """The JSON value of a body; NaN and Infinity are no JSON."""
-
-    def refuse(constant: str) -> NoReturn:
-        raise ContractViolation(f"{route}: body: expected JSON, got the constant {constant}")
-
+def parse_json(body: bytes | str, route: str) -> Any:
+    """The JSON value of a body, read strictly."""
     try:
-        return json.loads(text, parse_constant=refuse)
-    except ValueError:
-        raise ContractViolation(f"{route}: body: expected JSON, got {shown(text)}") from None
+        return strict_json(body)
+    except NotStrict as problem:
+        text = body if isinstance(body, str) else body[:LONGEST_SHOWN].decode(errors="replace")
+        raise ContractViolation(f"{route}: body: expected JSON, got {problem}: {shown(text)}") from None
 
 
 def fields_of(response: httpx.Response) -> Fields:
@@ -125,21 +125,26 @@ def fields_of(response: httpx.Response) -> Fields:
     kind = response.headers.get("content-type", "")
     if kind.split(";")[0].strip().lower() != "application/json":
         raise ContractViolation(f"{route}: content-type: expected application/json, got {shown(kind)}")
-    body = parse_json(response.text, route)
+    body = parse_json(response.content, route)
     if not isinstance(body, dict):
         raise ContractViolation(f"{route}: body: expected an object, got {shown(body)}")
     return Fields(route, body)
 
 
+def body_text(response: httpx.Response) -> str:
+    """The body as text to search in: UTF-8, whatever the answer says it is, with what is not replaced."""
+    return response.content.decode(errors="replace")
+
+
 def error_code(response: httpx.Response) -> str:
     """The code of an error answer: `code` where Finn puts it, else `error`, else an empty string."""
     try:
-        body = json.loads(response.text)
-    except ValueError:
+        body = parse_json(response.content, route_of(response))
+    except ContractViolation:
         return ""
-    if not isinstance(body, dict):
-        return ""
-    return str(body.get("code") or body.get("error") or "")
+    code = (body.get("code") or body.get("error")) if isinstance(body, dict) else ""
+    # it goes into messages as it is
+    return code if isinstance(code, str) and len(code) <= LONGEST_SHOWN and code.isprintable() else ""
 
 
 def require_json_error(response: httpx.Response) -> str:
@@ -245,7 +250,7 @@ def rate_limit_of(response: httpx.Response) -> RateLimit:
     values = {}
     for name in ("x-ratelimit-limit", "x-ratelimit-remaining"):
         value = header(response, name)
-        if not value.isdigit():
+        if not DIGITS.fullmatch(value):
             raise ContractViolation(
                 f"{route_of(response)}: header {name}: expected digits, got {shown(value)}"
             )

@@ -11,7 +11,15 @@ from typing import Any
 import httpx
 from pytest_readiness import SafetyViolation
 
-from .answers import UnexpectedStatus, error_code, require_error, require_json_error, require_status, route_of
+from .answers import (
+    UnexpectedStatus,
+    body_text,
+    error_code,
+    require_error,
+    require_json_error,
+    require_status,
+    route_of,
+)
 from .dixie import Dixie
 from .finn import Finn
 from .forgeries import Genuine, forgery
@@ -173,7 +181,7 @@ BAD_INPUT: dict[str, Callable[[Freeside], BadRequest]] = {
 
 INTERNALS = re.compile(
     r"Traceback|stack\s*trace|\.py\b|\.[jt]s:\d|node_modules|site-packages|/(?:app|usr|home|srv)/"
-    r"|-----BEGIN|PRIVATE KEY|postgres(?:ql)?://|SELECT\s.+\sFROM\s|secretsmanager"
+    r"|-----BEGIN|PRIVATE KEY|postgres(?:ql)?://|SELECT\s.{1,200}?\sFROM\s|secretsmanager"
     r"|password[\"']?\s*[:=]\s*[\"']?\w",
     re.IGNORECASE,
 )
@@ -181,6 +189,6 @@ INTERNALS = re.compile(
 
 def leak(answer: httpx.Response) -> str:
     """The first internal that an answer shows, in its body or its headers."""
-    shown = answer.text + "\n".join(f"{name}: {value}" for name, value in answer.headers.items())
+    shown = body_text(answer) + "\n".join(f"{name}: {value}" for name, value in answer.headers.items())
     match = INTERNALS.search(shown)
     return match.group(0) if match else ""

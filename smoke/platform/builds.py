@@ -14,11 +14,12 @@ from smoke.aws.account import account_of
 from smoke.aws.ecs import image_in_use
 from smoke.aws.inventory import tag_of
 from smoke.aws.names import Names
-from smoke.platform.answers import parse_json
+from smoke.platform.answers import parse_json, route_of
 from smoke.platform.services import SERVICES
-from smoke.platform.tls import authorities
+from smoke.platform.transport import authorities, http_pool, within
 
 WITHIN_S = 3.0
+LONGEST_BUILD = 200
 
 
 def builds(environment: Environment) -> dict[str, str]:
@@ -52,11 +53,13 @@ def builds(environment: Environment) -> dict[str, str]:
 
 def _build_of(url: str, *, proxies: bool) -> str:
     try:
-        response = httpx.get(url, verify=authorities(), timeout=WITHIN_S, trust_env=proxies)
-        body = parse_json(response.text, f"GET {response.request.url.path}")
-    except (httpx.HTTPError, AssertionError):
+        with http_pool("pytest-readiness-smoke", proxies=proxies) as http:
+            response = http.get(url, timeout=within(WITHIN_S))
+        body = parse_json(response.content, route_of(response))
+    except (httpx.HTTPError, AssertionError, SetupError):
         return ""
-    return str(body.get("build_sha", "")) if isinstance(body, Mapping) else ""
+    build = body.get("build_sha") if isinstance(body, Mapping) else None
+    return build[:LONGEST_BUILD] if isinstance(build, str) else ""
 
 
 def _worker_of(environment: Environment) -> str:

@@ -14,6 +14,7 @@ import httpx
 
 from . import tokens
 from .answers import (
+    DIGITS,
     Answer,
     ContractViolation,
     answer_of,
@@ -166,9 +167,9 @@ class Freeside(ServiceClient):
 def cost_in(response: httpx.Response) -> int:
     """The cost that an answer declares, in µUSD; 0 when it cannot be read, which the check itself reports."""
     try:
-        body = parse_json(response.text, route_of(response))
+        body = parse_json(response.content, route_of(response))
         usage = body.get("usage", {}) if isinstance(body, dict) else {}
         text = usage.get("costMicro", body.get("cost_micro")) if isinstance(usage, dict) else None
     except ContractViolation:
         return 0
-    return int(text) if isinstance(text, str) and text.isdigit() else 0
+    return int(text) if isinstance(text, str) and DIGITS.fullmatch(text) else 0

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 import httpx
 from pytest_readiness import Evidence, SetupError
 
-from .answers import ContractViolation, route_of, shown
+from .answers import DIGITS, ContractViolation, route_of, shown
+from .transport import within
 
 JSON_HEADERS = {"Content-Type": "application/json"}
 #: What one request may wait for rate limits, a whole minute's window and a bit; and how often it may be sent.
@@ -26,7 +27,7 @@ Credential = Callable[[], str | None]
 def retry_after(response: httpx.Response) -> float:
     """Seconds of a 429's Retry-After; without one it is a violation of the contract."""
     value = response.headers.get("retry-after", "")
-    if not value.isdigit():
+    if not DIGITS.fullmatch(value):
         raise ContractViolation(
             f"{route_of(response)}: retry-after of a 429: expected whole seconds, got {shown(value or None)}"
         )
@@ -67,7 +68,7 @@ class HttpClient:
         params: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> httpx.Request:
-        """A request with a fresh credential; ``timeout`` in seconds where it is not the connection's own."""
+        """A request with a fresh credential; ``timeout`` limits the whole exchange, in seconds."""
         sent = dict(headers or {})
         authorization = credential() if credential is not None else None
         if authorization is not None:
@@ -78,7 +79,7 @@ class HttpClient:
             headers=sent,
             content=content,
             params=dict(params or {}),
-            timeout=httpx.USE_CLIENT_DEFAULT if timeout is None else timeout,
+            timeout=httpx.USE_CLIENT_DEFAULT if timeout is None else within(timeout),
         )
 
     def send(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import httpx
 import httpx_sse
@@ -25,8 +27,11 @@ from .answers import (
 )
 from .freeside import INVOKE_PATH, Dialects, Freeside
 from .http import JSON_HEADERS
+from .transport import STREAM_WITHIN_S, EndlessBody
 
 STREAM_PATH = "/api/agents/stream"
+#: More than any answer of the contract has.
+MAX_EVENTS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +99,12 @@ def stream(
 
     def attempt() -> httpx.Response:
         request = http.build(
-            "POST", stream_path(freeside.dialects), credential=credential, headers=headers, content=content
+            "POST",
+            stream_path(freeside.dialects),
+            credential=credential,
+            headers=headers,
+            content=content,
+            timeout=STREAM_WITHIN_S,
         )
         return http.pool.send(request, stream=True)
 
@@ -142,9 +152,31 @@ def _read(
         raise ContractViolation(
             f"{route_of(response)}: content-type: expected text/event-stream, got {shown(kind)}"
         )
-    for raw in httpx_sse.EventSource(response).iter_sse():
+    for raw in httpx_sse.EventSource(cast(httpx.Response, _Utf8(response))).iter_sse():
         event = Event(raw.event, raw.id, raw.data, time.perf_counter() - started)
         events.append(event)
+        if len(events) > MAX_EVENTS:
+            raise EndlessBody(f"{route_of(response)}: expected at most {MAX_EVENTS} events, got more")
         if hang_up(event):
             return events, False
     return events, True
+
+
+class _Utf8:
+    """A response as httpx_sse reads it, but in UTF-8 whatever the answer says, and strictly."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.headers = response.headers
+        self._response = response
+
+    def iter_text(self) -> Iterator[str]:
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        try:
+            for piece in self._response.iter_bytes():
+                if text := decoder.decode(piece):
+                    yield text
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            raise ContractViolation(
+                f"{route_of(self._response)}: stream: expected UTF-8, got other bytes"
+            ) from None

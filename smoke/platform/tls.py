@@ -1,4 +1,4 @@
-"""Whom HTTP clients trust, and the certificate that a host presents, as a browser would judge it."""
+"""The certificate that a host presents, as a browser would judge it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import ssl
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 from pytest_readiness import SetupError
 
 from .http import require_resolvable
@@ -27,12 +25,6 @@ class Certificate:
     days: float
     names: tuple[str, ...]
     issuer: str
-
-
-@cache
-def authorities() -> ssl.SSLContext:
-    """The certificate authorities that HTTP clients trust, read once: that takes longer than most checks."""
-    return httpx.create_ssl_context()
 
 
 def certificate_of(url: str, ca_file: str = "") -> Certificate:

@@ -9,7 +9,7 @@ import pytest
 from pytest_readiness import Eventually, Evidence
 
 from smoke.conftest import Tenants
-from smoke.platform.answers import require_json_error, require_status
+from smoke.platform.answers import DIGITS, require_json_error, require_status
 from smoke.platform.freeside import Freeside
 from smoke.platform.http import JSON_HEADERS
 from smoke.platform.invariants import Conservation
@@ -71,7 +71,7 @@ def test_events_come_in_order(heard: Stream) -> None:
 def test_ids_increase(heard: Stream, evidence: Evidence) -> None:
     """Every event has an id, greater than the one before."""
     ids = [event.id for event in heard.events]
-    assert all(text.isdigit() for text in ids), f"event ids are {ids[:5]}, expected whole numbers"
+    assert all(DIGITS.fullmatch(text) for text in ids), f"event ids are {ids[:5]}, expected whole numbers"
     numbers = [int(text) for text in ids]
     evidence.evaluated("an id is greater than the one before", len(numbers) - 1)
     assert all(a < b for a, b in pairwise(numbers)), f"event ids do not increase: {numbers[:10]}"

@@ -1,0 +1,238 @@
+"""The suite's HTTP client: every exchange is bounded in time and bytes, and none leaves a trace in the next.
+
+A platform under test may be broken or hostile: what it sends must end as a finding of a check, within its
+time, and must neither fill the memory nor carry a credential or cookie to another origin.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from http.cookiejar import CookieJar
+from typing import Any
+from urllib.request import getproxies, proxy_bypass
+
+import httpcore
+import httpx
+from pytest_readiness import SetupError
+
+from .answers import ContractViolation, shown
+from .connection import Connection, Network
+
+CONNECT_WITHIN_S = 2.0
+#: An answer may take longer than the latency limit of G-3: that check wants to see by how much.
+ANSWER_WITHIN_S = 30.0
+STREAM_WITHIN_S = 120.0
+#: Decoded bytes of one answer or stream; the longest honest one has some tens of thousands.
+MAX_BODY = 2 * 1024 * 1024
+CONNECTIONS = 40
+_PIECE = 64 * 1024
+_NO_BODY = frozenset({101, 204, 304})
+
+
+class EndlessBody(ContractViolation):
+    """The platform answered with more bytes than any answer of the contract has."""
+
+
+@cache
+def authorities() -> ssl.SSLContext:
+    """The certificate authorities that HTTP clients trust, read once: that takes longer than most checks."""
+    return httpx.create_ssl_context()
+
+
+def http_pool(
+    agent: str, *, proxies: bool, answers_within: float = ANSWER_WITHIN_S, trust: ssl.SSLContext | None = None
+) -> httpx.Client:
+    """A client for all services. ``proxies``: through those of the runner's environment, if there are any.
+
+    A timeout, ``answers_within`` or that of one request, is how long the whole exchange may take.
+    """
+    return httpx.Client(
+        transport=BoundedTransport(trust or authorities(), proxies=proxies),
+        timeout=within(answers_within),
+        headers={"User-Agent": agent, "Accept-Encoding": "gzip"},
+        cookies=_NoCookies(),
+        follow_redirects=False,
+    )
+
+
+def within(seconds: float) -> httpx.Timeout:
+    """The timeout of an exchange that may take so long in all."""
+    return httpx.Timeout(seconds, connect=min(seconds, CONNECT_WITHIN_S))
+
+
+class BoundedTransport(httpx.BaseTransport):
+    """Sends over httpcore. ContractViolation for a body that is too long or no content of its encoding."""
+
+    def __init__(self, trust: ssl.SSLContext, *, proxies: bool) -> None:
+        self._trust = trust
+        self._proxies = proxies
+        self._pools: dict[str, httpcore.ConnectionPool] = {}
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """The answer's head; its body follows as it is read."""
+        proxy = self._proxy_of(request.url)
+        timeout = request.extensions["timeout"]
+        seconds = timeout["read"]
+        end = None if seconds is None else time.monotonic() + seconds
+        sent = httpcore.Request(
+            request.method,
+            httpcore.URL(
+                scheme=request.url.raw_scheme,
+                host=request.url.raw_host,
+                port=request.url.port,
+                target=request.url.raw_path,
+            ),
+            headers=request.headers.raw,
+            content=request.stream,
+            extensions={**request.extensions, "timeout": {**timeout, "read": end, "write": end}},
+        )
+        with _translated(proxy, seconds):
+            came = self._pool_of(proxy).handle_request(sent)
+        body = _Body(f"{request.method} {request.url.path}", came, proxy, seconds)
+        if request.method == "HEAD" or came.status in _NO_BODY:
+            body.expect_nothing()
+        # the encoding is undone here, within the limit; httpx would undo it without one
+        headers = [(name, value) for name, value in came.headers if name.lower() != b"content-encoding"]
+        return httpx.Response(came.status, headers=headers, stream=body, extensions=came.extensions)
+
+    def close(self) -> None:
+        """Close every connection."""
+        for pool in self._pools.values():
+            pool.close()
+
+    def _proxy_of(self, url: httpx.URL) -> str:
+        if not self._proxies or proxy_bypass(url.host):
+            return ""
+        found = getproxies()
+        return found.get(url.scheme) or found.get("all") or ""
+
+    def _pool_of(self, proxy: str) -> httpcore.ConnectionPool:
+        if proxy not in self._pools:
+            options: dict[str, Any] = {
+                "ssl_context": self._trust,
+                "max_connections": CONNECTIONS,
+                "max_keepalive_connections": CONNECTIONS,
+                "network_backend": Network(),
+            }
+            self._pools[proxy] = _proxy_pool(proxy, options) if proxy else httpcore.ConnectionPool(**options)
+        return self._pools[proxy]
+
+
+def _proxy_pool(address: str, options: dict[str, Any]) -> httpcore.ConnectionPool:
+    try:
+        proxy = httpx.Proxy(address if "://" in address else f"http://{address}")
+    except (ValueError, httpx.InvalidURL) as problem:
+        raise SetupError(f"a proxy of this runner's environment is no URL of a proxy: {problem}") from None
+    return httpcore.HTTPProxy(str(proxy.url), proxy_auth=proxy.raw_auth, **options)
+
+
+class _Body(httpx.SyncByteStream):
+    """The content of one answer, decoded, up to the limit."""
+
+    def __init__(self, route: str, came: httpcore.Response, proxy: str, seconds: float | None) -> None:
+        self._route, self._came, self._proxy, self._seconds = route, came, proxy, seconds
+        headers = {name.lower(): value for name, value in came.headers}
+        self._encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
+        length = headers.get(b"content-length", b"")
+        self._announced = int(length) if length.isdigit() and b"transfer-encoding" not in headers else None
+        self._connection: Connection = came.extensions["network_stream"]
+        self._connection.expect(self._announced)
+
+    def expect_nothing(self) -> None:
+        """This answer has no body, whatever its head announces."""
+        self._announced = 0
+        self._connection.expect(0)
+
+    def __iter__(self) -> Iterator[bytes]:
+        length = 0
+        with _translated(self._proxy, self._seconds):
+            for piece in self._decoded(self._received()):
+                length += len(piece)
+                self._limit(length)
+                yield piece
+        if self._announced is None:
+            self._connection.close()  # where no length was announced, what follows cannot be told apart
+        elif self._connection.excess:
+            self._connection.close()
+            self._refuse(f"ends after {self._announced} bytes", f"{len(self._connection.excess)} bytes more")
+
+    def close(self) -> None:
+        """Give the connection back, or close it when the body was not read to its end."""
+        self._came.close()
+
+    def _received(self) -> Iterable[bytes]:
+        self._limit(self._announced or 0)
+        assert isinstance(self._came.stream, Iterable)
+        return self._came.stream
+
+    def _decoded(self, received: Iterable[bytes]) -> Iterator[bytes]:
+        if self._encoding in ("", "identity"):
+            yield from received
+            return
+        if self._encoding not in ("gzip", "x-gzip"):
+            self._refuse("gzip or no content-encoding", shown(self._encoding))
+        unpacked, came = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS), False
+        for packed in received:
+            came = True
+            while packed:
+                try:
+                    yield unpacked.decompress(packed, _PIECE)
+                except zlib.error:
+                    self._refuse("gzip, as its content-encoding says", "other bytes")
+                if unpacked.unused_data:
+                    self._refuse("one gzip member", "bytes after its end")
+                packed = unpacked.unconsumed_tail
+        if came and not unpacked.eof:
+            self._refuse("the whole gzip member", "its beginning alone")
+
+    def _limit(self, length: int) -> None:
+        if length > MAX_BODY:
+            raise EndlessBody(f"{self._route}: body: expected at most {MAX_BODY} bytes, got more")
+
+    def _refuse(self, expected: str, got: str) -> None:
+        raise ContractViolation(f"{self._route}: body: expected {expected}, got {got}")
+
+
+class _NoCookies(CookieJar):
+    """Keeps no cookie: hosts share domains, and on one machine services share even their host."""
+
+    def extract_cookies(self, response: Any, request: Any) -> None:
+        """Leave them."""
+
+    def add_cookie_header(self, request: Any) -> None:
+        """Send none."""
+
+
+@contextmanager
+def _translated(proxy: str, seconds: float | None) -> Iterator[None]:
+    """Raise httpx's exception in place of httpcore's of the same name; a proxy is the runner's own."""
+    try:
+        yield
+    except (httpcore.ReadTimeout, httpcore.WriteTimeout) as error:
+        kind = getattr(httpx, type(error).__name__)
+        raise kind(f"no complete answer within {seconds:g} s") from error
+    except httpcore.ProxyError as error:
+        raise SetupError(f"the proxy of this runner's environment refuses: {error}") from error
+    except (
+        httpcore.NetworkError,
+        httpcore.TimeoutException,
+        httpcore.ProtocolError,
+        httpcore.UnsupportedProtocol,
+    ) as error:
+        if (
+            proxy
+            and isinstance(error, httpcore.ConnectError | httpcore.ConnectTimeout)
+            and not _of_tls(error)
+        ):
+            raise SetupError(f"the proxy of this runner's environment does not answer: {error}") from error
+        raise getattr(httpx, type(error).__name__)(str(error) or type(error).__name__) from error
+
+
+def _of_tls(error: BaseException) -> bool:
+    """Whether a connection failed in its handshake, which under a proxy is the platform's part of it."""
+    return isinstance(error.__cause__ or error.__context__, ssl.SSLError)
