@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_readiness import SetupError
@@ -28,12 +28,26 @@ class Finding:
         return f"{self.path}:{self.line}: {self.what}" if self.line else f"{self.path}: {self.what}"
 
 
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What a rule found, and what it could not read where that decides."""
+
+    findings: list[Finding] = field(default_factory=list)
+    not_examined: list[Finding] = field(default_factory=list)
+
+    def require(self) -> None:
+        """AssertionError that lists the findings; without one, SetupError for what was not examined."""
+        assert not self.findings, listed(self.findings)
+        if self.not_examined:
+            raise SetupError(listed(self.not_examined, "not examined"))
+
+
 def listed(findings: Sequence[Finding], what: str = "") -> str:
     """Return a message: the first line says `what`, the first finding and their number; then the others."""
-    first, *others = sorted(findings)
-    count = f" ({len(findings)} findings)" if others else ""
+    first, *others = sorted(set(findings))
+    count = f" ({len(others) + 1} findings)" if others else ""
     lines = [f"{what}: {first}{count}" if what else f"{first}{count}", *map(str, others[: SHOWN - 1])]
-    more = len(findings) - SHOWN
+    more = len(others) + 1 - SHOWN
     return "\n".join([*lines, *([f"and {more} more"] if more > 0 else [])])
 
 

@@ -1,20 +1,20 @@
-"""Whether a deployment can happen on a database that was not migrated: the jobs of a workflow played through.
+"""Whether a deployment can happen on a database that was not migrated, by the jobs of a workflow.
 
-For a deploy job every outcome of the jobs before it is tried. It must not be able to run unless the migration
-job succeeded, on a push and on a manual run that leaves its inputs alone. And the migration job must not call
-itself successful when a migration failed.
+A deploy job must need the migration job and must not be able to run unless that one succeeded, on a push and
+on a manual run that leaves its inputs alone. And the migration job must not end in success when a migration
+failed. A condition that is not understood, where it decides, is "not examined": neither good nor bad.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from .checkout import Finding
-from .courses import SUCCESS, Inputs, Outcomes, courses, input_value
-from .expressions import UNKNOWN, evaluate, parse, truth
+from .checkout import Examined, Finding
+from .conditions import CANCELLED, OUTCOMES, SKIPPED, SUCCESS, Situation
 from .workflow import Job, Step, Workflow
 
 #: Returns the text of a shell script of the checkout, None when there is no such file.
@@ -33,18 +33,17 @@ _SWALLOWS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class MigrationGate:
     """What was found.
 
-    `leaks`: how a deployment gets past the gate. `void`: how the migration job succeeds without a migration.
-    `notes`: what an operator may choose. `courses`: how many were played.
+    `bypass`: how a deployment gets past the gate. `void`: how the migration job succeeds without a migration.
+    `notes`: what an operator may choose.
     """
 
-    deploys: tuple[str, ...]
-    leaks: tuple[Finding, ...]
-    void: tuple[Finding, ...]
-    notes: tuple[str, ...]
-    courses: int
+    bypass: Examined
+    void: Examined
+    deploys: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def deploy_jobs(workflow: Workflow, patterns: Sequence[str]) -> list[str]:
@@ -57,64 +56,94 @@ def deploy_jobs(workflow: Workflow, patterns: Sequence[str]) -> list[str]:
     ]
 
 
-def examine(workflow: Workflow, migration: str, patterns: Sequence[str], script: Script) -> Gate:
+def examine(workflow: Workflow, migration: str, patterns: Sequence[str], script: Script) -> MigrationGate:
     """Examine the gate that the job `migration` is to the deploy jobs."""
     if migration not in workflow.jobs:
         nothing = workflow.finding(0, f"there is no job {migration}: nothing migrates before a deployment")
-        return Gate((), (nothing,), (nothing,), (), 0)
+        return MigrationGate(Examined([nothing]), Examined([nothing]))
     deploys = deploy_jobs(workflow, patterns)
-    leaks: list[Finding] = []
+    bypass = Examined()
     notes: list[str] = []
-    played = 0
     if not deploys:
-        leaks.append(workflow.finding(0, f"no job deploys: none is called {' or '.join(patterns)}"))
+        bypass.findings.append(workflow.finding(0, f"no job deploys: none is called {' or '.join(patterns)}"))
     for name in deploys:
-        line = workflow.jobs[name].line
+        job = workflow.jobs[name]
         if migration not in workflow.ancestors(name):
             what = f"{name} does not need {migration}, directly or through another job"
-            leaks.append(workflow.finding(line, what))
+            bypass.findings.append(workflow.finding(job.line, what))
             continue
-        for inputs in ({}, workflow.inputs, UNKNOWN):
-            leak, count = _leak(workflow, migration, name, inputs)
-            played += count
-            if leak is None:
+        for inputs in ({}, workflow.inputs, None):
+            gate = _Gate(workflow, migration, inputs)
+            past = gate.past(name)
+            if not past:
                 continue
-            what = f"{name} can run although {migration} ended as {leak[migration]}: {_told(leak, migration)}"
-            if inputs is UNKNOWN:
+            what = f"{name} can run although {migration} ended in {' or '.join(past)}"
+            unread = gate.not_understood(name)
+            if unread:
+                bypass.not_examined.append(workflow.finding(job.line, unread))
+            elif inputs is None:
                 notes.append(f"{what}, when an input of a manual run says so")
             else:
-                leaks.append(workflow.finding(line, what))
+                bypass.findings.append(workflow.finding(job.line, what))
             break
-    void = sorted(set(_void(workflow, workflow.jobs[migration], script)))
-    return Gate(tuple(deploys), tuple(sorted(set(leaks))), tuple(void), tuple(notes), played)
+    void = _migration_job(workflow, workflow.jobs[migration], script)
+    return MigrationGate(bypass, void, tuple(deploys), tuple(notes))
 
 
-def _leak(workflow: Workflow, migration: str, target: str, inputs: Inputs) -> tuple[Outcomes | None, int]:
-    """Return a course in which the target can run without a successful migration, and how many were tried."""
-    possible: Outcomes | None = None
-    count = 0
-    for outcomes, starts in courses(workflow, target, inputs):
-        count += 1
-        if outcomes[migration] == SUCCESS or starts is False:
-            continue
-        if starts is True:
-            return outcomes, count
-        possible = possible or outcomes
-    return possible, count
+@dataclass(frozen=True, slots=True)
+class _Gate:
+    """The way from the migration job to the jobs behind it, for the inputs of one run (None: any)."""
+
+    workflow: Workflow
+    migration: str
+    inputs: Mapping[str, Any] | None
+    not_understood_as: bool | None = None
+
+    def past(self, name: str) -> list[str]:
+        """The outcomes other than success of the migration job with which a job that needs it can run."""
+        possible = [outcome for outcome in self._allowed(name, self.migration) if outcome != SUCCESS]
+        for other in self.workflow.jobs[name].needs:
+            ran = not {SKIPPED, CANCELLED}.intersection(self._allowed(name, other))
+            if ran and self.migration in self.workflow.ancestors(other):
+                behind = self.past(other)
+                possible = [outcome for outcome in possible if outcome in behind]
+        if SKIPPED in possible and self._runs_for_sure(name):
+            possible.remove(SKIPPED)
+        return possible
+
+    def not_understood(self, name: str) -> str:
+        """What has to be understood to say whether a job gets past; empty when it does in any case."""
+        decided = [replace(self, not_understood_as=value).past(name) for value in (True, False)]
+        if all(decided):
+            return ""
+        names = [name, *self.workflow.ancestors(name)]
+        unread = [self.workflow.jobs[each].condition.not_understood() for each in names]
+        return next(filter(None, unread), "")
+
+    def _allowed(self, name: str, other: str) -> list[str]:
+        """The outcomes of another job with which a job may run."""
+        return [each for each in OUTCOMES if self._holds(name, {other: each}) is not False]
+
+    def _runs_for_sure(self, name: str) -> bool:
+        """Whether the migration job is never skipped where the job `name` runs."""
+        before = self.workflow.ancestors(self.migration)
+        succeeded = all(self._allowed(name, each) == [SUCCESS] for each in before)
+        return succeeded and self._holds(self.migration, dict.fromkeys(before, SUCCESS)) is True
+
+    def _holds(self, name: str, ended: Mapping[str, str]) -> bool | None:
+        job, before = self.workflow.jobs[name], self.workflow.ancestors(name)
+        return job.condition.holds(Situation(job.needs, before, ended, self.inputs, self.not_understood_as))
 
 
-def _told(outcomes: Outcomes, migration: str) -> str:
-    others = [f"{name} {outcome}" for name, outcome in outcomes.items() if name != migration]
-    return ", ".join(others) or "nothing else comes before"
-
-
-def _void(workflow: Workflow, job: Job, script: Script) -> Iterator[Finding]:
-    """Yield what lets the migration job end as a success without successful migrations."""
+def _migration_job(workflow: Workflow, job: Job, script: Script) -> Examined:
+    """What lets the job end in success without successful migrations, and what cannot be examined."""
+    void: list[Finding] = []
     if job.continue_on_error not in (None, False):
-        yield workflow.finding(job.line, f"{job.name} counts as a success when it fails: continue-on-error")
+        void.append(
+            workflow.finding(job.line, f"{job.name} counts as a success when it fails: continue-on-error")
+        )
     if job.uses:
-        yield workflow.finding(job.line, f"{job.name} is another workflow, which is not examined: {job.uses}")
-        return
+        return Examined(void, [workflow.finding(job.line, f"{job.name} calls the workflow {job.uses}")])
     texts = {id(step): [(workflow.path, step.line, step.run), *_scripts(step, script)] for step in job.steps}
     everything = "\n".join(text for found in texts.values() for _, _, text in found)
     migrating = [
@@ -124,35 +153,35 @@ def _void(workflow: Workflow, job: Job, script: Script) -> Iterator[Finding]:
         and (step.run or step.uses)
     ]
     if not migrating:
-        yield workflow.finding(job.line, f"no step of {job.name} migrates anything")
+        void.append(workflow.finding(job.line, f"no step of {job.name} migrates anything"))
     if _RUNS_TASK.search(everything) and "exitCode" not in everything:
-        yield workflow.finding(job.line, f"{job.name} starts a task and never reads its exit code")
+        void.append(workflow.finding(job.line, f"{job.name} starts a task and never reads its exit code"))
     for step in migrating:
-        yield from _void_step(workflow, step)
+        void += _void_step(workflow, step)
         for path, line, text in texts[id(step)]:
-            yield from _swallowed(path, line, text, is_script=path != workflow.path)
+            void += _swallowed(path, line, text, is_script=path != workflow.path)
+    unread = [
+        workflow.finding(step.line, step.condition.not_understood())
+        for step in migrating
+        if _can_be_skipped(workflow, step, None) and not _can_be_skipped(workflow, step, True)
+    ]
+    return Examined(void, unread)
 
 
 def _void_step(workflow: Workflow, step: Step) -> Iterator[Finding]:
     if step.continue_on_error not in (None, False):
         yield workflow.finding(step.line, f"the step {step.label!r} may fail unnoticed: continue-on-error")
     if "{0}" in step.shell and not _ENDS_AT_FAILURE.search(f"set {step.shell.partition(' ')[2]}"):
-        yield workflow.finding(
-            step.line, f"the step {step.label!r} goes on after failures: shell {step.shell}"
-        )
-    if step.condition:
-        node = parse(step.condition)
-        for inputs in ({}, workflow.inputs):
-            value = evaluate(
-                node,
-                lambda name, given=inputs: input_value(name, given),  # type: ignore[misc]
-                lambda function: function in {"always", "success"},
-            )
-            if truth(value) is not True:
-                yield workflow.finding(
-                    step.line, f"the step {step.label!r} can be skipped: if {step.condition}"
-                )
-                return
+        what = f"the step {step.label!r} goes on after failures: shell {step.shell}"
+        yield workflow.finding(step.line, what)
+    if _can_be_skipped(workflow, step, True):
+        yield workflow.finding(step.line, f"the step {step.label!r} can be skipped by its condition")
+
+
+def _can_be_skipped(workflow: Workflow, step: Step, not_understood: bool | None) -> bool:
+    """Whether a step may not run although everything before it succeeded, by a run's default inputs."""
+    situations = [Situation(inputs=inputs, not_understood=not_understood) for inputs in ({}, workflow.inputs)]
+    return any(step.condition.holds(situation) is not True for situation in situations)
 
 
 def _scripts(step: Step, script: Script) -> Iterator[tuple[str, int, str]]:

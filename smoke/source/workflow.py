@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from .checkout import Finding
+from .conditions import Condition
 
 
 class Malformed(AssertionError):
@@ -17,11 +18,11 @@ class Malformed(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step of a job. `condition` is its `if`, empty without one."""
+    """A step of a job."""
 
     line: int
     label: str
-    condition: str
+    condition: Condition
     run: str
     uses: str
     shell: str
@@ -35,7 +36,7 @@ class Job:
     name: str
     line: int
     needs: tuple[str, ...]
-    condition: str
+    condition: Condition
     continue_on_error: Any
     uses: str
     steps: tuple[Step, ...]
@@ -121,9 +122,10 @@ def _steps(node: yaml.Node | None) -> Iterator[Step]:
         )
 
 
-def _condition(entries: dict[str, tuple[int, yaml.Node | None]]) -> str:
+def _condition(entries: dict[str, tuple[int, yaml.Node | None]]) -> Condition:
     value = _plain(entries.get("if", _NONE)[1])
-    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value).strip()
+    written = "" if value is None else str(value)
+    return Condition.of(written.lower() if isinstance(value, bool) else written)
 
 
 def _inputs(top: dict[str, tuple[int, yaml.Node | None]]) -> dict[str, Any]:
