@@ -1,4 +1,4 @@
-"""The control port: faults, reset, state and processes of a running stack, over loopback HTTP.
+"""The control API of a running stack: faults, reset, state and processes, over loopback HTTP.
 
     GET    /faults                        {"generation", "active": {id: params}, "known": [id]}
     PUT    /faults/{id}                   turn one on; the body is its parameters as JSON, or empty
@@ -8,7 +8,7 @@
     GET    /services                      {name: running | paused | stopped}
     POST   /services/{name}/{verb}        stop, start, restart, pause, resume
 
-Errors are {"error": CODE, "message": text}. An answer comes when the thing is done.
+Errors are {"error": CODE, "message": text}. An answer comes when the request has been carried out.
 """
 
 from __future__ import annotations
@@ -22,52 +22,52 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+
 from stack import StackError
-from stack.aws.clients import ControlClient
-from stack.faultboard import FaultBoard, UnknownFault
+from stack.faultboard import UnknownFault
 from stack.host import LOOPBACK, get_json
+from stack.migrations import reset, state_digest
 from stack.process import wait_until
 from stack.services import HEALTH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-    from stack.pgbouncer import AdminConsole
+    from stack.aws.clients import ControlClient
+    from stack.faultboard import FaultBoard
     from stack.services import Addresses
-    from stack.source_tree import SourceTree
     from stack.supervisor import Supervisor
 
 RESET_TRIES = 5
+POOLER = "pgbouncer"
 JWKS = {
     "freeside": "/.well-known/jwks.json",
     "finn": "/.well-known/jwks.json",
     "dixie": "/api/auth/.well-known/jwks.json",
 }
 SETTLES_WITHIN_S = 15.0
-POOLER = "pgbouncer"
-#: A service's health status and public keys, by name.
-Look = dict[str, tuple[Any, Any]]
-Answer = tuple[HTTPStatus, Any]
+
+
+class NoSuchRequest(StackError):
+    """The control API has no such path or method."""
 
 
 class Control:
-    """Acts on a stack and serves the control port."""
+    """Acts on a stack and serves its control API."""
 
     def __init__(
         self,
         supervisor: Supervisor,
-        faults_file: Path,
+        faults: FaultBoard,
+        aws: ControlClient,
         admin_dsn: str,
-        aws_endpoint: str,
-        source: SourceTree,
-        pooler: AdminConsole,
         appearance: Appearance,
     ) -> None:
         self._supervisor = supervisor
+        self._faults = faults
+        self._aws = aws
         self._admin_dsn = admin_dsn
-        self._aws = ControlClient(aws_endpoint)
-        self._faults = FaultBoard(faults_file, supervisor, self._aws, source, pooler)
         self._appearance = appearance
         self._lock = threading.Lock()
         self._server: ThreadingHTTPServer | None = None
@@ -90,122 +90,97 @@ class Control:
 
     def state(self) -> dict[str, str]:
         """Return the digests of the tables, of AWS and of both."""
-        from stack.migrations import state_digest
-
-        with _database_told():
+        with _database_errors():
             tables = state_digest(self._admin_dsn)
         aws = self._aws.digest()
-        return {
-            "digest": hashlib.sha256(f"{tables} {aws}".encode()).hexdigest(),
-            "tables": tables,
-            "aws": aws,
-        }
+        both = hashlib.sha256(f"{tables} {aws}".encode()).hexdigest()
+        return {"digest": both, "tables": tables, "aws": aws}
 
     def reset(self) -> dict[str, Any]:
         """Bring everything back to where it was after the boot, and prove it by the digest.
 
-        ``restarted`` in the answer names what was found not running, stopped by a fault that is on or dead.
+        ``restarted`` in the answer names what did not run, because a fault had stopped it or it had crashed.
         A request still in flight may write after the tables were emptied: then they are emptied once more.
         """
-        from stack.migrations import reset
-
-        services = self._supervisor.services()
-        down = [name for name, status in services.items() if status != "running"]
-        # A start waits until the service is well, which it never is under a fault that makes it ill, or
-        # behind a pooler that serves nobody. The pooler has to run to be told.
+        down = [name for name, status in self._supervisor.services().items() if status != "running"]
+        # A start waits until the service is ready, which it never is under a fault that makes it unhealthy or
+        # behind a pooler that serves no client. The pooler has to run to be altered back.
         if POOLER in down:
             self._supervisor.start(POOLER)
         self._faults.lift()
         for name in down:
             self._supervisor.start(name)
-        self._aws.restore()
         self._faults.reset()
         self._appearance.await_boot_look()
         state: dict[str, str] = {}
         for _ in range(RESET_TRIES):
-            with _database_told():
+            with _database_errors():
                 reset(self._admin_dsn)
             state = self.state()
             if state["digest"] == self._baseline:
                 return {"generation": self._faults.generation, "restarted": down, **state}
         raise StackError("the reset did not bring back the state of the boot", f"state: {json.dumps(state)}")
 
-    def answer(self, method: str, path: list[str], body: dict[str, Any]) -> Answer:
-        """Carry out one request. Raises StackError when it cannot be done."""
+    def answer(self, method: str, path: list[str], body: dict[str, Any]) -> Any:
+        """Carry out a request. Raises StackError when that fails, and NoSuchRequest."""
+        faults = self._faults
         with self._lock:
             match method, path:
                 case "GET", ["faults"]:
-                    faults = self._faults
-                    return HTTPStatus.OK, {
-                        "generation": faults.generation, "active": faults.active, "known": faults.known
-                    }  # fmt: skip
+                    return {"generation": faults.generation, "active": faults.active, "known": faults.known}
                 case "PUT", ["faults", fault_id]:
-                    self._faults.set(fault_id, body)
-                    return HTTPStatus.OK, {"active": self._faults.active}
+                    faults.set(fault_id, body)
+                    return {"active": faults.active}
                 case "DELETE", ["faults", fault_id]:
-                    self._faults.clear(fault_id)
-                    return HTTPStatus.OK, {"active": self._faults.active}
+                    faults.clear(fault_id)
+                    return {"active": faults.active}
                 case "POST", ["reset"]:
-                    return HTTPStatus.OK, self.reset()
+                    return self.reset()
                 case "GET", ["state"]:
-                    return HTTPStatus.OK, self.state()
+                    return self.state()
                 case "GET", ["services"]:
-                    return HTTPStatus.OK, self._supervisor.services()
+                    return self._supervisor.services()
                 case "POST", ["services", name, ("stop" | "start" | "restart" | "pause" | "resume") as verb]:
                     getattr(self._supervisor, verb)(name)
-                    return HTTPStatus.OK, self._supervisor.services()
-        return HTTPStatus.NOT_FOUND, {
-            "error": "NOT_FOUND",
-            "message": f"{method} /{'/'.join(path)} is not offered",
-        }
+                    return self._supervisor.services()
+        raise NoSuchRequest(f"no such request: {method} /{'/'.join(path)}")
 
 
 class _Handler(BaseHTTPRequestHandler):
     control: Control
     protocol_version = "HTTP/1.1"
-    # head and body go out in two parts: with Nagle's algorithm the second waits for the first's receipt
+    # Head and body go out in two parts: with Nagle's algorithm the second waits for the first's receipt.
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
-        """Answer a reading request."""
-        self._serve()
-
-    do_PUT = do_POST = do_DELETE = do_GET
-
-    def _serve(self) -> None:
+        """Answer any request."""
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = [part for part in self.path.split("?")[0].split("/") if part]
+        status, code, message = HTTPStatus.OK, "", ""
         try:
             body = json.loads(raw or b"{}")
             if not isinstance(body, dict):
                 raise ValueError("the body has to be a JSON object, or empty")
-            status, answer = self.control.answer(self.command, path, body)
+            answer = self.control.answer(self.command, path, body)
+        except NoSuchRequest as error:
+            status, code, message = HTTPStatus.NOT_FOUND, "NOT_FOUND", str(error)
         except UnknownFault as error:
-            status, answer = HTTPStatus.NOT_FOUND, {"error": "UNKNOWN_FAULT", "message": str(error)}
+            status, code, message = HTTPStatus.NOT_FOUND, "UNKNOWN_FAULT", str(error)
         except ValueError as error:
-            status, answer = HTTPStatus.BAD_REQUEST, {"error": "INVALID_REQUEST", "message": str(error)}
+            status, code, message = HTTPStatus.BAD_REQUEST, "INVALID_REQUEST", str(error)
         except StackError as error:
-            status, answer = HTTPStatus.CONFLICT, {"error": "NOT_DONE", "message": str(error)}
-        text = json.dumps(answer).encode()
+            status, code, message = HTTPStatus.CONFLICT, "NOT_DONE", str(error)
+        text = json.dumps({"error": code, "message": message} if code else answer).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text)
 
+    do_PUT = do_POST = do_DELETE = do_GET
+
     def log_message(self, *_: Any) -> None:
-        """Say nothing: the terminal belongs to the caller."""
-
-
-@contextmanager
-def _database_told() -> Iterator[None]:
-    """Turn what PostgreSQL says into an answer of the control port."""
-    import psycopg
-
-    try:
-        yield
-    except psycopg.Error as error:
-        raise StackError("PostgreSQL did not do what was asked", str(error).strip()) from error
+        """Log nothing: the terminal belongs to the caller."""
 
 
 class Appearance:
@@ -215,7 +190,7 @@ class Appearance:
         self._urls = {name: addresses.urls[name] for name in JWKS if name not in addresses.replaced}
         # With a part replaced, its neighbours may rightly report status degraded.
         self._all_here = not addresses.replaced
-        self._at_boot: Look = {}
+        self._at_boot: dict[str, tuple[Any, Any]] = {}
 
     def remember(self) -> None:
         """Wait until every service is healthy and take that as the look to come back to.
@@ -234,14 +209,14 @@ class Appearance:
         Raises StackError when that does not happen in time.
         """
         if not wait_until(lambda: self._look() == self._at_boot, time.monotonic() + SETTLES_WITHIN_S):
-            look = self._look()
-            other = [name for name in look if look[name] != self._at_boot[name]]
+            other = [name for name, look in self._look().items() if look != self._at_boot[name]]
             raise StackError("after the reset a service differs from how it was at boot", ", ".join(other))
 
     def _all_healthy(self) -> bool:
         return all(status == "healthy" and jwks for status, jwks in self._look().values())
 
-    def _look(self) -> Look:
+    def _look(self) -> dict[str, tuple[Any, Any]]:
+        """Return each service's health status and public keys, None for what it does not answer."""
         return {
             name: (
                 (get_json(url + HEALTH[name]) or {}).get("status"),
@@ -249,3 +224,12 @@ class Appearance:
             )
             for name, url in self._urls.items()
         }
+
+
+@contextmanager
+def _database_errors() -> Iterator[None]:
+    """Turn an error of PostgreSQL into one of the control API."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise StackError("PostgreSQL did not carry out the request", str(error).strip()) from error

@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from stack import StackError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
-    from stack.aws.clients import ControlClient
-    from stack.pgbouncer import AdminConsole
-    from stack.source_tree import SourceTree
     from stack.supervisor import Supervisor
 
 CATALOGUES = Path(__file__).parent.parent / "smoke"
-# What a fault alters and `restore` brings back, as opposed to what it does to a process.
-ALTERED = frozenset({"aws", "source", "pooler"})
+# What a fault does to the process of a service, and what undoes it where something does.
+ON_PROCESSES = {"stop": "start", "pause": "start", "restart": ""}
+POOLER = "pooler"
 
 
 def catalogue(directory: Path = CATALOGUES) -> dict[str, dict[str, Any]]:
@@ -64,22 +62,23 @@ class UnknownFault(StackError):
         )
 
 
-class FaultBoard:
-    """Sets and clears faults. Not thread-safe: the control port serialises its requests."""
+class Alterable(Protocol):
+    """A part of the platform that faults alter: AWS, the source tree, the pooler."""
 
-    def __init__(
-        self,
-        path: Path,
-        supervisor: Supervisor,
-        aws: ControlClient,
-        source: SourceTree,
-        pooler: AdminConsole,
-    ) -> None:
+    def alter(self, name: str, params: Mapping[str, Any]) -> None:
+        """Make one alteration. Raises StackError when it cannot be made."""
+
+    def restore(self) -> None:
+        """Undo all alterations."""
+
+
+class FaultBoard:
+    """Sets and clears faults. Not thread-safe: the control API serialises its requests."""
+
+    def __init__(self, path: Path, supervisor: Supervisor, alterable: Mapping[str, Alterable]) -> None:
         self._path = path
         self._supervisor = supervisor
-        self._aws = aws
-        self._source = source
-        self._pooler = pooler
+        self._alterable = alterable
         self._catalogue = catalogue()
         self.generation = 0
         self.active: dict[str, Mapping[str, Any]] = {}
@@ -96,16 +95,16 @@ class FaultBoard:
         Raises UnknownFault, and StackError when its action cannot be done: then it is not on.
         """
         verb, target = self._action(fault_id)
-        if verb in ALTERED and fault_id in self.active:
-            # What is altered already refuses to be altered again, and would stay so with its fault told as
-            # off. Any other fault just gets its new parameters: services go on counting.
+        if verb in self._alterable and fault_id in self.active:
+            # An altered part refuses the same alteration, and would keep it although the fault is off. Any
+            # other fault only gets its new parameters: services go on counting.
             self.clear(fault_id)
         self.active[fault_id] = params or self._catalogue[fault_id].get("params", {})
         try:
-            if verb in ALTERED:
+            if verb in self._alterable:
                 self._alter(fault_id)
-            elif verb:
-                self._verbs()[verb](target)
+            elif verb in ON_PROCESSES:
+                getattr(self._supervisor, verb)(target)
         except StackError:
             del self.active[fault_id]
             raise
@@ -117,34 +116,31 @@ class FaultBoard:
         if self.active.pop(fault_id, None) is None:
             return
         self._write()
-        if verb in ALTERED:
+        if verb in self._alterable:
             # Alterations are undone all at once; those of the other faults are made again.
-            altered: dict[str, SourceTree | AdminConsole | ControlClient] = {
-                "source": self._source, "pooler": self._pooler, "aws": self._aws
-            }  # fmt: skip
-            altered[verb].restore()
-            for other in self.active:
-                if self._action(other)[0] == verb:
-                    self._alter(other)
-        elif verb in ("stop", "pause"):
-            self._supervisor.start(target)
+            self._alterable[verb].restore()
+            for other in self._acting_on(verb):
+                self._alter(other)
+        elif ON_PROCESSES.get(verb):
+            getattr(self._supervisor, ON_PROCESSES[verb])(target)
 
     def lift(self) -> None:
         """Turn off what may keep a service from being ready: what it obeys itself, and an altered pooler.
 
         The alterations of the source tree and of AWS are left for `reset`.
         """
-        self.active = self._acting_on(*ALTERED)
+        self.active = self._acting_on(*self._alterable)
         self._write()
-        if self._acting_on("pooler"):
-            self._pooler.restore()
-            self.active = self._acting_on(*ALTERED - {"pooler"})
+        if self._acting_on(POOLER):
+            self._alterable[POOLER].restore()
+            self.active = self._acting_on(*self._alterable.keys() - {POOLER})
             self._write()
 
     def reset(self) -> None:
         """Turn every fault off and begin a new generation: services drop what they hold in memory."""
         self.lift()
-        self._source.restore()
+        for name in self._alterable.keys() - {POOLER}:
+            self._alterable[name].restore()
         self.active.clear()
         self.generation += 1
         self._write()
@@ -160,16 +156,8 @@ class FaultBoard:
 
     def _alter(self, fault_id: str) -> None:
         verb, target = self._action(fault_id)
-        if verb == "source":
-            self._source.mutate(fault_id, self.active[fault_id])
-        elif verb == "pooler":
-            self._pooler.mutate(target, self.active[fault_id])
-        else:
-            self._aws.mutate(target, self.active[fault_id])
-
-    def _verbs(self) -> dict[str, Callable[[str], None]]:
-        supervisor = self._supervisor
-        return {"stop": supervisor.stop, "restart": supervisor.restart, "pause": supervisor.pause}
+        # An edit of the source tree is committed under the fault's name.
+        self._alterable[verb].alter(fault_id if verb == "source" else target, self.active[fault_id])
 
     def _write(self) -> None:
         # Replaced, never rewritten: a service that reads it meanwhile sees the old state or the new one.

@@ -9,11 +9,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from stack import StackError, pgbouncer, postgres, services
-from stack.aws.clients import HEALTH
+from stack.aws.clients import HEALTH, ControlClient
 from stack.aws.inventory import OPERATOR_ARN
 from stack.aws.load_balancer import AUTHORITY, Listener
 from stack.aws.names import CREDENTIALS, PREFIX, REGION, secret_id
 from stack.control import Appearance, Control
+from stack.faultboard import FaultBoard
 from stack.host import LOOPBACK, RunDir, answers_ok, reserve
 from stack.process import Command
 from stack.source_tree import SourceTree
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from stack.faultboard import Alterable
     from stack.pgbouncer import PgBouncer
     from stack.postgres import Postgres
     from stack.services import Addresses
@@ -141,11 +143,14 @@ class Stack:
             "STACK_FAULTS_FILE": str(faults_file),
             "STACK_DIXIE_API_KEY_FILE": str(api_key),
         }
-        source = SourceTree.materialise(self._run.directory(SOURCE))
-        console = pgbouncer.AdminConsole(pooler.dsn(pgbouncer.ADMIN))
-        self._control = Control(
-            self._supervisor, faults_file, server.dsn, endpoint, source, console, Appearance(addresses)
-        )
+        aws = ControlClient(endpoint)
+        alterable: dict[str, Alterable] = {
+            "aws": aws,
+            "source": SourceTree.materialise(self._run.directory(SOURCE)),
+            "pooler": pgbouncer.AdminConsole(pooler.dsn(pgbouncer.ADMIN)),
+        }
+        faults = FaultBoard(faults_file, self._supervisor, alterable)
+        self._control = Control(self._supervisor, faults, aws, server.dsn, Appearance(addresses))
         self._supervisor.boot(
             [
                 *server_parts,

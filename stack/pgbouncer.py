@@ -130,7 +130,7 @@ class AdminConsole:
         self._dsn = dsn
         self._made: set[str] = set()
 
-    def mutate(self, name: str, _: Mapping[str, Any]) -> None:
+    def alter(self, name: str, _: Mapping[str, Any]) -> None:
         """Make one alteration. Raises StackError when the console refuses it or none has that name."""
         if name not in ALTERATIONS:
             raise StackError(f"no alteration {name!r} of the pooler", f"known: {', '.join(ALTERATIONS)}")

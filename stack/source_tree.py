@@ -66,7 +66,7 @@ class SourceTree:
         """The id of the commit that is checked out."""
         return self._git("rev-parse", "HEAD").strip()
 
-    def mutate(self, fault_id: str, params: Mapping[str, Any]) -> None:
+    def alter(self, fault_id: str, params: Mapping[str, Any]) -> None:
         """Break the tree, and commit that under the fault's name.
 
         `params` is one edit, or `{"edits": [edit, ...]}`. An edit has a `path` and one of `find` with

@@ -62,7 +62,7 @@ class ControlClient:
         """Return the SHA-256 of the present state."""
         return str(self._ask("GET", "state")["digest"])
 
-    def mutate(self, name: str, params: Mapping[str, Any]) -> None:
+    def alter(self, name: str, params: Mapping[str, Any]) -> None:
         """Apply one of the alterations of `stack.aws.emulator`."""
         self._ask("PUT", f"faults/{name}", params)
 

@@ -45,7 +45,8 @@ FAULTS = {
 @pytest.fixture
 def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FaultBoard:
     monkeypatch.setattr(faultboard, "catalogue", lambda: FAULTS)
-    return FaultBoard(tmp_path / "faults.json", Recorder(), Recorder(), Recorder(), Recorder())  # type: ignore[arg-type]
+    recorders: dict[str, Any] = {part: Recorder() for part in ("supervisor", "aws", "source", "pooler")}
+    return FaultBoard(tmp_path / "faults.json", recorders.pop("supervisor"), recorders)
 
 
 def _file(board: FaultBoard) -> dict[str, Any]:
@@ -66,8 +67,8 @@ def test_a_fault_gets_its_own_parameters_or_those_that_are_given(board: FaultBoa
 def test_an_alteration_that_is_set_again_is_made_anew(board: FaultBoard) -> None:
     board.set("session-mode", {})
     board.set("session-mode", {"size": 1})
-    said = ["mutate session-mode {}", "restore", "mutate session-mode {'size': 1}"]
-    assert board._pooler.asked == said  # type: ignore[attr-defined]
+    said = ["alter session-mode {}", "restore", "alter session-mode {'size': 1}"]
+    assert board._alterable["pooler"].asked == said  # type: ignore[attr-defined]
     assert _file(board)["active"] == {"session-mode": {"size": 1}}
 
 
@@ -90,11 +91,11 @@ def test_clearing_one_alteration_keeps_the_others(board: FaultBoard) -> None:
     for fault_id in ("no-alarm", "no-topic", "fly"):
         board.set(fault_id, {})
     board.clear("no-alarm")
-    assert board._aws.asked == [  # type: ignore[attr-defined]
-        "mutate alarm-missing {'alarm': 'x'}", "mutate topic-missing {}", "restore", "mutate topic-missing {}"
+    assert board._alterable["aws"].asked == [  # type: ignore[attr-defined]
+        "alter alarm-missing {'alarm': 'x'}", "alter topic-missing {}", "restore", "alter topic-missing {}"
     ]  # fmt: skip
     board.clear("fly")
-    assert board._source.asked[-1] == "restore"  # type: ignore[attr-defined]
+    assert board._alterable["source"].asked[-1] == "restore"  # type: ignore[attr-defined]
 
 
 def test_the_pooler_is_altered_and_restored(board: FaultBoard) -> None:
@@ -103,8 +104,8 @@ def test_the_pooler_is_altered_and_restored(board: FaultBoard) -> None:
     board.set("session-mode", {})
     board.reset()
     board.reset()
-    said = ["mutate session-mode {}", "restore", "mutate session-mode {}", "restore"]
-    assert board._pooler.asked == said  # type: ignore[attr-defined]
+    said = ["alter session-mode {}", "restore", "alter session-mode {}", "restore"]
+    assert board._alterable["pooler"].asked == said  # type: ignore[attr-defined]
 
 
 def test_a_reset_turns_everything_off_and_begins_a_generation(board: FaultBoard) -> None:

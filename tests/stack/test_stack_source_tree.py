@@ -50,7 +50,7 @@ def test_the_callers_git_settings_and_streams_are_not_touched(
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("GIT_AUTHOR_NAME", "Somebody")
     tree = SourceTree.materialise(tmp_path / "source")
-    tree.mutate("x", {"path": "README.md", "append": "x"})
+    tree.alter("x", {"path": "README.md", "append": "x"})
     tree.restore()
     assert capfd.readouterr() == ("", "")
     assert not (tmp_path / "elsewhere").exists()
@@ -68,7 +68,7 @@ def test_reverting_the_launch_commit_applies(tree: SourceTree, tmp_path: Path) -
 @pytest.mark.parametrize("fault_id", sorted(EDITS))
 def test_every_fault_changes_the_tree_and_can_be_undone(tree: SourceTree, fault_id: str) -> None:
     pristine = tree.head
-    tree.mutate(fault_id, EDITS[fault_id])
+    tree.alter(fault_id, EDITS[fault_id])
     try:
         assert git(tree.path, "log", "--max-count=1", "--format=%s") == fault_id
         assert git(tree.path, "diff", "--name-only", "HEAD~1")
@@ -93,13 +93,13 @@ def test_a_fault_that_changes_nothing_is_refused_and_leaves_nothing(
 ) -> None:
     pristine = tree.head
     with pytest.raises(StackError, match="changes nothing"):
-        tree.mutate("idle", edit)
+        tree.alter("idle", edit)
     assert (tree.head, git(tree.path, "status", "--porcelain")) == (pristine, "")
 
 
 def test_an_edit_stays_inside(tree: SourceTree) -> None:
     with pytest.raises(StackError, match="outside"):
-        tree.mutate("far", {"path": "../elsewhere", "create": "x"})
+        tree.alter("far", {"path": "../elsewhere", "create": "x"})
     assert not (tree.path.parent / "elsewhere").exists()
 
 
