@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import given
 from pytest_readiness.report import html
-from pytest_readiness.report.html_evidence import evidence
+from pytest_readiness.report.html import evidence
 
 from tests.report import sample
 from tests.report.hostile import HOSTILE, hostile

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest_readiness.report import terminal
-from pytest_readiness.report.text import width
+from pytest_readiness.report.terminal import width
 
 from tests.report import sample
 from tests.report.hostile import HOSTILE, hostile

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pytest_readiness.report.text import ELLIPSIS, clip, number, one_line, pad, printable, segments, width
+from pytest_readiness.report.document import ELLIPSIS, number, one_line, printable, segments
+from pytest_readiness.report.terminal import clip, pad, width
 
 ANY = st.text(st.characters(codec=None))
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ..core.redaction import Redactor
-from ..report import html, html_evidence
+from ..report import html
 
 
 class HtmlBridge:
@@ -29,7 +29,7 @@ class HtmlBridge:
         attempt = getattr(report, "rerun", 0)
         title = f"Attempt {attempt + 1}" if attempt or report.outcome == "rerun" else ""
         told = getattr(report, "readiness", None) or {}
-        extras = html_evidence.extras(told.get("evidence") or (), title)
+        extras = html.extras(told.get("evidence") or (), title)
         report.extras = [*getattr(report, "extras", ()), *extras]
 
     @pytest.hookimpl

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.streak import progress
-from .text import one_line
+from .document import one_line
 
 UNKNOWN_VERDICT = "NO_VERDICT"
 

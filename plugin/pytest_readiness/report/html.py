@@ -1,18 +1,31 @@
-"""The readiness report as HTML: a fragment for the top of pytest-html's page, and cells for its results."""
+"""The report as HTML for pytest-html: a fragment for the top of its page, cells and evidence for its rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from html import escape
 from importlib.resources import files
 from typing import Any, assert_never
 
-from .appendix import appendix
-from .blocks import Action, Actions, Block, Cell, Checklist, Paragraph, Section, Steps, Table
+from .document import (
+    Action,
+    Actions,
+    Block,
+    Cell,
+    Checklist,
+    Paragraph,
+    Section,
+    Steps,
+    Table,
+    number,
+    one_line,
+    printable,
+    segments,
+)
 from .headline import Headline, headline
-from .sections import sections
-from .text import one_line, segments
+from .sections import MEASUREMENT_COLUMNS, appendix, measurements, sections
 
 #: How a word of the model is coloured: good, careful, bad, or quiet. A word that is not here stays plain.
 _TONES = {
@@ -30,6 +43,7 @@ _TONES = {
     "bad": ("BROKEN", "FAIL", "failed", "PLATFORM_BUG"),
     "quiet": ("DEFERRED", "deferred", "skipped"),
 }
+_MEASUREMENTS = ("figure", "evaluated")
 _TONE = {word: tone for tone, words in _TONES.items() for word in words}
 
 
@@ -158,3 +172,57 @@ def _cell(cell: Cell) -> str:
     if cell.kind == "status":
         return f'<td><span class="rd-status{_tone(cell.text)}">{escape(cell.text)}</span>{note}</td>'
     return f"<td>{_text(cell.text)}{note}</td>"
+
+
+def evidence(entries: Sequence[Mapping[str, Any]], title: str = "") -> str:
+    """Return what was measured as one table, then everything else in its order. No entries: an empty text.
+
+    ``title`` tells one attempt at a check from another. An entry of an unknown kind is shown as its data and
+    never dropped.
+    """
+    if not entries:
+        return ""
+    heading = f"<h4>{escape(one_line(title))}</h4>" if title else ""
+    measured = tuple(measurements(entries))
+    figures = table(Table(MEASUREMENT_COLUMNS, measured)) if measured else ""
+    others = "".join(_shown(entry) for entry in entries if entry.get("kind") not in _MEASUREMENTS)
+    return f'<div class="rd rd-evidence">{heading}{figures}{others}</div>'
+
+
+def extras(entries: Sequence[Mapping[str, Any]], title: str = "") -> list[dict[str, str | None]]:
+    """Return the evidence as what pytest-html calls extras of a report; an empty list when there is none."""
+    content = evidence(entries, title)
+    extra = {"name": None, "format_type": "html", "content": content, "mime_type": None, "extension": None}
+    return [extra] if content else []
+
+
+def _shown(entry: Mapping[str, Any]) -> str:
+    if entry.get("kind") == "exchange":
+        return _exchange(entry)
+    if entry.get("kind") == "note":
+        return f"<p>{escape(one_line(entry.get('text')))}</p>"
+    return f"<pre>{escape(printable(json.dumps(entry, indent=1, default=str)))}</pre>"
+
+
+def _exchange(entry: Mapping[str, Any]) -> str:
+    line = f"{one_line(entry.get('method'))} {one_line(entry.get('url'))}"
+    took = f" in {number(entry.get('ms'))} ms" if entry.get("ms") is not None else ""
+    sides = "".join(f"<h4>{name}</h4><pre>{escape(text)}</pre>" for name, text in _sides(entry) if text)
+    answer = f"<b>{escape(one_line(entry.get('status')))}</b>{escape(took)}"
+    return f"<details><summary><code>{escape(line)}</code> → {answer}</summary>{sides}</details>"
+
+
+def _sides(entry: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    for name in ("request", "response"):
+        side = entry.get(name)
+        yield name.capitalize(), _message(side) if isinstance(side, Mapping) else one_line(side)
+
+
+def _message(side: Mapping[str, Any]) -> str:
+    headers = side.get("headers")
+    lines = [f"{name}: {value}" for name, value in headers.items()] if isinstance(headers, Mapping) else []
+    body = side.get("body")
+    if body:
+        text = body if isinstance(body, str) else json.dumps(body, indent=1, ensure_ascii=False, default=str)
+        lines += ["", text] if lines else [text]
+    return printable("\n".join(lines))

@@ -6,11 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, assert_never
 
-from .appendix import appendix
-from .blocks import Action, Actions, Block, Cell, Checklist, Paragraph, Section, Steps, Table
+from .document import Action, Actions, Block, Cell, Checklist, Paragraph, Section, Steps, Table, segments
 from .headline import Headline, headline
-from .sections import sections
-from .text import segments
+from .sections import appendix, sections
 
 # An underscore inside a word is literal in GitHub's dialect, which keeps PLATFORM_BUG readable in the source.
 _SPECIAL = re.compile(r"[\\`*\[\]|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")

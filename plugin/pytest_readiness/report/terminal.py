@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
+from .document import ELLIPSIS, and_others, one_line
 from .headline import Headline, counts, headline, self_test, streak
 from .sections import rows
-from .text import and_others, clip, one_line, pad, width
 
 COLUMNS = 100
 #: How many blockers and reasons the terminal shows; the reports hold them all.
@@ -122,3 +124,27 @@ def _command(command: str, columns: int) -> list[str]:
         else:
             found.append(word)
     return [f"{part} \\" for part in found[:-1]] + found[-1:]
+
+
+def width(text: str) -> int:
+    """Return how many terminal columns ``text`` takes: wide characters two, combining marks none."""
+    return sum(map(_columns, text))
+
+
+def _columns(char: str) -> int:
+    if unicodedata.combining(char) or unicodedata.category(char) == "Cf":
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def clip(text: str, columns: int) -> str:
+    """Cut ``text`` so that it takes at most ``columns`` terminal columns."""
+    if width(text) <= columns:
+        return text
+    taken = accumulate(map(_columns, text))
+    return text[: sum(1 for columns_so_far in taken if columns_so_far < columns)].rstrip() + ELLIPSIS
+
+
+def pad(text: str, columns: int) -> str:
+    """Fill ``text`` with spaces up to ``columns`` terminal columns."""
+    return text + " " * max(0, columns - width(text))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..core.formats import counted
-from ..report.text import one_line
+from ..report.document import one_line
 
 _LIMIT = 160
 

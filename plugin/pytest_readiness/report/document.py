@@ -1,12 +1,11 @@
-"""Text that is safe on one line: no control characters, no line breaks, no hidden direction changes."""
+"""What a report is made of, however it looks: sections of blocks, and text that is safe on one line."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping
-from itertools import accumulate
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
 
 ELLIPSIS = "…"
 
@@ -16,6 +15,93 @@ _UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\ud800-\udfff\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff]"
 )
 _CODE = re.compile(r"`([^`]+)`")
+
+#: text: prose; code: an id, an address, an image; status: a word of the model (PASS, BROKEN, failed, P0).
+Kind: TypeAlias = Literal["text", "code", "status"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One table cell; ``note`` is a second, quieter line (what was observed beside what was declared)."""
+
+    text: str
+    kind: Kind = "text"
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table; every row has as many cells as there are columns."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """One item of a checklist, with the evidence that ticks it or leaves it open."""
+
+    done: bool
+    text: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Checklist:
+    """Items that are done or not, decided by the model and never by hand."""
+
+    ticks: tuple[Tick, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """A titled procedure, its steps in order; ``note`` says how it was verified."""
+
+    title: str
+    steps: tuple[str, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    """A sentence or two; ``strong`` sets it apart."""
+
+    text: str
+    strong: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A blocker as work to do: where, what was seen, by which rule it counts, what to do next.
+
+    ``tags`` are words of the model: severity, goal, class. ``command`` reproduces it.
+    """
+
+    where: str
+    tags: tuple[str, ...]
+    summary: str
+    next_action: str
+    command: str
+    rule: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Actions:
+    """Blockers in the order in which to take them."""
+
+    actions: tuple[Action, ...]
+
+
+Block: TypeAlias = Table | Checklist | Steps | Paragraph | Actions
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A titled part of the page; a folded one is detail that a reader opens."""
+
+    title: str
+    blocks: tuple[Block, ...]
+    folded: bool = False
 
 
 def printable(text: str) -> str:
@@ -58,30 +144,6 @@ def number(value: object) -> str:
     if isinstance(value, float) and abs(value) < 1e15:
         return str(int(value))
     return one_line(value)
-
-
-def width(text: str) -> int:
-    """Return how many terminal columns ``text`` takes: wide characters two, combining marks none."""
-    return sum(map(_columns, text))
-
-
-def _columns(char: str) -> int:
-    if unicodedata.combining(char) or unicodedata.category(char) == "Cf":
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
-
-
-def clip(text: str, columns: int) -> str:
-    """Cut ``text`` so that it takes at most ``columns`` terminal columns."""
-    if width(text) <= columns:
-        return text
-    taken = accumulate(map(_columns, text))
-    return text[: sum(1 for columns_so_far in taken if columns_so_far < columns)].rstrip() + ELLIPSIS
-
-
-def pad(text: str, columns: int) -> str:
-    """Fill ``text`` with spaces up to ``columns`` terminal columns."""
-    return text + " " * max(0, columns - width(text))
 
 
 def and_others(row: Mapping[str, Any]) -> str:
