@@ -11,14 +11,14 @@ from typing import Any, NoReturn
 
 from .core.errors import LedgerError, PlanError, ReadinessError
 from .core.formats import counted
-from .core.plan import Plan
+from .core.plan import PLAN_NAME, Plan
 from .core.streak import streak
 from .ledger import Ledger, open_ledger
-from .profile.schema import DIRECTORY, SCHEMA_NAME
+from .profile.project import find_plan, profile_names, read_plan
 from .selftest import command
 
-PLAN = "readiness.toml"
 BROKEN, USAGE_ERROR = 1, 4
+NO_PLAN = f"no {PLAN_NAME} in this directory or its parents"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -29,9 +29,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return 0, 1 when a ledger is not whole or the suite not proved, 4 for bad input.
+    """Run the command and return its exit code.
 
-    6 when the self-test could not come to an end.
+    0; 1 when a ledger's chain is broken or the suite misses a fault; 4 for bad input; 6 when the self-test
+    could not finish.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -55,12 +56,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _self_test(options: argparse.Namespace) -> int:
-    path = _plan_path()
+    path = find_plan(Path.cwd())
     if path is None:
-        raise PlanError(
-            "no plan here or above, so no suite", where=PLAN, action="run it in the suite's project"
-        )
-    return command.run(options, _plan(path), path.parent, sys.stdout)
+        raise PlanError(NO_PLAN, action="run it in the project of the suite")
+    return command.run(options, read_plan(path), path.parent, sys.stdout)
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -90,19 +89,17 @@ def _verify(options: argparse.Namespace) -> int:
         _say(f"no run in {ledger.location}")
         return 0
     if found.ok:
-        _say(f"{ledger.location}: {counted(found.entries, 'entry')}, the chain is whole")
+        _say(f"{ledger.location}: {counted(found.entries, 'entry')}, chain verified")
         return 0
-    _say(f"{ledger.location}: the chain is broken: {found.problem}")
+    _say(f"{ledger.location}: chain broken: {found.problem}")
     return BROKEN
 
 
 def _opened(options: argparse.Namespace) -> tuple[Ledger, Plan | None]:
-    path = _plan_path()
+    path = find_plan(Path.cwd())
     if path is None and not options.ledger:
-        raise LedgerError(
-            "no plan here or above, so no ledger", where=PLAN, action="name one with --ledger URL"
-        )
-    plan = _plan(path) if path is not None else None
+        raise LedgerError(NO_PLAN, action="run it in the project of the suite, or name one with --ledger URL")
+    plan = read_plan(path) if path is not None else None
     root = path.parent if path is not None else Path.cwd()
     url = options.ledger or (plan.ledger_url if plan is not None else "")
     ledger = open_ledger(url, root, options.env)
@@ -112,7 +109,7 @@ def _opened(options: argparse.Namespace) -> tuple[Ledger, Plan | None]:
 
 def _require_known(environment: str, root: Path, ledger: Ledger) -> None:
     """Refuse a name that has neither a profile nor a run: an empty ledger says nothing of a mistyped one."""
-    profiles = sorted(path.stem for path in (root / DIRECTORY).glob("*.toml") if path.name != SCHEMA_NAME)
+    profiles = profile_names(root)
     found = ledger.verify() if profiles and environment not in profiles else None
     if found is not None and found.ok and not found.entries:
         raise LedgerError(
@@ -120,17 +117,6 @@ def _require_known(environment: str, root: Path, ledger: Ledger) -> None:
             where=ledger.location,
             allowed=f"an environment with a profile or with runs: {', '.join(profiles)}",
         )
-
-
-def _plan_path() -> Path | None:
-    return next((at / PLAN for at in (Path.cwd(), *Path.cwd().parents) if (at / PLAN).is_file()), None)
-
-
-def _plan(path: Path) -> Plan:
-    try:
-        return Plan.parse(path.read_text(encoding="utf-8"), path.name)
-    except (OSError, UnicodeDecodeError) as problem:
-        raise PlanError(f"cannot be read: {problem}", where=str(path)) from problem
 
 
 def _say(*lines: str) -> None:

@@ -47,7 +47,7 @@ def test_show_without_a_run(project: Path, capsys: pytest.CaptureFixture[str]) -
 def test_verify_a_whole_chain(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = record(project, "r1")
     assert main(["ledger", "verify"]) == 0
-    assert capsys.readouterr().out == f"file:{path}: 1 entry, the chain is whole\n"
+    assert capsys.readouterr().out == f"file:{path}: 1 entry, chain verified\n"
 
 
 def test_an_environment_that_nobody_knows_has_no_whole_chain(
@@ -74,7 +74,7 @@ def test_verify_names_the_first_bad_entry(project: Path, capsys: pytest.CaptureF
     path.write_text(path.read_text().replace('"r2"', '"r3"'))
     assert main(["ledger", "verify"]) == 1
     assert capsys.readouterr().out == (
-        f"file:{path}: the chain is broken: entry 2 (line 2) was edited: its hash does not fit its content\n"
+        f"file:{path}: chain broken: entry 2 (line 2) was edited: its hash does not fit its content\n"
     )
     assert main(["ledger", "show"]) == 4
     assert "entry 2" in capsys.readouterr().err
@@ -142,5 +142,6 @@ def test_without_a_plan_and_without_a_url_it_says_what_to_do(
     monkeypatch.chdir(tmp_path)
     assert main(["ledger", "show"]) == 4
     assert capsys.readouterr().err == (
-        "readiness.toml: no plan here or above, so no ledger\n  next: name one with --ledger URL\n"
+        "no readiness.toml in this directory or its parents\n"
+        "  next: run it in the project of the suite, or name one with --ledger URL\n"
     )

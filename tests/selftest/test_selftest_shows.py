@@ -153,4 +153,4 @@ def test_a_plan_without_self_test(
 def test_no_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["self-test"]) == 4
-    assert "no plan here or above" in capsys.readouterr().err
+    assert "no readiness.toml in this directory or its parents" in capsys.readouterr().err

@@ -8,10 +8,9 @@ import pytest
 
 from ..core.plan import Plan
 from ..core.redaction import Redactor
-from ..profile.environment import Environment
+from ..profile.environment import Environment, Vault
 from ..profile.profile import Offer
 from ..profile.schema import Schema
-from ..profile.secrets import Vault
 from .board import Board
 from .catalogue import Check
 from .evidence import EvidenceLog, Parts

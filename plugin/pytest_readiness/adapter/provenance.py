@@ -15,7 +15,7 @@ from ..core.errors import LedgerError
 from ..core.formats import suite_digest
 from ..core.model import Scope
 from ..ledger import Ledger, open_ledger, read_history
-from ..profile.environment import known_profiles
+from ..profile.project import known_profiles
 from .context import RunContext
 
 DEADLINE_S = 5.0

@@ -12,9 +12,9 @@ import pytest
 from ..core.errors import PlanError, ProfileError
 from ..core.plan import Plan
 from ..core.redaction import Redactor
-from ..profile.environment import Environment, load_profile, load_schema
+from ..profile.environment import Environment, Vault
 from ..profile.profile import Profile
-from ..profile.secrets import Vault
+from ..profile.project import load_profile, load_schema, read_plan
 from .board import Board
 from .context import RunContext
 from .options import Settings
@@ -32,7 +32,7 @@ def begin(settings: Settings, run_id: str, board: Board) -> RunContext:
     return RunContext(
         settings=settings,
         run_id=run_id,
-        plan=read_plan(settings),
+        plan=_read_plan(settings),
         schema=load_schema(settings.root),
         redactor=Redactor(),
         board=board,
@@ -80,21 +80,12 @@ def enter(
     return context.environment
 
 
-def read_plan(settings: Settings) -> Plan:
-    """Read and validate the launch plan; PlanError naming what is wrong with it."""
-    name = settings.plan_path.name
-    try:
-        text = settings.plan_path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        reason = getattr(problem, "strerror", None) or "not UTF-8"
-        raise PlanError(
-            f"cannot be read: {reason}", where=name, allowed="a plan in TOML", action="correct the file"
-        ) from problem
-    plan = Plan.parse(text, name)
+def _read_plan(settings: Settings) -> Plan:
+    plan = read_plan(settings.plan_path)
     if not (settings.root / plan.suite).is_dir():
         raise PlanError(
             f"no such directory: {plan.suite!r}",
-            where=f"{name}: suite",
+            where=f"{plan.source}: suite",
             allowed="a directory under the rootdir",
         )
     return plan

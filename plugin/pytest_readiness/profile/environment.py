@@ -1,17 +1,104 @@
-"""The environment of a run: its profile file, what a hook adds to it, and access to its secrets."""
+"""The environment of a run: a profile that can resolve its secrets from variables, files and AWS."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import ProfileError
-from .profile import Profile
-from .schema import DIRECTORY, SCHEMA_NAME, Schema
-from .secrets import Vault
+from .. import aws
+from ..core.errors import SetupError
+from ..core.redaction import Redactor
+from .profile import Profile, SecretRef
+from .project import find_plan, load_profile, load_schema
+
+#: Kinds of references whose value the runner itself keeps, so that a malformed one is the runner's mistake.
+LOCAL_KINDS = frozenset({"env", "file"})
+CONNECT_TIMEOUT_S = 3
+READ_TIMEOUT_S = 5
+
+
+class Vault:
+    """Resolves each secret of one profile once, and gives every live value to the redactor.
+
+    ``unresolved`` maps the key of a secret to why it has no value; a controller hands it to its workers, so
+    that they need not wait for the same refusal again.
+    """
+
+    def __init__(
+        self, profile: Profile, redactor: Redactor, unresolved: Mapping[str, str] | None = None
+    ) -> None:
+        self._profile = profile
+        self._redactor = redactor
+        self._values: dict[str, str] = {}
+        self.unresolved: dict[str, str] = dict(unresolved or {})
+        self._aws: _SecretsManager | None = None
+
+    def value(self, key: str) -> str:
+        """Return the value of a secret such as ``auth.key``; SetupError says what to do if there is none."""
+        if key in self._values:
+            return self._values[key]
+        if key in self.unresolved:
+            raise SetupError(self.unresolved[key])
+        reference = self._profile.secret_ref(key)
+        if reference is None:
+            raise SetupError(
+                f"{key} is not offered by environment {self._profile.name!r}: set it in the profile"
+            )
+        try:
+            value = self._resolve(reference)
+        except SetupError as problem:
+            self.unresolved[key] = f"{key}: {problem}"
+            raise SetupError(self.unresolved[key]) from problem
+        self._redactor.add(value, key)
+        self._values[key] = value
+        return value
+
+    def hide(self, name: str, value: str) -> None:
+        """Give the redactor a secret that is not the profile's."""
+        self._redactor.add(value, name)
+
+    def resolve_all(self, *, local_only: bool = False) -> None:
+        """Resolve every secret of the profile now: the run learns what is missing, the redactor what to hide.
+
+        ``local_only`` leaves out those that a network must be asked for. ProfileError when a local secret is
+        not of the format that the schema demands. A malformed one in a secret store is for the checks to
+        find: it is the platform's.
+        """
+        for key in secret_keys(self._profile):
+            reference = self._profile.secret_ref(key)
+            if reference is None or (local_only and reference.kind not in LOCAL_KINDS):
+                continue
+            try:
+                value = self.value(key)
+            except SetupError:
+                continue
+            if reference.kind in LOCAL_KINDS:
+                self._profile.check_secret(key, value)
+
+    def _resolve(self, reference: SecretRef) -> str:
+        if reference.kind == "env":
+            value = os.environ.get(reference.name, "")
+            if not value:
+                raise SetupError(f"environment variable {reference.name} is not set: export it")
+            if any("\ud800" <= char <= "\udfff" for char in value):  # bytes that were no text
+                raise SetupError(f"environment variable {reference.name} is not UTF-8: export it anew")
+            return value
+        if reference.kind == "file":
+            try:
+                value = Path(reference.name).expanduser().read_text(encoding="utf-8").strip("\n")
+            except (OSError, UnicodeDecodeError) as problem:
+                raise SetupError(f"cannot read {reference.name}: {problem}") from problem
+            if not value:
+                raise SetupError(f"{reference.name} is empty: write the secret into it")
+            return value
+        if self._aws is None:
+            self._aws = _SecretsManager(
+                region=str(self._profile.values.get("aws.region") or ""),
+                endpoint=str(self._profile.values.get("aws.endpoint_url") or ""),
+            )
+        return self._aws.value(reference.name)
 
 
 class Environment:
@@ -41,55 +128,72 @@ class Environment:
         return f"Environment({self._profile.name!r})"
 
 
-def load_schema(root: Path) -> Schema:
-    """Read ``environments/schema.toml``; ProfileError when it is missing or malformed."""
-    path = root / DIRECTORY / SCHEMA_NAME
-    return Schema.parse(
-        _read(path, f"{DIRECTORY}/{SCHEMA_NAME}", "a schema of the profiles"), f"{DIRECTORY}/{SCHEMA_NAME}"
-    )
+def load_environment(asked: str, directory: Path | None = None) -> Environment:
+    """Return what the fixture ``environment`` is in a check: a frozen profile that can resolve its secrets.
+
+    ``asked`` is what ``--env`` takes, a name or a path to a ``.toml``. Names are looked up beside the nearest
+    launch plan upwards from ``directory`` (default: the working directory). ProfileError for a profile that
+    is unknown, malformed or incomplete. Imports no pytest.
+    """
+    start = (directory or Path.cwd()).resolve()
+    plan = find_plan(start)
+    root = plan.parent if plan else start
+    profile = load_profile(root, start, asked, load_schema(root))
+    profile.check_complete()
+    return Environment(profile, Vault(profile, Redactor()))
 
 
-def load_profile(root: Path, invocation: Path, asked: str, schema: Schema) -> Profile:
-    """Read the profile that ``--env`` asks for: a name under ``environments/``, or a path to a ``.toml``."""
-    if asked.endswith(".toml"):
-        path = invocation / asked
-        source = asked
-    else:
-        path = root / DIRECTORY / f"{asked}.toml"
-        source = f"{DIRECTORY}/{asked}.toml"
-        if asked not in names(root):
-            raise ProfileError(
-                f"unknown environment {asked!r}",
-                where="--env",
-                allowed=f"{', '.join(names(root)) or 'none yet'}, or a path that ends in .toml",
-                action=f"choose one, or write {source}",
+class _SecretsManager:
+    """AWS Secrets Manager with short timeouts; after one refusal of the runner itself it asks no more."""
+
+    def __init__(self, region: str, endpoint: str) -> None:
+        self._region, self._endpoint = region, endpoint
+        self._client: Any = None
+        self._refusal = ""
+
+    def value(self, identity: str) -> str:
+        """Return a secret's current value; SetupError naming the credential, permission or name to fix."""
+        if self._refusal:
+            raise SetupError(self._refusal)
+        import botocore.exceptions  # a tenth of a second that a run without such a secret need not wait
+
+        try:
+            found = self._connect().get_secret_value(SecretId=identity)
+        except botocore.exceptions.ClientError as problem:
+            code = problem.response.get("Error", {}).get("Code", "?")
+            raise SetupError(_advice(code, identity)) from problem
+        except botocore.exceptions.BotoCoreError as problem:
+            self._refusal = f"AWS Secrets Manager: {problem}: give this runner AWS credentials and a region"
+            raise SetupError(self._refusal) from problem
+        return str(found.get("SecretString") or "")
+
+    def _connect(self) -> Any:
+        if self._client is None:
+            import botocore.config
+
+            self._client = aws.session().create_client(
+                "secretsmanager",
+                region_name=self._region or None,
+                endpoint_url=self._endpoint or None,
+                config=botocore.config.Config(
+                    connect_timeout=CONNECT_TIMEOUT_S,
+                    read_timeout=READ_TIMEOUT_S,
+                    retries={"total_max_attempts": 2},
+                ),
             )
-    return Profile.parse(_read(path, source, "a profile"), source, schema, os.environ)
+        return self._client
 
 
-def names(root: Path) -> list[str]:
-    """Return the names of all profiles under ``environments/``."""
-    return sorted(path.stem for path in (root / DIRECTORY).glob("*.toml") if path.name != SCHEMA_NAME)
+def secret_keys(profile: Profile) -> list[str]:
+    """Return the names of all secret fields that the schema knows."""
+    return [name for name, entry in profile.schema.fields.items() if entry.type == "secret"]
 
 
-def known_profiles(root: Path, schema: Schema, environ: Mapping[str, str]) -> list[Profile]:
-    """Return all profiles under ``environments/``; one that cannot be read is left out."""
-    found = []
-    for name in names(root):
-        source = f"{DIRECTORY}/{name}.toml"
-        with contextlib.suppress(ProfileError):
-            found.append(Profile.parse(_read(root / source, source, "a profile"), source, schema, environ))
-    return found
-
-
-def _read(path: Path, source: str, what: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        reason = getattr(problem, "strerror", None) or "not UTF-8"
-        raise ProfileError(
-            f"cannot be read: {reason}",
-            where=source,
-            allowed=f"{what} in TOML",
-            action="correct the path or the file",
-        ) from problem
+def _advice(code: str, identity: str) -> str:
+    if code.startswith(("AccessDenied", "UnauthorizedOperation")):
+        return f"{code} on secret {identity}: grant this runner secretsmanager:GetSecretValue on it"
+    if code == "ResourceNotFoundException":
+        return (
+            f"secret {identity} does not exist: create it, or correct name, region or account in the profile"
+        )
+    return f"{code} on secret {identity}: renew this runner's AWS credentials or try again"
