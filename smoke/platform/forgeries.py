@@ -1,9 +1,11 @@
-"""Every credential that must be refused: each one would be accepted but for the one thing that it breaks."""
+"""Forged tokens, and all other credentials that must be refused: each breaks exactly one rule.
+
+Only here is a JWS put together by hand: what is honest, even with bad claims, is made by ``tokens``.
+"""
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
 import json
 import time
@@ -11,7 +13,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .tokens import Claims, SigningKey, b64url, bearer, compact, header_of, mint
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
+from jwt.utils import base64url_encode
+
+from .tokens import Claims, SigningKey, bearer, mint
 
 #: How far a forged time is from now: far beyond any clock skew that a verifier may allow.
 FAR_S = 900
@@ -39,41 +45,61 @@ class Genuine:
         return self.resigned(self.claims | {name: now + delta for name, delta in changes.items()})
 
 
+#: Signs the signing input of a JWS.
+Sign = Callable[[bytes], bytes]
 #: A forgery gives the Authorization header to send, or None for no header at all.
 Forgery = Callable[[Genuine], str | None]
 
 
-def _with_header(genuine: Genuine, signer: SigningKey, **header: Any) -> str:
-    """Signed by ``signer``, under the header of the genuine key with changes; a None removes the member."""
-    members = {k: v for k, v in (header_of(genuine.key) | header).items() if v is not None}
-    return f"Bearer {compact(members, genuine.claims, signer.sign)}"
+def _segment(members: Mapping[str, Any]) -> str:
+    return base64url_encode(json.dumps(members).encode()).decode()
+
+
+def _es256(key: SigningKey) -> Sign:
+    return lambda signed: ECAlgorithm(ECAlgorithm.SHA256, ec.SECP256R1).sign(signed, key.private)
+
+
+def _forged(genuine: Genuine, sign: Sign, **header: Any) -> str:
+    """The genuine claims under a changed header (None removes a member), signed by ``sign``."""
+    members = {"alg": "ES256", "typ": "JWT", "kid": genuine.key.kid} | header
+    kept = {name: value for name, value in members.items() if value is not None}
+    signed = f"{_segment(kept)}.{_segment(genuine.claims)}"
+    return f"Bearer {signed}.{base64url_encode(sign(signed.encode())).decode()}"
+
+
+def _with_header(genuine: Genuine, **header: Any) -> str:
+    """Signed by the genuine key, under a changed header."""
+    return _forged(genuine, _es256(genuine.key), **header)
+
+
+def _by_attacker(genuine: Genuine, **header: Any) -> str:
+    """Signed by the attacker, under the genuine key's kid."""
+    return _forged(genuine, _es256(genuine.attacker), **header)
 
 
 def _hs256_with_public_key(genuine: Genuine) -> str:
     """The algorithm confusion: HMAC with the published key as its secret."""
-
-    def sign(signed: bytes) -> bytes:
-        return hmac.new(genuine.key.public_pem(), signed, hashlib.sha256).digest()
-
-    return f"Bearer {compact(header_of(genuine.key) | {'alg': 'HS256'}, genuine.claims, sign)}"
+    secret = genuine.key.public_pem()
+    return _forged(genuine, lambda signed: hmac.digest(secret, signed, "sha256"), alg="HS256")
 
 
 def _jku(genuine: Genuine) -> str:
     """The attacker's key set as a data: URL, so that nothing outside has to serve it."""
     keys = json.dumps({"keys": [genuine.attacker.public_jwk() | {"kid": genuine.key.kid}]}).encode()
     url = "data:application/json;base64," + base64.b64encode(keys).decode()
-    return _with_header(genuine, genuine.attacker, jku=url)
+    return _by_attacker(genuine, jku=url)
 
 
 def _tampered_payload(genuine: Genuine) -> str:
     head, _, signature = mint(genuine.key, genuine.claims).split(".")
     changed = genuine.claims | {"sub": "0x" + "ad" * 20}
-    return f"Bearer {head}.{b64url(json.dumps(changed).encode())}.{signature}"
+    return f"Bearer {head}.{_segment(changed)}.{signature}"
 
 
 def _resignatured(genuine: Genuine, change: Callable[[bytes], bytes]) -> str:
     """The same header and claims under a changed signature."""
-    return f"Bearer {compact(header_of(genuine.key), genuine.claims, lambda s: change(genuine.key.sign(s)))}"
+    sign = _es256(genuine.key)
+    return _forged(genuine, lambda signed: change(sign(signed)))
 
 
 def _missing(claim: str) -> Forgery:
@@ -88,14 +114,14 @@ FORGERIES: dict[str, Forgery] = {
     "empty": lambda _: "Bearer",
     "other-scheme": lambda g: f"Token {mint(g.key, g.claims)}",
     "garbage": lambda _: "Bearer not.a.token",
-    "alg-none": lambda g: f"Bearer {compact(header_of(g.key) | {'alg': 'none'}, g.claims, lambda _: b'')}",
+    "alg-none": lambda g: _forged(g, lambda _: b"", alg="none"),
     "hs256-public-key": _hs256_with_public_key,
-    "other-key-known-kid": lambda g: _with_header(g, g.attacker),
-    "unknown-kid": lambda g: _with_header(g, g.key, kid="smoke-unknown-kid"),
-    "no-kid": lambda g: _with_header(g, g.key, kid=None),
-    "embedded-jwk": lambda g: _with_header(g, g.attacker, jwk=g.attacker.public_jwk()),
+    "other-key-known-kid": lambda g: _by_attacker(g),
+    "unknown-kid": lambda g: _with_header(g, kid="smoke-unknown-kid"),
+    "no-kid": lambda g: _with_header(g, kid=None),
+    "embedded-jwk": lambda g: _by_attacker(g, jwk=g.attacker.public_jwk()),
     "jku": _jku,
-    "crit": lambda g: _with_header(g, g.key, crit=["smoke-ext"], **{"smoke-ext": True}),
+    "crit": lambda g: _with_header(g, crit=["smoke-ext"], **{"smoke-ext": True}),
     "tampered-payload": _tampered_payload,
     "tampered-signature": lambda g: _resignatured(g, lambda s: s[:8] + bytes([s[8] ^ 0x55]) + s[9:]),
     "truncated-signature": lambda g: _resignatured(g, lambda s: s[:-16]),

@@ -1,22 +1,24 @@
-"""JSON Web Key Sets: strict reading, what is wrong with each key, and which of them is ours."""
+"""JSON Web Key Sets: strict reading, what is wrong with each key, and the kid of the key that signs."""
 
 from __future__ import annotations
 
-import base64
-import binascii
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
 
-from .answers import Fields, fields_of, shown
-from .tokens import SigningKey, coordinate, private_key_of
+from .answers import fields_of, shown
+from .tokens import SigningKey, private_key_of
 
 #: Members that hold private key material in any kind of key (RFC 7518 section 6).
 PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 _FIXED = {"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig"}
+#: 32 bytes in base64url without padding.
+_COORDINATE = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +56,16 @@ class KeySet:
 
     def kid_of(self, public: ec.EllipticCurvePublicKey) -> str | None:
         """The kid under which a public key is published, or None."""
-        numbers = public.public_numbers()
-        point = (coordinate(numbers.x), coordinate(numbers.y))
+        point = ECAlgorithm.to_jwk(public, as_dict=True)
         for key in self.keys:
-            if (key.get("x"), key.get("y")) == point and isinstance(key.get("kid"), str):
+            if (key.get("x"), key.get("y")) == (point["x"], point["y"]) and isinstance(key.get("kid"), str):
                 return str(key["kid"])
         return None
 
 
 def key_set_of(response: httpx.Response) -> KeySet:
     """The key set of an answer; ContractViolation unless it is an object with an array of objects."""
-    fields: Fields = fields_of(response)
+    fields = fields_of(response)
     keys = fields.array("keys")
     for n, key in enumerate(keys):
         if not isinstance(key, dict):
@@ -78,37 +79,25 @@ def _key_faults(key: dict[str, Any]) -> list[str]:
         for name, wanted in _FIXED.items()
         if key.get(name) != wanted
     ]
-    point = [_decoded(key.get(name)) for name in ("x", "y")]
-    for name, value in zip(("x", "y"), point, strict=True):
-        if value is None:
-            faults.append(f"{name}: expected 32 bytes in base64url, got {shown(key.get(name))}")
-    x, y = point
-    if x is not None and y is not None and not _on_curve(x, y):
-        faults.append("the point (x, y) is not on P-256")
-    return faults
-
-
-def _decoded(value: object) -> int | None:
-    """A coordinate as a number; None unless it is exactly 32 bytes of base64url without padding."""
-    if not isinstance(value, str) or len(value) != 43:
-        return None
-    try:
-        raw = base64.b64decode(value + "=", altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        return None
-    return int.from_bytes(raw, "big")
-
-
-def _on_curve(x: int, y: int) -> bool:
-    try:
-        ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
-    except ValueError:
-        return False
-    return True
+    point = {name: key.get(name) for name in ("x", "y")}
+    malformed = [
+        f"{name}: expected 32 bytes in base64url, got {shown(value)}"
+        for name, value in point.items()
+        if not isinstance(value, str) or not _COORDINATE.fullmatch(value)
+    ]
+    if not malformed:
+        try:
+            ECAlgorithm.from_jwk({"kty": "EC", "crv": "P-256", **point})
+        except ValueError:
+            malformed = ["the point (x, y) is not on P-256"]
+    return faults + malformed
 
 
 class SigningKeyLookup:
-    """Resolves one signing key. Only a success is remembered, so that a rerun asks again."""
+    """Finds one signing key: a secret, and the kid under which its public half is published.
+
+    Only a success is remembered, so that a rerun asks again.
+    """
 
     def __init__(self, secret: Callable[[], str], key_set: Callable[[], KeySet]) -> None:
         self._secret = secret
@@ -129,5 +118,5 @@ class SigningKeyLookup:
         return self._found
 
     def forget(self) -> None:
-        """Ask again at the next use: the key was rotated."""
+        """Look again at the next use: the key was rotated."""
         self._found = None

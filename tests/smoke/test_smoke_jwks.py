@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from smoke.platform.answers import ContractViolation
 from smoke.platform.jwks import KeySet, SigningKeyLookup, key_set_of
-from smoke.platform.tokens import SigningKey, b64url, private_key_of
+from smoke.platform.tokens import SigningKey, private_key_of
 
 KEY = SigningKey.throwaway("k1")
 
@@ -28,8 +28,8 @@ def test_sound_set_has_no_fault() -> None:
     [
         ({"kty": "RSA"}, "kty"), ({"crv": "P-384"}, "crv"), ({"alg": "none"}, "alg"), ({"use": "enc"}, "use"),
         ({"x": "!!"}, "x"), ({"y": None}, "y"), ({"x": KEY.public_jwk()["x"] + "="}, "x"),
-        ({"x": b64url(bytes(31) + b"\x01")}, "not on P-256"),
-        ({"x": b64url(b"\xff" * 48), "y": b64url(b"\xff" * 48)}, "32 bytes"),
+        ({"x": "A" * 42 + "E"}, "not on P-256"),
+        ({"x": "_" * 64, "y": "_" * 64}, "32 bytes"),
     ],
 )  # fmt: skip
 def test_fault_of_any_key_is_named(change: Any, named: Any) -> None:
