@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +15,17 @@ from smoke.aws.reader import Observed, observed_of
 from smoke.platform.builds import builds
 from smoke.platform.dixie import Dixie, Scores
 from smoke.platform.finn import Finn
-from smoke.platform.freeside import Dialects, Freeside
-from smoke.platform.http import HttpClient
-from smoke.platform.invariants import MICRO_PER_CENT
+from smoke.platform.freeside import Dialects, Freeside, Tenants
+from smoke.platform.http import Connect, HttpClient
+from smoke.platform.invariants import MICRO_PER_CENT, Conservation
 from smoke.platform.jwks import SigningKeyLookup
 from smoke.platform.services import ServiceClient
-from smoke.platform.spend import Opening, SpendJournal, period_of
+from smoke.platform.spend import OpeningBalance, SpendJournal
 from smoke.platform.tokens import SigningKey
 from smoke.platform.transport import authorities, http_pool
 from smoke.source.checkout import Checkout
 from smoke.source.hcl import Parser
 from smoke.source.terraform import Module
-
-
-@dataclass(frozen=True, slots=True)
-class Tenants:
-    """The communities of the smoke: the usual one, a second one, and one whose budget is a few cents."""
-
-    main: str
-    other: str
-    small: str
-
-    def all(self) -> tuple[str, ...]:
-        """Each community once."""
-        return tuple(dict.fromkeys((self.main, self.other, self.small)))
 
 
 @pytest.fixture(scope="session")
@@ -66,23 +52,47 @@ def dialects(environment: Environment) -> Dialects:
 
 
 @pytest.fixture(scope="session")
-def signing_key(environment: Environment, http: httpx.Client) -> SigningKeyLookup:
-    """The key that signs user tokens, under the kid that Freeside publishes for it."""
-    freeside = ServiceClient(HttpClient("freeside", environment.freeside.url, http))
-    return SigningKeyLookup(lambda: environment.secret("auth.signing_key"), freeside.jwks)
+def connect(environment: Environment, http: httpx.Client) -> Connect:
+    """HTTP to any service of the profile."""
+
+    def connect(service: str, evidence: Evidence | None = None) -> HttpClient:
+        return HttpClient(service, environment.get(f"{service}.url"), http, evidence)
+
+    return connect
 
 
 @pytest.fixture(scope="session")
-def finn_key(environment: Environment, http: httpx.Client) -> SigningKeyLookup:
+def signing_key(environment: Environment, connect: Connect) -> SigningKeyLookup:
+    """The key that signs user tokens, under the kid that Freeside publishes for it."""
+    return SigningKeyLookup(
+        lambda: environment.secret("auth.signing_key"), ServiceClient(connect("freeside")).jwks
+    )
+
+
+@pytest.fixture(scope="session")
+def finn_key(environment: Environment, connect: Connect) -> SigningKeyLookup:
     """The key that signs Finn's tokens, under the kid that Finn publishes for it."""
-    finn = ServiceClient(HttpClient("finn", environment.finn.url, http))
-    return SigningKeyLookup(lambda: environment.secret("auth.finn_signing_key"), finn.jwks)
+    return SigningKeyLookup(
+        lambda: environment.secret("auth.finn_signing_key"), ServiceClient(connect("finn")).jwks
+    )
 
 
 @pytest.fixture(scope="session")
 def attacker() -> SigningKey:
     """A key that the platform does not know."""
     return SigningKey.throwaway()
+
+
+@pytest.fixture(scope="session")
+def agent(environment: Environment) -> str:
+    """The seeded agent that the loop moves."""
+    return str(environment.auth.nft_id)
+
+
+@pytest.fixture(scope="session")
+def bystander(environment: Environment) -> str:
+    """A seeded agent that no answered call of the run names, as reports on those may still be under way."""
+    return str(environment.auth.other_nft_id)
 
 
 @pytest.fixture(scope="session")
@@ -93,83 +103,61 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def spend_journal(shared: Path, environment: Environment) -> SpendJournal:
+def journal(
+    shared: Path,
+    environment: Environment,
+    connect: Connect,
+    dialects: Dialects,
+    signing_key: SigningKeyLookup,
+    tenants: Tenants,
+) -> SpendJournal:
     """The run's journal of charges, one for all workers; it lets nothing pass the cap."""
-    return SpendJournal(shared, environment.budget.max_spend_cents * MICRO_PER_CENT)
+
+    def read_balances() -> dict[str, OpeningBalance]:
+        freeside = Freeside(connect("freeside"), dialects, signing_key, run_journal)
+        return {tenant: freeside.opening_balance(tenant) for tenant in tenants.all()}
+
+    run_journal = SpendJournal(shared, environment.budget.max_spend_cents * MICRO_PER_CENT, read_balances)
+    return run_journal
 
 
 @pytest.fixture
-def alone(spend_journal: SpendJournal) -> Iterator[None]:
+def alone(journal: SpendJournal) -> Iterator[None]:
     """For checks that move or compare money: no other of this run does so meanwhile, on any worker."""
-    with spend_journal.alone():
+    with journal.alone():
         yield
-
-
-@pytest.fixture(scope="session")
-def opening(
-    environment: Environment,
-    http: httpx.Client,
-    dialects: Dialects,
-    signing_key: SigningKeyLookup,
-    spend_journal: SpendJournal,
-    tenants: Tenants,
-) -> Callable[[], Opening]:
-    """Reads all budgets before the run's first charge; what cannot be read says why."""
-
-    def read() -> Opening:
-        client = HttpClient("freeside", environment.freeside.url, http)
-        freeside = Freeside(client, dialects, signing_key, spend_journal, dict)
-        opening: dict[str, int | str] = {}
-        for tenant in tenants.all():
-            try:
-                reading = freeside.budget(tenant)
-                opening |= {tenant: reading.committed, period_of(tenant): reading.period}
-            except (AssertionError, RuntimeError, httpx.HTTPError) as error:
-                opening[tenant] = f"{type(error).__name__}: {error}"
-        return opening
-
-    return read
 
 
 @pytest.fixture
 def freeside(
-    environment: Environment,
-    http: httpx.Client,
+    connect: Connect,
     evidence: Evidence,
     dialects: Dialects,
     signing_key: SigningKeyLookup,
-    spend_journal: SpendJournal,
-    opening: Callable[[], Opening],
+    journal: SpendJournal,
 ) -> Freeside:
     """Freeside, recorded for this check."""
-    client = HttpClient("freeside", environment.freeside.url, http, evidence)
-    return Freeside(client, dialects, signing_key, spend_journal, opening)
+    return Freeside(connect("freeside", evidence), dialects, signing_key, journal)
 
 
 @pytest.fixture
 def finn(
-    environment: Environment,
-    http: httpx.Client,
-    evidence: Evidence,
-    signing_key: SigningKeyLookup,
-    spend_journal: SpendJournal,
-    opening: Callable[[], Opening],
+    connect: Connect, evidence: Evidence, agent: str, signing_key: SigningKeyLookup, journal: SpendJournal
 ) -> Finn:
     """Finn, recorded for this check."""
-    client = HttpClient("finn", environment.finn.url, http, evidence)
-    return Finn(client, environment.auth.nft_id, signing_key, spend_journal, opening)
+    return Finn(connect("finn", evidence), agent, signing_key, journal)
 
 
 @pytest.fixture
-def dixie(
-    environment: Environment,
-    http: httpx.Client,
-    evidence: Evidence,
-    signing_key: SigningKeyLookup,
-    tenants: Tenants,
-) -> Dixie:
+def dixie(connect: Connect, evidence: Evidence, signing_key: SigningKeyLookup, tenants: Tenants) -> Dixie:
     """Dixie, recorded for this check."""
-    return Dixie(HttpClient("dixie", environment.dixie.url, http, evidence), tenants.main, signing_key)
+    return Dixie(connect("dixie", evidence), tenants.main, signing_key)
+
+
+@pytest.fixture
+def watch(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> Conservation:
+    """The usual community's budget, at rest before the check and compared from then on."""
+    return freeside.watch(tenants.main, evidence)
 
 
 @pytest.fixture
@@ -227,5 +215,5 @@ def pytest_readiness_warm() -> None:
 
 
 def pytest_readiness_build_identity(environment: Environment) -> dict[str, str]:
-    """The build that each service says it runs, and the worker's by its image; empty where none is told."""
+    """The build that each service says it runs, and the worker's by its image; empty where it is unknown."""
     return builds(environment)

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from pytest_readiness import Environment, Evidence, SafetyViolation
+from pytest_readiness import Evidence, SafetyViolation
 
-from smoke.conftest import Tenants
 from smoke.platform.answers import body_text, require_status
 from smoke.platform.attacks import (
     REFUSALS,
     Target,
-    dixie_target,
-    finn_target,
-    freeside_target,
     require_refused,
     require_spent,
+    target_of,
 )
-from smoke.platform.dixie import Dixie
-from smoke.platform.finn import Finn
 from smoke.platform.forgeries import cases
-from smoke.platform.freeside import Freeside, cost_in
-from smoke.platform.invariants import I7, Conservation, reading_of
-from smoke.platform.prompts import nonce, prompt_for
+from smoke.platform.freeside import Freeside, Tenants, cost_in
+from smoke.platform.invariants import I7, reading_of
+from smoke.platform.prompts import prompt_for
+from smoke.platform.services import SERVICES, each, requires
 from smoke.platform.tokens import SigningKey, bearer
 
 pytestmark = [
@@ -35,14 +30,6 @@ pytestmark = [
     pytest.mark.requires("freeside", "key", "signing"),
     pytest.mark.usefixtures("alone"),
 ]
-
-#: Behind the VPC nobody outside can send Finn anything but what Freeside lets through: the same forgery at
-#: Freeside then covers Finn's refusal, and a control at Freeside covers Finn's.
-NEEDS: dict[str, Callable[[str], list[pytest.MarkDecorator]]] = {
-    "freeside": lambda _: [],
-    "finn": lambda same: [pytest.mark.requires("finn", covered_by=same)],
-    "dixie": lambda _: [pytest.mark.requires("dixie")],
-}
 
 #: A token without the hash of its request is a mismatch of that hash as well, which Finn answers with 400.
 UNBOUND = ("finn", "missing-req_hash")
@@ -55,46 +42,39 @@ NAMED_BY: dict[str, Callable[[str], tuple[dict[str, str], dict[str, str]]]] = {
 
 
 def each_service(check: str) -> list[Any]:
-    """Every service as a parameter of one check."""
-    return [pytest.param(name, marks=needs(f"auth/{check}[freeside]")) for name, needs in NEEDS.items()]
+    """Every service as a parameter of one check. Freeside's control covers Finn's behind the VPC."""
+    return each(finn_covered_by=f"auth/{check}[freeside]")
 
 
 def each_forgery() -> list[Any]:
-    """Every forgery at every service that has to refuse it."""
+    """Every forgery at every service that has to refuse it.
+
+    Behind the VPC nobody outside can send Finn anything but what Freeside lets through: the same forgery at
+    Freeside, or another one that it must refuse, then covers Finn's refusal.
+    """
     return [
         pytest.param(
             service,
             case,
-            marks=needs(
-                f"auth/refused[freeside-{case if case in cases('freeside') else 'tampered-payload'}]"
+            marks=requires(
+                service,
+                finn_covered_by=(
+                    f"auth/refused[freeside-{case if case in cases('freeside') else 'tampered-payload'}]"
+                ),
             ),
             id=f"{service}-{case}",
         )
-        for service, needs in NEEDS.items()
+        for service in SERVICES
         for case in cases(service)
     ]
 
 
 @pytest.fixture
 def target(
-    request: pytest.FixtureRequest,
-    service: str,
-    environment: Environment,
-    tenants: Tenants,
-    attacker: SigningKey,
+    request: pytest.FixtureRequest, service: str, agent: str, tenants: Tenants, attacker: SigningKey
 ) -> Target:
-    """The parametrised service as an attacker meets it."""
-    make: dict[str, Callable[[], Target]] = {
-        "freeside": lambda: freeside_target(client(request, Freeside), tenants.main, attacker),
-        "finn": lambda: finn_target(client(request, Finn), tenants.main, attacker),
-        "dixie": lambda: dixie_target(client(request, Dixie), environment.auth.nft_id, attacker),
-    }
-    return make[service]()
-
-
-def client(request: pytest.FixtureRequest, kind: type) -> Any:
-    """The client of a service; a service that is not reached is not even built."""
-    return request.getfixturevalue(kind.__name__.lower())
+    """The parametrised service as an attacker meets it; a service that is not reached is not even built."""
+    return target_of(request.getfixturevalue(service), tenants.main, agent, attacker)
 
 
 @pytest.mark.p0
@@ -110,11 +90,11 @@ def test_refused(
     target: Target, service: str, case: str, freeside: Freeside, tenants: Tenants, evidence: Evidence
 ) -> None:
     """A forged credential gets 401 or 403 (without its body's hash 400, too) with a JSON error, free."""
-    watch = None if service == "dixie" else Conservation(freeside.at_rest(tenants.main), evidence)
+    watch = None if service == "dixie" else freeside.watch(tenants.main, evidence)
     statuses = (*REFUSALS, 400) if (service, case) == UNBOUND else REFUSALS
     require_refused(target.forged(case), service, case, statuses)
     if watch is not None:
-        watch.unchanged(freeside.budget(tenants.main), f"{service} refused {case}")
+        watch.unchanged(f"{service} refused {case}")
 
 
 @pytest.mark.p0
@@ -126,9 +106,11 @@ def test_jti_is_spent_once(target: Target, service: str) -> None:
 
 
 @pytest.mark.p0
-def test_jti_is_spent_on_every_route(freeside: Freeside, tenants: Tenants, attacker: SigningKey) -> None:
+def test_jti_is_spent_on_every_route(
+    freeside: Freeside, tenants: Tenants, agent: str, attacker: SigningKey
+) -> None:
     """A token that was used on one route is refused on another."""
-    target = freeside_target(freeside, tenants.main, attacker)
+    target = target_of(freeside, tenants.main, agent, attacker)
     header, _ = replace(target, send=freeside.models).spent()
     require_spent(target.send(lambda: header), "freeside", "a token that was used on another route")
 
@@ -161,7 +143,7 @@ def own_figures_only(freeside: Freeside, tenants: Tenants) -> None:
     """The gateway's route names no community: asking for another one must not change whose figures come."""
     credential = freeside.credential(tenants.other, role="admin")
     params = {"communityId": tenants.main, "tenant_id": tenants.main}
-    answer = freeside.http.send("GET", "/api/agents/budget", credential=credential, params=params)
+    answer = freeside.http.send("GET", "/api/agents/budget", credential, params=params)
     if answer.status_code == 200 and tenants.main in body_text(answer):
         raise SafetyViolation(f"a token of {tenants.other} was shown the budget of {tenants.main}")
     if answer.status_code == 200:
@@ -178,22 +160,18 @@ def test_another_tenant_is_never_charged(
     """A request that names another community is charged to the token's community, or refused."""
     victim, payer = tenants.small, tenants.main
     members, headers = NAMED_BY[named_by](victim)
-    victims = Conservation(freeside.at_rest(victim), evidence)
-    payers = Conservation(freeside.at_rest(payer), evidence)
-    content = json.dumps(freeside.invoke_body(prompt_for(nonce())) | members).encode()
-    answer = freeside.post_invoke(
-        content, tenant=payer, credential=freeside.credential(payer), headers=headers
-    )
+    victims, payers = (freeside.watch(tenant, evidence) for tenant in (victim, payer))
+    body = freeside.invoke_body(prompt_for()) | members
+    answer = freeside.post_invoke(body, tenant=payer, credential=freeside.credential(payer), headers=headers)
     require_status(answer, 200, 400, 403)
-    victims.unchanged(freeside.budget(victim), f"a token of {payer} named {victim} in the {named_by}", I7)
-    paid = [cost_in(answer)] if answer.status_code == 200 else []
-    payers.charged_soon(lambda: freeside.budget(payer), paid)
+    victims.unchanged(f"a token of {payer} named {victim} in the {named_by}", I7)
+    payers.charged([cost_in(answer)] if answer.status_code == 200 else [])
 
 
 @pytest.mark.p0
 @pytest.mark.parametrize("service", each_service("valid-token-is-still-accepted"))
 def test_valid_token_is_still_accepted(target: Target, service: str) -> None:
-    """The positive control again: refusing forgeries has not locked the honest out."""
+    """The positive control again: refusing forgeries did not lock valid tokens out."""
     for case in ("garbage", "expired", "tampered-signature", "unknown-kid", "alg-none"):
         require_refused(target.forged(case), service, case)
     target.accepted()

@@ -1,20 +1,17 @@
-"""G-4, phase budget: at the end of a small budget, and past Freeside."""
+"""G-4, phase budget: calls at the limit of a small budget, and calls that go to Finn directly."""
 
 from __future__ import annotations
-
-import json
 
 import httpx
 import pytest
 from pytest_readiness import Evidence, SafetyViolation
 
-from smoke.conftest import Tenants
 from smoke.platform.answers import answer_of, fields_of, require_error, require_json_error, require_status
 from smoke.platform.concurrency import at_once, sampling
 from smoke.platform.finn import Finn
-from smoke.platform.freeside import Freeside, cost_in
+from smoke.platform.freeside import Freeside, Tenants, cost_in
 from smoke.platform.invariants import Conservation
-from smoke.platform.prompts import Prices, nonce, prompt_for
+from smoke.platform.prompts import Prices, prompt_for
 
 pytestmark = [
     pytest.mark.goal("G-4"),
@@ -24,53 +21,65 @@ pytestmark = [
     pytest.mark.usefixtures("alone"),
 ]
 
-#: How many calls crowd at the edge beyond those that fit.
+#: How many calls are made at once beyond those that fit.
 CROWD = 5
 #: How much of the room a reservation is to take where it is more than the price.
 MARGIN = 0.9
 
 
+@pytest.fixture
+def watch(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> Conservation:
+    """The small community's budget, at rest before the check and compared from then on."""
+    return freeside.watch(tenants.small, evidence)
+
+
 def ask(freeside: Freeside, tenant: str, padding: int, pool: str) -> httpx.Response:
     """The answer to an invoke with a prompt of that padding, whatever it is."""
-    content = json.dumps(freeside.invoke_body(prompt_for(nonce(), padding=padding), model=pool)).encode()
-    return freeside.post_invoke(content, tenant=tenant, credential=freeside.credential(tenant))
+    return freeside.try_invoke(tenant, prompt_for(padding=padding), model=pool)
 
 
 def priced(freeside: Freeside, tenant: str, padding: int, pool: str) -> tuple[int, int]:
-    """What a call with that padding costs, and the most that was seen to be set aside for it; µUSD."""
+    """What a call with that padding costs, and the most that was seen to be reserved for it; µUSD."""
     before = freeside.at_rest(tenant)
     with sampling(lambda: freeside.budget(tenant)) as samples:
-        prompt = prompt_for(nonce(), padding=padding)
-        price = freeside.invoke(tenant, prompt, model=pool).usage.cost_micro
+        price = freeside.invoke(tenant, prompt_for(padding=padding), model=pool).usage.cost_micro
     used = before.committed + before.reserved
     return price, max(price, *(each.committed + each.reserved - used for each in samples))
 
 
-def test_over_budget_is_refused(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
+def require_within(room: int, *answers: httpx.Response) -> None:
+    """SafetyViolation for an answered call that cost more than the room that was left, in µUSD."""
+    costs = [cost_in(answer) for answer in answers if answer.is_success]
+    if any(cost > room for cost in costs):
+        raise SafetyViolation(f"calls of {costs} µUSD were answered with {room} µUSD left")
+
+
+def test_over_budget_is_refused(
+    freeside: Freeside, tenants: Tenants, watch: Conservation, evidence: Evidence
+) -> None:
     """A call that costs more than is left gets 402, and nothing is charged or left reserved."""
-    watch = Conservation(freeside.at_rest(tenants.small), evidence)
     room = watch.first.room
     prices, padding = Prices.reaching(freeside, tenants.main, lambda prices: prices.padding_beyond(room))
     answer = ask(freeside, tenants.small, padding, prices.pool)
     evidence.figure("room", room, "µUSD")
-    if answer.is_success and cost_in(answer) > room:
-        raise SafetyViolation(f"a call of {cost_in(answer)} µUSD was answered with {room} µUSD left")
-    watch.unchanged(freeside.budget(tenants.small), f"a call beyond the budget: {answer.status_code}")
+    require_within(room, answer)
+    watch.unchanged(f"a call beyond the budget: {answer.status_code}")
     require_error(answer, 402, "BUDGET_EXCEEDED")
 
 
-def test_edge_of_the_budget_is_exact(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
-    """Many at once with room for k: exactly k are answered, all others get 402; k = 0 is an edge, too.
+def test_edge_of_the_budget_is_exact(
+    freeside: Freeside, tenants: Tenants, watch: Conservation, evidence: Evidence
+) -> None:
+    """Many at once with room for k: exactly k are answered, all others get 402, also where k = 0.
 
-    What is set aside for a call may be more than its price in the end, which leaves room to fewer at once: so
+    More may be reserved for a call than its price in the end, which leaves room to fewer at once: at least as
     many must be answered as fit by what was seen to be reserved for one.
     """
-    watch = Conservation(freeside.at_rest(tenants.small), evidence)
     room = watch.first.room
     prices, padding = Prices.reaching(freeside, tenants.main, lambda prices: prices.padding_for_one(room))
     price, held = priced(freeside, tenants.main, padding, prices.pool)
     if held > room and padding:
-        # so much more is set aside than the price that only a cheaper call has room
+        # so much more is reserved than the price that only a cheaper call has room
         padding = prices.padding_for(MARGIN * room * price / held)
         price, held = priced(freeside, tenants.main, padding, prices.pool)
     fits, least = room // price, room // held
@@ -78,18 +87,18 @@ def test_edge_of_the_budget_is_exact(freeside: Freeside, tenants: Tenants, evide
     if not least:
         evidence.note(
             f"{tenants.small} has {room} µUSD left this month, one call reserves {held}: the race for "
-            f"the last room could not be seen. Raise its budget by {held} µUSD or more to see it again"
+            f"the last room could not be observed. Raise its budget by {held} µUSD or more"
         )
-        nothing_fits(freeside, tenants.small, prices, watch)
+        require_nothing_fits(freeside, tenants.small, prices, watch)
         return
-    with sampling(lambda: freeside.budget(tenants.small)) as samples:
+    with sampling(watch.read) as samples:
         outcomes = at_once([lambda: ask(freeside, tenants.small, padding, prices.pool)] * (fits + CROWD))
     watch.observe_all(samples)
     paid = [cost_in(outcome) for outcome in outcomes if outcome.status_code == 200]
     evidence.figure("price of one call", price, "µUSD")
     evidence.figure("reserved for one call", held, "µUSD")
-    evidence.figure("answered at the edge", len(paid), expected=fits, limit=len(outcomes))
-    watch.charged_soon(lambda: freeside.budget(tenants.small), paid)
+    evidence.figure("answered at the budget's limit", len(paid), expected=fits, limit=len(outcomes))
+    watch.charged(paid)
     if len(paid) > fits:
         raise SafetyViolation(f"room for {fits} calls of {price} µUSD, {len(paid)} were answered")
     for outcome in outcomes:
@@ -102,41 +111,35 @@ def test_edge_of_the_budget_is_exact(freeside: Freeside, tenants: Tenants, evide
     )
 
 
-def nothing_fits(freeside: Freeside, tenant: str, prices: Prices, watch: Conservation) -> None:
+def require_nothing_fits(freeside: Freeside, tenant: str, prices: Prices, watch: Conservation) -> None:
     """Many at once without room for one of them: all get 402, and nothing is charged or left reserved."""
     padding = prices.padding_beyond(watch.first.room)
     outcomes = at_once([lambda: ask(freeside, tenant, padding, prices.pool)] * CROWD)
-    paid = [cost_in(outcome) for outcome in outcomes if outcome.is_success]
-    if any(cost > watch.first.room for cost in paid):
-        raise SafetyViolation(f"calls of {paid} µUSD were answered with {watch.first.room} µUSD left")
-    watch.unchanged(freeside.budget(tenant), f"{CROWD} calls at once beyond the budget")
+    require_within(watch.first.room, *outcomes)
+    watch.unchanged(f"{CROWD} calls at once beyond the budget")
     for outcome in outcomes:
         require_error(outcome, 402, "BUDGET_EXCEEDED")
 
 
 @pytest.mark.requires("finn", covered_by="budget/sequential-spend-is-conserved")
 def test_direct_call_is_charged(freeside: Freeside, finn: Finn, tenants: Tenants, evidence: Evidence) -> None:
-    """Who calls Finn directly pays like everybody else (contract 2)."""
-    watch = Conservation(freeside.at_rest(tenants.main), evidence)
-    body = finn.body(prompt_for(nonce()))
+    """A direct call to Finn is charged like any other (contract 2)."""
+    watch = freeside.watch(tenants.main, evidence)
+    body = finn.body(prompt_for())
     answer = finn.post_invoke(body, tenant=tenants.main, credential=finn.credential(tenants.main, body))
-    cost = fields_of(require_status(answer, 200)).micro("cost_micro", minimum=1)
-    watch.charged_soon(lambda: freeside.budget(tenants.main), [cost])
+    watch.charged([fields_of(require_status(answer, 200)).micro("cost_micro", minimum=1)])
 
 
 @pytest.mark.requires("finn", covered_by="budget/over-budget-is-refused")
 def test_direct_call_over_budget_is_refused(
-    freeside: Freeside, finn: Finn, tenants: Tenants, evidence: Evidence
+    freeside: Freeside, finn: Finn, tenants: Tenants, watch: Conservation, evidence: Evidence
 ) -> None:
-    """Who calls Finn directly with less left than the call costs gets 402 like everybody (contract 2)."""
+    """A direct call to Finn that costs more than is left gets 402 like any other (contract 2)."""
     prices = Prices.learn(freeside, tenants.main)
-    watch = Conservation(freeside.at_rest(tenants.small), evidence)
     room = watch.first.room
-    padding = prices.padding_beyond(room)
-    body = finn.body(prompt_for(nonce(), padding=padding))
+    body = finn.body(prompt_for(padding=prices.padding_beyond(room)))
     answer = finn.post_invoke(body, tenant=tenants.small, credential=finn.credential(tenants.small, body))
     evidence.figure("room", room, "µUSD")
-    if answer.is_success and cost_in(answer) > room:
-        raise SafetyViolation(f"a direct call of {cost_in(answer)} µUSD was answered with {room} µUSD left")
-    watch.unchanged(freeside.budget(tenants.small), f"a direct call beyond the budget: {answer.status_code}")
+    require_within(room, answer)
+    watch.unchanged(f"a direct call beyond the budget: {answer.status_code}")
     require_json_error(require_status(answer, 402))

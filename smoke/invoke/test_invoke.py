@@ -1,8 +1,7 @@
-"""G-3, phase invoke: answers that answer, in time, to the right tenant; bad requests cost nothing."""
+"""G-3, phase invoke: each prompt gets its own answer in time; bad requests are refused and cost nothing."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from functools import partial
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 from pytest_readiness import Evidence, SafetyViolation
 
-from smoke.conftest import Tenants
 from smoke.platform.answers import (
     UUID,
     Answer,
@@ -25,10 +23,10 @@ from smoke.platform.answers import (
     require_status,
     route_of,
 )
-from smoke.platform.attacks import BAD_INPUT
+from smoke.platform.attacks import BAD_INPUT, UNKNOWN_MODEL
 from smoke.platform.concurrency import at_once
-from smoke.platform.freeside import INVOKE_PATH, Freeside
-from smoke.platform.http import JSON_HEADERS, retry_after
+from smoke.platform.freeside import INVOKE_PATH, Freeside, Tenants
+from smoke.platform.http import retry_after
 from smoke.platform.invariants import Conservation
 from smoke.platform.prompts import nonce, prompt_for
 from smoke.platform.spend import percentile
@@ -68,23 +66,23 @@ def test_five_prompts_are_answered(freeside: Freeside, tenants: Tenants, evidenc
 
 @pytest.mark.p0
 def test_concurrent_answers_stay_apart(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
-    """Ten at once from two communities: each answer carries its own nonce and nobody else's."""
+    """Ten at once from two communities: each answer carries its own nonce and no other's."""
     words = [nonce() for _ in range(PARALLEL)]
     payers = [(tenants.main, tenants.other)[n % 2] for n in range(PARALLEL)]
     answers = at_once(
         [partial(freeside.invoke, payer, prompt_for(word)) for payer, word in zip(payers, words, strict=True)]
     )
     for word, answer in zip(words, answers, strict=True):
-        stay_apart(word, answer, words)
+        require_own_answer(word, answer, words)
     evidence.evaluated("an answer carries its own nonce and no other's", PARALLEL)
     assert len({answer.trace_id for answer in answers}) == PARALLEL, "answers share trace ids"
 
 
-def stay_apart(word: str, answer: Answer, words: list[str]) -> None:
-    """SafetyViolation when an answer shows what another call asked."""
+def require_own_answer(word: str, answer: Answer, words: list[str]) -> None:
+    """SafetyViolation when an answer carries the nonce of another call."""
     foreign = [other for other in words if other != word and other in answer.content]
     if foreign:
-        raise SafetyViolation(f"an answer for {answer.tenant} carries what another call asked: {foreign[0]}")
+        raise SafetyViolation(f"an answer for {answer.tenant} carries another call's nonce {foreign[0]}")
     assert word in answer.content, f"an answer for {answer.tenant} does not answer its prompt"
 
 
@@ -95,7 +93,7 @@ def test_latency_p95(
     """95 of 100 invokes of this run are answered within the limit."""
     missing = LATENCY_SAMPLES - len(freeside.journal.spend().latencies_ms)
     if missing > 0:
-        at_once([partial(freeside.invoke, tenants.main, prompt_for(nonce())) for _ in range(missing)])
+        at_once([partial(freeside.invoke, tenants.main, prompt_for()) for _ in range(missing)])
     sample = freeside.journal.spend().latencies_ms
     limit, warning = plan_facts["invoke"]["p95_ms"], plan_facts["invoke"]["p95_warning_ms"]
     evidence.figure("sample size", len(sample), "invokes", limit=f">= {LATENCY_SAMPLES}")
@@ -111,18 +109,13 @@ def test_latency_p95(
 @pytest.mark.p1
 @pytest.mark.parametrize("case", BAD_INPUT)
 def test_bad_input_is_turned_down(
-    freeside: Freeside, tenants: Tenants, case: str, evidence: Evidence
+    freeside: Freeside, tenants: Tenants, watch: Conservation, case: str
 ) -> None:
     """A bad request is a 4xx with a JSON error, and costs nothing."""
     bad = BAD_INPUT[case](freeside)
-    watch = Conservation(freeside.at_rest(tenants.main), evidence)
-    answer = freeside.post_invoke(
-        bad.content,
-        tenant=tenants.main,
-        credential=freeside.credential(tenants.main),
-        headers=bad.headers,
-    )
-    watch.unchanged(freeside.budget(tenants.main), f"{case} was answered with {answer.status_code}")
+    credential = freeside.credential(tenants.main)
+    answer = freeside.post_invoke(bad.body, tenant=tenants.main, credential=credential, headers=bad.headers)
+    watch.unchanged(f"{case} was answered with {answer.status_code}")
     if answer.status_code not in bad.statuses:
         came = f"{answer.status_code} {error_code(answer)}".strip()
         raise UnexpectedStatus(f"{route_of(answer)}: {case}: expected {bad.statuses}, got {came}")
@@ -142,51 +135,37 @@ def test_pool_out_of_reach_is_refused(
     freeside: Freeside, tenants: Tenants, tier: str, allowed: tuple[str, ...], model: str
 ) -> None:
     """A token is held to the pools of its tier, whatever its own list claims, and to its own list too."""
-    content = json.dumps(freeside.invoke_body(prompt_for(nonce()), model=model)).encode()
-    credential = freeside.credential(tenants.main, tier=tier, allowed_pools=list(allowed))
-    answer = freeside.post_invoke(content, tenant=tenants.main, credential=credential)
+    answer = freeside.try_invoke(
+        tenants.main, prompt_for(), model=model, tier=tier, allowed_pools=list(allowed)
+    )
     require_error(answer, 403, "MODEL_NOT_ALLOWED")
 
 
 @pytest.mark.p1
 def test_429_says_when_to_return(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
-    """Whoever is slowed down is told for how long. A small burst that costs nothing looks for it."""
-    content = json.dumps(freeside.invoke_body(prompt_for(nonce()), model="smoke-no-such-model")).encode()
-    slowed = 0
+    """A 429 carries Retry-After. A small burst that costs nothing tries to provoke one."""
+    body, limited = freeside.invoke_body(prompt_for(), model=UNKNOWN_MODEL), 0
     for _ in range(BURST):
-        request = freeside.http.build(
-            "POST",
-            INVOKE_PATH,
-            credential=freeside.credential(tenants.main),
-            headers=JSON_HEADERS,
-            content=content,
-        )
-        answer = freeside.http.pool.send(request)
-        evidence.exchange(answer)
+        answer = freeside.http.once("POST", INVOKE_PATH, freeside.credential(tenants.main), json=body)
         if answer.status_code == 429:
-            slowed += 1
+            limited += 1
             evidence.figure("Retry-After", retry_after(answer), "s")
         require_json_error(require_status(answer, 400, 429))
-    evidence.figure("requests that were slowed down", slowed, "requests", limit=BURST)
+    evidence.figure("requests that were rate limited", limited, "requests", limit=BURST)
 
 
 @pytest.mark.p1
 def test_rate_limit_is_declared(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
     """An answer says what the limit is and what is left of it."""
-    content = json.dumps(freeside.invoke_body(prompt_for(nonce()))).encode()
-    answer = freeside.post_invoke(content, tenant=tenants.main, credential=freeside.credential(tenants.main))
-    declared = rate_limit_of(require_status(answer, 200))
+    declared = rate_limit_of(require_status(freeside.try_invoke(tenants.main, prompt_for()), 200))
     evidence.figure("rate limit", declared.limit, "requests")
     evidence.figure("remaining", declared.remaining, "requests", limit=declared.limit)
 
 
 @pytest.mark.p1
 def test_ids_of_a_call_are_told(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
-    """An answer carries a trace id to ask for it by, and the idempotency key made for a call without."""
-    content = json.dumps(freeside.invoke_body(prompt_for(nonce()))).encode()
-    answer = freeside.post_invoke(
-        content, tenant=tenants.main, credential=freeside.credential(tenants.main), keyed=False
-    )
+    """An answer carries a trace id, and an idempotency key also where the request brought none."""
+    answer = freeside.try_invoke(tenants.main, prompt_for(), keyed=False)
     answer_of(require_status(answer, 200), tenants.main)
     trace = header(answer, "x-trace-id")
     evidence.figure("x-trace-id", trace)

@@ -81,7 +81,7 @@ class Fields:
         valid = isinstance(value, int) and not isinstance(value, bool) and value >= minimum
         return int(self._typed(name, expected, valid))
 
-    def number(self, name: str, *, minimum: float, maximum: float) -> float:
+    def number(self, name: str, *, minimum: float, maximum: float = math.inf) -> float:
         """A finite JSON number within closed bounds."""
         expected = f"a number in [{minimum}, {maximum}]"
         value = self.raw(name, expected)

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httpx
@@ -25,12 +26,22 @@ from .finn import Finn
 from .forgeries import Genuine, forgery
 from .freeside import Freeside
 from .http import Credential
-from .prompts import nonce, prompt_for
-from .tokens import Claims, SigningKey, bearer, user_claims
+from .prompts import prompt_for
+from .tokens import Claims, SigningKey, bearer, finn_claims, user_claims
 
 REFUSALS = (401, 403)
 #: A verified token that was spent before (contract 1.3); Finn and Dixie say 401.
 REPLAYS = (401, 409)
+UNKNOWN_MODEL = "smoke-no-such-model"
+MAX_BODY_BYTES = 128 * 1024
+DEPTH = 1000
+#: What an error must not show of a service: traces, paths, queries, keys.
+INTERNALS = re.compile(
+    r"Traceback|stack\s*trace|\.py\b|\.[jt]s:\d|node_modules|site-packages|/(?:app|usr|home|srv)/"
+    r"|-----BEGIN|PRIVATE KEY|postgres(?:ql)?://|SELECT\s.{1,200}?\sFROM\s|secretsmanager"
+    r"|password[\"']?\s*[:=]\s*[\"']?\w",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,44 +77,27 @@ class Target:
         require_status(self.send(fresh), 200)
         return sent[-1]
 
-    def accepted(self, **claims: object) -> httpx.Response:
+    def accepted(self) -> httpx.Response:
         """The 200 to a new valid token, the positive control."""
-        return require_status(self.send(lambda: bearer(self.key(), self.claims() | claims)), 200)
+        return require_status(self.send(lambda: bearer(self.key(), self.claims())), 200)
 
 
-def freeside_target(freeside: Freeside, tenant: str, attacker: SigningKey) -> Target:
-    """Freeside's invoke: a token that is let in spends money."""
-    content = json.dumps(freeside.invoke_body(prompt_for(nonce()))).encode()
-    return Target(
-        "freeside",
-        lambda: user_claims(tenant),
-        lambda credential: freeside.post_invoke(content, tenant=tenant, credential=credential),
-        freeside.key,
-        attacker,
-    )
+def target_of(client: Freeside | Finn | Dixie, tenant: str, agent: str, attacker: SigningKey) -> Target:
+    """A service with the route to attack: Dixie's reputation query about ``agent``, or else the invoke.
 
-
-def finn_target(finn: Finn, tenant: str, attacker: SigningKey) -> Target:
-    """Finn's invoke, with its own audience."""
-    content = finn.body(prompt_for(nonce()))
-    return Target(
-        "finn",
-        lambda: finn.claims(tenant, content),
-        lambda credential: finn.post_invoke(content, tenant=tenant, credential=credential),
-        finn.key,
-        attacker,
-    )
-
-
-def dixie_target(dixie: Dixie, agent: str, attacker: SigningKey) -> Target:
-    """Dixie's reputation query, with its own audience."""
-    return Target(
-        "dixie",
-        dixie.claims,
-        lambda credential: dixie.query(f"nft:{agent}", credential),
-        dixie.key,
-        attacker,
-    )
+    A token that is let in there spends the money of ``tenant``.
+    """
+    service, key = client.http.service, client.key
+    if isinstance(client, Dixie):
+        return Target(service, client.claims, partial(client.query, f"nft:{agent}"), key, attacker)
+    if isinstance(client, Finn):
+        body = client.body(prompt_for())
+        claims = partial(finn_claims, tenant, body)
+    else:
+        body = json.dumps(client.invoke_body(prompt_for())).encode()
+        claims = partial(user_claims, tenant)
+    send = lambda token: client.post_invoke(body, tenant=tenant, credential=token)  # noqa: E731
+    return Target(service, claims, send, key, attacker)
 
 
 def require_refused(
@@ -126,37 +120,24 @@ def require_spent(response: httpx.Response, service: str, what: str) -> None:
         require_error(response, 409, "JTI_REPLAY")
 
 
-MAX_BODY_BYTES = 128 * 1024
-DEPTH = 1000
-
-
 @dataclass(frozen=True, slots=True)
 class BadRequest:
     """A body and headers that are wrong in one way, and the statuses that say so."""
 
-    content: bytes
+    body: bytes | Mapping[str, Any]
     statuses: tuple[int, ...] = (400,)
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def _good(freeside: Freeside) -> dict[str, Any]:
-    return freeside.invoke_body(prompt_for(nonce()))
-
-
-def _saying(freeside: Freeside, prompt: Any) -> bytes:
-    """A body whose prompt is any JSON value."""
-    return json.dumps(freeside.invoke_body(prompt)).encode()
-
-
 def _deep(freeside: Freeside) -> bytes:
     """A prompt that is nested beyond what a parser should follow."""
-    body = _saying(freeside, "DEEP").decode()
+    body = json.dumps(freeside.invoke_body("DEEP"))
     return body.replace('"DEEP"', "[" * DEPTH + "]" * DEPTH).encode()
 
 
-def _without_prompt(freeside: Freeside) -> bytes:
-    body = _good(freeside)
-    return json.dumps({k: v for k, v in body.items() if k not in {"prompt", "messages"}}).encode()
+def _without_prompt(freeside: Freeside) -> dict[str, Any]:
+    body = freeside.invoke_body(prompt_for())
+    return {name: value for name, value in body.items() if name not in {"prompt", "messages"}}
 
 
 BAD_INPUT: dict[str, Callable[[Freeside], BadRequest]] = {
@@ -164,27 +145,17 @@ BAD_INPUT: dict[str, Callable[[Freeside], BadRequest]] = {
     "null": lambda _: BadRequest(b"null"),
     "array": lambda _: BadRequest(b"[]"),
     "missing-prompt": lambda f: BadRequest(_without_prompt(f)),
-    "blank-prompt": lambda f: BadRequest(_saying(f, "   ")),
-    "unknown-model": lambda f: BadRequest(
-        json.dumps(f.invoke_body(prompt_for(nonce()), model="smoke-no-such-model")).encode()
-    ),
+    "blank-prompt": lambda f: BadRequest(f.invoke_body("   ")),
+    "unknown-model": lambda f: BadRequest(f.invoke_body(prompt_for(), model=UNKNOWN_MODEL)),
     "wrong-content-type": lambda f: BadRequest(
-        json.dumps(_good(f)).encode(), (400, 415), {"Content-Type": "text/plain"}
+        f.invoke_body(prompt_for()), (400, 415), {"Content-Type": "text/plain"}
     ),
-    "body-over-128-kib": lambda f: BadRequest(_saying(f, "a" * (MAX_BODY_BYTES + 1)), (413,)),
+    "body-over-128-kib": lambda f: BadRequest(f.invoke_body("a" * (MAX_BODY_BYTES + 1)), (413,)),
     "deep-json": lambda f: BadRequest(_deep(f)),
     "bad-idempotency-key": lambda f: BadRequest(
-        json.dumps(_good(f)).encode(), headers={"X-Idempotency-Key": "k" * 129}
+        f.invoke_body(prompt_for()), headers={"X-Idempotency-Key": "k" * 129}
     ),
 }
-
-
-INTERNALS = re.compile(
-    r"Traceback|stack\s*trace|\.py\b|\.[jt]s:\d|node_modules|site-packages|/(?:app|usr|home|srv)/"
-    r"|-----BEGIN|PRIVATE KEY|postgres(?:ql)?://|SELECT\s.{1,200}?\sFROM\s|secretsmanager"
-    r"|password[\"']?\s*[:=]\s*[\"']?\w",
-    re.IGNORECASE,
-)
 
 
 def leak(answer: httpx.Response) -> str:

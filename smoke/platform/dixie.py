@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -15,7 +14,7 @@ from pytest_readiness import Eventually, Evidence
 
 from . import tokens
 from .answers import fields_of, require_status
-from .http import JSON_HEADERS, Credential, HttpClient
+from .http import Credential, HttpClient
 from .services import ServiceClient
 from .tokens import SigningKey
 
@@ -39,7 +38,7 @@ class Dixie(ServiceClient):
     def query(self, routing_key: str | None, credential: Credential | None) -> httpx.Response:
         """The answer of the reputation query; None leaves the key out."""
         params = {} if routing_key is None else {"routingKey": routing_key}
-        return self.http.send("GET", "/api/reputation/query", credential=credential, params=params)
+        return self.http.send("GET", "/api/reputation/query", credential, params=params)
 
     def score(self, agent: str, credential: Credential | None = None) -> float | None:
         """The score of an agent, in [0, 1]; None for an unknown one."""
@@ -51,13 +50,7 @@ class Dixie(ServiceClient):
 
     def post_event(self, event: Mapping[str, Any], credential: Credential | None) -> httpx.Response:
         """Write a reputation event."""
-        return self.http.send(
-            "POST",
-            "/api/reputation/events",
-            credential=credential,
-            headers=JSON_HEADERS,
-            content=json.dumps(event).encode(),
-        )
+        return self.http.send("POST", "/api/reputation/events", credential, json=event)
 
 
 def quality_signal(agent: str, score: float) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from . import tokens
 from .freeside import cost_in
 from .http import JSON_HEADERS, Credential, HttpClient
 from .services import ServiceClient
-from .spend import Opening, SpendJournal
-from .tokens import Claims, SigningKey
+from .spend import SpendJournal
+from .tokens import SigningKey
 
 INVOKE_PATH = "/api/v1/invoke"
 
@@ -23,38 +23,26 @@ class Finn(ServiceClient):
     """One check's access to Finn, with tokens as Freeside would sign them."""
 
     def __init__(
-        self,
-        http: HttpClient,
-        agent: str,
-        key: Callable[[], SigningKey],
-        journal: SpendJournal,
-        opening: Callable[[], Opening],
+        self, http: HttpClient, agent: str, key: Callable[[], SigningKey], journal: SpendJournal
     ) -> None:
         super().__init__(http)
         self.agent = agent
         self.key = key
         self.journal = journal
-        self._opening = opening
 
     def body(self, prompt: str) -> bytes:
         """The raw body of an invoke: `req_hash` covers exactly these bytes."""
         return json.dumps({"agent": self.agent, "prompt": prompt}).encode()
 
-    def claims(self, tenant: str, body: bytes) -> Claims:
-        """The claims for one body."""
-        return tokens.finn_claims(tenant, body)
-
     def credential(self, tenant: str, body: bytes, **claims: Any) -> Credential:
         """Fresh tokens for one body, one for each send."""
-        return lambda: tokens.bearer(self.key(), self.claims(tenant, body) | claims)
+        return lambda: tokens.bearer(self.key(), tokens.finn_claims(tenant, body) | claims)
 
     def post_invoke(self, body: bytes, *, tenant: str, credential: Credential | None) -> httpx.Response:
-        """Post a body with any credential; it is charged to the tenant, so it goes through the journal."""
-        self.journal.open(self._opening)
+        """Post a body with any credential; a 200 is entered in the journal as a charge of ``tenant``."""
+        self.journal.open()
         with self.journal.charging(tenant, str(uuid.uuid4())) as charge:
-            response = self.http.send(
-                "POST", INVOKE_PATH, credential=credential, headers=JSON_HEADERS, content=body
-            )
+            response = self.http.send("POST", INVOKE_PATH, credential, headers=JSON_HEADERS, content=body)
             if response.status_code == 200:
                 charge.settle(cost_in(response))
         return response

@@ -11,6 +11,7 @@ from threading import Event
 from typing import Any
 
 import httpx
+from pytest_readiness import Evidence
 
 from . import tokens
 from .answers import (
@@ -24,14 +25,28 @@ from .answers import (
     shown,
 )
 from .http import JSON_HEADERS, Credential, HttpClient
-from .invariants import MICRO_PER_CENT, RELEASED_WITHIN_S, BudgetReading, budget_route, reading_of
+from .invariants import MICRO_PER_CENT, RELEASED_WITHIN_S, BudgetReading, Conservation, reading_of
 from .services import ServiceClient
-from .spend import Opening, SpendJournal
+from .spend import OpeningBalance, SpendJournal
 from .tokens import SigningKey
 
 INVOKE_PATH = "/api/agents/invoke"
+STREAM_PATH = "/api/agents/stream"
 _LOOK_EVERY_S = 0.2
 _NEVER = Event()
+
+
+@dataclass(frozen=True, slots=True)
+class Tenants:
+    """The communities of the smoke: the usual one, a second one, and one whose budget is a few cents."""
+
+    main: str
+    other: str
+    small: str
+
+    def all(self) -> tuple[str, ...]:
+        """Each community once."""
+        return tuple(dict.fromkeys((self.main, self.other, self.small)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,39 +58,38 @@ class Dialects:
     budget: str
     agent: str
 
+    @property
+    def stream_path(self) -> str:
+        """Where streams are served."""
+        return INVOKE_PATH if self.stream == "accept" else STREAM_PATH
+
+    def budget_path(self, tenant: str) -> str:
+        """Where the budget of ``tenant`` is served."""
+        return "/api/agents/budget" if self.budget == "gateway" else f"/api/v1/communities/{tenant}/budget"
+
 
 class Freeside(ServiceClient):
     """One check's access to Freeside. Each call mints its own token and enters its charge in the journal."""
 
     def __init__(
-        self,
-        http: HttpClient,
-        dialects: Dialects,
-        key: Callable[[], SigningKey],
-        journal: SpendJournal,
-        opening: Callable[[], Opening],
+        self, http: HttpClient, dialects: Dialects, key: Callable[[], SigningKey], journal: SpendJournal
     ) -> None:
         super().__init__(http)
         self.dialects = dialects
         self.key = key
         self.journal = journal
-        self._opening = opening
 
     def credential(self, tenant: str, *, tier: str = "enterprise", **claims: Any) -> Credential:
         """Fresh tokens of ``tenant``, one for each send."""
         return lambda: tokens.bearer(self.key(), tokens.user_claims(tenant, tier=tier) | claims)
 
-    def open_journal(self) -> Opening:
-        """The budgets' state before the first call that may be charged; noted now if none was made."""
-        return self.journal.open(self._opening)
-
     def models(self, credential: Credential | None) -> httpx.Response:
         """The cheapest route that verifies a token: it costs nothing."""
-        return self.http.send("GET", "/api/agents/models", credential=credential)
+        return self.http.send("GET", "/api/agents/models", credential)
 
     def get_budget(self, tenant: str, credential: Credential) -> httpx.Response:
         """The answer for the budget of ``tenant``, asked with any credential."""
-        return self.http.send("GET", budget_route(self.dialects.budget, tenant), credential=credential)
+        return self.http.send("GET", self.dialects.budget_path(tenant), credential)
 
     def budget(self, tenant: str) -> BudgetReading:
         """The budget of ``tenant``, asked with its own token."""
@@ -86,9 +100,12 @@ class Freeside(ServiceClient):
     def at_rest(self, tenant: str) -> BudgetReading:
         """The budget once what earlier calls of this run reserved is released, for which I-6 gives 10 s."""
         reading, spend = self.budget(tenant), self.journal.spend()
-        known = self.open_journal().get(tenant) if tenant in spend.last and not reading.exact else None
-        # where both are one figure, what is beyond the charges is reserved
-        most = known + spend.charges.get(tenant, 0) + MICRO_PER_CENT if isinstance(known, int) else None
+        most = None
+        if tenant in spend.last and not reading.exact:
+            # where both are one figure, what is beyond the charges is reserved
+            opening = self.journal.open().get(tenant)
+            if opening is not None and not opening.problem:
+                most = opening.committed + spend.charges.get(tenant, 0) + MICRO_PER_CENT
         ended = spend.last.get(tenant, 0.0)
         while time.time() - ended < RELEASED_WITHIN_S:
             if not reading.reserved and (most is None or reading.committed < most):
@@ -97,7 +114,19 @@ class Freeside(ServiceClient):
             reading = self.budget(tenant)
         return reading
 
-    def invoke_body(self, prompt: str, *, model: str = "cheap", agent: str | None = None) -> dict[str, Any]:
+    def opening_balance(self, tenant: str) -> OpeningBalance:
+        """The budget of ``tenant`` before the run's first charge; what cannot be read says why."""
+        try:
+            reading = self.budget(tenant)
+        except (AssertionError, RuntimeError, httpx.HTTPError) as error:
+            return OpeningBalance(problem=f"{type(error).__name__}: {error}")
+        return OpeningBalance(reading.committed, reading.period)
+
+    def watch(self, tenant: str, evidence: Evidence) -> Conservation:
+        """Compares the budget of ``tenant``, at rest now, with what it may become."""
+        return Conservation(self.at_rest(tenant), lambda: self.budget(tenant), evidence)
+
+    def invoke_body(self, prompt: Any, *, model: str = "cheap", agent: str | None = None) -> dict[str, Any]:
         """The body of an invoke, or of a stream."""
         if self.dialects.invoke == "messages":
             messages = [{"role": "user", "content": prompt}]
@@ -106,7 +135,7 @@ class Freeside(ServiceClient):
 
     def post_invoke(
         self,
-        content: bytes,
+        body: bytes | Mapping[str, Any],
         *,
         tenant: str,
         credential: Credential | None = None,
@@ -114,20 +143,35 @@ class Freeside(ServiceClient):
         headers: Mapping[str, str] | None = None,
         keyed: bool = True,
     ) -> httpx.Response:
-        """Post any body with any credential; whatever is answered is entered in the journal for ``tenant``.
+        """Post any body with any credential; a 200 is entered in the journal as a charge of ``tenant``.
 
         ``keyed`` is False where Freeside is to make the idempotency key.
         """
-        self.open_journal()
+        self.journal.open()
         key = key or str(uuid.uuid4())
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
         sent = {**JSON_HEADERS, **({"X-Idempotency-Key": key} if keyed else {}), **(headers or {})}
         with self.journal.charging(tenant, key) as charge:
-            response = self.http.send(
-                "POST", INVOKE_PATH, credential=credential, headers=sent, content=content
-            )
+            response = self.http.send("POST", INVOKE_PATH, credential, headers=sent, content=content)
             if response.status_code == 200:
                 charge.settle(cost_in(response), response.elapsed.total_seconds() * 1000)
         return response
+
+    def try_invoke(
+        self,
+        tenant: str,
+        prompt: str,
+        *,
+        model: str = "cheap",
+        agent: str | None = None,
+        key: str | None = None,
+        keyed: bool = True,
+        **claims: Any,
+    ) -> httpx.Response:
+        """The answer to an invoke, whatever its status; ``claims`` are as for ``credential``."""
+        body = self.invoke_body(prompt, model=model, agent=agent)
+        credential = self.credential(tenant, **claims)
+        return self.post_invoke(body, tenant=tenant, credential=credential, key=key, keyed=keyed)
 
     def invoke(
         self,
@@ -135,15 +179,12 @@ class Freeside(ServiceClient):
         prompt: str,
         *,
         model: str = "cheap",
-        tier: str = "enterprise",
-        key: str | None = None,
         agent: str | None = None,
+        key: str | None = None,
     ) -> Answer:
         """An invoke that must be answered."""
         key = key or str(uuid.uuid4())
-        content = json.dumps(self.invoke_body(prompt, model=model, agent=agent)).encode()
-        credential = self.credential(tenant, tier=tier)
-        response = self.post_invoke(content, tenant=tenant, credential=credential, key=key)
+        response = self.try_invoke(tenant, prompt, model=model, agent=agent, key=key)
         answer = answer_of(require_status(response, 200), tenant)
         if answer.idempotency_key != key:
             raise ContractViolation(
@@ -155,13 +196,7 @@ class Freeside(ServiceClient):
     def quality(self, routing_key: str, quality: str, credential: Credential | None) -> httpx.Response:
         """Report the quality of an agent's work."""
         body = {"routingKey": routing_key, "quality": quality, "source": "smoke-test"}
-        return self.http.send(
-            "POST",
-            "/api/agents/quality",
-            credential=credential,
-            headers=JSON_HEADERS,
-            content=json.dumps(body).encode(),
-        )
+        return self.http.send("POST", "/api/agents/quality", credential, json=body)
 
 
 def cost_in(response: httpx.Response) -> int:

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from threading import Event
+from typing import TypedDict, Unpack
 from urllib.parse import urlsplit
 
 import httpx
@@ -14,6 +15,7 @@ from pytest_readiness import Evidence, SetupError
 from .answers import DIGITS, ContractViolation, route_of, shown
 from .transport import within
 
+RESOLVE_WITHIN_S = 5.0
 JSON_HEADERS = {"Content-Type": "application/json"}
 #: What one request may wait for rate limits, a whole minute's window and a bit; and how often it may be sent.
 BACKOFF_BUDGET_S = 75.0
@@ -32,6 +34,15 @@ def retry_after(response: httpx.Response) -> float:
             f"{route_of(response)}: retry-after of a 429: expected whole seconds, got {shown(value or None)}"
         )
     return float(value)
+
+
+class Parts(TypedDict, total=False):
+    """What a request may have beside its credential."""
+
+    headers: Mapping[str, str]
+    params: Mapping[str, str]
+    content: bytes
+    json: object
 
 
 class HttpClient:
@@ -57,75 +68,53 @@ class HttpClient:
         if self.evidence is not None:
             self.evidence.exchange(response)
 
-    def build(
+    def once(
         self,
         method: str,
         path: str,
-        *,
         credential: Credential | None = None,
-        headers: Mapping[str, str] | None = None,
-        content: bytes | None = None,
-        params: Mapping[str, str] | None = None,
+        *,
+        stream: bool = False,
         timeout: float | None = None,
-    ) -> httpx.Request:
-        """A request with a fresh credential; ``timeout`` limits the whole exchange, in seconds."""
-        sent = dict(headers or {})
+        **parts: Unpack[Parts],
+    ) -> httpx.Response:
+        """The answer to one request, whatever its status; a 200 of a ``stream`` is unread and unrecorded.
+
+        ``timeout`` limits the exchange, in seconds, where it is not the connection pool's own.
+        """
         authorization = credential() if credential is not None else None
         if authorization is not None:
-            sent["Authorization"] = authorization
-        return self.pool.build_request(
-            method,
-            self.base_url + path,
-            headers=sent,
-            content=content,
-            params=dict(params or {}),
-            timeout=httpx.USE_CLIENT_DEFAULT if timeout is None else within(timeout),
-        )
+            parts["headers"] = {**parts.get("headers", {}), "Authorization": authorization}
+        limit = httpx.USE_CLIENT_DEFAULT if timeout is None else within(timeout)
+        request = self.pool.build_request(method, self.base_url + path, timeout=limit, **parts)
+        response = self.pool.send(request, stream=stream)
+        if response.status_code != 200:
+            response.read()
+        if response.is_closed:
+            self.record(response)
+        return response
 
     def send(
         self,
         method: str,
         path: str,
-        *,
         credential: Credential | None = None,
-        headers: Mapping[str, str] | None = None,
-        content: bytes | None = None,
-        params: Mapping[str, str] | None = None,
+        *,
+        stream: bool = False,
         timeout: float | None = None,
+        **parts: Unpack[Parts],
     ) -> httpx.Response:
-        """The answer, whatever its status, except 429: that is waited out; SetupError when it persists."""
-
-        def attempt() -> httpx.Response:
-            request = self.build(
-                method,
-                path,
-                credential=credential,
-                headers=headers,
-                content=content,
-                params=params,
-                timeout=timeout,
-            )
-            return self.pool.send(request)
-
-        return self.patiently(attempt)
-
-    def patiently(self, attempt: Callable[[], httpx.Response]) -> httpx.Response:
-        """Repeat ``attempt`` while the service says 429, by its Retry-After, within the back-off budget."""
+        """As ``once``, but a 429 is waited out by its Retry-After; SetupError when it persists."""
         waited, route = 0.0, ""
         for _ in range(MAX_SENDS):
-            response = attempt()
+            response = self.once(method, path, credential, stream=stream, timeout=timeout, **parts)
             if response.status_code != 429:
-                if not response.is_stream_consumed and not response.is_closed:
-                    return response
-                self.record(response)
                 return response
-            response.read()
-            self.record(response)
             route, pause = route_of(response), retry_after(response)
             if waited + pause > BACKOFF_BUDGET_S:
                 break
             if self.evidence is not None:
-                self.evidence.note(f"{self.service} {route}: rate limited, waited {pause:g} s as told")
+                self.evidence.note(f"{self.service} {route}: rate limited, waited {pause:g} s as asked")
             self._pause(pause)
             waited += pause
         raise SetupError(
@@ -134,7 +123,8 @@ class HttpClient:
         )
 
 
-RESOLVE_WITHIN_S = 5.0
+#: Makes the client of a service by its name, recording in the evidence of a check, if any.
+Connect = Callable[..., HttpClient]
 
 
 def require_resolvable(url: str, within: float = RESOLVE_WITHIN_S) -> None:

@@ -13,26 +13,29 @@ from pytest_readiness import SetupError
 from .freeside import Freeside
 from .tokens import ALL_POOLS
 
+#: Two paddings that are far enough apart to see what a character costs.
+SHORT, LONG = 0, 2000
+#: The share of the room that one call takes: one fits, a second does not, and later runs have half.
+FOR_ONE = 0.51
+#: Stay clear of the limit of a request body, 128 KiB.
+MAX_PADDING = 120 * 1024
+
 
 def nonce() -> str:
     """A word that no other prompt contains; always the same length, so that equal prompts cost the same."""
     return f"nonce{secrets.token_hex(6)}"
 
 
-def prompt_for(word: str, *, padding: int = 0, times: int = 1) -> str:
-    """A prompt whose right answer contains ``word``, so many ``times``; padding makes it cost more."""
+def prompt_for(word: str = "", *, padding: int = 0, times: int = 1) -> str:
+    """A prompt whose right answer contains ``word`` so many ``times``; padding makes it cost more.
+
+    Without a word it is a nonce that nobody looks for.
+    """
+    word = word or nonce()
     prompt = f"Reply with exactly this word and nothing else: {word}"
     if times > 1:
         prompt = f"Reply with exactly this word, {times} times, each on a line of its own: {word}"
     return prompt if padding <= 0 else f"{'pad ' * math.ceil(padding / 4)}\n{prompt}"
-
-
-#: Two paddings that are far enough apart to see what a character costs.
-SHORT, LONG = 0, 2000
-#: The share of the room that a call at the edge takes: one fits, a second does not, and later runs have half.
-FOR_ONE = 0.51
-#: Stay clear of the limit of a request body, 128 KiB.
-MAX_PADDING = 120 * 1024
 
 
 class PriceOutOfReach(SetupError):
@@ -51,7 +54,7 @@ class Prices:
     def learn(cls, freeside: Freeside, tenant: str, pool: str = ALL_POOLS[0]) -> Prices:
         """Two paid calls of ``tenant``."""
         short, long = (
-            freeside.invoke(tenant, prompt_for(nonce(), padding=padding), model=pool).usage.cost_micro
+            freeside.invoke(tenant, prompt_for(padding=padding), model=pool).usage.cost_micro
             for padding in (SHORT, LONG)
         )
         return cls(short, max(0.0, (long - short) / (LONG - SHORT)), pool)

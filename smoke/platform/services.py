@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
+import pytest
 
 from .answers import Fields, fields_of, require_status
 from .http import HttpClient
@@ -32,6 +35,28 @@ SERVICES = {
         Service("finn", "/health", "/.well-known/jwks.json", "loa-finn"),
     )
 }
+
+
+def requires(service: str, *, finn_covered_by: str = "") -> pytest.MarkDecorator:
+    """What a check of one service needs: the service itself.
+
+    Nobody outside the VPC can reach Finn: there the check ``finn_covered_by`` may prove the same.
+    """
+    if service == "finn" and finn_covered_by:
+        return pytest.mark.requires(service, covered_by=finn_covered_by)
+    return pytest.mark.requires(service)
+
+
+def each(
+    *names: str,
+    finn_covered_by: str = "",
+    marks: Callable[[str], Iterable[pytest.MarkDecorator]] = lambda _: (),
+) -> list[Any]:
+    """The named services, all by default, as parameters of a check, each with what it requires."""
+    return [
+        pytest.param(name, marks=[requires(name, finn_covered_by=finn_covered_by), *marks(name)])
+        for name in names or SERVICES
+    ]
 
 
 class ServiceClient:

@@ -1,4 +1,4 @@
-"""The suite's own spend: every charge that a run caused, in all of its processes."""
+"""The suite's own spend: a journal of every charge that a run caused, in all of its processes."""
 
 from __future__ import annotations
 
@@ -10,28 +10,30 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from pytest_readiness import SetupError
 
-Opening = Mapping[str, int | str]
+
+@dataclass(frozen=True, slots=True)
+class OpeningBalance:
+    """What a tenant had committed in its budget period when the run began, in µUSD; or why it is unknown."""
+
+    committed: int = 0
+    period: str = ""
+    problem: str = ""
 
 
-def period_of(tenant: str) -> str:
-    """The member of an opening that holds the budget period of a tenant."""
-    return f"period of {tenant}"
-
-
+@dataclass(slots=True)
 class Charge:
-    """One call that may be charged. Its cost is what its answer says; ``unseen`` when that was not read."""
+    """One call that may be charged. Its cost is what its answer says; ``unknown`` when that was not read."""
 
-    def __init__(self) -> None:
-        self.micro = 0
-        self.ms: float | None = None
-        self.unseen = False
+    micro: int = 0
+    ms: float | None = None
+    unknown: bool = False
 
     def settle(self, micro: int, ms: float | None = None) -> None:
         """The answer came: it cost ``micro`` µUSD and took ``ms`` milliseconds."""
@@ -40,16 +42,16 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """What the journal knows. ``charges`` in µUSD by tenant; ``unseen`` counts its calls of unknown cost.
+    """What the journal knows. ``charges`` in µUSD by tenant; ``unknown`` counts its calls of unknown cost.
 
-    ``highest_price`` is of one call, in µUSD. ``last`` is when the last call of each tenant
-    ended, in seconds of the epoch.
+    ``highest_price`` is of one call, in µUSD. ``last`` is when the last call of each tenant ended, in seconds
+    of the epoch.
     """
 
     charges: Mapping[str, int] = field(default_factory=dict)
     calls: int = 0
     highest_price: int = 0
-    unseen: Mapping[str, int] = field(default_factory=dict)
+    unknown: Mapping[str, int] = field(default_factory=dict)
     latencies_ms: tuple[float, ...] = ()
     last: Mapping[str, float] = field(default_factory=dict)
 
@@ -58,11 +60,17 @@ class SpendJournal:
     """A journal that all processes of a run append to, in a directory that they share.
 
     Calls under one idempotency key of one tenant are one charge, as the contract has it. ``cap_micro`` is
-    what the run may spend, in µUSD; None for no cap.
+    what the run may spend, in µUSD; None for no cap. ``read_balances`` reads every tenant's budget.
     """
 
-    def __init__(self, directory: Path, cap_micro: int | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        cap_micro: int | None = None,
+        read_balances: Callable[[], Mapping[str, OpeningBalance]] = dict,
+    ) -> None:
         self._cap = cap_micro
+        self._read_balances = read_balances
         self._under_way: list[int] = []
         self._known: list[dict[str, Any]] = []
         self._known_bytes = 0
@@ -78,16 +86,16 @@ class SpendJournal:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def open(self, read: Callable[[], Opening]) -> Opening:
-        """The budgets before the run's first charge: read once by whoever comes first, kept for all."""
+    def open(self) -> dict[str, OpeningBalance]:
+        """The balances before the run's first charge: read by the first process that asks, kept for all."""
         with self._opening.open("a+", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)
             known = file.read()
             if known:
-                return dict(json.loads(known))
-            opening = dict(read())
-            file.write(json.dumps(opening))
+                return {tenant: OpeningBalance(**kept) for tenant, kept in json.loads(known).items()}
+            opening = dict(self._read_balances())
+            file.write(json.dumps({tenant: asdict(balance) for tenant, balance in opening.items()}))
             return opening
 
     @contextmanager
@@ -101,7 +109,7 @@ class SpendJournal:
         try:
             yield charge
         except BaseException:
-            charge.unseen = charge.micro == 0
+            charge.unknown = charge.micro == 0
             raise
         finally:
             self._write(tenant, key, charge)
@@ -109,28 +117,23 @@ class SpendJournal:
                 self._under_way.remove(expected)
 
     def learn(self, tenant: str, key: str, micro: int) -> None:
-        """What a call of unseen cost was observed to cost."""
-        charge = Charge()
-        charge.settle(micro)
-        self._write(tenant, key, charge)
+        """What a call of unknown cost was observed to cost."""
+        self._write(tenant, key, Charge(micro))
 
     def spend(self) -> Spend:
         """Everything written so far."""
         entries = self._entries()
-        costs = {(entry["tenant"], entry["key"]): entry["micro"] for entry in entries if entry["micro"]}
-        seen = {(entry["tenant"], entry["key"]) for entry in entries if not entry["unseen"]}
-        charges: dict[str, int] = {}
+        calls = [(entry["tenant"], entry["key"]) for entry in entries]
+        costs = {call: entry["micro"] for call, entry in zip(calls, entries, strict=True) if entry["micro"]}
+        seen = {call for call, entry in zip(calls, entries, strict=True) if not entry["unknown"]}
+        charges: Counter[str] = Counter()
         for (tenant, _), micro in costs.items():
-            charges[tenant] = charges.get(tenant, 0) + micro
+            charges[tenant] += micro
         return Spend(
             charges=charges,
             calls=len(costs),
             highest_price=max(costs.values(), default=0),
-            unseen=Counter(
-                tenant
-                for tenant, _ in {(entry["tenant"], entry["key"]) for entry in entries if entry["unseen"]}
-                - seen
-            ),
+            unknown=Counter(tenant for tenant, _ in {*calls} - seen),
             latencies_ms=tuple(entry["ms"] for entry in entries if entry["ms"] is not None),
             last={entry["tenant"]: entry["at"] for entry in entries},
         )
@@ -141,9 +144,9 @@ class SpendJournal:
             if self._journal.exists():
                 with self._journal.open("rb") as file:
                     file.seek(self._known_bytes)
-                    whole, end, _ = file.read().rpartition(b"\n")
-                self._known_bytes += len(whole + end)
-                self._known += map(json.loads, whole.splitlines())
+                    lines, end, _ = file.read().rpartition(b"\n")
+                self._known_bytes += len(lines + end)
+                self._known += map(json.loads, lines.splitlines())
             return list(self._known)
 
     def _admit(self) -> int:
@@ -161,14 +164,7 @@ class SpendJournal:
         return usual
 
     def _write(self, tenant: str, key: str, charge: Charge) -> None:
-        entry = {
-            "tenant": tenant,
-            "key": key,
-            "micro": charge.micro,
-            "ms": charge.ms,
-            "unseen": charge.unseen,
-            "at": time.time(),
-        }
+        entry = {"tenant": tenant, "key": key, **asdict(charge), "at": time.time()}
         descriptor = os.open(self._journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             os.write(descriptor, f"{json.dumps(entry)}\n".encode())  # one short append is atomic

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -25,17 +24,15 @@ from .answers import (
     shown,
     usage_of,
 )
-from .freeside import INVOKE_PATH, Dialects, Freeside
-from .http import JSON_HEADERS
+from .freeside import Freeside
 from .transport import STREAM_WITHIN_S, EndlessBody
 
-STREAM_PATH = "/api/agents/stream"
 #: More than any answer of the contract has.
 MAX_EVENTS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class StreamEvent:
     """One server-sent event; ``at`` in seconds since the request was sent."""
 
     name: str
@@ -60,9 +57,9 @@ class Stream:
     route: str
     key: str
     headers: httpx.Headers
-    events: tuple[Event, ...]
+    events: tuple[StreamEvent, ...]
 
-    def named(self, name: str) -> list[Event]:
+    def named(self, name: str) -> list[StreamEvent]:
         """The events of one name, in order."""
         return [event for event in self.events if event.name == name]
 
@@ -89,49 +86,34 @@ def stream(
     tenant: str,
     prompt: str,
     *,
-    hang_up: Callable[[Event], bool] = lambda _: False,
+    hang_up: Callable[[StreamEvent], bool] = lambda _: False,
 ) -> Stream:
     """Read a stream to its end, or until ``hang_up`` says so of an event; then close at once."""
     key = str(uuid.uuid4())
-    content = json.dumps(freeside.invoke_body(prompt)).encode()
-    headers = {**JSON_HEADERS, "X-Idempotency-Key": key, "Accept": "text/event-stream"}
-    http, credential = freeside.http, freeside.credential(tenant)
-
-    def attempt() -> httpx.Response:
-        request = http.build(
-            "POST",
-            stream_path(freeside.dialects),
-            credential=credential,
-            headers=headers,
-            content=content,
-            timeout=STREAM_WITHIN_S,
-        )
-        return http.pool.send(request, stream=True)
-
-    freeside.open_journal()
+    freeside.journal.open()
     with freeside.journal.charging(tenant, key) as charge:
         started = time.perf_counter()
-        response = http.patiently(attempt)
+        response = freeside.http.send(
+            "POST",
+            freeside.dialects.stream_path,
+            freeside.credential(tenant),
+            stream=True,
+            timeout=STREAM_WITHIN_S,
+            headers={"X-Idempotency-Key": key, "Accept": "text/event-stream"},
+            json=freeside.invoke_body(prompt),
+        )
         try:
-            if response.status_code != 200:
-                response.read()
-                http.record(response)
             require_status(response, 200)
             events, ended = _read(response, started, hang_up)
         finally:
             response.close()
-        http.record(response)
-        charge.unseen = not ended
+        freeside.http.record(response)
+        charge.unknown = not ended
         result = Stream(route_of(response), key, response.headers, tuple(events))
         if ended and result.named("usage"):
             charge.settle(result.named("usage")[0].fields(result.route).micro("costMicro"))
     _require_no_error(result)
     return result
-
-
-def stream_path(dialects: Dialects) -> str:
-    """Where a dialect serves streams."""
-    return INVOKE_PATH if dialects.stream == "accept" else STREAM_PATH
 
 
 def _require_no_error(result: Stream) -> None:
@@ -143,9 +125,9 @@ def _require_no_error(result: Stream) -> None:
 
 
 def _read(
-    response: httpx.Response, started: float, hang_up: Callable[[Event], bool]
-) -> tuple[list[Event], bool]:
-    events: list[Event] = []
+    response: httpx.Response, started: float, hang_up: Callable[[StreamEvent], bool]
+) -> tuple[list[StreamEvent], bool]:
+    events: list[StreamEvent] = []
     kind = response.headers.get("content-type", "")
     if kind.split(";")[0].strip().lower() != "text/event-stream":
         response.read()
@@ -153,7 +135,7 @@ def _read(
             f"{route_of(response)}: content-type: expected text/event-stream, got {shown(kind)}"
         )
     for raw in httpx_sse.EventSource(cast(httpx.Response, _Utf8(response))).iter_sse():
-        event = Event(raw.event, raw.id, raw.data, time.perf_counter() - started)
+        event = StreamEvent(raw.event, raw.id, raw.data, time.perf_counter() - started)
         events.append(event)
         if len(events) > MAX_EVENTS:
             raise EndlessBody(f"{route_of(response)}: expected at most {MAX_EVENTS} events, got more")

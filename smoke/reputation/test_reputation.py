@@ -1,4 +1,4 @@
-"""G-5, phase reputation: who may read a score, what a score is, and that nobody but Finn writes one."""
+"""G-5, phase reputation: who may read a score, what a score is, and that only Finn writes events."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping
 import pytest
 from pytest_readiness import Environment, Evidence
 
-from smoke.conftest import Tenants
 from smoke.platform.answers import require_status
 from smoke.platform.attacks import require_refused
 from smoke.platform.dixie import Dixie, Scores, quality_signal, service_credential
-from smoke.platform.freeside import Freeside
+from smoke.platform.freeside import Freeside, Tenants
 from smoke.platform.http import Credential
 from smoke.platform.jwks import SigningKeyLookup
 from smoke.platform.tokens import SigningKey
@@ -26,38 +25,27 @@ pytestmark = [
 WITH_TOKEN = pytest.mark.requires("freeside", "key", "signing")
 WITH_FINN = pytest.mark.requires("finn", "finn_key")
 
-#: What each of them offers instead of a token of Finn's, made only when it is wanted.
-Writers = Mapping[str, Callable[[], Credential | None]]
+#: Credentials by kind, each made only when it is wanted.
+Credentials = Mapping[str, Callable[[], Credential | None]]
 
 MALFORMED = {"two-colons": "nft:0xabc:1", "no-prefix": "smoke", "bad-character": "nft:a b!", "missing": None}
 
 
 @pytest.fixture
-def agent(environment: Environment) -> str:
-    """The seeded agent."""
-    return str(environment.auth.nft_id)
-
-
-@pytest.fixture
-def bystander(environment: Environment) -> str:
-    """A seeded agent of which no answered call of the run speaks: reports on those may still be under way."""
-    return str(environment.auth.other_nft_id)
-
-
-@pytest.fixture
-def writers(
+def credentials(
     dixie: Dixie,
     environment: Environment,
     signing_key: SigningKeyLookup,
     finn_key: SigningKeyLookup,
     attacker: SigningKey,
-) -> Writers:
-    """Everybody who may not write events, by what they offer."""
+) -> Credentials:
+    """Every kind of credential that Dixie may be offered. Only the service token may write events."""
     return {
+        "service-token": lambda: service_credential(finn_key()),
+        "user-token": dixie.credential,
+        "api-key": lambda: lambda: f"Bearer {environment.secret('dixie.api_key')}",
         "no-token": lambda: None,
         "garbage": lambda: lambda: "Bearer not.a.token",
-        "user-token": dixie.credential,
-        "api-key": lambda: api_key(environment),
         "stranger": lambda: service_credential(attacker),
         "freeside-as-finn": lambda: service_credential(signing_key()),
         "wrong-audience": lambda: service_credential(finn_key(), aud="arrakis"),
@@ -65,9 +53,10 @@ def writers(
     }
 
 
-def api_key(environment: Environment) -> Credential:
-    """Dixie's API key as a bearer."""
-    return lambda: f"Bearer {environment.secret('dixie.api_key')}"
+def require_event_refused(dixie: Dixie, agent: str, writer: str, credentials: Credentials) -> None:
+    """Offer an event about ``agent`` as ``writer``, and assert that Dixie refuses it."""
+    answer = dixie.post_event(quality_signal(agent, 1.0), credentials[writer]())
+    require_refused(answer, "dixie", f"an event from {writer}")
 
 
 @pytest.mark.parametrize(
@@ -79,19 +68,9 @@ def api_key(environment: Environment) -> Credential:
     ],
 )
 def test_seeded_agent_has_a_score(
-    dixie: Dixie,
-    environment: Environment,
-    agent: str,
-    credential: str,
-    finn_key: SigningKeyLookup,
-    evidence: Evidence,
+    dixie: Dixie, agent: str, credential: str, credentials: Credentials, evidence: Evidence
 ) -> None:
     """The score of a known agent is a number in [0, 1] for every kind of credential; null is not a score."""
-    credentials: dict[str, Callable[[], Credential]] = {
-        "user-token": dixie.credential,
-        "api-key": lambda: api_key(environment),
-        "service-token": lambda: service_credential(finn_key()),
-    }
     score = dixie.score(agent, credentials[credential]())
     evidence.figure(f"score of {agent}", score, limit="[0, 1]")
     assert score is not None, f"{agent} has no score: the query answers null"
@@ -104,22 +83,22 @@ def test_query_needs_a_credential(dixie: Dixie, agent: str) -> None:
 
 @pytest.mark.requires("dixie_key")
 def test_unknown_api_key_is_refused(dixie: Dixie, agent: str) -> None:
-    """A key of the right form that was never given out opens nothing."""
+    """An API key that was never issued is refused."""
     answer = dixie.query(f"nft:{agent}", lambda: "Bearer dxk_smoke_never_given_out")
-    require_refused(answer, "dixie", "an API key that was never given out", (401, 403))
+    require_refused(answer, "dixie", "an API key that was never issued", (401, 403))
 
 
 @WITH_TOKEN
 @pytest.mark.parametrize("case", MALFORMED)
 def test_malformed_key_is_refused(dixie: Dixie, case: str) -> None:
-    """A key that can name no agent is a bad request, not an agent without a score."""
+    """A routing key that cannot name an agent is a bad request, not an agent without a score."""
     answer = require_status(dixie.query(MALFORMED[case], dixie.credential()), 400, 422)
     require_refused(answer, "dixie", f"the routing key {MALFORMED[case]!r}", (400, 422))
 
 
 @WITH_TOKEN
 def test_unknown_agent_has_no_score(dixie: Dixie, evidence: Evidence) -> None:
-    """An agent that nobody knows has the score null, not an invented one."""
+    """An unknown agent has the score null, not an invented one."""
     score = dixie.score("smoke-agent-nobody-knows")
     evidence.figure("score of an unknown agent", score)
     assert score is None, f"an unknown agent has the score {score}"
@@ -139,9 +118,9 @@ def test_unknown_agent_has_no_score(dixie: Dixie, evidence: Evidence) -> None:
         pytest.param("expired", marks=WITH_FINN),
     ],
 )
-def test_event_is_refused(dixie: Dixie, bystander: str, writer: str, writers: Writers) -> None:
+def test_event_is_refused(dixie: Dixie, bystander: str, writer: str, credentials: Credentials) -> None:
     """An event from anybody but Finn is refused."""
-    answer = dixie.post_event(quality_signal(bystander, 1.0), writers[writer]())
+    answer = dixie.post_event(quality_signal(bystander, 1.0), credentials[writer]())
     require_refused(answer, "dixie", f"an event from {writer}")
 
 
@@ -155,12 +134,12 @@ def test_event_is_refused(dixie: Dixie, bystander: str, writer: str, writers: Wr
     ],
 )
 def test_refused_events_change_nothing(
-    dixie: Dixie, bystander: str, of: tuple[str, ...], writers: Writers, scores: Scores
+    dixie: Dixie, bystander: str, of: tuple[str, ...], credentials: Credentials, scores: Scores
 ) -> None:
     """What Dixie refuses it does not count, either: the score stays."""
     before = scores.of(bystander)
     for writer in of:
-        answer = dixie.post_event(quality_signal(bystander, 1.0), writers[writer]())
+        answer = dixie.post_event(quality_signal(bystander, 1.0), credentials[writer]())
         require_refused(answer, "dixie", f"an event from {writer}")
     scores.stays(bystander, before, "an event was refused, yet counted")
 

@@ -5,15 +5,14 @@ For the worker, which has no port, this is its only health check.
 
 from __future__ import annotations
 
-import httpx
 import pytest
-from pytest_readiness import Environment, Evidence
+from pytest_readiness import Evidence
 
 from smoke.aws.inventory import agree, is_commit, is_pinned, tag_of
 from smoke.aws.names import BUILDS, SERVICES
 from smoke.aws.reader import Observed
-from smoke.platform.http import HttpClient
-from smoke.platform.services import ServiceClient
+from smoke.platform.http import Connect
+from smoke.platform.services import ServiceClient, each
 
 pytestmark = [
     pytest.mark.goal("G-1"),
@@ -64,21 +63,11 @@ def test_image_tag(aws: Observed, service: str, evidence: Evidence) -> None:
     assert fixed, f"{service} runs {image}, whose tag {tag_of(image) or '(none)'} is not {wanted}"
 
 
-@pytest.mark.parametrize(
-    "service",
-    [
-        pytest.param("freeside", marks=pytest.mark.requires("freeside")),
-        pytest.param("dixie", marks=pytest.mark.requires("dixie")),
-        pytest.param("finn", marks=pytest.mark.requires("finn", covered_by="services/ecs[finn]")),
-    ],
-)
-def test_build_is_its_image(
-    environment: Environment, aws: Observed, service: str, http: httpx.Client, evidence: Evidence
-) -> None:
-    """The build that a service says it runs is the one that ECS runs: its image's tag, a git sha."""
+@pytest.mark.parametrize("service", each(finn_covered_by="services/ecs[finn]"))
+def test_build_is_its_image(connect: Connect, aws: Observed, service: str, evidence: Evidence) -> None:
+    """The build that a service reports is the one that ECS runs: its image's tag, a git sha."""
     image = aws.definition(BUILDS[service]).main(BUILDS[service]).image
-    client = ServiceClient(HttpClient(service, environment.get(f"{service}.url"), http, evidence))
-    sha = client.health().text("build_sha")
+    sha = ServiceClient(connect(service, evidence)).health().text("build_sha")
     evidence.figure(f"build of {service}", sha, expected=tag_of(image))
     assert is_commit(image), f"{service} runs {image}, whose tag is no git sha to compare its build with"
-    assert agree(tag_of(image), sha), f"{service} says build {sha}, ECS runs {image}"
+    assert agree(tag_of(image), sha), f"{service} reports build {sha}, ECS runs {image}"

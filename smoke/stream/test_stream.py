@@ -1,20 +1,18 @@
-"""G-3, phase stream: events in order and in time, charged once, and nothing left of a client that hung up."""
+"""G-3, phase stream: events in order and in time, charged once; nothing stays reserved after a hang-up."""
 
 from __future__ import annotations
 
-import json
 from itertools import pairwise
 
 import pytest
 from pytest_readiness import Eventually, Evidence
 
-from smoke.conftest import Tenants
 from smoke.platform.answers import DIGITS, require_json_error, require_status
-from smoke.platform.freeside import Freeside
-from smoke.platform.http import JSON_HEADERS
-from smoke.platform.invariants import Conservation
+from smoke.platform.attacks import UNKNOWN_MODEL
+from smoke.platform.freeside import Freeside, Tenants
+from smoke.platform.invariants import RELEASED_WITHIN_S, Conservation
 from smoke.platform.prompts import nonce, prompt_for
-from smoke.platform.stream import Stream, stream, stream_path
+from smoke.platform.stream import Stream, stream
 
 pytestmark = [
     pytest.mark.goal("G-3"),
@@ -24,17 +22,16 @@ pytestmark = [
     pytest.mark.usefixtures("alone"),
 ]
 
-#: The first content must come at least this long before the last, or the stream was held back.
+#: The first content must come at least this long before the last, or the stream was buffered.
 SPREAD_MS = 20
-RELEASED_WITHIN_S = 10
 #: An answer that a model needs many pieces for.
 TIMES = 40
 
 
 @pytest.fixture
 def heard(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> Stream:
-    """A whole stream, with its events in the evidence."""
-    found = stream(freeside, tenants.main, prompt_for(nonce(), times=TIMES))
+    """A complete stream, with its events in the evidence."""
+    found = stream(freeside, tenants.main, prompt_for(times=TIMES))
     evidence.figure("events", len(found.events))
     evidence.figure("order", shape(found.names()), expected="content+ usage done")
     return found
@@ -78,7 +75,7 @@ def test_ids_increase(heard: Stream, evidence: Evidence) -> None:
 
 
 def test_answers_its_prompt(freeside: Freeside, tenants: Tenants) -> None:
-    """The content put together answers this prompt."""
+    """The joined content answers this prompt."""
     word = nonce()
     text = stream(freeside, tenants.main, prompt_for(word)).text()
     assert word in text, f"the stream does not answer its prompt: no {word} in it"
@@ -91,51 +88,49 @@ def test_is_not_buffered(heard: Stream, evidence: Evidence) -> None:
     spread = arrivals[-1] - arrivals[0]
     evidence.figure("first content after", round(arrivals[0], 1), "ms")
     evidence.figure("from first to last content", round(spread, 1), "ms", limit=f">= {SPREAD_MS}")
-    assert spread >= SPREAD_MS, f"all content arrived within {spread:.1f} ms: the stream was held back"
+    assert spread >= SPREAD_MS, f"all content arrived within {spread:.1f} ms: the stream was buffered"
 
 
-def test_usage_is_charged(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
-    """What the usage event declares is what the budget pays."""
-    watch = Conservation(freeside.at_rest(tenants.main), evidence)
-    cost = stream(freeside, tenants.main, prompt_for(nonce())).usage().cost_micro
-    watch.charged_soon(lambda: freeside.budget(tenants.main), [cost])
+def test_usage_is_charged(freeside: Freeside, tenants: Tenants, watch: Conservation) -> None:
+    """The budget is charged what the usage event declares."""
+    watch.charged([stream(freeside, tenants.main, prompt_for()).usage().cost_micro])
 
 
 def test_hang_up_leaves_no_reservation(
     freeside: Freeside, tenants: Tenants, evidence: Evidence, eventually: Eventually
 ) -> None:
-    """A client that hangs up gets its reservation back, and pays at most for a whole answer."""
-    whole = stream(freeside, tenants.main, prompt_for(nonce(), times=TIMES)).usage().cost_micro
-    before = freeside.at_rest(tenants.main)
-    watch = Conservation(before, evidence)
+    """A client that hangs up gets its reservation back, and pays at most for a complete answer."""
+    complete = stream(freeside, tenants.main, prompt_for(times=TIMES)).usage().cost_micro
+    watch = freeside.watch(tenants.main, evidence)
     left = stream(
         freeside,
         tenants.main,
-        prompt_for(nonce(), times=TIMES),
+        prompt_for(times=TIMES),
         hang_up=lambda event: event.name == "content",
     )
     assert left.names() == ["content"], f"hung up after {shape(left.names())}"
 
     def released() -> bool:
-        return watch.observe(freeside.budget(tenants.main), quiet=False).reserved <= before.reserved
+        return watch.observe(watch.read(), quiet=False).reserved <= watch.first.reserved
 
     eventually(
         released, within=RELEASED_WITHIN_S, what="the reservation of a client that hung up is released"
     )
-    paid = watch.last.committed - before.committed
-    evidence.figure("paid for a stream that was left", paid, "µUSD", limit=whole)
-    assert paid <= whole + watch.last.tolerance_per_call, f"left a stream of {whole} µUSD and paid {paid}"
+    paid = watch.last.committed - watch.first.committed
+    evidence.figure("paid for an abandoned stream", paid, "µUSD", limit=complete)
+    assert paid <= complete + watch.last.tolerance_per_call, (
+        f"an abandoned stream was charged {paid} µUSD, more than {complete}"
+    )
     freeside.journal.learn(tenants.main, left.key, paid)
 
 
 def test_refusal_uses_the_status(freeside: Freeside, tenants: Tenants) -> None:
-    """What is wrong before the first byte is told by the status, not by an empty stream."""
-    body = freeside.invoke_body(prompt_for(nonce()), model="smoke-no-such-model")
+    """An error before the first byte is reported by the status, not by an empty stream."""
     answer = freeside.http.send(
         "POST",
-        stream_path(freeside.dialects),
-        credential=freeside.credential(tenants.main),
-        headers={**JSON_HEADERS, "Accept": "text/event-stream"},
-        content=json.dumps(body).encode(),
+        freeside.dialects.stream_path,
+        freeside.credential(tenants.main),
+        headers={"Accept": "text/event-stream"},
+        json=freeside.invoke_body(prompt_for(), model=UNKNOWN_MODEL),
     )
     require_json_error(require_status(answer, 400))

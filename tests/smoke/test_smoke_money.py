@@ -6,17 +6,21 @@ import httpx
 import pytest
 from pytest_readiness import SafetyViolation, SetupError
 
-from smoke.platform import invariants as rules
+from smoke.platform import invariants
 from smoke.platform.answers import ContractViolation
 from smoke.platform.freeside import Freeside
 from smoke.platform.invariants import BudgetReading, Conservation, MonthChanged, reading_of
 from smoke.platform.prompts import Prices, nonce, prompt_for
-from smoke.platform.spend import SpendJournal, percentile
+from smoke.platform.spend import OpeningBalance, SpendJournal, percentile
 from tests.smoke.log import Log
 
 GOOD = {
     "communityId": "c", "monthlyBudgetCents": 100, "committed": 2, "reserved": 0, "spentCents": 2,
     "committedMicro": "23456", "reservedMicro": "9999", "period": "2026-11",
+}  # fmt: skip
+GATEWAY = {
+    "communityId": "c", "monthlyLimitCents": 100, "currentSpendCents": 7, "remainingCents": 93,
+    "percentUsed": 7,
 }  # fmt: skip
 
 
@@ -51,18 +55,11 @@ def test_missing_figures_are_refused(missing: Any) -> None:
 
 
 def test_gateway_reading_is_in_cents() -> None:
-    body = {
-        "communityId": "c",
-        "monthlyLimitCents": 100,
-        "currentSpendCents": 7,
-        "remainingCents": 93,
-        "percentUsed": 7,
-    }
-    assert read(body, "gateway") == BudgetReading("c", 1_000_000, 70_000, 0, exact=False)
+    assert read(GATEWAY, "gateway") == BudgetReading("c", 1_000_000, 70_000, 0, exact=False)
     with pytest.raises(ContractViolation):
-        read(body | {"remainingCents": 94}, "gateway")
+        read(GATEWAY | {"remainingCents": 94}, "gateway")
     with pytest.raises(SafetyViolation, match="I-1"):
-        Conservation(read(body | {"currentSpendCents": 103, "remainingCents": -3}, "gateway"), Log())
+        watch(read(GATEWAY | {"currentSpendCents": 103, "remainingCents": -3}, "gateway"))
 
 
 def reading(
@@ -71,53 +68,67 @@ def reading(
     return BudgetReading("c", limit, committed, reserved, exact=exact, period=period)
 
 
+def cents(figure: int) -> Any:
+    return reading(figure * 10_000, limit=10**6, exact=False)
+
+
+def watch(first: Any, *later: Any, log: Any = None) -> Conservation:
+    """The invariants over a first reading and those that follow it, the last one again and again."""
+    left = list(later)
+    return Conservation(first, lambda: left.pop(0) if len(left) > 1 else left[0], log or Log())
+
+
 @pytest.mark.parametrize(
     ("first", "then", "rule"),
     [
-        (reading(), reading(900, 200), rules.I1),
-        (reading(), reading(0, -1), rules.I2),
-        (reading(500), reading(499), rules.I3),
-        (reading(), reading(limit=2000), rules.I4),
+        (reading(), reading(900, 200), invariants.I1),
+        (reading(), reading(0, -1), invariants.I2),
+        (reading(500), reading(499), invariants.I3),
+        (reading(), reading(limit=2000), invariants.I4),
     ],
 )
 def test_broken_invariant_is_named(first: Any, then: Any, rule: Any) -> None:
-    watch = Conservation(first, Log())
     with pytest.raises(SafetyViolation, match=rule[:3]):
-        watch.observe(then)
+        watch(first).observe(then)
 
 
-def test_charges_must_add_up_exactly() -> None:
+@pytest.mark.parametrize(
+    ("first", "then", "costs", "conserved"),
+    [
+        (reading(100), reading(130), [10, 20], True),
+        (reading(100), reading(129), [10, 20], False),
+        (reading(100), reading(131), [10, 20], False),
+        (cents(0), cents(2), [2_000, 2_000], True),
+        (cents(0), cents(3), [2_000, 2_000], False),
+    ],
+    ids=["exact", "too-little", "too-much", "a-cent-for-each-call", "more-than-a-cent-for-each-call"],
+)
+def test_charges_must_add_up(
+    monkeypatch: pytest.MonkeyPatch, first: Any, then: Any, costs: Any, conserved: bool
+) -> None:
+    monkeypatch.setattr(invariants, "GRACE_S", 0.0)
+    monkeypatch.setattr(invariants, "RELEASED_WITHIN_S", 0.0)
     log = Log()
-    watch = Conservation(reading(100), log)
-    watch.charged(reading(130), [10, 20])
-    assert log.rules[rules.I5] == 1
-    assert log.figures == [("charges of c", 30, 30)]
-    for wrong in (129, 131):
+    if not conserved:
         with pytest.raises(SafetyViolation, match="I-5"):
-            Conservation(reading(100), Log()).charged(reading(wrong), [10, 20])
-
-
-def test_cents_allow_a_cent_for_each_call() -> None:
-    first = reading(0, limit=10**6, exact=False)
-    Conservation(first, Log()).charged(reading(20_000, limit=10**6, exact=False), [2_000, 2_000])
-    with pytest.raises(SafetyViolation):
-        Conservation(first, Log()).charged(reading(30_000, limit=10**6, exact=False), [2_000, 2_000])
+            watch(first, then).charged(costs)
+        return
+    watch(first, then, log=log).charged(costs)
+    assert log.rules[invariants.I5] == 1
+    assert log.figures == [("charges of c", then.committed - first.committed, sum(costs))]
 
 
 def test_late_charge_has_a_moment_and_a_charge_too_much_none() -> None:
-    later = iter([reading(0), reading(0), reading(30)])
-    Conservation(reading(0), Log()).charged_soon(lambda: next(later), [30])
+    watch(reading(0), reading(0), reading(0), reading(30)).charged([30])
     with pytest.raises(SafetyViolation):
-        Conservation(reading(0), Log()).charged_soon(lambda: reading(60), [30])
+        watch(reading(0), reading(60), reading(30)).charged([30])
 
 
 def test_charge_is_waited_for_while_its_reservation_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules, "GRACE_S", 0.0)
-    later = iter([reading(0, 40), reading(0, 40), reading(30)])
-    Conservation(reading(0), Log()).charged_soon(lambda: next(later), [30])
-    released = iter([reading(0, 40), reading(0), reading(30)])
+    monkeypatch.setattr(invariants, "GRACE_S", 0.0)
+    watch(reading(0), reading(0, 40), reading(0, 40), reading(30)).charged([30])
     with pytest.raises(SafetyViolation, match="I-5"):
-        Conservation(reading(0), Log()).charged_soon(lambda: next(released), [30])
+        watch(reading(0), reading(0, 40), reading(0), reading(30)).charged([30])
 
 
 @pytest.mark.parametrize(("ended_ago_s", "seen"), [(0.0, 0), (60.0, 40)])
@@ -130,38 +141,35 @@ def test_budget_is_at_rest_when_reservations_are_back_or_overdue(
     ended = journal.spend().last["c"]
     monkeypatch.setattr("smoke.platform.freeside.time.time", lambda: ended + ended_ago_s)
     later = iter([reading(0, 40), reading(30)])
-    freeside = Freeside(None, None, None, journal, dict)  # type: ignore[arg-type]
+    freeside = Freeside(None, None, None, journal)  # type: ignore[arg-type]
     monkeypatch.setattr(freeside, "budget", lambda _: next(later))
     assert freeside.at_rest("c").reserved == seen
 
 
 def test_one_figure_for_both_may_shrink_by_what_was_reserved() -> None:
-    def cents(figure: int) -> Any:
-        return reading(figure * 10_000, limit=10**6, exact=False)
-
-    later = iter([cents(9), cents(5)])
-    Conservation(cents(4), Log()).charged_soon(lambda: next(later), [12_000])
-    Conservation(cents(4), Log()).unchanged(cents(3), "a refusal")
-    for figure in (2, 5):
-        with pytest.raises(SafetyViolation):
-            Conservation(cents(4), Log()).unchanged(cents(figure), "a refusal")
+    watch(cents(4), cents(9), cents(5)).charged([12_000])
+    watch(cents(4), cents(3)).unchanged("a refusal")
 
 
-def test_refused_call_may_reserve_nothing_either() -> None:
-    with pytest.raises(SafetyViolation, match="I-8"):
-        Conservation(reading(5), Log()).unchanged(reading(5, 1), "a refusal")
+@pytest.mark.parametrize(
+    ("first", "then"), [(cents(4), cents(2)), (cents(4), cents(5)), (reading(5), reading(5, 1))]
+)
+def test_refused_call_changes_nothing(first: Any, then: Any) -> None:
+    with pytest.raises(SafetyViolation, match="I-"):
+        watch(first, then).unchanged("a refusal")
 
 
 def test_month_that_ends_is_not_a_violation() -> None:
     with pytest.raises(MonthChanged) as caught:
-        Conservation(reading(500), Log()).observe(reading(0, period="2026-12"))
+        watch(reading(500)).observe(reading(0, period="2026-12"))
     assert isinstance(caught.value, SetupError)
 
 
 def test_spend_journal_adds_up_over_processes(tmp_path: Any) -> None:
-    here, there = SpendJournal(tmp_path), SpendJournal(tmp_path)
-    assert here.open(lambda: {"a": 7}) == {"a": 7}
-    assert there.open(lambda: {"a": 99}) == {"a": 7}
+    opening = {"a": OpeningBalance(7, "2026-11")}
+    here = SpendJournal(tmp_path, read_balances=lambda: opening)
+    there = SpendJournal(tmp_path, read_balances=lambda: {"a": OpeningBalance(99)})
+    assert (here.open(), there.open()) == (opening, opening)
     for journal, key, micro in ((here, "1", 10), (there, "2", 5), (there, "1", 10)):
         with journal.charging("a", key) as charge:
             charge.settle(micro, 12.5)
@@ -175,10 +183,10 @@ def test_spend_journal_counts_calls_of_unknown_cost(tmp_path: Any) -> None:
     journal = SpendJournal(tmp_path)
     with pytest.raises(httpx.ReadTimeout), journal.charging("a", "1"):
         raise httpx.ReadTimeout("late")
-    assert journal.spend().unseen == {"a": 1}
+    assert journal.spend().unknown == {"a": 1}
     journal.learn("a", "1", 40)
-    assert (dict(journal.spend().unseen), dict(journal.spend().charges)) == ({}, {"a": 40})
-    assert journal.spend().highest_price == 40
+    spend = journal.spend()
+    assert (dict(spend.unknown), dict(spend.charges), spend.highest_price) == ({}, {"a": 40}, 40)
 
 
 def test_call_that_would_pass_the_cap_is_not_made(tmp_path: Any) -> None:
@@ -196,8 +204,7 @@ def test_call_that_would_pass_the_cap_is_not_made(tmp_path: Any) -> None:
 
 def test_padding_for_a_price() -> None:
     prices = Prices(2_000, 4.0)
-    assert prices.padding_for(1_000) == 0
-    assert prices.padding_for(10_000) == 2_000
+    assert (prices.padding_for(1_000), prices.padding_for(10_000)) == (0, 2_000)
     with pytest.raises(SetupError):
         Prices(2_000, 0.0).padding_for(10_000)
 
@@ -208,15 +215,15 @@ def test_more_expensive_pool_is_taken_where_no_prompt_of_the_cheap_one_costs_eno
 ) -> None:
     rates = {"cheap": 1.0, "fast-code": 4.0, "reviewer": 9.0, "reasoning": 10.0, "architect": 11.0}
     monkeypatch.setattr(Prices, "learn", lambda _f, _t, pool="cheap": Prices(2_000, rates[pool], pool))
-    nobody: Any = None
-    prices, padding = Prices.reaching(nobody, "c", lambda prices: prices.padding_for(cost))
+    unused: Any = None
+    prices, padding = Prices.reaching(unused, "c", lambda prices: prices.padding_for(cost))
     assert (prices.pool, padding) == (pool, int((cost - 2_000) / rates[pool]))
     with pytest.raises(SetupError, match="architect"):
-        Prices.reaching(nobody, "c", lambda prices: prices.padding_for(10**9))
+        Prices.reaching(unused, "c", lambda prices: prices.padding_for(10**9))
 
 
 @pytest.mark.parametrize("room", [2_100, 4_000, 15_000, 30_000, 100_000])
-def test_one_call_fits_at_the_edge_and_half_of_the_room_is_left(room: Any) -> None:
+def test_one_call_fits_and_half_of_the_room_is_left(room: Any) -> None:
     prices = Prices(2_000, 4.0)
     price = 2_000 + 4 * prices.padding_for_one(room)
     assert room // price == 1
@@ -232,11 +239,11 @@ def test_percentile_is_a_measured_value(percent: Any, expected: Any) -> None:
 
 
 @pytest.mark.parametrize(("values", "percent"), [([], 95), ([1.0], 0), ([1.0], 101)])
-def test_no_percentile_of_nothing(values: Any, percent: Any) -> None:
+def test_percentile_needs_values_and_a_percent_up_to_100(values: Any, percent: Any) -> None:
     with pytest.raises(ValueError, match="no percentile"):
         percentile(values, percent)
 
 
 def test_prompts_of_one_padding_have_one_length() -> None:
-    assert len({len(prompt_for(nonce(), padding=100)) for _ in range(20)}) == 1
+    assert len({len(prompt_for(padding=100)) for _ in range(20)}) == 1
     assert nonce() != nonce()

@@ -34,11 +34,11 @@ def freeside(
             seen.append(request)
         return answer
 
-    client = httpx.Client(transport=httpx.MockTransport(handle))
-    wire = HttpClient("freeside", "http://h", client, Log())
+    pool = httpx.Client(transport=httpx.MockTransport(handle))
+    client = HttpClient("freeside", "http://h", pool, Log())
     key = SigningKey.throwaway()
     return Freeside(
-        wire, Dialects(invoke, dialect, "community", "agent"), lambda: key, SpendJournal(tmp_path), dict
+        client, Dialects(invoke, dialect, "community", "agent"), lambda: key, SpendJournal(tmp_path)
     )
 
 
@@ -60,11 +60,11 @@ def test_whole_stream(tmp_path: Any, dialect: Any, path: Any) -> None:
     assert dict(client.journal.spend().charges) == {"c": 2100}
 
 
-def test_hanging_up_stops_reading_and_leaves_the_cost_unseen(tmp_path: Any) -> None:
+def test_hanging_up_stops_reading_and_leaves_the_cost_unknown(tmp_path: Any) -> None:
     client = freeside(tmp_path, streamed(WHOLE))
     heard = stream(client, "c", "say it", hang_up=lambda event: event.name == "content")
     assert heard.names() == ["content"]
-    assert client.journal.spend().unseen == {"c": 1}
+    assert client.journal.spend().unknown == {"c": 1}
 
 
 def test_refusal_before_the_first_byte_keeps_its_status(tmp_path: Any) -> None:

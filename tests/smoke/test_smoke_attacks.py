@@ -1,15 +1,21 @@
-"""Each forgery is what it claims: an independent verifier takes the genuine token, refuses the forged one."""
+"""Attacks: each forgery breaks what its name says, so a strict verifier refuses it; what a refusal is."""
 
 import base64
 import json
 import time
 from typing import Any, cast
 
+import httpx
 import jwt
 import pytest
+from pytest_readiness import SafetyViolation
 
+from smoke.keys.verifiers import Answer, finn_verifier
 from smoke.platform import tokens
+from smoke.platform.answers import ContractViolation, UnexpectedStatus
+from smoke.platform.attacks import BAD_INPUT, MAX_BODY_BYTES, leak, require_refused, require_spent
 from smoke.platform.forgeries import REQUIRED_CLAIMS, Genuine, cases, forgery
+from smoke.platform.freeside import Dialects, Freeside
 from smoke.platform.tokens import SigningKey
 
 #: A forgery breaks what it says; here the signature alone is of interest.
@@ -163,3 +169,69 @@ def test_every_service_has_its_required_claims_attacked() -> None:
 def test_every_forgery_is_a_new_token(genuine: Any) -> None:
     again = Genuine(genuine.key, tokens.user_claims("community"), genuine.attacker)
     assert genuine.claims["jti"] != again.claims["jti"]
+
+
+def answered(status: int, body: Any = None) -> httpx.Response:
+    return httpx.Response(status, json=body, request=httpx.Request("POST", "http://h/x"))
+
+
+def test_refusal_needs_the_status_and_a_json_error() -> None:
+    require_refused(answered(401, {"error": "UNAUTHORIZED"}), "freeside", "expired")
+    with pytest.raises(UnexpectedStatus, match="freeside and expired: expected 401 or 403, got 500"):
+        require_refused(answered(500, {"error": "X"}), "freeside", "expired")
+    with pytest.raises(ContractViolation):
+        require_refused(answered(401, {"message": "no"}), "freeside", "expired")
+
+
+def test_spent_token_has_its_code() -> None:
+    require_spent(answered(401, {"error": "UNAUTHORIZED"}), "finn", "a used token")
+    with pytest.raises(ContractViolation, match="JTI_REPLAY"):
+        require_spent(answered(409, {"error": "CONFLICT", "message": "no"}), "freeside", "a used token")
+
+
+@pytest.mark.parametrize("status", [200, 202, 204])
+def test_any_success_is_a_safety_violation(status: Any) -> None:
+    with pytest.raises(SafetyViolation, match="freeside accepted expired"):
+        require_refused(answered(status), "freeside", "expired")
+
+
+@pytest.mark.parametrize("invoke", ["prompt", "messages"])
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_bad_in_both_dialects(invoke: Any, case: Any) -> None:
+    unused: Any = None
+    freeside = Freeside(unused, Dialects(invoke, "endpoint", "community", "agent"), unused, unused)
+    bad = BAD_INPUT[case](freeside)
+    body = bad.body if isinstance(bad.body, bytes) else json.dumps(bad.body).encode()
+    assert all(400 <= status < 500 for status in bad.statuses)
+    assert (len(body) > MAX_BODY_BYTES) == (case == "body-over-128-kib")
+    assert body.count(b"[") >= 1000 or case != "deep-json"
+
+
+@pytest.mark.parametrize(
+    ("message", "shows"),
+    [
+        ("SELECT sub FROM freeside.spent WHERE jti = $1", True),
+        ('{"password": "hunter2"}', True),
+        ("password=hunter2", True),
+        ("Select a community first", False),
+        ("no password is needed here", False),
+    ],
+)
+def test_only_internals_are_taken_for_internals(message: str, shows: bool) -> None:
+    assert bool(leak(httpx.Response(401, text=message))) is shows
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "answer"),
+    [
+        (400, {"error": "no", "code": "REQ_HASH_MISMATCH"}, Answer.ACCEPTED),
+        (400, {"error": "no", "code": "INVALID_REQUEST"}, Answer.SILENT),
+        (401, {"error": "no", "code": "JWT_INVALID"}, Answer.REFUSED),
+        (200, {"response": "yes"}, Answer.ACCEPTED),
+        (503, {"error": "no"}, Answer.SILENT),
+    ],
+)
+def test_finn_accepts_a_token_when_only_its_hash_is_wrong(status: int, body: Any, answer: Answer) -> None:
+    transport = httpx.MockTransport(lambda _: httpx.Response(status, json=body))
+    with httpx.Client(transport=transport) as http:
+        assert finn_verifier("http://finn", "c", "agent", http).ask(SigningKey.throwaway()) is answer

@@ -1,0 +1,184 @@
+"""Answers: strict decoding that names the field, and statuses with whoever is to blame for them."""
+
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from pytest_readiness import ExternalOutage
+
+from smoke.platform.answers import (
+    ContractViolation,
+    Fields,
+    UnexpectedStatus,
+    answer_of,
+    fields_of,
+    parse_json,
+    rate_limit_of,
+    require_error,
+    require_json_error,
+    require_status,
+    shown,
+)
+
+
+def fields(**data: Any) -> Any:
+    return Fields("GET /thing", data)
+
+
+def response(content: Any = b"{}", status: Any = 200, kind: Any = "application/json") -> Any:
+    return httpx.Response(
+        status,
+        content=content,
+        headers={"content-type": kind},
+        request=httpx.Request("GET", "http://h/thing"),
+    )
+
+
+def test_violation_names_route_field_expectation_and_value() -> None:
+    with pytest.raises(ContractViolation) as caught:
+        fields(usage={"costMicro": 12}).object("usage").micro("costMicro")
+    assert str(caught.value) == (
+        "GET /thing: usage.costMicro: expected µUSD as decimal digits in a string, got 12 (integer)"
+    )
+
+
+def test_missing_member_is_named() -> None:
+    with pytest.raises(ContractViolation, match=r"model: expected .* got nothing \(the member is missing\)"):
+        fields().text("model")
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("text", [None, "", "  ", 1, True, [], {}, ["a"]]),
+        ("integer", [None, "1", 1.0, 1.5, True, -1, [], float("nan")]),
+        ("number", [None, "0.5", True, -0.1, 1.1, float("nan"), float("inf"), []]),
+        ("micro", [None, 12, "-1", "1.5", "1e3", "", " 1", "١٢", True]),
+        ("boolean", [None, 0, 1, "true"]),
+    ],
+)
+def test_value_of_another_kind_is_refused(kind: str, values: list[Any]) -> None:
+    bounds = {"minimum": 0, "maximum": 1} if kind == "number" else {}
+    for value in values:
+        with pytest.raises(ContractViolation):
+            getattr(fields(name=value), kind)("name", **bounds)
+
+
+def test_micro_holds_its_minimum() -> None:
+    assert fields(name="1").micro("name", minimum=1) == 1
+    with pytest.raises(ContractViolation):
+        fields(name="0").micro("name", minimum=1)
+
+
+def test_good_values_pass() -> None:
+    good = fields(t="x", i=3, n=0, b=False, m="0", o={}, a=[1])
+    assert (good.text("t"), good.integer("i"), good.number("n", minimum=0, maximum=1)) == ("x", 3, 0.0)
+    assert (good.boolean("b"), good.micro("m"), good.array("a")) == (False, 0, [1])
+    assert good.object("o").data == {}
+
+
+def test_choice_and_pattern_are_held() -> None:
+    assert fields(s="healthy").text("s", among={"healthy", "degraded"}) == "healthy"
+    with pytest.raises(ContractViolation, match="one of degraded, healthy"):
+        fields(s="unhealthy").text("s", among={"healthy", "degraded"})
+    with pytest.raises(ContractViolation, match="matching"):
+        fields(s="latest").text("s", pattern="[0-9a-f]{7,40}")
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"null", b"[]", b'"text"', b'{"a": NaN}', b"\xff"])
+def test_body_must_be_a_json_object(content: Any) -> None:
+    with pytest.raises(ContractViolation):
+        fields_of(response(content))
+
+
+def test_body_must_be_declared_as_json() -> None:
+    with pytest.raises(ContractViolation, match="content-type"):
+        fields_of(response(kind="text/html"))
+
+
+def test_json_error_needs_a_readable_error() -> None:
+    assert require_json_error(response(b'{"error": "UNAUTHORIZED", "message": "no"}', 401)) == "UNAUTHORIZED"
+    for body in (b"{}", b'{"error": null}', b'{"error": {"code": "X"}}'):
+        with pytest.raises(ContractViolation):
+            require_json_error(response(body, 401))
+
+
+def test_constants_are_no_json() -> None:
+    with pytest.raises(ContractViolation, match="Infinity"):
+        parse_json('{"a": Infinity}', "GET /thing")
+
+
+def test_long_values_are_shortened() -> None:
+    assert len(shown("x" * 500)) < 100
+    assert shown(None) == "null"
+
+
+ANSWER = {
+    "content": "yes", "model": "cheap", "traceId": "00000000-0000-4000-8000-000000000000",
+    "usage": {"promptTokens": 1, "completionTokens": 1, "costMicro": "2000"},
+}  # fmt: skip
+HEADERS = {"x-idempotency-key": "k", "x-ratelimit-limit": "60", "x-ratelimit-remaining": "59"}
+
+
+def answered(status: Any = 200, json: Any = ANSWER, headers: Any = HEADERS) -> Any:
+    response = httpx.Response(status, json=json, headers=headers, request=httpx.Request("POST", "http://h/x"))
+    response.elapsed = timedelta(milliseconds=5)
+    return response
+
+
+def test_answer_is_read() -> None:
+    answer = answer_of(answered(headers=HEADERS | {"x-idempotent-replay": "true"}), "c")
+    assert (answer.usage.cost_micro, answer.replayed, answer.ms) == (2000, True, 5.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"content": ""}, {"content": None}, {"model": "gpt"}, {"usage": None}, {"traceId": "t"},
+        {"usage": {"promptTokens": 0, "completionTokens": 1, "costMicro": "2000"}},
+        {"usage": {"promptTokens": 1, "completionTokens": 1, "costMicro": "0"}},
+        {"usage": {"promptTokens": 1, "completionTokens": 1, "costMicro": 2000}},
+    ],
+)  # fmt: skip
+def test_answer_in_another_shape_is_refused(change: Any) -> None:
+    with pytest.raises(ContractViolation):
+        answer_of(answered(json=ANSWER | change), "c")
+
+
+@pytest.mark.parametrize("headers", [{}, {"x-ratelimit-remaining": "61"}, {"x-ratelimit-limit": "many"}])
+def test_rate_limit_headers_must_be_there_and_agree(headers: Any) -> None:
+    sent = {**HEADERS, **headers} if headers else {"x-idempotency-key": "k"}
+    with pytest.raises(ContractViolation):
+        rate_limit_of(answered(headers=sent))
+    assert rate_limit_of(answered()).remaining == 59
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (503, {"error": "MODEL_PROVIDER_UNAVAILABLE"}, ExternalOutage),
+        (503, {"error": "upstream", "code": "PROVIDER_UNAVAILABLE"}, ExternalOutage),
+        (503, {"error": "SERVICE_UNAVAILABLE"}, UnexpectedStatus),
+        (502, {"error": "MODEL_PROVIDER_UNAVAILABLE"}, UnexpectedStatus),
+        (500, {"error": "INTERNAL_ERROR"}, UnexpectedStatus),
+        (404, {"error": "NOT_FOUND"}, UnexpectedStatus),
+    ],
+)
+def test_blame(status: Any, body: Any, expected: Any) -> None:
+    answer = httpx.Response(status, json=body, request=httpx.Request("GET", "http://h/x"))
+    with pytest.raises(expected):
+        require_status(answer, 200)
+
+
+def test_missing_route_is_named() -> None:
+    answer = httpx.Response(404, text="not json", request=httpx.Request("GET", "http://h/x"))
+    with pytest.raises(UnexpectedStatus, match="a route of the contract is missing"):
+        require_status(answer, 200)
+
+
+def test_error_has_its_code_and_a_message() -> None:
+    require_error(answered(402, {"error": "BUDGET_EXCEEDED", "message": "no room"}), 402, "BUDGET_EXCEEDED")
+    for body in ({"error": "ERROR", "message": "no room"}, {"error": "BUDGET_EXCEEDED"}):
+        with pytest.raises(ContractViolation):
+            require_error(answered(402, body), 402, "BUDGET_EXCEEDED")
