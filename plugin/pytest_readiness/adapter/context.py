@@ -11,7 +11,6 @@ from ..core.redaction import Redactor
 from ..profile.environment import Environment, Vault
 from ..profile.profile import Offer
 from ..profile.schema import Schema
-from .board import Board
 from .catalogue import Check
 from .evidence import EvidenceLog, Parts
 from .gating import Availability, Refusal
@@ -30,9 +29,10 @@ class RunContext:
     plan: Plan
     schema: Schema
     redactor: Redactor
-    board: Board
     environment: Environment | None = None
     vault: Vault | None = None
+    #: Capability -> why it is down, as far as this process has seen.
+    down: dict[str, str] = field(default_factory=dict)
     #: Remarks of the adapter itself, for the report.
     notes: list[str] = field(default_factory=list)
 

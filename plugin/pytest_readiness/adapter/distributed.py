@@ -1,48 +1,40 @@
-"""The controller of a run that xdist distributes: what workers need to know, and what they leave behind."""
+"""A run that xdist distributes: what workers get and publish, and the order in which they get checks.
+
+Units of one phase and one file go out in the order of the plan's phases. No phase waits for the one before it
+to end on another worker: what capabilities demand is settled afterwards, from all reports.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from .catalogue import Catalogue
+from .collection import Collector
 from .context import RunContext
-from .phases import CATALOGUE_NAME
-from .scheduler import PhaseScheduler, worker_count
-from .tally import Tally
 
 WORKERINPUT_KEY = "readiness"
-#: xdist's own default: this many lost workers per worker before it gives up.
-RESTARTS_PER_WORKER = 4
+_CATALOGUE_NAME = "catalogue.json"
 
 
 class Distribution:
-    """Hands inputs to workers, schedules by phase, and notices when checks will never run."""
+    """On the controller: hands inputs to workers and reads what they collected."""
 
-    def __init__(
-        self,
-        config: pytest.Config,
-        context: RunContext,
-        tally: Tally,
-        shared: Path,
-        overlay: dict[str, Any] | None,
-    ) -> None:
-        self._config = config
+    def __init__(self, context: RunContext, shared: Path, overlay: dict[str, Any] | None) -> None:
         self._context = context
-        self._tally = tally
         self._shared = shared
         self._overlay = overlay
-        self._lost = 0
-        self._failed = 0
         self._catalogue: Catalogue | None = None
 
     def catalogue(self) -> Catalogue:
         """Return what the workers published; an empty catalogue when none came that far."""
         if self._catalogue is None:
-            path = self._shared / CATALOGUE_NAME
+            path = self._shared / _CATALOGUE_NAME
             if not path.exists():
                 return Catalogue()
             self._catalogue = Catalogue.from_data(json.loads(path.read_text(encoding="utf-8")))
@@ -67,55 +59,49 @@ class Distribution:
             raise pytest.UsageError(problem)
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_xdist_make_scheduler(self, config: pytest.Config) -> PhaseScheduler:
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> PhaseScheduling:
         """Schedule in the order of the phases, whatever else ``--dist`` asks for."""
-        place = {phase: index for index, phase in enumerate(self._context.plan.phases)}
+        return PhaseScheduling(config, log, self)
 
-        def phase_of(nodeid: str) -> int:
-            check = self.catalogue().selected.get(nodeid)
-            return place[check.phase] if check else len(place)
 
-        workers = worker_count(config.getoption("tx"))
-        return PhaseScheduler(config, workers, self._context.settings.distribution, phase_of, self._stop)
+class PhaseScheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
+    """xdist's scheduling by scope. A scope is a phase and a file, or with loadgroup a phase and a group."""
 
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_handlecrashitem(self, crashitem: str) -> None:
-        """Let nobody wait for a check during which a worker died, and take down what it establishes."""
-        board = self._context.board
-        check = self.catalogue().selected.get(crashitem)
-        for capability in check.establishes if check else ():
-            board.take_down(capability, f"{check.id if check else crashitem}: its worker crashed")
-        board.end(crashitem)
+    def __init__(self, config: pytest.Config, log: Any, distribution: Distribution) -> None:
+        super().__init__(config, log)
+        config.option.loadscopereorder = False  # the largest scope first would undo the order of the phases
+        self._distribution = distribution
 
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any, error: object | None) -> None:
-        """Notice a worker that stopped early (-x), or died for good: some checks will never run."""
-        output = getattr(node, "workeroutput", None)  # a crashed worker sends none
-        if output is not None:
-            self._stop(output.get("shouldfail") or output.get("shouldstop"))
-        if error:
-            self._lost += 1
-            if self._lost > self._allowed_losses(node.config):
-                self._stop("a worker crashed and is not replaced")
+    def _split_scope(self, nodeid: str) -> str:
+        check = self._distribution.catalogue().selected.get(nodeid)
+        _, at, group = nodeid[nodeid.rfind("]") + 1 :].partition("@")
+        return f"{check.phase if check else ''}:{group if at else nodeid.partition('::')[0]}"
 
-    @pytest.hookimpl
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Notice that xdist stops at the maximum of failures: what is not handed out will never run."""
-        self._failed += report.failed
-        limit = self._config.getoption("maxfail")
-        if limit and self._failed >= limit:
-            self._stop(f"stopping after {self._failed} failures")
+    def remove_node(self, node: Any) -> str | None:
+        """Take a worker out and hand on what it left; return the check during which it died, if any.
 
-    @pytest.hookimpl
-    def pytest_keyboard_interrupt(self) -> None:
-        """Let no worker wait for others when the run is interrupted."""
-        self._context.board.abandon("the run was interrupted")
+        xdist would run that check again: what kills a worker once is not tried twice.
+        """
+        units = self.assigned_work[node].values()
+        left = [(unit, nodeid) for unit in units for nodeid, is_complete in unit.items() if not is_complete]
+        for unit, nodeid in left[:1]:
+            unit[nodeid] = True
+        super().remove_node(node)
+        return left[0][1] if left else None
 
-    def _stop(self, why: object) -> None:
-        if why:
-            self._tally.interrupted = self._tally.interrupted or str(why)
-            self._context.board.abandon(str(why))
 
-    def _allowed_losses(self, config: pytest.Config) -> int:
-        given = config.getoption("maxworkerrestart")
-        return int(given) if given is not None else RESTARTS_PER_WORKER * worker_count(config.getoption("tx"))
+class Publisher:
+    """On a worker: publishes what it collected; all workers' lists are the same, so the last one stands."""
+
+    def __init__(self, collector: Collector, shared: Path, worker: str) -> None:
+        self._collector = collector
+        self._path = shared / _CATALOGUE_NAME
+        self._worker = worker
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Publish before xdist tells the controller that this worker is ready."""
+        self._collector.note_selected(session)
+        draft = self._path.with_suffix(f".{self._worker}")
+        draft.write_text(json.dumps(self._collector.catalogue.as_data()), encoding="utf-8")
+        os.replace(draft, self._path)

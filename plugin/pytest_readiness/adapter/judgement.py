@@ -110,7 +110,9 @@ class Judge:
             facts=RunFacts(
                 scope=scope,
                 gate=context.settings.gate,
-                interrupted=tally.interrupted or catalogue.problem.partition("\n")[0],
+                interrupted=tally.interrupted
+                or catalogue.problem.partition("\n")[0]
+                or (tally.unreported(catalogue) if context.settings.is_distributed else ""),
                 collection_errors=tuple(
                     f"{where}: {what}" for where, what in (tally.collection_errors | catalogue.unread).items()
                 ),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import shlex
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,16 +171,6 @@ class Settings:
     def is_distributed(self) -> bool:
         """True on the controller of a run that xdist distributes."""
         return self.is_controller and self.distribution != "no"
-
-
-def was_given(config: pytest.Config, *names: str) -> bool:
-    """Tell whether the user wrote one of these options: on the command line, in PYTEST_ADDOPTS or addopts."""
-    written = [
-        *map(str, config.invocation_params.args),
-        *shlex.split(os.environ.get("PYTEST_ADDOPTS", "")),
-        *config.getini("addopts"),
-    ]
-    return any(word == name or word.startswith(f"{name}=") for word in written for name in names)
 
 
 def _distribution(config: pytest.Config) -> str:

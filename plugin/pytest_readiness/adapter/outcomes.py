@@ -92,6 +92,13 @@ def settle(check: Check, attempts: Iterable[Attempt]) -> CheckResult:
     return _result(check, ordered, Outcome.PASSED)
 
 
+def is_overruled(check: Check, result: CheckResult, attempts: Iterable[Attempt]) -> bool:
+    """Tell whether a lacking capability takes a result back: not a drill's skip, not a safety violation."""
+    if result.outcome is Outcome.NOT_RUN or (check.drill and result.outcome is Outcome.SKIPPED):
+        return False
+    return not any(_is_violation(attempt) for attempt in attempts)
+
+
 def _failed(check: Check, attempt: Attempt, attempts: Sequence[Attempt]) -> CheckResult:
     phase = _red_phase(attempt)
     named = str(phase.facts.get("class") or FailureClass.PLATFORM_BUG)

@@ -114,7 +114,7 @@ class Recorder:
         facts = getattr(report, "readiness", None)
         if facts and (report.failed or facts["not_run"]):
             for capability in facts["establishes"]:
-                self._context.board.take_down(capability, f"{facts['check_id']}: {facts['summary']}")
+                self._context.down.setdefault(capability, f"{facts['check_id']}: {facts['summary']}")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_warning_recorded(self, warning_message: warnings.WarningMessage) -> None:
@@ -125,11 +125,8 @@ class Recorder:
             warning_message.message = UserWarning(clean)
 
     def _refusal(self, check: Check) -> Refusal | None:
-        board = self._context.board
-        board.refresh()
-        return refuse(
-            check, drills=self._context.settings.drills, down=board.down, offer=self._context.availability
-        )
+        context = self._context
+        return refuse(check, drills=context.settings.drills, down=context.down, offer=context.availability)
 
     def _class_of(self, exception: BaseException, facts: dict[str, Any], config: pytest.Config) -> str:
         named = config.hook.pytest_readiness_classify(exception=exception, check=facts)

@@ -15,7 +15,6 @@ from ..core.redaction import Redactor
 from ..profile.environment import Environment, Vault
 from ..profile.profile import Profile
 from ..profile.project import load_profile, load_schema, read_plan
-from .board import Board
 from .context import RunContext
 from .options import Settings
 
@@ -27,7 +26,7 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{tokens.token_hex(3)}"
 
 
-def begin(settings: Settings, run_id: str, board: Board) -> RunContext:
+def begin(settings: Settings, run_id: str) -> RunContext:
     """Read plan and schema; ReadinessError when one of them is malformed."""
     return RunContext(
         settings=settings,
@@ -35,7 +34,6 @@ def begin(settings: Settings, run_id: str, board: Board) -> RunContext:
         plan=_read_plan(settings),
         schema=load_schema(settings.root),
         redactor=Redactor(),
-        board=board,
     )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from ..core.model import CheckResult
+from ..core.formats import counted
+from ..core.model import CheckResult, Outcome
 from ..core.redaction import Redactor
 from .catalogue import Catalogue
-from .outcomes import Attempt, PhaseReport, settle
+from .outcomes import Attempt, PhaseReport, is_overruled, settle
 
 
 class Tally:
@@ -71,11 +74,33 @@ class Tally:
         self.interrupted = self.interrupted or f"{lead}{why}"
 
     def results(self, catalogue: Catalogue) -> list[CheckResult]:
-        """Return one result for each selected check, reported or not, in the order of the run."""
-        return [
-            settle(check, self._attempts.get(nodeid, {}).values())
-            for nodeid, check in catalogue.selected.items()
-        ]
+        """Return one result for each selected check, reported or not, in the order of the run.
+
+        A check that requires what an earlier one found to be down counts as not run, even if another worker
+        ran it before that was known.
+        """
+        down: dict[str, str] = {}
+        results = []
+        for nodeid, check in catalogue.selected.items():
+            attempts = self._attempts.get(nodeid, {}).values()
+            result = settle(check, attempts)
+            lacking = next((name for name in check.requires if name in down), None)
+            if lacking and is_overruled(check, result, attempts):
+                summary = f"not counted: {lacking} is down ({down[lacking]})"
+                result = replace(result, outcome=Outcome.NOT_RUN, failure_class=None, summary=summary)
+            if result.outcome in (Outcome.FAILED, Outcome.NOT_RUN):
+                down |= {
+                    name: f"{check.id}: {result.summary}" for name in check.establishes if name not in down
+                }
+            results.append(result)
+        return results
+
+    def unreported(self, catalogue: Catalogue) -> str:
+        """Say how many selected checks have no report; "" when all have one or the suite has errors."""
+        if self.collection_errors:
+            return ""
+        lost = [check.id for nodeid, check in catalogue.selected.items() if nodeid not in self._attempts]
+        return f"{counted(len(lost), 'check')} never reported, first {lost[0]}" if lost else ""
 
     def foreign_failures(self, catalogue: Catalogue) -> list[str]:
         """Return the node ids of failed tests that are no checks, because they lie outside the suite."""

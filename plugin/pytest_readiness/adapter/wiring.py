@@ -13,21 +13,16 @@ from .. import SafetyViolation, SetupError
 from ..core.errors import ReadinessError
 from ..report import HTML_NAME
 from . import fixtures, provisional
-from .board import Board
 from .collection import Collector
 from .context import RUN
-from .distributed import WORKERINPUT_KEY, Distribution
 from .gate import Gate
 from .judgement import Judge
 from .markers import MARKERS
-from .options import Settings, was_given
-from .phases import PhaseBarrier
+from .options import Settings
 from .provenance import History
 from .recorder import Recorder
 from .session import ask_hook, begin, enter, new_run_id, read_profile
 from .tally import Tally
-
-PATIENCE_S = 600.0
 
 
 def register(config: pytest.Config) -> None:
@@ -36,8 +31,6 @@ def register(config: pytest.Config) -> None:
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     _default_reruns(config)
-    if settings.is_distributed and not was_given(config, "--dist", "-d"):
-        config.option.dist = "loadfile"
     judges = settings.is_controller and not settings.inert
     if judges and has_html(config) and not config.getoption("htmlpath"):
         config.option.htmlpath = str(settings.reports / HTML_NAME)
@@ -75,8 +68,7 @@ class Controller:
                 "\n  allowed: loadfile, loadscope, loadgroup, load, worksteal"
             )
         shared = _shared_directory(self._config) if settings.is_distributed and not settings.inert else None
-        board = Board(shared / "board" if shared else None)
-        context = begin(settings, run_id, board)
+        context = begin(settings, run_id)
         self._config.stash[RUN] = context
         collector = Collector(context)
         manager.register(collector, "readiness-collector")
@@ -92,7 +84,9 @@ class Controller:
         manager.register(tally, "readiness-tally")
         catalogue = lambda: collector.catalogue  # noqa: E731
         if shared is not None:
-            distribution = Distribution(self._config, context, tally, shared, overlay)
+            from .distributed import Distribution
+
+            distribution = Distribution(context, shared, overlay)
             manager.register(distribution, "readiness-distribution")
             catalogue = distribution.catalogue
         else:
@@ -125,16 +119,18 @@ class Worker:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
         """Rebuild the run's inputs and register what runs beside checks."""
+        from .distributed import WORKERINPUT_KEY, Publisher
+
         told = self._config.workerinput[WORKERINPUT_KEY]  # type: ignore[attr-defined]
-        shared = Path(told["shared"])
-        context = begin(self._settings, told["run_id"], Board(shared / "board"))
+        context = begin(self._settings, told["run_id"])
         profile = read_profile(self._config, context)
         enter(context, profile, told["overlay"], told["unresolved"])
         self._config.stash[RUN] = context
         collector = Collector(context)
         manager = self._config.pluginmanager
         manager.register(collector, "readiness-collector")
-        manager.register(PhaseBarrier(context, collector, shared, PATIENCE_S), "readiness-phases")
+        publisher = Publisher(collector, Path(told["shared"]), self._settings.worker)
+        manager.register(publisher, "readiness-publisher")
         manager.register(Recorder(context), "readiness-recorder")
 
 
