@@ -18,6 +18,8 @@ CATALOGUES = Path(__file__).parent.parent / "smoke"
 # What a fault does to the process of a service, and what undoes it where something does.
 ON_PROCESSES = {"stop": "start", "pause": "start", "restart": ""}
 POOLER = "pooler"
+# What an entry says to the suite. The rest of a fault that rewrites answers is the fault proxy's rule.
+SUITE_KEYS = frozenset("id goal what action check checks select args also params takes_s verdict".split())
 
 
 def catalogue(directory: Path = CATALOGUES) -> dict[str, dict[str, Any]]:
@@ -99,7 +101,10 @@ class FaultBoard:
             # An altered part refuses the same alteration, and would keep it although the fault is off. Any
             # other fault only gets its new parameters: services go on counting.
             self.clear(fault_id)
-        self.active[fault_id] = params or self._catalogue[fault_id].get("params", {})
+        self.active[fault_id] = {
+            **self._rule(fault_id),
+            **(params or self._catalogue[fault_id].get("params", {})),
+        }
         try:
             if verb in self._alterable:
                 self._alter(fault_id)
@@ -150,6 +155,14 @@ class FaultBoard:
             raise UnknownFault(fault_id, self.known)
         verb, _, target = self._catalogue[fault_id].get("action", "").partition(":")
         return verb, target
+
+    def _rule(self, fault_id: str) -> dict[str, Any]:
+        """What the fault proxy does, if the fault is one that rewrites answers."""
+        verb, target = self._action(fault_id)
+        if verb != "rewrite":
+            return {}
+        entry = self._catalogue[fault_id]
+        return {"rewrite": target, **{key: entry[key] for key in entry.keys() - SUITE_KEYS}}
 
     def _acting_on(self, *verbs: str) -> dict[str, Mapping[str, Any]]:
         return {name: params for name, params in self.active.items() if self._action(name)[0] in verbs}

@@ -15,7 +15,6 @@ from stack.common import http
 from stack.common.http import MAX_BODY_BYTES, json_object, raw_body, text
 from stack.common.pricing import usage_of
 from stack.common.serving import application
-from stack.faults.switch import Faults
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -44,7 +43,7 @@ def create(settings: Settings) -> ASGIApp:
     async def running() -> AsyncIterator[None]:
         yield
 
-    return application(routes, running, http.standard, Faults(settings.faults_file), "provider")
+    return application(routes, running, http.standard)
 
 
 class Provider:
@@ -52,34 +51,21 @@ class Provider:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._faults = Faults(settings.faults_file)
 
     async def health(self, _: Request) -> Response:
-        """200, or 503 while the third party is down."""
-        if self._faults.on("provider-down"):
-            return JSONResponse({"status": "down"}, 503)
+        """200 while the third party is up."""
         return JSONResponse({"status": "healthy", "build_sha": self._settings.build_sha})
 
     async def complete(self, request: Request) -> Response:
         """The echo of the prompt, with its usage."""
         document = json_object(await raw_body(request, _BODY_LIMIT))
         model, prompt = text(document, "model"), text(document, "prompt")
-        if self._faults.on("provider-down"):
-            raise http.ApiError(503, "OVERLOADED", "The provider is down")
-        await self._linger()
         content = f"{model} heard: {prompt}"
-        if self._faults.on("provider-answers-from-a-cache"):
-            content = f"{model} heard: the question that was asked first"
         usage = usage_of(prompt)
         told = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
         if not document.get("stream"):
             return JSONResponse({"content": content, "usage": told})
         return StreamingResponse(_stream(content, told), media_type="application/x-ndjson")
-
-    async def _linger(self) -> None:
-        every = self._faults.number("provider-slow", "every", 10)
-        if every is not None and self._faults.tick("provider-slow") % int(every) == 0:
-            await asyncio.sleep(self._faults.number("provider-slow", "seconds", 11) or 0)
 
 
 async def _stream(content: str, usage: dict[str, Any]) -> AsyncIterator[str]:

@@ -6,8 +6,17 @@ import asyncio
 import importlib
 import logging
 import sys
+from functools import partial
+from typing import TYPE_CHECKING
 
+from stack import provider
 from stack.common.settings import SERVICES, Settings, SettingsError
+from stack.faults.active import Faults
+from stack.faults.proxy import FaultProxy
+from stack.faults.tokens import FaultyContext
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 
 def main(argv: list[str]) -> int:
@@ -21,24 +30,35 @@ def main(argv: list[str]) -> int:
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    faults = Faults(settings.faults_file)
     if settings.service == "worker":
         from stack.freeside.worker import run
 
-        asyncio.run(run(settings))
+        asyncio.run(run(settings, partial(FaultyContext, faults)))
     else:
-        _serve(settings)
+        _serve(_application(settings, faults), settings.port)
     return 0
 
 
-def _serve(settings: Settings) -> None:
+def _application(settings: Settings, faults: Faults) -> ASGIApp:
+    """The honest service, with parts and a proxy that misbehave while a fault is on."""
+    name = settings.service
+    app: ASGIApp
+    if name == "provider":
+        app = provider.create(settings)
+    else:
+        parts = importlib.import_module(f"stack.faults.{name}").parts(faults)
+        app = importlib.import_module(f"stack.{name}.app").create(settings, parts)
+    return FaultProxy(app, faults, name)
+
+
+def _serve(app: ASGIApp, port: int) -> None:
     import uvicorn
 
-    module = "provider" if settings.service == "provider" else f"{settings.service}.app"
-    app = importlib.import_module(f"stack.{module}").create(settings)
     uvicorn.run(
         app,
         host="127.0.0.1",
-        port=settings.port,
+        port=port,
         loop="uvloop",
         http="httptools",
         lifespan="on",

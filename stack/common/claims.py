@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
-import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,40 +28,39 @@ _HASH = re.compile(r"sha256:[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """Verified claims. The fallbacks serve only faults that let a token pass without a claim."""
+    """Verified claims. Asking for one that the issuer need not give raises KeyError."""
 
     raw: Mapping[str, Any]
-    anonymous: bool = False
 
     @property
     def issuer(self) -> str:
         """`iss`."""
-        return str(self.raw.get("iss", "arrakis"))
+        return str(self.raw["iss"])
 
     @property
     def subject(self) -> str:
         """`sub`: the wallet."""
-        return str(self.raw.get("sub", "anonymous"))
+        return str(self.raw["sub"])
 
     @property
     def tenant_id(self) -> str:
         """`tenant_id`: the community that pays."""
-        return str(self.raw.get("tenant_id", "test-community-staging-001"))
+        return str(self.raw["tenant_id"])
 
     @property
     def tier(self) -> str:
         """`tier`."""
-        return str(self.raw.get("tier", "enterprise"))
+        return str(self.raw["tier"])
 
     @property
     def pool_id(self) -> str:
         """`pool_id`: the default pool."""
-        return str(self.raw.get("pool_id", "cheap"))
+        return str(self.raw["pool_id"])
 
     @property
     def allowed_pools(self) -> tuple[str, ...]:
         """`allowed_pools`, as the token has them."""
-        return tuple(self.raw.get("allowed_pools", POOLS))
+        return tuple(self.raw["allowed_pools"])
 
     @property
     def effective_pools(self) -> tuple[str, ...]:
@@ -73,12 +70,12 @@ class Claims:
     @property
     def jti(self) -> str:
         """`jti`."""
-        return str(self.raw.get("jti") or uuid.uuid4())
+        return str(self.raw["jti"])
 
     @property
     def expires_at(self) -> float:
         """`exp`, epoch seconds."""
-        return float(self.raw.get("exp", time.time() + 3600))
+        return float(self.raw["exp"])
 
     @property
     def is_admin(self) -> bool:

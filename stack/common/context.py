@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 
 from stack.common.database import Database
+from stack.common.jwks import JwksClient
 from stack.common.keyring import Keyring
-from stack.faults.switch import Faults
+from stack.common.verifier import SpentTokens, Verifier
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 
     from stack.common.settings import Settings
+    from stack.common.verifier import Issuer
 
 VERSION = "1.0.0"
 # Below the 2 s in which a health route has to answer.
@@ -24,18 +26,22 @@ WITHIN_S = 1.0
 
 
 class Context:
-    """One per process; `running()` brackets its life."""
+    """One per process; `running()` brackets its life.
+
+    It also makes the parts that the services have in common, so that a subclass can make others.
+    """
 
     def __init__(self, settings: Settings, *, pool_size: int) -> None:
         self.settings = settings
-        self.faults = Faults(settings.faults_file)
         self.db = Database(settings.dsn, max_size=pool_size)
         self.http = httpx.AsyncClient(
             timeout=httpx.Timeout(30.0, connect=2.0),
             limits=httpx.Limits(max_connections=200, max_keepalive_connections=50, keepalive_expiry=5.0),
             trust_env=False,
         )
-        self.keyring = Keyring(settings, self.http, self.faults)
+        self._resets: list[Callable[[], None]] = []
+        self.keyring = self.own_keys()
+        self.on_reset(self.keyring.read_soon)
         self._started = time.monotonic()
         self._background: list[Callable[[], Coroutine[Any, Any, None]]] = [self.keyring.follow]
 
@@ -43,6 +49,33 @@ class Context:
     def uptime(self) -> float:
         """Seconds since the process came up."""
         return round(time.monotonic() - self._started, 3)
+
+    def own_keys(self) -> Keyring:
+        """Make the keyring of the service."""
+        return Keyring(self.settings, self.http)
+
+    def key_set(self, url: str) -> JwksClient:
+        """Make a cache of another service's key set, forgotten at a reset."""
+        client = JwksClient(self.http, url, self.settings.jwks_cache_s)
+        self.on_reset(client.forget)
+        return client
+
+    def verifier(self, audience: str, issuers: Mapping[str, Issuer]) -> Verifier:
+        """Make the verifier of the tokens that callers bring."""
+        return Verifier(audience, issuers)
+
+    def spent_tokens(self) -> SpentTokens:
+        """Make the record of the tokens spent at this service."""
+        return SpentTokens(self.db, self.settings.service)
+
+    def on_reset(self, callback: Callable[[], None]) -> None:
+        """Run the callback whenever the platform is reset: what is held in memory goes."""
+        self._resets.append(callback)
+
+    def reset(self) -> None:
+        """Drop what is held in memory."""
+        for callback in self._resets:
+            callback()
 
     async def answers(self, url: str) -> bool:
         """Whether a GET of the URL gives 200 in time."""

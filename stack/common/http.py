@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from starlette.requests import Request
+    from starlette.responses import Response
 
 
 class ApiError(Exception):
@@ -24,14 +25,10 @@ class ApiError(Exception):
         self.code = code
         self.message = message
         self.headers = dict(headers or {})
-        # A page instead of the JSON body: only faults send one.
-        self.page: str | None = None
 
 
 def standard(error: ApiError) -> Response:
     """`{"error": CODE, "message": text}`: Freeside, and everything the contract says nothing else about."""
-    if error.page is not None:
-        return Response(error.page, error.status, error.headers, "text/html")
     body = {"error": error.code, "message": error.message}
     return JSONResponse(body, error.status, headers=error.headers)
 

@@ -1,4 +1,4 @@
-"""JWKS, both sides: the route that publishes a service's keys, and the cache of somebody else's."""
+"""JWKS, both sides: the route that publishes a service's keys, and the cache of another's."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ import httpx
 from starlette.responses import Response
 
 from stack.common.jose import PublicKey, public_from_jwk
-from stack.faults import jwks as broken
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from stack.common.context import Context
+    from stack.common.keyring import Keyring
 
 # Contract section 2: cached up to 60 s. Beyond that an unreachable issuer means no keys.
 STALE_LIMIT_S = 60.0
@@ -29,62 +28,49 @@ _log = logging.getLogger("stack.jwks")
 class JwksRoute:
     """`{keys: [...]}` with Cache-Control and a weak ETag; If-None-Match gives 304."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
 
     async def __call__(self, request: Request) -> Response:
         """Serve the active and the pending key."""
-        body: dict[str, Any] = {"keys": [key.jwk() for key in self._context.keyring.published]}
-        service, faults = self._context.settings.service, self._context.faults
-        text = json.dumps(broken.document(faults, service, body), separators=(",", ":"))
+        text = json.dumps({"keys": [key.jwk() for key in self._keyring.published]}, separators=(",", ":"))
         etag = f'W/"{hashlib.sha256(text.encode()).hexdigest()[:16]}"'
-        headers = broken.headers(faults, service, {"cache-control": "public, max-age=60", "etag": etag})
+        headers = {"cache-control": "public, max-age=60", "etag": etag}
         offered = request.headers.get("if-none-match", "")
-        if headers.get("etag") and headers["etag"] in (tag.strip() for tag in offered.split(",")):
+        if etag in (tag.strip() for tag in offered.split(",")):
             return Response(status_code=304, headers=headers)
-        status = broken.status(faults, service)
-        return Response(text, status, headers, media_type="application/json")
+        return Response(text, headers=headers, media_type="application/json")
 
 
 class JwksClient:
-    """Keys of another service, cached for `jwks_cache_s`.
+    """Keys of another service, cached for `cache_s` seconds.
 
     An unknown kid forces one refresh, at most one a second. A failed fetch, a malformed key or an unknown kid
     never evicts a good key: only a successful fetch that no longer lists it does, or an age beyond
     STALE_LIMIT_S.
     """
 
-    def __init__(self, context: Context, url: str) -> None:
-        self._context = context
+    def __init__(self, http: httpx.AsyncClient, url: str, cache_s: float) -> None:
+        self._http = http
         self._url = url
+        self._cache_s = cache_s
         self._lock = asyncio.Lock()
-        self._forget()
-        context.faults.on_reset(self._forget)
+        self.forget()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Drop every key; the next question fetches them."""
         self._keys: dict[str, PublicKey] = {}
-        # Only for the faults that keep old keys; the fetch that follows begins it anew.
-        self._ever: dict[str, PublicKey] = {}
         self._fetched_at = float("-inf")
         self._tried_at = float("-inf")
 
     async def find(self, kid: str) -> PublicKey | None:
         """The key of that kid, fetched if need be."""
-        service, faults = self._context.settings.service, self._context.faults
-        if faults.on(f"{service}-keeps-old-keys") and kid in self._ever:
-            return self._ever[kid]
-        if self._age() > self._context.settings.jwks_cache_s:
-            await self._refresh(than=self._context.settings.jwks_cache_s)
+        if self._age() > self._cache_s:
+            await self._refresh(than=self._cache_s)
         if self._age() > STALE_LIMIT_S:
             return None
         if kid not in self._keys:
             await self._refresh(than=FORCED_REFRESH_EVERY_S)
-        if (
-            kid not in self._keys
-            and kid in self._ever
-            and faults.tick(f"{service}-wavers-on-old-keys") % 3 == 2
-        ):
-            return self._ever[kid]
         return self._keys.get(kid)
 
     def _age(self) -> float:
@@ -98,17 +84,16 @@ class JwksClient:
                 return
             self._tried_at = now
             try:
-                response = await self._context.http.get(self._url, timeout=3.0)
+                response = await self._http.get(self._url, timeout=3.0)
                 document = response.json() if response.status_code == 200 else None
             except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-                _log.warning("%s: %s, keeping the keys known", self._url, type(error).__name__)
+                _log.warning("%s: %s, keeping the known keys", self._url, type(error).__name__)
                 return
             keys = _usable(document)
             if keys is None:
-                _log.warning("%s: no key set, keeping the keys known", self._url)
+                _log.warning("%s: no key set, keeping the known keys", self._url)
                 return
             self._keys, self._fetched_at = keys, time.monotonic()
-            self._ever.update(keys)
 
 
 def _usable(document: Any) -> dict[str, PublicKey] | None:

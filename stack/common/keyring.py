@@ -18,7 +18,6 @@ from stack.common.jose import PublicKey, SigningKey
 
 if TYPE_CHECKING:
     from stack.common.settings import Settings
-    from stack.faults.switch import Faults
 
 _TARGET = "secretsmanager.GetSecretValue"
 _SERVICE = "secretsmanager"
@@ -120,17 +119,12 @@ def _named(document: dict[str, Any], kid: str, key: str) -> SigningKey:
 class Keyring:
     """Re-reads the secret every `secret_poll_s`; a failed read or a bad value leaves the last good keys."""
 
-    def __init__(self, settings: Settings, http: httpx.AsyncClient, faults: Faults) -> None:
+    def __init__(self, settings: Settings, http: httpx.AsyncClient) -> None:
         self._settings = settings
         self._http = http
-        self._faults = faults
-        self._owner = settings.secret_id.split("/")[-2] if "/" in settings.secret_id else settings.service
         self._value: str | None = None
         self._keys: Keys | None = None
-        self._ever: dict[str, SigningKey] = {}
-        self._reset = False
-        self._ever_outdated = False
-        faults.on_reset(self._note_reset)
+        self._soon = False
 
     @property
     def keys(self) -> Keys | None:
@@ -139,9 +133,7 @@ class Keyring:
 
     @property
     def published(self) -> tuple[SigningKey, ...]:
-        """What the key set shows: active first, then pending; none until the secret has been read once."""
-        if self._faults.on(f"{self._owner}-jwks-keeps-old-keys"):
-            return tuple(self._ever.values())
+        """The key set: active first, then pending; empty until the secret has been read once."""
         return self._keys.published() if self._keys else ()
 
     def signer(self) -> SigningKey:
@@ -152,34 +144,22 @@ class Keyring:
 
     async def find(self, kid: str) -> PublicKey | None:
         """The published key of that kid."""
-        known = self._keys.published() if self._keys else ()
-        if self._faults.on(f"{self._owner}-keeps-old-keys"):
-            known = tuple(self._ever.values())
-        if self._faults.on(f"{self._owner}-forgets-active-in-overlap"):
-            known = known[-1:]
-        return next((key.public() for key in known if key.kid == kid), None)
+        return next((key.public() for key in self.published if key.kid == kid), None)
 
-    async def refresh(self) -> None:
-        """Read the secret once and take over what it says."""
-        if self._faults.on(f"{self._owner}-ignores-secret") and self._keys is not None:
-            return
-        # Looked at before the reading: one that began before the reset may tell of the keys before it.
-        begins_anew = self._ever_outdated
+    async def refresh(self) -> bool:
+        """Read the secret once and take over its keys; False when it cannot be read or is unusable."""
         try:
             value = await read_secret(self._http, self._settings)
             if value != self._value:
                 self._take(value)
         except (SecretUnreadable, BadSecret) as error:
             _log.warning("keeping the previous keys: %s", error)
-            return
-        if begins_anew and self._keys is not None:
-            self._ever = {key.kid: key for key in self._keys.published()}
-            self._ever_outdated = False
+            return False
+        return True
 
     def _take(self, value: str) -> None:
         keys = parse(value)
         self._value, self._keys = value, keys
-        self._ever.update((key.kid, key) for key in keys.published())
         _log.info("keys in force: %s", ", ".join(key.kid for key in keys.published()))
 
     async def follow(self) -> None:
@@ -188,15 +168,13 @@ class Keyring:
             await self._pause()
             await self.refresh()
 
+    def read_soon(self) -> None:
+        """Cut the pause before the next reading short: the secret has probably changed."""
+        self._soon = True
+
     async def _pause(self) -> None:
-        """Wait for the next reading; a reset, which also changes the secret, cuts that short."""
         clock = asyncio.get_running_loop()
         until = clock.time() + (self._settings.secret_poll_s if self._keys else TICK_S)
-        self._reset = False
-        while clock.time() < until and not self._reset:
+        self._soon = False
+        while clock.time() < until and not self._soon:
             await asyncio.sleep(TICK_S)
-            self._faults.on(f"{self._owner}-ignores-secret")
-
-    def _note_reset(self) -> None:
-        self._reset = True
-        self._ever_outdated = True

@@ -26,19 +26,22 @@ _log = logging.getLogger("stack.outbox")
 class Outbox:
     """The events that one schema still owes to its neighbour, oldest first."""
 
+    #: how long an event waits before its first delivery, s
+    delay_s: float = 0.0
+
     def __init__(self, db: Database, schema: str) -> None:
         self._db = db
         self._table = f"{schema}.outbox"
         self._news = asyncio.Event()
 
-    async def put(self, event_id: uuid.UUID, payload: dict[str, Any], delay_s: float = 0.0) -> None:
+    async def put(self, event_id: uuid.UUID, payload: dict[str, Any]) -> None:
         """Owe an event; a second one of the same id is the same event."""
         await self._db.execute(
             f"INSERT INTO {self._table} (event_id, payload, next_attempt_at) "
             "VALUES (%s, %s, now() + make_interval(secs => %s)) ON CONFLICT DO NOTHING",
             event_id,
             json.dumps(payload),
-            delay_s,
+            self.delay_s,
         )
         self._news.set()
 

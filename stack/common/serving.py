@@ -15,7 +15,6 @@ from starlette.exceptions import HTTPException
 
 from stack.common.database import UNREACHABLE
 from stack.common.http import ApiError, unavailable
-from stack.faults import refusals as broken
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -26,23 +25,20 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from stack.faults.switch import Faults
 
 _ACCEPTABLE = re.compile(r"[\x21-\x7e]{1,128}")
 _log = logging.getLogger("stack.access")
 
 
-class Edge:
+class RequestBoundary:
     """Echoes `x-request-id` or makes one, on every response, errors included.
 
     The log line carries method, path, status and time: never a header, a query string or a body, since those
     hold tokens and prompts.
     """
 
-    def __init__(self, app: ASGIApp, tagless: Callable[[], bool]) -> None:
-        """`tagless` tells whether answers go without an id: only a fault makes it true."""
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._tagless = tagless
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection event of the server."""
@@ -58,8 +54,7 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if not self._tagless():
-                    MutableHeaders(scope=message)["x-request-id"] = request_id
+                MutableHeaders(scope=message)["x-request-id"] = request_id
             await send(message)
 
         try:
@@ -76,20 +71,18 @@ def application(
     routes: Sequence[BaseRoute],
     running: Callable[[], AbstractAsyncContextManager[object]],
     render: Callable[[ApiError], Response],
-    faults: Faults,
-    service: str,
 ) -> ASGIApp:
     """Assemble a service: every way out that is not a success goes through `render`."""
 
     async def declared(_: Request, error: Exception) -> Response:
         assert isinstance(error, ApiError)
-        return render(broken.code(faults, service, error))
+        return render(error)
 
     async def unrouted(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code == 405:
             return render(ApiError(405, "METHOD_NOT_ALLOWED", "The path exists, the method does not"))
-        return render(broken.unrouted(faults, service, ApiError(404, "NOT_FOUND", "No such resource")))
+        return render(ApiError(404, "NOT_FOUND", "No such resource"))
 
     async def without_database(_: Request, __: Exception) -> Response:
         return render(unavailable())
@@ -107,4 +100,4 @@ def application(
     app = Starlette(routes=list(routes), exception_handlers=handlers, lifespan=lifespan)
     # A trailing slash makes another path, and another path is a 404.
     app.router.redirect_slashes = False
-    return Edge(app, lambda: faults.on(f"{service}-drops-request-ids"))
+    return RequestBoundary(app)

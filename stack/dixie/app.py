@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from stack.common import http
@@ -14,13 +16,15 @@ from stack.common.jwks import JwksRoute
 from stack.common.serving import application
 from stack.dixie.auth import Auth
 from stack.dixie.reputation import Reputation, Scores
-from stack.faults import health as broken
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.types import ASGIApp
 
+    from stack.common.database import Database
     from stack.common.settings import Settings
 
 
@@ -37,9 +41,7 @@ class Health:
             self._aggregates(), self._context.answers(f"{settings.finn_url}/health")
         )
         database = aggregates is not None
-        return await broken.report(
-            self._context.faults,
-            "dixie",
+        return JSONResponse(
             {
                 "status": "unhealthy" if not database else "healthy" if finn else "degraded",
                 "version": VERSION,
@@ -64,14 +66,25 @@ class Health:
         return int(row["n"]) if row else None
 
 
-def create(settings: Settings) -> ASGIApp:
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of Dixie, each called as its default is; a default is the honest one."""
+
+    context: Callable[..., Context] = Context
+    auth: Callable[[Context], Auth] = Auth
+    scores: Callable[[Database], Scores] = Scores
+    reputation: Callable[[Auth, Scores], Reputation] = Reputation
+
+
+def create(settings: Settings, parts: Parts | None = None) -> ASGIApp:
     """The ASGI application of Dixie's process."""
-    context = Context(settings, pool_size=6)
-    reputation = Reputation(Auth(context), Scores(context.db), context.faults)
+    parts = parts or Parts()
+    context = parts.context(settings, pool_size=6)
+    reputation = parts.reputation(parts.auth(context), parts.scores(context.db))
     routes = [
         Route("/api/health", Health(context).__call__, methods=["GET"]),
-        Route("/api/auth/.well-known/jwks.json", JwksRoute(context).__call__, methods=["GET"]),
+        Route("/api/auth/.well-known/jwks.json", JwksRoute(context.keyring).__call__, methods=["GET"]),
         Route("/api/reputation/query", reputation.query, methods=["GET"]),
         Route("/api/reputation/events", reputation.events, methods=["POST"]),
     ]
-    return application(routes, context.running, http.dixie, context.faults, "dixie")
+    return application(routes, context.running, http.dixie)

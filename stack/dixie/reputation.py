@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse
 
-from stack.common.http import ApiError, bad_request, json_object, raw_body, require_json, text
-from stack.faults import reputation as broken
+from stack.common.http import bad_request, json_object, raw_body, require_json, text
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
     from stack.common.database import Database
     from stack.dixie.auth import Auth
-    from stack.faults.switch import Faults
 
 # An agent nobody has spoken about starts in the middle.
 PRIOR = 0.5
@@ -79,44 +77,32 @@ DEFAULT_WEIGHT = 0.1
 
 
 class Reputation:
-    """Reading for anybody with a credential, writing for Finn."""
+    """Reading for every credential, writing for Finn."""
 
-    def __init__(self, auth: Auth, scores: Scores, faults: Faults) -> None:
+    def __init__(self, auth: Auth, scores: Scores) -> None:
         self._auth = auth
         self._scores = scores
-        self._faults = faults
 
     async def query(self, request: Request) -> Response:
         """`{score}`, null for an unknown agent; 400 for a malformed key."""
         await self._auth.reader(request)
         key = _ROUTING_KEY.fullmatch(request.query_params.get("routingKey", ""))
-        if self._faults.on("dixie-query-missing"):
-            raise ApiError(404, "NOT_FOUND", "No such resource")
         if key is None:
-            if self._faults.on("dixie-tolerates-malformed-key"):
-                return JSONResponse({"score": None})
             raise bad_request("routingKey must be nft:<id>")
-        return JSONResponse({"score": broken.score(self._faults, await self._scores.of(key[1]))})
+        return JSONResponse({"score": await self._scores.of(key[1])})
 
     async def events(self, request: Request) -> Response:
         """202 for an event, whether it is new or counted before."""
-        try:
-            await self._auth.service(request)
-        except ApiError:
-            if self._faults.on("dixie-counts-refused-events"):
-                await self._scores.apply(_signal(json_object(await raw_body(request))))
-            raise
+        await self._auth.service(request)
         raw = await raw_body(request)
         require_json(request)
-        signal = broken.signal(self._faults, _signal(json_object(raw)))
-        if signal is not None:
-            await self._scores.apply(signal)
-            for other in broken.echoes(self._faults, signal):
-                await self._scores.apply(other)
+        await self._scores.apply(signal_in(raw))
         return JSONResponse({"accepted": True}, 202)
 
 
-def _signal(document: dict[str, Any]) -> Signal:
+def signal_in(raw: bytes) -> Signal:
+    """The event in a body; raises 400."""
+    document = json_object(raw)
     if document.get("type") != "quality_signal":
         raise bad_request("type must be quality_signal")
     agent = text(document, "agent_id")

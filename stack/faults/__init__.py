@@ -1,1 +1,4 @@
-"""Faults that the embedded platform can be told to have, so that the suite can be proved to notice them."""
+"""What can be broken in the embedded platform: a proxy that rewrites answers, and parts that misbehave.
+
+The services know nothing of this package; `stack.service` puts them together with it.
+"""

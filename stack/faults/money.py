@@ -1,16 +1,20 @@
-"""A ledger that does not conserve money, in each of the ways that the budget checks have to notice."""
+"""Freeside's money gone wrong: a ledger that conserves nothing, keys that are charged twice or not at all."""
 
 from __future__ import annotations
 
 import asyncio
+import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from stack.freeside.idempotency import LEASE_S
+from stack.common.http import ApiError
+from stack.faults.active import Faulty
+from stack.freeside.calls import Calls
+from stack.freeside.finn_client import FinnAnswer, FinnClient
+from stack.freeside.idempotency import LEASE_S, Claim, Idempotency, KeyConflict
 from stack.freeside.ledger import (
     OPEN_PERIOD,
     RESERVE,
-    RESERVE_BLINDLY,
     Charge,
     Ledger,
     OverBudget,
@@ -19,13 +23,22 @@ from stack.freeside.ledger import (
 )
 
 if TYPE_CHECKING:
-    import uuid
-
     from stack.common.database import Database
-    from stack.faults.switch import Faults
+    from stack.common.pricing import Usage
+    from stack.freeside.asks import Ask
 
+_WITH_ROOM = "AND committed_micro + reserved_micro + %(amount)s <= limit_micro"
+RESERVE_BLINDLY = RESERVE.replace(_WITH_ROOM, "")
 # What a call costs that should have cost nothing, µUSD.
 STRAY_MICRO = 1_000
+_ANSWERED = (
+    "SELECT answer FROM freeside.idempotency WHERE community_id = %s AND key = %s AND answer IS NOT NULL"
+)
+_SEIZE = """
+INSERT INTO freeside.idempotency (community_id, key, body_hash, owner, lease_until)
+VALUES (%s, %s, %s, %s, now() + interval '6 seconds')
+ON CONFLICT (community_id, key) DO UPDATE SET owner = EXCLUDED.owner, answer = NULL
+"""
 
 
 async def stray_charge(db: Database, tenant_id: str, amount_micro: int = STRAY_MICRO) -> None:
@@ -34,12 +47,8 @@ async def stray_charge(db: Database, tenant_id: str, amount_micro: int = STRAY_M
     await _move(db, "committed_micro = committed_micro + %s", amount_micro, tenant_id)
 
 
-class FaultyLedger(Ledger):
+class FaultyLedger(Faulty, Ledger):
     """The real ledger until a fault is switched on."""
-
-    def __init__(self, db: Database, faults: Faults) -> None:
-        super().__init__(db)
-        self._faults = faults
 
     async def reserve(self, tenant_id: str, amount_micro: int, lease_s: float = LEASE_S) -> Reservation:
         """Reserve without looking, after looking too early, or not to the limit."""
@@ -96,6 +105,58 @@ class FaultyLedger(Ledger):
         if self._faults.on("freeside-charges-failed-calls"):
             await super().commit(reservation_id, Charge(STRAY_MICRO, "failed"))
         await super().release(reservation_id)
+
+
+class FaultyIdempotency(Faulty, Idempotency):
+    """The real record until a fault is switched on."""
+
+    async def claim(self, tenant_id: str, key: str, body_hash: str) -> Claim:
+        """Claim what is not there to be claimed."""
+        if self._faults.on("freeside-ignores-idempotency"):
+            key = f"{key}:{uuid.uuid4()}"
+        if self._faults.on("freeside-races-idempotency"):
+            return await self._raced(tenant_id, key, body_hash)
+        try:
+            claim = await super().claim(tenant_id, key, body_hash)
+        except KeyConflict:
+            stored = await self._db.one(_ANSWERED, tenant_id, key)
+            if stored is None or not self._faults.on("freeside-ignores-key-conflict"):
+                raise
+            claim = Claim(tenant_id, key, uuid.uuid4(), stored["answer"])
+        if claim.answer and self._faults.on("freeside-charges-replays"):
+            await stray_charge(self._db, tenant_id)
+        return claim
+
+    async def _raced(self, tenant_id: str, key: str, body_hash: str) -> Claim:
+        """Look first, claim later: whoever looks in between runs the model too."""
+        owner = uuid.uuid4()
+        stored = await self._db.one(_ANSWERED, tenant_id, key)
+        if stored is not None:
+            return Claim(tenant_id, key, owner, stored["answer"])
+        await asyncio.sleep(0.1)
+        await self._db.execute(_SEIZE, tenant_id, key, body_hash, owner)
+        return Claim(tenant_id, key, owner)
+
+
+class FaultyCalls(Faulty, Calls):
+    """Calls at another price."""
+
+    def price(self, pool: str, usage: Usage) -> int:
+        """The price of a call, µUSD, or a multiple of it."""
+        return super().price(pool, usage) * int(
+            self._faults.number("freeside-overprices", "times", 1000) or 1
+        )
+
+
+class FaultyFinnClient(Faulty, FinnClient):
+    """Loses answers after they were made."""
+
+    async def invoke(self, ask: Ask, reservation_id: uuid.UUID) -> FinnAnswer:
+        """The answer, or the refusal of one that is there."""
+        answer = await super().invoke(ask, reservation_id)
+        if self._faults.on("freeside-charges-failed-calls"):
+            raise ApiError(502, "UPSTREAM_ERROR", "The inference service gave no usable answer")
+        return answer
 
 
 def _neighbour(tenant_id: str) -> str:

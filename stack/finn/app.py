@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from stack.common import http
 from stack.common.context import Context
 from stack.common.jwks import JwksRoute
 from stack.common.serving import application
-from stack.faults import health as broken
 from stack.finn.auth import Auth
 from stack.finn.billing import Billing
 from stack.finn.invoke import Inference, ProviderClient
 from stack.finn.reports import Reports
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.types import ASGIApp
@@ -44,9 +47,7 @@ class Health:
         )
         checks = {"database": _check(database), "provider": _check(provider), "dixie": _check(dixie)}
         status = "unhealthy" if not database else "healthy" if provider and dixie else "degraded"
-        return await broken.report(
-            self._context.faults,
-            "finn",
+        return JSONResponse(
             {
                 "status": status,
                 "uptime": self._context.uptime,
@@ -62,17 +63,29 @@ def _check(up: bool) -> dict[str, Any]:
     return {"status": "ok" if up else "unreachable"}
 
 
-def create(settings: Settings) -> ASGIApp:
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of Finn, each called as its default is; a default is the honest one."""
+
+    context: Callable[..., Context] = Context
+    auth: Callable[[Context], Auth] = Auth
+    billing: Callable[[Context], Billing] = Billing
+    provider: Callable[[Context], ProviderClient] = ProviderClient
+    reports: Callable[[Context, Auth], Reports] = Reports
+
+
+def create(settings: Settings, parts: Parts | None = None) -> ASGIApp:
     """The ASGI application of Finn's process."""
-    context = Context(settings, pool_size=6)
-    auth = Auth(context)
-    reports = Reports(context, auth)
-    inference = Inference(context, auth, Billing(context), ProviderClient(context), reports)
+    parts = parts or Parts()
+    context = parts.context(settings, pool_size=6)
+    auth = parts.auth(context)
+    reports = parts.reports(context, auth)
+    inference = Inference(context, auth, parts.billing(context), parts.provider(context), reports)
     routes = [
         Route("/health", Health(context).__call__, methods=["GET"]),
-        Route("/.well-known/jwks.json", JwksRoute(context).__call__, methods=["GET"]),
+        Route("/.well-known/jwks.json", JwksRoute(context.keyring).__call__, methods=["GET"]),
         Route("/api/v1/invoke", inference.invoke, methods=["POST"]),
         Route("/api/v1/stream", inference.stream, methods=["POST"]),
         Route("/api/v1/quality", reports.quality, methods=["POST"]),
     ]
-    return application(routes, context.running, http.finn, context.faults, "finn")
+    return application(routes, context.running, http.finn)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from stack.common.claims import FINN_CLAIMS, Claims
 from stack.common.http import ApiError, raw_body
 from stack.common.jose import req_hash
-from stack.common.jwks import JwksClient
-from stack.common.verifier import Issuer, SpentTokens, TokenRefused, Verifier
-from stack.faults import refusals as broken
+from stack.common.verifier import Issuer, TokenAuth, unauthorized
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -30,35 +27,32 @@ _CODES = {
     "wrong-aud": "AUDIENCE_MISMATCH",
     "missing-jti": "JTI_REQUIRED",
 }
-_log = logging.getLogger("stack.auth")
 
 
-class Auth:
+class Auth(TokenAuth):
     """Verify, spend, compare the body."""
 
     def __init__(self, context: Context) -> None:
-        self._faults = context.faults
-        freeside = JwksClient(context, f"{context.settings.freeside_url}/.well-known/jwks.json")
-        issuers = {"arrakis": Issuer(freeside, FINN_CLAIMS)}
-        self._verifier = Verifier("finn", "loa-finn", issuers, context.faults)
-        self._spent = SpentTokens(context, "finn")
+        freeside = context.key_set(f"{context.settings.freeside_url}/.well-known/jwks.json")
+        super().__init__(context, context.verifier("loa-finn", {"arrakis": Issuer(freeside, FINN_CLAIMS)}))
 
     async def caller(self, request: Request) -> tuple[Claims, bytes]:
         """Claims and raw body; raises 401 with a code of the contract, 400 REQ_HASH_MISMATCH, 413."""
-        try:
-            claims = await self._verifier.verify(request.headers.get("authorization"))
-        except TokenRefused as refused:
-            _log.info("401 on %s: %s", request.url.path, refused.case)
-            error = _unauthorized(_CODES.get(refused.case, "JWT_INVALID"))
-            raise broken.refusal(self._faults, "finn", refused.case, error) from None
-        if not await self._spent.spend(claims, request.url.path):
-            raise _unauthorized("JTI_REPLAY_DETECTED")
+        claims = await self.verified(request)
+        await self.spend(claims, request)
         raw = await raw_body(request)
-        bound = claims.text("req_hash")
-        if bound is not None and bound != req_hash(raw) and not self._faults.on("finn-ignores-req-hash"):
+        if not self.bound_to(claims, raw):
             raise ApiError(400, "REQ_HASH_MISMATCH", "The token was made for another body")
         return claims, raw
 
+    def bound_to(self, claims: Claims, raw: bytes) -> bool:
+        """Whether the token was made for this body."""
+        return claims.text("req_hash") == req_hash(raw)
 
-def _unauthorized(code: str) -> ApiError:
-    return ApiError(401, code, "Unauthorized", {"www-authenticate": "Bearer"})
+    def refusal(self, case: str) -> ApiError:
+        """401 with the code of the contract for this case."""
+        return unauthorized(_CODES.get(case, "JWT_INVALID"), "Unauthorized")
+
+    def replay(self) -> ApiError:
+        """401 as well."""
+        return unauthorized("JTI_REPLAY_DETECTED", "Unauthorized")

@@ -58,24 +58,19 @@ class Billing:
 
         Raises 402 BUDGET_EXCEEDED, 403 for an unknown tenant, 503 without Freeside.
         """
-        direct = claims.text("reservation_id") is None and not self._context.faults.on("finn-bills-nobody")
         bill = Bill(self, pool, trace_id, None)
-        if direct:
+        if claims.text("reservation_id") is None:
             document = {"tenant_id": claims.tenant_id, "pool": pool, **_counts(usage_of(prompt))}
-            bill.reservation_id = await self._reserve(document)
+            bill.reservation_id = await self.reserve(document)
         try:
             yield bill
         finally:
             if bill.reservation_id is not None and not bill.settled:
                 await asyncio.shield(asyncio.create_task(self._release(bill.reservation_id)))
 
-    async def _reserve(self, document: dict[str, Any]) -> str | None:
-        try:
-            return str((await self.call("", document, (201,)))["reservation_id"])
-        except ApiError as refusal:
-            if refusal.status == 402 and self._context.faults.on("finn-runs-over-budget"):
-                return None
-            raise
+    async def reserve(self, document: dict[str, Any]) -> str | None:
+        """Reserve the price; the id of the reservation."""
+        return str((await self.call("", document, (201,)))["reservation_id"])
 
     async def call(self, path: str, document: dict[str, Any], expected: tuple[int, ...]) -> dict[str, Any]:
         """One S2S call to Freeside; its 402 and 403 pass through, everything else is 503."""

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import json
 import time
-import uuid
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse
 
-from stack.common.http import ApiError
-from stack.faults.answers import Answers
-from stack.freeside.asks import Ask, Intake, require_pool
-from stack.freeside.finn_client import FinnClient
-from stack.freeside.streams import EventStream, Streams, failure
+from stack.common.http import ApiError, drained_body
+from stack.freeside.asks import Ask, read_ask, require_pool
+from stack.freeside.streams import EventStream, Streams
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
     from stack.common.claims import Claims
-    from stack.common.context import Context
-    from stack.faults.switch import Faults
     from stack.freeside.auth import Auth
     from stack.freeside.calls import Answer, Calls
+    from stack.freeside.finn_client import FinnClient
     from stack.freeside.idempotency import Claim
 
 WINDOW_S = 60
@@ -32,13 +27,15 @@ LIMITS = {"free": 1200, "pro": 3000, "enterprise": 6000}
 
 
 class RateLimiter:
-    """Counts calls and says how many are left."""
+    """Counts calls per minute and tenant, in this process; the limits are generous enough for a smoke run."""
 
-    def __init__(self, faults: Faults) -> None:
-        self._faults = faults
+    def __init__(self) -> None:
         self._used: dict[str, int] = {}
         self._window = 0
-        faults.on_reset(self._used.clear)
+
+    def forget(self) -> None:
+        """Start counting anew."""
+        self._used.clear()
 
     def admit(self, claims: Claims) -> dict[str, str]:
         """The X-RateLimit headers for the answer; raises 429 RATE_LIMITED with Retry-After."""
@@ -49,39 +46,23 @@ class RateLimiter:
         limit = LIMITS[claims.tier]
         used = self._used[claims.tenant_id] = self._used.get(claims.tenant_id, 0) + 1
         headers = {"x-ratelimit-limit": str(limit), "x-ratelimit-remaining": str(max(0, limit - used))}
-        if self._faults.on("freeside-hides-rate-limit"):
-            headers = {}
         if used > limit:
-            raise _limited(headers, WINDOW_S - now % WINDOW_S)
-        if self._faults.on("freeside-limits-everything"):
-            raise _limited(headers, 90)
-        if self._every("freeside-limits-every-third", 3):
-            raise _limited(headers, 1)
-        if self._every("freeside-429-without-retry-after", 3):
+            headers["retry-after"] = str(WINDOW_S - now % WINDOW_S)
             raise ApiError(429, "RATE_LIMITED", "Too many requests", headers)
         return headers
 
-    def _every(self, fault: str, default: float) -> bool:
-        every = self._faults.number(fault, "every", default)
-        return every is not None and self._faults.tick(fault) % int(every) == 0
-
-
-def _limited(headers: dict[str, str], retry_after: int) -> ApiError:
-    return ApiError(429, "RATE_LIMITED", "Too many requests", {**headers, "retry-after": str(retry_after)})
-
 
 class Agents:
-    """The agent routes: authenticate, validate, limit, then replay or run."""
+    """The agent routes: authenticate, limit, validate, then replay or run."""
 
-    def __init__(self, context: Context, auth: Auth, calls: Calls) -> None:
-        self._faults = context.faults
+    def __init__(
+        self, auth: Auth, limiter: RateLimiter, calls: Calls, finn: FinnClient, streams: Streams
+    ) -> None:
         self._auth = auth
+        self._limiter = limiter
         self._calls = calls
-        self._limiter = RateLimiter(context.faults)
-        self._intake = Intake(context)
-        self._finn = FinnClient(context)
-        self._streams = Streams(calls, self._finn, context.faults)
-        self._answers = Answers(context.faults)
+        self._finn = finn
+        self._streams = streams
 
     async def invoke(self, request: Request) -> Response | EventStream:
         """The whole answer, or a stream where the caller's Accept names event streams (dialect `accept`)."""
@@ -101,37 +82,29 @@ class Agents:
         claims = await self._auth.user(request)
         headers = self._limiter.admit(claims)
         try:
-            self._answers.before(stream=stream)
-            ask = await self._intake.read(request, claims)
-            headers |= self._answers.ids(
-                {"x-idempotency-key": ask.key, "x-trace-id": ask.trace_id},
-                keyed="x-idempotency-key" in request.headers,
-            )
+            ask = await self.read(request, claims)
+            headers |= {"x-idempotency-key": ask.key, "x-trace-id": ask.trace_id}
             claim = await self._calls.claim(ask)
-            if claim.answer and not self._faults.on("freeside-hides-replays"):
+            if claim.answer:
                 headers |= {"x-idempotent-replay": "true", "x-trace-id": json.loads(claim.answer)["traceId"]}
             if stream:
                 return await self._streams.respond(ask, claim, headers)
-            answer = json.loads(claim.answer) if claim.answer else await self._run(ask, claim)
-            answer = await self._answers.told(answer)
+            answer = json.loads(claim.answer) if claim.answer else await self.run(ask, claim)
         except ApiError as error:
             error.headers = {**headers, **error.headers}
-            if stream and self._faults.on("freeside-stream-answers-200-first"):
-                return EventStream(failure(error), headers)
             raise
         return JSONResponse(answer, headers=headers)
 
-    async def _run(self, ask: Ask, claim: Claim) -> Answer:
-        try:
-            async with self._calls.execution(ask, claim) as execution:
-                result = await self._finn.invoke(ask, execution.reservation.reservation_id)
-                if self._faults.on("freeside-charges-failed-calls"):
-                    raise ApiError(502, "UPSTREAM_ERROR", "The inference service gave no usable answer")
-                answer = execution.answer(result.content, result.usage)
-                await execution.charge(answer)
-                return answer
-        except ApiError as refusal:
-            if refusal.status == 402 and self._faults.on("freeside-runs-over-budget-calls"):
-                with suppress(ApiError):
-                    await self._finn.invoke(ask, uuid.uuid4())
-            raise
+    async def read(self, request: Request, claims: Claims) -> Ask:
+        """The call, if its token may make it; raises 400, 403, 413 or 415."""
+        ask = read_ask(request, await drained_body(request), claims)
+        require_pool(claims, ask.pool)
+        return ask
+
+    async def run(self, ask: Ask, claim: Claim) -> Answer:
+        """Have Finn answer the call and charge for it; raises 402, 403, 502 or 503."""
+        async with self._calls.execution(ask, claim) as execution:
+            result = await self._finn.invoke(ask, execution.reservation.reservation_id)
+            answer = execution.answer(result.content, result.usage)
+            await execution.charge(answer)
+            return answer

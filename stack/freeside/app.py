@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from stack.common import http
@@ -11,20 +13,24 @@ from stack.common.context import VERSION, Context
 from stack.common.jwks import JwksRoute
 from stack.common.outbox import Outbox
 from stack.common.serving import application
-from stack.faults import health as broken
-from stack.faults.money import FaultyLedger
-from stack.faults.repeats import FaultyIdempotency
-from stack.freeside.agents import Agents
+from stack.freeside.agents import Agents, RateLimiter
 from stack.freeside.auth import Auth
 from stack.freeside.budgets import Budgets, Reservations
 from stack.freeside.calls import Calls, Leases
+from stack.freeside.finn_client import FinnClient
+from stack.freeside.idempotency import Idempotency
+from stack.freeside.ledger import Ledger
 from stack.freeside.quality import Quality
+from stack.freeside.streams import Streams
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.types import ASGIApp
 
+    from stack.common.database import Database
     from stack.common.settings import Settings
 
 PROTOCOL_VERSION = "8.3.0"
@@ -40,10 +46,8 @@ class Health:
         """200 with the contract's body, or 503 `database_unreachable`."""
         if not await self._context.db.reachable():
             body = {"status": "unhealthy", "error": "database_unreachable"}
-            return await broken.report(self._context.faults, "freeside", body, 503)
-        return await broken.report(
-            self._context.faults,
-            "freeside",
+            return JSONResponse(body, 503)
+        return JSONResponse(
             {
                 "status": "healthy" if self._context.keyring.keys else "degraded",
                 "version": VERSION,
@@ -55,19 +59,39 @@ class Health:
         )
 
 
-def create(settings: Settings) -> ASGIApp:
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of Freeside, each called as its default is; a default is the honest one."""
+
+    context: Callable[..., Context] = Context
+    auth: Callable[[Context], Auth] = Auth
+    ledger: Callable[[Database], Ledger] = Ledger
+    idempotency: Callable[[Database], Idempotency] = Idempotency
+    calls: Callable[[Ledger, Idempotency, Leases], Calls] = Calls
+    finn: Callable[[Context], FinnClient] = FinnClient
+    streams: Callable[[Calls, FinnClient], Streams] = Streams
+    agents: Callable[[Auth, RateLimiter, Calls, FinnClient, Streams], Agents] = Agents
+    budgets: Callable[[Auth, Ledger], Budgets] = Budgets
+    outbox: Callable[[Database, str], Outbox] = Outbox
+    quality: Callable[[Auth, Outbox], Quality] = Quality
+
+
+def create(settings: Settings, parts: Parts | None = None) -> ASGIApp:
     """The ASGI application of the API process."""
-    context = Context(settings, pool_size=12)
-    faults, auth = context.faults, Auth(context)
-    ledger, idempotency = FaultyLedger(context.db, faults), FaultyIdempotency(context.db, faults)
+    parts = parts or Parts()
+    context = parts.context(settings, pool_size=12)
+    auth, finn, limiter = parts.auth(context), parts.finn(context), RateLimiter()
+    ledger, idempotency = parts.ledger(context.db), parts.idempotency(context.db)
     leases = Leases(ledger, idempotency)
     context.background(leases.keep)
-    agents = Agents(context, auth, Calls(ledger, idempotency, leases, faults))
-    budgets, reservations = Budgets(auth, ledger, faults), Reservations(auth, ledger)
-    quality = Quality(auth, Outbox(context.db, "freeside"), faults)
+    context.on_reset(limiter.forget)
+    calls = parts.calls(ledger, idempotency, leases)
+    agents = parts.agents(auth, limiter, calls, finn, parts.streams(calls, finn))
+    budgets, reservations = parts.budgets(auth, ledger), Reservations(auth, ledger)
+    quality = parts.quality(auth, parts.outbox(context.db, "freeside"))
     routes = [
         Route("/health", Health(context).__call__, methods=["GET"]),
-        Route("/.well-known/jwks.json", JwksRoute(context).__call__, methods=["GET"]),
+        Route("/.well-known/jwks.json", JwksRoute(context.keyring).__call__, methods=["GET"]),
         Route("/api/agents/invoke", agents.invoke, methods=["POST"]),
         Route("/api/agents/stream", agents.stream, methods=["POST"]),
         Route("/api/agents/models", agents.models, methods=["GET"]),
@@ -78,4 +102,4 @@ def create(settings: Settings) -> ASGIApp:
         Route("/internal/v1/reservations/{reservation_id}/settle", reservations.settle, methods=["POST"]),
         Route("/internal/v1/reservations/{reservation_id}/release", reservations.release, methods=["POST"]),
     ]
-    return application(routes, context.running, http.standard, context.faults, "freeside")
+    return application(routes, context.running, http.standard)

@@ -5,28 +5,24 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stack.common.claims import POOLS, TIER_POOLS
+from stack.common.claims import POOLS
 from stack.common.http import (
     ApiError,
     bad_request,
-    drained_body,
     json_object,
     require_json,
     require_size,
     text,
 )
 from stack.common.jose import req_hash
-from stack.faults import intake as broken
-from stack.faults.money import stray_charge
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
     from stack.common.claims import Claims
-    from stack.common.context import Context
 
 _KEY = re.compile(r"[\x20-\x7e]{1,128}")
 _ROLES = ("user", "assistant", "system")
@@ -104,40 +100,3 @@ def _key(request: Request) -> str:
     if len(offered) > 1 or not _KEY.fullmatch(offered[0]):
         raise bad_request("X-Idempotency-Key must be 1 to 128 printable ASCII characters, once")
     return offered[0]
-
-
-class Intake:
-    """Reads a call and decides whether the caller may make it."""
-
-    def __init__(self, context: Context) -> None:
-        self._db = context.db
-        self._faults = context.faults
-
-    async def read(self, request: Request, claims: Claims) -> Ask:
-        """The call; raises 400, 403, 413 or 415."""
-        raw = await drained_body(request)
-        try:
-            ask = read_ask(request, raw, claims)
-        except ApiError:
-            if self._faults.on("freeside-charges-bad-input"):
-                await stray_charge(self._db, claims.tenant_id)
-            if not broken.served_anyway(self._faults, request, raw):
-                raise
-            return Ask(claims, None, "?", claims.pool_id, str(uuid.uuid4()), str(uuid.uuid4()), {})
-        return await self._permitted(broken.tenant_as_asked(self._faults, request, raw, ask))
-
-    async def _permitted(self, ask: Ask) -> Ask:
-        claims, faults = ask.claims, self._faults
-        if faults.on("freeside-ignores-tier"):
-            return replace(ask, claims=replace(claims, raw={**claims.raw, "tier": "enterprise"}))
-        if faults.on("freeside-ignores-allowed-pools") and ask.pool in TIER_POOLS[claims.tier]:
-            return ask
-        try:
-            require_pool(claims, ask.pool)
-        except ApiError:
-            if faults.on("freeside-charges-forbidden-pools"):
-                await stray_charge(self._db, claims.tenant_id)
-            if not faults.on("freeside-downgrades-silently"):
-                raise
-            return replace(ask, pool=claims.pool_id)
-        return ask

@@ -10,43 +10,39 @@ from starlette.responses import JSONResponse, Response
 from stack.common.claims import POOLS
 from stack.common.http import ApiError, bad_request, json_object, raw_body, text
 from stack.common.pricing import Usage, cost_micro
-from stack.faults import answers as broken
 from stack.freeside.ledger import MICRO_PER_CENT, Charge, OverBudget, UnknownTenant
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from stack.faults.switch import Faults
     from stack.freeside.auth import Auth
     from stack.freeside.ledger import Figures, Ledger
 
 
 class Budgets:
-    """The budget routes: a token shows its own tenant's figures and nobody else's."""
+    """The budget routes: a token shows its own tenant's figures and no other's."""
 
-    def __init__(self, auth: Auth, ledger: Ledger, faults: Faults) -> None:
+    def __init__(self, auth: Auth, ledger: Ledger) -> None:
         self._auth = auth
         self._ledger = ledger
-        self._faults = faults
 
     async def community(self, request: Request) -> Response:
         """Dialect `community`; 403 for any other tenant, existing or not; 404 for an unknown own one."""
         claims = await self._auth.user(request)
         tenant_id = request.path_params["community_id"]
-        if tenant_id != claims.tenant_id and not self._faults.on("freeside-shows-any-budget"):
-            if self._faults.on("freeside-reveals-tenants"):
-                await self._figures(tenant_id)
+        if tenant_id != claims.tenant_id:
             raise ApiError(403, "FORBIDDEN", "The token is for another community")
-        return JSONResponse(broken.budget(self._faults, community_view(await self._figures(tenant_id))))
+        return JSONResponse(community_view(await self.figures(tenant_id)))
 
     async def gateway(self, request: Request) -> Response:
         """Dialect `gateway`; admins only."""
         claims = await self._auth.user(request)
         if not claims.is_admin:
             raise ApiError(403, "FORBIDDEN", "Admins only")
-        return JSONResponse(gateway_view(await self._figures(claims.tenant_id)))
+        return JSONResponse(gateway_view(await self.figures(claims.tenant_id)))
 
-    async def _figures(self, tenant_id: str) -> Figures:
+    async def figures(self, tenant_id: str) -> Figures:
+        """The tenant's budget; raises 404 for an unknown one."""
         figures = await self._ledger.figures(tenant_id)
         if figures is None:
             raise ApiError(404, "NOT_FOUND", "No such community")

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import uuid
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
-    from stack.faults.switch import Faults
     from stack.freeside.asks import Ask
 
 _EXTEND_EVERY_S = 2.0
@@ -102,8 +101,7 @@ class Execution:
 class Calls:
     """Brackets the running of a call with its claim and its reservation."""
 
-    def __init__(self, ledger: Ledger, idempotency: Idempotency, leases: Leases, faults: Faults) -> None:
-        self._faults = faults
+    def __init__(self, ledger: Ledger, idempotency: Idempotency, leases: Leases) -> None:
         self._ledger = ledger
         self._idempotency = idempotency
         self._leases = leases
@@ -128,7 +126,7 @@ class Calls:
         except BaseException:
             await surely(self._idempotency.abandon(claim))
             raise
-        execution = Execution(ask, claim, reservation, self._ledger, self._price)
+        execution = Execution(ask, claim, reservation, self._ledger, self.price)
         try:
             with self._leases.held(claim.owner, reservation.reservation_id):
                 yield execution
@@ -137,7 +135,7 @@ class Calls:
 
     async def _reserve(self, ask: Ask) -> Reservation:
         try:
-            price = self._price(ask.pool, usage_of(ask.prompt))
+            price = self.price(ask.pool, usage_of(ask.prompt))
             return await self._ledger.reserve(ask.claims.tenant_id, price)
         except OverBudget:
             raise ApiError(
@@ -146,8 +144,9 @@ class Calls:
         except UnknownTenant:
             raise ApiError(403, "FORBIDDEN", "The token's tenant is not known") from None
 
-    def _price(self, pool: str, usage: Usage) -> int:
-        return cost_micro(pool, usage) * int(self._faults.number("freeside-overprices", "times", 1000) or 1)
+    def price(self, pool: str, usage: Usage) -> int:
+        """The price of a call, µUSD."""
+        return cost_micro(pool, usage)
 
     async def _clean_up(self, execution: Execution) -> None:
         if not execution.settled:

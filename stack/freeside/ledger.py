@@ -31,8 +31,6 @@ WITH taken AS (
 INSERT INTO freeside.reservations (reservation_id, community_id, period, amount_micro, expires_at)
 SELECT %(id)s, community_id, period, %(amount)s, now() + make_interval(secs => %(lease)s) FROM taken
 """
-# What RESERVE must never be: without a look at the limit. For faults.
-RESERVE_BLINDLY = RESERVE.replace("AND committed_micro + reserved_micro + %(amount)s <= limit_micro", "")
 _COMMIT = """
 WITH held AS (
     UPDATE freeside.reservations SET state = 'committed'

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse
 
-from stack.common.http import ApiError, bad_request, json_object, raw_body, require_json, text
+from stack.common.http import bad_request, json_object, raw_body, require_json, text
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
     from stack.common.outbox import Outbox
-    from stack.faults.switch import Faults
     from stack.freeside.auth import Auth
 
 QUALITIES = ("bad", "good", "excellent")
@@ -25,25 +24,18 @@ _ROUTING_KEY = re.compile(r"nft:([A-Za-z0-9_-]{1,128})")
 class Quality:
     """Accepts a verdict about an agent and owes it to Finn."""
 
-    def __init__(self, auth: Auth, outbox: Outbox, faults: Faults) -> None:
+    def __init__(self, auth: Auth, outbox: Outbox) -> None:
         self._auth = auth
         self._outbox = outbox
-        self._faults = faults
 
     async def __call__(self, request: Request) -> Response:
         """202 with the event's id once it is safely in the outbox; 400, 401."""
-        try:
-            claims = await self._auth.user(request)
-        except ApiError:
-            if self._faults.on("freeside-passes-on-refused-verdicts"):
-                await self._owe(request, "nobody")
-            raise
-        if self._faults.on("freeside-quality-missing"):
-            raise ApiError(404, "NOT_FOUND", "No such resource")
-        event_id = await self._owe(request, claims.tenant_id)
+        claims = await self._auth.user(request)
+        event_id = await self.owe(request, claims.tenant_id)
         return JSONResponse({"accepted": True, "event_id": str(event_id)}, 202)
 
-    async def _owe(self, request: Request, tenant: str) -> uuid.UUID:
+    async def owe(self, request: Request, tenant: str) -> uuid.UUID:
+        """Put the verdict into the outbox; the id of its event. Raises 400, 413 or 415."""
         raw = await raw_body(request)
         require_json(request)
         document = json_object(raw)
@@ -60,7 +52,5 @@ class Quality:
             "source": text(document, "source", longest=128),
             "tenant_id": tenant,
         }
-        delay = self._faults.number("freeside-loop-slow", "seconds", 45) or 0.0
-        if not self._faults.on("freeside-drops-quality"):
-            await self._outbox.put(event_id, event, delay)
+        await self._outbox.put(event_id, event)
         return event_id

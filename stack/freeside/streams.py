@@ -13,7 +13,6 @@ from starlette.datastructures import MutableHeaders
 from stack.common.database import UNREACHABLE
 from stack.common.http import ApiError, unavailable
 from stack.common.pricing import Usage, tokens
-from stack.faults import stream as broken
 from stack.freeside.calls import surely
 from stack.freeside.finn_client import usage_in
 
@@ -22,9 +21,8 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    from stack.faults.switch import Faults
     from stack.freeside.asks import Ask
-    from stack.freeside.calls import Calls, Execution
+    from stack.freeside.calls import Answer, Calls, Execution
     from stack.freeside.finn_client import FinnClient
     from stack.freeside.idempotency import Claim
 
@@ -45,12 +43,9 @@ class EventStream:
     The generator is closed in every case: what it holds is given back when the client goes away.
     """
 
-    def __init__(
-        self, events: AsyncGenerator[Event], headers: Mapping[str, str], *, numbered: bool = True
-    ) -> None:
+    def __init__(self, events: AsyncGenerator[Event], headers: Mapping[str, str]) -> None:
         self._events = events
         self._headers = {"content-type": "text/event-stream", "cache-control": "no-cache", **headers}
-        self._numbered = numbered
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         """Send until the events end or the client is gone."""
@@ -82,7 +77,7 @@ class EventStream:
                 event = upcoming.result()
                 if event is None:
                     break
-                number += 1 if self._numbered or number == 0 else 0
+                number += 1
                 data = json.dumps(event.data, separators=(",", ":"))
                 await _chunk(send, f"id: {number}\nevent: {event.name}\ndata: {data}\n\n")
                 upcoming = asyncio.ensure_future(anext(self._events, None))
@@ -114,21 +109,15 @@ class Progress:
 class Streams:
     """Answers a call as an event stream."""
 
-    def __init__(self, calls: Calls, finn: FinnClient, faults: Faults) -> None:
+    def __init__(self, calls: Calls, finn: FinnClient) -> None:
         self._calls = calls
         self._finn = finn
-        self._faults = faults
 
     async def respond(self, ask: Ask, claim: Claim, headers: Mapping[str, str]) -> EventStream:
         """The response; whatever goes wrong before the first event is raised, with its own status."""
         events = _replay(claim.answer) if claim.answer else self._events(ask, claim)
         first = await anext(events)
-        whole = broken.events(self._faults, _with_errors(first, events))
-        return EventStream(
-            whole,
-            broken.headers(self._faults, dict(headers)),
-            numbered=not self._faults.on("freeside-stream-ids-stand-still"),
-        )
+        return EventStream(_with_errors(first, events), headers)
 
     async def _events(self, ask: Ask, claim: Claim) -> AsyncGenerator[Event]:
         async with (
@@ -143,7 +132,7 @@ class Streams:
                     if event.name in ("done", "error"):
                         return
             except (asyncio.CancelledError, GeneratorExit):
-                await surely(self._hung_up(progress))
+                await surely(self.hung_up(progress))
                 raise
             raise ApiError(502, "UPSTREAM_ERROR", "The answer ended too early")
 
@@ -154,8 +143,7 @@ class Streams:
             return Event("content", {"text": text})
         if kind == "usage" and progress.text and not progress.usage_told:
             answer = progress.execution.answer(progress.text, usage_in(line))
-            if not self._faults.on("freeside-stream-not-charged"):
-                await progress.execution.charge(answer)
+            await self.charge(progress.execution, answer)
             progress.usage_told = True
             return Event("usage", answer["usage"])
         if kind == "done" and progress.usage_told:
@@ -164,11 +152,13 @@ class Streams:
             raise ApiError(503, "MODEL_PROVIDER_UNAVAILABLE", "The model provider is down")
         raise ApiError(502, "UPSTREAM_ERROR", "The inference service broke the order of its events")
 
-    async def _hung_up(self, progress: Progress) -> None:
-        """Charge for what was produced, nothing if that was nothing."""
+    async def charge(self, execution: Execution, answer: Answer) -> None:
+        """Charge for a complete answer; raises 503 when it can no longer be charged."""
+        await execution.charge(answer)
+
+    async def hung_up(self, progress: Progress) -> None:
+        """Charge a caller who hung up for what was produced."""
         execution, text = progress.execution, progress.text
-        if await broken.leaks(self._faults, execution) or broken.fails(self._faults):
-            return
         if execution.settled or not text:
             return
         usage = Usage(tokens(execution.ask.prompt), tokens(text))
@@ -182,15 +172,10 @@ async def _with_errors(first: Event, rest: AsyncGenerator[Event]) -> AsyncGenera
         async for event in rest:
             yield event
     except (ApiError, *UNREACHABLE) as error:
-        async for event in failure(error if isinstance(error, ApiError) else unavailable()):
-            yield event
+        told = error if isinstance(error, ApiError) else unavailable()
+        yield Event("error", {"code": told.code, "message": told.message})
     finally:
         await rest.aclose()
-
-
-async def failure(error: ApiError) -> AsyncGenerator[Event]:
-    """The error event that ends a stream."""
-    yield Event("error", {"code": error.code, "message": error.message})
 
 
 async def _replay(stored: str) -> AsyncGenerator[Event]:

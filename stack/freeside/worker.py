@@ -18,19 +18,21 @@ from stack.common.outbox import Outbox
 from stack.freeside.ledger import Ledger
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stack.common.settings import Settings
 
 _REAP_EVERY_S = 1.0
 _log = logging.getLogger("stack.worker")
 
 
-async def run(settings: Settings) -> None:
+async def run(settings: Settings, make_context: Callable[..., Context] = Context) -> None:
     """Work until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    worker = Worker(settings)
+    worker = Worker(make_context(settings, pool_size=3))
     async with worker.context.running():
         _log.info("working")
         await stop.wait()
@@ -39,8 +41,8 @@ async def run(settings: Settings) -> None:
 class Worker:
     """The two duties, side by side."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.context = Context(settings, pool_size=3)
+    def __init__(self, context: Context) -> None:
+        self.context = context
         self._ledger = Ledger(self.context.db)
         outbox = Outbox(self.context.db, "freeside")
         self.context.background(lambda: outbox.deliver(self._send))

@@ -1,19 +1,21 @@
-"""The catalogue and the hooks name the same faults."""
+"""Each fault of the catalogue is one that the platform can have, and the services know nothing of them."""
 
 import ast
 import re
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from stack.faultboard import catalogue
-from stack.faults import answers, health, jwks, stream
+from stack.faultboard import SUITE_KEYS, catalogue
+from stack.faults.proxy import KEYS
 from tests.stack.test_verifier import FORGED
 
 STACK = Path(__file__).parents[2] / "stack"
 FAULTS = list(catalogue().values())
-ASKED = {"active", "on", "number", "tick", "_every"}
+ASKED = {"on", "number", "tick"}
 SERVICES = "(freeside|finn|dixie)"
 BAD_INPUT = [
     "not-json",
@@ -27,38 +29,31 @@ BAD_INPUT = [
     "deep-json",
     "bad-idempotency-key",
 ]
-# Hooks whose name ends in a table's key: the table says which there are.
+# Behaviour whose name ends in a case.
 FAMILIES = {
     f"{SERVICES}-accepts-": [*FORGED, "jti-replay"],
-    f"{SERVICES}-jwks-": list(jwks._DISTORTIONS),
-    f"{SERVICES}-": list(health._CHANGES),
-    "freeside-": list(answers._ANSWERS),
-    "freeside-budget-": list(answers._BUDGETS),
-    "freeside-stream-": list(stream._DISTORTIONS),
     "freeside-serves-": BAD_INPUT,
     "freeside-chokes-on-": BAD_INPUT,
 }
 
 
 @cache
-def hooks() -> frozenset[str]:
-    """A pattern for every fault that the services ask about by name."""
+def behaviours() -> frozenset[str]:
+    """A pattern for every fault that a faulty part asks about by name."""
     found = {f"{prefix}{re.escape(name)}" for prefix, names in FAMILIES.items() for name in names}
-    for path in STACK.rglob("*.py"):
+    for path in (STACK / "faults").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and node.func.attr in ASKED
-            ):
-                found.update(named(node.args[0]) if node.args else ())
+            if isinstance(node, ast.Call) and _function(node.func) in ASKED and node.args:
+                found.update(named(node.args[0]))
     return frozenset(found)
 
 
+def _function(function: ast.expr) -> str:
+    return getattr(function, "attr", "") or getattr(function, "id", "")
+
+
 def named(argument: ast.expr) -> list[str]:
-    """The patterns in one argument; of a name put together only one that begins with the service."""
-    if isinstance(argument, ast.IfExp):
-        return [*named(argument.body), *named(argument.orelse)]
+    """The pattern in one argument; of a name put together only one that begins with the service."""
     if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
         return [re.escape(argument.value)]
     if isinstance(argument, ast.JoinedStr) and isinstance(argument.values[-1], ast.Constant):
@@ -67,17 +62,59 @@ def named(argument: ast.expr) -> list[str]:
 
 
 @pytest.mark.parametrize("fault", [f for f in FAULTS if not f.get("action")], ids=lambda fault: fault["id"])
-def test_every_fault_has_its_hook(fault: dict[str, object]) -> None:
-    assert any(re.fullmatch(pattern, str(fault["id"])) for pattern in hooks())
+def test_a_fault_without_an_action_is_a_behaviour(fault: dict[str, Any]) -> None:
+    assert any(re.fullmatch(pattern, fault["id"]) for pattern in behaviours())
+    assert fault.keys() <= SUITE_KEYS | {"service"}
 
 
-def test_every_hook_has_its_fault() -> None:
+def test_every_behaviour_has_its_fault() -> None:
     ids = [fault["id"] for fault in FAULTS]
-    unused = {p for p in hooks() if not any(re.fullmatch(p, fault_id) for fault_id in ids)}
+    unused = {p for p in behaviours() if not any(re.fullmatch(p, fault_id) for fault_id in ids)}
     assert unused == set()
+
+
+@pytest.mark.parametrize(
+    "fault", [f for f in FAULTS if f.get("action", "").startswith("rewrite:")], ids=lambda fault: fault["id"]
+)
+def test_a_rule_is_one_of_the_proxy(fault: dict[str, Any]) -> None:
+    assert fault.keys() - SUITE_KEYS <= KEYS
+    assert fault["service"] in ("freeside", "finn", "dixie", "provider")
+    assert re.fullmatch(r"rewrite:(GET|POST|\*) \S+", fault["action"])
+    for pattern in fault.get("replace", ()):
+        re.compile(pattern.encode())
 
 
 def test_ids_and_words_are_well_formed() -> None:
     for fault in FAULTS:
         assert re.fullmatch(r"[a-z0-9_-]+", fault["id"])
+        assert re.fullmatch(r"(G-\d)?", fault.get("goal", ""))
         assert re.fullmatch(r"[A-Z].*[^.]", fault["what"])
+
+
+def imports() -> dict[str, set[str]]:
+    """The modules of the stack, each with those that it imports, for types as well."""
+    found = {
+        ".".join(path.relative_to(STACK.parent).with_suffix("").parts): path for path in STACK.rglob("*.py")
+    }
+    names = {name.removesuffix(".__init__"): path for name, path in found.items()}
+    graph: dict[str, set[str]] = {}
+    for module, path in names.items():
+        graph[module] = set()
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                several = {f"{node.module}.{alias.name}" for alias in node.names}
+                graph[module] |= (several & names.keys()) or ({node.module} & names.keys())
+    return graph
+
+
+def test_no_service_knows_a_fault() -> None:
+    honest = re.compile(r"stack\.(common|freeside|finn|dixie|provider)\b.*")
+    knowing = {m for m, used in imports().items() if honest.fullmatch(m) and any("faults" in n for n in used)}
+    assert knowing == set()
+
+
+def test_no_service_imports_in_a_circle() -> None:
+    platform = re.compile(r"stack\.(common|freeside|finn|dixie|provider|faults|service)\b.*")
+    graph = {module: used for module, used in imports().items() if platform.fullmatch(module)}
+    assert len(graph) > 20
+    TopologicalSorter(graph).prepare()

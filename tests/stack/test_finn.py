@@ -10,7 +10,6 @@ import pytest
 
 from stack.common.context import Context
 from stack.common.http import ApiError
-from stack.faults.switch import Faults
 from stack.finn.invoke import ProviderClient
 from stack.finn.reports import Reports
 
@@ -24,7 +23,7 @@ class Unreachable:
 
 def context(**members: Any) -> Context:
     settings = SimpleNamespace(provider_url="http://provider")
-    return cast("Context", SimpleNamespace(faults=Faults(None), settings=settings, **members))
+    return cast("Context", SimpleNamespace(settings=settings, **members))
 
 
 def asked(answer: httpx.MockTransport, *, stream: bool) -> tuple[int, str]:

@@ -89,7 +89,7 @@ def test_what_is_not_answered_is_not_charged(platform: Platform) -> None:
 
 
 def test_a_killed_process_leaves_no_reservation(platform: Platform) -> None:
-    platform.fault("provider-slow", every=1, seconds=20)
+    platform.fault("provider-slow", every=1, delay_s=20)
     before = platform.budget()
     call = threading.Thread(target=lambda: _ignoring_the_crash(platform), daemon=True)
     call.start()

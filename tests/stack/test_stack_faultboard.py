@@ -32,6 +32,7 @@ class Recorder:
 
 FAULTS = {
     "plain": {"params": {"rate": 3}},
+    "rewrites": {"what": "It is slow", "service": "finn", "action": "rewrite:GET /health", "delay_s": 2},
     "stops": {"action": "stop:finn"},
     "pauses": {"action": "pause:dixie"},
     "restarts": {"action": "restart:freeside"},
@@ -62,6 +63,14 @@ def test_a_fault_gets_its_own_parameters_or_those_that_are_given(board: FaultBoa
     assert _file(board)["active"] == {"plain": {"rate": 5}}
     board.clear("plain")
     assert _file(board)["active"] == {}
+
+
+def test_the_fault_proxy_gets_its_rule(board: FaultBoard) -> None:
+    board.set("rewrites", {})
+    rule = {"rewrite": "GET /health", "service": "finn", "delay_s": 2}
+    assert _file(board)["active"] == {"rewrites": rule}
+    board.set("rewrites", {"delay_s": 5})
+    assert _file(board)["active"] == {"rewrites": rule | {"delay_s": 5}}
 
 
 def test_an_alteration_that_is_set_again_is_made_anew(board: FaultBoard) -> None:
@@ -139,6 +148,6 @@ def test_every_action_of_the_catalogue_can_be_done() -> None:
             assert target in ALTERATIONS, fault_id
         elif verb == "pooler":
             assert target in pgbouncer.ALTERATIONS, fault_id
-        elif verb and verb != "source":
+        elif verb and verb not in ("source", "rewrite"):
             assert verb in VERBS, fault_id
             assert target in PARTS - {"aws"} or (verb, target) == ("pause", "aws"), fault_id

@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from stack.common.claims import FINN_CLAIMS, POOLS, USER_CLAIMS, Claims
 from stack.common.jose import PublicKey, SigningKey, b64url
-from stack.common.verifier import Issuer, TokenRefused, Verifier
-from stack.faults.switch import Faults
+from stack.common.verifier import Issuer, TokenRefused
+from stack.faults.active import Faults
+from stack.faults.tokens import FaultyVerifier
 
 KNOWN, STRANGER = (SigningKey(kid, ec.generate_private_key(ec.SECP256R1())) for kid in ("known", "stranger"))
 
@@ -116,9 +117,9 @@ class Gate:
 
     def __init__(self, directory: Path) -> None:
         self._file = directory / "faults.json"
-        self._faults = Faults(self._file)
+        faults = Faults(self._file)
         required = (*USER_CLAIMS, "req_hash")
-        self._verifier = Verifier("freeside", "arrakis", {"arrakis": Issuer(Keys(), required)}, self._faults)
+        self._verifier = FaultyVerifier(faults, "freeside", "arrakis", {"arrakis": Issuer(Keys(), required)})
         self.turn_on()
 
     def turn_on(self, *fault_ids: str) -> None:
@@ -162,7 +163,7 @@ def test_whatever_is_odd_is_refused(gate: Gate, what: str) -> None:
         gate.verify(NEVER[what]())
 
 
-def test_a_gate_that_bears_a_grudge(gate: Gate) -> None:
+def test_a_verifier_that_locks_out(gate: Gate) -> None:
     gate.turn_on("freeside-locks-out")
     for _ in range(5):
         assert gate.verify(token())

@@ -25,8 +25,9 @@ _NEXT = "correct the catalogue and run again"
 _CLASSES = {"failed": FailureClass.PLATFORM_BUG.value, "flaky": FailureClass.FLAKE.value}
 #: Keys that say what the platform does with a fault: the platform's business.
 _PLATFORM_KEYS = (
-    *("service", "action", "status", "set", "drop", "body", "headers", "drop_headers"),
-    *("delay_s", "every", "first", "after", "hang", "close", "repeat"),
+    *("service", "action", "on", "every", "first", "after", "forward", "hang", "delay_s", "repeat"),
+    *("status", "headers", "drop_headers", "body", "set", "null", "add", "append", "drop"),
+    *("replace", "buffer", "close"),
 )
 
 

@@ -1,13 +1,16 @@
-"""The switchboard: which faults are on now, read from the file that the control port replaces atomically."""
+"""Which faults are on now, read from the file that the control port replaces atomically."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+
+FOLLOW_EVERY_S = 0.1
 
 
 class Faults:
@@ -29,18 +32,20 @@ class Faults:
         """Run the callback whenever the generation changes."""
         self._callbacks.append(callback)
 
-    def active(self, fault_id: str) -> Mapping[str, Any] | None:
-        """The parameters of a fault that is on, or None."""
-        self._refresh()
-        return self._active.get(fault_id)
+    def active(self) -> Mapping[str, Mapping[str, Any]]:
+        """The parameters of every fault that is on, by id."""
+        if self._path is not None and (stamp := _stamp(self._path)) not in (None, self._stamp):
+            self._read(self._path)
+            self._stamp = stamp
+        return self._active
 
     def on(self, fault_id: str) -> bool:
         """Whether the fault is on."""
-        return self.active(fault_id) is not None
+        return fault_id in self.active()
 
     def number(self, fault_id: str, name: str, default: float) -> float | None:
         """A numeric parameter of a fault that is on (or its default), None while it is off."""
-        params = self.active(fault_id)
+        params = self.active().get(fault_id)
         return None if params is None else float(params.get(name, default))
 
     def tick(self, fault_id: str) -> int:
@@ -50,18 +55,14 @@ class Faults:
         self._ticks[fault_id] = self._ticks.get(fault_id, 0) + 1
         return self._ticks[fault_id]
 
-    def _refresh(self) -> None:
-        if self._path is None:
-            return
-        try:
-            status = self._path.stat()
-        except FileNotFoundError:
-            return
-        stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
-        if stamp == self._stamp:
-            return
-        state = json.loads(self._path.read_text(encoding="utf-8"))
-        self._stamp = stamp
+    async def follow(self) -> None:
+        """Notice a reset within FOLLOW_EVERY_S, requests or not; runs for ever."""
+        while True:
+            self.active()
+            await asyncio.sleep(FOLLOW_EVERY_S)
+
+    def _read(self, path: Path) -> None:
+        state = json.loads(path.read_text(encoding="utf-8"))
         self._active = state.get("active", {})
         generation = state.get("generation", 0)
         known, self._generation = self._generation, generation
@@ -70,3 +71,19 @@ class Faults:
             for callback in self._callbacks:
                 callback()
         self._ticks = {name: n for name, n in self._ticks.items() if name in self._active}
+
+
+class Faulty:
+    """Mixed into a part of a service: its first argument says which faults are on."""
+
+    def __init__(self, faults: Faults, *arguments: Any, **options: Any) -> None:
+        self._faults = faults
+        super().__init__(*arguments, **options)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_mtime_ns, status.st_ino, status.st_size

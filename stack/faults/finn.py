@@ -1,0 +1,79 @@
+"""Finn with parts that misbehave: its bills, its answers, its reports."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from stack.common.http import ApiError
+from stack.faults.active import Faulty
+from stack.faults.tokens import FaultyContext
+from stack.finn.app import Parts
+from stack.finn.auth import Auth
+from stack.finn.billing import Billing
+from stack.finn.invoke import ProviderClient
+from stack.finn.reports import Reports
+
+if TYPE_CHECKING:
+    from stack.common.claims import Claims
+    from stack.faults.active import Faults
+
+
+def parts(faults: Faults) -> Parts:
+    """The parts of a Finn that has the faults that are on."""
+    return Parts(
+        context=partial(FaultyContext, faults),
+        auth=partial(FaultyAuth, faults),
+        billing=partial(FaultyBilling, faults),
+        provider=partial(FaultyProviderClient, faults),
+        reports=partial(FaultyReports, faults),
+    )
+
+
+class FaultyAuth(Faulty, Auth):
+    """Takes a token for another body."""
+
+    def bound_to(self, claims: Claims, raw: bytes) -> bool:
+        """Whether the token was made for this body, or need not be."""
+        unbound = self._faults.on("finn-ignores-req-hash") or claims.text("req_hash") is None
+        return unbound or super().bound_to(claims, raw)
+
+
+class FaultyBilling(Faulty, Billing):
+    """Serves direct calls that it should charge or refuse."""
+
+    async def reserve(self, document: dict[str, Any]) -> str | None:
+        """Reserve the price, or let the call run without."""
+        if self._faults.on("finn-bills-nobody"):
+            return None
+        try:
+            return await super().reserve(document)
+        except ApiError as refusal:
+            if refusal.status == 402 and self._faults.on("finn-runs-over-budget"):
+                return None
+            raise
+
+
+class FaultyProviderClient(Faulty, ProviderClient):
+    """Shares one scratch place between all calls: each gets the answer of the last one to write there."""
+
+    _prompt = ""
+
+    async def complete(self, model: str, prompt: str) -> dict[str, Any]:
+        """The answer to some prompt."""
+        if self._faults.on("finn-mixes-answers"):
+            self._prompt = prompt
+            await asyncio.sleep(0.03)
+            prompt = self._prompt
+        return await super().complete(model, prompt)
+
+
+class FaultyReports(Faulty, Reports):
+    """Reports answers for an agent that had no part in them."""
+
+    async def answered(self, agent: str | None) -> None:
+        """Report an answer, for whomever."""
+        await super().answered(
+            "smoke-agent-002" if self._faults.on("finn-reports-for-another-agent") else agent
+        )

@@ -1,0 +1,223 @@
+"""Freeside with parts that misbehave: its callers, its requests, its answers. Its money is in `money`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import JSONResponse
+
+from stack.common.claims import POOLS, TIER_POOLS
+from stack.common.http import MAX_BODY_BYTES, ApiError, drained_body
+from stack.common.outbox import Outbox
+from stack.faults.active import Faulty
+from stack.faults.money import FaultyCalls, FaultyFinnClient, FaultyIdempotency, FaultyLedger, stray_charge
+from stack.faults.tokens import FaultyContext, explained
+from stack.freeside.agents import Agents
+from stack.freeside.app import Parts
+from stack.freeside.asks import Ask, read_ask, require_pool
+from stack.freeside.auth import Auth
+from stack.freeside.budgets import Budgets, community_view
+from stack.freeside.quality import Quality
+from stack.freeside.streams import Streams
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from stack.common.claims import Claims
+    from stack.common.verifier import Verifier
+    from stack.faults.active import Faults
+    from stack.freeside.calls import Answer, Execution
+    from stack.freeside.idempotency import Claim
+    from stack.freeside.streams import Progress
+
+
+def parts(faults: Faults) -> Parts:
+    """The parts of a Freeside that has the faults that are on."""
+    return Parts(
+        context=partial(FaultyContext, faults),
+        auth=partial(FaultyAuth, faults),
+        ledger=partial(FaultyLedger, faults),
+        idempotency=partial(FaultyIdempotency, faults),
+        calls=partial(FaultyCalls, faults),
+        finn=partial(FaultyFinnClient, faults),
+        streams=partial(FaultyStreams, faults),
+        agents=partial(FaultyAgents, faults),
+        budgets=partial(FaultyBudgets, faults),
+        outbox=partial(FaultyOutbox, faults),
+        quality=partial(FaultyQuality, faults),
+    )
+
+
+class FaultyAuth(Faulty, Auth):
+    """Charges for tokens that it refuses, or explains the refusal."""
+
+    async def verified(self, request: Request, verifier: Verifier | None = None) -> Claims:
+        """The claims of the request's token; a refusal may cost something."""
+        try:
+            return await super().verified(request, verifier)
+        except ApiError:
+            if self._faults.on("freeside-charges-refused-tokens"):
+                await stray_charge(self.context.db, "test-community-staging-001")
+            raise
+
+    def refusal(self, case: str) -> ApiError:
+        """The refusal, with or without its reason."""
+        return explained(self._faults, "freeside", case, super().refusal(case))
+
+
+class FaultyAgents(Faulty, Agents):
+    """Serves what it should refuse, chokes on it, or mixes its answers up."""
+
+    _content: Any = None
+
+    async def read(self, request: Request, claims: Claims) -> Ask:
+        """The call, whether or not it is one."""
+        raw = await drained_body(request)
+        try:
+            ask = read_ask(request, raw, claims)
+        except ApiError:
+            case = _case(request, raw)
+            if self._faults.on("freeside-charges-bad-input"):
+                await stray_charge(self._auth.context.db, claims.tenant_id)
+            if self._faults.on(f"freeside-chokes-on-{case}"):
+                raise RuntimeError(f"the fault freeside-chokes-on-{case} is on") from None
+            if not self._faults.on(f"freeside-serves-{case}"):
+                raise
+            return Ask(claims, None, "?", claims.pool_id, str(uuid.uuid4()), str(uuid.uuid4()), {})
+        return await self._allowed(self._for_tenant_named(request, raw, ask))
+
+    def _for_tenant_named(self, request: Request, raw: bytes, ask: Ask) -> Ask:
+        named: str | None = None
+        if self._faults.on("freeside-trusts-tenant-in-body"):
+            named = json.loads(raw).get("tenant_id")
+        if self._faults.on("freeside-trusts-tenant-in-header"):
+            named = request.headers.get("x-tenant-id")
+        return _with_claim(ask, "tenant_id", named) if named else ask
+
+    async def _allowed(self, ask: Ask) -> Ask:
+        if self._faults.on("freeside-ignores-tier"):
+            return _with_claim(ask, "tier", "enterprise")
+        in_tier = ask.pool in TIER_POOLS[ask.claims.tier]
+        if in_tier and self._faults.on("freeside-ignores-allowed-pools"):
+            return ask
+        try:
+            require_pool(ask.claims, ask.pool)
+        except ApiError:
+            if self._faults.on("freeside-charges-forbidden-pools"):
+                await stray_charge(self._auth.context.db, ask.claims.tenant_id)
+            if not self._faults.on("freeside-downgrades-silently"):
+                raise
+            return replace(ask, pool=ask.claims.pool_id)
+        return ask
+
+    async def run(self, ask: Ask, claim: Claim) -> Answer:
+        """An answer; for a call that has no budget, too, or another call's."""
+        try:
+            answer = await super().run(ask, claim)
+        except ApiError as refusal:
+            if refusal.status == 402 and self._faults.on("freeside-runs-over-budget-calls"):
+                with suppress(ApiError):
+                    await self._finn.invoke(ask, uuid.uuid4())
+            raise
+        if self._faults.on("freeside-mixes-answers"):
+            # One place for all tenants: each gets the content that was put there last.
+            self._content = answer["content"]
+            await asyncio.sleep(0.05)
+            answer = {**answer, "content": self._content}
+        return answer
+
+
+class FaultyStreams(Faulty, Streams):
+    """Streams that cost nothing, or too much when the caller hangs up."""
+
+    async def charge(self, execution: Execution, answer: Answer) -> None:
+        """Charge for a complete answer, or not."""
+        if not self._faults.on("freeside-stream-not-charged"):
+            await super().charge(execution, answer)
+
+    async def hung_up(self, progress: Progress) -> None:
+        """Charge a caller who hung up, or leave the money reserved for good."""
+        if not self._faults.on("freeside-stream-hangup-leaks"):
+            return await super().hung_up(progress)
+        await progress.execution.ledger.db.execute(
+            "UPDATE freeside.reservations SET expires_at = now() + interval '1 day' "
+            "WHERE reservation_id = %s",
+            progress.execution.reservation.reservation_id,
+        )
+        progress.execution.settled = True
+        return None
+
+
+class FaultyBudgets(Faulty, Budgets):
+    """Shows the budget of another tenant, or whether there is such a tenant."""
+
+    async def community(self, request: Request) -> Response:
+        """A budget, own or not."""
+        try:
+            return await super().community(request)
+        except ApiError as refusal:
+            tenant_id = request.path_params["community_id"]
+            if refusal.status == 403 and self._faults.on("freeside-shows-any-budget"):
+                return JSONResponse(community_view(await self.figures(tenant_id)))
+            if refusal.status == 403 and self._faults.on("freeside-reveals-tenants"):
+                await self.figures(tenant_id)
+            raise
+
+
+class FaultyOutbox(Faulty, Outbox):
+    """Delivers late."""
+
+    @property
+    def delay_s(self) -> float:  # type: ignore[override]
+        """How long an event waits before its first delivery, s."""
+        return self._faults.number("freeside-loop-slow", "seconds", 45) or 0.0
+
+
+class FaultyQuality(Faulty, Quality):
+    """Passes on verdicts that it refuses."""
+
+    async def __call__(self, request: Request) -> Response:
+        """Refuse a verdict, and pass it on nevertheless."""
+        try:
+            return await super().__call__(request)
+        except ApiError as refusal:
+            if refusal.status == 401 and self._faults.on("freeside-passes-on-refused-verdicts"):
+                await self.owe(request, "unknown")
+            raise
+
+
+def _with_claim(ask: Ask, name: str, value: str) -> Ask:
+    return replace(ask, claims=replace(ask.claims, raw={**ask.claims.raw, name: value}))
+
+
+def _case(request: Request, raw: bytes) -> str:
+    """Which of the suite's bad inputs it is."""
+    if len(raw) > MAX_BODY_BYTES:
+        return "body-over-128-kib"
+    if not request.headers.get("content-type", "").startswith("application/json"):
+        return "wrong-content-type"
+    if raw.count(b"[") >= 500 or raw.count(b"{") >= 500:
+        return "deep-json"
+    try:
+        document = json.loads(raw)
+    except (ValueError, RecursionError):
+        return "not-json"
+    if document is None:
+        return "null"
+    if not isinstance(document, dict):
+        return "array"
+    prompt, model = document.get("prompt"), document.get("model", "cheap")
+    if "messages" in document:
+        return "bad-messages"
+    if prompt is None:
+        return "missing-prompt"
+    if not isinstance(prompt, str) or not prompt.strip():
+        return "blank-prompt"
+    return "bad-idempotency-key" if model in POOLS else "unknown-model"

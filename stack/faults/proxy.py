@@ -1,0 +1,194 @@
+"""The fault proxy: one ASGI middleware that breaks a service from outside, by rules that are data.
+
+A rule is an active fault with `rewrite = "METHOD PATH"` (both may hold `*`) and a `service`. Its keys:
+
+    which calls     every = n       each n-th only        first = n, after = n   the first n, those after n
+                    on = [401]      only answers with one of these statuses
+    in their stead  forward = false the proxy answers by itself: `status`, and `body` or a JSON error
+                    hang = true     no answer at all
+    on the way      delay_s = 2.5   wait before                  repeat = n      forward n times, answer last
+    the answer      status = 503    headers = {name = value}     drop_headers = [name]
+                    body = "text"   set, null, add, append, drop JSON members by dotted path (`keys.0.kid`);
+                                    a text may name the number of the `{call}`
+                    replace = {regular expression = text}, in each piece of the body as it passes
+                    buffer = true   hold the body back and send it at once, after `replace`
+                    close = true    drop the connection before the body is complete
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from fnmatch import fnmatchcase
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from starlette.datastructures import MutableHeaders
+from starlette.responses import JSONResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from stack.faults.active import Faults
+
+    Rule = Mapping[str, Any]
+
+_OF_THE_WHOLE_BODY = frozenset({"body", "set", "null", "add", "append", "drop", "buffer", "close"})
+KEYS = _OF_THE_WHOLE_BODY | {
+    "service", "rewrite", "every", "first", "after", "on", "forward", "hang", "delay_s", "repeat",
+    "status", "headers", "drop_headers", "replace",
+}  # fmt: skip
+
+
+class FaultProxy:
+    """In front of one service; with no rule for a request it passes everything on untouched."""
+
+    def __init__(self, app: ASGIApp, faults: Faults, service: str) -> None:
+        self._app = app
+        self._faults = faults
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection event of the server, broken as the rules say."""
+        app = self._app
+        for fault_id, rule in self._faults.active().items() if scope["type"] == "http" else ():
+            if rule.get("service") == self._service and _matches(rule.get("rewrite", ""), scope):
+                call = self._faults.tick(fault_id)
+                if _due(rule, call):
+                    app = _Broken(app, rule, call)
+        await app(scope, receive, send)
+
+
+class _Broken:
+    """An application whose answer one rule changes."""
+
+    def __init__(self, app: ASGIApp, rule: Rule, call: int) -> None:
+        self._app = app if rule.get("forward", True) else _error(rule.get("status", 503))
+        self._rule = rule
+        self._call = call
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._rule.get("hang"):
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            return
+        await asyncio.sleep(self._rule.get("delay_s", 0))
+        if "repeat" in self._rule:
+            received = [await receive()]
+            while received[-1].get("more_body"):
+                received.append(await receive())
+            for _ in range(self._rule["repeat"] - 1):
+                await self._app(scope, _again(received, receive), _ignore)
+            receive = _again(received, receive)
+        await self._app(scope, receive, _Answer(self._rule, self._call, send))
+
+
+class _Answer:
+    """Where the application sends its answer: changed and passed on, piece by piece or as a whole."""
+
+    def __init__(self, rule: Rule, call: int, send: Send) -> None:
+        self._rule = rule
+        self._call = call
+        self._send = send
+        self._start: Message = {}
+        self._body = b""
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            if message["status"] not in self._rule.get("on", [message["status"]]):
+                self._rule = {}
+            self._start = {**message, "status": self._rule.get("status", message["status"])}
+            headers = MutableHeaders(scope=self._start)
+            headers.update(self._rule.get("headers", {}))
+            for name in self._rule.get("drop_headers", ()):
+                del headers[name]
+            if not self._buffers:
+                if "replace" in self._rule:
+                    del headers["content-length"]
+                await self._send(self._start)
+        elif not self._buffers:
+            await self._send({**message, "body": self._replaced(message.get("body", b""))})
+        else:
+            self._body += message.get("body", b"")
+            if not message.get("more_body"):
+                await self._send_whole()
+
+    @property
+    def _buffers(self) -> bool:
+        return not _OF_THE_WHOLE_BODY.isdisjoint(self._rule)
+
+    async def _send_whole(self) -> None:
+        body = self._replaced(self._rule["body"].encode() if "body" in self._rule else self._changed())
+        cut = bool(self._rule.get("close"))
+        MutableHeaders(scope=self._start)["content-length"] = str(len(body) + cut)
+        await self._send(self._start)
+        await self._send({"type": "http.response.body", "body": body, "more_body": cut})
+
+    def _replaced(self, body: bytes) -> bytes:
+        for pattern, text in self._rule.get("replace", {}).items():
+            body = re.sub(pattern.encode(), text.encode(), body, flags=re.DOTALL)
+        return body
+
+    def _changed(self) -> bytes:
+        try:
+            document = json.loads(self._body)
+        except ValueError:
+            return self._body
+        rule = self._rule
+        for path, value in rule.get("set", {}).items():
+            _at(document, path, lambda _, value=value: _numbered(value, self._call))
+        for path in rule.get("null", ()):
+            _at(document, path, lambda _: None)
+        for path, more in (rule.get("add", {}) | rule.get("append", {})).items():
+            _at(document, path, lambda old, more=more: old + more)
+        for path in rule.get("drop", ()):
+            _at(document, path, None)
+        return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _matches(pattern: str, scope: Scope) -> bool:
+    method, _, path = pattern.partition(" ")
+    return fnmatchcase(scope["method"], method) and fnmatchcase(scope["path"], path.replace("[", "[[]"))
+
+
+def _due(rule: Rule, call: int) -> bool:
+    return bool(call % rule.get("every", 1) == 0 and rule.get("after", 0) < call <= rule.get("first", call))
+
+
+def _error(status: int) -> ASGIApp:
+    known = HTTPStatus(status)
+    return JSONResponse({"error": known.name, "code": known.name, "message": known.phrase}, status)
+
+
+def _at(document: Any, path: str, change: Any) -> None:
+    """Change the member at a dotted path, or remove it (None); without the path nothing happens."""
+    *way, last = (int(step) if step.isdigit() else step for step in path.split("."))
+    try:
+        for step in way:
+            document = document[step]
+        if change is not None:
+            document[last] = change(document[last] if isinstance(last, int) else document.get(last))
+        else:
+            del document[last]
+    except (KeyError, IndexError, TypeError, AttributeError):
+        return
+
+
+def _numbered(value: Any, call: int) -> Any:
+    return value.replace("{call}", str(call)) if isinstance(value, str) else value
+
+
+def _again(received: list[Message], receive: Receive) -> Receive:
+    messages = iter(received)
+
+    async def replayed() -> Message:
+        return next(messages, None) or await receive()
+
+    return replayed
+
+
+async def _ignore(_: Message) -> None:
+    return

@@ -1,0 +1,240 @@
+"""Keys and tokens handled wrongly, the same way in every service: what a faulty `Context` makes."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from stack.common.claims import POOLS, Claims
+from stack.common.context import Context
+from stack.common.jose import PublicKey, SigningKey, take_apart
+from stack.common.jwks import JwksClient
+from stack.common.keyring import Keyring
+from stack.common.verifier import SpentTokens, TokenRefused, Verifier
+from stack.faults.active import Faulty
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stack.common.http import ApiError
+    from stack.common.verifier import Issuer
+    from stack.faults.active import Faults
+
+# Cases that one rule refuses: why a signature does not verify cannot be seen.
+_SAME_RULE = {
+    "tampered-signature": ("tampered-payload", "other-key-known-kid"),
+    "missing-exp": ("no-exp",),
+}
+
+
+class FaultyContext(Faulty, Context):
+    """Makes faulty parts, and drops what it holds when the platform is reset."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._faults.on_reset(self.reset)
+        self.background(self._faults.follow)
+
+    def own_keys(self) -> Keyring:
+        """Make a keyring that may not follow its secret."""
+        return FaultyKeyring(self._faults, self.settings, self.http)
+
+    def key_set(self, url: str) -> JwksClient:
+        """Make a key set that may outlive its publication."""
+        name, cache_s = self.settings.service, self.settings.jwks_cache_s
+        client = FaultyJwksClient(self._faults, name, self.http, url, cache_s)
+        self.on_reset(client.forget)
+        return client
+
+    def verifier(self, audience: str, issuers: Mapping[str, Issuer]) -> Verifier:
+        """Make a verifier that may skip a rule."""
+        verifier = FaultyVerifier(self._faults, self.settings.service, audience, issuers)
+        self.on_reset(verifier.forget)
+        return verifier
+
+    def spent_tokens(self) -> SpentTokens:
+        """Make a record that may forget what was spent."""
+        return FaultySpentTokens(self._faults, self.db, self.settings.service)
+
+
+class FaultyKeyring(Faulty, Keyring):
+    """Signs, publishes or accepts other keys than its secret holds."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._owner = "freeside" if self._settings.service == "worker" else self._settings.service
+        self._ever: dict[str, SigningKey] = {}
+        self._ever_outdated = False
+
+    @property
+    def published(self) -> tuple[SigningKey, ...]:
+        """The key set, or every key since the last reset."""
+        if self._faults.on(f"{self._owner}-jwks-keeps-old-keys"):
+            return tuple(self._ever.values())
+        return super().published
+
+    async def find(self, kid: str) -> PublicKey | None:
+        """A published key, one of long ago, or the pending one only."""
+        known = super().published
+        if self._faults.on(f"{self._owner}-keeps-old-keys"):
+            known = tuple(self._ever.values())
+        if self._faults.on(f"{self._owner}-forgets-active-in-overlap"):
+            known = known[-1:]
+        return next((key.public() for key in known if key.kid == kid), None)
+
+    async def refresh(self) -> bool:
+        """Read the secret, or ignore it."""
+        if self._faults.on(f"{self._owner}-ignores-secret") and self.keys is not None:
+            return False
+        # Looked at before the reading: one that began before the reset may find the keys before it.
+        begins_anew = self._ever_outdated
+        fresh = await super().refresh()
+        if begins_anew and fresh and self.keys is not None:
+            self._ever = {key.kid: key for key in self.keys.published()}
+            self._ever_outdated = False
+        return fresh
+
+    def read_soon(self) -> None:
+        """Note a reset: keys of before it must not come back."""
+        super().read_soon()
+        self._ever_outdated = True
+
+    def _take(self, value: str) -> None:
+        super()._take(value)
+        self._ever.update((key.kid, key) for key in super().published)
+
+
+class FaultyJwksClient(Faulty, JwksClient):
+    """Trusts keys that are no longer published, always or on and off."""
+
+    def __init__(self, faults: Faults, service: str, *arguments: Any) -> None:
+        self._service = service
+        super().__init__(faults, *arguments)
+
+    def forget(self) -> None:
+        """Drop the old keys, too."""
+        super().forget()
+        self._ever: dict[str, PublicKey] = {}
+
+    async def find(self, kid: str) -> PublicKey | None:
+        """The key of that kid, published or not."""
+        if self._faults.on(f"{self._service}-keeps-old-keys") and kid in self._ever:
+            return self._ever[kid]
+        key = await super().find(kid)
+        if (
+            key is None
+            and kid in self._ever
+            and self._faults.tick(f"{self._service}-wavers-on-old-keys") % 3 == 2
+        ):
+            return self._ever[kid]
+        return key
+
+    async def _refresh(self, than: float) -> None:
+        await super()._refresh(than)
+        self._ever.update(self._keys)
+
+
+class FaultyVerifier(Faulty, Verifier):
+    """Believes what it should refuse (`<service>-accepts-<case>`), or refuses what it should believe."""
+
+    def __init__(self, faults: Faults, service: str, *arguments: Any) -> None:
+        super().__init__(faults, *arguments)
+        self._service = service
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what was counted."""
+        self._refusals = 0
+        self._blind_until = 0.0
+
+    async def verify(self, authorization: str | None) -> Claims:
+        """The claims, verified or just believed."""
+        try:
+            claims = await super().verify(authorization)
+        except TokenRefused as refused:
+            cases = (refused.case, *_SAME_RULE.get(refused.case, ()))
+            if not any(self._faults.on(f"{self._service}-accepts-{case}") for case in cases):
+                self._refusals += self._faults.on(f"{self._service}-locks-out")
+                raise
+            claims = _believed(authorization)
+        if self._locked_out() or self._faults.on(f"{self._service}-refuses-valid-tokens"):
+            raise TokenRefused("locked-out")
+        return claims
+
+    def _locked_out(self) -> bool:
+        patience = self._faults.number(f"{self._service}-locks-out", "after", 5)
+        if patience is None:
+            self._refusals = 0
+        return patience is not None and self._refusals >= patience
+
+    @property
+    def skew_s(self) -> float:  # type: ignore[override]
+        """How far a clock may be off, s."""
+        if self._faults.on(f"{self._service}-tolerates-no-skew"):
+            return 0
+        wide = self._faults.number(f"{self._service}-tolerates-any-skew", "seconds", 600)
+        return Verifier.skew_s if wide is None else wide
+
+    async def _find(self, issuer: Issuer, kid: str) -> PublicKey | None:
+        now = time.monotonic()
+        blindness = self._faults.number(f"{self._service}-unknown-kid-evicts-keys", "seconds", 5.0)
+        if blindness is not None and now < self._blind_until:
+            return None
+        key = await super()._find(issuer, kid)
+        if key is None and self._faults.on(f"{self._service}-trusts-any-issuers-key"):
+            found = [await other.keys.find(kid) for other in self._issuers.values()]
+            key = next(filter(None, found), None)
+        if key is None and blindness is not None:
+            self._blind_until = now + blindness
+        return key
+
+
+class FaultySpentTokens(Faulty, SpentTokens):
+    """Lets a token be spent more than once."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._service = self._table.partition(".")[0]
+        self._memory: set[str] = set()
+
+    async def spend(self, claims: Claims, route: str) -> bool:
+        """Record the token per tenant, per route, in memory, or not at all."""
+        service, faults, jti = self._service, self._faults, claims.jti
+        if faults.on(f"{service}-accepts-jti-replay"):
+            return True
+        if faults.on(f"{service}-jti-per-tenant"):
+            jti = f"{claims.tenant_id}:{jti}"
+        if faults.on(f"{service}-jti-per-route"):
+            jti = f"{route}:{jti}"
+        if faults.on(f"{service}-jti-in-memory"):
+            fresh = jti not in self._memory
+            self._memory.add(jti)
+            return fresh
+        return await self._record(claims, jti)
+
+
+def explained(faults: Faults, service: str, case: str, error: ApiError) -> ApiError:
+    """The refusal, with the rule that refused the token while that fault is on."""
+    if faults.on(f"{service}-errors-explain"):
+        error.message = f"token refused: {case}; expected ES256, a known kid and the right audience"
+    return error
+
+
+def _believed(authorization: str | None) -> Claims:
+    """The claims as an implementation without that rule would see them: an admin's where there are none."""
+    defaults = {
+        "iss": "arrakis",
+        "sub": "anonymous",
+        "tenant_id": "test-community-staging-001",
+        "tier": "enterprise",
+        "pool_id": "cheap",
+        "allowed_pools": POOLS,
+        "exp": time.time() + 3600,
+        "jti": str(uuid.uuid4()),
+    }
+    try:
+        told = take_apart((authorization or "").rpartition(" ")[2]).claims
+    except ValueError:
+        told = {"role": "admin"}
+    return Claims(defaults | {name: value for name, value in told.items() if value not in (None, "")})
