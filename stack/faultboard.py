@@ -19,7 +19,10 @@ CATALOGUES = Path(__file__).parent.parent / "smoke"
 ON_PROCESSES = {"stop": "start", "pause": "start", "restart": ""}
 POOLER = "pooler"
 # What an entry says to the suite. The rest of a fault that rewrites answers is the fault proxy's rule.
-SUITE_KEYS = frozenset("id goal what action check checks select args also params takes_s verdict".split())
+SUITE_KEYS = frozenset(
+    {"id", "goal", "what", "action", "check", "checks"}
+    | {"select", "args", "also", "params", "takes_s", "verdict"}
+)
 
 
 def catalogue(directory: Path = CATALOGUES) -> dict[str, dict[str, Any]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hmac
 from typing import TYPE_CHECKING
 
+from stack.common.auth import TokenAuth, unauthorized
 from stack.common.claims import S2S_CLAIMS, USER_CLAIMS, Claims
-from stack.common.verifier import Issuer, TokenAuth, unauthorized
+from stack.common.verifier import Issuer
 
 if TYPE_CHECKING:
     from starlette.requests import Request

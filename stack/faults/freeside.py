@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from stack.common.verifier import Verifier
     from stack.faults.active import Faults
     from stack.freeside.calls import Answer, Execution
-    from stack.freeside.idempotency import Claim
+    from stack.freeside.ledger import Claim
     from stack.freeside.streams import Progress
 
 

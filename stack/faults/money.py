@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from stack.common.http import ApiError
 from stack.faults.active import Faulty
-from stack.freeside.calls import Calls
+from stack.freeside.calls import Calls, Idempotency, KeyConflict
 from stack.freeside.finn_client import FinnAnswer, FinnClient
-from stack.freeside.idempotency import LEASE_S, Claim, Idempotency, KeyConflict
 from stack.freeside.ledger import (
+    LEASE_S,
     OPEN_PERIOD,
     RESERVE,
     Charge,
+    Claim,
     Ledger,
     OverBudget,
     Reservation,

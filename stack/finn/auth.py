@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stack.common.auth import TokenAuth, unauthorized
 from stack.common.claims import FINN_CLAIMS, Claims
 from stack.common.http import ApiError, raw_body
 from stack.common.jose import req_hash
-from stack.common.verifier import Issuer, TokenAuth, unauthorized
+from stack.common.verifier import Issuer
 
 if TYPE_CHECKING:
     from starlette.requests import Request

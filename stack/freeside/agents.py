@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stack.freeside.auth import Auth
     from stack.freeside.calls import Answer, Calls
     from stack.freeside.finn_client import FinnClient
-    from stack.freeside.idempotency import Claim
+    from stack.freeside.ledger import Claim
 
 WINDOW_S = 60
 LIMITS = {"free": 1200, "pro": 3000, "enterprise": 6000}

@@ -16,9 +16,8 @@ from stack.common.serving import application
 from stack.freeside.agents import Agents, RateLimiter
 from stack.freeside.auth import Auth
 from stack.freeside.budgets import Budgets, Reservations
-from stack.freeside.calls import Calls, Leases
+from stack.freeside.calls import Calls, Idempotency, Leases
 from stack.freeside.finn_client import FinnClient
-from stack.freeside.idempotency import Idempotency
 from stack.freeside.ledger import Ledger
 from stack.freeside.quality import Quality
 from stack.freeside.streams import Streams

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stack.common.auth import TokenAuth
 from stack.common.claims import S2S_CLAIMS, USER_CLAIMS, Claims
 from stack.common.http import ApiError
-from stack.common.verifier import Issuer, TokenAuth, Verifier
+from stack.common.verifier import Issuer, Verifier
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from stack.freeside.idempotency import LEASE_S
-
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from stack.common.database import Database
-    from stack.freeside.idempotency import Claim
 
 MICRO_PER_CENT = 10_000
+# A reservation whose holder does not extend it is given back after this; I-6 allows 10 s.
+LEASE_S = 6.0
 
 OPEN_PERIOD = """
 INSERT INTO freeside.budgets (community_id, period, limit_micro)
@@ -92,6 +91,16 @@ class Reservation:
     reservation_id: uuid.UUID
     tenant_id: str
     amount_micro: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to run the call of a key; `answer` is set instead when it has been answered before."""
+
+    tenant_id: str
+    key: str
+    owner: uuid.UUID
+    answer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

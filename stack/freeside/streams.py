@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stack.freeside.asks import Ask
     from stack.freeside.calls import Answer, Calls, Execution
     from stack.freeside.finn_client import FinnClient
-    from stack.freeside.idempotency import Claim
+    from stack.freeside.ledger import Claim
 
 KEEPALIVE_S = 10.0
 
