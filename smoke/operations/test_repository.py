@@ -115,17 +115,14 @@ def verify_all(planned: list[Step], checkout: Checkout, evidence: Evidence) -> N
 def test_decisions_of_the_notes_are_in_the_plan(
     checkout: Checkout, plan_facts: Mapping[str, Any], pytestconfig: pytest.Config, evidence: Evidence
 ) -> None:
-    """Every decision in the notes is in the plan; what the plan's own rule calls noise is none."""
-    plan = tomllib.loads((pytestconfig.rootpath / "readiness.toml").read_text("utf-8"))["decisions"]
-    ignored = str(plan["ignore_source"]).lower()
-    path = plan_facts["source"]["decisions"]
+    """Every decision in the notes is in the plan; rows that a tool wrote are no decisions."""
+    plan = tomllib.loads((pytestconfig.rootpath / "readiness.toml").read_text("utf-8"))
+    planned = {Row(0, row["date"], row["decision"], "").key for row in plan.get("decision", ())}
+    path, tools = plan_facts["source"]["decisions"], plan_facts["source"]["tool_sources"]
     recorded = list(rows(checkout.text(path)))
-    decisions = [row for row in recorded if row.source != ignored]
+    decisions = [row for row in recorded if row.source not in tools]
     evidence.figure("rows of the table", len(recorded))
-    evidence.figure(f"rows from {ignored}, left out by the plan's rule", len(recorded) - len(decisions))
-    planned = {
-        Row(0, row["date"], row["decision"], "").key for row in plan["row"] if row["source"] != ignored
-    }
+    evidence.figure("rows that a tool wrote", len(recorded) - len(decisions))
     evidence.figure("decisions in the notes", len(decisions))
     evidence.figure("decisions in the plan", len(planned))
     unknown = [f"{path}:{row.line}: {row.decision}" for row in decisions if row.key not in planned]

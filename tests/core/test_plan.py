@@ -36,8 +36,8 @@ def test_everything_is_read() -> None:
         + '[[operational]]\nitem = "Deployed"\nrule = "live-run"\n'
         + '[[operational]]\nitem = "Alarms"\nchecks = ["alarms/*"]\nlive = true\n'
         + '[[rollback]]\ntitle = "Back"\nkind = "full"\nsteps = ["revert"]\n'
-        + '[decisions]\nignore_source = "cache"\n[[decisions.row]]\ndate = 2026-02-26\ndecision = "noise"\n'
-        + 'source = "cache"\n[[decisions.row]]\ndate = "2026-02-27"\ndecision = "kept"\n'
+        + '[[decision]]\ndate = 2026-02-26\ndecision = "a"\n'
+        + '[[decision]]\ndate = "2026-02-27"\ndecision = "b"\n'
         + '[facts.connections]\ntotal = 85\n[self_test]\nplatform = ["run"]\ncatalogue = "c.toml"\n'
         + '[ledger]\nurl = "s3://bucket/{env}"\n',
         head='phases = ["health", "auth"]\nnot_waivable = ["auth/*"]',
@@ -46,8 +46,7 @@ def test_everything_is_read() -> None:
     assert made.deferrals[0].expires == datetime(2027, 2, 28, 23, tzinfo=UTC)
     assert (made.inventory[0].cpu, made.inventory[0].memory) == (512, 1024)
     assert (made.operational[0].rule, made.operational[1].live) == ("live-run", True)
-    assert [row.decision for row in made.decisions] == ["kept"]
-    assert made.decisions_ignored == 1
+    assert [(row.date, row.decision) for row in made.decisions] == [("2026-02-26", "a"), ("2026-02-27", "b")]
     assert made.facts["connections"]["total"] == 85
     assert made.self_test.platform == ("run",)
     assert made.ledger_url == "s3://bucket/{env}"

@@ -27,7 +27,7 @@ def refusal(text: str) -> str:
 
 BASE = PLAN.strip()
 TOP = (
-    "decisions, deferral, facts, goal, inventory, ledger, not_waivable, operational, phases, policy, "
+    "decision, deferral, facts, goal, inventory, ledger, not_waivable, operational, phases, policy, "
     "rollback, schema_version, self_test, suite, title, waiver"
 )
 POLICY = (
@@ -196,7 +196,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
     max_leaves=6,
 )
-KEYS = ["goal", "policy", "deferral", "waiver", "inventory", "operational", "rollback", "decisions", "phases"]
+KEYS = ["goal", "policy", "deferral", "waiver", "inventory", "operational", "rollback", "decision", "phases"]
 
 
 @given(st.sampled_from(KEYS), json_values)

@@ -94,15 +94,10 @@ def test_ways_back_are_verified_by_their_checks(outcome: Any, verified: Any, evi
     assert (row["verified"], row["evidence"]) == (verified, evidence)
 
 
-def test_decisions_leave_out_the_noise_and_count_it() -> None:
-    decided = plan(
-        '[decisions]\nignore_source = "cache"\n'
-        '[[decisions.row]]\ndate = "2026-01-01"\ndecision = "a"\nsource = "cache"\n'
-        '[[decisions.row]]\ndate = 2026-01-02\ndecision = "b"\nrationale = "c"\n'
-    )
+def test_decisions_are_those_of_the_plan() -> None:
+    decided = plan('[[decision]]\ndate = 2026-01-02\ndecision = "b"\nrationale = "c"\n')
     made = model(plan_=decided)
     assert made["decisions"] == [{"date": "2026-01-02", "decision": "b", "rationale": "c", "source": ""}]
-    assert made["decisions_ignored"] == 1
 
 
 def test_deferrals_and_waivers_say_what_they_did() -> None:

@@ -73,7 +73,6 @@ READY: dict[str, Any] = {
     "operational": OPERATIONAL,
     "rollback": ROLLBACK,
     "decisions": DECISIONS,
-    "decisions_ignored": 18,
     "build_identity": {"freeside": "9b1c2d3e", "finn": "77aa01bc", "dixie": ""},
     "streak": {"length": 2, "required": 3, "why": "2 full green runs of this build, suite and plan on local"},
     "suite_digest": "sha256:5f0c",

@@ -48,8 +48,7 @@ rule = "live-run"
 title = "Full Rollback"
 kind = "full"
 steps = ["`git revert`"]
-[decisions]
-[[decisions.row]]
+[[decision]]
 date = "2026-02-26"
 decision = "one database"
 rationale = "85 connections"

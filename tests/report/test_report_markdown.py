@@ -107,10 +107,6 @@ def test_a_way_back_says_whether_it_was_verified() -> None:
     assert "\nnot verified in this run\n" in section(markdown.render(model), "Rollback Plan")
 
 
-def test_decisions_left_out_by_the_plan_are_counted() -> None:
-    assert "as noise: 18 rows." in section(markdown.render(sample.ready()), "Decisions")
-
-
 def test_a_blocker_of_the_launch_names_its_goal_or_the_launch() -> None:
     model = sample.broken()
     model["blockers"][0].update(check="", severity="", **{"class": None})

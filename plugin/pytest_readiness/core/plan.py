@@ -101,7 +101,7 @@ class Rollback:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """One row of the decisions table."""
+    """A decision that the launch rests on."""
 
     date: str
     decision: str
@@ -136,8 +136,6 @@ class Plan:
     operational: tuple[OperationalItem, ...] = ()
     rollback: tuple[Rollback, ...] = ()
     decisions: tuple[Decision, ...] = ()
-    #: Rows of the decisions table that the plan's own rule calls noise.
-    decisions_ignored: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict)
     self_test: SelfTest = field(default_factory=SelfTest)
 
@@ -154,7 +152,6 @@ class Plan:
             top.refuse("schema_version", f"unknown version {top.data['schema_version']}", allowed="1")
         goals = _goals(top)
         ids = [goal.id for goal in goals]
-        decisions, ignored = _decisions(top.table("decisions"))
         plan = cls(
             source=source,
             title=top.text("title"),
@@ -170,8 +167,7 @@ class Plan:
             inventory=_read_all(_inventory_item, top.tables("inventory")),
             operational=_read_all(_operational_item, top.tables("operational")),
             rollback=_read_all(_rollback, top.tables("rollback")),
-            decisions=decisions,
-            decisions_ignored=ignored,
+            decisions=_read_all(_decision, top.tables("decision")),
             facts=top.free("facts"),
             self_test=_read(_self_test, top.table("self_test")),
         )
@@ -313,15 +309,6 @@ def _rollback(table: TomlTable) -> Rollback:
     if not rollback.steps:
         table.refuse("steps", "empty", allowed="at least one step")
     return rollback
-
-
-def _decisions(table: TomlTable) -> tuple[tuple[Decision, ...], int]:
-    """Read the decisions and how many rows the plan's ``ignore_source`` calls noise."""
-    noise = table.text("ignore_source", "")
-    rows = _read_all(_decision, table.tables("row"))
-    table.finish()
-    kept = tuple(row for row in rows if not noise or row.source != noise)
-    return kept, len(rows) - len(kept)
 
 
 def _decision(table: TomlTable) -> Decision:

@@ -92,11 +92,6 @@ def rollback_rows(results: Sequence[CheckResult], plan: Plan) -> list[dict[str, 
     return [_way_back(way, results) for way in plan.rollback]
 
 
-def decision_rows(plan: Plan) -> list[dict[str, Any]]:
-    """Return the decisions that are not noise."""
-    return [asdict(decision) for decision in plan.decisions]
-
-
 def _effect(exemption: Exemption) -> dict[str, Any]:
     return {"state": exemption.state.value, "note": exemption.text, "covers": list(exemption.checks)}
 

@@ -30,6 +30,7 @@ GOAL_WORDS = Paragraph(
     "PASS: proved on a live environment, or on a checkout where a goal is static. "
     "READY: every check passed, on the embedded environment only."
 )
+DECISION_COLUMNS = ("Date", "Decision", "Rationale")
 BLOCKER_COLUMNS = ("Check", "Goal", "Severity", "Class", "Observed", "Rule")
 CHECK_COLUMNS = ("Check", "Goal", "Severity", "Outcome", "Class", "Attempts", "Seconds", "Summary")
 MEASUREMENT_COLUMNS = ("Figure", "Observed", "Expected", "Limit")
@@ -48,7 +49,7 @@ def sections(model: Model) -> tuple[Section, ...]:
         ),
         Section("Operational Readiness", (_operational(model),)),
         Section("Rollback Plan", tuple(_rollback(model))),
-        Section("Decisions", tuple(_decisions(model))),
+        Section("Decisions", (table(model, "decisions", DECISION_COLUMNS, _decision),)),
         Section("Blockers", (table(model, "blockers", BLOCKER_COLUMNS, _blocker),)),
         Section("Staging Declaration", tuple(_declaration(model))),
     )
@@ -178,12 +179,6 @@ def _rollback(model: Model) -> Iterable[Block]:
         )
     if not found:
         yield nothing(model, "rollback")
-
-
-def _decisions(model: Model) -> Iterable[Block]:
-    yield table(model, "decisions", ("Date", "Decision", "Rationale"), _decision)
-    if model.get("decisions_ignored"):
-        yield Paragraph(f"Left out by the plan's rule, as noise: {text(model['decisions_ignored'])} rows.")
 
 
 def _decision(row: Model) -> tuple[Cell, ...]:
