@@ -43,9 +43,8 @@ HEX = "0x" + "ab" * 32
         ("Authorization: Bearer abc.def-123", f"Authorization: Bearer {MARK}"),
         ("authorization: basic dXNlcjpwYXNz", f"authorization: basic {MARK}"),
         ("postgresql://finn:pw@db:5432/x", f"postgresql://{MARK}@db:5432/x"),
-        ("key dxk_live_0123456789", "key [redacted api key]"),
     ],
-    ids=range(13),  # made from the texts, they would hold a key that is another one in each process
+    ids=range(12),  # made from the texts, they would hold a key that is another one in each process
 )
 def test_known_shapes(text: str, expected: str) -> None:
     assert Redactor().text(text) == expected
@@ -184,3 +183,9 @@ def test_a_text_found_clean_is_looked_at_again_when_a_secret_is_added() -> None:
     assert redactor.text("the word is hunter22") == "the word is hunter22"
     redactor.add("hunter22")
     assert redactor.text("the word is hunter22") == "the word is [redacted]"
+
+
+def test_keys_of_the_platform_are_known_by_the_prefixes_that_the_plan_names() -> None:
+    redactor = Redactor(prefixes=["dxk_", "sk+"])
+    assert redactor.text("key dxk_live_0123456789, sk+abcdef") == "key [redacted api key], [redacted api key]"
+    assert Redactor().text("key dxk_live_0123456789") == "key dxk_live_0123456789"

@@ -28,12 +28,13 @@ def new_run_id() -> str:
 
 def begin(settings: Settings, run_id: str) -> RunContext:
     """Read plan and schema; ReadinessError when one of them is malformed."""
+    plan = _read_plan(settings)
     return RunContext(
         settings=settings,
         run_id=run_id,
-        plan=_read_plan(settings),
+        plan=plan,
         schema=load_schema(settings.root),
-        redactor=Redactor(),
+        redactor=Redactor(prefixes=plan.policy.secret_prefixes),
     )
 
 

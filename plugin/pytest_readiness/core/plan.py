@@ -32,7 +32,10 @@ class Goal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The rules of the streak, of deferral and of evidence."""
+    """The rules of the streak, of deferral, of evidence and of redaction.
+
+    ``secret_prefixes`` begin the API keys of the platform; no word with one reaches a report.
+    """
 
     streak_length: int = 3
     streak_min_spacing_s: int = 0
@@ -40,6 +43,7 @@ class Policy:
     max_uncounted_runs: int = 3
     allowed_deferral_severity: str = "Medium"
     require_evidence: bool = True
+    secret_prefixes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +237,7 @@ def _policy(table: TomlTable) -> Policy:
             "allowed_deferral_severity", SEVERITIES, usual.allowed_deferral_severity
         ),
         require_evidence=table.boolean("require_evidence", usual.require_evidence),
+        secret_prefixes=table.texts("secret_prefixes", ()),
     )
 
 

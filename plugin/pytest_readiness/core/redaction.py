@@ -39,7 +39,6 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\b(bearer)\s+(?:(?=[^\s\"']*\d)[\w.~+/=-]{8,}|[\w.~+/=-]{20,})", re.IGNORECASE, rf"\1 {MARK}"),
         (r"(authorization[\"']?\s*[:=]\s*[\"']?basic)\s+[\w+/=-]+", re.IGNORECASE, rf"\1 {MARK}"),
         (r"(\b[a-z][a-z0-9+.-]{0,30}://)[^\s/@\"'<>]+@", re.IGNORECASE, rf"\1{MARK}@"),
-        (r"\bdxk_[\w-]{6,}", re.ASCII, "[redacted api key]"),
     )
 )
 _SECRET_KEYS = re.compile(
@@ -54,10 +53,12 @@ class Redactor:
     """Removes secrets from text and data. Redacting twice changes nothing more.
 
     ``values`` are live secrets to remove wherever they appear: raw, base64, URL-encoded, or escaped for JSON
-    or HTML.
+    or HTML. ``prefixes`` are the beginnings of a platform's own keys.
     """
 
-    def __init__(self, values: Iterable[str] = ()) -> None:
+    def __init__(self, values: Iterable[str] = (), prefixes: Iterable[str] = ()) -> None:
+        keys = [re.compile(rf"\b{re.escape(prefix)}[\w-]{{6,}}", re.ASCII) for prefix in prefixes]
+        self._shapes = (*_SHAPES, *((key, "[redacted api key]") for key in keys))
         self._forms: dict[str, frozenset[str]] = {}
         self._longest_first: list[str] = []
         self._clean: set[str] = set()
@@ -82,7 +83,7 @@ class Redactor:
         for form in self._longest_first:
             if form in redacted:
                 redacted = redacted.replace(form, MARK)
-        for pattern, replacement in _SHAPES:
+        for pattern, replacement in self._shapes:
             redacted = pattern.sub(replacement, redacted)
         if redacted == text and len(text) <= _MEMORY_CHARACTERS and len(self._clean) < _MEMORY_TEXTS:
             self._clean.add(text)
