@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import json
 import logging
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import httpx
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
 from stack.common.jose import PublicKey, SigningKey
 
@@ -31,7 +30,7 @@ class SecretUnreadable(Exception):
 async def read_secret(http: httpx.AsyncClient, settings: Settings) -> str:
     """The current value of the service's secret; raises SecretUnreadable."""
     body = json.dumps({"SecretId": settings.secret_id}).encode()
-    headers = _signed(settings, body, datetime.now(UTC))
+    headers = _signed(settings, body)
     try:
         response = await http.post(settings.aws_endpoint + "/", content=body, headers=headers, timeout=5.0)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -47,28 +46,12 @@ async def read_secret(http: httpx.AsyncClient, settings: Settings) -> str:
     return value
 
 
-def _signed(settings: Settings, body: bytes, now: datetime) -> dict[str, str]:
-    stamp, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
-    headers = {
-        "content-type": _TYPE,
-        "host": urlsplit(settings.aws_endpoint).netloc,
-        "x-amz-date": stamp,
-        "x-amz-target": _TARGET,
-    }
-    names = ";".join(sorted(headers))
-    lines = "".join(f"{name}:{headers[name]}\n" for name in sorted(headers))
-    request = "\n".join(("POST", "/", "", lines, names, hashlib.sha256(body).hexdigest()))
-    scope = f"{day}/{settings.aws_region}/{_SERVICE}/aws4_request"
-    digest = hashlib.sha256(request.encode()).hexdigest()
-    key = f"AWS4{settings.aws_secret_access_key}".encode()
-    for part in (day, settings.aws_region, _SERVICE, "aws4_request"):
-        key = hmac.digest(key, part.encode(), "sha256")
-    signature = hmac.digest(key, f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}".encode(), "sha256").hex()
-    credential = f"{settings.aws_access_key_id}/{scope}"
-    headers["authorization"] = (
-        f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={names}, Signature={signature}"
-    )
-    return headers
+def _signed(settings: Settings, body: bytes) -> dict[str, str]:
+    headers = {"Content-Type": _TYPE, "X-Amz-Target": _TARGET}
+    request = AWSRequest("POST", settings.aws_endpoint + "/", headers, body)
+    credentials = Credentials(settings.aws_access_key_id, settings.aws_secret_access_key)
+    SigV4Auth(credentials, _SERVICE, settings.aws_region).add_auth(request)
+    return dict(request.headers.items())
 
 
 TICK_S = 0.1
