@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-import queue
 import signal
 import subprocess
 import threading
 import time
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,41 +113,12 @@ def _kill(pid: int, number: int) -> None:
         return
 
 
-class Spawner:
-    """The one thread from which every child is forked.
+def start(name: str, command: Command, log: Path) -> Process:
+    """Start `command` with its output appended to `log`. Raises OSError when it cannot be executed.
 
-    The kernel delivers PR_SET_PDEATHSIG when the *thread* that forked ends, not its process. A thread that
-    lives as long as the stack makes it safe to start a child on behalf of a short-lived one, such as the
-    control port's request handlers.
+    The kernel kills the child when the *thread* that calls this ends: call it from one that lives as long as
+    the stack.
     """
-
-    def __init__(self) -> None:
-        self._requests: queue.SimpleQueue[tuple[Callable[[], Process], Future[Process]] | None]
-        self._requests = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._serve, name="stack-spawner", daemon=True)
-        self._thread.start()
-
-    def spawn(self, name: str, command: Command, log: Path) -> Process:
-        """Start `command` with its output appended to `log`. Raises OSError when it cannot be executed."""
-        answer: Future[Process] = Future()
-        self._requests.put((lambda: _start(name, command, log), answer))
-        return answer.result()
-
-    def close(self) -> None:
-        """End the thread; call it only when every child has ended, or they are killed."""
-        self._requests.put(None)
-        self._thread.join()
-
-    def _serve(self) -> None:
-        while (request := self._requests.get()) is not None:
-            start, answer = request
-            try:
-                answer.set_result(start())
-            except BaseException as error:  # handed to the caller who waits for it
-                answer.set_exception(error)
-
-
-def _start(name: str, command: Command, log: Path) -> Process:
     uid, gid = command.owner or (None, None)
     with log.open("ab") as output:
         popen = subprocess.Popen(

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from stack import StackError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
 TEMPLATE = Path(__file__).parent / "source" / "tree"
-AUTHOR = "Embedded platform <platform@localhost>"
+AUTHOR = {"NAME": "Embedded platform", "EMAIL": "platform@localhost"}
+ROLES = ("AUTHOR", "COMMITTER")
 BASELINE = "Platform as of cycle 43"
 LAUNCH = "Multi-model review upgrade: newer second models, a third opinion"
 AFTERWARDS = "Runbook: rotating a signing key"
@@ -43,21 +44,29 @@ ADDED_AFTERWARDS = "docs/runbooks/key-rotation.md"
 
 
 class SourceTree:
-    """The repository of one run. Not thread-safe: the control port serialises its requests."""
+    """The repository of one run. Not thread-safe: the control API serialises its requests."""
 
-    def __init__(self, path: Path, template: Path = TEMPLATE) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self._template = template
         self._pristine = ""
 
     @classmethod
     def materialise(cls, path: Path, template: Path = TEMPLATE) -> SourceTree:
         """Make the repository in `path`, a new or an empty directory. Raises StackError without git."""
-        tree = cls(path, template)
-        path.mkdir(parents=True, exist_ok=True)
+        if not template.is_dir() or not any(template.iterdir()):
+            raise StackError("the platform's source tree is missing", f"expected files in {template}")
+        tree = cls(path)
+        shutil.copytree(template, path, dirs_exist_ok=True)
         tree._git("init", "--quiet", "--template=", "--initial-branch=main")
-        tree._git("fast-import", "--quiet", given=b"".join(tree._history()))
-        tree._git("reset", "--quiet", "--hard")
+        launched = {path / name: _before_launch(path / name, edits) for name, edits in LAUNCHED.items()}
+        added = (path / ADDED_AFTERWARDS).read_bytes()
+        (path / ADDED_AFTERWARDS).unlink()
+        tree._commit(BASELINE, FIRST_COMMIT_AT)
+        for file, text in launched.items():
+            file.write_text(text, "utf-8")
+        tree._commit(LAUNCH, FIRST_COMMIT_AT + 60)
+        (path / ADDED_AFTERWARDS).write_bytes(added)
+        tree._commit(AFTERWARDS, FIRST_COMMIT_AT + 120)
         tree._pristine = tree.head
         return tree
 
@@ -79,8 +88,7 @@ class SourceTree:
         except StackError:
             self._git("reset", "--quiet", "--hard")
             raise
-        self._git("add", "--all", "--force")
-        self._git("commit", "--quiet", "--no-verify", "--message", fault_id)
+        self._commit(fault_id)
 
     def restore(self) -> None:
         """Bring back the tree as it was made. Raises StackError when something is left over."""
@@ -100,7 +108,7 @@ class SourceTree:
             raise StackError(
                 f"{fault_id} changes nothing in {edit['path']}",
                 f"edit: {edit}",
-                "correct the fault's params in stack/faults/",
+                "correct its params in smoke/<phase>/faults.toml",
             )
         if after is None:
             path.unlink()
@@ -108,30 +116,19 @@ class SourceTree:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(after, "utf-8")
 
-    def _history(self) -> Iterator[bytes]:
-        """Yield the stream that `git fast-import` makes three commits of."""
-        files = {path.relative_to(self._template).as_posix(): path for path in _files(self._template)}
-        now = {name: path.read_bytes() for name, path in files.items()}
-        modes = {name: "100755" if os.access(path, os.X_OK) else "100644" for name, path in files.items()}
-        before = {name: _unlaunched(name, content) for name, content in now.items()}
-        commits = (
-            (BASELINE, [name for name in now if name != ADDED_AFTERWARDS], before),
-            (LAUNCH, [name for name in now if now[name] != before[name]], now),
-            (AFTERWARDS, [ADDED_AFTERWARDS], now),
-        )
-        for number, (message, names, contents) in enumerate(commits):
-            when = f"{FIRST_COMMIT_AT + 60 * number} +0000"
-            yield f"commit refs/heads/main\ncommitter {AUTHOR} {when}\n".encode() + _data(message.encode())
-            for name in names:
-                yield f"M {modes[name]} inline {name}\n".encode() + _data(contents[name])
+    def _commit(self, message: str, at: int | None = None) -> None:
+        """Commit everything, at a fixed time (epoch seconds) or now."""
+        when = {} if at is None else {f"GIT_{role}_DATE": f"{at} +0000" for role in ROLES}
+        self._git("add", "--all", "--force")
+        self._git("commit", "--quiet", "--no-verify", "--message", message, **when)
 
-    def _git(self, *arguments: str, given: bytes = b"") -> str:
+    def _git(self, *arguments: str, **environ: str) -> str:
         git = shutil.which("git")
         if git is None:
             raise StackError("git is not installed", "the source tree is a repository", "apt-get install git")
         try:
             done = subprocess.run(
-                [git, *arguments], cwd=self.path, env=_environ(), input=given, capture_output=True, check=True
+                [git, *arguments], cwd=self.path, env=_environ() | environ, capture_output=True, check=True
             )
         except subprocess.CalledProcessError as error:
             words = error.stderr.decode(errors="replace").strip()
@@ -141,31 +138,26 @@ class SourceTree:
 
 def _environ() -> dict[str, str]:
     """Return an environment in which no setting of the caller's reaches git."""
-    name, _, address = AUTHOR.rstrip(">").partition(" <")
+    people = {f"GIT_{role}_{key}": value for role in ROLES for key, value in AUTHOR.items()}
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": os.devnull,
         "LC_ALL": "C",
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": os.devnull,
-        **{f"GIT_{role}_NAME": name for role in ("AUTHOR", "COMMITTER")},
-        **{f"GIT_{role}_EMAIL": address for role in ("AUTHOR", "COMMITTER")},
+        **people,
     }
 
 
-def _files(template: Path) -> list[Path]:
-    found = sorted(path for path in template.rglob("*") if path.is_file())
-    if not found:
-        raise StackError("the platform's source tree is missing", f"expected files in {template}")
-    return found
-
-
-def _unlaunched(name: str, content: bytes) -> bytes:
-    for launched, before in LAUNCHED.get(name, ()):
-        if launched.encode() not in content:
-            raise StackError(f"{name} has nothing of the launch commit in it", f"expected: {launched!r}")
-        content = content.replace(launched.encode(), before.encode())
-    return content
+def _before_launch(file: Path, edits: Iterable[tuple[str, str]]) -> str:
+    """Take a file back to before the launch commit, and return its text as launched."""
+    text = launched = file.read_text("utf-8")
+    for after, before in edits:
+        if after not in text:
+            raise StackError(f"{file.name} has nothing of the launch commit in it", f"expected: {after!r}")
+        text = text.replace(after, before)
+    file.write_text(text, "utf-8")
+    return launched
 
 
 def _edited(before: str | None, edit: Mapping[str, Any]) -> str | None:
@@ -177,7 +169,3 @@ def _edited(before: str | None, edit: Mapping[str, Any]) -> str | None:
     if "append" in edit:
         return before + str(edit["append"])
     return before.replace(str(edit["find"]), str(edit["replace"]))
-
-
-def _data(content: bytes) -> bytes:
-    return b"data %d\n%s\n" % (len(content), content)

@@ -6,11 +6,12 @@ import queue
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stack import StackError
-from stack.process import BOOT_DEADLINE_S, Process, Spawner, wait_until
+from stack.process import BOOT_DEADLINE_S, Process, start, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -43,7 +44,9 @@ class Supervisor:
         self.processes: dict[str, Process] = {}
         self.ready_after: dict[str, float] = {}
         self._parts: dict[str, Part] = {}
-        self._spawner = Spawner()
+        # The kernel kills a child when the *thread* that forked it ends: one thread forks them all, also on
+        # behalf of short-lived ones such as the control API's.
+        self._spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="stack-spawner")
         self._lock = threading.RLock()
 
     def boot(self, parts: Iterable[Part]) -> None:
@@ -134,7 +137,7 @@ class Supervisor:
                     stopper.join()
                 for name in layer:
                     del left[name]
-            self._spawner.close()
+            self._spawner.shutdown()
 
     def _known(self, name: str) -> Part:
         part = self._parts.get(name)
@@ -145,8 +148,9 @@ class Supervisor:
         return part
 
     def _spawn(self, part: Part) -> Process:
+        log = self.logs / f"{part.name}.log"
         try:
-            process = self._spawner.spawn(part.name, part.command, self.logs / f"{part.name}.log")
+            process = self._spawner.submit(start, part.name, part.command, log).result()
         except OSError as error:
             raise StackError(f"{part.name} cannot be started: {error}") from error
         self.processes[part.name] = process

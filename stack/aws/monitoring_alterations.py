@@ -118,18 +118,7 @@ def _alarm(emulator: Emulator, name: str) -> dict[str, Any]:
 
 
 ALTERATIONS = (
-    api_refuses,
-    alarm_missing,
-    alarm_changed,
-    alarm_watches_another,
-    metric,
-    topic_without_subscription,
-    topic_unconfirmed,
-    topic_missing,
-    notifications_lost,
-    dashboard_missing,
-    dashboard_empty,
-    log_group_missing,
-    log_group_without_retention,
-    service_unwatched,
-)
+    api_refuses, alarm_missing, alarm_changed, alarm_watches_another, metric, topic_without_subscription,
+    topic_unconfirmed, topic_missing, notifications_lost, dashboard_missing, dashboard_empty,
+    log_group_missing, log_group_without_retention, service_unwatched,
+)  # fmt: skip

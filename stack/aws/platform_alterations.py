@@ -264,28 +264,9 @@ def _secret_arn(emulator: Emulator, service: str) -> str:
 
 
 ALTERATIONS = (
-    service_stopped,
-    service_scaled,
-    service_missing,
-    rollout,
-    two_deployments,
-    task_definition,
-    security_group_shared,
-    migration_run,
-    migration_missing,
-    migration_in_service,
-    host_missing,
-    database_missing,
-    role_reads,
-    credential_shared,
-    public_host,
-    certificate,
-    no_redirect,
-    secret_value,
-    secret_on_another_curve,
-    secret_copied,
-    secret_renewed,
-    secret_half_rotated,
-    secret_missing,
+    service_stopped, service_scaled, service_missing, rollout, two_deployments, task_definition,
+    security_group_shared, migration_run, migration_missing, migration_in_service, host_missing,
+    database_missing, role_reads, credential_shared, public_host, certificate, no_redirect, secret_value,
+    secret_on_another_curve, secret_copied, secret_renewed, secret_half_rotated, secret_missing,
     operator_lacks,
-)
+)  # fmt: skip
