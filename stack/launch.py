@@ -6,6 +6,9 @@ import json
 import os
 import secrets
 import sys
+import tomllib
+from pathlib import Path
+from string import Template
 from typing import TYPE_CHECKING, Any
 
 from stack import StackError, pgbouncer, postgres, services
@@ -22,7 +25,6 @@ from stack.supervisor import Part, Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from stack.faultboard import Alterable
     from stack.pgbouncer import PgBouncer
@@ -30,49 +32,18 @@ if TYPE_CHECKING:
     from stack.services import Addresses
 
 SOURCE = "source"
+PROFILE = Path(__file__).parent / "profile.toml"
 # The services that the load balancer makes public.
 PUBLIC = ("freeside", "dixie")
-FRONT = tuple(f"{name}-{kind}" for name in PUBLIC for kind in ("secure", "plain"))
-PORTS = ("postgres", "pgbouncer", "aws", *FRONT, *services.HEALTH)
-# What the profile of every run says. A secret is re-read every second, a JWKS cached for five: a change is in
-# force well within `propagation_s`. Every token is used at once, so the old key is not needed for long after
-# a switch.
-PROFILE: dict[str, Any] = {
-    "name": "local",
-    "live": False,
-    "protected": False,
-    "freeside": {"invoke_dialect": "prompt", "stream_dialect": "endpoint", "budget_dialect": "community"},
-    "finn": {"reachable": True},
-    "dixie": {"cache_s": 0},
-    "auth": {
-        "signing_key": f"secretsmanager:{secret_id('freeside')}",
-        "finn_signing_key": f"secretsmanager:{secret_id('finn')}",
-        "community_id": "test-community-staging-001",
-        "other_community_id": "test-community-staging-002",
-        "small_community_id": "test-community-staging-003",
-        "nft_id": "smoke-agent-001",
-        "other_nft_id": "smoke-agent-002",
-    },
-    "aws": {"region": REGION, "prefix": PREFIX},
-    "keys": {
-        "propagation_s": 10,
-        "steady_s": 1,
-        "watch_s": 3,
-        "reread_s": 1,
-        "revocation_limit_s": 10,
-        "operator_arn": OPERATOR_ARN,
-    },
-    "budget": {"max_spend_cents": 200},
-    # Nothing here is far away: held to less than the 30 s of the contract and the 60 s of the fire drill.
-    "limits": {"propagation_s": 8, "notification_s": 5},
-}
+LISTENER_PORTS = tuple(f"{name}-{kind}" for name in PUBLIC for kind in ("secure", "plain"))
+PORTS = ("postgres", "pgbouncer", "aws", *LISTENER_PORTS, *services.HEALTH)
 
 
 class Stack:
     """A running platform. `Stack.start()` makes one; its processes cannot outlive the caller's.
 
     `profile` is the environment profile (never a secret's value) and `profile_path` the same as TOML;
-    `environ` holds the credentials that the AWS emulator wants to see; `control_url` is the control port's.
+    `environ` holds the credentials that the AWS emulator wants to see; `control_url` is the control API's.
     """
 
     def __init__(self, run_dir: Path | None = None) -> None:
@@ -173,8 +144,8 @@ class Stack:
         ]
         environ = {**base, **_emulator_environ(ports["aws"], home, listeners)}
         serve = Command(services.python("stack.aws.server"), environ, home)
-        told = {"STACK_ADDRESSES": ",".join(f"{name}={host}" for name, host in hosts.items())}
-        seed = Command(services.python("stack.aws.seed"), {**base, **told}, home)
+        known = {"STACK_ADDRESSES": ",".join(f"{name}={host}" for name, host in hosts.items())}
+        seed = Command(services.python("stack.aws.seed"), {**base, **known}, home)
         # The seed waits for the emulator itself: that way it imports while the emulator does.
         return [
             Part("aws", serve, ready=lambda: answers_ok(endpoint + HEALTH), volatile=True),
@@ -196,30 +167,33 @@ class Stack:
     def _write_profile(
         self, addresses: Addresses, ports: Mapping[str, int], api_key: Path, pooler: PgBouncer
     ) -> None:
-        users = {"dsn": pgbouncer.ADMIN, **{f"{user}_dsn": user for user in pgbouncer.SHARES}}
-        dsns = {key: self._run.secret(f"pgbouncer-{key}", pooler.dsn(user)) for key, user in users.items()}
-        urls = addresses.urls
-        balancer = {"ca_file": str(self._run.path / "aws" / AUTHORITY)}
-        for name in PUBLIC:
-            balancer[f"{name}_url"] = f"https://{LOOPBACK}:{ports[f'{name}-secure']}"
-            balancer[f"{name}_plain_url"] = f"http://{LOOPBACK}:{ports[f'{name}-plain']}"
-        self.profile = {
-            **PROFILE,
-            "freeside": {**PROFILE["freeside"], "url": urls["freeside"]},
-            "finn": {**PROFILE["finn"], "url": urls["finn"]},
-            "dixie": {**PROFILE["dixie"], "url": urls["dixie"], "api_key": f"file:{api_key}"},
-            "pgbouncer": {"reachable": True, **{key: f"file:{path}" for key, path in dsns.items()}},
-            "aws": {**PROFILE["aws"], "endpoint_url": f"http://{LOOPBACK}:{ports['aws']}"},
-            "edge": balancer,
-            "source": {"iac_dir": str(self._run.path / SOURCE)},
+        """Fill in `profile.toml`; a JSON string is written the same in TOML."""
+        home = self._run.path
+        values = {
+            "dixie_api_key": f"file:{api_key}",
+            "freeside_key": f"secretsmanager:{secret_id('freeside')}",
+            "finn_key": f"secretsmanager:{secret_id('finn')}",
+            "region": REGION,
+            "prefix": PREFIX,
+            "aws_url": f"http://{LOOPBACK}:{ports['aws']}",
+            "operator_arn": OPERATOR_ARN,
+            "ca_file": str(home / "aws" / AUTHORITY),
+            "source": str(home / SOURCE),
         }
-        for name in {
-            "freeside",
-            "finn",
-            "dixie",
-        } - addresses.replaced:  # replaced ones run elsewhere
-            self.profile[name]["restart_url"] = f"{self.control_url}/services/{name}/restart"
-        self.profile_path.write_text(to_toml(self.profile), "utf-8")
+        for user in (pgbouncer.ADMIN, *pgbouncer.SHARES):
+            values[f"{user}_dsn"] = f"file:{self._run.secret(f'{user}-dsn', pooler.dsn(user))}"
+        for name, url in addresses.urls.items():
+            restart = f"{self.control_url}/services/{name}/restart"
+            values[f"{name}_url"] = url
+            values[f"{name}_restart"] = "" if name in addresses.replaced else restart
+        for name in PUBLIC:
+            values[f"{name}_public_url"] = f"https://{LOOPBACK}:{ports[f'{name}-secure']}"
+            values[f"{name}_plain_url"] = f"http://{LOOPBACK}:{ports[f'{name}-plain']}"
+        text = Template(PROFILE.read_text("utf-8")).substitute(
+            {name: json.dumps(value) for name, value in values.items()}
+        )
+        self.profile = tomllib.loads(text)
+        self.profile_path.write_text(text, "utf-8")
 
     def _end(self, *, keep_logs: bool) -> None:
         if not self._run.path.exists():
@@ -247,15 +221,3 @@ def _emulator_environ(port: int, home: Path, listeners: list[Listener]) -> dict[
         "STACK_PORT": str(port),
         "STACK_LISTENERS": ",".join(map(str, listeners)),
     }
-
-
-def to_toml(profile: Mapping[str, Any]) -> str:
-    """Return the profile as a TOML file: plain values first, then one table per section."""
-    # A JSON string, number or boolean is written the same in TOML.
-    plain = [f"{key} = {json.dumps(value)}" for key, value in profile.items() if not isinstance(value, dict)]
-    tables = [
-        "\n".join([f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in section.items())])
-        for name, section in profile.items()
-        if isinstance(section, dict)
-    ]
-    return "\n\n".join(["\n".join(plain), *tables]) + "\n"

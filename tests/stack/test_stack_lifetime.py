@@ -75,7 +75,7 @@ def test_a_part_is_replaced_by_a_url_from_the_environment(
     with Stack.start() as second:
         assert "finn" not in second.pids
         assert second.profile["finn"]["url"] == stand_in
-        assert "restart_url" not in second.profile["finn"]
+        assert second.profile["finn"]["restart_url"] == ""
         environ = Path(f"/proc/{second.pids['freeside']}/environ").read_text().split("\0")
         assert f"STACK_FINN_URL={stand_in}" in environ
         run_dir = second.run_dir
