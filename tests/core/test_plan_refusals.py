@@ -73,6 +73,12 @@ MOMENT = "an RFC 3339 time with an offset, such as 2027-03-01T00:00:00Z"
             "",
         ),
         (
+            BASE + "\n[policy]\nsecret_prefixes = ['to']",
+            "policy.secret_prefixes: 'to' is not the beginning of an API key",
+            'two letters or more, then "_" or "-", such as "sk_"',
+            "",
+        ),
+        (
             BASE + "\n[policy]\nrequire_evidence = 'no'",
             "policy.require_evidence: 'no' is not a boolean",
             "true, false",

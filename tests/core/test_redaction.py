@@ -101,8 +101,8 @@ def test_a_live_value_is_found_in_every_form(shown: str) -> None:
 def test_a_line_of_a_private_key_gives_it_away() -> None:
     redactor = Redactor([PEM])
     line = PEM.splitlines()[1]
-    assert redactor.leaks(f"E   {line}".encode()) == ["secret-1"]
-    assert redactor.text(f"E   {line}") == f"E   {MARK}"
+    assert "secret-1" in redactor.leaks(f"E   {line}".encode())
+    assert redactor.text(f"E   {line}") == "E   [redacted private key]"
 
 
 @pytest.mark.parametrize("dsn", ["postgresql://finn:pass%20word@db/x", "host=db password=pass%20word"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -237,8 +238,21 @@ def _policy(table: TomlTable) -> Policy:
             "allowed_deferral_severity", SEVERITIES, usual.allowed_deferral_severity
         ),
         require_evidence=table.boolean("require_evidence", usual.require_evidence),
-        secret_prefixes=table.texts("secret_prefixes", ()),
+        secret_prefixes=_secret_prefixes(table),
     )
+
+
+def _secret_prefixes(table: TomlTable) -> tuple[str, ...]:
+    """Read what secrets begin with; a prefix of ordinary letters would blot out words."""
+    prefixes = table.texts("secret_prefixes", ())
+    for prefix in prefixes:
+        if not re.fullmatch(r"[A-Za-z0-9]{2,}[_-][A-Za-z0-9_-]*", prefix):
+            table.refuse(
+                "secret_prefixes",
+                f"{prefix!r} is not the beginning of an API key",
+                allowed='two letters or more, then "_" or "-", such as "sk_"',
+            )
+    return prefixes
 
 
 def _ledger_url(table: TomlTable) -> str:

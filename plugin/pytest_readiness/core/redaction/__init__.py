@@ -1,0 +1,173 @@
+"""One redactor for all that leaves a run: the live values it loaded, known shapes, and what a name tells.
+
+A text is searched as it is and as it reads once its escapes are undone (``views``), for registered values
+(``values``), shapes (``shapes``) and secrets beside their name (``names``). All that is found is taken out at
+once, so that nothing depends on the order of the rules.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from .names import hidden_member, is_secret_name, named_secrets
+from .scan import reading
+from .shapes import MARK, SHAPES, Found, Shape, prefixed
+from .values import SHORTEST, SecretValue, any_of
+from .views import View, unfolded, views
+
+__all__ = ["MARK", "Redactor"]
+
+#: Texts are remembered with what came of them: header names and paths come thousands of times in one run.
+_MEMORY_TEXTS = 20_000
+_MEMORY_CHARACTERS = 4096
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_KEY_OF_PAIR, _VALUE_OF_PAIR = ("name", "Name", "key", "Key"), ("value", "Value")
+
+
+class Redactor:
+    """Removes secrets from text and data. Redacting twice changes nothing more.
+
+    ``values`` are live secrets to remove wherever they appear, however they are encoded or escaped;
+    ``prefixes`` are what the API keys of the platform begin with.
+    """
+
+    def __init__(self, values: Iterable[str] = (), prefixes: Iterable[str] = ()) -> None:
+        self._values: dict[str, list[SecretValue]] = {}
+        self._shapes: tuple[Shape, ...] = SHAPES
+        self._any_value: re.Pattern[str] | None = None
+        self._memory: dict[str, str] = {}
+        for value in values:
+            self.add(value)
+        self.add_prefixes(prefixes)
+
+    def add(self, value: str, name: str = "") -> None:
+        """Register a live secret under the name that reports may show; values shorter than 6 are ignored."""
+        value = value.strip()
+        if len(value) < SHORTEST or value in MARK:
+            return
+        label = name or f"secret-{len(self._values) + 1}"
+        self._values.setdefault(label, []).append(SecretValue(value))
+        self._any_value = any_of(
+            {head for values in self._values.values() for one in values for head in one.heads}
+        )
+        self._memory.clear()
+
+    def add_prefixes(self, prefixes: Iterable[str]) -> None:
+        """Recognise the API keys that begin with one of the prefixes."""
+        known = tuple(prefixes)
+        if known:
+            self._shapes = (*self._shapes, prefixed(known))
+            self._memory.clear()
+
+    def text(self, text: str) -> str:
+        """Return the text without secrets."""
+        known = self._memory.get(text)
+        if known is not None:
+            return known
+        redacted = _without(text, self._found(text))
+        if len(text) <= _MEMORY_CHARACTERS and len(self._memory) < _MEMORY_TEXTS:
+            self._memory[text] = redacted
+        return redacted
+
+    def data(self, value: Any) -> Any:
+        """Return JSON-like data without secrets: told by their content, or by the name they stand under."""
+        return self._data(value, None, ())
+
+    def leaks(self, content: bytes) -> list[str]:
+        """Return what secrets the bytes hold: registered ones by their name, others by their shape."""
+        text = reading(content)
+        registered = [
+            name for name, values in self._values.items() if any(value.is_in(text) for value in values)
+        ]
+        shaped = {
+            label.strip("[]").removeprefix("redacted ")
+            for shape in self._shapes
+            if shape.strict
+            for *_, label in _of_shape(shape, text)
+        }
+        return [*registered, *sorted(shaped)]
+
+    def _data(self, value: Any, key: Any, owner: Any) -> Any:
+        """Redact below ``key``, the nearest name above that says that it is secret, or that of the value."""
+        if isinstance(value, Mapping):
+            return {
+                self._key(name): self._data(member, *self._named(name, value, key, owner))
+                for name, member in value.items()
+            }
+        if isinstance(value, list | tuple | set | frozenset):
+            members = [*value]
+            if len(members) == 2 and is_secret_name(members[0]) and "-" in members[0]:
+                return [self._key(members[0]), self._data(members[1], members[0], ())]
+            return [self._data(member, key, owner) for member in members]
+        hidden = hidden_member(key, value, owner)
+        return self.text(hidden) if isinstance(hidden, str) else hidden
+
+    def _named(self, name: Any, owner: Mapping[Any, Any], above: Any, above_owner: Any) -> tuple[Any, Any]:
+        """Return the name that decides over a member: that above, its own, or that given beside it."""
+        if above is not None and is_secret_name(above, above_owner):
+            return above, above_owner
+        if name in _VALUE_OF_PAIR:
+            beside = next((owner[other] for other in _KEY_OF_PAIR if isinstance(owner.get(other), str)), "")
+            if re.fullmatch(r"[\w.-]+", beside) and is_secret_name(beside):
+                return beside, ()
+        return name, owner
+
+    def _key(self, key: Any) -> Any:
+        return self.text(key) if isinstance(key, str) else key
+
+    def _found(self, text: str) -> list[Found]:
+        """Return where secrets stand in the text."""
+        found: list[Found] = []
+        for view in views(text):
+            found.extend(_placed(view, self._secrets(view.text)))
+            joined = unfolded(view)
+            if joined is not None:
+                values = self._values_in(joined.text)
+                spans = ((*span, MARK) for value in values for span in value.find_encoded(joined.text))
+                found.extend(_placed(joined, spans))
+        return found
+
+    def _values_in(self, text: str) -> list[SecretValue]:
+        """Return the registered values when the text may hold one of them."""
+        if self._any_value is None or not self._any_value.search(text):
+            return []
+        return [value for values in self._values.values() for value in values]
+
+    def _secrets(self, text: str) -> Iterator[Found]:
+        for value in self._values_in(text):
+            yield from ((*span, MARK) for span in value.find(text))
+        for shape in self._shapes:
+            yield from _of_shape(shape, text)
+        yield from named_secrets(text)
+
+
+def _of_shape(shape: Shape, text: str) -> Iterator[Found]:
+    if any(needle in text for needle in shape.needles):
+        yield from shape.find(text)
+
+
+def _placed(view: View, found: Iterable[Found]) -> Iterator[Found]:
+    for start, end, label in found:
+        if end > start:
+            yield (*view.span(start, end), label)
+
+
+def _without(text: str, found: list[Found]) -> str:
+    """Replace all that was found by its mark; of two that overlap, the first one names what is gone."""
+    if not found:
+        return text
+    merged: list[Found] = []
+    for start, end, label in sorted(found, key=lambda one: (one[0], -one[1], one[2] == MARK)):
+        if merged and start < merged[-1][1]:
+            first, last, kept = merged[-1]
+            merged[-1] = (first, max(last, end), kept)
+        else:
+            merged.append((start, end, label))
+    parts, at = [], 0
+    for start, end, label in merged:
+        # Colours inside what is gone go on to hold for what follows.
+        parts += [text[at:start], label, *_COLOUR.findall(text, start, end)]
+        at = end
+    return "".join([*parts, text[at:]])

@@ -1,0 +1,242 @@
+"""Secrets that are recognised by their name: ``"access_token":"…"``, ``X-Api-Key: …``, ``?token=…``."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Container, Iterator
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+from .shapes import MARK, Found
+
+
+class Kind(enum.Enum):
+    """How much a name says about what stands under it."""
+
+    NONE = enum.auto()
+    #: Secret only when it looks random: a signature may be "valid", and a list of tokens may be words.
+    WEAK = enum.auto()
+    STRONG = enum.auto()
+
+
+_KINDS_OF_KEY = (
+    "access|account|api|auth|client|consumer|deploy|encryption|hmac|master|private|secret|service|session"
+    "|shared|signing|ssh|subscription|wallet|webhook"
+)
+#: How a name of a secret ends, without its punctuation and case.
+_STRONG = re.compile(
+    r"(?:passwords?|passwd|passphrase|passcode|pwd|secrets?|token|cookies?|authorization|credentials?|mnemonic"
+    rf"|jwt|(?:{_KINDS_OF_KEY})key|amzsignature|paymentsignature|secretkeybase|xpayment|connectionstring)$"
+)
+_WEAK = re.compile(r"(?:signature|sig|tokens)$")
+#: What may follow without making it another thing: its encoding, its number.
+_TRIMMINGS = re.compile(
+    r"(?:pem|string|binary|value|base64|b64|hex|jwk|raw|plain|plaintext|text|json|header|\d+)$"
+)
+#: Tokens of pages and of language models; what says whether there is one.
+_INNOCENT = re.compile(
+    r"(?:next|page|pagination|continuation|cursor|cancel|cancellation|max|per|stop|start|bos|eos|pad|special"
+    r"|no|has|is|without|missing|valid|invalid|stale|expired)(?:new)?(?:token|password|secret|credentials?|cookie)$"
+)
+_WORDS = (
+    *("passw", "passph", "passcode", "pwd", "secret", "token", "cookie", "authorization", "credential"),
+    *("mnemonic", "jwt", "key", "signature", "sig", "x-payment", "connectionstring", "connection_string"),
+)
+_KEY_START = re.compile(rf"(?:(?:{_KINDS_OF_KEY}|refresh|db) )?[A-Za-z0-9_.-]{{0,40}}\Z", re.IGNORECASE)
+_KEY_REST = re.compile(r"[A-Za-z0-9_-]{0,24}+")
+_STRING = r"[rbfuRBFU]{0,2}(?P<quote%d>[\"'])(?P<%s>(?:(?!(?P=quote%d))[^\\\n]|\\.){0,20000}+)"
+#: What follows a name and is its value beyond doubt.
+_TIGHT = re.compile(
+    rf"""["']?[ \t]{{0,8}}(?:=>|:=|[:=])\s{{0,8}}{_STRING % (1, "quoted", 1)}
+    | ["']\s{{0,4}},\s{{0,4}}["'][Vv]alue["']\s{{0,4}}:\s{{0,4}}{_STRING % (2, "member", 2)}
+    | =(?P<plain>(?:[^\s"'&;<>\\]|\\(?![nrtu"'\\/]))++)
+    | >(?P<element>[^<>]{{1,20000}}+)<""",
+    re.VERBOSE,
+)
+_PAIR = re.compile(rf"""["']\s{{0,4}},\s{{0,4}}(?=b?["']){_STRING % (1, "paired", 1)}""", re.VERBOSE)
+_OPENING = re.compile(r"[\"']?[ \t]{0,8}[:=]\s{0,8}(?=[\[{(])")
+#: A header, a line of YAML, a number in JSON, an assignment with spaces: what follows may as well be prose.
+_LOOSE = re.compile(r"[\"']?[ \t]{0,8}[:=][ \t]{0,8}(?P<line>[^\s\"'\[{(][^\r\n\"']*+)")
+_SCHEME = re.compile(r"(?:bearer|basic|dpop|digest|negotiate|token|apikey)[ \t]+", re.IGNORECASE)
+_LEAF = re.compile(rf"{_STRING % (1, 'leaf', 1)}[\"'](?P<colon>\s*:)?")
+_BRACKETS = re.compile(r"[\[\]{}()]")
+_LONGEST_MEMBER = 20_000
+#: What is no secret whatever it is called: nothing, a placeholder, a reference, a mark of ours.
+_NOTHING = re.compile(
+    r"(?i:none|null|nil|true|false|undefined|bearer|basic|dpop|\(?redacted\)?|\(?hidden\)?)?|\W{1,3}|[*x•.…-]+"
+    r"|(?:env|file|secretsmanager):.+|arn:aws.*|https?://[^@?]*|<[^<>]*>|\$\{?\w+\}?|\{[^{}]*\}|%\(?\w+\)?s?"
+    r"|\[redacted\b.*"
+)
+_PROSE = re.compile(
+    r"absent|accepted|bad|changed|default|denied|empty|expired|forged|hidden|invalid|issued|masked|missing|ok|old"
+    r"|optional|present|rejected|refused|required|revoked|rotated|set|stale|stored|string|unknown|unset|unsigned"
+    r"|used|valid|wrong",
+    re.IGNORECASE,
+)
+_IDENTIFIER = re.compile(r"[A-Za-z_]+(?:\.[A-Za-z_]+)*")
+_CALL = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*[(\[]")
+_WORDY = re.compile(r"(?:[A-Za-z]{2,}[0-9]{0,4}|[0-9]{1,4})(?:[-_/.:](?:[A-Za-z]+[0-9]{0,4}|[0-9]{1,4}))+")
+_ALGORITHM = re.compile(r"(?i:[ehrp]s|sha)-?(?:256|384|512)")
+_JWK_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "k"})
+_TELLING_NUMBER = 1000
+_LONG = 16
+
+
+@lru_cache(maxsize=4096)
+def kind_of(name: str) -> Kind:
+    """Tell what a name says about its value, in whatever spelling: snake, kebab, camel, upper case."""
+    bare = re.sub(r"[^a-z0-9]", "", name.lower())
+    while (trimmed := _TRIMMINGS.sub("", bare)) != bare and trimmed:
+        bare = trimmed
+    if _INNOCENT.search(bare):
+        return Kind.NONE
+    if _STRONG.search(bare):
+        return Kind.STRONG
+    return Kind.WEAK if _WEAK.search(bare) else Kind.NONE
+
+
+def is_secret_name(key: Any, owner: Container[Any] = ()) -> bool:
+    """Tell whether what stands under this key is secret; ``owner`` holds the key and those beside it."""
+    if not isinstance(key, str):
+        return False
+    return "kty" in owner if key in _JWK_MEMBERS else kind_of(key) is Kind.STRONG
+
+
+def hidden_member(key: Any, member: Any, owner: Container[Any]) -> Any:
+    """Return what to show of a leaf under a key, the leaf itself when that may be seen."""
+    secret = is_secret_name(key, owner)
+    if isinstance(member, int | float) and not isinstance(member, bool):
+        return MARK if secret and abs(member) >= _TELLING_NUMBER else member
+    if not isinstance(member, str):
+        return member
+    if not secret and not (isinstance(key, str) and kind_of(key) is Kind.WEAK and _is_long_random(member)):
+        return member
+    scheme = _SCHEME.match(member)
+    shown = scheme.group().rstrip() + " " if scheme else ""
+    return member if _NOTHING.fullmatch(member[len(shown) :].strip()) else f"{shown}{MARK}"
+
+
+def named_secrets(text: str) -> Iterator[Found]:
+    """Yield the values that stand beside the name of a secret in a text."""
+    lower = text.lower()
+    if len(lower) != len(text):  # a letter that is longer in lower case would shift all that follows
+        lower = re.sub(r"[A-Z]", lambda match: match.group().lower(), text)
+    for word in _WORDS:
+        at = lower.find(word)
+        while at >= 0:
+            end = at + len(word)
+            rest = _KEY_REST.match(text, end)
+            end = rest.end() if rest else end
+            before = _KEY_START.search(text, max(0, at - 48), at)
+            start = before.start() if before else at
+            kind = kind_of(text[start:end])
+            if kind is Kind.NONE and text[start:end] == "key" and text[max(0, start - 1)] in "?&":
+                kind = Kind.WEAK
+            part_of_arn = text[start - 1 : start] == ":"
+            if kind is not Kind.NONE and not part_of_arn:
+                yield from _values(text, start, end, kind)
+            at = lower.find(word, end)
+
+
+def _values(text: str, start: int, end: int, kind: Kind) -> Iterator[Found]:
+    """Yield what is secret after the name from ``start`` to ``end``."""
+    name = text[start:end]
+    if opening := _OPENING.match(text, end):
+        for leaf in _LEAF.finditer(text, opening.end(), _closed(text, opening.end())):
+            if not leaf["colon"]:
+                yield from _judged(text, leaf.span("leaf"), kind)
+    elif tight := _TIGHT.match(text, end):
+        yield from _assigned(text, start, tight, kind)
+    elif pair := _PAIR.match(text, end) if _is_header(name) else None:
+        if kind_of(pair["paired"]) is Kind.NONE:  # not the next of a list of names
+            yield from _judged(text, pair.span("paired"), kind)
+    elif loose := _LOOSE.match(text, end):
+        yield from _line(text, name, loose.span("line"), kind)
+
+
+def _assigned(text: str, start: int, match: re.Match[str], kind: Kind) -> Iterator[Found]:
+    """Yield the value that is beyond doubt that of the name at ``start``."""
+    span = match.span(match.lastgroup or 0)
+    if match.lastgroup == "plain":
+        span = (span[0], span[0] + len(match["plain"].rstrip(",)]}.:")))
+        if _is_code(text, start, span):
+            return
+    if match.lastgroup != "element" or text[start - 1 : start] == "<":
+        yield from _judged(text, span, kind)
+
+
+def _judged(text: str, span: tuple[int, int], kind: Kind) -> Iterator[Found]:
+    """Yield the value without the scheme before it, unless it can be no secret."""
+    scheme = _SCHEME.match(text, *span)
+    begin, end = (scheme.end() if scheme else span[0]), span[1]
+    value = text[begin:end].strip()
+    if not _NOTHING.fullmatch(value) and (kind is Kind.STRONG or _is_long_random(value)):
+        yield begin, end, MARK
+
+
+def _line(text: str, name: str, span: tuple[int, int], kind: Kind) -> Iterator[Found]:
+    """Yield what is secret in the rest of a line: all of a header's, or a first word that looks random."""
+    bare = re.sub(r"[^a-z]", "", name.lower())
+    scheme = _SCHEME.match(text, *span)
+    begin = scheme.end() if scheme else span[0]
+    line = text[begin : span[1]].rstrip()
+    if (bare.endswith("cookie") and "=" in line) or line.startswith("AWS4-"):
+        yield begin, begin + len(line), MARK
+        return
+    first = line.split(maxsplit=1)[0] if line else ""
+    if _NOTHING.fullmatch(first) or _CALL.match(first):
+        return
+    word = first.rstrip(",;.:!?)]}")
+    alone = word == line.rstrip(",;.!?)]}")
+    named_so = bare.endswith(("password", "passwd", "passphrase", "pwd", "authorization")) or "-" in name
+    sure = alone and named_so and not _PROSE.fullmatch(word) and not _is_number(word)
+    if (sure and kind is Kind.STRONG) or _looks_random(word, kind):
+        yield from _judged(text, (begin, begin + len(word)), kind)
+
+
+def _is_header(name: str) -> bool:
+    return "-" in name or name.lower() in {"authorization", "cookie"}
+
+
+def _is_code(text: str, start: int, span: tuple[int, int]) -> bool:
+    """Tell whether an assignment is source code: a call, or an argument that is only a name."""
+    value = text[slice(*span)]
+    if "(" in value and not value.startswith("("):
+        return True
+    if not _IDENTIFIER.fullmatch(value):
+        return False
+    line = text[text.rfind("\n", 0, start) + 1 : start]
+    inside = line.count("(") > line.count(")")
+    return (inside and text[span[1] : span[1] + 1] in {",", ")"}) or value in text[start : span[0] - 1]
+
+
+def _looks_random(word: str, kind: Kind) -> bool:
+    """Tell whether a word is no word of any language, nor a path, a date or the name of an algorithm."""
+    if len(word) < 6 or _ALGORITHM.fullmatch(word) or _WORDY.fullmatch(word) or _is_number(word):
+        return len(word) >= 6 and kind is Kind.STRONG and word.isdigit() and len(word) >= 8
+    digit, letter = any(map(str.isdigit, word)), any(map(str.isalpha, word))
+    if digit and letter:
+        return True
+    turns = sum(a.islower() != b.islower() for a, b in pairwise(word))
+    return len(word) >= _LONG and (turns >= 5 or bool(re.search(r"[+/=]", word)))
+
+
+def _is_long_random(value: str) -> bool:
+    return len(value) >= _LONG and " " not in value and _looks_random(value, Kind.WEAK)
+
+
+def _is_number(word: str) -> bool:
+    return bool(re.fullmatch(r"[\d.,:+-]+(?:ms|s|%)?", word))
+
+
+def _closed(text: str, opening: int) -> int:
+    """Return where the bracket that opens there is closed, or the furthest place to look at."""
+    depth = 0
+    limit = min(len(text), opening + _LONGEST_MEMBER)
+    for match in _BRACKETS.finditer(text, opening, limit):
+        depth += 1 if match.group() in "[{(" else -1
+        if depth <= 0:
+            return match.end()
+    return limit

@@ -1,0 +1,161 @@
+"""Secrets that are recognised by their shape: tokens, private keys, key ids, credentials in URLs, headers."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+MARK = "[redacted]"
+PRIVATE_KEY, JWT = "[redacted private key]", "[redacted jwt]"
+API_KEY, AWS_KEY_ID, HEX_KEY = "[redacted api key]", "[redacted aws key id]", "[redacted 32-byte hex]"
+
+#: Start and end of a secret in a text, and what stands in its place.
+Found = tuple[int, int, str]
+
+_BEGIN = re.compile(r"-{4,5} ?BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}")
+_END = re.compile(r"-{4,5} ?END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}")
+#: What may stand between the lines of a key's body: quotes of a repr, the margin of a traceback or a log.
+_MARGIN = r"(?:\s|[\"'(),\\]|\.\.\.|…|INTERNALERROR>|b(?=[\"'])|[-+?E>|#*](?=\s))"
+_BODY = re.compile(
+    rf"{_MARGIN}*+(?:(?:Proc-Type|DEK-Info): [^\n]*{_MARGIN}*+)*+"
+    rf"[A-Za-z0-9+/=]{{16,}}+(?:{_MARGIN}++[A-Za-z0-9+/=]{{16,}}+)*+(?:{_MARGIN}++[A-Za-z0-9+/]{{1,15}}(?:={{1,2}}|(?=\s*\Z)))?"
+)
+_MARGIN_WORD = re.compile(r"[\"'(),\\b>|E#*+?.…-]*|INTERNALERROR>")
+_BODY_WORD = re.compile(r"[\"'(b]*[A-Za-z0-9+/]{16,}={0,2}[\"'),]*")
+_LAST_WORD = re.compile(r"[\"'(b]*[A-Za-z0-9+/]{1,76}={0,2}[\"'),]*")
+_LONGEST_BODY = 20_000
+_DER = re.compile(r"M[A-P][A-Za-z0-9+/]{30}|b3BlbnNzaC1rZXktdjE")
+_JWK_MEMBER = re.compile(r"([\"'])(?:d|p|q|dp|dq|qi|k)\1\s*:\s*b?[\"']([A-Za-z0-9_-]{16,}+)")
+#: A JSON object in base64url, its second part, and signature or the other parts of a JWE; dots may be those
+#: of something that cut it.
+_JWT = re.compile(
+    r"(?:eyJ|eyA|ewo|ew0)[A-Za-z0-9_-]{5,4096}+(?:\.{1,3}|…)[A-Za-z0-9_-]{4,}+"
+    r"(?:(?:\.{1,3}|…)[A-Za-z0-9_-]*+)?(?:(?:\.{1,3}|…)[A-Za-z0-9_-]++){0,2}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One shape. Texts without any of the ``needles`` cannot hold it and are not searched.
+
+    A ``strict`` shape is no guess: no innocent text has it, so that a finished artifact must not, either.
+    """
+
+    needles: tuple[str, ...]
+    find: Callable[[str], Iterator[Found]]
+    strict: bool = True
+
+
+def prefixed(prefixes: Iterable[str]) -> Shape:
+    """Return the shape of the keys that begin with one of the prefixes."""
+    needles = tuple(prefixes)
+    alternatives = "|".join(map(re.escape, needles))
+    return Shape(needles, _pattern(rf"(?<![A-Za-z0-9])(?:{alternatives})[A-Za-z0-9_-]{{6,}}", API_KEY))
+
+
+def _pattern(pattern: str, label: str, flags: int = 0) -> Callable[[str], Iterator[Found]]:
+    """Return what finds a regular expression; its group "value", where it has one, is what is secret."""
+    compiled = re.compile(pattern, flags)
+    group = "value" if "value" in compiled.groupindex else 0
+
+    def find(text: str) -> Iterator[Found]:
+        return ((*match.span(group), label) for match in compiled.finditer(text))
+
+    return find
+
+
+def _private_keys(text: str) -> Iterator[Found]:
+    """Yield keys in PEM: whole, without their end, and without their beginning."""
+    done = 0
+    for begin in _BEGIN.finditer(text):
+        following = _BEGIN.search(text, begin.end())
+        limit = min(following.start() if following else len(text), begin.end() + _LONGEST_BODY)
+        end = _END.search(text, begin.end(), limit)
+        body = end or _BODY.match(text, begin.end())
+        if body:
+            done = body.end()
+            yield begin.start(), done, PRIVATE_KEY
+    for end in _END.finditer(text, done):
+        start = _start_of_body(text, done, end.start())
+        if start < end.start():
+            yield start, end.end(), PRIVATE_KEY
+        done = end.end()
+
+
+def _start_of_body(text: str, floor: int, end: int) -> int:
+    """Return where the lines of base64 begin that end at ``end``."""
+    start = end
+    words = [*re.finditer(r"\S+", text[max(floor, end - _LONGEST_BODY) : end])]
+    offset = max(floor, end - _LONGEST_BODY)
+    pattern = _LAST_WORD
+    for word in reversed(words):
+        if pattern.fullmatch(word.group()):
+            start, pattern = offset + word.start(), _BODY_WORD
+        elif not _MARGIN_WORD.fullmatch(word.group()):
+            break
+    return start
+
+
+def _key_bodies(text: str) -> Iterator[Found]:
+    """Yield the base64 of a private key without its BEGIN line, recognised by how its DER begins."""
+    for match in _DER.finditer(text):
+        if match.group().startswith("b3") or _is_private_der(match.group()):
+            body = _BODY.match(text, match.start())
+            if body:
+                yield match.start(), body.end(), PRIVATE_KEY
+
+
+def _is_private_der(start: str) -> bool:
+    """Tell whether base64 begins a SEQUENCE of a version number 0, 1 or 3 and what follows it in a key."""
+    der = base64.b64decode(start[:16])
+    body = der[{0x81: 3, 0x82: 4}.get(der[1], 2) :]
+    return body[:2] == b"\x02\x01" and body[2] in (0, 1, 3) and body[3] in (0x02, 0x04, 0x30)
+
+
+def _private_jwks(text: str) -> Iterator[Found]:
+    if "kty" in text:
+        yield from ((*match.span(2), MARK) for match in _JWK_MEMBER.finditer(text))
+
+
+def _jwts(text: str) -> Iterator[Found]:
+    for match in _JWT.finditer(text):
+        head = match.group()[:8].replace("-", "+").replace("_", "/")
+        try:
+            decoded = base64.b64decode(head)
+        except binascii.Error:  # cut so early that the dot is among the first eight characters
+            continue
+        if all(0x20 <= byte < 0x7F or byte in b"\r\n\t" for byte in decoded):
+            yield match.start(), match.end(), JWT
+
+
+SHAPES: tuple[Shape, ...] = (
+    Shape(("PRIVATE KEY",), _private_keys),
+    Shape(("AgEA", "AgEB", "AgED", "IB", "AQAw", "AQEE", "AQAC", "b3Bl"), _key_bodies),
+    Shape(('"d"', "'d'", '"k"', "'k'"), _private_jwks),
+    Shape(("eyJ", "eyA", "ewo", "ew0"), _jwts),
+    Shape(("AKIA", "ASIA"), _pattern(r"(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Z0-9])", AWS_KEY_ID)),
+    Shape(
+        ("0x", "0X"),
+        _pattern(
+            r"0[xX][0-9a-fA-F]{64}(?![0-9a-fA-F])|0[xX][0-9a-fA-F]{16,63}(?:\.{3}|…)[0-9a-fA-F]{16,63}",
+            HEX_KEY,
+        ),
+    ),
+    Shape(
+        ("earer", "EARER", "DPoP"),
+        _pattern(
+            r"(?<![A-Za-z])(?:bearer|dpop)[\s:]+(?P<value>(?=[^\s\"']*\d)[\w.~+/=-]{8,}|[\w.~+/=-]{20,})",
+            MARK,
+            re.IGNORECASE,
+        ),
+        strict=False,
+    ),
+    Shape(
+        ("://",),
+        _pattern(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://(?P<value>(?!git@)[^\s/@\"'<>?#]+)@", MARK),
+        strict=False,
+    ),
+)

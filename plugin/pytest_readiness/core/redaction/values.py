@@ -1,0 +1,190 @@
+"""A secret value that the run has loaded, and the ways in which it or a part of it can turn up in a text."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+from urllib.parse import unquote
+
+from .names import is_secret_name
+from .scan import as_read
+from .views import unescaped
+
+#: Shorter values are not looked for: they would blot out ordinary words, and they protect nothing.
+SHORTEST = 6
+#: A line of a value of several lines is looked for by itself when it is at least this long.
+_TELLING_LINE = 8
+#: A part of a value is recognised from this length on, wherever it was cut, in steps of ``_GRAM``.
+_TELLING_PART = 15
+_GRAM = 8
+#: Beside an ellipsis even this much of the beginning or the end of a value is recognised.
+_TELLING_STUMP = 6
+_ELLIPSIS = re.compile(r"\.\.\.|…|\Z")
+_PASSWORDS = (re.compile(r"://[^:/@\s]*:([^@/\s]+)@"), re.compile(r"\bpassword=([^\s']+)"))
+
+Span = tuple[int, int]
+
+
+def any_of(needles: Iterable[str]) -> re.Pattern[str]:
+    """Return what finds any of many texts in one go: a pattern that branches by their first letter."""
+    by_letter: dict[str, list[str]] = {}
+    for needle in sorted(needles):
+        by_letter.setdefault(needle[0], []).append(re.escape(needle[1:]))
+    return re.compile(
+        "|".join(f"{re.escape(first)}(?:{'|'.join(rest)})" for first, rest in by_letter.items())
+    )
+
+
+class SecretValue:
+    """One registered value: what to look for, prepared once."""
+
+    def __init__(self, value: str) -> None:
+        plain = _plain_forms(value.strip())
+        decoded = {form for text in plain for form in unescaped(text) if len(form) >= SHORTEST}
+        longest_first = {"key": len, "reverse": True}
+        #: Looked for in the text and in what it says when it is decoded.
+        self.forms: list[str] = sorted(decoded, **longest_first)  # type: ignore[call-overload]
+        #: Looked for with wrapped lines joined, too.
+        self.encoded: list[str] = sorted(
+            {form for text in plain for form in (*_base64(text), *_hex(text), *_joined(text))},
+            **longest_first,  # type: ignore[call-overload]
+        )
+        self._parts = [form for form in self.forms if _is_token(form)]
+        #: A text without any of these holds neither the value nor a part of it.
+        self.heads = {form[:SHORTEST] for form in (*self.forms, *self.encoded)} | {
+            head for form in self._parts for head in (*_grams(form), form[-_TELLING_STUMP:])
+        }
+
+    def find(self, text: str) -> Iterator[Span]:
+        """Yield where the value stands in a text, whole or in part."""
+        for form in (*self.forms, *self.encoded):
+            yield from _occurrences(form, text)
+        for form in self._parts:
+            yield from _stumps(form, text)
+            yield from _fragments(form, text)
+
+    def find_encoded(self, text: str) -> Iterator[Span]:
+        """Yield where an encoded form of the value stands in a text without line breaks."""
+        for form in (*self.encoded, *self._parts):
+            yield from _occurrences(form, text)
+
+    def is_in(self, reading: str) -> bool:
+        """Tell whether the whole value stands in the reading of a file, plain or encoded."""
+        return any(as_read(form) in reading for form in (*self.forms, *self.encoded))
+
+
+def _plain_forms(value: str) -> set[str]:
+    """Return the value and what gives it away by itself: its lines, its password, its secret fields."""
+    lines = [line.strip() for line in value.splitlines()]
+    telling = [line for line in lines if len(line) >= _TELLING_LINE and not line.startswith("-----")]
+    parts = [*(telling if len(lines) > 1 else ()), *_passwords(value), *_fields(value)]
+    return {value, value.replace(" ", "+"), *(part for part in parts if len(part) >= SHORTEST)}
+
+
+def _passwords(value: str) -> list[str]:
+    """Return the password inside a connection string, as a URL or as libpq keywords, raw and decoded."""
+    found = [match for pattern in _PASSWORDS for match in pattern.findall(value)]
+    return [form for text in found for form in (text, unquote(text))]
+
+
+def _fields(value: str) -> list[str]:
+    """Return the secret fields of a value that is a JSON document."""
+    if not value.startswith(("{", "[")):
+        return []
+    try:
+        document = json.loads(value)
+    except ValueError:
+        return []
+    return [*_secret_leaves(document, named=False)]
+
+
+def _secret_leaves(document: Any, *, named: bool) -> Iterator[str]:
+    if isinstance(document, dict):
+        for key, member in document.items():
+            yield from _secret_leaves(member, named=named or is_secret_name(key, document))
+    elif isinstance(document, list):
+        for member in document:
+            yield from _secret_leaves(member, named=named)
+    elif named and isinstance(document, str):
+        yield document
+
+
+def _is_token(form: str) -> bool:
+    """Tell whether parts of a form are secret: those of an address or a document may well be public."""
+    return len(form) >= 2 * _TELLING_STUMP and not re.search(r"://|\bhost=|[\n{}]", form)
+
+
+def _joined(text: str) -> set[str]:
+    return {"".join(line.strip() for line in text.splitlines())}
+
+
+def _base64(text: str) -> set[str]:
+    """Encode at the three alignments that a value can have inside a larger text (as in Basic auth)."""
+    raw = text.encode("utf-8", "surrogatepass")
+    forms = set()
+    for shift in range(3):
+        encoded = base64.b64encode(b"\0" * shift + raw).decode().rstrip("=")
+        # The first character(s) mix with what precedes, the last one with what follows.
+        first = (0, 2, 3)[shift]
+        last = len(encoded) - (1 if (shift + len(raw)) % 3 else 0)
+        core = encoded[first:last]
+        forms |= {core, core.replace("+", "-").replace("/", "_")}
+    return {form for form in forms if form}
+
+
+def _hex(text: str) -> set[str]:
+    raw = text.encode("utf-8", "surrogatepass")
+    plain = {raw.hex(), raw.hex(":"), raw.hex(" ")}
+    return {*plain, *(form.upper() for form in plain)}
+
+
+def _occurrences(form: str, text: str) -> Iterator[Span]:
+    at = text.find(form)
+    while at >= 0:
+        yield at, at + len(form)
+        at = text.find(form, at + len(form))
+
+
+def _stumps(form: str, text: str) -> Iterator[Span]:
+    """Yield the beginning of a value before an ellipsis or the end of the text, and its end after one."""
+    head, tail = form[:_TELLING_STUMP], form[-_TELLING_STUMP:]
+    if head not in text and tail not in text:
+        return
+    for cut in _ELLIPSIS.finditer(text):
+        start = text.rfind(head, max(0, cut.start() - len(form)), cut.start())
+        if start >= 0 and form.startswith(text[start : cut.start()]):
+            yield start, cut.start()
+        found = text.find(tail, cut.end(), cut.end() + len(form))
+        if found >= 0 and cut.end() < len(text) and form.endswith(text[cut.end() : found + len(tail)]):
+            yield cut.end(), found + len(tail)
+
+
+def _fragments(form: str, text: str) -> Iterator[Span]:
+    """Yield each part of a value that is long enough to give it away."""
+    for number, gram in enumerate(_grams(form)):
+        at = number * _GRAM
+        found = text.find(gram)
+        while found >= 0:
+            start, end = _grown(form, at, text, found)
+            if end - start >= _TELLING_PART:
+                yield start, end
+            found = text.find(gram, end)
+
+
+def _grams(form: str) -> list[str]:
+    return [form[at : at + _GRAM] for at in range(0, len(form) - _GRAM + 1, _GRAM)]
+
+
+def _grown(form: str, at: int, text: str, found: int) -> Span:
+    """Return the largest common part of form and text around a gram that both have."""
+    before = 0
+    while before < min(at, found) and form[at - before - 1] == text[found - before - 1]:
+        before += 1
+    after = _GRAM
+    room = min(len(form) - at, len(text) - found)
+    while after < room and form[at + after] == text[found + after]:
+        after += 1
+    return found - before, found + after
