@@ -3,7 +3,7 @@
 import base64
 import json
 import time
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import jwt
@@ -18,9 +18,18 @@ from smoke.platform.forgeries import REQUIRED_CLAIMS, Genuine, cases, forgery
 from smoke.platform.freeside import Dialects, Freeside
 from smoke.platform.tokens import SigningKey
 
-#: A forgery breaks what it says; here the signature alone is of interest.
-UNCHECKED = ("verify_exp", "verify_nbf", "verify_iat", "verify_aud", "verify_iss")
 REQUIRED = ["iss", "aud", "sub", "tenant_id", "tier", "pool_id", "allowed_pools", "iat", "exp", "jti"]
+NO_TOKEN = {"no-token", "empty", "other-scheme", "garbage"}
+#: The members of header and claims in which a forgery differs; ``missing-*`` differ in that claim.
+CHANGED = {
+    "alg-none": "alg", "hs256-public-key": "alg", "unknown-kid": "kid", "no-kid": "kid", "jku": "jku",
+    "embedded-jwk": "jwk", "crit": "crit smoke-ext", "tampered-payload": "sub", "expired": "iat exp",
+    "nbf-future": "nbf exp", "iat-future": "iat exp", "no-exp": "exp", "exp-too-long": "exp",
+    "wrong-iss": "iss", "wrong-aud": "aud",
+}  # fmt: skip
+ATTACKERS = {"other-key-known-kid", "embedded-jwk", "jku"}
+UNSIGNED = {"alg-none", "hs256-public-key", "tampered-payload", "tampered-signature", "truncated-signature"}
+ES256 = jwt.get_algorithm_by_name("ES256")
 
 
 @pytest.fixture
@@ -60,9 +69,21 @@ def parts(header: Any) -> Any:
     return json.loads(unpadded(head)), json.loads(unpadded(body)), unpadded(signature)
 
 
+def signer(header: str, genuine: Genuine) -> str:
+    """Who signed a token, if anyone did."""
+    signed, _, _ = header.removeprefix("Bearer ").rpartition(".")
+    keys = {"genuine": genuine.key, "attacker": genuine.attacker}
+    signature = parts(header)[2]
+    found = [name for name, key in keys.items() if ES256.verify(signed.encode(), key.private, signature)]
+    return "".join(found)
+
+
+def changed(members: dict[str, Any], original: dict[str, Any]) -> set[str]:
+    return {name for name in members | original if members.get(name) != original.get(name)}
+
+
 def test_genuine_token_is_accepted(genuine: Any) -> None:
-    claims = verify(genuine, tokens.bearer(genuine.key, genuine.claims))
-    assert claims == genuine.claims
+    assert verify(genuine, tokens.bearer(genuine.key, genuine.claims)) == genuine.claims
 
 
 @pytest.mark.parametrize("case", cases("freeside"))
@@ -71,58 +92,41 @@ def test_forgery_is_refused_by_a_strict_verifier(genuine: Any, case: Any) -> Non
         verify(genuine, forged(case, genuine))
 
 
-@pytest.mark.parametrize("case", [case for case in cases("freeside") if case.startswith("missing-")])
-def test_missing_claim_is_the_only_thing_missing(genuine: Any, case: Any) -> None:
-    _, claims, _ = parts(forged(case, genuine))
-    assert set(genuine.claims) - set(claims) == {case.removeprefix("missing-")}
+@pytest.mark.parametrize("case", [case for case in cases("freeside") if case not in NO_TOKEN])
+def test_forgery_breaks_what_it_says_and_nothing_else(genuine: Any, case: str) -> None:
+    token = forged(case, genuine)
+    head, body, _ = parts(token)
+    honest, _, _ = parts(tokens.bearer(genuine.key, genuine.claims))
+    broken = CHANGED.get(case, case.removeprefix("missing-") if case.startswith("missing-") else "")
+    assert changed(head, honest) | changed(body, genuine.claims) == {*broken.split()}
+    signed_by = "" if case in UNSIGNED else "attacker" if case in ATTACKERS else "genuine"
+    assert signer(token, genuine) == signed_by
 
 
 @pytest.mark.parametrize(
-    "case", ["expired", "nbf-future", "iat-future", "exp-too-long", "wrong-iss", "wrong-aud", "no-exp"]
+    ("case", "length"), [("alg-none", 0), ("tampered-signature", 64), ("truncated-signature", 48)]
 )
-def test_bad_claims_are_properly_signed(genuine: Any, case: Any) -> None:
-    token = forged(case, genuine).removeprefix("Bearer ")
-    jwt.decode(
-        token, genuine.key.public_pem(), algorithms=["ES256"],
-        options=cast(Any, dict.fromkeys(UNCHECKED, False)),
-    )  # fmt: skip
+def test_forged_signature_has_its_length(genuine: Any, case: str, length: int) -> None:
+    assert len(parts(forged(case, genuine))[2]) == length
 
 
 @pytest.mark.parametrize(
-    ("case", "moved", "still_valid"),
-    [("expired", "exp", ()), ("nbf-future", "nbf", ("iat", "exp")), ("iat-future", "iat", ("exp",))],
+    ("case", "past", "future"),
+    [("expired", "iat exp", ""), ("nbf-future", "iat", "nbf exp"), ("iat-future", "", "iat exp")],
 )
-def test_times_break_one_rule(genuine: Any, case: Any, moved: Any, still_valid: Any) -> None:
+def test_times_break_one_rule(genuine: Any, case: str, past: str, future: str) -> None:
     _, claims, _ = parts(forged(case, genuine))
-    now = time.time()
-    assert (claims[moved] > now + 120) if moved != "exp" else (claims[moved] < now - 120)
+    assert all(claims[name] <= time.time() + 1 for name in past.split())
+    assert all(claims[name] > time.time() + 120 for name in future.split())
+    assert claims["exp"] < time.time() - 120 or case != "expired"
     assert claims["exp"] - claims["iat"] <= 3600
-    assert all(claims["iat"] <= now + 1 for name in still_valid if name == "iat")
-    assert all(claims["exp"] > now for name in still_valid if name == "exp")
-
-
-def test_alg_none_has_no_signature(genuine: Any) -> None:
-    header, claims, signature = parts(forged("alg-none", genuine))
-    assert (header["alg"], signature, claims) == ("none", b"", genuine.claims)
 
 
 def test_hs256_is_keyed_with_the_public_key(genuine: Any) -> None:
-    header, _, signature = parts(forged("hs256-public-key", genuine))
     token = forged("hs256-public-key", genuine).removeprefix("Bearer ")
-    hmac = jwt.get_algorithm_by_name("HS256") if hasattr(jwt, "get_algorithm_by_name") else None
-    assert header["alg"] == "HS256"
-    assert len(signature) == 32
-    assert hmac is None or hmac.verify(token.rpartition(".")[0].encode(), genuine.key.public_pem(), signature)
-
-
-@pytest.mark.parametrize("case", ["other-key-known-kid", "embedded-jwk", "jku"])
-def test_attackers_tokens_are_signed_by_the_attacker(genuine: Any, case: Any) -> None:
-    header, claims, _ = parts(forged(case, genuine))
-    token = forged(case, genuine).removeprefix("Bearer ")
-    assert header["kid"] == genuine.key.kid
-    assert (
-        jwt.decode(token, genuine.attacker.public_pem(), algorithms=["ES256"], audience="arrakis") == claims
-    )
+    hmac = jwt.get_algorithm_by_name("HS256")
+    signed, _, _ = token.rpartition(".")
+    assert hmac.verify(signed.encode(), genuine.key.public_pem(), parts(token)[2])
 
 
 def test_attackers_key_travels_with_the_token(genuine: Any) -> None:
@@ -131,27 +135,6 @@ def test_attackers_key_travels_with_the_token(genuine: Any) -> None:
     document = json.loads(base64.b64decode(linked["jku"].partition("base64,")[2]))
     assert embedded["jwk"]["x"] == genuine.attacker.public_jwk()["x"] == document["keys"][0]["x"]
     assert document["keys"][0]["kid"] == genuine.key.kid
-
-
-@pytest.mark.parametrize("case", ["unknown-kid", "no-kid", "crit"])
-def test_header_faults_are_signed_by_the_right_key(genuine: Any, case: Any) -> None:
-    token = forged(case, genuine).removeprefix("Bearer ")
-    head, _, _ = parts(forged(case, genuine))
-    signing_input, _, _ = token.rpartition(".")
-    algorithm = jwt.algorithms.ECAlgorithm(jwt.algorithms.ECAlgorithm.SHA256)
-    _, _, signature = parts(forged(case, genuine))
-    public = algorithm.prepare_key(genuine.key.public_pem().decode())
-    assert algorithm.verify(signing_input.encode(), public, signature)
-    assert head.get("kid") != genuine.key.kid or "crit" in head
-
-
-def test_tampering_changes_what_it_says(genuine: Any) -> None:
-    _, claims, _ = parts(forged("tampered-payload", genuine))
-    _, same, signature = parts(forged("tampered-signature", genuine))
-    _, _, short = parts(forged("truncated-signature", genuine))
-    assert {name for name in claims if claims[name] != genuine.claims[name]} == {"sub"}
-    assert same == genuine.claims
-    assert (len(signature), len(short)) == (64, 48)
 
 
 def test_wrong_audience_belongs_to_another_service(genuine: Any) -> None:
@@ -175,24 +158,23 @@ def answered(status: int, body: Any = None) -> httpx.Response:
     return httpx.Response(status, json=body, request=httpx.Request("POST", "http://h/x"))
 
 
-def test_refusal_needs_the_status_and_a_json_error() -> None:
+@pytest.mark.parametrize(
+    ("status", "body", "raised"),
+    [
+        (200, None, SafetyViolation), (202, None, SafetyViolation), (204, None, SafetyViolation),
+        (500, {"error": "X"}, UnexpectedStatus), (401, {"message": "no"}, ContractViolation),
+    ],
+)  # fmt: skip
+def test_refusal_needs_the_status_and_a_json_error(status: int, body: Any, raised: Any) -> None:
     require_refused(answered(401, {"error": "UNAUTHORIZED"}), "freeside", "expired")
-    with pytest.raises(UnexpectedStatus, match="freeside and expired: expected 401 or 403, got 500"):
-        require_refused(answered(500, {"error": "X"}), "freeside", "expired")
-    with pytest.raises(ContractViolation):
-        require_refused(answered(401, {"message": "no"}), "freeside", "expired")
+    with pytest.raises(raised, match="POST /x"):
+        require_refused(answered(status, body), "freeside", "expired")
 
 
 def test_spent_token_has_its_code() -> None:
     require_spent(answered(401, {"error": "UNAUTHORIZED"}), "finn", "a used token")
     with pytest.raises(ContractViolation, match="JTI_REPLAY"):
         require_spent(answered(409, {"error": "CONFLICT", "message": "no"}), "freeside", "a used token")
-
-
-@pytest.mark.parametrize("status", [200, 202, 204])
-def test_any_success_is_a_safety_violation(status: Any) -> None:
-    with pytest.raises(SafetyViolation, match="freeside accepted expired"):
-        require_refused(answered(status), "freeside", "expired")
 
 
 @pytest.mark.parametrize("invoke", ["prompt", "messages"])

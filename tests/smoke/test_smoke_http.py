@@ -1,6 +1,6 @@
 """HTTP: a 429 is waited out and never an outage or a bug; names that do not resolve."""
 
-from typing import Any
+from functools import partial
 
 import httpx
 import pytest
@@ -11,65 +11,56 @@ from smoke.platform.http import BACKOFF_BUDGET_S, MAX_SENDS, HttpClient, require
 from tests.smoke.log import Log
 
 
-def client(answers: Any, log: Any, waits: Any) -> Any:
-    answers = iter(answers)
-    seen = []
+class Sender:
+    """A client whose answers are made up, with what it sent, recorded and waited for."""
 
-    def handle(request: Any) -> Any:
-        seen.append(request)
-        return next(answers)
+    def __init__(self, *answers: httpx.Response) -> None:
+        self.log, self.waits, self.seen = Log(), list[float](), list[httpx.Request]()
+        left = iter(answers)
 
-    pool = httpx.Client(transport=httpx.MockTransport(handle))
-    return HttpClient("freeside", "http://h/", pool, log, pause=waits.append), seen
+        def handle(request: httpx.Request) -> httpx.Response:
+            self.seen.append(request)
+            return next(left)
+
+        pool = httpx.Client(transport=httpx.MockTransport(handle))
+        http = HttpClient("freeside", "http://h/", pool, self.log, pause=self.waits.append)
+        self.send = partial(http.send, "GET", "/x")
 
 
-def limited(after: Any = "2") -> Any:
+def limited(after: str) -> httpx.Response:
     return httpx.Response(
         429, headers={"retry-after": after} if after else {}, json={"error": "RATE_LIMITED"}
     )
 
 
 def test_429_is_waited_out_and_noted() -> None:
-    log = Log()
-    waits: list[float] = []
     made = iter(["Bearer 1", "Bearer 2"])
-    one, seen = client([limited("3"), httpx.Response(200, json={})], log, waits)
-    assert one.send("GET", "/x", credential=lambda: next(made)).status_code == 200
-    assert waits == [3.0]
-    assert log.exchanges == [429, 200]
-    assert "waited 3 s" in log.notes[0]
-    assert [request.headers["authorization"] for request in seen] == ["Bearer 1", "Bearer 2"]
+    sender = Sender(limited("3"), httpx.Response(200, json={}))
+    assert sender.send(credential=lambda: next(made)).status_code == 200
+    assert (sender.waits, sender.log.exchanges) == ([3.0], [429, 200])
+    assert "waited 3 s" in sender.log.notes[0]
+    assert [request.headers["authorization"] for request in sender.seen] == ["Bearer 1", "Bearer 2"]
 
 
-def test_429_that_persists_is_the_runners() -> None:
-    log = Log()
-    waits: list[float] = []
-    one, _ = client([limited("1")] * MAX_SENDS, log, waits)
+@pytest.mark.parametrize(("after", "waits"), [(1, MAX_SENDS), (int(BACKOFF_BUDGET_S) + 1, 0)])
+def test_429_that_persists_is_the_runners(after: int, waits: int) -> None:
+    sender = Sender(*[limited(str(after))] * MAX_SENDS)
     with pytest.raises(SetupError, match="still rate limited after"):
-        one.send("GET", "/x")
-
-
-def test_no_wait_beyond_the_budget() -> None:
-    log = Log()
-    waits: list[float] = []
-    one, _ = client([limited(str(int(BACKOFF_BUDGET_S) + 1))], log, waits)
-    with pytest.raises(SetupError):
-        one.send("GET", "/x")
-    assert waits == []
+        sender.send()
+    assert len(sender.waits) == waits
 
 
 @pytest.mark.parametrize("after", ["", "soon", "1.5", "-1"])
-def test_429_without_seconds_violates_the_contract(after: Any) -> None:
-    one, _ = client([limited(after)], Log(), [])
+def test_429_without_seconds_violates_the_contract(after: str) -> None:
     with pytest.raises(ContractViolation, match="retry-after"):
-        one.send("GET", "/x")
+        Sender(limited(after)).send()
 
 
 def test_no_credential_sends_no_header() -> None:
-    one, seen = client([httpx.Response(200, json={})], Log(), [])
-    one.send("GET", "/x", credential=lambda: None)
-    assert "authorization" not in seen[0].headers
-    assert str(seen[0].url) == "http://h/x"
+    sender = Sender(httpx.Response(200, json={}))
+    sender.send(credential=lambda: None)
+    assert "authorization" not in sender.seen[0].headers
+    assert str(sender.seen[0].url) == "http://h/x"
 
 
 def test_name_that_does_not_resolve_is_the_runners() -> None:

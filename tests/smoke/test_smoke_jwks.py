@@ -1,5 +1,6 @@
 """Key sets: what is wrong with a key is named, and the key that signs is found by its public half."""
 
+import json
 from typing import Any
 
 import httpx
@@ -39,15 +40,14 @@ def test_fault_of_any_key_is_named(change: Any, named: Any) -> None:
     assert any(named in fault for fault in found)
 
 
-@pytest.mark.parametrize("kid", [None, "", " ", 7])
-def test_bad_kid_is_named(kid: Any) -> None:
-    assert keys(KEY.public_jwk() | {"kid": kid}).kid_faults()
-
-
-def test_kid_used_twice_is_named() -> None:
-    assert (
-        "keys[0] already" in keys(KEY.public_jwk(), SigningKey.throwaway("k1").public_jwk()).kid_faults()[0]
-    )
+@pytest.mark.parametrize(
+    ("kid", "named"),
+    [(None, "non-empty"), ("", "non-empty"), (" ", "non-empty"), (7, "non-empty"), ("k1", "already")],
+)
+def test_bad_kid_is_named(kid: Any, named: str) -> None:
+    (fault,) = keys(KEY.public_jwk(), KEY.public_jwk() | {"kid": kid}).kid_faults()
+    assert fault.startswith("keys[1].kid: ")
+    assert named in fault
 
 
 @pytest.mark.parametrize("member", ["d", "p", "q", "dp", "dq", "qi", "oth", "k"])
@@ -56,14 +56,9 @@ def test_private_member_is_named_and_not_shown(member: Any) -> None:
     assert found == [f"keys[0].{member}"]
 
 
-@pytest.mark.parametrize("body", ['{"keys": {}}', '{"keys": ["text"]}', "[]", "{}"])
+@pytest.mark.parametrize("body", [{"keys": {}}, {"keys": ["text"]}, [], {}])
 def test_set_must_be_a_set(body: Any) -> None:
-    answer = httpx.Response(
-        200,
-        content=body,
-        headers={"content-type": "application/json"},
-        request=httpx.Request("GET", "http://h/j"),
-    )
+    answer = httpx.Response(200, json=body, request=httpx.Request("GET", "http://h/j"))
     with pytest.raises(ContractViolation):
         key_set_of(answer)
 
@@ -74,36 +69,34 @@ def pem(key: Any) -> Any:
     ).decode()
 
 
-def test_key_ring_finds_the_kid_and_remembers_only_success() -> None:
+def test_lookup_finds_the_kid_and_remembers_only_success() -> None:
     answers = [
         keys(SigningKey.throwaway("other").public_jwk()),
         keys(KEY.public_jwk() | {"kid": "published"}),
     ]
-    ring = SigningKeyLookup(lambda: pem(KEY.private), lambda: answers.pop(0))
+    lookup = SigningKeyLookup(lambda: pem(KEY.private), lambda: answers.pop(0))
     with pytest.raises(AssertionError, match="none of 1 keys"):
-        ring()
-    assert ring().kid == "published"
-    assert ring().kid == "published"
-    ring.forget()
+        lookup()
+    assert [lookup().kid, lookup().kid] == ["published"] * 2
+    lookup.forget()
     with pytest.raises(IndexError):
-        ring()
+        lookup()
 
 
 def test_json_secret_gives_the_active_key() -> None:
-    import json
-
     value = json.dumps({"schemaVersion": 1, "activeKid": "a", "privateKey": pem(KEY.private)})
     assert private_key_of(value).private_numbers() == KEY.private.private_numbers()
 
 
 @pytest.mark.parametrize(
-    "value", ["", "PLACEHOLDER", "CHANGE_ME", "{}", '{"activeKid": "a"}', "{broken", "-----BEGIN", "text"]
-)
-def test_secret_that_is_no_key_is_the_platforms_fault(value: Any) -> None:
-    with pytest.raises(AssertionError):
+    ("value", "named"),
+    [
+        *[(text, "placeholder") for text in ("", "PLACEHOLDER", "CHANGE_ME", "{}")],
+        ('{"activeKid": "a"}', "without a privateKey"), ("{broken", "without a privateKey"),
+        ("-----BEGIN", "not a PEM"), ("text", "not a PEM"),
+        (pem(ec.generate_private_key(ec.SECP384R1())), "not a P-256 key"),
+    ],
+)  # fmt: skip
+def test_secret_that_is_no_p256_key_is_the_platforms_fault(value: str, named: str) -> None:
+    with pytest.raises(AssertionError, match=named):
         private_key_of(value)
-
-
-def test_p384_secret_is_refused() -> None:
-    with pytest.raises(AssertionError, match="P-256"):
-        private_key_of(pem(ec.generate_private_key(ec.SECP384R1())))
