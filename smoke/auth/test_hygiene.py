@@ -42,7 +42,7 @@ SKEWS: dict[str, Callable[[int], dict[str, int]]] = {
     "nbf": lambda s: {"nbf": s, "exp": s + 300},
 }
 #: Forgeries that a verifier refuses for different reasons.
-TELLING = (
+FAULTY = (
     "expired",
     "wrong-iss",
     "wrong-aud",
@@ -51,8 +51,8 @@ TELLING = (
     "tampered-signature",
     "missing-sub",
 )
-#: What is another one in every answer, and tells nothing: ids and times.
-PASSING = re.compile(
+#: What differs in every answer and reveals nothing: ids and times.
+VARYING = re.compile(
     r"\b[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}\b|\d{4}-\d\d-\d\dT[\d:.]+|\b\d{10,13}\b"
 )
 BURST = 20
@@ -94,21 +94,21 @@ def test_large_clock_skew_is_refused(target: Target, service: str, claim: str) -
 def test_refusals_do_not_tell_why(target: Target, service: str, evidence: Evidence) -> None:
     """Whatever is wrong with a token, the answer is the same. (Finn's codes are part of its contract.)"""
     answers: dict[tuple[int, str], list[str]] = {}
-    for case in TELLING:
+    for case in FAULTY:
         answer = target.forged(case)
         require_refused(answer, service, case)
-        answers.setdefault((answer.status_code, PASSING.sub("...", body_text(answer))), []).append(case)
+        answers.setdefault((answer.status_code, VARYING.sub("...", body_text(answer))), []).append(case)
     evidence.figure("different answers", len(answers), expected=1)
-    assert len(answers) == 1, f"{service} tells apart: {list(answers.values())}"
+    assert len(answers) == 1, f"{service} answers differently: {list(answers.values())}"
 
 
 @pytest.mark.parametrize("service", each())
 def test_errors_leak_no_internals(target: Target, service: str, evidence: Evidence) -> None:
     """No error shows a stack trace, a path, a query or a key."""
     found = {
-        case: leaked for case in (*TELLING, "garbage", "alg-none") if (leaked := leak(target.forged(case)))
+        case: leaked for case in (*FAULTY, "garbage", "alg-none") if (leaked := leak(target.forged(case)))
     }
-    evidence.evaluated("errors show no internals", len(TELLING) + 2)
+    evidence.evaluated("errors show no internals", len(FAULTY) + 2)
     assert not found, f"{service} shows internals: {found}"
 
 
@@ -139,7 +139,7 @@ def test_jti_stays_spent_after_a_restart(
     http: httpx.Client,
     eventually: Eventually,
 ) -> None:
-    """A restart does not forget which tokens were used."""
+    """A service remembers across a restart which tokens were used."""
     found: Freeside | Finn | Dixie = request.getfixturevalue(service)
     header, _ = target.spent()
     before = uptime(found)

@@ -49,8 +49,8 @@ def each_service(check: str) -> list[Any]:
 def each_forgery() -> list[Any]:
     """Every forgery at every service that has to refuse it.
 
-    Behind the VPC nobody outside can send Finn anything but what Freeside lets through: the same forgery at
-    Freeside, or another one that it must refuse, then covers Finn's refusal.
+    From outside the VPC only what Freeside accepts reaches Finn: there the same forgery at Freeside, or
+    another one that it must refuse, covers Finn's refusal.
     """
     return [
         pytest.param(
@@ -140,7 +140,7 @@ def test_budget_of_another_tenant_is_closed(freeside: Freeside, tenants: Tenants
 
 
 def own_figures_only(freeside: Freeside, tenants: Tenants) -> None:
-    """The gateway's route names no community: asking for another one must not change whose figures come."""
+    """The gateway's route names no community: naming another one must not change the figures."""
     credential = freeside.credential(tenants.other, role="admin")
     params = {"communityId": tenants.main, "tenant_id": tenants.main}
     answer = freeside.http.send("GET", "/api/agents/budget", credential, params=params)

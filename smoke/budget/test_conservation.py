@@ -156,7 +156,7 @@ def test_refused_call_is_free(freeside: Freeside, tenants: Tenants, watch: Conse
 
 @pytest.mark.p1
 def test_failed_call_is_free(freeside: Freeside, tenants: Tenants, watch: Conservation) -> None:
-    """An answered call costs what it says; one that fails costs nothing, whoever is to blame (I-8)."""
+    """An answered call costs what it says; one that fails costs nothing, whatever the cause (I-8)."""
     answer = freeside.try_invoke(tenants.main, prompt_for())
     if answer.status_code != 200:
         rest = freeside.at_rest(tenants.main)

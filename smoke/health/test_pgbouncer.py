@@ -17,10 +17,10 @@ pytestmark = [
 ]
 
 POOL_USERS = ("freeside", "finn", "dixie")
-#: Others may wait for a moment while this looks.
+#: Clients of other runs may wait for a moment.
 WAITING_S = 2.0
-#: Who gave up waiting is not seen either until it comes back. So nobody waiting says something at once only
-#: where the pools hold connections to serve with, else after this many looks in a row.
+#: A client that gave up is not seen until it comes back. One look without waiting clients is proof only where
+#: the pools hold server connections; elsewhere it takes this many in a row.
 QUIET_LOOKS, LOOK_EVERY_S = 6, 0.1
 
 
@@ -40,12 +40,12 @@ def test_pgbouncer_select(environment: Environment, user: str, evidence: Evidenc
 def test_pgbouncer_keeps_nobody_waiting(
     environment: Environment, evidence: Evidence, eventually: Eventually
 ) -> None:
-    """No client waits for a server connection for longer than a moment, which others may need one for."""
+    """No client waits for a server connection for longer than a moment."""
     console = environment.secret("pgbouncer.dsn")
     waiting: dict[str, int] = {}
     looks = 0
 
-    def nobody() -> bool:
+    def none_waiting() -> bool:
         nonlocal looks
         pools = ask(console, "SHOW POOLS")
         waiting.clear()
@@ -54,7 +54,9 @@ def test_pgbouncer_keeps_nobody_waiting(
         return looks >= (1 if can_serve(pools) else QUIET_LOOKS)
 
     try:
-        eventually(nobody, within=WAITING_S, every=LOOK_EVERY_S, what="nobody waits for a connection")
+        eventually(
+            none_waiting, within=WAITING_S, every=LOOK_EVERY_S, what="no client waits for a connection"
+        )
     except AssertionError as problem:
         if waiting:
             raise AssertionError(f"clients wait for a connection for {WAITING_S} s: {waiting}") from problem

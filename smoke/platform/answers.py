@@ -64,7 +64,7 @@ class Fields:
         return self.data[name]
 
     def text(self, name: str, *, among: Collection[str] = (), pattern: str = "") -> str:
-        """A string that is not blank, optionally one of a set or matching a whole pattern."""
+        """A string that is not blank, optionally one of a set or matching a pattern in full."""
         expected = f"one of {', '.join(sorted(among))}" if among else "a non-empty string"
         expected = f"a string matching {pattern}" if pattern else expected
         value = self.raw(name, expected)
@@ -132,7 +132,7 @@ def fields_of(response: httpx.Response) -> Fields:
 
 
 def body_text(response: httpx.Response) -> str:
-    """The body as text to search in: UTF-8, whatever the answer says it is, with what is not replaced."""
+    """The body as text to search in: UTF-8, whatever charset it declares; other bytes are replaced."""
     return response.content.decode(errors="replace")
 
 
@@ -207,7 +207,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """What an answer says of the rate limit."""
+    """The rate limit that an answer declares."""
 
     limit: int
     remaining: int

@@ -103,7 +103,7 @@ def target_of(client: Freeside | Finn | Dixie, tenant: str, agent: str, attacker
 def require_refused(
     response: httpx.Response, service: str, what: str, statuses: tuple[int, ...] = REFUSALS
 ) -> None:
-    """Assert a refusal with a JSON error; SafetyViolation when the service let it in."""
+    """Assert a refusal with a JSON error; SafetyViolation when the service accepted."""
     came = f"{response.status_code} {error_code(response)}".strip()
     if response.is_success:
         raise SafetyViolation(f"{service} accepted {what}: {route_of(response)} answered {came}")
@@ -114,7 +114,7 @@ def require_refused(
 
 
 def require_spent(response: httpx.Response, service: str, what: str) -> None:
-    """Assert that a token was refused for being spent; a 409 says so by its code."""
+    """Assert that a token was refused for being spent; a 409 must carry its code."""
     require_refused(response, service, what, REPLAYS)
     if response.status_code == 409:
         require_error(response, 409, "JTI_REPLAY")

@@ -1,9 +1,7 @@
-"""Which build each service runs: asked before the first check and after the last one."""
+"""Which build each service runs, read before the first check and after the last one."""
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -15,6 +13,7 @@ from smoke.aws.ecs import image_in_use
 from smoke.aws.inventory import tag_of
 from smoke.aws.names import Names
 from smoke.platform.answers import parse_json, route_of
+from smoke.platform.concurrency import in_time
 from smoke.platform.services import SERVICES
 from smoke.platform.transport import authorities, http_pool, within
 
@@ -23,7 +22,7 @@ LONGEST_BUILD = 200
 
 
 def builds(environment: Environment) -> dict[str, str]:
-    """The build of every service that can be asked, an empty string where none is told in time.
+    """The build of every service that can be asked, an empty string for one that does not answer in time.
 
     The worker has no route to ask: its build is its image's tag, as ECS runs it.
     """
@@ -34,21 +33,9 @@ def builds(environment: Environment) -> dict[str, str]:
             asked[service] = partial(_build_of, f"{url}{SERVICES[service].health}", proxies=environment.live)
     if environment.aws.region and environment.aws.prefix:
         asked["worker"] = partial(_worker_of, environment)
-    found = dict.fromkeys(asked, "")
     authorities()  # by one thread for all
-
-    def ask(service: str) -> None:
-        found[service] = asked[service]()
-
-    threads = [
-        threading.Thread(target=ask, args=(name,), daemon=True, name=f"build-{name}") for name in asked
-    ]
-    for thread in threads:
-        thread.start()
-    deadline = time.monotonic() + WITHIN_S
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    return dict(found)
+    found = in_time(asked, WITHIN_S)
+    return {name: found.get(name, "") for name in asked}
 
 
 def _build_of(url: str, *, proxies: bool) -> str:

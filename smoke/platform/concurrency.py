@@ -1,9 +1,10 @@
-"""Calls that start at the same moment, and readings taken while they run."""
+"""Concurrency: calls that start at the same moment, calls with a deadline, readings taken meanwhile."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -24,6 +25,25 @@ def at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
     with ThreadPoolExecutor(len(calls)) as pool:
         futures = [pool.submit(run, call) for call in calls]
     return [future.result() for future in futures]
+
+
+def in_time(calls: Mapping[str, Callable[[], T]], within: float) -> dict[str, T]:
+    """The results, by name, of those calls that end within so many seconds.
+
+    The others are left behind, in threads that end with the process.
+    """
+    results: dict[str, T] = {}
+
+    def run(name: str) -> None:
+        results[name] = calls[name]()
+
+    threads = [threading.Thread(target=run, args=(name,), daemon=True, name=name) for name in calls]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + within
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return dict(results)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Callable, Mapping
 from threading import Event
 from typing import TypedDict, Unpack
@@ -13,6 +12,7 @@ import httpx
 from pytest_readiness import Evidence, SetupError
 
 from .answers import DIGITS, ContractViolation, route_of, shown
+from .concurrency import in_time
 from .transport import within
 
 RESOLVE_WITHIN_S = 5.0
@@ -37,12 +37,18 @@ def retry_after(response: httpx.Response) -> float:
 
 
 class Parts(TypedDict, total=False):
-    """What a request may have beside its credential."""
+    """What a request may have beside its credential, and how it is sent.
+
+    ``timeout`` limits the exchange, in seconds, where it is not the connection pool's own. A 200 of a
+    ``stream`` is unread and unrecorded.
+    """
 
     headers: Mapping[str, str]
     params: Mapping[str, str]
     content: bytes
     json: object
+    timeout: float
+    stream: bool
 
 
 class HttpClient:
@@ -69,25 +75,23 @@ class HttpClient:
             self.evidence.exchange(response)
 
     def once(
-        self,
-        method: str,
-        path: str,
-        credential: Credential | None = None,
-        *,
-        stream: bool = False,
-        timeout: float | None = None,
-        **parts: Unpack[Parts],
+        self, method: str, path: str, credential: Credential | None = None, **parts: Unpack[Parts]
     ) -> httpx.Response:
-        """The answer to one request, whatever its status; a 200 of a ``stream`` is unread and unrecorded.
-
-        ``timeout`` limits the exchange, in seconds, where it is not the connection pool's own.
-        """
+        """The answer to one request, whatever its status."""
         authorization = credential() if credential is not None else None
-        if authorization is not None:
-            parts["headers"] = {**parts.get("headers", {}), "Authorization": authorization}
-        limit = httpx.USE_CLIENT_DEFAULT if timeout is None else within(timeout)
-        request = self.pool.build_request(method, self.base_url + path, timeout=limit, **parts)
-        response = self.pool.send(request, stream=stream)
+        request = self.pool.build_request(
+            method,
+            self.base_url + path,
+            headers={
+                **parts.get("headers", {}),
+                **({} if authorization is None else {"Authorization": authorization}),
+            },
+            params=parts.get("params"),
+            content=parts.get("content"),
+            json=parts.get("json"),
+            timeout=within(parts["timeout"]) if "timeout" in parts else httpx.USE_CLIENT_DEFAULT,
+        )
+        response = self.pool.send(request, stream=parts.get("stream", False))
         if response.status_code != 200:
             response.read()
         if response.is_closed:
@@ -95,19 +99,12 @@ class HttpClient:
         return response
 
     def send(
-        self,
-        method: str,
-        path: str,
-        credential: Credential | None = None,
-        *,
-        stream: bool = False,
-        timeout: float | None = None,
-        **parts: Unpack[Parts],
+        self, method: str, path: str, credential: Credential | None = None, **parts: Unpack[Parts]
     ) -> httpx.Response:
         """As ``once``, but a 429 is waited out by its Retry-After; SetupError when it persists."""
         waited, route = 0.0, ""
         for _ in range(MAX_SENDS):
-            response = self.once(method, path, credential, stream=stream, timeout=timeout, **parts)
+            response = self.once(method, path, credential, **parts)
             if response.status_code != 429:
                 return response
             route, pause = route_of(response), retry_after(response)
@@ -130,20 +127,15 @@ Connect = Callable[..., HttpClient]
 def require_resolvable(url: str, within: float = RESOLVE_WITHIN_S) -> None:
     """SetupError naming the host when the runner's resolver does not know it or gives no answer in time."""
     host = urlsplit(url).hostname or ""
-    outcome: list[str] = []
 
-    def resolve() -> None:
+    def resolve() -> str:
         try:
             socket.getaddrinfo(host, None)
         except OSError as error:
-            outcome.append(str(error))
-        else:
-            outcome.append("")
+            return str(error)
+        return ""
 
-    # getaddrinfo takes no timeout: one that hangs is left behind in a thread that ends with the process
-    thread = threading.Thread(target=resolve, daemon=True, name=f"resolve-{host}")
-    thread.start()
-    thread.join(within)
-    reason = outcome[0] if outcome else f"no answer within {within:g} s"
+    # getaddrinfo itself takes no timeout
+    reason = in_time({host: resolve}, within).get(host, f"no answer within {within:g} s")
     if reason:
         raise SetupError(f"the name {host} does not resolve on this runner: {reason}")

@@ -59,7 +59,7 @@ class BudgetReading:
 
 
 def reading_of(response: httpx.Response, dialect: str, tenant: str) -> BudgetReading:
-    """The reading of an answer; ContractViolation for a wrong type, another tenant, clashing figures."""
+    """The reading of an answer; ContractViolation for a wrong type, another tenant, contradictory figures."""
     fields = fields_of(response)
     if fields.raw("communityId", f"{tenant!r}") != tenant:
         fields.refuse("communityId", repr(tenant), shown(fields.data["communityId"]))

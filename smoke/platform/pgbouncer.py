@@ -55,11 +55,11 @@ def can_serve(pools: Iterable[Mapping[str, Any]]) -> bool:
 
 
 def login_of(dsn: str) -> tuple[str, str]:
-    """The database and the user of a DSN; SetupError when it is none."""
+    """The database and the user of a DSN; SetupError when it is malformed."""
     try:
         parts = conninfo_to_dict(dsn)
     except psycopg.Error:
-        raise SetupError("a DSN of the profile's [pgbouncer] is no connection string of PostgreSQL") from None
+        raise SetupError("a DSN of the profile's [pgbouncer] is not a PostgreSQL connection string") from None
     user = str(parts.get("user") or "")
     return str(parts.get("dbname") or user), user
 

@@ -29,7 +29,7 @@ def nonce() -> str:
 def prompt_for(word: str = "", *, padding: int = 0, times: int = 1) -> str:
     """A prompt whose right answer contains ``word`` so many ``times``; padding makes it cost more.
 
-    Without a word it is a nonce that nobody looks for.
+    The default is a nonce of its own.
     """
     word = word or nonce()
     prompt = f"Reply with exactly this word and nothing else: {word}"

@@ -40,7 +40,7 @@ SERVICES = {
 def requires(service: str, *, finn_covered_by: str = "") -> pytest.MarkDecorator:
     """What a check of one service needs: the service itself.
 
-    Nobody outside the VPC can reach Finn: there the check ``finn_covered_by`` may prove the same.
+    Finn cannot be reached from outside the VPC: there the check ``finn_covered_by`` may prove the same.
     """
     if service == "finn" and finn_covered_by:
         return pytest.mark.requires(service, covered_by=finn_covered_by)

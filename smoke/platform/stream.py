@@ -52,7 +52,7 @@ class StreamEvent:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A stream as it was read, wholly or until the reader hung up."""
+    """A stream as it was read, to its end or until the reader hung up."""
 
     route: str
     key: str
@@ -68,7 +68,7 @@ class Stream:
         return [event.name for event in self.events]
 
     def text(self) -> str:
-        """The whole content."""
+        """The content of all events, joined."""
         return "".join(
             str(event.fields(self.route).raw("text", "a string")) for event in self.named("content")
         )
@@ -88,7 +88,7 @@ def stream(
     *,
     hang_up: Callable[[StreamEvent], bool] = lambda _: False,
 ) -> Stream:
-    """Read a stream to its end, or until ``hang_up`` says so of an event; then close at once."""
+    """Read a stream to its end, or until ``hang_up`` is true of an event; then close at once."""
     key = str(uuid.uuid4())
     freeside.journal.open()
     with freeside.journal.charging(tenant, key) as charge:

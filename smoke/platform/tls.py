@@ -20,7 +20,7 @@ DAY_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """One that covers its host and comes from somebody whom this runner trusts. `days` are those left."""
+    """A certificate that covers its host and that this runner trusts; `days` until it expires."""
 
     days: float
     names: tuple[str, ...]
@@ -30,8 +30,8 @@ class Certificate:
 def certificate_of(url: str, ca_file: str = "") -> Certificate:
     """The certificate behind an https URL.
 
-    AssertionError when it does not cover the host, has run out or is nobody's whom this runner trusts;
-    SetupError when the runner does not know the host. `ca_file` is an authority to trust beside its own.
+    AssertionError when it does not cover the host, has expired or is not trusted by this runner;
+    SetupError when the host does not resolve. `ca_file` is an authority to trust beside the runner's own.
     """
     address = urlsplit(url)
     host, port = address.hostname or "", address.port or 443

@@ -56,7 +56,7 @@ def credentials(
 def require_event_refused(dixie: Dixie, agent: str, writer: str, credentials: Credentials) -> None:
     """Offer an event about ``agent`` as ``writer``, and assert that Dixie refuses it."""
     answer = dixie.post_event(quality_signal(agent, 1.0), credentials[writer]())
-    require_refused(answer, "dixie", f"an event from {writer}")
+    require_refused(answer, "dixie", f"an event with the credential {writer!r}")
 
 
 @pytest.mark.parametrize(
@@ -119,9 +119,9 @@ def test_unknown_agent_has_no_score(dixie: Dixie, evidence: Evidence) -> None:
     ],
 )
 def test_event_is_refused(dixie: Dixie, bystander: str, writer: str, credentials: Credentials) -> None:
-    """An event from anybody but Finn is refused."""
+    """An event that Finn did not sign is refused."""
     answer = dixie.post_event(quality_signal(bystander, 1.0), credentials[writer]())
-    require_refused(answer, "dixie", f"an event from {writer}")
+    require_refused(answer, "dixie", f"an event with the credential {writer!r}")
 
 
 @WITH_TOKEN
@@ -140,7 +140,7 @@ def test_refused_events_change_nothing(
     before = scores.of(bystander)
     for writer in of:
         answer = dixie.post_event(quality_signal(bystander, 1.0), credentials[writer]())
-        require_refused(answer, "dixie", f"an event from {writer}")
+        require_refused(answer, "dixie", f"an event with the credential {writer!r}")
     scores.stays(bystander, before, "an event was refused, yet counted")
 
 

@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.requires("aws"),
 ]
 
-#: Its image is somebody else's: a release of theirs will do.
+#: Images that the platform does not build: a release tag of their vendor pins them.
 FOREIGN = ("pgbouncer",)
 
 
@@ -36,7 +36,7 @@ def test_ecs(aws: Observed, service: str, evidence: Evidence) -> None:
     """Running equals desired and is at least one, in one PRIMARY deployment whose rollout is COMPLETED."""
     found = aws.service(service)
     evidence.figure(f"running tasks of {service}", found.running, expected=found.desired, limit=">= 1")
-    assert found.desired >= 1, f"{service}: {found.desired} tasks are wanted"
+    assert found.desired >= 1, f"{service}: desired count is {found.desired}"
     assert found.running == found.desired, f"{service}: {found.running} of {found.desired} tasks are running"
     deployments = [f"{each.status} {each.rollout}" for each in found.deployments]
     evidence.figure(f"deployments of {service}", deployments, expected=["PRIMARY COMPLETED"])
