@@ -9,11 +9,13 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
+from smoke.source.ownership import Use
+
 from . import addresses, ecs, independence, monitoring
 from .account import Account, account_of
 from .addresses import Route
 from .ecs import Definition, Service
-from .independence import Use, secret_of, uses_of
+from .independence import secret_of, uses_of
 from .monitoring import Alarm, Metric
 from .names import Names
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from pytest_readiness import Evidence
 
-from smoke.source.checkout import Finding, listed
-from smoke.source.definitions import OWN, SECRET, Ownership, Use, grants, missing, shared, uses, wildcards
+from smoke.source.checkout import listed
+from smoke.source.definitions import grants, required, uses, wildcards
+from smoke.source.ownership import OWN, SECRET, Ownership, Use
 from smoke.source.rules import images
 from smoke.source.terraform import Module
 
@@ -49,12 +50,12 @@ def test_definitions_stand_alone(
     terraform: Module, found: list[Use], ownership: Ownership, group: str, evidence: Evidence
 ) -> None:
     """A definition has its own family, service, role, network, logs and secret, and none of another's."""
-    lacking = missing(terraform, found, ownership, group)
-    common = shared(terraform, found, ownership, [*OWN, SECRET]).get(group, [])
+    lacking = ownership.lacks(group, found, required(terraform, ownership.groups[group]))
+    common = ownership.shared(found, [*OWN, SECRET]).get(group, [])
     evidence.evaluated(
         f"nothing of {group} is another's", sum(ownership.of(use.owner) == group for use in found)
     )
-    assert not lacking, listed(lacking, f"{group} is not wholly defined")
+    assert not lacking, f"{terraform.directory}: {group} is incomplete: {'; '.join(lacking)}"
     assert not common, listed(common, f"{group} is not independent")
 
 
@@ -67,24 +68,20 @@ def test_definitions_read_named_secrets_only(terraform: Module, evidence: Eviden
 
 
 @pytest.mark.p1
-def test_definitions_share_no_credentials(
-    terraform: Module, found: list[Use], ownership: Ownership, evidence: Evidence
-) -> None:
+def test_definitions_share_no_credentials(found: list[Use], ownership: Ownership, evidence: Evidence) -> None:
     """No credential serves several definitions, even one that is nobody's in particular."""
     secrets = {use.identity for use in found if use.kind == SECRET}
     evidence.figure("secrets", len(secrets))
-    common = shared(terraform, found, ownership, [SECRET], communal=True)
-    findings = sorted({finding for findings in common.values() for finding in findings})
-    assert not findings, listed(findings)
+    communal = ownership.communal(found)
+    assert not communal, listed(communal)
 
 
 @pytest.mark.p1
-def test_definitions_of_all_services_differ(terraform: Module, found: list[Use], evidence: Evidence) -> None:
+def test_definitions_of_all_services_differ(found: list[Use], evidence: Evidence) -> None:
     """Each service and task has its own family, role, network and logs, also within one definition."""
     evidence.figure("services and tasks", len({use.owner for use in found}))
-    common = shared(terraform, found, Ownership({}), OWN)
-    findings: list[Finding] = sorted({finding for findings in common.values() for finding in findings})
-    assert not findings, listed(findings)
+    common = [finding for each in Ownership({}).shared(found, OWN).values() for finding in each]
+    assert not common, listed(common)
 
 
 @pytest.mark.p1

@@ -8,21 +8,10 @@ from typing import Any
 import pytest
 from pytest_readiness import Evidence
 
-from smoke.aws.independence import (
-    EXECUTION_ROLE,
-    FAMILY,
-    LOGS,
-    NETWORK,
-    OWN,
-    SECRET,
-    Use,
-    communal,
-    lacking,
-    shared,
-)
 from smoke.aws.names import MIGRATIONS, SERVICES
 from smoke.aws.reader import Observed
-from smoke.source.definitions import Ownership
+from smoke.source.checkout import listed
+from smoke.source.ownership import OWN, REQUIRED, SECRET, Ownership, Use
 
 pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("services"), pytest.mark.requires("aws")]
 
@@ -45,26 +34,27 @@ def uses(aws: Observed, evidence: Evidence) -> Sequence[Use]:
 @pytest.mark.parametrize("group", ["freeside", "finn", "dixie"])
 def test_independent(uses: Sequence[Use], ownership: Ownership, group: str, evidence: Evidence) -> None:
     """A definition has its own family, roles, security group, log group and secret, and none of another's."""
-    missing = lacking(uses, ownership, group, SERVICES)
-    common = shared(uses, ownership, [*OWN, SECRET]).get(group, [])
+    lacking = ownership.lacks(group, uses, dict.fromkeys(SERVICES, REQUIRED))
+    common = ownership.shared(uses, [*OWN, SECRET]).get(group, [])
     for use in uses:
         if ownership.of(use.owner) == group:
             evidence.evaluated(f"the {use.kind} is {group}'s alone")
-    assert not missing + common, f"{group} is not independent: {'; '.join(missing + common)}"
+    assert not lacking, f"{group} is incomplete: {'; '.join(lacking)}"
+    assert not common, listed(common, f"{group} is not independent")
 
 
 @pytest.mark.p1
 def test_independent_credentials(uses: Sequence[Use], ownership: Ownership, evidence: Evidence) -> None:
     """No secret serves several definitions, even one that is nobody's in particular."""
     evidence.figure("secrets", len({use.identity for use in uses if use.kind == SECRET}))
-    found = communal(uses, ownership)
-    assert not found, "; ".join(found)
+    communal = ownership.communal(uses)
+    assert not communal, listed(communal)
 
 
 @pytest.mark.p1
 def test_independent_services(uses: Sequence[Use], evidence: Evidence) -> None:
     """Each service has its own family, execution role, security group and logs, also within a definition."""
     own = [use for use in uses if use.owner in SERVICES]
-    found = shared(own, Ownership({}), [FAMILY, EXECUTION_ROLE, NETWORK, LOGS])
     evidence.figure("services", len({use.owner for use in own}), expected=len(SERVICES))
-    assert not found, "; ".join(sorted({told for each in found.values() for told in each}))
+    common = [finding for each in Ownership({}).shared(own, REQUIRED).values() for finding in each]
+    assert not common, listed(common)

@@ -18,14 +18,15 @@ SHOWN = 12
 
 @dataclass(frozen=True, slots=True, order=True)
 class Finding:
-    """`path` is relative to the checkout; `line` counts from 1, 0 where no single line is meant."""
+    """`path` is relative to the checkout, "" for what runs; `line` counts from 1, 0 for no single line."""
 
     path: str
     line: int
     what: str
 
     def __str__(self) -> str:
-        return f"{self.path}:{self.line}: {self.what}" if self.line else f"{self.path}: {self.what}"
+        place = f"{self.path}:{self.line}" if self.line else self.path
+        return f"{place}: {self.what}" if place else self.what
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What the definitions of the services use (family, role, network, logs, secrets) and what they share."""
+"""What each service and task uses by its Terraform, and which secrets its role may read."""
 
 from __future__ import annotations
 
@@ -8,24 +8,11 @@ from dataclasses import dataclass
 
 from .checkout import Finding
 from .hcl import Expr
+from .ownership import EXECUTION_ROLE, FAMILY, LOGS, NETWORK, REQUIRED, SECRET, Use
 from .terraform import Module, Resource
 
 SERVICE = "aws_ecs_service"
 TASK = "aws_ecs_task_definition"
-FAMILY, ROLE, NETWORK, LOGS, SECRET = "task family", "execution role", "security group", "log group", "secret"
-#: What each definition must have, and have for itself.
-OWN = (FAMILY, ROLE, NETWORK, LOGS)
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """`owner` (a service, or a task without one) uses a thing; two uses are of one thing by `identity`."""
-
-    kind: str
-    identity: str
-    owner: str
-    path: str
-    line: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,110 +69,49 @@ def uses(module: Module) -> list[Use]:
     return [*found, *_readable(module, found)]
 
 
-@dataclass(frozen=True, slots=True)
-class Ownership:
-    """Which group of services an owner belongs to; one that the plan does not list is a group of its own."""
-
-    groups: Mapping[str, Sequence[str]]
-
-    def of(self, owner: str) -> str:
-        """The group of a service or task."""
-        return next((group for group, members in self.groups.items() if owner in members), owner)
-
-    def of_secret(self, name: str) -> str | None:
-        """The group whose name is a part of a secret's path; None for one that is nobody's in particular."""
-        parts = name.split("/")
-        return next((group for group in self.groups if group in parts), None)
-
-
-def missing(module: Module, found: Sequence[Use], ownership: Ownership, group: str) -> list[Finding]:
-    """Return what a group of services must have and has not."""
+def required(module: Module, members: Iterable[str]) -> dict[str, list[str]]:
+    """Return what each of these services and tasks must have: a task without a service has no network."""
     services = {service.label for service in module.of_type(SERVICE)}
-    findings = []
-    for member in ownership.groups[group]:
-        kinds = {use.kind for use in found if use.owner == member}
-        if not kinds:
-            findings.append(Finding(module.directory, 0, f"{member} of {group} is not defined"))
-            continue
-        wanted = [kind for kind in OWN if kind != NETWORK or member in services]
-        findings += [
-            Finding(module.directory, 0, f"{member} has no {kind}") for kind in wanted if kind not in kinds
-        ]
-    held = [use for use in found if use.kind == SECRET and ownership.of(use.owner) == group]
-    if not any(ownership.of_secret(secret_name(module, use)) == group for use in held):
-        findings.append(Finding(module.directory, 0, f"{group} has no secret of its own"))
-    return findings
+    return {
+        member: [kind for kind in REQUIRED if kind != NETWORK or member in services] for member in members
+    }
 
 
-def shared(
-    module: Module,
-    found: Sequence[Use],
-    ownership: Ownership,
-    kinds: Iterable[str],
-    *,
-    communal: bool = False,
-) -> dict[str, list[Finding]]:
-    """Return what several groups use, by group.
-
-    A secret counts when it is one group's by its name and another refers to it; with `communal` only those
-    count that are nobody's in particular.
-    """
-    wanted = set(kinds)
-    by_group: dict[str, list[Finding]] = defaultdict(list)
-    together: dict[tuple[str, str], list[Use]] = defaultdict(list)
-    for use in found:
-        if use.kind in wanted:
-            together[use.kind, use.identity].append(use)
-    for (kind, identity), users in together.items():
-        owner = ownership.of_secret(secret_name(module, users[0])) if kind == SECRET else None
-        if kind == SECRET and (owner is None) != communal:
-            continue
-        parties = {ownership.of(use.owner) for use in users} | ({owner} if owner else set())
-        if len(parties) < 2:
-            continue
-        for use in users:
-            user = ownership.of(use.owner)
-            if owner is None:
-                what = f"{kind} {identity} of {use.owner} is shared by {' and '.join(sorted(parties))}"
-                concerned = parties
-            else:
-                what = f"{kind} {identity} of {owner} is used by {use.owner}"
-                concerned = {owner, user} if user != owner else set()
-            for party in concerned:
-                by_group[party].append(Finding(use.path, use.line, what))
-    return {group: sorted(set(findings)) for group, findings in by_group.items()}
-
-
-def secret_name(module: Module, use: Use) -> str:
+def secret_name(module: Module, identity: str) -> str:
     """The name of a secret: the resource's own, else the identity itself (an ARN, or text)."""
-    resource = module.resources.get(use.identity)
-    return module.text(resource.attribute("name")) if resource is not None else use.identity
+    resource = module.resources.get(identity)
+    return module.text(resource.attribute("name")) if resource is not None else identity
 
 
 def _task(module: Module, task: Resource, owner: str) -> Iterator[Use]:
-    yield Use(FAMILY, module.text(task.attribute("family")), owner, task.path, task.block.line)
-    yield from _all(module, task, owner, ROLE, task.attribute("execution_role_arn"))
+    family = module.text(task.attribute("family"))
+    yield Use(FAMILY, family, owner, family, path=task.path, line=task.block.line)
+    yield from _all(module, task, owner, EXECUTION_ROLE, task.attribute("execution_role_arn"))
     for container in containers(module, task):
         yield from _all(module, task, owner, LOGS, container.log_group)
         for secret in container.secrets:
             yield from _all(module, task, owner, SECRET, secret)
 
 
-def _all(module: Module, resource: Resource, owner: str, kind: str, expr: Expr | None) -> Iterator[Use]:
+def _all(
+    module: Module, resource: Resource, owner: str, kind: str, expr: Expr | None, how: str = "uses"
+) -> Iterator[Use]:
     for identity in module.identities(expr):
-        yield Use(kind, identity, owner, resource.path, expr.line if expr is not None else 0)
+        name = secret_name(module, identity) if kind == SECRET else identity
+        line = expr.line if expr is not None else 0
+        yield Use(kind, identity, owner, name, how, resource.path, line)
 
 
 def _readable(module: Module, found: Sequence[Use]) -> Iterator[Use]:
     """Yield a use for every secret that a role's policy lets its owner read."""
     owners: dict[str, list[str]] = defaultdict(list)
     for use in found:
-        if use.kind == ROLE:
+        if use.kind == EXECUTION_ROLE:
             owners[use.identity].append(use.owner)
     for grant in grants(module):
         for owner in dict.fromkeys(owner for role in grant.roles for owner in owners.get(role, ())):
             if "*" not in module.text(grant.target):
-                yield from _all(module, grant.policy, owner, SECRET, grant.target)
+                yield from _all(module, grant.policy, owner, SECRET, grant.target, "may read")
 
 
 SECRET_TYPES = ("aws_secretsmanager_secret.", "data.aws_secretsmanager_secret.")

@@ -1,31 +1,13 @@
-"""What services share, by what they use and by what their roles may read."""
+"""What a running service uses, and what its roles may read."""
 
 from typing import Any
 
 import pytest
 
-from smoke.aws.independence import (
-    EXECUTION_ROLE,
-    LOGS,
-    NETWORK,
-    OWN,
-    SECRET,
-    RolePolicies,
-    Use,
-    allows,
-    communal,
-    lacking,
-    read_policies,
-    secret_of,
-    shared,
-    uses_of,
-)
-from smoke.source.definitions import Ownership
+from smoke.aws.independence import RolePolicies, allows, read_policies, secret_of, uses_of
+from smoke.source.ownership import OWN, SECRET, Use
 from tests.smoke.aws.told import definition, role, scripted, secret, service
 
-GROUPS = Ownership(
-    {"freeside": ["api", "worker", "freeside-migration"], "finn": ["finn"], "dixie": ["dixie"]}
-)
 FREESIDE = secret("p/freeside/es256-private-key")
 FINN = secret("p/finn/es256-private-key")
 NOBODY = RolePolicies({})
@@ -37,65 +19,27 @@ def uses(name: str, policies: RolePolicies = NOBODY, **changed: Any) -> list[Use
     return uses_of(name, definition(name, **changed), service(name, **groups), policies)
 
 
-def test_what_has_everything_for_itself_shares_nothing() -> None:
-    found = [*uses("api", secrets={"KEY": FREESIDE}), *uses("finn"), *uses("dixie")]
-    assert shared(found, GROUPS, [*OWN, SECRET]) == {}
-    assert [lacking(found, GROUPS, group, ["api", "finn", "dixie"]) for group in GROUPS.groups] == [
-        [],
-        [],
-        [],
-    ]
+def by_kind(found: list[Use]) -> dict[str, list[tuple[str, str]]]:
+    return {kind: [(use.name, use.how) for use in found if use.kind == kind] for kind in (*OWN, SECRET)}
 
 
-@pytest.mark.parametrize(
-    ("changed", "kind"),
-    [
-        ({"family": "p-dixie"}, "task family p-dixie"),
-        ({"execution_role": role("p-execution-dixie")}, "execution role p-execution-dixie"),
-        ({"task_role": role("p-dixie-task")}, "task role p-dixie-task"),
-        ({"log_group": "/ecs/p/dixie"}, "log group /ecs/p/dixie"),
-        ({"security_group": "sg-dixie"}, "security group sg-dixie"),
-    ],
-)
-def test_a_thing_in_common_concerns_both(changed: dict[str, Any], kind: str) -> None:
-    told = [f"dixie and finn have the {kind} in common"]
-    assert shared([*uses("finn", **changed), *uses("dixie")], GROUPS, OWN) == {"finn": told, "dixie": told}
-
-
-def test_members_of_one_definition_may_share_and_a_stranger_may_not() -> None:
-    together = [*uses("api", log_group="/x"), *uses("worker", log_group="/x")]
-    assert shared(together, GROUPS, [LOGS]) == {}
-    stranger = [*uses("finn", log_group="/x"), *uses("pgbouncer", log_group="/x")]
-    assert set(shared(stranger, GROUPS, [LOGS])) == {"finn", "pgbouncer"}
-    assert set(shared(together, Ownership({}), [LOGS])) == {"api", "worker"}
-
-
-def test_a_secret_of_another_counts_though_that_one_does_not_refer_to_it() -> None:
-    found = shared(uses("finn", secrets={"KEY": FINN, "OTHER": FREESIDE}), GROUPS, [SECRET])
-    assert set(found) == {"finn", "freeside"}
-    assert found["finn"] == ["finn uses the secret p/freeside/es256-private-key-AbCdEf of freeside"]
+def test_what_a_service_uses_is_named() -> None:
+    found = by_kind(uses("finn", secrets={"KEY": FINN}, task_role=role("p-finn-task")))
+    assert found == {
+        "task family": [("p-finn", "uses")],
+        "execution role": [("p-execution-finn", "uses")],
+        "task role": [("p-finn-task", "uses")],
+        "security group": [("sg-finn", "uses")],
+        "log group": [("/ecs/p/finn", "uses")],
+        "secret": [("p/finn/es256-private-key-AbCdEf", "uses")],
+    }
+    assert by_kind(uses("finn", execution_role="", log_group="", secrets={}))["execution role"] == []
 
 
 def test_a_secret_that_a_role_may_read_counts_like_one_that_is_given() -> None:
     statements = {role("p-execution-finn"): [{"Effect": "Allow", "Action": READS, "Resource": FREESIDE}]}
     found = uses("finn", RolePolicies(statements, frozenset({FREESIDE, FINN})))
-    assert "finn may read the secret" in shared(found, GROUPS, [SECRET])["freeside"][0]
-
-
-def test_a_secret_of_nobody_in_particular() -> None:
-    redis = secret("p/redis")
-    found = [*uses("finn", secrets={"R": redis}), *uses("dixie", secrets={"R": redis})]
-    assert shared(found, GROUPS, [SECRET]) == {}
-    assert communal(found, GROUPS) == ["the secret p/redis-AbCdEf serves dixie and finn"]
-    assert communal(uses("finn", secrets={"R": redis}), GROUPS) == []
-
-
-def test_what_is_missing_is_named() -> None:
-    bare = uses("finn", execution_role="", log_group="", secrets={})
-    told = lacking(bare, GROUPS, "finn", ["finn"])
-    assert told == [f"finn has no {EXECUTION_ROLE}", f"finn has no {LOGS}", "finn has no secret of its own"]
-    nothing = lacking([], GROUPS, "dixie", ["dixie"])
-    assert f"dixie has no {NETWORK}" in nothing
+    assert ("p/freeside/es256-private-key-AbCdEf", "may read") in by_kind(found)[SECRET]
 
 
 @pytest.mark.parametrize(

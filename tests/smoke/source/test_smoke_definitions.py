@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from smoke.source.definitions import OWN, SECRET, Ownership, containers, missing, shared, uses, wildcards
+from smoke.source.definitions import containers, required, uses, wildcards
 from smoke.source.hcl import Parser
+from smoke.source.ownership import OWN, SECRET, Ownership
 from smoke.source.terraform import Module
 from tests.smoke.source.repository import repository
 from tests.smoke.source.terraform_files import Read, service
@@ -15,13 +16,8 @@ OWNERSHIP = Ownership({"finn": ["finn"], "dixie": ["dixie", "dixie-migration"]})
 
 def findings(module: Module, group: str) -> list[str]:
     found = uses(module)
-    common = shared(module, found, OWNERSHIP, [*OWN, SECRET]).get(group, [])
-    lacking = [
-        finding
-        for finding in missing(module, found, OWNERSHIP, group)
-        if "dixie-migration" not in finding.what
-    ]
-    return [finding.what for finding in [*lacking, *common]]
+    lacking = OWNERSHIP.lacks(group, found, required(module, ("finn", "dixie")))
+    return [*lacking, *(each.what for each in OWNERSHIP.shared(found, [*OWN, SECRET]).get(group, []))]
 
 
 def test_independent_definitions_have_no_finding(read: Read) -> None:
@@ -42,7 +38,7 @@ def test_independent_definitions_have_no_finding(read: Read) -> None:
 def test_what_is_shared_is_found_on_both_sides(read: Read, change: dict[str, str], kind: str) -> None:
     module = read(service("finn", **change), service("dixie"))
     for group in ("finn", "dixie"):
-        assert any(what.startswith(f"{kind} ") for what in findings(module, group)), group
+        assert any(f" the {kind} " in what for what in findings(module, group)), group
 
 
 def test_one_family_in_two_resources_is_shared(read: Read) -> None:
@@ -50,7 +46,7 @@ def test_one_family_in_two_resources_is_shared(read: Read) -> None:
         '"${local.prefix}-finn"\n  execution', '"${local.prefix}-dixie"\n  execution'
     )
     module = read(text, service("dixie"))
-    assert any(what.startswith("task family arrakis-staging-dixie") for what in findings(module, "finn"))
+    assert "dixie and finn share the task family arrakis-staging-dixie" in findings(module, "finn")
 
 
 @pytest.mark.parametrize(
@@ -88,13 +84,17 @@ INLINE = """jsonencode({{
 }})"""
 
 
+#: What a policy makes of Finn's secret.
+READS = "dixie may read the secret arrakis-staging/finn/es256-private-key of finn"
+
+
 def policy(resource: str, action: str = "secretsmanager:GetSecretValue", effect: str = "Allow") -> str:
     return POLICY.format(name="dixie", policy=INLINE.format(effect=effect, action=action, resource=resource))
 
 
 def test_a_role_that_may_read_anothers_secret_shares_it(read: Read) -> None:
     module = read(service("finn"), service("dixie"), policy("aws_secretsmanager_secret.finn.arn"))
-    assert any("of finn is used by dixie" in what for what in findings(module, "finn"))
+    assert READS in findings(module, "finn")
     module = read(service("finn"), service("dixie"), policy("aws_secretsmanager_secret.dixie.arn"))
     assert findings(module, "finn") == []
 
@@ -136,10 +136,7 @@ EOT"""
     ids=["document", "attachment", "inline", "heredoc"],
 )
 def test_every_way_to_write_a_policy_is_followed(read: Read, text: str) -> None:
-    assert any(
-        "of finn is used by dixie" in what
-        for what in findings(read(service("finn"), service("dixie"), text), "finn")
-    )
+    assert READS in findings(read(service("finn"), service("dixie"), text), "finn")
 
 
 @pytest.mark.parametrize(
@@ -165,7 +162,8 @@ def test_a_secret_of_nobody_counts_as_communal_only(read: Read) -> None:
     both = [service(name).replace("]\n    log", extra) for name in ("finn", "dixie")]
     module = read(redis, *both)
     assert findings(module, "finn") == []
-    assert set(shared(module, uses(module), OWNERSHIP, [SECRET], communal=True)) == {"finn", "dixie"}
+    (first, second) = OWNERSHIP.communal(uses(module))
+    assert first.what == second.what == "the secret arrakis-staging/redis serves dixie and finn"
 
 
 def test_containers_that_are_not_in_the_files_are_said_to_be_so(read: Read) -> None:

@@ -1,0 +1,110 @@
+"""The rule of independent definitions: what each needs for itself, and what it may not share with another.
+
+Two readers say what is used: `smoke.aws.independence` of what runs, `smoke.source.definitions` of Terraform.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from .checkout import Finding
+
+FAMILY, EXECUTION_ROLE, TASK_ROLE = "task family", "execution role", "task role"
+NETWORK, LOGS, SECRET = "security group", "log group", "secret"
+#: What each service must have; a task without a service has no network of its own.
+REQUIRED = (FAMILY, EXECUTION_ROLE, NETWORK, LOGS)
+#: What no two definitions may have in common, besides secrets.
+OWN = (*REQUIRED, TASK_ROLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """`owner`, a service or a one-shot task, uses a thing; two uses are of one thing by kind and identity.
+
+    `name` is how a person knows the thing, for a secret its path; `path` and `line` are of the file that says
+    so, where one does.
+    """
+
+    kind: str
+    identity: str
+    owner: str
+    name: str
+    how: str = "uses"
+    path: str = ""
+    line: int = 0
+
+    def finding(self, what: str) -> Finding:
+        """Return a finding where the use is written."""
+        return Finding(self.path, self.line, what)
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """Which group of services an owner belongs to; one that the plan does not list is a group of its own."""
+
+    groups: Mapping[str, Sequence[str]]
+
+    def of(self, owner: str) -> str:
+        """The group of a service or task."""
+        return next((group for group, members in self.groups.items() if owner in members), owner)
+
+    def of_secret(self, name: str) -> str | None:
+        """The group whose name is a part of a secret's path; None for a secret of no single group."""
+        parts = name.split("/")
+        return next((group for group in self.groups if group in parts), None)
+
+    def lacks(self, group: str, uses: Sequence[Use], required: Mapping[str, Collection[str]]) -> list[str]:
+        """Return what a group must have and has not. `required` are the kinds of thing by service or task."""
+        lacking = []
+        for member in self.groups[group]:
+            kinds = {use.kind for use in uses if use.owner == member}
+            if member in required and not kinds:
+                lacking.append(f"{member} of {group} is not defined")
+                continue
+            lacking += [f"{member} has no {kind}" for kind in required.get(member, ()) if kind not in kinds]
+        secrets = [use for use in uses if use.kind == SECRET and self.of(use.owner) == group]
+        if not any(self.of_secret(use.name) == group for use in secrets):
+            lacking.append(f"{group} has no secret of its own")
+        return lacking
+
+    def shared(self, uses: Sequence[Use], kinds: Iterable[str]) -> dict[str, list[Finding]]:
+        """Return by group what of these kinds it has in common with another, or takes from it.
+
+        A secret belongs to the group that its path names, even where that group does not refer to it; one of
+        no single group does not count here.
+        """
+        found: dict[str, set[Finding]] = defaultdict(set)
+        for kind, users in _by_thing(uses, kinds):
+            owner = self.of_secret(users[0].name) if kind == SECRET else None
+            groups = {self.of(use.owner) for use in users}
+            owners = " and ".join(sorted({use.owner for use in users}))
+            for use in users:
+                if owner and self.of(use.owner) != owner:
+                    what = f"{use.owner} {use.how} the secret {use.name} of {owner}"
+                    for group in (owner, self.of(use.owner)):
+                        found[group].add(use.finding(what))
+                elif kind != SECRET and len(groups) > 1:
+                    for group in groups:
+                        found[group].add(use.finding(f"{owners} share the {kind} {use.name}"))
+        return {group: sorted(findings) for group, findings in found.items()}
+
+    def communal(self, uses: Sequence[Use]) -> list[Finding]:
+        """Return the secrets of no single group that several groups use."""
+        found = set()
+        for _, users in _by_thing(uses, [SECRET]):
+            groups = sorted({self.of(use.owner) for use in users})
+            if self.of_secret(users[0].name) is None and len(groups) > 1:
+                what = f"the secret {users[0].name} serves {' and '.join(groups)}"
+                found |= {use.finding(what) for use in users}
+        return sorted(found)
+
+
+def _by_thing(uses: Sequence[Use], kinds: Iterable[str]) -> list[tuple[str, list[Use]]]:
+    wanted = set(kinds)
+    found: dict[tuple[str, str], list[Use]] = defaultdict(list)
+    for use in uses:
+        if use.kind in wanted:
+            found[use.kind, use.identity].append(use)
+    return [(kind, users) for (kind, _), users in found.items()]
