@@ -11,7 +11,7 @@ import pytest
 from pytest_readiness import Environment, Evidence
 
 from smoke.aws.account import read_descriptions
-from smoke.aws.reader import Observed, observed_of
+from smoke.aws.reader import AwsReader, reader_of
 from smoke.platform.builds import builds
 from smoke.platform.dixie import Dixie, Scores
 from smoke.platform.finn import Finn
@@ -195,13 +195,13 @@ def terraform(
 
 
 @pytest.fixture(scope="session")
-def observed(environment: Environment, shared: Path) -> Observed:
+def observed(environment: Environment, shared: Path) -> AwsReader:
     """What AWS says, one for all checks of this worker."""
-    return observed_of(environment, shared)
+    return reader_of(environment, shared)
 
 
 @pytest.fixture
-def aws(observed: Observed, request: pytest.FixtureRequest) -> Observed:
+def aws(observed: AwsReader, request: pytest.FixtureRequest) -> AwsReader:
     """What AWS says, each thing read once; a check that is run again has it read anew."""
     if getattr(request.node, "execution_count", 1) > 1:
         observed.forget()

@@ -18,7 +18,7 @@ from smoke.aws.monitoring import (
     read_subscriptions,
     unfed,
 )
-from smoke.aws.reader import Observed
+from smoke.aws.reader import AwsReader
 
 pytestmark = [pytest.mark.goal("G-9"), pytest.mark.phase("alarms"), pytest.mark.requires("aws")]
 
@@ -32,7 +32,7 @@ def budget(plan_facts: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
-def require_watched(name: str, aws: Observed, budget: Mapping[str, Any], evidence: Evidence) -> None:
+def require_watched(name: str, aws: AwsReader, budget: Mapping[str, Any], evidence: Evidence) -> None:
     """Some alarm watches exactly this, fires when it should, and tells the topic."""
     watch = watch_for(name, aws, budget)
     evidence.figure(f"what {name} is", str(watch.metric))
@@ -45,21 +45,21 @@ def require_watched(name: str, aws: Observed, budget: Mapping[str, Any], evidenc
 
 @pytest.mark.p0
 @pytest.mark.parametrize("name", REQUIRED)
-def test_watched(aws: Observed, name: str, budget: Mapping[str, Any], evidence: Evidence) -> None:
+def test_watched(aws: AwsReader, name: str, budget: Mapping[str, Any], evidence: Evidence) -> None:
     """Health, CPU and memory of api, finn and dixie, and the database's connections."""
     require_watched(name, aws, budget, evidence)
 
 
 @pytest.mark.p1
 @pytest.mark.parametrize("name", [*FURTHER, *APPLICATION])
-def test_watched_too(aws: Observed, name: str, budget: Mapping[str, Any], evidence: Evidence) -> None:
+def test_watched_too(aws: AwsReader, name: str, budget: Mapping[str, Any], evidence: Evidence) -> None:
     """Worker and PgBouncer, and the platform's own metrics."""
     require_watched(name, aws, budget, evidence)
 
 
 @pytest.mark.p0
 @pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_quiet(aws: Observed, family: str, evidence: Evidence) -> None:
+def test_quiet(aws: AwsReader, family: str, evidence: Evidence) -> None:
     """No alarm of this kind is in ALARM; without one at all, nothing would say so."""
     found = [alarm for alarm in aws.alarms() if FAMILIES[family](alarm)]
     evidence.figure(
@@ -71,7 +71,7 @@ def test_quiet(aws: Observed, family: str, evidence: Evidence) -> None:
 
 
 @pytest.mark.p1
-def test_quiet_otherwise(aws: Observed, budget: Mapping[str, Any], evidence: Evidence) -> None:
+def test_quiet_otherwise(aws: AwsReader, budget: Mapping[str, Any], evidence: Evidence) -> None:
     """No other alarm is in ALARM; those that only scale something are in it as part of their work.
 
     So is the one that counts failed validations of tokens, after the forgeries of phase auth.
@@ -88,7 +88,7 @@ def test_quiet_otherwise(aws: Observed, budget: Mapping[str, Any], evidence: Evi
 
 
 @pytest.mark.p1
-def test_know_their_state(aws: Observed, evidence: Evidence) -> None:
+def test_know_their_state(aws: AwsReader, evidence: Evidence) -> None:
     """No alarm lacks the data to tell how things are."""
     blind = [alarm.name for alarm in aws.alarms() if alarm.state == INSUFFICIENT]
     evidence.figure("alarms", len(aws.alarms()), limit=">= 1")
@@ -97,7 +97,7 @@ def test_know_their_state(aws: Observed, evidence: Evidence) -> None:
 
 
 @pytest.mark.p1
-def test_can_fire(aws: Observed, evidence: Evidence) -> None:
+def test_can_fire(aws: AwsReader, evidence: Evidence) -> None:
     """Every alarm is fed with exactly what it watches, is switched on, and tells the topic.
 
     One that cannot fire is no evidence, even when its state is OK.
@@ -113,7 +113,7 @@ def test_can_fire(aws: Observed, evidence: Evidence) -> None:
 
 
 @pytest.mark.p0
-def test_topic_is_subscribed(aws: Observed, evidence: Evidence) -> None:
+def test_topic_is_subscribed(aws: AwsReader, evidence: Evidence) -> None:
     """Somebody who has confirmed it is subscribed to the topic."""
     aws.cluster()
     confirmed, pending = read_subscriptions(aws.account, aws.topic())
@@ -124,7 +124,7 @@ def test_topic_is_subscribed(aws: Observed, evidence: Evidence) -> None:
 
 @pytest.mark.p1
 def test_connections_alarm_fits_the_budget(
-    aws: Observed, budget: Mapping[str, Any], evidence: Evidence
+    aws: AwsReader, budget: Mapping[str, Any], evidence: Evidence
 ) -> None:
     """The alarm on database connections goes off before the reserve of the connection budget is used."""
     limit = budget["total"] - budget["buffer"]

@@ -11,7 +11,7 @@ from pytest_readiness import Evidence
 from smoke.aws.drill import QUEUE, fit_for_drill, listening, set_off, state_of, undelivered
 from smoke.aws.monitoring import ALARM, read_dashboard
 from smoke.aws.names import DASHBOARDS, SERVICES
-from smoke.aws.reader import Observed
+from smoke.aws.reader import AwsReader
 
 pytestmark = [
     pytest.mark.goal("G-9"),
@@ -22,7 +22,7 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_dashboard(aws: Observed, name: str, evidence: Evidence) -> None:
+def test_dashboard(aws: AwsReader, name: str, evidence: Evidence) -> None:
     """The dashboard exists and shows something."""
     aws.cluster()
     full = aws.names.full(name)
@@ -33,7 +33,7 @@ def test_dashboard(aws: Observed, name: str, evidence: Evidence) -> None:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_log_group(aws: Observed, service: str, evidence: Evidence) -> None:
+def test_log_group(aws: AwsReader, service: str, evidence: Evidence) -> None:
     """The log group that the service writes to exists, and forgets in the end."""
     groups = tuple(aws.definition(name).main(name).log_group for name in sorted(aws.definitions()))
     group = aws.definition(service).main(service).log_group
@@ -46,7 +46,7 @@ def test_log_group(aws: Observed, service: str, evidence: Evidence) -> None:
 
 @pytest.mark.drill
 @pytest.mark.requires("drill")
-def test_fire_drill(environment: Any, aws: Observed, eventually: Any, evidence: Evidence) -> None:
+def test_fire_drill(environment: Any, aws: AwsReader, eventually: Any, evidence: Evidence) -> None:
     """An alarm that is set off is heard in time; it is put back whatever happens."""
     # SQS takes a name that was just in use only after a minute: each attempt has its own
     limit, queue = environment.limits.notification_s, f"{aws.names.full(QUEUE)}-{token_hex(6)}"

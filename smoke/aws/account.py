@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pytest_readiness import SetupError, aws_session
 
-from .errors import Call, Trouble, code_of, trouble
+from .errors import AwsError, Call, code_of, explain
 
 CONNECT_TIMEOUT_S = 3
 READ_TIMEOUT_S = 10
@@ -52,7 +52,7 @@ class Account:
         self._connect = connect or self._client_of
         self._clients: dict[str, Any] = {}
         self._session: Any = None
-        self._trouble: dict[str, tuple[Trouble, float]] = {}
+        self._refusals: dict[str, tuple[AwsError, float]] = {}
         self._lock = threading.Lock()
 
     def ask(self, client: str, method: str, **parameters: Any) -> dict[str, Any]:
@@ -114,19 +114,19 @@ class Account:
 
         call = Call(client, _operation(method), self.region, self.endpoint)
         for key in () if insisting else ("*", call.permission):
-            known, until = self._trouble.get(key, (None, 0.0))
+            known, until = self._refusals.get(key, (None, 0.0))
             if known is not None and time.monotonic() < until:
-                raise known.problem()
+                raise known.exception()
         try:
             return read(self.client(client))
         except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as problem:
             if code_of(problem) in absent:
                 return None
-            met = trouble(problem, call)
-        until = time.monotonic() + OUTAGE_HOLDS_S if met.passing else float("inf")
-        self._trouble["*" if met.everywhere else call.permission] = (met, until)
+            refusal = explain(problem, call)
+        until = time.monotonic() + OUTAGE_HOLDS_S if refusal.passing else float("inf")
+        self._refusals["*" if refusal.everywhere else call.permission] = (refusal, until)
         # without its cause: botocore's speaks of the call, and this says the same in better words
-        raise met.problem()
+        raise refusal.exception()
 
     def client(self, name: str) -> Any:
         """The client of a service, made on first use; threads may share a client, not the making of one."""

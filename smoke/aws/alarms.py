@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from .addresses import route_to
-from .monitoring import ABOVE, ABOVE_OR_AT, BELOW, BELOW_OR_AT, SIGNS, Alarm, Metric, mute
+from .monitoring import ABOVE, ABOVE_OR_AT, BELOW, BELOW_OR_AT, SIGNS, Metric, MetricAlarm, mute
 from .names import Names
-from .reader import Observed
+from .reader import AwsReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,12 @@ def at_most(limit: float) -> dict[str, tuple[float, float]]:
     return {ABOVE: (0.0, limit), ABOVE_OR_AT: (1.0, limit + 1)}
 
 
-def watching(alarms: Iterable[Alarm], metric: Metric) -> list[Alarm]:
+def watching(alarms: Iterable[MetricAlarm], metric: Metric) -> list[MetricAlarm]:
     """The alarms on exactly this metric, alone."""
     return [alarm for alarm in alarms if alarm.metrics == (metric,) and alarm.statistic]
 
 
-def near(alarms: Iterable[Alarm], watch: Watch) -> list[Alarm]:
+def near(alarms: Iterable[MetricAlarm], watch: Watch) -> list[MetricAlarm]:
     """The alarms that are named after the same service and watch the same metric of something else."""
     kind = (watch.metric.namespace, watch.metric.name)
     return [
@@ -58,7 +58,7 @@ def near(alarms: Iterable[Alarm], watch: Watch) -> list[Alarm]:
     ]
 
 
-def shortcomings(alarm: Alarm, watch: Watch, topic: str) -> list[str]:
+def shortcomings(alarm: MetricAlarm, watch: Watch, topic: str) -> list[str]:
     """Why an alarm on the right metric would not do what it is for."""
     told = mute(alarm, topic)
     bounds = watch.accepts.get(alarm.comparison)
@@ -71,7 +71,7 @@ def shortcomings(alarm: Alarm, watch: Watch, topic: str) -> list[str]:
     return told
 
 
-def judged(alarms: Sequence[Alarm], watch: Watch, topic: str) -> tuple[Alarm | None, str]:
+def judged(alarms: Sequence[MetricAlarm], watch: Watch, topic: str) -> tuple[MetricAlarm | None, str]:
     """The alarm that does what the watch asks for, or None and why there is none."""
     found = watching(alarms, watch.metric)
     told = []
@@ -95,7 +95,7 @@ APPLICATION = ("invoke-latency", "jwt-validation", "conservation")
 _UTILIZATION = {"cpu": "CPUUtilization", "memory": "MemoryUtilization"}
 
 
-def watch_for(name: str, aws: Observed, budget: Mapping[str, Any]) -> Watch:
+def watch_for(name: str, aws: AwsReader, budget: Mapping[str, Any]) -> Watch:
     """What the alarm of this name must watch, with the dimensions of what really runs.
 
     `budget` is the plan's connection budget. AssertionError when that which is to be watched does not exist.

@@ -10,7 +10,7 @@ from typing import Any
 from pytest_readiness import ExternalOutage, SetupError
 
 from .account import Account
-from .monitoring import ALARM, Alarm, mute
+from .monitoring import ALARM, MetricAlarm, mute
 
 REASON = "Fire drill of the smoke suite: nothing is wrong"
 QUEUE = "readiness-drill"
@@ -19,7 +19,7 @@ KEEPS_S = 300
 RECEIVES_FOR_S = 2
 
 
-def fit_for_drill(alarms: Sequence[Alarm], topic: str) -> Alarm:
+def fit_for_drill(alarms: Sequence[MetricAlarm], topic: str) -> MetricAlarm:
     """An alarm that is OK and would be heard; AssertionError when there is none."""
     fit = [alarm for alarm in alarms if alarm.state == "OK" and not mute(alarm, topic)]
     assert fit, f"no alarm is OK and notifies {topic}: none can be set off"
@@ -76,7 +76,7 @@ def listening(account: Account, topic_arn: str, name: str) -> Iterator[Listener]
 
 
 @contextmanager
-def set_off(account: Account, alarm: Alarm) -> Iterator[None]:
+def set_off(account: Account, alarm: MetricAlarm) -> Iterator[None]:
     """Put an alarm into ALARM; afterwards it is back in the state that it was found in, whatever happened.
 
     SetupError with the command to give by hand when AWS does not let it be put back.
@@ -94,13 +94,13 @@ def set_off(account: Account, alarm: Alarm) -> Iterator[None]:
             ) from problem
 
 
-def state_of(account: Account, alarm: Alarm) -> str:
+def state_of(account: Account, alarm: MetricAlarm) -> str:
     """The state that the alarm is in now."""
     found = account.ask("cloudwatch", "describe_alarms", AlarmNames=[alarm.name])["MetricAlarms"]
     return str(found[0]["StateValue"]) if found else "gone"
 
 
-def undelivered(account: Account, alarm: Alarm) -> list[str]:
+def undelivered(account: Account, alarm: MetricAlarm) -> list[str]:
     """What CloudWatch says of its own attempts to notify: the newest failures."""
     told = account.ask(
         "cloudwatch", "describe_alarm_history", AlarmName=alarm.name, HistoryItemType="Action", MaxRecords=5
@@ -112,7 +112,7 @@ def undelivered(account: Account, alarm: Alarm) -> list[str]:
     ]
 
 
-def _state(alarm: Alarm, state: str) -> dict[str, str]:
+def _state(alarm: MetricAlarm, state: str) -> dict[str, str]:
     return {"AlarmName": alarm.name, "StateValue": state, "StateReason": REASON}
 
 

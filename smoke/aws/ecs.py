@@ -15,7 +15,7 @@ TASKS_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Deployment:
+class EcsDeployment:
     """One deployment of a service: PRIMARY is the one that is wanted."""
 
     status: str
@@ -24,13 +24,13 @@ class Deployment:
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class EcsService:
     """An active service. `name` is without the platform's prefix; groups and registries are ids and ARNs."""
 
     name: str
     desired: int
     running: int
-    deployments: tuple[Deployment, ...]
+    deployments: tuple[EcsDeployment, ...]
     definition: str
     security_groups: tuple[str, ...] = ()
     target_groups: tuple[str, ...] = ()
@@ -43,7 +43,7 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
-class Container:
+class ContainerDefinition:
     """One container of a task definition; `secrets` maps a variable to where its value comes from."""
 
     name: str
@@ -55,7 +55,7 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True)
-class Definition:
+class TaskDefinition:
     """A task definition. `cpu` in CPU units, `memory` in MiB; roles are ARNs, empty where there is none.
 
     One that is not `active` was deregistered: what runs goes on, and nothing new starts from it.
@@ -67,15 +67,15 @@ class Definition:
     memory: int
     execution_role: str
     task_role: str
-    containers: tuple[Container, ...]
+    containers: tuple[ContainerDefinition, ...]
 
-    def main(self, service: str) -> Container:
+    def main(self, service: str) -> ContainerDefinition:
         """The container of the service itself: the one of its name, else the first."""
         return next((each for each in self.containers if each.name == service), self.containers[0])
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class TaskRun:
     """One run of a one-shot task; a container without an exit code has None."""
 
     status: str
@@ -84,7 +84,7 @@ class Run:
     exit_codes: Mapping[str, int | None]
 
 
-def read_services(account: Account, names: Names) -> dict[str, Service]:
+def read_services(account: Account, names: Names) -> dict[str, EcsService]:
     """Every active service of the cluster by its short name."""
     arns = account.pages("ecs", "list_services", "serviceArns", cluster=names.cluster)
     batches = [arns[at : at + SERVICES_AT_ONCE] for at in range(0, len(arns), SERVICES_AT_ONCE)]
@@ -95,7 +95,7 @@ def read_services(account: Account, names: Names) -> dict[str, Service]:
     return {service.name: service for service in found}
 
 
-def read_definitions(account: Account, references: Iterable[str]) -> dict[str, Definition]:
+def read_definitions(account: Account, references: Iterable[str]) -> dict[str, TaskDefinition]:
     """Task definitions by the family or ARN that was asked for; one that does not exist is left out."""
 
     def read(reference: str) -> dict[str, Any] | None:
@@ -118,7 +118,7 @@ def image_in_use(account: Account, names: Names, service: str) -> str:
     return next((each.main(service).image for each in definitions.values()), "")
 
 
-def read_runs(account: Account, names: Names, family: str) -> list[Run]:
+def read_runs(account: Account, names: Names, family: str) -> list[TaskRun]:
     """The runs of a family that ECS still knows, oldest first. It forgets a stopped task after an hour."""
 
     def arns_of(status: str) -> list[Any]:
@@ -137,15 +137,15 @@ def read_runs(account: Account, names: Names, family: str) -> list[Run]:
     return sorted(runs, key=lambda run: run.created_at)
 
 
-def service_of(told: Mapping[str, Any], names: Names) -> Service:
+def service_of(told: Mapping[str, Any], names: Names) -> EcsService:
     """A service as DescribeServices tells it."""
     network = told.get("networkConfiguration", {}).get("awsvpcConfiguration", {})
-    return Service(
+    return EcsService(
         name=names.short(told["serviceName"]),
         desired=int(told["desiredCount"]),
         running=int(told["runningCount"]),
         deployments=tuple(
-            Deployment(each["status"], each.get("rolloutState", ""), each["createdAt"])
+            EcsDeployment(each["status"], each.get("rolloutState", ""), each["createdAt"])
             for each in told.get("deployments", ())
         ),
         definition=told["taskDefinition"],
@@ -157,9 +157,9 @@ def service_of(told: Mapping[str, Any], names: Names) -> Service:
     )
 
 
-def definition_of(told: Mapping[str, Any]) -> Definition:
+def definition_of(told: Mapping[str, Any]) -> TaskDefinition:
     """A task definition as DescribeTaskDefinition tells it."""
-    return Definition(
+    return TaskDefinition(
         family=told["family"],
         active=told.get("status") == "ACTIVE",
         cpu=int(told.get("cpu") or 0),
@@ -170,9 +170,9 @@ def definition_of(told: Mapping[str, Any]) -> Definition:
     )
 
 
-def run_of(told: Mapping[str, Any]) -> Run:
+def run_of(told: Mapping[str, Any]) -> TaskRun:
     """A run as DescribeTasks tells it."""
-    return Run(
+    return TaskRun(
         status=told["lastStatus"],
         created_at=told["createdAt"],
         reason=told.get("stoppedReason", ""),
@@ -180,9 +180,9 @@ def run_of(told: Mapping[str, Any]) -> Run:
     )
 
 
-def _container(told: Mapping[str, Any]) -> Container:
+def _container(told: Mapping[str, Any]) -> ContainerDefinition:
     options = told.get("logConfiguration", {}).get("options", {})
-    return Container(
+    return ContainerDefinition(
         name=told["name"],
         image=told["image"],
         environment={each["name"]: each["value"] for each in told.get("environment", ())},
@@ -201,12 +201,12 @@ def _is_active(told: Mapping[str, Any]) -> bool:
 STOPPED = "STOPPED"
 
 
-def last_of(runs: Sequence[Run]) -> Run | None:
+def last_of(runs: Sequence[TaskRun]) -> TaskRun | None:
     """The newest run of those that ECS still knows; they come oldest first."""
     return runs[-1] if runs else None
 
 
-def failure_of(run: Run) -> str:
+def failure_of(run: TaskRun) -> str:
     """Why a run does not count as a successful migration; empty when it does.
 
     An exit code is final only once the task is STOPPED: before that it says nothing. A container without one

@@ -36,7 +36,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class AwsError:
     """What to raise. `everywhere`: every other call would meet the same. `passing`: it may be over soon."""
 
     kind: type[Exception]
@@ -44,7 +44,7 @@ class Trouble:
     everywhere: bool = False
     passing: bool = False
 
-    def problem(self) -> Exception:
+    def exception(self) -> Exception:
         """A fresh exception: one that is raised twice would carry two tracebacks."""
         return self.kind(self.message)
 
@@ -55,7 +55,7 @@ def code_of(problem: Exception) -> str:
     return failure.code if failure and isinstance(getattr(problem, "response", None), dict) else ""
 
 
-def trouble(problem: Exception, call: Call) -> Trouble:
+def explain(problem: Exception, call: Call) -> AwsError:
     """What an exception of botocore means.
 
     ExternalOutage needs a signal that AWS itself gave: a throttle or a 5xx. All else is the runner's: it says
@@ -65,7 +65,7 @@ def trouble(problem: Exception, call: Call) -> Trouble:
     code, asked = failure.code, f"{call.permission} in {call.place}"
     match failure.cause:
         case AwsCause.OUTAGE:
-            return Trouble(
+            return AwsError(
                 ExternalOutage, f"AWS answers {asked} with {code}: nothing was concluded", passing=True
             )
         case AwsCause.DENIED:
@@ -116,5 +116,5 @@ def _denied(failure: AwsFailure, call: Call) -> str:
     return _KMS if "KMS" in failure.message or "Decrypt" in failure.code else call.permission
 
 
-def _setup(what: str, action: str, *, everywhere: bool = False) -> Trouble:
-    return Trouble(SetupError, f"{what}\n  next: {action}", everywhere=everywhere)
+def _setup(what: str, action: str, *, everywhere: bool = False) -> AwsError:
+    return AwsError(SetupError, f"{what}\n  next: {action}", everywhere=everywhere)

@@ -11,7 +11,7 @@ from typing import Any
 from smoke.source.ownership import EXECUTION_ROLE, FAMILY, LOGS, NETWORK, SECRET, TASK_ROLE, Use
 
 from .account import Account, at_once
-from .ecs import Definition, Service
+from .ecs import EcsService, TaskDefinition
 
 READ = "secretsmanager:GetSecretValue"
 _GONE = ("NoSuchEntity",)
@@ -98,7 +98,9 @@ def _name(role: str) -> str:
     return role.rpartition("/")[2]
 
 
-def uses_of(owner: str, definition: Definition, service: Service | None, policies: RolePolicies) -> list[Use]:
+def uses_of(
+    owner: str, definition: TaskDefinition, service: EcsService | None, policies: RolePolicies
+) -> list[Use]:
     """Everything that a service or task uses; a secret also where only its roles may read it."""
     found = [
         (FAMILY, [definition.family]),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .addresses import Route, route_to
-from .ecs import Definition, Service
+from .ecs import EcsService, TaskDefinition
 
 SHA = re.compile(r"[0-9a-f]{7,40}")
 _VERSION = re.compile(r"v?\d+(\.\d+)+([.-][\w.-]+)?")
@@ -46,7 +46,7 @@ def agree(tag: str, build: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ObservedService:
     """What runs of one service; `addresses` are HOST or HOST:PORT, the balancer's before Cloud Map's."""
 
     cpu: int
@@ -56,14 +56,14 @@ class Seen:
 
 
 def seen_of(
-    service: Service, definition: Definition, routes: Sequence[Route], registered: Mapping[str, str]
-) -> Seen:
+    service: EcsService, definition: TaskDefinition, routes: Sequence[Route], registered: Mapping[str, str]
+) -> ObservedService:
     """What is observed of a service, for each column of the inventory."""
     container = definition.main(service.name)
     route = route_to(routes, service.target_groups)
     port = f":{container.ports[0]}" if container.ports else ""
     internal = [f"{registered[arn]}{port}" for arn in service.registries if arn in registered]
-    return Seen(
+    return ObservedService(
         cpu=definition.cpu,
         memory=definition.memory,
         image=repository_of(container.image),
@@ -71,7 +71,7 @@ def seen_of(
     )
 
 
-def columns(declared: Mapping[str, Any], seen: Seen) -> dict[str, tuple[Any, Any]]:
+def columns(declared: Mapping[str, Any], seen: ObservedService) -> dict[str, tuple[Any, Any]]:
     """For each column (declared, observed): what the plan leaves empty is not compared, only shown.
 
     A service may be known by several names: the declared one is shown when it is among them.

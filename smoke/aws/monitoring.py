@@ -38,7 +38,7 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
-class Alarm:
+class MetricAlarm:
     """An alarm as it is set. `metrics` are all that feed it; metric math has several, or none of its own."""
 
     name: str
@@ -62,7 +62,7 @@ class Alarm:
         return f"{self.statistic or 'expression'} {SIGNS.get(self.comparison, self.comparison)} {limit}"
 
 
-def alarm_of(told: Mapping[str, Any]) -> Alarm:
+def alarm_of(told: Mapping[str, Any]) -> MetricAlarm:
     """An alarm as DescribeAlarms tells it."""
     parts = [
         (stat["Metric"]["Namespace"], stat["Metric"]["MetricName"], stat["Metric"].get("Dimensions", ()))
@@ -72,7 +72,7 @@ def alarm_of(told: Mapping[str, Any]) -> Alarm:
     if told.get("MetricName"):
         parts = [(told["Namespace"], told["MetricName"], told.get("Dimensions", ()))]
     threshold = told.get("Threshold")
-    return Alarm(
+    return MetricAlarm(
         name=told["AlarmName"],
         state=told["StateValue"],
         metrics=tuple(
@@ -87,7 +87,7 @@ def alarm_of(told: Mapping[str, Any]) -> Alarm:
     )
 
 
-def mute(alarm: Alarm, topic: str) -> list[str]:
+def mute(alarm: MetricAlarm, topic: str) -> list[str]:
     """Why nobody would hear of an alarm. `topic` is the name of the topic that it must notify."""
     told = []
     if not alarm.enabled:
@@ -99,12 +99,12 @@ def mute(alarm: Alarm, topic: str) -> list[str]:
     return told
 
 
-def is_health(alarm: Alarm) -> bool:
+def is_health(alarm: MetricAlarm) -> bool:
     """Whether it tells that nothing of a service is left."""
     return any(metric.name in {"HealthyHostCount", "RunningTaskCount"} for metric in alarm.metrics)
 
 
-def is_conservation(alarm: Alarm) -> bool:
+def is_conservation(alarm: MetricAlarm) -> bool:
     """Whether it tells that money was not conserved."""
     return any("conservation" in metric.name.lower() for metric in alarm.metrics)
 
@@ -113,7 +113,7 @@ def is_conservation(alarm: Alarm) -> bool:
 DEFAULT_VALUE = "if a log metric filter feeds it, give the filter a default value of 0"
 
 
-def unfed(alarms: Iterable[Alarm], fed: Mapping[Metric, int]) -> list[str]:
+def unfed(alarms: Iterable[MetricAlarm], fed: Mapping[Metric, int]) -> list[str]:
     """The alarms with a metric that has no datapoint, and what to do; `fed` counts each metric's fresh ones.
 
     Namespaces of AWS begin with `AWS/` or `ECS/`; any other is fed by the platform, with what a filter of its
@@ -134,7 +134,7 @@ QUERIES_AT_ONCE = 500
 PENDING = "PendingConfirmation"
 
 
-def read_alarms(account: Account, names: Names) -> list[Alarm]:
+def read_alarms(account: Account, names: Names) -> list[MetricAlarm]:
     """Every metric alarm whose name has the platform's prefix."""
     told = account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=f"{names.prefix}-")
     return [alarm_of(each) for each in told]

@@ -14,15 +14,15 @@ from smoke.source.ownership import Use
 from . import addresses, ecs, independence, monitoring
 from .account import Account, account_of
 from .addresses import Route
-from .ecs import Definition, Service
+from .ecs import EcsService, TaskDefinition
 from .independence import secret_of, uses_of
-from .monitoring import Alarm, Metric
+from .monitoring import Metric, MetricAlarm
 from .names import Names
 
 Value = TypeVar("Value")
 
 
-class Observed:
+class AwsReader:
     """What AWS says of the platform. `forget` has everything read anew; what failed is never kept.
 
     `shared` is a directory of all processes of the run: none of them reads alarms while another drills.
@@ -56,28 +56,28 @@ class Observed:
         """The ARN of the cluster; SetupError when this region or account has none of the name."""
         return self._once("cluster", lambda: self.account.require_cluster(self.names.cluster))
 
-    def services(self) -> Mapping[str, Service]:
+    def services(self) -> Mapping[str, EcsService]:
         """Every active service of the cluster by its short name."""
         return self._once("services", self._services)
 
-    def service(self, name: str) -> Service:
+    def service(self, name: str) -> EcsService:
         """One service; AssertionError when the cluster has none that is active."""
         found = self.services().get(name)
         assert found, f"the cluster {self.names.cluster} has no active service {self.names.full(name)}"
         return found
 
-    def definitions(self) -> Mapping[str, Definition]:
+    def definitions(self) -> Mapping[str, TaskDefinition]:
         """The task definition in use of every service, by the service's short name."""
         return self._once("definitions", self._definitions)
 
-    def definition(self, name: str) -> Definition:
+    def definition(self, name: str) -> TaskDefinition:
         """The task definition in use of one service."""
         self.service(name)
         found = self.definitions().get(name)
         assert found, f"the task definition of {self.names.full(name)} does not exist"
         return found
 
-    def tasks(self, families: Sequence[str]) -> Mapping[str, Definition]:
+    def tasks(self, families: Sequence[str]) -> Mapping[str, TaskDefinition]:
         """The newest active task definition of each of these families, by its short name."""
         wanted = [self.names.full(name) for name in families]
         return self._once(
@@ -89,7 +89,7 @@ class Observed:
             },
         )
 
-    def runs(self, family: str) -> Sequence[ecs.Run]:
+    def runs(self, family: str) -> Sequence[ecs.TaskRun]:
         """The runs of a one-shot task, oldest first."""
         return self._once(
             f"runs {family}", lambda: ecs.read_runs(self.account, self.names, self.names.full(family))
@@ -107,7 +107,7 @@ class Observed:
         """The host name of each registry that a service is in."""
         return self._once("registered", self._registered)
 
-    def alarms(self) -> Sequence[Alarm]:
+    def alarms(self) -> Sequence[MetricAlarm]:
         """Every alarm of the platform."""
         return self._once("alarms", self._alarms)
 
@@ -136,16 +136,16 @@ class Observed:
             value: Value = self._known[key]
             return value
 
-    def _services(self) -> Mapping[str, Service]:
+    def _services(self) -> Mapping[str, EcsService]:
         self.cluster()
         return ecs.read_services(self.account, self.names)
 
-    def _definitions(self) -> Mapping[str, Definition]:
+    def _definitions(self) -> Mapping[str, TaskDefinition]:
         services = self.services()
         found = ecs.read_definitions(self.account, [each.definition for each in services.values()])
         return {name: found[each.definition] for name, each in services.items() if each.definition in found}
 
-    def _alarms(self) -> Sequence[Alarm]:
+    def _alarms(self) -> Sequence[MetricAlarm]:
         self.cluster()
         with self._alone(fcntl.LOCK_SH):
             return monitoring.read_alarms(self.account, self.names)
@@ -183,6 +183,6 @@ class Observed:
         ]
 
 
-def observed_of(environment: Any, shared: Path | None = None) -> Observed:
+def reader_of(environment: Any, shared: Path | None = None) -> AwsReader:
     """The reader for a profile's [aws]."""
-    return Observed(account_of(environment), Names(environment.aws.prefix), shared)
+    return AwsReader(account_of(environment), Names(environment.aws.prefix), shared)

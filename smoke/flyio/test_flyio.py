@@ -10,8 +10,8 @@ import httpx
 import pytest
 from pytest_readiness import Evidence
 
-from smoke.aws.ecs import Definition
-from smoke.aws.reader import Observed
+from smoke.aws.ecs import TaskDefinition
+from smoke.aws.reader import AwsReader
 from smoke.platform.answers import body_text
 from smoke.platform.http import HttpClient
 from smoke.platform.services import SERVICES
@@ -123,7 +123,7 @@ def traces_of(response: httpx.Response) -> Iterable[str]:
 
 @pytest.mark.p1
 @pytest.mark.requires("aws")
-def test_ecs_environment_does_not_point_to_fly(aws: Observed, evidence: Evidence) -> None:
+def test_ecs_environment_does_not_point_to_fly(aws: AwsReader, evidence: Evidence) -> None:
     """No environment value, image or secret reference of a running service points to Fly.io."""
     services = aws.definitions()
     values = [
@@ -138,7 +138,7 @@ def test_ecs_environment_does_not_point_to_fly(aws: Observed, evidence: Evidence
     assert not traces, f"points to Fly.io: {', '.join(traces)}"
 
 
-def values_of(task: Definition) -> Iterable[tuple[str, str]]:
+def values_of(task: TaskDefinition) -> Iterable[tuple[str, str]]:
     """Each container's image, environment values and secret references, with where they are."""
     for container in task.containers:
         yield f"image of {container.name}", container.image

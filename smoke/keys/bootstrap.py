@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from smoke.platform.answers import ContractViolation, UnexpectedStatus
 
-from .context import Platform, Tell
+from .context import KeyPlatform, Progress
 from .documents import Document, new_key, parse, rotation_kid, same_key
 from .errors import Conflict, KeyFault, MissingVersion, Unproved
 from .store import CURRENT, NEXT, SecretStore
@@ -28,7 +28,7 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class BootstrapResult:
     """One secret. ``unchecked`` says why its key was not compared with the published one, "" when it was."""
 
     service: str
@@ -46,7 +46,7 @@ class Content:
     version: str | None
 
 
-def contents(platform: Platform, services: Sequence[str]) -> list[Content]:
+def contents(platform: KeyPlatform, services: Sequence[str]) -> list[Content]:
     """What the secrets hold. KeyFault for one that is missing, unusable, or shares its key with another.
 
     SetupError and ExternalOutage when one cannot be read: then nothing is said of any of them.
@@ -66,28 +66,28 @@ def contents(platform: Platform, services: Sequence[str]) -> list[Content]:
 
 
 def bootstrap(
-    platform: Platform, services: Sequence[str], tell: Tell, *, dry_run: bool = False
-) -> list[Finding]:
+    platform: KeyPlatform, services: Sequence[str], progress: Progress, *, dry_run: bool = False
+) -> list[BootstrapResult]:
     """Fill what was never filled, then compare every key with the published one.
 
     All secrets are read before the first is written. KeyFault also when a service does not publish its
     secret's keys.
     """
-    findings = []
+    results = []
     for content in contents(platform, services):
         if content.document is not None:
             action, document = Action.KEPT, content.document
         elif dry_run:
-            findings.append(Finding(content.service, Action.PLANNED, (), "there is no key yet"))
+            results.append(BootstrapResult(content.service, Action.PLANNED, (), "there is no key yet"))
             continue
         else:
             action, document = _fill(platform.store(content.service), content)
         unchecked = _cross_check(platform, content.service, document)
         kids = tuple(key.kid or "(bare PEM)" for key in document.keys)
-        findings.append(Finding(content.service, action, kids, unchecked))
-    for finding in findings:
-        tell(_line(finding))
-    return findings
+        results.append(BootstrapResult(content.service, action, kids, unchecked))
+    for result in results:
+        progress(_line(result))
+    return results
 
 
 def _content(store: SecretStore, service: str) -> Content:
@@ -119,7 +119,7 @@ def _fill(store: SecretStore, content: Content) -> tuple[Action, Document]:
     return Action.WRITTEN, document
 
 
-def _cross_check(platform: Platform, service: str, document: Document) -> str:
+def _cross_check(platform: KeyPlatform, service: str, document: Document) -> str:
     """Compare with the published keys, within the propagation time; say why where that was not possible."""
 
     def unmet() -> str:
@@ -148,7 +148,7 @@ def _cross_check(platform: Platform, service: str, document: Document) -> str:
     return ""
 
 
-def _line(finding: Finding) -> str:
-    line = f"{finding.service}: {finding.action}"
-    line += f", {' and '.join(finding.kids)}" if finding.kids else ""
-    return f"{line}; not compared with the published keys: {finding.unchecked}" if finding.unchecked else line
+def _line(result: BootstrapResult) -> str:
+    line = f"{result.service}: {result.action}"
+    line += f", {' and '.join(result.kids)}" if result.kids else ""
+    return f"{line}; not compared with the published keys: {result.unchecked}" if result.unchecked else line

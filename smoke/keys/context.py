@@ -38,11 +38,11 @@ SERVICES = ("freeside", "finn", "dixie")
 ANSWER_WITHIN_S = 10.0
 #: At the level DEBUG these log the parameters of every call, and so the keys.
 _TALKATIVE = ("boto3", "botocore", "urllib3")
-Tell = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class CurrentKeys:
     """The version that services read now, and its keys; the active one always under its kid."""
 
     version: str
@@ -50,7 +50,7 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
+class KeyContext:
     """What a command acts on. ``unreachable`` names verifiers that this runner cannot ask."""
 
     service: str
@@ -60,13 +60,13 @@ class Subject:
     timing: Timing
     by: str = "unknown"
     unreachable: tuple[str, ...] = ()
-    tell: Tell = field(default=lambda _: None, repr=False)
+    progress: Progress = field(default=lambda _: None, repr=False)
 
     def together(self) -> Verifiers:
         """All verifiers that this runner can ask, to be asked together."""
         return Verifiers(self.service, self.verifiers, self.unpublished, self.timing)
 
-    def read(self) -> Reading:
+    def read(self) -> CurrentKeys:
         """The current version; KeyFault when it holds no P-256 key, SetupError when it cannot be read."""
         stored = self.store.read()
         document = parse(stored.text, self.store.secret_id)
@@ -76,7 +76,7 @@ class Subject:
                 where=self.store.secret_id,
                 action=f"bootstrap --service {self.service}",
             )
-        return Reading(stored.version, self.named(document))
+        return CurrentKeys(stored.version, self.named(document))
 
     def named(self, document: Document) -> Document:
         """The document with the kid that the platform publishes a bare PEM under; one is never made up."""
@@ -107,7 +107,7 @@ class Subject:
         return f"{keys.route} still publishes {', '.join(stale)}" if stale else ""
 
 
-class Platform:
+class KeyPlatform:
     """An environment, as the key commands need it. Close it, or use it as a context manager.
 
     `account` is the one to ask; the default is a new one, which has met no refusal yet.
@@ -118,7 +118,7 @@ class Platform:
         environment: Any,
         *,
         read_only: bool = False,
-        tell: Tell = lambda _: None,
+        progress: Progress = lambda _: None,
         account: Account | None = None,
     ) -> None:
         self.environment = environment
@@ -131,12 +131,12 @@ class Platform:
         for talkative in _TALKATIVE:
             logging.getLogger(talkative).setLevel(logging.INFO)
         self._read_only = read_only
-        self._tell = tell
+        self._progress = progress
         self._http = http_pool(
             "pytest-readiness-keys", proxies=environment.live, answers_within=ANSWER_WITHIN_S
         )
 
-    def __enter__(self) -> Platform:
+    def __enter__(self) -> KeyPlatform:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -156,10 +156,10 @@ class Platform:
         prefix = self.environment.aws.prefix
         return SecretStore(self.account, f"{prefix}/{service}/es256-private-key", read_only=self._read_only)
 
-    def subject(self, service: str) -> Subject:
+    def context(self, service: str) -> KeyContext:
         """What a command on this service's key acts on."""
         verifiers, unreachable = self._verifiers(service)
-        return Subject(
+        return KeyContext(
             service=service,
             store=self.store(service),
             key_set=lambda: self.key_set(service),
@@ -167,7 +167,7 @@ class Platform:
             unreachable=unreachable,
             timing=self.timing,
             by=f"{getpass.getuser()}@{socket.gethostname()} (process {os.getpid()})",
-            tell=self._tell,
+            progress=self._progress,
         )
 
     def current(self, service: str) -> str:

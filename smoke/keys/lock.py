@@ -23,7 +23,7 @@ _MEMBER = "keysRun"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class KeyRun:
     """What a run set out to do. ``started_at`` is epoch seconds, ``version`` what was current then."""
 
     operation: str
@@ -38,7 +38,7 @@ class Run:
     @classmethod
     def begin(
         cls, operation: str, service: str, by: str, old_kids: tuple[str, ...], new_kid: str, version: str
-    ) -> Run:
+    ) -> KeyRun:
         """A run that starts now."""
         return cls(
             operation=operation, service=service, by=by, old_kids=old_kids, new_kid=new_kid, version=version,
@@ -51,11 +51,11 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class LockHolder:
     """The version that the lock is on, and the run that put it there."""
 
     version: str
-    run: Run
+    run: KeyRun
 
 
 class Lock:
@@ -65,24 +65,24 @@ class Lock:
         self._store = store
         self._version: str | None = None
 
-    def holder(self, labels: Mapping[str, str] | None = None) -> Holder | None:
+    def holder(self, labels: Mapping[str, str] | None = None) -> LockHolder | None:
         """Who has the lock now."""
         version = (self._store.labels() if labels is None else labels).get(LOCK)
         if version is None:
             return None
-        return Holder(version, _parse(self._store.read_version(version).text, self._store.secret_id))
+        return LockHolder(version, _parse(self._store.read_version(version).text, self._store.secret_id))
 
-    def acquire(self, run: Run) -> None:
+    def acquire(self, run: KeyRun) -> None:
         """Take the lock; LockHeld when a run has it."""
         self._claim(run, expected=None)
 
-    def take_over(self, holder: Holder, by: str) -> Run:
+    def take_over(self, holder: LockHolder, by: str) -> KeyRun:
         """Take the lock from a run that was killed, and go on with what it set out to do."""
         run = replace(holder.run, by=by, run_id=uuid.uuid4().hex[:12])
         self.seize(holder, run)
         return run
 
-    def seize(self, holder: Holder, run: Run) -> None:
+    def seize(self, holder: LockHolder, run: KeyRun) -> None:
         """Take the lock for another run; LockHeld when it is not the holder's any more."""
         self._claim(run, expected=holder.version)
 
@@ -104,7 +104,7 @@ class Lock:
             self._store.drop(LOCK, self._version)
         self._version = None
 
-    def _claim(self, run: Run, *, expected: str | None) -> None:
+    def _claim(self, run: KeyRun, *, expected: str | None) -> None:
         text = json.dumps({"schemaVersion": 1, _MEMBER: asdict(run)})
         claim = f"{_CLAIM}{run.run_id}"
         labels = self._store.labels()
@@ -120,7 +120,7 @@ class Lock:
         self._version = version
 
     def held(self) -> LockHeld:
-        """What to tell somebody who wants the lock while a run has it."""
+        """The error for another run that wants the lock."""
         holder = self.holder()
         what = f"locked by a {holder.run}" if holder else "another run took the lock at the same moment"
         resume = holder.run.operation if holder else "the command"
@@ -132,10 +132,10 @@ class Lock:
         )
 
 
-def _parse(text: str, where: str) -> Run:
+def _parse(text: str, where: str) -> KeyRun:
     try:
         members: dict[str, Any] = json.loads(text)[_MEMBER]
-        return Run(**{**members, "old_kids": tuple(members["old_kids"])})
+        return KeyRun(**{**members, "old_kids": tuple(members["old_kids"])})
     except (ValueError, KeyError, TypeError):
         raise Refused(
             f"the label {LOCK} is on a version that no run of this tool wrote",

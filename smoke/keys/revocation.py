@@ -11,13 +11,13 @@ from pytest_readiness import SafetyViolation, SetupError
 
 from smoke.platform.tokens import SigningKey
 
-from .context import Subject
+from .context import KeyContext
 from .documents import Document, emergency_kid, new_key, parse
 from .errors import Conflict, KeyFault, Refused
-from .lock import Lock, Run
+from .lock import KeyRun, Lock
 from .store import CURRENT, NEXT, PREVIOUS
 from .timing import Timing
-from .verifiers import Answer
+from .verifiers import Reply
 
 
 @dataclass(slots=True)
@@ -36,15 +36,15 @@ class Timeline:
         """When the old keys were refused for good."""
         return None if self.first_refused is None else max(self.first_refused, self.last_accepted or 0.0)
 
-    def note(self, old: Answer, new: Answer, at: float) -> None:
+    def note(self, old: Reply, new: Reply, at: float) -> None:
         """Take in one look at the old keys and at the new one."""
         self.looks += 1
-        if old is Answer.ACCEPTED:
+        if old is Reply.ACCEPTED:
             self.accepted_again = self.accepted_again or self.first_refused is not None
             self.last_accepted = at
-        elif old is Answer.REFUSED and self.first_refused is None:
+        elif old is Reply.REFUSED and self.first_refused is None:
             self.first_refused = at
-        if new is Answer.ACCEPTED and self.new_accepted is None:
+        if new is Reply.ACCEPTED and self.new_accepted is None:
             self.new_accepted = at
 
     def is_over(self, at: float, timing: Timing) -> bool:
@@ -64,34 +64,32 @@ class Observer:
     """One timeline, and how to look: what is said of the old keys together, and of the new one."""
 
     timeline: Timeline
-    look: Callable[[], tuple[Answer, Answer]]
+    look: Callable[[], tuple[Reply, Reply]]
 
 
-def observers_of(subject: Subject, old: tuple[SigningKey, ...], new: SigningKey) -> list[Observer]:
+def observers_of(context: KeyContext, old: tuple[SigningKey, ...], new: SigningKey) -> list[Observer]:
     """Every verifier of the key, and the key set that publishes it."""
 
-    def asking(index: int) -> Callable[[], tuple[Answer, Answer]]:
-        verifier = subject.verifiers[index]
+    def asking(index: int) -> Callable[[], tuple[Reply, Reply]]:
+        verifier = context.verifiers[index]
         return lambda: (together([verifier.ask(key) for key in old]), verifier.ask(new))
 
-    def published() -> tuple[Answer, Answer]:
-        has_new = not subject.unpublished(new)
-        if has_new and not subject.unpublished(new, gone=tuple(key.kid for key in old)):
-            return Answer.REFUSED, Answer.ACCEPTED
-        has_old = any(not subject.unpublished(key) for key in old)
-        return (Answer.ACCEPTED if has_old else Answer.SILENT), (
-            Answer.ACCEPTED if has_new else Answer.SILENT
-        )
+    def published() -> tuple[Reply, Reply]:
+        has_new = not context.unpublished(new)
+        if has_new and not context.unpublished(new, gone=tuple(key.kid for key in old)):
+            return Reply.REFUSED, Reply.ACCEPTED
+        has_old = any(not context.unpublished(key) for key in old)
+        return (Reply.ACCEPTED if has_old else Reply.SILENT), (Reply.ACCEPTED if has_new else Reply.SILENT)
 
     verifiers = [
-        Observer(Timeline(verifier.name), asking(index)) for index, verifier in enumerate(subject.verifiers)
+        Observer(Timeline(verifier.name), asking(index)) for index, verifier in enumerate(context.verifiers)
     ]
-    return [*verifiers, Observer(Timeline(f"{subject.service}'s key set"), published)]
+    return [*verifiers, Observer(Timeline(f"{context.service}'s key set"), published)]
 
 
 def watch(observers: list[Observer], began: float, timing: Timing) -> list[Timeline]:
     """Follow all observers at once to their end. ``began`` is on the monotonic clock."""
-    runs = [_Run(observer, began, timing) for observer in observers]
+    runs = [_Watcher(observer, began, timing) for observer in observers]
     for run in runs:
         run.thread.start()
     for run in runs:
@@ -102,15 +100,15 @@ def watch(observers: list[Observer], began: float, timing: Timing) -> list[Timel
     return [observer.timeline for observer in observers]
 
 
-def together(answers: list[Answer]) -> Answer:
+def together(answers: list[Reply]) -> Reply:
     """Accepted when any old key is, refused when all are."""
-    if Answer.ACCEPTED in answers:
-        return Answer.ACCEPTED
-    return Answer.REFUSED if set(answers) == {Answer.REFUSED} else Answer.SILENT
+    if Reply.ACCEPTED in answers:
+        return Reply.ACCEPTED
+    return Reply.REFUSED if set(answers) == {Reply.REFUSED} else Reply.SILENT
 
 
 @dataclass(slots=True)
-class _Run:
+class _Watcher:
     observer: Observer
     began: float
     timing: Timing
@@ -145,7 +143,7 @@ RESUME = "find out why it still believes the old key (a restart drops its caches
 
 
 @dataclass(slots=True)
-class Report:
+class RevocationReport:
     """Which kids were revoked, and what each observer did; ``unseen`` cannot be observed from this runner."""
 
     service: str
@@ -159,26 +157,26 @@ class Report:
 class Revocation:
     """One revocation of everything that one service's secret holds."""
 
-    def __init__(self, subject: Subject) -> None:
-        self._subject = subject
-        self._store = subject.store
-        self._lock = Lock(subject.store)
-        self._verifiers = subject.together()
+    def __init__(self, context: KeyContext) -> None:
+        self._context = context
+        self._store = context.store
+        self._lock = Lock(context.store)
+        self._verifiers = context.together()
 
     def plan(self) -> list[str]:
         """What a run would do now; reads only."""
         kids = ", ".join(self._held()[1])
-        watched = ", ".join((*self._verifiers.names, f"{self._subject.service}'s key set"))
+        watched = ", ".join((*self._verifiers.names, f"{self._context.service}'s key set"))
         holder = self._lock.holder()
         plan = [f"0 take the lock from the {holder.run}"] if holder else []
         return [
             *plan,
             f"1 replace: a new P-256 key; {kids} leaves the secret at once, with no overlap",
-            f"2 time every observer ({watched}), limit {self._subject.timing.revocation_limit_s:g} s",
+            f"2 time every observer ({watched}), limit {self._context.timing.revocation_limit_s:g} s",
             "3 seal: no staging label is left on a version that holds a revoked key",
         ]
 
-    def run(self, *, resume: bool = False) -> Report:
+    def run(self, *, resume: bool = False) -> RevocationReport:
         """Revoke, or with ``resume`` go on with a revocation that was killed.
 
         KeyFault when an observer accepts an old key beyond the limit, SafetyViolation when one accepts it
@@ -186,35 +184,35 @@ class Revocation:
         """
         run = self._resumed() if resume else self._begun()
         old = self._replaced(run)
-        limit = self._subject.timing.revocation_limit_s
-        report = Report(
-            self._subject.service, run.old_kids, run.new_kid, limit, unseen=self._subject.unreachable
+        limit = self._context.timing.revocation_limit_s
+        report = RevocationReport(
+            self._context.service, run.old_kids, run.new_kid, limit, unseen=self._context.unreachable
         )
-        self._subject.tell(f"2/3 timing every observer, limit {limit:g} s")
+        self._context.progress(f"2/3 timing every observer, limit {limit:g} s")
         if any(key.kid == UNNAMED for key in old):
-            report.unseen = (*self._verifiers.names, *self._subject.unreachable)
+            report.unseen = (*self._verifiers.names, *self._context.unreachable)
         elif old:
-            new = self._subject.read().document.active
+            new = self._context.read().document.active
             began = time.monotonic() - (time.time() - run.started_at)
-            report.timelines = watch(observers_of(self._subject, old, new), began, self._subject.timing)
+            report.timelines = watch(observers_of(self._context, old, new), began, self._context.timing)
             _judge(report)
-        self._subject.tell("3/3 sealing")
+        self._context.progress("3/3 sealing")
         self._seal()
         self._lock.release()
         return report
 
-    def _begun(self) -> Run:
+    def _begun(self) -> KeyRun:
         version, kids = self._held()
         holder = self._lock.holder()
-        new_kid = emergency_kid(self._subject.service)
-        run = Run.begin("revoke", self._subject.service, self._subject.by, kids, new_kid, version)
+        new_kid = emergency_kid(self._context.service)
+        run = KeyRun.begin("revoke", self._context.service, self._context.by, kids, new_kid, version)
         if holder is None:
             self._lock.acquire(run)
         elif holder.run.operation == run.operation:
             raise self._lock.held()
         else:
             # an emergency does not wait for a rotation; that one stops at its next write
-            self._subject.tell(f"taking the lock from the {holder.run}")
+            self._context.progress(f"taking the lock from the {holder.run}")
             self._lock.seize(holder, run)
         return run
 
@@ -226,15 +224,15 @@ class Revocation:
             raise KeyFault(
                 "the secret is a placeholder: there is no key to revoke",
                 where=self._store.secret_id,
-                action=f"bootstrap --service {self._subject.service}",
+                action=f"bootstrap --service {self._context.service}",
             )
         try:
-            document = self._subject.named(document)
+            document = self._context.named(document)
         except (AssertionError, SetupError) as problem:
-            self._subject.tell(f"the old key's kid is not known, so nobody can be timed: {problem}")
+            self._context.progress(f"the old key's kid is not known, so nobody can be timed: {problem}")
         return stored.version, tuple(key.kid or UNNAMED for key in document.keys)
 
-    def _resumed(self) -> Run:
+    def _resumed(self) -> KeyRun:
         holder = self._lock.holder()
         if holder is None or holder.run.operation != "revoke":
             raise Refused(
@@ -242,12 +240,12 @@ class Revocation:
                 where=self._store.secret_id,
                 action=f"{holder.run.operation} --resume" if holder else "revoke, without --resume",
             )
-        self._subject.tell(f"took the lock over from {holder.run.by}: going on with the {holder.run}")
-        return self._lock.take_over(holder, self._subject.by)
+        self._context.progress(f"took the lock over from {holder.run.by}: going on with the {holder.run}")
+        return self._lock.take_over(holder, self._context.by)
 
-    def _replaced(self, run: Run) -> tuple[SigningKey, ...]:
+    def _replaced(self, run: KeyRun) -> tuple[SigningKey, ...]:
         """Put the new key in place unless that is done; return what it replaced, nothing after the seal."""
-        self._subject.tell(f"1/3 replacing the key by {run.new_kid}")
+        self._context.progress(f"1/3 replacing the key by {run.new_kid}")
         for _ in range(TRIES):
             self._lock.check()
             current = self._store.read()
@@ -268,7 +266,7 @@ class Revocation:
             action="stop whoever writes it, then revoke --resume",
         )
 
-    def _before(self, run: Run) -> tuple[SigningKey, ...]:
+    def _before(self, run: KeyRun) -> tuple[SigningKey, ...]:
         """The keys of the version before the current one, under the kids that they had."""
         labels = self._store.labels()
         before = labels.get(PREVIOUS, run.version)
@@ -285,7 +283,7 @@ class Revocation:
         self._store.install(version, expected=current.version)
 
 
-def _judge(report: Report) -> None:
+def _judge(report: RevocationReport) -> None:
     again = [timeline.name for timeline in report.timelines if timeline.accepted_again]
     if again:
         raise SafetyViolation(f"{', '.join(again)} accepted a revoked key again after having refused it")

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 from smoke.platform.tokens import SigningKey
 
-from .context import Reading, Subject
+from .context import CurrentKeys, KeyContext
 from .documents import Document, new_key, parse, rotation_kid
 from .errors import KeyFault, Refused
-from .lock import Lock, Run
+from .lock import KeyRun, Lock
 from .store import NEXT
 from .timing import steadily
 
@@ -33,7 +33,7 @@ RESUME = "both keys are valid meanwhile; repair it, then run rotate --resume"
 
 
 @dataclass(slots=True)
-class Outcome:
+class RotationReport:
     """What a rotation did. ``took`` is seconds by step number, without the steps that an earlier run did."""
 
     service: str
@@ -45,22 +45,22 @@ class Outcome:
 class Rotation:
     """One rotation of one service's key."""
 
-    def __init__(self, subject: Subject) -> None:
-        self._subject = subject
-        self._store = subject.store
-        self._verifiers = subject.together()
-        self._lock = Lock(subject.store)
+    def __init__(self, context: KeyContext) -> None:
+        self._context = context
+        self._store = context.store
+        self._verifiers = context.together()
+        self._lock = Lock(context.store)
         self._step_began = (0, time.monotonic())
-        self._done = Outcome(subject.service, "", "")
+        self._done = RotationReport(context.service, "", "")
 
     def plan(self) -> list[str]:
         """What a run would do now, after everything that can be tried without writing has been tried."""
         if self._lock.holder() is not None:
             raise self._lock.held()
         reading = self._ready()
-        timing, active = self._subject.timing, reading.document.active.kid
+        timing, active = self._context.timing, reading.document.active.kid
         verifiers = ", ".join(self._verifiers.names) or "none but the published key set"
-        barriers = [f"0 from here a rotation is refused: {why}" for why in self._subject.unreachable]
+        barriers = [f"0 from here a rotation is refused: {why}" for why in self._context.unreachable]
         return [
             *barriers,
             f"1 {STEPS[0]}: {active} signs and is published; verifiers: {verifiers}",
@@ -73,7 +73,7 @@ class Rotation:
             f"8 {STEPS[7]}: at most {timing.propagation_s:g} s, and steady for {timing.steady_s:g} s",
         ]
 
-    def run(self, *, resume: bool = False) -> Outcome:
+    def run(self, *, resume: bool = False) -> RotationReport:
         """Rotate, or with ``resume`` go on where a killed run stopped.
 
         Refused and LockHeld before anything is changed; KeyFault when the platform does not follow,
@@ -92,14 +92,14 @@ class Rotation:
         self._finish_step()
         return self._done
 
-    def _begun(self) -> tuple[Run, Reading]:
+    def _begun(self) -> tuple[KeyRun, CurrentKeys]:
         self._step(1)
         if self._lock.holder() is not None:
             raise self._lock.held()
         reading = self._ready()
-        run = Run.begin(
-            "rotate", self._subject.service, self._subject.by, (reading.document.active.kid,),
-            rotation_kid(self._subject.service), reading.version,
+        run = KeyRun.begin(
+            "rotate", self._context.service, self._context.by, (reading.document.active.kid,),
+            rotation_kid(self._context.service), reading.version,
         )  # fmt: skip
         self._lock.acquire(run)
         if self._store.read().version != reading.version:
@@ -109,7 +109,7 @@ class Rotation:
             )
         return run, reading
 
-    def _resumed(self) -> tuple[Run, Reading]:
+    def _resumed(self) -> tuple[KeyRun, CurrentKeys]:
         holder = self._lock.holder()
         if holder is None:
             raise Refused(
@@ -123,21 +123,21 @@ class Rotation:
                 where=self._store.secret_id,
                 action=f"{holder.run.operation} --resume",
             )
-        run = self._lock.take_over(holder, self._subject.by)
-        self._subject.tell(f"took the lock over from {holder.run.by}: going on with the {run}")
-        return run, self._subject.read()
+        run = self._lock.take_over(holder, self._context.by)
+        self._context.progress(f"took the lock over from {holder.run.by}: going on with the {run}")
+        return run, self._context.read()
 
     def _refuse_blindness(self) -> None:
         """Refused where a verifier cannot be asked: whether it has the new key would be a guess."""
-        unreachable = self._subject.unreachable
+        unreachable = self._context.unreachable
         if unreachable:
             raise Refused(
                 f"this runner cannot ask every verifier of the key: {'; '.join(unreachable)}",
-                where=self._subject.service,
+                where=self._context.service,
                 action="run this where every verifier can be reached (inside the VPC)",
             )
 
-    def _only(self, reading: Reading, *kids: str) -> None:
+    def _only(self, reading: CurrentKeys, *kids: str) -> None:
         foreign = [key.kid for key in reading.document.keys if key.kid not in kids]
         if foreign:
             raise KeyFault(
@@ -146,11 +146,11 @@ class Rotation:
                 action="find out who changed the secret; revoke replaces whatever it holds",
             )
 
-    def _ready(self) -> Reading:
+    def _ready(self) -> CurrentKeys:
         """Step 1: one active key, published and accepted everywhere, and nothing else under way."""
-        subject = self._subject
-        subject.key_set()
-        reading = subject.read()
+        context = self._context
+        context.key_set()
+        reading = context.read()
         if reading.document.pending is not None:
             raise KeyFault(
                 f"the pending key {reading.document.pending.kid} was not left by a run of this tool",
@@ -159,18 +159,18 @@ class Rotation:
             )
         active = reading.document.active
         steadily(
-            lambda: subject.unpublished(active),
-            within=subject.timing.propagation_s,
+            lambda: context.unpublished(active),
+            within=context.timing.propagation_s,
             steady=0,
-            every=subject.timing.every_s,
+            every=context.timing.every_s,
             what="the key set follows the secret",
-            where=subject.service,
-            action=f"make {subject.service} follow its secret before rotating",
+            where=context.service,
+            action=f"make {context.service} follow its secret before rotating",
         )
         self._verifiers.control(active)
         return reading
 
-    def _published(self, run: Run, reading: Reading) -> Reading:
+    def _published(self, run: KeyRun, reading: CurrentKeys) -> CurrentKeys:
         """Steps 2 to 4: a new key, published beside the old one, until every verifier has both."""
         if reading.document.pending is None:
             self._step(2)
@@ -178,12 +178,12 @@ class Rotation:
             self._step(3)
             self._lock.check()
             self._store.install(version, expected=reading.version)
-            reading = self._subject.read()
+            reading = self._context.read()
         self._step(4)
         self._verifiers.accepted(reading.document.keys, RESUME)
         return reading
 
-    def _generated(self, run: Run, old: SigningKey) -> str:
+    def _generated(self, run: KeyRun, old: SigningKey) -> str:
         """The version with both keys; the one that a killed run prepared, if there is one."""
         labels = self._store.labels()
         if NEXT in labels:
@@ -194,20 +194,20 @@ class Rotation:
         self._lock.check()
         return self._store.put(Document(old, new_key(run.new_kid)).to_secret(), NEXT)
 
-    def _switched(self, reading: Reading) -> Reading:
+    def _switched(self, reading: CurrentKeys) -> CurrentKeys:
         """Step 5: the new key signs, the old one stays published."""
         self._step(5)
         old, new = reading.document.keys
         return self._install(Document(new, old), reading)
 
-    def _retired(self, reading: Reading) -> Reading:
+    def _retired(self, reading: CurrentKeys) -> CurrentKeys:
         """Steps 6 and 7: both are accepted for as long as tokens of the old one may live, then it goes."""
         self._step(6)
-        self._verifiers.watch(reading.document.keys, self._subject.timing.watch_s)
+        self._verifiers.watch(reading.document.keys, self._context.timing.watch_s)
         self._step(7)
         return self._install(Document(reading.document.active), reading)
 
-    def _prove(self, run: Run, reading: Reading) -> None:
+    def _prove(self, run: KeyRun, reading: CurrentKeys) -> None:
         """Step 8: the old key is refused by everyone and published by nobody, the new one accepted."""
         self._step(8)
         old = self._old_key(run)
@@ -215,7 +215,7 @@ class Rotation:
             (old,), reading.document.active, f"{old.kid} is still accepted; revoke if it leaked"
         )
 
-    def _old_key(self, run: Run) -> SigningKey:
+    def _old_key(self, run: KeyRun) -> SigningKey:
         """The retired key, which only earlier versions hold; with it the proof can be led."""
         labels = self._store.labels()
         for version in dict.fromkeys((labels.get("AWSPREVIOUS", run.version), run.version)):
@@ -228,16 +228,16 @@ class Rotation:
             where=self._store.secret_id,
         )
 
-    def _install(self, document: Document, reading: Reading) -> Reading:
+    def _install(self, document: Document, reading: CurrentKeys) -> CurrentKeys:
         self._lock.check()
         version = self._store.put(document.to_secret(), NEXT)
         self._store.install(version, expected=reading.version)
-        return self._subject.read()
+        return self._context.read()
 
     def _step(self, number: int) -> None:
         self._finish_step()
         self._step_began = (number, time.monotonic())
-        self._subject.tell(f"{number}/{len(STEPS)} {STEPS[number - 1]}")
+        self._context.progress(f"{number}/{len(STEPS)} {STEPS[number - 1]}")
 
     def _finish_step(self) -> None:
         number, began = self._step_began

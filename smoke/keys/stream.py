@@ -15,7 +15,7 @@ from smoke.platform.tokens import SigningKey
 from .documents import Document, parse
 from .errors import KeyFault
 from .store import SecretStore
-from .verifiers import Answer, Verifier
+from .verifiers import Reply, Verifier
 
 EVERY_S = 0.05
 JOIN_WITHIN_S = 20.0
@@ -76,9 +76,9 @@ class Refusal:
 
 @dataclass(slots=True)
 class Tally:
-    """What one verifier answered; ``longest_gap_s`` lies between two answers that tell."""
+    """What one verifier answered; ``longest_gap_s`` is between two conclusive answers."""
 
-    answers: Counter[Answer] = field(default_factory=Counter)
+    answers: Counter[Reply] = field(default_factory=Counter)
     longest_gap_s: float = 0.0
 
 
@@ -121,7 +121,7 @@ class TokenStream:
 
     def accepted(self, verifier: str) -> int:
         """How many a verifier accepted."""
-        return self.tallies[verifier].answers[Answer.ACCEPTED]
+        return self.tallies[verifier].answers[Reply.ACCEPTED]
 
     def _send(self, verifier: Verifier) -> None:
         tally = self.tallies[verifier.name]
@@ -131,9 +131,9 @@ class TokenStream:
             answer = verifier.ask(key)
             now = time.monotonic()
             tally.answers[answer] += 1
-            if answer is Answer.REFUSED:
+            if answer is Reply.REFUSED:
                 self.refusals.append(Refusal(verifier.name, key.kid, now - self._began))
-            if answer is not Answer.SILENT:
+            if answer is not Reply.SILENT:
                 tally.longest_gap_s = max(tally.longest_gap_s, now - told_at)
                 told_at = now
             # late by a whole interval: go on from now instead of catching up in a burst

@@ -28,8 +28,8 @@ QUERY_PATH = "/api/reputation/query"
 DEFAULT_BACKOFF_S, LONGEST_BACKOFF_S = 1.0, 30.0
 
 
-class Answer(StrEnum):
-    """What a verifier said of a token. SILENT is all that does not tell: a 429, a 5xx, no answer at all."""
+class Reply(StrEnum):
+    """What a verifier said of a token. SILENT is inconclusive: a 429, a 5xx, no answer."""
 
     ACCEPTED = "accepted"
     REFUSED = "refused"
@@ -47,7 +47,7 @@ class Verifier(Protocol):
     def last(self) -> str:
         """The last answer in words."""
 
-    def ask(self, key: SigningKey) -> Answer:
+    def ask(self, key: SigningKey) -> Reply:
         """Send one fresh token signed by ``key``."""
 
 
@@ -75,10 +75,10 @@ class HttpVerifier:
         self._question = question
         self._quiet_until = 0.0
 
-    def ask(self, key: SigningKey) -> Answer:
+    def ask(self, key: SigningKey) -> Reply:
         """Send one fresh token signed by ``key``; nothing while the service asks for patience (429)."""
         if time.monotonic() < self._quiet_until:
-            return Answer.SILENT
+            return Reply.SILENT
         question = self._question
         headers = {"Authorization": tokens.bearer(key, question.claims())}
         headers |= JSON_HEADERS if question.content is not None else {}
@@ -92,16 +92,16 @@ class HttpVerifier:
             )
         except (httpx.HTTPError, ContractViolation) as problem:
             self.last = type(problem).__name__
-            return Answer.SILENT
+            return Reply.SILENT
         self.last = f"HTTP {response.status_code}"
         if response.status_code == 429:
             self._quiet_until = time.monotonic() + _patience(response)
         if response.status_code == 400 and question.accepted_code:
             self.last += f" {error_code(response)}"
-            return Answer.ACCEPTED if error_code(response) == question.accepted_code else Answer.SILENT
+            return Reply.ACCEPTED if error_code(response) == question.accepted_code else Reply.SILENT
         if response.status_code == 200:
-            return Answer.ACCEPTED
-        return Answer.REFUSED if response.status_code in (401, 403) else Answer.SILENT
+            return Reply.ACCEPTED
+        return Reply.REFUSED if response.status_code in (401, 403) else Reply.SILENT
 
 
 def freeside_verifier(url: str, tenant: str, http: httpx.Client) -> HttpVerifier:
@@ -143,7 +143,7 @@ def _patience(response: httpx.Response) -> float:
     return min(float(value), LONGEST_BACKOFF_S) if DIGITS.fullmatch(value) else DEFAULT_BACKOFF_S
 
 
-Answers = dict[str, Answer]
+Replies = dict[str, Reply]
 
 
 class Unpublished(Protocol):
@@ -167,7 +167,7 @@ class Verifiers:
         """The verifiers' names."""
         return tuple(verifier.name for verifier in self.each)
 
-    def ask(self, key: SigningKey) -> Answers:
+    def ask(self, key: SigningKey) -> Replies:
         """Every verifier's answer to one fresh token each."""
         return {verifier.name: verifier.ask(key) for verifier in self.each}
 
@@ -177,7 +177,7 @@ class Verifiers:
         KeyFault for a valid token that is refused, SafetyViolation for a stranger's that is accepted.
         """
         steadily(
-            lambda: self._not(Answer.ACCEPTED, (active,)),
+            lambda: self._not(Reply.ACCEPTED, (active,)),
             within=self.timing.propagation_s,
             steady=0,
             every=self.timing.every_s,
@@ -187,7 +187,7 @@ class Verifiers:
         )
         stranger = SigningKey.throwaway("smoke-keys-stranger")
         for name, answer in self.ask(stranger).items():
-            if answer is Answer.ACCEPTED:
+            if answer is Reply.ACCEPTED:
                 raise SafetyViolation(
                     f"{name} accepts a token that a stranger signed: a revoked key would be accepted too"
                 )
@@ -200,7 +200,7 @@ class Verifiers:
 
         def unmet() -> str:
             self._never_refused(keys[0])
-            return self.unpublished(*keys) or self._not(Answer.ACCEPTED, keys)
+            return self.unpublished(*keys) or self._not(Reply.ACCEPTED, keys)
 
         self._wait(unmet, "every verifier has " + " and ".join(key.kid for key in keys), action)
 
@@ -214,7 +214,7 @@ class Verifiers:
         while True:
             for key in keys:
                 silent -= {
-                    name for name, answer in self._never_refused(key).items() if answer is not Answer.SILENT
+                    name for name, answer in self._never_refused(key).items() if answer is not Reply.SILENT
                 }
             unpublished = self.unpublished(*keys)
             if time.monotonic() >= until:
@@ -238,7 +238,7 @@ class Verifiers:
 
         def unmet() -> str:
             self._never_refused(new)
-            return self.unpublished(new, gone=tuple(key.kid for key in old)) or self._not(Answer.REFUSED, old)
+            return self.unpublished(new, gone=tuple(key.kid for key in old)) or self._not(Reply.REFUSED, old)
 
         self._wait(unmet, f"{', '.join(key.kid for key in old)} is refused everywhere", action)
 
@@ -254,7 +254,7 @@ class Verifiers:
             action=action,
         )
 
-    def _not(self, wanted: Answer, keys: tuple[SigningKey, ...]) -> str:
+    def _not(self, wanted: Reply, keys: tuple[SigningKey, ...]) -> str:
         """Which verifiers do not answer as wanted; "" when all do."""
         for key in keys:
             short = [verifier for verifier in self.each if verifier.ask(key) is not wanted]
@@ -264,9 +264,9 @@ class Verifiers:
                 )
         return ""
 
-    def _never_refused(self, key: SigningKey) -> Answers:
+    def _never_refused(self, key: SigningKey) -> Replies:
         answers = self.ask(key)
-        refused = [name for name, answer in answers.items() if answer is Answer.REFUSED]
+        refused = [name for name, answer in answers.items() if answer is Reply.REFUSED]
         if refused:
             raise SafetyViolation(f"{', '.join(refused)} refused a valid token, signed by {key.kid}")
         return answers

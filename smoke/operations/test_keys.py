@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 from pytest_readiness import Evidence, ExternalOutage, SafetyViolation, SetupError
 
-from smoke.aws.reader import Observed
+from smoke.aws.reader import AwsReader
 from smoke.keys.bootstrap import bootstrap, contents
-from smoke.keys.context import SERVICES, Platform
+from smoke.keys.context import SERVICES, KeyPlatform
 from smoke.keys.documents import pem_of
 from smoke.keys.errors import KeyFault, MissingSecret
 from smoke.keys.revocation import Revocation
 from smoke.keys.rotation import STEPS, Rotation
 from smoke.keys.store import CODES, failing_reads, prove
 from smoke.keys.stream import Issuer, TokenStream
-from smoke.keys.verifiers import Answer
+from smoke.keys.verifiers import Reply
 from smoke.platform import tokens
 from smoke.platform.answers import require_status
 from smoke.platform.freeside import Freeside
@@ -45,17 +45,17 @@ PLANNED = [
 
 
 @pytest.fixture
-def keys(environment: Any, evidence: Evidence, observed: Observed) -> Iterator[Platform]:
+def keys(environment: Any, evidence: Evidence, observed: AwsReader) -> Iterator[KeyPlatform]:
     """The signing keys, to be looked at: whatever would write raises."""
     account = observed.account.anew()
-    with Platform(environment, read_only=True, tell=evidence.note, account=account) as platform:
+    with KeyPlatform(environment, read_only=True, progress=evidence.note, account=account) as platform:
         yield platform
 
 
 @pytest.fixture
-def operator(environment: Any, evidence: Evidence) -> Iterator[Platform]:
+def operator(environment: Any, evidence: Evidence) -> Iterator[KeyPlatform]:
     """The signing keys, to be changed by a drill; what a drill made is kept out of every report."""
-    with Platform(environment, tell=evidence.note) as platform:
+    with KeyPlatform(environment, progress=evidence.note) as platform:
         yield platform
         for service in SERVICES:
             # a drill that failed may have left a secret that cannot be read; it says so itself
@@ -65,7 +65,7 @@ def operator(environment: Any, evidence: Evidence) -> Iterator[Platform]:
 
 @pytest.mark.p0
 @pytest.mark.parametrize("service", SERVICES)
-def test_secret_holds_a_p256_key(keys: Platform, service: str, evidence: Evidence) -> None:
+def test_secret_holds_a_p256_key(keys: KeyPlatform, service: str, evidence: Evidence) -> None:
     """The secret exists, was bootstrapped, and holds a key that ES256 can use."""
     try:
         (content,) = contents(keys, [service])
@@ -81,7 +81,7 @@ def test_secret_holds_a_p256_key(keys: Platform, service: str, evidence: Evidenc
 
 
 @pytest.mark.p0
-def test_secrets_differ(keys: Platform, evidence: Evidence) -> None:
+def test_secrets_differ(keys: KeyPlatform, evidence: Evidence) -> None:
     """No service holds another one's key."""
     found = [content for content in contents(keys, SERVICES) if content.document]
     evidence.evaluated("two services hold different keys", len(list(combinations(found, 2))))
@@ -91,7 +91,7 @@ def test_secrets_differ(keys: Platform, evidence: Evidence) -> None:
 @pytest.mark.flaky(reruns=0)
 @pytest.mark.p1
 @pytest.mark.requires("freeside", "dixie")
-def test_bootstrap_changes_nothing(keys: Platform, environment: Any, evidence: Evidence) -> None:
+def test_bootstrap_changes_nothing(keys: KeyPlatform, environment: Any, evidence: Evidence) -> None:
     """Where there are keys a bootstrap writes nothing, and it takes nothing that it cannot read for empty."""
     before = {service: keys.store(service).labels() for service in SERVICES}
     findings = bootstrap(keys, SERVICES, evidence.note)
@@ -105,7 +105,7 @@ def test_bootstrap_changes_nothing(keys: Platform, environment: Any, evidence: E
     assert not unchecked, f"keys that could not be compared with the published ones: {'; '.join(unchecked)}"
     for code in CODES:
         with (
-            Platform(environment, read_only=True) as deaf,
+            KeyPlatform(environment, read_only=True) as deaf,
             failing_reads(deaf.account, code),
             pytest.raises((SetupError, ExternalOutage)),
         ):
@@ -115,9 +115,9 @@ def test_bootstrap_changes_nothing(keys: Platform, environment: Any, evidence: E
 
 @pytest.mark.p1
 @pytest.mark.parametrize("service", PLANNED)
-def test_key_rotation_dry_run(keys: Platform, environment: Any, service: str, evidence: Evidence) -> None:
+def test_key_rotation_dry_run(keys: KeyPlatform, environment: Any, service: str, evidence: Evidence) -> None:
     """The eight steps can be begun, and who is to carry them out is allowed to."""
-    plan = Rotation(keys.subject(service)).plan()
+    plan = Rotation(keys.context(service)).plan()
     evidence.figure("steps planned", sum(line[0] != "0" for line in plan), expected=len(STEPS))
     for line in plan:
         evidence.note(line)
@@ -126,9 +126,9 @@ def test_key_rotation_dry_run(keys: Platform, environment: Any, service: str, ev
 
 @pytest.mark.p1
 @pytest.mark.parametrize("service", SERVICES)
-def test_revocation_dry_run(keys: Platform, environment: Any, service: str, evidence: Evidence) -> None:
+def test_revocation_dry_run(keys: KeyPlatform, environment: Any, service: str, evidence: Evidence) -> None:
     """A revocation can be begun, and who is to carry it out is allowed to."""
-    plan = Revocation(keys.subject(service)).plan()
+    plan = Revocation(keys.context(service)).plan()
     evidence.figure("steps planned", len(plan), limit=">= 3")
     for line in plan:
         evidence.note(line)
@@ -141,11 +141,11 @@ def test_revocation_dry_run(keys: Platform, environment: Any, service: str, evid
 @pytest.mark.drill
 @pytest.mark.parametrize("service", OPERATED)
 def test_key_rotation_carried_out(
-    operator: Platform, environment: Any, service: str, evidence: Evidence, request: pytest.FixtureRequest
+    operator: KeyPlatform, environment: Any, service: str, evidence: Evidence, request: pytest.FixtureRequest
 ) -> None:
     """All eight steps under a valid token every 50 ms: none refused, both kids overlap, the old one ends."""
-    subject = operator.subject(service)
-    issuer = Issuer(subject.store, subject.named, environment.keys.reread_s)
+    context = operator.context(service)
+    issuer = Issuer(context.store, context.named, environment.keys.reread_s)
     seen: set[frozenset[str]] = set()
     through: Callable[[], None] = lambda: None  # noqa: E731
     if service == "freeside":
@@ -154,17 +154,17 @@ def test_key_rotation_carried_out(
         through = lambda: invoke(client, environment.auth.community_id, issuer)  # noqa: E731
 
     def key_set() -> KeySet:
-        found = subject.key_set()
+        found = context.key_set()
         seen.add(frozenset(str(key.get("kid")) for key in found.keys))
         return found
 
-    def tell(text: str) -> None:
+    def progress(text: str) -> None:
         evidence.note(text)
         if text.startswith("6/"):
             through()
 
-    with TokenStream(operator.subject(service).verifiers, issuer) as stream:
-        outcome = Rotation(replace(subject, key_set=key_set, tell=tell)).run()
+    with TokenStream(operator.context(service).verifiers, issuer) as stream:
+        outcome = Rotation(replace(context, key_set=key_set, progress=progress)).run()
     through()
     show(stream, evidence)
     for step, seconds in outcome.took.items():
@@ -185,9 +185,9 @@ def test_key_rotation_carried_out(
 @pytest.mark.p1
 @pytest.mark.drill
 @pytest.mark.parametrize("service", OPERATED)
-def test_revocation_in_time(operator: Platform, service: str, evidence: Evidence) -> None:
+def test_revocation_in_time(operator: KeyPlatform, service: str, evidence: Evidence) -> None:
     """Every service refuses the old key in time and for good, and accepts the new one."""
-    report = Revocation(operator.subject(service)).run()
+    report = Revocation(operator.context(service)).run()
     for one in report.timelines:
         evidence.figure(
             f"{one.name}: old key last accepted after",
@@ -204,19 +204,19 @@ def test_revocation_in_time(operator: Platform, service: str, evidence: Evidence
         raise SetupError(f"revoked, but not observed from this runner: {'; '.join(report.unseen)}")
 
 
-def hide(environment: Any, platform: Platform, service: str) -> None:
+def hide(environment: Any, platform: KeyPlatform, service: str) -> None:
     """Keep the keys that a secret holds now out of every report."""
     for content in contents(platform, [service]):
         for key in content.document.keys if content.document else ():
             environment.hide(f"key {key.kid or service}", pem_of(key))
 
 
-def permissions(keys: Platform, environment: Any, service: str) -> str:
+def permissions(keys: KeyPlatform, environment: Any, service: str) -> str:
     """Who may write the secret; SetupError naming what is not allowed."""
     return prove(keys.account, keys.store(service).describe(), operator=environment.keys.operator_arn)
 
 
-def refuse_the_wrong_place(keys: Platform) -> None:
+def refuse_the_wrong_place(keys: KeyPlatform) -> None:
     """SetupError when no secret of the platform exists: that is another region, account or prefix."""
     for service in SERVICES:
         try:
@@ -241,9 +241,9 @@ def invoke(freeside: Freeside, tenant: str, sign: Callable[[], SigningKey]) -> N
 def show(stream: TokenStream, evidence: Evidence) -> None:
     """The stream's figures; a verifier that accepted nothing fails the drill."""
     for name, tally in stream.tallies.items():
-        accepted, sent = tally.answers[Answer.ACCEPTED], sum(tally.answers.values())
+        accepted, sent = tally.answers[Reply.ACCEPTED], sum(tally.answers.values())
         evidence.figure(f"{name}: valid tokens accepted", accepted)
-        evidence.figure(f"{name}: valid tokens without a telling answer", tally.answers[Answer.SILENT])
+        evidence.figure(f"{name}: valid tokens without a conclusive answer", tally.answers[Reply.SILENT])
         evidence.figure(f"{name}: longest time without an answer", round(tally.longest_gap_s, 3), "s")
         assert accepted, f"{name} accepted none of {sent} valid tokens"
     evidence.figure("valid tokens refused", len(stream.refusals), expected=0)

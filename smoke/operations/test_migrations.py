@@ -7,14 +7,14 @@ from pytest_readiness import Evidence
 
 from smoke.aws.ecs import failure_of, last_of
 from smoke.aws.names import MIGRATIONS
-from smoke.aws.reader import Observed
+from smoke.aws.reader import AwsReader
 
 pytestmark = [pytest.mark.phase("operations"), pytest.mark.p0]
 
 
 @pytest.mark.requires("aws")
 @pytest.mark.parametrize("migration", sorted(MIGRATIONS))
-def test_migrations_run_once(aws: Observed, migration: str, evidence: Evidence) -> None:
+def test_migrations_run_once(aws: AwsReader, migration: str, evidence: Evidence) -> None:
     """The migration has a task definition of its own, which no service keeps running."""
     family = aws.names.full(migration)
     users = [name for name, each in aws.definitions().items() if each.family == family]
@@ -25,7 +25,7 @@ def test_migrations_run_once(aws: Observed, migration: str, evidence: Evidence) 
 
 @pytest.mark.requires("aws", covered_by="operations/pipeline-deploys-only-after-migrations")
 @pytest.mark.parametrize("migration", sorted(MIGRATIONS))
-def test_migrations_succeeded(aws: Observed, migration: str, evidence: Evidence) -> None:
+def test_migrations_succeeded(aws: AwsReader, migration: str, evidence: Evidence) -> None:
     """The last run has stopped, every container with exit code 0; a code before that does not count."""
     runs = aws.runs(migration)
     run = last_of(runs)

@@ -12,7 +12,7 @@ from pytest_readiness import Evidence
 from smoke.source.checkout import Checkout, listed
 from smoke.source.decisions import Row, rows
 from smoke.source.pipeline import MigrationGate, examine
-from smoke.source.rollback import Step, launch_commit, revert, steps, verify
+from smoke.source.rollback import Edit, edits, launch_commit, revert, verify
 from smoke.source.rules import startup_migrations
 from smoke.source.terraform import Module
 from smoke.source.workflow import read
@@ -71,7 +71,7 @@ def test_rollback_full_revert_applies(
         evidence.figure("files that the revert changes", list(reverted.files))
         values = {
             step: step.current((worktree / step.file).read_text("utf-8"))
-            for step in steps([*facts["tertiary"], *facts["secondary"]])
+            for step in edits([*facts["tertiary"], *facts["secondary"]])
         }
     evidence.figure("values after the revert", {str(step): value for step, value in values.items()})
     others = [
@@ -85,7 +85,7 @@ def test_rollback_tertiary_can_be_disabled(
     checkout: Checkout, plan_facts: Mapping[str, Any], evidence: Evidence
 ) -> None:
     """The key that disables the third model is there, and removing it changes nothing else."""
-    verify_all(steps(plan_facts["rollback"]["tertiary"]), checkout, evidence)
+    verify_all(edits(plan_facts["rollback"]["tertiary"]), checkout, evidence)
 
 
 @pytest.mark.p1
@@ -93,10 +93,10 @@ def test_rollback_secondary_can_be_reverted(
     checkout: Checkout, plan_facts: Mapping[str, Any], evidence: Evidence
 ) -> None:
     """The files still hold what the plan would put back, and each edit changes nothing else."""
-    verify_all(steps(plan_facts["rollback"]["secondary"]), checkout, evidence)
+    verify_all(edits(plan_facts["rollback"]["secondary"]), checkout, evidence)
 
 
-def verify_all(planned: list[Step], checkout: Checkout, evidence: Evidence) -> None:
+def verify_all(planned: list[Edit], checkout: Checkout, evidence: Evidence) -> None:
     """Take every step in memory; all that cannot be taken are named together."""
     problems = []
     for step in planned:

@@ -10,7 +10,7 @@ from pytest_readiness import Evidence
 
 from smoke.aws.inventory import agree, is_commit, is_pinned, tag_of
 from smoke.aws.names import BUILDS, SERVICES
-from smoke.aws.reader import Observed
+from smoke.aws.reader import AwsReader
 from smoke.platform.http import Connect
 from smoke.platform.services import ServiceClient, each
 
@@ -26,13 +26,13 @@ FOREIGN = ("pgbouncer",)
 
 
 @pytest.mark.establishes("aws")
-def test_aws(aws: Observed, evidence: Evidence) -> None:
+def test_aws(aws: AwsReader, evidence: Evidence) -> None:
     """AWS answers this runner, and the platform's cluster is where the profile says."""
     evidence.figure("cluster", aws.cluster())
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_ecs(aws: Observed, service: str, evidence: Evidence) -> None:
+def test_ecs(aws: AwsReader, service: str, evidence: Evidence) -> None:
     """Running equals desired and is at least one, in one PRIMARY deployment whose rollout is COMPLETED."""
     found = aws.service(service)
     evidence.figure(f"running tasks of {service}", found.running, expected=found.desired, limit=">= 1")
@@ -43,7 +43,7 @@ def test_ecs(aws: Observed, service: str, evidence: Evidence) -> None:
     assert deployments == ["PRIMARY COMPLETED"], f"{service}: deployments {', '.join(deployments) or 'none'}"
 
 
-def test_api_and_worker_run_the_same_image(aws: Observed, evidence: Evidence) -> None:
+def test_api_and_worker_run_the_same_image(aws: AwsReader, evidence: Evidence) -> None:
     """Freeside is one build, whichever of its two services does the work."""
     images = {name: aws.definition(name).main(name).image for name in ("api", "worker")}
     evidence.figure("image of the worker", images["worker"], expected=images["api"])
@@ -53,7 +53,7 @@ def test_api_and_worker_run_the_same_image(aws: Observed, evidence: Evidence) ->
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_image_tag(aws: Observed, service: str, evidence: Evidence) -> None:
+def test_image_tag(aws: AwsReader, service: str, evidence: Evidence) -> None:
     """The image's tag is one build for ever: a git sha; never latest or an environment's name."""
     image = aws.definition(service).main(service).image
     foreign = service in FOREIGN
@@ -64,7 +64,7 @@ def test_image_tag(aws: Observed, service: str, evidence: Evidence) -> None:
 
 
 @pytest.mark.parametrize("service", each(finn_covered_by="services/ecs[finn]"))
-def test_build_is_its_image(connect: Connect, aws: Observed, service: str, evidence: Evidence) -> None:
+def test_build_is_its_image(connect: Connect, aws: AwsReader, service: str, evidence: Evidence) -> None:
     """The build that a service reports is the one that ECS runs: its image's tag, a git sha."""
     image = aws.definition(BUILDS[service]).main(BUILDS[service]).image
     sha = ServiceClient(connect(service, evidence)).health().text("build_sha")

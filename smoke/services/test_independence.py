@@ -9,7 +9,7 @@ import pytest
 from pytest_readiness import Evidence
 
 from smoke.aws.names import MIGRATIONS, SERVICES
-from smoke.aws.reader import Observed
+from smoke.aws.reader import AwsReader
 from smoke.source.checkout import listed
 from smoke.source.ownership import OWN, REQUIRED, SECRET, Ownership, Use
 
@@ -23,7 +23,7 @@ def ownership(plan_facts: Mapping[str, Any]) -> Ownership:
 
 
 @pytest.fixture
-def uses(aws: Observed, evidence: Evidence) -> Sequence[Use]:
+def uses(aws: AwsReader, evidence: Evidence) -> Sequence[Use]:
     """What every service and one-shot task uses."""
     found = aws.uses(tuple(MIGRATIONS))
     evidence.figure("uses of families, roles, networks, log groups and secrets", len(found))

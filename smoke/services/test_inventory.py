@@ -11,7 +11,7 @@ from pytest_readiness import Evidence
 from smoke.aws.addresses import resolve
 from smoke.aws.inventory import columns, differences, seen_of
 from smoke.aws.names import HOSTS, SERVICES
-from smoke.aws.reader import Observed
+from smoke.aws.reader import AwsReader
 
 pytestmark = [
     pytest.mark.goal("G-1"),
@@ -23,7 +23,7 @@ pytestmark = [
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_inventory(
-    aws: Observed, plan_inventory: Sequence[Mapping[str, Any]], service: str, evidence: Evidence
+    aws: AwsReader, plan_inventory: Sequence[Mapping[str, Any]], service: str, evidence: Evidence
 ) -> None:
     """CPU, memory, image and address are the declared ones."""
     declared = next((row for row in plan_inventory if row["ecs"] == service), None)
@@ -37,7 +37,7 @@ def test_inventory(
 
 
 @pytest.mark.parametrize("host", HOSTS)
-def test_cloud_map(aws: Observed, host: str, evidence: Evidence) -> None:
+def test_cloud_map(aws: AwsReader, host: str, evidence: Evidence) -> None:
     """The name that the services know each other by resolves."""
     aws.cluster()
     addresses = resolve(aws.account, aws.names, host)

@@ -16,7 +16,7 @@ TASK = "aws_ecs_task_definition"
 
 
 @dataclass(frozen=True, slots=True)
-class Container:
+class ContainerBlock:
     """One container of a task definition: its entries as expressions."""
 
     task: Resource
@@ -42,13 +42,13 @@ class Container:
 _NOTHING = Expr("literal", 0, None)
 
 
-def containers(module: Module, task: Resource) -> list[Container]:
+def containers(module: Module, task: Resource) -> list[ContainerBlock]:
     """Return the containers of a task. AssertionError where they cannot be read from the files."""
     found = list(module.objects(task.attribute("container_definitions")))
     assert found, (
         f"{task.path}:{task.block.line}: the containers of {task.address} are not written in this file"
     )
-    return [Container(task, item.entries()) for item in found]
+    return [ContainerBlock(task, item.entries()) for item in found]
 
 
 def uses(module: Module) -> list[Use]:

@@ -15,7 +15,7 @@ from .checkout import Checkout, GitRefused, git
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Edit:
     """A value to be put back: a key's in a YAML file, or the group `value` of a pattern. To "": removed."""
 
     file: str
@@ -51,7 +51,7 @@ class Step:
         return "".join([*lines[: name.start_mark.line], *lines[value.end_mark.line + 1 :]])
 
 
-def steps(entries: Iterable[Mapping[str, Any]]) -> list[Step]:
+def edits(entries: Iterable[Mapping[str, Any]]) -> list[Edit]:
     """Read the steps of a way back from the plan's facts. SetupError for a malformed one."""
     found = []
     for entry in entries:
@@ -61,11 +61,11 @@ def steps(entries: Iterable[Mapping[str, Any]]) -> list[Step]:
                 f"[facts.rollback] in the plan: malformed step {dict(entry)}\n"
                 "allowed: file, to, and one of key (of a YAML file) and pattern (with a group named value)"
             )
-        found.append(Step(**{name: str(value) for name, value in entry.items()}))
+        found.append(Edit(**{name: str(value) for name, value in entry.items()}))
     return found
 
 
-def verify(step: Step, text: str) -> tuple[str, str]:
+def verify(step: Edit, text: str) -> tuple[str, str]:
     """Return a value now and after its step. AssertionError unless the step can be taken and is exact."""
     current = step.current(text)
     assert current, f"{step}: there is no value that could be reverted"

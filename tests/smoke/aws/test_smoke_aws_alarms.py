@@ -11,8 +11,8 @@ from smoke.aws.monitoring import (
     ABOVE_OR_AT,
     BELOW,
     BELOW_OR_AT,
-    Alarm,
     Metric,
+    MetricAlarm,
     alarm_of,
     is_conservation,
     is_health,
@@ -156,7 +156,7 @@ def test_an_expression_is_fed_by_each_of_its_metrics() -> None:
             {"Id": "m2", "MetricStat": {"Metric": {"Namespace": "N", "MetricName": "M"}}},
         ],
     }
-    found: Alarm = alarm_of(told)
+    found: MetricAlarm = alarm_of(told)
     assert found.metrics == (CPU, Metric("N", "M"))
     assert (found.statistic, found.threshold, found.enabled, found.actions) == ("", None, False, ())
     assert found.condition == "expression  no fixed threshold"

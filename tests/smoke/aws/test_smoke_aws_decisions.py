@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from smoke.aws.addresses import Route, route_to, routes_of
-from smoke.aws.ecs import Run, definition_of, failure_of, last_of, service_of
+from smoke.aws.ecs import TaskRun, definition_of, failure_of, last_of, service_of
 from smoke.aws.inventory import (
-    Seen,
+    ObservedService,
     agree,
     columns,
     differences,
@@ -78,29 +78,32 @@ DECLARED = {"cpu": 256, "memory": 512, "image": "p-api", "url": "api.example"}
 @pytest.mark.parametrize(
     ("seen", "different"),
     [
-        (Seen(256, 512, "p-api", ("www.example", "api.example")), []),
-        (Seen(512, 512, "p-api", ("api.example:3000",)), ["cpu: 512 runs, 256 is declared"]),
-        (Seen(256, 512, "p-web", ("api.example",)), ["image: p-web runs, p-api is declared"]),
-        (Seen(256, 512, "p-api", ("www.example",)), ["url: www.example runs, api.example is declared"]),
+        (ObservedService(256, 512, "p-api", ("www.example", "api.example")), []),
+        (ObservedService(512, 512, "p-api", ("api.example:3000",)), ["cpu: 512 runs, 256 is declared"]),
+        (ObservedService(256, 512, "p-web", ("api.example",)), ["image: p-web runs, p-api is declared"]),
         (
-            Seen(256, 0, "p-api", ()),
+            ObservedService(256, 512, "p-api", ("www.example",)),
+            ["url: www.example runs, api.example is declared"],
+        ),
+        (
+            ObservedService(256, 0, "p-api", ()),
             ["memory: none runs, 512 is declared", "url: none runs, api.example is declared"],
         ),
     ],
 )
-def test_differences_from_the_inventory(seen: Seen, different: list[str]) -> None:
+def test_differences_from_the_inventory(seen: ObservedService, different: list[str]) -> None:
     assert differences(columns(DECLARED, seen)) == different
 
 
 def test_what_the_plan_leaves_open_is_shown_and_not_compared() -> None:
     declared = {"cpu": 0, "memory": 0, "image": "", "url": ""}
-    compared = columns(declared, Seen(256, 512, "p-api", ("api.example",)))
+    compared = columns(declared, ObservedService(256, 512, "p-api", ("api.example",)))
     assert differences(compared) == []
     assert [seen for _, seen in compared.values()] == [256, 512, "p-api", "api.example"]
 
 
 def test_a_declared_port_must_be_the_one_that_runs() -> None:
-    seen = Seen(0, 0, "", ("finn.p.local:3000",))
+    seen = ObservedService(0, 0, "", ("finn.p.local:3000",))
     assert differences(columns({**DECLARED, "url": "finn.p.local:3000"}, seen))[-1].startswith("image")
     assert differences(columns({**DECLARED, "url": "finn.p.local"}, seen))[-1].startswith("image")
     assert differences(columns({**DECLARED, "url": "finn.p.local:3001"}, seen))[-1].startswith("url")
@@ -110,12 +113,12 @@ def test_a_service_is_seen_by_its_own_container_and_all_its_addresses() -> None:
     told = service("api", target_groups=("tg",), registries=("registry", "unknown"))
     routes = [Route("tg", "lb", ("api.example",)), Route("other", "lb", ("x",))]
     found = seen_of(told, definition("api"), routes, {"registry": "freeside.p.local"})
-    assert found == Seen(256, 512, "p-api", ("api.example", "freeside.p.local:3000"))
+    assert found == ObservedService(256, 512, "p-api", ("api.example", "freeside.p.local:3000"))
     assert seen_of(service("worker"), definition("worker", ports=()), routes, {}).addresses == ()
 
 
-def run(status: str = "STOPPED", **codes: int | None) -> Run:
-    return Run(status, NOON, "why", codes)
+def run(status: str = "STOPPED", **codes: int | None) -> TaskRun:
+    return TaskRun(status, NOON, "why", codes)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +135,7 @@ def run(status: str = "STOPPED", **codes: int | None) -> Run:
         (run("PENDING", migration=None), "the last run is PENDING, not stopped"),
     ],
 )
-def test_a_migration_succeeded_when_it_stopped_with_nothing_but_zeros(last: Run, failure: str) -> None:
+def test_a_migration_succeeded_when_it_stopped_with_nothing_but_zeros(last: TaskRun, failure: str) -> None:
     assert failure_of(last) == failure
 
 

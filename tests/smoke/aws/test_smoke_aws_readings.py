@@ -22,7 +22,7 @@ from smoke.aws.monitoring import (
     topic_arn,
 )
 from smoke.aws.names import Names
-from smoke.aws.reader import Observed
+from smoke.aws.reader import AwsReader
 from smoke.platform import builds
 from tests.smoke.aws.told import CPU, NOON, TOPIC_ARN, ecs_answers, raising, scripted
 
@@ -61,7 +61,7 @@ def test_runs_come_oldest_first_and_a_run_that_ecs_forgot_meanwhile_is_left_out(
 
 def test_each_thing_is_read_once_and_anew_after_forgetting() -> None:
     account, client = scripted(**ecs_answers(["p-api", "p-finn"]))
-    observed = Observed(account, NAMES)
+    observed = AwsReader(account, NAMES)
     for _ in range(3):
         assert observed.definition("api").family == "p-api"
     count = Counter(method for method, _ in client.asked)
@@ -77,7 +77,7 @@ def test_each_thing_is_read_once_and_anew_after_forgetting() -> None:
 
 def test_alarms_are_not_read_while_another_process_drills(tmp_path: Path) -> None:
     answers = {**ecs_answers([]), "describe_alarms": lambda **_: {"MetricAlarms": []}}
-    driller, reader = (Observed(scripted(**answers)[0], NAMES, tmp_path) for _ in range(2))
+    driller, reader = (AwsReader(scripted(**answers)[0], NAMES, tmp_path) for _ in range(2))
     began, ended = threading.Event(), threading.Event()
 
     def read() -> None:
@@ -97,10 +97,10 @@ def test_alarms_are_not_read_while_another_process_drills(tmp_path: Path) -> Non
 def test_what_failed_is_not_kept() -> None:
     answers = iter([raising("AccessDenied"), lambda **_: {"TopicArn": TOPIC_ARN, "Topics": []}])
     account, _ = scripted(list_topics=lambda **_: next(answers)())
-    observed = Observed(account, NAMES)
+    observed = AwsReader(account, NAMES)
     with pytest.raises(SetupError, match="sns:ListTopics"):
         observed.topic()
-    account._trouble.clear()
+    account._refusals.clear()
     with pytest.raises(AssertionError, match="there is no topic p-alerts"):
         observed.topic()
 
@@ -108,7 +108,7 @@ def test_what_failed_is_not_kept() -> None:
 def test_alarms_are_not_looked_for_where_the_platform_is_not() -> None:
     account, client = scripted(describe_clusters=lambda **_: {"clusters": []})
     with pytest.raises(SetupError, match="not where the platform runs"):
-        Observed(account, NAMES).alarms()
+        AwsReader(account, NAMES).alarms()
     assert [method for method, _ in client.asked] == ["describe_clusters"]
 
 

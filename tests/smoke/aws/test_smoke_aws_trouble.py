@@ -15,7 +15,7 @@ from pytest_readiness.core.aws_errors import _CODES, _KINDS
 from pytest_readiness.core.classify import classify
 
 from smoke.aws.account import OUTAGE_HOLDS_S, Account, at_once
-from smoke.aws.errors import Call, trouble
+from smoke.aws.errors import Call, explain
 from tests.smoke.aws.told import scripted
 
 Stubbed = tuple[Account, Stubber]
@@ -197,5 +197,5 @@ def test_the_suite_and_the_plugin_agree_on_each_exception(name: str) -> None:
 
 
 def assert_both_agree(error: Exception) -> None:
-    raised = trouble(error, Call("ecs", "DescribeServices", "eu-west-3")).problem()
+    raised = explain(error, Call("ecs", "DescribeServices", "eu-west-3")).exception()
     assert classify(error) == classify(raised)

@@ -6,14 +6,14 @@ import pytest
 
 from smoke.aws.alarms import APPLICATION, FURTHER, REQUIRED, watch_for
 from smoke.aws.names import Names
-from smoke.aws.reader import Observed
+from smoke.aws.reader import AwsReader
 from tests.smoke.aws.told import ecs_answers, raising, scripted
 
 NAMES = Names("p")
 BUDGET = {"total": 85, "buffer": 10}
 
 
-def watching(**more: Any) -> Observed:
+def watching(**more: Any) -> AwsReader:
     answers = {
         **ecs_answers([f"p-{name}" for name in ("api", "worker", "finn", "dixie", "pgbouncer")]),
         "describe_db_instances": lambda **_: {"DBInstances": [{}]},
@@ -25,7 +25,7 @@ def watching(**more: Any) -> Observed:
         },
         "describe_rules": lambda **_: {"Rules": [{"Actions": [{"TargetGroupArn": "a:targetgroup/tg/1"}]}]},
     }
-    return Observed(scripted(**{**answers, **more})[0], NAMES)
+    return AwsReader(scripted(**{**answers, **more})[0], NAMES)
 
 
 def test_every_alarm_that_is_asked_for_has_something_to_watch() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from smoke.aws.account import Account
-from smoke.aws.ecs import Container, Definition, Deployment, Service
-from smoke.aws.monitoring import ABOVE, Alarm, Metric
+from smoke.aws.ecs import ContainerDefinition, EcsDeployment, EcsService, TaskDefinition
+from smoke.aws.monitoring import ABOVE, Metric, MetricAlarm
 
 TOPIC = "p-alerts"
 TOPIC_ARN = f"arn:aws:sns:us-east-1:1:{TOPIC}"
@@ -18,7 +18,7 @@ CPU = Metric.of("AWS/ECS", "CPUUtilization", {"ClusterName": "c", "ServiceName":
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-def alarm(**changed: Any) -> Alarm:
+def alarm(**changed: Any) -> MetricAlarm:
     """A good alarm on the api's CPU, with what is changed."""
     good: dict[str, Any] = {
         "name": "p-api-cpu-high",
@@ -30,7 +30,7 @@ def alarm(**changed: Any) -> Alarm:
         "enabled": True,
         "actions": (TOPIC_ARN,),
     }
-    return Alarm(**{**good, **changed})
+    return MetricAlarm(**{**good, **changed})
 
 
 def role(name: str) -> str:
@@ -43,7 +43,7 @@ def secret(name: str) -> str:
     return f"arn:aws:secretsmanager:us-east-1:1:secret:{name}-AbCdEf"
 
 
-def definition(name: str, **changed: Any) -> Definition:
+def definition(name: str, **changed: Any) -> TaskDefinition:
     """A task definition with everything of its own."""
     container: dict[str, Any] = {
         "name": name,
@@ -61,22 +61,22 @@ def definition(name: str, **changed: Any) -> Definition:
         "memory": 512,
         "execution_role": role(f"p-execution-{name}"),
         "task_role": role(f"p-{name}-task"),
-        "containers": (Container(**container),),
+        "containers": (ContainerDefinition(**container),),
     }
-    return Definition(**{**good, **changed})
+    return TaskDefinition(**{**good, **changed})
 
 
-def service(name: str, **changed: Any) -> Service:
+def service(name: str, **changed: Any) -> EcsService:
     """A service that is well."""
     good: dict[str, Any] = {
         "name": name,
         "desired": 1,
         "running": 1,
-        "deployments": (Deployment("PRIMARY", "COMPLETED", NOON),),
+        "deployments": (EcsDeployment("PRIMARY", "COMPLETED", NOON),),
         "definition": f"p-{name}:1",
         "security_groups": (f"sg-{name}",),
     }
-    return Service(**{**good, **changed})
+    return EcsService(**{**good, **changed})
 
 
 def refusal(code: str) -> Exception:

@@ -10,7 +10,7 @@ import pytest
 from pytest_readiness import load_environment
 
 from smoke.keys.bootstrap import bootstrap
-from smoke.keys.context import SERVICES, Platform
+from smoke.keys.context import SERVICES, KeyPlatform
 from stack.launch import Stack
 from tests.smoke.keys.command import Command
 from tests.smoke.keys.proxy import AwsProxy
@@ -33,15 +33,15 @@ def stack(running: Stack, monkeypatch: pytest.MonkeyPatch) -> Stack:
     assert status == 200, answer
     for name, value in running.environ.items():
         monkeypatch.setenv(name, value)
-    with Platform(load_environment(str(running.profile_path))) as platform:
+    with KeyPlatform(load_environment(str(running.profile_path))) as platform:
         bootstrap(platform, SERVICES, lambda _: None)
     return running
 
 
 @pytest.fixture
-def platform(stack: Stack) -> Iterator[Platform]:
+def platform(stack: Stack) -> Iterator[KeyPlatform]:
     """The platform as the commands see it."""
-    with Platform(load_environment(str(stack.profile_path))) as platform:
+    with KeyPlatform(load_environment(str(stack.profile_path))) as platform:
         yield platform
 
 

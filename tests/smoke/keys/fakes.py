@@ -9,11 +9,11 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from smoke.aws.account import Account
-from smoke.keys.context import Subject
+from smoke.keys.context import KeyContext
 from smoke.keys.documents import Document, new_key, parse
 from smoke.keys.store import SecretStore
 from smoke.keys.timing import Timing
-from smoke.keys.verifiers import Answer
+from smoke.keys.verifiers import Reply
 from smoke.platform.jwks import KeySet
 from smoke.platform.tokens import SigningKey
 
@@ -158,14 +158,14 @@ class FakeService:
         self._ever: dict[str, SigningKey] = {}
         self._read()
 
-    def ask(self, key: SigningKey) -> Answer:
+    def ask(self, key: SigningKey) -> Reply:
         self.asked += 1
         if self.follows and self.asked % self.lag == 0:
             self._read()
         if self.silent:
-            return Answer.SILENT
+            return Reply.SILENT
         found = (self._ever if self.keeps_old else self._known).get(key.kid)
-        return Answer.ACCEPTED if found is not None and _same(found, key) else Answer.REFUSED
+        return Reply.ACCEPTED if found is not None and _same(found, key) else Reply.REFUSED
 
     def key_set(self) -> KeySet:
         if self.follows:
@@ -202,11 +202,11 @@ class Bench:
         """The secret as the commands see it."""
         return SecretStore(self.secrets.account, SECRET)
 
-    def subject(self, by: str = "tester") -> Subject:
+    def context(self, by: str = "tester") -> KeyContext:
         """What a command acts on."""
-        return Subject(
+        return KeyContext(
             service="freeside", store=self.store, key_set=self.owner.key_set, verifiers=self.verifiers,
-            timing=self.timing, by=by, tell=self.told.append,
+            timing=self.timing, by=by, progress=self.told.append,
         )  # fmt: skip
 
     def kill_at(self, number: int, when: str) -> None:
@@ -224,7 +224,10 @@ class Bench:
         document = parse(self.secrets.current, SECRET)
         assert document is not None
         for verifier in self.verifiers:
-            assert verifier.ask(document.active) is Answer.ACCEPTED, (verifier.name, document.active.kid)
+            assert verifier.ask(document.active) is Reply.ACCEPTED, (
+                verifier.name,
+                document.active.kid,
+            )
             self.checked += 1
 
     def heal(self) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pytest_readiness import load_environment
 
-from smoke.keys.context import SERVICES, Platform
+from smoke.keys.context import SERVICES, KeyPlatform
 from smoke.keys.documents import parse
 from smoke.keys.store import DRY_RUN
 from stack.launch import Stack
@@ -17,7 +17,7 @@ from tests.stack.tools import request
 WRITES = {"PutSecretValue", "UpdateSecretVersionStage"}
 
 
-def versions(platform: Platform) -> dict[str, object]:
+def versions(platform: KeyPlatform) -> dict[str, object]:
     return {service: dict(platform.store(service).labels()) for service in SERVICES}
 
 
@@ -40,7 +40,7 @@ def told(ended: Ended, code: int, *words: str) -> None:
     ],
 )
 def test_dry_runs_and_a_second_bootstrap_write_nothing(
-    platform: Platform, proxy: AwsProxy, keys: Command, command: list[str]
+    platform: KeyPlatform, proxy: AwsProxy, keys: Command, command: list[str]
 ) -> None:
     before = versions(platform)
     ended = keys(*command)
@@ -76,7 +76,7 @@ def test_a_missing_permission_is_named(stack: Stack, keys: Command) -> None:
     ],
 )
 def test_what_aws_refuses_is_told_with_the_permission(
-    platform: Platform, proxy: AwsProxy, keys: Command, call: str, code: str, status: int, words: list[str]
+    platform: KeyPlatform, proxy: AwsProxy, keys: Command, call: str, code: str, status: int, words: list[str]
 ) -> None:
     proxy.refuse = {call: (code, status)}
     current = {service: platform.current(service) for service in SERVICES}
@@ -123,7 +123,7 @@ def test_a_revocation_limit_beyond_the_contracts_is_refused(
 
 
 def test_a_fresh_platform_is_bootstrapped_and_followed(
-    stack: Stack, keys: Command, platform: Platform
+    stack: Stack, keys: Command, platform: KeyPlatform
 ) -> None:
     request("PUT", f"{stack.control_url}/faults/secret-placeholder-dixie")
     ended = keys("bootstrap")
@@ -137,7 +137,7 @@ def test_a_fresh_platform_is_bootstrapped_and_followed(
 def test_no_key_is_ever_shown(
     keys: Command,
     proxy: AwsProxy,
-    platform: Platform,
+    platform: KeyPlatform,
     command: str,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,

@@ -2,48 +2,48 @@
 
 import pytest
 
-from smoke.keys.context import Platform
+from smoke.keys.context import KeyPlatform
 from smoke.keys.lock import LOCK
 from smoke.keys.rotation import STEPS
 from smoke.keys.store import NEXT
 from smoke.keys.stream import Issuer, TokenStream
-from smoke.keys.verifiers import Answer
+from smoke.keys.verifiers import Reply
 from tests.smoke.keys.command import Command
 
 
-def stream_of(platform: Platform, service: str) -> TokenStream:
+def stream_of(platform: KeyPlatform, service: str) -> TokenStream:
     """A token every 50 ms to every verifier, signed as an issuer would that reads the secret every second."""
-    subject = platform.subject(service)
-    issuer = Issuer(subject.store, subject.named, platform.environment.keys.reread_s)
-    return TokenStream(platform.subject(service).verifiers, issuer)
+    context = platform.context(service)
+    issuer = Issuer(context.store, context.named, platform.environment.keys.reread_s)
+    return TokenStream(platform.context(service).verifiers, issuer)
 
 
 def assert_nobody_was_refused(stream: TokenStream) -> None:
     assert [str(refusal) for refusal in stream.refusals] == []
     for name, tally in stream.tallies.items():
-        assert tally.answers[Answer.SILENT] == 0, (name, tally)
+        assert tally.answers[Reply.SILENT] == 0, (name, tally)
         assert tally.longest_gap_s < 3.0, (name, tally)
         # half of one every 50 ms: the machine is shared
-        assert tally.answers[Answer.ACCEPTED] >= stream.lasted_s / 0.1, (name, stream.lasted_s, tally)
+        assert tally.answers[Reply.ACCEPTED] >= stream.lasted_s / 0.1, (name, stream.lasted_s, tally)
 
 
-def assert_clean(platform: Platform, service: str, old_kid: str) -> None:
+def assert_clean(platform: KeyPlatform, service: str, old_kid: str) -> None:
     """One key that is published alone, and neither a lock nor a prepared version left."""
-    subject = platform.subject(service)
-    reading = subject.read()
+    context = platform.context(service)
+    reading = context.read()
     assert reading.document.active.kid != old_kid
     assert reading.document.pending is None
-    assert subject.unpublished(reading.document.active, gone=(old_kid,)) == ""
-    assert not {LOCK, NEXT} & set(subject.store.labels())
-    for verifier in subject.verifiers:
-        assert verifier.ask(reading.document.active) is Answer.ACCEPTED
+    assert context.unpublished(reading.document.active, gone=(old_kid,)) == ""
+    assert not {LOCK, NEXT} & set(context.store.labels())
+    for verifier in context.verifiers:
+        assert verifier.ask(reading.document.active) is Reply.ACCEPTED
 
 
 @pytest.mark.parametrize("step", range(1, len(STEPS) + 1))
 def test_a_kill_at_a_step_is_resumed_without_refusing_anybody(
-    keys: Command, platform: Platform, step: int
+    keys: Command, platform: KeyPlatform, step: int
 ) -> None:
-    old_kid = platform.subject("freeside").read().document.active.kid
+    old_kid = platform.context("freeside").read().document.active.kid
     with stream_of(platform, "freeside") as stream:
         process = keys.until(f"{step}/8", "rotate", "--service", "freeside")
         process.kill()
@@ -61,8 +61,8 @@ def test_a_kill_at_a_step_is_resumed_without_refusing_anybody(
     assert_clean(platform, "freeside", old_kid)
 
 
-def test_two_at_once_are_refused_and_the_first_one_ends_well(keys: Command, platform: Platform) -> None:
-    old_kid = platform.subject("finn").read().document.active.kid
+def test_two_at_once_are_refused_and_the_first_one_ends_well(keys: Command, platform: KeyPlatform) -> None:
+    old_kid = platform.context("finn").read().document.active.kid
     with stream_of(platform, "finn") as stream:
         first = keys.until("4/8", "rotate", "--service", "finn")
         second = keys("rotate", "--service", "finn")
@@ -74,18 +74,18 @@ def test_two_at_once_are_refused_and_the_first_one_ends_well(keys: Command, plat
     assert_clean(platform, "finn", old_kid)
 
 
-def test_a_revocation_takes_the_lock_of_a_rotation_that_runs(keys: Command, platform: Platform) -> None:
+def test_a_revocation_takes_the_lock_of_a_rotation_that_runs(keys: Command, platform: KeyPlatform) -> None:
     rotation = keys.until("4/8", "rotate", "--service", "dixie")
     revocation = keys("revoke", "--service", "dixie")
     assert revocation.code == 0, revocation
     assert "taking the lock from the rotate of dixie's key" in revocation.out
     assert keys.end(rotation).code == 1
-    active = platform.subject("dixie").read().document.active.kid
+    active = platform.context("dixie").read().document.active.kid
     assert active.startswith("dixie-emergency-")
     assert not {LOCK, NEXT} & set(platform.store("dixie").labels())
 
 
-def test_a_killed_revocation_is_resumed(keys: Command, platform: Platform) -> None:
+def test_a_killed_revocation_is_resumed(keys: Command, platform: KeyPlatform) -> None:
     process = keys.until("2/3", "revoke", "--service", "freeside")
     process.kill()
     process.wait()

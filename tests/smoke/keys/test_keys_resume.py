@@ -17,7 +17,7 @@ def bench() -> Bench:
 
 def writes_of_a_rotation() -> int:
     bench = Bench()
-    Rotation(bench.subject()).run()
+    Rotation(bench.context()).run()
     return len(bench.secrets.writes)
 
 
@@ -26,16 +26,16 @@ def writes_of_a_rotation() -> int:
 def test_a_kill_at_any_write_can_be_resumed(bench: Bench, number: int, when: str) -> None:
     bench.kill_at(number, when)
     with pytest.raises(Killed):
-        Rotation(bench.subject()).run()
+        Rotation(bench.context()).run()
     bench.heal()
     bench.secrets.after = bench.secrets.before = lambda _: bench.assert_the_active_key_is_accepted()
     held = LOCK in bench.labels
     if not held and bench.kids == ["first"]:
-        Rotation(bench.subject()).run()
+        Rotation(bench.context()).run()
     elif held:
         with pytest.raises(LockHeld, match="rotate --resume"):
-            Rotation(bench.subject()).run()
-        Rotation(bench.subject("another")).run(resume=True)
+            Rotation(bench.context()).run()
+        Rotation(bench.context("another")).run(resume=True)
     assert len(bench.kids) == 1
     assert bench.kids != ["first"]
     assert bench.labels == {"AWSCURRENT", "AWSPREVIOUS"}
@@ -44,11 +44,11 @@ def test_a_kill_at_any_write_can_be_resumed(bench: Bench, number: int, when: str
 def test_the_key_that_a_killed_run_prepared_is_the_one_that_is_published(bench: Bench) -> None:
     bench.kill_at(5, "before")
     with pytest.raises(Killed):
-        Rotation(bench.subject()).run()
+        Rotation(bench.context()).run()
     bench.heal()
     assert bench.kids == ["first"]
     staged = parse(bench.secrets.versions[bench.secrets.labels["KEYS-NEXT"]]["SecretString"], SECRET)
-    Rotation(bench.subject()).run(resume=True)
+    Rotation(bench.context()).run(resume=True)
     current = parse(bench.secrets.current, SECRET)
     assert staged is not None
     assert staged.pending is not None
@@ -61,10 +61,10 @@ def test_two_at_once_are_refused(bench: Bench) -> None:
         if name == "put_secret_value" and LOCK in bench.labels:
             bench.secrets.before = lambda _: None
             with pytest.raises(LockHeld, match=r"locked by a rotate .* by tester"):
-                Rotation(bench.subject("second")).run()
+                Rotation(bench.context("second")).run()
 
     bench.secrets.before = other
-    new = Rotation(bench.subject()).run().new_kid
+    new = Rotation(bench.context()).run().new_kid
     assert bench.kids == [new]
 
 
@@ -72,11 +72,11 @@ def test_a_run_that_lost_its_lock_stops_before_it_writes(bench: Bench) -> None:
     def seized(name: str) -> None:
         if name == "put_secret_value" and len(bench.kids) == 2:
             bench.secrets.after = lambda _: None
-            Rotation(bench.subject("impatient")).run(resume=True)
+            Rotation(bench.context("impatient")).run(resume=True)
 
     bench.secrets.after = seized
     with pytest.raises(KeyFault, match=r"taken the lock over|changed by somebody else"):
-        Rotation(bench.subject()).run()
+        Rotation(bench.context()).run()
     assert len(bench.kids) == 1
     assert LOCK not in bench.labels
 
@@ -94,7 +94,7 @@ def test_a_run_that_lost_its_lock_changes_nothing_more(bench: Bench) -> None:
 
     bench.secrets.after = seized
     with pytest.raises(KeyFault, match="taken the lock over"):
-        Rotation(bench.subject()).run()
+        Rotation(bench.context()).run()
     assert bench.kids == ["first"]
 
 
@@ -108,10 +108,10 @@ def test_a_change_from_outside_is_not_overwritten(bench: Bench) -> None:
 
     bench.secrets.after = intrude
     with pytest.raises(KeyFault, match="changed by somebody else"):
-        Rotation(bench.subject()).run()
+        Rotation(bench.context()).run()
     assert bench.kids == ["intruder"]
     with pytest.raises(KeyFault, match="holds intruder"):
-        Rotation(bench.subject()).run(resume=True)
+        Rotation(bench.context()).run(resume=True)
     assert bench.kids == ["intruder"]
 
 
@@ -120,10 +120,10 @@ def test_only_a_rotation_can_be_resumed(bench: Bench, held: str) -> None:
     if held == "revocation":
         bench.kill_at(4, "after")
         with pytest.raises(Killed):
-            Revocation(bench.subject()).run()
+            Revocation(bench.context()).run()
         bench.heal()
     with pytest.raises(Refused, match="nothing to resume" if held == "nothing" else "no rotation"):
-        Rotation(bench.subject()).run(resume=True)
+        Rotation(bench.context()).run(resume=True)
 
 
 def test_a_secret_that_changes_while_the_lock_is_taken_is_left_alone(bench: Bench) -> None:
@@ -134,7 +134,7 @@ def test_a_secret_that_changes_while_the_lock_is_taken_is_left_alone(bench: Benc
 
     bench.secrets.after = intrude
     with pytest.raises(Refused, match="changed while the lock was taken"):
-        Rotation(bench.subject()).run()
+        Rotation(bench.context()).run()
     assert bench.kids == ["other"]
     assert LOCK not in bench.labels
 
@@ -142,7 +142,7 @@ def test_a_secret_that_changes_while_the_lock_is_taken_is_left_alone(bench: Benc
 def test_the_plan_tells_of_a_lock_that_was_left(bench: Bench) -> None:
     bench.kill_at(6, "after")
     with pytest.raises(Killed):
-        Rotation(bench.subject()).run()
+        Rotation(bench.context()).run()
     bench.heal()
     with pytest.raises(LockHeld, match="rotate --resume"):
-        Rotation(bench.subject()).plan()
+        Rotation(bench.context()).plan()

@@ -10,7 +10,7 @@ from smoke.keys.errors import KeyFault, LockHeld, Refused
 from smoke.keys.revocation import Revocation, Timeline
 from smoke.keys.rotation import Rotation
 from smoke.keys.timing import Timing
-from smoke.keys.verifiers import Answer
+from smoke.keys.verifiers import Reply
 from smoke.platform.tokens import SigningKey
 from tests.smoke.keys.fakes import QUICK, SECRET, Bench, FakeService, Killed
 
@@ -22,12 +22,12 @@ def bench() -> Bench:
 
 def writes_of_a_revocation() -> int:
     bench = Bench()
-    Revocation(bench.subject()).run()
+    Revocation(bench.context()).run()
     return len(bench.secrets.writes)
 
 
 def test_the_old_key_is_refused_everywhere_and_the_new_state_said(bench: Bench) -> None:
-    report = Revocation(bench.subject()).run()
+    report = Revocation(bench.context()).run()
     assert report.old_kids == ("first",)
     assert bench.kids == [report.new_kid]
     assert report.new_kid.startswith("freeside-emergency-")
@@ -40,7 +40,7 @@ def test_the_old_key_is_refused_everywhere_and_the_new_state_said(bench: Bench) 
 
 
 def test_no_label_stays_on_a_revoked_key(bench: Bench) -> None:
-    report = Revocation(bench.subject()).run()
+    report = Revocation(bench.context()).run()
     assert bench.labels == {"AWSCURRENT", "AWSPREVIOUS"}
     for version in bench.secrets.labels.values():
         document = parse(bench.secrets.versions[version]["SecretString"], SECRET)
@@ -50,7 +50,7 @@ def test_no_label_stays_on_a_revoked_key(bench: Bench) -> None:
 
 def test_whatever_the_secret_holds_is_revoked(bench: Bench) -> None:
     bench.secrets.overwrite(Document(new_key("first"), new_key("second")).to_secret())
-    report = Revocation(bench.subject()).run()
+    report = Revocation(bench.context()).run()
     assert report.old_kids == ("first", "second")
     assert bench.kids == [report.new_kid]
 
@@ -60,35 +60,35 @@ def test_beyond_the_limit_it_fails_on_any_service(bench: Bench) -> None:
     with pytest.raises(
         KeyFault, match=r"first not refused within 1 s by dixie \(last accepted after 1\.\d s\)"
     ):
-        Revocation(bench.subject()).run()
+        Revocation(bench.context()).run()
     assert bench.kids != ["first"], "the new key stays in force"
     bench.verifiers[2].keeps_old = False
     with pytest.raises(LockHeld, match="revoke --resume"):
-        Revocation(bench.subject()).run()
+        Revocation(bench.context()).run()
     with pytest.raises(KeyFault, match="within 1 s by"):
-        Revocation(bench.subject()).run(resume=True)
+        Revocation(bench.context()).run(resume=True)
 
 
 def test_accepted_again_is_a_safety_violation(bench: Bench) -> None:
     class Wavering(FakeService):
-        def ask(self, key: SigningKey) -> Answer:
+        def ask(self, key: SigningKey) -> Reply:
             self.keeps_old = self.asked % 4 == 0
             return super().ask(key)
 
     bench.verifiers = (Wavering("dixie", bench.secrets, lag=1),)
     bench.timing = Timing(0.4, 0.3, 0.05, 1.0, 0.004)
     with pytest.raises(SafetyViolation, match="dixie accepted a revoked key again"):
-        Revocation(bench.subject()).run()
+        Revocation(bench.context()).run()
 
 
 def test_a_new_key_that_nobody_accepts_is_a_fault(bench: Bench) -> None:
     class Closed(FakeService):
-        def ask(self, key: SigningKey) -> Answer:
-            return Answer.REFUSED if "emergency" in key.kid else super().ask(key)
+        def ask(self, key: SigningKey) -> Reply:
+            return Reply.REFUSED if "emergency" in key.kid else super().ask(key)
 
     bench.verifiers = (Closed("finn", bench.secrets, lag=1),)
     with pytest.raises(KeyFault, match="finn never accepted the new key"):
-        Revocation(bench.subject()).run()
+        Revocation(bench.context()).run()
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -96,12 +96,12 @@ def test_a_new_key_that_nobody_accepts_is_a_fault(bench: Bench) -> None:
 def test_a_kill_at_any_write_can_be_resumed(bench: Bench, number: int, when: str) -> None:
     bench.kill_at(number, when)
     with pytest.raises(Killed):
-        Revocation(bench.subject()).run()
+        Revocation(bench.context()).run()
     bench.heal()
     if "KEYS-LOCK" in bench.labels:
-        Revocation(bench.subject("another")).run(resume=True)
+        Revocation(bench.context("another")).run(resume=True)
     elif bench.kids == ["first"]:
-        Revocation(bench.subject()).run()
+        Revocation(bench.context()).run()
     assert bench.kids[0].startswith("freeside-emergency-")
     assert bench.labels == {"AWSCURRENT", "AWSPREVIOUS"}
     previous = bench.secrets.versions[bench.secrets.labels["AWSPREVIOUS"]]["SecretString"]
@@ -112,15 +112,15 @@ def test_a_kill_at_any_write_can_be_resumed(bench: Bench, number: int, when: str
 def test_it_outranks_a_rotation_in_any_state(bench: Bench, number: int) -> None:
     bench.kill_at(number, "after")
     with pytest.raises(Killed):
-        Rotation(bench.subject()).run()
+        Rotation(bench.context()).run()
     bench.heal()
     held = set(bench.kids)
-    report = Revocation(bench.subject()).run()
+    report = Revocation(bench.context()).run()
     assert set(report.old_kids) == held
     assert bench.kids == [report.new_kid]
     assert bench.labels == {"AWSCURRENT", "AWSPREVIOUS"}
     with pytest.raises(Refused, match="nothing to resume"):
-        Rotation(bench.subject()).run(resume=True)
+        Rotation(bench.context()).run(resume=True)
 
 
 def test_a_rotation_that_runs_on_is_overtaken(bench: Bench) -> None:
@@ -133,14 +133,14 @@ def test_a_rotation_that_runs_on_is_overtaken(bench: Bench) -> None:
             bench.secrets.overwrite(intruder)
 
     bench.secrets.after = late
-    report = Revocation(bench.subject()).run()
+    report = Revocation(bench.context()).run()
     assert bench.kids == [report.new_kid]
 
 
 def test_a_pem_whose_kid_nobody_knows_is_replaced_and_not_called_timed(bench: Bench) -> None:
     bench.secrets.overwrite(json.loads(Document(new_key("")).to_secret())["privateKey"])
     bench.owner.follows = False
-    report = Revocation(bench.subject()).run()
+    report = Revocation(bench.context()).run()
     assert bench.kids == [report.new_kid]
     assert report.unseen == ("freeside", "finn", "dixie")
     assert report.timelines == []
@@ -148,20 +148,28 @@ def test_a_pem_whose_kid_nobody_knows_is_replaced_and_not_called_timed(bench: Be
 
 def test_only_a_revocation_can_be_resumed(bench: Bench) -> None:
     with pytest.raises(Refused, match="no revocation to resume"):
-        Revocation(bench.subject()).run(resume=True)
+        Revocation(bench.context()).run(resume=True)
     assert bench.secrets.writes == []
 
 
 def test_the_plan_writes_nothing(bench: Bench) -> None:
-    assert "first leaves the secret" in "\n".join(Revocation(bench.subject()).plan())
+    assert "first leaves the secret" in "\n".join(Revocation(bench.context()).plan())
     assert bench.secrets.writes == []
 
 
 def test_a_timeline_is_monotone_or_says_so() -> None:
     timeline = Timeline("x")
-    for at, old in enumerate((Answer.ACCEPTED, Answer.SILENT, Answer.REFUSED, Answer.SILENT, Answer.REFUSED)):
-        timeline.note(old, Answer.ACCEPTED, float(at))
+    for at, old in enumerate(
+        (
+            Reply.ACCEPTED,
+            Reply.SILENT,
+            Reply.REFUSED,
+            Reply.SILENT,
+            Reply.REFUSED,
+        )
+    ):
+        timeline.note(old, Reply.ACCEPTED, float(at))
     assert (timeline.last_accepted, timeline.first_refused, timeline.accepted_again) == (0.0, 2.0, False)
-    timeline.note(Answer.ACCEPTED, Answer.ACCEPTED, 9.0)
+    timeline.note(Reply.ACCEPTED, Reply.ACCEPTED, 9.0)
     assert timeline.accepted_again
     assert timeline.refused_from == 9.0

@@ -10,7 +10,7 @@ from smoke.keys.documents import Document, new_key
 from smoke.keys.errors import KeyFault, Refused, Unproved
 from smoke.keys.lock import LOCK
 from smoke.keys.rotation import Rotation
-from smoke.keys.verifiers import Answer
+from smoke.keys.verifiers import Reply
 from smoke.platform.jwks import KeySet
 from smoke.platform.tokens import SigningKey
 from tests.smoke.keys.fakes import QUICK, Bench, FakeService
@@ -22,7 +22,7 @@ def bench() -> Bench:
 
 
 def test_a_rotation_ends_with_the_new_key_alone(bench: Bench) -> None:
-    outcome = Rotation(bench.subject()).run()
+    outcome = Rotation(bench.context()).run()
     assert (outcome.old_kid, bench.kids) == ("first", [outcome.new_kid])
     assert bench.value().keys() == {"schemaVersion", "activeKid", "privateKey"}
     assert bench.labels == {"AWSCURRENT", "AWSPREVIOUS"}
@@ -31,7 +31,7 @@ def test_a_rotation_ends_with_the_new_key_alone(bench: Bench) -> None:
 
 def test_the_key_that_signs_is_accepted_between_any_two_calls(bench: Bench) -> None:
     bench.secrets.after = bench.secrets.before = lambda _: bench.assert_the_active_key_is_accepted()
-    Rotation(bench.subject()).run()
+    Rotation(bench.context()).run()
     assert bench.checked > 50
 
 
@@ -43,53 +43,53 @@ def test_the_secret_passes_through_the_contracts_states(bench: Bench) -> None:
             seen.append(bench.kids)
 
     bench.secrets.after = look
-    new = Rotation(bench.subject()).run().new_kid
+    new = Rotation(bench.context()).run().new_kid
     assert seen == [["first"], ["first", new], [new, "first"], [new]]
 
 
 def test_a_service_that_does_not_follow_keeps_both_keys_valid(bench: Bench) -> None:
     bench.verifiers[2].follows = False
     with pytest.raises(KeyFault, match=r"dixie .*\n.*rotate --resume"):
-        Rotation(bench.subject()).run()
+        Rotation(bench.context()).run()
     assert bench.kids[0] == "first"
     assert len(bench.kids) == 2
     bench.verifiers[2].follows = True
-    new = Rotation(bench.subject()).run(resume=True).new_kid
+    new = Rotation(bench.context()).run(resume=True).new_kid
     assert bench.kids == [new]
 
 
 def test_an_old_key_that_stays_accepted_is_a_fault(bench: Bench) -> None:
     bench.verifiers[1].keeps_old = True
     with pytest.raises(KeyFault, match="first is not refused by finn"):
-        Rotation(bench.subject()).run()
+        Rotation(bench.context()).run()
     assert LOCK in bench.labels
 
 
 def test_a_valid_token_that_is_refused_is_a_safety_violation(bench: Bench) -> None:
     class Forgetful(FakeService):
-        def ask(self, key: SigningKey) -> Answer:
+        def ask(self, key: SigningKey) -> Reply:
             answer = super().ask(key)
-            return Answer.REFUSED if len(bench.kids) == 2 and self.asked % 7 == 0 else answer
+            return Reply.REFUSED if len(bench.kids) == 2 and self.asked % 7 == 0 else answer
 
     bench.verifiers = (Forgetful("freeside", bench.secrets),)
     with pytest.raises(SafetyViolation, match="freeside refused a valid token"):
-        Rotation(bench.subject()).run()
+        Rotation(bench.context()).run()
 
 
 def test_the_old_key_is_watched_for_as_long_as_its_tokens_live(bench: Bench) -> None:
     bench.timing = replace(QUICK, watch_s=0.3)
-    assert Rotation(bench.subject()).run().took[6] >= 0.3
+    assert Rotation(bench.context()).run().took[6] >= 0.3
 
 
 def test_an_old_key_that_is_refused_while_it_is_watched_stops_the_rotation(bench: Bench) -> None:
     class Hasty(FakeService):
-        def ask(self, key: SigningKey) -> Answer:
+        def ask(self, key: SigningKey) -> Reply:
             answer = super().ask(key)
-            return Answer.REFUSED if len(bench.kids) == 2 and bench.kids[1] == key.kid == "first" else answer
+            return Reply.REFUSED if len(bench.kids) == 2 and bench.kids[1] == key.kid == "first" else answer
 
     bench.verifiers = (Hasty("finn", bench.secrets),)
     with pytest.raises(SafetyViolation, match="finn refused a valid token, signed by first"):
-        Rotation(bench.subject()).run()
+        Rotation(bench.context()).run()
     assert len(bench.kids) == 2, "both stay published"
 
 
@@ -101,24 +101,24 @@ def test_both_keys_must_stay_published_while_they_are_watched(bench: Bench) -> N
 
     bench.owner = Coy("freeside", bench.secrets, lag=1)
     with pytest.raises(KeyFault, match="does not publish first"):
-        Rotation(bench.subject()).run()
+        Rotation(bench.context()).run()
     assert len(bench.kids) == 2
 
 
 def test_a_verifier_that_goes_silent_after_the_switch_proves_nothing(bench: Bench) -> None:
     class Mute(FakeService):
-        def ask(self, key: SigningKey) -> Answer:
+        def ask(self, key: SigningKey) -> Reply:
             answer = super().ask(key)
-            return Answer.SILENT if len(bench.kids) == 2 and bench.kids[1] == "first" else answer
+            return Reply.SILENT if len(bench.kids) == 2 and bench.kids[1] == "first" else answer
 
     bench.verifiers = (Mute("finn", bench.secrets),)
     with pytest.raises(Unproved, match="finn answered nothing"):
-        Rotation(bench.subject()).run()
+        Rotation(bench.context()).run()
     assert len(bench.kids) == 2
 
 
 def test_a_verifier_that_cannot_be_asked_refuses_a_rotation_and_shows_in_its_plan(bench: Bench) -> None:
-    blind = replace(bench.subject(), unreachable=("finn (finn.reachable is false)",))
+    blind = replace(bench.context(), unreachable=("finn (finn.reachable is false)",))
     for resume in (False, True):
         with pytest.raises(Refused, match="cannot ask every verifier of the key: finn"):
             Rotation(blind).run(resume=resume)
@@ -128,26 +128,26 @@ def test_a_verifier_that_cannot_be_asked_refuses_a_rotation_and_shows_in_its_pla
 
 def test_a_verifier_that_accepts_anything_proves_nothing(bench: Bench) -> None:
     class Gullible(FakeService):
-        def ask(self, key: SigningKey) -> Answer:
-            return Answer.ACCEPTED
+        def ask(self, key: SigningKey) -> Reply:
+            return Reply.ACCEPTED
 
     bench.verifiers = (Gullible("freeside", bench.secrets),)
     with pytest.raises(SafetyViolation, match="a stranger signed"):
-        Rotation(bench.subject()).run()
+        Rotation(bench.context()).run()
     assert bench.secrets.writes == []
 
 
 def test_a_silent_verifier_is_no_reason_to_switch(bench: Bench) -> None:
     bench.verifiers[1].silent = True
     with pytest.raises(KeyFault, match="finn"):
-        Rotation(bench.subject()).run()
+        Rotation(bench.context()).run()
     assert bench.secrets.writes == []
 
 
 def test_a_foreign_pending_key_is_left_alone(bench: Bench) -> None:
     bench.secrets.overwrite(Document(new_key("first"), new_key("whose")).to_secret())
     with pytest.raises(KeyFault, match="whose was not left by a run"):
-        Rotation(bench.subject()).run()
+        Rotation(bench.context()).run()
     assert bench.secrets.writes == []
 
 
@@ -158,7 +158,7 @@ def test_a_bare_pem_keeps_the_kid_that_is_published(bench: Bench) -> None:
     bench.verifiers = bench.verifiers[:1]
     seen: list[list[str]] = []
     bench.secrets.after = lambda _: seen.append(bench.kids)
-    outcome = Rotation(bench.subject()).run()
+    outcome = Rotation(bench.context()).run()
     assert outcome.old_kid == "thumbprint"
     assert ["thumbprint", outcome.new_kid] in seen
     assert bench.kids == [outcome.new_kid]
@@ -168,11 +168,11 @@ def test_a_bare_pem_that_nobody_publishes_gets_no_made_up_kid(bench: Bench) -> N
     bench.secrets.overwrite(json.loads(Document(new_key("")).to_secret())["privateKey"])
     bench.owner.follows = False
     with pytest.raises(KeyFault, match="none of the published keys is its public half"):
-        Rotation(bench.subject()).run()
+        Rotation(bench.context()).run()
     assert bench.secrets.writes == []
 
 
 def test_the_plan_writes_nothing_and_names_every_step(bench: Bench) -> None:
-    plan = Rotation(bench.subject()).plan()
+    plan = Rotation(bench.context()).plan()
     assert [line.split()[0] for line in plan] == list("12345678")
     assert bench.secrets.writes == []

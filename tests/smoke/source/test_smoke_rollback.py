@@ -10,7 +10,7 @@ from pytest_readiness import SetupError
 
 from smoke.source.checkout import Checkout
 from smoke.source.decisions import rows
-from smoke.source.rollback import Step, launch_commit, revert, steps, verify
+from smoke.source.rollback import Edit, edits, launch_commit, revert, verify
 from tests.smoke.source.repository import commit, git, repository
 
 CONFIG = """\
@@ -22,17 +22,17 @@ models:
 other: [1, 2]
 """
 SCRIPT = 'declare -A MODELS=(\n  ["prd"]="gpt-5.3"\n  ["sdd"]="gpt-5.3"\n)\n'
-PRD = Step(file="s.sh", to="gpt-5.2", pattern=r'^\s*\["prd"\]="(?P<value>[^"]+)"', name="prd")
+PRD = Edit(file="s.sh", to="gpt-5.2", pattern=r'^\s*\["prd"\]="(?P<value>[^"]+)"', name="prd")
 
 
 def test_a_key_is_put_back_and_nothing_else_changes() -> None:
-    step = Step(file="c", to="old-model", key="models.secondary")
+    step = Edit(file="c", to="old-model", key="models.secondary")
     assert verify(step, CONFIG) == ("new-model", "old-model")
     assert step.taken(CONFIG) == CONFIG.replace("new-model", "old-model")
 
 
 def test_a_key_is_removed_and_nothing_else_changes() -> None:
-    step = Step(file="c", to="", key="models.third")
+    step = Edit(file="c", to="", key="models.third")
     assert verify(step, CONFIG) == ("extra", "")
     assert step.taken(CONFIG) == CONFIG.replace("  third: extra\n", "")
 
@@ -45,21 +45,21 @@ def test_a_pattern_is_put_back_once() -> None:
 @pytest.mark.parametrize(
     ("step", "text", "said"),
     [
-        (Step(file="c", to="x", key="models.fourth"), CONFIG, "there is no value that could be reverted"),
-        (Step(file="c", to="x", key="nowhere.at.all"), CONFIG, "there is no value that could be reverted"),
+        (Edit(file="c", to="x", key="models.fourth"), CONFIG, "there is no value that could be reverted"),
+        (Edit(file="c", to="x", key="nowhere.at.all"), CONFIG, "there is no value that could be reverted"),
         (
-            Step(file="c", to="", key="models.third"),
+            Edit(file="c", to="", key="models.third"),
             "models:\n  third:\n",
             "there is no value that could be reverted",
         ),
-        (Step(file="c", to="new-model", key="models.secondary"), CONFIG, "is new-model already"),
+        (Edit(file="c", to="new-model", key="models.secondary"), CONFIG, "is new-model already"),
         (PRD, SCRIPT.replace("prd", "other"), "found 0 times"),
         (PRD, SCRIPT + SCRIPT, "found 2 times"),
         (PRD, SCRIPT.replace("gpt-5.3", "gpt-5.2"), "is gpt-5.2 already"),
-        (Step(file="c", to="a: b", key="models.secondary"), CONFIG, ""),
+        (Edit(file="c", to="a: b", key="models.secondary"), CONFIG, ""),
     ],
 )
-def test_a_step_that_cannot_be_taken_says_why(step: Step, text: str, said: str) -> None:
+def test_a_step_that_cannot_be_taken_says_why(step: Edit, text: str, said: str) -> None:
     with pytest.raises((AssertionError, yaml.YAMLError)) as caught:
         verify(step, text)
     assert said in str(caught.value)
@@ -81,8 +81,8 @@ def test_any_key_of_any_file_can_be_put_back_or_removed(
     section = draw.draw(st.sampled_from(sorted(data)))
     name = draw.draw(st.sampled_from(sorted(data[section])))
     if data[section][name] != to:
-        assert verify(Step(file="f", to=to, key=f"{section}.{name}"), text) == (data[section][name], to)
-    assert verify(Step(file="f", to="", key=f"{section}.{name}"), text) == (data[section][name], "")
+        assert verify(Edit(file="f", to=to, key=f"{section}.{name}"), text) == (data[section][name], to)
+    assert verify(Edit(file="f", to="", key=f"{section}.{name}"), text) == (data[section][name], "")
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_any_key_of_any_file_can_be_put_back_or_removed(
 )
 def test_a_malformed_step_of_the_plan_is_refused(entry: dict[str, str]) -> None:
     with pytest.raises(SetupError, match="malformed step"):
-        steps([entry])
+        edits([entry])
 
 
 @pytest.fixture
