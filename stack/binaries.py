@@ -20,12 +20,12 @@ from stack.host import reachable_by_others
 
 COMMAND = "python -m stack.binaries"
 PACKAGE = "pgbouncer"
-BY_HAND = "or install the package pgbouncer by hand: it is looked for on PATH and in /usr/sbin"
+BY_HAND = "or install the package pgbouncer by hand, on PATH or in /usr/sbin"
 
 
 @dataclass(frozen=True)
 class Program:
-    """An executable and the directory with the libraries it brings along, None when the system has them."""
+    """An executable and the directory of its libraries, None when the system has them."""
 
     path: Path
     libraries: Path | None = None
@@ -50,7 +50,7 @@ def home() -> Path:
 
 
 def find() -> Program | None:
-    """Return PgBouncer: fetched before, on PATH, or where Debian puts it; None when it is nowhere."""
+    """Return PgBouncer: fetched before, on PATH, or where Debian puts it; else None."""
     fetched = home() / PACKAGE
     if os.access(fetched / PACKAGE, os.X_OK):
         return Program(fetched / PACKAGE, fetched / "lib")
@@ -82,23 +82,23 @@ def fetch() -> Program:
 
 
 def _apt_options(work: Path) -> list[str]:
+    # As root apt would hand the download to its own user, who cannot enter the scratch directory.
+    root = ["-o", "APT::Sandbox::User=root"] if os.getuid() == 0 else []
     # Where the machine's package lists are empty, as in most images, lists of our own are made in the scratch
     # directory: that needs no root, and leaves the machine's alone.
     if _output(["apt-cache", "show", PACKAGE]):
-        return []
+        return root
     for name in ("lists/partial", "cache/archives/partial"):
         (work / name).mkdir(parents=True)
     options = [f"Dir::State={work}", f"Dir::State::lists={work}/lists", f"Dir::Cache={work}/cache",
                "Dir::State::status=/var/lib/dpkg/status", "Debug::NoLocking=1"]  # fmt: skip
-    if os.getuid() == 0:
-        options.append("APT::Sandbox::User=root")
-    apt = [word for option in options for word in ("-o", option)]
+    apt = [*root, *(word for option in options for word in ("-o", option))]
     _run(["apt-get", *apt, "-q", "update"])
     return apt
 
 
 def _missing_libraries(package: Path) -> list[str]:
-    # Names differ between releases (libc-ares2, libcares2, libevent-2.1-7t64): the package itself tells them.
+    # Names differ between releases (libc-ares2, libcares2, libevent-2.1-7t64): the package names them.
     depends = _output(["dpkg-deb", "-f", str(package), "Depends"])
     names = [name for name in re.findall(r"(?:^|,)\s*([a-z0-9.+-]+)", depends) if name.startswith("lib")]
     return [
@@ -109,9 +109,7 @@ def _missing_libraries(package: Path) -> list[str]:
 def _download(apt: list[str], directory: Path, packages: list[str]) -> list[Path]:
     directory.mkdir()
     if packages:
-        # As root apt would hand the download to its own user, who cannot enter here, and warn about it.
-        unsandboxed = ["-o", "APT::Sandbox::User=root"] if os.getuid() == 0 else []
-        _run(["apt-get", *apt, *unsandboxed, "-q", "download", *packages], cwd=directory)
+        _run(["apt-get", *apt, "-q", "download", *packages], cwd=directory)
     return sorted(directory.glob("*.deb"))
 
 
@@ -123,28 +121,25 @@ def _assemble(root: Path, target: Path) -> None:
 
 
 def _run(argv: list[str], environ: dict[str, str] | None = None, cwd: Path | None = None) -> None:
-    done = subprocess.run(
-        argv,
-        env={**os.environ, "LC_ALL": "C", **(environ or {})},
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = _call(argv, environ, cwd)
     if done.returncode != 0:
-        words = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-        raise StackError(
-            f"PgBouncer cannot be fetched: {' '.join(argv[:1])} failed", " | ".join(words[-2:]), BY_HAND
-        )
+        lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+        raise StackError(f"PgBouncer cannot be fetched: {argv[0]} failed", " | ".join(lines[-2:]), BY_HAND)
 
 
 def _output(argv: list[str]) -> str:
-    environ = {**os.environ, "LC_ALL": "C"}
-    return subprocess.run(argv, env=environ, capture_output=True, text=True, check=False).stdout
+    return _call(argv).stdout
+
+
+def _call(
+    argv: list[str], environ: dict[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    full = {**os.environ, "LC_ALL": "C", **(environ or {})}
+    return subprocess.run(argv, env=full, cwd=cwd, capture_output=True, text=True, check=False)
 
 
 def main() -> int:
-    """Bring PgBouncer when it is missing, and say where it is."""
+    """Fetch PgBouncer when it is missing, and print where it is."""
     try:
         program = find() or fetch()
     except StackError as error:

@@ -36,7 +36,7 @@ class RunDir:
             self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
         else:
             path.mkdir(parents=True, exist_ok=True)
-            if any(path.iterdir()):  # it is deleted at the end: never somebody else's files
+            if any(path.iterdir()):  # it is deleted at the end: never a directory with other files
                 raise StackError(f"the run directory {path} is not empty", "allowed: a new or an empty one")
             self.path = path.resolve()
         self.owner = unprivileged_owner()
@@ -47,16 +47,19 @@ class RunDir:
         self._lock = unnamed.open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         unnamed.rename(self.path / OWNER_LOCK)
-        self.logs = self._directory("logs", 0o755)
-        self.secrets = self._directory("secrets", 0o700)
+        self.logs = self.directory("logs", 0o755)
+        self.secrets = self.directory("secrets")
 
-    def directory(self, name: str) -> Path:
-        """Return a new 0700 directory of the caller's own."""
-        return self._directory(name, 0o700)
+    def directory(self, name: str, mode: int = 0o700) -> Path:
+        """Return a new directory of the caller's own."""
+        path = self.path / name
+        path.mkdir(exist_ok=True)
+        path.chmod(mode)
+        return path
 
     def unprivileged(self, name: str) -> Path:
         """Return a new 0700 directory that belongs to the unprivileged user, where there is one."""
-        path = self._directory(name, 0o700)
+        path = self.directory(name)
         if self.owner is not None:
             os.chown(path, *self.owner)
         return path
@@ -78,12 +81,6 @@ class RunDir:
         self._lock.close()
         if not keep_logs:
             self.path.rmdir()
-
-    def _directory(self, name: str, mode: int) -> Path:
-        path = self.path / name
-        path.mkdir(exist_ok=True)
-        path.chmod(mode)
-        return path
 
 
 def write_private(path: Path, text: str, owner: tuple[int, int] | None = None) -> Path:
@@ -111,7 +108,7 @@ def reachable_by_others(path: Path) -> bool:
 
 
 def sweep(directory: Path) -> None:
-    """Remove what killed owners of ours left behind, and the logs of failed boots after a day."""
+    """Remove what killed stacks left behind, and the logs of failed boots after a day."""
     for path in directory.glob(PREFIX + "*"):
         try:
             if path.is_dir() and path.stat().st_uid == os.getuid() and _abandoned(path):

@@ -7,6 +7,7 @@ import os
 import secrets
 import sys
 import tomllib
+from dataclasses import asdict
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
@@ -219,5 +220,5 @@ def _emulator_environ(port: int, home: Path, listeners: list[Listener]) -> dict[
         "S3_DATA_DIR": str(home / "s3"),
         "STATE_DIR": str(home / "state"),
         "STACK_PORT": str(port),
-        "STACK_LISTENERS": ",".join(map(str, listeners)),
+        "STACK_LISTENERS": json.dumps([asdict(each) for each in listeners]),
     }

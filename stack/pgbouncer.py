@@ -96,7 +96,7 @@ def parts(
         raise StackError(
             "the program PgBouncer was not found",
             "looked for: .stack/pgbouncer, PATH, /usr/sbin",
-            f"bring it (no root needed, nothing is installed): {binaries.COMMAND}",
+            f"fetch it (needs no root, installs nothing): {binaries.COMMAND}",
         )
     pooler = PgBouncer(port)
     home = run.unprivileged("pgbouncer")

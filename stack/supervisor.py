@@ -37,7 +37,7 @@ class Part:
 
 
 class Supervisor:
-    """Owns the processes of one stack. Thread-safe: the control port acts on it from its own threads."""
+    """Owns the processes of one stack. Thread-safe: the control API acts on it from its own threads."""
 
     def __init__(self, logs: Path) -> None:
         self.logs = logs
@@ -52,21 +52,26 @@ class Supervisor:
     def boot(self, parts: Iterable[Part]) -> None:
         """Start all parts and return when every one is ready.
 
-        Raises StackError with a part's last words when it ends, or is not ready, before its time is up.
+        Raises StackError with the last lines of a part's log when it ends, or is not ready in time.
         """
         self._parts = {part.name: part for part in parts}
         began = time.monotonic()
         waiting = dict(self._parts)
         up: set[str] = set()
         news: queue.SimpleQueue[tuple[str, StackError | None]] = queue.SimpleQueue()
+
+        def watch(part: Part, process: Process) -> None:
+            try:
+                self._await(part, process, began + BOOT_DEADLINE_S)
+            except StackError as error:
+                news.put((part.name, error))
+            else:
+                news.put((part.name, None))
+
         while len(up) < len(self._parts):
             for name in [name for name, part in waiting.items() if part.needs & self._parts.keys() <= up]:
                 part = waiting.pop(name)
-                process = self._spawn(part)
-                watch = threading.Thread(
-                    target=self._report, args=(part, process, began + BOOT_DEADLINE_S, news), daemon=True
-                )
-                watch.start()
+                threading.Thread(target=watch, args=(part, self._spawn(part)), daemon=True).start()
             name, failure = news.get()
             if failure is not None:
                 raise failure
@@ -155,20 +160,6 @@ class Supervisor:
             raise StackError(f"{part.name} cannot be started: {error}") from error
         self.processes[part.name] = process
         return process
-
-    def _report(
-        self,
-        part: Part,
-        process: Process,
-        deadline: float,
-        news: queue.SimpleQueue[tuple[str, StackError | None]],
-    ) -> None:
-        try:
-            self._await(part, process, deadline)
-        except StackError as error:
-            news.put((part.name, error))
-        else:
-            news.put((part.name, None))
 
     def _await(self, part: Part, process: Process, deadline: float) -> None:
         probe = part.ready

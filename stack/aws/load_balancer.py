@@ -43,16 +43,6 @@ class Listener:
     plain: int
     upstream: str
 
-    def __str__(self) -> str:
-        return f"{self.service}={self.secure}:{self.plain}:{self.upstream}"
-
-    @classmethod
-    def parse(cls, text: str) -> Listener:
-        """Read back what `str` wrote."""
-        service, _, rest = text.partition("=")
-        secure, plain, upstream = rest.split(":", 2)
-        return cls(service, int(secure), int(plain), upstream)
-
 
 class LoadBalancer:
     """Serves the listeners; certificates and redirects can be altered while it does."""

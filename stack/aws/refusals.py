@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
+    from starlette.requests import Request
 
 CBOR = "application/cbor"
 STATUS = {"InternalFailure": 500, "ServiceUnavailable": 503}
@@ -29,26 +31,17 @@ class Refusals:
         """Refuse nothing."""
         self._codes = {}
 
-    async def answer(
-        self, scope: MutableMapping[str, Any], send: Callable[[MutableMapping[str, Any]], Awaitable[None]]
-    ) -> bool:
-        """Answer a request that is to be refused, and return whether it was."""
+    def answer(self, request: Request) -> Response | None:
+        """Return the answer to a request that is to be refused, None for any other."""
         if not self._codes:
-            return False
-        headers = {
-            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
-        }
-        signed = SIGNING_NAME.search(headers.get("authorization", ""))
+            return None
+        signed = SIGNING_NAME.search(request.headers.get("authorization", ""))
         code = self._codes.get(signed[1] if signed else "") or self._codes.get("*")
         if code is None:
-            return False
-        content_type, body = _error(headers.get("content-type", ""), code)
-        answer = [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())]
-        if content_type == CBOR:
-            answer.append((b"smithy-protocol", b"rpc-v2-cbor"))
-        await send({"type": "http.response.start", "status": STATUS.get(code, 400), "headers": answer})
-        await send({"type": "http.response.body", "body": body})
-        return True
+            return None
+        content_type, body = _error(request.headers.get("content-type", ""), code)
+        headers = {"smithy-protocol": "rpc-v2-cbor"} if content_type == CBOR else {}
+        return Response(body, STATUS.get(code, 400), {"content-type": content_type, **headers})
 
 
 def _error(asked_in: str, code: str) -> tuple[str, bytes]:

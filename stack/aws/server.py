@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from ministack.app import app
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 from stack.aws import internals
 from stack.aws.emulator import Emulator
@@ -32,11 +34,7 @@ from stack.aws.platform_alterations import new_key
 from stack.host import LOOPBACK
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
-
-    Scope = MutableMapping[str, Any]
-    Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-    Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 VERSION = "1.5.33"  # internals.py reaches into it: another version must be tried first
 PATH = "/_stack/"
@@ -47,7 +45,7 @@ FEED_EVERY = 150
 class ControlApi:
     """An ASGI application that answers under /_stack/ itself and passes everything else on."""
 
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], emulator: Emulator) -> None:
+    def __init__(self, app: ASGIApp, emulator: Emulator) -> None:
         self._app = app
         self._emulator = emulator
         self._snapshot: internals.Snapshot | None = None
@@ -56,29 +54,22 @@ class ControlApi:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection (ASGI)."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-        elif scope["path"].startswith(PATH):
-            await self._answer(scope, receive, send)
-        elif not await self._emulator.refusals.answer(scope, send):
-            await self._app(scope, receive, send)
+        app: ASGIApp | None = None
+        if scope["type"] == "http":
+            request = Request(scope, receive)
+            if request.url.path.startswith(PATH):
+                app = await self._answer(request)
+            else:
+                app = self._emulator.refusals.answer(request)
+        await (app or self._app)(scope, receive, send)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = b""
-        while (message := await receive())["type"] == "http.request":
-            body += message.get("body", b"")
-            if not message.get("more_body"):
-                break
-        path = scope["path"].removeprefix(PATH).split("/")
+    async def _answer(self, request: Request) -> JSONResponse:
+        path = request.url.path.removeprefix(PATH).split("/")
         try:
-            answer = await asyncio.to_thread(self._act, scope["method"], path, json.loads(body or b"{}"))
-            status = 200
+            body = json.loads(await request.body() or b"{}")
+            return JSONResponse(await asyncio.to_thread(self._act, request.method, path, body))
         except (LookupError, ValueError, TypeError) as error:
-            status, answer = 400, {"error": "INVALID_REQUEST", "message": str(error)}
-        data = json.dumps(answer).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode())]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": data})
+            return JSONResponse({"error": "INVALID_REQUEST", "message": str(error)}, 400)
 
     def _act(self, method: str, path: list[str], body: Any) -> dict[str, Any]:
         emulator = self._emulator
@@ -115,7 +106,7 @@ class ControlApi:
                     self._emulator.metrics.feed()
 
 
-async def _serve(port: str, listeners: str, home: Path) -> None:
+async def _serve(port: str, listeners: list[dict[str, Any]], home: Path) -> None:
     config = Config()
     config.bind = [f"{LOOPBACK}:{port}"]
     config.keep_alive_timeout = 75
@@ -124,7 +115,7 @@ async def _serve(port: str, listeners: str, home: Path) -> None:
     # rest of the seed.
     for service in SIGNERS:
         await internals.create_secret(secret_id(service), new_key())
-    balancer = LoadBalancer(map(Listener.parse, listeners.split(",")), home)
+    balancer = LoadBalancer([Listener(**each) for each in listeners], home)
     await balancer.serve()
     emulator = Emulator(f"http://{LOOPBACK}:{port}", balancer)
     await serve(ControlApi(app, emulator), config)  # type: ignore[arg-type]  # app is untyped
@@ -139,7 +130,8 @@ def main() -> None:
     installed = metadata.version("ministack")
     if installed != VERSION:
         sys.exit(f"ministack {installed} is installed, {VERSION} is needed: pip install ministack=={VERSION}")
-    asyncio.run(_serve(os.environ["STACK_PORT"], os.environ["STACK_LISTENERS"], Path(os.environ["TMPDIR"])))
+    listeners = json.loads(os.environ["STACK_LISTENERS"])
+    asyncio.run(_serve(os.environ["STACK_PORT"], listeners, Path(os.environ["TMPDIR"])))
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from stack.aws.clients import clients
 from stack.launch import Stack
 from tests.stack.embedded import Platform
-from tests.stack.tools import request
+from tests.stack.tools import Aws, request
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +27,9 @@ def stack(running: Stack) -> Iterator[Stack]:
 def platform(stack: Stack) -> Platform:
     """A caller of the running platform."""
     return Platform(stack)
+
+
+@pytest.fixture(scope="session")
+def aws(running: Stack) -> Aws:
+    """A function from the name of an AWS service to its client."""
+    return clients(running.profile["aws"]["endpoint_url"])

@@ -1,52 +1,42 @@
 """The AWS emulator holds what contract section 4 says, and what it shows agrees with what runs."""
 
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
-
-from stack.aws.clients import clients
 from stack.launch import Stack
-from tests.stack.tools import request
+from tests.stack.tools import Aws, listen, request
 
 P = "arrakis-staging"
 SERVICES = {"api": ("512", "1024"), "worker": ("256", "512"), "finn": ("512", "1024"),
             "dixie": ("256", "512"), "pgbouncer": ("256", "512")}  # fmt: skip
 
 
-@pytest.fixture(scope="session")
-def aws(running: Stack) -> Callable[[str], Any]:
-    return clients(running.profile["aws"]["endpoint_url"])
-
-
-def _services(aws: Callable[[str], Any]) -> dict[str, dict[str, Any]]:
+def _services(aws: Aws) -> dict[str, dict[str, Any]]:
     told = aws("ecs").describe_services(cluster=f"{P}-cluster", services=[f"{P}-{name}" for name in SERVICES])
     assert not told["failures"]
     return {service["serviceName"].removeprefix(f"{P}-"): service for service in told["services"]}
 
 
-def _definition(aws: Callable[[str], Any], family: str) -> dict[str, Any]:
-    found: dict[str, Any] = aws("ecs").describe_task_definition(taskDefinition=family)["taskDefinition"]
-    return found
+def _definition(aws: Aws, family: str) -> Any:
+    return aws("ecs").describe_task_definition(taskDefinition=family)["taskDefinition"]
 
 
-def _alarms(aws: Callable[[str], Any]) -> dict[str, dict[str, Any]]:
+def _alarms(aws: Aws) -> dict[str, dict[str, Any]]:
     pages = aws("cloudwatch").get_paginator("describe_alarms").paginate()
     return {
         alarm["AlarmName"].removeprefix(f"{P}-"): alarm for page in pages for alarm in page["MetricAlarms"]
     }
 
 
-def test_five_services_run_what_they_want(stack: Stack, aws: Callable[[str], Any]) -> None:
+def test_five_services_run_what_they_want(stack: Stack, aws: Aws) -> None:
     for name, service in _services(aws).items():
         assert (service["runningCount"], service["desiredCount"]) == (1, 1), name
         (deployment,) = service["deployments"]
         assert (deployment["status"], deployment["rolloutState"]) == ("PRIMARY", "COMPLETED"), name
 
 
-def test_task_definitions_share_nothing_that_is_their_own(stack: Stack, aws: Callable[[str], Any]) -> None:
+def test_task_definitions_share_nothing_that_is_their_own(stack: Stack, aws: Aws) -> None:
     definitions = {
         name: _definition(aws, service["taskDefinition"]) for name, service in _services(aws).items()
     }
@@ -65,7 +55,7 @@ def test_task_definitions_share_nothing_that_is_their_own(stack: Stack, aws: Cal
     assert secrets["pgbouncer"] == []
 
 
-def test_each_image_is_the_build_that_the_service_reports(stack: Stack, aws: Callable[[str], Any]) -> None:
+def test_each_image_is_the_build_that_the_service_reports(stack: Stack, aws: Aws) -> None:
     images = {name: _definition(aws, f"{P}-{name}")["containerDefinitions"][0]["image"] for name in SERVICES}
     assert images["api"] == images["worker"]
     for name, service, path in (("api", "freeside", "/health"), ("finn", "finn", "/health"),
@@ -77,7 +67,7 @@ def test_each_image_is_the_build_that_the_service_reports(stack: Stack, aws: Cal
         assert image["imageTags"] == [reported]
 
 
-def test_cloud_map_resolves_to_where_the_parts_answer(stack: Stack, aws: Callable[[str], Any]) -> None:
+def test_cloud_map_resolves_to_where_the_parts_answer(stack: Stack, aws: Aws) -> None:
     for name in ("freeside", "finn", "dixie", "pgbouncer"):
         told = aws("servicediscovery").discover_instances(NamespaceName=f"{P}.local", ServiceName=name)
         (instance,) = told["Instances"]
@@ -86,7 +76,7 @@ def test_cloud_map_resolves_to_where_the_parts_answer(stack: Stack, aws: Callabl
             assert stack.profile[name]["url"] == f"http://{host}:{port}"
 
 
-def test_every_alarm_is_ok_by_fresh_datapoints_of_its_own(stack: Stack, aws: Callable[[str], Any]) -> None:
+def test_every_alarm_is_ok_by_fresh_datapoints_of_its_own(stack: Stack, aws: Aws) -> None:
     alarms = _alarms(aws)
     watched = {f"{name}-{what}" for name in SERVICES for what in ("cpu-high", "memory-high")}
     watched |= {f"{name}-health-check-failure" for name in ("api", "dixie")}
@@ -112,22 +102,16 @@ def test_every_alarm_is_ok_by_fresh_datapoints_of_its_own(stack: Stack, aws: Cal
     assert none["Datapoints"] == [], "datapoints for dimensions that nothing publishes"
 
 
-def test_the_topic_has_a_listener_whom_the_boot_told_nothing(stack: Stack, aws: Callable[[str], Any]) -> None:
+def test_the_topic_has_a_listener_and_the_boot_sent_it_nothing(stack: Stack, aws: Aws) -> None:
     topic = f"arn:aws:sns:us-east-1:000000000000:{P}-alerts"
     (subscription,) = aws("sns").list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
     assert subscription["SubscriptionArn"].startswith(topic)
     queue = aws("sqs").get_queue_url(QueueName=subscription["Endpoint"].rpartition(":")[2])["QueueUrl"]
-    told = aws("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["ApproximateNumberOfMessages"])
-    assert told["Attributes"]["ApproximateNumberOfMessages"] == "0"
+    assert "Messages" not in aws("sqs").receive_message(QueueUrl=queue)
 
 
-def test_an_alarm_that_is_set_off_reaches_a_new_listener(stack: Stack, aws: Callable[[str], Any]) -> None:
-    topic = f"arn:aws:sns:us-east-1:000000000000:{P}-alerts"
-    queue = aws("sqs").create_queue(QueueName="drill")["QueueUrl"]
-    arn = aws("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"][
-        "QueueArn"
-    ]
-    aws("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+def test_an_alarm_that_is_set_off_reaches_a_new_listener(stack: Stack, aws: Aws) -> None:
+    queue = listen(aws, f"arn:aws:sns:us-east-1:000000000000:{P}-alerts")
     name = f"{P}-finn-task-count"
     aws("cloudwatch").set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="drill")
     (message,) = aws("sqs").receive_message(QueueUrl=queue, WaitTimeSeconds=5)["Messages"]
@@ -135,18 +119,16 @@ def test_an_alarm_that_is_set_off_reaches_a_new_listener(stack: Stack, aws: Call
     assert (notice["AlarmName"], notice["NewStateValue"]) == (name, "ALARM")
 
 
-def test_both_migrations_ran_once_to_the_end(stack: Stack, aws: Callable[[str], Any]) -> None:
+def test_both_migrations_ran_once_to_the_end(stack: Stack, aws: Aws) -> None:
     for family in (f"{P}-freeside-migration", f"{P}-dixie-migration"):
-        (arn,) = aws("ecs").list_tasks(cluster=f"{P}-cluster", family=family, desiredStatus="STOPPED")[
-            "taskArns"
-        ]
-        (task,) = aws("ecs").describe_tasks(cluster=f"{P}-cluster", tasks=[arn])["tasks"]
+        arns = aws("ecs").list_tasks(cluster=f"{P}-cluster", family=family, desiredStatus="STOPPED")
+        (task,) = aws("ecs").describe_tasks(cluster=f"{P}-cluster", tasks=arns["taskArns"])["tasks"]
         assert task["lastStatus"] == "STOPPED"
         assert [container["exitCode"] for container in task["containers"]] == [0]
         assert task["group"] == "" or not task["group"].startswith("service:")
 
 
-def test_logs_dashboards_and_database_are_there(stack: Stack, aws: Callable[[str], Any]) -> None:
+def test_logs_dashboards_and_database_are_there(stack: Stack, aws: Aws) -> None:
     groups = aws("logs").describe_log_groups(logGroupNamePrefix=f"/ecs/{P}/")["logGroups"]
     assert {group["logGroupName"]: group["retentionInDays"] for group in groups} == {
         f"/ecs/{P}/{name}": 30 for name in SERVICES

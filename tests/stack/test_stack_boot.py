@@ -4,16 +4,16 @@ import stat
 import tomllib
 from pathlib import Path
 
-import boto3
 import psycopg
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pytest_readiness.profile.profile import Profile
 from pytest_readiness.profile.schema import Schema
 
+from stack.aws.names import secret_id
 from stack.launch import Stack
 from stack.process import descendants
-from tests.stack.tools import listening_addresses, request
+from tests.stack.tools import Aws, listening_addresses, request
 
 ROOT = Path(__file__).parent.parent.parent
 LOOPBACK = {"0100007F", "00000000000000000000000001000000"}
@@ -74,10 +74,8 @@ def test_each_service_reaches_the_database_through_the_pooler(stack: Stack) -> N
     for user in ("freeside", "finn", "dixie"):
         dsn = _secret(stack.profile["pgbouncer"][f"{user}_dsn"])
         with psycopg.connect(dsn, prepare_threshold=None) as connection:
-            assert connection.execute("SELECT current_user, current_database()").fetchone() == (
-                user,
-                "platform",
-            )
+            found = connection.execute("SELECT current_user, current_database()").fetchone()
+            assert found == (user, "platform")
 
 
 def test_pooler_console_shows_transaction_pools_within_the_budget(stack: Stack) -> None:
@@ -89,16 +87,10 @@ def test_pooler_console_shows_transaction_pools_within_the_budget(stack: Stack) 
     assert modes == {"transaction"}
 
 
-def test_signing_keys_are_three_different_p256_keys(stack: Stack) -> None:
-    session = boto3.session.Session(
-        stack.environ["AWS_ACCESS_KEY_ID"], stack.environ["AWS_SECRET_ACCESS_KEY"], region_name="us-east-1"
-    )
-    manager = session.client("secretsmanager", endpoint_url=stack.profile["aws"]["endpoint_url"])
-    pems = [
-        manager.get_secret_value(SecretId=f"arrakis-staging/{name}/es256-private-key")["SecretString"]
-        for name in ("freeside", "finn", "dixie")
-    ]
-    assert len(set(pems)) == 3
+def test_signing_keys_are_three_different_p256_keys(stack: Stack, aws: Aws) -> None:
+    manager = aws("secretsmanager")
+    pems = {manager.get_secret_value(SecretId=secret_id(name))["SecretString"] for name in HEALTH}
+    assert len(pems) == 3
     for pem in pems:
         assert pem.startswith("-----BEGIN PRIVATE KEY-----")
         key = load_pem_private_key(pem.encode(), None)

@@ -1,7 +1,8 @@
-"""How a platform comes and goes: killed owners, two at once, replaced parts, and boots that fail."""
+"""Lifetime of a platform: killed owners, two at once, replaced parts, and boots that fail."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,28 +35,26 @@ def _up() -> Iterator[tuple["subprocess.Popen[str]", dict[str, object]]]:
 
 
 def test_a_killed_owner_leaves_no_process(stack: Stack) -> None:
-    with _up() as (owner, told):
+    with _up() as (owner, announced):
         family = descendants(owner.pid)
         assert len(family) > 8
         # Two platforms at once, and neither touches the other's ports.
-        assert told["control"] != stack.control_url
-        assert (
-            request("GET", f"{told['control']}/services")[1]
-            == request("GET", f"{stack.control_url}/services")[1]
-        )
+        assert announced["control"] != stack.control_url
+        running = [request("GET", f"{url}/services") for url in (announced["control"], stack.control_url)]
+        assert running[0] == running[1]
         owner.send_signal(signal.SIGKILL)
         owner.wait()
         killed = time.monotonic()
         poll(lambda: not any(alive(pid) for pid in family), within=2, what="every process of the stack ended")
         assert time.monotonic() - killed < 2
-    left = Path(str(told["profile"])).parent
-    assert left.exists(), "nobody was there to remove it"
+    left = Path(str(announced["profile"])).parent
+    assert left.exists(), "a killed owner cannot remove it"
     assert request("GET", stack.profile["freeside"]["url"] + "/health")[0] == 200
 
 
 @pytest.mark.parametrize("how", ["SIGINT", "end of input"])
 def test_up_ends_cleanly(how: str) -> None:
-    with _up() as (owner, told):
+    with _up() as (owner, announced):
         family = descendants(owner.pid)
         if how == "end of input":
             assert owner.stdin is not None
@@ -64,7 +63,7 @@ def test_up_ends_cleanly(how: str) -> None:
             owner.send_signal(signal.Signals[how])
         assert owner.wait(timeout=15) == 0
     assert not any(alive(pid) for pid in family)
-    assert not Path(str(told["profile"])).parent.exists()
+    assert not Path(str(announced["profile"])).parent.exists()
 
 
 def test_a_part_is_replaced_by_a_url_from_the_environment(
@@ -82,21 +81,15 @@ def test_a_part_is_replaced_by_a_url_from_the_environment(
     assert not run_dir.exists()
 
 
-def test_a_replacement_that_is_no_url_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STACK_DIXIE_URL", "dixie.example:3001")
-    with pytest.raises(StackError, match="STACK_DIXIE_URL is not a URL") as caught:
-        Stack.start()
-    assert len(str(caught.value).splitlines()) <= 3
-
-
-def test_a_missing_pooler_is_said_with_the_command_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_pooler_is_reported_with_the_command_that_fetches_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(binaries, "find", lambda: None)
     with pytest.raises(StackError) as caught:
         Stack.start()
     lines = str(caught.value).splitlines()
-    assert lines[0] == "the program PgBouncer was not found"
+    assert (len(lines), lines[0]) == (3, "the program PgBouncer was not found")
     assert lines[-1].endswith("python -m stack.binaries")
-    assert len(lines) == 3
 
 
 def test_a_part_that_ends_while_starting_is_named_with_its_last_words(
@@ -114,13 +107,10 @@ def test_a_part_that_ends_while_starting_is_named_with_its_last_words(
     log = Path(lines[2].removeprefix("log: "))
     assert "will not start" in log.read_text()
     assert [entry.name for entry in log.parent.parent.iterdir()] == ["logs"], "only the logs are kept"
-    for entry in log.parent.iterdir():
-        entry.unlink()
-    log.parent.rmdir()
-    log.parent.parent.rmdir()
+    shutil.rmtree(log.parent.parent)
 
 
-def test_up_says_why_it_cannot_start() -> None:
+def test_up_refuses_a_replacement_that_is_no_url() -> None:
     environ = {**os.environ, "STACK_FREESIDE_URL": "nonsense"}
     command = [sys.executable, "-m", "stack", "up"]
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=30)
@@ -130,7 +120,7 @@ def test_up_says_why_it_cannot_start() -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_run_directory_of_ones_own_must_be_empty(tmp_path: Path) -> None:
+def test_a_given_run_directory_must_be_empty(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(StackError, match="is not empty"):
         Stack.start(run_dir=tmp_path)

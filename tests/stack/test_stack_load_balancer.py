@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from stack.aws.load_balancer import Listener
 from stack.launch import Stack
 from tests.stack.tools import poll, request
 
@@ -70,8 +69,3 @@ def test_another_service_is_refused(stack: Stack) -> None:
     control = f"{stack.profile['aws']['endpoint_url']}/_stack/faults"
     assert request("PUT", f"{control}/certificate", {"service": "finn"})[0] == 400
     assert request("PUT", f"{control}/no-redirect", {"service": "finn"})[0] == 400
-
-
-def test_a_listener_reads_what_it_wrote() -> None:
-    listener = Listener("freeside", 1, 2, "127.0.0.1:3000")
-    assert Listener.parse(str(listener)) == listener

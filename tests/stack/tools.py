@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 LISTEN = "0A"
+Aws = Callable[[str], Any]
 
 
 def poll(condition: Callable[[], Any], within: float, what: str) -> Any:
@@ -34,8 +35,16 @@ def request(method: str, url: str, body: Any = None, timeout: float = 20) -> tup
         return error.code, json.load(error)
 
 
+def listen(aws: Aws, topic: str) -> str:
+    """Subscribe a new queue to an SNS topic and return the queue's URL."""
+    queue: str = aws("sqs").create_queue(QueueName="listener")["QueueUrl"]
+    attributes = aws("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]
+    aws("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=attributes["QueueArn"])
+    return queue
+
+
 def alive(pid: int) -> bool:
-    """Whether a process exists and is more than a zombie that nobody has collected yet."""
+    """Whether a process exists and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
