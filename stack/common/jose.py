@@ -11,16 +11,21 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import jwt
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from jwt.algorithms import ECAlgorithm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _ALGORITHM = ec.ECDSA(hashes.SHA256())
 SIGNATURE_BYTES = 64
+# Long enough for a slow call, short enough to be worthless in a log.
+S2S_LIFETIME_S = 60
+MAX_TOKEN_CHARS = 8192
 
 
 def b64url(data: bytes) -> str:
@@ -89,23 +94,23 @@ class SigningKey:
             raise ValueError("the key is not on P-256")
         return cls(kid or thumbprint(private.public_key()), private)
 
-    def sign(self, message: bytes) -> bytes:
-        """The 64-byte ES256 signature."""
-        r, s = decode_dss_signature(self.private.sign(message, _ALGORITHM))
-        return r.to_bytes(32, "big") + s.to_bytes(32, "big")
-
     def public(self) -> PublicKey:
         """The half that others may know."""
         return PublicKey(self.kid, self.private.public_key())
 
     def jwk(self) -> dict[str, str]:
         """The public JWK as the contract's JWKS shows it."""
-        return {**_coordinates(self.private.public_key()), "kid": self.kid, "use": "sig", "alg": "ES256"}
+        return {
+            **ECAlgorithm.to_jwk(self.private.public_key(), as_dict=True),
+            "kid": self.kid,
+            "use": "sig",
+            "alg": "ES256",
+        }
 
 
 def thumbprint(key: ec.EllipticCurvePublicKey) -> str:
     """RFC 7638 thumbprint of a P-256 key."""
-    canonical = json.dumps(_coordinates(key), sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps(ECAlgorithm.to_jwk(key, as_dict=True), sort_keys=True, separators=(",", ":"))
     return b64url(hashlib.sha256(canonical.encode()).digest())
 
 
@@ -124,17 +129,6 @@ def public_from_jwk(jwk: Mapping[str, Any]) -> PublicKey:
     return PublicKey(kid, numbers.public_key())
 
 
-def _coordinates(key: ec.EllipticCurvePublicKey) -> dict[str, str]:
-    numbers = key.public_numbers()
-    x, y = (b64url(n.to_bytes(32, "big")) for n in (numbers.x, numbers.y))
-    return {"kty": "EC", "crv": "P-256", "x": x, "y": y}
-
-
-# Long enough for a slow call, short enough to be worthless in a log.
-S2S_LIFETIME_S = 60
-MAX_TOKEN_CHARS = 8192
-
-
 @dataclass(frozen=True, slots=True)
 class Unverified:
     """A token taken apart; nothing in it may be believed yet."""
@@ -149,9 +143,7 @@ def mint(key: SigningKey, claims: Mapping[str, Any]) -> str:
     """A service's own token: ES256, 60 s, fresh jti, plus the claims given."""
     now = int(time.time())
     payload = {"iat": now, "exp": now + S2S_LIFETIME_S, "jti": str(uuid.uuid4()), **claims}
-    header = {"alg": "ES256", "typ": "JWT", "kid": key.kid}
-    signing_input = f"{_part(header)}.{_part(payload)}"
-    return f"{signing_input}.{b64url(key.sign(signing_input.encode()))}"
+    return jwt.encode(payload, key.private, algorithm="ES256", headers={"kid": key.kid})
 
 
 def bearer(key: SigningKey, claims: Mapping[str, Any]) -> dict[str, str]:
@@ -171,10 +163,6 @@ def take_apart(token: str) -> Unverified:
         raise ValueError("not a compact token")
     header, claims = (_object(unb64url(part)) for part in parts[:2])
     return Unverified(header, claims, f"{parts[0]}.{parts[1]}".encode(), unb64url(parts[2]))
-
-
-def _part(document: Mapping[str, Any]) -> str:
-    return b64url(json.dumps(document, separators=(",", ":")).encode())
 
 
 def _object(data: bytes) -> dict[str, Any]:

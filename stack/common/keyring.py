@@ -18,9 +18,9 @@ from stack.common.jose import PublicKey, SigningKey
 if TYPE_CHECKING:
     from stack.common.settings import Settings
 
-_TARGET = "secretsmanager.GetSecretValue"
-_SERVICE = "secretsmanager"
-_TYPE = "application/x-amz-json-1.1"
+TICK_S = 0.1
+_NOT_BOOTSTRAPPED = frozenset(("", "PLACEHOLDER", "CHANGE_ME", "{}"))
+_log = logging.getLogger("stack.keyring")
 
 
 class SecretUnreadable(Exception):
@@ -47,16 +47,11 @@ async def read_secret(http: httpx.AsyncClient, settings: Settings) -> str:
 
 
 def _signed(settings: Settings, body: bytes) -> dict[str, str]:
-    headers = {"Content-Type": _TYPE, "X-Amz-Target": _TARGET}
-    request = AWSRequest("POST", settings.aws_endpoint + "/", headers, body)
+    headers = {"content-type": "application/x-amz-json-1.1", "x-amz-target": "secretsmanager.GetSecretValue"}
+    request = AWSRequest("POST", settings.aws_endpoint + "/", headers=headers, data=body)
     credentials = Credentials(settings.aws_access_key_id, settings.aws_secret_access_key)
-    SigV4Auth(credentials, _SERVICE, settings.aws_region).add_auth(request)
-    return dict(request.headers.items())
-
-
-TICK_S = 0.1
-_NOT_BOOTSTRAPPED = frozenset(("", "PLACEHOLDER", "CHANGE_ME", "{}"))
-_log = logging.getLogger("stack.keyring")
+    SigV4Auth(credentials, "secretsmanager", settings.aws_region).add_auth(request)
+    return dict(request.headers)
 
 
 class BadSecret(ValueError):
@@ -120,7 +115,7 @@ class Keyring:
         return self._keys.published() if self._keys else ()
 
     def signer(self) -> SigningKey:
-        """The active key; raises BadSecret while there is none."""
+        """The active key; raises BadSecret until one has been read."""
         if self._keys is None:
             raise BadSecret("no signing key has been read yet")
         return self._keys.active
@@ -146,7 +141,7 @@ class Keyring:
         _log.info("keys in force: %s", ", ".join(key.kid for key in keys.published()))
 
     async def follow(self) -> None:
-        """Poll for ever."""
+        """Poll forever."""
         while True:
             await self._pause()
             await self.refresh()

@@ -1,4 +1,4 @@
-"""Every forgery is refused, and each refusal can be switched off by the fault that is named for it."""
+"""Every forgery is refused, by PyJWT as well, and accepted while the fault named for it is on."""
 
 import asyncio
 import hmac
@@ -6,19 +6,24 @@ import json
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from stack.common.claims import FINN_CLAIMS, POOLS, USER_CLAIMS, Claims
-from stack.common.jose import PublicKey, SigningKey, b64url
-from stack.common.verifier import Issuer, TokenRefused
+from stack.common.jose import PublicKey, SigningKey, b64url, mint
+from stack.common.verifier import SKEW_S, Issuer, TokenRefused
 from stack.faults.active import Faults
 from stack.faults.tokens import FaultyVerifier
 
-KNOWN, STRANGER = (SigningKey(kid, ec.generate_private_key(ec.SECP256R1())) for kid in ("known", "stranger"))
+KNOWN, UNKNOWN = (SigningKey(kid, ec.generate_private_key(ec.SECP256R1())) for kid in ("known", "unknown"))
+ES256 = jwt.get_algorithm_by_name("ES256")
+by_known, by_unknown = (partial(ES256.sign, key=key.private) for key in (KNOWN, UNKNOWN))
+REQUIRED = (*USER_CLAIMS, "req_hash")
 
 
 class Keys:
@@ -47,7 +52,7 @@ def good_claims(**changes: Any) -> dict[str, Any]:
 def token(
     claims: dict[str, Any] | None = None,
     header: dict[str, Any] | None = None,
-    sign: Callable[[bytes], bytes] = KNOWN.sign,
+    sign: Callable[[bytes], bytes] = by_known,
 ) -> str:
     members = {"alg": "ES256", "typ": "JWT", "kid": KNOWN.kid} | (header or {})
     members = {name: value for name, value in members.items() if value is not None}
@@ -75,15 +80,15 @@ FORGED: dict[str, Callable[[], str | None]] = {
     "hs256-public-key": lambda: token(
         header={"alg": "HS256"}, sign=lambda signed: hmac.digest(KNOWN.public().pem(), signed, "sha256")
     ),
-    "other-key-known-kid": lambda: token(sign=STRANGER.sign),
+    "other-key-known-kid": lambda: token(sign=by_unknown),
     "unknown-kid": lambda: token(header={"kid": "unknown"}),
     "no-kid": lambda: token(header={"kid": None}),
-    "embedded-jwk": lambda: token(header={"jwk": STRANGER.jwk()}, sign=STRANGER.sign),
-    "jku": lambda: token(header={"jku": "https://attacker.example/keys"}, sign=STRANGER.sign),
+    "embedded-jwk": lambda: token(header={"jwk": UNKNOWN.jwk()}, sign=by_unknown),
+    "jku": lambda: token(header={"jku": "https://attacker.example/keys"}, sign=by_unknown),
     "crit": lambda: token(header={"crit": ["exp"]}),
     "tampered-payload": tampered,
     "tampered-signature": lambda: token(sign=lambda signed: bytes(64 * [7])),
-    "truncated-signature": lambda: token(sign=lambda signed: KNOWN.sign(signed)[:48]),
+    "truncated-signature": lambda: token(sign=lambda signed: by_known(signed)[:48]),
     "expired": lambda: shifted(iat=-400, exp=-100),
     "nbf-future": lambda: shifted(nbf=100),
     "iat-future": lambda: shifted(iat=100, exp=400),
@@ -112,14 +117,13 @@ NEVER = {
 }
 
 
-class Gate:
+class SwitchedVerifier:
     """A verifier whose faults are a file in a temporary directory."""
 
     def __init__(self, directory: Path) -> None:
         self._file = directory / "faults.json"
         faults = Faults(self._file)
-        required = (*USER_CLAIMS, "req_hash")
-        self._verifier = FaultyVerifier(faults, "freeside", "arrakis", {"arrakis": Issuer(Keys(), required)})
+        self._verifier = FaultyVerifier(faults, "freeside", "arrakis", {"arrakis": Issuer(Keys(), REQUIRED)})
         self.turn_on()
 
     def turn_on(self, *fault_ids: str) -> None:
@@ -132,44 +136,71 @@ class Gate:
 
 
 @pytest.fixture
-def gate(tmp_path: Path) -> Gate:
-    return Gate(tmp_path)
+def verifier(tmp_path: Path) -> SwitchedVerifier:
+    return SwitchedVerifier(tmp_path)
 
 
-def test_a_good_token_passes(gate: Gate) -> None:
-    assert gate.verify(token()).tenant_id == "a-tenant"
-    assert gate.verify(shifted(iat=-320, exp=-20)).subject == "0xabc", "20 s of skew are allowed"
-    assert gate.verify(token(good_claims(aud=["loa-finn", "arrakis"])))
+def test_a_good_token_passes(verifier: SwitchedVerifier) -> None:
+    assert verifier.verify(token()).tenant_id == "a-tenant"
+    assert verifier.verify(shifted(iat=-320, exp=-20)).subject == "0xabc", "20 s of skew are allowed"
+    assert verifier.verify(token(good_claims(aud=["loa-finn", "arrakis"])))
+
+
+def by_pyjwt(authorization: str) -> dict[str, Any]:
+    """The claims as PyJWT verifies them, for the rules that it knows."""
+    token = authorization.removeprefix("Bearer ")
+    key = {KNOWN.kid: KNOWN.public().key}[jwt.get_unverified_header(token)["kid"]]
+    return jwt.decode(
+        token,
+        key,
+        algorithms=["ES256"],
+        audience="arrakis",
+        issuer="arrakis",
+        leeway=SKEW_S,
+        options={"require": list(REQUIRED)},
+    )
+
+
+def test_the_platform_mints_what_pyjwt_verifies(verifier: SwitchedVerifier) -> None:
+    minted = f"Bearer {mint(KNOWN, good_claims())}"
+    assert by_pyjwt(minted)["tenant_id"] == verifier.verify(minted).tenant_id == "a-tenant"
+    assert jwt.PyJWK(KNOWN.jwk()).key.public_numbers() == KNOWN.public().key.public_numbers()
+
+
+@pytest.mark.parametrize("case", sorted(FORGED.keys() - {"no-token", "exp-too-long"}))
+def test_a_forgery_is_refused_by_pyjwt(case: str) -> None:
+    with pytest.raises((jwt.PyJWTError, KeyError)):
+        by_pyjwt(str(FORGED[case]()))
 
 
 @pytest.mark.parametrize("case", FORGED)
-def test_a_forgery_is_refused_until_its_fault_is_on(gate: Gate, case: str) -> None:
+def test_a_forgery_is_refused_until_its_fault_is_on(verifier: SwitchedVerifier, case: str) -> None:
     with pytest.raises(TokenRefused):
-        gate.verify(FORGED[case]())
-    gate.turn_on(f"dixie-accepts-{case}")
+        verifier.verify(FORGED[case]())
+    verifier.turn_on(f"dixie-accepts-{case}")
     with pytest.raises(TokenRefused):
-        gate.verify(FORGED[case]())
-    gate.turn_on(f"freeside-accepts-{case}")
-    assert gate.verify(FORGED[case]()).tenant_id
-    assert gate.verify(token()).tenant_id == "a-tenant"
-    gate.turn_on()
+        verifier.verify(FORGED[case]())
+    verifier.turn_on(f"freeside-accepts-{case}")
+    assert verifier.verify(FORGED[case]()).tenant_id
+    assert verifier.verify(token()).tenant_id == "a-tenant"
+    verifier.turn_on()
     with pytest.raises(TokenRefused):
-        gate.verify(FORGED[case]())
+        verifier.verify(FORGED[case]())
 
 
 @pytest.mark.parametrize("what", NEVER)
-def test_whatever_is_odd_is_refused(gate: Gate, what: str) -> None:
+def test_whatever_is_odd_is_refused(verifier: SwitchedVerifier, what: str) -> None:
     with pytest.raises(TokenRefused):
-        gate.verify(NEVER[what]())
+        verifier.verify(NEVER[what]())
 
 
-def test_a_verifier_that_locks_out(gate: Gate) -> None:
-    gate.turn_on("freeside-locks-out")
+def test_a_verifier_that_locks_out(verifier: SwitchedVerifier) -> None:
+    verifier.turn_on("freeside-locks-out")
     for _ in range(5):
-        assert gate.verify(token())
+        assert verifier.verify(token())
         with pytest.raises(TokenRefused):
-            gate.verify(None)
+            verifier.verify(None)
     with pytest.raises(TokenRefused):
-        gate.verify(token())
-    gate.turn_on()
-    assert gate.verify(token())
+        verifier.verify(token())
+    verifier.turn_on()
+    assert verifier.verify(token())
