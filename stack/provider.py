@@ -1,4 +1,4 @@
-"""The model provider: echoes what it is asked, so that an asker can tell its own answer from another's."""
+"""The model provider: echoes its prompt, so that callers can tell their answers apart."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from stack.common.settings import Settings
 
-# A streamed answer takes its time, so that it is seen to come in pieces: at least so many, so far apart.
+# A streamed answer comes in at least so many pieces, so far apart that a client can tell.
 MIN_CHUNKS, MAX_CHUNKS, CHUNK_CHARS = 6, 80, 24
 CHUNK_EVERY_S = 0.02
 # Finn's request says more around the prompt than its caller's: the largest that the platform takes fits here.
@@ -62,16 +62,16 @@ class Provider:
         model, prompt = text(document, "model"), text(document, "prompt")
         content = f"{model} heard: {prompt}"
         usage = usage_of(prompt)
-        told = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
+        counts = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
         if not document.get("stream"):
-            return JSONResponse({"content": content, "usage": told})
-        return StreamingResponse(_stream(content, told), media_type="application/x-ndjson")
+            return JSONResponse({"content": content, "usage": counts})
+        return StreamingResponse(_stream(content, counts), media_type="application/x-ndjson")
 
 
 async def _stream(content: str, usage: dict[str, Any]) -> AsyncIterator[str]:
     count = max(1, min(MAX_CHUNKS, max(MIN_CHUNKS, len(content) // CHUNK_CHARS), len(content)))
-    edges = [round(n * len(content) / count) for n in range(count + 1)]
-    for n, (start, end) in enumerate(pairwise(edges)):
+    cuts = [round(n * len(content) / count) for n in range(count + 1)]
+    for n, (start, end) in enumerate(pairwise(cuts)):
         if n:
             await asyncio.sleep(CHUNK_EVERY_S)
         yield json.dumps({"type": "content", "text": content[start:end]}) + "\n"

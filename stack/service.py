@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str]) -> int:
-    """Serve until told to stop; 2 with a short message for a wrong call or environment."""
+    """Serve until stopped; 2 with a short message for a wrong call or environment."""
     try:
         settings = Settings.from_environ(argv[0] if len(argv) == 1 else "")
     except SettingsError as error:
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
 
 
 def _application(settings: Settings, faults: Faults) -> ASGIApp:
-    """The honest service, with parts and a proxy that misbehave while a fault is on."""
+    """The service with faulty parts behind the fault proxy; both behave well until a fault is on."""
     name = settings.service
     app: ASGIApp
     if name == "provider":

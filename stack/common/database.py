@@ -39,7 +39,7 @@ class Database:
         self._probes: set[asyncio.Task[dict[str, Any] | None]] = set()
 
     async def open(self) -> None:
-        """Start filling the pool without waiting: a service comes up without its database and says so."""
+        """Start filling the pool without waiting: a service starts without its database and reports that."""
         await self._pool.open(wait=False)
 
     async def close(self) -> None:
@@ -90,4 +90,4 @@ class Database:
     def _ended(self, query: asyncio.Task[dict[str, Any] | None]) -> None:
         self._probes.discard(query)
         if not query.cancelled():
-            query.exception()  # looked at, or asyncio would log that nobody did
+            query.exception()  # retrieved, or asyncio would log that it never was

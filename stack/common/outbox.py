@@ -1,4 +1,4 @@
-"""A transactional outbox: events survive a crash of the sender and an absence of the receiver."""
+"""A transactional outbox: events survive a crash of the sender and an outage of the receiver."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _log = logging.getLogger("stack.outbox")
 
 
 class Outbox:
-    """The events that one schema still owes to its neighbour, oldest first."""
+    """The events that one service still has to deliver, oldest first."""
 
     #: how long an event waits before its first delivery, s
     delay_s: float = 0.0
@@ -35,7 +35,7 @@ class Outbox:
         self._news = asyncio.Event()
 
     async def put(self, event_id: uuid.UUID, payload: dict[str, Any]) -> None:
-        """Owe an event; a second one of the same id is the same event."""
+        """Queue an event; a second one with the same id is the same event."""
         await self._db.execute(
             f"INSERT INTO {self._table} (event_id, payload, next_attempt_at) "
             "VALUES (%s, %s, now() + make_interval(secs => %s)) ON CONFLICT DO NOTHING",
@@ -46,7 +46,7 @@ class Outbox:
         self._news.set()
 
     async def deliver(self, send: Send) -> None:
-        """Deliver for ever. `send` says True: done, False: later, None: the receiver will never take it."""
+        """Deliver forever. `send` returns True: done, False: retry later, None: refused permanently."""
         while True:
             try:
                 while await self._deliver_one(send):
@@ -60,7 +60,7 @@ class Outbox:
             self._news.clear()
 
     async def _deliver_one(self, send: Send) -> bool:
-        """Whether an event was due. Its row stays locked meanwhile: neither a twin nor a reset gets at it."""
+        """Whether an event was due. Its row stays locked meanwhile against a second delivery and a reset."""
         # most looks find nothing: those take no transaction
         if await self._db.one(f"SELECT 1 FROM {self._table} WHERE next_attempt_at <= now() LIMIT 1") is None:
             return False
@@ -74,7 +74,7 @@ class Outbox:
                 return False
             taken = await send(json.loads(row["payload"]))
             if taken is False:
-                # the exponent is bounded too: attempts only grow, and 2**1024 is no float any more
+                # the exponent is bounded too: attempts only grow, and 2**1024 overflows a float
                 wait = min(_FIRST_RETRY_S * 2 ** min(row["attempts"], 5), _LAST_RETRY_S)
                 await connection.execute(
                     f"UPDATE {self._table} SET attempts = attempts + 1, "
@@ -83,6 +83,6 @@ class Outbox:
                 )
                 return True
             if taken is None:
-                _log.error("event %s refused for good, dropped", row["event_id"])
+                _log.error("event %s refused permanently, dropped", row["event_id"])
             await connection.execute(f"DELETE FROM {self._table} WHERE event_id = %s", (row["event_id"],))
             return True

@@ -1,6 +1,6 @@
 """What a call costs, in µUSD: a pure function of pool and prompt length.
 
-The provider's answer is as long as its prompt lets foresee, so the price is known before the call: the
+The length of the provider's answer follows from its prompt, so the price is known before the call: the
 reservation is exactly the charge, and k calls fit into a budget for k.
 """
 
@@ -22,7 +22,7 @@ class Usage:
 
     @property
     def total_tokens(self) -> int:
-        """Both together."""
+        """The sum."""
         return self.prompt_tokens + self.completion_tokens
 
 
@@ -45,12 +45,12 @@ PRICES = {
 
 
 def tokens(text: str) -> int:
-    """Four characters make a token; nothing is for free."""
+    """Four characters make a token; at least one."""
     return max(1, -(-len(text) // _CHARS_PER_TOKEN))
 
 
 def usage_of(prompt: str) -> Usage:
-    """The usage of a whole call, known from its prompt."""
+    """The usage of a complete call, known from its prompt."""
     prompt_tokens = tokens(prompt)
     return Usage(prompt_tokens, prompt_tokens + _OVERHEAD_TOKENS)
 

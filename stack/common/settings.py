@@ -19,7 +19,7 @@ class SettingsError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that a service process is told. URLs have no trailing slash; durations are seconds."""
+    """The configuration of a service process. URLs have no trailing slash; durations are seconds."""
 
     service: str
     port: int

@@ -32,7 +32,7 @@ class KeySource(Protocol):
 
 
 class TokenRefused(Exception):
-    """The credential is refused; `case` says why: for the log and Finn's codes, not for every caller."""
+    """The credential is refused; `case` is the reason: for the log and Finn's codes, not for every caller."""
 
     def __init__(self, case: str) -> None:
         super().__init__(case)
@@ -104,7 +104,7 @@ class Verifier:
 
 
 class SpentTokens:
-    """The jtis seen at one service, per issuer; in PostgreSQL, so that a restart forgets none.
+    """The jtis seen at one service, per issuer; in PostgreSQL, so that they survive a restart.
 
     Every verified token is spent once, on any route (contract 1.1).
     """

@@ -68,7 +68,7 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of Dixie, each called as its default is; a default is the honest one."""
+    """Factories of the parts; a default makes the part that behaves as the contract says."""
 
     context: Callable[..., Context] = Context
     auth: Callable[[Context], Auth] = Auth

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stack.common.database import Database
     from stack.dixie.auth import Auth
 
-# An agent nobody has spoken about starts in the middle.
+# An agent without events starts in the middle.
 PRIOR = 0.5
 
 _COUNT_ONCE = """

@@ -16,7 +16,13 @@ from stack.common.claims import POOLS, TIER_POOLS
 from stack.common.http import MAX_BODY_BYTES, ApiError, drained_body
 from stack.common.outbox import Outbox
 from stack.faults.active import Faulty
-from stack.faults.money import FaultyCalls, FaultyFinnClient, FaultyIdempotency, FaultyLedger, stray_charge
+from stack.faults.money import (
+    FaultyBudgetLedger,
+    FaultyCalls,
+    FaultyFinnClient,
+    FaultyIdempotency,
+    stray_charge,
+)
 from stack.faults.tokens import FaultyContext, explained
 from stack.freeside.agents import Agents
 from stack.freeside.app import Parts
@@ -33,8 +39,8 @@ if TYPE_CHECKING:
     from stack.common.claims import Claims
     from stack.common.verifier import Verifier
     from stack.faults.active import Faults
+    from stack.freeside.budget_ledger import Claim
     from stack.freeside.calls import Answer, Execution
-    from stack.freeside.ledger import Claim
     from stack.freeside.streams import Progress
 
 
@@ -43,7 +49,7 @@ def parts(faults: Faults) -> Parts:
     return Parts(
         context=partial(FaultyContext, faults),
         auth=partial(FaultyAuth, faults),
-        ledger=partial(FaultyLedger, faults),
+        ledger=partial(FaultyBudgetLedger, faults),
         idempotency=partial(FaultyIdempotency, faults),
         calls=partial(FaultyCalls, faults),
         finn=partial(FaultyFinnClient, faults),
@@ -143,7 +149,7 @@ class FaultyStreams(Faulty, Streams):
             await super().charge(execution, answer)
 
     async def hung_up(self, progress: Progress) -> None:
-        """Charge a caller who hung up, or leave the money reserved for good."""
+        """Charge a caller who hung up, or leave the money reserved."""
         if not self._faults.on("freeside-stream-hangup-leaks"):
             return await super().hung_up(progress)
         await progress.execution.ledger.db.execute(
@@ -181,15 +187,15 @@ class FaultyOutbox(Faulty, Outbox):
 
 
 class FaultyQuality(Faulty, Quality):
-    """Passes on verdicts that it refuses."""
+    """Passes on ratings that it refuses."""
 
     async def __call__(self, request: Request) -> Response:
-        """Refuse a verdict, and pass it on nevertheless."""
+        """Refuse a rating, and pass it on nevertheless."""
         try:
             return await super().__call__(request)
         except ApiError as refusal:
             if refusal.status == 401 and self._faults.on("freeside-passes-on-refused-verdicts"):
-                await self.owe(request, "unknown")
+                await self.queue(request, "unknown")
             raise
 
 

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 from stack.common.http import ApiError
 from stack.faults.active import Faulty
-from stack.freeside.calls import Calls, Idempotency, KeyConflict
-from stack.freeside.finn_client import FinnAnswer, FinnClient
-from stack.freeside.ledger import (
+from stack.freeside.budget_ledger import (
     LEASE_S,
     OPEN_PERIOD,
     RESERVE,
+    BudgetLedger,
     Charge,
     Claim,
-    Ledger,
     OverBudget,
     Reservation,
     current_period,
 )
+from stack.freeside.calls import Calls, Idempotency, KeyConflict
+from stack.freeside.finn_client import FinnAnswer, FinnClient
 
 if TYPE_CHECKING:
     from stack.common.database import Database
@@ -43,13 +43,13 @@ ON CONFLICT (community_id, key) DO UPDATE SET owner = EXCLUDED.owner, answer = N
 
 
 async def stray_charge(db: Database, tenant_id: str, amount_micro: int = STRAY_MICRO) -> None:
-    """Commit money that nobody reserved."""
+    """Commit money without a reservation."""
     await db.execute(OPEN_PERIOD, current_period(), tenant_id)
     await _move(db, "committed_micro = committed_micro + %s", amount_micro, tenant_id)
 
 
-class FaultyLedger(Faulty, Ledger):
-    """The real ledger until a fault is switched on."""
+class FaultyBudgetLedger(Faulty, BudgetLedger):
+    """Moves money wrongly while a fault is on."""
 
     async def reserve(self, tenant_id: str, amount_micro: int, lease_s: float = LEASE_S) -> Reservation:
         """Reserve without looking, after looking too early, or not to the limit."""
@@ -77,7 +77,7 @@ class FaultyLedger(Faulty, Ledger):
         return await super()._take(statement, reservation, lease_s)
 
     async def commit(self, reservation_id: uuid.UUID, charge: Charge) -> bool:
-        """Charge nothing, too much, somebody else, or forget what was reserved."""
+        """Charge nothing, too much or another tenant, or keep the reservation."""
         faults, cost = self._faults, charge.cost_micro
         row = await self.db.one(
             "SELECT community_id, amount_micro FROM freeside.reservations WHERE reservation_id = %s",
@@ -109,7 +109,7 @@ class FaultyLedger(Faulty, Ledger):
 
 
 class FaultyIdempotency(Faulty, Idempotency):
-    """The real record until a fault is switched on."""
+    """Runs or charges a key again while a fault is on."""
 
     async def claim(self, tenant_id: str, key: str, body_hash: str) -> Claim:
         """Claim what is not there to be claimed."""
@@ -129,7 +129,7 @@ class FaultyIdempotency(Faulty, Idempotency):
         return claim
 
     async def _raced(self, tenant_id: str, key: str, body_hash: str) -> Claim:
-        """Look first, claim later: whoever looks in between runs the model too."""
+        """Look first, claim later: a request in between runs the model too."""
         owner = uuid.uuid4()
         stored = await self._db.one(_ANSWERED, tenant_id, key)
         if stored is not None:

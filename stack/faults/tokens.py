@@ -222,7 +222,7 @@ def explained(faults: Faults, service: str, case: str, error: ApiError) -> ApiEr
 
 
 def _believed(authorization: str | None) -> Claims:
-    """The claims as an implementation without that rule would see them: an admin's where there are none."""
+    """The claims as an implementation without that rule would see them; without a token, an admin's."""
     defaults = {
         "iss": "arrakis",
         "sub": "anonymous",
@@ -234,7 +234,7 @@ def _believed(authorization: str | None) -> Claims:
         "jti": str(uuid.uuid4()),
     }
     try:
-        told = take_apart((authorization or "").rpartition(" ")[2]).claims
+        claims = take_apart((authorization or "").rpartition(" ")[2]).claims
     except ValueError:
-        told = {"role": "admin"}
-    return Claims(defaults | {name: value for name, value in told.items() if value not in (None, "")})
+        claims = {"role": "admin"}
+    return Claims(defaults | {name: value for name, value in claims.items() if value not in (None, "")})

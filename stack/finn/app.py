@@ -42,7 +42,7 @@ class Health:
         database, provider, dixie = await asyncio.gather(
             self._context.db.reachable(),
             self._context.answers(f"{settings.provider_url}/health"),
-            # Not Dixie's health: that one asks Finn's, and the two would call each other for ever.
+            # Not Dixie's health: that one asks Finn's, and the two would call each other forever.
             self._context.answers(f"{settings.dixie_url}/api/auth/.well-known/jwks.json"),
         )
         checks = {"database": _check(database), "provider": _check(provider), "dixie": _check(dixie)}
@@ -65,7 +65,7 @@ def _check(up: bool) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of Finn, each called as its default is; a default is the honest one."""
+    """Factories of the parts; a default makes the part that behaves as the contract says."""
 
     context: Callable[..., Context] = Context
     auth: Callable[[Context], Auth] = Auth

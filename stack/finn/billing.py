@@ -1,4 +1,4 @@
-"""The money of direct calls: Finn holds none, it asks Freeside to reserve, settle and release."""
+"""The money of direct calls: Finn asks Freeside to reserve, settle and release it."""
 
 from __future__ import annotations
 

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 class ProviderClient:
     """Whole and streamed completions.
 
-    A provider that is not there or fails is 503 PROVIDER_UNAVAILABLE; one that refuses the request found
-    fault with us, which is 502 UPSTREAM_ERROR.
+    A provider that is down or fails is 503 PROVIDER_UNAVAILABLE; a request that it refuses is our mistake,
+    502 UPSTREAM_ERROR.
     """
 
     def __init__(self, context: Context) -> None:
@@ -104,7 +104,7 @@ class Inference:
         self._reports = reports
 
     async def invoke(self, request: Request) -> Response:
-        """The whole answer."""
+        """The complete answer."""
         task = await self._task(request)
         async with self._billing.bill(task.claims, task.pool, task.prompt, task.trace_id) as bill:
             result = await self._provider.complete(task.pool, task.prompt)
@@ -115,7 +115,7 @@ class Inference:
             {
                 "response": result["content"],
                 "model": task.pool,
-                "usage": _told(usage),
+                "usage": _usage_body(usage),
                 "cost_micro": str(cost),
                 "trace_id": task.trace_id,
             }
@@ -141,7 +141,7 @@ class Inference:
             usage = _usage(event)
             cost = await bill.settle(usage)
             await self._reports.answered(task.agent)
-            return {"type": "usage", "usage": _told(usage), "cost_micro": str(cost)}
+            return {"type": "usage", "usage": _usage_body(usage), "cost_micro": str(cost)}
         return event
 
     async def _task(self, request: Request) -> Task:
@@ -169,7 +169,7 @@ def _usage(document: dict[str, Any]) -> Usage:
         raise unavailable() from None
 
 
-def _told(usage: Usage) -> dict[str, int]:
+def _usage_body(usage: Usage) -> dict[str, int]:
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,

@@ -1,4 +1,4 @@
-"""Quality reports to Dixie: after an answer, and for verdicts that come through Freeside."""
+"""Quality reports to Dixie: after an answer, and for ratings that come through Freeside."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from stack.common.context import Context
     from stack.finn.auth import Auth
 
-# Score and weight of a verdict (contract section 3). An answer by itself says little: it was given.
-VERDICTS = {"bad": (0.0, 0.2), "good": (1.0, 0.1), "excellent": (1.0, 0.2)}
+# Score and weight of a rating (contract section 3). An answer by itself says little: it was given.
+RATINGS = {"bad": (0.0, 0.2), "good": (1.0, 0.1), "excellent": (1.0, 0.2)}
 ANSWERED = (1.0, 0.01)
 _AGENT = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _log = logging.getLogger("stack.reports")
 
 
 class Reports:
-    """Owes events to Dixie and delivers them."""
+    """Queues events for Dixie and delivers them."""
 
     def __init__(self, context: Context, auth: Auth) -> None:
         self._context = context
@@ -46,13 +46,13 @@ class Reports:
         require_json(request)
         document = json_object(raw)
         agent, quality = text(document, "agent_id"), document.get("quality")
-        if not _AGENT.fullmatch(agent) or quality not in VERDICTS:
+        if not _AGENT.fullmatch(agent) or quality not in RATINGS:
             raise bad_request("agent_id and quality must be given")
         try:
             event_id = uuid.UUID(text(document, "event_id"))
         except ValueError:
             raise bad_request("event_id must be a UUID") from None
-        await self._owe(event_id, agent, *VERDICTS[quality])
+        await self._queue(event_id, agent, *RATINGS[quality])
         return JSONResponse({"accepted": True}, 202)
 
     async def answered(self, agent: str | None) -> None:
@@ -63,11 +63,11 @@ class Reports:
         """
         if agent is not None and _AGENT.fullmatch(agent):
             try:
-                await self._owe(uuid.uuid4(), agent, *ANSWERED)
+                await self._queue(uuid.uuid4(), agent, *ANSWERED)
             except UNREACHABLE as error:
                 _log.warning("answer not reported: %s", type(error).__name__)
 
-    async def _owe(self, event_id: uuid.UUID, agent: str, score: float, weight: float) -> None:
+    async def _queue(self, event_id: uuid.UUID, agent: str, score: float, weight: float) -> None:
         event = {
             "type": "quality_signal",
             "score": score,

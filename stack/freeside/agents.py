@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from stack.common.claims import Claims
     from stack.freeside.auth import Auth
+    from stack.freeside.budget_ledger import Claim
     from stack.freeside.calls import Answer, Calls
     from stack.freeside.finn_client import FinnClient
-    from stack.freeside.ledger import Claim
 
 WINDOW_S = 60
 LIMITS = {"free": 1200, "pro": 3000, "enterprise": 6000}
@@ -65,7 +65,7 @@ class Agents:
         self._streams = streams
 
     async def invoke(self, request: Request) -> Response | EventStream:
-        """The whole answer, or a stream where the caller's Accept names event streams (dialect `accept`)."""
+        """The complete answer, or a stream if the caller's Accept names event streams (dialect `accept`)."""
         return await self._serve(request, stream="text/event-stream" in request.headers.get("accept", ""))
 
     async def stream(self, request: Request) -> Response | EventStream:

@@ -15,10 +15,10 @@ from stack.common.outbox import Outbox
 from stack.common.serving import application
 from stack.freeside.agents import Agents, RateLimiter
 from stack.freeside.auth import Auth
+from stack.freeside.budget_ledger import BudgetLedger
 from stack.freeside.budgets import Budgets, Reservations
 from stack.freeside.calls import Calls, Idempotency, Leases
 from stack.freeside.finn_client import FinnClient
-from stack.freeside.ledger import Ledger
 from stack.freeside.quality import Quality
 from stack.freeside.streams import Streams
 
@@ -60,17 +60,17 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of Freeside, each called as its default is; a default is the honest one."""
+    """Factories of the parts; a default makes the part that behaves as the contract says."""
 
     context: Callable[..., Context] = Context
     auth: Callable[[Context], Auth] = Auth
-    ledger: Callable[[Database], Ledger] = Ledger
+    ledger: Callable[[Database], BudgetLedger] = BudgetLedger
     idempotency: Callable[[Database], Idempotency] = Idempotency
-    calls: Callable[[Ledger, Idempotency, Leases], Calls] = Calls
+    calls: Callable[[BudgetLedger, Idempotency, Leases], Calls] = Calls
     finn: Callable[[Context], FinnClient] = FinnClient
     streams: Callable[[Calls, FinnClient], Streams] = Streams
     agents: Callable[[Auth, RateLimiter, Calls, FinnClient, Streams], Agents] = Agents
-    budgets: Callable[[Auth, Ledger], Budgets] = Budgets
+    budgets: Callable[[Auth, BudgetLedger], Budgets] = Budgets
     outbox: Callable[[Database, str], Outbox] = Outbox
     quality: Callable[[Auth, Outbox], Quality] = Quality
 

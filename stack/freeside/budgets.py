@@ -10,19 +10,19 @@ from starlette.responses import JSONResponse, Response
 from stack.common.claims import POOLS
 from stack.common.http import ApiError, bad_request, json_object, raw_body, text
 from stack.common.pricing import Usage, cost_micro
-from stack.freeside.ledger import MICRO_PER_CENT, Charge, OverBudget, UnknownTenant
+from stack.freeside.budget_ledger import MICRO_PER_CENT, Charge, OverBudget, UnknownTenant
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
     from stack.freeside.auth import Auth
-    from stack.freeside.ledger import Figures, Ledger
+    from stack.freeside.budget_ledger import BudgetLedger, Figures
 
 
 class Budgets:
     """The budget routes: a token shows its own tenant's figures and no other's."""
 
-    def __init__(self, auth: Auth, ledger: Ledger) -> None:
+    def __init__(self, auth: Auth, ledger: BudgetLedger) -> None:
         self._auth = auth
         self._ledger = ledger
 
@@ -83,7 +83,7 @@ _LEASE_S = 8.0
 class Reservations:
     """Reserve, settle, release; the price is Freeside's own, from pool and tokens."""
 
-    def __init__(self, auth: Auth, ledger: Ledger) -> None:
+    def __init__(self, auth: Auth, ledger: BudgetLedger) -> None:
         self._auth = auth
         self._ledger = ledger
 

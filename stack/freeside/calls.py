@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 from stack.common.database import UNREACHABLE
 from stack.common.http import ApiError, unavailable
 from stack.common.pricing import Usage, cost_micro, usage_of
-from stack.freeside.ledger import LEASE_S, Charge, Claim, Ledger, OverBudget, Reservation, UnknownTenant
+from stack.freeside.budget_ledger import (
+    LEASE_S,
+    BudgetLedger,
+    Charge,
+    Claim,
+    OverBudget,
+    Reservation,
+    UnknownTenant,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator
@@ -94,9 +102,9 @@ class Idempotency:
 
 
 class Leases:
-    """What is held right now, and the heartbeat that keeps it."""
+    """The leases held right now, and the heartbeat that extends them."""
 
-    def __init__(self, ledger: Ledger, idempotency: Idempotency) -> None:
+    def __init__(self, ledger: BudgetLedger, idempotency: Idempotency) -> None:
         self._ledger = ledger
         self._idempotency = idempotency
         self._held: dict[uuid.UUID, uuid.UUID] = {}
@@ -111,7 +119,7 @@ class Leases:
             del self._held[owner]
 
     async def keep(self) -> None:
-        """Extend what is held, for ever."""
+        """Extend what is held, forever."""
         while True:
             await asyncio.sleep(_EXTEND_EVERY_S)
             if not self._held:
@@ -133,7 +141,7 @@ class Execution:
     ask: Ask
     claim: Claim
     reservation: Reservation
-    ledger: Ledger
+    ledger: BudgetLedger
     price: Callable[[str, Usage], int]
     settled: bool = False
     kept: bool = False
@@ -169,7 +177,7 @@ class Execution:
 class Calls:
     """Brackets the running of a call with its claim and its reservation."""
 
-    def __init__(self, ledger: Ledger, idempotency: Idempotency, leases: Leases) -> None:
+    def __init__(self, ledger: BudgetLedger, idempotency: Idempotency, leases: Leases) -> None:
         self._ledger = ledger
         self._idempotency = idempotency
         self._leases = leases

@@ -1,4 +1,4 @@
-"""Freeside's side of the call to Finn: its own S2S token, and a critical look at what comes back."""
+"""Freeside's side of the call to Finn: its own S2S token, and the checks on its answer."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FinnAnswer:
-    """A whole answer."""
+    """A complete answer."""
 
     content: str
     usage: Usage
 
 
 class FinnClient:
-    """Invoke and stream at Finn; every fault of Finn's becomes the ApiError that the caller may see."""
+    """Invoke and stream at Finn; every failure of Finn becomes the ApiError that the caller may see."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     async def invoke(self, ask: Ask, reservation_id: uuid.UUID) -> FinnAnswer:
-        """The whole answer; raises 502 UPSTREAM_ERROR, 503 MODEL_PROVIDER_UNAVAILABLE or 503 ours."""
+        """The complete answer; raises 502 UPSTREAM_ERROR, 503 MODEL_PROVIDER_UNAVAILABLE or 503 ours."""
         body = _body(ask)
         url = f"{self._context.settings.finn_url}/api/v1/invoke"
         try:
@@ -87,8 +87,8 @@ class FinnClient:
 
 def usage_in(document: dict[str, Any]) -> Usage:
     """The usage that Finn reports; raises 502 unless both counts are positive integers."""
-    told = document.get("usage")
-    usage: dict[str, Any] = told if isinstance(told, dict) else {}
+    reported = document.get("usage")
+    usage: dict[str, Any] = reported if isinstance(reported, dict) else {}
     prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
     if not all(type(count) is int and count > 0 for count in (prompt, completion)):
         raise _upstream()

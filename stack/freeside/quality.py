@@ -22,7 +22,7 @@ _ROUTING_KEY = re.compile(r"nft:([A-Za-z0-9_-]{1,128})")
 
 
 class Quality:
-    """Accepts a verdict about an agent and owes it to Finn."""
+    """Accepts a rating of an agent and queues it for Finn."""
 
     def __init__(self, auth: Auth, outbox: Outbox) -> None:
         self._auth = auth
@@ -31,11 +31,11 @@ class Quality:
     async def __call__(self, request: Request) -> Response:
         """202 with the event's id once it is safely in the outbox; 400, 401."""
         claims = await self._auth.user(request)
-        event_id = await self.owe(request, claims.tenant_id)
+        event_id = await self.queue(request, claims.tenant_id)
         return JSONResponse({"accepted": True, "event_id": str(event_id)}, 202)
 
-    async def owe(self, request: Request, tenant: str) -> uuid.UUID:
-        """Put the verdict into the outbox; the id of its event. Raises 400, 413 or 415."""
+    async def queue(self, request: Request, tenant: str) -> uuid.UUID:
+        """Put the rating into the outbox; the id of its event. Raises 400, 413 or 415."""
         raw = await raw_body(request)
         require_json(request)
         document = json_object(raw)

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from stack.freeside.asks import Ask
+    from stack.freeside.budget_ledger import Claim
     from stack.freeside.calls import Answer, Calls, Execution
     from stack.freeside.finn_client import FinnClient
-    from stack.freeside.ledger import Claim
 
 KEEPALIVE_S = 10.0
 
@@ -103,7 +103,7 @@ class Progress:
 
     execution: Execution
     text: str = ""
-    usage_told: bool = False
+    usage_sent: bool = False
 
 
 class Streams:
@@ -138,15 +138,15 @@ class Streams:
 
     async def _translate(self, line: dict[str, Any], progress: Progress) -> Event:
         kind, text = line.get("type"), line.get("text")
-        if kind == "content" and isinstance(text, str) and not progress.usage_told:
+        if kind == "content" and isinstance(text, str) and not progress.usage_sent:
             progress.text += text
             return Event("content", {"text": text})
-        if kind == "usage" and progress.text and not progress.usage_told:
+        if kind == "usage" and progress.text and not progress.usage_sent:
             answer = progress.execution.answer(progress.text, usage_in(line))
             await self.charge(progress.execution, answer)
-            progress.usage_told = True
+            progress.usage_sent = True
             return Event("usage", answer["usage"])
-        if kind == "done" and progress.usage_told:
+        if kind == "done" and progress.usage_sent:
             return Event("done", {})
         if kind == "error" and line.get("code") == "PROVIDER_UNAVAILABLE":
             raise ApiError(503, "MODEL_PROVIDER_UNAVAILABLE", "The model provider is down")
@@ -166,14 +166,14 @@ class Streams:
 
 
 async def _with_errors(first: Event, rest: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
-    """After the first byte a fault can only be told as an event."""
+    """Send an error as an event: after the first byte the status is fixed."""
     try:
         yield first
         async for event in rest:
             yield event
     except (ApiError, *UNREACHABLE) as error:
-        told = error if isinstance(error, ApiError) else unavailable()
-        yield Event("error", {"code": told.code, "message": told.message})
+        shown = error if isinstance(error, ApiError) else unavailable()
+        yield Event("error", {"code": shown.code, "message": shown.message})
     finally:
         await rest.aclose()
 

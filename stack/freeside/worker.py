@@ -15,7 +15,7 @@ from stack.common.database import UNREACHABLE
 from stack.common.jose import bearer, req_hash
 from stack.common.keyring import BadSecret
 from stack.common.outbox import Outbox
-from stack.freeside.ledger import Ledger
+from stack.freeside.budget_ledger import BudgetLedger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ class Worker:
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self._ledger = Ledger(self.context.db)
+        self._ledger = BudgetLedger(self.context.db)
         outbox = Outbox(self.context.db, "freeside")
         self.context.background(lambda: outbox.deliver(self._send))
         self.context.background(self._reap)

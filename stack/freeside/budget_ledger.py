@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from stack.common.database import Database
 
 MICRO_PER_CENT = 10_000
-# A reservation whose holder does not extend it is given back after this; I-6 allows 10 s.
+# A reservation that is not extended is released after this; I-6 allows 10 s.
 LEASE_S = 6.0
 
 OPEN_PERIOD = """
@@ -129,7 +129,7 @@ def current_period() -> str:
     return datetime.now(UTC).strftime("%Y-%m")
 
 
-class Ledger:
+class BudgetLedger:
     """The budgets table and the reservations that move it."""
 
     def __init__(self, db: Database) -> None:
@@ -190,7 +190,7 @@ class Ledger:
         )
 
     async def reap(self) -> None:
-        """Give back every reservation whose holder is gone."""
+        """Release every reservation with an expired lease."""
         await self.db.execute(_RELEASE.format(which="expires_at < now()"))
 
     async def figures(self, tenant_id: str) -> Figures | None:
