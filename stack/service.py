@@ -13,7 +13,6 @@ from stack import provider
 from stack.common.settings import SERVICES, Settings, SettingsError
 from stack.faults.active import Faults
 from stack.faults.proxy import FaultProxy
-from stack.faults.tokens import FaultyContext
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -32,6 +31,7 @@ def main(argv: list[str]) -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     faults = Faults(settings.faults_file)
     if settings.service == "worker":
+        from stack.faults.tokens import FaultyContext
         from stack.freeside.worker import run
 
         asyncio.run(run(settings, partial(FaultyContext, faults)))
