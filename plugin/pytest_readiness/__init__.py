@@ -7,9 +7,8 @@ pytest), and what its own AWS clients need. All else reaches a suite through mar
 
 from __future__ import annotations
 
-from typing import Any
-
 from .adapter.evidence import Eventually, Evidence
+from .aws import aws_session
 from .core.aws_errors import AwsCause, AwsFailure, aws_failure
 from .core.errors import ExternalOutage, NothingMeasured, ProfileError, SafetyViolation, SetupError
 from .profile.environment import Environment, load_environment
@@ -29,14 +28,3 @@ __all__ = [
     "aws_session",
     "load_environment",
 ]
-
-
-def aws_session() -> Any:
-    """Return a new botocore session for a suite's own clients, without any of an account's settings.
-
-    botocore's descriptions of the services are read once a process, which takes longer than most checks, and
-    a runner outside EC2 waits at most a second for an instance's role.
-    """
-    from .aws import session
-
-    return session()

@@ -188,3 +188,15 @@ def test_a_missing_permission_is_named() -> None:
     assert str(caught.value).endswith(
         "next: allow s3:ListBucket on the bucket, s3:GetObject and s3:PutObject on its prefix"
     )
+
+
+def test_without_boto3_the_error_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "botocore", None)
+    with pytest.raises(LedgerError) as caught:
+        open_ledger("s3://launches/staging", tmp_path)
+    assert str(caught.value) == (
+        "s3://launches/staging: needs boto3, which is not installed\n"
+        "  next: pip install 'pytest-readiness[aws]'"
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -12,6 +14,8 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 from pytest_readiness.core.errors import ProfileError
+from pytest_readiness.core.redaction import Redactor
+from pytest_readiness.profile.environment import Vault
 from pytest_readiness.profile.profile import p256_problem
 
 from tests.profile.test_profile import PROFILE, profile
@@ -69,4 +73,15 @@ def test_a_bad_key_is_a_usage_error_that_does_not_show_it() -> None:
         "environments/staging.toml: auth.key: file:/keys/k.pem is not PEM\n"
         "  allowed: a P-256 private key in PEM (PKCS#8 or SEC1), not encrypted\n"
         "  next: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256"
+    )
+
+
+def test_a_secret_in_aws_without_boto3_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "botocore", None)
+    made = profile(PROFILE + '[auth]\nkey = "secretsmanager:staging/key"')
+    with pytest.raises(ProfileError) as caught:
+        Vault(made, Redactor()).resolve_all()
+    assert str(caught.value) == (
+        "secretsmanager:staging/key: needs boto3, which is not installed\n"
+        "  next: pip install 'pytest-readiness[aws]'"
     )

@@ -10,6 +10,7 @@ from random import uniform
 from threading import Event
 from typing import Any
 
+from ..aws import aws_session, require
 from ..core.errors import LedgerError
 from ..core.formats import canonical_json
 from .chain import Link, Verification, ending, inspect, parsed, refuse_broken, remembered, sealed
@@ -30,7 +31,7 @@ _ADVICE = {
 class S3Ledger:
     """``<prefix>/00000001.json`` and so on; ``<prefix>/newest.json`` is the memory of the newest entry.
 
-    Region, credentials and endpoint are boto3's own (AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL_S3 ...).
+    Region, credentials and endpoint are botocore's own (AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL_S3 ...).
     The memory is written after the entry, so it may lag behind the chain but never run ahead of it.
     """
 
@@ -39,6 +40,7 @@ class S3Ledger:
     def __init__(self, bucket: str, prefix: str) -> None:
         self.bucket, self.prefix = bucket, prefix.strip("/")
         self._client: Any = None
+        require(self.location, LedgerError)
 
     @property
     def location(self) -> str:
@@ -127,13 +129,12 @@ class S3Ledger:
 
     def _s3(self) -> Any:
         if self._client is None:
-            import boto3
             from botocore.config import Config
 
             config = Config(
                 connect_timeout=5, read_timeout=15, retries={"mode": "standard", "total_max_attempts": 3}
             )
-            self._client = boto3.client("s3", config=config)
+            self._client = aws_session().create_client("s3", config=config)
         return self._client
 
     @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import aws
-from ..core.errors import SetupError
+from ..core.errors import ProfileError, SetupError
 from ..core.redaction import Redactor
 from .profile import Profile, SecretRef
 from .project import find_plan, load_profile, load_schema
@@ -63,8 +63,8 @@ class Vault:
         """Resolve every secret of the profile now: the run learns what is missing, the redactor what to hide.
 
         ``local_only`` leaves out those that a network must be asked for. ProfileError when a local secret is
-        not of the format that the schema demands. A malformed one in a secret store is for the checks to
-        find: it is the platform's.
+        not of the format that the schema demands, or when a secret is in AWS and boto3 is not installed. A
+        malformed secret in a store is for the checks to find: it is the platform's.
         """
         for key in secret_keys(self._profile):
             reference = self._profile.secret_ref(key)
@@ -94,6 +94,7 @@ class Vault:
                 raise SetupError(f"{reference.name} is empty: write the secret into it")
             return value
         if self._aws is None:
+            aws.require(str(reference), ProfileError)
             self._aws = _SecretsManager(
                 region=str(self._profile.values.get("aws.region") or ""),
                 endpoint=str(self._profile.values.get("aws.endpoint_url") or ""),
@@ -171,7 +172,7 @@ class _SecretsManager:
         if self._client is None:
             import botocore.config
 
-            self._client = aws.session().create_client(
+            self._client = aws.aws_session().create_client(
                 "secretsmanager",
                 region_name=self._region or None,
                 endpoint_url=self._endpoint or None,
