@@ -30,7 +30,7 @@ def builds(environment: Environment) -> dict[str, str]:
     for service in SERVICES:
         url = environment.get(f"{service}.url")
         if url and (service != "finn" or environment.finn.reachable):
-            asked[service] = partial(_build_of, f"{url}{SERVICES[service].health}", proxies=environment.live)
+            asked[service] = partial(build_of, f"{url}{SERVICES[service].health}", proxies=environment.live)
     if environment.aws.region and environment.aws.prefix:
         asked["worker"] = partial(_worker_of, environment)
     authorities()  # by one thread for all
@@ -38,7 +38,8 @@ def builds(environment: Environment) -> dict[str, str]:
     return {name: found.get(name, "") for name in asked}
 
 
-def _build_of(url: str, *, proxies: bool) -> str:
+def build_of(url: str, *, proxies: bool) -> str:
+    """The build that the health route at ``url`` names; empty where it names none in time."""
     try:
         with http_pool("pytest-readiness-smoke", proxies=proxies) as http:
             response = http.get(url, timeout=within(WITHIN_S))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pytest_readiness.report.document import ELLIPSIS, number, one_line, printable, segments
+from pytest_readiness.core.printable import printable
+from pytest_readiness.report.document import ELLIPSIS, number, one_line, segments
 from pytest_readiness.report.terminal import clip, pad, width
 
 ANY = st.text(st.characters(codec=None))

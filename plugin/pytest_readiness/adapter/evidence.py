@@ -35,7 +35,7 @@ class EvidenceLog:
 
     def text(self, text: str) -> str:
         """Return a text without secrets."""
-        return self._redactor.text(text)
+        return self._redactor.shown(text)
 
     @property
     def measured(self) -> int:
@@ -48,7 +48,7 @@ class EvidenceLog:
 
     def count(self, rule: str, times: int) -> None:
         """Record comparisons of a rule: one entry for each rule says how often, also from several threads."""
-        fresh = {"kind": "evaluated", "rule": self._redactor.text(rule), "times": times}
+        fresh = {"kind": "evaluated", "rule": self._redactor.shown(rule), "times": times}
         with self._lock:
             for entry in self._entries[self._taken :]:
                 if entry["kind"] == "evaluated" and entry["rule"] == fresh["rule"]:

@@ -99,7 +99,7 @@ class Gate:
     def _fail(self, problem: Exception) -> None:
         """Keep what to show, and take back reports that may already tell a verdict."""
         foreseen = isinstance(problem, ReadinessError)
-        self._failure = self._context.redactor.text(str(problem) if foreseen else traceback.format_exc())
+        self._failure = self._context.redactor.shown(str(problem) if foreseen else traceback.format_exc())
         self._model = None
         why = f"internal error: {self._failure.strip().splitlines()[0 if foreseen else -1]}"
         with contextlib.suppress(ReadinessError):  # what cannot be written may be what failed

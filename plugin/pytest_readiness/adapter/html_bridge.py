@@ -41,7 +41,7 @@ class HtmlBridge:
     def pytest_html_results_table_row(self, report: Any, cells: list[str]) -> None:
         """Add the same number of cells to each row, also for reruns, crashes and tests that are no checks."""
         suffix = "" if report.when == "call" else f"::{report.when}"
-        cells[1] = html.name_cell(self._redactor.text(f"{report.nodeid}{suffix}"))
+        cells[1] = html.name_cell(self._redactor.shown(f"{report.nodeid}{suffix}"))
         cells[2:2] = html.row_cells(getattr(report, "readiness", {}))
 
     @pytest.hookimpl

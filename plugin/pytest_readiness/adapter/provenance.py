@@ -108,7 +108,7 @@ def build_identity(config: pytest.Config, context: RunContext, moment: str) -> M
         problems.append(f"no answer within {DEADLINE_S:.0f} s")
     for problem in problems:
         context.notes.append(
-            context.redactor.text(f"build identity unknown at the {moment} of the run: {problem}")
+            context.redactor.shown(f"build identity unknown at the {moment} of the run: {problem}")
         )
     return told[0] if told else {}
 

@@ -89,7 +89,7 @@ class Recorder:
             "phase": check.phase,
             "severity": str(check.severity),
             "class": None,
-            "summary": self._context.redactor.text(_summary(report, call)),
+            "summary": self._context.redactor.shown(_summary(report, call)),
             "evidence": item.stash[EVIDENCE].take() if EVIDENCE in item.stash else [],
             "requires": [*check.requires],
             "covered_by": check.covered_by,
@@ -120,7 +120,7 @@ class Recorder:
     def pytest_warning_recorded(self, warning_message: warnings.WarningMessage) -> None:
         """Take secrets out of warnings: the terminal shows them at the end of the run."""
         told = text_of(warning_message.message)
-        clean = self._context.redactor.text(told)
+        clean = self._context.redactor.shown(told)
         if clean != told:
             warning_message.message = UserWarning(clean)
 
@@ -180,14 +180,15 @@ def _line(text: str) -> str:
 
 
 def redact(report: pytest.TestReport | pytest.CollectReport, redactor: Redactor) -> None:
-    """Take secrets out of a report. A traceback that held one becomes plain text: lines could hide parts."""
-    report.sections = [(name, redactor.text(content)) for name, content in report.sections]
-    text = report.longreprtext
-    clean = redactor.text(text)
-    if clean == text:
-        return
+    """Make a report fit to be shown. A traceback that was not becomes plain text: lines could hide parts."""
+    report.sections = [(name, redactor.shown(content)) for name, content in report.sections]
+    if isinstance(report, pytest.TestReport) and hasattr(report, "wasxfail"):
+        report.wasxfail = redactor.shown(report.wasxfail)
     if isinstance(report.longrepr, tuple):
         path, line, reason = report.longrepr
-        report.longrepr = (path, line, redactor.text(reason))
-    else:
+        report.longrepr = (path, line, redactor.shown(reason))
+        return
+    text = report.longreprtext
+    clean = redactor.shown(text)
+    if clean != text:
         report.longrepr = clean

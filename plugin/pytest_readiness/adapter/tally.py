@@ -41,7 +41,7 @@ class Tally:
             duration_s=float(getattr(report, "duration", 0.0) or 0.0),
             expected=hasattr(report, "wasxfail"),
             crashed=crashed,
-            text=self._redactor.text(report.longreprtext.strip().splitlines()[-1])
+            text=self._redactor.shown(report.longreprtext.strip().splitlines()[-1])
             if report.longreprtext.strip()
             else "",
             facts=getattr(report, "readiness", {}),
@@ -52,7 +52,7 @@ class Tally:
         """Keep what could not be collected."""
         if report.failed:
             lines = report.longreprtext.strip().splitlines() or [""]
-            self.collection_errors[report.nodeid or "."] = self._redactor.text(
+            self.collection_errors[report.nodeid or "."] = self._redactor.shown(
                 lines[-1].removeprefix("E").strip()
             )
 
@@ -62,7 +62,7 @@ class Tally:
         if excinfo.typename != "Interrupted":
             self._stop(excinfo)
         elif not self.collection_errors:
-            self.interrupted = self.interrupted or self._redactor.text(str(excinfo.value))
+            self.interrupted = self.interrupted or self._redactor.shown(str(excinfo.value))
 
     @pytest.hookimpl
     def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
@@ -70,7 +70,7 @@ class Tally:
         self._stop(excinfo, "internal error: ")
 
     def _stop(self, excinfo: pytest.ExceptionInfo[BaseException], lead: str = "") -> None:
-        why = self._redactor.text(": ".join(filter(None, (excinfo.typename, str(excinfo.value)))))
+        why = self._redactor.shown(": ".join(filter(None, (excinfo.typename, str(excinfo.value)))))
         self.interrupted = self.interrupted or f"{lead}{why}"
 
     def results(self, catalogue: Catalogue) -> list[CheckResult]:

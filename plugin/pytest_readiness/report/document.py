@@ -7,13 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from ..core.printable import printable
+
 ELLIPSIS = "…"
 
-_ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
-#: Control characters, lone surrogates (not to be encoded), direction overrides (they disguise what is read).
-_UNPRINTABLE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\ud800-\udfff\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff]"
-)
 _CODE = re.compile(r"`([^`]+)`")
 
 #: text: prose; code: an id, an address, an image; status: a word of the model (PASS, BROKEN, failed, P0).
@@ -104,18 +101,11 @@ class Section:
     folded: bool = False
 
 
-def printable(text: str) -> str:
-    """Return ``text`` with what cannot be shown replaced by U+FFFD; line breaks and tabs stay."""
-    return _UNPRINTABLE.sub(
-        lambda m: m[0] if m[0] in "\n\t" else "\ufffd", _ANSI.sub("", text.replace("\r\n", "\n"))
-    )
-
-
 def one_line(value: object, limit: int | None = None) -> str:
     """Return ``value`` as one printable line of at most ``limit`` characters; a cut ends in an ellipsis."""
     if value is None:
         return ""
-    text = printable(" ".join(_ANSI.sub("", str(value)).split()))
+    text = printable(" ".join(str(value).split()))
     if limit is not None and len(text) > limit:
         return text[: limit - 1].rstrip() + ELLIPSIS
     return text

@@ -9,6 +9,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any, assert_never
 
+from ..core.printable import printable
 from .document import (
     Action,
     Actions,
@@ -21,7 +22,6 @@ from .document import (
     Table,
     number,
     one_line,
-    printable,
     segments,
 )
 from .headline import Headline, headline

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from ..printable import printable
 from .names import hidden_member, is_secret_name, named_secrets
 from .scan import reading
 from .shapes import MARK, SHAPES, Found, Shape, prefixed
@@ -61,8 +62,12 @@ class Redactor:
             self._shapes = (*self._shapes, prefixed(known))
             self._memory.clear()
 
+    def shown(self, text: str) -> str:
+        """Return the text as it may be shown: printable, then without secrets, which controls could split."""
+        return self.text(printable(text))
+
     def text(self, text: str) -> str:
-        """Return the text without secrets."""
+        """Return the text without secrets; what a terminal obeys stays, as the colours of pytest are."""
         known = self._memory.get(text)
         if known is not None:
             return known
@@ -72,7 +77,7 @@ class Redactor:
         return redacted
 
     def data(self, value: Any) -> Any:
-        """Return JSON-like data without secrets: told by their content, or by the name they stand under."""
+        """Return JSON-like data printable and without secrets, told by content or by the name above."""
         return self._data(value, None, ())
 
     def leaks(self, content: bytes) -> list[str]:
@@ -102,7 +107,7 @@ class Redactor:
                 return [self._key(members[0]), self._data(members[1], members[0], ())]
             return [self._data(member, key, owner) for member in members]
         hidden = hidden_member(key, value, owner)
-        return self.text(hidden) if isinstance(hidden, str) else hidden
+        return self.shown(hidden) if isinstance(hidden, str) else hidden
 
     def _named(self, name: Any, owner: Mapping[Any, Any], above: Any, above_owner: Any) -> tuple[Any, Any]:
         """Return the name that decides over a member: that above, its own, or that given beside it."""
@@ -115,7 +120,7 @@ class Redactor:
         return name, owner
 
     def _key(self, key: Any) -> Any:
-        return self.text(key) if isinstance(key, str) else key
+        return self.shown(key) if isinstance(key, str) else key
 
     def _found(self, text: str) -> list[Found]:
         """Return where secrets stand in the text."""
