@@ -21,13 +21,12 @@ from tests.adapter.samples import HEADER, LOCAL, PLAN, SCHEMA
 #: What a user has installed; each is loaded by name, so that a scenario can leave any of them out.
 PLUGINS = {
     "readiness": "pytest_readiness.adapter.plugin",
-    "order": "pytest_order",
     "rerunfailures": "pytest_rerunfailures",
     "xdist": "xdist.plugin",
     "html": "pytest_html.plugin",
     "metadata": "pytest_metadata.plugin",
 }
-DEFAULT = ("readiness", "order", "rerunfailures")
+DEFAULT = ("readiness", "rerunfailures")
 HTML = (*DEFAULT, "metadata", "html")
 #: Runs are forked from a server that has imported the plugins before pytest could rewrite their assertions.
 QUIET = ("-W", "ignore::pytest.PytestAssertRewriteWarning")

@@ -44,7 +44,6 @@ MISTAKES = {
         "covered_by names no check: 'health/x'",
         "health/up",
     ),
-    "own order": (f"@pytest.mark.p0\n@pytest.mark.order(1)\n{UP}", "order marker on a check", "phases"),
     "doubled id": (
         f"@pytest.mark.p0\n{UP}\nclass TestMore:\n    @pytest.mark.p0\n    def test_up(self): pass\n",
         "check id 'health/up' is also that of smoke/test_checks.py:",

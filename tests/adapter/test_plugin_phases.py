@@ -32,10 +32,12 @@ def _spread(suite: Suite) -> None:
     _checks(suite, "test_d.py", "health-d1", "health-d2", "work-d1")
 
 
-@pytest.mark.parametrize("plugins", [("readiness", "rerunfailures"), ("readiness", "rerunfailures", "order")])
-def test_order_without_workers(suite: Suite, plugins: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("sorting", ["", "key=lambda item: item.name", "reverse=True"])
+def test_phases_stand_whatever_other_plugins_sort_by(suite: Suite, sorting: str) -> None:
     _spread(suite)
-    run = suite.run(plugins=plugins)
+    hook = f"def pytest_collection_modifyitems(items): items.sort({sorting})" if sorting else ""
+    suite.write("smoke/conftest.py", hook.replace("sort(reverse=True)", "reverse()"))
+    run = suite.run()
     assert run.code == 0, run.told()
     ran = suite.wrote("ran").split()
     assert ran == [name.partition("/")[2] for name in run.outcomes()]
@@ -93,6 +95,11 @@ def test_workers_say_what_one_process_says(suite: Suite, args: tuple[str, ...]) 
     assert list(shared.outcomes()) == list(told)
     assert shared.model["scope"] == "full"
     assert "api is down (health/down: ExternalOutage: gone)" in shared.check("work/call")["summary"]
+
+
+def test_the_order_adds_no_keyword(suite: Suite) -> None:
+    _checks(suite, "test_a.py", "health-order", "health-other")
+    assert list(suite.run("-k", "order").outcomes()) == ["health/health-order"]
 
 
 def test_each_is_refused(suite: Suite) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.adapter.scenario import DEFAULT, HTML, Suite
+from tests.adapter.scenario import HTML, Suite
 from tests.adapter.test_plugin_exit_codes import P0_FAILS, PASSING
 
 SPY = """
@@ -55,10 +55,10 @@ def test_heavy_libraries_are_not_imported_without_need(suite: Suite) -> None:
     assert "cryptography" not in suite.wrote("spied")
 
 
-@pytest.mark.parametrize(("missing", "workers"), [("order", ()), ("rerunfailures", ("-n2",))])
-def test_without_other_plugins(suite: Suite, missing: str, workers: tuple[str, ...]) -> None:
+@WORKERS
+def test_without_other_plugins(suite: Suite, workers: tuple[str, ...]) -> None:
     suite.checks(PASSING)
-    run = suite.run(*workers, plugins=[name for name in DEFAULT if name != missing])
+    run = suite.run(*workers, plugins=["readiness"])
     assert (run.code, run.verdict) == (0, "READY"), run.told()
 
 

@@ -148,6 +148,6 @@ def test_a_rerun_by_others_hides_no_failure(suite: Suite, workers: tuple[str, ..
         """,
     )
     _checks(suite, "    assert count('tries') > 1, 'the first call was lost'")
-    run = suite.run(*workers, plugins=("readiness", "order"))
+    run = suite.run(*workers, plugins=("readiness",))
     assert (run.code, run.check("health/it")["outcome"]) == (2, "flaky"), run.told()
     assert run.check("health/it")["attempts"] == 2

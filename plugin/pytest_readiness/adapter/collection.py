@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from ..core.plan import Plan
 from .catalogue import Catalogue, Check, inconsistency
 from .context import CHECK, RunContext
 from .markers import MarkerError, read_check
@@ -64,9 +63,14 @@ class Collector:
         if is_in_suite(item.path, self._suite):
             self._seen.add(item.nodeid)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """Attach a check to each item of the suite; later hooks may deselect and sort."""
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> Generator[None, None, None]:
+        """Attach a check to each item of the suite, let other plugins deselect and sort, then order phases.
+
+        As the last, stable sort it holds the phases whatever others sort by, and keeps their order inside one.
+        """
         members = [item for item in items if is_in_suite(item.path, self._suite)]
         whole = is_whole_suite_asked(config, self._suite.resolve())
         try:
@@ -81,7 +85,9 @@ class Collector:
                 raise pytest.UsageError(problem)
         self.catalogue.collected = checks
         self.catalogue.dropped = len(self._seen - {check.nodeid for check in checks})
-        _order(config, self._context.plan, items)
+        yield
+        place = {phase: index for index, phase in enumerate(self._context.plan.phases)}
+        items.sort(key=lambda item: place[item.stash[CHECK].phase] if CHECK in item.stash else len(place))
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -97,11 +103,6 @@ class Collector:
     def _check(self, item: pytest.Item) -> Check:
         plan = self._context.plan
         path, line, _ = item.location
-        if item.get_closest_marker("order") is not None:
-            raise _Refused(
-                f"{path}:{(line or 0) + 1}: order marker on a check"
-                "\n  allowed: the order of the plan's phases, and of checks in their file"
-            )
         try:
             check = read_check(item, plan.goal_ids, plan.phases)
         except MarkerError as problem:
@@ -145,13 +146,3 @@ def _ignores_part_of(config: pytest.Config, suite: Path) -> bool:
     globs = [str(base / glob) for glob in config.getoption("ignore_glob", None) or ()]
     # As pytest matches: a * also matches slashes, and a directory that matches goes with all it holds.
     return any(fnmatch(str(path), glob) for glob in globs for path in (suite, *suite.rglob("*")))
-
-
-def _order(config: pytest.Config, plan: Plan, items: list[pytest.Item]) -> None:
-    """Sort by phase, and mark for pytest-order so that no other plugin's sorting undoes it."""
-    place = {phase: index for index, phase in enumerate(plan.phases)}
-    marking = config.pluginmanager.hasplugin("orderingplugin")
-    for item in items:
-        if marking and CHECK in item.stash:
-            item.add_marker(pytest.mark.order(place[item.stash[CHECK].phase]))
-    items.sort(key=lambda item: place[item.stash[CHECK].phase] if CHECK in item.stash else len(place))
