@@ -22,7 +22,7 @@ MISTAKES = {
     "unknown phase": (
         f"@pytest.mark.p0\n@pytest.mark.phase('soon')\n{UP}",
         "unknown phase 'soon'",
-        "health, work, late",
+        "health",
     ),
     "goal without its id": (
         f"@pytest.mark.p0\n@pytest.mark.goal\n{UP}",
@@ -69,6 +69,17 @@ def test_mistakes(suite: Suite, mistake: str) -> None:
     assert what in run.model["reasons"][0]
 
 
+@pytest.mark.parametrize("args", [(), ("-n2",), ("-k", "up")])
+def test_an_empty_phase_of_a_complete_suite(suite: Suite, args: tuple[str, ...]) -> None:
+    suite.checks(PASSING)
+    plan = suite.root / "readiness.toml"
+    plan.write_text(plan.read_text().replace("phases", 'phases = ["later", "health"] #'))
+    run = suite.run(*args)
+    assert run.code == 4, run.told()
+    assert "readiness.toml: phases: no check in phase 'later'" in run.err
+    assert suite.run("smoke/test_checks.py").code == 0
+
+
 def test_mistake_on_a_worker(suite: Suite) -> None:
     suite.checks(PASSING)
     suite.checks(UP, "smoke/test_unmarked.py")
@@ -92,7 +103,7 @@ def test_nearest_marker_wins(suite: Suite) -> None:
         def test_outer(self, evidence):
             passing(evidence)
     """)
-    run = suite.run()
+    run = suite.run("smoke/test_checks.py")
     assert run.code == 0, run.told()
     inner, outer = run.check("work/inner"), run.check("work/outer")
     assert (inner["severity"], inner["goal"]) == ("P0", "G-2")
@@ -103,7 +114,7 @@ def test_nearest_marker_wins(suite: Suite) -> None:
 def test_check_without_a_goal(suite: Suite) -> None:
     suite.write(
         "smoke/test_operations.py",
-        "import pytest\n@pytest.mark.p0\n@pytest.mark.phase('work')\n"
+        'import pytest\n@pytest.mark.p0\n@pytest.mark.phase("work")\n'
         "def test_backups(evidence): evidence.figure('n', 1)",
     )
     run = suite.run("--strict-markers")

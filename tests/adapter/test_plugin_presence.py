@@ -3,7 +3,7 @@
 import pytest
 
 from tests.adapter.scenario import HTML, Suite
-from tests.adapter.test_plugin_exit_codes import P0_FAILS, PASSING
+from tests.adapter.test_plugin_exit_codes import P0_FAILS, PASSING, WORKERS
 
 SPY = """
 import json, os, pathlib, sys

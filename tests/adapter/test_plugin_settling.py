@@ -94,6 +94,6 @@ def test_consistency_of_a_part_is_not_asked() -> None:
         requires=("api",),
         covered_by="x/y",
     )
-    assert inconsistency([lonely], [], whole=False) == ""
-    assert "unknown capability 'api'" in inconsistency([lonely], ["key"], whole=True)
-    assert "covered_by names no check" in inconsistency([lonely], ["api"], whole=True)
+    assert inconsistency([lonely], [], ["late"], whole=False) == ""
+    assert "unknown capability 'api'" in inconsistency([lonely], ["key"], [], whole=True)
+    assert "covered_by names no check" in inconsistency([lonely], ["api"], [], whole=True)

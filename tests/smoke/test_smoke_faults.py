@@ -1,9 +1,21 @@
-"""The project's catalogue: every check has its fault, and plugin and platform read the same faults."""
+"""The project's suite and its catalogue: phases are folders, every check has its fault."""
 
 from __future__ import annotations
 
 from stack import faultboard
-from tests.selftest.project import ROOT, catalogue, checks
+from tests.selftest.project import PLAN, ROOT, catalogue, checks
+
+
+def test_the_phase_of_a_check_is_its_folder() -> None:
+    for name, check in checks().items():
+        assert check.nodeid.startswith(f"{PLAN.suite}/{name.partition('/')[0]}/")
+
+
+def test_every_phase_of_the_plan_has_a_module_and_its_faults() -> None:
+    folders = {path.parent.name for path in (ROOT / PLAN.suite).glob("*/test_*.py")}
+    assert (
+        folders == {*PLAN.phases} == {path.parent.name for path in (ROOT / PLAN.suite).glob("*/faults.toml")}
+    )
 
 
 def test_every_check_is_named_by_a_fault() -> None:

@@ -94,8 +94,13 @@ class Catalogue:
         )
 
 
-def inconsistency(checks: Iterable[Check], capabilities: Iterable[str], *, whole: bool) -> str:
-    """Say what is wrong between checks, or "": a doubled id; when ``whole``, a name that nothing provides."""
+def inconsistency(
+    checks: Iterable[Check], capabilities: Iterable[str], phases: Iterable[str], *, whole: bool
+) -> str:
+    """Say what is wrong between checks, or "": a doubled id.
+
+    When the ``whole`` suite was collected, also an empty phase of the plan and a name that nothing provides.
+    """
     found: dict[str, Check] = {}
     for check in checks:
         other = found.setdefault(check.id, check)
@@ -106,6 +111,14 @@ def inconsistency(checks: Iterable[Check], capabilities: Iterable[str], *, whole
             )
     if not whole:
         return ""
+    filled = {check.phase for check in found.values()}
+    empty = [phase for phase in phases if phase not in filled]
+    if found and empty:
+        return (
+            f"readiness.toml: phases: no check in phase {empty[0]!r}"
+            "\n  allowed: phases that have checks"
+            f'\n  next: mark a check with phase("{empty[0]}"), or remove the phase from the plan'
+        )
     known = {*capabilities, *(name for check in found.values() for name in check.establishes)}
     families = {*found, *(name.split("[")[0] for name in found)}
     for check in found.values():

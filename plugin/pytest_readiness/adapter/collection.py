@@ -65,17 +65,20 @@ class Collector:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection_modifyitems(
-        self, config: pytest.Config, items: list[pytest.Item]
+        self, session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
     ) -> Generator[None, None, None]:
-        """Attach a check to each item of the suite, let other plugins deselect and sort, then order phases.
+        """Attach a check to each item of the suite; when others have sorted, order the phases.
 
-        As the last, stable sort it holds the phases whatever others sort by, and keeps their order inside one.
+        This last, stable sort keeps the order that others give to the checks inside a phase.
         """
         members = [item for item in items if is_in_suite(item.path, self._suite)]
         whole = is_whole_suite_asked(config, self._suite.resolve())
         try:
             checks = [self._check(item) for item in members]
-            problem = inconsistency(checks, self._context.capabilities, whole=whole)
+            # what cannot be collected is reported as such, and may be all of a phase
+            partly = session.testsfailed or self.catalogue.unread or config.getoption("lf", False)
+            phases = () if partly else self._context.plan.phases
+            problem = inconsistency(checks, self._context.capabilities, phases, whole=whole)
         except _Refused as refused:
             checks, problem = [], str(refused)
         if problem:

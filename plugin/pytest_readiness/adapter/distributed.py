@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from .context import RunContext
 
 WORKERINPUT_KEY = "readiness"
 _CATALOGUE_NAME = "catalogue.json"
+#: How many checks a worker has to know of before it runs the first one.
+_KNOWN = 2
 
 
 class Distribution:
@@ -76,6 +79,25 @@ class PhaseScheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no
         check = self._distribution.catalogue().selected.get(nodeid)
         _, at, group = nodeid[nodeid.rfind("]") + 1 :].partition("@")
         return f"{check.phase if check else ''}:{group if at else nodeid.partition('::')[0]}"
+
+    def add_node_collection(self, node: Any, collection: Sequence[str]) -> None:
+        """Take in what a worker collected; a late one that differs gets no work and ends."""
+        super().add_node_collection(node, collection)
+        if node not in self.registered_collections:
+            node.shutdown()
+
+    def _reschedule(self, node: Any) -> None:
+        """Give a worker its next units, at least two checks: it runs one only when it knows the one after.
+
+        xdist gives one unit, so it waits forever for a worker whose unit holds one check or none to run.
+        """
+        if node not in self.registered_collections:
+            return  # it replaces a crashed one, and has not collected yet
+        while (
+            self.workqueue and not node.shutting_down and self._pending_of(self.assigned_work[node]) < _KNOWN
+        ):
+            self._assign_work_unit(node)
+        super()._reschedule(node)
 
     def remove_node(self, node: Any) -> str | None:
         """Take a worker out and hand on what it left; return the check during which it died, if any.
