@@ -58,15 +58,10 @@ class Database:
             cursor = await connection.execute(sql, params)
             return await cursor.fetchone() if cursor.description else None
 
-    async def execute(self, sql: str, *params: Any) -> int:
-        """Run a statement; the number of rows that it touched."""
+    async def execute(self, sql: str, *params: Any, **named: Any) -> int:
+        """Run a statement with `%s` or with `%(name)s` parameters; the number of rows that it touched."""
         async with self._pool.connection() as connection:
-            return (await connection.execute(sql, params)).rowcount
-
-    async def execute_named(self, sql: str, params: dict[str, Any]) -> int:
-        """The same with `%(name)s` parameters."""
-        async with self._pool.connection() as connection:
-            return (await connection.execute(sql, params)).rowcount
+            return (await connection.execute(sql, named or params)).rowcount
 
     async def reachable(self, within: float = 1.0) -> bool:
         """Whether the database answers a query in time."""

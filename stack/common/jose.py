@@ -65,12 +65,6 @@ class PublicKey:
             return False
         return True
 
-    def pem(self) -> bytes:
-        """SubjectPublicKeyInfo."""
-        return self.key.public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:

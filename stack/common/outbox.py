@@ -7,12 +7,17 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
+import httpx
+
 from stack.common.database import UNREACHABLE
+from stack.common.jose import bearer
+from stack.common.keyring import BadSecret
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
+    from stack.common.context import Context
     from stack.common.database import Database
 
     Send = Callable[[dict[str, Any]], Awaitable["bool | None"]]
@@ -86,3 +91,16 @@ class Outbox:
                 _log.error("event %s refused permanently, dropped", row["event_id"])
             await connection.execute(f"DELETE FROM {self._table} WHERE event_id = %s", (row["event_id"],))
             return True
+
+
+async def post_event(context: Context, url: str, body: bytes, claims: Mapping[str, Any]) -> bool | None:
+    """Send an event under the service's own token; returns what `Outbox.deliver` expects of `send`."""
+    try:
+        headers = {**bearer(context.keyring.signer(), claims), "content-type": "application/json"}
+        response = await context.http.post(url, content=body, headers=headers, timeout=5.0)
+    except (httpx.HTTPError, httpx.InvalidURL, BadSecret) as error:
+        _log.warning("event not delivered: %s", type(error).__name__)
+        return False
+    if response.status_code != 202:
+        _log.warning("event not delivered: HTTP %s", response.status_code)
+    return {202: True, 400: None}.get(response.status_code, False)

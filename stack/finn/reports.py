@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-import httpx
 from starlette.responses import JSONResponse
 
 from stack.common.database import UNREACHABLE
 from stack.common.http import bad_request, json_object, require_json, text
-from stack.common.jose import bearer
-from stack.common.keyring import BadSecret
-from stack.common.outbox import Outbox
+from stack.common.outbox import Outbox, post_event
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -81,14 +79,5 @@ class Reports:
 
     async def _send(self, event: dict[str, Any]) -> bool | None:
         url = f"{self._context.settings.dixie_url}/api/reputation/events"
-        try:
-            signer = self._context.keyring.signer()
-            headers = bearer(signer, {"iss": "loa-finn", "aud": "loa-dixie", "sub": "loa-finn"})
-            response = await self._context.http.post(url, json=event, headers=headers, timeout=5.0)
-        except (httpx.HTTPError, httpx.InvalidURL, BadSecret) as error:
-            _log.warning("event not delivered: %s", type(error).__name__)
-            return False
-        if response.status_code == 202:
-            return True
-        _log.warning("event not delivered: HTTP %s", response.status_code)
-        return None if response.status_code == 400 else False
+        claims = {"iss": "loa-finn", "aud": "loa-dixie", "sub": "loa-finn"}
+        return await post_event(self._context, url, json.dumps(event).encode(), claims)

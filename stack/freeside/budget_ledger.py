@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from stack.common.http import ApiError
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -76,12 +78,18 @@ FROM sums WHERE b.community_id = sums.community_id AND b.period = sums.period
 """
 
 
-class OverBudget(Exception):
+class OverBudget(ApiError):
     """The tenant's limit has no room for the amount."""
 
+    def __init__(self) -> None:
+        super().__init__(402, "BUDGET_EXCEEDED", "The community's budget has no room for this call")
 
-class UnknownTenant(Exception):
+
+class UnknownTenant(ApiError):
     """No community of that id."""
+
+    def __init__(self) -> None:
+        super().__init__(403, "FORBIDDEN", "The token's tenant is not known")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +153,8 @@ class BudgetLedger:
         if await self._take(RESERVE, reservation, lease_s):
             return reservation
         if await self.figures(tenant_id) is None:
-            raise UnknownTenant(tenant_id)
-        raise OverBudget(tenant_id)
+            raise UnknownTenant
+        raise OverBudget
 
     async def _take(self, statement: str, reservation: Reservation, lease_s: float) -> bool:
         parameters = {
@@ -156,7 +164,7 @@ class BudgetLedger:
             "amount": reservation.amount_micro,
             "lease": lease_s,
         }
-        return await self.db.execute_named(statement, parameters) == 1
+        return await self.db.execute(statement, **parameters) == 1
 
     async def commit(self, reservation_id: uuid.UUID, charge: Charge) -> bool:
         """Turn a reservation into a charge, once; False if there was nothing (left) to charge.
@@ -172,9 +180,9 @@ class BudgetLedger:
             "key": charge.claim.key if charge.claim else None,
             "owner": charge.claim.owner if charge.claim else None,
         }
-        if await self.db.execute_named(_COMMIT, parameters) == 1:
+        if await self.db.execute(_COMMIT, **parameters) == 1:
             return True
-        return await self.db.execute_named(_COMMIT_LATE, parameters) == 1
+        return await self.db.execute(_COMMIT_LATE, **parameters) == 1
 
     async def release(self, reservation_id: uuid.UUID) -> None:
         """Give a held reservation back; a second time, and after a commit, it does nothing."""

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from stack.common.claims import POOLS
 from stack.common.http import ApiError, bad_request, json_object, raw_body, text
 from stack.common.pricing import Usage, cost_micro
-from stack.freeside.budget_ledger import MICRO_PER_CENT, Charge, OverBudget, UnknownTenant
+from stack.freeside.budget_ledger import MICRO_PER_CENT, Charge
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -91,14 +91,7 @@ class Reservations:
         """`{tenant_id, pool, prompt_tokens, completion_tokens}`: 201 `{reservation_id, amount_micro}`."""
         await self._auth.service(request)
         document = json_object(await raw_body(request))
-        try:
-            reservation = await self._ledger.reserve(text(document, "tenant_id"), _price(document), _LEASE_S)
-        except OverBudget:
-            raise ApiError(
-                402, "BUDGET_EXCEEDED", "The community's budget has no room for this call"
-            ) from None
-        except UnknownTenant:
-            raise ApiError(403, "FORBIDDEN", "The token's tenant is not known") from None
+        reservation = await self._ledger.reserve(text(document, "tenant_id"), _price(document), _LEASE_S)
         body = {"reservation_id": str(reservation.reservation_id), "amount_micro": reservation.amount_micro}
         return JSONResponse(body, 201)
 

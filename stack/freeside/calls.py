@@ -19,9 +19,7 @@ from stack.freeside.budget_ledger import (
     BudgetLedger,
     Charge,
     Claim,
-    OverBudget,
     Reservation,
-    UnknownTenant,
 )
 
 if TYPE_CHECKING:
@@ -47,12 +45,11 @@ WHERE (known.answer IS NULL AND known.lease_until < now()) OR known.created_at <
 """
 
 
-class KeyConflict(Exception):
+class KeyConflict(ApiError):
     """The key was used with another body."""
 
-
-class StillRunning(Exception):
-    """The first request with this key has not finished in time."""
+    def __init__(self) -> None:
+        super().__init__(409, "IDEMPOTENCY_CONFLICT", "The key was used with another body")
 
 
 class Idempotency:
@@ -62,12 +59,12 @@ class Idempotency:
         self._db = db
 
     async def claim(self, tenant_id: str, key: str, body_hash: str) -> Claim:
-        """Claim the key or wait for its answer; raises KeyConflict or StillRunning."""
+        """Claim the key or wait for its answer; raises KeyConflict, or 503 if that takes too long."""
         owner = uuid.uuid4()
         parameters = {"tenant": tenant_id, "key": key, "body": body_hash, "owner": owner, "lease": LEASE_S}
         deadline = time.monotonic() + _PATIENCE_S
         while time.monotonic() < deadline:
-            if await self._db.execute_named(_CLAIM, parameters) == 1:
+            if await self._db.execute(_CLAIM, **parameters) == 1:
                 return Claim(tenant_id, key, owner)
             row = await self._db.one(
                 "SELECT body_hash, answer FROM freeside.idempotency WHERE community_id = %s AND key = %s",
@@ -75,11 +72,11 @@ class Idempotency:
                 key,
             )
             if row is not None and row["body_hash"] != body_hash:
-                raise KeyConflict(key)
+                raise KeyConflict
             if row is not None and row["answer"] is not None:
                 return Claim(tenant_id, key, owner, row["answer"])
             await asyncio.sleep(_POLL_S)
-        raise StillRunning(key)
+        raise unavailable("The first request with this key is still running")
 
     async def abandon(self, claim: Claim) -> None:
         """Free the key of a call that was not answered, so that a retry runs."""
@@ -184,12 +181,7 @@ class Calls:
 
     async def claim(self, ask: Ask) -> Claim:
         """The claim of the call's key, answered or not; raises 409 or 503."""
-        try:
-            return await self._idempotency.claim(ask.claims.tenant_id, ask.key, ask.body_hash)
-        except KeyConflict:
-            raise ApiError(409, "IDEMPOTENCY_CONFLICT", "The key was used with another body") from None
-        except StillRunning:
-            raise unavailable("The first request with this key is still running") from None
+        return await self._idempotency.claim(ask.claims.tenant_id, ask.key, ask.body_hash)
 
     @asynccontextmanager
     async def execution(self, ask: Ask, claim: Claim) -> AsyncIterator[Execution]:
@@ -198,7 +190,8 @@ class Calls:
         Raises 402 BUDGET_EXCEEDED, or 403 for a tenant that does not exist.
         """
         try:
-            reservation = await self._reserve(ask)
+            price = self.price(ask.pool, usage_of(ask.prompt))
+            reservation = await self._ledger.reserve(ask.claims.tenant_id, price)
         except BaseException:
             await surely(self._idempotency.abandon(claim))
             raise
@@ -208,17 +201,6 @@ class Calls:
                 yield execution
         finally:
             await surely(self._clean_up(execution))
-
-    async def _reserve(self, ask: Ask) -> Reservation:
-        try:
-            price = self.price(ask.pool, usage_of(ask.prompt))
-            return await self._ledger.reserve(ask.claims.tenant_id, price)
-        except OverBudget:
-            raise ApiError(
-                402, "BUDGET_EXCEEDED", "The community's budget has no room for this call"
-            ) from None
-        except UnknownTenant:
-            raise ApiError(403, "FORBIDDEN", "The token's tenant is not known") from None
 
     def price(self, pool: str, usage: Usage) -> int:
         """The price of a call, µUSD."""

@@ -8,13 +8,10 @@ import logging
 import signal
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
 from stack.common.context import Context
 from stack.common.database import UNREACHABLE
-from stack.common.jose import bearer, req_hash
-from stack.common.keyring import BadSecret
-from stack.common.outbox import Outbox
+from stack.common.jose import req_hash
+from stack.common.outbox import Outbox, post_event
 from stack.freeside.budget_ledger import BudgetLedger
 
 if TYPE_CHECKING:
@@ -60,16 +57,7 @@ class Worker:
             "req_hash": req_hash(body),
         }
         url = f"{self.context.settings.finn_url}/api/v1/quality"
-        try:
-            headers = {**bearer(self.context.keyring.signer(), claims), "content-type": "application/json"}
-            response = await self.context.http.post(url, content=body, headers=headers, timeout=5.0)
-        except (httpx.HTTPError, httpx.InvalidURL, BadSecret) as error:
-            _log.warning("quality event not delivered: %s", type(error).__name__)
-            return False
-        if response.status_code == 202:
-            return True
-        _log.warning("quality event not delivered: HTTP %s", response.status_code)
-        return None if response.status_code == 400 else False
+        return await post_event(self.context, url, body, claims)
 
     async def _reap(self) -> None:
         while True:

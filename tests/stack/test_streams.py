@@ -83,14 +83,6 @@ def test_a_fault_in_the_middle_is_an_event_and_free(platform: Platform) -> None:
     assert platform.settled() == before
 
 
-def test_a_stream_that_is_only_an_error_is_free(platform: Platform) -> None:
-    before = platform.budget()
-    platform.fault("freeside-stream-error-only")
-    with stream(platform, "a long story " * 60) as response:
-        assert [name for _, _, name, _ in events(response.iter_lines())] == ["error"]
-    assert platform.settled() == before
-
-
 def test_a_replay_streams_the_stored_answer(platform: Platform) -> None:
     key = nonce()
     first = platform.invoke("both ways", key=key).json()

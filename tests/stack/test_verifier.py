@@ -13,6 +13,7 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from stack.common.claims import FINN_CLAIMS, POOLS, USER_CLAIMS, Claims
 from stack.common.jose import PublicKey, SigningKey, b64url, mint
@@ -23,6 +24,7 @@ from stack.faults.tokens import FaultyVerifier
 KNOWN, UNKNOWN = (SigningKey(kid, ec.generate_private_key(ec.SECP256R1())) for kid in ("known", "unknown"))
 ES256 = jwt.get_algorithm_by_name("ES256")
 by_known, by_unknown = (partial(ES256.sign, key=key.private) for key in (KNOWN, UNKNOWN))
+PEM = KNOWN.public().key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 REQUIRED = (*USER_CLAIMS, "req_hash")
 
 
@@ -78,7 +80,7 @@ FORGED: dict[str, Callable[[], str | None]] = {
     "garbage": lambda: "Bearer not.a.token",
     "alg-none": lambda: token(header={"alg": "none"}, sign=lambda _: b""),
     "hs256-public-key": lambda: token(
-        header={"alg": "HS256"}, sign=lambda signed: hmac.digest(KNOWN.public().pem(), signed, "sha256")
+        header={"alg": "HS256"}, sign=lambda signed: hmac.digest(PEM, signed, "sha256")
     ),
     "other-key-known-kid": lambda: token(sign=by_unknown),
     "unknown-kid": lambda: token(header={"kid": "unknown"}),
