@@ -1,4 +1,4 @@
-"""Dixie, put together, and its health."""
+"""Dixie, the reputation service: its parts and its health."""
 
 from __future__ import annotations
 

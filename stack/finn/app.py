@@ -1,4 +1,4 @@
-"""Finn, put together, and its health."""
+"""Finn, the internal inference service between Freeside and the model provider: its parts and its health."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Freeside's API, put together, and its health."""
+"""Freeside, the public API: it verifies, reserves, calls Finn and charges exactly once. Parts and health."""
 
 from __future__ import annotations
 

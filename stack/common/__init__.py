@@ -1,1 +1,0 @@
-"""What every service of the embedded platform shares: settings, database, keys, tokens, errors, prices."""

@@ -1,1 +1,0 @@
-"""Dixie: the reputation service."""

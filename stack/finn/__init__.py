@@ -1,1 +1,0 @@
-"""Finn: the internal inference service between Freeside and the model provider."""
