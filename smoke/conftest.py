@@ -1,4 +1,4 @@
-"""What every phase shares: one HTTP pool, the keys that sign, clients that record for their check."""
+"""Fixtures of every phase: the HTTP pool, signing keys, and clients that record in a check's evidence."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from smoke.platform.builds import builds
 from smoke.platform.dixie import Dixie, Scores
 from smoke.platform.finn import Finn
 from smoke.platform.freeside import Dialects, Freeside, Tenants
-from smoke.platform.http import Connect, HttpClient
+from smoke.platform.http import Connect, HttpClient, ServiceClient
 from smoke.platform.invariants import MICRO_PER_CENT, Conservation
 from smoke.platform.jwks import SigningKeyLookup
-from smoke.platform.services import ServiceClient
 from smoke.platform.spend import OpeningBalance, SpendJournal
 from smoke.platform.tokens import SigningKey
 from smoke.platform.transport import authorities, http_pool
@@ -44,7 +43,7 @@ def tenants(environment: Environment) -> Tenants:
 
 @pytest.fixture(scope="session")
 def dialects(environment: Environment) -> Dialects:
-    """The forms of the routes that the profile names."""
+    """The route dialects that the profile names."""
     freeside = environment.freeside
     return Dialects(
         freeside.invoke_dialect, freeside.stream_dialect, freeside.budget_dialect, environment.auth.nft_id
@@ -53,7 +52,7 @@ def dialects(environment: Environment) -> Dialects:
 
 @pytest.fixture(scope="session")
 def connect(environment: Environment, http: httpx.Client) -> Connect:
-    """HTTP to any service of the profile."""
+    """Makes the HTTP client of any service of the profile."""
 
     def connect(service: str, evidence: Evidence | None = None) -> HttpClient:
         return HttpClient(service, environment.get(f"{service}.url"), http, evidence)
@@ -111,7 +110,7 @@ def journal(
     signing_key: SigningKeyLookup,
     tenants: Tenants,
 ) -> SpendJournal:
-    """The run's journal of charges, one for all workers; it lets nothing pass the cap."""
+    """The run's journal of charges, one for all workers; it refuses a call that would pass the cap."""
 
     def read_balances() -> dict[str, OpeningBalance]:
         freeside = Freeside(connect("freeside"), dialects, signing_key, run_journal)
@@ -123,7 +122,7 @@ def journal(
 
 @pytest.fixture
 def alone(journal: SpendJournal) -> Iterator[None]:
-    """For checks that move or compare money: no other of this run does so meanwhile, on any worker."""
+    """Serialises the checks that move or compare money, on all workers of the run."""
     with journal.alone():
         yield
 
@@ -136,7 +135,7 @@ def freeside(
     signing_key: SigningKeyLookup,
     journal: SpendJournal,
 ) -> Freeside:
-    """Freeside, recorded for this check."""
+    """Freeside, with its exchanges in this check's evidence."""
     return Freeside(connect("freeside", evidence), dialects, signing_key, journal)
 
 
@@ -144,19 +143,19 @@ def freeside(
 def finn(
     connect: Connect, evidence: Evidence, agent: str, signing_key: SigningKeyLookup, journal: SpendJournal
 ) -> Finn:
-    """Finn, recorded for this check."""
+    """Finn, with its exchanges in this check's evidence."""
     return Finn(connect("finn", evidence), agent, signing_key, journal)
 
 
 @pytest.fixture
 def dixie(connect: Connect, evidence: Evidence, signing_key: SigningKeyLookup, tenants: Tenants) -> Dixie:
-    """Dixie, recorded for this check."""
+    """Dixie, with its exchanges in this check's evidence."""
     return Dixie(connect("dixie", evidence), tenants.main, signing_key)
 
 
 @pytest.fixture
 def watch(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> Conservation:
-    """The usual community's budget, at rest before the check and compared from then on."""
+    """The main community's budget, read at rest before the check and compared from then on."""
     return freeside.watch(tenants.main, evidence)
 
 
@@ -196,13 +195,13 @@ def terraform(
 
 @pytest.fixture(scope="session")
 def observed(environment: Environment, shared: Path) -> AwsReader:
-    """What AWS says, one for all checks of this worker."""
+    """What AWS reports, one reader for all checks of this worker."""
     return reader_of(environment, shared)
 
 
 @pytest.fixture
 def aws(observed: AwsReader, request: pytest.FixtureRequest) -> AwsReader:
-    """What AWS says, each thing read once; a check that is run again has it read anew."""
+    """What AWS reports, each thing read once; a rerun reads it anew."""
     if getattr(request.node, "execution_count", 1) > 1:
         observed.forget()
     return observed
@@ -215,5 +214,5 @@ def pytest_readiness_warm() -> None:
 
 
 def pytest_readiness_build_identity(environment: Environment) -> dict[str, str]:
-    """The build that each service says it runs, and the worker's by its image; empty where it is unknown."""
+    """The build that each service reports, and the worker's by its image; empty where it is unknown."""
     return builds(environment)

@@ -79,14 +79,14 @@ def skewed(target: Target, claim: str, seconds: int) -> Credential:
 @pytest.mark.parametrize("claim", SKEWS)
 @pytest.mark.parametrize("service", each())
 def test_small_clock_skew_is_accepted(target: Target, service: str, claim: str) -> None:
-    """A clock that is 20 s off still works."""
+    """A token from a clock that is 20 s off is accepted."""
     require_status(target.send(skewed(target, claim, NEAR_S)), 200)
 
 
 @pytest.mark.parametrize("claim", SKEWS)
 @pytest.mark.parametrize("service", each())
 def test_large_clock_skew_is_refused(target: Target, service: str, claim: str) -> None:
-    """A token that is 120 s off is refused."""
+    """A token from a clock that is 120 s off is refused."""
     require_refused(target.send(skewed(target, claim, FAR_S)), service, f"{claim} off by {FAR_S} s")
 
 
@@ -123,7 +123,7 @@ def test_unknown_kids_evict_no_good_key(target: Target, service: str) -> None:
 
 @pytest.mark.requires("finn")
 def test_token_is_bound_to_its_request(finn: Finn, tenants: Tenants, evidence: Evidence) -> None:
-    """A token made for one request body does not carry another to Finn."""
+    """Finn refuses a token that was made for another request body."""
     meant, sent = (finn.body(prompt_for()) for _ in range(2))
     answer = finn.post_invoke(sent, tenant=tenants.other, credential=finn.credential(tenants.other, meant))
     require_refused(answer, "finn", "a token that was made for another body", (400,))

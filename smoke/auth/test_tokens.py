@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.usefixtures("alone"),
 ]
 
-#: A token without the hash of its request is a mismatch of that hash as well, which Finn answers with 400.
+#: To Finn a token without the hash of its request is also a hash mismatch, which it answers with 400.
 UNBOUND = ("finn", "missing-req_hash")
 
 #: How a request might name a community that is not its token's.
@@ -73,7 +73,7 @@ def each_forgery() -> list[Any]:
 def target(
     request: pytest.FixtureRequest, service: str, agent: str, tenants: Tenants, attacker: SigningKey
 ) -> Target:
-    """The parametrised service as an attacker meets it; a service that is not reached is not even built."""
+    """The parametrised service as an attacker meets it; no other service's client is built."""
     return target_of(request.getfixturevalue(service), tenants.main, agent, attacker)
 
 
@@ -89,7 +89,7 @@ def test_valid_token_is_accepted(target: Target, service: str) -> None:
 def test_refused(
     target: Target, service: str, case: str, freeside: Freeside, tenants: Tenants, evidence: Evidence
 ) -> None:
-    """A forged credential gets 401 or 403 (without its body's hash 400, too) with a JSON error, free."""
+    """A forged credential gets 401 or 403 (400 for a missing body hash) with a JSON error, and no charge."""
     watch = None if service == "dixie" else freeside.watch(tenants.main, evidence)
     statuses = (*REFUSALS, 400) if (service, case) == UNBOUND else REFUSALS
     require_refused(target.forged(case), service, case, statuses)
@@ -100,7 +100,7 @@ def test_refused(
 @pytest.mark.p0
 @pytest.mark.parametrize("service", each_service("jti-is-spent-once"))
 def test_jti_is_spent_once(target: Target, service: str) -> None:
-    """A token that was used is refused when it comes again."""
+    """A used token is refused when it is sent again."""
     header, _ = target.spent()
     require_spent(target.send(lambda: header), service, "a token that was used before")
 

@@ -23,7 +23,7 @@ pytestmark = [
 
 #: How many calls are made at once beyond those that fit.
 CROWD = 5
-#: How much of the room a reservation is to take where it is more than the price.
+#: The share of the room that a reservation may take where it exceeds the price.
 MARGIN = 0.9
 
 
@@ -34,7 +34,7 @@ def watch(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> Conservat
 
 
 def ask(freeside: Freeside, tenant: str, padding: int, pool: str) -> httpx.Response:
-    """The answer to an invoke with a prompt of that padding, whatever it is."""
+    """The answer to an invoke with a prompt of that padding, whatever its status."""
     return freeside.try_invoke(tenant, prompt_for(padding=padding), model=pool)
 
 
@@ -79,7 +79,7 @@ def test_edge_of_the_budget_is_exact(
     prices, padding = Prices.reaching(freeside, tenants.main, lambda prices: prices.padding_for_one(room))
     price, held = priced(freeside, tenants.main, padding, prices.pool)
     if held > room and padding:
-        # so much more is reserved than the price that only a cheaper call has room
+        # the reservation exceeds the price by so much that only a cheaper call fits
         padding = prices.padding_for(MARGIN * room * price / held)
         price, held = priced(freeside, tenants.main, padding, prices.pool)
     fits, least = room // price, room // held

@@ -13,9 +13,9 @@ from smoke.platform.answers import Fields, fields_of, header, require_error, req
 from smoke.platform.dixie import Dixie
 from smoke.platform.finn import Finn
 from smoke.platform.freeside import Freeside
-from smoke.platform.http import Connect, require_resolvable
+from smoke.platform.http import Connect, ServiceClient, require_resolvable
 from smoke.platform.prompts import nonce
-from smoke.platform.services import ServiceClient, each, requires
+from smoke.platform.services import each, requires
 
 pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("health")]
 
@@ -59,7 +59,7 @@ def test_unknown_path_is_not_found(freeside: Freeside) -> None:
 
 
 def require_not_unhealthy(client: ServiceClient) -> None:
-    """Assert that a service answers; HTTP 200 alone proves nothing, so by the status in its body."""
+    """Assert that a service answers and its body does not report unhealthy; HTTP 200 alone proves nothing."""
     require_resolvable(client.http.base_url)
     client.health().text("status", among=("healthy", "degraded"))
 

@@ -43,7 +43,7 @@ pytestmark = [
 FIVE = ("cheap", "cheap", "cheap", "fast-code", "reviewer")
 LATENCY_SAMPLES = 10
 PARALLEL = 10
-#: A burst that a smoke may send to meet a rate limit; a platform that allows more is not pushed further.
+#: The burst that may meet a rate limit; a platform that allows more is not pushed further.
 BURST = 12
 
 
@@ -117,8 +117,8 @@ def test_bad_input_is_turned_down(
     answer = freeside.post_invoke(bad.body, tenant=tenants.main, credential=credential, headers=bad.headers)
     watch.unchanged(f"{case} was answered with {answer.status_code}")
     if answer.status_code not in bad.statuses:
-        came = f"{answer.status_code} {error_code(answer)}".strip()
-        raise UnexpectedStatus(f"{route_of(answer)}: {case}: expected {bad.statuses}, got {came}")
+        got = f"{answer.status_code} {error_code(answer)}".strip()
+        raise UnexpectedStatus(f"{route_of(answer)}: {case}: expected {bad.statuses}, got {got}")
     require_json_error(answer)
 
 
@@ -156,7 +156,7 @@ def test_429_says_when_to_return(freeside: Freeside, tenants: Tenants, evidence:
 
 @pytest.mark.p1
 def test_rate_limit_is_declared(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
-    """An answer says what the limit is and what is left of it."""
+    """An answer declares the rate limit and what remains of it."""
     declared = rate_limit_of(require_status(freeside.try_invoke(tenants.main, prompt_for()), 200))
     evidence.figure("rate limit", declared.limit, "requests")
     evidence.figure("remaining", declared.remaining, "requests", limit=declared.limit)

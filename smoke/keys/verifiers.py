@@ -125,7 +125,7 @@ def finn_verifier(url: str, tenant: str, agent: str, http: httpx.Client) -> Http
 
 def dixie_verifier(url: str, tenant: str, agent: str, http: httpx.Client) -> HttpVerifier:
     """Dixie, which verifies user tokens of Freeside's key."""
-    return _dixie(url, agent, http, lambda: tokens.user_claims(tenant, audience="loa-dixie"))
+    return _dixie(url, agent, http, lambda: tokens.user_claims(tenant, service="dixie"))
 
 
 def dixie_service_verifier(url: str, agent: str, http: httpx.Client) -> HttpVerifier:

@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.p1,
     pytest.mark.requires("freeside", "dixie", "key", "signing"),
     pytest.mark.usefixtures("alone"),
-    # a loop that was watched until its limit, through lost readings, need not be watched again
+    # a loop was watched until its limit, through failed readings: a rerun would show nothing new
     pytest.mark.flaky(reruns=0),
 ]
 
@@ -39,7 +39,7 @@ def test_good_events_raise_the_score(
         before = scores.of(agent)
         assert before < 1, f"{agent} has the highest score already: no rise could be seen"
         report(freeside, tenants.main, agent, quality)
-        # waited for one by one: a straggler would be taken for the effect of a later check's event
+        # one by one: a late event would be taken for the effect of a later check's
         after = scores.moved(agent, before, eventually)
         assert after > before, f"the event {quality} moved the score from {before} to {after}"
 

@@ -1,4 +1,4 @@
-"""G-4, phase loop, after the run's last charged call: the smoke's own spend."""
+"""G-4, phase loop, after the run's last charged call: the run's own spend."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Clients of the platform: typed answers, strict decoding, fresh credentials, the rules of money."""
+"""The platform under test: its services and answers, tokens and forgeries, budget invariants."""

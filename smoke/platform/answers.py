@@ -26,7 +26,7 @@ class ContractViolation(AssertionError):
 
 
 def shown(value: object) -> str:
-    """The value as a person wants to see it in a violation: short, with its JSON kind."""
+    """A value for the message of a violation: shortened, with its JSON type."""
     if value is None:
         return "null"
     text = value if isinstance(value, str) else json.dumps(value, default=repr)
@@ -143,7 +143,7 @@ def error_code(response: httpx.Response) -> str:
     except ContractViolation:
         return ""
     code = (body.get("code") or body.get("error")) if isinstance(body, dict) else ""
-    # it goes into messages as it is
+    # messages show it unquoted
     return code if isinstance(code, str) and len(code) <= LONGEST_SHOWN and code.isprintable() else ""
 
 
@@ -160,20 +160,20 @@ class UnexpectedStatus(AssertionError):
 
 
 def require_status(response: httpx.Response, *allowed: int) -> httpx.Response:
-    """Assert the status. The third party's named signal is an outage; other surprises are ours."""
+    """Assert the status. The model provider's own signal is an ExternalOutage; all else is the platform's."""
     if response.status_code in allowed:
         return response
     code = error_code(response)
     if response.status_code == 503 and code in PROVIDER_CODES:
         raise ExternalOutage(f"{route_of(response)}: 503 {code}: the model provider behind Finn is down")
     expected = " or ".join(str(status) for status in allowed)
-    came = f"{response.status_code} {code}".strip()
+    got = f"{response.status_code} {code}".strip()
     hint = " (a route of the contract is missing)" if response.status_code == 404 else ""
-    raise UnexpectedStatus(f"{route_of(response)}: expected {expected}, got {came}{hint}")
+    raise UnexpectedStatus(f"{route_of(response)}: expected {expected}, got {got}{hint}")
 
 
 def require_error(response: httpx.Response, status: int, code: str) -> None:
-    """Assert Freeside's JSON error with exactly this status and code, and a message for people."""
+    """Assert Freeside's JSON error with exactly this status and code, and a human-readable message."""
     fields = fields_of(require_status(response, status))
     fields.text("error", among=(code,))
     fields.text("message")
@@ -202,7 +202,6 @@ class Answer:
     trace_id: str
     idempotency_key: str
     replayed: bool
-    ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,12 +232,11 @@ def answer_of(response: httpx.Response, tenant: str) -> Answer:
         trace_id=fields.text("traceId", pattern=UUID),
         idempotency_key=header(response, "x-idempotency-key"),
         replayed=response.headers.get("x-idempotent-replay", "").lower() == "true",
-        ms=response.elapsed.total_seconds() * 1000,
     )
 
 
 def header(response: httpx.Response, name: str) -> str:
-    """A header that the contract promises."""
+    """The value of a header that the contract requires."""
     value = response.headers.get(name, "")
     if not value:
         raise ContractViolation(f"{route_of(response)}: header {name}: expected a value, got {shown(None)}")

@@ -104,12 +104,12 @@ def require_refused(
     response: httpx.Response, service: str, what: str, statuses: tuple[int, ...] = REFUSALS
 ) -> None:
     """Assert a refusal with a JSON error; SafetyViolation when the service accepted."""
-    came = f"{response.status_code} {error_code(response)}".strip()
+    got = f"{response.status_code} {error_code(response)}".strip()
     if response.is_success:
-        raise SafetyViolation(f"{service} accepted {what}: {route_of(response)} answered {came}")
+        raise SafetyViolation(f"{service} accepted {what}: {route_of(response)} answered {got}")
     if response.status_code not in statuses:
         expected = " or ".join(map(str, statuses))
-        raise UnexpectedStatus(f"{route_of(response)}: {service} and {what}: expected {expected}, got {came}")
+        raise UnexpectedStatus(f"{route_of(response)}: {service} and {what}: expected {expected}, got {got}")
     require_json_error(response)
 
 
@@ -122,7 +122,7 @@ def require_spent(response: httpx.Response, service: str, what: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class BadRequest:
-    """A body and headers that are wrong in one way, and the statuses that say so."""
+    """A body and headers with one thing wrong, and the statuses that the contract allows for it."""
 
     body: bytes | Mapping[str, Any]
     statuses: tuple[int, ...] = (400,)
@@ -159,7 +159,7 @@ BAD_INPUT: dict[str, Callable[[Freeside], BadRequest]] = {
 
 
 def leak(answer: httpx.Response) -> str:
-    """The first internal that an answer shows, in its body or its headers."""
+    """The first internal detail that an answer exposes, in its body or headers."""
     shown = body_text(answer) + "\n".join(f"{name}: {value}" for name, value in answer.headers.items())
     match = INTERNALS.search(shown)
     return match.group(0) if match else ""

@@ -14,8 +14,7 @@ from pytest_readiness import Eventually, Evidence
 
 from . import tokens
 from .answers import fields_of, require_status
-from .http import Credential, HttpClient
-from .services import ServiceClient
+from .http import Credential, HttpClient, ServiceClient
 from .tokens import SigningKey
 
 
@@ -29,7 +28,7 @@ class Dixie(ServiceClient):
 
     def claims(self) -> tokens.Claims:
         """A user's claims towards Dixie."""
-        return tokens.user_claims(self.tenant, audience="loa-dixie")
+        return tokens.user_claims(self.tenant, service="dixie")
 
     def credential(self, **claims: Any) -> Credential:
         """Fresh user tokens, one for each send."""
@@ -106,7 +105,7 @@ class Scores:
             try:
                 found.append(self.of(agent))
             except httpx.TransportError as error:
-                self.evidence.note(f"a reading was lost on the way: {type(error).__name__}")
+                self.evidence.note(f"a score query failed in transit: {type(error).__name__}")
                 return False
             return found[-1] != before
 

@@ -11,8 +11,7 @@ import httpx
 
 from . import tokens
 from .freeside import cost_in
-from .http import JSON_HEADERS, Credential, HttpClient
-from .services import ServiceClient
+from .http import JSON_HEADERS, Credential, HttpClient, ServiceClient
 from .spend import SpendJournal
 from .tokens import SigningKey
 

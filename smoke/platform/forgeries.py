@@ -17,14 +17,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 from jwt.utils import base64url_encode
 
+from .services import SERVICES
 from .tokens import Claims, SigningKey, bearer, mint
 
 #: How far a forged time is from now: far beyond any clock skew that a verifier may allow.
 FAR_S = 900
 #: A lifetime beyond the limit of 3600 s (contract 1.1).
 TOO_LONG_S = 7200
-#: An audience that belongs to another service of the platform, so that a mixed-up verifier is caught too.
-FOREIGN_AUDIENCE = {"arrakis": "loa-dixie", "loa-finn": "arrakis", "loa-dixie": "arrakis"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +101,13 @@ def _resignatured(genuine: Genuine, change: Callable[[bytes], bytes]) -> str:
     return _forged(genuine, lambda signed: change(sign(signed)))
 
 
+def _foreign_audience(genuine: Genuine) -> str:
+    """The audience of another service, so that a verifier that accepts any of them is caught, too."""
+    audiences = [service.audience for service in SERVICES.values()]
+    foreign = next(audience for audience in audiences if audience != genuine.claims["aud"])
+    return genuine.resigned(genuine.claims | {"aud": foreign})
+
+
 def _missing(claim: str) -> Forgery:
     def forge(genuine: Genuine) -> str:
         return genuine.resigned({k: v for k, v in genuine.claims.items() if k != claim})
@@ -131,7 +137,7 @@ FORGERIES: dict[str, Forgery] = {
     "no-exp": _missing("exp"),
     "exp-too-long": lambda g: g.shifted(exp=TOO_LONG_S),
     "wrong-iss": lambda g: g.resigned(g.claims | {"iss": "not-arrakis"}),
-    "wrong-aud": lambda g: g.resigned(g.claims | {"aud": FOREIGN_AUDIENCE[g.claims["aud"]]}),
+    "wrong-aud": _foreign_audience,
 }
 
 USER_CLAIMS = ("iss", "aud", "sub", "tenant_id", "tier", "pool_id", "allowed_pools", "iat", "jti")

@@ -24,9 +24,8 @@ from .answers import (
     route_of,
     shown,
 )
-from .http import JSON_HEADERS, Credential, HttpClient
+from .http import JSON_HEADERS, Credential, HttpClient, ServiceClient
 from .invariants import MICRO_PER_CENT, RELEASED_WITHIN_S, BudgetReading, Conservation, reading_of
-from .services import ServiceClient
 from .spend import OpeningBalance, SpendJournal
 from .tokens import SigningKey
 
@@ -38,7 +37,7 @@ _NEVER = Event()
 
 @dataclass(frozen=True, slots=True)
 class Tenants:
-    """The communities of the smoke: the usual one, a second one, and one whose budget is a few cents."""
+    """The suite's communities: the main one, a second one, and one with a budget of a few cents."""
 
     main: str
     other: str
@@ -51,7 +50,7 @@ class Tenants:
 
 @dataclass(frozen=True, slots=True)
 class Dialects:
-    """How a platform spells the routes that have several forms, and the agent where one must be named."""
+    """The dialect of each route that has several, and the agent where a request must name one."""
 
     invoke: str
     stream: str

@@ -11,11 +11,15 @@ from urllib.parse import urlsplit
 import httpx
 from pytest_readiness import Evidence, SetupError
 
-from .answers import DIGITS, ContractViolation, route_of, shown
+from .answers import DIGITS, ContractViolation, Fields, fields_of, require_status, route_of, shown
 from .concurrency import in_time
+from .jwks import KeySet, key_set_of
+from .services import SERVICES
 from .transport import within
 
 RESOLVE_WITHIN_S = 5.0
+#: Long enough to see by how much health is later than the promised 2 s; a hanging service costs no more.
+HEALTH_WITHIN_S = 5.0
 JSON_HEADERS = {"Content-Type": "application/json"}
 #: What one request may wait for rate limits, a whole minute's window and a bit; and how often it may be sent.
 BACKOFF_BUDGET_S = 75.0
@@ -118,6 +122,30 @@ class HttpClient:
             f"{self.service} {route}: still rate limited after {waited:g} s of waiting; "
             "raise the limit of the smoke tenants or run less often"
         )
+
+
+class ServiceClient:
+    """What every service offers: its health and its public keys."""
+
+    def __init__(self, http: HttpClient) -> None:
+        self.http = http
+
+    def get_health(self, **headers: str) -> httpx.Response:
+        """The answer of the health route, whatever its status."""
+        path = SERVICES[self.http.service].health
+        return self.http.send("GET", path, headers=headers, timeout=HEALTH_WITHIN_S)
+
+    def health(self) -> Fields:
+        """The body of a 200 of the health route."""
+        return fields_of(require_status(self.get_health(), 200))
+
+    def get_jwks(self, **headers: str) -> httpx.Response:
+        """The answer of the JWKS route, whatever its status."""
+        return self.http.send("GET", SERVICES[self.http.service].jwks, headers=headers)
+
+    def jwks(self) -> KeySet:
+        """The published keys."""
+        return key_set_of(require_status(self.get_jwks(), 200))
 
 
 #: Makes the client of a service by its name, recording in the evidence of a check, if any.

@@ -84,7 +84,7 @@ def _community(fields: Fields, tenant: str) -> BudgetReading:
 
 def _gateway(fields: Fields, tenant: str) -> BudgetReading:
     limit, spent = fields.integer("monthlyLimitCents"), fields.integer("currentSpendCents")
-    # an overspent budget leaves less than nothing: that is for the invariants to say, with the amount
+    # an overspent budget has a negative rest, which I-1 reports with its amount
     left = fields.integer("remainingCents", minimum=-limit - spent)
     fields.number("percentUsed", minimum=0)
     if left != limit - spent:
@@ -162,7 +162,7 @@ class Conservation:
         self.evidence.figure(f"charges of {reading.tenant}", observed, "µUSD", expected=sum(costs))
         _hold(
             least <= reading.committed <= most,
-            f"{I5}: {reading.tenant}: {len(costs)} calls cost {sum(costs)} µUSD, took {observed}",
+            f"{I5}: {reading.tenant}: {len(costs)} calls cost {sum(costs)} µUSD, {observed} were charged",
         )
         self.evidence.evaluated(I5)
 

@@ -6,15 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
 import pytest
-
-from .answers import Fields, fields_of, require_status
-from .http import HttpClient
-from .jwks import KeySet, key_set_of
-
-#: Long enough to see by how much an answer is later than the promised 2 s; a hanging service costs no more.
-ASKED_FOR_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,27 +49,3 @@ def each(
         pytest.param(name, marks=[requires(name, finn_covered_by=finn_covered_by), *marks(name)])
         for name in names or SERVICES
     ]
-
-
-class ServiceClient:
-    """What every service offers: its health and its public keys."""
-
-    def __init__(self, http: HttpClient) -> None:
-        self.http = http
-
-    def get_health(self, **headers: str) -> httpx.Response:
-        """The answer of the health route, whatever its status."""
-        path = SERVICES[self.http.service].health
-        return self.http.send("GET", path, headers=headers, timeout=ASKED_FOR_S)
-
-    def health(self) -> Fields:
-        """The body of a 200 of the health route."""
-        return fields_of(require_status(self.get_health(), 200))
-
-    def get_jwks(self, **headers: str) -> httpx.Response:
-        """The answer of the JWKS route, whatever its status."""
-        return self.http.send("GET", SERVICES[self.http.service].jwks, headers=headers)
-
-    def jwks(self) -> KeySet:
-        """The published keys."""
-        return key_set_of(require_status(self.get_jwks(), 200))

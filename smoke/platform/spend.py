@@ -81,7 +81,7 @@ class SpendJournal:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """While inside, no other process of this run is: figures can be compared whatever runs."""
+        """Hold the run's lock, so that no other check of any process moves money meanwhile."""
         with self._lock.open("w", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
@@ -100,7 +100,7 @@ class SpendJournal:
 
     @contextmanager
     def charging(self, tenant: str, key: str) -> Iterator[Charge]:
-        """Around one call that may be charged; noted when it has ended, however it did.
+        """Around one call that may be charged; written to the journal however the call ends.
 
         SetupError instead of the call when another one of the usual price would pass the cap.
         """
@@ -117,7 +117,7 @@ class SpendJournal:
                 self._under_way.remove(expected)
 
     def learn(self, tenant: str, key: str, micro: int) -> None:
-        """What a call of unknown cost was observed to cost."""
+        """Enter the observed cost of a call that ended with its cost unknown."""
         self._write(tenant, key, Charge(micro))
 
     def spend(self) -> Spend:

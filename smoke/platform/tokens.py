@@ -16,12 +16,15 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
+from .services import SERVICES
+
 Claims = dict[str, Any]
 
 ALL_POOLS = ("cheap", "fast-code", "reviewer", "reasoning", "architect")
 TIER_POOLS = {"free": ALL_POOLS[:1], "pro": ALL_POOLS[:3], "enterprise": ALL_POOLS}
 #: The subject of every token of the suite: a wallet address that nobody owns.
 WALLET = "0x" + "5e" * 20
+ISSUER = "arrakis"
 LIFETIME_S = 300
 NOT_BOOTSTRAPPED = frozenset({"", "PLACEHOLDER", "CHANGE_ME", "{}"})
 
@@ -86,10 +89,10 @@ def _claims(issuer: str, audience: str, subject: str, **more: Any) -> Claims:
     }  # fmt: skip
 
 
-def user_claims(tenant: str, *, audience: str = "arrakis", tier: str = "enterprise") -> Claims:
-    """A user's claims at Freeside, or at Dixie with its audience (contract 1.1)."""
+def user_claims(tenant: str, *, service: str = "freeside", tier: str = "enterprise") -> Claims:
+    """A user's claims at Freeside or Dixie (contract 1.1)."""
     return _claims(
-        "arrakis", audience, WALLET,
+        ISSUER, SERVICES[service].audience, WALLET,
         tenant_id=tenant, tier=tier, pool_id="cheap", allowed_pools=list(TIER_POOLS[tier]),
     )  # fmt: skip
 
@@ -97,12 +100,13 @@ def user_claims(tenant: str, *, audience: str = "arrakis", tier: str = "enterpri
 def finn_claims(tenant: str, body: bytes) -> Claims:
     """Freeside's claims towards Finn, bound to one raw request body by ``req_hash`` (contract 2)."""
     digest = "sha256:" + hashlib.sha256(body).hexdigest()
-    return _claims("arrakis", "loa-finn", WALLET, tenant_id=tenant, tier="enterprise", req_hash=digest)
+    audience = SERVICES["finn"].audience
+    return _claims(ISSUER, audience, WALLET, tenant_id=tenant, tier="enterprise", req_hash=digest)
 
 
 def dixie_service_claims() -> Claims:
     """Finn's claims towards Dixie (contract 3)."""
-    return _claims("loa-finn", "loa-dixie", "loa-finn")
+    return _claims("loa-finn", SERVICES["dixie"].audience, "loa-finn")
 
 
 def mint(key: SigningKey, claims: Mapping[str, Any]) -> str:

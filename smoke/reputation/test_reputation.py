@@ -25,7 +25,7 @@ pytestmark = [
 WITH_TOKEN = pytest.mark.requires("freeside", "key", "signing")
 WITH_FINN = pytest.mark.requires("finn", "finn_key")
 
-#: Credentials by kind, each made only when it is wanted.
+#: Credentials by kind, each made only when a check uses it.
 Credentials = Mapping[str, Callable[[], Credential | None]]
 
 MALFORMED = {"two-colons": "nft:0xabc:1", "no-prefix": "smoke", "bad-character": "nft:a b!", "missing": None}
@@ -119,9 +119,8 @@ def test_unknown_agent_has_no_score(dixie: Dixie, evidence: Evidence) -> None:
     ],
 )
 def test_event_is_refused(dixie: Dixie, bystander: str, writer: str, credentials: Credentials) -> None:
-    """An event that Finn did not sign is refused."""
-    answer = dixie.post_event(quality_signal(bystander, 1.0), credentials[writer]())
-    require_refused(answer, "dixie", f"an event with the credential {writer!r}")
+    """An event without a valid token of Finn is refused."""
+    require_event_refused(dixie, bystander, writer, credentials)
 
 
 @WITH_TOKEN
@@ -136,17 +135,17 @@ def test_event_is_refused(dixie: Dixie, bystander: str, writer: str, credentials
 def test_refused_events_change_nothing(
     dixie: Dixie, bystander: str, of: tuple[str, ...], credentials: Credentials, scores: Scores
 ) -> None:
-    """What Dixie refuses it does not count, either: the score stays."""
+    """Refused events do not count: the score stays."""
     before = scores.of(bystander)
     for writer in of:
-        answer = dixie.post_event(quality_signal(bystander, 1.0), credentials[writer]())
-        require_refused(answer, "dixie", f"an event with the credential {writer!r}")
+        require_event_refused(dixie, bystander, writer, credentials)
     scores.stays(bystander, before, "an event was refused, yet counted")
 
 
 @WITH_TOKEN
 @pytest.mark.parametrize("case", ["no-token", "expired"])
 def test_quality_needs_a_token(freeside: Freeside, tenants: Tenants, bystander: str, case: str) -> None:
-    """A verdict about an agent without a valid token is refused at Freeside."""
+    """Freeside refuses a quality report without a valid token."""
     credential = None if case == "no-token" else freeside.credential(tenants.main, iat=1, exp=300)
-    require_refused(freeside.quality(f"nft:{bystander}", "excellent", credential), "freeside", case)
+    answer = freeside.quality(f"nft:{bystander}", "excellent", credential)
+    require_refused(answer, "freeside", f"a quality report with the credential {case!r}")

@@ -11,8 +11,8 @@ from pytest_readiness import Evidence
 from smoke.aws.inventory import agree, is_commit, is_pinned, tag_of
 from smoke.aws.names import BUILDS, SERVICES
 from smoke.aws.reader import AwsReader
-from smoke.platform.http import Connect
-from smoke.platform.services import ServiceClient, each
+from smoke.platform.http import Connect, ServiceClient
+from smoke.platform.services import each
 
 pytestmark = [
     pytest.mark.goal("G-1"),

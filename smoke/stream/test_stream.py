@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import pytest
 from pytest_readiness import Eventually, Evidence
@@ -39,12 +39,7 @@ def heard(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> Stream:
 
 def shape(names: list[str]) -> str:
     """Event names in order, repetitions folded."""
-    runs: list[tuple[str, int]] = []
-    for name in names:
-        if runs and runs[-1][0] == name:
-            runs[-1] = (name, runs[-1][1] + 1)
-        else:
-            runs.append((name, 1))
+    runs = [(name, len(list(same))) for name, same in groupby(names)]
     return " ".join(name if count == 1 else f"{name}×{count}" for name, count in runs)
 
 

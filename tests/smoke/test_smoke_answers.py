@@ -1,6 +1,5 @@
 """Answers: strict decoding that names the field, and statuses with whoever is to blame for them."""
 
-from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -13,7 +12,6 @@ from smoke.platform.answers import (
     UnexpectedStatus,
     answer_of,
     fields_of,
-    parse_json,
     rate_limit_of,
     require_error,
     require_json_error,
@@ -54,21 +52,15 @@ def test_missing_member_is_named() -> None:
         ("text", [None, "", "  ", 1, True, [], {}, ["a"]]),
         ("integer", [None, "1", 1.0, 1.5, True, -1, [], float("nan")]),
         ("number", [None, "0.5", True, -0.1, 1.1, float("nan"), float("inf"), []]),
-        ("micro", [None, 12, "-1", "1.5", "1e3", "", " 1", "١٢", True]),
+        ("micro", [None, 12, "-1", "1.5", "1e3", "", " 1", "١٢", True, "0"]),
         ("boolean", [None, 0, 1, "true"]),
     ],
 )
 def test_value_of_another_kind_is_refused(kind: str, values: list[Any]) -> None:
-    bounds = {"minimum": 0, "maximum": 1} if kind == "number" else {}
+    bounds = {"number": {"minimum": 0, "maximum": 1}, "micro": {"minimum": 1}}.get(kind, {})
     for value in values:
         with pytest.raises(ContractViolation):
             getattr(fields(name=value), kind)("name", **bounds)
-
-
-def test_micro_holds_its_minimum() -> None:
-    assert fields(name="1").micro("name", minimum=1) == 1
-    with pytest.raises(ContractViolation):
-        fields(name="0").micro("name", minimum=1)
 
 
 def test_good_values_pass() -> None:
@@ -86,7 +78,7 @@ def test_choice_and_pattern_are_held() -> None:
         fields(s="latest").text("s", pattern="[0-9a-f]{7,40}")
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>", b"null", b"[]", b'"text"', b'{"a": NaN}', b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"<html>", b"null", b"[]", b'"text"', b'{"a": Infinity}', b"\xff"])
 def test_body_must_be_a_json_object(content: Any) -> None:
     with pytest.raises(ContractViolation):
         fields_of(response(content))
@@ -104,11 +96,6 @@ def test_json_error_needs_a_readable_error() -> None:
             require_json_error(response(body, 401))
 
 
-def test_constants_are_no_json() -> None:
-    with pytest.raises(ContractViolation, match="Infinity"):
-        parse_json('{"a": Infinity}', "GET /thing")
-
-
 def test_long_values_are_shortened() -> None:
     assert len(shown("x" * 500)) < 100
     assert shown(None) == "null"
@@ -122,14 +109,12 @@ HEADERS = {"x-idempotency-key": "k", "x-ratelimit-limit": "60", "x-ratelimit-rem
 
 
 def answered(status: Any = 200, json: Any = ANSWER, headers: Any = HEADERS) -> Any:
-    response = httpx.Response(status, json=json, headers=headers, request=httpx.Request("POST", "http://h/x"))
-    response.elapsed = timedelta(milliseconds=5)
-    return response
+    return httpx.Response(status, json=json, headers=headers, request=httpx.Request("POST", "http://h/x"))
 
 
 def test_answer_is_read() -> None:
     answer = answer_of(answered(headers=HEADERS | {"x-idempotent-replay": "true"}), "c")
-    assert (answer.usage.cost_micro, answer.replayed, answer.ms) == (2000, True, 5.0)
+    assert (answer.usage.cost_micro, answer.replayed) == (2000, True)
 
 
 @pytest.mark.parametrize(
