@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from .adapter.evidence import Eventually, Evidence
 from .aws import aws_session
-from .core.aws_errors import AwsCause, AwsFailure, aws_failure
+from .core.classify import AwsCause, AwsFailure, aws_failure
 from .core.errors import ExternalOutage, NothingMeasured, ProfileError, SafetyViolation, SetupError
 from .profile.environment import Environment, load_environment
 

@@ -11,8 +11,7 @@ import pytest
 from botocore import exceptions
 from botocore.stub import Stubber
 from pytest_readiness import ExternalOutage, SetupError
-from pytest_readiness.core.aws_errors import _CODES, _KINDS
-from pytest_readiness.core.classify import classify
+from pytest_readiness.core.classify import _CODES, _KINDS, classify
 
 from smoke.aws.account import OUTAGE_HOLDS_S, Account, at_once
 from smoke.aws.errors import Call, explain
