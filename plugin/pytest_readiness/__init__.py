@@ -10,7 +10,14 @@ from __future__ import annotations
 from .adapter.evidence import Eventually, Evidence
 from .aws import aws_session
 from .core.classify import AwsCause, AwsFailure, aws_failure
-from .core.errors import ExternalOutage, NothingMeasured, ProfileError, SafetyViolation, SetupError
+from .core.errors import (
+    ExternalOutage,
+    NothingMeasured,
+    ProfileError,
+    SafetyViolation,
+    SetupError,
+    three_lines,
+)
 from .profile.environment import Environment, load_environment
 
 __all__ = [
@@ -27,4 +34,5 @@ __all__ = [
     "aws_failure",
     "aws_session",
     "load_environment",
+    "three_lines",
 ]

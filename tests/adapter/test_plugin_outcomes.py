@@ -223,7 +223,7 @@ def test_an_exception_without_words_is_a_failure_like_any_other(
     """)
     run = suite.run(*workers, plugins=("readiness",))  # pytest-rerunfailures asks for words too
     assert (run.code, run.verdict) == (1, "BROKEN"), run.told()
-    assert run.check("health/up")["summary"] == "Mute: <Mute whose text raises ValueError>"
+    assert run.check("health/up")["summary"] == "Mute: <Mute with a text that raises ValueError>"
 
 
 def test_a_fixture_that_is_not_there_is_no_fault_of_the_platform(suite: Suite) -> None:

@@ -140,7 +140,7 @@ def test_a_suite_of_another_rootdir_is_refused(suite: Suite) -> None:
     suite.write("other/pytest.ini", "[pytest]\n")
     run = suite.run("-c", "other/pytest.ini", "smoke")
     assert run.code == 4, run.told()
-    assert "a suite with a launch plan, which this run would not follow" in run.err
+    assert "its launch plan does not apply to this run" in run.err
     assert f"--rootdir {suite.root}" in run.err
 
 

@@ -91,7 +91,7 @@ def test_a_p0_that_is_not_waivable_is_never_covered_whatever_covers_it() -> None
     assert outcomes == ["failed", "deferred"]
     assert deferral.state is waived.state is ExemptionState.REFUSED
     assert deferral.checks == ("auth/leak",)
-    assert waived.text == "cannot cover auth/refused[x]: the plan calls it not waivable"
+    assert waived.text == "cannot cover auth/refused[x]: the plan lists it under not_waivable"
 
 
 def test_a_not_waivable_check_that_passed_needs_no_word() -> None:

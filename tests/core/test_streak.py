@@ -158,4 +158,4 @@ def test_what_is_older_never_shortens_it(history: Any, cut: Any) -> None:
 
 def test_a_streak_is_told_up_to_what_is_needed() -> None:
     told = [str(Streak(length=length, required=3, why="")) for length in (0, 2, 3, 7)]
-    assert told == ["0/3", "2/3", "3/3", "3/3 (7 by now)"]
+    assert told == ["0/3", "2/3", "3/3", "3/3 (7 in all)"]

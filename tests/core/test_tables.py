@@ -174,7 +174,7 @@ def test_blockers_are_ranked_and_carry_what_to_do() -> None:
         "reproduce": "pytest 'smoke/test_c.py::test_money[two at once]' --env './my env.toml'",
     }
     actions = [blocker["next_action"] for blocker in made["blockers"]]
-    assert actions[1] == "give the run what the check needs, or cover it in the plan"
+    assert actions[1] == "give the run what the check needs, or defer it in the plan"
     assert actions[2] == "correct the runner's setup as the summary says, then run the suite again"
     assert actions[4] == "find out why the first attempt failed; a rerun that passes proves little"
 

@@ -54,7 +54,7 @@ class RunContext:
             return Availability(available=False, declared=True, reason=f"{name} needs --drills")
         missing = [self.vault.unresolved[key] for key in capability.secrets if key in self.vault.unresolved]
         if missing:
-            return Availability(available=False, reason=f"{name} is declared but missing: {missing[0]}")
+            return Availability(available=False, reason=f"{name} is configured but unavailable: {missing[0]}")
         return Availability(available=True)
 
 

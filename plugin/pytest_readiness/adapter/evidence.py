@@ -39,7 +39,7 @@ class EvidenceLog:
 
     @property
     def measured(self) -> int:
-        """How many measurements were taken; notes are none."""
+        """How many measurements were taken; a note is not one."""
         return sum(entry["kind"] in _MEASUREMENTS for entry in self._entries)
 
     def add(self, entry: Mapping[str, Any]) -> None:
@@ -72,7 +72,7 @@ class Parts:
 
 
 class Evidence:
-    """The fixture ``evidence``. Exchanges, figures and evaluated rules are measurements; a note is none."""
+    """The fixture ``evidence``. Exchanges, figures and evaluated rules are measurements; a note is not."""
 
     def __init__(self, log: EvidenceLog) -> None:
         self._log = log

@@ -28,8 +28,8 @@ class HtmlBridge:
         """Show what each attempt recorded; pytest-html lists the extras of all attempts in every row."""
         attempt = getattr(report, "rerun", 0)
         title = f"Attempt {attempt + 1}" if attempt or report.outcome == "rerun" else ""
-        told = getattr(report, "readiness", None) or {}
-        extras = html.extras(told.get("evidence") or (), title)
+        facts = getattr(report, "readiness", None) or {}
+        extras = html.extras(facts.get("evidence") or (), title)
         report.extras = [*getattr(report, "extras", ()), *extras]
 
     @pytest.hookimpl

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ..core.errors import ReadinessError
 from ..core.model import Severity
 from .catalogue import Check
 
@@ -22,8 +23,8 @@ MARKERS = (
 _SEVERITIES = {"p0": Severity.P0, "p1": Severity.P1}
 
 
-class MarkerError(Exception):
-    """A check is marked wrongly; the message says what is wrong and what is allowed."""
+class MarkerError(ReadinessError):
+    """A check is marked wrongly."""
 
 
 def read_check(item: pytest.Item, goals: tuple[str, ...], phases: tuple[str, ...]) -> Check:
@@ -59,30 +60,30 @@ def _severity(item: pytest.Item) -> Severity:
         if len(found) == 1:
             return _SEVERITIES[found[0]]
         if found:
-            raise MarkerError("both p0 and p1\n  allowed: one of pytest.mark.p0, pytest.mark.p1")
-    raise MarkerError("no severity\n  allowed: pytest.mark.p0, pytest.mark.p1")
+            raise MarkerError("both p0 and p1", allowed="one of pytest.mark.p0, pytest.mark.p1")
+    raise MarkerError("no severity", allowed="pytest.mark.p0, pytest.mark.p1")
 
 
 def _one_of(item: pytest.Item, name: str, allowed: tuple[str, ...], *, required: bool = True) -> str:
     """Return the argument of the nearest marker ``name``: inner ones win, two on one level are a mistake."""
-    listed = f"\n  allowed: {', '.join(allowed)}"
+    listed = ", ".join(allowed)
     for node, _ in item.iter_markers_with_node(name):
         marks = [mark for mark in node.own_markers if mark.name == name]
         values = {_single(mark, name) for mark in marks}
         if len(values) > 1:
-            raise MarkerError(f"several {name} markers: {', '.join(sorted(values))}\n  allowed: one")
+            raise MarkerError(f"several {name} markers: {', '.join(sorted(values))}", allowed="one")
         value = values.pop()
         if value not in allowed:
-            raise MarkerError(f"unknown {name} {value!r}{listed}")
+            raise MarkerError(f"unknown {name} {value!r}", allowed=listed)
         return value
     if required:
-        raise MarkerError(f"no {name}{listed}")
+        raise MarkerError(f"no {name}", allowed=listed)
     return ""
 
 
 def _single(mark: pytest.Mark, name: str) -> str:
     if len(mark.args) != 1 or mark.kwargs or not isinstance(mark.args[0], str):
-        raise MarkerError(f'malformed {name} marker\n  allowed: pytest.mark.{name}("...")')
+        raise MarkerError(f"malformed {name} marker", allowed=f'pytest.mark.{name}("...")')
     return mark.args[0]
 
 
@@ -92,7 +93,7 @@ def _requirements(item: pytest.Item) -> tuple[tuple[str, ...], str | None]:
         unknown = set(mark.kwargs) - {"covered_by"}
         if unknown or not isinstance(mark.kwargs.get("covered_by"), str | None):
             raise MarkerError(
-                'malformed requires marker\n  allowed: requires("capability", ..., covered_by="phase/check")'
+                "malformed requires marker", allowed='requires("capability", ..., covered_by="phase/check")'
             )
         covered_by = covered_by or mark.kwargs.get("covered_by")
     return tuple(dict.fromkeys(_strings(item, "requires"))), covered_by
@@ -101,5 +102,5 @@ def _requirements(item: pytest.Item) -> tuple[tuple[str, ...], str | None]:
 def _strings(item: pytest.Item, name: str) -> Iterator[str]:
     for mark in item.iter_markers(name):
         if not mark.args or not all(isinstance(value, str) and value for value in mark.args):
-            raise MarkerError(f'malformed {name} marker\n  allowed: pytest.mark.{name}("...", ...)')
+            raise MarkerError(f"malformed {name} marker", allowed=f'pytest.mark.{name}("...", ...)')
         yield from mark.args

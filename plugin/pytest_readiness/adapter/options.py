@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ..core.errors import three_lines
 from ..core.plan import PLAN_NAME
 
 DEFAULT_SUITE = "smoke"
@@ -74,8 +75,11 @@ def is_active(config: pytest.Config) -> bool:
     asked = any(config.getoption(f"readiness_{name}") for name in ("env", "gate", "drills"))
     if asked and not plan.is_file():
         raise pytest.UsageError(
-            f"{plan}: no launch plan, so that --env, --gate and --drills mean nothing"
-            "\n  next: run pytest where the plan is, or name that directory with --rootdir"
+            three_lines(
+                "no launch plan, which --env, --gate and --drills need",
+                where=str(plan),
+                action="run pytest where the plan is, or name that directory with --rootdir",
+            )
         )
     if not plan.is_file():
         _refuse_suite_of_another_root(config)
@@ -89,19 +93,22 @@ def is_active(config: pytest.Config) -> bool:
 
 
 def _refuse_suite_of_another_root(config: pytest.Config) -> None:
-    """Raise UsageError when the invocation asks for a suite whose plan is not where the rootdir is."""
+    """Raise UsageError when the invocation asks for a suite with a plan outside the rootdir."""
     for path in asked_paths(config):
         for root in (path, *path.parents):
             plan = root / PLAN_NAME
             if plan.is_file() and path.is_relative_to((root / suite_name(plan)).resolve()):
                 raise pytest.UsageError(
-                    f"{path}: a suite with a launch plan, which this run would not follow: the rootdir is"
-                    f" {config.rootpath}\n  next: pytest --rootdir {root} {path}"
+                    three_lines(
+                        f"its launch plan does not apply to this run: the rootdir is {config.rootpath}",
+                        where=str(path),
+                        action=f"pytest --rootdir {root} {path}",
+                    )
                 )
 
 
 def suite_name(plan: Path) -> str:
-    """Read the suite's directory from a plan that may be malformed; what is wrong with it is told later."""
+    """Read the suite's directory from a plan that may be malformed; reading it properly comes later."""
     try:
         name = tomllib.loads(plan.read_text(encoding="utf-8")).get("suite")
     except (OSError, ValueError):

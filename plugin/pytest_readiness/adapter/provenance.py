@@ -54,11 +54,11 @@ class History:
         return recorded
 
     def self_test(self) -> Mapping[str, Any] | None:
-        """Return what the last self-test proved of this very suite; None when there is none to quote."""
+        """Return what the last self-test proved of this suite; None when there is none to quote."""
         return self._self_test
 
     def _proved(self) -> Mapping[str, Any] | None:
-        """Read the last self-test; one of another suite proves nothing about this one, and a note says so."""
+        """Read the last self-test; that of another suite proves nothing here, and a note explains it."""
         path = self._context.settings.reports / SELF_TEST_NAME
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
@@ -90,14 +90,14 @@ class History:
 
 
 def build_identity(config: pytest.Config, context: RunContext, moment: str) -> Mapping[str, str]:
-    """Return service -> build id as the hook tells it, {} when no hook answers; what went wrong is noted."""
-    told: list[Mapping[str, str]] = []
+    """Return service -> build id from the hook, {} when no hook answers; what went wrong is noted."""
+    answers: list[Mapping[str, str]] = []
     problems: list[str] = []
 
     def call() -> None:
         try:
             answer = config.hook.pytest_readiness_build_identity(environment=context.environment)
-            told.append({str(name): str(build or "") for name, build in (answer or {}).items()})
+            answers.append({str(name): str(build or "") for name, build in (answer or {}).items()})
         except (Exception, pytest.fail.Exception, pytest.skip.Exception) as problem:
             problems.append(f"{type(problem).__name__}: {problem}")
 
@@ -110,7 +110,7 @@ def build_identity(config: pytest.Config, context: RunContext, moment: str) -> M
         context.notes.append(
             context.redactor.shown(f"build identity unknown at the {moment} of the run: {problem}")
         )
-    return told[0] if told else {}
+    return answers[0] if answers else {}
 
 
 def digest_of(suite: Path) -> str:
@@ -125,7 +125,7 @@ def digest_of(suite: Path) -> str:
 
 
 def runner(environ: Mapping[str, str] = os.environ) -> str:
-    """Return the URL of the CI job that runs this, "" when it is not in a CI that tells."""
+    """Return the URL of the CI job that runs this, "" outside a CI that names it."""
     if environ.get("GITHUB_RUN_ID"):
         parts = (environ.get("GITHUB_SERVER_URL", ""), environ.get("GITHUB_REPOSITORY", ""), "actions/runs")
         return "/".join((*parts, environ["GITHUB_RUN_ID"]))

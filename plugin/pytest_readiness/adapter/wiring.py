@@ -121,15 +121,15 @@ class Worker:
         """Rebuild the run's inputs and register what runs beside checks."""
         from .distributed import WORKERINPUT_KEY, Publisher
 
-        told = self._config.workerinput[WORKERINPUT_KEY]  # type: ignore[attr-defined]
-        context = begin(self._settings, told["run_id"])
+        given = self._config.workerinput[WORKERINPUT_KEY]  # type: ignore[attr-defined]
+        context = begin(self._settings, given["run_id"])
         profile = read_profile(self._config, context)
-        enter(context, profile, told["overlay"], told["unresolved"])
+        enter(context, profile, given["overlay"], given["unresolved"])
         self._config.stash[RUN] = context
         collector = Collector(context)
         manager = self._config.pluginmanager
         manager.register(collector, "readiness-collector")
-        publisher = Publisher(collector, Path(told["shared"]), self._settings.worker)
+        publisher = Publisher(collector, Path(given["shared"]), self._settings.worker)
         manager.register(publisher, "readiness-publisher")
         manager.register(Recorder(context), "readiness-recorder")
 
@@ -146,7 +146,7 @@ def _shared_directory(config: pytest.Config) -> Path:
 
 
 def _default_reruns(config: pytest.Config) -> None:
-    """Rerun once after a second unless told otherwise; never what is proof or the runner's own fault."""
+    """Rerun once after a second by default, but never a proof or a fault of the runner itself."""
     if not hasattr(config.option, "reruns"):
         return
     option = config.option

@@ -1,4 +1,4 @@
-"""Whose fault an exception is, told by names alone: no third-party library is imported to find out."""
+"""Whose fault an exception is, decided by names: importing a third-party library is not needed."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _RANK = (FailureClass.PLATFORM_BUG, FailureClass.SETUP_ERROR, FailureClass.EXTER
 
 _RUNNER_TYPES = frozenset({"socket.gaierror", "_pytest.fixtures.FixtureLookupError"})
 #: What libpq and psycopg say of a name that does not resolve; they keep no exception of the resolver.
-_RESOLVER_TELLS = ("could not translate host name", "failed to resolve host")
+_RESOLVER_WORDS = ("could not translate host name", "failed to resolve host")
 
 
 def classify(exc: BaseException) -> FailureClass:
     """Return the class of a failure from its chain of exceptions; what proves nothing else is PLATFORM_BUG.
 
-    The first exception of the chain that tells decides: one that carries ``failure_class`` tells directly,
+    The first exception of the chain with a class decides: by its ``failure_class`` where it carries one,
     those of the resolver, of botocore and of pytest (an unknown fixture) by type and error code. A plain
-    assertion speaks of the platform, so that whatever happened to be handled when it was raised does not
+    assertion is about the platform, so that whatever happened to be handled when it was raised does not
     excuse it; only an explicit ``from`` does.
     """
     for link in _chain(exc):
-        told = _tell(link)
-        if told is not None:
-            return told
+        found = _class_of(link)
+        if found is not None:
+            return found
     return FailureClass.PLATFORM_BUG
 
 
@@ -42,7 +42,7 @@ def _chain(exc: BaseException) -> Iterator[BaseException]:
         link = link.__cause__ or (None if isinstance(link, AssertionError) else link.__context__)
 
 
-def _tell(exc: BaseException) -> FailureClass | None:
+def _class_of(exc: BaseException) -> FailureClass | None:
     if isinstance(exc, BaseExceptionGroup):
         members = {classify(member) for member in exc.exceptions}
         return next(rank for rank in _RANK if rank in members)
@@ -60,7 +60,7 @@ def _tell(exc: BaseException) -> FailureClass | None:
 
 
 def _names_resolver(message: str) -> bool:
-    return any(tell in message for tell in _RESOLVER_TELLS)
+    return any(words in message for words in _RESOLVER_WORDS)
 
 
 class AwsCause(StrEnum):
@@ -164,9 +164,9 @@ def aws_failure(error: BaseException) -> AwsFailure | None:
 
 def _answered(response: Any) -> AwsFailure:
     answer = response if isinstance(response, Mapping) else {}
-    told = answer.get("Error", {})
-    code, status = str(told.get("Code", "")), answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    error = answer.get("Error", {})
+    code, status = str(error.get("Code", "")), answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     cause = next((cause for cause, codes in _CODES.items() if code.startswith(codes)), AwsCause.OTHER)
     if isinstance(status, int) and status >= 500:
         cause = AwsCause.OUTAGE
-    return AwsFailure(cause, code, str(told.get("Message", "")))
+    return AwsFailure(cause, code, str(error.get("Message", "")))

@@ -28,7 +28,7 @@ _ACTIONS = {
     FailureClass.SETUP_ERROR: "correct the runner's setup as the summary says, then run the suite again",
     FailureClass.FLAKE: "find out why the first attempt failed; a rerun that passes proves little",
 }
-_UNANSWERED_ACTION = "give the run what the check needs, or cover it in the plan"
+_UNANSWERED_ACTION = "give the run what the check needs, or defer it in the plan"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +103,7 @@ def carried_over(found: Findings, entries: Sequence[Mapping[str, Any]]) -> Decla
 
 
 def _validated(found: Findings) -> Declaration:
-    """Declare a platform that has been run live and whose goals all hold: what does a launch still lack?"""
+    """Declare a platform that has been run live and whose goals all hold: what is still missing?"""
     live = found.live.streak
     against = (
         *_deferral_blockers(found.exemptions, found.plan),
@@ -122,12 +122,12 @@ def _validated(found: Findings) -> Declaration:
 
 
 def _run_blockers(run: RunRecord, results: Sequence[CheckResult], plan: Plan) -> list[dict[str, Any]]:
-    """Return what keeps the run as a whole from its verdict: a leak, a changed build, an interruption."""
+    """Return what keeps the run itself from a verdict: a leak, a changed build, an interruption."""
     return [
         _blocker(
-            rule="the run as a whole must be whole, on one build, and keep its secrets",
+            rule="a run must be complete, test one build, and leak no secret",
             summary=problem,
-            next_action="remove the cause, then run the whole suite again, to its end",
+            next_action="remove the cause, then run the suite again from start to end",
             reproduce=f"pytest {shlex.quote(plan.suite)} {_environment(run)}",
         )
         for problem in run_problems(results, run.facts)
@@ -150,8 +150,8 @@ def _check_blockers(run: RunRecord, results: Sequence[CheckResult]) -> list[dict
 def _goal_blockers(
     run: RunRecord, rows: Sequence[GoalRow], results: Sequence[CheckResult]
 ) -> list[dict[str, Any]]:
-    """Return the goals that are pending for want of checks; those whose checks failed are told by these."""
-    told = {check.goal for check in results if is_broken(check) or is_open(check, results)}
+    """Return the goals that are PENDING for lack of checks; failed checks are blockers of their own."""
+    failed = {check.goal for check in results if is_broken(check) or is_open(check, results)}
     return [
         _blocker(
             rule="a goal without enough evidence is PENDING",
@@ -161,7 +161,7 @@ def _goal_blockers(
             reproduce=f"pytest {_environment(run)}",
         )
         for row in rows
-        if row.status is GoalStatus.PENDING and row.id not in told
+        if row.status is GoalStatus.PENDING and row.id not in failed
     ]
 
 

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 
+def three_lines(what: str, *, where: str = "", allowed: str = "", action: str = "") -> str:
+    """Return an error for people: what was wrong and where, what is allowed, what to do next."""
+    lines = [f"{where}: {what}" if where else what]
+    lines += [f"  {name}: {text}" for name, text in (("allowed", allowed), ("next", action)) if text]
+    # Names and values from a file can hold line breaks of their own.
+    return "\n".join(" ".join(line.splitlines()) for line in lines)
+
+
 class ReadinessError(Exception):
-    """Bad input or an unusable resource, told in at most three lines.
+    """Bad input or an unusable resource, explained in at most three lines.
 
     ``what`` is the fault with its place in ``where`` (file and key), ``allowed`` the legal values, ``action``
     the next step. Met inside a check, it is the runner's fault and not the platform's.
@@ -14,10 +22,7 @@ class ReadinessError(Exception):
 
     def __init__(self, what: str, *, where: str = "", allowed: str = "", action: str = "") -> None:
         self.what, self.where, self.allowed, self.action = what, where, allowed, action
-        lines = [f"{where}: {what}" if where else what]
-        lines += [f"  {name}: {text}" for name, text in (("allowed", allowed), ("next", action)) if text]
-        # Names and values from a file can hold line breaks of their own.
-        super().__init__("\n".join(" ".join(line.splitlines()) for line in lines))
+        super().__init__(three_lines(what, where=where, allowed=allowed, action=action))
 
 
 class PlanError(ReadinessError):

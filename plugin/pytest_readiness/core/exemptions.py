@@ -72,7 +72,7 @@ def _exemption(
     refused = tuple(check for check in failing if check in fixed)
     if refused:
         state = ExemptionState.REFUSED
-        text = f"cannot cover {', '.join(refused)}: the plan calls it not waivable"
+        text = f"cannot cover {', '.join(refused)}: the plan lists it under not_waivable"
     elif held:
         state, text = ExemptionState.COVERS, f"covers {', '.join(held)}"
     elif matched:

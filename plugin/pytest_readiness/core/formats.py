@@ -16,15 +16,15 @@ def counted(number: int, noun: str) -> str:
 
 
 def text_of(value: object) -> str:
-    """Return ``str(value)``, or which error came instead: a report must not break on what it tells of."""
+    """Return ``str(value)``, or which error came instead: a report must not break on what it describes."""
     try:
         return str(value)
     except Exception as problem:
-        return f"<{type(value).__name__} whose text raises {type(problem).__name__}>"
+        return f"<{type(value).__name__} with a text that raises {type(problem).__name__}>"
 
 
 def parse_moment(text: str) -> datetime:
-    """Read an RFC 3339 time such as ``2027-03-01T00:00:00Z``; ValueError when it is none or has no offset."""
+    """Read an RFC 3339 time such as ``2027-03-01T00:00:00Z``; ValueError for any other text."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no offset")

@@ -96,8 +96,8 @@ def _told(checks: Sequence[CheckResult], total: int) -> str:
     first = checks[0]
     others = f", and {len(checks) - 1} more" if len(checks) > 1 else ""
     summary = f": {first.summary}" if first.summary else ""
-    told = f"{first.id} {first.outcome}{_cause(first.failure_class)}{summary}"
-    return f"{told}{others} (of {counted(total, 'check')})"
+    text = f"{first.id} {first.outcome}{_cause(first.failure_class)}{summary}"
+    return f"{text}{others} (of {counted(total, 'check')})"
 
 
 def _cause(failure_class: FailureClass | None) -> str:
@@ -105,7 +105,7 @@ def _cause(failure_class: FailureClass | None) -> str:
 
 
 def _from_passes(mine: Sequence[CheckResult], standing: Standing) -> tuple[GoalStatus, str]:
-    """Judge a goal that nothing speaks against: is there enough that speaks for it?"""
+    """Judge a goal without failures: is there enough evidence for it?"""
     passed = [check for check in mine if check.outcome in _PASSED]
     deferred = [check for check in mine if check.outcome is Outcome.DEFERRED]
     if not mine:
@@ -151,19 +151,19 @@ def _counted(
 
 def _from_streaks(standing: Standing) -> tuple[GoalStatus, str]:
     """Judge the goal that consecutive green runs decide: only a live environment's count."""
-    told = []
+    found = []
     if not standing.live:
         own = standing.streaks.get(standing.environment)
-        told.append(f"{standing.environment} (embedded): {_in_a_row(own)}")
-    told += [f"{name}: {_in_a_row(standing.streaks.get(name))}" for name in standing.live_environments]
+        found.append(f"{standing.environment} (embedded): {_in_a_row(own)}")
+    found += [f"{name}: {_in_a_row(standing.streaks.get(name))}" for name in standing.live_environments]
     if not standing.live_environments:
-        told.append("no live environment has a run in the ledger")
+        found.append("no live environment has a run in the ledger")
     reached = [
         name
         for name in standing.live_environments
         if (own := standing.streaks.get(name)) is not None and own.reached
     ]
-    return (GoalStatus.PASS if reached else GoalStatus.PENDING), "; ".join(told)
+    return (GoalStatus.PASS if reached else GoalStatus.PENDING), "; ".join(found)
 
 
 def _in_a_row(streak: Streak | None) -> str:

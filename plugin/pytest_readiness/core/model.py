@@ -107,7 +107,7 @@ class RunRecord:
 
     ``environments`` maps every known profile beside this one to whether it is live. ``env_option`` is what
     ``--env`` was given, for the command that reproduces a failure. ``iac`` says that a real checkout was
-    examined, so that static checks speak of the real platform. ``runner`` is the CI's URL, if any.
+    examined, so that static checks hold for the real platform. ``runner`` is the CI's URL, if any.
     """
 
     run_id: str

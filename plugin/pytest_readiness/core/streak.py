@@ -33,9 +33,9 @@ class Streak:
 
 
 def progress(length: int, required: int) -> str:
-    """Return a streak as "2/3"; one that is longer than it has to be as "3/3 (7 by now)"."""
-    told = f"{min(length, required)}/{required}"
-    return f"{told} ({length} by now)" if length > required else told
+    """Return a streak as "2/3"; a longer one than required as "3/3 (7 in all)"."""
+    text = f"{min(length, required)}/{required}"
+    return f"{text} ({length} in all)" if length > required else text
 
 
 def streak(entries: Sequence[Entry], policy: Policy, now: datetime) -> Streak:
@@ -94,7 +94,7 @@ def _change(entry: Entry, subject: Entry) -> str:
     both_green = is_green(entry) and is_green(subject)
     for service in sorted(older.keys() | newer.keys()):
         before, after = older.get(service, ""), newer.get(service, "")
-        # A service that was down in an uncounted run told no build; that is no other build.
+        # A service that was down in an uncounted run reported no build, which is no change.
         if before != after and (both_green or (before and after)):
             return f"tested another build of {service}: {before or 'unknown'}, then {after or 'unknown'}"
     return ""

@@ -13,7 +13,7 @@ from .patterns import matching
 from .plan import Deferral, InventoryItem, OperationalItem, Plan, Rollback, Waiver
 from .streak import Streak
 
-#: A figure of this name tells what was observed of a declared service: ``inventory/<key>/<column>``.
+#: A figure of this name holds what was observed of a declared service: ``inventory/<key>/<column>``.
 OBSERVED = "inventory"
 
 
@@ -88,7 +88,7 @@ def operational_rows(
 
 
 def rollback_rows(results: Sequence[CheckResult], plan: Plan) -> list[dict[str, Any]]:
-    """Return the ways back; ``verified`` is None where no check of this run speaks of them."""
+    """Return the ways back; ``verified`` is None where no check of this run verifies them."""
     return [_way_back(way, results) for way in plan.rollback]
 
 

@@ -1,4 +1,4 @@
-"""Reading TOML strictly: every refusal names file and key, and a key that nobody asked for is refused too."""
+"""Reading TOML strictly: each refusal names file and key, and an unknown key is refused."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class TomlTable:
                 self.refuse(key, "unknown key", allowed=", ".join(sorted(known)))
 
     def text(self, key: str, default: Any = REQUIRED, *, empty: bool = False) -> str:
-        """Return a string; an empty one only when ``empty`` says so."""
+        """Return a string; an empty one only where ``empty`` allows it."""
         value = self._get(key, default, "a string")
         if not isinstance(value, str):
             self.refuse(key, f"{value!r} is not a string", allowed="a string")
@@ -136,7 +136,7 @@ class TomlTable:
         ]
 
     def free(self, key: str) -> Mapping[str, Any]:
-        """Return a table whose content is not ours to check."""
+        """Return a table with unchecked content."""
         return dict(self.table(key).data)
 
     def _get(self, key: str, default: Any, allowed: str) -> Any:

@@ -41,7 +41,7 @@ def judge(results: Sequence[CheckResult], facts: RunFacts) -> Judgement:
 
 
 def run_problems(results: Sequence[CheckResult], facts: RunFacts) -> list[str]:
-    """Return what speaks against the run as a whole rather than against a check, worst first."""
+    """Return the problems of the run itself, rather than of a check, worst first."""
     return [*_leaks(facts), *_build_changes(facts), *_gate_refusal(facts), *_unfinished(results, facts)]
 
 

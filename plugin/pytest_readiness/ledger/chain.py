@@ -15,7 +15,7 @@ GENESIS = "0" * 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """Whether a ledger is whole. ``first_bad`` is the number of the first bad entry, counted from 1."""
+    """Whether the chain of a ledger is intact. ``first_bad`` is the number of the first bad entry, from 1."""
 
     ok: bool
     entries: int
@@ -42,7 +42,7 @@ class Ledger(Protocol):
         """Add an entry and return it as recorded, with ``seq``, ``prev_hash`` and ``hash``."""
 
     def verify(self) -> Verification:
-        """Check the whole chain; a broken one is the answer here, not an error."""
+        """Check the whole chain; a broken one is an answer, not an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +99,14 @@ def ending(
 
 
 def remembered(content: bytes) -> dict[str, Any] | None:
-    """Return a store's memory of its newest entry, None where the bytes are none."""
+    """Return a store's memory of its newest entry, None for other bytes."""
     value = parsed(content)
-    told = value is not None and type(value.get("seq")) is int and isinstance(value.get("hash"), str)
-    return value if told else None
+    valid = value is not None and type(value.get("seq")) is int and isinstance(value.get("hash"), str)
+    return value if valid else None
 
 
 def parsed(content: bytes) -> dict[str, Any] | None:
-    """Return a stored entry, None where the bytes are none."""
+    """Return a stored entry, None for other bytes."""
     try:
         value = json.loads(content)
     except ValueError:
@@ -124,7 +124,7 @@ def is_sealed(entry: Mapping[str, Any]) -> bool:
 
 
 def refuse_broken(found: Verification, location: str) -> None:
-    """Raise LedgerError for a chain that is not whole."""
+    """Raise LedgerError for a broken chain."""
     if not found.ok:
         raise LedgerError(
             found.problem,

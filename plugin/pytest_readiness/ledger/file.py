@@ -17,7 +17,7 @@ from .chain import Link, Verification, ending, inspect, is_sealed, parsed, refus
 class FileLedger:
     """JSON Lines at ``path``; ``<path>.lock`` serialises writers and remembers the newest entry.
 
-    That memory tells when entries were cut off the end, which a chain alone cannot. A torn last line (its
+    That memory shows when entries were cut off the end, which a chain alone cannot. A torn last line (its
     writer was killed) is no entry; the next append moves it to ``<path>.torn-<n>``.
     """
 
@@ -68,7 +68,7 @@ class FileLedger:
         return [link.entry for link in links if link.entry is not None]
 
     def _read(self) -> tuple[list[Link], bytes]:
-        """Return the lines as links, and the torn end: a last line without newline that is no whole entry."""
+        """Return the lines as links, and the torn end: a last line without newline that is incomplete."""
         try:
             content = self.path.read_bytes()
         except FileNotFoundError:
@@ -76,9 +76,9 @@ class FileLedger:
         lines = content.split(b"\n")
         last = lines.pop()
         links = [Link(place=f"line {number}", entry=parsed(line)) for number, line in enumerate(lines, 1)]
-        whole = parsed(last)
-        if whole is not None and is_sealed(whole):
-            return [*links, Link(place=f"line {len(lines) + 1}", entry=whole)], b""
+        complete = parsed(last)
+        if complete is not None and is_sealed(complete):
+            return [*links, Link(place=f"line {len(lines) + 1}", entry=complete)], b""
         return links, last
 
     def _set_aside(self, torn: bytes) -> None:

@@ -13,7 +13,7 @@ from ..core.redaction import Redactor
 from .profile import Profile, SecretRef
 from .project import find_plan, load_profile, load_schema
 
-#: Kinds of references whose value the runner itself keeps, so that a malformed one is the runner's mistake.
+#: Kinds of references to values on the runner itself: a malformed one is the runner's mistake.
 LOCAL_KINDS = frozenset({"env", "file"})
 CONNECT_TIMEOUT_S = 3
 READ_TIMEOUT_S = 5

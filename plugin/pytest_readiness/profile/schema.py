@@ -24,7 +24,7 @@ _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
 class BadValue(ValueError):
-    """A value that its field does not accept, told unless it may be secret, and what is accepted."""
+    """A value that its field does not accept, and what it accepts. It is not shown where it may be secret."""
 
     def __init__(self, what: str, allowed: str) -> None:
         super().__init__(what)
@@ -64,7 +64,7 @@ class Field:
 
 
 def boolean(text: str) -> bool:
-    """Read a boolean from an environment variable; BadValue when it is none."""
+    """Read a boolean from an environment variable; BadValue for any other text."""
     word = text.strip().lower()
     if word not in (*_TRUE, *_FALSE):
         raise BadValue(f"{text!r} is not a boolean", ", ".join((*_TRUE, *_FALSE)))
@@ -115,7 +115,7 @@ def _secret(field: Field, value: Any) -> str:
     text = _string(field, value).strip()
     kind, colon, name = text.partition(":")
     if text and not (kind in SECRET_KINDS and colon and name.strip()):
-        # The value is not told: it may be the secret itself, pasted into the profile.
+        # The value is not shown: it may be the secret itself, pasted into the profile.
         raise BadValue("not a reference to a secret", REFERENCE_FORM)
     return text
 

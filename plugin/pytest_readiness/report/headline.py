@@ -80,7 +80,7 @@ def streak(model: Mapping[str, Any]) -> str:
 
 
 def self_test(model: Mapping[str, Any]) -> str:
-    """Quote the suite's proof that it can fail, or return nothing when none was run."""
+    """Return what the last self-test proved of the suite, or nothing without one."""
     found = model.get("self_test")
     if not isinstance(found, Mapping):
         return one_line(found)

@@ -38,7 +38,7 @@ SUMMARY_LIMIT, BODY_LIMIT = 400, 200
 
 
 def sections(model: Model) -> tuple[Section, ...]:
-    """Return the report's sections in their fixed order; one without content says so and stays."""
+    """Return the report's sections in their fixed order; one without content stays, with a sentence."""
     return (
         Section("Blockers and next actions", (_actions(model),)),
         Section("Goal Assessment", tuple(_goals(model))),
@@ -68,7 +68,7 @@ def nothing(model: Model, key: str) -> Block:
 def table(
     model: Model, key: str, columns: tuple[str, ...], cells: Callable[[Model], tuple[Cell, ...]]
 ) -> Block:
-    """Return the mappings under ``key`` as a table, one row of ``cells`` each, or what stands for none."""
+    """Return the mappings under ``key`` as a table, one row of ``cells`` each, or a sentence without any."""
     found = tuple(cells(row) for row in rows(model, key))
     return Table(columns, found) if found else nothing(model, key)
 
@@ -122,7 +122,7 @@ def _deferred(model: Model) -> Iterable[Block]:
 
 def _deferral(row: Model) -> tuple[Cell, ...]:
     expiry = f"expires {text(row['expires'])}" if row.get("expires") else ""
-    # An item that names neither goal nor check is a statement: that no check covers it goes without saying.
+    # An item that names neither goal nor check is a statement: it needs no remark that no check covers it.
     effect = text(row.get("note")) if row.get("goal") or row.get("check") else ""
     note = "; ".join(filter(None, (effect, expiry)))
     item = Cell(text(row.get("item") or row.get("goal") or row.get("check")))
