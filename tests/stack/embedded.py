@@ -70,7 +70,7 @@ class Platform:
         claims = {
             "iss": "arrakis",
             "aud": "loa-finn",
-            "sub": "somebody",
+            "sub": "a-caller",
             "tenant_id": tenant,
             "tier": "free",
             "req_hash": req_hash(raw),
@@ -114,7 +114,7 @@ class Platform:
         assert isinstance(score, float)
         return score
 
-    def say(self, quality: str, agent: str = AGENT) -> None:
+    def rate(self, quality: str, agent: str = AGENT) -> None:
         body = {"routingKey": f"nft:{agent}", "quality": quality, "source": "test"}
         answer = self.http.post(f"{self.freeside}/api/agents/quality", json=body, headers=self.user())
         assert answer.status_code == 202, answer.text
@@ -134,11 +134,11 @@ class Platform:
 
 
 def together(calls: Sequence[Callable[[], Any]]) -> list[Any]:
-    """Run all at once, started by one gate."""
-    gate = threading.Barrier(len(calls))
+    """Run all at once, started by one barrier."""
+    barrier = threading.Barrier(len(calls))
 
     def run(call: Callable[[], Any]) -> Any:
-        gate.wait(10)
+        barrier.wait(10)
         return call()
 
     with ThreadPoolExecutor(len(calls)) as pool:
@@ -146,7 +146,7 @@ def together(calls: Sequence[Callable[[], Any]]) -> list[Any]:
 
 
 def cost(answer: httpx.Response) -> int:
-    """What an answered call says that it cost, µUSD; nothing for any other."""
+    """The cost that an answer reports, µUSD; 0 without an answer."""
     return int(answer.json()["usage"]["costMicro"]) if answer.status_code == 200 else 0
 
 

@@ -1,4 +1,4 @@
-"""Finn between its neighbours: whose fault it is when one of them refuses, and what may be lost."""
+"""Finn and its neighbours: which failures are an outage of the provider, and what may be lost."""
 
 import asyncio
 from types import SimpleNamespace
@@ -46,7 +46,7 @@ def asked(answer: httpx.MockTransport, *, stream: bool) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("status", "expected"), [(400, OURS), (413, OURS), (429, OURS), (500, THEIRS), (503, THEIRS)]
 )
-def test_only_a_provider_that_fails_is_an_outage(
+def test_a_failing_provider_is_an_outage_and_a_refusing_one_is_not(
     status: int, expected: tuple[int, str], *, stream: bool
 ) -> None:
     answer = httpx.MockTransport(lambda _: httpx.Response(status, json={}))
@@ -54,14 +54,14 @@ def test_only_a_provider_that_fails_is_an_outage(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_provider_that_is_not_there_is_an_outage(*, stream: bool) -> None:
+def test_an_unreachable_provider_is_an_outage(*, stream: bool) -> None:
     def gone(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused", request=request)
 
     assert asked(httpx.MockTransport(gone), stream=stream) == THEIRS
 
 
-def test_an_answer_does_not_fail_for_its_report(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_answer_survives_the_loss_of_its_report(caplog: pytest.LogCaptureFixture) -> None:
     platform = context(db=Unreachable(), background=lambda _: None)
     asyncio.run(Reports(platform, cast("Any", None)).answered("an-agent"))
     assert "answer not reported: OperationalError" in caplog.text

@@ -1,16 +1,16 @@
-"""Health tells of a database that hangs, and in time, though such a one does not even give a query up."""
+"""Health reports a hanging database in time, although such a database does not even cancel a query."""
 
 import time
 
 from tests.stack.embedded import Platform, together
 from tests.stack.tools import poll, request
 
-# Often enough that the questions left behind hold every connection that there is.
+# Often enough that the abandoned queries hold every connection of a pool.
 ASKED = 5
 
 
-def _told(platform: Platform) -> list[tuple[int, str]]:
-    """What Freeside, Finn and Dixie say of themselves, none later than the contract allows."""
+def _reports(platform: Platform) -> list[tuple[int, str]]:
+    """Status code and status of Freeside, Finn and Dixie, each within the time that the contract allows."""
 
     def ask(url: str) -> tuple[int, str]:
         asked = time.monotonic()
@@ -22,12 +22,12 @@ def _told(platform: Platform) -> list[tuple[int, str]]:
     return together([lambda url=url: ask(url) for url in urls])  # type: ignore[misc]
 
 
-def test_a_database_that_hangs_is_told_in_time(platform: Platform) -> None:
-    well = _told(platform)
+def test_a_hanging_database_is_reported_in_time(platform: Platform) -> None:
+    well = _reports(platform)
     platform.control("POST", "/services/pgbouncer/pause")
     for _ in range(ASKED):
-        assert _told(platform) == [(503, "unhealthy"), (200, "unhealthy"), (200, "unhealthy")]
+        assert _reports(platform) == [(503, "unhealthy"), (200, "unhealthy"), (200, "unhealthy")]
     platform.control("POST", "/services/pgbouncer/resume")
-    poll(lambda: _told(platform) == well, 15, "every service is well again")
+    poll(lambda: _reports(platform) == well, 15, "every service is well again")
     for name in ("freeside", "finn", "dixie"):
         assert "never retrieved" not in (platform.stack.run_dir / "logs" / f"{name}.log").read_text()

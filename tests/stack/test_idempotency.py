@@ -31,7 +31,7 @@ def test_another_body_under_the_key_is_refused(platform: Platform) -> None:
         assert (other.status_code, other.json()["error"]) == (409, "IDEMPOTENCY_CONFLICT")
 
 
-def test_messages_that_only_read_the_same_are_another_body(platform: Platform) -> None:
+def test_messages_with_the_same_text_are_another_body(platform: Platform) -> None:
     key = nonce()
 
     def say(**body: object) -> httpx.Response:
@@ -48,7 +48,7 @@ def test_messages_that_only_read_the_same_are_another_body(platform: Platform) -
     assert again.json() == first.json()
 
 
-def test_keys_of_two_tenants_have_nothing_in_common(platform: Platform) -> None:
+def test_tenants_do_not_share_keys(platform: Platform) -> None:
     key = nonce()
     mine, theirs = platform.invoke("mine", MAIN, key=key), platform.invoke("theirs", OTHER, key=key)
     assert (mine.status_code, theirs.status_code) == (200, 200)

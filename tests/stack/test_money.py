@@ -49,11 +49,11 @@ def test_a_random_crowd_is_charged_exactly(platform: Platform, seed: int) -> Non
         assert 0 <= sample["committed"] + sample["reserved"] <= sample["limit"]
 
 
-def test_the_edge_is_exact(platform: Platform) -> None:
-    price = cost(platform.invoke("edge 00", MAIN))
+def test_the_budget_limit_is_exact(platform: Platform) -> None:
+    price = cost(platform.invoke("limit 00", MAIN))
     room = platform.budget(SMALL)["limit"]
     fits = room // price
-    answers = together([partial(platform.invoke, f"edge {n:02}", SMALL) for n in range(fits + 6)])
+    answers = together([partial(platform.invoke, f"limit {n:02}", SMALL) for n in range(fits + 6)])
     assert sorted(a.status_code for a in answers) == [200] * fits + [402] * 6
     assert platform.budget(SMALL) == {"committed": fits * price, "reserved": 0, "limit": room}
 
@@ -67,7 +67,7 @@ def test_a_fault_runs_the_model_for_refused_calls_only(platform: Platform) -> No
     before, key = runs(), nonce()
     platform.fault("freeside-runs-over-budget-calls")
     assert platform.invoke("fits").status_code == 200
-    for _ in range(2):  # a claim that was left behind would keep the second from being refused
+    for _ in range(2):  # an abandoned claim would make the second wait instead of being refused
         assert platform.invoke("x" * 100_000, SMALL, key=key).status_code == 402
     poll(lambda: runs() >= before + 3, 5, "every run is logged")
     assert runs() == before + 3
@@ -75,7 +75,7 @@ def test_a_fault_runs_the_model_for_refused_calls_only(platform: Platform) -> No
     assert platform.invoke("x" * 100_000, SMALL, key=key).status_code == 402
 
 
-def test_what_is_not_answered_is_not_charged(platform: Platform) -> None:
+def test_an_unanswered_call_is_free(platform: Platform) -> None:
     before = platform.budget()
     platform.fault("provider-down")
     answer = platform.invoke()

@@ -1,4 +1,4 @@
-"""The loop from Freeside's outbox to Dixie's score: once, whatever is down meanwhile (contract 3)."""
+"""The loop from Freeside's outbox to Dixie's score: once, whatever is down in between (contract 3)."""
 
 import json
 import uuid
@@ -30,25 +30,25 @@ def post(platform: Platform, body: object, headers: dict[str, str] | None = None
 
 def test_praise_raises_and_blame_lowers(platform: Platform) -> None:
     start = platform.score()
-    platform.say("excellent")
+    platform.rate("excellent")
     poll(lambda: platform.score() > start, 10, "praise is seen")
     top = platform.score()
-    platform.say("bad")
+    platform.rate("bad")
     poll(lambda: platform.score() < top, 10, "blame is seen")
     assert platform.score(BYSTANDER) == 0.5
 
 
 def test_an_event_waits_for_dixie(platform: Platform) -> None:
     platform.control("POST", "/services/dixie/stop")
-    platform.say("bad")
+    platform.rate("bad")
     platform.control("POST", "/services/dixie/start")
     poll(lambda: platform.score() == 0.4, 15, "the event arrived, once")
 
 
-def test_an_event_that_was_refused_long_is_still_delivered(platform: Platform) -> None:
+def test_an_event_is_delivered_after_many_refusals(platform: Platform) -> None:
     dsn = Path(platform.stack.profile["pgbouncer"]["finn_dsn"].removeprefix("file:")).read_text()
     platform.control("POST", "/services/dixie/stop")
-    platform.say("bad")
+    platform.rate("bad")
     with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as finn:
 
         def aged() -> bool:

@@ -1,4 +1,4 @@
-"""Statuses, codes and headers of the routes, to the letter of the contract."""
+"""Statuses, codes and headers of the routes, as the contract has them."""
 
 import json
 from typing import Any
@@ -128,8 +128,8 @@ def test_pools(platform: Platform) -> None:
 def test_budget_dialects(platform: Platform) -> None:
     url = f"{platform.freeside}/api/v1/communities"
     assert platform.http.get(f"{url}/{OTHER}/budget", headers=platform.user(MAIN)).status_code == 403
-    assert platform.http.get(f"{url}/nobody/budget", headers=platform.user(MAIN)).status_code == 403
-    assert platform.http.get(f"{url}/nobody/budget", headers=platform.user("nobody")).status_code == 404
+    assert platform.http.get(f"{url}/unknown/budget", headers=platform.user(MAIN)).status_code == 403
+    assert platform.http.get(f"{url}/unknown/budget", headers=platform.user("unknown")).status_code == 404
     gateway = f"{platform.freeside}/api/agents/budget"
     assert platform.http.get(gateway, headers=platform.user()).status_code == 403
     body = platform.http.get(gateway, headers=platform.user(role="admin")).json()
@@ -152,7 +152,7 @@ def test_a_token_is_spent_once_on_every_service(platform: Platform) -> None:
 @pytest.mark.parametrize(
     ("changes", "status", "code"),
     [
-        ({"iss": "somebody"}, 401, "ISSUER_NOT_ALLOWED"),
+        ({"iss": "another"}, 401, "ISSUER_NOT_ALLOWED"),
         ({"aud": "arrakis"}, 401, "AUDIENCE_MISMATCH"),
         ({"jti": ""}, 401, "JTI_REQUIRED"),
         ({"tier": 3}, 401, "JWT_INVALID"),
@@ -166,7 +166,7 @@ def test_finn_codes(platform: Platform, changes: dict[str, Any], status: int, co
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
-def test_health_tells_the_truth(platform: Platform) -> None:
+def test_health_reports_what_is_down(platform: Platform) -> None:
     platform.control("POST", "/services/finn/stop")
     report = platform.http.get(f"{platform.dixie}/api/health").json()
     assert report["status"] == "degraded"

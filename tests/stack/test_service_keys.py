@@ -37,7 +37,7 @@ def accepts(platform: Platform, key: SigningKey) -> bool:
 
 @pytest.fixture
 def restored(platform: Platform) -> Iterator[Platform]:
-    """The secret as it was, and the services back on it."""
+    """The secret is put back afterwards, and the services follow."""
     value, published = platform.secret("freeside"), kids(platform)
     platform.keys["freeside"] = first = SigningKey.from_pem(value)
     yield platform
@@ -71,7 +71,7 @@ def test_a_rotation_passes_through_an_overlap(restored: Platform) -> None:
 
 
 @pytest.mark.parametrize("service", ["freeside", "finn"])
-def test_the_keys_before_a_reset_are_not_among_the_old_ones(platform: Platform, service: str) -> None:
+def test_a_key_from_before_the_reset_is_not_kept(platform: Platform, service: str) -> None:
     before, value = SigningKey.from_pem(platform.secret("freeside")), pem()
     platform.keys["freeside"] = lost = SigningKey.from_pem(value)
 
@@ -86,7 +86,7 @@ def test_the_keys_before_a_reset_are_not_among_the_old_ones(platform: Platform, 
     platform.control("POST", "/reset")
     platform.fault(f"{service}-keeps-old-keys")
     poll(lambda: not known(lost), 5, "the key before the reset is forgotten")
-    # What the fault is for: a key in force since the reset outlives its rotation.
+    # What the fault does: a key in force since the reset outlives its rotation.
     assert known(before)
     platform.put_secret("freeside", pem())
     poll(lambda: before.kid not in kids(platform), 5, "the key is rotated")
@@ -131,7 +131,7 @@ def test_a_bad_value_is_never_quoted(restored: Platform) -> None:
         assert "BEGIN" not in path.read_text()
 
 
-def test_the_key_set_is_cacheable_and_says_when_it_has_not_changed(platform: Platform) -> None:
+def test_the_key_set_is_cacheable_and_answers_304_when_unchanged(platform: Platform) -> None:
     first = platform.http.get(f"{platform.freeside}/.well-known/jwks.json")
     assert first.headers["cache-control"] == "public, max-age=60"
     assert first.headers["etag"].startswith('W/"')

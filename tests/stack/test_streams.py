@@ -1,4 +1,4 @@
-"""Streams: order, pace, price, and what a client that goes away leaves behind (contract 1.4)."""
+"""Streams: order, pace, price, and the reservation of a client that hangs up (contract 1.4)."""
 
 import json
 import time
@@ -51,16 +51,16 @@ def test_content_usage_done_in_both_dialects(platform: Platform, path: str) -> N
     assert charged == int(got[-2][3]["costMicro"])
 
 
-def test_a_hang_up_gives_the_reservation_back(platform: Platform) -> None:
+def test_a_hang_up_releases_the_reservation(platform: Platform) -> None:
     before, prompt = platform.budget(), "a long story " * 60
     with stream(platform, prompt) as response:
         next(events(response.iter_lines()))
     after = platform.settled(within=10)
-    whole = platform.invoke(prompt).json()["usage"]["costMicro"]
-    assert 0 <= after["committed"] - before["committed"] < int(whole)
+    complete = platform.invoke(prompt).json()["usage"]["costMicro"]
+    assert 0 <= after["committed"] - before["committed"] < int(complete)
 
 
-def test_a_fault_before_the_first_event_has_its_status(platform: Platform) -> None:
+def test_an_error_before_the_first_event_has_its_status(platform: Platform) -> None:
     platform.fault("provider-down")
     with stream(platform, "hello") as response:
         assert (response.status_code, json.loads(response.read())["error"]) == (
@@ -69,9 +69,9 @@ def test_a_fault_before_the_first_event_has_its_status(platform: Platform) -> No
         )
 
 
-def test_a_fault_in_the_middle_is_an_event_and_free(platform: Platform) -> None:
+def test_an_error_in_the_middle_is_an_event_and_free(platform: Platform) -> None:
     before = platform.budget()
-    # longer than a process that is told to stop waits for what it is sending
+    # longer than a stopping process waits for the answers that it is sending
     with stream(platform, "a long story " * 160) as response:
         heard = events(response.iter_lines())
         next(heard)
