@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from secrets import token_hex
-from typing import Any
 
 import pytest
-from pytest_readiness import Evidence
+from pytest_readiness import Environment, Eventually, Evidence
 
 from smoke.aws.drill import QUEUE, fit_for_drill, listening, set_off, state_of, undelivered
 from smoke.aws.monitoring import ALARM, read_dashboard
@@ -46,7 +45,9 @@ def test_log_group(aws: AwsReader, service: str, evidence: Evidence) -> None:
 
 @pytest.mark.drill
 @pytest.mark.requires("drill")
-def test_fire_drill(environment: Any, aws: AwsReader, eventually: Any, evidence: Evidence) -> None:
+def test_fire_drill(
+    environment: Environment, aws: AwsReader, eventually: Eventually, evidence: Evidence
+) -> None:
     """An alarm that is set off is heard in time; it is put back whatever happens."""
     # SQS takes a name that was just in use only after a minute: each attempt has its own
     limit, queue = environment.limits.notification_s, f"{aws.names.full(QUEUE)}-{token_hex(6)}"

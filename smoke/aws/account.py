@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from pytest_readiness import SetupError, aws_session
+from pytest_readiness import Environment, SetupError, aws_session
 
 from .errors import AwsError, Call, code_of, explain
 
@@ -163,7 +163,7 @@ def read_descriptions() -> None:
         session.create_client(name, region_name="us-east-1")
 
 
-def account_of(environment: Any) -> Account:
+def account_of(environment: Environment) -> Account:
     """The account of a profile's [aws]."""
     return Account(environment.aws.region, environment.aws.endpoint_url)
 

@@ -1,4 +1,4 @@
-"""What stands between the suite and AWS, told apart: the runner's setup, or AWS itself."""
+"""Error mapping: whether AWS itself is down or the runner's setup is at fault, and what to do about it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,29 @@ _PREFIXES = {"elbv2": "elasticloadbalancing"}
 #: What a service that encrypts asks KMS for in the caller's name; its refusal names no action.
 _KMS = "kms:Decrypt and kms:GenerateDataKey on the key that it is encrypted with"
 _ACTION = re.compile(r"not authorized to perform: ([a-z0-9-]+:\w+)")
+#: What is wrong on the runner, and what to do about it.
+_SETUP = {
+    AwsCause.DENIED: (
+        "this runner may not {action} in {place} ({code})",
+        f"grant it {{action}}; {POLICY} lists all that the suite needs",
+    ),
+    AwsCause.CREDENTIALS: (
+        "{asked}: AWS does not accept this runner's credentials ({code})",
+        "renew them (`aws sso login`), and check that they are of the right account",
+    ),
+    AwsCause.CLOCK: ("{asked}: AWS finds this runner's clock wrong ({code})", "set the clock"),
+    AwsCause.NO_CREDENTIALS: (
+        "{asked}: no usable AWS credentials on this runner ({code})",
+        "log in (`aws sso login`), or set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    ),
+    AwsCause.NO_REGION: ("{asked}: {message}", "set aws.region of the profile to a region"),
+    AwsCause.NO_ANSWER: (
+        "{asked}: no answer from AWS ({code})",
+        "check this runner's network and proxy, and aws.region and aws.endpoint_url of the profile",
+    ),
+}
+#: Every other call would meet the same.
+_EVERYWHERE = set(_SETUP) - {AwsCause.DENIED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,50 +85,16 @@ def explain(problem: Exception, call: Call) -> AwsError:
     which permission, credential or setting to correct, and nothing of the platform.
     """
     failure = aws_failure(problem) or AwsFailure(AwsCause.OTHER, type(problem).__name__, str(problem))
-    code, asked = failure.code, f"{call.permission} in {call.place}"
-    match failure.cause:
-        case AwsCause.OUTAGE:
-            return AwsError(
-                ExternalOutage, f"AWS answers {asked} with {code}: nothing was concluded", passing=True
-            )
-        case AwsCause.DENIED:
-            action = _denied(failure, call)
-            return _setup(
-                f"this runner may not {action} in {call.place} ({code})",
-                f"grant it {action}; {POLICY} lists all that the suite needs",
-            )
-        case AwsCause.CREDENTIALS:
-            return _setup(
-                f"{asked}: AWS does not accept this runner's credentials ({code})",
-                "renew them (`aws sso login`), and check that they are of the right account",
-                everywhere=True,
-            )
-        case AwsCause.CLOCK:
-            return _setup(
-                f"{call.permission}: AWS finds this runner's clock wrong ({code})",
-                "set the clock",
-                everywhere=True,
-            )
-        case AwsCause.NO_CREDENTIALS:
-            return _setup(
-                f"{call.permission}: no usable AWS credentials on this runner ({code})",
-                "log in (`aws sso login`), or set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-                everywhere=True,
-            )
-        case AwsCause.NO_REGION:
-            return _setup(
-                f"{call.permission}: {failure.message}",
-                "set aws.region of the profile to a region",
-                everywhere=True,
-            )
-        case AwsCause.NO_ANSWER:
-            return _setup(
-                f"{call.permission}: no answer from AWS in {call.place} ({code})",
-                "check this runner's network and proxy, and aws.region and aws.endpoint_url of the profile",
-                everywhere=True,
-            )
+    asked, place = f"{call.permission} in {call.place}", call.place
+    if failure.cause is AwsCause.OUTAGE:
+        what = f"AWS answers {asked} with {failure.code}: inconclusive"
+        return AwsError(ExternalOutage, what, passing=True)
+    action = _denied(failure, call)
     settings = "aws.region and aws.prefix of the profile" if code_of(problem) else "[aws] of the profile"
-    return _setup(f"{asked}: {code}: {failure.message}", f"check {settings}")
+    what, step = _SETUP.get(failure.cause, ("{asked}: {code}: {message}", "check {settings}"))
+    facts = {"asked": asked, "place": place, "code": failure.code, "message": failure.message}
+    text = f"{what}\n  next: {step}".format(**facts, action=action, settings=settings)
+    return AwsError(SetupError, text, everywhere=failure.cause in _EVERYWHERE)
 
 
 def _denied(failure: AwsFailure, call: Call) -> str:
@@ -114,7 +103,3 @@ def _denied(failure: AwsFailure, call: Call) -> str:
     if named:
         return named.group(1)
     return _KMS if "KMS" in failure.message or "Decrypt" in failure.code else call.permission
-
-
-def _setup(what: str, action: str, *, everywhere: bool = False) -> AwsError:
-    return AwsError(SetupError, f"{what}\n  next: {action}", everywhere=everywhere)

@@ -9,6 +9,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pytest_readiness import Environment
+
 from smoke.source.ownership import Use
 
 from . import addresses, ecs, independence, monitoring
@@ -183,6 +185,6 @@ class AwsReader:
         ]
 
 
-def reader_of(environment: Any, shared: Path | None = None) -> AwsReader:
+def reader_of(environment: Environment, shared: Path | None = None) -> AwsReader:
     """The reader for a profile's [aws]."""
     return AwsReader(account_of(environment), Names(environment.aws.prefix), shared)

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from pytest_readiness import Evidence
+from pytest_readiness import Environment, Evidence
 
 from smoke.aws.ecs import TaskDefinition
 from smoke.aws.reader import AwsReader
@@ -84,7 +84,7 @@ def test_planted_reference_is_found(checkout: Checkout, evidence: Evidence) -> N
     ],
 )
 def test_responses_do_not_point_to_fly(
-    environment: Any, service: str, http: httpx.Client, evidence: Evidence
+    environment: Environment, service: str, http: httpx.Client, evidence: Evidence
 ) -> None:
     """No header, redirect, error or key set points to Fly.io."""
     client = HttpClient(service, environment.get(f"{service}.url"), http, evidence)

@@ -16,7 +16,6 @@ from .context import KeyPlatform, Progress
 from .documents import Document, new_key, parse, rotation_kid, same_key
 from .errors import Conflict, KeyFault, MissingVersion, Unproved
 from .store import CURRENT, NEXT, SecretStore
-from .timing import steadily
 
 
 class Action(StrEnum):
@@ -134,11 +133,8 @@ def _cross_check(platform: KeyPlatform, service: str, document: Document) -> str
         return ""
 
     try:
-        steadily(
+        platform.timing.steadily(
             unmet,
-            within=platform.timing.propagation_s,
-            steady=0,
-            every=platform.timing.every_s,
             what="the published keys are those of the secret",
             where=service,
             action=f"make {service} follow its secret (a restart reads it)",

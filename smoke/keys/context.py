@@ -8,10 +8,9 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import httpx
-from pytest_readiness import SetupError
+from pytest_readiness import Environment, SetupError
 
 from smoke.aws.account import Account, account_of
 from smoke.platform import services
@@ -115,7 +114,7 @@ class KeyPlatform:
 
     def __init__(
         self,
-        environment: Any,
+        environment: Environment,
         *,
         read_only: bool = False,
         progress: Progress = lambda _: None,

@@ -16,7 +16,6 @@ from .documents import Document, new_key, parse, rotation_kid
 from .errors import KeyFault, Refused
 from .lock import KeyRun, Lock
 from .store import NEXT
-from .timing import steadily
 
 STEPS = (
     "read",
@@ -158,11 +157,8 @@ class Rotation:
                 action="find out who is rotating it; revoke replaces both keys",
             )
         active = reading.document.active
-        steadily(
+        context.timing.steadily(
             lambda: context.unpublished(active),
-            within=context.timing.propagation_s,
-            steady=0,
-            every=context.timing.every_s,
             what="the key set follows the secret",
             where=context.service,
             action=f"make {context.service} follow its secret before rotating",

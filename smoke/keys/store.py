@@ -12,7 +12,7 @@ from pytest_readiness import SetupError
 
 from smoke.aws.account import Account
 
-from .errors import Conflict, KeyFault, MissingSecret, MissingVersion, WriteForbidden, told
+from .errors import Conflict, KeyFault, MissingSecret, MissingVersion, WriteForbidden, three_lines
 
 CURRENT, PREVIOUS = "AWSCURRENT", "AWSPREVIOUS"
 #: The version that a run has prepared and that nobody reads yet.
@@ -169,7 +169,7 @@ def prove(account: Account, secret: Described, *, operator: str = "") -> str:
         denied += _denied(account, principal, KMS, secret.kms_key)
     if denied:
         raise SetupError(
-            told(
+            three_lines(
                 f"{principal} may not {', '.join(denied)}",
                 where=secret.arn,
                 action=f"grant it {', '.join(denied)}, or name another operator in keys.operator_arn",

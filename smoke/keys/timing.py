@@ -6,7 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+
+from pytest_readiness import Environment
 
 from .errors import KeyFault, Refused
 
@@ -31,7 +32,7 @@ class Timing:
     every_s: float = 0.2
 
     @classmethod
-    def of(cls, environment: Any) -> Timing:
+    def of(cls, environment: Environment) -> Timing:
         """The timing of an environment; Refused for a revocation limit that is longer than the contract's."""
         keys = environment.keys
         if not 0 < keys.revocation_limit_s <= REVOCATION_LIMIT_S:
@@ -42,33 +43,26 @@ class Timing:
             )
         return cls(keys.propagation_s, keys.steady_s, keys.watch_s, keys.revocation_limit_s)
 
+    def steadily(
+        self, unmet: Callable[[], str], *, what: str, where: str, action: str, steady_s: float = 0
+    ) -> float:
+        """Poll until ``unmet`` has returned "" for ``steady_s`` without a break; return when that began.
 
-def steadily(
-    unmet: Callable[[], str],
-    *,
-    within: float,
-    steady: float,
-    every: float,
-    what: str,
-    where: str,
-    action: str,
-) -> float:
-    """Poll until ``unmet`` has returned "" for ``steady`` seconds without a break; return when that began.
-
-    ``unmet`` says what is missing. KeyFault with its last words when it has not begun to hold ``within``
-    seconds.
-    """
-    pause, started = threading.Event(), time.monotonic()
-    holding_since: float | None = None
-    while True:
-        reason = unmet()
-        now = time.monotonic() - started
-        if reason:
-            holding_since = None
-            if now > within:
-                raise KeyFault(f"{what}: not within {within:g} s: {reason}", where=where, action=action)
-        else:
-            holding_since = now if holding_since is None else holding_since
-            if now - holding_since >= steady:
-                return holding_since
-        pause.wait(every)
+        ``unmet`` says what is missing. KeyFault with its last words when it has not begun to hold within
+        ``propagation_s``.
+        """
+        pause, started = threading.Event(), time.monotonic()
+        holding_since: float | None = None
+        while True:
+            reason = unmet()
+            now = time.monotonic() - started
+            if reason:
+                holding_since = None
+                if now > self.propagation_s:
+                    late = f"{what}: not within {self.propagation_s:g} s: {reason}"
+                    raise KeyFault(late, where=where, action=action)
+            else:
+                holding_since = now if holding_since is None else holding_since
+                if now - holding_since >= steady_s:
+                    return holding_since
+            pause.wait(self.every_s)

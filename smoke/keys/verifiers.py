@@ -20,7 +20,7 @@ from smoke.platform.http import JSON_HEADERS
 from smoke.platform.tokens import Claims, SigningKey
 
 from .errors import KeyFault, Unproved
-from .timing import Timing, steadily
+from .timing import Timing
 
 MODELS_PATH = "/api/agents/models"
 QUERY_PATH = "/api/reputation/query"
@@ -176,11 +176,8 @@ class Verifiers:
 
         KeyFault for a valid token that is refused, SafetyViolation for a stranger's that is accepted.
         """
-        steadily(
+        self.timing.steadily(
             lambda: self._not(Reply.ACCEPTED, (active,)),
-            within=self.timing.propagation_s,
-            steady=0,
-            every=self.timing.every_s,
             what=f"every verifier accepts the active key {active.kid}",
             where=self.service,
             action="repair the verification of tokens first: nothing was changed",
@@ -243,15 +240,8 @@ class Verifiers:
         self._wait(unmet, f"{', '.join(key.kid for key in old)} is refused everywhere", action)
 
     def _wait(self, unmet: Callable[[], str], what: str, action: str) -> None:
-        timing = self.timing
-        steadily(
-            unmet,
-            within=timing.propagation_s,
-            steady=timing.steady_s,
-            every=timing.every_s,
-            what=what,
-            where=self.service,
-            action=action,
+        self.timing.steadily(
+            unmet, what=what, where=self.service, action=action, steady_s=self.timing.steady_s
         )
 
     def _not(self, wanted: Reply, keys: tuple[SigningKey, ...]) -> str:

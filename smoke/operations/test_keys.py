@@ -7,10 +7,9 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import combinations
-from typing import Any
 
 import pytest
-from pytest_readiness import Evidence, ExternalOutage, SafetyViolation, SetupError
+from pytest_readiness import Environment, Evidence, ExternalOutage, SafetyViolation, SetupError
 
 from smoke.aws.reader import AwsReader
 from smoke.keys.bootstrap import bootstrap, contents
@@ -45,7 +44,7 @@ PLANNED = [
 
 
 @pytest.fixture
-def keys(environment: Any, evidence: Evidence, observed: AwsReader) -> Iterator[KeyPlatform]:
+def keys(environment: Environment, evidence: Evidence, observed: AwsReader) -> Iterator[KeyPlatform]:
     """The signing keys, to be looked at: whatever would write raises."""
     account = observed.account.anew()
     with KeyPlatform(environment, read_only=True, progress=evidence.note, account=account) as platform:
@@ -53,14 +52,14 @@ def keys(environment: Any, evidence: Evidence, observed: AwsReader) -> Iterator[
 
 
 @pytest.fixture
-def operator(environment: Any, evidence: Evidence) -> Iterator[KeyPlatform]:
+def operator(environment: Environment, evidence: Evidence) -> Iterator[KeyPlatform]:
     """The signing keys, to be changed by a drill; what a drill made is kept out of every report."""
     with KeyPlatform(environment, progress=evidence.note) as platform:
         yield platform
         for service in SERVICES:
             # a drill that failed may have left a secret that cannot be read; it says so itself
             with contextlib.suppress(AssertionError, SetupError, ExternalOutage):
-                hide(environment, platform, service)
+                hide(platform, service)
 
 
 @pytest.mark.p0
@@ -91,7 +90,7 @@ def test_secrets_differ(keys: KeyPlatform, evidence: Evidence) -> None:
 @pytest.mark.flaky(reruns=0)
 @pytest.mark.p1
 @pytest.mark.requires("freeside", "dixie")
-def test_bootstrap_changes_nothing(keys: KeyPlatform, environment: Any, evidence: Evidence) -> None:
+def test_bootstrap_changes_nothing(keys: KeyPlatform, environment: Environment, evidence: Evidence) -> None:
     """Where there are keys a bootstrap writes nothing, and it takes nothing that it cannot read for empty."""
     before = {service: keys.store(service).labels() for service in SERVICES}
     findings = bootstrap(keys, SERVICES, evidence.note)
@@ -115,24 +114,24 @@ def test_bootstrap_changes_nothing(keys: KeyPlatform, environment: Any, evidence
 
 @pytest.mark.p1
 @pytest.mark.parametrize("service", PLANNED)
-def test_key_rotation_dry_run(keys: KeyPlatform, environment: Any, service: str, evidence: Evidence) -> None:
+def test_key_rotation_dry_run(keys: KeyPlatform, service: str, evidence: Evidence) -> None:
     """The eight steps can be begun, and who is to carry them out is allowed to."""
     plan = Rotation(keys.context(service)).plan()
     evidence.figure("steps planned", sum(line[0] != "0" for line in plan), expected=len(STEPS))
     for line in plan:
         evidence.note(line)
-    evidence.note(permissions(keys, environment, service))
+    evidence.note(permissions(keys, service))
 
 
 @pytest.mark.p1
 @pytest.mark.parametrize("service", SERVICES)
-def test_revocation_dry_run(keys: KeyPlatform, environment: Any, service: str, evidence: Evidence) -> None:
+def test_revocation_dry_run(keys: KeyPlatform, service: str, evidence: Evidence) -> None:
     """A revocation can be begun, and who is to carry it out is allowed to."""
     plan = Revocation(keys.context(service)).plan()
     evidence.figure("steps planned", len(plan), limit=">= 3")
     for line in plan:
         evidence.note(line)
-    evidence.note(permissions(keys, environment, service))
+    evidence.note(permissions(keys, service))
 
 
 # a second attempt would meet the lock of the first one, which tells where that stopped
@@ -141,17 +140,20 @@ def test_revocation_dry_run(keys: KeyPlatform, environment: Any, service: str, e
 @pytest.mark.drill
 @pytest.mark.parametrize("service", OPERATED)
 def test_key_rotation_carried_out(
-    operator: KeyPlatform, environment: Any, service: str, evidence: Evidence, request: pytest.FixtureRequest
+    operator: KeyPlatform,
+    service: str,
+    evidence: Evidence,
+    request: pytest.FixtureRequest,
 ) -> None:
     """All eight steps under a valid token every 50 ms: none refused, both kids overlap, the old one ends."""
     context = operator.context(service)
-    issuer = Issuer(context.store, context.named, environment.keys.reread_s)
+    issuer = Issuer(context.store, context.named, operator.environment.keys.reread_s)
     seen: set[frozenset[str]] = set()
     through: Callable[[], None] = lambda: None  # noqa: E731
     if service == "freeside":
         request.getfixturevalue("alone")
         client: Freeside = request.getfixturevalue("freeside")
-        through = lambda: invoke(client, environment.auth.community_id, issuer)  # noqa: E731
+        through = lambda: invoke(client, operator.environment.auth.community_id, issuer)  # noqa: E731
 
     def key_set() -> KeySet:
         found = context.key_set()
@@ -204,16 +206,16 @@ def test_revocation_in_time(operator: KeyPlatform, service: str, evidence: Evide
         raise SetupError(f"revoked, but not observed from this runner: {'; '.join(report.unseen)}")
 
 
-def hide(environment: Any, platform: KeyPlatform, service: str) -> None:
+def hide(platform: KeyPlatform, service: str) -> None:
     """Keep the keys that a secret holds now out of every report."""
     for content in contents(platform, [service]):
         for key in content.document.keys if content.document else ():
-            environment.hide(f"key {key.kid or service}", pem_of(key))
+            platform.environment.hide(f"key {key.kid or service}", pem_of(key))
 
 
-def permissions(keys: KeyPlatform, environment: Any, service: str) -> str:
+def permissions(keys: KeyPlatform, service: str) -> str:
     """Who may write the secret; SetupError naming what is not allowed."""
-    return prove(keys.account, keys.store(service).describe(), operator=environment.keys.operator_arn)
+    return prove(keys.account, keys.store(service).describe(), operator=keys.environment.keys.operator_arn)
 
 
 def refuse_the_wrong_place(keys: KeyPlatform) -> None:

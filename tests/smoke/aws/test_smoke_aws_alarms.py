@@ -19,7 +19,7 @@ from smoke.aws.monitoring import (
     mute,
     unfed,
 )
-from tests.smoke.aws.told import CPU, TOPIC, TOPIC_ARN, alarm
+from tests.smoke.aws.fakes import CPU, TOPIC, TOPIC_ARN, alarm
 
 WATCH = Watch(CPU, PERCENT, of="api")
 TASKS = Metric.of("ECS/ContainerInsights", "RunningTaskCount", {"ServiceName": "p-finn"})

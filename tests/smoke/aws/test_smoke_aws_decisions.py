@@ -18,7 +18,7 @@ from smoke.aws.inventory import (
     tag_of,
 )
 from smoke.aws.names import Names
-from tests.smoke.aws.told import NOON, definition, service
+from tests.smoke.aws.fakes import NOON, definition, service
 
 ECR = "1.dkr.ecr.us-east-1.amazonaws.com"
 

@@ -9,7 +9,7 @@ from pytest_readiness import ExternalOutage, SetupError
 
 from smoke.aws.account import Account
 from smoke.aws.drill import fit_for_drill, listening, set_off, state_of, undelivered
-from tests.smoke.aws.told import TOPIC, TOPIC_ARN, Scripted, alarm, raising, refusal, scripted
+from tests.smoke.aws.fakes import TOPIC, TOPIC_ARN, Scripted, alarm, raising, refusal, scripted
 
 ALARM = alarm()
 

@@ -6,7 +6,7 @@ import pytest
 
 from smoke.aws.independence import RolePolicies, allows, read_policies, secret_of, uses_of
 from smoke.source.ownership import OWN, SECRET, Use
-from tests.smoke.aws.told import definition, role, scripted, secret, service
+from tests.smoke.aws.fakes import definition, role, scripted, secret, service
 
 FREESIDE = secret("p/freeside/es256-private-key")
 FINN = secret("p/finn/es256-private-key")

@@ -24,7 +24,7 @@ from smoke.aws.monitoring import (
 from smoke.aws.names import Names
 from smoke.aws.reader import AwsReader
 from smoke.platform import builds
-from tests.smoke.aws.told import CPU, NOON, TOPIC_ARN, ecs_answers, raising, scripted
+from tests.smoke.aws.fakes import CPU, NOON, TOPIC_ARN, ecs_answers, raising, scripted
 
 NAMES = Names("p")
 

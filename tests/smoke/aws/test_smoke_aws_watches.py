@@ -7,7 +7,7 @@ import pytest
 from smoke.aws.alarms import APPLICATION, FURTHER, REQUIRED, watch_for
 from smoke.aws.names import Names
 from smoke.aws.reader import AwsReader
-from tests.smoke.aws.told import ecs_answers, raising, scripted
+from tests.smoke.aws.fakes import ecs_answers, raising, scripted
 
 NAMES = Names("p")
 BUDGET = {"total": 85, "buffer": 10}
