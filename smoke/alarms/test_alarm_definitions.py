@@ -1,4 +1,4 @@
-"""G-9, phase alarms: what the platform's Terraform says of its alarms, before anything is deployed."""
+"""G-9, phase alarms: the alarms in the platform's Terraform, before anything is deployed."""
 
 from __future__ import annotations
 

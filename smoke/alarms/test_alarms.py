@@ -1,4 +1,4 @@
-"""G-9, phase alarms: what must be watched is watched, would be heard, and is quiet."""
+"""G-9, phase alarms: what must be watched is watched, notifies the topic, and is quiet."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def budget(plan_facts: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def require_watched(name: str, aws: AwsReader, budget: Mapping[str, Any], evidence: Evidence) -> None:
-    """Some alarm watches exactly this, fires when it should, and tells the topic."""
+    """Some alarm watches exactly this, fires when it should, and notifies the topic."""
     watch = watch_for(name, aws, budget)
     evidence.figure(f"what {name} is", str(watch.metric))
     for alarm in watching(aws.alarms(), watch.metric):
         evidence.figure(f"condition of {alarm.name}", alarm.condition, expected=watch.condition)
     good, why = judged(aws.alarms(), watch, aws.names.topic)
-    evidence.evaluated("an alarm on exactly this, heard and in range")
+    evidence.evaluated("an alarm on exactly this, with the topic and in range")
     assert good, why
 
 
@@ -60,7 +60,7 @@ def test_watched_too(aws: AwsReader, name: str, budget: Mapping[str, Any], evide
 @pytest.mark.p0
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_quiet(aws: AwsReader, family: str, evidence: Evidence) -> None:
-    """No alarm of this kind is in ALARM; without one at all, nothing would say so."""
+    """An alarm of this kind exists, and none is in ALARM."""
     found = [alarm for alarm in aws.alarms() if FAMILIES[family](alarm)]
     evidence.figure(
         f"{family} alarms", {alarm.name: alarm.state for alarm in found}, expected="none in ALARM"
@@ -89,7 +89,7 @@ def test_quiet_otherwise(aws: AwsReader, budget: Mapping[str, Any], evidence: Ev
 
 @pytest.mark.p1
 def test_know_their_state(aws: AwsReader, evidence: Evidence) -> None:
-    """No alarm lacks the data to tell how things are."""
+    """No alarm has insufficient data."""
     blind = [alarm.name for alarm in aws.alarms() if alarm.state == INSUFFICIENT]
     evidence.figure("alarms", len(aws.alarms()), limit=">= 1")
     assert aws.alarms(), f"no alarm's name begins with {aws.names.prefix}-"
@@ -98,7 +98,7 @@ def test_know_their_state(aws: AwsReader, evidence: Evidence) -> None:
 
 @pytest.mark.p1
 def test_can_fire(aws: AwsReader, evidence: Evidence) -> None:
-    """Every alarm is fed with exactly what it watches, is switched on, and tells the topic.
+    """Every alarm's metric has data, its actions are on, and it notifies the topic.
 
     One that cannot fire is no evidence, even when its state is OK.
     """
@@ -114,12 +114,12 @@ def test_can_fire(aws: AwsReader, evidence: Evidence) -> None:
 
 @pytest.mark.p0
 def test_topic_is_subscribed(aws: AwsReader, evidence: Evidence) -> None:
-    """Somebody who has confirmed it is subscribed to the topic."""
+    """The topic has a confirmed subscription."""
     aws.cluster()
     confirmed, pending = read_subscriptions(aws.account, aws.topic())
     evidence.figure("confirmed subscriptions", len(confirmed), limit=">= 1")
-    evidence.figure("subscriptions that wait for confirmation", len(pending))
-    assert confirmed, f"nobody confirmed a subscription to {aws.names.topic}; {len(pending)} wait for it"
+    evidence.figure("pending subscriptions", len(pending))
+    assert confirmed, f"no confirmed subscription to {aws.names.topic}; {len(pending)} pending"
 
 
 @pytest.mark.p1

@@ -1,4 +1,4 @@
-"""G-9, phase alarms: what else somebody on call looks at, and the fire drill."""
+"""G-9, phase alarms: dashboards, log groups, and the fire drill."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def test_dashboard(aws: AwsReader, name: str, evidence: Evidence) -> None:
     full = aws.names.full(name)
     widgets = read_dashboard(aws.account, full)
     evidence.figure(f"widgets of {full}", None if widgets is None else len(widgets), limit=">= 1")
-    assert widgets is not None, f"there is no dashboard {full}"
-    assert widgets, f"the dashboard {full} shows nothing: it has no widget but text"
+    assert widgets is not None, f"no dashboard {full}"
+    assert widgets, f"the dashboard {full} is empty: it has no widget but text"
 
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_log_group(aws: AwsReader, service: str, evidence: Evidence) -> None:
-    """The log group that the service writes to exists, and forgets in the end."""
+    """The log group that the service writes to exists and has a retention limit."""
     groups = tuple(aws.definition(name).main(name).log_group for name in sorted(aws.definitions()))
     group = aws.definition(service).main(service).log_group
     assert group, f"{service} writes to no log group"
     retention = aws.retention(tuple(filter(None, groups)))
     evidence.figure(f"retention of {group}", retention.get(group), "days", limit=">= 1")
     assert group in retention, f"the log group {group} of {service} does not exist"
-    assert retention[group] >= 1, f"the log group {group} keeps everything for ever"
+    assert retention[group] >= 1, f"the log group {group} has no retention limit"
 
 
 @pytest.mark.drill
@@ -48,7 +48,7 @@ def test_log_group(aws: AwsReader, service: str, evidence: Evidence) -> None:
 def test_fire_drill(
     environment: Environment, aws: AwsReader, eventually: Eventually, evidence: Evidence
 ) -> None:
-    """An alarm that is set off is heard in time; it is put back whatever happens."""
+    """An alarm that is set off notifies in time; its state is restored whatever happens."""
     # SQS takes a name that was just in use only after a minute: each attempt has its own
     limit, queue = environment.limits.notification_s, f"{aws.names.full(QUEUE)}-{token_hex(6)}"
     with aws.drilling(), listening(aws.account, aws.topic(), queue) as listener:

@@ -1,4 +1,4 @@
-"""The account that the profile names: clients, calls, and one meaning for every refusal."""
+"""The AWS account of the profile: clients, calls, and a remembered refusal for each permission."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CLIENTS = (
     "sqs",
     "sts",
 )
-#: An outage is not asked about again before this: its retries would cost every check the same wait.
+#: A call that met an outage is not sent again before this: every check would wait for the same retries.
 OUTAGE_HOLDS_S = 5.0
 
 Item = TypeVar("Item")
@@ -39,7 +39,7 @@ Value = TypeVar("Value")
 
 
 class Account:
-    """Asks AWS. What refuses once refuses at once from then on, so that no access costs seconds, not minutes.
+    """Calls AWS. A refused call is not sent again: a run without access takes seconds, not minutes.
 
     `connect` makes a client of a service; the default is botocore with short timeouts and bounded retries.
     """
@@ -62,7 +62,7 @@ class Account:
         return answer
 
     def insist(self, client: str, method: str, **parameters: Any) -> dict[str, Any]:
-        """What AWS answers, asked whatever it refused before: for what must be undone."""
+        """What AWS answers, sent even after a refusal: for clean-up."""
         answer = self._call(
             client, method, (), lambda made: getattr(made, method)(**parameters), insisting=True
         )
@@ -85,8 +85,8 @@ class Account:
         answer = self._call(client, method, (), read)
         return list(answer[result]) if answer is not None else []
 
-    def anew(self) -> Account:
-        """The same clients, and no refusal remembered."""
+    def forgetful(self) -> Account:
+        """The same clients without the remembered refusals."""
         return Account(self.region, self.endpoint, connect=self.client)
 
     def require_cluster(self, cluster: str) -> str:
@@ -96,7 +96,7 @@ class Account:
         if not active:
             place = Call("ecs", "", self.region, self.endpoint).place
             raise SetupError(
-                f"there is no cluster {cluster} in {place}: this is not where the platform runs\n"
+                f"no cluster {cluster} in {place}: the platform does not run there\n"
                 "  next: correct aws.region, aws.prefix or aws.endpoint_url, or use the platform's account"
             )
         return active[0]
@@ -125,7 +125,7 @@ class Account:
             refusal = explain(problem, call)
         until = time.monotonic() + OUTAGE_HOLDS_S if refusal.passing else float("inf")
         self._refusals["*" if refusal.everywhere else call.permission] = (refusal, until)
-        # without its cause: botocore's speaks of the call, and this says the same in better words
+        # raised outside the handler: botocore's own exception would only repeat it in other words
         raise refusal.exception()
 
     def client(self, name: str) -> Any:

@@ -79,8 +79,8 @@ def _certified(account: Account, listener: Mapping[str, Any]) -> list[str]:
     names: list[str] = []
     for each in listener.get("Certificates", ()):
         if ":acm:" in each["CertificateArn"]:
-            told = account.ask("acm", "describe_certificate", CertificateArn=each["CertificateArn"])
-            certificate = told["Certificate"]
+            described = account.ask("acm", "describe_certificate", CertificateArn=each["CertificateArn"])
+            certificate = described["Certificate"]
             names += [certificate["DomainName"], *certificate.get("SubjectAlternativeNames", ())]
     return list(dict.fromkeys(names))
 
@@ -131,14 +131,14 @@ def read_registered(account: Account, registries: Iterable[str]) -> dict[str, st
     wanted = list(dict.fromkeys(registries))
     if not wanted:
         return {}
-    told = at_once(lambda arn: _registry(account, arn), wanted)
+    described = at_once(lambda arn: _registry(account, arn), wanted)
     namespaces = {
         each["Id"]: each["Name"]
         for each in account.pages("servicediscovery", "list_namespaces", "Namespaces")
     }
     return {
         arn: f"{service['Name']}.{namespaces.get(_namespace(service), '?')}"
-        for arn, service in zip(wanted, told, strict=True)
+        for arn, service in zip(wanted, described, strict=True)
     }
 
 

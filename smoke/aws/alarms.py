@@ -60,33 +60,33 @@ def near(alarms: Iterable[MetricAlarm], watch: Watch) -> list[MetricAlarm]:
 
 def shortcomings(alarm: MetricAlarm, watch: Watch, topic: str) -> list[str]:
     """Why an alarm on the right metric would not do what it is for."""
-    told = mute(alarm, topic)
+    reasons = mute(alarm, topic)
     bounds = watch.accepts.get(alarm.comparison)
     if bounds is None:
-        told.append(f"it fires on {alarm.condition}, accepted is {watch.condition}")
+        reasons.append(f"it fires on {alarm.condition}, accepted is {watch.condition}")
     elif alarm.threshold is None or not bounds[0] <= alarm.threshold <= bounds[1]:
-        told.append(f"its condition is {alarm.condition}, accepted is {watch.condition}")
+        reasons.append(f"its condition is {alarm.condition}, accepted is {watch.condition}")
     if watch.statistic and alarm.statistic != watch.statistic:
-        told.append(f"it looks at {alarm.statistic}, wanted is {watch.statistic}")
-    return told
+        reasons.append(f"it looks at {alarm.statistic}, wanted is {watch.statistic}")
+    return reasons
 
 
 def judged(alarms: Sequence[MetricAlarm], watch: Watch, topic: str) -> tuple[MetricAlarm | None, str]:
-    """The alarm that does what the watch asks for, or None and why there is none."""
+    """The alarm that does what the watch asks for, or None and why no alarm does."""
     found = watching(alarms, watch.metric)
-    told = []
+    rejected = []
     for alarm in found:
         reasons = shortcomings(alarm, watch, topic)
         if not reasons:
             return alarm, ""
-        told.append(f"{alarm.name}: {'; '.join(reasons)}")
+        rejected.append(f"{alarm.name}: {'; '.join(reasons)}")
     if not found:
-        told = [f"no alarm watches {watch.metric}"]
-        told += [f"{alarm.name} watches {alarm.metrics[0]}" for alarm in near(alarms, watch)[:2]]
-    return None, "; ".join(told)
+        rejected = [f"no alarm watches {watch.metric}"]
+        rejected += [f"{alarm.name} watches {alarm.metrics[0]}" for alarm in near(alarms, watch)[:2]]
+    return None, "; ".join(rejected)
 
 
-#: Behind the load balancer: its count of healthy hosts tells whether anything of them is left.
+#: Behind the load balancer: its count of healthy hosts shows whether any task is left.
 BALANCED = ("api", "dixie")
 KINDS = ("health", "cpu", "memory")
 REQUIRED = (*(f"{name}-{kind}" for name in ("api", "finn", "dixie") for kind in KINDS), "rds-connections")

@@ -20,7 +20,7 @@ RECEIVES_FOR_S = 2
 
 
 def fit_for_drill(alarms: Sequence[MetricAlarm], topic: str) -> MetricAlarm:
-    """An alarm that is OK and would be heard; AssertionError when there is none."""
+    """An alarm that is OK and notifies the topic; AssertionError when there is none."""
     fit = [alarm for alarm in alarms if alarm.state == "OK" and not mute(alarm, topic)]
     assert fit, f"no alarm is OK and notifies {topic}: none can be set off"
     return fit[0]
@@ -43,8 +43,8 @@ class Listener:
             MaxNumberOfMessages=10,
             WaitTimeSeconds=RECEIVES_FOR_S,
         )
-        told = [_notice(each["Body"]) for each in answer.get("Messages", ())]
-        self.heard += [f"{notice.get('AlarmName')} {notice.get('NewStateValue')}" for notice in told]
+        described = [_notice(each["Body"]) for each in answer.get("Messages", ())]
+        self.heard += [f"{notice.get('AlarmName')} {notice.get('NewStateValue')}" for notice in described]
         return f"{alarm} {state}" in self.heard
 
 
@@ -102,12 +102,12 @@ def state_of(account: Account, alarm: MetricAlarm) -> str:
 
 def undelivered(account: Account, alarm: MetricAlarm) -> list[str]:
     """What CloudWatch says of its own attempts to notify: the newest failures."""
-    told = account.ask(
+    described = account.ask(
         "cloudwatch", "describe_alarm_history", AlarmName=alarm.name, HistoryItemType="Action", MaxRecords=5
     )
     return [
         str(each["HistorySummary"])
-        for each in told["AlarmHistoryItems"]
+        for each in described["AlarmHistoryItems"]
         if "fail" in each["HistorySummary"].lower()
     ]
 

@@ -91,7 +91,12 @@ def read_services(account: Account, names: Names) -> dict[str, EcsService]:
     answers = at_once(
         lambda batch: account.ask("ecs", "describe_services", cluster=names.cluster, services=batch), batches
     )
-    found = [service_of(told, names) for answer in answers for told in answer["services"] if _is_active(told)]
+    found = [
+        service_of(described, names)
+        for answer in answers
+        for described in answer["services"]
+        if _is_active(described)
+    ]
     return {service.name: service for service in found}
 
 
@@ -112,14 +117,14 @@ def read_definitions(account: Account, references: Iterable[str]) -> dict[str, T
 
 def image_in_use(account: Account, names: Names, service: str) -> str:
     """The image that a service runs; empty when the cluster has no such service."""
-    told = account.ask("ecs", "describe_services", cluster=names.cluster, services=[names.full(service)])
-    found = [service_of(each, names) for each in told["services"] if _is_active(each)]
+    described = account.ask("ecs", "describe_services", cluster=names.cluster, services=[names.full(service)])
+    found = [service_of(each, names) for each in described["services"] if _is_active(each)]
     definitions = read_definitions(account, [each.definition for each in found])
     return next((each.main(service).image for each in definitions.values()), "")
 
 
 def read_runs(account: Account, names: Names, family: str) -> list[TaskRun]:
-    """The runs of a family that ECS still knows, oldest first. It forgets a stopped task after an hour."""
+    """The runs of a family that ECS still lists, oldest first. It drops a stopped task after an hour."""
 
     def arns_of(status: str) -> list[Any]:
         return account.pages(
@@ -137,65 +142,65 @@ def read_runs(account: Account, names: Names, family: str) -> list[TaskRun]:
     return sorted(runs, key=lambda run: run.created_at)
 
 
-def service_of(told: Mapping[str, Any], names: Names) -> EcsService:
-    """A service as DescribeServices tells it."""
-    network = told.get("networkConfiguration", {}).get("awsvpcConfiguration", {})
+def service_of(described: Mapping[str, Any], names: Names) -> EcsService:
+    """A service from DescribeServices."""
+    network = described.get("networkConfiguration", {}).get("awsvpcConfiguration", {})
     return EcsService(
-        name=names.short(told["serviceName"]),
-        desired=int(told["desiredCount"]),
-        running=int(told["runningCount"]),
+        name=names.short(described["serviceName"]),
+        desired=int(described["desiredCount"]),
+        running=int(described["runningCount"]),
         deployments=tuple(
             EcsDeployment(each["status"], each.get("rolloutState", ""), each["createdAt"])
-            for each in told.get("deployments", ())
+            for each in described.get("deployments", ())
         ),
-        definition=told["taskDefinition"],
+        definition=described["taskDefinition"],
         security_groups=tuple(network.get("securityGroups", ())),
         target_groups=tuple(
-            each["targetGroupArn"] for each in told.get("loadBalancers", ()) if "targetGroupArn" in each
+            each["targetGroupArn"] for each in described.get("loadBalancers", ()) if "targetGroupArn" in each
         ),
-        registries=tuple(each["registryArn"] for each in told.get("serviceRegistries", ())),
+        registries=tuple(each["registryArn"] for each in described.get("serviceRegistries", ())),
     )
 
 
-def definition_of(told: Mapping[str, Any]) -> TaskDefinition:
-    """A task definition as DescribeTaskDefinition tells it."""
+def definition_of(described: Mapping[str, Any]) -> TaskDefinition:
+    """A task definition from DescribeTaskDefinition."""
     return TaskDefinition(
-        family=told["family"],
-        active=told.get("status") == "ACTIVE",
-        cpu=int(told.get("cpu") or 0),
-        memory=int(told.get("memory") or 0),
-        execution_role=told.get("executionRoleArn") or "",
-        task_role=told.get("taskRoleArn") or "",
-        containers=tuple(_container(each) for each in told["containerDefinitions"]),
+        family=described["family"],
+        active=described.get("status") == "ACTIVE",
+        cpu=int(described.get("cpu") or 0),
+        memory=int(described.get("memory") or 0),
+        execution_role=described.get("executionRoleArn") or "",
+        task_role=described.get("taskRoleArn") or "",
+        containers=tuple(_container(each) for each in described["containerDefinitions"]),
     )
 
 
-def run_of(told: Mapping[str, Any]) -> TaskRun:
-    """A run as DescribeTasks tells it."""
+def run_of(described: Mapping[str, Any]) -> TaskRun:
+    """A run from DescribeTasks."""
     return TaskRun(
-        status=told["lastStatus"],
-        created_at=told["createdAt"],
-        reason=told.get("stoppedReason", ""),
-        exit_codes={each["name"]: each.get("exitCode") for each in told["containers"]},
+        status=described["lastStatus"],
+        created_at=described["createdAt"],
+        reason=described.get("stoppedReason", ""),
+        exit_codes={each["name"]: each.get("exitCode") for each in described["containers"]},
     )
 
 
-def _container(told: Mapping[str, Any]) -> ContainerDefinition:
-    options = told.get("logConfiguration", {}).get("options", {})
+def _container(described: Mapping[str, Any]) -> ContainerDefinition:
+    options = described.get("logConfiguration", {}).get("options", {})
     return ContainerDefinition(
-        name=told["name"],
-        image=told["image"],
-        environment={each["name"]: each["value"] for each in told.get("environment", ())},
-        secrets={each["name"]: each["valueFrom"] for each in told.get("secrets", ())},
+        name=described["name"],
+        image=described["image"],
+        environment={each["name"]: each["value"] for each in described.get("environment", ())},
+        secrets={each["name"]: each["valueFrom"] for each in described.get("secrets", ())},
         log_group=options.get("awslogs-group", ""),
         ports=tuple(
-            each["containerPort"] for each in told.get("portMappings", ()) if "containerPort" in each
+            each["containerPort"] for each in described.get("portMappings", ()) if "containerPort" in each
         ),
     )
 
 
-def _is_active(told: Mapping[str, Any]) -> bool:
-    return bool(told["status"] == "ACTIVE")
+def _is_active(described: Mapping[str, Any]) -> bool:
+    return bool(described["status"] == "ACTIVE")
 
 
 STOPPED = "STOPPED"
@@ -219,7 +224,7 @@ def failure_of(run: TaskRun) -> str:
     bad = {name: code for name, code in run.exit_codes.items() if code != 0}
     if not bad:
         return ""
-    told = ", ".join(
+    ended = ", ".join(
         f"{name} {'without an exit code' if code is None else code}" for name, code in bad.items()
     )
-    return f"the last run ended with {told}" + (f" ({run.reason})" if run.reason else "")
+    return f"the last run ended with {ended}" + (f" ({run.reason})" if run.reason else "")

@@ -36,7 +36,7 @@ def is_commit(image: str) -> bool:
 
 
 def is_pinned(image: str) -> bool:
-    """Whether somebody else's image is one release for ever: a version, a commit or a digest."""
+    """Whether a third party's image is pinned to one release: a version, a commit or a digest."""
     return "@sha256:" in image or is_commit(image) or _VERSION.fullmatch(tag_of(image)) is not None
 
 
@@ -87,7 +87,7 @@ def columns(declared: Mapping[str, Any], seen: ObservedService) -> dict[str, tup
 def differences(compared: Mapping[str, tuple[Any, Any]]) -> list[str]:
     """The columns in which something else runs than what is declared."""
     return [
-        f"{name}: {observed or 'none'} runs, {declared} is declared"
+        f"{name}: runs {observed or 'nothing'}, declared {declared}"
         for name, (declared, observed) in compared.items()
         if declared and declared != observed
     ]

@@ -52,7 +52,7 @@ class MetricAlarm:
 
     @property
     def steers(self) -> bool:
-        """Whether it only scales something, and tells nobody."""
+        """Whether it only scales something and notifies no one."""
         return bool(self.actions) and all(any(part in each for part in _STEERING) for each in self.actions)
 
     @property
@@ -62,50 +62,50 @@ class MetricAlarm:
         return f"{self.statistic or 'expression'} {SIGNS.get(self.comparison, self.comparison)} {limit}"
 
 
-def alarm_of(told: Mapping[str, Any]) -> MetricAlarm:
-    """An alarm as DescribeAlarms tells it."""
+def alarm_of(described: Mapping[str, Any]) -> MetricAlarm:
+    """An alarm from DescribeAlarms."""
     parts = [
         (stat["Metric"]["Namespace"], stat["Metric"]["MetricName"], stat["Metric"].get("Dimensions", ()))
-        for stat in (each.get("MetricStat") for each in told.get("Metrics", ()))
+        for stat in (each.get("MetricStat") for each in described.get("Metrics", ()))
         if stat
     ]
-    if told.get("MetricName"):
-        parts = [(told["Namespace"], told["MetricName"], told.get("Dimensions", ()))]
-    threshold = told.get("Threshold")
+    if described.get("MetricName"):
+        parts = [(described["Namespace"], described["MetricName"], described.get("Dimensions", ()))]
+    threshold = described.get("Threshold")
     return MetricAlarm(
-        name=told["AlarmName"],
-        state=told["StateValue"],
+        name=described["AlarmName"],
+        state=described["StateValue"],
         metrics=tuple(
             Metric.of(namespace, name, {each["Name"]: each["Value"] for each in dimensions})
             for namespace, name, dimensions in parts
         ),
-        statistic=told.get("ExtendedStatistic") or told.get("Statistic") or "",
-        comparison=told.get("ComparisonOperator", ""),
+        statistic=described.get("ExtendedStatistic") or described.get("Statistic") or "",
+        comparison=described.get("ComparisonOperator", ""),
         threshold=None if threshold is None else float(threshold),
-        enabled=bool(told.get("ActionsEnabled")),
-        actions=tuple(told.get("AlarmActions", ())),
+        enabled=bool(described.get("ActionsEnabled")),
+        actions=tuple(described.get("AlarmActions", ())),
     )
 
 
 def mute(alarm: MetricAlarm, topic: str) -> list[str]:
-    """Why nobody would hear of an alarm. `topic` is the name of the topic that it must notify."""
-    told = []
+    """Why an alarm would notify no one. `topic` is the name of the topic that it must notify."""
+    reasons = []
     if not alarm.enabled:
-        told.append("its actions are switched off")
+        reasons.append("its actions are switched off")
     if not alarm.actions:
-        told.append("it has no target")
+        reasons.append("it has no target")
     elif not any(action.rpartition(":")[2] == topic for action in alarm.actions):
-        told.append(f"it notifies {', '.join(alarm.actions)} and not {topic}")
-    return told
+        reasons.append(f"it notifies {', '.join(alarm.actions)} and not {topic}")
+    return reasons
 
 
 def is_health(alarm: MetricAlarm) -> bool:
-    """Whether it tells that nothing of a service is left."""
+    """Whether it watches that some task of a service is healthy."""
     return any(metric.name in {"HealthyHostCount", "RunningTaskCount"} for metric in alarm.metrics)
 
 
 def is_conservation(alarm: MetricAlarm) -> bool:
-    """Whether it tells that money was not conserved."""
+    """Whether it watches the conservation of money."""
     return any("conservation" in metric.name.lower() for metric in alarm.metrics)
 
 
@@ -136,8 +136,10 @@ PENDING = "PendingConfirmation"
 
 def read_alarms(account: Account, names: Names) -> list[MetricAlarm]:
     """Every metric alarm whose name has the platform's prefix."""
-    told = account.pages("cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=f"{names.prefix}-")
-    return [alarm_of(each) for each in told]
+    described = account.pages(
+        "cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=f"{names.prefix}-"
+    )
+    return [alarm_of(each) for each in described]
 
 
 def read_datapoints(
@@ -167,15 +169,15 @@ def topic_arn(account: Account, names: Names) -> str:
     """The ARN of the topic that alarms notify; AssertionError when there is none."""
     topics = [str(each["TopicArn"]) for each in account.pages("sns", "list_topics", "Topics")]
     found = [arn for arn in topics if arn.rpartition(":")[2] == names.topic]
-    assert found, f"there is no topic {names.topic}: the alarms notify nobody"
+    assert found, f"no topic {names.topic}: the alarms notify no one"
     return found[0]
 
 
 def read_subscriptions(account: Account, arn: str) -> tuple[list[str], list[str]]:
     """The topic's confirmed and its pending subscriptions, each by its protocol."""
-    told = account.pages("sns", "list_subscriptions_by_topic", "Subscriptions", TopicArn=arn)
-    confirmed = [each["Protocol"] for each in told if each["SubscriptionArn"].startswith("arn:")]
-    return confirmed, [each["Protocol"] for each in told if each["SubscriptionArn"] == PENDING]
+    described = account.pages("sns", "list_subscriptions_by_topic", "Subscriptions", TopicArn=arn)
+    confirmed = [each["Protocol"] for each in described if each["SubscriptionArn"].startswith("arn:")]
+    return confirmed, [each["Protocol"] for each in described if each["SubscriptionArn"] == PENDING]
 
 
 def read_dashboard(account: Account, name: str) -> list[Any] | None:
@@ -188,13 +190,17 @@ def read_dashboard(account: Account, name: str) -> list[Any] | None:
 
 
 def read_retention(account: Account, names: Names, groups: Iterable[str]) -> dict[str, int]:
-    """The retention in days of each log group that exists, 0 for one that keeps everything for ever."""
+    """The retention in days of each log group that exists, 0 for one without expiry."""
     elsewhere = [group for group in dict.fromkeys(groups) if not group.startswith(names.logs)]
     answers = at_once(
         lambda start: account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=start),
         [names.logs, *elsewhere],
     )
-    return {each["logGroupName"]: int(each.get("retentionInDays", 0)) for told in answers for each in told}
+    return {
+        each["logGroupName"]: int(each.get("retentionInDays", 0))
+        for described in answers
+        for each in described
+    }
 
 
 def database_exists(account: Account, name: str) -> bool:
@@ -210,5 +216,5 @@ def database_exists(account: Account, name: str) -> bool:
 
 def _query(index: int, metric: Metric) -> Mapping[str, Any]:
     dimensions = [{"Name": name, "Value": value} for name, value in metric.dimensions]
-    told = {"Namespace": metric.namespace, "MetricName": metric.name, "Dimensions": dimensions}
-    return {"Id": f"m{index}", "MetricStat": {"Metric": told, "Period": 60, "Stat": "SampleCount"}}
+    described = {"Namespace": metric.namespace, "MetricName": metric.name, "Dimensions": dimensions}
+    return {"Id": f"m{index}", "MetricStat": {"Metric": described, "Period": 60, "Stat": "SampleCount"}}

@@ -25,7 +25,7 @@ Value = TypeVar("Value")
 
 
 class AwsReader:
-    """What AWS says of the platform. `forget` has everything read anew; what failed is never kept.
+    """What AWS reports of the platform. `forget` drops what was read; a failed read is never kept.
 
     `shared` is a directory of all processes of the run: none of them reads alarms while another drills.
     """
@@ -38,13 +38,13 @@ class AwsReader:
         self._lock = threading.RLock()
 
     def forget(self) -> None:
-        """Have everything read anew."""
+        """Drop what was read."""
         with self._lock:
             self._known.clear()
 
     @contextmanager
     def drilling(self) -> Iterator[None]:
-        """While inside, no other process of the run reads alarms, and everything is read anew."""
+        """While inside, no other process of the run reads alarms, and earlier reads are dropped."""
         with self._alone(fcntl.LOCK_EX):
             turn, self._turn = self._turn, None
             self.forget()

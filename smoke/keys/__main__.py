@@ -87,7 +87,7 @@ def lines(report: RevocationReport) -> list[str]:
     timed = [
         f"{one.name}: old key last accepted after {one.last_accepted or 0:.1f} s, "
         f"refused from {one.first_refused or 0:.1f} s on, "
-        f"new key accepted after {one.new_accepted or 0:.1f} s ({one.looks} polls)"
+        f"new key accepted after {one.new_accepted or 0:.1f} s ({one.polls} polls)"
         for one in report.timelines
     ]
     unseen = [f"{name}: not reachable from this runner, so not observed" for name in report.unseen]

@@ -56,7 +56,7 @@ def contents(platform: KeyPlatform, services: Sequence[str]) -> list[Content]:
         twin = next((other for other, its in keyed[:n] if other != service and same_key(its, key)), None)
         if twin is not None:
             raise KeyFault(
-                f"{twin} and {service} hold the same private key: whoever has one can speak for both",
+                f"{twin} and {service} hold the same private key: each can sign for the other",
                 where=platform.store(service).secret_id,
                 allowed="a key of its own for each service",
                 action=f"rotate --service {service}",
@@ -77,7 +77,7 @@ def bootstrap(
         if content.document is not None:
             action, document = Action.KEPT, content.document
         elif dry_run:
-            results.append(BootstrapResult(content.service, Action.PLANNED, (), "there is no key yet"))
+            results.append(BootstrapResult(content.service, Action.PLANNED, (), "no key yet"))
             continue
         else:
             action, document = _fill(platform.store(content.service), content)
@@ -109,9 +109,7 @@ def _fill(store: SecretStore, content: Content) -> tuple[Action, Document]:
     except Conflict:
         other = _content(store, content.service).document
         if other is None:
-            raise KeyFault(
-                "the placeholder changes while it is being replaced", where=store.secret_id
-            ) from None
+            raise KeyFault("the placeholder changed while it was replaced", where=store.secret_id) from None
         return Action.KEPT, other
     finally:
         store.drop(NEXT, version)

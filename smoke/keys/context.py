@@ -71,14 +71,14 @@ class KeyContext:
         document = parse(stored.text, self.store.secret_id)
         if document is None:
             raise KeyFault(
-                "the secret is a placeholder: there is no key yet",
+                "the secret is a placeholder: no key yet",
                 where=self.store.secret_id,
                 action=f"bootstrap --service {self.service}",
             )
         return CurrentKeys(stored.version, self.named(document))
 
     def named(self, document: Document) -> Document:
-        """The document with the kid that the platform publishes a bare PEM under; one is never made up."""
+        """The document with the kid that the platform publishes a bare PEM under; never an invented one."""
         if document.active.kid:
             return document
         kid = self.key_set().kid_of(document.active.private.public_key())

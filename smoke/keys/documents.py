@@ -108,7 +108,7 @@ def _private(pem: str, where: str) -> ec.EllipticCurvePrivateKey:
     try:
         key = serialization.load_pem_private_key(pem.strip().encode(), password=None)
     except Exception:  # whatever the reader says may quote what it read
-        raise _unusable("holds no readable private key, and no placeholder either", where) from None
+        raise _unusable("holds neither a readable private key nor a placeholder", where) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise _unusable("holds a private key that is not an elliptic curve key", where)
     if not isinstance(key.curve, ec.SECP256R1):
@@ -121,7 +121,7 @@ def _unusable(what: str, where: str) -> KeyFault:
         f"the secret {what}",
         where=where,
         allowed="a P-256 private key as PKCS#8 PEM, the contract's JSON form, or PLACEHOLDER",
-        action="find out who wrote it; once it may be lost, write PLACEHOLDER there and run bootstrap",
+        action="find out what wrote it; if it can be discarded, write PLACEHOLDER and run bootstrap",
     )
 
 

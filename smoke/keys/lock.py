@@ -90,7 +90,7 @@ class Lock:
         """KeyFault when another run has taken the lock over: then this one must not write any more."""
         if self._version is None or self._store.labels().get(LOCK) != self._version:
             raise KeyFault(
-                "another run has taken the lock over; this one stopped before its next write",
+                "another run took over the lock; this one stopped before its next write",
                 where=self._store.secret_id,
                 action="let the other run come to its end",
             )
@@ -140,5 +140,5 @@ def _parse(text: str, where: str) -> KeyRun:
         raise Refused(
             f"the label {LOCK} is on a version that no run of this tool wrote",
             where=where,
-            action=f"find out who put it there, then remove the label {LOCK}",
+            action=f"find out which process set it, then remove the label {LOCK}",
         ) from None

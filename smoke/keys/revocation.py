@@ -29,7 +29,7 @@ class Timeline:
     first_refused: float | None = None
     new_accepted: float | None = None
     accepted_again: bool = False
-    looks: int = 0
+    polls: int = 0
 
     @property
     def refused_from(self) -> float | None:
@@ -37,8 +37,8 @@ class Timeline:
         return None if self.first_refused is None else max(self.first_refused, self.last_accepted or 0.0)
 
     def note(self, old: Reply, new: Reply, at: float) -> None:
-        """Take in one look at the old keys and at the new one."""
-        self.looks += 1
+        """Record one poll of the old keys and of the new one."""
+        self.polls += 1
         if old is Reply.ACCEPTED:
             self.accepted_again = self.accepted_again or self.first_refused is not None
             self.last_accepted = at
@@ -61,10 +61,10 @@ class Timeline:
 
 @dataclass(slots=True)
 class Observer:
-    """One timeline, and how to look: what is said of the old keys together, and of the new one."""
+    """One timeline, and its poll: the reply to the old keys together, and to the new one."""
 
     timeline: Timeline
-    look: Callable[[], tuple[Reply, Reply]]
+    poll: Callable[[], tuple[Reply, Reply]]
 
 
 def observers_of(context: KeyContext, old: tuple[SigningKey, ...], new: SigningKey) -> list[Observer]:
@@ -128,7 +128,7 @@ class _Watcher:
     def _follow(self) -> None:
         pause, timeline = threading.Event(), self.observer.timeline
         while True:
-            old, new = self.observer.look()
+            old, new = self.observer.poll()
             at = time.monotonic() - self.began
             timeline.note(old, new, at)
             if timeline.is_over(at, self.timing):
@@ -136,10 +136,10 @@ class _Watcher:
             pause.wait(self.timing.every_s)
 
 
-#: How often the new version is written again after a run that was under way changed the secret in between.
+#: How often the new version is written when another run changes the secret in between.
 TRIES = 3
 UNNAMED = "(bare PEM)"
-RESUME = "find out why it still believes the old key (a restart drops its caches), then revoke --resume"
+RESUME = "find out why it still accepts the old key (a restart drops its caches), then revoke --resume"
 
 
 @dataclass(slots=True)
@@ -217,7 +217,7 @@ class Revocation:
         return run
 
     def _held(self) -> tuple[str, tuple[str, ...]]:
-        """The current version and its kids; an emergency does not wait until somebody names a PEM."""
+        """The current version and its kids; an emergency does not wait for the kid of a bare PEM."""
         stored = self._store.read()
         document = parse(stored.text, self._store.secret_id)
         if document is None:
@@ -229,14 +229,14 @@ class Revocation:
         try:
             document = self._context.named(document)
         except (AssertionError, SetupError) as problem:
-            self._context.progress(f"the old key's kid is not known, so nobody can be timed: {problem}")
+            self._context.progress(f"the old key's kid is unknown, so no verifier can be timed: {problem}")
         return stored.version, tuple(key.kid or UNNAMED for key in document.keys)
 
     def _resumed(self) -> KeyRun:
         holder = self._lock.holder()
         if holder is None or holder.run.operation != "revoke":
             raise Refused(
-                "there is no revocation to resume",
+                "no revocation to resume",
                 where=self._store.secret_id,
                 action=f"{holder.run.operation} --resume" if holder else "revoke, without --resume",
             )
@@ -261,7 +261,7 @@ class Revocation:
                 continue
             return self._before(run)
         raise KeyFault(
-            "the secret changes faster than it can be replaced",
+            "the secret changed on every attempt to replace it",
             where=self._store.secret_id,
             action="stop whoever writes it, then revoke --resume",
         )

@@ -58,12 +58,12 @@ class Rotation:
             raise self._lock.held()
         reading = self._ready()
         timing, active = self._context.timing, reading.document.active.kid
-        verifiers = ", ".join(self._verifiers.names) or "none but the published key set"
+        verifiers = ", ".join(self._verifiers.names) or "the published key set alone"
         barriers = [f"0 from here a rotation is refused: {why}" for why in self._context.unreachable]
         return [
             *barriers,
             f"1 {STEPS[0]}: {active} signs and is published; verifiers: {verifiers}",
-            f"2 {STEPS[1]}: a new P-256 key, in a version that nobody reads yet",
+            f"2 {STEPS[1]}: a new P-256 key, in a version that no service reads yet",
             f"3 {STEPS[2]}: active {active}, pending the new one",
             f"4 {STEPS[3]}: at most {timing.propagation_s:g} s, and steady for {timing.steady_s:g} s",
             f"5 {STEPS[4]}: active the new one, pending {active}",
@@ -78,7 +78,7 @@ class Rotation:
         Refused and LockHeld before anything is changed; KeyFault when the platform does not follow,
         SafetyViolation when a valid token was refused. In both cases the keys that were valid stay valid.
         """
-        self._refuse_blindness()
+        self._refuse_unreachable()
         run, reading = self._resumed() if resume else self._begun()
         self._done.old_kid, self._done.new_kid = run.old_kids[0], run.new_kid
         self._only(reading, *run.old_kids, run.new_kid)
@@ -112,13 +112,13 @@ class Rotation:
         holder = self._lock.holder()
         if holder is None:
             raise Refused(
-                "there is nothing to resume: no run holds the lock",
+                "nothing to resume: no run holds the lock",
                 where=self._store.secret_id,
                 action="rotate, without --resume",
             )
         if holder.run.operation != "rotate":
             raise Refused(
-                f"locked by a {holder.run}, which is no rotation",
+                f"locked by a {holder.run}, not by a rotation",
                 where=self._store.secret_id,
                 action=f"{holder.run.operation} --resume",
             )
@@ -126,8 +126,8 @@ class Rotation:
         self._context.progress(f"took the lock over from {holder.run.by}: going on with the {run}")
         return run, self._context.read()
 
-    def _refuse_blindness(self) -> None:
-        """Refused where a verifier cannot be asked: whether it has the new key would be a guess."""
+    def _refuse_unreachable(self) -> None:
+        """Refused where a verifier cannot be asked: whether it has the new key is unknown."""
         unreachable = self._context.unreachable
         if unreachable:
             raise Refused(
@@ -154,7 +154,7 @@ class Rotation:
             raise KeyFault(
                 f"the pending key {reading.document.pending.kid} was not left by a run of this tool",
                 where=self._store.secret_id,
-                action="find out who is rotating it; revoke replaces both keys",
+                action="find out which process rotates it; revoke replaces both keys",
             )
         active = reading.document.active
         context.timing.steadily(
@@ -204,7 +204,7 @@ class Rotation:
         return self._install(Document(reading.document.active), reading)
 
     def _prove(self, run: KeyRun, reading: CurrentKeys) -> None:
-        """Step 8: the old key is refused by everyone and published by nobody, the new one accepted."""
+        """Step 8: every verifier refuses the old key, none publishes it, and the new one is accepted."""
         self._step(8)
         old = self._old_key(run)
         self._verifiers.refused(

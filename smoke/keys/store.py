@@ -15,7 +15,7 @@ from smoke.aws.account import Account
 from .errors import Conflict, KeyFault, MissingSecret, MissingVersion, WriteForbidden, three_lines
 
 CURRENT, PREVIOUS = "AWSCURRENT", "AWSPREVIOUS"
-#: The version that a run has prepared and that nobody reads yet.
+#: The version that a run has prepared and no service reads yet.
 NEXT = "KEYS-NEXT"
 CLIENT = "secretsmanager"
 GET = "secretsmanager:GetSecretValue"
@@ -123,9 +123,9 @@ class SecretStore:
             self.move(CURRENT, to=version, expected=expected)
         except Conflict:
             raise KeyFault(
-                "the secret was changed by somebody else during this run, which stopped without touching it",
+                "another process changed the secret during this run, which stopped without writing",
                 where=self.secret_id,
-                action="find out who; then run the command again with --resume",
+                action="find out which process; then run the command again with --resume",
             ) from None
 
     def _get(self, **which: str) -> Stored:
@@ -226,7 +226,7 @@ def failing_reads(account: Account, code: str) -> Iterator[None]:
 
 
 class _Http:
-    """What botocore looks at of an answer that it did not fetch itself."""
+    """The part of an HTTP answer that botocore reads."""
 
     def __init__(self, status_code: int) -> None:
         self.status_code = status_code

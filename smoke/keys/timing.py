@@ -22,7 +22,7 @@ class Timing:
     ``propagation_s``: a change is in force everywhere within this. ``steady_s``: what was observed counts
     once it has held for so long, as several tasks behind one name do not change at once. ``watch_s``: the old
     key stays published for so long after the switch, no shorter than tokens live. ``every_s``: between two
-    looks.
+    polls.
     """
 
     propagation_s: float = 120.0
@@ -37,7 +37,7 @@ class Timing:
         keys = environment.keys
         if not 0 < keys.revocation_limit_s <= REVOCATION_LIMIT_S:
             raise Refused(
-                f"{keys.revocation_limit_s} s is no limit for an emergency revocation",
+                f"{keys.revocation_limit_s} s is not a valid limit for an emergency revocation",
                 where="keys.revocation_limit_s",
                 allowed=f"1 to {REVOCATION_LIMIT_S}",
             )

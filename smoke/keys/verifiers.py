@@ -24,7 +24,7 @@ from .timing import Timing
 
 MODELS_PATH = "/api/agents/models"
 QUERY_PATH = "/api/reputation/query"
-#: A 429 without a usable Retry-After is waited out for so long; a usable one is believed up to the longest.
+#: The pause after a 429 without a usable Retry-After, and the longest that is followed.
 DEFAULT_BACKOFF_S, LONGEST_BACKOFF_S = 1.0, 30.0
 
 
@@ -115,7 +115,7 @@ def finn_verifier(url: str, tenant: str, agent: str, http: httpx.Client) -> Http
     """Finn, which verifies Freeside's S2S tokens.
 
     The token is bound to another body, so that a verified request ends in REQ_HASH_MISMATCH and runs no
-    model. The body itself is a good one: a Finn that looks at it first must not refuse it for what it is.
+    model. The body itself is valid: a Finn that checks it first must not refuse it for another reason.
     """
     body = json.dumps({"agent": agent, "prompt": "Reply with the word yes."}).encode()
     claims: Callable[[], Claims] = lambda: tokens.finn_claims(tenant, b"another body")  # noqa: E731
@@ -172,9 +172,9 @@ class Verifiers:
         return {verifier.name: verifier.ask(key) for verifier in self.each}
 
     def control(self, active: SigningKey) -> None:
-        """Each verifier accepts the active key and refuses a stranger's; else what it says proves nothing.
+        """Each verifier accepts the active key and refuses an unknown one; else its replies prove nothing.
 
-        KeyFault for a valid token that is refused, SafetyViolation for a stranger's that is accepted.
+        KeyFault for a valid token that is refused, SafetyViolation for an unknown key that is accepted.
         """
         self.timing.steadily(
             lambda: self._not(Reply.ACCEPTED, (active,)),
@@ -182,11 +182,11 @@ class Verifiers:
             where=self.service,
             action="repair the verification of tokens first: nothing was changed",
         )
-        stranger = SigningKey.throwaway("smoke-keys-stranger")
-        for name, answer in self.ask(stranger).items():
+        unknown = SigningKey.throwaway("smoke-keys-unknown")
+        for name, answer in self.ask(unknown).items():
             if answer is Reply.ACCEPTED:
                 raise SafetyViolation(
-                    f"{name} accepts a token that a stranger signed: a revoked key would be accepted too"
+                    f"{name} accepts a token signed by an unknown key: it would accept a revoked key too"
                 )
 
     def accepted(self, keys: tuple[SigningKey, ...], action: str) -> None:
@@ -225,9 +225,9 @@ class Verifiers:
             )
         if silent:
             raise Unproved(
-                f"{', '.join(sorted(silent))} answered nothing in {seconds:g} s that tells",
+                f"{', '.join(sorted(silent))} gave no conclusive answer in {seconds:g} s",
                 where=self.service,
-                action="make it answer, then rotate --resume",
+                action="make it answer, then run rotate --resume",
             )
 
     def refused(self, old: tuple[SigningKey, ...], new: SigningKey, action: str) -> None:

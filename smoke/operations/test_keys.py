@@ -46,7 +46,7 @@ PLANNED = [
 @pytest.fixture
 def keys(environment: Environment, evidence: Evidence, observed: AwsReader) -> Iterator[KeyPlatform]:
     """The signing keys, to be looked at: whatever would write raises."""
-    account = observed.account.anew()
+    account = observed.account.forgetful()
     with KeyPlatform(environment, read_only=True, progress=evidence.note, account=account) as platform:
         yield platform
 
@@ -91,7 +91,7 @@ def test_secrets_differ(keys: KeyPlatform, evidence: Evidence) -> None:
 @pytest.mark.p1
 @pytest.mark.requires("freeside", "dixie")
 def test_bootstrap_changes_nothing(keys: KeyPlatform, environment: Environment, evidence: Evidence) -> None:
-    """Where there are keys a bootstrap writes nothing, and it takes nothing that it cannot read for empty."""
+    """A bootstrap writes nothing where there are keys, and treats no unreadable secret as empty."""
     before = {service: keys.store(service).labels() for service in SERVICES}
     findings = bootstrap(keys, SERVICES, evidence.note)
     after = {service: keys.store(service).labels() for service in SERVICES}
@@ -115,7 +115,7 @@ def test_bootstrap_changes_nothing(keys: KeyPlatform, environment: Environment, 
 @pytest.mark.p1
 @pytest.mark.parametrize("service", PLANNED)
 def test_key_rotation_dry_run(keys: KeyPlatform, service: str, evidence: Evidence) -> None:
-    """The eight steps can be begun, and who is to carry them out is allowed to."""
+    """A rotation can start, and its operator has the permissions."""
     plan = Rotation(keys.context(service)).plan()
     evidence.figure("steps planned", sum(line[0] != "0" for line in plan), expected=len(STEPS))
     for line in plan:
@@ -126,7 +126,7 @@ def test_key_rotation_dry_run(keys: KeyPlatform, service: str, evidence: Evidenc
 @pytest.mark.p1
 @pytest.mark.parametrize("service", SERVICES)
 def test_revocation_dry_run(keys: KeyPlatform, service: str, evidence: Evidence) -> None:
-    """A revocation can be begun, and who is to carry it out is allowed to."""
+    """A revocation can start, and its operator has the permissions."""
     plan = Revocation(keys.context(service)).plan()
     evidence.figure("steps planned", len(plan), limit=">= 3")
     for line in plan:
@@ -134,7 +134,7 @@ def test_revocation_dry_run(keys: KeyPlatform, service: str, evidence: Evidence)
     evidence.note(permissions(keys, service))
 
 
-# a second attempt would meet the lock of the first one, which tells where that stopped
+# a second attempt would meet the lock of the first, which records where that stopped
 @pytest.mark.flaky(reruns=0)
 @pytest.mark.p1
 @pytest.mark.drill
@@ -200,7 +200,7 @@ def test_revocation_in_time(operator: KeyPlatform, service: str, evidence: Evide
         evidence.figure(
             f"{one.name}: new key accepted after", round(one.new_accepted or 0, 2), "s", limit=report.limit_s
         )
-        evidence.evaluated(f"{one.name} refuses for good what it has refused once", one.looks)
+        evidence.evaluated(f"{one.name} refuses for good what it has refused once", one.polls)
     evidence.note(f"left in the new state: {report.new_kid} signs for {service}")
     if report.unseen:
         raise SetupError(f"revoked, but not observed from this runner: {'; '.join(report.unseen)}")

@@ -19,8 +19,8 @@ def test_migrations_run_once(aws: AwsReader, migration: str, evidence: Evidence)
     family = aws.names.full(migration)
     users = [name for name, each in aws.definitions().items() if each.family == family]
     evidence.figure(f"services that run {family}", users, expected=[])
-    assert aws.tasks(tuple(sorted(MIGRATIONS))).get(migration), f"there is no task definition {family}"
-    assert not users, f"{', '.join(users)} keeps the migration {family} running: it is to run once"
+    assert aws.tasks(tuple(sorted(MIGRATIONS))).get(migration), f"no task definition {family}"
+    assert not users, f"{', '.join(users)} keeps the migration {family} running; it must run once"
 
 
 @pytest.mark.requires("aws", covered_by="operations/pipeline-deploys-only-after-migrations")
@@ -32,10 +32,10 @@ def test_migrations_succeeded(aws: AwsReader, migration: str, evidence: Evidence
     if run is None:
         deployed = aws.service(MIGRATIONS[migration]).deployed_at
         pytest.skip(
-            f"ECS knows no run of {migration}: it forgets one after an hour, and the deployment is of "
-            f"{deployed or 'an unknown time'}; with [source] iac_dir, the pipeline's gate speaks for it"
+            f"ECS lists no run of {migration}: it drops one after an hour; last deployment: "
+            f"{deployed or 'an unknown time'}; with [source] iac_dir, the check of the pipeline covers it"
         )
-    evidence.figure(f"runs of {migration} that ECS knows", len(runs))
+    evidence.figure(f"runs of {migration} that ECS lists", len(runs))
     evidence.figure(
         f"last run of {migration}", f"{run.status} {dict(run.exit_codes)}", expected="STOPPED, all 0"
     )

@@ -41,7 +41,7 @@ def ownership(plan_facts: Mapping[str, Any]) -> Ownership:
 @pytest.mark.parametrize(
     "group",
     [
-        # what runs in AWS shows the same fact, where there is no checkout to look at
+        # what runs in AWS shows the same fact, where there is no checkout
         pytest.param(group, marks=pytest.mark.requires("iac", covered_by=f"services/independent[{group}]"))
         for group in ("freeside", "finn", "dixie")
     ],
@@ -63,13 +63,13 @@ def test_definitions_stand_alone(
 def test_definitions_read_named_secrets_only(terraform: Module, evidence: Evidence) -> None:
     """No role may read a secret that its policy does not name."""
     evidence.figure("secrets that policies name", len(list(grants(terraform))))
-    open_doors = wildcards(terraform)
-    assert not open_doors, listed(open_doors)
+    wildcards_found = wildcards(terraform)
+    assert not wildcards_found, listed(wildcards_found)
 
 
 @pytest.mark.p1
 def test_definitions_share_no_credentials(found: list[Use], ownership: Ownership, evidence: Evidence) -> None:
-    """No credential serves several definitions, even one that is nobody's in particular."""
+    """No credential serves several definitions, including those of no single definition."""
     secrets = {use.identity for use in found if use.kind == SECRET}
     evidence.figure("secrets", len(secrets))
     communal = ownership.communal(found)

@@ -45,7 +45,7 @@ def test_independent(uses: Sequence[Use], ownership: Ownership, group: str, evid
 
 @pytest.mark.p1
 def test_independent_credentials(uses: Sequence[Use], ownership: Ownership, evidence: Evidence) -> None:
-    """No secret serves several definitions, even one that is nobody's in particular."""
+    """No secret serves several definitions, including those of no single definition."""
     evidence.figure("secrets", len({use.identity for use in uses if use.kind == SECRET}))
     communal = ownership.communal(uses)
     assert not communal, listed(communal)

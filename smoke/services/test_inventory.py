@@ -33,7 +33,7 @@ def test_inventory(
     for name, (wanted, seen) in compared.items():
         evidence.figure(f"inventory/{declared['key']}/{name}", seen, expected=wanted or None)
     different = differences(compared)
-    assert not different, f"{service} is not as declared: {'; '.join(different)}"
+    assert not different, f"{service} differs from the plan: {'; '.join(different)}"
 
 
 @pytest.mark.parametrize("host", HOSTS)

@@ -16,7 +16,7 @@ from .checkout import SYMLINK, Checkout, Finding
 
 #: A word begins here: after no word character, or after the last one of an escape (%2f, or \n in JSON).
 _START = rb"(?:(?<![\w%\\-])|(?<=%2f)|(?<=\\[nrt])|(?<=\\)(?![nrt]))"
-#: The name ends here, and no further label follows: fly.io.example.org is somebody else's host.
+#: The name ends here, and no further label follows: fly.io.example.org is another host.
 _END = rb"(?!\w|\.\w)"
 _NO_LETTER_BEFORE = rb"(?:(?<![a-z])|(?<=%2f)|(?<=\\[nrt]))"
 #: What is looked for, in lower case.

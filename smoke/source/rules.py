@@ -1,4 +1,4 @@
-"""Rules on single Terraform resources: pinned images, one-shot migrations, alarms that are heard."""
+"""Rules on single Terraform resources: pinned images, one-shot migrations, alarms that notify someone."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def startup_migrations(module: Module, migrations: Sequence[str]) -> list[Findin
     """
     tasks = {task.label: task for task in module.of_type(TASK)}
     findings = [
-        Finding(module.directory, 0, f"there is no task definition {label}")
+        Finding(module.directory, 0, f"no task definition {label}")
         for label in migrations
         if label not in tasks
     ]
@@ -92,7 +92,7 @@ def connection_alarms(module: Module) -> list[Threshold]:
 
 
 def mute_alarms(module: Module) -> list[Finding]:
-    """Return the alarms that nobody hears: without an action, or with their actions switched off."""
+    """Return the alarms that notify no one: without an action, or with their actions switched off."""
     findings = []
     for alarm in module.of_type(ALARM):
         actions = alarm.attribute("alarm_actions")

@@ -79,15 +79,15 @@ DECLARED = {"cpu": 256, "memory": 512, "image": "p-api", "url": "api.example"}
     ("seen", "different"),
     [
         (ObservedService(256, 512, "p-api", ("www.example", "api.example")), []),
-        (ObservedService(512, 512, "p-api", ("api.example:3000",)), ["cpu: 512 runs, 256 is declared"]),
-        (ObservedService(256, 512, "p-web", ("api.example",)), ["image: p-web runs, p-api is declared"]),
+        (ObservedService(512, 512, "p-api", ("api.example:3000",)), ["cpu: runs 512, declared 256"]),
+        (ObservedService(256, 512, "p-web", ("api.example",)), ["image: runs p-web, declared p-api"]),
         (
             ObservedService(256, 512, "p-api", ("www.example",)),
-            ["url: www.example runs, api.example is declared"],
+            ["url: runs www.example, declared api.example"],
         ),
         (
             ObservedService(256, 0, "p-api", ()),
-            ["memory: none runs, 512 is declared", "url: none runs, api.example is declared"],
+            ["memory: runs nothing, declared 512", "url: runs nothing, declared api.example"],
         ),
     ],
 )

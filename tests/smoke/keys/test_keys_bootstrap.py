@@ -93,9 +93,9 @@ def test_a_read_only_store_cannot_be_written() -> None:
         (refusal("UnrecognizedClientException"), SetupError, "credentials"),
         (refusal("DecryptionFailure"), SetupError, "kms:Decrypt"),
         (refusal("SomethingNew"), SetupError, "SomethingNew"),
-        (refusal("ThrottlingException"), ExternalOutage, "nothing was concluded"),
-        (refusal("InternalServiceError", status=500), ExternalOutage, "nothing was concluded"),
-        (refusal("Odd", status=503), ExternalOutage, "nothing was concluded"),
+        (refusal("ThrottlingException"), ExternalOutage, "inconclusive"),
+        (refusal("InternalServiceError", status=500), ExternalOutage, "inconclusive"),
+        (refusal("Odd", status=503), ExternalOutage, "inconclusive"),
         (refusal("ResourceNotFoundException", "odd: the secret is there"), MissingVersion, "no such version"),
         (refusal("InvalidRequestException", "odd"), MissingVersion, "no such version"),
         (NoCredentialsError(), SetupError, "AWS_PROFILE"),
@@ -143,7 +143,7 @@ def test_a_secret_that_is_not_there_is_not_empty(state: str, told: str) -> None:
 )
 def test_junk_is_neither_a_key_nor_a_placeholder(value: str) -> None:
     platform = FakePlatform(finn="PLACEHOLDER", dixie=value)
-    with pytest.raises(KeyFault, match=r"write PLACEHOLDER there"):
+    with pytest.raises(KeyFault, match=r"write PLACEHOLDER and run bootstrap"):
         run(platform)
     assert platform.writes == []
 

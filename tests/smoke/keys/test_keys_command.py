@@ -70,8 +70,8 @@ def test_a_missing_permission_is_named(stack: Stack, keys: Command) -> None:
         ("DescribeSecret", "AccessDeniedException", 400, ["secretsmanager:DescribeSecret", "grant"]),
         ("PutSecretValue", "AccessDeniedException", 400, ["secretsmanager:PutSecretValue", "grant"]),
         ("UpdateSecretVersionStage", "AccessDeniedException", 400, ["UpdateSecretVersionStage", "grant"]),
-        ("GetSecretValue", "ThrottlingException", 400, ["ThrottlingException", "nothing was concluded"]),
-        ("GetSecretValue", "InternalServiceError", 500, ["InternalServiceError", "nothing was concluded"]),
+        ("GetSecretValue", "ThrottlingException", 400, ["ThrottlingException", "inconclusive"]),
+        ("GetSecretValue", "InternalServiceError", 500, ["InternalServiceError", "inconclusive"]),
         ("GetSecretValue", "ExpiredTokenException", 400, ["ExpiredTokenException", "renew"]),
     ],
 )

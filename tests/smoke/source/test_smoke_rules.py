@@ -31,7 +31,7 @@ KEPT = 'resource "aws_ecs_service" "m" { task_definition = aws_ecs_task_definiti
 def test_a_migration_is_one_shot_or_found(read: Read) -> None:
     one_shot = ["dixie-migration"]
     assert startup_migrations(read(MIGRATION, service("dixie")), one_shot) == []
-    assert "there is no task definition" in startup_migrations(read(service("dixie")), one_shot)[0].what
+    assert "no task definition" in startup_migrations(read(service("dixie")), one_shot)[0].what
     assert "keeps the migration" in startup_migrations(read(MIGRATION, KEPT), one_shot)[0].what
     starts = service("dixie").replace(
         "    secrets", '    command = ["sh", "-c", "npx drizzle-kit push && serve"]\n    secrets'
