@@ -1,4 +1,4 @@
-"""`python -m stack up`: the embedded platform for hands-on use and for other programs."""
+"""`python -m stack up` runs the embedded platform, for hands-on use and for other programs."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ control   {control}
 logs      {logs}
 
 Run the suite against it:   {environ} pytest smoke/ --env {profile}
-Turn a fault on:            curl -X PUT {control}/faults/ID     (GET {control}/faults lists them)
-Back to the beginning:      curl -X POST {control}/reset
-Ctrl-C stops it."""
+Turn a fault on:            curl -X PUT {control}/faults/ID     ({control}/faults lists them)
+Reset everything:           curl -X POST {control}/reset
+Stop it:                    Ctrl-C"""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Start the platform, say how to use it, and stay until SIGINT, SIGTERM or (with --json) end of input."""
-    parser = argparse.ArgumentParser(prog="python -m stack", description="The embedded platform")
+    """Start the platform, print how to use it, and run until SIGINT, SIGTERM or, with --json, EOF."""
+    parser = argparse.ArgumentParser(prog="python -m stack", description="Run the embedded platform.")
     commands = parser.add_subparsers(dest="command", required=True)
-    up = commands.add_parser("up", help="Start it and stay")
-    up.add_argument("--json", action="store_true", help="Print one JSON line; stop when stdin is closed, too")
+    up = commands.add_parser("up", help="start the platform and keep it running")
+    up.add_argument("--json", action="store_true", help="print one JSON line; also stop when stdin is closed")
     options = parser.parse_args(arguments)
     ended = threading.Event()
     started = threading.Event()

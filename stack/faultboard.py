@@ -1,4 +1,4 @@
-"""Which faults are on: the file that the services read, and what a fault does to processes and to AWS."""
+"""The active faults: the file that services read, and actions on processes, AWS, source tree, pooler."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def catalogue(directory: Path = CATALOGUES) -> dict[str, dict[str, Any]]:
     """Return the faults of every `<phase>/faults.toml` by id, each family as its members.
 
     An action is `verb:part`, `aws:mutation`, `pooler:alteration`, `rewrite:METHOD PATH`, or `source:edit`
-    whose params say which edit; or empty. `service` is the one that a rewrite happens in.
+    with the edit in params; or empty. `service` is the one that a rewrite happens in.
     """
     texts = [path.read_text("utf-8") for path in sorted(directory.glob("*/faults.toml"))]
     members = [each for text in texts for entry in tomllib.loads(text)["fault"] for each in _members(entry)]

@@ -1,4 +1,4 @@
-"""`Stack`: the whole embedded platform, from nothing to ready and back to nothing."""
+"""`Stack` starts every part of the embedded platform, describes it as a profile, and removes it again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the run's own: found, initialised, started. The migrations make its database."""
+"""The run's PostgreSQL server: its programs, its cluster, its process. Migrations create the database."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psycopg
+
 from stack import StackError
 from stack.host import LOOPBACK, reachable_by_others, write_private
 from stack.process import Command
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from stack.host import RunDir
 
 SUPERUSER = "postgres"
-# A server whose data dies with the run needs neither durability nor much memory.
+# The data is deleted with the run: neither durability nor much memory is needed.
 SETTINGS = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "shared_buffers=32MB",
             "unix_socket_directories=", "max_connections=100")  # fmt: skip
 
@@ -46,8 +48,6 @@ class Postgres:
 
 def answers(dsn: str, query: str) -> bool:
     """Whether a server (or a pooler's console) runs a query within two seconds."""
-    import psycopg
-
     try:
         with psycopg.connect(dsn, autocommit=True, connect_timeout=2) as connection:
             connection.execute(query.encode())

@@ -1,4 +1,4 @@
-"""The platform's own services as parts: their addresses, their environment, what replaces them."""
+"""The platform's own services as parts of the stack: addresses, environments, replacements."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stack.host import RunDir
 
 HEALTH = {"provider": "/health", "finn": "/health", "dixie": "/api/health", "freeside": "/health"}
-# The worker has no port; it goes with the API, whose tables it works on.
+# The worker has no port; it is replaced together with the API, because both work on the same tables.
 COMPANIONS = {"worker": "freeside"}
 SECRET_POLL_S = "1"
 JWKS_CACHE_S = "5"
@@ -32,7 +32,7 @@ PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where each HTTP service answers, and which of them somebody else runs."""
+    """Where each HTTP service answers, and which of them run elsewhere."""
 
     urls: Mapping[str, str]
     replaced: frozenset[str]
@@ -116,5 +116,5 @@ def parts(
 
 
 def _has_no_port() -> bool:
-    # The worker cannot be asked: it is up as long as it runs.
+    # The worker has no health route: it is up as long as it runs.
     return True

@@ -8,6 +8,9 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import botocore.session
+from botocore.config import Config
+
 from stack import StackError
 from stack.aws.names import CREDENTIALS, REGION
 from stack.host import LOOPBACK
@@ -24,10 +27,6 @@ HEALTH = "/_ministack/health"
 
 def clients(endpoint: str) -> Clients:
     """Return a function from a service's name to its client at `endpoint`, made on first use."""
-    # Not through boto3, which costs a fifth of a second more to import and gives the same clients.
-    import botocore.session
-    from botocore.config import Config
-
     session: Any = botocore.session.get_session()
     session.set_credentials(CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"])
     # Cloud Map would put "data-" in front of the host.
@@ -63,7 +62,7 @@ class ControlClient:
         return str(self._ask("GET", "state")["digest"])
 
     def alter(self, name: str, params: Mapping[str, Any]) -> None:
-        """Apply one of the alterations of `stack.aws.emulator`."""
+        """Apply one of the alterations of `stack.aws.alterations`."""
         self._ask("PUT", f"faults/{name}", params)
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:

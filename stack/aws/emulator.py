@@ -5,29 +5,31 @@ Runs in the emulator's process.
 
 from __future__ import annotations
 
+import json
+import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from stack.aws import internals, monitoring_alterations, platform_alterations
+from starlette.responses import Response
+
+from stack.aws import internals
 from stack.aws.clients import clients
 from stack.aws.metrics import Metrics, evaluate
-from stack.aws.refusals import Refusals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from starlette.requests import Request
 
     from stack.aws.load_balancer import LoadBalancer
 
 ONE_SHOT_RUNS_FOR_S = 0.3
-# By the names that faults use; each takes the emulator and the fault's parameters.
-ALTERATIONS: Mapping[str, Callable[..., None]] = {
-    alteration.__name__.replace("_", "-"): alteration
-    for alteration in (*platform_alterations.ALTERATIONS, *monitoring_alterations.ALTERATIONS)
-}
+CBOR = "application/cbor"
+STATUS = {"InternalFailure": 500, "ServiceUnavailable": 503}
+# AWS4-HMAC-SHA256 Credential=KEY/DATE/REGION/SERVICE/aws4_request, ...
+SIGNING_NAME = re.compile(r"Credential=[^/]*/[^/]*/[^/]*/([^/]+)/")
 
 
 class Emulator:
-    """Applies alterations and heals them."""
+    """Holds what alterations change beyond the AWS APIs, and heals it."""
 
     def __init__(self, endpoint: str, load_balancer: LoadBalancer) -> None:
         self.aws = clients(endpoint)
@@ -38,16 +40,6 @@ class Emulator:
         self.notifications_lost = False
         internals.judge_alarms_by(evaluate)
         internals.deliver_notifications_if(lambda: not self.notifications_lost)
-
-    def alter(self, name: str, params: Mapping[str, Any]) -> None:
-        """Apply the alteration `name`.
-
-        Raises LookupError for an unknown name or for something that is not there to be altered, TypeError for
-        parameters that it does not take.
-        """
-        if name not in ALTERATIONS:
-            raise LookupError(f"no alteration {name!r}; known: {', '.join(sorted(ALTERATIONS))}")
-        ALTERATIONS[name](self, **params)
 
     def heal(self) -> None:
         """Undo every alteration that is not part of the emulator's own state."""
@@ -74,10 +66,54 @@ class OneShots:
         self._codes = {}
 
     def finish(self, *, now: bool = False) -> None:
-        """End the tasks whose time has come; with `now`, all that are to end."""
+        """End the tasks that have run long enough; with `now`, all that are to end."""
         for arn, family in internals.running_one_shots():
             code = self._codes.get(family, 0)
             ran_for = time.monotonic() - self._since.setdefault(arn, time.monotonic())
             if code is not None and (now or ran_for >= ONE_SHOT_RUNS_FOR_S):
                 del self._since[arn]
                 internals.end_task(arn, code)
+
+
+class Refusals:
+    """The AWS services that refuse every call, each with an error code: no permission, throttled, expired."""
+
+    def __init__(self) -> None:
+        self._codes: dict[str, str] = {}
+
+    def refuse(self, service: str, code: str) -> None:
+        """Refuse every call of a service, by its signing name (`monitoring` for CloudWatch; `*` for all)."""
+        self._codes[service] = code
+
+    def heal(self) -> None:
+        """Refuse nothing."""
+        self._codes = {}
+
+    def answer(self, request: Request) -> Response | None:
+        """Return the answer to a request that is to be refused, None for any other."""
+        if not self._codes:
+            return None
+        signed = SIGNING_NAME.search(request.headers.get("authorization", ""))
+        code = self._codes.get(signed[1] if signed else "") or self._codes.get("*")
+        if code is None:
+            return None
+        content_type, body = _error(request.headers.get("content-type", ""), code)
+        headers = {"smithy-protocol": "rpc-v2-cbor"} if content_type == CBOR else {}
+        return Response(body, STATUS.get(code, 400), {"content-type": content_type, **headers})
+
+
+def _error(asked_in: str, code: str) -> tuple[str, bytes]:
+    """Return content type and body of an error, in the protocol of the request's content type."""
+    message = f"the embedded platform answers {code} on request"
+    if "cbor" in asked_in:
+        return CBOR, b"\xa2" + b"".join(_cbor_text(text) for text in ("__type", code, "message", message))
+    if "json" in asked_in:
+        return "application/x-amz-json-1.1", json.dumps({"__type": code, "message": message}).encode()
+    xml = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>"
+    return "text/xml", f"<ErrorResponse>{xml}</ErrorResponse>".encode()
+
+
+def _cbor_text(text: str) -> bytes:
+    data = text.encode()
+    head = bytes([0x60 + len(data)]) if len(data) < 24 else bytes([0x78, len(data)])
+    return head + data

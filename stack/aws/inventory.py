@@ -28,7 +28,7 @@ REGISTRY = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
 
 @dataclass(frozen=True)
 class EcsService:
-    """One ECS service: `build` names the image, `signer` whose key it holds, `host` its Cloud Map name.
+    """One ECS service: `build` names the image, `signer` the key that it holds, `host` its Cloud Map name.
 
     `public` is the host whose requests the load balancer sends to it.
     """

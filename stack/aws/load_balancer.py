@@ -96,8 +96,8 @@ class LoadBalancer:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split(" ", 2)
             location = f"https://{LOOPBACK}:{listener.secure}{head[1] if len(head) > 1 else '/'}"
-            told = f"HTTP/1.1 301 Moved Permanently\r\nLocation: {location}\r\n"
-            writer.write(f"{told}Content-Length: 0\r\nConnection: close\r\n\r\n".encode("latin-1"))
+            redirect = f"HTTP/1.1 301 Moved Permanently\r\nLocation: {location}\r\n"
+            writer.write(f"{redirect}Content-Length: 0\r\nConnection: close\r\n\r\n".encode("latin-1"))
             await writer.drain()
         writer.close()
 

@@ -1,6 +1,6 @@
-"""Fresh datapoints for every metric of the platform, and alarms that are judged by their own ones only.
+"""Fresh datapoints for every metric of the platform, and alarms evaluated on their own dimensions only.
 
-Runs in the emulator's process. ministack judges an alarm by all datapoints of its metric, whatever their
+Runs in the emulator's process. ministack evaluates an alarm on all datapoints of its metric, whatever their
 dimensions, and never by their absence; `evaluate` does what CloudWatch does.
 """
 
@@ -51,7 +51,7 @@ class Metrics:
         self._altered = {}
 
     def feed(self) -> None:
-        """Write the datapoints of the last minutes and judge every alarm by them."""
+        """Write the datapoints of the last minutes and evaluate every alarm."""
         now = time.time()
         times = [now - 60 * minute for minute in reversed(range(MINUTES))]
         for index, series in enumerate(self._published):

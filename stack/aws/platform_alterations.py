@@ -79,8 +79,8 @@ def task_definition(
 ) -> None:
     """Deploy a service with another task definition: what is not named stays.
 
-    `*_of` names the other service whose role, secret or log group it takes; `secrets` are further ones, by
-    variable; `settings` are arguments of RegisterTaskDefinition, such as cpu and memory.
+    `*_of` names the other service from which the role, secret or log group is taken; `secrets` are further
+    ones, by variable; `settings` are arguments of RegisterTaskDefinition, such as cpu and memory.
     """
     ecs, family = emulator.aws("ecs"), f"{PREFIX}-{service}"
     described = ecs.describe_task_definition(taskDefinition=family)["taskDefinition"]

@@ -60,7 +60,7 @@ def _operator(aws: Clients, secret_arns: Iterable[str]) -> None:
 
 
 def _monitoring(aws: Clients, alarms: list[Alarm]) -> None:
-    """Create topic, alarms and dashboards; the subscription last, so that the boot itself alerts nobody."""
+    """Create topic, alarms and dashboards; the subscription last, so that the boot itself sends no alert."""
     topic = aws("sns").create_topic(Name=TOPIC)["TopicArn"]
     cloudwatch = aws("cloudwatch")
     for alarm in alarms:

@@ -5,7 +5,7 @@ The control API does what no AWS API does:
 - `PUT /_stack/metrics`: the series to publish from now on
 - `POST /_stack/remember`: take the present state as the one to come back to
 - `POST /_stack/restore`: bring it back, with every alteration undone
-- `PUT /_stack/faults/{name}`: alter something (`stack.aws.emulator`); the body is its parameters
+- `PUT /_stack/faults/{name}`: alter something (`stack.aws.alterations`); the body is its parameters
 - `GET /_stack/state`: `{"digest": sha256, "seeded": bool}`, which the others answer as well
 """
 
@@ -26,7 +26,7 @@ from ministack.app import app
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from stack.aws import internals
+from stack.aws import alterations, internals
 from stack.aws.emulator import Emulator
 from stack.aws.load_balancer import Listener, LoadBalancer
 from stack.aws.names import SIGNERS, secret_id
@@ -87,7 +87,7 @@ class ControlApi:
                         self._snapshot.restore()
                     emulator.metrics.feed()
                 case "PUT", ["faults", name]:
-                    emulator.alter(name, body)
+                    alterations.apply(emulator, name, body)
                     emulator.metrics.feed()
                 case "GET", ["state"]:
                     pass

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from stack.aws.emulator import ALTERATIONS
+from stack.aws.alterations import ALTERATIONS
 from stack.aws.names import secret_id
 from stack.launch import Stack
 from tests.stack.tools import Aws, listen, poll, request
@@ -189,7 +189,7 @@ def _alter(stack: Stack, name: str, params: dict[str, Any]) -> tuple[int, Any]:
 
 
 @pytest.mark.parametrize(("name", "params", "seen"), CASES)
-def test_an_alteration_is_seen_and_undone(
+def test_an_alteration_shows_and_is_undone(
     stack: Stack, aws: Aws, name: str, params: dict[str, Any], seen: Callable[[Aws], bool]
 ) -> None:
     status, answer = _alter(stack, name, params)
@@ -197,7 +197,7 @@ def test_an_alteration_is_seen_and_undone(
     assert seen(aws)
 
 
-def test_every_alteration_is_tried() -> None:
+def test_every_alteration_has_a_case() -> None:
     elsewhere = {"notifications-lost", "certificate", "no-redirect", "operator-lacks"}
     assert {name for name, _, _ in CASES} | elsewhere == set(ALTERATIONS)
 
@@ -220,11 +220,11 @@ def test_lost_notifications_arrive_again_after_the_reset(stack: Stack, aws: Aws)
         ("no-such-thing", {}, "no alteration 'no-such-thing'"),
         ("alarm-missing", {"alarm": "nope"}, "no alarm 'nope'"),
         ("alarm-missing", {"alert": "x"}, "unexpected keyword argument"),
-        ("metric", {"name": "CPUUtilization", "of": "nobody"}, "no metric 'CPUUtilization' of 'nobody'"),
+        ("metric", {"name": "CPUUtilization", "of": "x"}, "no metric 'CPUUtilization' of 'x'"),
         ("alarm-watches-another", {"alarm": "api-cpu-high", "dimension": "x", "value": ""}, "no dimension"),
     ],
 )
-def test_an_alteration_that_cannot_be_is_refused(
+def test_an_impossible_alteration_is_refused(
     stack: Stack, name: str, params: dict[str, Any], message: str
 ) -> None:
     status, answer = _alter(stack, name, params)

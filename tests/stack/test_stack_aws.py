@@ -13,9 +13,11 @@ SERVICES = {"api": ("512", "1024"), "worker": ("256", "512"), "finn": ("512", "1
 
 
 def _services(aws: Aws) -> dict[str, dict[str, Any]]:
-    told = aws("ecs").describe_services(cluster=f"{P}-cluster", services=[f"{P}-{name}" for name in SERVICES])
-    assert not told["failures"]
-    return {service["serviceName"].removeprefix(f"{P}-"): service for service in told["services"]}
+    answer = aws("ecs").describe_services(
+        cluster=f"{P}-cluster", services=[f"{P}-{name}" for name in SERVICES]
+    )
+    assert not answer["failures"]
+    return {service["serviceName"].removeprefix(f"{P}-"): service for service in answer["services"]}
 
 
 def _definition(aws: Aws, family: str) -> Any:
@@ -29,14 +31,14 @@ def _alarms(aws: Aws) -> dict[str, dict[str, Any]]:
     }
 
 
-def test_five_services_run_what_they_want(stack: Stack, aws: Aws) -> None:
+def test_five_services_run_their_desired_count(stack: Stack, aws: Aws) -> None:
     for name, service in _services(aws).items():
         assert (service["runningCount"], service["desiredCount"]) == (1, 1), name
         (deployment,) = service["deployments"]
         assert (deployment["status"], deployment["rolloutState"]) == ("PRIMARY", "COMPLETED"), name
 
 
-def test_task_definitions_share_nothing_that_is_their_own(stack: Stack, aws: Aws) -> None:
+def test_task_definitions_share_neither_roles_nor_secrets(stack: Stack, aws: Aws) -> None:
     definitions = {
         name: _definition(aws, service["taskDefinition"]) for name, service in _services(aws).items()
     }
@@ -55,7 +57,7 @@ def test_task_definitions_share_nothing_that_is_their_own(stack: Stack, aws: Aws
     assert secrets["pgbouncer"] == []
 
 
-def test_each_image_is_the_build_that_the_service_reports(stack: Stack, aws: Aws) -> None:
+def test_image_tags_equal_the_builds_that_services_report(stack: Stack, aws: Aws) -> None:
     images = {name: _definition(aws, f"{P}-{name}")["containerDefinitions"][0]["image"] for name in SERVICES}
     assert images["api"] == images["worker"]
     for name, service, path in (("api", "freeside", "/health"), ("finn", "finn", "/health"),
@@ -67,16 +69,16 @@ def test_each_image_is_the_build_that_the_service_reports(stack: Stack, aws: Aws
         assert image["imageTags"] == [reported]
 
 
-def test_cloud_map_resolves_to_where_the_parts_answer(stack: Stack, aws: Aws) -> None:
+def test_cloud_map_resolves_to_the_addresses_of_the_parts(stack: Stack, aws: Aws) -> None:
     for name in ("freeside", "finn", "dixie", "pgbouncer"):
-        told = aws("servicediscovery").discover_instances(NamespaceName=f"{P}.local", ServiceName=name)
-        (instance,) = told["Instances"]
+        answer = aws("servicediscovery").discover_instances(NamespaceName=f"{P}.local", ServiceName=name)
+        (instance,) = answer["Instances"]
         host, port = (instance["Attributes"][f"AWS_INSTANCE_{key}"] for key in ("IPV4", "PORT"))
         if name != "pgbouncer":
             assert stack.profile[name]["url"] == f"http://{host}:{port}"
 
 
-def test_every_alarm_is_ok_by_fresh_datapoints_of_its_own(stack: Stack, aws: Aws) -> None:
+def test_every_alarm_is_ok_on_fresh_datapoints_of_its_dimensions(stack: Stack, aws: Aws) -> None:
     alarms = _alarms(aws)
     watched = {f"{name}-{what}" for name in SERVICES for what in ("cpu-high", "memory-high")}
     watched |= {f"{name}-health-check-failure" for name in ("api", "dixie")}
@@ -102,7 +104,7 @@ def test_every_alarm_is_ok_by_fresh_datapoints_of_its_own(stack: Stack, aws: Aws
     assert none["Datapoints"] == [], "datapoints for dimensions that nothing publishes"
 
 
-def test_the_topic_has_a_listener_and_the_boot_sent_it_nothing(stack: Stack, aws: Aws) -> None:
+def test_the_boot_sends_no_notification_to_the_subscribed_queue(stack: Stack, aws: Aws) -> None:
     topic = f"arn:aws:sns:us-east-1:000000000000:{P}-alerts"
     (subscription,) = aws("sns").list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
     assert subscription["SubscriptionArn"].startswith(topic)
@@ -110,7 +112,7 @@ def test_the_topic_has_a_listener_and_the_boot_sent_it_nothing(stack: Stack, aws
     assert "Messages" not in aws("sqs").receive_message(QueueUrl=queue)
 
 
-def test_an_alarm_that_is_set_off_reaches_a_new_listener(stack: Stack, aws: Aws) -> None:
+def test_an_alarm_notifies_a_new_subscriber(stack: Stack, aws: Aws) -> None:
     queue = listen(aws, f"arn:aws:sns:us-east-1:000000000000:{P}-alerts")
     name = f"{P}-finn-task-count"
     aws("cloudwatch").set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="drill")
@@ -119,7 +121,7 @@ def test_an_alarm_that_is_set_off_reaches_a_new_listener(stack: Stack, aws: Aws)
     assert (notice["AlarmName"], notice["NewStateValue"]) == (name, "ALARM")
 
 
-def test_both_migrations_ran_once_to_the_end(stack: Stack, aws: Aws) -> None:
+def test_both_migrations_completed_once(stack: Stack, aws: Aws) -> None:
     for family in (f"{P}-freeside-migration", f"{P}-dixie-migration"):
         arns = aws("ecs").list_tasks(cluster=f"{P}-cluster", family=family, desiredStatus="STOPPED")
         (task,) = aws("ecs").describe_tasks(cluster=f"{P}-cluster", tasks=arns["taskArns"])["tasks"]
@@ -128,7 +130,7 @@ def test_both_migrations_ran_once_to_the_end(stack: Stack, aws: Aws) -> None:
         assert task["group"] == "" or not task["group"].startswith("service:")
 
 
-def test_logs_dashboards_and_database_are_there(stack: Stack, aws: Aws) -> None:
+def test_logs_dashboards_and_database_exist(stack: Stack, aws: Aws) -> None:
     groups = aws("logs").describe_log_groups(logGroupNamePrefix=f"/ecs/{P}/")["logGroups"]
     assert {group["logGroupName"]: group["retentionInDays"] for group in groups} == {
         f"/ecs/{P}/{name}": 30 for name in SERVICES

@@ -61,7 +61,7 @@ def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return pool
 
 
-def test_fetch_brings_the_program_and_the_libraries_that_are_missing(pool: Path) -> None:
+def test_fetch_unpacks_the_program_and_missing_libraries(pool: Path) -> None:
     program = binaries.fetch()
     assert program == binaries.find()
     assert program.path.read_text().startswith("#!/bin/sh")
@@ -74,7 +74,7 @@ def test_fetch_brings_the_program_and_the_libraries_that_are_missing(pool: Path)
     assert [path.name for path in binaries.home().iterdir()] == ["pgbouncer"], "the scratch directory is gone"
 
 
-def test_a_fetch_that_fails_says_so_and_leaves_nothing(pool: Path) -> None:
+def test_a_failed_fetch_reports_the_cause_and_leaves_nothing(pool: Path) -> None:
     (pool / "libnowhere-2.1-7t64.deb").unlink()
     with pytest.raises(StackError) as caught:
         binaries.fetch()
@@ -83,13 +83,13 @@ def test_a_fetch_that_fails_says_so_and_leaves_nothing(pool: Path) -> None:
     assert list(binaries.home().iterdir()) == []
 
 
-def test_a_machine_without_apt_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_machine_without_apt_gets_instructions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(StackError, match="no apt-get"):
         binaries.fetch()
 
 
-def test_a_program_under_a_private_home_is_copied_to_where_others_can_run_it(tmp_path: Path) -> None:
+def test_a_program_in_a_private_home_is_copied_for_other_users(tmp_path: Path) -> None:
     private = tmp_path / "private"
     libraries = private / "lib"
     libraries.mkdir(parents=True)
@@ -105,7 +105,7 @@ def test_a_program_under_a_private_home_is_copied_to_where_others_can_run_it(tmp
     assert [path.name for path in copy.libraries.iterdir()] == ["libx.so.1"]
 
 
-def test_the_command_says_where_the_program_is(pool: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_the_path_of_the_program(pool: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if binaries.find() is not None:
         pytest.skip("PgBouncer is installed on this machine: it would not be fetched")
     assert binaries.main() == 0

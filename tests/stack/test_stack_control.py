@@ -22,7 +22,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-def test_a_stopped_service_is_gone_and_comes_back_where_it_was(stack: Stack) -> None:
+def test_a_stopped_service_starts_again_at_its_address(stack: Stack) -> None:
     health = stack.profile["finn"]["url"] + "/health"
     status, states = request("POST", f"{stack.control_url}/services/finn/stop")
     assert (status, states["finn"]) == (200, "stopped")
@@ -32,7 +32,7 @@ def test_a_stopped_service_is_gone_and_comes_back_where_it_was(stack: Stack) -> 
     assert _answers(health)
 
 
-def test_a_restarted_service_is_another_process(stack: Stack) -> None:
+def test_a_restarted_service_is_a_new_process(stack: Stack) -> None:
     before = stack.pids["dixie"]
     assert request("POST", f"{stack.control_url}/services/dixie/restart")[0] == 200
     assert stack.pids["dixie"] != before
@@ -40,7 +40,7 @@ def test_a_restarted_service_is_another_process(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("name", ["freeside", "pgbouncer"])
-def test_a_paused_part_does_not_answer_until_it_is_resumed(stack: Stack, name: str) -> None:
+def test_a_paused_part_answers_only_after_resume(stack: Stack, name: str) -> None:
     health = stack.profile["freeside"]["url"] + "/health"
     assert request("POST", f"{stack.control_url}/services/{name}/pause")[1][name] == "paused"
     assert not _answers(health)
@@ -48,7 +48,7 @@ def test_a_paused_part_does_not_answer_until_it_is_resumed(stack: Stack, name: s
     assert request("GET", health, timeout=10)[0] in (200, 503)
 
 
-def test_no_client_keeps_its_connection_from_session_mode(stack: Stack) -> None:
+def test_a_reset_disconnects_clients_of_session_mode(stack: Stack) -> None:
     dsn = Path(stack.profile["pgbouncer"]["freeside_dsn"].removeprefix("file:")).read_text()
     console = Path(stack.profile["pgbouncer"]["dsn"].removeprefix("file:")).read_text()
     fault = f"{stack.control_url}/faults/pgbouncer-session-mode"
@@ -87,7 +87,7 @@ def test_unknown_requests_are_refused(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("body", [b"[1]", b"5", b'"on"', b"{"])
-def test_a_body_that_is_no_json_object_is_refused(stack: Stack, body: bytes) -> None:
+def test_a_body_must_be_a_json_object(stack: Stack, body: bytes) -> None:
     answer = httpx.put(f"{stack.control_url}/faults/freeside-health-unhealthy", content=body)
     assert (answer.status_code, answer.json()["error"]) == (400, "INVALID_REQUEST")
     assert request("GET", f"{stack.control_url}/faults")[1]["active"] == {}
@@ -100,7 +100,7 @@ def test_a_stopped_database_is_an_error_of_the_request(stack: Stack) -> None:
     assert answer["message"].startswith("PostgreSQL did not")
 
 
-def test_a_silent_database_is_not_waited_for(stack: Stack) -> None:
+def test_a_silent_database_times_out(stack: Stack) -> None:
     postmaster = stack.pids["postgres"]
     os.kill(postmaster, signal.SIGSTOP)
     try:
@@ -161,7 +161,7 @@ def test_an_alteration_can_be_set_twice_and_is_undone_once(stack: Stack, fault_i
 
 @pytest.mark.parametrize("fault_id", ["freeside-health-503", "pgbouncer-serves-nobody", "finn-down"])
 @pytest.mark.parametrize("stopped", ["freeside", "pgbouncer"])
-def test_a_reset_starts_what_a_fault_would_keep_from_being_well(
+def test_a_reset_starts_a_service_that_a_fault_keeps_unhealthy(
     stack: Stack, fault_id: str, stopped: str
 ) -> None:
     assert request("PUT", f"{stack.control_url}/faults/{fault_id}")[0] == 200

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stack import StackError, faultboard, pgbouncer
-from stack.aws.emulator import ALTERATIONS
+from stack.aws.alterations import ALTERATIONS
 from stack.faultboard import FaultBoard, UnknownFault, catalogue
 
 PARTS = {"postgres", "pgbouncer", "aws", "provider", "finn", "dixie", "freeside", "worker"}
@@ -15,7 +15,7 @@ VERBS = {"stop", "restart", "pause"}
 
 
 class Recorder:
-    """Stands for the supervisor, the emulator's side door and the source tree: notes what it is asked."""
+    """Stands for the supervisor, an alterable part: records its calls."""
 
     def __init__(self, refuses: str = "") -> None:
         self.asked: list[str] = []
@@ -55,7 +55,7 @@ def _file(board: FaultBoard) -> dict[str, Any]:
     return found
 
 
-def test_a_fault_gets_its_own_parameters_or_those_that_are_given(board: FaultBoard) -> None:
+def test_given_parameters_replace_those_of_the_catalogue(board: FaultBoard) -> None:
     assert _file(board) == {"generation": 0, "active": {}}
     board.set("plain", {})
     assert _file(board)["active"] == {"plain": {"rate": 3}}
@@ -73,7 +73,7 @@ def test_the_fault_proxy_gets_its_rule(board: FaultBoard) -> None:
     assert _file(board)["active"] == {"rewrites": rule | {"delay_s": 5}}
 
 
-def test_an_alteration_that_is_set_again_is_made_anew(board: FaultBoard) -> None:
+def test_setting_an_alteration_again_undoes_it_first(board: FaultBoard) -> None:
     board.set("session-mode", {})
     board.set("session-mode", {"size": 1})
     said = ["alter session-mode {}", "restore", "alter session-mode {'size': 1}"]
@@ -89,7 +89,7 @@ def test_an_alteration_that_is_set_again_is_made_anew(board: FaultBoard) -> None
         ("restarts", ["restart freeside"]),
     ],
 )
-def test_an_action_on_a_process_is_done_and_undone(board: FaultBoard, fault_id: str, done: list[str]) -> None:
+def test_an_action_on_a_process_is_undone_once(board: FaultBoard, fault_id: str, done: list[str]) -> None:
     board.set(fault_id, {})
     board.clear(fault_id)
     board.clear(fault_id)
@@ -123,7 +123,7 @@ def test_a_reset_turns_everything_off_and_begins_a_generation(board: FaultBoard)
     assert _file(board) == {"generation": 1, "active": {}}
 
 
-def test_a_fault_whose_action_fails_is_not_on(board: FaultBoard) -> None:
+def test_a_fault_with_a_failed_action_stays_off(board: FaultBoard) -> None:
     board._supervisor = Recorder(refuses="stop")  # type: ignore[assignment]
     with pytest.raises(StackError, match="cannot be done"):
         board.set("stops", {})
@@ -131,7 +131,7 @@ def test_a_fault_whose_action_fails_is_not_on(board: FaultBoard) -> None:
     assert _file(board)["active"] == {}
 
 
-def test_an_unknown_fault_is_refused_with_its_neighbours(board: FaultBoard) -> None:
+def test_an_unknown_fault_is_refused_with_similar_ids(board: FaultBoard) -> None:
     with pytest.raises(UnknownFault, match="near: no-alarm, no-topic") as caught:
         board.set("no-dashboard", {})
     assert len(str(caught.value).splitlines()) == 3

@@ -92,7 +92,7 @@ def test_a_missing_pooler_is_reported_with_the_command_that_fetches_it(
     assert lines[-1].endswith("python -m stack.binaries")
 
 
-def test_a_part_that_ends_while_starting_is_named_with_its_last_words(
+def test_a_part_that_exits_while_starting_is_reported_with_its_log(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     script = tmp_path / "pgbouncer"

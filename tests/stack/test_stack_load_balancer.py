@@ -1,4 +1,4 @@
-"""The load balancer's public side: TLS that is good until told otherwise, and a redirect to it."""
+"""The load balancer's public side: TLS that is good unless altered, and a redirect to it."""
 
 import http.client
 import ssl
@@ -54,7 +54,7 @@ def _refused(stack: Stack) -> str:
         ("no-redirect", {}, lambda stack: _get(stack, "dixie_plain_url", "/api/health").status == 200),
     ],
 )
-def test_an_alteration_is_seen_and_undone(
+def test_an_alteration_shows_and_is_undone(
     stack: Stack, alteration: str, params: dict[str, Any], seen: Callable[[Stack], bool]
 ) -> None:
     control = f"{stack.profile['aws']['endpoint_url']}/_stack/faults"

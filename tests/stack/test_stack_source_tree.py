@@ -23,7 +23,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> SourceTree:
     return SourceTree.materialise(tmp_path_factory.mktemp("tree") / "source")
 
 
-def test_history_has_baseline_launch_and_what_came_after(tree: SourceTree) -> None:
+def test_history_has_baseline_launch_and_runbook(tree: SourceTree) -> None:
     assert git(tree.path, "log", "--reverse", "--format=%s").splitlines() == [BASELINE, LAUNCH, AFTERWARDS]
     assert set(git(tree.path, "log", "--format=%an <%ae>%cn").splitlines()) == {
         "Embedded platform <platform@localhost>Embedded platform"
@@ -113,7 +113,7 @@ def test_a_template_without_files_or_without_the_launch_is_refused(tmp_path: Pat
         SourceTree.materialise(tmp_path / "b", tmp_path / "other")
 
 
-def test_a_missing_git_is_said_in_three_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_git_is_reported_in_three_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(StackError, match="git is not installed") as caught:
         SourceTree.materialise(tmp_path / "source")

@@ -27,7 +27,7 @@ def _part(tmp_path: Path, name: str, code: str, *needs: str, ready: Path | None 
     return Part(name, command, frozenset(needs), ready.exists if ready is not None else None)
 
 
-def test_parts_start_when_what_they_need_is_ready(boss: Supervisor, tmp_path: Path) -> None:
+def test_parts_start_after_their_needs_are_ready(boss: Supervisor, tmp_path: Path) -> None:
     note = "import pathlib; p = pathlib.Path('order'); p.open('a').write({!r})"
     boss.boot(
         [
@@ -49,7 +49,7 @@ def test_a_one_shot_that_fails_stops_the_boot(boss: Supervisor, tmp_path: Path) 
     ]  # fmt: skip
 
 
-def test_a_part_that_never_gets_ready_is_not_waited_for_forever(
+def test_a_part_that_never_gets_ready_times_out(
     boss: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "BOOT_DEADLINE_S", 0.3)
@@ -57,7 +57,7 @@ def test_a_part_that_never_gets_ready_is_not_waited_for_forever(
         boss.boot([_part(tmp_path, "idle", "import signal; signal.pause()", ready=tmp_path / "never")])
 
 
-def test_shutdown_kills_what_does_not_listen(tmp_path: Path) -> None:
+def test_stop_kills_a_process_that_ignores_sigterm(tmp_path: Path) -> None:
     boss = Supervisor(tmp_path)
     stubborn = (
         "import signal, pathlib; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
@@ -70,12 +70,12 @@ def test_shutdown_kills_what_does_not_listen(tmp_path: Path) -> None:
     boss.shutdown()
 
 
-def test_a_program_that_does_not_exist_is_named(boss: Supervisor, tmp_path: Path) -> None:
+def test_a_missing_program_is_named(boss: Supervisor, tmp_path: Path) -> None:
     with pytest.raises(StackError, match="ghost cannot be started"):
         boss.boot([Part("ghost", Command(["/no/such/program"], {}, tmp_path))])
 
 
-def test_reserved_ports_are_free_for_their_owner_and_for_nobody_else() -> None:
+def test_reserved_ports_are_free_for_their_owner_alone() -> None:
     ports = reserve(8)
     assert len(set(ports)) == 8
     assert not set(ports) & set(reserve(64))
@@ -85,7 +85,7 @@ def test_reserved_ports_are_free_for_their_owner_and_for_nobody_else() -> None:
             server.bind(("127.0.0.1", port))
 
 
-def test_the_sweep_removes_orphans_and_spares_the_living(tmp_path: Path) -> None:
+def test_the_sweep_removes_orphans_only(tmp_path: Path) -> None:
     living = host.RunDir(tmp_path / (host.PREFIX + "living"))
     orphan = tmp_path / (host.PREFIX + "orphan")
     orphan.mkdir()
