@@ -218,6 +218,8 @@ def test_lost_notifications_arrive_again_after_the_reset(stack: Stack, aws: Aws)
     ("name", "params", "message"),
     [
         ("no-such-thing", {}, "no alteration 'no-such-thing'"),
+        ("certificate", {"service": "finn"}, "finn"),
+        ("no-redirect", {"service": "finn"}, "finn"),
         ("alarm-missing", {"alarm": "nope"}, "no alarm 'nope'"),
         ("alarm-missing", {"alert": "x"}, "unexpected keyword argument"),
         ("metric", {"name": "CPUUtilization", "of": "x"}, "no metric 'CPUUtilization' of 'x'"),

@@ -67,6 +67,9 @@ def test_image_tags_equal_the_builds_that_services_report(stack: Stack, aws: Aws
         assert (repository, tag) == (f"{P}-{name}", reported)
         (image,) = aws("ecr").describe_images(repositoryName=repository)["imageDetails"]
         assert image["imageTags"] == [reported]
+        assert len(reported) == 40
+        assert int(reported, 16) >= 0
+    assert len({images[name].rpartition(":")[2] for name in ("api", "finn", "dixie")}) == 3, "one commit each"
 
 
 def test_cloud_map_resolves_to_the_addresses_of_the_parts(stack: Stack, aws: Aws) -> None:

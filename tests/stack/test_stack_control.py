@@ -18,7 +18,7 @@ from tests.stack.tools import Aws, poll, request
 def _answers(url: str) -> bool:
     try:
         return request("GET", url, timeout=0.5)[0] == 200
-    except OSError:
+    except httpx.HTTPError:
         return False
 
 

@@ -3,31 +3,17 @@
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock, call
 
 import pytest
 
 from stack import StackError, faultboard, pgbouncer
 from stack.aws.alterations import ALTERATIONS
 from stack.faultboard import FaultBoard, UnknownFault, catalogue
+from stack.supervisor import Supervisor
 
 PARTS = {"postgres", "pgbouncer", "aws", "provider", "finn", "dixie", "freeside", "worker"}
 VERBS = {"stop", "restart", "pause"}
-
-
-class Recorder:
-    """Stands for the supervisor, an alterable part: records its calls."""
-
-    def __init__(self, refuses: str = "") -> None:
-        self.asked: list[str] = []
-        self._refuses = refuses
-
-    def __getattr__(self, verb: str) -> Any:
-        def ask(*arguments: Any) -> None:
-            if verb == self._refuses:
-                raise StackError("it cannot be done")
-            self.asked.append(" ".join([verb, *map(str, arguments)]))
-
-        return ask
 
 
 FAULTS = {
@@ -44,15 +30,25 @@ FAULTS = {
 
 
 @pytest.fixture
-def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FaultBoard:
+def supervisor() -> Mock:
+    return Mock(spec=Supervisor)
+
+
+@pytest.fixture
+def alterable() -> dict[str, Mock]:
+    return {name: Mock(spec=["alter", "restore"]) for name in ("aws", "source", "pooler")}
+
+
+@pytest.fixture
+def board(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, supervisor: Mock, alterable: dict[str, Mock]
+) -> FaultBoard:
     monkeypatch.setattr(faultboard, "catalogue", lambda: FAULTS)
-    recorders: dict[str, Any] = {part: Recorder() for part in ("supervisor", "aws", "source", "pooler")}
-    return FaultBoard(tmp_path / "faults.json", recorders.pop("supervisor"), recorders)
+    return FaultBoard(tmp_path / "faults.json", supervisor, alterable)
 
 
-def _file(board: FaultBoard) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(board._path.read_text())
-    return found
+def _file(board: FaultBoard) -> Any:
+    return json.loads(board._path.read_text())
 
 
 def test_given_parameters_replace_those_of_the_catalogue(board: FaultBoard) -> None:
@@ -73,48 +69,51 @@ def test_the_fault_proxy_gets_its_rule(board: FaultBoard) -> None:
     assert _file(board)["active"] == {"rewrites": rule | {"delay_s": 5}}
 
 
-def test_setting_an_alteration_again_undoes_it_first(board: FaultBoard) -> None:
-    board.set("session-mode", {})
-    board.set("session-mode", {"size": 1})
-    said = ["alter session-mode {}", "restore", "alter session-mode {'size': 1}"]
-    assert board._alterable["pooler"].asked == said  # type: ignore[attr-defined]
-    assert _file(board)["active"] == {"session-mode": {"size": 1}}
-
-
 @pytest.mark.parametrize(
     ("fault_id", "done"),
     [
-        ("stops", ["stop finn", "start finn"]),
-        ("pauses", ["pause dixie", "start dixie"]),
-        ("restarts", ["restart freeside"]),
+        ("stops", [call.stop("finn"), call.start("finn")]),
+        ("pauses", [call.pause("dixie"), call.start("dixie")]),
+        ("restarts", [call.restart("freeside")]),
     ],
 )
-def test_an_action_on_a_process_is_undone_once(board: FaultBoard, fault_id: str, done: list[str]) -> None:
+def test_an_action_on_a_process_is_undone_once(
+    board: FaultBoard, supervisor: Mock, fault_id: str, done: list[Any]
+) -> None:
     board.set(fault_id, {})
     board.clear(fault_id)
     board.clear(fault_id)
-    assert board._supervisor.asked == done  # type: ignore[attr-defined]
+    assert supervisor.method_calls == done
 
 
-def test_clearing_one_alteration_keeps_the_others(board: FaultBoard) -> None:
+def test_setting_an_alteration_again_undoes_it_first(board: FaultBoard, alterable: dict[str, Mock]) -> None:
+    board.set("session-mode", {})
+    board.set("session-mode", {"size": 1})
+    assert alterable["pooler"].method_calls == [
+        call.alter("session-mode", {}), call.restore(), call.alter("session-mode", {"size": 1})
+    ]  # fmt: skip
+    assert _file(board)["active"] == {"session-mode": {"size": 1}}
+
+
+def test_clearing_one_alteration_keeps_the_others(board: FaultBoard, alterable: dict[str, Mock]) -> None:
     for fault_id in ("no-alarm", "no-topic", "fly"):
         board.set(fault_id, {})
     board.clear("no-alarm")
-    assert board._alterable["aws"].asked == [  # type: ignore[attr-defined]
-        "alter alarm-missing {'alarm': 'x'}", "alter topic-missing {}", "restore", "alter topic-missing {}"
+    no_topic = call.alter("topic-missing", {})
+    assert alterable["aws"].method_calls == [
+        call.alter("alarm-missing", {"alarm": "x"}), no_topic, call.restore(), no_topic
     ]  # fmt: skip
     board.clear("fly")
-    assert board._alterable["source"].asked[-1] == "restore"  # type: ignore[attr-defined]
+    assert alterable["source"].method_calls[-1] == call.restore()
 
 
-def test_the_pooler_is_altered_and_restored(board: FaultBoard) -> None:
+def test_the_pooler_is_restored_only_when_altered(board: FaultBoard, alterable: dict[str, Mock]) -> None:
     board.set("session-mode", {})
     board.clear("session-mode")
     board.set("session-mode", {})
     board.reset()
     board.reset()
-    said = ["alter session-mode {}", "restore", "alter session-mode {}", "restore"]
-    assert board._alterable["pooler"].asked == said  # type: ignore[attr-defined]
+    assert alterable["pooler"].method_calls == [call.alter("session-mode", {}), call.restore()] * 2
 
 
 def test_a_reset_turns_everything_off_and_begins_a_generation(board: FaultBoard) -> None:
@@ -123,8 +122,8 @@ def test_a_reset_turns_everything_off_and_begins_a_generation(board: FaultBoard)
     assert _file(board) == {"generation": 1, "active": {}}
 
 
-def test_a_fault_with_a_failed_action_stays_off(board: FaultBoard) -> None:
-    board._supervisor = Recorder(refuses="stop")  # type: ignore[assignment]
+def test_a_fault_with_a_failed_action_stays_off(board: FaultBoard, supervisor: Mock) -> None:
+    supervisor.stop.side_effect = StackError("it cannot be done")
     with pytest.raises(StackError, match="cannot be done"):
         board.set("stops", {})
     assert board.active == {}

@@ -63,9 +63,3 @@ def test_an_alteration_shows_and_is_undone(
     assert seen(stack)
     assert request("POST", f"{stack.control_url}/reset")[0] == 200
     assert poll(lambda: not seen(stack), within=5, what="the load balancer is as it was")
-
-
-def test_another_service_is_refused(stack: Stack) -> None:
-    control = f"{stack.profile['aws']['endpoint_url']}/_stack/faults"
-    assert request("PUT", f"{control}/certificate", {"service": "finn"})[0] == 400
-    assert request("PUT", f"{control}/no-redirect", {"service": "finn"})[0] == 400

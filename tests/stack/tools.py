@@ -1,13 +1,12 @@
 """What the stack's tests share: polling, HTTP, and a look at processes and sockets through /proc."""
 
-import json
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 LISTEN = "0A"
 Aws = Callable[[str], Any]
@@ -25,14 +24,8 @@ def poll(condition: Callable[[], Any], within: float, what: str) -> Any:
 
 def request(method: str, url: str, body: Any = None, timeout: float = 20) -> tuple[int, Any]:
     """Send a JSON request and return (status, parsed answer)."""
-    data = None if body is None else json.dumps(body).encode()
-    try:
-        with urllib.request.urlopen(
-            urllib.request.Request(url, data=data, method=method), timeout=timeout
-        ) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
+    answer = httpx.request(method, url, json=body, timeout=timeout)
+    return answer.status_code, answer.json()
 
 
 def listen(aws: Aws, topic: str) -> str:
