@@ -21,6 +21,7 @@ from ..core.errors import ReadinessError
 from ..core.formats import counted
 from ..core.model import Scope
 from ..core.plan import Plan
+from ..report import replace_file
 from . import page
 from .bench import Setup
 from .campaign import Campaign
@@ -178,9 +179,7 @@ def _write(model: Mapping[str, Any], directory: Path, out: TextIO) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for file, text in files.items():
-            draft = directory / f".{file}.{os.getpid()}.draft"
-            draft.write_text(text, encoding="utf-8")
-            draft.replace(directory / file)
+            replace_file(directory / file, text)
     except OSError as problem:
         raise ReadinessError(
             f"the record cannot be written: {problem.strerror or problem}",
