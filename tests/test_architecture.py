@@ -13,16 +13,36 @@ ROOT = Path(__file__).parent.parent
 PLUGIN = ROOT / "plugin" / "pytest_readiness"
 SOURCES = {"pytest_readiness": PLUGIN, "smoke": ROOT / "smoke", "stack": ROOT / "stack"}
 
+#: The phases of the suite: the folders that hold checks.
+PHASES = {path.parent.name for path in (ROOT / "smoke").glob("*/test_*.py")}
 #: Part -> room -> the other rooms of the same part that it may import. A room is a package or a module at
 #: the top of its part. A room without a row may import all others: it puts them together.
 ARROWS = {
     "pytest_readiness": {
         "core": set(),
-        "ledger": {"core"},
+        "aws": {"core"},
+        "profile": {"aws", "core"},
+        "ledger": {"aws", "core"},
         "report": {"core"},
-        "selftest": {"core", "report"},
-        "adapter": {"core", "ledger", "report"},
-        "cli": {"core", "ledger", "report", "selftest"},
+        "selftest": {"core", "profile", "report"},
+        "adapter": {"core", "profile", "ledger", "report"},
+        "cli": {"core", "profile", "ledger", "report", "selftest"},
+    },
+    "smoke": {
+        "source": set(),
+        "aws": {"source"},
+        "platform": {"aws"},
+        "keys": {"aws", "platform"},
+        **{phase: {"aws", "keys", "platform", "source"} for phase in PHASES},
+    },
+    "stack": {
+        "common": set(),
+        "provider": {"common"},
+        **{service: {"common"} for service in ("freeside", "finn", "dixie")},
+        "faults": {"common", "freeside", "finn", "dixie"},
+        "service": {"common", "faults", "freeside", "finn", "dixie", "provider"},
+        "aws": {"host", "process"},
+        "process": set(),
     },
 }
 
@@ -59,16 +79,12 @@ def _tops(path: Path) -> set[str]:
 
 def _rooms(part: str) -> Iterator[tuple[str, str, Path]]:
     """Yield (room that imports, room that is imported, file) for all imports between rooms of a part."""
+    rooms = {path.stem for path in SOURCES[part].iterdir() if path.is_dir() or path.suffix == ".py"}
     for path in _files(SOURCES[part]):
         room = (*_module(path).split("."), "")[1]
         for name in _imports(path):
             parts = name.split(".")
-            if (
-                parts[0] == part
-                and len(parts) > 1
-                and (SOURCES[part] / parts[1]).is_dir()
-                and parts[1] != room
-            ):
+            if parts[0] == part and len(parts) > 1 and parts[1] in rooms - {room}:
                 yield room, parts[1], path
 
 
