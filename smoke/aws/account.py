@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 from pytest_readiness import Environment, SetupError, aws_session
 
 from .errors import AwsError, Call, code_of, explain
+from .sending import BoundedSender
 
-CONNECT_TIMEOUT_S = 3
-READ_TIMEOUT_S = 10
+ANSWER_WITHIN_S = 10.0
 ATTEMPTS = 3
 AT_ONCE = 8
 #: The services that the checks ask.
@@ -52,6 +52,7 @@ class Account:
         self._connect = connect or self._client_of
         self._clients: dict[str, Any] = {}
         self._session: Any = None
+        self._sender: BoundedSender | None = None
         self._refusals: dict[str, tuple[AwsError, float]] = {}
         self._lock = threading.Lock()
 
@@ -111,6 +112,7 @@ class Account:
         insisting: bool = False,
     ) -> dict[str, Any] | None:
         import botocore.exceptions
+        import botocore.parsers
 
         call = Call(client, _operation(method), self.region, self.endpoint)
         for key in () if insisting else ("*", call.permission):
@@ -119,7 +121,11 @@ class Account:
                 raise known.exception()
         try:
             return read(self.client(client))
-        except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as problem:
+        except (
+            botocore.exceptions.ClientError,
+            botocore.exceptions.BotoCoreError,
+            botocore.parsers.ResponseParserError,
+        ) as problem:
             if code_of(problem) in absent:
                 return None
             refusal = explain(problem, call)
@@ -140,19 +146,21 @@ class Account:
 
         if self._session is None:
             self._session = aws_session()
-        return self._session.create_client(
+            self._sender = BoundedSender(
+                self._session.get_config_variable("ca_bundle"), within=ANSWER_WITHIN_S
+            )
+        client = self._session.create_client(
             name,
             region_name=self.region or None,
             endpoint_url=self.endpoint or None,
             config=Config(
-                connect_timeout=CONNECT_TIMEOUT_S,
-                read_timeout=READ_TIMEOUT_S,
                 retries={"mode": "adaptive", "total_max_attempts": ATTEMPTS},
-                max_pool_connections=AT_ONCE,
                 # an endpoint of one's own has no host for each kind of call
                 inject_host_prefix=not self.endpoint,
             ),
         )
+        client.meta.events.register("before-send", self._sender)
+        return client
 
 
 def read_descriptions() -> None:

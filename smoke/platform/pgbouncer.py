@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 from pytest_readiness import SetupError
 
+from .relay import relayed
+
 CONNECT_TIMEOUT_S = 2
+#: The console answers at once; its longest answer has a line for each client.
+ANSWER_WITHIN_S = 5.0
+MAX_ANSWER = 1024 * 1024
 #: The database that is the console itself.
 CONSOLE = "pgbouncer"
-_UNRESOLVED = ("could not translate host name", "failed to resolve host", "name or service not known")
 
 
 class NoPool(AssertionError):
@@ -26,21 +31,30 @@ def ask(dsn: str, query: str) -> list[dict[str, Any]]:
     Autocommit, because the console knows no transactions; no prepared statements, because transaction pooling
     would lose them.
     """
+    parts = _parts(dsn)
+    host, port = str(parts.get("host") or "localhost"), int(parts.get("port") or 5432)
     try:
-        with psycopg.connect(
-            dsn,
-            autocommit=True,
-            connect_timeout=CONNECT_TIMEOUT_S,
-            prepare_threshold=None,
-            row_factory=dict_row,
-            options="",
-        ) as connection:
-            return connection.execute(query).fetchall()
+        with relayed(host, port, within=ANSWER_WITHIN_S, most=MAX_ANSWER) as relay:
+            return _ask(make_conninfo(dsn, host=host, hostaddr="127.0.0.1", port=relay.port), query)
+    except socket.gaierror as error:
+        raise SetupError(f"PgBouncer's name does not resolve on this runner: {error}") from None
+    except OSError as error:
+        raise NoPool(f"PgBouncer: no connection to {host}:{port}: {error}") from None
     except psycopg.Error as error:
-        said = " ".join(str(error).split())
-        if any(text in said.lower() for text in _UNRESOLVED):
-            raise SetupError(f"PgBouncer's name does not resolve on this runner: {said}") from None
+        said = relay.cut or " ".join(str(error).split())
         raise NoPool(f"PgBouncer: {query}: {said}") from None
+
+
+def _ask(dsn: str, query: str) -> list[dict[str, Any]]:
+    with psycopg.connect(
+        dsn,
+        autocommit=True,
+        connect_timeout=CONNECT_TIMEOUT_S,
+        prepare_threshold=None,
+        row_factory=dict_row,
+        options="",
+    ) as connection:
+        return connection.execute(query).fetchall()
 
 
 def waiting_in(pools: Iterable[Mapping[str, Any]]) -> dict[str, int]:
@@ -56,12 +70,16 @@ def can_serve(pools: Iterable[Mapping[str, Any]]) -> bool:
 
 def login_of(dsn: str) -> tuple[str, str]:
     """The database and the user of a DSN; SetupError when it is malformed."""
-    try:
-        parts = conninfo_to_dict(dsn)
-    except psycopg.Error:
-        raise SetupError("a DSN of the profile's [pgbouncer] is not a PostgreSQL connection string") from None
+    parts = _parts(dsn)
     user = str(parts.get("user") or "")
     return str(parts.get("dbname") or user), user
+
+
+def _parts(dsn: str) -> Mapping[str, Any]:
+    try:
+        return conninfo_to_dict(dsn)
+    except psycopg.Error:
+        raise SetupError("a DSN of the profile's [pgbouncer] is not a PostgreSQL connection string") from None
 
 
 def pool_ceilings(

@@ -6,12 +6,13 @@ time, and must neither fill the memory nor carry a credential or cookie to anoth
 
 from __future__ import annotations
 
+import re
 import ssl
 import time
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache, partial
 from http.cookiejar import CookieJar
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
@@ -31,6 +32,8 @@ STREAM_WITHIN_S = 120.0
 MAX_BODY = 2 * 1024 * 1024
 CONNECTIONS = 40
 _PIECE = 64 * 1024
+#: This machine: no proxy is on the way, whatever the environment says.
+_LOOPBACK = re.compile(r"localhost|127\.[0-9.]+|::1")
 _NO_BODY = frozenset({101, 204, 304})
 
 
@@ -44,15 +47,25 @@ def authorities() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
+def trusting(authority: str) -> ssl.SSLContext:
+    """The certificate authorities in a file, in place of the runner's own."""
+    return ssl.create_default_context(cafile=authority)
+
+
 def http_pool(
-    agent: str, *, proxies: bool, answers_within: float = ANSWER_WITHIN_S, trust: ssl.SSLContext | None = None
+    agent: str,
+    *,
+    proxies: bool,
+    answers_within: float = ANSWER_WITHIN_S,
+    max_body: int = MAX_BODY,
+    trust: ssl.SSLContext | None = None,
 ) -> httpx.Client:
     """A client for all services. ``proxies``: through those of the runner's environment, if there are any.
 
     A timeout, ``answers_within`` or that of one request, is how long the whole exchange may take.
     """
     return httpx.Client(
-        transport=BoundedTransport(trust or authorities(), proxies=proxies),
+        transport=BoundedTransport(trust or authorities(), proxies=proxies, max_body=max_body),
         timeout=within(answers_within),
         headers={"User-Agent": agent, "Accept-Encoding": "gzip"},
         cookies=_NoCookies(),
@@ -68,9 +81,10 @@ def within(seconds: float) -> httpx.Timeout:
 class BoundedTransport(httpx.BaseTransport):
     """Sends over httpcore. ContractViolation for a body that is too long or no content of its encoding."""
 
-    def __init__(self, trust: ssl.SSLContext, *, proxies: bool) -> None:
+    def __init__(self, trust: ssl.SSLContext, *, proxies: bool, max_body: int) -> None:
         self._trust = trust
         self._proxies = proxies
+        self._max_body = max_body
         self._pools: dict[str, httpcore.ConnectionPool] = {}
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -93,7 +107,9 @@ class BoundedTransport(httpx.BaseTransport):
         )
         with _translated(proxy, seconds):
             came = self._pool_of(proxy).handle_request(sent)
-        body = _Body(f"{request.method} {request.url.path}", came, proxy, seconds)
+        body = _Body(
+            f"{request.method} {request.url.path}", came, self._max_body, partial(_translated, proxy, seconds)
+        )
         if request.method == "HEAD" or came.status in _NO_BODY:
             body.expect_nothing()
         # the encoding is undone here, within the limit; httpx would undo it without one
@@ -106,7 +122,7 @@ class BoundedTransport(httpx.BaseTransport):
             pool.close()
 
     def _proxy_of(self, url: httpx.URL) -> str:
-        if not self._proxies or proxy_bypass(url.host):
+        if not self._proxies or _LOOPBACK.fullmatch(url.host) or proxy_bypass(url.host):
             return ""
         found = getproxies()
         return found.get(url.scheme) or found.get("all") or ""
@@ -134,8 +150,14 @@ def _proxy_pool(address: str, options: dict[str, Any]) -> httpcore.ConnectionPoo
 class _Body(httpx.SyncByteStream):
     """The content of one answer, decoded, up to the limit."""
 
-    def __init__(self, route: str, came: httpcore.Response, proxy: str, seconds: float | None) -> None:
-        self._route, self._came, self._proxy, self._seconds = route, came, proxy, seconds
+    def __init__(
+        self,
+        route: str,
+        came: httpcore.Response,
+        most: int,
+        translated: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._route, self._came, self._most, self._translated = route, came, most, translated
         headers = {name.lower(): value for name, value in came.headers}
         self._encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
         length = headers.get(b"content-length", b"")
@@ -150,7 +172,7 @@ class _Body(httpx.SyncByteStream):
 
     def __iter__(self) -> Iterator[bytes]:
         length = 0
-        with _translated(self._proxy, self._seconds):
+        with self._translated():
             for piece in self._decoded(self._received()):
                 length += len(piece)
                 self._limit(length)
@@ -191,8 +213,8 @@ class _Body(httpx.SyncByteStream):
             self._refuse("the whole gzip member", "its beginning alone")
 
     def _limit(self, length: int) -> None:
-        if length > MAX_BODY:
-            raise EndlessBody(f"{self._route}: body: expected at most {MAX_BODY} bytes, got more")
+        if length > self._most:
+            raise EndlessBody(f"{self._route}: body: expected at most {self._most} bytes, got more")
 
     def _refuse(self, expected: str, got: str) -> None:
         raise ContractViolation(f"{self._route}: body: expected {expected}, got {got}")
@@ -227,12 +249,15 @@ def _translated(proxy: str, seconds: float | None) -> Iterator[None]:
         if (
             proxy
             and isinstance(error, httpcore.ConnectError | httpcore.ConnectTimeout)
-            and not _of_tls(error)
+            and not failed_in_handshake(error)
         ):
             raise SetupError(f"the proxy of this runner's environment does not answer: {error}") from error
         raise getattr(httpx, type(error).__name__)(str(error) or type(error).__name__) from error
 
 
-def _of_tls(error: BaseException) -> bool:
+def failed_in_handshake(error: BaseException) -> bool:
     """Whether a connection failed in its handshake, which under a proxy is the platform's part of it."""
-    return isinstance(error.__cause__ or error.__context__, ssl.SSLError)
+    link: BaseException | None = error
+    while link is not None and not isinstance(link, ssl.SSLError):
+        link = link.__cause__ or link.__context__
+    return link is not None

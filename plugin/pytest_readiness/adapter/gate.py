@@ -98,7 +98,7 @@ class Gate:
 
     def _fail(self, problem: Exception) -> None:
         """Keep what to show, and take back reports that may already tell a verdict."""
-        foreseen = isinstance(problem, ReadinessError)
+        foreseen = isinstance(problem, ReadinessError | OSError)  # a full disk is no error of ours
         self._failure = self._context.redactor.shown(str(problem) if foreseen else traceback.format_exc())
         self._model = None
         why = f"internal error: {self._failure.strip().splitlines()[0 if foreseen else -1]}"

@@ -32,7 +32,7 @@ def register(config: pytest.Config) -> None:
         config.addinivalue_line("markers", marker)
     _default_reruns(config)
     judges = settings.is_controller and not settings.inert
-    if judges and has_html(config) and not config.getoption("htmlpath"):
+    if judges and has_html(config) and not config.getoption("htmlpath") and _can_hold(settings.reports):
         config.option.htmlpath = str(settings.reports / HTML_NAME)
         config.option.self_contained_html = True
     config.pluginmanager.register(fixtures, "readiness-fixtures")
@@ -137,6 +137,15 @@ class Worker:
 def has_html(config: pytest.Config) -> bool:
     """Tell whether pytest-html is loaded: by its option, since its name depends on how it was loaded."""
     return hasattr(config.option, "htmlpath")
+
+
+def _can_hold(reports: Path) -> bool:
+    """Tell whether pytest-html can write there; if not, the first report of the run says why."""
+    try:
+        reports.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return True
 
 
 def _shared_directory(config: pytest.Config) -> Path:

@@ -109,7 +109,7 @@ def parsed(content: bytes) -> dict[str, Any] | None:
     """Return a stored entry, None for other bytes."""
     try:
         value = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 

@@ -1,0 +1,64 @@
+"""``make hostile``: every hostile case, how many were tried, and how many were survived."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from tests.hostile import answers, bodies, others, runner, streams, timing
+from tests.hostile.batch import Outcome, try_cases
+
+#: As many processes at a time: this is for two cores.
+AT_ONCE = 2
+BATCHES = {
+    "answers": answers.CASES + bodies.CASES,
+    "slow, endless and broken off": timing.CASES + streams.CASES,
+    "TLS, sockets, AWS, PostgreSQL": others.CASES,
+}
+
+
+def jobs(words: list[str]) -> list[tuple[str, Callable[[], Outcome]]]:
+    """What is to be run, by group; ``words`` select cases whose name contains one of them."""
+
+    def wanted(name: str) -> bool:
+        return not words or any(word in name for word in words)
+
+    found: list[tuple[str, Callable[[], Outcome]]] = []
+    for group, cases in BATCHES.items():
+        chosen = [case for case in cases if wanted(case.name)]
+        if chosen:
+            found.append((group, partial(try_cases, chosen)))
+    found += [
+        ("the runner", partial(runner.befall, trouble)) for trouble in runner.TROUBLES if wanted(trouble.name)
+    ]
+    if wanted("two-at-once"):
+        found.append(("the runner", runner.two_at_once))
+    return found
+
+
+def main(words: list[str]) -> int:
+    """Run all, print one line for each group, and end 1 when any case was not survived."""
+    started = time.monotonic()
+    chosen = jobs(words)
+    groups = {group: Outcome() for group, _ in chosen}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for (group, _), outcome in zip(chosen, pool.map(lambda job: job[1](), chosen), strict=True):
+            groups[group].add(outcome)
+            for problem in outcome.problems:
+                print(f"NOT SURVIVED  {problem}", flush=True)
+    total = Outcome()
+    for group, outcome in groups.items():
+        print(f"{group:32} {outcome.tried:4} tried, {outcome.survived:4} survived")
+        total.add(outcome)
+    print(
+        f"hostile: {total.tried} tried, {total.survived} survived, peak memory {total.peak_mb:.0f} MB,"
+        f" {time.monotonic() - started:.0f} s"
+    )
+    return 1 if total.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
