@@ -12,6 +12,7 @@ from pytest_readiness import Environment, Evidence
 
 from smoke.aws.account import read_descriptions
 from smoke.aws.reader import AwsReader, reader_of
+from smoke.network.transport import authorities, http_pool
 from smoke.platform.builds import builds
 from smoke.platform.dixie import Dixie, Scores
 from smoke.platform.finn import Finn
@@ -21,7 +22,6 @@ from smoke.platform.invariants import MICRO_PER_CENT, Conservation
 from smoke.platform.jwks import SigningKeyLookup
 from smoke.platform.spend import OpeningBalance, SpendJournal
 from smoke.platform.tokens import SigningKey
-from smoke.platform.transport import authorities, http_pool
 from smoke.source.checkout import Checkout
 from smoke.source.hcl import Parser
 from smoke.source.terraform import Module

@@ -30,9 +30,10 @@ ARROWS = {
     },
     "smoke": {
         "source": set(),
-        "aws": {"source"},
-        "platform": {"aws"},
-        "keys": {"aws", "platform"},
+        "network": set(),
+        "aws": {"network", "source"},
+        "platform": {"aws", "network"},
+        "keys": {"aws", "network", "platform"},
         **{phase: {"aws", "keys", "platform", "source"} for phase in PHASES},
     },
     "stack": {

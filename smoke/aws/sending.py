@@ -10,9 +10,8 @@ from typing import Any
 
 import httpx
 
-from smoke.platform.answers import ContractViolation, body_text, shown
-from smoke.platform.strict_json import NotStrict, strict_json
-from smoke.platform.transport import failed_in_handshake, http_pool, trusting
+from smoke.network.strict_json import NotStrict, strict_json
+from smoke.network.transport import ContractViolation, failed_in_handshake, http_pool, trusting
 
 #: A page of log events may have a mebibyte, and more as JSON.
 MAX_BODY = 8 * 1024 * 1024
@@ -72,7 +71,7 @@ def _require_readable(answer: httpx.Response) -> None:
     """ContractViolation for a body that botocore would stumble over, or take for an empty answer."""
     kind = answer.headers.get("content-type", "")
     if answer.content and not _KINDS.search(kind):
-        raise ContractViolation(f"expected an answer of an AWS API, got {shown(kind or None)}")
+        raise ContractViolation(f"expected an answer of an AWS API, got {kind[:80]!r}")
     if "json" in kind and answer.content:
         try:
             found = strict_json(answer.content)
@@ -80,5 +79,5 @@ def _require_readable(answer: httpx.Response) -> None:
             raise ContractViolation(f"expected JSON of an AWS API, got {problem}") from None
         if not isinstance(found, dict):
             raise ContractViolation("expected a JSON object of an AWS API, got another value")
-    if "xml" in kind and "<!" in body_text(answer):
+    if "xml" in kind and b"<!" in answer.content:
         raise ContractViolation("expected XML of an AWS API, got one that declares its own document type")

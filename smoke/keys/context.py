@@ -13,12 +13,12 @@ import httpx
 from pytest_readiness import Environment, SetupError
 
 from smoke.aws.account import Account, account_of
+from smoke.network.transport import http_pool
 from smoke.platform import services
 from smoke.platform.answers import ContractViolation, UnexpectedStatus, require_status
 from smoke.platform.http import require_resolvable
 from smoke.platform.jwks import KeySet, key_set_of
 from smoke.platform.tokens import SigningKey
-from smoke.platform.transport import http_pool
 
 from .documents import Document, parse
 from .errors import KeyFault, Refused, Unproved

@@ -12,17 +12,15 @@ from typing import Any, NoReturn
 import httpx
 from pytest_readiness import ExternalOutage
 
-from .strict_json import NotStrict, strict_json
+from smoke.network.strict_json import NotStrict, strict_json
+from smoke.network.transport import ContractViolation as ContractViolation
+
 from .tokens import ALL_POOLS
 
 #: More digits than any amount of the contract has; Python itself refuses only thousands.
 DIGITS = re.compile(r"[0-9]{1,18}")
 LONGEST_SHOWN = 80
 _KINDS = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
-
-
-class ContractViolation(AssertionError):
-    """The platform answered in a shape that the contract does not allow."""
 
 
 def shown(value: object) -> str:

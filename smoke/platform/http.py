@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 import httpx
 from pytest_readiness import Evidence, SetupError
 
+from smoke.network.transport import within
+
 from .answers import DIGITS, ContractViolation, Fields, fields_of, require_status, route_of, shown
 from .concurrency import in_time
 from .jwks import KeySet, key_set_of
 from .services import SERVICES
-from .transport import within
 
 RESOLVE_WITHIN_S = 5.0
 #: Long enough to see by how much health is later than the promised 2 s; a hanging service costs no more.

@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 from pytest_readiness import SetupError
 
-from .relay import relayed
+from smoke.network.relay import relayed
 
 CONNECT_TIMEOUT_S = 2
 #: The console answers at once; its longest answer has a line for each client.

@@ -13,6 +13,8 @@ import httpx
 import httpx_sse
 from pytest_readiness import ExternalOutage
 
+from smoke.network.transport import STREAM_WITHIN_S, EndlessBody
+
 from .answers import (
     PROVIDER_CODES,
     ContractViolation,
@@ -25,7 +27,6 @@ from .answers import (
     usage_of,
 )
 from .freeside import Freeside
-from .transport import STREAM_WITHIN_S, EndlessBody
 
 #: More than any answer of the contract has.
 MAX_EVENTS = 20_000

@@ -17,6 +17,7 @@ from pytest_readiness import Evidence
 
 from smoke.aws.account import Account
 from smoke.keys.verifiers import Reply, freeside_verifier
+from smoke.network.transport import http_pool
 from smoke.platform import pgbouncer
 from smoke.platform.answers import fields_of, require_status
 from smoke.platform.attacks import leak
@@ -28,7 +29,6 @@ from smoke.platform.spend import SpendJournal
 from smoke.platform.stream import stream
 from smoke.platform.tls import certificate_of
 from smoke.platform.tokens import SigningKey, bearer, user_claims
-from smoke.platform.transport import http_pool
 from tests.hostile.case import DEADLINE_S
 
 pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("hostile")]
