@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from multiprocessing import forkserver
 from pathlib import Path
+from typing import Any
 
 from pytest_readiness.core.plan import Plan
 from pytest_readiness.selftest.catalogue import Catalogue, SuiteCheck, load
@@ -14,15 +18,26 @@ ROOT = Path(__file__).parents[2]
 PLAN = Plan.parse((ROOT / "readiness.toml").read_text("utf-8"), "readiness.toml")
 
 
+@contextmanager
+def running(suite: str, root: Path, work: Path) -> Iterator[Runner]:
+    """A runner with a fork server of its own; the one that other tests share is put back afterwards."""
+    server: Any = forkserver._forkserver
+    preloaded = server._preload_modules
+    server._stop()
+    runner = Runner(suite, root, work)
+    try:
+        yield runner
+    finally:
+        runner.close()
+        server._stop()
+        server.set_forkserver_preload(preloaded)
+
+
 @cache
 def checks() -> dict[str, SuiteCheck]:
     """The checks of the suite by id."""
-    with tempfile.TemporaryDirectory() as work:
-        runner = Runner(PLAN.suite, ROOT, Path(work))
-        try:
-            return runner.listing.result()
-        finally:
-            runner.close()
+    with tempfile.TemporaryDirectory() as work, running(PLAN.suite, ROOT, Path(work)) as runner:
+        return runner.checks()
 
 
 @cache

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pytest_readiness.selftest import CatalogueError
 from pytest_readiness.selftest.catalogue import SuiteCheck, load
-from pytest_readiness.selftest.errors import CatalogueError
 
 Write = Callable[..., Path]
 

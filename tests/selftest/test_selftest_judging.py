@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from pytest_readiness.selftest.catalogue import Expected, Fault
-from pytest_readiness.selftest.judging import alarms, judge
+from pytest_readiness.selftest.judging import false_alarms, judge
 
 FAULT = Fault(
     id="expired",
@@ -89,13 +89,13 @@ def test_a_condition_to_bear_must_leave_everything_green() -> None:
 
 
 def test_alarms_of_a_clean_run() -> None:
-    assert alarms("run", model(check("a/b"), check("a/c", "skipped"), verdict="READY")) == ()
-    red = alarms(
+    assert false_alarms("run", model(check("a/b"), check("a/c", "skipped"), verdict="READY")) == ()
+    red = false_alarms(
         "run", model(check("a/b", "flaky", kind="FLAKE"), check("a/c", "failed"), verdict="DEGRADED")
     )
     assert [(alarm.check, alarm.summary) for alarm in red] == [
         ("a/b", "flaky: a/b says so"),
         ("a/c", "failed: a/c says so"),
     ]
-    unclear = alarms("run", model(check("a/b"), verdict="NO_VERDICT"))
+    unclear = false_alarms("run", model(check("a/b"), verdict="NO_VERDICT"))
     assert [(alarm.check, alarm.summary) for alarm in unclear] == [("", "verdict NO_VERDICT: for a reason")]

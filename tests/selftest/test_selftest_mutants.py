@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import pytest
-from pytest_readiness.selftest.bench import Bench, Setup
+from pytest_readiness.selftest.campaign import Setup, Worker
 from pytest_readiness.selftest.catalogue import Fault, load
 from pytest_readiness.selftest.judging import Finding
-from pytest_readiness.selftest.runner import Runner
 
-from tests.selftest.project import PLAN, ROOT
+from tests.selftest.project import PLAN, ROOT, running
 
 #: One fault, hence one check, for every kind of thing that the suite looks at.
 SAMPLE = [
@@ -33,14 +32,14 @@ SAMPLE = [
 class Laboratory:
     """One platform and the faults to try on it."""
 
-    bench: Bench
+    worker: Worker
     faults: dict[str, Fault]
     node_ids: dict[str, str]
 
     def attempt(self, name: str, mutant: str) -> Finding:
         """Try a fault by its named checks alone, with the body of one check removed."""
         fault = self.faults[name]
-        finding, leak = self.bench.attempt(
+        finding, leak = self.worker.attempt(
             replace(
                 fault,
                 select=tuple(self.node_ids[check] for check in fault.named),
@@ -54,24 +53,23 @@ class Laboratory:
 @pytest.fixture(scope="module")
 def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]:
     work = tmp_path_factory.mktemp("self-test")
-    runner = Runner(PLAN.suite, ROOT, work)
-    setup = Setup(
-        command=PLAN.self_test.platform,
-        root=ROOT,
-        suite=PLAN.suite,
-        work=work,
-        runner=runner,
-        stopping=threading.Event(),
-    )
-    bench = Bench(1, setup)
-    try:
-        bench.boot()
-        node_ids = {name: check.nodeid for name, check in runner.listing.result().items()}
-        catalogue = load(ROOT, PLAN.self_test.catalogue, runner.listing.result())
-        yield Laboratory(bench, {fault.id: fault for fault in catalogue.faults}, node_ids)
-    finally:
-        runner.close()
-        bench.close()
+    with running(PLAN.suite, ROOT, work) as runner:
+        setup = Setup(
+            command=PLAN.self_test.platform,
+            root=ROOT,
+            suite=PLAN.suite,
+            work=work,
+            runner=runner,
+            stopping=threading.Event(),
+        )
+        worker = Worker(1, setup)
+        try:
+            worker.boot()
+            faults = load(ROOT, PLAN.self_test.catalogue, runner.checks()).faults
+            node_ids = {name: check.nodeid for name, check in runner.checks().items()}
+            yield Laboratory(worker, {fault.id: fault for fault in faults}, node_ids)
+        finally:
+            worker.close()
 
 
 @pytest.mark.parametrize("name", SAMPLE)

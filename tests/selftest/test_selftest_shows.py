@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from pytest_readiness.cli import main
 from pytest_readiness.selftest import page
-from pytest_readiness.selftest.bench import CleanRun, Leak
+from pytest_readiness.selftest.campaign import CleanRun, Leak
 from pytest_readiness.selftest.catalogue import Expected, Fault
-from pytest_readiness.selftest.judging import Alarm, Finding
-from pytest_readiness.selftest.progress import Progress
+from pytest_readiness.selftest.judging import FalseAlarm, Finding
+from pytest_readiness.selftest.page import Progress
 
 from tests.selftest.scene import DOWN, Scene
 
@@ -55,7 +55,9 @@ def feed(stream: io.StringIO) -> str:
     progress.heard(Finding(fault=FAULT, detected=False, why="it passed"))
     progress.heard(Leak(fault="a|b", what="state"))
     progress.heard(
-        CleanRun(name="run", whole=True, checks=1, alarms=(Alarm(run="run", check="a/b", summary="failed"),))
+        CleanRun(
+            name="run", whole=True, checks=1, alarms=(FalseAlarm(run="run", check="a/b", summary="failed"),)
+        )
     )
     progress.end()
     return stream.getvalue()
@@ -113,23 +115,13 @@ def test_the_page_keeps_its_table_whole() -> None:
         (["--clean-runs", "x"], "'x' is not an integer >= 0"),
     ],
 )
-def test_bad_options(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    what: str,
-) -> None:
-    Scene(tmp_path).catalogue(DOWN)
-    monkeypatch.chdir(tmp_path)
-    try:
-        code = main(["self-test", *arguments])
-    except SystemExit as end:
-        code = end.code  # type: ignore[assignment]
-    assert code == 4
-    said = capsys.readouterr().err
-    assert what in said
-    assert len(said.splitlines()) <= 3
+def test_bad_options(tmp_path: Path, arguments: list[str], what: str) -> None:
+    scene = Scene(tmp_path)
+    scene.catalogue(DOWN)
+    tested = scene.test(*arguments)
+    assert tested.code == 4
+    assert what in tested.out
+    assert len(tested.out.splitlines()) <= 3
 
 
 @pytest.mark.parametrize(
@@ -139,15 +131,13 @@ def test_bad_options(
         ('catalogue = "faults"', "[self_test] catalogue: the plan names no catalogue of faults"),
     ],
 )
-def test_a_plan_without_self_test(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], old: str, what: str
-) -> None:
+def test_a_plan_without_self_test(tmp_path: Path, old: str, what: str) -> None:
     scene = Scene(tmp_path)
     scene.catalogue(DOWN)
     scene.write("readiness.toml", (tmp_path / "readiness.toml").read_text().replace(old, ""))
-    monkeypatch.chdir(tmp_path)
-    assert main(["self-test"]) == 4
-    assert what in capsys.readouterr().err
+    tested = scene.test()
+    assert tested.code == 4
+    assert what in tested.out
 
 
 def test_no_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from ..core.model import CheckResult, FailureClass, Outcome, RunFacts, Severity,
 from ..core.patterns import matches, matching
 from ..core.toml import REQUIRED, TomlTable, load_toml
 from ..core.verdict import judge
-from .errors import CatalogueError
+from . import CatalogueError
 
 #: How a check may answer to a fault: any way but passing, or failing under an exemption of the plan.
 OUTCOMES = tuple(each.value for each in Outcome if each not in (Outcome.PASSED, Outcome.DEFERRED))

@@ -22,13 +22,10 @@ from ..core.formats import counted
 from ..core.model import Scope
 from ..core.plan import Plan
 from ..report import replace_file
-from . import page
-from .bench import Setup
-from .campaign import Campaign
+from . import CatalogueError, NothingProved, PlatformError, page
+from .campaign import Campaign, Setup
 from .catalogue import Catalogue, Fault, load
-from .errors import CatalogueError, NothingProved, PlatformError
-from .progress import Progress
-from .record import is_proved, record
+from .page import Progress, is_proved, record
 from .runner import Runner
 
 PROVED, NOT_PROVED, NO_VERDICT = 0, 1, 6
@@ -106,7 +103,7 @@ def _try(options: argparse.Namespace, plan: Plan, root: Path, out: TextIO, work:
     suite = _state_of(root / plan.suite)
     runner = Runner(plan.suite, root, work)
     try:
-        checks = runner.listing.result()
+        checks = runner.checks()
         catalogue = load(root, plan.self_test.catalogue, checks)
         faults = _chosen(catalogue, options.only)
     except BaseException:

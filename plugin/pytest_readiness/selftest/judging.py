@@ -1,4 +1,4 @@
-"""Whether a run said to a fault what it had to say. Pure: from readiness.json's model to a finding."""
+"""From a run's readiness.json to a finding or to false alarms. Pure."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Alarm:
+class FalseAlarm:
     """A check that was red although the platform was well, or a clean run that did not end READY."""
 
     run: str
@@ -82,18 +82,18 @@ def judge(fault: Fault, model: Mapping[str, Any], *, seconds: float = 0.0) -> Fi
     )
 
 
-def alarms(run: str, model: Mapping[str, Any]) -> tuple[Alarm, ...]:
+def false_alarms(run: str, model: Mapping[str, Any]) -> tuple[FalseAlarm, ...]:
     """Return the false alarms of a run on a platform without a fault: none when it is green.
 
     A failure that the plan covers is one, too: its check says the same whether its fault is there or not.
     """
     found = [
-        Alarm(run=run, check=check["id"], summary=f"{check['outcome']}: {check['summary']}")
+        FalseAlarm(run=run, check=check["id"], summary=f"{check['outcome']}: {check['summary']}")
         for check in model["checks"]
         if is_red(check) or (check["outcome"] == Outcome.DEFERRED and check["class"] is not None)
     ]
     if not found and model["verdict"] != Verdict.READY:
-        found = [Alarm(run=run, check="", summary=f"verdict {model['verdict']}: {_reasons(model)}")]
+        found = [FalseAlarm(run=run, check="", summary=f"verdict {model['verdict']}: {_reasons(model)}")]
     return tuple(found)
 
 

@@ -1,14 +1,73 @@
-"""How a self-test is shown: a page in Markdown, lines for the terminal. Neither counts nor judges."""
+"""What a self-test proved: its model (self-test.json, schema version 1), its page, its terminal lines."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, TextIO
 
-from ..core.formats import counted
+from ..core.formats import counted, format_moment
+from ..core.model import Scope
 from ..report.document import one_line
+from .campaign import CleanRun, Leak, News, Results
+from .catalogue import Catalogue
+from .judging import Finding
 
+SCHEMA_VERSION = 1
 _LIMIT = 160
+
+
+def record(
+    results: Results,
+    catalogue: Catalogue,
+    *,
+    scope: Scope,
+    uncovered: Sequence[str],
+    changed: bool,
+    date: datetime,
+    duration_s: float,
+    cpu_s: float,
+) -> dict[str, Any]:
+    """Return the model as plain JSON values. ``cpu_s`` is that of all processes, platforms included.
+
+    The suite's digest is the one that the runs themselves reported. A suite that changed meanwhile, between
+    them or (``changed``) since it was imported, has none.
+    """
+    digests = results.suite_digests
+    changed = changed or len(digests) > 1
+    problems = ["the suite changed while it was tested"] if changed else []
+    order = {fault.id: place for place, fault in enumerate(catalogue.faults)}
+    findings = sorted(results.findings, key=lambda finding: order[finding.fault.id])
+    alarms = [alarm.as_data() for run in results.clean_runs for alarm in run.alarms]
+    whole = sum(run.whole for run in results.clean_runs)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "scope": scope.value,
+        "detected": sum(finding.detected for finding in findings),
+        "total": len(findings),
+        "false_alarms": len(alarms),
+        "clean_runs": whole,
+        "control_runs": len(results.clean_runs) - whole,
+        "date": format_moment(date),
+        "catalogue_digest": catalogue.digest,
+        "suite_digest": digests.copy().pop() if digests and not changed else "",
+        "duration_s": round(duration_s, 1),
+        "cpu_s": round(cpu_s, 1),
+        "spent_s": {what: round(seconds, 1) for what, seconds in sorted(results.spent.items())},
+        "faults": [finding.as_data() for finding in findings],
+        "alarms": alarms,
+        "leaks": [leak.as_data() for leak in results.leaks],
+        "uncovered": list(uncovered),
+        "unfaulted": [{"check": entry.check, "reason": entry.reason} for entry in catalogue.unfaulted],
+        "problems": problems,
+    }
+
+
+def is_proved(model: Mapping[str, Any]) -> bool:
+    """Tell whether everything was detected, nothing was red without a fault, and no check was left out."""
+    wrong = ("alarms", "leaks", "uncovered", "problems")
+    return model["detected"] == model["total"] and not any(model[key] for key in wrong)
 
 
 def headline(model: Mapping[str, Any]) -> str:
@@ -93,3 +152,57 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _escaped(text: str) -> str:
     return one_line(text).replace("|", "\\|").replace("<", "&lt;")
+
+
+_EVERY_S = 10.0
+_WIDTH = 110
+
+
+class Progress:
+    """Tells of each piece of news what is worth a line at once, and how far everything is."""
+
+    def __init__(self, stream: TextIO, total: int) -> None:
+        self._stream = stream
+        self._total = total
+        self._is_terminal = stream.isatty()
+        self._began = self._told = time.monotonic()
+        self._done = self._undetected = self._alarms = 0
+
+    def heard(self, news: News) -> None:
+        """Take one piece of news."""
+        if isinstance(news, Finding):
+            self._done += 1
+            if not news.detected:
+                self._undetected += 1
+                self._line(f"undetected: {news.fault.id}: {news.why}")
+        elif isinstance(news, Leak):
+            self._line(f"left something behind: {news.fault}: {news.what}")
+        elif isinstance(news, CleanRun):
+            self._alarms += len(news.alarms)
+            for alarm in news.alarms:
+                self._line(f"false alarm: {alarm.run}: {alarm.check} {alarm.summary}")
+        self._current()
+
+    def end(self) -> None:
+        """Leave the line that was kept current."""
+        if self._is_terminal:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+
+    def _current(self) -> None:
+        now = time.monotonic()
+        state = (
+            f"{self._done} of {self._total} faults, {self._undetected} undetected, "
+            f"{counted(self._alarms, 'false alarm')}, {now - self._began:.0f} s"
+        )
+        if self._is_terminal:
+            self._stream.write(f"\r\x1b[K{state[:_WIDTH]}")
+            self._stream.flush()
+        elif now - self._told >= _EVERY_S:
+            self._told = now
+            self._line(state)
+
+    def _line(self, text: str) -> None:
+        self.end()
+        self._stream.write(f"{text}\n")
+        self._stream.flush()

@@ -1,122 +1,224 @@
-"""The self-test's side of the fork server: ask for a run of the suite, get its report."""
+"""Runs of the suite, each in a fresh process that is forked from one which has collected the suite.
+
+That process is multiprocessing's fork server, which preloads this module. A run that imports everything anew
+would spend two seconds on imports alone; a fork spends none, and shares no state with the runs before it.
+"""
 
 from __future__ import annotations
 
+import gc
 import json
-import subprocess
+import multiprocessing
+import os
+import resource
+import signal
 import sys
 import threading
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import astuple, dataclass
+from importlib import import_module
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from ..profile.schema import DIRECTORY, SCHEMA_NAME, Schema
+from . import RunnerGone, SuiteError
 from .catalogue import SuiteCheck
-from .errors import RunnerGone, SuiteError
-from .logs import FORK_SERVER, last_words
-from .surroundings import environment
+from .platform import last_words
 
 RUN_LIMIT_S = 240.0
-STOP_DEADLINE_S = 10.0
+KILLED = 124
+_INTERNAL_ERROR = 3
+#: The environment variable that tells the fork server what to collect when it imports this module.
+_VARIABLE = "READINESS_SELF_TEST"
+_COLLECTOR = "readiness-collector"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """A run that ended: pytest's exit code and the CPU time of its process."""
+    """A run that ended: pytest's exit code and the CPU time of its processes."""
 
     code: int
-    cpu_s: float
+    cpu_s: float = 0.0
 
 
 class Runner:
-    """A fork server for one suite. Thread-safe: platforms share it. Raises ProfileError for a bad schema."""
+    """Runs one suite. Thread-safe: platforms share it. Raises ProfileError for a malformed schema."""
 
     def __init__(self, suite: str, root: Path, work: Path) -> None:
-        self._suite = suite
-        self._log = work / FORK_SERVER
-        self._process = subprocess.Popen(  # noqa: S603 - ourselves
-            [sys.executable, "-m", f"{__package__}.forkserver", suite, str(work)],
-            cwd=root,
-            env={**environment(root), "PYTHONUNBUFFERED": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
+        self._log = work / "collection.log"
+        self._suite = _Suite(suite, str(root), str(self._log), tuple(sorted(_overriding(root))))
         self._lock = threading.Lock()
-        self._waiting: dict[int, Future[Ended]] = {}
-        self._number = 0
-        #: The checks by id, in the order of the run, once the suite is collected; else SuiteError.
-        self.listing: Future[dict[str, SuiteCheck]] = Future()
-        threading.Thread(target=self._listen, name="selftest-runner", daemon=True).start()
+        self._running: set[BaseProcess] = set()
+        self._is_closed = False
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload([__name__])
+        os.environ[_VARIABLE] = json.dumps(astuple(self._suite))
+        forkserver.ensure_running()
+        del os.environ[_VARIABLE]
+
+    def checks(self) -> dict[str, SuiteCheck]:
+        """Return the checks by id, in the order of the run; SuiteError when the suite cannot be collected."""
+        told = self._fork(_tell_checks)
+        if isinstance(told, Ended):
+            told = (told.code, {})
+        code, checks = told
+        if code or not checks:
+            raise SuiteError(
+                f"the suite cannot be collected (exit code {code}): {last_words(self._log)}",
+                where=self._suite.path,
+                action=f"pytest {self._suite.path} --collect-only",
+            )
+        return dict(checks)
 
     def run(self, args: Sequence[str], env: Mapping[str, str], log: Path) -> Ended:
-        """Run pytest with these options in a fresh process; return when it has ended.
+        """Run pytest with these options in a fresh process; return when it has ended or was killed.
 
-        Raises RunnerGone when the server ends first.
+        Raises RunnerGone when the runner is closed.
         """
-        with self._lock:
-            self._number += 1
-            number, answer = self._number, Future[Ended]()
-            self._waiting[number] = answer
-            request = {
-                "run": number,
-                "args": [*args],
-                "env": dict(env),
-                "log": str(log),
-                "limit_s": RUN_LIMIT_S,
-            }
-            assert self._process.stdin is not None
-            try:
-                self._process.stdin.write(json.dumps(request).encode() + b"\n")
-                self._process.stdin.flush()
-            except (OSError, ValueError) as problem:
-                raise self._gone() from problem
-        return answer.result()
+        told = self._fork(_run, [*args], dict(env), str(log))
+        return told if isinstance(told, Ended) else Ended(code=told[0], cpu_s=told[1])
 
     def close(self) -> None:
-        """End the server and what it runs."""
-        if not self.listing.done():
-            self._process.kill()  # it runs nothing yet, and looks at its input only when it has collected
+        """Kill what runs, and run nothing more."""
         with self._lock:
-            if self._process.stdin is not None and not self._process.stdin.closed:
-                self._process.stdin.close()
+            self._is_closed = True
+            for process in self._running:
+                _kill(process)
+
+    def _fork(self, target: Callable[..., None], *args: Any) -> Any:
+        """Return what the target sends, or Ended when it sends nothing in time or dies before."""
+        receiving, sending = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=target, args=(self._suite, sending, *args))
+        with self._lock:
+            if self._is_closed:
+                raise RunnerGone("the runner of the suite is closed", action="run the self-test again")
+            process.start()
+            self._running.add(process)
+        sending.close()
+        code = KILLED
         try:
-            self._process.wait(STOP_DEADLINE_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def _gone(self) -> RunnerGone:
-        return RunnerGone(
-            f"the process that runs the suite has ended: {last_words(self._log)}",
-            action="run the self-test again",
-        )
-
-    def _listen(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._hear(json.loads(line))
-        gone = self._gone()
-        if not self.listing.done():
-            self.listing.set_exception(gone)
-        with self._lock:
-            for answer in self._waiting.values():
-                answer.set_exception(gone)
-            self._waiting.clear()
-
-    def _hear(self, told: Mapping[str, Any]) -> None:
-        if "checks" in told:
-            self.listing.set_result({check.pop("id"): SuiteCheck(**check) for check in told["checks"]})
-        elif "error" in told:
-            self.listing.set_exception(
-                SuiteError(
-                    f"the suite cannot be collected (exit code {told['code']}): {told['error']}",
-                    where=self._suite,
-                    action=f"pytest {self._suite} --collect-only",
-                )
-            )
-        else:
+            if receiving.poll(RUN_LIMIT_S):
+                return receiving.recv()
+        except (EOFError, OSError):
+            process.join()
+            code = process.exitcode or _INTERNAL_ERROR
+        finally:
+            _kill(process)  # with whatever it started in its group
+            process.join()
+            receiving.close()
             with self._lock:
-                answer = self._waiting.pop(told["run"])
-            answer.set_result(Ended(code=told["code"], cpu_s=told["cpu_s"]))
+                self._running.discard(process)
+        return Ended(code=code)
+
+
+@dataclass(frozen=True, slots=True)
+class _Suite:
+    """What to collect: a path under a root, where to log it, which variables to leave out."""
+
+    path: str
+    root: str
+    log: str
+    without: tuple[str, ...]
+
+
+class _Listing:
+    """A pytest plugin that notes the checks and has the suite warm itself up."""
+
+    def __init__(self) -> None:
+        self.checks: dict[str, SuiteCheck] = {}
+
+    def pytest_sessionfinish(self, session: Any) -> None:
+        collector: Any = session.config.pluginmanager.get_plugin(_COLLECTOR)
+        selected = collector.catalogue.selected if collector is not None else {}
+        self.checks = {
+            check.id: SuiteCheck(nodeid=nodeid, severity=check.severity.value, goal=check.goal)
+            for nodeid, check in selected.items()
+        }
+        if self.checks:
+            try:
+                session.config.hook.pytest_readiness_warm()
+            except Exception:
+                traceback.print_exc()  # to the log: the runs are only slower
+
+
+def _overriding(root: Path) -> set[str]:
+    """Return the variables that would lead the suite elsewhere: pytest's options, overrides of a profile."""
+    path = root / DIRECTORY / SCHEMA_NAME
+    names = {"PYTEST_ADDOPTS"}
+    if path.is_file():
+        schema = Schema.parse(path.read_text(encoding="utf-8"), f"{DIRECTORY}/{SCHEMA_NAME}")
+        names |= {field.env for field in schema.fields.values()} | set(schema.overrides.values())
+    return names
+
+
+_collected: dict[_Suite, tuple[int, dict[str, SuiteCheck]]] = {}
+
+
+def _collect(suite: _Suite) -> None:
+    """Collect the suite in this process, once."""
+    if suite in _collected:
+        return
+    os.chdir(suite.root)
+    sys.path.insert(0, suite.root)
+    for name in suite.without:
+        os.environ.pop(name, None)
+    _redirect(suite.log)
+    # A dump of memory is no evidence, and of a process so large it takes seconds to write.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    listing = _Listing()
+    code = _pytest(["--collect-only", "-q", "-p", "no:cacheprovider", suite.path], listing)
+    sys.stdout.flush()
+    _collected[suite] = code, listing.checks
+    gc.collect()
+    gc.freeze()  # what lives now: a fork neither walks nor copies it
+
+
+def _tell_checks(suite: _Suite, answer: Connection) -> None:
+    os.setpgid(0, 0)
+    _collect(suite)
+    answer.send(_collected[suite])
+
+
+def _run(suite: _Suite, answer: Connection, args: list[str], env: dict[str, str], log: str) -> None:
+    os.setpgid(0, 0)
+    _collect(suite)
+    os.environ.update(env)
+    _redirect(log)
+    code = _pytest(args)
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    answer.send((code, sum(os.times()[:4])))
+    os._exit(code)
+
+
+def _pytest(args: list[str], *plugins: object) -> int:
+    sys.argv = ["pytest", *args]
+    try:
+        return int(import_module("pytest").main(args, plugins=plugins))  # run here, as a program
+    except BaseException:
+        traceback.print_exc()
+        return _INTERNAL_ERROR
+
+
+def _redirect(log: str) -> None:
+    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(target, 1)
+    os.dup2(target, 2)
+    os.close(target)
+
+
+def _kill(process: BaseProcess) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid or 0, signal.SIGKILL)
+    process.kill()  # where it has no group of its own yet
+
+
+if _VARIABLE in os.environ:
+    _path, _root, _log, _without = json.loads(os.environ.pop(_VARIABLE))
+    _collect(_Suite(_path, _root, _log, tuple(_without)))

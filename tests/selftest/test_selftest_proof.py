@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from pytest_readiness.selftest.platform import Platform
+from pytest_readiness.selftest.runner import KILLED
 
+from tests.selftest.project import running
 from tests.selftest.scene import DOWN, SUITE, UP, Scene, fault
 from tests.stack.tools import alive, poll
 
@@ -35,29 +36,16 @@ def test_an_exit_code_that_denies_the_report(scene: Scene) -> None:
     assert tested.why("down").startswith("exit code 0, the report says 1")
 
 
-def test_a_run_without_end_is_killed_and_told(scene: Scene) -> None:
-    scene.write("smoke/test_checks.py", SUITE.replace("    status, body", "    threading.Event().wait()\n#"))
-    scene.write(
-        "smoke/test_checks.py", "import threading\n" + (scene.root / "smoke/test_checks.py").read_text()
-    )
-    (scene.root / "work").mkdir()
-    command = [sys.executable, "-m", "pytest_readiness.selftest.forkserver", "smoke", "work"]
+def test_a_run_without_end_is_killed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_readiness.selftest.runner.RUN_LIMIT_S", 5.0)
+    hangs = SUITE.replace("    status, body", "    threading.Event().wait()\n#")
+    scene.write("smoke/test_checks.py", "import threading\n" + hangs)
     scene.write(
         "environments/local.toml", 'name = "local"\nlive = false\n[api]\nurl = "http://127.0.0.1:1"\n'
     )
-    with subprocess.Popen(
-        command, cwd=scene.root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as server:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        assert "checks" in json.loads(server.stdout.readline())
-        asked = {"run": 1, "args": ["smoke", "--env", "local"], "env": {}, "log": "work/log", "limit_s": 3}
-        server.stdin.write(json.dumps(asked) + "\n")
-        server.stdin.flush()
-        told = json.loads(server.stdout.readline())
-        assert (told["run"], told["code"]) == (1, 124)
-        server.stdin.close()
-        assert server.wait(10) == 0
+    with running("smoke", scene.root, scene.root) as runner:
+        assert "health/up" in runner.checks()
+        assert runner.run(["smoke", "--env", "local"], {}, scene.root / "log").code == KILLED
 
 
 def test_a_suite_that_was_changed_after_its_import(scene: Scene) -> None:
