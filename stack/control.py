@@ -17,27 +17,22 @@ import hashlib
 import json
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 
 from stack import StackError
-from stack.faultboard import UnknownFault
+from stack.aws.clients import ControlClient
+from stack.faultboard import FaultBoard, UnknownFault
 from stack.host import LOOPBACK, get_json
 from stack.migrations import reset, state_digest
 from stack.process import wait_until
-from stack.services import HEALTH
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from stack.aws.clients import ControlClient
-    from stack.faultboard import FaultBoard
-    from stack.services import Addresses
-    from stack.supervisor import Supervisor
+from stack.services import HEALTH, Addresses
+from stack.supervisor import Supervisor
 
 RESET_TRIES = 5
 POOLER = "pgbouncer"

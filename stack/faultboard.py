@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from stack import StackError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from stack.supervisor import Supervisor
+from stack.supervisor import Supervisor
 
 CATALOGUES = Path(__file__).parent.parent / "smoke"
 # What a fault does to the process of a service, and what undoes it where something does.

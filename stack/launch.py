@@ -7,10 +7,11 @@ import os
 import secrets
 import sys
 import tomllib
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack import StackError, pgbouncer, postgres, services
 from stack.aws.clients import HEALTH, ControlClient
@@ -18,19 +19,14 @@ from stack.aws.inventory import OPERATOR_ARN
 from stack.aws.load_balancer import AUTHORITY, Listener
 from stack.aws.names import CREDENTIALS, PREFIX, REGION, secret_id
 from stack.control import Appearance, Control
-from stack.faultboard import FaultBoard
+from stack.faultboard import Alterable, FaultBoard
 from stack.host import LOOPBACK, RunDir, answers_ok, reserve
+from stack.pgbouncer import PgBouncer
+from stack.postgres import Postgres
 from stack.process import Command
+from stack.services import Addresses
 from stack.source_tree import SourceTree
 from stack.supervisor import Part, Supervisor
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from stack.faultboard import Alterable
-    from stack.pgbouncer import PgBouncer
-    from stack.postgres import Postgres
-    from stack.services import Addresses
 
 SOURCE = "source"
 PROFILE = Path(__file__).parent / "profile.toml"

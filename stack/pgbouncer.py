@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
 import psycopg
 
 from stack import StackError, binaries
-from stack.host import LOOPBACK, write_private
+from stack.host import LOOPBACK, RunDir, write_private
 from stack.postgres import answers
 from stack.process import Command
 from stack.supervisor import Part
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-    from typing import Any
-
-    from stack.host import RunDir
 
 DATABASE = "platform"
 ADMIN = "pgbouncer_admin"

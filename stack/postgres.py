@@ -6,22 +6,17 @@ import os
 import secrets
 import shutil
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psycopg
 
 from stack import StackError
-from stack.host import LOOPBACK, reachable_by_others, write_private
+from stack.host import LOOPBACK, RunDir, reachable_by_others, write_private
 from stack.process import Command
 from stack.supervisor import Part
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from stack.host import RunDir
 
 SUPERUSER = "postgres"
 # The data is deleted with the run: neither durability nor much memory is needed.

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from stack.common import http
 from stack.common.http import MAX_BODY_BYTES, json_object, raw_body, text
 from stack.common.pricing import usage_of
 from stack.common.serving import application
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from starlette.requests import Request
-    from starlette.types import ASGIApp
-
-    from stack.common.settings import Settings
+from stack.common.settings import Settings
 
 # A streamed answer comes in at least so many pieces, so far apart that a client can tell.
 MIN_CHUNKS, MAX_CHUNKS, CHUNK_CHARS = 6, 80, 24

@@ -7,15 +7,13 @@ import importlib
 import logging
 import sys
 from functools import partial
-from typing import TYPE_CHECKING
+
+from starlette.types import ASGIApp
 
 from stack import provider
 from stack.common.settings import SERVICES, Settings, SettingsError
 from stack.faults.active import Faults
 from stack.faults.proxy import FaultProxy
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp
 
 
 def main(argv: list[str]) -> int:

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from stack import StackError
 from stack.aws.names import CREDENTIALS, PREFIX, SOURCES_DIGEST, build_sha, secret_id, sources_digest
-from stack.host import LOOPBACK, answers_ok
+from stack.host import LOOPBACK, RunDir, answers_ok
 from stack.process import Command
 from stack.supervisor import Part
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from stack.host import RunDir
 
 HEALTH = {"provider": "/health", "finn": "/health", "dixie": "/api/health", "freeside": "/health"}
 # The worker has no port; it is replaced together with the API, because both work on the same tables.

@@ -9,13 +9,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack import StackError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 TEMPLATE = Path(__file__).parent / "source" / "tree"
 AUTHOR = {"NAME": "Embedded platform", "EMAIL": "platform@localhost"}

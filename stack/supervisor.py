@@ -6,18 +6,13 @@ import queue
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from stack import StackError
-from stack.process import BOOT_DEADLINE_S, Process, start, wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from pathlib import Path
-
-    from stack.process import Command
+from stack.process import BOOT_DEADLINE_S, Command, Process, start, wait_until
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from stack.aws import monitoring_alterations, platform_alterations
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from stack.aws.emulator import Emulator
+from stack.aws.emulator import Emulator
 
 # Each takes the emulator and the fault's parameters.
 ALTERATIONS: Mapping[str, Callable[..., None]] = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import http.client
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 import botocore.session
@@ -15,11 +16,7 @@ from stack import StackError
 from stack.aws.names import CREDENTIALS, REGION
 from stack.host import LOOPBACK
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    # botocore makes its client classes at run time
-    Clients = Callable[[str], Any]
+Clients = Callable[[str], Any]
 
 #: Where the emulator reports that it is up.
 HEALTH = "/_ministack/health"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from stack.aws.clients import Clients
 from stack.aws.inventory import (
     CLUSTER,
     DATABASE,
@@ -18,10 +19,7 @@ from stack.aws.inventory import (
     task_definition,
 )
 from stack.aws.names import PREFIX, build_sha, secret_id
-
-if TYPE_CHECKING:
-    from stack.aws.clients import Clients
-    from stack.aws.network import Network
+from stack.aws.network import Network
 
 ASSUMED_BY_ECS = policy(Principal={"Service": "ecs-tasks.amazonaws.com"}, Action="sts:AssumeRole")
 

@@ -8,18 +8,14 @@ from __future__ import annotations
 import json
 import re
 import time
-from typing import TYPE_CHECKING
 
+from starlette.requests import Request
 from starlette.responses import Response
 
 from stack.aws import internals
 from stack.aws.clients import clients
+from stack.aws.load_balancer import LoadBalancer
 from stack.aws.metrics import Metrics, evaluate
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-
-    from stack.aws.load_balancer import LoadBalancer
 
 ONE_SHOT_RUNS_FOR_S = 0.3
 CBOR = "application/cbor"

@@ -11,13 +11,11 @@ import hashlib
 import json
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from ministack.core.responses import AccountRegionScopedDict, AccountScopedDict
 from ministack.services import cloudwatch, ecs, secretsmanager, sns
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
 
 SERVICES = "ministack.services."
 # Changes by being read: two equal states may differ in it.

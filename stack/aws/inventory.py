@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.aws.names import ACCOUNT, PREFIX, REGION, build_sha, secret_id
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 CLUSTER = f"{PREFIX}-cluster"
 NAMESPACE = f"{PREFIX}.local"

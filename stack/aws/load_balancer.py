@@ -10,11 +10,11 @@ import asyncio
 import contextlib
 import ipaddress
 import ssl
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -22,9 +22,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from stack.host import LOOPBACK
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 #: The authority's certificate, under the emulator's directory.
 AUTHORITY = "load-balancer/authority.pem"

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import operator
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from stack.aws import internals
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 MINUTES = 16
 COMPARE = {

@@ -6,14 +6,12 @@ Names are given without the prefix: alarm `api-cpu-high`, service `api`, dashboa
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stack.aws import internals
+from stack.aws.emulator import Emulator
 from stack.aws.inventory import TOPIC
 from stack.aws.names import ACCOUNT, PREFIX, REGION
-
-if TYPE_CHECKING:
-    from stack.aws.emulator import Emulator
 
 TOPIC_ARN = f"arn:aws:sns:{REGION}:{ACCOUNT}:{TOPIC}"
 # What PutMetricAlarm takes of what DescribeAlarms gives.

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from stack.aws.clients import Clients
 from stack.aws.inventory import NAMESPACE, SERVICES, EcsService
 from stack.aws.names import PREFIX
-
-if TYPE_CHECKING:
-    from stack.aws.clients import Clients
 
 
 @dataclass

@@ -7,12 +7,14 @@ go by the service that signs with them: `freeside`, `finn`, `dixie`.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from stack.aws import internals
+from stack.aws.emulator import Emulator
 from stack.aws.inventory import (
     CLUSTER,
     DATABASE,
@@ -26,11 +28,6 @@ from stack.aws.inventory import (
 )
 from stack.aws.names import PREFIX, secret_id
 from stack.host import LOOPBACK
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from stack.aws.emulator import Emulator
 
 
 def service_stopped(emulator: Emulator, service: str) -> None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from stack.aws import compute, network
-from stack.aws.clients import HEALTH, ControlClient, clients
+from stack.aws.clients import HEALTH, Clients, ControlClient, clients
 from stack.aws.inventory import (
     DASHBOARDS,
     OPERATOR,
@@ -27,11 +27,6 @@ from stack.aws.inventory import (
 from stack.aws.names import ACCOUNT, REGION, SIGNERS, secret_id
 from stack.host import answers_ok
 from stack.process import BOOT_DEADLINE_S, wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from stack.aws.clients import Clients
 
 
 def everything(aws: Clients, addresses: dict[str, str], control: ControlClient) -> None:

@@ -18,13 +18,14 @@ import sys
 import threading
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from ministack.app import app
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stack.aws import alterations, internals
 from stack.aws.emulator import Emulator
@@ -32,9 +33,6 @@ from stack.aws.load_balancer import Listener, LoadBalancer
 from stack.aws.names import SIGNERS, secret_id
 from stack.aws.platform_alterations import new_key
 from stack.host import LOOPBACK
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
 
 VERSION = "1.5.33"  # internals.py reaches into it: another version must be tried first
 PATH = "/_stack/"

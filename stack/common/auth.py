@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
+from starlette.requests import Request
+
+from stack.common.claims import Claims
+from stack.common.context import Context
 from stack.common.http import ApiError
-from stack.common.verifier import TokenRefused
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-
-    from stack.common.claims import Claims
-    from stack.common.context import Context
-    from stack.common.verifier import Verifier
+from stack.common.verifier import TokenRefused, Verifier
 
 _log = logging.getLogger("stack.auth")
 

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import httpx
 
 from stack.common.database import Database
 from stack.common.jwks import JwksClient
 from stack.common.keyring import Keyring
-from stack.common.verifier import SpentTokens, Verifier
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-
-    from stack.common.settings import Settings
-    from stack.common.verifier import Issuer
+from stack.common.settings import Settings
+from stack.common.verifier import Issuer, SpentTokens, Verifier
 
 VERSION = "1.0.0"
 # Below the 2 s in which a health route has to answer.

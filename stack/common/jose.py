@@ -8,8 +8,9 @@ import hashlib
 import json
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jwt
 from cryptography.exceptions import InvalidSignature
@@ -17,9 +18,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from jwt.algorithms import ECAlgorithm
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _ALGORITHM = ec.ECDSA(hashes.SHA256())
 SIGNATURE_BYTES = 64

@@ -7,17 +7,14 @@ import hashlib
 import json
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
+from starlette.requests import Request
 from starlette.responses import Response
 
 from stack.common.jose import PublicKey, public_from_jwk
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-
-    from stack.common.keyring import Keyring
+from stack.common.keyring import Keyring
 
 # Contract section 2: cached up to 60 s. Beyond that an unreachable issuer means no keys.
 STALE_LIMIT_S = 60.0

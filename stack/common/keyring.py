@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 from botocore.auth import SigV4Auth
@@ -14,9 +14,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from stack.common.jose import PublicKey, SigningKey
-
-if TYPE_CHECKING:
-    from stack.common.settings import Settings
+from stack.common.settings import Settings
 
 TICK_S = 0.1
 _NOT_BOOTSTRAPPED = frozenset(("", "PLACEHOLDER", "CHANGE_ME", "{}"))

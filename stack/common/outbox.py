@@ -5,22 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import httpx
 
-from stack.common.database import UNREACHABLE
+from stack.common.context import Context
+from stack.common.database import UNREACHABLE, Database
 from stack.common.jose import bearer
 from stack.common.keyring import BadSecret
 
-if TYPE_CHECKING:
-    import uuid
-    from collections.abc import Awaitable, Callable, Mapping
-
-    from stack.common.context import Context
-    from stack.common.database import Database
-
-    Send = Callable[[dict[str, Any]], Awaitable["bool | None"]]
+Send = Callable[[dict[str, Any]], Awaitable["bool | None"]]
 
 _POLL_S = 0.1
 _FIRST_RETRY_S = 0.2

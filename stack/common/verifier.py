@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from stack.common.claims import Claims, audience_includes, well_formed
+from stack.common.database import Database
 from stack.common.jose import SIGNATURE_BYTES, PublicKey, Unverified, take_apart
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from stack.common.database import Database
 
 SKEW_S = 30
 MAX_LIFETIME_S = 3600

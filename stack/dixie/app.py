@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
-from starlette.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from stack.common import http
 from stack.common.context import VERSION, WITHIN_S, Context
+from stack.common.database import Database
 from stack.common.jwks import JwksRoute
 from stack.common.serving import application
+from stack.common.settings import Settings
 from stack.dixie.auth import Auth
 from stack.dixie.reputation import Reputation, Scores
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from starlette.requests import Request
-    from starlette.responses import Response
-    from starlette.types import ASGIApp
-
-    from stack.common.database import Database
-    from stack.common.settings import Settings
 
 
 class Health:

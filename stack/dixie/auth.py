@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hmac
-from typing import TYPE_CHECKING
+
+from starlette.requests import Request
 
 from stack.common.auth import TokenAuth, unauthorized
 from stack.common.claims import S2S_CLAIMS, USER_CLAIMS, Claims
+from stack.common.context import Context
 from stack.common.verifier import Issuer
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-
-    from stack.common.context import Context
 
 FINN = "loa-finn"
 _KEY_PREFIX = "dxk_"

@@ -5,18 +5,14 @@ from __future__ import annotations
 import re
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from starlette.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
+from stack.common.database import Database
 from stack.common.http import bad_request, json_object, raw_body, require_json, text
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    from stack.common.database import Database
-    from stack.dixie.auth import Auth
+from stack.dixie.auth import Auth
 
 # An agent without events starts in the middle.
 PRIOR = 0.5

@@ -5,21 +5,17 @@ from __future__ import annotations
 import uuid
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
+from starlette.requests import Request
+from starlette.responses import Response
+
+from stack.common.claims import Claims
 from stack.common.http import ApiError, raw_body
 from stack.dixie.app import Parts
 from stack.dixie.auth import Auth, offered_api_key
 from stack.dixie.reputation import PRIOR, Reputation, Scores, Signal, signal_in
-from stack.faults.active import Faulty
+from stack.faults.active import Faults, Faulty
 from stack.faults.tokens import FaultyContext, explained
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    from stack.common.claims import Claims
-    from stack.faults.active import Faults
 
 AGENTS = frozenset({"smoke-agent-001", "smoke-agent-002"})
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from stack.common.claims import Claims
 from stack.common.http import ApiError
-from stack.faults.active import Faulty
+from stack.faults.active import Faults, Faulty
 from stack.faults.tokens import FaultyContext
 from stack.finn.app import Parts
 from stack.finn.auth import Auth
 from stack.finn.billing import Billing
 from stack.finn.invoke import ProviderClient
 from stack.finn.reports import Reports
-
-if TYPE_CHECKING:
-    from stack.common.claims import Claims
-    from stack.faults.active import Faults
 
 
 def parts(faults: Faults) -> Parts:

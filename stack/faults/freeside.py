@@ -8,14 +8,16 @@ import uuid
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from starlette.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
-from stack.common.claims import POOLS, TIER_POOLS
+from stack.common.claims import POOLS, TIER_POOLS, Claims
 from stack.common.http import MAX_BODY_BYTES, ApiError, drained_body
 from stack.common.outbox import Outbox
-from stack.faults.active import Faulty
+from stack.common.verifier import Verifier
+from stack.faults.active import Faults, Faulty
 from stack.faults.money import (
     FaultyBudgetLedger,
     FaultyCalls,
@@ -28,20 +30,11 @@ from stack.freeside.agents import Agents
 from stack.freeside.app import Parts
 from stack.freeside.asks import Ask, read_ask, require_pool
 from stack.freeside.auth import Auth
+from stack.freeside.budget_ledger import Claim
 from stack.freeside.budgets import Budgets, community_view
+from stack.freeside.calls import Answer, Execution
 from stack.freeside.quality import Quality
-from stack.freeside.streams import Streams
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    from stack.common.claims import Claims
-    from stack.common.verifier import Verifier
-    from stack.faults.active import Faults
-    from stack.freeside.budget_ledger import Claim
-    from stack.freeside.calls import Answer, Execution
-    from stack.freeside.streams import Progress
+from stack.freeside.streams import Progress, Streams
 
 
 def parts(faults: Faults) -> Parts:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import uuid
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from stack.common.database import Database
 from stack.common.http import ApiError
+from stack.common.pricing import Usage
 from stack.faults.active import Faulty
+from stack.freeside.asks import Ask
 from stack.freeside.budget_ledger import (
     LEASE_S,
     OPEN_PERIOD,
@@ -22,11 +24,6 @@ from stack.freeside.budget_ledger import (
 )
 from stack.freeside.calls import Calls, Idempotency, KeyConflict
 from stack.freeside.finn_client import FinnAnswer, FinnClient
-
-if TYPE_CHECKING:
-    from stack.common.database import Database
-    from stack.common.pricing import Usage
-    from stack.freeside.asks import Ask
 
 _WITH_ROOM = "AND committed_micro + reserved_micro + %(amount)s <= limit_micro"
 RESERVE_BLINDLY = RESERVE.replace(_WITH_ROOM, "")

@@ -20,21 +20,18 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from stack.faults.active import Faults
 
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-    from stack.faults.active import Faults
-
-    Rule = Mapping[str, Any]
+Rule = Mapping[str, Any]
 
 _OF_THE_WHOLE_BODY = frozenset({"body", "set", "null", "add", "append", "drop", "buffer", "close"})
 KEYS = _OF_THE_WHOLE_BODY | {

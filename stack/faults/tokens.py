@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from stack.common.claims import POOLS, Claims
 from stack.common.context import Context
+from stack.common.http import ApiError
 from stack.common.jose import PublicKey, SigningKey, take_apart
 from stack.common.jwks import JwksClient
 from stack.common.keyring import Keyring
-from stack.common.verifier import SpentTokens, TokenRefused, Verifier
-from stack.faults.active import Faulty
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from stack.common.http import ApiError
-    from stack.common.verifier import Issuer
-    from stack.faults.active import Faults
+from stack.common.verifier import Issuer, SpentTokens, TokenRefused, Verifier
+from stack.faults.active import Faults, Faulty
 
 # Cases that one rule refuses: why a signature does not verify cannot be seen.
 _SAME_RULE = {

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from starlette.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from stack.common import http
 from stack.common.context import Context
 from stack.common.jwks import JwksRoute
 from stack.common.serving import application
+from stack.common.settings import Settings
 from stack.finn.auth import Auth
 from stack.finn.billing import Billing
 from stack.finn.invoke import Inference, ProviderClient
 from stack.finn.reports import Reports
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from starlette.requests import Request
-    from starlette.responses import Response
-    from starlette.types import ASGIApp
-
-    from stack.common.settings import Settings
 
 CONTRACT_VERSION = "8.3.0"
 

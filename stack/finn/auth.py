@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from starlette.requests import Request
 
 from stack.common.auth import TokenAuth, unauthorized
 from stack.common.claims import FINN_CLAIMS, Claims
+from stack.common.context import Context
 from stack.common.http import ApiError, raw_body
 from stack.common.jose import req_hash
 from stack.common.verifier import Issuer
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-
-    from stack.common.context import Context
 
 _CODES = {
     "no-token": "JWT_REQUIRED",

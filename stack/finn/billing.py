@@ -5,22 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 
+from stack.common.claims import Claims
+from stack.common.context import Context
 from stack.common.http import ApiError, unavailable
 from stack.common.jose import bearer
 from stack.common.keyring import BadSecret
 from stack.common.pricing import Usage, cost_micro, usage_of
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from stack.common.claims import Claims
-    from stack.common.context import Context
 
 _AUDIENCE = "arrakis-internal"
 _log = logging.getLogger("stack.billing")

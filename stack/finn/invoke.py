@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
-from starlette.responses import JSONResponse, StreamingResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from stack.common.claims import POOLS, TIER_POOLS, Claims
+from stack.common.context import Context
 from stack.common.http import ApiError, json_object, require_json, text
 from stack.common.pricing import Usage
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
-
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    from stack.common.context import Context
-    from stack.finn.auth import Auth
-    from stack.finn.billing import Bill, Billing
-    from stack.finn.reports import Reports
+from stack.finn.auth import Auth
+from stack.finn.billing import Bill, Billing
+from stack.finn.reports import Reports
 
 
 class ProviderClient:

@@ -7,20 +7,16 @@ import logging
 import re
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from starlette.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
+from stack.common.context import Context
 from stack.common.database import UNREACHABLE
 from stack.common.http import bad_request, json_object, require_json, text
 from stack.common.outbox import Outbox, post_event
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    from stack.common.context import Context
-    from stack.finn.auth import Auth
+from stack.finn.auth import Auth
 
 # Score and weight of a rating (contract section 3). An answer by itself says little: it was given.
 RATINGS = {"bad": (0.0, 0.2), "good": (1.0, 0.1), "excellent": (1.0, 0.2)}

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING
 
-from starlette.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
+from stack.common.claims import Claims
 from stack.common.http import ApiError, drained_body
 from stack.freeside.asks import Ask, read_ask, require_pool
+from stack.freeside.auth import Auth
+from stack.freeside.budget_ledger import Claim
+from stack.freeside.calls import Answer, Calls
+from stack.freeside.finn_client import FinnClient
 from stack.freeside.streams import EventStream, Streams
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    from stack.common.claims import Claims
-    from stack.freeside.auth import Auth
-    from stack.freeside.budget_ledger import Claim
-    from stack.freeside.calls import Answer, Calls
-    from stack.freeside.finn_client import FinnClient
 
 WINDOW_S = 60
 LIMITS = {"free": 1200, "pro": 3000, "enterprise": 6000}

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from starlette.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from stack.common import http
 from stack.common.context import VERSION, Context
+from stack.common.database import Database
 from stack.common.jwks import JwksRoute
 from stack.common.outbox import Outbox
 from stack.common.serving import application
+from stack.common.settings import Settings
 from stack.freeside.agents import Agents, RateLimiter
 from stack.freeside.auth import Auth
 from stack.freeside.budget_ledger import BudgetLedger
@@ -21,16 +25,6 @@ from stack.freeside.calls import Calls, Idempotency, Leases
 from stack.freeside.finn_client import FinnClient
 from stack.freeside.quality import Quality
 from stack.freeside.streams import Streams
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from starlette.requests import Request
-    from starlette.responses import Response
-    from starlette.types import ASGIApp
-
-    from stack.common.database import Database
-    from stack.common.settings import Settings
 
 PROTOCOL_VERSION = "8.3.0"
 

@@ -6,9 +6,11 @@ import json
 import re
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from stack.common.claims import POOLS
+from starlette.requests import Request
+
+from stack.common.claims import POOLS, Claims
 from stack.common.http import (
     ApiError,
     bad_request,
@@ -18,11 +20,6 @@ from stack.common.http import (
     text,
 )
 from stack.common.jose import req_hash
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-
-    from stack.common.claims import Claims
 
 _KEY = re.compile(r"[\x20-\x7e]{1,128}")
 _ROLES = ("user", "assistant", "system")

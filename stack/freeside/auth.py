@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from starlette.requests import Request
 
 from stack.common.auth import TokenAuth
 from stack.common.claims import S2S_CLAIMS, USER_CLAIMS, Claims
+from stack.common.context import Context
 from stack.common.http import ApiError
 from stack.common.verifier import Issuer, Verifier
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-
-    from stack.common.context import Context
 
 INTERNAL_AUDIENCE = "arrakis-internal"
 

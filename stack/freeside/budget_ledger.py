@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
+from stack.common.database import Database
 from stack.common.http import ApiError
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from stack.common.database import Database
 
 MICRO_PER_CENT = 10_000
 # A reservation that is not extended is released after this; I-6 allows 10 s.

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from stack.common.claims import POOLS
 from stack.common.http import ApiError, bad_request, json_object, raw_body, text
 from stack.common.pricing import Usage, cost_micro
-from stack.freeside.budget_ledger import MICRO_PER_CENT, Charge
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-
-    from stack.freeside.auth import Auth
-    from stack.freeside.budget_ledger import BudgetLedger, Figures
+from stack.freeside.auth import Auth
+from stack.freeside.budget_ledger import MICRO_PER_CENT, BudgetLedger, Charge, Figures
 
 
 class Budgets:

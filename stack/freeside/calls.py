@@ -7,13 +7,15 @@ import json
 import logging
 import time
 import uuid
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from stack.common.database import UNREACHABLE
+from stack.common.database import UNREACHABLE, Database
 from stack.common.http import ApiError, unavailable
 from stack.common.pricing import Usage, cost_micro, usage_of
+from stack.freeside.asks import Ask
 from stack.freeside.budget_ledger import (
     LEASE_S,
     BudgetLedger,
@@ -21,12 +23,6 @@ from stack.freeside.budget_ledger import (
     Claim,
     Reservation,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator
-
-    from stack.common.database import Database
-    from stack.freeside.asks import Ask
 
 _EXTEND_EVERY_S = 2.0
 _log = logging.getLogger("stack.leases")

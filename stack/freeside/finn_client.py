@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
+import uuid
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 
+from stack.common.context import Context
 from stack.common.http import ApiError, unavailable
 from stack.common.jose import bearer, req_hash
 from stack.common.keyring import BadSecret
 from stack.common.pricing import Usage
-
-if TYPE_CHECKING:
-    import uuid
-    from collections.abc import AsyncIterator
-
-    from stack.common.context import Context
-    from stack.freeside.asks import Ask
+from stack.freeside.asks import Ask
 
 
 @dataclass(frozen=True, slots=True)

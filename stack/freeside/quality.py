@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import re
 import uuid
-from typing import TYPE_CHECKING
 
-from starlette.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from stack.common.http import bad_request, json_object, raw_body, require_json, text
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    from stack.common.outbox import Outbox
-    from stack.freeside.auth import Auth
+from stack.common.outbox import Outbox
+from stack.freeside.auth import Auth
 
 QUALITIES = ("bad", "good", "excellent")
 _ROUTING_KEY = re.compile(r"nft:([A-Za-z0-9_-]{1,128})")

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.datastructures import MutableHeaders
+from starlette.types import Receive, Scope, Send
 
 from stack.common.database import UNREACHABLE
 from stack.common.http import ApiError, unavailable
 from stack.common.pricing import Usage, tokens
-from stack.freeside.calls import surely
-from stack.freeside.finn_client import usage_in
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
-
-    from starlette.types import Receive, Scope, Send
-
-    from stack.freeside.asks import Ask
-    from stack.freeside.budget_ledger import Claim
-    from stack.freeside.calls import Answer, Calls, Execution
-    from stack.freeside.finn_client import FinnClient
+from stack.freeside.asks import Ask
+from stack.freeside.budget_ledger import Claim
+from stack.freeside.calls import Answer, Calls, Execution, surely
+from stack.freeside.finn_client import FinnClient, usage_in
 
 KEEPALIVE_S = 10.0
 

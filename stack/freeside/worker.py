@@ -6,18 +6,15 @@ import asyncio
 import json
 import logging
 import signal
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from stack.common.context import Context
 from stack.common.database import UNREACHABLE
 from stack.common.jose import req_hash
 from stack.common.outbox import Outbox, post_event
+from stack.common.settings import Settings
 from stack.freeside.budget_ledger import BudgetLedger
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from stack.common.settings import Settings
 
 _REAP_EVERY_S = 1.0
 _log = logging.getLogger("stack.worker")
