@@ -4,8 +4,6 @@
 what the service needs.
 """
 
-from __future__ import annotations
-
 
 class StackError(Exception):
     """The embedded platform could not do what it was asked to; `str()` is at most three lines.

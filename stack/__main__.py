@@ -1,7 +1,5 @@
 """`python -m stack up` runs the embedded platform, for hands-on use and for other programs."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -4,8 +4,6 @@
 lacks, and unpacks them. Nothing is installed, no service is registered, nothing outside `.stack/` is written.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -34,7 +32,7 @@ class Program:
         """Return what the process needs in its environment to find its libraries."""
         return {} if self.libraries is None else {"LD_LIBRARY_PATH": str(self.libraries)}
 
-    def reachable_from(self, directory: Path) -> Program:
+    def reachable_from(self, directory: Path) -> "Program":
         """Return a program that any user can execute: this one, or a copy of it in `directory`."""
         if reachable_by_others(self.path):
             return self
@@ -58,7 +56,7 @@ def find() -> Program | None:
     return Program(Path(installed)) if installed else None
 
 
-def fetch() -> Program:
+def fetch() -> "Program":
     """Download and unpack PgBouncer into `.stack/pgbouncer`, replacing what is there.
 
     Raises StackError when the machine has no apt, no network, or no such package.

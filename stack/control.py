@@ -11,8 +11,6 @@
 Errors are {"error": CODE, "message": text}. An answer comes when the request has been carried out.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import threading
@@ -57,7 +55,7 @@ class Control:
         faults: FaultBoard,
         aws: ControlClient,
         admin_dsn: str,
-        appearance: Appearance,
+        appearance: "Appearance",
     ) -> None:
         self._supervisor = supervisor
         self._faults = faults

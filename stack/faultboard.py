@@ -1,7 +1,5 @@
 """The active faults: the file that services read, and actions on processes, AWS, source tree, pooler."""
 
-from __future__ import annotations
-
 import json
 import tomllib
 from collections.abc import Iterator, Mapping

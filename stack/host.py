@@ -1,7 +1,5 @@
 """What one run takes from its host: a private directory, loopback ports, and HTTP probes of them."""
 
-from __future__ import annotations
-
 import fcntl
 import http.client
 import json

@@ -1,7 +1,5 @@
 """`Stack` starts every part of the embedded platform, describes it as a profile, and removes it again."""
 
-from __future__ import annotations
-
 import json
 import os
 import secrets
@@ -53,7 +51,7 @@ class Stack:
         self.control_url = ""
 
     @classmethod
-    def start(cls, run_dir: Path | None = None) -> Stack:
+    def start(cls, run_dir: Path | None = None) -> "Stack":
         """Start every part and return when all are ready.
 
         `run_dir` must be new or empty; by default it is a private temporary directory. Raises StackError with
@@ -91,7 +89,7 @@ class Stack:
         """Stop every part and delete the run's directory. A second call does nothing."""
         self._end(keep_logs=False)
 
-    def __enter__(self) -> Stack:
+    def __enter__(self) -> "Stack":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,7 +1,5 @@
 """PgBouncer before the run's PostgreSQL: transaction pooling, a user per service, and the admin console."""
 
-from __future__ import annotations
-
 import json
 import secrets
 from collections.abc import Mapping

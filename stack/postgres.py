@@ -1,7 +1,5 @@
 """The run's PostgreSQL server: its programs, its cluster, its process. Migrations create the database."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import shutil

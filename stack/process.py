@@ -1,7 +1,5 @@
 """Child processes that cannot outlive their owner, each with a log of its own."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os

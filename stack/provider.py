@@ -1,7 +1,5 @@
 """The model provider: echoes its prompt, so that callers can tell their answers apart."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import AsyncIterator

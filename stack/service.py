@@ -1,7 +1,5 @@
 """Run one service of the embedded platform: `python -m stack.service freeside|worker|finn|dixie|provider`."""
 
-from __future__ import annotations
-
 import asyncio
 import importlib
 import logging

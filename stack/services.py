@@ -1,7 +1,5 @@
 """The platform's own services as parts of the stack: addresses, environments, replacements."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -33,7 +31,7 @@ class Addresses:
     replaced: frozenset[str]
 
     @classmethod
-    def choose(cls, ports: Mapping[str, int], environ: Mapping[str, str]) -> Addresses:
+    def choose(cls, ports: Mapping[str, int], environ: Mapping[str, str]) -> "Addresses":
         """Take `STACK_<SERVICE>_URL` from the environment where it is set, else a local port.
 
         Raises StackError for a value that is not an http(s) URL.

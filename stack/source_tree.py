@@ -4,8 +4,6 @@ Its history has a baseline, the launch commit that the rollback plan speaks of, 
 dates and content are fixed, so that equal trees have equal commit ids.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
@@ -49,7 +47,7 @@ class SourceTree:
         self._pristine = ""
 
     @classmethod
-    def materialise(cls, path: Path, template: Path = TEMPLATE) -> SourceTree:
+    def materialise(cls, path: Path, template: Path = TEMPLATE) -> "SourceTree":
         """Make the repository in `path`, a new or an empty directory. Raises StackError without git."""
         if not template.is_dir() or not any(template.iterdir()):
             raise StackError("the platform's source tree is missing", f"expected files in {template}")

@@ -1,7 +1,5 @@
 """Brings parts up in the order of their needs, as much at once as the order allows, and takes them down."""
 
-from __future__ import annotations
-
 import queue
 import signal
 import threading

@@ -1,7 +1,5 @@
 """Alterations by the names that faults use: `aws:alarm-missing` calls `alarm_missing`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

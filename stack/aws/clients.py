@@ -1,7 +1,5 @@
 """Clients of the emulator: botocore's for the AWS APIs, and one for its control API."""
 
-from __future__ import annotations
-
 import functools
 import http.client
 import json

@@ -1,7 +1,5 @@
 """Seeds what runs: images, log groups, roles, task definitions, ECS services, migrations, the database."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -3,8 +3,6 @@
 Runs in the emulator's process.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import time

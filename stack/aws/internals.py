@@ -4,8 +4,6 @@
 emulator's process only.
 """
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """What there is in AWS, as data: contract section 4 with the names that the platform's Terraform gives."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ It runs in the emulator's process, passes bytes on to the service, and knows of 
 Its certificates come from an authority that exists for one run.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import ipaddress

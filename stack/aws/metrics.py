@@ -4,8 +4,6 @@ Runs in the emulator's process. ministack evaluates an alarm on all datapoints o
 dimensions, and never by their absence; `evaluate` does what CloudWatch does.
 """
 
-from __future__ import annotations
-
 import operator
 import time
 from collections.abc import Mapping

@@ -3,8 +3,6 @@
 Names are given without the prefix: alarm `api-cpu-high`, service `api`, dashboard `overview`.
 """
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The names that contract section 4 gives to things in AWS, image tags included."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from functools import cache

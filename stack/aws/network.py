@@ -1,7 +1,5 @@
 """Seeds what the services stand in: VPC, security groups, load balancer, Cloud Map."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

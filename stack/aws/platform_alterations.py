@@ -4,8 +4,6 @@ Names are given without the prefix: service `api`, migration `freeside-migration
 go by the service that signs with them: `freeside`, `finn`, `dixie`.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -4,8 +4,6 @@ Reads STACK_AWS_ENDPOINT and STACK_ADDRESSES (NAME=HOST:PORT, comma-separated). 
 emulator, it imports botocore while that comes up.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import time

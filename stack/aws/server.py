@@ -9,8 +9,6 @@ The control API does what no AWS API does:
 - `GET /_stack/state`: `{"digest": sha256, "seeded": bool}`, which the others answer as well
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

@@ -1,7 +1,5 @@
 """Who is calling a service: verify the token of a request, spend it, refuse in the service's words."""
 
-from __future__ import annotations
-
 import logging
 
 from starlette.requests import Request

@@ -1,7 +1,5 @@
 """The claims of a verified token, and the rules that make a set of claims well formed."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What a running service holds: settings, keys, database, HTTP client; opened and closed together."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping

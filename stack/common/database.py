@@ -1,7 +1,5 @@
 """PostgreSQL through PgBouncer in transaction mode: one small pool per process."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,7 +1,5 @@
 """HTTP as every service speaks it: reading a request, and the errors with one JSON dialect per service."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any, NoReturn

@@ -1,7 +1,5 @@
 """P-256 keys, the JOSE encodings around them, and compact JWS tokens."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import hashlib
@@ -75,7 +73,7 @@ class SigningKey:
         return f"SigningKey(kid={self.kid!r})"
 
     @classmethod
-    def from_pem(cls, pem: str, kid: str = "") -> SigningKey:
+    def from_pem(cls, pem: str, kid: str = "") -> "SigningKey":
         """Load a PKCS#8 P-256 key, or raise ValueError; kid defaults to the RFC 7638 thumbprint."""
         try:
             private = serialization.load_pem_private_key(pem.encode("utf-8"), password=None)

@@ -1,7 +1,5 @@
 """JWKS, both sides: the route that publishes a service's keys, and the cache of another's."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import json

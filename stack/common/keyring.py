@@ -1,7 +1,5 @@
 """The service's own keys, followed as Secrets Manager changes them."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import logging

@@ -1,7 +1,5 @@
 """A transactional outbox: events survive a crash of the sender and an outage of the receiver."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import logging

@@ -4,8 +4,6 @@ The length of the provider's answer follows from its prompt, so the price is kno
 reservation is exactly the charge, and k calls fit into a budget for k.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 _CHARS_PER_TOKEN = 4

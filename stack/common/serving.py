@@ -1,7 +1,5 @@
 """From routes to an ASGI application: error dialect, 404 in JSON, lifespan, request ids, access log."""
 
-from __future__ import annotations
-
 import logging
 import re
 import time

@@ -1,7 +1,5 @@
 """A service's configuration, read once from the environment that the supervisor gives it."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,7 +35,7 @@ class Settings:
     dixie_api_key_file: Path | None
 
     @classmethod
-    def from_environ(cls, service: str, environ: Mapping[str, str] | None = None) -> Settings:
+    def from_environ(cls, service: str, environ: Mapping[str, str] | None = None) -> "Settings":
         """Read the STACK_* and AWS_* variables; raises SettingsError naming the first unusable one."""
         env = os.environ if environ is None else environ
         if service not in SERVICES:

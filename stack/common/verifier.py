@@ -1,7 +1,5 @@
 """The token verifier of every service: ES256 only, known kid, strict claims, each token once."""
 
-from __future__ import annotations
-
 import itertools
 import time
 from collections.abc import Mapping

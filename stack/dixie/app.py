@@ -1,7 +1,5 @@
 """Dixie, the reputation service: its parts and its health."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Who is calling Dixie: an API key, a user's token from Freeside, or Finn (contract section 3)."""
 
-from __future__ import annotations
-
 import hmac
 
 from starlette.requests import Request

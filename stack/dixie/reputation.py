@@ -1,7 +1,5 @@
 """GET /api/reputation/query, POST /api/reputation/events (contract section 3), and the scores they share."""
 
-from __future__ import annotations
-
 import re
 import uuid
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Which faults are on now, read from the file that the control port replaces atomically."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Dixie with parts that misbehave: who may read and write, what a score is, what an event moves."""
 
-from __future__ import annotations
-
 import uuid
 from dataclasses import replace
 from functools import partial

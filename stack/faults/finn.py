@@ -1,7 +1,5 @@
 """Finn with parts that misbehave: its bills, its answers, its reports."""
 
-from __future__ import annotations
-
 import asyncio
 from functools import partial
 from typing import Any

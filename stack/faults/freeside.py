@@ -1,7 +1,5 @@
 """Freeside with parts that misbehave: its callers, its requests, its answers. Its money is in `money`."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import uuid

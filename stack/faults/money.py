@@ -1,7 +1,5 @@
 """Freeside's money gone wrong: a ledger that conserves nothing, keys that are charged twice or not at all."""
 
-from __future__ import annotations
-
 import asyncio
 import uuid
 from dataclasses import replace

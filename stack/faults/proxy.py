@@ -15,8 +15,6 @@ A rule is an active fault with `rewrite = "METHOD PATH"` (both may hold `*`) and
                     close = true    drop the connection before the body is complete
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import re

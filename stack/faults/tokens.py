@@ -1,7 +1,5 @@
 """Keys and tokens handled wrongly, the same way in every service: what a faulty `Context` makes."""
 
-from __future__ import annotations
-
 import time
 import uuid
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Finn, the internal inference service between Freeside and the model provider: its parts and its health."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Who is calling Finn: holders of Freeside's S2S tokens, bound to the body they were made for."""
 
-from __future__ import annotations
-
 from starlette.requests import Request
 
 from stack.common.auth import TokenAuth, unauthorized

@@ -1,7 +1,5 @@
 """The money of direct calls: Finn asks Freeside to reserve, settle and release it."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import logging
@@ -27,7 +25,7 @@ _log = logging.getLogger("stack.billing")
 class Bill:
     """What one call costs and whether that is settled; Freeside settles the calls that it makes itself."""
 
-    billing: Billing
+    billing: "Billing"
     pool: str
     trace_id: str
     reservation_id: str | None

@@ -1,7 +1,5 @@
 """POST /api/v1/invoke, and /api/v1/stream for Freeside (contract section 2), answered by the provider."""
 
-from __future__ import annotations
-
 import json
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator

@@ -1,7 +1,5 @@
 """Quality reports to Dixie: after an answer, and for ratings that come through Freeside."""
 
-from __future__ import annotations
-
 import json
 import logging
 import re

@@ -1,7 +1,5 @@
 """POST /api/agents/invoke and /api/agents/stream, GET /api/agents/models, and their rate limit."""
 
-from __future__ import annotations
-
 import json
 import time
 

@@ -1,7 +1,5 @@
 """Freeside, the public API: it verifies, reserves, calls Finn and charges exactly once. Parts and health."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What a caller asks for: the body of invoke and stream in both dialects (contract 1.2), and its pool."""
 
-from __future__ import annotations
-
 import json
 import re
 import uuid

@@ -1,7 +1,5 @@
 """Who is calling Freeside: users with Freeside's own tokens, Finn with a service token."""
 
-from __future__ import annotations
-
 from starlette.requests import Request
 
 from stack.common.auth import TokenAuth

@@ -1,7 +1,5 @@
 """Money: what is reserved, committed and left, each step one SQL statement and therefore atomic."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Collection
 from dataclasses import dataclass

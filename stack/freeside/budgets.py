@@ -1,7 +1,5 @@
 """Budgets as callers see them (contract 1.5), and Finn's reservations for calls that reach it directly."""
 
-from __future__ import annotations
-
 import uuid
 from typing import Any
 

@@ -1,7 +1,5 @@
 """One call from claim to charge: replayed, refused, released or charged, exactly one of these."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import logging

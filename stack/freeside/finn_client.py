@@ -1,7 +1,5 @@
 """Freeside's side of the call to Finn: its own S2S token, and the checks on its answer."""
 
-from __future__ import annotations
-
 import json
 import uuid
 from collections.abc import AsyncIterator

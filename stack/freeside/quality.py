@@ -1,7 +1,5 @@
 """POST /api/agents/quality: the start of the reputation loop (contract section 3)."""
 
-from __future__ import annotations
-
 import re
 import uuid
 

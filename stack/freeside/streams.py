@@ -1,7 +1,5 @@
 """The streamed call: Finn's events become the contract's (1.4), charged before the usage is sent."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping

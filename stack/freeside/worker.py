@@ -1,7 +1,5 @@
 """Freeside's worker, the process without a port: delivers quality events, reaps abandoned reservations."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import logging

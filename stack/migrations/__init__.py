@@ -4,8 +4,6 @@ Every function takes a superuser's DSN that goes to PostgreSQL directly: DDL and
 a transaction pool.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The one-shot migration: `STACK_ADMIN_DSN=... STACK_DB_PASSWORDS_FILE=... python -m stack.migrations`."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys
