@@ -1,7 +1,5 @@
 """G-9, phase alarms: the alarms in the platform's Terraform, before anything is deployed."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """G-9, phase alarms: what must be watched is watched, notifies the topic, and is quiet."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

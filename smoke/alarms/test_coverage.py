@@ -1,7 +1,5 @@
 """G-9, phase alarms: dashboards, log groups, and the fire drill."""
 
-from __future__ import annotations
-
 from secrets import token_hex
 
 import pytest

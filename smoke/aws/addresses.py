@@ -1,7 +1,5 @@
 """How services are reached: the hosts that a load balancer sends to them, and their names in Cloud Map."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

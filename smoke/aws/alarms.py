@@ -1,7 +1,5 @@
 """The alarms that contract section 4 asks for: what each must watch, and whether one does."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

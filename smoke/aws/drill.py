@@ -1,7 +1,5 @@
 """The fire drill: an alarm is set off, and the notification must arrive somewhere. Always put back."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager

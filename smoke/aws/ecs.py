@@ -1,7 +1,5 @@
 """What ECS says of services, their task definitions, and runs of one-shot tasks such as migrations."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime

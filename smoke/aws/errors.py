@@ -1,7 +1,5 @@
 """Error mapping: whether AWS itself is down or the runner's setup is at fault, and what to do about it."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

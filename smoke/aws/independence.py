@@ -1,7 +1,5 @@
 """What each service uses as it runs, what services share, and which secrets their roles may read."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase

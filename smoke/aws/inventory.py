@@ -1,7 +1,5 @@
 """The plan's inventory beside what runs: images, sizes and addresses."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The names that contract section 4 gives to things in AWS."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 SERVICES = ("api", "worker", "finn", "dixie", "pgbouncer")

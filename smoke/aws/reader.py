@@ -1,7 +1,5 @@
 """Everything that the checks ask AWS for, each read once and shared."""
 
-from __future__ import annotations
-
 import fcntl
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -3,8 +3,6 @@
 botocore itself limits each read alone, reads a body of any length, and parses whatever it was given.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -1,7 +1,5 @@
 """G-4, phase budget: charges are exact, made once, and on the right tenant."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

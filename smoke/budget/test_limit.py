@@ -1,7 +1,5 @@
 """G-4, phase budget: calls at the limit of a small budget, and calls that go to Finn directly."""
 
-from __future__ import annotations
-
 import httpx
 import pytest
 from pytest_readiness import Evidence, SafetyViolation

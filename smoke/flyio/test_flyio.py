@@ -1,7 +1,5 @@
 """G-8, phase flyio: nothing of the platform points to Fly.io any more, in its repository or on the client."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit

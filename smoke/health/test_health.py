@@ -1,7 +1,5 @@
 """G-1, phase health: every service answers in time, reports status healthy, and names its build."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """G-1, phase health: PgBouncer serves every service's user, in transaction mode and within its budget."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """G-3, phase invoke: each prompt gets its own answer in time; bad requests are refused and cost nothing."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from functools import partial

@@ -1,7 +1,5 @@
 """G-2, phase jwks: published keys verify ES256, show no private member, and include the key that signs."""
 
-from __future__ import annotations
-
 import pytest
 from pytest_readiness import Evidence, SafetyViolation
 

@@ -2,5 +2,3 @@
 
 A library that the drills of phase operations drive, and the commands of `python -m smoke.keys`.
 """
-
-from __future__ import annotations

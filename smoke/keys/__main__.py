@@ -1,7 +1,5 @@
 """The commands: `python -m smoke.keys bootstrap|rotate|revoke --env NAME|PATH.toml`."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

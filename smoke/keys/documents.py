@@ -1,7 +1,5 @@
 """What a signing key's secret holds (contract section 4): a PEM, or JSON with an active and a pending key."""
 
-from __future__ import annotations
-
 import json
 import secrets
 import time

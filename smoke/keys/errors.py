@@ -1,7 +1,5 @@
 """What stops a key command, in three lines: what and where, what is allowed, what to do next."""
 
-from __future__ import annotations
-
 from pytest_readiness import SetupError
 
 

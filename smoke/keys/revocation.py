@@ -1,7 +1,5 @@
 """The emergency revocation: a new key at once, and when each verifier stopped accepting the old one."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable

@@ -4,8 +4,6 @@ Nothing is remembered outside the secret. Where a run stands is read from its cu
 active, and whether the other one is still published.
 """
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass, field
 

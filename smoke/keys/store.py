@@ -1,7 +1,5 @@
 """One secret in Secrets Manager, as versions under staging labels; and the permissions that it takes."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

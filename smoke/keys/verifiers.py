@@ -1,7 +1,5 @@
 """The services that verify tokens: is a token of this key accepted or refused, by one of them or by all?"""
 
-from __future__ import annotations
-
 import json
 import threading
 import time

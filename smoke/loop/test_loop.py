@@ -1,7 +1,5 @@
 """G-5, phase loop: an event about an agent moves its score at Dixie, once, and no other agent's."""
 
-from __future__ import annotations
-
 import pytest
 from pytest_readiness import Eventually
 

@@ -1,7 +1,5 @@
 """G-4, phase loop, after the run's last charged call: the run's own spend."""
 
-from __future__ import annotations
-
 import pytest
 from pytest_readiness import Environment, Evidence, SafetyViolation
 

@@ -1,7 +1,5 @@
 """Phase operations: the platform's signing keys, their secrets, their rotation and their revocation."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 from collections.abc import Callable, Iterator

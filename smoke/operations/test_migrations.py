@@ -1,7 +1,5 @@
 """Phase operations: migrations run once, before a deployment, and the last ones succeeded."""
 
-from __future__ import annotations
-
 import pytest
 from pytest_readiness import Evidence
 

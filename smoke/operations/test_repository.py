@@ -1,7 +1,5 @@
 """Phase operations, from a checkout: the pipeline's migration gate, the ways back, the decisions."""
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Mapping
 from typing import Any

@@ -3,8 +3,6 @@
 For the worker, which has no port, this is its only health check.
 """
 
-from __future__ import annotations
-
 import pytest
 from pytest_readiness import Evidence
 

@@ -1,7 +1,5 @@
 """G-1, phase services: three independent definitions, as the platform's Terraform writes them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """G-1, phase services: three independent definitions, as they run."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """G-1, phase services: what runs is what the plan's inventory declares, and names resolve."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

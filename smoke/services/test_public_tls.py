@@ -1,7 +1,5 @@
 """G-1, phase services: how people reach the public services. Not applicable where all is plain HTTP."""
 
-from __future__ import annotations
-
 from urllib.parse import urlsplit
 
 import httpx

@@ -1,7 +1,5 @@
 """The decisions that the notes record, told apart from what a tool wrote into the same table."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What each service and task uses by its Terraform, and which secrets its role may read."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Traces of Fly.io in text (hosts, tools, commands, credentials, actions), and the scanner's control."""
 
-from __future__ import annotations
-
 import codecs
 import fnmatch
 import re

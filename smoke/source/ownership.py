@@ -3,8 +3,6 @@
 Two readers say what is used: `smoke.aws.independence` of what runs, `smoke.source.definitions` of Terraform.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass

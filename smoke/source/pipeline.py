@@ -5,8 +5,6 @@ on a manual run that leaves its inputs alone. And the migration job must not end
 failed. A condition that is not understood, where it decides, is "not examined": neither good nor bad.
 """
 
-from __future__ import annotations
-
 import fnmatch
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence

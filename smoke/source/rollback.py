@@ -1,7 +1,5 @@
 """The ways back of the plan, verified without taking them: a revert on a scratch copy, edits in memory."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

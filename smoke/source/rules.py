@@ -1,7 +1,5 @@
 """Rules on single Terraform resources: pinned images, one-shot migrations, alarms that notify someone."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

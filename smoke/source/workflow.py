@@ -1,7 +1,5 @@
 """A GitHub workflow file: its jobs and steps with their lines."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """G-3, phase stream: events in order and in time, charged once; nothing stays reserved after a hang-up."""
 
-from __future__ import annotations
-
 from itertools import groupby, pairwise
 
 import pytest
