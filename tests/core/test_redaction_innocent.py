@@ -153,6 +153,8 @@ PROSE = [
     "bearer of bad news",
     "Basic authentication is off",
     "cookie: chocolate",
+    "auth.token: AccessDeniedException on secret a/denied: grant this runner secretsmanager:GetSecretValue",
+    "token: JsonWebTokenError",
     "session token: expired 3 minutes ago",
 ]
 SOURCE = [

@@ -12,7 +12,6 @@ from .catalogue import Catalogue, Check, inconsistency
 from .context import CHECK, RunContext
 from .markers import MarkerError, read_check
 from .options import asked_paths
-from .recorder import redact
 
 #: Settings and built-in plugins that decide what is collected; a suite's own file may set them, for good.
 _COLLECTION_INI = frozenset(
@@ -33,19 +32,6 @@ class Collector:
         self._suite = context.settings.root / context.plan.suite
         self._seen: set[str] = set()
         self.catalogue = Catalogue()
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_make_parametrize_id(self, val: object) -> str | None:
-        """Keep a secret out of the node id that pytest would make of it; leave every other id to pytest."""
-        clean = self._context.redactor.text(val) if isinstance(val, str) else val
-        return None if clean == val else str(clean)
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_make_collect_report(self) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-        """Take secrets out of what is told of a module that cannot be imported."""
-        report = yield
-        redact(report, self._context.redactor)
-        return report
 
     @pytest.hookimpl
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:

@@ -11,7 +11,8 @@ from ..core.formats import text_of
 from ..core.redaction import Redactor
 
 BODY_LIMIT = 2048
-_LONGEST_SECRET = 8192
+#: This much of a body is searched for secrets, so that none stands where what is shown of it ends.
+_SEARCHED = 128 * BODY_LIMIT
 #: Headers that explain an exchange; all others stay out of the report.
 SHOWN_HEADERS = frozenset(
     {"accept", "authorization", "cache-control", "content-length", "content-type", "date", "etag"}
@@ -122,7 +123,7 @@ class Evidence:
             content = message.content
         except (AttributeError, RuntimeError):  # a stream that was not read
             return ""
-        head = (content or b"")[: BODY_LIMIT + _LONGEST_SECRET]
+        head = (content or b"")[:_SEARCHED]
         text = self._log.text(head.decode(errors="replace") if isinstance(head, bytes) else str(head))
         return text if len(text) <= BODY_LIMIT else f"{text[:BODY_LIMIT]}… ({len(content)} in all)"
 

@@ -15,7 +15,7 @@ from ..core.assess import entry_of
 from ..core.errors import ReadinessError
 from ..core.model import Verdict
 from ..report import terminal, write_all
-from . import provisional
+from . import channels, provisional
 from .context import RunContext
 from .judgement import Judge
 from .tally import Tally
@@ -145,7 +145,7 @@ class Gate:
     def _write(self, model: Mapping[str, Any]) -> list[str]:
         """Write all reports, take away artifacts that hold a live secret; return the names of those."""
         leaked = write_all(model, self._context.settings.reports, self._context.redactor)
-        for path in self._foreign_artifacts():
+        for path in (*self._foreign_artifacts(), *channels.files(self._config)):
             if path.is_file() and self._context.redactor.leaks(path.read_bytes()):
                 path.unlink()
                 leaked.append(path.name)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import pytest
 
+from ..core.plan import PLAN_NAME
 from . import hookspecs, options
 
 
@@ -17,6 +20,16 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     pluginmanager.add_hookspecs(hookspecs)
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, object, object]:
+    """Guard the output before a conftest can fail with a secret in its message, where there is a plan."""
+    if (early_config.rootpath / PLAN_NAME).is_file():
+        from .channels import guard
+
+        guard(early_config)
+    return (yield)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Register the plugin's objects when this run concerns a launch plan, else nothing at all."""
@@ -24,3 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
         from .wiring import register
 
         register(config)
+    elif (config.rootpath / PLAN_NAME).is_file():
+        from .channels import guard
+
+        guard(config).close()

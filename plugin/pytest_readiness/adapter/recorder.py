@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Generator
 from typing import Any
 
@@ -12,7 +11,6 @@ from .. import NothingMeasured, SafetyViolation
 from ..core.classify import classify
 from ..core.formats import text_of
 from ..core.model import FailureClass, Outcome
-from ..core.redaction import Redactor
 from .catalogue import Check
 from .context import CHECK, EVIDENCE, PARTS, REFUSAL, RunContext
 from .evidence import EvidenceLog, Parts
@@ -71,12 +69,11 @@ class Recorder:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Attach the facts, and take secrets out of tracebacks and captured output."""
+        """Attach the facts."""
         report = yield
         check = item.stash.get(CHECK, None)
         if check is None:
             return report
-        redact(report, self._context.redactor)
         exception = call.excinfo.value if call.excinfo and report.failed else None
         parts = item.stash.get(PARTS, None)
         if parts is not None and parts.running:
@@ -89,7 +86,7 @@ class Recorder:
             "phase": check.phase,
             "severity": str(check.severity),
             "class": None,
-            "summary": self._context.redactor.shown(_summary(report, call)),
+            "summary": _line(self._context.redactor.shown(_summary(report, call))),
             "evidence": item.stash[EVIDENCE].take() if EVIDENCE in item.stash else [],
             "requires": [*check.requires],
             "covered_by": check.covered_by,
@@ -115,14 +112,6 @@ class Recorder:
         if facts and (report.failed or facts["not_run"]):
             for capability in facts["establishes"]:
                 self._context.down.setdefault(capability, f"{facts['check_id']}: {facts['summary']}")
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_warning_recorded(self, warning_message: warnings.WarningMessage) -> None:
-        """Take secrets out of warnings: the terminal shows them at the end of the run."""
-        told = text_of(warning_message.message)
-        clean = self._context.redactor.shown(told)
-        if clean != told:
-            warning_message.message = UserWarning(clean)
 
     def _refusal(self, check: Check) -> Refusal | None:
         context = self._context
@@ -155,18 +144,18 @@ def _told(refusal: Refusal) -> dict[str, Any]:
 
 
 def _summary(report: pytest.TestReport, call: pytest.CallInfo[None]) -> str:
-    """Return one line that says how a phase ended; nothing for one that passed."""
+    """Return a text whose first line says how a phase ended; nothing for one that passed."""
     if hasattr(report, "wasxfail"):
         kind = "expected to fail" if report.skipped else "passed although expected to fail"
-        return _line(f"{kind}: {report.wasxfail or 'no reason given'}")
+        return f"{kind}: {report.wasxfail or 'no reason given'}"
     if report.passed:
         return ""
     if report.skipped and isinstance(report.longrepr, tuple):
-        return _line(str(report.longrepr[2]).removeprefix("Skipped: "))
+        return str(report.longrepr[2]).removeprefix("Skipped: ")
     if call.excinfo is None:
-        return _line(report.longreprtext)  # strict xpass: no exception, only a text
+        return report.longreprtext  # strict xpass: no exception, only a text
     message = _message(call.excinfo.value)
-    return _line(f"in {call.when}: {message}" if call.when != "call" else message)
+    return f"in {call.when}: {message}" if call.when != "call" else message
 
 
 def _message(exception: BaseException) -> str:
@@ -175,20 +164,6 @@ def _message(exception: BaseException) -> str:
 
 
 def _line(text: str) -> str:
+    """Return the first line, cut: of a text without secrets, since half of one would not be recognised."""
     first = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return first if len(first) <= SUMMARY_LIMIT else f"{first[:SUMMARY_LIMIT]}…"
-
-
-def redact(report: pytest.TestReport | pytest.CollectReport, redactor: Redactor) -> None:
-    """Make a report fit to be shown. A traceback that was not becomes plain text: lines could hide parts."""
-    report.sections = [(name, redactor.shown(content)) for name, content in report.sections]
-    if isinstance(report, pytest.TestReport) and hasattr(report, "wasxfail"):
-        report.wasxfail = redactor.shown(report.wasxfail)
-    if isinstance(report.longrepr, tuple):
-        path, line, reason = report.longrepr
-        report.longrepr = (path, line, redactor.shown(reason))
-        return
-    text = report.longreprtext
-    clean = redactor.shown(text)
-    if clean != text:
-        report.longrepr = clean

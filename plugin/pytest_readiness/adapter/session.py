@@ -26,15 +26,16 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{tokens.token_hex(3)}"
 
 
-def begin(settings: Settings, run_id: str) -> RunContext:
+def begin(settings: Settings, run_id: str, redactor: Redactor) -> RunContext:
     """Read plan and schema; ReadinessError when one of them is malformed."""
     plan = _read_plan(settings)
+    redactor.use_prefixes(plan.policy.secret_prefixes)
     return RunContext(
         settings=settings,
         run_id=run_id,
         plan=plan,
         schema=load_schema(settings.root),
-        redactor=Redactor(prefixes=plan.policy.secret_prefixes),
+        redactor=redactor,
     )
 
 

@@ -41,9 +41,7 @@ class Tally:
             duration_s=float(getattr(report, "duration", 0.0) or 0.0),
             expected=hasattr(report, "wasxfail"),
             crashed=crashed,
-            text=self._redactor.shown(report.longreprtext.strip().splitlines()[-1])
-            if report.longreprtext.strip()
-            else "",
+            text=self._last_line(report),
             facts=getattr(report, "readiness", {}),
         )
 
@@ -51,10 +49,7 @@ class Tally:
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Keep what could not be collected."""
         if report.failed:
-            lines = report.longreprtext.strip().splitlines() or [""]
-            self.collection_errors[report.nodeid or "."] = self._redactor.shown(
-                lines[-1].removeprefix("E").strip()
-            )
+            self.collection_errors[report.nodeid or "."] = self._last_line(report).removeprefix("E").strip()
 
     @pytest.hookimpl
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
@@ -68,6 +63,10 @@ class Tally:
     def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Note an error inside pytest or a plugin."""
         self._stop(excinfo, "internal error: ")
+
+    def _last_line(self, report: pytest.TestReport | pytest.CollectReport) -> str:
+        """Return how a traceback ends, found in its redacted text: a line may be half a secret."""
+        return (self._redactor.shown(report.longreprtext).strip().splitlines() or [""])[-1]
 
     def _stop(self, excinfo: pytest.ExceptionInfo[BaseException], lead: str = "") -> None:
         why = self._redactor.shown(": ".join(filter(None, (excinfo.typename, str(excinfo.value)))))

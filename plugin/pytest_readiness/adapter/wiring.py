@@ -13,6 +13,7 @@ from .. import SafetyViolation, SetupError
 from ..core.errors import ReadinessError
 from ..report import HTML_NAME
 from . import fixtures, provisional
+from .channels import REDACTOR, guard
 from .collection import Collector
 from .context import RUN
 from .gate import Gate
@@ -27,6 +28,11 @@ from .tally import Tally
 
 def register(config: pytest.Config) -> None:
     """Set the defaults of other plugins and register the object that starts the run."""
+    if config.getoption("pastebin", None):
+        raise pytest.UsageError(
+            "--pastebin sends the output to a public site"
+            "\n  next: share reports/readiness.md, from which secrets have been removed"
+        )
     settings = Settings.from_config(config)
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
@@ -35,6 +41,7 @@ def register(config: pytest.Config) -> None:
     if judges and has_html(config) and not config.getoption("htmlpath") and _can_hold(settings.reports):
         config.option.htmlpath = str(settings.reports / HTML_NAME)
         config.option.self_contained_html = True
+    config.pluginmanager.register(guard(config), "readiness-channels")
     config.pluginmanager.register(fixtures, "readiness-fixtures")
     starter = Controller if settings.is_controller else Worker
     config.pluginmanager.register(starter(config, Settings.from_config(config)), "readiness-start")
@@ -68,7 +75,7 @@ class Controller:
                 "\n  allowed: loadfile, loadscope, loadgroup, load, worksteal"
             )
         shared = _shared_directory(self._config) if settings.is_distributed and not settings.inert else None
-        context = begin(settings, run_id)
+        context = begin(settings, run_id, self._config.stash[REDACTOR])
         self._config.stash[RUN] = context
         collector = Collector(context)
         manager.register(collector, "readiness-collector")
@@ -101,7 +108,8 @@ class Controller:
     def _refused(self, run_id: str, why: str) -> pytest.UsageError:
         if not self._settings.inert:
             with contextlib.suppress(ReadinessError):  # reports that cannot be written may be what is refused
-                provisional.write(self._settings, run_id, f"usage error: {why.splitlines()[0]}")
+                first = guard(self._config).text(why).splitlines()[0]
+                provisional.write(self._settings, run_id, f"usage error: {first}")
         return pytest.UsageError(why)
 
     def _page(self) -> Path | None:
@@ -122,7 +130,7 @@ class Worker:
         from .distributed import WORKERINPUT_KEY, Publisher
 
         given = self._config.workerinput[WORKERINPUT_KEY]  # type: ignore[attr-defined]
-        context = begin(self._settings, given["run_id"])
+        context = begin(self._settings, given["run_id"], self._config.stash[REDACTOR])
         profile = read_profile(self._config, context)
         enter(context, profile, given["overlay"], given["unresolved"])
         self._config.stash[RUN] = context

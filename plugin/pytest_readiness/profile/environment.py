@@ -66,6 +66,7 @@ class Vault:
         not of the format that the schema demands, or when a secret is in AWS and boto3 is not installed. A
         malformed secret in a store is for the checks to find: it is the platform's.
         """
+        local: dict[str, str] = {}
         for key in secret_keys(self._profile):
             reference = self._profile.secret_ref(key)
             if reference is None or (local_only and reference.kind not in LOCAL_KINDS):
@@ -75,7 +76,9 @@ class Vault:
             except SetupError:
                 continue
             if reference.kind in LOCAL_KINDS:
-                self._profile.check_secret(key, value)
+                local[key] = value
+        for key, value in local.items():  # only now: a refusal must not show a secret that comes later
+            self._profile.check_secret(key, value)
 
     def _resolve(self, reference: SecretRef) -> str:
         if reference.kind == "env":

@@ -12,13 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..printable import printable
+from .lines import LineRedactor
 from .names import hidden_member, is_secret_name, named_secrets
 from .scan import reading
 from .shapes import MARK, SHAPES, Found, Shape, prefixed
 from .values import SHORTEST, SecretValue, any_of
 from .views import View, unfolded, views
 
-__all__ = ["MARK", "Redactor"]
+__all__ = ["MARK", "LineRedactor", "Redactor"]
 
 #: Texts are remembered with what came of them: header names and paths come thousands of times in one run.
 _MEMORY_TEXTS = 20_000
@@ -36,35 +37,38 @@ class Redactor:
 
     def __init__(self, values: Iterable[str] = (), prefixes: Iterable[str] = ()) -> None:
         self._values: dict[str, list[SecretValue]] = {}
+        self._prefixes: tuple[str, ...] = ()
         self._shapes: tuple[Shape, ...] = SHAPES
+        self._known: set[tuple[str, str]] = set()
+        #: Made when the first text comes after a value: a run registers many before that.
         self._any_value: re.Pattern[str] | None = None
         self._memory: dict[str, str] = {}
         for value in values:
             self.add(value)
-        self.add_prefixes(prefixes)
+        self.use_prefixes(prefixes)
 
     def add(self, value: str, name: str = "") -> None:
         """Register a live secret under the name that reports may show; values shorter than 6 are ignored."""
         value = value.strip()
-        if len(value) < SHORTEST or value in MARK:
+        if len(value) < SHORTEST or value in MARK or (name and (name, value) in self._known):
             return
+        self._known.add((name, value))
         label = name or f"secret-{len(self._values) + 1}"
         self._values.setdefault(label, []).append(SecretValue(value))
-        self._any_value = any_of(
-            {head for values in self._values.values() for one in values for head in one.heads}
-        )
+        self._any_value = None
         self._memory.clear()
 
-    def add_prefixes(self, prefixes: Iterable[str]) -> None:
-        """Recognise the API keys that begin with one of the prefixes."""
+    def use_prefixes(self, prefixes: Iterable[str]) -> None:
+        """Recognise the API keys that begin with one of these prefixes, in place of others."""
         known = tuple(prefixes)
-        if known:
-            self._shapes = (*self._shapes, prefixed(known))
+        if known and known != self._prefixes:
+            self._prefixes = known
+            self._shapes = (*SHAPES, prefixed(known))
             self._memory.clear()
 
     def shown(self, text: str) -> str:
-        """Return the text as it may be shown: printable, then without secrets, which controls could split."""
-        return self.text(printable(text))
+        """Return the text as it may be shown: printable and without secrets, also one that controls split."""
+        return self.text(printable(self.text(text)))
 
     def text(self, text: str) -> str:
         """Return the text without secrets; what a terminal obeys stays, as the colours of pytest are."""
@@ -136,9 +140,10 @@ class Redactor:
 
     def _values_in(self, text: str) -> list[SecretValue]:
         """Return the registered values when the text may hold one of them."""
-        if self._any_value is None or not self._any_value.search(text):
-            return []
-        return [value for values in self._values.values() for value in values]
+        values = [value for values in self._values.values() for value in values]
+        if values and self._any_value is None:
+            self._any_value = any_of({head for value in values for head in value.heads})
+        return values if self._any_value is not None and self._any_value.search(text) else []
 
     def _secrets(self, text: str) -> Iterator[Found]:
         for value in self._values_in(text):

@@ -58,7 +58,9 @@ _TIGHT = re.compile(
 _PAIR = re.compile(rf"""["']\s{{0,4}},\s{{0,4}}(?=b?["']){_STRING % (1, "paired", 1)}""", re.VERBOSE)
 _OPENING = re.compile(r"[\"']?[ \t]{0,8}[:=]\s{0,8}(?=[\[{(])")
 #: A header, a line of YAML, a number in JSON, an assignment with spaces: what follows may as well be prose.
-_LOOSE = re.compile(r"[\"']?[ \t]{0,8}[:=][ \t]{0,8}(?P<line>[^\s\"'\[{(][^\r\n\"']*+)")
+_LOOSE = re.compile(
+    r"""["']?[ \t]{0,8}[:=][ \t]{0,8}(?P<line>(?=[^\s"'\[{(])(?:[^\r\n"'\\]|\\(?![nrtu"'\\/]))++)"""
+)
 _SCHEME = re.compile(r"(?:bearer|basic|dpop|digest|negotiate|token|apikey)[ \t]+", re.IGNORECASE)
 _LEAF = re.compile(rf"{_STRING % (1, 'leaf', 1)}[\"'](?P<colon>\s*:)?")
 _BRACKETS = re.compile(r"[\[\]{}()]")
@@ -77,7 +79,9 @@ _PROSE = re.compile(
 )
 _IDENTIFIER = re.compile(r"[A-Za-z_]+(?:\.[A-Za-z_]+)*")
 _CALL = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*[(\[]")
-_WORDY = re.compile(r"(?:[A-Za-z]{2,}[0-9]{0,4}|[0-9]{1,4})(?:[-_/.:](?:[A-Za-z]+[0-9]{0,4}|[0-9]{1,4}))+")
+_WORDY = re.compile(
+    r"(?:[A-Za-z]{2,}[0-9]{0,4}|[0-9]{1,4})(?:[-_/.:](?:[A-Za-z]+[0-9]{0,4}|[0-9]{1,4}))+|(?:[A-Z][a-z]{2,}){2,}"
+)
 _ALGORITHM = re.compile(r"(?i:[ehrp]s|sha)-?(?:256|384|512)")
 _JWK_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "k"})
 _TELLING_NUMBER = 1000

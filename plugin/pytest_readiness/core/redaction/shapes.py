@@ -15,8 +15,8 @@ API_KEY, AWS_KEY_ID, HEX_KEY = "[redacted api key]", "[redacted aws key id]", "[
 #: Start and end of a secret in a text, and what stands in its place.
 Found = tuple[int, int, str]
 
-_BEGIN = re.compile(r"-{4,5} ?BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}")
-_END = re.compile(r"-{4,5} ?END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}")
+BEGIN = re.compile(r"-{4,5} ?BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}")
+END = re.compile(r"-{4,5} ?END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)? ?-{4,5}")
 #: What may stand between the lines of a key's body: quotes of a repr, the margin of a traceback or a log.
 _MARGIN = r"(?:\s|[\"'(),\\]|\.\.\.|…|INTERNALERROR>|b(?=[\"'])|[-+?E>|#*](?=\s))"
 _BODY = re.compile(
@@ -70,15 +70,15 @@ def _pattern(pattern: str, label: str, flags: int = 0) -> Callable[[str], Iterat
 def _private_keys(text: str) -> Iterator[Found]:
     """Yield keys in PEM: whole, without their end, and without their beginning."""
     done = 0
-    for begin in _BEGIN.finditer(text):
-        following = _BEGIN.search(text, begin.end())
+    for begin in BEGIN.finditer(text):
+        following = BEGIN.search(text, begin.end())
         limit = min(following.start() if following else len(text), begin.end() + _LONGEST_BODY)
-        end = _END.search(text, begin.end(), limit)
+        end = END.search(text, begin.end(), limit)
         body = end or _BODY.match(text, begin.end())
         if body:
             done = body.end()
             yield begin.start(), done, PRIVATE_KEY
-    for end in _END.finditer(text, done):
+    for end in END.finditer(text, done):
         start = _start_of_body(text, done, end.start())
         if start < end.start():
             yield start, end.end(), PRIVATE_KEY
