@@ -64,6 +64,7 @@ def _self_test(options: argparse.Namespace) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     ledger, plan = _opened(options)
+    ledger.settle()
     entries = [entry for entry in ledger.entries() if entry.get("environment", options.env) == options.env]
     _say(*(f"{entry['seq']:>4}  {_row(entry)}" for entry in entries))
     _say(*(f"note: {note}" for note in ledger.notes))
@@ -78,7 +79,8 @@ def _show(options: argparse.Namespace) -> int:
 def _row(entry: Mapping[str, Any]) -> str:
     counts = entry.get("counts", {})
     told = ", ".join(f"{counts[word]} {word}" for word in ("passed", "failed", "flaky") if counts.get(word))
-    return f"{entry.get('finished_at')}  {entry.get('verdict'):<10}  {entry.get('run_id')}  {told}"
+    stopped = "  (incomplete)" if entry.get("complete") is False else ""
+    return f"{entry.get('finished_at')}  {entry.get('verdict'):<10}  {entry.get('run_id')}  {told}{stopped}"
 
 
 def _verify(options: argparse.Namespace) -> int:

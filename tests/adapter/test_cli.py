@@ -30,6 +30,17 @@ def record(project: Path, *run_ids: str) -> Path:
     return project / ".readiness" / "local.jsonl"
 
 
+def test_show_tells_a_red_run_that_was_killed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record(project, "r1")
+    made = entry_of({**model(), "run_id": "r2", "verdict": "BROKEN", "complete": False})
+    open_ledger("file:.readiness/{env}.jsonl", project, "local").announce(made)
+    assert main(["ledger", "show"]) == 0
+    _, killed, last = capsys.readouterr().out.splitlines()
+    assert killed.split()[2:4] == ["BROKEN", "r2"]
+    assert killed.endswith("(incomplete)")
+    assert last.startswith("streak of local: 0/3 (run r2 of ")
+
+
 def test_show_lists_the_runs_and_the_streak(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record(project, "r1", "r2")
     assert main(["ledger", "show"]) == 0

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pytest_readiness.core.assess import SCHEMA_VERSION, assess, entry_of
+from pytest_readiness.core.assess import SCHEMA_VERSION, assess, belongs_in_ledger, entry_of
 
 from tests.core.build import ALL_PASSED, NOW, PARTIAL, check, entry, goal, model, plan, run
 from tests.core.test_exemptions import DEFERRAL
@@ -174,7 +174,7 @@ def test_the_entry_keeps_what_the_streak_and_the_next_partial_run_need() -> None
         "class": None,
         "duration_s": 0.0,
     }
-    again = model(env="staging", live=True, history={"staging": [recorded]})
+    again = model(env="staging", live=True, run_id="next", history={"staging": [recorded]})
     assert again["streak"]["length"] == 2
 
 
@@ -187,8 +187,13 @@ def test_the_entry_keeps_what_the_streak_and_the_next_partial_run_need() -> None
         ({"collection_errors": ("x",)}, False),
     ],
 )
-def test_only_full_runs_that_ended_belong_in_the_ledger(facts: Any, kept: Any) -> None:
-    assert run(*ALL_PASSED, **facts).belongs_in_ledger is kept
+@pytest.mark.parametrize(("outcome", "broken"), [("passed", False), ("failed", True)])
+def test_full_runs_that_ended_or_are_broken_belong_in_the_ledger(
+    facts: Any, kept: Any, outcome: str, broken: bool
+) -> None:
+    made = model(check(outcome=outcome), **facts)
+    assert belongs_in_ledger(made) is (kept or (broken and made["scope"] == "full"))
+    assert entry_of(made)["complete"] is not bool({"interrupted", "collection_errors"} & facts.keys())
 
 
 @given(st.lists(checks, max_size=8), runs, st.booleans())

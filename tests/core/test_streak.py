@@ -36,7 +36,12 @@ def length(*facts: Any, policy: Any = POLICY) -> Any:
     [
         ((), 0),
         (("READY",), 1),
-        (("READY", "DEGRADED", "READY"), 3),
+        (("READY", "DEGRADED", "READY"), 1),
+        (("READY", "READY", "DEGRADED"), 0),
+        (("READY", {"verdict": "BROKEN", "complete": False}, "READY"), 1),
+        (("READY", {"complete": False}, "READY"), 1),
+        (({"run_id": "same"}, {"run_id": "same"}, "READY"), 2),
+        (("READY", {"verdict": "odd"}), 0),
         (("READY", "READY", "READY", "READY"), 4),
         (("READY", "BROKEN", "READY"), 1),
         (("READY", "READY", "BROKEN"), 0),
@@ -80,10 +85,35 @@ def test_a_run_that_is_too_old_ends_the_streak() -> None:
     assert (found.length, found.why) == (1, "run run-360 of 2026-05-17 is older than 14 days")
 
 
+def test_a_degraded_run_is_green_only_where_the_plan_accepts_it() -> None:
+    accepting = replace(POLICY, streak_accepts_degraded=True)
+    assert length("READY", "DEGRADED", "READY", policy=accepting) == 3
+    assert length("READY", FLAKY, "READY", policy=accepting) == 2
+
+
+def test_the_order_of_the_ledger_decides_and_not_the_clock() -> None:
+    shuffled = [entry(hours_ago=1), entry(hours_ago=9), entry(hours_ago=4)]
+    assert streak(shuffled, POLICY, NOW).length == 3
+    spaced = replace(POLICY, streak_min_spacing_s=60)
+    assert streak(shuffled, spaced, NOW).length == 2, "what seems to lie after the next run is not spaced"
+
+
+@pytest.mark.parametrize("hours", [-1, -24 * 365 * 100])
+def test_a_run_of_the_future_is_told(hours: float) -> None:
+    found = streak([entry(hours_ago=hours), entry("BROKEN", 2), entry()], POLICY, NOW)
+    assert found.length == 1
+    assert found.why.startswith("run run-2 of 2026-06-01 was BROKEN; run run--")
+    assert found.why.endswith(" is dated in the future: compare the runners' clocks")
+
+
 @pytest.mark.parametrize(
     ("facts", "why"),
     [
         ((), "no run in the ledger"),
+        (
+            ({"verdict": "BROKEN", "complete": False}, "READY"),
+            "run run-2 of 2026-06-01 was BROKEN (incomplete)",
+        ),
         (("READY",), "the ledger holds no earlier run"),
         (("BROKEN", "READY"), "run run-2 of 2026-06-01 was BROKEN"),
         (
@@ -104,7 +134,15 @@ def test_reached_and_shown_against_the_required_length() -> None:
     assert str(found) == "3/3"
 
 
-@pytest.mark.parametrize("broken", [{"finished_at": "yesterday"}, {"finished_at": "2026-06-01T10:00:00"}])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"finished_at": "yesterday"},
+        {"finished_at": "2026-06-01T10:00:00"},
+        {"finished_at": "9999-12-31T23:59:59-12:00"},
+        {"finished_at": "0001-01-01T00:00:00+12:00"},
+    ],
+)
 def test_an_entry_without_a_usable_time_is_refused(broken: Any) -> None:
     with pytest.raises(LedgerError, match="run run-1"):
         streak([entry(**broken)], POLICY, NOW)
@@ -118,15 +156,16 @@ def test_an_entry_without_a_verdict_is_refused() -> None:
 
 
 def test_a_green_live_run_is_a_deployment() -> None:
-    assert has_green_live_run([entry(live=True)])
-    assert not has_green_live_run([entry(live=True, verdict="BROKEN"), entry(live=False)])
+    assert has_green_live_run([entry(live=True)], POLICY)
+    assert not has_green_live_run([entry(live=True, verdict="BROKEN"), entry(live=False)], POLICY)
+    assert not has_green_live_run([entry(live=True, verdict="DEGRADED")], POLICY)
 
 
 kinds = st.sampled_from(["READY", "DEGRADED", "BROKEN", "NO_VERDICT", "OUTAGE", "FLAKY"])
 histories = st.lists(kinds, max_size=12).map(
     lambda names: runs(*({"OUTAGE": OUTAGE, "FLAKY": FLAKY}.get(name, name) for name in names))
 )
-GREEN = ("READY", "DEGRADED")
+GREEN = ("READY",)
 
 
 @given(histories)

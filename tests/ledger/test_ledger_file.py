@@ -217,3 +217,44 @@ def test_history_of_several_environments_in_one_file_or_in_one_each(tmp_path: Pa
             "staging": 1,
             "production": 0,
         }
+
+
+def test_what_a_killed_run_announced_is_appended_before_anything_else(tmp_path: Path) -> None:
+    ledger = filled(tmp_path, 2)
+    ledger.announce({"run_id": "killed", "verdict": "BROKEN"})
+    assert [entry["run_id"] for entry in ledger.entries()] == ["r0", "r1"]
+    assert FileLedger(ledger.path).settle() == ["killed"]
+    assert ledger.settle() == []
+    assert [entry["run_id"] for entry in ledger.entries()] == ["r0", "r1", "killed"]
+    assert ledger.verify().ok
+
+
+def test_a_run_that_lives_to_append_its_entry_has_nothing_to_settle(tmp_path: Path) -> None:
+    ledger = filled(tmp_path, 1)
+    ledger.announce({"run_id": "alive", "verdict": "BROKEN"})
+    ledger.append({"run_id": "alive", "verdict": "BROKEN", "complete": True})
+    assert ledger.settle() == []
+    assert [entry["run_id"] for entry in ledger.entries()] == ["r0", "alive"]
+
+
+def test_an_announcement_that_was_edited_is_refused(tmp_path: Path) -> None:
+    ledger = filled(tmp_path, 1)
+    ledger.announce({"run_id": "killed", "verdict": "BROKEN"})
+    mark = ledger.path.with_name("staging.jsonl.red-killed")
+    mark.write_bytes(mark.read_bytes().replace(b"BROKEN", b"READY"))
+    with pytest.raises(LedgerError, match=r"red-killed: a BROKEN run .* edited or damaged"):
+        ledger.settle()
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"a":' * 100_000, '{"hash": ' + "9" * 5000 + "}"])
+def test_a_line_that_no_parser_bears_is_no_entry(tmp_path: Path, line: str) -> None:
+    ledger = filled(tmp_path, 1)
+    with ledger.path.open("a", encoding="utf-8") as stream:
+        stream.write(f"{line}\n")
+    assert ledger.verify().problem == "entry 2 (line 2) is not an entry: it was edited or damaged"
+
+
+def test_a_ledger_that_cannot_be_written_is_found_before_the_run(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl.lock").mkdir()
+    with pytest.raises(LedgerError, match="cannot be written"):
+        FileLedger(tmp_path / "a.jsonl").prepare()

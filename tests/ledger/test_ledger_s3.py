@@ -9,8 +9,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, ClassVar
 
 import boto3
 import httpx
@@ -200,3 +202,131 @@ def test_without_boto3_the_error_says_what_to_install(
         "s3://launches/staging: needs boto3, which is not installed\n"
         "  next: pip install 'pytest-readiness[aws]'"
     )
+
+
+class Careless(BaseHTTPRequestHandler):
+    """A store in memory. Its class attributes say how it differs from S3."""
+
+    protocol_version = "HTTP/1.1"
+    objects: ClassVar[dict[str, bytes]] = {}
+    lost: ClassVar[set[str]] = set()
+    #: Stores what is to be created only if absent, whatever is there.
+    ignores = False
+    #: Objects whose writer hears nothing, the first time or for good.
+    drops_once = drops = ""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def reply(self, status: int, body: bytes = b"") -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        path, _, query = self.path.partition("?")
+        if "list-type" in query:
+            keys = "".join(f"<Contents><Key>{name}</Key></Contents>" for name in sorted(self.objects))
+            told = f"<ListBucketResult><IsTruncated>false</IsTruncated>{keys}</ListBucketResult>"
+            self.reply(200, told.encode())
+        elif path.removeprefix(f"/{BUCKET}/") in self.objects:
+            self.reply(200, self.objects[path.removeprefix(f"/{BUCKET}/")])
+        else:
+            self.reply(404, b"<Error><Code>NoSuchKey</Code></Error>")
+
+    def do_PUT(self) -> None:
+        name = self.path.removeprefix(f"/{BUCKET}/")
+        if self.headers.get("Expect"):
+            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if "aws-chunked" in self.headers.get("Content-Encoding", ""):
+            body = body.split(b"\r\n")[1]
+        if self.headers.get("If-None-Match") and name in self.objects and not self.ignores:
+            return self.reply(412, b"<Error><Code>PreconditionFailed</Code></Error>")
+        self.objects[name] = body
+        once = self.drops_once and self.drops_once in name and name not in self.lost
+        if once or (self.drops and self.drops in name):
+            self.lost.add(name)
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+            return None
+        return self.reply(200)
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Careless]]:
+    kind = type("Store", (Careless,), {"objects": {}, "lost": set()})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), kind)
+    Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    yield kind
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("name", ["00000001.json", "probe.json", "newest.json", ".json"])
+def test_a_write_that_was_stored_and_not_answered_counts_once(store: type[Careless], name: str) -> None:
+    store.drops_once = name
+    ledger = S3Ledger(BUCKET, "p")
+    ledger.append({"run_id": "r0"})
+    ledger.append({"run_id": "r1"})
+    assert [entry["run_id"] for entry in ledger.entries()] == ["r0", "r1"]
+
+
+def test_a_write_that_is_never_answered_is_read_back(store: type[Careless]) -> None:
+    store.drops = "00000001.json"
+    ledger = S3Ledger(BUCKET, "p")
+    ledger.append({"run_id": "r0"})
+    assert [entry["run_id"] for entry in ledger.entries()] == ["r0"]
+
+
+def test_a_memory_that_cannot_be_written_loses_no_run(store: type[Careless]) -> None:
+    store.drops = "newest.json"
+    ledger = S3Ledger(BUCKET, "p")
+    ledger.append({"run_id": "r0"})
+    assert [entry["run_id"] for entry in ledger.entries()] == ["r0"]
+    assert ledger.notes
+    assert "newest.json lags behind" in ledger.notes[0]
+
+
+def test_a_store_that_ignores_conditions_is_refused(store: type[Careless]) -> None:
+    store.ignores = True
+    for use in (S3Ledger(BUCKET, "p").prepare, lambda: S3Ledger(BUCKET, "p").append({"run_id": "r0"})):
+        with pytest.raises(LedgerError, match="ignores If-None-Match") as caught:
+            use()
+        assert len(str(caught.value).splitlines()) == 2
+    assert not [name for name in store.objects if name.startswith("p/0")], "no entry was written"
+
+
+def test_an_entry_that_another_writer_replaced_is_noticed(
+    store: type[Careless], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.ignores = True
+    monkeypatch.setattr(S3Ledger, "prepare", lambda _: None)
+    slow, fast = S3Ledger(BUCKET, "p"), S3Ledger(BUCKET, "p")
+    create = S3Ledger._create
+
+    def overtaken(self: S3Ledger, name: str, body: bytes) -> bool:
+        done = create(self, name, body)
+        if self is slow:
+            fast.append({"run_id": "fast"})
+            create(fast, name, b"{}")
+        return done
+
+    monkeypatch.setattr(S3Ledger, "_create", overtaken)
+    with pytest.raises(LedgerError, match="ignores If-None-Match"):
+        slow.append({"run_id": "slow"})
+
+
+def test_what_a_killed_run_announced_is_appended_once(ledger: S3Ledger) -> None:
+    ledger.append({"run_id": "r0"})
+    ledger.announce({"run_id": "killed", "verdict": "BROKEN"})
+    ledger.announce({"run_id": "alive", "verdict": "BROKEN"})
+    ledger.append({"run_id": "alive", "verdict": "BROKEN"})
+    assert S3Ledger(ledger.bucket, ledger.prefix).settle() == ["killed"]
+    assert ledger.settle() == []
+    assert [entry["run_id"] for entry in ledger.entries()] == ["r0", "alive", "killed"]
+    put(ledger, "red/forged.json", {"run_id": "forged", "verdict": "READY"})
+    with pytest.raises(LedgerError, match=r"red/forged\.json: a BROKEN run"):
+        ledger.settle()

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from ..core.assess import entry_of
-from ..core.errors import ReadinessError
+from ..core.assess import belongs_in_ledger, entry_of
+from ..core.errors import LedgerError, ReadinessError
+from ..core.formats import canonical_json
 from ..core.model import Verdict
 from ..report import terminal, write_all
 from . import channels, provisional
@@ -37,6 +38,7 @@ class Gate:
         self._model: Mapping[str, Any] | None = None
         self._failure = ""
         self._said = False
+        self._announced = False
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self) -> bool | None:
@@ -51,6 +53,16 @@ class Gate:
             return True
         self._judge.begin()
         return None
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Make it lasting that a run is BROKEN, as soon as it is: nothing may undo that, not even a kill."""
+        if not report.failed or self._announced:
+            return
+        entry = self._judge.entry_so_far()
+        if entry is not None:
+            self._announced = True
+            self._judge.history.announce(self._fit(entry))
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
@@ -114,19 +126,34 @@ class Gate:
             for page in self._pages():  # written before the leak was found, with another verdict on top
                 page.unlink(missing_ok=True)
             model = dict(self._judge.withhold(leaked))
-            if "readiness.json" in self._write(model):
-                reason = f"a live secret was found in {', '.join(leaked)}; withheld"
-                model = dict(
-                    provisional.model(self._context.settings, self._context.run_id, reason, Verdict.BROKEN)
-                )
-                self._write(model)
-        if status in REPLACED and self._judge.record.belongs_in_ledger and not leaked:
-            recorded = self._judge.history.record(entry_of(model))
-            model["ledger"] = {**model["ledger"], "seq": recorded["seq"], "hash": recorded["hash"]}
-            model["notes"] = self._context.redactor.data([*dict.fromkeys(self._context.notes)])
+        entry = entry_of(model) if belongs_in_ledger(model) else None
+        if leaked and "readiness.json" in self._write(model):
+            reason = f"a live secret was found in {', '.join(leaked)}; withheld"
+            model = dict(
+                provisional.model(self._context.settings, self._context.run_id, reason, Verdict.BROKEN)
+            )
+            self._write(model)
+        if entry is not None and (status in REPLACED or model["verdict"] == Verdict.BROKEN):
+            self._record(model, entry)
         model["exit_code"] = self._status_of(model, status)
         self._write(model)
         return model
+
+    def _record(self, model: dict[str, Any], entry: Mapping[str, Any]) -> None:
+        """Append the run to the ledger. A run that cannot be recorded may be BROKEN, but nothing better."""
+        try:
+            recorded = self._judge.history.record(self._fit(entry))
+            model["ledger"] = {**model.get("ledger", {}), "seq": recorded["seq"], "hash": recorded["hash"]}
+        except LedgerError as problem:
+            if model["verdict"] != Verdict.BROKEN:
+                raise
+            self._context.notes.append(f"not recorded: {str(problem).splitlines()[0]}")
+        model["notes"] = self._context.redactor.data([*dict.fromkeys(self._context.notes)])
+
+    def _fit(self, entry: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return an entry that holds no live secret: what leaks in a report is no better in a ledger."""
+        leaks = self._context.redactor.leaks(canonical_json(entry))
+        return {**entry, "checks": [], "goals": {}} if leaks else entry
 
     def _exit_status(self, status: int) -> int:
         return status if self._model is None else self._status_of(self._model, status)

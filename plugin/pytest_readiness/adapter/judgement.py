@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from ..core.assess import assess
+from ..core.assess import assess, entry_of, is_broken_so_far
 from ..core.model import RunFacts, RunRecord, Scope
 from ..core.patterns import matching
 from .catalogue import Catalogue
 from .collection import is_whole_suite_asked
 from .context import RunContext
 from .provenance import History, build_identity, digest_of, runner
+from .provisional import UNFINISHED
 from .tally import Tally
 
 
@@ -50,16 +51,25 @@ class Judge:
     def record(self) -> RunRecord:
         """The finished run; asking for it ends the run."""
         if self._record is None:
-            self._record = self._close()
+            self._record = self._close(ended=True)
         return self._record
 
     def model(self) -> Mapping[str, Any]:
         """Return the assessed run, free of secrets; every caller gets the same."""
         if self._model is None:
-            if self.record.belongs_in_ledger:
+            if self.record.scope is Scope.FULL:
                 self.history.refresh()
             self._model = self._assess(self.record)
         return self._model
+
+    def entry_so_far(self) -> Mapping[str, Any] | None:
+        """Return what the ledger keeps if a full run, not over but BROKEN already, ends here; else None."""
+        if self.is_partial:
+            return None
+        record = self._close(ended=False)
+        if not is_broken_so_far(record, self._context.plan, record.finished_at):
+            return None
+        return entry_of(self._assess(record))
 
     def withhold(self, artifacts: list[str]) -> Mapping[str, Any]:
         """Judge again, now that a live secret was found in these artifacts."""
@@ -81,16 +91,15 @@ class Judge:
         clean: dict[str, Any] = self._context.redactor.data(found)
         return clean
 
-    def _close(self) -> RunRecord:
+    def _close(self, *, ended: bool) -> RunRecord:
+        """Take the run down as it stands; one that has not ``ended`` counts as stopped here."""
         context, tally = self._context, self._tally
         if context.environment is None:
             raise RuntimeError("a run without an environment is not judged")
         profile = context.environment.profile
-        ended = (
-            build_identity(self._config, context, "end")
-            if self._build_start and not tally.interrupted
-            else {}
-        )
+        build_end: Mapping[str, str] = {}
+        if ended and self._build_start and not tally.interrupted:
+            build_end = build_identity(self._config, context, "end")
         catalogue = self.catalogue()
         scope = Scope.PARTIAL if self.is_partial else Scope.FULL
         if scope is Scope.FULL:
@@ -111,13 +120,14 @@ class Judge:
                 scope=scope,
                 gate=context.settings.gate,
                 interrupted=tally.interrupted
+                or ("" if ended else UNFINISHED)
                 or catalogue.problem.partition("\n")[0]
                 or (tally.unreported(catalogue) if context.settings.is_distributed else ""),
                 collection_errors=tuple(
                     f"{where}: {what}" for where, what in (tally.collection_errors | catalogue.unread).items()
                 ),
                 build_start=self._build_start,
-                build_end=ended,
+                build_end=build_end,
             ),
             suite_digest=self._suite_digest,
             degraded_exit_code=context.settings.degraded_exit_code,

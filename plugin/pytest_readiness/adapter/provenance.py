@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from ..core.errors import LedgerError
-from ..core.formats import suite_digest
+from ..core.formats import suite_digest, text_of
 from ..core.model import Scope
 from ..ledger import Ledger, open_ledger, read_history
 from ..profile.project import known_profiles
@@ -33,6 +34,10 @@ class History:
         self._root = context.settings.root
         self._own = environment
         self.ledger: Ledger = open_ledger(self.url, self._root, self._own)
+        context.notes.extend(
+            f"run {late} was BROKEN and killed before its end; it is in the ledger now"
+            for late in self.ledger.settle()
+        )
         self.entries: dict[str, list[dict[str, Any]]] = dict(read_history(self.url, self._root, [self._own]))
         #: Every known environment but this one -> whether it is live.
         self.environments = {
@@ -44,14 +49,25 @@ class History:
         self._self_test = self._proved()
 
     def refresh(self) -> None:
-        """Read this environment's ledger again: another run may have ended since this one began."""
-        self.entries.update(read_history(self.url, self._root, [self._own]))
+        """Read this environment's ledger again: another run may have ended since this one began.
+
+        One that cannot be read any more cannot be written either, which the end of the run finds.
+        """
+        with contextlib.suppress(LedgerError):
+            self.entries.update(read_history(self.url, self._root, [self._own]))
 
     def record(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         """Append this run's entry and return it as recorded."""
         recorded = self.ledger.append(entry)
         self._context.notes.extend(self.ledger.notes)
         return recorded
+
+    def announce(self, entry: Mapping[str, Any]) -> None:
+        """Keep the entry of this run, BROKEN before its end, whatever becomes of it; failures are noted."""
+        try:
+            self.ledger.announce(entry)
+        except LedgerError as problem:
+            self._context.notes.append(str(problem).splitlines()[0])
 
     def self_test(self) -> Mapping[str, Any] | None:
         """Return what the last self-test proved of this suite; None when there is none to quote."""
@@ -64,7 +80,7 @@ class History:
             found = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as problem:
+        except (OSError, ValueError, RecursionError) as problem:
             self._context.notes.append(f"{path.name} cannot be read: {problem}")
             return None
         if not isinstance(found, dict) or found.get("scope") != Scope.FULL:
@@ -99,7 +115,7 @@ def build_identity(config: pytest.Config, context: RunContext, moment: str) -> M
             answer = config.hook.pytest_readiness_build_identity(environment=context.environment)
             answers.append({str(name): str(build or "") for name, build in (answer or {}).items()})
         except (Exception, pytest.fail.Exception, pytest.skip.Exception) as problem:
-            problems.append(f"{type(problem).__name__}: {problem}")
+            problems.append(f"{type(problem).__name__}: {text_of(problem)}")
 
     asker = threading.Thread(target=call, name="readiness-build-identity", daemon=True)
     asker.start()

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from ..core.formats import counted
+from ..core.formats import counted, text_of
 from ..core.model import CheckResult, Outcome
 from ..core.redaction import Redactor
 from .catalogue import Catalogue
@@ -57,7 +57,7 @@ class Tally:
         if excinfo.typename != "Interrupted":
             self._stop(excinfo)
         elif not self.collection_errors:
-            self.interrupted = self.interrupted or self._redactor.shown(str(excinfo.value))
+            self.interrupted = self.interrupted or self._redactor.shown(text_of(excinfo.value))
 
     @pytest.hookimpl
     def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
@@ -69,7 +69,7 @@ class Tally:
         return (self._redactor.shown(report.longreprtext).strip().splitlines() or [""])[-1]
 
     def _stop(self, excinfo: pytest.ExceptionInfo[BaseException], lead: str = "") -> None:
-        why = self._redactor.shown(": ".join(filter(None, (excinfo.typename, str(excinfo.value)))))
+        why = self._redactor.shown(": ".join(filter(None, (excinfo.typename, text_of(excinfo.value)))))
         self.interrupted = self.interrupted or f"{lead}{why}"
 
     def results(self, catalogue: Catalogue) -> list[CheckResult]:

@@ -13,7 +13,7 @@ from .declaration import Declaration, Findings, LiveHistory, carried_over, decla
 from .exemptions import Exemption, apply_exemptions
 from .formats import format_moment
 from .goals import GoalRow, Standing, goal_statuses
-from .model import CheckResult, GoalStatus, Judgement, Outcome, RunRecord, Scope
+from .model import CheckResult, GoalStatus, Judgement, Outcome, RunRecord, Scope, Verdict
 from .plan import Plan
 from .streak import Entry, Streak, has_green_live_run, streak
 from .verdict import exit_code, is_not_applicable, judge
@@ -27,6 +27,7 @@ _KEPT = (
     "started_at",
     "finished_at",
     "verdict",
+    "complete",
     "uncounted",
     "declaration",
     "counts",
@@ -49,10 +50,11 @@ def assess(
     results, exemptions = apply_exemptions(run.results, plan, now)
     judgement = judge(results, run.facts)
     known = dict(history)
-    if run.belongs_in_ledger:
-        known[run.environment] = [*history.get(run.environment, ()), _own_entry(run, plan, judgement)]
+    own = _own_entry(run, plan, judgement)
+    if belongs_in_ledger(own):
+        known[run.environment] = [*history.get(run.environment, ()), own]
     standing = _standing(run, plan, known, now)
-    live = _live_history(known, standing)
+    live = _live_history(known, standing, plan)
     goals = goal_statuses(results, plan, exemptions, standing)
     if run.scope is Scope.PARTIAL:
         goals = _untouched_from_ledger(goals, results, known.get(run.environment, ()))
@@ -89,6 +91,20 @@ def assess(
     }
 
 
+def is_broken_so_far(run: RunRecord, plan: Plan, now: datetime) -> bool:
+    """Tell whether a run that is not over is BROKEN already, whatever is still to come."""
+    results, _ = apply_exemptions(run.results, plan, now)
+    return judge(results, run.facts).verdict is Verdict.BROKEN
+
+
+def belongs_in_ledger(model: Mapping[str, Any]) -> bool:
+    """Tell whether an assessed run is recorded: a full one that came to its end, or is BROKEN.
+
+    A run that was stopped proves nothing good; what it proved to be broken stays so.
+    """
+    return model["scope"] == Scope.FULL and bool(model["complete"] or model["verdict"] == Verdict.BROKEN)
+
+
 def entry_of(model: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the ledger keeps of an assessed run: the model's head and each check's outcome."""
     kept = {key: model[key] for key in _KEPT}
@@ -110,6 +126,7 @@ def _head(run: RunRecord, plan: Plan, judgement: Judgement, declaration: Declara
         "started_at": format_moment(run.started_at),
         "finished_at": format_moment(run.finished_at),
         "verdict": judgement.verdict.value,
+        "complete": run.is_complete,
         "exit_code": exit_code(judgement.verdict, run.degraded_exit_code),
         "reasons": list(judgement.reasons),
         "uncounted": judgement.uncounted.value if judgement.uncounted else None,
@@ -127,8 +144,10 @@ def _own_entry(run: RunRecord, plan: Plan, judgement: Judgement) -> Entry:
     return {
         "run_id": run.run_id,
         "live": run.live,
+        "scope": run.scope.value,
         "finished_at": format_moment(run.finished_at),
         "verdict": judgement.verdict.value,
+        "complete": run.is_complete,
         "uncounted": judgement.uncounted.value if judgement.uncounted else None,
         "build_identity": run.build_identity,
         "suite_digest": run.suite_digest,
@@ -149,13 +168,13 @@ def _standing(run: RunRecord, plan: Plan, known: Mapping[str, Sequence[Entry]], 
     )
 
 
-def _live_history(known: Mapping[str, Sequence[Entry]], standing: Standing) -> LiveHistory:
+def _live_history(known: Mapping[str, Sequence[Entry]], standing: Standing, plan: Plan) -> LiveHistory:
     if standing.live:
         own: list[Streak | None] = [standing.streaks.get(standing.environment)]
     else:
         own = [standing.streaks.get(name) for name in standing.live_environments]
     best = max((one for one in own if one is not None), key=lambda one: one.length, default=None)
-    deployed = any(has_green_live_run(entries) for entries in known.values())
+    deployed = any(has_green_live_run(entries, plan.policy) for entries in known.values())
     return LiveHistory(streak=best, deployed=deployed)
 
 
@@ -165,7 +184,11 @@ def _untouched_from_ledger(
     """Give the goals that a partial run did not touch the status of the newest full run."""
     touched = {check.goal for check in results}
     newest = entries[-1] if entries else {}
-    recorded = newest.get("goals", {})
+    recorded = {
+        key: status
+        for key, status in newest.get("goals", {}).items()
+        if str(status) in GoalStatus.__members__
+    }
     return [
         replace(
             row,

@@ -25,9 +25,17 @@ def text_of(value: object) -> str:
 
 def parse_moment(text: str) -> datetime:
     """Read an RFC 3339 time such as ``2027-03-01T00:00:00Z``; ValueError for any other text."""
-    moment = datetime.fromisoformat(text)
+    return usable(datetime.fromisoformat(text))
+
+
+def usable(moment: datetime) -> datetime:
+    """Return a time that has an offset and a day in UTC; ValueError for any other."""
     if moment.tzinfo is None:
-        raise ValueError(f"{text!r} has no offset")
+        raise ValueError(f"{moment} has no offset")
+    try:
+        moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{moment} has no day in UTC") from None
     return moment
 
 

@@ -139,10 +139,9 @@ class RunRecord:
         return {name: end.get(name) or start.get(name, "") for name in sorted(start.keys() | end.keys())}
 
     @property
-    def belongs_in_ledger(self) -> bool:
-        """Whether the ledger records it: the whole suite was asked for and it ran to its end."""
-        facts = self.facts
-        return facts.scope is Scope.FULL and not facts.interrupted and not facts.collection_errors
+    def is_complete(self) -> bool:
+        """Whether the run came to its end, with all of the suite collected."""
+        return not self.facts.interrupted and not self.facts.collection_errors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

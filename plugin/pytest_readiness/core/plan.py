@@ -42,6 +42,7 @@ class Policy:
     streak_min_spacing_s: int = 0
     streak_max_age_days: int = 14
     max_uncounted_runs: int = 3
+    streak_accepts_degraded: bool = False
     allowed_deferral_severity: str = "Medium"
     require_evidence: bool = True
     secret_prefixes: tuple[str, ...] = ()
@@ -234,6 +235,7 @@ def _policy(table: TomlTable) -> Policy:
         streak_min_spacing_s=table.integer("streak_min_spacing_s", usual.streak_min_spacing_s),
         streak_max_age_days=table.integer("streak_max_age_days", usual.streak_max_age_days, minimum=1),
         max_uncounted_runs=table.integer("max_uncounted_runs", usual.max_uncounted_runs),
+        streak_accepts_degraded=table.boolean("streak_accepts_degraded", usual.streak_accepts_degraded),
         allowed_deferral_severity=table.choice(
             "allowed_deferral_severity", SEVERITIES, usual.allowed_deferral_severity
         ),

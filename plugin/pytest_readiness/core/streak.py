@@ -41,57 +41,72 @@ def progress(length: int, required: int) -> str:
 def streak(entries: Sequence[Entry], policy: Policy, now: datetime) -> Streak:
     """Count green runs back from the newest entry (the last); entries are those of one environment's ledger.
 
-    Green: READY, or DEGRADED without a flaky P0. A run that is uncounted (NO_VERDICT for outages alone, or a
-    flaky P0) neither counts nor breaks, at most ``max_uncounted_runs`` in a row. Any other verdict breaks.
-    Another build, another digest of suite or plan, or a change between live and embedded starts anew. A run
-    closer than ``streak_min_spacing_s`` to the next one does not count; one older than
-    ``streak_max_age_days`` ends the streak. LedgerError for an entry without its facts.
+    The order in the ledger decides; times only space and age. A run id counts once. A run that is uncounted
+    (NO_VERDICT for outages alone, or a flaky P0) neither counts nor breaks, at most ``max_uncounted_runs`` in
+    a row. Any other run that is not green breaks. Another build, another digest of suite or plan, or a change
+    between live and embedded starts anew. A run closer than ``streak_min_spacing_s`` to the next one does not
+    count; one older than ``streak_max_age_days`` ends the streak. LedgerError for an entry without its facts.
     """
-    length, uncounted, newer = 0, 0, None
+    counted, why = _counted(entries, policy, now)
+    ahead = next((entry for entry in reversed(entries) if _finished(entry) > now), None)
+    if ahead is not None:
+        why += f"; {_name(ahead)} is dated in the future: compare the runners' clocks"
+    return Streak(length=len(counted), required=policy.streak_length, why=why)
+
+
+def _counted(entries: Sequence[Entry], policy: Policy, now: datetime) -> tuple[set[str], str]:
+    """Return the ids of the runs that count, and why there are not more."""
+    runs: set[str] = set()
+    uncounted, newer = 0, None
     subject: Entry | None = None
     for entry in reversed(entries):
-        change = "" if subject is None else _change(entry, subject)
+        change = "" if subject is None else _change(entry, subject, policy)
         if change:
-            return _streak(length, policy, f"{_name(entry)} {change}")
-        if is_green(entry):
+            return runs, f"{_name(entry)} {change}"
+        if is_green(entry, policy):
             if now - _finished(entry) > timedelta(days=policy.streak_max_age_days):
-                return _streak(
-                    length, policy, f"{_name(entry)} is older than {policy.streak_max_age_days} days"
-                )
+                return runs, f"{_name(entry)} is older than {policy.streak_max_age_days} days"
             subject, uncounted = entry, 0
-            if newer is None or _spacing(entry, newer) >= policy.streak_min_spacing_s:
-                length, newer = length + 1, entry
+            if newer is None or _is_spaced(entry, newer, policy):
+                runs.add(str(_fact(entry, "run_id")))
+                newer = entry
         elif entry.get("uncounted"):
             subject, uncounted = subject or entry, uncounted + 1
             if uncounted > policy.max_uncounted_runs:
-                why = f"more than {policy.max_uncounted_runs} runs in a row did not count"
-                return _streak(length, policy, why)
+                return runs, f"more than {policy.max_uncounted_runs} runs in a row did not count"
         else:
-            return _streak(length, policy, f"{_name(entry)} was {_fact(entry, 'verdict')}")
-    return _streak(length, policy, "the ledger holds no earlier run" if entries else "no run in the ledger")
+            return runs, f"{_name(entry)} was {_told(entry)}"
+    return runs, "the ledger holds no earlier run" if entries else "no run in the ledger"
 
 
-def is_green(entry: Entry) -> bool:
-    """Tell whether a ledger entry counts as a green run."""
+def is_green(entry: Entry, policy: Policy) -> bool:
+    """Tell whether a ledger entry counts as a green run: READY, or DEGRADED where the plan accepts that.
+
+    A run that was stopped is never green, nor is one with a flaky P0.
+    """
     verdict = _fact(entry, "verdict")
+    if entry.get("complete") is False:
+        return False
     return verdict == Verdict.READY or (
-        verdict == Verdict.DEGRADED and entry.get("uncounted") != FailureClass.FLAKE
+        policy.streak_accepts_degraded
+        and verdict == Verdict.DEGRADED
+        and entry.get("uncounted") != FailureClass.FLAKE
     )
 
 
-def has_green_live_run(entries: Iterable[Entry]) -> bool:
+def has_green_live_run(entries: Iterable[Entry], policy: Policy) -> bool:
     """Tell whether a green run of a live environment is among the entries."""
-    return any(entry.get("live") is True and is_green(entry) for entry in entries)
+    return any(entry.get("live") is True and is_green(entry, policy) for entry in entries)
 
 
-def _change(entry: Entry, subject: Entry) -> str:
+def _change(entry: Entry, subject: Entry, policy: Policy) -> str:
     if entry.get("live") is not subject.get("live"):
         return "was live" if entry.get("live") else "was on the embedded platform"
     for key, word in (("suite_digest", "suite"), ("plan_digest", "plan")):
         if entry.get(key) != subject.get(key):
             return f"had another {word}"
     older, newer = _build(entry), _build(subject)
-    both_green = is_green(entry) and is_green(subject)
+    both_green = is_green(entry, policy) and is_green(subject, policy)
     for service in sorted(older.keys() | newer.keys()):
         before, after = older.get(service, ""), newer.get(service, "")
         # A service that was down in an uncounted run reported no build, which is no change.
@@ -105,8 +120,10 @@ def _build(entry: Entry) -> Mapping[str, str]:
     return build if isinstance(build, Mapping) else {}
 
 
-def _spacing(entry: Entry, newer: Entry) -> float:
-    return (_finished(newer) - _finished(entry)).total_seconds()
+def _is_spaced(entry: Entry, newer: Entry, policy: Policy) -> bool:
+    """Tell whether two runs are far enough apart; without a demand their times, and clocks, do not matter."""
+    least = policy.streak_min_spacing_s
+    return not least or (_finished(newer) - _finished(entry)).total_seconds() >= least
 
 
 def _finished(entry: Entry) -> datetime:
@@ -126,5 +143,5 @@ def _name(entry: Entry) -> str:
     return f"run {entry.get('run_id', '?')} of {format_day(_finished(entry))}"
 
 
-def _streak(length: int, policy: Policy, why: str) -> Streak:
-    return Streak(length=length, required=policy.streak_length, why=why)
+def _told(entry: Entry) -> str:
+    return f"{_fact(entry, 'verdict')}{' (incomplete)' if entry.get('complete') is False else ''}"

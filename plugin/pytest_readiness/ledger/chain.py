@@ -41,6 +41,15 @@ class Ledger(Protocol):
     def append(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         """Add an entry and return it as recorded, with ``seq``, ``prev_hash`` and ``hash``."""
 
+    def prepare(self) -> None:
+        """Refuse a store that could not take an entry, before the run that would make it."""
+
+    def announce(self, entry: Mapping[str, Any]) -> None:
+        """Keep the entry of a run that is BROKEN before its end, in case it does not live to append it."""
+
+    def settle(self) -> list[str]:
+        """Append what runs announced that were killed before they could; return their ids."""
+
     def verify(self) -> Verification:
         """Check the whole chain; a broken one is an answer, not an error."""
 
@@ -119,8 +128,20 @@ def is_sealed(entry: Mapping[str, Any]) -> bool:
     body = {key: value for key, value in entry.items() if key != "hash"}
     try:
         return bool(entry.get("hash") == digest(body))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return False
+
+
+def announced(content: bytes, place: str) -> dict[str, Any]:
+    """Read the entry that a run announced; LedgerError when it was edited or damaged."""
+    entry = parsed(content)
+    if entry is None or not is_sealed(entry):
+        raise LedgerError(
+            "a BROKEN run that was killed left this, and it was edited or damaged",
+            where=place,
+            action="restore it from a copy, or remove it and run again",
+        )
+    return entry
 
 
 def refuse_broken(found: Verification, location: str) -> None:

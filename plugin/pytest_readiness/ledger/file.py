@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import glob
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,14 +13,26 @@ from typing import IO, Any
 
 from ..core.errors import LedgerError
 from ..core.formats import canonical_json
-from .chain import Link, Verification, ending, inspect, is_sealed, parsed, refuse_broken, remembered, sealed
+from .chain import (
+    Link,
+    Verification,
+    announced,
+    ending,
+    inspect,
+    is_sealed,
+    parsed,
+    refuse_broken,
+    remembered,
+    sealed,
+)
 
 
 class FileLedger:
     """JSON Lines at ``path``; ``<path>.lock`` serialises writers and remembers the newest entry.
 
     That memory shows when entries were cut off the end, which a chain alone cannot. A torn last line (its
-    writer was killed) is no entry; the next append moves it to ``<path>.torn-<n>``.
+    writer was killed) is no entry; the next append moves it to ``<path>.torn-<n>``. ``<path>.red-<run id>``
+    holds what a BROKEN run announced, until its entry is in the ledger.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,8 +67,35 @@ class FileLedger:
             if torn:
                 self._set_aside(torn)
             self._write(record)
-            _remember(lock, record)
+            with contextlib.suppress(OSError):  # the entry is on disk: without its memory it counts, too
+                _remember(lock, record)
+                self._mark(record).unlink(missing_ok=True)
         return record
+
+    def prepare(self) -> None:
+        """Refuse a directory or a disk that could not take an entry, before the run that would make it."""
+        with self._writing(), self.path.open("ab"):
+            pass
+
+    def announce(self, entry: Mapping[str, Any]) -> None:
+        """Keep the entry of a run that is BROKEN before its end, in case it does not live to append it."""
+        mark = self._mark(entry)
+        draft = mark.with_name(f".{mark.name}")
+        with self._writing(), draft.open("wb") as stream:
+            stream.write(canonical_json(sealed(entry, None)))
+            stream.flush()
+            os.fsync(stream.fileno())
+            draft.replace(mark)
+
+    def settle(self) -> list[str]:
+        """Append what runs announced that were killed before they could; return their ids."""
+        late = []
+        with self._told("read"):
+            for mark in sorted(self.path.parent.glob(f"{glob.escape(self.path.name)}.red-*")):
+                record = self.append(announced(mark.read_bytes(), f"file:{mark}"))
+                mark.unlink(missing_ok=True)  # renamed, it is not where append looks for it
+                late.append(str(record.get("run_id")))
+        return late
 
     def verify(self) -> Verification:
         """Check the whole chain, and that it still ends where the newest append left it."""
@@ -62,6 +103,9 @@ class FileLedger:
             links, torn = self._read()
         notes = (f"a torn last line of {len(torn)} bytes is no entry",) if torn else ()
         return ending(inspect(links), links, newest, notes)
+
+    def _mark(self, entry: Mapping[str, Any]) -> Path:
+        return self.path.with_name(f"{self.path.name}.red-{entry.get('run_id')}")
 
     def _whole(self, links: list[Link], newest: Mapping[str, Any] | None) -> list[dict[str, Any]]:
         refuse_broken(ending(inspect(links), links, newest), self.location)

@@ -13,10 +13,12 @@ from typing import Any
 from ..aws import aws_session, require
 from ..core.errors import LedgerError
 from ..core.formats import canonical_json
-from .chain import Link, Verification, ending, inspect, parsed, refuse_broken, remembered, sealed
+from .chain import Link, Verification, announced, ending, inspect, parsed, refuse_broken, remembered, sealed
 
 _ENTRY = re.compile(r"\d{8}\.json")
 _NEWEST = "newest.json"
+_PROBE = "probe.json"
+_RED = "red/"
 #: How often a writer that lost the race for a place tries the next, and how many entries are read at once.
 ATTEMPTS, READERS = 20, 8
 _TAKEN = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
@@ -33,11 +35,12 @@ class S3Ledger:
 
     Region, credentials and endpoint are botocore's own (AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL_S3 ...).
     The memory is written after the entry, so it may lag behind the chain but never run ahead of it.
+    ``<prefix>/red/`` holds what BROKEN runs announced, ``<prefix>/probe.json`` nothing: it is there so that a
+    store can show that it creates only what is absent.
     """
 
-    notes: tuple[str, ...] = ()
-
     def __init__(self, bucket: str, prefix: str) -> None:
+        self._notes: list[str] = []
         self.bucket, self.prefix = bucket, prefix.strip("/")
         self._client: Any = None
         require(self.location, LedgerError)
@@ -47,6 +50,11 @@ class S3Ledger:
         """Where it is, for people."""
         return f"s3://{self.bucket}/{self.prefix}"
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was noticed while appending."""
+        return tuple(self._notes)
+
     def entries(self) -> list[dict[str, Any]]:
         """Return all entries, newest last; LedgerError when the bucket is unreadable or the chain broken."""
         links, newest = self._read()
@@ -55,17 +63,44 @@ class S3Ledger:
 
     def append(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         """Add an entry after the newest one; where another writer was faster, after that one's."""
+        self.prepare()
         for _ in range(ATTEMPTS):
             before = self.entries()
             record = sealed(entry, before[-1] if before else None)
-            if self._create(record):
-                memory = {"seq": record["seq"], "hash": record["hash"]}
-                self._put(_NEWEST, canonical_json(memory))
+            name = _name(record)
+            if self._create(name, canonical_json(record)):
+                self._refuse_other(name, canonical_json(record))
+                self._remember(record)
                 return record
             Event().wait(uniform(0.05, 0.5))  # noqa: S311 - to fall out of step, not a secret
         raise LedgerError(
             f"other runs took the next place {ATTEMPTS} times", where=self.location, action="run again"
         )
+
+    def prepare(self) -> None:
+        """Refuse a bucket that could not take an entry, or that lets two writers overwrite each other."""
+        for _ in range(2):  # the first may create it, the second must not
+            if not self._put(_PROBE, b"{}", IfNoneMatch="*"):
+                return
+        raise self._unconditional()
+
+    def announce(self, entry: Mapping[str, Any]) -> None:
+        """Keep the entry of a run that is BROKEN before its end, in case it does not live to append it."""
+        self._put(f"{_RED}{entry['run_id']}.json", canonical_json(sealed(entry, None)))
+
+    def settle(self) -> list[str]:
+        """Append what runs announced that were killed before they could; return their ids.
+
+        What is in the chain already stays announced: a runner need not be allowed to delete.
+        """
+        with self._told("read"):
+            marks = [name for name in sorted(self._names()) if name.startswith(_RED)]
+        known = {str(entry.get("run_id")) for entry in self.entries()} if marks else set()
+        late = [name for name in marks if name.removeprefix(_RED).removesuffix(".json") not in known]
+        return [
+            str(self.append(announced(self._get(name) or b"", f"{self.location}/{name}")).get("run_id"))
+            for name in late
+        ]
 
     def verify(self) -> Verification:
         """Check the whole chain, and that it still ends where the newest append left it."""
@@ -76,7 +111,7 @@ class S3Ledger:
         # The memory first: read last, it could be of an entry that was created after the listing.
         newest = remembered(self._get(_NEWEST) or b"")
         with self._told("read"):
-            names = sorted(self._names())
+            names = sorted(name for name in self._names() if _ENTRY.fullmatch(name))
         with ThreadPoolExecutor(READERS) as pool:
             contents = list(pool.map(self._get, names))
         pairs = zip(names, contents, strict=True)
@@ -87,9 +122,7 @@ class S3Ledger:
         pages = self._s3().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=start)
         for page in pages:
             for found in page.get("Contents", ()):
-                name = found["Key"].removeprefix(start)
-                if _ENTRY.fullmatch(name):
-                    yield name
+                yield found["Key"].removeprefix(start)
 
     def _get(self, name: str) -> bytes | None:
         with self._told("read"):
@@ -101,28 +134,53 @@ class S3Ledger:
                     return None
                 raise
 
-    def _create(self, record: Mapping[str, Any]) -> bool:
-        """Write an entry in its place; False when another writer has that place."""
+    def _create(self, name: str, body: bytes) -> bool:
+        """Write an object in its place; False when another writer has that place.
+
+        An answer that was lost is not a refusal: a client that asks again finds its own object there.
+        """
+        try:
+            return self._put(name, body, IfNoneMatch="*") or self._get(name) == body
+        except LedgerError:
+            if self._get(name) == body:
+                return True
+            raise
+
+    def _remember(self, record: Mapping[str, Any]) -> None:
+        """Note which entry is the newest; it is in the chain and counts without this, too."""
+        try:
+            self._put(_NEWEST, canonical_json({"seq": record["seq"], "hash": record["hash"]}))
+        except LedgerError as problem:
+            self._notes.append(f"{_NEWEST} lags behind: {problem.what}")
+
+    def _refuse_other(self, name: str, body: bytes) -> None:
+        """Read back what was created: in a store that ignores the condition, it may be another writer's."""
+        if self._get(name) != body:
+            raise self._unconditional()
+
+    def _put(self, name: str, body: bytes, **condition: str) -> bool:
+        """Write an object; False when the condition did not hold."""
         with self._told("written"):
             try:
                 self._s3().put_object(
                     Bucket=self.bucket,
-                    Key=self._key(f"{record['seq']:08d}.json"),
-                    Body=canonical_json(record),
+                    Key=self._key(name),
+                    Body=body,
                     ContentType="application/json",
-                    IfNoneMatch="*",
+                    **condition,
                 )
             except self._s3().exceptions.ClientError as problem:
-                if _code(problem) in _TAKEN:
+                if condition and _code(problem) in _TAKEN:
                     return False
                 raise
         return True
 
-    def _put(self, name: str, body: bytes) -> None:
-        with self._told("written"):
-            self._s3().put_object(
-                Bucket=self.bucket, Key=self._key(name), Body=body, ContentType="application/json"
-            )
+    def _unconditional(self) -> LedgerError:
+        return LedgerError(
+            "this store ignores If-None-Match: two runs at once would overwrite each other's entries",
+            where=self.location,
+            action="use a store with conditional writes, such as S3 itself, or a ledger in a file",
+        )
 
     def _key(self, name: str) -> str:
         return f"{self.prefix}/{name}" if self.prefix else name
@@ -150,6 +208,10 @@ class S3Ledger:
                 where=self.location,
                 action=_ADVICE.get(cause, "correct the runner's AWS settings, or name another ledger"),
             ) from problem
+
+
+def _name(record: Mapping[str, Any]) -> str:
+    return f"{record['seq']:08d}.json"
 
 
 def _code(problem: Exception) -> str:
