@@ -43,6 +43,7 @@ def test_kids_are_unique(key_set: KeySet, service: str) -> None:
 @pytest.mark.parametrize("service", SERVICES)
 def test_no_private_member(key_set: KeySet, service: str) -> None:
     """No part of a private key is published."""
+    assert key_set.keys, f"{key_set.route}: no key is published"
     if key_set.private_members():
         raise SafetyViolation(f"{key_set.route}: published private members: {key_set.private_members()}")
 

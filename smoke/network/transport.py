@@ -50,6 +50,7 @@ def authorities() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
+@cache
 def trusting(authority: str) -> ssl.SSLContext:
     """The certificate authorities in a file, in place of the runner's own."""
     return ssl.create_default_context(cafile=authority)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from tests.hostile import answers, bodies, others, runner, streams, timing
+from tests.hostile import answers, bodies, others, runner, streams, suites, timing
 from tests.hostile.batch import Outcome, try_cases
 
 #: As many processes at a time: this is for two cores.
@@ -33,6 +33,11 @@ def jobs(words: list[str]) -> list[tuple[str, Callable[[], Outcome]]]:
             found.append((group, partial(try_cases, chosen)))
     found += [
         ("the runner", partial(runner.befall, trouble)) for trouble in runner.TROUBLES if wanted(trouble.name)
+    ]
+    found += [
+        ("the whole suite", partial(suites.try_suite, platform))
+        for platform in suites.PLATFORMS
+        if wanted(platform.name)
     ]
     if wanted("two-at-once"):
         found.append(("the runner", runner.two_at_once))

@@ -129,7 +129,7 @@ def try_cases(cases: Sequence[Case]) -> Outcome:
         common = stack.enter_context(Server(by_first_segment(shared), trap=trap.url))
         urls = serve(stack, cases, authority, common, trap)
         write_project(root, urls)
-        within = 60.0
+        within = 200.0  # for the whole run: each check has its own limit, which is judged
         done = run(
             [*PYTEST, "smoke", "-v"],
             root,
@@ -176,14 +176,14 @@ def environ(root: Path, **more: str) -> dict[str, str]:
 
 def judge(cases: Sequence[Case], root: Path, done: Run) -> Iterator[str]:
     """Everything that does not hold of a run and its report, one line each."""
-    report = root / "reports" / "readiness.json"
-    if not report.exists():
+    model = report_in(root)
+    if model is None:
         yield f"no report, exit {done.code}: {done.output[-2000:]}"
         return
-    model: dict[str, Any] = json.loads(report.read_text())
     yield from agreement(model, done, root)
     if not model["checks"]:
         yield f"no check ran: {model['reasons']} {done.output[-1500:]}"
+        yield from (f"{case.name}: not judged" for case in cases)
         return
     found = {re.sub(r".*\[(.*)\]$", r"\1", check["id"]): check for check in model["checks"]}
     for case in cases:
@@ -200,6 +200,13 @@ def judge(cases: Sequence[Case], root: Path, done: Run) -> Iterator[str]:
             yield f"{case.name}: took {check['duration_s']} s"
 
 
+def report_in(root: Path) -> dict[str, Any] | None:
+    """The report of a run, wherever below its reports it is."""
+    found = sorted((root / "reports").rglob("readiness.json"))
+    model: dict[str, Any] | None = json.loads(found[0].read_text()) if found else None
+    return model
+
+
 def agreement(model: dict[str, Any], done: Run, root: Path) -> Iterator[str]:
     """What must hold of every hostile run: no READY, one verdict, nothing raw, no traceback, memory."""
     if model["verdict"] == "READY" or done.code == 0:
@@ -209,7 +216,7 @@ def agreement(model: dict[str, Any], done: Run, root: Path) -> Iterator[str]:
     if "INTERNALERROR" in done.output or "Traceback (most recent call last)" in done.output:
         yield f"a traceback of our own: {done.output[-2000:]}"
     shown = {"the terminal": done.output}
-    shown |= {path.name: path.read_text() for path in (root / "reports").iterdir() if path.is_file()}
+    shown |= {path.name: path.read_text() for path in (root / "reports").rglob("*.*")}
     for place, text in shown.items():
         raw = CONTROLS.search(text)
         if raw:
