@@ -57,7 +57,7 @@ def run(stack: Stack, tmp_path: Path, profile: str, changed: dict[str, Any], *se
         ),
         (('prefix = "arrakis-staging"', 'prefix = "arrakis"'), {}, "no cluster arrakis-cluster in us-east-1"),
         (('region = "us-east-1"', 'region = "moon"'), {}, "moon"),
-        (("", ""), {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "no answer from AWS in us-east-1"),
+        (("", ""), {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "no answer from AWS"),
     ],
     ids=["no-credentials", "wrong-region", "wrong-prefix", "no-such-region", "no-answer"],
 )

@@ -170,7 +170,6 @@ def test_a_client_is_made_without_asking_anybody(monkeypatch: pytest.MonkeyPatch
     client = Account("eu-west-3", "http://127.0.0.1:1").client("servicediscovery")
     assert (client.meta.region_name, client.meta.endpoint_url) == ("eu-west-3", "http://127.0.0.1:1")
     config = client.meta.config
-    assert (config.connect_timeout, config.read_timeout) == (3, 10)
     assert config.retries == {"mode": "adaptive", "total_max_attempts": 3}
     assert config.inject_host_prefix is False
 
