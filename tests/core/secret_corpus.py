@@ -9,6 +9,7 @@ import json
 import pprint
 import random
 import re
+import shlex
 import textwrap
 from collections.abc import Callable, Iterator
 from urllib.parse import quote, quote_plus, unquote
@@ -53,6 +54,7 @@ SHAPED = {
     "jwe": f"eyJhbGciOiJSU0EtT0FFUCJ9.{_made(60)}.{_made(16)}.{_made(80)}.{_made(22)}",
     **{f"pem-{name}": pem for name, pem in KEYS.items()},
     **{f"bare-{name}": pem.split("\n", 1)[1] for name, pem in KEYS.items()},
+    "pem-in-base64": base64.b64encode(KEYS["pkcs8"].encode()).decode(),
     "akia": "AKIA" + _made(16, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"),
     "asia": "ASIA" + _made(16, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"),
     "wallet-key": "0x" + _made(64, "0123456789abcdef"),
@@ -184,6 +186,11 @@ ENCODED: dict[str, Callable[[str], str]] = {
     "hex-colons": lambda text: text.encode().hex(":"),
     "hex-spaces": lambda text: text.encode().hex(" "),
     "hex-wrapped": lambda text: "\n".join(textwrap.wrap(text.encode().hex(), 24)),
+    "upper-case": lambda text: f"HEADER {text.upper()} END",
+    "lower-case": lambda text: f"header {text.lower()} end",
+    "shell-quoted": lambda text: f"curl -u {shlex.quote(text)}",
+    "sql-quoted": lambda text: "values ('" + text.replace("'", "''") + "')",
+    "csv-quoted": lambda text: '1,"' + text.replace('"', '""') + '",2',
     "sliced": lambda text: f"begins with {text[: max(20, len(text) * 2 // 3)]} and so on",
 }
 

@@ -129,6 +129,11 @@ def test_short_values_are_not_registered() -> None:
     assert redactor.leaks(b"a test") == []
 
 
+@pytest.mark.parametrize("word", ["BROKEN", "passed", "NO_VERDICT", "PLATFORM_BUG", "DEGRADED"])
+def test_words_of_the_report_are_no_secrets(word: str) -> None:
+    assert Redactor([word]).data({"verdict": word}) == {"verdict": word}
+
+
 def test_data_is_redacted_by_content_and_by_key() -> None:
     data = {
         "headers": {"Authorization": "Bearer abc", "Cookie": "a=b", "x-api-key": "k", "accept": "*/*"},

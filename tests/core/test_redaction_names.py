@@ -69,6 +69,12 @@ SPELLINGS: dict[str, Callable[[str, str], str]] = {
     "header-coloured": lambda name, value: f"\x1b[36m{name}\x1b[0m: {value}",
     "xml": lambda name, value: f"<{name}>{value}</{name}>",
     "toml": lambda name, value: f"[auth]\n{name} = '{value}'",
+    "xml-attribute": lambda name, value: f'<add key="{name}" value="{value}"/>',
+    "html-input": lambda name, value: f'<input type="text" name="{name}" value="{value}">',
+    "hcl": lambda name, value: f'{{ name = "{name}"\n value = "{value}" }}',
+    "multipart": lambda name, value: f'Content-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n--x',
+    "ruby": lambda name, value: f'{{:{name} => "{value}"}}',
+    "pretty-json": lambda name, value: f'{{\n  "{name}" :\n    "{value}"\n}}',
     "flag": lambda name, value: f"tool --{name}={value} run",
     "environment-of-a-task": lambda name, value: json.dumps({"name": name, "value": value}),
 }
@@ -142,6 +148,11 @@ def test_a_private_jwk_in_text() -> None:
     cleaned = Redactor().text(f"keys: {json.dumps([jwk])} {jwk}")
     assert "private-0123456789abcdef" not in cleaned
     assert cleaned.count("public-x-0123456789abc") == 2
+
+
+def test_basic_credentials_without_the_name_of_their_header() -> None:
+    assert Redactor().text("sent Basic dXNlcjpwYXNz twice") == "sent Basic [redacted] twice"
+    assert Redactor().text("Basic authentication is off") == "Basic authentication is off"
 
 
 def test_the_names_of_secrets_stay_readable() -> None:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from ..model import FailureClass, GoalStatus, Outcome, Scope, Severity, Verdict
 from ..printable import printable
 from .lines import LineRedactor
 from .names import hidden_member, is_secret_name, named_secrets
@@ -24,6 +25,8 @@ __all__ = ["MARK", "LineRedactor", "Redactor"]
 #: Texts are remembered with what came of them: header names and paths come thousands of times in one run.
 _MEMORY_TEXTS = 20_000
 _MEMORY_CHARACTERS = 4096
+#: A report could not say its verdict without these words: as secrets they protect nothing.
+_OWN_WORDS = frozenset({*Verdict, *Outcome, *FailureClass, *GoalStatus, *Severity, *Scope})
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _KEY_OF_PAIR, _VALUE_OF_PAIR = ("name", "Name", "key", "Key"), ("value", "Value")
 
@@ -48,9 +51,14 @@ class Redactor:
         self.use_prefixes(prefixes)
 
     def add(self, value: str, name: str = "") -> None:
-        """Register a live secret under the name that reports may show; values shorter than 6 are ignored."""
+        """Register a live secret under the name that reports may show; one shorter than 6 is ignored."""
         value = value.strip()
-        if len(value) < SHORTEST or value in MARK or (name and (name, value) in self._known):
+        if (
+            len(value) < SHORTEST
+            or value in MARK
+            or value in _OWN_WORDS
+            or (name and (name, value) in self._known)
+        ):
             return
         self._known.add((name, value))
         label = name or f"secret-{len(self._values) + 1}"

@@ -50,7 +50,8 @@ _STRING = r"[rbfuRBFU]{0,2}(?P<quote%d>[\"'])(?P<%s>(?:(?!(?P=quote%d))[^\\\n]|\
 #: What follows a name and is its value beyond doubt.
 _TIGHT = re.compile(
     rf"""["']?[ \t]{{0,8}}(?:=>|:=|[:=])\s{{0,8}}{_STRING % (1, "quoted", 1)}
-    | ["']\s{{0,4}},\s{{0,4}}["'][Vv]alue["']\s{{0,4}}:\s{{0,4}}{_STRING % (2, "member", 2)}
+    | ["']\s{{0,4}},?\s{{0,20}}["']?[Vv]alue["']?\s{{0,4}}[:=]\s{{0,4}}{_STRING % (2, "member", 2)}
+    | ["'](?:;[^\r\n]*)?\r?\n(?:[A-Z][^\r\n]*\r?\n)?\r?\n(?P<part>[^\r\n]++)
     | =(?P<plain>(?:[^\s"'&;<>\\]|\\(?![nrtu"'\\/]))++)
     | >(?P<element>[^<>]{{1,20000}}+)<""",
     re.VERBOSE,
@@ -138,7 +139,7 @@ def named_secrets(text: str) -> Iterator[Found]:
             kind = kind_of(text[start:end])
             if kind is Kind.NONE and text[start:end] == "key" and text[max(0, start - 1)] in "?&":
                 kind = Kind.WEAK
-            part_of_arn = text[start - 1 : start] == ":"
+            part_of_arn = text[start - 1 : start] == text[end : end + 1] == ":"
             if kind is not Kind.NONE and not part_of_arn:
                 yield from _values(text, start, end, kind)
             at = lower.find(word, end)

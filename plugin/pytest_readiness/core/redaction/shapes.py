@@ -37,6 +37,12 @@ _JWT = re.compile(
 )
 
 
+_PEM_IN_BASE64 = re.compile(
+    r"LS0tLS1CRUdJTi[A-Za-z0-9+/]++(?:\s+[A-Za-z0-9+/]{16,}+)*+(?:\s+[A-Za-z0-9+/]++(?==))?={0,2}"
+)
+_BASIC = re.compile(r"\b[Bb]asic (?P<value>[A-Za-z0-9+/]{6,}+={0,2})")
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """One shape. Texts without any of the ``needles`` cannot hold it and are not searched.
@@ -131,11 +137,35 @@ def _jwts(text: str) -> Iterator[Found]:
             yield match.start(), match.end(), JWT
 
 
+def _encoded_keys(text: str) -> Iterator[Found]:
+    """Yield private keys whose PEM is in base64 once more, as Kubernetes and variables of CI hold them."""
+    for match in _PEM_IN_BASE64.finditer(text):
+        if b"PRIVATE KEY" in _decoded(match.group()[:72]):
+            yield match.start(), match.end(), PRIVATE_KEY
+
+
+def _basic(text: str) -> Iterator[Found]:
+    """Yield the credentials of Basic authentication: base64 of a printable text with a colon."""
+    for match in _BASIC.finditer(text):
+        decoded = _decoded(match["value"])
+        if b":" in decoded and decoded.isascii() and decoded.decode().isprintable():
+            yield *match.span("value"), MARK
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4))
+    except binascii.Error:
+        return b""
+
+
 SHAPES: tuple[Shape, ...] = (
     Shape(("PRIVATE KEY",), _private_keys),
     Shape(("AgEA", "AgEB", "AgED", "IB", "AQAw", "AQEE", "AQAC", "b3Bl"), _key_bodies),
     Shape(('"d"', "'d'", '"k"', "'k'"), _private_jwks),
     Shape(("eyJ", "eyA", "ewo", "ew0"), _jwts),
+    Shape(("LS0tLS1CRUdJTi",), _encoded_keys),
+    Shape(("asic ",), _basic, strict=False),
     Shape(("AKIA", "ASIA"), _pattern(r"(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Z0-9])", AWS_KEY_ID)),
     Shape(
         ("0x", "0X"),

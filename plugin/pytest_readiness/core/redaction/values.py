@@ -23,6 +23,8 @@ _GRAM = 8
 #: Beside an ellipsis even this much of the beginning or the end of a value is recognised.
 _TELLING_STUMP = 6
 _ELLIPSIS = re.compile(r"\.\.\.|…|\Z")
+#: pytest leaves out what two long texts have in common: a line of its diff begins or ends in the middle.
+_DIFF_LINE = re.compile(r"\.\.\.|…|\n[ E|]*(?:[-+] )?|\Z")
 _PASSWORDS = (re.compile(r"://[^:/@\s]*:([^@/\s]+)@"), re.compile(r"\bpassword=([^\s']+)"))
 
 Span = tuple[int, int]
@@ -43,16 +45,15 @@ class SecretValue:
 
     def __init__(self, value: str) -> None:
         plain = _plain_forms(value.strip())
-        decoded = {form for text in plain for form in unescaped(text) if len(form) >= SHORTEST}
-        longest_first = {"key": len, "reverse": True}
+        spelled = {form for text in plain for form in (text, *_respelled(text))}
         #: Looked for in the text and in what it says when it is decoded.
-        self.forms: list[str] = sorted(decoded, **longest_first)  # type: ignore[call-overload]
+        self.forms = _longest_first(form for text in spelled for form in unescaped(text))
         #: Looked for with wrapped lines joined, too.
-        self.encoded: list[str] = sorted(
-            {form for text in plain for form in (*_base64(text), *_hex(text), *_joined(text))},
-            **longest_first,  # type: ignore[call-overload]
+        self.encoded = _longest_first(
+            form for text in plain for form in (*_base64(text), *_hex(text), *_joined(text))
         )
-        self._parts = [form for form in self.forms if _is_token(form)]
+        #: Looked for in part.
+        self._parts = [form for form in self.forms if form in plain and _is_token(form)]
         #: A text without any of these holds neither the value nor a part of it.
         self.heads = {form[:SHORTEST] for form in (*self.forms, *self.encoded)} | {
             head for form in self._parts for head in (*_grams(form), form[-_TELLING_STUMP:])
@@ -81,7 +82,21 @@ def _plain_forms(value: str) -> set[str]:
     lines = [line.strip() for line in value.splitlines()]
     telling = [line for line in lines if len(line) >= _TELLING_LINE and not line.startswith("-----")]
     parts = [*(telling if len(lines) > 1 else ()), *_passwords(value), *_fields(value)]
-    return {value, value.replace(" ", "+"), *(part for part in parts if len(part) >= SHORTEST)}
+    return {value, *(part for part in parts if len(part) >= SHORTEST)}
+
+
+def _longest_first(forms: Iterable[str]) -> list[str]:
+    return sorted({form for form in forms if len(form) >= SHORTEST}, key=len, reverse=True)
+
+
+def _respelled(value: str) -> set[str]:
+    """Return the value in the other case, in a form, and as CSV, SQL, YAML and shells quote it."""
+    if len(value) < _TELLING_LINE:
+        return set()
+    return {
+        *(value.lower(), value.upper(), value.replace(" ", "+"), value.replace('"', '""')),
+        *(value.replace("'", "''"), value.replace("'", "'\"'\"'"), value.replace("'", r"'\''")),
+    }
 
 
 def _passwords(value: str) -> list[str]:
@@ -153,7 +168,7 @@ def _stumps(form: str, text: str) -> Iterator[Span]:
     head, tail = form[:_TELLING_STUMP], form[-_TELLING_STUMP:]
     if head not in text and tail not in text:
         return
-    for cut in _ELLIPSIS.finditer(text):
+    for cut in (_DIFF_LINE if " identical " in text else _ELLIPSIS).finditer(text):
         start = text.rfind(head, max(0, cut.start() - len(form)), cut.start())
         if start >= 0 and form.startswith(text[start : cut.start()]):
             yield start, cut.start()
