@@ -27,6 +27,16 @@ PLACES = {
 }
 
 
+ARGUMENTS = {
+    "v": ("-v",),
+    "rA": ("-rA", "--tb=long", "-l"),
+    "n1": ("-n1",),
+    "s": ("-s",),
+    "live-log": ("-o", "log_cli=true", "--log-cli-level=INFO"),
+    "junit": ("--junitxml=reports/junit.xml",),
+}
+
+
 def raw_controls(run: Run) -> list[str]:
     shown = {"terminal": run.out + run.err}
     shown |= {path.name: path.read_text() for path in (run.root / "reports").iterdir() if path.is_file()}
@@ -38,7 +48,7 @@ def raw_controls(run: Run) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("args", [("-v",), ("-rA", "--tb=long", "-l"), ("-n1",)], ids=["v", "rA", "n1"])
+@pytest.mark.parametrize("args", ARGUMENTS.values(), ids=ARGUMENTS)
 def test_no_control_reaches_terminal_or_report(suite: Suite, args: tuple[str, ...]) -> None:
     suite.checks(
         "".join(

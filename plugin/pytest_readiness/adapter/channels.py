@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -52,7 +52,8 @@ class Channels:
         self._redactor = config.stash[REDACTOR] = Redactor()
         self._knows_secrets = False
         self._names: set[str] = set()
-        self._streams = [RedactedStream(_beneath(stream), self.text) for stream in (sys.stdout, sys.stderr)]
+        self._in_check = False
+        self._streams = [RedactedStream(_beneath(stream), self._said) for stream in (sys.stdout, sys.stderr)]
         sys.stdout, sys.stderr = (cast(TextIO, stream) for stream in self._streams)
 
     def close(self) -> None:
@@ -74,6 +75,25 @@ class Channels:
         if not self._knows_secrets:
             self._learn()
         return self._redactor.shown(text)
+
+    def _said(self, text: str) -> str:
+        """Return output as it may pass: a check's keeps no colour, which would look like pytest's."""
+        return self.shown(text) if self._in_check else self.text(text)
+
+    @contextlib.contextmanager
+    def _check(self) -> Iterator[None]:
+        """Take all output for that of a check, as it is where nothing captures it."""
+        self._switch(in_check=True)
+        try:
+            yield
+        finally:
+            self._switch(in_check=False)
+
+    def _switch(self, *, in_check: bool) -> None:
+        for stream in self._streams:
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        self._in_check = in_check
 
     def _learn(self) -> None:
         """Register the secrets that this machine holds, as far as plan and profile can be read.
@@ -112,6 +132,24 @@ class Channels:
             self._names.add(unique)
             item.name = f"{self.text(item.name)}{unique[len(clean) :]}"
             _rename(item, unique)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_setup(self) -> Generator[None, object, object]:
+        """Watch what fixtures print."""
+        with self._check():
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_call(self) -> Generator[None, object, object]:
+        """Watch what the check prints."""
+        with self._check():
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self) -> Generator[None, object, object]:
+        """Watch what fixtures print at their end."""
+        with self._check():
+            return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, object, object]:
