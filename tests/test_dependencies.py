@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import conftest
+
 ROOT = Path(__file__).parent.parent
 OWN = {"pytest_readiness", "smoke", "stack", "tests", "conftest"}
 #: part -> the extras that it is installed with, beside the plugin's own dependencies ("")
@@ -74,3 +76,9 @@ def test_declarations_are_used(extra: str) -> None:
     used = set().union(*(imported(part) for part in parts))
     used |= {name for name, brought in BRINGS.items() if brought in used}
     assert declared()[extra] - used - NOT_IMPORTED.keys() == set()
+
+
+def test_pytest_says_what_the_smoke_installation_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conftest, "find_spec", lambda name: None)
+    with pytest.raises(pytest.UsageError, match=r"\A[^\n]*development dependencies: `make test`[^\n]*\Z"):
+        conftest.pytest_configure()
