@@ -11,9 +11,9 @@ from ..core.redaction import Redactor
 from ..profile.environment import Environment, Vault
 from ..profile.profile import Offer
 from ..profile.schema import Schema
+from .admission import Availability, Refusal
 from .catalogue import Check
 from .evidence import EvidenceLog, Parts
-from .gating import Availability, Refusal
 from .options import Settings
 
 

@@ -11,10 +11,10 @@ from .. import NothingMeasured, SafetyViolation
 from ..core.classify import classify
 from ..core.formats import text_of
 from ..core.model import FailureClass, Outcome
+from .admission import Refusal, refuse
 from .catalogue import Check
 from .context import CHECK, EVIDENCE, PARTS, REFUSAL, RunContext
 from .evidence import EvidenceLog, Parts
-from .gating import Refusal, refuse
 
 SUMMARY_LIMIT = 300
 
