@@ -110,7 +110,7 @@ def test_checks_that_are_all_deferred_by_pattern_defer_the_goal() -> None:
 def test_the_embedded_streak_is_shown_and_does_not_settle_the_goal() -> None:
     history = {"local": [entry(hours_ago=2), entry(hours_ago=1)]}
     made = model(history=history, environments={"staging": True})
-    assert made["streak"] == {"length": 3, "required": 3, "why": "the ledger holds no earlier run"}
+    assert made["streak"] == {"length": 3, "required": 3, "why": "back to the ledger's first run"}
     row = goal(made, "G-7")
     assert row["status"] == "PENDING"
     assert row["evidence"] == "local (embedded): 3/3 in a row; staging: no run in the ledger"
@@ -119,7 +119,7 @@ def test_the_embedded_streak_is_shown_and_does_not_settle_the_goal() -> None:
 def test_without_any_live_environment_that_is_said() -> None:
     row = goal(model(), "G-7")
     assert row["evidence"] == (
-        "local (embedded): 1/3 in a row (the ledger holds no earlier run); "
+        "local (embedded): 1/3 in a row (back to the ledger's first run); "
         "no live environment has a run in the ledger"
     )
 

@@ -114,7 +114,7 @@ def test_a_run_of_the_future_is_told(hours: float) -> None:
             ({"verdict": "BROKEN", "complete": False}, "READY"),
             "run run-2 of 2026-06-01 was BROKEN (incomplete)",
         ),
-        (("READY",), "the ledger holds no earlier run"),
+        (("READY",), "back to the ledger's first run"),
         (("BROKEN", "READY"), "run run-2 of 2026-06-01 was BROKEN"),
         (
             ({"build_identity": {"shop": "b0"}}, "READY"),

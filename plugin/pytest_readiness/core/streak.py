@@ -76,7 +76,7 @@ def _counted(entries: Sequence[Entry], policy: Policy, now: datetime) -> tuple[s
                 return runs, f"more than {policy.max_uncounted_runs} runs in a row did not count"
         else:
             return runs, f"{_name(entry)} was {_told(entry)}"
-    return runs, "the ledger holds no earlier run" if entries else "no run in the ledger"
+    return runs, "back to the ledger's first run" if entries else "no run in the ledger"
 
 
 def is_green(entry: Entry, policy: Policy) -> bool:
