@@ -151,10 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = [part for part in self.path.split("?")[0].split("/") if part]
         status, code, message = HTTPStatus.OK, "", ""
         try:
-            body = json.loads(raw or b"{}")
-            if not isinstance(body, dict):
-                raise ValueError("the body has to be a JSON object, or empty")
-            answer = self.control.answer(self.command, path, body)
+            answer = self.control.answer(self.command, path, _json_object(raw))
         except NoSuchRequest as error:
             status, code, message = HTTPStatus.NOT_FOUND, "NOT_FOUND", str(error)
         except UnknownFault as error:
@@ -174,6 +171,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Log nothing: the terminal belongs to the caller."""
+
+
+def _json_object(raw: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(raw or b"{}")
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise ValueError("the body has to be a JSON object, or empty")
+    return body
 
 
 class Appearance:

@@ -123,9 +123,7 @@ def _parser() -> argparse.ArgumentParser:
         ("revoke", "Replace the key at once and measure when every service refuses the old one"),
     ):
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument(
-            "--env", default="local", metavar="NAME|PATH.toml", help="Environment profile (default: local)"
-        )
+        command.add_argument("--env", required=True, metavar="NAME|PATH.toml", help="Environment profile")
         command.add_argument(
             "--service",
             choices=SERVICES,

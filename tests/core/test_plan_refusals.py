@@ -171,7 +171,12 @@ MOMENT = "an RFC 3339 time with an offset, such as 2027-03-01T00:00:00Z"
             "1",
             "",
         ),
-        (BASE.replace("schema_version = 1", ""), "schema_version: missing", "an integer >= 1", ""),
+        (
+            BASE.replace("schema_version = 1", ""),
+            "schema_version: missing",
+            "an integer >= 1",
+            "add it above the first [table] of the file",
+        ),
         (
             'schema_version = 1\ntitle = "t"\nsuite = "s"',
             "goal: missing",

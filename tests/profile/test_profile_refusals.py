@@ -17,14 +17,15 @@ def refusal(text: str, **environ: str) -> str:
 
 
 URL = "an http:// or https:// URL without user info, query or fragment"
+ABOVE = "add it above the first [table] of the file"
 REFERENCE = "env:NAME, file:PATH, secretsmanager:ID, or empty where it is not offered"
 
 
 @pytest.mark.parametrize(
     ("text", "what", "allowed", "action"),
     [
-        ("live = true", "name: missing", "a string", ""),
-        ('name = "x"', "live: missing", "true, false", ""),
+        ("live = true", "name: missing", "a string", ABOVE),
+        ('name = "x"', "live: missing", "true, false", ABOVE),
         (
             'name = "Sta/ging"\nlive = true',
             "name: 'Sta/ging' cannot name an environment",

@@ -40,12 +40,18 @@ def test_the_goal_table_is_aligned() -> None:
 def test_the_evidence_of_a_goal_is_told_to_its_end() -> None:
     model = sample.ready()
     model["goals"][6]["evidence"] = (
-        "local (embedded): 1/3 in a row (the ledger holds no earlier run); staging: no run yet"
+        "local (embedded): 1/3 in a row (back to the ledger's first run); staging: no run yet"
     )
     lines = terminal.lines(model)
     place = next(place for place, line in enumerate(lines) if line.startswith("G-7"))
     assert lines[place + 1].strip().endswith("staging: no run yet")
     assert lines[place + 1].index(lines[place + 1].strip()) == lines[place].index("local (embedded)")
+
+
+def test_a_blocker_of_the_run_itself_is_named() -> None:
+    model = sample.broken()
+    model["blockers"][0] |= {"severity": None, "class": None, "check": None, "goal": None, "also": ()}
+    assert " 1. the run" in terminal.lines(model)
 
 
 def test_a_blocker_has_its_next_action_and_its_command() -> None:

@@ -90,6 +90,7 @@ def test_unknown_requests_are_refused(stack: Stack) -> None:
 def test_a_body_must_be_a_json_object(stack: Stack, body: bytes) -> None:
     answer = httpx.put(f"{stack.control_url}/faults/freeside-health-unhealthy", content=body)
     assert (answer.status_code, answer.json()["error"]) == (400, "INVALID_REQUEST")
+    assert answer.json()["message"] == "the body has to be a JSON object, or empty"
     assert request("GET", f"{stack.control_url}/faults")[1]["active"] == {}
 
 

@@ -144,5 +144,6 @@ class TomlTable:
         if key in self.data:
             return self.data[key]
         if default is REQUIRED:
-            self.refuse(key, "missing", allowed=allowed)
+            action = "" if self.path else "add it above the first [table] of the file"
+            self.refuse(key, "missing", allowed=allowed, action=action)
         return default

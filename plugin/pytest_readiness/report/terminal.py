@@ -78,7 +78,7 @@ def _blockers(model: Mapping[str, Any], columns: int) -> Iterator[str]:
     found = rows(model, "blockers")
     for place, row in enumerate(found[:SHOWN], start=1):
         words = (one_line(row.get("severity")), one_line(row.get("class")), and_others(row))
-        what = " ".join(filter(None, words)) or one_line(row.get("goal"))
+        what = " ".join(filter(None, words)) or one_line(row.get("goal")) or "the run"
         yield clip(f"{place:>2}. {what}", columns)
         for text in wrapped(one_line(row.get("summary"), 300), columns - 4):
             yield f"    {text}"
