@@ -42,8 +42,14 @@ ARROWS = {
         **{service: {"common"} for service in ("freeside", "finn", "dixie")},
         "faults": {"common", "freeside", "finn", "dixie"},
         "service": {"common", "faults", "freeside", "finn", "dixie", "provider"},
+        "control": {"aws", "faultboard", "host", "migrations", "process", "services", "supervisor"},
+        "services": {"aws", "host", "process", "supervisor"},
         "aws": {"host", "process"},
-        "process": set(),
+        "pgbouncer": {"binaries", "host", "postgres", "process", "supervisor"},
+        "postgres": {"host", "process", "supervisor"},
+        "faultboard": {"supervisor"},
+        "supervisor": {"process"},
+        **{room: set() for room in ("host", "process", "migrations", "source_tree")},
     },
 }
 
