@@ -82,7 +82,7 @@ def test_the_digest_is_of_the_meaning(write: Write) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "where", "what", "allowed"),
     [
-        ("goal =", "gaol =", "fault[1].gaol", "unknown key", "also, args, body, checks"),
+        ("goal =", "gaol =", "fault[1].gaol", "unknown key", "also, append, args, body"),
         ('"BROKEN"', '"RED"', "fault[1].verdict", "unknown value 'RED'", "READY, BROKEN, DEGRADED"),
         ('"G-2"', '"G-9"', "fault[1].goal", "unknown value 'G-9'", "G-1, G-2"),
         ("checks =", 'check = "auth/meta"\nchecks =', "fault[1].check", "there is `checks` as well", "one"),
