@@ -24,9 +24,9 @@ def test_a_live_run_passes() -> None:
 
 
 def test_static_checks_pass_on_a_real_checkout_only() -> None:
-    assert statuses(model(*STATIC, iac=True))["G-1"] == "PASS"
-    assert statuses(model(*STATIC, iac=False))["G-1"] == "READY"
-    assert statuses(model(*STATIC, check("orders/list"), iac=True))["G-1"] == "READY"
+    assert statuses(model(*STATIC, checkout="checkout abc1234"))["G-1"] == "PASS"
+    assert statuses(model(*STATIC, checkout=""))["G-1"] == "READY"
+    assert statuses(model(*STATIC, check("orders/list"), checkout="checkout abc1234"))["G-1"] == "READY"
 
 
 def test_a_goal_without_a_check_is_pending() -> None:

@@ -41,9 +41,13 @@ OPERATIONAL = '[[operational]]\nitem = "Alarms"\nchecks = ["alarms/*", "metrics/
     ("checks", "done", "evidence"),
     [
         ((), False, "no check of this run matches alarms/*, metrics/cpu"),
-        ((check("alarms/a"), check("metrics/cpu")), True, "2 checks passed"),
+        ((check("alarms/a"), check("metrics/cpu")), True, "2 checks passed, on the embedded platform"),
         ((check("alarms/a"),), False, "no check of this run matches metrics/cpu"),
-        ((check("alarms/a", "flaky", "P1"), check("metrics/cpu")), True, "2 checks passed"),
+        (
+            (check("alarms/a", "flaky", "P1"), check("metrics/cpu")),
+            True,
+            "2 checks passed, on the embedded platform",
+        ),
         ((check("alarms/a", "flaky"),), False, "alarms/a flaky (of 1 check)"),
         ((check("alarms/a"), check("alarms/b", "skipped", "P1")), False, "alarms/b skipped (of 2 checks)"),
         (
@@ -81,7 +85,7 @@ def test_an_item_that_needs_a_live_environment_is_not_ticked_by_an_embedded_one(
 @pytest.mark.parametrize(
     ("outcome", "verified", "evidence"),
     [
-        ("passed", True, "1 check passed"),
+        ("passed", True, "1 check passed, on the embedded platform"),
         ("failed", False, "rollback/full failed (of 1 check)"),
         (None, None, "not verified in this run"),
     ],

@@ -47,6 +47,7 @@ READY: dict[str, Any] = {
     "exit_code": 0,
     "reasons": ["every selected check passed or is deferred"],
     "uncounted": None,
+    "complete": True,
     "counts": {
         "total": 112,
         "passed": 107,

@@ -15,7 +15,7 @@ from ..core.patterns import matching
 from .catalogue import Catalogue
 from .collection import is_whole_suite_asked
 from .context import RunContext
-from .provenance import History, build_identity, digest_of, runner
+from .provenance import History, build_identity, checkout_of, digest_of, runner
 from .provisional import UNFINISHED
 from .tally import Tally
 
@@ -132,7 +132,7 @@ class Judge:
             suite_digest=self._suite_digest,
             degraded_exit_code=context.settings.degraded_exit_code,
             runner=runner(),
-            iac=self._is_checkout_real(catalogue),
+            checkout=self._real_checkout(catalogue),
             env_option=context.settings.environment,
             environments=self.history.environments,
             notes=tuple(dict.fromkeys(context.notes)),
@@ -140,8 +140,8 @@ class Judge:
             self_test=self.history.self_test(),
         )
 
-    def _is_checkout_real(self, catalogue: Catalogue) -> bool:
-        """Tell whether static checks saw the platform's own checkout: a live profile or a variable names it.
+    def _real_checkout(self, catalogue: Catalogue) -> str:
+        """Name the platform's own checkout if static checks saw it: a live profile or a variable names it.
 
         What a hook offers, or a profile that is not live, may be a tree made for the embedded platform.
         """
@@ -150,7 +150,8 @@ class Judge:
         rules = [self._context.schema.capabilities[name] for name in names & {*self._context.capabilities}]
         needs = [need for rule in rules for need in rule.needs]
         if profile is None or not needs or not all(profile.values[need] for need in needs):
-            return False
-        return profile.live or all(
-            profile.origins.get(need, "").startswith("environment variable") for need in needs
-        )
+            return ""
+        named = all(profile.origins.get(need, "").startswith("environment variable") for need in needs)
+        if not profile.live and not named:
+            return ""
+        return checkout_of([str(profile.values[need]) for need in needs])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,24 @@ def digest_of(suite: Path) -> str:
             if path.is_file() and not _is_left_out(path.relative_to(suite))
         }
     )
+
+
+def checkout_of(places: Sequence[str]) -> str:
+    """Name the checkout that is among these places by its commit, as far as git can tell."""
+    for place in places:
+        if not Path(place).expanduser().is_dir():
+            continue
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            told = subprocess.run(
+                ["git", "describe", "--always", "--dirty", "--abbrev=7", "--exclude=*"],  # noqa: S607
+                cwd=Path(place).expanduser(),
+                capture_output=True,
+                text=True,
+                timeout=DEADLINE_S,
+                check=True,
+            )
+            return f"checkout {told.stdout.strip()}"
+    return "the platform's own checkout"
 
 
 def runner(environ: Mapping[str, str] = os.environ) -> str:

@@ -30,13 +30,13 @@ class Standing:
     """What a run's goals are judged against: the environment, the scope, and what the ledger knows.
 
     ``streaks`` maps each environment with a ledger, and each known live one, to its streak (None: no run in
-    it). ``checkout`` says that static checks looked at a real checkout.
+    it). ``checkout`` names the real checkout that static checks looked at, if any.
     """
 
     environment: str
     live: bool
     scope: Scope = Scope.FULL
-    checkout: bool = False
+    checkout: str = ""
     streaks: Mapping[str, Streak | None]
     live_environments: tuple[str, ...] = ()
 
@@ -123,11 +123,16 @@ def _from_passes(mine: Sequence[CheckResult], standing: Standing) -> tuple[GoalS
     evidence = _counted(mine, passed, deferred)
     if standing.scope is Scope.PARTIAL:
         return GoalStatus.PENDING, f"partial run: {evidence}; only a full run settles a goal"
-    if standing.live:
-        return GoalStatus.PASS, evidence
-    if standing.checkout and all(check.static for check in passed):
-        return GoalStatus.PASS, f"{evidence}, on the platform's own checkout"
-    return GoalStatus.READY, f"{evidence}, on the embedded platform"
+    where = provenance(passed, live=standing.live, checkout=standing.checkout)
+    real = standing.live or (standing.checkout and all(check.static for check in passed))
+    return GoalStatus.PASS if real else GoalStatus.READY, f"{evidence}{where}"
+
+
+def provenance(passed: Sequence[CheckResult], *, live: bool, checkout: str) -> str:
+    """Return what the checks passed on, to end a sentence; nothing for a live environment."""
+    if checkout and all(check.static for check in passed):
+        return f", on {checkout}"
+    return "" if live else ", on the embedded platform"
 
 
 def _missing(standing: Standing) -> str:

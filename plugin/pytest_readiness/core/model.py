@@ -106,8 +106,8 @@ class RunRecord:
     """One finished run. Results are as reported, without exemptions. Times carry an offset.
 
     ``environments`` maps every known profile beside this one to whether it is live. ``env_option`` is what
-    ``--env`` was given, for the command that reproduces a failure. ``iac`` says that a real checkout was
-    examined, so that static checks hold for the real platform. ``runner`` is the CI's URL, if any.
+    ``--env`` was given, for the command that reproduces a failure. ``checkout`` names the real checkout that
+    was examined, so that static checks hold for the real platform. ``runner`` is the CI's URL, if any.
     """
 
     run_id: str
@@ -120,7 +120,7 @@ class RunRecord:
     suite_digest: str = ""
     degraded_exit_code: int = 2
     runner: str = ""
-    iac: bool = False
+    checkout: str = ""
     env_option: str = ""
     environments: Mapping[str, bool] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -8,10 +8,12 @@ from typing import Any
 
 from .exemptions import Exemption
 from .formats import counted, format_moment
-from .model import CheckResult, Outcome, RunRecord, Severity
+from .goals import provenance
+from .model import CheckResult, Outcome, RunRecord, Scope, Severity
 from .patterns import matching
 from .plan import Deferral, InventoryItem, OperationalItem, Plan, Rollback, Waiver
 from .streak import Streak
+from .verdict import is_settled
 
 #: A figure of this name holds what was observed of a declared service: ``inventory/<key>/<column>``.
 OBSERVED = "inventory"
@@ -87,9 +89,9 @@ def operational_rows(
     return rows
 
 
-def rollback_rows(results: Sequence[CheckResult], plan: Plan) -> list[dict[str, Any]]:
+def rollback_rows(run: RunRecord, results: Sequence[CheckResult], plan: Plan) -> list[dict[str, Any]]:
     """Return the ways back; ``verified`` is None where no check of this run verifies them."""
-    return [_way_back(way, results) for way in plan.rollback]
+    return [_way_back(way, run, results) for way in plan.rollback]
 
 
 def _effect(exemption: Exemption) -> dict[str, Any]:
@@ -107,12 +109,16 @@ def _observed(item: InventoryItem, figures: Mapping[Any, Any], build: Mapping[st
 def _ticked(item: OperationalItem, run: RunRecord, results: Sequence[CheckResult]) -> tuple[bool, str]:
     if item.live and not run.live:
         return False, f"needs a live environment; {run.environment} is embedded"
-    return _all_passed(item.checks, results)
+    if run.scope is Scope.PARTIAL:
+        return False, "a partial run ticks nothing"
+    if not run.is_complete:
+        return False, "a run that did not come to its end ticks nothing"
+    return _all_passed(item.checks, run, results)
 
 
-def _way_back(way: Rollback, results: Sequence[CheckResult]) -> dict[str, Any]:
+def _way_back(way: Rollback, run: RunRecord, results: Sequence[CheckResult]) -> dict[str, Any]:
     found = matching(way.checks, (check.id for check in results))
-    done, evidence = _all_passed(way.checks, results) if found else (None, "not verified in this run")
+    done, evidence = _all_passed(way.checks, run, results) if found else (None, "not verified in this run")
     return {
         "title": way.title,
         "kind": way.kind,
@@ -123,25 +129,29 @@ def _way_back(way: Rollback, results: Sequence[CheckResult]) -> dict[str, Any]:
     }
 
 
-def _all_passed(patterns: Sequence[str], results: Sequence[CheckResult]) -> tuple[bool, str]:
-    """Tell whether each pattern has a check and all passed (a P1 also on a rerun), and what was seen.
+def _all_passed(patterns: Sequence[str], run: RunRecord, results: Sequence[CheckResult]) -> tuple[bool, str]:
+    """Tell whether each pattern has a check and all ran and passed (a P1 also on a rerun), and where.
 
-    A skip that the environment declares itself, such as a drill that was not asked for, counts neither way.
+    Only what another check covers, which passed itself, need not run.
     """
     ids = [check.id for check in results]
     unmatched = [pattern for pattern in patterns if not matching([pattern], ids)]
     wanted = set(matching(patterns, ids))
     named = [check for check in results if check.id in wanted]
-    matched = [check for check in named if check.outcome is not Outcome.SKIPPED or check.applicable]
-    if not matched and named:
-        return False, f"{named[0].id} {named[0].outcome}: {named[0].summary}"
-    short = [check for check in matched if not _holds(check)]
+    short = [check for check in named if not _holds(check) and not is_settled(check, results)]
     if short:
         others = f", and {len(short) - 1} more" if len(short) > 1 else ""
-        return False, f"{short[0].id} {short[0].outcome}{others} (of {counted(len(matched), 'check')})"
+        summary = f": {short[0].summary}" if short[0].summary else ""
+        return (
+            False,
+            f"{short[0].id} {short[0].outcome}{others} (of {counted(len(named), 'check')}){summary}",
+        )
     if unmatched:
         return False, f"no check of this run matches {', '.join(unmatched)}"
-    return True, f"{counted(len(matched), 'check')} passed"
+    passed = [check for check in named if _holds(check)]
+    covered = f", {len(named) - len(passed)} covered by another check" if len(passed) < len(named) else ""
+    where = provenance(passed, live=run.live, checkout=run.checkout)
+    return True, f"{counted(len(passed), 'check')} passed{covered}{where}"
 
 
 def _holds(check: CheckResult) -> bool:
