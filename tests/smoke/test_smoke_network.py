@@ -1,0 +1,108 @@
+"""The bounded network: strict JSON as a rule, proxies of the runner, a relay. `make hostile` has the rest."""
+
+import json
+import socket
+import threading
+import time
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pytest_readiness import SetupError
+
+from smoke.network.relay import relayed
+from smoke.network.strict_json import MAX_DEPTH, NotStrict, strict_json
+from smoke.network.transport import http_pool
+from tests.hostile.case import BODY, head
+from tests.hostile.server import Server, always
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
+VALUES = st.recursive(
+    st.none() | st.booleans() | TEXT | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
+OUTSIDE = "http://192.0.2.1/health"
+
+
+@given(VALUES, st.booleans())
+def test_what_is_strict_is_read_as_json_reads_it(value: object, ascii_only: bool) -> None:
+    assert strict_json(json.dumps(value, ensure_ascii=ascii_only).encode()) == value
+
+
+@given(st.binary(max_size=60))
+def test_whatever_comes_is_a_value_or_not_strict(content: bytes) -> None:
+    try:
+        value = strict_json(content)
+    except NotStrict:
+        return
+    assert json.loads(content) == value
+
+
+@pytest.mark.parametrize("depth", [MAX_DEPTH, MAX_DEPTH + 1, 5000, 200_000])
+def test_depth_has_a_limit(depth: int) -> None:
+    body = b"[" * depth + b"]" * depth
+    if depth <= MAX_DEPTH:
+        strict_json(body)
+        return
+    with pytest.raises(NotStrict, match="deeper"):
+        strict_json(body)
+
+
+def proxied(monkeypatch: pytest.MonkeyPatch, proxy: str, url: str = OUTSIDE, no_proxy: str = "") -> int:
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, no_proxy)
+    with http_pool("test", proxies=True, answers_within=1) as pool:
+        return pool.get(url).status_code
+
+
+def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Server(always(lambda peer: peer.send(head(length=len(BODY)) + BODY))) as proxy:
+        assert proxied(monkeypatch, proxy.url) == 200
+        assert proxy.heads[0].startswith(b"GET http://192.0.2.1/health ")
+
+
+def test_this_machine_is_asked_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Server(always(lambda peer: peer.send(head(length=len(BODY)) + BODY))) as service:
+        assert proxied(monkeypatch, "http://127.0.0.1:9", f"{service.url}/health") == 200
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://127.0.0.1:9", "127.0.0.1:9", "nonsense://x", "http://[", "socks5://x"]
+)
+def test_a_proxy_that_cannot_be_used_is_the_runners(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    with pytest.raises(SetupError, match=r"proxy of this runner's environment|no URL of a proxy"):
+        proxied(monkeypatch, proxy)
+
+
+def test_a_proxy_that_refuses_is_the_runners(monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse = always(lambda peer: peer.send(head(status="407 Log in", length=0)))
+    with Server(refuse) as proxy, pytest.raises(SetupError, match="407"):
+        proxied(monkeypatch, proxy.url, OUTSIDE.replace("http:", "https:"))
+
+
+def test_a_host_without_proxy_is_asked_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(httpx.TransportError):
+        proxied(monkeypatch, "http://127.0.0.1:9", no_proxy="192.0.2.1")
+
+
+@pytest.mark.parametrize(
+    ("within", "most", "why"), [(0.5, 10_000_000_000, "in time"), (20, 100_000, "more than")]
+)
+def test_a_relay_ends_after_its_time_and_its_bytes(within: float, most: int, why: str) -> None:
+    with (
+        Server(always(lambda peer: peer.endlessly(b"A" * 1000)), speaks_first=True) as server,
+        relayed("127.0.0.1", server.port, within=within, most=most) as relay,
+        socket.create_connection(("127.0.0.1", relay.port)) as client,
+    ):
+        came, began = 0, time.monotonic()
+        while piece := client.recv(65536):
+            came += len(piece)
+        assert time.monotonic() - began < 10
+        assert why in relay.cut
+        assert came <= most + 65536
+    assert not [thread for thread in threading.enumerate() if thread.name == "relay-127.0.0.1"]
