@@ -126,3 +126,9 @@ def test_failed_test_outside_the_suite_is_never_0(suite: Suite, workers: tuple[s
     suite.write("tests/test_other.py", "def test_other(): assert False")
     run = suite.run("smoke", "tests", *workers)
     assert (run.code, run.verdict, run.model["exit_code"]) == (1, "READY", 1), run.told()
+
+
+def test_a_run_without_pytests_cache_has_its_verdict(suite: Suite) -> None:
+    suite.checks("@pytest.mark.p0\ndef test_up(evidence):\n    passing(evidence)\n")
+    run = suite.run("-p", "no:cacheprovider")
+    assert (run.code, run.verdict) == (0, "READY"), run.told()

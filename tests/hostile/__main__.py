@@ -13,6 +13,8 @@ from tests.hostile.batch import Outcome, try_cases
 
 #: As many processes at a time: this is for two cores.
 AT_ONCE = 2
+#: How many problems of one run are printed: when all its cases fail, they fail for one reason.
+SHOWN = 20
 BATCHES = {
     "answers": answers.CASES + bodies.CASES,
     "slow, endless and broken off": timing.CASES + streams.CASES,
@@ -52,7 +54,7 @@ def main(words: list[str]) -> int:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for (group, _), outcome in zip(chosen, pool.map(lambda job: job[1](), chosen), strict=True):
             groups[group].add(outcome)
-            for problem in outcome.problems:
+            for problem in outcome.problems[:SHOWN]:
                 print(f"NOT SURVIVED  {problem}", flush=True)
     total = Outcome()
     for group, outcome in groups.items():

@@ -40,8 +40,10 @@ def guard(config: pytest.Config) -> Channels:
 def files(config: pytest.Config) -> list[Path]:
     """Return the files that pytest itself wrote beside reports: its log, and what it remembers of items."""
     log: logging.FileHandler | None = _log_file(config)
-    cache = config.rootpath / str(config.getini("cache_dir")) / "v" / "cache"
-    return [*([Path(log.baseFilename)] if log else []), *sorted(cache.glob("*"))]
+    written = [Path(log.baseFilename)] if log else []
+    if hasattr(config, "cache"):  # not with -p no:cacheprovider, which also takes its setting away
+        written += sorted((config.rootpath / str(config.getini("cache_dir")) / "v" / "cache").glob("*"))
+    return written
 
 
 class Channels:
