@@ -150,6 +150,13 @@ def test_a_private_jwk_in_text() -> None:
     assert cleaned.count("public-x-0123456789abc") == 2
 
 
+@pytest.mark.parametrize(
+    "form", ['"password":"{}"', "password={}&x=1", "Cookie: a={}; b={}", "X-Api-Key: {}", "<token>{}</token>"]
+)
+def test_a_secret_of_any_length_goes_as_a_whole(form: str) -> None:
+    assert "a1b2" not in Redactor().text(form.replace("{}", "a1b2" * 12_000))
+
+
 def test_basic_credentials_without_the_name_of_their_header() -> None:
     assert Redactor().text("sent Basic dXNlcjpwYXNz twice") == "sent Basic [redacted] twice"
     assert Redactor().text("Basic authentication is off") == "Basic authentication is off"

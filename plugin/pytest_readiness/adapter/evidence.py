@@ -12,7 +12,7 @@ from ..core.redaction import Redactor
 
 BODY_LIMIT = 2048
 #: This much of a body is searched for secrets, so that none stands where what is shown of it ends.
-_SEARCHED = 128 * BODY_LIMIT
+_SEARCHED = 32 * BODY_LIMIT
 #: Headers that explain an exchange; all others stay out of the report.
 SHOWN_HEADERS = frozenset(
     {"accept", "authorization", "cache-control", "content-length", "content-type", "date", "etag"}

@@ -16,19 +16,22 @@ class LineRedactor:
 
     def __init__(self, redact: Callable[[str], str]) -> None:
         self._redact = redact
-        self._held = ""
+        self._held: list[str] = []
         self._inside_key = False
 
     def feed(self, text: str) -> str:
         """Return what may be shown once this text has come, too."""
-        text = self._held + text
         end = text.rfind("\n") + 1
-        self._held = text[end:]
-        return self._clean(text[:end])
+        if not end:
+            self._held.append(text)
+            return ""
+        complete = "".join((*self._held, text[:end]))
+        self._held = [text[end:]]
+        return self._clean(complete)
 
     def flush(self) -> str:
         """Return what was held back."""
-        text, self._held = self._held, ""
+        text, self._held = "".join(self._held), []
         return self._clean(text)
 
     def _clean(self, text: str) -> str:

@@ -46,30 +46,34 @@ _WORDS = (
 )
 _KEY_START = re.compile(rf"(?:(?:{_KINDS_OF_KEY}|refresh|db) )?[A-Za-z0-9_.-]{{0,40}}\Z", re.IGNORECASE)
 _KEY_REST = re.compile(r"[A-Za-z0-9_-]{0,24}+")
-_STRING = r"[rbfuRBFU]{0,2}(?P<quote%d>[\"'])(?P<%s>(?:(?!(?P=quote%d))[^\\\n]|\\.){0,20000}+)"
+_STRING = r"[rbfuRBFU]{0,2}(?P<quote%d>[\"'])(?P<%s>(?:(?!(?P=quote%d))[^\\\n]|\\.)*+)"
 #: What follows a name and is its value beyond doubt.
 _TIGHT = re.compile(
     rf"""["']?[ \t]{{0,8}}(?:=>|:=|[:=])\s{{0,8}}{_STRING % (1, "quoted", 1)}
     | ["']\s{{0,4}},?\s{{0,20}}["']?[Vv]alue["']?\s{{0,4}}[:=]\s{{0,4}}{_STRING % (2, "member", 2)}
     | ["'](?:;[^\r\n]*)?\r?\n(?:[A-Z][^\r\n]*\r?\n)?\r?\n(?P<part>[^\r\n]++)
-    | =(?P<plain>(?:[^\s"'&;<>\\]|\\(?![nrtu"'\\/]))++)
-    | >(?P<element>[^<>]{{1,20000}}+)<""",
+    | =(?P<plain>(?:[^\s"'&;<>\\]|\\(?![nrtu"'\\/])){{1,4096}}+)
+    | >(?P<element>[^<>]++)<""",
     re.VERBOSE,
 )
 _PAIR = re.compile(rf"""["']\s{{0,4}},\s{{0,4}}(?=b?["']){_STRING % (1, "paired", 1)}""", re.VERBOSE)
 _OPENING = re.compile(r"[\"']?[ \t]{0,8}[:=]\s{0,8}(?=[\[{(])")
 #: A header, a line of YAML, a number in JSON, an assignment with spaces: what follows may as well be prose.
 _LOOSE = re.compile(
-    r"""["']?[ \t]{0,8}[:=][ \t]{0,8}(?P<line>(?=[^\s"'\[{(])(?:[^\r\n"'\\]|\\(?![nrtu"'\\/]))++)"""
+    r"""["']?[ \t]{0,8}[:=][ \t]{0,8}(?P<line>(?=[^\s"'\[{(])(?:[^\r\n"'\\]|\\(?![nrtu"'\\/])){1,512}+)"""
 )
+_REST_OF_WORD, _REST_OF_LINE = re.compile(r"[^\s\"'&;<>]*+"), re.compile(r"[^\r\n\"']*+")
+#: Words and lines are judged by their beginning; what is secret goes on to its end.
+_LONGEST_WORD, _LONG_WORD = 4096, 256
+_LONGEST_REMARK = 500
 _SCHEME = re.compile(r"(?:bearer|basic|dpop|digest|negotiate|token|apikey)[ \t]+", re.IGNORECASE)
 _LEAF = re.compile(rf"{_STRING % (1, 'leaf', 1)}[\"'](?P<colon>\s*:)?")
 _BRACKETS = re.compile(r"[\[\]{}()]")
-_LONGEST_MEMBER = 20_000
+_LONGEST_MEMBER = 100_000
 #: What is no secret whatever it is called: nothing, a placeholder, a reference, a mark of ours.
 _NOTHING = re.compile(
     r"(?i:none|null|nil|true|false|undefined|bearer|basic|dpop|\(?redacted\)?|\(?hidden\)?)?|\W{1,3}|[*x•.…-]+"
-    r"|(?:env|file|secretsmanager):.+|arn:aws.*|https?://[^@?]*|<[^<>]*>|\$\{?\w+\}?|\{[^{}]*\}|%\(?\w+\)?s?"
+    r"|(?:env|file|secretsmanager):[\w./:@~ -]{1,300}|arn:aws.*|https?://[^@?]*|<[^<>]*>|\$\{?\w+\}?|\{[^{}]*\}|%\(?\w+\)?s?"
     r"|\[redacted\b.*"
 )
 _PROSE = re.compile(
@@ -141,33 +145,45 @@ def named_secrets(text: str) -> Iterator[Found]:
                 kind = Kind.WEAK
             part_of_arn = text[start - 1 : start] == text[end : end + 1] == ":"
             if kind is not Kind.NONE and not part_of_arn:
-                yield from _values(text, start, end, kind)
+                found, end = _values(text, start, end, kind)
+                yield from found
             at = lower.find(word, end)
 
 
-def _values(text: str, start: int, end: int, kind: Kind) -> Iterator[Found]:
-    """Yield what is secret after the name from ``start`` to ``end``."""
+def _values(text: str, start: int, end: int, kind: Kind) -> tuple[list[Found], int]:
+    """Return what is secret after the name from ``start`` to ``end``, and where to look for the next name.
+
+    What is secret is not searched again: a hostile text would make that take forever.
+    """
     name = text[start:end]
     if opening := _OPENING.match(text, end):
-        for leaf in _LEAF.finditer(text, opening.end(), _closed(text, opening.end())):
-            if not leaf["colon"]:
-                yield from _judged(text, leaf.span("leaf"), kind)
-    elif tight := _TIGHT.match(text, end):
-        yield from _assigned(text, start, tight, kind)
-    elif pair := _PAIR.match(text, end) if _is_header(name) else None:
-        if kind_of(pair["paired"]) is Kind.NONE:  # not the next of a list of names
-            yield from _judged(text, pair.span("paired"), kind)
-    elif loose := _LOOSE.match(text, end):
-        yield from _line(text, name, loose.span("line"), kind)
+        stop = _closed(text, opening.end())
+        leaves = (leaf for leaf in _LEAF.finditer(text, opening.end(), stop) if not leaf["colon"])
+        return [found for leaf in leaves for found in _judged(text, leaf.span("leaf"), kind)], max(stop, end)
+    if tight := _TIGHT.match(text, end):
+        found = [*_assigned(text, start, tight, kind)]
+        quoted = tight.lastgroup in {"quoted", "member"}
+        return found, tight.end() if quoted else found[-1][1] if found else end
+    if pair := _PAIR.match(text, end) if _is_header(name) else None:
+        if kind_of(pair["paired"]) is not Kind.NONE:  # the next of a list of names
+            return [], end
+        return [*_judged(text, pair.span("paired"), kind)], pair.end()
+    if loose := _LOOSE.match(text, end):
+        found = [*_line(text, name, loose.span("line"), kind)]
+        return found, found[-1][1] if found else end
+    return [], end
 
 
 def _assigned(text: str, start: int, match: re.Match[str], kind: Kind) -> Iterator[Found]:
     """Yield the value that is beyond doubt that of the name at ``start``."""
     span = match.span(match.lastgroup or 0)
     if match.lastgroup == "plain":
-        span = (span[0], span[0] + len(match["plain"].rstrip(",)]}.:")))
-        if _is_code(text, start, span):
-            return
+        if len(match["plain"]) == _LONGEST_WORD:
+            span = (span[0], _word_end(text, span[1]))
+        else:
+            span = (span[0], span[0] + len(match["plain"].rstrip(",)]}.:")))
+            if _is_code(text, start, span):
+                return
     if match.lastgroup != "element" or text[start - 1 : start] == "<":
         yield from _judged(text, span, kind)
 
@@ -188,7 +204,8 @@ def _line(text: str, name: str, span: tuple[int, int], kind: Kind) -> Iterator[F
     begin = scheme.end() if scheme else span[0]
     line = text[begin : span[1]].rstrip()
     if (bare.endswith("cookie") and "=" in line) or line.startswith("AWS4-"):
-        yield begin, begin + len(line), MARK
+        rest = _REST_OF_LINE.match(text, begin + len(line))
+        yield begin, rest.end() if rest else begin + len(line), MARK
         return
     first = line.split(maxsplit=1)[0] if line else ""
     if _NOTHING.fullmatch(first) or _CALL.match(first):
@@ -198,7 +215,13 @@ def _line(text: str, name: str, span: tuple[int, int], kind: Kind) -> Iterator[F
     named_so = bare.endswith(("password", "passwd", "passphrase", "pwd", "authorization")) or "-" in name
     sure = alone and named_so and not _PROSE.fullmatch(word) and not _is_number(word)
     if (sure and kind is Kind.STRONG) or _looks_random(word, kind):
-        yield from _judged(text, (begin, begin + len(word)), kind)
+        end = begin + len(word)
+        yield from _judged(text, (begin, _word_end(text, end) if len(word) > _LONG_WORD else end), kind)
+
+
+def _word_end(text: str, at: int) -> int:
+    rest = _REST_OF_WORD.match(text, at)
+    return rest.end() if rest else at
 
 
 def _is_header(name: str) -> bool:
@@ -212,7 +235,7 @@ def _is_code(text: str, start: int, span: tuple[int, int]) -> bool:
         return True
     if not _IDENTIFIER.fullmatch(value):
         return False
-    line = text[text.rfind("\n", 0, start) + 1 : start]
+    line = text[max(0, start - 500) : start].rpartition("\n")[2]
     inside = line.count("(") > line.count(")")
     return (inside and text[span[1] : span[1] + 1] in {",", ")"}) or value in text[start : span[0] - 1]
 
@@ -237,11 +260,12 @@ def _is_number(word: str) -> bool:
 
 
 def _closed(text: str, opening: int) -> int:
-    """Return where the bracket that opens there is closed, or the furthest place to look at."""
+    """Return where the bracket that opens there is closed; without an end, the furthest place to look at."""
     depth = 0
-    limit = min(len(text), opening + _LONGEST_MEMBER)
+    remark = text[opening] == "("
+    limit = min(len(text), opening + (_LONGEST_REMARK if remark else _LONGEST_MEMBER))
     for match in _BRACKETS.finditer(text, opening, limit):
         depth += 1 if match.group() in "[{(" else -1
         if depth <= 0:
             return match.end()
-    return limit
+    return opening if remark else limit  # a remark in prose, or data that was cut

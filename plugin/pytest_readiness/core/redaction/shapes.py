@@ -177,7 +177,7 @@ SHAPES: tuple[Shape, ...] = (
     Shape(
         ("earer", "EARER", "DPoP"),
         _pattern(
-            r"(?<![A-Za-z])(?:bearer|dpop)[\s:]+(?P<value>(?=[^\s\"']*\d)[\w.~+/=-]{8,}|[\w.~+/=-]{20,})",
+            r"(?<![A-Za-z])(?:bearer|dpop)[\s:]+(?P<value>(?=[^\s\"']{0,200}\d)[\w.~+/=-]{8,}|[\w.~+/=-]{20,})",
             MARK,
             re.IGNORECASE,
         ),
