@@ -1,7 +1,5 @@
 """What all tests share: property tests are not judged by their speed, for builds share their cores."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 
 import pytest

@@ -1,7 +1,5 @@
 """Every part imports what pyproject.toml declares for it, and declares nothing that it does not use."""
 
-from __future__ import annotations
-
 import ast
 import re
 import sys

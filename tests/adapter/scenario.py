@@ -1,7 +1,5 @@
 """A small suite with a launch plan, run by a real pytest in a process of its own."""
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import os

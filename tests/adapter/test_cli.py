@@ -1,7 +1,5 @@
 """The readiness command, through its entry point and as a process."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from datetime import UTC, datetime

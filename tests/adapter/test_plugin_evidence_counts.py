@@ -1,7 +1,5 @@
 """A rule that is compared again and again is one entry of the evidence, which says how often."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 
 from pytest_readiness.adapter.evidence import Evidence, EvidenceLog

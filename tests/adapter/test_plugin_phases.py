@@ -1,7 +1,5 @@
 """Phases run in the plan's order; workers share a run without changing what it says."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.adapter.scenario import Suite

@@ -1,7 +1,5 @@
 """The report quotes the last self-test, where it tested this very suite."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

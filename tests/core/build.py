@@ -1,7 +1,5 @@
 """Small builders for the values that the core works on; whatever a test does not care about has a default."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta

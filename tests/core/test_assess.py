@@ -1,7 +1,5 @@
 """The model: verdict, declaration, partial runs and the ledger's entry, from whole runs."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Whose fault an exception is, with the real exceptions of the libraries that a suite meets."""
 
-from __future__ import annotations
-
 import socket
 import ssl
 from typing import Any

@@ -1,7 +1,5 @@
 """Deferrals and waivers: what they cover, when they count, and what is said of each."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """One canonical form, one hash."""
 
-from __future__ import annotations
-
 import math
 from datetime import UTC, date, datetime
 from typing import Any

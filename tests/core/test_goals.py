@@ -1,7 +1,5 @@
 """Goal statuses, from whole runs: what decides one, and what its evidence says."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """The pattern language: two wildcards, all else literal."""
 
-from __future__ import annotations
-
 import pytest
 from pytest_readiness.core.patterns import matches, matching
 

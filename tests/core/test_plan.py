@@ -1,7 +1,5 @@
 """The plan: what it means."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Every way to get a plan wrong, each with its exact lines."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Redaction: known shapes, live values in every form, and that nothing of a registered value survives."""
 
-from __future__ import annotations
-
 import base64
 import html
 import json

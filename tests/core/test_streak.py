@@ -1,7 +1,5 @@
 """The streak: what counts, what is passed over, what breaks, and that the sentence says which."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The tables that come from the plan, filled in from evidence, and the blockers' figures."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

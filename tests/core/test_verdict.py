@@ -1,7 +1,5 @@
 """The verdict: a table of single facts, then properties over any run at all."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

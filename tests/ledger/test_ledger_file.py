@@ -1,7 +1,5 @@
 """The file ledger: the chain, every kind of tampering, torn lines, concurrent writers, unusable paths."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

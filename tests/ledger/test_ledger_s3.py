@@ -1,7 +1,5 @@
 """The S3 ledger against an emulator of S3 in a process of its own."""
 
-from __future__ import annotations
-
 import json
 import os
 import socket

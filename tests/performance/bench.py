@@ -5,8 +5,6 @@ one empty test; each the median of the rounds, with its range. Every round measu
 median exceeds its limit.
 """
 
-from __future__ import annotations
-
 import os
 import statistics
 import subprocess

@@ -1,7 +1,5 @@
 """Environment profiles: values and where they come from, secrets, capabilities."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

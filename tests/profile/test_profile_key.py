@@ -1,7 +1,5 @@
 """A P-256 private key in PEM, and everything that is almost one."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

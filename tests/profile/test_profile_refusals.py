@@ -1,7 +1,5 @@
 """Every way to get a profile or its schema wrong, each with its exact lines."""
 
-from __future__ import annotations
-
 import pytest
 from pytest_readiness.core.errors import ProfileError
 from pytest_readiness.profile.schema import Schema

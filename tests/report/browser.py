@@ -1,7 +1,5 @@
 """A real Chromium for the tests of the HTML report: found on PATH, kept from talking to anyone."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Text that tries to break a report, and parsers of Markdown that tell whether it did."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

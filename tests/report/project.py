@@ -1,7 +1,5 @@
 """A small launch project in a directory of its own, run by a real pytest in a process of its own."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """A realistic model: a green full run of the embedded platform, and the same run with trouble in it."""
 
-from __future__ import annotations
-
 from copy import deepcopy
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The parts of the sample model: evidence, goals, checks, and the tables of the plan."""
 
-from __future__ import annotations
-
 from typing import Any
 
 EXCHANGE: dict[str, Any] = {

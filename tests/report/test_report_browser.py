@@ -1,7 +1,5 @@
 """The HTML report of a real run, in a real browser: what a reviewer sees, clicks and prints."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """The sample that the renderers are tested with has the shape that an assessed run really has."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from typing import Any
 

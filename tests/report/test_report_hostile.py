@@ -1,7 +1,5 @@
 """No content of a model breaks a row of the Markdown report, or becomes HTML in it."""
 
-from __future__ import annotations
-
 import re
 
 from hypothesis import given

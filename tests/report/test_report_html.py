@@ -1,7 +1,5 @@
 """The HTML fragment: complete, escaped, loading nothing; cells that fit pytest-html; no evidence lost."""
 
-from __future__ import annotations
-
 import re
 from html.parser import HTMLParser
 

@@ -1,7 +1,5 @@
 """The model as a file: complete, in its own order, readable by every parser."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

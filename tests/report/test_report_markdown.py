@@ -1,7 +1,5 @@
 """The Markdown report: known sections and columns in their order, and rows that no content can break."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,7 +1,5 @@
 """The end of the run in the terminal: answer first, aligned, within its columns, commands whole."""
 
-from __future__ import annotations
-
 import shlex
 
 import pytest

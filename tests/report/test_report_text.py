@@ -1,7 +1,5 @@
 """Text from anywhere becomes one printable line that fits."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """Reports replace their predecessors whole, and one that holds a live secret is withheld."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

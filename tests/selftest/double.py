@@ -3,8 +3,6 @@
 Faults change what the service answers; the last ones are about the control port itself.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -3,8 +3,6 @@
 It passes and has measured something, as a check whose assertions were removed would.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """The project's own suite and catalogue of faults, as the self-test reads them."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """A project with a suite of a few checks and the platform of `double.py`, for whole runs of the self-test."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """The worked example of CONTRIBUTING.md, done to a copy of the project."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

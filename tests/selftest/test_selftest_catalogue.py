@@ -1,7 +1,5 @@
 """Reading the catalogue of faults: what is refused, in three lines; what no fault names."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Whether an answer to a fault counts: expected against observed, without running anything."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

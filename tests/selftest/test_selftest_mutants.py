@@ -1,7 +1,5 @@
 """A check that lost its assertions is found by the self-test: at exactly the fault that names it."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

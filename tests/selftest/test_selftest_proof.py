@@ -1,7 +1,5 @@
 """What must not pass for proof: a report that its exit code denies, a run without end, another suite."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

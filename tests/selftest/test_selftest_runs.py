@@ -1,7 +1,5 @@
 """The self-test as a command, against a platform and a suite of a few lines."""
 
-from __future__ import annotations
-
 import signal
 from pathlib import Path
 

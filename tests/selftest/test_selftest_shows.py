@@ -1,7 +1,5 @@
 """What the self-test shows: progress on a terminal and elsewhere, the page, the refusals of the command."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

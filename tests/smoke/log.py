@@ -1,7 +1,5 @@
 """An evidence that keeps what it is given."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import httpx

@@ -1,7 +1,5 @@
 """The project's suite and its catalogue: phases are folders, every check has its fault."""
 
-from __future__ import annotations
-
 from stack import faultboard
 from tests.selftest.project import PLAN, ROOT, catalogue, checks
 

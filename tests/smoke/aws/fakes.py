@@ -1,7 +1,5 @@
 """What AWS would tell, as short as a test needs it; and an account that answers from a script."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -109,7 +107,7 @@ class Scripted:
 
         return call
 
-    def get_paginator(self, method: str) -> Scripted:
+    def get_paginator(self, method: str) -> "Scripted":
         """One page of every list."""
         answer = self._answers[method]
 

@@ -1,7 +1,5 @@
 """Small git repositories for the tests, made without any setting of the caller's."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Mapping
