@@ -1,175 +1,149 @@
-"""A realistic model: a green full run of the embedded platform, and the same run with trouble in it."""
+"""Models as a run leaves them: a green full run of the embedded platform, and the same with trouble in it."""
 
 from copy import deepcopy
+from functools import cache
 from typing import Any
 
-from tests.report.sample_parts import (
-    CHECKS,
-    DECISIONS,
-    DEFERRED,
-    EVALUATED,
-    EXCHANGE,
-    FIGURE,
-    GOALS,
-    INVENTORY,
-    LATENCY,
-    NOTE,
-    OPERATIONAL,
-    ROLLBACK,
-    WAIVERS,
+from pytest_readiness.core.plan import Plan
+
+from tests.core.build import check, entry, model
+
+PLAN = Plan.parse(
+    """
+schema_version = 1
+title = "Freeside staging launch"
+suite = "smoke"
+goal = [
+  {id = "G-1", title = "Parallel dev"}, {id = "G-2", title = "ES256 auth chain"},
+  {id = "G-3", title = "Agent invoke E2E"}, {id = "G-4", title = "Budget conservation"},
+  {id = "G-5", title = "Reputation loop"}, {id = "G-6", title = "x402 payment"},
+  {id = "G-7", title = "3x green smoke", streak = true}, {id = "G-8", title = "Fly.io cleanup"},
+]
+[[deferral]]
+item = "NATS event streaming"
+severity = "Low"
+rationale = "`NATS_OPTIONAL=true` (IMP-009) — reputation uses direct DB writes"
+[[deferral]]
+item = "x402 Base Sepolia"
+severity = "Medium"
+rationale = "Testnet wallet funding + RPC endpoint needed before validation"
+goal = "G-6"
+expires = 2027-03-01T00:00:00Z
+[[waiver]]
+check = "alarms/dashboards-have-widgets"
+reason = "dashboards land with the next release"
+approver = "R. Ortega"
+issued = 2026-05-20T09:00:00Z
+expires = 2026-06-20T09:00:00Z
+[[inventory]]
+service = "Freeside (API)"
+key = "freeside"
+url = "staging.api.arrakis.community"
+cpu = 512
+memory = 1024
+image = "arrakis-staging-api:$SHA"
+[[inventory]]
+service = "PgBouncer"
+key = "pgbouncer"
+url = "pgbouncer.arrakis-staging.local"
+cpu = 256
+memory = 512
+[[operational]]
+item = "Migration task definitions (one-shot, not startup)"
+checks = ["operations/migrations*"]
+[[operational]]
+item = "First deploy to staging (operational)"
+rule = "live-run"
+[[rollback]]
+title = "Full Rollback"
+kind = "full"
+steps = ["`git revert <commit-hash>`", "redeploy api and worker"]
+checks = ["operations/rollback-full*"]
+[[decision]]
+date = "2026-02-26"
+decision = "One database, three schemas"
+rationale = "the connection budget is 85"
+source = "review"
+""",
+    "readiness.toml",
 )
 
-__all__ = [
-    "CHECKS",
-    "EVALUATED",
-    "EXCHANGE",
-    "FIGURE",
-    "LATENCY",
-    "NOTE",
-    "REPRODUCE",
-    "broken",
-    "ready",
-    "unfinished",
-]
 
-READY: dict[str, Any] = {
-    "schema_version": 1,
-    "title": "Freeside staging launch",
-    "run_id": "20260301T101500Z-4f2a",
-    "environment": "local",
-    "live": False,
-    "scope": "full",
-    "started_at": "2026-03-01T10:15:00+00:00",
-    "finished_at": "2026-03-01T10:15:09+00:00",
-    "verdict": "READY",
-    "exit_code": 0,
-    "reasons": ["every selected check passed or is deferred"],
-    "uncounted": None,
-    "complete": True,
-    "counts": {
-        "total": 112,
-        "passed": 107,
-        "failed": 0,
-        "flaky": 0,
-        "skipped": 2,
-        "deferred": 3,
-        "not-run": 0,
-        "not_applicable": 2,
+def figure(name: str, value: Any, unit: str = "", **bounds: Any) -> dict[str, Any]:
+    """A figure as the evidence keeps it."""
+    bounds = {"expected": None, "limit": None, **bounds}
+    return {"kind": "figure", "name": name, "value": value, "unit": unit, **bounds}
+
+
+EXCHANGE: dict[str, Any] = {
+    "kind": "exchange",
+    "method": "POST",
+    "url": "http://127.0.0.1:41233/api/agents/invoke",
+    "status": 200,
+    "ms": 41.7,
+    "request": {
+        "headers": {"authorization": "Bearer [redacted]", "content-type": "application/json"},
+        "body": '{"prompt": "echo n-7f3a"}',
     },
-    "declaration": "READY FOR FIRST DEPLOY",
-    "declaration_why": "every goal holds, and no live environment has been run yet",
-    "blockers": [],
-    "goals": [{"id": i, "title": t, "status": s, "evidence": e} for i, t, s, e in GOALS],
-    "checks": CHECKS,
-    "deferred": DEFERRED,
-    "waivers": WAIVERS,
-    "cover": [
-        "deferral NATS event streaming: no check of this run covers it",
-        "deferral x402 Base Sepolia: covers x402/payment-required",
-        "waiver alarms/dashboards-have-widgets: no longer needed: 1 of 1 checks passed",
-    ],
-    "inventory": INVENTORY,
-    "operational": OPERATIONAL,
-    "rollback": ROLLBACK,
-    "decisions": DECISIONS,
-    "build_identity": {"freeside": "9b1c2d3e", "finn": "77aa01bc", "dixie": ""},
-    "streak": {"length": 2, "required": 3, "why": "2 full green runs of this build, suite and plan on local"},
-    "suite_digest": "sha256:5f0c",
-    "plan_digest": "sha256:a91e",
-    "runner": "https://ci.example.com/runs/88",
-    "ledger": {"url": "file:.readiness/local.jsonl", "entries": 2},
-    "self_test": {
-        "detected": 72,
-        "total": 72,
-        "false_alarms": 0,
-        "date": "2026-03-01",
-        "catalogue_digest": "sha256:0d2f",
+    "response": {
+        "headers": {"content-type": "application/json", "x-trace-id": "tr_01"},
+        "body": '{"content": "n-7f3a", "usage": {"costMicro": 2210}}',
     },
-    "notes": ["build identity of dixie is unknown: its /health names none"],
 }
+FIGURE = figure("Σ charges", 22100, "µUSD", expected=22100)
+EVALUATED: dict[str, Any] = {"kind": "evaluated", "rule": "I-1 committed + reserved ≤ limit", "times": 10}
+NOTE: dict[str, Any] = {"kind": "note", "text": "seeded tenant, limit 50 000 cents"}
+OBSERVED = {"cpu": 512, "memory": 1024, "image": "arrakis-staging-api:9b1c2d3e"}
+GREEN = (
+    check("health/freeside", evidence=(EXCHANGE,)),
+    check("auth/valid", goal="G-2"),
+    check("invoke/answers", goal="G-3"),
+    check("budget/is-conserved", goal="G-4", evidence=(NOTE, EXCHANGE, FIGURE, EVALUATED)),
+    check("reputation/unknown-agent", goal="G-5"),
+    check("x402/payment-required", "skipped", "P1", goal="G-6", summary="no chain is configured"),
+    check("flyio/no-reference", goal="G-8", static=True),
+    check("alarms/dashboards-have-widgets", severity="P1"),
+    check("services/size", evidence=[figure(f"inventory/freeside/{key}", OBSERVED[key]) for key in OBSERVED]),
+    *(check(f"operations/migrations[{name}]", severity="P1") for name in ("freeside", "finn", "dixie")),
+    check("operations/rollback-full"),
+)
+DIXIE_DOWN = "not run: dixie is down (health/dixie: connection refused)"
+RED = (
+    check(
+        "auth/refused[freeside-expired]", "failed", cls="PLATFORM_BUG", goal="G-2", duration_s=0.2,
+        summary="an expired token was accepted: status 200, allowed 401 or 403",
+        evidence=(EXCHANGE, figure("p95", 0.0417342, "s", limit=10), figure("status", 200, expected=401)),
+    ),
+    check("invoke/nonce", "flaky", cls="FLAKE", goal="G-3", attempts=2, summary="ReadTimeout, then passed"),
+    *(
+        check(f"reputation/{name}", "not-run", "P1", goal="G-5", summary=DIXIE_DOWN)
+        for name in ("seeded-score", "malformed-key", "moves")
+    ),
+)  # fmt: skip
+REPRODUCE = "pytest 'smoke/test_auth.py::test_refused[freeside-expired]' --env local"
+BUILD = {"freeside": "9b1c2d3e", "finn": "77aa01bc", "dixie": ""}
 
-REPRODUCE = "pytest 'smoke/auth/test_tokens.py::test_refused[freeside-expired]' --env local"
+
+@cache
+def _assessed(*, red: bool) -> dict[str, Any]:
+    return model(
+        *GREEN, *(RED if red else ()),
+        plan_=PLAN, build_start=BUILD, build_end=BUILD, environments={"staging": True},
+        history={"local": [entry(build_identity=BUILD, plan_digest=PLAN.digest)]},
+        runner="https://ci.example.com/runs/88", ledger={"url": "file:.readiness/local.jsonl", "entries": 2},
+        self_test={"detected": 72, "total": 72, "false_alarms": 0, "date": "2026-03-01"},
+        notes=("build identity of dixie is unknown: its /health names none",),
+    )  # fmt: skip
 
 
 def ready() -> dict[str, Any]:
     """Return a green full run of the embedded environment."""
-    return deepcopy(READY)
+    return deepcopy(_assessed(red=False))
 
 
 def broken() -> dict[str, Any]:
-    """Return the same run with one P0 failure, one flaky check and one that did not run."""
-    model = ready()
-    model["checks"] += [
-        _check(
-            "auth/refused[freeside-expired]",
-            "G-2",
-            "P0",
-            "failed",
-            "PLATFORM_BUG",
-            "an expired token was accepted: 200",
-        ),
-        _check("invoke/answers-its-own-nonce", "G-3", "P0", "flaky", "FLAKE", "ReadTimeout, then passed"),
-        _check(
-            "reputation/seeded-score",
-            "G-5",
-            "P1",
-            "not-run",
-            None,
-            "not run: dixie is down (health/dixie: refused)",
-        ),
-    ]
-    model.update(
-        verdict="BROKEN",
-        exit_code=1,
-        reasons=[
-            "P0 auth/refused[freeside-expired] failed as PLATFORM_BUG: an expired token was accepted: 200"
-        ],
-        declaration="NOT READY",
-        declaration_why="the run is BROKEN",
-        counts={
-            "total": 110,
-            "passed": 104,
-            "failed": 1,
-            "flaky": 1,
-            "skipped": 0,
-            "deferred": 3,
-            "not-run": 1,
-        },
-        streak={"length": 0, "required": 3, "why": "this run is BROKEN"},
-        blockers=[
-            {
-                "check": "auth/refused[freeside-expired]",
-                "also": [],
-                "goal": "G-2",
-                "severity": "P0",
-                "class": "PLATFORM_BUG",
-                "summary": "an expired token was accepted: status 200, allowed 401 or 403",
-                "rule": "a P0 check that fails on the platform is BROKEN",
-                "observed": "status = 200",
-                "limit": "401",
-                "next_action": "check that Freeside verifies `exp` before it serves the call",
-                "reproduce": REPRODUCE,
-            },
-            {
-                "check": "reputation/seeded-score",
-                "also": ["reputation/unknown-agent", "reputation/malformed-key"],
-                "goal": "G-5",
-                "severity": "P1",
-                "class": None,
-                "summary": "not run: dixie is down (health/dixie: connection refused)",
-                "rule": "a P1 check that fails or does not run is DEGRADED",
-                "observed": "",
-                "limit": "",
-                "next_action": "bring Dixie up, then run again",
-                "reproduce": "pytest smoke/reputation/test_reputation.py::test_seeded_score --env local",
-            },
-        ],
-    )
-    model["goals"][1].update(
-        status="FAIL", evidence="auth/refused[freeside-expired] failed: an expired token was accepted"
-    )
-    model["goals"][4].update(status="PENDING", evidence="reputation/seeded-score did not run")
-    return model
+    """Return the same run with one P0 failure, one flaky check and three that did not run."""
+    return deepcopy(_assessed(red=True))
 
 
 def unfinished() -> dict[str, Any]:
@@ -191,24 +165,4 @@ def unfinished() -> dict[str, Any]:
         "build_identity": {},
         "streak": {},
         "notes": [],
-    }
-
-
-def _check(
-    name: str, goal: str, severity: str, outcome: str, failure: str | None, summary: str
-) -> dict[str, Any]:
-    return {
-        "id": name,
-        "nodeid": f"smoke/test_{name.partition('/')[0]}.py::test_x",
-        "goal": goal,
-        "phase": name.partition("/")[0],
-        "severity": severity,
-        "outcome": outcome,
-        "class": failure,
-        "attempts": 2 if outcome == "flaky" else 1,
-        "duration_s": 0.2,
-        "summary": summary,
-        "evidence": [EXCHANGE, LATENCY],
-        "applicable": True,
-        "covered_by": None,
     }

@@ -91,7 +91,7 @@ def test_injected_markup_is_shown_as_text() -> None:
 
 
 @pytest.mark.parametrize(
-    "check", [None, {}, {"goal": INJECTED, "severity": "P0", "class": None}, sample.CHECKS[0]]
+    "check", [None, {}, {"goal": INJECTED, "severity": "P0", "class": None}, sample.ready()["checks"][0]]
 )
 def test_row_cells_match_the_header(check: dict[str, object] | None) -> None:
     header, row = html.header_cells(), html.row_cells(check)

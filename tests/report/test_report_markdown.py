@@ -64,7 +64,7 @@ def test_a_blocker_has_its_next_action_and_its_command() -> None:
         in part
     )
     assert "   Rule: a P0 check that fails on the platform is BROKEN\n" in part
-    assert "   Next: check that Freeside verifies `exp`" in part
+    assert "   Next: fix the platform, deploy" in part
     assert f"   ```sh\n   {sample.REPRODUCE}\n   ```\n" in part
 
 
@@ -87,7 +87,7 @@ def test_waivers_and_what_became_of_the_cover_are_listed() -> None:
         "| `alarms/dashboards-have-widgets` | dashboards land with the next release (no longer needed:"
         in part
     )
-    assert "before validation (covers x402/payment-required; expires 2027-03-01T00:00:00+00:00) |" in part
+    assert "before validation (covers x402/payment-required; expires 2027-03-01T00:00:00.000Z) |" in part
 
 
 def test_a_deferred_item_without_a_check_is_a_plain_statement() -> None:
@@ -100,7 +100,8 @@ def test_a_deferred_item_without_a_check_is_a_plain_statement() -> None:
 
 def test_a_way_back_says_whether_it_was_verified() -> None:
     model = sample.ready()
-    assert "\nVerified: 1 checks passed\n" in section(markdown.render(model), "Rollback Plan")
+    evidence = model["rollback"][0]["evidence"]
+    assert f"\nVerified: {evidence}\n" in section(markdown.render(model), "Rollback Plan")
     model["rollback"][0].update(verified=None, evidence="not verified in this run")
     assert "\nnot verified in this run\n" in section(markdown.render(model), "Rollback Plan")
 
@@ -108,17 +109,18 @@ def test_a_way_back_says_whether_it_was_verified() -> None:
 def test_a_blocker_of_the_launch_names_its_goal_or_the_launch() -> None:
     model = sample.broken()
     model["blockers"][0].update(check="", severity="", **{"class": None})
-    model["blockers"][1].update(check="", also=[], goal="", severity="")
+    model["blockers"][2].update(check="", also=[], goal="", severity="")
     page = markdown.render(model)
     assert "1. **G-2**: an expired" in page
-    assert "2. **the launch**: not run: dixie is down" in page
+    assert "3. **the launch**: not run: dixie is down" in page
     assert "| — | G-2 |  |  | an expired token" in page
 
 
 def test_every_check_and_every_figure_is_in_the_detail() -> None:
     page = markdown.render(sample.broken())
     for check in sample.broken()["checks"]:
-        assert f"| `{check['id']}` | {check['goal']} | {check['severity']} | {check['outcome']} |" in page
+        columns = [check[name] or "" for name in ("goal", "severity", "outcome", "class")]
+        assert f"| `{check['id']}` | {' | '.join(columns)} |" in page
     assert "| Σ charges | 22100 µUSD | 22100 µUSD |  |" in page
     assert "| p95 | 0.0417342 s |  | 10 s |" in page
     assert "| I-1 committed + reserved ≤ limit | compared 10× |  |  |" in page

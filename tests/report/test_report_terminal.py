@@ -57,15 +57,16 @@ def test_a_blocker_has_its_next_action_and_its_command() -> None:
     place = lines.index(" 1. P0 PLATFORM_BUG auth/refused[freeside-expired]")
     assert lines[place + 1 : place + 4] == [
         "    an expired token was accepted: status 200, allowed 401 or 403",
-        "    next: check that Freeside verifies `exp` before it serves the call",
+        "    next: fix the platform, deploy, then run the suite again",
         f"    $ {sample.REPRODUCE}",
     ]
 
 
 def test_streak_self_test_and_the_places_of_the_reports_end_it() -> None:
-    lines = terminal.lines(sample.ready(), ["reports/readiness.md", "reports/readiness.html"])
-    assert lines[-5].startswith("streak       2/3: 2 full green runs")
-    assert lines[-4].startswith("self-test    this suite detected 72/72 seeded faults")
+    model = sample.ready()
+    lines = terminal.lines(model, ["reports/readiness.md", "reports/readiness.html"])
+    assert lines[-4] == f"streak       2/3: {model['streak']['why']}"
+    assert lines[-3].startswith("self-test    this suite detected 72/72 seeded faults")
     assert lines[-2:] == ["reports      reports/readiness.md", "             reports/readiness.html"]
 
 
