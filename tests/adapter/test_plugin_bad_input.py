@@ -15,85 +15,34 @@ import os, pathlib
 def pytest_readiness_build_identity(environment):
     pathlib.Path(os.environ["SCENARIO_ROOT"], "sent").touch()
 """
+URL, KEY = 'url = "http://127.0.0.1:9"\n', '[auth]\nkey = "file:key.pem"'
 LEDGER_LINE = '{"run_id": "x", "seq": 1, "prev_hash": "0", "hash": "forged"}\n'
+#: One for each source of a refusal: the arguments, the files that are written (None: removed), the message.
+#: What else is wrong with a profile or a plan is up to the tests of those.
 CASES: dict[str, tuple[list[str], dict[str, str | None], list[str]]] = {
-    "unknown environment": (
-        ["--env", "nowhere"],
-        {},
-        ["--env: unknown environment 'nowhere'", "allowed: local", "next:"],
-    ),
+    "unknown environment": (["--env", "nowhere"], {},
+                            ["--env: unknown environment 'nowhere'", "allowed: local", "next:"]),
     "missing profile file": (["--env", "./none.toml"], {}, ["./none.toml: cannot be read", "allowed:"]),
-    "malformed profile": (
-        [],
-        {"environments/local.toml": "name = \n"},
-        ["environments/local.toml: not valid TOML", "line 1"],
-    ),
     "malformed plan": ([], {"readiness.toml": "title = [\n"}, ["readiness.toml: not valid TOML"]),
-    "malformed schema": (
-        [],
-        {"environments/schema.toml": "[section.api.url]\ntype = 'link'\n"},
-        ["environments/schema.toml: section.api.url.type", "allowed: url"],
-    ),
+    "malformed schema": ([], {"environments/schema.toml": "[section.api.url]\ntype = 'link'\n"},
+                         ["environments/schema.toml: section.api.url.type", "allowed: url"]),
     "missing schema": ([], {"environments/schema.toml": None}, ["environments/schema.toml: cannot be read"]),
-    "missing URL": (
-        [],
-        {"environments/local.toml": LOCAL.replace('url = "http://127.0.0.1:9"\n[auth]', "[auth]")},
-        ["environments/local.toml: api.url: missing", "allowed:", "API_URL"],
-    ),
-    "bad URL": (
-        [],
-        {"environments/local.toml": LOCAL.replace('"http://127.0.0.1:9"\n[auth]', '"host"\n[auth]')},
-        ["environments/local.toml: api.url", "allowed:"],
-    ),
-    "unknown dialect": (
-        [],
-        {"environments/local.toml": LOCAL.replace("[auth]", 'dialect = "gaudy"\n[auth]')},
-        ["environments/local.toml: api.dialect", "'gaudy'", "allowed: plain, fancy"],
-    ),
-    "unknown key": (
-        [],
-        {"environments/local.toml": LOCAL.replace("[auth]", 'dialekt = "plain"\n[auth]')},
-        ["environments/local.toml: api.dialekt", "unknown", "allowed:"],
-    ),
-    "unknown policy": (
-        [],
-        {"readiness.toml": PLAN + "[policy]\nstreak_lenght = 1\n"},
-        ["readiness.toml: policy.streak_lenght: unknown key", "allowed:"],
-    ),
-    "figure that is none": (
-        [],
-        {"readiness.toml": PLAN + "[facts]\nlimit = nan\n"},
-        ["readiness.toml: facts: a number that is not finite", "allowed:"],
-    ),
-    "page is a directory": (
-        [],
-        {"reports/readiness.html/x": ""},
-        ["reports/readiness.html", "the reports cannot be written"],
-    ),
-    "suite is not there": (
-        ["--env", "local"],
-        {"readiness.toml": PLAN.replace('suite = "smoke"', 'suite = "smokes"')},
-        ["readiness.toml: suite: no such directory", "allowed:"],
-    ),
-    "bad PEM": (
-        [],
-        {"environments/local.toml": LOCAL.replace("[auth]", '[auth]\nkey = "file:key.pem"'), "key.pem": "no"},
-        ["environments/local.toml: auth.key", "allowed: a P-256 private key", "next:"],
-    ),
+    "missing URL": ([], {"environments/local.toml": LOCAL.replace(URL + "[auth]", "[auth]")},
+                    ["environments/local.toml: api.url: missing", "allowed:", "API_URL"]),
+    "page is a directory": ([], {"reports/readiness.html/x": ""},
+                            ["reports/readiness.html", "the reports cannot be written"]),
+    "suite is not there": (["--env", "local"], {"readiness.toml": PLAN.replace('"smoke"', '"smok"')},
+                           ["readiness.toml: suite: no such directory: 'smok'", "allowed:"]),
+    "bad PEM": ([], {"environments/local.toml": LOCAL.replace("[auth]", KEY), "key.pem": "no"},
+                ["environments/local.toml: auth.key", "allowed: a P-256 private key", "next:"]),
     "forged ledger": ([], {".readiness/local.jsonl": LEDGER_LINE}, [".readiness/local.jsonl", "next:"]),
     "unknown ledger": (["--readiness-ledger", "ftp://x"], {}, ["ftp://x", "allowed: file:PATH"]),
     "ledger is a directory": ([], {".readiness/local.jsonl/x": ""}, [".readiness/local.jsonl"]),
-    "report is a directory": (
-        [],
-        {"reports/readiness.json/x": ""},
-        ["reports/.readiness.json", "the reports cannot be written"],
-    ),
-    "reports cannot be written": (
-        ["--readiness-dir", "readiness.toml/reports"],
-        {},
-        ["the reports cannot be written", "--readiness-dir"],
-    ),
-}
+    "report is a directory": ([], {"reports/readiness.json/x": ""},
+                              ["reports/.readiness.json", "the reports cannot be written"]),
+    "reports cannot be written": (["--readiness-dir", "readiness.toml/reports"], {},
+                                  ["the reports cannot be written", "--readiness-dir"]),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -133,12 +82,15 @@ def test_bad_input_leaves_no_older_answer(suite: Suite) -> None:
     assert not (suite.root / "reports" / "readiness.html").exists()
 
 
+SHOWS_URL = """
+@pytest.mark.p0
+def test_url(environment, evidence):
+    evidence.figure("url", environment.get("api.url"))
+"""
+
+
 def test_profile_by_path(suite: Suite) -> None:
-    suite.checks("""
-    @pytest.mark.p0
-    def test_url(environment, evidence):
-        evidence.figure("url", environment.api.url)
-    """)
+    suite.checks(SHOWS_URL)
     suite.write("any.toml", LOCAL.replace('"local"', '"other"').replace("127.0.0.1:9", "127.0.0.1:10"))
     run = suite.run("--env", "./any.toml")
     assert run.code == 0, run.told()
@@ -148,10 +100,6 @@ def test_profile_by_path(suite: Suite) -> None:
 
 
 def test_variable_overrides_the_profile(suite: Suite) -> None:
-    suite.checks("""
-    @pytest.mark.p0
-    def test_url(environment, evidence):
-        evidence.figure("url", environment.get("api.url"))
-    """)
+    suite.checks(SHOWS_URL)
     run = suite.run(environ={"API_URL": "http://127.0.0.1:11"})
     assert run.check("health/url")["evidence"][0]["value"] == "http://127.0.0.1:11"

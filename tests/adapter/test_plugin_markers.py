@@ -1,61 +1,37 @@
 """Wrongly marked checks are usage errors that name file and line, on a worker too."""
 
+import re
+
 import pytest
 
 from tests.adapter.scenario import Suite
 from tests.adapter.test_plugin_exit_codes import PASSING
 
 UP = "def test_up(): pass\n"
+#: The marks of a check, or a whole module that begins so; what is wrong; what is allowed.
 MISTAKES = {
-    "no severity": (UP, "no severity", "pytest.mark.p0, pytest.mark.p1"),
-    "two severities": (f"@pytest.mark.p0\n@pytest.mark.p1\n{UP}", "both p0 and p1", "one of"),
-    "unknown goal": (
-        f"@pytest.mark.p0\n@pytest.mark.goal('G-9')\n{UP}",
-        "unknown goal 'G-9'",
-        "G-1, G-2, G-7",
-    ),
-    "two goals": (
-        f"@pytest.mark.p0\n@pytest.mark.goal('G-1')\n@pytest.mark.goal('G-2')\n{UP}",
-        "several goal markers: G-1, G-2",
-        "one",
-    ),
-    "unknown phase": (
-        f"@pytest.mark.p0\n@pytest.mark.phase('soon')\n{UP}",
-        "unknown phase 'soon'",
-        "health",
-    ),
-    "goal without its id": (
-        f"@pytest.mark.p0\n@pytest.mark.goal\n{UP}",
-        "malformed goal marker",
-        'goal("...")',
-    ),
-    "requires nothing": (
-        f"@pytest.mark.p0\n@pytest.mark.requires()\n{UP}",
-        "malformed requires marker",
-        "requires(",
-    ),
-    "misspelt covered_by": (
-        f"@pytest.mark.p0\n@pytest.mark.requires('extra', coverd_by='x')\n{UP}",
-        "malformed requires marker",
-        "covered_by=",
-    ),
-    "covered by nothing": (
-        f"@pytest.mark.p0\n@pytest.mark.requires('extra', covered_by='health/x')\n{UP}",
-        "covered_by names no check: 'health/x'",
-        "health/up",
-    ),
-    "doubled id": (
-        f"@pytest.mark.p0\n{UP}\nclass TestMore:\n    @pytest.mark.p0\n    def test_up(self): pass\n",
-        "check id 'health/up' is also that of smoke/test_checks.py:",
-        "once in a phase",
-    ),
-}
+    "no severity": ("", "no severity", "pytest.mark.p0, pytest.mark.p1"),
+    "two severities": ("@pytest.mark.p0\n@pytest.mark.p1\n", "both p0 and p1", "one of"),
+    "unknown goal": ("@pytest.mark.p0\n@pytest.mark.goal('G-9')\n", "unknown goal 'G-9'", "G-1, G-2, G-7"),
+    "two goals": ("@pytest.mark.p0\n@pytest.mark.goal('G-1')\n@pytest.mark.goal('G-2')\n",
+                  "several goal markers: G-1, G-2", "one"),
+    "unknown phase": ("@pytest.mark.p0\n@pytest.mark.phase('soon')\n", "unknown phase 'soon'", "health"),
+    "goal without its id": ("@pytest.mark.p0\n@pytest.mark.goal\n", "malformed goal marker", 'goal("...")'),
+    "requires nothing": ("@pytest.mark.p0\n@pytest.mark.requires()\n", "malformed requires marker",
+                         "requires("),
+    "misspelt covered_by": ("@pytest.mark.p0\n@pytest.mark.requires('extra', coverd_by='x')\n",
+                            "malformed requires marker", "covered_by="),
+    "covered by nothing": ("@pytest.mark.p0\n@pytest.mark.requires('extra', covered_by='health/x')\n",
+                           "covered_by names no check: 'health/x'", "health/up"),
+    "doubled id": (f"class TestMore:\n    @pytest.mark.p0\n    {UP}\n@pytest.mark.p0\n",
+                   "check id 'health/up' is also that of smoke/test_checks.py:", "once in a phase"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistakes(suite: Suite, mistake: str) -> None:
-    body, what, allowed = MISTAKES[mistake]
-    suite.checks(body)
+    marks, what, allowed = MISTAKES[mistake]
+    suite.checks(marks + UP)
     run = suite.run()
     assert run.code == 4, run.told()
     message = run.err[run.err.index("ERROR:") :].strip()
@@ -123,17 +99,8 @@ def test_check_without_a_goal(suite: Suite) -> None:
 
 def test_markers_explain_themselves(suite: Suite) -> None:
     out = suite.run("--markers").out
-    for marker in (
-        "p0:",
-        "p1:",
-        "goal(id):",
-        "phase(name):",
-        "requires(",
-        "establishes(",
-        "drill:",
-        "static:",
-    ):
-        assert f"@pytest.mark.{marker}" in out
+    for marker in ("p0", "p1", "goal(id)", "phase(name)", "requires(", "establishes(", "drill", "static"):
+        assert re.search(rf"@pytest.mark.{re.escape(marker)}.*:", out)
 
 
 def test_static_checks_pass_on_a_real_checkout_only(suite: Suite) -> None:

@@ -157,12 +157,3 @@ def test_a_rootdir_that_is_a_link_is_the_same(suite: Suite) -> None:
     link.symlink_to(suite.root)
     run = suite.run("--rootdir", str(link), "smoke")
     assert (run.code, run.verdict) == (0, "READY"), run.told()
-
-
-def test_a_plan_whose_suite_is_not_there_is_refused(suite: Suite) -> None:
-    suite.checks("@pytest.mark.p0\ndef test_up(): pass")
-    plan = suite.root / "readiness.toml"
-    plan.write_text(plan.read_text().replace('suite = "smoke"', 'suite = "smok"'))
-    run = suite.run("smoke")
-    assert run.code == 4, run.told()
-    assert "readiness.toml: suite: no such directory: 'smok'" in run.err

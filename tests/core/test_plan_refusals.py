@@ -9,12 +9,7 @@ from pytest_readiness.core.errors import PlanError
 from pytest_readiness.core.plan import Plan
 
 from tests.core.build import PLAN, told
-
-WAIVER = (
-    '[[waiver]]\ncheck = "a/*"\nreason = "r"\napprover = "A"\n'
-    "issued = 2026-01-01T00:00:00Z\nexpires = 2026-02-01T00:00:00+01:00\n"
-)
-DEFERRAL = '[[deferral]]\nitem = "Later"\nseverity = "Low"\nrationale = "r"\n'
+from tests.core.test_plan import DEFERRAL, WAIVER
 
 
 def refusal(text: str) -> str:
@@ -36,168 +31,79 @@ MOMENT = "an RFC 3339 time with an offset, such as 2027-03-01T00:00:00Z"
 
 
 @pytest.mark.parametrize(
-    ("text", "what", "allowed", "action"),
+    ("more", "what", "allowed"),
     [
-        (BASE.replace('"Shop launch"', "3"), "title: 3 is not a string", "a string", ""),
-        (
-            BASE + "\n[[goal]]\nid = 'G-1'\ntitle = 'again'",
-            "goal[4].id: 'G-1' is used twice",
-            "an id of its own",
-            "",
-        ),
-        (
-            BASE + "\n[[goal]]\nid = 'G-8'\ntitle = 't'\nstreak = true",
-            "goal[4].streak: a second streak goal",
-            "at most one goal with streak = true",
-            "",
-        ),
-        (BASE + "\n[polcy]\nstreak_length = 1", "polcy: unknown key", TOP, ""),
-        (
-            BASE + "\n[policy]\nstreak_lenght = 1",
-            "policy.streak_lenght: unknown key",
-            POLICY,
-            "",
-        ),
-        (
-            BASE + "\n[policy]\nstreak_length = 0",
-            "policy.streak_length: 0 is not an integer >= 1",
-            "an integer >= 1",
-            "",
-        ),
-        (
-            BASE + "\n[policy]\nstreak_length = true",
-            "policy.streak_length: True is not an integer >= 1",
-            "an integer >= 1",
-            "",
-        ),
-        (
-            BASE + "\n[policy]\nsecret_prefixes = ['to']",
-            "policy.secret_prefixes: 'to' is not the beginning of an API key",
-            'two letters or more, then "_" or "-", such as "sk_"',
-            "",
-        ),
-        (
-            BASE + "\n[policy]\nrequire_evidence = 'no'",
-            "policy.require_evidence: 'no' is not a boolean",
-            "true, false",
-            "",
-        ),
-        (
-            BASE + "\n[policy]\nallowed_deferral_severity = 'Severe'",
-            "policy.allowed_deferral_severity: unknown value 'Severe'",
-            "Low, Medium, High",
-            "",
-        ),
-        (
-            BASE + "\n" + DEFERRAL + 'goal = "G-9"',
-            "deferral[1].goal: unknown value 'G-9'",
-            "G-1, G-2, G-7",
-            "",
-        ),
-        (
-            BASE + "\n" + DEFERRAL + 'goal = "G-1"\ncheck = "a/*"',
-            "deferral[1].check: a deferral names a goal and a check",
-            "goal, check, or neither",
-            "",
-        ),
-        (
-            BASE + "\n" + DEFERRAL + "expires = 2027-03-01T00:00:00",
-            "deferral[1].expires: 2027-03-01 00:00:00 is not a time with an offset",
-            MOMENT,
-            "",
-        ),
-        (
-            BASE + "\n" + DEFERRAL + 'expires = "next week"',
-            "deferral[1].expires: 'next week' is not a time with an offset",
-            MOMENT,
-            "",
-        ),
-        (BASE + "\n" + WAIVER.replace("approver", "aprover"), "waiver[1].approver: missing", "a string", ""),
-        (
-            BASE + "\n" + WAIVER.replace('"A"', '" "'),
-            "waiver[1].approver: empty",
-            "a string that is not empty",
-            "",
-        ),
-        (
-            BASE + "\n" + WAIVER.replace("2026-02-01", "2025-02-01"),
-            "waiver[1].expires: not after issued",
-            "a time after issued",
-            "",
-        ),
-        (
-            BASE + "\n[[operational]]\nitem = 'x'",
-            "operational[1].checks: an item is ticked by checks or by a rule",
-            "exactly one of checks, rule",
-            "",
-        ),
-        (
-            BASE + "\n[[operational]]\nitem = 'x'\nrule = 'hope'",
-            "operational[1].rule: unknown value 'hope'",
-            "live-run, streak",
-            "",
-        ),
-        (
-            BASE + "\n[[rollback]]\ntitle = 'x'\nkind = 'full'\nsteps = []",
-            "rollback[1].steps: empty",
-            "at least one step",
-            "",
-        ),
-        (
-            BASE + "\n[ledger]\nurl = 'ftp://x'",
-            "ledger.url: 'ftp://x' is not a ledger",
-            "file:PATH, s3://BUCKET/PREFIX",
-            "",
-        ),
-        (BASE + "\n[goals]\n", "goals: unknown key", TOP, ""),
-        ('phases = ["a", "a"]\n' + BASE, "phases: 'a' is used twice", "each phase once", ""),
-        (
-            'not_waivable = "auth/*"\n' + BASE,
-            "not_waivable: 'auth/*' is not an array",
-            "an array of strings",
-            "",
-        ),
-        (
-            "not_waivable = [1]\n" + BASE,
-            "not_waivable: 1 is not a string with content",
-            "an array of strings",
-            "",
-        ),
-        (
-            BASE.replace("schema_version = 1", "schema_version = 2"),
-            "schema_version: unknown version 2",
-            "1",
-            "",
-        ),
-        (
-            BASE.replace("schema_version = 1", ""),
-            "schema_version: missing",
-            "an integer >= 1",
-            "add it above the first [table] of the file",
-        ),
-        (
-            'schema_version = 1\ntitle = "t"\nsuite = "s"',
-            "goal: missing",
-            "at least one [[goal]] with id and title",
-            "",
-        ),
-        (
-            'schema_version = 1\ntitle = "t"\nsuite = "s"\ngoal = 3',
-            "goal: not an array of tables",
-            "[[goal]]",
-            "",
-        ),
-        ("policy = 3\n" + BASE, "policy: 3 is not a table", "[policy]", ""),
-        (
-            "title = ",
-            "not valid TOML: Invalid value (at end of document)",
-            "",
-            "correct readiness.toml and run again",
-        ),
+        ("[[goal]]\nid = 'G-1'\ntitle = 'again'", "goal[4].id: 'G-1' is used twice", "an id of its own"),
+        ("[[goal]]\nid = 'G-8'\ntitle = 't'\nstreak = true", "goal[4].streak: a second streak goal",
+         "at most one goal with streak = true"),
+        ("[polcy]\nstreak_length = 1", "polcy: unknown key", TOP),
+        ("[policy]\nstreak_lenght = 1", "policy.streak_lenght: unknown key", POLICY),
+        ("[policy]\nstreak_length = 0", "policy.streak_length: 0 is not an integer >= 1", "an integer >= 1"),
+        ("[policy]\nstreak_length = true", "policy.streak_length: True is not an integer >= 1",
+         "an integer >= 1"),
+        ("[policy]\nsecret_prefixes = ['to']",
+         "policy.secret_prefixes: 'to' is not the beginning of an API key",
+         'two letters or more, then "_" or "-", such as "sk_"'),
+        ("[policy]\nrequire_evidence = 'no'", "policy.require_evidence: 'no' is not a boolean",
+         "true, false"),
+        ("[policy]\nallowed_deferral_severity = 'Severe'",
+         "policy.allowed_deferral_severity: unknown value 'Severe'", "Low, Medium, High"),
+        (DEFERRAL + 'goal = "G-9"', "deferral[1].goal: unknown value 'G-9'", "G-1, G-2, G-7"),
+        (DEFERRAL + 'goal = "G-1"\ncheck = "a/*"', "deferral[1].check: a deferral names a goal and a check",
+         "goal, check, or neither"),
+        (DEFERRAL + "expires = 2027-03-01T00:00:00",
+         "deferral[1].expires: 2027-03-01 00:00:00 is not a time with an offset", MOMENT),
+        (DEFERRAL + 'expires = "next week"', "deferral[1].expires: 'next week' is not a time with an offset",
+         MOMENT),
+        (WAIVER.replace("approver", "aprover"), "waiver[1].approver: missing", "a string"),
+        (WAIVER.replace('"A"', '" "'), "waiver[1].approver: empty", "a string that is not empty"),
+        (WAIVER.replace("2026-02-01", "2025-02-01"), "waiver[1].expires: not after issued",
+         "a time after issued"),
+        ("[[operational]]\nitem = 'x'", "operational[1].checks: an item is ticked by checks or by a rule",
+         "exactly one of checks, rule"),
+        ("[[operational]]\nitem = 'x'\nrule = 'hope'", "operational[1].rule: unknown value 'hope'",
+         "live-run, streak"),
+        ("[[rollback]]\ntitle = 'x'\nkind = 'full'\nsteps = []", "rollback[1].steps: empty",
+         "at least one step"),
+        ("[ledger]\nurl = 'ftp://x'", "ledger.url: 'ftp://x' is not a ledger",
+         "file:PATH, s3://BUCKET/PREFIX"),
+        ("[facts]\nlimit = nan", "facts: a number that is not finite",
+         "numbers other than nan and inf"),
+        ("[goals]\n", "goals: unknown key", TOP),
     ],
-)
-def test_refusals(text: str, what: str, allowed: str, action: str) -> None:
-    assert refusal(text) == told(f"readiness.toml: {what}", allowed, action)
+)  # fmt: skip
+def test_an_addition_is_refused(more: str, what: str, allowed: str) -> None:
+    assert refusal(f"{BASE}\n{more}") == told(f"readiness.toml: {what}", allowed)
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "allowed"),
+    [
+        (BASE.replace('"Shop launch"', "3"), "title: 3 is not a string", "a string"),
+        ('phases = ["a", "a"]\n' + BASE, "phases: 'a' is used twice", "each phase once"),
+        ('not_waivable = "auth/*"\n' + BASE, "not_waivable: 'auth/*' is not an array", "an array of strings"),
+        ("not_waivable = [1]\n" + BASE, "not_waivable: 1 is not a string with content",
+         "an array of strings"),
+        (BASE.replace("schema_version = 1", "schema_version = 2"), "schema_version: unknown version 2", "1"),
+        ('schema_version = 1\ntitle = "t"\nsuite = "s"', "goal: missing",
+         "at least one [[goal]] with id and title"),
+        ('schema_version = 1\ntitle = "t"\nsuite = "s"\ngoal = 3', "goal: not an array of tables",
+         "[[goal]]"),
+        ("policy = 3\n" + BASE, "policy: 3 is not a table", "[policy]"),
+    ],
+)  # fmt: skip
+def test_a_plan_is_refused(text: str, what: str, allowed: str) -> None:
+    assert refusal(text) == told(f"readiness.toml: {what}", allowed)
+
+
+def test_a_missing_version_is_refused_with_its_place() -> None:
+    text, place = BASE.replace("schema_version = 1", ""), "add it above the first [table] of the file"
+    assert refusal(text) == told("readiness.toml: schema_version: missing", "an integer >= 1", place)
+
+
+def test_text_that_is_not_toml_is_refused() -> None:
+    problem = "readiness.toml: not valid TOML: Invalid value (at end of document)"
+    assert refusal("title = ") == told(problem, action="correct readiness.toml and run again")
 
 
 json_values = st.recursive(

@@ -16,132 +16,88 @@ def refusal(text: str, **environ: str) -> str:
 
 URL = "an http:// or https:// URL without user info, query or fragment"
 ABOVE = "add it above the first [table] of the file"
+BOOLEAN = "true, 1, yes, on, false, 0, no, off"
 REFERENCE = "env:NAME, file:PATH, secretsmanager:ID, or empty where it is not offered"
 
 
 @pytest.mark.parametrize(
-    ("text", "what", "allowed", "action"),
+    ("text", "what", "allowed"),
     [
-        ("live = true", "name: missing", "a string", ABOVE),
-        ('name = "x"', "live: missing", "true, false", ABOVE),
-        (
-            'name = "Sta/ging"\nlive = true',
-            "name: 'Sta/ging' cannot name an environment",
-            "a-z, 0-9, '.', '_' and '-'",
-            "",
-        ),
-        ('name = "x"\nlive = true', "shop.url: missing", URL, "add it to [shop], or set SHOP_URL"),
-        (PROFILE + "[shp]\n", "shp: unknown section", "name, live, protected, shop, bank, auth, budget", ""),
-        (PROFILE + "uri = 1", "shop.uri: unknown key", "url, dialect", ""),
-        (PROFILE + 'dialect = "newer"', "shop.dialect: unknown value 'newer'", "old, new", ""),
-        (PROFILE.replace("https", "ftp"), "shop.url: 'ftp://shop.example/' is not a usable URL", URL, ""),
-        (PROFILE.replace("shop.example", "u:p@shop.example"), "shop.url: the URL carries user info", URL, ""),
-        (
-            PROFILE.replace("shop.example/", "shop:port"),
-            "shop.url: 'https://shop:port' is not a URL",
-            URL,
-            "",
-        ),
-        (PROFILE.replace('"https://shop.example/"', "3"), "shop.url: 3 is not a string", "a string", ""),
-        (PROFILE + "[bank]\nreachable = 1", "bank.reachable: 1 is not a boolean", "true, false", ""),
-        (PROFILE + "[budget]\ncents = -1", "budget.cents: -1 is not an integer >= 0", "an integer >= 0", ""),
-        (
-            PROFILE + '[auth]\nkey = "hunter2-the-secret"',
-            "auth.key: not a reference to a secret",
-            REFERENCE,
-            "",
-        ),
-        (PROFILE + "shop = 3", "shop.shop: unknown key", "url, dialect", ""),
-        ('name = "x"\nlive = true\nshop = 3', "shop: 3 is not a table", "[shop]", ""),
-        (
-            "name = staging",
-            "not valid TOML: Invalid value (at line 1, column 8)",
-            "",
-            "correct environments/staging.toml and run again",
-        ),
+        ('name = "Sta/ging"\nlive = true', "name: 'Sta/ging' cannot name an environment",
+         "a-z, 0-9, '.', '_' and '-'"),
+        (PROFILE + "[shp]\n", "shp: unknown section", "name, live, protected, shop, bank, auth, budget"),
+        (PROFILE + "uri = 1", "shop.uri: unknown key", "url, dialect"),
+        (PROFILE + 'dialect = "newer"', "shop.dialect: unknown value 'newer'", "old, new"),
+        (PROFILE.replace("https", "ftp"), "shop.url: 'ftp://shop.example/' is not a usable URL", URL),
+        (PROFILE.replace("shop.example", "u:p@shop.example"), "shop.url: the URL carries user info", URL),
+        (PROFILE.replace("shop.example/", "shop:port"), "shop.url: 'https://shop:port' is not a URL", URL),
+        (PROFILE.replace('"https://shop.example/"', "3"), "shop.url: 3 is not a string", "a string"),
+        (PROFILE + "[bank]\nreachable = 1", "bank.reachable: 1 is not a boolean", "true, false"),
+        (PROFILE + "[budget]\ncents = -1", "budget.cents: -1 is not an integer >= 0", "an integer >= 0"),
+        (PROFILE + '[auth]\nkey = "hunter2-the-secret"', "auth.key: not a reference to a secret", REFERENCE),
+        (PROFILE + "shop = 3", "shop.shop: unknown key", "url, dialect"),
+        ('name = "x"\nlive = true\nshop = 3', "shop: 3 is not a table", "[shop]"),
     ],
-)
-def test_refusals(text: str, what: str, allowed: str, action: str) -> None:
-    assert refusal(text) == told(f"environments/staging.toml: {what}", allowed, action)
+)  # fmt: skip
+def test_refusals(text: str, what: str, allowed: str) -> None:
+    assert refusal(text) == told(f"environments/staging.toml: {what}", allowed)
 
 
 @pytest.mark.parametrize(
-    ("environ", "what", "allowed", "action"),
+    ("text", "missing", "allowed", "action"),
     [
-        ({"SHOP_DIALECT": "newer"}, "SHOP_DIALECT: shop.dialect: unknown value 'newer'", "old, new", ""),
-        (
-            {"BANK_REACHABLE": "perhaps"},
-            "BANK_REACHABLE: bank.reachable: 'perhaps' is not a boolean",
-            "true, 1, yes, on, false, 0, no, off",
-            "",
-        ),
-        (
-            {"SHOP_CENTS": "1.5"},
-            "SHOP_CENTS: budget.cents: '1.5' is not an integer >= 0",
-            "an integer >= 0",
-            "",
-        ),
-        (
-            {"SHOP_PROTECTED": "maybe"},
-            "SHOP_PROTECTED: protected: 'maybe' is not a boolean",
-            "true, 1, yes, on, false, 0, no, off",
-            "",
-        ),
+        ("live = true", "name", "a string", ABOVE),
+        ('name = "x"', "live", "true, false", ABOVE),
+        ('name = "x"\nlive = true', "shop.url", URL, "add it to [shop], or set SHOP_URL"),
     ],
 )
-def test_refused_variables(environ: dict[str, str], what: str, allowed: str, action: str) -> None:
-    assert refusal(PROFILE, **environ) == told(f"environment variable {what}", allowed, action)
+def test_what_is_missing_is_refused_with_its_place(
+    text: str, missing: str, allowed: str, action: str
+) -> None:
+    assert refusal(text) == told(f"environments/staging.toml: {missing}: missing", allowed, action)
+
+
+def test_text_that_is_not_toml_is_refused() -> None:
+    problem = "environments/staging.toml: not valid TOML: Invalid value (at line 1, column 8)"
+    next_action = "correct environments/staging.toml and run again"
+    assert refusal("name = staging") == told(problem, action=next_action)
 
 
 @pytest.mark.parametrize(
-    ("text", "what", "allowed", "action"),
+    ("environ", "what", "allowed"),
     [
-        (
-            '[section.shop.url]\ntype = "uri"',
-            "section.shop.url.type: unknown value 'uri'",
-            "url, string, choice, bool, int, secret",
-            "",
-        ),
-        (
-            '[section.shop.d]\ntype = "choice"',
-            "section.shop.d.allowed: a choice, and only a choice, lists its values",
-            "an array of strings",
-            "",
-        ),
-        (
-            '[section.shop.d]\ntype = "choice"\nallowed = ["a"]\ndefault = "b"',
-            "section.shop.d.default: unknown value 'b'",
-            "a",
-            "",
-        ),
-        (
-            '[section.shop.d]\ntype = "url"\nrequird = true',
-            "section.shop.d.requird: unknown key",
-            "allowed, default, env, env_kind, format, required, type",
-            "",
-        ),
-        (
-            '[section.name.d]\ntype = "url"',
-            "section.name: a built-in name",
-            "a section name other than name, live, protected",
-            "",
-        ),
-        (
-            '[section.a.b]\ntype = "url"\n[capability.c]\nneeds = ["a.c"]',
-            "capability.c.needs: unknown field 'a.c'",
-            "a.b",
-            "",
-        ),
-        (
-            '[section.a.b]\ntype = "bool"\n[capability.c]\nreachable = "a.c"',
-            "capability.c.reachable: unknown value 'a.c'",
-            "a.b",
-            "",
-        ),
-        ('[profile.colour]\nenv = "X"', "profile.colour: not a built-in value", "name, live, protected", ""),
+        ({"SHOP_DIALECT": "newer"}, "SHOP_DIALECT: shop.dialect: unknown value 'newer'", "old, new"),
+        ({"BANK_REACHABLE": "perhaps"}, "BANK_REACHABLE: bank.reachable: 'perhaps' is not a boolean",
+         BOOLEAN),
+        ({"SHOP_CENTS": "1.5"}, "SHOP_CENTS: budget.cents: '1.5' is not an integer >= 0", "an integer >= 0"),
+        ({"SHOP_PROTECTED": "maybe"}, "SHOP_PROTECTED: protected: 'maybe' is not a boolean", BOOLEAN),
     ],
-)
-def test_refused_schemas(text: str, what: str, allowed: str, action: str) -> None:
+)  # fmt: skip
+def test_refused_variables(environ: dict[str, str], what: str, allowed: str) -> None:
+    assert refusal(PROFILE, **environ) == told(f"environment variable {what}", allowed)
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "allowed"),
+    [
+        ('[section.shop.url]\ntype = "uri"', "section.shop.url.type: unknown value 'uri'",
+         "url, string, choice, bool, int, secret"),
+        ('[section.shop.d]\ntype = "choice"',
+         "section.shop.d.allowed: a choice, and only a choice, lists its values", "an array of strings"),
+        ('[section.shop.d]\ntype = "choice"\nallowed = ["a"]\ndefault = "b"',
+         "section.shop.d.default: unknown value 'b'", "a"),
+        ('[section.shop.d]\ntype = "url"\nrequird = true', "section.shop.d.requird: unknown key",
+         "allowed, default, env, env_kind, format, required, type"),
+        ('[section.name.d]\ntype = "url"', "section.name: a built-in name",
+         "a section name other than name, live, protected"),
+        ('[section.a.b]\ntype = "url"\n[capability.c]\nneeds = ["a.c"]',
+         "capability.c.needs: unknown field 'a.c'", "a.b"),
+        ('[section.a.b]\ntype = "bool"\n[capability.c]\nreachable = "a.c"',
+         "capability.c.reachable: unknown value 'a.c'", "a.b"),
+        ('[profile.colour]\nenv = "X"', "profile.colour: not a built-in value", "name, live, protected"),
+    ],
+)  # fmt: skip
+def test_refused_schemas(text: str, what: str, allowed: str) -> None:
     with pytest.raises(ProfileError) as caught:
         Schema.parse(text, "s.toml")
-    assert str(caught.value) == told(f"s.toml: {what}", allowed, action)
+    assert str(caught.value) == told(f"s.toml: {what}", allowed)
