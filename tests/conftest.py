@@ -1,6 +1,8 @@
-"""What all tests share: property tests are not judged by their speed, for builds share their cores."""
+"""What all tests share: property tests that may take their time, and one running platform."""
 
+from collections.abc import Iterator
 from importlib.util import find_spec
+from typing import Any
 
 import pytest
 
@@ -16,3 +18,22 @@ def pytest_configure() -> None:
 
     settings.register_profile("unhurried", deadline=None)
     settings.load_profile("unhurried")
+
+
+@pytest.fixture(scope="session")
+def running() -> Iterator[Any]:
+    """The embedded platform, one for all tests of a session."""
+    from stack.launch import Stack  # most tests need none
+
+    with Stack.start() as stack:
+        yield stack
+
+
+@pytest.fixture
+def stack(running: Any) -> Iterator[Any]:
+    """The platform as it was after its boot; it is reset after the test."""
+    from tests.stack.tools import request
+
+    yield running
+    status, answer = request("POST", f"{running.control_url}/reset", timeout=30)
+    assert status == 200, answer

@@ -1,26 +1,11 @@
-"""One running platform for all tests of this directory; each test finds it as it was after the boot."""
-
-from collections.abc import Iterator
+"""Callers of the running platform."""
 
 import pytest
 
 from stack.aws.clients import clients
 from stack.launch import Stack
 from tests.stack.embedded import Platform
-from tests.stack.tools import Aws, request
-
-
-@pytest.fixture(scope="session")
-def running() -> Iterator[Stack]:
-    with Stack.start() as stack:
-        yield stack
-
-
-@pytest.fixture
-def stack(running: Stack) -> Iterator[Stack]:
-    yield running
-    status, answer = request("POST", f"{running.control_url}/reset")
-    assert status == 200, answer
+from tests.stack.tools import Aws
 
 
 @pytest.fixture

@@ -57,8 +57,8 @@ def recorded(stack: Stack, directory: Path, *arguments: str) -> set[str]:
     return proxy.permissions
 
 
-def test_a_run_reads_what_the_policy_allows_and_writes_nothing(running: Stack, tmp_path: Path) -> None:
-    asked = recorded(running, tmp_path)
+def test_a_run_reads_what_the_policy_allows_and_writes_nothing(stack: Stack, tmp_path: Path) -> None:
+    asked = recorded(stack, tmp_path)
     writes = {action for action in asked if not READING.match(action.partition(":")[2])}
     assert writes == set(), "a run without --drills must not write"
     policy = allowed("iam-policy.json")
@@ -66,8 +66,8 @@ def test_a_run_reads_what_the_policy_allows_and_writes_nothing(running: Stack, t
     assert policy - asked == set(SELDOM), "docs/iam-policy.json allows what no run asks for"
 
 
-def test_drills_write_what_their_policy_allows(running: Stack, tmp_path: Path) -> None:
-    asked = recorded(running, tmp_path, "--drills", "-m", "drill")
+def test_drills_write_what_their_policy_allows(stack: Stack, tmp_path: Path) -> None:
+    asked = recorded(stack, tmp_path, "--drills", "-m", "drill")
     policy = allowed("iam-policy-drills.json")
     assert asked - policy - allowed("iam-policy.json") == set(), "docs/iam-policy-drills.json lacks these"
     assert policy - asked == set(SELDOM_IN_DRILLS), (

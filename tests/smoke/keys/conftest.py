@@ -1,4 +1,4 @@
-"""One running platform for the tests that turn its keys; each finds the keys as they were after the boot."""
+"""The commands of `smoke.keys` and the platform that they act on."""
 
 import os
 import subprocess
@@ -13,29 +13,25 @@ from smoke.keys.bootstrap import bootstrap
 from smoke.keys.context import SERVICES, KeyPlatform
 from stack.launch import Stack
 from tests.smoke.keys.command import Command
+from tests.smoke.keys.fakes import Bench
 from tests.smoke.keys.proxy import AwsProxy
-from tests.stack.tools import request
 
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture(scope="session")
-def running() -> Iterator[Stack]:
-    """A platform for all tests."""
-    with Stack.start() as stack:
-        yield stack
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
 
 
 @pytest.fixture
-def stack(running: Stack, monkeypatch: pytest.MonkeyPatch) -> Stack:
-    """The platform after a reset, once its services follow their secrets again."""
-    status, answer = request("POST", f"{running.control_url}/reset", timeout=30)
-    assert status == 200, answer
-    for name, value in running.environ.items():
+def stack(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    """The platform once its services follow their secrets again."""
+    for name, value in stack.environ.items():
         monkeypatch.setenv(name, value)
-    with KeyPlatform(load_environment(str(running.profile_path))) as platform:
+    with KeyPlatform(load_environment(str(stack.profile_path))) as platform:
         bootstrap(platform, SERVICES, lambda _: None)
-    return running
+    return stack
 
 
 @pytest.fixture
