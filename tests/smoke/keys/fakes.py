@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from botocore.exceptions import ClientError
 
 from smoke.aws.account import Account
@@ -181,6 +182,20 @@ class FakeService:
         self._ever |= self._known
 
 
+class OddService(FakeService):
+    """Replies ``reply`` where ``when`` says so of itself and the key."""
+
+    def __init__(
+        self, name: str, secrets: FakeSecrets, reply: Reply, when: Callable[[FakeService, SigningKey], bool]
+    ) -> None:
+        super().__init__(name, secrets)
+        self._reply, self._when = reply, when
+
+    def ask(self, key: SigningKey) -> Reply:
+        answer = super().ask(key)
+        return self._reply if self._when(self, key) else answer
+
+
 def _same(one: SigningKey, other: SigningKey) -> bool:
     return one.public_jwk() == other.public_jwk()
 
@@ -209,8 +224,8 @@ class Bench:
             timing=self.timing, by=by, progress=self.told.append,
         )  # fmt: skip
 
-    def kill_at(self, number: int, when: str) -> None:
-        """Let the process end at its n-th write: ``before`` AWS got it, or ``after`` AWS did it."""
+    def kill(self, run: Callable[[], Any], number: int, when: str = "after") -> None:
+        """Run a command whose process ends at its n-th write, ``before`` AWS got it or ``after``."""
         count = itertools.count(1)
 
         def strike(name: str) -> None:
@@ -218,21 +233,17 @@ class Bench:
                 raise Killed
 
         setattr(self.secrets, when, strike)
+        with pytest.raises(Killed):
+            run()
+        self.secrets.before = self.secrets.after = lambda _: None
 
     def assert_the_active_key_is_accepted(self) -> None:
         """By every verifier, at whatever moment this is asked."""
         document = parse(self.secrets.current, SECRET)
         assert document is not None
         for verifier in self.verifiers:
-            assert verifier.ask(document.active) is Reply.ACCEPTED, (
-                verifier.name,
-                document.active.kid,
-            )
+            assert verifier.ask(document.active) is Reply.ACCEPTED, (verifier.name, document.active.kid)
             self.checked += 1
-
-    def heal(self) -> None:
-        """Let the next process live."""
-        self.secrets.before = self.secrets.after = lambda _: None
 
     @property
     def kids(self) -> list[str]:
@@ -248,3 +259,10 @@ class Bench:
     def value(self) -> dict[str, Any]:
         """The current version's JSON."""
         return dict(json.loads(self.secrets.current))
+
+
+def writes_of(command: Callable[[KeyContext], Any]) -> range:
+    """The numbers of the writes of a rotation or a revocation."""
+    bench = Bench()
+    command(bench.context()).run()
+    return range(1, len(bench.secrets.writes) + 1)

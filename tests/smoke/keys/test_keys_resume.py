@@ -7,27 +7,13 @@ from smoke.keys.errors import KeyFault, LockHeld, Refused
 from smoke.keys.lock import LOCK, Lock
 from smoke.keys.revocation import Revocation
 from smoke.keys.rotation import Rotation
-from tests.smoke.keys.fakes import SECRET, Bench, Killed
-
-
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
-
-
-def writes_of_a_rotation() -> int:
-    bench = Bench()
-    Rotation(bench.context()).run()
-    return len(bench.secrets.writes)
+from tests.smoke.keys.fakes import SECRET, Bench, writes_of
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("number", range(1, writes_of_a_rotation() + 1))
+@pytest.mark.parametrize("number", writes_of(Rotation))
 def test_a_kill_at_any_write_can_be_resumed(bench: Bench, number: int, when: str) -> None:
-    bench.kill_at(number, when)
-    with pytest.raises(Killed):
-        Rotation(bench.context()).run()
-    bench.heal()
+    bench.kill(Rotation(bench.context()).run, number, when)
     bench.secrets.after = bench.secrets.before = lambda _: bench.assert_the_active_key_is_accepted()
     held = LOCK in bench.labels
     if not held and bench.kids == ["first"]:
@@ -42,10 +28,7 @@ def test_a_kill_at_any_write_can_be_resumed(bench: Bench, number: int, when: str
 
 
 def test_the_key_that_a_killed_run_prepared_is_the_one_that_is_published(bench: Bench) -> None:
-    bench.kill_at(5, "before")
-    with pytest.raises(Killed):
-        Rotation(bench.context()).run()
-    bench.heal()
+    bench.kill(Rotation(bench.context()).run, 5, "before")
     assert bench.kids == ["first"]
     staged = parse(bench.secrets.versions[bench.secrets.labels["KEYS-NEXT"]]["SecretString"], SECRET)
     Rotation(bench.context()).run(resume=True)
@@ -82,7 +65,7 @@ def test_a_run_that_lost_its_lock_stops_before_it_writes(bench: Bench) -> None:
 
 
 def test_a_run_that_lost_its_lock_changes_nothing_more(bench: Bench) -> None:
-    """Although nobody has changed the secret since, so that no compare-and-set would stop it."""
+    """Although the secret has not changed since, so that no compare-and-set would stop it."""
 
     def seized(name: str) -> None:
         if name == "put_secret_value" and "KEYS-NEXT" in bench.labels:
@@ -118,10 +101,7 @@ def test_a_change_from_outside_is_not_overwritten(bench: Bench) -> None:
 @pytest.mark.parametrize("held", ["nothing", "revocation"])
 def test_only_a_rotation_can_be_resumed(bench: Bench, held: str) -> None:
     if held == "revocation":
-        bench.kill_at(4, "after")
-        with pytest.raises(Killed):
-            Revocation(bench.context()).run()
-        bench.heal()
+        bench.kill(Revocation(bench.context()).run, 4)
     with pytest.raises(Refused, match="nothing to resume" if held == "nothing" else "not by a rotation"):
         Rotation(bench.context()).run(resume=True)
 
@@ -139,10 +119,7 @@ def test_a_secret_that_changes_while_the_lock_is_taken_is_left_alone(bench: Benc
     assert LOCK not in bench.labels
 
 
-def test_the_plan_tells_of_a_lock_that_was_left(bench: Bench) -> None:
-    bench.kill_at(6, "after")
-    with pytest.raises(Killed):
-        Rotation(bench.context()).run()
-    bench.heal()
+def test_the_plan_reports_a_stale_lock(bench: Bench) -> None:
+    bench.kill(Rotation(bench.context()).run, 6)
     with pytest.raises(LockHeld, match="rotate --resume"):
         Rotation(bench.context()).plan()

@@ -12,18 +12,7 @@ from smoke.keys.rotation import Rotation
 from smoke.keys.timing import Timing
 from smoke.keys.verifiers import Reply
 from smoke.platform.tokens import SigningKey
-from tests.smoke.keys.fakes import QUICK, SECRET, Bench, FakeService, Killed
-
-
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
-
-
-def writes_of_a_revocation() -> int:
-    bench = Bench()
-    Revocation(bench.context()).run()
-    return len(bench.secrets.writes)
+from tests.smoke.keys.fakes import QUICK, SECRET, Bench, FakeService, OddService, writes_of
 
 
 def test_the_old_key_is_refused_everywhere_and_the_new_state_said(bench: Bench) -> None:
@@ -81,23 +70,17 @@ def test_accepted_again_is_a_safety_violation(bench: Bench) -> None:
         Revocation(bench.context()).run()
 
 
-def test_a_new_key_that_nobody_accepts_is_a_fault(bench: Bench) -> None:
-    class Closed(FakeService):
-        def ask(self, key: SigningKey) -> Reply:
-            return Reply.REFUSED if "emergency" in key.kid else super().ask(key)
-
-    bench.verifiers = (Closed("finn", bench.secrets, lag=1),)
+def test_a_new_key_that_a_verifier_refuses_is_a_fault(bench: Bench) -> None:
+    closed = OddService("finn", bench.secrets, Reply.REFUSED, lambda _, key: "emergency" in key.kid)
+    bench.verifiers = (closed,)
     with pytest.raises(KeyFault, match="finn never accepted the new key"):
         Revocation(bench.context()).run()
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("number", range(1, writes_of_a_revocation() + 1))
+@pytest.mark.parametrize("number", writes_of(Revocation))
 def test_a_kill_at_any_write_can_be_resumed(bench: Bench, number: int, when: str) -> None:
-    bench.kill_at(number, when)
-    with pytest.raises(Killed):
-        Revocation(bench.context()).run()
-    bench.heal()
+    bench.kill(Revocation(bench.context()).run, number, when)
     if "KEYS-LOCK" in bench.labels:
         Revocation(bench.context("another")).run(resume=True)
     elif bench.kids == ["first"]:
@@ -110,10 +93,7 @@ def test_a_kill_at_any_write_can_be_resumed(bench: Bench, number: int, when: str
 
 @pytest.mark.parametrize("number", range(3, 13))
 def test_it_outranks_a_rotation_in_any_state(bench: Bench, number: int) -> None:
-    bench.kill_at(number, "after")
-    with pytest.raises(Killed):
-        Rotation(bench.context()).run()
-    bench.heal()
+    bench.kill(Rotation(bench.context()).run, number)
     held = set(bench.kids)
     report = Revocation(bench.context()).run()
     assert set(report.old_kids) == held
@@ -137,7 +117,7 @@ def test_a_rotation_that_runs_on_is_overtaken(bench: Bench) -> None:
     assert bench.kids == [report.new_kid]
 
 
-def test_a_pem_whose_kid_nobody_knows_is_replaced_and_not_called_timed(bench: Bench) -> None:
+def test_a_pem_without_a_known_kid_is_replaced_but_not_timed(bench: Bench) -> None:
     bench.secrets.overwrite(json.loads(Document(new_key("")).to_secret())["privateKey"])
     bench.owner.follows = False
     report = Revocation(bench.context()).run()
@@ -157,17 +137,10 @@ def test_the_plan_writes_nothing(bench: Bench) -> None:
     assert bench.secrets.writes == []
 
 
-def test_a_timeline_is_monotone_or_says_so() -> None:
+def test_a_timeline_reports_an_acceptance_after_a_refusal() -> None:
     timeline = Timeline("x")
-    for at, old in enumerate(
-        (
-            Reply.ACCEPTED,
-            Reply.SILENT,
-            Reply.REFUSED,
-            Reply.SILENT,
-            Reply.REFUSED,
-        )
-    ):
+    replies = (Reply.ACCEPTED, Reply.SILENT, Reply.REFUSED, Reply.SILENT, Reply.REFUSED)
+    for at, old in enumerate(replies):
         timeline.note(old, Reply.ACCEPTED, float(at))
     assert (timeline.last_accepted, timeline.first_refused, timeline.accepted_again) == (0.0, 2.0, False)
     timeline.note(Reply.ACCEPTED, Reply.ACCEPTED, 9.0)

@@ -1,6 +1,7 @@
 """The rotation against a secret in memory: its states, and what stops it."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -13,12 +14,7 @@ from smoke.keys.rotation import Rotation
 from smoke.keys.verifiers import Reply
 from smoke.platform.jwks import KeySet
 from smoke.platform.tokens import SigningKey
-from tests.smoke.keys.fakes import QUICK, Bench, FakeService
-
-
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
+from tests.smoke.keys.fakes import QUICK, Bench, FakeService, OddService
 
 
 def test_a_rotation_ends_with_the_new_key_alone(bench: Bench) -> None:
@@ -65,32 +61,31 @@ def test_an_old_key_that_stays_accepted_is_a_fault(bench: Bench) -> None:
     assert LOCK in bench.labels
 
 
-def test_a_valid_token_that_is_refused_is_a_safety_violation(bench: Bench) -> None:
-    class Forgetful(FakeService):
-        def ask(self, key: SigningKey) -> Reply:
-            answer = super().ask(key)
-            return Reply.REFUSED if len(bench.kids) == 2 and self.asked % 7 == 0 else answer
+@pytest.mark.parametrize(
+    ("reply", "when", "raised", "told"),
+    [
+        (Reply.REFUSED, lambda _, service, key: service.asked % 7 == 0, SafetyViolation, "finn refused"),
+        (Reply.REFUSED, lambda kids, _, key: kids[1] == key.kid == "first", SafetyViolation,
+         "finn refused a valid token, signed by first"),
+        (Reply.SILENT, lambda kids, *_: kids[1] == "first", Unproved, "finn gave no conclusive answer"),
+    ],
+    ids=["refuses-now-and-then", "refuses-the-old-key", "silent-after-the-switch"],
+)  # fmt: skip
+def test_a_verifier_that_fails_while_both_keys_are_valid_stops_the_rotation(
+    bench: Bench, reply: Reply, when: Callable[..., bool], raised: type[Exception], told: str
+) -> None:
+    def fails(service: FakeService, key: SigningKey) -> bool:
+        return len(bench.kids) == 2 and when(bench.kids, service, key)
 
-    bench.verifiers = (Forgetful("freeside", bench.secrets),)
-    with pytest.raises(SafetyViolation, match="freeside refused a valid token"):
+    bench.verifiers = (OddService("finn", bench.secrets, reply, fails),)
+    with pytest.raises(raised, match=told):
         Rotation(bench.context()).run()
+    assert len(bench.kids) == 2, "both stay published"
 
 
 def test_the_old_key_is_watched_for_as_long_as_its_tokens_live(bench: Bench) -> None:
     bench.timing = replace(QUICK, watch_s=0.3)
     assert Rotation(bench.context()).run().took[6] >= 0.3
-
-
-def test_an_old_key_that_is_refused_while_it_is_watched_stops_the_rotation(bench: Bench) -> None:
-    class Hasty(FakeService):
-        def ask(self, key: SigningKey) -> Reply:
-            answer = super().ask(key)
-            return Reply.REFUSED if len(bench.kids) == 2 and bench.kids[1] == key.kid == "first" else answer
-
-    bench.verifiers = (Hasty("finn", bench.secrets),)
-    with pytest.raises(SafetyViolation, match="finn refused a valid token, signed by first"):
-        Rotation(bench.context()).run()
-    assert len(bench.kids) == 2, "both stay published"
 
 
 def test_both_keys_must_stay_published_while_they_are_watched(bench: Bench) -> None:
@@ -105,18 +100,6 @@ def test_both_keys_must_stay_published_while_they_are_watched(bench: Bench) -> N
     assert len(bench.kids) == 2
 
 
-def test_a_verifier_that_goes_silent_after_the_switch_proves_nothing(bench: Bench) -> None:
-    class Mute(FakeService):
-        def ask(self, key: SigningKey) -> Reply:
-            answer = super().ask(key)
-            return Reply.SILENT if len(bench.kids) == 2 and bench.kids[1] == "first" else answer
-
-    bench.verifiers = (Mute("finn", bench.secrets),)
-    with pytest.raises(Unproved, match="finn gave no conclusive answer"):
-        Rotation(bench.context()).run()
-    assert len(bench.kids) == 2
-
-
 def test_a_verifier_that_cannot_be_asked_refuses_a_rotation_and_shows_in_its_plan(bench: Bench) -> None:
     blind = replace(bench.context(), unreachable=("finn (finn.reachable is false)",))
     for resume in (False, True):
@@ -127,11 +110,7 @@ def test_a_verifier_that_cannot_be_asked_refuses_a_rotation_and_shows_in_its_pla
 
 
 def test_a_verifier_that_accepts_anything_proves_nothing(bench: Bench) -> None:
-    class Gullible(FakeService):
-        def ask(self, key: SigningKey) -> Reply:
-            return Reply.ACCEPTED
-
-    bench.verifiers = (Gullible("freeside", bench.secrets),)
+    bench.verifiers = (OddService("freeside", bench.secrets, Reply.ACCEPTED, lambda *_: True),)
     with pytest.raises(SafetyViolation, match="signed by an unknown key"):
         Rotation(bench.context()).run()
     assert bench.secrets.writes == []
@@ -145,8 +124,8 @@ def test_a_silent_verifier_is_no_reason_to_switch(bench: Bench) -> None:
 
 
 def test_a_foreign_pending_key_is_left_alone(bench: Bench) -> None:
-    bench.secrets.overwrite(Document(new_key("first"), new_key("whose")).to_secret())
-    with pytest.raises(KeyFault, match="whose was not left by a run"):
+    bench.secrets.overwrite(Document(new_key("first"), new_key("foreign")).to_secret())
+    with pytest.raises(KeyFault, match="foreign was not left by a run"):
         Rotation(bench.context()).run()
     assert bench.secrets.writes == []
 
@@ -164,7 +143,7 @@ def test_a_bare_pem_keeps_the_kid_that_is_published(bench: Bench) -> None:
     assert bench.kids == [outcome.new_kid]
 
 
-def test_a_bare_pem_that_nobody_publishes_gets_no_made_up_kid(bench: Bench) -> None:
+def test_a_bare_pem_that_is_not_published_gets_no_invented_kid(bench: Bench) -> None:
     bench.secrets.overwrite(json.loads(Document(new_key("")).to_secret())["privateKey"])
     bench.owner.follows = False
     with pytest.raises(KeyFault, match="none of the published keys is its public half"):
