@@ -53,15 +53,13 @@ def test_show_without_a_run(project: Path, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out == f"no run in file:{project}/.readiness/staging.jsonl\n"
 
 
-def test_verify_a_whole_chain(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_an_intact_chain(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = record(project, "r1")
     assert main(["ledger", "verify"]) == 0
     assert capsys.readouterr().out == f"file:{path}: 1 entry, chain verified\n"
 
 
-def test_an_environment_that_nobody_knows_has_no_whole_chain(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unknown_environment_has_no_chain(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / "environments").mkdir()
     for name in ("schema", "local", "staging"):
         (project / "environments" / f"{name}.toml").touch()
@@ -89,7 +87,7 @@ def test_verify_names_the_first_bad_entry(project: Path, capsys: pytest.CaptureF
     assert "entry 2" in capsys.readouterr().err
 
 
-def test_a_torn_line_is_told(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_torn_line_is_noted(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with record(project, "r1").open("a") as stream:
         stream.write('{"torn')
     assert main(["ledger", "verify"]) == 0

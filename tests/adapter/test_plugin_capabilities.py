@@ -141,7 +141,7 @@ def test_declared_but_missing_secret_degrades(suite: Suite, workers: tuple[str, 
     assert (run.code, run.verdict) == (0, "READY"), run.told()
 
 
-def test_secret_that_nobody_asked_a_capability_for(suite: Suite) -> None:
+def test_missing_secret_of_no_capability_is_a_setup_error(suite: Suite) -> None:
     suite.checks("""
     @pytest.mark.p0
     def test_token(evidence, environment):
@@ -188,7 +188,7 @@ def test_protected_environment_refuses_drills(suite: Suite) -> None:
 
 
 @pytest.mark.parametrize("asked", [(), ("smoke/test_later.py",)])
-def test_unknown_capability_is_refused_when_the_whole_suite_is_asked(
+def test_unknown_capability_is_refused_when_the_suite_is_complete(
     suite: Suite, asked: tuple[str, ...]
 ) -> None:
     suite.checks(TOUCH + LATER, "smoke/test_later.py", phase="work")

@@ -120,7 +120,7 @@ def test_build_that_stays(suite: Suite) -> None:
     ("answer", "note"),
     [
         ("raise ConnectionError('refused')", "ConnectionError: refused"),
-        ("import pytest; pytest.fail('nobody knows')", "Failed: nobody knows"),
+        ("import pytest; pytest.fail('unknown')", "Failed: unknown"),
         ("import threading; threading.Event().wait()", "no answer within 5 s"),
     ],
     ids=["error", "pytest.fail", "silence"],

@@ -99,7 +99,7 @@ def test_silently_dropped_check_makes_the_run_partial(
 @pytest.mark.parametrize(
     "skip", ["pytest.skip('why', allow_module_level=True)", "pytest.importorskip('x_y')"]
 )
-def test_a_module_skipped_as_a_whole_leaves_the_question_open(
+def test_a_skipped_module_leaves_the_question_open(
     two_files: Suite, skip: str, workers: tuple[str, ...]
 ) -> None:
     two_files.write(OTHER, f"import pytest\n{skip}\n@pytest.mark.p0\ndef test_up(): assert False\n")
@@ -145,7 +145,7 @@ def test_two_full_runs_make_a_streak(two_files: Suite) -> None:
     assert two_files.run().model["streak"]["length"] == 1
 
 
-def test_reports_and_ledger_go_where_they_are_told(two_files: Suite) -> None:
+def test_reports_and_ledger_go_where_options_say(two_files: Suite) -> None:
     run = two_files.run("--readiness-dir", "elsewhere", "--readiness-ledger", "file:past/{env}.jsonl")
     assert run.code == 0
     assert two_files.wrote("elsewhere/readiness.json")
@@ -187,7 +187,7 @@ def test_a_run_that_ended_meanwhile_counts_in_the_streak(suite: Suite) -> None:
     assert "run other" in run.model["streak"]["why"]
 
 
-def test_pattern_that_protects_nothing_is_told_when_the_whole_suite_is_known(two_files: Suite) -> None:
+def test_pattern_that_protects_nothing_is_noted_when_the_suite_is_complete(two_files: Suite) -> None:
     plan = two_files.root / "readiness.toml"
     plan.write_text(plan.read_text().replace("work/money*", "work/up*"))
     assert not [line for line in two_files.run().model["notes"] if "waivable" in line]

@@ -48,7 +48,7 @@ def test_a_self_test_of_this_suite_is_quoted(suite: Suite) -> None:
 
 
 @pytest.mark.parametrize("record", [{**PROVED, "scope": "partial"}, [], None])
-def test_what_is_no_whole_self_test_is_not_quoted(suite: Suite, record: object) -> None:
+def test_an_incomplete_self_test_is_not_quoted(suite: Suite, record: object) -> None:
     suite.checks(CHECK)
     leave(suite, record)
     run = suite.run()

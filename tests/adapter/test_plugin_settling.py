@@ -58,7 +58,7 @@ def test_settle(attempts: list[dict[str, str]], outcome: Outcome, failure_class:
     assert result.duration_s == 0.5 * sum(len(phases) for phases in attempts)
 
 
-def test_only_a_whole_pass_is_green() -> None:
+def test_only_a_complete_pass_is_green() -> None:
     """Of all combinations of two attempts, those that end in PASSED or FLAKY ended in a whole pass."""
     ways = [PASSED, FAILED, RERUN, RERUN_SETUP, SKIPPED, CUT, CRASHED]
     for first, second in product(ways, ways):

@@ -48,7 +48,7 @@ def test_covered_checks_that_pass_stay_passed_and_the_exemption_is_no_longer_nee
     assert (exemption.state, exemption.text) == (ExemptionState.UNNEEDED, "no longer needed: 2 checks passed")
 
 
-def test_an_item_that_no_check_covers_is_only_said() -> None:
+def test_an_item_that_no_check_covers_is_only_listed() -> None:
     outcomes, (exemption,) = covered([check("a/a", "failed")], DEFERRAL)
     assert outcomes == ["failed"]
     assert (exemption.state, exemption.live) == (ExemptionState.NO_CHECK, True)

@@ -114,7 +114,7 @@ def test_the_embedded_streak_is_shown_and_does_not_settle_the_goal() -> None:
     assert row["evidence"] == "local (embedded): 3/3 in a row; staging: no run in the ledger"
 
 
-def test_without_any_live_environment_that_is_said() -> None:
+def test_the_evidence_reports_that_no_live_environment_has_run() -> None:
     row = goal(model(), "G-7")
     assert row["evidence"] == (
         "local (embedded): 1/3 in a row (back to the ledger's first run); "

@@ -62,7 +62,7 @@ def test_length(facts: Any, expected: Any) -> None:
     assert length(*facts) == expected
 
 
-def test_a_service_that_was_down_told_no_build_which_is_no_other_build() -> None:
+def test_an_unknown_build_of_a_service_that_was_down_is_no_other_build() -> None:
     assert length("READY", {**OUTAGE, "build_identity": {"shop": ""}}, "READY") == 2
     assert length("READY", {**OUTAGE, "build_identity": {}}) == 1
     assert length("READY", {**OUTAGE, "build_identity": {"shop": "b2"}}, "READY") == 1
@@ -193,6 +193,6 @@ def test_what_is_older_never_shortens_it(history: Any, cut: Any) -> None:
     assert streak(history[cut:], POLICY, NOW).length <= streak(history, POLICY, NOW).length
 
 
-def test_a_streak_is_told_up_to_what_is_needed() -> None:
+def test_a_streak_is_shown_up_to_the_required_length() -> None:
     told = [str(Streak(length=length, required=3, why="")) for length in (0, 2, 3, 7)]
     assert told == ["0/3", "2/3", "3/3", "3/3 (7 in all)"]

@@ -190,6 +190,6 @@ def test_blockers_are_ranked_and_carry_what_to_do() -> None:
         ({"collection_errors": ("smoke/test_x.py",)}, "collection error: smoke/test_x.py"),
     ],
 )
-def test_what_is_wrong_with_the_whole_run_blocks_first(facts: Any, summary: str) -> None:
+def test_a_problem_of_the_run_itself_blocks_first(facts: Any, summary: str) -> None:
     first = model(*ALL_PASSED, check("a/a", "failed", "P1"), **facts)["blockers"][0]
     assert (first["summary"], first["check"], first["reproduce"]) == (summary, "", "pytest smoke --env local")

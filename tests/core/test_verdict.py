@@ -87,7 +87,7 @@ def test_an_unanswered_check_is_settled_by_the_one_that_covers_it(outcome: Any, 
     assert verdict(unanswered, PASSED) is not Verdict.READY
 
 
-def test_a_whole_family_covers_only_when_all_of_it_passed() -> None:
+def test_a_family_covers_only_when_all_of_it_passed() -> None:
     unanswered = check("health/finn", "skipped", covered_by="services/ecs")
     family = check("services/ecs[a]"), check("services/ecs[b]")
     assert verdict(unanswered, *family) is Verdict.READY
@@ -116,7 +116,7 @@ def test_reasons_name_what_decided_first() -> None:
     )
 
 
-def test_a_changed_build_is_said_with_both_builds() -> None:
+def test_a_changed_build_is_reported_with_both_builds() -> None:
     judged = judge((PASSED,), RunFacts(build_start={"shop": "a1"}, build_end={"shop": "b2"}))
     assert judged.reasons == ("the build of shop changed during the run: a1 -> b2",)
 

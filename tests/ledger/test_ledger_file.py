@@ -114,7 +114,7 @@ def test_any_change_to_any_chain_is_found(data: st.DataObject) -> None:
     assert inspect(Link(place="", entry=entry) for entry in chain).ok
 
 
-def test_a_torn_last_line_is_set_aside_and_said(tmp_path: Path) -> None:
+def test_a_torn_last_line_is_set_aside_and_noted(tmp_path: Path) -> None:
     ledger = filled(tmp_path, 2)
     whole = ledger.path.read_bytes()
     ledger.path.write_bytes(whole + b'{"run_id": "r2", "verd')
@@ -138,7 +138,7 @@ def test_each_torn_line_has_a_file_of_its_own(tmp_path: Path) -> None:
     assert len(ledger.entries()) == 2
 
 
-def test_a_whole_last_entry_that_only_lacks_its_newline_is_kept(tmp_path: Path) -> None:
+def test_a_complete_last_entry_without_its_newline_is_kept(tmp_path: Path) -> None:
     ledger = filled(tmp_path, 2)
     ledger.path.write_bytes(ledger.path.read_bytes().rstrip(b"\n"))
     assert len(ledger.entries()) == 2

@@ -131,7 +131,7 @@ def test_a_click_on_any_of_our_cells_folds_the_row(visit: chrome.Visit) -> None:
         assert page.locator("#results-table .extras-row:not(.hidden)").count() == shown
 
 
-def test_each_attempt_at_a_flaky_check_is_told_apart(visit: chrome.Visit) -> None:
+def test_each_attempt_at_a_flaky_check_is_labelled(visit: chrome.Visit) -> None:
     visit.page.locator("#show_all_details").click()
     row = visit.page.locator("#results-table tbody.rerun", has_text="test_shaky")
     shown = row.locator(".rd-evidence").all_inner_texts()
@@ -165,7 +165,7 @@ def test_everything_can_be_read(browser: Any, report: Path, scheme: Literal["lig
         assert min(ratios) >= 4.5
 
 
-def test_a_print_is_whole_and_on_white(browser: Any, report: Path) -> None:
+def test_a_print_shows_all_details_on_white(browser: Any, report: Path) -> None:
     with chrome.visit(browser, report, "dark") as visited:
         assert not visited.page.locator("#readiness details table").first.is_visible()
         visited.page.emulate_media(media="print", color_scheme="dark")

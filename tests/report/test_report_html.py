@@ -53,7 +53,7 @@ def test_a_reader_meets_the_answer_first() -> None:
     assert texts[:5] == ["Freeside staging launch", "This run:", "BROKEN", "Declaration: ", "NOT READY"]
 
 
-def test_a_partial_run_says_so_in_its_headline() -> None:
+def test_the_headline_marks_a_partial_run() -> None:
     assert '<span class="rd-scope">PARTIAL</span>' in html.summary({**sample.ready(), "scope": "partial"})
     assert "PARTIAL" not in Page(html.summary(sample.ready())).texts
 

@@ -51,7 +51,7 @@ def test_a_reader_meets_the_answer_first() -> None:
     ]
 
 
-def test_a_partial_run_says_so_in_its_headline() -> None:
+def test_the_headline_marks_a_partial_run() -> None:
     page = markdown.render({**sample.ready(), "scope": "partial"})
     assert "**Verdict: READY** (PARTIAL)" in page
     assert "PARTIAL" not in markdown.render(sample.ready())

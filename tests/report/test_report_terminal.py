@@ -18,7 +18,7 @@ def test_the_answer_comes_first() -> None:
     assert second == "declaration  NOT READY: the run is BROKEN"
 
 
-def test_a_partial_run_says_so_in_its_headline() -> None:
+def test_the_headline_marks_a_partial_run() -> None:
     lines = terminal.lines({**sample.ready(), "scope": "partial"})
     assert lines[0].startswith("READY (PARTIAL)  ")
     assert "scope        PARTIAL: only a part of the suite ran" in "\n".join(lines)
@@ -35,7 +35,7 @@ def test_the_goal_table_is_aligned() -> None:
     assert [row[status:evidence].strip() for row in rows[1:3]] == ["READY", "FAIL"]
 
 
-def test_the_evidence_of_a_goal_is_told_to_its_end() -> None:
+def test_the_evidence_of_a_goal_is_wrapped_not_cut() -> None:
     model = sample.ready()
     model["goals"][6]["evidence"] = (
         "local (embedded): 1/3 in a row (back to the ledger's first run); staging: no run yet"
@@ -108,7 +108,7 @@ def test_a_long_word_is_cut_where_it_is_prose() -> None:
 
 
 @pytest.mark.parametrize("command", ["pytest 'open " + "x" * 120, "pytest  two  spaces " + "x " * 60])
-def test_a_command_that_cannot_be_broken_safely_stays_whole(command: str) -> None:
+def test_a_command_that_cannot_be_broken_safely_is_not_broken(command: str) -> None:
     model = sample.broken()
     model["blockers"][0]["reproduce"] = command
     shown = " ".join(command.split())

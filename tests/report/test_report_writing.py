@@ -82,7 +82,7 @@ def test_a_failing_renderer_leaves_no_draft(tmp_path: Path, model: dict[str, Any
     assert written(tmp_path) == set()
 
 
-def test_a_directory_that_cannot_be_written_is_told_in_three_lines(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_written_is_an_error_of_three_lines(tmp_path: Path) -> None:
     (tmp_path / "reports").write_text("a file")
     with pytest.raises(ReadinessError) as caught:
         write_all(sample.ready(), tmp_path / "reports", Scanner())

@@ -19,7 +19,13 @@ FAULT = Fault(
 def check(
     name: str, outcome: str = "passed", *, kind: str | None = None, severity: str = "P0"
 ) -> dict[str, Any]:
-    return {"id": name, "severity": severity, "outcome": outcome, "class": kind, "summary": f"{name} says so"}
+    return {
+        "id": name,
+        "severity": severity,
+        "outcome": outcome,
+        "class": kind,
+        "summary": f"summary of {name}",
+    }
 
 
 def model(*checks: dict[str, Any], verdict: str = "BROKEN") -> dict[str, Any]:
@@ -39,7 +45,7 @@ def test_detected_at_the_named_check() -> None:
 @pytest.mark.parametrize(
     ("seen", "why"),
     [
-        (check("auth/expired"), "auth/expired: outcome passed, not failed (auth/expired says so)"),
+        (check("auth/expired"), "auth/expired: outcome passed, not failed (summary of auth/expired)"),
         (
             check("auth/expired", "failed", kind="SETUP_ERROR"),
             "class SETUP_ERROR, not PLATFORM_BUG",
@@ -60,7 +66,7 @@ def test_not_as_named(seen: dict[str, Any], why: str) -> None:
 def test_another_red_check_must_be_foreseen(outcome: str) -> None:
     assert judge(FAULT, model(SEEN, check("auth/later", outcome))).detected
     found = judge(FAULT, model(SEEN, check("jwks/keys", outcome)))
-    assert found.why == f"unexplained red: jwks/keys {outcome} (jwks/keys says so)"
+    assert found.why == f"unexplained red: jwks/keys {outcome} (summary of jwks/keys)"
 
 
 def test_a_skip_is_red_when_something_declared_is_missing() -> None:
@@ -92,8 +98,8 @@ def test_alarms_of_a_clean_run() -> None:
         "run", model(check("a/b", "flaky", kind="FLAKE"), check("a/c", "failed"), verdict="DEGRADED")
     )
     assert [(alarm.check, alarm.summary) for alarm in red] == [
-        ("a/b", "flaky: a/b says so"),
-        ("a/c", "failed: a/c says so"),
+        ("a/b", "flaky: summary of a/b"),
+        ("a/c", "failed: summary of a/c"),
     ]
     unclear = false_alarms("run", model(check("a/b"), verdict="NO_VERDICT"))
     assert [(alarm.check, alarm.summary) for alarm in unclear] == [("", "verdict NO_VERDICT: for a reason")]

@@ -51,7 +51,7 @@ def test_every_fault_detected(scene: Scene) -> None:
     assert "| `work/cannot-fail` | it only looks on |" in page
 
 
-def test_what_is_wrong_with_an_answer_is_said(scene: Scene) -> None:
+def test_a_wrong_answer_is_explained(scene: Scene) -> None:
     """Each of these faults is answered otherwise than its catalogue says."""
     scene.catalogue(
         fault("nowhere", '{ id = "work/cannot-fail", severity = "P0", class = "PLATFORM_BUG" }'),

@@ -95,7 +95,7 @@ def test_the_end_names_all_that_is_wrong() -> None:
     ]
 
 
-def test_the_page_keeps_its_table_whole() -> None:
+def test_texts_do_not_break_the_table_of_the_page() -> None:
     text = page.render(MODEL)
     row = next(line for line in text.splitlines() if line.startswith("| `a"))
     assert row.startswith(

@@ -17,7 +17,7 @@ def test_pool_ceilings_count_every_login_up_to_the_cap() -> None:
     assert login_of("postgresql://finn_app:x@h:6432/finn") == ("finn", "finn_app")
 
 
-def test_nobody_waiting_says_little_where_no_pool_can_serve() -> None:
+def test_an_empty_queue_proves_nothing_where_no_pool_can_serve() -> None:
     idle = {"database": "platform", "user": "dixie", "cl_active": 2, "cl_waiting": 0}
     idle |= {"sv_active": 0, "sv_idle": 1, "sv_used": 0}
     console = idle | {"database": "pgbouncer", "sv_idle": 0}

@@ -49,7 +49,7 @@ def streamed(events: Any, kind: Any = "text/event-stream; charset=utf-8") -> Any
 @pytest.mark.parametrize(
     ("dialect", "path"), [("endpoint", "/api/agents/stream"), ("accept", "/api/agents/invoke")]
 )
-def test_whole_stream(tmp_path: Any, dialect: Any, path: Any) -> None:
+def test_a_complete_stream(tmp_path: Any, dialect: Any, path: Any) -> None:
     seen: list[httpx.Request] = []
     client = freeside(tmp_path, streamed(WHOLE), dialect=dialect, seen=seen)
     heard = stream(client, "c", "say it")
