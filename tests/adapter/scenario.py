@@ -15,6 +15,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from pytest_readiness.report import report_of
+
 from tests.adapter.samples import HEADER, LOCAL, PLAN, SCHEMA
 
 #: What a user has installed; each is loaded by name, so that a scenario can leave any of them out.
@@ -74,7 +76,7 @@ class Run:
 
     @property
     def model(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.root / "reports" / "readiness.json").read_text())
+        found: dict[str, Any] = json.loads(report_of(self.root / "reports").read_text())
         return found
 
     @property

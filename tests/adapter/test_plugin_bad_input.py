@@ -1,5 +1,7 @@
 """Bad input ends the run before anything is collected or sent: exit 4, three lines, no traceback."""
 
+import json
+
 import pytest
 
 from tests.adapter.samples import LOCAL, PLAN
@@ -73,13 +75,15 @@ def test_bad_input(suite: Suite, case: str, workers: tuple[str, ...]) -> None:
     assert not (suite.root / "sent").exists(), "nothing is sent"
 
 
-def test_bad_input_leaves_no_older_answer(suite: Suite) -> None:
+def test_bad_input_is_told_beside_the_reports_of_the_last_full_run(suite: Suite) -> None:
     suite.checks(PASSING)
-    assert suite.run(plugins=HTML).verdict == "READY"
+    full = suite.run(plugins=HTML).model
     run = suite.run("--env", "nowhere", plugins=HTML)
-    assert (run.code, run.verdict) == (4, "NO_VERDICT")
+    assert (run.code, run.verdict, run.model["exit_code"]) == (4, "NO_VERDICT", 4)
     assert run.model["reasons"] == ["usage error: --env: unknown environment 'nowhere'"]
-    assert not (suite.root / "reports" / "readiness.html").exists()
+    assert json.loads(suite.wrote("reports/readiness.json")) == full
+    assert suite.wrote("reports/readiness.html")
+    assert not suite.wrote("reports/partial/readiness.html")
 
 
 SHOWS_URL = """

@@ -67,12 +67,32 @@ def test_verdict_is_the_exit_status(
 
 
 @WORKERS
-def test_own_failure_is_shown_and_exits_3(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_reports_that_cannot_be_written_leave_no_verdict(suite: Suite, workers: tuple[str, ...]) -> None:
     suite.checks(REPORT_FAILS)
     run = suite.run(*workers)
-    assert run.code == 3, run.told()
-    assert "readiness: internal error" in run.out
+    assert run.code == 6, run.told()
+    assert "readiness: NO_VERDICT" in run.out
     assert "reports cannot be written" in run.out
+    assert "Traceback" not in run.out + run.err
+    assert not suite.ledger()
+
+
+def test_own_failure_is_shown_and_exits_3(suite: Suite) -> None:
+    suite.checks(PASSING)
+    suite.write(
+        "smoke/conftest.py",
+        """
+    from pytest_readiness.core import assess
+    def broken(*_, **__):
+        raise ZeroDivisionError("ours")
+    from pytest_readiness.adapter import judgement
+    judgement.assess = broken
+    """,
+    )
+    run = suite.run()
+    assert (run.code, run.verdict, run.model["exit_code"]) == (3, "NO_VERDICT", 3), run.told()
+    assert "readiness: internal error" in run.out
+    assert "ZeroDivisionError: ours" in run.out
 
 
 @WORKERS

@@ -45,6 +45,14 @@ def test_crashes(evidence):
 def test_after(evidence):
     passing(evidence)
 """
+TAKES_THE_LEDGER_AWAY = """
+@pytest.mark.p1
+def test_takes_the_ledger_away(evidence):
+    passing(evidence)
+    lock = pathlib.Path(os.environ["SCENARIO_ROOT"], ".readiness", "local.jsonl.lock")
+    lock.unlink()
+    lock.mkdir()
+"""
 
 
 def test_a_run_without_pages_takes_an_older_page_away(suite: Suite) -> None:
@@ -58,10 +66,10 @@ def test_a_run_without_pages_takes_an_older_page_away(suite: Suite) -> None:
 
 @WORKERS
 def test_a_run_that_cannot_be_recorded_leaves_no_verdict(suite: Suite, workers: tuple[str, ...]) -> None:
-    suite.checks(PASSING)
-    run = suite.run("--readiness-ledger=file:/proc/none/{env}.jsonl", *workers, plugins=HTML)
-    assert (run.code, run.verdict) == (3, "NO_VERDICT"), run.told()
-    assert "file:/proc/none/local.jsonl: cannot be written" in run.model["reasons"][0]
+    suite.checks(PASSING + TAKES_THE_LEDGER_AWAY)
+    run = suite.run(*workers, plugins=HTML)
+    assert (run.code, run.verdict, run.model["exit_code"]) == (6, "NO_VERDICT", 6), run.told()
+    assert ".readiness/local.jsonl: cannot be " in run.model["reasons"][0]
     assert not (suite.root / "reports/readiness.html").exists()
     assert "READY  " not in run.out
     assert "Traceback" not in run.out

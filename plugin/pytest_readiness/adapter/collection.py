@@ -109,6 +109,12 @@ def is_in_suite(path: Path, suite: Path) -> bool:
     return path.is_relative_to(suite) or path.resolve().is_relative_to(suite.resolve())
 
 
+def is_narrowed(config: pytest.Config, suite: Path) -> bool:
+    """Tell whether the invocation may leave a part of the suite out, before anything is collected."""
+    selects = ("lf", "keyword", "markexpr", "deselect")
+    return any(config.getoption(name, None) for name in selects) or not is_whole_suite_asked(config, suite)
+
+
 def is_whole_suite_asked(config: pytest.Config, suite: Path) -> bool:
     """Tell whether the invocation names the suite's directory or one around it, and hides no part of it."""
     asked = any(

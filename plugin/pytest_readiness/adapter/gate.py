@@ -15,10 +15,12 @@ from ..core.assess import belongs_in_ledger, entry_of
 from ..core.errors import LedgerError, ReadinessError
 from ..core.formats import canonical_json
 from ..core.model import Verdict
-from ..report import terminal, write_all
+from ..core.verdict import exit_code
+from ..report import JSON_NAME, terminal, write_all
 from . import channels, provisional
 from .context import RunContext
 from .judgement import Judge
+from .reports import USAGE_ERROR, Reports
 from .tally import Tally
 
 #: What the verdict replaces: pytest's 0, 1, 2 and 5, and pytest-rerunfailures' 7. pytest's 3 and 4 stay, and
@@ -30,13 +32,16 @@ INTERNAL_ERROR = 3
 class Gate:
     """Sets the exit status from the verdict, once all other plugins have set theirs."""
 
-    def __init__(self, config: pytest.Config, context: RunContext, tally: Tally, judge: Judge) -> None:
+    def __init__(
+        self, config: pytest.Config, context: RunContext, tally: Tally, judge: Judge, reports: Reports
+    ) -> None:
         self._config = config
+        self._reports = reports
         self._context = context
         self._tally = tally
         self._judge = judge
         self._model: Mapping[str, Any] | None = None
-        self._failure = ""
+        self._failed = self._failure = ""
         self._said = False
         self._announced = False
 
@@ -68,7 +73,8 @@ class Gate:
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
         """Judge and report after all plain hooks, among them the one with which pytest-rerunfailures sets 7.
 
-        An error of our own is shown and exits 3: it must never read as a failed test.
+        A fault of the runner, such as a full disk, leaves no verdict. An error of our own is shown and exits
+        3: it must never read as a failed test.
         """
         stopped = session.shouldfail or session.shouldstop
         if stopped and not self._tally.collection_errors:
@@ -77,10 +83,12 @@ class Gate:
             result = yield
             status = int(session.exitstatus)
             self._model = self._finish(status)
-            session.exitstatus = self._exit_status(status)
-        except Exception as problem:
-            self._fail(problem)
-            session.exitstatus = INTERNAL_ERROR
+            session.exitstatus = int(self._model["exit_code"])
+        except (ReadinessError, OSError) as problem:
+            session.exitstatus = self._give_up(problem)
+            return None
+        except Exception:
+            session.exitstatus = self._fail()
             return None
         return result
 
@@ -89,7 +97,7 @@ class Gate:
         """Print the answer at the end of pytest's own summary."""
         self._said = True
         if self._failure:
-            terminalreporter.write_sep("=", "readiness: internal error, there is no verdict", red=True)
+            terminalreporter.write_sep("=", f"readiness: {self._failed}", red=True)
             terminalreporter.write_line(self._failure)
         elif self._model is not None:
             terminalreporter.write_sep("=", "launch readiness")
@@ -104,39 +112,50 @@ class Gate:
         if self._said:
             return
         if self._failure:
-            sys.stderr.write(f"readiness: internal error, there is no verdict\n{self._failure}\n")
+            sys.stderr.write(f"readiness: {self._failed}\n{self._failure}\n")
         elif self._model is not None:
             sys.stderr.write("\n".join(self._lines(self._model)) + "\n")
 
-    def _fail(self, problem: Exception) -> None:
-        """Keep what to show, and take back reports that may already tell a verdict."""
-        foreseen = isinstance(problem, ReadinessError | OSError)  # a full disk is no error of ours
-        self._failure = self._context.redactor.shown(str(problem) if foreseen else traceback.format_exc())
-        self._model = None
-        why = f"internal error: {self._failure.strip().splitlines()[0 if foreseen else -1]}"
-        with contextlib.suppress(ReadinessError):  # what cannot be written may be what failed
-            provisional.write(
-                self._context.settings, self._context.run_id, why, page=next(iter(self._pages()), None)
+    def _give_up(self, problem: ReadinessError | OSError) -> int:
+        """End without a verdict for a fault of the runner's, and return the exit status."""
+        if isinstance(problem, OSError):
+            problem = ReadinessError(
+                f"the run could not be finished: {problem.strerror or type(problem).__name__}",
+                where=str(problem.filename or "this runner"),
+                action="free space or correct permissions there, then run again",
             )
+        self._model = None
+        self._failed, self._failure = "NO_VERDICT", self._context.redactor.shown(str(problem))
+        self._reports.withdraw(self._context.run_id, self._failure.splitlines()[0])
+        return exit_code(Verdict.NO_VERDICT)
+
+    def _fail(self) -> int:
+        """End without a verdict for an error of our own, and return the exit status."""
+        self._model = None
+        self._failed = "internal error, there is no verdict"
+        self._failure = self._context.redactor.shown(traceback.format_exc())
+        why = f"internal error: {self._failure.strip().splitlines()[-1]}"
+        self._reports.withdraw(self._context.run_id, why, INTERNAL_ERROR)
+        return INTERNAL_ERROR
 
     def _finish(self, status: int) -> Mapping[str, Any]:
-        model = dict(self._judge.model())
+        self._reports.settle(full=not self._judge.is_partial and status != USAGE_ERROR)
+        model = self._told(self._judge.model(), status)
         leaked = self._write(model)
         if leaked:
             for page in self._pages():  # written before the leak was found, with another verdict on top
                 page.unlink(missing_ok=True)
-            model = dict(self._judge.withhold(leaked))
+            model = self._told(self._judge.withhold(leaked), status)
         entry = entry_of(model) if belongs_in_ledger(model) else None
-        if leaked and "readiness.json" in self._write(model):
+        if leaked and JSON_NAME in self._write(model):
             reason = f"a live secret was found in {', '.join(leaked)}; withheld"
-            model = dict(
-                provisional.model(self._context.settings, self._context.run_id, reason, Verdict.BROKEN)
-            )
+            settings, run_id = self._context.settings, self._context.run_id
+            model = self._told(provisional.model(settings, run_id, reason, Verdict.BROKEN), status)
             self._write(model)
         if entry is not None and (status in REPLACED or model["verdict"] == Verdict.BROKEN):
             self._record(model, entry)
-        model["exit_code"] = self._status_of(model, status)
-        self._write(model)
+            with contextlib.suppress(ReadinessError):  # what it says is written; only its place is not
+                self._write(model)
         return model
 
     def _record(self, model: dict[str, Any], entry: Mapping[str, Any]) -> None:
@@ -155,23 +174,19 @@ class Gate:
         leaks = self._context.redactor.leaks(canonical_json(entry))
         return {**entry, "checks": [], "goals": {}} if leaks else entry
 
-    def _exit_status(self, status: int) -> int:
-        return status if self._model is None else self._status_of(self._model, status)
-
-    def _status_of(self, model: Mapping[str, Any], status: int) -> int:
-        """Return the exit status: the verdict's, unless pytest ended with one that is not ours to replace.
+    def _told(self, model: Mapping[str, Any], status: int) -> dict[str, Any]:
+        """Return the model with the exit status: the verdict's, unless pytest's is not ours to replace.
 
         Failed tests outside the suite are no checks, but a run with one never exits 0.
         """
-        if status not in REPLACED:
-            return status
-        code = int(model["exit_code"])
-        foreign = self._tally.foreign_failures(self._judge.catalogue())
-        return 1 if code == 0 and foreign else code
+        code = int(model["exit_code"]) if status in REPLACED else status
+        if code == 0 and self._tally.foreign_failures(self._judge.catalogue()):
+            code = 1
+        return {**model, "exit_code": code}
 
     def _write(self, model: Mapping[str, Any]) -> list[str]:
         """Write all reports, take away artifacts that hold a live secret; return the names of those."""
-        leaked = write_all(model, self._context.settings.reports, self._context.redactor)
+        leaked = write_all(model, self._reports.directory, self._context.redactor)
         for path in (*self._foreign_artifacts(), *channels.files(self._config)):
             if path.is_file() and self._context.redactor.leaks(path.read_bytes()):
                 path.unlink()
@@ -193,4 +208,4 @@ class Gate:
         return terminal.lines(model, reports=[str(path) for path in dict.fromkeys(written)])
 
     def _own_reports(self) -> list[Path]:
-        return [self._context.settings.reports / name for name in ("readiness.md", "readiness.json")]
+        return [self._reports.directory / name for name in ("readiness.md", "readiness.json")]

@@ -17,10 +17,21 @@ from .options import Settings
 UNFINISHED = "the run did not finish"
 
 
-def write(settings: Settings, run_id: str, reason: str = UNFINISHED, page: Path | None = None) -> None:
-    """Write the reports of a run without a verdict, and take away pages: an earlier run's, its own."""
-    discard(settings.reports, *([page] if page is not None else []))
-    write_all(model(settings, run_id, reason), settings.reports, Redactor())
+def write(
+    settings: Settings,
+    run_id: str,
+    directory: Path,
+    reason: str = UNFINISHED,
+    page: Path | None = None,
+    code: int | None = None,
+) -> None:
+    """Write the reports of a run without a verdict, and take away pages: an earlier run's, its own.
+
+    ``code`` is the exit status of the process, where that is not the verdict's.
+    """
+    discard(directory, *([page] if page is not None else []))
+    made = model(settings, run_id, reason)
+    write_all(made if code is None else {**made, "exit_code": code}, directory, Redactor())
 
 
 def model(

@@ -70,6 +70,8 @@ class Recorder:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Attach the facts."""
+        if call.excinfo is not None:
+            _give_text(call.excinfo.value)
         report = yield
         check = item.stash.get(CHECK, None)
         if check is None:
@@ -125,6 +127,17 @@ class Recorder:
             allowed = ", ".join(FailureClass)
             raise ValueError(f"pytest_readiness_classify returned {named!r}; allowed: {allowed}")
         return str(named)
+
+
+def _give_text(exception: BaseException) -> None:
+    """Give an exception of which no text can be had one: other plugins would break the whole run on it."""
+    kind = type(exception)
+    try:
+        str(exception), repr(exception)
+    except Exception:
+        text = text_of(exception)
+        told = {"__str__": lambda _: text, "__repr__": lambda _: text, "__module__": kind.__module__}
+        exception.__class__ = type(kind.__name__, (kind,), told)
 
 
 def _violation(group: BaseExceptionGroup[BaseException]) -> BaseException | None:

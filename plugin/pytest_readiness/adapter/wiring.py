@@ -12,7 +12,7 @@ import pytest
 from .. import SafetyViolation, SetupError
 from ..core.errors import ReadinessError
 from ..report import HTML_NAME
-from . import fixtures, provisional
+from . import fixtures
 from .channels import REDACTOR, guard
 from .collection import Collector
 from .context import RUN
@@ -22,6 +22,7 @@ from .markers import MARKERS
 from .options import Settings
 from .provenance import History
 from .recorder import Recorder
+from .reports import Reports
 from .session import ask_hook, begin, enter, new_run_id, read_profile
 from .tally import Tally
 
@@ -37,22 +38,24 @@ def register(config: pytest.Config) -> None:
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     _default_reruns(config)
+    reports = Reports(config, settings)
     judges = settings.is_controller and not settings.inert
-    if judges and has_html(config) and not config.getoption("htmlpath") and _can_hold(settings.reports):
-        config.option.htmlpath = str(settings.reports / HTML_NAME)
+    if judges and has_html(config) and not config.getoption("htmlpath") and _can_hold(reports.directory):
+        config.option.htmlpath = str(reports.directory / HTML_NAME)
         config.option.self_contained_html = True
     config.pluginmanager.register(guard(config), "readiness-channels")
     config.pluginmanager.register(fixtures, "readiness-fixtures")
-    starter = Controller if settings.is_controller else Worker
-    config.pluginmanager.register(starter(config, Settings.from_config(config)), "readiness-start")
+    starter = Controller(config, settings, reports) if settings.is_controller else Worker(config, settings)
+    config.pluginmanager.register(starter, "readiness-start")
 
 
 class Controller:
     """Starts a run in the process that judges it."""
 
-    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+    def __init__(self, config: pytest.Config, settings: Settings, reports: Reports) -> None:
         self._config = config
         self._settings = settings
+        self._reports = reports
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
@@ -60,7 +63,7 @@ class Controller:
         run_id = new_run_id()
         try:
             if not self._settings.inert:
-                provisional.write(self._settings, run_id, page=self._page())
+                self._reports.begin(run_id)
             self._start(run_id)
         except ReadinessError as problem:
             raise self._refused(run_id, str(problem)) from None
@@ -87,6 +90,8 @@ class Controller:
         environment = enter(context, profile, overlay)
         if environment.profile.name != profile.name:
             history = History(context, environment.profile.name)
+        if self._reports.seems_full:
+            history.ledger.prepare()
         tally = Tally(context.redactor)
         manager.register(tally, "readiness-tally")
         catalogue = lambda: collector.catalogue  # noqa: E731
@@ -103,18 +108,14 @@ class Controller:
             from .html_bridge import HtmlBridge
 
             manager.register(HtmlBridge(judge.model, context.redactor), "readiness-html")
-        manager.register(Gate(self._config, context, tally, judge), "readiness-gate")
+        manager.register(Gate(self._config, context, tally, judge, self._reports), "readiness-gate")
 
     def _refused(self, run_id: str, why: str) -> pytest.UsageError:
         if not self._settings.inert:
             with contextlib.suppress(ReadinessError):  # reports that cannot be written may be what is refused
                 first = guard(self._config).text(why).splitlines()[0]
-                provisional.write(self._settings, run_id, f"usage error: {first}")
+                self._reports.refuse(run_id, first)
         return pytest.UsageError(why)
-
-    def _page(self) -> Path | None:
-        path = self._config.getoption("htmlpath", None)
-        return self._config.invocation_params.dir / path if path else None
 
 
 class Worker:

@@ -13,8 +13,11 @@ from . import json, markdown
 
 #: The page that pytest-html writes beside ours; it is scanned with them.
 HTML_NAME = "readiness.html"
+JSON_NAME = "readiness.json"
+#: Below the directory of the reports: those of partial and refused runs, so that a full run's stay.
+PARTIAL_NAME = "partial"
 RENDERERS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    "readiness.json": json.render,
+    JSON_NAME: json.render,
     "readiness.md": markdown.render,
 }
 
@@ -46,6 +49,37 @@ def write_all(model: Mapping[str, Any], directory: Path, redactor: LeakScanner) 
             page.unlink()
             leaked.append(HTML_NAME)
     return leaked
+
+
+def report_of(directory: Path) -> Path:
+    """Return the JSON report that the last run left, whether or not it was a full run's."""
+    full, partial = directory / JSON_NAME, directory / PARTIAL_NAME / JSON_NAME
+    found = [path for path in (partial, full) if path.is_file()]
+    return max(found, key=lambda path: path.stat().st_mtime_ns, default=full)
+
+
+def keep(directory: Path) -> Mapping[str, bytes]:
+    """Return the reports that are in a directory; ReadinessError when one cannot be read."""
+    with _told(directory):
+        return {
+            name: (directory / name).read_bytes()
+            for name in (*RENDERERS, HTML_NAME)
+            if (directory / name).is_file()
+        }
+
+
+def move(source: Path, target: Path, earlier: Mapping[str, bytes]) -> None:
+    """Take this run's reports out of a directory, its page to another, and put ``earlier`` ones back."""
+    with _told(target):
+        target.mkdir(parents=True, exist_ok=True)
+        if (source / HTML_NAME).is_file():
+            (source / HTML_NAME).replace(target / HTML_NAME)
+        for name in RENDERERS:
+            (source / name).unlink(missing_ok=True)
+        for name, content in earlier.items():
+            draft = source / f".{name}.{os.getpid()}.draft"
+            draft.write_bytes(content)
+            draft.replace(source / name)
 
 
 def discard(directory: Path, *pages: Path) -> None:

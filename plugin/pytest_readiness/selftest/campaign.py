@@ -19,6 +19,7 @@ from queue import SimpleQueue
 from typing import Any, TypeAlias
 
 from ..core.model import Outcome
+from ..report import report_of
 from . import PlatformError
 from .catalogue import Fault
 from .judging import FalseAlarm, Finding, false_alarms, judge
@@ -194,7 +195,7 @@ class _NoReport(Exception):
 def _report(place: Path, code: int) -> Mapping[str, Any]:
     model: object = None
     with suppress(OSError, ValueError):
-        model = json.loads((place / "readiness.json").read_text(encoding="utf-8"))
+        model = json.loads(report_of(place).read_text(encoding="utf-8"))
     if not isinstance(model, dict) or not {"checks", "verdict"} <= model.keys():
         raise _NoReport(f"the run left no report (exit code {code}): {last_words(place / 'log')}")
     # a pipeline goes by the exit code: a report that says otherwise proves nothing

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_readiness.report import report_of
 
 from stack.launch import Stack
 from tests.stack.tools import request
@@ -41,7 +42,7 @@ def run(stack: Stack, tmp_path: Path, profile: str, changed: dict[str, Any], *se
     )  # fmt: skip
     assert ended.returncode == NO_VERDICT, ended.stdout + ended.stderr
     assert time.monotonic() - began < SOON_S
-    model: dict[str, Any] = json.loads((tmp_path / "reports" / "readiness.json").read_text("utf-8"))
+    model: dict[str, Any] = json.loads(report_of(tmp_path / "reports").read_text("utf-8"))
     assert not [check["id"] for check in model["checks"] if check["outcome"] == "passed"]
     return model
 
