@@ -157,3 +157,24 @@ def test_a_rootdir_that_is_a_link_is_the_same(suite: Suite) -> None:
     link.symlink_to(suite.root)
     run = suite.run("--rootdir", str(link), "smoke")
     assert (run.code, run.verdict) == (0, "READY"), run.told()
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "cacheprovider",
+        "doctest",
+        "faulthandler",
+        "junitxml",
+        "logging",
+        "pastebin",
+        "setuponly",
+        "stepwise",
+        "tmpdir",
+        "unittest",
+    ],
+)
+def test_a_part_of_pytest_may_be_absent(suite: Suite, part: str) -> None:
+    suite.checks(PASSING)
+    run = suite.run("-p", f"no:{part}")
+    assert (run.code, run.verdict) == (0, "READY"), run.told()
