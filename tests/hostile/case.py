@@ -11,7 +11,7 @@ from tests.hostile.server import Behaviour, Peer
 
 #: How long an exchange of a case may take, and how much longer its check.
 DEADLINE_S = 0.6
-SLACK_S = 4.0
+SLACK_S = 8.0
 
 #: An answer that satisfies every asker: health, key set, budget, invoke.
 HONEST: dict[str, Any] = {

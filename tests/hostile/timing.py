@@ -9,7 +9,8 @@ from tests.hostile.case import BODY, Case, chunk, head
 from tests.hostile.server import Behaviour, Peer
 
 _LATE = "no complete answer within"
-_ENDLESS = "at most 2097152 bytes|got more"
+#: On a busy machine the deadline may come before the limit of bytes.
+_ENDLESS = f"at most 2097152 bytes|{_LATE}"
 _CUT = "reset|disconnected|closed|complete|Broken|incomplete"
 _BLOCK = b"A" * 65536
 _LENGTH = len(BODY)
@@ -97,7 +98,7 @@ ENDLESS = [
     Case("endless-body", endlessly(_BLOCK, head()), _ENDLESS),
     Case("endless-body-of-10-gb", endlessly(_BLOCK, head(length=10 << 30)), _ENDLESS),
     Case("endless-chunks", endlessly(chunk(_BLOCK), _CHUNKED), _ENDLESS),
-    Case("endless-tiny-chunks", endlessly(chunk(b" ") * 1000, _CHUNKED), f"{_LATE}|{_ENDLESS}"),
+    Case("endless-tiny-chunks", endlessly(chunk(b" ") * 1000, _CHUNKED), _ENDLESS),
     Case("endless-chunk", endlessly(_BLOCK, _CHUNKED + b"fffffffff\r\n"), _ENDLESS),
     Case("endless-chunk-extension", endlessly(b"a" * 4096, _CHUNKED + b"1;"), "event|long|chunk"),
     Case("endless-trailers", endlessly(b"X-A: b\r\n" * 100, _CHUNKED + b"0\r\n"), "header|event|long"),
@@ -108,7 +109,7 @@ ENDLESS = [
     Case(
         "endless-key-set",
         endlessly(b'{"kid": "a"},', head() + b'{"keys": ['),
-        f"{_ENDLESS}|{_LATE}",
+        _ENDLESS,
         asks="jwks",
     ),
     Case("endless-redirect-body", endlessly(_BLOCK, head("Location: /x", status="302 Found")), _ENDLESS),

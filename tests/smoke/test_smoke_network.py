@@ -13,9 +13,11 @@ from pytest_readiness import SetupError
 
 from smoke.network.relay import relayed
 from smoke.network.strict_json import MAX_DEPTH, NotStrict, strict_json
-from smoke.network.transport import http_pool
+from smoke.network.transport import EndlessBody, http_pool
+from tests.hostile.answers import serve_bomb
 from tests.hostile.case import BODY, head
-from tests.hostile.server import Server, always
+from tests.hostile.server import Behaviour, Server, always
+from tests.hostile.timing import endless_gzip, endlessly
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
 VALUES = st.recursive(
@@ -106,3 +108,13 @@ def test_a_relay_ends_after_its_time_and_its_bytes(within: float, most: int, why
         assert why in relay.cut
         assert came <= most + 65536
     assert not [thread for thread in threading.enumerate() if thread.name == "relay-127.0.0.1"]
+
+
+@pytest.mark.parametrize("serves", [serve_bomb, endless_gzip, endlessly(b"A" * 65536, head())])
+def test_a_body_ends_at_its_limit_of_decoded_bytes(serves: Behaviour) -> None:
+    with (
+        Server(always(serves)) as server,
+        http_pool("test", proxies=False, answers_within=60, max_body=100_000) as pool,
+        pytest.raises(EndlessBody, match="at most 100000 bytes"),
+    ):
+        pool.get(server.url)
