@@ -78,12 +78,12 @@ EXPECTED = {
     "health/skipped-by-mark": ("skipped", None, "not ever"),
     "health/expected-to-fail": ("skipped", None, "expected to fail: known"),
     "health/passes-unexpectedly": ("skipped", None, "passed although expected to fail: known"),
-    "health/passes-unexpectedly-strict": ("failed", "PLATFORM_BUG", "[XPASS(strict)] known"),
+    "health/passes-unexpectedly-strict": ("failed", "CHECK_ERROR", "[XPASS(strict)] known"),
     "health/family[no token]": ("passed", None, ""),
     "health/family[<b>]": ("passed", None, ""),
-    "health/measures-nothing": ("failed", "SETUP_ERROR", "NothingMeasured: the check passed but measured"),
-    "health/evaluates-nothing": ("failed", "SETUP_ERROR", "NothingMeasured: the check passed but measured"),
-    "health/asks-for-no-evidence": ("failed", "SETUP_ERROR", "NothingMeasured: the check passed but"),
+    "health/measures-nothing": ("failed", "CHECK_ERROR", "NothingMeasured: the check passed but measured"),
+    "health/evaluates-nothing": ("failed", "CHECK_ERROR", "NothingMeasured: the check passed but measured"),
+    "health/asks-for-no-evidence": ("failed", "CHECK_ERROR", "NothingMeasured: the check passed but"),
     "health/in-a-class": ("passed", None, ""),
 }
 
@@ -201,7 +201,7 @@ def test_flaky_part_makes_its_check_flaky(suite: Suite) -> None:
     def test_parts(evidence, subtests, request):
         with subtests.test("first"):
             passing(evidence)
-            assert request.node.execution_count > 1
+            if request.node.execution_count == 1: raise ConnectionResetError
     """)
     run = suite.run()
     assert (run.code, run.outcomes()) == (2, {"health/parts": "flaky"}), run.told()
@@ -222,7 +222,7 @@ def test_an_exception_without_words_is_a_failure_like_any_other(
             raise Mute
     """)
     run = suite.run(*workers, plugins=("readiness",))  # pytest-rerunfailures asks for words too
-    assert (run.code, run.verdict) == (1, "BROKEN"), run.told()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
     assert run.check("health/up")["summary"] == "Mute: <Mute with a text that raises ValueError>"
 
 
@@ -230,4 +230,4 @@ def test_a_fixture_that_is_not_there_is_no_fault_of_the_platform(suite: Suite) -
     suite.checks("@pytest.mark.p0\ndef test_up(evidense): pass")
     run = suite.run()
     assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
-    assert run.check("health/up")["class"] == "SETUP_ERROR"
+    assert run.check("health/up")["class"] == "CHECK_ERROR"

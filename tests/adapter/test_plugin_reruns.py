@@ -12,6 +12,9 @@ def count(name):
         stream.write("x")
     return len(path.read_text())
 
+def lost(when):
+    if when: raise ConnectionResetError("the call was lost")
+
 class LeakedMoney(SafetyViolation):
     pass
 
@@ -26,17 +29,17 @@ def _checks(suite: Suite, body: str, severity: str = "p0") -> None:
 
 @WORKERS
 def test_flaky_p0_degrades(suite: Suite, workers: tuple[str, ...]) -> None:
-    _checks(suite, "    assert count('tries') > 1, 'the first call was lost'")
+    _checks(suite, "    lost(count('tries') == 1)")
     run = suite.run(*workers)
     assert (run.code, run.verdict) == (2, "DEGRADED"), run.told()
     check = run.check("health/it")
     assert (check["outcome"], check["class"], check["attempts"]) == ("flaky", "FLAKE", 2)
-    assert "the first call was lost" in check["summary"]
+    assert "the call was lost" in check["summary"]
     assert [entry["name"] for entry in check["evidence"]] == ["answer", "answer"]
 
 
 def test_failure_of_every_attempt_is_a_failure(suite: Suite) -> None:
-    _checks(suite, "    assert count('tries') > 9")
+    _checks(suite, "    lost(count('tries') < 10)")
     run = suite.run()
     assert (run.code, run.check("health/it")["attempts"]) == (1, 2), run.told()
     assert suite.wrote("tries") == "xx"
@@ -74,7 +77,7 @@ def test_it(evidence):
     if count('tries') == 1: raise SafetyViolation('a refused token was accepted')
 """)
     run = suite.run()
-    assert suite.wrote("tries") == "xx"
+    assert suite.wrote("tries") == "x"
     assert (run.code, run.check("health/it")["outcome"]) == (1, "failed"), run.told()
 
 
@@ -86,7 +89,7 @@ def test_the_runners_own_fault_is_not_rerun(suite: Suite) -> None:
 
 
 def test_number_of_reruns_can_be_chosen(suite: Suite) -> None:
-    _checks(suite, "    assert count('tries') > 3")
+    _checks(suite, "    lost(count('tries') < 4)")
     run = suite.run("--reruns", "3")
     assert run.check("health/it")["attempts"] == 4, run.told()
     assert run.check("health/it")["outcome"] == "flaky"
@@ -94,7 +97,7 @@ def test_number_of_reruns_can_be_chosen(suite: Suite) -> None:
 
 def test_reruns_of_the_ini_file_stand(suite: Suite) -> None:
     suite.write("pytest.ini", "[pytest]\nreruns = 0\n")
-    _checks(suite, "    assert count('tries') > 1")
+    _checks(suite, "    lost(count('tries') < 2)")
     assert suite.run().check("health/it")["attempts"] == 1
 
 
@@ -110,7 +113,7 @@ def test_default_delay_is_a_second(suite: Suite) -> None:
 
 
 def test_without_rerunfailures(suite: Suite) -> None:
-    _checks(suite, "    assert count('tries') > 1")
+    _checks(suite, "    lost(count('tries') < 2)")
     run = suite.run(plugins=[name for name in DEFAULT if name != "rerunfailures"])
     assert (run.code, run.check("health/it")["attempts"]) == (1, 1), run.told()
 
@@ -120,7 +123,7 @@ def test_flaky_teardown(suite: Suite) -> None:
 @pytest.fixture
 def unsteady():
     yield
-    assert count('tries') > 1
+    lost(count('tries') < 2)
 
 @pytest.mark.p0
 def test_it(evidence, unsteady):
@@ -147,7 +150,94 @@ def test_a_rerun_by_others_hides_no_failure(suite: Suite, workers: tuple[str, ..
             return True
         """,
     )
-    _checks(suite, "    assert count('tries') > 1, 'the first call was lost'")
+    _checks(suite, "    lost(count('tries') == 1)")
     run = suite.run(*workers, plugins=("readiness",))
     assert (run.code, run.check("health/it")["outcome"]) == (2, "flaky"), run.told()
     assert run.check("health/it")["attempts"] == 2
+
+
+@pytest.mark.parametrize("asked", [(), ("--reruns=3",), ("--force-reruns=3",)])
+@pytest.mark.parametrize(
+    "failure",
+    ["assert False", "nome()", "raise ExternalOutage('down')", "raise ExceptionGroup('g', [OSError(9)])"],
+)
+def test_what_is_no_trouble_of_the_transport_is_not_repeated(
+    suite: Suite, failure: str, asked: tuple[str, ...]
+) -> None:
+    _checks(suite, f"    if count('tries') == 1: {failure}")
+    run = suite.run(*asked)
+    assert suite.wrote("tries") == "x"
+    assert run.check("health/it")["outcome"] == "failed", run.told()
+    assert run.code in (1, 6)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        "TimeoutError('slow')",
+        "httpx.ReadTimeout('slow')",
+        "httpx.ConnectError('reset')",
+        "status(502)",
+        "status(503)",
+        "status(504)",
+        "urllib.error.HTTPError('http://x/', 503, 'no', {}, None)",
+        "ExceptionGroup('g', [ConnectionResetError(), httpx.ReadTimeout('slow')])",
+    ],
+)
+def test_trouble_of_the_transport_is_repeated_once(suite: Suite, failure: str) -> None:
+    suite.checks(f"""{COUNTED}
+import httpx, urllib.error
+
+def status(code):
+    request = httpx.Request("GET", "http://x/")
+    return httpx.HTTPStatusError("no", request=request, response=httpx.Response(code, request=request))
+
+@pytest.mark.p0
+def test_it(evidence):
+    passing(evidence)
+    if count('tries') == 1: raise {failure}
+""")
+    run = suite.run()
+    assert (run.code, suite.wrote("tries")) == (2, "xx"), run.told()
+    assert run.check("health/it")["outcome"] == "flaky"
+
+
+def test_a_static_check_is_never_repeated(suite: Suite) -> None:
+    suite.checks(f"""{COUNTED}
+@pytest.mark.p0
+@pytest.mark.static
+@pytest.mark.flaky(reruns=2)
+def test_it(evidence):
+    passing(evidence)
+    lost(count('tries') == 1)
+""")
+    run = suite.run()
+    assert (run.code, suite.wrote("tries")) == (1, "x"), run.told()
+
+
+def test_a_failed_assertion_beside_lost_calls_is_an_answer(suite: Suite) -> None:
+    suite.checks(f"""{COUNTED}
+@pytest.fixture
+def unsteady():
+    yield
+    lost(count('ends') == 1)
+
+@pytest.mark.p0
+def test_it(evidence, unsteady):
+    passing(evidence)
+    assert count('tries') > 1
+""")
+    run = suite.run()
+    assert (run.code, suite.wrote("tries")) == (1, "x"), run.told()
+
+
+def test_the_markers_own_condition_stands(suite: Suite) -> None:
+    suite.checks(f"""{COUNTED}
+@pytest.mark.p0
+@pytest.mark.flaky(reruns=2, condition=False)
+def test_it(evidence):
+    passing(evidence)
+    lost(count('tries') == 1)
+""")
+    assert suite.run().code == 1
+    assert suite.wrote("tries") == "x"

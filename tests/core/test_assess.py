@@ -40,6 +40,7 @@ def test_the_model_has_the_shape_that_renderers_and_gates_read() -> None:
         "attempts": 1,
         "duration_s": 0.0,
         "summary": "",
+        "where": "",
         "evidence": [],
         "applicable": True,
         "covered_by": None,
@@ -73,8 +74,19 @@ def test_embedded_declarations(results: Any, verdict: Any, declaration: Any) -> 
     assert (made["verdict"], made["declaration"]) == (verdict, declaration)
 
 
-def test_ready_for_first_deploy_has_no_blockers() -> None:
-    assert model()["blockers"] == []
+def test_ready_for_first_deploy_names_what_is_next() -> None:
+    (following,) = model(environments={"staging": True})["blockers"]
+    assert (following["goal"], following["check"]) == ("G-7", "")
+    assert "run the whole suite against the live environment staging" in following["next_action"]
+    assert following["reproduce"] == "pytest smoke --env staging --gate"
+
+
+def test_a_green_partial_run_names_what_is_next() -> None:
+    (following,) = model(scope=PARTIAL)["blockers"]
+    assert (following["next_action"], following["reproduce"]) == (
+        "run the whole suite",
+        "pytest smoke --env local",
+    )
 
 
 def test_the_first_live_run_opens_the_validation() -> None:

@@ -33,18 +33,22 @@ class OperationalError(Exception):
     """Named as a database driver names it."""
 
 
+class Unforeseen(Exception):
+    """An exception of a suite's own."""
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
         (AssertionError("1 != 2"), "PLATFORM_BUG"),
-        (ValueError("not JSON"), "PLATFORM_BUG"),
+        (ValueError("not JSON"), "CHECK_ERROR"),
         (ConnectionRefusedError(), "PLATFORM_BUG"),
         (httpx.ReadTimeout("slow"), "PLATFORM_BUG"),
         (ssl.SSLCertVerificationError("self-signed"), "PLATFORM_BUG"),
         (SafetyViolation("accepted"), "PLATFORM_BUG"),
         (ExternalOutage("provider"), "EXTERNAL_OUTAGE"),
         (SetupError("no key"), "SETUP_ERROR"),
-        (NothingMeasured("no request"), "SETUP_ERROR"),
+        (NothingMeasured("no request"), "CHECK_ERROR"),
         (ProfileError("missing"), "SETUP_ERROR"),
         (DNS, "SETUP_ERROR"),
         (aws.NoCredentialsError(), "SETUP_ERROR"),
@@ -69,22 +73,26 @@ class OperationalError(Exception):
         (client_error("ThrottlingException"), "EXTERNAL_OUTAGE"),
         (client_error("TooManyRequestsException", 429), "EXTERNAL_OUTAGE"),
         (client_error("Whatever", 503), "EXTERNAL_OUTAGE"),
-        (client_error("ResourceNotFoundException"), "PLATFORM_BUG"),
-        (client_error("ClusterNotFoundException"), "PLATFORM_BUG"),
+        (client_error("ResourceNotFoundException"), "CHECK_ERROR"),
+        (client_error("ClusterNotFoundException"), "CHECK_ERROR"),
         (OperationalError("could not translate host name 'db'"), "SETUP_ERROR"),
         (OperationalError("failed to resolve host 'db'"), "SETUP_ERROR"),
         (OperationalError("connection refused"), "PLATFORM_BUG"),
-        (RuntimeError("could not translate host name 'db'"), "PLATFORM_BUG"),
+        (RuntimeError("could not translate host name 'db'"), "CHECK_ERROR"),
         (raised(httpx.ConnectError("no"), cause=raised(OSError("x"), context=DNS)), "SETUP_ERROR"),
         (raised(AssertionError("x"), context=DNS), "PLATFORM_BUG"),
         (raised(AssertionError("x"), cause=DNS), "SETUP_ERROR"),
         (raised(SafetyViolation("x"), context=ExternalOutage("y")), "PLATFORM_BUG"),
         (raised(SafetyViolation("x"), cause=ExternalOutage("y")), "PLATFORM_BUG"),
-        (raised(ValueError("x"), context=ExternalOutage("y")), "EXTERNAL_OUTAGE"),
+        (raised(ValueError("x"), context=ExternalOutage("y")), "CHECK_ERROR"),
+        (raised(ValueError("x"), cause=ExternalOutage("y")), "EXTERNAL_OUTAGE"),
+        (raised(Unforeseen("x"), context=ExternalOutage("y")), "EXTERNAL_OUTAGE"),
         (ExceptionGroup("g", [ExternalOutage("x"), ExternalOutage("y")]), "EXTERNAL_OUTAGE"),
         (ExceptionGroup("g", [ExternalOutage("x"), SetupError("y")]), "SETUP_ERROR"),
-        (ExceptionGroup("g", [ExternalOutage("x"), ValueError("y")]), "PLATFORM_BUG"),
-        (BaseExceptionGroup("g", [KeyboardInterrupt()]), "PLATFORM_BUG"),
+        (ExceptionGroup("g", [ExternalOutage("x"), ValueError("y")]), "CHECK_ERROR"),
+        (ExceptionGroup("g", [AssertionError("x"), ValueError("y")]), "PLATFORM_BUG"),
+        (ExceptionGroup("g", [TypeError("x"), SetupError("y")]), "CHECK_ERROR"),
+        (BaseExceptionGroup("g", [KeyboardInterrupt()]), "CHECK_ERROR"),
     ],
 )
 def test_classes(error: BaseException, expected: str) -> None:
@@ -131,16 +139,16 @@ def test_a_name_that_does_not_resolve_through_botocore() -> None:
 def test_a_chain_that_bites_its_tail_ends() -> None:
     first, second = ValueError("a"), ValueError("b")
     first.__cause__, second.__cause__ = second, first
-    assert classify(first) == "PLATFORM_BUG"
+    assert classify(first) == "CHECK_ERROR"
 
 
 def test_a_client_error_without_a_response_says_nothing() -> None:
     error = client_error("AccessDenied")
     error.response = None
-    assert classify(error) == "PLATFORM_BUG"
+    assert classify(error) == "CHECK_ERROR"
 
 
 def test_an_unknown_word_for_a_class_is_not_believed() -> None:
     error = ValueError("x")
     error.failure_class = "NOBODY"  # type: ignore[attr-defined]
-    assert classify(error) == "PLATFORM_BUG"
+    assert classify(error) == "CHECK_ERROR"

@@ -52,7 +52,11 @@ def test_a_goal_without_a_check_is_pending() -> None:
         ({"outcome": "flaky"}, "DEGRADED"),
         ({"outcome": "flaky", "severity": "P1"}, "READY"),
         ({"outcome": "failed", "severity": "P1"}, "DEGRADED"),
-        ({"outcome": "skipped", "severity": "P1"}, "DEGRADED"),
+        ({"outcome": "skipped", "severity": "P1"}, "PENDING"),
+        ({"outcome": "not-run", "severity": "P1"}, "PENDING"),
+        ({"outcome": "failed", "severity": "P1", "cls": "CHECK_ERROR"}, "PENDING"),
+        ({"outcome": "failed", "severity": "P1", "cls": "SETUP_ERROR"}, "PENDING"),
+        ({"outcome": "failed", "cls": "CHECK_ERROR"}, "PENDING"),
         ({"outcome": "skipped", "severity": "P1", "applicable": False}, "READY"),
     ],
 )

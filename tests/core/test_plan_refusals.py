@@ -24,7 +24,7 @@ TOP = (
     "rollback, schema_version, self_test, suite, title, waiver"
 )
 POLICY = (
-    "allowed_deferral_severity, max_uncounted_runs, require_evidence, secret_prefixes, "
+    "allowed_deferral_severity, check_limit_s, max_uncounted_runs, require_evidence, secret_prefixes, "
     "streak_accepts_degraded, streak_length, streak_max_age_days, streak_min_spacing_s"
 )
 MOMENT = "an RFC 3339 time with an offset, such as 2027-03-01T00:00:00Z"

@@ -165,6 +165,7 @@ def test_blockers_are_ranked_and_carry_what_to_do() -> None:
     assert made["blockers"][0] == {
         "check": "c/money[two at once]",
         "also": [],
+        "behind": [],
         "goal": "G-1",
         "severity": "P0",
         "class": "PLATFORM_BUG",
@@ -172,12 +173,12 @@ def test_blockers_are_ranked_and_carry_what_to_do() -> None:
         "rule": "a P0 check that fails on the platform is BROKEN",
         "observed": "sum = 988 µUSD",
         "limit": "1000 µUSD",
-        "next_action": "fix the platform, deploy, then run the suite again",
+        "next_action": "fix what the summary names on the platform, deploy, then run the check again",
         "reproduce": "pytest 'smoke/test_c.py::test_money[two at once]' --env './my env.toml'",
     }
     actions = [blocker["next_action"] for blocker in made["blockers"]]
-    assert actions[1] == "give the run what the check needs, or defer it in the plan"
-    assert actions[2] == "correct the runner's setup as the summary says, then run the suite again"
+    assert actions[1] == "take away what skips the check or expects it to fail, or defer it in the plan"
+    assert actions[2] == "correct this runner's setup as the summary says, then run the check again"
     assert actions[4] == "find out why the first attempt failed; a rerun that passes proves little"
 
 

@@ -85,7 +85,7 @@ def test_the_digest_is_of_the_meaning(write: Write) -> None:
         ('"G-2"', '"G-9"', "fault[1].goal", "unknown value 'G-9'", "G-1, G-2"),
         ("checks =", 'check = "auth/meta"\nchecks =', "fault[1].check", "there is `checks` as well", "one"),
         ('"auth/*"', '"auth/[a-z]*"', "fault[1].also", "matches no check of the suite", "ids, with * and ?"),
-        ("class =", 'outcome = "not-run", clasp =', "checks[1].class", "missing", "PLATFORM_BUG"),
+        ("class =", 'outcome = "skipped", clasp =', "checks[1].class", "missing", "PLATFORM_BUG"),
         ('"P0"', '"P2"', "fault[1].checks[1].severity", "unknown value 'P2'", "P0, P1"),
         ('"PLATFORM_BUG"', '"BUG"', "[1].class", "unknown value 'BUG'", "PLATFORM_BUG, "),
         ("severity", "weight", "fault[1].checks[1].weight", "unknown key", "severity"),

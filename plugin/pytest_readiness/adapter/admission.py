@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from ..core.causes import BEHIND
 from ..core.model import FailureClass, Outcome
 from .catalogue import Check
 
@@ -17,6 +18,24 @@ class Refusal:
     reason: str
     applicable: bool = True
     failure_class: FailureClass | None = None
+    #: What it shares with all that are refused for it: see ``core.causes``.
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    """Which check found a capability to be down, and what it said."""
+
+    check: str
+    summary: str
+
+    @property
+    def cause(self) -> str:
+        """The cause of all that is not run for it."""
+        return f"{BEHIND}{self.check}"
+
+    def __str__(self) -> str:
+        return f"{self.check}: {self.summary}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +45,15 @@ class Availability:
     available: bool
     reason: str = ""
     declared: bool = False
+    #: What is missing, whichever capability it is missing for.
+    missing: str = ""
 
 
 def refuse(
     check: Check,
     *,
     drills: bool,
-    down: Mapping[str, str],
+    down: Mapping[str, Down],
     offer: Callable[[str], Availability | None],
 ) -> Refusal | None:
     """Decide about one check; None lets it run.
@@ -49,12 +70,18 @@ def refuse(
         )
     for name in check.requires:
         if name in down:
-            return Refusal(outcome=Outcome.NOT_RUN, reason=f"not run: {name} is down ({down[name]})")
+            reason = f"not run: {name} is down ({down[name]})"
+            return Refusal(outcome=Outcome.NOT_RUN, reason=reason, cause=down[name].cause)
     offers = [
         offered for name in check.requires if (offered := offer(name)) is not None and not offered.available
     ]
     for offered in sorted(offers, key=lambda offered: not offered.declared):
         if offered.declared:
             return Refusal(outcome=Outcome.SKIPPED, reason=offered.reason, applicable=False)
-        return Refusal(outcome=Outcome.SKIPPED, reason=offered.reason, failure_class=FailureClass.SETUP_ERROR)
+        return Refusal(
+            outcome=Outcome.SKIPPED,
+            reason=offered.reason,
+            failure_class=FailureClass.SETUP_ERROR,
+            cause=offered.missing,
+        )
     return None

@@ -22,8 +22,12 @@ class Check:
     requires: tuple[str, ...] = ()
     covered_by: str | None = None
     establishes: tuple[str, ...] = ()
+    #: Ids of checks without whose pass this one's proves nothing.
+    controls: tuple[str, ...] = ()
     drill: bool = False
     static: bool = False
+    #: Seconds that an attempt may take; None: as long as the plan says.
+    limit_s: float | None = None
     where: str = ""
 
     def as_data(self) -> dict[str, Any]:
@@ -34,6 +38,7 @@ class Check:
             "severity": str(self.severity),
             "requires": [*self.requires],
             "establishes": [*self.establishes],
+            "controls": [*self.controls],
         }
 
     @classmethod
@@ -45,6 +50,7 @@ class Check:
                 "severity": Severity(data["severity"]),
                 "requires": tuple(data["requires"]),
                 "establishes": tuple(data["establishes"]),
+                "controls": tuple(data["controls"]),
             }
         )
 
@@ -125,6 +131,12 @@ def inconsistency(
         for name in check.requires:
             if name not in known:
                 return f"{check.where}: unknown capability {name!r}\n  allowed: {', '.join(sorted(known))}"
+        stray = next((name for name in check.controls if name not in found or name == check.id), None)
+        if stray is not None:
+            return (
+                f"{check.where}: control names no other check: {stray!r}"
+                f"\n  allowed: the id of a check, such as {next(iter(found))}"
+            )
         if check.covered_by and check.covered_by not in families:
             return (
                 f"{check.where}: covered_by names no check: {check.covered_by!r}"

@@ -11,7 +11,7 @@ from ..core.redaction import Redactor
 from ..profile.environment import Environment, Vault
 from ..profile.profile import Offer
 from ..profile.schema import Schema
-from .admission import Availability, Refusal
+from .admission import Availability, Down, Refusal
 from .catalogue import Check
 from .evidence import EvidenceLog, Parts
 from .options import Settings
@@ -31,8 +31,8 @@ class RunContext:
     redactor: Redactor
     environment: Environment | None = None
     vault: Vault | None = None
-    #: Capability -> why it is down, as far as this process has seen.
-    down: dict[str, str] = field(default_factory=dict)
+    #: Capability -> what took it down, as far as this process has seen.
+    down: dict[str, Down] = field(default_factory=dict)
     #: Remarks of the adapter itself, for the report.
     notes: list[str] = field(default_factory=list)
 
@@ -54,7 +54,8 @@ class RunContext:
             return Availability(available=False, declared=True, reason=f"{name} needs --drills")
         missing = [self.vault.unresolved[key] for key in capability.secrets if key in self.vault.unresolved]
         if missing:
-            return Availability(available=False, reason=f"{name} is configured but unavailable: {missing[0]}")
+            reason = f"{name} is configured but unavailable: {missing[0]}"
+            return Availability(available=False, reason=reason, missing=missing[0])
         return Availability(available=True)
 
 
@@ -64,3 +65,5 @@ CHECK: pytest.StashKey[Check] = pytest.StashKey()
 EVIDENCE: pytest.StashKey[EvidenceLog] = pytest.StashKey()
 REFUSAL: pytest.StashKey[Refusal] = pytest.StashKey()
 PARTS: pytest.StashKey[Parts] = pytest.StashKey()
+#: Whether all that failed so far in the attempt under way may be over the next time.
+PASSING: pytest.StashKey[bool] = pytest.StashKey()

@@ -43,5 +43,5 @@ def pytest_readiness_classify(exception: BaseException, check: Mapping[str, Any]
     """Name the failure class of an exception that a check raised, or None to leave it to the built-in rules.
 
     Called in the process that ran the check. ``check`` is what the reports carry: check_id, goal, phase,
-    severity and more. Allowed: PLATFORM_BUG, EXTERNAL_OUTAGE, SETUP_ERROR.
+    severity and more. Allowed: PLATFORM_BUG, CHECK_ERROR, SETUP_ERROR, EXTERNAL_OUTAGE.
     """

@@ -8,6 +8,7 @@ import pytest
 
 from ..core.errors import ReadinessError
 from ..core.model import Severity
+from ..core.plan import MAX_LIMIT_S
 from .catalogue import Check
 
 MARKERS = (
@@ -17,7 +18,9 @@ MARKERS = (
     "phase(name): The phase of the plan in which this check runs; phases run in the plan's order",
     "requires(*capabilities, covered_by=None): What this check needs; covered_by: one that proves the same",
     "establishes(*capabilities): When this check fails, later checks that require the capability are not run",
+    "control(*checks): This check proves something only if these, its positive controls, passed in this run",
     "drill: This check changes the platform's state; it runs only with --drills",
+    "timeout(seconds): How long one attempt at this check may take (default: the plan's check_limit_s)",
     "static: This check looks at a checkout only, so that it passes without a live environment",
 )
 _SEVERITIES = {"p0": Severity.P0, "p1": Severity.P1}
@@ -42,8 +45,10 @@ def read_check(item: pytest.Item, goals: tuple[str, ...], phases: tuple[str, ...
         requires=requires,
         covered_by=covered_by,
         establishes=tuple(dict.fromkeys(_strings(item, "establishes"))),
+        controls=tuple(dict.fromkeys(_strings(item, "control"))),
         drill=item.get_closest_marker("drill") is not None,
         static=item.get_closest_marker("static") is not None,
+        limit_s=_limit(item),
         where=f"{path}:{(line or 0) + 1}",
     )
 
@@ -85,6 +90,19 @@ def _single(mark: pytest.Mark, name: str) -> str:
     if len(mark.args) != 1 or mark.kwargs or not isinstance(mark.args[0], str):
         raise MarkerError(f"malformed {name} marker", allowed=f'pytest.mark.{name}("...")')
     return mark.args[0]
+
+
+def _limit(item: pytest.Item) -> float | None:
+    """Read the marker that pytest-timeout has, too; its 0 would be no limit, which no check goes without."""
+    mark = item.get_closest_marker("timeout")
+    if mark is None:
+        return None
+    seconds = mark.args[0] if mark.args else mark.kwargs.get("timeout")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= MAX_LIMIT_S:
+        raise MarkerError(
+            "malformed timeout marker", allowed=f"pytest.mark.timeout(seconds) above 0, up to {MAX_LIMIT_S}"
+        )
+    return float(seconds)
 
 
 def _requirements(item: pytest.Item) -> tuple[tuple[str, ...], str | None]:

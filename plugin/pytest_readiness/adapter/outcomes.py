@@ -101,8 +101,9 @@ def is_overruled(check: Check, result: CheckResult, attempts: Iterable[Attempt])
 
 def _failed(check: Check, attempt: Attempt, attempts: Sequence[Attempt]) -> CheckResult:
     phase = _red_phase(attempt)
-    named = str(phase.facts.get("class") or FailureClass.PLATFORM_BUG)
-    return _result(check, attempts, Outcome.FAILED, FailureClass(named), summary=_summary(phase))
+    named = FailureClass(phase.facts.get("class") or FailureClass.CHECK_ERROR)
+    where = str(phase.facts.get("where", ""))
+    return _result(check, attempts, Outcome.FAILED, named, summary=_summary(phase), where=where)
 
 
 def _skipped(check: Check, phase: PhaseReport, attempts: Sequence[Attempt]) -> CheckResult:
@@ -114,6 +115,7 @@ def _skipped(check: Check, phase: PhaseReport, attempts: Sequence[Attempt]) -> C
         FailureClass(named) if named else None,
         summary=_summary(phase),
         applicable=bool(phase.facts.get("applicable", True)),
+        cause=str(phase.facts.get("cause", "")),
     )
 
 
@@ -125,6 +127,8 @@ def _result(
     *,
     summary: str = "",
     applicable: bool = True,
+    where: str = "",
+    cause: str = "",
 ) -> CheckResult:
     phases = [phase for attempt in attempts for phase in attempt.phases.values()]
     return CheckResult(
@@ -142,6 +146,8 @@ def _result(
         applicable=applicable,
         covered_by=check.covered_by,
         static=check.static,
+        where=where,
+        cause=cause,
     )
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from .. import NothingMeasured, SafetyViolation
-from ..core.classify import classify
+from ..core.classify import DECLARED, classify, is_passing, place_of, worst
 from ..core.formats import text_of
 from ..core.model import FailureClass, Outcome
-from .admission import Refusal, refuse
+from .admission import Down, Refusal, refuse
 from .catalogue import Check
-from .context import CHECK, EVIDENCE, PARTS, REFUSAL, RunContext
+from .context import CHECK, EVIDENCE, PARTS, PASSING, REFUSAL, RunContext
 from .evidence import EvidenceLog, Parts
 
 SUMMARY_LIMIT = 300
@@ -33,6 +33,7 @@ class Recorder:
             return
         item.stash[EVIDENCE] = EvidenceLog(self._context.redactor)
         item.stash[PARTS] = Parts()
+        item.stash[PASSING] = True
         refusal = item.stash.get(REFUSAL, None) or self._refusal(check)
         if refusal is not None:
             item.stash[REFUSAL] = refusal
@@ -58,7 +59,7 @@ class Recorder:
         finally:
             parts.running = False
         if parts.failures:
-            raise min(parts.failures, key=lambda failure: not isinstance(failure, SafetyViolation))
+            raise worst(parts.failures)
         if self._context.plan.policy.require_evidence and not item.stash[EVIDENCE].measured:
             raise NothingMeasured(
                 "the check passed but measured nothing: record an exchange, a figure or an evaluated rule"
@@ -77,6 +78,9 @@ class Recorder:
         if check is None:
             return report
         exception = call.excinfo.value if call.excinfo and report.failed else None
+        if report.failed:
+            passing = exception is not None and is_passing(exception)
+            item.stash[PASSING] = passing and item.stash.get(PASSING, False)
         parts = item.stash.get(PARTS, None)
         if parts is not None and parts.running:
             if exception is not None:
@@ -98,12 +102,17 @@ class Recorder:
             "safety": isinstance(exception, SafetyViolation),
             "attempt": getattr(item, "execution_count", 1),
             "not_run": False,
+            "where": "",
+            "cause": "",
         }
         refusal = item.stash.get(REFUSAL, None)
         if refusal is not None and report.skipped:
             facts.update(_told(refusal))
         elif exception is not None:
             facts["class"] = self._class_of(exception, facts, item.config)
+            facts["where"] = place_of(exception, str(self._context.settings.root)) or check.where
+        elif report.failed:
+            facts["class"], facts["where"] = str(FailureClass.CHECK_ERROR), check.where
         report.readiness = facts  # type: ignore[attr-defined]
         return report
 
@@ -113,7 +122,7 @@ class Recorder:
         facts = getattr(report, "readiness", None)
         if facts and (report.failed or facts["not_run"]):
             for capability in facts["establishes"]:
-                self._context.down.setdefault(capability, f"{facts['check_id']}: {facts['summary']}")
+                self._context.down.setdefault(capability, Down(facts["check_id"], facts["summary"]))
 
     def _refusal(self, check: Check) -> Refusal | None:
         context = self._context
@@ -123,8 +132,8 @@ class Recorder:
         named = config.hook.pytest_readiness_classify(exception=exception, check=facts)
         if named is None:
             return str(classify(exception))
-        if named not in FailureClass.__members__:
-            allowed = ", ".join(FailureClass)
+        if named not in DECLARED:
+            allowed = ", ".join(DECLARED)
             raise ValueError(f"pytest_readiness_classify returned {named!r}; allowed: {allowed}")
         return str(named)
 
@@ -153,6 +162,7 @@ def _told(refusal: Refusal) -> dict[str, Any]:
         "applicable": refusal.applicable,
         "class": str(refusal.failure_class) if refusal.failure_class else None,
         "summary": refusal.reason,
+        "cause": refusal.cause,
     }
 
 

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 
+from ..core.causes import BEHIND
 from ..core.formats import counted, text_of
 from ..core.model import CheckResult, Outcome
 from ..core.redaction import Redactor
-from .catalogue import Catalogue
+from .admission import Down
+from .catalogue import Catalogue, Check
 from .outcomes import Attempt, PhaseReport, is_overruled, settle
+
+_ANSWERED = (Outcome.PASSED, Outcome.FLAKY)
+
+
+def _controlled(check: Check, result: CheckResult, known: Mapping[str, CheckResult]) -> CheckResult:
+    """Take back the pass of a check whose control did not pass: what refuses everything refuses this, too."""
+    if result.outcome not in _ANSWERED:
+        return result
+    for name in check.controls:
+        control = known.get(name)
+        if control is not None and control.outcome in _ANSWERED:
+            continue
+        how = f"{control.outcome}: {control.summary}" if control else "not in this run"
+        summary = f"proves nothing: its positive control did not pass ({name} {how})"
+        return replace(
+            result, outcome=Outcome.NOT_RUN, failure_class=None, summary=summary, cause=f"{BEHIND}{name}"
+        )
+    return result
 
 
 class Tally:
@@ -78,7 +99,7 @@ class Tally:
         A check that requires what an earlier one found to be down counts as not run, even if another worker
         ran it before that was known.
         """
-        down: dict[str, str] = {}
+        down: dict[str, Down] = {}
         results = []
         for nodeid, check in catalogue.selected.items():
             attempts = self._attempts.get(nodeid, {}).values()
@@ -86,13 +107,17 @@ class Tally:
             lacking = next((name for name in check.requires if name in down), None)
             if lacking and is_overruled(check, result, attempts):
                 summary = f"not counted: {lacking} is down ({down[lacking]})"
-                result = replace(result, outcome=Outcome.NOT_RUN, failure_class=None, summary=summary)
+                cause = down[lacking].cause
+                result = replace(
+                    result, outcome=Outcome.NOT_RUN, failure_class=None, summary=summary, cause=cause
+                )
             if result.outcome in (Outcome.FAILED, Outcome.NOT_RUN):
-                down |= {
-                    name: f"{check.id}: {result.summary}" for name in check.establishes if name not in down
-                }
+                found = Down(check.id, result.summary)
+                down |= {name: found for name in check.establishes if name not in down}
             results.append(result)
-        return results
+        known = {result.id: result for result in results}
+        checks = catalogue.selected.values()
+        return [_controlled(check, result, known) for check, result in zip(checks, results, strict=True)]
 
     def unreported(self, catalogue: Catalogue) -> str:
         """Say how many selected checks have no report; "" when all have one or the suite has errors."""

@@ -9,19 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from .. import SafetyViolation, SetupError
 from ..core.errors import ReadinessError
 from ..report import HTML_NAME
 from . import fixtures
 from .channels import REDACTOR, guard
 from .collection import Collector
-from .context import RUN
+from .context import RUN, RunContext
 from .gate import Gate
 from .judgement import Judge
+from .limits import Limits
 from .markers import MARKERS
 from .options import Settings
 from .provenance import History
 from .recorder import Recorder
+from .repetition import Repetition, set_defaults
 from .reports import Reports
 from .session import ask_hook, begin, enter, new_run_id, read_profile
 from .tally import Tally
@@ -37,8 +38,8 @@ def register(config: pytest.Config) -> None:
     settings = Settings.from_config(config)
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
-    _default_reruns(config)
     reports = Reports(config, settings)
+    set_defaults(config)
     judges = settings.is_controller and not settings.inert
     if judges and has_html(config) and not config.getoption("htmlpath") and _can_hold(reports.directory):
         config.option.htmlpath = str(reports.directory / HTML_NAME)
@@ -102,7 +103,7 @@ class Controller:
             manager.register(distribution, "readiness-distribution")
             catalogue = distribution.catalogue
         else:
-            manager.register(Recorder(context), "readiness-recorder")
+            beside_checks(self._config, context)
         judge = Judge(self._config, context, tally, history, catalogue)
         if has_html(self._config):
             from .html_bridge import HtmlBridge
@@ -140,7 +141,14 @@ class Worker:
         manager.register(collector, "readiness-collector")
         publisher = Publisher(collector, Path(given["shared"]), self._settings.worker)
         manager.register(publisher, "readiness-publisher")
-        manager.register(Recorder(context), "readiness-recorder")
+        beside_checks(self._config, context)
+
+
+def beside_checks(config: pytest.Config, context: RunContext) -> None:
+    """Register what runs beside each check, in the process that runs it."""
+    config.pluginmanager.register(Recorder(context), "readiness-recorder")
+    config.pluginmanager.register(Limits(context, config), "readiness-limits")
+    config.pluginmanager.register(Repetition(), "readiness-repetition")
 
 
 def has_html(config: pytest.Config) -> bool:
@@ -161,15 +169,3 @@ def _shared_directory(config: pytest.Config) -> Path:
     path = Path(tempfile.mkdtemp(prefix="readiness-"))
     config.add_cleanup(lambda: shutil.rmtree(path, ignore_errors=True))
     return path
-
-
-def _default_reruns(config: pytest.Config) -> None:
-    """Rerun once after a second by default, but never a proof or a fault of the runner itself."""
-    if not hasattr(config.option, "reruns"):
-        return
-    option = config.option
-    if option.reruns is None and not config.getini("reruns") and not option.usepdb:
-        option.reruns = 1
-        if option.reruns_delay is None and not config.getini("reruns_delay"):
-            option.reruns_delay = 1.0
-    option.rerun_except = [*(option.rerun_except or []), SafetyViolation, SetupError]

@@ -217,6 +217,7 @@ def _check(check: CheckResult) -> dict[str, Any]:
         "attempts": check.attempts,
         "duration_s": round(check.duration_s, 3),
         "summary": check.summary,
+        "where": check.where,
         "evidence": [dict(entry) for entry in check.evidence],
         "applicable": check.applicable,
         "covered_by": check.covered_by,

@@ -2,65 +2,150 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+import sysconfig
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from . import transport
+from .errors import SafetyViolation
 from .model import FailureClass
 
-#: Worst first: a group of exceptions is as bad as its worst member.
-_RANK = (FailureClass.PLATFORM_BUG, FailureClass.SETUP_ERROR, FailureClass.EXTERNAL_OUTAGE)
+#: What an exception or a hook may name, worst first: one proof is enough for a group of exceptions. That a
+#: failure is passing is seen on a rerun and never declared.
+DECLARED = (
+    FailureClass.PLATFORM_BUG,
+    FailureClass.CHECK_ERROR,
+    FailureClass.SETUP_ERROR,
+    FailureClass.EXTERNAL_OUTAGE,
+)
 
-_RUNNER_TYPES = frozenset({"socket.gaierror", "_pytest.fixtures.FixtureLookupError"})
+_RUNNER_TYPES = frozenset({"socket.gaierror", "socket.herror"})
 #: What libpq and psycopg say of a name that does not resolve; they keep no exception of the resolver.
 _RESOLVER_WORDS = ("could not translate host name", "failed to resolve host")
+#: ``pytest.fail``, and what calls it in the name of a check: ``pytest.raises`` and ``pytest.warns``.
+_FAIL = ("_pytest.outcomes", "_pytest.raises", "_pytest.recwarn")
+#: Directories of libraries: what asserts there asserts something of its own.
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+#: Modules of libraries that assert for their callers: unittest, numpy.testing, hamcrest, playwright's expect.
+_ASSERTS = re.compile(r"assert|expect|test|hamcrest", re.IGNORECASE)
 
 
 def classify(exc: BaseException) -> FailureClass:
-    """Return the class of a failure from its chain of exceptions; what proves nothing else is PLATFORM_BUG.
+    """Return the class of a failure from its chain of exceptions.
 
-    The first exception of the chain with a class decides: by its ``failure_class`` where it carries one,
-    those of the resolver, of botocore and of pytest (an unknown fixture) by type and error code. A plain
-    assertion is about the platform, so that whatever happened to be handled when it was raised does not
-    excuse it; only an explicit ``from`` does.
+    PLATFORM_BUG is a claim: it takes an assertion, an exception that declares it, or a failure of the
+    transport for which the runner is not to blame. The first exception of the chain with a class decides: by
+    its ``failure_class`` where it carries one, by type and error code where its library is known. All else is
+    CHECK_ERROR: the check's own code did not foresee it.
     """
+    suspect = False
     for link in _chain(exc):
         found = _class_of(link)
         if found is not None:
             return found
-    return FailureClass.PLATFORM_BUG
+        suspect = suspect or _claims(link) or transport.is_transport(link) or transport.is_database(link)
+    return FailureClass.PLATFORM_BUG if suspect else FailureClass.CHECK_ERROR
+
+
+def is_passing(exc: BaseException) -> bool:
+    """Tell whether a failure may be over the next time: trouble of the transport, and nothing else."""
+    if isinstance(exc, BaseExceptionGroup):
+        return all(map(is_passing, exc.exceptions))
+    if classify(exc) in (FailureClass.SETUP_ERROR, FailureClass.CHECK_ERROR):
+        return False
+    return any(transport.is_passing(link) or transport.is_database(link) for link in _chain(exc))
+
+
+def worst(failures: Sequence[BaseException]) -> BaseException:
+    """Return the one of several failures that decides: a safety violation, else by class, else the first."""
+
+    def rank(failure: BaseException) -> tuple[bool, int]:
+        return not isinstance(failure, SafetyViolation), DECLARED.index(classify(failure))
+
+    return min(failures, key=rank)
+
+
+def place_of(exc: BaseException, root: str) -> str:
+    """Return file and line in the project at ``root`` that raised an exception or called what did, or ""."""
+    found = ""
+    for module, path, line in transport.frames(exc):
+        own = path.startswith(f"{root}/") and not _is_library(path)
+        if own and not module.startswith("pytest_readiness"):
+            found = f"{path.removeprefix(f'{root}/')}:{line}"
+    if not found and isinstance(exc, BaseExceptionGroup):
+        return next(filter(None, (place_of(member, root) for member in exc.exceptions)), "")
+    return found
 
 
 def _chain(exc: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and what it came from.
+
+    What merely happened to be handled when it was raised excuses neither an assertion, which is about the
+    platform, nor an error of the language, which is about the check; only an explicit ``from`` does.
+    """
     seen: set[int] = set()
     link: BaseException | None = exc
     while link is not None and id(link) not in seen:
         seen.add(id(link))
         yield link
+        alone = isinstance(link, AssertionError) or _is_of_the_language(link)
         # `from None` is no reason to stop: httpcore hides the resolver's error behind it.
-        link = link.__cause__ or (None if isinstance(link, AssertionError) else link.__context__)
+        link = link.__cause__ or (None if alone else link.__context__)
+
+
+def _is_of_the_language(exc: BaseException) -> bool:
+    return type(exc).__module__ == "builtins" and not isinstance(exc, OSError)
 
 
 def _class_of(exc: BaseException) -> FailureClass | None:
     if isinstance(exc, BaseExceptionGroup):
         members = {classify(member) for member in exc.exceptions}
-        return next(rank for rank in _RANK if rank in members)
-    declared = getattr(exc, "failure_class", None)
-    if isinstance(declared, str) and declared in FailureClass.__members__:
-        return FailureClass(declared)
+        return next(rank for rank in DECLARED if rank in members)
+    declared = _declared(exc)
+    if declared is not None:
+        return declared
     names = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(exc).__mro__}
-    if names & _RUNNER_TYPES:
+    if names & _RUNNER_TYPES or transport.is_runners(exc):
         return FailureClass.SETUP_ERROR
     if (aws := aws_failure(exc)) is not None:
-        return aws.failure_class
-    if any(name.endswith(".OperationalError") for name in names) and _names_resolver(str(exc)):
+        return aws.failure_class or FailureClass.CHECK_ERROR
+    if transport.is_database(exc) and any(words in str(exc) for words in _RESOLVER_WORDS):
         return FailureClass.SETUP_ERROR
     return None
 
 
-def _names_resolver(message: str) -> bool:
-    return any(words in message for words in _RESOLVER_WORDS)
+def _declared(exc: BaseException) -> FailureClass | None:
+    try:
+        named = getattr(exc, "failure_class", None)
+    except Exception:
+        return None
+    return FailureClass(named) if isinstance(named, str) and named in DECLARED else None
+
+
+def _claims(exc: BaseException) -> bool:
+    """Tell whether an exception asserts something of the platform, by its type and by who raised it."""
+    if isinstance(exc, AssertionError):
+        return type(exc) is not AssertionError or not _is_of_a_library(exc)
+    if type(exc).__name__ != "Failed":
+        return False
+    callers = [module for module, _, _ in transport.frames(exc) if not module.startswith(_FAIL)]
+    # pytest itself fails what it cannot run, such as a coroutine without a plugin for it
+    return bool(callers) and not callers[-1].startswith(("_pytest.", "pytest_timeout"))
+
+
+def _is_of_a_library(exc: BaseException) -> bool:
+    raised = [*transport.frames(exc)][-1:]
+    return any(
+        _is_library(path) and (module.startswith("_pytest.") or not _ASSERTS.search(module))
+        for module, path, _ in raised
+    )
+
+
+def _is_library(path: str) -> bool:
+    return path.startswith(("<frozen", *_LIBRARIES)) or "site-packages" in path
 
 
 class AwsCause(StrEnum):

@@ -7,28 +7,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .causes import Cause
 from .exemptions import Exemption
 from .goals import GoalRow
 from .model import CheckResult, FailureClass, GoalStatus, Outcome, RunRecord, Verdict
 from .plan import SEVERITIES, Deferral, Plan
 from .streak import Streak
-from .verdict import grouped, is_broken, is_degrading, is_open, run_problems
+from .verdict import causes, is_broken, is_open, run_problems
 
 LAUNCH = "READY FOR LAUNCH"
 FIRST_DEPLOY = "READY FOR FIRST DEPLOY"
 DEGRADED = "DEGRADED"
 NOT_READY = "NOT READY"
 _HOLDS = frozenset({GoalStatus.PASS, GoalStatus.READY, GoalStatus.DEFERRED})
-_BROKEN = "a P0 check that fails on the platform is BROKEN"
-_OPEN = "a P0 check without an answer is NO_VERDICT"
-_DEGRADED = "a P1 check that fails or does not run, or a flaky P0, is DEGRADED"
+_RULES = {
+    Verdict.BROKEN: "a P0 check that fails on the platform is BROKEN",
+    Verdict.NO_VERDICT: "a P0 check without an answer is NO_VERDICT",
+    Verdict.DEGRADED: "a P1 check that fails or does not run, or a flaky P0, is DEGRADED",
+}
 _ACTIONS = {
-    FailureClass.PLATFORM_BUG: "fix the platform, deploy, then run the suite again",
+    FailureClass.PLATFORM_BUG: "fix what the summary names on the platform, deploy, then run the check again",
     FailureClass.EXTERNAL_OUTAGE: "wait until the third party has recovered, then run the suite again",
-    FailureClass.SETUP_ERROR: "correct the runner's setup as the summary says, then run the suite again",
+    FailureClass.SETUP_ERROR: "correct this runner's setup as the summary says, then run the check again",
     FailureClass.FLAKE: "find out why the first attempt failed; a rerun that passes proves little",
 }
-_UNANSWERED_ACTION = "give the run what the check needs, or defer it in the plan"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +66,8 @@ class Findings:
     @property
     def against_ready(self) -> list[dict[str, Any]]:
         """What keeps the run from READY."""
-        return [*_run_blockers(self.run, self.results, self.plan), *_check_blockers(self.run, self.results)]
+        checks = [_of_cause(self.run, verdict, cause) for verdict, cause in causes(self.results)]
+        return [*_run_blockers(self.run, self.results, self.plan), *checks]
 
 
 def declare(found: Findings) -> Declaration:
@@ -86,14 +89,16 @@ def declare(found: Findings) -> Declaration:
         return Declaration(text=NOT_READY, why="a goal has not enough evidence", blockers=tuple(missing))
     if not found.run.live and not found.live.deployed:
         return Declaration(
-            text=FIRST_DEPLOY, why="every goal holds, and no live environment has been run yet"
+            text=FIRST_DEPLOY,
+            why="every goal holds, and no live environment has been run yet",
+            blockers=tuple(_streak_next(found)),
         )
     return _validated(found)
 
 
 def carried_over(found: Findings, entries: Sequence[Mapping[str, Any]]) -> Declaration:
     """Return the declaration that a partial run leaves in force: that of the newest full run."""
-    against = tuple(found.against_ready)
+    against = tuple(found.against_ready) or (_whole_suite_next(found),)
     if not entries:
         why = f"a partial run declares nothing, and no full run of {found.run.environment} is in the ledger"
         return Declaration(text=NOT_READY, why=why, blockers=against)
@@ -127,24 +132,11 @@ def _run_blockers(run: RunRecord, results: Sequence[CheckResult], plan: Plan) ->
         _blocker(
             rule="a run must be complete, test one build, and leak no secret",
             summary=problem,
-            next_action="remove the cause, then run the suite again from start to end",
+            next_action=action,
             reproduce=f"pytest {shlex.quote(plan.suite)} {_environment(run)}",
         )
-        for problem in run_problems(results, run.facts)
+        for problem, action in run_problems(results, run.facts)
     ]
-
-
-def _check_blockers(run: RunRecord, results: Sequence[CheckResult]) -> list[dict[str, Any]]:
-    """Return the checks that keep a run from READY: broken P0, then open questions, then what degrades it.
-
-    Checks that ended in the same way for the same reason are one blocker; ``also`` names the others.
-    """
-    ranks = (
-        (_BROKEN, [check for check in results if is_broken(check)]),
-        (_OPEN, [check for check in results if is_open(check, results)]),
-        (_DEGRADED, [check for check in results if is_degrading(check, results)]),
-    )
-    return [_of_checks(run, rule, group) for rule, checks in ranks for group in grouped(checks)]
 
 
 def _goal_blockers(
@@ -163,6 +155,35 @@ def _goal_blockers(
         for row in rows
         if row.status is GoalStatus.PENDING and row.id not in failed
     ]
+
+
+def _streak_next(found: Findings) -> list[dict[str, Any]]:
+    """Return what settles a goal that only green runs of a live environment in a row can settle."""
+    live = sorted(name for name, is_live in found.run.environments.items() if is_live)
+    named = live[0] if live else "NAME"
+    where = f"the live environment {named}" if live else "a live environment"
+    return [
+        _blocker(
+            rule="only consecutive green runs of a live environment settle this goal",
+            goal=row.id,
+            summary=f"{row.id} {row.title}: {row.evidence}",
+            next_action=f"deploy, then run the whole suite against {where} until "
+            f"{found.plan.policy.streak_length} runs in a row are green",
+            reproduce=f"pytest {shlex.quote(found.plan.suite)} --env {shlex.quote(named)} --gate",
+        )
+        for row in found.goals
+        if row.status is GoalStatus.PENDING
+    ]
+
+
+def _whole_suite_next(found: Findings) -> dict[str, Any]:
+    """Return what a partial run without a complaint leaves to do."""
+    return _blocker(
+        rule="only a full run settles a goal",
+        summary="only a part of the suite was run, and nothing in it failed",
+        next_action="run the whole suite",
+        reproduce=f"pytest {shlex.quote(found.plan.suite)} {_environment(found.run)}",
+    )
 
 
 def _deferral_blockers(exemptions: Sequence[Exemption], plan: Plan) -> list[dict[str, Any]]:
@@ -217,27 +238,43 @@ def _launch_blockers(
     return found
 
 
-def _of_checks(run: RunRecord, rule: str, group: Sequence[CheckResult]) -> dict[str, Any]:
-    check, *others = group
+def _of_cause(run: RunRecord, verdict: Verdict, cause: Cause) -> dict[str, Any]:
+    """Return one cause as a blocker; ``also`` names who shows it, too, ``behind`` who did not run for it."""
+    check, *others = cause.shown
     observed, limit = _measured(check)
-    action = _ACTIONS.get(check.failure_class or FailureClass.PLATFORM_BUG, "")
-    if check.outcome in (Outcome.SKIPPED, Outcome.NOT_RUN):
-        action = _UNANSWERED_ACTION
-    elif check.outcome is Outcome.FLAKY:
-        action = _ACTIONS[FailureClass.FLAKE]
     return _blocker(
-        rule=rule,
+        rule=_RULES[verdict],
         check=check.id,
         also=[other.id for other in others],
+        behind=[other.id for other in cause.behind],
         goal=check.goal,
-        severity=check.severity.value,
+        severity=min(each.severity for each in cause.checks).value,
         failure_class=check.failure_class,
         summary=check.summary or f"{check.id} {check.outcome}",
         observed=observed,
         limit=limit,
-        next_action=action,
+        next_action=_next_action(check),
         reproduce=f"pytest {shlex.quote(check.nodeid)} {_environment(run)}",
     )
+
+
+def _next_action(check: CheckResult) -> str:
+    """Return what to do about a check that is not green, from how it ended and whose fault that is."""
+    if check.outcome is Outcome.FLAKY:
+        return _ACTIONS[FailureClass.FLAKE]
+    if check.outcome is Outcome.SKIPPED and check.failure_class is FailureClass.SETUP_ERROR:
+        return f"give this runner what is missing: {check.cause or check.summary}"
+    if check.outcome is Outcome.SKIPPED and not check.applicable:
+        return "offer it in the environment's profile, let another check cover it, or defer it in the plan"
+    if check.outcome is Outcome.SKIPPED:
+        return "take away what skips the check or expects it to fail, or defer it in the plan"
+    if check.outcome is Outcome.NOT_RUN:
+        return "run it to its end, with the check that it waits for"
+    if check.failure_class is FailureClass.CHECK_ERROR:
+        return f"fix the check: {check.where or check.nodeid}"
+    if check.failure_class is FailureClass.PLATFORM_BUG and check.static:
+        return "correct what the summary names in the checkout, then run the check again"
+    return _ACTIONS[check.failure_class or FailureClass.PLATFORM_BUG]
 
 
 def _measured(check: CheckResult) -> tuple[str, str]:
@@ -261,6 +298,7 @@ def _blocker(
     next_action: str,
     check: str = "",
     also: Sequence[str] = (),
+    behind: Sequence[str] = (),
     goal: str = "",
     severity: str = "",
     failure_class: FailureClass | None = None,
@@ -271,6 +309,7 @@ def _blocker(
     return {
         "check": check,
         "also": [*also],
+        "behind": [*behind],
         "goal": goal,
         "severity": severity,
         "class": failure_class.value if failure_class else None,

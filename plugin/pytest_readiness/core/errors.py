@@ -58,5 +58,7 @@ class SetupError(RuntimeError):
     failure_class = "SETUP_ERROR"
 
 
-class NothingMeasured(SetupError):
+class NothingMeasured(RuntimeError):
     """A check ended without having measured anything: it proves nothing about the platform, neither way."""
+
+    failure_class = "CHECK_ERROR"

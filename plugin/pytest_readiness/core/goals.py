@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from .causes import by_cause
 from .exemptions import Exemption, ExemptionState
 from .formats import counted
-from .model import CheckResult, FailureClass, GoalStatus, Outcome, Scope, Severity
+from .model import CheckResult, GoalStatus, Outcome, Scope, Severity
 from .plan import Deferral, Goal, Plan
 from .streak import Streak
-from .verdict import is_broken, is_degrading, is_not_applicable, is_open
+from .verdict import NOT_OURS, is_broken, is_degrading, is_not_applicable, is_open
 
 _PASSED = frozenset({Outcome.PASSED, Outcome.FLAKY})
 
@@ -78,30 +79,41 @@ def _deferral_evidence(exemption: Exemption) -> str:
 def _from_failures(
     mine: Sequence[CheckResult], results: Sequence[CheckResult]
 ) -> tuple[GoalStatus | None, str]:
-    """Judge what went wrong, worst first; None when nothing did."""
+    """Judge what went wrong, worst first; None when nothing did. What was not seen is not bad: PENDING."""
     broken = [check for check in mine if is_broken(check)]
+    if broken:
+        return GoalStatus.FAIL, _told(broken, len(mine))
     unsettled = [check for check in mine if is_open(check, results)]
-    degraded = [check for check in mine if is_degrading(check, results)]
-    for status, checks in (
-        (GoalStatus.FAIL, broken),
-        (GoalStatus.PENDING, unsettled),
-        (GoalStatus.DEGRADED, degraded),
-    ):
-        if checks:
-            return status, _told(checks, len(mine))
-    return None, ""
+    degrading = [check for check in mine if is_degrading(check, results)]
+    bad = [check for check in degrading if not _is_unseen(check)]
+    if bad and not unsettled:
+        return GoalStatus.DEGRADED, _told(bad, len(mine))
+    unseen = [check for check in mine if check in unsettled or (check in degrading and _is_unseen(check))]
+    return (GoalStatus.PENDING, _missing_of(unseen, mine, results)) if unseen else (None, "")
+
+
+def _is_unseen(check: CheckResult) -> bool:
+    """Tell whether a check says nothing of the platform: it did not run, or failed by another's fault."""
+    return check.outcome not in (Outcome.FAILED, Outcome.FLAKY) or check.failure_class in NOT_OURS
+
+
+def _missing_of(
+    unseen: Sequence[CheckResult], mine: Sequence[CheckResult], results: Sequence[CheckResult]
+) -> str:
+    """Say how many checks gave no answer, and for want of what; the commonest reason first."""
+    first, *others = sorted(by_cause(unseen, results), key=lambda cause: -len(cause.checks))
+    more = f"; and {counted(len(others), 'other cause')}" if others else ""
+    return f"no answer from {len(unseen)} of {counted(len(mine), 'check')}: {_ended(first.checks[0])}{more}"
 
 
 def _told(checks: Sequence[CheckResult], total: int) -> str:
-    first = checks[0]
     others = f", and {len(checks) - 1} more" if len(checks) > 1 else ""
-    summary = f": {first.summary}" if first.summary else ""
-    text = f"{first.id} {first.outcome}{_cause(first.failure_class)}{summary}"
-    return f"{text}{others} (of {counted(total, 'check')})"
+    return f"{_ended(checks[0])}{others} (of {counted(total, 'check')})"
 
 
-def _cause(failure_class: FailureClass | None) -> str:
-    return f" ({failure_class})" if failure_class else ""
+def _ended(check: CheckResult) -> str:
+    named = f" ({check.failure_class})" if check.failure_class else ""
+    return f"{check.id} {check.outcome}{named}" + (f": {check.summary}" if check.summary else "")
 
 
 def _from_passes(mine: Sequence[CheckResult], standing: Standing) -> tuple[GoalStatus, str]:

@@ -28,9 +28,10 @@ class Outcome(StrEnum):
 
 
 class FailureClass(StrEnum):
-    """Whose fault a failure is; what cannot be proved otherwise is ours."""
+    """Whose fault a failure is: a claim that needs its proof, and without one the check's own."""
 
     PLATFORM_BUG = "PLATFORM_BUG"
+    CHECK_ERROR = "CHECK_ERROR"
     EXTERNAL_OUTAGE = "EXTERNAL_OUTAGE"
     FLAKE = "FLAKE"
     SETUP_ERROR = "SETUP_ERROR"
@@ -85,6 +86,10 @@ class CheckResult:
     covered_by: str | None = None
     #: True: looks at a checkout only, so that it passes without a live environment.
     static: bool = False
+    #: File and line of the suite that raised the failure, "" where that is not known.
+    where: str = ""
+    #: What decided it, the same for all checks that ended because of it: see ``causes``.
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

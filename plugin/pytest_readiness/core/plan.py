@@ -17,6 +17,7 @@ DEFAULT_LEDGER = "file:.readiness/{env}.jsonl"
 LEDGER_SCHEMES = ("file:", "s3://")
 SEVERITIES = ("Low", "Medium", "High")
 OPERATIONAL_RULES = ("live-run", "streak")
+MAX_LIMIT_S = 86_400
 ROLLBACK_KINDS = ("full", "partial")
 
 Part = TypeVar("Part")
@@ -45,6 +46,8 @@ class Policy:
     streak_accepts_degraded: bool = False
     allowed_deferral_severity: str = "Medium"
     require_evidence: bool = True
+    #: Seconds that one attempt at a check may take, where its own marker ``timeout`` says nothing.
+    check_limit_s: int = 300
     secret_prefixes: tuple[str, ...] = ()
 
 
@@ -239,6 +242,7 @@ def _policy(table: TomlTable) -> Policy:
         allowed_deferral_severity=table.choice(
             "allowed_deferral_severity", SEVERITIES, usual.allowed_deferral_severity
         ),
+        check_limit_s=table.integer("check_limit_s", usual.check_limit_s, minimum=1, maximum=MAX_LIMIT_S),
         require_evidence=table.boolean("require_evidence", usual.require_evidence),
         secret_prefixes=_secret_prefixes(table),
     )

@@ -64,11 +64,16 @@ class TomlTable:
             self.refuse(key, "empty", allowed="a string that is not empty")
         return value
 
-    def integer(self, key: str, default: Any = REQUIRED, *, minimum: int = 0) -> int:
-        """Return an integer of at least ``minimum``."""
-        value = self._get(key, default, f"an integer >= {minimum}")
-        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-            self.refuse(key, f"{value!r} is not an integer >= {minimum}", allowed=f"an integer >= {minimum}")
+    def integer(
+        self, key: str, default: Any = REQUIRED, *, minimum: int = 0, maximum: int | None = None
+    ) -> int:
+        """Return an integer of at least ``minimum``, and at most ``maximum``."""
+        allowed = f"an integer >= {minimum}" + ("" if maximum is None else f" and <= {maximum}")
+        value = self._get(key, default, allowed)
+        if isinstance(value, bool) or not isinstance(value, int):
+            self.refuse(key, f"{value!r} is not {allowed}", allowed=allowed)
+        if value < minimum or (maximum is not None and value > maximum):
+            self.refuse(key, f"{value!r} is not {allowed}", allowed=allowed)
         return value
 
     def boolean(self, key: str, default: Any = REQUIRED) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from .causes import Cause, by_cause
 from .formats import counted
 from .model import CheckResult, FailureClass, Judgement, Outcome, RunFacts, Scope, Severity, Verdict
 
 #: Classes with which a failed P0 leaves the question open; every other failed P0 is the platform's.
-NOT_OURS = frozenset({FailureClass.EXTERNAL_OUTAGE, FailureClass.SETUP_ERROR})
+NOT_OURS = frozenset({FailureClass.EXTERNAL_OUTAGE, FailureClass.SETUP_ERROR, FailureClass.CHECK_ERROR})
 _ANSWERED = frozenset({Outcome.PASSED, Outcome.FLAKY})
 _UNANSWERED = frozenset({Outcome.SKIPPED, Outcome.NOT_RUN})
 
@@ -21,15 +22,14 @@ def judge(results: Sequence[CheckResult], facts: RunFacts) -> Judgement:
     of lower ranks follow those that decided.
     """
     leaks, refusals = _leaks(facts), [*_build_changes(facts), *_gate_refusal(facts)]
-    broken = _all_told(check for check in results if is_broken(check))
-    unsettled = [*_unfinished(results, facts), *_open_questions(results)]
-    degraded = _degradations(results)
+    found = causes(results)
+    told = {rank: [_told(cause) for verdict, cause in found if verdict is rank] for rank in Verdict}
     ranked = (
         (Verdict.BROKEN, leaks),
         (Verdict.NO_VERDICT, refusals),
-        (Verdict.BROKEN, broken),
-        (Verdict.NO_VERDICT, unsettled),
-        (Verdict.DEGRADED, degraded),
+        (Verdict.BROKEN, told[Verdict.BROKEN]),
+        (Verdict.NO_VERDICT, [*_unfinished(results, facts), *told[Verdict.NO_VERDICT]]),
+        (Verdict.DEGRADED, told[Verdict.DEGRADED]),
     )
     verdict = next((verdict for verdict, reasons in ranked if reasons), Verdict.READY)
     reasons = [reason for _, reasons in ranked for reason in reasons]
@@ -40,9 +40,16 @@ def judge(results: Sequence[CheckResult], facts: RunFacts) -> Judgement:
     )
 
 
-def run_problems(results: Sequence[CheckResult], facts: RunFacts) -> list[str]:
-    """Return the problems of the run itself, rather than of a check, worst first."""
-    return [*_leaks(facts), *_build_changes(facts), *_gate_refusal(facts), *_unfinished(results, facts)]
+def run_problems(results: Sequence[CheckResult], facts: RunFacts) -> list[tuple[str, str]]:
+    """Return the problems of the run itself, rather than of a check, worst first, each with what to do."""
+    again = "then run the whole suite again"
+    kinds = (
+        (_leaks(facts), f"find out what wrote it there, replace the secret, {again}"),
+        (_build_changes(facts), "run the whole suite again once the deployment has ended"),
+        (_gate_refusal(facts), "leave out what narrows the run: paths, -k, -m, --lf"),
+        (_unfinished(results, facts), f"remove what it names, {again} to its end"),
+    )
+    return [(problem, action) for problems, action in kinds for problem in problems]
 
 
 def exit_code(verdict: Verdict, degraded_exit_code: int = 2) -> int:
@@ -92,28 +99,28 @@ def is_settled(check: CheckResult, results: Iterable[CheckResult]) -> bool:
     return bool(covering) and all(other.outcome in _ANSWERED for other in covering)
 
 
-def grouped(checks: Iterable[CheckResult]) -> list[tuple[CheckResult, ...]]:
-    """Group the checks of one severity with one outcome for one reason, in the order of their first.
+def causes(results: Sequence[CheckResult]) -> list[tuple[Verdict, Cause]]:
+    """Return what keeps a run from READY, by deciding fact: worst first, each with the verdict it makes."""
+    ranks = (
+        (Verdict.BROKEN, [check for check in results if is_broken(check)]),
+        (Verdict.NO_VERDICT, [check for check in results if is_open(check, results)]),
+        (Verdict.DEGRADED, [check for check in results if is_degrading(check, results)]),
+    )
+    found = by_cause((check for _, checks in ranks for check in checks), results)
 
-    A check without a reason stands alone.
-    """
-    groups: dict[tuple[object, ...], list[CheckResult]] = {}
-    for check in checks:
-        reason = check.summary or check.id
-        key = (check.severity, check.outcome, check.failure_class, reason)
-        groups.setdefault(key, []).append(check)
-    return [tuple(group) for group in groups.values()]
+    def verdict_of(cause: Cause) -> Verdict:
+        return next(verdict for verdict, checks in ranks if any(check in checks for check in cause.checks))
 
-
-def _all_told(checks: Iterable[CheckResult]) -> list[str]:
-    return [_told(first, len(others)) for first, *others in grouped(checks)]
+    return [(verdict_of(cause), cause) for cause in found]
 
 
-def _told(check: CheckResult, others: int) -> str:
-    cause = f" ({check.failure_class})" if check.failure_class else ""
+def _told(cause: Cause) -> str:
+    check, others = cause.checks[0], len(cause.shown) - 1
+    named = f" ({check.failure_class})" if check.failure_class else ""
     more = f" and {counted(others, 'more check')}" if others else ""
-    lead = f"{check.severity} {check.outcome.replace('-', ' ')}{cause}: {check.id}{more}"
-    return f"{lead}: {check.summary}" if check.summary else lead
+    lead = f"{check.severity} {check.outcome.replace('-', ' ')}{named}: {check.id}{more}"
+    text = f"{lead}: {check.summary}" if check.summary else lead
+    return text + (f"; {counted(len(cause.behind), 'check')} not run because of it" if cause.behind else "")
 
 
 def _leaks(facts: RunFacts) -> list[str]:
@@ -143,14 +150,6 @@ def _unfinished(results: Sequence[CheckResult], facts: RunFacts) -> list[str]:
     elif all(is_not_applicable(check) for check in results):
         reasons.append("no check could run in this environment")
     return reasons
-
-
-def _open_questions(results: Sequence[CheckResult]) -> list[str]:
-    return _all_told(check for check in results if is_open(check, results))
-
-
-def _degradations(results: Sequence[CheckResult]) -> list[str]:
-    return _all_told(check for check in results if is_degrading(check, results))
 
 
 def _uncounted(verdict: Verdict, results: Sequence[CheckResult], facts: RunFacts) -> FailureClass | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from ..core.formats import counted
 from ..core.printable import printable
 
 ELLIPSIS = "…"
@@ -137,8 +138,9 @@ def number(value: object) -> str:
 
 
 def and_others(row: Mapping[str, Any]) -> str:
-    """Return a blocker's check, and how many others share its reason."""
-    others = row.get("also") or ()
-    if not others:
-        return one_line(row.get("check"))
-    return f"{one_line(row.get('check'))} and {len(others)} more check{'s' if len(others) > 1 else ''}"
+    """Return a blocker's check, how many others have its cause, and how many did not run because of it."""
+    others, behind = len(row.get("also") or ()), len(row.get("behind") or ())
+    more = f" and {counted(others, 'more check')}" if others else ""
+    return f"{one_line(row.get('check'))}{more}" + (
+        f" ({behind} more not run because of it)" if behind else ""
+    )

@@ -38,6 +38,7 @@ _TONES = {
         "FLAKE",
         "EXTERNAL_OUTAGE",
         "SETUP_ERROR",
+        "CHECK_ERROR",
         "not-run",
     ),
     "bad": ("BROKEN", "FAIL", "failed", "PLATFORM_BUG"),

@@ -22,7 +22,8 @@ from . import CatalogueError
 #: How a check may answer to a fault: any way but passing, or failing under an exemption of the plan.
 OUTCOMES = tuple(each.value for each in Outcome if each not in (Outcome.PASSED, Outcome.DEFERRED))
 _NEXT = "correct the catalogue and run again"
-_CLASSES = {"failed": FailureClass.PLATFORM_BUG.value, "flaky": FailureClass.FLAKE.value}
+#: A check that did not run because of another one has no class.
+_CLASSES = {"failed": FailureClass.PLATFORM_BUG.value, "flaky": FailureClass.FLAKE.value, "not-run": ""}
 #: Keys that say what the platform does with a fault: the platform's business.
 _PLATFORM_KEYS = (
     *("service", "action", "on", "every", "first", "after", "forward", "hang", "delay_s", "repeat"),
@@ -38,6 +39,7 @@ class SuiteCheck:
     nodeid: str
     severity: str
     goal: str
+    controls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +51,13 @@ class Expected:
     failure_class: str
     outcome: str = Outcome.FAILED.value
 
-    def as_data(self) -> dict[str, str]:
+    def as_data(self) -> dict[str, str | None]:
         """Return it under the keys of the catalogue and of readiness.json."""
         return {
             "id": self.id,
             "severity": self.severity,
             "outcome": self.outcome,
-            "class": self.failure_class,
+            "class": self.failure_class or None,
         }
 
 
@@ -213,7 +215,7 @@ def _fault(table: TomlTable, suite: Mapping[str, SuiteCheck]) -> Fault:
         what=table.text("what"),
         verdict=table.choice("verdict", Verdict, _verdict(checks) if checks else REQUIRED),
         checks=checks,
-        select=table.texts("select", tuple(suite[check.id].nodeid for check in checks)),
+        select=table.texts("select", _selected(checks, suite)),
         args=table.texts("args", ()),
         also=table.texts("also", ()),
         params=table.free("params"),
@@ -230,6 +232,13 @@ def _fault(table: TomlTable, suite: Mapping[str, SuiteCheck]) -> Fault:
             table.refuse("also", f"{pattern!r} matches no check of the suite", allowed="ids, with * and ?")
     table.finish(*_PLATFORM_KEYS)
     return entry
+
+
+def _selected(checks: Sequence[Expected], suite: Mapping[str, SuiteCheck]) -> tuple[str, ...]:
+    """Return the node ids of the named checks, and of the controls without which they prove nothing."""
+    named = [check.id for check in checks]
+    controls = [name for check in named for name in suite[check].controls]
+    return tuple(suite[name].nodeid for name in dict.fromkeys([*controls, *named]))
 
 
 def _expected(table: TomlTable, suite: Mapping[str, SuiteCheck]) -> Expected:
@@ -268,7 +277,7 @@ def _verdict(checks: Sequence[Expected]) -> str:
             phase="",
             severity=Severity(check.severity),
             outcome=Outcome(check.outcome),
-            failure_class=FailureClass(check.failure_class),
+            failure_class=FailureClass(check.failure_class) if check.failure_class else None,
         )
         for check in checks
     ]

@@ -136,7 +136,12 @@ class _Listing:
         collector: Any = session.config.pluginmanager.get_plugin(_COLLECTOR)
         selected = collector.catalogue.selected if collector is not None else {}
         self.checks = {
-            check.id: SuiteCheck(nodeid=nodeid, severity=check.severity.value, goal=check.goal)
+            check.id: SuiteCheck(
+                nodeid=nodeid,
+                severity=check.severity.value,
+                goal=check.goal,
+                controls=check.controls,
+            )
             for nodeid, check in selected.items()
         }
         if self.checks:

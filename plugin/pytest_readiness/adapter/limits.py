@@ -1,0 +1,121 @@
+"""How long a check may take, on every attempt, with or without pytest-timeout.
+
+pytest-timeout arms one timer for all attempts of a check together, so that a rerun has none left. Where it is
+installed it still says how long: its hook is answered here, and its own timer is not armed.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from .context import CHECK, RunContext
+
+#: When the attempt under way has used up its time, and how long that is.
+_DEADLINE: pytest.StashKey[float] = pytest.StashKey()
+_LIMIT: pytest.StashKey[float] = pytest.StashKey()
+_SOON = 0.001
+
+
+class TimeLimitExceeded(pytest.fail.Exception):  # type: ignore[name-defined, misc]
+    """A check took longer than it may. What it waited for is not known: it set itself no deadline.
+
+    It is an outcome of pytest and no Exception, so that a check which handles those does not swallow it.
+    """
+
+    failure_class = "CHECK_ERROR"
+
+
+class Limits:
+    """Interrupts what takes too long: setup and call together, teardown by itself."""
+
+    def __init__(self, context: RunContext, config: pytest.Config) -> None:
+        self._usual = float(context.plan.policy.check_limit_s)
+        self._debugged = any(config.getoption(name, False) for name in ("usepdb", "trace"))
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Begin the time of an attempt."""
+        item.stash[_DEADLINE] = time.monotonic() + self._limit(item)
+        with self._guarded(item):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Go on with what setup has left."""
+        with self._guarded(item):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Give the way back a time of its own, also after a check that used up all."""
+        item.stash[_DEADLINE] = time.monotonic() + self._limit(item)
+        with self._guarded(item):
+            return (yield)
+
+    @pytest.hookimpl(optionalhook=True, tryfirst=True)
+    def pytest_timeout_set_timer(self, item: pytest.Item, settings: Any) -> bool | None:
+        """Take over the limit that pytest-timeout found for a check in its marker, options or settings."""
+        if CHECK not in item.stash or self._debugged:
+            return None
+        if settings.func_only:  # asked in the middle of the call: only this counts
+            item.stash[_DEADLINE] = time.monotonic() + settings.timeout
+            _arm(settings.timeout, settings.timeout)
+        else:
+            item.stash[_LIMIT] = float(settings.timeout)
+        return True
+
+    @pytest.hookimpl(optionalhook=True, tryfirst=True)
+    def pytest_timeout_cancel_timer(self, item: pytest.Item) -> bool | None:
+        """Leave the timer alone: each phase ends its own."""
+        return True if CHECK in item.stash and not self._debugged else None
+
+    def _limit(self, item: pytest.Item) -> float:
+        check = item.stash.get(CHECK, None)
+        return item.stash.get(_LIMIT, (check.limit_s if check else None) or self._usual)
+
+    @contextmanager
+    def _guarded(self, item: pytest.Item) -> Iterator[None]:
+        if CHECK not in item.stash or self._debugged:
+            yield
+            return
+        limit = self._limit(item)
+
+        def interrupt(_: int, _frame: FrameType | None) -> None:
+            raise TimeLimitExceeded(_told(limit))
+
+        before = _handle(interrupt)
+        try:
+            # again after the same time, for a check that swallows even this
+            _arm(max(_SOON, item.stash[_DEADLINE] - time.monotonic()), limit)
+            yield
+        finally:
+            _arm(0, 0)
+            _handle(before)
+        # where no signal comes, or it was swallowed, the clock still tells
+        if time.monotonic() > item.stash[_DEADLINE]:
+            raise TimeLimitExceeded(_told(limit))
+
+
+def _told(limit: float) -> str:
+    return f"took longer than its limit of {limit:g} s"
+
+
+def _can_interrupt() -> bool:
+    return hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
+
+
+def _handle(handler: Any) -> Any:
+    return signal.signal(signal.SIGALRM, handler) if _can_interrupt() else None
+
+
+def _arm(seconds: float, again: float) -> None:
+    if _can_interrupt():
+        signal.setitimer(signal.ITIMER_REAL, seconds, again)

@@ -1,0 +1,116 @@
+"""A check's time limit holds on every attempt, with and without pytest-timeout."""
+
+from typing import Any
+
+import pytest
+
+from tests.adapter.scenario import DEFAULT, PLUGINS, Run, Suite
+from tests.adapter.test_plugin_exit_codes import WORKERS
+from tests.adapter.test_plugin_reruns import COUNTED
+
+PLUGINS.setdefault("timeout", "pytest_timeout")
+WITH = pytest.mark.parametrize("plugins", [DEFAULT, (*DEFAULT, "timeout")], ids=["alone", "pytest-timeout"])
+MARK = "@pytest.mark.timeout(0.3)"
+#: What waits for what never comes.
+WAIT = "threading.Event().wait(50)"
+
+
+def _run(suite: Suite, body: str, *args: str, marks: str = MARK, **more: Any) -> Run:
+    suite.checks(
+        f"{COUNTED}\n{marks}\n@pytest.mark.p0\ndef test_it(evidence):\n    passing(evidence)\n{body}"
+    )
+    run = suite.run(*args, **more)
+    assert run.model["exit_code"] == run.code
+    return run
+
+
+@WITH
+@WORKERS
+def test_a_check_without_end_is_ended(
+    suite: Suite, plugins: tuple[str, ...], workers: tuple[str, ...]
+) -> None:
+    run = _run(suite, f"    {WAIT}", *workers, plugins=plugins)
+    check = run.check("health/it")
+    assert (run.code, check["class"], check["attempts"]) == (6, "CHECK_ERROR", 1), run.told()
+    assert check["summary"] == "TimeLimitExceeded: took longer than its limit of 0.3 s"
+    assert check["where"].startswith("smoke/test_checks.py:")
+    assert check["duration_s"] < 10
+
+
+@WITH
+def test_the_second_attempt_has_the_limit_too(suite: Suite, plugins: tuple[str, ...]) -> None:
+    run = _run(suite, f"    lost(count('tries') == 1)\n    {WAIT}", plugins=plugins)
+    check = run.check("health/it")
+    assert (run.code, check["outcome"], suite.wrote("tries")) == (6, "failed", "xx"), run.told()
+    assert "longer than its limit" in check["summary"]
+    assert check["duration_s"] < 20
+
+
+@WITH
+@pytest.mark.parametrize("method", ["signal", "thread"])
+def test_the_limit_of_the_command_line_holds(suite: Suite, plugins: tuple[str, ...], method: str) -> None:
+    if "timeout" not in plugins:
+        pytest.skip("an option of pytest-timeout")
+    args = ("--timeout=0.3", f"--timeout-method={method}")
+    run = _run(suite, f"    lost(count('tries') == 1)\n    {WAIT}", *args, marks="", plugins=plugins)
+    assert (run.code, run.check("health/it")["class"]) == (6, "CHECK_ERROR"), run.told()
+
+
+def test_every_check_has_the_limit_of_the_plan(suite: Suite) -> None:
+    suite.plan("[policy]\ncheck_limit_s = 1\n")
+    run = _run(suite, f"    {WAIT}", marks="")
+    assert (run.code, run.check("health/it")["class"]) == (6, "CHECK_ERROR"), run.told()
+    assert "limit of 1 s" in run.check("health/it")["summary"]
+
+
+@pytest.mark.parametrize(
+    "swallow",
+    [
+        f"    try: {WAIT}\n    except Exception: pass",
+        f"    try: {WAIT}\n    except BaseException: pass",
+        f"    for _ in range(2):\n        try: {WAIT}\n        except: pass",
+    ],
+)
+def test_a_check_that_swallows_its_limit_does_not_pass(suite: Suite, swallow: str) -> None:
+    run = _run(suite, swallow)
+    assert (run.code, run.check("health/it")["class"]) == (6, "CHECK_ERROR"), run.told()
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_fixtures_have_the_limit_too(suite: Suite, where: str) -> None:
+    before, after = (WAIT if where == place else "pass" for place in ("before", "after"))
+    suite.checks(f"""
+    @pytest.fixture
+    def slow():
+        {before}
+        yield
+        {after}
+
+    @pytest.mark.p0
+    @pytest.mark.timeout(0.3)
+    def test_it(evidence, slow):
+        passing(evidence)
+
+    @pytest.mark.p0
+    def test_next(evidence):
+        passing(evidence)
+    """)
+    run = suite.run()
+    assert (run.code, run.check("health/it")["class"]) == (6, "CHECK_ERROR"), run.told()
+    assert run.check("health/next")["outcome"] == "passed"
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "'1'", "True", "1e9", "None"])
+def test_a_limit_that_is_none_is_refused(suite: Suite, seconds: str) -> None:
+    suite.checks(f"@pytest.mark.timeout({seconds})\n@pytest.mark.p0\ndef test_it(evidence): pass")
+    run = suite.run()
+    assert run.code == 4, run.told()
+    assert "malformed timeout marker" in run.err
+
+
+def test_a_limit_of_the_plan_that_no_clock_holds_is_refused(suite: Suite) -> None:
+    suite.plan("[policy]\ncheck_limit_s = 99999999999999\n")
+    suite.checks("@pytest.mark.p0\ndef test_it(evidence): passing(evidence)")
+    run = suite.run()
+    assert run.code == 4, run.told()
+    assert "check_limit_s" in run.err
