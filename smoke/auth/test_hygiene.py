@@ -23,7 +23,7 @@ from smoke.platform.finn import Finn
 from smoke.platform.freeside import Freeside, Tenants
 from smoke.platform.http import Credential
 from smoke.platform.prompts import prompt_for
-from smoke.platform.services import each
+from smoke.platform.services import controlled, each
 from smoke.platform.tokens import SigningKey, bearer
 
 pytestmark = [
@@ -84,13 +84,13 @@ def test_small_clock_skew_is_accepted(target: Target, service: str, claim: str) 
 
 
 @pytest.mark.parametrize("claim", SKEWS)
-@pytest.mark.parametrize("service", each())
+@pytest.mark.parametrize("service", each(marks=lambda name: [controlled(name)]))
 def test_large_clock_skew_is_refused(target: Target, service: str, claim: str) -> None:
     """A token from a clock that is 120 s off is refused."""
     require_refused(target.send(skewed(target, claim, FAR_S)), service, f"{claim} off by {FAR_S} s")
 
 
-@pytest.mark.parametrize("service", each("freeside", "dixie"))
+@pytest.mark.parametrize("service", each("freeside", "dixie", marks=lambda name: [controlled(name)]))
 def test_refusals_do_not_tell_why(target: Target, service: str, evidence: Evidence) -> None:
     """Whatever is wrong with a token, the answer is the same. (Finn's codes are part of its contract.)"""
     answers: dict[tuple[int, str], list[str]] = {}
@@ -121,6 +121,7 @@ def test_unknown_kids_evict_no_good_key(target: Target, service: str) -> None:
     target.accepted()
 
 
+@controlled("finn")
 @pytest.mark.requires("finn")
 def test_token_is_bound_to_its_request(finn: Finn, tenants: Tenants, evidence: Evidence) -> None:
     """Finn refuses a token that was made for another request body."""

@@ -21,7 +21,7 @@ from smoke.platform.forgeries import cases
 from smoke.platform.freeside import Freeside, Tenants, cost_in
 from smoke.platform.invariants import I7, reading_of
 from smoke.platform.prompts import prompt_for
-from smoke.platform.services import SERVICES, each, requires
+from smoke.platform.services import SERVICES, controlled, each, requires
 from smoke.platform.tokens import SigningKey, bearer
 
 pytestmark = [
@@ -56,12 +56,15 @@ def each_forgery() -> list[Any]:
         pytest.param(
             service,
             case,
-            marks=requires(
-                service,
-                finn_covered_by=(
-                    f"auth/refused[freeside-{case if case in cases('freeside') else 'tampered-payload'}]"
+            marks=[
+                controlled(service),
+                requires(
+                    service,
+                    finn_covered_by=(
+                        f"auth/refused[freeside-{case if case in cases('freeside') else 'tampered-payload'}]"
+                    ),
                 ),
-            ),
+            ],
             id=f"{service}-{case}",
         )
         for service in SERVICES
@@ -152,6 +155,7 @@ def own_figures_only(freeside: Freeside, tenants: Tenants) -> None:
         require_refused(answer, "freeside", "a request for another community's budget", (400, 403))
 
 
+@controlled("freeside")
 @pytest.mark.p0
 @pytest.mark.parametrize("named_by", NAMED_BY)
 def test_another_tenant_is_never_charged(

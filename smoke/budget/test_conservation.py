@@ -15,6 +15,7 @@ from smoke.platform.concurrency import at_once, sampling
 from smoke.platform.freeside import Freeside, Tenants
 from smoke.platform.invariants import I6, I7, RELEASED_WITHIN_S, Conservation
 from smoke.platform.prompts import prompt_for
+from smoke.platform.services import controlled
 from smoke.platform.tokens import ALL_POOLS
 
 pytestmark = [
@@ -139,6 +140,7 @@ def test_reservations_return(
 
 
 @pytest.mark.p1
+@controlled("freeside")
 @pytest.mark.parametrize("call", ["unknown-model", "pool-above-tier", "expired-token"])
 def test_refused_call_is_free(freeside: Freeside, tenants: Tenants, watch: Conservation, call: str) -> None:
     """A call that is refused changes no figure (I-8)."""

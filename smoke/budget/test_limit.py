@@ -129,6 +129,7 @@ def test_direct_call_is_charged(freeside: Freeside, finn: Finn, tenants: Tenants
 
 
 @pytest.mark.requires("finn", covered_by="budget/over-budget-is-refused")
+@pytest.mark.control("budget/direct-call-is-charged")
 def test_direct_call_over_budget_is_refused(
     freeside: Freeside, finn: Finn, tenants: Tenants, watch: Conservation, evidence: Evidence
 ) -> None:

@@ -51,6 +51,7 @@ def test_request_id_is_told(client: ServiceClient, evidence: Evidence, service: 
 
 @pytest.mark.p1
 @pytest.mark.requires("freeside")
+@pytest.mark.control("health/freeside")
 def test_unknown_path_is_not_found(freeside: Freeside) -> None:
     """An unknown path gets a 404 in JSON."""
     require_error(freeside.http.send("GET", "/smoke/no-such-path"), 404, "NOT_FOUND")

@@ -27,6 +27,7 @@ from smoke.platform.freeside import INVOKE_PATH, Freeside, Tenants
 from smoke.platform.http import retry_after
 from smoke.platform.invariants import Conservation
 from smoke.platform.prompts import nonce, prompt_for
+from smoke.platform.services import controlled
 from smoke.platform.spend import percentile
 from smoke.platform.tokens import ALL_POOLS
 
@@ -105,6 +106,7 @@ def test_latency_p95(
 
 
 @pytest.mark.p1
+@controlled("freeside")
 @pytest.mark.parametrize("case", BAD_INPUT)
 def test_bad_input_is_turned_down(
     freeside: Freeside, tenants: Tenants, watch: Conservation, case: str
@@ -116,11 +118,12 @@ def test_bad_input_is_turned_down(
     watch.unchanged(f"{case} was answered with {answer.status_code}")
     if answer.status_code not in bad.statuses:
         got = f"{answer.status_code} {error_code(answer)}".strip()
-        raise UnexpectedStatus(f"{route_of(answer)}: {case}: expected {bad.statuses}, got {got}")
+        raise UnexpectedStatus(f"{route_of(answer)}: {case}: expected {bad.statuses}, got {got}", answer)
     require_json_error(answer)
 
 
 @pytest.mark.p1
+@controlled("freeside")
 @pytest.mark.parametrize(
     ("tier", "allowed", "model"),
     [
@@ -140,6 +143,7 @@ def test_pool_out_of_reach_is_refused(
 
 
 @pytest.mark.p1
+@controlled("freeside")
 def test_429_says_when_to_return(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
     """A 429 carries Retry-After. A small burst that costs nothing tries to provoke one."""
     body, limited = freeside.invoke_body(prompt_for(), model=UNKNOWN_MODEL), 0

@@ -154,7 +154,14 @@ PROVIDER_CODES = frozenset({"MODEL_PROVIDER_UNAVAILABLE", "PROVIDER_UNAVAILABLE"
 
 
 class UnexpectedStatus(AssertionError):
-    """The platform answered with a status that the contract does not give for this request."""
+    """The platform answered with a status that the contract does not give for this request.
+
+    It carries the answer: what a gateway answers for a service may pass, and is asked for again.
+    """
+
+    def __init__(self, text: str, response: httpx.Response) -> None:
+        super().__init__(text)
+        self.response = response
 
 
 def require_status(response: httpx.Response, *allowed: int) -> httpx.Response:
@@ -167,7 +174,7 @@ def require_status(response: httpx.Response, *allowed: int) -> httpx.Response:
     expected = " or ".join(str(status) for status in allowed)
     got = f"{response.status_code} {code}".strip()
     hint = " (a route of the contract is missing)" if response.status_code == 404 else ""
-    raise UnexpectedStatus(f"{route_of(response)}: expected {expected}, got {got}{hint}")
+    raise UnexpectedStatus(f"{route_of(response)}: expected {expected}, got {got}{hint}", response)
 
 
 def require_error(response: httpx.Response, status: int, code: str) -> None:

@@ -109,7 +109,8 @@ def require_refused(
         raise SafetyViolation(f"{service} accepted {what}: {route_of(response)} answered {got}")
     if response.status_code not in statuses:
         expected = " or ".join(map(str, statuses))
-        raise UnexpectedStatus(f"{route_of(response)}: {service} and {what}: expected {expected}, got {got}")
+        text = f"{route_of(response)}: {service} and {what}: expected {expected}, got {got}"
+        raise UnexpectedStatus(text, response)
     require_json_error(response)
 
 

@@ -39,6 +39,11 @@ def requires(service: str, *, finn_covered_by: str = "") -> pytest.MarkDecorator
     return pytest.mark.requires(service)
 
 
+def controlled(service: str) -> pytest.MarkDecorator:
+    """What a refusal by a service proves something with: it accepts the same request with a good token."""
+    return pytest.mark.control(f"auth/valid-token-is-accepted[{service}]")
+
+
 def each(
     *names: str,
     finn_covered_by: str = "",

@@ -25,6 +25,15 @@ pytestmark = [
 WITH_TOKEN = pytest.mark.requires("freeside", "key", "signing")
 WITH_FINN = pytest.mark.requires("finn", "finn_key")
 
+#: Without an event that counts, a refused one proves nothing.
+EVENTS_COUNT = pytest.mark.control("loop/good-events-raise-the-score")
+
+
+def query_passes(credential: str) -> pytest.MarkDecorator:
+    """Without a query that is answered, a refused one proves nothing."""
+    return pytest.mark.control(f"reputation/seeded-agent-has-a-score[{credential}]")
+
+
 #: Credentials by kind, each made only when a check uses it.
 Credentials = Mapping[str, Callable[[], Credential | None]]
 
@@ -76,12 +85,14 @@ def test_seeded_agent_has_a_score(
     assert score is not None, f"{agent} has no score: the query answers null"
 
 
+@query_passes("user-token")
 def test_query_needs_a_credential(dixie: Dixie, agent: str) -> None:
     """Without a credential the query is refused."""
     require_refused(dixie.query(f"nft:{agent}", None), "dixie", "a query without a credential", (401,))
 
 
 @pytest.mark.requires("dixie_key")
+@query_passes("api-key")
 def test_unknown_api_key_is_refused(dixie: Dixie, agent: str) -> None:
     """An API key that was never issued is refused."""
     answer = dixie.query(f"nft:{agent}", lambda: "Bearer dxk_smoke_never_given_out")
@@ -89,6 +100,7 @@ def test_unknown_api_key_is_refused(dixie: Dixie, agent: str) -> None:
 
 
 @WITH_TOKEN
+@query_passes("user-token")
 @pytest.mark.parametrize("case", MALFORMED)
 def test_malformed_key_is_refused(dixie: Dixie, case: str) -> None:
     """A routing key that cannot name an agent is a bad request, not an agent without a score."""
@@ -105,6 +117,7 @@ def test_unknown_agent_has_no_score(dixie: Dixie, evidence: Evidence) -> None:
 
 
 @WITH_TOKEN
+@EVENTS_COUNT
 @pytest.mark.parametrize(
     "writer",
     [
@@ -124,6 +137,7 @@ def test_event_is_refused(dixie: Dixie, bystander: str, writer: str, credentials
 
 
 @WITH_TOKEN
+@EVENTS_COUNT
 @pytest.mark.parametrize(
     "of",
     [
@@ -143,6 +157,7 @@ def test_refused_events_change_nothing(
 
 
 @WITH_TOKEN
+@EVENTS_COUNT
 @pytest.mark.parametrize("case", ["no-token", "expired"])
 def test_quality_needs_a_token(freeside: Freeside, tenants: Tenants, bystander: str, case: str) -> None:
     """Freeside refuses a quality report without a valid token."""

@@ -117,6 +117,7 @@ def test_hang_up_leaves_no_reservation(
     freeside.journal.learn(tenants.main, left.key, paid)
 
 
+@pytest.mark.control("stream/answers-its-prompt")
 def test_refusal_uses_the_status(freeside: Freeside, tenants: Tenants) -> None:
     """An error before the first byte is reported by the status, not by an empty stream."""
     answer = freeside.http.send(

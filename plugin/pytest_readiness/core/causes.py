@@ -45,8 +45,11 @@ def by_cause(checks: Iterable[CheckResult], results: Iterable[CheckResult]) -> l
     for check in wanted:
         root = _root(check, known)
         shown, behind = groups.setdefault(_key(root), ([], []))
-        (shown if root is check or root.id not in counted else behind).append(check)
-    return [Cause(shown=tuple(shown), behind=tuple(behind)) for shown, behind in groups.values()]
+        (shown if root.id == check.id or root.id not in counted else behind).append(check)
+    return [
+        Cause(shown=tuple(shown or behind), behind=tuple(behind if shown else ()))
+        for shown, behind in groups.values()
+    ]
 
 
 def _root(check: CheckResult, known: Mapping[str, CheckResult]) -> CheckResult:
