@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tests.adapter.scenario import Suite
-from tests.adapter.test_plugin_exit_codes import PASSING
+from tests.adapter.test_plugin_exit_codes import PASSING, WORKERS
 
 UP = "def test_up(): pass\n"
 #: The marks of a check, or a whole module that begins so; what is wrong; what is allowed.
@@ -126,3 +126,37 @@ def test_static_checks_pass_on_a_real_checkout_only(suite: Suite) -> None:
     run = suite.run(environ={"SOURCE_DIR": "checkout"})
     status = {row["id"]: row["status"] for row in run.model["goals"]}
     assert status["G-1"] == "PASS", run.told()
+
+
+@WORKERS
+def test_all_mistakes_of_all_checks_are_told_at_once(suite: Suite, workers: tuple[str, ...]) -> None:
+    suite.checks("""
+    @pytest.mark.goal("G-98")
+    def test_one(evidence): pass
+
+    @pytest.mark.p0
+    @pytest.mark.phase("never")
+    @pytest.mark.parametrize("number", [1, 2])
+    def test_two(evidence, number): pass
+    """)
+    run = suite.run(*workers)
+    assert run.code == 4, run.told()
+    told = run.err[run.err.index("ERROR:") :].strip().splitlines()
+    assert [line.partition(" (allowed: ")[0].rpartition(": test_")[2] for line in told[:-1]] == [
+        "one: unknown goal 'G-98'",
+        "one: no severity",
+        "two: unknown phase 'never'",
+    ]
+    assert told[-1] == "  next: correct these 3 mistakes"
+
+
+def test_all_that_is_wrong_between_checks_is_told_at_once(suite: Suite) -> None:
+    suite.checks("""
+    @pytest.mark.p0
+    @pytest.mark.requires("telepathy", covered_by="work/none")
+    def test_one(evidence): pass
+    """)
+    run = suite.run()
+    assert run.code == 4, run.told()
+    assert "unknown capability 'telepathy'" in run.err
+    assert "covered_by names no check: 'work/none'" in run.err

@@ -55,7 +55,7 @@ MOMENT = "an RFC 3339 time with an offset, such as 2027-03-01T00:00:00Z"
          "deferral[1].expires: 2027-03-01 00:00:00 is not a time with an offset", MOMENT),
         (DEFERRAL + 'expires = "next week"', "deferral[1].expires: 'next week' is not a time with an offset",
          MOMENT),
-        (WAIVER.replace("approver", "aprover"), "waiver[1].approver: missing", "a string"),
+        (WAIVER.replace('approver = "A"\n', ""), "waiver[1].approver: missing", "a string"),
         (WAIVER.replace('"A"', '" "'), "waiver[1].approver: empty", "a string that is not empty"),
         (WAIVER.replace("2026-02-01", "2025-02-01"), "waiver[1].expires: not after issued",
          "a time after issued"),
@@ -106,6 +106,56 @@ def test_text_that_is_not_toml_is_refused() -> None:
     assert refusal("title = ") == told(problem, action="correct readiness.toml and run again")
 
 
+def test_all_mistakes_are_told_at_once() -> None:
+    text = BASE + (
+        "\n[policy]\nstreak_length = 0\nstreak_max_age_days = 99999999999999\nodd = 1\n"
+        + WAIVER.replace("issued = 2026-01-01T00:00:00Z", 'issued = "soon"').replace('"A"', '" "')
+        + "[[operational]]\nitem = 'x'\nrule = 'hope'\n"
+    )
+    *lines, last = refusal(text).splitlines()
+    assert [line.partition(" (allowed: ")[0] for line in lines] == [
+        f"readiness.toml: {mistake}"
+        for mistake in (
+            "policy.streak_length: 0 is not an integer >= 1",
+            "policy.streak_max_age_days: 99999999999999 is not an integer >= 1 and <= 36500",
+            "policy.odd: unknown key",
+            "waiver[1].approver: empty",
+            "waiver[1].issued: 'soon' is not a time with an offset",
+            "operational[1].rule: unknown value 'hope'",
+        )
+    ]
+    assert last == "  next: correct these 6 mistakes"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(
+            ("policy.streak_length", value)
+            for value in ("1001", "nan", "inf", "1e3", "-1", "0x" + "f" * 5000)
+        ),
+        ("policy.streak_min_spacing_s", "99999999999999"),
+        ("policy.streak_max_age_days", "36501"),
+        ("policy.max_uncounted_runs", "2147483648"),
+        ("policy.max_uncounted_runs", "-1"),
+        ("ledger.url", '"file:\\u0000"'),
+        ("waiver", "[" * 100_000),
+        ("facts.number", "9" * 5000),
+        ("facts.number", "0x" + "f" * 5000),
+    ],
+)
+def test_values_that_would_fail_later_are_refused_at_once(key: str, value: str) -> None:
+    message = refusal(f"{key} = {value}\n{BASE}")
+    assert message.startswith("readiness.toml: ")
+    assert len(message.splitlines()) <= 3
+
+
+@pytest.mark.parametrize("moment", ["9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+12:00"])
+def test_a_time_without_a_day_in_utc_is_refused(moment: str) -> None:
+    for written in (moment, f'"{moment}"'):
+        assert "deferral[1].expires: " in refusal(BASE + "\n" + DEFERRAL + f"expires = {written}")
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
@@ -115,7 +165,9 @@ KEYS = ["goal", "policy", "deferral", "waiver", "inventory", "operational", "rol
 
 
 @given(st.sampled_from(KEYS), json_values)
-def test_any_value_anywhere_is_read_or_refused_in_three_lines(key: str, value: Any) -> None:
+def test_any_value_anywhere_is_read_or_refused_in_three_lines_or_one_for_each_mistake(
+    key: str, value: Any
+) -> None:
     text = f'schema_version = 1\ntitle = "t"\nsuite = "s"\n{key} = {_toml(value)}\n'
     if key != "goal":
         text += '[[goal]]\nid = "G-1"\ntitle = "t"\n'
@@ -125,7 +177,8 @@ def test_any_value_anywhere_is_read_or_refused_in_three_lines(key: str, value: A
     except PlanError as error:
         message = str(error)
     assert message.startswith("readiness.toml: ")
-    assert len(message.splitlines()) <= 3
+    lines = message.splitlines()
+    assert len(lines) <= 3 or lines[-1] == f"  next: correct these {len(lines) - 1} mistakes"
 
 
 def _toml(value: Any) -> str:

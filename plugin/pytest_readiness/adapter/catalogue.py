@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..core.errors import ReadinessError, together
 from ..core.model import Severity
 
 
@@ -103,43 +104,53 @@ class Catalogue:
 def inconsistency(
     checks: Iterable[Check], capabilities: Iterable[str], phases: Iterable[str], *, whole: bool
 ) -> str:
-    """Say what is wrong between checks, or "": a doubled id.
+    """Say all that is wrong between checks, or "": a doubled id.
 
     When the ``whole`` suite was collected, also an empty phase of the plan and a name that nothing provides.
     """
     found: dict[str, Check] = {}
+    mistakes = []
     for check in checks:
         other = found.setdefault(check.id, check)
         if other is not check:
-            return (
-                f"{check.where}: check id {check.id!r} is also that of {other.where}"
-                "\n  allowed: each test name once in a phase"
-            )
-    if not whole:
-        return ""
+            what = f"check id {check.id!r} is also that of {other.where}"
+            mistakes.append(ReadinessError(what, where=check.where, allowed="each test name once in a phase"))
+    if whole:
+        mistakes += [*_empty_phases(found, phases), *_unknown_names(found, capabilities)]
+    return str(together(mistakes)) if mistakes else ""
+
+
+def _empty_phases(found: Mapping[str, Check], phases: Iterable[str]) -> Iterator[ReadinessError]:
     filled = {check.phase for check in found.values()}
-    empty = [phase for phase in phases if phase not in filled]
-    if found and empty:
-        return (
-            f"readiness.toml: phases: no check in phase {empty[0]!r}"
-            "\n  allowed: phases that have checks"
-            f'\n  next: mark a check with phase("{empty[0]}"), or remove the phase from the plan'
-        )
+    for phase in phases:
+        if found and phase not in filled:
+            yield ReadinessError(
+                f"no check in phase {phase!r}",
+                where="readiness.toml: phases",
+                allowed="phases that have checks",
+                action=f'mark a check with phase("{phase}"), or remove the phase from the plan',
+            )
+
+
+def _unknown_names(found: Mapping[str, Check], capabilities: Iterable[str]) -> Iterator[ReadinessError]:
     known = {*capabilities, *(name for check in found.values() for name in check.establishes)}
     families = {*found, *(name.split("[")[0] for name in found)}
     for check in found.values():
         for name in check.requires:
             if name not in known:
-                return f"{check.where}: unknown capability {name!r}\n  allowed: {', '.join(sorted(known))}"
+                yield ReadinessError(
+                    f"unknown capability {name!r}", where=check.where, allowed=", ".join(sorted(known))
+                )
         stray = next((name for name in check.controls if name not in found or name == check.id), None)
         if stray is not None:
-            return (
-                f"{check.where}: control names no other check: {stray!r}"
-                f"\n  allowed: the id of a check, such as {next(iter(found))}"
+            yield ReadinessError(
+                f"control names no other check: {stray!r}",
+                where=check.where,
+                allowed=f"the id of a check, such as {next(iter(found))}",
             )
         if check.covered_by and check.covered_by not in families:
-            return (
-                f"{check.where}: covered_by names no check: {check.covered_by!r}"
-                f"\n  allowed: the id of a check, such as {check.id}"
+            yield ReadinessError(
+                f"covered_by names no check: {check.covered_by!r}",
+                where=check.where,
+                allowed=f"the id of a check, such as {check.id}",
             )
-    return ""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ..core.errors import together
 from .catalogue import Catalogue, Check, inconsistency
 from .context import CHECK, RunContext
 from .markers import MarkerError, read_check
@@ -31,6 +32,7 @@ class Collector:
         self._context = context
         self._suite = context.settings.root / context.plan.suite
         self._seen: set[str] = set()
+        self._mistakes: list[MarkerError] = []
         self.catalogue = Catalogue()
 
     @pytest.hookimpl
@@ -59,14 +61,14 @@ class Collector:
         """
         members = [item for item in items if is_in_suite(item.path, self._suite)]
         whole = is_whole_suite_asked(config, self._suite.resolve())
-        try:
-            checks = [self._check(item) for item in members]
+        found = [self._check(item) for item in members]
+        checks = [check for check in found if check is not None]
+        problem = str(together(self._mistakes)) if self._mistakes else ""
+        if not problem:
             # what cannot be collected is reported as such, and may be all of a phase
             partly = session.testsfailed or self.catalogue.unread or config.getoption("lf", False)
             phases = () if partly else self._context.plan.phases
             problem = inconsistency(checks, self._context.capabilities, phases, whole=whole)
-        except _Refused as refused:
-            checks, problem = [], str(refused)
         if problem:
             self.catalogue.problem = problem
             items.clear()
@@ -89,19 +91,14 @@ class Collector:
             item.nodeid: item.stash[CHECK] for item in session.items if CHECK in item.stash
         }
 
-    def _check(self, item: pytest.Item) -> Check:
+    def _check(self, item: pytest.Item) -> Check | None:
+        """Read a check; None, and its mistakes kept, for one that is marked wrongly."""
         plan = self._context.plan
-        path, line, _ = item.location
-        try:
-            check = read_check(item, plan.goal_ids, plan.phases)
-        except MarkerError as problem:
-            raise _Refused(f"{path}:{(line or 0) + 1}: {item.name}: {problem}") from None
-        item.stash[CHECK] = check
+        check, mistakes = read_check(item, plan.goal_ids, plan.phases)
+        self._mistakes += mistakes
+        if check is not None:
+            item.stash[CHECK] = check
         return check
-
-
-class _Refused(Exception):
-    """A check that cannot be accepted."""
 
 
 def is_in_suite(path: Path, suite: Path) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import pytest
 
@@ -26,31 +27,48 @@ MARKERS = (
 _SEVERITIES = {"p0": Severity.P0, "p1": Severity.P1}
 
 
+Part = TypeVar("Part")
+
+
 class MarkerError(ReadinessError):
     """A check is marked wrongly."""
 
 
-def read_check(item: pytest.Item, goals: tuple[str, ...], phases: tuple[str, ...]) -> Check:
-    """Read the markers of an item; MarkerError when one is missing, unknown or doubled."""
-    phase = _one_of(item, "phase", phases)
-    goal = _one_of(item, "goal", goals, required=False)
-    requires, covered_by = _requirements(item)
+def read_check(
+    item: pytest.Item, goals: tuple[str, ...], phases: tuple[str, ...]
+) -> tuple[Check | None, list[MarkerError]]:
+    """Read the markers of an item: its check, or None and every mistake that is in them."""
     path, line, _ = item.location
-    return Check(
+    where = f"{path}:{(line or 0) + 1}"
+    mistakes: list[MarkerError] = []
+
+    def read(reader: Callable[[], Part], instead: Part) -> Part:
+        try:
+            return reader()
+        except MarkerError as mistake:
+            placed = f"{where}: {getattr(item, 'originalname', None) or item.name}"
+            mistakes.append(MarkerError(mistake.what, where=placed, allowed=mistake.allowed))
+            return instead
+
+    phase = read(lambda: _one_of(item, "phase", phases), "")
+    nothing: tuple[tuple[str, ...], str | None] = ((), None)
+    requires, covered_by = read(lambda: _requirements(item), nothing)
+    check = Check(
         id=f"{phase}/{_name(item)}",
         nodeid=item.nodeid,
-        goal=goal,
+        goal=read(lambda: _one_of(item, "goal", goals, required=False), ""),
         phase=phase,
-        severity=_severity(item),
+        severity=read(lambda: _severity(item), Severity.P0),
         requires=requires,
         covered_by=covered_by,
-        establishes=tuple(dict.fromkeys(_strings(item, "establishes"))),
-        controls=tuple(dict.fromkeys(_strings(item, "control"))),
+        establishes=read(lambda: tuple(dict.fromkeys(_strings(item, "establishes"))), ()),
+        controls=read(lambda: tuple(dict.fromkeys(_strings(item, "control"))), ()),
         drill=item.get_closest_marker("drill") is not None,
         static=item.get_closest_marker("static") is not None,
-        limit_s=_limit(item),
-        where=f"{path}:{(line or 0) + 1}",
+        limit_s=read(lambda: _limit(item), None),
+        where=where,
     )
+    return (None if mistakes else check), mistakes
 
 
 def _name(item: pytest.Item) -> str:

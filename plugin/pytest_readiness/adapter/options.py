@@ -111,7 +111,7 @@ def suite_name(plan: Path) -> str:
     """Read the suite's directory from a plan that may be malformed; reading it properly comes later."""
     try:
         name = tomllib.loads(plan.read_text(encoding="utf-8")).get("suite")
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         name = None
     return name if isinstance(name, str) and name else DEFAULT_SUITE
 

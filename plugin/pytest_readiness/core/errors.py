@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def three_lines(what: str, *, where: str = "", allowed: str = "", action: str = "") -> str:
     """Return an error for people: what was wrong and where, what is allowed, what to do next."""
@@ -23,6 +25,21 @@ class ReadinessError(Exception):
     def __init__(self, what: str, *, where: str = "", allowed: str = "", action: str = "") -> None:
         self.what, self.where, self.allowed, self.action = what, where, allowed, action
         super().__init__(three_lines(what, where=where, allowed=allowed, action=action))
+
+
+def together(mistakes: Sequence[ReadinessError]) -> ReadinessError:
+    """Return one error that tells all of these, each on a line of its own; a single one stays as it is."""
+    first, *others = {str(mistake): mistake for mistake in mistakes}.values()
+    if not others:
+        return first
+    lines = [
+        f"{each.where}: {each.what}" + (f" (allowed: {each.allowed})" if each.allowed else "")
+        for each in (first, *others)
+    ]
+    all_told = type(first)(first.what, where=first.where)
+    told = [" ".join(line.splitlines()) for line in lines]
+    all_told.args = ("\n".join([*told, f"  next: correct these {len(told)} mistakes"]),)
+    return all_told
 
 
 class PlanError(ReadinessError):

@@ -156,9 +156,9 @@ class Plan:
     @classmethod
     def parse(cls, text: str, source: str) -> Plan:
         """Parse a plan; PlanError naming ``source``, key and allowed values for anything malformed."""
-        top = load_toml(text, source, PlanError)
-        if top.integer("schema_version", minimum=1) != 1:
-            top.refuse("schema_version", f"unknown version {top.data['schema_version']}", allowed="1")
+        top = load_toml(text, source, PlanError, collect=True)
+        if (version := top.integer("schema_version", minimum=1)) != 1:
+            top.refuse("schema_version", f"unknown version {version}", allowed="1")
         goals = _goals(top)
         ids = [goal.id for goal in goals]
         plan = cls(
@@ -181,6 +181,7 @@ class Plan:
             self_test=_read(_self_test, top.table("self_test")),
         )
         top.finish()
+        top.settle()
         return plan
 
 
@@ -200,6 +201,7 @@ def _digest(top: TomlTable) -> str:
         return digest(top.data)
     except ValueError:
         top.refuse("facts", "a number that is not finite", allowed="numbers other than nan and inf")
+        return ""
 
 
 def _goals(top: TomlTable) -> tuple[Goal, ...]:
@@ -234,9 +236,11 @@ def _phases(top: TomlTable) -> tuple[str, ...]:
 def _policy(table: TomlTable) -> Policy:
     usual = Policy()
     return Policy(
-        streak_length=table.integer("streak_length", usual.streak_length, minimum=1),
+        streak_length=table.integer("streak_length", usual.streak_length, minimum=1, maximum=1000),
         streak_min_spacing_s=table.integer("streak_min_spacing_s", usual.streak_min_spacing_s),
-        streak_max_age_days=table.integer("streak_max_age_days", usual.streak_max_age_days, minimum=1),
+        streak_max_age_days=table.integer(
+            "streak_max_age_days", usual.streak_max_age_days, minimum=1, maximum=36500
+        ),
         max_uncounted_runs=table.integer("max_uncounted_runs", usual.max_uncounted_runs),
         streak_accepts_degraded=table.boolean("streak_accepts_degraded", usual.streak_accepts_degraded),
         allowed_deferral_severity=table.choice(
@@ -317,7 +321,7 @@ def _operational_item(table: TomlTable) -> OperationalItem:
         rule=table.choice("rule", OPERATIONAL_RULES, ""),
         live=table.boolean("live", False),
     )
-    if bool(item.checks) == bool(item.rule):
+    if bool(item.checks) == bool(item.rule) and not table.is_wrong("checks", "rule"):
         table.refuse(
             "checks", "an item is ticked by checks or by a rule", allowed="exactly one of checks, rule"
         )

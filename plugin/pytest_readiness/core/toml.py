@@ -3,43 +3,76 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import Any
 
-from .errors import ReadinessError
-from .formats import parse_moment
+from .errors import ReadinessError, together
+from .formats import parse_moment, usable
 
 REQUIRED: Any = object()
+#: No count of the plan needs more, and sums of such numbers stay times.
+LARGEST = 2**31 - 1
+_NO_MOMENT = datetime.min.replace(tzinfo=UTC)
 _MOMENT = "an RFC 3339 time with an offset, such as 2027-03-01T00:00:00Z"
 
 
-def load_toml(text: str, source: str, error: type[ReadinessError]) -> TomlTable:
-    """Parse TOML into a :class:`TomlTable`; ``error`` naming line and column when it is not TOML."""
+def load_toml(text: str, source: str, error: type[ReadinessError], *, collect: bool = False) -> TomlTable:
+    """Parse TOML into a :class:`TomlTable`; ``error`` naming line and column when it is not TOML.
+
+    With ``collect`` its mistakes are kept for :meth:`TomlTable.settle`, which tells them all at once.
+    """
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as problem:
+    except (ValueError, RecursionError) as problem:  # also a number of too many digits, and too deep a value
+        what = "nested too deeply" if isinstance(problem, RecursionError) else str(problem)
         raise error(
-            f"not valid TOML: {problem}", where=source, action=f"correct {source} and run again"
+            f"not valid TOML: {what}", where=source, action=f"correct {source} and run again"
         ) from problem
-    return TomlTable(data, source=source, error=error)
+    return TomlTable(data, source=source, error=error, mistakes=[] if collect else None)
 
 
 class TomlTable:
-    """One TOML table under validation. Getters return a checked value or raise the table's error.
+    """One TOML table under validation. Getters return a checked value, or refuse the key.
 
-    ``default=REQUIRED`` makes a key mandatory. Call :meth:`finish` once all keys were asked for.
+    A refusal raises the table's error; where mistakes are collected, it is kept and the getter returns a
+    stand-in. ``default=REQUIRED`` makes a key mandatory. Call :meth:`finish` once all keys were asked for.
     """
 
     def __init__(
-        self, data: Mapping[str, Any], *, source: str, error: type[ReadinessError], path: str = ""
+        self,
+        data: Mapping[str, Any],
+        *,
+        source: str,
+        error: type[ReadinessError],
+        path: str = "",
+        mistakes: list[ReadinessError] | None = None,
     ) -> None:
-        self.data, self.source, self.error, self.path = data, source, error, path
+        self.data, self.source, self.error, self.path, self.mistakes = data, source, error, path, mistakes
         self._asked: list[str] = []
+        self._wrong: set[str] = set()
 
-    def refuse(self, key: str, what: str, *, allowed: str = "", action: str = "") -> NoReturn:
-        """Raise the table's error for one of its keys."""
-        raise self.error(what, where=f"{self.source}: {self.key(key)}", allowed=allowed, action=action)
+    def refuse(self, key: str, what: str, *, allowed: str = "", action: str = "") -> None:
+        """Refuse one of the table's keys; a key that is refused already is not told twice."""
+        if key in self._wrong:
+            return
+        self._wrong.add(key)
+        self.add(self.error(what, where=f"{self.source}: {self.key(key)}", allowed=allowed, action=action))
+
+    def add(self, mistake: ReadinessError) -> None:
+        """Raise a mistake, or keep it with the others."""
+        if self.mistakes is None:
+            raise mistake
+        self.mistakes.append(mistake)
+
+    def is_wrong(self, *keys: str) -> bool:
+        """Tell whether one of the keys was refused."""
+        return not self._wrong.isdisjoint(keys)
+
+    def settle(self) -> None:
+        """Raise the mistakes that were collected, all at once."""
+        if self.mistakes:
+            raise together(self.mistakes)
 
     def key(self, key: str) -> str:
         """Return the dotted name of a key of this table."""
@@ -57,61 +90,70 @@ class TomlTable:
 
     def text(self, key: str, default: Any = REQUIRED, *, empty: bool = False) -> str:
         """Return a string; an empty one only where ``empty`` allows it."""
-        value = self._get(key, default, "a string")
+        value = self._get(key, default, "a string", "")
         if not isinstance(value, str):
-            self.refuse(key, f"{value!r} is not a string", allowed="a string")
+            self.refuse(key, f"{_shown(value)} is not a string", allowed="a string")
+            return ""
         if not value.strip() and not empty and key in self.data:
             self.refuse(key, "empty", allowed="a string that is not empty")
+        if "\0" in value:
+            self.refuse(key, "a character NUL", allowed="a string without it")
         return value
 
-    def integer(
-        self, key: str, default: Any = REQUIRED, *, minimum: int = 0, maximum: int | None = None
-    ) -> int:
-        """Return an integer of at least ``minimum``, and at most ``maximum``."""
-        allowed = f"an integer >= {minimum}" + ("" if maximum is None else f" and <= {maximum}")
-        value = self._get(key, default, allowed)
-        if isinstance(value, bool) or not isinstance(value, int):
-            self.refuse(key, f"{value!r} is not {allowed}", allowed=allowed)
-        if value < minimum or (maximum is not None and value > maximum):
-            self.refuse(key, f"{value!r} is not {allowed}", allowed=allowed)
-        return value
+    def integer(self, key: str, default: Any = REQUIRED, *, minimum: int = 0, maximum: int = LARGEST) -> int:
+        """Return an integer of at least ``minimum`` and at most ``maximum``."""
+        allowed = f"an integer >= {minimum}"
+        value = self._get(key, default, allowed, minimum)
+        if isinstance(value, int) and not isinstance(value, bool):
+            if minimum <= value <= maximum:
+                return value
+            allowed += f" and <= {maximum}" if value > maximum else ""
+        self.refuse(key, f"{_shown(value)} is not {allowed}", allowed=allowed)
+        return minimum
 
     def boolean(self, key: str, default: Any = REQUIRED) -> bool:
         """Return true or false."""
-        value = self._get(key, default, "true, false")
+        value = self._get(key, default, "true, false", False)
         if not isinstance(value, bool):
-            self.refuse(key, f"{value!r} is not a boolean", allowed="true, false")
+            self.refuse(key, f"{_shown(value)} is not a boolean", allowed="true, false")
+            return False
         return value
 
     def choice(self, key: str, allowed: Iterable[str], default: Any = REQUIRED) -> str:
         """Return one of the allowed strings."""
         legal = list(allowed)
-        value = self._get(key, default, ", ".join(legal))
+        value = self._get(key, default, ", ".join(legal), "")
         if value not in legal and key in self.data:
-            self.refuse(key, f"unknown value {value!r}", allowed=", ".join(legal))
+            self.refuse(key, f"unknown value {_shown(value)}", allowed=", ".join(legal))
+            return legal[0] if default is REQUIRED and legal else ""
         return str(value)
 
     def texts(self, key: str, default: Any = REQUIRED) -> tuple[str, ...]:
         """Return an array of strings that are not empty."""
-        value = self._get(key, default, "an array of strings")
+        value = self._get(key, default, "an array of strings", ())
         if not isinstance(value, Sequence) or isinstance(value, str):
-            self.refuse(key, f"{value!r} is not an array", allowed="an array of strings")
+            self.refuse(key, f"{_shown(value)} is not an array", allowed="an array of strings")
+            return ()
         for entry in value:
-            if not isinstance(entry, str) or not entry.strip():
-                self.refuse(key, f"{entry!r} is not a string with content", allowed="an array of strings")
-        return tuple(value)
+            if not isinstance(entry, str) or not entry.strip() or "\0" in entry:
+                self.refuse(
+                    key, f"{_shown(entry)} is not a string with content", allowed="an array of strings"
+                )
+        return () if self.is_wrong(key) else tuple(value)
 
     def moment(self, key: str) -> datetime:
         """Return an RFC 3339 time with its offset, written as a TOML time or as a string."""
-        value = self._get(key, REQUIRED, _MOMENT)
-        if isinstance(value, str):
-            try:
+        value = self._get(key, REQUIRED, _MOMENT, _NO_MOMENT)
+        try:
+            if isinstance(value, str):
                 return parse_moment(value)
-            except ValueError:
-                self.refuse(key, f"{value!r} is not a time with an offset", allowed=_MOMENT)
-        if not isinstance(value, datetime) or value.tzinfo is None:
-            self.refuse(key, f"{value} is not a time with an offset", allowed=_MOMENT)
-        return value
+            if isinstance(value, datetime):
+                return usable(value)
+        except ValueError:
+            pass
+        told = f"{value!r}" if isinstance(value, str) else _shown(value, str)
+        self.refuse(key, f"{told} is not a time with an offset", allowed=_MOMENT)
+        return _NO_MOMENT
 
     def optional_moment(self, key: str) -> datetime | None:
         """Return a time as :meth:`moment` does, or None where the key is absent."""
@@ -120,35 +162,48 @@ class TomlTable:
 
     def day(self, key: str) -> str:
         """Return a day as text, written as a TOML date or as a string."""
-        value = self._get(key, REQUIRED, "a date such as 2026-02-26")
+        value = self._get(key, REQUIRED, "a date such as 2026-02-26", "")
         return value.isoformat() if isinstance(value, date) else self.text(key)
 
     def table(self, key: str) -> TomlTable:
         """Return a sub-table; an empty one when it is absent."""
-        value = self._get(key, {}, "a table")
+        value = self._get(key, {}, "a table", {})
         if not isinstance(value, Mapping):
-            self.refuse(key, f"{value!r} is not a table", allowed=f"[{self.key(key)}]")
-        return TomlTable(value, source=self.source, error=self.error, path=self.key(key))
+            self.refuse(key, f"{_shown(value)} is not a table", allowed=f"[{self.key(key)}]")
+            value = {}
+        return self._below(value, self.key(key))
 
     def tables(self, key: str) -> list[TomlTable]:
         """Return an array of tables, each with its place in it (counted from 1) in the path."""
-        value = self._get(key, [], "an array of tables")
+        value = self._get(key, [], "an array of tables", [])
         if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
             self.refuse(key, "not an array of tables", allowed=f"[[{self.key(key)}]]")
+            return []
         return [
-            TomlTable(entry, source=self.source, error=self.error, path=f"{self.key(key)}[{number}]")
-            for number, entry in enumerate(value, start=1)
+            self._below(entry, f"{self.key(key)}[{number}]") for number, entry in enumerate(value, start=1)
         ]
 
     def free(self, key: str) -> Mapping[str, Any]:
         """Return a table with unchecked content."""
         return dict(self.table(key).data)
 
-    def _get(self, key: str, default: Any, allowed: str) -> Any:
+    def _below(self, data: Mapping[str, Any], path: str) -> TomlTable:
+        return TomlTable(data, source=self.source, error=self.error, path=path, mistakes=self.mistakes)
+
+    def _get(self, key: str, default: Any, allowed: str, instead: Any) -> Any:
         self._asked.append(key)
         if key in self.data:
             return self.data[key]
         if default is REQUIRED:
             action = "" if self.path else "add it above the first [table] of the file"
             self.refuse(key, "missing", allowed=allowed, action=action)
+            return instead
         return default
+
+
+def _shown(value: object, form: Callable[[object], str] = repr) -> str:
+    """Return a value for a sentence; one of thousands of digits has no text."""
+    try:
+        return form(value)
+    except ValueError:
+        return "a number of too many digits"

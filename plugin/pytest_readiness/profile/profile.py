@@ -9,7 +9,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from ..core.errors import ProfileError
+from ..core.errors import ProfileError, together
 from ..core.toml import TomlTable, load_toml
 from .schema import BUILT_IN, REFERENCE_FORM, URL_FORM, BadValue, Field, Schema, boolean
 
@@ -85,7 +85,7 @@ class Profile:
         ProfileError naming ``source``, key and allowed values for an unknown section or key and for a bad
         value. Whether required values are there is asked later, by :meth:`check_complete`.
         """
-        top = load_toml(text, source, ProfileError)
+        top = load_toml(text, source, ProfileError, collect=True)
         defaults = {key: entry.default for key, entry in schema.fields.items()}
         profile = cls(
             name=_read_name(top),
@@ -97,6 +97,7 @@ class Profile:
             # Only the variables that the schema names: the profile is shown and passed on.
             environ={env: environ[env] for env in _variables(schema) if env in environ},
         )
+        top.settle()
         return profile._overridden()
 
     def overlaid(self, overlay: Mapping[str, Any], source: str) -> Profile:
@@ -179,15 +180,19 @@ class Profile:
 
     def check_complete(self) -> None:
         """Refuse a profile that lacks a required value; ProfileError. Asked once the overlay is in place."""
-        for key, entry in self.schema.fields.items():
-            if entry.required and self.values[key] == "":
-                variable = f", or set {entry.env}" if entry.env else ""
-                raise ProfileError(
-                    "missing",
-                    where=self.where(key),
-                    allowed=_what_is_accepted(entry),
-                    action=f"add it to [{key.partition('.')[0]}]{variable}",
-                )
+        missing = [
+            ProfileError(
+                "missing",
+                where=self.where(key),
+                allowed=_what_is_accepted(entry),
+                action=f"add it to [{key.partition('.')[0]}]"
+                + (f", or set {entry.env}" if entry.env else ""),
+            )
+            for key, entry in self.schema.fields.items()
+            if entry.required and self.values[key] == ""
+        ]
+        if missing:
+            raise together(missing)
 
     def _absent(self, name: str, reason: str) -> Capability:
         return Capability(name=name, status=Offer.ABSENT, reason=reason)
@@ -221,6 +226,7 @@ def _read_values(top: TomlTable, schema: Schema) -> dict[str, Any]:
             continue
         if section not in schema.sections:
             top.refuse(section, "unknown section", allowed=", ".join((*BUILT_IN, *schema.sections)))
+            continue
         table = top.table(section)
         for key, value in table.data.items():
             name = f"{section}.{key}"
@@ -229,7 +235,11 @@ def _read_values(top: TomlTable, schema: Schema) -> dict[str, Any]:
                     field.partition(".")[2] for field in schema.fields if field.startswith(f"{section}.")
                 )
                 table.refuse(key, "unknown key", allowed=", ".join(known))
-            read[name] = _accepted(schema.fields[name].accept, value, f"{top.source}: {name}")
+                continue
+            try:
+                read[name] = _accepted(schema.fields[name].accept, value, f"{top.source}: {name}")
+            except ProfileError as mistake:
+                top.add(mistake)
     return read
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..core.errors import ProfileError
-from ..core.toml import TomlTable, load_toml
+from ..core.toml import LARGEST, TomlTable, load_toml
 
 #: Where the profiles of a project are, one file each, and beside them the file that says what they may hold.
 DIRECTORY = "environments"
@@ -84,6 +84,8 @@ def _bool(_: Field, value: Any) -> bool:
 
 
 def _int(_: Field, value: Any) -> int:
+    if isinstance(value, int) and value > LARGEST:
+        raise BadValue("a number that is too large", f"an integer from 0 to {LARGEST}")
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise BadValue(f"{value!r} is not an integer >= 0", "an integer >= 0")
     return value
