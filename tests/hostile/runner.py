@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pytest_readiness.report import report_of
+
 from tests.hostile.batch import CONTROLS, EXIT_CODES, PLAN, PROFILE, PYTEST, Outcome, environ
 
 WITHIN_S = 30.0
@@ -284,7 +286,7 @@ def _judge(trouble: Trouble, root: Path, code: int, output: str) -> Iterator[str
     """Everything that does not hold of a run, one line each."""
     if code == 0:
         yield f"exit 0: {output[-500:]}"
-    report = root / "reports" / "readiness.json"
+    report = report_of(root / "reports")
     verdict = ""
     if report.is_file():
         os.chmod(report, 0o600)
