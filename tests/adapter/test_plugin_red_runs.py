@@ -110,7 +110,7 @@ def test_a_red_run_that_is_killed_breaks_the_streak(
     greens.write("red", HANG)
     process = greens.start(*workers)
     wait_until((greens.root / "hangs").exists)
-    wait_until(lambda: list((greens.root / ".readiness").glob("*.red-*")))
+    wait_until(lambda: list((greens.root / ".readiness").glob("local.jsonl.red-*")))
     os.killpg(process.pid, number)
     greens.finish(process)
     assert streak_after(greens)[0] == 1

@@ -219,9 +219,12 @@ def test_history_of_several_environments_in_one_file_or_in_one_each(tmp_path: Pa
 
 def test_what_a_killed_run_announced_is_appended_before_anything_else(tmp_path: Path) -> None:
     ledger = filled(tmp_path, 2)
-    ledger.announce({"run_id": "killed", "verdict": "BROKEN"})
+    killed = FileLedger(ledger.path)
+    killed.announce({"run_id": "killed", "verdict": "BROKEN"})
+    assert ledger.settle() == [], "its run is alive"
     assert [entry["run_id"] for entry in ledger.entries()] == ["r0", "r1"]
-    assert FileLedger(ledger.path).settle() == ["killed"]
+    del killed
+    assert ledger.settle() == ["killed"]
     assert ledger.settle() == []
     assert [entry["run_id"] for entry in ledger.entries()] == ["r0", "r1", "killed"]
     assert ledger.verify().ok
@@ -237,7 +240,7 @@ def test_a_run_that_lives_to_append_its_entry_has_nothing_to_settle(tmp_path: Pa
 
 def test_an_announcement_that_was_edited_is_refused(tmp_path: Path) -> None:
     ledger = filled(tmp_path, 1)
-    ledger.announce({"run_id": "killed", "verdict": "BROKEN"})
+    FileLedger(ledger.path).announce({"run_id": "killed", "verdict": "BROKEN"})
     mark = ledger.path.with_name("staging.jsonl.red-killed")
     mark.write_bytes(mark.read_bytes().replace(b"BROKEN", b"READY"))
     with pytest.raises(LedgerError, match=r"red-killed: a BROKEN run .* edited or damaged"):

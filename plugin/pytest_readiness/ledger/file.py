@@ -39,6 +39,7 @@ class FileLedger:
         self.path = path
         self._lock = path.with_name(f"{path.name}.lock")
         self._notes: list[str] = []
+        self._announced: IO[bytes] | None = None
 
     @property
     def location(self) -> str:
@@ -81,10 +82,13 @@ class FileLedger:
         """Keep the entry of a run that is BROKEN before its end, in case it does not live to append it."""
         mark = self._mark(entry)
         draft = mark.with_name(f".{mark.name}")
-        with self._writing(), draft.open("wb") as stream:
-            stream.write(canonical_json(sealed(entry, None)))
-            stream.flush()
-            os.fsync(stream.fileno())
+        with self._writing():
+            self._announced = draft.open("wb")
+            # Held for as long as this process lives: a run that lives is not for another one to settle.
+            fcntl.flock(self._announced, fcntl.LOCK_EX)
+            self._announced.write(canonical_json(sealed(entry, None)))
+            self._announced.flush()
+            os.fsync(self._announced.fileno())
             draft.replace(mark)
 
     def settle(self) -> list[str]:
@@ -92,9 +96,12 @@ class FileLedger:
         late = []
         with self._told("read"):
             for mark in sorted(self.path.parent.glob(f"{glob.escape(self.path.name)}.red-*")):
-                record = self.append(announced(mark.read_bytes(), f"file:{mark}"))
-                mark.unlink(missing_ok=True)  # renamed, it is not where append looks for it
-                late.append(str(record.get("run_id")))
+                with contextlib.suppress(FileNotFoundError), mark.open("rb") as stream:
+                    if not _is_free(stream):
+                        continue
+                    record = self.append(announced(stream.read(), f"file:{mark}"))
+                    mark.unlink(missing_ok=True)  # renamed, it is not where append looks for it
+                    late.append(str(record.get("run_id")))
         return late
 
     def verify(self) -> Verification:
@@ -172,6 +179,15 @@ class FileLedger:
                 where=self.location,
                 action="correct the path or its permissions, or name another with --readiness-ledger",
             ) from problem
+
+
+def _is_free(stream: IO[bytes]) -> bool:
+    """Tell whether the process that wrote an announcement is gone."""
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _remembered(lock: IO[bytes]) -> Mapping[str, Any] | None:
