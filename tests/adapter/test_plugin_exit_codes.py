@@ -128,7 +128,7 @@ def test_rerunfailures_own_status_never_leaves(suite: Suite) -> None:
     @pytest.mark.p1
     def test_flaky(evidence, request):
         passing(evidence)
-        assert request.node.execution_count > 1
+        if request.node.execution_count == 1: raise ConnectionResetError
     """)
     run = suite.run("--fail-on-flaky")
     assert (run.code, run.verdict) == (0, "READY"), run.told()

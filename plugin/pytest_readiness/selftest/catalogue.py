@@ -215,7 +215,9 @@ def _fault(table: TomlTable, suite: Mapping[str, SuiteCheck]) -> Fault:
         what=table.text("what"),
         verdict=table.choice("verdict", Verdict, _verdict(checks) if checks else REQUIRED),
         checks=checks,
-        select=table.texts("select", _selected(checks, suite)),
+        select=_with_controls(
+            table.texts("select", tuple(suite[check.id].nodeid for check in checks)), suite
+        ),
         args=table.texts("args", ()),
         also=table.texts("also", ()),
         params=table.free("params"),
@@ -234,11 +236,13 @@ def _fault(table: TomlTable, suite: Mapping[str, SuiteCheck]) -> Fault:
     return entry
 
 
-def _selected(checks: Sequence[Expected], suite: Mapping[str, SuiteCheck]) -> tuple[str, ...]:
-    """Return the node ids of the named checks, and of the controls without which they prove nothing."""
-    named = [check.id for check in checks]
-    controls = [name for check in named for name in suite[check].controls]
-    return tuple(suite[name].nodeid for name in dict.fromkeys([*controls, *named]))
+def _with_controls(asked: Sequence[str], suite: Mapping[str, SuiteCheck]) -> tuple[str, ...]:
+    """Return what is asked for, with the controls without which some of those checks prove nothing."""
+    inside = tuple(f"{name}{mark}" for name in asked for mark in ("::", "[", "/"))
+    chosen = [check for check in suite.values() if check.nodeid in asked or check.nodeid.startswith(inside)]
+    controls = [suite[name].nodeid for check in chosen for name in check.controls if name in suite]
+    missing = [nodeid for nodeid in controls if not nodeid.startswith(inside)]
+    return tuple(dict.fromkeys([*missing, *asked]))
 
 
 def _expected(table: TomlTable, suite: Mapping[str, SuiteCheck]) -> Expected:
