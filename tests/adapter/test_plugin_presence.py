@@ -100,7 +100,7 @@ def test_page_shows_verdict_and_columns(suite: Suite) -> None:
     @pytest.mark.p1
     def test_flaky(evidence, request):
         passing(evidence)
-        assert request.node.execution_count > 1
+        if request.node.execution_count == 1: raise ConnectionResetError
     """)
     run = suite.run(plugins=HTML)
     assert run.code == 1, run.told()

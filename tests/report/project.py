@@ -58,7 +58,8 @@ attempts = []
 def test_shaky(evidence):
     attempts.append(1)
     evidence.evaluated("I-1", len(attempts))
-    assert len(attempts) > 1
+    if len(attempts) == 1:
+        raise ConnectionResetError("the call was lost")
 """
 AUTH = """
 import datetime
