@@ -21,7 +21,7 @@ def refusal(text: str) -> str:
 BASE = PLAN.strip()
 TOP = (
     "decision, deferral, facts, goal, inventory, ledger, not_waivable, operational, phases, policy, "
-    "rollback, schema_version, self_test, suite, title, waiver"
+    "retired, rollback, schema_version, self_test, suite, title, waiver"
 )
 POLICY = (
     "allowed_deferral_severity, check_limit_s, max_uncounted_runs, require_evidence, secret_prefixes, "

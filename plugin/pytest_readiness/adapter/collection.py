@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from fnmatch import fnmatch
+import re
+import warnings
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,7 @@ from ..core.errors import together
 from .catalogue import Catalogue, Check, inconsistency
 from .context import CHECK, RunContext
 from .markers import MarkerError, read_check
-from .options import asked_paths
-
-#: Settings and built-in plugins that decide what is collected; a suite's own file may set them, for good.
-_COLLECTION_INI = frozenset(
-    {"python_files", "python_classes", "python_functions", "norecursedirs", "collect_imported_tests"}
-)
-_COLLECTION_PLUGINS = ("python", "unittest")
+from .scope import is_whole_suite_asked
 
 
 class Collector:
@@ -33,7 +28,25 @@ class Collector:
         self._suite = context.settings.root / context.plan.suite
         self._seen: set[str] = set()
         self._mistakes: list[MarkerError] = []
+        self._files: set[Path] = set()
         self.catalogue = Catalogue()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        """Make an error of what pytest only warns about."""
+        if not is_in_suite(collector.path, self._suite):
+            report = yield
+        else:
+            self._files.add(collector.path.resolve())
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", category=pytest.PytestCollectionWarning)
+                report = yield
+            self._context.origin.end_copy(collector.nodeid, None)
+            if isinstance(collector, pytest.Module | pytest.Class) and report.passed:
+                self._note_hidden(collector)
+        return report
 
     @pytest.hookimpl
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
@@ -61,9 +74,11 @@ class Collector:
         """
         members = [item for item in items if is_in_suite(item.path, self._suite)]
         whole = is_whole_suite_asked(config, self._suite.resolve())
+        if whole and not config.getoption("lf", False):
+            self._note_left_out(config)
         found = [self._check(item) for item in members]
         checks = [check for check in found if check is not None]
-        problem = str(together(self._mistakes)) if self._mistakes else ""
+        problem = str(together(self._mistakes)) if self._mistakes else self.catalogue.problem
         if not problem:
             # what cannot be collected is reported as such, and may be all of a phase
             partly = session.testsfailed or self.catalogue.unread or config.getoption("lf", False)
@@ -91,6 +106,31 @@ class Collector:
             item.nodeid: item.stash[CHECK] for item in session.items if CHECK in item.stash
         }
 
+    def _note_hidden(self, collector: pytest.Module | pytest.Class) -> None:
+        """Note tests that ``__test__ = False`` hides; a class may hide its own for derived ones."""
+        kind = collector.obj
+        tests = {name: test for name, test in vars(kind).items() if collector.funcnamefilter(name)}
+        if getattr(kind, "__test__", True):
+            hidden = [name for name, test in tests.items() if not getattr(test, "__test__", True)]
+        else:
+            hidden = [] if isinstance(kind, type) and kind.__subclasses__() else [*tests]
+        if hidden:
+            self.catalogue.unread[collector.nodeid] = f"__test__ = False hides {', '.join(hidden)}"
+
+    def _note_left_out(self, config: pytest.Config) -> None:
+        """Note modules that pytest would collect, had not ``collect_ignore`` or a hook said no."""
+        pruned = config.getini("norecursedirs")
+        for path in sorted(self._suite.rglob("*.py")):
+            inner = path.relative_to(self._suite)
+            if (
+                not _is_one_of(Path(path.name), config.getini("python_files"))
+                or path.resolve() in self._files
+            ):
+                continue
+            if not any(_is_one_of(Path(name), [*pruned, "__pycache__"]) for name in inner.parts[:-1]):
+                nodeid = (Path(self._context.plan.suite) / inner).as_posix()
+                self.catalogue.unread[nodeid] = "not collected: collect_ignore or a hook leaves it out"
+
     def _check(self, item: pytest.Item) -> Check | None:
         """Read a check; None, and its mistakes kept, for one that is marked wrongly."""
         plan = self._context.plan
@@ -101,40 +141,20 @@ class Collector:
         return check
 
 
+def tests_named(config: pytest.Config) -> tuple[str, ...]:
+    """Return how the names of tests begin, in lower case."""
+    patterns = [*config.getini("python_functions"), *config.getini("python_classes")]
+    return tuple(re.split(r"[*?\[]", pattern)[0].lower() for pattern in patterns)
+
+
+def _is_one_of(path: Path, patterns: Iterable[str]) -> bool:
+    return any(path.match(pattern) for pattern in patterns)
+
+
+class _Refused(Exception):
+    """A check that cannot be accepted."""
+
+
 def is_in_suite(path: Path, suite: Path) -> bool:
     """Tell whether a path lies in the suite, by its name or by what it is: either may be a symbolic link."""
     return path.is_relative_to(suite) or path.resolve().is_relative_to(suite.resolve())
-
-
-def is_narrowed(config: pytest.Config, suite: Path) -> bool:
-    """Tell whether the invocation may leave a part of the suite out, before anything is collected."""
-    selects = ("lf", "keyword", "markexpr", "deselect")
-    return any(config.getoption(name, None) for name in selects) or not is_whole_suite_asked(config, suite)
-
-
-def is_whole_suite_asked(config: pytest.Config, suite: Path) -> bool:
-    """Tell whether the invocation names the suite's directory or one around it, and hides no part of it."""
-    asked = any(
-        suite.is_relative_to(path)
-        for path, argument in zip(asked_paths(config), config.args, strict=True)
-        if "::" not in argument
-    )
-    return asked and not _ignores_part_of(config, suite) and not _collects_otherwise(config)
-
-
-def _collects_otherwise(config: pytest.Config) -> bool:
-    """Tell whether this invocation alone changes what pytest takes for a test: nobody would miss the rest."""
-    overridden = {entry.partition("=")[0].strip() for entry in config.getoption("override_ini", None) or ()}
-    return bool(overridden & _COLLECTION_INI) or any(
-        config.pluginmanager.is_blocked(name) for name in _COLLECTION_PLUGINS
-    )
-
-
-def _ignores_part_of(config: pytest.Config, suite: Path) -> bool:
-    base = config.invocation_params.dir
-    ignored = [(base / path).resolve() for path in config.getoption("ignore", None) or ()]
-    if any(path.is_relative_to(suite) or suite.is_relative_to(path) for path in ignored):
-        return True
-    globs = [str(base / glob) for glob in config.getoption("ignore_glob", None) or ()]
-    # As pytest matches: a * also matches slashes, and a directory that matches goes with all it holds.
-    return any(fnmatch(str(path), glob) for glob in globs for path in (suite, *suite.rglob("*")))

@@ -14,6 +14,7 @@ from ..profile.schema import Schema
 from .admission import Availability, Down, Refusal
 from .catalogue import Check
 from .evidence import EvidenceLog, Parts
+from .forks import Origin
 from .options import Settings
 
 
@@ -29,10 +30,13 @@ class RunContext:
     plan: Plan
     schema: Schema
     redactor: Redactor
+    origin: Origin = field(default_factory=Origin)
     environment: Environment | None = None
     vault: Vault | None = None
     #: Capability -> what took it down, as far as this process has seen.
     down: dict[str, Down] = field(default_factory=dict)
+    #: What went wrong and no check can answer for.
+    stray: list[str] = field(default_factory=list)
     #: Remarks of the adapter itself, for the report.
     notes: list[str] = field(default_factory=list)
 

@@ -18,6 +18,7 @@ from xdist.scheduler import LoadScopeScheduling
 from .catalogue import Catalogue
 from .collection import Collector
 from .context import RunContext
+from .listener import STRAY_KEY
 
 WORKERINPUT_KEY = "readiness"
 _CATALOGUE_NAME = "catalogue.json"
@@ -60,6 +61,11 @@ class Distribution:
         problem = self.catalogue().problem
         if problem:
             raise pytest.UsageError(problem)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take over what no check of a worker can answer for; one that crashed hands nothing on."""
+        self._context.stray += getattr(node, "workeroutput", {}).get(STRAY_KEY, ())
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> PhaseScheduling:

@@ -66,10 +66,17 @@ class EvidenceLog:
 
 @dataclass(slots=True)
 class Parts:
-    """Subtests of one attempt: whether its body is running, and what failed in it without ending it."""
+    """Subtests of one attempt: whether a phase is running, and what failed in it without ending it."""
 
     running: bool = False
     failures: list[BaseException] = field(default_factory=list)
+    #: Why the first part that was skipped did not run.
+    skipped: str = ""
+
+    def take(self) -> list[BaseException]:
+        """Return the failures since the last call."""
+        failures, self.failures = self.failures, []
+        return failures
 
 
 class Evidence:

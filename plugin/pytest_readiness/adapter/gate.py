@@ -76,6 +76,8 @@ class Gate:
         A fault of the runner, such as a full disk, leaves no verdict. An error of our own is shown and exits
         3: it must never read as a failed test.
         """
+        if not self._context.origin.is_here:
+            return (yield)
         stopped = session.shouldfail or session.shouldstop
         if stopped and not self._tally.collection_errors:
             self._tally.interrupted = self._tally.interrupted or str(stopped)
@@ -109,7 +111,7 @@ class Gate:
     @pytest.hookimpl
     def pytest_unconfigure(self) -> None:
         """Print to stderr what no terminal summary said: without a terminal, or after an internal error."""
-        if self._said:
+        if self._said or not self._context.origin.is_here:
             return
         if self._failure:
             sys.stderr.write(f"readiness: {self._failed}\n{self._failure}\n")

@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 
 from ..core.assess import assess, entry_of, is_broken_so_far
-from ..core.model import RunFacts, RunRecord, Scope
+from ..core.model import RunFacts, RunRecord, Scope, Vanished
 from ..core.patterns import matching
+from ..core.vanished import vanished
 from .catalogue import Catalogue
-from .collection import is_whole_suite_asked
+from .collection import tests_named
 from .context import RunContext
-from .provenance import History, build_identity, checkout_of, digest_of, runner
+from .provenance import History, build_identity, checkout_of, digest_of, problems_of, runner
 from .provisional import UNFINISHED
+from .scope import is_whole_suite_asked
 from .tally import Tally
 
 
@@ -38,7 +40,9 @@ class Judge:
         self.catalogue = catalogue
         self._started_at = datetime.now(UTC)
         #: Of the files that are about to be imported, whatever becomes of them during the run.
-        self._suite_digest = digest_of((context.settings.root / context.plan.suite).resolve())
+        suite = (context.settings.root / context.plan.suite).resolve()
+        self._suite_digest = digest_of(suite)
+        self._sources = problems_of(suite, context.plan.suite, tests_named(config))
         self._build_start: Mapping[str, str] = {}
         self._record: RunRecord | None = None
         self._model: dict[str, Any] | None = None
@@ -102,8 +106,11 @@ class Judge:
             build_end = build_identity(self._config, context, "end")
         catalogue = self.catalogue()
         scope = Scope.PARTIAL if self.is_partial else Scope.FULL
+        gone: tuple[Vanished, ...] = ()
         if scope is Scope.FULL:
             known = [check.id for check in catalogue.collected]
+            gone = self._vanished(known) if self._is_collected(catalogue) else ()
+            context.notes.extend(str(check) for check in gone if not check.blocking)
             context.notes.extend(
                 f"not_waivable {pattern!r} matches no check of the suite"
                 for pattern in context.plan.not_waivable
@@ -123,9 +130,15 @@ class Judge:
                 or ("" if ended else UNFINISHED)
                 or catalogue.problem.partition("\n")[0]
                 or (tally.unreported(catalogue) if context.settings.is_distributed else ""),
-                collection_errors=tuple(
-                    f"{where}: {what}" for where, what in (tally.collection_errors | catalogue.unread).items()
+                collection_errors=(
+                    *(
+                        f"{where}: {what}"
+                        for where, what in (tally.collection_errors | catalogue.unread).items()
+                    ),
+                    *self._source_problems(catalogue),
                 ),
+                stray=tuple(map(context.redactor.shown, context.stray)),
+                vanished=gone,
                 build_start=self._build_start,
                 build_end=build_end,
             ),
@@ -139,6 +152,30 @@ class Judge:
             ledger={"url": self.history.url, "location": self.history.ledger.location},
             self_test=self.history.self_test(),
         )
+
+    def _is_collected(self, catalogue: Catalogue) -> bool:
+        """Tell whether the whole suite was looked into: what an error hides is not gone."""
+        return not (
+            self._tally.collection_errors or catalogue.unread or catalogue.problem or not catalogue.collected
+        )
+
+    def _vanished(self, known: list[str]) -> tuple[Vanished, ...]:
+        environment, plan = self._context.environment, self._context.plan
+        name = environment.profile.name if environment else ""
+        earlier = [
+            entry for entry in self.history.entries.get(name, ()) if entry["run_id"] != self._context.run_id
+        ]
+        return vanished(earlier, known, plan.retired, plan.digest)
+
+    def _source_problems(self, catalogue: Catalogue) -> list[str]:
+        """Return what is wrong in the suite's source; in a partial run, only in the modules that it ran."""
+        asked = {check.nodeid.partition("::")[0] for check in catalogue.collected}
+        return [
+            f"{path}: {problem}"
+            for path, problems in self._sources.items()
+            for problem in problems
+            if path in asked or not self.is_partial
+        ]
 
     def _real_checkout(self, catalogue: Catalogue) -> str:
         """Name the platform's own checkout if static checks saw it: a live profile or a variable names it.

@@ -9,6 +9,8 @@ from typing import Any
 from ..core.model import CheckResult, FailureClass, Outcome
 from .catalogue import Check
 
+_OURS = str(FailureClass.PLATFORM_BUG)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseReport:
@@ -152,7 +154,9 @@ def _result(
 
 
 def _red_phase(attempt: Attempt) -> PhaseReport:
-    return next(phase for phase in attempt.phases.values() if phase.is_red)
+    """Return the phase or part that decides: a safety violation, the platform, then the first."""
+    red = [phase for phase in attempt.phases.values() if phase.is_red]
+    return min(red, key=lambda phase: (not phase.facts.get("safety"), phase.facts.get("class") != _OURS))
 
 
 def _crash(attempt: Attempt) -> PhaseReport | None:

@@ -16,6 +16,7 @@ import pytest
 from ..core.errors import LedgerError
 from ..core.formats import suite_digest, text_of
 from ..core.model import Scope
+from ..core.sources import source_problems
 from ..ledger import Ledger, open_ledger, read_history
 from ..profile.project import known_profiles
 from .context import RunContext
@@ -157,6 +158,16 @@ def checkout_of(places: Sequence[str]) -> str:
             )
             return f"checkout {told.stdout.strip()}"
     return "the platform's own checkout"
+
+
+def problems_of(suite: Path, name: str, tests: tuple[str, ...]) -> dict[str, list[str]]:
+    """Return what the source of each module of a suite says against its checks, by the module's path."""
+    found = {
+        f"{name}/{path.relative_to(suite).as_posix()}": source_problems(path.read_bytes(), tests)
+        for path in sorted(suite.rglob("*.py"))
+        if path.is_file() and not _is_left_out(path.relative_to(suite))
+    }
+    return {path: problems for path, problems in found.items() if problems}
 
 
 def runner(environ: Mapping[str, str] = os.environ) -> str:

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from .. import NothingMeasured, SafetyViolation
-from ..core.classify import DECLARED, classify, is_passing, place_of, worst
+from ..core.classify import DECLARED, classify, is_passing, place_of
 from ..core.formats import text_of
 from ..core.model import FailureClass, Outcome
 from .admission import Down, Refusal, refuse
 from .catalogue import Check
 from .context import CHECK, EVIDENCE, PARTS, PASSING, REFUSAL, RunContext
-from .evidence import EvidenceLog, Parts
+from .evidence import EvidenceLog
 
 SUMMARY_LIMIT = 300
 
@@ -32,35 +32,19 @@ class Recorder:
         if check is None:
             return
         item.stash[EVIDENCE] = EvidenceLog(self._context.redactor)
-        item.stash[PARTS] = Parts()
         item.stash[PASSING] = True
         refusal = item.stash.get(REFUSAL, None) or self._refusal(check)
         if refusal is not None:
             item.stash[REFUSAL] = refusal
             pytest.skip(refusal.reason)
 
-    @pytest.hookimpl(wrapper=True)
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Fail a check that measured nothing or has a failed part; lift a safety violation out of a group.
-
-        pytest itself fails a check with a failed subtest only where it prints, after reports were heard.
-        """
-        parts = item.stash.get(PARTS, None)
-        if parts is None:
-            return (yield)
-        parts.running = True
-        try:
-            result = yield
-        except BaseExceptionGroup as group:
-            violation = _violation(group)
-            if violation is None:
-                raise
-            raise SafetyViolation(text_of(violation)) from group
-        finally:
-            parts.running = False
-        if parts.failures:
-            raise worst(parts.failures)
-        if self._context.plan.policy.require_evidence and not item.stash[EVIDENCE].measured:
+        """Fail a check that measured nothing."""
+        result = yield
+        if CHECK not in item.stash or not self._context.plan.policy.require_evidence:
+            return result
+        if not item.stash[EVIDENCE].measured:
             raise NothingMeasured(
                 "the check passed but measured nothing: record an exchange, a figure or an evaluated rule"
             )
@@ -82,10 +66,10 @@ class Recorder:
             passing = exception is not None and is_passing(exception)
             item.stash[PASSING] = passing and item.stash.get(PASSING, False)
         parts = item.stash.get(PARTS, None)
+        is_part = parts is not None and parts.running
         if parts is not None and parts.running:
-            if exception is not None:
-                parts.failures.append(exception)
-            return report
+            parts.failures += [exception] if exception is not None else []
+            parts.skipped = parts.skipped or (_summary(report, call) if report.skipped else "")
         facts: dict[str, Any] = {
             "check_id": check.id,
             "goal": check.goal,
@@ -93,7 +77,7 @@ class Recorder:
             "severity": str(check.severity),
             "class": None,
             "summary": _line(self._context.redactor.shown(_summary(report, call))),
-            "evidence": item.stash[EVIDENCE].take() if EVIDENCE in item.stash else [],
+            "evidence": item.stash[EVIDENCE].take() if EVIDENCE in item.stash and not is_part else [],
             "requires": [*check.requires],
             "covered_by": check.covered_by,
             "applicable": True,
@@ -104,6 +88,7 @@ class Recorder:
             "not_run": False,
             "where": "",
             "cause": "",
+            "part": is_part,
         }
         refusal = item.stash.get(REFUSAL, None)
         if refusal is not None and report.skipped:
@@ -120,7 +105,7 @@ class Recorder:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take down what a check establishes once it has finally failed, or was itself not run."""
         facts = getattr(report, "readiness", None)
-        if facts and (report.failed or facts["not_run"]):
+        if facts and not facts["part"] and (report.failed or facts["not_run"]):
             for capability in facts["establishes"]:
                 self._context.down.setdefault(capability, Down(facts["check_id"], facts["summary"]))
 
@@ -147,13 +132,6 @@ def _give_text(exception: BaseException) -> None:
         text = text_of(exception)
         told = {"__str__": lambda _: text, "__repr__": lambda _: text, "__module__": kind.__module__}
         exception.__class__ = type(kind.__name__, (kind,), told)
-
-
-def _violation(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
-    found = group.subgroup(SafetyViolation)
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]  # type: ignore[assignment]
-    return found
 
 
 def _told(refusal: Refusal) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from ..core.model import Verdict
 from ..core.verdict import exit_code
 from ..report import HTML_NAME, PARTIAL_NAME, RENDERERS, keep, move
 from . import provisional
-from .collection import is_narrowed
 from .options import Settings, suite_name
+from .scope import is_narrowed
 
 USAGE_ERROR = 4
 

@@ -46,8 +46,9 @@ class Tally:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """File a report under its node id and attempt; a part's report counts through that of its check."""
+        """File a report under its node id and attempt."""
         if hasattr(report, "context"):  # pytest.SubtestReport, since pytest 9
+            self._file_part(report)
             return
         crashed = str(report.when) == "???"
         attempts = self._attempts.setdefault(report.nodeid, {})
@@ -65,6 +66,16 @@ class Tally:
             text=self._last_line(report),
             facts=getattr(report, "readiness", {}),
         )
+
+    def _file_part(self, report: pytest.TestReport) -> None:
+        """File what failed in a part of a check beside the phases of its attempt."""
+        if not report.failed:
+            return
+        facts = getattr(report, "readiness", {})
+        attempts = self._attempts.setdefault(report.nodeid, {})
+        number = int(facts["attempt"]) - 1 if facts else max(attempts, default=0)
+        phases = attempts.setdefault(number, Attempt(number)).phases
+        phases[f"part {len(phases)}"] = PhaseReport(outcome=report.outcome, facts=facts)
 
     @pytest.hookimpl
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:

@@ -18,6 +18,7 @@ from .context import RUN, RunContext
 from .gate import Gate
 from .judgement import Judge
 from .limits import Limits
+from .listener import Listener
 from .markers import MARKERS
 from .options import Settings
 from .provenance import History
@@ -26,6 +27,20 @@ from .repetition import Repetition, set_defaults
 from .reports import Reports
 from .session import ask_hook, begin, enter, new_run_id, read_profile
 from .tally import Tally
+from .unheard import Unheard
+
+#: The plugin's objects, under the names that ``-p no:NAME`` takes.
+PARTS = (
+    *("readiness-start", "readiness-fixtures", "readiness-collector", "readiness-tally"),
+    *(
+        "readiness-recorder",
+        "readiness-listener",
+        "readiness-limits",
+        "readiness-distribution",
+        "readiness-publisher",
+    ),
+    *("readiness-html", "readiness-gate"),
+)
 
 
 def register(config: pytest.Config) -> None:
@@ -36,6 +51,8 @@ def register(config: pytest.Config) -> None:
             "\n  next: share reports/readiness.md, from which secrets have been removed"
         )
     settings = Settings.from_config(config)
+    if config.pluginmanager.is_blocked("readiness-start"):
+        raise pytest.UsageError(refusal(config))
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     reports = Reports(config, settings)
@@ -85,6 +102,8 @@ class Controller:
         manager.register(collector, "readiness-collector")
         if settings.inert:
             return
+        if problem := refusal(self._config):
+            raise pytest.UsageError(problem)
         profile = read_profile(self._config, context)
         history = History(context, profile.name)
         overlay = ask_hook(self._config, context, profile)
@@ -142,13 +161,27 @@ class Worker:
         publisher = Publisher(collector, Path(given["shared"]), self._settings.worker)
         manager.register(publisher, "readiness-publisher")
         beside_checks(self._config, context)
+        if problem := refusal(self._config):
+            collector.catalogue.problem = problem
 
 
 def beside_checks(config: pytest.Config, context: RunContext) -> None:
     """Register what runs beside each check, in the process that runs it."""
     config.pluginmanager.register(Recorder(context), "readiness-recorder")
+    config.pluginmanager.register(Listener(context, Unheard(config)), "readiness-listener")
     config.pluginmanager.register(Limits(context, config), "readiness-limits")
     config.pluginmanager.register(Repetition(), "readiness-repetition")
+
+
+def refusal(config: pytest.Config) -> str:
+    """Say why this process cannot judge a run, or "": no assertion is executed, or a part is blocked."""
+    if not __debug__:
+        return (
+            "python -O or PYTHONOPTIMIZE: the interpreter removes assertions, so that checks cannot fail"
+            "\n  next: run it without"
+        )
+    blocked = [part for part in PARTS if config.pluginmanager.is_blocked(part)]
+    return f"-p no:{blocked[0]}: a run is not judged without this part" if blocked else ""
 
 
 def has_html(config: pytest.Config) -> bool:

@@ -76,6 +76,7 @@ def assess(
         "goals": [_goal(row) for row in goals],
         "checks": [_check(check) for check in results],
         "counts": _counts(results),
+        "vanished": [asdict(check) for check in run.facts.vanished],
         "deferred": tables.deferral_rows(exemptions),
         "waivers": tables.waiver_rows(exemptions),
         "cover": [_statement(exemption) for exemption in exemptions],
@@ -108,6 +109,7 @@ def belongs_in_ledger(model: Mapping[str, Any]) -> bool:
 def entry_of(model: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the ledger keeps of an assessed run: the model's head and each check's outcome."""
     kept = {key: model[key] for key in _KEPT}
+    kept["vanished"] = [row for row in model["vanished"] if row["blocking"]]
     checks = [
         {key: check[key] for key in ("id", "severity", "outcome", "class", "duration_s")}
         for check in model["checks"]

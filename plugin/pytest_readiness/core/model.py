@@ -93,6 +93,20 @@ class CheckResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Vanished:
+    """A check that is gone, with the last run that had it; ``blocking``: a P0, under the same plan."""
+
+    id: str
+    severity: Severity
+    run_id: str
+    blocking: bool
+
+    def __str__(self) -> str:
+        """Return what is said of it."""
+        return f"{self.severity} vanished: {self.id}: run {self.run_id} had it, and this one has not"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
     """What happened around the checks. Build identities map a service to its id, "" where unknown."""
 
@@ -100,6 +114,9 @@ class RunFacts:
     gate: bool = False
     interrupted: str = ""
     collection_errors: tuple[str, ...] = ()
+    #: What failed where no check can answer for it, such as in a thread after the last one.
+    stray: tuple[str, ...] = ()
+    vanished: tuple[Vanished, ...] = ()
     build_start: Mapping[str, str] = field(default_factory=dict)
     build_end: Mapping[str, str] = field(default_factory=dict)
     #: Names of artifacts withheld because a live secret was found in them.

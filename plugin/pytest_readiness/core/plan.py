@@ -137,6 +137,8 @@ class Plan:
     goals: tuple[Goal, ...]
     phases: tuple[str, ...] = ()
     not_waivable: tuple[str, ...] = ()
+    #: Patterns of checks that were removed on purpose.
+    retired: tuple[str, ...] = ()
     policy: Policy = field(default_factory=Policy)
     ledger_url: str = DEFAULT_LEDGER
     deferrals: tuple[Deferral, ...] = ()
@@ -169,6 +171,7 @@ class Plan:
             goals=goals,
             phases=_phases(top),
             not_waivable=top.texts("not_waivable", ()),
+            retired=top.texts("retired", ()),
             policy=_read(_policy, top.table("policy")),
             ledger_url=_read(_ledger_url, top.table("ledger")),
             deferrals=_read_all(lambda table: _deferral(table, ids), top.tables("deferral")),

@@ -145,6 +145,8 @@ def _unfinished(results: Sequence[CheckResult], facts: RunFacts) -> list[str]:
     reasons = [f"collection error: {error}" for error in facts.collection_errors]
     if facts.interrupted:
         reasons.append(f"the run was interrupted: {facts.interrupted}")
+    reasons += facts.stray
+    reasons += [str(check) for check in facts.vanished if check.blocking]
     if not results:
         reasons.append("no check was collected")
     elif all(is_not_applicable(check) for check in results):

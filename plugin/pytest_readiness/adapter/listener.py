@@ -1,0 +1,129 @@
+"""Fails a phase of a check with what went wrong in it without ending it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import pytest
+
+from .. import SafetyViolation
+from ..core.classify import worst
+from ..core.formats import text_of
+from .context import CHECK, PARTS, RunContext
+from .evidence import Parts
+from .forks import ForkedCopy
+from .unheard import Unheard
+
+#: Under this key a worker of xdist hands on what no check can answer for.
+STRAY_KEY = "readiness-stray"
+_SKIPS = (pytest.skip.Exception, pytest.xfail.Exception)
+_STOPS = (KeyboardInterrupt, pytest.exit.Exception)
+
+
+class Listener:
+    """Listens during each phase: to failed parts, to what nothing raised, and to forked copies of the run.
+
+    pytest itself fails a check with a failed subtest only where it prints, after reports were heard. A safety
+    violation is lifted out of a group. A part that did not run leaves its check unanswered.
+    """
+
+    def __init__(self, context: RunContext, unheard: Unheard) -> None:
+        self._context = context
+        self._unheard = unheard
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Listen while fixtures are set up."""
+        if CHECK in item.stash:
+            item.stash[PARTS] = Parts()
+        return (yield from self._phase(item))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Listen while the body runs."""
+        return (yield from self._phase(item))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Listen while fixtures are torn down; then note what threads the check leaves behind."""
+        try:
+            return (yield from self._phase(item))
+        finally:
+            if CHECK in item.stash:
+                self._unheard.ended(item.stash[CHECK].id)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        """Keep pytest from failing an attempt for the failed part of an earlier one: it counts by node id.
+
+        It changes the report itself, which on a worker of xdist is before the report is sent.
+        """
+        facts = getattr(report, "readiness", None)
+        if not facts or facts["part"] or report.when != "call" or hasattr(report, "wasxfail"):
+            return None
+        return ("passed", ".", "PASSED") if report.passed else None
+
+    @pytest.hookimpl
+    def pytest_collection_finish(self) -> None:
+        """Keep from the first check what went wrong while the suite was collected."""
+        told = [*map(repr, self._unheard.take()), *self._context.origin.told()]
+        self._context.stray += [f"during collection: {one}" for one in told]
+
+    @pytest.hookimpl
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Wait for what checks left running, and keep or hand on what it says."""
+        origin = self._context.origin
+        if not origin.is_here:
+            return
+        self._context.stray += [*self._unheard.last(), *origin.last()]
+        output = getattr(session.config, "workeroutput", None)
+        if output is not None:
+            output[STRAY_KEY] = list(map(self._context.redactor.shown, self._context.stray))
+
+    def _phase(self, item: pytest.Item) -> Generator[None, object, object]:
+        check, parts = item.stash.get(CHECK, None), item.stash.get(PARTS, None)
+        if check is None or parts is None:
+            return (yield)
+        raised: BaseException | None = None
+        parts.running = True
+        try:
+            with self._unheard.listening():
+                result = yield from self._only_here(check.id)
+        except BaseException as problem:
+            raised = problem
+        finally:
+            parts.running = False
+        if isinstance(raised, _STOPS):
+            raise raised
+        copies = self._context.origin.told()
+        own = [line for line in copies if line.startswith(f"{check.id}: ")]
+        self._context.stray += [line for line in copies if line not in own]
+        hidden = [*parts.take(), *self._unheard.take(), *map(ForkedCopy, own)]
+        failures = [one for one in (raised, *hidden) if one is not None and not isinstance(one, _SKIPS)]
+        violation = next(filter(None, map(_violation, failures)), None)
+        if violation is not None and violation is not raised:
+            raise SafetyViolation(text_of(violation)) from worst(failures)
+        if failures:
+            raise worst(failures)
+        if raised is not None:
+            raise raised
+        if parts.skipped:
+            pytest.skip(f"a part did not run: {parts.skipped}")
+        return result
+
+    def _only_here(self, check: str) -> Generator[None, object, object]:
+        """End a copy at once: what it finalizes could speak on the connection of the run."""
+        try:
+            result = yield
+        except BaseException as problem:
+            self._context.origin.end_copy(check, problem)
+            raise
+        self._context.origin.end_copy(check, None)
+        return result
+
+
+def _violation(found: BaseException | None) -> SafetyViolation | None:
+    """Return the safety violation that an exception is or that a group holds."""
+    if isinstance(found, BaseExceptionGroup):
+        return next(filter(None, map(_violation, found.exceptions)), None)
+    return found if isinstance(found, SafetyViolation) else None

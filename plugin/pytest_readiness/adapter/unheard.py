@@ -1,0 +1,129 @@
+"""Failures that Python and pytest only mention, on stderr or as a warning, so that a filter could hide them.
+
+Exceptions of threads and finalizers, of tasks that nothing awaits, coroutines that were never awaited, a test
+that returns its answer instead of asserting it: each fails the check during which it happened. None of this
+depends on the warning filters of a run, or on pytest's own plugins for it, which a run can block.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import re
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
+
+import pytest
+
+from ..core.formats import text_of
+
+#: What asyncio only logs when a task, a future or a callback failed and nothing took the exception.
+_LOST_BY_ASYNCIO = re.compile(
+    r"exception was never retrieved|task was destroyed|^exception in|^unhandled", re.I
+)
+#: Threads of an executor wait for work until the interpreter ends.
+_IDLE_THREADS = ("ThreadPoolExecutor", "asyncio_")
+#: How long the end of a run waits for threads that checks have started; the interpreter waits without end.
+LAST_THREADS_S = 3.0
+
+
+class UnheardFailure(RuntimeError):
+    """A check went wrong in a way that Python or pytest only mentions."""
+
+    failure_class = "CHECK_ERROR"
+
+
+class Unheard(logging.Handler):
+    """Listens from the start of a session to its end, in the process that runs the checks."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        super().__init__(logging.ERROR)
+        self._heard: list[BaseException] = []
+        self._late: list[str] = []
+        self._known = WeakSet(threading.enumerate())
+        #: Thread -> the check that left it behind.
+        self._owners: WeakKeyDictionary[threading.Thread, str] = WeakKeyDictionary()
+        self._before = threading.excepthook, sys.unraisablehook
+        threading.excepthook, sys.unraisablehook = self._in_thread, self._in_finalizer
+        logging.getLogger("asyncio").addHandler(self)
+        config.add_cleanup(self._stop)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Turn warnings that tell of a failure into failures, whatever filters the run was given."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", category=pytest.PytestReturnNotNoneWarning)
+            # raised where nothing can catch it, so that it comes to the hook for finalizers
+            warnings.filterwarnings("error", "coroutine .* was never awaited", RuntimeWarning)
+            try:
+                yield
+            except pytest.PytestReturnNotNoneWarning as problem:
+                raise UnheardFailure(text_of(problem).partition("\n")[0]) from None
+            finally:
+                gc.collect(1)  # what this phase made, among it cycles with a finalizer
+
+    def take(self) -> list[BaseException]:
+        """Return what was heard since the last call."""
+        heard, self._heard = self._heard, []
+        return heard
+
+    def ended(self, check: str) -> None:
+        """Remember which threads a check leaves behind: what happens in them later is not the next one's."""
+        for thread in threading.enumerate():
+            if thread not in self._known:
+                self._owners.setdefault(thread, check)
+
+    def last(self) -> list[str]:
+        """Wait for the threads that are left; return, in words, what no check can answer for any more."""
+        deadline = time.monotonic() + LAST_THREADS_S
+        left = [thread for thread in threading.enumerate() if self._is_awaited(thread)]
+        for thread in left:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        gc.collect()
+        running = [
+            f"{self._owners[thread]}: its thread {thread.name} is still running"
+            for thread in left
+            if thread.is_alive()
+        ]
+        return [*self._late, *(f"after the last check: {_described(one)}" for one in self.take()), *running]
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take what asyncio logs in place of raising it."""
+        message = record.getMessage()
+        if _LOST_BY_ASYNCIO.search(message):
+            exception = record.exc_info[1] if record.exc_info else None
+            self._heard.append(exception or UnheardFailure(message.partition("\n")[0]))
+
+    def _in_thread(self, told: threading.ExceptHookArgs) -> None:
+        exception = told.exc_value or told.exc_type()
+        owner = self._owners.get(told.thread) if told.thread else None
+        if isinstance(exception, SystemExit) and not exception.code:
+            pass  # how a thread may end
+        elif owner:
+            self._late.append(f"{owner}: in a thread that it left behind: {_described(exception)}")
+        else:
+            self._heard.append(exception)
+        self._before[0](told)
+
+    def _in_finalizer(self, told: Any) -> None:
+        exception = told.exc_value or told.exc_type()
+        is_coroutine = isinstance(exception, RuntimeWarning)
+        self._heard.append(UnheardFailure(text_of(exception)) if is_coroutine else exception)
+        self._before[1](told)
+
+    def _is_awaited(self, thread: threading.Thread) -> bool:
+        return thread in self._owners and not thread.daemon and not thread.name.startswith(_IDLE_THREADS)
+
+    def _stop(self) -> None:
+        logging.getLogger("asyncio").removeHandler(self)
+        threading.excepthook, sys.unraisablehook = self._before
+
+
+def _described(exception: BaseException) -> str:
+    return f"{type(exception).__name__}: {text_of(exception)}".partition("\n")[0]

@@ -1,0 +1,307 @@
+"""What Python and pytest only mention fails its check, whatever filters and plugins a run was given."""
+
+import pytest
+
+from tests.adapter.scenario import Suite
+from tests.adapter.test_plugin_exit_codes import PASSING, WORKERS
+
+BODIES = {
+    "thread": "t = threading.Thread(target=lambda: 1 / 0); t.start(); t.join()",
+    "raw thread": "import _thread; _thread.start_new_thread(lambda: 1 / 0, ()); time.sleep(0.2)",
+    "assertion in a thread": """
+    def wrong():
+        assert 1 == 2
+    t = threading.Thread(target=wrong); t.start(); t.join()""",
+    "exit of a thread": """
+    import sys
+    t = threading.Thread(target=lambda: sys.exit("wrong")); t.start(); t.join()""",
+    "coroutine": """
+    async def wrong():
+        assert 1 == 2
+    wrong()""",
+    "coroutine in a cycle": """
+    async def wrong():
+        assert 1 == 2
+    held = [wrong()]
+    held.append(held)
+    del held""",
+    "task": """
+    import asyncio
+    async def wrong():
+        assert 1 == 2
+    async def main():
+        task = asyncio.ensure_future(wrong())
+        await asyncio.sleep(0)
+    asyncio.run(main())""",
+    "callback": """
+    import asyncio
+    async def main():
+        asyncio.get_running_loop().call_soon(lambda: 1 / 0)
+        await asyncio.sleep(0)
+    asyncio.run(main())""",
+    "finalizer": """
+    class Wrong:
+        def __del__(self):
+            assert 1 == 2
+    Wrong()""",
+    "finalizer in a cycle": """
+    class Wrong:
+        def __del__(self):
+            assert 1 == 2
+    wrong = Wrong()
+    wrong.me = wrong
+    del wrong""",
+    "returned": "return False",
+    "returned truth": "return 1 == 1",
+}
+QUIET = [
+    (),
+    ("-W", "ignore"),
+    ("-p", "no:warnings"),
+    ("-p", "no:threadexception", "-p", "no:unraisableexception", "-p", "no:logging"),
+    ("-o", "filterwarnings=ignore"),
+    ("-W", "error::RuntimeWarning"),
+    ("-n2",),
+]
+
+
+def _refused(suite: Suite, *args: str) -> None:
+    run = suite.run(*args)
+    assert run.code in (1, 6), run.told()
+    assert run.code == run.model["exit_code"], run.told()
+    assert run.check("health/up")["outcome"] == "failed", run.model["checks"]
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
+def test_what_is_only_mentioned_fails_its_check(suite: Suite, body: str) -> None:
+    suite.checks(f"@pytest.mark.p0\ndef test_up(evidence):\n    passing(evidence)\n    {body.lstrip()}\n")
+    _refused(suite, "-W", "ignore", "-p", "no:threadexception", "-p", "no:unraisableexception")
+
+
+@pytest.mark.parametrize("args", QUIET, ids=" ".join)
+@pytest.mark.parametrize("body", [BODIES["thread"], BODIES["coroutine"], BODIES["returned"]])
+def test_no_filter_hides_it(suite: Suite, body: str, args: tuple[str, ...]) -> None:
+    suite.checks(f"@pytest.mark.p0\ndef test_up(evidence):\n    passing(evidence)\n    {body.lstrip()}\n")
+    _refused(suite, *args)
+
+
+@pytest.mark.parametrize("when", ["setup", "teardown"])
+@WORKERS
+def test_a_thread_of_a_fixture_fails_the_check(suite: Suite, when: str, workers: tuple[str, ...]) -> None:
+    suite.checks(f"""
+        @pytest.fixture
+        def late():
+            if {when == "teardown"}: yield
+            t = threading.Thread(target=lambda: 1 / 0); t.start(); t.join()
+            if {when == "setup"}: yield
+
+        @pytest.mark.p0
+        def test_up(evidence, late):
+            passing(evidence)
+    """)
+    _refused(suite, *workers)
+
+
+@WORKERS
+def test_a_thread_that_outlives_its_check_blames_no_other(suite: Suite, workers: tuple[str, ...]) -> None:
+    suite.checks("""
+        go = threading.Event()
+
+        @pytest.mark.p0
+        def test_leaves(evidence):
+            passing(evidence)
+            threading.Thread(target=lambda: go.wait() and 1 / 0).start()
+
+        @pytest.mark.p0
+        def test_up(evidence):
+            passing(evidence)
+            go.set()
+    """)
+    run = suite.run(*workers, "--reruns=0")
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert run.outcomes() == {"health/leaves": "passed", "health/up": "passed"}
+    assert "health/leaves: in a thread that it left behind: ZeroDivisionError" in run.model["reasons"][0]
+
+
+@WORKERS
+def test_a_thread_after_the_last_check_is_awaited(suite: Suite, workers: tuple[str, ...]) -> None:
+    suite.checks("""
+        @pytest.mark.p0
+        def test_up(evidence):
+            passing(evidence)
+            threading.Thread(target=lambda: threading.Event().wait(0.5) or 1 / 0).start()
+    """)
+    run = suite.run(*workers)
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert "ZeroDivisionError" in run.model["reasons"][0]
+
+
+def test_an_idle_executor_and_a_daemon_are_no_failure(suite: Suite) -> None:
+    suite.checks("""
+        from concurrent.futures import ThreadPoolExecutor
+        pool = ThreadPoolExecutor()
+
+        @pytest.mark.p0
+        def test_up(evidence):
+            passing(evidence)
+            pool.submit(int).result()
+            threading.Thread(target=threading.Event().wait, daemon=True).start()
+    """)
+    run = suite.run()
+    assert (run.code, run.verdict) == (0, "READY"), run.told()
+
+
+def test_a_violation_in_a_thread_is_a_violation(suite: Suite) -> None:
+    suite.checks("""
+        def wrong():
+            raise SafetyViolation("accepted")
+
+        @pytest.mark.p0
+        def test_up(evidence):
+            passing(evidence)
+            t = threading.Thread(target=wrong); t.start(); t.join()
+            pytest.skip("no time")
+    """)
+    run = suite.run()
+    assert (run.code, run.verdict) == (1, "BROKEN"), run.told()
+    assert run.check("health/up")["attempts"] == 1
+
+
+SUBTEST = """
+@pytest.fixture
+def around(subtests):
+    {setup}
+    yield
+    {teardown}
+
+@pytest.mark.p0
+def test_up(evidence, subtests, around):
+    passing(evidence)
+    {body}
+"""
+FAILS = 'with subtests.test("part"): assert 1 == 2'
+
+
+@pytest.mark.parametrize(
+    "args", [(), ("-n2",), ("--reruns=0",), ("-n2", "--reruns=2"), ("-p", "no:terminal")], ids=" ".join
+)
+@pytest.mark.parametrize("place", ["setup", "body", "teardown"])
+def test_a_failed_subtest_counts_wherever_it_is(suite: Suite, place: str, args: tuple[str, ...]) -> None:
+    places = {name: FAILS if name == place else "pass" for name in ("setup", "body", "teardown")}
+    suite.checks(SUBTEST.format(**places))
+    run = suite.run(*args)
+    assert (run.code, run.verdict) == (1, "BROKEN"), run.told()
+    assert run.check("health/up")["outcome"] == "failed"
+    if args != ("--reruns=0",):  # with which pytest-rerunfailures raises for a subtest in a setup
+        assert "assert 1 == 2" in run.check("health/up")["summary"]
+
+
+@WORKERS
+@pytest.mark.parametrize("then", ["pytest.skip('no time')", "pytest.xfail('known')"])
+def test_a_failed_subtest_is_not_skipped_away(suite: Suite, then: str, workers: tuple[str, ...]) -> None:
+    suite.checks(SUBTEST.format(setup="pass", teardown="pass", body=f"{FAILS}\n    {then}"))
+    run = suite.run(*workers)
+    assert (run.code, run.verdict) == (1, "BROKEN"), run.told()
+
+
+@WORKERS
+@pytest.mark.parametrize("then", ["pytest.skip('no time')", "pytest.xfail('known')"])
+def test_a_skipped_subtest_leaves_the_check_unanswered(
+    suite: Suite, then: str, workers: tuple[str, ...]
+) -> None:
+    suite.checks(SUBTEST.format(setup="pass", teardown="pass", body=f"with subtests.test(): {then}"))
+    run = suite.run(*workers)
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert run.check("health/up")["summary"].startswith("a part did not run: ")
+
+
+@WORKERS
+def test_a_subtest_of_a_test_case_counts(suite: Suite, workers: tuple[str, ...]) -> None:
+    suite.checks("""
+        import unittest
+
+        @pytest.mark.p0
+        class TestCase(unittest.TestCase):
+            @pytest.fixture(autouse=True)
+            def measured(self, evidence):
+                passing(evidence)
+
+            def test_up(self):
+                with self.subTest("part"):
+                    assert 1 == 2
+    """)
+    run = suite.run(*workers)
+    assert (run.code, run.verdict) == (1, "BROKEN"), run.told()
+
+
+@WORKERS
+def test_a_flaky_subtest_makes_its_check_flaky(suite: Suite, workers: tuple[str, ...]) -> None:
+    suite.checks("""
+        seen = []
+
+        @pytest.mark.p0
+        def test_up(evidence, subtests):
+            passing(evidence)
+            seen.append(1)
+            with subtests.test("part"):
+                if len(seen) == 1: raise ConnectionResetError("reset")
+    """)
+    run = suite.run(*workers, "--reruns=1")
+    assert (run.code, run.verdict) == (2, "DEGRADED"), run.told()
+    assert (run.check("health/up")["outcome"], run.check("health/up")["attempts"]) == ("flaky", 2)
+
+
+@pytest.mark.parametrize("fork", ["if os.fork(): assert 0", "if not os.fork(): assert 0", "os.fork()"])
+@pytest.mark.parametrize("rest", ["", "threading.Event().wait(0.5)"])
+@WORKERS
+def test_a_forked_copy_ends_where_the_check_does(
+    suite: Suite, fork: str, rest: str, workers: tuple[str, ...]
+) -> None:
+    suite.checks(f"""
+        @pytest.mark.p0
+        def test_forks(evidence):
+            passing(evidence)
+            {fork}
+            {rest}
+
+        @pytest.mark.p0
+        def test_up(evidence):
+            passing(evidence)
+            with open("ran", "a") as stream: stream.write("x")
+    """)
+    run = suite.run(*workers, "--reruns=0")
+    assert (run.code, run.verdict) in [(1, "BROKEN"), (6, "NO_VERDICT")], run.told()
+    assert suite.wrote("ran") == "x", f"a copy ran the next check, too: {run.told()}"
+    assert run.out.count("launch readiness") == 1
+    assert len(suite.ledger()) == 1
+
+
+def test_a_copy_that_outlives_the_run_leaves_the_question_open(suite: Suite) -> None:
+    suite.checks("""
+        @pytest.mark.p0
+        def test_up(evidence):
+            passing(evidence)
+            if not os.fork():
+                threading.Event().wait(10)
+    """)
+    run = suite.run()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert "a process that a check forked is still running" in run.model["reasons"]
+
+
+def test_processes_of_multiprocessing_are_no_copies(suite: Suite) -> None:
+    suite.checks("""
+        import multiprocessing
+
+        @pytest.mark.p0
+        def test_up(evidence):
+            passing(evidence)
+            multiprocessing.get_context("fork").Process(target=time.sleep, args=(20,), daemon=True).start()
+    """)
+    run = suite.run()
+    assert (run.code, run.verdict) == (0, "READY"), run.told()
+
+
+def test_all_is_still_well_without_any_of_it(suite: Suite) -> None:
+    suite.checks(PASSING)
+    assert suite.run("-W", "error::RuntimeWarning").verdict == "READY"
