@@ -16,6 +16,7 @@ from .core.streak import streak
 from .ledger import Ledger, open_ledger
 from .profile.project import find_plan, profile_names, read_plan
 from .selftest import command
+from .supervisor import supervise
 
 BROKEN, USAGE_ERROR = 1, 4
 NO_PLAN = f"no {PLAN_NAME} in this directory or its parents"
@@ -31,10 +32,13 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code.
 
-    0; 1 when a ledger's chain is broken or the suite misses a fault; 4 for bad input; 6 when the self-test
-    could not finish.
+    ``gate``: that of the report. Else 0; 1 when a ledger's chain is broken or the suite misses a fault; 4 for
+    bad input; 6 when the self-test could not finish.
     """
-    options = _parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["gate"] and given[1:2] not in (["-h"], ["--help"]):
+        return supervise(given[2:] if given[1:2] == ["--"] else given[1:])
+    options = _parser().parse_args(given)
     try:
         if options.command == "self-test":
             return _self_test(options)
@@ -51,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     ledger.add_argument("action", choices=("show", "verify"), help="Print the runs, or check the hash chain")
     ledger.add_argument("--env", default="local", metavar="NAME", help="Environment (default: local)")
     ledger.add_argument("--ledger", default="", metavar="URL", help="Ledger URL (default: the plan's)")
+    commands.add_parser("gate", help="Run pytest with these arguments and answer for it, the form for CI")
     command.add(commands)
     return parser
 

@@ -287,7 +287,7 @@ def test_an_empty_value_is_refused(suite: Suite, option: str, value: str) -> Non
     assert "empty" in run.err
 
 
-PARTS = ["start", "fixtures", "collector", "tally", "recorder", "listener", "gate", "html", "publisher"]
+PARTS = ["start", "fixtures", "collector", "tally", "recorder", "listener", "gate", "html", "channels"]
 
 
 @pytest.mark.parametrize("part", [*PARTS, "distribution"])

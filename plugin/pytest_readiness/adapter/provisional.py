@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..core.formats import format_moment
-from ..core.model import Scope, Verdict
+from ..core.model import Verdict
 from ..core.redaction import Redactor
-from ..core.verdict import exit_code
 from ..report import discard, write_all
+from ..report.unfinished import unfinished_model
 from .options import Settings
 
 UNFINISHED = "the run did not finish"
@@ -37,32 +35,7 @@ def write(
 def model(
     settings: Settings, run_id: str, reason: str, verdict: Verdict = Verdict.NO_VERDICT
 ) -> Mapping[str, Any]:
-    """Return the smallest model that every renderer understands."""
-    now = format_moment(datetime.now(UTC))
-    lists = (
-        "blockers",
-        "goals",
-        "checks",
-        "deferred",
-        "waivers",
-        "inventory",
-        "operational",
-        "rollback",
-        "decisions",
+    """Return the model of this run without an answer."""
+    return unfinished_model(
+        settings.environment, run_id, reason, verdict, degraded_exit_code=settings.degraded_exit_code
     )
-    return {
-        "schema_version": 1,
-        "run_id": run_id,
-        "environment": settings.environment,
-        "scope": str(Scope.PARTIAL),
-        "started_at": now,
-        "finished_at": now,
-        "verdict": str(verdict),
-        "exit_code": exit_code(verdict, settings.degraded_exit_code),
-        "reasons": [reason],
-        "declaration": "NOT READY",
-        **{name: [] for name in lists},
-        "build_identity": {},
-        "streak": {},
-        "notes": [],
-    }

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import secrets as tokens
+import json
+import os
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ..core.errors import PlanError, ProfileError
+from ..core.formats import HANDOVER, RUN_ID, new_run_id
 from ..core.plan import Plan
 from ..core.redaction import Redactor
 from ..profile.environment import Environment, Vault
@@ -21,9 +23,16 @@ from .options import Settings
 OVERLAY_SOURCE = "hook pytest_readiness_environment"
 
 
-def new_run_id() -> str:
-    """Return an id that sorts by time and cannot collide."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{tokens.token_hex(3)}"
+def own_run_id(settings: Settings) -> str:
+    """Return the id of this run; a supervisor that gave one is told where this run's reports will be.
+
+    What it gave is taken out of the environment: a run that a check starts is another one.
+    """
+    handover, given = (os.environ.pop(name, "") for name in (HANDOVER, RUN_ID))
+    if handover and given:
+        run = {"reports": str(settings.reports), "environment": settings.environment}
+        Path(handover).write_text(json.dumps(run), encoding="utf-8")
+    return given or new_run_id()
 
 
 def begin(settings: Settings, run_id: str, redactor: Redactor) -> RunContext:

@@ -25,21 +25,16 @@ from .provenance import History
 from .recorder import Recorder
 from .repetition import Repetition, set_defaults
 from .reports import Reports
-from .session import ask_hook, begin, enter, new_run_id, read_profile
+from .session import ask_hook, begin, enter, own_run_id, read_profile
 from .tally import Tally
 from .unheard import Unheard
 
 #: The plugin's objects, under the names that ``-p no:NAME`` takes.
 PARTS = (
     *("readiness-start", "readiness-fixtures", "readiness-collector", "readiness-tally"),
-    *(
-        "readiness-recorder",
-        "readiness-listener",
-        "readiness-limits",
-        "readiness-distribution",
-        "readiness-publisher",
-    ),
-    *("readiness-html", "readiness-gate"),
+    *("readiness-recorder", "readiness-listener", "readiness-limits", "readiness-repetition"),
+    *("readiness-distribution", "readiness-publisher"),
+    *("readiness-html", "readiness-channels", "readiness-gate"),
 )
 
 
@@ -78,7 +73,7 @@ class Controller:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
         """Say NO_VERDICT first, then validate every input, before anything is collected or sent."""
-        run_id = new_run_id()
+        run_id = own_run_id(self._settings)
         try:
             if not self._settings.inert:
                 self._reports.begin(run_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from typing import Any
@@ -13,6 +14,15 @@ def counted(number: int, noun: str) -> str:
     """Return a number with its noun: "1 check", "2 checks", "3 entries"."""
     plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
     return f"{number} {noun if number == 1 else plural}"
+
+
+#: Variables that a supervisor gives a run: its id, and the file in which it says where its reports are.
+RUN_ID, HANDOVER = "READINESS_RUN_ID", "READINESS_HANDOVER"
+
+
+def new_run_id() -> str:
+    """Return an id that sorts by time and cannot collide."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
 def text_of(value: object) -> str:

@@ -1,0 +1,118 @@
+"""``readiness gate``: runs pytest as a child and answers with the exit code of its report.
+
+A process cannot answer for its own end. ``os._exit(0)``, a timeout that ends the process, a crash, a plugin
+that was not loaded: all of them leave an exit status that says nothing of the platform. Here the report of
+this very run decides, and without one the answer is NO_VERDICT.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .core.errors import ReadinessError
+from .core.formats import HANDOVER, RUN_ID, new_run_id
+from .core.model import Verdict
+from .core.redaction import Redactor
+from .core.verdict import exit_code
+from .profile.project import find_plan
+from .report import PARTIAL_NAME, discard, write_all
+from .report.unfinished import unfinished_model
+
+#: pytest's own: an internal error, bad input. What they say is more than NO_VERDICT.
+TOLD_BY_PYTEST = frozenset({3, 4})
+NO_VERDICT = exit_code(Verdict.NO_VERDICT)
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+
+def supervise(arguments: Sequence[str]) -> int:
+    """Run ``pytest --gate`` with these arguments; return the exit code of this run's report, else 6.
+
+    Exit 3 and 4 are the child's own. A report without an answer says how pytest ended.
+    """
+    run_id = new_run_id()
+    with tempfile.TemporaryDirectory(prefix="readiness-") as place:
+        handover = Path(place, "run.json")
+        status = _run_pytest(arguments, {RUN_ID: run_id, HANDOVER: str(handover)})
+        run = _read(handover)
+    if status in TOLD_BY_PYTEST:
+        return status
+    usual = Path(run["reports"]) if run else _usual_reports(arguments)
+    places = (usual, usual / PARTIAL_NAME)
+    own = [place for place in places if _read(place / "readiness.json").get("run_id") == run_id]
+    reports = own[0] if own else usual
+    model = _read(reports / "readiness.json")
+    judged = bool(own) and "counts" in model
+    code = int(model["exit_code"]) if judged else NO_VERDICT
+    if judged and code in (status, NO_VERDICT):
+        return code
+    if judged and code:
+        sys.stderr.write(f"readiness: pytest {_ended(status)}; its report says {model['verdict']}\n")
+        return code
+    saw = f"although its report says {model['verdict']}" if judged else "before it had judged the run"
+    why = f"pytest {_ended(status)} {saw if run else 'and judged no run of a launch plan'}"
+    sys.stderr.write(f"readiness: NO_VERDICT: {why}\n")
+    try:
+        discard(reports)
+        write_all(unfinished_model(run.get("environment", ""), run_id, why), reports, Redactor())
+    except ReadinessError as problem:
+        sys.stderr.write(f"{problem}\n")
+    return NO_VERDICT
+
+
+def _run_pytest(arguments: Sequence[str], told: Mapping[str, str]) -> int:
+    """Run the child in a group of its own, so that a signal from a terminal comes once, through here."""
+    started: list[subprocess.Popen[bytes]] = []
+    early: list[int] = []
+
+    def pass_on(number: int, _: object) -> None:
+        for child in started:
+            child.send_signal(number)
+        if not started:
+            early.append(number)
+
+    before = {number: signal.signal(number, pass_on) for number in _PASSED_ON}
+    try:
+        command = [sys.executable, "-m", "pytest", "--gate", *arguments]
+        child = subprocess.Popen(command, env={**os.environ, **told}, process_group=0)  # noqa: S603
+        started.append(child)
+        for number in early:
+            child.send_signal(number)
+        return child.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _usual_reports(arguments: Sequence[str]) -> Path:
+    """Return where reports are expected of a child that did not come so far as to say it."""
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        option, _, value = word.partition("=")
+        if option == "--readiness-dir" and (value or following):
+            return Path(value or following)
+    plan = find_plan(Path.cwd())
+    return (plan.parent if plan else Path.cwd()) / "reports"
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _ended(status: int) -> str:
+    if status >= 0:
+        return f"ended with exit status {status}"
+    try:
+        return f"was ended by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was ended by signal {-status}"

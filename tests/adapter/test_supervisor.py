@@ -1,0 +1,150 @@
+"""`readiness gate`: the report of this run answers, whatever ends the process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.adapter.scenario import DEFAULT, PLUGINS, Suite, wait_until
+from tests.adapter.test_plugin_exit_codes import OUTAGE, P0_FAILS, P1_FAILS, PASSING
+
+ROOT = Path(__file__).parents[2]
+WAITS = """
+@pytest.mark.p0
+def test_waits(evidence):
+    passing(evidence)
+    pathlib.Path("started").touch()
+    threading.Event().wait()
+"""
+ENDS = """
+@pytest.mark.p0
+def test_ends(evidence):
+    passing(evidence)
+    {}
+"""
+
+
+def _start(suite: Suite, *args: str, plugins: tuple[str, ...] = DEFAULT) -> subprocess.Popen[str]:
+    suite._leave_out_empty_phases()
+    loaded = [word for name in plugins for word in ("-p", PLUGINS[name])]
+    return subprocess.Popen(
+        [sys.executable, "-m", "pytest_readiness.cli", "gate", *loaded, *(args or ("smoke",))],
+        cwd=suite.root,
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(suite.root),
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _gate(suite: Suite, *args: str, plugins: tuple[str, ...] = DEFAULT) -> tuple[int, str]:
+    process = _start(suite, *args, plugins=plugins)
+    out, _ = process.communicate(timeout=60)
+    return process.returncode, out
+
+
+def _model(suite: Suite, reports: str = "reports") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((suite.root / reports / "readiness.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("checks", "code"), [(PASSING, 0), (P0_FAILS, 1), (P1_FAILS, 2), (OUTAGE, 6)], ids=["0", "1", "2", "6"]
+)
+def test_it_answers_with_the_exit_code_of_the_report(suite: Suite, checks: str, code: int) -> None:
+    suite.checks(checks)
+    found, out = _gate(suite, "--", "smoke", "--env", "local")
+    assert (found, _model(suite)["exit_code"]) == (code, code), out
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "os._exit(0)",
+        "os._exit(1)",
+        "os.kill(os.getpid(), 9)",
+        "os.abort()",
+        "import ctypes; ctypes.string_at(0)",
+    ],
+)
+def test_a_process_that_ends_itself_gives_no_verdict(suite: Suite, end: str) -> None:
+    suite.checks(PASSING)
+    assert _gate(suite)[0] == 0
+    suite.checks(ENDS.format(end))
+    code, out = _gate(suite, "smoke", "-p", "no:faulthandler")
+    assert (code, _model(suite)["verdict"]) == (6, "NO_VERDICT"), out
+    assert "before it had judged the run" in _model(suite)["reasons"][0]
+
+
+@pytest.mark.parametrize(
+    "conftest",
+    [
+        "import os; os._exit(0)",
+        "import sys; sys.exit(0)",
+        "import pytest; pytest.exit('done', returncode=0)",
+        "import atexit, os; atexit.register(os._exit, 7)",
+    ],
+)
+def test_a_conftest_that_ends_the_process_leaves_no_older_ready(suite: Suite, conftest: str) -> None:
+    suite.checks(PASSING)
+    assert _gate(suite)[0] == 0
+    suite.write("smoke/conftest.py", conftest)
+    code, out = _gate(suite)
+    assert code not in (0, 1, 2), out
+    if code != 4:
+        assert _model(suite)["verdict"] == "NO_VERDICT"
+
+
+def test_without_the_plugin_there_is_no_verdict(suite: Suite) -> None:
+    suite.checks(PASSING)
+    assert _gate(suite)[0] == 0
+    code, out = _gate(suite, "--version", plugins=())
+    assert (code, _model(suite)["verdict"]) == (6, "NO_VERDICT"), out
+
+
+def test_bad_input_keeps_its_exit_code(suite: Suite) -> None:
+    suite.checks(PASSING)
+    assert _gate(suite, "smoke", "--env=")[0] == 4
+
+
+def test_a_partial_run_is_refused(suite: Suite) -> None:
+    suite.checks(PASSING)
+    assert _gate(suite, "smoke", "-k", "up")[0] == 6
+
+
+def test_reports_elsewhere_are_found(suite: Suite) -> None:
+    suite.checks(ENDS.format("os._exit(0)"))
+    code, _ = _gate(suite, "smoke", "--readiness-dir", "elsewhere")
+    assert (code, _model(suite, "elsewhere")["verdict"]) == (6, "NO_VERDICT")
+    assert not (suite.root / "reports").exists()
+
+
+def test_a_run_inside_the_run_is_another_one(suite: Suite) -> None:
+    suite.checks(PASSING + ENDS.format('assert "READINESS_RUN_ID" not in os.environ'))
+    assert _gate(suite)[0] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_are_passed_on(suite: Suite, number: signal.Signals) -> None:
+    suite.checks(WAITS)
+    process = _start(suite)
+    wait_until((suite.root / "started").exists)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=60)
+    assert (process.returncode, _model(suite)["verdict"]) == (6, "NO_VERDICT"), out
+
+
+def test_a_time_limit_that_ends_the_process_is_no_verdict(suite: Suite) -> None:
+    suite.checks(ENDS.format("threading.Event().wait(30)"))
+    code, out = _gate(suite, "smoke", "-p", "pytest_timeout", "--timeout=1", "--timeout-method=thread")
+    assert (code, _model(suite)["verdict"]) == (6, "NO_VERDICT"), out
