@@ -26,7 +26,8 @@ ARROWS = {
         "report": {"core"},
         "selftest": {"core", "profile", "report"},
         "adapter": {"core", "profile", "ledger", "report"},
-        "cli": {"core", "profile", "ledger", "report", "selftest"},
+        "supervisor": {"core", "profile", "report"},
+        "cli": {"core", "profile", "ledger", "report", "selftest", "supervisor"},
     },
     "smoke": {
         "source": set(),
