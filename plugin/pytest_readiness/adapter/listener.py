@@ -36,6 +36,8 @@ class Listener:
         """Listen while fixtures are set up."""
         if CHECK in item.stash:
             item.stash[PARTS] = Parts()
+            # pytest-rerunfailures makes this after the setup, but asks for it when a part of the setup fails
+            vars(item).setdefault("_terminal_errors", {})
         return (yield from self._phase(item))
 
     @pytest.hookimpl(wrapper=True)
