@@ -151,10 +151,6 @@ def _is_one_of(path: Path, patterns: Iterable[str]) -> bool:
     return any(path.match(pattern) for pattern in patterns)
 
 
-class _Refused(Exception):
-    """A check that cannot be accepted."""
-
-
 def is_in_suite(path: Path, suite: Path) -> bool:
     """Tell whether a path lies in the suite, by its name or by what it is: either may be a symbolic link."""
     return path.is_relative_to(suite) or path.resolve().is_relative_to(suite.resolve())
