@@ -145,6 +145,18 @@ def test_a_run_that_has_nothing_to_do_with_the_suite_is_left_alone(suite: Suite)
     assert TOKEN in run.out
 
 
+def test_what_pytest_remembers_of_other_tests_is_not_this_runs_leak(suite: Suite) -> None:
+    cases = f"import pytest\n@pytest.mark.parametrize('n', ['{JWT}'])\ndef test_plain(n): pass\n"
+    suite.write("tests/test_plain.py", cases)
+    assert suite.run("tests").code == 0
+    remembered = suite.root / ".pytest_cache" / "v" / "cache" / "nodeids"
+    assert JWT in remembered.read_text()
+    suite.checks(check("pass"))
+    run = suite.run("smoke")
+    assert (run.code, run.verdict) == (0, "READY"), run.told()
+    assert JWT in remembered.read_text()
+
+
 def test_the_pastebin_is_refused(suite: Suite) -> None:
     suite.checks(check("pass"))
     run = suite.run("--pastebin=all")
