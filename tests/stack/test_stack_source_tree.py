@@ -35,13 +35,13 @@ def test_two_trees_are_the_same_commit(tree: SourceTree, tmp_path: Path) -> None
     assert SourceTree.materialise(tmp_path).head == tree.head
 
 
-def test_it_takes_less_than_300_ms(tmp_path: Path) -> None:
+def test_it_takes_less_than_half_a_second(tmp_path: Path) -> None:
     took = []
     for number in range(5):
         began = time.perf_counter()
         SourceTree.materialise(tmp_path / str(number))
         took.append(time.perf_counter() - began)
-    assert min(took) < 0.3, f"took {min(took):.2f} s"
+    assert min(took) < 0.5, f"took {min(took):.2f} s"
 
 
 def test_the_callers_git_settings_and_streams_are_not_touched(
