@@ -72,7 +72,7 @@ class State:
         if "outage" in self.active:
             return 503, {"status": "provider down"}
         if "flaky" in self.active and self.asked == 1:
-            return 503, {"status": "down"}
+            return 502, {"status": "restarting"}
         return 200, {"status": "ok", "mood": "low" if "moody" in self.active else "high"}
 
 

@@ -56,6 +56,8 @@ def test_up(environment, evidence):
     evidence.figure("status", status, expected=200)
     if body["status"] == "provider down":
         raise ExternalOutage("the provider is down")
+    if body["status"] == "restarting":
+        raise ConnectionError("the gateway answered 502")
     assert status == 200
 
 

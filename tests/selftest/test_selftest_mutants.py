@@ -1,12 +1,12 @@
 """A check that lost its assertions is found by the self-test: at exactly the fault that names it."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import pytest
 from pytest_readiness.selftest.campaign import Setup, Worker
-from pytest_readiness.selftest.catalogue import Fault, load
+from pytest_readiness.selftest.catalogue import Fault, SuiteCheck, load
 from pytest_readiness.selftest.judging import Finding
 
 from tests.selftest.project import PLAN, ROOT, running
@@ -33,6 +33,11 @@ class Laboratory:
     worker: Worker
     faults: dict[str, Fault]
     node_ids: dict[str, str]
+    suite: Mapping[str, SuiteCheck]
+
+    def controls(self, fault: Fault) -> list[str]:
+        """Return the checks without which those of the fault prove nothing."""
+        return [control for check in fault.named for control in self.suite[check].controls]
 
     def attempt(self, name: str, mutant: str) -> Finding:
         """Try a fault by its named checks alone, with the body of one check removed."""
@@ -40,7 +45,7 @@ class Laboratory:
         finding, leak = self.worker.attempt(
             replace(
                 fault,
-                select=tuple(self.node_ids[check] for check in fault.named),
+                select=tuple(self.node_ids[check] for check in (*fault.named, *self.controls(fault))),
                 args=("-p", "tests.selftest.mutant", "--mutant", mutant),
             )
         )
@@ -65,7 +70,7 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]
             worker.boot()
             faults = load(ROOT, PLAN.self_test.catalogue, runner.checks()).faults
             node_ids = {name: check.nodeid for name, check in runner.checks().items()}
-            yield Laboratory(worker, {fault.id: fault for fault in faults}, node_ids)
+            yield Laboratory(worker, {fault.id: fault for fault in faults}, node_ids, runner.checks())
         finally:
             worker.close()
 
