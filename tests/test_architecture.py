@@ -30,12 +30,13 @@ ARROWS = {
         "cli": {"core", "profile", "ledger", "report", "selftest", "supervisor"},
     },
     "smoke": {
+        "contract": set(),
         "source": set(),
         "network": set(),
         "aws": {"network", "source"},
-        "platform": {"aws", "network"},
+        "platform": {"aws", "contract", "network"},
         "keys": {"aws", "network", "platform"},
-        **{phase: {"aws", "keys", "platform", "source"} for phase in PHASES},
+        **{phase: {"aws", "contract", "keys", "platform", "source"} for phase in PHASES},
     },
     "stack": {
         "common": set(),

@@ -1,0 +1,1 @@
+"""The platform's contract as a model: what the suite's checks are derived from. Pure; it reaches nothing."""
