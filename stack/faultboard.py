@@ -103,6 +103,8 @@ class FaultBoard:
             **self._rule(fault_id),
             **(params or self._catalogue[fault_id].get("params", {})),
         }
+        # Services know of the fault before anything is altered: otherwise one might still follow the change.
+        self._write()
         try:
             if verb in self._alterable:
                 self._alter(fault_id)
@@ -110,8 +112,8 @@ class FaultBoard:
                 getattr(self._supervisor, verb)(target)
         except StackError:
             del self.active[fault_id]
+            self._write()
             raise
-        self._write()
 
     def clear(self, fault_id: str) -> None:
         """Turn a fault off and undo its action. Raises UnknownFault."""

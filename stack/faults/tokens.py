@@ -10,7 +10,7 @@ from stack.common.context import Context
 from stack.common.http import ApiError
 from stack.common.jose import PublicKey, SigningKey, take_apart
 from stack.common.jwks import JwksClient
-from stack.common.keyring import Keyring
+from stack.common.keyring import BadSecret, Keyring
 from stack.common.verifier import Issuer, SpentTokens, TokenRefused, Verifier
 from stack.faults.active import Faults, Faulty
 
@@ -77,9 +77,7 @@ class FaultyKeyring(Faulty, Keyring):
         return next((key.public() for key in known if key.kid == kid), None)
 
     async def refresh(self) -> bool:
-        """Read the secret, or ignore it."""
-        if self._faults.on(f"{self._owner}-ignores-secret") and self.keys is not None:
-            return False
+        """Read the secret."""
         # Looked at before the reading: one that began before the reset may find the keys before it.
         begins_anew = self._ever_outdated
         fresh = await super().refresh()
@@ -94,6 +92,9 @@ class FaultyKeyring(Faulty, Keyring):
         self._ever_outdated = True
 
     def _take(self, value: str) -> None:
+        # Asked after the reading: one under way when the fault is turned on may bring the new value.
+        if self._faults.on(f"{self._owner}-ignores-secret") and self.keys is not None:
+            raise BadSecret("the secret is ignored")
         super()._take(value)
         self._ever.update((key.kid, key) for key in super().published)
 

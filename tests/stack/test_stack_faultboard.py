@@ -51,6 +51,22 @@ def _file(board: FaultBoard) -> Any:
     return json.loads(board._path.read_text())
 
 
+def test_services_know_of_a_fault_before_anything_is_altered(
+    board: FaultBoard, alterable: dict[str, Mock]
+) -> None:
+    seen: list[Any] = []
+    alterable["aws"].alter.side_effect = lambda *_: seen.append(_file(board)["active"])
+    board.set("no-topic", {})
+    assert seen == [{"no-topic": {}}]
+
+
+def test_a_fault_that_cannot_be_made_is_off_again(board: FaultBoard, alterable: dict[str, Mock]) -> None:
+    alterable["aws"].alter.side_effect = StackError("no such topic")
+    with pytest.raises(StackError):
+        board.set("no-topic", {})
+    assert _file(board)["active"] == board.active == {}
+
+
 def test_given_parameters_replace_those_of_the_catalogue(board: FaultBoard) -> None:
     assert _file(board) == {"generation": 0, "active": {}}
     board.set("plain", {})
