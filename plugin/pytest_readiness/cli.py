@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
+from .core.arguments import filled
 from .core.errors import LedgerError, PlanError, ReadinessError
 from .core.formats import counted
 from .core.plan import PLAN_NAME, Plan
@@ -53,8 +54,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     ledger = commands.add_parser("ledger", help="Look at the history of full runs")
     ledger.add_argument("action", choices=("show", "verify"), help="Print the runs, or check the hash chain")
-    ledger.add_argument("--env", default="local", metavar="NAME", help="Environment (default: local)")
-    ledger.add_argument("--ledger", default="", metavar="URL", help="Ledger URL (default: the plan's)")
+    ledger.add_argument(
+        "--env", type=filled, default="local", metavar="NAME", help="Environment (default: local)"
+    )
+    ledger.add_argument("--ledger", type=filled, metavar="URL", help="Ledger URL (default: the plan's)")
     commands.add_parser("gate", help="Run pytest with these arguments and answer for it, the form for CI")
     command.add(commands)
     return parser

@@ -110,6 +110,11 @@ def test_a_ledger_named_by_its_url_needs_no_plan(
     ("arguments", "told"),
     [
         (["ledger", "verify", "--ledger", "ftp://x"], "ledger url: 'ftp://x' is not a ledger"),
+        (["ledger", "show", "--env", ""], "argument --env: empty"),
+        (["ledger", "verify", "--env= "], "argument --env: empty"),
+        (["ledger", "show", "--ledger", ""], "argument --ledger: empty"),
+        (["self-test", "--report="], "argument --report: empty"),
+        (["self-test", "--only", " "], "argument --only: empty"),
         (["ledger", "erase"], "invalid choice: 'erase'"),
         (["ledger"], "the following arguments are required: action"),
         ([], "the following arguments are required: COMMAND"),

@@ -46,12 +46,10 @@ def test_the_second_attempt_has_the_limit_too(suite: Suite, plugins: tuple[str, 
     assert check["duration_s"] < 20
 
 
-@WITH
 @pytest.mark.parametrize("method", ["signal", "thread"])
-def test_the_limit_of_the_command_line_holds(suite: Suite, plugins: tuple[str, ...], method: str) -> None:
-    if "timeout" not in plugins:
-        pytest.skip("an option of pytest-timeout")
+def test_the_limit_of_the_command_line_holds(suite: Suite, method: str) -> None:
     args = ("--timeout=0.3", f"--timeout-method={method}")
+    plugins = (*DEFAULT, "timeout")
     run = _run(suite, f"    lost(count('tries') == 1)\n    {WAIT}", *args, marks="", plugins=plugins)
     assert (run.code, run.check("health/it")["class"]) == (6, "CHECK_ERROR"), run.told()
 

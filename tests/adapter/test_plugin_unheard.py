@@ -7,7 +7,13 @@ from tests.adapter.test_plugin_exit_codes import PASSING, WORKERS
 
 BODIES = {
     "thread": "t = threading.Thread(target=lambda: 1 / 0); t.start(); t.join()",
-    "raw thread": "import _thread; _thread.start_new_thread(lambda: 1 / 0, ()); time.sleep(0.2)",
+    "raw thread": """
+    import _thread, sys
+    hook, heard = sys.unraisablehook, threading.Event()
+    sys.unraisablehook = lambda told: (hook(told), heard.set())
+    _thread.start_new_thread(lambda: 1 / 0, ())
+    assert heard.wait(10)
+    sys.unraisablehook = hook""",
     "assertion in a thread": """
     def wrong():
         assert 1 == 2

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from tests.adapter.scenario import Suite
+from tests.adapter.scenario import HTML, PLUGINS, Suite
 from tests.adapter.test_plugin_exit_codes import PASSING, WORKERS
 
 TWO = """
@@ -287,12 +287,25 @@ def test_an_empty_value_is_refused(suite: Suite, option: str, value: str) -> Non
     assert "empty" in run.err
 
 
-PARTS = ["start", "fixtures", "collector", "tally", "recorder", "listener", "gate", "html", "channels"]
+NAMES_PARTS = """
+import pathlib, os
+
+def pytest_unconfigure(config):
+    names = [name for name, part in config.pluginmanager.list_name_plugin() if "readiness" in name]
+    with open(pathlib.Path(os.environ["SCENARIO_ROOT"], "parts"), "a") as stream:
+        stream.writelines(f"{name}\\n" for name in names)
+"""
 
 
-@pytest.mark.parametrize("part", [*PARTS, "distribution"])
-def test_a_blocked_part_is_refused(suite: Suite, part: str) -> None:
+def test_a_blocked_part_is_refused_whichever_it_is(suite: Suite) -> None:
     suite.checks(PASSING)
-    run = suite.run("-p", f"no:readiness-{part}")
-    assert run.code == 4, run.told()
-    assert f"-p no:readiness-{part}" in run.err
+    suite.write("conftest.py", NAMES_PARTS)
+    for workers in ((), ("-n1",)):
+        assert suite.run(*workers, plugins=HTML).code == 0
+    parts = {*suite.wrote("parts").split()} - {PLUGINS["readiness"]}
+    assert {"readiness-gate", "readiness-limits", "readiness-publisher", "readiness-html"} <= parts
+    for part in parts:
+        run = suite.run("-p", f"no:{part}")
+        assert run.code == 4, run.told()
+        assert f"-p no:{part}: a run is not judged without this part" in run.err
+        assert suite.run("-p", f"no:{part}", "-n1").code == 4

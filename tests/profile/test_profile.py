@@ -104,10 +104,6 @@ def test_variables_win_over_the_file() -> None:
     assert "the secret itself" not in repr(made)
 
 
-def test_an_empty_variable_overrides_nothing() -> None:
-    assert profile(SHOP_URL="").shop.url == "https://shop.example"
-
-
 def test_an_overlay_is_validated_and_variables_win_over_it() -> None:
     made = profile(SHOP_DIALECT="old").overlaid(
         {"name": "local", "live": False, "shop": {"url": "http://127.0.0.1:9", "dialect": "new"}}, "the stack"

@@ -101,3 +101,66 @@ def test_refused_schemas(text: str, what: str, allowed: str) -> None:
     with pytest.raises(ProfileError) as caught:
         Schema.parse(text, "s.toml")
     assert str(caught.value) == told(f"s.toml: {what}", allowed)
+
+
+def test_all_mistakes_of_a_schema_are_told_at_once() -> None:
+    with pytest.raises(ProfileError) as caught:
+        Schema.parse(
+            """
+            [section.shop.url]
+            type = "ulr"
+            default = 3
+            requird = true
+            [section.shop.dialect]
+            type = "choice"
+            default = "x"
+            [section.shop.reachable]
+            type = "bool"
+            default = 1
+            [capability.shop]
+            needs = ["shop.uri", "shop.url", "bank.url"]
+            reachable = "shop.url"
+            [capability.bank]
+            needs = 3
+            [profile.live]
+            [profile.odd]
+            env = "X"
+            [extra]
+            """,
+            "s.toml",
+        )
+    assert [line.partition(" (")[0] for line in str(caught.value).splitlines()] == [
+        "s.toml: section.shop.url.type: unknown value 'ulr'",
+        "s.toml: section.shop.url.requird: unknown key",
+        "s.toml: section.shop.dialect.allowed: a choice, and only a choice, lists its values",
+        "s.toml: section.shop.reachable.default: 1 is not a boolean",
+        "s.toml: capability.shop.needs: unknown field 'shop.uri', 'bank.url'",
+        "s.toml: capability.bank.needs: 3 is not an array",
+        "s.toml: profile.live.env: missing",
+        "s.toml: profile.odd: not a built-in value",
+        "s.toml: extra: unknown key",
+        "  next: correct these 9 mistakes",
+    ]
+
+
+def test_all_mistakes_of_a_profile_and_its_variables_are_told_at_once() -> None:
+    told = refusal(
+        PROFILE + "[bank]\nreachable = 3", SHOP_URL="ftp://x", SHOP_DIALECT="odd", BANK_REACHABLE=""
+    )
+    assert [line.partition(" (")[0] for line in told.splitlines()] == [
+        "environments/staging.toml: bank.reachable: 3 is not a boolean",
+        "environment variable SHOP_URL: shop.url: 'ftp://x' is not a usable URL",
+        "environment variable SHOP_DIALECT: shop.dialect: unknown value 'odd'",
+        "environment variable BANK_REACHABLE: bank.reachable: empty",
+        "  next: correct these 4 mistakes",
+    ]
+
+
+@pytest.mark.parametrize(
+    "variable", ["SHOP_URL", "SHOP_PROTECTED", "SHOP_KEY", "SHOP_API_KEY", "SHOP_DIALECT"]
+)
+@pytest.mark.parametrize("text", ["", " ", "\n"])
+def test_a_variable_that_is_set_and_empty_is_refused(variable: str, text: str) -> None:
+    told = refusal(PROFILE, **{variable: text})
+    assert told.startswith(f"environment variable {variable}: ")
+    assert "empty\n  allowed: a value; unset the variable" in told

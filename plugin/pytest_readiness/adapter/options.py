@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ..core.arguments import filled
 from ..core.errors import three_lines
 from ..core.plan import PLAN_NAME
 
@@ -27,7 +28,7 @@ def add(parser: pytest.Parser) -> None:
         "--env",
         dest="readiness_env",
         metavar="NAME|PATH.toml",
-        type=_named,
+        type=filled,
         default=None,
         help="Environment profile: a name under environments/ or a file (default: local)",
     )
@@ -55,7 +56,7 @@ def add(parser: pytest.Parser) -> None:
         "--readiness-dir",
         dest="readiness_dir",
         metavar="DIR",
-        type=_named,
+        type=filled,
         default=None,
         help="Directory of the reports (default: reports under the rootdir)",
     )
@@ -63,7 +64,7 @@ def add(parser: pytest.Parser) -> None:
         "--readiness-ledger",
         dest="readiness_ledger",
         metavar="URL",
-        type=_named,
+        type=filled,
         default=None,
         help="Ledger of past runs: file:PATH or s3://BUCKET/PREFIX, with {env} (default: the plan's)",
     )
@@ -123,13 +124,6 @@ def asked_paths(config: pytest.Config) -> list[Path]:
     """Return the files and directories that the invocation names, without what it selects inside a file."""
     base = config.invocation_params.dir
     return [(base / argument.split("::")[0].split("[")[0]).resolve() for argument in config.args]
-
-
-def _named(text: str) -> str:
-    """Refuse an empty value: a variable that is not set in CI is no wish for the default."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError("empty\n  next: give a value, or leave the option out")
-    return text
 
 
 def _degraded_exit_code(text: str) -> int:

@@ -29,13 +29,8 @@ from .session import ask_hook, begin, enter, own_run_id, read_profile
 from .tally import Tally
 from .unheard import Unheard
 
-#: The plugin's objects, under the names that ``-p no:NAME`` takes.
-PARTS = (
-    *("readiness-start", "readiness-fixtures", "readiness-collector", "readiness-tally"),
-    *("readiness-recorder", "readiness-listener", "readiness-limits", "readiness-repetition"),
-    *("readiness-distribution", "readiness-publisher"),
-    *("readiness-html", "readiness-channels", "readiness-gate"),
-)
+#: What the names of the plugin's objects begin with: ``-p no:NAME`` takes them.
+PREFIX = "readiness-"
 
 
 def register(config: pytest.Config) -> None:
@@ -46,7 +41,7 @@ def register(config: pytest.Config) -> None:
             "\n  next: share reports/readiness.md, from which secrets have been removed"
         )
     settings = Settings.from_config(config)
-    if config.pluginmanager.is_blocked("readiness-start"):
+    if config.pluginmanager.is_blocked(f"{PREFIX}start"):
         raise pytest.UsageError(refusal(config))
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
@@ -56,10 +51,10 @@ def register(config: pytest.Config) -> None:
     if judges and has_html(config) and not config.getoption("htmlpath") and _can_hold(reports.directory):
         config.option.htmlpath = str(reports.directory / HTML_NAME)
         config.option.self_contained_html = True
-    config.pluginmanager.register(guard(config), "readiness-channels")
-    config.pluginmanager.register(fixtures, "readiness-fixtures")
+    add(config, "channels", guard(config))
+    add(config, "fixtures", fixtures)
     starter = Controller(config, settings, reports) if settings.is_controller else Worker(config, settings)
-    config.pluginmanager.register(starter, "readiness-start")
+    add(config, "start", starter)
 
 
 class Controller:
@@ -84,7 +79,7 @@ class Controller:
             raise self._refused(run_id, str(problem)) from None
 
     def _start(self, run_id: str) -> None:
-        settings, manager = self._settings, self._config.pluginmanager
+        settings = self._settings
         if settings.distribution == "each":
             raise pytest.UsageError(
                 "--dist each would run every check several times"
@@ -94,7 +89,7 @@ class Controller:
         context = begin(settings, run_id, self._config.stash[REDACTOR])
         self._config.stash[RUN] = context
         collector = Collector(context)
-        manager.register(collector, "readiness-collector")
+        add(self._config, "collector", collector)
         if settings.inert:
             return
         if problem := refusal(self._config):
@@ -108,13 +103,13 @@ class Controller:
         if self._reports.seems_full:
             history.ledger.prepare()
         tally = Tally(context.redactor)
-        manager.register(tally, "readiness-tally")
+        add(self._config, "tally", tally)
         catalogue = lambda: collector.catalogue  # noqa: E731
         if shared is not None:
             from .distributed import Distribution
 
             distribution = Distribution(context, shared, overlay)
-            manager.register(distribution, "readiness-distribution")
+            add(self._config, "distribution", distribution)
             catalogue = distribution.catalogue
         else:
             beside_checks(self._config, context)
@@ -122,8 +117,8 @@ class Controller:
         if has_html(self._config):
             from .html_bridge import HtmlBridge
 
-            manager.register(HtmlBridge(judge.model, context.redactor), "readiness-html")
-        manager.register(Gate(self._config, context, tally, judge, self._reports), "readiness-gate")
+            add(self._config, "html", HtmlBridge(judge.model, context.redactor))
+        add(self._config, "gate", Gate(self._config, context, tally, judge, self._reports))
 
     def _refused(self, run_id: str, why: str) -> pytest.UsageError:
         if not self._settings.inert:
@@ -151,10 +146,9 @@ class Worker:
         enter(context, profile, given["overlay"], given["unresolved"])
         self._config.stash[RUN] = context
         collector = Collector(context)
-        manager = self._config.pluginmanager
-        manager.register(collector, "readiness-collector")
+        add(self._config, "collector", collector)
         publisher = Publisher(collector, Path(given["shared"]), self._settings.worker)
-        manager.register(publisher, "readiness-publisher")
+        add(self._config, "publisher", publisher)
         beside_checks(self._config, context)
         if problem := refusal(self._config):
             collector.catalogue.problem = problem
@@ -162,10 +156,10 @@ class Worker:
 
 def beside_checks(config: pytest.Config, context: RunContext) -> None:
     """Register what runs beside each check, in the process that runs it."""
-    config.pluginmanager.register(Recorder(context), "readiness-recorder")
-    config.pluginmanager.register(Listener(context, Unheard(config)), "readiness-listener")
-    config.pluginmanager.register(Limits(context, config), "readiness-limits")
-    config.pluginmanager.register(Repetition(), "readiness-repetition")
+    add(config, "recorder", Recorder(context))
+    add(config, "listener", Listener(context, Unheard(config)))
+    add(config, "limits", Limits(context, config))
+    add(config, "repetition", Repetition())
 
 
 def refusal(config: pytest.Config) -> str:
@@ -175,8 +169,15 @@ def refusal(config: pytest.Config) -> str:
             "python -O or PYTHONOPTIMIZE: the interpreter removes assertions, so that checks cannot fail"
             "\n  next: run it without"
         )
-    blocked = [part for part in PARTS if config.pluginmanager.is_blocked(part)]
-    return f"-p no:{blocked[0]}: a run is not judged without this part" if blocked else ""
+    for name, part in config.pluginmanager.list_name_plugin():
+        if part is None and name.startswith(PREFIX):  # blocked
+            return f"-p no:{name}: a run is not judged without this part"
+    return ""
+
+
+def add(config: pytest.Config, name: str, part: object) -> None:
+    """Register an object of the plugin under a name that :func:`refusal` knows for the plugin's."""
+    config.pluginmanager.register(part, f"{PREFIX}{name}")
 
 
 def has_html(config: pytest.Config) -> bool:

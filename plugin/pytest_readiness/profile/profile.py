@@ -97,15 +97,14 @@ class Profile:
             # Only the variables that the schema names: the profile is shown and passed on.
             environ={env: environ[env] for env in _variables(schema) if env in environ},
         )
-        top.settle()
-        return profile._overridden()
+        return profile._overridden(top)
 
     def overlaid(self, overlay: Mapping[str, Any], source: str) -> Profile:
         """Return the profile with an overlay's values, validated like a file's.
 
         ``overlay`` has the shape of the TOML; ``source`` names it in errors. Overriding variables win.
         """
-        top = TomlTable(overlay, source=source, error=ProfileError)
+        top = TomlTable(overlay, source=source, error=ProfileError, mistakes=[])
         values = _read_values(top, self.schema)
         merged = replace(
             self,
@@ -115,7 +114,7 @@ class Profile:
             values={**self.values, **values},
             origins={**self.origins, **dict.fromkeys(values, source)},
         )
-        return merged._overridden()
+        return merged._overridden(top)
 
     def get(self, key: str) -> Any:
         """Return a value by its dotted name; ProfileError when the schema has no such field."""
@@ -197,25 +196,38 @@ class Profile:
     def _absent(self, name: str, reason: str) -> Capability:
         return Capability(name=name, status=Offer.ABSENT, reason=reason)
 
-    def _overridden(self) -> Profile:
-        """Apply the overriding variables on top of everything else."""
+    def _overridden(self, top: TomlTable) -> Profile:
+        """Apply the overriding variables on top of ``top``; ProfileError for the mistakes of both at once."""
         values, origins, built_in = dict(self.values), dict(self.origins), {}
         for key, (variable, text) in _overrides(self.schema, self.environ).items():
             origins[key] = f"environment variable {variable}"
             where = f"{origins[key]}: {key}"
-            if key in self.schema.fields:
-                values[key] = _accepted(self.schema.fields[key].from_environment, text, where)
-            else:
-                built_in[key] = _accepted(str if key == "name" else boolean, text, where)
+            try:
+                if key in self.schema.fields:
+                    values[key] = _accepted(_given(self.schema.fields[key].from_environment), text, where)
+                else:
+                    built_in[key] = _accepted(_given(_name if key == "name" else boolean), text, where)
+            except ProfileError as mistake:
+                top.add(mistake)
+        top.settle()
         return replace(self, values=MappingProxyType(values), origins=MappingProxyType(origins), **built_in)
 
 
 def _read_name(table: TomlTable, default: str | None = None) -> str:
     """Return the environment's name, which also names its ledger: a-z, digits, dot, dash, underscore."""
     name = table.text("name") if default is None else table.text("name", default)
-    if not _NAME.fullmatch(name):
-        table.refuse("name", f"{name!r} cannot name an environment", allowed="a-z, 0-9, '.', '_' and '-'")
+    try:
+        return _name(name)
+    except BadValue as bad:
+        table.refuse("name", bad.what, allowed=bad.allowed)
     return name
+
+
+def _name(text: str) -> str:
+    """Return what may name an environment and its ledger; BadValue for anything else."""
+    if not _NAME.fullmatch(text):
+        raise BadValue(f"{text!r} cannot name an environment", "a-z, 0-9, '.', '_' and '-'")
+    return text
 
 
 def _read_values(top: TomlTable, schema: Schema) -> dict[str, Any]:
@@ -251,6 +263,17 @@ def _accepted(read: Callable[[Any], Any], value: Any, where: str) -> Any:
         raise ProfileError(bad.what, where=where, allowed=bad.allowed) from None
 
 
+def _given(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a reader of variables that refuses an empty one: empty is not absent."""
+
+    def read_given(text: str) -> Any:
+        if not text.strip():
+            raise BadValue("empty", "a value; unset the variable to use the profile's")
+        return read(text)
+
+    return read_given
+
+
 def _what_is_accepted(field: Field) -> str:
     """Say in words what a field accepts."""
     words = {"url": URL_FORM, "secret": REFERENCE_FORM, "bool": "true, false", "int": "an integer >= 0"}
@@ -263,9 +286,9 @@ def _variables(schema: Schema) -> set[str]:
 
 
 def _overrides(schema: Schema, environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Return the variable that overrides each field, and its content; an empty one overrides nothing."""
+    """Return the variable that overrides each field, and its content."""
     named = {key: field.env for key, field in schema.fields.items() if field.env} | dict(schema.overrides)
-    return {key: (env, environ[env]) for key, env in named.items() if environ.get(env)}
+    return {key: (env, environ[env]) for key, env in named.items() if env in environ}
 
 
 def p256_problem(text: str) -> str:

@@ -16,6 +16,8 @@ SCHEMA_NAME = "schema.toml"
 ENV_KINDS = ("env", "file")
 BUILT_IN = ("name", "live", "protected")
 TYPES = ("url", "string", "choice", "bool", "int", "secret")
+#: Of a field whose type is refused; no schema that is returned has it.
+UNREAD = ""
 FORMATS = ("p256-pem",)
 SECRET_KINDS = ("env", "file", "secretsmanager")
 REFERENCE_FORM = "env:NAME, file:PATH, secretsmanager:ID, or empty where it is not offered"
@@ -159,13 +161,14 @@ class Schema:
     @classmethod
     def parse(cls, text: str, source: str) -> Schema:
         """Parse a schema; ProfileError naming ``source``, key and allowed values for anything malformed."""
-        top = load_toml(text, source, ProfileError)
+        top = load_toml(text, source, ProfileError, collect=True)
         fields = {entry.name: entry for entry in _fields(top.table("section"))}
         rules = top.table("capability")
         capabilities = {name: _capability(name, rules.table(name), fields) for name in rules.data}
         built_in = top.table("profile")
         overrides = {name: _override(built_in, name) for name in built_in.data}
         top.finish()
+        top.settle()
         return cls(source=source, fields=fields, capabilities=capabilities, overrides=overrides)
 
 
@@ -184,7 +187,9 @@ def _fields(sections: TomlTable) -> list[Field]:
 def _field(name: str, table: TomlTable) -> Field:
     kind = table.choice("type", TYPES)
     allowed = table.texts("allowed", ())
-    if (kind == "choice") != bool(allowed):
+    if table.is_wrong("type"):
+        kind = UNREAD  # what the other keys should be is not known then
+    elif (kind == "choice") != bool(allowed):
         table.refuse(
             "allowed", "a choice, and only a choice, lists its values", allowed="an array of strings"
         )
@@ -198,7 +203,7 @@ def _field(name: str, table: TomlTable) -> Field:
         format=table.choice("format", FORMATS, ""),
         default=_default(table, kind, allowed),
     )
-    table.finish()
+    table.finish("default")
     return read
 
 
@@ -207,6 +212,8 @@ def _default(table: TomlTable, kind: str, allowed: tuple[str, ...]) -> Any:
         return table.boolean("default", False)
     if kind == "int":
         return table.integer("default", 0)
+    if kind == UNREAD or (kind == "choice" and not allowed):
+        return ""
     if kind == "choice":
         return table.choice("default", allowed, allowed[0])
     return table.text("default", "", empty=True)
@@ -217,13 +224,13 @@ def _capability(name: str, table: TomlTable, fields: Mapping[str, Field]) -> Cap
         name=name,
         needs=table.texts("needs", ()),
         reachable=table.choice(
-            "reachable", [key for key, entry in fields.items() if entry.type == "bool"], ""
+            "reachable", [key for key, entry in fields.items() if entry.type in ("bool", UNREAD)], ""
         ),
         option=table.text("option", ""),
     )
-    for need in rule.needs:
-        if need not in fields:
-            table.refuse("needs", f"unknown field {need!r}", allowed=", ".join(fields))
+    unknown = [repr(need) for need in rule.needs if need not in fields]
+    if unknown:
+        table.refuse("needs", f"unknown field {', '.join(unknown)}", allowed=", ".join(fields))
     table.finish()
     return rule
 
@@ -231,6 +238,7 @@ def _capability(name: str, table: TomlTable, fields: Mapping[str, Field]) -> Cap
 def _override(built_in: TomlTable, name: str) -> str:
     if name not in BUILT_IN:
         built_in.refuse(name, "not a built-in value", allowed=", ".join(BUILT_IN))
+        return ""
     table = built_in.table(name)
     env = table.text("env")
     table.finish()

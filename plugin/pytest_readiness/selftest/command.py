@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
+from ..core.arguments import filled
 from ..core.errors import ReadinessError
 from ..core.formats import counted
 from ..core.model import Scope
@@ -42,6 +43,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--only",
         action="append",
+        type=filled,
         default=[],
         metavar="PATTERN",
         help="Only faults whose id or goal matches, such as 'G-4' or '*-jwks-*'; may be repeated",
@@ -63,6 +65,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument(
         "--report",
+        type=filled,
         default="reports",
         metavar="DIR",
         help="Directory of self-test.json and .md (default: reports)",
