@@ -13,6 +13,7 @@ from pytest_readiness import Environment, Evidence
 from smoke.aws.account import read_descriptions
 from smoke.aws.reader import AwsReader, reader_of
 from smoke.network.transport import authorities, http_pool
+from smoke.platform.batch import Batch
 from smoke.platform.builds import builds
 from smoke.platform.dixie import Dixie, Scores
 from smoke.platform.finn import Finn
@@ -20,6 +21,7 @@ from smoke.platform.freeside import Dialects, Freeside, Tenants
 from smoke.platform.http import Connect, HttpClient, ServiceClient
 from smoke.platform.invariants import MICRO_PER_CENT, Conservation
 from smoke.platform.jwks import SigningKeyLookup
+from smoke.platform.once import Once
 from smoke.platform.spend import OpeningBalance, SpendJournal
 from smoke.platform.tokens import SigningKey
 from smoke.source.checkout import Checkout
@@ -118,6 +120,18 @@ def journal(
 
     run_journal = SpendJournal(shared, environment.budget.max_spend_cents * MICRO_PER_CENT, read_balances)
     return run_journal
+
+
+@pytest.fixture(scope="session")
+def once(shared: Path) -> Once:
+    """What the run spent and tries again at its end."""
+    return Once(shared)
+
+
+@pytest.fixture
+def batch(environment: Environment, evidence: Evidence) -> Batch:
+    """Sends families of derived cases, as many at once as the profile allows."""
+    return Batch(evidence, environment.limits.concurrency)
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ ARROWS = {
         "network": set(),
         "aws": {"network", "source"},
         "platform": {"aws", "contract", "network"},
-        "keys": {"aws", "network", "platform"},
+        "keys": {"aws", "contract", "network", "platform"},
         **{phase: {"aws", "contract", "keys", "platform", "source"} for phase in PHASES},
     },
     "stack": {
@@ -135,6 +135,14 @@ def test_core_is_standard_library_only() -> None:
         for name in _imports(path):
             top = name.split(".")[0]
             assert top in sys.stdlib_module_names or name.startswith("pytest_readiness.core"), (
+                f"{path.relative_to(ROOT)} imports {name}"
+            )
+
+
+def test_the_contract_is_standard_library_only() -> None:
+    for path in _files(ROOT / "smoke" / "contract"):
+        for name in _imports(path):
+            assert name.split(".")[0] in sys.stdlib_module_names or name.startswith("smoke.contract"), (
                 f"{path.relative_to(ROOT)} imports {name}"
             )
 

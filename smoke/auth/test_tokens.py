@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pytest_readiness import Evidence, SafetyViolation
 
+from smoke.contract.model import SERVICES
 from smoke.platform.answers import body_text, require_status
 from smoke.platform.attacks import (
     REFUSALS,
@@ -21,7 +22,7 @@ from smoke.platform.forgeries import cases
 from smoke.platform.freeside import Freeside, Tenants, cost_in
 from smoke.platform.invariants import I7, reading_of
 from smoke.platform.prompts import prompt_for
-from smoke.platform.services import SERVICES, controlled, each, requires
+from smoke.platform.services import controlled, each, requires
 from smoke.platform.tokens import SigningKey, bearer
 
 pytestmark = [

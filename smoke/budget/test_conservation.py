@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pytest_readiness import Eventually, Evidence, SafetyViolation
 
+from smoke.contract.model import POOLS
 from smoke.platform.answers import Answer, answer_of, require_error, require_json_error, require_status
 from smoke.platform.attacks import UNKNOWN_MODEL
 from smoke.platform.concurrency import at_once, sampling
@@ -16,7 +17,6 @@ from smoke.platform.freeside import Freeside, Tenants
 from smoke.platform.invariants import I6, I7, RELEASED_WITHIN_S, Conservation
 from smoke.platform.prompts import prompt_for
 from smoke.platform.services import controlled
-from smoke.platform.tokens import ALL_POOLS
 
 pytestmark = [
     pytest.mark.goal("G-4"),
@@ -146,7 +146,7 @@ def test_refused_call_is_free(freeside: Freeside, tenants: Tenants, watch: Conse
     """A call that is refused changes no figure (I-8)."""
     refused: dict[str, dict[str, Any]] = {
         "unknown-model": {"model": UNKNOWN_MODEL},
-        "pool-above-tier": {"model": "architect", "tier": "pro", "allowed_pools": list(ALL_POOLS)},
+        "pool-above-tier": {"model": "architect", "tier": "pro", "allowed_pools": list(POOLS)},
         "expired-token": {"iat": 1, "exp": 2},
     }
     answer = freeside.try_invoke(tenants.main, prompt_for(), **refused[call])

@@ -10,9 +10,9 @@ from pytest_readiness import Environment, Evidence
 
 from smoke.aws.ecs import TaskDefinition
 from smoke.aws.reader import AwsReader
+from smoke.contract.model import SERVICES
 from smoke.platform.answers import body_text
 from smoke.platform.http import HttpClient
-from smoke.platform.services import SERVICES
 from smoke.source.checkout import Checkout, listed
 from smoke.source.fly import Scan, allow_list, plant, points_to_fly, scan
 

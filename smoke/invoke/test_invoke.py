@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pytest_readiness import Evidence, SafetyViolation
 
+from smoke.contract.model import POOLS
 from smoke.platform.answers import (
     UUID,
     Answer,
@@ -29,7 +30,6 @@ from smoke.platform.invariants import Conservation
 from smoke.platform.prompts import nonce, prompt_for
 from smoke.platform.services import controlled
 from smoke.platform.spend import percentile
-from smoke.platform.tokens import ALL_POOLS
 
 pytestmark = [
     pytest.mark.goal("G-3"),
@@ -127,8 +127,8 @@ def test_bad_input_is_turned_down(
 @pytest.mark.parametrize(
     ("tier", "allowed", "model"),
     [
-        pytest.param("free", ALL_POOLS, "reviewer", id="free-reviewer"),
-        pytest.param("pro", ALL_POOLS, "architect", id="pro-architect"),
+        pytest.param("free", POOLS, "reviewer", id="free-reviewer"),
+        pytest.param("pro", POOLS, "architect", id="pro-architect"),
         pytest.param("enterprise", ("cheap",), "reviewer", id="not-in-the-tokens-list"),
     ],
 )

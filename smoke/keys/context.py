@@ -13,8 +13,8 @@ import httpx
 from pytest_readiness import Environment, SetupError
 
 from smoke.aws.account import Account, account_of
+from smoke.contract.model import SERVICES as PLATFORM
 from smoke.network.transport import http_pool
-from smoke.platform import services
 from smoke.platform.answers import ContractViolation, UnexpectedStatus, require_status
 from smoke.platform.http import require_resolvable
 from smoke.platform.jwks import KeySet, key_set_of
@@ -212,7 +212,7 @@ class KeyPlatform:
                 where=barrier,
                 action="run this where every service can be reached (inside the VPC)",
             )
-        url = f"{getattr(self.environment, service).url}{services.SERVICES[service].jwks}"
+        url = f"{getattr(self.environment, service).url}{PLATFORM[service].jwks}"
         try:
             response = self._http.get(url)
         except httpx.HTTPError as problem:

@@ -12,10 +12,9 @@ from typing import Any, NoReturn
 import httpx
 from pytest_readiness import ExternalOutage
 
+from smoke.contract.model import POOLS
 from smoke.network.strict_json import NotStrict, strict_json
 from smoke.network.transport import ContractViolation as ContractViolation
-
-from .tokens import ALL_POOLS
 
 #: More digits than any amount of the contract has; Python itself refuses only thousands.
 DIGITS = re.compile(r"[0-9]{1,18}")
@@ -232,7 +231,7 @@ def answer_of(response: httpx.Response, tenant: str) -> Answer:
     return Answer(
         tenant=tenant,
         content=fields.text("content"),
-        model=fields.text("model", among=ALL_POOLS),
+        model=fields.text("model", among=POOLS),
         usage=usage_of(fields.object("usage")),
         trace_id=fields.text("traceId", pattern=UUID),
         idempotency_key=header(response, "x-idempotency-key"),

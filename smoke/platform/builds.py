@@ -12,10 +12,10 @@ from smoke.aws.account import account_of
 from smoke.aws.ecs import image_in_use
 from smoke.aws.inventory import tag_of
 from smoke.aws.names import Names
+from smoke.contract.model import SERVICES
 from smoke.network.transport import authorities, http_pool, within
 from smoke.platform.answers import parse_json, route_of
 from smoke.platform.concurrency import in_time
-from smoke.platform.services import SERVICES
 
 WITHIN_S = 3.0
 LONGEST_BUILD = 200

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 from jwt.utils import base64url_encode
 
-from .services import SERVICES
+from smoke.contract.model import SERVICES
+
 from .tokens import Claims, SigningKey, bearer, mint
 
 #: How far a forged time is from now: far beyond any clock skew that a verifier may allow.

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from pytest_readiness import SetupError
 
+from smoke.contract.model import POOLS
+
 from .freeside import Freeside
-from .tokens import ALL_POOLS
 
 #: Two paddings that are far enough apart to see what a character costs.
 SHORT, LONG = 0, 2000
@@ -48,10 +49,10 @@ class Prices:
 
     least: int
     per_character: float
-    pool: str = ALL_POOLS[0]
+    pool: str = POOLS[0]
 
     @classmethod
-    def learn(cls, freeside: Freeside, tenant: str, pool: str = ALL_POOLS[0]) -> Prices:
+    def learn(cls, freeside: Freeside, tenant: str, pool: str = POOLS[0]) -> Prices:
         """Two paid calls of ``tenant``."""
         short, long = (
             freeside.invoke(tenant, prompt_for(padding=padding), model=pool).usage.cost_micro
@@ -64,11 +65,11 @@ class Prices:
         cls, freeside: Freeside, tenant: str, padding: Callable[[Prices], int]
     ) -> tuple[Prices, int]:
         """The cheapest pool that has a prompt of the wanted price, and that prompt's padding."""
-        for pool in ALL_POOLS[:-1]:
+        for pool in POOLS[:-1]:
             prices = cls.learn(freeside, tenant, pool)
             with suppress(PriceOutOfReach):
                 return prices, padding(prices)
-        prices = cls.learn(freeside, tenant, ALL_POOLS[-1])
+        prices = cls.learn(freeside, tenant, POOLS[-1])
         return prices, padding(prices)
 
     def padding_for(self, cost: float) -> int:

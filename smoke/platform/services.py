@@ -1,32 +1,13 @@
-"""The services of the platform, in one table, and the tests that are parametrised by it."""
+"""The checks that are parametrised by the services of the platform."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """One service: where it reports its health and publishes its keys, and the audience of its tokens."""
-
-    name: str
-    health: str
-    jwks: str
-    audience: str
-
-
-SERVICES = {
-    service.name: service
-    for service in (
-        Service("freeside", "/health", "/.well-known/jwks.json", "arrakis"),
-        Service("dixie", "/api/health", "/api/auth/.well-known/jwks.json", "loa-dixie"),
-        Service("finn", "/health", "/.well-known/jwks.json", "loa-finn"),
-    )
-}
+from smoke.contract.model import SERVICES
 
 
 def requires(service: str, *, finn_covered_by: str = "") -> pytest.MarkDecorator:

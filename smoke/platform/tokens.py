@@ -16,12 +16,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
-from .services import SERVICES
+from smoke.contract.model import SERVICES, TIER_POOLS
 
 Claims = dict[str, Any]
 
-ALL_POOLS = ("cheap", "fast-code", "reviewer", "reasoning", "architect")
-TIER_POOLS = {"free": ALL_POOLS[:1], "pro": ALL_POOLS[:3], "enterprise": ALL_POOLS}
 #: The subject of every token of the suite: a wallet address that nobody owns.
 WALLET = "0x" + "5e" * 20
 ISSUER = "arrakis"

@@ -1,0 +1,124 @@
+"""The neighbours of a value: near enough to be taken for it, and yet another value. Smallest change first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+#: Longer than any value that the contract compares, short enough for a header.
+LONG = 2000
+#: Letters that Unicode folds to an ASCII one.
+_FOLDING = {"s": "ſ", "k": "\u212a", "i": "ı", "a": "а", "e": "е", "o": "о"}
+
+
+@dataclass(frozen=True, slots=True)
+class Near(Generic[T]):
+    """A neighbour, with a short name for what distinguishes it."""
+
+    name: str
+    value: T
+
+
+def strings(value: str) -> list[Near[str]]:
+    """Other spellings of a string that is not empty; none is equal to it, and no two are equal."""
+    swapped = value.swapcase()
+    middle = len(value) // 2
+    found = {value: "itself"}
+    for name, text in (
+        ("last-character-gone", value[:-1]),
+        ("first-character-gone", value[1:]),
+        ("half", value[:middle]),
+        ("last-character-other", value[:-1] + ("x" if value[-1] != "x" else "y")),
+        ("longer", value + "x"),
+        ("longer-before", "x" + value),
+        ("upper-case", value.upper()),
+        ("lower-case", value.lower()),
+        ("first-letter-case", swapped[:1] + value[1:]),
+        ("last-letter-case", value[:-1] + swapped[-1:]),
+        ("space-after", value + " "),
+        ("space-before", " " + value),
+        ("space-inside", f"{value[:middle]} {value[middle:]}"),
+        ("tab-after", value + "\t"),
+        ("newline-after", value + "\n"),
+        ("nul-after", value + "\0"),
+        ("nul-and-more", value + "\0x"),
+        ("comma-list", f"{value},x"),
+        ("space-list", f"x {value}"),
+        ("dotted", value + ".x"),
+        ("slash", value + "/"),
+        ("wildcard", value[:-1] + "*"),
+        ("pattern", "." * len(value)),
+        ("percent-encoded", f"%{ord(value[0]):02X}{value[1:]}"),
+        ("quoted", f'"{value}"'),
+        ("folding-letter", _folded(value)),
+        ("full-width", chr(ord(value[0]) + 0xFEE0) + value[1:] if "!" <= value[0] <= "~" else value),
+        ("combining-mark", value + "\u0301"),
+        ("zero-width-space", value + "\u200b"),
+        ("byte-order-mark", "\ufeff" + value),
+        ("leading-zero", "0" + value),
+        ("twice", value * 2),
+        ("very-long", value + "x" * LONG),
+        ("empty", ""),
+        ("blank", " "),
+    ):  # fmt: skip
+        found.setdefault(text, name)
+    return [Near(name, text) for text, name in found.items() if text != value]
+
+
+def _folded(value: str) -> str:
+    """The first letter that has one replaced by the letter that Unicode folds or the eye takes for it."""
+    place = next((n for n, letter in enumerate(value.lower()) if letter in _FOLDING), None)
+    return value if place is None else value[:place] + _FOLDING[value[place].lower()] + value[place + 1 :]
+
+
+def types(value: Any) -> list[Near[Any]]:
+    """Values of other JSON types that a lenient reader may take for the value."""
+    found: list[Near[Any]] = [
+        Near("null", None),
+        Near("in-a-list", [value]),
+        Near("in-an-object", {"value": value}),
+        Near("true", True),
+        Near("false", False),
+        Near("zero", 0),
+        Near("one", 1),
+        Near("empty-list", []),
+        Near("empty-object", {}),
+    ]
+    if isinstance(value, list):
+        found += [
+            Near("joined", ",".join(map(str, value))),
+            Near("first-alone", value[0] if value else ""),
+            Near("list-of-numbers", [*range(len(value) or 1)]),
+            Near("list-with-null", [*value, None]),
+        ]
+    if isinstance(value, int | float):
+        found += [Near("as-text", str(value)), Near("as-object", {"$gt": 0})]
+    return [near for near in found if type(near.value) is not type(value) or near.value != value]
+
+
+def values(value: Any) -> list[Near[Any]]:
+    """All neighbours of a JSON value: other types, and of a string its other spellings."""
+    spelled: list[Near[Any]] = [*strings(value)] if isinstance(value, str) and value else []
+    return spelled + types(value)
+
+
+def documents(members: Mapping[str, Any], name: str, other: Any) -> Iterator[Near[str]]:
+    """JSON objects, as text, in which one member is a neighbour of what it should be.
+
+    ``other`` is a value that must not pass, for a member that is there twice.
+    """
+    rest = {key: value for key, value in members.items() if key != name}
+    yield Near("missing", json.dumps(rest))
+    for near in values(members[name]):
+        yield Near(near.name, json.dumps(rest | {name: near.value}))
+    yield Near("twice-last-other", twice(members, name, other))
+    yield Near("name-upper-case", json.dumps(rest | {name.upper(): members[name]}))
+    yield Near("name-with-space", json.dumps(rest | {f"{name} ": members[name]}))
+
+
+def twice(members: Mapping[str, Any], name: str, last: Any) -> str:
+    """The object as text, with a member there a second time: who takes the last one reads ``last``."""
+    return f"{json.dumps(dict(members))[:-1]}, {json.dumps(name)}: {json.dumps(last)}}}"

@@ -1,0 +1,205 @@
+"""The reference verifier: what the contract says of a credential. It shares no code with any service.
+
+What the contract leaves open is ``Open``: a platform may accept or refuse it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from .model import MAX_LIFETIME_S, SKEW_S, TokenKind
+
+#: The keys known, by kid: each tells whether a 64-byte signature is its own over the signed bytes.
+Keys = Mapping[str, Callable[[bytes, bytes], bool]]
+Claims = Mapping[str, Any]
+
+SIGNATURE_BYTES = 64
+_SEGMENT = re.compile(r"[A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The credential is good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The credential breaks a rule, by its name; it must not pass."""
+
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """The contract does not decide; why."""
+
+    why: str
+
+
+Verdict = Accepted | Refused | Open
+
+
+class _Broken(Exception):
+    def __init__(self, rule: str) -> None:
+        super().__init__(rule)
+        self.rule = rule
+
+
+def verify(
+    header: str | None,
+    kind: TokenKind,
+    audience: str,
+    keys: Keys,
+    now: float,
+    *,
+    body: bytes = b"",
+    skew_s: float = SKEW_S,
+) -> Verdict:
+    """What a service does with an Authorization header that should hold a token of that kind.
+
+    ``now`` in seconds of the epoch; ``body`` is what a bound token is sent with. A broken rule goes before
+    what is open.
+    """
+    try:
+        doubts = [*_doubts(header, kind, audience, keys, now, body, skew_s)]
+    except _Broken as broken:
+        return Refused(broken.rule)
+    return Open(doubts[0]) if doubts else Accepted()
+
+
+def _doubts(
+    header: str | None, kind: TokenKind, audience: str, keys: Keys, now: float, body: bytes, skew_s: float
+) -> Iterator[str]:
+    match = re.fullmatch(r"(\w+)( +)(\S+) *", header or "", re.ASCII)
+    if match is None or match[1].lower() != "bearer":
+        _broken("credential")
+    if match[1] != "Bearer" or match[2] != " " or header != header.strip():  # type: ignore[union-attr]
+        yield "schemes are compared blind to case, and more than one space may follow (RFC 9110)"
+    parts = match[3].split(".")
+    _require(len(parts) == 3, "credential")
+    head, claims, signature = (_decoded(part) for part in parts)
+    yield from _stray_bits(parts)
+    members, claimed = _object(head), _object(claims)
+    yield from _header(members.last)
+    _signature(members.last, f"{parts[0]}.{parts[1]}".encode(), signature, keys)
+    yield from _claims(claimed.last, kind, audience)
+    _times(claimed.last, now, skew_s)
+    if kind.bound and claimed.last["req_hash"] != f"sha256:{hashlib.sha256(body).hexdigest()}":
+        _broken("binding")
+    if members.repeated or claimed.repeated:
+        yield "of a name that is there twice the last counts, or the token is refused (RFC 7519)"
+
+
+def _decoded(segment: str) -> bytes:
+    _require(_SEGMENT.fullmatch(segment) is not None and len(segment) % 4 != 1, "encoding")
+    return base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
+
+
+def _stray_bits(parts: list[str]) -> Iterator[str]:
+    for part in parts:
+        if base64.urlsafe_b64encode(_decoded(part)).rstrip(b"=").decode() != part:
+            yield "unused bits of the last character may be ignored (RFC 4648)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Members:
+    """An object as who takes the last of several members of one name reads it."""
+
+    last: Claims
+    repeated: bool
+
+
+def _object(text: bytes) -> _Members:
+    repeated = False
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal repeated
+        repeated = repeated or len({name for name, _ in pairs}) < len(pairs)
+        return dict(pairs)
+
+    try:
+        found = json.loads(text.decode(), object_pairs_hook=members, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        _broken("credential")
+    _require(isinstance(found, dict), "credential")
+    return _Members(found, repeated)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _header(header: Claims) -> Iterator[str]:
+    _require(header.get("alg") == "ES256", "algorithm")
+    _require("crit" not in header, "critical")
+    if header.get("typ") != "JWT":
+        yield "the type may be left out, and is compared blind to case (RFC 7519)"
+    if {"jwk", "jku", "x5c", "x5u", "b64", "zip"} & set(header):
+        yield "a parameter that is not understood may be ignored (RFC 7515)"
+
+
+def _signature(header: Claims, signed: bytes, signature: bytes, keys: Keys) -> None:
+    kid = header.get("kid")
+    _require(isinstance(kid, str) and kid in keys, "key")
+    _require(len(signature) == SIGNATURE_BYTES and keys[str(kid)](signed, signature), "signature")
+
+
+def _claims(claims: Claims, kind: TokenKind, audience: str) -> Iterator[str]:
+    for name in kind.required:
+        _require(claims.get(name) is not None, "claims")
+    _require(claims["iss"] == kind.issuer, "issuer")
+    aud = claims["aud"]
+    _require(audience in aud if isinstance(aud, list) else aud == audience, "audience")
+    if isinstance(aud, list):
+        yield "an audience may be an array (RFC 7519)"
+    if not all(isinstance(pool, str) for pool in claims.get("allowed_pools", ())):
+        yield "what is no pool in allowed_pools may be passed over"
+    for name, schema in kind.claims.items():
+        if claims.get(name) is None:
+            if name in claims:
+                yield f"{name} may be null, as it may be missing"
+            continue
+        _require(fits(claims[name], schema), "claims")
+        if isinstance(claims[name], float):
+            yield f"{name} may be a fraction (RFC 7519)"
+        if isinstance(claims[name], str) and not claims[name].strip():
+            yield f"a blank {name} may pass"
+    if isinstance(claims.get("jti"), str) and not _UUID.fullmatch(claims["jti"]):
+        yield "the form of a jti is the issuer's"
+
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+
+def fits(value: Any, schema: Mapping[str, Any]) -> bool:
+    """Whether a claim has the type that the contract gives it."""
+    if "enum" in schema:
+        return any(type(value) is type(each) and value == each for each in schema["enum"])
+    if schema["type"] == "number":
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if schema["type"] == "array":
+        return isinstance(value, list)
+    return isinstance(value, str) and bool(value)
+
+
+def _times(claims: Claims, now: float, skew_s: float) -> None:
+    issued, expires, starts = claims["iat"], claims["exp"], claims.get("nbf")
+    _require(expires >= now - skew_s, "expiry")
+    _require(starts is None or starts <= now + skew_s, "not-before")
+    _require(issued <= now + skew_s, "issued-at")
+    _require(expires <= issued + MAX_LIFETIME_S, "lifetime")
+
+
+def _require(holds: bool, rule: str) -> None:
+    if not holds:
+        _broken(rule)
+
+
+def _broken(rule: str) -> NoReturn:
+    raise _Broken(rule)

@@ -1,0 +1,113 @@
+"""Families of derived cases: sent concurrently, judged one by one, told by the first counterexample."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import httpx
+from pytest_readiness import Evidence, SafetyViolation
+
+from .answers import ContractViolation, UnexpectedStatus
+
+#: Headers that a client sets by itself.
+_OWN_HEADERS = frozenset(
+    {"accept-encoding", "authorization", "connection", "content-length", "host", "user-agent"}
+)
+#: A longer body is described in the replay, not shown.
+_LONGEST_BODY = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One request and what the contract says of its answer.
+
+    ``send`` makes the request anew each time and gives the answer; a client sends it that waits out a 429.
+    ``judge`` raises for an answer that breaks the rule: SafetyViolation where once is proof, else another
+    AssertionError. ``mint`` is a shell command that prints a throw-away Authorization header for a replay.
+    """
+
+    name: str
+    rule: str
+    send: Callable[[], httpx.Response]
+    judge: Callable[[httpx.Response], object]
+    mint: str = ""
+
+
+class Batch:
+    """Sends the cases of one check, as many at once as the profile allows."""
+
+    def __init__(self, evidence: Evidence, concurrency: int) -> None:
+        self._evidence = evidence
+        self._concurrency = concurrency
+
+    def run(self, cases: Sequence[Case]) -> list[httpx.Response]:
+        """The answers to all cases, in their order; raises for the first case that breaks its rule.
+
+        Order the cases by the size of the change, so that the first is the smallest. A violation of safety
+        goes before any other, and what the platform did wrong before what did not reach it.
+        """
+        assert cases, "no case to try"
+        with ThreadPoolExecutor(self._concurrency) as pool:
+            tried = [*pool.map(_try, cases)]
+        for rule, times in Counter(case.rule for case in cases).items():
+            self._evidence.evaluated(rule, times)
+        failures = [
+            (case, answer, error)
+            for case, (answer, error) in zip(cases, tried, strict=True)
+            if error is not None
+        ]
+        if failures:
+            self._raise_first(failures, len(cases))
+        answers = [answer for answer, _ in tried if answer is not None]
+        self._evidence.exchange(answers[0])
+        return answers
+
+    def _raise_first(self, failures: list[tuple[Case, httpx.Response | None, Exception]], tried: int) -> None:
+        case, answer, error = min(failures, key=lambda failure: _rank(failure[2]))
+        if answer is None:
+            raise error
+        self._evidence.exchange(answer)
+        text = f"{case.rule}: {case.name}: {error} ({len(failures)} of {tried} cases failed)"
+        self._evidence.note(
+            f"counterexample: {case.name}; to send it again: {replay(answer.request, case.mint)}"
+        )
+        if isinstance(error, SafetyViolation):
+            raise SafetyViolation(text) from error
+        if isinstance(error, UnexpectedStatus):
+            raise UnexpectedStatus(text, answer) from error
+        if isinstance(error, AssertionError):
+            raise ContractViolation(text) from error
+        raise error
+
+
+def _try(case: Case) -> tuple[httpx.Response | None, Exception | None]:
+    answer = None
+    try:
+        answer = case.send()
+        case.judge(answer)
+    except Exception as error:
+        return answer, error
+    return answer, None
+
+
+def _rank(error: Exception) -> int:
+    return 0 if isinstance(error, SafetyViolation) else 1 if isinstance(error, AssertionError) else 2
+
+
+def replay(request: httpx.Request, mint: str = "") -> str:
+    """A curl command that sends a request again, with a new credential from the command ``mint``."""
+    words = ["curl", "-sSi", "-X", request.method, str(request.url)]
+    for name, value in request.headers.items():
+        if name.lower() not in _OWN_HEADERS:
+            words += ["-H", f"{name}: {value}"]
+    body = request.content
+    if len(body) > _LONGEST_BODY:
+        words += ["--data-binary", f"@a-file-of-{len(body)}-bytes"]
+    elif body:
+        words += ["--data-binary", body.decode(errors="backslashreplace")]
+    text = " ".join(map(shlex.quote, words))
+    return f'{text} -H "$({mint})"' if mint else text
