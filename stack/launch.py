@@ -13,9 +13,8 @@ from typing import Any
 
 from stack import StackError, pgbouncer, postgres, services
 from stack.aws.clients import HEALTH, ControlClient
-from stack.aws.inventory import OPERATOR_ARN
+from stack.aws.inventory import CREDENTIALS, OPERATOR_ARN, PREFIX, REGION, secret_id
 from stack.aws.load_balancer import AUTHORITY, Listener
-from stack.aws.names import CREDENTIALS, PREFIX, REGION, secret_id
 from stack.control import Appearance, Control
 from stack.faultboard import Alterable, FaultBoard
 from stack.host import LOOPBACK, RunDir, answers_ok, reserve

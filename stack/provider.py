@@ -13,9 +13,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from stack.common import http
-from stack.common.http import MAX_BODY_BYTES, json_object, raw_body, text
+from stack.common.http import MAX_BODY_BYTES, application, json_object, raw_body, text
 from stack.common.pricing import usage_of
-from stack.common.serving import application
 from stack.common.settings import Settings
 
 # A streamed answer comes in at least so many pieces, so far apart that a client can tell.

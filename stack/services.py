@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from stack import StackError
-from stack.aws.names import CREDENTIALS, PREFIX, SOURCES_DIGEST, build_sha, secret_id, sources_digest
+from stack.aws.inventory import CREDENTIALS, PREFIX, SOURCES_DIGEST, build_sha, secret_id, sources_digest
 from stack.host import LOOPBACK, RunDir, answers_ok
 from stack.process import Command
 from stack.supervisor import Part

@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 from .core.arguments import filled
 from .core.errors import LedgerError, PlanError, ReadinessError
 from .core.formats import counted
+from .core.history import streak
 from .core.plan import PLAN_NAME, Plan
-from .core.streak import streak
 from .ledger import Ledger, open_ledger
 from .profile.project import find_plan, profile_names, read_plan
 from .selftest import command

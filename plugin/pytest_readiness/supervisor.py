@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .core.assess import unfinished_model
 from .core.errors import ReadinessError
 from .core.formats import HANDOVER, RUN_ID, new_run_id
 from .core.model import Verdict
@@ -24,7 +25,6 @@ from .core.redaction import Redactor
 from .core.verdict import exit_code
 from .profile.project import find_plan
 from .report import PARTIAL_NAME, discard, write_all
-from .report.unfinished import unfinished_model
 
 #: pytest's own: an internal error, bad input. What they say is more than NO_VERDICT.
 TOLD_BY_PYTEST = frozenset({3, 4})

@@ -1,17 +1,25 @@
-"""The AWS account of the profile: clients, calls, and a remembered refusal for each permission."""
+"""The AWS account of the profile: clients, calls, and a remembered refusal for each permission.
+
+botocore itself limits each read alone, reads a body of any length, and parses whatever it was given. So its
+requests go out as all others of the suite: within a total time, and a limit of bytes.
+"""
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+import httpx
 from pytest_readiness import Environment, SetupError, aws_session
 
+from smoke.network.strict_json import NotStrict, strict_json
+from smoke.network.transport import ContractViolation, failed_in_handshake, http_pool, trusting
+
 from .errors import AwsError, Call, code_of, explain
-from .sending import BoundedSender
 
 ANSWER_WITHIN_S = 10.0
 ATTEMPTS = 3
@@ -33,6 +41,9 @@ CLIENTS = (
 )
 #: A call that met an outage is not sent again before this: every check would wait for the same retries.
 OUTAGE_HOLDS_S = 5.0
+#: A page of log events may have a mebibyte, and more as JSON.
+MAX_BODY = 8 * 1024 * 1024
+_KINDS = re.compile("json|xml|cbor")
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -57,7 +68,7 @@ class Account:
         self._lock = threading.Lock()
 
     def ask(self, client: str, method: str, **parameters: Any) -> dict[str, Any]:
-        """What AWS answers. ExternalOutage or SetupError when it does not; see `trouble`."""
+        """What AWS answers. ExternalOutage or SetupError when it does not; see `errors`."""
         answer = self.find(client, method, (), **parameters)
         assert answer is not None  # no code may mean absent
         return answer
@@ -188,3 +199,68 @@ def at_once(read: Callable[[Item], Value], items: Iterable[Item]) -> list[Value]
 def _operation(method: str) -> str:
     """The API's name of a method: `describe_db_instances` is DescribeDBInstances."""
     return "".join({"db": "DB"}.get(word, word.capitalize()) for word in method.split("_"))
+
+
+class BoundedSender:
+    """A handler of botocore's event ``before-send``, whose answer takes the place of botocore's own."""
+
+    def __init__(self, ca_bundle: str | None, *, within: float) -> None:
+        self._pool = http_pool(
+            "pytest-readiness-smoke",
+            proxies=True,
+            answers_within=within,
+            max_body=MAX_BODY,
+            trust=trusting(ca_bundle) if ca_bundle else None,
+        )
+
+    def __call__(self, request: Any, **_: Any) -> Any:
+        """The answer; botocore's exception of the same meaning when there is none."""
+        from botocore import exceptions
+        from botocore.awsrequest import AWSResponse
+        from botocore.parsers import ResponseParserError
+
+        told: dict[str, Any] = {"endpoint_url": request.url}
+        try:
+            answer = self._pool.request(
+                request.method, request.url, headers=dict(request.headers), content=request.body
+            )
+            _require_readable(answer)
+        except httpx.ConnectTimeout as error:
+            raise exceptions.ConnectTimeoutError(**told, error=error) from error
+        except httpx.TimeoutException as error:
+            raise exceptions.ReadTimeoutError(**told, error=error) from error
+        except httpx.ConnectError as error:
+            kind = exceptions.SSLError if failed_in_handshake(error) else exceptions.EndpointConnectionError
+            raise kind(**told, error=error) from error
+        except ContractViolation as error:
+            raise ResponseParserError(str(error)) from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise exceptions.ConnectionClosedError(**told, error=error) from error
+        return AWSResponse(request.url, answer.status_code, answer.headers, _Read(answer.content))
+
+
+class _Read:
+    """A body that was read, in the form that botocore reads."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def stream(self) -> list[bytes]:
+        """The whole content."""
+        return [self._content]
+
+
+def _require_readable(answer: httpx.Response) -> None:
+    """ContractViolation for a body that botocore would stumble over, or take for an empty answer."""
+    kind = answer.headers.get("content-type", "")
+    if answer.content and not _KINDS.search(kind):
+        raise ContractViolation(f"expected an answer of an AWS API, got {kind[:80]!r}")
+    if "json" in kind and answer.content:
+        try:
+            found = strict_json(answer.content)
+        except NotStrict as problem:
+            raise ContractViolation(f"expected JSON of an AWS API, got {problem}") from None
+        if not isinstance(found, dict):
+            raise ContractViolation("expected a JSON object of an AWS API, got another value")
+    if "xml" in kind and b"<!" in answer.content:
+        raise ContractViolation("expected XML of an AWS API, got one that declares its own document type")

@@ -10,7 +10,7 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from smoke.platform.tokens import NOT_BOOTSTRAPPED, SigningKey
+from smoke.platform.tokens import NOT_BOOTSTRAPPED, SigningKey, p256_of
 
 from .errors import KeyFault
 
@@ -104,14 +104,9 @@ def _named(members: Mapping[str, Any], kid: str, key: str, where: str) -> Signin
 
 def _private(pem: str, where: str) -> ec.EllipticCurvePrivateKey:
     try:
-        key = serialization.load_pem_private_key(pem.strip().encode(), password=None)
-    except Exception:  # whatever the reader says may quote what it read
-        raise _unusable("holds neither a readable private key nor a placeholder", where) from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise _unusable("holds a private key that is not an elliptic curve key", where)
-    if not isinstance(key.curve, ec.SECP256R1):
-        raise _unusable(f"holds a key on {key.curve.name}, which ES256 cannot use", where)
-    return key
+        return p256_of(pem.strip())
+    except ValueError as problem:
+        raise _unusable(str(problem), where) from None
 
 
 def _unusable(what: str, where: str) -> KeyFault:

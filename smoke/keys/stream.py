@@ -75,7 +75,7 @@ class Refusal:
 
 
 @dataclass(slots=True)
-class Tally:
+class AnswerCount:
     """What one verifier answered; ``longest_gap_s`` is between two conclusive answers."""
 
     answers: Counter[Reply] = field(default_factory=Counter)
@@ -88,7 +88,7 @@ class TokenStream:
     def __init__(
         self, verifiers: tuple[Verifier, ...], sign: Callable[[], SigningKey], every_s: float = EVERY_S
     ) -> None:
-        self.tallies = {verifier.name: Tally() for verifier in verifiers}
+        self.counts = {verifier.name: AnswerCount() for verifier in verifiers}
         self.refusals: list[Refusal] = []
         self.lasted_s = 0.0
         self._verifiers = verifiers
@@ -117,24 +117,24 @@ class TokenStream:
     @property
     def sent(self) -> int:
         """How many tokens were sent."""
-        return sum(sum(tally.answers.values()) for tally in self.tallies.values())
+        return sum(sum(count.answers.values()) for count in self.counts.values())
 
     def accepted(self, verifier: str) -> int:
         """How many a verifier accepted."""
-        return self.tallies[verifier].answers[Reply.ACCEPTED]
+        return self.counts[verifier].answers[Reply.ACCEPTED]
 
     def _send(self, verifier: Verifier) -> None:
-        tally = self.tallies[verifier.name]
+        count = self.counts[verifier.name]
         due = told_at = time.monotonic()
         while not self._ended.wait(max(0.0, due - time.monotonic())):
             key = self._sign()
             answer = verifier.ask(key)
             now = time.monotonic()
-            tally.answers[answer] += 1
+            count.answers[answer] += 1
             if answer is Reply.REFUSED:
                 self.refusals.append(Refusal(verifier.name, key.kid, now - self._began))
             if answer is not Reply.SILENT:
-                tally.longest_gap_s = max(tally.longest_gap_s, now - told_at)
+                count.longest_gap_s = max(count.longest_gap_s, now - told_at)
                 told_at = now
             # late by a whole interval: go on from now instead of catching up in a burst
             due = max(due + self._every_s, now)

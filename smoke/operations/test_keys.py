@@ -240,10 +240,10 @@ def invoke(freeside: Freeside, tenant: str, sign: Callable[[], SigningKey]) -> N
 
 def show(stream: TokenStream, evidence: Evidence) -> None:
     """The stream's figures; a verifier that accepted nothing fails the drill."""
-    for name, tally in stream.tallies.items():
-        accepted, sent = tally.answers[Reply.ACCEPTED], sum(tally.answers.values())
+    for name, count in stream.counts.items():
+        accepted, sent = count.answers[Reply.ACCEPTED], sum(count.answers.values())
         evidence.figure(f"{name}: valid tokens accepted", accepted)
-        evidence.figure(f"{name}: valid tokens without a conclusive answer", tally.answers[Reply.SILENT])
-        evidence.figure(f"{name}: longest time without an answer", round(tally.longest_gap_s, 3), "s")
+        evidence.figure(f"{name}: valid tokens without a conclusive answer", count.answers[Reply.SILENT])
+        evidence.figure(f"{name}: longest time without an answer", round(count.longest_gap_s, 3), "s")
         assert accepted, f"{name} accepted none of {sent} valid tokens"
     evidence.figure("valid tokens refused", len(stream.refusals), expected=0)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jwt
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
@@ -55,10 +54,10 @@ def p256_of(pem: str) -> ec.EllipticCurvePrivateKey:
     """The P-256 private key of a PEM; ValueError, which never quotes the text, for anything else."""
     try:
         key = serialization.load_pem_private_key(pem.encode(), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise ValueError("is not a PEM private key") from None
+    except Exception:  # whatever the reader says may quote what it read
+        raise ValueError("holds no readable private key") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise ValueError("is not a P-256 key, so no ES256 token can be made")
+        raise ValueError("holds a key that is not on P-256, so that ES256 cannot use it")
     return key
 
 

@@ -29,6 +29,10 @@ class Finding:
         return f"{place}: {self.what}" if place else self.what
 
 
+class Malformed(AssertionError):
+    """A file is not written in the language that it should be; the message says where."""
+
+
 @dataclass(frozen=True, slots=True)
 class Examined:
     """What a rule found, and what it could not read where that decides."""

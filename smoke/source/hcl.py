@@ -16,12 +16,10 @@ import hcl2
 from lark import Token, Tree
 from lark.exceptions import LarkError, UnexpectedInput
 
+from .checkout import Malformed
+
 #: Part of a cached file's name: a change of the form makes older entries unreadable, so it gets a new number.
 FORM = 2
-
-
-class Malformed(AssertionError):
-    """A file is not HCL; the message says where."""
 
 
 @dataclass(frozen=True, slots=True)

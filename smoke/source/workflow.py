@@ -6,12 +6,8 @@ from typing import Any
 
 import yaml
 
-from .checkout import Finding
+from .checkout import Finding, Malformed
 from .conditions import Condition
-
-
-class Malformed(AssertionError):
-    """A file is not a workflow; the message says where."""
 
 
 @dataclass(frozen=True, slots=True)

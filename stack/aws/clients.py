@@ -11,7 +11,7 @@ import botocore.session
 from botocore.config import Config
 
 from stack import StackError
-from stack.aws.names import CREDENTIALS, REGION
+from stack.aws.inventory import CREDENTIALS, REGION
 from stack.host import LOOPBACK
 
 Clients = Callable[[str], Any]

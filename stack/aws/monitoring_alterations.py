@@ -8,8 +8,7 @@ from typing import Any
 
 from stack.aws import internals
 from stack.aws.emulator import Emulator
-from stack.aws.inventory import TOPIC
-from stack.aws.names import ACCOUNT, PREFIX, REGION
+from stack.aws.inventory import ACCOUNT, PREFIX, REGION, TOPIC
 
 TOPIC_ARN = f"arn:aws:sns:{REGION}:{ACCOUNT}:{TOPIC}"
 # What PutMetricAlarm takes of what DescribeAlarms gives.

@@ -19,12 +19,13 @@ from stack.aws.inventory import (
     OPERATOR,
     OPERATOR_ACTIONS,
     OPERATOR_POLICY,
+    PREFIX,
     execution_role,
     operator_policy,
     policy,
     role_arn,
+    secret_id,
 )
-from stack.aws.names import PREFIX, secret_id
 from stack.host import LOOPBACK
 
 

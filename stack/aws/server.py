@@ -27,8 +27,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stack.aws import alterations, internals
 from stack.aws.emulator import Emulator
+from stack.aws.inventory import SIGNERS, secret_id
 from stack.aws.load_balancer import Listener, LoadBalancer
-from stack.aws.names import SIGNERS, secret_id
 from stack.aws.platform_alterations import new_key
 from stack.host import LOOPBACK
 

@@ -13,8 +13,8 @@ from starlette.types import ASGIApp
 from stack.common import http
 from stack.common.context import VERSION, WITHIN_S, Context
 from stack.common.database import Database
+from stack.common.http import application
 from stack.common.jwks import JwksRoute
-from stack.common.serving import application
 from stack.common.settings import Settings
 from stack.dixie.auth import Auth
 from stack.dixie.reputation import Reputation, Scores

@@ -24,14 +24,13 @@ from stack.faults.money import (
     stray_charge,
 )
 from stack.faults.tokens import FaultyContext, explained
-from stack.freeside.agents import Agents
+from stack.freeside.agents import Agents, Quality
 from stack.freeside.app import Parts
 from stack.freeside.asks import Ask, read_ask, require_pool
 from stack.freeside.auth import Auth
 from stack.freeside.budget_ledger import Claim
 from stack.freeside.budgets import Budgets, community_view
 from stack.freeside.calls import Answer, Execution
-from stack.freeside.quality import Quality
 from stack.freeside.streams import Progress, Streams
 
 

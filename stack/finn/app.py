@@ -12,8 +12,8 @@ from starlette.types import ASGIApp
 
 from stack.common import http
 from stack.common.context import Context
+from stack.common.http import application
 from stack.common.jwks import JwksRoute
-from stack.common.serving import application
 from stack.common.settings import Settings
 from stack.finn.auth import Auth
 from stack.finn.billing import Billing

@@ -1,13 +1,16 @@
-"""POST /api/agents/invoke and /api/agents/stream, GET /api/agents/models, and their rate limit."""
+"""The routes under /api/agents: invoke and stream with their rate limit, models, quality."""
 
 import json
+import re
 import time
+import uuid
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from stack.common.claims import Claims
-from stack.common.http import ApiError, drained_body
+from stack.common.http import ApiError, bad_request, drained_body, json_object, raw_body, require_json, text
+from stack.common.outbox import Outbox
 from stack.freeside.asks import Ask, read_ask, require_pool
 from stack.freeside.auth import Auth
 from stack.freeside.budget_ledger import Claim
@@ -16,6 +19,8 @@ from stack.freeside.finn_client import FinnClient
 from stack.freeside.streams import EventStream, Streams
 
 WINDOW_S = 60
+QUALITIES = ("bad", "good", "excellent")
+_ROUTING_KEY = re.compile(r"nft:([A-Za-z0-9_-]{1,128})")
 LIMITS = {"free": 1200, "pro": 3000, "enterprise": 6000}
 
 
@@ -101,3 +106,38 @@ class Agents:
             answer = execution.answer(result.content, result.usage)
             await execution.charge(answer)
             return answer
+
+
+class Quality:
+    """POST /api/agents/quality: accepts a rating of an agent and queues it for Finn (contract section 3)."""
+
+    def __init__(self, auth: Auth, outbox: Outbox) -> None:
+        self._auth = auth
+        self._outbox = outbox
+
+    async def __call__(self, request: Request) -> Response:
+        """202 with the event's id once it is safely in the outbox; 400, 401."""
+        claims = await self._auth.user(request)
+        event_id = await self.queue(request, claims.tenant_id)
+        return JSONResponse({"accepted": True, "event_id": str(event_id)}, 202)
+
+    async def queue(self, request: Request, tenant: str) -> uuid.UUID:
+        """Put the rating into the outbox; the id of its event. Raises 400, 413 or 415."""
+        raw = await raw_body(request)
+        require_json(request)
+        document = json_object(raw)
+        routing_key = _ROUTING_KEY.fullmatch(text(document, "routingKey", longest=132))
+        if routing_key is None:
+            raise bad_request("routingKey must be nft:<id>")
+        if document.get("quality") not in QUALITIES:
+            raise bad_request(f"quality must be one of {', '.join(QUALITIES)}")
+        event_id = uuid.uuid4()
+        event = {
+            "event_id": str(event_id),
+            "agent_id": routing_key[1],
+            "quality": document["quality"],
+            "source": text(document, "source", longest=128),
+            "tenant_id": tenant,
+        }
+        await self._outbox.put(event_id, event)
+        return event_id

@@ -11,17 +11,16 @@ from starlette.types import ASGIApp
 from stack.common import http
 from stack.common.context import VERSION, Context
 from stack.common.database import Database
+from stack.common.http import application
 from stack.common.jwks import JwksRoute
 from stack.common.outbox import Outbox
-from stack.common.serving import application
 from stack.common.settings import Settings
-from stack.freeside.agents import Agents, RateLimiter
+from stack.freeside.agents import Agents, Quality, RateLimiter
 from stack.freeside.auth import Auth
 from stack.freeside.budget_ledger import BudgetLedger
 from stack.freeside.budgets import Budgets, Reservations
 from stack.freeside.calls import Calls, Idempotency, Leases
 from stack.freeside.finn_client import FinnClient
-from stack.freeside.quality import Quality
 from stack.freeside.streams import Streams
 
 PROTOCOL_VERSION = "8.3.0"

@@ -3,7 +3,7 @@
 from itertools import product
 
 import pytest
-from pytest_readiness.adapter.catalogue import Catalogue, Check, inconsistency
+from pytest_readiness.adapter.checks import Check, Checks, inconsistency
 from pytest_readiness.adapter.outcomes import Attempt, PhaseReport, settle
 from pytest_readiness.core.model import FailureClass, Outcome, Severity
 
@@ -77,10 +77,10 @@ def test_safety_violation_is_never_flaky() -> None:
     assert (result.outcome, result.summary) == (Outcome.FAILED, "accepted")
 
 
-def test_catalogue_crosses_process_borders() -> None:
-    catalogue = Catalogue(collected=[CHECK], selected={"t.py::test_it@group": CHECK}, problem="")
-    again = Catalogue.from_data(catalogue.as_data())
-    assert again == catalogue
+def test_checks_cross_process_borders() -> None:
+    checks = Checks(collected=[CHECK], selected={"t.py::test_it@group": CHECK}, problem="")
+    again = Checks.from_data(checks.as_data())
+    assert again == checks
     assert again.deselected == 0
 
 

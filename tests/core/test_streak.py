@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest_readiness.core.errors import LedgerError
+from pytest_readiness.core.history import Streak, has_green_live_run, streak
 from pytest_readiness.core.plan import Policy
-from pytest_readiness.core.streak import Streak, has_green_live_run, streak
 
 from tests.core.build import NOW, entry
 

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pytest_readiness.core.printable import printable
+from pytest_readiness.core.formats import printable
 from pytest_readiness.report.document import ELLIPSIS, number, one_line, segments
 from pytest_readiness.report.terminal import clip, pad, width
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pytest_readiness.profile.profile import Profile
 from pytest_readiness.profile.schema import Schema
 
-from stack.aws.names import secret_id
+from stack.aws.inventory import secret_id
 from stack.launch import Stack
 from stack.process import descendants
 from tests.stack.tools import Aws, listening_addresses, request

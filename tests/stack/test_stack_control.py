@@ -10,7 +10,7 @@ import httpx
 import psycopg
 import pytest
 
-from stack.aws.names import secret_id
+from stack.aws.inventory import secret_id
 from stack.launch import Stack
 from tests.stack.tools import Aws, poll, request
 

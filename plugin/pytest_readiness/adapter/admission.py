@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..core.causes import BEHIND
 from ..core.model import FailureClass, Outcome
-from .catalogue import Check
+from .checks import Check
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ..core.errors import together
-from .catalogue import Catalogue, Check, inconsistency
+from .checks import Check, Checks, inconsistency
 from .context import CHECK, RunContext
 from .markers import MarkerError, read_check
 from .scope import is_whole_suite_asked
@@ -29,7 +29,7 @@ class Collector:
         self._seen: set[str] = set()
         self._mistakes: list[MarkerError] = []
         self._files: set[Path] = set()
-        self.catalogue = Catalogue()
+        self.checks = Checks()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report(
@@ -54,9 +54,7 @@ class Collector:
         path = self._context.settings.root / report.nodeid.partition("::")[0]
         if report.skipped and is_in_suite(path, self._suite):
             told = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
-            self.catalogue.unread[report.nodeid] = (
-                f"skipped as a whole: {str(told).removeprefix('Skipped: ')}"
-            )
+            self.checks.unread[report.nodeid] = f"skipped as a whole: {str(told).removeprefix('Skipped: ')}"
 
     @pytest.hookimpl
     def pytest_itemcollected(self, item: pytest.Item) -> None:
@@ -78,19 +76,19 @@ class Collector:
             self._note_left_out(config)
         found = [self._check(item) for item in members]
         checks = [check for check in found if check is not None]
-        problem = str(together(self._mistakes)) if self._mistakes else self.catalogue.problem
+        problem = str(together(self._mistakes)) if self._mistakes else self.checks.problem
         if not problem:
             # what cannot be collected is reported as such, and may be all of a phase
-            partly = session.testsfailed or self.catalogue.unread or config.getoption("lf", False)
+            partly = session.testsfailed or self.checks.unread or config.getoption("lf", False)
             phases = () if partly else self._context.plan.phases
             problem = inconsistency(checks, self._context.capabilities, phases, whole=whole)
         if problem:
-            self.catalogue.problem = problem
+            self.checks.problem = problem
             items.clear()
             if self._context.settings.is_controller:
                 raise pytest.UsageError(problem)
-        self.catalogue.collected = checks
-        self.catalogue.dropped = len(self._seen - {check.nodeid for check in checks})
+        self.checks.collected = checks
+        self.checks.dropped = len(self._seen - {check.nodeid for check in checks})
         yield
         place = {phase: index for index, phase in enumerate(self._context.plan.phases)}
         items.sort(key=lambda item: place[item.stash[CHECK].phase] if CHECK in item.stash else len(place))
@@ -102,7 +100,7 @@ class Collector:
 
     def note_selected(self, session: pytest.Session) -> None:
         """Read the selection from the session."""
-        self.catalogue.selected = {
+        self.checks.selected = {
             item.nodeid: item.stash[CHECK] for item in session.items if CHECK in item.stash
         }
 
@@ -115,7 +113,7 @@ class Collector:
         else:
             hidden = [] if isinstance(kind, type) and kind.__subclasses__() else [*tests]
         if hidden:
-            self.catalogue.unread[collector.nodeid] = f"__test__ = False hides {', '.join(hidden)}"
+            self.checks.unread[collector.nodeid] = f"__test__ = False hides {', '.join(hidden)}"
 
     def _note_left_out(self, config: pytest.Config) -> None:
         """Note modules that pytest would collect, had not ``collect_ignore`` or a hook said no."""
@@ -129,7 +127,7 @@ class Collector:
                 continue
             if not any(_is_one_of(Path(name), [*pruned, "__pycache__"]) for name in inner.parts[:-1]):
                 nodeid = (Path(self._context.plan.suite) / inner).as_posix()
-                self.catalogue.unread[nodeid] = "not collected: collect_ignore or a hook leaves it out"
+                self.checks.unread[nodeid] = "not collected: collect_ignore or a hook leaves it out"
 
     def _check(self, item: pytest.Item) -> Check | None:
         """Read a check; None, and its mistakes kept, for one that is marked wrongly."""

@@ -1,21 +1,33 @@
-"""What every part of the adapter shares during one run."""
+"""What every part of the adapter shares during one run, and how it comes about: each input is validated
+before anything is collected or sent.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ..core.errors import PlanError, ProfileError
+from ..core.formats import HANDOVER, RUN_ID, new_run_id
 from ..core.plan import Plan
 from ..core.redaction import Redactor
 from ..profile.environment import Environment, Vault
-from ..profile.profile import Offer
+from ..profile.profile import Offer, Profile
+from ..profile.project import load_profile, load_schema, read_plan
 from ..profile.schema import Schema
 from .admission import Availability, Down, Refusal
-from .catalogue import Check
+from .checks import Check
 from .evidence import EvidenceLog, Parts
-from .forks import Origin
+from .leftovers import Origin
 from .options import Settings
+
+OVERLAY_SOURCE = "hook pytest_readiness_environment"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,3 +83,80 @@ REFUSAL: pytest.StashKey[Refusal] = pytest.StashKey()
 PARTS: pytest.StashKey[Parts] = pytest.StashKey()
 #: Whether all that failed so far in the attempt under way may be over the next time.
 PASSING: pytest.StashKey[bool] = pytest.StashKey()
+
+
+def own_run_id(settings: Settings) -> str:
+    """Return the id of this run; a supervisor that gave one is told where this run's reports will be.
+
+    What it gave is taken out of the environment: a run that a check starts is another one.
+    """
+    handover, given = (os.environ.pop(name, "") for name in (HANDOVER, RUN_ID))
+    if handover and given:
+        run = {"reports": str(settings.reports), "environment": settings.environment}
+        Path(handover).write_text(json.dumps(run), encoding="utf-8")
+    return given or new_run_id()
+
+
+def begin(settings: Settings, run_id: str, redactor: Redactor) -> RunContext:
+    """Read plan and schema; ReadinessError when one of them is malformed."""
+    plan = _read_plan(settings)
+    redactor.use_prefixes(plan.policy.secret_prefixes)
+    return RunContext(
+        settings=settings,
+        run_id=run_id,
+        plan=plan,
+        schema=load_schema(settings.root),
+        redactor=redactor,
+    )
+
+
+def read_profile(config: pytest.Config, context: RunContext) -> Profile:
+    """Read the profile that ``--env`` asks for; ProfileError when there is none or it is malformed."""
+    settings = context.settings
+    return load_profile(settings.root, config.invocation_params.dir, settings.environment, context.schema)
+
+
+def ask_hook(config: pytest.Config, context: RunContext, profile: Profile) -> dict[str, Any] | None:
+    """Return what a hook adds to the profile, such as the addresses of a platform that it started."""
+    told = config.hook.pytest_readiness_environment(
+        name=context.settings.environment, profile=profile, config=config
+    )
+    return dict(told) if told is not None else None
+
+
+def enter(
+    context: RunContext,
+    profile: Profile,
+    overlay: Mapping[str, Any] | None,
+    unresolved: Mapping[str, str] | None = None,
+) -> Environment:
+    """Complete the profile and resolve its secrets; ProfileError for what is missing or must not be.
+
+    On a worker ``overlay`` and ``unresolved`` are what the controller found.
+    """
+    settings = context.settings
+    if overlay:
+        profile = profile.overlaid(overlay, OVERLAY_SOURCE)
+    profile.check_complete()
+    if settings.drills and profile.protected:
+        raise ProfileError(
+            f"environment {profile.name!r} is protected: no drill may change its state",
+            where=profile.where("protected"),
+            allowed="--drills on an environment that is not protected",
+            action="leave --drills out",
+        )
+    context.vault = Vault(profile, context.redactor, unresolved)
+    context.environment = Environment(profile, context.vault)
+    context.vault.resolve_all(local_only=not settings.is_controller)
+    return context.environment
+
+
+def _read_plan(settings: Settings) -> Plan:
+    plan = read_plan(settings.plan_path)
+    if not (settings.root / plan.suite).is_dir():
+        raise PlanError(
+            f"no such directory: {plan.suite!r}",
+            where=f"{plan.source}: suite",
+            allowed="a directory under the rootdir",
+        )
+    return plan

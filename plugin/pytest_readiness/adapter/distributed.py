@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from .catalogue import Catalogue
+from .checks import Checks
 from .collection import Collector
 from .context import RunContext
 from .listener import STRAY_KEY
 
 WORKERINPUT_KEY = "readiness"
-_CATALOGUE_NAME = "catalogue.json"
+_CHECKS_NAME = "checks.json"
 #: How many checks a worker has to know of before it runs the first one.
 _KNOWN = 2
 
@@ -33,16 +33,16 @@ class Distribution:
         self._context = context
         self._shared = shared
         self._overlay = overlay
-        self._catalogue: Catalogue | None = None
+        self._checks: Checks | None = None
 
-    def catalogue(self) -> Catalogue:
-        """Return what the workers published; an empty catalogue when none came that far."""
-        if self._catalogue is None:
-            path = self._shared / _CATALOGUE_NAME
+    def checks(self) -> Checks:
+        """Return what the workers published; none when none came that far."""
+        if self._checks is None:
+            path = self._shared / _CHECKS_NAME
             if not path.exists():
-                return Catalogue()
-            self._catalogue = Catalogue.from_data(json.loads(path.read_text(encoding="utf-8")))
-        return self._catalogue
+                return Checks()
+            self._checks = Checks.from_data(json.loads(path.read_text(encoding="utf-8")))
+        return self._checks
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -58,7 +58,7 @@ class Distribution:
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self) -> None:
         """Refuse wrongly marked checks here, where a usage error ends the run."""
-        problem = self.catalogue().problem
+        problem = self.checks().problem
         if problem:
             raise pytest.UsageError(problem)
 
@@ -82,7 +82,7 @@ class PhaseScheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no
         self._distribution = distribution
 
     def _split_scope(self, nodeid: str) -> str:
-        check = self._distribution.catalogue().selected.get(nodeid)
+        check = self._distribution.checks().selected.get(nodeid)
         _, at, group = nodeid[nodeid.rfind("]") + 1 :].partition("@")
         return f"{check.phase if check else ''}:{group if at else nodeid.partition('::')[0]}"
 
@@ -123,7 +123,7 @@ class Publisher:
 
     def __init__(self, collector: Collector, shared: Path, worker: str) -> None:
         self._collector = collector
-        self._path = shared / _CATALOGUE_NAME
+        self._path = shared / _CHECKS_NAME
         self._worker = worker
 
     @pytest.hookimpl(tryfirst=True)
@@ -131,5 +131,5 @@ class Publisher:
         """Publish before xdist tells the controller that this worker is ready."""
         self._collector.note_selected(session)
         draft = self._path.with_suffix(f".{self._worker}")
-        draft.write_text(json.dumps(self._collector.catalogue.as_data()), encoding="utf-8")
+        draft.write_text(json.dumps(self._collector.checks.as_data()), encoding="utf-8")
         os.replace(draft, self._path)

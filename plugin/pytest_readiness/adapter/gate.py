@@ -17,10 +17,10 @@ from ..core.formats import canonical_json
 from ..core.model import Verdict
 from ..core.verdict import exit_code
 from ..report import JSON_NAME, terminal, write_all
-from . import channels, provisional
+from . import channels
 from .context import RunContext
 from .judgement import Judge
-from .reports import USAGE_ERROR, Reports
+from .reports import USAGE_ERROR, Reports, unfinished
 from .tally import Tally
 
 #: What the verdict replaces: pytest's 0, 1, 2 and 5, and pytest-rerunfailures' 7. pytest's 3 and 4 stay, and
@@ -154,7 +154,7 @@ class Gate:
         if leaked and JSON_NAME in self._write(model):
             reason = f"a live secret was found in {', '.join(leaked)}; withheld"
             settings, run_id = self._context.settings, self._context.run_id
-            model = self._told(provisional.model(settings, run_id, reason, Verdict.BROKEN), status)
+            model = self._told(unfinished(settings, run_id, reason, Verdict.BROKEN), status)
             self._write(model)
         if entry is not None and (status in REPLACED or model["verdict"] == Verdict.BROKEN):
             self._record(model, entry)
@@ -184,7 +184,7 @@ class Gate:
         Failed tests outside the suite are no checks, but a run with one never exits 0.
         """
         code = int(model["exit_code"]) if status in REPLACED else status
-        if code == 0 and self._tally.foreign_failures(self._judge.catalogue()):
+        if code == 0 and self._tally.foreign_failures(self._judge.checks()):
             code = 1
         return {**model, "exit_code": code}
 

@@ -10,20 +10,20 @@ from typing import Any
 import pytest
 
 from ..core.assess import assess, entry_of, is_broken_so_far
+from ..core.history import vanished
 from ..core.model import RunFacts, RunRecord, Scope, Vanished
 from ..core.patterns import matching
-from ..core.vanished import vanished
-from .catalogue import Catalogue
+from .checks import Checks
 from .collection import tests_named
 from .context import RunContext
 from .provenance import History, build_identity, checkout_of, digest_of, problems_of, runner
-from .provisional import UNFINISHED
+from .reports import UNFINISHED
 from .scope import is_whole_suite_asked
 from .tally import Tally
 
 
 class Judge:
-    """Turns what was heard into the model of the run. ``catalogue`` returns what could have been checked."""
+    """Turns what was heard into the model of the run. ``checks`` returns what could have been checked."""
 
     def __init__(
         self,
@@ -31,13 +31,13 @@ class Judge:
         context: RunContext,
         tally: Tally,
         history: History,
-        catalogue: Callable[[], Catalogue],
+        checks: Callable[[], Checks],
     ) -> None:
         self._config = config
         self._context = context
         self._tally = tally
         self.history = history
-        self.catalogue = catalogue
+        self.checks = checks
         self._started_at = datetime.now(UTC)
         #: Of the files that are about to be imported, whatever becomes of them during the run.
         suite = (context.settings.root / context.plan.suite).resolve()
@@ -88,7 +88,7 @@ class Judge:
         root = self._context.settings.root
         whole = is_whole_suite_asked(self._config, (root / self._context.plan.suite).resolve())
         lf = bool(self._config.getoption("lf", False))
-        return not whole or lf or self.catalogue().deselected > 0
+        return not whole or lf or self.checks().deselected > 0
 
     def _assess(self, record: RunRecord) -> dict[str, Any]:
         found = assess(record, self._context.plan, self.history.entries, record.finished_at)
@@ -104,12 +104,12 @@ class Judge:
         build_end: Mapping[str, str] = {}
         if ended and self._build_start and not tally.interrupted:
             build_end = build_identity(self._config, context, "end")
-        catalogue = self.catalogue()
+        checks = self.checks()
         scope = Scope.PARTIAL if self.is_partial else Scope.FULL
         gone: tuple[Vanished, ...] = ()
         if scope is Scope.FULL:
-            known = [check.id for check in catalogue.collected]
-            gone = self._vanished(known) if self._is_collected(catalogue) else ()
+            known = [check.id for check in checks.collected]
+            gone = self._vanished(known) if self._is_collected(checks) else ()
             context.notes.extend(str(check) for check in gone if not check.blocking)
             context.notes.extend(
                 f"not_waivable {pattern!r} matches no check of the suite"
@@ -122,20 +122,20 @@ class Judge:
             live=profile.live,
             started_at=self._started_at,
             finished_at=datetime.now(UTC),
-            results=tuple(tally.results(catalogue)),
+            results=tuple(tally.results(checks)),
             facts=RunFacts(
                 scope=scope,
                 gate=context.settings.gate,
                 interrupted=tally.interrupted
                 or ("" if ended else UNFINISHED)
-                or catalogue.problem.partition("\n")[0]
-                or (tally.unreported(catalogue) if context.settings.is_distributed else ""),
+                or checks.problem.partition("\n")[0]
+                or (tally.unreported(checks) if context.settings.is_distributed else ""),
                 collection_errors=(
                     *(
                         f"{where}: {what}"
-                        for where, what in (tally.collection_errors | catalogue.unread).items()
+                        for where, what in (tally.collection_errors | checks.unread).items()
                     ),
-                    *self._source_problems(catalogue),
+                    *self._source_problems(checks),
                 ),
                 stray=tuple(map(context.redactor.shown, context.stray)),
                 vanished=gone,
@@ -145,7 +145,7 @@ class Judge:
             suite_digest=self._suite_digest,
             degraded_exit_code=context.settings.degraded_exit_code,
             runner=runner(),
-            checkout=self._real_checkout(catalogue),
+            checkout=self._real_checkout(checks),
             env_option=context.settings.environment,
             environments=self.history.environments,
             notes=tuple(dict.fromkeys(context.notes)),
@@ -153,11 +153,9 @@ class Judge:
             self_test=self.history.self_test(),
         )
 
-    def _is_collected(self, catalogue: Catalogue) -> bool:
+    def _is_collected(self, checks: Checks) -> bool:
         """Tell whether the whole suite was looked into: what an error hides is not gone."""
-        return not (
-            self._tally.collection_errors or catalogue.unread or catalogue.problem or not catalogue.collected
-        )
+        return not (self._tally.collection_errors or checks.unread or checks.problem or not checks.collected)
 
     def _vanished(self, known: list[str]) -> tuple[Vanished, ...]:
         environment, plan = self._context.environment, self._context.plan
@@ -167,9 +165,9 @@ class Judge:
         ]
         return vanished(earlier, known, plan.retired, plan.digest)
 
-    def _source_problems(self, catalogue: Catalogue) -> list[str]:
+    def _source_problems(self, checks: Checks) -> list[str]:
         """Return what is wrong in the suite's source; in a partial run, only in the modules that it ran."""
-        asked = {check.nodeid.partition("::")[0] for check in catalogue.collected}
+        asked = {check.nodeid.partition("::")[0] for check in checks.collected}
         return [
             f"{path}: {problem}"
             for path, problems in self._sources.items()
@@ -177,13 +175,13 @@ class Judge:
             if path in asked or not self.is_partial
         ]
 
-    def _real_checkout(self, catalogue: Catalogue) -> str:
+    def _real_checkout(self, checks: Checks) -> str:
         """Name the platform's own checkout if static checks saw it: a live profile or a variable names it.
 
         What a hook offers, or a profile that is not live, may be a tree made for the embedded platform.
         """
         profile = self._context.environment.profile if self._context.environment else None
-        names = {name for check in catalogue.collected if check.static for name in check.requires}
+        names = {name for check in checks.collected if check.static for name in check.requires}
         rules = [self._context.schema.capabilities[name] for name in names & {*self._context.capabilities}]
         needs = [need for rule in rules for need in rule.needs]
         if profile is None or not needs or not all(profile.values[need] for need in needs):

@@ -11,8 +11,7 @@ from ..core.classify import worst
 from ..core.formats import text_of
 from .context import CHECK, PARTS, RunContext
 from .evidence import Parts
-from .forks import ForkedCopy
-from .unheard import Unheard
+from .leftovers import BackgroundFailures, ForkedCopy
 
 #: Under this key a worker of xdist hands on what no check can answer for.
 STRAY_KEY = "readiness-stray"
@@ -27,9 +26,9 @@ class Listener:
     violation is lifted out of a group. A part that did not run leaves its check unanswered.
     """
 
-    def __init__(self, context: RunContext, unheard: Unheard) -> None:
+    def __init__(self, context: RunContext, background: BackgroundFailures) -> None:
         self._context = context
-        self._unheard = unheard
+        self._background = background
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -52,7 +51,7 @@ class Listener:
             return (yield from self._phase(item))
         finally:
             if CHECK in item.stash:
-                self._unheard.ended(item.stash[CHECK].id)
+                self._background.ended(item.stash[CHECK].id)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
@@ -68,7 +67,7 @@ class Listener:
     @pytest.hookimpl
     def pytest_collection_finish(self) -> None:
         """Keep from the first check what went wrong while the suite was collected."""
-        told = [*map(repr, self._unheard.take()), *self._context.origin.told()]
+        told = [*map(repr, self._background.take()), *self._context.origin.told()]
         self._context.stray += [f"during collection: {one}" for one in told]
 
     @pytest.hookimpl
@@ -77,7 +76,7 @@ class Listener:
         origin = self._context.origin
         if not origin.is_here:
             return
-        self._context.stray += [*self._unheard.last(), *origin.last()]
+        self._context.stray += [*self._background.last(), *origin.last()]
         output = getattr(session.config, "workeroutput", None)
         if output is not None:
             output[STRAY_KEY] = list(map(self._context.redactor.shown, self._context.stray))
@@ -89,7 +88,7 @@ class Listener:
         raised: BaseException | None = None
         parts.running = True
         try:
-            with self._unheard.listening():
+            with self._background.listening():
                 result = yield from self._only_here(check.id)
         except BaseException as problem:
             raised = problem
@@ -100,7 +99,7 @@ class Listener:
         copies = self._context.origin.told()
         own = [line for line in copies if line.startswith(f"{check.id}: ")]
         self._context.stray += [line for line in copies if line not in own]
-        hidden = [*parts.take(), *self._unheard.take(), *map(ForkedCopy, own)]
+        hidden = [*parts.take(), *self._background.take(), *map(ForkedCopy, own)]
         failures = [one for one in (raised, *hidden) if one is not None and not isinstance(one, _SKIPS)]
         violation = next(filter(None, map(_violation, failures)), None)
         if violation is not None and violation is not raised:

@@ -10,7 +10,7 @@ import pytest
 from ..core.errors import ReadinessError
 from ..core.model import Severity
 from ..core.plan import MAX_LIMIT_S
-from .catalogue import Check
+from .checks import Check
 
 MARKERS = (
     "p0: Blocking check; its failure makes the run BROKEN",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.model import CheckResult, FailureClass, Outcome
-from .catalogue import Check
+from .checks import Check
 
 _OURS = str(FailureClass.PLATFORM_BUG)
 

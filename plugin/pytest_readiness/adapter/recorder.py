@@ -12,7 +12,7 @@ from ..core.classify import DECLARED, classify, is_passing, place_of
 from ..core.formats import text_of
 from ..core.model import FailureClass, Outcome
 from .admission import Down, Refusal, refuse
-from .catalogue import Check
+from .checks import Check
 from .context import CHECK, EVIDENCE, PARTS, PASSING, REFUSAL, RunContext
 from .evidence import EvidenceLog
 

@@ -1,22 +1,54 @@
-"""Where a run's reports go: those of a partial or refused run must not replace a full run's."""
+"""Where a run's reports go: those of a partial or refused run must not replace a full run's.
+
+The first act of a run writes reports that say NO_VERDICT, so that a killed run leaves no older answer behind.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ..core.assess import unfinished_model
 from ..core.errors import ReadinessError
 from ..core.model import Verdict
+from ..core.redaction import Redactor
 from ..core.verdict import exit_code
-from ..report import HTML_NAME, PARTIAL_NAME, RENDERERS, keep, move
-from . import provisional
+from ..report import HTML_NAME, PARTIAL_NAME, RENDERERS, discard, keep, move, write_all
 from .options import Settings, suite_name
 from .scope import is_narrowed
 
 USAGE_ERROR = 4
+UNFINISHED = "the run did not finish"
+
+
+def unfinished(
+    settings: Settings, run_id: str, reason: str, verdict: Verdict = Verdict.NO_VERDICT
+) -> Mapping[str, Any]:
+    """Return the model of this run without a verdict of its own."""
+    return unfinished_model(
+        settings.environment, run_id, reason, verdict, degraded_exit_code=settings.degraded_exit_code
+    )
+
+
+def write_unfinished(
+    settings: Settings,
+    run_id: str,
+    directory: Path,
+    reason: str = UNFINISHED,
+    page: Path | None = None,
+    code: int | None = None,
+) -> None:
+    """Write the reports of a run without a verdict, and take away pages: an earlier run's, its own.
+
+    ``code`` is the exit status of the process, where that is not the verdict's.
+    """
+    discard(directory, *([page] if page is not None else []))
+    made = unfinished(settings, run_id, reason)
+    write_all(made if code is None else {**made, "exit_code": code}, directory, Redactor())
 
 
 class Reports:
@@ -38,7 +70,7 @@ class Reports:
         """Say NO_VERDICT, so that a killed run leaves no older answer; ReadinessError when it cannot."""
         if self.seems_full:
             self._earlier = keep(self._full)
-        provisional.write(self._settings, run_id, self.directory, page=self._page())
+        write_unfinished(self._settings, run_id, self.directory, page=self._page())
 
     def settle(self, *, full: bool) -> None:
         """Go where the reports belong, now that the scope of the run is known."""
@@ -52,12 +84,12 @@ class Reports:
     def refuse(self, run_id: str, why: str) -> None:
         """Say that bad input ended the run."""
         self.settle(full=False)
-        provisional.write(self._settings, run_id, self.directory, f"usage error: {why}", code=USAGE_ERROR)
+        write_unfinished(self._settings, run_id, self.directory, f"usage error: {why}", code=USAGE_ERROR)
 
     def withdraw(self, run_id: str, why: str, code: int = exit_code(Verdict.NO_VERDICT)) -> None:
         """Take back what may already tell a verdict; where nothing can be written, leave nothing."""
         try:
-            provisional.write(self._settings, run_id, self.directory, why, page=self._page(), code=code)
+            write_unfinished(self._settings, run_id, self.directory, why, page=self._page(), code=code)
         except ReadinessError:
             for name in RENDERERS:
                 with contextlib.suppress(OSError):

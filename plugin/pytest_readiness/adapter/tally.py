@@ -12,7 +12,7 @@ from ..core.formats import counted, text_of
 from ..core.model import CheckResult, Outcome
 from ..core.redaction import Redactor
 from .admission import Down
-from .catalogue import Catalogue, Check
+from .checks import Check, Checks
 from .outcomes import Attempt, PhaseReport, is_overruled, settle
 
 _ANSWERED = (Outcome.PASSED, Outcome.FLAKY)
@@ -104,7 +104,7 @@ class Tally:
         why = self._redactor.shown(": ".join(filter(None, (excinfo.typename, text_of(excinfo.value)))))
         self.interrupted = self.interrupted or f"{lead}{why}"
 
-    def results(self, catalogue: Catalogue) -> list[CheckResult]:
+    def results(self, checks: Checks) -> list[CheckResult]:
         """Return one result for each selected check, reported or not, in the order of the run.
 
         A check that requires what an earlier one found to be down counts as not run, even if another worker
@@ -112,7 +112,7 @@ class Tally:
         """
         down: dict[str, Down] = {}
         results = []
-        for nodeid, check in catalogue.selected.items():
+        for nodeid, check in checks.selected.items():
             attempts = self._attempts.get(nodeid, {}).values()
             result = settle(check, attempts)
             lacking = next((name for name in check.requires if name in down), None)
@@ -127,20 +127,20 @@ class Tally:
                 down |= {name: found for name in check.establishes if name not in down}
             results.append(result)
         known = {result.id: result for result in results}
-        checks = catalogue.selected.values()
-        return [_controlled(check, result, known) for check, result in zip(checks, results, strict=True)]
+        selected = checks.selected.values()
+        return [_controlled(check, result, known) for check, result in zip(selected, results, strict=True)]
 
-    def unreported(self, catalogue: Catalogue) -> str:
+    def unreported(self, checks: Checks) -> str:
         """Say how many selected checks have no report; "" when all have one or the suite has errors."""
         if self.collection_errors:
             return ""
-        lost = [check.id for nodeid, check in catalogue.selected.items() if nodeid not in self._attempts]
+        lost = [check.id for nodeid, check in checks.selected.items() if nodeid not in self._attempts]
         return f"{counted(len(lost), 'check')} never reported, first {lost[0]}" if lost else ""
 
-    def foreign_failures(self, catalogue: Catalogue) -> list[str]:
+    def foreign_failures(self, checks: Checks) -> list[str]:
         """Return the node ids of failed tests that are no checks, because they lie outside the suite."""
         return [
             nodeid
             for nodeid, attempts in self._attempts.items()
-            if nodeid not in catalogue.selected and attempts[max(attempts)].is_red
+            if nodeid not in checks.selected and attempts[max(attempts)].is_red
         ]

@@ -14,20 +14,18 @@ from ..report import HTML_NAME
 from . import fixtures
 from .channels import REDACTOR, guard
 from .collection import Collector
-from .context import RUN, RunContext
+from .context import RUN, RunContext, ask_hook, begin, enter, own_run_id, read_profile
 from .gate import Gate
 from .judgement import Judge
-from .limits import Limits
+from .leftovers import BackgroundFailures
+from .limits import Limits, Repetition, set_defaults
 from .listener import Listener
 from .markers import MARKERS
 from .options import Settings
 from .provenance import History
 from .recorder import Recorder
-from .repetition import Repetition, set_defaults
 from .reports import Reports
-from .session import ask_hook, begin, enter, own_run_id, read_profile
 from .tally import Tally
-from .unheard import Unheard
 
 #: What the names of the plugin's objects begin with: ``-p no:NAME`` takes them.
 PREFIX = "readiness-"
@@ -53,11 +51,13 @@ def register(config: pytest.Config) -> None:
         config.option.self_contained_html = True
     add(config, "channels", guard(config))
     add(config, "fixtures", fixtures)
-    starter = Controller(config, settings, reports) if settings.is_controller else Worker(config, settings)
+    starter: object = WorkerStart(config, settings)
+    if settings.is_controller:
+        starter = ControllerStart(config, settings, reports)
     add(config, "start", starter)
 
 
-class Controller:
+class ControllerStart:
     """Starts a run in the process that judges it."""
 
     def __init__(self, config: pytest.Config, settings: Settings, reports: Reports) -> None:
@@ -104,16 +104,16 @@ class Controller:
             history.ledger.prepare()
         tally = Tally(context.redactor)
         add(self._config, "tally", tally)
-        catalogue = lambda: collector.catalogue  # noqa: E731
+        checks = lambda: collector.checks  # noqa: E731
         if shared is not None:
             from .distributed import Distribution
 
             distribution = Distribution(context, shared, overlay)
             add(self._config, "distribution", distribution)
-            catalogue = distribution.catalogue
+            checks = distribution.checks
         else:
             beside_checks(self._config, context)
-        judge = Judge(self._config, context, tally, history, catalogue)
+        judge = Judge(self._config, context, tally, history, checks)
         if has_html(self._config):
             from .html_bridge import HtmlBridge
 
@@ -128,7 +128,7 @@ class Controller:
         return pytest.UsageError(why)
 
 
-class Worker:
+class WorkerStart:
     """Starts a run in a worker of xdist, from what the controller found."""
 
     def __init__(self, config: pytest.Config, settings: Settings) -> None:
@@ -151,13 +151,13 @@ class Worker:
         add(self._config, "publisher", publisher)
         beside_checks(self._config, context)
         if problem := refusal(self._config):
-            collector.catalogue.problem = problem
+            collector.checks.problem = problem
 
 
 def beside_checks(config: pytest.Config, context: RunContext) -> None:
     """Register what runs beside each check, in the process that runs it."""
     add(config, "recorder", Recorder(context))
-    add(config, "listener", Listener(context, Unheard(config)))
+    add(config, "listener", Listener(context, BackgroundFailures(config)))
     add(config, "limits", Limits(context, config))
     add(config, "repetition", Repetition())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from . import tables
@@ -13,12 +13,16 @@ from .declaration import Declaration, Findings, LiveHistory, carried_over, decla
 from .exemptions import Exemption, apply_exemptions
 from .formats import format_moment
 from .goals import GoalRow, Standing, goal_statuses
+from .history import Entry, Streak, has_green_live_run, streak
 from .model import CheckResult, GoalStatus, Judgement, Outcome, RunRecord, Scope, Verdict
 from .plan import Plan
-from .streak import Entry, Streak, has_green_live_run, streak
 from .verdict import exit_code, is_not_applicable, judge
 
 SCHEMA_VERSION = 1
+_LISTS = (
+    *("blockers", "goals", "checks", "deferred", "waivers", "inventory"),
+    *("operational", "rollback", "decisions", "notes"),
+)
 #: Keys of the model that a ledger entry copies.
 _KEPT = (
     "run_id",
@@ -239,3 +243,32 @@ def _statement(exemption: Exemption) -> str:
     origin = exemption.origin
     name = getattr(origin, "item", "") or getattr(origin, "check", "")
     return f"{type(origin).__name__.lower()} {name}: {exemption.text}"
+
+
+def unfinished_model(
+    environment: str,
+    run_id: str,
+    reason: str,
+    verdict: Verdict = Verdict.NO_VERDICT,
+    degraded_exit_code: int = 2,
+) -> Mapping[str, Any]:
+    """Return the model of a run that has no verdict of its own yet, or never got one.
+
+    It is the smallest that every renderer understands.
+    """
+    now = format_moment(datetime.now(UTC))
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": run_id,
+        "environment": environment,
+        "scope": str(Scope.PARTIAL),
+        "started_at": now,
+        "finished_at": now,
+        "verdict": str(verdict),
+        "exit_code": exit_code(verdict, degraded_exit_code),
+        "reasons": [reason],
+        "declaration": "NOT READY",
+        **{name: [] for name in _LISTS},
+        "build_identity": {},
+        "streak": {},
+    }

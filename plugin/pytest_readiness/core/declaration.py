@@ -10,9 +10,9 @@ from typing import Any
 from .causes import Cause
 from .exemptions import Exemption
 from .goals import GoalRow
+from .history import Streak
 from .model import CheckResult, FailureClass, GoalStatus, Outcome, RunRecord, Verdict
 from .plan import SEVERITIES, Deferral, Plan
-from .streak import Streak
 from .verdict import causes, is_broken, is_open, run_problems
 
 LAUNCH = "READY FOR LAUNCH"

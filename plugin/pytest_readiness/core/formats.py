@@ -1,13 +1,20 @@
-"""How values are written: counts and times for people, canonical JSON and its digest for machines."""
+"""How values are written: text, counts and times for people, canonical JSON and its digest for machines."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from typing import Any
+
+_ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+#: Control characters, lone surrogates (not to be encoded), line separators, changes of direction.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
+)
 
 
 def counted(number: int, noun: str) -> str:
@@ -84,3 +91,10 @@ def _plain(value: object) -> str:
     if isinstance(value, date | time):
         return value.isoformat()
     raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with U+FFFD for what a terminal obeys or what disguises text; breaks, tabs stay."""
+    if not _UNPRINTABLE.search(text):
+        return text
+    return _UNPRINTABLE.sub("\ufffd", _ANSI.sub("", text.replace("\r\n", "\n")))

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from .causes import by_cause
 from .exemptions import Exemption, ExemptionState
 from .formats import counted
+from .history import Streak
 from .model import CheckResult, GoalStatus, Outcome, Scope, Severity
 from .plan import Deferral, Goal, Plan
-from .streak import Streak
 from .verdict import NOT_OURS, is_broken, is_degrading, is_not_applicable, is_open
 
 _PASSED = frozenset({Outcome.PASSED, Outcome.FLAKY})

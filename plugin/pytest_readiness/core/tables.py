@@ -9,10 +9,10 @@ from typing import Any
 from .exemptions import Exemption
 from .formats import counted, format_moment
 from .goals import provenance
+from .history import Streak
 from .model import CheckResult, Outcome, RunRecord, Scope, Severity
 from .patterns import matching
 from .plan import Deferral, InventoryItem, OperationalItem, Plan, Rollback, Waiver
-from .streak import Streak
 from .verdict import is_settled
 
 #: A figure of this name holds what was observed of a declared service: ``inventory/<key>/<column>``.

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from ..core.formats import counted
-from ..core.printable import printable
+from ..core.formats import counted, printable
 
 ELLIPSIS = "…"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..core.streak import progress
+from ..core.history import progress
 from .document import one_line
 
 UNKNOWN_VERDICT = "NO_VERDICT"

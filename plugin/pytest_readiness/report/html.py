@@ -9,7 +9,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any, assert_never
 
-from ..core.printable import printable
+from ..core.formats import printable
 from .document import (
     Action,
     Actions,

@@ -134,7 +134,7 @@ class _Listing:
 
     def pytest_sessionfinish(self, session: Any) -> None:
         collector: Any = session.config.pluginmanager.get_plugin(_COLLECTOR)
-        selected = collector.catalogue.selected if collector is not None else {}
+        selected = collector.checks.selected if collector is not None else {}
         self.checks = {
             check.id: SuiteCheck(
                 nodeid=nodeid,

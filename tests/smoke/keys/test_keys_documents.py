@@ -47,17 +47,17 @@ def test_placeholders_hold_no_key(value: str) -> None:
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        (pem_of(ec.generate_private_key(ec.SECP384R1())), "secp384r1"),
-        (pem_of(ed25519.Ed25519PrivateKey.generate()), "not an elliptic curve key"),
+        (pem_of(ec.generate_private_key(ec.SECP384R1())), "not on P-256"),
+        (pem_of(ed25519.Ed25519PrivateKey.generate()), "not on P-256"),
         (
             "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----",
-            "neither a readable private key",
+            "holds no readable private key",
         ),
-        ("topsecret-junk", "neither a readable private key"),
+        ("topsecret-junk", "holds no readable private key"),
         ('{"activeKid": "topsecret-junk"', "broken JSON"),
         ('{"activeKid": " ", "privateKey": "topsecret-junk"}', "has no activeKid"),
         ('{"activeKid": "a"}', "has no privateKey"),
-        ('{"activeKid": "a", "privateKey": "topsecret-junk"}', "neither a readable private key"),
+        ('{"activeKid": "a", "privateKey": "topsecret-junk"}', "holds no readable private key"),
         ('{"schemaVersion": 7, "activeKid": "topsecret-junk"}', "schemaVersion"),
     ],
 )

@@ -20,11 +20,11 @@ def stream_of(platform: KeyPlatform, service: str) -> TokenStream:
 
 def assert_nobody_was_refused(stream: TokenStream) -> None:
     assert [str(refusal) for refusal in stream.refusals] == []
-    for name, tally in stream.tallies.items():
-        assert tally.answers[Reply.SILENT] == 0, (name, tally)
-        assert tally.longest_gap_s < 3.0, (name, tally)
+    for name, count in stream.counts.items():
+        assert count.answers[Reply.SILENT] == 0, (name, count)
+        assert count.longest_gap_s < 3.0, (name, count)
         # half of one every 50 ms: the machine is shared
-        assert tally.answers[Reply.ACCEPTED] >= stream.lasted_s / 0.1, (name, stream.lasted_s, tally)
+        assert count.answers[Reply.ACCEPTED] >= stream.lasted_s / 0.1, (name, stream.lasted_s, count)
 
 
 def assert_clean(platform: KeyPlatform, service: str, old_kid: str) -> None:

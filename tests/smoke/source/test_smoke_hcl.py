@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smoke.source import hcl
-from smoke.source.hcl import Block, Expr, Malformed, Parser
+from smoke.source.checkout import Malformed
+from smoke.source.hcl import Block, Expr, Parser
 
 TEXT = """\
 # a comment with = and { in it

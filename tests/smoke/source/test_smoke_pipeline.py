@@ -6,9 +6,9 @@ import pytest
 import yaml
 from pytest_readiness import SetupError
 
-from smoke.source.checkout import Examined, Finding
+from smoke.source.checkout import Examined, Finding, Malformed
 from smoke.source.pipeline import MigrationGate, deploy_jobs, examine
-from smoke.source.workflow import Malformed, read
+from smoke.source.workflow import read
 
 MIGRATE = {"run": "scripts/migrate.sh"}
 SCRIPT = "set -euo pipefail\naws ecs run-task\ncode=exitCode\nif [ $code != 0 ]; then exit 1; fi\n"

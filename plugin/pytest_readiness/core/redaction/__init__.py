@@ -8,17 +8,15 @@ once, so that nothing depends on the order of the rules.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from ..formats import printable
 from ..model import FailureClass, GoalStatus, Outcome, Scope, Severity, Verdict
-from ..printable import printable
-from .lines import LineRedactor
 from .names import hidden_member, is_secret_name, named_secrets
-from .scan import reading
-from .shapes import MARK, SHAPES, Found, Shape, prefixed
+from .shapes import BEGIN, END, MARK, PRIVATE_KEY, SHAPES, Found, Shape, prefixed
 from .values import SHORTEST, SecretValue, any_of
-from .views import View, unfolded, views
+from .views import View, reading, unfolded, views
 
 __all__ = ["MARK", "LineRedactor", "Redactor"]
 
@@ -28,6 +26,8 @@ _MEMORY_CHARACTERS = 4096
 #: A report could not say its verdict without these words: as secrets they protect nothing.
 _OWN_WORDS = frozenset({*Verdict, *Outcome, *FailureClass, *GoalStatus, *Severity, *Scope})
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+#: A line of a private key, with what a traceback or a log puts before it.
+_BODY_LINE = re.compile(r"[^A-Za-z0-9+/=]*(?:\w+> |E |b['\"])?[^A-Za-z0-9+/=]*[A-Za-z0-9+/=]{4,}\W*")
 _KEY_OF_PAIR, _VALUE_OF_PAIR = ("name", "Name", "key", "Key"), ("value", "Value")
 
 
@@ -189,3 +189,56 @@ def _without(text: str, found: list[Found]) -> str:
         parts += [text[at:start], label, *_COLOUR.findall(text, start, end)]
         at = end
     return "".join([*parts, text[at:]])
+
+
+class LineRedactor:
+    """Redacts output that comes in pieces: line by line, a private key over all its lines.
+
+    It holds back the piece of a line that has not ended, until it ends or must be shown.
+    """
+
+    def __init__(self, redact: Callable[[str], str]) -> None:
+        self._redact = redact
+        self._held: list[str] = []
+        self._inside_key = False
+
+    def feed(self, text: str) -> str:
+        """Return what may be shown once this text has come, too."""
+        end = text.rfind("\n") + 1
+        if not end:
+            self._held.append(text)
+            return ""
+        complete = "".join((*self._held, text[:end]))
+        self._held = [text[end:]]
+        return self._clean(complete)
+
+    def flush(self) -> str:
+        """Return what was held back."""
+        text, self._held = "".join(self._held), []
+        return self._clean(text)
+
+    def _clean(self, text: str) -> str:
+        if self._inside_key:
+            text = self._after_key(text)
+        if not text:
+            return ""
+        clean = self._redact(text)
+        # Its other lines may be written one by one.
+        self._inside_key = clean.rstrip().endswith(PRIVATE_KEY) and not END.search(text)
+        if "PRIVATE KEY" in clean:
+            last = text.rstrip().rpartition("\n")[2]
+            self._inside_key = self._inside_key or bool(BEGIN.search(last))
+        return clean
+
+    def _after_key(self, text: str) -> str:
+        """Return what follows the rest of a private key whose first lines have been shown as a mark."""
+        lines = text.splitlines(keepends=True)
+        while lines:
+            if END.search(lines[0]):
+                self._inside_key = False
+                return "".join(lines[1:])
+            if not _BODY_LINE.fullmatch(lines[0].rstrip()):
+                self._inside_key = False
+                break
+            lines.pop(0)
+        return "".join(lines)

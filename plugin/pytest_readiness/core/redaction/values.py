@@ -10,8 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from .names import is_secret_name
-from .scan import as_read
-from .views import unescaped
+from .views import as_read, unescaped
 
 #: Shorter values are not looked for: they would blot out ordinary words, and they protect nothing.
 SHORTEST = 6

@@ -2,7 +2,8 @@
 
 A secret inside JSON, a URL, HTML, a ``repr`` or coloured output is not spelled as it is: escapes stand in it,
 or so close to it that they hide where it begins. Searching the decoded text, level by level, finds it in any
-nesting of them, and the map back tells what to take out of the original.
+nesting of them, and the map back tells what to take out of the original. A finished artifact of megabytes is
+read faster (``reading``), without a way back.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 #: JSON in JSON in a URL in HTML is three levels; what is nested deeper than this is not decoded further.
 LEVELS = 5
@@ -41,7 +43,12 @@ _FOLD = re.compile(
     ["'),]{0,3} [ \t]* \r?\n (?:INTERNALERROR>|[-+?E>|#*][ ]|[ \t"'(]|b["'])*
     (?=[A-Za-z0-9+/=_-]{2})""",
     re.VERBOSE,
-)
+)  #: JSON in an attribute of HTML with a URL inside, then JSON in that JSON.
+_ROUNDS = 2
+_HTML = (("&quot;", '"'), ("&#34;", '"'), ("&#x27;", "'"), ("&#39;", "'"), ("&lt;", "<"), ("&gt;", ">"))
+_JSON = (("\\n", "\n"), ("\\r", "\r"), ("\\t", "\t"), ('\\"', '"'), ("\\/", "/"))
+_CODE_POINT = re.compile(r"\\u([0-9a-fA-F]{4})")
+_COLOUR = re.compile(r"(?:\x1b|#x1[bB])\[[0-9;]*m")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,3 +134,33 @@ def _decoded(match: re.Match[str]) -> str:
     if kind == "entity":
         return html.unescape(found)
     return chr(int(match[kind or ""], 16))
+
+
+def reading(content: bytes) -> str:
+    """Return what a finished file says once the escapes of its own format are undone.
+
+    A reading has one character for each byte of UTF-8, which is what Python searches fastest.
+    """
+    text = content.decode("latin-1")
+    for _ in range(_ROUNDS):
+        text = _undone(text)
+    return text
+
+
+def as_read(text: str) -> str:
+    """Return how a text is spelled in a reading."""
+    return text.encode("utf-8", "replace").decode("latin-1")
+
+
+def _undone(text: str) -> str:
+    if "&" in text:
+        for escaped, plain in (*_HTML, ("&amp;", "&")):
+            text = text.replace(escaped, plain)
+    if "\\" in text:
+        text = text.replace("\\\\", "\0")  # so that it does not join what follows it
+        text = _CODE_POINT.sub(lambda match: as_read(chr(int(match[1], 16))), text)
+        for escaped, plain in (*_JSON, ("\0", "\\")):
+            text = text.replace(escaped, plain)
+    if "%" in text:
+        text = unquote(text, "latin-1")
+    return _COLOUR.sub("", text)

@@ -1,15 +1,20 @@
-"""Failures that Python and pytest only mention, on stderr or as a warning, so that a filter could hide them.
+"""What a check leaves behind that no assertion reports: background failures, threads, forked processes.
 
 Exceptions of threads and finalizers, of tasks that nothing awaits, coroutines that were never awaited, a test
-that returns its answer instead of asserting it: each fails the check during which it happened. None of this
-depends on the warning filters of a run, or on pytest's own plugins for it, which a run can block.
+that returns its answer instead of asserting it: Python and pytest only mention them, on stderr or in a
+warning. Here each fails the check during which it happened, whatever warning filters and plugins a run has.
+
+``os.fork`` copies pytest with all that it would still do: run the other checks again, judge, write, record.
+So a copy that comes back out of a check's code ends there, and reports to the process that started the run.
 """
 
 from __future__ import annotations
 
 import gc
 import logging
+import os
 import re
+import select
 import sys
 import threading
 import time
@@ -31,15 +36,18 @@ _LOST_BY_ASYNCIO = re.compile(
 _IDLE_THREADS = ("ThreadPoolExecutor", "asyncio_")
 #: How long the end of a run waits for threads that checks have started; the interpreter waits without end.
 LAST_THREADS_S = 3.0
+#: How long the end of a run waits for forked copies of itself.
+LAST_COPIES_S = 3.0
+_ENDED = 1
 
 
-class UnheardFailure(RuntimeError):
+class BackgroundFailure(RuntimeError):
     """A check went wrong in a way that Python or pytest only mentions."""
 
     failure_class = "CHECK_ERROR"
 
 
-class Unheard(logging.Handler):
+class BackgroundFailures(logging.Handler):
     """Listens from the start of a session to its end, in the process that runs the checks."""
 
     def __init__(self, config: pytest.Config) -> None:
@@ -64,7 +72,7 @@ class Unheard(logging.Handler):
             try:
                 yield
             except pytest.PytestReturnNotNoneWarning as problem:
-                raise UnheardFailure(text_of(problem).partition("\n")[0]) from None
+                raise BackgroundFailure(text_of(problem).partition("\n")[0]) from None
             finally:
                 gc.collect(1)  # what this phase made, among it cycles with a finalizer
 
@@ -98,7 +106,7 @@ class Unheard(logging.Handler):
         message = record.getMessage()
         if _LOST_BY_ASYNCIO.search(message):
             exception = record.exc_info[1] if record.exc_info else None
-            self._heard.append(exception or UnheardFailure(message.partition("\n")[0]))
+            self._heard.append(exception or BackgroundFailure(message.partition("\n")[0]))
 
     def _in_thread(self, told: threading.ExceptHookArgs) -> None:
         exception = told.exc_value or told.exc_type()
@@ -114,7 +122,7 @@ class Unheard(logging.Handler):
     def _in_finalizer(self, told: Any) -> None:
         exception = told.exc_value or told.exc_type()
         is_coroutine = isinstance(exception, RuntimeWarning)
-        self._heard.append(UnheardFailure(text_of(exception)) if is_coroutine else exception)
+        self._heard.append(BackgroundFailure(text_of(exception)) if is_coroutine else exception)
         self._before[1](told)
 
     def _is_awaited(self, thread: threading.Thread) -> bool:
@@ -127,3 +135,57 @@ class Unheard(logging.Handler):
 
 def _described(exception: BaseException) -> str:
     return f"{type(exception).__name__}: {text_of(exception)}".partition("\n")[0]
+
+
+class ForkedCopy(RuntimeError):
+    """A check forked the run and let the copy come back into it."""
+
+    failure_class = "CHECK_ERROR"
+
+
+class Origin:
+    """The process that started a run, with a pipe on which forked copies of it report their end."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+
+    @property
+    def is_here(self) -> bool:
+        """True in the process that started the run."""
+        return os.getpid() == self._pid
+
+    def end_copy(self, check: str, exception: BaseException | None) -> None:
+        """In a copy: tell the origin and end, without anything that a process does at its end."""
+        if self.is_here:
+            return
+        how = f"{type(exception).__name__}: {text_of(exception)}" if exception else "as if it were the run"
+        line = f"{check}: a process that it forked came back into pytest: {how}".replace("\n", " ")
+        os.write(self._write, f"{line[:400]}\n".encode())
+        os._exit(_ENDED)
+
+    def told(self) -> list[str]:
+        """Return what copies have told since the last call."""
+        try:
+            return os.read(self._read, 65536).decode(errors="replace").splitlines()
+        except BlockingIOError:
+            return []
+
+    def last(self) -> list[str]:
+        """Wait for copies that still run, and return what they told: called once, at the end of a run.
+
+        The pipe ends when no process holds its other end any more.
+        """
+        os.close(self._write)
+        told: list[str] = []
+        multiprocessing = sys.modules.get("multiprocessing")
+        if multiprocessing is not None and multiprocessing.active_children():
+            return self.told()  # they hold the pipe, too, and never come back into pytest
+        deadline = time.monotonic() + LAST_COPIES_S
+        while select.select([self._read], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            heard = self.told()
+            if not heard:
+                return told
+            told += heard
+        return [*told, "a process that a check forked is still running"]

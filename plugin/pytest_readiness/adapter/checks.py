@@ -57,7 +57,7 @@ class Check:
 
 
 @dataclass(slots=True)
-class Catalogue:
+class Checks:
     """All checks that were collected, in the order of the run, and the node ids that were selected to run.
 
     ``selected`` maps the node id that reports carry to the check: xdist's loadgroup mode changes the node id.
@@ -88,8 +88,8 @@ class Catalogue:
         }
 
     @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> Catalogue:
-        """Rebuild a catalogue from :meth:`as_data`."""
+    def from_data(cls, data: Mapping[str, Any]) -> Checks:
+        """Rebuild from :meth:`as_data`."""
         collected = [Check.from_data(entry) for entry in data["collected"]]
         known = {check.nodeid: check for check in collected}
         return cls(

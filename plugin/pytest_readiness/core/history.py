@@ -1,15 +1,16 @@
-"""Consecutive green runs of one environment: how many, and why not more."""
+"""What a run's predecessors say: how many were green in a row, and which of their checks are gone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from .errors import LedgerError
 from .formats import format_day, parse_moment
-from .model import FailureClass, Verdict
+from .model import FailureClass, Severity, Vanished, Verdict
+from .patterns import matching
 from .plan import Policy
 
 Entry = Mapping[str, Any]
@@ -145,3 +146,33 @@ def _name(entry: Entry) -> str:
 
 def _told(entry: Entry) -> str:
     return f"{_fact(entry, 'verdict')}{' (incomplete)' if entry.get('complete') is False else ''}"
+
+
+def vanished(
+    entries: Sequence[Mapping[str, Any]], collected: Collection[str], retired: Sequence[str], plan_digest: str
+) -> tuple[Vanished, ...]:
+    """Return the checks that the newest complete run of this environment had and ``collected`` has not.
+
+    Nothing else fails when a check is no longer there.
+    A run that was blocked for a vanished P0 hands it on, so that running twice does not settle it. Only a
+    change of the plan does: best one that names the check in ``retired``, then it is not mentioned any more.
+    """
+    complete = [entry for entry in entries if entry.get("complete", True) and entry.get("checks")]
+    newest = complete[-1] if complete else {}
+    run_id = str(newest.get("run_id"))
+    unchanged = newest.get("plan_digest") == plan_digest
+    had = {check["id"]: (check["severity"], run_id) for check in newest.get("checks", ())}
+    if unchanged:
+        had |= {check["id"]: (check["severity"], check["run_id"]) for check in newest.get("vanished", ())}
+    gone = [id_ for id_ in had if id_ not in collected]
+    on_purpose = matching(retired, gone)
+    return tuple(
+        Vanished(
+            id=id_,
+            severity=Severity(had[id_][0]),
+            run_id=had[id_][1],
+            blocking=unchanged and had[id_][0] == Severity.P0,
+        )
+        for id_ in gone
+        if id_ not in on_purpose
+    )
