@@ -13,6 +13,7 @@ from pytest_readiness import Environment, Evidence
 from smoke.aws.account import read_descriptions
 from smoke.aws.reader import AwsReader, reader_of
 from smoke.network.transport import authorities, http_pool
+from smoke.platform.answer_log import AnswerLog
 from smoke.platform.batch import Batch
 from smoke.platform.builds import builds
 from smoke.platform.dixie import Dixie, Scores
@@ -53,11 +54,17 @@ def dialects(environment: Environment) -> Dialects:
 
 
 @pytest.fixture(scope="session")
-def connect(environment: Environment, http: httpx.Client) -> Connect:
+def answer_log(shared: Path) -> AnswerLog:
+    """Every answer of the run, judged."""
+    return AnswerLog(shared)
+
+
+@pytest.fixture(scope="session")
+def connect(environment: Environment, http: httpx.Client, answer_log: AnswerLog) -> Connect:
     """Makes the HTTP client of any service of the profile."""
 
     def connect(service: str, evidence: Evidence | None = None) -> HttpClient:
-        return HttpClient(service, environment.get(f"{service}.url"), http, evidence)
+        return HttpClient(service, environment.get(f"{service}.url"), http, evidence, log=answer_log)
 
     return connect
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from .model import accesses
+from .model import ROUTES, accesses
 
 #: Every way in with a token: a route, and the kind of token where it accepts several.
 WITH_TOKEN = tuple(access.id for access in accesses())
+#: Every route, once for all of its dialects. x402 is deferred in the plan: nothing asks it yet.
+EVERYWHERE = tuple(dict.fromkeys(route.name for route in ROUTES))
+NOT_ASKED = {"freeside.x402": "x402 is deferred in the plan (G-6): no check calls it"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,20 @@ class Rule:
 
 
 RULES = (
+    Rule(
+        "answers",
+        "status, members and headers of an answer, the form of a refusal, the request id (1 to 3)",
+        EVERYWHERE,
+        ("operations/answers-keep-the-contract[{service}]",),
+        NOT_ASKED,
+    ),
+    Rule(
+        "secrets",
+        "no answer shows a credential or a key",
+        EVERYWHERE,
+        ("operations/answers-show-no-secret[{service}]",),
+        NOT_ASKED,
+    ),
     Rule(
         "pool",
         "a model outside the token's effective pools is refused (1.1, 1.3)",

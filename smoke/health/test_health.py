@@ -7,12 +7,11 @@ import httpx
 import pytest
 from pytest_readiness import Evidence
 
-from smoke.platform.answers import Fields, fields_of, header, require_error, require_status
+from smoke.platform.answers import Fields, fields_of, require_error, require_status
 from smoke.platform.dixie import Dixie
 from smoke.platform.finn import Finn
 from smoke.platform.freeside import Freeside
 from smoke.platform.http import Connect, ServiceClient, require_resolvable
-from smoke.platform.prompts import nonce
 from smoke.platform.services import each, requires
 
 pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("health")]
@@ -34,19 +33,6 @@ def client(connect: Connect, evidence: Evidence, service: str) -> ServiceClient:
 def answer(client: ServiceClient) -> httpx.Response:
     """The health answer of the parametrised service."""
     return client.get_health()
-
-
-@pytest.mark.p1
-@pytest.mark.parametrize("service", SERVICES)
-def test_request_id_is_told(client: ServiceClient, evidence: Evidence, service: str) -> None:
-    """Every answer carries the id that its request brought, or one that was made for it."""
-    own = nonce()
-    for brought in ({"X-Request-Id": own}, {}):
-        answered = header(client.get_health(**brought), "x-request-id")
-        evidence.figure(f"x-request-id of {service}", answered, expected=own if brought else "any")
-        assert answered == own or not brought, (
-            f"{service} was sent the request id {own} and answered with {answered}"
-        )
 
 
 @pytest.mark.p1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Collection, Mapping
@@ -13,23 +12,13 @@ import httpx
 from pytest_readiness import ExternalOutage
 
 from smoke.contract.model import POOLS
+from smoke.contract.schema import LONGEST_SHOWN
+from smoke.contract.schema import shown as shown
 from smoke.network.strict_json import NotStrict, strict_json
 from smoke.network.transport import ContractViolation as ContractViolation
 
 #: More digits than any amount of the contract has; Python itself refuses only thousands.
 DIGITS = re.compile(r"[0-9]{1,18}")
-LONGEST_SHOWN = 80
-_KINDS = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
-
-
-def shown(value: object) -> str:
-    """A value for the message of a violation: shortened, with its JSON type."""
-    if value is None:
-        return "null"
-    text = value if isinstance(value, str) else json.dumps(value, default=repr)
-    text = text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 3] + "..."
-    kind = _KINDS.get(type(value), type(value).__name__)
-    return f"{text!r} ({kind})" if isinstance(value, str) else f"{text} ({kind})"
 
 
 def route_of(response: httpx.Response) -> str:

@@ -15,6 +15,7 @@ from pytest_readiness import Evidence, SetupError
 from smoke.contract.model import SERVICES
 from smoke.network.transport import within
 
+from .answer_log import AnswerLog
 from .answers import DIGITS, ContractViolation, Fields, fields_of, require_status, route_of, shown
 from .concurrency import in_time
 from .jwks import KeySet, key_set_of
@@ -67,16 +68,20 @@ class HttpClient:
         pool: httpx.Client,
         evidence: Evidence | None = None,
         *,
+        log: AnswerLog | None = None,
         pause: Callable[[float], object] = _NEVER.wait,
     ) -> None:
         self.service = service
         self.base_url = base_url.rstrip("/")
         self.pool = pool
         self.evidence = evidence
+        self._log = log
         self._pause = pause
 
     def record(self, response: httpx.Response) -> None:
-        """Record a request and its answer, where a check holds this client."""
+        """Record a request and its answer, where a check holds this client; a run judges every answer."""
+        if self._log is not None:
+            self._log.saw(self.service, response, urlsplit(self.base_url).path)
         if self.evidence is not None:
             self.evidence.exchange(response)
 
@@ -84,14 +89,15 @@ class HttpClient:
         self, method: str, path: str, credential: Credential | None = None, **parts: Unpack[Parts]
     ) -> httpx.Response:
         """The answer to one request, whatever its status."""
-        authorization = credential() if credential is not None else None
+        headers = httpx.Headers(parts.get("headers"))
+        if credential is not None and (authorization := credential()) is not None:
+            headers["Authorization"] = authorization
+        if self._log is not None and (own := self._log.request_id(self.service, method, path)):
+            headers.setdefault("X-Request-Id", own)
         request = self.pool.build_request(
             method,
             self.base_url + path,
-            headers={
-                **parts.get("headers", {}),
-                **({} if authorization is None else {"Authorization": authorization}),
-            },
+            headers=headers,
             params=parts.get("params"),
             content=parts.get("content"),
             json=parts.get("json"),

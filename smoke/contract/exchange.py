@@ -1,0 +1,241 @@
+"""The rule of every answer: each status, member and header that the contract names, whatever was asked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+from .schema import Violation, matches, shown, violations
+from .schemas import (
+    CODES,
+    COMMUNITY_BUDGET,
+    EVENTS,
+    INVOKE,
+    JSON,
+    REFUSAL_FORM,
+    REFUSALS,
+    REPLIES,
+    STREAM,
+    Reply,
+    Route,
+    record,
+    route_of,
+)
+
+#: What a load balancer answers for a service that it cannot reach, parse or wait for. Not JSON, it is no
+#: answer of the service.
+GATEWAY = frozenset({400, 408, 414, 431, 502, 503, 504})
+MICRO_PER_CENT = 10_000
+#: Longest part of a body that is searched for what no answer may show.
+SEARCHED = 64 * 1024
+
+#: What no answer may show: credentials and keys. Their text is never repeated in a finding.
+SECRETS: Mapping[str, re.Pattern[str]] = {
+    "a private key": re.compile("-----BEGIN [A-Z ]*PRIVATE KEY"),
+    "a token": re.compile(r"eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\."),
+    "an API key": re.compile("dxk_[A-Za-z0-9_-]{8,}"),
+    "an AWS key": re.compile(r"\bA[KS]IA[A-Z0-9]{16}\b"),
+    "a DSN with a password": re.compile(r"postgres(?:ql)?://[^\s:/@]+:[^\s@]+@", re.IGNORECASE),
+}
+#: What no refusal may show of a service: traces, paths, queries, where its keys are.
+INTERNALS = re.compile(
+    r"Traceback|stack\s*trace|\.py\b|\.[jt]s:\d|node_modules|site-packages|/(?:app|usr|home|srv)/"
+    r"|-----BEGIN|PRIVATE KEY|postgres(?:ql)?://|SELECT\s.{1,200}?\sFROM\s|secretsmanager"
+    r"|password[\"']?\s*[:=]\s*[\"']?\w",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A request and its answer. Header names are in lower case, ``path`` is without its query.
+
+    ``document`` is the body's JSON value; where it is none, ``problem`` says why. A stream has no ``body``.
+    """
+
+    service: str
+    method: str
+    path: str
+    sent: Mapping[str, str]
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = b""
+    document: Any = None
+    problem: str = ""
+
+    @property
+    def media(self) -> str:
+        """The media type of the answer, in lower case and without parameters."""
+        return self.headers.get("content-type", "").split(";")[0].strip().lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One rule that an answer breaks."""
+
+    rule: str
+    violation: Violation
+
+
+def judge(exchange: Exchange) -> Iterator[Finding]:
+    """Every rule of the contract that an answer breaks on its own.
+
+    Not judged are what a gateway answers in place of a service, and OPTIONS, of which the contract is silent.
+    """
+    if exchange.method == "OPTIONS" or (exchange.status in GATEWAY and exchange.media != JSON):
+        return
+    route = route_of(exchange.service, exchange.method, exchange.path)
+    reply = REPLIES.get(route, {}).get(exchange.status) if route else None
+    if reply is INVOKE and EVENTS in exchange.sent.get("accept", ""):
+        reply = STREAM
+    for rule, check in RULES.items():
+        for violation in check(exchange, route, reply):
+            yield Finding(rule, violation)
+
+
+Found = Iterator[Violation]
+
+
+def _status(exchange: Exchange, route: Route | None, reply: Reply | None) -> Found:
+    """One that the contract knows for this route; of unknown paths it speaks at Freeside alone."""
+    known_here = route is not None or exchange.service == "freeside" or exchange.status >= 500
+    if reply is None and known_here and exchange.status not in REFUSALS[exchange.service]:
+        known = sorted({*REPLIES.get(route, {}), *REFUSALS[exchange.service]}) if route else [404, 405]
+        yield Violation("status", "one of " + ", ".join(map(str, known)), str(exchange.status))
+
+
+def _request_id(exchange: Exchange, _: Route | None, __: Reply | None) -> Found:
+    sent, came = exchange.sent.get("x-request-id"), exchange.headers.get("x-request-id", "")
+    if not came.strip():
+        yield Violation("header x-request-id", "an echo" if sent else "one made", "nothing")
+    elif sent is not None and came != sent:
+        yield Violation("header x-request-id", f"the echo of {shown(sent)}", shown(came))
+
+
+def _body(exchange: Exchange, route: Route | None, reply: Reply | None) -> Found:
+    """Media type, strict JSON, and every field."""
+    if exchange.method == "HEAD":
+        return
+    silent = exchange.status == 405 or (route is None and exchange.service != "freeside")
+    if (reply is None and silent) or (reply is not None and reply.media == "*"):
+        if exchange.media == JSON and exchange.problem:
+            yield Violation("body", "JSON", exchange.problem)
+        return
+    media = JSON if reply is None else reply.media
+    if media and exchange.media != media:
+        yield Violation("header content-type", media, shown(exchange.headers.get("content-type")))
+    elif not media and exchange.body:
+        yield Violation("body", "none", f"{len(exchange.body)} bytes")
+    elif media == JSON and exchange.problem:
+        yield Violation("body", "JSON", exchange.problem)
+    elif reply is not None and reply.schema is not None:
+        yield from violations(exchange.document, reply.schema)
+
+
+def _refusal(exchange: Exchange, _: Route | None, reply: Reply | None) -> Found:
+    """The form of an error, and the code of its status."""
+    if reply is not None or exchange.status < 400 or exchange.media != JSON or exchange.problem:
+        return
+    form = REFUSAL_FORM[exchange.service]
+    wrong = list(violations(exchange.document, form))
+    yield from wrong
+    codes = CODES[exchange.service].get(exchange.status)
+    if codes and not wrong:
+        name = "code" if exchange.service == "finn" else "error"
+        yield from violations(exchange.document, record(**{name: {"enum": list(codes)}}))
+
+
+def _headers(exchange: Exchange, _: Route | None, reply: Reply | None) -> Found:
+    for name, pattern in reply.headers.items() if reply else ():
+        value = exchange.headers.get(name)
+        if value is None or not matches(pattern, value):
+            yield Violation(f"header {name}", f"a value matching {pattern}", shown(value))
+    key, echo = exchange.sent.get("x-idempotency-key"), exchange.headers.get("x-idempotency-key")
+    if exchange.status == 200 and key and echo is not None and echo != key:
+        yield Violation("header x-idempotency-key", f"the echo of {shown(key)}", shown(echo))
+    replay = exchange.headers.get("x-idempotent-replay", "true")
+    if replay.lower() not in ("true", "false"):
+        yield Violation("header x-idempotent-replay", "true", shown(replay))
+
+
+def _rate(exchange: Exchange, _: Route | None, __: Reply | None) -> Found:
+    """Where a rate limit is declared it makes sense, and a 429 says when to come back."""
+    limit, left = (exchange.headers.get(f"x-ratelimit-{name}") for name in ("limit", "remaining"))
+    if (
+        limit is not None
+        and left is not None
+        and limit.isdigit()
+        and left.isdigit()
+        and int(left) > int(limit)
+    ):
+        yield Violation("header x-ratelimit-remaining", f"at most the limit {limit}", left)
+    if exchange.status == 429 and not re.fullmatch("[0-9]{1,18}", exchange.headers.get("retry-after", "")):
+        yield Violation("header retry-after", "whole seconds", shown(exchange.headers.get("retry-after")))
+
+
+def _cached(exchange: Exchange, _: Route | None, __: Reply | None) -> Found:
+    """Whoever has the current version is told 304, any other one is not."""
+    offered, tag = exchange.sent.get("if-none-match"), exchange.headers.get("etag")
+    if offered is None or tag is None or exchange.status not in (200, 304):
+        return
+    current = _opaque(tag) in map(_opaque, offered.split(","))
+    if current != (exchange.status == 304):
+        yield Violation(
+            "status", "304" if current else "200", f"{exchange.status} to if-none-match {offered}"
+        )
+
+
+def _opaque(tag: str) -> str:
+    """An entity tag for the weak comparison (RFC 9110 section 8.8.3.2)."""
+    return tag.strip().removeprefix("W/")
+
+
+def _figures(exchange: Exchange, route: Route | None, reply: Reply | None) -> Found:
+    """A budget is the one of its path, and two figures that say the same thing agree (contract 1.5)."""
+    body = exchange.document
+    if reply is None or reply.schema is not COMMUNITY_BUDGET or list(violations(body, COMMUNITY_BUDGET)):
+        return
+    asked = unquote(exchange.path.split("/")[-2])
+    if body["communityId"] != asked:
+        yield Violation("communityId", shown(asked), shown(body["communityId"]))
+    for name in ("committed", "reserved"):
+        micro, cents = body[f"{name}Micro"], body[name]
+        if cents != int(micro) // MICRO_PER_CENT:
+            yield Violation(name, f"the whole cents of {name}Micro ({micro})", shown(cents))
+    if body["spentCents"] != body["committed"]:
+        yield Violation("spentCents", f"the committed cents {body['committed']}", shown(body["spentCents"]))
+
+
+def _internals(exchange: Exchange, _: Route | None, __: Reply | None) -> Found:
+    """No refusal shows how a service is made. What a model writes in an answer is its own."""
+    text = _text(exchange) if exchange.status >= 400 else ""
+    if match := INTERNALS.search(text):
+        yield Violation("answer", "no internals", shown(match[0]))
+
+
+#: The rules by name, each a function of the exchange, its route and what the contract answers there.
+RULES: Mapping[str, Callable[[Exchange, Route | None, Reply | None], Found]] = {
+    "status": _status,
+    "request id": _request_id,
+    "body": _body,
+    "refusal": _refusal,
+    "headers": _headers,
+    "rate limit": _rate,
+    "caching": _cached,
+    "figures": _figures,
+    "internals": _internals,
+}
+
+
+def secret_in(exchange: Exchange) -> str:
+    """The kind of secret that an answer shows, in its body or headers; empty for none."""
+    text = _text(exchange)
+    return next((kind for kind, pattern in SECRETS.items() if pattern.search(text)), "")
+
+
+def _text(exchange: Exchange) -> str:
+    headers = "\n".join(f"{name}: {value}" for name, value in exchange.headers.items())
+    return f"{headers}\n{exchange.body[:SEARCHED].decode(errors='replace')}"

@@ -1,0 +1,207 @@
+"""What every route answers: per status the schema of the body and the headers that the contract names.
+
+A row is one status of one route. Paths are templates, `{id}` stands for one segment.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from .model import POOLS
+from .schema import Schema
+
+#: Longest lifetime of a cached key set, in seconds, after which a withdrawn key is gone from every cache.
+MAX_CACHE_S = 300
+
+UUID = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+JSON = "application/json"
+EVENTS = "text/event-stream"
+_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|[+-]00:00)"
+
+TEXT: Schema = {"type": "string", "pattern": r"\S"}
+BOOLEAN: Schema = {"type": "boolean"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+TOKENS: Schema = {"type": "integer", "minimum": 1}
+SECONDS: Schema = {"type": "number", "minimum": 0}
+MICRO: Schema = {"type": "string", "pattern": "^[0-9]{1,18}$"}
+PRICE: Schema = {"type": "string", "pattern": "^(?=0*[1-9])[0-9]{1,18}$"}
+SHA: Schema = {"type": "string", "pattern": "^[0-9a-f]{7,40}$"}
+MONTH: Schema = {"type": "string", "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$"}
+TRACE: Schema = {"type": "string", "pattern": f"^{UUID}$"}
+SCORE: Schema = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
+
+
+def record(**members: Schema) -> Schema:
+    """An object that has at least these members."""
+    return {"type": "object", "properties": members, "required": list(members)}
+
+
+def one_of(*values: Any) -> Schema:
+    """One of these values."""
+    return {"enum": list(values)}
+
+
+HEALTH = {"status": one_of("healthy", "degraded", "unhealthy"), "build_sha": SHA}
+STATUS = record(status=TEXT)
+KEY = record(
+    kty=one_of("EC"), crv=one_of("P-256"), use=one_of("sig"), alg=one_of("ES256"), kid=TEXT, x=TEXT, y=TEXT
+)
+KEY_SET = record(
+    keys={"type": "array", "minItems": 1, "items": {**KEY, "properties": {**KEY["properties"], "d": False}}}
+)
+USAGE = record(promptTokens=TOKENS, completionTokens=TOKENS, costMicro=PRICE)
+ANSWER = record(content=TEXT, model=one_of(*POOLS), usage=USAGE, traceId=TRACE)
+COMMUNITY_BUDGET = record(
+    communityId=TEXT, monthlyBudgetCents=COUNT, committed=COUNT, reserved=COUNT, spentCents=COUNT,
+    committedMicro=MICRO, reservedMicro=MICRO, period=MONTH,
+)  # fmt: skip
+GATEWAY_BUDGET = record(
+    communityId=TEXT, monthlyLimitCents=COUNT, currentSpendCents=COUNT, remainingCents=COUNT,
+    percentUsed={"type": "number", "minimum": 0},
+)  # fmt: skip
+#: The events of a stream by name (contract 1.4).
+STREAM_EVENTS: Mapping[str, Schema] = {
+    "content": record(text={"type": "string"}),
+    "usage": USAGE,
+    "done": {"type": "object"},
+    "error": record(code=TEXT, message=TEXT),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer: its body's schema, None where the contract gives none, and patterns of its headers."""
+
+    schema: Schema | None
+    media: str = JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+CACHED = {"cache-control": "max-age=[0-9]{1,18}", "etag": '^(W/)?"[^"]*"$'}
+#: What an invoke says of itself, beside its body. The contract does not say that a refusal carries these.
+OF_A_CALL = {
+    "x-idempotency-key": r"^[\x20-\x7e]{1,128}$",
+    "x-trace-id": f"^{UUID}$",
+    "x-ratelimit-limit": "^0*[1-9][0-9]{0,17}$",
+    "x-ratelimit-remaining": "^[0-9]{1,18}$",
+}
+INVOKE = Reply(ANSWER, headers=OF_A_CALL)
+STREAM = Reply(None, EVENTS, {"cache-control": "no-cache"})
+
+Route = tuple[str, str, str]
+#: (service, method, path) → status → what is answered. Refusals have the form of their service.
+REPLIES: Mapping[Route, Mapping[int, Reply]] = {
+    ("freeside", "GET", "/health"): {
+        200: Reply(
+            record(**HEALTH, version=TEXT, protocol_version=TEXT, uptime=SECONDS, grace_period=BOOLEAN)
+        ),
+        503: Reply(record(status=one_of("unhealthy"), error=one_of("database_unreachable"))),
+    },
+    ("freeside", "GET", "/.well-known/jwks.json"): {
+        200: Reply(KEY_SET, headers=CACHED),
+        304: Reply(None, "", {"etag": CACHED["etag"]}),
+    },
+    ("freeside", "POST", "/api/agents/invoke"): {200: INVOKE},
+    ("freeside", "POST", "/api/agents/stream"): {200: STREAM},
+    ("freeside", "GET", "/api/agents/models"): {
+        200: Reply(record(models={"type": "array", "minItems": 1, "items": one_of(*POOLS)})),
+    },
+    ("freeside", "GET", "/api/v1/communities/{id}/budget"): {200: Reply(COMMUNITY_BUDGET)},
+    ("freeside", "GET", "/api/agents/budget"): {200: Reply(GATEWAY_BUDGET)},
+    ("freeside", "POST", "/api/agents/quality"): {
+        202: Reply(record(accepted=one_of(True), event_id={"type": "string", "pattern": f"^{UUID}$"})),
+    },
+    ("finn", "GET", "/health"): {
+        200: Reply(
+            record(
+                **HEALTH,
+                uptime=SECONDS,
+                checks={"type": "object"},
+                protocol=record(contract_version=TEXT),
+                ready_for_billing=BOOLEAN,
+            )
+        ),
+    },
+    ("finn", "GET", "/.well-known/jwks.json"): {200: Reply(KEY_SET), 304: Reply(None, "")},
+    ("finn", "POST", "/api/v1/invoke"): {
+        200: Reply(
+            record(
+                response=TEXT,
+                model=TEXT,
+                cost_micro=PRICE,
+                trace_id=TEXT,
+                usage=record(prompt_tokens=TOKENS, completion_tokens=TOKENS, total_tokens=TOKENS),
+            )
+        ),
+    },
+    ("dixie", "GET", "/api/health"): {
+        200: Reply(
+            record(
+                **HEALTH,
+                version=TEXT,
+                uptime_seconds=SECONDS,
+                services=record(dixie={"type": "object"}, loa_finn=record(status=TEXT, circuit_state=TEXT)),
+                infrastructure=record(postgresql=STATUS),
+                reputation_service=record(initialized=BOOLEAN, aggregate_count=COUNT),
+                timestamp={"type": ["string", "integer"], "pattern": f"^{_TIME}$"},
+            )
+        ),
+    },
+    ("dixie", "GET", "/api/auth/.well-known/jwks.json"): {200: Reply(KEY_SET), 304: Reply(None, "")},
+    ("dixie", "GET", "/api/reputation/query"): {200: Reply(record(score=SCORE))},
+    ("dixie", "POST", "/api/reputation/events"): {202: Reply(None, "*")},
+}
+
+_CODE: Schema = {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_]*$"}
+#: The form of every refusal, per service. Finn puts the code into a member of its own.
+REFUSAL_FORM: Mapping[str, Schema] = {
+    "freeside": record(error=_CODE, message=TEXT),
+    "dixie": record(error=_CODE, message=TEXT),
+    "finn": record(error=TEXT, code=_CODE),
+}
+FINN_CODES = (
+    "JWT_REQUIRED", "JWT_STRUCTURAL_INVALID", "ISSUER_NOT_ALLOWED", "AUDIENCE_MISMATCH", "JWT_INVALID",
+    "JTI_REQUIRED", "JTI_REPLAY_DETECTED",
+)  # fmt: skip
+#: The codes of a status, where the contract lists all of them (1.3, 2, 3).
+CODES: Mapping[str, Mapping[int, tuple[str, ...]]] = {
+    "freeside": {
+        400: ("INVALID_REQUEST",),
+        401: ("UNAUTHORIZED",),
+        402: ("BUDGET_EXCEEDED",),
+        403: ("FORBIDDEN", "MODEL_NOT_ALLOWED"),
+        404: ("NOT_FOUND",),
+        409: ("JTI_REPLAY", "IDEMPOTENCY_CONFLICT"),
+        413: ("PAYLOAD_TOO_LARGE",),
+        415: ("UNSUPPORTED_MEDIA_TYPE",),
+        429: ("RATE_LIMITED",),
+        502: ("UPSTREAM_ERROR",),
+        503: ("MODEL_PROVIDER_UNAVAILABLE", "SERVICE_UNAVAILABLE"),
+    },
+    "dixie": {401: ("unauthorized",)},
+    "finn": {401: FINN_CODES},
+}
+#: The statuses that a refusal may have. 500 is none of them.
+REFUSALS: Mapping[str, frozenset[int]] = {
+    "freeside": frozenset({405, *CODES["freeside"]}),
+    "dixie": frozenset({400, 401, 403, 404, 405, 413, 415, 422, 429, 502, 503}),
+    "finn": frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422, 429, 502, 503}),
+}
+
+
+def route_of(service: str, method: str, path: str) -> Route | None:
+    """The route of the contract that a request goes to, a HEAD as a GET; None for any other."""
+    method = "GET" if method == "HEAD" else method
+    for route in REPLIES:
+        if route[:2] == (service, method) and _path(route[2]).fullmatch(path):
+            return route
+    return None
+
+
+@cache
+def _path(template: str) -> re.Pattern[str]:
+    return re.compile("[^/]+".join(map(re.escape, re.split(r"\{\w+\}", template))))

@@ -1,0 +1,56 @@
+"""Operations, at the end of the run: every answer that any check received keeps the contract."""
+
+from __future__ import annotations
+
+import pytest
+from pytest_readiness import Evidence, SafetyViolation
+
+from smoke.contract.schemas import REPLIES
+from smoke.platform.answer_log import AnswerLog, Seen
+from smoke.platform.answers import ContractViolation
+from smoke.platform.http import Connect
+from smoke.platform.services import each
+
+pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("operations")]
+
+#: Findings of one service that are shown with their text.
+SHOWN = 8
+
+
+@pytest.fixture
+def seen(service: str, connect: Connect, answer_log: AnswerLog, evidence: Evidence) -> Seen:
+    """What the run saw of a service, after calls of each route without a credential: none is missing."""
+    client = connect(service)
+    for _, method, path in filter(lambda route: route[0] == service, REPLIES):
+        for _ in range(2):
+            client.send(method, path.replace("{id}", "smoke-unknown"))
+    client.send("GET", "/smoke/no-such-path")
+    seen = answer_log.seen(service)
+    for route in sorted({route for route, _ in seen.answers}):
+        evidence.note(
+            f"{route}: {', '.join(f'{n} × {s}' for (r, s), n in sorted(seen.answers.items()) if r == route)}"
+        )
+    return seen
+
+
+@pytest.mark.p1
+@pytest.mark.parametrize("service", each())
+def test_answers_keep_the_contract(seen: Seen, service: str, evidence: Evidence) -> None:
+    """Every status, header and member of every answer of the run is what the contract says."""
+    total = sum(seen.answers.values())
+    evidence.evaluated(f"answers of {service} keep the contract", total)
+    if seen.findings:
+        first = "; ".join(
+            f"{rule}: {text} ({n} times)" for (rule, text), n in seen.findings.most_common(SHOWN)
+        )
+        raise ContractViolation(f"{service}: {len(seen.findings)} findings in {total} answers: {first}")
+
+
+@pytest.mark.parametrize(
+    "service", each(marks=lambda name: [pytest.mark.p1 if name == "finn" else pytest.mark.p0])
+)
+def test_answers_show_no_secret(seen: Seen, service: str, evidence: Evidence) -> None:
+    """No answer of the run shows a credential or a key."""
+    evidence.evaluated(f"answers of {service} show no secret", sum(seen.answers.values()))
+    if seen.secrets:
+        raise SafetyViolation(f"{service} shows secrets: {'; '.join(sorted(seen.secrets))}")

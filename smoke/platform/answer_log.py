@@ -1,0 +1,122 @@
+"""Every answer of the run, judged as it comes: what broke the contract, in all processes of the run."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+import httpx
+
+from smoke.contract.exchange import Exchange, judge, secret_in
+from smoke.contract.schemas import route_of
+from smoke.network.strict_json import NotStrict, strict_json
+
+#: Ids that are remembered, so that one that comes twice is noticed; further ones are not.
+MOST_IDS = 50_000
+#: How often one kind of finding is written down with its text; further ones are counted.
+MOST_TEXTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the run saw of one service: answers by route and status, findings as (rule, text) by number."""
+
+    answers: Counter[tuple[str, int]]
+    findings: Counter[tuple[str, str]]
+    secrets: Counter[str]
+
+
+class AnswerLog:
+    """The judged answers of a run, in a directory that all of its processes share."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "smoke-answers.jsonl"
+        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._lock = Lock()
+        self._ids: set[tuple[str, str]] = set()
+        self._kinds: Counter[tuple[str, str, str, str]] = Counter()
+        self._sent: Counter[str] = Counter()
+
+    def request_id(self, service: str, method: str, path: str) -> str | None:
+        """An id for every second request of a route: an answer must echo one, and make one."""
+        name = f"{service} {_name(service, method, path)}"
+        with self._lock:
+            self._sent[name] += 1
+            return f"smoke-{uuid.uuid4().hex}" if self._sent[name] % 2 else None
+
+    def saw(self, service: str, response: httpx.Response, prefix: str = "") -> None:
+        """Judge one answer; its body, unless it is a stream's, has been read.
+
+        ``prefix`` is the path under which the service is served.
+        """
+        exchange = exchange_of(service, response, prefix)
+        name = _name(service, exchange.method, exchange.path)
+        found = [
+            (finding.rule, finding.violation.where, str(finding.violation)) for finding in judge(exchange)
+        ]
+        with self._lock:
+            found += [("unique", where, text) for where, text in self._repeated(exchange)]
+            lines = []
+            for rule, where, text in found:
+                self._kinds[service, name, rule, where] += 1
+                often = self._kinds[service, name, rule, where] > MOST_TEXTS
+                lines.append([rule, f"{name}: {exchange.status}: {where if often else text}"])
+        entry = [service, name, exchange.status, lines, secret_in(exchange)]
+        os.write(self._file, f"{json.dumps(entry)}\n".encode())  # one short append is atomic
+
+    def _repeated(self, exchange: Exchange) -> Iterator[tuple[str, str]]:
+        """Ids that belong to one answer and came with another one before."""
+        made = (
+            {} if "x-request-id" in exchange.sent else {"x-request-id": exchange.headers.get("x-request-id")}
+        )
+        if exchange.status == 200 and "x-idempotent-replay" not in exchange.headers:
+            made["x-trace-id"] = exchange.headers.get("x-trace-id")
+        for name, value in made.items():
+            if not value or len(self._ids) >= MOST_IDS:
+                continue
+            if (name, value) in self._ids:
+                yield f"header {name}", f"header {name}: expected one of its own, got an earlier answer's"
+            self._ids.add((name, value))
+
+    def seen(self, service: str) -> Seen:
+        """What all processes have written of one service so far."""
+        seen = Seen(Counter(), Counter(), Counter())
+        for line in self._path.read_text(encoding="utf-8").splitlines():
+            name, route, status, findings, secret = json.loads(line)
+            if name == service:
+                seen.answers[route, status] += 1
+                seen.findings.update((rule, text) for rule, text in findings)
+                if secret:
+                    seen.secrets[f"{route}: {status}: {secret}"] += 1
+        return seen
+
+
+def _name(service: str, method: str, path: str) -> str:
+    """A route as the contract writes it; all other paths are one."""
+    route = route_of(service, method, path)
+    return " ".join(route[1:]) if route else f"{method} (no route of the contract)"
+
+
+def exchange_of(service: str, response: httpx.Response, prefix: str = "") -> Exchange:
+    """An answer as the contract judges it."""
+    document, problem, body = None, "nothing", b""
+    with suppress(httpx.ResponseNotRead):  # a stream: its events are read elsewhere
+        body = response.content
+    if body:
+        try:
+            document, problem = strict_json(body), ""
+        except NotStrict as error:
+            problem = str(error)
+    request = response.request
+    path = request.url.path.removeprefix(prefix)
+    return Exchange(
+        service, request.method, path, request.headers, response.status_code, response.headers,
+        body, document, problem,
+    )  # fmt: skip

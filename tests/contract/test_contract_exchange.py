@@ -1,0 +1,261 @@
+"""The rule of every answer: what conforms breaks no rule; each member or header that is off breaks one."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smoke.contract.exchange import Exchange, judge, secret_in
+from smoke.contract.schema import Schema, violations
+from smoke.contract.schemas import CODES, REFUSAL_FORM, REFUSALS, REPLIES, Reply, Route
+
+KINDS: dict[str, st.SearchStrategy[Any]] = {
+    "boolean": st.booleans(),
+    "null": st.none(),
+    "object": st.just({}),
+    "string": st.text(),
+}
+
+
+def values(schema: Schema) -> st.SearchStrategy[Any]:
+    """Values that fit a schema."""
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
+    types = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
+    return st.one_of([_of(kind, schema) for kind in types])
+
+
+def _of(kind: str, schema: Schema) -> st.SearchStrategy[Any]:
+    low, high = schema.get("minimum"), schema.get("maximum")
+    match kind:
+        case "integer":
+            return st.integers(low, high)
+        case "number":
+            return st.floats(low, high, allow_nan=False, allow_infinity=False)
+        case "array":
+            return st.lists(values(schema["items"]), min_size=schema.get("minItems", 0), max_size=3)
+        case "string" if "pattern" in schema:
+            return st.from_regex(schema["pattern"].replace("$", r"\Z"))
+        case "object" if "properties" in schema:
+            return st.fixed_dictionaries(
+                {name: values(part) for name, part in schema["properties"].items() if part}
+            )
+    return KINDS[kind]
+
+
+ROWS = [(route, status, reply) for route, by in REPLIES.items() for status, reply in by.items()]
+IDS = [f"{route[0]}-{route[2]}-{status}" for route, status, _ in ROWS]
+HEADERS = {
+    "cache-control": "public, no-cache, max-age=60",
+    "etag": 'W/"1"',
+    "x-idempotency-key": "k-1",
+    "x-trace-id": "0f9b2c1e-3a4d-4e5f-8a6b-7c8d9e0f1a2b",
+    "x-ratelimit-limit": "60",
+    "x-ratelimit-remaining": "60",
+}
+
+
+def answer(
+    route: Route, status: int, document: Any, media: str = "application/json", **headers: str
+) -> Exchange:
+    body = b"" if document is None else json.dumps(document).encode()
+    came = {"x-request-id": "r-1", "content-type": media, **headers}
+    problem = "" if body else "nothing"
+    path = route[2].replace("{id}", "t-1")
+    return Exchange(route[0], route[1], path, {}, status, came, body, document, problem)
+
+
+def conforming(route: Route, status: int, reply: Reply, document: Any = None) -> Exchange:
+    if isinstance(document, dict) and "committedMicro" in document:
+        micro = {name: int(document[f"{name}Micro"]) // 10_000 for name in ("committed", "reserved")}
+        document = {**document, **micro, "spentCents": micro["committed"], "communityId": "t-1"}
+    named = {name: HEADERS[name] for name in reply.headers}
+    return answer(route, status, document, reply.media, **named)
+
+
+def rules(exchange: Exchange) -> set[str]:
+    return {finding.rule for finding in judge(exchange)}
+
+
+@pytest.mark.parametrize(("route", "status", "reply"), ROWS, ids=IDS)
+@settings(max_examples=20)
+@given(data=st.data())
+def test_a_conforming_answer_breaks_no_rule(
+    data: st.DataObject, route: Route, status: int, reply: Reply
+) -> None:
+    document = data.draw(values(reply.schema)) if reply.schema else None
+    assert not list(judge(conforming(route, status, reply, document)))
+
+
+def leaves(schema: Schema, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every member that a schema names, by its path through objects and arrays."""
+    for name, part in schema.get("properties", {}).items():
+        if part:
+            yield (*path, name)
+            yield from leaves(part, (*path, name))
+    if "items" in schema:
+        yield from leaves(schema["items"], (*path, "0"))
+
+
+def at(document: Any, path: tuple[str, ...]) -> tuple[Any, Any]:
+    """The holder of a member, and its key there."""
+    for step in path[:-1]:
+        document = document[int(step) if step.isdigit() else step]
+    return document, path[-1]
+
+
+MEMBERS = [
+    pytest.param(route, status, reply, path, id=f"{route[0]}-{route[2]}-{status}-{'.'.join(path)}")
+    for route, status, reply in ROWS
+    if reply.schema
+    for path in leaves(reply.schema)
+]
+
+
+@pytest.mark.parametrize(("route", "status", "reply", "path"), MEMBERS)
+@settings(max_examples=3)
+@given(data=st.data())
+def test_each_member_is_missed_and_typed(
+    data: st.DataObject, route: Route, status: int, reply: Reply, path: tuple[str, ...]
+) -> None:
+    assert reply.schema
+    document = data.draw(values(reply.schema))
+    holder, name = at(document, path)
+    kept = holder.pop(name)
+    assert "body" in rules(answer(route, status, document))
+    for other in (not kept, [kept], {"value": kept}, -1):
+        holder[name] = other
+        if list(violations(document, reply.schema)):
+            break
+    else:
+        pytest.fail(f"no value of {path} is refused")
+    assert "body" in rules(answer(route, status, document))
+
+
+@pytest.mark.parametrize(
+    ("route", "status", "reply", "name"),
+    [
+        pytest.param(*row, name, id=f"{label}-{name}")
+        for row, label in zip(ROWS, IDS, strict=True)
+        for name in row[2].headers
+    ],
+)
+def test_each_header_is_missed_and_read(route: Route, status: int, reply: Reply, name: str) -> None:
+    for wrong in (None, "", "µ", "\n"):
+        named = {each: HEADERS[each] for each in reply.headers} | {name: wrong}
+        came = {each: value for each, value in named.items() if value is not None}
+        assert "headers" in rules(answer(route, status, None, reply.media, **came)), wrong
+
+
+REFUSED = [
+    pytest.param(service, status, id=f"{service}-{status}")
+    for service, statuses in REFUSALS.items()
+    for status in sorted(statuses)
+]
+ASKED = {
+    "freeside": ("freeside", "POST", "/api/agents/invoke"),
+    "dixie": ("dixie", "POST", "/api/reputation/events"),
+    "finn": ("finn", "POST", "/api/v1/invoke"),
+}
+
+
+def refusal(service: str, status: int, **members: Any) -> Exchange:
+    code = CODES[service].get(status, ("SOME_CODE",))[0]
+    named = {"error": code, "message": "why"} if service != "finn" else {"error": "why", "code": code}
+    after = {"retry-after": "3"} if status == 429 else {}
+    return answer(ASKED[service], status, {**named, **members}, **after)
+
+
+@pytest.mark.parametrize(("service", "status"), REFUSED)
+def test_refusals_have_the_form_of_their_service(service: str, status: int) -> None:
+    good = refusal(service, status)
+    assert not list(judge(good))
+    for name in REFUSAL_FORM[service]["required"]:
+        for wrong in (None, "", " ", 1, ["x"]):
+            assert "refusal" in rules(refusal(service, status, **{name: wrong})), (name, wrong)
+    if status in CODES[service]:
+        code = "code" if service == "finn" else "error"
+        assert "refusal" in rules(refusal(service, status, **{code: "ANOTHER_CODE"}))
+    assert (
+        "rate limit" in rules(replace(good, headers={**good.headers, "retry-after": "soon"})) or status != 429
+    )
+    page = replace(good, headers={**good.headers, "content-type": "text/html"})
+    assert "body" in rules(page) or status in (400, 405, 502, 503)
+
+
+@pytest.mark.parametrize("status", [100, 201, 204, 301, 302, 418, 500, 501, 505, 520])
+@pytest.mark.parametrize("service", REFUSALS)
+def test_a_status_that_the_contract_does_not_know(service: str, status: int) -> None:
+    assert "status" in rules(refusal(service, status))
+
+
+@pytest.mark.parametrize("status", [502, 503, 504, 431])
+def test_a_gateway_in_front_is_not_judged(status: int) -> None:
+    assert not list(judge(answer(ASKED["dixie"], status, None, "text/html")))
+
+
+HEALTHY: Mapping[str, Any] = {
+    "status": "healthy", "build_sha": "0" * 40, "version": "1", "protocol_version": "1", "uptime": 1,
+    "grace_period": False,
+}  # fmt: skip
+HEALTH: Route = ("freeside", "GET", "/health")
+
+
+def test_a_request_id_is_echoed_or_made() -> None:
+    good = answer(HEALTH, 200, HEALTHY)
+    assert not rules(replace(good, sent={"x-request-id": "r-1"}))
+    assert rules(replace(good, sent={"x-request-id": "R-1"})) == {"request id"}
+    assert rules(replace(good, headers={"content-type": "application/json"})) == {"request id"}
+
+
+def test_a_current_version_is_answered_with_304() -> None:
+    jwks: Route = ("dixie", "GET", "/api/auth/.well-known/jwks.json")
+    key = {"kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": "k", "x": "x", "y": "y"}
+    full, not_modified = answer(jwks, 200, {"keys": [key]}, etag='"1"'), answer(jwks, 304, None, etag='"1"')
+    for offered, good, bad in (('W/"0", W/"1"', not_modified, full), ('W/"0"', full, not_modified)):
+        assert not rules(replace(good, sent={"if-none-match": offered}))
+        assert rules(replace(bad, sent={"if-none-match": offered})) == {"caching"}
+    assert "body" in rules(answer(jwks, 200, {"keys": [{**key, "d": "secret"}]}))
+
+
+def test_figures_of_a_budget_agree() -> None:
+    route: Route = ("freeside", "GET", "/api/v1/communities/{id}/budget")
+    good = {
+        "communityId": "t-1", "monthlyBudgetCents": 100, "committed": 1, "reserved": 0, "spentCents": 1,
+        "committedMicro": "19999", "reservedMicro": "0", "period": "2026-01",
+    }  # fmt: skip
+    assert not rules(answer(route, 200, good))
+    for wrong in ({"committed": 2}, {"reserved": 1}, {"spentCents": 2}, {"communityId": "t-2"}):
+        assert rules(answer(route, 200, good | wrong)) == {"figures"}, wrong
+
+
+def test_a_stream_is_asked_for_with_accept() -> None:
+    route: Route = ("freeside", "POST", "/api/agents/invoke")
+    stream = answer(route, 200, None, "text/event-stream", **{"cache-control": "no-cache"})
+    assert not rules(replace(stream, sent={"accept": "text/event-stream"}))
+    assert rules(stream) >= {"body", "headers"}
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("nothing of the kind", ""),
+        ("-----BEGIN EC PRIVATE KEY-----", "a private key"),
+        ("eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJhcnJha2lzIn0.c2lnbmF0dXJl", "a token"),
+        ("dxk_0123456789", "an API key"),
+        ("AKIAIOSFODNN7EXAMPLE", "an AWS key"),
+        ("postgres://dixie:hunter2@db/dixie", "a DSN with a password"),
+    ],
+)
+def test_secrets_are_seen_in_body_and_headers(text: str, kind: str) -> None:
+    assert secret_in(answer(HEALTH, 200, {"status": text})) == kind
+    assert secret_in(answer(HEALTH, 200, {}, **{"x-debug": text})) == kind
+
+
+def test_refusals_show_no_internals() -> None:
+    shown = refusal("dixie", 400, message="File /app/dixie/main.py, line 3")
+    assert rules(shown) == {"internals"}
