@@ -45,7 +45,7 @@ class Gate:
         self._said = False
         self._announced = False
         # What pytest remembers of earlier runs, the tests of other suites among them, is not this run's.
-        self._earlier = {path: frozenset(_lines_of(path)) for path in channels.files(config)}
+        self._earlier = {path: frozenset(_content(path).splitlines()) for path in channels.files(config)}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self) -> bool | None:
@@ -192,12 +192,17 @@ class Gate:
         """Write all reports, take away artifacts that hold a live secret; return the names of those."""
         leaked = write_all(model, self._reports.directory, self._context.redactor)
         for path in (*self._foreign_artifacts(), *channels.files(self._config)):
-            earlier = self._earlier.get(path, frozenset())
-            written = b"\n".join(line for line in _lines_of(path) if line not in earlier)
-            if self._context.redactor.leaks(written):
+            if self._context.redactor.leaks(self._written(path)):
                 path.unlink()
                 leaked.append(path.name)
         return leaked
+
+    def _written(self, path: Path) -> bytes:
+        """Return what this run wrote into a file."""
+        earlier = self._earlier.get(path)
+        if earlier:
+            return b"\n".join(line for line in _content(path).splitlines() if line not in earlier)
+        return _content(path)
 
     def _foreign_artifacts(self) -> Sequence[Path]:
         return [*self._pages(), *self._named_by("xmlpath")]
@@ -217,5 +222,5 @@ class Gate:
         return [self._reports.directory / name for name in ("readiness.md", "readiness.json")]
 
 
-def _lines_of(path: Path) -> list[bytes]:
-    return path.read_bytes().splitlines() if path.is_file() else []
+def _content(path: Path) -> bytes:
+    return path.read_bytes() if path.is_file() else b""

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def render(model: Mapping[str, Any]) -> str:
-    """Return the model as indented JSON, keys in the model's order.
+    """Return the model as JSON, keys in the model's order: a line for each check, goal or other entry.
 
     Numbers that JSON does not know (NaN, infinities) become text, so that every parser can read the file.
     Raises TypeError for a value that is not plain data.
@@ -17,11 +17,23 @@ def render(model: Mapping[str, Any]) -> str:
     try:
         return _text(model)
     except (ValueError, TypeError):  # seldom, and walking the whole model first takes as long as writing it
-        return _text(_portable(model))
+        return _text({str(name): _portable(value) for name, value in model.items()})
 
 
-def _text(model: object) -> str:
-    return json.dumps(model, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+def _text(model: Mapping[str, Any]) -> str:
+    members = (f"  {_line(name)}: {_lines(value)}" for name, value in model.items())
+    return "{\n" + ",\n".join(members) + "\n}\n"
+
+
+def _lines(value: object) -> str:
+    if not value or not isinstance(value, list | tuple):
+        return _line(value)
+    return "[\n" + ",\n".join(f"    {_line(entry)}" for entry in value) + "\n  ]"
+
+
+def _line(value: object) -> str:
+    """Encode without indentation, which Python's own encoder would do many times slower."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def _portable(value: object) -> object:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from hashlib import sha256
 from typing import Any
 
 from ..formats import printable
 from ..model import FailureClass, GoalStatus, Outcome, Scope, Severity, Verdict
-from .names import hidden_member, is_secret_name, named_secrets
+from .names import Kind, hidden_member, is_secret_name, kind_of_member, named_secrets
 from .shapes import BEGIN, END, MARK, PRIVATE_KEY, SHAPES, Found, Shape, prefixed
 from .values import SHORTEST, SecretValue, any_of
 from .views import View, reading, unfolded, views
@@ -42,10 +43,13 @@ class Redactor:
         self._values: dict[str, list[SecretValue]] = {}
         self._prefixes: tuple[str, ...] = ()
         self._shapes: tuple[Shape, ...] = SHAPES
+        self._any_shape = _any_needle(SHAPES)
         self._known: set[tuple[str, str]] = set()
         #: Made when the first text comes after a value: a run registers many before that.
         self._any_value: re.Pattern[str] | None = None
         self._memory: dict[str, str] = {}
+        self._shown: dict[str, str] = {}
+        self._scanned: dict[bytes, list[str]] = {}
         for value in values:
             self.add(value)
         self.use_prefixes(prefixes)
@@ -64,7 +68,7 @@ class Redactor:
         label = name or f"secret-{len(self._values) + 1}"
         self._values.setdefault(label, []).append(SecretValue(value))
         self._any_value = None
-        self._memory.clear()
+        self._forget()
 
     def use_prefixes(self, prefixes: Iterable[str]) -> None:
         """Recognise the API keys that begin with one of these prefixes, in place of others."""
@@ -72,29 +76,35 @@ class Redactor:
         if known and known != self._prefixes:
             self._prefixes = known
             self._shapes = (*SHAPES, prefixed(known))
-            self._memory.clear()
+            self._any_shape = _any_needle(self._shapes)
+            self._forget()
 
     def shown(self, text: str) -> str:
         """Return the text as it may be shown: printable and without secrets, also one that controls split."""
-        return self.text(printable(self.text(text)))
+        known = self._shown.get(text)
+        if known is None:
+            known = _kept(self._shown, text, self.text(printable(self.text(text))))
+        return known
 
     def text(self, text: str) -> str:
         """Return the text without secrets; what a terminal obeys stays, as the colours of pytest are."""
         known = self._memory.get(text)
-        if known is not None:
-            return known
-        redacted = _without(text, self._found(text))
-        if len(text) <= _MEMORY_CHARACTERS and len(self._memory) < _MEMORY_TEXTS:
-            self._memory[text] = redacted
-        return redacted
+        if known is None:
+            known = _kept(self._memory, text, _without(text, self._found(text)))
+        return known
 
     def data(self, value: Any) -> Any:
         """Return JSON-like data printable and without secrets, told by content or by the name above."""
-        return self._data(value, None, ())
+        return self._data(value, Kind.NONE)
 
     def leaks(self, content: bytes) -> list[str]:
         """Return what secrets the bytes hold: registered ones by their name, others by their shape."""
-        text = reading(content)
+        content_digest = sha256(content).digest()  # a run writes some of its files twice
+        if content_digest not in self._scanned:
+            self._scanned[content_digest] = self._leaks(reading(content))
+        return self._scanned[content_digest]
+
+    def _leaks(self, text: str) -> list[str]:
         registered = [
             name for name, values in self._values.items() if any(value.is_in(text) for value in values)
         ]
@@ -106,30 +116,26 @@ class Redactor:
         }
         return [*registered, *sorted(shaped)]
 
-    def _data(self, value: Any, key: Any, owner: Any) -> Any:
-        """Redact below ``key``, the nearest name above that says that it is secret, or that of the value."""
+    def _forget(self) -> None:
+        for memory in (self._memory, self._shown, self._scanned):
+            memory.clear()
+
+    def _data(self, value: Any, kind: Kind) -> Any:
+        """Redact below a name of this kind: the nearest above that says that it is secret, or the value's."""
+        if type(value) is str and kind is Kind.NONE:  # nearly all that there is
+            return self.shown(value)
         if isinstance(value, Mapping):
             return {
-                self._key(name): self._data(member, *self._named(name, value, key, owner))
+                self._key(name): self._data(member, _kind_of(name, value, kind))
                 for name, member in value.items()
             }
         if isinstance(value, list | tuple | set | frozenset):
             members = [*value]
             if len(members) == 2 and is_secret_name(members[0]) and "-" in members[0]:
-                return [self._key(members[0]), self._data(members[1], members[0], ())]
-            return [self._data(member, key, owner) for member in members]
-        hidden = hidden_member(key, value, owner)
+                return [self._key(members[0]), self._data(members[1], Kind.STRONG)]
+            return [self._data(member, kind) for member in members]
+        hidden = hidden_member(kind, value)
         return self.shown(hidden) if isinstance(hidden, str) else hidden
-
-    def _named(self, name: Any, owner: Mapping[Any, Any], above: Any, above_owner: Any) -> tuple[Any, Any]:
-        """Return the name that decides over a member: that above, its own, or that given beside it."""
-        if above is not None and is_secret_name(above, above_owner):
-            return above, above_owner
-        if name in _VALUE_OF_PAIR:
-            beside = next((owner[other] for other in _KEY_OF_PAIR if isinstance(owner.get(other), str)), "")
-            if re.fullmatch(r"[\w.-]+", beside) and is_secret_name(beside):
-                return beside, ()
-        return name, owner
 
     def _key(self, key: Any) -> Any:
         return self.shown(key) if isinstance(key, str) else key
@@ -156,9 +162,31 @@ class Redactor:
     def _secrets(self, text: str) -> Iterator[Found]:
         for value in self._values_in(text):
             yield from ((*span, MARK) for span in value.find(text))
-        for shape in self._shapes:
-            yield from _of_shape(shape, text)
+        if self._any_shape.search(text):
+            for shape in self._shapes:
+                yield from _of_shape(shape, text)
         yield from named_secrets(text)
+
+
+def _kept(memory: dict[str, str], text: str, redacted: str) -> str:
+    if len(text) <= _MEMORY_CHARACTERS and len(memory) < _MEMORY_TEXTS:
+        memory[text] = redacted
+    return redacted
+
+
+def _kind_of(name: Any, owner: Mapping[Any, Any], above: Kind) -> Kind:
+    """Return what decides over a member: a secret name above it, its own, or the name given beside it."""
+    if above is Kind.STRONG:
+        return above
+    if name in _VALUE_OF_PAIR:
+        beside = next((owner[other] for other in _KEY_OF_PAIR if isinstance(owner.get(other), str)), "")
+        if re.fullmatch(r"[\w.-]+", beside) and is_secret_name(beside):
+            return Kind.STRONG
+    return kind_of_member(name, owner)
+
+
+def _any_needle(shapes: Iterable[Shape]) -> re.Pattern[str]:
+    return any_of({needle for shape in shapes for needle in shape.needles})
 
 
 def _of_shape(shape: Shape, text: str) -> Iterator[Found]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
+import string
 from collections.abc import Container, Iterator
 from functools import lru_cache
 from itertools import pairwise
@@ -44,7 +45,9 @@ _WORDS = (
     *("passw", "passph", "passcode", "pwd", "secret", "token", "cookie", "authorization", "credential"),
     *("mnemonic", "jwt", "key", "signature", "sig", "x-payment", "connectionstring", "connection_string"),
 )
-_KEY_START = re.compile(rf"(?:(?:{_KINDS_OF_KEY}|refresh|db) )?[A-Za-z0-9_.-]{{0,40}}\Z", re.IGNORECASE)
+_NAME_LETTERS = f"{string.ascii_letters}{string.digits}_.-"
+_BEFORE_NAME = tuple(f"{kind} " for kind in (*_KINDS_OF_KEY.split("|"), "refresh", "db"))
+_LONGEST_NAME = 40
 _KEY_REST = re.compile(r"[A-Za-z0-9_-]{0,24}+")
 _STRING = r"[rbfuRBFU]{0,2}(?P<quote%d>[\"'])(?P<%s>(?:(?!(?P=quote%d))[^\\\n]|\\.)*+)"
 #: What follows a name and is its value beyond doubt.
@@ -106,21 +109,27 @@ def kind_of(name: str) -> Kind:
     return Kind.WEAK if _WEAK.search(bare) else Kind.NONE
 
 
-def is_secret_name(key: Any, owner: Container[Any] = ()) -> bool:
-    """Tell whether what stands under this key is secret; ``owner`` holds the key and those beside it."""
+def kind_of_member(key: Any, owner: Container[Any] = ()) -> Kind:
+    """Tell what a key says about what stands under it; ``owner`` holds the key and those beside it."""
     if not isinstance(key, str):
-        return False
-    return "kty" in owner if key in _JWK_MEMBERS else kind_of(key) is Kind.STRONG
+        return Kind.NONE
+    if key in _JWK_MEMBERS:
+        return Kind.STRONG if "kty" in owner else Kind.NONE
+    return kind_of(key)
 
 
-def hidden_member(key: Any, member: Any, owner: Container[Any]) -> Any:
-    """Return what to show of a leaf under a key, the leaf itself when that may be seen."""
-    secret = is_secret_name(key, owner)
-    if isinstance(member, int | float) and not isinstance(member, bool):
-        return MARK if secret and abs(member) >= _TELLING_NUMBER else member
-    if not isinstance(member, str):
+def is_secret_name(key: Any, owner: Container[Any] = ()) -> bool:
+    """Tell whether what stands under this key is secret, whatever it is."""
+    return kind_of_member(key, owner) is Kind.STRONG
+
+
+def hidden_member(kind: Kind, member: Any) -> Any:
+    """Return what to show of a leaf under a name of this kind, the leaf itself when that may be seen."""
+    if kind is Kind.NONE:
         return member
-    if not secret and not (isinstance(key, str) and kind_of(key) is Kind.WEAK and _is_long_random(member)):
+    if isinstance(member, int | float) and not isinstance(member, bool):
+        return MARK if kind is Kind.STRONG and abs(member) >= _TELLING_NUMBER else member
+    if not isinstance(member, str) or (kind is Kind.WEAK and not _is_long_random(member)):
         return member
     scheme = _SCHEME.match(member)
     shown = scheme.group().rstrip() + " " if scheme else ""
@@ -138,8 +147,7 @@ def named_secrets(text: str) -> Iterator[Found]:
             end = at + len(word)
             rest = _KEY_REST.match(text, end)
             end = rest.end() if rest else end
-            before = _KEY_START.search(text, max(0, at - 48), at)
-            start = before.start() if before else at
+            start = _start_of_name(lower, at)
             kind = kind_of(text[start:end])
             if kind is Kind.NONE and text[start:end] == "key" and text[max(0, start - 1)] in "?&":
                 kind = Kind.WEAK
@@ -148,6 +156,15 @@ def named_secrets(text: str) -> Iterator[Found]:
                 found, end = _values(text, start, end, kind)
                 yield from found
             at = lower.find(word, end)
+
+
+def _start_of_name(lower: str, at: int) -> int:
+    """Return where the name begins that has one of the words at ``at``: "my.api_key", "secret key"."""
+    before = lower[max(0, at - _LONGEST_NAME) : at]
+    start = at - len(before) + len(before.rstrip(_NAME_LETTERS))
+    before = lower[max(0, start - _LONGEST_NAME) : start]
+    kind = next((kind for kind in _BEFORE_NAME if before.endswith(kind)), "") if before[-1:] == " " else ""
+    return start - len(kind)
 
 
 def _values(text: str, start: int, end: int, kind: Kind) -> tuple[list[Found], int]:

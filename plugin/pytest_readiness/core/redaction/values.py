@@ -6,6 +6,7 @@ import base64
 import json
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 from urllib.parse import unquote
 
@@ -30,13 +31,20 @@ Span = tuple[int, int]
 
 
 def any_of(needles: Iterable[str]) -> re.Pattern[str]:
-    """Return what finds any of many texts in one go: a pattern that branches by their first letter."""
+    """Return what finds any of many texts in one go, quickly where there is none.
+
+    The first few letters are compared with all that can stand there; then the pattern branches by the first.
+    """
     by_letter: dict[str, list[str]] = {}
     for needle in sorted(needles):
-        by_letter.setdefault(needle[0], []).append(re.escape(needle[1:]))
-    return re.compile(
-        "|".join(f"{re.escape(first)}(?:{'|'.join(rest)})" for first, rest in by_letter.items())
+        by_letter.setdefault(needle[0], []).append(needle)
+    columns = zip(*chain(*by_letter.values()), strict=False)
+    possible = "".join(f"[{re.escape(''.join({*column}))}]" for column in columns)
+    branches = (
+        f"{re.escape(first)}(?:{'|'.join(re.escape(needle[1:]) for needle in needles)})"
+        for first, needles in by_letter.items()
     )
+    return re.compile(f"(?={possible})(?:{'|'.join(branches)})")
 
 
 class SecretValue:
