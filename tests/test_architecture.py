@@ -1,6 +1,7 @@
 """ARCHITECTURE.md's arrows: imports go one way, without a cycle, and what is pure stays pure."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -128,6 +129,18 @@ def test_no_module_imports_itself_through_others(part: str) -> None:
         TopologicalSorter(graph).prepare()
     except CycleError as cycle:
         pytest.fail(" -> ".join(reversed(cycle.args[1])))
+
+
+@pytest.mark.parametrize("part", sorted(SOURCES))
+def test_a_class_name_has_one_meaning_in_its_part(part: str) -> None:
+    """Only what the services have in common, each in its own module of the same name, shares a name."""
+    homes: dict[str, set[str]] = {}
+    for path in _files(SOURCES[part]):
+        home = re.sub(r"\b(freeside|finn|dixie)\b", "service", _module(path))
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, set()).add(home)
+    assert {name: found for name, found in homes.items() if len(found) > 1} == {}
 
 
 def test_core_is_standard_library_only() -> None:

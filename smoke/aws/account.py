@@ -19,7 +19,7 @@ from pytest_readiness import Environment, SetupError, aws_session
 from smoke.network.strict_json import NotStrict, strict_json
 from smoke.network.transport import ContractViolation, failed_in_handshake, http_pool, trusting
 
-from .errors import AwsError, Call, code_of, explain
+from .errors import AwsCall, AwsError, code_of, explain
 
 ANSWER_WITHIN_S = 10.0
 ATTEMPTS = 3
@@ -49,7 +49,7 @@ Item = TypeVar("Item")
 Value = TypeVar("Value")
 
 
-class Account:
+class AwsAccount:
     """Calls AWS. A refused call is not sent again: a run without access takes seconds, not minutes.
 
     `connect` makes a client of a service; the default is botocore with short timeouts and bounded retries.
@@ -97,16 +97,16 @@ class Account:
         answer = self._call(client, method, (), read)
         return list(answer[result]) if answer is not None else []
 
-    def forgetful(self) -> Account:
+    def forgetful(self) -> AwsAccount:
         """The same clients without the remembered refusals."""
-        return Account(self.region, self.endpoint, connect=self.client)
+        return AwsAccount(self.region, self.endpoint, connect=self.client)
 
     def require_cluster(self, cluster: str) -> str:
         """The ARN of the platform's cluster: an account or region without it is the wrong one."""
         found = self.ask("ecs", "describe_clusters", clusters=[cluster])["clusters"]
         active = [str(each["clusterArn"]) for each in found if each["status"] == "ACTIVE"]
         if not active:
-            place = Call("ecs", "", self.region, self.endpoint).place
+            place = AwsCall("ecs", "", self.region, self.endpoint).place
             raise SetupError(
                 f"no cluster {cluster} in {place}: the platform does not run there\n"
                 "  next: correct aws.region, aws.prefix or aws.endpoint_url, or use the platform's account"
@@ -125,7 +125,7 @@ class Account:
         import botocore.exceptions
         import botocore.parsers
 
-        call = Call(client, _operation(method), self.region, self.endpoint)
+        call = AwsCall(client, _operation(method), self.region, self.endpoint)
         for key in () if insisting else ("*", call.permission):
             known, until = self._refusals.get(key, (None, 0.0))
             if known is not None and time.monotonic() < until:
@@ -182,9 +182,9 @@ def read_descriptions() -> None:
         session.create_client(name, region_name="us-east-1")
 
 
-def account_of(environment: Environment) -> Account:
+def account_of(environment: Environment) -> AwsAccount:
     """The account of a profile's [aws]."""
-    return Account(environment.aws.region, environment.aws.endpoint_url)
+    return AwsAccount(environment.aws.region, environment.aws.endpoint_url)
 
 
 def at_once(read: Callable[[Item], Value], items: Iterable[Item]) -> list[Value]:

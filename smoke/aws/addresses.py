@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .account import Account, at_once
+from .account import AwsAccount, at_once
 from .names import Names
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class BalancerRoute:
     """A target group (its ARN) behind a balancer (its ARN), reached by these hosts."""
 
     target_group: str
@@ -25,7 +25,7 @@ class Route:
         }
 
 
-def read_routes(account: Account, names: Names) -> list[Route]:
+def read_routes(account: AwsAccount, names: Names) -> list[BalancerRoute]:
     """The routes of the platform's balancers.
 
     A default route takes the hosts of its listener's certificate that no rule takes.
@@ -47,33 +47,35 @@ def read_routes(account: Account, names: Names) -> list[Route]:
     ]
 
 
-def route_to(routes: Iterable[Route], target_groups: Sequence[str]) -> Route | None:
+def route_to(routes: Iterable[BalancerRoute], target_groups: Sequence[str]) -> BalancerRoute | None:
     """The route to one of the target groups: the one with the most hosts, when there are several."""
     found = [route for route in routes if route.target_group in target_groups]
     return max(found, key=lambda route: len(route.hosts), default=None)
 
 
-def routes_of(rules: Sequence[Mapping[str, Any]], balancer: str, certified: Sequence[str]) -> list[Route]:
+def routes_of(
+    rules: Sequence[Mapping[str, Any]], balancer: str, certified: Sequence[str]
+) -> list[BalancerRoute]:
     """The routes of one listener; `certified` are the names on its certificate."""
     hosts = [_hosts(rule) for rule in rules]
     taken = {host for found in hosts for host in found}
     left = tuple(name for name in certified if name not in taken)
     return [
-        Route(group, balancer, left if rule.get("IsDefault") else tuple(found))
+        BalancerRoute(group, balancer, left if rule.get("IsDefault") else tuple(found))
         for rule, found in zip(rules, hosts, strict=True)
         for group in _groups(rule)
     ]
 
 
-def _listeners(account: Account, balancer: str) -> list[Any]:
+def _listeners(account: AwsAccount, balancer: str) -> list[Any]:
     return account.pages("elbv2", "describe_listeners", "Listeners", LoadBalancerArn=balancer)
 
 
-def _rules(account: Account, listener: Mapping[str, Any]) -> list[Any]:
+def _rules(account: AwsAccount, listener: Mapping[str, Any]) -> list[Any]:
     return account.pages("elbv2", "describe_rules", "Rules", ListenerArn=listener["ListenerArn"])
 
 
-def _certified(account: Account, listener: Mapping[str, Any]) -> list[str]:
+def _certified(account: AwsAccount, listener: Mapping[str, Any]) -> list[str]:
     names: list[str] = []
     for each in listener.get("Certificates", ()):
         if ":acm:" in each["CertificateArn"]:
@@ -104,7 +106,7 @@ def _groups(rule: Mapping[str, Any]) -> list[str]:
 _ABSENT = ("NamespaceNotFound", "ServiceNotFound", "InstanceNotFound")
 
 
-def resolve(account: Account, names: Names, host: str) -> list[str]:
+def resolve(account: AwsAccount, names: Names, host: str) -> list[str]:
     """The addresses of a name in the platform's namespace, `IP:PORT` or `IP`; none when it is unknown."""
     answer = account.find(
         "servicediscovery",
@@ -124,7 +126,7 @@ def resolve(account: Account, names: Names, host: str) -> list[str]:
     return found
 
 
-def read_registered(account: Account, registries: Iterable[str]) -> dict[str, str]:
+def read_registered(account: AwsAccount, registries: Iterable[str]) -> dict[str, str]:
     """The full host name of each registry, by its ARN."""
     wanted = list(dict.fromkeys(registries))
     if not wanted:
@@ -140,7 +142,7 @@ def read_registered(account: Account, registries: Iterable[str]) -> dict[str, st
     }
 
 
-def _registry(account: Account, arn: str) -> dict[str, object]:
+def _registry(account: AwsAccount, arn: str) -> dict[str, object]:
     found: dict[str, object] = account.ask("servicediscovery", "get_service", Id=arn.rpartition("/")[2])[
         "Service"
     ]

@@ -7,7 +7,7 @@ from typing import Any
 
 from pytest_readiness import ExternalOutage, SetupError
 
-from .account import Account
+from .account import AwsAccount
 from .monitoring import ALARM, MetricAlarm, mute
 
 REASON = "Fire drill of the smoke suite: nothing is wrong"
@@ -27,7 +27,7 @@ def fit_for_drill(alarms: Sequence[MetricAlarm], topic: str) -> MetricAlarm:
 class Listener:
     """A temporary queue that is subscribed to the topic."""
 
-    def __init__(self, account: Account, url: str) -> None:
+    def __init__(self, account: AwsAccount, url: str) -> None:
         self._account = account
         self._url = url
         self.heard: list[str] = []
@@ -47,7 +47,7 @@ class Listener:
 
 
 @contextmanager
-def listening(account: Account, topic_arn: str, name: str) -> Iterator[Listener]:
+def listening(account: AwsAccount, topic_arn: str, name: str) -> Iterator[Listener]:
     """Subscribe a new queue of this name to the topic; subscription and queue are gone afterwards."""
     with ExitStack() as undo:
         queue_arn = ":".join([*topic_arn.replace(":sns:", ":sqs:").split(":")[:5], name])
@@ -74,7 +74,7 @@ def listening(account: Account, topic_arn: str, name: str) -> Iterator[Listener]
 
 
 @contextmanager
-def set_off(account: Account, alarm: MetricAlarm) -> Iterator[None]:
+def set_off(account: AwsAccount, alarm: MetricAlarm) -> Iterator[None]:
     """Put an alarm into ALARM; afterwards it is back in the state that it was found in, whatever happened.
 
     SetupError with the command to give by hand when AWS does not let it be put back.
@@ -92,13 +92,13 @@ def set_off(account: Account, alarm: MetricAlarm) -> Iterator[None]:
             ) from problem
 
 
-def state_of(account: Account, alarm: MetricAlarm) -> str:
+def state_of(account: AwsAccount, alarm: MetricAlarm) -> str:
     """The state that the alarm is in now."""
     found = account.ask("cloudwatch", "describe_alarms", AlarmNames=[alarm.name])["MetricAlarms"]
     return str(found[0]["StateValue"]) if found else "gone"
 
 
-def undelivered(account: Account, alarm: MetricAlarm) -> list[str]:
+def undelivered(account: AwsAccount, alarm: MetricAlarm) -> list[str]:
     """What CloudWatch says of its own attempts to notify: the newest failures."""
     described = account.ask(
         "cloudwatch", "describe_alarm_history", AlarmName=alarm.name, HistoryItemType="Action", MaxRecords=5

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from .account import Account, at_once
+from .account import AwsAccount, at_once
 from .names import Names
 
 SERVICES_AT_ONCE = 10
@@ -82,7 +82,7 @@ class TaskRun:
     exit_codes: Mapping[str, int | None]
 
 
-def read_services(account: Account, names: Names) -> dict[str, EcsService]:
+def read_services(account: AwsAccount, names: Names) -> dict[str, EcsService]:
     """Every active service of the cluster by its short name."""
     arns = account.pages("ecs", "list_services", "serviceArns", cluster=names.cluster)
     batches = [arns[at : at + SERVICES_AT_ONCE] for at in range(0, len(arns), SERVICES_AT_ONCE)]
@@ -98,7 +98,7 @@ def read_services(account: Account, names: Names) -> dict[str, EcsService]:
     return {service.name: service for service in found}
 
 
-def read_definitions(account: Account, references: Iterable[str]) -> dict[str, TaskDefinition]:
+def read_definitions(account: AwsAccount, references: Iterable[str]) -> dict[str, TaskDefinition]:
     """Task definitions by the family or ARN that was asked for; one that does not exist is left out."""
 
     def read(reference: str) -> dict[str, Any] | None:
@@ -113,7 +113,7 @@ def read_definitions(account: Account, references: Iterable[str]) -> dict[str, T
     }
 
 
-def image_in_use(account: Account, names: Names, service: str) -> str:
+def image_in_use(account: AwsAccount, names: Names, service: str) -> str:
     """The image that a service runs; empty when the cluster has no such service."""
     described = account.ask("ecs", "describe_services", cluster=names.cluster, services=[names.full(service)])
     found = [service_of(each, names) for each in described["services"] if _is_active(each)]
@@ -121,7 +121,7 @@ def image_in_use(account: Account, names: Names, service: str) -> str:
     return next((each.main(service).image for each in definitions.values()), "")
 
 
-def read_runs(account: Account, names: Names, family: str) -> list[TaskRun]:
+def read_runs(account: AwsAccount, names: Names, family: str) -> list[TaskRun]:
     """The runs of a family that ECS still lists, oldest first. It drops a stopped task after an hour."""
 
     def arns_of(status: str) -> list[Any]:

@@ -37,7 +37,7 @@ _EVERYWHERE = set(_SETUP) - {AwsCause.DENIED}
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class AwsCall:
     """One call: the client's name, the operation, and where it went."""
 
     client: str
@@ -76,7 +76,7 @@ def code_of(problem: Exception) -> str:
     return failure.code if failure and isinstance(getattr(problem, "response", None), dict) else ""
 
 
-def explain(problem: Exception, call: Call) -> AwsError:
+def explain(problem: Exception, call: AwsCall) -> AwsError:
     """What an exception of botocore means.
 
     ExternalOutage needs a signal that AWS itself gave: a throttle or a 5xx. All else is the runner's: it says
@@ -95,7 +95,7 @@ def explain(problem: Exception, call: Call) -> AwsError:
     return AwsError(SetupError, text, everywhere=failure.cause in _EVERYWHERE)
 
 
-def _denied(failure: AwsFailure, call: Call) -> str:
+def _denied(failure: AwsFailure, call: AwsCall) -> str:
     """The action to grant: the one that AWS names, else the one that the call implies."""
     named = _ACTION.search(failure.message)
     if named:

@@ -8,7 +8,7 @@ from typing import Any
 
 from smoke.source.ownership import EXECUTION_ROLE, FAMILY, LOGS, NETWORK, SECRET, TASK_ROLE, Use
 
-from .account import Account, at_once
+from .account import AwsAccount, at_once
 from .ecs import EcsService, TaskDefinition
 
 READ = "secretsmanager:GetSecretValue"
@@ -37,7 +37,7 @@ def allows(statements: Sequence[Mapping[str, Any]], action: str, resource: str) 
     return not denied and any(each.get("Effect") == "Allow" for each in hit)
 
 
-def read_policies(account: Account, roles: Iterable[str], secrets: Iterable[str]) -> RolePolicies:
+def read_policies(account: AwsAccount, roles: Iterable[str], secrets: Iterable[str]) -> RolePolicies:
     """Read the inline policies of roles and what is attached to them; a role that does not exist has none.
 
     AWS's own managed policies are left out: none of those that tasks start with lets anybody read a secret.
@@ -53,7 +53,7 @@ def read_policies(account: Account, roles: Iterable[str], secrets: Iterable[str]
     return RolePolicies(found, frozenset(secrets))
 
 
-def _listed(account: Account, name: str) -> list[Callable[[], Mapping[str, Any]]]:
+def _listed(account: AwsAccount, name: str) -> list[Callable[[], Mapping[str, Any]]]:
     """How to read each policy of a role."""
     inline = account.find("iam", "list_role_policies", _GONE, RoleName=name)
     if inline is None:
@@ -66,13 +66,13 @@ def _listed(account: Account, name: str) -> list[Callable[[], Mapping[str, Any]]
     ]
 
 
-def _inline(account: Account, role: str, policy: str) -> Mapping[str, Any]:
+def _inline(account: AwsAccount, role: str, policy: str) -> Mapping[str, Any]:
     answer = account.ask("iam", "get_role_policy", RoleName=role, PolicyName=policy)
     document: Mapping[str, Any] = answer["PolicyDocument"]
     return document
 
 
-def _managed(account: Account, arn: str) -> Mapping[str, Any]:
+def _managed(account: AwsAccount, arn: str) -> Mapping[str, Any]:
     version = account.ask("iam", "get_policy", PolicyArn=arn)["Policy"]["DefaultVersionId"]
     answer = account.ask("iam", "get_policy_version", PolicyArn=arn, VersionId=version)
     document: Mapping[str, Any] = answer["PolicyVersion"]["Document"]

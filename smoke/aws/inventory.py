@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .addresses import Route, route_to
+from .addresses import BalancerRoute, route_to
 from .ecs import EcsService, TaskDefinition
 
 SHA = re.compile(r"[0-9a-f]{7,40}")
@@ -54,7 +54,10 @@ class ObservedService:
 
 
 def seen_of(
-    service: EcsService, definition: TaskDefinition, routes: Sequence[Route], registered: Mapping[str, str]
+    service: EcsService,
+    definition: TaskDefinition,
+    routes: Sequence[BalancerRoute],
+    registered: Mapping[str, str],
 ) -> ObservedService:
     """What is observed of a service, for each column of the inventory."""
     container = definition.main(service.name)

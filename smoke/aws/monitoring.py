@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from .account import Account, at_once
+from .account import AwsAccount, at_once
 from .names import Names
 
 ALARM, INSUFFICIENT = "ALARM", "INSUFFICIENT_DATA"
@@ -134,7 +134,7 @@ QUERIES_AT_ONCE = 500
 PENDING = "PendingConfirmation"
 
 
-def read_alarms(account: Account, names: Names) -> list[MetricAlarm]:
+def read_alarms(account: AwsAccount, names: Names) -> list[MetricAlarm]:
     """Every metric alarm whose name has the platform's prefix."""
     described = account.pages(
         "cloudwatch", "describe_alarms", "MetricAlarms", AlarmNamePrefix=f"{names.prefix}-"
@@ -143,7 +143,7 @@ def read_alarms(account: Account, names: Names) -> list[MetricAlarm]:
 
 
 def read_datapoints(
-    account: Account, metrics: Iterable[Metric], *, now: datetime | None = None
+    account: AwsAccount, metrics: Iterable[Metric], *, now: datetime | None = None
 ) -> dict[Metric, int]:
     """How many minutes of the last fifteen each metric has a datapoint for, with exactly its dimensions."""
     wanted = list(dict.fromkeys(metrics))
@@ -165,7 +165,7 @@ def read_datapoints(
     return found
 
 
-def topic_arn(account: Account, names: Names) -> str:
+def topic_arn(account: AwsAccount, names: Names) -> str:
     """The ARN of the topic that alarms notify; AssertionError when there is none."""
     topics = [str(each["TopicArn"]) for each in account.pages("sns", "list_topics", "Topics")]
     found = [arn for arn in topics if arn.rpartition(":")[2] == names.topic]
@@ -173,14 +173,14 @@ def topic_arn(account: Account, names: Names) -> str:
     return found[0]
 
 
-def read_subscriptions(account: Account, arn: str) -> tuple[list[str], list[str]]:
+def read_subscriptions(account: AwsAccount, arn: str) -> tuple[list[str], list[str]]:
     """The topic's confirmed and its pending subscriptions, each by its protocol."""
     described = account.pages("sns", "list_subscriptions_by_topic", "Subscriptions", TopicArn=arn)
     confirmed = [each["Protocol"] for each in described if each["SubscriptionArn"].startswith("arn:")]
     return confirmed, [each["Protocol"] for each in described if each["SubscriptionArn"] == PENDING]
 
 
-def read_dashboard(account: Account, name: str) -> list[Any] | None:
+def read_dashboard(account: AwsAccount, name: str) -> list[Any] | None:
     """The widgets of a dashboard; None when there is no such dashboard."""
     answer = account.find("cloudwatch", "get_dashboard", ("ResourceNotFound",), DashboardName=name)
     if answer is None:
@@ -189,7 +189,7 @@ def read_dashboard(account: Account, name: str) -> list[Any] | None:
     return [each for each in widgets if each.get("type") != "text"]
 
 
-def read_retention(account: Account, names: Names, groups: Iterable[str]) -> dict[str, int]:
+def read_retention(account: AwsAccount, names: Names, groups: Iterable[str]) -> dict[str, int]:
     """The retention in days of each log group that exists, 0 for one without expiry."""
     elsewhere = [group for group in dict.fromkeys(groups) if not group.startswith(names.logs)]
     answers = at_once(
@@ -203,7 +203,7 @@ def read_retention(account: Account, names: Names, groups: Iterable[str]) -> dic
     }
 
 
-def database_exists(account: Account, name: str) -> bool:
+def database_exists(account: AwsAccount, name: str) -> bool:
     """Whether there is such a database instance."""
     answer = account.find(
         "rds",

@@ -12,8 +12,8 @@ from pytest_readiness import Environment
 from smoke.source.ownership import Use
 
 from . import addresses, ecs, independence, monitoring
-from .account import Account, account_of
-from .addresses import Route
+from .account import AwsAccount, account_of
+from .addresses import BalancerRoute
 from .ecs import EcsService, TaskDefinition
 from .independence import secret_of, uses_of
 from .monitoring import Metric, MetricAlarm
@@ -28,7 +28,7 @@ class AwsReader:
     `shared` is a directory of all processes of the run: none of them reads alarms while another drills.
     """
 
-    def __init__(self, account: Account, names: Names, shared: Path | None = None) -> None:
+    def __init__(self, account: AwsAccount, names: Names, shared: Path | None = None) -> None:
         self.account = account
         self.names = names
         self._turn = shared / "smoke-alarms.lock" if shared else None
@@ -99,7 +99,7 @@ class AwsReader:
         """What each service and each one-shot task uses, and what its roles may read."""
         return self._once(f"uses {one_shots}", lambda: self._uses(one_shots))
 
-    def routes(self) -> Sequence[Route]:
+    def routes(self) -> Sequence[BalancerRoute]:
         """The routes of the load balancers."""
         return self._once("routes", lambda: addresses.read_routes(self.account, self.names))
 

@@ -9,7 +9,7 @@ from pytest_readiness import ExternalOutage, ProfileError, SetupError, load_envi
 
 from .bootstrap import bootstrap
 from .context import SERVICES, KeyPlatform
-from .errors import Refused
+from .errors import CommandRefused
 from .revocation import Revocation, RevocationReport
 from .rotation import Rotation
 from .store import prove
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return _run(options)
-    except (ProfileError, Refused) as problem:
+    except (ProfileError, CommandRefused) as problem:
         return _failed(problem, REFUSED)
     except (SetupError, ExternalOutage) as problem:
         return _failed(problem, INCONCLUSIVE)
@@ -53,7 +53,7 @@ def _run(options: argparse.Namespace) -> int:
             for service in services:
                 _rotate(platform, service, options)
         elif not options.service:
-            raise Refused("revoke needs --service", where="--service", allowed=", ".join(SERVICES))
+            raise CommandRefused("revoke needs --service", where="--service", allowed=", ".join(SERVICES))
         else:
             return _revoke(platform, options.service, options)
     return DONE

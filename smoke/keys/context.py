@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import httpx
 from pytest_readiness import Environment, SetupError
 
-from smoke.aws.account import Account, account_of
+from smoke.aws.account import AwsAccount, account_of
 from smoke.contract.model import SERVICES as PLATFORM
 from smoke.network.transport import http_pool
 from smoke.platform.answers import ContractViolation, UnexpectedStatus, require_status
@@ -21,7 +21,7 @@ from smoke.platform.jwks import KeySet, key_set_of
 from smoke.platform.tokens import SigningKey
 
 from .documents import Document, parse
-from .errors import KeyFault, Refused, Unproved
+from .errors import CommandRefused, KeyFault, Unproved
 from .store import CURRENT, SecretStore
 from .timing import Timing
 from .verifiers import (
@@ -118,12 +118,12 @@ class KeyPlatform:
         *,
         read_only: bool = False,
         progress: Progress = lambda _: None,
-        account: Account | None = None,
+        account: AwsAccount | None = None,
     ) -> None:
         self.environment = environment
         self.timing = Timing.of(environment)
         if not environment.aws.prefix:
-            raise Refused(
+            raise CommandRefused(
                 "the profile has no aws section", where="aws.prefix", allowed="such as arrakis-staging"
             )
         self.account = account or account_of(environment)
@@ -142,9 +142,9 @@ class KeyPlatform:
         self._http.close()
 
     def refuse_protected(self) -> None:
-        """Refused where the profile says that nothing may be changed."""
+        """CommandRefused where the profile says that nothing may be changed."""
         if self.environment.protected:
-            raise Refused(
+            raise CommandRefused(
                 f"environment {self.environment.name!r} is protected: its keys may not be changed from here",
                 where="protected",
                 allowed="--dry-run, or an environment that is not protected",

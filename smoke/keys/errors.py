@@ -28,11 +28,11 @@ class MissingVersion(KeyFault):
     """The secret has no version under the requested label."""
 
 
-class Refused(_ThreeLines, SetupError):
+class CommandRefused(_ThreeLines, SetupError):
     """The command was not carried out, nothing was changed: bad input, a protected environment, a lock."""
 
 
-class LockHeld(Refused):
+class LockHeld(CommandRefused):
     """Another run holds the lock of this secret."""
 
 

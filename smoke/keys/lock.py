@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from .errors import Conflict, KeyFault, LockHeld, Refused
+from .errors import CommandRefused, Conflict, KeyFault, LockHeld
 from .store import NEXT, SecretStore
 
 LOCK = "KEYS-LOCK"
@@ -137,7 +137,7 @@ def _parse(text: str, where: str) -> KeyRun:
         members: dict[str, Any] = json.loads(text)[_MEMBER]
         return KeyRun(**{**members, "old_kids": tuple(members["old_kids"])})
     except (ValueError, KeyError, TypeError):
-        raise Refused(
+        raise CommandRefused(
             f"the label {LOCK} is on a version that no run of this tool wrote",
             where=where,
             action=f"find out which process set it, then remove the label {LOCK}",

@@ -11,7 +11,7 @@ from smoke.platform.tokens import SigningKey
 
 from .context import KeyContext
 from .documents import Document, emergency_kid, new_key, parse
-from .errors import Conflict, KeyFault, Refused
+from .errors import CommandRefused, Conflict, KeyFault
 from .lock import KeyRun, Lock
 from .store import CURRENT, NEXT, PREVIOUS
 from .timing import Timing
@@ -233,7 +233,7 @@ class Revocation:
     def _resumed(self) -> KeyRun:
         holder = self._lock.holder()
         if holder is None or holder.run.operation != "revoke":
-            raise Refused(
+            raise CommandRefused(
                 "no revocation to resume",
                 where=self._store.secret_id,
                 action=f"{holder.run.operation} --resume" if holder else "revoke, without --resume",

@@ -11,7 +11,7 @@ from smoke.platform.tokens import SigningKey
 
 from .context import CurrentKeys, KeyContext
 from .documents import Document, new_key, parse, rotation_kid
-from .errors import KeyFault, Refused
+from .errors import CommandRefused, KeyFault
 from .lock import KeyRun, Lock
 from .store import NEXT
 
@@ -73,7 +73,7 @@ class Rotation:
     def run(self, *, resume: bool = False) -> RotationReport:
         """Rotate, or with ``resume`` go on where a killed run stopped.
 
-        Refused and LockHeld before anything is changed; KeyFault when the platform does not follow,
+        CommandRefused and LockHeld before anything is changed; KeyFault when the platform does not follow,
         SafetyViolation when a valid token was refused. In both cases the keys that were valid stay valid.
         """
         self._refuse_unreachable()
@@ -101,7 +101,7 @@ class Rotation:
         self._lock.acquire(run)
         if self._store.read().version != reading.version:
             self._lock.release()
-            raise Refused(
+            raise CommandRefused(
                 "the secret changed while the lock was taken; nothing was done", where=self._store.secret_id
             )
         return run, reading
@@ -109,13 +109,13 @@ class Rotation:
     def _resumed(self) -> tuple[KeyRun, CurrentKeys]:
         holder = self._lock.holder()
         if holder is None:
-            raise Refused(
+            raise CommandRefused(
                 "nothing to resume: no run holds the lock",
                 where=self._store.secret_id,
                 action="rotate, without --resume",
             )
         if holder.run.operation != "rotate":
-            raise Refused(
+            raise CommandRefused(
                 f"locked by a {holder.run}, not by a rotation",
                 where=self._store.secret_id,
                 action=f"{holder.run.operation} --resume",
@@ -125,10 +125,10 @@ class Rotation:
         return run, self._context.read()
 
     def _refuse_unreachable(self) -> None:
-        """Refused where a verifier cannot be asked: whether it has the new key is unknown."""
+        """CommandRefused where a verifier cannot be asked: whether it has the new key is unknown."""
         unreachable = self._context.unreachable
         if unreachable:
-            raise Refused(
+            raise CommandRefused(
                 f"this runner cannot ask every verifier of the key: {'; '.join(unreachable)}",
                 where=self._context.service,
                 action="run this where every verifier can be reached (inside the VPC)",

@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_readiness import SetupError
 
-from smoke.aws.account import Account
+from smoke.aws.account import AwsAccount
 
 from .errors import Conflict, KeyFault, MissingSecret, MissingVersion, WriteForbidden, three_lines
 
@@ -47,7 +47,7 @@ class Described:
 class SecretStore:
     """The secret of one service. ``read_only``: an attempt to write raises WriteForbidden."""
 
-    def __init__(self, account: Account, secret_id: str, *, read_only: bool = False) -> None:
+    def __init__(self, account: AwsAccount, secret_id: str, *, read_only: bool = False) -> None:
         self.secret_id = secret_id
         self.read_only = read_only
         self._account = account
@@ -154,7 +154,7 @@ GET_ROLE = "iam:GetRole"
 DRY_RUN = (*READING, IDENTIFY, SIMULATE, GET_ROLE)
 
 
-def prove(account: Account, secret: Described, *, operator: str = "") -> str:
+def prove(account: AwsAccount, secret: Described, *, operator: str = "") -> str:
     """Who may rotate the secret, in words: ``operator`` (the ARN of a user or a role), or the caller itself.
 
     SetupError that names each action which is not allowed, or the one that keeps this from being found out.
@@ -177,7 +177,7 @@ def prove(account: Account, secret: Described, *, operator: str = "") -> str:
     return f"{principal} is allowed all {actions} actions on {secret.arn}"
 
 
-def _caller(account: Account) -> str:
+def _caller(account: AwsAccount) -> str:
     arn = str(account.ask("sts", "get_caller_identity")["Arn"])
     if ":assumed-role/" not in arn:
         return arn
@@ -186,7 +186,7 @@ def _caller(account: Account) -> str:
     return str(account.ask("iam", "get_role", RoleName=name)["Role"]["Arn"])
 
 
-def _denied(account: Account, principal: str, actions: Sequence[str], resource: str) -> list[str]:
+def _denied(account: AwsAccount, principal: str, actions: Sequence[str], resource: str) -> list[str]:
     found = account.ask(
         "iam",
         "simulate_principal_policy",
@@ -205,7 +205,7 @@ CODES = {"AccessDeniedException": 400, "ThrottlingException": 400, "InternalServ
 
 
 @contextmanager
-def failing_reads(account: Account, code: str) -> Iterator[None]:
+def failing_reads(account: AwsAccount, code: str) -> Iterator[None]:
     """A block in which every read of a secret's value fails with a code of CODES."""
     client, status = account.client(CLIENT), CODES[code]
     answer = {

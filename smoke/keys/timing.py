@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pytest_readiness import Environment
 
-from .errors import KeyFault, Refused
+from .errors import CommandRefused, KeyFault
 
 #: The contract's limit of an emergency revocation. A profile may tighten it, never relax it.
 REVOCATION_LIMIT_S = 300
@@ -33,10 +33,10 @@ class Timing:
 
     @classmethod
     def of(cls, environment: Environment) -> Timing:
-        """The timing of an environment; Refused for a revocation limit that is longer than the contract's."""
+        """The timing of an environment; CommandRefused for a revocation limit above the contract's."""
         keys = environment.keys
         if not 0 < keys.revocation_limit_s <= REVOCATION_LIMIT_S:
-            raise Refused(
+            raise CommandRefused(
                 f"{keys.revocation_limit_s} s is not a valid limit for an emergency revocation",
                 where="keys.revocation_limit_s",
                 allowed=f"1 to {REVOCATION_LIMIT_S}",

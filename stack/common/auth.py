@@ -1,15 +1,34 @@
-"""Who is calling a service: verify the token of a request, spend it, refuse in the service's words."""
+"""Who is calling a service: verify the credential of a request, spend it, refuse in the service's words."""
 
+import hmac
 import logging
 
 from starlette.requests import Request
 
-from stack.common.claims import Claims
+from stack.common.claims import FINN_CLAIMS, S2S_CLAIMS, USER_CLAIMS, Claims
 from stack.common.context import Context
-from stack.common.http import ApiError
-from stack.common.verifier import TokenRefused, Verifier
+from stack.common.http import ApiError, raw_body
+from stack.common.jose import req_hash
+from stack.common.verifier import Issuer, TokenRefused, Verifier
 
 _log = logging.getLogger("stack.auth")
+INTERNAL_AUDIENCE = "arrakis-internal"
+# Finn's codes by case (contract section 2)
+_CODES = {
+    "no-token": "JWT_REQUIRED",
+    "empty": "JWT_REQUIRED",
+    "other-scheme": "JWT_REQUIRED",
+    "garbage": "JWT_STRUCTURAL_INVALID",
+    "alg-none": "JWT_STRUCTURAL_INVALID",
+    "hs256-public-key": "JWT_STRUCTURAL_INVALID",
+    "wrong-algorithm": "JWT_STRUCTURAL_INVALID",
+    "no-kid": "JWT_STRUCTURAL_INVALID",
+    "wrong-iss": "ISSUER_NOT_ALLOWED",
+    "wrong-aud": "AUDIENCE_MISMATCH",
+    "missing-jti": "JTI_REQUIRED",
+}
+FINN = "loa-finn"
+_KEY_PREFIX = "dxk_"
 
 
 class TokenAuth:
@@ -45,3 +64,101 @@ class TokenAuth:
 def unauthorized(code: str = "UNAUTHORIZED", message: str = "Authentication required") -> ApiError:
     """401 with the challenge."""
     return ApiError(401, code, message, {"www-authenticate": "Bearer"})
+
+
+class FreesideAuth(TokenAuth):
+    """Users with Freeside's own tokens, Finn with a service token: each token is spent once."""
+
+    def __init__(self, context: Context) -> None:
+        finn = context.key_set(f"{context.settings.finn_url}/.well-known/jwks.json")
+        users = {"arrakis": Issuer(context.keyring, USER_CLAIMS)}
+        super().__init__(context, context.verifier("arrakis", users))
+        self._services = Verifier(INTERNAL_AUDIENCE, {"loa-finn": Issuer(finn, S2S_CLAIMS)})
+
+    async def user(self, request: Request) -> Claims:
+        """The caller of a public route; raises 401 without saying why, or 409 JTI_REPLAY."""
+        claims = await self.verified(request)
+        await self.spend(claims, request)
+        return claims
+
+    async def service(self, request: Request) -> Claims:
+        """Finn, on an internal route."""
+        claims = await self.verified(request, self._services)
+        await self.spend(claims, request)
+        return claims
+
+    def replay(self) -> ApiError:
+        """409: a retry needs another token."""
+        return ApiError(409, "JTI_REPLAY", "The token has been used before")
+
+
+class FinnAuth(TokenAuth):
+    """Holders of Freeside's S2S tokens, bound to the body that they were made for (contract section 2)."""
+
+    def __init__(self, context: Context) -> None:
+        freeside = context.key_set(f"{context.settings.freeside_url}/.well-known/jwks.json")
+        super().__init__(context, context.verifier("loa-finn", {"arrakis": Issuer(freeside, FINN_CLAIMS)}))
+
+    async def caller(self, request: Request) -> tuple[Claims, bytes]:
+        """Claims and raw body; raises 401 with a code of the contract, 400 REQ_HASH_MISMATCH, 413."""
+        claims = await self.verified(request)
+        await self.spend(claims, request)
+        raw = await raw_body(request)
+        if not self.bound_to(claims, raw):
+            raise ApiError(400, "REQ_HASH_MISMATCH", "The token was made for another body")
+        return claims, raw
+
+    def bound_to(self, claims: Claims, raw: bytes) -> bool:
+        """Whether the token was made for this body."""
+        return claims.text("req_hash") == req_hash(raw)
+
+    def refusal(self, case: str) -> ApiError:
+        """401 with the code of the contract for this case."""
+        return unauthorized(_CODES.get(case, "JWT_INVALID"), "Unauthorized")
+
+    def replay(self) -> ApiError:
+        """401 as well."""
+        return unauthorized("JTI_REPLAY_DETECTED", "Unauthorized")
+
+
+class DixieAuth(TokenAuth):
+    """An API key, a user's token from Freeside, or Finn: one 401 for the rest (contract section 3)."""
+
+    def __init__(self, context: Context) -> None:
+        settings = context.settings
+        freeside = context.key_set(f"{settings.freeside_url}/.well-known/jwks.json")
+        finn = context.key_set(f"{settings.finn_url}/.well-known/jwks.json")
+        issuers = {"arrakis": Issuer(freeside, USER_CLAIMS), FINN: Issuer(finn, S2S_CLAIMS)}
+        super().__init__(context, context.verifier("loa-dixie", issuers))
+
+    async def reader(self, request: Request) -> None:
+        """Let any of the three credentials pass; raises 401."""
+        if not self.has_api_key(request):
+            await self.spend(await self.verified(request), request)
+
+    async def service(self, request: Request) -> None:
+        """Finn's token only; raises 401 for everything else, a good user's token included."""
+        claims = await self.verified(request)
+        # Before it is spent: a token that is refused with 401 stays good for the routes that are its own.
+        if not self.may_write(claims):
+            raise unauthorized()
+        await self.spend(claims, request)
+
+    def may_write(self, claims: Claims) -> bool:
+        """Whether the token is Finn's."""
+        return claims.issuer == FINN
+
+    def has_api_key(self, request: Request) -> bool:
+        """Whether the credential is the API key."""
+        known = self.context.settings.dixie_api_key_file
+        offered = offered_api_key(request)
+        if offered is None or known is None:
+            return False
+        key = known.read_text(encoding="utf-8").strip()
+        return key.startswith(_KEY_PREFIX) and hmac.compare_digest(offered.encode(), key.encode())
+
+
+def offered_api_key(request: Request) -> str | None:
+    """What the request offers as an API key; None if it is no key by its looks."""
+    scheme, _, offered = request.headers.get("authorization", "").partition(" ")
+    return offered if scheme.lower() == "bearer" and offered.startswith(_KEY_PREFIX) else None

@@ -11,12 +11,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from stack.common import http
+from stack.common.auth import DixieAuth
 from stack.common.context import VERSION, WITHIN_S, Context
 from stack.common.database import Database
 from stack.common.http import application
 from stack.common.jwks import JwksRoute
 from stack.common.settings import Settings
-from stack.dixie.auth import Auth
 from stack.dixie.reputation import Reputation, Scores
 
 
@@ -63,9 +63,9 @@ class Parts:
     """Factories of the parts; a default makes the part that behaves as the contract says."""
 
     context: Callable[..., Context] = Context
-    auth: Callable[[Context], Auth] = Auth
+    auth: Callable[[Context], DixieAuth] = DixieAuth
     scores: Callable[[Database], Scores] = Scores
-    reputation: Callable[[Auth, Scores], Reputation] = Reputation
+    reputation: Callable[[DixieAuth, Scores], Reputation] = Reputation
 
 
 def create(settings: Settings, parts: Parts | None = None) -> ASGIApp:

@@ -8,9 +8,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from stack.common.auth import DixieAuth
 from stack.common.database import Database
 from stack.common.http import bad_request, json_object, raw_body, require_json, text
-from stack.dixie.auth import Auth
 
 # An agent without events starts in the middle.
 PRIOR = 0.5
@@ -73,7 +73,7 @@ DEFAULT_WEIGHT = 0.1
 class Reputation:
     """Reading for every credential, writing for Finn."""
 
-    def __init__(self, auth: Auth, scores: Scores) -> None:
+    def __init__(self, auth: DixieAuth, scores: Scores) -> None:
         self._auth = auth
         self._scores = scores
 

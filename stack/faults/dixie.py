@@ -7,10 +7,10 @@ from functools import partial
 from starlette.requests import Request
 from starlette.responses import Response
 
+from stack.common.auth import DixieAuth, offered_api_key
 from stack.common.claims import Claims
 from stack.common.http import ApiError, raw_body
 from stack.dixie.app import Parts
-from stack.dixie.auth import Auth, offered_api_key
 from stack.dixie.reputation import PRIOR, Reputation, Scores, Signal, signal_in
 from stack.faults.active import Faults, Faulty
 from stack.faults.tokens import FaultyContext, explained
@@ -28,7 +28,7 @@ def parts(faults: Faults) -> Parts:
     )
 
 
-class FaultyAuth(Faulty, Auth):
+class FaultyAuth(Faulty, DixieAuth):
     """Lets in who should stay out, and the other way round."""
 
     async def reader(self, request: Request) -> None:

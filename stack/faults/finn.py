@@ -4,12 +4,12 @@ import asyncio
 from functools import partial
 from typing import Any
 
+from stack.common.auth import FinnAuth
 from stack.common.claims import Claims
 from stack.common.http import ApiError
 from stack.faults.active import Faults, Faulty
 from stack.faults.tokens import FaultyContext
 from stack.finn.app import Parts
-from stack.finn.auth import Auth
 from stack.finn.billing import Billing
 from stack.finn.invoke import ProviderClient
 from stack.finn.reports import Reports
@@ -26,7 +26,7 @@ def parts(faults: Faults) -> Parts:
     )
 
 
-class FaultyAuth(Faulty, Auth):
+class FaultyAuth(Faulty, FinnAuth):
     """Takes a token for another body."""
 
     def bound_to(self, claims: Claims, raw: bytes) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from stack.common.auth import FreesideAuth
 from stack.common.claims import POOLS, TIER_POOLS, Claims
 from stack.common.http import MAX_BODY_BYTES, ApiError, drained_body
 from stack.common.outbox import Outbox
@@ -27,7 +28,6 @@ from stack.faults.tokens import FaultyContext, explained
 from stack.freeside.agents import Agents, Quality
 from stack.freeside.app import Parts
 from stack.freeside.asks import Ask, read_ask, require_pool
-from stack.freeside.auth import Auth
 from stack.freeside.budget_ledger import Claim
 from stack.freeside.budgets import Budgets, community_view
 from stack.freeside.calls import Answer, Execution
@@ -51,7 +51,7 @@ def parts(faults: Faults) -> Parts:
     )
 
 
-class FaultyAuth(Faulty, Auth):
+class FaultyAuth(Faulty, FreesideAuth):
     """Charges for tokens that it refuses, or explains the refusal."""
 
     async def verified(self, request: Request, verifier: Verifier | None = None) -> Claims:

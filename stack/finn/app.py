@@ -11,11 +11,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from stack.common import http
+from stack.common.auth import FinnAuth
 from stack.common.context import Context
 from stack.common.http import application
 from stack.common.jwks import JwksRoute
 from stack.common.settings import Settings
-from stack.finn.auth import Auth
 from stack.finn.billing import Billing
 from stack.finn.invoke import Inference, ProviderClient
 from stack.finn.reports import Reports
@@ -61,10 +61,10 @@ class Parts:
     """Factories of the parts; a default makes the part that behaves as the contract says."""
 
     context: Callable[..., Context] = Context
-    auth: Callable[[Context], Auth] = Auth
+    auth: Callable[[Context], FinnAuth] = FinnAuth
     billing: Callable[[Context], Billing] = Billing
     provider: Callable[[Context], ProviderClient] = ProviderClient
-    reports: Callable[[Context, Auth], Reports] = Reports
+    reports: Callable[[Context, FinnAuth], Reports] = Reports
 
 
 def create(settings: Settings, parts: Parts | None = None) -> ASGIApp:

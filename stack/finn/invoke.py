@@ -11,11 +11,11 @@ import httpx
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from stack.common.auth import FinnAuth
 from stack.common.claims import POOLS, TIER_POOLS, Claims
 from stack.common.context import Context
 from stack.common.http import ApiError, json_object, require_json, text
 from stack.common.pricing import Usage
-from stack.finn.auth import Auth
 from stack.finn.billing import Bill, Billing
 from stack.finn.reports import Reports
 
@@ -88,7 +88,7 @@ class Inference:
     """Authenticate, bill, ask the provider, report."""
 
     def __init__(
-        self, context: Context, auth: Auth, billing: Billing, provider: ProviderClient, reports: Reports
+        self, context: Context, auth: FinnAuth, billing: Billing, provider: ProviderClient, reports: Reports
     ) -> None:
         self._context = context
         self._auth = auth

@@ -10,11 +10,11 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from stack.common.auth import FinnAuth
 from stack.common.context import Context
 from stack.common.database import UNREACHABLE
 from stack.common.http import bad_request, json_object, require_json, text
 from stack.common.outbox import Outbox, post_event
-from stack.finn.auth import Auth
 
 # Score and weight of a rating (contract section 3). An answer by itself says little: it was given.
 RATINGS = {"bad": (0.0, 0.2), "good": (1.0, 0.1), "excellent": (1.0, 0.2)}
@@ -26,7 +26,7 @@ _log = logging.getLogger("stack.reports")
 class Reports:
     """Queues events for Dixie and delivers them."""
 
-    def __init__(self, context: Context, auth: Auth) -> None:
+    def __init__(self, context: Context, auth: FinnAuth) -> None:
         self._context = context
         self._auth = auth
         self._outbox = Outbox(context.db, "finn")

@@ -8,11 +8,11 @@ import uuid
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from stack.common.auth import FreesideAuth
 from stack.common.claims import Claims
 from stack.common.http import ApiError, bad_request, drained_body, json_object, raw_body, require_json, text
 from stack.common.outbox import Outbox
 from stack.freeside.asks import Ask, read_ask, require_pool
-from stack.freeside.auth import Auth
 from stack.freeside.budget_ledger import Claim
 from stack.freeside.calls import Answer, Calls
 from stack.freeside.finn_client import FinnClient
@@ -54,7 +54,7 @@ class Agents:
     """The agent routes: authenticate, limit, validate, then replay or run."""
 
     def __init__(
-        self, auth: Auth, limiter: RateLimiter, calls: Calls, finn: FinnClient, streams: Streams
+        self, auth: FreesideAuth, limiter: RateLimiter, calls: Calls, finn: FinnClient, streams: Streams
     ) -> None:
         self._auth = auth
         self._limiter = limiter
@@ -111,7 +111,7 @@ class Agents:
 class Quality:
     """POST /api/agents/quality: accepts a rating of an agent and queues it for Finn (contract section 3)."""
 
-    def __init__(self, auth: Auth, outbox: Outbox) -> None:
+    def __init__(self, auth: FreesideAuth, outbox: Outbox) -> None:
         self._auth = auth
         self._outbox = outbox
 

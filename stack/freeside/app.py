@@ -9,6 +9,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from stack.common import http
+from stack.common.auth import FreesideAuth
 from stack.common.context import VERSION, Context
 from stack.common.database import Database
 from stack.common.http import application
@@ -16,7 +17,6 @@ from stack.common.jwks import JwksRoute
 from stack.common.outbox import Outbox
 from stack.common.settings import Settings
 from stack.freeside.agents import Agents, Quality, RateLimiter
-from stack.freeside.auth import Auth
 from stack.freeside.budget_ledger import BudgetLedger
 from stack.freeside.budgets import Budgets, Reservations
 from stack.freeside.calls import Calls, Idempotency, Leases
@@ -54,16 +54,16 @@ class Parts:
     """Factories of the parts; a default makes the part that behaves as the contract says."""
 
     context: Callable[..., Context] = Context
-    auth: Callable[[Context], Auth] = Auth
+    auth: Callable[[Context], FreesideAuth] = FreesideAuth
     ledger: Callable[[Database], BudgetLedger] = BudgetLedger
     idempotency: Callable[[Database], Idempotency] = Idempotency
     calls: Callable[[BudgetLedger, Idempotency, Leases], Calls] = Calls
     finn: Callable[[Context], FinnClient] = FinnClient
     streams: Callable[[Calls, FinnClient], Streams] = Streams
-    agents: Callable[[Auth, RateLimiter, Calls, FinnClient, Streams], Agents] = Agents
-    budgets: Callable[[Auth, BudgetLedger], Budgets] = Budgets
+    agents: Callable[[FreesideAuth, RateLimiter, Calls, FinnClient, Streams], Agents] = Agents
+    budgets: Callable[[FreesideAuth, BudgetLedger], Budgets] = Budgets
     outbox: Callable[[Database, str], Outbox] = Outbox
-    quality: Callable[[Auth, Outbox], Quality] = Quality
+    quality: Callable[[FreesideAuth, Outbox], Quality] = Quality
 
 
 def create(settings: Settings, parts: Parts | None = None) -> ASGIApp:

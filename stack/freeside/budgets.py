@@ -6,17 +6,17 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from stack.common.auth import FreesideAuth
 from stack.common.claims import POOLS
 from stack.common.http import ApiError, bad_request, json_object, raw_body, text
 from stack.common.pricing import Usage, cost_micro
-from stack.freeside.auth import Auth
 from stack.freeside.budget_ledger import MICRO_PER_CENT, BudgetLedger, Charge, Figures
 
 
 class Budgets:
     """The budget routes: a token shows its own tenant's figures and no other's."""
 
-    def __init__(self, auth: Auth, ledger: BudgetLedger) -> None:
+    def __init__(self, auth: FreesideAuth, ledger: BudgetLedger) -> None:
         self._auth = auth
         self._ledger = ledger
 
@@ -77,7 +77,7 @@ _LEASE_S = 8.0
 class Reservations:
     """Reserve, settle, release; the price is Freeside's own, from pool and tokens."""
 
-    def __init__(self, auth: Auth, ledger: BudgetLedger) -> None:
+    def __init__(self, auth: FreesideAuth, ledger: BudgetLedger) -> None:
         self._auth = auth
         self._ledger = ledger
 

@@ -1,7 +1,7 @@
 """The pattern language: two wildcards, all else literal."""
 
 import pytest
-from pytest_readiness.core.patterns import matches, matching
+from pytest_readiness.core.formats import matches, matching
 
 
 @pytest.mark.parametrize(

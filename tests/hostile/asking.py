@@ -15,7 +15,7 @@ import httpx
 import pytest
 from pytest_readiness import Evidence
 
-from smoke.aws.account import Account
+from smoke.aws.account import AwsAccount
 from smoke.keys.verifiers import Reply, freeside_verifier
 from smoke.network.transport import http_pool
 from smoke.platform import pgbouncer
@@ -121,10 +121,10 @@ class Asker:
         certificate_of(self.url, os.environ["HOSTILE_CA"])
 
     def aws(self) -> None:
-        Account("us-east-1", self.url).ask("ecs", "list_clusters")
+        AwsAccount("us-east-1", self.url).ask("ecs", "list_clusters")
 
     def aws_xml(self) -> None:
-        Account("us-east-1", self.url).ask("sts", "get_caller_identity")
+        AwsAccount("us-east-1", self.url).ask("sts", "get_caller_identity")
 
     def postgres(self) -> None:
         port = urlsplit(self.url).port

@@ -13,7 +13,7 @@ from ..core.errors import together
 from .checks import Check, Checks, inconsistency
 from .context import CHECK, RunContext
 from .markers import MarkerError, read_check
-from .scope import is_whole_suite_asked
+from .options import is_whole_suite_asked
 
 
 class Collector:

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from ..core.assess import assess, entry_of, is_broken_so_far
+from ..core.formats import matching
 from ..core.history import vanished
 from ..core.model import RunFacts, RunRecord, Scope, Vanished
-from ..core.patterns import matching
 from .checks import Checks
 from .collection import tests_named
 from .context import RunContext
+from .options import is_whole_suite_asked
 from .provenance import History, build_identity, checkout_of, digest_of, problems_of, runner
 from .reports import UNFINISHED
-from .scope import is_whole_suite_asked
 from .tally import Tally
 
 

@@ -18,8 +18,7 @@ from ..core.model import Verdict
 from ..core.redaction import Redactor
 from ..core.verdict import exit_code
 from ..report import HTML_NAME, PARTIAL_NAME, RENDERERS, discard, keep, move, write_all
-from .options import Settings, suite_name
-from .scope import is_narrowed
+from .options import Settings, is_narrowed, suite_name
 
 USAGE_ERROR = 4
 UNFINISHED = "the run did not finish"

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from .formats import counted, format_moment
+from .formats import counted, format_moment, matching
 from .model import CheckResult, FailureClass, Outcome, Severity
-from .patterns import matching
 from .plan import Deferral, Plan, Waiver
 
 _FAILING = frozenset({Outcome.FAILED, Outcome.FLAKY, Outcome.SKIPPED, Outcome.NOT_RUN})

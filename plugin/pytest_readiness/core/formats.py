@@ -1,4 +1,4 @@
-"""How values are written: text, counts and times for people, canonical JSON and its digest for machines."""
+"""How values are written: text, counts and times for people, canonical JSON , patterns of ids."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, time
+from functools import cache
 from typing import Any
 
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
@@ -98,3 +99,23 @@ def printable(text: str) -> str:
     if not _UNPRINTABLE.search(text):
         return text
     return _UNPRINTABLE.sub("\ufffd", _ANSI.sub("", text.replace("\r\n", "\n")))
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Tell whether the pattern matches the complete text: the one language for ids of checks, faults, goals.
+
+    ``*`` matches any run of characters and ``?`` one character. Everything else is literal, the brackets of
+    parametrised ids included.
+    """
+    return _compiled(pattern).fullmatch(text) is not None
+
+
+def matching(patterns: Iterable[str], ids: Iterable[str]) -> list[str]:
+    """Return the ids that at least one of the patterns matches, in their order."""
+    wanted = list(patterns)
+    return [each for each in ids if any(matches(pattern, each) for pattern in wanted)]
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)

@@ -8,9 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from .errors import LedgerError
-from .formats import format_day, parse_moment
+from .formats import format_day, matching, parse_moment
 from .model import FailureClass, Severity, Vanished, Verdict
-from .patterns import matching
 from .plan import Policy
 
 Entry = Mapping[str, Any]

@@ -7,11 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from .exemptions import Exemption
-from .formats import counted, format_moment
+from .formats import counted, format_moment, matching
 from .goals import provenance
 from .history import Streak
 from .model import CheckResult, Outcome, RunRecord, Scope, Severity
-from .patterns import matching
 from .plan import Deferral, InventoryItem, OperationalItem, Plan, Rollback, Waiver
 from .verdict import is_settled
 

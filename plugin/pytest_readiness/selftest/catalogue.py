@@ -12,9 +12,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from ..core.formats import digest
+from ..core.formats import digest, matches, matching
 from ..core.model import CheckResult, FailureClass, Outcome, RunFacts, Severity, Verdict
-from ..core.patterns import matches, matching
 from ..core.toml import REQUIRED, TomlTable, load_toml
 from ..core.verdict import judge
 from . import CatalogueError

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..core.formats import matching
 from ..core.model import Outcome, Verdict
-from ..core.patterns import matching
 from .catalogue import Expected, Fault
 
 #: Outcomes by which a check complains.

@@ -6,7 +6,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from smoke.aws.account import Account
+from smoke.aws.account import AwsAccount
 from smoke.aws.ecs import ContainerDefinition, EcsDeployment, EcsService, TaskDefinition
 from smoke.aws.monitoring import ABOVE, Metric, MetricAlarm
 
@@ -118,10 +118,10 @@ class Scripted:
         return Scripted({"paginate": paginate})
 
 
-def scripted(**answers: Callable[..., Any]) -> tuple[Account, Scripted]:
+def scripted(**answers: Callable[..., Any]) -> tuple[AwsAccount, Scripted]:
     """An account all of whose clients are one scripted client."""
     client = Scripted(answers)
-    return Account("us-east-1", connect=lambda name: client), client
+    return AwsAccount("us-east-1", connect=lambda name: client), client
 
 
 def told_service(name: str, status: str = "ACTIVE") -> dict[str, Any]:

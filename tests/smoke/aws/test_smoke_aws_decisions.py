@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from smoke.aws.addresses import Route, route_to, routes_of
+from smoke.aws.addresses import BalancerRoute, route_to, routes_of
 from smoke.aws.ecs import TaskRun, definition_of, failure_of, last_of, service_of
 from smoke.aws.inventory import (
     ObservedService,
@@ -111,7 +111,7 @@ def test_a_declared_port_must_be_the_one_that_runs() -> None:
 
 def test_a_service_is_seen_by_its_own_container_and_all_its_addresses() -> None:
     told = service("api", target_groups=("tg",), registries=("registry", "unknown"))
-    routes = [Route("tg", "lb", ("api.example",)), Route("other", "lb", ("x",))]
+    routes = [BalancerRoute("tg", "lb", ("api.example",)), BalancerRoute("other", "lb", ("x",))]
     found = seen_of(told, definition("api"), routes, {"registry": "freeside.p.local"})
     assert found == ObservedService(256, 512, "p-api", ("api.example", "freeside.p.local:3000"))
     assert seen_of(service("worker"), definition("worker", ports=()), routes, {}).addresses == ()
@@ -157,20 +157,23 @@ def rule(group: str, *hosts: str, default: bool = False, weighted: bool = False)
 def test_the_default_route_takes_the_certificates_hosts_that_no_rule_takes() -> None:
     rules = [rule("api", default=True), rule("dixie", "dixie.example", weighted=True)]
     found = routes_of(rules, "lb", ["api.example", "dixie.example"])
-    assert found == [Route("api", "lb", ("api.example",)), Route("dixie", "lb", ("dixie.example",))]
+    assert found == [
+        BalancerRoute("api", "lb", ("api.example",)),
+        BalancerRoute("dixie", "lb", ("dixie.example",)),
+    ]
     assert routes_of([{"IsDefault": True, "Actions": [{"Type": "redirect"}]}], "lb", ["x"]) == []
     assert route_to(found, ["dixie"]) == found[1]
     assert route_to(found, []) is None
 
 
 def test_a_target_group_that_two_listeners_reach_is_known_by_its_hosts() -> None:
-    plain, secure = Route("api", "lb", ()), Route("api", "lb", ("api.example",))
+    plain, secure = BalancerRoute("api", "lb", ()), BalancerRoute("api", "lb", ("api.example",))
     assert route_to([plain, secure], ["api"]) == secure
 
 
 def test_the_dimensions_of_a_route() -> None:
     start = "arn:aws:elasticloadbalancing:us-east-1:1"
-    found = Route(f"{start}:targetgroup/p-api-tg/0a", f"{start}:loadbalancer/app/p-alb/1b", ())
+    found = BalancerRoute(f"{start}:targetgroup/p-api-tg/0a", f"{start}:loadbalancer/app/p-alb/1b", ())
     assert found.dimensions == {"TargetGroup": "targetgroup/p-api-tg/0a", "LoadBalancer": "app/p-alb/1b"}
 
 

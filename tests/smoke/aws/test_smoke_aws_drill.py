@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from pytest_readiness import ExternalOutage, SetupError
 
-from smoke.aws.account import Account
+from smoke.aws.account import AwsAccount
 from smoke.aws.drill import fit_for_drill, listening, set_off, state_of, undelivered
 from tests.smoke.aws.fakes import TOPIC, TOPIC_ARN, Scripted, alarm, raising, refusal, scripted
 
 ALARM = alarm()
 
 
-def answering(**changed: Callable[..., Any]) -> tuple[Account, Scripted]:
+def answering(**changed: Callable[..., Any]) -> tuple[AwsAccount, Scripted]:
     usual: dict[str, Callable[..., Any]] = {
         "create_queue": lambda **_: {"QueueUrl": "https://queue"},
         "subscribe": lambda **_: {"SubscriptionArn": "arn:subscription"},

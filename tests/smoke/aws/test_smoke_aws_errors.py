@@ -13,11 +13,11 @@ from botocore.stub import Stubber
 from pytest_readiness import AwsCause, AwsFailure, ExternalOutage, SetupError
 from pytest_readiness.core.classify import classify
 
-from smoke.aws.account import OUTAGE_HOLDS_S, Account, at_once
-from smoke.aws.errors import Call, explain
+from smoke.aws.account import OUTAGE_HOLDS_S, AwsAccount, at_once
+from smoke.aws.errors import AwsCall, explain
 from tests.smoke.aws.fakes import scripted
 
-Stubbed = tuple[Account, Stubber]
+Stubbed = tuple[AwsAccount, Stubber]
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def ecs() -> Iterator[Stubbed]:
     session.set_credentials("key", "secret")
     client = session.create_client("ecs", region_name="eu-west-3")
     with Stubber(client) as stubber:
-        yield Account("eu-west-3", connect=lambda name: client), stubber
+        yield AwsAccount("eu-west-3", connect=lambda name: client), stubber
 
 
 def refuse(stubbed: Stubbed, code: str, message: str = "", status: int = 400) -> Exception:
@@ -167,7 +167,7 @@ def test_a_region_without_the_cluster_is_the_wrong_one(found: list[Any]) -> None
 def test_a_client_is_made_without_asking_anybody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    client = Account("eu-west-3", "http://127.0.0.1:1").client("servicediscovery")
+    client = AwsAccount("eu-west-3", "http://127.0.0.1:1").client("servicediscovery")
     assert (client.meta.region_name, client.meta.endpoint_url) == ("eu-west-3", "http://127.0.0.1:1")
     config = client.meta.config
     assert config.retries == {"mode": "adaptive", "total_max_attempts": 3}
@@ -188,7 +188,7 @@ def test_the_suite_and_the_plugin_agree_on_each_cause(
     failure = AwsFailure(cause, "Code", "message")
     with monkeypatch.context() as patched:
         patched.setattr("smoke.aws.errors.aws_failure", lambda _: failure)
-        raised = explain(RuntimeError(), Call("ecs", "DescribeServices", "eu-west-3")).exception()
+        raised = explain(RuntimeError(), AwsCall("ecs", "DescribeServices", "eu-west-3")).exception()
         patched.setattr("pytest_readiness.core.classify.aws_failure", lambda _: failure)
         assert classify(RuntimeError()) == (
             "EXTERNAL_OUTAGE" if type(raised) is ExternalOutage else "SETUP_ERROR"

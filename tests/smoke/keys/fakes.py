@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from smoke.aws.account import Account
+from smoke.aws.account import AwsAccount
 from smoke.keys.context import KeyContext
 from smoke.keys.documents import Document, new_key, parse
 from smoke.keys.store import SecretStore
@@ -41,9 +41,9 @@ class FakeSecrets:
             self.labels["AWSCURRENT"] = self._add(value)
 
     @property
-    def account(self) -> Account:
+    def account(self) -> AwsAccount:
         """An account whose Secrets Manager this is."""
-        return Account("eu", connect=lambda _: self)
+        return AwsAccount("eu", connect=lambda _: self)
 
     @property
     def current(self) -> str:

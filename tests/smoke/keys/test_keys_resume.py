@@ -3,7 +3,7 @@
 import pytest
 
 from smoke.keys.documents import Document, new_key, parse, same_key
-from smoke.keys.errors import KeyFault, LockHeld, Refused
+from smoke.keys.errors import CommandRefused, KeyFault, LockHeld
 from smoke.keys.lock import LOCK, Lock
 from smoke.keys.revocation import Revocation
 from smoke.keys.rotation import Rotation
@@ -102,7 +102,9 @@ def test_a_change_from_outside_is_not_overwritten(bench: Bench) -> None:
 def test_only_a_rotation_can_be_resumed(bench: Bench, held: str) -> None:
     if held == "revocation":
         bench.kill(Revocation(bench.context()).run, 4)
-    with pytest.raises(Refused, match="nothing to resume" if held == "nothing" else "not by a rotation"):
+    with pytest.raises(
+        CommandRefused, match="nothing to resume" if held == "nothing" else "not by a rotation"
+    ):
         Rotation(bench.context()).run(resume=True)
 
 
@@ -113,7 +115,7 @@ def test_a_secret_that_changes_while_the_lock_is_taken_is_left_alone(bench: Benc
             bench.secrets.overwrite(Document(new_key("other")).to_secret())
 
     bench.secrets.after = intrude
-    with pytest.raises(Refused, match="changed while the lock was taken"):
+    with pytest.raises(CommandRefused, match="changed while the lock was taken"):
         Rotation(bench.context()).run()
     assert bench.kids == ["other"]
     assert LOCK not in bench.labels

@@ -6,7 +6,7 @@ import pytest
 from pytest_readiness import SafetyViolation
 
 from smoke.keys.documents import Document, new_key, parse
-from smoke.keys.errors import KeyFault, LockHeld, Refused
+from smoke.keys.errors import CommandRefused, KeyFault, LockHeld
 from smoke.keys.revocation import Revocation, Timeline
 from smoke.keys.rotation import Rotation
 from smoke.keys.timing import Timing
@@ -99,7 +99,7 @@ def test_it_outranks_a_rotation_in_any_state(bench: Bench, number: int) -> None:
     assert set(report.old_kids) == held
     assert bench.kids == [report.new_kid]
     assert bench.labels == {"AWSCURRENT", "AWSPREVIOUS"}
-    with pytest.raises(Refused, match="nothing to resume"):
+    with pytest.raises(CommandRefused, match="nothing to resume"):
         Rotation(bench.context()).run(resume=True)
 
 
@@ -127,7 +127,7 @@ def test_a_pem_without_a_known_kid_is_replaced_but_not_timed(bench: Bench) -> No
 
 
 def test_only_a_revocation_can_be_resumed(bench: Bench) -> None:
-    with pytest.raises(Refused, match="no revocation to resume"):
+    with pytest.raises(CommandRefused, match="no revocation to resume"):
         Revocation(bench.context()).run(resume=True)
     assert bench.secrets.writes == []
 

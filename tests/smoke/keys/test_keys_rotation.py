@@ -8,7 +8,7 @@ import pytest
 from pytest_readiness import SafetyViolation
 
 from smoke.keys.documents import Document, new_key
-from smoke.keys.errors import KeyFault, Refused, Unproved
+from smoke.keys.errors import CommandRefused, KeyFault, Unproved
 from smoke.keys.lock import LOCK
 from smoke.keys.rotation import Rotation
 from smoke.keys.verifiers import Reply
@@ -103,7 +103,7 @@ def test_both_keys_must_stay_published_while_they_are_watched(bench: Bench) -> N
 def test_a_verifier_that_cannot_be_asked_refuses_a_rotation_and_shows_in_its_plan(bench: Bench) -> None:
     blind = replace(bench.context(), unreachable=("finn (finn.reachable is false)",))
     for resume in (False, True):
-        with pytest.raises(Refused, match="cannot ask every verifier of the key: finn"):
+        with pytest.raises(CommandRefused, match="cannot ask every verifier of the key: finn"):
             Rotation(blind).run(resume=resume)
     assert Rotation(blind).plan()[0] == "0 from here a rotation is refused: finn (finn.reachable is false)"
     assert bench.secrets.writes == []

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from smoke.keys.errors import KeyFault, Refused
+from smoke.keys.errors import CommandRefused, KeyFault
 from smoke.keys.timing import Timing
 
 HOW: dict[str, Any] = {"what": "x", "where": "here", "action": "wait"}
@@ -47,7 +47,7 @@ def test_what_holds_at_the_deadline_may_still_prove_itself() -> None:
 
 @pytest.mark.parametrize("limit", [0, 301])
 def test_the_contracts_limit_cannot_be_relaxed(limit: int) -> None:
-    with pytest.raises(Refused, match="1 to 300"):
+    with pytest.raises(CommandRefused, match="1 to 300"):
         Timing.of(environment(propagation_s=1, steady_s=1, watch_s=1, revocation_limit_s=limit))
 
 
