@@ -140,7 +140,8 @@ def test_a_class_name_has_one_meaning_in_its_part(part: str) -> None:
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.ClassDef):
                 homes.setdefault(node.name, set()).add(home)
-    assert {name: found for name, found in homes.items() if len(found) > 1} == {}
+    double = [f"{name} in {', '.join(found)}" for name, found in homes.items() if len(found) > 1]
+    assert not double, f"rename one of them after what it alone is: {'; '.join(double)}"
 
 
 def test_core_is_standard_library_only() -> None:

@@ -73,14 +73,14 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class BrokenRule:
     """One rule that an answer breaks."""
 
     rule: str
     violation: Violation
 
 
-def judge(exchange: Exchange) -> Iterator[Finding]:
+def judge(exchange: Exchange) -> Iterator[BrokenRule]:
     """Every rule of the contract that an answer breaks on its own.
 
     Not judged are what a gateway answers in place of a service, and OPTIONS, of which the contract is silent.
@@ -93,7 +93,7 @@ def judge(exchange: Exchange) -> Iterator[Finding]:
         reply = STREAM
     for rule, check in RULES.items():
         for violation in check(exchange, route, reply):
-            yield Finding(rule, violation)
+            yield BrokenRule(rule, violation)
 
 
 Found = Iterator[Violation]

@@ -15,7 +15,7 @@ from .errors import CommandRefused, Conflict, KeyFault
 from .lock import KeyRun, Lock
 from .store import CURRENT, NEXT, PREVIOUS
 from .timing import Timing
-from .verifiers import Reply
+from .verifiers import TokenReply
 
 
 @dataclass(slots=True)
@@ -34,15 +34,15 @@ class Timeline:
         """When the old keys were refused for good."""
         return None if self.first_refused is None else max(self.first_refused, self.last_accepted or 0.0)
 
-    def note(self, old: Reply, new: Reply, at: float) -> None:
+    def note(self, old: TokenReply, new: TokenReply, at: float) -> None:
         """Record one poll of the old keys and of the new one."""
         self.polls += 1
-        if old is Reply.ACCEPTED:
+        if old is TokenReply.ACCEPTED:
             self.accepted_again = self.accepted_again or self.first_refused is not None
             self.last_accepted = at
-        elif old is Reply.REFUSED and self.first_refused is None:
+        elif old is TokenReply.REFUSED and self.first_refused is None:
             self.first_refused = at
-        if new is Reply.ACCEPTED and self.new_accepted is None:
+        if new is TokenReply.ACCEPTED and self.new_accepted is None:
             self.new_accepted = at
 
     def is_over(self, at: float, timing: Timing) -> bool:
@@ -62,22 +62,24 @@ class Observer:
     """One timeline, and its poll: the reply to the old keys together, and to the new one."""
 
     timeline: Timeline
-    poll: Callable[[], tuple[Reply, Reply]]
+    poll: Callable[[], tuple[TokenReply, TokenReply]]
 
 
 def observers_of(context: KeyContext, old: tuple[SigningKey, ...], new: SigningKey) -> list[Observer]:
     """Every verifier of the key, and the key set that publishes it."""
 
-    def asking(index: int) -> Callable[[], tuple[Reply, Reply]]:
+    def asking(index: int) -> Callable[[], tuple[TokenReply, TokenReply]]:
         verifier = context.verifiers[index]
         return lambda: (together([verifier.ask(key) for key in old]), verifier.ask(new))
 
-    def published() -> tuple[Reply, Reply]:
+    def published() -> tuple[TokenReply, TokenReply]:
         has_new = not context.unpublished(new)
         if has_new and not context.unpublished(new, gone=tuple(key.kid for key in old)):
-            return Reply.REFUSED, Reply.ACCEPTED
+            return TokenReply.REFUSED, TokenReply.ACCEPTED
         has_old = any(not context.unpublished(key) for key in old)
-        return (Reply.ACCEPTED if has_old else Reply.SILENT), (Reply.ACCEPTED if has_new else Reply.SILENT)
+        return (TokenReply.ACCEPTED if has_old else TokenReply.SILENT), (
+            TokenReply.ACCEPTED if has_new else TokenReply.SILENT
+        )
 
     verifiers = [
         Observer(Timeline(verifier.name), asking(index)) for index, verifier in enumerate(context.verifiers)
@@ -98,11 +100,11 @@ def watch(observers: list[Observer], began: float, timing: Timing) -> list[Timel
     return [observer.timeline for observer in observers]
 
 
-def together(answers: list[Reply]) -> Reply:
+def together(answers: list[TokenReply]) -> TokenReply:
     """Accepted when any old key is, refused when all are."""
-    if Reply.ACCEPTED in answers:
-        return Reply.ACCEPTED
-    return Reply.REFUSED if set(answers) == {Reply.REFUSED} else Reply.SILENT
+    if TokenReply.ACCEPTED in answers:
+        return TokenReply.ACCEPTED
+    return TokenReply.REFUSED if set(answers) == {TokenReply.REFUSED} else TokenReply.SILENT
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from smoke.platform.tokens import SigningKey
 from .documents import Document, parse
 from .errors import KeyFault
 from .store import SecretStore
-from .verifiers import Reply, Verifier
+from .verifiers import TokenReply, Verifier
 
 EVERY_S = 0.05
 JOIN_WITHIN_S = 20.0
@@ -78,7 +78,7 @@ class Refusal:
 class AnswerCount:
     """What one verifier answered; ``longest_gap_s`` is between two conclusive answers."""
 
-    answers: Counter[Reply] = field(default_factory=Counter)
+    answers: Counter[TokenReply] = field(default_factory=Counter)
     longest_gap_s: float = 0.0
 
 
@@ -121,7 +121,7 @@ class TokenStream:
 
     def accepted(self, verifier: str) -> int:
         """How many a verifier accepted."""
-        return self.counts[verifier].answers[Reply.ACCEPTED]
+        return self.counts[verifier].answers[TokenReply.ACCEPTED]
 
     def _send(self, verifier: Verifier) -> None:
         count = self.counts[verifier.name]
@@ -131,9 +131,9 @@ class TokenStream:
             answer = verifier.ask(key)
             now = time.monotonic()
             count.answers[answer] += 1
-            if answer is Reply.REFUSED:
+            if answer is TokenReply.REFUSED:
                 self.refusals.append(Refusal(verifier.name, key.kid, now - self._began))
-            if answer is not Reply.SILENT:
+            if answer is not TokenReply.SILENT:
                 count.longest_gap_s = max(count.longest_gap_s, now - told_at)
                 told_at = now
             # late by a whole interval: go on from now instead of catching up in a burst

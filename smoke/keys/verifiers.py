@@ -26,7 +26,7 @@ QUERY_PATH = "/api/reputation/query"
 DEFAULT_BACKOFF_S, LONGEST_BACKOFF_S = 1.0, 30.0
 
 
-class Reply(StrEnum):
+class TokenReply(StrEnum):
     """What a verifier said of a token. SILENT is inconclusive: a 429, a 5xx, no answer."""
 
     ACCEPTED = "accepted"
@@ -45,7 +45,7 @@ class Verifier(Protocol):
     def last(self) -> str:
         """The last answer in words."""
 
-    def ask(self, key: SigningKey) -> Reply:
+    def ask(self, key: SigningKey) -> TokenReply:
         """Send one fresh token signed by ``key``."""
 
 
@@ -73,10 +73,10 @@ class HttpVerifier:
         self._question = question
         self._quiet_until = 0.0
 
-    def ask(self, key: SigningKey) -> Reply:
+    def ask(self, key: SigningKey) -> TokenReply:
         """Send one fresh token signed by ``key``; nothing while the service asks for patience (429)."""
         if time.monotonic() < self._quiet_until:
-            return Reply.SILENT
+            return TokenReply.SILENT
         question = self._question
         headers = {"Authorization": tokens.bearer(key, question.claims())}
         headers |= JSON_HEADERS if question.content is not None else {}
@@ -90,16 +90,18 @@ class HttpVerifier:
             )
         except (httpx.HTTPError, ContractViolation) as problem:
             self.last = type(problem).__name__
-            return Reply.SILENT
+            return TokenReply.SILENT
         self.last = f"HTTP {response.status_code}"
         if response.status_code == 429:
             self._quiet_until = time.monotonic() + _patience(response)
         if response.status_code == 400 and question.accepted_code:
             self.last += f" {error_code(response)}"
-            return Reply.ACCEPTED if error_code(response) == question.accepted_code else Reply.SILENT
+            return (
+                TokenReply.ACCEPTED if error_code(response) == question.accepted_code else TokenReply.SILENT
+            )
         if response.status_code == 200:
-            return Reply.ACCEPTED
-        return Reply.REFUSED if response.status_code in (401, 403) else Reply.SILENT
+            return TokenReply.ACCEPTED
+        return TokenReply.REFUSED if response.status_code in (401, 403) else TokenReply.SILENT
 
 
 def freeside_verifier(url: str, tenant: str, http: httpx.Client) -> HttpVerifier:
@@ -141,7 +143,7 @@ def _patience(response: httpx.Response) -> float:
     return min(float(value), LONGEST_BACKOFF_S) if DIGITS.fullmatch(value) else DEFAULT_BACKOFF_S
 
 
-Replies = dict[str, Reply]
+Replies = dict[str, TokenReply]
 
 
 class Unpublished(Protocol):
@@ -175,14 +177,14 @@ class Verifiers:
         KeyFault for a valid token that is refused, SafetyViolation for an unknown key that is accepted.
         """
         self.timing.steadily(
-            lambda: self._not(Reply.ACCEPTED, (active,)),
+            lambda: self._not(TokenReply.ACCEPTED, (active,)),
             what=f"every verifier accepts the active key {active.kid}",
             where=self.service,
             action="repair the verification of tokens first: nothing was changed",
         )
         unknown = SigningKey.throwaway("smoke-keys-unknown")
         for name, answer in self.ask(unknown).items():
-            if answer is Reply.ACCEPTED:
+            if answer is TokenReply.ACCEPTED:
                 raise SafetyViolation(
                     f"{name} accepts a token signed by an unknown key: it would accept a revoked key too"
                 )
@@ -195,7 +197,7 @@ class Verifiers:
 
         def unmet() -> str:
             self._never_refused(keys[0])
-            return self.unpublished(*keys) or self._not(Reply.ACCEPTED, keys)
+            return self.unpublished(*keys) or self._not(TokenReply.ACCEPTED, keys)
 
         self._wait(unmet, "every verifier has " + " and ".join(key.kid for key in keys), action)
 
@@ -209,7 +211,9 @@ class Verifiers:
         while True:
             for key in keys:
                 silent -= {
-                    name for name, answer in self._never_refused(key).items() if answer is not Reply.SILENT
+                    name
+                    for name, answer in self._never_refused(key).items()
+                    if answer is not TokenReply.SILENT
                 }
             unpublished = self.unpublished(*keys)
             if time.monotonic() >= until:
@@ -233,7 +237,9 @@ class Verifiers:
 
         def unmet() -> str:
             self._never_refused(new)
-            return self.unpublished(new, gone=tuple(key.kid for key in old)) or self._not(Reply.REFUSED, old)
+            return self.unpublished(new, gone=tuple(key.kid for key in old)) or self._not(
+                TokenReply.REFUSED, old
+            )
 
         self._wait(unmet, f"{', '.join(key.kid for key in old)} is refused everywhere", action)
 
@@ -242,7 +248,7 @@ class Verifiers:
             unmet, what=what, where=self.service, action=action, steady_s=self.timing.steady_s
         )
 
-    def _not(self, wanted: Reply, keys: tuple[SigningKey, ...]) -> str:
+    def _not(self, wanted: TokenReply, keys: tuple[SigningKey, ...]) -> str:
         """Which verifiers do not answer as wanted; "" when all do."""
         for key in keys:
             short = [verifier for verifier in self.each if verifier.ask(key) is not wanted]
@@ -254,7 +260,7 @@ class Verifiers:
 
     def _never_refused(self, key: SigningKey) -> Replies:
         answers = self.ask(key)
-        refused = [name for name, answer in answers.items() if answer is Reply.REFUSED]
+        refused = [name for name, answer in answers.items() if answer is TokenReply.REFUSED]
         if refused:
             raise SafetyViolation(f"{', '.join(refused)} refused a valid token, signed by {key.kid}")
         return answers

@@ -18,7 +18,7 @@ from smoke.keys.revocation import Revocation
 from smoke.keys.rotation import STEPS, Rotation
 from smoke.keys.store import CODES, failing_reads, prove
 from smoke.keys.stream import Issuer, TokenStream
-from smoke.keys.verifiers import Reply
+from smoke.keys.verifiers import TokenReply
 from smoke.platform import tokens
 from smoke.platform.answers import require_status
 from smoke.platform.freeside import Freeside
@@ -241,9 +241,9 @@ def invoke(freeside: Freeside, tenant: str, sign: Callable[[], SigningKey]) -> N
 def show(stream: TokenStream, evidence: Evidence) -> None:
     """The stream's figures; a verifier that accepted nothing fails the drill."""
     for name, count in stream.counts.items():
-        accepted, sent = count.answers[Reply.ACCEPTED], sum(count.answers.values())
+        accepted, sent = count.answers[TokenReply.ACCEPTED], sum(count.answers.values())
         evidence.figure(f"{name}: valid tokens accepted", accepted)
-        evidence.figure(f"{name}: valid tokens without a conclusive answer", count.answers[Reply.SILENT])
+        evidence.figure(f"{name}: valid tokens without a conclusive answer", count.answers[TokenReply.SILENT])
         evidence.figure(f"{name}: longest time without an answer", round(count.longest_gap_s, 3), "s")
         assert accepted, f"{name} accepted none of {sent} valid tokens"
     evidence.figure("valid tokens refused", len(stream.refusals), expected=0)

@@ -16,7 +16,7 @@ import pytest
 from pytest_readiness import Evidence
 
 from smoke.aws.account import AwsAccount
-from smoke.keys.verifiers import Reply, freeside_verifier
+from smoke.keys.verifiers import TokenReply, freeside_verifier
 from smoke.network.transport import http_pool
 from smoke.platform import pgbouncer
 from smoke.platform.answers import fields_of, require_status
@@ -115,7 +115,7 @@ class Asker:
     def probe(self) -> None:
         """A verifier that answers nonsense has neither accepted nor refused a key."""
         answer = freeside_verifier(self.url, "tenant", self.pool).ask(KEY)
-        assert answer is not Reply.SILENT, "the verifier is silent"
+        assert answer is not TokenReply.SILENT, "the verifier is silent"
 
     def certificate(self) -> None:
         certificate_of(self.url, os.environ["HOSTILE_CA"])

@@ -10,7 +10,7 @@ import jwt
 import pytest
 from pytest_readiness import SafetyViolation
 
-from smoke.keys.verifiers import Reply, finn_verifier
+from smoke.keys.verifiers import TokenReply, finn_verifier
 from smoke.platform import tokens
 from smoke.platform.answers import ContractViolation, UnexpectedStatus
 from smoke.platform.attacks import BAD_INPUT, MAX_BODY_BYTES, leak, require_refused, require_spent
@@ -206,14 +206,14 @@ def test_only_internals_are_taken_for_internals(message: str, shows: bool) -> No
 @pytest.mark.parametrize(
     ("status", "body", "answer"),
     [
-        (400, {"error": "no", "code": "REQ_HASH_MISMATCH"}, Reply.ACCEPTED),
-        (400, {"error": "no", "code": "INVALID_REQUEST"}, Reply.SILENT),
-        (401, {"error": "no", "code": "JWT_INVALID"}, Reply.REFUSED),
-        (200, {"response": "yes"}, Reply.ACCEPTED),
-        (503, {"error": "no"}, Reply.SILENT),
+        (400, {"error": "no", "code": "REQ_HASH_MISMATCH"}, TokenReply.ACCEPTED),
+        (400, {"error": "no", "code": "INVALID_REQUEST"}, TokenReply.SILENT),
+        (401, {"error": "no", "code": "JWT_INVALID"}, TokenReply.REFUSED),
+        (200, {"response": "yes"}, TokenReply.ACCEPTED),
+        (503, {"error": "no"}, TokenReply.SILENT),
     ],
 )
-def test_finn_accepts_a_token_when_only_its_hash_is_wrong(status: int, body: Any, answer: Reply) -> None:
+def test_finn_accepts_a_token_when_only_its_hash_is_wrong(status: int, body: Any, answer: TokenReply) -> None:
     transport = httpx.MockTransport(lambda _: httpx.Response(status, json=body))
     with httpx.Client(transport=transport) as http:
         assert finn_verifier("http://finn", "c", "agent", http).ask(SigningKey.throwaway()) is answer

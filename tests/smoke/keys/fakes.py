@@ -14,7 +14,7 @@ from smoke.keys.context import KeyContext
 from smoke.keys.documents import Document, new_key, parse
 from smoke.keys.store import SecretStore
 from smoke.keys.timing import Timing
-from smoke.keys.verifiers import Reply
+from smoke.keys.verifiers import TokenReply
 from smoke.platform.jwks import KeySet
 from smoke.platform.tokens import SigningKey
 
@@ -159,14 +159,14 @@ class FakeService:
         self._ever: dict[str, SigningKey] = {}
         self._read()
 
-    def ask(self, key: SigningKey) -> Reply:
+    def ask(self, key: SigningKey) -> TokenReply:
         self.asked += 1
         if self.follows and self.asked % self.lag == 0:
             self._read()
         if self.silent:
-            return Reply.SILENT
+            return TokenReply.SILENT
         found = (self._ever if self.keeps_old else self._known).get(key.kid)
-        return Reply.ACCEPTED if found is not None and _same(found, key) else Reply.REFUSED
+        return TokenReply.ACCEPTED if found is not None and _same(found, key) else TokenReply.REFUSED
 
     def key_set(self) -> KeySet:
         if self.follows:
@@ -186,12 +186,16 @@ class OddService(FakeService):
     """Replies ``reply`` where ``when`` says so of itself and the key."""
 
     def __init__(
-        self, name: str, secrets: FakeSecrets, reply: Reply, when: Callable[[FakeService, SigningKey], bool]
+        self,
+        name: str,
+        secrets: FakeSecrets,
+        reply: TokenReply,
+        when: Callable[[FakeService, SigningKey], bool],
     ) -> None:
         super().__init__(name, secrets)
         self._reply, self._when = reply, when
 
-    def ask(self, key: SigningKey) -> Reply:
+    def ask(self, key: SigningKey) -> TokenReply:
         answer = super().ask(key)
         return self._reply if self._when(self, key) else answer
 
@@ -242,7 +246,10 @@ class Bench:
         document = parse(self.secrets.current, SECRET)
         assert document is not None
         for verifier in self.verifiers:
-            assert verifier.ask(document.active) is Reply.ACCEPTED, (verifier.name, document.active.kid)
+            assert verifier.ask(document.active) is TokenReply.ACCEPTED, (
+                verifier.name,
+                document.active.kid,
+            )
             self.checked += 1
 
     @property

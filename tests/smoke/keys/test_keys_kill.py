@@ -7,7 +7,7 @@ from smoke.keys.lock import LOCK
 from smoke.keys.rotation import STEPS
 from smoke.keys.store import NEXT
 from smoke.keys.stream import Issuer, TokenStream
-from smoke.keys.verifiers import Reply
+from smoke.keys.verifiers import TokenReply
 from tests.smoke.keys.command import Command
 
 
@@ -21,10 +21,10 @@ def stream_of(platform: KeyPlatform, service: str) -> TokenStream:
 def assert_nobody_was_refused(stream: TokenStream) -> None:
     assert [str(refusal) for refusal in stream.refusals] == []
     for name, count in stream.counts.items():
-        assert count.answers[Reply.SILENT] == 0, (name, count)
+        assert count.answers[TokenReply.SILENT] == 0, (name, count)
         assert count.longest_gap_s < 3.0, (name, count)
         # half of one every 50 ms: the machine is shared
-        assert count.answers[Reply.ACCEPTED] >= stream.lasted_s / 0.1, (name, stream.lasted_s, count)
+        assert count.answers[TokenReply.ACCEPTED] >= stream.lasted_s / 0.1, (name, stream.lasted_s, count)
 
 
 def assert_clean(platform: KeyPlatform, service: str, old_kid: str) -> None:
@@ -36,7 +36,7 @@ def assert_clean(platform: KeyPlatform, service: str, old_kid: str) -> None:
     assert context.unpublished(reading.document.active, gone=(old_kid,)) == ""
     assert not {LOCK, NEXT} & set(context.store.labels())
     for verifier in context.verifiers:
-        assert verifier.ask(reading.document.active) is Reply.ACCEPTED
+        assert verifier.ask(reading.document.active) is TokenReply.ACCEPTED
 
 
 @pytest.mark.parametrize("step", range(1, len(STEPS) + 1))

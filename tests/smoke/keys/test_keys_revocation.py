@@ -10,7 +10,7 @@ from smoke.keys.errors import CommandRefused, KeyFault, LockHeld
 from smoke.keys.revocation import Revocation, Timeline
 from smoke.keys.rotation import Rotation
 from smoke.keys.timing import Timing
-from smoke.keys.verifiers import Reply
+from smoke.keys.verifiers import TokenReply
 from smoke.platform.tokens import SigningKey
 from tests.smoke.keys.fakes import QUICK, SECRET, Bench, FakeService, OddService, writes_of
 
@@ -60,7 +60,7 @@ def test_beyond_the_limit_it_fails_on_any_service(bench: Bench) -> None:
 
 def test_accepted_again_is_a_safety_violation(bench: Bench) -> None:
     class Wavering(FakeService):
-        def ask(self, key: SigningKey) -> Reply:
+        def ask(self, key: SigningKey) -> TokenReply:
             self.keeps_old = self.asked % 4 == 0
             return super().ask(key)
 
@@ -71,7 +71,7 @@ def test_accepted_again_is_a_safety_violation(bench: Bench) -> None:
 
 
 def test_a_new_key_that_a_verifier_refuses_is_a_fault(bench: Bench) -> None:
-    closed = OddService("finn", bench.secrets, Reply.REFUSED, lambda _, key: "emergency" in key.kid)
+    closed = OddService("finn", bench.secrets, TokenReply.REFUSED, lambda _, key: "emergency" in key.kid)
     bench.verifiers = (closed,)
     with pytest.raises(KeyFault, match="finn never accepted the new key"):
         Revocation(bench.context()).run()
@@ -139,10 +139,16 @@ def test_the_plan_writes_nothing(bench: Bench) -> None:
 
 def test_a_timeline_reports_an_acceptance_after_a_refusal() -> None:
     timeline = Timeline("x")
-    replies = (Reply.ACCEPTED, Reply.SILENT, Reply.REFUSED, Reply.SILENT, Reply.REFUSED)
+    replies = (
+        TokenReply.ACCEPTED,
+        TokenReply.SILENT,
+        TokenReply.REFUSED,
+        TokenReply.SILENT,
+        TokenReply.REFUSED,
+    )
     for at, old in enumerate(replies):
-        timeline.note(old, Reply.ACCEPTED, float(at))
+        timeline.note(old, TokenReply.ACCEPTED, float(at))
     assert (timeline.last_accepted, timeline.first_refused, timeline.accepted_again) == (0.0, 2.0, False)
-    timeline.note(Reply.ACCEPTED, Reply.ACCEPTED, 9.0)
+    timeline.note(TokenReply.ACCEPTED, TokenReply.ACCEPTED, 9.0)
     assert timeline.accepted_again
     assert timeline.refused_from == 9.0

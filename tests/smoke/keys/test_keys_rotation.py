@@ -11,7 +11,7 @@ from smoke.keys.documents import Document, new_key
 from smoke.keys.errors import CommandRefused, KeyFault, Unproved
 from smoke.keys.lock import LOCK
 from smoke.keys.rotation import Rotation
-from smoke.keys.verifiers import Reply
+from smoke.keys.verifiers import TokenReply
 from smoke.platform.jwks import KeySet
 from smoke.platform.tokens import SigningKey
 from tests.smoke.keys.fakes import QUICK, Bench, FakeService, OddService
@@ -64,15 +64,15 @@ def test_an_old_key_that_stays_accepted_is_a_fault(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("reply", "when", "raised", "told"),
     [
-        (Reply.REFUSED, lambda _, service, key: service.asked % 7 == 0, SafetyViolation, "finn refused"),
-        (Reply.REFUSED, lambda kids, _, key: kids[1] == key.kid == "first", SafetyViolation,
+        (TokenReply.REFUSED, lambda _, service, key: service.asked % 7 == 0, SafetyViolation, "finn refused"),
+        (TokenReply.REFUSED, lambda kids, _, key: kids[1] == key.kid == "first", SafetyViolation,
          "finn refused a valid token, signed by first"),
-        (Reply.SILENT, lambda kids, *_: kids[1] == "first", Unproved, "finn gave no conclusive answer"),
+        (TokenReply.SILENT, lambda kids, *_: kids[1] == "first", Unproved, "finn gave no conclusive answer"),
     ],
     ids=["refuses-now-and-then", "refuses-the-old-key", "silent-after-the-switch"],
 )  # fmt: skip
 def test_a_verifier_that_fails_while_both_keys_are_valid_stops_the_rotation(
-    bench: Bench, reply: Reply, when: Callable[..., bool], raised: type[Exception], told: str
+    bench: Bench, reply: TokenReply, when: Callable[..., bool], raised: type[Exception], told: str
 ) -> None:
     def fails(service: FakeService, key: SigningKey) -> bool:
         return len(bench.kids) == 2 and when(bench.kids, service, key)
@@ -110,7 +110,7 @@ def test_a_verifier_that_cannot_be_asked_refuses_a_rotation_and_shows_in_its_pla
 
 
 def test_a_verifier_that_accepts_anything_proves_nothing(bench: Bench) -> None:
-    bench.verifiers = (OddService("freeside", bench.secrets, Reply.ACCEPTED, lambda *_: True),)
+    bench.verifiers = (OddService("freeside", bench.secrets, TokenReply.ACCEPTED, lambda *_: True),)
     with pytest.raises(SafetyViolation, match="signed by an unknown key"):
         Rotation(bench.context()).run()
     assert bench.secrets.writes == []
