@@ -102,6 +102,8 @@ class Ledger:
 
     def answer(self, tenant: str, key: str) -> str:
         """The answer that is stored under a key of a tenant."""
+        if (tenant, key) not in self._answers:
+            raise LedgerError(f"no call of {tenant} under {key} was answered")
         return self._answers[tenant, key][1]
 
     def _returned(self, call: Call) -> int:

@@ -224,8 +224,13 @@ def answer_of(response: httpx.Response, tenant: str) -> Answer:
         usage=usage_of(fields.object("usage")),
         trace_id=fields.text("traceId", pattern=UUID),
         idempotency_key=header(response, "x-idempotency-key"),
-        replayed=response.headers.get("x-idempotent-replay", "").lower() == "true",
+        replayed=is_replay(response.headers),
     )
+
+
+def is_replay(headers: httpx.Headers) -> bool:
+    """Whether an answer says that it is the stored one of an earlier call (contract 1.2)."""
+    return str(headers.get("x-idempotent-replay", "")).lower() == "true"
 
 
 def header(response: httpx.Response, name: str) -> str:

@@ -143,6 +143,12 @@ class Conservation:
             self.observe(reading, quiet=False)
 
     def charged(self, costs: Sequence[int]) -> None:
+        """Compare I-5 as ``follows`` does, and record what was charged."""
+        reading = self.follows(costs)
+        observed = reading.committed - self.first.committed
+        self.evidence.figure(f"charges of {reading.tenant}", observed, "µUSD", expected=sum(costs))
+
+    def follows(self, costs: Sequence[int]) -> BudgetReading:
         """Compare I-5: what was committed since the first reading is the sum of ``costs``, in µUSD.
 
         A charge on its way has a moment of grace, one too much has none. Where reserved and committed are one
@@ -159,12 +165,26 @@ class Conservation:
             _NEVER.wait(GRACE_EVERY_S)
             reading = self.observe(self.read())
         observed = reading.committed - self.first.committed
-        self.evidence.figure(f"charges of {reading.tenant}", observed, "µUSD", expected=sum(costs))
         _hold(
             least <= reading.committed <= most,
             f"{I5}: {reading.tenant}: {len(costs)} calls cost {sum(costs)} µUSD, {observed} were charged",
         )
         self.evidence.evaluated(I5)
+        return reading
+
+    def released(self, reading: BudgetReading | None = None) -> BudgetReading:
+        """Compare I-6: what is reserved is back at its first level in time, from ``reading`` on, if given."""
+        started = time.monotonic()
+        reading = reading or self.observe(self.read(), quiet=False)
+        while reading.reserved > self.first.reserved and time.monotonic() - started < RELEASED_WITHIN_S:
+            _NEVER.wait(GRACE_EVERY_S)
+            reading = self.observe(self.read(), quiet=False)
+        _hold(
+            reading.reserved == self.first.reserved,
+            f"{I6}: {reading.tenant} had {self.first.reserved} µUSD reserved, now {reading.reserved}",
+        )
+        self.evidence.evaluated(I6)
+        return reading
 
     def unchanged(self, what: str, rule: str = I8, *, reading: BudgetReading | None = None) -> None:
         """Compare I-8 (or I-7): since the first reading nothing was charged or left reserved by ``what``."""

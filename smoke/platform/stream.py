@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import httpx
 import httpx_sse
@@ -20,6 +20,7 @@ from .answers import (
     ContractViolation,
     Fields,
     Usage,
+    is_replay,
     parse_json,
     require_status,
     route_of,
@@ -60,6 +61,11 @@ class Stream:
     headers: httpx.Headers
     events: tuple[StreamEvent, ...]
 
+    @property
+    def replayed(self) -> bool:
+        """Whether it says that it is the stored answer of an earlier call."""
+        return is_replay(self.headers)
+
     def named(self, name: str) -> list[StreamEvent]:
         """The events of one name, in order."""
         return [event for event in self.events if event.name == name]
@@ -87,21 +93,27 @@ def stream(
     tenant: str,
     prompt: str,
     *,
+    model: str = "cheap",
+    key: str | None = None,
     hang_up: Callable[[StreamEvent], bool] = lambda _: False,
+    **claims: Any,
 ) -> Stream:
-    """Read a stream to its end, or until ``hang_up`` is true of an event; then close at once."""
-    key = str(uuid.uuid4())
+    """Read a stream to its end, or until ``hang_up`` is true of an event; then close at once.
+
+    UnexpectedStatus, which carries the answer, for a refusal. ``claims`` are as for ``Freeside.credential``.
+    """
+    key = key or str(uuid.uuid4())
     freeside.journal.open()
     with freeside.journal.charging(tenant, key) as charge:
         started = time.perf_counter()
         response = freeside.http.send(
             "POST",
             freeside.dialects.stream_path,
-            freeside.credential(tenant),
+            freeside.credential(tenant, **claims),
             stream=True,
             timeout=STREAM_WITHIN_S,
             headers={"X-Idempotency-Key": key, "Accept": "text/event-stream"},
-            json=freeside.invoke_body(prompt),
+            json=freeside.invoke_body(prompt, model=model),
         )
         try:
             require_status(response, 200)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from stack.common.database import Database
 from stack.common.http import ApiError
-from stack.common.pricing import Usage
+from stack.common.pricing import Usage, usage_of
 from stack.faults.active import Faulty
 from stack.freeside.asks import Ask
 from stack.freeside.budget_ledger import (
@@ -58,6 +58,8 @@ class FaultyBudgetLedger(Faulty, BudgetLedger):
     async def _take(self, statement: str, reservation: Reservation, lease_s: float) -> bool:
         if self._faults.on("freeside-ignores-limit"):
             statement = RESERVE_BLINDLY
+        if self._faults.on("freeside-withholds-the-last-unit"):
+            statement = RESERVE.replace("<= limit_micro", "< limit_micro")
         if self._faults.on("freeside-withholds-room"):
             statement = RESERVE.replace("<= limit_micro", "<= limit_micro * 4 / 10")
         if statement == RESERVE and self._faults.on("freeside-reserves-racily"):
@@ -135,7 +137,15 @@ class FaultyIdempotency(Faulty, Idempotency):
 
 
 class FaultyCalls(Faulty, Calls):
-    """Calls at another price."""
+    """Calls at another price, or in another order."""
+
+    async def claim(self, ask: Ask) -> Claim:
+        """The claim of the call's key, looked up before the budget or after it."""
+        if self._faults.on("freeside-refuses-replays-over-budget"):
+            price = self.price(ask.pool, usage_of(ask.prompt))
+            reservation = await self._ledger.reserve(ask.claims.tenant_id, price)
+            await self._ledger.release(reservation.reservation_id)
+        return await super().claim(ask)
 
     def price(self, pool: str, usage: Usage) -> int:
         """The price of a call, µUSD, or a multiple of it."""

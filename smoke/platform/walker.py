@@ -1,0 +1,315 @@
+"""Makes the moves of a walk, and compares every answer and every budget with the reference ledger."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import httpx
+from pytest_readiness import SafetyViolation
+
+from smoke.contract.ledger import Account, Call, Ledger, LedgerError, Ruling
+from smoke.contract.walks import Move, Step, told
+
+from .answers import (
+    UnexpectedStatus,
+    Usage,
+    answer_of,
+    error_code,
+    fields_of,
+    require_error,
+    require_json_error,
+    require_status,
+)
+from .attacks import UNKNOWN_MODEL
+from .concurrency import at_once
+from .finn import Finn
+from .freeside import Freeside, Tenants
+from .invariants import Conservation
+from .prompts import nonce, prompt_for
+from .stream import stream
+from .tokens import ALL_POOLS
+
+_NONCE = re.compile(r"nonce[0-9a-f]{12}")
+_RULED = {(402, "BUDGET_EXCEEDED"): Ruling.OVER_BUDGET, (409, "IDEMPOTENCY_CONFLICT"): Ruling.CONFLICT}
+_REFUSED: Mapping[str, dict[str, Any]] = {
+    "unknown-model": {"model": UNKNOWN_MODEL},
+    "pool-above-tier": {"model": "architect", "tier": "pro", "allowed_pools": [*ALL_POOLS]},
+    "pool-not-allowed": {"model": "reviewer", "allowed_pools": ["cheap"]},
+    "long-key": {"key": "k" * 129},
+    "expired-token": {"iat": 1, "exp": 2},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tariff:
+    """What the cheapest pool charges for a prompt with ``steps`` paddings of four characters, µUSD."""
+
+    bare: int
+    first: int
+    step: int
+    #: How far the price of an equal prompt may be from the one that was seen: 1 is not at all.
+    spread: int = 1
+
+    def price(self, steps: int) -> int:
+        """The price, as it was seen."""
+        return self.bare if not steps else self.first + self.step * (steps - 1)
+
+    def beyond(self, room: int) -> int:
+        """The steps of a prompt that costs more than the room, whatever its answer turns out to be."""
+        return max(0, round((1.5 * room * self.spread - self.first) / self.step)) + 2
+
+    def exactly(self, room: int, calls: int = 4) -> list[int]:
+        """The steps of the fewest calls that cost as much as there is room; empty where none do."""
+        for count in range(1, calls + 1):
+            more, rest = divmod(room - count * self.first, self.step)
+            if not rest and more >= 0:
+                return [1 + more, *[1] * (count - 1)]
+        return []
+
+
+def learn_tariff(freeside: Freeside, tenant: str, *, live: bool) -> tuple[Tariff, list[int]]:
+    """The tariff from three paid calls, and what these cost. A live model's answers differ in length."""
+    steps = (0, 1, 500)
+    answers = at_once([partial(freeside.invoke, tenant, prompt_for(padding=4 * n)) for n in steps])
+    costs = [answer.usage.cost_micro for answer in answers]
+    step = max(1, round((costs[2] - costs[1]) / (steps[2] - steps[1])))
+    return Tariff(costs[0], costs[1], step, spread=4 if live else 1), costs
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a call ended: what was ruled on it, and for an answer its cost in µUSD, content and usage."""
+
+    ruling: Ruling | None
+    cost: int = 0
+    answer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One call of a move: for the ledger, for the platform, and what its price may be."""
+
+    move: Move
+    call: Call
+    send: Callable[[], Outcome]
+    word: str
+    least: int = 1
+    most: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a move asked for, so that later ones can repeat it."""
+
+    key: str
+    word: str
+    pool: str
+    steps: int = 0
+
+
+class Walker:
+    """Walks from budgets at rest. SafetyViolation or another AssertionError at the first difference."""
+
+    def __init__(
+        self,
+        freeside: Freeside,
+        finn: Finn | None,
+        tenants: Tenants,
+        watches: Mapping[str, Conservation],
+        tariff: Tariff,
+    ) -> None:
+        self._freeside, self._finn, self._tenants, self._tariff = freeside, finn, tenants, tariff
+        self._watches = watches
+        first = {tenant: watch.first for tenant, watch in watches.items()}
+        self.ledger = Ledger(
+            {tenant: Account(one.limit, one.committed, one.reserved) for tenant, one in first.items()}
+        )
+        self._paid: dict[str, list[int]] = {tenant: [] for tenant in watches}
+        self._asked: dict[int, _Asked] = {}
+        self.calls = self.steps = 0
+
+    def walk(self, steps: Sequence[Step]) -> None:
+        """Make the moves, step by step. A move that repeats one that was not made is left out."""
+        for step in steps:
+            try:
+                self._step([move for move in step if not move.of or move.of in self._asked])
+            except LedgerError as error:
+                raise SafetyViolation(f"{told([step])}: {error}") from None
+            self.steps += 1
+
+    def _step(self, moves: Sequence[Move]) -> None:
+        for last in [move for move in moves if move.action == "last"]:
+            for steps in self._tariff.exactly(self._account(last).room):
+                self._settle([self._ask(last, _Asked(_key(), nonce(), last.pool, steps))])
+        self._settle([sent for move in moves if move.action != "last" for sent in self._sent(move)])
+
+    def _account(self, move: Move) -> Account:
+        return self.ledger.accounts[self._tenant(move)]
+
+    def _tenant(self, move: Move) -> str:
+        return str(getattr(self._tenants, move.tenant))
+
+    def _sent(self, move: Move) -> list[Sent]:
+        """The calls of one move."""
+        if move.action == "refused":
+            return [self._refused(move)]
+        if move.of:
+            first = self._asked[move.of]
+            asked = replace(first, word=nonce()) if move.action == "conflict" else first
+            return [self._ask(move, asked)]
+        steps = self._tariff.beyond(self._account(move).room) if move.action == "beyond" else 0
+        asked = _Asked(_key(), nonce(), move.pool, steps)
+        return [self._ask(move, asked)] * (2 if move.action == "twins" else 1)
+
+    def _ask(self, move: Move, asked: _Asked) -> Sent:
+        """A call with a body that is the same whenever the same is asked."""
+        if move.action in ("call", "last"):
+            self._asked[move.number] = asked
+        tenant, prompt = self._tenant(move), prompt_for(asked.word, padding=4 * asked.steps)
+        price = self._tariff.price(asked.steps)
+        least, most = price // self._tariff.spread, price * self._tariff.spread
+        if asked.pool != ALL_POOLS[0]:
+            # not learned: cheap enough for the wealthy, and these ask no other pool of the small one
+            least, most = 1, 1
+        ways: dict[str, Callable[..., Outcome]] = {
+            "invoke": self._invoke, "stream": self._stream, "direct": self._direct
+        }  # fmt: skip
+        send = self._hang_up if move.action == "hang-up" else ways[move.route]
+        return Sent(
+            move, Call(tenant, asked.key, prompt + asked.pool), partial(send, tenant, prompt, asked),
+            asked.word, least, most,
+        )  # fmt: skip
+
+    def _invoke(self, tenant: str, prompt: str, asked: _Asked, **claims: Any) -> Outcome:
+        response = self._freeside.try_invoke(
+            tenant, prompt, **{"model": asked.pool, "key": asked.key} | claims
+        )
+        if response.status_code != 200:
+            return _refusal(response)
+        answer = answer_of(response, tenant)
+        assert answer.model == asked.pool, f"asked the pool {asked.pool}, served by {answer.model}"
+        return _outcome(answer.replayed, answer.content, answer.usage)
+
+    def _stream(self, tenant: str, prompt: str, asked: _Asked, **claims: Any) -> Outcome:
+        try:
+            heard = stream(self._freeside, tenant, prompt, **{"model": asked.pool, "key": asked.key} | claims)
+        except UnexpectedStatus as refused:
+            return _refusal(refused.response)
+        return _outcome(heard.replayed, heard.text(), heard.usage())
+
+    def _hang_up(self, tenant: str, prompt: str, asked: _Asked) -> Outcome:
+        stream(
+            self._freeside, tenant, prompt, model=asked.pool, key=asked.key,
+            hang_up=lambda event: event.name == "content",
+        )  # fmt: skip
+        return Outcome(None)
+
+    def _direct(self, tenant: str, prompt: str, _: _Asked) -> Outcome:
+        assert self._finn is not None, "this walk has no direct calls"
+        body = self._finn.body(prompt)
+        credential = self._finn.credential(tenant, body)
+        response = self._finn.post_invoke(body, tenant=tenant, credential=credential)
+        if response.status_code == 402:
+            require_json_error(response)
+            return Outcome(Ruling.OVER_BUDGET)
+        fields = fields_of(require_status(response, 200))
+        return Outcome(Ruling.RUN, fields.micro("cost_micro", minimum=1), fields.text("response"))
+
+    def _refused(self, move: Move) -> Sent:
+        """A call that is refused whatever the budget: it has no ruling."""
+        asked, changes = _Asked(_key(), nonce(), ALL_POOLS[0]), _REFUSED[move.case]
+        tenant, send = self._tenant(move), self._stream if move.route == "stream" else self._invoke
+        prompt = prompt_for(asked.word)
+        return Sent(
+            move, Call(tenant, asked.key, prompt), partial(send, tenant, prompt, asked, **changes), asked.word
+        )
+
+    def _settle(self, calls: Sequence[Sent]) -> None:
+        """Make the calls at once, and hold their answers and all budgets against the ledger."""
+        if not calls:
+            return
+        allowed = [self._rulings(sent) for sent in calls]
+        self.calls += len(calls)
+        outcomes = at_once([sent.send for sent in calls])
+        # what ran is the answer of what was replayed beside it
+        order = sorted(range(len(calls)), key=lambda place: outcomes[place].ruling is not Ruling.RUN)
+        for place in order:
+            self._enter(calls[place], outcomes[place], allowed[place])
+        for sent in calls:
+            if sent.move.action == "hang-up":
+                self._abandon(sent)
+        at_once([partial(self._compare, tenant) for tenant in self._watches])
+
+    def _compare(self, tenant: str) -> None:
+        """Hold the budget of a tenant against the ledger: nothing else is charged, and nothing reserved."""
+        watch = self._watches[tenant]
+        watch.released(watch.follows(self._paid[tenant]))
+
+    def _rulings(self, sent: Sent) -> frozenset[Ruling | None]:
+        if sent.move.action == "refused":
+            return frozenset({None})
+        if sent.move.action == "hang-up":
+            allowed: frozenset[Ruling | None] = frozenset({None})
+        else:
+            allowed = frozenset(self.ledger.rulings(sent.call, sent.least, sent.most))
+            if sent.move.action == "twins":
+                allowed |= {Ruling.RUN, Ruling.REPLAY}  # one of the two, whichever comes first
+        if Ruling.RUN in allowed or sent.move.action == "hang-up":
+            with suppress(LedgerError):  # the second twin is the same call
+                self.ledger.reserve(sent.call, min(sent.most, self.ledger.accounts[sent.call.tenant].room))
+        return allowed
+
+    def _enter(self, sent: Sent, outcome: Outcome, allowed: frozenset[Ruling | None]) -> None:
+        """Hold one answer against what the ledger allows, and enter it there."""
+        if outcome.ruling not in allowed:
+            expected = " or ".join(sorted(str(one or "refused") for one in allowed))
+            raise SafetyViolation(f"{sent.move}: expected: {expected}; got: {outcome.ruling or 'refused'}")
+        if outcome.ruling is Ruling.RUN:
+            self.ledger.charge(sent.call, outcome.cost, outcome.answer)
+            self._paid[sent.call.tenant].append(outcome.cost)
+        elif outcome.ruling is Ruling.REPLAY:
+            stored = self.ledger.answer(sent.call.tenant, sent.call.key)
+            if outcome.answer != stored:
+                raise SafetyViolation(f"{sent.move}: replayed another answer than the stored one")
+        elif outcome.ruling is Ruling.OVER_BUDGET:
+            with suppress(LedgerError):
+                self.ledger.release(sent.call)
+        foreign = {*_NONCE.findall(outcome.answer)} - {sent.word}
+        if foreign:
+            raise SafetyViolation(f"{sent.move}: the answer carries another call's nonce {min(foreign)}")
+
+    def _abandon(self, sent: Sent) -> None:
+        """Enter what a hung-up stream was charged: at most its price, which the ledger holds."""
+        watch, paid = self._watches[sent.call.tenant], self._paid[sent.call.tenant]
+        charged = watch.released().committed - watch.first.committed - sum(paid)
+        if not watch.first.exact:
+            charged = min(max(charged, 0), sent.most)  # whole cents tell no more
+        self.ledger.release(sent.call, charged)
+        self._freeside.journal.learn(sent.call.tenant, sent.call.key, charged)
+        paid.append(charged)
+
+
+def _key() -> str:
+    return str(uuid.uuid4())
+
+
+def _outcome(replayed: bool, content: str, usage: Usage) -> Outcome:
+    answer = json.dumps([content, usage.prompt_tokens, usage.completion_tokens, usage.cost_micro])
+    return Outcome(Ruling.REPLAY if replayed else Ruling.RUN, usage.cost_micro, answer)
+
+
+def _refusal(response: httpx.Response) -> Outcome:
+    """The ruling that a refusal stands for; none where neither key nor budget was the reason."""
+    code = error_code(response)
+    if (response.status_code, code) in _RULED:
+        require_error(response, response.status_code, code)
+        return Outcome(_RULED[response.status_code, code])
+    require_json_error(require_status(response, 400, 401, 403))
+    return Outcome(None)
