@@ -6,8 +6,9 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-#: A walk visits these pools, tenants (by their place in the profile) and ways to a model.
-POOLS = ("cheap", "fast-code", "reviewer", "reasoning", "architect")
+from .model import POOLS
+
+#: A walk visits all pools, these tenants (by their place in the profile) and ways to a model.
 WEALTHY, SMALL = ("main", "other"), "small"
 ROUTES = ("invoke", "stream")
 #: Refusals that no budget decides.

@@ -15,6 +15,7 @@ import httpx
 from pytest_readiness import SafetyViolation
 
 from smoke.contract.ledger import Account, Call, Ledger, LedgerError, Ruling
+from smoke.contract.model import MAX_KEY_CHARS, POOLS
 from smoke.contract.walks import Move, Step, told
 
 from .answers import (
@@ -34,15 +35,14 @@ from .freeside import Freeside, Tenants
 from .invariants import Conservation
 from .prompts import nonce, prompt_for
 from .stream import stream
-from .tokens import ALL_POOLS
 
 _NONCE = re.compile(r"nonce[0-9a-f]{12}")
 _RULED = {(402, "BUDGET_EXCEEDED"): Ruling.OVER_BUDGET, (409, "IDEMPOTENCY_CONFLICT"): Ruling.CONFLICT}
 _REFUSED: Mapping[str, dict[str, Any]] = {
     "unknown-model": {"model": UNKNOWN_MODEL},
-    "pool-above-tier": {"model": "architect", "tier": "pro", "allowed_pools": [*ALL_POOLS]},
+    "pool-above-tier": {"model": "architect", "tier": "pro", "allowed_pools": [*POOLS]},
     "pool-not-allowed": {"model": "reviewer", "allowed_pools": ["cheap"]},
-    "long-key": {"key": "k" * 129},
+    "long-key": {"key": "k" * (MAX_KEY_CHARS + 1)},
     "expired-token": {"iat": 1, "exp": 2},
 }
 
@@ -175,7 +175,7 @@ class Walker:
         tenant, prompt = self._tenant(move), prompt_for(asked.word, padding=4 * asked.steps)
         price = self._tariff.price(asked.steps)
         least, most = price // self._tariff.spread, price * self._tariff.spread
-        if asked.pool != ALL_POOLS[0]:
+        if asked.pool != POOLS[0]:
             # not learned: cheap enough for the wealthy, and these ask no other pool of the small one
             least, most = 1, 1
         ways: dict[str, Callable[..., Outcome]] = {
@@ -224,7 +224,7 @@ class Walker:
 
     def _refused(self, move: Move) -> Sent:
         """A call that is refused whatever the budget: it has no ruling."""
-        asked, changes = _Asked(_key(), nonce(), ALL_POOLS[0]), _REFUSED[move.case]
+        asked, changes = _Asked(_key(), nonce(), POOLS[0]), _REFUSED[move.case]
         tenant, send = self._tenant(move), self._stream if move.route == "stream" else self._invoke
         prompt = prompt_for(asked.word)
         return Sent(

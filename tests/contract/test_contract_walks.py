@@ -3,7 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smoke.contract.walks import POOLS, ROUTES, SMALL, Move, Step, draw, related, shortest, told
+from smoke.contract.model import POOLS
+from smoke.contract.walks import ROUTES, SMALL, Move, Step, draw, related, shortest, told
 
 seeds = st.integers(1, 10**6)
 
