@@ -7,13 +7,14 @@ this very run decides, and without one the answer is NO_VERDICT.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from .report import PARTIAL_NAME, discard, write_all
 #: pytest's own: an internal error, bad input. What they say is more than NO_VERDICT.
 TOLD_BY_PYTEST = frozenset({3, 4})
 NO_VERDICT = exit_code(Verdict.NO_VERDICT)
+_PR_SET_PDEATHSIG = 1
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -81,7 +83,9 @@ def _run_pytest(arguments: Sequence[str], told: Mapping[str, str]) -> int:
     before = {number: signal.signal(number, pass_on) for number in _PASSED_ON}
     try:
         command = [sys.executable, "-m", "pytest", "--gate", *arguments]
-        child = subprocess.Popen(command, env={**os.environ, **told}, process_group=0)  # noqa: S603
+        child = subprocess.Popen(  # noqa: S603
+            command, env={**os.environ, **told}, process_group=0, preexec_fn=_ends_with(os.getpid())
+        )
         started.append(child)
         for number in early:
             child.send_signal(number)
@@ -89,6 +93,20 @@ def _run_pytest(arguments: Sequence[str], told: Mapping[str, str]) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _ends_with(owner: int) -> Callable[[], None] | None:
+    """Return what binds a child to the life of its owner, where the kernel offers that: on Linux."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+
+    def bind() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != owner:  # it was killed before this
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return bind
 
 
 def _usual_reports(arguments: Sequence[str]) -> Path:

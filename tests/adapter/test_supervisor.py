@@ -18,7 +18,8 @@ WAITS = """
 @pytest.mark.p0
 def test_waits(evidence):
     passing(evidence)
-    pathlib.Path("started").touch()
+    pathlib.Path("started.new").write_text(str(os.getpid()))
+    os.rename("started.new", "started")
     threading.Event().wait()
 """
 ENDS = """
@@ -142,6 +143,22 @@ def test_signals_are_passed_on(suite: Suite, number: signal.Signals) -> None:
     process.send_signal(number)
     out, _ = process.communicate(timeout=60)
     assert (process.returncode, _model(suite)["verdict"]) == (6, "NO_VERDICT"), out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux binds a child to the life of its owner")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGUSR1])
+def test_without_its_supervisor_the_run_ends(suite: Suite, number: signal.Signals) -> None:
+    suite.checks(PASSING)
+    assert _gate(suite)[0] == 0
+    suite.checks(WAITS)
+    process = _start(suite)
+    wait_until((suite.root / "started").exists)
+    child = Path("/proc", (suite.root / "started").read_text())
+    assert child.exists()
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    wait_until(lambda: not child.exists() or "zombie" in (child / "status").read_text())
+    assert _model(suite)["verdict"] == "NO_VERDICT"
 
 
 def test_a_time_limit_that_ends_the_process_is_no_verdict(suite: Suite) -> None:

@@ -91,10 +91,11 @@ def own_run_id(settings: Settings) -> str:
     What it gave is taken out of the environment: a run that a check starts is another one.
     """
     handover, given = (os.environ.pop(name, "") for name in (HANDOVER, RUN_ID))
-    if handover and given:
-        run = {"reports": str(settings.reports), "environment": settings.environment}
-        Path(handover).write_text(json.dumps(run), encoding="utf-8")
-    return given or new_run_id()
+    if not (handover and given):
+        return new_run_id()
+    run = {"reports": str(settings.reports), "environment": settings.environment}
+    Path(handover).write_text(json.dumps(run), encoding="utf-8")
+    return given
 
 
 def begin(settings: Settings, run_id: str, redactor: Redactor) -> RunContext:

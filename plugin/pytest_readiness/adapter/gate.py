@@ -130,7 +130,7 @@ class Gate:
             )
         self._model = None
         self._failed, self._failure = "NO_VERDICT", self._context.redactor.shown(str(problem))
-        self._reports.withdraw(self._context.run_id, self._failure.splitlines()[0])
+        self._reports.withdraw(self._failure.splitlines()[0])
         return exit_code(Verdict.NO_VERDICT)
 
     def _fail(self) -> int:
@@ -139,7 +139,7 @@ class Gate:
         self._failed = "internal error, there is no verdict"
         self._failure = self._context.redactor.shown(traceback.format_exc())
         why = f"internal error: {self._failure.strip().splitlines()[-1]}"
-        self._reports.withdraw(self._context.run_id, why, INTERNAL_ERROR)
+        self._reports.withdraw(why, INTERNAL_ERROR)
         return INTERNAL_ERROR
 
     def _finish(self, status: int) -> Mapping[str, Any]:

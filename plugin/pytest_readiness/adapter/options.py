@@ -19,7 +19,7 @@ DEFAULT_SUITE = "smoke"
 #: 3 and 4 are pytest's own, 6 is NO_VERDICT, 5 and 7 would be read as pytest's and pytest-rerunfailures'.
 DEGRADED_CODES = (0, 1, 2)
 #: pytest's options with which no check runs, so that there is nothing to judge.
-_INERT_OPTIONS = ("collectonly", "showfixtures", "show_fixtures_per_test", "setupplan")
+_INERT_OPTIONS = ("collectonly", "showfixtures", "show_fixtures_per_test", "setupplan", "cacheshow")
 #: Settings and built-in plugins that decide what is collected; a suite's own file may set them, for good.
 _COLLECTION_INI = frozenset(
     {"python_files", "python_classes", "python_functions", "norecursedirs", "collect_imported_tests"}
@@ -81,6 +81,11 @@ def add(parser: pytest.Parser) -> None:
         default=None,
         help="Ledger of past runs: file:PATH or s3://BUCKET/PREFIX, with {env} (default: the plan's)",
     )
+
+
+def is_inert(config: pytest.Config) -> bool:
+    """Tell whether pytest is asked for something else than to run checks."""
+    return any(config.getoption(name, False) for name in _INERT_OPTIONS)
 
 
 def is_active(config: pytest.Config) -> bool:
@@ -176,7 +181,7 @@ class Settings:
             if directory
             else (config.rootpath / "reports"),
             ledger_url=config.getoption("readiness_ledger") or "",
-            inert=any(config.getoption(name, False) for name in _INERT_OPTIONS),
+            inert=is_inert(config),
             worker=str(workerinput.get("workerid", "")),
             distribution=_distribution(config),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 
 import pytest
@@ -22,12 +23,20 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, object, object]:
-    """Guard the output before a conftest can fail with a secret in its message, where there is a plan."""
-    if (early_config.rootpath / PLAN_NAME).is_file():
-        from .channels import guard
+    """Where there is a plan, guard the output and take back an older answer before a conftest acts."""
+    if not (early_config.rootpath / PLAN_NAME).is_file():
+        return (yield)
+    from .channels import guard
+    from .first_act import first_act
 
-        guard(early_config)
-    return (yield)
+    guard(early_config)
+    first_act(early_config)
+    own = os.getpid()
+    try:
+        return (yield)
+    finally:
+        if os.getpid() != own:  # a conftest forked, and its copy would be a second run
+            os._exit(1)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -39,5 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
         register(config)
     elif (config.rootpath / PLAN_NAME).is_file():
         from .channels import guard
+        from .first_act import retract
 
         guard(config).close()
+        retract(config)

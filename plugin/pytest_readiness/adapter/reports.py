@@ -6,6 +6,7 @@ The first act of a run writes reports that say NO_VERDICT, so that a killed run 
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from ..core.errors import ReadinessError
 from ..core.model import Verdict
 from ..core.redaction import Redactor
 from ..core.verdict import exit_code
-from ..report import HTML_NAME, PARTIAL_NAME, RENDERERS, discard, keep, move, write_all
+from ..report import HTML_NAME, PARTIAL_NAME, RENDERERS, discard, keep, move, put_back, write_all
+from .channels import guard
+from .context import own_run_id
 from .options import Settings, is_narrowed, suite_name
 
 USAGE_ERROR = 4
@@ -54,41 +57,77 @@ class Reports:
     """The directory of a run's reports: that of full runs, or ``partial/`` below it.
 
     Which it is, the invocation tells at the start and the collection at the end. What a run replaced that
-    seemed to be a full one comes back then.
+    seemed to be a full one comes back then, also where bad input ends it.
     """
 
     def __init__(self, config: pytest.Config, settings: Settings) -> None:
+        self.run_id = own_run_id(settings)
+        self._earlier: Mapping[str, bytes] = {}
+        self._is_open = False
+        self._aim(config, settings)
+        config.add_cleanup(self._close)
+
+    def _aim(self, config: pytest.Config, settings: Settings) -> None:
         self._config, self._settings = config, settings
         self._full, self._partial = settings.reports, settings.reports / PARTIAL_NAME
         suite = (settings.root / suite_name(settings.plan_path)).resolve()
         self.seems_full = not is_narrowed(config, suite)
         self.directory = self._full if self.seems_full else self._partial
-        self._earlier: Mapping[str, bytes] = {}
 
-    def begin(self, run_id: str) -> None:
+    def begin(self) -> None:
         """Say NO_VERDICT, so that a killed run leaves no older answer; ReadinessError when it cannot."""
-        if self.seems_full:
-            self._earlier = keep(self._full)
-        write_unfinished(self._settings, run_id, self.directory, page=self._page())
+        if not self._is_open:
+            self._earlier = keep(self.directory)
+            write_unfinished(self._settings, self.run_id, self.directory, page=self._page())
+            self._is_open = True
+
+    def confirm(self, config: pytest.Config, settings: Settings) -> None:
+        """Look again, now that all options are known: if they say otherwise, this has not begun."""
+        before = self.directory
+        self._aim(config, settings)
+        if self.directory != before:
+            self.undo(before)
+
+    def undo(self, directory: Path | None = None) -> None:
+        """Put back what was there: this run has no reports, or not in this directory."""
+        if self._is_open:
+            put_back(directory or self.directory, self._earlier)
+        self._is_open = False
 
     def settle(self, *, full: bool) -> None:
         """Go where the reports belong, now that the scope of the run is known."""
+        self._is_open = False
         target = self._full if full else self._partial
         if target != self.directory:
-            move(self.directory, target, {} if full else self._earlier)
+            move(self.directory, target, self._earlier)
             if self._page() == self.directory / HTML_NAME:
                 self._config.option.htmlpath = str(target / HTML_NAME)
             self.directory = target
 
-    def refuse(self, run_id: str, why: str) -> None:
-        """Say that bad input ended the run."""
-        self.settle(full=False)
-        write_unfinished(self._settings, run_id, self.directory, f"usage error: {why}", code=USAGE_ERROR)
+    def _close(self) -> None:
+        """Say that bad input ended the run, if that did; anything else leaves it without a verdict.
 
-    def withdraw(self, run_id: str, why: str, code: int = exit_code(Verdict.NO_VERDICT)) -> None:
+        pytest asks for this at its end, however that comes, with the error still under way.
+        """
+        problem = sys.exception()
+        if (
+            not self._is_open
+            or not isinstance(problem, Exception)
+            or isinstance(problem, pytest.exit.Exception)
+        ):
+            return
+        first = guard(self._config).text(str(problem)).splitlines()[0]
+        with contextlib.suppress(ReadinessError):  # reports that cannot be written may be what is refused
+            self.settle(full=False)
+            write_unfinished(
+                self._settings, self.run_id, self.directory, f"usage error: {first}", code=USAGE_ERROR
+            )
+
+    def withdraw(self, why: str, code: int = exit_code(Verdict.NO_VERDICT)) -> None:
         """Take back what may already tell a verdict; where nothing can be written, leave nothing."""
+        self._is_open = False
         try:
-            write_unfinished(self._settings, run_id, self.directory, why, page=self._page(), code=code)
+            write_unfinished(self._settings, self.run_id, self.directory, why, page=self._page(), code=code)
         except ReadinessError:
             for name in RENDERERS:
                 with contextlib.suppress(OSError):

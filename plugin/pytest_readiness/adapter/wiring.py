@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,7 +13,8 @@ from ..report import HTML_NAME
 from . import fixtures
 from .channels import REDACTOR, guard
 from .collection import Collector
-from .context import RUN, RunContext, ask_hook, begin, enter, own_run_id, read_profile
+from .context import RUN, RunContext, ask_hook, begin, enter, read_profile
+from .first_act import REPORTS
 from .gate import Gate
 from .judgement import Judge
 from .leftovers import BackgroundFailures
@@ -43,7 +43,11 @@ def register(config: pytest.Config) -> None:
         raise pytest.UsageError(refusal(config))
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
-    reports = Reports(config, settings)
+    if REPORTS in config.stash:
+        config.stash[REPORTS].confirm(config, settings)
+    else:
+        config.stash[REPORTS] = Reports(config, settings)
+    reports = config.stash[REPORTS]
     set_defaults(config)
     judges = settings.is_controller and not settings.inert
     if judges and has_html(config) and not config.getoption("htmlpath") and _can_hold(reports.directory):
@@ -68,17 +72,14 @@ class ControllerStart:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
         """Say NO_VERDICT first, then validate every input, before anything is collected or sent."""
-        run_id = own_run_id(self._settings)
         try:
             if not self._settings.inert:
-                self._reports.begin(run_id)
-            self._start(run_id)
+                self._reports.begin()
+            self._start()
         except ReadinessError as problem:
-            raise self._refused(run_id, str(problem)) from None
-        except pytest.UsageError as problem:
-            raise self._refused(run_id, str(problem)) from None
+            raise pytest.UsageError(str(problem)) from None
 
-    def _start(self, run_id: str) -> None:
+    def _start(self) -> None:
         settings = self._settings
         if settings.distribution == "each":
             raise pytest.UsageError(
@@ -86,7 +87,7 @@ class ControllerStart:
                 "\n  allowed: loadfile, loadscope, loadgroup, load, worksteal"
             )
         shared = _shared_directory(self._config) if settings.is_distributed and not settings.inert else None
-        context = begin(settings, run_id, self._config.stash[REDACTOR])
+        context = begin(settings, self._reports.run_id, self._config.stash[REDACTOR])
         self._config.stash[RUN] = context
         collector = Collector(context)
         add(self._config, "collector", collector)
@@ -119,13 +120,6 @@ class ControllerStart:
 
             add(self._config, "html", HtmlBridge(judge.model, context.redactor))
         add(self._config, "gate", Gate(self._config, context, tally, judge, self._reports))
-
-    def _refused(self, run_id: str, why: str) -> pytest.UsageError:
-        if not self._settings.inert:
-            with contextlib.suppress(ReadinessError):  # reports that cannot be written may be what is refused
-                first = guard(self._config).text(why).splitlines()[0]
-                self._reports.refuse(run_id, first)
-        return pytest.UsageError(why)
 
 
 class WorkerStart:

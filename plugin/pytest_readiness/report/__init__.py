@@ -74,12 +74,18 @@ def move(source: Path, target: Path, earlier: Mapping[str, bytes]) -> None:
         target.mkdir(parents=True, exist_ok=True)
         if (source / HTML_NAME).is_file():
             (source / HTML_NAME).replace(target / HTML_NAME)
+    put_back(source, earlier)
+
+
+def put_back(directory: Path, earlier: Mapping[str, bytes]) -> None:
+    """Replace this run's reports in a directory by the ``earlier`` ones that :func:`keep` returned."""
+    with _told(directory):
         for name in RENDERERS:
-            (source / name).unlink(missing_ok=True)
+            (directory / name).unlink(missing_ok=True)
         for name, content in earlier.items():
-            draft = source / f".{name}.{os.getpid()}.draft"
+            draft = directory / f".{name}.{os.getpid()}.draft"
             draft.write_bytes(content)
-            draft.replace(source / name)
+            draft.replace(directory / name)
 
 
 def discard(directory: Path, *pages: Path) -> None:

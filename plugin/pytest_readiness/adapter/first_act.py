@@ -1,0 +1,62 @@
+"""The first act of a run, before a conftest is imported: from here on a kill leaves no older answer.
+
+pytest knows its options only in part then, as a conftest may add some. What they say is looked at again once
+all are known; where that was another run, the reports of the earlier one come back.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from glob import glob
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ..core.errors import ReadinessError
+from .options import Settings, is_active, is_inert
+
+if TYPE_CHECKING:
+    from .reports import Reports
+
+#: The reports of this run, from its first act on.
+REPORTS: pytest.StashKey[Reports] = pytest.StashKey()
+#: pytest's options that end it before anything is collected.
+_ENDS_EARLY = ("help", "version", "markers")
+
+
+def first_act(early_config: pytest.Config) -> None:
+    """Say NO_VERDICT where this run will report, if it concerns the plan; UsageError when it cannot."""
+    asked = _as_asked(early_config)
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    if is_worker or is_inert(asked) or not is_active(asked):
+        return
+    if any(asked.getoption(name, False) for name in _ENDS_EARLY):
+        return
+    from .reports import Reports  # what other runs need not import
+
+    reports = Reports(asked, Settings.from_config(asked))
+    try:
+        reports.begin()
+    except ReadinessError as problem:
+        raise pytest.UsageError(str(problem)) from None
+    early_config.stash[REPORTS] = reports
+
+
+def retract(config: pytest.Config) -> None:
+    """Put back what was there: with all options known, this run does not concern the plan."""
+    if REPORTS in config.stash:
+        config.stash[REPORTS].undo()
+
+
+def _as_asked(early_config: pytest.Config) -> pytest.Config:
+    """Return the configuration with what is known of the options and paths so far."""
+    asked = copy.copy(early_config)
+    asked.option = early_config.known_args_namespace
+    asked.args = list(asked.option.file_or_dir)
+    root, directory = early_config.rootpath, early_config.invocation_params.dir
+    if not asked.args and directory == root:
+        patterns = early_config.getini("testpaths")
+        asked.args = [path for pattern in patterns for path in glob(pattern, root_dir=root, recursive=True)]
+    asked.args = asked.args or [str(directory)]
+    return asked

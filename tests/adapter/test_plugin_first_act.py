@@ -1,0 +1,144 @@
+"""From before the first conftest on, an older answer is gone; what asks for none leaves it where it is."""
+
+import os
+import signal
+
+import pytest
+
+from tests.adapter.scenario import HTML, Suite, wait_until
+from tests.adapter.test_plugin_exit_codes import PASSING
+
+WAITS = """
+import os, pathlib, threading
+pathlib.Path(os.environ["SCENARIO_ROOT"], "reached").touch()
+threading.Event().wait(30)
+"""
+ADDS_OPTION = "def pytest_addoption(parser): parser.addoption('--target')"
+
+
+@pytest.fixture
+def ready(suite: Suite) -> Suite:
+    """A suite that was READY once, with a page."""
+    suite.checks(PASSING)
+    assert suite.run(plugins=HTML).verdict == "READY"
+    return suite
+
+
+def _reports(suite: Suite, directory: str = "reports") -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (suite.root / directory).glob("*.*")}
+
+
+def _verdict_of_killed(suite: Suite, *args: str) -> str:
+    process = suite.start(*args, plugins=HTML)
+    wait_until((suite.root / "reached").exists)
+    os.killpg(process.pid, signal.SIGKILL)
+    return suite.finish(process).verdict
+
+
+@pytest.mark.parametrize("file", ["conftest.py", "smoke/conftest.py", "smoke/test_waits.py", "waits.py"])
+@pytest.mark.parametrize("args", [(), ("smoke", "-p", "no:cacheprovider"), ("--gate",), ("-n2",)])
+def test_a_run_that_is_killed_while_it_imports_leaves_no_older_answer(
+    ready: Suite, file: str, args: tuple[str, ...]
+) -> None:
+    ready.write(file, WAITS)
+    if file == "waits.py":
+        ready.write("smoke/conftest.py", "import sys; sys.path.insert(0, '.'); import waits")
+    assert _verdict_of_killed(ready, *args) == "NO_VERDICT"
+    assert b"READY" not in _reports(ready).get("readiness.html", b"")
+
+
+@pytest.mark.parametrize(
+    "ini", ["[pytest]\ntestpaths = sm*\n", "[pytest]\naddopts = --env local\n", "[pytest]\n"]
+)
+def test_a_run_without_paths_is_understood(ready: Suite, ini: str) -> None:
+    ready.write("pytest.ini", ini)
+    ready.write("conftest.py", WAITS)
+    assert _verdict_of_killed(ready, "--rootdir=.") == "NO_VERDICT"
+
+
+def test_a_partial_run_that_is_killed_leaves_the_full_answer_alone(ready: Suite) -> None:
+    before = _reports(ready)
+    assert ready.run("-k", "up").verdict == "READY"
+    ready.write("conftest.py", WAITS)
+    assert _verdict_of_killed(ready, "-k", "up") == "NO_VERDICT"
+    assert _reports(ready) == before
+
+
+@pytest.mark.parametrize(
+    "conftest",
+    [
+        "import os; os._exit(0)",
+        "import sys; sys.exit(0)",
+        "raise KeyboardInterrupt",
+        "import pytest\ndef pytest_configure(): pytest.exit('done', returncode=0)",
+        "import pytest\ndef pytest_cmdline_main(): return 0",
+        "import pytest\ndef pytest_sessionstart(): pytest.exit('done', returncode=0)",
+        "def pytest_configure(): raise RuntimeError('odd')",
+    ],
+)
+def test_a_conftest_that_ends_the_run_leaves_no_older_answer(ready: Suite, conftest: str) -> None:
+    ready.write("smoke/conftest.py", conftest)
+    run = ready.run()
+    assert run.verdict == "NO_VERDICT", run.told()
+
+
+USAGE_ERRORS = {
+    "option": (("--no-such-option",), ""),
+    "value": (("--degraded-exit-code=x",), ""),
+    "path": (("smoke/nowhere",), ""),
+    "-O": (("-p", "no:readiness-gate"), ""),
+    "blocked": (("-p", "no:readiness-start"), ""),
+    "pastebin": (("--pastebin=all",), ""),
+    "import": ((), "import nowhere_to_be_found"),
+    "syntax": ((), "def"),
+    "exit": ((), "import pytest; pytest.exit('done', returncode=0)"),
+    "configure": ((), "import pytest\ndef pytest_configure(): raise pytest.UsageError('odd')"),
+    "start": ((), "import pytest\ndef pytest_sessionstart(): raise pytest.UsageError('odd')"),
+}
+
+
+@pytest.mark.parametrize(("args", "conftest"), USAGE_ERRORS.values(), ids=USAGE_ERRORS.keys())
+def test_a_usage_error_leaves_the_full_answer_alone(
+    ready: Suite, args: tuple[str, ...], conftest: str
+) -> None:
+    before = _reports(ready)
+    ready.write("conftest.py", conftest)
+    run = ready.run("smoke", *args, plugins=HTML)
+    assert run.code == 4, run.told()
+    assert _reports(ready) == before
+    if args != ("--degraded-exit-code=x",):  # refused before anything of ours is loaded
+        assert (run.verdict, run.model["exit_code"]) == ("NO_VERDICT", 4), run.model["reasons"]
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        *(("--help",), ("--version",), ("--markers",), ("--fixtures",), ("--cache-show",), ("--setup-plan",)),
+        *(("--collect-only",), ("tests",), ("--target", "smoke", "tests"), ("--target=--env", "tests")),
+    ],
+    ids=" ".join,
+)
+def test_what_asks_for_no_answer_leaves_it_alone(ready: Suite, args: tuple[str, ...]) -> None:
+    before = _reports(ready)
+    ready.write("tests/test_other.py", "def test_other(): pass")
+    ready.write("conftest.py", ADDS_OPTION)
+    run = ready.run(*args, plugins=HTML)
+    assert run.code == 0, run.told()
+    assert _reports(ready) == before
+    assert not (ready.root / "reports/partial").exists()
+
+
+def test_an_option_of_a_conftest_that_looked_like_a_full_run(ready: Suite) -> None:
+    before = _reports(ready)
+    ready.write("conftest.py", ADDS_OPTION)
+    run = ready.run("--target", "smoke", "smoke/test_checks.py::test_up")
+    assert (run.code, run.verdict, run.model["scope"]) == (0, "READY", "partial"), run.told()
+    assert _reports(ready) == before
+
+
+@pytest.mark.parametrize("where", ["conftest.py", "smoke/conftest.py"])
+def test_a_copy_that_a_conftest_forks_is_no_second_run(ready: Suite, where: str) -> None:
+    ready.write(where, "import os; os.fork()")
+    run = ready.run()
+    assert (run.code, run.verdict) == (0, "READY"), run.told()
+    assert len(ready.ledger()) == 2
