@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from .resolver import connected
+
 _PIECE = 64 * 1024
 
 
@@ -28,7 +30,7 @@ def relayed(host: str, port: int, *, within: float, most: int) -> Iterator[Relay
     """Relay one connection for ``within`` seconds and ``most`` bytes of answers; OSError without a server."""
     end = time.monotonic() + within
     with (
-        socket.create_connection((host, port), within) as server,
+        connected(host, port, within) as server,
         socket.create_server(("127.0.0.1", 0)) as listener,
     ):
         relay = Relay(listener.getsockname()[1])

@@ -10,6 +10,7 @@ for ever. Here a request's read and write timeouts are the moment at which its e
 from __future__ import annotations
 
 import re
+import socket
 import ssl
 import time
 import zlib
@@ -23,6 +24,8 @@ from urllib.request import getproxies, proxy_bypass
 import httpcore
 import httpx
 from pytest_readiness import SetupError
+
+from .resolver import reach
 
 CONNECT_WITHIN_S = 2.0
 #: An answer may take longer than the latency limit of G-3: that check wants to see by how much.
@@ -345,8 +348,15 @@ class Network(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        """Connect within ``timeout`` seconds."""
-        return Connection(self._inner.connect_tcp(host, port, timeout, local_address, socket_options))
+        """Connect within ``timeout`` seconds, the look-up of the name among them."""
+
+        def connect(address: str, share: float) -> httpcore.NetworkStream:
+            return self._inner.connect_tcp(address, port, share, local_address, socket_options)
+
+        try:
+            return Connection(reach(host, port, CONNECT_WITHIN_S if timeout is None else timeout, connect))
+        except socket.gaierror as error:
+            raise httpcore.ConnectError(str(error)) from error
 
 
 def _left(end: float | None, late: type[httpcore.TimeoutException]) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Mapping
 from copy import copy
 from threading import Event
@@ -13,11 +12,11 @@ import httpx
 from pytest_readiness import Evidence, SetupError
 
 from smoke.contract.model import SERVICES
+from smoke.network.resolver import addresses_of
 from smoke.network.transport import within
 
 from .answer_log import AnswerLog
 from .answers import DIGITS, ContractViolation, Fields, fields_of, require_status, route_of, shown
-from .concurrency import in_time
 from .jwks import KeySet, key_set_of
 
 RESOLVE_WITHIN_S = 5.0
@@ -170,15 +169,7 @@ Connect = Callable[..., HttpClient]
 def require_resolvable(url: str, within: float = RESOLVE_WITHIN_S) -> None:
     """SetupError naming the host when the runner's resolver does not know it or gives no answer in time."""
     host = urlsplit(url).hostname or ""
-
-    def resolve() -> str:
-        try:
-            socket.getaddrinfo(host, None)
-        except OSError as error:
-            return str(error)
-        return ""
-
-    # getaddrinfo itself takes no timeout
-    reason = in_time({host: resolve}, within).get(host, f"no answer within {within:g} s")
-    if reason:
-        raise SetupError(f"the name {host} does not resolve on this runner: {reason}")
+    try:
+        addresses_of(host, within)
+    except OSError as error:
+        raise SetupError(f"the name {host} does not resolve on this runner: {error}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 import time
 from collections.abc import Iterable, Mapping
@@ -11,6 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pytest_readiness import SetupError
+
+from smoke.network.resolver import connected
 
 from .http import require_resolvable
 
@@ -44,7 +45,7 @@ def certificate_of(url: str, ca_file: str = "") -> Certificate:
         raise SetupError(f"edge.ca_file {ca_file}: {problem}") from problem
     try:
         with (
-            socket.create_connection((host, port), CONNECT_TIMEOUT_S) as raw,
+            connected(host, port, CONNECT_TIMEOUT_S) as raw,
             context.wrap_socket(raw, server_hostname=host) as secure,
         ):
             told: Mapping[str, Any] = secure.getpeercert() or {}
