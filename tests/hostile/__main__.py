@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from tests.hostile import answers, bodies, others, runner, streams, suites, timing
+from tests.hostile import answers, bodies, disks, others, runner, streams, suites, timing
 from tests.hostile.batch import Outcome, try_cases
 
 #: As many processes at a time: this is for two cores.
@@ -34,7 +34,10 @@ def jobs(words: list[str]) -> list[tuple[str, Callable[[], Outcome]]]:
         if chosen:
             found.append((group, partial(try_cases, chosen)))
     found += [
-        ("the runner", partial(runner.befall, trouble)) for trouble in runner.TROUBLES if wanted(trouble.name)
+        (group, partial(runner.befall, trouble))
+        for group, troubles in (("the runner", runner.TROUBLES), ("its disks", disks.DISKS))
+        for trouble in troubles
+        if wanted(trouble.name) and (not trouble.mounts or disks.can_mount())
     ]
     found += [
         ("the whole suite", partial(suites.try_suite, platform))
@@ -56,6 +59,10 @@ def main(words: list[str]) -> int:
             groups[group].add(outcome)
             for problem in outcome.problems[:SHOWN]:
                 print(f"NOT SURVIVED  {problem}", flush=True)
+    if not disks.can_mount():
+        print(
+            "its disks: not tried, as this machine lets no process have mounts of its own (unshare --mount)"
+        )
     total = Outcome()
     for group, outcome in groups.items():
         print(f"{group:32} {outcome.tried:4} tried, {outcome.survived:4} survived")

@@ -67,7 +67,8 @@ def test_red(evidence):
 class Trouble:
     """One case. The project has a good and a red P0: whatever befalls the runner, the red one stays red.
 
-    ``prepare`` changes the project, ``limit`` acts in the process before pytest starts. ``verdicts`` are the
+    ``prepare`` changes the project, ``limit`` acts in the process before pytest starts, ``mounts`` is shell
+    script that gives it disks of its own. ``verdicts`` are the
     allowed ones; "" is no report, which must go with an exit code that is not 0.
     """
 
@@ -80,6 +81,7 @@ class Trouble:
     moment: str = ""
     signal: int = 0
     stdout: str = ""
+    mounts: str = ""
 
 
 def project(root: Path) -> None:
@@ -130,6 +132,17 @@ def capped(what: int, most: int) -> Callable[[], object]:
     return limit
 
 
+#: A process with mounts of its own, for whoever may make them; root or not.
+NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
+#: What is in ``reports`` at the end stays there when a disk that was mounted over it goes.
+_MOUNTED = """
+set -e
+{mounts}
+code=0; "$@" || code=$?
+{{ mkdir kept && cp -r reports/. kept && umount reports && rm -rf reports && mv kept reports
+}} 2>/dev/null || true
+exit $code
+"""
 _UNWRITTEN = ("", "NO_VERDICT")
 KILLS = [
     Trouble(
@@ -252,6 +265,8 @@ def _run(trouble: Trouble, root: Path) -> tuple[int, str, float]:
         variables["HOSTILE_MOMENT"] = trouble.moment
     variables["PYTHONPATH"] = os.pathsep.join((str(root), variables["PYTHONPATH"]))
     command = [*PYTEST, "smoke", *trouble.args]
+    if trouble.mounts:
+        command = [*NAMESPACE, "sh", "-c", _MOUNTED.format(mounts=trouble.mounts), "sh", *command]
     with tempfile.TemporaryFile() as printed, open(trouble.stdout or os.devnull, "w") as elsewhere:
         process = subprocess.Popen(
             command,

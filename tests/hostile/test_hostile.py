@@ -6,12 +6,12 @@ import re
 import subprocess
 import sys
 
-from tests.hostile import answers, bodies, others, runner, streams, timing
+from tests.hostile import answers, bodies, disks, others, runner, streams, timing
 
 CASES = {
     case.name: case for case in (*answers.CASES, *bodies.CASES, *timing.CASES, *streams.CASES, *others.CASES)
 }
-TROUBLES = {trouble.name: trouble for trouble in runner.TROUBLES}
+TROUBLES = {trouble.name: trouble for trouble in (*runner.TROUBLES, *disks.DISKS)}
 FEW = (
     *("gzip-bomb", "gzip-nested", "length-10-gb", "desync-healthy-first", "cookie-domain", "redirect-307"),
     *("json-same-name", "json-deep-objects", "integer-5000-digits", "clear-screen", "charset-rot13"),
@@ -25,7 +25,8 @@ def test_every_case_has_a_name_of_its_own() -> None:
     assert len(CASES) + len(TROUBLES) == sum(
         len(each)
         for each in (
-            *(answers.CASES, bodies.CASES, timing.CASES, streams.CASES, others.CASES, runner.TROUBLES),
+            *(answers.CASES, bodies.CASES, timing.CASES, streams.CASES, others.CASES),
+            *(runner.TROUBLES, disks.DISKS),
         )
     )
     assert len(CASES) + len(TROUBLES) >= 300

@@ -78,7 +78,11 @@ class Reports:
         """Say NO_VERDICT, so that a killed run leaves no older answer; ReadinessError when it cannot."""
         if not self._is_open:
             self._earlier = keep(self.directory)
-            write_unfinished(self._settings, self.run_id, self.directory, page=self._page())
+            try:
+                write_unfinished(self._settings, self.run_id, self.directory, page=self._page())
+            except ReadinessError:
+                self._leave_nothing()
+                raise
             self._is_open = True
 
     def confirm(self, config: pytest.Config, settings: Settings) -> None:
@@ -129,9 +133,12 @@ class Reports:
         try:
             write_unfinished(self._settings, self.run_id, self.directory, why, page=self._page(), code=code)
         except ReadinessError:
-            for name in RENDERERS:
-                with contextlib.suppress(OSError):
-                    (self.directory / name).unlink(missing_ok=True)
+            self._leave_nothing()
+
+    def _leave_nothing(self) -> None:
+        for name in RENDERERS:
+            with contextlib.suppress(OSError):
+                (self.directory / name).unlink(missing_ok=True)
 
     def _page(self) -> Path | None:
         path = self._config.getoption("htmlpath", None)
