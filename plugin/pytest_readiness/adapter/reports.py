@@ -15,6 +15,7 @@ import pytest
 
 from ..core.assess import unfinished_model
 from ..core.errors import ReadinessError
+from ..core.formats import text_of
 from ..core.model import Verdict
 from ..core.redaction import Redactor
 from ..core.verdict import exit_code
@@ -120,7 +121,7 @@ class Reports:
             or isinstance(problem, pytest.exit.Exception)
         ):
             return
-        first = guard(self._config).text(str(problem)).splitlines()[0]
+        first = guard(self._config).text(text_of(problem)).partition("\n")[0]
         with contextlib.suppress(ReadinessError):  # reports that cannot be written may be what is refused
             self.settle(full=False)
             write_unfinished(
