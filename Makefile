@@ -6,7 +6,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # DRILLS=1 also rotates and revokes keys on the embedded platform; ARGS goes to pytest as it is.
 SMOKE_ARGS := $(if $(DRILLS),--drills) $(ARGS)
 
-.PHONY: help smoke test lint types faults hostile report bench clean setup-smoke setup-dev
+.PHONY: help smoke test lint types faults mutants hostile report bench clean setup-smoke setup-dev
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ types: setup-dev  ## Type check, strict on the plugin
 
 faults: setup-smoke  ## Inject every seeded fault and show which the suite detects
 	.venv/bin/readiness self-test $(ARGS)
+
+mutants: setup-smoke  ## Small changes of the platform's own code: which does the suite miss? Goes on where it stopped
+	.venv/bin/readiness self-test --mutants --drills $(ARGS)
 
 hostile: setup-dev  ## Hostile answers and runners: what was tried, and what survived
 	.venv/bin/python -m tests.hostile $(ARGS)

@@ -5,6 +5,12 @@
     DELETE /faults/{id}                   turn it off
     POST   /reset                         everything as it was after the boot: {"generation", "digest"}
     GET    /state                         {"digest", "tables", "aws"}: equal states have equal digests
+    GET    /mutants                       {"mutants": [{id, group, file, line, before, after, services, ...}]}
+    PUT    /mutants/{id}                  restart {"service"} with it, after a reset: {"runs", "message"}
+    DELETE /mutants                       restart as at boot what has a mutant in it, or is traced
+    POST   /trace                         restart every service in a process that notes which lines run
+    PUT    /trace/{n}                     what runs from now on counts for the number n
+    DELETE /trace                         stop that: {"lines": {service: {file: {line: [n]}}}}
     GET    /services                      {name: running | paused | stopped}
     POST   /services/{name}/{verb}        stop, start, restart, pause, resume
 
@@ -20,6 +26,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import unquote
 
 import psycopg
 
@@ -28,6 +35,7 @@ from stack.aws.clients import ControlClient
 from stack.faultboard import FaultBoard, UnknownFault
 from stack.host import LOOPBACK, get_json
 from stack.migrations import reset, state_digest
+from stack.mutants.board import MutantBoard
 from stack.process import wait_until
 from stack.services import HEALTH, Addresses
 from stack.supervisor import Supervisor
@@ -56,12 +64,14 @@ class Control:
         aws: ControlClient,
         admin_dsn: str,
         appearance: "Appearance",
+        mutants: MutantBoard,
     ) -> None:
         self._supervisor = supervisor
         self._faults = faults
         self._aws = aws
         self._admin_dsn = admin_dsn
         self._appearance = appearance
+        self._mutants = mutants
         self._lock = threading.Lock()
         self._server: ThreadingHTTPServer | None = None
         self._baseline = ""
@@ -101,6 +111,7 @@ class Control:
         if POOLER in down:
             self._supervisor.start(POOLER)
         self._faults.lift()
+        self._mutants.clear()
         for name in down:
             self._supervisor.start(name)
         self._faults.reset()
@@ -131,11 +142,38 @@ class Control:
                     return self.reset()
                 case "GET", ["state"]:
                     return self.state()
+                case _, ["mutants" | "trace", *_]:
+                    return self._on_mutants(method, path, body)
                 case "GET", ["services"]:
                     return self._supervisor.services()
                 case "POST", ["services", name, ("stop" | "start" | "restart" | "pause" | "resume") as verb]:
                     getattr(self._supervisor, verb)(name)
                     return self._supervisor.services()
+        raise NoSuchRequest(f"no such request: {method} /{'/'.join(path)}")
+
+    def _on_mutants(self, method: str, path: list[str], body: dict[str, Any]) -> Any:
+        board = self._mutants
+        match method, path:
+            case "GET", ["mutants"]:
+                return {"mutants": board.listed()}
+            case "PUT", ["mutants", mutant_id]:
+                # The one before it may have written. Its service is left as it is: it is restarted now.
+                self._faults.reset()
+                with _database_errors():
+                    reset(self._admin_dsn)
+                message = board.set(unquote(mutant_id), str(body.get("service", "")))
+                return {"runs": not message, "message": message}
+            case "DELETE", ["mutants"]:
+                board.clear()
+                return {}
+            case "POST", ["trace"]:
+                board.trace()
+                return {}
+            case "PUT", ["trace", number] if number.isdecimal():
+                board.mark(int(number))
+                return {}
+            case "DELETE", ["trace"]:
+                return {"lines": board.traced()}
         raise NoSuchRequest(f"no such request: {method} /{'/'.join(path)}")
 
 

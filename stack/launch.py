@@ -18,6 +18,7 @@ from stack.aws.load_balancer import AUTHORITY, Listener
 from stack.control import Appearance, Control
 from stack.faultboard import Alterable, FaultBoard
 from stack.host import LOOPBACK, RunDir, answers_ok, reserve
+from stack.mutants.board import MutantBoard
 from stack.pgbouncer import PgBouncer
 from stack.postgres import Postgres
 from stack.process import Command
@@ -115,7 +116,8 @@ class Stack:
             "pooler": pgbouncer.AdminConsole(pooler.dsn(pgbouncer.ADMIN)),
         }
         faults = FaultBoard(faults_file, self._supervisor, alterable)
-        self._control = Control(self._supervisor, faults, aws, server.dsn, Appearance(addresses))
+        mutants = MutantBoard(self._supervisor, self._run.directory("traces"))
+        self._control = Control(self._supervisor, faults, aws, server.dsn, Appearance(addresses), mutants)
         self._supervisor.boot(
             [
                 *server_parts,

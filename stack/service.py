@@ -9,6 +9,7 @@ from functools import partial
 from starlette.types import ASGIApp
 
 from stack import provider
+from stack.common.context import Context
 from stack.common.settings import SERVICES, Settings, SettingsError
 from stack.faults.active import Faults
 from stack.faults.proxy import FaultProxy
@@ -25,27 +26,28 @@ def main(argv: list[str]) -> int:
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    faults = Faults(settings.faults_file)
+    # Without a file of faults no part of the process is one that could misbehave.
+    faults = Faults(settings.faults_file) if settings.faults_file is not None else None
     if settings.service == "worker":
         from stack.faults.tokens import FaultyContext
         from stack.freeside.worker import run
 
-        asyncio.run(run(settings, partial(FaultyContext, faults)))
+        asyncio.run(run(settings, partial(FaultyContext, faults) if faults is not None else Context))
     else:
         _serve(_application(settings, faults), settings.port)
     return 0
 
 
-def _application(settings: Settings, faults: Faults) -> ASGIApp:
+def _application(settings: Settings, faults: Faults | None) -> ASGIApp:
     """The service with faulty parts behind the fault proxy; both behave well until a fault is on."""
     name = settings.service
     app: ASGIApp
     if name == "provider":
         app = provider.create(settings)
     else:
-        parts = importlib.import_module(f"stack.faults.{name}").parts(faults)
+        parts = importlib.import_module(f"stack.faults.{name}").parts(faults) if faults is not None else None
         app = importlib.import_module(f"stack.{name}.app").create(settings, parts)
-    return FaultProxy(app, faults, name)
+    return FaultProxy(app, faults, name) if faults is not None else app
 
 
 def _serve(app: ASGIApp, port: int) -> None:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stack import StackError
@@ -81,7 +81,18 @@ class Supervisor:
             states[name] = "stopped" if not process.running else "paused" if process.paused else "running"
         return states
 
-    def start(self, name: str) -> None:
+    def command(self, name: str) -> Command:
+        """Return what a part runs."""
+        return self._known(name).command
+
+    def exchange(self, name: str, command: Command, within_s: float = BOOT_DEADLINE_S) -> None:
+        """Have a part run something else from now on: stop it, start that, wait until it is ready."""
+        with self._lock:
+            self._parts[name] = replace(self._known(name), command=command)
+            self.stop(name)
+            self.start(name, within_s)
+
+    def start(self, name: str, within_s: float = BOOT_DEADLINE_S) -> None:
         """Start a stopped part again, on its old port, and wait until it is ready."""
         with self._lock:
             part = self._known(name)
@@ -90,7 +101,7 @@ class Supervisor:
                 process.resume()
             else:
                 process = self._spawn(part)
-            self._await(part, process, time.monotonic() + BOOT_DEADLINE_S)
+            self._await(part, process, time.monotonic() + within_s)
 
     def stop(self, name: str) -> None:
         """Stop one part; the others stay."""

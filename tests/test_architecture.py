@@ -45,7 +45,10 @@ ARROWS = {
         **{service: {"common"} for service in ("freeside", "finn", "dixie")},
         "faults": {"common", "freeside", "finn", "dixie"},
         "service": {"common", "faults", "freeside", "finn", "dixie", "provider"},
-        "control": {"aws", "faultboard", "host", "migrations", "process", "services", "supervisor"},
+        "control": {
+            *("aws", "faultboard", "host", "migrations", "mutants", "process", "services", "supervisor"),
+        },
+        "mutants": {"process", "services", "supervisor"},
         "services": {"aws", "host", "process", "supervisor"},
         "aws": {"host", "process"},
         "pgbouncer": {"binaries", "host", "postgres", "process", "supervisor"},

@@ -47,6 +47,23 @@ def test_a_self_test_of_this_suite_is_quoted(suite: Suite) -> None:
     assert "the self-test of 2026-03-01T00:00:00Z is not quoted: it tested another state" in notes(run.model)
 
 
+@pytest.mark.parametrize(
+    ("scope", "of_this_suite", "quoted"),
+    [("all", True, True), ("a sample of 80", True, False), ("all", False, False)],
+)
+def test_mutants_are_quoted_beside_the_faults(
+    suite: Suite, scope: str, of_this_suite: bool, quoted: bool
+) -> None:
+    suite.checks(CHECK)
+    digest = suite.run().model["suite_digest"]
+    leave(suite, {**PROVED, "suite_digest": digest})
+    tried = {"scope": scope, "suite_digest": digest if of_this_suite else "another", "killed": 9, "total": 10}
+    suite.write("reports/mutants.json", json.dumps(tried))
+    run = suite.run()
+    assert ("mutants" in run.model["self_test"]) is quoted
+    assert ("9/10 mutants" in " ".join(run.out.split())) is quoted
+
+
 @pytest.mark.parametrize("record", [{**PROVED, "scope": "partial"}, [], None])
 def test_an_incomplete_self_test_is_not_quoted(suite: Suite, record: object) -> None:
     suite.checks(CHECK)

@@ -11,6 +11,26 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+FILE = "api.py"
+
+
+def mutant(name: str, line: int, **more: Any) -> dict[str, Any]:
+    """Return a mutant as a platform lists it."""
+    told = {"group": "answers", "operator": "string", "file": FILE, "line": line, "lines": [line, line]}
+    return {"id": name, **told, "before": "a", "after": "b", "services": ["api"], **more}
+
+
+#: Line 1 runs for each answer, line 2 for each note; nothing runs through line 3.
+MUTANTS = (
+    mutant("moody", 1),
+    mutant("unseen", 1),
+    mutant("forgetful", 2, group="notes"),
+    mutant("lasting", 1, lines=[], group="for good"),
+    mutant("unreached", 3),
+    mutant("broken", 1),
+    mutant("alike", 1, equivalent="it is only shorter"),
+)
+
 PROFILE = """
 name = "local"
 live = false
@@ -27,10 +47,15 @@ class State:
         self.notes: list[str] = []
         self.secretly_sick = False
         self.asked = 0
+        self.mutant = ""
+        self.number: int | None = None
+        self.ran: dict[str, list[int]] = {}
 
     def answer(self, method: str, path: str, body: Any) -> tuple[int, dict[str, Any]]:
         if path.startswith("/faults/"):
             return self.switch(method, path.removeprefix("/faults/"), body)
+        if path.startswith(("/mutants", "/trace")):
+            return self.mutate(method, path)
         match method, path:
             case "GET", "/faults":
                 return 200, {"active": self.active}
@@ -39,8 +64,9 @@ class State:
             case "GET", "/state":
                 return 200, {"digest": ",".join(self.notes) or "empty"}
             case "POST", "/notes":
+                self.run(2)
                 self.notes.append("a note")
-                return 200, {}
+                return (500 if self.mutant == "forgetful" else 200), {}
             case "GET", "/health":
                 return self.health()
         return 404, {"message": f"{method} {path}"}
@@ -58,7 +84,34 @@ class State:
                 self.notes.append("indelible")
         return 200, {}
 
+    def mutate(self, method: str, path: str) -> tuple[int, dict[str, Any]]:
+        name = path.rpartition("/")[2]
+        match method, name:
+            case "GET", "mutants":
+                return 200, {"mutants": [] if "SCENE_IMMUTABLE" in os.environ else MUTANTS}
+            case "POST", "trace":
+                self.number = 0
+            case "DELETE", "trace":
+                self.number = None
+                return 200, {"lines": {"api": {FILE: self.ran}}}
+            case "PUT", _ if name.isdecimal():
+                self.number = int(name)
+            case "PUT", "broken":
+                return 200, {"runs": False, "message": "SyntaxError"}
+            case "PUT", _:
+                self.mutant = name
+                with Path("tried.txt").open("a") as file:
+                    file.write(f"{name}\n")
+                return 200, {"runs": True}
+        return 200, {}
+
+    def run(self, line: int) -> None:
+        if self.number:
+            self.ran.setdefault(str(line), []).append(self.number)
+
     def reset(self) -> tuple[int, dict[str, Any]]:
+        if self.mutant != "lasting":
+            self.mutant = ""
         if "SCENE_FORGETS_NOTHING" not in os.environ:
             self.notes = [note for note in self.notes if note == "indelible"]
         if "SCENE_MORTAL" in os.environ:
@@ -67,13 +120,18 @@ class State:
 
     def health(self) -> tuple[int, dict[str, Any]]:
         self.asked += 1
+        self.run(1)
         if "down" in self.active or self.secretly_sick:
             return 503, {"status": "down"}
         if "outage" in self.active:
             return 503, {"status": "provider down"}
         if "flaky" in self.active and self.asked == 1:
             return 502, {"status": "restarting"}
-        return 200, {"status": "ok", "mood": "low" if "moody" in self.active else "high"}
+        return 200, {"status": "ok", "mood": "low" if self.is_low else "high"}
+
+    @property
+    def is_low(self) -> bool:
+        return "moody" in self.active or self.mutant in ("moody", "lasting")
 
 
 def main() -> None:

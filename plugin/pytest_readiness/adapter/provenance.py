@@ -23,7 +23,7 @@ from .context import RunContext
 
 DEADLINE_S = 5.0
 _LEFT_OUT = {"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
-SELF_TEST_NAME = "self-test.json"
+SELF_TEST_NAME, MUTANTS_NAME = "self-test.json", "mutants.json"
 _QUOTED = ("detected", "total", "false_alarms", "clean_runs", "date", "catalogue_digest", "suite_digest")
 
 
@@ -77,16 +77,10 @@ class History:
 
     def _proved(self) -> Mapping[str, Any] | None:
         """Read the last self-test; that of another suite proves nothing here, and a note explains it."""
-        path = self._context.settings.reports / SELF_TEST_NAME
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        found = self._record(SELF_TEST_NAME, Scope.FULL.value)
+        if found is None:
             return None
-        except (OSError, ValueError, RecursionError) as problem:
-            self._context.notes.append(f"{path.name} cannot be read: {problem}")
-            return None
-        if not isinstance(found, dict) or found.get("scope") != Scope.FULL:
-            return None
+        mutants = self._record(MUTANTS_NAME, "all") or {}
         settings = self._context.settings
         if found.get("suite_digest") != digest_of((settings.root / self._context.plan.suite).resolve()):
             self._context.notes.append(
@@ -94,7 +88,24 @@ class History:
                 " (readiness self-test tests this one)"
             )
             return None
-        return {key: found.get(key) for key in _QUOTED}
+        quoted = {key: found.get(key) for key in _QUOTED}
+        if mutants.get("suite_digest") == found["suite_digest"]:
+            quoted["mutants"] = {
+                key: mutants.get(key) for key in ("score", "killed", "total", "equivalent", "date")
+            }
+        return quoted
+
+    def _record(self, name: str, scope: str) -> dict[str, Any] | None:
+        """Return what a self-test wrote, None when there is nothing of that scope."""
+        path = self._context.settings.reports / name
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError) as problem:
+            self._context.notes.append(f"{path.name} cannot be read: {problem}")
+            return None
+        return found if isinstance(found, dict) and found.get("scope") == scope else None
 
     def _read_others(self) -> None:
         """Read the other environments' histories where that needs no network; failures are only noted."""

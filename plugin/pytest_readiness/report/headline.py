@@ -88,6 +88,10 @@ def self_test(model: Mapping[str, Any]) -> str:
         f"this suite detected {found.get('detected', '?')}/{found.get('total', '?')} seeded faults, "
         f"{found.get('false_alarms', '?')} false alarms"
     )
+    mutants = found.get("mutants")
+    if isinstance(mutants, Mapping):
+        killed, total = (mutants.get(key, "?") for key in ("killed", "total"))
+        quote += f", {killed}/{total} mutants"
     when, digest = one_line(found.get("date")), one_line(found.get("catalogue_digest"), 20)
     return quote + (f", on {when}" if when else "") + (f", catalogue digest {digest}" if digest else "")
 

@@ -76,7 +76,7 @@ class Worker:
         self._setup = setup
         self._platform: Platform | None = None
         self._address = Address(profile="", control="", env={})
-        self._control = Control("")
+        self.control = Control("")
         self._at_boot = ""
         #: Wall seconds by what they went into, and the suite digests that the runs reported.
         self.spent: defaultdict[str, float] = defaultdict(float)
@@ -84,7 +84,7 @@ class Worker:
 
     def boot(self) -> None:
         """Start the platform and note its state. Raises PlatformError, also while the self-test stops."""
-        with self._timed("boot"):
+        with self.timed("boot"):
             self._platform = Platform(self._setup.command, self._setup.root, self._log)
             if (
                 self._setup.stopping.is_set()
@@ -92,8 +92,13 @@ class Worker:
                 self.close()
                 raise PlatformError("the self-test is stopping")
             self._address = self._platform.await_ready()
-            self._control = Control(self._address.control)
-            self._at_boot = self._control.state()
+            self.control = Control(self._address.control)
+            self._at_boot = self.control.state()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the platform was started, and not stopped since."""
+        return self._platform is not None
 
     def close(self) -> None:
         """Stop the platform. A second call does nothing."""
@@ -108,17 +113,17 @@ class Worker:
         """
         began = time.monotonic()
         try:
-            with self._timed("set"):
-                self._control.set(fault.id, fault.params)
+            with self.timed("set"):
+                self.control.set(fault.id, fault.params)
             delay = () if any(check.outcome == Outcome.FLAKY for check in fault.checks) else _AT_ONCE
-            with self._timed("faults"):
-                model = self._run(fault.select, (*delay, *fault.args))
+            with self.timed("faults"):
+                model = self.suite_run(fault.select, (*delay, *fault.args))
             finding = judge(fault, model, seconds=time.monotonic() - began)
-        except _NoReport as problem:
+        except NoReport as problem:
             finding = Finding(fault=fault, detected=False, why=str(problem), seconds=time.monotonic() - began)
         except PlatformError as problem:
             finding = Finding(fault=fault, detected=False, why=problem.what, seconds=time.monotonic() - began)
-        return finding, self._restore(fault)
+        return finding, self.restore(fault)
 
     def clean_run(self, name: str, selections: Sequence[Sequence[str]] = ()) -> CleanRun:
         """Run these selections, or the whole suite, without a fault: every red check is a false alarm.
@@ -127,11 +132,11 @@ class Worker:
         """
         found: list[FalseAlarm] = []
         checks = 0
-        with self._timed("control runs" if selections else "clean runs"):
+        with self.timed("control runs" if selections else "clean runs"):
             for selection in selections or [(self._setup.suite,)]:
                 try:
-                    model = self._run(selection, ())
-                except _NoReport as problem:
+                    model = self.suite_run(selection, ())
+                except NoReport as problem:
                     found.append(FalseAlarm(run=name, check="", summary=str(problem)))
                     continue
                 found += false_alarms(name, model)
@@ -140,15 +145,16 @@ class Worker:
 
     def refresh(self) -> Leak | None:
         """Bring back the state of the boot after clean runs; replace a platform that does not come back."""
-        return self._restore(None)
+        return self.restore(None)
 
-    def _restore(self, fault: Fault | None) -> Leak | None:
+    def restore(self, fault: Fault | None) -> Leak | None:
+        """Bring back the state of the boot, on a new platform if need be; what was left behind."""
         leaked = ""
-        with self._timed("reset"):
+        with self.timed("reset"):
             try:
                 if fault is not None:
-                    self._control.clear(fault.id)
-                state = self._control.reset()
+                    self.control.clear(fault.id)
+                state = self.control.reset()
                 if state != self._at_boot:
                     leaked = f"{state} after the reset, {self._at_boot} after the boot"
             except PlatformError as problem:
@@ -159,8 +165,10 @@ class Worker:
         self.boot()
         return Leak(fault=fault.id if fault is not None else "a clean run", what=leaked)
 
-    def _run(self, words: Sequence[str], options: Sequence[str]) -> Mapping[str, Any]:
-        """Run the suite and return its readiness.json. Raises _NoReport with the run's last words."""
+    def suite_run(
+        self, words: Sequence[str], options: Sequence[str], plugins: Sequence[object] = ()
+    ) -> Mapping[str, Any]:
+        """Run the suite and return its readiness.json. Raises NoReport with the run's last words."""
         setup, address = self._setup, self._address
         place = setup.work / f"run-{next(_SEQUENCE)}"
         place.mkdir()
@@ -170,7 +178,7 @@ class Worker:
             *("-o", f"cache_dir={setup.work / 'cache'}", *_NO_PAGE, *options, *words),
         ]
         try:
-            ended = setup.runner.run(arguments, address.env, place / "log")
+            ended = setup.runner.run(arguments, address.env, place / "log", plugins)
             self.spent["CPU of the suite"] += ended.cpu_s
             model = _report(place, ended.code)
         finally:
@@ -180,7 +188,8 @@ class Worker:
         return model
 
     @contextmanager
-    def _timed(self, what: str) -> Iterator[None]:
+    def timed(self, what: str) -> Iterator[None]:
+        """Count the block's seconds as spent on this."""
         began = time.monotonic()
         try:
             yield
@@ -188,7 +197,7 @@ class Worker:
             self.spent[what] += time.monotonic() - began
 
 
-class _NoReport(Exception):
+class NoReport(Exception):
     """A run that left no report, or one that cannot be read."""
 
 
@@ -197,10 +206,10 @@ def _report(place: Path, code: int) -> Mapping[str, Any]:
     with suppress(OSError, ValueError):
         model = json.loads(report_of(place).read_text(encoding="utf-8"))
     if not isinstance(model, dict) or not {"checks", "verdict"} <= model.keys():
-        raise _NoReport(f"the run left no report (exit code {code}): {last_words(place / 'log')}")
+        raise NoReport(f"the run left no report (exit code {code}): {last_words(place / 'log')}")
     # a pipeline goes by the exit code: a report that says otherwise proves nothing
     if model.get("exit_code") != code:
-        raise _NoReport(
+        raise NoReport(
             f"exit code {code}, the report says {model.get('exit_code')}: {last_words(place / 'log')}"
         )
     return model

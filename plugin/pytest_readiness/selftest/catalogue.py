@@ -39,6 +39,7 @@ class SuiteCheck:
     severity: str
     goal: str
     controls: tuple[str, ...] = ()
+    drill: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

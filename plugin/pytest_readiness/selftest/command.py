@@ -11,7 +11,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,13 +19,14 @@ from typing import Any, TextIO
 
 from ..core.arguments import filled
 from ..core.errors import ReadinessError
-from ..core.formats import counted
+from ..core.formats import counted, digest
 from ..core.model import Scope
 from ..core.plan import Plan
 from ..report import replace_file
-from . import CatalogueError, NothingProved, PlatformError, page
+from . import CatalogueError, NothingProved, PlatformError, page, score
 from .campaign import Campaign, Setup
 from .catalogue import Catalogue, Fault, load
+from .mutation import survey
 from .page import Progress, is_proved, record
 from .runner import Runner
 
@@ -64,6 +65,33 @@ def add(commands: Any) -> None:
         help=f"Whole runs in a row without a fault, at first (default: {CLEAN_RUNS}; with --only: 0)",
     )
     parser.add_argument(
+        "--mutants",
+        action="store_true",
+        help="Try small changes of the platform's own code instead; --only takes ids and groups of mutants",
+    )
+    parser.add_argument(
+        "--sample",
+        type=_at_least(1),
+        default=None,
+        metavar="N",
+        help="With --mutants: N of them, chosen by --seed (default: all, resumed where a run stopped)",
+    )
+    parser.add_argument(
+        "--drills",
+        action="store_true",
+        help="With --mutants: try drills, too, on what no other check kills",
+    )
+    parser.add_argument(
+        "--seed", default="", metavar="TEXT", help="What chooses a sample, such as a commit's id"
+    )
+    parser.add_argument(
+        "--floor",
+        type=_at_least(0),
+        default=0,
+        metavar="PERCENT",
+        help="With --mutants: a lower score is exit 1 (default: 0)",
+    )
+    parser.add_argument(
         "--report",
         type=filled,
         default="reports",
@@ -87,6 +115,8 @@ def run(options: argparse.Namespace, plan: Plan, root: Path, out: TextIO) -> int
     work = Path(tempfile.mkdtemp(prefix="readiness-self-test-"))
     try:
         with _termination_is_interruption():
+            if options.mutants:
+                return _try_mutants(options, plan, root, out, work)
             model = _try(options, plan, root, out, work)
     except NothingProved as problem:
         out.write(f"{problem}\n")
@@ -96,7 +126,8 @@ def run(options: argparse.Namespace, plan: Plan, root: Path, out: TextIO) -> int
         return NO_VERDICT
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    _write(model, root / options.report, out)
+    name = RECORD if model["scope"] == Scope.FULL else PARTIAL_RECORD
+    _write(model, root / options.report, name, page.render(model), page.lines(model), out)
     return PROVED if is_proved(model) else NOT_PROVED
 
 
@@ -148,6 +179,13 @@ def _try(options: argparse.Namespace, plan: Plan, root: Path, out: TextIO, work:
     )
 
 
+def _try_mutants(options: argparse.Namespace, plan: Plan, root: Path, out: TextIO, work: Path) -> int:
+    suite = digest({str(path): content.hex() for path, content in _state_of(root / plan.suite).items()})
+    model = survey(options, plan, root, out, work, suite)
+    _write(model, root / options.report, "mutants", score.render(model), score.lines(model), out)
+    return PROVED if not model["alarms"] and (model["score"] or 0) >= options.floor else NOT_PROVED
+
+
 def _state_of(suite: Path) -> dict[Path, bytes]:
     """Return what each file of the suite holds, caches left out."""
     files = (path for path in suite.rglob("*") if "__pycache__" not in path.parts)
@@ -169,24 +207,25 @@ def _chosen(catalogue: Catalogue, patterns: Sequence[str]) -> list[Fault]:
     ]
 
 
-def _write(model: Mapping[str, Any], directory: Path, out: TextIO) -> None:
-    """Write both files, each replaced in one step, and say the answer. A partial one has names of its own."""
-    name = RECORD if model["scope"] == Scope.FULL else PARTIAL_RECORD
+def _write(
+    model: Mapping[str, Any], directory: Path, name: str, text: str, lines: Iterable[str], out: TextIO
+) -> None:
+    """Write the model and its page, each replaced in one step, and say the answer."""
     files = {
         f"{name}.json": json.dumps(model, indent=1, ensure_ascii=False) + "\n",
-        f"{name}.md": page.render(model),
+        f"{name}.md": text,
     }
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for file, text in files.items():
-            replace_file(directory / file, text)
+        for file, content in files.items():
+            replace_file(directory / file, content)
     except OSError as problem:
         raise ReadinessError(
             f"the record cannot be written: {problem.strerror or problem}",
             where=str(problem.filename or directory),
             action="free space or permission there, or name another directory with --report",
         ) from problem
-    for line in (*page.lines(model), *(f"written: {directory / file}" for file in files)):
+    for line in (*lines, *(f"written: {directory / file}" for file in files)):
         out.write(f"{line}\n")
 
 

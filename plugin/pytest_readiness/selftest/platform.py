@@ -9,6 +9,15 @@ The command says in one JSON line where the platform is. The control port speaks
                            and in {"restarted": []} the parts that were found dead
     GET    /state          {"digest"}: equal states have equal digests
 
+A platform that can mutate its own code takes these, too; `mutants` tells what they are for.
+
+    GET    /mutants        {"mutants": [{id, group, operator, file, line, lines: [first, last], before, after,
+                           services, equivalent: why it cannot be told from the original, or ""}]}
+    PUT    /mutants/{id}   run the {"service"} with it, after a reset: {"runs": bool, "message"}
+    POST   /trace          note from now on which lines of the services run
+    PUT    /trace/{n}      the lines that run from now on count for the number n
+    DELETE /trace          stop that: {"lines": {service: {file: {line: [n]}}}}
+
 A request that cannot be carried out is answered with a status of 400 or more and {"message"}.
 """
 
@@ -163,6 +172,29 @@ class Control:
         """Bring back the state of the boot; return the state that this led to, as `state` does."""
         told = self._ask("POST", "/reset")
         return self._state(told) if "digest" in told else self.state()
+
+    def mutants(self) -> Sequence[Mapping[str, Any]]:
+        """Return the mutants as the platform lists them."""
+        told = self._ask("GET", "/mutants").get("mutants")
+        return told if isinstance(told, list) else []
+
+    def mutate(self, mutant_id: str, service: str) -> str:
+        """Run a service with a mutant; why it does not run, "" when it does."""
+        told = self._ask("PUT", f"/mutants/{quote(mutant_id, safe='')}", {"service": service})
+        return "" if told.get("runs") else str(told.get("message") or "it does not run")
+
+    def trace(self) -> None:
+        """Begin to note which lines run."""
+        self._ask("POST", "/trace")
+
+    def mark(self, number: int) -> None:
+        """Have the lines that run from now on count for this number."""
+        self._ask("PUT", f"/trace/{number}")
+
+    def traced(self) -> Mapping[str, Mapping[str, Mapping[str, Sequence[int]]]]:
+        """Stop noting; return the numbers by service, file and line."""
+        lines: Mapping[str, Any] = self._ask("DELETE", "/trace").get("lines") or {}
+        return lines
 
     def state(self) -> str:
         """Return a text that is equal for equal states: the digest, and the faults that are on."""

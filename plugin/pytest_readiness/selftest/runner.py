@@ -75,12 +75,14 @@ class Runner:
             )
         return dict(checks)
 
-    def run(self, args: Sequence[str], env: Mapping[str, str], log: Path) -> Ended:
+    def run(
+        self, args: Sequence[str], env: Mapping[str, str], log: Path, plugins: Sequence[object] = ()
+    ) -> Ended:
         """Run pytest with these options in a fresh process; return when it has ended or was killed.
 
-        Raises RunnerGone when the runner is closed.
+        ``plugins`` are pytest plugins that can be pickled. Raises RunnerGone when the runner is closed.
         """
-        told = self._fork(_run, [*args], dict(env), str(log))
+        told = self._fork(_run, [*args], dict(env), str(log), [*plugins])
         return told if isinstance(told, Ended) else Ended(code=told[0], cpu_s=told[1])
 
     def close(self) -> None:
@@ -141,6 +143,7 @@ class _Listing:
                 severity=check.severity.value,
                 goal=check.goal,
                 controls=check.controls,
+                drill=check.drill,
             )
             for nodeid, check in selected.items()
         }
@@ -189,12 +192,14 @@ def _tell_checks(suite: _Suite, answer: Connection) -> None:
     answer.send(_collected[suite])
 
 
-def _run(suite: _Suite, answer: Connection, args: list[str], env: dict[str, str], log: str) -> None:
+def _run(
+    suite: _Suite, answer: Connection, args: list[str], env: dict[str, str], log: str, plugins: list[object]
+) -> None:
     os.setpgid(0, 0)
     _collect(suite)
     os.environ.update(env)
     _redirect(log)
-    code = _pytest(args)
+    code = _pytest(args, *plugins)
     with suppress(OSError, ValueError):
         sys.stdout.flush()
         sys.stderr.flush()

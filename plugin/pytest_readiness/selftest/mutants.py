@@ -1,0 +1,375 @@
+"""Mutants of the platform's own services: one small change at a time. Does a check turn red?
+
+A mutant is killed by a check that fails as PLATFORM_BUG with it and passes without. What the platform can be
+asked for is in `platform`. Which checks run through a mutant's lines is traced once, in one run of the suite;
+those are tried first, then every check of a phase that reaches the service, drills last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+from ..core.model import FailureClass, Outcome
+from . import CatalogueError, PlatformError
+from .campaign import NoReport, Setup, Worker
+from .catalogue import SuiteCheck
+from .judging import is_red
+from .platform import Control
+
+#: What the checks that are tried first may take together, s of their own time, and how many they may be.
+FIRST_S, FIRST_CHECKS = 3.0, 40
+CONTROL_EVERY = 25
+#: A mutant stays on, so a second attempt meets what an attempt a second later would.
+_OPTIONS = ("--reruns", "1", "--reruns-delay", "0")
+_DRILLS = "--drills"
+KILLED, NOT_STARTED, SURVIVED, UNREACHED = "killed", "does not start", "survived", "not reached"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutant:
+    """A mutant as the platform lists it. Without ``lines`` it runs when its service starts."""
+
+    id: str
+    group: str
+    operator: str
+    file: str
+    line: int
+    before: str
+    after: str
+    services: tuple[str, ...]
+    lines: tuple[int, ...] = ()
+    equivalent: str = ""
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> Mutant:
+        """Take one from the platform's list. Raises CatalogueError for a malformed one."""
+        try:
+            return cls(
+                **{name: str(data[name]) for name in ("id", "group", "operator", "file", "before", "after")},
+                line=int(data["line"]),
+                services=tuple(map(str, data["services"])),
+                lines=tuple(map(int, data.get("lines", ()))),
+                equivalent=str(data.get("equivalent", "")),
+            )
+        except (KeyError, TypeError, ValueError) as problem:
+            raise CatalogueError(f"a mutant is malformed: {problem!r}", where="GET /mutants") from problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fate:
+    """What became of a mutant in a service: killed by a check, or not, and why."""
+
+    mutant: Mutant
+    service: str
+    outcome: str
+    by: str = ""
+    why: str = ""
+    reached_by: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    def as_data(self) -> dict[str, Any]:
+        """Return it as one row of mutants.json."""
+        mutant = self.mutant
+        return {
+            "id": mutant.id,
+            "service": self.service,
+            "group": mutant.group,
+            "operator": mutant.operator,
+            "where": f"{mutant.file}:{mutant.line}",
+            "before": mutant.before,
+            "after": mutant.after,
+            "outcome": self.outcome,
+            "by": self.by,
+            "why": self.why,
+            "reached_by": list(self.reached_by),
+            "seconds": round(self.seconds, 2),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Which checks ran through which lines, how long each took (s), the digest of their suite."""
+
+    lines: Mapping[str, Mapping[str, Mapping[str, Sequence[int]]]]
+    checks: tuple[str, ...]
+    seconds: Mapping[str, float]
+    suite_digest: str = ""
+
+    def through(self, mutant: Mutant, service: str) -> list[str]:
+        """Return the checks that ran through a mutant's lines in a service.
+
+        For one that runs when the service starts, these are all that reach the service.
+        """
+        files = self.lines.get(service, {})
+        if not mutant.lines:
+            hits = {n for lines in files.values() for numbers in lines.values() for n in numbers}
+        else:
+            lines, (first, last) = files.get(mutant.file, {}), mutant.lines
+            hits = {n for line in range(first, last + 1) for n in lines.get(str(line), ())}
+        return [self.checks[number - 1] for number in sorted(hits) if number]
+
+
+class Marker:
+    """A pytest plugin that tells the platform which check runs: its place in ``nodeids``, from 1."""
+
+    def __init__(self, control_url: str, nodeids: Sequence[str]) -> None:
+        self._control = Control(control_url)
+        self._numbers = {nodeid: number for number, nodeid in enumerate(nodeids, start=1)}
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Called by pytest before a check's fixtures are made."""
+        with suppress(PlatformError):
+            self._control.mark(self._numbers.get(nodeid, 0))
+
+
+def sample(mutants: Iterable[Mutant], size: int, seed: str) -> list[Mutant]:
+    """Return ``size`` mutants, the same ones for the same seed, in an order of the seed's."""
+    return sorted(mutants, key=lambda each: hashlib.sha256(f"{seed} {each.id}".encode()).digest())[:size]
+
+
+def traced(worker: Worker, suite: str, checks: Mapping[str, SuiteCheck]) -> Trace:
+    """Run the whole suite, drills included, while the platform notes which lines run."""
+    nodeids = [check.nodeid for check in checks.values()]
+    worker.control.trace()
+    try:
+        model = worker.suite_run((suite, _DRILLS), _OPTIONS, [Marker(worker.control.url, nodeids)])
+    except NoReport as problem:
+        raise PlatformError(f"the traced run failed: {problem}") from problem
+    finally:
+        lines = worker.control.traced()
+    seconds = {check["id"]: float(check["duration_s"] or 0) for check in model["checks"]}
+    return Trace(lines, tuple(checks), seconds, str(model.get("suite_digest", "")))
+
+
+def placed(mutants: Iterable[Mutant], trace: Trace) -> list[tuple[Mutant, str]]:
+    """Return each mutant with one service in which a check runs through it, chosen by its id's hash."""
+    found = []
+    for mutant in mutants:
+        reached = [name for name in mutant.services if trace.through(mutant, name)] or mutant.services
+        found.append((mutant, reached[hashlib.sha256(mutant.id.encode()).digest()[0] % len(reached)]))
+    return found
+
+
+class Experience:
+    """Which checks killed what so far: those are tried first. Thread-safe."""
+
+    def __init__(self, checks: Mapping[str, SuiteCheck], trace: Trace, *, with_drills: bool) -> None:
+        self.checks = checks
+        self.trace = trace
+        self.drills = frozenset(name for name, check in checks.items() if check.drill)
+        self.with_drills = with_drills
+        self._kills: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._lock = threading.Lock()
+
+    def killed(self, mutant: Mutant, check: str) -> None:
+        """Take note of a kill."""
+        with self._lock:
+            self._kills[mutant.file][check] += 1
+            self._kills[""][check] += 1
+
+    def first(self, mutant: Mutant, through: Sequence[str]) -> list[str]:
+        """Return the most promising of the checks that run through a mutant, drills left out."""
+        with self._lock:
+            near, far = Counter(self._kills[mutant.file]), Counter(self._kills[""])
+        seconds = self.trace.seconds
+        ranked = sorted(
+            (name for name in through if name not in self.drills),
+            key=lambda name: (-near[name], -far[name], seconds.get(name, 0.0)),
+        )
+        chosen: list[str] = []
+        total = 0.0
+        for name in ranked[:FIRST_CHECKS]:
+            total += seconds.get(name, 0.0)
+            if chosen and total > FIRST_S:
+                break
+            chosen.append(name)
+        return chosen
+
+    def rest(self, through: Iterable[str]) -> list[str]:
+        """Return the checks of every file in which one runs through a mutant, drills left out.
+
+        Those in between share what was read once, by whichever check came first.
+        """
+        files = {self._file(name) for name in through}
+        return [name for name in self.checks if self._file(name) in files and name not in self.drills]
+
+    def _file(self, name: str) -> str:
+        return self.checks[name].nodeid.partition("::")[0]
+
+    def selected(self, names: Iterable[str]) -> list[str]:
+        """Return the node ids of checks, those of their controls included."""
+        wanted = dict.fromkeys(names)
+        controls = [each for name in wanted for each in self.checks[name].controls if each in self.checks]
+        return [self.checks[name].nodeid for name in dict.fromkeys([*controls, *wanted])]
+
+
+class MutantWorker(Worker):
+    """A platform on which mutants are tried one after the other."""
+
+    def attempt_mutant(self, mutant: Mutant, service: str, experience: Experience) -> Fate:
+        """Switch a mutant on and look for a check that turns red.
+
+        Raises PlatformError only when a platform that had to be replaced does not start again.
+        """
+        began = time.monotonic()
+        through = experience.trace.through(mutant, service)
+        told: dict[str, Any] = {"mutant": mutant, "service": service, "reached_by": tuple(through)}
+        if not through:
+            return Fate(**told, outcome=UNREACHED, why="no check runs through it")
+        with self.timed("mutants"):
+            why = self._mutated(mutant, service)
+            if why:
+                outcome, by = NOT_STARTED, ""
+            else:
+                by, why = self._killer(mutant, through, experience)
+                outcome = KILLED if by else SURVIVED
+        if by:
+            experience.killed(mutant, by)
+        return Fate(**told, outcome=outcome, by=by, why=why, seconds=time.monotonic() - began)
+
+    def _mutated(self, mutant: Mutant, service: str) -> str:
+        """Switch it on, on a new platform if need be; why the service does not run with it."""
+        try:
+            return self.control.mutate(mutant.id, service)
+        except PlatformError:
+            self.restore(None)
+            return self.control.mutate(mutant.id, service)
+
+    def _killer(self, mutant: Mutant, through: Sequence[str], experience: Experience) -> tuple[str, str]:
+        """Return the check that killed a mutant, and what it said; "" and what was odd when none did."""
+        drills = [name for name in through if name in experience.drills] if experience.with_drills else []
+        odd = ""
+        for names, more in (
+            (experience.first(mutant, through), ()),
+            (experience.rest(through), ()),
+            (drills, (_DRILLS,)),
+        ):
+            if not names:
+                continue
+            for stop in (("-x",), ()):
+                try:
+                    model = self.suite_run(experience.selected(names), (*_OPTIONS, *stop, *more))
+                except NoReport as problem:
+                    odd = str(problem)
+                    break
+                red = [
+                    check
+                    for check in model["checks"]
+                    if is_red(check) and check["outcome"] != Outcome.NOT_RUN
+                ]
+                for check in red:
+                    if check["outcome"] == Outcome.FAILED and check["class"] == FailureClass.PLATFORM_BUG:
+                        return check["id"], check["summary"]
+                if not red:
+                    break
+                odd = f"{red[0]['id']}: {red[0]['outcome']}, {red[0]['class']}: {red[0]['summary']}"
+        return "", odd
+
+
+News = Fate | Mapping[str, str]
+
+
+class MutantCampaign:
+    """Tries mutants on several platforms at once."""
+
+    def __init__(
+        self,
+        workers: Sequence[MutantWorker],
+        targets: Sequence[tuple[Mutant, str]],
+        experience: Experience,
+        setup: Setup,
+    ) -> None:
+        self._workers = workers
+        self._left = deque(targets)
+        self._experience = experience
+        self._setup = setup
+        self._news: SimpleQueue[News | BaseException | None] = SimpleQueue()
+
+    def run(self, listener: Callable[[News], None]) -> None:
+        """Try every mutant and tell the listener of each fate and each alarm.
+
+        Raises NothingProved when a platform or the runner gives up. Every platform is stopped in any case.
+        """
+        threads = [
+            threading.Thread(target=self._guarded, args=(worker,), daemon=True) for worker in self._workers
+        ]
+        for thread in threads:
+            thread.start()
+        working = len(threads)
+        try:
+            while working:
+                news = self._news.get()
+                if isinstance(news, BaseException):
+                    raise news
+                if news is None:
+                    working -= 1
+                else:
+                    listener(news)
+        finally:
+            self._setup.stopping.set()
+            self._setup.runner.close()
+            for worker in self._workers:
+                worker.close()
+            for thread in threads:
+                thread.join()
+
+    def _guarded(self, worker: MutantWorker) -> None:
+        try:
+            self._work(worker)
+            self._news.put(None)
+        except BaseException as problem:  # handed to the thread that waits for news
+            self._news.put(problem)
+
+    def _work(self, worker: MutantWorker) -> None:
+        if not worker.is_up:
+            worker.boot()
+        recent: list[Fate] = []
+        while not self._setup.stopping.is_set():
+            target = self._next()
+            if target is not None:
+                recent.append(worker.attempt_mutant(*target, self._experience))
+            if recent and (target is None or len(recent) == CONTROL_EVERY):
+                self._tell(worker, recent)
+                recent.clear()
+            if target is None:
+                return
+
+    def _tell(self, worker: MutantWorker, recent: Sequence[Fate]) -> None:
+        """Tell the fates, after the killing checks ran without a mutant: what is red then proves nothing."""
+        worker.restore(None)
+        killers = dict.fromkeys(fate.by for fate in recent if fate.by)
+        drills = self._experience.drills
+        selections = [
+            [*self._experience.selected(name for name in killers if name not in drills)],
+            [*self._experience.selected(name for name in killers if name in drills), _DRILLS],
+        ]
+        alarms = worker.clean_run(
+            "control run", [each for each in selections if each not in ([], [_DRILLS])]
+        ).alarms
+        crying = {alarm.check for alarm in alarms}
+        for alarm in alarms:
+            self._news.put(alarm.as_data())
+        for fate in recent:
+            if fate.by and crying & {fate.by, ""}:
+                fate = Fate(
+                    mutant=fate.mutant,
+                    service=fate.service,
+                    outcome=SURVIVED,
+                    why=f"{fate.by} is red without it, too",
+                    reached_by=fate.reached_by,
+                    seconds=fate.seconds,
+                )
+            self._news.put(fate)
+
+    def _next(self) -> tuple[Mutant, str] | None:
+        with suppress(IndexError):
+            return self._left.popleft()
+        return None

@@ -1,0 +1,195 @@
+"""Every mutant of the honest services: its id, where it is, which services run it, which group it counts for.
+
+`mutants.toml` beside this package records those that cannot be told from the original, each with its reason.
+"""
+
+import ast
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from stack import StackError
+from stack.mutants.operators import edits
+from stack.mutants.source import Edit, applied
+
+STACK = Path(__file__).parent.parent
+RECORDED = STACK / "mutants.toml"
+#: Where each service's process begins.
+ENTRIES = {
+    "freeside": "freeside.app",
+    "worker": "freeside.worker",
+    "finn": "finn.app",
+    "dixie": "dixie.app",
+    "provider": "provider",
+}
+#: What a module's mutants count for; a module without a line counts for `service`.
+GROUPS = {
+    "common.verifier": "token verification",
+    "common.auth": "token verification",
+    "freeside.auth": "token verification",
+    "finn.auth": "token verification",
+    "dixie.auth": "token verification",
+    "common.claims": "claims",
+    "common.jose": "keys",
+    "common.jwks": "keys",
+    "common.keyring": "keys",
+    "freeside.budget_ledger": "ledger",
+    "freeside.budgets": "ledger",
+    "common.pricing": "ledger",
+    "finn.billing": "ledger",
+    "freeside.calls": "idempotency",
+    "freeside.agents": "invoke",
+    "freeside.asks": "invoke",
+    "freeside.finn_client": "invoke",
+    "finn.invoke": "invoke",
+    "freeside.streams": "streams",
+    "freeside.quality": "intake",
+    "freeside.worker": "intake",
+    "finn.reports": "intake",
+    "common.outbox": "intake",
+    "dixie.reputation": "reputation",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One change of one module. `equivalent` is why it cannot be told from the original, "" when it can."""
+
+    id: str
+    module: str
+    path: Path
+    edit: Edit
+    services: tuple[str, ...]
+    equivalent: str = ""
+
+    @property
+    def source(self) -> str:
+        """The module's source with the change."""
+        return applied(self.path.read_text("utf-8"), self.edit)
+
+    def as_data(self) -> dict[str, Any]:
+        """Return it as the control API shows it."""
+        edit = self.edit
+        return {
+            "id": self.id,
+            "group": GROUPS.get(self.module, "service"),
+            "module": self.module,
+            "operator": edit.operator,
+            "file": file_of(self.module),
+            "line": edit.line,
+            "lines": [edit.first, edit.last] if edit.first else [],
+            "before": edit.before,
+            "after": edit.after,
+            "services": list(self.services),
+            "equivalent": self.equivalent,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Why a mutant cannot be told from the original; in which services, all when there are none."""
+
+    change: str
+    reason: str
+    services: tuple[str, ...]
+
+
+@cache
+def mutants() -> Mapping[str, Mutant]:
+    """Return every mutant by id. Raises StackError for a record in `mutants.toml` that fits none."""
+    recorded = _recorded()
+    found = {each.id: each for module in modules() for each in of_module(module, recorded)}
+    lost = sorted(recorded.keys() - found.keys())
+    if lost:
+        raise StackError(
+            f"{RECORDED.name}: no such mutant: {', '.join(lost[:3])}",
+            "",
+            "remove its entry, or correct the id",
+        )
+    return found
+
+
+def of_module(module: str, recorded: Mapping[str, Record] | None = None) -> Iterator[Mutant]:
+    """Yield the mutants of one module, such as `common.claims`.
+
+    An id is `module:function:operator:n`, with n counted within the function: it stays when other functions
+    change. A record tells the change as well, so that it cannot excuse another one.
+    """
+    path = path_of(module)
+    counts: Counter[tuple[str, str]] = Counter()
+    for edit in edits(path.read_text("utf-8")):
+        counts[edit.function, edit.operator] += 1
+        name = f"{module}:{edit.function}:{edit.operator}:{counts[edit.function, edit.operator]}"
+        entry, change = (recorded or {}).get(name), f"{edit.before} => {edit.after}"
+        if entry is not None and entry.change != change:
+            raise StackError(f"{RECORDED.name}: {name} is another change now", change, "look at it again")
+        excused = entry.services or services_of(module) if entry is not None else ()
+        left = tuple(each for each in services_of(module) if each not in excused)
+        reason = entry.reason if entry is not None and not left else ""
+        yield Mutant(name, module, path, edit, left, reason)
+
+
+def find(mutant_id: str) -> Mutant | None:
+    """Return a mutant by its id without looking at other modules, None when there is no such one."""
+    module = mutant_id.partition(":")[0]
+    if module not in modules():
+        return None
+    return next((each for each in of_module(module) if each.id == mutant_id), None)
+
+
+@cache
+def modules() -> tuple[str, ...]:
+    """Return the modules of the honest services: what their processes import of `stack`."""
+    return tuple(sorted({module for entry in ENTRIES.values() for module in _imported(entry)}))
+
+
+@cache
+def services_of(module: str) -> list[str]:
+    """Return the services whose processes import a module."""
+    return [service for service, entry in ENTRIES.items() if module in _imported(entry)]
+
+
+@cache
+def _imported(module: str) -> frozenset[str]:
+    """Return a module and everything of the honest services that it imports, directly or not."""
+    found: set[str] = set()
+    left = {module}
+    while left:
+        name = left.pop()
+        found.add(name)
+        for node in ast.walk(ast.parse(path_of(name).read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("stack"):
+                base = (node.module or "").removeprefix("stack").lstrip(".")
+                names = {base, *(f"{base}.{alias.name}".lstrip(".") for alias in node.names)}
+                left |= {each for each in names if each and path_of(each).is_file()} - found
+    return frozenset(found)
+
+
+def file_of(module: str) -> str:
+    """Return a module's file as a person names it."""
+    return f"stack/{path_of(module).relative_to(STACK).as_posix()}"
+
+
+def path_of(module: str) -> Path:
+    """Return a module's file."""
+    return STACK.joinpath(*module.split(".")).with_suffix(".py")
+
+
+def _recorded() -> dict[str, Record]:
+    """Return the records by mutant. Raises StackError for a malformed entry."""
+    entries = tomllib.loads(RECORDED.read_text("utf-8")).get("equivalent", []) if RECORDED.is_file() else []
+    found: dict[str, Record] = {}
+    for entry in entries:
+        if not {"reason", "mutants"} <= entry.keys() <= {"reason", "mutants", "services"}:
+            raise StackError(
+                f"{RECORDED.name}: an entry has reason, mutants and perhaps services", str(entry)
+            )
+        for mutant_id, change in entry["mutants"].items():
+            if mutant_id in found:
+                raise StackError(f"{RECORDED.name}: {mutant_id} is recorded twice")
+            found[mutant_id] = Record(change, entry["reason"], tuple(entry.get("services", ())))
+    return found

@@ -1,0 +1,221 @@
+"""A module's source, the places in it where a change can be made, and the change made."""
+
+import ast
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from stack.mutants import sql
+
+#: What is logged is no part of the contract, and what an error says to a person has no fixed words.
+_LOGS = frozenset(("_log", "logging"))
+_SAYS = {"ApiError": 2, "bad_request": 0, "unavailable": 0, "unauthorized": 1}
+_COMPOUND = (ast.If, ast.For, ast.While, ast.With, ast.Try, ast.AsyncFor, ast.AsyncWith)
+
+
+Operators = Mapping[type[ast.AST], tuple[Callable[["Finder", Any], None], ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One change: bytes `start` to `end` of the source become `text`.
+
+    `before` and `after` show it to a person. A line from `first` to `last` runs when the changed place does;
+    both are 0 for what runs at import.
+    """
+
+    operator: str
+    function: str
+    start: int
+    end: int
+    text: str
+    line: int
+    before: str
+    after: str
+    first: int = 0
+    last: int = 0
+
+
+def applied(source: str, edit: Edit) -> str:
+    """Return the source with the change made."""
+    raw = source.encode()
+    return (raw[: edit.start] + edit.text.encode() + raw[edit.end :]).decode()
+
+
+class Finder(ast.NodeVisitor):
+    """Collects the edits; knows in which function and statement it is."""
+
+    def __init__(self, source: str, operators: Operators) -> None:
+        self.edits: list[Edit] = []
+        self._operators = operators
+        self._raw = source.encode()
+        self._lines = [0]
+        for line in self._raw.splitlines(keepends=True):
+            self._lines.append(self._lines[-1] + len(line))
+        self._names: list[str] = []
+        self.depth = 0
+        self._statement: ast.stmt | None = None
+
+    # What is visited
+
+    def visit(self, node: ast.AST) -> None:
+        """Collect what can be made of a node and of what is in it."""
+        if isinstance(node, ast.stmt):
+            self._statement = node
+        if isinstance(node, (ast.Import, ast.ImportFrom)) or is_log(node) or _is_alias(node):
+            return
+        for operator in self._operators.get(type(node), ()):
+            operator(self, node)
+        super().visit(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        """Enter a class; a protocol does nothing."""
+        if any(isinstance(base, ast.Name) and base.id == "Protocol" for base in node.bases):
+            return
+        self._names.append(node.name)
+        self._bodies(node.body)
+        self._names.pop()
+
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        """Enter a function; annotations and decorators are left alone."""
+        if node.name == "__repr__":
+            return
+        for default in (*node.args.defaults, *node.args.kw_defaults):
+            if default is not None:
+                self.visit(default)
+        with self.inside(node):
+            self._bodies(node.body)
+
+    visit_AsyncFunctionDef = visit_FunctionDef
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        """Look at the value only."""
+        if node.value is not None:
+            self.visit(node.value)
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
+        """Leave the parts alone: what is inside of an f-string has no place of its own."""
+
+    def visit_Expr(self, node: ast.Expr) -> None:
+        """Leave a docstring alone."""
+        if not isinstance(node.value, ast.Constant):
+            self.generic_visit(node)
+
+    def visit_Raise(self, node: ast.Raise) -> None:
+        """Look into what is raised, its words left out."""
+        if isinstance(node.exc, ast.Call):
+            self._call_but_words(node.exc)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        """Look into a call; what an error says to a person is left out."""
+        self._call_but_words(node)
+
+    def _call_but_words(self, node: ast.Call) -> None:
+        says = _SAYS.get(name_of(node.func))
+        for number, part in enumerate(node.args):
+            if not (number == says or is_prose(part)):
+                self.visit(part)
+        self.visit(node.func)
+        for keyword in node.keywords:
+            self.visit(keyword.value)
+
+    def _bodies(self, body: list[ast.stmt]) -> None:
+        for statement in body:
+            self.visit(statement)
+
+    @contextmanager
+    def inside(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[None]:
+        """Have what is noted in the block belong to this function."""
+        self._names.append(node.name)
+        self.depth += 1
+        yield
+        self.depth -= 1
+        self._names.pop()
+
+    # How an edit is noted
+
+    def add(self, operator: str, node: ast.AST, new: ast.AST | str) -> None:
+        """Note that a node becomes another, or a text."""
+        start, end = self.span(node)
+        text = new if isinstance(new, str) else _unparsed(new)
+        before = self._raw[start:end].decode()
+        self.note(operator, start, end, text, before=before, after=text)
+
+    def note(
+        self,
+        operator: str,
+        start: int,
+        end: int,
+        text: str,
+        *,
+        before: str,
+        after: str,
+        statement: ast.stmt | None = None,
+    ) -> None:
+        """Note an edit of these bytes, in the statement that is visited or in the one given."""
+        line = self._raw.count(b"\n", 0, start) + 1
+        first = last = 0
+        statement = statement or self._statement
+        if self.depth and statement is not None:
+            first, last = statement.lineno, statement.end_lineno or line
+            if isinstance(statement, _COMPOUND):
+                first, last = line, max(line, line + self._raw[start:end].count(b"\n"))
+        name = ".".join(self._names)
+        self.edits.append(
+            Edit(operator, name, start, end, text, line, _one(before), _one(after), first, last)
+        )
+
+    def span(self, node: Any) -> tuple[int, int]:
+        """Return the bytes that a node covers."""
+        return (
+            self._lines[node.lineno - 1] + node.col_offset,
+            self._lines[node.end_lineno - 1] + node.end_col_offset,
+        )
+
+    def text(self, node: ast.AST, until: ast.AST | None = None) -> str:
+        """Return the source of a node, or what stands between it and another one."""
+        start, end = self.span(node)
+        if until is not None:
+            start, end = end, self.span(until)[0]
+        return self._raw[start:end].decode()
+
+
+def is_log(node: ast.AST) -> bool:
+    """Tell whether a statement writes to the log, or makes one."""
+    call = node.value if isinstance(node, ast.Expr) else None
+    names = (
+        {each.id for each in ast.walk(call.func) if isinstance(each, ast.Name)}
+        if isinstance(call, ast.Call)
+        else set()
+    )
+    target = node.targets[0] if isinstance(node, ast.Assign) else None
+    return bool(names & _LOGS) or (isinstance(target, ast.Name) and target.id == "_log")
+
+
+def _is_alias(node: ast.AST) -> bool:
+    """Tell whether a statement gives a type a name."""
+    return isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript) and node.col_offset == 0
+
+
+def is_prose(node: ast.AST) -> bool:
+    """Tell whether a string is written for people: three words or more."""
+    parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+    text = "".join(
+        str(each.value) for each in parts if isinstance(each, ast.Constant) and isinstance(each.value, str)
+    )
+    return text.count(" ") > 1 and not sql.is_sql(text)
+
+
+def name_of(node: ast.AST) -> str:
+    """Return the last name of what is called, "" when it has none."""
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def _unparsed(node: ast.AST) -> str:
+    text = ast.unparse(node)
+    return text if isinstance(node, (ast.Name, ast.Attribute, ast.JoinedStr)) else f"({text})"
+
+
+def _one(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,130 @@
+"""Mutants as a measure, on a platform of a few lines: what kills, what survives, what a score is made of."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_readiness.selftest.mutants import Mutant, Trace, placed, sample
+from pytest_readiness.selftest.mutation import STATE
+
+from tests.selftest.double import MUTANTS
+from tests.selftest.scene import Scene
+
+MOST = ("--only", "answers", "--only", "notes")
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+def survey(scene: Scene, *args: str) -> tuple[int, str, dict[str, Any]]:
+    """Run it to its end: exit code, output, mutants.json."""
+    process = scene.start("--mutants", *args)
+    out, _ = process.communicate(timeout=120)
+    assert scene.platforms() <= {"stopped"}, out
+    path = scene.root / "reports" / "mutants.json"
+    return process.returncode, out, json.loads(path.read_text()) if path.is_file() else {}
+
+
+def test_killed_survived_and_not_reached(scene: Scene) -> None:
+    code, out, model = survey(scene, *MOST, "--workers", "2")
+    assert code == 0, out
+    fates = {row["id"]: (row["outcome"], row["by"]) for row in model["mutants"]}
+    assert fates == {
+        "moody": ("killed", fates["moody"][1]),
+        "unseen": ("survived", ""),
+        "forgetful": ("killed", "work/leaves-a-note"),
+        "unreached": ("not reached", ""),
+        "broken": ("does not start", ""),
+    }
+    assert fates["moody"][1].startswith("health/mood[")
+    assert (model["score"], model["killed"], model["total"], model["not_started"]) == (60.0, 3, 5, 1)
+    assert (model["equivalent"], model["known"]) == (1, 7)
+    assert model["groups"]["notes"]["score"] == 100.0
+    survivor = next(row for row in model["mutants"] if row["id"] == "unseen")
+    assert survivor["reached_by"] == [
+        "health/up",
+        "health/mood[morning]",
+        "health/mood[evening]",
+        "work/cannot-fail",
+    ]
+    page = (scene.root / "reports" / "mutants.md").read_text()
+    assert "`unseen` in api, api.py:1: `a => b`; run through by health/up" in page
+    assert "| notes | 100.0 % | 1 | 1 | 0 | 0 |" in page
+    assert "60.0 % of 5 mutants killed" in out
+
+
+def test_a_check_that_stays_red_kills_nothing(scene: Scene) -> None:
+    """The platform stays low after this one, so its killer proves nothing, and the run is not green."""
+    code, out, model = survey(scene, "--only", "lasting", "--workers", "1")
+    assert code == 1, out
+    assert [(row["outcome"], row["by"]) for row in model["mutants"]] == [("survived", "")]
+    assert "is red without it, too" in model["mutants"][0]["why"]
+    assert model["alarms"][0]["check"].startswith("health/mood[")
+
+
+def test_a_score_below_the_floor_is_red(scene: Scene) -> None:
+    assert survey(scene, "--only", "unseen", "--floor", "1")[0] == 1
+    assert survey(scene, "--only", "moody", "--floor", "100")[0] == 0
+
+
+def test_what_is_known_is_not_tried_again(scene: Scene) -> None:
+    _, _, first = survey(scene, "--only", "moody", "--only", "un*")
+    (scene.root / "tried.txt").unlink()
+    state = scene.root / "reports" / STATE
+    state.write_text(state.read_text() + '{"id": "forget')  # the run was killed while it wrote
+    _, out, second = survey(scene, *MOST)
+    assert (scene.root / "tried.txt").read_text().split() == ["forgetful"], out
+    assert second["total"] == 5
+    kept = {row["id"]: row["outcome"] for row in second["mutants"]}
+    assert all(kept[row["id"]] == row["outcome"] for row in first["mutants"])
+
+
+def test_another_suite_is_measured_anew(scene: Scene) -> None:
+    survey(scene, "--only", "moody")
+    scene.write("smoke/test_checks.py", (scene.root / "smoke/test_checks.py").read_text() + "\n# changed\n")
+    survey(scene, "--only", "moody")
+    assert (scene.root / "tried.txt").read_text().split() == ["moody", "moody"]
+
+
+@pytest.mark.parametrize(
+    ("only", "said"), [("nothing-*", "no mutant matches 'nothing-*'"), ("alike", "no mutant matches")]
+)
+def test_a_pattern_that_means_nothing_is_bad_input(scene: Scene, only: str, said: str) -> None:
+    code, out, _ = survey(scene, "--only", only)
+    assert (code, said in out) == (4, True), out
+
+
+def test_a_platform_without_mutants_proves_nothing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCENE_IMMUTABLE", "1")
+    code, out, model = survey(scene)
+    assert (code, model) == (6, {})
+    assert "the platform lists no mutants" in out
+
+
+def test_a_sample_is_the_seed_s() -> None:
+    every = [Mutant.parse({**MUTANTS[0], "id": f"m{number}"}) for number in range(200)]
+    chosen = sample(every, 80, "a commit")
+    assert chosen == sample(list(reversed(every)), 80, "a commit")
+    assert len({each.id for each in chosen}) == 80
+    assert chosen != sample(every, 80, "another commit")
+    assert sample(every, 81, "a commit")[:80] == chosen
+
+
+def test_a_mutant_is_placed_where_a_check_runs_through_it() -> None:
+    many = [
+        Mutant.parse({**MUTANTS[0], "id": f"m{number}", "services": ["a", "b", "c"]}) for number in range(60)
+    ]
+    trace = Trace(
+        {"a": {"api.py": {"2": [1]}}, "b": {"api.py": {"1": [1]}}, "c": {"api.py": {"1": [0, 2]}}},
+        ("x", "y"),
+        {},
+    )
+    services = {service for _, service in placed(many, trace)}
+    assert services == {"b", "c"}
+    assert trace.through(many[0], "c") == ["y"]
+    assert trace.through(many[0], "a") == []
+    starting = Mutant.parse({**MUTANTS[0], "lines": []})
+    assert trace.through(starting, "a") == ["x"]

@@ -1,0 +1,86 @@
+"""Mutants in a running platform: one service is another one until they are cleared, and no file changes."""
+
+from pathlib import Path
+
+from stack.mutants.catalogue import mutants
+from tests.stack.embedded import Platform
+from tests.stack.tools import request
+
+
+def mutant(module: str, operator: str, before: str) -> str:
+    """Return the id of the mutant that changes this text."""
+    return next(
+        each.id
+        for each in mutants().values()
+        if (each.module, each.edit.operator) == (module, operator) and before in each.edit.before
+    )
+
+
+def test_a_mutant_is_in_one_service_until_the_reset(platform: Platform) -> None:
+    query = mutant("dixie.reputation", "string", '"score"')
+    listed = {each["id"]: each for each in platform.control("GET", "/mutants")["mutants"]}
+    assert (listed[query]["file"], listed[query]["services"]) == ("stack/dixie/reputation.py", ["dixie"])
+    source = Path("stack/dixie/reputation.py").read_text("utf-8")
+    url = f"{platform.dixie}/api/reputation/query?routingKey=nft:nobody"
+
+    def scores() -> list[str]:
+        found = platform.http.get(url, headers=platform.user(aud="loa-dixie"))
+        return list(found.raise_for_status().json())
+
+    before, others = platform.stack.pids["dixie"], platform.stack.pids["finn"]
+    assert platform.control("PUT", f"/mutants/{query}", {"service": "dixie"})["runs"]
+    assert platform.stack.pids["dixie"] != before
+    assert platform.stack.pids["finn"] == others
+    assert scores() == ["scorex"]
+    platform.control("POST", "/services/dixie/restart")  # as a drill does
+    assert scores() == ["scorex"]
+    platform.control("POST", "/reset")
+    assert scores() == ["score"]
+    assert Path("stack/dixie/reputation.py").read_text("utf-8") == source
+
+
+def test_the_next_mutant_replaces_the_one_before(platform: Platform) -> None:
+    health = mutant("dixie.app", "string", '"version"')
+    platform.control("PUT", f"/mutants/{health}", {"service": "dixie"})
+    assert "versionx" in platform.http.get(f"{platform.dixie}/api/health").json()
+    finn = mutant("finn.app", "string", '"uptime"')
+    platform.control("PUT", f"/mutants/{finn}", {"service": "finn"})
+    assert "uptimex" in platform.http.get(f"{platform.finn}/health").json()
+    assert "version" in platform.http.get(f"{platform.dixie}/api/health").json()
+    platform.control("DELETE", "/mutants")
+    assert "uptime" in platform.http.get(f"{platform.finn}/health").json()
+
+
+def test_one_that_does_not_start_is_told(platform: Platform) -> None:
+    route = mutant("dixie.app", "string", '"/api/health"')
+    told = platform.control("PUT", f"/mutants/{route}", {"service": "dixie"})
+    assert not told["runs"]
+    assert "dixie" in told["message"]
+    platform.control("POST", "/reset")
+    assert platform.http.get(f"{platform.dixie}/api/health").json()["status"] == "healthy"
+
+
+def test_an_unknown_mutant_or_service_is_refused(platform: Platform) -> None:
+    known = mutant("dixie.app", "string", '"version"')
+    for name, service in (("no:such:one:1", "dixie"), (known, "finn"), (known, "")):
+        url = f"{platform.stack.control_url}/mutants/{name}"
+        status, answer = request("PUT", url, {"service": service})
+        assert (status, answer["error"]) == (409, "NOT_DONE")
+
+
+def test_lines_that_run_are_noted_by_number(platform: Platform) -> None:
+    platform.control("POST", "/trace")
+    platform.control("PUT", "/trace/1")
+    platform.http.get(f"{platform.dixie}/api/health").raise_for_status()
+    platform.control("PUT", "/trace/2")
+    assert platform.invoke("hello").status_code == 200
+    lines = platform.control("DELETE", "/trace")["lines"]
+    assert set(lines) == {"freeside", "worker", "finn", "dixie", "provider"}
+
+    def numbers(service: str, file: str) -> set[int]:
+        return {number for each in lines[service].get(file, {}).values() for number in each}
+
+    assert 1 in numbers("dixie", "stack/dixie/app.py")
+    assert 2 not in numbers("dixie", "stack/dixie/app.py")
+    assert numbers("freeside", "stack/freeside/calls.py") - {0} == {2}
+    assert not numbers("freeside", "stack/finn/invoke.py")

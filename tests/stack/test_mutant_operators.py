@@ -1,0 +1,157 @@
+"""What is made of a place in a program: each operator on the smallest source that has room for it."""
+
+import ast
+from textwrap import dedent
+
+import pytest
+
+from stack.mutants import sql
+from stack.mutants.catalogue import ENTRIES, file_of, find, modules, mutants, of_module, path_of, services_of
+from stack.mutants.operators import edits
+from stack.mutants.source import applied
+
+
+def changed(source: str, operator: str) -> list[str]:
+    """Return what an operator makes of the body of a function, each as one normalised text."""
+    program = "def f(a, b):\n" + "".join(f"    {line}\n" for line in dedent(source).strip().splitlines())
+    made = [applied(program, edit) for edit in edits(program) if edit.operator == operator]
+    return ["; ".join(map(ast.unparse, ast.parse(each).body[0].body)) for each in made]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("source", "operator", "results"),
+    [
+        ("x = a <= b", "comparison", ["x = a < b"]),
+        ("x = 0 < a <= 9", "comparison", ["x = 0 <= a <= 9", "x = 0 < a < 9"]),
+        ("x = a == b", "comparison", ["x = a != b"]),
+        ("x = a == b", "prefix", ["x = str(a).startswith(str(b))"]),
+        ("x = a != b", "prefix", ["x = not str(a).startswith(str(b))"]),
+        ("x = a == b", "membership", ["x = str(a) in str(b)"]),
+        ("x = a == b", "case-blind", ["x = str(a).lower() == str(b).lower()"]),
+        ("x = a in b", "case-blind", ["x = str(a).lower() in [str(each).lower() for each in b]"]),
+        ("x = a == 3", "prefix", []),
+        ("x = a and b", "and-or", ["x = a or b"]),
+        ("x = a and b", "condition-dropped", ["x = b", "x = a"]),
+        ("if a:\n    f()", "condition", ["if True:\n    f()", "if False:\n    f()"]),
+        ("x = [e for e in a if e]", "condition", ["x = [e for e in a if True]"]),
+        ("return a < b", "condition", ["return True", "return False"]),
+        ("x = not a", "negation", ["x = a"]),
+        ("x = a + b", "arithmetic", ["x = a - b"]),
+        ("x = a + 'text'", "arithmetic", []),
+        ("a.n += 1", "statement-dropped", ["pass"]),
+        ("a.n = b", "statement-dropped", ["pass"]),
+        ("f(a)", "call-dropped", ["pass"]),
+        ("_log.info(a)", "call-dropped", []),
+        ("x = 7", "constant", ["x = 8", "x = 6"]),
+        ("x = 0.5", "constant", ["x = 1.0", "x = 0.25"]),
+        ("x = True", "constant", ["x = False"]),
+        ("x = a['key']", "string", ["x = a['keyx']"]),
+        ("x = f'{a}/health'", "string", ["x = f'{a}/healthx'"]),
+        ("raise ApiError(4, 'CODE', 'words')", "string", ["raise ApiError(4, 'CODEx', 'words')"]),
+        ("x = 'a{1,9}'", "bound", ["x = 'a{2,9}'", "x = 'a{0,9}'", "x = 'a{1,10}'", "x = 'a{1,8}'"]),
+        ("x = min(a, b)", "call", ["x = max(a, b)"]),
+        ("x = a.fullmatch(b)", "call", ["x = a.match(b)"]),
+        ("x = a.strip()", "normaliser-dropped", ["x = a"]),
+        ("x = a.get('k', b)", "default", ["x = a.get('k', None)"]),
+        ("f(a, b)", "arguments", ["f(b, a)"]),
+        ("x = {'a': 1, 'b': 2}", "member-dropped", ["x = {'b': 2}", "x = {'a': 1}"]),
+        ("with a.lock:\n    f()", "lock", ["with __import__('contextlib').nullcontext():\n    f()"]),
+        ("with a.open() as b:\n    f()", "lock", []),
+        ("f(a)\ng(b)", "order", ["g(b); f(a)"]),
+        ("x = f(a)\ng(x)", "order", []),
+    ],
+)  # fmt: skip
+def test_operator(source: str, operator: str, results: list[str]) -> None:
+    assert changed(source, operator) == results
+
+
+def test_what_an_exception_handler_does_is_dropped() -> None:
+    assert changed("try:\n    f()\nexcept E:\n    raise\nfinally:\n    g()", "exception-swallowed") == [
+        "try:\n    f()\nexcept E:\n    pass\nfinally:\n    g()"
+    ]
+    assert changed("try:\n    f()\nfinally:\n    g()", "finally-dropped") == [
+        "try:\n    f()\nfinally:\n    pass"
+    ]
+
+
+def test_a_function_returns_early() -> None:
+    source = "async def f() -> bool:\n    '''Words.'''\n    g()\n    return h()\n"
+    made = [applied(source, edit) for edit in edits(source) if edit.operator == "early-return"]
+    assert [each.splitlines()[2].strip() for each in made] == ["return True", "return False"]
+
+
+def test_annotations_decorators_and_words_for_people_are_left_alone() -> None:
+    source = '''
+    import logging
+    _log = logging.getLogger("a")
+    Alias = dict[str, "int"]
+
+    @decorated(1)
+    class A:
+        """Words."""
+        x: "int"
+
+        def f(self, a: "str") -> "str":
+            """Words."""
+            raise bad_request("a")
+    '''
+    assert not [edit for edit in edits(dedent(source)) if edit.operator != "early-return"]
+
+
+STATEMENT = """
+UPDATE t SET n = n + 1, answer = NULL
+WHERE key = %s AND state = 'held' AND until <= now() - interval '24 hours' FOR UPDATE
+"""
+
+
+@pytest.mark.parametrize(
+    ("operator", "before", "after"),
+    [
+        ("sql-condition", "WHERE key = %s ", "WHERE true "),
+        ("sql-condition", "AND state = 'held' ", "AND true "),
+        ("sql-case-blind", "WHERE key = %s ", "WHERE lower(key::text) = lower(%s::text) "),
+        ("sql-assignment", " n = n + 1,", " "),
+        ("sql-assignment", ", answer = NULL\n", " "),
+        ("sql-operator", "<=", "<"),
+        ("sql-operator", "+", "-"),
+        ("sql-literal", "'held'", "'heldx'"),
+        ("sql-number", "24", "25"),
+        ("sql-clause", "FOR UPDATE", ""),
+    ],
+)
+def test_sql_operator(operator: str, before: str, after: str) -> None:
+    made = [(each.operator, STATEMENT[each.start : each.end], each.text) for each in sql.changes(STATEMENT)]
+    assert (operator, before, after) in made
+
+
+def test_a_condition_in_a_subquery_ends_with_it() -> None:
+    statement = "WITH a AS (UPDATE t SET n = 1 WHERE k = f(a, b)) SELECT 1 FROM a"
+    dropped = [each for each in sql.changes(statement) if each.operator == "sql-condition"]
+    assert [statement[each.start : each.end] for each in dropped] == ["WHERE k = f(a, b)"]
+
+
+@pytest.mark.parametrize("module", modules())
+def test_every_mutant_compiles_and_differs(module: str) -> None:
+    original = path_of(module).read_text("utf-8")
+    for mutant in of_module(module):
+        assert mutant.source != original, mutant
+        compile(mutant.source, mutant.id, "exec", dont_inherit=True)
+
+
+def test_every_honest_service_has_mutants_with_ids_of_their_own() -> None:
+    assert {service for each in mutants().values() for service in each.services} == set(ENTRIES)
+    assert not [name for name in modules() if name.startswith(("faults", "mutants"))]
+    named = [each.id for name in modules() for each in of_module(name)]
+    assert len(named) == len(set(named)) == len(mutants())
+
+
+def test_a_mutant_is_found_by_its_id() -> None:
+    some = next(each for each in mutants().values() if each.module == "dixie.reputation")
+    found = find(some.id)
+    assert found is not None
+    assert found.source == some.source
+    assert find("dixie.reputation:nowhere:condition:1") is None
+    assert find("os:path:condition:1") is None
+    assert file_of("dixie.reputation") == "stack/dixie/reputation.py"
+    assert services_of("dixie.reputation") == ["dixie"]
+    assert services_of("freeside.budget_ledger") == ["freeside", "worker"]
