@@ -26,7 +26,7 @@ from .platform import Control
 
 #: What the checks that are tried first may take together, s of their own time, and how many they may be.
 FIRST_S, FIRST_CHECKS = 3.0, 40
-CONTROL_EVERY = 25
+CONTROL_EVERY = 12
 #: A mutant stays on, so a second attempt meets what an attempt a second later would.
 _OPTIONS = ("--reruns", "1", "--reruns-delay", "0")
 _DRILLS = "--drills"
