@@ -16,8 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..core.formats import counted, digest
-from ..core.patterns import matches
+from ..core.formats import counted, digest, matches
 from ..core.plan import Plan
 from . import CatalogueError, PlatformError
 from .campaign import Setup
