@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from pytest_readiness import Environment, Evidence
 
 from smoke.aws.account import read_descriptions
 from smoke.aws.reader import AwsReader, reader_of
+from smoke.contract.model import SERVICE, Access
 from smoke.network.transport import authorities, http_pool
 from smoke.platform.answer_log import AnswerLog
+from smoke.platform.attacks import Target, target_of
 from smoke.platform.batch import Batch
 from smoke.platform.builds import builds
 from smoke.platform.dixie import Dixie, Scores
@@ -138,7 +140,26 @@ def once(shared: Path) -> Once:
 @pytest.fixture
 def batch(environment: Environment, evidence: Evidence) -> Batch:
     """Sends families of derived cases, as many at once as the profile allows."""
-    return Batch(evidence, environment.limits.concurrency)
+    return Batch(evidence, environment.limits.concurrency, environment.name if environment.live else "")
+
+
+@pytest.fixture
+def opened(
+    request: pytest.FixtureRequest,
+    agent: str,
+    tenants: Tenants,
+    attacker: SigningKey,
+    signing_key: SigningKeyLookup,
+    finn_key: SigningKeyLookup,
+) -> Callable[[Access], Target]:
+    """Makes the target of any way in, unrecorded: a batch records what matters."""
+
+    def opened(access: Access) -> Target:
+        client = request.getfixturevalue(access.service).unrecorded()
+        key = finn_key if access.kind is SERVICE else signing_key
+        return target_of(access, client, key, tenants.main, agent, attacker)
+
+    return opened
 
 
 @pytest.fixture

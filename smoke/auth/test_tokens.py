@@ -1,29 +1,22 @@
-"""G-2, phase auth: valid tokens are accepted and spent once, forgeries refused, tenants kept apart."""
+"""G-2, phase auth: every route accepts valid tokens, and refuses whatever breaks a rule of tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from functools import partial
 
 import pytest
-from pytest_readiness import Evidence, SafetyViolation
+from pytest_readiness import Environment, Evidence
 
-from smoke.contract.model import SERVICES
-from smoke.platform.answers import body_text, require_status
-from smoke.platform.attacks import (
-    REFUSALS,
-    Target,
-    require_refused,
-    require_spent,
-    target_of,
-)
-from smoke.platform.forgeries import cases
-from smoke.platform.freeside import Freeside, Tenants, cost_in
-from smoke.platform.invariants import I7, reading_of
-from smoke.platform.prompts import prompt_for
-from smoke.platform.services import controlled, each, requires
-from smoke.platform.tokens import SigningKey, bearer
+from smoke.contract.model import Access
+from smoke.contract.neighbours import Near, strings
+from smoke.platform.answers import require_status
+from smoke.platform.attacks import REFUSALS, Target, require_refused
+from smoke.platform.batch import Batch, Case
+from smoke.platform.dixie import Dixie
+from smoke.platform.forgeries import Forgery, forgeries, one_of_each, sendable, thinned, varieties
+from smoke.platform.freeside import Freeside, Tenants
+from smoke.platform.services import each_access
 
 pytestmark = [
     pytest.mark.goal("G-2"),
@@ -32,151 +25,116 @@ pytestmark = [
     pytest.mark.usefixtures("alone"),
 ]
 
-#: To Finn a token without the hash of its request is also a hash mismatch, which it answers with 400.
-UNBOUND = ("finn", "missing-req_hash")
+Forged = Callable[[Target], list[Forgery]]
 
-#: How a request might name a community that is not its token's.
-NAMED_BY: dict[str, Callable[[str], tuple[dict[str, str], dict[str, str]]]] = {
-    "body": lambda victim: ({"tenant_id": victim, "communityId": victim}, {}),
-    "header": lambda victim: ({}, {"X-Tenant-Id": victim, "X-Community-Id": victim}),
-}
-
-
-def each_service(check: str) -> list[Any]:
-    """Every service as a parameter of one check. Freeside's control covers Finn's behind the VPC."""
-    return each(finn_covered_by=f"auth/{check}[freeside]")
-
-
-def each_forgery() -> list[Any]:
-    """Every forgery at every service that has to refuse it.
-
-    From outside the VPC only what Freeside accepts reaches Finn: there the same forgery at Freeside, or
-    another one that it must refuse, covers Finn's refusal.
-    """
-    return [
-        pytest.param(
-            service,
-            case,
-            marks=[
-                controlled(service),
-                requires(
-                    service,
-                    finn_covered_by=(
-                        f"auth/refused[freeside-{case if case in cases('freeside') else 'tampered-payload'}]"
-                    ),
-                ),
-            ],
-            id=f"{service}-{case}",
-        )
-        for service in SERVICES
-        for case in cases(service)
-    ]
+#: What another encoding of an honest token breaks: a form, not a proof.
+FORMS = ("encoding",)
+#: To Finn a token that is not bound to its request is a hash mismatch, which it answers with 400.
+BINDING = "binding"
+#: The routes on which every neighbour is tried; on a service's other routes every so many.
+THOROUGH = ("freeside.invoke", "finn.invoke", "dixie.query-user", "dixie.query-service")
+ELSEWHERE_EVERY = 8
+FIRST = THOROUGH[:3]
+#: So many refusals go before the question whether good tokens still pass.
+REFUSED = 6
+#: The cheapest route of each service for what is accepted.
+CHEAPEST = ("freeside.models", "finn.invoke", "dixie.query-user")
 
 
-@pytest.fixture
-def target(
-    request: pytest.FixtureRequest, service: str, agent: str, tenants: Tenants, attacker: SigningKey
-) -> Target:
-    """The parametrised service as an attacker meets it; no other service's client is built."""
-    return target_of(request.getfixturevalue(service), tenants.main, agent, attacker)
+def case_of(target: Target, forgery: Forgery) -> Case:
+    """The case that a forgery is refused at a target."""
+    unbound = forgery.rule == BINDING or forgery.name.startswith("req_hash")
+    unbound = forgery.rule == BINDING or forgery.name.startswith("req_hash")
+    statuses = (*REFUSALS, 400) if unbound else REFUSALS
+    return Case(
+        forgery.name,
+        f"{forgery.rule} at {target.access.id}",
+        partial(target.offer, forgery.header),
+        lambda answer: require_refused(answer, target.service, f"a token ({forgery.name})", statuses),
+        target.mint(forgery.name),
+    )
 
 
-@pytest.mark.p0
-@pytest.mark.parametrize("service", each_service("valid-token-is-accepted"))
-def test_valid_token_is_accepted(target: Target, service: str) -> None:
-    """The positive control: without it every refusal could be a service that refuses everything."""
-    target.accepted()
+@pytest.mark.parametrize("access", each_access("auth/valid-token-is-accepted", control=""))
+def test_valid_token_is_accepted(target: Target, access: Access, evidence: Evidence) -> None:
+    """The positive control: without it every refusal could be a route that refuses everything."""
+    evidence.exchange(target.accepted())
 
 
-@pytest.mark.p0
-@pytest.mark.parametrize(("service", "case"), each_forgery())
-def test_refused(
-    target: Target, service: str, case: str, freeside: Freeside, tenants: Tenants, evidence: Evidence
+@pytest.mark.parametrize("access", each_access("auth/forged-token-is-refused"))
+def test_forged_token_is_refused(
+    target: Target,
+    access: Access,
+    forged: Forged,
+    batch: Batch,
+    freeside: Freeside,
+    tenants: Tenants,
+    evidence: Evidence,
 ) -> None:
-    """A forged credential gets 401 or 403 (400 for a missing body hash) with a JSON error, and no charge."""
-    watch = None if service == "dixie" else freeside.watch(tenants.main, evidence)
-    statuses = (*REFUSALS, 400) if (service, case) == UNBOUND else REFUSALS
-    require_refused(target.forged(case), service, case, statuses)
+    """A credential that breaks one rule of tokens gets 401 or 403 with a JSON error, and costs nothing."""
+    every = 1 if access.id in THOROUGH else ELSEWHERE_EVERY
+    found = [forgery for forgery in forged(target) if forgery.rule not in FORMS]
+    watch = None if access.service == "dixie" else freeside.watch(tenants.main, evidence)
+    batch.run([case_of(target, forgery) for forgery in thinned(found, every)])
     if watch is not None:
-        watch.unchanged(f"{service} refused {case}")
+        watch.unchanged(f"forged tokens at {access.id}")
+
+
+@pytest.mark.parametrize(
+    "access", each_access("auth/token-in-another-encoding-is-refused", severity=pytest.mark.p1)
+)
+def test_token_in_another_encoding_is_refused(target: Target, access: Access, batch: Batch) -> None:
+    """Base64 that RFC 7515 does not allow is refused, though it is signed just so."""
+    found = forgeries(target.genuine(), "encodings")
+    batch.run([case_of(target, forgery) for forgery in found if forgery.rule in FORMS])
+
+
+@pytest.mark.parametrize(
+    "access", each_access("auth/token-written-otherwise-is-accepted", severity=pytest.mark.p1, of=CHEAPEST)
+)
+def test_token_written_otherwise_is_accepted(target: Target, access: Access, batch: Batch) -> None:
+    """A good token is accepted however its issuer writes the same JSON, and whichever s it signs with."""
+    batch.run(
+        [
+            Case(
+                near.name,
+                f"a valid token is accepted at {access.id}",
+                partial(target.offer, near.value),
+                lambda answer: require_status(answer, access.success),
+                target.mint(near.name),
+            )
+            for near in varieties(target.genuine())
+        ]
+    )
 
 
 @pytest.mark.p0
-@pytest.mark.parametrize("service", each_service("jti-is-spent-once"))
-def test_jti_is_spent_once(target: Target, service: str) -> None:
-    """A used token is refused when it is sent again."""
-    header, _ = target.spent()
-    require_spent(target.send(lambda: header), service, "a token that was used before")
+@pytest.mark.requires("dixie_key")
+def test_near_api_key_is_refused(dixie: Dixie, agent: str, environment: Environment, batch: Batch) -> None:
+    """Of the keys that Dixie could take for the one that it gave out, only that one passes."""
+    key = environment.secret("dixie.api_key")
+    client, sent = dixie.unrecorded(), [near for near in strings(key) if sendable(f"Bearer {near.value}")]
+    require_status(client.query(f"nft:{agent}", lambda: f"Bearer {key}"), 200)
+    batch.run(
+        [
+            Case(
+                near.name,
+                "an API key that was never given out is refused at dixie.query",
+                lambda near=near: client.query(f"nft:{agent}", lambda: f"Bearer {near.value}"),  # type: ignore[misc]
+                lambda answer: require_refused(answer, "dixie", "an API key that was never given out"),
+            )
+            for near in [
+                *sent,
+                Near("its beginning alone", key[:4]),
+                Near("another", "dxk_smoke_never_given_out"),
+            ]
+        ]
+    )
 
 
-@pytest.mark.p0
-def test_jti_is_spent_on_every_route(
-    freeside: Freeside, tenants: Tenants, agent: str, attacker: SigningKey
-) -> None:
-    """A token that was used on one route is refused on another."""
-    target = target_of(freeside, tenants.main, agent, attacker)
-    header, _ = replace(target, send=freeside.models).spent()
-    require_spent(target.send(lambda: header), "freeside", "a token that was used on another route")
-
-
-@pytest.mark.p1
-@pytest.mark.parametrize("service", each_service("jti-is-spent-across-tenants"))
-def test_jti_is_spent_across_tenants(target: Target, service: str, tenants: Tenants) -> None:
-    """A jti that one tenant's token used is refused in a token of another tenant."""
-    _, claims = target.spent()
-    foreign = target.claims() | {"jti": claims["jti"], "tenant_id": tenants.other}
-    answer = target.send(lambda: bearer(target.key(), foreign))
-    require_spent(answer, service, "a jti that another tenant's token used")
-
-
-@pytest.mark.p0
-def test_budget_of_another_tenant_is_closed(freeside: Freeside, tenants: Tenants) -> None:
-    """Another community's budget is refused to a valid token, whether that community exists or not."""
-    freeside.budget(tenants.other)
-    if freeside.dialects.budget == "gateway":
-        own_figures_only(freeside, tenants)
-        return
-    for community in (tenants.main, "smoke-no-such-community"):
-        answer = freeside.get_budget(community, freeside.credential(tenants.other))
-        require_refused(
-            answer, "freeside", f"a token of {tenants.other} for the budget of {community}", (403,)
-        )
-
-
-def own_figures_only(freeside: Freeside, tenants: Tenants) -> None:
-    """The gateway's route names no community: naming another one must not change the figures."""
-    credential = freeside.credential(tenants.other, role="admin")
-    params = {"communityId": tenants.main, "tenant_id": tenants.main}
-    answer = freeside.http.send("GET", "/api/agents/budget", credential, params=params)
-    if answer.status_code == 200 and tenants.main in body_text(answer):
-        raise SafetyViolation(f"a token of {tenants.other} was shown the budget of {tenants.main}")
-    if answer.status_code == 200:
-        reading_of(answer, "gateway", tenants.other)
-    else:
-        require_refused(answer, "freeside", "a request for another community's budget", (400, 403))
-
-
-@controlled("freeside")
-@pytest.mark.p0
-@pytest.mark.parametrize("named_by", NAMED_BY)
-def test_another_tenant_is_never_charged(
-    freeside: Freeside, tenants: Tenants, named_by: str, evidence: Evidence
-) -> None:
-    """A request that names another community is charged to the token's community, or refused."""
-    victim, payer = tenants.small, tenants.main
-    members, headers = NAMED_BY[named_by](victim)
-    victims, payers = (freeside.watch(tenant, evidence) for tenant in (victim, payer))
-    body = freeside.invoke_body(prompt_for()) | members
-    answer = freeside.post_invoke(body, tenant=payer, credential=freeside.credential(payer), headers=headers)
-    require_status(answer, 200, 400, 403)
-    victims.unchanged(f"a token of {payer} named {victim} in the {named_by}", I7)
-    payers.charged([cost_in(answer)] if answer.status_code == 200 else [])
-
-
-@pytest.mark.p0
-@pytest.mark.parametrize("service", each_service("valid-token-is-still-accepted"))
-def test_valid_token_is_still_accepted(target: Target, service: str) -> None:
+@pytest.mark.parametrize("access", each_access("auth/valid-token-is-still-accepted", control="", of=FIRST))
+def test_valid_token_is_still_accepted(target: Target, access: Access, evidence: Evidence) -> None:
     """The positive control again: refusing forgeries did not lock valid tokens out."""
-    for case in ("garbage", "expired", "tampered-signature", "unknown-kid", "alg-none"):
-        require_refused(target.forged(case), service, case)
-    target.accepted()
+    for forgery in one_of_each(target.genuine())[:REFUSED]:
+        case_of(target, forgery).judge(target.offer(forgery.header))
+    evidence.exchange(target.accepted())

@@ -180,12 +180,13 @@ ROUTES = (
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """One way into a route: with one kind of token."""
+    """One way into a route: with one kind of token. ``success`` is the status when it is let in."""
 
     route: str
     service: str
     kind: TokenKind
     id: str
+    success: int
 
 
 def accesses(names: Iterable[str] = ()) -> tuple[Access, ...]:
@@ -199,5 +200,5 @@ def accesses(names: Iterable[str] = ()) -> tuple[Access, ...]:
         kinds = [name for name in route.credentials if name in TOKEN_KINDS]
         for kind in kinds if not wanted or route.name in wanted else ():
             id_ = f"{route.name}-{kind}" if len(kinds) > 1 else route.name
-            found[id_] = Access(route.name, route.service, TOKEN_KINDS[kind], id_)
+            found[id_] = Access(route.name, route.service, TOKEN_KINDS[kind], id_, route.success)
     return tuple(found.values())

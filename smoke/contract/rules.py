@@ -36,7 +36,74 @@ class Rule:
             yield route, tuple(check.format(route=route, service=service) for check in named)
 
 
+FORGED = "auth/forged-token-is-refused[{route}]"
+WITHIN = "auth/times-within-limits-are-accepted[{route}]"
+BEYOND = "auth/times-beyond-limits-are-refused[{route}]"
+
+#: The rules of tokens (contract 1.1), by the names that the reference verifier gives them.
+OF_TOKENS = (
+    *(
+        Rule(name, says, WITH_TOKEN, (FORGED,))
+        for name, says in {
+            "credential": "a bearer token of three parts is needed",
+            "algorithm": "only ES256 is accepted",
+            "critical": "an extension that is critical and not understood is refused (RFC 7515)",
+            "key": "the kid is in the key set of the issuer",
+            "signature": "the signature is that key's",
+            "issuer": "the issuer is the one of this kind of token",
+            "audience": "the token is for this service",
+            "claims": "every claim is there, with its type",
+        }.items()
+    ),
+    Rule(
+        "encoding",
+        "base64url as RFC 7515 has it: no padding, no other alphabet",
+        WITH_TOKEN,
+        ("auth/token-in-another-encoding-is-refused[{route}]",),
+    ),
+    *(
+        Rule(name, says, WITH_TOKEN, (FORGED, WITHIN, BEYOND))
+        for name, says in {
+            "expiry": "a token is refused 30 s after exp",
+            "not-before": "a token is refused until 30 s before nbf",
+            "issued-at": "a token is refused until 30 s before iat",
+            "lifetime": "exp is 3600 s after iat at most",
+        }.items()
+    ),
+    Rule(
+        "binding",
+        "the token names the hash of the body that it is sent with (2)",
+        ("finn.invoke",),
+        (FORGED,),
+    ),
+    Rule(
+        "spent-once",
+        "every verified token is spent once, on any route of the service",
+        WITH_TOKEN,
+        ("auth/token-is-spent-once[{route}]", "operations/spent-token-stays-spent[{route}]"),
+    ),
+    Rule(
+        "spent-by-all",
+        "a jti is spent for every tenant",
+        WITH_TOKEN,
+        ("auth/jti-is-spent-across-tenants[{route}]",),
+        dict.fromkeys(("dixie.query-service", "dixie.events"), "these tokens name no tenant"),
+    ),
+    Rule(
+        "unspent",
+        "a token that was refused with 401 is not spent",
+        WITH_TOKEN,
+        ("auth/refused-token-stays-unspent[{route}]",),
+    ),
+)
 RULES = (
+    *OF_TOKENS,
+    Rule(
+        "tenant",
+        "a token reads and charges its own tenant only (1.5)",
+        ("freeside.invoke", "freeside.budget"),
+        ("auth/near-tenant-is-another-tenant", "auth/budget-of-another-tenant-is-closed"),
+    ),
     Rule(
         "answers",
         "status, members and headers of an answer, the form of a refusal, the request id (1 to 3)",

@@ -90,8 +90,8 @@ def _doubts(
     _signature(members.last, f"{parts[0]}.{parts[1]}".encode(), signature, keys)
     yield from _claims(claimed.last, kind, audience)
     _times(claimed.last, now, skew_s)
-    if kind.bound and claimed.last["req_hash"] != f"sha256:{hashlib.sha256(body).hexdigest()}":
-        _broken("binding")
+    if kind.bound:
+        yield from _binding(str(claimed.last["req_hash"]), f"sha256:{hashlib.sha256(body).hexdigest()}")
     if members.repeated or claimed.repeated:
         yield "of a name that is there twice the last counts, or the token is refused (RFC 7519)"
 
@@ -158,8 +158,6 @@ def _claims(claims: Claims, kind: TokenKind, audience: str) -> Iterator[str]:
     _require(audience in aud if isinstance(aud, list) else aud == audience, "audience")
     if isinstance(aud, list):
         yield "an audience may be an array (RFC 7519)"
-    if not all(isinstance(pool, str) for pool in claims.get("allowed_pools", ())):
-        yield "what is no pool in allowed_pools may be passed over"
     for name, schema in kind.claims.items():
         if claims.get(name) is None:
             if name in claims:
@@ -170,6 +168,8 @@ def _claims(claims: Claims, kind: TokenKind, audience: str) -> Iterator[str]:
             yield f"{name} may be a fraction (RFC 7519)"
         if isinstance(claims[name], str) and not claims[name].strip():
             yield f"a blank {name} may pass"
+    if not all(isinstance(pool, str) for pool in claims.get("allowed_pools", ())):
+        yield "what is no pool in allowed_pools may be passed over"
     if isinstance(claims.get("jti"), str) and not _UUID.fullmatch(claims["jti"]):
         yield "the form of a jti is the issuer's"
 
@@ -186,6 +186,12 @@ def fits(value: Any, schema: Mapping[str, Any]) -> bool:
     if schema["type"] == "array":
         return isinstance(value, list)
     return isinstance(value, str) and bool(value)
+
+
+def _binding(named: str, right: str) -> Iterator[str]:
+    _require(named.lower() == right, "binding")
+    if named != right:
+        yield "hexadecimal digits have two cases"
 
 
 def _times(claims: Claims, now: float, skew_s: float) -> None:

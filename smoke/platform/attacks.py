@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,6 +13,8 @@ from typing import Any
 
 import httpx
 from pytest_readiness import SafetyViolation
+
+from smoke.contract.model import SERVICES, USER, Access
 
 from .answers import (
     UnexpectedStatus,
@@ -21,13 +25,14 @@ from .answers import (
     require_status,
     route_of,
 )
-from .dixie import Dixie
+from .dixie import Dixie, quality_signal
+from .finn import INVOKE_PATH as FINN_INVOKE
 from .finn import Finn
-from .forgeries import Genuine, forgery
-from .freeside import Freeside
-from .http import Credential
+from .forgeries import Genuine
+from .freeside import INVOKE_PATH, Freeside, cost_in
+from .http import JSON_HEADERS, Credential
 from .prompts import prompt_for
-from .tokens import Claims, SigningKey, bearer, finn_claims, user_claims
+from .tokens import Claims, SigningKey, bearer, dixie_service_claims, finn_claims, user_claims
 
 REFUSALS = (401, 403)
 #: A verified token that was spent before (contract 1.3); Finn and Dixie say 401.
@@ -46,58 +51,124 @@ INTERNALS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A service under attack. ``claims`` would be accepted when signed properly."""
+    """A route under attack, with one kind of token. ``claims`` would be accepted when signed properly.
 
-    service: str
+    A call that is let in enters its cost in the run's journal.
+    """
+
+    access: Access
     claims: Callable[[], Claims]
     send: Callable[[Credential | None], httpx.Response]
     key: Callable[[], SigningKey]
     attacker: SigningKey
+    body: bytes = b""
+
+    @property
+    def service(self) -> str:
+        """The service of the route."""
+        return self.access.service
 
     def genuine(self) -> Genuine:
         """What a new token that would be accepted is made of."""
-        return Genuine(self.key(), self.claims(), self.attacker)
+        audience = SERVICES[self.service].audience
+        return Genuine(self.access.kind, audience, self.key(), self.claims(), self.attacker, self.body)
 
-    def forged(self, case: str) -> httpx.Response:
-        """The answer to a forgery, made anew for each send."""
-        return self.send(lambda: forgery(case)(self.genuine()))
+    def offer(self, header: str | None) -> httpx.Response:
+        """The answer to an Authorization header; None for none."""
+        return self.send(None if header is None else lambda: header)
 
-    def spent(self) -> tuple[str, Claims]:
-        """The Authorization header and the claims of a valid token that was accepted just now.
+    def signed(self, **changed: Any) -> Credential:
+        """Fresh tokens, one for each send, with some claims changed."""
+        return lambda: bearer(self.key(), self.claims() | changed)
+
+    def mint(self, case: str) -> str:
+        """The command that makes a forgery of that name anew."""
+        words = ["python", "-m", "smoke.platform", "mint", "--to", self.access.id, "--case", case]
+        return shlex.join(words + (["--body", self.body.decode()] if self.body else []))
+
+    def accepted(self, **changed: Any) -> httpx.Response:
+        """The answer to a new token that must be accepted."""
+        return require_status(self.send(self.signed(**changed)), self.access.success)
+
+    def spent(self, **changed: Any) -> Claims:
+        """The claims of a valid token that was accepted just now.
 
         Each send has a token of its own: one that met a rate limit may be spent, too.
         """
-        sent: list[tuple[str, Claims]] = []
+        sent: list[Claims] = []
 
         def fresh() -> str:
-            claims = self.claims()
-            sent.append((bearer(self.key(), claims), claims))
-            return sent[-1][0]
+            sent.append(self.claims() | changed)
+            return bearer(self.key(), sent[-1])
 
-        require_status(self.send(fresh), 200)
+        require_status(self.send(fresh), self.access.success)
         return sent[-1]
 
-    def accepted(self) -> httpx.Response:
-        """The 200 to a new valid token, the positive control."""
-        return require_status(self.send(lambda: bearer(self.key(), self.claims())), 200)
+    def again(self, claims: Claims) -> httpx.Response:
+        """The answer to a token of exactly these claims."""
+        return self.offer(bearer(self.key(), claims))
 
 
-def target_of(client: Freeside | Finn | Dixie, tenant: str, agent: str, attacker: SigningKey) -> Target:
-    """A service with the route to attack: Dixie's reputation query about ``agent``, or else the invoke.
-
-    A token that is let in there spends the money of ``tenant``.
-    """
-    service, key = client.http.service, client.key
+def target_of(
+    access: Access,
+    client: Freeside | Finn | Dixie,
+    key: Callable[[], SigningKey],
+    tenant: str,
+    agent: str,
+    attacker: SigningKey,
+) -> Target:
+    """A way into a route. A token that is let in spends the money of ``tenant``, or rates ``agent``."""
     if isinstance(client, Dixie):
-        return Target(service, client.claims, partial(client.query, f"nft:{agent}"), key, attacker)
+        sends = {
+            "dixie.query": lambda token: client.query(f"nft:{agent}", token),
+            "dixie.events": lambda token: client.post_event(quality_signal(agent, 1.0), token),
+        }
+        claims = client.claims if access.kind is USER else dixie_service_claims
+        return Target(access, claims, sends[access.route], key, attacker)
+    client.journal.open()
     if isinstance(client, Finn):
         body = client.body(prompt_for())
-        claims = partial(finn_claims, tenant, body)
-    else:
-        body = json.dumps(client.invoke_body(prompt_for())).encode()
-        claims = partial(user_claims, tenant)
-    send = lambda token: client.post_invoke(body, tenant=tenant, credential=token)  # noqa: E731
-    return Target(service, claims, send, key, attacker)
+        call = _entered(client, tenant, partial(client.http.send, "POST", FINN_INVOKE, content=body))
+        return Target(access, partial(finn_claims, tenant, body), call, key, attacker, body)
+    body = json.dumps(client.invoke_body(prompt_for())).encode()
+    streamed = {"Accept": "text/event-stream"}
+    sends = {
+        "freeside.invoke": _entered(
+            client, tenant, partial(client.http.send, "POST", INVOKE_PATH, content=body)
+        ),
+        "freeside.stream": _entered(
+            client,
+            tenant,
+            partial(client.http.send, "POST", client.dialects.stream_path, content=body),
+            streamed,
+        ),
+        "freeside.models": client.models,
+        "freeside.budget": lambda token: client.get_budget(tenant, token),
+        "freeside.quality": lambda token: client.quality(f"nft:{agent}", "good", token),
+    }
+    admin = (
+        {"role": "admin"} if access.route == "freeside.budget" and client.dialects.budget == "gateway" else {}
+    )
+    return Target(access, lambda: user_claims(tenant) | admin, sends[access.route], key, attacker)
+
+
+def _entered(
+    client: Freeside | Finn,
+    tenant: str,
+    post: Callable[..., httpx.Response],
+    more: Mapping[str, str] | None = None,
+) -> Callable[[Credential | None], httpx.Response]:
+    """Posts a call with any credential; a 200 is entered in the journal as a charge of ``tenant``."""
+
+    def send(credential: Credential | None) -> httpx.Response:
+        key = str(uuid.uuid4())
+        headers = {**JSON_HEADERS, "X-Idempotency-Key": key, **(more or {})}
+        response = post(credential=credential, headers=headers)
+        if response.status_code == 200:
+            client.journal.learn(tenant, key, cost_in(response))
+        return response
+
+    return send
 
 
 def require_refused(

@@ -27,7 +27,8 @@ class Case:
 
     ``send`` makes the request anew each time and gives the answer; a client sends it that waits out a 429.
     ``judge`` raises for an answer that breaks the rule: SafetyViolation where once is proof, else another
-    AssertionError. ``mint`` is a shell command that prints a throw-away Authorization header for a replay.
+    AssertionError. ``mint`` is a shell command that takes `--env` and prints a throw-away Authorization
+    header for a replay.
     """
 
     name: str
@@ -38,11 +39,15 @@ class Case:
 
 
 class Batch:
-    """Sends the cases of one check, as many at once as the profile allows."""
+    """Sends the cases of one check, as many at once as the profile allows.
 
-    def __init__(self, evidence: Evidence, concurrency: int) -> None:
+    ``env`` is the profile's name for a replay; empty for the embedded platform, which ends with the run.
+    """
+
+    def __init__(self, evidence: Evidence, concurrency: int, env: str = "") -> None:
         self._evidence = evidence
         self._concurrency = concurrency
+        self._env = env
 
     def run(self, cases: Sequence[Case]) -> list[httpx.Response]:
         """The answers to all cases, in their order; raises for the first case that breaks its rule.
@@ -72,9 +77,9 @@ class Batch:
             raise error
         self._evidence.exchange(answer)
         text = f"{case.rule}: {case.name}: {error} ({len(failures)} of {tried} cases failed)"
-        self._evidence.note(
-            f"counterexample: {case.name}; to send it again: {replay(answer.request, case.mint)}"
-        )
+        mint = f"{case.mint} --env {self._env or 'PROFILE'}" if case.mint else ""
+        where = "" if self._env else " (PROFILE and the address are what `python -m stack up` prints)"
+        self._evidence.note(f"{case.name}, to send it again: {replay(answer.request, mint)}{where}")
         if isinstance(error, SafetyViolation):
             raise SafetyViolation(text) from error
         if isinstance(error, UnexpectedStatus):

@@ -1,4 +1,4 @@
-"""Forged tokens, and all other credentials that must be refused: each breaks exactly one rule.
+"""Credentials derived from a genuine one: each differs in one thing, and the contract says what it is worth.
 
 Only here is a JWS put together by hand: what is honest, even with bad claims, is made by ``tokens``.
 """
@@ -6,151 +6,402 @@ Only here is a JWS put together by hand: what is honest, even with bad claims, i
 from __future__ import annotations
 
 import base64
+import hashlib
 import hmac
 import json
+import re
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric import ec
-from jwt.algorithms import ECAlgorithm
-from jwt.utils import base64url_encode
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, utils
 
-from smoke.contract.model import SERVICES
+from smoke.contract.boundaries import FAR_TIMES
+from smoke.contract.model import SERVICES, TokenKind
+from smoke.contract.neighbours import Near, documents, strings, twice
+from smoke.contract.verifier import Accepted, Keys, Refused, Verdict, verify
 
-from .tokens import Claims, SigningKey, bearer, mint
+from .tokens import Claims, SigningKey
 
-#: How far a forged time is from now: far beyond any clock skew that a verifier may allow.
-FAR_S = 900
-#: A lifetime beyond the limit of 3600 s (contract 1.1).
-TOO_LONG_S = 7200
+_ECDSA = ec.ECDSA(hashes.SHA256())
+#: The order of P-256: with s, n - s signs as well.
+_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+#: What an HTTP header can carry unchanged.
+_SENDABLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
+
+#: Signs the signing input of a JWS.
+Sign = Callable[[bytes], bytes]
+#: An Authorization header, None for no header at all; the name says in what it differs.
+Credential = Near[str | None]
+Family = Callable[["Genuine"], Iterator[Credential]]
 
 
 @dataclass(frozen=True, slots=True)
 class Genuine:
-    """What a credential that would be accepted is made of, and an attacker's key."""
+    """What a credential that would be accepted is made of, where it is sent, and an attacker's key.
 
+    Each derived token has a ``jti`` of its own, unless they all keep that of the claims.
+    """
+
+    kind: TokenKind
+    audience: str
     key: SigningKey
     claims: Claims
     attacker: SigningKey
+    body: bytes = b""
+    keep_jti: bool = False
 
-    def resigned(self, claims: Mapping[str, Any]) -> str:
-        """Other claims, properly signed."""
-        return bearer(self.key, claims)
+    def renewed(self) -> Genuine:
+        """The same for another token."""
+        return self if self.keep_jti else replace(self, claims=self.claims | {"jti": str(uuid.uuid4())})
 
-    def shifted(self, **changes: int) -> str:
-        """Times moved to so many seconds from now, properly signed."""
-        now = int(time.time())
-        return self.resigned(self.claims | {name: now + delta for name, delta in changes.items()})
+    @property
+    def header(self) -> dict[str, Any]:
+        """The members of the header."""
+        return {"alg": "ES256", "typ": "JWT", "kid": self.key.kid}
 
+    def token(self, *, header: Any = None, claims: Any = None, sign: Sign | None = None) -> str:
+        """The token with other parts: members, or the JSON text itself."""
+        head, body = (
+            part if isinstance(part, str) else json.dumps(part)
+            for part in (
+                self.header if header is None else header, self.claims if claims is None else claims,
+            )
+        )  # fmt: skip
+        signed = f"{_base64(head.encode())}.{_base64(body.encode())}"
+        return f"{signed}.{_base64((sign or self.sign)(signed.encode()))}"
 
-#: Signs the signing input of a JWS.
-Sign = Callable[[bytes], bytes]
-#: A forgery gives the Authorization header to send, or None for no header at all.
-Forgery = Callable[[Genuine], str | None]
+    def sign(self, signed: bytes) -> bytes:
+        """The signature by the genuine key."""
+        return _es256(self.key, signed)
 
-
-def _segment(members: Mapping[str, Any]) -> str:
-    return base64url_encode(json.dumps(members).encode()).decode()
-
-
-def _es256(key: SigningKey) -> Sign:
-    return lambda signed: ECAlgorithm(ECAlgorithm.SHA256, ec.SECP256R1).sign(signed, key.private)
-
-
-def _forged(genuine: Genuine, sign: Sign, **header: Any) -> str:
-    """The genuine claims under a changed header (None removes a member), signed by ``sign``."""
-    members = {"alg": "ES256", "typ": "JWT", "kid": genuine.key.kid} | header
-    kept = {name: value for name, value in members.items() if value is not None}
-    signed = f"{_segment(kept)}.{_segment(genuine.claims)}"
-    return f"Bearer {signed}.{base64url_encode(sign(signed.encode())).decode()}"
-
-
-def _with_header(genuine: Genuine, **header: Any) -> str:
-    """Signed by the genuine key, under a changed header."""
-    return _forged(genuine, _es256(genuine.key), **header)
+    def verdict(self, header: str | None) -> Verdict:
+        """What the contract says of an Authorization header that is sent in place of the genuine one."""
+        keys: Keys = {self.key.kid: lambda signed, raw: _verifies(self.key, signed, raw)}
+        return verify(header, self.kind, self.audience, keys, time.time(), body=self.body)
 
 
-def _by_attacker(genuine: Genuine, **header: Any) -> str:
-    """Signed by the attacker, under the genuine key's kid."""
-    return _forged(genuine, _es256(genuine.attacker), **header)
+@dataclass(frozen=True, slots=True)
+class Forgery:
+    """A credential that must be refused, and the rule that it breaks."""
+
+    name: str
+    rule: str
+    header: str | None
 
 
-def _hs256_with_public_key(genuine: Genuine) -> str:
-    """The algorithm confusion: HMAC with the published key as its secret."""
-    secret = genuine.key.public_pem()
-    return _forged(genuine, lambda signed: hmac.digest(secret, signed, "sha256"), alg="HS256")
+def forgeries(genuine: Genuine, *families: str) -> list[Forgery]:
+    """Every derived credential that the contract refuses, of all families or of those named."""
+    return [*_refused(genuine, *(FAMILIES[name] for name in families or FAMILIES))]
 
 
-def _jku(genuine: Genuine) -> str:
-    """The attacker's key set as a data: URL, so that nothing outside has to serve it."""
-    keys = json.dumps({"keys": [genuine.attacker.public_jwk() | {"kid": genuine.key.kid}]}).encode()
+def one_of_each(genuine: Genuine) -> list[Forgery]:
+    """The first forgery of each family."""
+    first = (next(_refused(genuine, family), None) for family in FAMILIES.values())
+    return [forgery for forgery in first if forgery is not None]
+
+
+def thinned(found: Sequence[Forgery], every: int) -> list[Forgery]:
+    """The smallest forgery of each part of a token under each rule, and of the others one of ``every``."""
+    parts: Counter[tuple[str, str]] = Counter()
+    kept = []
+    for forgery in found:
+        part = (forgery.rule, forgery.name.partition(" ")[0])
+        if parts[part] % every == 0:
+            kept.append(forgery)
+        parts[part] += 1
+    return kept
+
+
+def sendable(header: str) -> bool:
+    """Whether HTTP carries a header value unchanged."""
+    return _SENDABLE.fullmatch(header) is not None
+
+
+def varieties(genuine: Genuine) -> list[Credential]:
+    """Every derived credential that the contract accepts although it is written in another way."""
+    return [near for near in _written_otherwise(genuine) if genuine.verdict(near.value) == Accepted()]
+
+
+def _refused(genuine: Genuine, *families: Family) -> Iterator[Forgery]:
+    seen: set[str | None] = set()
+    for near in (near for family in families for near in family(genuine)):
+        if near.value in seen or not (near.value is None or sendable(near.value)):
+            continue
+        seen.add(near.value)
+        verdict = genuine.verdict(near.value)
+        if isinstance(verdict, Refused):
+            yield Forgery(near.name, verdict.rule, near.value)
+
+
+def _bearers(genuine: Genuine) -> Iterator[Credential]:
+    token = genuine.renewed().token
+    yield Near("no header", None)
+    yield Near("no token", "Bearer")
+    yield Near("token alone", token())
+    for scheme in ("Token", "JWT", "Basic", "Digest", "DPoP", "Negotiate", "Bearer2", "Bear", "XBearer"):
+        yield Near(f"scheme {scheme}", f"{scheme} {token()}")
+
+
+def _structures(genuine: Genuine) -> Iterator[Credential]:
+    head, claims, signature = genuine.token().split(".")
+    for name, text in (
+        ("no parts", "x"), ("words", "not.a.token"), ("dots", ".."), ("unsigned", f"{head}.{claims}"),
+        ("no signature", f"{head}.{claims}."), ("four parts", f"{head}.{claims}.{signature}.{signature}"),
+        ("dot before", f".{head}.{claims}.{signature}"), ("dot after", f"{head}.{claims}.{signature}."),
+        ("no claims", f"{head}..{signature}"), ("no header part", f".{claims}.{signature}"),
+        ("parts swapped", f"{claims}.{head}.{signature}"),
+    ):  # fmt: skip
+        yield Near(name, f"Bearer {text}")
+    for name, text in (
+        ("a list", "[]"),
+        ("null", "null"),
+        ("text", '"x"'),
+        ("empty", ""),
+        ("cut", '{"iss": '),
+    ):
+        yield Near(f"claims are {name}", f"Bearer {genuine.token(claims=text)}")
+        yield Near(f"header is {name}", f"Bearer {genuine.token(header=text)}")
+
+
+def _encodings(genuine: Genuine) -> Iterator[Credential]:
+    """Base64 as RFC 7515 does not allow it, around what is signed just so."""
+    while True:  # until the signature has a letter that the alphabets write in two ways
+        token = genuine.renewed().token()
+        head, claims, signature = token.split(".")
+        if {"-", "_"} & {*signature}:
+            break
+    yield Near("padded signature", f"Bearer {token}==")
+    yield Near("signature in the other alphabet", f"Bearer {head}.{claims}.{_standard(signature)}")
+    yield Near("signature in hexadecimal", f"Bearer {head}.{claims}.{_decoded(signature).hex()}")
+
+
+def _algorithms(genuine: Genuine) -> Iterator[Credential]:
+    for near in documents(genuine.header, "alg", "none"):
+        yield Near(f"alg {near.name}", f"Bearer {genuine.renewed().token(header=near.value)}")
+    for name in ("none", "None", "NONE", "nOnE", "", "ES384", "ES512", "ES256K", "RS256", "PS256", "EdDSA"):
+        header = genuine.header | {"alg": name}
+        yield Near(
+            f"alg {name!r} unsigned", f"Bearer {genuine.renewed().token(header=header, sign=lambda _: b'')}"
+        )
+        yield Near(f"alg {name!r}", f"Bearer {genuine.renewed().token(header=header)}")
+    pem = genuine.key.public_pem()
+    jwk = genuine.key.public_jwk()
+    secrets = {
+        "the PEM": pem, "the PEM without its end": pem.strip(), "the JWK": json.dumps(jwk).encode(),
+        "x": _decoded(jwk["x"]), "x and y": _decoded(jwk["x"]) + _decoded(jwk["y"]),
+        "the kid": jwk["kid"].encode(),
+        "nothing": b"",
+        "the DER": genuine.key.private.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        ),
+    }  # fmt: skip
+    for name, secret in secrets.items():
+        for bits in ("256", "384", "512") if name == "the PEM" else ("256",):
+            sign = _hmac(secret, f"sha{bits}")
+            header = genuine.header | {"alg": f"HS{bits}"}
+            yield Near(f"HS{bits} with {name}", f"Bearer {genuine.renewed().token(header=header, sign=sign)}")
+
+
+def _keys(genuine: Genuine) -> Iterator[Credential]:
+    for near in documents(genuine.header, "kid", genuine.attacker.kid):
+        yield Near(f"kid {near.name}", f"Bearer {genuine.renewed().token(header=near.value)}")
+    for kid in ("smoke-unknown-kid", "../../dev/null", "' OR '1'='1", genuine.attacker.kid):
+        yield Near(f"kid {kid}", f"Bearer {genuine.renewed().token(header=genuine.header | {'kid': kid})}")
+    public = genuine.attacker.public_jwk()
+    keys = json.dumps({"keys": [public | {"kid": genuine.key.kid}]}).encode()
     url = "data:application/json;base64," + base64.b64encode(keys).decode()
-    return _by_attacker(genuine, jku=url)
+    der = base64.b64encode(genuine.attacker.public_pem()).decode()
+    brought: dict[str, dict[str, Any]] = {
+        "none": {}, "jwk": {"jwk": public}, "jku": {"jku": url}, "x5u": {"x5u": url}, "x5c": {"x5c": [der]},
+        "key": {"key": public},
+    }  # fmt: skip
+    for name, members in brought.items():
+        for kid in (genuine.key.kid, genuine.attacker.kid):
+            header = genuine.header | {"kid": kid} | members
+            whose = "known" if kid == genuine.key.kid else "its own"
+            token = genuine.renewed().token(
+                header=header, sign=lambda signed: _es256(genuine.attacker, signed)
+            )
+            yield Near(f"another key, brought as {name}, under {whose} kid", f"Bearer {token}")
+    for names in (["smoke-ext"], ["exp", "smoke-ext"]):
+        header = genuine.header | {"crit": names, "smoke-ext": True}
+        yield Near(f"crit {' '.join(names)}", f"Bearer {genuine.renewed().token(header=header)}")
 
 
-def _tampered_payload(genuine: Genuine) -> str:
-    head, _, signature = mint(genuine.key, genuine.claims).split(".")
-    changed = genuine.claims | {"sub": "0x" + "ad" * 20}
-    return f"Bearer {head}.{_segment(changed)}.{signature}"
+def _signatures(genuine: Genuine) -> Iterator[Credential]:
+    other = genuine.renewed()
+    changes: dict[str, Sign] = {
+        **{f"bit flipped in byte {place}": partial(_flipped, place) for place in (0, 8, 31, 32, 63)},
+        "one byte less": lambda raw: raw[:-1], "one byte more": lambda raw: raw + b"\0",
+        "half": lambda raw: raw[:32], "a quarter less": lambda raw: raw[:48],
+        "zero": lambda _: bytes(64), "r is zero": lambda raw: bytes(32) + raw[32:],
+        "s is zero": lambda raw: raw[:32] + bytes(32), "all ones": lambda _: b"\xff" * 64,
+        "r and s are the order": lambda _: _ORDER.to_bytes(32) * 2,
+        "halves swapped": lambda raw: raw[32:] + raw[:32],
+        "in DER": _der, "twice": lambda raw: raw * 2, "of nothing": lambda _: genuine.sign(b""),
+        "of another token": lambda _: genuine.sign(other.token().rpartition(".")[0].encode()),
+    }  # fmt: skip
+    for name, change in changes.items():
+        sign = _changed(genuine, change)
+        yield Near(f"signature {name}", f"Bearer {genuine.renewed().token(sign=sign)}")
 
 
-def _resignatured(genuine: Genuine, change: Callable[[bytes], bytes]) -> str:
-    """The same header and claims under a changed signature."""
-    sign = _es256(genuine.key)
-    return _forged(genuine, lambda signed: change(sign(signed)))
+def _tampered(genuine: Genuine) -> Iterator[Credential]:
+    """Claims changed after they were signed."""
+    changes: dict[str, Any] = {
+        "sub": "0x" + "ad" * 20, "tenant_id": "smoke-other", "tier": "enterprise ",
+        "exp": genuine.claims["exp"] + 1, "jti": str(uuid.uuid4()), "role": "admin",
+        "iss": "arrakis ", "smoke": 1,
+    }  # fmt: skip
+    for name, value in changes.items():
+        fresh = genuine.renewed()
+        head, _, signature = fresh.token().split(".")
+        changed = _base64(json.dumps(fresh.claims | {name: value}).encode())
+        yield Near(f"{name} changed after signing", f"Bearer {head}.{changed}.{signature}")
+    fresh = genuine.renewed()
+    _, claims, signature = fresh.token().split(".")
+    head = _base64(json.dumps(genuine.header | {"smoke": 1}).encode())
+    yield Near("header changed after signing", f"Bearer {head}.{claims}.{signature}")
 
 
-def _foreign_audience(genuine: Genuine) -> str:
-    """The audience of another service, so that a verifier that accepts any of them is caught, too."""
-    audiences = [service.audience for service in SERVICES.values()]
-    foreign = next(audience for audience in audiences if audience != genuine.claims["aud"])
-    return genuine.resigned(genuine.claims | {"aud": foreign})
+def _claims(genuine: Genuine) -> Iterator[Credential]:
+    now = int(time.time())
+    wrong = {
+        "iss": "not-arrakis", "tier": "root", "allowed_pools": "cheap", "exp": now - 900, "iat": now + 900,
+        "jti": [], "sub": None, "tenant_id": None, "pool_id": None, "req_hash": "sha256:" + "0" * 64,
+    }  # fmt: skip
+    for name in genuine.kind.required:
+        fresh = genuine.renewed()
+        last = _foreign(genuine)[0] if name == "aud" else wrong[name]
+        for near in documents(fresh.claims, name, last):
+            yield Near(f"{name} {near.name}", f"Bearer {genuine.token(claims=near.value)}")
+    for issuer in {"arrakis", "loa-finn", "loa-dixie", "loa-freeside"} - {genuine.kind.issuer}:
+        yield Near(
+            f"iss {issuer}", f"Bearer {genuine.token(claims=genuine.renewed().claims | {'iss': issuer})}"
+        )
 
 
-def _missing(claim: str) -> Forgery:
-    def forge(genuine: Genuine) -> str:
-        return genuine.resigned({k: v for k, v in genuine.claims.items() if k != claim})
-
-    return forge
-
-
-FORGERIES: dict[str, Forgery] = {
-    "no-token": lambda _: None,
-    "empty": lambda _: "Bearer",
-    "other-scheme": lambda g: f"Token {mint(g.key, g.claims)}",
-    "garbage": lambda _: "Bearer not.a.token",
-    "alg-none": lambda g: _forged(g, lambda _: b"", alg="none"),
-    "hs256-public-key": _hs256_with_public_key,
-    "other-key-known-kid": lambda g: _by_attacker(g),
-    "unknown-kid": lambda g: _with_header(g, kid="smoke-unknown-kid"),
-    "no-kid": lambda g: _with_header(g, kid=None),
-    "embedded-jwk": lambda g: _by_attacker(g, jwk=g.attacker.public_jwk()),
-    "jku": _jku,
-    "crit": lambda g: _with_header(g, crit=["smoke-ext"], **{"smoke-ext": True}),
-    "tampered-payload": _tampered_payload,
-    "tampered-signature": lambda g: _resignatured(g, lambda s: s[:8] + bytes([s[8] ^ 0x55]) + s[9:]),
-    "truncated-signature": lambda g: _resignatured(g, lambda s: s[:-16]),
-    "expired": lambda g: g.shifted(iat=-FAR_S - 300, exp=-FAR_S),
-    "nbf-future": lambda g: g.shifted(nbf=FAR_S, exp=FAR_S + 300),
-    "iat-future": lambda g: g.shifted(iat=FAR_S, exp=FAR_S + 300),
-    "no-exp": _missing("exp"),
-    "exp-too-long": lambda g: g.shifted(exp=TOO_LONG_S),
-    "wrong-iss": lambda g: g.resigned(g.claims | {"iss": "not-arrakis"}),
-    "wrong-aud": _foreign_audience,
-}
-
-USER_CLAIMS = ("iss", "aud", "sub", "tenant_id", "tier", "pool_id", "allowed_pools", "iat", "jti")
-FINN_CLAIMS = ("iss", "aud", "sub", "tenant_id", "tier", "req_hash", "iat", "jti")
-REQUIRED_CLAIMS = {"freeside": USER_CLAIMS, "finn": FINN_CLAIMS, "dixie": USER_CLAIMS}
+def _audiences(genuine: Genuine) -> Iterator[Credential]:
+    foreign = _foreign(genuine)
+    near = [each.value for each in strings(genuine.audience)]
+    audiences: list[Any] = [*foreign, foreign, near[:3], [[genuine.audience]]]
+    for audience in [*audiences, f"{genuine.audience}-internal", f"https://{genuine.audience}"]:
+        changed = genuine.renewed().claims | {"aud": audience}
+        yield Near(f"aud {json.dumps(audience)}", f"Bearer {genuine.token(claims=changed)}")
 
 
-def forgery(case: str) -> Forgery:
-    """The forgery of a case name; ``missing-<claim>`` for any claim."""
-    return _missing(case.removeprefix("missing-")) if case.startswith("missing-") else FORGERIES[case]
+def _foreign(genuine: Genuine) -> list[str]:
+    """The audiences of the other services: a verifier that accepts any of them is caught, too."""
+    return [each.audience for each in SERVICES.values() if each.audience != genuine.audience]
 
 
-def cases(service: str) -> list[str]:
-    """Every case that a service has to refuse, in a stable order."""
-    return [*FORGERIES, *(f"missing-{claim}" for claim in REQUIRED_CLAIMS[service])]
+def _times(genuine: Genuine) -> Iterator[Credential]:
+    now = int(time.time())
+    for name, offsets in FAR_TIMES.items():
+        moved = {claim: now + seconds for claim, seconds in offsets.items()}
+        yield Near(name, f"Bearer {genuine.token(claims=genuine.renewed().claims | moved)}")
+    for claim, text in (("exp", "1e999"), ("exp", "NaN"), ("exp", "Infinity"), ("iat", "-1e999")):
+        claims = json.dumps(genuine.renewed().claims | {claim: "?"}).replace('"?"', text)
+        yield Near(f"{claim} {text}", f"Bearer {genuine.token(claims=claims)}")
+    again = twice(genuine.renewed().claims, "exp", now - 900)
+    yield Near("exp twice, last past", f"Bearer {genuine.token(claims=again)}")
+
+
+def _hashes(genuine: Genuine) -> Iterator[Credential]:
+    if not genuine.kind.bound:
+        return
+    same = json.dumps(json.loads(genuine.body), separators=(",", ":"), sort_keys=True).encode()
+    bodies = {
+        "nothing": b"",
+        "the same JSON in other bytes": same,
+        "a byte more": genuine.body + b" ",
+        "another body": b"{}",
+    }
+    digest, longer = hashlib.sha256(genuine.body), hashlib.sha512(genuine.body).hexdigest()
+    values = {f"of {name}": f"sha256:{hashlib.sha256(body).hexdigest()}" for name, body in bodies.items()} | {
+        "without its prefix": digest.hexdigest(), "in base64": f"sha256:{_base64(digest.digest())}",
+        "cut": f"sha256:{digest.hexdigest()[:32]}", "by SHA-512": f"sha512:{longer}",
+        "by SHA-512 under its name": f"sha256:{longer}",
+    }  # fmt: skip
+    for name, value in values.items():
+        yield Near(
+            f"req_hash {name}",
+            f"Bearer {genuine.token(claims=genuine.renewed().claims | {'req_hash': value})}",
+        )
+
+
+def _written_otherwise(genuine: Genuine) -> Iterator[Credential]:
+    """The same token as other honest issuers write it."""
+    fresh = genuine.renewed
+    reverse = {name: fresh().claims[name] for name in reversed(genuine.claims)}
+    yield Near("members in another order", f"Bearer {genuine.token(claims=reverse)}")
+    yield Near("spaces in the JSON", f"Bearer {genuine.token(claims=json.dumps(fresh().claims, indent=2))}")
+    compact = json.dumps(fresh().claims, separators=(",", ":"))
+    yield Near("no spaces in the JSON", f"Bearer {genuine.token(claims=compact)}")
+    escaped = json.dumps(fresh().claims).replace("a", "\\u0061")
+    yield Near("escaped letters", f"Bearer {genuine.token(claims=escaped)}")
+    yield Near("a claim more", f"Bearer {genuine.token(claims=fresh().claims | {'smoke': [1]})}")
+    yield Near("a header member more", f"Bearer {genuine.token(header=genuine.header | {'smoke': 1})}")
+    yield Near("high s", f"Bearer {fresh().token(sign=_changed(genuine, _high))}")
+
+
+#: Every way in which a credential is derived, smallest changes first.
+FAMILIES: dict[str, Family] = {
+    "bearers": _bearers, "structures": _structures, "encodings": _encodings, "algorithms": _algorithms,
+    "keys": _keys, "signatures": _signatures, "tampered": _tampered, "claims": _claims,
+    "audiences": _audiences, "times": _times, "hashes": _hashes,
+}  # fmt: skip
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _decoded(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def _standard(text: str) -> str:
+    return text.replace("-", "+").replace("_", "/")
+
+
+def _es256(key: SigningKey, signed: bytes) -> bytes:
+    r, s = utils.decode_dss_signature(key.private.sign(signed, _ECDSA))
+    return r.to_bytes(32) + s.to_bytes(32)
+
+
+def _verifies(key: SigningKey, signed: bytes, raw: bytes) -> bool:
+    r, s = int.from_bytes(raw[:32]), int.from_bytes(raw[32:])
+    try:
+        key.private.public_key().verify(utils.encode_dss_signature(r, s), signed, _ECDSA)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _hmac(secret: bytes, digest: str) -> Sign:
+    return lambda signed: hmac.digest(secret, signed, digest)
+
+
+def _changed(genuine: Genuine, change: Sign) -> Sign:
+    return lambda signed: change(genuine.sign(signed))
+
+
+def _flipped(place: int, raw: bytes) -> bytes:
+    return raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :]
+
+
+def _der(raw: bytes) -> bytes:
+    return utils.encode_dss_signature(int.from_bytes(raw[:32]), int.from_bytes(raw[32:]))
+
+
+def _high(raw: bytes) -> bytes:
+    s = int.from_bytes(raw[32:])
+    return raw[:32] + max(s, _ORDER - s).to_bytes(32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -32,6 +33,7 @@ from .tokens import SigningKey
 INVOKE_PATH = "/api/agents/invoke"
 STREAM_PATH = "/api/agents/stream"
 _LOOK_EVERY_S = 0.2
+_STREAMED_COST = re.compile(rb'"costMicro"\s*:\s*"([0-9]{1,18})"')
 _NEVER = Event()
 
 
@@ -200,6 +202,9 @@ class Freeside(ServiceClient):
 
 def cost_in(response: httpx.Response) -> int:
     """The cost that an answer declares, in µUSD; 0 when it cannot be read, which the check itself reports."""
+    if response.headers.get("content-type", "").startswith("text/event-stream"):
+        costs = _STREAMED_COST.findall(response.content)
+        return int(costs[0]) if len(costs) == 1 else 0
     try:
         body = parse_json(response.content, route_of(response))
         usage = body.get("usage", {}) if isinstance(body, dict) else {}

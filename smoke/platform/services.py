@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
-from smoke.contract.model import SERVICES
+from smoke.contract.model import SERVICE, SERVICES, accesses
+
+#: What a check needs that signs as Finn does.
+_OF_FINN = [pytest.mark.requires("finn", "finn_key"), pytest.mark.p1]
 
 
 def requires(service: str, *, finn_covered_by: str = "") -> pytest.MarkDecorator:
@@ -22,7 +25,39 @@ def requires(service: str, *, finn_covered_by: str = "") -> pytest.MarkDecorator
 
 def controlled(service: str) -> pytest.MarkDecorator:
     """What a refusal by a service proves something with: it accepts the same request with a good token."""
-    return pytest.mark.control(f"auth/valid-token-is-accepted[{service}]")
+    first = next(access for access in accesses() if access.service == service)
+    return pytest.mark.control(f"{ACCEPTED}[{first.id}]")
+
+
+ACCEPTED = "auth/valid-token-is-accepted"
+
+
+def each_access(
+    check: str,
+    *,
+    severity: pytest.MarkDecorator = pytest.mark.p0,
+    control: str = ACCEPTED,
+    of: Iterable[str] = (),
+) -> list[Any]:
+    """Every way in with a token, or those named, as the parameter `access` of the check of that id.
+
+    Freeside's first one covers Finn's behind the VPC. What is for Finn's tokens at Dixie is P1, as its routes
+    are. A refusal counts where the check ``control`` passed for the same way in; empty: none is needed.
+    """
+    chosen = [access for access in accesses() if not of or access.id in of]
+    first = next(access for access in chosen if access.service == "freeside")
+    return [
+        pytest.param(
+            access,
+            id=access.id,
+            marks=[
+                requires(access.service, finn_covered_by=f"{check}[{first.id}]"),
+                *(_OF_FINN if access.kind is SERVICE else [severity]),
+                *([pytest.mark.control(f"{control}[{access.id}]")] if control else []),
+            ],
+        )
+        for access in chosen
+    ]
 
 
 def each(

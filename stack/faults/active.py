@@ -35,6 +35,11 @@ class Faults:
             self._stamp = stamp
         return self._active
 
+    def directory(self) -> Path:
+        """A directory that the faulty parts of all services share."""
+        assert self._path is not None, "no fault is on"
+        return self._path.parent
+
     def on(self, fault_id: str) -> bool:
         """Whether the fault is on."""
         return fault_id in self.active()

@@ -13,7 +13,7 @@ from stack.common.http import ApiError, raw_body
 from stack.dixie.app import Parts
 from stack.dixie.reputation import PRIOR, Reputation, Scores, Signal, signal_in
 from stack.faults.active import Faults, Faulty
-from stack.faults.tokens import FaultyContext, explained
+from stack.faults.tokens import FaultyContext, FaultyTokenAuth, explained
 
 AGENTS = frozenset({"smoke-agent-001", "smoke-agent-002"})
 
@@ -28,7 +28,7 @@ def parts(faults: Faults) -> Parts:
     )
 
 
-class FaultyAuth(Faulty, DixieAuth):
+class FaultyAuth(FaultyTokenAuth, DixieAuth):
     """Lets in who should stay out, and the other way round."""
 
     async def reader(self, request: Request) -> None:
@@ -48,9 +48,16 @@ class FaultyAuth(Faulty, DixieAuth):
 
     def has_api_key(self, request: Request) -> bool:
         """Whether the credential passes as an API key."""
-        if self._faults.on("dixie-accepts-any-api-key"):
-            return offered_api_key(request) is not None
+        offered = offered_api_key(request)
+        if offered is not None and self._faults.on("dixie-accepts-any-api-key"):
+            return True
+        if self._faults.on("dixie-compares-the-beginning-of-api-keys"):
+            return offered is not None and self._begins_like_the_key(offered)
         return super().has_api_key(request) and not self._faults.on("dixie-refuses-api-keys")
+
+    def _begins_like_the_key(self, offered: str) -> bool:
+        known = self.context.settings.dixie_api_key_file
+        return known is not None and offered.startswith(known.read_text(encoding="utf-8").strip())
 
     def refusal(self, case: str) -> ApiError:
         """The refusal, with or without its reason."""

@@ -8,7 +8,7 @@ from stack.common.auth import FinnAuth
 from stack.common.claims import Claims
 from stack.common.http import ApiError
 from stack.faults.active import Faults, Faulty
-from stack.faults.tokens import FaultyContext
+from stack.faults.tokens import FaultyContext, FaultyTokenAuth
 from stack.finn.app import Parts
 from stack.finn.billing import Billing
 from stack.finn.invoke import ProviderClient
@@ -26,7 +26,7 @@ def parts(faults: Faults) -> Parts:
     )
 
 
-class FaultyAuth(Faulty, FinnAuth):
+class FaultyAuth(FaultyTokenAuth, FinnAuth):
     """Takes a token for another body."""
 
     def bound_to(self, claims: Claims, raw: bytes) -> bool:

@@ -24,7 +24,7 @@ from stack.faults.money import (
     FaultyIdempotency,
     stray_charge,
 )
-from stack.faults.tokens import FaultyContext, explained
+from stack.faults.tokens import FaultyContext, FaultyTokenAuth, explained
 from stack.freeside.agents import Agents, Quality
 from stack.freeside.app import Parts
 from stack.freeside.asks import Ask, read_ask, require_pool
@@ -51,7 +51,7 @@ def parts(faults: Faults) -> Parts:
     )
 
 
-class FaultyAuth(Faulty, FreesideAuth):
+class FaultyAuth(FaultyTokenAuth, FreesideAuth):
     """Charges for tokens that it refuses, or explains the refusal."""
 
     async def verified(self, request: Request, verifier: Verifier | None = None) -> Claims:

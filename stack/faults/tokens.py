@@ -5,6 +5,9 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from starlette.requests import Request
+
+from stack.common.auth import TokenAuth
 from stack.common.claims import POOLS, Claims
 from stack.common.context import Context
 from stack.common.http import ApiError
@@ -145,7 +148,7 @@ class FaultyVerifier(Faulty, Verifier):
     async def verify(self, authorization: str | None) -> Claims:
         """The claims, verified or just believed."""
         try:
-            claims = await super().verify(authorization)
+            claims = await super().verify(self._read(authorization))
         except TokenRefused as refused:
             cases = (refused.case, *_SAME_RULE.get(refused.case, ()))
             if not any(self._faults.on(f"{self._service}-accepts-{case}") for case in cases):
@@ -154,7 +157,17 @@ class FaultyVerifier(Faulty, Verifier):
             claims = _believed(authorization)
         if self._locked_out() or self._faults.on(f"{self._service}-refuses-valid-tokens"):
             raise TokenRefused("locked-out")
+        if "smoke" in claims.raw and self._faults.on(f"{self._service}-refuses-unknown-claims"):
+            raise TokenRefused("unknown-claim")
+        if self._faults.on(f"{self._service}-compares-tenants-blind-to-case"):
+            claims = Claims({**claims.raw, "tenant_id": claims.tenant_id.lower()})
         return claims
+
+    def _read(self, authorization: str | None) -> str | None:
+        """The header, with a token in any base64 put right before it is looked at."""
+        if authorization is None or not self._faults.on(f"{self._service}-decodes-leniently"):
+            return authorization
+        return authorization.rstrip("=").replace("+", "-").replace("/", "_")
 
     def _locked_out(self) -> bool:
         patience = self._faults.number(f"{self._service}-locks-out", "after", 5)
@@ -191,9 +204,10 @@ class FaultySpentTokens(Faulty, SpentTokens):
         super().__init__(*arguments)
         self._service = self._table.partition(".")[0]
         self._memory: set[str] = set()
+        self._first: dict[str, int] = {}
 
     async def spend(self, claims: Claims, route: str) -> bool:
-        """Record the token per tenant, per route, in memory, or not at all."""
+        """Record the token per tenant, per route, in memory, in part, for a while, or not at all."""
         service, faults, jti = self._service, self._faults, claims.jti
         if faults.on(f"{service}-accepts-jti-replay"):
             return True
@@ -201,11 +215,52 @@ class FaultySpentTokens(Faulty, SpentTokens):
             jti = f"{claims.tenant_id}:{jti}"
         if faults.on(f"{service}-jti-per-route"):
             jti = f"{route}:{jti}"
+        if faults.on(f"{service}-compares-half-the-jti"):
+            jti = jti[:18]
+        if faults.on("services-share-their-record") and not _first_anywhere(faults, jti):
+            return False
+        if self._forgotten(jti):
+            return True
         if faults.on(f"{service}-jti-in-memory"):
             fresh = jti not in self._memory
             self._memory.add(jti)
             return fresh
         return await self._record(claims, jti)
+
+    def _forgotten(self, jti: str) -> bool:
+        """Whether so many tokens came since this one was spent that it is no longer known."""
+        calls = self._faults.tick(f"{self._service}-forgets-spent-tokens")
+        after = self._faults.number(f"{self._service}-forgets-spent-tokens", "after", 8)
+        if after is None or calls - self._first.setdefault(jti, calls) < after:
+            return False
+        self._first[jti] = calls
+        return True
+
+
+def _first_anywhere(faults: Faults, jti: str) -> bool:
+    """Whether no service has seen the jti yet; from now on this one has."""
+    try:
+        (faults.directory() / f"jti-{jti}").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+class FaultyTokenAuth(Faulty, TokenAuth):
+    """Believes every token on one route, or spends those that it refuses."""
+
+    async def verified(self, request: Request, verifier: Verifier | None = None) -> Claims:
+        """The claims of the request's token, verified or just believed."""
+        service, path = self.context.settings.service, request.url.path
+        try:
+            return await super().verified(request, verifier)
+        except ApiError:
+            claims = _believed(request.headers.get("authorization"))
+            if self._faults.on(f"{service}-spends-refused-tokens"):
+                await self._spent.spend(claims, path)
+            if not self._faults.on(f"{service}-believes-tokens-at-{path.rpartition('/')[2]}"):
+                raise
+            return claims
 
 
 def explained(faults: Faults, service: str, case: str, error: ApiError) -> ApiError:

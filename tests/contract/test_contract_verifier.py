@@ -1,4 +1,4 @@
-"""The reference verifier against PyJWT, against the forgeries of the suite, and against itself."""
+"""The reference verifier: what it accepts, refuses by which rule, and leaves open."""
 
 import json
 import time
@@ -10,10 +10,9 @@ import pytest
 from smoke.contract.boundaries import times
 from smoke.contract.model import CALL, SERVICE, USER, accesses
 from smoke.contract.verifier import Accepted, Keys, Open, Refused, verify
-from smoke.platform.forgeries import FORGERIES, Genuine, cases, forgery
 from smoke.platform.tokens import SigningKey, bearer, dixie_service_claims, finn_claims, user_claims
 
-KEY, ATTACKER = SigningKey.throwaway("known"), SigningKey.throwaway("attacker")
+KEY = SigningKey.throwaway("known")
 ES256 = jwt.get_algorithm_by_name("ES256")
 KEYS: Keys = {"known": lambda signed, signature: ES256.verify(signed, KEY.private.public_key(), signature)}
 BODY = b'{"prompt": "x"}'
@@ -30,12 +29,6 @@ def test_honest_tokens_are_accepted() -> None:
     assert verify(call, CALL, "loa-finn", KEYS, now, body=BODY) == Accepted()
     assert verify(call, CALL, "loa-finn", KEYS, now, body=BODY + b" ") == Refused("binding")
     assert verify(bearer(KEY, dixie_service_claims()), SERVICE, "loa-dixie", KEYS, now) == Accepted()
-
-
-@pytest.mark.parametrize("case", cases("freeside"))
-def test_forgeries_are_refused(case: str) -> None:
-    genuine = Genuine(KEY, user_claims("tenant"), ATTACKER)
-    assert isinstance(verdict(forgery(case)(genuine)), Refused)
 
 
 @pytest.mark.parametrize(
@@ -84,4 +77,3 @@ def test_every_access_has_an_id_of_its_own() -> None:
     ids = [access.id for access in accesses()]
     assert len(ids) == len(set(ids)) >= 8
     assert json.dumps(ids)
-    assert FORGERIES

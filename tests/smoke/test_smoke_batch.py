@@ -59,7 +59,7 @@ def test_first_counterexample_is_told_with_its_replay() -> None:
     assert "the rule: small: POST /x: expected 200, got 500 (2 of 3 cases failed)" in str(error)
     assert log.exchanges == [500]
     assert "curl" in log.notes[0]
-    assert '-H "$(mint it)"' in log.notes[0]
+    assert '-H "$(mint it --env PROFILE)"' in log.notes[0]
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,8 @@ BAD_INPUT = [
 ]
 # Behaviour whose name ends in a case.
 FAMILIES = {
-    f"{SERVICES}-accepts-": [*FORGED, "jti-replay"],
+    f"{SERVICES}-accepts-": [*FORGED, "jti-replay", "wrong-algorithm", "malformed-claims"],
+    f"{SERVICES}-believes-tokens-at-": ["stream", "budget", "quality", "events"],
     "freeside-serves-": BAD_INPUT,
     "freeside-chokes-on-": BAD_INPUT,
 }

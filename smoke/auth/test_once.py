@@ -1,0 +1,157 @@
+"""G-2, phase auth: a token counts once, whoever brings it again, where and how often at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+from pytest_readiness import Evidence, SafetyViolation
+
+from smoke.contract.model import MAX_LIFETIME_S, SERVICE, Access, accesses
+from smoke.platform.answers import require_status
+from smoke.platform.attacks import REPLAYS, Target, require_refused, require_spent
+from smoke.platform.batch import Batch, Case
+from smoke.platform.concurrency import at_once
+from smoke.platform.forgeries import one_of_each
+from smoke.platform.freeside import Tenants
+from smoke.platform.once import Once
+from smoke.platform.services import each_access
+from smoke.platform.tokens import Claims
+
+pytestmark = [
+    pytest.mark.goal("G-2"),
+    pytest.mark.phase("auth"),
+    pytest.mark.requires("freeside", "key", "signing"),
+    pytest.mark.usefixtures("alone"),
+]
+
+CROWD = 6
+#: The cheapest route of each service: it keeps one record for all of its routes.
+CHEAPEST = ("freeside.models", "finn.invoke", "dixie.query-user")
+#: The ways in with a token that names a tenant.
+OF_TENANTS = [access.id for access in accesses() if access.kind is not SERVICE]
+#: Places of a uuid whose digit may be any: the first, one in the middle, the last.
+PLACES = (0, 20, 35)
+
+
+def spent(target: Target, name: str, claims: Claims) -> Case:
+    """The case that a token of these claims is refused because its jti was spent before."""
+    return Case(
+        name,
+        f"a token counts once at {target.access.id}",
+        lambda: target.again(claims),
+        lambda answer: require_spent(answer, target.service, f"a spent token ({name})"),
+    )
+
+
+@pytest.mark.parametrize("access", each_access("auth/token-is-spent-once"))
+def test_token_is_spent_once(
+    target: Target,
+    access: Access,
+    opened: Callable[[Access], Target],
+    batch: Batch,
+    once: Once,
+    evidence: Evidence,
+) -> None:
+    """Of one token sent many times at once one is accepted; later it is refused, on other routes as well."""
+    claims = target.claims()
+    claims |= {"exp": claims["iat"] + MAX_LIFETIME_S}
+    answers = at_once([lambda: target.again(claims)] * CROWD)
+    accepted = [answer for answer in answers if answer.is_success]
+    evidence.figure("accepted of one token at once", len(accepted), expected=1, limit=CROWD)
+    if len(accepted) > 1:
+        raise SafetyViolation(f"{access.id} accepted one token {len(accepted)} times at once")
+    for answer in answers:
+        if not answer.is_success:
+            require_spent(answer, access.service, "a token that was sent several times at once")
+    assert accepted, f"{access.id} accepted none of {CROWD} copies of a valid token"
+    once.remember("token", access=access.id, claims=claims)
+    elsewhere = [
+        opened(other)
+        for other in accesses()
+        if other != access and (other.service, other.kind) == (access.service, access.kind)
+    ]
+    batch.run(
+        [
+            spent(target, "again", claims),
+            spent(target, "with other times", target.claims() | {"jti": claims["jti"]}),
+            *(spent(other, f"at {other.access.id}", claims) for other in elsewhere),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    "access", each_access("auth/jti-is-spent-across-tenants", severity=pytest.mark.p1, of=OF_TENANTS)
+)
+def test_jti_is_spent_across_tenants(target: Target, access: Access, tenants: Tenants, batch: Batch) -> None:
+    """A jti that one tenant's token used is refused in a token of another tenant or subject."""
+    others: dict[str, Any] = {"tenant_id": tenants.other, "sub": "0x" + "ad" * 20}
+    jti = target.spent()["jti"]
+    batch.run(
+        [
+            spent(target, f"with another {name}", target.claims() | {name: other, "jti": jti})
+            for name, other in others.items()
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    "access", each_access("auth/near-jti-is-another-token", severity=pytest.mark.p1, of=CHEAPEST)
+)
+def test_near_jti_is_another_token(target: Target, access: Access, batch: Batch) -> None:
+    """A token counts by the whole of its jti: one that differs in a single digit is another token."""
+    jti = target.spent()["jti"]
+    batch.run(
+        [
+            Case(
+                f"another digit {place}",
+                f"another jti is another token at {access.id}",
+                partial(target.again, target.claims() | {"jti": _changed(jti, place)}),
+                lambda answer: require_status(answer, access.success),
+            )
+            for place in PLACES
+        ]
+    )
+
+
+def _changed(jti: str, place: int) -> str:
+    return jti[:place] + ("0" if jti[place] != "0" else "1") + jti[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    "access", each_access("auth/each-service-has-its-own-record", severity=pytest.mark.p1, of=CHEAPEST)
+)
+def test_each_service_has_its_own_record(
+    target: Target, access: Access, opened: Callable[[Access], Target], evidence: Evidence
+) -> None:
+    """A jti that another service's token used is new to this one (contract 1.1)."""
+    others = accesses(("freeside.models", "dixie.query"))
+    jti = opened(next(other for other in others if other.service != access.service)).spent()["jti"]
+    evidence.exchange(require_status(target.again(target.claims() | {"jti": jti}), access.success))
+
+
+@pytest.mark.parametrize("access", each_access("auth/refused-token-stays-unspent", severity=pytest.mark.p1))
+def test_refused_token_stays_unspent(
+    target: Target, access: Access, batch: Batch, evidence: Evidence
+) -> None:
+    """Who forges a token with another's jti does not spend it: the good one still passes."""
+    genuine = replace(target.genuine(), keep_jti=True)
+    found = [forgery for forgery in one_of_each(genuine) if forgery.rule != "binding"]
+    batch.run(
+        [
+            Case(
+                forgery.name,
+                f"{forgery.rule} at {access.id}, with the jti of a good token",
+                partial(target.offer, forgery.header),
+                lambda answer: require_refused(answer, access.service, "a forged token", (401,)),
+            )
+            for forgery in found
+        ]
+    )
+    answer = target.again(genuine.claims)
+    evidence.exchange(answer)
+    assert answer.status_code not in REPLAYS, f"{access.id}: a token that was refused with 401 was spent"
+    require_status(answer, access.success)

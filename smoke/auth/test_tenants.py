@@ -1,0 +1,130 @@
+"""G-2, phase auth: tenants kept apart, also those of nearly the same name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from urllib.parse import quote
+
+import httpx
+import pytest
+from pytest_readiness import Evidence, SafetyViolation
+
+from smoke.contract.neighbours import strings
+from smoke.platform.answers import body_text, require_status
+from smoke.platform.attacks import require_refused
+from smoke.platform.batch import Batch, Case
+from smoke.platform.freeside import Freeside, Tenants, cost_in
+from smoke.platform.invariants import I7, reading_of
+from smoke.platform.prompts import prompt_for
+from smoke.platform.services import controlled
+
+pytestmark = [
+    pytest.mark.goal("G-2"),
+    pytest.mark.phase("auth"),
+    pytest.mark.requires("freeside", "key", "signing"),
+    pytest.mark.usefixtures("alone"),
+]
+
+#: How a request might name a community that is not its token's.
+NAMED_BY: dict[str, Callable[[str], tuple[dict[str, str], dict[str, str]]]] = {
+    "body": lambda victim: ({"tenant_id": victim, "communityId": victim}, {}),
+    "header": lambda victim: ({}, {"X-Tenant-Id": victim, "X-Community-Id": victim}),
+}
+
+
+#: Of the names that are nearly a tenant's, so many are tried with a call, the nearest ones.
+CALLS = 4
+
+
+@pytest.mark.p0
+def test_budget_of_another_tenant_is_closed(freeside: Freeside, tenants: Tenants) -> None:
+    """Another community's budget is refused to a valid token, whether that community exists or not."""
+    freeside.budget(tenants.other)
+    if freeside.dialects.budget == "gateway":
+        own_figures_only(freeside, tenants)
+        return
+    for community in (tenants.main, "smoke-no-such-community"):
+        answer = freeside.get_budget(community, freeside.credential(tenants.other))
+        require_refused(
+            answer, "freeside", f"a token of {tenants.other} for the budget of {community}", (403,)
+        )
+
+
+def own_figures_only(freeside: Freeside, tenants: Tenants) -> None:
+    """The gateway's route names no community: naming another one must not change the figures."""
+    credential = freeside.credential(tenants.other, role="admin")
+    params = {"communityId": tenants.main, "tenant_id": tenants.main}
+    answer = freeside.http.send("GET", "/api/agents/budget", credential, params=params)
+    if answer.status_code == 200 and tenants.main in body_text(answer):
+        raise SafetyViolation(f"a token of {tenants.other} was shown the budget of {tenants.main}")
+    if answer.status_code == 200:
+        reading_of(answer, "gateway", tenants.other)
+    else:
+        require_refused(answer, "freeside", "a request for another community's budget", (400, 403))
+
+
+@controlled("freeside")
+@pytest.mark.p0
+@pytest.mark.parametrize("named_by", NAMED_BY)
+def test_another_tenant_is_never_charged(
+    freeside: Freeside, tenants: Tenants, named_by: str, evidence: Evidence
+) -> None:
+    """A request that names another community is charged to the token's community, or refused."""
+    victim, payer = tenants.small, tenants.main
+    members, headers = NAMED_BY[named_by](victim)
+    victims, payers = (freeside.watch(tenant, evidence) for tenant in (victim, payer))
+    body = freeside.invoke_body(prompt_for()) | members
+    answer = freeside.post_invoke(body, tenant=payer, credential=freeside.credential(payer), headers=headers)
+    require_status(answer, 200, 400, 403)
+    victims.unchanged(f"a token of {payer} named {victim} in the {named_by}", I7)
+    payers.charged([cost_in(answer)] if answer.status_code == 200 else [])
+
+
+@pytest.mark.p0
+@controlled("freeside")
+def test_near_tenant_is_another_tenant(
+    freeside: Freeside, tenants: Tenants, batch: Batch, evidence: Evidence
+) -> None:
+    """A tenant of nearly the same name neither reads a tenant's budget nor charges it."""
+    victim, quiet = tenants.main, freeside.unrecorded()
+    watch = freeside.watch(victim, evidence)
+    near = [each for each in strings(victim) if each.value.isprintable()]
+    gateway = freeside.dialects.budget == "gateway"
+
+    def read(token_of: str, path_of: str) -> httpx.Response:
+        claims = {"tenant_id": token_of} | ({"role": "admin"} if gateway else {})
+        path = freeside.dialects.budget_path(quote(path_of, safe=""))
+        return quiet.http.send("GET", path, quiet.credential(victim, **claims))
+
+    def call(other: str) -> httpx.Response:
+        credential = quiet.credential(victim, tenant_id=other)
+        return quiet.post_invoke(quiet.invoke_body(prompt_for()), tenant=other, credential=credential)
+
+    def closed(answer: httpx.Response) -> None:
+        if not (gateway and answer.is_success):
+            require_refused(answer, "freeside", "a budget of nearly the same name", (401, 403, 404))
+        elif victim in body_text(answer):
+            raise SafetyViolation(f"the budget of {victim} was shown to a tenant of nearly its name")
+
+    rule = "tenants of nearly the same name are two tenants"
+    batch.run(
+        [
+            *(Case(f"read by {each.name}", rule, partial(read, each.value, victim), closed) for each in near),
+            *(
+                Case(f"call by {each.name}", rule, partial(call, each.value), _answered)
+                for each in near[:CALLS]
+            ),
+            *(
+                Case(f"path of {each.name}", rule, partial(read, victim, each.value), closed)
+                for each in near
+                if each.value.strip() and not gateway
+            ),
+        ]
+    )
+    watch.unchanged(f"calls of tenants of nearly the name of {victim}", I7)
+
+
+def _answered(answer: httpx.Response) -> None:
+    """A tenant that is unknown may be refused, or be a new one that pays for itself."""
+    require_status(answer, 200, 401, 402, 403, 404)

@@ -1,0 +1,35 @@
+"""G-2, phase operations: what the run spent when it began stays spent until it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from pytest_readiness import Evidence
+
+from smoke.contract.model import Access
+from smoke.platform.attacks import Target, require_spent
+from smoke.platform.once import Once
+from smoke.platform.services import each_access
+
+pytestmark = [
+    pytest.mark.goal("G-2"),
+    pytest.mark.phase("operations"),
+    pytest.mark.requires("freeside", "key", "signing"),
+]
+
+
+@pytest.mark.parametrize(
+    "access", each_access("operations/spent-token-stays-spent", control="auth/token-is-spent-once")
+)
+def test_spent_token_stays_spent(
+    access: Access, opened: Callable[[Access], Target], once: Once, evidence: Evidence
+) -> None:
+    """A token that was spent in phase auth is refused at the end of the run; it has not expired yet."""
+    target = opened(access)
+    found = [entry["claims"] for entry in once.remembered("token") if entry["access"] == access.id]
+    assert found, f"this run spent no token at {access.id}"
+    for claims in found:
+        answer = target.again(claims)
+        evidence.exchange(answer)
+        require_spent(answer, access.service, "a token that was spent when the run began")

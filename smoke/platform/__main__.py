@@ -1,0 +1,87 @@
+"""`python -m smoke.platform mint`: a throw-away credential, to send a counterexample of a report again."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+
+import httpx
+from pytest_readiness import Environment, ProfileError, SetupError, load_environment
+
+from smoke.contract.boundaries import times
+from smoke.contract.model import SERVICES, Access, accesses
+from smoke.network.transport import http_pool
+
+from . import tokens
+from .forgeries import Genuine, forgeries, varieties
+from .http import HttpClient, ServiceClient
+from .jwks import SigningKeyLookup
+from .tokens import Claims, SigningKey
+
+#: The secret of the key that signs, by the service whose key set publishes it.
+SECRETS = {"freeside": "auth.signing_key", "finn": "auth.finn_signing_key"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print one Authorization header as curl's -H takes it; 1 with a reason when there is none."""
+    parser = argparse.ArgumentParser(prog="python -m smoke.platform", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    mint = commands.add_parser("mint", help="print an Authorization header that lives for five minutes")
+    mint.add_argument("--env", required=True, metavar="NAME|PATH.toml", help="environment, as for pytest")
+    mint.add_argument("--to", required=True, choices=[access.id for access in accesses()], metavar="ROUTE")
+    mint.add_argument(
+        "--case", default="", metavar="NAME", help="the case of the report (default: a good token)"
+    )
+    mint.add_argument("--body", default="", help="the request's body, for a token that is bound to it")
+    options = parser.parse_args(arguments)
+    access = next(access for access in accesses() if access.id == options.to)
+    try:
+        environment = load_environment(options.env)
+        with http_pool("pytest-readiness-smoke", proxies=environment.live) as pool:
+            header = header_of(genuine_of(environment, pool, access, options.body), options.case)
+    except (ProfileError, SetupError, AssertionError, LookupError, httpx.HTTPError) as problem:
+        print(problem, file=sys.stderr)  # noqa: T201
+        return 1
+    print(f"Authorization: {header or ''}".rstrip())  # noqa: T201
+    return 0
+
+
+def genuine_of(environment: Environment, pool: httpx.Client, access: Access, body: str) -> Genuine:
+    """A token that the route would accept from the suite's own tenant."""
+    signer = access.kind.signer
+    client = ServiceClient(HttpClient(signer, environment.get(f"{signer}.url"), pool))
+    key = SigningKeyLookup(lambda: environment.secret(SECRETS[signer]), client.jwks)()
+    audience = SERVICES[access.service].audience
+    claims = claims_of(access, environment.auth.community_id, body)
+    return Genuine(access.kind, audience, key, claims, SigningKey.throwaway("smoke-attacker"), body.encode())
+
+
+def claims_of(access: Access, tenant: str, body: str) -> Claims:
+    """The claims of that token. An admin's role does no harm where it is not asked for."""
+    if access.kind.name == "call":
+        return tokens.finn_claims(tenant, body.encode())
+    if access.kind.name == "service":
+        return tokens.dixie_service_claims()
+    return tokens.user_claims(tenant, service=access.service) | {"role": "admin"}
+
+
+def header_of(genuine: Genuine, case: str) -> str | None:
+    """The header of a case by its name, None for a request without one; LookupError when there is no such."""
+    if not case:
+        return f"Bearer {genuine.token()}"
+    for each in times(time.time()):
+        if each.name == case:
+            return f"Bearer {genuine.token(claims=genuine.claims | dict(each.claims))}"
+    for forgery in forgeries(genuine):
+        if forgery.name == case:
+            return forgery.header
+    for near in varieties(genuine):
+        if near.name == case:
+            return near.value
+    raise LookupError(f"no case {case!r}: take the name from the report")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
