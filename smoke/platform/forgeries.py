@@ -89,33 +89,34 @@ class Genuine:
 
 @dataclass(frozen=True, slots=True)
 class Forgery:
-    """A credential that must be refused, and the rule that it breaks."""
+    """A credential that must be refused, the rule that it breaks, and the family that it is from."""
 
     name: str
     rule: str
     header: str | None
+    family: str
 
 
 def forgeries(genuine: Genuine, *families: str) -> list[Forgery]:
     """Every derived credential that the contract refuses, of all families or of those named."""
-    return [*_refused(genuine, *(FAMILIES[name] for name in families or FAMILIES))]
+    return [*_refused(genuine, *(families or FAMILIES))]
 
 
 def one_of_each(genuine: Genuine) -> list[Forgery]:
     """The first forgery of each family."""
-    first = (next(_refused(genuine, family), None) for family in FAMILIES.values())
+    first = (next(_refused(genuine, family), None) for family in FAMILIES)
     return [forgery for forgery in first if forgery is not None]
 
 
 def thinned(found: Sequence[Forgery], every: int) -> list[Forgery]:
-    """The smallest forgery of each part of a token under each rule, and of the others one of ``every``."""
-    parts: Counter[tuple[str, str]] = Counter()
+    """All forgeries but the neighbours of a value: of those the smallest, and one of ``every``."""
+    values: Counter[tuple[str, str]] = Counter()
     kept = []
     for forgery in found:
-        part = (forgery.rule, forgery.name.partition(" ")[0])
-        if parts[part] % every == 0:
+        value = (forgery.rule, forgery.name.partition(" ")[0])
+        if forgery.family not in NEIGHBOURS or values[value] % every == 0:
             kept.append(forgery)
-        parts[part] += 1
+        values[value] += 1
     return kept
 
 
@@ -129,15 +130,15 @@ def varieties(genuine: Genuine) -> list[Credential]:
     return [near for near in _written_otherwise(genuine) if genuine.verdict(near.value) == Accepted()]
 
 
-def _refused(genuine: Genuine, *families: Family) -> Iterator[Forgery]:
+def _refused(genuine: Genuine, *families: str) -> Iterator[Forgery]:
     seen: set[str | None] = set()
-    for near in (near for family in families for near in family(genuine)):
+    for family, near in ((name, near) for name in families for near in FAMILIES[name](genuine)):
         if near.value in seen or not (near.value is None or sendable(near.value)):
             continue
         seen.add(near.value)
         verdict = genuine.verdict(near.value)
         if isinstance(verdict, Refused):
-            yield Forgery(near.name, verdict.rule, near.value)
+            yield Forgery(near.name, verdict.rule, near.value, family)
 
 
 def _bearers(genuine: Genuine) -> Iterator[Credential]:
@@ -182,9 +183,14 @@ def _encodings(genuine: Genuine) -> Iterator[Credential]:
     yield Near("signature in hexadecimal", f"Bearer {head}.{claims}.{_decoded(signature).hex()}")
 
 
+def _header_values(genuine: Genuine) -> Iterator[Credential]:
+    """Neighbours of what the header says, signed by the genuine key."""
+    for name, other in (("alg", "none"), ("kid", genuine.attacker.kid)):
+        for near in documents(genuine.header, name, other):
+            yield Near(f"{name} {near.name}", f"Bearer {genuine.renewed().token(header=near.value)}")
+
+
 def _algorithms(genuine: Genuine) -> Iterator[Credential]:
-    for near in documents(genuine.header, "alg", "none"):
-        yield Near(f"alg {near.name}", f"Bearer {genuine.renewed().token(header=near.value)}")
     for name in ("none", "None", "NONE", "nOnE", "", "ES384", "ES512", "ES256K", "RS256", "PS256", "EdDSA"):
         header = genuine.header | {"alg": name}
         yield Near(
@@ -210,8 +216,6 @@ def _algorithms(genuine: Genuine) -> Iterator[Credential]:
 
 
 def _keys(genuine: Genuine) -> Iterator[Credential]:
-    for near in documents(genuine.header, "kid", genuine.attacker.kid):
-        yield Near(f"kid {near.name}", f"Bearer {genuine.renewed().token(header=near.value)}")
     for kid in ("smoke-unknown-kid", "../../dev/null", "' OR '1'='1", genuine.attacker.kid):
         yield Near(f"kid {kid}", f"Bearer {genuine.renewed().token(header=genuine.header | {'kid': kid})}")
     public = genuine.attacker.public_jwk()
@@ -282,19 +286,19 @@ def _claims(genuine: Genuine) -> Iterator[Credential]:
         last = _foreign(genuine)[0] if name == "aud" else wrong[name]
         for near in documents(fresh.claims, name, last):
             yield Near(f"{name} {near.name}", f"Bearer {genuine.token(claims=near.value)}")
-    for issuer in {"arrakis", "loa-finn", "loa-dixie", "loa-freeside"} - {genuine.kind.issuer}:
-        yield Near(
-            f"iss {issuer}", f"Bearer {genuine.token(claims=genuine.renewed().claims | {'iss': issuer})}"
-        )
 
 
-def _audiences(genuine: Genuine) -> Iterator[Credential]:
+def _names(genuine: Genuine) -> Iterator[Credential]:
+    """Audiences and issuers of others."""
     foreign = _foreign(genuine)
     near = [each.value for each in strings(genuine.audience)]
     audiences: list[Any] = [*foreign, foreign, near[:3], [[genuine.audience]]]
     for audience in [*audiences, f"{genuine.audience}-internal", f"https://{genuine.audience}"]:
         changed = genuine.renewed().claims | {"aud": audience}
         yield Near(f"aud {json.dumps(audience)}", f"Bearer {genuine.token(claims=changed)}")
+    for issuer in ("arrakis", "loa-finn", "loa-dixie", "loa-freeside", f"https://{genuine.kind.issuer}"):
+        changed = genuine.renewed().claims | {"iss": issuer}
+        yield Near(f"iss {issuer}", f"Bearer {genuine.token(claims=changed)}")
 
 
 def _foreign(genuine: Genuine) -> list[str]:
@@ -355,9 +359,12 @@ def _written_otherwise(genuine: Genuine) -> Iterator[Credential]:
 #: Every way in which a credential is derived, smallest changes first.
 FAMILIES: dict[str, Family] = {
     "bearers": _bearers, "structures": _structures, "encodings": _encodings, "algorithms": _algorithms,
-    "keys": _keys, "signatures": _signatures, "tampered": _tampered, "claims": _claims,
-    "audiences": _audiences, "times": _times, "hashes": _hashes,
+    "keys": _keys, "signatures": _signatures, "tampered": _tampered,
+    "names": _names, "times": _times, "hashes": _hashes, "header values": _header_values,
+    "claims": _claims,
 }  # fmt: skip
+#: The families that try the neighbours of every value.
+NEIGHBOURS = ("header values", "claims")
 
 
 def _base64(data: bytes) -> str:
