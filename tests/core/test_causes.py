@@ -74,6 +74,19 @@ def test_the_same_violation_is_one_cause(first: str, second: str | None, causes:
     assert len(made["blockers"]) == causes
 
 
+def test_what_several_checks_say_alike_is_one_cause_whatever_their_cases_are() -> None:
+    said = "SafetyViolation: pay accepted expired: POST /pay answered 200"
+    names = (
+        "auth/refused[pay-expired]",
+        "auth/still-accepted[pay]",
+        "auth/tell-nothing",
+        "auth/other[expired]",
+    )
+    failed = [check(name, "failed", cls="PLATFORM_BUG", summary=said) for name in names]
+    (blocker,) = model(*failed)["blockers"]
+    assert [blocker["check"], *blocker["also"]] == [*names]
+
+
 def test_an_outage_is_one_cause_whatever_was_asked() -> None:
     down = "the model provider behind Finn is down"
     made = model(

@@ -44,11 +44,14 @@ def by_cause(checks: Iterable[CheckResult], results: Iterable[CheckResult]) -> l
     groups: dict[tuple[object, ...], tuple[list[CheckResult], list[CheckResult]]] = {}
     for check in wanted:
         root = _root(check, known)
-        shown, behind = groups.setdefault(_key(root), ([], []))
+        keys = _keys(root)
+        group = next((groups[key] for key in keys if key in groups), ([], []))
+        groups.update(dict.fromkeys(keys, group))
+        shown, behind = group
         (shown if root.id == check.id or root.id not in counted else behind).append(check)
     return [
         Cause(shown=tuple(shown or behind), behind=tuple(behind if shown else ()))
-        for shown, behind in groups.values()
+        for shown, behind in {id(group): group for group in groups.values()}.values()
     ]
 
 
@@ -76,12 +79,12 @@ def _before(check: CheckResult, known: Mapping[str, CheckResult]) -> CheckResult
     return min(open_ones, key=lambda other: other.id, default=None)
 
 
-def _key(check: CheckResult) -> tuple[object, ...]:
-    """Return what checks with one cause share."""
+def _keys(check: CheckResult) -> list[tuple[object, ...]]:
+    """Return what checks with one cause may share: what they say, and that without what is each one's own."""
     if check.cause:
-        return (check.cause,)
+        return [(check.cause,)]
     if check.outcome is not Outcome.FAILED:
-        return check.outcome, check.failure_class, check.summary or check.id
+        return [(check.outcome, check.failure_class, check.summary or check.id)]
     text = _WHEN.sub("", check.summary)
     if check.failure_class in (FailureClass.SETUP_ERROR, FailureClass.EXTERNAL_OUTAGE):
         text = _ASKED.sub("", text)
@@ -90,7 +93,8 @@ def _key(check: CheckResult) -> tuple[object, ...]:
     # by itself, what Python says of an error or an assertion says too little
     bare = check.failure_class is FailureClass.CHECK_ERROR or not text or text.startswith("assert ")
     place = (check.where or check.id) if bare else ""
-    return check.failure_class, place, _VALUE.sub("…", _without_case(text, check.id))
+    texts = (text, _VALUE.sub("…", _without_case(text, check.id)))
+    return [(check.failure_class, place, text) for text in dict.fromkeys(texts)]
 
 
 def _without_case(text: str, name: str) -> str:
