@@ -136,6 +136,14 @@ WRITTEN: dict[str, Callable[[str], str]] = {
     "hex-escape-each": _every("\\x{:02x}"),
     "octal-escape-each": _every("\\{:03o}"),
     "unicode-escape-each": lambda text: "".join(f"\\u{ord(letter):04x}" for letter in text),
+    "unicode-braced-each": lambda text: "".join(f"\\u{{{ord(letter):x}}}" for letter in text),
+    "unicode-long-each": lambda text: "".join(f"\\U{ord(letter):08x}" for letter in text),
+    "unicode-percent-each": lambda text: "".join(f"%u{ord(letter):04x}" for letter in text),
+    "invisible-inside": lambda text: "\u200b".join(text),
+    "soft-hyphens": lambda text: "\u00ad".join(text[at : at + 4] for at in range(0, len(text), 4)),
+    "wide-bytes": lambda text: repr("\0".join(text)),
+    "title": lambda text: f"\x1b]0;{COLOUR}{text}{RESET}\x07 {text}",
+    "colour-each": lambda text: "".join(f"\x1b[38;5;{n % 9}m{letter}" for n, letter in enumerate(text)),
     "colour-before": lambda text: f"{COLOUR}{text}",
     "colour-around": lambda text: f"E   {COLOUR}{text}{RESET} refused",
     "colour-inside": lambda text: f"{text[: len(text) // 2]}{COLOUR}{text[len(text) // 2 :]}{RESET}",
@@ -186,6 +194,12 @@ ENCODED: dict[str, Callable[[str], str]] = {
     "hex-colons": lambda text: text.encode().hex(":"),
     "hex-spaces": lambda text: text.encode().hex(" "),
     "hex-wrapped": lambda text: "\n".join(textwrap.wrap(text.encode().hex(), 24)),
+    "hex-dashes": lambda text: text.encode().hex("-"),
+    "numbers": lambda text: f"assert {[*text.encode()]} == []",
+    "numbers-hex": lambda text: ", ".join(f"0x{octet:02x}" for octet in text.encode()),
+    "base64-of-json": lambda text: _wrapped(10_000)(json.dumps({"a": text})),
+    "base64-of-unicode-json": lambda text: _wrapped(10_000)(json.dumps({"a": text}, ensure_ascii=False)),
+    "base64-of-form": lambda text: _wrapped(10_000)(f"a=1&b={quote(text, safe='')}&c=2"),
     "upper-case": lambda text: f"HEADER {text.upper()} END",
     "lower-case": lambda text: f"header {text.lower()} end",
     "shell-quoted": lambda text: f"curl -u {shlex.quote(text)}",
@@ -224,8 +238,12 @@ def _readings(text: str) -> Iterator[str]:
         for shift in range(4):
             part = run[shift:].replace("-", "+").replace("_", "/")
             decoded = base64.b64decode(part + "A" * (-len(part) % 4))
-            yield re.sub(r"\s", "", decoded.decode("utf-8", "ignore"))
-    for run in re.findall(r"[0-9a-fA-F]{12,}", re.sub(r"[\s:]", "", text)):
+            for undo in (str, unquote, _unescaped):
+                yield re.sub(r"\s", "", undo(decoded.decode("utf-8", "ignore")))
+    for run in re.findall(r"(?:(?:0x[0-9a-f]{2}|\d+)(?:, |\b)){6,}", text):
+        octets = bytes(min(int(number, 0), 255) for number in run.split(", "))
+        yield re.sub(r"\s", "", octets.decode("utf-8", "ignore"))
+    for run in re.findall(r"[0-9a-fA-F]{12,}", re.sub(r"[\s:-]", "", text)):
         for shift in range(2):
             with_even = run[shift:][: len(run[shift:]) // 2 * 2]
             yield re.sub(r"\s", "", binascii.unhexlify(with_even).decode("utf-8", "ignore"))
@@ -251,10 +269,15 @@ def _of_bytes(raw: bytes) -> str:
 
 
 _UNDONE: tuple[Callable[[str], str], ...] = (
+    lambda text: re.sub(r"[\u200b\u00ad\0]|\\x00", "", text),
+    lambda text: re.sub(r"%u([0-9a-f]{4})", lambda one: chr(int(one[1], 16)), text),
+    lambda text: re.sub(
+        r"\\u\{([0-9a-f]+)\}|\\U([0-9a-f]{8})", lambda one: chr(int(one[1] or one[2], 16)), text
+    ),
     html.unescape,
     unquote,
     lambda text: unquote(text.replace("+", " ")),
     _unescaped,
     lambda text: re.sub(r"\\n|\\r|\\t", "\n", text),
-    lambda text: re.sub(r"(?:\x1b|#x1B|\\x1b)\[[0-9;]*m|\x1b\]8;;[^\x07]*\x07", "", text),
+    lambda text: re.sub(r"(?:\x1b|#x1B|\\x1b)\[[0-9;]*m|\x1b\](?:0|8;);[^\x07]*\x07", "", text),
 )

@@ -170,3 +170,64 @@ def test_the_names_of_secrets_stay_readable() -> None:
         "expires_in": 300,
     }
     assert re.fullmatch(r"Authorization: Bearer \[redacted\]", Redactor().text("Authorization: Bearer abc"))
+
+
+SECRET = "Zx9-qwErty7Uv2Lm4Kp"
+BESIDE = {
+    "header-bytes": f"[(b'Authorization', b'Bearer {SECRET}'), (b'X-Api-Key', b'{SECRET}')]",
+    "header-tight": f"GET / HTTP/1.1\r\nHost: h\r\nX-API-Key:{SECRET}\r\n\r\n",
+    "header-token": f"Authorization: token {SECRET}",
+    "proxy": f"Proxy-Authorization: ApiKey {SECRET}",
+    "cookies": f"Cookie: theme=dark; session={SECRET}; lang=en",
+    "aws-4": f"Authorization: AWS4-HMAC-SHA256 Credential=x/2026, SignedHeaders=host, Signature={SECRET}",
+    "sas": f"https://a.example/c?sv=2022&sig={SECRET}",
+    "fragment": f"https://app.example/cb#access_token={SECRET}&expires_in=1",
+    "xml-with-attribute": f"<password type='text'>{SECRET}</password>",
+    "xml-in-namespace": f"<wsse:Password Type='t'>{SECRET}</wsse:Password>",
+    "xml-pair": f'<add key="ApiKey" value="{SECRET}"/>',
+    "yaml-block": f"api_key: >-\n  {SECRET}\nnext: 1",
+    "yaml-literal": f"password: |\n    {SECRET}\n",
+    "yaml-list": f"- POSTGRES_PASSWORD={SECRET}",
+    "arrow": f"password -> {SECRET}",
+    "arrow-quoted": f"api_key -> '{SECRET}'",
+    "hash-rocket": f'{{:password=>"{SECRET}"}}',
+    "go": f"{{User:bob Password:{SECRET} Host:x}}",
+    "data-class": f"Credentials(user='u', secret_key='{SECRET}')",
+    "sql": f"ALTER USER x WITH PASSWORD '{SECRET}'",
+    "netrc": f"machine h login u password {SECRET}",
+    "option": f"tool --password {SECRET} --verbose",
+    "option-key": f"tool --api-key '{SECRET}' --verbose",
+    "option-equals": f"tool --api-key={SECRET}",
+    "powershell": f'$env:API_KEY = "{SECRET}"',
+    "redis": f"redis://:{SECRET}@h:6379/0",
+    "odbc": f"Server=h;Uid=u;Pwd={SECRET};",
+    "multipart": f'Content-Disposition: form-data; name="password"\r\n\r\n{SECRET}\r\n--b--',
+    "graphql": f'mutation {{ login(password: "{SECRET}") {{ ok }} }}',
+    "logfmt": f"level=info token={SECRET} msg=ok",
+    "seed": f'{{"seed_phrase": "{SECRET}"}}',
+}
+
+
+@pytest.mark.parametrize("text", BESIDE.values(), ids=BESIDE.keys())
+def test_what_stands_beside_a_name_in_other_languages(text: str) -> None:
+    cleaned = Redactor().text(text)
+    assert SECRET not in cleaned
+    assert Redactor().text(cleaned) == cleaned
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the password 'expired' is refused",
+        "give --token to the tool",
+        "use --password with care",
+        "password -> required",
+        "the password accepted here",
+    ],
+)
+def test_prose_beside_a_name_stays(text: str) -> None:
+    assert Redactor().text(text) == text
+
+
+def test_bytes_under_a_name_are_hidden() -> None:
+    assert SECRET not in repr(Redactor().data({"password": SECRET.encode(), "n": b"x"}))

@@ -29,7 +29,7 @@ _KINDS_OF_KEY = (
 #: How a name of a secret ends, without its punctuation and case.
 _STRONG = re.compile(
     r"(?:passwords?|passwd|passphrase|passcode|pwd|secrets?|token|cookies?|authorization|credentials?|mnemonic"
-    rf"|jwt|(?:{_KINDS_OF_KEY})key|amzsignature|paymentsignature|secretkeybase|xpayment|connectionstring)$"
+    rf"|jwt|seedphrase|recoveryphrase|(?:{_KINDS_OF_KEY})key|amzsignature|paymentsignature|secretkeybase|xpayment|connectionstring)$"
 )
 _WEAK = re.compile(r"(?:signature|sig|tokens)$")
 #: What may follow without making it another thing: its encoding, its number.
@@ -43,7 +43,17 @@ _INNOCENT = re.compile(
 )
 _WORDS = (
     *("passw", "passph", "passcode", "pwd", "secret", "token", "cookie", "authorization", "credential"),
-    *("mnemonic", "jwt", "key", "signature", "sig", "x-payment", "connectionstring", "connection_string"),
+    *(
+        "mnemonic",
+        "jwt",
+        "phrase",
+        "key",
+        "signature",
+        "sig",
+        "x-payment",
+        "connectionstring",
+        "connection_string",
+    ),
 )
 _NAME_LETTERS = f"{string.ascii_letters}{string.digits}_.-"
 _BEFORE_NAME = tuple(f"{kind} " for kind in (*_KINDS_OF_KEY.split("|"), "refresh", "db"))
@@ -52,18 +62,24 @@ _KEY_REST = re.compile(r"[A-Za-z0-9_-]{0,24}+")
 _STRING = r"[rbfuRBFU]{0,2}(?P<quote%d>[\"'])(?P<%s>(?:(?!(?P=quote%d))[^\\\n]|\\.)*+)"
 #: What follows a name and is its value beyond doubt.
 _TIGHT = re.compile(
-    rf"""["']?[ \t]{{0,8}}(?:=>|:=|[:=])\s{{0,8}}{_STRING % (1, "quoted", 1)}
+    rf"""["']?[ \t]{{0,8}}(?:=>|->|:=|[:=])\s{{0,8}}{_STRING % (1, "quoted", 1)}
     | ["']\s{{0,4}},?\s{{0,20}}["']?[Vv]alue["']?\s{{0,4}}[:=]\s{{0,4}}{_STRING % (2, "member", 2)}
     | ["'](?:;[^\r\n]*)?\r?\n(?:[A-Z][^\r\n]*\r?\n)?\r?\n(?P<part>[^\r\n]++)
     | =(?P<plain>(?:[^\s"'&;<>\\]|\\(?![nrtu"'\\/])){{1,4096}}+)
-    | >(?P<element>[^<>]++)<""",
+    | :[ \t]{{0,8}}[>|][-+0-9]{{0,2}}[ \t]{{0,8}}\r?\n[ \t]{{1,40}}(?P<block>[^\r\n]++)
+    | (?:[ ][^<>]{{0,200}})?>(?P<element>[^<>]++)<""",
     re.VERBOSE,
 )
 _PAIR = re.compile(rf"""["']\s{{0,4}},\s{{0,4}}(?=b?["']){_STRING % (1, "paired", 1)}""", re.VERBOSE)
+#: As SQL and command lines have it: nothing between a name and its value.
+_SPACED = re.compile(
+    rf"""[ \t]{{1,8}}(?:{_STRING % (1, "quoted", 1)}|(?P<word>[^\s"'-][^\s"']{{5,}}+))""", re.VERBOSE
+)
 _OPENING = re.compile(r"[\"']?[ \t]{0,8}[:=]\s{0,8}(?=[\[{(])")
 #: A header, a line of YAML, a number in JSON, an assignment with spaces: what follows may as well be prose.
 _LOOSE = re.compile(
-    r"""["']?[ \t]{0,8}[:=][ \t]{0,8}(?P<line>(?=[^\s"'\[{(])(?:[^\r\n"'\\]|\\(?![nrtu"'\\/])){1,512}+)"""
+    r"""["']?[ \t]{0,8}(?:->|[:=])[ \t]{0,8}"""
+    r"""(?P<line>(?=[^\s"'\[{(])(?:[^\r\n"'\\]|\\(?![nrtu"'\\/])){1,512}+)"""
 )
 _REST_OF_WORD, _REST_OF_LINE = re.compile(r"[^\s\"'&;<>]*+"), re.compile(r"[^\r\n\"']*+")
 #: Words and lines are judged by their beginning; what is secret goes on to its end.
@@ -71,6 +87,7 @@ _LONGEST_WORD, _LONG_WORD = 4096, 256
 _LONGEST_REMARK = 500
 _SCHEME = re.compile(r"(?:bearer|basic|dpop|digest|negotiate|token|apikey)[ \t]+", re.IGNORECASE)
 _LEAF = re.compile(rf"{_STRING % (1, 'leaf', 1)}[\"'](?P<colon>\s*:)?")
+_TAG = re.compile(r"<(?:[\w.-]+:)?\Z")
 _BRACKETS = re.compile(r"[\[\]{}()]")
 _LONGEST_MEMBER = 100_000
 #: What is no secret whatever it is called: nothing, a placeholder, a reference, a mark of ours.
@@ -129,6 +146,8 @@ def hidden_member(kind: Kind, member: Any) -> Any:
         return member
     if isinstance(member, int | float) and not isinstance(member, bool):
         return MARK if kind is Kind.STRONG and abs(member) >= _TELLING_NUMBER else member
+    if isinstance(member, bytes | bytearray):
+        return MARK
     if not isinstance(member, str) or (kind is Kind.WEAK and not _is_long_random(member)):
         return member
     scheme = _SCHEME.match(member)
@@ -185,6 +204,12 @@ def _values(text: str, start: int, end: int, kind: Kind) -> tuple[list[Found], i
         if kind_of(pair["paired"]) is not Kind.NONE:  # the next of a list of names
             return [], end
         return [*_judged(text, pair.span("paired"), kind)], pair.end()
+    if spaced := _SPACED.match(text, end) if _is_operand(name) else None:
+        span = spaced.span(spaced.lastgroup or 0)
+        word = text[slice(*span)]
+        return (
+            [] if _PROSE.fullmatch(word) or word.isalpha() else [*_judged(text, span, kind)]
+        ), spaced.end()
     if loose := _LOOSE.match(text, end):
         found = [*_line(text, name, loose.span("line"), kind)]
         return found, found[-1][1] if found else end
@@ -201,7 +226,7 @@ def _assigned(text: str, start: int, match: re.Match[str], kind: Kind) -> Iterat
             span = (span[0], span[0] + len(match["plain"].rstrip(",)]}.:")))
             if _is_code(text, start, span):
                 return
-    if match.lastgroup != "element" or text[start - 1 : start] == "<":
+    if match.lastgroup != "element" or _TAG.search(text, max(0, start - _LONGEST_NAME), start):
         yield from _judged(text, span, kind)
 
 
@@ -243,6 +268,10 @@ def _word_end(text: str, at: int) -> int:
 
 def _is_header(name: str) -> bool:
     return "-" in name or name.lower() in {"authorization", "cookie"}
+
+
+def _is_operand(name: str) -> bool:
+    return name.startswith("--") or name.lower().endswith(("password", "passwd"))
 
 
 def _is_code(text: str, start: int, span: tuple[int, int]) -> bool:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from .names import is_secret_name
 from .views import as_read, unescaped
@@ -57,7 +57,9 @@ class SecretValue:
         self.forms = _longest_first(form for text in spelled for form in unescaped(text))
         #: Looked for with wrapped lines joined, too.
         self.encoded = _longest_first(
-            form for text in plain for form in (*_base64(text), *_hex(text), *_joined(text))
+            form
+            for text in plain
+            for form in (*chain(*map(_base64, _spelled(text))), *_hex(text), *_joined(text))
         )
         #: Looked for in part.
         self._parts = [form for form in self.forms if form in plain and _is_token(form)]
@@ -143,6 +145,11 @@ def _joined(text: str) -> set[str]:
     return {"".join(line.strip() for line in text.splitlines())}
 
 
+def _spelled(text: str) -> set[str]:
+    """Return the value as it is spelled in what is often encoded as a whole: JSON, a form."""
+    return {text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1], quote(text, safe="")}
+
+
 def _base64(text: str) -> set[str]:
     """Encode at the three alignments that a value can have inside a larger text (as in Basic auth)."""
     raw = text.encode("utf-8", "surrogatepass")
@@ -159,8 +166,9 @@ def _base64(text: str) -> set[str]:
 
 def _hex(text: str) -> set[str]:
     raw = text.encode("utf-8", "surrogatepass")
-    plain = {raw.hex(), raw.hex(":"), raw.hex(" ")}
-    return {*plain, *(form.upper() for form in plain)}
+    plain = {raw.hex(), *(raw.hex(between) for between in ":- ")}
+    listed = {", ".join(map(form.format, raw)) for form in ("{}", "0x{:02x}")}
+    return {*plain, *listed, *(form.upper() for form in plain)}
 
 
 def _occurrences(form: str, text: str) -> Iterator[Span]:

@@ -21,12 +21,13 @@ LEVELS = 5
 _ESCAPE = re.compile(
     r"""
     (?P<terminal> \x1b\[[0-?]*[ -/]*[@-~] | \x1b\][^\x07\x1b]{0,2000}(?:\x07|\x1b\\) | \x1b[@-Z\\^_]
-        | \#x1[bB]\[[0-9;]*m )                              # the last: as JUnit XML spells a colour
+        | \#x1[bB]\[[0-9;]*m                                # as JUnit XML spells a colour
+        | [\u00ad\u200b-\u200f\u2060-\u2064\ufeff] )         # what no reader sees
     | (?P<percent> %[0-7][0-9a-fA-F] | %[c-fC-F][0-9a-fA-F](?:%[89abAB][0-9a-fA-F]){1,3} )
     | (?P<bytes> \\x[0-7][0-9a-fA-F] | \\x[c-fC-F][0-9a-fA-F](?:\\x[89abAB][0-9a-fA-F]){1,3} )
     | \\x(?P<latin> [0-9a-fA-F]{2} )
     | (?P<pair> \\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2} )
-    | \\u(?P<unicode> [0-9a-fA-F]{4} )
+    | [\\%]u(?P<unicode> [0-9a-fA-F]{4} )
     | \\u\{(?P<braced> [0-9a-fA-F]{1,6} )\}
     | \\U(?P<long> 000[0-9a-fA-F]{5} | 0010[0-9a-fA-F]{4} )
     | (?P<octets> \\[01][0-7]{2} | \\3[0-7]{2}(?:\\2[0-7]{2}){1,3} )
@@ -35,7 +36,7 @@ _ESCAPE = re.compile(
     """,
     re.VERBOSE,
 )
-_MAY_ESCAPE = re.compile(r"[\\%&\x1b#]")
+_MAY_ESCAPE = re.compile(r"[\\%&\x1b#\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
 _SIMPLE = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "a": "\a", "v": "\v", "0": "\0"}
 #: The end of a wrapped line, with what a quote, a traceback, a diff or a log puts around its parts.
 _FOLD = re.compile(
@@ -124,7 +125,7 @@ def _decoded(match: re.Match[str]) -> str:
         return ""
     if kind in {"percent", "bytes"}:
         octets = bytes.fromhex(found.replace("%", "").replace("\\x", ""))
-        return octets.decode("utf-8", "replace")
+        return octets.decode("utf-8", "replace").replace("\0", "")  # of UTF-16
     if kind == "octets":
         return bytes(int(octet, 8) for octet in found.split("\\")[1:]).decode("utf-8", "replace")
     if kind == "pair":
