@@ -29,7 +29,7 @@ ALTERATIONS: Mapping[str, tuple[str, ...]] = {
     "nobody-served": ("PAUSE platform",),
 }
 #: What undoes an alteration beyond RELOAD. A client that was served in session mode holds its server
-#: connection until it is next heard of, so a later PAUSE would wait: KILL disconnects it. A pooler that was
+#: connection until it is next used, so a later PAUSE would wait: KILL disconnects it. A pooler that was
 #: restarted since is not paused any more and refuses RESUME: KILL pauses it, so that RESUME always works.
 UNDONE: Mapping[str, tuple[str, ...]] = {
     "session-mode": ("KILL platform", "RESUME platform"),

@@ -246,7 +246,7 @@ class _Read:
         self._content = content
 
     def stream(self) -> list[bytes]:
-        """The whole content."""
+        """The content, as one piece."""
         return [self._content]
 
 

@@ -40,7 +40,7 @@ def allows(statements: Sequence[Mapping[str, Any]], action: str, resource: str) 
 def read_policies(account: AwsAccount, roles: Iterable[str], secrets: Iterable[str]) -> RolePolicies:
     """Read the inline policies of roles and what is attached to them; a role that does not exist has none.
 
-    AWS's own managed policies are left out: none of those that tasks start with lets anybody read a secret.
+    AWS's own managed policies are left out: none of those that tasks start with allows reading a secret.
     """
     wanted = sorted({role for role in roles if role})
     listed = at_once(lambda role: _listed(account, _name(role)), wanted)

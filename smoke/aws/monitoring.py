@@ -88,7 +88,7 @@ def alarm_of(described: Mapping[str, Any]) -> MetricAlarm:
 
 
 def mute(alarm: MetricAlarm, topic: str) -> list[str]:
-    """Why an alarm would notify no one. `topic` is the name of the topic that it must notify."""
+    """Why an alarm would reach no one. `topic` is the name of the topic that it must notify."""
     reasons = []
     if not alarm.enabled:
         reasons.append("its actions are switched off")

@@ -26,7 +26,7 @@ ROUTES = {
 
 @pytest.fixture
 def scanned(checkout: Checkout, plan_facts: Mapping[str, Any], evidence: Evidence) -> Scan:
-    """The whole checkout, held against the plan's allow-list."""
+    """The checkout, compared with the plan's allow-list."""
     result = scan(checkout, allow_list(plan_facts["flyio"]["allow"]))
     evidence.figure("text files read", result.files)
     evidence.figure("files that are no text", result.binary)
@@ -38,7 +38,7 @@ def scanned(checkout: Checkout, plan_facts: Mapping[str, Any], evidence: Evidenc
 @pytest.mark.static
 @pytest.mark.requires("iac")
 def test_no_live_reference(scanned: Scan, evidence: Evidence) -> None:
-    """No tracked text file refers to Fly.io, except where the plan's allow-list says so exactly."""
+    """No tracked text file refers to Fly.io, except where the plan's allow-list names the exact place."""
     evidence.figure("references that nothing allows", len(scanned.live), expected=0)
     assert scanned.files, "git tracks no text file in this checkout"
     assert not scanned.live, listed([ref.finding() for ref in scanned.live], "refers to Fly.io")

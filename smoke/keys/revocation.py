@@ -263,7 +263,7 @@ class Revocation:
         raise KeyFault(
             "the secret changed on every attempt to replace it",
             where=self._store.secret_id,
-            action="stop whoever writes it, then revoke --resume",
+            action="stop the process that writes it, then revoke --resume",
         )
 
     def _before(self, run: KeyRun) -> tuple[SigningKey, ...]:

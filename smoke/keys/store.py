@@ -129,7 +129,7 @@ class SecretStore:
     def _get(self, **which: str) -> Stored:
         found = self._find("get_secret_value", (*_MISSING, *_UNMET), **which)
         if found is None:
-            self.describe()  # a secret that is not there says so
+            self.describe()  # raises for a secret that does not exist
             raise MissingVersion("the secret has no such version", where=self.secret_id)
         if "SecretString" not in found:
             raise KeyFault(

@@ -1,4 +1,4 @@
-"""A steady stream of valid tokens while keys change: whoever refuses one breaks a rotation's promise."""
+"""A steady stream of valid tokens while keys change: one that is refused breaks a rotation's promise."""
 
 from __future__ import annotations
 

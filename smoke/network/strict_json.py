@@ -21,7 +21,7 @@ def strict_json(body: bytes | str) -> Any:
     """The value of a body in UTF-8. Raises NotStrict.
 
     Refused are a name that comes twice, NaN, an integer beyond 64 bits, a number beyond a double, half of a
-    surrogate pair, and a depth that would exhaust whoever walks the value.
+    surrogate pair, and a depth that would exhaust the reader's stack.
     """
     try:
         text = body if isinstance(body, str) else body.decode()

@@ -71,7 +71,7 @@ def http_pool(
 ) -> httpx.Client:
     """A client for all services. ``proxies``: through those of the runner's environment, if there are any.
 
-    A timeout, ``answers_within`` or that of one request, is how long the whole exchange may take.
+    A timeout, ``answers_within`` or that of one request, is how long the complete exchange may take.
     """
     return httpx.Client(
         transport=BoundedTransport(trust or authorities(), proxies=proxies, max_body=max_body),

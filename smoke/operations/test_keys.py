@@ -55,7 +55,7 @@ def operator(environment: Environment, evidence: Evidence) -> Iterator[KeyPlatfo
     with KeyPlatform(environment, progress=evidence.note) as platform:
         yield platform
         for service in SERVICES:
-            # a drill that failed may have left a secret that cannot be read; it says so itself
+            # a drill that failed may have left a secret that cannot be read; its own check reports that
             with contextlib.suppress(AssertionError, SetupError, ExternalOutage):
                 hide(platform, service)
 

@@ -11,7 +11,7 @@ from typing import Any
 class Once:
     """The run's memory of what it spent, one for all of its processes, in a directory that they share.
 
-    Kept are ids and claims, never a token: whoever tries one again signs it anew.
+    Kept are ids and claims, never a token: a check that tries one again signs it anew.
     """
 
     def __init__(self, directory: Path) -> None:

@@ -48,15 +48,15 @@ def certificate_of(url: str, ca_file: str = "") -> Certificate:
             connected(host, port, CONNECT_TIMEOUT_S) as raw,
             context.wrap_socket(raw, server_hostname=host) as secure,
         ):
-            told: Mapping[str, Any] = secure.getpeercert() or {}
+            presented: Mapping[str, Any] = secure.getpeercert() or {}
     except ssl.SSLCertVerificationError as problem:
         raise AssertionError(f"the certificate of {host}: {problem.verify_message}") from problem
     except OSError as problem:
         raise AssertionError(f"{host}:{port} does not speak TLS: {problem}") from problem
     return Certificate(
-        days=(ssl.cert_time_to_seconds(told["notAfter"]) - time.time()) / DAY_S,
-        names=tuple(name for _, name in told.get("subjectAltName", ())),
-        issuer=_common_name(told.get("issuer", ())),
+        days=(ssl.cert_time_to_seconds(presented["notAfter"]) - time.time()) / DAY_S,
+        names=tuple(name for _, name in presented.get("subjectAltName", ())),
+        issuer=_common_name(presented.get("issuer", ())),
     )
 
 

@@ -19,7 +19,7 @@ from smoke.contract.model import SERVICES, TIER_POOLS
 
 Claims = dict[str, Any]
 
-#: The subject of every token of the suite: a wallet address that nobody owns.
+#: The subject of every token of the suite: a wallet address without an owner.
 WALLET = "0x" + "5e" * 20
 ISSUER = "arrakis"
 LIFETIME_S = 300

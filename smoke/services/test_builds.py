@@ -58,7 +58,7 @@ def test_image_tag(aws: AwsReader, service: str, evidence: Evidence) -> None:
     wanted = "a release, a git sha or a digest" if foreign else "a git sha"
     evidence.figure(f"image of {service}", image, expected=wanted)
     fixed = is_pinned(image) if foreign else is_commit(image)
-    assert fixed, f"{service} runs {image}, whose tag {tag_of(image) or '(none)'} is not {wanted}"
+    assert fixed, f"{service} runs {image}: the tag {tag_of(image) or '(none)'} is not {wanted}"
 
 
 @pytest.mark.parametrize("service", each(finn_covered_by="services/ecs[finn]"))
@@ -67,5 +67,7 @@ def test_build_is_its_image(connect: Connect, aws: AwsReader, service: str, evid
     image = aws.definition(BUILDS[service]).main(BUILDS[service]).image
     sha = ServiceClient(connect(service, evidence)).health().text("build_sha")
     evidence.figure(f"build of {service}", sha, expected=tag_of(image))
-    assert is_commit(image), f"{service} runs {image}, whose tag is no git sha to compare its build with"
+    assert is_commit(image), (
+        f"{service} runs {image}, its tag is not a git commit that its build could be compared with"
+    )
     assert agree(tag_of(image), sha), f"{service} reports build {sha}, ECS runs {image}"

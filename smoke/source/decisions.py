@@ -1,4 +1,4 @@
-"""The decisions that the notes record, told apart from what a tool wrote into the same table."""
+"""The decisions that the notes record, as opposed to what a tool wrote into the same table."""
 
 import re
 from collections.abc import Iterator

@@ -130,7 +130,7 @@ def references(text: bytes, path: str) -> Iterator[Reference]:
 
 
 def _host_start(text: bytes, domain: int) -> int | None:
-    """Where the host begins whose last part is the domain at this place; None inside of another word.
+    """Where the host that ends in the domain at this place begins; None inside of another word.
 
     Searched backwards from the domain: forwards, each dotted name of a long line would be a candidate.
     """

@@ -80,7 +80,7 @@ def examine(workflow: Workflow, migration: str, patterns: Sequence[str], script:
             if unread:
                 bypass.not_examined.append(workflow.finding(job.line, unread))
             elif inputs is None:
-                notes.append(f"{what}, when an input of a manual run says so")
+                notes.append(f"{what}, when an input of a manual run asks for it")
             else:
                 bypass.findings.append(workflow.finding(job.line, what))
             break

@@ -94,7 +94,7 @@ def launch_commit(checkout: Checkout, revision: str) -> str:
     except GitRefused:
         shallow = git(checkout.root, "rev-parse", "--is-shallow-repository").strip() == "true"
     if shallow:
-        raise SetupError(f"the checkout is shallow and does not reach {revision}: fetch its whole history")
+        raise SetupError(f"the checkout is shallow and does not reach {revision}: fetch its full history")
     raise AssertionError(f"the plan reverts {revision}, which is not in the history of the checkout")
 
 

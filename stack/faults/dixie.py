@@ -43,7 +43,7 @@ class FaultyAuth(FaultyTokenAuth, DixieAuth):
             await super().service(request)
 
     def may_write(self, claims: Claims) -> bool:
-        """Whether the token may write, whoever issued it."""
+        """Whether the token may write, from any issuer."""
         return self._faults.on("dixie-users-write") or super().may_write(claims)
 
     def has_api_key(self, request: Request) -> bool:

@@ -82,7 +82,7 @@ class _Broken:
 
 
 class _Answer:
-    """Where the application sends its answer: changed and passed on, piece by piece or as a whole."""
+    """Where the application sends its answer: changed and passed on, piece by piece or in one."""
 
     def __init__(self, rule: Rule, call: int, send: Send) -> None:
         self._rule = rule

@@ -21,7 +21,7 @@ from stack.finn.reports import Reports
 
 
 class ProviderClient:
-    """Whole and streamed completions.
+    """Completions, in one answer or streamed.
 
     A provider that is down or fails is 503 PROVIDER_UNAVAILABLE; a request that it refuses is our mistake,
     502 UPSTREAM_ERROR.

@@ -27,8 +27,8 @@ _log = logging.getLogger("stack.leases")
 _POLL_S = 0.02
 _PATIENCE_S = 40.0
 
-# Whoever inserts runs the model. A claim whose owner died (lease over, no answer) and one older than a day
-# may be taken over.
+# The process that inserts runs the model. A claim of a dead owner (lease over, no answer) and one older than
+# a day may be taken over.
 _CLAIM = """
 INSERT INTO freeside.idempotency AS known (community_id, key, body_hash, owner, lease_until)
 VALUES (%(tenant)s, %(key)s, %(body)s, %(owner)s, now() + make_interval(secs => %(lease)s))

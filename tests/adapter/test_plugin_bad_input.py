@@ -75,7 +75,7 @@ def test_bad_input(suite: Suite, case: str, workers: tuple[str, ...]) -> None:
     assert not (suite.root / "sent").exists(), "nothing is sent"
 
 
-def test_bad_input_is_told_beside_the_reports_of_the_last_full_run(suite: Suite) -> None:
+def test_bad_input_is_reported_beside_the_reports_of_the_last_full_run(suite: Suite) -> None:
     suite.checks(PASSING)
     full = suite.run(plugins=HTML).model
     run = suite.run("--env", "nowhere", plugins=HTML)

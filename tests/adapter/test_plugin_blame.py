@@ -117,7 +117,7 @@ def test_a_fault_is_that_of_its_author(
 
 
 @WORKERS
-def test_a_check_error_is_told_with_what_to_fix(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_a_check_error_names_what_to_fix(suite: Suite, workers: tuple[str, ...]) -> None:
     _checks(suite, "", {"nome()": ""})
     run = suite.run(*workers, plugins=HTML)
     blocker = run.model["blockers"][0]

@@ -99,7 +99,7 @@ def test_fixtures_have_the_limit_too(suite: Suite, where: str) -> None:
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "'1'", "True", "1e9", "None"])
-def test_a_limit_that_is_none_is_refused(suite: Suite, seconds: str) -> None:
+def test_an_impossible_limit_is_refused(suite: Suite, seconds: str) -> None:
     suite.checks(f"@pytest.mark.timeout({seconds})\n@pytest.mark.p0\ndef test_it(evidence): pass")
     run = suite.run()
     assert run.code == 4, run.told()

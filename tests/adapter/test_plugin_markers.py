@@ -129,7 +129,7 @@ def test_static_checks_pass_on_a_real_checkout_only(suite: Suite) -> None:
 
 
 @WORKERS
-def test_all_mistakes_of_all_checks_are_told_at_once(suite: Suite, workers: tuple[str, ...]) -> None:
+def test_all_mistakes_of_all_checks_are_reported_at_once(suite: Suite, workers: tuple[str, ...]) -> None:
     suite.checks("""
     @pytest.mark.goal("G-98")
     def test_one(evidence): pass
@@ -150,7 +150,7 @@ def test_all_mistakes_of_all_checks_are_told_at_once(suite: Suite, workers: tupl
     assert told[-1] == "  next: correct these 3 mistakes"
 
 
-def test_all_that_is_wrong_between_checks_is_told_at_once(suite: Suite) -> None:
+def test_all_inconsistencies_between_checks_are_reported_at_once(suite: Suite) -> None:
     suite.checks("""
     @pytest.mark.p0
     @pytest.mark.requires("telepathy", covered_by="work/none")

@@ -150,7 +150,7 @@ def test_what_does_not_make_a_run_broken_is_not_announced(
     assert not [*suite.root.glob(".readiness/*.red-*")]
 
 
-def test_a_red_run_whose_ledger_fails_at_its_end_stays_broken(greens: Suite) -> None:
+def test_a_red_run_stays_broken_when_its_ledger_fails_at_the_end(greens: Suite) -> None:
     ledger = greens.root / ".readiness" / "local.jsonl"
     run = red(greens, f"lock = pathlib.Path('{ledger}.lock'); lock.unlink(); lock.mkdir()")
     assert (run.code, run.verdict) == (1, "BROKEN"), run.told()

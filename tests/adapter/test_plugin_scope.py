@@ -105,7 +105,7 @@ def test_a_skipped_module_leaves_the_question_open(
     two_files.write(OTHER, f"import pytest\n{skip}\n@pytest.mark.p0\ndef test_up(): assert False\n")
     run = two_files.run(*workers)
     assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
-    assert f"{OTHER}: skipped as a whole: " in run.model["reasons"][0]
+    assert f"{OTHER}: skipped altogether: " in run.model["reasons"][0]
     assert not two_files.ledger()
 
 

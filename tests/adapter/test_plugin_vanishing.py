@@ -247,7 +247,7 @@ def test_a_p0_that_disappeared_leaves_the_question_open(suite: Suite, workers: t
     assert (run.code, run.model["vanished"]) == (0, []), run.told()
 
 
-def test_a_p1_that_disappeared_and_any_after_a_change_of_the_plan_are_told(suite: Suite) -> None:
+def test_a_vanished_p1_and_any_check_that_vanished_with_a_new_plan_are_reported(suite: Suite) -> None:
     suite.checks(PASSING)
     assert suite.run().code == 0
     suite.checks(PASSING.replace("test_fast", "test_faster"))

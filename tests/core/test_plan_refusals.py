@@ -106,7 +106,7 @@ def test_text_that_is_not_toml_is_refused() -> None:
     assert refusal("title = ") == told(problem, action="correct readiness.toml and run again")
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     text = BASE + (
         "\n[policy]\nstreak_length = 0\nstreak_max_age_days = 99999999999999\nodd = 1\n"
         + WAIVER.replace("issued = 2026-01-01T00:00:00Z", 'issued = "soon"').replace('"A"', '" "')

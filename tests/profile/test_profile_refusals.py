@@ -103,7 +103,7 @@ def test_refused_schemas(text: str, what: str, allowed: str) -> None:
     assert str(caught.value) == told(f"s.toml: {what}", allowed)
 
 
-def test_all_mistakes_of_a_schema_are_told_at_once() -> None:
+def test_all_mistakes_of_a_schema_are_reported_at_once() -> None:
     with pytest.raises(ProfileError) as caught:
         Schema.parse(
             """
@@ -143,7 +143,7 @@ def test_all_mistakes_of_a_schema_are_told_at_once() -> None:
     ]
 
 
-def test_all_mistakes_of_a_profile_and_its_variables_are_told_at_once() -> None:
+def test_all_mistakes_of_a_profile_and_its_variables_are_reported_at_once() -> None:
     told = refusal(
         PROFILE + "[bank]\nreachable = 3", SHOP_URL="ftp://x", SHOP_DIALECT="odd", BANK_REACHABLE=""
     )

@@ -52,7 +52,7 @@ def test_no_case_is_no_proof() -> None:
     assert isinstance(run()[1], AssertionError)
 
 
-def test_first_counterexample_is_told_with_its_replay() -> None:
+def test_the_first_counterexample_is_reported_with_its_replay() -> None:
     log, error = run(case("good"), case("small", status=500), case("large", status=404))
     assert isinstance(error, UnexpectedStatus)
     assert error.response.status_code == 500

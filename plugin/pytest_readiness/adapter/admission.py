@@ -40,7 +40,7 @@ class Down:
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether a capability can be used; ``reason`` says why not, ``declared`` that the profile says so."""
+    """Whether a capability can be used; ``reason`` why not; ``declared``: the profile rules it out."""
 
     available: bool
     reason: str = ""

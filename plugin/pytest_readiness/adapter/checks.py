@@ -23,7 +23,7 @@ class Check:
     requires: tuple[str, ...] = ()
     covered_by: str | None = None
     establishes: tuple[str, ...] = ()
-    #: Ids of checks without whose pass this one's proves nothing.
+    #: Ids of checks that must pass for this one to prove anything.
     controls: tuple[str, ...] = ()
     drill: bool = False
     static: bool = False
@@ -67,7 +67,7 @@ class Checks:
     selected: dict[str, Check] = field(default_factory=dict)
     #: What is wrong with the markers, in the words for a person; empty when nothing is.
     problem: str = ""
-    #: How many checks were found, but dropped by somebody before they were looked at.
+    #: How many checks were found, but dropped by another plugin before they were read.
     dropped: int = 0
     #: Node id of a part of the suite that was not looked into -> why not.
     unread: dict[str, str] = field(default_factory=dict)

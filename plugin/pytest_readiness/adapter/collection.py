@@ -50,11 +50,11 @@ class Collector:
 
     @pytest.hookimpl
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Note a part of the suite that was skipped whole: what checks it holds, nobody knows."""
+        """Note a module or package that skipped itself: which checks it holds is unknown."""
         path = self._context.settings.root / report.nodeid.partition("::")[0]
         if report.skipped and is_in_suite(path, self._suite):
-            told = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
-            self.checks.unread[report.nodeid] = f"skipped as a whole: {str(told).removeprefix('Skipped: ')}"
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
+            self.checks.unread[report.nodeid] = f"skipped altogether: {str(reason).removeprefix('Skipped: ')}"
 
     @pytest.hookimpl
     def pytest_itemcollected(self, item: pytest.Item) -> None:

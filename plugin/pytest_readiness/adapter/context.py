@@ -86,7 +86,7 @@ PASSING: pytest.StashKey[bool] = pytest.StashKey()
 
 
 def own_run_id(settings: Settings) -> str:
-    """Return the id of this run; a supervisor that gave one is told where this run's reports will be.
+    """Return the id of this run; a supervisor that gave one learns where this run's reports will be.
 
     What it gave is taken out of the environment: a run that a check starts is another one.
     """
@@ -119,10 +119,10 @@ def read_profile(config: pytest.Config, context: RunContext) -> Profile:
 
 def ask_hook(config: pytest.Config, context: RunContext, profile: Profile) -> dict[str, Any] | None:
     """Return what a hook adds to the profile, such as the addresses of a platform that it started."""
-    told = config.hook.pytest_readiness_environment(
+    overlay = config.hook.pytest_readiness_environment(
         name=context.settings.environment, profile=profile, config=config
     )
-    return dict(told) if told is not None else None
+    return dict(overlay) if overlay is not None else None
 
 
 def enter(

@@ -24,7 +24,7 @@ from .reports import USAGE_ERROR, Reports, unfinished
 from .tally import Tally
 
 #: What the verdict replaces: pytest's 0, 1, 2 and 5, and pytest-rerunfailures' 7. pytest's 3 and 4 stay, and
-#: so does a status that somebody chose with pytest.exit.
+#: so does a status that was chosen with pytest.exit.
 REPLACED = frozenset({0, 1, 2, 5, 7})
 INTERNAL_ERROR = 3
 
@@ -144,17 +144,17 @@ class Gate:
 
     def _finish(self, status: int) -> Mapping[str, Any]:
         self._reports.settle(full=not self._judge.is_partial and status != USAGE_ERROR)
-        model = self._told(self._judge.model(), status)
+        model = self._described(self._judge.model(), status)
         leaked = self._write(model)
         if leaked:
             for page in self._pages():  # written before the leak was found, with another verdict on top
                 page.unlink(missing_ok=True)
-            model = self._told(self._judge.withhold(leaked), status)
+            model = self._described(self._judge.withhold(leaked), status)
         entry = entry_of(model) if belongs_in_ledger(model) else None
         if leaked and JSON_NAME in self._write(model):
             reason = f"a live secret was found in {', '.join(leaked)}; withheld"
             settings, run_id = self._context.settings, self._context.run_id
-            model = self._told(unfinished(settings, run_id, reason, Verdict.BROKEN), status)
+            model = self._described(unfinished(settings, run_id, reason, Verdict.BROKEN), status)
             self._write(model)
         if entry is not None and (status in REPLACED or model["verdict"] == Verdict.BROKEN):
             self._record(model, entry)
@@ -178,7 +178,7 @@ class Gate:
         leaks = self._context.redactor.leaks(canonical_json(entry))
         return {**entry, "checks": [], "goals": {}} if leaks else entry
 
-    def _told(self, model: Mapping[str, Any], status: int) -> dict[str, Any]:
+    def _described(self, model: Mapping[str, Any], status: int) -> dict[str, Any]:
         """Return the model with the exit status: the verdict's, unless pytest's is not ours to replace.
 
         Failed tests outside the suite are no checks, but a run with one never exits 0.

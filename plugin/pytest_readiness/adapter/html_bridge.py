@@ -12,7 +12,7 @@ from ..report import html
 
 
 class HtmlBridge:
-    """Registered only when pytest-html is loaded. ``model`` judges the run for whoever asks first."""
+    """Registered only when pytest-html is loaded. ``model`` judges the run when it is first called."""
 
     def __init__(self, model: Callable[[], Mapping[str, Any]], redactor: Redactor) -> None:
         self._model = model

@@ -1,4 +1,4 @@
-"""The one judgement of a run, on the controller, made by whoever asks first."""
+"""The one judgement of a run, on the controller, made when it is first needed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .tally import Tally
 
 
 class Judge:
-    """Turns what was heard into the model of the run. ``checks`` returns what could have been checked."""
+    """Turns the collected reports into the model of the run. ``checks`` returns what was collected."""
 
     def __init__(
         self,

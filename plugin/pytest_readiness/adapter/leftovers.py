@@ -52,7 +52,7 @@ class BackgroundFailures(logging.Handler):
 
     def __init__(self, config: pytest.Config) -> None:
         super().__init__(logging.ERROR)
-        self._heard: list[BaseException] = []
+        self._failures: list[BaseException] = []
         self._late: list[str] = []
         self._known = WeakSet(threading.enumerate())
         #: Thread -> the check that left it behind.
@@ -77,9 +77,9 @@ class BackgroundFailures(logging.Handler):
                 gc.collect(1)  # what this phase made, among it cycles with a finalizer
 
     def take(self) -> list[BaseException]:
-        """Return what was heard since the last call."""
-        heard, self._heard = self._heard, []
-        return heard
+        """Return the failures since the last call."""
+        failures, self._failures = self._failures, []
+        return failures
 
     def ended(self, check: str) -> None:
         """Remember which threads a check leaves behind: what happens in them later is not the next one's."""
@@ -106,24 +106,24 @@ class BackgroundFailures(logging.Handler):
         message = record.getMessage()
         if _LOST_BY_ASYNCIO.search(message):
             exception = record.exc_info[1] if record.exc_info else None
-            self._heard.append(exception or BackgroundFailure(message.partition("\n")[0]))
+            self._failures.append(exception or BackgroundFailure(message.partition("\n")[0]))
 
-    def _in_thread(self, told: threading.ExceptHookArgs) -> None:
-        exception = told.exc_value or told.exc_type()
-        owner = self._owners.get(told.thread) if told.thread else None
+    def _in_thread(self, problem: threading.ExceptHookArgs) -> None:
+        exception = problem.exc_value or problem.exc_type()
+        owner = self._owners.get(problem.thread) if problem.thread else None
         if isinstance(exception, SystemExit) and not exception.code:
             pass  # how a thread may end
         elif owner:
             self._late.append(f"{owner}: in a thread that it left behind: {_described(exception)}")
         else:
-            self._heard.append(exception)
-        self._before[0](told)
+            self._failures.append(exception)
+        self._before[0](problem)
 
-    def _in_finalizer(self, told: Any) -> None:
-        exception = told.exc_value or told.exc_type()
+    def _in_finalizer(self, problem: Any) -> None:
+        exception = problem.exc_value or problem.exc_type()
         is_coroutine = isinstance(exception, RuntimeWarning)
-        self._heard.append(BackgroundFailure(text_of(exception)) if is_coroutine else exception)
-        self._before[1](told)
+        self._failures.append(BackgroundFailure(text_of(exception)) if is_coroutine else exception)
+        self._before[1](problem)
 
     def _is_awaited(self, thread: threading.Thread) -> bool:
         return thread in self._owners and not thread.daemon and not thread.name.startswith(_IDLE_THREADS)
@@ -165,27 +165,27 @@ class Origin:
         os.write(self._write, f"{line[:400]}\n".encode())
         os._exit(_ENDED)
 
-    def told(self) -> list[str]:
-        """Return what copies have told since the last call."""
+    def reported(self) -> list[str]:
+        """Return what copies have reported since the last call."""
         try:
             return os.read(self._read, 65536).decode(errors="replace").splitlines()
         except BlockingIOError:
             return []
 
     def last(self) -> list[str]:
-        """Wait for copies that still run, and return what they told: called once, at the end of a run.
+        """Wait for copies that still run, and return what they report: called once, at the end of a run.
 
         The pipe ends when no process holds its other end any more.
         """
         os.close(self._write)
-        told: list[str] = []
+        reports: list[str] = []
         multiprocessing = sys.modules.get("multiprocessing")
         if multiprocessing is not None and multiprocessing.active_children():
-            return self.told()  # they hold the pipe, too, and never come back into pytest
+            return self.reported()  # they hold the pipe, too, and never come back into pytest
         deadline = time.monotonic() + LAST_COPIES_S
         while select.select([self._read], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            heard = self.told()
-            if not heard:
-                return told
-            told += heard
-        return [*told, "a process that a check forked is still running"]
+            new = self.reported()
+            if not new:
+                return reports
+            reports += new
+        return [*reports, "a process that a check forked is still running"]

@@ -92,7 +92,7 @@ class Limits:
         limit = self._limit(item)
 
         def interrupt(_: int, _frame: FrameType | None) -> None:
-            raise TimeLimitExceeded(_told(limit))
+            raise TimeLimitExceeded(_described(limit))
 
         before = _handle(interrupt)
         try:
@@ -104,10 +104,10 @@ class Limits:
             _handle(before)
         # where no signal comes, or it was swallowed, the clock still tells
         if time.monotonic() > item.stash[_DEADLINE]:
-            raise TimeLimitExceeded(_told(limit))
+            raise TimeLimitExceeded(_described(limit))
 
 
-def _told(limit: float) -> str:
+def _described(limit: float) -> str:
     return f"took longer than its limit of {limit:g} s"
 
 
@@ -136,7 +136,7 @@ def set_defaults(config: pytest.Config) -> None:
 
 
 class Repetition:
-    """Puts its condition on every rerun of a check, whoever asked for it."""
+    """Puts its condition on every rerun of a check, however it was asked for."""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> None:

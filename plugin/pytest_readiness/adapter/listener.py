@@ -22,8 +22,8 @@ _STOPS = (KeyboardInterrupt, pytest.exit.Exception)
 class Listener:
     """Listens during each phase: to failed parts, to what nothing raised, and to forked copies of the run.
 
-    pytest itself fails a check with a failed subtest only where it prints, after reports were heard. A safety
-    violation is lifted out of a group. A part that did not run leaves its check unanswered.
+    pytest itself fails a check with a failed subtest only when it prints, after other plugins have
+    the report. A safety violation is lifted out of a group. A part that did not run leaves its check open.
     """
 
     def __init__(self, context: RunContext, background: BackgroundFailures) -> None:
@@ -67,8 +67,8 @@ class Listener:
     @pytest.hookimpl
     def pytest_collection_finish(self) -> None:
         """Keep from the first check what went wrong while the suite was collected."""
-        told = [*map(repr, self._background.take()), *self._context.origin.told()]
-        self._context.stray += [f"during collection: {one}" for one in told]
+        found = [*map(repr, self._background.take()), *self._context.origin.reported()]
+        self._context.stray += [f"during collection: {one}" for one in found]
 
     @pytest.hookimpl
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -96,7 +96,7 @@ class Listener:
             parts.running = False
         if isinstance(raised, _STOPS):
             raise raised
-        copies = self._context.origin.told()
+        copies = self._context.origin.reported()
         own = [line for line in copies if line.startswith(f"{check.id}: ")]
         self._context.stray += [line for line in copies if line not in own]
         hidden = [*parts.take(), *self._background.take(), *map(ForkedCopy, own)]

@@ -92,7 +92,7 @@ class Recorder:
         }
         refusal = item.stash.get(REFUSAL, None)
         if refusal is not None and report.skipped:
-            facts.update(_told(refusal))
+            facts.update(_described(refusal))
         elif exception is not None:
             facts["class"] = self._class_of(exception, facts, item.config)
             facts["where"] = place_of(exception, str(self._context.settings.root)) or check.where
@@ -124,7 +124,7 @@ class Recorder:
 
 
 def _give_text(exception: BaseException) -> None:
-    """Give an exception of which no text can be had one: other plugins would break the whole run on it."""
+    """Give an exception without a text one: other plugins would break the run on it."""
     kind = type(exception)
     try:
         str(exception), repr(exception)
@@ -134,7 +134,7 @@ def _give_text(exception: BaseException) -> None:
         exception.__class__ = type(kind.__name__, (kind,), told)
 
 
-def _told(refusal: Refusal) -> dict[str, Any]:
+def _described(refusal: Refusal) -> dict[str, Any]:
     return {
         "not_run": refusal.outcome is Outcome.NOT_RUN,
         "applicable": refusal.applicable,

@@ -19,7 +19,7 @@ _ANSWERED = (Outcome.PASSED, Outcome.FLAKY)
 
 
 def _controlled(check: Check, result: CheckResult, known: Mapping[str, CheckResult]) -> CheckResult:
-    """Take back the pass of a check whose control did not pass: what refuses everything refuses this, too."""
+    """Take back the pass of a check whose control did not pass: who refuses everything refuses this."""
     if result.outcome not in _ANSWERED:
         return result
     for name in check.controls:
@@ -54,7 +54,7 @@ class Tally:
         attempts = self._attempts.setdefault(report.nodeid, {})
         number = max(attempts, default=0) if crashed else int(getattr(report, "rerun", 0))
         if number in attempts and report.when in attempts[number].phases:
-            # Run again by somebody who does not number attempts: what came before must not be overwritten.
+            # Run again by a plugin that does not number attempts: what came before must not be overwritten.
             number = max(attempts)
             number += report.when in attempts[number].phases
         attempt = attempts.setdefault(number, Attempt(number))
@@ -85,7 +85,7 @@ class Tally:
 
     @pytest.hookimpl
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Note an interrupt or ``pytest.exit``; that collection errors stop a run is told by themselves."""
+        """Note an interrupt or ``pytest.exit``; collection errors that stop a run report themselves."""
         if excinfo.typename != "Interrupted":
             self._stop(excinfo)
         elif not self.collection_errors:

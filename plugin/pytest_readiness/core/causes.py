@@ -12,7 +12,7 @@ from .model import CheckResult, FailureClass, Outcome
 BEHIND = "check:"
 _ANSWERED = frozenset({Outcome.PASSED, Outcome.FLAKY})
 _WHEN = re.compile(r"^in (?:setup|teardown): ")
-#: What was asked when somebody else's fault showed: a route or an action, with the answer's status and code.
+#: What was asked when a third party's fault showed: a route or an action, with the answer's status and code.
 _ASKED = re.compile(r"(?:[A-Z]+ /\S*|[\w-]+:\w+ in .+?): (?:\d{3} \w+: )?(?=\S)")
 #: What the resolver answers, whichever name it was asked for.
 _RESOLVER = re.compile(r"\[Errno -\d+\] .+")
@@ -36,7 +36,7 @@ def by_cause(checks: Iterable[CheckResult], results: Iterable[CheckResult]) -> l
     """Group ``checks`` by their deciding fact, in the order of their first.
 
     A check that did not run because of another one belongs to that one's cause, be it at several removes; so
-    does one that cannot run here and whose cover did not.
+    does one that cannot run here when its cover did not run either.
     """
     known = {check.id: check for check in results}
     wanted = [*checks]

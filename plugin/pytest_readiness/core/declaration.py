@@ -108,7 +108,7 @@ def carried_over(found: Findings, entries: Sequence[Mapping[str, Any]]) -> Decla
 
 
 def _validated(found: Findings) -> Declaration:
-    """Declare a platform that has been run live and whose goals all hold: what is still missing?"""
+    """Declare a platform whose goals all hold in live runs: what is still missing?"""
     live = found.live.streak
     against = (
         *_deferral_blockers(found.exemptions, found.plan),

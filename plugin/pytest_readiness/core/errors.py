@@ -28,18 +28,18 @@ class ReadinessError(Exception):
 
 
 def together(mistakes: Sequence[ReadinessError]) -> ReadinessError:
-    """Return one error that tells all of these, each on a line of its own; a single one stays as it is."""
+    """Return one error that lists all of these, each on a line of its own; a single one stays as it is."""
     first, *others = {str(mistake): mistake for mistake in mistakes}.values()
     if not others:
         return first
-    lines = [
+    texts = [
         f"{each.where}: {each.what}" + (f" (allowed: {each.allowed})" if each.allowed else "")
         for each in (first, *others)
     ]
-    all_told = type(first)(first.what, where=first.where)
-    told = [" ".join(line.splitlines()) for line in lines]
-    all_told.args = ("\n".join([*told, f"  next: correct these {len(told)} mistakes"]),)
-    return all_told
+    lines = [" ".join(text.splitlines()) for text in texts]
+    combined = type(first)(first.what, where=first.where)
+    combined.args = ("\n".join([*lines, f"  next: correct these {len(lines)} mistakes"]),)
+    return combined
 
 
 class PlanError(ReadinessError):

@@ -82,12 +82,12 @@ def _from_failures(
     """Judge what went wrong, worst first; None when nothing did. What was not seen is not bad: PENDING."""
     broken = [check for check in mine if is_broken(check)]
     if broken:
-        return GoalStatus.FAIL, _told(broken, len(mine))
+        return GoalStatus.FAIL, _described(broken, len(mine))
     unsettled = [check for check in mine if is_open(check, results)]
     degrading = [check for check in mine if is_degrading(check, results)]
     bad = [check for check in degrading if not _is_unseen(check)]
     if bad and not unsettled:
-        return GoalStatus.DEGRADED, _told(bad, len(mine))
+        return GoalStatus.DEGRADED, _described(bad, len(mine))
     unseen = [check for check in mine if check in unsettled or (check in degrading and _is_unseen(check))]
     return (GoalStatus.PENDING, _missing_of(unseen, mine, results)) if unseen else (None, "")
 
@@ -106,7 +106,7 @@ def _missing_of(
     return f"no answer from {len(unseen)} of {counted(len(mine), 'check')}: {_ended(first.checks[0])}{more}"
 
 
-def _told(checks: Sequence[CheckResult], total: int) -> str:
+def _described(checks: Sequence[CheckResult], total: int) -> str:
     others = f", and {len(checks) - 1} more" if len(checks) > 1 else ""
     return f"{_ended(checks[0])}{others} (of {counted(total, 'check')})"
 

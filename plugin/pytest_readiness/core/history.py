@@ -75,7 +75,7 @@ def _counted(entries: Sequence[Entry], policy: Policy, now: datetime) -> tuple[s
             if uncounted > policy.max_uncounted_runs:
                 return runs, f"more than {policy.max_uncounted_runs} runs in a row did not count"
         else:
-            return runs, f"{_name(entry)} was {_told(entry)}"
+            return runs, f"{_name(entry)} was {_described(entry)}"
     return runs, "back to the ledger's first run" if entries else "no run in the ledger"
 
 
@@ -143,7 +143,7 @@ def _name(entry: Entry) -> str:
     return f"run {entry.get('run_id', '?')} of {format_day(_finished(entry))}"
 
 
-def _told(entry: Entry) -> str:
+def _described(entry: Entry) -> str:
     return f"{_fact(entry, 'verdict')}{' (incomplete)' if entry.get('complete') is False else ''}"
 
 

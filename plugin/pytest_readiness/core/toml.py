@@ -53,7 +53,7 @@ class TomlTable:
         self._wrong: set[str] = set()
 
     def refuse(self, key: str, what: str, *, allowed: str = "", action: str = "") -> None:
-        """Refuse one of the table's keys; a key that is refused already is not told twice."""
+        """Refuse one of the table's keys; a key that is refused already is reported once."""
         if key in self._wrong:
             return
         self._wrong.add(key)

@@ -23,7 +23,7 @@ def judge(results: Sequence[CheckResult], facts: RunFacts) -> Judgement:
     """
     leaks, refusals = _leaks(facts), [*_build_changes(facts), *_gate_refusal(facts)]
     found = causes(results)
-    told = {rank: [_told(cause) for verdict, cause in found if verdict is rank] for rank in Verdict}
+    told = {rank: [_described(cause) for verdict, cause in found if verdict is rank] for rank in Verdict}
     ranked = (
         (Verdict.BROKEN, leaks),
         (Verdict.NO_VERDICT, refusals),
@@ -59,7 +59,7 @@ def exit_code(verdict: Verdict, degraded_exit_code: int = 2) -> int:
 
 
 def is_broken(check: CheckResult) -> bool:
-    """Tell whether a check alone makes the run BROKEN: a failed P0 that nobody else is proved to cause."""
+    """Tell whether a check alone makes the run BROKEN: a failed P0 that no third party is proved to cause."""
     return (
         check.severity is Severity.P0
         and check.outcome is Outcome.FAILED
@@ -68,7 +68,7 @@ def is_broken(check: CheckResult) -> bool:
 
 
 def is_open(check: CheckResult, results: Iterable[CheckResult]) -> bool:
-    """Tell whether a P0 leaves the question open: failed as somebody else's fault, or without an answer."""
+    """Tell whether a P0 leaves the question open: failed for another's fault, or without an answer."""
     if check.severity is not Severity.P0:
         return False
     if check.outcome is Outcome.FAILED:
@@ -114,7 +114,7 @@ def causes(results: Sequence[CheckResult]) -> list[tuple[Verdict, Cause]]:
     return [(verdict_of(cause), cause) for cause in found]
 
 
-def _told(cause: Cause) -> str:
+def _described(cause: Cause) -> str:
     check, others = cause.checks[0], len(cause.shown) - 1
     named = f" ({check.failure_class})" if check.failure_class else ""
     more = f" and {counted(others, 'more check')}" if others else ""

@@ -51,7 +51,7 @@ class Ledger(Protocol):
         """Append what runs announced that were killed before they could; return their ids."""
 
     def verify(self) -> Verification:
-        """Check the whole chain; a broken one is an answer, not an error."""
+        """Check the complete chain; a broken one is an answer, not an error."""
 
 
 @dataclass(frozen=True, slots=True)

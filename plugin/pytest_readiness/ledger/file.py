@@ -60,7 +60,7 @@ class FileLedger:
         return self._whole(links, newest)
 
     def append(self, entry: Mapping[str, Any]) -> dict[str, Any]:
-        """Add an entry after the newest one, whoever wrote that; return it as recorded, on disk."""
+        """Add an entry after the newest one, also another process's; return it as recorded, on disk."""
         with self._writing() as lock:
             links, torn = self._read()
             before = self._whole(links, _remembered(lock))
@@ -94,7 +94,7 @@ class FileLedger:
     def settle(self) -> list[str]:
         """Append what runs announced that were killed before they could; return their ids."""
         late = []
-        with self._told("read"):
+        with self._translated("read"):
             for mark in sorted(self.path.parent.glob(f"{glob.escape(self.path.name)}.red-*")):
                 with contextlib.suppress(FileNotFoundError), mark.open("rb") as stream:
                     if not _is_free(stream):
@@ -105,7 +105,7 @@ class FileLedger:
         return late
 
     def verify(self) -> Verification:
-        """Check the whole chain, and that it still ends where the newest append left it."""
+        """Check the complete chain, and that it still ends where the newest append left it."""
         with self._reading() as newest:
             links, torn = self._read()
         notes = (f"a torn last line of {len(torn)} bytes is no entry",) if torn else ()
@@ -152,7 +152,7 @@ class FileLedger:
     @contextmanager
     def _reading(self) -> Iterator[Mapping[str, Any] | None]:
         """Hold off writers, where there ever was one, and give what the newest of them remembered."""
-        with self._told("read"):
+        with self._translated("read"):
             if not self._lock.exists():
                 yield None
                 return
@@ -163,14 +163,14 @@ class FileLedger:
     @contextmanager
     def _writing(self) -> Iterator[IO[bytes]]:
         """Be the only writer."""
-        with self._told("written"):
+        with self._translated("written"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._lock.open("a+b") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 yield lock
 
     @contextmanager
-    def _told(self, verb: str) -> Iterator[None]:
+    def _translated(self, verb: str) -> Iterator[None]:
         try:
             yield
         except OSError as problem:

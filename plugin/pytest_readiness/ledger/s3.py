@@ -93,7 +93,7 @@ class S3Ledger:
 
         What is in the chain already stays announced: a runner need not be allowed to delete.
         """
-        with self._told("read"):
+        with self._translated("read"):
             marks = [name for name in sorted(self._names()) if name.startswith(_RED)]
         known = {str(entry.get("run_id")) for entry in self.entries()} if marks else set()
         late = [name for name in marks if name.removeprefix(_RED).removesuffix(".json") not in known]
@@ -103,14 +103,14 @@ class S3Ledger:
         ]
 
     def verify(self) -> Verification:
-        """Check the whole chain, and that it still ends where the newest append left it."""
+        """Check the complete chain, and that it still ends where the newest append left it."""
         links, newest = self._read()
         return ending(inspect(links), links, newest)
 
     def _read(self) -> tuple[list[Link], Mapping[str, Any] | None]:
         # The memory first: read last, it could be of an entry that was created after the listing.
         newest = remembered(self._get(_NEWEST) or b"")
-        with self._told("read"):
+        with self._translated("read"):
             names = sorted(name for name in self._names() if _ENTRY.fullmatch(name))
         with ThreadPoolExecutor(READERS) as pool:
             contents = list(pool.map(self._get, names))
@@ -125,7 +125,7 @@ class S3Ledger:
                 yield found["Key"].removeprefix(start)
 
     def _get(self, name: str) -> bytes | None:
-        with self._told("read"):
+        with self._translated("read"):
             try:
                 found = self._s3().get_object(Bucket=self.bucket, Key=self._key(name))
                 return bytes(found["Body"].read())
@@ -160,7 +160,7 @@ class S3Ledger:
 
     def _put(self, name: str, body: bytes, **condition: str) -> bool:
         """Write an object; False when the condition did not hold."""
-        with self._told("written"):
+        with self._translated("written"):
             try:
                 self._s3().put_object(
                     Bucket=self.bucket,
@@ -196,7 +196,7 @@ class S3Ledger:
         return self._client
 
     @contextmanager
-    def _told(self, verb: str) -> Iterator[None]:
+    def _translated(self, verb: str) -> Iterator[None]:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:

@@ -37,7 +37,7 @@ def write_all(model: Mapping[str, Any], directory: Path, redactor: LeakScanner) 
     leaks never gets its name, and takes its predecessor away: that must not be mistaken for this run's.
     Raises ReadinessError when the directory cannot be written.
     """
-    with _told(directory):
+    with _translated(directory):
         directory.mkdir(parents=True, exist_ok=True)
         leaked = [
             name
@@ -60,7 +60,7 @@ def report_of(directory: Path) -> Path:
 
 def keep(directory: Path) -> Mapping[str, bytes]:
     """Return the reports that are in a directory; ReadinessError when one cannot be read."""
-    with _told(directory):
+    with _translated(directory):
         return {
             name: (directory / name).read_bytes()
             for name in (*RENDERERS, HTML_NAME)
@@ -70,7 +70,7 @@ def keep(directory: Path) -> Mapping[str, bytes]:
 
 def move(source: Path, target: Path, earlier: Mapping[str, bytes]) -> None:
     """Take this run's reports out of a directory, its page to another, and put ``earlier`` ones back."""
-    with _told(target):
+    with _translated(target):
         target.mkdir(parents=True, exist_ok=True)
         if (source / HTML_NAME).is_file():
             (source / HTML_NAME).replace(target / HTML_NAME)
@@ -90,13 +90,13 @@ def put_back(directory: Path, earlier: Mapping[str, bytes]) -> None:
 
 def discard(directory: Path, *pages: Path) -> None:
     """Take away the page of an earlier run, and those named beside it; ReadinessError when one stays."""
-    with _told(directory):
+    with _translated(directory):
         for page in (directory / HTML_NAME, *pages):
             page.unlink(missing_ok=True)
 
 
 @contextmanager
-def _told(directory: Path) -> Iterator[None]:
+def _translated(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -16,7 +16,7 @@ def render(model: Mapping[str, Any]) -> str:
     """
     try:
         return _text(model)
-    except (ValueError, TypeError):  # seldom, and walking the whole model first takes as long as writing it
+    except (ValueError, TypeError):  # rare, and walking the model first takes as long as writing it
         return _text({str(name): _portable(value) for name, value in model.items()})
 
 

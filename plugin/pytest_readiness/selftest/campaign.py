@@ -128,7 +128,7 @@ class Worker:
     def clean_run(self, name: str, selections: Sequence[Sequence[str]] = ()) -> CleanRun:
         """Run these selections, or the whole suite, without a fault: every red check is a false alarm.
 
-        A selection is what pytest is told beyond the options of every run.
+        A selection is what pytest gets beyond the options of every run.
         """
         found: list[FalseAlarm] = []
         checks = 0

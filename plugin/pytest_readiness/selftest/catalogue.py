@@ -1,4 +1,4 @@
-"""The catalogue: which faults the platform can be told to have, and what the suite must say to each.
+"""The catalogue: which faults the platform can be given, and how the suite must react to each.
 
 An entry states what cannot be derived. One with ``services`` or ``cases`` is a family: a fault for each. The
 marks of the named checks give goal and severity; severity and class give the verdict.

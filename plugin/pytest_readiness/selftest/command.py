@@ -52,7 +52,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--workers",
         type=_at_least(1),
-        # One more than cores: a platform whose fault is waited for leaves its core to the others.
+        # One more than cores: a platform that waits for a fault leaves its core to the others.
         default=(os.cpu_count() or 1) + 1,
         metavar="N",
         help="Platforms at the same time (default: one more than there are cores)",
@@ -62,7 +62,7 @@ def add(commands: Any) -> None:
         type=_at_least(0),
         default=None,
         metavar="N",
-        help=f"Whole runs in a row without a fault, at first (default: {CLEAN_RUNS}; with --only: 0)",
+        help=f"Full runs in a row without a fault, at first (default: {CLEAN_RUNS}; with --only: 0)",
     )
     parser.add_argument(
         "--mutants",

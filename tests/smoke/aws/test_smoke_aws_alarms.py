@@ -108,7 +108,7 @@ def test_an_alarm_that_only_scales_steers_and_one_that_also_tells_does_not() -> 
     assert mute(alarm(actions=(scaling, TOPIC_ARN)), TOPIC) == []
 
 
-def test_families_are_told_by_what_is_watched() -> None:
+def test_alarm_families_are_recognised_by_what_they_watch() -> None:
     money = Metric.of("Arrakis/Economic", "conservation_result", {})
     assert (is_health(alarm(metrics=(TASKS,))), is_health(alarm())) == (True, False)
     assert (is_conservation(alarm(metrics=(money,))), is_conservation(alarm())) == (True, False)

@@ -35,7 +35,7 @@ def notice(name: str, state: str) -> dict[str, str]:
     return {"Body": json.dumps({"Message": json.dumps({"AlarmName": name, "NewStateValue": state})})}
 
 
-def test_an_alarm_that_is_well_and_would_be_heard_is_chosen() -> None:
+def test_an_alarm_in_state_ok_that_notifies_the_topic_is_chosen() -> None:
     candidates = [alarm(state="ALARM"), alarm(enabled=False), alarm(actions=()), ALARM]
     assert fit_for_drill(candidates, TOPIC) is ALARM
     with pytest.raises(AssertionError, match="no alarm is OK and notifies p-alerts"):
@@ -97,7 +97,7 @@ def test_the_queue_is_gone_when_it_could_not_be_subscribed() -> None:
     assert [method for method, _ in client.asked] == ["create_queue", "subscribe", "delete_queue"]
 
 
-def test_only_this_alarms_own_notification_is_heard() -> None:
+def test_only_the_notification_of_this_alarm_counts() -> None:
     mail = iter(
         [
             {"Messages": [{"Body": "no json"}, {"Body": json.dumps({"Message": "hello"})}]},

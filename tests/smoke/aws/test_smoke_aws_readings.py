@@ -180,7 +180,7 @@ def test_a_name_that_cloud_map_does_not_know_resolves_to_nothing() -> None:
         assert resolve(scripted(discover_instances=raising(code))[0], NAMES, "finn") == []
 
 
-def test_a_registry_is_told_by_its_host_name() -> None:
+def test_a_registry_is_recognised_by_its_host_name() -> None:
     services = {
         "srv-1": {"Name": "finn", "NamespaceId": "ns"},
         "srv-2": {"Name": "dixie", "DnsConfig": {"NamespaceId": "ns"}},

@@ -172,7 +172,7 @@ def test_a_key_that_is_not_published_is_a_fault() -> None:
         run(platform)
 
 
-def test_a_service_that_does_not_run_yet_is_said_to_be_unchecked() -> None:
+def test_a_service_that_does_not_run_yet_is_reported_as_unchecked() -> None:
     platform = FakePlatform(finn="PLACEHOLDER")
     platform.deaf = {"finn"}
     findings = bootstrap(platform, SERVICES, lambda _: None)  # type: ignore[arg-type]

@@ -75,7 +75,7 @@ def test_a_missing_permission_is_named(stack: Stack, keys: Command) -> None:
         ("GetSecretValue", "ExpiredTokenException", 400, ["ExpiredTokenException", "renew"]),
     ],
 )
-def test_what_aws_refuses_is_told_with_the_permission(
+def test_a_refusal_by_aws_names_the_permission(
     platform: KeyPlatform, proxy: AwsProxy, keys: Command, call: str, code: str, status: int, words: list[str]
 ) -> None:
     proxy.refuse = {call: (code, status)}
@@ -90,7 +90,7 @@ def test_a_bootstrap_that_cannot_read_writes_nothing(keys: Command, proxy: AwsPr
     assert not WRITES & set(proxy.calls)
 
 
-def test_bad_input_is_told_with_what_is_allowed(keys: Command, proxy: AwsProxy) -> None:
+def test_bad_input_is_refused_with_what_is_allowed(keys: Command, proxy: AwsProxy) -> None:
     told(keys("rotate", "--service", "nobody"), 4, "freeside", "finn", "dixie")
     told(keys("revoke"), 4, "--service", "freeside, finn, dixie")
     told(keys("twist"), 4, "bootstrap", "rotate", "revoke")
@@ -163,6 +163,6 @@ def test_no_key_is_ever_shown(
     assert "PRIVATE KEY" not in shown
 
 
-def test_an_unknown_environment_is_told() -> None:
+def test_an_unknown_environment_is_refused() -> None:
     with pytest.raises(Exception, match="unknown environment"):
         load_environment("nowhere")

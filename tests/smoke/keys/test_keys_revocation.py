@@ -15,7 +15,7 @@ from smoke.platform.tokens import SigningKey
 from tests.smoke.keys.fakes import QUICK, SECRET, Bench, FakeService, OddService, writes_of
 
 
-def test_the_old_key_is_refused_everywhere_and_the_new_state_said(bench: Bench) -> None:
+def test_the_old_key_is_refused_everywhere_and_the_new_state_reported(bench: Bench) -> None:
     report = Revocation(bench.context()).run()
     assert report.old_kids == ("first",)
     assert bench.kids == [report.new_kid]

@@ -156,7 +156,7 @@ def test_a_policy_on_any_secret_is_found(
     assert bool(wildcards(read(service("dixie"), policy(resource, action, effect)))) == found
 
 
-def test_a_secret_of_nobody_counts_as_communal_only(read: Read) -> None:
+def test_a_secret_without_an_owner_counts_as_communal_only(read: Read) -> None:
     redis = 'resource "aws_secretsmanager_secret" "redis" { name = "${local.prefix}/redis" }'
     extra = ', { name = "R", valueFrom = aws_secretsmanager_secret.redis.arn }]\n    log'
     both = [service(name).replace("]\n    log", extra) for name in ("finn", "dixie")]
@@ -166,7 +166,7 @@ def test_a_secret_of_nobody_counts_as_communal_only(read: Read) -> None:
     assert first.what == second.what == "the secret arrakis-staging/redis serves dixie and finn"
 
 
-def test_containers_that_are_not_in_the_files_are_said_to_be_so(read: Read) -> None:
+def test_containers_that_the_files_do_not_define_are_reported(read: Read) -> None:
     module = read('resource "aws_ecs_task_definition" "x" { container_definitions = file("x.json") }')
     with pytest.raises(
         AssertionError, match=r"tf/main\.tf:\d+: the containers of aws_ecs_task_definition\.x"

@@ -94,7 +94,7 @@ class Redactor:
         return known
 
     def data(self, value: Any) -> Any:
-        """Return JSON-like data printable and without secrets, told by content or by the name above."""
+        """Return JSON-like data printable and without secrets, found by content or by the name above."""
         return self._data(value, Kind.NONE)
 
     def leaks(self, content: bytes) -> list[str]:

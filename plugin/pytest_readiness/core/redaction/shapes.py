@@ -74,7 +74,7 @@ def _pattern(pattern: str, label: str, flags: int = 0) -> Callable[[str], Iterat
 
 
 def _private_keys(text: str) -> Iterator[Found]:
-    """Yield keys in PEM: whole, without their end, and without their beginning."""
+    """Yield keys in PEM: complete, without their end, and without their beginning."""
     done = 0
     for begin in BEGIN.finditer(text):
         following = BEGIN.search(text, begin.end())
@@ -138,7 +138,7 @@ def _jwts(text: str) -> Iterator[Found]:
 
 
 def _encoded_keys(text: str) -> Iterator[Found]:
-    """Yield private keys whose PEM is in base64 once more, as Kubernetes and variables of CI hold them."""
+    """Yield private keys whose PEM is in base64 once more, as Kubernetes and CI variables hold them."""
     for match in _PEM_IN_BASE64.finditer(text):
         if b"PRIVATE KEY" in _decoded(match.group()[:72]):
             yield match.start(), match.end(), PRIVATE_KEY

@@ -69,7 +69,7 @@ class SecretValue:
         }
 
     def find(self, text: str) -> Iterator[Span]:
-        """Yield where the value stands in a text, whole or in part."""
+        """Yield where the value stands in a text, in full or in part."""
         for form in (*self.forms, *self.encoded):
             yield from _occurrences(form, text)
         for form in self._parts:
@@ -82,7 +82,7 @@ class SecretValue:
             yield from _occurrences(form, text)
 
     def is_in(self, reading: str) -> bool:
-        """Tell whether the whole value stands in the reading of a file, plain or encoded."""
+        """Tell whether the complete value stands in the reading of a file, plain or encoded."""
         return any(as_read(form) in reading for form in (*self.forms, *self.encoded))
 
 

@@ -89,7 +89,7 @@ def test_a_degraded_run_is_green_only_where_the_plan_accepts_it() -> None:
     assert length("READY", FLAKY, "READY", policy=accepting) == 2
 
 
-def test_the_order_of_the_ledger_decides_and_not_the_clock() -> None:
+def test_the_order_of_the_ledger_decides_not_the_clock() -> None:
     shuffled = [entry(hours_ago=1), entry(hours_ago=9), entry(hours_ago=4)]
     assert streak(shuffled, POLICY, NOW).length == 3
     spaced = replace(POLICY, streak_min_spacing_s=60)
@@ -97,7 +97,7 @@ def test_the_order_of_the_ledger_decides_and_not_the_clock() -> None:
 
 
 @pytest.mark.parametrize("hours", [-1, -24 * 365 * 100])
-def test_a_run_of_the_future_is_told(hours: float) -> None:
+def test_a_run_dated_in_the_future_is_reported(hours: float) -> None:
     found = streak([entry(hours_ago=hours), entry("BROKEN", 2), entry()], POLICY, NOW)
     assert found.length == 1
     assert found.why.startswith("run run-2 of 2026-06-01 was BROKEN; run run--")
