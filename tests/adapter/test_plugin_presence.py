@@ -41,6 +41,16 @@ def test_gate_without_a_plan_is_refused(suite: Suite, args: tuple[str, ...]) -> 
     assert "Traceback" not in run.err
 
 
+@pytest.mark.parametrize("args", [("--gate",), ("--env", "local"), ("--drills",)])
+def test_options_of_the_suite_are_refused_for_other_tests(suite: Suite, args: tuple[str, ...]) -> None:
+    suite.checks(PASSING)
+    suite.write("tests/test_other.py", "def test_other(): assert True")
+    run = suite.run("tests", *args)
+    assert run.code == 4, run.told()
+    assert "tests: --env, --gate and --drills are for the suite" in run.err
+    assert "next: pytest smoke and the same options" in run.err
+
+
 def test_broken_plan_does_not_stop_other_tests(suite: Suite) -> None:
     suite.write("tests/test_other.py", "def test_other(): assert True")
     suite.write("readiness.toml", "title = [")

@@ -111,7 +111,7 @@ def goal(made: Mapping[str, Any], goal_id: str) -> dict[str, Any]:
     return next(row for row in made["goals"] if row["id"] == goal_id)
 
 
-def told(lead: str, allowed: str = "", action: str = "") -> str:
+def lines(lead: str, allowed: str = "", action: str = "") -> str:
     """The message of a refusal: what and where, what is allowed, what to do."""
     return lead + (f"\n  allowed: {allowed}" if allowed else "") + (f"\n  next: {action}" if action else "")
 

@@ -155,6 +155,13 @@ def test_the_gate_refuses_a_partial_run() -> None:
     assert made["blockers"][0]["summary"] == "the gate refuses a partial run: run the whole suite"
 
 
+def test_what_the_gate_kept_from_running_is_no_blocker_of_its_own() -> None:
+    made = model(check(outcome="not-run"), check("b", outcome="failed"), scope=PARTIAL, gate=True)
+    assert [blocker["check"] for blocker in made["blockers"]] == ["", "b"]
+    assert made["reasons"][0] == "the gate refuses a partial run: run the whole suite"
+    assert len(made["reasons"]) == 2
+
+
 def test_a_partial_run_leaves_the_declaration_and_the_other_goals_as_they_were() -> None:
     before = entry(declaration="READY FOR FIRST DEPLOY", goals={"G-1": "READY", "G-2": "READY"})
     made = model(check(outcome="failed"), scope=PARTIAL, history={"local": [before]})

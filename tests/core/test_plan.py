@@ -1,5 +1,6 @@
 """The plan: what it means."""
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from pytest_readiness.core.plan import Plan
 
 from tests.core.build import plan
 
+ROOT = Path(__file__).parent.parent.parent
 WAIVER = (
     '[[waiver]]\ncheck = "a/*"\nreason = "r"\napprover = "A"\n'
     "issued = 2026-01-01T00:00:00Z\nexpires = 2026-02-01T00:00:00+01:00\n"
@@ -61,3 +63,11 @@ def test_the_projects_own_plan_is_well_formed() -> None:
     assert len(made.goals) == 9
     assert [goal.id for goal in made.goals if goal.streak] == ["G-7"]
     assert made.decisions == ()
+
+
+def test_every_key_of_the_plan_is_documented() -> None:
+    code = (ROOT / "plugin/pytest_readiness/core/plan.py").read_text()
+    keys = set(re.findall(r'(?:table|top)\.(?!refuse)\w+\(\s*"(\w+)"', code))
+    page = (ROOT / "docs/plan.md").read_text()
+    assert len(keys) > 40
+    assert not [key for key in sorted(keys) if not re.search(rf"[`\[]{key}[`\] ]", page)]

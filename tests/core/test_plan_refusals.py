@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_readiness.core.errors import PlanError
 from pytest_readiness.core.plan import Plan
+from pytest_readiness.core.toml import CORRECT
 
-from tests.core.build import PLAN, told
+from tests.core.build import PLAN, lines
 from tests.core.test_plan import DEFERRAL, WAIVER
 
 
@@ -73,7 +74,7 @@ MOMENT = "an RFC 3339 time with an offset, such as 2027-03-01T00:00:00Z"
     ],
 )  # fmt: skip
 def test_an_addition_is_refused(more: str, what: str, allowed: str) -> None:
-    assert refusal(f"{BASE}\n{more}") == told(f"readiness.toml: {what}", allowed)
+    assert refusal(f"{BASE}\n{more}") == lines(f"readiness.toml: {what}", allowed, CORRECT)
 
 
 @pytest.mark.parametrize(
@@ -93,17 +94,17 @@ def test_an_addition_is_refused(more: str, what: str, allowed: str) -> None:
     ],
 )  # fmt: skip
 def test_a_plan_is_refused(text: str, what: str, allowed: str) -> None:
-    assert refusal(text) == told(f"readiness.toml: {what}", allowed)
+    assert refusal(text) == lines(f"readiness.toml: {what}", allowed, CORRECT)
 
 
 def test_a_missing_version_is_refused_with_its_place() -> None:
     text, place = BASE.replace("schema_version = 1", ""), "add it above the first [table] of the file"
-    assert refusal(text) == told("readiness.toml: schema_version: missing", "an integer >= 1", place)
+    assert refusal(text) == lines("readiness.toml: schema_version: missing", "an integer >= 1", place)
 
 
 def test_text_that_is_not_toml_is_refused() -> None:
     problem = "readiness.toml: not valid TOML: Invalid value (at end of document)"
-    assert refusal("title = ") == told(problem, action="correct readiness.toml and run again")
+    assert refusal("title = ") == lines(problem, action="correct readiness.toml and run again")
 
 
 def test_all_mistakes_are_reported_at_once() -> None:

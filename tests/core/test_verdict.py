@@ -249,7 +249,7 @@ def test_every_check_is_in_exactly_one_cause(found: list[tuple[str, str]]) -> No
         replace(check(f"phase/{place}", "not-run", severity), summary=reason)
         for place, (severity, reason) in enumerate(found)
     ]
-    groups = [cause.checks for _, cause in causes(checks)]
+    groups = [cause.checks for _, cause in causes(checks, RunFacts())]
     assert sorted(one.id for group in groups for one in group) == sorted(one.id for one in checks)
     for group in groups:
         assert len({one.summary for one in group}) == 1

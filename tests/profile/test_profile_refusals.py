@@ -2,9 +2,10 @@
 
 import pytest
 from pytest_readiness.core.errors import ProfileError
+from pytest_readiness.core.toml import CORRECT
 from pytest_readiness.profile.schema import Schema
 
-from tests.core.build import told
+from tests.core.build import lines
 from tests.profile.test_profile import PROFILE, profile
 
 
@@ -40,7 +41,7 @@ REFERENCE = "env:NAME, file:PATH, secretsmanager:ID, or empty where it is not of
     ],
 )  # fmt: skip
 def test_refusals(text: str, what: str, allowed: str) -> None:
-    assert refusal(text) == told(f"environments/staging.toml: {what}", allowed)
+    assert refusal(text) == lines(f"environments/staging.toml: {what}", allowed, CORRECT)
 
 
 @pytest.mark.parametrize(
@@ -54,13 +55,13 @@ def test_refusals(text: str, what: str, allowed: str) -> None:
 def test_what_is_missing_is_refused_with_its_place(
     text: str, missing: str, allowed: str, action: str
 ) -> None:
-    assert refusal(text) == told(f"environments/staging.toml: {missing}: missing", allowed, action)
+    assert refusal(text) == lines(f"environments/staging.toml: {missing}: missing", allowed, action)
 
 
 def test_text_that_is_not_toml_is_refused() -> None:
     problem = "environments/staging.toml: not valid TOML: Invalid value (at line 1, column 8)"
     next_action = "correct environments/staging.toml and run again"
-    assert refusal("name = staging") == told(problem, action=next_action)
+    assert refusal("name = staging") == lines(problem, action=next_action)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,8 @@ def test_text_that_is_not_toml_is_refused() -> None:
     ],
 )  # fmt: skip
 def test_refused_variables(environ: dict[str, str], what: str, allowed: str) -> None:
-    assert refusal(PROFILE, **environ) == told(f"environment variable {what}", allowed)
+    action = f"correct {what.partition(':')[0]}, or unset it to use the profile's value"
+    assert refusal(PROFILE, **environ) == lines(f"environment variable {what}", allowed, action)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,7 @@ def test_refused_variables(environ: dict[str, str], what: str, allowed: str) -> 
 def test_refused_schemas(text: str, what: str, allowed: str) -> None:
     with pytest.raises(ProfileError) as caught:
         Schema.parse(text, "s.toml")
-    assert str(caught.value) == told(f"s.toml: {what}", allowed)
+    assert str(caught.value) == lines(f"s.toml: {what}", allowed, CORRECT)
 
 
 def test_all_mistakes_of_a_schema_are_reported_at_once() -> None:
@@ -161,6 +163,7 @@ def test_all_mistakes_of_a_profile_and_its_variables_are_reported_at_once() -> N
 )
 @pytest.mark.parametrize("text", ["", " ", "\n"])
 def test_a_variable_that_is_set_and_empty_is_refused(variable: str, text: str) -> None:
-    told = refusal(PROFILE, **{variable: text})
-    assert told.startswith(f"environment variable {variable}: ")
-    assert "empty\n  allowed: a value; unset the variable" in told
+    message = refusal(PROFILE, **{variable: text})
+    assert message.startswith(f"environment variable {variable}: ")
+    action = f"correct {variable}, or unset it to use the profile's value"
+    assert message.endswith(f"empty\n  allowed: a value\n  next: {action}")

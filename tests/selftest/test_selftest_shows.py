@@ -109,6 +109,7 @@ def test_texts_do_not_break_the_table_of_the_page() -> None:
     ("arguments", "what"),
     [
         (["--only", "nothing-such"], "--only: no fault matches 'nothing-such'"),
+        (["--only", "nothing-such"], "next: look for ids and goals in faults"),
         (["--workers", "0"], "'0' is not an integer >= 1"),
         (["--clean-runs", "x"], "'x' is not an integer >= 0"),
     ],

@@ -106,12 +106,21 @@ def is_active(config: pytest.Config) -> bool:
     if not plan.is_file():
         _refuse_suite_of_another_root(config)
         return False
-    if asked:
-        return True
     suite = (config.rootpath / suite_name(plan)).resolve()
     if not suite.is_dir():
         return True  # the plan is refused for it, which must not depend on what was asked for
-    return any(path.is_relative_to(suite) or suite.is_relative_to(path) for path in asked_paths(config))
+    paths = asked_paths(config)
+    touches_suite = any(path.is_relative_to(suite) or suite.is_relative_to(path) for path in paths)
+    if asked and not touches_suite and paths:
+        raise pytest.UsageError(
+            three_lines(
+                "--env, --gate and --drills are for the suite, and this run asks for other tests",
+                where=", ".join(config.args),
+                allowed=f"paths in {suite_name(plan)}/",
+                action=f"pytest {suite_name(plan)} and the same options",
+            )
+        )
+    return touches_suite
 
 
 def _refuse_suite_of_another_root(config: pytest.Config) -> None:

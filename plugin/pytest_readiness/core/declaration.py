@@ -66,7 +66,9 @@ class Findings:
     @property
     def against_ready(self) -> list[dict[str, Any]]:
         """What keeps the run from READY."""
-        checks = [_of_cause(self.run, verdict, cause) for verdict, cause in causes(self.results)]
+        checks = [
+            _of_cause(self.run, verdict, cause) for verdict, cause in causes(self.results, self.run.facts)
+        ]
         return [*_run_blockers(self.run, self.results, self.plan), *checks]
 
 

@@ -14,13 +14,15 @@ REQUIRED: Any = object()
 #: No count of the plan needs more, and sums of such numbers stay times.
 LARGEST = 2**31 - 1
 _NO_MOMENT = datetime.min.replace(tzinfo=UTC)
+#: What to do about a bad value, where there is nothing more particular to say.
+CORRECT = "correct it and run again"
 _MOMENT = "an RFC 3339 time with an offset, such as 2027-03-01T00:00:00Z"
 
 
 def load_toml(text: str, source: str, error: type[ReadinessError], *, collect: bool = False) -> TomlTable:
     """Parse TOML into a :class:`TomlTable`; ``error`` naming line and column when it is not TOML.
 
-    With ``collect`` its mistakes are kept for :meth:`TomlTable.settle`, which tells them all at once.
+    With ``collect`` its mistakes are kept for :meth:`TomlTable.settle`, which reports them all at once.
     """
     try:
         data = tomllib.loads(text)
@@ -57,7 +59,8 @@ class TomlTable:
         if key in self._wrong:
             return
         self._wrong.add(key)
-        self.add(self.error(what, where=f"{self.source}: {self.key(key)}", allowed=allowed, action=action))
+        where = f"{self.source}: {self.key(key)}"
+        self.add(self.error(what, where=where, allowed=allowed, action=action or CORRECT))
 
     def add(self, mistake: ReadinessError) -> None:
         """Raise a mistake, or keep it with the others."""

@@ -22,7 +22,7 @@ def judge(results: Sequence[CheckResult], facts: RunFacts) -> Judgement:
     of lower ranks follow those that decided.
     """
     leaks, refusals = _leaks(facts), [*_build_changes(facts), *_gate_refusal(facts)]
-    found = causes(results)
+    found = causes(results, facts)
     told = {rank: [_described(cause) for verdict, cause in found if verdict is rank] for rank in Verdict}
     ranked = (
         (Verdict.BROKEN, leaks),
@@ -99,8 +99,13 @@ def is_settled(check: CheckResult, results: Iterable[CheckResult]) -> bool:
     return bool(covering) and all(other.outcome in _ANSWERED for other in covering)
 
 
-def causes(results: Sequence[CheckResult]) -> list[tuple[Verdict, Cause]]:
-    """Return what keeps a run from READY, by deciding fact: worst first, each with the verdict it makes."""
+def causes(results: Sequence[CheckResult], facts: RunFacts) -> list[tuple[Verdict, Cause]]:
+    """Return what keeps a run from READY, by deciding fact: worst first, each with the verdict it makes.
+
+    Checks that the gate kept from running are what its refusal entails, and no causes of their own.
+    """
+    if _gate_refusal(facts):
+        results = [check for check in results if check.outcome is not Outcome.NOT_RUN]
     ranks = (
         (Verdict.BROKEN, [check for check in results if is_broken(check)]),
         (Verdict.NO_VERDICT, [check for check in results if is_open(check, results)]),

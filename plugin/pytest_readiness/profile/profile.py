@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..core.errors import ProfileError, together
-from ..core.toml import TomlTable, load_toml
+from ..core.toml import CORRECT, TomlTable, load_toml
 from .schema import BUILT_IN, REFERENCE_FORM, URL_FORM, BadValue, Field, Schema, boolean
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -202,11 +202,14 @@ class Profile:
         for key, (variable, text) in _overrides(self.schema, self.environ).items():
             origins[key] = f"environment variable {variable}"
             where = f"{origins[key]}: {key}"
+            action = f"correct {variable}, or unset it to use the profile's value"
             try:
                 if key in self.schema.fields:
-                    values[key] = _accepted(_given(self.schema.fields[key].from_environment), text, where)
+                    read = self.schema.fields[key].from_environment
+                    values[key] = _accepted(_given(read), text, where, action)
                 else:
-                    built_in[key] = _accepted(_given(_name if key == "name" else boolean), text, where)
+                    read = _name if key == "name" else boolean
+                    built_in[key] = _accepted(_given(read), text, where, action)
             except ProfileError as mistake:
                 top.add(mistake)
         top.settle()
@@ -255,12 +258,12 @@ def _read_values(top: TomlTable, schema: Schema) -> dict[str, Any]:
     return read
 
 
-def _accepted(read: Callable[[Any], Any], value: Any, where: str) -> Any:
+def _accepted(read: Callable[[Any], Any], value: Any, where: str, action: str = CORRECT) -> Any:
     """Return what a field's reader makes of a value; ProfileError naming ``where`` when it refuses."""
     try:
         return read(value)
     except BadValue as bad:
-        raise ProfileError(bad.what, where=where, allowed=bad.allowed) from None
+        raise ProfileError(bad.what, where=where, allowed=bad.allowed, action=action) from None
 
 
 def _given(read: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -268,7 +271,7 @@ def _given(read: Callable[[str], Any]) -> Callable[[str], Any]:
 
     def read_given(text: str) -> Any:
         if not text.strip():
-            raise BadValue("empty", "a value; unset the variable to use the profile's")
+            raise BadValue("empty", "a value")
         return read(text)
 
     return read_given

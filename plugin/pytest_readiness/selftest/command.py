@@ -139,7 +139,7 @@ def _try(options: argparse.Namespace, plan: Plan, root: Path, out: TextIO, work:
     try:
         checks = runner.checks()
         catalogue = load(root, plan.self_test.catalogue, checks)
-        faults = _chosen(catalogue, options.only)
+        faults = _chosen(catalogue, options.only, plan.self_test.catalogue)
     except BaseException:
         runner.close()
         raise
@@ -192,13 +192,14 @@ def _state_of(suite: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in files if path.is_file()}
 
 
-def _chosen(catalogue: Catalogue, patterns: Sequence[str]) -> list[Fault]:
+def _chosen(catalogue: Catalogue, patterns: Sequence[str], files: str) -> list[Fault]:
     for pattern in patterns:
         if not any(fault.matches(pattern) for fault in catalogue.faults):
             raise CatalogueError(
                 f"no fault matches {pattern!r}",
                 where="--only",
                 allowed="a pattern for ids or goals of the catalogue",
+                action=f"look for ids and goals in {files}",
             )
     return [
         fault
