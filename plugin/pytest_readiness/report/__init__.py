@@ -79,7 +79,7 @@ def move(source: Path, target: Path, earlier: Mapping[str, bytes]) -> None:
 
 def put_back(directory: Path, earlier: Mapping[str, bytes]) -> None:
     """Replace this run's reports in a directory by the ``earlier`` ones that :func:`keep` returned."""
-    with _told(directory):
+    with _translated(directory):
         for name in RENDERERS:
             (directory / name).unlink(missing_ok=True)
         for name, content in earlier.items():
