@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from threading import Event
@@ -12,10 +12,15 @@ from typing import Any
 import httpx
 from pytest_readiness import Eventually, Evidence
 
+from smoke.contract import offers
+
 from . import tokens
 from .answers import fields_of, require_status
-from .http import Credential, HttpClient, ServiceClient
+from .http import JSON_HEADERS, Credential, HttpClient, ServiceClient
 from .tokens import SigningKey
+
+QUERY_PATH = "/api/reputation/query"
+EVENTS_PATH = "/api/reputation/events"
 
 
 class Dixie(ServiceClient):
@@ -37,31 +42,40 @@ class Dixie(ServiceClient):
     def query(self, routing_key: str | None, credential: Credential | None) -> httpx.Response:
         """The answer of the reputation query; None leaves the key out."""
         params = {} if routing_key is None else {"routingKey": routing_key}
-        return self.http.send("GET", "/api/reputation/query", credential, params=params)
+        return self.http.send("GET", QUERY_PATH, credential, params=params)
 
     def score(self, agent: str, credential: Credential | None = None) -> float | None:
         """The score of an agent, in [0, 1]; None for an unknown one."""
-        response = require_status(self.query(f"nft:{agent}", credential or self.credential()), 200)
-        fields = fields_of(response)
-        if fields.raw("score", "a number in [0, 1] or null") is None:
-            return None
-        return fields.number("score", minimum=0, maximum=1)
+        answer = self.query(f"nft:{agent}", credential or self.credential())
+        return score_in(require_status(answer, 200))
 
-    def post_event(self, event: Mapping[str, Any], credential: Credential | None) -> httpx.Response:
-        """Write a reputation event."""
-        return self.http.send("POST", "/api/reputation/events", credential, json=event)
+    def post_event(
+        self,
+        event: Mapping[str, Any] | bytes,
+        credential: Credential | None,
+        headers: Mapping[str, str] = JSON_HEADERS,
+    ) -> httpx.Response:
+        """Write a reputation event, or any other body."""
+        content = event if isinstance(event, bytes) else json.dumps(event).encode()
+        return self.http.send("POST", EVENTS_PATH, credential, headers=headers, content=content)
+
+
+def score_in(answer: httpx.Response) -> float | None:
+    """The score in a 200 of the query; None for null."""
+    fields = fields_of(answer)
+    if fields.raw("score", "a number in [0, 1] or null") is None:
+        return None
+    return fields.number("score", minimum=0, maximum=1)
+
+
+def now_text() -> str:
+    """The time as an event's timestamp."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def quality_signal(agent: str, score: float) -> dict[str, Any]:
     """A new event about the quality of an agent's work (contract 3)."""
-    return {
-        "type": "quality_signal",
-        "score": score,
-        "event_id": str(uuid.uuid4()),
-        "agent_id": agent,
-        "collection_id": "smoke",
-        "timestamp": datetime.fromtimestamp(time.time(), UTC).isoformat().replace("+00:00", "Z"),
-    }
+    return offers.quality_signal(agent, score, now_text())
 
 
 def service_credential(key: SigningKey, **claims: Any) -> Credential:
@@ -124,13 +138,21 @@ class Scores:
         self.evidence.figure(f"score of {agent}", found[-1], expected=f"not {before}")
         return found[-1]
 
-    def stays(self, agent: str, before: float, why: str) -> None:
-        """Assert that the score is what it was, for as long as a change could be hidden by the cache."""
+    def shown(self, *agents: str) -> dict[str, float | None]:
+        """The score of each agent; None where it has none."""
+        return {agent: self.dixie.score(agent) for agent in agents}
+
+    def stay(self, before: Mapping[str, float | None], why: str) -> None:
+        """Assert that scores are what they were, for as long as a change could be hidden by the cache.
+
+        An agent that had none still has none.
+        """
         deadline = time.monotonic() + self.cache_s + WATCHED_S
         while True:
-            now = self.of(agent)
-            assert now == before, f"the score of {agent} went from {before} to {now}: {why}"
+            now = self.shown(*before)
+            for agent, score in before.items():
+                assert now[agent] == score, f"the score of {agent} went from {score} to {now[agent]}: {why}"
             if time.monotonic() >= deadline:
                 break
             _NEVER.wait(self.every_s)
-        self.evidence.evaluated(f"the score of {agent} stays")
+        self.evidence.evaluated("a score stays", len(before))

@@ -14,12 +14,16 @@ from typing import Any
 import httpx
 from pytest_readiness import Evidence
 
+from smoke.contract.offers import rating
+
 from . import tokens
 from .answers import (
     DIGITS,
+    UUID,
     Answer,
     ContractViolation,
     answer_of,
+    fields_of,
     parse_json,
     require_status,
     route_of,
@@ -32,6 +36,7 @@ from .tokens import SigningKey
 
 INVOKE_PATH = "/api/agents/invoke"
 STREAM_PATH = "/api/agents/stream"
+QUALITY_PATH = "/api/agents/quality"
 _LOOK_EVERY_S = 0.2
 _STREAMED_COST = re.compile(rb'"costMicro"\s*:\s*"([0-9]{1,18})"')
 _NEVER = Event()
@@ -194,10 +199,22 @@ class Freeside(ServiceClient):
             )
         return answer
 
-    def quality(self, routing_key: str, quality: str, credential: Credential | None) -> httpx.Response:
-        """Report the quality of an agent's work."""
-        body = {"routingKey": routing_key, "quality": quality, "source": "smoke-test"}
-        return self.http.send("POST", "/api/agents/quality", credential, json=body)
+    def post_rating(
+        self,
+        body: Mapping[str, Any] | bytes,
+        credential: Credential | None,
+        headers: Mapping[str, str] = JSON_HEADERS,
+    ) -> httpx.Response:
+        """Rate an agent's work, or send any other body."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return self.http.send("POST", QUALITY_PATH, credential, headers=headers, content=content)
+
+    def rate(self, tenant: str, agent: str, quality: str) -> None:
+        """A rating that must be accepted."""
+        answer = require_status(self.post_rating(rating(agent, quality), self.credential(tenant)), 202)
+        body = fields_of(answer)
+        assert body.boolean("accepted"), "the event was answered with 202, but not accepted"
+        body.text("event_id", pattern=UUID)
 
 
 def cost_in(response: httpx.Response) -> int:

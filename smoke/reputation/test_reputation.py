@@ -1,19 +1,22 @@
-"""G-5, phase reputation: who may read a score, what a score is, and that only Finn writes events."""
+"""G-5, phase reputation: who may read a score, what a score is, and whose it is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
+import httpx
 import pytest
 from pytest_readiness import Environment, Evidence
 
+from smoke.contract.intake import Verdict, routing_key
+from smoke.contract.neighbours import strings
 from smoke.platform.answers import require_status
 from smoke.platform.attacks import require_refused
-from smoke.platform.dixie import Dixie, Scores, quality_signal, service_credential
-from smoke.platform.freeside import Freeside, Tenants
-from smoke.platform.http import Credential
+from smoke.platform.batch import Batch, Case
+from smoke.platform.dixie import Dixie, score_in, service_credential
+from smoke.platform.http import Connect, Credential
 from smoke.platform.jwks import SigningKeyLookup
-from smoke.platform.tokens import SigningKey
 
 pytestmark = [
     pytest.mark.goal("G-5"),
@@ -25,9 +28,6 @@ pytestmark = [
 WITH_TOKEN = pytest.mark.requires("freeside", "key", "signing")
 WITH_FINN = pytest.mark.requires("finn", "finn_key")
 
-#: Without an event that counts, a refused one proves nothing.
-EVENTS_COUNT = pytest.mark.control("loop/good-events-raise-the-score")
-
 
 def query_passes(credential: str) -> pytest.MarkDecorator:
     """Without a query that is answered, a refused one proves nothing."""
@@ -35,37 +35,17 @@ def query_passes(credential: str) -> pytest.MarkDecorator:
 
 
 #: Credentials by kind, each made only when a check uses it.
-Credentials = Mapping[str, Callable[[], Credential | None]]
-
-MALFORMED = {"two-colons": "nft:0xabc:1", "no-prefix": "smoke", "bad-character": "nft:a b!", "missing": None}
+Credentials = Mapping[str, Callable[[], Credential]]
 
 
 @pytest.fixture
-def credentials(
-    dixie: Dixie,
-    environment: Environment,
-    signing_key: SigningKeyLookup,
-    finn_key: SigningKeyLookup,
-    attacker: SigningKey,
-) -> Credentials:
-    """Every kind of credential that Dixie may be offered. Only the service token may write events."""
+def credentials(dixie: Dixie, environment: Environment, finn_key: SigningKeyLookup) -> Credentials:
+    """Every kind of credential that may read a score."""
     return {
         "service-token": lambda: service_credential(finn_key()),
         "user-token": dixie.credential,
         "api-key": lambda: lambda: f"Bearer {environment.secret('dixie.api_key')}",
-        "no-token": lambda: None,
-        "garbage": lambda: lambda: "Bearer not.a.token",
-        "stranger": lambda: service_credential(attacker),
-        "freeside-as-finn": lambda: service_credential(signing_key()),
-        "wrong-audience": lambda: service_credential(finn_key(), aud="arrakis"),
-        "expired": lambda: service_credential(finn_key(), iat=1_000_000_000, exp=1_000_000_300),
     }
-
-
-def require_event_refused(dixie: Dixie, agent: str, writer: str, credentials: Credentials) -> None:
-    """Offer an event about ``agent`` as ``writer``, and assert that Dixie refuses it."""
-    answer = dixie.post_event(quality_signal(agent, 1.0), credentials[writer]())
-    require_refused(answer, "dixie", f"an event with the credential {writer!r}")
 
 
 @pytest.mark.parametrize(
@@ -99,13 +79,43 @@ def test_unknown_api_key_is_refused(dixie: Dixie, agent: str) -> None:
     require_refused(answer, "dixie", "an API key that was never issued", (401, 403))
 
 
-@WITH_TOKEN
-@query_passes("user-token")
-@pytest.mark.parametrize("case", MALFORMED)
-def test_malformed_key_is_refused(dixie: Dixie, case: str) -> None:
-    """A routing key that cannot name an agent is a bad request, not an agent without a score."""
-    answer = require_status(dixie.query(MALFORMED[case], dixie.credential()), 400, 422)
-    require_refused(answer, "dixie", f"the routing key {MALFORMED[case]!r}", (400, 422))
+@pytest.mark.parametrize(
+    "credential",
+    [
+        pytest.param("user-token", marks=[WITH_TOKEN, query_passes("user-token")]),
+        pytest.param("api-key", marks=[pytest.mark.requires("dixie_key"), query_passes("api-key")]),
+    ],
+)
+def test_keys_near_to_one_name_another_agent(
+    connect: Connect, dixie: Dixie, agent: str, credential: str, credentials: Credentials, batch: Batch
+) -> None:
+    """A routing key that cannot name an agent is a bad request, and one that is like another's is not its."""
+    reader = credentials[credential]()
+    known = dixie.score(agent, reader)
+    assert known is not None, f"{agent} has no score: the query answers null"
+    unrecorded = Dixie(connect("dixie"), dixie.tenant, dixie.key)
+    spelled = [None, *(near.value for near in strings(f"nft:{agent}"))]
+    spelled += [f"nft:{near.value}" for near in strings(agent)]
+    batch.run(
+        [
+            Case(
+                f"routingKey {key!r}",
+                "a key names one agent, or none",
+                partial(unrecorded.query, key, reader),
+                partial(require_not, known, routing_key(key)),
+            )
+            for key in dict.fromkeys(spelled)
+        ]
+    )
+
+
+def require_not(known: float, verdict: Verdict, answer: httpx.Response) -> None:
+    """Assert that a query is refused or shows the score of another agent, as the contract says."""
+    if verdict is Verdict.REFUSED:
+        require_refused(answer, "dixie", "the routing key", (400, 422))
+    elif answer.is_success or verdict is Verdict.ACCEPTED:
+        shown = score_in(require_status(answer, 200))
+        assert shown != known, f"the query shows the score {known} of the agent that is spelled like it"
 
 
 @WITH_TOKEN
@@ -114,53 +124,3 @@ def test_unknown_agent_has_no_score(dixie: Dixie, evidence: Evidence) -> None:
     score = dixie.score("smoke-agent-nobody-knows")
     evidence.figure("score of an unknown agent", score)
     assert score is None, f"an unknown agent has the score {score}"
-
-
-@WITH_TOKEN
-@EVENTS_COUNT
-@pytest.mark.parametrize(
-    "writer",
-    [
-        "no-token",
-        "garbage",
-        "user-token",
-        "stranger",
-        "freeside-as-finn",
-        pytest.param("api-key", marks=pytest.mark.requires("dixie_key")),
-        pytest.param("wrong-audience", marks=WITH_FINN),
-        pytest.param("expired", marks=WITH_FINN),
-    ],
-)
-def test_event_is_refused(dixie: Dixie, bystander: str, writer: str, credentials: Credentials) -> None:
-    """An event without a valid token of Finn is refused."""
-    require_event_refused(dixie, bystander, writer, credentials)
-
-
-@WITH_TOKEN
-@EVENTS_COUNT
-@pytest.mark.parametrize(
-    "of",
-    [
-        pytest.param(("no-token", "garbage", "user-token", "stranger", "freeside-as-finn"), id="anybody"),
-        pytest.param(("api-key",), id="api-key", marks=pytest.mark.requires("dixie_key")),
-        pytest.param(("wrong-audience", "expired"), id="finn", marks=WITH_FINN),
-    ],
-)
-def test_refused_events_change_nothing(
-    dixie: Dixie, bystander: str, of: tuple[str, ...], credentials: Credentials, scores: Scores
-) -> None:
-    """Refused events do not count: the score stays."""
-    before = scores.of(bystander)
-    for writer in of:
-        require_event_refused(dixie, bystander, writer, credentials)
-    scores.stays(bystander, before, "an event was refused, yet counted")
-
-
-@WITH_TOKEN
-@EVENTS_COUNT
-@pytest.mark.parametrize("case", ["no-token", "expired"])
-def test_quality_needs_a_token(freeside: Freeside, tenants: Tenants, bystander: str, case: str) -> None:
-    """Freeside refuses a quality report without a valid token."""
-    credential = None if case == "no-token" else freeside.credential(tenants.main, iat=1, exp=300)
-    answer = freeside.quality(f"nft:{bystander}", "excellent", credential)
-    require_refused(answer, "freeside", f"a quality report with the credential {case!r}")

@@ -68,6 +68,11 @@ class Scores:
 _AGENT = r"[A-Za-z0-9_-]{1,128}"
 _ROUTING_KEY = re.compile(f"nft:({_AGENT})")
 DEFAULT_WEIGHT = 0.1
+# Python's own reader of UUIDs takes braces, underscores and digits of any script.
+_UUID = re.compile("[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|[+-]00:00)", re.IGNORECASE
+)
 
 
 class Reputation:
@@ -80,18 +85,27 @@ class Reputation:
     async def query(self, request: Request) -> Response:
         """`{score}`, null for an unknown agent; 400 for a malformed key."""
         await self._auth.reader(request)
-        key = _ROUTING_KEY.fullmatch(request.query_params.get("routingKey", ""))
+        agent = self.agent(request.query_params.get("routingKey", ""))
+        return JSONResponse({"score": await self._scores.of(agent)})
+
+    def agent(self, routing_key: str) -> str:
+        """The agent that a routing key names; raises 400."""
+        key = _ROUTING_KEY.fullmatch(routing_key)
         if key is None:
             raise bad_request("routingKey must be nft:<id>")
-        return JSONResponse({"score": await self._scores.of(key[1])})
+        return key[1]
 
     async def events(self, request: Request) -> Response:
         """202 for an event, whether it is new or counted before."""
         await self._auth.service(request)
         raw = await raw_body(request)
         require_json(request)
-        await self._scores.apply(signal_in(raw))
+        await self._scores.apply(self.signal(raw))
         return JSONResponse({"accepted": True}, 202)
+
+    def signal(self, raw: bytes) -> Signal:
+        """The event in a body; raises 400."""
+        return signal_in(raw)
 
 
 def signal_in(raw: bytes) -> Signal:
@@ -102,15 +116,21 @@ def signal_in(raw: bytes) -> Signal:
     agent = text(document, "agent_id")
     if not re.fullmatch(_AGENT, agent):
         raise bad_request("agent_id must match [A-Za-z0-9_-]+")
-    if not isinstance(document.get("timestamp"), str | int | float):
-        raise bad_request("timestamp must be given")
-    try:
-        event_id = uuid.UUID(text(document, "event_id"))
-    except ValueError:
-        raise bad_request("event_id must be a UUID") from None
+    require_time(document.get("timestamp"))
+    event_id = text(document, "event_id")
+    if not _UUID.fullmatch(event_id):
+        raise bad_request("event_id must be a UUID")
     score = _share(document.get("score"), "score")
     weight = _share(document.get("weight", DEFAULT_WEIGHT), "weight")
-    return Signal(event_id, agent, text(document, "collection_id", longest=256), score, weight)
+    return Signal(uuid.UUID(event_id), agent, text(document, "collection_id", longest=256), score, weight)
+
+
+def require_time(value: Any) -> None:
+    """Raise 400 unless it is RFC 3339 in UTC, or whole seconds of the epoch."""
+    if isinstance(value, bool) or not (
+        isinstance(value, int) or (isinstance(value, str) and _TIME.fullmatch(value))
+    ):
+        raise bad_request("timestamp must be RFC 3339 in UTC or epoch seconds")
 
 
 def _share(value: Any, name: str) -> float:

@@ -1,8 +1,15 @@
 """Dixie with parts that misbehave: who may read and write, what a score is, what an event moves."""
 
+import asyncio
+import json
+import re
 import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
+from typing import Any
+from urllib.parse import unquote
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -67,34 +74,76 @@ class FaultyAuth(FaultyTokenAuth, DixieAuth):
 class FaultyScores(Faulty, Scores):
     """Scores that never move, move the wrong way, or are another agent's."""
 
+    @cached_property
+    def _counted(self) -> set[uuid.UUID]:
+        return set()
+
     async def of(self, agent_id: str) -> float | None:
         """The agent's score, or one that is made up."""
         score = await super().of(agent_id)
         return PRIOR if score is None and self._faults.on("dixie-invents-scores") else score
 
     async def apply(self, signal: Signal) -> bool:
-        """Count the event for what it is not, or not at all."""
+        """Count the event for what it is not, for others too, or not at all."""
         on = self._faults.on
-        if on("dixie-score-frozen"):
-            return True
+        if on("dixie-score-frozen") or (on("dixie-races-repeats") and await self._raced(signal)):
+            return False
+        if on("dixie-races-repeats") or on("dixie-counts-repeats"):
+            signal = replace(signal, event_id=uuid.uuid4())
+        counted = await super().apply(self._mistaken(signal))
+        for agent in sorted(AGENTS - {signal.agent_id}):
+            like = on("dixie-matches-agents-by-prefix") and agent.startswith(signal.agent_id)
+            if like or on("dixie-moves-every-agent"):
+                await super().apply(replace(signal, agent_id=agent, event_id=uuid.uuid4()))
+        return counted
+
+    async def _raced(self, signal: Signal) -> bool:
+        """Whether the event was counted before; who asks meanwhile is told that it was not."""
+        known = signal.event_id in self._counted
+        await asyncio.sleep(0.03)
+        self._counted.add(signal.event_id)
+        return known
+
+    def _mistaken(self, signal: Signal) -> Signal:
+        on = self._faults.on
         if on("dixie-score-reversed"):
             signal = replace(signal, score=1.0 - signal.score)
         if on("dixie-only-praise"):
             signal = replace(signal, score=1.0)
         if on("dixie-only-blame"):
             signal = replace(signal, score=0.0)
-        if on("dixie-counts-repeats"):
-            signal = replace(signal, event_id=uuid.uuid4())
         if on("dixie-moves-the-wrong-agent"):
             signal = replace(signal, agent_id="smoke-agent-002")
-        counted = await super().apply(signal)
-        for agent in sorted(AGENTS - {signal.agent_id}) if on("dixie-moves-every-agent") else ():
-            await super().apply(replace(signal, agent_id=agent, event_id=uuid.uuid4()))
-        return counted
+        return signal
+
+
+#: What a lenient reader makes of an event that is none.
+_CORRECTED: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "dixie-clamps-scores": lambda event: event | {"score": min(1, max(0, _number(event.get("score"))))},
+    "dixie-takes-scores-as-text": lambda event: event | {"score": float(event["score"])},
+    "dixie-takes-any-type": lambda event: event | {"type": "quality_signal"},
+    "dixie-trims-agents": lambda event: event | {"agent_id": event["agent_id"].strip()},
+    "dixie-strips-prefixes": lambda event: event | {"agent_id": event["agent_id"].removeprefix("nft:")},
+    "dixie-makes-up-event-ids": lambda event: event | {"event_id": str(uuid.uuid4())},
+    "dixie-makes-up-timestamps": lambda event: event | {"timestamp": 1_800_000_000},
+}
+#: What an event is known by, where that is not its id alone.
+_KNOWN_BY: Mapping[str, Callable[[dict[str, Any]], str]] = {
+    "dixie-knows-events-per-agent": lambda event: f"{event['event_id']} {event['agent_id']}",
+    "dixie-knows-events-by-content": lambda event: f"{event['event_id']} {event['score']}",
+    "dixie-knows-events-by-spelling": lambda event: event["event_id"],
+    "dixie-knows-events-by-prefix": lambda event: event["event_id"][:8],
+    "dixie-knows-events-by-time": lambda event: f"{event['timestamp']} {event['agent_id']}",
+}
+_NAMES = uuid.UUID(int=0)
+
+
+def _number(value: Any) -> float:
+    return value if isinstance(value, int | float) else 0.5
 
 
 class FaultyReputation(Faulty, Reputation):
-    """Counts events that it refuses."""
+    """Counts what it refuses, takes what is no event, and mistakes one event or agent for another."""
 
     async def events(self, request: Request) -> Response:
         """Refuse an event, and count it nevertheless."""
@@ -103,4 +152,47 @@ class FaultyReputation(Faulty, Reputation):
         except ApiError as refusal:
             if refusal.status == 401 and self._faults.on("dixie-counts-refused-events"):
                 await self._scores.apply(signal_in(await raw_body(request)))
+            if refusal.status == 400 and self._faults.on("dixie-counts-malformed-events"):
+                with suppress(ApiError, ValueError, AttributeError):
+                    event = json.loads(await raw_body(request))
+                    await self._scores.apply(signal_in(json.dumps(event | {"score": 1.0}).encode()))
             raise
+
+    def signal(self, raw: bytes) -> Signal:
+        """The event in a body, or what is taken for one."""
+        on = self._faults.on
+        try:
+            signal = super().signal(raw)
+        except ApiError as refusal:
+            for fault, correct in _CORRECTED.items():
+                if on(fault):
+                    with suppress(ValueError, TypeError, KeyError, AttributeError):
+                        return super().signal(json.dumps(correct(json.loads(raw))).encode())
+            if on("dixie-spends-refused-ids"):
+                self._spent_ids.update(re.findall(rb'"event_id": "([^"]+)"', raw))
+            raise refusal from None
+        if str(signal.event_id).encode() in self._spent_ids:
+            signal = replace(signal, agent_id="nobody")
+        if on("dixie-folds-agents"):
+            signal = replace(signal, agent_id=signal.agent_id.lower())
+        for fault, name in _KNOWN_BY.items():
+            if on(fault):
+                signal = replace(signal, event_id=uuid.uuid5(_NAMES, name(json.loads(raw))))
+        return signal
+
+    @cached_property
+    def _spent_ids(self) -> set[bytes]:
+        return set()
+
+    def agent(self, routing_key: str) -> str:
+        """The agent that a routing key names, or nearly so."""
+        on = self._faults.on
+        if on("dixie-query-folds-agents"):
+            routing_key = routing_key.lower()
+        if on("dixie-query-decodes-twice"):
+            routing_key = unquote(routing_key)
+        if on("dixie-query-cuts-keys"):
+            routing_key = routing_key[:19]
+        if on("dixie-query-trims-keys"):
+            routing_key = routing_key.strip()
+        return super().agent(routing_key)

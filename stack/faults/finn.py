@@ -65,10 +65,16 @@ class FaultyProviderClient(Faulty, ProviderClient):
 
 
 class FaultyReports(Faulty, Reports):
-    """Reports answers for an agent that had no part in them."""
+    """Reports answers for an agent that had no part in them, and ratings for others."""
 
     async def answered(self, agent: str | None) -> None:
         """Report an answer, for whomever."""
         await super().answered(
             "smoke-agent-002" if self._faults.on("finn-reports-for-another-agent") else agent
         )
+
+    def rated(self, quality: str) -> tuple[float, float]:
+        """Score and weight of a rating, or those of another one."""
+        if quality == "excellent" and self._faults.on("finn-weighs-excellent-as-good"):
+            quality = "good"
+        return super().rated(quality)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import uuid
 from contextlib import suppress
 from dataclasses import replace
@@ -25,7 +26,7 @@ from stack.faults.money import (
     stray_charge,
 )
 from stack.faults.tokens import FaultyContext, FaultyTokenAuth, explained
-from stack.freeside.agents import Agents, Quality
+from stack.freeside.agents import QUALITIES, Agents, Quality
 from stack.freeside.app import Parts
 from stack.freeside.asks import Ask, read_ask, require_pool
 from stack.freeside.budget_ledger import Claim
@@ -177,7 +178,7 @@ class FaultyOutbox(Faulty, Outbox):
 
 
 class FaultyQuality(Faulty, Quality):
-    """Passes on ratings that it refuses."""
+    """Passes on ratings that it refuses, takes what is none, or charges for it."""
 
     async def __call__(self, request: Request) -> Response:
         """Refuse a rating, and pass it on nevertheless."""
@@ -187,6 +188,37 @@ class FaultyQuality(Faulty, Quality):
             if refusal.status == 401 and self._faults.on("freeside-passes-on-refused-verdicts"):
                 await self.queue(request, "unknown")
             raise
+
+    async def queue(self, request: Request, tenant: str) -> uuid.UUID:
+        """Queue a rating, and charge the community that sent it."""
+        if self._faults.on("freeside-charges-ratings"):
+            await stray_charge(self._auth.context.db, tenant)
+        if self._faults.on("freeside-takes-ratings-in-any-type"):
+            request.scope["headers"] = [
+                *(pair for pair in request.scope["headers"] if pair[0] != b"content-type"),
+                (b"content-type", b"application/json"),
+            ]
+            request = Request(request.scope, request.receive)
+        return await super().queue(request, tenant)
+
+    def rating(self, document: dict[str, Any]) -> tuple[str, str]:
+        """The agent and the quality, or what a lenient reader makes of them."""
+        on, quality, key = self._faults.on, document.get("quality"), document.get("routingKey")
+        if isinstance(quality, str):
+            if on("freeside-folds-qualities"):
+                quality = quality.lower()
+            if on("freeside-trims-qualities"):
+                quality = quality.strip()
+            if on("freeside-matches-qualities-by-prefix"):
+                quality = next((name for name in QUALITIES if quality.startswith(name)), quality)
+        if quality not in QUALITIES and on("freeside-takes-any-quality-as-good"):
+            quality = "good"
+        if isinstance(key, str):
+            if on("freeside-trims-routing-keys"):
+                key = key.strip()
+            if on("freeside-finds-routing-keys-anywhere"):
+                key = next(iter(re.findall("nft:[A-Za-z0-9_-]+", key)), key)
+        return super().rating(document | {"quality": quality, "routingKey": key})
 
 
 def _with_claim(ask: Ask, name: str, value: str) -> Ask:

@@ -44,8 +44,12 @@ class Reports:
             event_id = uuid.UUID(text(document, "event_id"))
         except ValueError:
             raise bad_request("event_id must be a UUID") from None
-        await self._queue(event_id, agent, *RATINGS[quality])
+        await self._queue(event_id, agent, *self.rated(quality))
         return JSONResponse({"accepted": True}, 202)
+
+    def rated(self, quality: str) -> tuple[float, float]:
+        """Score and weight of a rating."""
+        return RATINGS[quality]
 
     async def answered(self, agent: str | None) -> None:
         """Report an answer for the agent that the request named, if that can have a score.

@@ -4,6 +4,7 @@ import json
 import re
 import time
 import uuid
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -126,18 +127,23 @@ class Quality:
         raw = await raw_body(request)
         require_json(request)
         document = json_object(raw)
-        routing_key = _ROUTING_KEY.fullmatch(text(document, "routingKey", longest=132))
-        if routing_key is None:
-            raise bad_request("routingKey must be nft:<id>")
-        if document.get("quality") not in QUALITIES:
-            raise bad_request(f"quality must be one of {', '.join(QUALITIES)}")
+        agent, quality = self.rating(document)
         event_id = uuid.uuid4()
         event = {
             "event_id": str(event_id),
-            "agent_id": routing_key[1],
-            "quality": document["quality"],
+            "agent_id": agent,
+            "quality": quality,
             "source": text(document, "source", longest=128),
             "tenant_id": tenant,
         }
         await self._outbox.put(event_id, event)
         return event_id
+
+    def rating(self, document: dict[str, Any]) -> tuple[str, str]:
+        """The agent that is rated and the quality; raises 400."""
+        routing_key = _ROUTING_KEY.fullmatch(text(document, "routingKey", longest=132))
+        if routing_key is None:
+            raise bad_request("routingKey must be nft:<id>")
+        if document.get("quality") not in QUALITIES:
+            raise bad_request(f"quality must be one of {', '.join(QUALITIES)}")
+        return routing_key[1], document["quality"]

@@ -1,0 +1,152 @@
+"""G-5, phase loop: an event counts once, and what only looks like it is another one."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import pytest
+from pytest_readiness import Eventually, Evidence
+
+from smoke.contract.intake import Verdict, far_from, may_become, pull
+from smoke.platform.answers import require_status
+from smoke.platform.batch import Batch, Case
+from smoke.platform.concurrency import at_once
+from smoke.platform.dixie import Dixie, Scores, now_text, quality_signal, service_credential
+from smoke.platform.freeside import Tenants
+from smoke.platform.http import Connect
+from smoke.platform.intake import answering, judging
+from smoke.platform.jwks import SigningKeyLookup
+from smoke.platform.once import Once
+
+pytestmark = [
+    pytest.mark.goal("G-5"),
+    pytest.mark.phase("loop"),
+    pytest.mark.p1,
+    pytest.mark.requires("freeside", "dixie", "key", "signing", "finn", "finn_key"),
+    pytest.mark.usefixtures("alone"),
+    pytest.mark.flaky(reruns=0),
+]
+
+#: The same event so often at the same time.
+AT_ONCE = 8
+#: How far beyond one pull an event may move a score that counts once: a weight may grow with the events.
+ONE_PULL = 1.6
+
+
+def test_same_event_counts_once(
+    dixie: Dixie,
+    agent: str,
+    bystander: str,
+    scores: Scores,
+    finn_key: SigningKeyLookup,
+    batch: Batch,
+    once: Once,
+    connect: Connect,
+    evidence: Evidence,
+    eventually: Eventually,
+) -> None:
+    """An event counts once: sent again, at once, about another agent, with another score, respelled."""
+    credential = service_credential(finn_key())
+    others, before = scores.shown(bystander), scores.of(agent)
+    toward = far_from(before)
+    first = quality_signal(agent, toward)
+    require_status(dixie.post_event(first, credential), 202)
+    after = scores.moved(agent, before, eventually)
+    one = pull(before, after, toward)
+    once.remember("event", event=first)
+
+    unrecorded = Dixie(connect("dixie"), dixie.tenant, dixie.key)
+    again: dict[str, dict[str, Any]] = {
+        "itself": {},
+        "about another agent": {"agent_id": bystander},
+        "with another score": {"score": 1.0 - toward},
+        "with another time": {"timestamp": now_text().replace("Z", ".5Z")},
+        "of another collection": {"collection_id": "smoke-2"},
+    }
+    spelled = {
+        "in upper case": first["event_id"].upper(),
+        "in braces": f"{{{first['event_id']}}}",
+        "as a URN": f"urn:uuid:{first['event_id']}",
+        "without hyphens": first["event_id"].replace("-", ""),
+    }
+    rule = "an id counts once"
+    batch.run(
+        [
+            *(
+                Case(
+                    f"{name} ({number})",
+                    rule,
+                    partial(unrecorded.post_event, first | members, credential),
+                    judging(Verdict.OPEN if members else Verdict.ACCEPTED),
+                )
+                for name, members in again.items()
+                for number in range(4)
+            ),
+            *(
+                Case(
+                    name,
+                    rule,
+                    partial(unrecorded.post_event, first | {"event_id": text}, credential),
+                    judging(Verdict.OPEN),
+                )
+                for name, text in spelled.items()
+            ),
+        ]
+    )
+    scores.stay({agent: after, **others}, "the same event_id was counted twice")
+
+    second = quality_signal(agent, toward)
+    at_once(
+        [
+            partial(lambda event: require_status(unrecorded.post_event(event, credential), 202), second)
+            for _ in range(AT_ONCE)
+        ]
+    )
+    moved = scores.moved(agent, after, eventually)
+    scores.stay({agent: moved}, "the score moves on after an event that was sent several times at once")
+    times = math.log1p(-pull(after, moved, toward)) / math.log1p(-one)
+    evidence.figure(
+        f"pulls of one event that was sent {AT_ONCE} times at once", round(times, 3), limit=ONE_PULL
+    )
+    assert times < ONE_PULL, f"an event that was sent {AT_ONCE} times at once counted {times:.1f} times"
+
+
+def test_another_event_counts_too(
+    dixie: Dixie,
+    agent: str,
+    scores: Scores,
+    finn_key: SigningKeyLookup,
+    tenants: Tenants,
+    eventually: Eventually,
+) -> None:
+    """Events that differ in their id alone count each, and so do ids that came with a refused event."""
+    credential = service_credential(finn_key())
+    before = scores.of(agent)
+    event = quality_signal(agent, far_from(before))
+    near = event["event_id"]
+    refused = {
+        "an id that came with a score beyond 1": (event | {"score": 2}, credential, (400, 422)),
+        "an id that came without a token": (event, None, (401, 403)),
+    }
+    ids = {
+        "an id": near,
+        "an id with another last digit": _other(near, -1),
+        "... first digit": _other(near, 0),
+    }
+    for name, (body, sender, statuses) in refused.items():
+        ids[name] = quality_signal(agent, 0)["event_id"]
+        answering(*statuses)(dixie.post_event(body | {"event_id": ids[name]}, sender))
+    for name, event_id in ids.items():
+        require_status(dixie.post_event(event | {"event_id": event_id}, credential), 202)
+        after = scores.moved(agent, before, eventually)
+        assert may_become(before, [event["score"]], after), f"{name}: from {before} to {after}"
+        before = after
+
+
+def _other(event_id: str, place: int) -> str:
+    """The id with another digit at that place."""
+    digits = list(event_id)
+    digits[place] = "0" if digits[place] != "0" else "1"
+    return "".join(digits)

@@ -1,0 +1,176 @@
+"""G-5, phase reputation: what Dixie takes as an event, from whom, and that nothing else moves a score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import pytest
+from pytest_readiness import Environment
+
+from smoke.contract.intake import Verdict, far_from
+from smoke.contract.offers import events
+from smoke.platform.attacks import require_refused
+from smoke.platform.batch import Batch, Case
+from smoke.platform.dixie import (
+    EVENTS_PATH,
+    QUERY_PATH,
+    Dixie,
+    Scores,
+    now_text,
+    quality_signal,
+    service_credential,
+)
+from smoke.platform.freeside import Tenants
+from smoke.platform.http import Connect, Credential
+from smoke.platform.intake import ELSEWHERE, NO_SUCH_ROUTE, RULES, answering, cases, judging
+from smoke.platform.jwks import SigningKeyLookup
+from smoke.platform.tokens import SigningKey
+
+pytestmark = [
+    pytest.mark.goal("G-5"),
+    pytest.mark.phase("reputation"),
+    pytest.mark.p1,
+    pytest.mark.requires("freeside", "dixie", "key", "signing"),
+    pytest.mark.usefixtures("alone"),
+]
+
+WITH_FINN = pytest.mark.requires("finn", "finn_key")
+#: Without an event that counts, one that does not proves nothing.
+EVENTS_COUNT = pytest.mark.control("loop/good-events-raise-the-score")
+
+#: Media types are compared without their case, and may have parameters (RFC 9110 section 8.3).
+JSON_TYPES = ("application/json; charset=utf-8", "Application/JSON", "application/json;charset=UTF-8")
+
+
+@pytest.fixture
+def intake(connect: Connect, tenants: Tenants, signing_key: SigningKeyLookup) -> Dixie:
+    """Dixie, with no exchange in the evidence: a family has more of them than a report should."""
+    return Dixie(connect("dixie"), tenants.main, signing_key)
+
+
+@pytest.fixture
+def subject(scores: Scores, bystander: str, agent: str) -> str:
+    """An agent with a score that no answer of the run moves; else the seeded one, which has a score."""
+    return agent if scores.shown(bystander)[bystander] is None else bystander
+
+
+@WITH_FINN
+def test_only_events_of_the_contract_count(
+    intake: Dixie, subject: str, scores: Scores, batch: Batch, finn_key: SigningKeyLookup
+) -> None:
+    """What is an event is taken; all that is near to one is refused, and no score moves by it."""
+    before, credential = scores.shown(subject), service_credential(finn_key())
+    offers = events(subject, ELSEWHERE, far_from(before[subject]), now_text())
+    batch.run(
+        [
+            *cases(offers, lambda body: intake.post_event(body, credential)),
+            *(
+                Case(
+                    media,
+                    RULES[Verdict.ACCEPTED],
+                    partial(
+                        intake.post_event, quality_signal(ELSEWHERE, 0.5), credential, {"Content-Type": media}
+                    ),
+                    judging(Verdict.ACCEPTED),
+                )
+                for media in JSON_TYPES
+            ),
+        ]
+    )
+    scores.stay(before, "an event that was refused, or was about another agent, counted")
+
+
+@pytest.fixture
+def writers(
+    intake: Dixie,
+    environment: Environment,
+    signing_key: SigningKeyLookup,
+    finn_key: SigningKeyLookup,
+    attacker: SigningKey,
+) -> Mapping[str, Callable[[], Credential | None]]:
+    """Everybody who may not write events, each made only when a check uses it."""
+    return {
+        "no token": lambda: None,
+        "garbage": lambda: lambda: "Bearer not.a.token",
+        "a user's token": intake.credential,
+        "an unknown key": lambda: service_credential(attacker),
+        "Finn's name under Freeside's key": lambda: service_credential(signing_key()),
+        "an API key": lambda: lambda: f"Bearer {environment.secret('dixie.api_key')}",
+        "Finn's token for Freeside": lambda: service_credential(finn_key(), aud="arrakis"),
+        "Finn's token of yesterday": lambda: service_credential(
+            finn_key(), iat=1_000_000_000, exp=1_000_000_300
+        ),
+        "Finn's token for Finn": lambda: service_credential(finn_key(), aud="loa-finn"),
+    }
+
+
+@EVENTS_COUNT
+@pytest.mark.parametrize(
+    "of",
+    [
+        pytest.param(
+            ("no token", "garbage", "a user's token", "an unknown key", "Finn's name under Freeside's key"),
+            id="anybody",
+        ),
+        pytest.param(("an API key",), id="api-key", marks=pytest.mark.requires("dixie_key")),
+        pytest.param(
+            ("Finn's token for Freeside", "Finn's token of yesterday", "Finn's token for Finn"),
+            id="finn",
+            marks=WITH_FINN,
+        ),
+    ],
+)
+def test_only_finn_writes_events(
+    intake: Dixie, agent: str, subject: str, scores: Scores, batch: Batch, of: tuple[str, ...],
+    writers: Mapping[str, Callable[[], Credential | None]],
+) -> None:  # fmt: skip
+    """An event without a valid token of Finn is refused, whatever is in it, and counts for nobody."""
+    before = scores.shown(subject)
+    score = far_from(before[subject])
+    bodies: dict[str, Mapping[str, Any] | bytes] = {
+        "an event": quality_signal(subject, score),
+        "an event about the other agent": quality_signal(agent, score),
+        "an event about a new agent": quality_signal(ELSEWHERE, score),
+        "no event": b"null",
+        "nothing": b"",
+    }
+    batch.run(
+        [
+            Case(
+                f"{what} with {writer}",
+                "only Finn writes events",
+                partial(intake.post_event, body, writers[writer]()),
+                partial(require_refused, service="dixie", what=f"{what} with {writer}"),
+            )
+            for writer in of
+            for what, body in bodies.items()
+        ]
+    )
+    scores.stay(before, "an event was refused, yet counted")
+
+
+@WITH_FINN
+@EVENTS_COUNT
+def test_no_other_route_writes_events(
+    intake: Dixie, subject: str, scores: Scores, batch: Batch, finn_key: SigningKeyLookup
+) -> None:
+    """An event that is sent with another method, or to the query, is refused and does not count."""
+    before, credential = scores.shown(subject), service_credential(finn_key())
+    routes = [(method, EVENTS_PATH) for method in ("PUT", "PATCH", "DELETE", "GET")]
+    routes += [(method, QUERY_PATH) for method in ("POST", "PUT", "PATCH", "DELETE")]
+    event = quality_signal(subject, far_from(before[subject]))
+    rule, refused = "events are written by POST to their route alone", answering(*NO_SUCH_ROUTE)
+    batch.run(
+        [
+            Case(
+                f"{method} {path}",
+                rule,
+                partial(intake.http.send, method, path, credential, json=event),
+                refused,
+            )
+            for method, path in routes
+        ]
+    )
+    scores.stay(before, "an event that was sent with another method counted")
