@@ -96,7 +96,40 @@ OF_TOKENS = (
         ("auth/refused-token-stays-unspent[{route}]",),
     ),
 )
+#: The rules of reputation (contract 3), by the reference intake.
+OF_REPUTATION = (
+    Rule(
+        "event",
+        "an event has its members, in their types and ranges, and is refused rather than corrected",
+        ("dixie.events",),
+        ("reputation/only-events-of-the-contract-count",),
+    ),
+    Rule(
+        "event-once",
+        "an event id counts once, and another id counts too",
+        ("dixie.events",),
+        (
+            "loop/same-event-counts-once",
+            "loop/another-event-counts-too",
+            "operations/counted-event-stays-counted",
+        ),
+    ),
+    Rule(
+        "rating",
+        "a rating has its members, and one that is refused moves neither score nor budget",
+        ("freeside.quality",),
+        ("loop/only-ratings-of-the-contract-count",),
+    ),
+    Rule(
+        "routing-key",
+        "a routing key names one agent, or none",
+        ("dixie.query",),
+        ("reputation/keys-near-to-one-name-another-agent[user-token]",),
+    ),
+)
+
 RULES = (
+    *OF_REPUTATION,
     *OF_TOKENS,
     Rule(
         "tenant",

@@ -8,7 +8,10 @@ import pytest
 from pytest_readiness import Evidence
 
 from smoke.contract.model import Access
+from smoke.platform.answers import require_status
 from smoke.platform.attacks import Target, require_spent
+from smoke.platform.dixie import Dixie, Scores, service_credential
+from smoke.platform.jwks import SigningKeyLookup
 from smoke.platform.once import Once
 from smoke.platform.services import each_access
 
@@ -33,3 +36,20 @@ def test_spent_token_stays_spent(
         answer = target.again(claims)
         evidence.exchange(answer)
         require_spent(answer, access.service, "a token that was spent when the run began")
+
+
+@pytest.mark.goal("G-5")
+@pytest.mark.p1
+@pytest.mark.requires("dixie", "finn", "finn_key")
+@pytest.mark.usefixtures("alone")
+@pytest.mark.control("loop/same-event-counts-once")
+def test_counted_event_stays_counted(
+    dixie: Dixie, scores: Scores, finn_key: SigningKeyLookup, once: Once
+) -> None:
+    """An event that counted in phase loop does not count again at the end of the run."""
+    events = [entry["event"] for entry in once.remembered("event")]
+    assert events, "this run counted no event"
+    before = scores.shown(*{event["agent_id"] for event in events})
+    for event in events:
+        require_status(dixie.post_event(event, service_credential(finn_key())), 202)
+    scores.stay(before, "an event that counted when the run began counted again")

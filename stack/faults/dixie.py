@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -75,6 +76,10 @@ class FaultyScores(Faulty, Scores):
     """Scores that never move, move the wrong way, or are another agent's."""
 
     @cached_property
+    def _times(self) -> dict[uuid.UUID, float]:
+        return {}
+
+    @cached_property
     def _counted(self) -> set[uuid.UUID]:
         return set()
 
@@ -88,7 +93,7 @@ class FaultyScores(Faulty, Scores):
         on = self._faults.on
         if on("dixie-score-frozen") or (on("dixie-races-repeats") and await self._raced(signal)):
             return False
-        if on("dixie-races-repeats") or on("dixie-counts-repeats"):
+        if on("dixie-races-repeats") or on("dixie-counts-repeats") or self._forgotten(signal):
             signal = replace(signal, event_id=uuid.uuid4())
         counted = await super().apply(self._mistaken(signal))
         for agent in sorted(AGENTS - {signal.agent_id}):
@@ -103,6 +108,12 @@ class FaultyScores(Faulty, Scores):
         await asyncio.sleep(0.03)
         self._counted.add(signal.event_id)
         return known
+
+    def _forgotten(self, signal: Signal) -> bool:
+        """Whether the event was counted so long ago that it is taken for a new one."""
+        keep_s = self._faults.number("dixie-forgets-counted-events", "seconds", 60)
+        first = self._times.setdefault(signal.event_id, time.monotonic())
+        return keep_s is not None and time.monotonic() - first > keep_s
 
     def _mistaken(self, signal: Signal) -> Signal:
         on = self._faults.on

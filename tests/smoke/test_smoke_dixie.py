@@ -64,10 +64,10 @@ def test_move_of_a_score_is_recorded_with_its_delay() -> None:
 
 def test_score_that_should_stay_is_watched() -> None:
     log = Log()
-    scores(0.5, log=log).stays("a", 0.5, "why")
+    scores(0.5, log=log).stay({"a": 0.5}, "why")
     assert log.rules
     with pytest.raises(AssertionError, match=r"went from 0.5 to 0.6: why"):
-        scores(0.5, 0.6).stays("a", 0.5, "why")
+        scores(0.5, 0.6).stay({"a": 0.5}, "why")
 
 
 def test_null_is_not_a_score() -> None:

@@ -46,6 +46,9 @@ def behaviours() -> frozenset[str]:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and _function(node.func) in ASKED and node.args:
                 found.update(named(node.args[0]))
+            if isinstance(node, ast.Dict):  # a table of behaviours by their names
+                texts = [text for key in node.keys if key for text in named(key)]
+                found.update(text for text in texts if re.match(f"{SERVICES}\\\\-", text))
     return frozenset(found)
 
 
@@ -80,7 +83,7 @@ def test_every_behaviour_has_its_fault() -> None:
 def test_a_rule_is_one_of_the_proxy(fault: dict[str, Any]) -> None:
     assert fault.keys() - SUITE_KEYS <= KEYS
     assert fault["service"] in ("freeside", "finn", "dixie", "provider")
-    assert re.fullmatch(r"rewrite:(GET|POST|\*) \S+", fault["action"])
+    assert re.fullmatch(r"rewrite:(GET|POST|PUT|\*) \S+", fault["action"])
     for pattern in fault.get("replace", ()):
         re.compile(pattern.encode())
 
