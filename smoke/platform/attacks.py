@@ -15,6 +15,7 @@ import httpx
 from pytest_readiness import SafetyViolation
 
 from smoke.contract.model import SERVICES, USER, Access
+from smoke.contract.offers import rating
 
 from .answers import (
     UnexpectedStatus,
@@ -144,7 +145,7 @@ def target_of(
         ),
         "freeside.models": client.models,
         "freeside.budget": lambda token: client.get_budget(tenant, token),
-        "freeside.quality": lambda token: client.quality(f"nft:{agent}", "good", token),
+        "freeside.quality": lambda token: client.post_rating(rating(agent, "good"), token),
     }
     admin = (
         {"role": "admin"} if access.route == "freeside.budget" and client.dialects.budget == "gateway" else {}
