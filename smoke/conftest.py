@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from smoke.platform.once import Once
 from smoke.platform.spend import OpeningBalance, SpendJournal
 from smoke.platform.tokens import SigningKey
 from smoke.source.checkout import Checkout
-from smoke.source.hcl import Parser
+from smoke.source.parser import Parser
 from smoke.source.terraform import Module
 
 
@@ -250,9 +251,10 @@ def aws(observed: AwsReader, request: pytest.FixtureRequest) -> AwsReader:
 
 
 def pytest_readiness_warm() -> None:
-    """Read what takes every forked run of a few checks longer than those: trust and AWS's descriptions."""
+    """Read what takes every forked run longer than a few checks: trust, AWS's descriptions, psycopg."""
     authorities()
     read_descriptions()
+    import_module("psycopg")
 
 
 def pytest_readiness_build_identity(environment: Environment) -> dict[str, str]:

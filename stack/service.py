@@ -14,6 +14,9 @@ from stack.common.settings import SERVICES, Settings, SettingsError
 from stack.faults.active import Faults
 from stack.faults.proxy import FaultProxy
 
+# httpcore imports it at every lock; to look for what is not installed took a twentieth of all time.
+sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
+
 
 def main(argv: list[str]) -> int:
     """Serve until stopped; 2 with a short message for a wrong call or environment."""
@@ -61,6 +64,7 @@ def _serve(app: ASGIApp, port: int) -> None:
         http="httptools",
         lifespan="on",
         access_log=False,
+        proxy_headers=False,
         log_config=None,
         log_level="warning",
         server_header=False,

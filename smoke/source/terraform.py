@@ -9,7 +9,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from .checkout import Checkout, Finding
-from .hcl import Block, Expr, Parser
+from .hcl import Block, Expr
+from .parser import Parser
 
 _INDEX = re.compile(r"\[[^\]]*\]")
 _DEPTH = 20

@@ -1,9 +1,11 @@
 """PostgreSQL through PgBouncer in transaction mode: one small pool per process."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg.rows import DictRow, dict_row
@@ -13,6 +15,10 @@ Connection = psycopg.AsyncConnection[DictRow]
 
 # What "the database cannot be reached" looks like, for those who answer 503 to it.
 UNREACHABLE = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
+
+
+# Sooner than anything can stop and start the database or its pooler.
+_ALIVE_FOR_S = 0.1
 
 
 class Database:
@@ -29,10 +35,18 @@ class Database:
             # Transaction pooling hands out another server connection each time: a statement prepared on one
             # does not exist on the next, so nothing may be prepared.
             kwargs={"autocommit": True, "prepare_threshold": None, "row_factory": dict_row},
-            check=AsyncConnectionPool.check_connection,
+            check=self._check,
         )
+        self._checked: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
         # asyncio itself holds a task only weakly
         self._probes: set[asyncio.Task[dict[str, Any] | None]] = set()
+
+    async def _check(self, connection: Connection) -> None:
+        """Find out whether the server is still there, unless it just was: this doubles each question."""
+        now = time.monotonic()
+        if now - self._checked.get(connection, 0.0) > _ALIVE_FOR_S:
+            await AsyncConnectionPool.check_connection(connection)
+            self._checked[connection] = now
 
     async def open(self) -> None:
         """Start filling the pool without waiting: a service starts without its database and reports that."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Generator
 
 import pytest
@@ -66,7 +67,12 @@ class Listener:
 
     @pytest.hookimpl
     def pytest_collection_finish(self) -> None:
-        """Keep from the first check what went wrong while the suite was collected."""
+        """Keep from the first check what went wrong while the suite was collected.
+
+        What was collected lives to the end of the run: freezing it spares each later search for garbage.
+        """
+        gc.collect()
+        gc.freeze()
         found = [*map(repr, self._background.take()), *self._context.origin.reported()]
         self._context.stray += [f"during collection: {one}" for one in found]
 

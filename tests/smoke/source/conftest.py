@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from smoke.source.hcl import Parser
+from smoke.source.parser import Parser
 from smoke.source.terraform import Module
 from tests.smoke.source.repository import repository
 from tests.smoke.source.terraform_files import BASE, Read

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from smoke.source.definitions import containers, required, uses, wildcards
-from smoke.source.hcl import Parser
 from smoke.source.ownership import OWN, SECRET, Ownership
+from smoke.source.parser import Parser
 from smoke.source.terraform import Module
 from tests.smoke.source.repository import repository
 from tests.smoke.source.terraform_files import Read, service

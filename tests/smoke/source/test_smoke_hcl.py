@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smoke.source import hcl
+from smoke.source import grammar
 from smoke.source.checkout import Malformed
-from smoke.source.hcl import Block, Expr, Parser
+from smoke.source.hcl import Block, Expr
+from smoke.source.parser import Parser
 
 TEXT = """\
 # a comment with = and { in it
@@ -109,7 +110,7 @@ def test_a_file_is_parsed_once_per_content(parser: Parser, monkeypatch: pytest.M
     def refuse(text: str, path: str) -> Block:
         raise AssertionError("parsed again")
 
-    monkeypatch.setattr(hcl, "convert", refuse)
+    monkeypatch.setattr(grammar, "convert", refuse)
     assert parser.parse(TEXT, "renamed.tf") == first
     with pytest.raises(AssertionError, match="parsed again"):
         parser.parse(TEXT + "\n", "a.tf")
