@@ -28,7 +28,7 @@ CASES: dict[str, tuple[list[str], dict[str, str | None], list[str]]] = {
     "malformed plan": ([], {"readiness.toml": "title = [\n"}, ["readiness.toml: not valid TOML"]),
     "malformed schema": ([], {"environments/schema.toml": "[section.api.url]\ntype = 'link'\n"},
                          ["environments/schema.toml: section.api.url.type", "allowed: url"]),
-    "missing schema": ([], {"environments/schema.toml": None}, ["environments/schema.toml: cannot be read"]),
+    "missing schema": ([], {"environments/schema.toml": None}, ["environments/schema.toml: missing"]),
     "missing URL": ([], {"environments/local.toml": LOCAL.replace(URL + "[auth]", "[auth]")},
                     ["environments/local.toml: api.url: missing", "allowed:", "API_URL"]),
     "page is a directory": ([], {"reports/readiness.html/x": ""},

@@ -139,7 +139,10 @@ def _unknown_names(found: Mapping[str, Check], capabilities: Iterable[str]) -> I
         for name in check.requires:
             if name not in known:
                 yield ReadinessError(
-                    f"unknown capability {name!r}", where=check.where, allowed=", ".join(sorted(known))
+                    f"unknown capability {name!r}",
+                    where=check.where,
+                    allowed=", ".join(sorted(known)),
+                    action=f"correct the name, or define [capability.{name}] in environments/schema.toml",
                 )
         stray = next((name for name in check.controls if name not in found or name == check.id), None)
         if stray is not None:

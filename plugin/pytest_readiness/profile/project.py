@@ -26,10 +26,15 @@ def read_plan(path: Path) -> Plan:
 
 def load_schema(root: Path) -> Schema:
     """Read ``environments/schema.toml``; ProfileError when it is missing or malformed."""
-    path = root / DIRECTORY / SCHEMA_NAME
-    return Schema.parse(
-        _read(path, f"{DIRECTORY}/{SCHEMA_NAME}", "a schema of the profiles"), f"{DIRECTORY}/{SCHEMA_NAME}"
-    )
+    source = f"{DIRECTORY}/{SCHEMA_NAME}"
+    if not (root / source).exists():
+        raise ProfileError(
+            "missing",
+            where=source,
+            allowed="the settings of all profiles, as [section.NAME.KEY] tables",
+            action=f"create {source}; an empty file will do until a check needs a setting",
+        )
+    return Schema.parse(_read(root / source, source, "a schema of the profiles"), source)
 
 
 def load_profile(root: Path, invocation: Path, asked: str, schema: Schema) -> Profile:
