@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 from urllib.parse import unquote
 
@@ -19,6 +20,7 @@ from .schemas import (
     REFUSALS,
     REPLIES,
     STREAM,
+    STREAM_EVENTS,
     Reply,
     Route,
     record,
@@ -50,10 +52,20 @@ INTERNALS = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
+class SentEvent:
+    """One event of a stream, its data as JSON value; None where it is none."""
+
+    name: str
+    id: str
+    document: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Exchange:
     """A request and its answer. Header names are in lower case, ``path`` is without its query.
 
-    ``document`` is the body's JSON value; where it is none, ``problem`` says why. A stream has no ``body``.
+    ``document`` is the body's JSON value; where it is none, ``problem`` says why. A stream has no ``body``,
+    but ``events`` as far as they were read.
     """
 
     service: str
@@ -65,6 +77,7 @@ class Exchange:
     body: bytes = b""
     document: Any = None
     problem: str = ""
+    events: tuple[SentEvent, ...] = ()
 
     @property
     def media(self) -> str:
@@ -209,6 +222,19 @@ def _figures(exchange: Exchange, route: Route | None, reply: Reply | None) -> Fo
         yield Violation("spentCents", f"the committed cents {body['committed']}", shown(body["spentCents"]))
 
 
+def _events(exchange: Exchange, _: Route | None, __: Reply | None) -> Found:
+    """The events of a stream, as far as it was read: their order, their ids, their members (contract 1.4)."""
+    names = "".join(f"{event.name} " for event in exchange.events)
+    if not re.fullmatch("(content )*(error |usage (done |error )?)?", names):
+        order = "content, usage once, done; or an error at the end"
+        yield Violation("events", order, shown(" ".join(dict.fromkeys(names.split()))))
+    ids = [event.id for event in exchange.events]
+    if not all(map(str.isdigit, ids)) or any(int(a) >= int(b) for a, b in pairwise(ids)):
+        yield Violation("event ids", "increasing numbers", shown(ids[:5]))
+    for event in exchange.events:
+        yield from violations(event.document, STREAM_EVENTS.get(event.name, {}), f"event {event.name}")
+
+
 def _internals(exchange: Exchange, _: Route | None, __: Reply | None) -> Found:
     """No refusal shows how a service is made. What a model writes in an answer is its own."""
     text = _text(exchange) if exchange.status >= 400 else ""
@@ -226,6 +252,7 @@ RULES: Mapping[str, Callable[[Exchange, Route | None, Reply | None], Found]] = {
     "rate limit": _rate,
     "caching": _cached,
     "figures": _figures,
+    "events": _events,
     "internals": _internals,
 }
 

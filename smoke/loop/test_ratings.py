@@ -84,7 +84,7 @@ def test_only_ratings_of_the_contract_count(
     about = rating(bystander, "excellent" if (others[bystander] or 0) < 0.5 else "bad")
     batch.run(
         [
-            *cases(ratings(bystander, ELSEWHERE), post),
+            *cases(ratings(bystander, ELSEWHERE), post, "freeside.quality"),
             *(
                 Case(
                     media,

@@ -6,15 +6,16 @@ import json
 import os
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import httpx
 
-from smoke.contract.exchange import Exchange, judge, secret_in
+from smoke.contract.exchange import Exchange, SentEvent, judge, secret_in
 from smoke.contract.schemas import route_of
 from smoke.network.strict_json import NotStrict, strict_json
 
@@ -22,6 +23,8 @@ from smoke.network.strict_json import NotStrict, strict_json
 MOST_IDS = 50_000
 #: How often one kind of finding is written down with its text; further ones are counted.
 MOST_TEXTS = 3
+#: The events of a stream: name, id, data.
+Events = Sequence[tuple[str, str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +54,12 @@ class AnswerLog:
             self._sent[name] += 1
             return f"smoke-{uuid.uuid4().hex}" if self._sent[name] % 2 else None
 
-    def saw(self, service: str, response: httpx.Response, prefix: str = "") -> None:
-        """Judge one answer; its body, unless it is a stream's, has been read.
+    def saw(self, service: str, response: httpx.Response, prefix: str = "", events: Events = ()) -> None:
+        """Judge one answer; its body has been read, or those ``events`` of a stream, by name, id and data.
 
         ``prefix`` is the path under which the service is served.
         """
-        exchange = exchange_of(service, response, prefix)
+        exchange = exchange_of(service, response, prefix, events)
         name = _name(service, exchange.method, exchange.path)
         found = [
             (finding.rule, finding.violation.where, str(finding.violation)) for finding in judge(exchange)
@@ -104,19 +107,24 @@ def _name(service: str, method: str, path: str) -> str:
     return " ".join(route[1:]) if route else f"{method} (no route of the contract)"
 
 
-def exchange_of(service: str, response: httpx.Response, prefix: str = "") -> Exchange:
+def exchange_of(service: str, response: httpx.Response, prefix: str = "", events: Events = ()) -> Exchange:
     """An answer as the contract judges it."""
-    document, problem, body = None, "nothing", b""
+    body = b""
     with suppress(httpx.ResponseNotRead):  # a stream: its events are read elsewhere
         body = response.content
-    if body:
-        try:
-            document, problem = strict_json(body), ""
-        except NotStrict as error:
-            problem = str(error)
+    document, problem = _json(body)
     request = response.request
     path = request.url.path.removeprefix(prefix)
+    sent = tuple(SentEvent(name, id_, _json(data.encode())[0]) for name, id_, data in events)
     return Exchange(
         service, request.method, path, request.headers, response.status_code, response.headers,
-        body, document, problem,
+        body, document, problem, sent,
     )  # fmt: skip
+
+
+def _json(body: bytes) -> tuple[Any, str]:
+    """The JSON value of a body, or None and why it has none."""
+    try:
+        return (strict_json(body), "") if body else (None, "nothing")
+    except NotStrict as error:
+        return None, str(error)

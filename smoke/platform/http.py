@@ -15,7 +15,7 @@ from smoke.contract.model import SERVICES
 from smoke.network.resolver import addresses_of
 from smoke.network.transport import within
 
-from .answer_log import AnswerLog
+from .answer_log import AnswerLog, Events
 from .answers import DIGITS, ContractViolation, Fields, fields_of, require_status, route_of, shown
 from .jwks import KeySet, key_set_of
 
@@ -77,10 +77,10 @@ class HttpClient:
         self._log = log
         self._pause = pause
 
-    def record(self, response: httpx.Response) -> None:
+    def record(self, response: httpx.Response, events: Events = ()) -> None:
         """Record a request and its answer, where a check holds this client; a run judges every answer."""
         if self._log is not None:
-            self._log.saw(self.service, response, urlsplit(self.base_url).path)
+            self._log.saw(self.service, response, urlsplit(self.base_url).path, events)
         if self.evidence is not None:
             self.evidence.exchange(response)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import httpx
 
@@ -25,10 +26,16 @@ RULES = {
 }
 
 
-def cases(offers: Iterable[Offer], send: Callable[[bytes], httpx.Response]) -> list[Case]:
-    """One case for each offer, judged by the contract's verdict on it."""
+def cases(offers: Iterable[Offer], send: Callable[[bytes], httpx.Response], route: str) -> list[Case]:
+    """One case for each offer to a route, judged by the contract's verdict on it."""
     return [
-        Case(offer.name, RULES[offer.verdict], lambda body=offer.body: send(body), judging(offer.verdict))  # type: ignore[misc]
+        Case(
+            offer.name,
+            RULES[offer.verdict],
+            partial(send, offer.body),
+            judging(offer.verdict),
+            f"python -m smoke.platform mint --to {route}",
+        )
         for offer in offers
     ]
 

@@ -120,7 +120,7 @@ def stream(
             events, ended = _read(response, started, hang_up)
         finally:
             response.close()
-        freeside.http.record(response)
+        freeside.http.record(response, [(event.name, event.id, event.data) for event in events])
         charge.unknown = not ended
         result = Stream(route_of(response), key, response.headers, tuple(events))
         if ended and result.named("usage"):

@@ -65,7 +65,7 @@ def test_only_events_of_the_contract_count(
     offers = events(subject, ELSEWHERE, far_from(before[subject]), now_text())
     batch.run(
         [
-            *cases(offers, lambda body: intake.post_event(body, credential)),
+            *cases(offers, partial(intake.post_event, credential=credential), "dixie.events"),
             *(
                 Case(
                     media,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smoke.contract.exchange import Exchange, judge, secret_in
+from smoke.contract.exchange import Exchange, SentEvent, judge, secret_in
 from smoke.contract.schema import Schema, violations
 from smoke.contract.schemas import CODES, REFUSAL_FORM, REFUSALS, REPLIES, Reply, Route
 
@@ -238,6 +238,47 @@ def test_a_stream_is_asked_for_with_accept() -> None:
     stream = answer(route, 200, None, "text/event-stream", **{"cache-control": "no-cache"})
     assert not rules(replace(stream, sent={"accept": "text/event-stream"}))
     assert rules(stream) >= {"body", "headers"}
+
+
+CONTENT, USAGE = {"text": "a"}, {"promptTokens": 1, "completionTokens": 1, "costMicro": "5"}
+STREAMED: tuple[tuple[str, Any], ...] = (
+    ("content", CONTENT),
+    ("content", CONTENT),
+    ("usage", USAGE),
+    ("done", {}),
+)
+
+
+def streamed(*events: tuple[str, Any], ids: str = "123456789") -> Exchange:
+    made = tuple(SentEvent(name, id_, data) for (name, data), id_ in zip(events, ids, strict=False))
+    route: Route = ("freeside", "POST", "/api/agents/stream")
+    started = answer(route, 200, None, "text/event-stream", **{"cache-control": "no-cache"})
+    return replace(started, events=made)
+
+
+@pytest.mark.parametrize("end", range(len(STREAMED) + 1))
+def test_a_stream_may_be_left_at_any_event(end: int) -> None:
+    assert not rules(streamed(*STREAMED[:end]))
+    error = ("error", {"code": "UPSTREAM_ERROR", "message": "why"})
+    assert rules(streamed(*STREAMED[:end], error)) == (set() if end < 4 else {"events"})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        streamed(*reversed(STREAMED)),
+        streamed(*STREAMED[:3], *STREAMED[2:]),
+        streamed(*STREAMED, STREAMED[0]),
+        streamed(STREAMED[0], ("message", CONTENT)),
+        streamed(("content", {})),
+        streamed(("content", None)),
+        streamed(STREAMED[0], ("usage", USAGE | {"costMicro": 5})),
+        streamed(*STREAMED, ids="1223"),
+        streamed(*STREAMED, ids="a123"),
+    ],
+)
+def test_a_stream_out_of_order_or_form(wrong: Exchange) -> None:
+    assert rules(wrong) == {"events"}
 
 
 @pytest.mark.parametrize(
