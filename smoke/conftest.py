@@ -28,6 +28,7 @@ from smoke.platform.jwks import SigningKeyLookup
 from smoke.platform.once import Once
 from smoke.platform.spend import OpeningBalance, SpendJournal
 from smoke.platform.tokens import SigningKey
+from smoke.platform.ways import Way, finn_way, freeside_way
 from smoke.source.checkout import Checkout
 from smoke.source.parser import Parser
 from smoke.source.terraform import Module
@@ -188,6 +189,25 @@ def finn(
 ) -> Finn:
     """Finn, with its exchanges in this check's evidence."""
     return Finn(connect("finn", evidence), agent, signing_key, journal)
+
+
+@pytest.fixture
+def ways(
+    connect: Connect,
+    dialects: Dialects,
+    agent: str,
+    signing_key: SigningKeyLookup,
+    journal: SpendJournal,
+) -> Callable[[str], Way]:
+    """Gives a way to a model by its route. Families of cases are too many for a check's evidence."""
+
+    def way(route: str) -> Way:
+        if route == "finn.invoke":
+            return finn_way(Finn(connect("finn"), agent, signing_key, journal))
+        freeside = Freeside(connect("freeside"), dialects, signing_key, journal)
+        return freeside_way(freeside, streamed=route == "freeside.stream")
+
+    return way
 
 
 @pytest.fixture

@@ -1,15 +1,20 @@
-"""G-4, phase budget: calls at the limit of a small budget, and calls that go to Finn directly."""
+"""G-4, phase budget: calls at the limit of a small budget, on every route."""
+
+from collections.abc import Callable
+from functools import partial
 
 import httpx
 import pytest
 from pytest_readiness import Evidence, SafetyViolation
 
-from smoke.platform.answers import answer_of, fields_of, require_error, require_json_error, require_status
+from smoke.contract.model import POOLS
+from smoke.platform.answers import answer_of, error_code, require_error, require_json_error, require_status
+from smoke.platform.batch import Batch, Case
 from smoke.platform.concurrency import at_once, sampling
-from smoke.platform.finn import Finn
 from smoke.platform.freeside import Freeside, Tenants, cost_in
 from smoke.platform.invariants import Conservation
 from smoke.platform.prompts import Prices, prompt_for
+from smoke.platform.ways import Way, all_ways
 
 pytestmark = [
     pytest.mark.goal("G-4"),
@@ -52,17 +57,46 @@ def require_within(room: int, *answers: httpx.Response) -> None:
         raise SafetyViolation(f"calls of {costs} µUSD were answered with {room} µUSD left")
 
 
+@pytest.mark.parametrize("route", all_ways(covered_by="budget/over-budget-is-refused[freeside.invoke]"))
 def test_over_budget_is_refused(
-    freeside: Freeside, tenants: Tenants, watch: Conservation, evidence: Evidence
+    route: str,
+    ways: Callable[[str], Way],
+    batch: Batch,
+    freeside: Freeside,
+    tenants: Tenants,
+    watch: Conservation,
+    evidence: Evidence,
 ) -> None:
-    """A call that costs more than is left gets 402, and nothing is charged or left reserved."""
-    room = watch.first.room
+    """Calls that cost more than is left get 402 on every route and for every pool, and change no figure.
+
+    Only of the pool with known prices is it certain that no call fits; none may be answered beyond the room.
+    """
+    way, room = ways(route), watch.first.room
     prices, padding = Prices.reaching(freeside, tenants.main, lambda prices: prices.padding_beyond(room))
-    answer = ask(freeside, tenants.small, padding, prices.pool)
     evidence.figure("room", room, "µUSD")
-    require_within(room, answer)
-    watch.unchanged(f"a call beyond the budget: {answer.status_code}")
-    require_error(answer, 402, "BUDGET_EXCEEDED")
+
+    def judge(pool: str, answer: httpx.Response) -> None:
+        require_within(room, answer)
+        require_status(answer, *((402,) if pool == prices.pool or way.direct else (200, 402)))
+        if answer.status_code == 402:
+            require_json_error(answer)
+            assert error_code(answer) == "BUDGET_EXCEEDED" or way.direct, f"402 {error_code(answer)}"
+
+    def send(pool: str) -> httpx.Response:
+        return way.post(way.body(prompt_for(padding=padding), pool), tenants.small)
+
+    rule = "a call beyond the budget is refused (1.3)"
+    answers = batch.run(
+        [
+            Case(f"{route}: {pool}", rule, partial(send, pool), partial(judge, pool))
+            for pool in (POOLS if way.pool else (prices.pool,))
+        ]
+    )
+    paid = [cost_in(answer) for answer in answers if answer.status_code == 200]
+    if paid:
+        watch.charged(paid)
+    else:
+        watch.unchanged(f"{len(answers)} calls of {route} beyond the budget")
 
 
 def test_edge_of_the_budget_is_exact(
@@ -117,28 +151,3 @@ def require_nothing_fits(freeside: Freeside, tenant: str, prices: Prices, watch:
     watch.unchanged(f"{CROWD} calls at once beyond the budget")
     for outcome in outcomes:
         require_error(outcome, 402, "BUDGET_EXCEEDED")
-
-
-@pytest.mark.requires("finn", covered_by="budget/sequential-spend-is-conserved")
-def test_direct_call_is_charged(freeside: Freeside, finn: Finn, tenants: Tenants, evidence: Evidence) -> None:
-    """A direct call to Finn is charged like any other (contract 2)."""
-    watch = freeside.watch(tenants.main, evidence)
-    body = finn.body(prompt_for())
-    answer = finn.post_invoke(body, tenant=tenants.main, credential=finn.credential(tenants.main, body))
-    watch.charged([fields_of(require_status(answer, 200)).micro("cost_micro", minimum=1)])
-
-
-@pytest.mark.requires("finn", covered_by="budget/over-budget-is-refused")
-@pytest.mark.control("budget/direct-call-is-charged")
-def test_direct_call_over_budget_is_refused(
-    freeside: Freeside, finn: Finn, tenants: Tenants, watch: Conservation, evidence: Evidence
-) -> None:
-    """A direct call to Finn that costs more than is left gets 402 like any other (contract 2)."""
-    prices = Prices.learn(freeside, tenants.main)
-    room = watch.first.room
-    body = finn.body(prompt_for(padding=prices.padding_beyond(room)))
-    answer = finn.post_invoke(body, tenant=tenants.small, credential=finn.credential(tenants.small, body))
-    evidence.figure("room", room, "µUSD")
-    require_within(room, answer)
-    watch.unchanged(f"a direct call beyond the budget: {answer.status_code}")
-    require_json_error(require_status(answer, 402))

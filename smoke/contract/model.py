@@ -110,16 +110,20 @@ def _record(required: str, **members: Schema) -> Schema:
 _ALIAS: Schema = {"enum": [*POOLS]}
 _SCORE: Schema = {"type": "number", "minimum": 0, "maximum": 1}
 _ROUTING_KEY: Schema = {"type": "string", "pattern": "^nft:[A-Za-z0-9_-]+$"}
-_MESSAGE = _record("role content", role={"enum": ["user", "assistant", "system"]}, content=_TEXT)
-_ASK = {
-    "prompt": _record("prompt model", agent=_TEXT, prompt=_TEXT, model=_ALIAS),
+_PROMPT: Schema = {"type": "string", "pattern": r"\S"}
+_MESSAGE = _record("role content", role={"enum": ["user", "assistant", "system"]}, content=_PROMPT)
+#: The body of a call in each dialect.
+CALL_BODIES = {
+    "prompt": _record("prompt model", agent=_TEXT, prompt=_PROMPT, model=_ALIAS),
     "messages": _record(
         "agent messages", agent=_TEXT, modelAlias=_ALIAS,
         messages={"type": "array", "items": _MESSAGE, "minItems": 1},
     ),
 }  # fmt: skip
+#: The body of a direct call to Finn.
+DIRECT_CALL: Schema = _record("agent prompt", agent=_TEXT, prompt=_PROMPT)
 #: A call in the dialect of the profile: either body.
-_CALL: Schema = {"oneOf": [*_ASK.values()]}
+_CALL: Schema = {"oneOf": [*CALL_BODIES.values()]}
 _CALL_FAILURES = (400, 401, 402, 403, 409, 413, 415, 429, 502, 503)
 _CALL_HEADERS = ("X-Idempotency-Key", "X-Trace-Id", "X-RateLimit-Limit", "X-RateLimit-Remaining")
 _OWN_TENANT = "the token's tenant_id is the community"
@@ -160,7 +164,7 @@ ROUTES = (
     Route(
         "finn.invoke", "finn", "POST", "/api/v1/invoke", ("call",), 200,
         (400, 401, 402, 403, 404, 413, 415, 503),
-        _record("agent prompt", agent=_TEXT, prompt=_TEXT),
+        DIRECT_CALL,
     ),
     Route(
         "dixie.query", "dixie", "GET", "/api/reputation/query", ("user", "service", API_KEY), 200, (400, 401),

@@ -11,6 +11,8 @@ from .model import ROUTES, accesses
 WITH_TOKEN = tuple(access.id for access in accesses())
 #: Every route, once for all of its dialects. x402 is deferred in the plan: nothing asks it yet.
 EVERYWHERE = tuple(dict.fromkeys(route.name for route in ROUTES))
+#: Every way to a model: what is answered there is charged.
+CALLS = ("freeside.invoke", "freeside.stream", "finn.invoke")
 NOT_ASKED = {"freeside.x402": "x402 is deferred in the plan (G-6): no check calls it"}
 
 
@@ -154,13 +156,43 @@ RULES = (
     Rule(
         "pool",
         "a model outside the token's effective pools is refused (1.1, 1.3)",
-        ("freeside.invoke",),
-        ("invoke/pool-out-of-reach-is-refused[free-reviewer]",),
+        CALLS,
+        ("invoke/pools-out-of-reach-are-refused[{route}]",),
     ),
     Rule(
         "budget",
         "a call beyond the budget is refused with 402 and changes nothing (1.3, 1.5)",
-        ("freeside.invoke", "finn.invoke"),
-        ("budget/over-budget-is-refused", "budget/direct-call-over-budget-is-refused"),
+        CALLS,
+        ("budget/over-budget-is-refused[{route}]",),
+    ),
+    Rule(
+        "charge",
+        "what is answered is charged what it says, and its tenant alone (1.2, 1.5)",
+        CALLS,
+        ("budget/every-pool-is-charged[{route}]", "budget/random-walk-follows-the-ledger"),
+    ),
+    Rule(
+        "idempotency",
+        "one key of one tenant is one call, one charge, one answer (1.2)",
+        CALLS,
+        (
+            "budget/one-key-is-one-charge[{route}]",
+            "budget/keys-that-are-near-are-apart[{route}]",
+            "budget/a-key-keeps-its-body[{route}]",
+        ),
+        {"finn.invoke": "a direct call has no key (2)"},
+    ),
+    Rule(
+        "intake",
+        "what is no call of the contract is refused, and costs nothing (1.2, 1.3)",
+        CALLS,
+        ("invoke/bad-calls-are-refused[{route}]",),
+    ),
+    Rule(
+        "limits",
+        "what is just within a limit is answered (1.2, 1.3)",
+        CALLS,
+        ("budget/limits-are-inclusive[{route}]",),
+        {"finn.invoke": "the contract gives a direct call no limit (2)"},
     ),
 )

@@ -8,25 +8,19 @@ from typing import Any
 import pytest
 from pytest_readiness import Evidence, SafetyViolation
 
-from smoke.contract.model import POOLS
 from smoke.platform.answers import (
     UUID,
     Answer,
-    UnexpectedStatus,
     answer_of,
-    error_code,
     header,
     rate_limit_of,
-    require_error,
     require_json_error,
     require_status,
-    route_of,
 )
-from smoke.platform.attacks import BAD_INPUT, UNKNOWN_MODEL
+from smoke.platform.attacks import UNKNOWN_MODEL
 from smoke.platform.concurrency import at_once
 from smoke.platform.freeside import INVOKE_PATH, Freeside, Tenants
 from smoke.platform.http import retry_after
-from smoke.platform.invariants import Conservation
 from smoke.platform.prompts import nonce, prompt_for
 from smoke.platform.services import controlled
 from smoke.platform.spend import percentile
@@ -103,43 +97,6 @@ def test_latency_p95(
         evidence.note(f"p95 is in the warning band: above {warning} ms")
     assert len(sample) >= LATENCY_SAMPLES, f"only {len(sample)} invokes were answered"
     assert p95 < limit, f"p95 of {len(sample)} invokes is {p95:.0f} ms, limit {limit} ms"
-
-
-@pytest.mark.p1
-@controlled("freeside")
-@pytest.mark.parametrize("case", BAD_INPUT)
-def test_bad_input_is_turned_down(
-    freeside: Freeside, tenants: Tenants, watch: Conservation, case: str
-) -> None:
-    """A bad request is a 4xx with a JSON error, and costs nothing."""
-    bad = BAD_INPUT[case](freeside)
-    credential = freeside.credential(tenants.main)
-    answer = freeside.post_invoke(bad.body, tenant=tenants.main, credential=credential, headers=bad.headers)
-    watch.unchanged(f"{case} was answered with {answer.status_code}")
-    if answer.status_code not in bad.statuses:
-        got = f"{answer.status_code} {error_code(answer)}".strip()
-        raise UnexpectedStatus(f"{route_of(answer)}: {case}: expected {bad.statuses}, got {got}", answer)
-    require_json_error(answer)
-
-
-@pytest.mark.p1
-@controlled("freeside")
-@pytest.mark.parametrize(
-    ("tier", "allowed", "model"),
-    [
-        pytest.param("free", POOLS, "reviewer", id="free-reviewer"),
-        pytest.param("pro", POOLS, "architect", id="pro-architect"),
-        pytest.param("enterprise", ("cheap",), "reviewer", id="not-in-the-tokens-list"),
-    ],
-)
-def test_pool_out_of_reach_is_refused(
-    freeside: Freeside, tenants: Tenants, tier: str, allowed: tuple[str, ...], model: str
-) -> None:
-    """A token is held to the pools of its tier, whatever its own list claims, and to its own list too."""
-    answer = freeside.try_invoke(
-        tenants.main, prompt_for(), model=model, tier=tier, allowed_pools=list(allowed)
-    )
-    require_error(answer, 403, "MODEL_NOT_ALLOWED")
 
 
 @pytest.mark.p1

@@ -7,7 +7,7 @@ import re
 import shlex
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -39,8 +39,6 @@ REFUSALS = (401, 403)
 #: A verified token that was spent before (contract 1.3); Finn and Dixie say 401.
 REPLAYS = (401, 409)
 UNKNOWN_MODEL = "smoke-no-such-model"
-MAX_BODY_BYTES = 128 * 1024
-DEPTH = 1000
 #: What an error must not show of a service: traces, paths, queries, keys.
 INTERNALS = re.compile(
     r"Traceback|stack\s*trace|\.py\b|\.[jt]s:\d|node_modules|site-packages|/(?:app|usr|home|srv)/"
@@ -191,44 +189,6 @@ def require_spent(response: httpx.Response, service: str, what: str) -> None:
     require_refused(response, service, what, REPLAYS)
     if response.status_code == 409:
         require_error(response, 409, "JTI_REPLAY")
-
-
-@dataclass(frozen=True, slots=True)
-class BadRequest:
-    """A body and headers with one thing wrong, and the statuses that the contract allows for it."""
-
-    body: bytes | Mapping[str, Any]
-    statuses: tuple[int, ...] = (400,)
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-def _deep(freeside: Freeside) -> bytes:
-    """A prompt that is nested beyond what a parser should follow."""
-    body = json.dumps(freeside.invoke_body("DEEP"))
-    return body.replace('"DEEP"', "[" * DEPTH + "]" * DEPTH).encode()
-
-
-def _without_prompt(freeside: Freeside) -> dict[str, Any]:
-    body = freeside.invoke_body(prompt_for())
-    return {name: value for name, value in body.items() if name not in {"prompt", "messages"}}
-
-
-BAD_INPUT: dict[str, Callable[[Freeside], BadRequest]] = {
-    "not-json": lambda _: BadRequest(b'{"prompt": '),
-    "null": lambda _: BadRequest(b"null"),
-    "array": lambda _: BadRequest(b"[]"),
-    "missing-prompt": lambda f: BadRequest(_without_prompt(f)),
-    "blank-prompt": lambda f: BadRequest(f.invoke_body("   ")),
-    "unknown-model": lambda f: BadRequest(f.invoke_body(prompt_for(), model=UNKNOWN_MODEL)),
-    "wrong-content-type": lambda f: BadRequest(
-        f.invoke_body(prompt_for()), (400, 415), {"Content-Type": "text/plain"}
-    ),
-    "body-over-128-kib": lambda f: BadRequest(f.invoke_body("a" * (MAX_BODY_BYTES + 1)), (413,)),
-    "deep-json": lambda f: BadRequest(_deep(f)),
-    "bad-idempotency-key": lambda f: BadRequest(
-        f.invoke_body(prompt_for()), headers={"X-Idempotency-Key": "k" * 129}
-    ),
-}
 
 
 def leak(answer: httpx.Response) -> str:

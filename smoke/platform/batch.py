@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import httpx
 from pytest_readiness import Evidence, SafetyViolation
 
-from .answers import ContractViolation, UnexpectedStatus
+from .answers import ContractViolation, UnexpectedStatus, require_json_error, require_status
 
 #: Headers that a client sets by itself.
 _OWN_HEADERS = frozenset(
@@ -87,6 +87,17 @@ class Batch:
         if isinstance(error, AssertionError):
             raise ContractViolation(text) from error
         raise error
+
+
+def answering(*statuses: int) -> Callable[[httpx.Response], object]:
+    """Judges an answer by its status; an error needs its JSON form, too."""
+
+    def judge(answer: httpx.Response) -> None:
+        require_status(answer, *statuses)
+        if answer.is_error:
+            require_json_error(answer)
+
+    return judge
 
 
 def _try(case: Case) -> tuple[httpx.Response | None, Exception | None]:

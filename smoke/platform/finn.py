@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -37,11 +37,20 @@ class Finn(ServiceClient):
         """Fresh tokens for one body, one for each send."""
         return lambda: tokens.bearer(self.key(), tokens.finn_claims(tenant, body) | claims)
 
-    def post_invoke(self, body: bytes, *, tenant: str, credential: Credential | None) -> httpx.Response:
+    def post_invoke(
+        self,
+        body: bytes | Sequence[bytes],
+        *,
+        tenant: str,
+        credential: Credential | None,
+        headers: Mapping[str, str | bytes] | None = None,
+        method: str = "POST",
+    ) -> httpx.Response:
         """Post a body with any credential; a 200 is entered in the journal as a charge of ``tenant``."""
         self.journal.open()
+        sent = {**JSON_HEADERS, **(headers or {})}
         with self.journal.charging(tenant, str(uuid.uuid4())) as charge:
-            response = self.http.send("POST", INVOKE_PATH, credential, headers=JSON_HEADERS, content=body)
+            response = self.http.send(method, INVOKE_PATH, credential, headers=sent, content=body)
             if response.status_code == 200:
                 charge.settle(cost_in(response))
         return response

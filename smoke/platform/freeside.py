@@ -6,7 +6,7 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Event
 from typing import Any
@@ -141,26 +141,35 @@ class Freeside(ServiceClient):
 
     def post_invoke(
         self,
-        body: bytes | Mapping[str, Any],
+        body: bytes | Sequence[bytes] | Mapping[str, Any],
         *,
         tenant: str,
         credential: Credential | None = None,
         key: str | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str | bytes] | None = None,
         keyed: bool = True,
+        streamed: bool = False,
+        method: str = "POST",
     ) -> httpx.Response:
         """Post any body with any credential; a 200 is entered in the journal as a charge of ``tenant``.
 
-        ``keyed`` is False where Freeside is to make the idempotency key.
+        ``keyed`` is False where Freeside is to make the idempotency key. ``streamed`` asks for events, and
+        reads them all; a check that times them uses ``stream``.
         """
         self.journal.open()
         key = key or str(uuid.uuid4())
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        sent = {**JSON_HEADERS, **({"X-Idempotency-Key": key} if keyed else {}), **(headers or {})}
+        content = json.dumps(body).encode() if isinstance(body, Mapping) else body
+        sent: dict[str, str | bytes] = {**JSON_HEADERS, **({"X-Idempotency-Key": key} if keyed else {})}
+        if streamed:
+            sent["Accept"] = "text/event-stream"
+        path = self.dialects.stream_path if streamed else INVOKE_PATH
         with self.journal.charging(tenant, key) as charge:
-            response = self.http.send("POST", INVOKE_PATH, credential, headers=sent, content=content)
+            response = self.http.send(
+                method, path, credential, headers={**sent, **(headers or {})}, content=content
+            )
             if response.status_code == 200:
-                charge.settle(cost_in(response), response.elapsed.total_seconds() * 1000)
+                took = None if streamed else response.elapsed.total_seconds() * 1000
+                charge.settle(cost_in(response), took)
         return response
 
     def try_invoke(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from threading import Event
 from typing import Self, TypedDict, Unpack
@@ -45,13 +45,13 @@ def retry_after(response: httpx.Response) -> float:
 class Parts(TypedDict, total=False):
     """What a request may have beside its credential, and how it is sent.
 
-    ``timeout`` limits the exchange, in seconds, where it is not the connection pool's own. A 200 of a
-    ``stream`` is unread and unrecorded.
+    ``content`` in pieces is sent chunked. ``timeout`` limits the exchange, in seconds, where it is not the
+    connection pool's own. A 200 of a ``stream`` is unread and unrecorded.
     """
 
-    headers: Mapping[str, str]
+    headers: Mapping[str, str | bytes]
     params: Mapping[str, str]
-    content: bytes
+    content: bytes | Sequence[bytes]
     json: object
     timeout: float
     stream: bool
@@ -88,7 +88,7 @@ class HttpClient:
         self, method: str, path: str, credential: Credential | None = None, **parts: Unpack[Parts]
     ) -> httpx.Response:
         """The answer to one request, whatever its status."""
-        headers = httpx.Headers(parts.get("headers"))
+        headers = httpx.Headers(dict(parts.get("headers", {})))  # type: ignore[arg-type]
         if credential is not None and (authorization := credential()) is not None:
             headers["Authorization"] = authorization
         if self._log is not None and (own := self._log.request_id(self.service, method, path)):
@@ -102,6 +102,7 @@ class HttpClient:
             json=parts.get("json"),
             timeout=within(parts["timeout"]) if "timeout" in parts else httpx.USE_CLIENT_DEFAULT,
         )
+        request.read()  # so that it can be recorded, and sent again
         response = self.pool.send(request, stream=parts.get("stream", False))
         if response.status_code != 200:
             response.read()

@@ -1,5 +1,6 @@
 """G-3, phase stream: events in order and in time, charged once; nothing stays reserved after a hang-up."""
 
+import time
 from itertools import groupby, pairwise
 
 import pytest
@@ -92,15 +93,21 @@ def test_usage_is_charged(freeside: Freeside, tenants: Tenants, watch: Conservat
 def test_hang_up_leaves_no_reservation(
     freeside: Freeside, tenants: Tenants, evidence: Evidence, eventually: Eventually
 ) -> None:
-    """A client that hangs up gets its reservation back, and pays at most for a complete answer."""
-    complete = stream(freeside, tenants.main, prompt_for(times=TIMES)).usage().cost_micro
+    """A client that hangs up gets its reservation back, and pays at most for what was produced.
+
+    Where most of a complete answer was still to come, that is less than its price.
+    """
+    whole = stream(freeside, tenants.main, prompt_for(times=TIMES))
+    complete = whole.usage().cost_micro
     watch = freeside.watch(tenants.main, evidence)
+    started = time.monotonic()
     left = stream(
         freeside,
         tenants.main,
         prompt_for(times=TIMES),
         hang_up=lambda event: event.name == "content",
     )
+    early = time.monotonic() - started < whole.named("content")[-1].at / 2
     assert left.names() == ["content"], f"hung up after {shape(left.names())}"
 
     def released() -> bool:
@@ -111,9 +118,8 @@ def test_hang_up_leaves_no_reservation(
     )
     paid = watch.last.committed - watch.first.committed
     evidence.figure("paid for an abandoned stream", paid, "µUSD", limit=complete)
-    assert paid <= complete + watch.last.tolerance_per_call, (
-        f"an abandoned stream was charged {paid} µUSD, more than {complete}"
-    )
+    most = complete - 1 if early and watch.last.exact else complete + watch.last.tolerance_per_call
+    assert paid <= most, f"a stream of {complete} µUSD was abandoned early, and charged {paid}"
     freeside.journal.learn(tenants.main, left.key, paid)
 
 

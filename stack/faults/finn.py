@@ -1,8 +1,12 @@
 """Finn with parts that misbehave: its bills, its answers, its reports."""
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 from typing import Any
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
 
 from stack.common.auth import FinnAuth
 from stack.common.claims import Claims
@@ -27,7 +31,16 @@ def parts(faults: Faults) -> Parts:
 
 
 class FaultyAuth(FaultyTokenAuth, FinnAuth):
-    """Takes a token for another body."""
+    """Takes a token for another body, and what it should refuse."""
+
+    async def caller(self, request: Request) -> tuple[Claims, bytes]:
+        """Claims and raw body, as they are or as they would be let in."""
+        if self._faults.on("finn-takes-any-media-type"):
+            MutableHeaders(scope=request.scope)["content-type"] = "application/json"
+        claims, raw = await super().caller(request)
+        if self._faults.on("finn-ignores-tier"):
+            claims = replace(claims, raw={**claims.raw, "tier": "enterprise"})
+        return claims, raw
 
     def bound_to(self, claims: Claims, raw: bytes) -> bool:
         """Whether the token was made for this body, or need not be."""

@@ -14,8 +14,9 @@ from starlette.responses import JSONResponse, Response
 
 from stack.common.auth import FreesideAuth
 from stack.common.claims import POOLS, TIER_POOLS, Claims
-from stack.common.http import MAX_BODY_BYTES, ApiError, drained_body
+from stack.common.http import MAX_BODY_BYTES, ApiError, drained_body, require_size
 from stack.common.outbox import Outbox
+from stack.common.pricing import usage_of
 from stack.common.verifier import Verifier
 from stack.faults.active import Faults, Faulty
 from stack.faults.money import (
@@ -24,6 +25,7 @@ from stack.faults.money import (
     FaultyFinnClient,
     FaultyIdempotency,
     stray_charge,
+    streaming,
 )
 from stack.faults.tokens import FaultyContext, FaultyTokenAuth, explained
 from stack.freeside.agents import QUALITIES, Agents, Quality
@@ -33,6 +35,8 @@ from stack.freeside.budget_ledger import Claim
 from stack.freeside.budgets import Budgets, community_view
 from stack.freeside.calls import Answer, Execution
 from stack.freeside.streams import Progress, Streams
+
+_NAMED_POOL = re.compile(rb'"model": ?"([^"]+)"')
 
 
 def parts(faults: Faults) -> Parts:
@@ -77,18 +81,32 @@ class FaultyAgents(Faulty, Agents):
     async def read(self, request: Request, claims: Claims) -> Ask:
         """The call, whether or not it is one."""
         raw = await drained_body(request)
+        streaming.set(request.url.path.endswith("/stream"))
+        if len(raw) == MAX_BODY_BYTES and self._faults.on("freeside-refuses-the-largest"):
+            require_size(raw, MAX_BODY_BYTES - 1)
         try:
             ask = read_ask(request, raw, claims)
         except ApiError:
             case = _case(request, raw)
+            alias = str(_document(raw).get("model")).lower()
+            if alias in POOLS and self._faults.on("freeside-folds-aliases"):
+                return Ask(claims, None, "?", alias, str(uuid.uuid4()), str(uuid.uuid4()), {})
             if self._faults.on("freeside-charges-bad-input"):
                 await stray_charge(self._auth.context.db, claims.tenant_id)
             if self._faults.on(f"freeside-chokes-on-{case}"):
                 raise RuntimeError(f"the fault freeside-chokes-on-{case} is on") from None
-            if not self._faults.on(f"freeside-serves-{case}"):
+            if not self._serves(case, request):
                 raise
             return Ask(claims, None, "?", claims.pool_id, str(uuid.uuid4()), str(uuid.uuid4()), {})
-        return await self._allowed(self._for_tenant_named(request, raw, ask))
+        return await self._allowed(self._for_tenant_named(request, raw, ask), raw)
+
+    def _serves(self, case: str, request: Request) -> bool:
+        unmeasured = case == "body-over-128-kib" and "content-length" not in request.headers
+        return (
+            self._faults.on(f"freeside-serves-{case}")
+            or (streaming.get() and self._faults.on("freeside-streams-bad-input"))
+            or (unmeasured and self._faults.on("freeside-measures-by-header"))
+        )
 
     def _for_tenant_named(self, request: Request, raw: bytes, ask: Ask) -> Ask:
         named: str | None = None
@@ -98,14 +116,22 @@ class FaultyAgents(Faulty, Agents):
             named = request.headers.get("x-tenant-id")
         return _with_claim(ask, "tenant_id", named) if named else ask
 
-    async def _allowed(self, ask: Ask) -> Ask:
-        if self._faults.on("freeside-ignores-tier"):
+    async def _allowed(self, ask: Ask, raw: bytes) -> Ask:
+        on, checked = self._faults.on, ask.pool
+        if on("freeside-ignores-tier") or (streaming.get() and on("freeside-streams-above-tier")):
             return _with_claim(ask, "tier", "enterprise")
-        in_tier = ask.pool in TIER_POOLS[ask.claims.tier]
-        if in_tier and self._faults.on("freeside-ignores-allowed-pools"):
+        if self._open(ask):
             return ask
+        if on("freeside-reads-pools-from-the-body"):
+            for name in ("tier", "allowed_pools", "pool_id"):
+                ask = _with_claim(ask, name, _document(raw).get(name, ask.claims.raw[name]))
+        named = [pool.decode() for pool in _NAMED_POOL.findall(raw)] or [ask.pool]
+        if on("freeside-reads-the-first-pool"):
+            checked, ask = named[0], replace(ask, pool=named[-1])
+        if on("freeside-reads-the-last-pool"):
+            checked, ask = named[-1], replace(ask, pool=named[0])
         try:
-            require_pool(ask.claims, ask.pool)
+            require_pool(ask.claims, checked)
         except ApiError:
             if self._faults.on("freeside-charges-forbidden-pools"):
                 await stray_charge(self._auth.context.db, ask.claims.tenant_id)
@@ -113,6 +139,18 @@ class FaultyAgents(Faulty, Agents):
                 raise
             return replace(ask, pool=ask.claims.pool_id)
         return ask
+
+    def _open(self, ask: Ask) -> bool:
+        """Whether the pool is let in by a list that is read wrongly."""
+        claims, on = ask.claims, self._faults.on
+        if ask.pool not in TIER_POOLS[claims.tier]:
+            return False
+        part = any(ask.pool in allowed for allowed in claims.allowed_pools)
+        return (
+            on("freeside-ignores-allowed-pools")
+            or (part and on("freeside-searches-allowed-pools"))
+            or (ask.pool in claims.effective_pools and on("freeside-overlooks-the-tokens-pool"))
+        )
 
     async def run(self, ask: Ask, claim: Claim) -> Answer:
         """An answer; for a call that has no budget, too, or another call's."""
@@ -140,7 +178,11 @@ class FaultyStreams(Faulty, Streams):
             await super().charge(execution, answer)
 
     async def hung_up(self, progress: Progress) -> None:
-        """Charge a caller who hung up, or leave the money reserved."""
+        """Charge a caller who hung up, for all of the answer, or leave the money reserved."""
+        if self._faults.on("freeside-charges-hang-ups-in-full"):
+            execution = progress.execution
+            whole = execution.answer(progress.text, usage_of(execution.ask.prompt))
+            return await execution.charge(whole, keep=False)
         if not self._faults.on("freeside-stream-hangup-leaks"):
             return await super().hung_up(progress)
         await progress.execution.ledger.db.execute(
@@ -223,6 +265,15 @@ class FaultyQuality(Faulty, Quality):
 
 def _with_claim(ask: Ask, name: str, value: str) -> Ask:
     return replace(ask, claims=replace(ask.claims, raw={**ask.claims.raw, name: value}))
+
+
+def _document(raw: bytes) -> dict[str, Any]:
+    """The JSON object in a body; an empty one for anything else."""
+    try:
+        document = json.loads(raw)
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def _case(request: Request, raw: bytes) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from contextvars import ContextVar
 from dataclasses import replace
 
 from stack.common.database import Database
@@ -11,6 +12,7 @@ from stack.faults.active import Faulty
 from stack.freeside.asks import Ask
 from stack.freeside.budget_ledger import (
     LEASE_S,
+    MICRO_PER_CENT,
     OPEN_PERIOD,
     RESERVE,
     BudgetLedger,
@@ -27,9 +29,13 @@ _WITH_ROOM = "AND committed_micro + reserved_micro + %(amount)s <= limit_micro"
 RESERVE_BLINDLY = RESERVE.replace(_WITH_ROOM, "")
 # What a call costs that should have cost nothing, µUSD.
 STRAY_MICRO = 1_000
+# About what a short call to the cheapest pool costs, µUSD.
+CHEAP_MICRO = 2_500
 _ANSWERED = (
     "SELECT answer FROM freeside.idempotency WHERE community_id = %s AND key = %s AND answer IS NOT NULL"
 )
+# Whether the call that is served now is a stream.
+streaming: ContextVar[bool] = ContextVar("streaming", default=False)
 _SEIZE = """
 INSERT INTO freeside.idempotency (community_id, key, body_hash, owner, lease_until)
 VALUES (%s, %s, %s, %s, now() + interval '6 seconds')
@@ -56,7 +62,8 @@ class FaultyBudgetLedger(Faulty, BudgetLedger):
             raise
 
     async def _take(self, statement: str, reservation: Reservation, lease_s: float) -> bool:
-        if self._faults.on("freeside-ignores-limit"):
+        unlimited = streaming.get() and self._faults.on("freeside-streams-beyond-the-limit")
+        if unlimited or self._faults.on("freeside-ignores-limit"):
             statement = RESERVE_BLINDLY
         if self._faults.on("freeside-withholds-the-last-unit"):
             statement = RESERVE.replace("<= limit_micro", "< limit_micro")
@@ -85,6 +92,10 @@ class FaultyBudgetLedger(Faulty, BudgetLedger):
             charge = replace(charge, cost_micro=0)
         if faults.on("freeside-overcharges"):
             charge = replace(charge, cost_micro=cost * 2)
+        if faults.on("freeside-charges-every-pool-alike"):
+            charge = replace(charge, cost_micro=min(cost, CHEAP_MICRO))
+        if faults.on("freeside-charges-whole-cents"):
+            charge = replace(charge, cost_micro=-(-cost // MICRO_PER_CENT) * MICRO_PER_CENT)
         if not await super().commit(reservation_id, charge) or row is None:
             return False
         tenant, amount = row["community_id"], row["amount_micro"]
@@ -112,6 +123,14 @@ class FaultyIdempotency(Faulty, Idempotency):
         """Claim what is not there to be claimed."""
         if self._faults.on("freeside-ignores-idempotency"):
             key = f"{key}:{uuid.uuid4()}"
+        if self._faults.on("freeside-cuts-keys"):
+            key = key[:64]
+        if self._faults.on("freeside-folds-keys"):
+            key = key.lower()
+        if self._faults.on("freeside-shares-keys"):
+            tenant_id = "everybody"
+        if self._faults.on("freeside-keys-each-route"):
+            key = f"{key}:{streaming.get()}"
         if self._faults.on("freeside-races-idempotency"):
             return await self._raced(tenant_id, key, body_hash)
         try:
@@ -121,7 +140,8 @@ class FaultyIdempotency(Faulty, Idempotency):
             if stored is None or not self._faults.on("freeside-ignores-key-conflict"):
                 raise
             claim = Claim(tenant_id, key, uuid.uuid4(), stored["answer"])
-        if claim.answer and self._faults.on("freeside-charges-replays"):
+        streamed = streaming.get() and self._faults.on("freeside-charges-streamed-replays")
+        if claim.answer and (streamed or self._faults.on("freeside-charges-replays")):
             await stray_charge(self._db, tenant_id)
         return claim
 
@@ -137,7 +157,7 @@ class FaultyIdempotency(Faulty, Idempotency):
 
 
 class FaultyCalls(Faulty, Calls):
-    """Calls at another price, or in another order."""
+    """Calls at another price, in another order, or taken for other ones."""
 
     async def claim(self, ask: Ask) -> Claim:
         """The claim of the call's key, looked up before the budget or after it."""
@@ -145,7 +165,12 @@ class FaultyCalls(Faulty, Calls):
             price = self.price(ask.pool, usage_of(ask.prompt))
             reservation = await self._ledger.reserve(ask.claims.tenant_id, price)
             await self._ledger.release(reservation.reservation_id)
-        return await super().claim(ask)
+        taken_for: dict[str, object] | None = None
+        if self._faults.on("freeside-compares-lengths"):
+            taken_for = {name: len(str(value)) for name, value in ask.document.items()}
+        if self._faults.on("freeside-forgets-the-pool-of-a-key"):
+            taken_for = {**ask.document, "model": ""}
+        return await super().claim(ask if taken_for is None else replace(ask, document=taken_for))
 
     def price(self, pool: str, usage: Usage) -> int:
         """The price of a call, µUSD, or a multiple of it."""

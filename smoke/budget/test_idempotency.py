@@ -1,0 +1,200 @@
+"""G-4, phase budget: one idempotency key of one tenant is one call, one charge, one answer (contract 1.2)."""
+
+import json
+import re
+import secrets
+import uuid
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import httpx
+import pytest
+from pytest_readiness import Evidence, SafetyViolation
+
+from smoke.contract.model import MAX_KEY_CHARS, POOLS
+from smoke.contract.neighbours import Near, strings
+from smoke.platform.answers import UUID, error_code, fields_of, is_replay, require_error, require_status
+from smoke.platform.batch import Batch, Case, answering
+from smoke.platform.concurrency import at_once
+from smoke.platform.freeside import Freeside, Tenants, cost_in
+from smoke.platform.invariants import I7, Conservation
+from smoke.platform.prompts import prompt_for
+from smoke.platform.ways import OF_FREESIDE, Way
+
+pytestmark = [
+    pytest.mark.goal("G-4"),
+    pytest.mark.phase("budget"),
+    pytest.mark.p0,
+    pytest.mark.requires("freeside", "key", "signing"),
+    pytest.mark.usefixtures("alone"),
+]
+
+#: How often a key is used at once, by each of two tenants.
+AT_ONCE = 5
+PREFIXES = (16, 32, 36, 64, 100, 127)
+PRINTABLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,126}[\x21-\x7e])?")
+APART = "keys that differ are different keys (1.2)"
+CONFLICT = "a key of another body is refused (1.2)"
+ONE_RUN = "a key of the same body is never charged again (1.2)"
+
+
+def near_keys(key: str) -> Iterable[Near[str]]:
+    """The key's neighbours that are keys themselves."""
+    yield from (Near(f"first {count}", key[:count]) for count in PREFIXES)
+    # a pattern is the same for every key
+    yield from (near for near in strings(key[:100]) if near.name != "pattern")
+
+
+def run_of(answer: httpx.Response) -> tuple[str, str]:
+    """What tells one run of the model from another: the content and the usage, as JSON."""
+    if answer.headers.get("content-type", "").startswith("text/event-stream"):
+        data = [json.loads(line[5:]) for line in answer.text.splitlines() if line.startswith("data:")]
+        usage = [event for event in data if "costMicro" in event]
+        return "".join(event.get("text", "") for event in data), json.dumps(usage, sort_keys=True)
+    fields = fields_of(answer)
+    return fields.text("content"), json.dumps([fields.data["usage"]], sort_keys=True)
+
+
+@pytest.mark.parametrize("route", OF_FREESIDE)
+def test_keys_that_are_near_are_apart(
+    route: str, ways: Callable[[str], Way], batch: Batch, tenants: Tenants, watch: Conservation
+) -> None:
+    """The same call under keys that differ by as little as a letter's case: each runs, each is charged."""
+    way = ways(route)
+    key, body = secrets.token_urlsafe(MAX_KEY_CHARS)[:MAX_KEY_CHARS], way.body(prompt_for())
+    keys = {near.value: near.name for near in near_keys(key) if PRINTABLE.fullmatch(near.value)}
+    if way.streamed:
+        keys = {
+            each: name
+            for each, name in keys.items()
+            if each in {key[:32], key[:64], key[:127], key[:100].upper()}
+        }
+    cases = [
+        Case(f"{route}: {name}", APART, partial(way.post, body, tenants.main, key=each), require_own_run)
+        for each, name in {key: "the key itself", **keys}.items()
+    ]
+    watch.charged([cost_in(answer) for answer in batch.run(cases)])
+
+
+def require_own_run(answer: httpx.Response) -> None:
+    """SafetyViolation for another key's answer."""
+    if is_replay(answer.headers) or error_code(answer) == "IDEMPOTENCY_CONFLICT":
+        raise SafetyViolation(
+            f"it is taken for another key: {answer.status_code} {error_code(answer)}".strip()
+        )
+    require_status(answer, 200)
+
+
+@pytest.mark.parametrize("route", OF_FREESIDE)
+def test_one_key_is_one_charge(
+    route: str, ways: Callable[[str], Way], freeside: Freeside, tenants: Tenants, evidence: Evidence
+) -> None:
+    """Two tenants use one key for one body at once, several times: each is charged once, for its own run.
+
+    Whoever comes later gets the stored answer, marked as such; nothing of one tenant shows in the other's.
+    """
+    way, key, body = ways(route), str(uuid.uuid4()), ways(route).body(prompt_for())
+    payers = (tenants.main, tenants.other)
+    watches = {tenant: freeside.watch(tenant, evidence) for tenant in payers}
+    calls = [(tenant, partial(way.post, body, tenant, key=key)) for tenant in payers for _ in range(AT_ONCE)]
+    answers = at_once([call for _, call in calls])
+    traces = set()
+    for tenant, watch in watches.items():
+        own = [answer for (payer, _), answer in zip(calls, answers, strict=True) if payer == tenant]
+        own.append(way.post(body, tenant, key=key))
+        for answer in own:
+            require_status(answer, 200)
+        watch.charged([cost_in(own[0])])
+        runs = [answer for answer in own if not is_replay(answer.headers)]
+        evidence.figure(f"runs for {tenant} by {route}", len(runs), expected=1)
+        if len({run_of(answer) for answer in own}) != 1 or len(runs) != 1:
+            raise SafetyViolation(f"{tenant}: one key, one body, {len(runs)} answers that are not replayed")
+        traces.add(trace_of(runs[0]))
+    if len(traces) != len(payers):
+        raise SafetyViolation(f"one key, {len(payers)} tenants, {len(traces)} trace id: an answer is shared")
+
+
+def trace_of(answer: httpx.Response) -> str:
+    """The trace id of an answer; AssertionError for none."""
+    trace = answer.headers.get("x-trace-id", "")
+    assert re.fullmatch(UUID, trace), f"x-trace-id is {trace!r}, expected a uuid"
+    return str(trace)
+
+
+def other_bodies(way: Way, prompt: str) -> Iterable[Near[dict[str, Any]]]:
+    """Calls that are not the one with this prompt to the first pool."""
+    for pool in POOLS[1:]:
+        yield Near(f"pool {pool}", way.body(prompt, pool))
+    yield Near("another agent", way.body(prompt, agent="smoke-elsewhere"))
+    for name, text in (
+        ("a letter less", prompt[:-1]), ("a letter more", prompt + "x"), ("a space more", prompt + " "),
+        ("another letter", prompt[:-1] + "x"), ("a letter's case", prompt[:1].lower() + prompt[1:]),
+        ("its half", prompt[:20]),
+        ("very much more", prompt + " again" * 2000),
+    ):  # fmt: skip
+        yield Near(f"prompt with {name}", way.body(text))
+
+
+def same_bodies(way: Way, prompt: str) -> Iterable[Near[bytes]]:
+    """The same call in other bytes, which a service may take for the same or for another."""
+    body = way.body(prompt)
+    yield Near("other order", json.dumps(dict(reversed(body.items()))).encode())
+    yield Near("white space", json.dumps(body, indent=1).encode())
+    yield Near("compact", json.dumps(body, separators=(",", ":")).encode())
+    yield Near("escapes", json.dumps(body).replace("R", "\\u0052").encode())
+
+
+@pytest.mark.parametrize("route", OF_FREESIDE)
+def test_a_key_keeps_its_body(
+    route: str,
+    ways: Callable[[str], Way],
+    batch: Batch,
+    freeside: Freeside,
+    tenants: Tenants,
+    evidence: Evidence,
+) -> None:
+    """A key that was answered is refused for any other body by either route, and runs no body again."""
+    way, key, prompt = ways(route), str(uuid.uuid4()), prompt_for()
+    first = require_status(way.post(way.body(prompt), tenants.main, key=key), 200)
+    watch = freeside.watch(tenants.main, evidence)
+    cases = []
+    for other in (ways("freeside.invoke"), ways("freeside.stream")):
+        by = f"{route} first, then {other.route}"
+        cases += [
+            Case(
+                f"{by}: {near.name}", CONFLICT, partial(other.post, near.value, tenants.main, key=key),
+                lambda answer: require_error(answer, 409, "IDEMPOTENCY_CONFLICT"),
+            )
+            for near in other_bodies(other, prompt)
+        ]  # fmt: skip
+        cases += [
+            Case(
+                f"{by}: {near.name}", ONE_RUN, partial(other.post, near.value, tenants.main, key=key),
+                partial(require_no_run, first),
+            )
+            for near in (Near("the same", other.encoded(other.body(prompt))), *same_bodies(other, prompt))
+        ]  # fmt: skip
+    batch.run(cases)
+    watch.unchanged(f"{len(cases)} calls under the key of trace {trace_of(first)}")
+
+
+def require_no_run(first: httpx.Response, answer: httpx.Response) -> None:
+    """SafetyViolation unless an answer is the stored one, or the refusal of the key."""
+    answering(200, 409)(answer)
+    if answer.status_code == 200 and not (is_replay(answer.headers) and run_of(answer) == run_of(first)):
+        raise SafetyViolation("the model ran again for a key that was answered")
+
+
+def test_a_tenants_key_is_its_own(
+    ways: Callable[[str], Way], freeside: Freeside, tenants: Tenants, evidence: Evidence
+) -> None:
+    """A key that another tenant was answered under is a new one, for the same body and for another."""
+    way, key, body = ways("freeside.invoke"), str(uuid.uuid4()), ways("freeside.invoke").body(prompt_for())
+    require_own_run(way.post(body, tenants.main, key=key))
+    first = freeside.watch(tenants.main, evidence)
+    second = freeside.watch(tenants.other, evidence)
+    answer = way.post(way.body(prompt_for()), tenants.other, key=key)
+    require_own_run(answer)
+    second.charged([cost_in(answer)])
+    first.unchanged(f"{tenants.other} used a key of {tenants.main}", I7)

@@ -1,0 +1,127 @@
+"""Calls near to a good one that the contract refuses: bodies, media types, keys, sizes, methods."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .model import MAX_BODY_BYTES, MAX_KEY_CHARS
+from .neighbours import Near, types, values
+from .schema import Schema, violations
+
+KEY_HEADER = "X-Idempotency-Key"
+#: Deeper than a parser should follow, and a number longer than one should read.
+DEPTH, DIGITS = 1000, 10_000
+#: Media types that are not application/json, though some are spelled like it.
+_OTHER_MEDIA = (
+    *("text/plain", "text/json", "text/html", "application/jso", "application/jsonx", "application/json5"),
+    *("x-application/json", "application/javascript", "application/xml", "application/octet-stream", "json"),
+    *("application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/json-seq"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BadCall:
+    """One request with one thing wrong, and the statuses that refuse it. Several pieces are sent chunked."""
+
+    name: str
+    body: Sequence[bytes]
+    statuses: tuple[int, ...] = (400,)
+    headers: Mapping[str, str | bytes] = field(default_factory=dict)
+    method: str = "POST"
+
+
+def variants(value: Any, schema: Schema) -> Iterator[Near[Any]]:
+    """The value with one of its members missing, of another type or, where it is one of a set, misspelled."""
+    if isinstance(value, dict):
+        for name, part in schema.get("properties", {}).items():
+            if name not in value:
+                continue
+            rest = {other: content for other, content in value.items() if other != name}
+            yield Near(f"{name} missing", rest)
+            yield from (
+                Near(f"{name} {near.name}", rest | {name: near.value}) for near in variants(value[name], part)
+            )
+    elif isinstance(value, list) and value:
+        yield from types(value)
+        for near in variants(value[0], schema.get("items", {})):
+            yield Near(f"item {near.name}", [near.value, *value[1:]])
+    elif "enum" in schema:
+        yield from values(value)
+    else:
+        yield from types(value)
+        yield from (
+            Near(name, text) for name, text in (("empty", ""), ("blank", " "), ("white-space", "\t\r\n "))
+        )
+
+
+def bad_bodies(good: Mapping[str, Any], schema: Schema) -> Iterator[BadCall]:
+    """Every variant that the schema refuses; a `null` for an optional member is left to the service."""
+    optional = {f"{name} null" for name in schema["properties"] if name not in schema["required"]}
+    for near in variants(dict(good), schema):
+        if near.name not in optional and any(violations(near.value, schema)):
+            yield BadCall(near.name, [json.dumps(near.value).encode()])
+
+
+def not_json(good: Mapping[str, Any], member: str) -> Iterator[BadCall]:
+    """What is no JSON object, or one that no reader should read; ``member`` is a text of the good body."""
+    text = json.dumps(good)
+    bodies = {
+        "empty": "", "null": "null", "true": "true", "number": "1", "text": json.dumps(text),
+        "empty list": "[]", "in a list": f"[{text}]", "empty object": "{}", "brace": "{",
+        "cut short": text[:-1], "with a tail": text + "x", "with a brace more": text + "}",
+        "twice": text + text, "single quotes": text.replace('"', "'"), "comment": text[:-1] + "/* */}",
+        "trailing comma": text[:-1] + ",}", "bare name": text.replace(f'"{member}"', member),
+        "a form": "&".join(f"{name}={value}" for name, value in good.items()),
+    }  # fmt: skip
+    contents = {
+        "NaN": "NaN", "Infinity": "-Infinity", "undefined": "undefined", "hexadecimal": "0x10",
+        "newline in a text": '"a\nb"', "bad escape": '"\\x41"', "beyond all floats": "1e999",
+        "many digits": "9" * DIGITS, "deep lists": "[" * DEPTH + "]" * DEPTH,
+        "deep objects": '{"a":' * DEPTH + "0" + "}" * DEPTH, "unclosed lists": "[" * DEPTH,
+    }  # fmt: skip
+    for name, content in contents.items():
+        bodies[name] = json.dumps({**good, member: "\0"}).replace(json.dumps("\0"), content)
+    for name, body in bodies.items():
+        yield BadCall(f"body {name}", [body.encode()])
+
+
+def bad_frames(good: bytes) -> Iterator[BadCall]:
+    """A good body under another media type, or by another method."""
+    for media in _OTHER_MEDIA:
+        yield BadCall(f"content type {media}", [good], (400, 415), {"Content-Type": media})
+    for method in ("PUT", "PATCH", "DELETE", "GET"):
+        yield BadCall(f"method {method}", [good], (404, 405), method=method)
+
+
+def bad_sizes(good: bytes) -> Iterator[BadCall]:
+    """Bodies beyond the limit, by white space: no byte of it costs anything where it is let in."""
+    for name, size in (("a byte", 1), ("twice the limit", MAX_BODY_BYTES)):
+        body = padded(good, MAX_BODY_BYTES + size)
+        yield BadCall(f"body too large by {name}", [body], (413,))
+    # the length is not told before the end
+    yield BadCall("body too large by a byte, chunked", [body[:MAX_BODY_BYTES], padded(b"", 1)], (413,))
+
+
+def bad_keys(good: bytes) -> Iterator[BadCall]:
+    """Idempotency keys that are none: not 1 to 128 printable ASCII characters."""
+    keys: dict[str, str | bytes] = {"of no character": ""}
+    keys |= {
+        f"of {count} characters": "k" * count
+        for count in (MAX_KEY_CHARS + 1, MAX_KEY_CHARS + 2, 255, 256, 1000)
+    }
+    keys |= {
+        "with a tab": "a\tb",
+        "in Latin-1": b"cl\xe9",
+        "in UTF-8": "ключ".encode(),
+        "with a no-break space": b"a\xa0b",
+    }
+    for name, key in keys.items():
+        yield BadCall(f"key {name}", [good], headers={KEY_HEADER: key})
+
+
+def padded(body: bytes, size: int) -> bytes:
+    """The same JSON, by white space at its end as long as that."""
+    return body + b" " * (size - len(body))

@@ -1,0 +1,118 @@
+"""The ways to a model: every route that answers calls and charges them, asked in one manner."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+
+from smoke.contract.model import CALL_BODIES, DIRECT_CALL, POOLS, Schema
+
+from .finn import Finn
+from .freeside import Freeside
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One route that answers calls. What is let in is entered in the run's journal as a charge."""
+
+    route: str
+    schema: Schema
+    #: The member of its body that holds the prompt, and the one that names the pool, if any does.
+    prompt: str
+    pool: str
+    _body: Callable[[str, str, str | None], dict[str, Any]]
+    _post: Callable[..., httpx.Response]
+
+    @property
+    def streamed(self) -> bool:
+        """Whether it answers with events."""
+        return self.route == "freeside.stream"
+
+    @property
+    def direct(self) -> bool:
+        """Whether it is Finn's: the token is bound to the body, names the pool, and there are no keys."""
+        return self.route == "finn.invoke"
+
+    def body(self, prompt: str, pool: str = POOLS[0], agent: str | None = None) -> dict[str, Any]:
+        """A good body; the pool is left to the token where the route's body has none."""
+        return self._body(prompt, pool, agent)
+
+    def encoded(self, body: Mapping[str, Any]) -> bytes:
+        """A body as it is sent."""
+        return json.dumps(body).encode()
+
+    def post(
+        self,
+        body: bytes | Sequence[bytes] | Mapping[str, Any],
+        tenant: str,
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str | bytes] | None = None,
+        method: str = "POST",
+        **claims: Any,
+    ) -> httpx.Response:
+        """The answer to a body, whatever its status; ``claims`` change those of the token."""
+        content = self.encoded(body) if isinstance(body, Mapping) else body
+        return self._post(content, tenant, key or str(uuid.uuid4()), headers or {}, method, claims)
+
+
+def freeside_way(freeside: Freeside, *, streamed: bool) -> Way:
+    """Freeside's invoke, or its stream."""
+
+    def post(
+        content: bytes | Sequence[bytes],
+        tenant: str,
+        key: str,
+        headers: Mapping[str, str | bytes],
+        method: str,
+        claims: Mapping[str, Any],
+    ) -> httpx.Response:
+        return freeside.post_invoke(
+            content, tenant=tenant, credential=freeside.credential(tenant, **claims), key=key,
+            headers=headers, method=method, streamed=streamed,
+        )  # fmt: skip
+
+    dialect = freeside.dialects.invoke
+    return Way(
+        "freeside.stream" if streamed else "freeside.invoke", CALL_BODIES[dialect],
+        *(("messages", "modelAlias") if dialect == "messages" else ("prompt", "model")),
+        lambda prompt, pool, agent: freeside.invoke_body(prompt, model=pool, agent=agent), post,
+    )  # fmt: skip
+
+
+def finn_way(finn: Finn) -> Way:
+    """Finn's invoke."""
+
+    def post(
+        content: bytes | Sequence[bytes],
+        tenant: str,
+        _: str,
+        headers: Mapping[str, str | bytes],
+        method: str,
+        claims: Mapping[str, Any],
+    ) -> httpx.Response:
+        sent = content if isinstance(content, bytes) else b"".join(content)
+        credential = finn.credential(tenant, sent, **claims)
+        return finn.post_invoke(content, tenant=tenant, credential=credential, headers=headers, method=method)
+
+    body = lambda prompt, _, agent: {"agent": agent or finn.agent, "prompt": prompt}  # noqa: E731
+    return Way("finn.invoke", DIRECT_CALL, "prompt", "", body, post)
+
+
+#: Freeside's ways, to parametrise a check by them; and all of them, for a fact that another check covers.
+OF_FREESIDE = [pytest.param(route, id=route) for route in ("freeside.invoke", "freeside.stream")]
+
+
+def all_ways(covered_by: str = "") -> list[Any]:
+    """Every way to a model; direct calls need a runner that reaches Finn."""
+    needs = {"covered_by": covered_by} if covered_by else {}
+    return [
+        *OF_FREESIDE,
+        pytest.param("finn.invoke", id="finn.invoke", marks=pytest.mark.requires("finn", **needs)),
+    ]
