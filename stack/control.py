@@ -164,6 +164,7 @@ class Control:
                 message = board.set(unquote(mutant_id), str(body.get("service", "")))
                 return {"runs": not message, "message": message}
             case "DELETE", ["mutants"]:
+                self._faults.reset()
                 board.clear()
                 return {}
             case "POST", ["trace"]:

@@ -110,13 +110,14 @@ class Stack:
             "STACK_DIXIE_API_KEY_FILE": str(api_key),
         }
         aws = ControlClient(endpoint)
+        source = SourceTree.materialise(self._run.directory(SOURCE))
         alterable: dict[str, Alterable] = {
             "aws": aws,
-            "source": SourceTree.materialise(self._run.directory(SOURCE)),
+            "source": source,
             "pooler": pgbouncer.AdminConsole(pooler.dsn(pgbouncer.ADMIN)),
         }
         faults = FaultBoard(faults_file, self._supervisor, alterable)
-        mutants = MutantBoard(self._supervisor, self._run.directory("traces"))
+        mutants = MutantBoard(self._supervisor, source, self._run.directory("traces"))
         self._control = Control(self._supervisor, faults, aws, server.dsn, Appearance(addresses), mutants)
         self._supervisor.boot(
             [

@@ -128,3 +128,10 @@ def test_a_mutant_is_placed_where_a_check_runs_through_it() -> None:
     assert trace.through(many[0], "a") == []
     starting = Mutant.parse({**MUTANTS[0], "lines": []})
     assert trace.through(starting, "a") == ["x"]
+
+
+def test_what_is_in_no_service_is_seen_by_checks_that_ask_none() -> None:
+    trace = Trace({"a": {"api.py": {"2": [1]}}, "b": {"api.py": {"1": [0, 2]}}}, ("x", "y", "z"), {})
+    written = Mutant.parse({**MUTANTS[0], "services": []})
+    assert placed([written], trace) == [(written, "")]
+    assert trace.through(written, "") == ["z"]

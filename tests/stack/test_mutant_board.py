@@ -1,8 +1,10 @@
 """Mutants in a running platform: one service is another one until they are cleared, and no file changes."""
 
 from pathlib import Path
+from urllib.parse import quote
 
 from stack.mutants.catalogue import mutants
+from stack.mutants.infrastructure import tree_mutants
 from tests.stack.embedded import Platform
 from tests.stack.tools import request
 
@@ -84,3 +86,13 @@ def test_lines_that_run_are_noted_by_number(platform: Platform) -> None:
     assert 2 not in numbers("dixie", "stack/dixie/app.py")
     assert numbers("freeside", "stack/freeside/calls.py") - {0} == {2}
     assert not numbers("freeside", "stack/finn/invoke.py")
+
+
+def test_a_mutant_of_the_repository_is_there_until_the_reset(platform: Platform) -> None:
+    change = next(each for each in tree_mutants().values() if each.operator == "count-zero")
+    path = Path(platform.stack.profile["source"]["iac_dir"]) / change.file
+    before = path.read_text("utf-8")
+    assert platform.control("PUT", f"/mutants/{quote(change.id, safe='')}", {"service": ""})["runs"]
+    assert path.read_text("utf-8") == change.text != before
+    platform.control("POST", "/reset")
+    assert path.read_text("utf-8") == before

@@ -35,7 +35,10 @@ KILLED, NOT_STARTED, SURVIVED, UNREACHED = "killed", "does not start", "survived
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mutant:
-    """A mutant as the platform lists it. Without ``lines`` it runs when its service starts."""
+    """A mutant as the platform lists it. Without ``lines`` it runs when its service starts.
+
+    Without ``services`` it is in what the platform is made from: only checks that ask no service see it.
+    """
 
     id: str
     group: str
@@ -106,15 +109,23 @@ class Trace:
     def through(self, mutant: Mutant, service: str) -> list[str]:
         """Return the checks that ran through a mutant's lines in a service.
 
-        For one that runs when the service starts, these are all that reach the service.
+        For one that runs when the service starts, these are all that reach the service; for one that is in
+        no service, all that reach none.
         """
+        if not mutant.services:
+            reaching = {n for name in self.lines for n in self._reaching(name)}
+            return [name for number, name in enumerate(self.checks, start=1) if number not in reaching]
         files = self.lines.get(service, {})
         if not mutant.lines:
-            hits = {n for lines in files.values() for numbers in lines.values() for n in numbers}
+            hits = self._reaching(service)
         else:
             lines, (first, last) = files.get(mutant.file, {}), mutant.lines
             hits = {n for line in range(first, last + 1) for n in lines.get(str(line), ())}
         return [self.checks[number - 1] for number in sorted(hits) if number]
+
+    def _reaching(self, service: str) -> set[int]:
+        files = self.lines.get(service, {}).values()
+        return {n for lines in files for numbers in lines.values() for n in numbers}
 
 
 class Marker:
@@ -153,7 +164,7 @@ def placed(mutants: Iterable[Mutant], trace: Trace) -> list[tuple[Mutant, str]]:
     """Return each mutant with one service in which a check runs through it, chosen by its id's hash."""
     found = []
     for mutant in mutants:
-        reached = [name for name in mutant.services if trace.through(mutant, name)] or mutant.services
+        reached = [name for name in mutant.services if trace.through(mutant, name)] or mutant.services or [""]
         found.append((mutant, reached[hashlib.sha256(mutant.id.encode()).digest()[0] % len(reached)]))
     return found
 

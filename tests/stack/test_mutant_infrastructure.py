@@ -1,0 +1,102 @@
+"""What is made of Terraform and of a workflow: each operator on the smallest text that has room for it."""
+
+from collections import Counter
+from random import Random
+
+import hcl2
+import pytest
+import yaml
+
+from stack.mutants.infrastructure import TREE, TreeMutant, of_file, tree_mutants
+
+TERRAFORM = """\
+resource "aws_sns_topic" "alerts" {
+  name    = "alerts"
+  # words
+  enabled = var.on ? true : false
+}
+
+resource "aws_cloudwatch_metric_alarm" "cpu" {
+  threshold = 80
+  alarm_actions = [
+    aws_sns_topic.alerts.arn,
+  ]
+}
+"""
+WORKFLOW = """\
+jobs:
+  deploy:
+    needs: migrate
+    if: ${{ !cancelled() && needs.migrate.result == 'success' }}
+    steps:
+      - run: deploy.sh
+        shell: bash
+      - run: verify.sh
+"""
+KNOWN = {"aws_sns_topic": ["alerts", "spare"], "var": ["on"]}
+
+
+def made(file: str, text: str, operator: str) -> list[str]:
+    """Return the changed texts of an operator."""
+    return [each.text for each in of_file(file, text, KNOWN) if each.operator == operator]
+
+
+@pytest.mark.parametrize(
+    ("operator", "before", "after"),
+    [
+        ("entry-dropped", '  name    = "alerts"\n', ""),
+        ("entry-dropped", "  alarm_actions = [\n    aws_sns_topic.alerts.arn,\n  ]\n", ""),
+        ("resource-dropped", TERRAFORM[: TERRAFORM.index("\nresource")], ""),
+        ("count-zero", '"alerts" {\n', '"alerts" {\n  count = 0\n'),
+        ("number-changed", "= 80", "= 81"),
+        ("number-changed", "= 80", "= 79"),
+        ("string-changed", '"alerts"\n', '"alertsx"\n'),
+        ("bool-changed", "? true", "? false"),
+        ("condition-changed", "? true : false", "? false : true"),
+        ("reference-swapped", "aws_sns_topic.alerts.arn", "aws_sns_topic.spare.arn"),
+    ],
+)
+def test_terraform(operator: str, before: str, after: str) -> None:
+    assert TERRAFORM.replace(before, after, 1) in made("a.tf", TERRAFORM, operator)
+
+
+@pytest.mark.parametrize(
+    ("operator", "before", "after"),
+    [
+        ("entry-dropped", "    needs: migrate\n", ""),
+        ("entry-dropped", "      - run: deploy.sh\n        shell: bash\n", ""),
+        ("scalar-changed", "needs: migrate", "needs: migratex"),
+        ("condition-changed", "!cancelled()", "cancelled()"),
+        ("condition-changed", "&&", "||"),
+        ("condition-changed", "==", "!="),
+    ],
+)
+def test_workflow(operator: str, before: str, after: str) -> None:
+    assert WORKFLOW.replace(before, after, 1) in made("a.yml", WORKFLOW, operator)
+
+
+def test_an_id_names_the_block() -> None:
+    names = {each.id for each in of_file("a.tf", TERRAFORM, KNOWN)}
+    assert "a.tf:aws_cloudwatch_metric_alarm.cpu:number-changed:1" in names
+    assert "a.yml:jobs.deploy:scalar-changed:1" in {each.id for each in of_file("a.yml", WORKFLOW, {})}
+
+
+def test_every_mutant_of_the_tree_differs_and_has_an_id_of_its_own() -> None:
+    originals = {file: (TREE / file).read_text("utf-8") for file in {m.file for m in tree_mutants().values()}}
+    assert {"infrastructure/terraform/iam.tf", ".github/workflows/deploy-staging.yml"} <= originals.keys()
+    assert not [each.id for each in tree_mutants().values() if each.text == originals[each.file]]
+    every = [each for file, text in originals.items() for each in of_file(file, text, {})]
+    assert not [name for name, count in Counter(each.id for each in every).items() if count > 1]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_mutant_can_still_be_read(seed: int) -> None:
+    for mutant in Random(seed).sample(list(tree_mutants().values()), 15):
+        _read(mutant)
+
+
+def _read(mutant: TreeMutant) -> None:
+    if mutant.file.endswith(".yml"):
+        assert isinstance(yaml.safe_load(mutant.text), dict), mutant.id
+    else:
+        hcl2.loads(mutant.text)
