@@ -117,7 +117,7 @@ class Stack:
             "pooler": pgbouncer.AdminConsole(pooler.dsn(pgbouncer.ADMIN)),
         }
         faults = FaultBoard(faults_file, self._supervisor, alterable)
-        mutants = MutantBoard(self._supervisor, source, self._run.directory("traces"))
+        mutants = MutantBoard(self._supervisor, source, aws, self._run.directory("traces"))
         self._control = Control(self._supervisor, faults, aws, server.dsn, Appearance(addresses), mutants)
         self._supervisor.boot(
             [

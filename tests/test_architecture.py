@@ -48,7 +48,7 @@ ARROWS = {
         "control": {
             *("aws", "faultboard", "host", "migrations", "mutants", "process", "services", "supervisor"),
         },
-        "mutants": {"process", "services", "supervisor"},
+        "mutants": {"aws", "process", "services", "source_tree", "supervisor"},
         "services": {"aws", "host", "process", "supervisor"},
         "aws": {"host", "process"},
         "pgbouncer": {"binaries", "host", "postgres", "process", "supervisor"},

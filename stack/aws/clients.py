@@ -60,6 +60,15 @@ class ControlClient:
         """Apply one of the alterations of `stack.aws.alterations`."""
         self._ask("PUT", f"faults/{name}", params)
 
+    def mutants(self) -> list[dict[str, Any]]:
+        """Return every small change of the present state as data."""
+        listed: list[dict[str, Any]] = self._ask("GET", "mutants")["mutants"]
+        return listed
+
+    def mutate(self, mutant_id: str) -> None:
+        """Make one of these changes."""
+        self._ask("PUT", "mutants", {"id": mutant_id})
+
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         address = urlsplit(self._endpoint)
         connection = http.client.HTTPConnection(address.hostname or LOOPBACK, address.port, timeout=10)

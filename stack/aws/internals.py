@@ -26,11 +26,11 @@ class Snapshot:
     """The state of every service at one moment, by module and name of the dictionary that holds it."""
 
     def __init__(self) -> None:
-        self._state = {key: copy.deepcopy(store._data) for key, store in _stores().items()}
+        self._state = {key: copy.deepcopy(store._data) for key, store in stores().items()}
 
     def restore(self) -> None:
         """Bring the state back; what was created since is gone."""
-        for key, store in _stores().items():
+        for key, store in stores().items():
             before = copy.deepcopy(self._state.get(key, {}))
             # Entry by entry: a request served meanwhile finds the old entry or the new one, never a gap.
             for created in store._data.keys() - before.keys():
@@ -40,7 +40,7 @@ class Snapshot:
 
 def digest() -> str:
     """Return the SHA-256 of the present state, the same for equal states."""
-    lines = [f"{key}: {_stable(store._data)}" for key, store in _stores().items() if store._data]
+    lines = [f"{key}: {_stable(store._data)}" for key, store in stores().items() if store._data]
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
@@ -143,7 +143,7 @@ def enter_state(alarm: dict[str, Any], state: str, reason: str) -> None:
     cloudwatch._evaluate_parent_alarms(alarm)
 
 
-def _stores() -> dict[tuple[str, str], Any]:
+def stores() -> dict[tuple[str, str], Any]:
     """Return the module globals in which ministack keeps everything, each once."""
     found: dict[int, tuple[tuple[str, str], Any]] = {}
     for module_name, module in sorted(sys.modules.items()):

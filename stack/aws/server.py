@@ -6,6 +6,7 @@ The control API does what no AWS API does:
 - `POST /_stack/remember`: take the present state as the one to come back to
 - `POST /_stack/restore`: bring it back, with every alteration undone
 - `PUT /_stack/faults/{name}`: alter something (`stack.aws.alterations`); the body is its parameters
+- `GET /_stack/mutants`: every small change of the present state; `PUT` makes the one of `{"id"}`
 - `GET /_stack/state`: `{"digest": sha256, "seeded": bool}`, which the others answer as well
 """
 
@@ -25,7 +26,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from stack.aws import alterations, internals
+from stack.aws import alterations, internals, mutants
 from stack.aws.emulator import Emulator
 from stack.aws.inventory import SIGNERS, secret_id
 from stack.aws.load_balancer import Listener, LoadBalancer
@@ -84,6 +85,11 @@ class ControlApi:
                     emulator.metrics.feed()
                 case "PUT", ["faults", name]:
                     alterations.apply(emulator, name, body)
+                    emulator.metrics.feed()
+                case "GET", ["mutants"]:
+                    return {"mutants": [each.as_data() for each in mutants.record_mutants()]}
+                case "PUT", ["mutants"]:
+                    mutants.mutate(body["id"])
                     emulator.metrics.feed()
                 case "GET", ["state"]:
                     pass

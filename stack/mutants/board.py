@@ -4,51 +4,54 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from stack import StackError
+from stack.aws.clients import ControlClient
 from stack.mutants.catalogue import ENTRIES, mutants
 from stack.mutants.infrastructure import tree_mutants
 from stack.mutants.process import MUTANT, NOW, NUMBER_BYTES, TRACE
 from stack.process import Command
 from stack.services import python
+from stack.source_tree import SourceTree
 from stack.supervisor import Supervisor
 
 #: A service is ready within two seconds; a mutant that needs longer does not start.
 STARTS_WITHIN_S = 15.0
 
 
-class Tree(Protocol):
-    """The platform's repository of this run."""
-
-    def alter(self, name: str, params: Mapping[str, Any]) -> None:
-        """Make one change under a name."""
-
-
 class MutantBoard:
     """At most one mutant is on. Not thread-safe: the control API serialises its requests."""
 
-    def __init__(self, supervisor: Supervisor, source: Tree, directory: Path) -> None:
+    def __init__(
+        self, supervisor: Supervisor, source: SourceTree, aws: ControlClient, directory: Path
+    ) -> None:
         self._supervisor = supervisor
         self._source = source
+        self._aws = aws
         self._directory = directory
         self._at_boot: dict[str, Command] = {}
 
     def listed(self) -> list[dict[str, Any]]:
         """Return every mutant as data."""
         services, tree = mutants().values(), tree_mutants().values()
-        return [*(each.as_data() for each in services), *(each.as_data() for each in tree)]
+        listed = [*(each.as_data() for each in services), *(each.as_data() for each in tree)]
+        return [*listed, *self._aws.mutants()]
 
     def set(self, mutant_id: str, service: str) -> str:
         """Restart a service with a mutant in it, and all others without; why it does not run, or "".
 
-        One of the repository is in no service: its file is altered until the next reset.
+        One of the repository or of AWS is in no service: it is there until the next reset.
 
         Raises StackError for a mutant or a service that does not exist.
         """
         if (change := tree_mutants().get(mutant_id)) is not None and not service:
             self.clear()
             self._source.alter(mutant_id, {"path": change.file, "create": change.text})
+            return ""
+        if mutant_id.startswith("aws:") and not service:
+            self.clear()
+            self._aws.mutate(mutant_id)
             return ""
         mutant = mutants().get(mutant_id)
         if mutant is None or service not in mutant.as_data()["services"]:

@@ -1,12 +1,13 @@
 """Mutants in a running platform: one service is another one until they are cleared, and no file changes."""
 
+import re
 from pathlib import Path
 from urllib.parse import quote
 
 from stack.mutants.catalogue import mutants
 from stack.mutants.infrastructure import tree_mutants
 from tests.stack.embedded import Platform
-from tests.stack.tools import request
+from tests.stack.tools import Aws, request
 
 
 def mutant(module: str, operator: str, before: str) -> str:
@@ -96,3 +97,32 @@ def test_a_mutant_of_the_repository_is_there_until_the_reset(platform: Platform)
     assert path.read_text("utf-8") == change.text != before
     platform.control("POST", "/reset")
     assert path.read_text("utf-8") == before
+
+
+def test_a_mutant_of_aws_is_there_until_the_reset(platform: Platform, aws: Aws) -> None:
+    listed = {each["id"]: each for each in platform.control("GET", "/mutants")["mutants"]}
+    assert len([name for name in listed if name.startswith("aws:")]) > 500
+    threshold = "aws:cloudwatch._alarms:arrakis-staging-api-cpu-high:Threshold:value-changed:1"
+    assert (listed[threshold]["before"], listed[threshold]["after"]) == ("80.0", "81.0")
+    dropped = "aws:cloudwatch._alarms:arrakis-staging-api-cpu-high::record-dropped:1"
+
+    def thresholds() -> list[float]:
+        names = ["arrakis-staging-api-cpu-high"]
+        return [
+            each["Threshold"] for each in aws("cloudwatch").describe_alarms(AlarmNames=names)["MetricAlarms"]
+        ]
+
+    for name, seen in ((threshold, [81.0]), (dropped, [])):
+        assert platform.control("PUT", f"/mutants/{quote(name, safe='')}", {"service": ""})["runs"]
+        assert thresholds() == seen
+    platform.control("POST", "/reset")
+    assert thresholds() == [80.0]
+    url = f"{platform.stack.control_url}/mutants/aws:no-such"
+    assert request("PUT", url, {"service": ""})[0] == 409
+
+
+def test_the_mutants_of_aws_have_the_same_ids_at_each_boot(platform: Platform) -> None:
+    names = [each["id"] for each in platform.control("GET", "/mutants")["mutants"]]
+    assert len(names) == len(set(names))
+    made_up = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}|-[0-9a-f]{17}|srv-|\b[0-9a-z]{16}\b")
+    assert not [name for name in names if name.startswith("aws:") and made_up.search(name)]
