@@ -283,6 +283,7 @@ class Connection(httpcore.NetworkStream):
         self._received = b""
         self._seen = b""
         self._in_head = True
+        self._closed = False
         self._announced: int | None = None
 
     def expect(self, body: int | None) -> None:
@@ -315,12 +316,19 @@ class Connection(httpcore.NetworkStream):
         return end.end() - before if end and end.end() > before else len(self._received)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Send; what follows is the head of an answer again."""
+        """Send; what follows is the head of an answer again.
+
+        A connection closed after an answer without a length is idle for a moment, and another thread may have
+        taken it: httpcore then takes another one.
+        """
+        if self._closed:
+            raise httpcore.ConnectionNotAvailable
         self._in_head, self._announced, self._seen = True, None, b""
         self._inner.write(buffer, _left(timeout, httpcore.WriteTimeout))
 
     def close(self) -> None:
         """Close the socket."""
+        self._closed = True
         self._inner.close()
 
     def start_tls(

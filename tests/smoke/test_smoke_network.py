@@ -15,7 +15,7 @@ from smoke.network.relay import relayed
 from smoke.network.strict_json import MAX_DEPTH, NotStrict, strict_json
 from smoke.network.transport import EndlessBody, http_pool
 from tests.hostile.answers import serve_bomb
-from tests.hostile.case import BODY, head
+from tests.hostile.case import BODY, answer, head
 from tests.hostile.server import Behaviour, Server, always
 from tests.hostile.timing import endless_gzip, endlessly
 
@@ -118,3 +118,12 @@ def test_a_body_ends_at_its_limit_of_decoded_bytes(serves: Behaviour) -> None:
         pytest.raises(EndlessBody, match="at most 100000 bytes"),
     ):
         pool.get(server.url)
+
+
+def test_a_connection_that_was_closed_in_the_pool_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Server(always(answer())) as server, http_pool("test", proxies=False) as pool:
+        closed = pool.get(server.url).extensions["network_stream"]
+        closed.close()
+        # another thread takes it before httpcore has noticed
+        monkeypatch.setattr("httpcore._sync.http11.HTTP11Connection.has_expired", lambda _: False)
+        assert pool.get(server.url).content == BODY
