@@ -11,15 +11,15 @@ from typing import Any
 
 from .boundaries import LIMITS
 from .intake import QUALITIES, Reading, Verdict, read_event, read_rating
-from .neighbours import documents, types
+from .neighbours import documents, strings, types
 
 #: Scores beside the edges of their range, as JSON: some are no numbers to all readers.
 _SCORES = (
     *("-0.0", "0.0", "1.0", "0.1", "5e-324", "-5e-324", "1.0000000000000002", "0.9999999999999999", "1.5"),
     *("2", "-1", "100", "1e308", "1e400", "-1e400", "NaN", "Infinity", "-Infinity", "01", ".5", "1.", "+1"),
 )
-#: Members of which the contract gives the type alone: other spellings are as good.
-_FREE = frozenset({"collection_id", "source", "timestamp"})
+#: Members that are tried with other types alone: other spellings are as good, or have a list of their own.
+_BY_TYPE = frozenset({"collection_id", "source", "timestamp", "routingKey"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ def events(subject: str, elsewhere: str, score: float, at: str) -> list[Offer]:
     texts = [(name, near) for member in event for name, near in _near(event, member, 1.0 - score)]
     edges = [f"{value!r}" for value, _ in LIMITS["score"].edges()]
     texts += [(f"score {text}", _with(event, "score", text)) for text in (*edges, *_SCORES)]
+    texts += [(f"agent_id {key!r}", _with(event, "agent_id", json.dumps(key))) for key in _prefixed(subject)]
     texts += [(f"timestamp {text}", _with(event, "timestamp", text)) for text in _times(at)]
     texts += _bodies(event)
     return [*_offers(event, texts, read_event, "agent_id", elsewhere)]
@@ -68,12 +69,37 @@ def ratings(subject: str, elsewhere: str) -> list[Offer]:
     texts = [(name, near) for member in document for name, near in _near(document, member, "bad")]
     for quality in QUALITIES.keys() - {"good"}:
         texts += _near(rating(subject, quality), "quality", "good")
+    texts += [
+        (f"routingKey {key!r}", _with(document, "routingKey", json.dumps(key)))
+        for key in routing_keys(subject)
+    ]
     texts += _bodies(document)
     return [*_offers(document, texts, read_rating, "routingKey", f"nft:{elsewhere}")]
 
 
+def _prefixed(agent: str) -> tuple[str, ...]:
+    """An agent as other systems would write it: in an event it stands alone."""
+    return f"nft:{agent}", f"NFT:{agent}", f"agent:{agent}", f"smoke/{agent}", f"{agent}:1"
+
+
+def routing_keys(agent: str) -> list[str]:
+    """Routing keys near to the one of ``agent``, without repetitions; the key itself is not among them."""
+    own = f"nft:{agent}"
+    found = [near.value for near in strings(own)] + [f"nft:{near.value}" for near in strings(agent)]
+    found += [
+        agent,
+        f"nft::{agent}",
+        f"nft:nft:{agent}",
+        f"nft:{agent}:1",
+        f"nft:0xabc:{agent}",
+        f"nft/{agent}",
+    ]
+    found += [f"NFT:{agent}", f"token:{agent}", f"nft:{agent}&x=1", f"nft:{agent}#x", f"x nft:{agent} x"]
+    return [key for key in dict.fromkeys(found) if key != own]
+
+
 def _near(document: Mapping[str, Any], member: str, other: Any) -> Iterator[tuple[str, str]]:
-    if member in _FREE:
+    if member in _BY_TYPE:
         rest = {name: value for name, value in document.items() if name != member}
         yield f"{member} missing", json.dumps(rest)
         for kind in types(document[member]):

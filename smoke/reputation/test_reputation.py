@@ -10,7 +10,7 @@ import pytest
 from pytest_readiness import Environment, Evidence
 
 from smoke.contract.intake import Verdict, routing_key
-from smoke.contract.neighbours import strings
+from smoke.contract.offers import routing_keys
 from smoke.platform.answers import require_status
 from smoke.platform.attacks import require_refused
 from smoke.platform.batch import Batch, Case
@@ -94,8 +94,6 @@ def test_keys_near_to_one_name_another_agent(
     known = dixie.score(agent, reader)
     assert known is not None, f"{agent} has no score: the query answers null"
     unrecorded = Dixie(connect("dixie"), dixie.tenant, dixie.key)
-    spelled = [None, *(near.value for near in strings(f"nft:{agent}"))]
-    spelled += [f"nft:{near.value}" for near in strings(agent)]
     batch.run(
         [
             Case(
@@ -104,7 +102,7 @@ def test_keys_near_to_one_name_another_agent(
                 partial(unrecorded.query, key, reader),
                 partial(require_not, known, routing_key(key)),
             )
-            for key in dict.fromkeys(spelled)
+            for key in (None, *routing_keys(agent))
         ]
     )
 
