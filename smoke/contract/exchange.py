@@ -46,7 +46,7 @@ SECRETS: Mapping[str, re.Pattern[str]] = {
 INTERNALS = re.compile(
     r"Traceback|stack\s*trace|\.py\b|\.[jt]s:\d|node_modules|site-packages|/(?:app|usr|home|srv)/"
     r"|-----BEGIN|PRIVATE KEY|postgres(?:ql)?://|SELECT\s.{1,200}?\sFROM\s|secretsmanager"
-    r"|password[\"']?\s*[:=]\s*[\"']?\w",
+    r"|password[\"'\\]*\s*[:=]\s*[\"'\\]*\w",
     re.IGNORECASE,
 )
 

@@ -185,9 +185,10 @@ def may_become(before: float | None, counted: Iterable[float], after: float | No
         return after == before or (bool(pulls) and after is not None and 0 <= after <= 1)
     if after is None or not min(before, *pulls) <= after <= max(before, *pulls):
         return False
-    up, down = (max(pulls) - before > _NEAR), (before - min(pulls) > _NEAR)
-    if up != down:
-        return after > before if up else after < before
+    if min(pulls) - before > _NEAR:
+        return after > before
+    if before - max(pulls) > _NEAR:
+        return after < before
     return True
 
 

@@ -13,7 +13,6 @@ from smoke.platform.answers import (
     Answer,
     answer_of,
     header,
-    rate_limit_of,
     require_json_error,
     require_status,
 )
@@ -111,14 +110,6 @@ def test_429_says_when_to_return(freeside: Freeside, tenants: Tenants, evidence:
             evidence.figure("Retry-After", retry_after(answer), "s")
         require_json_error(require_status(answer, 400, 429))
     evidence.figure("requests that were rate limited", limited, "requests", limit=BURST)
-
-
-@pytest.mark.p1
-def test_rate_limit_is_declared(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
-    """An answer declares the rate limit and what remains of it."""
-    declared = rate_limit_of(require_status(freeside.try_invoke(tenants.main, prompt_for()), 200))
-    evidence.figure("rate limit", declared.limit, "requests")
-    evidence.figure("remaining", declared.remaining, "requests", limit=declared.limit)
 
 
 @pytest.mark.p1

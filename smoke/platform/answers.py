@@ -197,14 +197,6 @@ class Answer:
     replayed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class RateLimit:
-    """The rate limit that an answer declares."""
-
-    limit: int
-    remaining: int
-
-
 def usage_of(fields: Fields) -> Usage:
     """Usage as Freeside serves it, in an answer or in a stream's usage event."""
     return Usage(
@@ -239,19 +231,3 @@ def header(response: httpx.Response, name: str) -> str:
     if not value:
         raise ContractViolation(f"{route_of(response)}: header {name}: expected a value, got {shown(None)}")
     return str(value)
-
-
-def rate_limit_of(response: httpx.Response) -> RateLimit:
-    """The rate-limit headers of an answer: whole numbers, not more remaining than the limit."""
-    values = {}
-    for name in ("x-ratelimit-limit", "x-ratelimit-remaining"):
-        value = header(response, name)
-        if not DIGITS.fullmatch(value):
-            raise ContractViolation(
-                f"{route_of(response)}: header {name}: expected digits, got {shown(value)}"
-            )
-        values[name] = int(value)
-    limit = RateLimit(values["x-ratelimit-limit"], values["x-ratelimit-remaining"])
-    if not 0 <= limit.remaining <= limit.limit or limit.limit < 1:
-        raise ContractViolation(f"{route_of(response)}: rate-limit headers disagree: {limit}")
-    return limit

@@ -297,6 +297,16 @@ def test_secrets_are_seen_in_body_and_headers(text: str, kind: str) -> None:
     assert secret_in(answer(HEALTH, 200, {}, **{"x-debug": text})) == kind
 
 
-def test_refusals_show_no_internals() -> None:
-    shown = refusal("dixie", 400, message="File /app/dixie/main.py, line 3")
-    assert rules(shown) == {"internals"}
+@pytest.mark.parametrize(
+    ("message", "shows"),
+    [
+        ("File /app/dixie/main.py, line 3", True),
+        ("SELECT sub FROM dixie.spent WHERE jti = $1", True),
+        ('{"password": "hunter2"}', True),
+        ("password=hunter2", True),
+        ("Select an agent first", False),
+        ("no password is needed here", False),
+    ],
+)
+def test_refusals_show_no_internals(message: str, shows: bool) -> None:
+    assert rules(refusal("dixie", 400, message=message)) == ({"internals"} if shows else set())

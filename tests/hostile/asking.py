@@ -16,11 +16,12 @@ import pytest
 from pytest_readiness import Evidence
 
 from smoke.aws.account import AwsAccount
+from smoke.contract.exchange import judge
 from smoke.keys.verifiers import TokenReply, freeside_verifier
 from smoke.network.transport import http_pool
 from smoke.platform import pgbouncer
+from smoke.platform.answer_log import exchange_of
 from smoke.platform.answers import fields_of, require_status
-from smoke.platform.attacks import leak
 from smoke.platform.builds import build_of
 from smoke.platform.freeside import Dialects, Freeside
 from smoke.platform.http import HttpClient
@@ -84,8 +85,9 @@ class Asker:
         HttpClient("dixie", f"{origin.scheme}://{origin.netloc}/no-cookies", self.pool).send("GET", "/x")
         self.pool.get(os.environ["HOSTILE_TRAP"])
 
-    def leak(self) -> None:
-        assert not leak(self.get())
+    def internals(self) -> None:
+        broken = {broken.rule for broken in judge(exchange_of("freeside", self.get()))}
+        assert "internals" not in broken, f"broken: {broken}"
 
     def uptime(self) -> None:
         fields_of(require_status(self.get(), 200)).number("uptime", minimum=0, maximum=float("inf"))

@@ -12,7 +12,6 @@ from smoke.platform.answers import (
     UnexpectedStatus,
     answer_of,
     fields_of,
-    rate_limit_of,
     require_error,
     require_json_error,
     require_status,
@@ -129,14 +128,6 @@ def test_answer_is_read() -> None:
 def test_answer_in_another_shape_is_refused(change: Any) -> None:
     with pytest.raises(ContractViolation):
         answer_of(answered(json=ANSWER | change), "c")
-
-
-@pytest.mark.parametrize("headers", [{}, {"x-ratelimit-remaining": "61"}, {"x-ratelimit-limit": "many"}])
-def test_rate_limit_headers_must_be_there_and_agree(headers: Any) -> None:
-    sent = {**HEADERS, **headers} if headers else {"x-idempotency-key": "k"}
-    with pytest.raises(ContractViolation):
-        rate_limit_of(answered(headers=sent))
-    assert rate_limit_of(answered()).remaining == 59
 
 
 @pytest.mark.parametrize(
