@@ -10,16 +10,17 @@ from typing import Any
 import pytest
 from pytest_readiness import Evidence, SafetyViolation
 
-from smoke.contract.model import MAX_LIFETIME_S, SERVICE, Access, accesses
+from smoke.contract.model import MAX_LIFETIME_S, SERVICE, USER, Access, accesses
 from smoke.platform.answers import require_status
 from smoke.platform.attacks import REPLAYS, Target, require_refused, require_spent
 from smoke.platform.batch import Batch, Case
 from smoke.platform.concurrency import at_once
+from smoke.platform.dixie import Dixie, quality_signal
 from smoke.platform.forgeries import one_of_each
 from smoke.platform.freeside import Tenants
 from smoke.platform.once import Once
-from smoke.platform.services import each_access
-from smoke.platform.tokens import Claims
+from smoke.platform.services import controlled, each_access
+from smoke.platform.tokens import Claims, bearer
 
 pytestmark = [
     pytest.mark.goal("G-2"),
@@ -155,3 +156,20 @@ def test_refused_token_stays_unspent(
     evidence.exchange(answer)
     assert answer.status_code not in REPLAYS, f"{access.id}: a token that was refused with 401 was spent"
     require_status(answer, access.success)
+
+
+@pytest.mark.p1
+@controlled("dixie")
+def test_token_of_another_kind_stays_unspent(
+    opened: Callable[[Access], Target], dixie: Dixie, agent: str, evidence: Evidence
+) -> None:
+    """A user's token that Dixie refused for events with 401 is still good for a query (contract 1.1)."""
+    target = opened(next(access for access in accesses(["dixie.query"]) if access.kind is USER))
+    claims = target.claims()
+    event = dixie.post_event(quality_signal(agent, 1.0), lambda: bearer(target.key(), claims))
+    require_refused(event, "dixie", "an event with a user's token")
+    answer = target.again(claims)
+    evidence.exchange(answer)
+    assert event.status_code != 401 or answer.is_success, (
+        f"a token that was refused with 401 was spent: the query answers {answer.status_code}"
+    )

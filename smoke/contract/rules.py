@@ -97,6 +97,12 @@ OF_TOKENS = (
         WITH_TOKEN,
         ("auth/refused-token-stays-unspent[{route}]",),
     ),
+    Rule(
+        "unspent-elsewhere",
+        "a token that one route refuses is still good for the routes that are its own",
+        ("dixie.query-user",),
+        ("auth/token-of-another-kind-stays-unspent",),
+    ),
 )
 #: The rules of reputation (contract 3), by the reference intake.
 OF_REPUTATION = (

@@ -52,6 +52,7 @@ class Target:
     key: Callable[[], SigningKey]
     attacker: SigningKey
     body: bytes = b""
+    others: Callable[[], tuple[SigningKey, ...]] = tuple
 
     @property
     def service(self) -> str:
@@ -61,7 +62,10 @@ class Target:
     def genuine(self) -> Genuine:
         """What a new token that would be accepted is made of."""
         audience = SERVICES[self.service].audience
-        return Genuine(self.access.kind, audience, self.key(), self.claims(), self.attacker, self.body)
+        return Genuine(
+            self.access.kind, audience, self.key(), self.claims(), self.attacker, self.body,
+            others=self.others(),
+        )  # fmt: skip
 
     def offer(self, header: str | None) -> httpx.Response:
         """The answer to an Authorization header; None for none."""

@@ -56,6 +56,8 @@ class Genuine:
     attacker: SigningKey
     body: bytes = b""
     keep_jti: bool = False
+    #: Keys that the platform publishes for tokens of other issuers.
+    others: tuple[SigningKey, ...] = ()
 
     def renewed(self) -> Genuine:
         """The same for another token."""
@@ -234,6 +236,14 @@ def _keys(genuine: Genuine) -> Iterator[Credential]:
                 header=header, sign=lambda signed: _es256(genuine.attacker, signed)
             )
             yield Near(f"another key, brought as {name}, under {whose} kid", f"Bearer {token}")
+    for other in genuine.others:
+        for issuer in ("arrakis", "loa-finn"):
+            token = genuine.renewed().token(
+                header=genuine.header | {"kid": other.kid},
+                claims=genuine.renewed().claims | {"iss": issuer},
+                sign=partial(_es256, other),
+            )
+            yield Near(f"the key of another issuer, as {issuer}", f"Bearer {token}")
     for names in (["smoke-ext"], ["exp", "smoke-ext"]):
         header = genuine.header | {"crit": names, "smoke-ext": True}
         yield Near(f"crit {' '.join(names)}", f"Bearer {genuine.renewed().token(header=header)}")
@@ -286,6 +296,8 @@ def _claims(genuine: Genuine) -> Iterator[Credential]:
         last = _foreign(genuine)[0] if name == "aud" else wrong[name]
         for near in documents(fresh.claims, name, last):
             yield Near(f"{name} {near.name}", f"Bearer {genuine.token(claims=near.value)}")
+    for near in documents(genuine.renewed().claims | {"nbf": now}, "nbf", now + 900):
+        yield Near(f"nbf {near.name}", f"Bearer {genuine.token(claims=near.value)}")
 
 
 def _names(genuine: Genuine) -> Iterator[Credential]:

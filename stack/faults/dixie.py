@@ -47,8 +47,14 @@ class FaultyAuth(FaultyTokenAuth, DixieAuth):
     async def service(self, request: Request) -> None:
         """Let writers pass, Finn or not."""
         by_key = self._faults.on("dixie-api-keys-write") and super().has_api_key(request)
-        if not by_key and not self._faults.on("dixie-events-open"):
+        if by_key or self._faults.on("dixie-events-open"):
+            return
+        try:
             await super().service(request)
+        except ApiError:
+            if self._faults.on("dixie-spends-tokens-of-readers"):
+                await self.spend(await self.verified(request), request)
+            raise
 
     def may_write(self, claims: Claims) -> bool:
         """Whether the token may write, from any issuer."""
