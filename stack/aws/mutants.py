@@ -29,7 +29,7 @@ SEEN = (
 )
 #: What AWS decides by itself: times, and ids and links that it makes up.
 _OWN = re.compile(
-    r"(?i)(?:date|time|timestamp|created|updated|at|id|arn|arns|uri|url|reason|history|versions)$"
+    r"(?i)(?:date|time|timestamp|created|updated|at|id|arn|arns|uri|url|reason|history|versions|DashboardBody)$"
 )
 _RANDOM = re.compile(r"[0-9a-f]{8}|[0-9a-z]{16}")
 _NAMES = ("Name", "GroupName", "LoadBalancerName", "TargetGroupName", "DomainName", "name")

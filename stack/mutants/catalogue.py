@@ -30,9 +30,6 @@ ENTRIES = {
 GROUPS = {
     "common.verifier": "token verification",
     "common.auth": "token verification",
-    "freeside.auth": "token verification",
-    "finn.auth": "token verification",
-    "dixie.auth": "token verification",
     "common.claims": "claims",
     "common.jose": "keys",
     "common.jwks": "keys",
@@ -47,7 +44,6 @@ GROUPS = {
     "freeside.finn_client": "invoke",
     "finn.invoke": "invoke",
     "freeside.streams": "streams",
-    "freeside.quality": "intake",
     "freeside.worker": "intake",
     "finn.reports": "intake",
     "common.outbox": "intake",

@@ -1,12 +1,25 @@
 """What is made of a place in a program: each operator on the smallest source that has room for it."""
 
 import ast
+from collections.abc import Iterator
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
-from stack.mutants import sql
-from stack.mutants.catalogue import ENTRIES, file_of, find, modules, mutants, of_module, path_of, services_of
+from stack import StackError
+from stack.mutants import catalogue, sql
+from stack.mutants.catalogue import (
+    ENTRIES,
+    GROUPS,
+    file_of,
+    find,
+    modules,
+    mutants,
+    of_module,
+    path_of,
+    services_of,
+)
 from stack.mutants.operators import edits
 from stack.mutants.source import applied
 
@@ -155,3 +168,58 @@ def test_a_mutant_is_found_by_its_id() -> None:
     assert file_of("dixie.reputation") == "stack/dixie/reputation.py"
     assert services_of("dixie.reputation") == ["dixie"]
     assert services_of("freeside.budget_ledger") == ["freeside", "worker"]
+
+
+def test_a_group_is_of_modules_that_there_are() -> None:
+    assert GROUPS.keys() <= set(modules())
+
+
+@pytest.fixture
+def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file of equivalents in place of the project's."""
+    monkeypatch.setattr(catalogue, "RECORDED", tmp_path / "mutants.toml")
+    mutants.cache_clear()
+    yield tmp_path / "mutants.toml"
+    mutants.cache_clear()
+
+
+ENTRY = """
+[[equivalent]]
+reason = "cannot be seen from outside because ..."
+{more}
+[equivalent.mutants]
+"common.http:ApiError.__init__:call-dropped:1" = "{change}"
+"""
+CHANGE = "super().__init__(code) => pass"
+EXCEPTION = "common.http:ApiError.__init__:call-dropped:1"
+
+
+def test_an_equivalent_has_its_reason(recorded: Path) -> None:
+    recorded.write_text(ENTRY.format(more="", change=CHANGE))
+    assert mutants()[EXCEPTION].equivalent == "cannot be seen from outside because ..."
+    assert sum(bool(each.equivalent) for each in mutants().values()) == 1
+
+
+def test_an_equivalent_in_some_services_counts_in_the_others(recorded: Path) -> None:
+    recorded.write_text(ENTRY.format(more='services = ["finn", "worker", "provider"]', change=CHANGE))
+    found = mutants()[EXCEPTION]
+    assert (found.services, found.equivalent) == (("freeside", "dixie"), "")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (ENTRY.format(more="", change="x => y"), "is another change now"),
+        (ENTRY.format(more="", change=CHANGE).replace("ApiError", "NoError"), "no such mutant"),
+        (ENTRY.format(more="", change=CHANGE) * 2, "is recorded twice"),
+        (ENTRY.format(more="", change=CHANGE).replace("reason", "because"), "an entry has reason"),
+    ],
+)
+def test_a_wrong_record_is_refused(recorded: Path, text: str, said: str) -> None:
+    recorded.write_text(text)
+    with pytest.raises(StackError, match=said):
+        mutants()
+
+
+def test_the_recorded_equivalents_are_mutants() -> None:
+    assert any(each.equivalent for each in mutants().values())

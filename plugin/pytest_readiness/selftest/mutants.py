@@ -26,7 +26,8 @@ from .platform import Control
 
 #: What the checks that are tried first may take together, s of their own time, and how many they may be.
 FIRST_S, FIRST_CHECKS = 3.0, 40
-CONTROL_EVERY = 12
+#: The checks that killed run without a mutant after so many mutants, or after so long.
+CONTROL_EVERY, CONTROL_AFTER_S = 12, 90.0
 #: A mutant stays on, so a second attempt meets what an attempt a second later would.
 _OPTIONS = ("--reruns", "1", "--reruns-delay", "0")
 _DRILLS = "--drills"
@@ -343,13 +344,15 @@ class MutantCampaign:
         if not worker.is_up:
             worker.boot()
         recent: list[Fate] = []
+        since = time.monotonic()
         while not self._setup.stopping.is_set():
             target = self._next()
             if target is not None:
                 recent.append(worker.attempt_mutant(*target, self._experience))
-            if recent and (target is None or len(recent) == CONTROL_EVERY):
+            due = len(recent) == CONTROL_EVERY or time.monotonic() - since > CONTROL_AFTER_S
+            if recent and (target is None or due):
                 self._tell(worker, recent)
-                recent.clear()
+                recent, since = [], time.monotonic()
             if target is None:
                 return
 
