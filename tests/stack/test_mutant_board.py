@@ -10,17 +10,19 @@ from tests.stack.embedded import Platform
 from tests.stack.tools import Aws, request
 
 
-def mutant(module: str, operator: str, before: str) -> str:
-    """Return the id of the mutant that changes this text."""
+def mutant(module: str, operator: str, before: str, function: str = "") -> str:
+    """Return the id of the mutant that changes this text, in this function where one is given."""
     return next(
         each.id
         for each in mutants().values()
-        if (each.module, each.edit.operator) == (module, operator) and before in each.edit.before
+        if (each.module, each.edit.operator) == (module, operator)
+        and before in each.edit.before
+        and function in each.edit.function
     )
 
 
 def test_a_mutant_is_in_one_service_until_the_reset(platform: Platform) -> None:
-    query = mutant("dixie.reputation", "string", '"score"')
+    query = mutant("dixie.reputation", "string", '"score"', "query")
     listed = {each["id"]: each for each in platform.control("GET", "/mutants")["mutants"]}
     assert (listed[query]["file"], listed[query]["services"]) == ("stack/dixie/reputation.py", ["dixie"])
     source = Path("stack/dixie/reputation.py").read_text("utf-8")
