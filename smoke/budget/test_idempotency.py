@@ -14,13 +14,14 @@ from pytest_readiness import Evidence, SafetyViolation
 
 from smoke.contract.model import MAX_KEY_CHARS, POOLS
 from smoke.contract.neighbours import Near, strings
-from smoke.platform.answers import UUID, error_code, fields_of, is_replay, require_error, require_status
-from smoke.platform.batch import Batch, Case, answering
+from smoke.platform.answers import UUID, error_code, is_replay, require_error, require_status
+from smoke.platform.batch import Batch, Case
 from smoke.platform.concurrency import at_once
 from smoke.platform.freeside import Freeside, Tenants, cost_in
 from smoke.platform.invariants import I7, Conservation
+from smoke.platform.once import Once
 from smoke.platform.prompts import prompt_for
-from smoke.platform.ways import OF_FREESIDE, Way
+from smoke.platform.ways import OF_FREESIDE, Way, require_no_run, run_of
 
 pytestmark = [
     pytest.mark.goal("G-4"),
@@ -46,16 +47,6 @@ def near_keys(key: str) -> Iterable[Near[str]]:
     yield from (near for near in strings(key[:100]) if near.name != "pattern")
 
 
-def run_of(answer: httpx.Response) -> tuple[str, str]:
-    """What tells one run of the model from another: the content and the usage, as JSON."""
-    if answer.headers.get("content-type", "").startswith("text/event-stream"):
-        data = [json.loads(line[5:]) for line in answer.text.splitlines() if line.startswith("data:")]
-        usage = [event for event in data if "costMicro" in event]
-        return "".join(event.get("text", "") for event in data), json.dumps(usage, sort_keys=True)
-    fields = fields_of(answer)
-    return fields.text("content"), json.dumps([fields.data["usage"]], sort_keys=True)
-
-
 @pytest.mark.parametrize("route", OF_FREESIDE)
 def test_keys_that_are_near_are_apart(
     route: str, ways: Callable[[str], Way], batch: Batch, tenants: Tenants, watch: Conservation
@@ -65,11 +56,8 @@ def test_keys_that_are_near_are_apart(
     key, body = secrets.token_urlsafe(MAX_KEY_CHARS)[:MAX_KEY_CHARS], way.body(prompt_for())
     keys = {near.value: near.name for near in near_keys(key) if PRINTABLE.fullmatch(near.value)}
     if way.streamed:
-        keys = {
-            each: name
-            for each, name in keys.items()
-            if each in {key[:32], key[:64], key[:127], key[:100].upper()}
-        }
+        some = {key[:32], key[:64], key[:127], key[:100].upper(), key[:100].lower()}
+        keys = {each: name for each, name in keys.items() if each in some}
     cases = [
         Case(f"{route}: {name}", APART, partial(way.post, body, tenants.main, key=each), require_own_run)
         for each, name in {key: "the key itself", **keys}.items()
@@ -88,7 +76,12 @@ def require_own_run(answer: httpx.Response) -> None:
 
 @pytest.mark.parametrize("route", OF_FREESIDE)
 def test_one_key_is_one_charge(
-    route: str, ways: Callable[[str], Way], freeside: Freeside, tenants: Tenants, evidence: Evidence
+    route: str,
+    ways: Callable[[str], Way],
+    freeside: Freeside,
+    tenants: Tenants,
+    once: Once,
+    evidence: Evidence,
 ) -> None:
     """Two tenants use one key for one body at once, several times: each is charged once, for its own run.
 
@@ -108,9 +101,10 @@ def test_one_key_is_one_charge(
         watch.charged([cost_in(own[0])])
         runs = [answer for answer in own if not is_replay(answer.headers)]
         evidence.figure(f"runs for {tenant} by {route}", len(runs), expected=1)
-        if len({run_of(answer) for answer in own}) != 1 or len(runs) != 1:
+        if any(run_of(answer) != run_of(own[0]) for answer in own) or len(runs) != 1:
             raise SafetyViolation(f"{tenant}: one key, one body, {len(runs)} answers that are not replayed")
         traces.add(trace_of(runs[0]))
+        once.remember("key", tenant=tenant, route=route, key=key, body=body, run=run_of(runs[0]))
     if len(traces) != len(payers):
         raise SafetyViolation(f"one key, {len(payers)} tenants, {len(traces)} trace id: an answer is shared")
 
@@ -171,19 +165,12 @@ def test_a_key_keeps_its_body(
         cases += [
             Case(
                 f"{by}: {near.name}", ONE_RUN, partial(other.post, near.value, tenants.main, key=key),
-                partial(require_no_run, first),
+                partial(require_no_run, run_of(first)),
             )
             for near in (Near("the same", other.encoded(other.body(prompt))), *same_bodies(other, prompt))
         ]  # fmt: skip
     batch.run(cases)
     watch.unchanged(f"{len(cases)} calls under the key of trace {trace_of(first)}")
-
-
-def require_no_run(first: httpx.Response, answer: httpx.Response) -> None:
-    """SafetyViolation unless an answer is the stored one, or the refusal of the key."""
-    answering(200, 409)(answer)
-    if answer.status_code == 200 and not (is_replay(answer.headers) and run_of(answer) == run_of(first)):
-        raise SafetyViolation("the model ran again for a key that was answered")
 
 
 def test_a_tenants_key_is_its_own(

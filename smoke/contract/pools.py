@@ -39,11 +39,9 @@ def above_the_tier() -> Iterator[Reach]:
             for asked in (pool, _DEFAULT):
                 own = _claims(tier, [*POOLS], pool_id=pool)
                 yield Reach(f"{tier} asks {asked}, its own pool is {pool}", asked, own, ordinary=False)
-            wider = {"tier": "enterprise", "pool_id": pool, "allowed_pools": [*POOLS]}
-            kept = _claims(tier, [*open_])
-            for name in wider:
-                yield Reach(f"{tier} asks {pool}, {name} in the body", pool, kept, {name: wider[name]})
-            yield Reach(f"{tier} asks {pool}, tier in a header", pool, kept, headers={"X-Tier": "enterprise"})
+            wide = _claims(tier, [*POOLS])
+            yield Reach(f"{tier} asks {pool}, tier in the body", pool, wide, {"tier": "enterprise"})
+            yield Reach(f"{tier} asks {pool}, tier in a header", pool, wide, headers={"X-Tier": "enterprise"})
 
 
 def not_allowed() -> Iterator[Reach]:
@@ -57,6 +55,9 @@ def not_allowed() -> Iterator[Reach]:
                     yield Reach(
                         f"{tier} asks {pool}, allowed {'+'.join(allowed)}", pool, _claims(tier, allowed)
                     )
+            narrow = _claims(tier, [_DEFAULT])
+            for name, value in {"allowed_pools": [*POOLS], "pool_id": pool}.items():
+                yield Reach(f"{tier} asks {pool}, {name} in the body", pool, narrow, {name: value})
             yield Reach(
                 f"{tier} asks {_DEFAULT}, its own pool {pool} is not allowed", _DEFAULT,
                 _claims(tier, [_DEFAULT, *others], pool_id=pool), ordinary=False,

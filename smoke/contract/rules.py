@@ -185,6 +185,7 @@ RULES = (
             "budget/one-key-is-one-charge[{route}]",
             "budget/keys-that-are-near-are-apart[{route}]",
             "budget/a-key-keeps-its-body[{route}]",
+            "operations/answered-key-stays-answered[{route}]",
         ),
         {"finn.invoke": "a direct call has no key (2)"},
     ),

@@ -8,12 +8,15 @@ import pytest
 from pytest_readiness import Evidence
 
 from smoke.contract.model import Access
-from smoke.platform.answers import require_status
+from smoke.platform.answers import require_error, require_status
 from smoke.platform.attacks import Target, require_spent
 from smoke.platform.dixie import Dixie, Scores, service_credential
+from smoke.platform.freeside import Freeside, Tenants
 from smoke.platform.jwks import SigningKeyLookup
 from smoke.platform.once import Once
+from smoke.platform.prompts import prompt_for
 from smoke.platform.services import each_access
+from smoke.platform.ways import OF_FREESIDE, Way, require_no_run
 
 pytestmark = [
     pytest.mark.goal("G-2"),
@@ -53,3 +56,31 @@ def test_counted_event_stays_counted(
     for event in events:
         require_status(dixie.post_event(event, service_credential(finn_key())), 202)
     scores.stay(before, "an event that counted when the run began counted again")
+
+
+@pytest.mark.goal("G-4")
+@pytest.mark.p0
+@pytest.mark.usefixtures("alone")
+@pytest.mark.control("budget/one-key-is-one-charge[freeside.invoke]")
+@pytest.mark.parametrize("route", OF_FREESIDE)
+def test_answered_key_stays_answered(
+    route: str,
+    ways: Callable[[str], Way],
+    freeside: Freeside,
+    tenants: Tenants,
+    once: Once,
+    evidence: Evidence,
+) -> None:
+    """A key that was answered in phase budget has its answer at the end of the run, and no other body's."""
+    way = ways(route)
+    known = [entry for entry in once.remembered("key") if entry["route"] == route]
+    assert known, f"this run used no key at {route}"
+    watches = {tenant: freeside.watch(tenant, evidence) for tenant in {entry["tenant"] for entry in known}}
+    for entry in known:
+        again = way.post(entry["body"], entry["tenant"], key=entry["key"])
+        evidence.exchange(again)
+        require_no_run(entry["run"], again)
+        other = way.post(way.body(prompt_for()), entry["tenant"], key=entry["key"])
+        require_error(other, 409, "IDEMPOTENCY_CONFLICT")
+    for watch in watches.values():
+        watch.unchanged(f"{len(known)} keys that were answered when the run began")

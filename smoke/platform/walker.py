@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -63,7 +64,8 @@ class Tariff:
 
     def beyond(self, room: int) -> int:
         """The steps of a prompt that costs more than the room, whatever its answer turns out to be."""
-        return max(0, round((1.5 * room * self.spread - self.first) / self.step)) + 2
+        price = (1.5 * room + 1) * self.spread
+        return max(1, math.ceil((price - self.first) / self.step) + 1)
 
     def exactly(self, room: int, calls: int = 4) -> list[int]:
         """The steps of the fewest calls that cost as much as there is room; empty where none do."""

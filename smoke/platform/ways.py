@@ -10,9 +10,12 @@ from typing import Any
 
 import httpx
 import pytest
+from pytest_readiness import SafetyViolation
 
 from smoke.contract.model import CALL_BODIES, DIRECT_CALL, POOLS, Schema
 
+from .answers import fields_of, is_replay
+from .batch import answering
 from .finn import Finn
 from .freeside import Freeside
 
@@ -116,3 +119,20 @@ def all_ways(covered_by: str = "") -> list[Any]:
         *OF_FREESIDE,
         pytest.param("finn.invoke", id="finn.invoke", marks=pytest.mark.requires("finn", **needs)),
     ]
+
+
+def run_of(answer: httpx.Response) -> list[str]:
+    """What tells one run of the model from another: the content and the usage, as plain data."""
+    if answer.headers.get("content-type", "").startswith("text/event-stream"):
+        data = [json.loads(line[5:]) for line in answer.text.splitlines() if line.startswith("data:")]
+        usage = [event for event in data if "costMicro" in event]
+        return ["".join(event.get("text", "") for event in data), json.dumps(usage, sort_keys=True)]
+    fields = fields_of(answer)
+    return [fields.text("content"), json.dumps([fields.data["usage"]], sort_keys=True)]
+
+
+def require_no_run(run: list[str], answer: httpx.Response) -> None:
+    """SafetyViolation unless an answer is the stored one of that run, or the refusal of its key."""
+    answering(200, 409)(answer)
+    if answer.status_code == 200 and not (is_replay(answer.headers) and run_of(answer) == run):
+        raise SafetyViolation("the model ran again for a key that was answered")

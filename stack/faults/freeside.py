@@ -117,28 +117,35 @@ class FaultyAgents(Faulty, Agents):
         return _with_claim(ask, "tenant_id", named) if named else ask
 
     async def _allowed(self, ask: Ask, raw: bytes) -> Ask:
-        on, checked = self._faults.on, ask.pool
+        on = self._faults.on
         if on("freeside-ignores-tier") or (streaming.get() and on("freeside-streams-above-tier")):
             return _with_claim(ask, "tier", "enterprise")
         if self._open(ask):
             return ask
-        if on("freeside-reads-pools-from-the-body"):
+        ask, served = self._misread(ask, raw)
+        try:
+            require_pool(ask.claims, ask.pool)
+        except ApiError:
+            if on("freeside-charges-forbidden-pools"):
+                await stray_charge(self._auth.context.db, ask.claims.tenant_id)
+            if not on("freeside-downgrades-silently"):
+                raise
+            return replace(ask, pool=ask.claims.pool_id)
+        if served == ask.pool:
+            return ask
+        return _with_claim(replace(ask, pool=served), "tier", "enterprise")  # Finn looks at the tier, too
+
+    def _misread(self, ask: Ask, raw: bytes) -> tuple[Ask, str]:
+        """The call as it is checked, and the pool that serves it."""
+        if self._faults.on("freeside-reads-pools-from-the-body"):
             for name in ("tier", "allowed_pools", "pool_id"):
                 ask = _with_claim(ask, name, _document(raw).get(name, ask.claims.raw[name]))
         named = [pool.decode() for pool in _NAMED_POOL.findall(raw)] or [ask.pool]
-        if on("freeside-reads-the-first-pool"):
-            checked, ask = named[0], replace(ask, pool=named[-1])
-        if on("freeside-reads-the-last-pool"):
-            checked, ask = named[-1], replace(ask, pool=named[0])
-        try:
-            require_pool(ask.claims, checked)
-        except ApiError:
-            if self._faults.on("freeside-charges-forbidden-pools"):
-                await stray_charge(self._auth.context.db, ask.claims.tenant_id)
-            if not self._faults.on("freeside-downgrades-silently"):
-                raise
-            return replace(ask, pool=ask.claims.pool_id)
-        return ask
+        if self._faults.on("freeside-reads-the-first-pool"):
+            return replace(ask, pool=named[0]), named[-1]
+        if self._faults.on("freeside-reads-the-last-pool"):
+            return ask, named[0]
+        return ask, ask.pool
 
     def _open(self, ask: Ask) -> bool:
         """Whether the pool is let in by a list that is read wrongly."""

@@ -34,6 +34,9 @@ CHEAP_MICRO = 2_500
 _ANSWERED = (
     "SELECT answer FROM freeside.idempotency WHERE community_id = %s AND key = %s AND answer IS NOT NULL"
 )
+# How long a key is kept that should be kept for a day, s.
+MEMORY_S = 0.7
+_FORGET = "DELETE FROM freeside.idempotency WHERE created_at < now() - make_interval(secs => %s)"
 # Whether the call that is served now is a stream.
 streaming: ContextVar[bool] = ContextVar("streaming", default=False)
 _SEIZE = """
@@ -121,16 +124,9 @@ class FaultyIdempotency(Faulty, Idempotency):
 
     async def claim(self, tenant_id: str, key: str, body_hash: str) -> Claim:
         """Claim what is not there to be claimed."""
-        if self._faults.on("freeside-ignores-idempotency"):
-            key = f"{key}:{uuid.uuid4()}"
-        if self._faults.on("freeside-cuts-keys"):
-            key = key[:64]
-        if self._faults.on("freeside-folds-keys"):
-            key = key.lower()
-        if self._faults.on("freeside-shares-keys"):
-            tenant_id = "everybody"
-        if self._faults.on("freeside-keys-each-route"):
-            key = f"{key}:{streaming.get()}"
+        if self._faults.on("freeside-forgets-keys"):
+            await self._db.execute(_FORGET, MEMORY_S)
+        tenant_id, key = self._taken_for(tenant_id, key)
         if self._faults.on("freeside-races-idempotency"):
             return await self._raced(tenant_id, key, body_hash)
         try:
@@ -144,6 +140,21 @@ class FaultyIdempotency(Faulty, Idempotency):
         if claim.answer and (streamed or self._faults.on("freeside-charges-replays")):
             await stray_charge(self._db, tenant_id)
         return claim
+
+    def _taken_for(self, tenant_id: str, key: str) -> tuple[str, str]:
+        """The tenant and the key that these are taken for."""
+        on = self._faults.on
+        if on("freeside-shares-keys"):
+            tenant_id = "everybody"
+        if on("freeside-ignores-idempotency"):
+            key = f"{key}:{uuid.uuid4()}"
+        if on("freeside-cuts-keys"):
+            key = key[:64]
+        if on("freeside-folds-keys"):
+            key = key.lower()
+        if on("freeside-keys-each-route"):
+            key = f"{key}:{streaming.get()}"
+        return tenant_id, key
 
     async def _raced(self, tenant_id: str, key: str, body_hash: str) -> Claim:
         """Look first, claim later: a request in between runs the model too."""
