@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -31,8 +31,8 @@ from smoke.platform.spend import OpeningBalance, SpendJournal
 from smoke.platform.tokens import SigningKey
 from smoke.platform.ways import Way, finn_way, freeside_way
 from smoke.source.checkout import Checkout
-from smoke.source.parser import Parser
-from smoke.source.terraform import Module
+from smoke.source.definitions import Reading, read
+from smoke.source.terraform import Configuration
 
 
 @pytest.fixture(scope="session")
@@ -253,17 +253,20 @@ def checkout(environment: Environment) -> Checkout:
 
 
 @pytest.fixture(scope="session")
-def terraform(
-    checkout: Checkout,
-    plan_facts: Mapping[str, Any],
-    pytestconfig: pytest.Config,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Module:
-    """The Terraform of the checkout. What was parsed once is kept from run to run, if pytest has a cache."""
-    kept = getattr(pytestconfig, "cache", None)
-    cache = kept.mkdir("terraform") if kept is not None else tmp_path_factory.mktemp("terraform")
+def terraform(checkout: Checkout, plan_facts: Mapping[str, Any]) -> Configuration:
+    """The Terraform of the checkout."""
     source = plan_facts["source"]
-    return Module.read(checkout, source["terraform"], Parser(Path(cache)), source["var_files"])
+    return Configuration(checkout, source["terraform"], source["var_files"])
+
+
+@pytest.fixture(scope="session")
+def definitions(
+    terraform: Configuration, plan_facts: Mapping[str, Any], plan_inventory: Sequence[Mapping[str, Any]]
+) -> Reading:
+    """What the services and tasks of the plan use by their Terraform."""
+    members = {member for group in plan_facts["definitions"].values() for member in group}
+    members |= {row["ecs"] for row in plan_inventory if row["ecs"]} | {*plan_facts["source"]["migrations"]}
+    return read(terraform, members)
 
 
 @pytest.fixture(scope="session")

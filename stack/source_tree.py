@@ -75,8 +75,8 @@ class SourceTree:
         """Break the tree, and commit that under the fault's name.
 
         `params` is one edit, or `{"edits": [edit, ...]}`. An edit has a `path` and one of `find` with
-        `replace` (every occurrence), `append`, `create` (a new file's text), `remove` (true). Raises
-        StackError for an edit that would change nothing: such a fault would prove nothing.
+        `replace` (every occurrence), `append`, `create` (a new file's text), `remove` (true,
+        also of a folder). Raises StackError for an edit that would change nothing: it would prove nothing.
         """
         try:
             for edit in params.get("edits") or [params]:
@@ -98,6 +98,9 @@ class SourceTree:
         path = self.path / edit["path"]
         if not path.resolve().is_relative_to(self.path.resolve()):
             raise StackError(f"{fault_id}: {edit['path']} lies outside of the source tree")
+        if path.is_dir() and edit.get("remove"):
+            shutil.rmtree(path)
+            return
         before = path.read_text("utf-8") if path.exists() else None
         after = _edited(before, edit)
         if before == after or (before is None and "create" not in edit):

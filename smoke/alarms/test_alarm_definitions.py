@@ -1,14 +1,16 @@
 """G-9, phase alarms: the alarms in the platform's Terraform, before anything is deployed."""
 
+import tomllib
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from pytest_readiness import Evidence
 
-from smoke.source.checkout import listed
-from smoke.source.rules import ALARM, connection_alarms, mute_alarms
-from smoke.source.terraform import Module
+from smoke.source.alarms import ALARM, connection_alarms, coverage, heard
+from smoke.source.checkout import Examined
+from smoke.source.definitions import Reading
+from smoke.source.terraform import Configuration
 
 pytestmark = [
     pytest.mark.goal("G-9"),
@@ -16,36 +18,69 @@ pytestmark = [
     pytest.mark.requires("iac"),
     pytest.mark.static,
 ]
+#: The services that contract section 4 demands alarms of; the others should have them.
+REQUIRED = ("api", "finn", "dixie")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Look at each service of the plan's inventory."""
+    for name, wanted in (("required", True), ("further", False)):
+        if name in metafunc.fixturenames:
+            plan = tomllib.loads((metafunc.config.rootpath / "readiness.toml").read_text("utf-8"))
+            services = [row["ecs"] for row in plan["inventory"] if row.get("ecs")]
+            metafunc.parametrize(name, [each for each in services if (each in REQUIRED) == wanted])
+
+
+def require_watched(service: str, terraform: Configuration, definitions: Reading, evidence: Evidence) -> None:
+    """Alarms on health, CPU and memory of a service can fire, and somebody hears of them."""
+    alarms = terraform.of_type(ALARM)
+    evidence.figure("alarms", len(alarms))
+    evidence.evaluated(f"health, CPU and memory of {service} are watched", 3)
+    found = next((each for each in definitions.definitions if each.service and each.name == service), None)
+    examined = Examined()
+    if found is None:
+        terraform.lacks(examined, f"there is no service {service} that an alarm could watch")
+    else:
+        examined = coverage(terraform, found)
+    examined.require()
+
+
+@pytest.mark.p0
+def test_terraform_alarms_watch(
+    terraform: Configuration, definitions: Reading, required: str, evidence: Evidence
+) -> None:
+    """Health, CPU and memory of each service that must be watched."""
+    require_watched(required, terraform, definitions, evidence)
+
+
+@pytest.mark.p1
+def test_terraform_alarms_watch_too(
+    terraform: Configuration, definitions: Reading, further: str, evidence: Evidence
+) -> None:
+    """Health, CPU and memory of the other services of the inventory."""
+    require_watched(further, terraform, definitions, evidence)
 
 
 @pytest.mark.p1
 def test_terraform_connections_alarm_fits_the_budget(
-    terraform: Module, plan_facts: Mapping[str, Any], evidence: Evidence
+    terraform: Configuration, plan_facts: Mapping[str, Any], evidence: Evidence
 ) -> None:
     """The alarm on database connections goes off before the reserve of the connection budget is used."""
     budget = plan_facts["connections"]
     limit = budget["total"] - budget["buffer"]
-    alarms = connection_alarms(terraform)
-    assert alarms, "no alarm watches the number of database connections"
-    for alarm in alarms:
-        evidence.figure(f"threshold of {alarm.alarm.label}", alarm.value, "connections", limit=limit)
-    unknown = [
-        alarm.finding("the threshold is not a number in the files") for alarm in alarms if alarm.value is None
-    ]
-    assert not unknown, listed(unknown)
-    late = [
-        alarm.finding(f"goes off above {alarm.value:g} connections, the budget less its reserve is {limit}")
-        for alarm in alarms
-        if alarm.value is not None and not 0 < alarm.value <= limit
-    ]
-    assert not late, listed(late)
+    thresholds, examined = connection_alarms(terraform, limit)
+    evidence.evaluated("an alarm on the number of database connections")
+    for label, threshold in thresholds.items():
+        evidence.figure(f"threshold of {label}", threshold, "connections", limit=limit)
+    examined.require()
 
 
 @pytest.mark.p1
-def test_terraform_alarms_are_heard(terraform: Module, evidence: Evidence) -> None:
-    """Every alarm has an action, and its actions are switched on."""
+def test_terraform_alarms_are_heard(terraform: Configuration, evidence: Evidence) -> None:
+    """Every alarm exists, has an action, its actions are switched on, and its topic has a subscription."""
     alarms = terraform.of_type(ALARM)
     evidence.figure("alarms", len(alarms))
-    assert alarms, "there is no alarm"
-    mute = mute_alarms(terraform)
-    assert not mute, listed(mute)
+    examined = heard(terraform)
+    if not alarms and not examined.findings:
+        terraform.lacks(examined, "there is no alarm")
+    examined.require()

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from pytest_readiness import Evidence
 
-from smoke.source.checkout import Checkout, listed
+from smoke.source.checkout import Checkout
 from smoke.source.decisions import Row, rows
+from smoke.source.definitions import Reading
 from smoke.source.pipeline import MigrationGate, examine
 from smoke.source.rollback import Edit, edits, launch_commit, revert, verify
 from smoke.source.rules import startup_migrations
-from smoke.source.terraform import Module
+from smoke.source.terraform import Configuration
 from smoke.source.workflow import read
 
 pytestmark = [pytest.mark.phase("operations"), pytest.mark.requires("iac"), pytest.mark.static]
@@ -47,13 +48,12 @@ def test_pipeline_migrations_cannot_fail_unnoticed(gate: MigrationGate, evidence
 
 @pytest.mark.p0
 def test_migrations_are_defined_as_one_shots(
-    terraform: Module, plan_facts: Mapping[str, Any], evidence: Evidence
+    terraform: Configuration, definitions: Reading, plan_facts: Mapping[str, Any], evidence: Evidence
 ) -> None:
     """Each migration has a task definition of its own, in no service, and no service migrates itself."""
     migrations = plan_facts["source"]["migrations"]
     evidence.figure("migrations", migrations)
-    findings = startup_migrations(terraform, migrations)
-    assert not findings, listed(findings)
+    startup_migrations(terraform, definitions, migrations).require()
 
 
 @pytest.mark.p1

@@ -1,16 +1,17 @@
 """G-1, phase services: three independent definitions, as the platform's Terraform writes them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from pytest_readiness import Evidence
+from pytest_readiness import Evidence, SetupError
 
-from smoke.source.checkout import listed
-from smoke.source.definitions import grants, required, uses, wildcards
-from smoke.source.ownership import OWN, SECRET, Ownership, Use
-from smoke.source.rules import images
-from smoke.source.terraform import Module
+from smoke.source.checkout import Checkout, Examined
+from smoke.source.definitions import ROLES, Reading, unnamed
+from smoke.source.ownership import FAMILY, LOGS, NETWORK, OWN, SECRET, Ownership
+from smoke.source.references import undeclared
+from smoke.source.rules import images, inventory
+from smoke.source.terraform import Configuration
 
 pytestmark = [
     pytest.mark.goal("G-1"),
@@ -18,15 +19,16 @@ pytestmark = [
     pytest.mark.requires("iac"),
     pytest.mark.static,
 ]
+#: What no definition may share; a role counts where it lets one read what is another's.
+APART = (FAMILY, NETWORK, LOGS, SECRET)
 
 
 @pytest.fixture
-def found(terraform: Module, evidence: Evidence) -> list[Use]:
+def found(definitions: Reading, terraform: Configuration, evidence: Evidence) -> Reading:
     """Everything that a service or a task uses."""
-    used = uses(terraform)
-    evidence.figure("Terraform files", terraform.files)
-    evidence.figure("uses of roles, networks, log groups and secrets", len(used))
-    return used
+    evidence.figure("Terraform files", terraform.sources.count)
+    evidence.figure("uses of roles, networks, log groups and secrets", len(definitions.uses))
+    return definitions
 
 
 @pytest.fixture
@@ -36,57 +38,113 @@ def ownership(plan_facts: Mapping[str, Any]) -> Ownership:
 
 
 @pytest.mark.p0
-@pytest.mark.parametrize(
-    "group",
-    [
-        # what runs in AWS shows the same fact, where there is no checkout
-        pytest.param(group, marks=pytest.mark.requires("iac", covered_by=f"services/independent[{group}]"))
-        for group in ("freeside", "finn", "dixie")
-    ],
-)
-def test_definitions_stand_alone(
-    terraform: Module, found: list[Use], ownership: Ownership, group: str, evidence: Evidence
-) -> None:
-    """A definition has its own family, service, role, network, logs and secret, and none of another's."""
-    lacking = ownership.lacks(group, found, required(terraform, ownership.groups[group]))
-    common = ownership.shared(found, [*OWN, SECRET]).get(group, [])
-    evidence.evaluated(
-        f"nothing of {group} is another's", sum(ownership.of(use.owner) == group for use in found)
-    )
-    assert not lacking, f"{terraform.directory}: {group} is incomplete: {'; '.join(lacking)}"
-    assert not common, listed(common, f"{group} is not independent")
+@pytest.mark.establishes("iac")
+def test_checkout(checkout: Checkout, plan_facts: Mapping[str, Any], evidence: Evidence) -> None:
+    """The checkout is the platform's repository: something of what the plan looks for is in it."""
+    source = plan_facts["source"]
+    wanted = [
+        source["terraform"], *source["var_files"], source["decisions"], plan_facts["pipeline"]["workflow"],
+    ]  # fmt: skip
+    there = [path for path in wanted if (checkout.root / path).exists()]
+    evidence.figure("checkout", str(checkout.root))
+    evidence.figure("commit", checkout.commit())
+    evidence.figure("changed and untracked files", checkout.changes())
+    evidence.figure("what the plan looks for, and is there", there)
+    if not there:
+        raise SetupError(
+            f"{checkout.root} is not the platform's repository: it has none of {', '.join(wanted)}; "
+            "correct [source] iac_dir of the profile, or [facts.source] of readiness.toml"
+        )
+
+
+@pytest.mark.p1
+def test_definitions_can_be_read(terraform: Configuration, evidence: Evidence) -> None:
+    """Every file is valid, and every module is in the checkout: what is not was not examined by any check."""
+    evidence.figure("Terraform files", terraform.sources.count)
+    evidence.figure("modules", len(terraform.modules))
+    Examined([], terraform.unread).require()
 
 
 @pytest.mark.p0
-def test_definitions_read_named_secrets_only(terraform: Module, evidence: Evidence) -> None:
-    """No role may read a secret that its policy does not name."""
-    evidence.figure("secrets that policies name", len(list(grants(terraform))))
-    wildcards_found = wildcards(terraform)
-    assert not wildcards_found, listed(wildcards_found)
+def test_definitions_refer_to_what_is_declared(terraform: Configuration, evidence: Evidence) -> None:
+    """Every variable, local value, resource and module that is referred to is declared."""
+    count, examined = undeclared(terraform)
+    evidence.figure("references", count, limit=">= 1")
+    examined.require()
+
+
+@pytest.mark.p0
+def test_definitions_stand_alone(
+    terraform: Configuration, found: Reading, ownership: Ownership, definition: str, evidence: Evidence
+) -> None:
+    """A definition has its own family, service, role, network, logs and secret, and none of another's."""
+    examined = Examined(ownership.shared(found.uses, APART).get(definition, []), list(found.not_examined))
+    members = ownership.groups[definition]
+    own = [use for use in found.uses if use.owner in members]
+    examined.not_examined.extend(ownership.unclear(own, [*OWN, SECRET]))
+    for what in ownership.lacks(definition, found.uses, found.required(members)):
+        if examined.not_examined:
+            break  # what is missing may be in what could not be read
+        terraform.lacks(examined, f"{definition} is incomplete: {what}")
+    evidence.evaluated(f"nothing of {definition} is another's", len(own))
+    examined.require()
+
+
+@pytest.mark.p0
+def test_definitions_read_named_secrets_only(
+    found: Reading, ownership: Ownership, evidence: Evidence
+) -> None:
+    """No role may read a secret that its policy does not name, be it by a pattern of its own group's."""
+    evidence.figure("secrets and patterns in policies", len(found.grants))
+    unnamed(found, ownership).require()
 
 
 @pytest.mark.p1
-def test_definitions_share_no_credentials(found: list[Use], ownership: Ownership, evidence: Evidence) -> None:
+def test_definitions_share_no_roles(found: Reading, ownership: Ownership, evidence: Evidence) -> None:
+    """No role belongs to several definitions; one that reads what is another's is a P0 of the check above."""
+    evidence.figure("roles", len(found.roles))
+    shared = ownership.shared(found.uses, list(ROLES))
+    findings = sorted({finding for each in shared.values() for finding in each})
+    Examined(findings, ownership.unclear(found.uses, list(ROLES))).require()
+
+
+@pytest.mark.p1
+def test_definitions_share_no_credentials(found: Reading, ownership: Ownership, evidence: Evidence) -> None:
     """No credential serves several definitions, including those of no single definition."""
-    secrets = {use.identity for use in found if use.kind == SECRET}
+    secrets = {use.identity for use in found.uses if use.kind == SECRET}
     evidence.figure("secrets", len(secrets))
-    communal = ownership.communal(found)
-    assert not communal, listed(communal)
+    Examined(ownership.communal(found.uses), ownership.unclear(found.uses, [SECRET])).require()
 
 
 @pytest.mark.p1
-def test_definitions_of_all_services_differ(found: list[Use], evidence: Evidence) -> None:
-    """Each service and task has its own family, role, network and logs, also within one definition."""
-    evidence.figure("services and tasks", len({use.owner for use in found}))
-    common = [finding for each in Ownership({}).shared(found, OWN).values() for finding in each]
-    assert not common, listed(common)
+def test_definitions_of_all_services_differ(found: Reading, ownership: Ownership, evidence: Evidence) -> None:
+    """Each service has its own family, roles, network and logs; a one-shot task may share its service's."""
+    evidence.figure("services and tasks", len({use.owner for use in found.uses}))
+    crowded = ownership.crowded(found.uses, found.services, OWN)
+    Examined(crowded, ownership.unclear(found.uses, OWN)).require()
 
 
 @pytest.mark.p1
-def test_definitions_pin_their_images(terraform: Module, evidence: Evidence) -> None:
+def test_definitions_pin_their_images(terraform: Configuration, evidence: Evidence) -> None:
     """No image has a tag that can come to mean another one."""
-    seen = images(terraform)
-    evidence.figure("images", [image for image, _ in seen])
-    findings = [finding for _, finding in seen if finding is not None]
-    assert seen, "no container has an image"
-    assert not findings, listed(findings)
+    seen, examined = images(terraform)
+    evidence.figure("images", seen)
+    if not seen and not examined.not_examined:
+        terraform.lacks(examined, "no container has an image")
+    examined.require()
+
+
+@pytest.mark.p1
+def test_definitions_fit_the_inventory(
+    terraform: Configuration,
+    found: Reading,
+    plan_inventory: Sequence[Mapping[str, Any]],
+    inventoried: str,
+    evidence: Evidence,
+) -> None:
+    """CPU, memory and the image's repository are those of the plan's inventory."""
+    row = next(row for row in plan_inventory if row["ecs"] == inventoried)
+    seen, examined = inventory(terraform, found, row)
+    for column in ("cpu", "memory", "image"):
+        evidence.figure(f"{column} of {inventoried}", seen.get(column, ""), expected=row[column] or None)
+    examined.require()

@@ -41,8 +41,9 @@ class Examined:
     not_examined: list[Finding] = field(default_factory=list)
 
     def require(self) -> None:
-        """AssertionError that lists the findings; without one, SetupError for what was not examined."""
-        assert not self.findings, listed(self.findings)
+        """AssertionError that lists the findings, then what was not examined; without findings SetupError."""
+        others = f"\n{listed(self.not_examined, 'not examined')}" if self.not_examined else ""
+        assert not self.findings, f"{listed(self.findings)}{others}"
         if self.not_examined:
             raise SetupError(listed(self.not_examined, "not examined"))
 
@@ -92,6 +93,14 @@ class Checkout:
         if Path(top).resolve() != root.resolve():
             raise SetupError(f"[source] iac_dir: {directory} is inside of a checkout; its top is {top}")
         return cls(root.resolve())
+
+    def commit(self) -> str:
+        """The id of the commit that is checked out."""
+        return git(self.root, "rev-parse", "HEAD").strip()
+
+    def changes(self) -> int:
+        """How many files differ from the commit; none of a clean checkout."""
+        return len(git(self.root, "status", "--porcelain").splitlines())
 
     def tracked(self) -> list[Tracked]:
         """Every file that git tracks, without the content of submodules."""

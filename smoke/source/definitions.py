@@ -1,189 +1,276 @@
-"""What each service and task uses by its Terraform, and which secrets its role may read."""
+"""What each service and task uses by its Terraform, and which secrets its roles may read."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from __future__ import annotations
 
-from .checkout import Finding
-from .hcl import Expr
-from .ownership import EXECUTION_ROLE, FAMILY, LOGS, NETWORK, REQUIRED, SECRET, Use
-from .terraform import Module, Resource
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from .checkout import Examined, Finding
+from .hcl import Place
+from .iam import ROLE, Grant, fits, grants
+from .identities import Identity, entries, items, referenced, secret, thing
+from .ownership import EXECUTION_ROLE, FAMILY, LOGS, NETWORK, REQUIRED, SECRET, TASK_ROLE, Ownership, Use
+from .terraform import Configuration, Resource
+from .values import Value, decoded, flat, hidden, options, settle, text
 
 SERVICE = "aws_ecs_service"
 TASK = "aws_ecs_task_definition"
+ROLES = {EXECUTION_ROLE: "execution_role_arn", TASK_ROLE: "task_role_arn"}
 
 
 @dataclass(frozen=True, slots=True)
-class ContainerBlock:
-    """One container of a task definition: its entries as expressions."""
+class Container:
+    """One container of a task definition, or one that there may be: its entries by name."""
 
-    task: Resource
-    entries: Mapping[str, Expr]
+    entries: Mapping[str, Value]
+    at: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A service with the tasks that it may run, or a one-shot task; `name` is the plan's, else the label."""
+
+    name: str
+    service: Resource | None
+    tasks: tuple[Resource, ...]
+    not_examined: tuple[Finding, ...] = ()
+
+
+@dataclass(slots=True)
+class Reading:
+    """Everything that services and tasks use, and what of that could not be read."""
+
+    uses: list[Use] = field(default_factory=list)
+    not_examined: list[Finding] = field(default_factory=list)
+    definitions: list[Definition] = field(default_factory=list)
+    grants: list[Grant] = field(default_factory=list)
+    #: The services and tasks that start under a role or act under it, by the role's key.
+    roles: dict[str, list[str]] = field(default_factory=dict)
 
     @property
-    def secrets(self) -> list[Expr]:
-        """Where each of its secrets comes from."""
-        return [
-            item.entries()["valueFrom"] for item in self._list("secrets") if "valueFrom" in item.entries()
-        ]
+    def services(self) -> set[str]:
+        """The names of the services."""
+        return {each.name for each in self.definitions if each.service is not None}
 
-    @property
-    def log_group(self) -> Expr | None:
-        """The log group of its awslogs driver."""
-        options = self.entries.get("logConfiguration", _NOTHING).entries().get("options", _NOTHING)
-        return options.entries().get("awslogs-group")
-
-    def _list(self, name: str) -> list[Expr]:
-        return self.entries.get(name, _NOTHING).items()
+    def required(self, members: Iterable[str]) -> dict[str, list[str]]:
+        """Return what each of these services and tasks must have: a task without a service has no network."""
+        return {
+            member: [kind for kind in REQUIRED if kind != NETWORK or member in self.services]
+            for member in members
+        }
 
 
-_NOTHING = Expr("literal", 0, None)
+def containers(task: Resource) -> tuple[list[Container], list[Finding]]:
+    """Return the containers of a task, and what of them could not be read."""
+    found: list[Container] = []
+    unread: list[Finding] = []
+    whole = task.attribute("container_definitions")
+    for option in options(whole) if whole is not None else ():
+        read = decoded(option)
+        listed = settle(read).content if read is not None else None
+        if not isinstance(listed, tuple):
+            why = hidden(option) or (hidden(read) if read is not None else "") or "no JSON list in the files"
+            unread.append(task.finding(f"the containers of {task.address}: {why}", option))
+            continue
+        for item in listed:
+            for each in options(item):
+                if isinstance(each.content, dict):
+                    given = {key: value for key, value in each.content.items() if value.content is not None}
+                    found.append(Container(given, each.at))
+                else:
+                    unread.append(
+                        task.finding(f"a container of {task.address}: {hidden(each) or text(each)}", each)
+                    )
+    if whole is None:
+        unread.append(task.finding(f"{task.address} sets no container_definitions"))
+    return found, unread
 
 
-def containers(module: Module, task: Resource) -> list[ContainerBlock]:
-    """Return the containers of a task. AssertionError where they cannot be read from the files."""
-    found = list(module.objects(task.attribute("container_definitions")))
-    assert found, (
-        f"{task.path}:{task.block.line}: the containers of {task.address} are not written in this file"
-    )
-    return [ContainerBlock(task, item.entries()) for item in found]
+def definitions(configuration: Configuration, members: Collection[str]) -> list[Definition]:
+    """Return every service, and every task of no service, under the names that the plan has for them."""
+    services, tasks = configuration.of_type(SERVICE), configuration.of_type(TASK)
+    named = names(services, members)
+    found: list[Definition] = []
+    served: set[str] = set()
+    for service in services:
+        run, unread = _tasks(service, tasks)
+        served |= {task.address for task in run}
+        found.append(Definition(named[service.address], service, tuple(run), tuple(unread)))
+    alone = [task for task in tasks if task.address not in served]
+    labels = names(alone, members)
+    return [*found, *(Definition(labels[task.address], None, (task,)) for task in alone)]
 
 
-def uses(module: Module) -> list[Use]:
+def names(resources: Sequence[Resource], members: Collection[str]) -> dict[str, str]:
+    """Return by address what the plan calls each resource, else its label.
+
+    A label, key or name in AWS that is the member decides before a name that ends like it, and that before
+    the name of a module.
+    """
+    found: dict[str, str] = {}
+    by_length = sorted(members, key=len, reverse=True)
+    for rule in (_is_called, _ends_like, _is_inside):
+        for each in resources:
+            for member in by_length:
+                if each.address not in found and member not in found.values() and rule(each, member):
+                    found[each.address] = member
+    for each in resources:
+        label = each.label if each.label not in found.values() else each.address
+        found.setdefault(each.address, label)
+    return found
+
+
+def _name(resource: Resource) -> str:
+    return text(resource.attribute("family" if resource.type == TASK else "name"))
+
+
+def _is_called(resource: Resource, member: str) -> bool:
+    return member in (resource.label, resource.key.strip('"'), _name(resource))
+
+
+def _ends_like(resource: Resource, member: str) -> bool:
+    return _name(resource).endswith(f"-{member}")
+
+
+def _is_inside(resource: Resource, member: str) -> bool:
+    words = re.split(r'[.\[\]"]+', resource.address)
+    return member in {word.replace("_", "-") for word in words}
+
+
+def _tasks(service: Resource, tasks: Sequence[Resource]) -> tuple[list[Resource], list[Finding]]:
+    """Return the task definitions that a service may run, and what names one that is not in the files."""
+    found, unread = [], []
+    for each in items(service.attribute("task_definition")):
+        task = referenced(each)
+        if task is None or task.block.type == "data":
+            family = task.attribute("task_definition") if task is not None else each
+            name = text(flat(family)).rpartition("/")[2].partition(":")[0] if family is not None else ""
+            task = next((other for other in tasks if text(other.attribute("family")) == name), None)
+        if task is not None and task.type == TASK:
+            found.append(task)
+        else:
+            why = hidden(each) or text(each)
+            unread.append(service.finding(f"the task definition of {service.address}: {why}", each))
+    return found, unread
+
+
+def read(configuration: Configuration, members: Collection[str]) -> Reading:
     """Return everything that services, and tasks without a service, use."""
-    served = {}
-    found: list[Use] = []
-    for service in module.of_type(SERVICE):
-        tasks = module.addresses(service.attribute("task_definition"))
-        served.update(dict.fromkeys(tasks))
-        for network in service.block.nested("network_configuration"):
-            found += _all(module, service, service.label, NETWORK, network.attributes.get("security_groups"))
-        for address in tasks:
-            if address in module.resources:
-                found += _task(module, module.resources[address], service.label)
-    for task in module.of_type(TASK):
-        if task.address not in served:
-            found += _task(module, task, task.label)
-    return [*found, *_readable(module, found)]
+    result = Reading(definitions=definitions(configuration, members))
+    for each in result.definitions:
+        result.not_examined += each.not_examined
+        if each.service is not None:
+            if each.service.uncertain:
+                what = f"whether there is {each.service.address}: {each.service.uncertain}"
+                result.not_examined.append(each.service.finding(what))
+            for network in each.service.blocks("network_configuration"):
+                for group in items(network.attribute("security_groups")):
+                    identity = thing(group, "aws_security_group")
+                    result.uses.append(_use(NETWORK, identity, each.name, group.at))
+        for task in each.tasks:
+            _task(result, task, each.name)
+    _readable(result, configuration)
+    return result
 
 
-def required(module: Module, members: Iterable[str]) -> dict[str, list[str]]:
-    """Return what each of these services and tasks must have: a task without a service has no network."""
-    services = {service.label for service in module.of_type(SERVICE)}
-    return {
-        member: [kind for kind in REQUIRED if kind != NETWORK or member in services] for member in members
-    }
+def _task(result: Reading, task: Resource, owner: str) -> None:
+    family = task.attribute("family")
+    if family is not None:
+        result.uses.append(_use(FAMILY, thing(family, "family"), owner, task.at))
+    for kind, attribute in ROLES.items():
+        for role in items(task.attribute(attribute)):
+            identity = thing(role, ROLE)
+            result.uses.append(_use(kind, identity, owner, role.at))
+            result.roles.setdefault(identity.key, []).append(owner)
+    found, unread = containers(task)
+    result.not_examined += unread
+    for container in found:
+        logs = entries(entries(container.entries.get("logConfiguration")).get("options")).get("awslogs-group")
+        result.uses += [
+            _use(LOGS, thing(group, "aws_cloudwatch_log_group"), owner, group.at) for group in items(logs)
+        ]
+        for given in items(container.entries.get("secrets")):
+            for source in items(entries(given).get("valueFrom")):
+                identity_ = secret(source) or Identity(
+                    text(source), text(source), "no secret and no parameter"
+                )
+                result.uses.append(_use(SECRET, identity_, owner, source.at))
+            if "valueFrom" not in entries(given):
+                what = f"a secret of {owner}: {hidden(given) or text(given)}"
+                result.not_examined.append(task.finding(what, given))
+        credentials = entries(container.entries.get("repositoryCredentials")).get("credentialsParameter")
+        for source in items(credentials):
+            identity_ = secret(source) or Identity(text(source), text(source))
+            result.uses.append(_use(SECRET, identity_, owner, source.at))
 
 
-def secret_name(module: Module, identity: str) -> str:
-    """The name of a secret: the resource's own, else the identity itself (an ARN, or text)."""
-    resource = module.resources.get(identity)
-    return module.text(resource.attribute("name")) if resource is not None else identity
+def _use(kind: str, identity: Identity, owner: str, at: Place, how: str = "uses") -> Use:
+    return Use(kind, identity.key, owner, identity.name, how, at.path, at.line, identity.why)
 
 
-def _task(module: Module, task: Resource, owner: str) -> Iterator[Use]:
-    family = module.text(task.attribute("family"))
-    yield Use(FAMILY, family, owner, family, path=task.path, line=task.block.line)
-    yield from _all(module, task, owner, EXECUTION_ROLE, task.attribute("execution_role_arn"))
-    for container in containers(module, task):
-        yield from _all(module, task, owner, LOGS, container.log_group)
-        for secret in container.secrets:
-            yield from _all(module, task, owner, SECRET, secret)
+def _readable(result: Reading, configuration: Configuration) -> None:
+    """Add a use for every secret that a policy lets a role's owners read, by name or by pattern."""
+    granted = grants(configuration)
+    result.grants = granted.found
+    known = {use.identity: use.name for use in result.uses if use.kind == SECRET and not use.why}
+    known |= _declared(configuration)
+    for grant in granted.found:
+        for owner in _owners(result, grant.roles):
+            if grant.target is not None:
+                result.uses.append(_use(SECRET, grant.target, owner, grant.at, "may read"))
+                continue
+            for key, name in known.items():
+                if grant.pattern != "*" and key.startswith(f"{grant.service} ") and _covers(grant, name):
+                    result.uses.append(_use(SECRET, Identity(key, name), owner, grant.at, "may read"))
+    for roles, finding in granted.not_examined:
+        if _owners(result, roles) or not roles:
+            result.not_examined.append(finding)
 
 
-def _all(
-    module: Module, resource: Resource, owner: str, kind: str, expr: Expr | None, how: str = "uses"
-) -> Iterator[Use]:
-    for identity in module.identities(expr):
-        name = secret_name(module, identity) if kind == SECRET else identity
-        line = expr.line if expr is not None else 0
-        yield Use(kind, identity, owner, name, how, resource.path, line)
+def _declared(configuration: Configuration) -> dict[str, str]:
+    """The names of the secrets and parameters that are declared, by key."""
+    types = ("aws_secretsmanager_secret", "aws_ssm_parameter")
+    found = [secret(each.reference) for type_ in types for each in configuration.of_type(type_)]
+    return {each.key: each.name for each in found if each is not None}
 
 
-def _readable(module: Module, found: Sequence[Use]) -> Iterator[Use]:
-    """Yield a use for every secret that a role's policy lets its owner read."""
-    owners: dict[str, list[str]] = defaultdict(list)
-    for use in found:
-        if use.kind == EXECUTION_ROLE:
-            owners[use.identity].append(use.owner)
-    for grant in grants(module):
-        for owner in dict.fromkeys(owner for role in grant.roles for owner in owners.get(role, ())):
-            if "*" not in module.text(grant.target):
-                yield from _all(module, grant.policy, owner, SECRET, grant.target, "may read")
+def _owners(result: Reading, roles: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(owner for role in roles for owner in result.roles.get(role, ())))
 
 
-SECRET_TYPES = ("aws_secretsmanager_secret.", "data.aws_secretsmanager_secret.")
+def _covers(grant: Grant, name: str) -> bool:
+    """Whether a pattern fits the name of a secret, with the six characters that Secrets Manager adds."""
+    pattern = grant.pattern.lstrip("/")
+    return fits(name.lstrip("/"), pattern) or fits(f"{name}-AbCdEf", pattern)
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """`policy` lets `roles` read `target`: one secret, or a pattern."""
+def unnamed(result: Reading, ownership: Ownership) -> Examined:
+    """Return the policies that let a role read secrets which they do not name.
 
-    roles: tuple[str, ...]
-    policy: Resource
-    target: Expr
-
-
-def grants(module: Module) -> Iterator[Grant]:
-    """Yield everything that a policy in the module lets a role read in Secrets Manager."""
-    for roles, policy, document in _policies(module):
-        statements = list(_statements(module, document))
-        for statement in statements:
-            resources = statement.get("Resource")
-            if resources is not None and _reads_secrets(module, statement):
-                for target in resources.items() or [resources]:
-                    yield Grant(roles, policy, target)
-        if not statements:
-            # A document as text: what it names is all that can be known of it.
-            for ref in document.refs():
-                if any(address.startswith(SECRET_TYPES) for address in module.addresses(ref)):
-                    yield Grant(roles, policy, ref)
+    A pattern under a path of the role's own group names them well enough, and so does a declared name
+    before the characters that Secrets Manager adds.
+    """
+    found: dict[tuple[str, str], Finding] = {}
+    names_used = {use.name for use in result.uses if use.kind == SECRET}
+    for grant in result.grants:
+        if grant.target is not None:
+            continue
+        pattern = grant.pattern
+        named = any(pattern in {f"{name}-*", f"{name}-??????", f"{name}*"} for name in names_used)
+        groups = {ownership.of(owner) for owner in _owners(result, grant.roles)}
+        if not named and not _own(pattern, groups, ownership):
+            kinds = "parameter" if grant.service == "ssm" else "secret"
+            shown = f"any {kinds}" if pattern == "*" else f"any {kinds} {pattern}"
+            found.setdefault(
+                (grant.holder, pattern), grant.finding(f"{grant.holder} lets its role read {shown}")
+            )
+    return Examined(sorted(found.values()), [])
 
 
-def wildcards(module: Module) -> list[Finding]:
-    """Return the policies that let a role read secrets which they do not name."""
-    return [
-        grant.policy.finding(f"{grant.policy.address} lets its role read any secret: {text}", grant.target)
-        for grant in grants(module)
-        for text in [module.text(grant.target)]
-        if "*" in text
-    ]
-
-
-def _policies(module: Module) -> Iterator[tuple[tuple[str, ...], Resource, Expr]]:
-    """Yield the roles of each policy, the resource that holds its document, and the document."""
-    for policy in module.of_type("aws_iam_role_policy"):
-        document = policy.attribute("policy")
-        if document is not None:
-            yield tuple(module.addresses(policy.attribute("role"))), policy, document
-    for role in module.of_type("aws_iam_role"):
-        for block in role.block.nested("inline_policy"):
-            if "policy" in block.attributes:
-                yield (role.address,), role, block.attributes["policy"]
-    for attachment in module.of_type("aws_iam_role_policy_attachment"):
-        roles = tuple(module.addresses(attachment.attribute("role")))
-        for address in module.addresses(attachment.attribute("policy_arn")):
-            policy = module.resources[address]
-            document = policy.attribute("policy")
-            if policy.type == "aws_iam_policy" and document is not None:
-                yield roles, policy, document
-
-
-def _statements(module: Module, document: Expr) -> Iterator[Mapping[str, Expr]]:
-    for written in module.objects(document):
-        for statement in module.objects(written.entries().get("Statement")):
-            yield statement.entries()
-    for address in module.addresses(document):
-        data = module.resources[address].block
-        for block in data.nested("statement") if data.labels[0] == "aws_iam_policy_document" else ():
-            names = {"actions": "Action", "resources": "Resource", "effect": "Effect"}
-            yield {names.get(name, name): value for name, value in block.attributes.items()}
-
-
-def _reads_secrets(module: Module, statement: Mapping[str, Expr]) -> bool:
-    actions = statement.get("Action")
-    effect = module.text(statement.get("Effect")) or "Allow"
-    if actions is None or effect != "Allow":
-        return False
-    texts = [module.text(item) for item in actions.items() or [actions]]
-    return any(text in {"*", "secretsmanager:*"} or text.startswith("secretsmanager:Get") for text in texts)
+def _own(pattern: str, groups: set[str], ownership: Ownership) -> bool:
+    """Whether the path before the first wildcard belongs to one group alone, and that has the role."""
+    before = pattern.replace("?", "*").partition("*")[0].rpartition("/")[0]
+    words = {word for part in before.split("/") for word in (part, *part.split("-"))}
+    owners = words & ({*ownership.groups} | groups)
+    return len(owners) == 1 and (owners == groups or not groups)

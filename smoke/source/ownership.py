@@ -22,7 +22,7 @@ class Use:
     """`owner`, a service or a one-shot task, uses a thing; two uses are of one thing by kind and identity.
 
     `name` is how a person knows the thing, for a secret its path; `path` and `line` are of the file that says
-    so, where one does.
+    so, where one does. `why` is what hides the identity, where files alone do not say it.
     """
 
     kind: str
@@ -32,6 +32,7 @@ class Use:
     how: str = "uses"
     path: str = ""
     line: int = 0
+    why: str = ""
 
     def finding(self, what: str) -> Finding:
         """Return a finding where the use is written."""
@@ -68,35 +69,71 @@ class Ownership:
         return lacking
 
     def shared(self, uses: Sequence[Use], kinds: Iterable[str]) -> dict[str, list[Finding]]:
-        """Return by group what of these kinds it has in common with another, or takes from it.
+        """Return by group what of these kinds it has in common with another, or takes from it, once a thing.
 
         A secret belongs to the group that its path names, even where that group does not refer to it; one of
         no single group does not count here.
         """
-        found: dict[str, set[Finding]] = defaultdict(set)
+        found: dict[str, list[Finding]] = defaultdict(list)
         for kind, users in _by_thing(uses, kinds):
             owner = self.of_secret(users[0].name) if kind == SECRET else None
             groups = {self.of(use.owner) for use in users}
-            owners = " and ".join(sorted({use.owner for use in users}))
-            for use in users:
-                if owner and self.of(use.owner) != owner:
-                    what = f"{use.owner} {use.how} the secret {use.name} of {owner}"
-                    for group in (owner, self.of(use.owner)):
-                        found[group].add(use.finding(what))
-                elif kind != SECRET and len(groups) > 1:
-                    for group in groups:
-                        found[group].add(use.finding(f"{owners} share the {kind} {use.name}"))
+            if kind != SECRET and len(groups) > 1:
+                owners = " and ".join(sorted({use.owner for use in users}))
+                finding = placed(users, f"{owners} share the {kind} {users[0].name}")
+            elif owner and groups - {owner}:
+                others = [use for use in users if self.of(use.owner) != owner]
+                how = {use.owner: use.how for use in sorted(others, key=lambda use: use.how)}
+                taken = " and ".join(f"{user} {how[user]}" for user in sorted(how))
+                finding = placed(others, f"{taken} the secret {users[0].name} of {owner}")
+                groups.add(owner)
+            else:
+                continue
+            for group in groups:
+                found[group].append(finding)
         return {group: sorted(findings) for group, findings in found.items()}
 
     def communal(self, uses: Sequence[Use]) -> list[Finding]:
         """Return the secrets of no single group that several groups use."""
-        found = set()
+        found = []
         for _, users in _by_thing(uses, [SECRET]):
             groups = sorted({self.of(use.owner) for use in users})
             if self.of_secret(users[0].name) is None and len(groups) > 1:
-                what = f"the secret {users[0].name} serves {' and '.join(groups)}"
-                found |= {use.finding(what) for use in users}
+                found.append(placed(users, f"the secret {users[0].name} serves {' and '.join(groups)}"))
         return sorted(found)
+
+    def crowded(self, uses: Sequence[Use], services: Collection[str], kinds: Iterable[str]) -> list[Finding]:
+        """Return what several services have in common, also those of one group.
+
+        A one-shot task belongs to the services of its group: it may share with one of them, and with the
+        other tasks of its group.
+        """
+        found = []
+        for kind, users in _by_thing(uses, kinds):
+            owners = {use.owner for use in users}
+            running = owners & {*services}
+            alone = {self.of(owner) for owner in owners - running} - {self.of(owner) for owner in running}
+            if len(running) + len(alone) > 1:
+                what = f"{' and '.join(sorted(owners))} share the {kind} {users[0].name}"
+                found.append(placed(users, what))
+        return sorted(found)
+
+    def unclear(self, uses: Sequence[Use], kinds: Iterable[str]) -> list[Finding]:
+        """Return the uses of these kinds that the files leave open which thing is."""
+        wanted = set(kinds)
+        return sorted({
+            use.finding(f"the {use.kind} of {use.owner}: {use.why}")
+            for use in uses
+            if use.why and use.kind in wanted
+        })  # fmt: skip
+
+
+def placed(users: Sequence[Use], what: str) -> Finding:
+    """Return a finding at the first of several uses that names the places of the others."""
+    places = sorted({(use.path, use.line) for use in users if use.path})
+    others = ", ".join(f"{path}:{line}" for path, line in places[1:])
+    path, line = places[0] if places else ("", 0)
+    return Finding(path, line, f"{what} (also {others})" if others else what)
 
 
 def _by_thing(uses: Sequence[Use], kinds: Iterable[str]) -> list[tuple[str, list[Use]]]:

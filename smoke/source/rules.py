@@ -1,102 +1,183 @@
-"""Rules on single Terraform resources: pinned images, one-shot migrations, alarms that notify someone."""
+"""Rules on task definitions: pinned images, one-shot migrations, the plan's inventory."""
+
+from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from .checkout import Finding
-from .definitions import SERVICE, TASK, containers
-from .terraform import Module, Resource
+from .checkout import Examined
+from .definitions import TASK, Definition, Reading, containers
+from .identities import items, referenced
+from .terraform import Configuration, Resource
+from .values import Text, Value, flat, hidden, number, options, settle, text
 
-ALARM = "aws_cloudwatch_metric_alarm"
 #: Tags that say where an image goes, or that it is the newest; never what is in it.
-MOVING = frozenset(
-    {"latest", "main", "master", "stable", "edge", "nightly", "dev", "prod", "production", "staging"}
-)
-_TAG = re.compile(r":(\$\{.*\}|[^:/@{}]+)$")
+MOVING = frozenset({
+    "latest", "main", "master", "stable", "edge", "nightly", "dev", "develop", "prod", "production",
+    "staging", "current", "head", "release", "test", "trunk",
+})  # fmt: skip
+_TAG = re.compile(r":([^:/@]*|[^:/@]*\$\{.*\}[^:/@]*)$")
 _MIGRATES = re.compile(r"migrat|drizzle|db:push|db push|prisma", re.IGNORECASE)
 
 
-def images(module: Module) -> list[tuple[str, Finding | None]]:
-    """Return every container image, with what is wrong with it: no tag, or one that can come to mean another.
+def images(configuration: Configuration) -> tuple[list[str], Examined]:
+    """Return every container image, with those that have no tag, or one that can come to mean another image.
 
-    A tag that is a variable without a default is whatever the pipeline has built: pinned.
+    A tag that is a variable without a value in the files is whatever the pipeline has built: pinned.
     """
-    found: list[tuple[str, Finding | None]] = []
-    for task in module.of_type(TASK):
-        for container in containers(module, task):
-            image = container.entries.get("image")
-            text = module.text(image)
-            tag = _TAG.search(text)
-            finding = None
-            if "@sha256:" not in text and (tag is None or tag.group(1) in MOVING):
-                state = f"the moving tag {tag.group(1)!r}" if tag else "no tag"
-                finding = task.finding(f"an image of {task.label} has {state}: {text}", image)
-            found.append((text, finding))
-    return found
+    seen: list[str] = []
+    result = Examined()
+    for task in configuration.of_type(TASK):
+        found, unread = containers(task)
+        result.not_examined.extend(unread)
+        for container in found:
+            for image in options(container.entries["image"]) if "image" in container.entries else ():
+                written = text(flat(image))
+                seen.append(written)
+                wrong = _moving(written)
+                if wrong and written.startswith("${") and written.endswith("}") and hidden(image):
+                    result.not_examined.append(
+                        task.finding(f"the image of {task.label}: {hidden(image)}", image)
+                    )
+                elif wrong:
+                    result.findings.append(
+                        task.finding(f"an image of {task.label} has {wrong}: {written}", image)
+                    )
+    return seen, result
 
 
-def startup_migrations(module: Module, migrations: Sequence[str]) -> list[Finding]:
+def _moving(image: str) -> str:
+    """What is wrong with an image's tag."""
+    if "@sha256:" in image or re.search(r"@\$\{[^}]*digest[^}]*\}$", image):
+        return ""
+    tag = _TAG.search(re.sub(r"\$\{[^}]*\}", lambda found: found[0].replace(":", "").replace("/", ""), image))
+    if tag is None or not tag[1]:
+        return "no tag"
+    words = tag[1].lower().split("-")
+    return f"the moving tag {tag[1]!r}" if tag[1].lower() in MOVING or "latest" in words else ""
+
+
+def startup_migrations(configuration: Configuration, reading: Reading, migrations: Sequence[str]) -> Examined:
     """Return what keeps migrations from being one-shot tasks.
 
-    `migrations` are the labels of their task definitions. Each must exist and belong to no service, and no
+    `migrations` are the names of their task definitions. Each must exist and belong to no service, and no
     service may migrate by its own command.
     """
-    tasks = {task.label: task for task in module.of_type(TASK)}
-    findings = [
-        Finding(module.directory, 0, f"no task definition {label}")
-        for label in migrations
-        if label not in tasks
-    ]
-    for service in module.of_type(SERVICE):
-        for address in module.addresses(service.attribute("task_definition")):
-            task = module.resources[address]
-            if task.label in migrations:
-                what = f"the service {service.label} keeps the migration {task.label} running"
-                findings.append(service.finding(what, service.attribute("task_definition")))
-                continue
-            for container in containers(module, task):
-                for name in ("command", "entryPoint"):
-                    words = container.entries.get(name)
-                    text = " ".join(module.text(item) for item in words.items()) if words is not None else ""
-                    if _MIGRATES.search(text):
-                        findings.append(
-                            task.finding(f"{service.label} migrates when it starts: {text}", words)
-                        )
-    return findings
+    result = Examined([], [finding for each in reading.definitions for finding in each.not_examined])
+    defined = {_called(task, reading): task for each in reading.definitions for task in each.tasks}
+    for label in migrations:
+        if label not in defined:
+            configuration.lacks(result, f"there is no task definition {label}")
+    for each in reading.definitions:
+        if each.service is None:
+            continue
+        for task in each.tasks:
+            if _called(task, reading) in migrations:
+                what = f"the service {each.name} keeps the migration {_called(task, reading)} running"
+                result.findings.append(each.service.finding(what, each.service.attribute("task_definition")))
+            else:
+                _starts(result, each, task)
+    return result
 
 
-@dataclass(frozen=True, slots=True)
-class Threshold:
-    """An alarm's threshold; `value` is None when the files alone do not say it."""
-
-    alarm: Resource
-    value: float | None
-
-    def finding(self, what: str) -> Finding:
-        """Return a finding at the threshold."""
-        return self.alarm.finding(what, self.alarm.attribute("threshold"))
+def _called(task: Resource, reading: Reading) -> str:
+    owners = [each.name for each in reading.definitions if task in each.tasks and each.service is None]
+    return owners[0] if owners else task.label
 
 
-def connection_alarms(module: Module) -> list[Threshold]:
-    """Return the alarms on the number of database connections."""
-    return [
-        Threshold(alarm, value if isinstance(value, int | float) else None)
-        for alarm in module.of_type(ALARM)
-        if module.text(alarm.attribute("namespace")) == "AWS/RDS"
-        and module.text(alarm.attribute("metric_name")) == "DatabaseConnections"
-        for value in [module.value(alarm.attribute("threshold"))]
-    ]
+def _starts(result: Examined, definition: Definition, task: Resource) -> None:
+    """Record the containers of a service that migrate, by what they run."""
+    found, unread = containers(task)
+    result.not_examined.extend(unread)
+    for container in found:
+        for name in ("name", "command", "entryPoint"):
+            value = container.entries.get(name)
+            for option in options(value) if value is not None else ():
+                words = " ".join(text(flat(item)) for item in items(option))
+                if _MIGRATES.search(re.sub(r"\$\{[^}]*\}", "", words)):
+                    what = f"{definition.name} migrates when it starts: {words}"
+                    result.findings.append(task.finding(what, option))
+                elif hidden(option):
+                    what = f"the {name} of {definition.name}: {hidden(option)}"
+                    result.not_examined.append(task.finding(what, option))
 
 
-def mute_alarms(module: Module) -> list[Finding]:
-    """Return the alarms that notify no one: without an action, or with their actions switched off."""
-    findings = []
-    for alarm in module.of_type(ALARM):
-        actions = alarm.attribute("alarm_actions")
-        switch = alarm.attribute("actions_enabled")
-        if actions is None or (actions.kind == "list" and not actions.value):
-            findings.append(alarm.finding(f"the alarm {alarm.label} has no action", actions))
-        elif module.value(switch) is False:
-            findings.append(alarm.finding(f"the actions of the alarm {alarm.label} are switched off", switch))
-    return findings
+def inventory(
+    configuration: Configuration, reading: Reading, row: Mapping[str, Any]
+) -> tuple[dict[str, str], Examined]:
+    """Compare a service's task definition with its row of the plan: CPU, memory and the image's repository.
+
+    Returns what was seen by column, and what differs. An image that the plan leaves empty is not compared.
+    """
+    result, seen = Examined(), dict[str, str]()
+    definition = next(
+        (each for each in reading.definitions if each.service and each.name == row["ecs"]), None
+    )
+    if definition is None or not definition.tasks:
+        result.not_examined.extend(definition.not_examined if definition else ())
+        if not result.not_examined:
+            configuration.lacks(result, f"there is no service {row['ecs']} with a task definition")
+        return seen, result
+    for task in definition.tasks:
+        for column in ("cpu", "memory"):
+            _compare(result, seen, task, column, row[column])
+        if row["image"]:
+            _repository(result, seen, task, row["image"])
+    return seen, result
+
+
+def _compare(result: Examined, seen: dict[str, str], task: Resource, column: str, wanted: float) -> None:
+    value = task.attribute(column)
+    if value is None:
+        result.findings.append(task.finding(f"{task.label} sets no {column}, the plan says {wanted}"))
+        return
+    for option in options(value):
+        found = number(option)
+        seen[column] = text(flat(option))
+        if found is None:
+            result.not_examined.append(
+                task.finding(f"the {column} of {task.label}: {hidden(option)}", option)
+            )
+        elif found != wanted:
+            what = f"the {column} of {task.label} is {seen[column]}, the plan says {wanted}"
+            result.findings.append(task.finding(what, option))
+
+
+def _repository(result: Examined, seen: dict[str, str], task: Resource, wanted: str) -> None:
+    """The first container is the service's own, unless another one has the plan's image."""
+    found, unread = containers(task)
+    result.not_examined.extend(unread)
+    listed = [image for each in found for image in items(each.entries.get("image"))]
+    names = [repository(image) for image in listed]
+    if not listed:
+        if not unread:
+            result.findings.append(task.finding(f"no container of {task.label} has an image"))
+        return
+    own = [index for index, name in enumerate(names) if name == wanted]
+    first = items(found[0].entries.get("image")) if found else iter(())
+    for image in first if not own else (listed[own[0]],):
+        name = repository(image)
+        seen["image"] = name
+        if "${" in name:
+            why = hidden(image) or f"the repository is {name}"
+            result.not_examined.append(task.finding(f"the image of {task.label}: {why}", image))
+        elif name != wanted:
+            what = f"the image of {task.label} comes from the repository {name}, the plan says {wanted}"
+            result.findings.append(task.finding(what, image))
+
+
+def repository(image: Value) -> str:
+    """The name of an image's repository, without registry, tag and digest."""
+    value = settle(image)
+    first = value.content.parts[0] if isinstance(value.content, Text) else value
+    resource = referenced(first) if isinstance(first, Value) else None
+    if (
+        resource is not None
+        and resource.type == "aws_ecr_repository"
+        and resource.attribute("name") is not None
+    ):
+        return text(resource.attribute("name"))
+    written = text(flat(image)).partition("@")[0]
+    last = re.split(r"/(?![^{]*\})", written)[-1]
+    return re.split(r":(?![^{]*\})", last)[0]

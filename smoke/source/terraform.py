@@ -1,28 +1,84 @@
-"""A Terraform root module: its resources, and expressions resolved as far as files alone allow."""
+"""A Terraform configuration: modules with their variables and locals, and the resources that they come to."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import PurePosixPath
-from typing import Any
+from posixpath import normpath
 
-from .checkout import Checkout, Finding
-from .hcl import Block, Expr
-from .parser import Parser
+from pytest_readiness import SetupError
 
-_INDEX = re.compile(r"\[[^\]]*\]")
-_DEPTH = 20
+from .checkout import Checkout, Examined, Finding
+from .evaluate import Environment, Step
+from .files import Files, Sources, convert
+from .functions import ABSENT
+from .hcl import Block, Expr, Place
+from .values import Symbol, Value, flat, is_known, lift, of_plain, options, plain, settle, symbols
+
+_DEPTH = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """A resource, or a data source (its address begins with `data.`)."""
+@dataclass(eq=False)
+class Body:
+    """A block with the names that hold in it. `uncertain` says why the files leave open whether it exists."""
 
-    address: str
-    path: str
     block: Block
+    environment: Environment
+    uncertain: str = ""
+    _values: dict[str, Value | None] = field(default_factory=dict, repr=False)
+
+    @property
+    def at(self) -> Place:
+        """Where the block begins."""
+        return self.block.at
+
+    def attribute(self, name: str) -> Value | None:
+        """An attribute that the block sets; None for null, which is as if it were absent.
+
+        In a block that is not valid HCL everything that is not found is unknown.
+        """
+        if name not in self._values:
+            expr = self.block.attributes.get(name)
+            value = self.environment.value(expr) if expr is not None else None
+            if value is None and self.block.unread:
+                value = Value(Symbol(name, f"not valid HCL at {self.block.unread[0]}"), self.at)
+            self._values[name] = None if value is None or value.content is None else value
+        return self._values[name]
+
+    def blocks(self, type_: str) -> list[Body]:
+        """The blocks of one type inside, those of `dynamic` included."""
+        found = [Body(block, self.environment) for block in self.block.nested(type_)]
+        for block in self.block.nested("dynamic"):
+            if block.labels == (type_,):
+                found += self._dynamic(block, type_)
+        return found
+
+    def finding(self, what: str, at: Value | Place | None = None) -> Finding:
+        """Return a finding at a value, or at the block's first line."""
+        place = at.at if isinstance(at, Value) else at or self.at
+        return Finding(place.path, place.line, what)
+
+    def _dynamic(self, block: Block, type_: str) -> Iterator[Body]:
+        content = next(iter(block.nested("content")), None)
+        each = block.attributes.get("for_each")
+        if content is None or each is None:
+            return
+        named = block.attributes.get("iterator")
+        name = named.text if named is not None else type_
+        keys, why = _keys(self.environment.value(each))
+        for key, value in keys:
+            names = {name: Value({"key": key, "value": value}, each.at)}
+            yield Body(content, self.environment.bound(**names), why)
+
+
+@dataclass(eq=False)
+class Resource(Body):
+    """A resource or data source; `key` is its key in `for_each` or its number in `count`."""
+
+    address: str = ""
+    key: str = ""
 
     @property
     def type(self) -> str:
@@ -34,139 +90,322 @@ class Resource:
         """The second label, with hyphens: names in AWS have those where labels have underscores."""
         return self.block.labels[1].replace("_", "-")
 
-    def attribute(self, name: str) -> Expr | None:
-        """One of its attributes."""
-        return self.block.attributes.get(name)
-
-    def finding(self, what: str, at: Expr | None = None) -> Finding:
-        """Return a finding at an expression of the resource, or at its first line."""
-        return Finding(self.path, at.line if at is not None else self.block.line, what)
+    @property
+    def reference(self) -> Value:
+        """What refers to the resource."""
+        return Value(Symbol(self.address, resource=self), self.at)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Module:
-    """The files of one directory. `given` are the values of the variable files, by variable."""
+    """One use of a directory: `address` is empty or ends with a dot, `given` are the values of variables."""
 
-    directory: str
-    resources: Mapping[str, Resource]
-    defaults: Mapping[str, Expr]
-    given: Mapping[str, Expr]
-    locals: Mapping[str, Expr]
-    files: int = field(default=0)
+    sources: Sources
+    files: Files
+    address: str = ""
+    given: Mapping[str, Value] = field(default_factory=dict)
+    depth: int = 0
+    uncertain: str = ""
+    _memo: dict[str, Value] = field(default_factory=dict, repr=False)
+    _expanded: dict[str, tuple[list[Resource], str]] = field(default_factory=dict, repr=False)
+    _children: dict[str, tuple[list[Module], str]] = field(default_factory=dict, repr=False)
 
-    @classmethod
-    def read(
-        cls, checkout: Checkout, directory: str, parser: Parser, var_files: Sequence[str] = ()
-    ) -> Module:
-        """Read the tracked `*.tf` of a directory, not of those below, and the variable files.
+    @property
+    def type(self) -> str:
+        """What refers to a module is no resource."""
+        return "module"
 
-        AssertionError for a file that is missing or malformed.
-        """
-        paths = [
-            file.path
-            for file in checkout.tracked()
-            if PurePosixPath(file.path).match("*.tf") and str(PurePosixPath(file.path).parent) == directory
+    def attribute(self, name: str) -> Value | None:
+        """One of its outputs."""
+        block = self.files.blocks.get(f"output.{name}")
+        if block is None or "value" not in block.attributes:
+            return None
+        return self._once(f"output.{name}", Environment(self), block.attributes["value"])
+
+    def variable(self, name: str) -> Value:
+        """The value of a variable: what is given, else its default, in its declared type."""
+        block = self.files.blocks.get(f"variable.{name}")
+        value = self.given.get(name)
+        if value is None and block is not None and "default" in block.attributes:
+            value = self._once(f"var.{name}", Environment(self), block.attributes["default"])
+        if value is None:
+            why = f"the files give var.{name} no value" if block is not None else f"{ABSENT}var.{name}"
+            return Value(Symbol(f"{self.address}var.{name}", why), block.at if block else self.files.at)
+        type_ = block.attributes.get("type") if block is not None else None
+        return lift(lambda each: convert(each, type_, Environment(self)), value, name=f"var.{name}")
+
+    def lookup(self, name: str, steps: Sequence[Step], at: Place, text: str) -> tuple[Value, int]:
+        """Return what a name with its first steps refers to, and how many steps those are."""
+        first = steps[0][1] if steps and steps[0][0] == "attr" else ""
+        if name == "var":
+            return self.variable(first), 1
+        if name == "local":
+            expr = self.files.locals.get(first)
+            if expr is None:
+                return Value(Symbol(text, f"{ABSENT}local.{first}"), at), len(steps)
+            return self._once(f"local.{first}", Environment(self), expr), 1
+        if name == "path":
+            return Value(self.files.directory if first == "module" else self.sources.root, at), 1
+        if name == "module":
+            return self._module(first, at), 1
+        words = [name, *(step[1] for step in steps[:2] if step[0] == "attr")]
+        words = words[: 3 if name in {"data", "ephemeral"} else 2]
+        address = ".".join(words)
+        if address in self.files.blocks:
+            return self._value_of(address, at), len(words) - 1
+        why = f"{text}, known only where it runs" if name in _HERE else f"{ABSENT}{address}"
+        return Value(Symbol(text, why), at), len(steps)
+
+    def read(self, name: str, arguments: Sequence[Value], at: Place, written: str) -> Value | None:
+        """Call a function that reads a file; None when the function is none of those."""
+        if name not in {"file", "templatefile", "fileexists"}:
+            return None
+        path = flat(arguments[0]).content
+        text = self.sources.text_of(path, self.files.directory) if isinstance(path, str) else None
+        if name == "fileexists" and isinstance(path, str):
+            return Value(text is not None, at)
+        if text is None:
+            return Value(Symbol(written, f"the file of {written}"), at)
+        if name == "file":
+            return Value(text, at)
+        names = settle(arguments[1]).content
+        if not isinstance(names, dict):
+            return Value(Symbol(written, f"the variables of {written}"), at)
+        return Environment(self, names).value(self.sources.template(str(path), self.files.directory))
+
+    @cached_property
+    def children(self) -> list[Module]:
+        """The local modules that this one calls, each use of each."""
+        return [each for block in self._calls for each in self._called(block)[0]]
+
+    @cached_property
+    def resources(self) -> list[Resource]:
+        """The resources and data sources of this directory."""
+        return [each for address in self.addresses for each in self.expand(address)[0]]
+
+    @cached_property
+    def absent(self) -> list[Resource]:
+        """The resources that the files say there are none of: `count = 0`, or nothing in `for_each`."""
+        return [
+            Resource(self.files.blocks[address], Environment(self), address=self.address + address)
+            for address in self.addresses
+            if self.expand(address) == ([], "")
         ]
-        paths = [path for path in paths if (checkout.root / path).is_file()]
-        assert paths, f"there is no Terraform file in {directory}"
-        resources: dict[str, Resource] = {}
-        defaults: dict[str, Expr] = {}
-        given: dict[str, Expr] = {}
-        local: dict[str, Expr] = {}
-        for path in paths:
-            for block in parser.parse(checkout.text(path), path).blocks:
-                if block.type in {"resource", "data"} and len(block.labels) == 2:
-                    address = ".".join((*(["data"] if block.type == "data" else []), *block.labels))
-                    resources[address] = Resource(address, path, block)
-                elif block.type == "locals":
-                    local.update(block.attributes)
-                elif block.type == "variable" and "default" in block.attributes:
-                    defaults[block.labels[0]] = block.attributes["default"]
-        for path in var_files:
-            given.update(parser.parse(checkout.text(path), path).attributes)
-        return cls(directory, resources, defaults, given, local, len(paths) + len(var_files))
 
-    def of_type(self, type_: str) -> list[Resource]:
-        """All resources of one type."""
-        return [found for found in self.resources.values() if found.address.startswith(f"{type_}.")]
+    @cached_property
+    def unread(self) -> list[Finding]:
+        """What could not be read in the files of this directory."""
+        found = [Finding(place.path, place.line, "not valid HCL") for place in self.files.unread]
+        for block in self._calls:
+            children, why = self._called(block)
+            if why and not children:
+                found.append(Finding(block.at.path, block.at.line, why))
+        return found
 
-    def resolve(self, expr: Expr) -> Expr:
-        """Follow variables, locals and known attributes; what cannot be followed stays as it is."""
-        for _ in range(_DEPTH):
-            following = self._follow(expr.value) if expr.kind == "ref" else None
-            if following is None:
-                return expr
-            expr = following
-        return expr
+    @property
+    def unread_calls(self) -> list[Block]:
+        """The calls of modules that are not in the checkout."""
+        return [block for block in self._calls if not self._called(block)[0] and self._called(block)[1]]
 
-    def text(self, expr: Expr | None) -> str:
-        """Return an expression as text; what cannot be resolved reads ${as.written}."""
-        return "" if expr is None else self._text(expr, _DEPTH)
+    @property
+    def _calls(self) -> list[Block]:
+        return [block for name, block in self.files.blocks.items() if name.startswith("module.")]
 
-    def value(self, expr: Expr | None) -> Any:
-        """Return a literal's value, None for all else."""
-        found = self.resolve(expr) if expr is not None else None
-        return found.value if found is not None and found.kind == "literal" else None
+    def _called(self, block: Block) -> tuple[list[Module], str]:
+        """Return the uses of a module, and why there may be others or none that can be read."""
+        name = block.labels[0]
+        if name not in self._children:
+            self._children[name] = self._call(block, name)
+        return self._children[name]
 
-    def addresses(self, expr: Expr | None) -> list[str]:
-        """Return the resources that an expression refers to, through locals, each once, in order."""
-        if expr is None:
-            return []
-        return list(dict.fromkeys(self._addresses(expr, _DEPTH)))
+    def _call(self, block: Block, name: str) -> tuple[list[Module], str]:
+        written = block.attributes.get("source")
+        source = written.args[0] if written is not None and written.kind == "literal" else ""
+        if not isinstance(source, str) or not source.startswith(("./", "../")):
+            return [], f"the module {name}, which comes from {source or 'elsewhere'}"
+        directory = normpath(str(PurePosixPath(self.files.directory, source)))
+        files = self.sources.files(directory)
+        if not files.paths or self.depth >= _DEPTH:
+            return [], f"the module {name}: there is no Terraform file in {directory}"
+        instances, why = self._instances(block)
+        found = []
+        for key, environment in instances:
+            given = {
+                argument: environment.value(expr)
+                for argument, expr in block.attributes.items()
+                if argument not in _META
+            }
+            address = f"{self.address}module.{name}{f'[{key}]' if key else ''}."
+            found.append(Module(self.sources, files, address, given, self.depth + 1, why))
+        return found, why
 
-    def identities(self, expr: Expr | None) -> list[str]:
-        """Return what an expression stands for: addresses, else the text of each item."""
-        if expr is None:
-            return []
-        found = self.addresses(expr)
-        if found:
-            return found
-        resolved = self.resolve(expr)
-        return [self.text(item) for item in (resolved.items() or [resolved])]
+    def _module(self, name: str, at: Place) -> Value:
+        block = self.files.blocks.get(f"module.{name}")
+        if block is None:
+            return Value(Symbol(f"module.{name}", f"{ABSENT}module.{name}"), at)
+        found, why = self._called(block)
+        values = [Value(Symbol(each.address.rstrip("."), resource=each), at) for each in found]
+        if why and not values:
+            return Value(Symbol(f"{self.address}module.{name}", why), at)
+        return self._collected(block, values, [each.address for each in found], why, at)
 
-    def objects(self, expr: Expr | None) -> Iterator[Expr]:
-        """Yield the objects of a list, or the one object; through locals, jsonencode, concat and flatten."""
-        found = self.resolve(expr) if expr is not None else None
-        if found is None:
-            return
-        if found.kind == "object":
-            yield found
-        elif found.kind == "list":
-            for item in found.value:
-                yield from self.objects(item)
-        elif found.kind == "call" and found.value[0] in {"jsonencode", "concat", "tolist", "flatten"}:
-            for argument in found.value[1]:
-                yield from self.objects(argument)
+    def _value_of(self, address: str, at: Place) -> Value:
+        found, why = self.expand(address)
+        values = [Value(Symbol(each.address, resource=each), at) for each in found]
+        return self._collected(self.files.blocks[address], values, [each.key for each in found], why, at)
 
-    def _addresses(self, expr: Expr, depth: int) -> Iterator[str]:
-        for ref in expr.refs():
-            address = _address(ref.value)
-            if address in self.resources:
-                yield address
-            elif depth and ref.value.startswith(("local.", "var.")):
-                following = self._follow(ref.value)
-                if following is not None:
-                    yield from self._addresses(following, depth - 1)
+    def _collected(self, block: Block, values: list[Value], keys: list[str], why: str, at: Place) -> Value:
+        """What a reference without an index stands for: one, a list, or a map."""
+        if "count" in block.attributes:
+            return values[0] if why and values else Value(tuple(values), at)
+        if "for_each" in block.attributes:
+            names = [key.rstrip(".").rpartition("[")[2].strip('"]') for key in keys]
+            return values[0] if why and values else Value(dict(zip(names, values, strict=True)), at)
+        return values[0]
 
-    def _follow(self, name: str) -> Expr | None:
-        first, _, rest = name.partition(".")
-        if first == "var":
-            return self.given.get(rest, self.defaults.get(rest))
-        if first == "local":
-            return self.locals.get(rest)
-        resource = self.resources.get(_address(name))
-        return resource.attribute(name.rsplit(".", 1)[-1]) if resource is not None else None
+    @cached_property
+    def addresses(self) -> list[str]:
+        """The addresses in this module of its resources and data sources, whatever their number."""
+        others = ("variable.", "output.", "module.")
+        return [address for address in self.files.blocks if not address.startswith(others)]
 
-    def _text(self, expr: Expr, depth: int) -> str:
-        found = self.resolve(expr)
-        if found.kind == "literal":
-            return {True: "true", False: "false", None: ""}.get(found.value, str(found.value))
-        if found.kind == "template" and depth:
-            return "".join(self._text(part, depth - 1) for part in found.value)
-        written = found.value[0] if found.kind in {"call", "other"} else found.value
-        return "${" + (written if isinstance(written, str) else found.kind) + "}"
+    def expand(self, address: str) -> tuple[list[Resource], str]:
+        """Return the resources of one block, and why there may be more or fewer."""
+        if address not in self._expanded:
+            self._expanded[address] = self._resources(address)
+        return self._expanded[address]
+
+    def _resources(self, address: str) -> tuple[list[Resource], str]:
+        block = self.files.blocks[address]
+        instances, why = self._instances(block)
+        made = []
+        for key, environment in instances:
+            full = f"{self.address}{address}{f'[{key}]' if key else ''}"
+            made.append(Resource(block, environment, why or self.uncertain, address=full, key=key))
+        return made, why
+
+    def _instances(self, block: Block) -> tuple[list[tuple[str, Environment]], str]:
+        """Return the key and environment of each instance of a block; why, where the files do not say."""
+        environment = Environment(self)
+        for name in ("count", "for_each"):
+            expr = block.attributes.get(name)
+            if expr is None:
+                continue
+            value = environment.value(expr)
+            if name == "count":
+                counts = [_count(each) for each in options(value)]
+                if None in counts or len(set(counts)) > 1:
+                    why = f"its count is {expr.text}"
+                    index = value.symbol("count.index", why)
+                    return [("", environment.bound(count=Value({"index": index}, expr.at)))], why
+                numbers = [Value(number, expr.at) for number in range(min(counts[0] or 0, 200))]
+                return [(str(each.content), environment.bound(count=Value({"index": each}, expr.at)))
+                        for each in numbers], ""  # fmt: skip
+            keys, why = _keys(value)
+            return [
+                (f'"{plain(key)}"' if not why else "",
+                 environment.bound(each=Value({"key": key, "value": item}, expr.at)))
+                for key, item in keys
+            ], why and f"its for_each is {expr.text}"  # fmt: skip
+        return [("", environment)], ""
+
+    def _once(self, name: str, environment: Environment, expr: Expr) -> Value:
+        """Evaluate something once; while that goes on, it is unknown to itself."""
+        if name not in self._memo:
+            self._memo[name] = Value(
+                Symbol(f"{self.address}{name}", f"{name}, which refers to itself"), expr.at
+            )
+            self._memo[name] = environment.value(expr)
+        return self._memo[name]
 
 
-def _address(name: str) -> str:
-    parts = _INDEX.sub("", name).split(".")
-    return ".".join(parts[: 3 if parts[0] == "data" else 2])
+#: Names that only a running Terraform knows.
+_HERE = {"terraform", "self", "each", "count"}
+#: Arguments of a module's call that are no variables.
+_META = {"source", "version", "count", "for_each", "providers", "depends_on"}
+
+
+def _count(value: Value) -> int | None:
+    content = flat(value).content
+    if isinstance(content, str) and content.isdigit():
+        return int(content)
+    return content if isinstance(content, int) and not isinstance(content, bool) else None
+
+
+def _keys(value: Value) -> tuple[list[tuple[Value, Value]], str]:
+    """Return the keys and values of a `for_each`; where it is hidden one unknown pair, and why."""
+    value = settle(value)
+    content = value.content
+    if isinstance(content, dict):
+        return [(value.to(key), each) for key, each in content.items()], ""
+    if isinstance(content, tuple) and all(map(is_known, content)):
+        return [(of_plain(plain(each), each.at), each) for each in content], ""
+    why = content.why if isinstance(content, Symbol) and content.why else "its items are not known"
+    return [(value.symbol("each.key", why), value.symbol("each.value", why))], why
+
+
+class Configuration:
+    """The root module of a checkout and everything below it."""
+
+    def __init__(self, checkout: Checkout, directory: str, var_files: Sequence[str] = ()) -> None:
+        """Read a directory with its variable files, those that Terraform finds by itself first.
+
+        SetupError when there is no Terraform in it, or not one of the variable files.
+        """
+        sources = Sources(checkout, directory)
+        given, self.unread_values = sources.given(directory, var_files)
+        files = sources.files(directory)
+        if not files.paths:
+            raise SetupError(
+                f"the checkout has no Terraform in {directory}: correct [facts.source] of readiness.toml"
+            )
+        self.root = Module(sources, files, given=given)
+        self.directory = directory
+        self.sources = sources
+
+    @cached_property
+    def modules(self) -> list[Module]:
+        """The root module and all local ones below it."""
+        found = [self.root]
+        for each in found:
+            found += each.children
+        return found
+
+    @cached_property
+    def resources(self) -> list[Resource]:
+        """Every resource and data source."""
+        return [each for module in self.modules for each in module.resources]
+
+    @cached_property
+    def unread(self) -> list[Finding]:
+        """What could not be read, each once."""
+        found = [*self.unread_values, *(each for module in self.modules for each in module.unread)]
+        return list(dict.fromkeys(found))
+
+    def of_type(self, type_: str, *, data: bool = False) -> list[Resource]:
+        """All resources of one type; with `data` the data sources."""
+        kind = "data" if data else "resource"
+        return [each for each in self.resources if each.type == type_ and each.block.type == kind]
+
+    def receivers(self, resource: Resource) -> list[str]:
+        """The modules that cannot be read and are given a resource, each with its place."""
+        return [
+            f"the module {block.labels[0]} ({block.at})"
+            for module in self.modules
+            for block in module.unread_calls
+            for expr in block.attributes.values()
+            if any(symbol.resource is resource for symbol in symbols(Environment(module).value(expr)))
+        ]
+
+    def lacks(self, result: Examined, what: str, at: Finding | None = None) -> None:
+        """Record that something is missing: a finding, unless it may stand where nothing could be read."""
+        place = at or Finding(self.directory, 0, "")
+        if self.unread:
+            what = f"{what}, unless it is in what could not be read: {self.unread[0]}"
+            result.not_examined.append(Finding(place.path, place.line, what))
+        else:
+            result.findings.append(Finding(place.path, place.line, what))
+
+    def absent(self, type_: str) -> list[Resource]:
+        """The resources of one type that the files say there are none of."""
+        return [each for module in self.modules for each in module.absent if each.type == type_]

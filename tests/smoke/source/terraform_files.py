@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from smoke.source.terraform import Module
+from smoke.source.terraform import Configuration
 
-#: Reads parts of text as one module.
-Read = Callable[..., Module]
+#: Reads parts of text as one configuration; `files` are further ones, beside or below it.
+Read = Callable[..., Configuration]
 
 BASE = """
 variable "environment" {}

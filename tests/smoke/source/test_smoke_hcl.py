@@ -1,15 +1,8 @@
-"""Terraform files become blocks and expressions with lines, parsed once per content."""
-
-from pathlib import Path
+"""Terraform files become blocks and expressions with places; what is not valid stays one unread part."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from smoke.source import grammar
-from smoke.source.checkout import Malformed
-from smoke.source.hcl import Block, Expr
-from smoke.source.parser import Parser
+from smoke.source.hcl import Block, Expr, Place, parse, template
 
 TEXT = """\
 # a comment with = and { in it
@@ -24,19 +17,19 @@ resource "aws_ecs_task_definition" "finn" {
   on     = true
   none   = null
   role   = aws_iam_role.finn[0].arn
-  quoted = "a \\"b\\" \\\\ ${"x"}"
+  quoted = "a \\"b\\" \\\\ $${x}"
 
   container_definitions = jsonencode([
     {
       name  = "finn"
-      ports = [3000, 3001]
       "awslogs-group" = aws_cloudwatch_log_group.finn.name
-      env   = { in = "x", for = "y" }
+      (var.key)       = 1
     },
   ])
 
   picked = var.a ? aws_x.one.arn : aws_x.two.arn
-  many   = [for name in var.names : aws_y.z[name].arn]
+  many   = [for name in var.names : aws_y.z[name].arn if name != ""]
+  split  = aws_y.z[*].arn
 
   network_configuration {
     groups = [aws_security_group.finn.id]
@@ -45,18 +38,18 @@ resource "aws_ecs_task_definition" "finn" {
 """
 
 
-@pytest.fixture
-def parser(tmp_path: Path) -> Parser:
-    return Parser(tmp_path / "cache")
+def attribute(text: str) -> Expr:
+    """The value of the first attribute of a file."""
+    return next(iter(parse(text, "a.tf").attributes.values()))
 
 
 @pytest.fixture
-def task(parser: Parser) -> Block:
-    return parser.parse(TEXT, "a.tf").blocks[1]
+def task() -> Block:
+    return parse(TEXT, "a.tf").blocks[1]
 
 
-def test_blocks_have_type_labels_and_line(parser: Parser) -> None:
-    assert [(block.type, block.labels, block.line) for block in parser.parse(TEXT, "a.tf").blocks] == [
+def test_blocks_have_type_labels_and_place() -> None:
+    assert [(block.type, block.labels, block.at.line) for block in parse(TEXT, "a.tf").blocks] == [
         ("locals", (), 2), ("resource", ("aws_ecs_task_definition", "finn"), 6)
     ]  # fmt: skip
 
@@ -65,93 +58,87 @@ def test_blocks_have_type_labels_and_line(parser: Parser) -> None:
     ("name", "kind", "line"),
     [
         ("family", "template", 7), ("cpu", "literal", 8), ("ratio", "literal", 9), ("on", "literal", 10),
-        ("none", "literal", 11), ("role", "ref", 12), ("quoted", "literal", 13),
-        ("container_definitions", "call", 15),
-        ("picked", "other", 24), ("many", "other", 25),
+        ("none", "literal", 11), ("role", "path", 12), ("quoted", "literal", 13),
+        ("container_definitions", "call", 15), ("picked", "condition", 23), ("many", "for", 24),
+        ("split", "path", 25),
     ],
 )  # fmt: skip
-def test_each_expression_has_its_kind_and_line(task: Block, name: str, kind: str, line: int) -> None:
-    assert (task.attributes[name].kind, task.attributes[name].line) == (kind, line)
+def test_each_expression_has_its_kind_and_place(task: Block, name: str, kind: str, line: int) -> None:
+    assert (task.attributes[name].kind, task.attributes[name].at) == (kind, Place("a.tf", line))
 
 
-def test_values_of_literals_and_references(task: Block) -> None:
-    values = {name: task.attributes[name].value for name in ("cpu", "ratio", "on", "none", "role")}
-    assert values == {"cpu": 512, "ratio": 0.5, "on": True, "none": None, "role": "aws_iam_role.finn[0].arn"}
-    assert task.attributes["quoted"].value == 'a "b" \\ x'
+def test_values_of_literals(task: Block) -> None:
+    found = {name: task.attributes[name].args[0] for name in ("cpu", "ratio", "on", "none", "quoted")}
+    assert found == {"cpu": 512, "ratio": 0.5, "on": True, "none": None, "quoted": 'a "b" \\ ${x}'}
 
 
-def test_nested_objects_keep_keys_and_lines(task: Block) -> None:
-    container = task.attributes["container_definitions"].value[1][0].items()[0].entries()
-    assert [port.value for port in container["ports"].items()] == [3000, 3001]
-    assert (container["awslogs-group"].value, container["awslogs-group"].line) == (
-        "aws_cloudwatch_log_group.finn.name",
-        19,
-    )
-    assert set(container["env"].entries()) == {"in", "for"}
+def test_keys_are_words_or_expressions(task: Block) -> None:
+    (container,) = task.attributes["container_definitions"].args[1][0].args
+    keys = [(key.kind, key.text) for key, _ in container.args]
+    assert keys == [("literal", "name"), ("literal", '"awslogs-group"'), ("path", "var.key")]
+    assert container.args[1][1].at.line == 18
 
 
-def test_references_are_found_in_any_expression(task: Block) -> None:
-    assert [ref.value for ref in task.attributes["picked"].refs()] == [
-        "var.a",
-        "aws_x.one.arn",
-        "aws_x.two.arn",
-    ]
-    assert "aws_y.z[name].arn" in [ref.value for ref in task.attributes["many"].refs()]
+def test_a_path_keeps_its_steps(task: Block) -> None:
+    base, steps = task.attributes["role"].args
+    assert base.args == ("aws_iam_role",)
+    assert [step[0] for step in steps] == ["attr", "index", "attr"]
+    assert [step[0] for step in task.attributes["split"].args[1]] == ["attr", "splat", "attr"]
 
 
 def test_nested_blocks(task: Block) -> None:
     (network,) = task.nested("network_configuration")
-    assert network.attributes["groups"].items()[0].value == "aws_security_group.finn.id"
+    assert network.attributes["groups"].args[0].text == "aws_security_group.finn.id"
 
 
-def test_a_file_is_parsed_once_per_content(parser: Parser, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = parser.parse(TEXT, "a.tf")
-
-    def refuse(text: str, path: str) -> Block:
-        raise AssertionError("parsed again")
-
-    monkeypatch.setattr(grammar, "convert", refuse)
-    assert parser.parse(TEXT, "renamed.tf") == first
-    with pytest.raises(AssertionError, match="parsed again"):
-        parser.parse(TEXT + "\n", "a.tf")
-
-
-def test_a_torn_cache_entry_is_parsed_anew(parser: Parser) -> None:
-    first = parser.parse(TEXT, "a.tf")
-    (entry,) = parser.cache.iterdir()
-    entry.write_text(entry.read_text()[:100])
-    assert parser.parse(TEXT, "a.tf") == first
-    assert [path.name for path in parser.cache.iterdir()] == [entry.name]
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        ("a = <<EOT\nx\n  y\nEOT\n", "x\n  y\n"),
+        ("a = <<EOT   \nx\nEOT   \n", "x\n"),
+        ("a = <<-EOT\n    x\n      y\n  EOT\n", "x\n  y\n"),
+        ("a = <<EOT\nEOT\n", ""),
+        ('a = "x\\ty\\u0041"\n', "x\tyA"),
+        ('a = "%%{ if }"\n', "%{ if }"),
+        ("\ufeffa = 1\n", 1),
+        ('a = "x"\r\nb = 2\r\n', "x"),
+    ],
+)
+def test_text_is_what_terraform_makes_of_it(text: str, content: object) -> None:
+    read = attribute(text)
+    assert (read.kind, read.args) == ("literal", (content,))
 
 
-@pytest.mark.parametrize(("text", "line"), [('a = "x', 1), ("\nresource {\n  a = = 1\n}\n", 3), ("a {\n", 2)])
-def test_what_is_no_terraform_is_named_by_file_and_line(parser: Parser, text: str, line: int) -> None:
-    with pytest.raises(Malformed, match=rf"^bad\.tf:{line}: not valid Terraform") as caught:
-        parser.parse(text, "bad.tf")
-    assert "\n" not in str(caught.value)
+def test_blanks_around_interpolations_are_text() -> None:
+    parts = attribute('a = "x ${var.b} y"\n').args
+    assert [part.args[0] for part in parts if part.kind == "literal"] == ["x ", " y"]
 
 
-LEAVES = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.text(max_size=5),
-    st.floats(allow_nan=False, allow_infinity=False),
-).map(lambda value: Expr("literal", 1, value)) | st.just(Expr("ref", 2, "var.x"))
+def test_directives_are_conditions_and_lists() -> None:
+    found = template("%{ if a }x%{ else }y%{ endif }%{ for n in b }${n},%{ endfor }", "t.tpl").args
+    assert [part.kind for part in found] == ["condition", "call"]
+    assert found[0].at == Place("t.tpl", 1)
 
 
-def _grow(inner: st.SearchStrategy[Expr]) -> st.SearchStrategy[Expr]:
-    lists = st.lists(inner, max_size=3)
-    return st.one_of(
-        lists.map(lambda items: Expr("list", 1, items)),
-        lists.map(lambda items: Expr("template", 1, items)),
-        lists.map(lambda items: Expr("call", 1, ("f", items))),
-        lists.map(lambda items: Expr("other", 1, ("x?y:z", items))),
-        st.lists(st.tuples(inner, inner), max_size=3).map(lambda items: Expr("object", 1, items)),
-    )
+def test_json_is_terraform_with_lines() -> None:
+    resources = '{"aws_x": {"y": {\n"name": "a-${var.b}",\n"rule": [{"n": 1}]}}}'
+    text = f'{{"resource": {resources},\n"locals": {{"z": "\\u0041"}}}}'
+    resource, local = parse(text, "a.tf.json").blocks
+    assert resource.labels == ("aws_x", "y")
+    assert (resource.attributes["name"].kind, resource.attributes["name"].at.line) == ("template", 2)
+    assert [block.attributes["n"].args for block in resource.nested("rule")] == [(1,)]
+    assert local.attributes["z"].args == ("A",)
 
 
-@settings(deadline=None)
-@given(st.recursive(LEAVES, _grow, max_leaves=8))
-def test_what_is_cached_is_what_was_parsed(expr: Expr) -> None:
-    assert Expr.from_data(expr.to_data()) == expr
+@pytest.mark.parametrize(("text", "line"), [('a = "x', 1), ("\nresource {\n  a = = 1\n}\n", 3), ("a {\n", 1)])
+def test_what_is_not_valid_is_one_unread_part(text: str, line: int) -> None:
+    found = parse(text, "bad.tf")
+    assert found.unread
+    assert found.unread[0].path == "bad.tf"
+    assert abs(found.unread[0].line - line) <= 1
+
+
+def test_an_error_stays_in_its_block() -> None:
+    found = parse('resource "a" "b" {\n  x = = 1\n}\nresource "c" "d" {\n  y = 2\n}\n', "a.tf")
+    assert [bool(block.unread) for block in found.blocks] == [True, False]
+    assert found.blocks[1].attributes["y"].args == (2,)

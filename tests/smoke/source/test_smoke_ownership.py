@@ -54,6 +54,41 @@ def test_a_secret_of_no_single_group() -> None:
     assert GROUPS.communal(uses("finn", secret="p/redis")) == []
 
 
+def test_one_thing_is_one_finding_with_all_places() -> None:
+    found = [
+        Use(SECRET, "p/finn/key", "dixie", "p/finn/key", "uses", "a.tf", 3),
+        Use(SECRET, "p/finn/key", "dixie", "p/finn/key", "may read", "b.tf", 9),
+        Use(SECRET, "p/finn/key", "api", "p/finn/key", "may read", "c.tf", 1),
+        Use(SECRET, "p/finn/key", "finn", "p/finn/key", "uses", "d.tf", 1),
+    ]
+    (finding,) = GROUPS.shared(found, [SECRET])["finn"]
+    assert str(finding) == (
+        "a.tf:3: api may read and dixie uses the secret p/finn/key of finn (also b.tf:9, c.tf:1)"
+    )
+
+
+def test_a_one_shot_task_belongs_to_a_service_of_its_group() -> None:
+    services = {"api", "worker", "finn"}
+
+    def crowded(*owners: str) -> bool:
+        found = [use for owner in owners for use in uses(owner, log_group="/x")]
+        return bool(GROUPS.crowded(found, services, [LOGS]))
+
+    assert not crowded("api", "freeside-migration")
+    assert not crowded("freeside-migration", "freeside-migration")
+    assert crowded("api", "worker")
+    assert crowded("finn", "freeside-migration")
+    assert crowded("freeside-migration", "dixie")
+
+
+def test_what_the_files_hide_is_unclear_unless_it_is_the_same() -> None:
+    hidden = [Use(LOGS, "${var.x}", owner, "${var.x}", why="no value") for owner in ("finn", "dixie")]
+    assert [each.what for each in GROUPS.unclear(hidden, [LOGS])] == [
+        "the log group of dixie: no value", "the log group of finn: no value",
+    ]  # fmt: skip
+    assert told(hidden, LOGS)["finn"] == ["dixie and finn share the log group ${var.x}"]
+
+
 def test_what_is_lacking_is_named() -> None:
     bare = uses("finn", log_group="", security_group="", secret="")
     required = {"finn": REQUIRED}

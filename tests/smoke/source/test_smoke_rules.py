@@ -1,22 +1,68 @@
-"""Rules on single resources: pinned images, one-shot migrations, alarms."""
+"""Rules on task definitions: pinned images, one-shot migrations, the plan's inventory."""
 
 import pytest
 
-from smoke.source.rules import connection_alarms, images, mute_alarms, startup_migrations
+from smoke.source.definitions import read as read_definitions
+from smoke.source.rules import images, inventory, startup_migrations
+from smoke.source.terraform import Configuration
 from tests.smoke.source.terraform_files import Read, service
 
 
 @pytest.mark.parametrize(
     ("image", "wrong"),
     [
-        ("x:1.2.3", False), ("x@sha256:ab", False), ("host:5000/x:abcdef1", False), ("x:${var.tag}", False),
-        ("${aws_ecr_repository.x.repository_url}:${var.tag}", False), ("x:latest", True), ("x", True),
-        ("host:5000/x", True), ("x:${var.environment}", True), ("x:main", True),
+        ("x:1.2.3", False),
+        ("x@sha256:ab", False),
+        ("host:5000/x:abcdef1", False),
+        ("x:${var.tag}", False),
+        ("${aws_ecr_repository.x.repository_url}:${var.tag}", False),
+        ("x:latest", True),
+        ("x", True),
+        ("host:5000/x", True),
+        ("x:${var.environment}", True),
+        ("x:main", True),
+        ("x:Latest", True),
+        ("x:", True),
+        ("x:latest-alpine", True),
+        ('x:${var.environment == "staging" ? "latest" : var.tag}', True),
+        ('x:${var.unset ? "latest" : "1.0"}', True),
+        ("x:v-${var.tag}", False),
+        ("${var.host}/x:${var.tag}", False),
+        ("${aws_ecr_repository.x.repository_url}@${data.aws_ecr_image.x.image_digest}", False),
     ],
-)  # fmt: skip
+)
 def test_images_are_pinned_or_found(read: Read, image: str, wrong: bool) -> None:
-    ((_, finding),) = images(read(service("finn", image=image)))
-    assert (finding is not None) == wrong
+    _, examined = images(
+        read('variable "tag" {}\nvariable "unset" {}\nvariable "host" {}', service("finn", image=image))
+    )
+    assert bool(examined.findings) == wrong
+    assert not examined.not_examined
+
+
+def test_each_container_of_a_computed_list_is_seen(read: Read) -> None:
+    text = """
+locals { base = { name = "x", essential = true } }
+resource "aws_ecs_task_definition" "x" {
+  container_definitions = jsonencode([
+    merge(local.base, { image = "report:latest" }), { name = "y", image = "y:1" },
+    %s
+  ])
+}
+"""
+    seen, examined = images(read(text % ""))
+    assert (seen, [finding.line for finding in examined.findings]) == (["report:latest", "y:1"], [11])
+    _, examined = images(read(text % "module.sidecar.container,"))
+    assert len(examined.findings) == 1
+    assert (
+        "a container of aws_ecs_task_definition.x: there is no module.sidecar"
+        in examined.not_examined[0].what
+    )
+
+
+def test_an_image_that_the_files_do_not_give_is_not_examined(read: Read) -> None:
+    _, examined = images(read('variable "image" {}', service("finn", image="${var.image}")))
+    assert not examined.findings
+    assert "the files give var.image no value" in examined.not_examined[0].what
 
 
 MIGRATION = """
@@ -28,37 +74,69 @@ resource "aws_ecs_task_definition" "dixie_migration" {
 KEPT = 'resource "aws_ecs_service" "m" { task_definition = aws_ecs_task_definition.dixie_migration.arn }'
 
 
+def migrating(configuration: Configuration) -> list[str]:
+    reading = read_definitions(configuration, ["finn", "dixie", "dixie-migration"])
+    examined = startup_migrations(configuration, reading, ["dixie-migration"])
+    return [finding.what for finding in examined.findings] + [
+        f"? {each.what}" for each in examined.not_examined
+    ]
+
+
 def test_a_migration_is_one_shot_or_found(read: Read) -> None:
-    one_shot = ["dixie-migration"]
-    assert startup_migrations(read(MIGRATION, service("dixie")), one_shot) == []
-    assert "no task definition" in startup_migrations(read(service("dixie")), one_shot)[0].what
-    assert "keeps the migration" in startup_migrations(read(MIGRATION, KEPT), one_shot)[0].what
+    assert migrating(read(MIGRATION, service("dixie"))) == []
+    assert migrating(read(service("dixie"))) == ["there is no task definition dixie-migration"]
+    assert migrating(read(MIGRATION, KEPT)) == ["the service m keeps the migration dixie-migration running"]
+    at = "    secrets"
     starts = service("dixie").replace(
-        "    secrets", '    command = ["sh", "-c", "npx drizzle-kit push && serve"]\n    secrets'
+        at, f'    command = ["sh", "-c", "npx drizzle-kit push && serve"]\n{at}'
     )
-    assert "migrates when it starts" in startup_migrations(read(MIGRATION, starts), one_shot)[0].what
+    assert migrating(read(MIGRATION, starts))[0].startswith("dixie migrates when it starts")
+    hidden = service("dixie").replace(at, f"    command = var.command\n{at}")
+    assert "var.command" in migrating(read('variable "command" {}', MIGRATION, hidden))[0]
 
 
-def alarm(**settings: str) -> str:
-    values = {
-        "namespace": '"AWS/RDS"',
-        "metric_name": '"DatabaseConnections"',
-        "threshold": "70",
-        "alarm_actions": "[aws_x.y.arn]",
-        **settings,
-    }
-    return (
-        'resource "aws_cloudwatch_metric_alarm" "a" {\n'
-        + "\n".join(f"{k} = {v}" for k, v in values.items())
-        + "\n}"
+def test_a_migration_may_be_in_a_module_that_cannot_be_read(read: Read) -> None:
+    (what,) = migrating(read('module "m" {\n  source = "acme/migration/aws"\n}', service("dixie")))
+    assert what.startswith(
+        "? there is no task definition dixie-migration, unless it is in what could not be read"
     )
 
 
-def test_alarm_thresholds_and_actions(read: Read) -> None:
-    assert [found.value for found in connection_alarms(read(alarm()))] == [70]
-    assert [found.value for found in connection_alarms(read(alarm(threshold="var.unset")))] == [None]
-    assert connection_alarms(read(alarm(metric_name='"CPUUtilization"'))) == []
-    assert mute_alarms(read(alarm())) == []
-    assert mute_alarms(read(alarm(alarm_actions='var.a != "" ? [var.a] : []'))) == []
-    assert len(mute_alarms(read(alarm(alarm_actions="[]")))) == 1
-    assert len(mute_alarms(read(alarm(actions_enabled="false")))) == 1
+ROW = {"ecs": "finn", "cpu": 512, "memory": 1024, "image": "arrakis-staging-finn"}
+REPOSITORY = 'resource "aws_ecr_repository" "finn" { name = "${local.prefix}-finn" }\nvariable "unset" {}\n'
+GOOD = "${aws_ecr_repository.finn.repository_url}:${var.unset}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "image", "found", "not_examined"),
+    [
+        ("cpu = 512\nmemory = 1024", GOOD, [], []),
+        ('cpu = "512"\nmemory = "1024"', "1.dkr.ecr.us-east-1.amazonaws.com/arrakis-staging-finn:a1", [], []),
+        ("cpu = 256\nmemory = 1024", GOOD, ["the cpu of finn is 256"], []),
+        ("memory = 1024", GOOD, ["finn sets no cpu"], []),
+        ("cpu = 512\nmemory = var.unset ? 1024 : 512", GOOD, ["the memory of finn is 512"], []),
+        ("cpu = var.unset\nmemory = 1024", GOOD, [], ["the cpu of finn"]),
+        (
+            "cpu = 512\nmemory = 1024",
+            "host/arrakis-staging-loa-finn:a1",
+            ["the image of finn comes from"],
+            [],
+        ),
+        ("cpu = 512\nmemory = 1024", "${var.unset}:a1", [], ["the image of finn"]),
+    ],
+)
+def test_the_inventory_is_compared(
+    read: Read, settings: str, image: str, found: list[str], not_examined: list[str]
+) -> None:
+    text = service("finn", image=image).replace("  family  ", f"{settings}\n  family  ")
+    configuration = read(REPOSITORY, text)
+    _, examined = inventory(configuration, read_definitions(configuration, ["finn"]), ROW)
+    for wanted, seen in ((found, examined.findings), (not_examined, examined.not_examined)):
+        assert len(wanted) == len(seen)
+        assert all(finding.what.startswith(what) for what, finding in zip(wanted, seen, strict=True))
+
+
+def test_a_service_of_the_inventory_that_is_missing_is_found(read: Read) -> None:
+    configuration = read(service("dixie"))
+    _, examined = inventory(configuration, read_definitions(configuration, ["finn"]), ROW)
+    assert [each.what for each in examined.findings] == ["there is no service finn with a task definition"]

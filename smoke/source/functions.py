@@ -1,0 +1,318 @@
+"""Terraform's functions, on values: what a function that is not here returns is unknown."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import yaml
+
+from .hcl import Place
+from .values import (
+    Encoded,
+    Symbol,
+    Value,
+    concatenated,
+    decoded,
+    flat,
+    is_known,
+    lift,
+    of_plain,
+    plain,
+    scalar,
+    settle,
+)
+
+
+class Unclear(Exception):
+    """The arguments are not known enough; the message is why."""
+
+
+class Wrong(Exception):
+    """The call fails, whatever is not known: Terraform would refuse it."""
+
+
+def call(name: str, arguments: Sequence[Value], at: Place, written: str) -> Value:
+    """Return what a function makes of its arguments, `written` being the call as it stands in the file."""
+
+    def apply(*chosen: Value) -> Value:
+        try:
+            if name in STRUCTURAL:
+                return STRUCTURAL[name](at, *chosen)
+            if name not in PLAIN:
+                return Value(Symbol(written, f"the function {name}"), at)
+            unknown = next((each for each in chosen if not is_known(each)), None)
+            if unknown is not None:
+                return Value(Symbol(written, _why(unknown) or f"{name} of what is not known"), at)
+            return of_plain(PLAIN[name](*map(plain, chosen)), at)
+        except Unclear as error:
+            return Value(Symbol(written, str(error)), at)
+        except (Wrong, ArithmeticError, LookupError, TypeError, ValueError, AttributeError, re.error):
+            return Value(Symbol(written, f"{ABSENT}value of {written}"), at)
+
+    return lift(apply, *arguments, name=written)
+
+
+def fails(value: Value) -> bool:
+    """Whether an expression has no value: what `try` and `can` step over."""
+    content = settle(value).content
+    return isinstance(content, Symbol) and content.why.startswith(ABSENT)
+
+
+#: How the reason begins when something is not there, as opposed to not known.
+ABSENT = "there is no "
+
+
+def _why(value: Value) -> str:
+    content = settle(value).content
+    return content.why if isinstance(content, Symbol) else ""
+
+
+def _content(value: Value, *types: type) -> Any:
+    content = settle(value).content
+    if not isinstance(content, types):
+        raise Unclear(_why(value) or f"a value at {value.at} that is not known")
+    return content
+
+
+def _concat(at: Place, *lists: Value) -> Value:
+    return Value(tuple(item for each in lists for item in _content(each, tuple)), at)
+
+
+def _merge(at: Place, *maps: Value) -> Value:
+    merged: dict[str, Value] = {}
+    for each in maps:
+        if settle(each).content is not None:
+            merged |= _content(each, dict)
+    return Value(merged, at)
+
+
+def _flatten(at: Place, value: Value) -> Value:
+    found: list[Value] = []
+    for item in _content(value, tuple):
+        inner = settle(item)
+        found += _flatten(at, inner).content if isinstance(inner.content, tuple) else [item]
+    return Value(tuple(found), at)
+
+
+def _compact(at: Place, value: Value) -> Value:
+    def apply(*items: Value) -> Value:
+        return Value(tuple(each for each in items if flat(each).content not in ("", None)), at)
+
+    return lift(apply, *_content(value, tuple), name="compact")
+
+
+def _distinct(at: Place, value: Value) -> Value:
+    found: list[Value] = []
+    for each in _content(value, tuple):
+        if each not in found:
+            found.append(each)
+    return Value(tuple(found), at)
+
+
+def _coalesce(at: Place, *values: Value) -> Value:
+    for each in values:
+        content = flat(each).content
+        if isinstance(content, Symbol) and content.resource is None:
+            raise Unclear(content.why)
+        if content not in ("", None):
+            return each
+    raise Wrong("coalesce")
+
+
+def _coalescelist(at: Place, *values: Value) -> Value:
+    return next((each for each in values if _content(each, tuple)), Value((), at))
+
+
+def _lookup(at: Place, table: Value, key: Value, *default: Value) -> Value:
+    entries, name = _content(table, dict), flat(key).content
+    if not isinstance(name, str):
+        raise Unclear(_why(key) or "a key that is not known")
+    if name in entries:
+        found: Value = entries[name]
+        return found
+    if not default:
+        raise Wrong("lookup")
+    return default[0]
+
+
+def _element(at: Place, value: Value, index: Value) -> Value:
+    items, number = _content(value, tuple), _content(index, int)
+    found: Value = items[number % len(items)]
+    return found
+
+
+def _keys(at: Place, value: Value) -> Value:
+    return of_plain(sorted(_content(value, dict)), at)
+
+
+def _values(at: Place, value: Value) -> Value:
+    entries = _content(value, dict)
+    return Value(tuple(entries[key] for key in sorted(entries)), at)
+
+
+def _length(at: Place, value: Value) -> Value:
+    return Value(len(_content(value, tuple, dict, str)), at)
+
+
+def _zipmap(at: Place, keys: Value, values: Value) -> Value:
+    names = [flat(each).content for each in _content(keys, tuple)]
+    return Value(dict(zip(names, _content(values, tuple), strict=True)), at)
+
+
+def _join(at: Place, separator: Value, *lists: Value) -> Value:
+    items = [item for each in lists for item in _content(each, tuple)]
+    pieces: list[Value] = []
+    for index, item in enumerate(items):
+        pieces += [separator, item] if index else [item]
+    return concatenated(pieces, at)
+
+
+def _format(at: Place, pattern: Value, *arguments: Value) -> Value:
+    given = iter(arguments)
+    pieces = []
+    for piece in re.split(r"(%%|%[-+ #0-9.]*[a-zA-Z])", _content(flat(pattern), str)):
+        if piece == "%%":
+            pieces.append(Value("%", at))
+        elif re.fullmatch(r"%[svdq]", piece):
+            pieces.append(next(given))
+        elif piece.startswith("%"):
+            each = next(given)
+            if not is_known(each):
+                raise Unclear(_why(each) or "a number that is not known")
+            pieces.append(Value(piece % plain(each), at))
+        else:
+            pieces.append(Value(piece, at))
+    return concatenated(pieces, at)
+
+
+def _jsondecode(at: Place, value: Value) -> Value:
+    found = decoded(value)
+    if found is None:
+        raise Unclear(_why(value) or "JSON that is not known")
+    return found
+
+
+def _same(at: Place, value: Value, *_: Value) -> Value:
+    return value
+
+
+def _tostring(at: Place, value: Value) -> Value:
+    return value if settle(value).content is None else concatenated([value], at)
+
+
+def _tonumber(value: Any) -> Any:
+    found = float(value) if value is not None else None
+    return int(found) if found is not None and found.is_integer() else found
+
+
+def _set(at: Place, value: Value) -> Value:
+    return _distinct(at, value)
+
+
+def _union(at: Place, *lists: Value) -> Value:
+    return _distinct(at, _concat(at, *lists))
+
+
+def _subtract(at: Place, first: Value, second: Value) -> Value:
+    gone = _content(second, tuple)
+    return Value(tuple(each for each in _content(first, tuple) if each not in gone), at)
+
+
+def _contains(at: Place, value: Value, item: Value) -> Value:
+    items = _content(value, tuple)
+    if item in items:
+        return Value(True, at)
+    if not all(map(is_known, (*items, item))):
+        raise Unclear("an item that is not known")
+    return Value(plain(item) in [plain(each) for each in items], at)
+
+
+def _slice(at: Place, value: Value, start: Value, end: Value) -> Value:
+    return Value(_content(value, tuple)[_content(start, int) : _content(end, int)], at)
+
+
+def _one(at: Place, value: Value) -> Value:
+    items = _content(value, tuple)
+    if len(items) > 1:
+        raise Wrong("one")
+    return items[0] if items else Value(None, at)
+
+
+def _can(at: Place, value: Value) -> Value:
+    return Value(not fails(value), at)
+
+
+def _try(at: Place, *values: Value) -> Value:
+    return next((each for each in values if not fails(each)), values[-1])
+
+
+def _jsonencode(at: Place, value: Value) -> Value:
+    return Value(Encoded(value), at)
+
+
+def _replace(text: str, old: str, new: str) -> str:
+    if len(old) > 1 and old.startswith("/") and old.endswith("/"):
+        return re.sub(old[1:-1], re.sub(r"\$(\d+)", r"\\\1", new), text)
+    return text.replace(old, new)
+
+
+def _regex(pattern: str, text: str) -> Any:
+    found = re.search(pattern, text)
+    if found is None:
+        raise Wrong("regex")
+    return found.groupdict() or list(found.groups()) or found[0]
+
+
+def _range(*bounds: int) -> list[int]:
+    return list(range(*bounds))[:1024]
+
+
+#: On values, symbols in them included.
+STRUCTURAL: dict[str, Callable[..., Value]] = {
+    "can": _can, "coalesce": _coalesce, "coalescelist": _coalescelist, "compact": _compact, "concat": _concat,
+    "contains": _contains, "distinct": _distinct, "element": _element, "flatten": _flatten, "format": _format,
+    "join": _join, "jsondecode": _jsondecode, "jsonencode": _jsonencode, "keys": _keys, "length": _length,
+    "lookup": _lookup, "merge": _merge, "nonsensitive": _same, "one": _one, "sensitive": _same,
+    "setsubtract": _subtract, "setunion": _union, "slice": _slice, "tolist": _same, "tomap": _same,
+    "toset": _set, "tostring": _tostring, "try": _try, "values": _values, "zipmap": _zipmap,
+}  # fmt: skip
+#: On plain data, which all arguments must be.
+PLAIN: dict[str, Callable[..., Any]] = {
+    "abs": abs,
+    "base64decode": lambda text: base64.b64decode(text).decode(),
+    "base64encode": lambda text: base64.b64encode(text.encode()).decode(),
+    "ceil": lambda number: -int(-number // 1),
+    "chomp": lambda text: text.rstrip("\r\n"),
+    "endswith": str.endswith,
+    "floor": lambda number: int(number // 1),
+    "formatlist": lambda pattern, items: [re.sub(r"%[svd]", str(scalar(item)), pattern) for item in items],
+    "indent": lambda blanks, text: text.replace("\n", "\n" + " " * blanks),
+    "lower": str.lower,
+    "max": max,
+    "min": min,
+    "parseint": int,
+    "range": _range,
+    "regex": _regex,
+    "replace": _replace,
+    "reverse": lambda items: list(reversed(items)),
+    "sort": sorted,
+    "split": lambda separator, text: text.split(separator),
+    "startswith": str.startswith,
+    "strcontains": lambda text, part: part in text,
+    "substr": lambda text, start, size: text[start:] if size < 0 else text[start : start + size],
+    "sum": sum,
+    "title": str.title,
+    "tobool": lambda value: {"true": True, "false": False}.get(value, value),
+    "tonumber": _tonumber,
+    "trim": str.strip,
+    "trimprefix": str.removeprefix,
+    "trimspace": str.strip,
+    "trimsuffix": str.removesuffix,
+    "upper": str.upper,
+    "yamldecode": yaml.safe_load,
+    "yamlencode": lambda value: json.dumps(value),
+}

@@ -1,0 +1,150 @@
+"""Whether everything that a configuration refers to is declared, as `terraform validate` demands."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+
+from .checkout import Examined, Finding
+from .files import Files
+from .hcl import Block, Expr, Place
+from .terraform import Configuration, Module
+
+#: Names that need no declaration.
+_BUILT_IN = {"each", "count", "self", "path", "terraform", "provider", "dynamic"}
+#: Blocks and attributes in which names are something else: types, attributes to ignore, former addresses.
+_OTHER_BLOCKS = {"moved", "removed", "import", "terraform", "required_providers"}
+_OTHER_ATTRIBUTES = {"ignore_changes", "provider", "providers", "replace_triggered_by"}
+#: What an argument of a module's call may be beside a variable.
+_META = {"source", "version", "count", "for_each", "providers", "depends_on"}
+
+
+def undeclared(configuration: Configuration) -> tuple[int, Examined]:
+    """Return how many references there are, and those to nothing: a finding for each thing with its places.
+
+    Where a file could not be read, what is missing may be in it.
+    """
+    count, result = 0, Examined()
+    seen: dict[str, Module] = {}
+    for module in configuration.modules:
+        seen.setdefault(module.files.directory, module)
+    for module in seen.values():
+        missing: dict[str, list[Place]] = defaultdict(list)
+        for name, at in _references(module.files):
+            count += 1
+            if name and not _is_declared(name, module):
+                missing[name].append(at)
+        for name, places in _arguments(module):
+            missing[name] += places
+        for name, found in missing.items():
+            first, *others = sorted(set(found))
+            what = f"{name} is not declared" if not name.startswith("the module") else name
+            if others:
+                what += f" (also {', '.join(map(str, others))})"
+            if module.files.unread:
+                what += f", unless it is in what could not be read: {module.files.unread[0]}"
+            kept = result.not_examined if module.files.unread else result.findings
+            kept.append(Finding(first.path, first.line, what))
+    return count, result
+
+
+def _is_declared(name: str, module: Module) -> bool:
+    kind, _, rest = name.partition(".")
+    files = module.files
+    if kind == "local":
+        return rest in files.locals
+    if kind == "var":
+        return f"variable.{rest}" in files.blocks
+    if kind == "module":
+        call, _, output = rest.partition(".")
+        if f"module.{call}" not in files.blocks:
+            return False
+        called = [
+            each for each in module.children if each.address.startswith(f"{module.address}module.{call}")
+        ]
+        unread = any(each.files.unread for each in called)
+        return not output or not called or unread or f"output.{output}" in called[0].files.blocks
+    return name in files.blocks
+
+
+def _references(files: Files) -> Iterator[tuple[str, Place]]:
+    """Yield what each expression of a directory refers to; an empty name for what needs no declaration."""
+    for expr in files.locals.values():
+        yield from _of_expr(expr, frozenset())
+    for block in (*files.blocks.values(), *files.others):
+        yield from _of_block(block, frozenset())
+
+
+def _of_block(block: Block, bound: frozenset[str]) -> Iterator[tuple[str, Place]]:
+    if block.type in _OTHER_BLOCKS:
+        return
+    if block.type == "dynamic" and block.labels:
+        named = block.attributes.get("iterator")
+        bound |= {named.text if named is not None else block.labels[0]}
+    for name, expr in block.attributes.items():
+        is_type = block.type == "variable" and name == "type"
+        if (
+            name not in _OTHER_ATTRIBUTES
+            and not is_type
+            and not (block.type == "dynamic" and name == "iterator")
+        ):
+            yield from _of_expr(expr, bound)
+    for inner in block.blocks:
+        yield from _of_block(inner, bound)
+
+
+def _of_expr(expr: Expr, bound: frozenset[str]) -> Iterator[tuple[str, Place]]:
+    if expr.kind in {"name", "path"}:
+        base, steps = (expr, ()) if expr.kind == "name" else expr.args
+        if base.kind == "name":
+            yield _name(base.args[0], steps, bound), expr.at
+        else:
+            yield from _of_expr(base, bound)
+        for step in steps:
+            if step[0] == "index":
+                yield from _of_expr(step[1], bound)
+        return
+    if expr.kind == "for":
+        yield from _of_expr(expr.args[2], bound)
+        bound |= {name for name in expr.args[:2] if name}
+        for child in expr.args[3:6]:
+            if child is not None:
+                yield from _of_expr(child, bound)
+        return
+    for child in expr.children():
+        yield from _of_expr(child, bound)
+
+
+def _name(base: str, steps: tuple[tuple[str, object], ...], bound: frozenset[str]) -> str:
+    attributes: list[str] = []
+    for kind, *of in steps:
+        if kind == "attr":
+            attributes.append(str(of[0]))
+        elif base != "module":
+            break
+    if base in bound or base in _BUILT_IN:
+        return ""
+    wanted = {"data": 2, "ephemeral": 2, "module": 2}.get(base, 1)
+    return ".".join([base, *attributes[:wanted]])
+
+
+def _arguments(module: Module) -> Iterator[tuple[str, list[Place]]]:
+    """Yield what a call gives a local module that has no such variable, and what it does not give."""
+    for child in module.children:
+        call = module.files.blocks[
+            "module." + child.address.removeprefix(module.address).split(".")[1].partition("[")[0]
+        ]
+        if child.files.unread or call.unread:
+            continue
+        variables = _variables(child.files)
+        for name, expr in call.attributes.items():
+            if name not in _META and name not in variables:
+                yield f"the module {call.labels[0]} has no variable {name}", [expr.at]
+        for name, block in variables.items():
+            if name not in call.attributes and "default" not in block.attributes:
+                yield f"the module {call.labels[0]} is not given its variable {name}", [call.at]
+
+
+def _variables(files: Files) -> Mapping[str, Block]:
+    blocks = files.blocks.values()
+    return {block.labels[0]: block for block in blocks if block.type == "variable"}
