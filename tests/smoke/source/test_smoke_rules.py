@@ -75,8 +75,8 @@ KEPT = 'resource "aws_ecs_service" "m" { task_definition = aws_ecs_task_definiti
 
 
 def migrating(configuration: Configuration) -> list[str]:
-    reading = read_definitions(configuration, ["finn", "dixie", "dixie-migration"])
-    examined = startup_migrations(configuration, reading, ["dixie-migration"])
+    usage = read_definitions(configuration, ["finn", "dixie", "dixie-migration"])
+    examined = startup_migrations(configuration, usage, ["dixie-migration"])
     return [finding.what for finding in examined.findings] + [
         f"? {each.what}" for each in examined.not_examined
     ]
