@@ -31,7 +31,7 @@ from smoke.platform.spend import OpeningBalance, SpendJournal
 from smoke.platform.tokens import SigningKey
 from smoke.platform.ways import Way, finn_way, freeside_way
 from smoke.source.checkout import Checkout
-from smoke.source.definitions import Usage, read
+from smoke.source.definitions import Definitions, read
 from smoke.source.terraform import Configuration
 
 
@@ -262,7 +262,7 @@ def terraform(checkout: Checkout, plan_facts: Mapping[str, Any]) -> Configuratio
 @pytest.fixture(scope="session")
 def definitions(
     terraform: Configuration, plan_facts: Mapping[str, Any], plan_inventory: Sequence[Mapping[str, Any]]
-) -> Usage:
+) -> Definitions:
     """What the services and tasks of the plan use by their Terraform."""
     members = {member for group in plan_facts["definitions"].values() for member in group}
     members |= {row["ecs"] for row in plan_inventory if row["ecs"]} | {*plan_facts["source"]["migrations"]}

@@ -9,7 +9,7 @@ from pytest_readiness import Evidence
 
 from smoke.source.alarms import ALARM, connection_alarms, coverage, heard
 from smoke.source.checkout import Examined
-from smoke.source.definitions import Usage
+from smoke.source.definitions import Definitions
 from smoke.source.terraform import Configuration
 
 pytestmark = [
@@ -31,7 +31,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             metafunc.parametrize(name, [each for each in services if (each in REQUIRED) == wanted])
 
 
-def require_watched(service: str, terraform: Configuration, definitions: Usage, evidence: Evidence) -> None:
+def require_watched(
+    service: str, terraform: Configuration, definitions: Definitions, evidence: Evidence
+) -> None:
     """Alarms on health, CPU and memory of a service can fire, and somebody hears of them."""
     alarms = terraform.of_type(ALARM)
     evidence.figure("alarms", len(alarms))
@@ -47,7 +49,7 @@ def require_watched(service: str, terraform: Configuration, definitions: Usage, 
 
 @pytest.mark.p0
 def test_terraform_alarms_watch(
-    terraform: Configuration, definitions: Usage, required: str, evidence: Evidence
+    terraform: Configuration, definitions: Definitions, required: str, evidence: Evidence
 ) -> None:
     """Health, CPU and memory of each service that must be watched."""
     require_watched(required, terraform, definitions, evidence)
@@ -55,7 +57,7 @@ def test_terraform_alarms_watch(
 
 @pytest.mark.p1
 def test_terraform_alarms_watch_too(
-    terraform: Configuration, definitions: Usage, further: str, evidence: Evidence
+    terraform: Configuration, definitions: Definitions, further: str, evidence: Evidence
 ) -> None:
     """Health, CPU and memory of the other services of the inventory."""
     require_watched(further, terraform, definitions, evidence)

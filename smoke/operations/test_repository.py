@@ -9,7 +9,7 @@ from pytest_readiness import Evidence
 
 from smoke.source.checkout import Checkout
 from smoke.source.decisions import Row, rows
-from smoke.source.definitions import Usage
+from smoke.source.definitions import Definitions
 from smoke.source.pipeline import MigrationGate, examine
 from smoke.source.rollback import Edit, edits, launch_commit, revert, verify
 from smoke.source.rules import startup_migrations
@@ -48,7 +48,7 @@ def test_pipeline_migrations_cannot_fail_unnoticed(gate: MigrationGate, evidence
 
 @pytest.mark.p0
 def test_migrations_are_defined_as_one_shots(
-    terraform: Configuration, definitions: Usage, plan_facts: Mapping[str, Any], evidence: Evidence
+    terraform: Configuration, definitions: Definitions, plan_facts: Mapping[str, Any], evidence: Evidence
 ) -> None:
     """Each migration has a task definition of its own, in no service, and no service migrates itself."""
     migrations = plan_facts["source"]["migrations"]

@@ -7,7 +7,7 @@ import pytest
 from pytest_readiness import Evidence, SetupError
 
 from smoke.source.checkout import Checkout, Examined
-from smoke.source.definitions import ROLES, Usage, unnamed
+from smoke.source.definitions import ROLES, Definitions, unnamed
 from smoke.source.ownership import FAMILY, LOGS, NETWORK, OWN, SECRET, Ownership
 from smoke.source.references import undeclared
 from smoke.source.rules import images, inventory
@@ -24,7 +24,7 @@ APART = (FAMILY, NETWORK, LOGS, SECRET)
 
 
 @pytest.fixture
-def found(definitions: Usage, terraform: Configuration, evidence: Evidence) -> Usage:
+def found(definitions: Definitions, terraform: Configuration, evidence: Evidence) -> Definitions:
     """Everything that a service or a task uses."""
     evidence.figure("Terraform files", terraform.sources.count)
     evidence.figure("uses of roles, networks, log groups and secrets", len(definitions.uses))
@@ -75,7 +75,7 @@ def test_definitions_refer_to_what_is_declared(terraform: Configuration, evidenc
 
 @pytest.mark.p0
 def test_definitions_stand_alone(
-    terraform: Configuration, found: Usage, ownership: Ownership, definition: str, evidence: Evidence
+    terraform: Configuration, found: Definitions, ownership: Ownership, definition: str, evidence: Evidence
 ) -> None:
     """A definition has its own family, service, role, network, logs and secret, and none of another's."""
     examined = Examined(ownership.shared(found.uses, APART).get(definition, []), list(found.not_examined))
@@ -91,14 +91,16 @@ def test_definitions_stand_alone(
 
 
 @pytest.mark.p0
-def test_definitions_read_named_secrets_only(found: Usage, ownership: Ownership, evidence: Evidence) -> None:
+def test_definitions_read_named_secrets_only(
+    found: Definitions, ownership: Ownership, evidence: Evidence
+) -> None:
     """No role may read a secret that its policy does not name, be it by a pattern of its own group's."""
     evidence.figure("secrets and patterns in policies", len(found.grants))
     unnamed(found, ownership).require()
 
 
 @pytest.mark.p1
-def test_definitions_share_no_roles(found: Usage, ownership: Ownership, evidence: Evidence) -> None:
+def test_definitions_share_no_roles(found: Definitions, ownership: Ownership, evidence: Evidence) -> None:
     """No role belongs to several definitions; one that reads what is another's is a P0 of the check above."""
     evidence.figure("roles", len(found.roles))
     shared = ownership.shared(found.uses, list(ROLES))
@@ -107,7 +109,9 @@ def test_definitions_share_no_roles(found: Usage, ownership: Ownership, evidence
 
 
 @pytest.mark.p1
-def test_definitions_share_no_credentials(found: Usage, ownership: Ownership, evidence: Evidence) -> None:
+def test_definitions_share_no_credentials(
+    found: Definitions, ownership: Ownership, evidence: Evidence
+) -> None:
     """No credential serves several definitions, including those of no single definition."""
     secrets = {use.identity for use in found.uses if use.kind == SECRET}
     evidence.figure("secrets", len(secrets))
@@ -115,7 +119,9 @@ def test_definitions_share_no_credentials(found: Usage, ownership: Ownership, ev
 
 
 @pytest.mark.p1
-def test_definitions_of_all_services_differ(found: Usage, ownership: Ownership, evidence: Evidence) -> None:
+def test_definitions_of_all_services_differ(
+    found: Definitions, ownership: Ownership, evidence: Evidence
+) -> None:
     """Each service has its own family, roles, network and logs; a one-shot task may share its service's."""
     evidence.figure("services and tasks", len({use.owner for use in found.uses}))
     crowded = ownership.crowded(found.uses, found.services, OWN)
@@ -135,7 +141,7 @@ def test_definitions_pin_their_images(terraform: Configuration, evidence: Eviden
 @pytest.mark.p1
 def test_definitions_fit_the_inventory(
     terraform: Configuration,
-    found: Usage,
+    found: Definitions,
     plan_inventory: Sequence[Mapping[str, Any]],
     inventoried: str,
     evidence: Evidence,

@@ -38,7 +38,7 @@ class Definition:
 
 
 @dataclass(slots=True)
-class Usage:
+class Definitions:
     """Everything that services and tasks use, and what of that could not be read."""
 
     uses: list[Use] = field(default_factory=list)
@@ -155,9 +155,9 @@ def _tasks(service: Resource, tasks: Sequence[Resource]) -> tuple[list[Resource]
     return found, unread
 
 
-def read(configuration: Configuration, members: Collection[str]) -> Usage:
+def read(configuration: Configuration, members: Collection[str]) -> Definitions:
     """Return everything that services, and tasks without a service, use."""
-    result = Usage(definitions=definitions(configuration, members))
+    result = Definitions(definitions=definitions(configuration, members))
     for each in result.definitions:
         result.not_examined += each.not_examined
         if each.service is not None:
@@ -174,7 +174,7 @@ def read(configuration: Configuration, members: Collection[str]) -> Usage:
     return result
 
 
-def _task(result: Usage, task: Resource, owner: str) -> None:
+def _task(result: Definitions, task: Resource, owner: str) -> None:
     family = task.attribute("family")
     if family is not None:
         result.uses.append(_use(FAMILY, thing(family, "family"), owner, task.at))
@@ -209,7 +209,7 @@ def _use(kind: str, identity: Identity, owner: str, at: Place, how: str = "uses"
     return Use(kind, identity.key, owner, identity.name, how, at.path, at.line, identity.why)
 
 
-def _readable(result: Usage, configuration: Configuration) -> None:
+def _readable(result: Definitions, configuration: Configuration) -> None:
     """Add a use for every secret that a policy lets a role's owners read, by name or by pattern."""
     granted = grants(configuration)
     result.grants = granted.found
@@ -235,7 +235,7 @@ def _declared(configuration: Configuration) -> dict[str, str]:
     return {each.key: each.name for each in found if each is not None}
 
 
-def _owners(result: Usage, roles: Iterable[str]) -> list[str]:
+def _owners(result: Definitions, roles: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(owner for role in roles for owner in result.roles.get(role, ())))
 
 
@@ -245,7 +245,7 @@ def _covers(grant: Grant, name: str) -> bool:
     return fits(name.lstrip("/"), pattern) or fits(f"{name}-AbCdEf", pattern)
 
 
-def unnamed(result: Usage, ownership: Ownership) -> Examined:
+def unnamed(result: Definitions, ownership: Ownership) -> Examined:
     """Return the policies that let a role read secrets which they do not name.
 
     A pattern under a path of the role's own group names them well enough, and so does a declared name

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .checkout import Examined
-from .definitions import TASK, Definition, Usage, containers
+from .definitions import TASK, Definition, Definitions, containers
 from .identities import items, referenced
 from .terraform import Configuration, Resource
 from .values import Text, Value, flat, hidden, number, options, settle, text
@@ -58,31 +58,33 @@ def _moving(image: str) -> str:
     return f"the moving tag {tag[1]!r}" if tag[1].lower() in MOVING or "latest" in words else ""
 
 
-def startup_migrations(configuration: Configuration, usage: Usage, migrations: Sequence[str]) -> Examined:
+def startup_migrations(
+    configuration: Configuration, defined: Definitions, migrations: Sequence[str]
+) -> Examined:
     """Return what keeps migrations from being one-shot tasks.
 
     `migrations` are the names of their task definitions. Each must exist and belong to no service, and no
     service may migrate by its own command.
     """
-    result = Examined([], [finding for each in usage.definitions for finding in each.not_examined])
-    defined = {_called(task, usage): task for each in usage.definitions for task in each.tasks}
+    result = Examined([], [finding for each in defined.definitions for finding in each.not_examined])
+    tasks = {_called(task, defined) for each in defined.definitions for task in each.tasks}
     for label in migrations:
-        if label not in defined:
+        if label not in tasks:
             configuration.lacks(result, f"there is no task definition {label}")
-    for each in usage.definitions:
+    for each in defined.definitions:
         if each.service is None:
             continue
         for task in each.tasks:
-            if _called(task, usage) in migrations:
-                what = f"the service {each.name} keeps the migration {_called(task, usage)} running"
+            if _called(task, defined) in migrations:
+                what = f"the service {each.name} keeps the migration {_called(task, defined)} running"
                 result.findings.append(each.service.finding(what, each.service.attribute("task_definition")))
             else:
                 _starts(result, each, task)
     return result
 
 
-def _called(task: Resource, usage: Usage) -> str:
-    owners = [each.name for each in usage.definitions if task in each.tasks and each.service is None]
+def _called(task: Resource, defined: Definitions) -> str:
+    owners = [each.name for each in defined.definitions if task in each.tasks and each.service is None]
     return owners[0] if owners else task.label
 
 
@@ -104,14 +106,16 @@ def _starts(result: Examined, definition: Definition, task: Resource) -> None:
 
 
 def inventory(
-    configuration: Configuration, usage: Usage, row: Mapping[str, Any]
+    configuration: Configuration, defined: Definitions, row: Mapping[str, Any]
 ) -> tuple[dict[str, str], Examined]:
     """Compare a service's task definition with its row of the plan: CPU, memory and the image's repository.
 
     Returns what was seen by column, and what differs. An image that the plan leaves empty is not compared.
     """
     result, seen = Examined(), dict[str, str]()
-    definition = next((each for each in usage.definitions if each.service and each.name == row["ecs"]), None)
+    definition = next(
+        (each for each in defined.definitions if each.service and each.name == row["ecs"]), None
+    )
     if definition is None or not definition.tasks:
         result.not_examined.extend(definition.not_examined if definition else ())
         if not result.not_examined:

@@ -236,8 +236,8 @@ resource "aws_iam_role" "dixie" {{
     }[way]
     configuration = read(service("dixie"), text)
     assert bool(unnamed_of(configuration).findings) == found
-    usage = read_definitions(configuration, ["dixie"])
-    assert (not [each for each in usage.not_examined if "the policy" in each.what]) == examined
+    defined = read_definitions(configuration, ["dixie"])
+    assert (not [each for each in defined.not_examined if "the policy" in each.what]) == examined
 
 
 def test_a_batch_reads_what_its_role_may_read_one_by_one(read: Read) -> None:
@@ -360,11 +360,11 @@ def test_what_cannot_be_read_stops_only_that(read: Read) -> None:
 variable "containers" {}
 resource "aws_ecs_task_definition" "x" { container_definitions = var.containers }
 """
-    usage = read_definitions(read(hidden, service("finn")), ["finn"])
-    assert [(each.path, each.what) for each in usage.not_examined] == [
+    defined = read_definitions(read(hidden, service("finn")), ["finn"])
+    assert [(each.path, each.what) for each in defined.not_examined] == [
         ("tf/main.tf", "the containers of aws_ecs_task_definition.x: the files give var.containers no value")
     ]
-    assert {use.owner for use in usage.uses} == {"finn"}
+    assert {use.owner for use in defined.uses} == {"finn"}
 
 
 def test_a_directory_without_terraform_and_a_missing_variable_file_are_named(tmp_path: Path) -> None:

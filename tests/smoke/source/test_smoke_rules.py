@@ -75,8 +75,8 @@ KEPT = 'resource "aws_ecs_service" "m" { task_definition = aws_ecs_task_definiti
 
 
 def migrating(configuration: Configuration) -> list[str]:
-    usage = read_definitions(configuration, ["finn", "dixie", "dixie-migration"])
-    examined = startup_migrations(configuration, usage, ["dixie-migration"])
+    defined = read_definitions(configuration, ["finn", "dixie", "dixie-migration"])
+    examined = startup_migrations(configuration, defined, ["dixie-migration"])
     return [finding.what for finding in examined.findings] + [
         f"? {each.what}" for each in examined.not_examined
     ]
