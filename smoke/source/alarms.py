@@ -189,19 +189,19 @@ def heard(configuration: Configuration) -> Examined:
     for alarm in configuration.of_type(ALARM):
         judged, topics = listeners.actions(alarm)
         result.findings.extend(
-            alarm.finding(f"the alarm {alarm.label}: {why}", alarm.attribute("alarm_actions"))
+            alarm.finding(f"the alarm {alarm.title}: {why}", alarm.attribute("alarm_actions"))
             for why in judged.wrong
         )
         result.not_examined.extend(alarm.finding(why) for why in judged.unclear)
         for topic in topics:
-            users.setdefault(topic.address, (topic, []))[1].append(alarm.label)
+            users.setdefault(topic.address, (topic, []))[1].append(alarm.title)
     for topic, alarms in users.values():
         judged = listeners.topic(topic)
         what = f"{len(alarms)} alarms notify it" if len(alarms) > 1 else f"the alarm {alarms[0]} notifies it"
         result.findings.extend(topic.finding(f"{why}; {what}") for why in judged.wrong)
         result.not_examined.extend(topic.finding(why) for why in judged.unclear)
     result.findings.extend(
-        alarm.finding(f"the alarm {alarm.label} does not exist: there are none of it by {_number_of(alarm)}")
+        alarm.finding(f"the alarm {alarm.title} does not exist: there are none of it by {_number_of(alarm)}")
         for alarm in configuration.absent(ALARM)
         if not _for_the_absent(alarm, configuration)
     )
@@ -233,19 +233,19 @@ def connection_alarms(configuration: Configuration, limit: float) -> tuple[dict[
     for alarm in configuration.of_type(ALARM):
         found = watched(alarm)
         if found.why:
-            unread.append(alarm.finding(f"the alarm {alarm.label}: {found.why}"))
+            unread.append(alarm.finding(f"the alarm {alarm.title}: {found.why}"))
         if (found.namespace, found.metric) != ("AWS/RDS", "DatabaseConnections"):
             continue
         comparison, threshold = text(alarm.attribute("comparison_operator")), alarm.attribute("threshold")
         if comparison not in ABOVE or threshold is None:
             continue
         upper += 1
-        seen[alarm.label] = text(flat(threshold))
+        seen[alarm.title] = text(flat(threshold))
         for option in options(threshold):
             value = number(option)
             if value is None:
                 result.not_examined.append(
-                    alarm.finding(f"the threshold of {alarm.label}: {hidden(option) or text(option)}", option)
+                    alarm.finding(f"the threshold of {alarm.title}: {hidden(option) or text(option)}", option)
                 )
             elif not 0 < value <= limit:
                 what = f"goes off above {value:g} connections, the budget less its reserve is {limit:g}"
@@ -273,10 +273,10 @@ def coverage(configuration: Configuration, definition: Definition) -> Examined:
         if any(not each.wrong and not each.unclear for _, each in judged):
             continue
         unclear = [
-            alarm.finding(f"the alarm {alarm.label}: {why}") for alarm, each in judged for why in each.unclear
+            alarm.finding(f"the alarm {alarm.title}: {why}") for alarm, each in judged for why in each.unclear
         ]
         unclear += [
-            alarm.finding(f"the alarm {alarm.label}: {found.why or 'its dimensions'}")
+            alarm.finding(f"the alarm {alarm.title}: {found.why or 'its dimensions'}")
             for alarm, found in alarms
             if _may_watch(found, kind)
         ]
@@ -284,7 +284,7 @@ def coverage(configuration: Configuration, definition: Definition) -> Examined:
             result.not_examined.extend(unclear)
         elif judged:
             alarm, each = judged[0]
-            what = f"the alarm {alarm.label} on the {kind} of {definition.name}: {'; '.join(each.wrong)}"
+            what = f"the alarm {alarm.title} on the {kind} of {definition.name}: {'; '.join(each.wrong)}"
             result.findings.append(alarm.finding(what))
         else:
             configuration.lacks(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -82,7 +83,8 @@ def parse(text: str, path: str, shift: int = 0) -> Block:
     """
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     if path.endswith(".json"):
-        return _of_json(parse(f"json = {text}", path.removesuffix(".json")), path)
+        held: list[str] = []
+        return _of_json(parse(f"json = {_held(text, held)}", path.removesuffix(".json")), path, held)
     source = text.encode()
     root = _GRAMMAR.parse(source).root_node
     starts = [found.start() for found in _BLOCK.finditer(text)] if root.has_error else []
@@ -117,10 +119,10 @@ def _joined(pieces: Sequence[Block], path: str) -> Block:
     return Block("", (), Place(path, 1), attributes, blocks, tuple(p for each in pieces for p in each.unread))
 
 
-def template(text: str, path: str) -> Expr:
-    """Return a template file as one expression."""
+def template(text: str, path: str, line: int = 1) -> Expr:
+    """Return a template as one expression; `line` is where it begins."""
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
-    found = parse(f"content = <<{_END}\n{text}\n{_END}\n", path, shift=1)
+    found = parse(f"content = <<{_END}\n{text}\n{_END}\n", path.removesuffix(".json"), shift=2 - line)
     if found.unread or "content" not in found.attributes:
         return Expr("unread", Place(path, 1), path, ())
     whole = found.attributes["content"]
@@ -130,7 +132,7 @@ def template(text: str, path: str) -> Expr:
     if last.kind == "literal" and isinstance(last.args[0], str):
         rest = last.args[0].removesuffix("\n")
         parts = (*parts[:-1], *([Expr("literal", last.at, "", (rest,))] if rest else []))
-    return Expr("template", whole.at, path, parts)
+    return Expr("template", Place(path, line), path, parts)
 
 
 _END = "END_OF_THE_TEMPLATE_FILE"
@@ -138,8 +140,50 @@ _END = "END_OF_THE_TEMPLATE_FILE"
 _LABELS = {"resource": 2, "data": 2, "variable": 1, "module": 1, "output": 1, "provider": 1, "locals": 0}
 
 
-def _of_json(parsed: Block, path: str) -> Block:
-    content = parsed.attributes.get("json")
+#: Stands before the number of a JSON string while the rest is read: a character that no file should have.
+_HELD = "\ue000"
+
+
+def _held(text: str, held: list[str]) -> str:
+    """Take the strings out of a JSON text: each is a template, with JSON's escapes around it."""
+
+    def hold(found: re.Match[str]) -> str:
+        try:
+            held.append(json.loads(found[0], strict=False))
+        except ValueError:
+            return found[0]
+        return f'"{_HELD}{len(held) - 1}"'
+
+    return re.sub(r'"(?:\\.|[^"\\])*"', hold, text)
+
+
+def _restored(value: Any, path: str, held: Sequence[str]) -> Any:
+    """Put the strings back, keys as they are and values as templates."""
+    if isinstance(value, tuple):
+        return tuple(_restored(each, path, held) for each in value)
+    if not isinstance(value, Expr):
+        return value
+    at = Place(path, value.at.line)
+    if value.kind == "object":
+        entries = ((_key(key, path, held), _restored(each, path, held)) for key, each in value.args)
+        return Expr("object", at, value.text, tuple(entries))
+    content = value.args[0] if value.kind == "literal" else None
+    if not isinstance(content, str) or not content.startswith(_HELD):
+        return Expr(value.kind, at, value.text, _restored(value.args, path, held))
+    content = held[int(content.removeprefix(_HELD))]
+    if "${" in content or "%{" in content:
+        return template(content, path, at.line)
+    return Expr("literal", at, content, (content,))
+
+
+def _key(key: Expr, path: str, held: Sequence[str]) -> Expr:
+    name = str(key.args[0])
+    name = held[int(name.removeprefix(_HELD))] if name.startswith(_HELD) else name
+    return Expr("literal", Place(path, key.at.line), name, (name,))
+
+
+def _of_json(parsed: Block, path: str, held: Sequence[str]) -> Block:
+    content = _restored(parsed.attributes.get("json"), path, held)
     places = [Place(path, each.line) for each in parsed.unread]
     if content is None or content.kind != "object" or places:
         return Block("", (), Place(path, 1), {}, (), tuple(places or [Place(path, 1)]))

@@ -38,11 +38,11 @@ def images(configuration: Configuration) -> tuple[list[str], Examined]:
                 wrong = _moving(written)
                 if wrong and written.startswith("${") and written.endswith("}") and hidden(image):
                     result.not_examined.append(
-                        task.finding(f"the image of {task.label}: {hidden(image)}", image)
+                        task.finding(f"the image of {task.title}: {hidden(image)}", image)
                     )
                 elif wrong:
                     result.findings.append(
-                        task.finding(f"an image of {task.label} has {wrong}: {written}", image)
+                        task.finding(f"an image of {task.title} has {wrong}: {written}", image)
                     )
     return seen, result
 
@@ -132,17 +132,17 @@ def inventory(
 def _compare(result: Examined, seen: dict[str, str], task: Resource, column: str, wanted: float) -> None:
     value = task.attribute(column)
     if value is None:
-        result.findings.append(task.finding(f"{task.label} sets no {column}, the plan says {wanted}"))
+        result.findings.append(task.finding(f"{task.title} sets no {column}, the plan says {wanted}"))
         return
     for option in options(value):
         found = number(option)
         seen[column] = text(flat(option))
         if found is None:
             result.not_examined.append(
-                task.finding(f"the {column} of {task.label}: {hidden(option)}", option)
+                task.finding(f"the {column} of {task.title}: {hidden(option)}", option)
             )
         elif found != wanted:
-            what = f"the {column} of {task.label} is {seen[column]}, the plan says {wanted}"
+            what = f"the {column} of {task.title} is {seen[column]}, the plan says {wanted}"
             result.findings.append(task.finding(what, option))
 
 
@@ -154,7 +154,7 @@ def _repository(result: Examined, seen: dict[str, str], task: Resource, wanted: 
     names = [repository(image) for image in listed]
     if not listed:
         if not unread:
-            result.findings.append(task.finding(f"no container of {task.label} has an image"))
+            result.findings.append(task.finding(f"no container of {task.title} has an image"))
         return
     own = [index for index, name in enumerate(names) if name == wanted]
     first = items(found[0].entries.get("image")) if found else iter(())
@@ -163,9 +163,9 @@ def _repository(result: Examined, seen: dict[str, str], task: Resource, wanted: 
         seen["image"] = name
         if "${" in name:
             why = hidden(image) or f"the repository is {name}"
-            result.not_examined.append(task.finding(f"the image of {task.label}: {why}", image))
+            result.not_examined.append(task.finding(f"the image of {task.title}: {why}", image))
         elif name != wanted:
-            what = f"the image of {task.label} comes from the repository {name}, the plan says {wanted}"
+            what = f"the image of {task.title} comes from the repository {name}, the plan says {wanted}"
             result.findings.append(task.finding(what, image))
 
 

@@ -15,7 +15,7 @@ from .evaluate import Environment, Step
 from .files import Files, Sources, convert
 from .functions import ABSENT
 from .hcl import Block, Expr, Place
-from .values import Symbol, Value, flat, is_known, lift, of_plain, options, plain, settle, symbols
+from .values import Symbol, Value, flat, is_known, lift, options, plain, settle, symbols
 
 _DEPTH = 8
 
@@ -89,6 +89,11 @@ class Resource(Body):
     def label(self) -> str:
         """The second label, with hyphens: names in AWS have those where labels have underscores."""
         return self.block.labels[1].replace("_", "-")
+
+    @property
+    def title(self) -> str:
+        """The address without the type: how findings name the resource."""
+        return self.address.replace(f"{self.type}.", "", 1)
 
     @property
     def reference(self) -> Value:
@@ -296,7 +301,7 @@ class Module:
                 counts = [_count(each) for each in options(value)]
                 if None in counts or len(set(counts)) > 1:
                     why = f"its count is {expr.text}"
-                    index = value.symbol("count.index", why)
+                    index = value.symbol(f"count.index at {expr.at}", why)
                     return [("", environment.bound(count=Value({"index": index}, expr.at)))], why
                 numbers = [Value(number, expr.at) for number in range(min(counts[0] or 0, 200))]
                 return [(str(each.content), environment.bound(count=Value({"index": each}, expr.at)))
@@ -338,10 +343,12 @@ def _keys(value: Value) -> tuple[list[tuple[Value, Value]], str]:
     content = value.content
     if isinstance(content, dict):
         return [(value.to(key), each) for key, each in content.items()], ""
-    if isinstance(content, tuple) and all(map(is_known, content)):
-        return [(of_plain(plain(each), each.at), each) for each in content], ""
+    if isinstance(content, tuple):  # the items of a set are their own keys
+        pairs = enumerate(content)
+        return [(each if is_known(each) else value.to(index), each) for index, each in pairs], ""
     why = content.why if isinstance(content, Symbol) and content.why else "its items are not known"
-    return [(value.symbol("each.key", why), value.symbol("each.value", why))], why
+    key, item = (value.symbol(f"each.{name} at {value.at}", why) for name in ("key", "value"))
+    return [(key, item)], why
 
 
 class Configuration:

@@ -1,0 +1,2 @@
+# Terraform's file of that name, which OpenTofu does not read.
+this is not read

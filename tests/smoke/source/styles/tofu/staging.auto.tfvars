@@ -1,0 +1,1 @@
+dixie_tag = "stable"

@@ -1,0 +1,265 @@
+"""Alarms in Terraform: what each watches, whether it can fire, and whether anybody hears of it."""
+
+import pytest
+
+from smoke.source.alarms import connection_alarms, coverage, heard
+from smoke.source.checkout import Examined
+from smoke.source.definitions import read as read_definitions
+from tests.smoke.source.terraform_files import Read, service
+
+TOPIC = 'resource "aws_sns_topic" "t" { name = "alerts" }\nvariable "unset" {}\n'
+SUBSCRIPTION = """
+resource "aws_sns_topic_subscription" "s" {
+  topic_arn = aws_sns_topic.t.arn
+  protocol  = "email"
+  endpoint  = "a@example.org"
+}
+"""
+
+
+def block(name: str, settings: dict[str, str]) -> str:
+    body = "\n".join(f"  {key} = {value}" for key, value in settings.items() if value)
+    return f'resource "aws_cloudwatch_metric_alarm" "{name}" {{\n{body}\n}}\n'
+
+
+def connections(**changed: str) -> str:
+    return block("c", {
+        "namespace": '"AWS/RDS"', "metric_name": '"DatabaseConnections"', "threshold": "70",
+        "comparison_operator": '"GreaterThanThreshold"', "alarm_actions": "[aws_sns_topic.t.arn]", **changed,
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "found", "unread"),
+    [
+        ({}, 0, 0),
+        ({"threshold": '"70"'}, 0, 0),
+        ({"threshold": "500"}, 1, 0),
+        ({"threshold": "var.unset ? 70 : 500"}, 1, 0),
+        ({"threshold": "var.unset"}, 0, 1),
+        ({"threshold": "true"}, 0, 1),
+        ({"comparison_operator": '"LessThanThreshold"'}, 1, 0),
+        ({"metric_name": '"CPUUtilization"'}, 1, 0),
+        ({"metric_name": "var.unset"}, 0, 1),
+        ({"count": "0"}, 1, 0),
+    ],
+)
+def test_the_alarm_on_connections_is_an_upper_limit_within_the_budget(
+    read: Read, changed: dict[str, str], found: int, unread: int
+) -> None:
+    _, examined = connection_alarms(read(TOPIC, connections(**changed)), 75)
+    assert (len(examined.findings), len(examined.not_examined)) == (found, unread)
+
+
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [
+        ({}, ""),
+        ({"alarm_actions": ""}, "it has no action"),
+        ({"alarm_actions": "[]"}, "it has no action"),
+        ({"alarm_actions": 'compact([""])'}, "it has no action"),
+        ({"alarm_actions": '[""]'}, "it has no action"),
+        ({"alarm_actions": "var.unset ? [aws_sns_topic.t.arn] : []"}, "it may have no action"),
+        ({"actions_enabled": "false"}, "its actions are switched off"),
+        ({"actions_enabled": '"false"'}, "its actions are switched off"),
+        ({"actions_enabled": "true"}, ""),
+        ({"count": "0"}, "does not exist"),
+        ({"for_each": "toset([])"}, "does not exist"),
+        ({"alarm_actions": "[var.unset]"}, "? who hears of"),
+        ({"alarm_actions": '["arn:aws:sns:us-east-1:1:alerts"]'}, ""),
+        ({"alarm_actions": '["arn:aws:sns:us-east-1:1:elsewhere"]'}, "? who hears of"),
+        ({"actions_enabled": "var.unset"}, "? whether its actions are on"),
+        ({"count": "var.unset ? 1 : 0"}, "? whether there is"),
+        ({"alarm_actions": "[aws_appautoscaling_policy.p.arn]"}, ""),
+    ],
+)
+def test_an_alarm_is_heard_or_found(read: Read, changed: dict[str, str], what: str) -> None:
+    scaling = 'resource "aws_appautoscaling_policy" "p" { name = "p" }\n'
+    examined = heard(read(TOPIC, SUBSCRIPTION, scaling, connections(**changed)))
+    lines = [each.what for each in examined.findings] + [f"? {each.what}" for each in examined.not_examined]
+    assert len(lines) == bool(what)
+    assert all(
+        what.removeprefix("?") in line and what.startswith("?") == line.startswith("?") for line in lines
+    )
+
+
+CHATBOT = """
+variable "channel" { default = "%s" }
+resource "aws_chatbot_slack_channel_configuration" "c" {
+  count          = var.channel != "" ? 1 : 0
+  sns_topic_arns = [aws_sns_topic.t.arn]
+}
+"""
+RECEIVER = 'module "pager" {\n  source = "acme/pager/aws"\n  topic  = aws_sns_topic.t.arn\n}\n'
+OTHER = 'module "vpc" {\n  source = "acme/vpc/aws"\n}\n'
+
+
+@pytest.mark.parametrize(
+    ("subscriber", "what"),
+    [
+        (SUBSCRIPTION, ""),
+        (SUBSCRIPTION.replace("aws_sns_topic.t.arn", '"arn:aws:sns:us-east-1:1:alerts"'), ""),
+        ("", "has no subscription"),
+        (SUBSCRIPTION.replace("a@example.org", ""), "has no subscription"),
+        (SUBSCRIPTION.replace("protocol", "count = 0\n  protocol"), "has no subscription"),
+        (SUBSCRIPTION.replace("protocol", "count = var.unset\n  protocol"), "? whether there is"),
+        (CHATBOT % "", "has no subscription"),
+        (CHATBOT % "C01", ""),
+        (RECEIVER, "? whether the module pager"),
+        (OTHER, "has no subscription"),
+    ],
+)
+def test_a_topic_has_a_subscriber_or_is_one_finding(read: Read, subscriber: str, what: str) -> None:
+    second = connections().replace('"c" {', '"d" {')
+    examined = heard(read(TOPIC, subscriber, connections(), second))
+    lines = [each.what for each in examined.findings] + [f"? {each.what}" for each in examined.not_examined]
+    assert len(lines) == bool(what)
+    assert all(what in line for line in lines)
+
+
+def test_the_key_of_sns_itself_lets_no_alarm_publish(read: Read) -> None:
+    topic = TOPIC.replace('"alerts" }', '"alerts"\n  kms_master_key_id = "alias/aws/sns"\n}')
+    (finding,) = heard(read(topic, SUBSCRIPTION, connections())).findings
+    assert "lets no alarm publish" in finding.what
+
+
+CLUSTER = """
+resource "aws_ecs_cluster" "main" { name = "cluster" }
+resource "aws_lb_target_group" "finn" { name = "finn" }
+resource "aws_lb_target_group" "other" { name = "other" }
+resource "aws_lb" "main" { name = "main" }
+"""
+SERVICE = service("finn").replace(
+    "  network_configuration",
+    '  name = "finn"\n  cluster = aws_ecs_cluster.main.id\n'
+    "  load_balancer { target_group_arn = aws_lb_target_group.finn.arn }\n  network_configuration",
+)
+OWN = '{ ClusterName = "cluster", ServiceName = aws_ecs_service.finn.name }'
+
+
+def usage(kind: str, metric: str, **changed: str) -> str:
+    return block(kind, {
+        "namespace": '"AWS/ECS"', "metric_name": f'"{metric}"', "threshold": "80", "statistic": '"Average"',
+        "comparison_operator": '"GreaterThanThreshold"', "alarm_actions": "[aws_sns_topic.t.arn]",
+        "dimensions": OWN, **changed,
+    })  # fmt: skip
+
+
+def cpu(**changed: str) -> str:
+    return usage("cpu", "CPUUtilization", **changed)
+
+
+def health(**changed: str) -> str:
+    return usage("health", "RunningTaskCount", **{
+        "namespace": '"ECS/ContainerInsights"', "comparison_operator": '"LessThanThreshold"',
+        "threshold": "1",
+        "treat_missing_data": '"breaching"', **changed,
+    })  # fmt: skip
+
+
+MEMORY = usage("memory", "MemoryUtilization")
+
+
+def watched(read: Read, *alarms: str) -> Examined:
+    configuration = read(TOPIC, SUBSCRIPTION, CLUSTER, SERVICE, *alarms)
+    (finn,) = [each for each in read_definitions(configuration, ["finn"]).definitions if each.service]
+    return coverage(configuration, finn)
+
+
+BALANCED = "{ TargetGroup = aws_lb_%s.arn_suffix, LoadBalancer = aws_lb.main.arn_suffix }"
+
+
+@pytest.mark.parametrize(
+    ("alarm", "what"),
+    [
+        (cpu(), ""),
+        (cpu(dimensions=OWN.replace("aws_ecs_service.finn.name", '"finn"')), ""),
+        (
+            cpu(dimensions=OWN.replace("aws_ecs_service.finn.name", '"dixie"')),
+            "no alarm",
+        ),
+        (cpu(dimensions=OWN.replace('"cluster"', '"other"')), "no alarm"),
+        (
+            cpu(dimensions=OWN.replace('"cluster"', "var.unset")),
+            "? its dimensions",
+        ),
+        (cpu(threshold="500"), "accepted is above 60 to 90"),
+        (cpu(threshold="5"), "accepted is above 60 to 90"),
+        (cpu(threshold="var.unset ? 80 : 95"), "accepted is above 60 to 90"),
+        (cpu(threshold="var.unset"), "? its threshold"),
+        (cpu(comparison_operator='"LessThanThreshold"'), "accepted is above"),
+        (cpu(statistic='"SampleCount"'), "it looks at SampleCount"),
+        (cpu(unit='"Seconds"'), "its unit is Seconds"),
+        (cpu(alarm_actions="[]"), "it has no action"),
+        (cpu(count="0"), "no alarm"),
+        (usage("cpu", "MemoryUtilization"), "no alarm"),
+        ("", "no alarm watches the cpu of finn"),
+    ],
+)
+def test_the_cpu_of_a_service_is_watched_or_found(read: Read, alarm: str, what: str) -> None:
+    examined = watched(read, alarm, health(), MEMORY)
+    lines = [each.what for each in examined.findings] + [f"? {each.what}" for each in examined.not_examined]
+    assert len(lines) == bool(what)
+    assert all(
+        what.removeprefix("? ") in line and what.startswith("?") == line.startswith("?") for line in lines
+    )
+
+
+@pytest.mark.parametrize(
+    ("alarm", "what"),
+    [
+        (health(), ""),
+        (health(threshold="0", comparison_operator='"LessThanOrEqualToThreshold"'), ""),
+        (health(threshold="2"), "not where nothing is left"),
+        (health(comparison_operator='"GreaterThanThreshold"'), "not where nothing is left"),
+        (health(treat_missing_data='"notBreaching"'), "it treats missing data as notBreaching"),
+        (health(treat_missing_data=""), "it treats missing data as missing"),
+        (
+            health(
+                namespace='"AWS/ApplicationELB"',
+                metric_name='"HealthyHostCount"',
+                dimensions=BALANCED % "target_group.finn",
+            ),
+            "",
+        ),
+        (
+            health(
+                namespace='"AWS/ApplicationELB"',
+                metric_name='"HealthyHostCount"',
+                dimensions=BALANCED % "target_group.other",
+            ),
+            "no alarm watches the health of finn",
+        ),
+    ],
+)
+def test_the_health_of_a_service_is_watched_or_found(read: Read, alarm: str, what: str) -> None:
+    examined = watched(read, alarm, cpu(), MEMORY)
+    assert [what in each.what for each in examined.findings] == [True] * bool(what)
+    assert not examined.not_examined
+
+
+QUERY = """
+resource "aws_cloudwatch_metric_alarm" "cpu" {
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 80
+  alarm_actions       = [aws_sns_topic.t.arn]
+  metric_query {
+    id = "m"
+    %s
+  }
+}
+"""
+METRIC = f"""metric {{
+      namespace   = "AWS/ECS"
+      metric_name = "CPUUtilization"
+      stat        = "Average"
+      period      = 60
+      dimensions  = {OWN}
+    }}"""
+
+
+def test_one_metric_query_is_the_flat_form_and_metric_math_is_not_examined(read: Read) -> None:
+    assert watched(read, QUERY % METRIC, health(), MEMORY) == Examined()
+    examined = watched(read, QUERY % 'expression = "m1 / 2"', health(), MEMORY)
+    assert not examined.findings
+    assert [each.what for each in examined.not_examined] == ["the alarm cpu: metric math m1 / 2"]
