@@ -64,7 +64,9 @@ def _is_declared(name: str, module: Module) -> bool:
         ]
         unread = any(each.files.unread for each in called)
         return not output or not called or unread or f"output.{output}" in called[0].files.blocks
-    return name in files.blocks
+    # a `check` may bring a data source of its own
+    own = (inner for block in files.others if block.type == "check" for inner in block.nested("data"))
+    return name in files.blocks or any(name == ".".join(("data", *inner.labels)) for inner in own)
 
 
 def _references(files: Files) -> Iterator[tuple[str, Place]]:
