@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pytest_readiness import Evidence
 
-from smoke.source.alarms import ALARM, connection_alarms, coverage, heard
+from smoke.source.alarms import ALARM, APPLICATION, application, connection_alarms, coverage, heard
 from smoke.source.checkout import Examined
 from smoke.source.definitions import Definitions
 from smoke.source.terraform import Configuration
@@ -61,6 +61,13 @@ def test_terraform_alarms_watch_too(
 ) -> None:
     """Health, CPU and memory of the other services of the inventory."""
     require_watched(further, terraform, definitions, evidence)
+
+
+@pytest.mark.p1
+def test_terraform_alarms_watch_the_application(terraform: Configuration, evidence: Evidence) -> None:
+    """Latency, refused tokens and the conservation of money, as the platform measures them itself."""
+    evidence.evaluated("a metric of the platform's own is watched", len(APPLICATION))
+    application(terraform).require()
 
 
 @pytest.mark.p1

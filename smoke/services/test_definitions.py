@@ -8,7 +8,7 @@ from pytest_readiness import Evidence, SetupError
 
 from smoke.source.checkout import Checkout, Examined
 from smoke.source.definitions import ROLES, Definitions, unnamed
-from smoke.source.ownership import FAMILY, LOGS, NETWORK, OWN, SECRET, Ownership
+from smoke.source.ownership import FAMILY, LOGS, NETWORK, OWN, REQUIRED, SECRET, Ownership
 from smoke.source.references import undeclared
 from smoke.source.rules import images, inventory
 from smoke.source.terraform import Configuration
@@ -120,12 +120,18 @@ def test_definitions_share_no_credentials(
 
 @pytest.mark.p1
 def test_definitions_of_all_services_differ(
-    found: Definitions, ownership: Ownership, evidence: Evidence
+    terraform: Configuration, found: Definitions, ownership: Ownership, evidence: Evidence
 ) -> None:
     """Each service has its own family, roles, network and logs; a one-shot task may share its service's."""
     evidence.figure("services and tasks", len({use.owner for use in found.uses}))
-    crowded = ownership.crowded(found.uses, found.services, OWN)
-    Examined(crowded, ownership.unclear(found.uses, OWN)).require()
+    examined = Examined(ownership.crowded(found.uses, found.services, OWN))
+    examined.not_examined.extend([*found.not_examined, *ownership.unclear(found.uses, OWN)])
+    for service in sorted(found.services):
+        kinds = {use.kind for use in found.uses if use.owner == service}
+        for kind in REQUIRED:
+            if kind not in kinds and not found.not_examined:
+                terraform.lacks(examined, f"{service} has no {kind}")
+    examined.require()
 
 
 @pytest.mark.p1

@@ -29,16 +29,15 @@ def uses(aws: AwsReader, evidence: Evidence) -> Sequence[Use]:
 
 
 @pytest.mark.p0
-@pytest.mark.parametrize("group", ["freeside", "finn", "dixie"])
-def test_independent(uses: Sequence[Use], ownership: Ownership, group: str, evidence: Evidence) -> None:
+def test_independent(uses: Sequence[Use], ownership: Ownership, definition: str, evidence: Evidence) -> None:
     """A definition has its own family, roles, security group, log group and secret, and none of another's."""
-    lacking = ownership.lacks(group, uses, dict.fromkeys(SERVICES, REQUIRED))
-    common = ownership.shared(uses, [*OWN, SECRET]).get(group, [])
+    lacking = ownership.lacks(definition, uses, dict.fromkeys(SERVICES, REQUIRED))
+    common = ownership.shared(uses, [*OWN, SECRET]).get(definition, [])
     for use in uses:
-        if ownership.of(use.owner) == group:
-            evidence.evaluated(f"the {use.kind} is {group}'s alone")
-    assert not lacking, f"{group} is incomplete: {'; '.join(lacking)}"
-    assert not common, listed(common, f"{group} is not independent")
+        if ownership.of(use.owner) == definition:
+            evidence.evaluated(f"the {use.kind} is {definition}'s alone")
+    assert not lacking, f"{definition} is incomplete: {'; '.join(lacking)}"
+    assert not common, listed(common, f"{definition} is not independent")
 
 
 @pytest.mark.p1

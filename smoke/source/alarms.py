@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from .checkout import Examined, Finding
@@ -132,7 +132,7 @@ class Listeners:
             if each.type not in _SUBSCRIBERS or not self._concerns(each, topic):
                 continue
             endpoint = each.attribute("endpoint")
-            if endpoint is not None and text(flat(endpoint)) == "":
+            if each.type == "aws_sns_topic_subscription" and text(endpoint) == "":
                 continue
             if each.uncertain:
                 judged.unclear.append(f"whether there is {each.address}: {each.uncertain}")
@@ -241,15 +241,11 @@ def connection_alarms(configuration: Configuration, limit: float) -> tuple[dict[
             continue
         upper += 1
         seen[alarm.title] = text(flat(threshold))
-        for option in options(threshold):
-            value = number(option)
-            if value is None:
-                result.not_examined.append(
-                    alarm.finding(f"the threshold of {alarm.title}: {hidden(option) or text(option)}", option)
-                )
-            elif not 0 < value <= limit:
-                what = f"goes off above {value:g} connections, the budget less its reserve is {limit:g}"
-                result.findings.append(alarm.finding(what, option))
+        judged = _of_connections(alarm, found, limit)
+        result.findings.extend(
+            alarm.finding(f"the alarm {alarm.title} {why}", threshold) for why in judged.wrong
+        )
+        result.not_examined.extend(alarm.finding(f"the alarm {alarm.title}: {why}") for why in judged.unclear)
     if not upper:
         if unread:
             result.not_examined.extend(unread)
@@ -258,39 +254,89 @@ def connection_alarms(configuration: Configuration, limit: float) -> tuple[dict[
     return seen, result
 
 
+def _of_connections(alarm: Resource, found: Watched, limit: float) -> Judged:
+    """What is wrong with an upper limit of database connections."""
+    judged = Judged()
+    if not {"DBInstanceIdentifier", "DBClusterIdentifier"} & {*found.dimensions}:
+        judged.wrong.append("is of no database")
+    _statistic(judged, alarm, found, {"Average", "Maximum"})
+    threshold = alarm.attribute("threshold")
+    for option in options(threshold) if threshold is not None else ():
+        value = number(option)
+        if value is None:
+            judged.unclear.append(f"its threshold: {hidden(option) or text(option)}")
+        elif not 0 < value <= limit:
+            what = f"goes off above {value:g} connections, the budget less its reserve is {limit:g}"
+            judged.wrong.append(what)
+    return judged
+
+
 def coverage(configuration: Configuration, definition: Definition) -> Examined:
     """Return which of health, CPU and memory of a service no alarm watches that can fire and is heard."""
-    listeners, result = Listeners(configuration), Examined()
-    alarms = [(alarm, watched(alarm)) for alarm in configuration.of_type(ALARM)]
     service = definition.service
     assert service is not None, f"{definition.name} is no service"
+    result = Examined()
     for kind in KINDS:
-        judged = [
-            (alarm, _judged(alarm, found, kind, listeners))
-            for alarm, found in alarms
-            if _watches(found, kind, service)
-        ]
-        if any(not each.wrong and not each.unclear for _, each in judged):
-            continue
-        unclear = [
-            alarm.finding(f"the alarm {alarm.title}: {why}") for alarm, each in judged for why in each.unclear
-        ]
-        unclear += [
-            alarm.finding(f"the alarm {alarm.title}: {found.why or 'its dimensions'}")
-            for alarm, found in alarms
-            if _may_watch(found, kind)
-        ]
-        if unclear:
-            result.not_examined.extend(unclear)
-        elif judged:
-            alarm, each = judged[0]
-            what = f"the alarm {alarm.title} on the {kind} of {definition.name}: {'; '.join(each.wrong)}"
-            result.findings.append(alarm.finding(what))
-        else:
-            configuration.lacks(
-                result, f"no alarm watches the {kind} of {definition.name}", service.finding("")
-            )
+        _cover(
+            configuration, result, f"the {kind} of {definition.name}", service,
+            lambda found: _watches(found, kind, service),  # noqa: B023 - called at once
+            lambda found: _may_watch(found, kind),  # noqa: B023
+            lambda alarm, found: _figure(alarm, found, kind),  # noqa: B023
+        )  # fmt: skip
     return result
+
+
+#: The platform's own metrics: the highest threshold, and what the alarm looks at (contract, section 4).
+APPLICATION = {
+    "InvokeLatencyMs": (10_000, "p99"),
+    "JwtValidationFailedCount": (5, "Sum"),
+    "ConservationViolationCount": (0, "Sum"),
+}
+
+
+def application(configuration: Configuration) -> Examined:
+    """Return which of the platform's own metrics no alarm watches that can fire and is heard."""
+    result = Examined()
+    for metric, (limit, statistic) in APPLICATION.items():
+        _cover(
+            configuration, result, metric, None,
+            lambda found: found.metric == metric and found.namespace.endswith("/AppMetrics"),  # noqa: B023
+            lambda found: bool(found.why),
+            lambda alarm, found: _measure(alarm, found, limit, statistic),  # noqa: B023
+        )  # fmt: skip
+    return result
+
+
+def _cover(
+    configuration: Configuration, result: Examined, what: str, service: Resource | None,
+    watches: Callable[[Watched], bool], may_watch: Callable[[Watched], bool],
+    judge: Callable[[Resource, Watched], Judged],
+) -> None:  # fmt: skip
+    """Record that nothing watches something, unless an alarm that does can fire and is heard."""
+    listeners = Listeners(configuration)
+    alarms = [(alarm, watched(alarm)) for alarm in configuration.of_type(ALARM)]
+    judged = []
+    for alarm, found in alarms:
+        if watches(found):
+            silent, wrong = listeners.of(alarm), judge(alarm, found)
+            judged.append((alarm, Judged(silent.wrong + wrong.wrong, silent.unclear + wrong.unclear)))
+    if any(not each.wrong and not each.unclear for _, each in judged):
+        return
+    unclear = [
+        alarm.finding(f"the alarm {alarm.title}: {why}") for alarm, each in judged for why in each.unclear
+    ]
+    unclear += [
+        alarm.finding(f"the alarm {alarm.title}: {found.why or 'its dimensions'}")
+        for alarm, found in alarms
+        if may_watch(found)
+    ]
+    if unclear:
+        result.not_examined.extend(unclear)
+    elif judged:
+        alarm, each = judged[0]
+        result.findings.append(alarm.finding(f"the alarm {alarm.title} on {what}: {'; '.join(each.wrong)}"))
+    else:
+        configuration.lacks(result, f"no alarm watches {what}", service.finding("") if service else None)
 
 
 def _metric(found: Watched, kind: str) -> bool:
@@ -338,16 +384,17 @@ def _may_watch(found: Watched, kind: str) -> bool:
     return _metric(found, kind) and any(hidden(each) for each in found.dimensions.values())
 
 
-def _judged(alarm: Resource, found: Watched, kind: str, listeners: Listeners) -> Judged:
-    """What keeps an alarm on the right metric from doing what it is for."""
-    judged = listeners.of(alarm)
+def _figure(alarm: Resource, found: Watched, kind: str) -> Judged:
+    """What keeps an alarm on a figure of a service from firing when it should."""
+    judged = Judged()
     _condition(judged, alarm, kind)
+    _statistic(
+        judged,
+        alarm,
+        found,
+        {"Average", "Maximum"} | ({"Minimum"} if kind == "health" else {"p90", "p95", "p99"}),
+    )
     where = found.where or alarm
-    statistic = text(where.attribute("statistic")) or text(where.attribute("stat"))
-    accepted = {"Average", "Maximum"} | ({"Minimum"} if kind == "health" else set())
-    extended = where.attribute("extended_statistic") is not None or statistic.startswith("p")
-    if statistic not in accepted and not extended and not hidden(where.attribute("statistic")):
-        judged.wrong.append(f"it looks at {statistic or 'no statistic'}")
     unit = where.attribute("unit")
     fitting = "Count" if kind == "health" else "Percent"
     if unit is not None and not hidden(unit) and text(unit) not in {fitting, "None"}:
@@ -359,6 +406,42 @@ def _judged(alarm: Resource, found: Watched, kind: str, listeners: Listeners) ->
     elif kind == "health" and treated != "breaching":
         judged.wrong.append(f"it treats missing data as {treated}: where nothing runs there is no data")
     return judged
+
+
+def _measure(alarm: Resource, found: Watched, limit: float, statistic: str) -> Judged:
+    """What keeps an alarm on one of the platform's own metrics from firing when it should."""
+    judged = Judged()
+    _statistic(judged, alarm, found, {statistic})
+    _at_most(judged, alarm, limit)
+    return judged
+
+
+def _statistic(judged: Judged, alarm: Resource, found: Watched, accepted: set[str]) -> None:
+    where = found.where or alarm
+    values = [where.attribute(name) for name in ("statistic", "extended_statistic", "stat")]
+    value = next((each for each in values if each is not None), None)
+    if hidden(value):
+        judged.unclear.append(f"its statistic: {hidden(value)}")
+    elif text(value) not in accepted:
+        judged.wrong.append(
+            f"it looks at {text(value) or 'no statistic'}, not at {' or '.join(sorted(accepted))}"
+        )
+
+
+def _at_most(judged: Judged, alarm: Resource, limit: float) -> None:
+    """An alarm that fires above a threshold, which is not above the limit."""
+    comparison, threshold = alarm.attribute("comparison_operator"), alarm.attribute("threshold")
+    if hidden(comparison) or threshold is None:
+        judged.unclear.append(f"its condition: {hidden(comparison) or 'it has no threshold'}")
+        return
+    sign = text(comparison)
+    least, most = (0.0, limit) if sign == "GreaterThanThreshold" else (1.0, limit + 1)
+    for option in options(threshold):
+        value = number(option)
+        if value is None:
+            judged.unclear.append(f"its threshold: {hidden(option) or text(option)}")
+        elif sign not in ABOVE or not least <= value <= most:
+            judged.wrong.append(f"it fires on {sign} {value:g}, accepted is above {limit:g} at most")
 
 
 def _condition(judged: Judged, alarm: Resource, kind: str) -> None:

@@ -116,11 +116,15 @@ def inventory(
     definition = next(
         (each for each in defined.definitions if each.service and each.name == row["ecs"]), None
     )
-    if definition is None or not definition.tasks:
+    service = definition.service if definition is not None else None
+    if definition is None or service is None or not definition.tasks:
         result.not_examined.extend(definition.not_examined if definition else ())
         if not result.not_examined:
             configuration.lacks(result, f"there is no service {row['ecs']} with a task definition")
         return seen, result
+    for count in items(service.attribute("desired_count")):
+        if number(count) == 0:
+            result.findings.append(service.finding(f"{definition.name} runs no task", count))
     for task in definition.tasks:
         for column in ("cpu", "memory"):
             _compare(result, seen, task, column, row[column])

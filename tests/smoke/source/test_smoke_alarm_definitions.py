@@ -2,7 +2,7 @@
 
 import pytest
 
-from smoke.source.alarms import connection_alarms, coverage, heard
+from smoke.source.alarms import APPLICATION, application, connection_alarms, coverage, heard
 from smoke.source.checkout import Examined
 from smoke.source.definitions import read as read_definitions
 from tests.smoke.source.terraform_files import Read, service
@@ -25,7 +25,8 @@ def block(name: str, settings: dict[str, str]) -> str:
 def connections(**changed: str) -> str:
     return block("c", {
         "namespace": '"AWS/RDS"', "metric_name": '"DatabaseConnections"', "threshold": "70",
-        "comparison_operator": '"GreaterThanThreshold"', "alarm_actions": "[aws_sns_topic.t.arn]", **changed,
+        "comparison_operator": '"GreaterThanThreshold"', "alarm_actions": "[aws_sns_topic.t.arn]",
+        "statistic": '"Maximum"', "dimensions": '{ DBInstanceIdentifier = "main" }', **changed,
     })  # fmt: skip
 
 
@@ -35,6 +36,9 @@ def connections(**changed: str) -> str:
         ({}, 0, 0),
         ({"threshold": '"70"'}, 0, 0),
         ({"threshold": "500"}, 1, 0),
+        ({"dimensions": ""}, 1, 0),
+        ({"statistic": '"SampleCount"'}, 1, 0),
+        ({"statistic": "var.unset"}, 0, 1),
         ({"threshold": "var.unset ? 70 : 500"}, 1, 0),
         ({"threshold": "var.unset"}, 0, 1),
         ({"threshold": "true"}, 0, 1),
@@ -263,3 +267,31 @@ def test_one_metric_query_is_the_flat_form_and_metric_math_is_not_examined(read:
     examined = watched(read, QUERY % 'expression = "m1 / 2"', health(), MEMORY)
     assert not examined.findings
     assert [each.what for each in examined.not_examined] == ["the alarm cpu: metric math m1 / 2"]
+
+
+def own(metric: str, **changed: str) -> str:
+    limit, statistic = APPLICATION[metric]
+    name = "extended_statistic" if statistic.startswith("p") else "statistic"
+    return block(metric, {
+        "namespace": '"p/AppMetrics"', "metric_name": f'"{metric}"', "threshold": str(limit),
+        name: f'"{statistic}"',
+        "comparison_operator": '"GreaterThanThreshold"', "alarm_actions": "[aws_sns_topic.t.arn]", **changed,
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [
+        ({}, ""),
+        ({"threshold": "1"}, ""),
+        ({"threshold": "60"}, "accepted is above 5 at most"),
+        ({"comparison_operator": '"LessThanThreshold"'}, "accepted is above 5 at most"),
+        ({"statistic": '"Average"'}, "it looks at Average"),
+        ({"metric_name": '"Other"'}, "no alarm watches JwtValidationFailedCount"),
+        ({"alarm_actions": "[]"}, "it has no action"),
+    ],
+)
+def test_the_platforms_own_metrics_are_watched(read: Read, changed: dict[str, str], what: str) -> None:
+    alarms = [own(metric, **(changed if metric.startswith("Jwt") else {})) for metric in APPLICATION]
+    examined = application(read(TOPIC, SUBSCRIPTION, *alarms))
+    assert [what in each.what for each in examined.findings] == [True] * bool(what)

@@ -136,6 +136,15 @@ def test_the_inventory_is_compared(
         assert all(finding.what.startswith(what) for what, finding in zip(wanted, seen, strict=True))
 
 
+@pytest.mark.parametrize(("count", "found"), [("1", 0), ("0", 1), ('"0"', 1), ("var.unset ? 1 : 0", 1)])
+def test_a_service_that_runs_no_task_is_found(read: Read, count: str, found: int) -> None:
+    text = service("finn", image=GOOD).replace("  family  ", "cpu = 512\nmemory = 1024\n  family  ")
+    text = text.replace("  network_conf", f"  desired_count = {count}\n  network_conf")
+    configuration = read(REPOSITORY, text)
+    _, examined = inventory(configuration, read_definitions(configuration, ["finn"]), ROW)
+    assert len(examined.findings) == found
+
+
 def test_a_service_of_the_inventory_that_is_missing_is_found(read: Read) -> None:
     configuration = read(service("dixie"))
     _, examined = inventory(configuration, read_definitions(configuration, ["finn"]), ROW)

@@ -52,6 +52,8 @@ resource "aws_cloudwatch_metric_alarm" "given" { alarm_actions = [var.topic] }
 resource "aws_cloudwatch_metric_alarm" "lower" {
   namespace           = "AWS/RDS"
   metric_name         = "DatabaseConnections"
+  statistic           = "Maximum"
+  dimensions          = { DBInstanceIdentifier = "p-postgres" }
   comparison_operator = "LessThanThreshold"
   threshold           = 1
   alarm_actions       = [aws_sns_topic.pager.arn]
@@ -59,6 +61,8 @@ resource "aws_cloudwatch_metric_alarm" "lower" {
 resource "aws_cloudwatch_metric_alarm" "upper" {
   namespace           = "AWS/RDS"
   metric_name         = "DatabaseConnections"
+  statistic           = "Maximum"
+  dimensions          = { DBInstanceIdentifier = "p-postgres" }
   comparison_operator = "GreaterThanOrEqualToThreshold"
   threshold           = var.pinned ? "70" : 90
   alarm_actions       = [aws_sns_topic.pager.arn]

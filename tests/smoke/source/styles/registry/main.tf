@@ -50,6 +50,8 @@ resource "aws_cloudwatch_metric_alarm" "database" {
   alarm_name          = "connections"
   namespace           = "AWS/RDS"
   metric_name         = "DatabaseConnections"
+  statistic           = "Maximum"
+  dimensions          = { DBInstanceIdentifier = "p-postgres" }
   comparison_operator = "GreaterThanThreshold"
   threshold           = 120
   alarm_actions       = [aws_sns_topic.alerts.arn]
