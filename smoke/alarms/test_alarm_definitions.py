@@ -41,7 +41,7 @@ def require_watched(
     found = next((each for each in definitions.definitions if each.service and each.name == service), None)
     examined = Examined()
     if found is None:
-        terraform.lacks(examined, f"there is no service {service} that an alarm could watch")
+        terraform.lacks(examined, f"there is no service {service} that an alarm could watch", (service,))
     else:
         examined = coverage(terraform, found)
     examined.require()
@@ -91,5 +91,5 @@ def test_terraform_alarms_are_heard(terraform: Configuration, evidence: Evidence
     evidence.figure("alarms", len(alarms))
     examined = heard(terraform)
     if not alarms and not examined.findings:
-        terraform.lacks(examined, "there is no alarm")
+        terraform.lacks(examined, "there is no alarm", ("",))
     examined.require()

@@ -83,9 +83,9 @@ def test_definitions_stand_alone(
     own = [use for use in found.uses if use.owner in members]
     examined.not_examined.extend(ownership.unclear(own, [*OWN, SECRET]))
     for what in ownership.lacks(definition, found.uses, found.required(members)):
-        if examined.not_examined:
-            break  # what is missing may be in what could not be read
-        terraform.lacks(examined, f"{definition} is incomplete: {what}")
+        if found.not_examined:
+            break  # what is missing may be in a definition that could not be read
+        terraform.lacks(examined, f"{definition} is incomplete: {what}", members)
     evidence.evaluated(f"nothing of {definition} is another's", len(own))
     examined.require()
 
@@ -130,7 +130,7 @@ def test_definitions_of_all_services_differ(
         kinds = {use.kind for use in found.uses if use.owner == service}
         for kind in REQUIRED:
             if kind not in kinds and not found.not_examined:
-                terraform.lacks(examined, f"{service} has no {kind}")
+                terraform.lacks(examined, f"{service} has no {kind}", (service,))
     examined.require()
 
 
@@ -140,7 +140,7 @@ def test_definitions_pin_their_images(terraform: Configuration, evidence: Eviden
     seen, examined = images(terraform)
     evidence.figure("images", seen)
     if not seen and not examined.not_examined:
-        terraform.lacks(examined, "no container has an image")
+        terraform.lacks(examined, "no container has an image", ("",))
     examined.require()
 
 

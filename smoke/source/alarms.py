@@ -250,7 +250,9 @@ def connection_alarms(configuration: Configuration, limit: float) -> tuple[dict[
         if unread:
             result.not_examined.extend(unread)
         else:
-            configuration.lacks(result, "no alarm goes off above a number of database connections")
+            configuration.lacks(
+                result, "no alarm goes off above a number of database connections", _MONITORING
+            )
     return seen, result
 
 
@@ -278,7 +280,7 @@ def coverage(configuration: Configuration, definition: Definition) -> Examined:
     result = Examined()
     for kind in KINDS:
         _cover(
-            configuration, result, f"the {kind} of {definition.name}", service,
+            configuration, result, f"the {kind} of {definition.name}", definition,
             lambda found: _watches(found, kind, service),  # noqa: B023 - called at once
             lambda found: _may_watch(found, kind),  # noqa: B023
             lambda alarm, found: _figure(alarm, found, kind),  # noqa: B023
@@ -286,6 +288,8 @@ def coverage(configuration: Configuration, definition: Definition) -> Examined:
     return result
 
 
+#: Words of modules that may bring alarms.
+_MONITORING = ("alarm", "cloudwatch", "monitor", "observab")
 #: The platform's own metrics: the highest threshold, and what the alarm looks at (contract, section 4).
 APPLICATION = {
     "InvokeLatencyMs": (10_000, "p99"),
@@ -308,7 +312,7 @@ def application(configuration: Configuration) -> Examined:
 
 
 def _cover(
-    configuration: Configuration, result: Examined, what: str, service: Resource | None,
+    configuration: Configuration, result: Examined, what: str, of: Definition | None,
     watches: Callable[[Watched], bool], may_watch: Callable[[Watched], bool],
     judge: Callable[[Resource, Watched], Judged],
 ) -> None:  # fmt: skip
@@ -336,7 +340,9 @@ def _cover(
         alarm, each = judged[0]
         result.findings.append(alarm.finding(f"the alarm {alarm.title} on {what}: {'; '.join(each.wrong)}"))
     else:
-        configuration.lacks(result, f"no alarm watches {what}", service.finding("") if service else None)
+        about = (of.name,) if of is not None else _MONITORING
+        place = of.service.finding("") if of is not None and of.service is not None else None
+        configuration.lacks(result, f"no alarm watches {what}", about, place)
 
 
 def _metric(found: Watched, kind: str) -> bool:

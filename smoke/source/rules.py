@@ -70,7 +70,7 @@ def startup_migrations(
     tasks = {_called(task, defined) for each in defined.definitions for task in each.tasks}
     for label in migrations:
         if label not in tasks:
-            configuration.lacks(result, f"there is no task definition {label}")
+            configuration.lacks(result, f"there is no task definition {label}", (label, "migrat"))
     for each in defined.definitions:
         if each.service is None:
             continue
@@ -120,7 +120,9 @@ def inventory(
     if definition is None or service is None or not definition.tasks:
         result.not_examined.extend(definition.not_examined if definition else ())
         if not result.not_examined:
-            configuration.lacks(result, f"there is no service {row['ecs']} with a task definition")
+            configuration.lacks(
+                result, f"there is no service {row['ecs']} with a task definition", (row["ecs"],)
+            )
         return seen, result
     for count in items(service.attribute("desired_count")):
         if number(count) == 0:

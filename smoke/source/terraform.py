@@ -404,14 +404,28 @@ class Configuration:
             if any(symbol.resource is resource for symbol in symbols(Environment(module).value(expr)))
         ]
 
-    def lacks(self, result: Examined, what: str, at: Finding | None = None) -> None:
-        """Record that something is missing: a finding, unless it may stand where nothing could be read."""
+    def lacks(self, result: Examined, what: str, about: Sequence[str], at: Finding | None = None) -> None:
+        """Record that something is missing: a finding, unless it may stand where nothing could be read.
+
+        That is in a file that is not valid, or in a module whose call has one of the words `about` in it.
+        """
         place = at or Finding(self.directory, 0, "")
-        if self.unread:
-            what = f"{what}, unless it is in what could not be read: {self.unread[0]}"
+        invalid = [
+            Finding(each.path, each.line, "") for module in self.modules for each in module.files.unread
+        ]
+        holders = [*self.unread_values, *invalid, *self._mentions(about)]
+        if holders:
+            where = str(holders[0]).removesuffix(": ")
+            what = f"{what}, unless it is in what could not be read: {where}"
             result.not_examined.append(Finding(place.path, place.line, what))
         else:
             result.findings.append(Finding(place.path, place.line, what))
+
+    def _mentions(self, words: Sequence[str]) -> Iterator[Finding]:
+        for block in (block for module in self.modules for block in module.unread_calls):
+            written = " ".join([block.labels[0], *(expr.text for expr in block.attributes.values())]).lower()
+            if any(word.lower() in written for word in words):
+                yield Finding(block.at.path, block.at.line, f"the module {block.labels[0]}")
 
     def absent(self, type_: str) -> list[Resource]:
         """The resources of one type that the files say there are none of."""

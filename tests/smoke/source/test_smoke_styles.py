@@ -33,12 +33,12 @@ def examine(configuration: Configuration) -> dict[str, Examined]:
     for group, members in GROUPS.items():
         alone.findings.extend(ownership.shared(defined.uses, (FAMILY, NETWORK, LOGS, SECRET)).get(group, []))
         for what in ownership.lacks(group, defined.uses, defined.required(members)):
-            configuration.lacks(alone, f"{group} is incomplete: {what}")
+            configuration.lacks(alone, f"{group} is incomplete: {what}", members)
     shared = ownership.shared(defined.uses, list(ROLES)).values()
     finn = next((each for each in defined.definitions if each.service and each.name == "finn"), None)
     watched = Examined()
     if finn is None:
-        configuration.lacks(watched, "there is no service finn")
+        configuration.lacks(watched, "there is no service finn", ("finn",))
     else:
         watched = coverage(configuration, finn)
     rows = [inventory(configuration, defined, row)[1] for row in INVENTORY]
