@@ -3,10 +3,10 @@
 from collections import Counter
 from random import Random
 
-import hcl2
 import pytest
 import yaml
 
+from smoke.source.hcl import parse
 from stack.mutants.infrastructure import TREE, TreeMutant, of_file, tree_mutants
 
 TERRAFORM = """\
@@ -99,4 +99,4 @@ def _read(mutant: TreeMutant) -> None:
     if mutant.file.endswith(".yml"):
         assert isinstance(yaml.safe_load(mutant.text), dict), mutant.id
     else:
-        hcl2.loads(mutant.text)
+        assert parse(mutant.text, mutant.file).blocks, mutant.id
