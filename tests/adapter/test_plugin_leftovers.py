@@ -60,6 +60,15 @@ BODIES = {
     "returned": "return False",
     "returned truth": "return 1 == 1",
 }
+#: What a check or a library under it may do to filters and levels.
+MUTED = {
+    "warnings": "import warnings; warnings.simplefilter('ignore')",
+    "no warnings": "import warnings; warnings.resetwarnings(); warnings.warn = lambda *_, **__: None",
+    "level": "import logging; logging.getLogger('asyncio').setLevel(logging.CRITICAL)",
+    "logger": "import logging; logging.getLogger('asyncio').disabled = True",
+    "logging": "import logging; logging.disable(logging.CRITICAL)",
+    "configured": "import logging.config; logging.config.dictConfig({'version': 1})",
+}
 QUIET = [
     (),
     ("-W", "ignore"),
@@ -89,6 +98,14 @@ def test_what_is_only_mentioned_fails_its_check(suite: Suite, body: str) -> None
 def test_no_filter_hides_it(suite: Suite, body: str, args: tuple[str, ...]) -> None:
     suite.checks(f"@pytest.mark.p0\ndef test_up(evidence):\n    passing(evidence)\n    {body.lstrip()}\n")
     _refused(suite, *args)
+
+
+@pytest.mark.parametrize("mute", MUTED.values(), ids=MUTED.keys())
+@pytest.mark.parametrize("body", ["coroutine", "task", "returned"])
+def test_no_filter_or_level_of_the_check_hides_it(suite: Suite, body: str, mute: str) -> None:
+    steps = BODIES[body].lstrip()
+    suite.checks(f"@pytest.mark.p0\ndef test_up(evidence):\n    passing(evidence)\n    {mute}\n    {steps}\n")
+    _refused(suite)
 
 
 @pytest.mark.parametrize("when", ["setup", "teardown"])

@@ -20,6 +20,8 @@ SHOWN_HEADERS = frozenset(
     | {"traceparent", "www-authenticate"}
 )
 _SHOWN_PREFIXES = ("x-ratelimit", "ratelimit", "x-request", "x-trace", "x-payment", "payment-")
+#: Larger integers have no text in Python, unless it is asked to.
+_LARGEST = 10**1000
 _MEASUREMENTS = frozenset({"exchange", "figure", "evaluated"})
 
 Value = TypeVar("Value")
@@ -147,6 +149,8 @@ class Eventually(Protocol):
 
 def _plain(value: Any) -> Any:
     """Return what JSON and xdist's channel can carry: plain values as they are, all else as text."""
+    if type(value) is int and abs(value) >= _LARGEST:
+        return f"an integer of {value.bit_length()} bits"
     if value is None or type(value) in {bool, int, float, str}:
         return value
     if isinstance(value, Mapping):

@@ -43,6 +43,8 @@ class Gate:
         self._model: Mapping[str, Any] | None = None
         self._failed = self._failure = ""
         self._said = False
+        self._session: pytest.Session | None = None
+        self._status = 0
         self._announced = False
         # What pytest remembers of earlier runs, the tests of other suites among them, is not this run's.
         self._earlier = {path: frozenset(_content(path).splitlines()) for path in channels.files(config)}
@@ -94,6 +96,8 @@ class Gate:
         except Exception:
             session.exitstatus = self._fail()
             return None
+        finally:
+            self._session, self._status = session, int(session.exitstatus)
         return result
 
     @pytest.hookimpl
@@ -112,7 +116,12 @@ class Gate:
 
     @pytest.hookimpl
     def pytest_unconfigure(self) -> None:
-        """Print to stderr what no terminal summary said: without a terminal, or after an internal error."""
+        """Print to stderr what no terminal summary said: without a terminal, or after an internal error.
+
+        The exit status is that of the report also where a hook that came later has set another.
+        """
+        if self._session is not None:
+            self._session.exitstatus = self._status
         if self._said or not self._context.origin.is_here:
             return
         if self._failure:

@@ -32,6 +32,9 @@ from ..core.formats import text_of
 _LOST_BY_ASYNCIO = re.compile(
     r"exception was never retrieved|task was destroyed|^exception in|^unhandled", re.I
 )
+_ASYNCIO = logging.getLogger("asyncio")
+#: What CPython calls for a coroutine that is gone without having been awaited.
+_WARNS = "_warn_unawaited_coroutine"
 #: Threads of an executor wait for work until the interpreter ends.
 _IDLE_THREADS = ("ThreadPoolExecutor", "asyncio_")
 #: How long the end of a run waits for threads that checks have started; the interpreter waits without end.
@@ -47,11 +50,13 @@ class BackgroundFailure(RuntimeError):
     failure_class = "CHECK_ERROR"
 
 
-class BackgroundFailures(logging.Handler):
-    """Listens from the start of a session to its end, in the process that runs the checks."""
+class BackgroundFailures:
+    """Listens from the start of a session to its end, in the process that runs the checks.
+
+    It takes the place of what warns and logs, so that no filter or level that a check sets matters.
+    """
 
     def __init__(self, config: pytest.Config) -> None:
-        super().__init__(logging.ERROR)
         self._failures: list[BaseException] = []
         self._late: list[str] = []
         self._known = WeakSet(threading.enumerate())
@@ -59,22 +64,20 @@ class BackgroundFailures(logging.Handler):
         self._owners: WeakKeyDictionary[threading.Thread, str] = WeakKeyDictionary()
         self._before = threading.excepthook, sys.unraisablehook
         threading.excepthook, sys.unraisablehook = self._in_thread, self._in_finalizer
-        logging.getLogger("asyncio").addHandler(self)
+        self._warn = vars(warnings)[_WARNS]
+        vars(warnings)[_WARNS] = self._never_awaited
+        self._log = _ASYNCIO.error
+        vars(_ASYNCIO)["error"] = self._logged
         config.add_cleanup(self._stop)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Turn warnings that tell of a failure into failures, whatever filters the run was given."""
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", category=pytest.PytestReturnNotNoneWarning)
-            # raised where nothing can catch it, so that it comes to the hook for finalizers
-            warnings.filterwarnings("error", "coroutine .* was never awaited", RuntimeWarning)
+        """Finalize at the end of a phase what it made and left, cycles with a finalizer among it."""
+        with warnings.catch_warnings():  # what a check filters holds for that check
             try:
                 yield
-            except pytest.PytestReturnNotNoneWarning as problem:
-                raise BackgroundFailure(text_of(problem).partition("\n")[0]) from None
             finally:
-                gc.collect(1)  # what this phase made, among it cycles with a finalizer
+                gc.collect(1)
 
     def take(self) -> list[BaseException]:
         """Return the failures since the last call."""
@@ -101,12 +104,19 @@ class BackgroundFailures(logging.Handler):
         ]
         return [*self._late, *(f"after the last check: {_described(one)}" for one in self.take()), *running]
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Take what asyncio logs in place of raising it."""
-        message = record.getMessage()
-        if _LOST_BY_ASYNCIO.search(message):
-            exception = record.exc_info[1] if record.exc_info else None
-            self._failures.append(exception or BackgroundFailure(message.partition("\n")[0]))
+    def _logged(self, message: object, *values: object, **more: Any) -> None:
+        text = text_of(message)
+        if _LOST_BY_ASYNCIO.search(text):
+            info = more.get("exc_info")
+            exception = info[1] if isinstance(info, tuple) else info
+            if not isinstance(exception, BaseException):
+                exception = BackgroundFailure(text.partition("\n")[0])
+            self._failures.append(exception)
+        self._log(message, *values, **more)
+
+    def _never_awaited(self, coroutine: Any) -> None:
+        self._failures.append(BackgroundFailure(f"coroutine {coroutine.__qualname__!r} was never awaited"))
+        self._warn(coroutine)
 
     def _in_thread(self, problem: threading.ExceptHookArgs) -> None:
         exception = problem.exc_value or problem.exc_type()
@@ -121,15 +131,16 @@ class BackgroundFailures(logging.Handler):
 
     def _in_finalizer(self, problem: Any) -> None:
         exception = problem.exc_value or problem.exc_type()
-        is_coroutine = isinstance(exception, RuntimeWarning)
-        self._failures.append(BackgroundFailure(text_of(exception)) if is_coroutine else exception)
+        if not isinstance(exception, RuntimeWarning):  # a coroutine's, which was heard before
+            self._failures.append(exception)
         self._before[1](problem)
 
     def _is_awaited(self, thread: threading.Thread) -> bool:
         return thread in self._owners and not thread.daemon and not thread.name.startswith(_IDLE_THREADS)
 
     def _stop(self) -> None:
-        logging.getLogger("asyncio").removeHandler(self)
+        vars(warnings)[_WARNS] = self._warn
+        vars(_ASYNCIO)["error"] = self._log
         threading.excepthook, sys.unraisablehook = self._before
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import gc
-from collections.abc import Generator
+import inspect
+from collections.abc import Callable, Generator
 
 import pytest
 
@@ -12,7 +14,7 @@ from ..core.classify import worst
 from ..core.formats import text_of
 from .context import CHECK, PARTS, RunContext
 from .evidence import Parts
-from .leftovers import BackgroundFailures, ForkedCopy
+from .leftovers import BackgroundFailure, BackgroundFailures, ForkedCopy
 
 #: Under this key a worker of xdist hands on what no check can answer for.
 STRAY_KEY = "readiness-stray"
@@ -44,6 +46,17 @@ class Listener:
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         """Listen while the body runs."""
         return (yield from self._phase(item))
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+        """Fail a check that returns its answer instead of asserting it: pytest only warns."""
+        body = pyfuncitem.obj
+        if CHECK in pyfuncitem.stash and not inspect.iscoroutinefunction(body):
+            pyfuncitem.obj = _without_answer(body)
+        try:
+            return (yield)
+        finally:
+            pyfuncitem.obj = body
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -127,6 +140,19 @@ class Listener:
             raise
         self._context.origin.end_copy(check, None)
         return result
+
+
+def _without_answer(body: Callable[..., object]) -> Callable[..., None]:
+    @functools.wraps(body)
+    def call(**arguments: object) -> None:
+        __tracebackhide__ = True
+        answer = body(**arguments)
+        if answer is not None and not inspect.isasyncgen(answer):
+            raise BackgroundFailure(
+                f"the check returned {type(answer).__name__}, which nothing reads: assert it"
+            )
+
+    return call
 
 
 def _violation(found: BaseException | None) -> SafetyViolation | None:

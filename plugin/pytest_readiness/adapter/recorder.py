@@ -61,6 +61,9 @@ class Recorder:
         check = item.stash.get(CHECK, None)
         if check is None:
             return report
+        # a hook may have thought better of it
+        if call.excinfo is not None and report.passed and not hasattr(report, "wasxfail"):
+            report.outcome, report.longrepr = "failed", item.repr_failure(call.excinfo)
         exception = call.excinfo.value if call.excinfo and report.failed else None
         if report.failed:
             passing = exception is not None and is_passing(exception)
@@ -89,6 +92,7 @@ class Recorder:
             "where": "",
             "cause": "",
             "part": is_part,
+            "raised": exception is not None,
         }
         refusal = item.stash.get(REFUSAL, None)
         if refusal is not None and report.skipped:

@@ -58,13 +58,15 @@ class Tally:
             number = max(attempts)
             number += report.when in attempts[number].phases
         attempt = attempts.setdefault(number, Attempt(number))
+        facts = getattr(report, "readiness", {})
+        is_raised = bool(facts.get("raised")) and not hasattr(report, "wasxfail")
         attempt.phases[str(report.when)] = PhaseReport(
-            outcome=report.outcome,
+            outcome="failed" if report.passed and is_raised else report.outcome,
             duration_s=float(getattr(report, "duration", 0.0) or 0.0),
             expected=hasattr(report, "wasxfail"),
             crashed=crashed,
             text=self._last_line(report),
-            facts=getattr(report, "readiness", {}),
+            facts=facts,
         )
 
     def _file_part(self, report: pytest.TestReport) -> None:
