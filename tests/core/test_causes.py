@@ -87,6 +87,24 @@ def test_what_several_checks_say_alike_is_one_cause_whatever_their_cases_are() -
     assert [blocker["check"], *blocker["also"]] == [*names]
 
 
+def test_what_a_family_says_of_each_route_is_one_cause() -> None:
+    said = "expiry at pay.{0}: pay accepted a token: {1} /pay/{0} answered 200 (1 of {2} cases failed)"
+    routes = (("charge", "POST", 11), ("list", "GET", 7), ("refund", "POST", 3))
+    failed = [
+        check(
+            f"auth/{family}[pay.{route[0]}]",
+            "failed",
+            cls="PLATFORM_BUG",
+            summary=f"{family}: {said.format(*route)}",
+        )
+        for family in ("forged", "late")
+        for route in routes
+    ]
+    causes = model(*failed)["blockers"]
+    assert [cause["check"] for cause in causes] == ["auth/forged[pay.charge]", "auth/late[pay.charge]"]
+    assert causes[0]["also"] == ["auth/forged[pay.list]", "auth/forged[pay.refund]"]
+
+
 def test_an_outage_is_one_cause_whatever_was_asked() -> None:
     down = "the model provider behind Finn is down"
     made = model(

@@ -11,6 +11,7 @@ from .model import CheckResult, FailureClass, Outcome
 #: How ``CheckResult.cause`` names another check, because of which this one did not run.
 BEHIND = "check:"
 _ANSWERED = frozenset({Outcome.PASSED, Outcome.FLAKY})
+_ROUTE = re.compile(r"\b[A-Z]{3,} /(?:\S*/)?(\w+)")
 _WHEN = re.compile(r"^in (?:setup|teardown): ")
 #: What was asked when a third party's fault showed: a route or an action, with the answer's status and code.
 _ASKED = re.compile(r"(?:[A-Z]+ /\S*|[\w-]+:\w+ in .+?): (?:\d{3} \w+: )?(?=\S)")
@@ -93,8 +94,20 @@ def _keys(check: CheckResult) -> list[tuple[object, ...]]:
     # by itself, what Python says of an error or an assertion says too little
     bare = check.failure_class is FailureClass.CHECK_ERROR or not text or text.startswith("assert ")
     place = (check.where or check.id) if bare else ""
-    texts = (text, _VALUE.sub("…", _without_case(text, check.id)))
-    return [(check.failure_class, place, text) for text in dict.fromkeys(texts)]
+    like_brothers = _VALUE.sub("…", _without_case(text, check.id))
+    keys: list[tuple[object, ...]] = [
+        (check.failure_class, place, text) for text in dict.fromkeys((text, like_brothers))
+    ]
+    family, _, parameters = check.id.partition("[")
+    if parameters and not place:
+        keys.append((check.failure_class, family, _without_own_route(like_brothers, parameters)))
+    return keys
+
+
+def _without_own_route(text: str, parameters: str) -> str:
+    """Take out the routes that a check's parameters name: "pay.refund" tries ``POST /api/refund``."""
+    words = re.findall(r"\w+", parameters)
+    return _ROUTE.sub(lambda match: "…" if match[1] in words else match[0], text)
 
 
 def _without_case(text: str, name: str) -> str:
