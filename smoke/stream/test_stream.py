@@ -25,6 +25,8 @@ pytestmark = [
 SPREAD_MS = 20
 #: An answer that a model needs many pieces for.
 TIMES = 40
+#: So many characters more, where a model answers with all that it was asked.
+LONG = 400
 
 
 @pytest.fixture
@@ -97,14 +99,14 @@ def test_hang_up_leaves_no_reservation(
 
     Where most of a complete answer was still to come, that is less than its price.
     """
-    whole = stream(freeside, tenants.main, prompt_for(times=TIMES))
+    whole = stream(freeside, tenants.main, prompt_for(times=TIMES, padding=LONG))
     complete = whole.usage().cost_micro
     watch = freeside.watch(tenants.main, evidence)
     started = time.monotonic()
     left = stream(
         freeside,
         tenants.main,
-        prompt_for(times=TIMES),
+        prompt_for(times=TIMES, padding=LONG),
         hang_up=lambda event: event.name == "content",
     )
     early = time.monotonic() - started < whole.named("content")[-1].at / 2

@@ -34,9 +34,12 @@ CHEAP_MICRO = 2_500
 _ANSWERED = (
     "SELECT answer FROM freeside.idempotency WHERE community_id = %s AND key = %s AND answer IS NOT NULL"
 )
-# How long a key is kept that should be kept for a day, s.
-MEMORY_S = 0.7
-_FORGET = "DELETE FROM freeside.idempotency WHERE created_at < now() - make_interval(secs => %s)"
+# How many keys are kept where all of a day should be.
+MEMORY = 8
+_FORGET = """
+DELETE FROM freeside.idempotency WHERE answer IS NOT NULL AND (community_id, key) NOT IN
+    (SELECT community_id, key FROM freeside.idempotency ORDER BY created_at DESC LIMIT %s)
+"""
 # Whether the call that is served now is a stream.
 streaming: ContextVar[bool] = ContextVar("streaming", default=False)
 _SEIZE = """
@@ -125,7 +128,7 @@ class FaultyIdempotency(Faulty, Idempotency):
     async def claim(self, tenant_id: str, key: str, body_hash: str) -> Claim:
         """Claim what is not there to be claimed."""
         if self._faults.on("freeside-forgets-keys"):
-            await self._db.execute(_FORGET, MEMORY_S)
+            await self._db.execute(_FORGET, MEMORY)
         tenant_id, key = self._taken_for(tenant_id, key)
         if self._faults.on("freeside-races-idempotency"):
             return await self._raced(tenant_id, key, body_hash)
