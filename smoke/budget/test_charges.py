@@ -11,6 +11,7 @@ from smoke.contract.model import MAX_BODY_BYTES, MAX_KEY_CHARS, POOLS
 from smoke.contract.requests import KEY_HEADER, padded
 from smoke.platform.answers import require_status
 from smoke.platform.batch import Batch, Case, answering
+from smoke.platform.concurrency import at_once
 from smoke.platform.freeside import Tenants, cost_in
 from smoke.platform.invariants import Conservation
 from smoke.platform.prompts import nonce, prompt_for
@@ -29,15 +30,17 @@ pytestmark = [
 def test_every_pool_is_charged(
     route: str, ways: Callable[[str], Way], tenants: Tenants, watch: Conservation
 ) -> None:
-    """One call to each pool, one after another: each has a cost, and exactly that is charged for it."""
-    way, costs = ways(route), list[int]()
-    for pool in POOLS:
+    """A call to each pool, all at once: each has a cost, and exactly their sum is charged."""
+    way = ways(route)
+
+    def ask(pool: str) -> int:
         claims: dict[str, Any] = {"pool_id": pool} if way.direct else {}
-        answer = require_status(way.post(way.body(prompt_for(), pool), tenants.main, **claims), 200)
-        costs.append(cost_in(answer))
-        if not costs[-1]:
+        cost = cost_in(require_status(way.post(way.body(prompt_for(), pool), tenants.main, **claims), 200))
+        if not cost:
             raise SafetyViolation(f"{route}: an answer of the pool {pool} costs nothing, or does not tell")
-        watch.charged(costs)
+        return cost
+
+    watch.charged(at_once([partial(ask, pool) for pool in POOLS]))
 
 
 def at_the_limits(way: Way) -> Iterable[tuple[str, bytes, Mapping[str, Any]]]:
