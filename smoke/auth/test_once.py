@@ -45,6 +45,7 @@ def spent(target: Target, name: str, claims: Claims) -> Case:
         f"a token counts once at {target.access.id}",
         lambda: target.again(claims),
         lambda answer: require_spent(answer, target.service, f"a spent token ({name})"),
+        target.mint(jti=claims["jti"]),
     )
 
 
@@ -112,6 +113,7 @@ def test_near_jti_is_another_token(target: Target, access: Access, batch: Batch)
                 f"another jti is another token at {access.id}",
                 partial(target.again, target.claims() | {"jti": _changed(jti, place)}),
                 lambda answer: require_status(answer, access.success),
+                target.mint(jti=_changed(jti, place)),
             )
             for place in PLACES
         ]

@@ -12,7 +12,7 @@ from pytest_readiness import Evidence, SafetyViolation
 
 from smoke.contract.neighbours import strings
 from smoke.platform.answers import body_text, require_status
-from smoke.platform.attacks import require_refused
+from smoke.platform.attacks import mint_command, require_refused
 from smoke.platform.batch import Batch, Case
 from smoke.platform.freeside import Freeside, Tenants, cost_in
 from smoke.platform.invariants import I7, reading_of
@@ -108,20 +108,18 @@ def test_near_tenant_is_another_tenant(
             raise SafetyViolation(f"the budget of {victim} was shown to a tenant of nearly its name")
 
     rule = "tenants of nearly the same name are two tenants"
-    batch.run(
-        [
-            *(Case(f"read by {each.name}", rule, partial(read, each.value, victim), closed) for each in near),
-            *(
-                Case(f"call by {each.name}", rule, partial(call, each.value), _answered)
-                for each in near[:CALLS]
-            ),
-            *(
-                Case(f"path of {each.name}", rule, partial(read, victim, each.value), closed)
-                for each in near
-                if each.value.strip() and not gateway
-            ),
-        ]
-    )
+    cases = []
+    for each in near:
+        mint = mint_command("freeside.budget", tenant_id=each.value)
+        cases.append(Case(f"read by {each.name}", rule, partial(read, each.value, victim), closed, mint))
+    for each in near[:CALLS]:
+        mint = mint_command("freeside.invoke", tenant_id=each.value)
+        cases.append(Case(f"call by {each.name}", rule, partial(call, each.value), _answered, mint))
+    for each in near if not gateway else ():
+        if each.value.strip():
+            mint = mint_command("freeside.budget")
+            cases.append(Case(f"path of {each.name}", rule, partial(read, victim, each.value), closed, mint))
+    batch.run(cases)
     watch.unchanged(f"calls of tenants of nearly the name of {victim}", I7)
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 
 import httpx
 from pytest_readiness import Environment, ProfileError, SetupError, load_environment
@@ -15,7 +18,8 @@ from smoke.contract.model import SERVICES, Access, accesses
 from smoke.network.transport import http_pool
 
 from . import tokens
-from .forgeries import Genuine, forgeries, varieties
+from .forgeries import forgeries, varieties
+from .genuine import Genuine
 from .http import HttpClient, ServiceClient
 from .jwks import SigningKeyLookup
 from .tokens import Claims, SigningKey
@@ -34,14 +38,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     mint.add_argument(
         "--case", default="", metavar="NAME", help="the case of the report (default: a good token)"
     )
+    mint.add_argument(
+        "--claim",
+        action="append",
+        default=[],
+        metavar="NAME=JSON",
+        help="a claim of a good token that is other",
+    )
     mint.add_argument("--body", default="", help="the request's body, for a token that is bound to it")
     options = parser.parse_args(arguments)
     access = next(access for access in accesses() if access.id == options.to)
     try:
         environment = load_environment(options.env)
         with http_pool("pytest-readiness-smoke", proxies=environment.live) as pool:
-            header = header_of(genuine_of(environment, pool, access, options.body), options.case)
-    except (ProfileError, SetupError, AssertionError, LookupError, httpx.HTTPError) as problem:
+            changed = {
+                name: json.loads(value) for name, _, value in (one.partition("=") for one in options.claim)
+            }
+            genuine = genuine_of(environment, pool, access, options.body)
+            header = header_of(replace(genuine, claims=genuine.claims | changed), options.case)
+    except (ProfileError, SetupError, AssertionError, LookupError, ValueError, httpx.HTTPError) as problem:
         print(problem, file=sys.stderr)  # noqa: T201
         return 1
     print(f"Authorization: {header or ''}".rstrip())  # noqa: T201
@@ -50,12 +65,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def genuine_of(environment: Environment, pool: httpx.Client, access: Access, body: str) -> Genuine:
     """A token that the route would accept from the suite's own tenant."""
-    signer = access.kind.signer
-    client = ServiceClient(HttpClient(signer, environment.get(f"{signer}.url"), pool))
-    key = SigningKeyLookup(lambda: environment.secret(SECRETS[signer]), client.jwks)()
+    key = _key(environment, pool, access.kind.signer)
     audience = SERVICES[access.service].audience
     claims = claims_of(access, environment.auth.community_id, body)
-    return Genuine(access.kind, audience, key, claims, SigningKey.throwaway("smoke-attacker"), body.encode())
+    others: list[SigningKey] = []
+    for signer in SECRETS.keys() - {access.kind.signer}:
+        with suppress(SetupError, AssertionError, httpx.HTTPError):
+            others.append(_key(environment, pool, signer))
+    attacker = SigningKey.throwaway("smoke-attacker")
+    return Genuine(access.kind, audience, key, claims, attacker, body.encode(), others=tuple(others))
+
+
+def _key(environment: Environment, pool: httpx.Client, signer: str) -> SigningKey:
+    client = ServiceClient(HttpClient(signer, environment.get(f"{signer}.url"), pool))
+    return SigningKeyLookup(lambda: environment.secret(SECRETS[signer]), client.jwks)()
 
 
 def claims_of(access: Access, tenant: str, body: str) -> Claims:

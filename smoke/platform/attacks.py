@@ -27,8 +27,8 @@ from .answers import (
 from .dixie import Dixie, quality_signal
 from .finn import INVOKE_PATH as FINN_INVOKE
 from .finn import Finn
-from .forgeries import Genuine
 from .freeside import INVOKE_PATH, Freeside, cost_in
+from .genuine import Genuine
 from .http import JSON_HEADERS, Credential
 from .prompts import prompt_for
 from .tokens import Claims, SigningKey, bearer, dixie_service_claims, finn_claims, user_claims
@@ -75,10 +75,9 @@ class Target:
         """Fresh tokens, one for each send, with some claims changed."""
         return lambda: bearer(self.key(), self.claims() | changed)
 
-    def mint(self, case: str) -> str:
-        """The command that makes a forgery of that name anew."""
-        words = ["python", "-m", "smoke.platform", "mint", "--to", self.access.id, "--case", case]
-        return shlex.join(words + (["--body", self.body.decode()] if self.body else []))
+    def mint(self, case: str = "", **changed: Any) -> str:
+        """The command that makes a token anew: of a case by its name, or a good one with other claims."""
+        return mint_command(self.access.id, case, self.body, **changed)
 
     def accepted(self, **changed: Any) -> httpx.Response:
         """The answer to a new token that must be accepted."""
@@ -101,6 +100,14 @@ class Target:
     def again(self, claims: Claims) -> httpx.Response:
         """The answer to a token of exactly these claims."""
         return self.offer(bearer(self.key(), claims))
+
+
+def mint_command(to: str, case: str = "", body: bytes = b"", **changed: Any) -> str:
+    """The command that prints the Authorization header of a token for a route, for a replay."""
+    words = ["python", "-m", "smoke.platform", "mint", "--to", to]
+    words += ["--case", case] if case else []
+    words += [word for name, value in changed.items() for word in ("--claim", f"{name}={json.dumps(value)}")]
+    return shlex.join(words + (["--body", body.decode()] if body else []))
 
 
 def target_of(

@@ -1,6 +1,6 @@
 """Credentials derived from a genuine one: each differs in one thing, and the contract says what it is worth.
 
-Only here is a JWS put together by hand: what is honest, even with bad claims, is made by ``tokens``.
+What is honest, even with bad claims, is made by ``tokens``.
 """
 
 from __future__ import annotations
@@ -14,79 +14,28 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, utils
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import utils
 
 from smoke.contract.boundaries import FAR_TIMES
-from smoke.contract.model import SERVICES, TokenKind
+from smoke.contract.model import SERVICES
 from smoke.contract.neighbours import Near, documents, strings, twice
-from smoke.contract.verifier import Accepted, Keys, Refused, Verdict, verify
+from smoke.contract.verifier import Accepted, Refused
 
-from .tokens import Claims, SigningKey
+from .genuine import Genuine, Sign, decoded, encoded, es256
 
-_ECDSA = ec.ECDSA(hashes.SHA256())
 #: The order of P-256: with s, n - s signs as well.
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 #: What an HTTP header can carry unchanged.
 _SENDABLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
-#: Signs the signing input of a JWS.
-Sign = Callable[[bytes], bytes]
 #: An Authorization header, None for no header at all; the name says in what it differs.
-Credential = Near[str | None]
-Family = Callable[["Genuine"], Iterator[Credential]]
-
-
-@dataclass(frozen=True, slots=True)
-class Genuine:
-    """What a credential that would be accepted is made of, where it is sent, and an attacker's key.
-
-    Each derived token has a ``jti`` of its own, unless they all keep that of the claims.
-    """
-
-    kind: TokenKind
-    audience: str
-    key: SigningKey
-    claims: Claims
-    attacker: SigningKey
-    body: bytes = b""
-    keep_jti: bool = False
-    #: Keys that the platform publishes for tokens of other issuers.
-    others: tuple[SigningKey, ...] = ()
-
-    def renewed(self) -> Genuine:
-        """The same for another token."""
-        return self if self.keep_jti else replace(self, claims=self.claims | {"jti": str(uuid.uuid4())})
-
-    @property
-    def header(self) -> dict[str, Any]:
-        """The members of the header."""
-        return {"alg": "ES256", "typ": "JWT", "kid": self.key.kid}
-
-    def token(self, *, header: Any = None, claims: Any = None, sign: Sign | None = None) -> str:
-        """The token with other parts: members, or the JSON text itself."""
-        head, body = (
-            part if isinstance(part, str) else json.dumps(part)
-            for part in (
-                self.header if header is None else header, self.claims if claims is None else claims,
-            )
-        )  # fmt: skip
-        signed = f"{_base64(head.encode())}.{_base64(body.encode())}"
-        return f"{signed}.{_base64((sign or self.sign)(signed.encode()))}"
-
-    def sign(self, signed: bytes) -> bytes:
-        """The signature by the genuine key."""
-        return _es256(self.key, signed)
-
-    def verdict(self, header: str | None) -> Verdict:
-        """What the contract says of an Authorization header that is sent in place of the genuine one."""
-        keys: Keys = {self.key.kid: lambda signed, raw: _verifies(self.key, signed, raw)}
-        return verify(header, self.kind, self.audience, keys, time.time(), body=self.body)
+Header = Near[str | None]
+Family = Callable[[Genuine], Iterator[Header]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +76,7 @@ def sendable(header: str) -> bool:
     return _SENDABLE.fullmatch(header) is not None
 
 
-def varieties(genuine: Genuine) -> list[Credential]:
+def varieties(genuine: Genuine) -> list[Header]:
     """Every derived credential that the contract accepts although it is written in another way."""
     return [near for near in _written_otherwise(genuine) if genuine.verdict(near.value) == Accepted()]
 
@@ -143,7 +92,7 @@ def _refused(genuine: Genuine, *families: str) -> Iterator[Forgery]:
             yield Forgery(near.name, verdict.rule, near.value, family)
 
 
-def _bearers(genuine: Genuine) -> Iterator[Credential]:
+def _bearers(genuine: Genuine) -> Iterator[Header]:
     token = genuine.renewed().token
     yield Near("no header", None)
     yield Near("no token", "Bearer")
@@ -152,7 +101,7 @@ def _bearers(genuine: Genuine) -> Iterator[Credential]:
         yield Near(f"scheme {scheme}", f"{scheme} {token()}")
 
 
-def _structures(genuine: Genuine) -> Iterator[Credential]:
+def _structures(genuine: Genuine) -> Iterator[Header]:
     head, claims, signature = genuine.token().split(".")
     for name, text in (
         ("no parts", "x"), ("words", "not.a.token"), ("dots", ".."), ("unsigned", f"{head}.{claims}"),
@@ -173,7 +122,7 @@ def _structures(genuine: Genuine) -> Iterator[Credential]:
         yield Near(f"header is {name}", f"Bearer {genuine.token(header=text)}")
 
 
-def _encodings(genuine: Genuine) -> Iterator[Credential]:
+def _encodings(genuine: Genuine) -> Iterator[Header]:
     """Base64 as RFC 7515 does not allow it, around what is signed just so."""
     while True:  # until the signature has a letter that the alphabets write in two ways
         token = genuine.renewed().token()
@@ -182,17 +131,17 @@ def _encodings(genuine: Genuine) -> Iterator[Credential]:
             break
     yield Near("padded signature", f"Bearer {token}==")
     yield Near("signature in the other alphabet", f"Bearer {head}.{claims}.{_standard(signature)}")
-    yield Near("signature in hexadecimal", f"Bearer {head}.{claims}.{_decoded(signature).hex()}")
+    yield Near("signature in hexadecimal", f"Bearer {head}.{claims}.{decoded(signature).hex()}")
 
 
-def _header_values(genuine: Genuine) -> Iterator[Credential]:
+def _header_values(genuine: Genuine) -> Iterator[Header]:
     """Neighbours of what the header says, signed by the genuine key."""
     for name, other in (("alg", "none"), ("kid", genuine.attacker.kid)):
         for near in documents(genuine.header, name, other):
             yield Near(f"{name} {near.name}", f"Bearer {genuine.renewed().token(header=near.value)}")
 
 
-def _algorithms(genuine: Genuine) -> Iterator[Credential]:
+def _algorithms(genuine: Genuine) -> Iterator[Header]:
     for name in ("none", "None", "NONE", "nOnE", "", "ES384", "ES512", "ES256K", "RS256", "PS256", "EdDSA"):
         header = genuine.header | {"alg": name}
         yield Near(
@@ -203,7 +152,7 @@ def _algorithms(genuine: Genuine) -> Iterator[Credential]:
     jwk = genuine.key.public_jwk()
     secrets = {
         "the PEM": pem, "the PEM without its end": pem.strip(), "the JWK": json.dumps(jwk).encode(),
-        "x": _decoded(jwk["x"]), "x and y": _decoded(jwk["x"]) + _decoded(jwk["y"]),
+        "x": decoded(jwk["x"]), "x and y": decoded(jwk["x"]) + decoded(jwk["y"]),
         "the kid": jwk["kid"].encode(),
         "nothing": b"",
         "the DER": genuine.key.private.public_key().public_bytes(
@@ -217,7 +166,7 @@ def _algorithms(genuine: Genuine) -> Iterator[Credential]:
             yield Near(f"HS{bits} with {name}", f"Bearer {genuine.renewed().token(header=header, sign=sign)}")
 
 
-def _keys(genuine: Genuine) -> Iterator[Credential]:
+def _keys(genuine: Genuine) -> Iterator[Header]:
     for kid in ("smoke-unknown-kid", "../../dev/null", "' OR '1'='1", genuine.attacker.kid):
         yield Near(f"kid {kid}", f"Bearer {genuine.renewed().token(header=genuine.header | {'kid': kid})}")
     public = genuine.attacker.public_jwk()
@@ -233,19 +182,19 @@ def _keys(genuine: Genuine) -> Iterator[Credential]:
             header = genuine.header | {"kid": kid} | members
             whose = "known" if kid == genuine.key.kid else "its own"
             token = genuine.renewed().token(
-                header=header, sign=lambda signed: _es256(genuine.attacker, signed)
+                header=header, sign=lambda signed: es256(genuine.attacker, signed)
             )
             yield Near(f"another key, brought as {name}, under {whose} kid", f"Bearer {token}")
     for other in genuine.others:
         header = genuine.header | {"kid": other.kid}
-        token = genuine.renewed().token(header=header, sign=partial(_es256, other))
+        token = genuine.renewed().token(header=header, sign=partial(es256, other))
         yield Near("the key of another issuer", f"Bearer {token}")
     for names in (["smoke-ext"], ["exp", "smoke-ext"]):
         header = genuine.header | {"crit": names, "smoke-ext": True}
         yield Near(f"crit {' '.join(names)}", f"Bearer {genuine.renewed().token(header=header)}")
 
 
-def _signatures(genuine: Genuine) -> Iterator[Credential]:
+def _signatures(genuine: Genuine) -> Iterator[Header]:
     other = genuine.renewed()
     changes: dict[str, Sign] = {
         **{f"bit flipped in byte {place}": partial(_flipped, place) for place in (0, 8, 31, 32, 63)},
@@ -263,7 +212,7 @@ def _signatures(genuine: Genuine) -> Iterator[Credential]:
         yield Near(f"signature {name}", f"Bearer {genuine.renewed().token(sign=sign)}")
 
 
-def _tampered(genuine: Genuine) -> Iterator[Credential]:
+def _tampered(genuine: Genuine) -> Iterator[Header]:
     """Claims changed after they were signed."""
     changes: dict[str, Any] = {
         "sub": "0x" + "ad" * 20, "tenant_id": "smoke-other", "tier": "enterprise ",
@@ -273,15 +222,15 @@ def _tampered(genuine: Genuine) -> Iterator[Credential]:
     for name, value in changes.items():
         fresh = genuine.renewed()
         head, _, signature = fresh.token().split(".")
-        changed = _base64(json.dumps(fresh.claims | {name: value}).encode())
+        changed = encoded(json.dumps(fresh.claims | {name: value}).encode())
         yield Near(f"{name} changed after signing", f"Bearer {head}.{changed}.{signature}")
     fresh = genuine.renewed()
     _, claims, signature = fresh.token().split(".")
-    head = _base64(json.dumps(genuine.header | {"smoke": 1}).encode())
+    head = encoded(json.dumps(genuine.header | {"smoke": 1}).encode())
     yield Near("header changed after signing", f"Bearer {head}.{claims}.{signature}")
 
 
-def _claims(genuine: Genuine) -> Iterator[Credential]:
+def _claims(genuine: Genuine) -> Iterator[Header]:
     now = int(time.time())
     wrong = {
         "iss": "not-arrakis", "tier": "root", "allowed_pools": "cheap", "exp": now - 900, "iat": now + 900,
@@ -296,7 +245,7 @@ def _claims(genuine: Genuine) -> Iterator[Credential]:
         yield Near(f"nbf {near.name}", f"Bearer {genuine.token(claims=near.value)}")
 
 
-def _names(genuine: Genuine) -> Iterator[Credential]:
+def _names(genuine: Genuine) -> Iterator[Header]:
     """Audiences and issuers of others."""
     foreign = _foreign(genuine)
     near = [each.value for each in strings(genuine.audience)]
@@ -314,7 +263,7 @@ def _foreign(genuine: Genuine) -> list[str]:
     return [each.audience for each in SERVICES.values() if each.audience != genuine.audience]
 
 
-def _times(genuine: Genuine) -> Iterator[Credential]:
+def _times(genuine: Genuine) -> Iterator[Header]:
     now = int(time.time())
     for name, offsets in FAR_TIMES.items():
         moved = {claim: now + seconds for claim, seconds in offsets.items()}
@@ -326,7 +275,7 @@ def _times(genuine: Genuine) -> Iterator[Credential]:
     yield Near("exp twice, last past", f"Bearer {genuine.token(claims=again)}")
 
 
-def _hashes(genuine: Genuine) -> Iterator[Credential]:
+def _hashes(genuine: Genuine) -> Iterator[Header]:
     if not genuine.kind.bound:
         return
     same = json.dumps(json.loads(genuine.body), separators=(",", ":"), sort_keys=True).encode()
@@ -338,7 +287,7 @@ def _hashes(genuine: Genuine) -> Iterator[Credential]:
     }
     digest, longer = hashlib.sha256(genuine.body), hashlib.sha512(genuine.body).hexdigest()
     values = {f"of {name}": f"sha256:{hashlib.sha256(body).hexdigest()}" for name, body in bodies.items()} | {
-        "without its prefix": digest.hexdigest(), "in base64": f"sha256:{_base64(digest.digest())}",
+        "without its prefix": digest.hexdigest(), "in base64": f"sha256:{encoded(digest.digest())}",
         "cut": f"sha256:{digest.hexdigest()[:32]}", "by SHA-512": f"sha512:{longer}",
         "by SHA-512 under its name": f"sha256:{longer}",
     }  # fmt: skip
@@ -349,7 +298,7 @@ def _hashes(genuine: Genuine) -> Iterator[Credential]:
         )
 
 
-def _written_otherwise(genuine: Genuine) -> Iterator[Credential]:
+def _written_otherwise(genuine: Genuine) -> Iterator[Header]:
     """The same token as other honest issuers write it."""
     fresh = genuine.renewed
     reverse = {name: fresh().claims[name] for name in reversed(genuine.claims)}
@@ -375,30 +324,8 @@ FAMILIES: dict[str, Family] = {
 NEIGHBOURS = ("header values", "claims")
 
 
-def _base64(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _decoded(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-
 def _standard(text: str) -> str:
     return text.replace("-", "+").replace("_", "/")
-
-
-def _es256(key: SigningKey, signed: bytes) -> bytes:
-    r, s = utils.decode_dss_signature(key.private.sign(signed, _ECDSA))
-    return r.to_bytes(32) + s.to_bytes(32)
-
-
-def _verifies(key: SigningKey, signed: bytes, raw: bytes) -> bool:
-    r, s = int.from_bytes(raw[:32]), int.from_bytes(raw[32:])
-    try:
-        key.private.public_key().verify(utils.encode_dss_signature(r, s), signed, _ECDSA)
-    except InvalidSignature:
-        return False
-    return True
 
 
 def _hmac(secret: bytes, digest: str) -> Sign:
