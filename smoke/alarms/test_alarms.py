@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from pytest_readiness import Evidence
+from pytest_readiness import Evidence, SetupError
 
 from smoke.aws.alarms import APPLICATION, FURTHER, REQUIRED, judged, watch_for, watching
 from smoke.aws.monitoring import (
@@ -112,12 +112,18 @@ def test_can_fire(aws: AwsReader, evidence: Evidence) -> None:
 
 @pytest.mark.p0
 def test_topic_is_subscribed(aws: AwsReader, evidence: Evidence) -> None:
-    """The topic has a confirmed subscription."""
+    """The topic has a confirmed subscription that takes every alarm."""
     aws.cluster()
-    confirmed, pending = read_subscriptions(aws.account, aws.topic())
-    evidence.figure("confirmed subscriptions", len(confirmed), limit=">= 1")
-    evidence.figure("pending subscriptions", len(pending))
-    assert confirmed, f"no confirmed subscription to {aws.names.topic}; {len(pending)} pending"
+    found = read_subscriptions(aws.account, aws.topic())
+    evidence.figure("confirmed subscriptions", len(found.confirmed), limit=">= 1")
+    evidence.figure("pending subscriptions", len(found.pending))
+    evidence.figure("subscriptions with a filter", len(found.filtered) + len(found.unread))
+    if found.unread and not found.confirmed:
+        raise SetupError(f"not examined: what the filters of {aws.names.topic}'s subscriptions let through")
+    assert found.confirmed, (
+        f"no confirmed subscription to {aws.names.topic} takes alarms; {len(found.pending)} pending, "
+        f"{len(found.filtered)} filtered by attributes that no alarm has"
+    )
 
 
 @pytest.mark.p1

@@ -33,8 +33,10 @@ def test_dashboard(aws: AwsReader, name: str, evidence: Evidence) -> None:
 def test_log_group(aws: AwsReader, service: str, evidence: Evidence) -> None:
     """The log group that the service writes to exists and has a retention limit."""
     groups = tuple(aws.definition(name).main(name).log_group for name in sorted(aws.definitions()))
-    group = aws.definition(service).main(service).log_group
+    main, here = aws.definition(service).main(service), aws.account.region
+    group = main.log_group
     assert group, f"{service} writes to no log group"
+    assert main.log_region in ("", here), f"{service} writes to {group} in {main.log_region}, not in {here}"
     retention = aws.retention(tuple(filter(None, groups)))
     evidence.figure(f"retention of {group}", retention.get(group), "days", limit=">= 1")
     assert group in retention, f"the log group {group} of {service} does not exist"

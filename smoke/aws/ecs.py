@@ -49,6 +49,7 @@ class ContainerDefinition:
     environment: Mapping[str, str]
     secrets: Mapping[str, str]
     log_group: str
+    log_region: str
     ports: tuple[int, ...]
 
 
@@ -191,6 +192,7 @@ def _container(described: Mapping[str, Any]) -> ContainerDefinition:
         environment={each["name"]: each["value"] for each in described.get("environment", ())},
         secrets={each["name"]: each["valueFrom"] for each in described.get("secrets", ())},
         log_group=options.get("awslogs-group", ""),
+        log_region=options.get("awslogs-region", ""),
         ports=tuple(
             each["containerPort"] for each in described.get("portMappings", ()) if "containerPort" in each
         ),

@@ -39,7 +39,10 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class MetricAlarm:
-    """An alarm as it is set. `metrics` are all that feed it; metric math has several, or none of its own."""
+    """An alarm as it is set. `metrics` are all that feed it; metric math has several, or none of its own.
+
+    `place` is REGION:ACCOUNT, as in its ARN.
+    """
 
     name: str
     state: str
@@ -49,6 +52,7 @@ class MetricAlarm:
     threshold: float | None
     enabled: bool
     actions: tuple[str, ...]
+    place: str = ""
 
     @property
     def steers(self) -> bool:
@@ -64,27 +68,33 @@ class MetricAlarm:
 
 def alarm_of(described: Mapping[str, Any]) -> MetricAlarm:
     """An alarm from DescribeAlarms."""
+    place = ":".join(described.get("AlarmArn", "").split(":")[3:5])
     parts = [
-        (stat["Metric"]["Namespace"], stat["Metric"]["MetricName"], stat["Metric"].get("Dimensions", ()))
-        for stat in (each.get("MetricStat") for each in described.get("Metrics", ()))
-        if stat
+        (stat["Metric"]["Namespace"], stat["Metric"]["MetricName"], _dimensions(stat["Metric"], each, place))
+        for each in described.get("Metrics", ())
+        if (stat := each.get("MetricStat"))
     ]
     if described.get("MetricName"):
-        parts = [(described["Namespace"], described["MetricName"], described.get("Dimensions", ()))]
+        parts = [(described["Namespace"], described["MetricName"], _dimensions(described, {}, place))]
     threshold = described.get("Threshold")
     return MetricAlarm(
         name=described["AlarmName"],
         state=described["StateValue"],
-        metrics=tuple(
-            Metric.of(namespace, name, {each["Name"]: each["Value"] for each in dimensions})
-            for namespace, name, dimensions in parts
-        ),
+        metrics=tuple(Metric.of(namespace, name, dimensions) for namespace, name, dimensions in parts),
         statistic=described.get("ExtendedStatistic") or described.get("Statistic") or "",
         comparison=described.get("ComparisonOperator", ""),
         threshold=None if threshold is None else float(threshold),
         enabled=bool(described.get("ActionsEnabled")),
         actions=tuple(described.get("AlarmActions", ())),
+        place=place,
     )
+
+
+def _dimensions(metric: Mapping[str, Any], query: Mapping[str, Any], place: str) -> dict[str, str]:
+    """The dimensions of a metric, and the account where it is another one's than the alarm's."""
+    found = {each["Name"]: each["Value"] for each in metric.get("Dimensions", ())}
+    account = query.get("AccountId", "")
+    return found if not account or place.endswith(f":{account}") else {**found, "AccountId": account}
 
 
 def mute(alarm: MetricAlarm, topic: str) -> list[str]:
@@ -94,9 +104,16 @@ def mute(alarm: MetricAlarm, topic: str) -> list[str]:
         reasons.append("its actions are switched off")
     if not alarm.actions:
         reasons.append("it has no target")
-    elif not any(action.rpartition(":")[2] == topic for action in alarm.actions):
-        reasons.append(f"it notifies {', '.join(alarm.actions)} and not {topic}")
+    elif not any(_is_topic(action, topic, alarm.place) for action in alarm.actions):
+        where = f" of {alarm.place}" if alarm.place else ""
+        reasons.append(f"it notifies {', '.join(alarm.actions)} and not {topic}{where}")
     return reasons
+
+
+def _is_topic(action: str, topic: str, place: str) -> bool:
+    """Whether an action is the topic of this name, in the alarm's own region and account."""
+    *_, name = parts = action.split(":")
+    return name == topic and (not place or parts[2:5] == ["sns", *place.split(":")])
 
 
 def is_health(alarm: MetricAlarm) -> bool:
@@ -173,11 +190,40 @@ def topic_arn(account: AwsAccount, names: Names) -> str:
     return found[0]
 
 
-def read_subscriptions(account: AwsAccount, arn: str) -> tuple[list[str], list[str]]:
-    """The topic's confirmed and its pending subscriptions, each by its protocol."""
+@dataclass(frozen=True, slots=True)
+class Subscriptions:
+    """The subscriptions of a topic, each by its protocol.
+
+    A confirmed one is `filtered` when it takes only messages with certain attributes, of which an alarm's has
+    none; `unread` when it takes only messages with a certain body.
+    """
+
+    confirmed: tuple[str, ...]
+    pending: tuple[str, ...]
+    filtered: tuple[str, ...]
+    unread: tuple[str, ...]
+
+
+def read_subscriptions(account: AwsAccount, arn: str) -> Subscriptions:
+    """The topic's subscriptions, and whether they hear its alarms."""
     described = account.pages("sns", "list_subscriptions_by_topic", "Subscriptions", TopicArn=arn)
-    confirmed = [each["Protocol"] for each in described if each["SubscriptionArn"].startswith("arn:")]
-    return confirmed, [each["Protocol"] for each in described if each["SubscriptionArn"] == PENDING]
+    confirmed = [each for each in described if each["SubscriptionArn"].startswith("arn:")]
+    attributes = at_once(
+        lambda each: account.ask(
+            "sns", "get_subscription_attributes", SubscriptionArn=each["SubscriptionArn"]
+        )["Attributes"],
+        confirmed,
+    )
+    kept: dict[str, list[str]] = {"": [], "MessageAttributes": [], "MessageBody": []}
+    for each, found in zip(confirmed, attributes, strict=True):
+        scope = found.get("FilterPolicyScope") or "MessageAttributes"
+        kept[scope if found.get("FilterPolicy", "{}") not in ("", "{}") else ""].append(each["Protocol"])
+    return Subscriptions(
+        confirmed=tuple(kept[""]),
+        pending=tuple(each["Protocol"] for each in described if each["SubscriptionArn"] == PENDING),
+        filtered=tuple(kept["MessageAttributes"]),
+        unread=tuple(kept["MessageBody"]),
+    )
 
 
 def read_dashboard(account: AwsAccount, name: str) -> list[Any] | None:

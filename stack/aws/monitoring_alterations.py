@@ -66,6 +66,17 @@ def topic_unconfirmed(emulator: Emulator) -> None:
     internals.unconfirm(TOPIC_ARN)
 
 
+def topic_filtered(emulator: Emulator) -> None:
+    """Have every subscription to the alerts topic take only messages with an attribute that no alarm has."""
+    sns = emulator.aws("sns")
+    for each in sns.list_subscriptions_by_topic(TopicArn=TOPIC_ARN)["Subscriptions"]:
+        sns.set_subscription_attributes(
+            SubscriptionArn=each["SubscriptionArn"],
+            AttributeName="FilterPolicy",
+            AttributeValue=json.dumps({"team": ["billing"]}),
+        )
+
+
 def topic_missing(emulator: Emulator) -> None:
     """Delete the alerts topic; the alarms still name it."""
     emulator.aws("sns").delete_topic(TopicArn=TOPIC_ARN)
@@ -114,6 +125,6 @@ def _alarm(emulator: Emulator, name: str) -> dict[str, Any]:
 
 ALTERATIONS = (
     api_refuses, alarm_missing, alarm_changed, alarm_watches_another, metric, topic_without_subscription,
-    topic_unconfirmed, topic_missing, notifications_lost, dashboard_missing, dashboard_empty,
+    topic_unconfirmed, topic_filtered, topic_missing, notifications_lost, dashboard_missing, dashboard_empty,
     log_group_missing, log_group_without_retention, service_unwatched,
 )  # fmt: skip

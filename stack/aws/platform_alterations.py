@@ -70,6 +70,7 @@ def task_definition(
     task_role_of: str = "",
     secret_of: str = "",
     log_group_of: str = "",
+    log_region: str = "",
     environment: Mapping[str, str] | None = None,
     **settings: Any,
 ) -> None:
@@ -96,6 +97,8 @@ def task_definition(
         container["secrets"] = [{"name": "ES256_PRIVATE_KEY", "valueFrom": _secret_arn(emulator, secret_of)}]
     if log_group_of:
         container["logConfiguration"]["options"]["awslogs-group"] = f"/ecs/{PREFIX}/{log_group_of}"
+    if log_region:
+        container["logConfiguration"]["options"]["awslogs-region"] = log_region
     for name, arn in (secrets or {}).items():
         container.setdefault("secrets", []).append({"name": name, "valueFrom": arn})
     for name, value in (environment or {}).items():

@@ -49,6 +49,7 @@ def definition(name: str, **changed: Any) -> TaskDefinition:
         "environment": {},
         "secrets": {"KEY": secret(f"p/{name}/es256-private-key")},
         "log_group": f"/ecs/p/{name}",
+        "log_region": "us-east-1",
         "ports": (3000,),
     }
     container |= {key: changed.pop(key) for key in [*changed] if key in container}

@@ -39,6 +39,8 @@ def test_an_alarm_that_does_its_work(comparison: str, threshold: float) -> None:
         ({"actions": ()}, "it has no target"),
         ({"actions": (f"{TOPIC_ARN}-archive",)}, "and not p-alerts"),
         ({"actions": ("arn:aws:sns:us-east-1:1:other-p-alerts",)}, "and not p-alerts"),
+        ({"place": "us-east-1:2"}, "and not p-alerts of us-east-1:2"),
+        ({"place": "eu-west-1:1"}, "and not p-alerts of eu-west-1:1"),
         ({"comparison": BELOW}, "it fires on Average < 80, accepted is > 60 to 90"),
         ({"comparison": "GreaterThanUpperThreshold", "threshold": None}, "it fires on Average Greater"),
         ({"threshold": 500.0}, "its condition is Average > 500, accepted is > 60 to 90"),

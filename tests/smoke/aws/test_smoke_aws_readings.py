@@ -14,6 +14,7 @@ from smoke.aws.addresses import read_registered, resolve
 from smoke.aws.ecs import image_in_use, read_definitions, read_runs, read_services
 from smoke.aws.monitoring import (
     Metric,
+    Subscriptions,
     database_exists,
     read_dashboard,
     read_datapoints,
@@ -138,8 +139,31 @@ def test_the_topic_is_found_by_its_name_alone() -> None:
 def test_pending_and_deleted_subscriptions_are_not_confirmed() -> None:
     told = [("arn:aws:sns:x", "https"), ("PendingConfirmation", "email"), ("Deleted", "sms")]
     listed = [{"SubscriptionArn": arn, "Protocol": protocol} for arn, protocol in told]
-    account, _ = scripted(list_subscriptions_by_topic=lambda **_: {"Subscriptions": listed})
-    assert read_subscriptions(account, TOPIC_ARN) == (["https"], ["email"])
+    account, _ = scripted(
+        list_subscriptions_by_topic=lambda **_: {"Subscriptions": listed},
+        get_subscription_attributes=lambda **_: {"Attributes": {}},
+    )
+    assert read_subscriptions(account, TOPIC_ARN) == Subscriptions(("https",), ("email",), (), ())
+
+
+@pytest.mark.parametrize(
+    ("attributes", "where"),
+    [
+        ({"FilterPolicy": "{}"}, "confirmed"),
+        ({"FilterPolicy": '{"team": ["x"]}'}, "filtered"),
+        ({"FilterPolicy": '{"team": ["x"]}', "FilterPolicyScope": "MessageAttributes"}, "filtered"),
+        ({"FilterPolicy": '{"AlarmName": ["x"]}', "FilterPolicyScope": "MessageBody"}, "unread"),
+    ],
+)
+def test_a_subscription_with_a_filter_may_take_no_alarm(attributes: dict[str, str], where: str) -> None:
+    listed = [{"SubscriptionArn": "arn:aws:sns:x", "Protocol": "https"}]
+    account, _ = scripted(
+        list_subscriptions_by_topic=lambda **_: {"Subscriptions": listed},
+        get_subscription_attributes=lambda **_: {"Attributes": attributes},
+    )
+    found = read_subscriptions(account, TOPIC_ARN)
+    assert getattr(found, where) == ("https",)
+    assert len(found.confirmed + found.filtered + found.unread) == 1
 
 
 def test_text_on_a_dashboard_shows_nothing() -> None:
