@@ -38,10 +38,20 @@ def scanned(checkout: Checkout, plan_facts: Mapping[str, Any], evidence: Evidenc
 @pytest.mark.static
 @pytest.mark.requires("iac")
 def test_no_live_reference(scanned: Scan, evidence: Evidence) -> None:
-    """No tracked text file refers to Fly.io, except where the plan's allow-list names the exact place."""
+    """Nothing in the checkout runs on Fly.io or points there, except where the plan's allow-list says."""
     evidence.figure("references that nothing allows", len(scanned.live), expected=0)
     assert scanned.files, "git tracks no text file in this checkout"
     assert not scanned.live, listed([ref.finding() for ref in scanned.live], "refers to Fly.io")
+
+
+@pytest.mark.p1
+@pytest.mark.static
+@pytest.mark.requires("iac")
+def test_mentions_are_allowed(scanned: Scan, evidence: Evidence) -> None:
+    """Prose, comments and titles speak of Fly.io only where the plan's allow-list says."""
+    evidence.figure("mentions that nothing allows", len(scanned.mentions), expected=0)
+    assert scanned.files, "git tracks no text file in this checkout"
+    assert not scanned.mentions, listed([ref.finding() for ref in scanned.mentions], "mentions Fly.io")
 
 
 @pytest.mark.p0

@@ -11,7 +11,7 @@ from smoke.source.checkout import Checkout
 from smoke.source.decisions import Row, rows
 from smoke.source.definitions import Definitions
 from smoke.source.pipeline import MigrationGate, examine
-from smoke.source.rollback import Edit, edits, launch_commit, revert, verify
+from smoke.source.rollback import Edit, edits, launch, revert, verify
 from smoke.source.rules import startup_migrations
 from smoke.source.terraform import Configuration
 from smoke.source.workflow import read
@@ -62,10 +62,11 @@ def test_rollback_full_revert_applies(
 ) -> None:
     """Reverting the launch commit applies cleanly today, and puts back what the partial ways back would."""
     facts = plan_facts["rollback"]
-    commit = launch_commit(checkout, facts["launch_commit"])
+    planned = launch(checkout, facts)
+    evidence.figure("how the commit was found", planned.found)
     with checkout.scratch() as worktree:
-        reverted = revert(checkout, commit, worktree)
-        evidence.figure("commit", f"{commit[:12]} {reverted.subject}")
+        reverted = revert(checkout, planned.commit, worktree)
+        evidence.figure("commit", f"{planned.commit[:12]} {reverted.subject}")
         evidence.figure("files that the revert changes", list(reverted.files))
         values = {
             step: step.current((worktree / step.file).read_text("utf-8"))

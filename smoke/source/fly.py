@@ -4,7 +4,7 @@ import codecs
 import fnmatch
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -29,34 +29,71 @@ PATTERNS: dict[str, re.Pattern[bytes]] = {
         "Fly.io variable": _NO_LETTER_BEFORE
         + rb"fly_(?:api_token|access_token|app_name|region|machine_id|alloc_id)(?![a-z0-9_])",
         "superfly action": _START + rb"superfly/[\w-]+",
+        "Fly.io token": rb"(?<![a-z0-9_])(?:flyv1 +)?(?:fo1_|fm[12][ar]?_)[\w+/=-]{20,}",
     }.items()
 }
 #: What may stand before a domain: nothing of a word, or the labels of a host, which may follow a hyphen.
 _DOMAIN_ALONE = re.compile(_START)
 _LABELS = re.compile(rb"(?:" + _START + rb"|(?<=-))(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+\Z")
 _LONGEST_HOST = 253
+TOKEN = "Fly.io token"
+#: In a longer line than this, nothing in front of a name makes it a mention.
+_LONGEST_LINE = 400
 HOSTS = frozenset({"fly.io", "fly.dev"})
 #: Hosts of Fly.io that a program talks to; every application's own is under fly.dev.
 APIS = frozenset({"api.fly.io", "registry.fly.io"})
-#: Documents in which a name may be mentioned; a script under docs/ is no document.
-PROSE_SUFFIXES = (".md", ".mdx", ".rst", ".txt", ".adoc")
+#: Documents and records, such as a list of tasks: they run nothing. A script under docs/ is no document.
+PROSE_SUFFIXES = (".md", ".mdx", ".rst", ".txt", ".adoc", ".jsonl", ".ndjson", ".csv", ".tsv")
+#: What follows `fly.io` in the address of an application's page.
+_APPLICATION_PAGE = re.compile(rb"/(?:apps?|dashboard)(?![\w-])")
+#: What follows the name of a token that has a value there: a word of at least 8 signs with a digit.
+_VALUE = re.compile(rb"[\"']?[ \t]*[=:][ \t]*[\"']?(?=[\w+/=-]{8})[a-z_+/=-]*\d")
+#: A line that is a comment, by the languages in which a file may be written; a shebang is none.
+_HASH_COMMENT = re.compile(rb"\s*#(?!!)")
+_SLASH_COMMENT = re.compile(rb"\s*(?://|/\*|\*(?=[\s/]))")
+_SLASH_SUFFIXES = (
+    ".ts",
+    ".tsx",
+    ".js",
+    ".jsx",
+    ".mjs",
+    ".cjs",
+    ".go",
+    ".rs",
+    ".java",
+    ".kt",
+    ".c",
+    ".h",
+    ".css",
+)
+_HASH_IS_CODE = (*_SLASH_SUFFIXES, ".json")
+#: A key with words for a person as its value; `name` only where the value has several words.
+_TITLE = re.compile(
+    rb"\s*(?:-\s+)?[\"']?(?:(?:title|description|summary|subject|comment|note|notes|reason)[\"']?\s*[:=]"
+    rb"|name[\"']?\s*:\s*[\"']?\w+ +\w)"
+)
+#: A command that looks for a name, and nothing that ends it before the name.
+_SEARCH = re.compile(
+    rb"(?:[^\"']|\"[^\"]*\"|'[^']*')*?(?:\A|(?<=[\s;&|(!]))(?:git +grep|e?grep|rg|ag|ack)\b"
+    rb"(?:[^\"'|;&`$]|\$(?!\()|\"[^\"`]*\"|'[^']*')*(?:\"[^\"`$]*|'[^']*)?\Z"
+)
 _BINARY_PROBE = 8192
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Reference:
-    """One trace: `host` is the whole host name when it is one, lower case, and empty otherwise."""
+    """One trace: `host` is the whole host name when it is one, lower case, and empty otherwise.
+
+    It is `live` when it runs or points somewhere: an address, a token's value, anything in code or
+    configuration. It is a mention in prose, in a comment or a title, and where a command searches for it.
+    """
 
     path: str
     line: int
     kind: str
     text: str
     host: str = ""
-
-    @property
-    def is_address(self) -> bool:
-        """Whether it points to an application or an API on Fly.io, rather than name the product."""
-        return self.host.endswith(".fly.dev") or self.host in APIS
+    live: bool = True
 
     def finding(self) -> Finding:
         """The same in the words for a person; a reference in a file's name has no line."""
@@ -67,18 +104,21 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """What the plan allows: a host in one file, or (`prose`) mentions in a folder's documents."""
+    """What the plan allows: a host in one file, or (`prose`) mentions in a folder.
+
+    An `optional` entry may allow nothing: it is not stale where there is nothing to allow.
+    """
 
     path: str
     reason: str
     host: str = ""
     prose: bool = False
+    optional: bool = False
 
     def covers(self, reference: Reference) -> bool:
-        """Whether it allows a reference: exact host and exact path; in prose, whatever is not an address."""
+        """Whether it allows a reference: exact host and exact path, or any mention below the folder."""
         if self.prose:
-            document = reference.path.lower().endswith(PROSE_SUFFIXES)
-            return document and reference.path.startswith(self.path) and not reference.is_address
+            return reference.path.startswith(self.path) and not reference.live
         return reference.path == self.path and reference.host == self.host
 
     def __str__(self) -> str:
@@ -89,10 +129,12 @@ class Allowed:
 class Scan:
     """What was found: references that nothing allows, those allowed, allow entries that allowed nothing.
 
-    `files` and `binary` count the tracked files that were read and those that are no text.
+    `live` run or point somewhere, `mentions` do not. `files` and `binary` count the tracked files that were
+    read and those that are no text.
     """
 
     live: tuple[Reference, ...]
+    mentions: tuple[Reference, ...]
     allowed: tuple[Reference, ...]
     stale: tuple[Allowed, ...]
     files: int
@@ -103,22 +145,30 @@ def allow_list(entries: Iterable[Mapping[str, Any]]) -> tuple[Allowed, ...]:
     """Read the plan's allow-list. SetupError for an entry that is not exact or gives no reason."""
     found = []
     for number, entry in enumerate(entries, 1):
-        unknown = set(entry) - {"path", "host", "prose", "reason"}
+        unknown = set(entry) - {"path", "host", "prose", "reason", "optional"}
         prose, path = entry.get("prose") is True, str(entry.get("path", ""))
         exact = path and not any(sign in path for sign in "*?[") and prose == path.endswith("/")
-        if unknown or not exact or prose == bool(entry.get("host")) or not entry.get("reason"):
+        optional = entry.get("optional", False)
+        if (
+            unknown
+            or not exact
+            or not isinstance(optional, bool)
+            or prose == bool(entry.get("host"))
+            or not entry.get("reason")
+        ):
             raise SetupError(
                 f"[[facts.flyio.allow]] entry {number} in the plan is not exact: {dict(entry)}\n"
-                "allowed: path (a file), host, reason; or path (a folder and /), prose = true, reason"
+                "allowed: path (a file), host, reason; or path (a folder and /), prose = true, reason; "
+                "with either, optional = true"
             )
-        found.append(Allowed(path, str(entry["reason"]), str(entry.get("host", "")).lower(), prose))
+        found.append(Allowed(path, str(entry["reason"]), str(entry.get("host", "")).lower(), prose, optional))
     return tuple(found)
 
 
 def references(text: bytes, path: str) -> Iterator[Reference]:
     """Yield the traces in a text, in no particular order."""
     lowered = text.lower()
-    if b"fly" not in lowered:
+    if b"fly" not in lowered and b"fo1_" not in lowered and b"fm" not in lowered:
         return
     for kind, pattern in PATTERNS.items():
         for match in pattern.finditer(lowered):
@@ -126,7 +176,34 @@ def references(text: bytes, path: str) -> Iterator[Reference]:
             if start is not None:
                 line = text.count(b"\n", 0, start) + 1
                 found = text[start : match.end()].decode(errors="replace")
-                yield Reference(path, line, kind, found, found.lower() if kind in HOSTS else "")
+                host = found.lower() if kind in HOSTS else ""
+                live = _points(kind, host, lowered, match.end()) or not _is_mention(path, lowered, start)
+                # a token's value is a secret: no report shows it
+                yield Reference(path, line, kind, f"{found[:4]}…" if kind == TOKEN else found, host, live)
+
+
+def _points(kind: str, host: str, text: bytes, end: int) -> bool:
+    """Whether a reference points somewhere by itself, wherever it stands: an address, a token's value."""
+    if kind in HOSTS:
+        page = host == "fly.io" and _APPLICATION_PAGE.match(text, end) is not None
+        return host.endswith(".fly.dev") or host in APIS or page
+    named = kind == "Fly.io variable" and text[:end].endswith(b"_token")
+    return kind == TOKEN or (named and _VALUE.match(text, end) is not None)
+
+
+def _is_mention(path: str, text: bytes, start: int) -> bool:
+    """Whether what begins at `start` only speaks of Fly.io, by the kind of the file and by its line."""
+    name = path.lower()
+    if name.endswith(PROSE_SUFFIXES):
+        return True
+    before = text[text.rfind(b"\n", 0, start) + 1 : start]
+    if len(before) > _LONGEST_LINE:
+        return False
+    if not name.endswith(_HASH_IS_CODE) and _HASH_COMMENT.match(before):
+        return True
+    if name.endswith(_SLASH_SUFFIXES) and _SLASH_COMMENT.match(before):
+        return True
+    return _TITLE.match(before) is not None or _SEARCH.match(before) is not None
 
 
 def _host_start(text: bytes, domain: int) -> int | None:
@@ -160,7 +237,7 @@ def scan(checkout: Checkout, allow_list: tuple[Allowed, ...]) -> Scan:
     files = binary = 0
     for file in checkout.tracked():
         name = file.path.encode(errors="surrogateescape")
-        found += [Reference(ref.path, 0, ref.kind, ref.text, ref.host) for ref in references(name, file.path)]
+        found += [replace(ref, line=0) for ref in references(name, file.path)]
         content = checkout.content(file)
         if content is None:
             continue
@@ -171,10 +248,16 @@ def scan(checkout: Checkout, allow_list: tuple[Allowed, ...]) -> Scan:
             files += 1
             found += references(text, file.path)
     allowed = [ref for ref in found if any(entry.covers(ref) for entry in allow_list)]
+    others = sorted(set(found) - set(allowed))
     return Scan(
-        live=tuple(sorted(set(found) - set(allowed))),
+        live=tuple(ref for ref in others if ref.live),
+        mentions=tuple(ref for ref in others if not ref.live),
         allowed=tuple(sorted(allowed)),
-        stale=tuple(entry for entry in allow_list if not any(entry.covers(ref) for ref in found)),
+        stale=tuple(
+            entry
+            for entry in allow_list
+            if not entry.optional and not any(entry.covers(ref) for ref in found)
+        ),
         files=files,
         binary=binary,
     )

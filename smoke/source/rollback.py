@@ -45,8 +45,16 @@ class Edit:
         assert value is not None
         if self.to:
             return text[: value.start_mark.index] + self.to + text[value.end_mark.index :]
+        start, end = name.start_mark.index, value.end_mark.index
         lines = text.splitlines(keepends=True)
-        return "".join([*lines[: name.start_mark.line], *lines[value.end_mark.line + 1 :]])
+        to_the_end = re.compile(r"[ \t]*(?:#.*)?$", re.MULTILINE).match(text, end)
+        first, last = name.start_mark.line, value.end_mark.line
+        if not lines[first][: name.start_mark.column].strip() and (to_the_end or not value.end_mark.column):
+            return "".join([*lines[:first], *lines[last + (value.end_mark.column > 0) :]])
+        # among others in `{ }`: the comma behind it goes as well, or the one before the last entry
+        if behind := re.compile(r"\s*,\s*").match(text, end):
+            return text[:start] + text[behind.end() :]
+        return re.sub(r"\s*,\s*\Z", "", text[:start]) + text[end:]
 
 
 def edits(entries: Iterable[Mapping[str, Any]]) -> list[Edit]:
@@ -74,8 +82,19 @@ def verify(step: Edit, text: str) -> tuple[str, str]:
     if step.key:
         expected = yaml.safe_load(text)
         _put(expected, step.key, step.to)
-        assert yaml.safe_load(after) == expected, f"{step}: the step changes more of the file than this key"
+        assert _without_empty(yaml.safe_load(after)) == _without_empty(expected), (
+            f"{step}: the step changes more of the file than this key"
+        )
     return current, reached
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """The commit that the plan would revert, and `found`: how it was found."""
+
+    commit: str
+    subject: str
+    found: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +106,58 @@ class Reverted:
     files: tuple[str, ...]
 
 
-def launch_commit(checkout: Checkout, revision: str) -> str:
-    """Return the id of the commit that the plan would revert. SetupError when the history is cut off."""
+def launch(checkout: Checkout, facts: Mapping[str, Any]) -> Launch:
+    """Find the commit by the plan's `launch_commit` (an id) or `launch_subject` (a pattern of its subject).
+
+    SetupError when that names no commit of the history, or several: what only the plan names is no fault of
+    the platform.
+    """
+    commit, pattern = str(facts.get("launch_commit", "")), str(facts.get("launch_subject", ""))
+    if bool(commit) == bool(pattern):
+        raise SetupError("[facts.rollback] in the plan: give one of launch_commit and launch_subject")
     try:
-        return git(checkout.root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}").strip()
-    except GitRefused:
+        return _by_subject(checkout, pattern) if pattern else _by_id(checkout, commit)
+    except LookupError as missing:
         shallow = git(checkout.root, "rev-parse", "--is-shallow-repository").strip() == "true"
-    if shallow:
-        raise SetupError(f"the checkout is shallow and does not reach {revision}: fetch its full history")
-    raise AssertionError(f"the plan reverts {revision}, which is not in the history of the checkout")
+        next_step = "the checkout is shallow: fetch its full history" if shallow else "correct the plan"
+        raise SetupError(f"not examined: {missing}\n{next_step}") from missing
+
+
+def _by_id(checkout: Checkout, commit: str) -> Launch:
+    if not re.fullmatch(r"[0-9a-f]{7,64}", commit):
+        raise SetupError(
+            f"[facts.rollback] launch_commit: {commit!r} is not a commit's id of 7 or more hex digits\n"
+            "a pattern of its subject line goes into launch_subject"
+        )
+    try:
+        full = git(checkout.root, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}").strip()
+        git(checkout.root, "merge-base", "--is-ancestor", full, "HEAD")
+    except GitRefused:
+        raise LookupError(f"launch_commit {commit} is not in the history of the checkout") from None
+    subject = git(checkout.root, "show", "--no-patch", "--format=%s", full).strip()
+    return Launch(full, subject, f"by its id {commit}")
+
+
+def _by_subject(checkout: Checkout, pattern: str) -> Launch:
+    try:
+        wanted = re.compile(pattern)
+    except re.error as error:
+        raise SetupError(f"[facts.rollback] launch_subject: {pattern!r} is no pattern: {error}") from error
+    history = git(checkout.root, "log", "-z", "--format=%H%n%s%n%b").split("\0")
+    commits = [entry.split("\n", 2) for entry in filter(None, history)]
+    found = [(commit, subject) for commit, subject, _ in commits if wanted.search(subject)]
+    if len(found) > 1:
+        first = "; ".join(f"{commit[:12]} {subject}" for commit, subject in found[:5])
+        raise LookupError(f"launch_subject {pattern!r} matches {len(found)} subject lines: {first}")
+    if found:
+        return Launch(*found[0], f"the only one of {len(commits)} subject lines that matches {pattern!r}")
+    for commit, subject, body in commits:
+        if line := next((line.strip() for line in body.splitlines() if wanted.search(line)), ""):
+            raise LookupError(
+                f"the launch was squashed into {commit[:12]} ({subject}), see {line!r} in its message: "
+                "reverting it takes back more than the launch; name it by launch_commit if that is meant"
+            )
+    raise LookupError(f"launch_subject {pattern!r} matches none of {len(commits)} subject lines")
 
 
 def revert(checkout: Checkout, commit: str, worktree: Path) -> Reverted:
@@ -130,6 +192,14 @@ def _at(node: yaml.Node | None, key: str) -> tuple[yaml.Node | None, yaml.Node |
     if node is None or node.tag == "tag:yaml.org,2002:null":
         return None, None
     return name, node
+
+
+def _without_empty(data: Any) -> Any:
+    """The data without mappings that hold nothing: removing the only key of a block leaves null there."""
+    if not isinstance(data, dict):
+        return data
+    found = {key: _without_empty(value) for key, value in data.items()}
+    return {key: value for key, value in found.items() if value is not None} or None
 
 
 def _put(data: Any, key: str, value: str) -> None:

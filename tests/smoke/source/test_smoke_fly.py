@@ -98,7 +98,7 @@ def test_a_reference_planted_in_any_tracked_text_file_is_found(
     content = f"{filler}\n{reference}\n".encode(encoding, errors="replace")
     checkout = repository(tmp_path_factory.mktemp("repo"), {name: content, "other": "nothing"})
     found = scan(checkout, ())
-    assert {ref.path for ref in found.live} == {name}
+    assert {ref.path for ref in (*found.live, *found.mentions)} == {name}
     assert (found.files, found.binary) == (2, 0)
 
 
@@ -156,6 +156,72 @@ def test_prose_may_name_it_but_give_no_address(path: str, text: str, allowed: bo
     assert all(PROSE.covers(ref) for ref in found) == allowed
 
 
+@pytest.mark.parametrize(
+    ("path", "line", "live"),
+    [
+        # an address and a token's value, wherever they stand
+        ("README.md", "See https://app.fly.dev/health.", True),
+        ("README.md", "Open https://fly.io/apps/dixie and press the button.", True),
+        ("tasks.jsonl", '{"title": "move https://app.fly.dev"}', True),
+        ("a.ts", "// const url = 'https://app.fly.dev'", True),
+        ("notes.txt", "FLY_API_TOKEN=abcdef1234567890", True),
+        ("notes.md", "the token was fo1_AbCdEfGhIjKlMnOpQrStUvWx", True),
+        # a name in what runs
+        ("deploy.sh", "fly deploy --remote-only", True),
+        ("deploy.sh", "grep -q x file && fly deploy", True),
+        ("deploy.sh", "echo 'use grep'; flyctl status | grep started", True),
+        ("Dockerfile", "RUN curl -L https://fly.io/install.sh | sh", True),
+        ("w.yml", "      - uses: superfly/flyctl-actions/setup-flyctl@v1", True),
+        ("w.yml", "          FLY_API_TOKEN: ${{ secrets.FLY_API_TOKEN }}", True),
+        ("task.json", '{"name": "FLY_API_TOKEN", "valueFrom": "x"}', True),
+        (".claude/settings.json", '"allow": ["Bash(flyctl:*)"]', True),
+        ("run", "#!/usr/bin/env flyctl", True),
+        ("a.ts", "# flyctl", True),
+        ("config.json", '# "flyctl"', True),
+        # a mention
+        ("README.md", "We left Fly.io; no `fly deploy`, no FLY_API_TOKEN.", False),
+        ("README.md", "FLY_API_TOKEN: the token of the old platform", False),
+        ("README.md", "Read https://fly.io/docs and the blog at https://fly.io/blog/apps.", False),
+        (".claude/commands/audit.md", "For example `Bash(flyctl:*)`.", False),
+        (".beads/issues.jsonl", '{"id": 1, "title": "Remove flyctl and fly.toml"}', False),
+        ("deploy.sh", "  # fly deploy was here", False),
+        ("a.ts", "  // no flyctl any more", False),
+        ("a.ts", "   * no flyctl any more", False),
+        ("w.yml", "      - name: Nothing of fly.toml is left", False),
+        ("tasks.yaml", "title: Remove flyctl", False),
+        ("check.sh", "if grep -rnE 'fly\\.io|flyctl|fly deploy' scripts; then exit 1; fi", False),
+        ("check.sh", "! git grep -q flyctl -- scripts", False),
+    ],
+)
+def test_what_runs_or_points_somewhere_is_live_and_what_speaks_of_it_a_mention(
+    path: str, line: str, live: bool
+) -> None:
+    found = list(references(f"x\n{line}\ny\n".encode(), path))
+    assert found
+    assert any(ref.live for ref in found) == live, found
+
+
+def test_no_report_shows_the_value_of_a_token() -> None:
+    found = references(b"FLY_API_TOKEN=fo1_AbCdEfGhIjKlMnOpQrStUvWx", "notes.md")
+    assert {ref.text for ref in found} == {"FLY_API_TOKEN", "fo1_…"}
+
+
+def test_an_optional_entry_is_never_stale(tmp_path: Path) -> None:
+    checkout = repository(tmp_path, {"docs/a.md": "We left Fly.io.", "other.md": "We left Fly.io."})
+    entries = [
+        {"path": "docs/", "prose": True, "reason": "r", "optional": True},
+        {"path": "gone/", "prose": True, "reason": "r", "optional": True},
+        {"path": "conf.yaml", "host": "x.fly.dev", "reason": "r", "optional": True},
+        {"path": "away/", "prose": True, "reason": "r"},
+    ]
+    found = scan(checkout, allow_list(entries))
+    assert ([ref.path for ref in found.allowed], [entry.path for entry in found.stale]) == (
+        ["docs/a.md"],
+        ["away/"],
+    )
+    assert ([ref.path for ref in found.mentions], found.live) == (["other.md"], ())
+
+
 def test_what_is_allowed_is_not_live_and_what_allows_nothing_is_stale(tmp_path: Path) -> None:
     checkout = repository(
         tmp_path, {"conf.yaml": "a: https://up.fly.dev\nb: https://b.fly.dev\n", "docs/a.md": "x"}
@@ -178,6 +244,7 @@ def test_what_is_allowed_is_not_live_and_what_allows_nothing_is_stale(tmp_path: 
         {"path": "docs/", "host": "x.fly.dev", "reason": "r"},
         {"path": "docs/", "prose": True, "host": "x.fly.dev", "reason": "r"},
         {"path": "a", "host": "x.fly.dev", "reason": "r", "until": "later"},
+        {"path": "a", "host": "x.fly.dev", "reason": "r", "optional": "yes"},
     ],
 )
 def test_an_allow_entry_that_is_not_exact_is_refused(entry: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Ways back are verified without being taken: in memory, and on a scratch copy."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from pytest_readiness import SetupError
 
 from smoke.source.checkout import Checkout
 from smoke.source.decisions import rows
-from smoke.source.rollback import Edit, edits, launch_commit, revert, verify
+from smoke.source.rollback import Edit, edits, launch, revert, verify
 from tests.smoke.source.repository import commit, git, repository
 
 CONFIG = """\
@@ -109,9 +110,9 @@ def launched(tmp_path: Path) -> Checkout:
 
 def test_a_revert_that_applies_names_its_files_and_leaves_the_checkout_alone(launched: Checkout) -> None:
     before = git(launched.root, "status", "--porcelain"), git(launched.root, "rev-parse", "HEAD")
-    launch = launch_commit(launched, "HEAD^{/^Launch}")
+    commit_id = launch(launched, {"launch_subject": "^Launch"}).commit
     with launched.scratch() as worktree:
-        found = revert(launched, launch, worktree)
+        found = revert(launched, commit_id, worktree)
         assert (worktree / "a").read_text() == "one\n"
     assert (found.subject, set(found.files)) == ("Launch: two", {"a", "new"})
     assert (git(launched.root, "status", "--porcelain"), git(launched.root, "rev-parse", "HEAD")) == before
@@ -124,7 +125,7 @@ def test_a_conflict_names_the_file(launched: Checkout) -> None:
         launched.scratch() as worktree,
         pytest.raises(AssertionError, match=r"\(Launch: two\) does not apply: a$"),
     ):
-        revert(launched, launch_commit(launched, "HEAD^{/^Launch}"), worktree)
+        revert(launched, launch(launched, {"launch_subject": "^Launch"}).commit, worktree)
 
 
 def test_a_revert_that_was_made_already_changes_nothing(launched: Checkout) -> None:
@@ -133,7 +134,7 @@ def test_a_revert_that_was_made_already_changes_nothing(launched: Checkout) -> N
         launched.scratch() as worktree,
         pytest.raises(AssertionError, match=r"changes nothing|does not apply"),
     ):
-        revert(launched, launch_commit(launched, "HEAD^{/^Launch}"), worktree)
+        revert(launched, launch(launched, {"launch_subject": "^Launch"}).commit, worktree)
 
 
 def test_a_merge_is_reverted_along_its_first_parent(launched: Checkout) -> None:
@@ -142,24 +143,95 @@ def test_a_merge_is_reverted_along_its_first_parent(launched: Checkout) -> None:
     git(launched.root, "checkout", "--quiet", "main")
     git(launched.root, "merge", "--quiet", "--no-ff", "--message", "Merge: side", "side")
     with launched.scratch() as worktree:
-        assert revert(launched, launch_commit(launched, "HEAD^{/^Merge}"), worktree).files == ("c",)
+        assert revert(launched, launch(launched, {"launch_subject": "^Merge"}).commit, worktree).files == (
+            "c",
+        )
 
 
 def test_a_commit_that_is_not_there_and_the_first_one_are_no_way_back(launched: Checkout) -> None:
-    with pytest.raises(AssertionError, match="is not in the history"):
-        launch_commit(launched, "HEAD^{/^Nothing}")
+    with pytest.raises(SetupError, match="matches none of 3 subject lines"):
+        launch(launched, {"launch_subject": "^Nothing"})
     with launched.scratch() as worktree, pytest.raises(AssertionError, match="is the first commit"):
-        revert(launched, launch_commit(launched, "HEAD^{/^first}"), worktree)
+        revert(launched, launch(launched, {"launch_subject": "^first"}).commit, worktree)
 
 
 def test_a_shallow_checkout_is_the_runners_fault(launched: Checkout, tmp_path: Path) -> None:
     git(tmp_path, "clone", "--quiet", "--depth=2", f"file://{launched.root}", "shallow")
     shallow = Checkout.at(str(tmp_path / "shallow"))
     with pytest.raises(SetupError, match="shallow"):
-        launch_commit(shallow, "HEAD^{/^first}")
-    launch = launch_commit(shallow, "HEAD^{/^Launch}")
+        launch(shallow, {"launch_subject": "^first"})
+    commit_id = launch(shallow, {"launch_subject": "^Launch"}).commit
     with shallow.scratch() as worktree, pytest.raises(SetupError, match="shallow"):
-        revert(shallow, launch, worktree)
+        revert(shallow, commit_id, worktree)
+
+
+def test_how_the_launch_was_found_is_told(launched: Checkout) -> None:
+    by_subject = launch(launched, {"launch_subject": "^Launch"})
+    assert by_subject.found == "the only one of 3 subject lines that matches '^Launch'"
+    by_id = launch(launched, {"launch_commit": by_subject.commit[:10]})
+    assert (by_id.commit, by_id.subject) == (by_subject.commit, "Launch: two")
+    assert by_id.found == f"by its id {by_subject.commit[:10]}"
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({}, "give one of"),
+        ({"launch_commit": "0" * 40, "launch_subject": "x"}, "give one of"),
+        ({"launch_commit": "HEAD~1"}, "is not a commit's id"),
+        ({"launch_commit": "feedfeed"}, "feedfeed is not in the history"),
+        ({"launch_subject": "("}, "is no pattern"),
+        ({"launch_subject": "a"}, r"matches 2 subject lines: \w{12} afterwards; \w{12} Launch: two"),
+        # the body of a commit is no subject line
+        ({"launch_subject": "third opinion"}, r"squashed into \w{12} \(Everything\).*'\* a third opinion'"),
+    ],
+)
+def test_a_launch_that_is_not_one_commit_is_not_examined(
+    launched: Checkout, facts: dict[str, str], said: str
+) -> None:
+    if "third" in facts.get("launch_subject", ""):
+        commit(launched.root, {"b": "3\n"}, "Everything\n\n* another thing\n* a third opinion")
+    with pytest.raises(SetupError, match=said):
+        launch(launched, facts)
+
+
+def test_a_commit_of_another_branch_is_not_in_the_history(launched: Checkout) -> None:
+    git(launched.root, "checkout", "--quiet", "-b", "side", "HEAD~1")
+    aside = commit(launched.root, {"c": "side\n"}, "Launch: aside")
+    git(launched.root, "checkout", "--quiet", "main")
+    with pytest.raises(SetupError, match="is not in the history"):
+        launch(launched, {"launch_commit": aside})
+
+
+def plan_step(name: str) -> Edit:
+    plan = tomllib.loads((Path(__file__).parents[3] / "readiness.toml").read_text("utf-8"))
+    steps = edits(plan["facts"]["rollback"]["secondary"])
+    return next(step for step in steps if step.name == name)
+
+
+@pytest.mark.parametrize("kind", ["prd", "sdd", "sprint"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        'declare -A M=(\n  ["prd"]="gpt-5.3"\n  ["sdd"]="gpt-5.3"\n  ["sprint"]="gpt-5.3"\n)\n',
+        'declare -A M=(["prd"]="gpt-5.3" ["sdd"]="gpt-5.3" ["sprint"]="gpt-5.3")\n',
+        "# [prd]=gpt-5.1 [sdd]=gpt-5.1 [sprint]=gpt-5.1\nM=([prd]=gpt-5.3 [sdd]=gpt-5.3 [sprint]=gpt-5.3)\n",
+    ],
+)
+def test_a_value_among_others_in_its_line_is_found(kind: str, text: str) -> None:
+    assert verify(plan_step(f"DEFAULT_MODELS {kind}"), text) == ("gpt-5.3", "gpt-5.2")
+
+
+@pytest.mark.parametrize("to", ["", "old"])
+@pytest.mark.parametrize("key", ["m.a", "m.b", "m.c", "n.only"])
+def test_a_key_among_others_in_its_line_is_put_back_or_removed(key: str, to: str) -> None:
+    text = "m: {a: x, b: x,\n    c: x}  # kept\nn: {only: x}\nz: 1\n"
+    assert verify(Edit(file="f", to=to, key=key), text) == ("x", to)
+
+
+@pytest.mark.parametrize("text", ["m:\n  a: |\n    x\n    y\n  b: 1\n", "m:\n  a: x\nb: 1\n"])
+def test_a_key_with_several_lines_or_none_beside_it_is_removed(text: str) -> None:
+    assert verify(Edit(file="f", to="", key="m.a"), text)[1] == ""
 
 
 NOTES = """\
