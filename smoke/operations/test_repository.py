@@ -10,21 +10,26 @@ from pytest_readiness import Evidence
 from smoke.source.checkout import Checkout
 from smoke.source.decisions import Row, rows
 from smoke.source.definitions import Definitions
-from smoke.source.pipeline import MigrationGate, examine
+from smoke.source.delivery import smoke_keys, undeployed
+from smoke.source.pipeline import MigrationGate, Pipeline, examine
+from smoke.source.repository import Repository
 from smoke.source.rollback import Edit, edits, launch, revert, verify
 from smoke.source.rules import startup_migrations
 from smoke.source.terraform import Configuration
-from smoke.source.workflow import read
 
 pytestmark = [pytest.mark.phase("operations"), pytest.mark.requires("iac"), pytest.mark.static]
 
 
 @pytest.fixture
-def gate(checkout: Checkout, plan_facts: Mapping[str, Any], evidence: Evidence) -> MigrationGate:
-    """What the deployment workflow says of its migration job."""
-    facts = plan_facts["pipeline"]
-    workflow = read(checkout.text(facts["workflow"]), facts["workflow"])
-    found = examine(workflow, facts["migration_job"], facts["deploy_jobs"], checkout.script)
+def repository(checkout: Checkout) -> Repository:
+    """The workflows of the checkout, and what they call."""
+    return Repository.of(checkout)
+
+
+@pytest.fixture
+def gate(repository: Repository, plan_facts: Mapping[str, Any], evidence: Evidence) -> MigrationGate:
+    """What the workflows say of the migration job."""
+    found = examine(repository, Pipeline.of(plan_facts["pipeline"]))
     evidence.figure("deploy jobs", list(found.deploys))
     evidence.evaluated("no deployment without a successful migration", len(found.deploys))
     for note in found.notes:
@@ -34,7 +39,7 @@ def gate(checkout: Checkout, plan_facts: Mapping[str, Any], evidence: Evidence) 
 
 @pytest.mark.p0
 def test_pipeline_deploys_only_after_migrations(gate: MigrationGate, evidence: Evidence) -> None:
-    """Every deploy job needs the migration job, and runs only when that has succeeded."""
+    """Every deploy job of any workflow needs the migration job, and runs only when that has succeeded."""
     evidence.figure("ways past the gate", len(gate.bypass.findings), expected=0)
     gate.bypass.require()
 
@@ -44,6 +49,31 @@ def test_pipeline_migrations_cannot_fail_unnoticed(gate: MigrationGate, evidence
     """The migration job is a success only when every migration is."""
     evidence.figure("ways to succeed without a migration", len(gate.void.findings), expected=0)
     gate.void.require()
+
+
+@pytest.mark.p1
+def test_pipeline_deploys_every_service(
+    repository: Repository, plan_facts: Mapping[str, Any], pytestconfig: pytest.Config, evidence: Evidence
+) -> None:
+    """Each service of the plan's inventory that has an image of its own is deployed by a job."""
+    plan = tomllib.loads((pytestconfig.rootpath / "readiness.toml").read_text("utf-8"))
+    services = {row["ecs"]: [row["key"]] for row in plan["inventory"] if row["image"]}
+    found, jobs = undeployed(repository, Pipeline.of(plan_facts["pipeline"]), services)
+    evidence.figure("deploy jobs by service", jobs)
+    evidence.evaluated("a job deploys the service", len(services))
+    found.require()
+
+
+@pytest.mark.p1
+def test_pipeline_smoke_job_has_its_keys(
+    repository: Repository, plan_facts: Mapping[str, Any], evidence: Evidence
+) -> None:
+    """The job that runs the smoke suite has the keys without which most of it would be skipped."""
+    facts = plan_facts["pipeline"]
+    found, jobs = smoke_keys(repository, facts["smoke_commands"], facts["smoke_keys"])
+    evidence.figure("smoke jobs", jobs)
+    evidence.figure("keys that they need", facts["smoke_keys"])
+    found.require()
 
 
 @pytest.mark.p0

@@ -129,8 +129,11 @@ class Checkout:
 
     def script(self, path: str) -> str | None:
         """The text of a file that a command names, None when there is none of that name."""
-        file = (self.root / path).resolve()
-        return file.read_text("utf-8") if file.is_relative_to(self.root) and file.is_file() else None
+        try:
+            file = (self.root / path).resolve()
+            return file.read_text("utf-8") if file.is_relative_to(self.root) and file.is_file() else None
+        except (OSError, ValueError):  # a word that is no path, or a program
+            return None
 
     @contextmanager
     def scratch(self, revision: str = "HEAD") -> Iterator[Path]:

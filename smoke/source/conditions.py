@@ -1,7 +1,8 @@
-"""Conditions (`if`) of GitHub jobs and steps: true, false or open, as far as their spelling is understood.
+"""Conditions (`if`) of GitHub jobs and steps: with which outcomes of an earlier job they may be true.
 
 Only what a migration gate is written with is read: status functions, results of needed jobs, inputs of the
-run. An open condition depends on something else, such as the branch. What is not understood is said to be so.
+run. What depends on something else, such as the branch, may be true or false. What is not understood is
+named. Each part is read once, so that the work is linear.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SUCCESS, FAILURE, CANCELLED, SKIPPED = "success", "failure", "cancelled", "skipped"
-OUTCOMES = (SUCCESS, FAILURE, CANCELLED, SKIPPED)
+OUTCOMES = frozenset({SUCCESS, FAILURE, CANCELLED, SKIPPED})
+NONE: frozenset[str] = frozenset()
 
 _STATUS = re.compile(r"(always|success|failure|cancelled)\(\s*\)", re.IGNORECASE)
 _WORD = r"[\w-]+"
@@ -35,20 +37,27 @@ _ELSEWHERE = re.compile(
 _COMPARED = re.compile(r"==|!=|<|>")
 
 
+#: The outcomes of the earlier job with which a condition may be true, and those with which it may be false.
+Ways = tuple[frozenset[str], frozenset[str]]
+_EITHER: Ways = (OUTCOMES, OUTCOMES)
+_TRUE: Ways = (OUTCOMES, NONE)
+_FALSE: Ways = (NONE, OUTCOMES)
+
+
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What is known when a condition is evaluated.
+    """What a condition is read for: the outcome of the job `target`; "" when all earlier jobs succeeded.
 
-    `needs` are the jobs that the job waits for, `before` those and the ones that they wait for, `ended` the
-    known outcomes of some. `inputs` are the run's, by name; None when an operator may choose any.
-    `not_understood` is the value of a part that cannot be read.
+    `behind` has the jobs that are needed directly, each with the outcomes of `target` with which it may run;
+    `before` are those and the ones that they need. `inputs` are the run's, by name; None when an operator may
+    choose any. `unread` is what a part that is not understood is taken for: every outcome, or none.
     """
 
-    needs: Collection[str] = ()
+    target: str = ""
+    behind: Mapping[str, frozenset[str]] = field(default_factory=dict)
     before: Collection[str] = ()
-    ended: Mapping[str, str] = field(default_factory=dict)
     inputs: Mapping[str, Any] | None = None
-    not_understood: bool | None = None
+    unread: frozenset[str] = OUTCOMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,61 +111,84 @@ class Condition:
 
     def not_understood(self) -> str:
         """The first part that cannot be read; empty when there is none."""
-        return next((leaf.text for leaf in self.leaves() if leaf._value(Situation()) is _UNREAD), "")
+        unread = Situation(unread=frozenset({_UNREAD}))
+        return next((leaf.text for leaf in self.leaves() if _UNREAD in leaf.ways(unread)[0]), "")
 
-    def holds(self, situation: Situation) -> bool | None:
-        """Whether the condition is true; None when that depends on something unknown."""
+    def ways(self, situation: Situation) -> Ways:
+        """The outcomes of the target with which the condition may be true, and with which it may be false."""
         if not self.op:
-            value = self._value(situation)
-            return situation.not_understood if value is _UNREAD else value
-        values = [part.holds(situation) for part in self.parts]
+            return _leaf(self.text, situation)
+        true, false = zip(*(part.ways(situation) for part in self.parts), strict=True)
         if self.op == "!":
-            return None if values[0] is None else not values[0]
-        decisive = self.op == "||"
-        if decisive in values:
-            return decisive
-        return None if None in values else not decisive
-
-    def _value(self, situation: Situation) -> Any:
-        text = self.text
-        if text in ("true", "false"):
-            return text == "true"
-        if found := _STATUS.fullmatch(text):
-            return _status(found[1].lower(), situation)
-        if found := _RESULT.fullmatch(text):
-            return _result(found[1], {found[3]}, found[2] == "==", situation)
-        if found := _RESULT_LAST.fullmatch(text):
-            return _result(found[3], {found[1]}, found[2] == "==", situation)
-        if found := _RESULT_AMONG.fullmatch(text):
-            return _result(found[2], set(re.findall(r'"(\w+)"', found[1])), True, situation)
-        if found := _ANY_RESULT.fullmatch(text):
-            known = [situation.ended[job] for job in situation.needs if job in situation.ended]
-            return True if found[1] in known else False if len(known) == len(situation.needs) else None
-        if found := _INPUT.fullmatch(text):
-            return _input(found, situation.inputs)
-        return None if _ELSEWHERE.fullmatch(text) else _UNREAD
+            return false[0], true[0]
+        if self.op == "&&":
+            return frozenset.intersection(*true), frozenset.union(*false)
+        return frozenset.union(*true), frozenset.intersection(*false)
 
 
-_UNREAD = object()
+_UNREAD = "unread"
 
 
-def _status(function: str, situation: Situation) -> bool | None:
+def _leaf(text: str, situation: Situation) -> Ways:
+    if text in ("true", "false"):
+        return _TRUE if text == "true" else _FALSE
+    if found := _STATUS.fullmatch(text):
+        return _status(found[1].lower(), situation)
+    if found := _RESULT.fullmatch(text):
+        return _result(found[1], {found[3].lower()}, found[2] == "==", situation)
+    if found := _RESULT_LAST.fullmatch(text):
+        return _result(found[3], {found[1].lower()}, found[2] == "==", situation)
+    if found := _RESULT_AMONG.fullmatch(text):
+        return _result(found[2], set(re.findall(r'"(\w+)"', found[1])), True, situation)
+    if found := _ANY_RESULT.fullmatch(text):
+        return _any_result(found[1].lower(), situation)
+    if found := _INPUT.fullmatch(text):
+        value = _input(found, situation.inputs)
+        return _EITHER if value is None else _TRUE if value else _FALSE
+    return _EITHER if _ELSEWHERE.fullmatch(text) else (situation.unread, situation.unread)
+
+
+def _status(function: str, situation: Situation) -> Ways:
     if function == "always":
-        return True
-    ended = [situation.ended[job] for job in situation.before if job in situation.ended]
-    complete = len(ended) == len(situation.before)
+        return _TRUE
+    if not situation.target:
+        return _TRUE if function == "success" else _FALSE
+    waited = situation.target in situation.before
+    alone = waited and len(situation.before) == 1
     if function == "success":
-        return False if set(ended) - {SUCCESS} else True if complete else None
+        return (frozenset({SUCCESS}) if waited else OUTCOMES), OUTCOMES - {SUCCESS} if alone else OUTCOMES
     if function == "failure":
-        return True if FAILURE in ended else False if complete else None
+        failed = frozenset({FAILURE})
+        return (failed if alone else OUTCOMES), (OUTCOMES - failed if waited else OUTCOMES)
     # a job is also cancelled by its own time limit, which does not cancel the run
-    return False if complete and CANCELLED not in ended else None
+    return _EITHER
 
 
-def _result(job: str, among: set[str], equal: bool, situation: Situation) -> bool | None:
-    if job not in situation.needs:
-        return not equal  # `needs` knows direct needs only; any other job's result is null there
-    return None if job not in situation.ended else (situation.ended[job] in among) == equal
+def _result(job: str, among: set[str], equal: bool, situation: Situation) -> Ways:
+    if not situation.target:
+        true: Ways = _TRUE if SUCCESS in among else _FALSE
+    elif job not in situation.behind or not among & OUTCOMES:
+        true = _FALSE  # `needs` knows direct needs only; any other job's result is null there
+    elif job == situation.target:
+        true = (OUTCOMES & among, OUTCOMES - among)
+    else:
+        true = (situation.behind[job] if among <= {SUCCESS, FAILURE} else OUTCOMES, OUTCOMES)
+    return true if equal else (true[1], true[0])
+
+
+def _any_result(outcome: str, situation: Situation) -> Ways:
+    """Whether one of the needed jobs had an outcome."""
+    if not situation.target:
+        return _TRUE if outcome == SUCCESS else _FALSE
+    here = situation.target in situation.behind
+    others = [ways for job, ways in situation.behind.items() if job != situation.target]
+    true = OUTCOMES if others else NONE
+    false = OUTCOMES
+    if here:
+        true, false = true | {outcome}, false - {outcome}
+    if outcome == SKIPPED:  # those that were not skipped did run
+        false = false.intersection(*others) if others else false
+    return true, false
 
 
 def _input(found: re.Match[str], inputs: Mapping[str, Any] | None) -> bool | None:

@@ -168,7 +168,7 @@ def allow_list(entries: Iterable[Mapping[str, Any]]) -> tuple[Allowed, ...]:
 def references(text: bytes, path: str) -> Iterator[Reference]:
     """Yield the traces in a text, in no particular order."""
     lowered = text.lower()
-    if b"fly" not in lowered and b"fo1_" not in lowered and b"fm" not in lowered:
+    if not any(hint in lowered for hint in (b"fly", b"fo1_", b"fm1", b"fm2")):
         return
     for kind, pattern in PATTERNS.items():
         for match in pattern.finditer(lowered):

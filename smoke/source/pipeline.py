@@ -1,33 +1,48 @@
-"""Whether a deployment can happen on a database that was not migrated, by the jobs of a workflow.
+"""Whether a deployment can happen on a database that was not migrated, by the jobs of all workflows.
 
 A deploy job must need the migration job and must not be able to run unless that one succeeded, on a push and
 on a manual run that leaves its inputs alone. And the migration job must not end in success when a migration
-failed. A condition that is not understood, where it decides, is "not examined": neither good nor bad.
+failed. What is not understood, where it decides, is "not examined": neither good nor bad.
 """
 
 import fnmatch
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from . import shell
 from .checkout import Examined, Finding
-from .conditions import CANCELLED, OUTCOMES, SKIPPED, SUCCESS, Situation
-from .workflow import Job, Step, Workflow
+from .commands import MIGRATION
+from .conditions import CANCELLED, FAILURE, OUTCOMES, SKIPPED, SUCCESS, Situation
+from .migration import examine_job
+from .repository import Placed, Repository
+from .workflow import Job, Workflow
 
-#: Returns the text of a shell script of the checkout, None when there is no such file.
-Script = Callable[[str], str | None]
+_BY_WEIGHT = (FAILURE, CANCELLED, SKIPPED)
 
-_DEPLOYS = re.compile(r"ecs\s+update-service|deploy-service|amazon-ecs-deploy-task-definition")
-_MIGRATES = re.compile(r"migrat|ecs\s+run-task", re.IGNORECASE)
-_RUNS_TASK = re.compile(r"ecs\s+run-task")
-_SCRIPT = re.compile(r"(?:^|[\s;&|(])(?:\./)?((?:[\w.-]+/)*[\w.-]+\.sh)\b")
-_ENDS_AT_FAILURE = re.compile(r"set\s+-\w*e|-o\s+errexit|^#!.*\s-\w*e")
-_SWALLOWS = (
-    (re.compile(r"\|\|\s*(?:true|:|exit\s+0|echo)(?![\w-])"), "goes on after a failure"),
-    (re.compile(r"^\s*set\s+\+\w*e"), "goes on after failures from here on"),
-    (re.compile(r"(?:^|;)\s*exit\s+0\s*$"), "ends with success whatever happened"),
-)
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """What the plan says: the workflow and its migration job, and how a deployment is recognised.
+
+    `jobs` are patterns of the names of deploy jobs in that workflow, `commands` run a deployment in any,
+    `actions` are patterns of actions and workflows that do.
+    """
+
+    workflow: str
+    migration: str
+    jobs: Sequence[str]
+    commands: Sequence[str]
+    actions: Sequence[str]
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> "Pipeline":
+        """Read the plan's facts."""
+        return cls(
+            facts["workflow"], facts["migration_job"], facts["deploy_jobs"], facts["deploy_commands"],
+            facts["deploy_actions"],
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,164 +53,185 @@ class MigrationGate:
     `notes`: what an operator may choose.
     """
 
-    bypass: Examined
-    void: Examined
-    deploys: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    bypass: Examined = field(default_factory=Examined)
+    void: Examined = field(default_factory=Examined)
+    deploys: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
-def deploy_jobs(workflow: Workflow, patterns: Sequence[str]) -> list[str]:
-    """Return the deploy jobs: those that the plan names by pattern, and any other that updates a service."""
-    return [
-        job.name
-        for job in workflow.jobs.values()
-        if any(fnmatch.fnmatchcase(job.name, pattern) for pattern in patterns)
-        or any(_DEPLOYS.search(f"{step.run}\n{step.uses}") for step in job.steps)
-    ]
+def deploy_jobs(repository: Repository, plan: Pipeline) -> Iterator[tuple[Workflow, Job]]:
+    """Yield the deploy jobs of all workflows: those that the plan names, and any other that deploys."""
+    for workflow in repository.workflows.values():
+        named = plan.jobs if workflow.path == plan.workflow else ()
+        for job in workflow.jobs.values():
+            if any(fnmatch.fnmatchcase(job.name, each) for each in named) or (
+                job.name != plan.migration and any(deploys_here(repository, plan, workflow, job))
+            ):
+                yield workflow, job
 
 
-def examine(workflow: Workflow, migration: str, patterns: Sequence[str], script: Script) -> MigrationGate:
-    """Examine the gate that the job `migration` is to the deploy jobs."""
-    if migration not in workflow.jobs:
-        nothing = workflow.finding(0, f"there is no job {migration}: nothing migrates before a deployment")
-        return MigrationGate(Examined([nothing]), Examined([nothing]))
-    deploys = deploy_jobs(workflow, patterns)
-    bypass = Examined()
-    notes: list[str] = []
-    if not deploys:
-        bypass.findings.append(workflow.finding(0, f"no job deploys: none is called {' or '.join(patterns)}"))
-    for name in deploys:
-        job = workflow.jobs[name]
-        if migration not in workflow.ancestors(name):
-            what = f"{name} does not need {migration}, directly or through another job"
-            bypass.findings.append(workflow.finding(job.line, what))
+def deploys_here(
+    repository: Repository, plan: Pipeline, workflow: Workflow, job: Job
+) -> Iterator[Placed | None]:
+    """Yield what deploys in a job: the steps; None for a workflow elsewhere that the job calls."""
+    if _is_action(plan, job.uses):
+        yield None
+    for placed in repository.everything(workflow, job):
+        found = repository.commands(placed.step.run) if placed.step.run else ()
+        if _is_action(plan, placed.step.uses) or any(
+            shell.runs(words, command) for words in found for command in plan.commands
+        ):
+            yield placed
+
+
+def _is_action(plan: Pipeline, uses: str) -> bool:
+    return not uses.startswith("./") and any(fnmatch.fnmatchcase(uses, each) for each in plan.actions)
+
+
+def examine(repository: Repository, plan: Pipeline) -> MigrationGate:
+    """Examine the gate that the migration job is to the deploy jobs of all workflows."""
+    found = MigrationGate()
+    for path, problem in repository.unread.items():
+        found.bypass.not_examined.append(Finding("", 0, problem if path in problem else f"{path}: {problem}"))
+    main = repository.workflows.get(plan.workflow)
+    if main is None and plan.workflow not in repository.unread:
+        missing = Finding(plan.workflow, 0, "the workflow that the plan names is not in the checkout")
+        found.bypass.not_examined.append(missing)
+        found.void.not_examined.append(missing)
+    called = _called(repository)
+    deploying = list(deploy_jobs(repository, plan))
+    for workflow, job in deploying:
+        if set(workflow.triggers) == {"workflow_call"} and workflow.path in called:
+            continue  # the jobs that call it are the ones that deploy
+        found.deploys.append(job.name if workflow is main else f"{job.name} ({workflow.path})")
+        _examine_deploy(repository, plan, workflow, job, found)
+    if main is not None and not any(workflow is main for workflow, _ in deploying):
+        what = f"no job deploys: none is called {' or '.join(plan.jobs)}, and none runs a deploy command"
+        found.bypass.findings.append(main.finding(0, what))
+    for workflow in repository.workflows.values():
+        if plan.migration in workflow.jobs:
+            inside = examine_job(repository, workflow, workflow.jobs[plan.migration])
+            found.void.findings.extend(inside.findings)
+            found.void.not_examined.extend(inside.not_examined)
+            _examine_order(repository, plan, workflow, found)
+        elif workflow is main:
+            nothing = workflow.finding(
+                0, f"there is no job {plan.migration}: nothing migrates before a deployment"
+            )
+            found.void.findings.append(nothing)
+    return found
+
+
+def _called(repository: Repository) -> set[str]:
+    jobs = [job for workflow in repository.workflows.values() for job in workflow.jobs.values()]
+    return {inner.path for job in jobs if (inner := repository.called(job.uses)) is not None}
+
+
+def _examine_deploy(
+    repository: Repository, plan: Pipeline, workflow: Workflow, job: Job, found: MigrationGate
+) -> None:
+    bypass, name, migration = found.bypass, job.name, plan.migration
+    if name == migration:
+        return
+    if migration not in workflow.ancestors(name):
+        inner = repository.called(job.uses)
+        if inner is not None and migration in inner.jobs:
+            for each in inner.jobs.values():  # the called workflow has the gate inside
+                if each.name != migration and any(deploys_here(repository, plan, inner, each)):
+                    _examine_deploy(repository, plan, inner, each, found)
+            return
+        gate = (
+            "directly or through another job"
+            if migration in workflow.jobs
+            else f"{workflow.path} has no such job"
+        )
+        bypass.findings.append(
+            workflow.finding(job.line, f"{name} deploys and does not need {migration}: {gate}")
+        )
+        return
+    for inputs in ({}, workflow.inputs, None):
+        sure = Gate(workflow, migration, inputs, frozenset()).past(name)
+        past = sure or Gate(workflow, migration, inputs, OUTCOMES).past(name)
+        if not past:
             continue
-        for inputs in ({}, workflow.inputs, None):
-            gate = _Gate(workflow, migration, inputs)
-            past = gate.past(name)
-            if not past:
-                continue
-            what = f"{name} can run although {migration} ended in {' or '.join(past)}"
-            unread = gate.not_understood(name)
-            if unread:
-                bypass.not_examined.append(workflow.finding(job.line, unread))
-            elif inputs is None:
-                notes.append(f"{what}, when an input of a manual run asks for it")
-            else:
-                bypass.findings.append(workflow.finding(job.line, what))
-            break
-    void = _migration_job(workflow, workflow.jobs[migration], script)
-    return MigrationGate(bypass, void, tuple(deploys), tuple(notes))
+        what = f"{name} can run although {migration} ended in {' or '.join(past)}"
+        if inputs is None:
+            found.notes.append(f"{what}, when an input of a manual run asks for it")
+        elif sure:
+            bypass.findings.append(workflow.finding(job.line, what))
+        else:
+            names = [name, *workflow.ancestors(name)]
+            unread = (workflow.jobs[each].condition.not_understood() for each in names)
+            bypass.not_examined.append(
+                workflow.finding(job.line, f"{name}: if: {next(filter(None, unread), '')}")
+            )
+        return
 
 
-@dataclass(frozen=True, slots=True)
-class _Gate:
-    """The way from the migration job to the jobs behind it, for the inputs of one run (None: any)."""
+@dataclass(slots=True)
+class Gate:
+    """The way from one job to those behind it, for the inputs of one run (None: any)."""
 
     workflow: Workflow
-    migration: str
+    target: str
     inputs: Mapping[str, Any] | None
-    not_understood_as: bool | None = None
+    unread: frozenset[str]
+    _known: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def past(self, name: str) -> list[str]:
-        """The outcomes other than success of the migration job with which a job that needs it can run."""
-        possible = [outcome for outcome in self._allowed(name, self.migration) if outcome != SUCCESS]
-        for other in self.workflow.jobs[name].needs:
-            ran = not {SKIPPED, CANCELLED}.intersection(self._allowed(name, other))
-            if ran and self.migration in self.workflow.ancestors(other):
-                behind = self.past(other)
-                possible = [outcome for outcome in possible if outcome in behind]
-        if SKIPPED in possible and self._runs_for_sure(name):
-            possible.remove(SKIPPED)
-        return possible
+        """The outcomes other than success of the target with which a job behind it can run."""
+        past = self.may_run(name) - {SUCCESS}
+        if SKIPPED in past and self._never_skipped_before(name):
+            past -= {SKIPPED}
+        return [outcome for outcome in _BY_WEIGHT if outcome in past]
 
-    def not_understood(self, name: str) -> str:
-        """What has to be understood to say whether a job gets past; empty when it does in any case."""
-        decided = [replace(self, not_understood_as=value).past(name) for value in (True, False)]
-        if all(decided):
-            return ""
-        names = [name, *self.workflow.ancestors(name)]
-        unread = [self.workflow.jobs[each].condition.not_understood() for each in names]
-        return next(filter(None, unread), "")
+    def may_run(self, name: str) -> frozenset[str]:
+        """The outcomes of the target with which a job may run; each job is read once."""
+        if name not in self._known:
+            job, before = self.workflow.jobs[name], self.workflow.ancestors(name)
+            self._known[name] = OUTCOMES  # for a job that does not wait for the target
+            if self.target in before:
+                behind = {each: self.may_run(each) for each in job.needs}
+                situation = Situation(self.target, behind, before, self.inputs, self.unread)
+                self._known[name] = job.condition.ways(situation)[0]
+        return self._known[name]
 
-    def _allowed(self, name: str, other: str) -> list[str]:
-        """The outcomes of another job with which a job may run."""
-        return [each for each in OUTCOMES if self._holds(name, {other: each}) is not False]
-
-    def _runs_for_sure(self, name: str) -> bool:
-        """Whether the migration job is never skipped where the job `name` runs."""
-        before = self.workflow.ancestors(self.migration)
-        succeeded = all(self._allowed(name, each) == [SUCCESS] for each in before)
-        return succeeded and self._holds(self.migration, dict.fromkeys(before, SUCCESS)) is True
-
-    def _holds(self, name: str, ended: Mapping[str, str]) -> bool | None:
-        job, before = self.workflow.jobs[name], self.workflow.ancestors(name)
-        return job.condition.holds(Situation(job.needs, before, ended, self.inputs, self.not_understood_as))
-
-
-def _migration_job(workflow: Workflow, job: Job, script: Script) -> Examined:
-    """What lets the job end in success without successful migrations, and what cannot be examined."""
-    void: list[Finding] = []
-    if job.continue_on_error not in (None, False):
-        void.append(
-            workflow.finding(job.line, f"{job.name} counts as a success when it fails: continue-on-error")
+    def _never_skipped_before(self, name: str) -> bool:
+        """Whether the target was not skipped where `name` runs: all before it succeeded, its `if` holds."""
+        before = self.workflow.ancestors(self.target)
+        condition = self.workflow.jobs[self.target].condition
+        if condition.ways(Situation(inputs=self.inputs, unread=OUTCOMES))[1]:
+            return False
+        return all(
+            Gate(self.workflow, each, self.inputs, OUTCOMES).may_run(name) <= {SUCCESS} for each in before
         )
-    if job.uses:
-        return Examined(void, [workflow.finding(job.line, f"{job.name} calls the workflow {job.uses}")])
-    texts = {id(step): [(workflow.path, step.line, step.run), *_scripts(step, script)] for step in job.steps}
-    everything = "\n".join(text for found in texts.values() for _, _, text in found)
-    migrating = [
-        step
-        for step in job.steps
-        if _MIGRATES.search("\n".join([step.label, *(text for _, _, text in texts[id(step)])]))
-        and (step.run or step.uses)
-    ]
-    if not migrating:
-        void.append(workflow.finding(job.line, f"no step of {job.name} migrates anything"))
-    if _RUNS_TASK.search(everything) and "exitCode" not in everything:
-        void.append(workflow.finding(job.line, f"{job.name} starts a task and never reads its exit code"))
-    for step in migrating:
-        void += _void_step(workflow, step)
-        for path, line, text in texts[id(step)]:
-            void += _swallowed(path, line, text, is_script=path != workflow.path)
-    unread = [
-        workflow.finding(step.line, step.condition.not_understood())
-        for step in migrating
-        if _can_be_skipped(workflow, step, None) and not _can_be_skipped(workflow, step, True)
-    ]
-    return Examined(void, unread)
 
 
-def _void_step(workflow: Workflow, step: Step) -> Iterator[Finding]:
-    if step.continue_on_error not in (None, False):
-        yield workflow.finding(step.line, f"the step {step.label!r} may fail unnoticed: continue-on-error")
-    if "{0}" in step.shell and not _ENDS_AT_FAILURE.search(f"set {step.shell.partition(' ')[2]}"):
-        what = f"the step {step.label!r} goes on after failures: shell {step.shell}"
-        yield workflow.finding(step.line, what)
-    if _can_be_skipped(workflow, step, True):
-        yield workflow.finding(step.line, f"the step {step.label!r} can be skipped by its condition")
-
-
-def _can_be_skipped(workflow: Workflow, step: Step, not_understood: bool | None) -> bool:
-    """Whether a step may not run although everything before it succeeded, by a run's default inputs."""
-    situations = [Situation(inputs=inputs, not_understood=not_understood) for inputs in ({}, workflow.inputs)]
-    return any(step.condition.holds(situation) is not True for situation in situations)
-
-
-def _scripts(step: Step, script: Script) -> Iterator[tuple[str, int, str]]:
-    for path in dict.fromkeys(_SCRIPT.findall(step.run)):
-        text = script(path)
-        if text is not None:
-            yield path, 0, text
-
-
-def _swallowed(path: str, start: int, text: str, *, is_script: bool) -> Iterator[Finding]:
-    if is_script and not any(_ENDS_AT_FAILURE.search(line) for line in text.splitlines()):
-        yield Finding(path, 1, "the script goes on after failures: there is no set -e")
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.lstrip().startswith("#"):
+def _examine_order(repository: Repository, plan: Pipeline, workflow: Workflow, found: MigrationGate) -> None:
+    """A job that migrates and deploys does so in this order, in steps of their own."""
+    job = workflow.jobs[plan.migration]
+    deploying = [placed for placed in deploys_here(repository, plan, workflow, job) if placed is not None]
+    for at, placed in enumerate(repository.steps(workflow.path, job.steps)):
+        if placed not in deploying:
             continue
-        for pattern, what in _SWALLOWS:
-            if pattern.search(line):
-                # A step's own script begins somewhere below its first line: the step is what is named.
-                yield Finding(path, number if is_script else start, f"{what}: {line.strip()}")
+        if _migrates(repository, placed):
+            what = f"the step {placed.step.label!r} migrates and deploys: in which order"
+            found.bypass.not_examined.append(Finding(placed.path, placed.step.line, what))
+            continue
+        later = list(repository.steps(workflow.path, job.steps))[at + 1 :]
+        situation = Situation("step", {}, ("step",), {}, OUTCOMES)
+        if any(_migrates(repository, each) for each in later):
+            what = f"the step {placed.step.label!r} deploys before {plan.migration} has migrated"
+            found.bypass.findings.append(Finding(placed.path, placed.step.line, what))
+        elif not placed.step.condition.ways(situation)[0] <= {SUCCESS}:
+            what = f"the step {placed.step.label!r} deploys although a step before it failed"
+            found.bypass.findings.append(Finding(placed.path, placed.step.line, what))
+
+
+def _migrates(repository: Repository, placed: Placed) -> bool:
+    return any(
+        shell.runs(words, "aws ecs run-task")
+        or (words and MIGRATION.search(posixpath.basename(" ".join(words[:4]))))
+        for words in repository.commands(placed.step.run)
+        if not words or words[0] not in shell.SILENT
+    )

@@ -1,5 +1,6 @@
 """The migration gate: every way past it is found, and a sound workflow passes."""
 
+import time
 from typing import Any
 
 import pytest
@@ -7,11 +8,26 @@ import yaml
 from pytest_readiness import SetupError
 
 from smoke.source.checkout import Examined, Finding, Malformed
-from smoke.source.pipeline import MigrationGate, deploy_jobs, examine
+from smoke.source.pipeline import MigrationGate, Pipeline, deploy_jobs, examine
+from smoke.source.repository import Repository
 from smoke.source.workflow import read
 
+W = ".github/workflows/w.yml"
+PLAN = Pipeline(
+    W,
+    "migrate",
+    ["deploy*"],
+    ["aws ecs update-service", "helm upgrade", "terraform apply"],
+    ["*/amazon-ecs-deploy-*"],
+)
+
 MIGRATE = {"run": "scripts/migrate.sh"}
-SCRIPT = "set -euo pipefail\naws ecs run-task\ncode=exitCode\nif [ $code != 0 ]; then exit 1; fi\n"
+SCRIPT = """\
+set -euo pipefail
+aws ecs run-task
+code=$(aws ecs describe-tasks --query exitCode)
+if [ $code != 0 ]; then exit 1; fi
+"""
 
 
 def workflow(inputs: dict[str, Any] | None = None, **jobs: dict[str, Any]) -> dict[str, Any]:
@@ -23,10 +39,17 @@ def workflow(inputs: dict[str, Any] | None = None, **jobs: dict[str, Any]) -> di
     return {"on": {"push": None, "workflow_dispatch": {"inputs": inputs or {}}}, "jobs": base | jobs}
 
 
-def gate(data: dict[str, Any], script: str | None = SCRIPT) -> MigrationGate:
-    return examine(
-        read(yaml.safe_dump(data, sort_keys=False), "w.yml"), "migrate", ["deploy*"], lambda _: script
-    )
+def repository(data: dict[str, Any], script: str | None = SCRIPT, **others: Any) -> Repository:
+    """A repository with a workflow, the script that migrates, and more: workflows by name, texts by path."""
+    files = {W: yaml.safe_dump(data, sort_keys=False), "scripts/migrate.sh": script}
+    for name, other in others.items():
+        path = name if "/" in name else f".github/workflows/{name}.yml"
+        files[path] = other if isinstance(other, str) else yaml.safe_dump(other, sort_keys=False)
+    return Repository.read(list(files), files.get)
+
+
+def gate(data: dict[str, Any], script: str | None = SCRIPT, **others: Any) -> MigrationGate:
+    return examine(repository(data, script, **others), PLAN)
 
 
 def deploy(**entries: Any) -> dict[str, Any]:
@@ -50,8 +73,8 @@ def test_a_plain_chain_is_sound() -> None:
             }
         )
     )
-    assert (found.bypass, found.void, found.notes) == (Examined(), Examined(), ())
-    assert found.deploys == ("deploy", "second")
+    assert (found.bypass, found.void, found.notes) == (Examined(), Examined(), [])
+    assert found.deploys == ["deploy", "second"]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +119,7 @@ def test_a_deploy_job_that_does_not_need_the_migrations(needs: Any) -> None:
 
 def test_a_job_without_the_name_that_updates_a_service_is_a_deploy_job() -> None:
     data = workflow(hotfix={"steps": [{"run": "aws  ecs update-service --force-new-deployment"}]})
-    assert deploy_jobs(read(yaml.safe_dump(data), "w.yml"), ["deploy*"]) == ["deploy", "hotfix"]
+    assert [job.name for _, job in deploy_jobs(repository(data), PLAN)] == ["deploy", "hotfix"]
 
 
 def test_a_job_in_between_that_always_runs_breaks_the_chain() -> None:
@@ -128,8 +151,8 @@ def test_a_chain_holds_through_a_job_that_demands_the_migration(status: str) -> 
 )
 def test_what_decides_and_is_not_understood_is_not_examined(condition: str, construct: str) -> None:
     found = gate(workflow(deploy=deploy(_if=condition))).bypass
-    assert (found.findings, [each.what for each in found.not_examined]) == ([], [construct])
-    with pytest.raises(SetupError, match=r"not examined: w.yml:\d+: "):
+    assert (found.findings, [each.what for each in found.not_examined]) == ([], [f"deploy: if: {construct}"])
+    with pytest.raises(SetupError, match=r"not examined: .github/workflows/w.yml:\d+: "):
         found.require()
 
 
@@ -179,18 +202,19 @@ def test_a_skip_is_open_only_when_an_operator_asks_for_it(
     ("job", "said"),
     [
         (migrate(**{"continue-on-error": True}), "counts as a success when it fails"),
-        (migrate(steps=[{**MIGRATE, "continue-on-error": True}]), "may fail unnoticed"),
-        (migrate(steps=[{**MIGRATE, "continue-on-error": "${{ github.ref != 'x' }}"}]), "may fail unnoticed"),
+        (migrate(steps=[{**MIGRATE, "continue-on-error": True}]), "may fail: continue-on-error"),
         (migrate(steps=[{**MIGRATE, "if": "github.ref == 'x'"}]), "can be skipped"),
-        (migrate(steps=[{**MIGRATE, "if": "failure()"}]), "can be skipped"),
-        (migrate(steps=[{"run": "scripts/migrate.sh || true"}]), "goes on after a failure"),
-        (migrate(steps=[{"run": "set +e\nscripts/migrate.sh"}]), "goes on after failures"),
-        (migrate(steps=[{"run": "scripts/migrate.sh || echo failed"}]), "goes on after a failure"),
-        (migrate(steps=[{"run": "scripts/migrate.sh\nexit 0"}]), "ends with success"),
-        (migrate(steps=[{**MIGRATE, "shell": "bash {0}"}]), "goes on after failures"),
+        (migrate(steps=[{**MIGRATE, "if": "failure()"}]), "no step of migrate migrates"),
+        (migrate(steps=[{"run": "scripts/migrate.sh || true"}]), "`|| true` goes on"),
+        (migrate(steps=[{"run": "set +e\nscripts/migrate.sh\necho"}]), "no set -e in force"),
+        (migrate(steps=[{"run": "scripts/migrate.sh || echo failed"}]), "`|| echo failed` goes on"),
+        (
+            migrate(steps=[{**MIGRATE, "run": "scripts/migrate.sh\necho", "shell": "bash {0}"}]),
+            "no set -e in force",
+        ),
         (
             migrate(steps=[{"run": "aws ecs run-task --task migration\naws ecs wait tasks-stopped"}]),
-            "never reads its exit code",
+            "no exit code of it ends the job",
         ),
         (migrate(steps=[{"run": "echo done"}]), "no step of migrate migrates"),
     ],
@@ -205,6 +229,27 @@ def test_a_migration_job_that_can_succeed_without_a_migration(job: dict[str, Any
     [
         ({"uses": "./.github/workflows/migrate.yml"}, "migrate calls the workflow"),
         (migrate(steps=[{**MIGRATE, "if": "fromJSON(vars.go)"}]), "fromJSON(vars.go)"),
+        (
+            migrate(steps=[{**MIGRATE, "continue-on-error": "${{ matrix.may }}"}]),
+            "continue-on-error: ${{ matrix.may }}",
+        ),
+        (migrate(**{"continue-on-error": "${{ matrix.may }}"}), "continue-on-error: ${{ matrix.may }}"),
+        (migrate(steps=[{"run": "npm run migrate", "shell": "pwsh"}]), "shell: pwsh"),
+        (migrate(steps=[{"run": "npm run migrate", "shell": "fish -c {0}"}]), "shell: fish -c {0}"),
+        (
+            migrate(**{"runs-on": "windows-latest", "steps": [{"run": "npm run migrate"}]}),
+            "shell: windows-latest",
+        ),
+        (migrate(steps=[{"uses": "acme/migrate@v1"}]), "uses: acme/migrate@v1"),
+        (
+            migrate(
+                steps=[
+                    {**MIGRATE, "id": "m", "continue-on-error": True},
+                    {"if": "steps.m.outcome != 'success'", "run": "exit 1"},
+                ]
+            ),
+            "steps.m.outcome != 'success'",
+        ),
     ],
 )
 def test_a_migration_job_that_cannot_be_examined(job: dict[str, Any], construct: str) -> None:
@@ -222,6 +267,13 @@ def test_a_migration_job_that_cannot_be_examined(job: dict[str, Any], construct:
         [{**MIGRATE, "shell": "bash -euo pipefail {0}"}],
         [MIGRATE, {"name": "tell", "if": "failure()", "run": "notify", "continue-on-error": True}],
         [{"run": "scripts/migrate.sh || exit 1"}, {"run": "scripts/migrate.sh || { echo no; exit 1; }"}],
+        [{"run": "scripts/migrate.sh | tee log", "shell": "bash"}],
+        [{"run": "scripts/migrate.sh\nexit 0"}],
+        # one step starts the task, a later one reads its exit code
+        [
+            {"run": "aws ecs run-task --task-definition m > task.json"},
+            {"run": 'code=$(aws ecs describe-tasks --query exitCode)\n[ "$code" = 0 ]'},
+        ],
         [{"run": "# scripts/other || true\nscripts/migrate.sh"}],
     ],
 )
@@ -232,9 +284,9 @@ def test_a_migration_job_that_is_sound(steps: list[dict[str, Any]]) -> None:
 @pytest.mark.parametrize(
     ("script", "line", "said"),
     [
-        (SCRIPT.replace("set -euo pipefail\n", ""), 1, "there is no set -e"),
-        (SCRIPT + "migrate || true\n", 5, "goes on after a failure"),
-        (SCRIPT.replace("exitCode", "status"), 0, "never reads its exit code"),
+        (SCRIPT.replace("set -euo pipefail\n", "npm run migrate\n"), 1, "no set -e in force"),
+        (SCRIPT + "migrate || true\n", 5, "`|| true` goes on"),
+        (SCRIPT.replace("exitCode", "status"), 2, "no exit code of it ends the job"),
     ],
 )
 def test_the_scripts_of_a_step_are_read(script: str, line: int, said: str) -> None:
@@ -271,3 +323,172 @@ def test_lines_are_those_of_the_file() -> None:
         "on: push\njobs:\n  a:\n    steps:\n      - run: x\n      - name: y\n        run: z\n", "w.yml"
     )
     assert (found.jobs["a"].line, [step.line for step in found.jobs["a"].steps]) == (3, [5, 6])
+
+
+def test_the_line_of_a_script_in_a_workflow_is_that_of_the_file() -> None:
+    script = "run: |\n          set -e\n          npm run migrate || true\n"
+    text = f"on: push\njobs:\n  migrate:\n    steps:\n      - name: x\n        {script}"
+    found = examine(Repository.read([W], {W: text}.get), PLAN).void.findings
+    assert [(each.path, each.line) for each in found] == [(W, 8)]
+
+
+@pytest.mark.parametrize(
+    ("condition", "findings", "open_"),
+    [
+        ("", 0, 0),
+        ("success()", 0, 0),
+        ("|\n      success()", 0, 0),
+        (">-\n      ${{ success() }}", 0, 0),
+        ("|\n      ${{ success() }}", 1, 0),
+        (">\n      ${{ needs.migrate.result == 'success' }}", 1, 0),
+        ("${{ always() && needs['migrate'].result == 'success' }}", 0, 0),
+        ("always() && needs.migrate.result == 'success' && needs.build.result != 'failure'", 0, 0),
+        ("always() && contains(fromJSON('[\"success\"]'), needs.migrate.result)", 0, 0),
+        ('always() && contains(fromJSON(\'["success", "failure"]\'), needs.migrate.result)', 1, 0),
+        ("failure()", 1, 0),
+        ('"!cancelled()"', 1, 0),
+        ("always() && needs.migrate.outputs.x == 'y'", 0, 1),
+    ],
+)
+def test_an_if_as_it_is_written(condition: str, findings: int, open_: int) -> None:
+    text = (
+        "on: push\njobs:\n  build:\n    steps: [{run: make}]\n"
+        "  migrate:\n    needs: build\n    steps: [{run: npm run migrate}]\n"
+        f"  deploy:\n    needs: [build, migrate]\n    if: {condition}\n    steps: [{{run: x}}]\n"
+    )
+    bypass = examine(Repository.read([W], {W: text}.get), PLAN).bypass
+    assert (len(bypass.findings), len(bypass.not_examined)) == (findings, open_)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        "aws ecs update-service --force-new-deployment",
+        "aws --region us-east-1 --output text ecs \\\n  update-service --service x",
+        "sudo helm --namespace x upgrade api chart",
+        "terraform -chdir=infra apply -auto-approve",
+        "if true; then timeout 600 aws ecs update-service; fi",
+        "bash -c 'set -e; aws ecs update-service'",
+        "docker run --rm hashicorp/terraform apply",
+        "scripts/ship.sh api",
+        "cd x && $AWS ecs x; /usr/local/bin/aws ecs update-service",
+    ],
+)
+def test_a_deploy_command_is_found_in_any_workflow_and_script(run: str) -> None:
+    hotfix = {"on": "push", "jobs": {"now": {"steps": [{"run": run}]}}}
+    ship = "#!/bin/sh\nexec scripts/really.sh\n"
+    others: dict[str, Any] = {
+        "hotfix": hotfix,
+        "scripts/ship.sh": ship,
+        "scripts/really.sh": "aws ecs update-service\n",
+    }
+    (leak,) = gate(workflow(), **others).bypass.findings
+    assert (leak.path, leak.line) == (".github/workflows/hotfix.yml", 3)
+    assert "now deploys and does not need migrate" in leak.what
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        "echo aws ecs update-service",
+        "terraform plan -out apply",
+        "git commit -m 'helm upgrade api'",
+        "aws ecs wait services-stable",
+        "# aws ecs update-service",
+        "grep -r 'aws ecs update-service' scripts",
+    ],
+)
+def test_what_only_speaks_of_a_deployment_is_none(run: str) -> None:
+    other = {"on": "push", "jobs": {"lint": {"steps": [{"run": run}]}}}
+    assert gate(workflow(), other=other).bypass == Examined()
+
+
+def composite(run: str) -> dict[str, Any]:
+    return {"runs": {"using": "composite", "steps": [{"shell": "bash", "run": run}]}}
+
+
+def test_composite_actions_and_called_workflows_are_followed() -> None:
+    action: dict[str, Any] = {
+        "runs": {"using": "composite", "steps": [{"shell": "bash", "run": "aws ecs update-service"}]}
+    }
+    inner = {"on": {"workflow_call": None}, "jobs": {"ship": {"steps": [{"uses": "./.github/actions/ship"}]}}}
+    others: dict[str, Any] = {".github/actions/ship/action.yml": action, "inner": inner}
+    calls = {"uses": "./.github/workflows/inner.yml"}
+    assert gate(workflow(release={**calls, "needs": "migrate"}), **others).bypass == Examined()
+    (leak,) = gate(workflow(release=calls), **others).bypass.findings
+    assert "release deploys and does not need migrate" in leak.what
+
+
+def test_a_called_workflow_may_have_the_gate_inside() -> None:
+    inside = workflow()
+    inside["on"] = {"workflow_call": None}
+    caller = {"on": "push", "jobs": {"release": {"uses": "./.github/workflows/w.yml"}}}
+    assert gate(inside, caller=caller).bypass == Examined()
+    inside["jobs"]["deploy"]["needs"] = "build"
+    assert gate(inside, caller=caller).bypass.findings
+
+
+def test_migrations_in_a_called_workflow_and_a_composite_action_are_examined() -> None:
+    action: dict[str, Any] = {
+        "runs": {"using": "composite", "steps": [{"shell": "bash", "run": "npm run migrate | tee x"}]}
+    }
+    inner = {"on": {"workflow_call": None}, "jobs": {"up": {"steps": [{"uses": "./.github/actions/up"}]}}}
+    others: dict[str, Any] = {".github/actions/up/action.yml": action, "inner": inner}
+    data = workflow(migrate={"needs": "build", "uses": "./.github/workflows/inner.yml"})
+    assert gate(data, **others).void == Examined()
+    action["runs"]["steps"][0]["run"] += " || true"
+    (lost,) = gate(data, **others).void.findings
+    assert lost.path == ".github/actions/up/action.yml"
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        ([{"run": "npm run migrate"}, {"run": "helm upgrade x"}], ""),
+        ([{"run": "helm upgrade x"}, {"run": "npm run migrate"}], "deploys before migrate has migrated"),
+        (
+            [{"run": "npm run migrate"}, {"if": "always()", "run": "helm upgrade x"}],
+            "although a step before it failed",
+        ),
+    ],
+)
+def test_a_job_that_migrates_and_deploys_does_so_in_this_order(
+    steps: list[dict[str, Any]], said: str
+) -> None:
+    found = gate(workflow(migrate=migrate(steps=steps))).bypass.findings
+    assert [said in each.what for each in found] == ([True] if said else [])
+
+
+def test_the_plans_workflow_that_is_not_there_is_not_examined() -> None:
+    found = examine(Repository.read([], lambda path: None), PLAN)
+    with pytest.raises(SetupError, match="the workflow that the plan names is not in the checkout"):
+        found.bypass.require()
+
+
+def test_a_workflow_that_is_no_yaml_stops_only_itself() -> None:
+    found = gate(workflow(), broken="a: [")
+    assert "not valid YAML" in found.bypass.not_examined[0].what
+    assert (found.bypass.findings, found.void, found.deploys) == ([], Examined(), ["deploy"])
+
+
+def test_thirty_jobs_take_less_than_a_second() -> None:
+    jobs: dict[str, Any] = {
+        f"always{n}": {
+            "needs": ["migrate", *(f"always{m}" for m in range(n))],
+            "if": "always()",
+            "steps": [{"run": "x"}],
+        }
+        for n in range(30)
+    }
+    jobs |= {
+        f"deploy{n}": {
+            "needs": list(jobs),
+            "if": "!cancelled() && needs.always3.result == 'success'",
+            "steps": [{"run": "x"}],
+        }
+        for n in range(30)
+    }
+    data = repository(workflow(**jobs))
+    began = time.process_time()
+    assert len(examine(data, PLAN).bypass.findings) == 30
+    assert time.process_time() - began < 1.0

@@ -1,0 +1,109 @@
+"""What the pipeline delivers: each service of the plan has a deploy job, and the smoke job has its keys."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from . import shell
+from .checkout import Examined
+from .pipeline import Pipeline, deploy_jobs
+from .repository import Placed, Repository
+from .workflow import Job, Workflow
+
+
+def undeployed(
+    repository: Repository, plan: Pipeline, services: Mapping[str, Sequence[str]]
+) -> tuple[Examined, dict[str, list[str]]]:
+    """Examine that a job deploys each service (name -> other names of it); return the jobs by service, too.
+
+    A job deploys the services that its commands, its matrix, its environment or its inputs name. A deploy job
+    that names none of them may deploy any: then a service without a job of its own is not examined.
+    """
+    found, jobs, others = Examined(), dict[str, list[str]]((name, []) for name in services), list[str]()
+    main = repository.workflows.get(plan.workflow)
+    for workflow, job in deploy_jobs(repository, plan):
+        named = set(_values(repository, workflow, job))
+        own = [name for name, aliases in services.items() if _names(named, [name, *aliases])]
+        for name in own:
+            jobs[name].append(job.name)
+        if not own:
+            others.append(f"{job.name} ({workflow.path}:{job.line})")
+    for name in (each for each in services if not jobs[each]):
+        if main is None:
+            continue
+        if others:
+            what = f"whether {', '.join(others)} deploys {name}: no service is named there"
+            found.not_examined.append(main.finding(0, what))
+        else:
+            found.findings.append(main.finding(0, f"no job deploys {name}"))
+    return found, jobs
+
+
+def _names(values: set[str], names: Sequence[str]) -> bool:
+    """Whether a value is a service's name or ends in it, such as `$PREFIX-api` and `prod/api`."""
+    pattern = re.compile(rf"(?:.*[^A-Za-z0-9])?(?:{'|'.join(map(re.escape, names))})", re.DOTALL)
+    return any(pattern.fullmatch(value) for value in values)
+
+
+def _values(repository: Repository, workflow: Workflow, job: Job) -> Iterator[str]:
+    """Every value that may name a service: words of the commands, the matrix, environments, inputs."""
+    texts = [*_flat(job.matrix), *job.env.values(), *job.given.values()]
+    for placed in repository.everything(workflow, job):
+        texts += [*placed.step.env.values(), *placed.step.given.values()]
+        for command in shell.commands(shell.parse(placed.step.run)):
+            texts += shell.words(command)[1:]
+    for text in texts:
+        yield from re.split(r"[\s,;\"'\[\]]+", text)
+
+
+def _flat(data: Any) -> Iterator[str]:
+    if isinstance(data, (dict, list)):
+        for value in data.values() if isinstance(data, dict) else data:
+            yield from _flat(value)
+    elif data is not None:
+        yield str(data)
+
+
+def smoke_keys(
+    repository: Repository, commands: Sequence[str], keys: Sequence[str]
+) -> tuple[Examined, list[str]]:
+    """Examine that each job that runs one of `commands` has the variables `keys`; return those jobs, too."""
+    found, jobs = Examined(), list[str]()
+    for workflow in repository.workflows.values():
+        for job in workflow.jobs.values():
+            steps = list(repository.everything(workflow, job))
+            for at, placed in enumerate(steps):
+                if not _runs_any(repository, placed, commands):
+                    continue
+                jobs.append(f"{job.name} ({workflow.path})")
+                for key in keys:
+                    _examine_key(key, workflow, job, steps[: at + 1], found)
+    if not jobs and not found.not_examined:
+        for path in list(repository.workflows)[:1]:
+            what = f"no job of any workflow runs {' or '.join(commands)}"
+            found.not_examined.append(repository.workflows[path].finding(0, what))
+    return found, jobs
+
+
+def _runs_any(repository: Repository, placed: Placed, commands: Sequence[str]) -> bool:
+    words = repository.commands(placed.step.run) if placed.step.run else []
+    return any(shell.runs(each, command) for each in words for command in commands)
+
+
+def _examine_key(key: str, workflow: Workflow, job: Job, steps: Sequence[Placed], found: Examined) -> None:
+    step = steps[-1].step
+    value = next((env[key] for env in (step.env, job.env, workflow.env) if key in env), None)
+    place = workflow.finding(step.line if steps[-1].path == workflow.path else job.line, "")
+    written = re.search(rf"\b{re.escape(key)}=(?![\"']{{2}}|\s|$)", step.run)
+    if value is None and not written:
+        earlier = next(
+            (each for each in steps[:-1] if re.search(rf"\b{re.escape(key)}\b", each.step.run)), None
+        )
+        if earlier is not None and "GITHUB_ENV" in earlier.step.run:
+            return
+        what = f"{job.name} runs the smoke suite without {key}: what needs it does not run"
+        found.findings.append(workflow.finding(place.line, what))
+    elif value is not None and not value.strip():
+        found.findings.append(
+            workflow.finding(place.line, f"{job.name} gives the smoke suite an empty {key}")
+        )

@@ -1,0 +1,211 @@
+"""Shell scripts as syntax trees, and the commands in them."""
+
+import posixpath
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import tree_sitter_bash
+from tree_sitter import Language, Node, Parser
+
+#: An expression of GitHub, which is replaced before a shell sees the text.
+_EXPRESSION = re.compile(r"\$\{\{.*?\}\}", re.DOTALL)
+#: The parameter that stands for an expression: its value is unknown to whoever reads the script.
+_PLACEHOLDER = re.compile(r"\$\{_+\}\Z")
+#: Programs that run the command behind their own options.
+_WRAPPERS = frozenset(
+    [
+        "sudo",
+        "env",
+        "time",
+        "timeout",
+        "nohup",
+        "nice",
+        "exec",
+        "command",
+        "builtin",
+        "npx",
+        "pnpm",
+        "yarn",
+        "bunx",
+        "poetry",
+        "pipenv",
+        "uv",
+        "run",
+        "retry",
+        "docker",
+        "podman",
+        "compose",
+        "chronic",
+        "stdbuf",
+        "xargs",
+        "python",
+        "python3",
+    ]
+)
+#: Commands that only show or look for their words.
+SILENT = frozenset(
+    [
+        "echo",
+        "printf",
+        ":",
+        "true",
+        "grep",
+        "egrep",
+        "rg",
+        "cat",
+        "tee",
+        "jq",
+        "sed",
+        "awk",
+        "cd",
+        "mkdir",
+        "test",
+        "[",
+        "exit",
+        "return",
+    ]
+)
+SHELLS = frozenset({"sh", "bash", "dash", "ksh", "zsh"})
+
+
+@lru_cache(maxsize=256)
+def parse(text: str) -> Node:
+    """Return the tree of a script. An expression of GitHub is a parameter of an unknown value in it."""
+    plain = _EXPRESSION.sub(lambda found: _as_parameter(found[0]), text)
+    return Parser(Language(tree_sitter_bash.language())).parse(plain.encode()).root_node
+
+
+def _as_parameter(expression: str) -> str:
+    """As many bytes and lines as the expression has, so that places stay those of the file."""
+    lines = expression.count("\n")
+    return "${" + "_" * (len(expression.encode()) - 3 - lines) + "}" + "\n" * lines
+
+
+def text_of(node: Node) -> str:
+    """The text of a node."""
+    return (node.text or b"").decode()
+
+
+def line_of(node: Node) -> int:
+    """The line of a node in its script, from 1."""
+    return node.start_point[0] + 1
+
+
+def broken(node: Node) -> Node | None:
+    """The first place that is not read as shell, None when there is none."""
+    if not node.has_error:
+        return None
+    for child in node.children:
+        if child.is_error or child.is_missing:
+            return child
+        if found := broken(child):
+            return found
+    return node
+
+
+def unquoted(node: Node) -> str:
+    """The text of a word without its quotes; expansions stay as they are written."""
+    if node.type == "raw_string":
+        return text_of(node)[1:-1]
+    if node.type == "string":
+        return text_of(node)[1:-1].replace('\\"', '"')
+    if node.type == "concatenation":
+        return "".join(unquoted(child) for child in node.children)
+    return text_of(node).replace("\\\n", "")
+
+
+def arguments(command: Node) -> list[Node]:
+    """The words of a command, its name first; assignments in front of it and redirections are none."""
+    named = [child for child in command.named_children if child.type not in _NO_WORDS]
+    return [child.named_children[0] if child.type == "command_name" else child for child in named]
+
+
+_NO_WORDS = frozenset(
+    {"variable_assignment", "file_redirect", "herestring_redirect", "heredoc_redirect", "comment"}
+)
+
+
+def words(command: Node) -> list[str]:
+    """The words of a command as text."""
+    return [unquoted(each) for each in arguments(command)]
+
+
+def commands(node: Node) -> Iterator[Node]:
+    """Yield every command below a node, in scripts that a command is handed (`sh -c '…'`), too."""
+    waiting = [node]
+    while waiting:
+        each = waiting.pop()
+        if each.type == "command":
+            yield each
+            inline = inline_script(each)
+            if inline is not None:
+                waiting.append(parse(inline[0]))
+        waiting += reversed(each.named_children)
+
+
+def inline_script(command: Node) -> tuple[str, list[str]] | None:
+    """The script that a command is handed (`sh -c '…'`, `docker run image bash -ec "…"`), and its options."""
+    found = words(command)
+    if found and found[0] == "eval":
+        return " ".join(found[1:]), []
+    for at, word in enumerate(found[:-1]):
+        if posixpath.basename(word) in SHELLS:
+            for end in range(at + 1, len(found) - 1):
+                if re.fullmatch(r"-[a-z]*c", found[end]):
+                    return found[end + 1], found[at + 1 : end + 1]
+    return None
+
+
+def runs(found: Sequence[str], wanted: str) -> bool:
+    """Whether a command's words run `wanted` (`aws ecs update-service`), whatever options stand in between.
+
+    Wrappers such as `sudo`, and variables, may stand in front. An option may have one value.
+    """
+    first, *rest = wanted.split()
+    if found and found[0] in SILENT:
+        return False
+    for at, word in enumerate(found):
+        if posixpath.basename(word) == first and _follow(found[at + 1 :], rest):
+            return True
+        if at == 0 and posixpath.basename(word) not in _WRAPPERS | SHELLS and not word.startswith("$"):
+            return False
+    return False
+
+
+def _follow(found: Sequence[str], wanted: Sequence[str]) -> bool:
+    at = 0
+    for part in wanted:
+        while at < len(found) and found[at] != part and found[at].startswith("-"):
+            has_value = "=" not in found[at] and at + 1 < len(found) and not found[at + 1].startswith("-")
+            at += 2 if has_value and found[at + 1] != part else 1
+        if at == len(found) or found[at] != part:
+            return False
+        at += 1
+    return True
+
+
+def scripts_called(found: Sequence[str]) -> Iterator[tuple[str, bool]]:
+    """Yield the paths that a command may run as a script, and whether its own `#!` line counts then."""
+    if not found or found[0] in SILENT:
+        return
+    at = 0
+    while at < len(found) and (
+        posixpath.basename(found[at]) in _WRAPPERS | SHELLS | {"source", "."}
+        or found[at].startswith("-")
+        or re.fullmatch(r"[\d.]+[smh]?|\w+=.*|errexit|pipefail|nounset", found[at], re.DOTALL)
+    ):
+        at += 1
+    if at < len(found):
+        direct = not any(posixpath.basename(word) in SHELLS | {"source", "."} for word in found[:at])
+        yield re.sub(r"\A(?:\./|\"?\$\{?(?:GITHUB_WORKSPACE|_+)\}?\"?/)+", "", found[at]), direct
+
+
+def below(node: Node, kind: str) -> Iterator[Node]:
+    """Yield the nodes of a kind below a node."""
+    waiting = [node]
+    while waiting:
+        each = waiting.pop()
+        if each.type == kind:
+            yield each
+        waiting += each.named_children

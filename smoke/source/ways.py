@@ -1,0 +1,286 @@
+"""Every way through a script, in outline: can it go on, or end in success, after a migration in it failed?
+
+A migration may fail or not, any other command too. What is known of a way is a small state: the last
+status, the failures that nothing has acted on yet, the options of the shell, a few values. A retry repairs
+the failure of the same command. A task that ECS was told to run has failed until its exit code is read; the
+code may be 0, another number, or none at all. Work is bounded: states are finite, loops are cut.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from tree_sitter import Node
+
+from . import shell
+from .arithmetic import compared, literal_items
+from .commands import MIGRATION, Commands
+from .state import MOST_ROUNDS, MOST_STATES, UNSURE, State, TooMany, bounded, ended, outside
+from .words import EXIT_CODE, short
+
+
+class Ways(Commands):
+    """Follows the ways through scripts."""
+
+    def through(self, text: str, states: Iterable[State]) -> set[State]:
+        """Return the states behind a script, one per way. TooMany when it has too many."""
+        root = shell.parse(text)
+        if broken := shell.broken(root):
+            guess = f"shell: {short(broken)!r}"
+            self._not_read(broken, guess)
+            self.migrations += MIGRATION.search(text) is not None
+            states = {each.guessed(guess, always=True) for each in states}
+        for each in shell.below(root, "function_definition"):
+            self.functions[shell.text_of(each.named_children[0])] = each.named_children[-1]
+        return self._sequence(root.children, set(states), cond=False)
+
+    def _sequence(self, children: Sequence[Node], states: set[State], *, cond: bool) -> set[State]:
+        for at, child in enumerate(children):
+            if not child.is_named or child.type == "comment":
+                continue
+            background = at + 1 < len(children) and children[at + 1].type == "&"
+            after: set[State] = set()
+            for state in states:
+                if state.flow:
+                    after.add(state)
+                    continue
+                before = state.lost(
+                    f"line {self.line + shell.line_of(child)} runs all the same: no set -e in force"
+                )
+                found = self._run(child, before, cond or background)
+                if background:
+                    found = {
+                        replace(each.lost("it runs in the background"), ok=True, flow="") for each in found
+                    }
+                after |= found
+            states = bounded(after)
+        return states
+
+    def _run(self, node: Node, state: State, cond: bool) -> set[State]:
+        handler = getattr(self, f"_{node.type}", None)
+        if handler is not None:
+            return bounded(handler(node, state, cond))
+        self._not_read(node, f"{node.type}: {shell.text_of(node)[:60]!r}")
+        return {state}
+
+    def _compound_statement(self, node: Node, state: State, cond: bool) -> set[State]:
+        if node.children[0].type == "((":
+            return self._tested(node, state, cond)
+        return self._sequence(node.children[1:-1], {state}, cond=cond)
+
+    def _do_group(self, node: Node, state: State, cond: bool) -> set[State]:
+        return self._sequence(node.children[1:-1], {state}, cond=cond)
+
+    def _subshell(self, node: Node, state: State, cond: bool) -> set[State]:
+        found = self._sequence(node.children[1:-1], {state}, cond=cond)
+        return {ended(outside(each, state), cond) for each in found}
+
+    def _function_definition(self, _node: Node, state: State, _cond: bool) -> set[State]:
+        return {replace(state, ok=True)}
+
+    def _redirected_statement(self, node: Node, state: State, cond: bool) -> set[State]:
+        inner, *redirections = node.named_children
+        here = next((each for each in redirections if each.type == "heredoc_redirect"), None)
+        name = shell.words(inner)[:1] if inner.type == "command" else []
+        if here is not None and name and posixpath.basename(name[0]) in shell.SHELLS:
+            body = next(
+                (shell.text_of(each) for each in here.named_children if each.type == "heredoc_body"), ""
+            )
+            return self._apart(body, [], [], state)
+        return self._run(inner, state, cond)
+
+    def _list(self, node: Node, state: State, cond: bool) -> set[State]:
+        left, operator, right = node.children
+        after: set[State] = set()
+        for each in self._run(left, state, True):
+            if each.flow or (operator.type == "&&") != each.ok:
+                after.add(
+                    each
+                    if each.flow or _is_test(left)
+                    else each.lost(f"`{short(node)}` does not end the script")
+                )
+            else:
+                after |= self._run(right, each.lost(f"`|| {short(right)}` goes on"), cond)
+        return after
+
+    def _negated_command(self, node: Node, state: State, _cond: bool) -> set[State]:
+        found = self._run(node.named_children[0], state, True)
+        return {
+            each if each.flow else replace(each.lost("`!` turns it around"), ok=not each.ok) for each in found
+        }
+
+    def _pipeline(self, node: Node, state: State, cond: bool) -> set[State]:
+        ways = [(state, True)]
+        parts = node.named_children
+        for part in parts:
+            last = part == parts[-1]
+            following: list[tuple[State, bool]] = []
+            for before, sound in ways:
+                for each in self._run(part, before, True):
+                    inner = replace(outside(each, state), ok=each.ok)
+                    if not last and not state.pipefail and inner.failed != before.failed:
+                        inner = inner.lost("its status is lost in a pipe: no pipefail in force")
+                    following.append((inner, sound and inner.ok))
+            ways = list(dict.fromkeys(following))
+            if len(ways) > MOST_STATES:
+                raise TooMany
+        done = {replace(each, ok=sound if state.pipefail else each.ok) for each, sound in ways}
+        if EXIT_CODE.search(shell.text_of(node)):
+            done = {each.guessed(f"what becomes of the exit code: {short(node)}") for each in done}
+        return {ended(each, cond) for each in done}
+
+    def _if_statement(self, node: Node, state: State, cond: bool) -> set[State]:
+        heads: list[tuple[list[Node], list[Node]]] = [([], [])]
+        otherwise: list[Node] = []
+        in_body = False
+        for child in node.children:
+            if child.type in ("then", "if"):
+                in_body = child.type == "then"
+            elif child.type == "elif_clause":
+                at = next(i for i, each in enumerate(child.children) if each.type == "then")
+                heads.append((child.children[1:at], child.children[at + 1 :]))
+            elif child.type == "else_clause":
+                otherwise = child.children[1:]
+            elif child.type != "fi":
+                heads[-1][in_body].append(child)
+        after: set[State] = set()
+        waiting = {state}
+        for test, body in heads:
+            tried = self._sequence(test, waiting, cond=True)
+            after |= {each for each in tried if each.flow}
+            taken = {each for each in tried if not each.flow and each.ok}
+            after |= self._sequence(body, taken, cond=cond)
+            waiting = {each for each in tried if not each.flow and not each.ok}
+        lost = f"the `if` in line {self.line + shell.line_of(node)} has no branch that ends the script"
+        if otherwise:
+            return after | self._sequence(otherwise, waiting, cond=cond)
+        tests = all(_is_test(each) for test, _ in heads for each in test if each.is_named)
+        return after | {replace(each if tests else each.lost(lost), ok=True) for each in waiting}
+
+    def _case_statement(self, node: Node, state: State, cond: bool) -> set[State]:
+        value, *items = [each for each in node.named_children if each.type != "comment"]
+        after: set[State] = set()
+        for each, text, known in self._expand(value, state):
+            waiting = {each}
+            for item in items:
+                at = next((i for i, part in enumerate(item.children) if part.type == ")"), 0)
+                patterns = [shell.unquoted(part) for part in item.children[:at] if part.is_named]
+                fits = any(compared("==", text, pattern, "[[") for pattern in patterns)
+                if not known and UNSURE in text:
+                    waiting = {one.guessed(short(node)) for one in waiting}
+                if fits or not known:
+                    after |= self._sequence(
+                        item.children[at + 1 :], {replace(one, ok=True) for one in waiting}, cond=cond
+                    )
+                if (fits and known) or "*" in patterns:
+                    waiting = set()
+                    break
+            after |= {replace(one, ok=True) for one in waiting}
+        return after
+
+    def _for_statement(self, node: Node, state: State, cond: bool) -> set[State]:
+        name, body = shell.text_of(node.named_children[0]), node.named_children[-1]
+        written = node.named_children[1:-1]
+        items = literal_items([self._plain(each, state) for each in written])
+        if items is None:
+            return self._rounds(lambda each: {each}, body, state.having(name, UNSURE), cond, may_end=True)
+        states = {state}
+        for item in items:
+            ready = {each.having(name, item) for each in states if not each.flow}
+            done = {each for each in states if each.flow}
+            states = done | self._sequence(body.children[1:-1], ready, cond=cond)
+            states = bounded({replace(each, flow="") if each.flow == "continue" else each for each in states})
+        return {replace(each, flow="") if each.flow == "break" else each for each in states}
+
+    def _plain(self, node: Node, state: State) -> str | None:
+        text = shell.text_of(node)
+        if node.type == "command_substitution":
+            return text
+        (_, value, known), *more = self._expand(node, state)
+        return value if known and not more else None
+
+    def _c_style_for_statement(self, node: Node, state: State, cond: bool) -> set[State]:
+        names = re.findall(r"[A-Za-z_]\w*", shell.text_of(node).partition("))")[0])
+        for name in names[1:]:
+            state = state.having(name, UNSURE)
+        return self._rounds(lambda each: {each}, node.named_children[-1], state, cond, may_end=True)
+
+    def _while_statement(self, node: Node, state: State, cond: bool) -> set[State]:
+        at = next(i for i, child in enumerate(node.children) if child.type == "do_group")
+        test = node.children[1:at]
+        until = node.children[0].type == "until"
+
+        def tried(each: State) -> set[State]:
+            found = self._sequence(test, {each}, cond=True)
+            return {one if one.flow else replace(one, ok=one.ok != until) for one in found}
+
+        return self._rounds(tried, node.children[at], state, cond, may_end=False)
+
+    def _rounds(
+        self, test: Callable[[State], set[State]], body: Node, state: State, cond: bool, *, may_end: bool
+    ) -> set[State]:
+        """The states behind a loop that goes on while its test holds, or (`may_end`) any number of times."""
+        waiting, seen, after = {state}, set[State](), set[State]()
+        for _ in range(MOST_ROUNDS):
+            seen |= waiting
+            tried = {found for each in waiting for found in test(each)}
+            after |= {each for each in tried if each.flow}
+            after |= {replace(each, ok=True) for each in tried if not each.flow and (may_end or not each.ok)}
+            ready = {each for each in tried if not each.flow and (may_end or each.ok)}
+            done = self._sequence(body.children[1:-1], ready, cond=cond)
+            after |= {replace(each, flow="") for each in done if each.flow == "break"}
+            after |= {each for each in done if each.flow not in ("", "break", "continue")}
+            waiting = {replace(each, flow="") for each in done if each.flow in ("", "continue")} - seen
+            if not waiting:
+                return bounded(after)
+        raise TooMany
+
+    def _variable_assignment(self, node: Node, state: State, cond: bool) -> set[State]:
+        return {ended(each, cond) for each in self._assigned(node, state)}
+
+    def _variable_assignments(self, node: Node, state: State, cond: bool) -> set[State]:
+        states = {state}
+        for part in node.named_children:
+            states = {found for each in states for found in self._assigned(part, each)}
+        return {ended(each, cond) for each in states}
+
+    def _assigned(self, node: Node, state: State) -> set[State]:
+        name, *value = node.named_children
+        if not value or name.type != "variable_name" or "+=" in [child.type for child in node.children]:
+            return {replace(state, ok=True).having(shell.text_of(name), None if value else "")}
+        found = self._expand(value[0], state)
+        if next(iter(shell.below(node, "command_substitution")), None) is None:
+            found = [(replace(each, ok=True), text, known) for each, text, known in found]
+        return {
+            each.having(shell.text_of(name), text if known else UNSURE if UNSURE in text else None)
+            for each, text, known in found
+        }
+
+    def _declaration_command(self, node: Node, state: State, _cond: bool) -> set[State]:
+        states = {state}
+        for part in node.named_children:
+            if part.type == "variable_assignment":
+                states = {found for each in states for found in self._assigned(part, each)}
+        how = f"`{shell.text_of(node.children[0])}` hides the status of what is in `$( )`"
+        return {replace(each.lost(how) if each.failed != state.failed else each, ok=True) for each in states}
+
+    def _unset_command(self, _node: Node, state: State, _cond: bool) -> set[State]:
+        return {replace(state, ok=True)}
+
+    def _test_command(self, node: Node, state: State, cond: bool) -> set[State]:
+        return self._tested(node, state, cond)
+
+    def _tested(self, node: Node, state: State, cond: bool) -> set[State]:
+        kind = node.children[0].type
+        after: set[State] = set()
+        for each, truth in self._truth(node.named_children[0], state, kind) if node.named_children else []:
+            after |= {replace(each, ok=one) for one in ((True, False) if truth is None else (truth,))}
+        return {ended(each, cond) for each in after}
+
+
+def _is_test(node: Node) -> bool:
+    """Whether a statement is a test of values: its status is no migration's."""
+    return node.type == "test_command" or any(child.type == "((" for child in node.children)
