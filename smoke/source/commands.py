@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from tree_sitter import Node
 
 from . import shell
-from .state import DEEPEST, UNSURE, Failure, State, Word, ended, options_of, outside
+from .state import DEEPEST, UNSURE, Failure, State, Word, ended, kept, options_of, outside
 from .words import EXIT_CODE, Words, short
 
 #: Returns the text of a file of the checkout, None when there is no such file.
@@ -90,7 +90,7 @@ class Commands(Words):
 
     def _simple(self, node: Node, found: tuple[Word, ...], state: State, cond: bool) -> set[State]:
         texts = [text for text, _ in found]
-        name = texts[0] if texts else ""
+        name, rest = (texts[0] if texts else ""), [kept(*word) for word in found[1:]]
         if (built_in := self._built_in(name, found, state)) is not None:
             return built_in
         if name == "test" and len(found) == 4:
@@ -99,13 +99,13 @@ class Commands(Words):
         if name == "trap" and re.search(r"exit\s+0|exit\s*$", " ".join(texts)):
             self._not_read(node, short(node))
         if name in self.functions:
-            return self._called(node, self.functions[name], texts[1:], state, cond)
+            return self._called(node, self.functions[name], rest, state, cond)
         if (inline := shell.inline_script(node)) is not None:
-            return self._apart(inline[0], inline[1], texts[1:], state)
+            return self._apart(inline[0], inline[1], [], state)
         for path, direct in shell.scripts_called(texts):
             text = self.script(path)
             if text is not None and "\n" in text and not path.endswith(_OTHER_LANGUAGES):
-                return self._script(node, path, text, texts, direct, state)
+                return self._script(node, path, text, found, direct, state)
         if self._migrates(texts):
             return self._migrated(node, texts, state)
         if EXIT_CODE.search(shell.text_of(node)) and name not in shell.SILENT:
@@ -180,8 +180,9 @@ class Commands(Words):
         return {replace(each, flow="") if each.flow == "return" else each for each in found}
 
     def _script(
-        self, node: Node, path: str, text: str, texts: Sequence[str], direct: bool, state: State
+        self, node: Node, path: str, text: str, found: Sequence[Word], direct: bool, state: State
     ) -> set[State]:
+        texts = [word for word, _ in found]
         first = text.partition("\n")[0]
         own = first if direct and first.startswith("#!") else ""
         if own and not re.search(r"\b(?:ba|da|k|z)?sh\b", own):
@@ -195,7 +196,9 @@ class Commands(Words):
         try:
             if texts[0] in ("source", "."):
                 return self.through(text, {state})
-            return self._apart(text, own.split() or texts[:at], texts[at + 1 :], state)
+            return self._apart(
+                text, own.split() or texts[:at], [kept(*word) for word in found[at + 1 :]], state
+            )
         finally:
             (self.path, self.line), self.depth = before, self.depth - 1
 

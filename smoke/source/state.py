@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 MOST_STATES, MOST_ROUNDS, DEEPEST = 300, 40, 12
 UNSURE = "\0"  # the value of a variable that a loop or an unread calculation sets
+SYMBOL = "\1"  # before the text of a value that is known as written only, such as `$PREFIX-api`
 
 
 class TooMany(Exception):
@@ -93,3 +94,8 @@ def options_of(state: State, words: Sequence[str]) -> State:
             if words[at + 1] == "pipefail":
                 state = replace(state, pipefail=on)
     return state
+
+
+def kept(text: str, known: bool) -> str:
+    """A word as the value of a variable."""
+    return text if known else UNSURE if UNSURE in text else SYMBOL + text

@@ -18,7 +18,7 @@ from tree_sitter import Node
 from . import shell
 from .arithmetic import compared, literal_items
 from .commands import MIGRATION, Commands
-from .state import MOST_ROUNDS, MOST_STATES, UNSURE, State, TooMany, bounded, ended, outside
+from .state import MOST_ROUNDS, MOST_STATES, UNSURE, State, TooMany, bounded, ended, kept, outside
 from .words import EXIT_CODE, short
 
 
@@ -252,10 +252,14 @@ class Ways(Commands):
         if not value or name.type != "variable_name" or "+=" in [child.type for child in node.children]:
             return {replace(state, ok=True).having(shell.text_of(name), None if value else "")}
         found = self._expand(value[0], state)
-        if next(iter(shell.below(node, "command_substitution")), None) is None:
+        if not any(shell.below(node, "command_substitution")):
             found = [(replace(each, ok=True), text, known) for each, text, known in found]
+        written = shell.text_of(name)
         return {
-            each.having(shell.text_of(name), text if known else UNSURE if UNSURE in text else None)
+            # a text that grows from itself, or that a command prints, is not kept
+            each.having(
+                written, None if not known and ("$(" in text or f"${written}" in text) else kept(text, known)
+            )
             for each, text, known in found
         }
 

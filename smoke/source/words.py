@@ -11,7 +11,7 @@ from tree_sitter import Node
 
 from . import shell
 from .arithmetic import compared, evaluated
-from .state import UNSURE, State, Word, outside
+from .state import SYMBOL, UNSURE, State, Word, outside
 
 EXIT_CODE = re.compile(r"exit_?code", re.IGNORECASE)
 #: What turns a code that is missing into 0.
@@ -33,8 +33,8 @@ class Words(ABC):
         kind, text = node.type, shell.text_of(node)
         if kind in ("simple_expansion", "expansion"):
             value = self._parameter(text, state)
-            if value is None:
-                return [(state, text, False)]
+            if value is None or value.startswith(SYMBOL):
+                return [(state, text if value is None else value[1:], False)]
             return [(state, f"{text}{UNSURE}" if value == UNSURE else value, value != UNSURE)]
         if kind == "variable_name":  # in (( ))
             value = state.value(text)

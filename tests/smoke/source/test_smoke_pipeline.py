@@ -492,3 +492,14 @@ def test_thirty_jobs_take_less_than_a_second() -> None:
     began = time.process_time()
     assert len(examine(data, PLAN).bypass.findings) == 30
     assert time.process_time() - began < 1.0
+
+
+def test_a_script_called_for_two_migrations_fails_for_each_by_itself() -> None:
+    script = SCRIPT.replace(
+        "aws ecs run-task", 'family="$PREFIX-${1:?a name}"\naws ecs run-task --task "$family"'
+    )
+    steps = [{"run": f"scripts/migrate.sh {each}"} for each in ("freeside", "dixie")]
+    assert gate(workflow(migrate=migrate(steps=steps)), script).void == Examined()
+    steps[0]["run"] += " || true"
+    (lost,) = gate(workflow(migrate=migrate(steps=steps)), script).void.findings
+    assert "`|| true` goes on" in lost.what
