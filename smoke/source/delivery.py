@@ -50,8 +50,13 @@ def _values(repository: Repository, workflow: Workflow, job: Job) -> Iterator[st
     texts = [*_flat(job.matrix), *job.env.values(), *job.given.values()]
     for placed in repository.everything(workflow, job):
         texts += [*placed.step.env.values(), *placed.step.given.values()]
-        for command in shell.commands(shell.parse(placed.step.run)):
+        script = shell.parse(placed.step.run)
+        for command in shell.commands(script):
             texts += shell.words(command)[1:]
+        for kind in ("for_statement", "array"):
+            texts += [
+                shell.unquoted(word) for node in shell.below(script, kind) for word in node.named_children
+            ]
     for text in texts:
         yield from re.split(r"[\s,;\"'\[\]]+", text)
 

@@ -64,8 +64,8 @@ def deploy_jobs(repository: Repository, plan: Pipeline) -> Iterator[tuple[Workfl
     for workflow in repository.workflows.values():
         named = plan.jobs if workflow.path == plan.workflow else ()
         for job in workflow.jobs.values():
-            if any(fnmatch.fnmatchcase(job.name, each) for each in named) or (
-                job.name != plan.migration and any(deploys_here(repository, plan, workflow, job))
+            if any(fnmatch.fnmatchcase(job.name, each) for each in named) or any(
+                deploys_here(repository, plan, workflow, job)
             ):
                 yield workflow, job
 

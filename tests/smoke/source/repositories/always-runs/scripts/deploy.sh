@@ -1,0 +1,2 @@
+#!/bin/sh -e
+aws deploy create-deployment --application-name "$1"

@@ -1,0 +1,3 @@
+set -e
+cd infrastructure
+tofu apply -auto-approve tfplan
