@@ -67,7 +67,7 @@ class Words(ABC):
     def _parameter(self, text: str, state: State) -> str | None:
         if text in ("$?", "${?}"):
             return "0" if state.ok else "1"
-        if re.fullmatch(r"\$\{_+\}", text.strip()):
+        if re.fullmatch(r"\$\{_+\}", text.strip()) or "PIPESTATUS" in text:
             return UNSURE
         found = re.fullmatch(r"\$\{?(\w+)(?::?([-?])([^}]*))?\}?", text)
         if not found:

@@ -187,6 +187,7 @@ def test_an_exit_code_that_decides_nothing_is_found(text: str, how: str) -> None
         'for i in $(seq 1 "$MAX"); do npm run migrate && break; [ $i = "$MAX" ] && exit 1; done',
         'npm run migrate || code=1\n[ "${{ steps.check.outputs.code }}" = 0 ]',
         "trap 'exit 0' EXIT\nnpm run migrate",
+        "npm run migrate | tee log; exit ${PIPESTATUS[0]}",
         "npm run migrate | | tee",
         f"{TASK}{DESCRIBE} | xargs check",
         "a() { b; }\nb() { a; npm run migrate; }\na",
