@@ -91,8 +91,6 @@ def _is_action(plan: Pipeline, uses: str) -> bool:
 def examine(repository: Repository, plan: Pipeline) -> MigrationGate:
     """Examine the gate that the migration job is to the deploy jobs of all workflows."""
     found = MigrationGate()
-    for path, problem in repository.unread.items():
-        found.bypass.not_examined.append(Finding("", 0, problem if path in problem else f"{path}: {problem}"))
     main = repository.workflows.get(plan.workflow)
     if main is None and plan.workflow not in repository.unread:
         missing = Finding(plan.workflow, 0, "the workflow that the plan names is not in the checkout")
@@ -119,6 +117,7 @@ def examine(repository: Repository, plan: Pipeline) -> MigrationGate:
                 0, f"there is no job {plan.migration}: nothing migrates before a deployment"
             )
             found.void.findings.append(nothing)
+    found.bypass.not_examined.extend(Finding("", 0, problem) for problem in repository.unread.values())
     return found
 
 

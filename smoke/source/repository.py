@@ -23,10 +23,10 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """The workflows of a checkout by path, `unread` those that are no workflow, with the reason."""
+    """The workflows of a checkout by path; `unread` are files that are no YAML, with the reason."""
 
     workflows: Mapping[str, Workflow]
-    unread: Mapping[str, str]
+    unread: dict[str, str]
     script: Script
     _commands: dict[str, list[list[str]]] = field(default_factory=dict)
 
@@ -66,7 +66,11 @@ class Repository:
             path = posixpath.normpath(f"{uses}/{name}")
             text = self.script(path)
             if text is not None:
-                steps = action_steps(text, path)
+                try:
+                    steps = action_steps(text, path)
+                except Malformed as problem:
+                    self.unread[path] = str(problem)
+                    return None
                 return None if steps is None else (path, steps)
         return None
 

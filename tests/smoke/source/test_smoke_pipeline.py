@@ -503,3 +503,12 @@ def test_a_script_called_for_two_migrations_fails_for_each_by_itself() -> None:
     steps[0]["run"] += " || true"
     (lost,) = gate(workflow(migrate=migrate(steps=steps)), script).void.findings
     assert "`|| true` goes on" in lost.what
+
+
+@pytest.mark.parametrize("action", [None, "runs: [", "runs: {using: node20, main: x.js}"])
+def test_a_local_action_that_cannot_be_followed_is_not_examined(action: str | None) -> None:
+    others: dict[str, Any] = {} if action is None else {".github/actions/db/action.yml": action}
+    found = gate(workflow(migrate=migrate(steps=[{"uses": "./.github/actions/db"}])), **others)
+    assert found.void.findings == []
+    assert [each.what for each in found.void.not_examined] == ["uses: ./.github/actions/db"]
+    assert len(found.bypass.not_examined) == (action == "runs: [")
