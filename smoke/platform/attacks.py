@@ -37,6 +37,10 @@ REFUSALS = (401, 403)
 #: A verified token that was spent before (contract 1.3); Finn and Dixie say 401.
 REPLAYS = (401, 409)
 UNKNOWN_MODEL = "smoke-no-such-model"
+#: The agent that accepted tokens rate: no check looks at its score.
+RATED = "smoke-agent-rated"
+#: The same for all, so that a token that is bound to its body can be tried again later.
+PROMPT = "Reply with exactly this word and nothing else: smoke"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,17 +122,17 @@ def target_of(
     agent: str,
     attacker: SigningKey,
 ) -> Target:
-    """A way into a route. A token that is let in spends the money of ``tenant``, or rates ``agent``."""
+    """A way into a route. A token that is let in spends money of ``tenant`` or asks for ``agent``'s score."""
     if isinstance(client, Dixie):
         sends = {
             "dixie.query": lambda token: client.query(f"nft:{agent}", token),
-            "dixie.events": lambda token: client.post_event(quality_signal(agent, 1.0), token),
+            "dixie.events": lambda token: client.post_event(quality_signal(RATED, 1.0), token),
         }
         claims = client.claims if access.kind is USER else dixie_service_claims
         return Target(access, claims, sends[access.route], key, attacker)
     client.journal.open()
     if isinstance(client, Finn):
-        body = client.body(prompt_for())
+        body = client.body(PROMPT)
         call = _entered(client, tenant, partial(client.http.send, "POST", FINN_INVOKE, content=body))
         return Target(access, partial(finn_claims, tenant, body), call, key, attacker, body)
     body = json.dumps(client.invoke_body(prompt_for())).encode()
@@ -145,7 +149,7 @@ def target_of(
         ),
         "freeside.models": client.models,
         "freeside.budget": lambda token: client.get_budget(tenant, token),
-        "freeside.quality": lambda token: client.post_rating(rating(agent, "good"), token),
+        "freeside.quality": lambda token: client.post_rating(rating(RATED, "good"), token),
     }
     admin = (
         {"role": "admin"} if access.route == "freeside.budget" and client.dialects.budget == "gateway" else {}
