@@ -230,7 +230,7 @@ class FaultySpentTokens(Faulty, SpentTokens):
     def _forgotten(self, jti: str) -> bool:
         """Whether so many tokens came since this one was spent that it is no longer known."""
         calls = self._faults.tick(f"{self._service}-forgets-spent-tokens")
-        after = self._faults.number(f"{self._service}-forgets-spent-tokens", "after", 8)
+        after = self._faults.number(f"{self._service}-forgets-spent-tokens", "after", 16)
         if after is None or calls - self._first.setdefault(jti, calls) < after:
             return False
         self._first[jti] = calls
