@@ -32,6 +32,11 @@ _OWN = re.compile(
     r"(?i)(?:date|time|timestamp|created|updated|at|id|arn|arns|uri|url|reason|history|versions|DashboardBody)$"
 )
 _RANDOM = re.compile(r"[0-9a-f]{8}|[0-9a-z]{16}")
+#: Followed by an x where it is at the end of a value that is changed.
+_MADE_UP = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{12,}|[0-9]{4}-[0-9-]{5}T[0-9:.]+Z?|\b[0-9a-z]{16}x?\b|\b\d{5,}x?\b"
+    r"|-[0-9a-f]{6,}x?\b|-[0-9a-z]{8}(?=\.)"
+)
 _NAMES = ("Name", "GroupName", "LoadBalancerName", "TargetGroupName", "DomainName", "name")
 
 
@@ -49,9 +54,14 @@ class RecordMutant:
 
     def as_data(self) -> dict[str, Any]:
         """Return it as the control API shows it, its file being the AWS service's."""
-        shown = {"before": json.dumps(self.before, default=str)[:300], "after": json.dumps(self.after)[:300]}
+        shown = {"before": _shown(self.before), "after": _shown(self.after)}
         told = {"id": self.id, "operator": self.operator, "file": f"aws/{self.store}", "line": 0, **shown}
         return {**told, "group": "infrastructure", "services": [], "lines": [], "equivalent": ""}
+
+
+def _shown(value: Any) -> str:
+    """Return a value as text, the same at each boot: what AWS makes up, and ports, are left out."""
+    return _MADE_UP.sub("…", json.dumps(value, default=str, ensure_ascii=False))[:300]
 
 
 def record_mutants() -> Iterator[RecordMutant]:

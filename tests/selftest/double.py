@@ -28,6 +28,7 @@ MUTANTS = (
     mutant("lasting", 1, lines=[], group="for good"),
     mutant("unreached", 3),
     mutant("broken", 1),
+    mutant("stubborn", 1, group="refused"),
     mutant("alike", 1, equivalent="it is only shorter"),
 )
 
@@ -96,6 +97,8 @@ class State:
                 return 200, {"lines": {"api": {FILE: self.ran}}}
             case "PUT", _ if name.isdecimal():
                 self.number = int(name)
+            case "PUT", "stubborn":
+                return 409, {"message": "it cannot be done"}
             case "PUT", "broken":
                 return 200, {"runs": False, "message": "SyntaxError"}
             case "PUT", _:

@@ -41,7 +41,7 @@ def test_killed_survived_and_not_reached(scene: Scene) -> None:
     }
     assert fates["moody"][1].startswith("health/mood[")
     assert (model["score"], model["killed"], model["total"], model["not_started"]) == (60.0, 3, 5, 1)
-    assert (model["equivalent"], model["known"]) == (1, 7)
+    assert (model["equivalent"], model["known"]) == (1, 8)
     assert model["groups"]["notes"]["score"] == 100.0
     survivor = next(row for row in model["mutants"] if row["id"] == "unseen")
     assert survivor["reached_by"] == [
@@ -63,6 +63,15 @@ def test_a_check_that_stays_red_kills_nothing(scene: Scene) -> None:
     assert [(row["outcome"], row["by"]) for row in model["mutants"]] == [("survived", "")]
     assert "is red without it, too" in model["mutants"][0]["why"]
     assert model["alarms"][0]["check"].startswith("health/mood[")
+
+
+def test_one_that_cannot_be_switched_on_is_not_killed(scene: Scene) -> None:
+    code, out, model = survey(scene, "--only", "stubborn", "--only", "moody")
+    assert code == 0, out
+    fates = {row["id"]: (row["outcome"], row["why"]) for row in model["mutants"]}
+    assert fates["moody"][0] == "killed"
+    assert fates["stubborn"][0] == "survived"
+    assert "it could not be switched on: PUT /mutants/stubborn is answered with 409" in fates["stubborn"][1]
 
 
 def test_a_score_below_the_floor_is_red(scene: Scene) -> None:

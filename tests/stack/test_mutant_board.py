@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from urllib.parse import quote
 
+from stack.launch import Stack
 from stack.mutants.catalogue import mutants
 from stack.mutants.infrastructure import tree_mutants
 from tests.stack.embedded import Platform
@@ -128,3 +129,12 @@ def test_the_mutants_of_aws_have_the_same_ids_at_each_boot(platform: Platform) -
     assert len(names) == len(set(names))
     made_up = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}|-[0-9a-f]{17}|srv-|\b(?=[a-z]*\d)[0-9a-z]{16}\b")
     assert not [name for name in names if name.startswith("aws:") and made_up.search(name)]
+
+
+def test_the_mutants_of_aws_are_the_same_at_each_boot(platform: Platform) -> None:
+    """What is known of a mutant is kept from one run to the next, whose platform is another one."""
+    with Stack.start() as other:
+        others = request("GET", f"{other.control_url}/mutants")[1]["mutants"]
+    listed = platform.control("GET", "/mutants")["mutants"]
+    assert len(listed) == len(others)
+    assert not [(one, two) for one, two in zip(listed, others, strict=True) if one != two]

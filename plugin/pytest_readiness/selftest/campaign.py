@@ -166,7 +166,11 @@ class Worker:
         return Leak(fault=fault.id if fault is not None else "a clean run", what=leaked)
 
     def suite_run(
-        self, words: Sequence[str], options: Sequence[str], plugins: Sequence[object] = ()
+        self,
+        words: Sequence[str],
+        options: Sequence[str],
+        plugins: Sequence[object] = (),
+        limit_s: float = 0.0,
     ) -> Mapping[str, Any]:
         """Run the suite and return its readiness.json. Raises NoReport with the run's last words."""
         setup, address = self._setup, self._address
@@ -178,7 +182,7 @@ class Worker:
             *("-o", f"cache_dir={setup.work / 'cache'}", *_NO_PAGE, *options, *words),
         ]
         try:
-            ended = setup.runner.run(arguments, address.env, place / "log", plugins)
+            ended = setup.runner.run(arguments, address.env, place / "log", plugins, limit_s)
             self.spent["CPU of the suite"] += ended.cpu_s
             model = _report(place, ended.code)
         finally:

@@ -28,6 +28,8 @@ from .platform import Control
 FIRST_S, FIRST_CHECKS = 3.0, 40
 #: The checks that killed run without a mutant after so many mutants, or after so long.
 CONTROL_EVERY, CONTROL_AFTER_S = 12, 90.0
+#: Services that note their lines are several times slower.
+TRACED_WITHIN_S = 900.0
 #: A mutant stays on, so a second attempt meets what an attempt a second later would.
 _OPTIONS = ("--reruns", "1", "--reruns-delay", "0")
 _DRILLS = "--drills"
@@ -152,11 +154,11 @@ def traced(worker: Worker, suite: str, checks: Mapping[str, SuiteCheck]) -> Trac
     nodeids = [check.nodeid for check in checks.values()]
     worker.control.trace()
     try:
-        model = worker.suite_run((suite, _DRILLS), _OPTIONS, [Marker(worker.control.url, nodeids)])
+        marker = Marker(worker.control.url, nodeids)
+        model = worker.suite_run((suite, _DRILLS), _OPTIONS, [marker], TRACED_WITHIN_S)
     except NoReport as problem:
         raise PlatformError(f"the traced run failed: {problem}") from problem
-    finally:
-        lines = worker.control.traced()
+    lines = worker.control.traced()
     seconds = {check["id"]: float(check["duration_s"] or 0) for check in model["checks"]}
     return Trace(lines, tuple(checks), seconds, str(model.get("suite_digest", "")))
 
@@ -237,23 +239,31 @@ class MutantWorker(Worker):
         if not through:
             return Fate(**told, outcome=UNREACHED, why="no check runs through it")
         with self.timed("mutants"):
-            why = self._mutated(mutant, service)
-            if why:
-                outcome, by = NOT_STARTED, ""
+            by, outcome = "", SURVIVED
+            try:
+                why = self._mutated(mutant, service)
+            except PlatformError as problem:
+                why = f"it could not be switched on: {problem.what}"
             else:
-                by, why = self._killer(mutant, through, experience)
-                outcome = KILLED if by else SURVIVED
+                if why:
+                    outcome = NOT_STARTED
+                else:
+                    by, why = self._killer(mutant, through, experience)
+                    outcome = KILLED if by else SURVIVED
         if by:
             experience.killed(mutant, by)
         return Fate(**told, outcome=outcome, by=by, why=why, seconds=time.monotonic() - began)
 
     def _mutated(self, mutant: Mutant, service: str) -> str:
-        """Switch it on, on a new platform if need be; why the service does not run with it."""
-        try:
-            return self.control.mutate(mutant.id, service)
-        except PlatformError:
-            self.restore(None)
-            return self.control.mutate(mutant.id, service)
+        """Switch it on; why the service does not run with it, asked twice: a busy machine starts slowly.
+
+        Raises PlatformError when a platform in the state of its boot does not switch it on either.
+        """
+        with suppress(PlatformError):
+            if not self.control.mutate(mutant.id, service):
+                return ""
+        self.restore(None)
+        return self.control.mutate(mutant.id, service)
 
     def _killer(self, mutant: Mutant, through: Sequence[str], experience: Experience) -> tuple[str, str]:
         """Return the check that killed a mutant, and what it said; "" and what was odd when none did."""

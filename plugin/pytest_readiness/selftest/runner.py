@@ -76,13 +76,19 @@ class Runner:
         return dict(checks)
 
     def run(
-        self, args: Sequence[str], env: Mapping[str, str], log: Path, plugins: Sequence[object] = ()
+        self,
+        args: Sequence[str],
+        env: Mapping[str, str],
+        log: Path,
+        plugins: Sequence[object] = (),
+        limit_s: float = 0.0,
     ) -> Ended:
         """Run pytest with these options in a fresh process; return when it has ended or was killed.
 
-        ``plugins`` are pytest plugins that can be pickled. Raises RunnerGone when the runner is closed.
+        ``plugins`` are pytest plugins that can be pickled; ``limit_s`` is RUN_LIMIT_S by default.
+        Raises RunnerGone when the runner is closed.
         """
-        told = self._fork(_run, [*args], dict(env), str(log), [*plugins])
+        told = self._fork(_run, [*args], dict(env), str(log), [*plugins], limit_s=limit_s or RUN_LIMIT_S)
         return told if isinstance(told, Ended) else Ended(code=told[0], cpu_s=told[1])
 
     def close(self) -> None:
@@ -92,7 +98,7 @@ class Runner:
             for process in self._running:
                 _kill(process)
 
-    def _fork(self, target: Callable[..., None], *args: Any) -> Any:
+    def _fork(self, target: Callable[..., None], *args: Any, limit_s: float = 0.0) -> Any:
         """Return what the target sends, or Ended when it sends nothing in time or dies before."""
         receiving, sending = self._context.Pipe(duplex=False)
         process = self._context.Process(target=target, args=(self._suite, sending, *args))
@@ -104,7 +110,7 @@ class Runner:
         sending.close()
         code = KILLED
         try:
-            if receiving.poll(RUN_LIMIT_S):
+            if receiving.poll(limit_s or RUN_LIMIT_S):
                 return receiving.recv()
         except (EOFError, OSError):
             process.join()
