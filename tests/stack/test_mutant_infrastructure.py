@@ -99,4 +99,4 @@ def _read(mutant: TreeMutant) -> None:
     if mutant.file.endswith(".yml"):
         assert isinstance(yaml.safe_load(mutant.text), dict), mutant.id
     else:
-        assert parse(mutant.text, mutant.file).blocks, mutant.id
+        assert not parse(mutant.text, mutant.file).unread, mutant.id
