@@ -140,12 +140,12 @@ def _examine_deploy(
                     _examine_deploy(repository, plan, inner, each, found)
             return
         gate = (
-            "directly or through another job"
+            ", directly or through another job"
             if migration in workflow.jobs
-            else f"{workflow.path} has no such job"
+            else f": {workflow.path} has no such job"
         )
         bypass.findings.append(
-            workflow.finding(job.line, f"{name} deploys and does not need {migration}: {gate}")
+            workflow.finding(job.line, f"{name} deploys and does not need {migration}{gate}")
         )
         return
     for inputs in ({}, workflow.inputs, None):
