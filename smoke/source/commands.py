@@ -106,7 +106,7 @@ class Commands(Words):
             text = self.script(path)
             if text is not None and "\n" in text and not path.endswith(_OTHER_LANGUAGES):
                 return self._script(node, path, text, found, direct, state)
-        if self._migrates(texts):
+        if migrates(texts):
             return self._migrated(node, texts, state)
         if EXIT_CODE.search(shell.text_of(node)) and name not in shell.SILENT:
             state = state.guessed(f"what becomes of the exit code: {short(node)}")
@@ -145,17 +145,6 @@ class Commands(Words):
         if any(UNSURE in text for text in texts):  # the same words may stand for another migration
             return {failing, replace(state, ok=True)}
         return {failing, replace(state, ok=True, failed=others, how=state.how if others else "")}
-
-    def _migrates(self, texts: Sequence[str]) -> bool:
-        if shell.runs(texts, "aws ecs run-task"):
-            return True
-        at = 0
-        while at < len(texts) - 1 and texts[at] in ("sudo", "time", "exec", "command", "env", "nohup"):
-            at += 1
-        written = " ".join(texts[at:])
-        if posixpath.basename(texts[at]) in _NO_MIGRATION or _IMAGES_ONLY.match(written):
-            return False
-        return MIGRATION.search(written) is not None
 
     def _leaving(self, name: str, rest: tuple[Word, ...], state: State) -> set[State]:
         if not rest:
@@ -203,7 +192,7 @@ class Commands(Words):
             (self.path, self.line), self.depth = before, self.depth - 1
 
     def _opaque(self, node: Node, texts: Sequence[str], state: State) -> set[State]:
-        if self._migrates(texts):
+        if migrates(texts):
             self._not_read(node, f"a script that is not written in shell: {short(node)}")
             self.migrations += 1
         return {replace(state, ok=True), replace(state, ok=False)}
@@ -221,3 +210,16 @@ class Commands(Words):
         finally:
             self.functions = functions
         return {outside(each, state) for each in found}
+
+
+def migrates(texts: Sequence[str]) -> bool:
+    """Whether a command, given as its words, runs a migration, rather than show, build or speak of one."""
+    if shell.runs(texts, "aws ecs run-task"):
+        return True
+    at = 0
+    while at < len(texts) - 1 and texts[at] in ("sudo", "time", "exec", "command", "env", "nohup"):
+        at += 1
+    written = " ".join(texts[at:])
+    if posixpath.basename(texts[at]) in _NO_MIGRATION or _IMAGES_ONLY.match(written):
+        return False
+    return MIGRATION.search(written) is not None

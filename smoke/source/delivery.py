@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from . import shell
-from .checkout import Examined
+from .checkout import Examined, Finding
 from .pipeline import Pipeline, deploy_jobs
-from .repository import Placed, Repository
+from .repository import WORKFLOWS, Placed, Repository
 from .workflow import Job, Workflow
 
 
@@ -20,7 +20,6 @@ def undeployed(
     that names none of them may deploy any: then a service without a job of its own is not examined.
     """
     found, jobs, others = Examined(), dict[str, list[str]]((name, []) for name in services), list[str]()
-    main = repository.workflows.get(plan.workflow)
     for workflow, job in deploy_jobs(repository, plan):
         named = set(_values(repository, workflow, job))
         own = [name for name, aliases in services.items() if _names(named, [name, *aliases])]
@@ -29,13 +28,14 @@ def undeployed(
         if not own:
             others.append(f"{job.name} ({workflow.path}:{job.line})")
     for name in (each for each in services if not jobs[each]):
-        if main is None:
-            continue
-        if others:
+        if plan.workflow not in repository.workflows:
+            what = f"whether a job deploys {name}: the workflow that the plan names is not in the checkout"
+            found.not_examined.append(Finding(plan.workflow, 0, what))
+        elif others:
             what = f"whether {', '.join(others)} deploys {name}: no service is named there"
-            found.not_examined.append(main.finding(0, what))
+            found.not_examined.append(Finding(plan.workflow, 0, what))
         else:
-            found.findings.append(main.finding(0, f"no job deploys {name}"))
+            found.findings.append(Finding(plan.workflow, 0, f"no job deploys {name}"))
     return found, jobs
 
 
@@ -83,10 +83,9 @@ def smoke_keys(
                 jobs.append(f"{job.name} ({workflow.path})")
                 for key in keys:
                     _examine_key(key, workflow, job, steps[: at + 1], found)
-    if not jobs and not found.not_examined:
-        for path in list(repository.workflows)[:1]:
-            what = f"no job of any workflow runs {' or '.join(commands)}"
-            found.not_examined.append(repository.workflows[path].finding(0, what))
+    if not jobs:
+        what = f"no job of any workflow runs {' or '.join(commands)}"
+        found.not_examined.append(Finding(WORKFLOWS, 0, what))
     return found, jobs
 
 
@@ -96,19 +95,14 @@ def _runs_any(repository: Repository, placed: Placed, commands: Sequence[str]) -
 
 
 def _examine_key(key: str, workflow: Workflow, job: Job, steps: Sequence[Placed], found: Examined) -> None:
-    step = steps[-1].step
-    value = next((env[key] for env in (step.env, job.env, workflow.env) if key in env), None)
-    place = workflow.finding(step.line if steps[-1].path == workflow.path else job.line, "")
-    written = re.search(rf"\b{re.escape(key)}=(?![\"']{{2}}|\s|$)", step.run)
-    if value is None and not written:
-        earlier = next(
-            (each for each in steps[:-1] if re.search(rf"\b{re.escape(key)}\b", each.step.run)), None
-        )
-        if earlier is not None and "GITHUB_ENV" in earlier.step.run:
-            return
-        what = f"{job.name} runs the smoke suite without {key}: what needs it does not run"
-        found.findings.append(workflow.finding(place.line, what))
-    elif value is not None and not value.strip():
-        found.findings.append(
-            workflow.finding(place.line, f"{job.name} gives the smoke suite an empty {key}")
-        )
+    last = steps[-1]
+    line = last.step.line if last.path == workflow.path else job.line
+    value = next((env[key] for env in (last.step.env, job.env, workflow.env) if key in env), None)
+    if value is None:
+        given = re.search(rf"\b{re.escape(key)}=(?![\"']{{2}}|\s|$)", last.step.run)
+        earlier = any(key in each.step.run and "GITHUB_ENV" in each.step.run for each in steps[:-1])
+        if not given and not earlier:
+            what = f"{job.name} runs the smoke suite without {key}: what needs it does not run"
+            found.findings.append(workflow.finding(line, what))
+    elif not value.strip():
+        found.findings.append(workflow.finding(line, f"{job.name} gives the smoke suite an empty {key}"))

@@ -6,14 +6,13 @@ failed. What is not understood, where it decides, is "not examined": neither goo
 """
 
 import fnmatch
-import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from . import shell
 from .checkout import Examined, Finding
-from .commands import MIGRATION
+from .commands import migrates
 from .conditions import CANCELLED, FAILURE, OUTCOMES, SKIPPED, SUCCESS, Situation
 from .migration import examine_job
 from .repository import Placed, Repository
@@ -228,9 +227,4 @@ def _examine_order(repository: Repository, plan: Pipeline, workflow: Workflow, f
 
 
 def _migrates(repository: Repository, placed: Placed) -> bool:
-    return any(
-        shell.runs(words, "aws ecs run-task")
-        or (words and MIGRATION.search(posixpath.basename(" ".join(words[:4]))))
-        for words in repository.commands(placed.step.run)
-        if not words or words[0] not in shell.SILENT
-    )
+    return any(migrates(words) for words in repository.commands(placed.step.run) if words)

@@ -39,6 +39,15 @@ def test_a_repository_is_judged_as_expected(name: str) -> None:
     assert all(any(part in each for each in unread) for part in wanted), unread
 
 
+def test_without_any_workflow_nothing_passes() -> None:
+    repository, plan = Repository.read([], lambda path: None), Pipeline.of(FACTS)
+    gate = examine(repository, plan)
+    services = undeployed(repository, plan, SERVICES)[0]
+    keys = smoke_keys(repository, FACTS["smoke_commands"], FACTS["smoke_keys"])[0]
+    for part in (gate.bypass, gate.void, services, keys):
+        assert (part.findings, bool(part.not_examined)) == ([], True)
+
+
 def _begin(found: Examined, places: list[str]) -> bool:
     """Whether exactly these places are found."""
     said = sorted(map(str, set(found.findings)))
