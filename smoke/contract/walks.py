@@ -112,12 +112,16 @@ def _numbered(moves: Sequence[Move], rng: random.Random) -> Iterator[Move]:
 
 
 def _in_steps(moves: Iterator[Move], rng: random.Random) -> Iterator[Step]:
-    """Some at once: never with what they repeat; one at a time where the room is small or a cost unknown."""
+    """Some at once: never with what they repeat, or with what repeats the same, as either may come first.
+
+    One at a time where the room is small or a cost unknown.
+    """
     step: list[Move] = []
     for move in moves:
         alone = move.tenant == SMALL or move.action == "hang-up"
         together = len(step) < rng.randint(1, AT_ONCE) and not any(
-            one.number == move.of or (alone and (one.tenant == SMALL or one.action == "hang-up"))
+            move.of in (one.number, one.of or move.number)
+            or (alone and (one.tenant == SMALL or one.action == "hang-up"))
             for one in step
         )
         if step and not together:
