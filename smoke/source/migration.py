@@ -90,6 +90,12 @@ def _steps(repository: Repository, workflow: Workflow, job: Job) -> tuple[int, E
             guess = step.condition.not_understood()
             after = {each.guessed(guess) for each in after | states}
         states = after
+    if not ways.migrations:  # what cannot be followed may be what migrates
+        local = [
+            each for each in repository.steps(workflow.path, job.steps) if each.step.uses.startswith("./")
+        ]
+        for each in local:
+            found.not_examined.append(Finding(each.path, each.step.line, f"uses: {each.step.uses}"))
     found.not_examined.extend(
         Finding(each.path, each.line, each.command) for each in ways.unread if ways.migrations
     )
