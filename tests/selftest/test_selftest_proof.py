@@ -23,10 +23,9 @@ def test_an_exit_code_that_denies_the_report(scene: Scene) -> None:
         "smoke/conftest.py",
         "import pytest\n"
         "@pytest.hookimpl(wrapper=True, tryfirst=True)\n"
-        "def pytest_sessionfinish(session):\n"
-        "    result = yield\n"
-        "    session.exitstatus = 0\n"
-        "    return result\n",
+        "def pytest_cmdline_main(config):\n"
+        "    yield\n"
+        "    return 0\n",
     )
     scene.catalogue(DOWN)
     tested = scene.test("--only", "down")

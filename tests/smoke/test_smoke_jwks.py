@@ -93,8 +93,8 @@ def test_json_secret_gives_the_active_key() -> None:
     [
         *[(text, "placeholder") for text in ("", "PLACEHOLDER", "CHANGE_ME", "{}")],
         ('{"activeKid": "a"}', "without a privateKey"), ("{broken", "without a privateKey"),
-        ("-----BEGIN", "not a PEM"), ("text", "not a PEM"),
-        (pem(ec.generate_private_key(ec.SECP384R1())), "not a P-256 key"),
+        ("-----BEGIN", "no readable private key"), ("text", "no readable private key"),
+        (pem(ec.generate_private_key(ec.SECP384R1())), "not on P-256"),
     ],
 )  # fmt: skip
 def test_secret_that_is_no_p256_key_is_the_platforms_fault(value: str, named: str) -> None:
