@@ -71,8 +71,12 @@ def record_mutants() -> Iterator[RecordMutant]:
         where = f"{module.rpartition('.')[2]}.{name}"
         if where not in SEEN:
             continue
-        for number, (key, record) in enumerate(store._data.items()):
-            called = f"{where}:{_called(key, record, number)}"
+        records = [
+            (f"{where}:{_called(key, record, number)}", key, record)
+            for number, (key, record) in enumerate(store._data.items())
+        ]
+        # By name: a restore may put records back in another order.
+        for called, key, record in sorted(records, key=lambda each: each[0]):
             changes: list[tuple[str, tuple[Any, ...] | None, Any, Any]] = [
                 ("record-dropped", None, called, None)
             ]
