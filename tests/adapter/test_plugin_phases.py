@@ -117,6 +117,44 @@ def test_a_crash_costs_one_check(suite: Suite) -> None:
     assert len(suite.wrote("ran").split()) == 13, "what the worker had left is run, and nothing twice"
 
 
+def test_a_worker_that_died_is_sent_no_work(suite: Suite) -> None:
+    """Its death is seen only when the controller sends to it: the pipe is broken before the event is read."""
+    _spread(suite)
+    suite.write(
+        "smoke/conftest.py",
+        """
+        import os, pathlib, signal, time
+
+        SENT = {"gw0": 0, "gw1": 0}
+        ROOT = pathlib.Path(os.environ["SCENARIO_ROOT"])
+
+        def pytest_sessionstart(session):
+            if hasattr(session.config, "workerinput"):
+                (ROOT / f"pid-{session.config.workerinput['workerid']}").write_text(str(os.getpid()))
+
+        def pytest_configure_node(node):
+            send = node.sendcommand
+
+            def after_its_death(name, **given):
+                worker = node.gateway.id
+                SENT[worker] = SENT.get(worker, 0) + (name == "runtests")
+                if SENT[worker] == 2 and worker == "gw0":
+                    pid = int((ROOT / "pid-gw0").read_text())
+                    os.kill(pid, signal.SIGKILL)
+                    status = pathlib.Path(f"/proc/{pid}/stat")
+                    while status.exists() and ") Z " not in status.read_text():
+                        time.sleep(0.01)
+                return send(name, **given)
+
+            node.sendcommand = after_its_death
+        """,
+    )
+    run = suite.run("-n2")
+    assert "INTERNALERROR" not in run.out + run.err
+    assert run.code == 6, run.told()
+    assert [outcome for outcome in run.outcomes().values() if outcome != "passed"] == ["not-run"]
+
+
 def test_run_id_is_one_for_all_workers(suite: Suite) -> None:
     for file in ("test_a.py", "test_b.py"):
         suite.checks(

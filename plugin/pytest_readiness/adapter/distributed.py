@@ -6,6 +6,7 @@ to end on another worker: what capabilities demand is settled afterwards, from a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -104,6 +105,14 @@ class PhaseScheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no
         ):
             self._assign_work_unit(node)
         super()._reschedule(node)
+
+    def _assign_work_unit(self, node: Any) -> None:
+        """Give a worker its next unit; one that died before the send keeps it until it is removed.
+
+        Its death is the next event of the queue: ``remove_node`` then hands the unit to another worker.
+        """
+        with contextlib.suppress(OSError):
+            super()._assign_work_unit(node)
 
     def remove_node(self, node: Any) -> str | None:
         """Take a worker out and hand on what it left; return the check during which it died, if any.
