@@ -56,7 +56,7 @@ def test_terraform_alarms_watch(
 
 
 @pytest.mark.p1
-def test_terraform_alarms_watch_too(
+def test_terraform_alarms_watch_the_rest(
     terraform: Configuration, definitions: Definitions, further: str, evidence: Evidence
 ) -> None:
     """Health, CPU and memory of the other services of the inventory."""
@@ -85,7 +85,7 @@ def test_terraform_connections_alarm_fits_the_budget(
 
 
 @pytest.mark.p1
-def test_terraform_alarms_are_heard(terraform: Configuration, evidence: Evidence) -> None:
+def test_terraform_alarms_notify(terraform: Configuration, evidence: Evidence) -> None:
     """Every alarm exists, has an action, its actions are switched on, and its topic has a subscription."""
     alarms = terraform.of_type(ALARM)
     evidence.figure("alarms", len(alarms))

@@ -50,7 +50,9 @@ def test_watched(aws: AwsReader, name: str, budget: Mapping[str, Any], evidence:
 
 @pytest.mark.p1
 @pytest.mark.parametrize("name", [*FURTHER, *APPLICATION])
-def test_watched_too(aws: AwsReader, name: str, budget: Mapping[str, Any], evidence: Evidence) -> None:
+def test_platform_metrics_are_watched(
+    aws: AwsReader, name: str, budget: Mapping[str, Any], evidence: Evidence
+) -> None:
     """Worker and PgBouncer, and the platform's own metrics."""
     require_watched(name, aws, budget, evidence)
 
@@ -69,7 +71,7 @@ def test_quiet(aws: AwsReader, family: str, evidence: Evidence) -> None:
 
 
 @pytest.mark.p1
-def test_quiet_otherwise(aws: AwsReader, budget: Mapping[str, Any], evidence: Evidence) -> None:
+def test_other_alarms_are_quiet(aws: AwsReader, budget: Mapping[str, Any], evidence: Evidence) -> None:
     """No other alarm is in ALARM; those that only scale something are in it as part of their work.
 
     So is the one that counts failed validations of tokens, after the forgeries of phase auth.

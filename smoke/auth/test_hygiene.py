@@ -42,7 +42,7 @@ def access(service: str) -> Access:
 
 
 @pytest.mark.parametrize("service", each("freeside", "dixie", marks=lambda name: [controlled(name)]))
-def test_refusals_do_not_tell_why(target: Target, service: str, evidence: Evidence) -> None:
+def test_refusals_reveal_no_reason(target: Target, service: str, evidence: Evidence) -> None:
     """Whatever is wrong with a token, the answer is the same. (Finn's codes are part of its contract.)"""
     answers: dict[tuple[int, str], list[str]] = {}
     for forgery in one_of_each(target.genuine()):

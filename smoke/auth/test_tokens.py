@@ -90,9 +90,9 @@ def test_token_in_another_encoding_is_refused(target: Target, access: Access, ba
 
 
 @pytest.mark.parametrize(
-    "access", each_access("auth/token-written-otherwise-is-accepted", severity=pytest.mark.p1, of=CHEAPEST)
+    "access", each_access("auth/equivalent-token-is-accepted", severity=pytest.mark.p1, of=CHEAPEST)
 )
-def test_token_written_otherwise_is_accepted(target: Target, access: Access, batch: Batch) -> None:
+def test_equivalent_token_is_accepted(target: Target, access: Access, batch: Batch) -> None:
     """A good token is accepted however its issuer writes the same JSON, and whichever s it signs with."""
     batch.run(
         [

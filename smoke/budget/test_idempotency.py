@@ -48,7 +48,7 @@ def near_keys(key: str) -> Iterable[Near[str]]:
 
 
 @pytest.mark.parametrize("route", OF_FREESIDE)
-def test_keys_that_are_near_are_apart(
+def test_similar_keys_are_different_keys(
     route: str, ways: Callable[[str], Way], batch: Batch, tenants: Tenants, watch: Conservation
 ) -> None:
     """The same call under keys that differ by as little as a letter's case: each runs, each is charged."""

@@ -99,7 +99,7 @@ def test_over_budget_is_refused(
         watch.unchanged(f"{len(answers)} calls of {route} beyond the budget")
 
 
-def test_edge_of_the_budget_is_exact(
+def test_limit_is_exact(
     freeside: Freeside, tenants: Tenants, watch: Conservation, evidence: Evidence
 ) -> None:
     """Many at once with room for k: exactly k are answered, all others get 402, also where k = 0.

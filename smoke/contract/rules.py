@@ -132,7 +132,7 @@ OF_REPUTATION = (
         "routing-key",
         "a routing key names one agent, or none",
         ("dixie.query",),
-        ("reputation/keys-near-to-one-name-another-agent[user-token]",),
+        ("reputation/similar-routing-keys-are-other-agents[user-token]",),
     ),
 )
 
@@ -183,7 +183,7 @@ RULES = (
         CALLS,
         (
             "budget/one-key-is-one-charge[{route}]",
-            "budget/keys-that-are-near-are-apart[{route}]",
+            "budget/similar-keys-are-different-keys[{route}]",
             "budget/a-key-keeps-its-body[{route}]",
             "operations/answered-key-stays-answered[{route}]",
         ),

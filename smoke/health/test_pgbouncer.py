@@ -35,9 +35,7 @@ def test_pgbouncer_select(environment: Environment, user: str, evidence: Evidenc
 
 
 @pytest.mark.p1
-def test_pgbouncer_keeps_nobody_waiting(
-    environment: Environment, evidence: Evidence, eventually: Eventually
-) -> None:
+def test_pgbouncer_has_no_queue(environment: Environment, evidence: Evidence, eventually: Eventually) -> None:
     """No client waits for a server connection for longer than a moment."""
     console = environment.secret("pgbouncer.dsn")
     waiting: dict[str, int] = {}

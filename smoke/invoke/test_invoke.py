@@ -113,7 +113,7 @@ def test_429_says_when_to_return(freeside: Freeside, tenants: Tenants, evidence:
 
 
 @pytest.mark.p1
-def test_ids_of_a_call_are_told(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
+def test_call_ids_are_returned(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
     """An answer carries a trace id, and an idempotency key also where the request brought none."""
     answer = freeside.try_invoke(tenants.main, prompt_for(), keyed=False)
     answer_of(require_status(answer, 200), tenants.main)

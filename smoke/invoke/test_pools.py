@@ -78,7 +78,7 @@ def test_pools_out_of_reach_are_refused(
 
 
 @pytest.mark.parametrize("order", ["first", "last"])
-def test_a_pool_named_twice_opens_none(
+def test_duplicate_pool_grants_nothing(
     ways: Callable[[str], Way], order: str, tenants: Tenants, watch: Conservation
 ) -> None:
     """A body that names a pool in reach and one that is not never gets the latter."""

@@ -86,7 +86,7 @@ def test_unknown_api_key_is_refused(dixie: Dixie, agent: str) -> None:
         pytest.param("api-key", marks=[pytest.mark.requires("dixie_key"), query_passes("api-key")]),
     ],
 )
-def test_keys_near_to_one_name_another_agent(
+def test_similar_routing_keys_are_other_agents(
     connect: Connect, dixie: Dixie, agent: str, credential: str, credentials: Credentials, batch: Batch
 ) -> None:
     """A routing key that cannot name an agent is a bad request, and one that is like another's is not its."""

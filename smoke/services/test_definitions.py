@@ -74,7 +74,7 @@ def test_definitions_refer_to_what_is_declared(terraform: Configuration, evidenc
 
 
 @pytest.mark.p0
-def test_definitions_stand_alone(
+def test_definitions_are_independent(
     terraform: Configuration, found: Definitions, ownership: Ownership, definition: str, evidence: Evidence
 ) -> None:
     """A definition has its own family, service, role, network, logs and secret, and none of another's."""

@@ -247,6 +247,22 @@ def test_a_p0_that_disappeared_leaves_the_question_open(suite: Suite, workers: t
     assert (run.code, run.model["vanished"]) == (0, []), run.told()
 
 
+def test_a_renamed_check_keeps_its_history(suite: Suite) -> None:
+    ways = '@pytest.mark.p0\n@pytest.mark.parametrize("way", ["a", "b"])\n'
+    many = ways + "def test_other(evidence, way): passing(evidence)"
+    suite.checks(PASSING)
+    suite.checks(many, OTHER)
+    suite.plan('[renamed]\n"health/other" = "health/another"')
+    assert suite.run().code == 0
+    suite.checks(many.replace("test_other", "test_another"), OTHER)
+    run = suite.run()
+    assert (run.code, run.model["vanished"]) == (0, []), run.told()
+    suite.checks(many.replace("test_other", "test_third"), OTHER)
+    run = suite.run()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert [each["id"] for each in run.model["vanished"]] == ["health/another[a]", "health/another[b]"]
+
+
 def test_a_vanished_p1_and_any_check_that_vanished_with_a_new_plan_are_reported(suite: Suite) -> None:
     suite.checks(PASSING)
     assert suite.run().code == 0

@@ -22,7 +22,7 @@ def refusal(text: str) -> str:
 BASE = PLAN.strip()
 TOP = (
     "decision, deferral, facts, goal, inventory, ledger, not_waivable, operational, phases, policy, "
-    "retired, rollback, schema_version, self_test, suite, title, waiver"
+    "renamed, retired, rollback, schema_version, self_test, suite, title, waiver"
 )
 POLICY = (
     "allowed_deferral_severity, check_limit_s, max_uncounted_runs, require_evidence, secret_prefixes, "
@@ -70,6 +70,9 @@ MOMENT = "an RFC 3339 time with an offset, such as 2027-03-01T00:00:00Z"
          "file:PATH, s3://BUCKET/PREFIX"),
         ("[facts]\nlimit = nan", "facts: a number that is not finite",
          "numbers other than nan and inf"),
+        ("[renamed]\n'a/x' = 'a/y'\n'a/y' = 'a/z'", "renamed.a/x: 'a/y' is renamed, too",
+         "the id that the check has now"),
+        ("[renamed]\n'a/x' = 1", "renamed.a/x: 1 is not a string", "a string"),
         ("[goals]\n", "goals: unknown key", TOP),
     ],
 )  # fmt: skip

@@ -163,7 +163,7 @@ class Judge:
         earlier = [
             entry for entry in self.history.entries.get(name, ()) if entry["run_id"] != self._context.run_id
         ]
-        return vanished(earlier, known, plan.retired, plan.digest)
+        return vanished(earlier, known, plan)
 
     def _source_problems(self, checks: Checks) -> list[str]:
         """Return what is wrong in the suite's source; in a partial run, only in the modules that it ran."""

@@ -10,7 +10,7 @@ from typing import Any
 from .errors import LedgerError
 from .formats import format_day, matching, parse_moment
 from .model import FailureClass, Severity, Vanished, Verdict
-from .plan import Policy
+from .plan import Plan, Policy
 
 Entry = Mapping[str, Any]
 
@@ -147,24 +147,31 @@ def _described(entry: Entry) -> str:
     return f"{_fact(entry, 'verdict')}{' (incomplete)' if entry.get('complete') is False else ''}"
 
 
+def present_id(id_: str, renamed: Mapping[str, str]) -> str:
+    """Return what a check is called now, by the plan's ``renamed``: ``a/old[x]`` is ``a/new[x]``."""
+    name, bracket, rest = id_.partition("[")
+    return renamed.get(id_) or f"{renamed.get(name, name)}{bracket}{rest}"
+
+
 def vanished(
-    entries: Sequence[Mapping[str, Any]], collected: Collection[str], retired: Sequence[str], plan_digest: str
+    entries: Sequence[Mapping[str, Any]], collected: Collection[str], plan: Plan
 ) -> tuple[Vanished, ...]:
     """Return the checks that the newest complete run of this environment had and ``collected`` has not.
 
     Nothing else fails when a check is no longer there.
     A run that was blocked for a vanished P0 hands it on, so that running twice does not settle it. Only a
     change of the plan does: best one that names the check in ``retired``, then it is not mentioned any more.
+    A check that the plan has ``renamed`` is looked for under its present id.
     """
     complete = [entry for entry in entries if entry.get("complete", True) and entry.get("checks")]
     newest = complete[-1] if complete else {}
     run_id = str(newest.get("run_id"))
-    unchanged = newest.get("plan_digest") == plan_digest
+    unchanged = newest.get("plan_digest") == plan.digest
     had = {check["id"]: (check["severity"], run_id) for check in newest.get("checks", ())}
     if unchanged:
         had |= {check["id"]: (check["severity"], check["run_id"]) for check in newest.get("vanished", ())}
-    gone = [id_ for id_ in had if id_ not in collected]
-    on_purpose = matching(retired, gone)
+    gone = [id_ for id_ in had if present_id(id_, plan.renamed) not in collected]
+    on_purpose = matching(plan.retired, gone)
     return tuple(
         Vanished(
             id=id_,

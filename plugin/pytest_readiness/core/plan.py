@@ -139,6 +139,8 @@ class Plan:
     not_waivable: tuple[str, ...] = ()
     #: Patterns of checks that were removed on purpose.
     retired: tuple[str, ...] = ()
+    #: The present id of a check by its earlier one; parameters in brackets stay.
+    renamed: Mapping[str, str] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
     ledger_url: str = DEFAULT_LEDGER
     deferrals: tuple[Deferral, ...] = ()
@@ -172,6 +174,7 @@ class Plan:
             phases=_phases(top),
             not_waivable=top.texts("not_waivable", ()),
             retired=top.texts("retired", ()),
+            renamed=_renamed(top.table("renamed")),
             policy=_read(_policy, top.table("policy")),
             ledger_url=_read(_ledger_url, top.table("ledger")),
             deferrals=_read_all(lambda table: _deferral(table, ids), top.tables("deferral")),
@@ -233,6 +236,15 @@ def _phases(top: TomlTable) -> tuple[str, ...]:
     for name in names:
         if names.count(name) > 1:
             top.refuse("phases", f"{name!r} is used twice", allowed="each phase once")
+    return names
+
+
+def _renamed(table: TomlTable) -> dict[str, str]:
+    """Read the present ids by the earlier ones; each entry names what the check is called now."""
+    names = {old: table.text(old) for old in table.data}
+    for old, new in names.items():
+        if new in names:
+            table.refuse(old, f"{new!r} is renamed, too", allowed="the id that the check has now")
     return names
 
 
