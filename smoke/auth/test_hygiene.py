@@ -49,7 +49,7 @@ def test_refusals_reveal_no_reason(target: Target, service: str, evidence: Evide
         if forgery.rule in OF_ANY_HEADER:
             continue
         answer = target.offer(forgery.header)
-        require_refused(answer, service, forgery.name)
+        require_refused(answer, service, forgery.name, rule=forgery.rule)
         answers.setdefault((answer.status_code, VARYING.sub("...", body_text(answer))), []).append(
             forgery.name
         )

@@ -149,7 +149,13 @@ def test_refused_token_stays_unspent(
                 forgery.name,
                 f"{forgery.rule} at {access.id}, with the jti of a good token",
                 partial(target.offer, forgery.header),
-                lambda answer: require_refused(answer, access.service, "a forged token", (401,)),
+                partial(
+                    require_refused,
+                    service=access.service,
+                    what="a forged token",
+                    statuses=(401,),
+                    rule=forgery.rule,
+                ),
             )
             for forgery in found
         ]

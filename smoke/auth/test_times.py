@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 
 import httpx
 import pytest
@@ -33,23 +34,23 @@ ATTEMPTS = 20
 def cases(target: Target, environment: Environment, *, inside: bool) -> list[Case]:
     """Every limit from one side at a target."""
     clocks_s = CLOCKS_S if environment.live else 0.0
-    names = [each.name for each in times(0.0, clocks_s=clocks_s) if each.inside is inside]
+    named = [each for each in times(0.0, clocks_s=clocks_s) if each.inside is inside]
 
-    def judge(answer: httpx.Response) -> None:
+    def judge(answer: httpx.Response, rule: str) -> None:
         if inside:
             require_status(answer, target.access.success)
         else:
-            require_refused(answer, target.service, "a token beyond a limit of its times")
+            require_refused(answer, target.service, "a token beyond a limit of its times", rule=rule)
 
     return [
         Case(
-            name,
+            each.name,
             f"times {'within' if inside else 'beyond'} their limits at {target.access.id}",
-            lambda name=name: _on_its_side(target, name, clocks_s),  # type: ignore[misc]
-            judge,
-            target.mint(name),
+            partial(_on_its_side, target, each.name, clocks_s),
+            partial(judge, rule=each.rule),
+            target.mint(each.name),
         )
-        for name in names
+        for each in named
     ]
 
 

@@ -44,13 +44,14 @@ CHEAPEST = ("freeside.models", "finn.invoke", "dixie.query-user")
 def case_of(target: Target, forgery: Forgery) -> Case:
     """The case that a forgery is refused at a target."""
     unbound = forgery.rule == BINDING or forgery.name.startswith("req_hash")
-    unbound = forgery.rule == BINDING or forgery.name.startswith("req_hash")
     statuses = (*REFUSALS, 400) if unbound else REFUSALS
     return Case(
         forgery.name,
         f"{forgery.rule} at {target.access.id}",
         partial(target.offer, forgery.header),
-        lambda answer: require_refused(answer, target.service, f"a token ({forgery.name})", statuses),
+        lambda answer: require_refused(
+            answer, target.service, f"a token ({forgery.name})", statuses, forgery.rule
+        ),
         target.mint(forgery.name),
     )
 

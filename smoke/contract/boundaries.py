@@ -37,9 +37,10 @@ LIMITS = {
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Times of a token, in whole seconds of the epoch, with a name for how they lie."""
+    """Times of a token, in whole seconds of the epoch, with a name for how they lie and the rule of it."""
 
     name: str
+    rule: str
     claims: Mapping[str, int]
     inside: bool
 
@@ -65,15 +66,21 @@ def times(now: float, *, clocks_s: float = 0.0) -> Iterator[Times]:
     """
     near, far = SKEW_S - clocks_s, SKEW_S + clocks_s
     start, hour = math.floor(now), MAX_LIFETIME_S
-    yield Times("expired-within-skew", {"iat": start - 300, "exp": math.floor(now - near) + 1}, True)
-    yield Times("expired-beyond-skew", {"iat": start - 300, "exp": math.ceil(now - far) - 1}, False)
+    yield Times(
+        "expired-within-skew", "expiry", {"iat": start - 300, "exp": math.floor(now - near) + 1}, True
+    )
+    yield Times("expired-beyond-skew", "expiry", {"iat": start - 300, "exp": math.ceil(now - far) - 1}, False)
     early, late = math.floor(now + near), math.floor(now + far) + 1
-    yield Times("issued-within-skew", {"iat": early, "exp": start + 300}, True)
-    yield Times("issued-beyond-skew", {"iat": late, "exp": start + 300}, False)
-    yield Times("starts-within-skew", {"iat": start, "nbf": early, "exp": start + 300}, True)
-    yield Times("starts-beyond-skew", {"iat": start, "nbf": late, "exp": start + 300}, False)
-    yield Times("started-long-ago", {"iat": start, "nbf": start - 10 * hour, "exp": start + 300}, True)
+    yield Times("issued-within-skew", "issued-at", {"iat": early, "exp": start + 300}, True)
+    yield Times("issued-beyond-skew", "issued-at", {"iat": late, "exp": start + 300}, False)
+    yield Times("starts-within-skew", "not-before", {"iat": start, "nbf": early, "exp": start + 300}, True)
+    yield Times("starts-beyond-skew", "not-before", {"iat": start, "nbf": late, "exp": start + 300}, False)
+    yield Times(
+        "started-long-ago", "not-before", {"iat": start, "nbf": start - 10 * hour, "exp": start + 300}, True
+    )
     for name, begin in (("issued-now", start), ("issued-half-an-hour-ago", start - hour // 2)):
-        yield Times(f"{name}-lives-an-hour", {"iat": begin, "exp": begin + hour}, True)
-        yield Times(f"{name}-lives-a-second-more", {"iat": begin, "exp": begin + hour + 1}, False)
-    yield Times("issued-long-ago-expires-soon", {"iat": start - hour + 60, "exp": start + 61}, False)
+        yield Times(f"{name}-lives-an-hour", "lifetime", {"iat": begin, "exp": begin + hour}, True)
+        yield Times(f"{name}-lives-a-second-more", "lifetime", {"iat": begin, "exp": begin + hour + 1}, False)
+    yield Times(
+        "issued-long-ago-expires-soon", "lifetime", {"iat": start - hour + 60, "exp": start + 61}, False
+    )

@@ -52,15 +52,20 @@ def ratings_of(connect: Connect, freeside: Freeside) -> Freeside:
 
 
 @pytest.fixture
-def strangers(freeside: Freeside, attacker: SigningKey, tenants: Tenants) -> dict[str, Credential | None]:
-    """Who may not rate."""
+def others(
+    freeside: Freeside, attacker: SigningKey, tenants: Tenants
+) -> dict[str, tuple[str, Credential | None]]:
+    """Who may not rate, each with the rule of tokens that forbids it."""
     return {
-        "no token": None,
-        "garbage": lambda: "Bearer not.a.token",
-        "an unknown API key": lambda: "Bearer dxk_smoke_never_given_out",
-        "an unknown key's token": lambda: bearer(attacker, user_claims(tenants.main)),
-        "a token for Dixie": lambda: bearer(freeside.key(), user_claims(tenants.main, service="dixie")),
-        "a token of yesterday": freeside.credential(tenants.main, iat=1, exp=300),
+        "no token": ("credential", None),
+        "garbage": ("credential", lambda: "Bearer not.a.token"),
+        "an unknown API key": ("credential", lambda: "Bearer dxk_smoke_never_given_out"),
+        "an unknown key's token": ("key", lambda: bearer(attacker, user_claims(tenants.main))),
+        "a token for Dixie": (
+            "audience",
+            lambda: bearer(freeside.key(), user_claims(tenants.main, service="dixie")),
+        ),
+        "a token of yesterday": ("expiry", freeside.credential(tenants.main, iat=1, exp=300)),
     }
 
 
@@ -70,18 +75,18 @@ def test_only_ratings_of_the_contract_count(
     tenants: Tenants,
     agent: str,
     bystander: str,
-    strangers: dict[str, Credential | None],
+    others: dict[str, tuple[str, Credential | None]],
     scores: Scores,
     watch: Conservation,
     batch: Batch,
     eventually: Eventually,
 ) -> None:
     """What is a rating is taken; what is near to one, or from others, moves neither score nor budget."""
-    others = scores.shown(bystander)
+    shown = scores.shown(bystander)
     before = scores.of(agent)
     credential = freeside.credential(tenants.main)
     post = partial(ratings_of.post_rating, credential=credential)
-    about = rating(bystander, "excellent" if (others[bystander] or 0) < 0.5 else "bad")
+    about = rating(bystander, "excellent" if (shown[bystander] or 0) < 0.5 else "bad")
     batch.run(
         [
             *cases(ratings(bystander, ELSEWHERE), post, "freeside.quality"),
@@ -112,9 +117,9 @@ def test_only_ratings_of_the_contract_count(
                     who,
                     "only users rate",
                     partial(ratings_of.post_rating, about, other),
-                    partial(require_refused, service="freeside", what=f"a rating with {who}"),
+                    partial(require_refused, service="freeside", what=f"a rating with {who}", rule=rule),
                 )
-                for who, other in strangers.items()
+                for who, (rule, other) in others.items()
             ),
         ]
     )
@@ -122,4 +127,4 @@ def test_only_ratings_of_the_contract_count(
     # one sent after them arrives, so they would have
     freeside.rate(tenants.main, agent, "bad" if before > 0.5 else "good")
     scores.moved(agent, before, eventually)
-    scores.stay(others, "a rating that was refused, or was about another agent, counted")
+    scores.stay(shown, "a rating that was refused, or was about another agent, counted")

@@ -44,6 +44,9 @@ _END_OF_HEAD = re.compile(rb"\n\r?\n")
 class ContractViolation(AssertionError):
     """The platform answered in a way that the contract, or HTTP itself, does not allow."""
 
+    #: The rule that it breaks, see ``SafetyViolation``.
+    breaks = ""
+
 
 class EndlessBody(ContractViolation):
     """The platform answered with more bytes than any answer of the contract has."""

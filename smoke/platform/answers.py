@@ -147,9 +147,10 @@ class UnexpectedStatus(AssertionError):
     It carries the answer: what a gateway answers for a service may pass, and is asked for again.
     """
 
-    def __init__(self, text: str, response: httpx.Response) -> None:
+    def __init__(self, text: str, response: httpx.Response, breaks: str = "") -> None:
         super().__init__(text)
         self.response = response
+        self.breaks = breaks
 
 
 def require_status(response: httpx.Response, *allowed: int) -> httpx.Response:

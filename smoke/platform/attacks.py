@@ -177,16 +177,22 @@ def _entered(
 
 
 def require_refused(
-    response: httpx.Response, service: str, what: str, statuses: tuple[int, ...] = REFUSALS
+    response: httpx.Response, service: str, what: str, statuses: tuple[int, ...] = REFUSALS, rule: str = ""
 ) -> None:
-    """Assert a refusal with a JSON error; SafetyViolation when the service accepted."""
+    """Assert a refusal with a JSON error; SafetyViolation when the service accepted.
+
+    ``rule`` is the one that the service breaks where it does not refuse, by its name in the contract.
+    """
+    breaks = f"{service}: {rule}" if rule else ""
     got = f"{response.status_code} {error_code(response)}".strip()
     if response.is_success:
-        raise SafetyViolation(f"{service} accepted {what}: {route_of(response)} answered {got}")
+        raise SafetyViolation(
+            f"{service} accepted {what}: {route_of(response)} answered {got}", breaks=breaks
+        )
     if response.status_code not in statuses:
         expected = " or ".join(map(str, statuses))
         text = f"{route_of(response)}: {service} and {what}: expected {expected}, got {got}"
-        raise UnexpectedStatus(text, response)
+        raise UnexpectedStatus(text, response, breaks)
     require_json_error(response)
 
 

@@ -81,9 +81,9 @@ class Batch:
         where = "" if self._env else " (PROFILE and the address are what `python -m stack up` prints)"
         self._evidence.note(f"{case.name}, to send it again: {replay(answer.request, mint)}{where}")
         if isinstance(error, SafetyViolation):
-            raise SafetyViolation(text) from error
+            raise SafetyViolation(text, breaks=error.breaks) from error
         if isinstance(error, UnexpectedStatus):
-            raise UnexpectedStatus(text, answer) from error
+            raise UnexpectedStatus(text, answer, error.breaks) from error
         if isinstance(error, AssertionError):
             raise ContractViolation(text) from error
         raise error

@@ -60,7 +60,7 @@ def test_times_decide_on_which_side_they_lie() -> None:
     now = time.time()
     for each in times(now):
         found = verdict(bearer(KEY, user_claims("tenant") | dict(each.claims)), now=now)
-        assert isinstance(found, Accepted) is each.inside, (each, found)
+        assert found == (Accepted() if each.inside else Refused(each.rule)), (each, found)
 
 
 def test_the_rule_of_a_refusal_is_named() -> None:

@@ -87,6 +87,23 @@ def test_what_several_checks_say_alike_is_one_cause_whatever_their_cases_are() -
     assert [blocker["check"], *blocker["also"]] == [*names]
 
 
+def test_checks_that_name_the_same_broken_rule_are_one_cause() -> None:
+    said = {
+        "auth/forged[pay]": ("SafetyViolation: expired: pay accepted a token", "pay: expiry"),
+        "auth/late[list]": ("UnexpectedStatus: pay and a token: expected 401, got 409", "pay: expiry"),
+        "auth/future[pay]": ("SafetyViolation: future: pay accepted a token", "pay: not-before"),
+        "auth/late[other]": ("UnexpectedStatus: other and a token: expected 401, got 200", "other: expiry"),
+    }
+    failed = [
+        check(name, "failed", cls="PLATFORM_BUG", summary=summary, cause=rule)
+        for name, (summary, rule) in said.items()
+    ]
+    blockers = model(*failed)["blockers"]
+    assert [[each["check"], *each["also"]] for each in blockers] == [
+        ["auth/forged[pay]", "auth/late[list]"], ["auth/future[pay]"], ["auth/late[other]"]
+    ]  # fmt: skip
+
+
 def test_what_a_family_says_of_each_route_is_one_cause() -> None:
     said = "expiry at pay.{0}: pay accepted a token: {1} /pay/{0} answered 200 (1 of {2} cases failed)"
     routes = (("charge", "POST", 11), ("list", "GET", 7), ("refund", "POST", 3))

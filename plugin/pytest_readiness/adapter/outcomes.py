@@ -104,8 +104,8 @@ def is_overruled(check: Check, result: CheckResult, attempts: Iterable[Attempt])
 def _failed(check: Check, attempt: Attempt, attempts: Sequence[Attempt]) -> CheckResult:
     phase = _red_phase(attempt)
     named = FailureClass(phase.facts.get("class") or FailureClass.CHECK_ERROR)
-    where = str(phase.facts.get("where", ""))
-    return _result(check, attempts, Outcome.FAILED, named, summary=_summary(phase), where=where)
+    where, cause = (str(phase.facts.get(name, "")) for name in ("where", "cause"))
+    return _result(check, attempts, Outcome.FAILED, named, summary=_summary(phase), where=where, cause=cause)
 
 
 def _skipped(check: Check, phase: PhaseReport, attempts: Sequence[Attempt]) -> CheckResult:

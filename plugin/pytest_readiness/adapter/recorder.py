@@ -100,6 +100,7 @@ class Recorder:
         elif exception is not None:
             facts["class"] = self._class_of(exception, facts, item.config)
             facts["where"] = place_of(exception, str(self._context.settings.root)) or check.where
+            facts["cause"] = self._context.redactor.shown(text_of(getattr(exception, "breaks", "")))
         elif report.failed:
             facts["class"], facts["where"] = str(FailureClass.CHECK_ERROR), check.where
         report.readiness = facts  # type: ignore[attr-defined]

@@ -82,9 +82,9 @@ def _before(check: CheckResult, known: Mapping[str, CheckResult]) -> CheckResult
 
 def _keys(check: CheckResult) -> list[tuple[object, ...]]:
     """Return what checks with one cause may share: what they say, and that without what is each one's own."""
-    if check.cause:
-        return [(check.cause,)]
     if check.outcome is not Outcome.FAILED:
+        if check.cause:
+            return [(check.cause,)]
         return [(check.outcome, check.failure_class, check.summary or check.id)]
     text = _WHEN.sub("", check.summary)
     if check.failure_class in (FailureClass.SETUP_ERROR, FailureClass.EXTERNAL_OUTAGE):
@@ -98,6 +98,8 @@ def _keys(check: CheckResult) -> list[tuple[object, ...]]:
     keys: list[tuple[object, ...]] = [
         (check.failure_class, place, text) for text in dict.fromkeys((text, like_brothers))
     ]
+    if check.cause:
+        keys.append((check.failure_class, check.cause))
     family, _, parameters = check.id.partition("[")
     if parameters and not place:
         keys.append((check.failure_class, family, _without_own_route(like_brothers, parameters)))

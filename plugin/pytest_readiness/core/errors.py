@@ -58,9 +58,15 @@ class SafetyViolation(AssertionError):
     """A safety property was broken. Once is proof, so the check is never rerun.
 
     For example a refused token that was accepted, money that was not conserved, an answer for another tenant.
+    ``breaks`` names the rule and what breaks it ("the api: tokens expire"): all checks that fail for the same
+    one are one cause. Any other exception of a check may have such an attribute, too.
     """
 
     failure_class = "PLATFORM_BUG"
+
+    def __init__(self, *text: object, breaks: str = "") -> None:
+        super().__init__(*text)
+        self.breaks = breaks
 
 
 class ExternalOutage(AssertionError):
