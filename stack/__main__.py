@@ -9,6 +9,7 @@ import threading
 
 from stack import StackError
 from stack.launch import Stack
+from stack.variants import VARIANTS
 
 INTERRUPTED = 130
 USAGE = """\
@@ -28,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="start the platform and keep it running")
     up.add_argument("--json", action="store_true", help="print one JSON line; also stop when stdin is closed")
+    up.add_argument("--variant", default="", metavar="NAME", help=f"a clean variant: {', '.join(VARIANTS)}")
     options = parser.parse_args(arguments)
     ended = threading.Event()
     started = threading.Event()
@@ -40,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
     try:
-        stack = Stack.start()
+        stack = Stack.start(name=options.variant)
     except StackError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 1

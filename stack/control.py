@@ -65,13 +65,16 @@ class Control:
         admin_dsn: str,
         appearance: "Appearance",
         mutants: MutantBoard,
+        seed: str = "",
     ) -> None:
+        """`seed` is SQL that follows the platform's own seed at each reset."""
         self._supervisor = supervisor
         self._faults = faults
         self._aws = aws
         self._admin_dsn = admin_dsn
         self._appearance = appearance
         self._mutants = mutants
+        self._seed = seed
         self._lock = threading.Lock()
         self._server: ThreadingHTTPServer | None = None
         self._baseline = ""
@@ -119,7 +122,7 @@ class Control:
         state: dict[str, str] = {}
         for _ in range(RESET_TRIES):
             with _database_errors():
-                reset(self._admin_dsn)
+                reset(self._admin_dsn, self._seed)
             state = self.state()
             if state["digest"] == self._baseline:
                 return {"generation": self._faults.generation, "restarted": down, **state}
@@ -160,7 +163,7 @@ class Control:
                 # The one before it may have written. Its service is left as it is: it is restarted now.
                 self._faults.reset()
                 with _database_errors():
-                    reset(self._admin_dsn)
+                    reset(self._admin_dsn, self._seed)
                 message = board.set(unquote(mutant_id), str(body.get("service", "")))
                 return {"runs": not message, "message": message}
             case "DELETE", ["mutants"]:

@@ -75,8 +75,16 @@ class Alterable(Protocol):
 class FaultBoard:
     """Sets and clears faults. Not thread-safe: the control API serialises its requests."""
 
-    def __init__(self, path: Path, supervisor: Supervisor, alterable: Mapping[str, Alterable]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        supervisor: Supervisor,
+        alterable: Mapping[str, Alterable],
+        standing: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        """``standing`` rules of the fault proxy always hold: they are how a clean variant answers."""
         self._path = path
+        self._standing = standing
         self._supervisor = supervisor
         self._alterable = alterable
         self._catalogue = catalogue()
@@ -175,5 +183,6 @@ class FaultBoard:
     def _write(self) -> None:
         # Replaced, never rewritten: a service that reads it meanwhile sees the old state or the new one.
         new = self._path.with_suffix(".new")
-        new.write_text(json.dumps({"generation": self.generation, "active": self.active}), "utf-8")
+        active = {**self._standing, **self.active}
+        new.write_text(json.dumps({"generation": self.generation, "active": active}), "utf-8")
         new.replace(self._path)

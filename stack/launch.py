@@ -25,8 +25,11 @@ from stack.process import Command
 from stack.services import Addresses
 from stack.source_tree import SourceTree
 from stack.supervisor import Part, Supervisor
+from stack.variants import STANDARD, Variant, toml, variant
 
 SOURCE = "source"
+#: The environment variable that chooses a variant where no name is given.
+VARIABLE = "STACK_VARIANT"
 PROFILE = Path(__file__).parent / "profile.toml"
 # The services that the load balancer makes public.
 PUBLIC = ("freeside", "dixie")
@@ -41,7 +44,8 @@ class Stack:
     `environ` holds the credentials that the AWS emulator wants to see; `control_url` is the control API's.
     """
 
-    def __init__(self, run_dir: Path | None = None) -> None:
+    def __init__(self, run_dir: Path | None = None, variant: Variant = STANDARD) -> None:
+        self._variant = variant
         self._run = RunDir(run_dir)
         self._supervisor = Supervisor(self._run.logs)
         self._control: Control | None = None
@@ -51,15 +55,16 @@ class Stack:
         self.control_url = ""
 
     @classmethod
-    def start(cls, run_dir: Path | None = None) -> "Stack":
+    def start(cls, run_dir: Path | None = None, name: str = "") -> "Stack":
         """Start every part and return when all are ready.
 
-        `run_dir` must be new or empty; by default it is a private temporary directory. Raises StackError with
-        a message of three lines; what was started is stopped then, and only the logs are kept.
+        `run_dir` must be new or empty; by default it is a private temporary directory. `name` is a variant of
+        `stack/variants.toml`, by default that of STACK_VARIANT, if any. Raises StackError with a message of
+        three lines; what was started is stopped then, and only the logs are kept.
         """
         if sys.platform != "linux":
             raise StackError("the embedded platform runs on Linux only", f"this is {sys.platform}")
-        stack = cls(run_dir)
+        stack = cls(run_dir, variant(name or os.environ.get(VARIABLE, "")))
         try:
             stack._boot()
         except Exception:
@@ -116,9 +121,11 @@ class Stack:
             "source": source,
             "pooler": pgbouncer.AdminConsole(pooler.dsn(pgbouncer.ADMIN)),
         }
-        faults = FaultBoard(faults_file, self._supervisor, alterable)
+        faults = FaultBoard(faults_file, self._supervisor, alterable, self._variant.rules)
         mutants = MutantBoard(self._supervisor, source, aws, self._run.directory("traces"))
-        self._control = Control(self._supervisor, faults, aws, server.dsn, Appearance(addresses), mutants)
+        self._control = Control(
+            self._supervisor, faults, aws, server.dsn, Appearance(addresses), mutants, self._variant.sql
+        )
         self._supervisor.boot(
             [
                 *server_parts,
@@ -128,6 +135,7 @@ class Stack:
                 *self._services(addresses, shared, pooler),
             ]
         )
+        self._variant.alter(aws, source)
         self.control_url = self._control.serve()
         self._write_profile(addresses, ports, api_key, pooler)
 
@@ -152,14 +160,14 @@ class Stack:
     def _migrations(self, server: Postgres, pooler: PgBouncer) -> Part:
         passwords = pgbouncer.password_file(self._run, pooler)
         environ = {"STACK_ADMIN_DSN": server.dsn, "STACK_DB_PASSWORDS_FILE": str(passwords)}
-        environ |= services.base_environ()
+        environ |= {"STACK_SEED": self._variant.sql, **services.base_environ()}
         command = Command(services.python("stack.migrations"), environ, self._run.path)
         return Part("migrations", command, needs=frozenset({"postgres"}))
 
     def _services(self, addresses: Addresses, shared: Mapping[str, str], pooler: PgBouncer) -> list[Part]:
         dsns = {user: pooler.dsn(user) for user in pgbouncer.SHARES}
         needs = frozenset({"migrations", "pgbouncer", "aws"})
-        return services.parts(self._run, addresses, shared, dsns, needs)
+        return services.parts(self._run, addresses, shared, dsns, needs, self._variant.settings)
 
     def _write_profile(
         self, addresses: Addresses, ports: Mapping[str, int], api_key: Path, pooler: PgBouncer
@@ -189,8 +197,8 @@ class Stack:
         text = Template(PROFILE.read_text("utf-8")).substitute(
             {name: json.dumps(value) for name, value in values.items()}
         )
-        self.profile = tomllib.loads(text)
-        self.profile_path.write_text(text, "utf-8")
+        self.profile = self._variant.applied(tomllib.loads(text))
+        self.profile_path.write_text(toml(self.profile), "utf-8")
 
     def _end(self, *, keep_logs: bool) -> None:
         if not self._run.path.exists():

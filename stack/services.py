@@ -82,11 +82,13 @@ def parts(
     shared: Mapping[str, str],
     dsns: Mapping[str, str],
     needs: frozenset[str],
+    settings: Mapping[str, str],
 ) -> list[Part]:
     """Return a part for every service that runs here.
 
     `shared` is every service's environment, `dsns` the connection URL of each database user, `needs` what
-    must be up before the services that keep state start (the model provider keeps none).
+    must be up before the services that keep state start (the model provider keeps none), `settings` what a
+    variant gives every service beyond that.
     """
     found = []
     for name in (*HEALTH, *COMPANIONS):
@@ -103,7 +105,7 @@ def parts(
         if name in HEALTH:
             environ["STACK_PORT"] = str(urlsplit(addresses.urls[name]).port)
             ready = partial(answers_ok, addresses.urls[name] + HEALTH[name])
-        command = Command(python("stack.service", name), environ, run.path)
+        command = Command(python("stack.service", name), {**environ, **settings}, run.path)
         found.append(Part(name, command, needs if owner in dsns else frozenset(), ready))
     return found
 

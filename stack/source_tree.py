@@ -63,7 +63,7 @@ class SourceTree:
         tree._commit(LAUNCH, FIRST_COMMIT_AT + 60)
         (path / ADDED_AFTERWARDS).write_bytes(added)
         tree._commit(AFTERWARDS, FIRST_COMMIT_AT + 120)
-        tree._pristine = tree.head
+        tree.remember()
         return tree
 
     @property
@@ -86,8 +86,12 @@ class SourceTree:
             raise
         self._commit(fault_id)
 
+    def remember(self) -> None:
+        """Take the present commit as the one that `restore` brings back."""
+        self._pristine = self.head
+
     def restore(self) -> None:
-        """Bring back the tree as it was made. Raises StackError when something is left over."""
+        """Bring back the tree as it was made or remembered. Raises StackError when something is left over."""
         self._git("reset", "--quiet", "--hard", self._pristine)
         self._git("clean", "--quiet", "--force", "-d", "-x")
         left = self._git("status", "--porcelain", "--ignored").strip()

@@ -50,6 +50,7 @@ ARROWS = {
         },
         "mutants": {"aws", "process", "services", "source_tree", "supervisor"},
         "services": {"aws", "host", "process", "supervisor"},
+        "variants": {"aws", "source_tree"},
         "aws": {"host", "process"},
         "pgbouncer": {"binaries", "host", "postgres", "process", "supervisor"},
         "postgres": {"host", "process", "supervisor"},

@@ -34,11 +34,12 @@ class Call:
 
 @dataclass(slots=True)
 class Account:
-    """The budget of one tenant, µUSD."""
+    """The budget of one tenant, µUSD. Up to ``blur`` more may be committed, where only cents are served."""
 
     limit: int
     committed: int = 0
     reserved: int = 0
+    blur: int = 0
 
     @property
     def room(self) -> int:
@@ -66,7 +67,7 @@ class Ledger:
             return frozenset({Ruling.REPLAY if same else Ruling.CONFLICT})
         account = self.accounts[call.tenant]
         rulings = {Ruling.RUN} if account.committed + least <= account.limit else set()
-        if most > account.room:
+        if most > account.room - account.blur:
             rulings.add(Ruling.OVER_BUDGET)
         for other in self._held:
             if (other.tenant, other.key) == (call.tenant, call.key):

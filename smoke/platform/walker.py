@@ -131,7 +131,10 @@ class Walker:
         self._watches = watches
         first = {tenant: watch.first for tenant, watch in watches.items()}
         self.ledger = Ledger(
-            {tenant: Account(one.limit, one.committed, one.reserved) for tenant, one in first.items()}
+            {
+                tenant: Account(one.limit, one.committed, one.reserved, one.tolerance_per_call)
+                for tenant, one in first.items()
+            }
         )
         self._paid: dict[str, list[int]] = {tenant: [] for tenant in watches}
         self._asked: dict[int, _Asked] = {}
@@ -148,7 +151,8 @@ class Walker:
 
     def _step(self, moves: Sequence[Move]) -> None:
         for last in [move for move in moves if move.action == "last"]:
-            for steps in self._tariff.exactly(self._account(last).room):
+            account = self._account(last)
+            for steps in () if account.blur else self._tariff.exactly(account.room):
                 self._settle([self._ask(last, _Asked(_key(), nonce(), last.pool, steps))])
         self._settle([sent for move in moves if move.action != "last" for sent in self._sent(move)])
 

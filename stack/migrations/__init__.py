@@ -40,8 +40,11 @@ _TABLES = (
 _TIMES = ("expires_at", "charged_at", "lease_until", "created_at", "next_attempt_at", "received_at")
 
 
-def migrate(admin_dsn: str, passwords: Mapping[str, str]) -> list[str]:
-    """Create and seed what is missing of database, roles, schemas, tables; the names of what was applied."""
+def migrate(admin_dsn: str, passwords: Mapping[str, str], seed: str = "") -> list[str]:
+    """Create and seed what is missing of database, roles, schemas, tables; the names of what was applied.
+
+    `seed` is SQL that runs after the platform's own seed.
+    """
     _create_database(admin_dsn)
     applied = []
     with _connect(admin_dsn) as connection, connection.transaction():
@@ -62,19 +65,19 @@ def migrate(admin_dsn: str, passwords: Mapping[str, str]) -> list[str]:
                     name, name
                 )
             )
-        _script(connection, _SQL / "seed.sql")
+        _seed(connection, seed)
     return applied
 
 
-def reset(admin_dsn: str) -> None:
-    """Empty every table and seed it again, after waiting for the events that are in flight."""
+def reset(admin_dsn: str, seed: str = "") -> None:
+    """Empty every table and seed it again as `migrate` does, after waiting for the events in flight."""
     with _connect(admin_dsn) as connection, connection.transaction():
         connection.execute("SET LOCAL lock_timeout = '15s'")
         for table in _TABLES:
             connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(_identifier(table)))
         names = sql.SQL(", ").join(_identifier(table) for table in _TABLES)
         connection.execute(sql.SQL("TRUNCATE {}").format(names))
-        _script(connection, _SQL / "seed.sql")
+        _seed(connection, seed)
 
 
 def state_digest(admin_dsn: str) -> str:
@@ -110,6 +113,12 @@ def _create_owner(connection: psycopg.Connection, owner: str, password: str) -> 
     connection.execute(sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(verb, name, sql.Literal(password)))
     connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(name))
     connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(name, name))
+
+
+def _seed(connection: psycopg.Connection, more: str) -> None:
+    _script(connection, _SQL / "seed.sql")
+    if more:
+        connection.execute(more.encode())
 
 
 def _script(connection: psycopg.Connection, path: Path) -> None:

@@ -14,7 +14,7 @@ def main() -> int:
     """Apply what is missing; 0 when the schema is current, 1 with a short message when it is not."""
     try:
         passwords = json.loads(Path(os.environ["STACK_DB_PASSWORDS_FILE"]).read_text(encoding="utf-8"))
-        applied = migrate(os.environ["STACK_ADMIN_DSN"], passwords)
+        applied = migrate(os.environ["STACK_ADMIN_DSN"], passwords, os.environ.get("STACK_SEED", ""))
     except KeyError as error:
         print(f"migrations: {error.args[0]} is missing from the environment or the file", file=sys.stderr)  # noqa: T201
         return 1

@@ -110,3 +110,8 @@ def test_a_charge_is_positive_and_fits(cost: int) -> None:
         ledger.charge(call, cost, "answer")
     with pytest.raises(LedgerError):
         ledger.charge(Call("a", "other", "x"), 1, "answer")
+
+
+def test_where_only_cents_are_served_the_last_cent_may_be_spent_already() -> None:
+    ledger, call = Ledger({"a": Account(30_000, 20_000, blur=10_000)}), Call("a", "k", "x")
+    assert ledger.rulings(call, 1, 1) == {Ruling.RUN, Ruling.OVER_BUDGET}

@@ -141,6 +141,8 @@ def main() -> None:
     state = State()
     if "SCENE_SICK" in os.environ:
         state.secretly_sick = True
+    if sys.argv[1:] == ["--variant", "moody"]:
+        state.active["moody"] = {}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.adapter.scenario import wait_until
-from tests.selftest.scene import DOWN, MOODY, MORNING, SUITE, UP, Scene, fault
+from tests.selftest.scene import DOWN, MOODY, MORNING, PLAN, SUITE, UP, Scene, fault
 
 
 @pytest.fixture
@@ -117,6 +117,39 @@ def test_a_sick_platform_is_a_false_alarm_from_the_start(
         "clean run 1 of 1",
         "clean run at the end, platform 1",
     }
+
+
+VARIANTS = """
+[[variant]]
+id = "slow"
+what = "It takes its time"
+[[variant]]
+id = "moody"
+what = "It is moody, which is wrong"
+"""
+
+
+def with_variants(scene: Scene) -> Scene:
+    scene.write("variants.toml", VARIANTS)
+    scene.write("readiness.toml", PLAN + 'variants = "variants.toml"\n')
+    scene.catalogue(DOWN, MOODY, REST, UNFAULTED.format(check="health/mood[evening]"))
+    return scene
+
+
+def test_every_variant_has_a_clean_run(scene: Scene) -> None:
+    tested = with_variants(scene).test("--clean-runs", "0", "--workers", "1")
+    assert tested.code == 1, tested.out
+    assert (tested.model["detected"], tested.model["clean_runs"]) == (2, 3)
+    assert {alarm["run"] for alarm in tested.model["alarms"]} == {"variant moody"}
+
+
+def test_variants_alone(scene: Scene) -> None:
+    with_variants(scene)
+    assert scene.test("--variants", "--only", "slow").code == 0
+    tested = scene.test("--variants", "--only", "none")
+    assert tested.code == 4
+    assert "no variant matches none" in tested.out
+    assert "slow, moody" in tested.out
 
 
 def test_what_a_clean_run_leaves_behind_is_found(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

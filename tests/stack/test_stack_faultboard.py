@@ -44,7 +44,7 @@ def board(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, supervisor: Mock, alterable: dict[str, Mock]
 ) -> FaultBoard:
     monkeypatch.setattr(faultboard, "catalogue", lambda: FAULTS)
-    return FaultBoard(tmp_path / "faults.json", supervisor, alterable)
+    return FaultBoard(tmp_path / "faults.json", supervisor, alterable, {})
 
 
 def _file(board: FaultBoard) -> Any:

@@ -120,10 +120,14 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelfTest:
-    """How the suite proves that it detects faults: a platform's command, and the faults that it takes."""
+    """How the suite proves that it detects faults: a platform's command, and the faults that it takes.
+
+    ``variants`` is a file of clean variants, which the command starts with ``--variant ID``.
+    """
 
     platform: tuple[str, ...] = ()
     catalogue: str = ""
+    variants: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -365,4 +369,8 @@ def _decision(table: TomlTable) -> Decision:
 
 
 def _self_test(table: TomlTable) -> SelfTest:
-    return SelfTest(platform=table.texts("platform", ()), catalogue=table.text("catalogue", ""))
+    return SelfTest(
+        platform=table.texts("platform", ()),
+        catalogue=table.text("catalogue", ""),
+        variants=table.text("variants", ""),
+    )

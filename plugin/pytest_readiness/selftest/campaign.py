@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from ..core.model import Outcome
 from ..report import report_of
@@ -26,6 +26,7 @@ from .judging import FalseAlarm, Finding, false_alarms, judge
 from .platform import Address, Control, Platform, last_words
 from .runner import Runner
 
+T = TypeVar("T")
 _SEQUENCE = count(1)
 _NO_PAGE = ("-p", "no:html")
 #: A fault that is on stays on until it is cleared, so an attempt right after the first one meets what an
@@ -35,7 +36,10 @@ _AT_ONCE = ("--reruns", "1", "--reruns-delay", "0")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """What every platform of a self-test shares: the plan's command, the suite, and where to keep files."""
+    """What every platform of a self-test shares: the plan's command, the suite, and where to keep files.
+
+    The command takes ``--variant ID``, where the plan has variants.
+    """
 
     command: tuple[str, ...]
     root: Path
@@ -82,10 +86,14 @@ class Worker:
         self.spent: defaultdict[str, float] = defaultdict(float)
         self.suite_digests: set[str] = set()
 
-    def boot(self) -> None:
-        """Start the platform and note its state. Raises PlatformError, also while the self-test stops."""
+    def boot(self, variant: str = "") -> None:
+        """Start the platform, or a variant of it, and note its state.
+
+        Raises PlatformError, also while the self-test stops.
+        """
+        chosen = ("--variant", variant) if variant else ()
         with self.timed("boot"):
-            self._platform = Platform(self._setup.command, self._setup.root, self._log)
+            self._platform = Platform((*self._setup.command, *chosen), self._setup.root, self._log)
             if (
                 self._setup.stopping.is_set()
             ):  # asked after the start: who sets it closes every worker afterwards
@@ -254,15 +262,24 @@ class Results:
 class Campaign:
     """Tries faults. ``clean_runs`` whole runs in a row begin it; ``ends_whole`` ends each platform with one.
 
-    Otherwise each platform ends with a control run.
+    Otherwise each platform ends with a control run. At last there is a whole run on each of the ``variants``.
     """
 
     def __init__(
-        self, setup: Setup, faults: Sequence[Fault], *, workers: int, clean_runs: int, ends_whole: bool
+        self,
+        setup: Setup,
+        faults: Sequence[Fault],
+        variants: Sequence[str],
+        *,
+        workers: int,
+        clean_runs: int,
+        ends_whole: bool,
     ) -> None:
         self._setup = setup
         # Taken from both ends: while one platform is waited for, the others have work for the processor.
         self._left = deque(sorted(faults, key=lambda fault: -fault.takes_s))
+        self._has_faults = bool(faults)
+        self._variants = deque(variants)
         self._clean_runs = clean_runs
         self._ends_whole = ends_whole
         self._workers = [Worker(number, setup) for number in range(1, workers + 1)]
@@ -314,6 +331,15 @@ class Campaign:
             worker.close()
 
     def _work(self, worker: Worker) -> None:
+        if self._has_faults:
+            self._try_faults(worker)
+        while (variant := self._take(self._variants.popleft)) is not None:
+            worker.close()
+            worker.boot(variant)
+            self._tell(worker.clean_run(f"variant {variant}"))
+        self._news.put(worker)
+
+    def _try_faults(self, worker: Worker) -> None:
         worker.boot()
         if worker is self._workers[-1]:
             for number in range(1, self._clean_runs + 1):
@@ -321,7 +347,8 @@ class Campaign:
             if self._clean_runs:
                 self._tell(worker.refresh())
         recent: list[Fault] = []
-        while (fault := self._take(longest=worker is self._workers[0])) is not None:
+        next_fault = self._left.popleft if worker is self._workers[0] else self._left.pop
+        while (fault := self._take(next_fault)) is not None:
             finding, leak = worker.attempt(fault)
             self._tell(finding, leak)
             recent.append(fault)
@@ -332,18 +359,17 @@ class Campaign:
             self._tell(worker.clean_run(f"clean run at the end, {worker.name}"))
         elif recent:
             self._tell(worker.clean_run(_after(recent), self._control(recent)))
-        self._news.put(worker)
 
     def _tell(self, *news: News | None) -> None:
         for one in news:
             if one is not None:
                 self._news.put(one)
 
-    def _take(self, *, longest: bool) -> Fault | None:
+    def _take(self, one: Callable[[], T]) -> T | None:
         if self._setup.stopping.is_set():
             raise PlatformError("the self-test is stopping")
         try:
-            return self._left.popleft() if longest else self._left.pop()
+            return one()
         except IndexError:
             return None
 

@@ -19,19 +19,20 @@ from typing import Any, TextIO
 
 from ..core.arguments import filled
 from ..core.errors import ReadinessError
-from ..core.formats import counted, digest
+from ..core.formats import counted, digest, matching
 from ..core.model import Scope
 from ..core.plan import Plan
 from ..report import replace_file
 from . import CatalogueError, NothingProved, PlatformError, page, score
 from .campaign import Campaign, Setup
-from .catalogue import Catalogue, Fault, load
+from .catalogue import Catalogue, Fault, load, variants_of
 from .mutation import survey
 from .page import Progress, is_proved, record
 from .runner import Runner
 
 PROVED, NOT_PROVED, NO_VERDICT = 0, 1, 6
 #: One clean run is luck: what cries wolf once in five runs is found in ten with a probability of 0.9.
+#: A run on a variant is one of them.
 CLEAN_RUNS = 10
 RECORD, PARTIAL_RECORD = "self-test", "self-test-partial"
 
@@ -63,6 +64,11 @@ def add(commands: Any) -> None:
         default=None,
         metavar="N",
         help=f"Full runs in a row without a fault, at first (default: {CLEAN_RUNS}; with --only: 0)",
+    )
+    parser.add_argument(
+        "--variants",
+        action="store_true",
+        help="Run the suite on each clean variant of the platform, without any fault; --only takes their ids",
     )
     parser.add_argument(
         "--mutants",
@@ -132,19 +138,22 @@ def run(options: argparse.Namespace, plan: Plan, root: Path, out: TextIO) -> int
 
 
 def _try(options: argparse.Namespace, plan: Plan, root: Path, out: TextIO, work: Path) -> dict[str, Any]:
-    partial = bool(options.only)
+    partial = bool(options.only or options.variants)
     began, date, cpu = time.monotonic(), datetime.now(UTC), _cpu_s()
     suite = _state_of(root / plan.suite)
     runner = Runner(plan.suite, root, work)
     try:
         checks = runner.checks()
         catalogue = load(root, plan.self_test.catalogue, checks)
-        faults = _chosen(catalogue, options.only, plan.self_test.catalogue)
+        known = variants_of(root, plan.self_test.variants)
+        faults = [] if options.variants else _chosen(catalogue, options.only, plan.self_test.catalogue)
+        variants = () if options.only and faults else _chosen_variants(known, options.only)
     except BaseException:
         runner.close()
         raise
-    workers = min(options.workers, len(faults))
-    out.write(f"self-test: {counted(len(faults), 'fault')} on {counted(workers, 'platform')}\n")
+    workers = min(options.workers, max(len(faults), len(variants)))
+    work_ahead = f"{counted(len(faults), 'fault')} and {counted(len(variants), 'clean variant')}"
+    out.write(f"self-test: {work_ahead} on {counted(workers, 'platform')}\n")
     setup = Setup(
         command=plan.self_test.platform,
         root=root,
@@ -153,10 +162,11 @@ def _try(options: argparse.Namespace, plan: Plan, root: Path, out: TextIO, work:
         runner=runner,
         stopping=threading.Event(),
     )
-    default = 0 if partial else CLEAN_RUNS
+    default = 0 if partial else max(1, CLEAN_RUNS - len(variants))
     campaign = Campaign(
         setup,
         faults,
+        variants,
         workers=workers,
         clean_runs=default if options.clean_runs is None else options.clean_runs,
         ends_whole=not partial,
@@ -206,6 +216,18 @@ def _chosen(catalogue: Catalogue, patterns: Sequence[str], files: str) -> list[F
         for fault in catalogue.faults
         if not patterns or any(fault.matches(pattern) for pattern in patterns)
     ]
+
+
+def _chosen_variants(known: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]:
+    chosen = tuple(name for name in known if not patterns or matching(patterns, [name]))
+    if patterns and not chosen:
+        raise CatalogueError(
+            f"no variant matches {', '.join(patterns)}",
+            where="--only",
+            allowed=f"a pattern for ids of [[variant]]: {', '.join(known) or 'there are none'}",
+            action="look into the file that [self_test] variants of the plan names",
+        )
+    return chosen
 
 
 def _write(

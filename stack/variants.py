@@ -1,0 +1,84 @@
+"""Clean variants of the platform: each keeps the contract in another way, as a row of `variants.toml`.
+
+id, what    the name, and what is different, for a person
+profile     values of the environment profile, by dotted key
+settings    environment variables of every service
+sql         statements that follow the seed of the database
+rewrite     rules of the fault proxy (`stack/faults/proxy.py`) that always hold, each with its `service`
+aws         alterations (`stack/aws/alterations.py`) of what was seeded: `alter` names one
+source      edits of the source tree (`stack/source_tree.py`)
+"""
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stack import StackError
+from stack.aws.clients import ControlClient
+from stack.source_tree import SourceTree
+
+TABLE = Path(__file__).with_suffix(".toml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One row of the table."""
+
+    id: str
+    what: str
+    profile: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    sql: str = ""
+    rewrite: Sequence[Mapping[str, Any]] = ()
+    aws: Sequence[Mapping[str, Any]] = ()
+    source: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def rules(self) -> dict[str, Mapping[str, Any]]:
+        """The rules of the fault proxy, by ids that no fault has."""
+        return {f"{self.id}:{number}": rule for number, rule in enumerate(self.rewrite)}
+
+    def alter(self, aws: ControlClient, source: SourceTree) -> None:
+        """Make the alterations part of the state that a reset brings back. Raises StackError."""
+        for each in self.aws:
+            aws.alter(each["alter"], {name: value for name, value in each.items() if name != "alter"})
+        if self.aws:
+            aws.remember()
+        if self.source:
+            source.alter(self.what, {"edits": self.source})
+            source.remember()
+
+    def applied(self, profile: Mapping[str, Any]) -> dict[str, Any]:
+        """A profile with this variant's values in it."""
+        found = deepcopy(dict(profile))
+        for key, value in self.profile.items():
+            *way, last = key.split(".")
+            table = found
+            for step in way:
+                table = table.setdefault(step, {})
+            table[last] = value
+        return found
+
+
+STANDARD = Variant(id="", what="The platform as the contract's first dialects have it")
+VARIANTS = {row["id"]: Variant(**row) for row in tomllib.loads(TABLE.read_text("utf-8"))["variant"]}
+
+
+def variant(name: str) -> Variant:
+    """The variant of that name, the standard one for none. Raises StackError for an unknown name."""
+    if name and name not in VARIANTS:
+        raise StackError(f"no variant {name!r}", f"known: {', '.join(VARIANTS)}")
+    return VARIANTS.get(name, STANDARD)
+
+
+def toml(tables: Mapping[str, Any]) -> str:
+    """Tables of plain values as TOML, in which a JSON value is written the same."""
+    lines = [f"{key} = {json.dumps(value)}" for key, value in tables.items() if not isinstance(value, dict)]
+    for name, table in tables.items():
+        if isinstance(table, dict):
+            lines += [f"\n[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items())]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,43 @@
+"""Clean variants: rows of data that say only what the platform understands."""
+
+import re
+import tomllib
+
+import pytest
+
+from stack import StackError
+from stack.aws.alterations import ALTERATIONS
+from stack.common.settings import SERVICES
+from stack.faults.proxy import KEYS
+from stack.variants import VARIANTS, Variant, toml, variant
+from tests.test_architecture import ROOT
+
+SECTIONS = tomllib.loads((ROOT / "environments" / "schema.toml").read_text())["section"]
+
+
+@pytest.mark.parametrize("row", VARIANTS.values(), ids=VARIANTS)
+def test_a_row_says_what_the_platform_understands(row: Variant) -> None:
+    assert re.fullmatch(r"[a-z0-9-]+", row.id)
+    assert re.fullmatch(r"[A-Z].*[^.]", row.what)
+    for key in row.profile:
+        section, _, name = key.partition(".")
+        assert name in SECTIONS[section], key
+    assert all(name.startswith("STACK_") for name in row.settings)
+    for rule in row.rewrite:
+        assert rule.keys() <= KEYS
+        assert rule["service"] in SERVICES
+    assert all(each["alter"] in ALTERATIONS for each in row.aws)
+
+
+def test_an_unknown_variant_is_refused_with_those_that_exist() -> None:
+    with pytest.raises(StackError, match="no variant 'massages'") as refused:
+        variant("massages")
+    assert "messages" in refused.value.detail
+
+
+def test_a_profile_gets_the_variants_values() -> None:
+    freeside = {"url": "http://a", "invoke_dialect": "prompt"}
+    applied = variant("messages").applied({"name": "local", "freeside": freeside})
+    assert applied["freeside"] == {"url": "http://a", "invoke_dialect": "messages"}
+    assert freeside["invoke_dialect"] == "prompt"
+    assert tomllib.loads(toml(applied)) == applied
