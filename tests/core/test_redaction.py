@@ -42,8 +42,29 @@ HEX = "0x" + "ab" * 32
         ("Authorization: Bearer abc.def-123", f"Authorization: Bearer {MARK}"),
         ("authorization: basic dXNlcjpwYXNz", f"authorization: basic {MARK}"),
         ("postgresql://finn:pw@db:5432/x", f"postgresql://{MARK}@db:5432/x"),
+        (
+            'Authorization: Digest username="u", nonce="n", response="6629fae49393a05397450978507c4ef1"',
+            f'Authorization: Digest {MARK}"u", nonce="n", response="{MARK}"',
+        ),
+        ("CREATE USER u IDENTIFIED BY 'pa55'", f"CREATE USER u IDENTIFIED BY '{MARK}'"),
+        ('alter user u identified with sha2 by "pa55";', f'alter user u identified with sha2 by "{MARK}";'),
+        ("curl -s https://api/x -u admin:pa55", f"curl -s https://api/x -u admin:{MARK}"),
+        ("curl --user=admin:pa55 https://api", f"curl --user=admin:{MARK} https://api"),
+        ("run: ['curl', '-u', 'admin:pa55']", f"run: ['curl', '-u', 'admin:{MARK}']"),
+        ("wget -U x --proxy-user u:pa55 h", f"wget -U x --proxy-user u:{MARK} h"),
+        ("db.internal:5432:shop:admin:pa55", f"db.internal:5432:shop:admin:{MARK}"),
+        ("a\n*:*:*:admin:pa:55\nb", f"a\n*:*:*:admin:{MARK}\nb"),
+        ('{"auths": {"r": {"auth": "dXNlcjpwYXNz"}}}', f'{{"auths": {{"r": {{"auth": "{MARK}"}}}}}}'),
+        ("//r/:_auth=dXNlcjpwYXNz", f"//r/:_auth={MARK}"),
+        ("push with ghp_" + "aB3" * 12, "push with [redacted api key]"),
+        ("xoxb-" + "1234567890-abc", "[redacted api key]"),
+        ("key sk_live_" + "a1" * 12, "key [redacted api key]"),
+        (
+            "https://hooks.slack.com/services/" + "T0/B0/abcdefghijkl",
+            f"https://hooks.slack.com/services/{MARK}",
+        ),
     ],
-    ids=range(12),  # made from the texts, they would hold a key that is another one in each process
+    ids=range(27),  # made from the texts, they would hold a key that is another one in each process
 )
 def test_known_shapes(text: str, expected: str) -> None:
     assert Redactor().text(text) == expected
@@ -59,6 +80,15 @@ def test_known_shapes(text: str, expected: str) -> None:
         "sha256 " + "ab" * 32,
         "commit " + "0123456789abcdef" * 2,
         "0x1234",
+        "docker run -u app:app image; id -u user:group",
+        "curl -u 1000:1000 x",
+        "curl -u $USER:$PASSWORD https://api",
+        "curl -u admin: https://api",
+        '{"auth": "required"}',
+        "identified by its address",
+        "a.py:10:5:E501:line-too-long",
+        'Digest realm="api", nonce="n"',
+        "sk-learn and sk_live are names, risk-aware-of-many-things too",
         "",
     ],
 )

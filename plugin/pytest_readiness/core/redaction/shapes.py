@@ -40,6 +40,25 @@ _JWT = re.compile(
 _PEM_IN_BASE64 = re.compile(
     r"LS0tLS1CRUdJTi[A-Za-z0-9+/]++(?:\s+[A-Za-z0-9+/]{16,}+)*+(?:\s+[A-Za-z0-9+/]++(?==))?={0,2}"
 )
+#: Keys of services that many platforms use, by how their vendors have them begin.
+_VENDORS = (
+    *("ghp_", "gho_", "ghs_", "ghu_", "ghr_", "github_pat_", "glpat-", "xox", "sk_", "rk_", "whsec_", "sk-"),
+    *("AIza", "npm_", "pypi-AgE", "hvs.", "hvb.", "hvr.", "SG.", "dop_v1_"),
+)
+_OF_VENDOR = (
+    r"(?<![A-Za-z0-9])(?:gh[opsur]_[A-Za-z0-9]{30,}|github_pat_\w{40,}|glpat-[\w-]{20,}"
+    r"|xox[abeoprs]-[A-Za-z0-9-]{10,}|[sr]k_(?:live|test)_[A-Za-z0-9]{16,}|whsec_[A-Za-z0-9+/]{24,}"
+    r"|sk-(?:\w{1,20}-){0,3}[A-Za-z0-9]{32,}|AIza[\w-]{35}|npm_[A-Za-z0-9]{36}|pypi-AgE[\w-]{50,}|hv[sbr]\.[\w-]{24,}"
+    r"|SG\.[\w-]{22}\.[\w-]{43}|dop_v1_[0-9a-f]{64})"
+)
+_USER_OPTION = re.compile(
+    r"\s[\"']?(?:-u|-U|--user|--proxy-user)(?:[ =]|[\"'],? ?[\"'])?[\"']?"
+    r"[^\s:'\"$]+:(?P<value>(?![$]|\d+\b)[^\s'\"]+)"
+)
+_LONGEST_COMMAND = 2000
+_AUTH_OF_REGISTRY = re.compile(
+    r"([\"'])auth\1\s*:\s*([\"'])(?P<value>[A-Za-z0-9+/]{8,}={0,2})\2|\b_auth\s*=\s*(?P<plain>[A-Za-z0-9+/]{8,}={0,2})"
+)
 _BASIC = re.compile(r"\b[Bb]asic (?P<value>[A-Za-z0-9+/]{6,}+={0,2})")
 
 
@@ -145,10 +164,21 @@ def _encoded_keys(text: str) -> Iterator[Found]:
 
 
 def _basic(text: str) -> Iterator[Found]:
-    """Yield the credentials of Basic authentication: base64 of a printable text with a colon."""
-    for match in _BASIC.finditer(text):
-        decoded = _decoded(match["value"])
-        if b":" in decoded and decoded.isascii() and decoded.decode().isprintable():
+    """Yield user:password in base64: of Basic authentication, and of the files of Docker and npm."""
+    for pattern in (_BASIC, _AUTH_OF_REGISTRY):
+        for match in pattern.finditer(text):
+            group = match.lastgroup or "value"
+            decoded = _decoded(match[group])
+            if b":" in decoded and decoded.isascii() and decoded.decode().isprintable():
+                yield *match.span(group), MARK
+
+
+def _user_options(text: str) -> Iterator[Found]:
+    """Yield the password of ``curl -u user:password``; another command's ``-u`` may be anything."""
+    for match in _USER_OPTION.finditer(text):
+        floor = max(0, match.start() - _LONGEST_COMMAND)
+        command = text[max(floor, text.rfind("\n", floor, match.start())) : match.start()]
+        if "curl" in command or "wget" in command:
             yield *match.span("value"), MARK
 
 
@@ -165,7 +195,44 @@ SHAPES: tuple[Shape, ...] = (
     Shape(('"d"', "'d'", '"k"', "'k'"), _private_jwks),
     Shape(("eyJ", "eyA", "ewo", "ew0"), _jwts),
     Shape(("LS0tLS1CRUdJTi",), _encoded_keys),
-    Shape(("asic ",), _basic, strict=False),
+    Shape(("asic ", '"auth"', "'auth'", "_auth"), _basic, strict=False),
+    Shape(_VENDORS, _pattern(_OF_VENDOR, API_KEY)),
+    Shape(
+        ("hooks.slack.com", "discord.com/api/webhooks", "webhook.office.com"),
+        _pattern(
+            r"(?:hooks\.slack\.com/(?:services|workflows)|discord\.com/api/webhooks|webhook\.office\.com/webhookb2)/"
+            r"(?P<value>[\w@/-]{16,})",
+            MARK,
+        ),
+        strict=False,
+    ),
+    # RFC 7616: who has the response can guess the password offline
+    Shape(
+        ("igest ",),
+        _pattern(r"[Dd]igest [^\r\n]{0,1000}?\bresponse=\"?(?P<value>[0-9a-fA-F]{16,})", MARK),
+        strict=False,
+    ),
+    # what SQL and command lines call a password without naming it so
+    Shape(
+        ("dentified", "DENTIFIED"),
+        _pattern(
+            r"identified\s+(?:with\s+\S+\s+)?(?:by|as)\s+(?:password\s+)?(?P<quote>['\"])(?P<value>[^'\"\n]+)(?P=quote)",
+            MARK,
+            re.IGNORECASE,
+        ),
+        strict=False,
+    ),
+    Shape(("curl", "wget"), _user_options, strict=False),
+    # a line of .pgpass: host, port, database, user, password
+    Shape(
+        (":5432:", ":6432:", ":*:"),
+        _pattern(
+            r"^(?:\*|[\w.-]+):(?:\*|5432|6432):(?:\*|[A-Za-z_][\w-]*):(?:\*|[A-Za-z_][\w.@-]*):(?P<value>[^\s:\\]\S*)$",
+            MARK,
+            re.MULTILINE,
+        ),
+        strict=False,
+    ),
     Shape(("AKIA", "ASIA"), _pattern(r"(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Z0-9])", AWS_KEY_ID)),
     Shape(
         ("0x", "0X"),
