@@ -28,8 +28,9 @@ def key_set(request: pytest.FixtureRequest, service: str, evidence: Evidence) ->
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_keys_verify_es256(key_set: KeySet, service: str) -> None:
-    """There is a key, and every key is a P-256 point for ES256 signatures."""
+    """There is a P-256 key for ES256 signatures, and each key is what it says, whatever its algorithm."""
     assert key_set.keys, f"{key_set.route}: no key is published"
+    assert key_set.for_es256(), f"{key_set.route}: none of {len(key_set.keys)} keys is for ES256"
     assert not key_set.faults(), f"{key_set.route}: {'; '.join(key_set.faults())}"
 
 

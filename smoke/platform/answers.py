@@ -26,6 +26,11 @@ def route_of(response: httpx.Response) -> str:
     return f"{response.request.method} {response.request.url.path}"
 
 
+def media_type(response: httpx.Response) -> str:
+    """The media type of an answer without its parameters, in lower case."""
+    return str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
+
+
 @dataclass(frozen=True, slots=True)
 class Fields:
     """The members of one JSON object of an answer; readers raise ContractViolation."""
@@ -108,8 +113,8 @@ def parse_json(body: bytes | str, route: str) -> Any:
 def fields_of(response: httpx.Response) -> Fields:
     """The answer's body, which must be a JSON object under a JSON content type."""
     route = route_of(response)
-    kind = response.headers.get("content-type", "")
-    if kind.split(";")[0].strip().lower() != "application/json":
+    if media_type(response) != "application/json":
+        kind = response.headers.get("content-type", "")
         raise ContractViolation(f"{route}: content-type: expected application/json, got {shown(kind)}")
     body = parse_json(response.content, route)
     if not isinstance(body, dict):

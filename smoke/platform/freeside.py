@@ -15,6 +15,7 @@ import httpx
 from pytest_readiness import Evidence
 
 from smoke.contract.offers import rating
+from smoke.contract.schemas import EVENTS
 
 from . import tokens
 from .answers import (
@@ -24,6 +25,7 @@ from .answers import (
     ContractViolation,
     answer_of,
     fields_of,
+    media_type,
     parse_json,
     require_status,
     route_of,
@@ -161,7 +163,7 @@ class Freeside(ServiceClient):
         content = json.dumps(body).encode() if isinstance(body, Mapping) else body
         sent: dict[str, str | bytes] = {**JSON_HEADERS, **({"X-Idempotency-Key": key} if keyed else {})}
         if streamed:
-            sent["Accept"] = "text/event-stream"
+            sent["Accept"] = EVENTS
         path = self.dialects.stream_path if streamed else INVOKE_PATH
         with self.journal.charging(tenant, key) as charge:
             response = self.http.send(
@@ -228,7 +230,7 @@ class Freeside(ServiceClient):
 
 def cost_in(response: httpx.Response) -> int:
     """The cost that an answer declares, in µUSD; 0 when it cannot be read, which the check itself reports."""
-    if response.headers.get("content-type", "").startswith("text/event-stream"):
+    if media_type(response) == EVENTS:
         costs = _STREAMED_COST.findall(response.content)
         return int(costs[0]) if len(costs) == 1 else 0
     try:

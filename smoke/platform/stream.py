@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import codecs
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import httpx
-import httpx_sse
 from pytest_readiness import ExternalOutage
 
+from smoke.contract.schemas import EVENTS
+from smoke.network.sse import EventDecoder
 from smoke.network.transport import STREAM_WITHIN_S, EndlessBody
 
 from .answers import (
@@ -21,6 +21,7 @@ from .answers import (
     Fields,
     Usage,
     is_replay,
+    media_type,
     parse_json,
     require_status,
     route_of,
@@ -112,7 +113,7 @@ def stream(
             freeside.credential(tenant, **claims),
             stream=True,
             timeout=STREAM_WITHIN_S,
-            headers={"X-Idempotency-Key": key, "Accept": "text/event-stream"},
+            headers={"X-Idempotency-Key": key, "Accept": EVENTS},
             json=freeside.invoke_body(prompt, model=model),
         )
         try:
@@ -140,38 +141,21 @@ def _require_no_error(result: Stream) -> None:
 def _read(
     response: httpx.Response, started: float, hang_up: Callable[[StreamEvent], bool]
 ) -> tuple[list[StreamEvent], bool]:
-    events: list[StreamEvent] = []
-    kind = response.headers.get("content-type", "")
-    if kind.split(";")[0].strip().lower() != "text/event-stream":
+    route, events = route_of(response), list[StreamEvent]()
+    if media_type(response) != EVENTS:
         response.read()
-        raise ContractViolation(
-            f"{route_of(response)}: content-type: expected text/event-stream, got {shown(kind)}"
-        )
-    for raw in httpx_sse.EventSource(cast(httpx.Response, _Utf8(response))).iter_sse():
-        event = StreamEvent(raw.event, raw.id, raw.data, time.perf_counter() - started)
-        events.append(event)
-        if len(events) > MAX_EVENTS:
-            raise EndlessBody(f"{route_of(response)}: expected at most {MAX_EVENTS} events, got more")
-        if hang_up(event):
-            return events, False
+        kind = shown(response.headers.get("content-type", ""))
+        raise ContractViolation(f"{route}: content-type: expected {EVENTS}, got {kind}")
+    decoder = EventDecoder()
+    try:
+        for piece in response.iter_bytes():
+            for one in decoder.feed(piece):
+                events.append(StreamEvent(one.name, one.id, one.data, time.perf_counter() - started))
+                if len(events) > MAX_EVENTS:
+                    raise EndlessBody(f"{route}: expected at most {MAX_EVENTS} events, got more")
+                if hang_up(events[-1]):
+                    return events, False
+        decoder.end()
+    except UnicodeDecodeError:
+        raise ContractViolation(f"{route}: stream: expected UTF-8, got other bytes") from None
     return events, True
-
-
-class _Utf8:
-    """A response as httpx_sse reads it, but in UTF-8 whatever the answer says, and strictly."""
-
-    def __init__(self, response: httpx.Response) -> None:
-        self.headers = response.headers
-        self._response = response
-
-    def iter_text(self) -> Iterator[str]:
-        decoder = codecs.getincrementaldecoder("utf-8")()
-        try:
-            for piece in self._response.iter_bytes():
-                if text := decoder.decode(piece):
-                    yield text
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            raise ContractViolation(
-                f"{route_of(self._response)}: stream: expected UTF-8, got other bytes"
-            ) from None

@@ -13,8 +13,10 @@ import pytest
 from pytest_readiness import SafetyViolation
 
 from smoke.contract.model import CALL_BODIES, DIRECT_CALL, POOLS, Schema
+from smoke.contract.schemas import EVENTS
+from smoke.network.sse import events_in
 
-from .answers import fields_of, is_replay
+from .answers import fields_of, is_replay, media_type
 from .batch import answering
 from .finn import Finn
 from .freeside import Freeside
@@ -123,8 +125,8 @@ def all_ways(covered_by: str = "") -> list[Any]:
 
 def run_of(answer: httpx.Response) -> list[str]:
     """What tells one run of the model from another: the content and the usage, as plain data."""
-    if answer.headers.get("content-type", "").startswith("text/event-stream"):
-        data = [json.loads(line[5:]) for line in answer.text.splitlines() if line.startswith("data:")]
+    if media_type(answer) == EVENTS:
+        data = [json.loads(event.data) for event in events_in(answer.content)]
         usage = [event for event in data if "costMicro" in event]
         return ["".join(event.get("text", "") for event in data), json.dumps(usage, sort_keys=True)]
     fields = fields_of(answer)

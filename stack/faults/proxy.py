@@ -11,6 +11,7 @@ A rule is an active fault with `rewrite = "METHOD PATH"` (both may hold `*`) and
                     body = "text"   set, null, add, append, drop JSON members by dotted path (`keys.0.kid`);
                                     a text may name the number of the `{call}`
                     replace = {regular expression = text}, in each piece of the body as it passes
+                    pieces = n      each piece of the body in pieces of n bytes, after `replace`
                     buffer = true   hold the body back and send it at once, after `replace`
                     close = true    drop the connection before the body is complete
 """
@@ -34,7 +35,7 @@ Rule = Mapping[str, Any]
 _OF_THE_WHOLE_BODY = frozenset({"body", "set", "null", "add", "append", "drop", "buffer", "close"})
 KEYS = _OF_THE_WHOLE_BODY | {
     "service", "rewrite", "every", "first", "after", "on", "forward", "hang", "delay_s", "repeat",
-    "status", "headers", "drop_headers", "replace",
+    "status", "headers", "drop_headers", "replace", "pieces",
 }  # fmt: skip
 
 
@@ -105,7 +106,12 @@ class _Answer:
                     del headers["content-length"]
                 await self._send(self._start)
         elif not self._buffers:
-            await self._send({**message, "body": self._replaced(message.get("body", b""))})
+            body = self._replaced(message.get("body", b""))
+            size = self._rule.get("pieces", len(body))
+            while len(body) > size:
+                await self._send({**message, "body": body[:size], "more_body": True})
+                body = body[size:]
+            await self._send({**message, "body": body})
         else:
             self._body += message.get("body", b"")
             if not message.get("more_body"):

@@ -18,7 +18,8 @@ from stack.freeside.budget_ledger import Claim
 from stack.freeside.calls import Answer, Calls, Execution, surely
 from stack.freeside.finn_client import FinnClient, usage_in
 
-KEEPALIVE_S = 10.0
+# Shorter than the pause between two pieces of an answer: every stream has comments between its events.
+KEEPALIVE_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)

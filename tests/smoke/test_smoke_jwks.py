@@ -1,12 +1,18 @@
 """Key sets: what is wrong with a key is named, and the key that signs is found by its public half."""
 
+import base64
 import json
+from datetime import datetime
 from typing import Any
 
 import httpx
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509.oid import NameOID
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from smoke.platform.answers import ContractViolation
 from smoke.platform.jwks import KeySet, SigningKeyLookup, key_set_of
@@ -40,6 +46,86 @@ def test_fault_of_any_key_is_named(change: Any, named: Any) -> None:
     assert any(named in fault for fault in found)
 
 
+RSA = RSAAlgorithm.to_jwk(rsa.generate_private_key(65537, 2048).public_key(), as_dict=True)
+ED25519 = OKPAlgorithm.to_jwk(ed25519.Ed25519PrivateKey.generate().public_key(), as_dict=True)
+P384 = ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP384R1()).public_key(), as_dict=True)
+AGREEMENT = SigningKey.throwaway("a").public_jwk() | {"use": "enc", "alg": "ECDH-ES+A256KW"}
+POINT = {
+    "x": "9ycBkUUmjSsHQqQXEbDOI9XN4PGaC6WazxpIaidm-d0",
+    "y": "0Owhv3XaswsjAIq0Exk7yS46z5C_LCGiClfdRuYPlcw",
+}
+FIXED = KEY.public_jwk() | POINT
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        RSA, ED25519, P384, RSA | {"use": "sig"}, ED25519 | {"use": "sig"}, P384 | {"key_ops": ["verify"]},
+        RSA | {"alg": "RS256"}, ED25519 | {"alg": "EdDSA"}, P384 | {"alg": "ES384"}, AGREEMENT,
+        AGREEMENT | {"key_ops": ["deriveKey", "deriveBits"]}, {"kty": "LMS", "pub": "AA"},
+        {"kty": "OKP", "crv": "Ed9999", "x": "AA"}, FIXED | {"key_ops": ["sign", "verify"]},
+        FIXED | {"issuer": "https://idp", "cloud_instance_name": 7, "x5u": "https://idp/x"},
+    ],
+)  # fmt: skip
+def test_keys_of_identity_providers_are_sound(other: Any) -> None:
+    published = keys(KEY.public_jwk(), {**other, "kid": "other"})
+    assert (published.faults(), published.kid_faults(), published.private_members()) == ([], [], [])
+    assert published.for_es256()[0] == KEY.public_jwk()
+
+
+@pytest.mark.parametrize(
+    ("key", "named"),
+    [
+        (FIXED | {"x": POINT["x"].replace("-", "+")}, "keys[0].x: expected base64url"),
+        (FIXED | {"y": POINT["y"].replace("_", "/")}, "keys[0].y: expected base64url"),
+        (FIXED | {"x": POINT["x"] + "="}, "x: expected base64url"),
+        (FIXED | {"y": POINT["y"][:-1] + "x"}, "y: expected base64url"),
+        (FIXED | {"x": POINT["x"][:-1]}, "x: expected"), (FIXED | {"x": POINT["x"] + "\n"}, "x: expected"),
+        (FIXED | {"x": "\u0660" * 43}, "x: expected"),
+        (FIXED | {"key_ops": ["encrypt"]}, "key_ops"), (FIXED | {"key_ops": ["sign"]}, "key_ops"),
+        (FIXED | {"key_ops": ["verify", "verify"]}, "key_ops"), (FIXED | {"key_ops": "verify"}, "key_ops"),
+        (FIXED | {"key_ops": []}, "key_ops"), (FIXED | {"key_ops": [{}]}, "key_ops"),
+        (AGREEMENT | {"key_ops": ["verify"]}, "key_ops"),
+        (RSA | {"n": RSA["n"][:300]}, "2048 bits"), (RSA | {"n": RSA["n"] + "=="}, "n: expected base64url"),
+        ({"kty": "RSA", "n": RSA["n"]}, "e: expected"), ({"kty": "RSA", "alg": "ES256"}, "kty"),
+        (P384 | {"x": P384["y"]}, "not on P-384"), (P384 | {"y": POINT["y"]}, "48 bytes"),
+        (ED25519 | {"x": "AAAA"}, "32 bytes"), (FIXED | {"x5t": "a+b="}, "x5t"),
+        (FIXED | {"x5c": "text"}, "x5c"), (FIXED | {"x5c": ["-_"]}, "x5c"), (FIXED | {"x5c": []}, "x5c"),
+    ],
+)  # fmt: skip
+def test_what_no_key_may_say(key: Any, named: str) -> None:
+    assert any(named in fault for fault in keys(key).faults())
+
+
+def certificate_of(key: Any) -> str:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "idp")])
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = made.serial_number(1).not_valid_before(datetime(2026, 1, 1)).not_valid_after(datetime(2036, 1, 1))
+    return base64.b64encode(made.sign(key, SHA256()).public_bytes(serialization.Encoding.DER)).decode()
+
+
+def test_a_certificate_is_one_of_its_key() -> None:
+    own = KEY.public_jwk() | {"x5c": [certificate_of(KEY.private)]}
+    assert keys(own).faults() == []
+    assert (
+        keys(own | {"x5c": ["AAAA"]}).faults() == []
+    )  # not examined: no certificate that this library reads
+    for other in (SigningKey.throwaway().private, rsa.generate_private_key(65537, 2048)):
+        (fault,) = keys(KEY.public_jwk() | {"x5c": [certificate_of(other)]}).faults()
+        assert "got another key's" in fault
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.mark.parametrize("deep", [DEEP, DEEP[:100_000], f'{{"keys":{DEEP}}}', f'{{"keys":[{{"x":{DEEP}}}]}}'])
+def test_a_deep_set_is_a_finding(deep: str) -> None:
+    kind = {"content-type": "application/json"}
+    answer = httpx.Response(200, text=deep, headers=kind, request=httpx.Request("GET", "http://h/j"))
+    with pytest.raises(ContractViolation):
+        key_set_of(answer)
+
+
 @pytest.mark.parametrize(
     ("kid", "named"),
     [(None, "non-empty"), ("", "non-empty"), (" ", "non-empty"), (7, "non-empty"), ("k1", "already")],
@@ -50,7 +136,7 @@ def test_bad_kid_is_named(kid: Any, named: str) -> None:
     assert named in fault
 
 
-@pytest.mark.parametrize("member", ["d", "p", "q", "dp", "dq", "qi", "oth", "k"])
+@pytest.mark.parametrize("member", ["d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"])
 def test_private_member_is_named_and_not_shown(member: Any) -> None:
     found = keys(KEY.public_jwk() | {member: "secret-value"}).private_members()
     assert found == [f"keys[0].{member}"]
