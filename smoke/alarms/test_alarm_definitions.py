@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from pytest_readiness import Evidence
 
-from smoke.source.alarms import ALARM, APPLICATION, application, connection_alarms, coverage, heard
+from smoke.source.alarms import ALARM, application, connection_alarms, coverage, heard
 from smoke.source.checkout import Examined
 from smoke.source.definitions import Definitions
 from smoke.source.terraform import Configuration
+from smoke.source.watch import APPLICATION
 
 pytestmark = [
     pytest.mark.goal("G-9"),
@@ -31,10 +32,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             metafunc.parametrize(name, [each for each in services if (each in REQUIRED) == wanted])
 
 
+@pytest.fixture
+def within(plan_facts: Mapping[str, Any]) -> Mapping[str, int]:
+    """The time within which alarms must fire, by the plan."""
+    found: Mapping[str, int] = plan_facts["alarms"]
+    return found
+
+
 def require_watched(
-    service: str, terraform: Configuration, definitions: Definitions, evidence: Evidence
+    service: str,
+    terraform: Configuration,
+    definitions: Definitions,
+    within: Mapping[str, int],
+    evidence: Evidence,
 ) -> None:
-    """Alarms on health, CPU and memory of a service can fire, and somebody hears of them."""
+    """Alarms on health, CPU and memory of a service fire in time, and somebody hears of them."""
     alarms = terraform.of_type(ALARM)
     evidence.figure("alarms", len(alarms))
     evidence.evaluated(f"health, CPU and memory of {service} are watched", 3)
@@ -43,31 +55,41 @@ def require_watched(
     if found is None:
         terraform.lacks(examined, f"there is no service {service} that an alarm could watch", (service,))
     else:
-        examined = coverage(terraform, found)
+        examined = coverage(terraform, found, within)
     examined.require()
 
 
 @pytest.mark.p0
 def test_terraform_alarms_watch(
-    terraform: Configuration, definitions: Definitions, required: str, evidence: Evidence
+    terraform: Configuration,
+    definitions: Definitions,
+    within: Mapping[str, int],
+    required: str,
+    evidence: Evidence,
 ) -> None:
     """Health, CPU and memory of each service that must be watched."""
-    require_watched(required, terraform, definitions, evidence)
+    require_watched(required, terraform, definitions, within, evidence)
 
 
 @pytest.mark.p1
 def test_terraform_alarms_watch_the_rest(
-    terraform: Configuration, definitions: Definitions, further: str, evidence: Evidence
+    terraform: Configuration,
+    definitions: Definitions,
+    within: Mapping[str, int],
+    further: str,
+    evidence: Evidence,
 ) -> None:
     """Health, CPU and memory of the other services of the inventory."""
-    require_watched(further, terraform, definitions, evidence)
+    require_watched(further, terraform, definitions, within, evidence)
 
 
 @pytest.mark.p1
-def test_terraform_alarms_watch_the_application(terraform: Configuration, evidence: Evidence) -> None:
+def test_terraform_alarms_watch_the_application(
+    terraform: Configuration, within: Mapping[str, int], evidence: Evidence
+) -> None:
     """Latency, refused tokens and the conservation of money, as the platform measures them itself."""
     evidence.evaluated("a metric of the platform's own is watched", len(APPLICATION))
-    application(terraform).require()
+    application(terraform, within).require()
 
 
 @pytest.mark.p1
@@ -77,7 +99,7 @@ def test_terraform_connections_alarm_fits_the_budget(
     """The alarm on database connections goes off before the reserve of the connection budget is used."""
     budget = plan_facts["connections"]
     limit = budget["total"] - budget["buffer"]
-    thresholds, examined = connection_alarms(terraform, limit)
+    thresholds, examined = connection_alarms(terraform, limit, plan_facts["alarms"])
     evidence.evaluated("an alarm on the number of database connections")
     for label, threshold in thresholds.items():
         evidence.figure(f"threshold of {label}", threshold, "connections", limit=limit)

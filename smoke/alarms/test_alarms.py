@@ -6,55 +6,43 @@ from typing import Any
 import pytest
 from pytest_readiness import Evidence, SetupError
 
-from smoke.aws.alarms import APPLICATION, FURTHER, REQUIRED, judged, watch_for, watching
-from smoke.aws.monitoring import (
-    ALARM,
-    INSUFFICIENT,
-    is_conservation,
-    is_health,
-    mute,
-    read_subscriptions,
-    unfed,
-)
+from smoke.aws.alarms import ALARM, INSUFFICIENT, is_conservation, is_health, judged, unfed, watching
+from smoke.aws.monitoring import read_subscriptions
 from smoke.aws.reader import AwsReader
+from smoke.aws.watches import APPLICATION, FURTHER, REQUIRED, watch_for
 
 pytestmark = [pytest.mark.goal("G-9"), pytest.mark.phase("alarms"), pytest.mark.requires("aws")]
 
 FAMILIES = {"health": is_health, "conservation": is_conservation}
 
 
-@pytest.fixture
-def budget(plan_facts: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The plan's connection budget."""
-    found: Mapping[str, Any] = plan_facts["connections"]
-    return found
-
-
-def require_watched(name: str, aws: AwsReader, budget: Mapping[str, Any], evidence: Evidence) -> None:
-    """Some alarm watches exactly this, fires when it should, and notifies the topic."""
-    watch = watch_for(name, aws, budget)
-    evidence.figure(f"what {name} is", str(watch.metric))
-    for alarm in watching(aws.alarms(), watch.metric):
-        evidence.figure(f"condition of {alarm.name}", alarm.condition, expected=watch.condition)
-    good, why = judged(aws.alarms(), watch, aws.names.topic)
-    evidence.evaluated("an alarm on exactly this, with the topic and in range")
-    assert good, why
+def require_watched(name: str, aws: AwsReader, facts: Mapping[str, Any], evidence: Evidence) -> None:
+    """Some alarm watches exactly this, fires when and where it should, and notifies the topic."""
+    watch = watch_for(name, aws, facts)
+    evidence.figure(f"what {name} is", str(watch))
+    for alarm in watching(aws.alarms(), watch):
+        evidence.figure(f"condition of {alarm.name}", alarm.condition, expected=watch.need.condition)
+    found = judged(aws.alarms(), watch, aws.names.topic)
+    evidence.evaluated("an alarm on exactly this, with the topic, in range and in time")
+    if found.good is None and found.unread:
+        raise SetupError(f"not examined: {'; '.join(found.unread)} ({found.why})")
+    assert found.good, found.why
 
 
 @pytest.mark.p0
 @pytest.mark.parametrize("name", REQUIRED)
-def test_watched(aws: AwsReader, name: str, budget: Mapping[str, Any], evidence: Evidence) -> None:
+def test_watched(aws: AwsReader, name: str, plan_facts: Mapping[str, Any], evidence: Evidence) -> None:
     """Health, CPU and memory of api, finn and dixie, and the database's connections."""
-    require_watched(name, aws, budget, evidence)
+    require_watched(name, aws, plan_facts, evidence)
 
 
 @pytest.mark.p1
 @pytest.mark.parametrize("name", [*FURTHER, *APPLICATION])
 def test_platform_metrics_are_watched(
-    aws: AwsReader, name: str, budget: Mapping[str, Any], evidence: Evidence
+    aws: AwsReader, name: str, plan_facts: Mapping[str, Any], evidence: Evidence
 ) -> None:
     """Worker and PgBouncer, and the platform's own metrics."""
-    require_watched(name, aws, budget, evidence)
+    require_watched(name, aws, plan_facts, evidence)
 
 
 @pytest.mark.p0
@@ -71,26 +59,31 @@ def test_quiet(aws: AwsReader, family: str, evidence: Evidence) -> None:
 
 
 @pytest.mark.p1
-def test_other_alarms_are_quiet(aws: AwsReader, budget: Mapping[str, Any], evidence: Evidence) -> None:
+def test_other_alarms_are_quiet(aws: AwsReader, plan_facts: Mapping[str, Any], evidence: Evidence) -> None:
     """No other alarm is in ALARM; those that only scale something are in it as part of their work.
 
     So is the one that counts failed validations of tokens, after the forgeries of phase auth.
     """
-    own = watch_for("jwt-validation", aws, budget).metric
+    own = watch_for("jwt-validation", aws, plan_facts)
     kinds = tuple(FAMILIES.values())
     others = [each for each in aws.alarms() if not each.steers and not any(kind(each) for kind in kinds)]
-    evidence.figure("other alarms", len(others))
-    for alarm in watching(others, own):
+    evidence.figure("other alarms", len(others) + len(aws.composites()))
+    counted = watching(others, own)
+    for alarm in counted:
         if alarm.state == ALARM:
             evidence.note(f"{alarm.name} is in ALARM: this suite's own forgeries count, so it is not held")
-    ringing = [alarm.name for alarm in others if alarm.state == ALARM and alarm.metrics != (own,)]
+    ringing = [alarm.name for alarm in others if alarm.state == ALARM and alarm not in counted]
+    loud = {alarm.name for alarm in (*aws.alarms(), *aws.composites()) if alarm.state == ALARM}
+    # one that goes off with others says no more than those
+    ringing += [each.name for each in aws.composites() if each.name in loud and not each.alarms & loud]
     assert not ringing, f"in ALARM: {', '.join(ringing)}"
 
 
 @pytest.mark.p1
 def test_know_their_state(aws: AwsReader, evidence: Evidence) -> None:
     """No alarm has insufficient data."""
-    blind = [alarm.name for alarm in aws.alarms() if alarm.state == INSUFFICIENT]
+    alarms = [alarm for alarm in (*aws.alarms(), *aws.composites()) if not alarm.steers]
+    blind = [alarm.name for alarm in alarms if alarm.state == INSUFFICIENT]
     evidence.figure("alarms", len(aws.alarms()), limit=">= 1")
     assert aws.alarms(), f"no alarm's name begins with {aws.names.prefix}-"
     assert not blind, f"in INSUFFICIENT_DATA: {', '.join(blind)}"
@@ -107,9 +100,14 @@ def test_can_fire(aws: AwsReader, evidence: Evidence) -> None:
     newest = {str(metric): fed.get(metric, 0) for alarm in alarms for metric in alarm.metrics}
     evidence.figure("minutes with a datapoint, of the last 15", newest, limit=">= 1")
     idle = unfed(alarms, fed)
-    idle += [f"{alarm.name}: {'; '.join(why)}" for alarm in alarms if (why := mute(alarm, aws.names.topic))]
+    silent = {alarm: why for alarm in alarms if (why := alarm.unheard(aws.names.topic))}
+    idle += [f"{alarm.name}: {'; '.join(why)}" for alarm, why in silent.items() if not alarm.unread]
+    unread = [f"{alarm.name}, which computes {alarm.expression}" for alarm in alarms if not alarm.metrics]
+    unread += [f"the rule {each.rule} of {each.name}" for alarm in silent for each in alarm.unread]
     assert alarms, f"no alarm's name begins with {aws.names.prefix}-"
     assert not idle, f"cannot fire: {', '.join(idle)}"
+    if unread:
+        raise SetupError(f"not examined: {'; '.join(dict.fromkeys(unread))}")
 
 
 @pytest.mark.p0
@@ -130,12 +128,13 @@ def test_topic_is_subscribed(aws: AwsReader, evidence: Evidence) -> None:
 
 @pytest.mark.p1
 def test_connections_alarm_fits_the_budget(
-    aws: AwsReader, budget: Mapping[str, Any], evidence: Evidence
+    aws: AwsReader, plan_facts: Mapping[str, Any], evidence: Evidence
 ) -> None:
     """The alarm on database connections goes off before the reserve of the connection budget is used."""
+    budget = plan_facts["connections"]
     limit = budget["total"] - budget["buffer"]
-    found = watching(aws.alarms(), watch_for("rds-connections", aws, budget).metric)
-    thresholds = {alarm.name: alarm.threshold for alarm in found if alarm.threshold is not None}
+    found = watching(aws.alarms(), watch_for("rds-connections", aws, plan_facts))
+    thresholds = {each.name: each.firing.threshold for each in found if each.firing.threshold is not None}
     evidence.figure("thresholds", thresholds, "connections", limit=limit)
     assert thresholds, f"no alarm watches the connections of {aws.names.database}"
     lowest = min(thresholds.values())

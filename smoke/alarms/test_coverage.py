@@ -5,8 +5,9 @@ from secrets import token_hex
 import pytest
 from pytest_readiness import Environment, Eventually, Evidence
 
+from smoke.aws.alarms import ALARM
 from smoke.aws.drill import QUEUE, fit_for_drill, listening, set_off, state_of, undelivered
-from smoke.aws.monitoring import ALARM, read_dashboard
+from smoke.aws.monitoring import read_dashboard
 from smoke.aws.names import DASHBOARDS, SERVICES
 from smoke.aws.reader import AwsReader
 
@@ -53,10 +54,11 @@ def test_fire_drill(
     limit, queue = environment.limits.notification_s, f"{aws.names.full(QUEUE)}-{token_hex(6)}"
     with aws.drilling(), listening(aws.account, aws.topic(), queue) as listener:
         alarm = fit_for_drill(aws.alarms(), aws.names.topic)
+        names = [each.name for each in alarm.notifiers(aws.names.topic)]
         evidence.note(f"{alarm.name} was {alarm.state}, was set to {ALARM} and put back")
         try:
             with set_off(aws.account, alarm):
-                eventually(lambda: listener.hears(alarm.name, ALARM), within=limit, what="the notification")
+                eventually(lambda: listener.hears(names, ALARM), within=limit, what="the notification")
         except AssertionError as problem:
             why = undelivered(aws.account, alarm)
             told = f"CloudWatch says: {'; '.join(why)}" if why else "CloudWatch reports no failed delivery"

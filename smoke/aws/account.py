@@ -87,15 +87,15 @@ class AwsAccount:
         """What AWS answers; None when it says by one of the codes `absent` that there is no such thing."""
         return self._call(client, method, absent, lambda made: getattr(made, method)(**parameters))
 
-    def pages(self, client: str, method: str, result: str, **parameters: Any) -> list[Any]:
-        """The list `result` of every page."""
+    def pages(self, client: str, method: str, *results: str, **parameters: Any) -> list[Any]:
+        """The lists `results` of every page, as one."""
 
         def read(made: Any) -> dict[str, Any]:
             pages = made.get_paginator(method).paginate(**parameters)
-            return {result: [item for page in pages for item in page.get(result, ())]}
+            return {"": [item for page in pages for name in results for item in page.get(name, ())]}
 
         answer = self._call(client, method, (), read)
-        return list(answer[result]) if answer is not None else []
+        return list(answer[""]) if answer is not None else []
 
     def forgetful(self) -> AwsAccount:
         """The same clients without the remembered refusals."""

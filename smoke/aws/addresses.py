@@ -24,6 +24,11 @@ class BalancerRoute:
             "LoadBalancer": self.balancer.partition(":loadbalancer/")[2],
         }
 
+    @property
+    def namespace(self) -> str:
+        """The namespace of those metrics."""
+        return "AWS/NetworkELB" if ":loadbalancer/net/" in self.balancer else "AWS/ApplicationELB"
+
 
 def read_routes(account: AwsAccount, names: Names) -> list[BalancerRoute]:
     """The routes of the platform's balancers.
@@ -47,10 +52,10 @@ def read_routes(account: AwsAccount, names: Names) -> list[BalancerRoute]:
     ]
 
 
-def route_to(routes: Iterable[BalancerRoute], target_groups: Sequence[str]) -> BalancerRoute | None:
-    """The route to one of the target groups: the one with the most hosts, when there are several."""
+def routes_to(routes: Iterable[BalancerRoute], target_groups: Sequence[str]) -> list[BalancerRoute]:
+    """The routes to any of the target groups, the one with the most hosts first."""
     found = [route for route in routes if route.target_group in target_groups]
-    return max(found, key=lambda route: len(route.hosts), default=None)
+    return sorted(found, key=lambda route: -len(route.hosts))
 
 
 def routes_of(
@@ -95,11 +100,12 @@ def _hosts(rule: Mapping[str, Any]) -> list[str]:
 
 
 def _groups(rule: Mapping[str, Any]) -> list[str]:
+    """The target groups that a rule sends anything to: one of weight 0 waits for the next deployment."""
     found = []
     for action in rule.get("Actions", ()):
         weighted = action.get("ForwardConfig", {}).get("TargetGroups", ())
         named = [action["TargetGroupArn"]] if action.get("TargetGroupArn") else []
-        found += named or [each["TargetGroupArn"] for each in weighted]
+        found += [each["TargetGroupArn"] for each in weighted if each.get("Weight", 1)] or named
     return found
 
 

@@ -1,126 +1,345 @@
-"""The alarms that contract section 4 asks for: what each must watch, and whether one does."""
+"""Alarms as CloudWatch has them: what each watches, whom it notifies, and whether one does its work."""
 
+from __future__ import annotations
+
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .addresses import route_to
-from .monitoring import ABOVE, ABOVE_OR_AT, BELOW, BELOW_OR_AT, SIGNS, Metric, MetricAlarm, mute
+from smoke.source.watch import HEALTH_METRICS, Firing, Need, RuleUnread, alarms_in, faults, goes_off_with
+
+from .account import AwsAccount
 from .names import Names
-from .reader import AwsReader
+
+ALARM, INSUFFICIENT = "ALARM", "INSUFFICIENT_DATA"
+#: Actions of these services steer capacity; such an alarm is in ALARM as part of its work.
+_STEERING = (":autoscaling:", ":application-autoscaling:", ":automate:")
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric with its exact dimensions, in the order of their names; a `unit` takes only its datapoints."""
+
+    namespace: str
+    name: str
+    dimensions: tuple[tuple[str, str], ...] = ()
+    unit: str = ""
+
+    @classmethod
+    def of(cls, namespace: str, name: str, dimensions: Mapping[str, str], unit: str = "") -> Metric:
+        """A metric with dimensions in any order."""
+        return cls(namespace, name, tuple(sorted(dimensions.items())), unit)
+
+    def __str__(self) -> str:
+        of = ", ".join(f"{name}={value}" for name, value in self.dimensions)
+        unit = f" in {self.unit}" if self.unit else ""
+        return f"{self.namespace} {self.name}{unit}" + (f" of {of}" if of else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Notifier:
+    """What an alarm of either kind notifies, and in which state it is."""
+
+    name: str
+    state: str
+    arn: str
+    enabled: bool
+    actions: tuple[str, ...]
+
+    @property
+    def steers(self) -> bool:
+        """Whether it only scales something and notifies no one."""
+        return bool(self.actions) and all(any(part in each for part in _STEERING) for each in self.actions)
+
+    def mute(self, topic: str) -> list[str]:
+        """Why it would not notify the topic of this name, in its own account and region."""
+        if not self.enabled:
+            return ["its actions are switched off"]
+        if not self.actions:
+            return ["it has no target"]
+        wanted = self.topic(topic)
+        return [] if wanted in self.actions else [f"it notifies {', '.join(self.actions)} and not {wanted}"]
+
+    def topic(self, name: str) -> str:
+        """The ARN of a topic beside the alarm."""
+        _, partition, _, region, account, *_ = [*self.arn.split(":"), "", "", "", ""]
+        return f"arn:{partition}:sns:{region}:{account}:{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class CompositeAlarm(Notifier):
+    """An alarm on the states of others. `suppressed` names what keeps its actions back now."""
+
+    rule: str = ""
+    suppressed: str = ""
+
+    def mute(self, topic: str) -> list[str]:
+        """Also while another alarm suppresses its actions it notifies no one."""
+        held = [f"its actions are suppressed by {self.suppressed}"] if self.suppressed else []
+        return held or Notifier.mute(self, topic)
+
+    @property
+    def alarms(self) -> set[str]:
+        """The alarms that its rule names; none where it is not understood."""
+        try:
+            return {each.rpartition(":alarm:")[2] for each in alarms_in(self.rule)}
+        except RuleUnread:
+            return set()
+
+
+@dataclass(frozen=True, slots=True)
+class MetricAlarm(Notifier):
+    """An alarm as it is set. `metrics` are all that feed it; an `expression` makes its own figure of them.
+
+    `through` are the composite alarms that go off whenever it does, `unread` those that may.
+    """
+
+    metrics: tuple[Metric, ...] = ()
+    firing: Firing = field(default_factory=Firing)
+    expression: str = ""
+    through: tuple[CompositeAlarm, ...] = ()
+    unread: tuple[CompositeAlarm, ...] = ()
+
+    @property
+    def condition(self) -> str:
+        """The condition in words."""
+        return self.firing.condition
+
+    def notifiers(self, topic: str) -> list[Notifier]:
+        """The alarm itself and the composite alarms, as far as they notify the topic."""
+        return [each for each in (self, *self.through) if not each.mute(topic)]
+
+    def unheard(self, topic: str) -> list[str]:
+        """Why no one hears of it, neither from itself nor through a composite alarm."""
+        if self.notifiers(topic):
+            return []
+        also = [f"{each.name}, which goes off with it: {each.mute(topic)[0]}" for each in self.through]
+        return [*self.mute(topic), *also]
+
+
+def alarm_of(described: Mapping[str, Any]) -> MetricAlarm:
+    """A metric alarm from DescribeAlarms; one metric query is the same as the flat form."""
+    arn = described.get("AlarmArn", "")
+    queries = described.get("Metrics", ())
+    stats = [(each, each["MetricStat"]) for each in queries if each.get("MetricStat")]
+    parts = [_metric(stat["Metric"], stat.get("Unit"), each, arn) for each, stat in stats]
+    statistic = described.get("ExtendedStatistic") or described.get("Statistic") or ""
+    period, unit, expression = described.get("Period"), described.get("Unit"), ""
+    if described.get("MetricName"):
+        parts = [_metric(described, unit, {}, arn)]
+    elif len(queries) == len(stats) == 1:
+        only = stats[0][1]
+        statistic, period, unit = only["Stat"], only["Period"], only.get("Unit")
+    else:
+        written = [each["Expression"] for each in queries if each.get("Expression")]
+        expression = " and ".join(written) or "a query of another kind"
+    threshold = described.get("Threshold")
+    place = Notifier("", "", arn, enabled=True, actions=())
+    return MetricAlarm(
+        **_notifier(described),
+        metrics=tuple(parts),
+        firing=Firing(
+            statistic=statistic,
+            comparison=described.get("ComparisonOperator", ""),
+            threshold=None if threshold is None else float(threshold),
+            unit=unit or "",
+            period=int(period or 0),
+            periods=int(described.get("EvaluationPeriods") or 0),
+            datapoints=int(described.get("DatapointsToAlarm") or 0),
+            missing=described.get("TreatMissingData") or "missing",
+            reports_absence=any(
+                each.startswith(place.topic("")) for each in described.get("InsufficientDataActions", ())
+            ),
+        ),
+        expression=expression,
+    )
+
+
+def composite_of(described: Mapping[str, Any]) -> CompositeAlarm:
+    """A composite alarm from DescribeAlarms."""
+    held = described.get("ActionsSuppressedBy") == "Alarm"
+    return CompositeAlarm(
+        **_notifier(described),
+        rule=described["AlarmRule"],
+        suppressed=described.get("ActionsSuppressor", "an alarm") if held else "",
+    )
+
+
+def _notifier(described: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "name": described["AlarmName"],
+        "state": described["StateValue"],
+        "arn": described.get("AlarmArn", ""),
+        "enabled": bool(described.get("ActionsEnabled")),
+        "actions": tuple(described.get("AlarmActions", ())),
+    }
+
+
+def _metric(described: Mapping[str, Any], unit: str | None, query: Mapping[str, Any], arn: str) -> Metric:
+    """A metric; where it is another account's than the alarm's, that account is one more dimension."""
+    dimensions = {each["Name"]: each["Value"] for each in described.get("Dimensions", ())}
+    account = query.get("AccountId", "")
+    if account and f":{account}:alarm:" not in arn:
+        dimensions["AccountId"] = account
+    return Metric.of(described["Namespace"], described["MetricName"], dimensions, unit or "")
+
+
+def linked(alarms: Iterable[MetricAlarm], composites: Sequence[CompositeAlarm]) -> list[MetricAlarm]:
+    """The alarms with the composite alarms that go off with them, over any number of steps."""
+    return [_linked(alarm, composites) for alarm in alarms]
+
+
+def _linked(alarm: MetricAlarm, composites: Sequence[CompositeAlarm]) -> MetricAlarm:
+    through: list[CompositeAlarm] = []
+    unread: list[CompositeAlarm] = []
+    names = [{alarm.name, alarm.arn}]
+    for name in names:  # grows
+        for each in composites:
+            if each in through or each in unread:
+                continue
+            try:
+                if goes_off_with(each.rule, name):
+                    through.append(each)
+                    names.append({each.name, each.arn})
+            except RuleUnread:
+                if any(reference and reference in each.rule for reference in name):
+                    unread.append(each)
+    return replace(alarm, through=tuple(through), unread=tuple(unread)) if through or unread else alarm
+
+
+def read_alarms(account: AwsAccount, names: Names) -> tuple[list[MetricAlarm], list[CompositeAlarm]]:
+    """The platform's alarms: those that have its prefix, watch what has it, or are made of such alarms."""
+    described = account.pages(
+        "cloudwatch",
+        "describe_alarms",
+        "MetricAlarms",
+        "CompositeAlarms",
+        AlarmTypes=["MetricAlarm", "CompositeAlarm"],
+        PaginationConfig={"PageSize": 100},
+    )
+    composites = [composite_of(each) for each in described if "AlarmRule" in each]
+    metric = [alarm_of(each) for each in described if "AlarmRule" not in each]
+    found = linked([each for each in metric if _is_of(each, names)], composites)
+    heard = {each.name for alarm in found for each in (*alarm.through, *alarm.unread)}
+    prefix = f"{names.prefix}-"
+    return found, [each for each in composites if each.name in heard or each.name.startswith(prefix)]
+
+
+def _is_of(alarm: MetricAlarm, names: Names) -> bool:
+    if alarm.name.startswith(f"{names.prefix}-"):
+        return True
+    own = re.compile(rf"(^|/){re.escape(names.prefix)}-")
+    return any(
+        metric.namespace.startswith(f"{names.prefix}/") or any(own.search(of) for _, of in metric.dimensions)
+        for metric in alarm.metrics
+    )
+
+
+def is_health(alarm: MetricAlarm) -> bool:
+    """Whether it watches that some task of a service is healthy."""
+    return any((metric.namespace, metric.name) in HEALTH_METRICS for metric in alarm.metrics)
+
+
+def is_conservation(alarm: MetricAlarm) -> bool:
+    """Whether it watches the conservation of money."""
+    return any("conservation" in metric.name.lower() for metric in alarm.metrics)
+
+
+#: What a metric needs that a filter of the logs makes.
+DEFAULT_VALUE = "if a log metric filter feeds it, give the filter a default value of 0"
+
+
+def unfed(alarms: Iterable[MetricAlarm], fed: Mapping[Metric, int]) -> list[str]:
+    """The alarms with a metric that has no datapoint, and what to do; `fed` counts each metric's fresh ones.
+
+    Namespaces of AWS begin with `AWS/` or `ECS/`; any other is fed by the platform, with what a filter of its
+    logs counts: without a default value such a filter says nothing while nothing happens.
+    """
+    return [
+        f"{alarm.name}: no datapoint of {metric}"
+        + ("" if metric.namespace.startswith(("AWS/", "ECS/")) else f" ({DEFAULT_VALUE})")
+        for alarm in alarms
+        for metric in alarm.metrics
+        if not fed.get(metric)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What some alarm must watch, and by which comparisons with thresholds of which range it may fire.
+    """What some alarm must watch, any of these metrics, and what it must be set to.
 
-    `of` is the service, by which a person would name such an alarm.
+    `of` is the service, by which a person would name such an alarm; `within` is the plan's time.
     """
 
-    metric: Metric
-    accepts: Mapping[str, tuple[float, float]]
-    statistic: str = ""
+    metrics: tuple[Metric, ...]
+    need: Need
+    within: Mapping[str, int]
     of: str = ""
 
-    @property
-    def condition(self) -> str:
-        """What is accepted, in words; the strict comparison stands for both."""
-        comparison, (low, high) = next(iter(self.accepts.items()))
-        return f"{SIGNS[comparison]} {low:g}" + (f" to {high:g}" if high != low else "")
+    def __str__(self) -> str:
+        return " or ".join(map(str, self.metrics))
 
 
-#: A share of what there is: 60 to 90 percent.
-PERCENT = {ABOVE: (60.0, 90.0), ABOVE_OR_AT: (60.0, 90.0)}
-#: Nothing left of something that there is one of.
-NONE_LEFT = {BELOW: (1.0, 1.0), BELOW_OR_AT: (0.0, 0.0)}
-
-
-def at_most(limit: float) -> dict[str, tuple[float, float]]:
-    """More than a threshold that is not above the limit."""
-    return {ABOVE: (0.0, limit), ABOVE_OR_AT: (1.0, limit + 1)}
-
-
-def watching(alarms: Iterable[MetricAlarm], metric: Metric) -> list[MetricAlarm]:
-    """The alarms on exactly this metric, alone."""
-    return [alarm for alarm in alarms if alarm.metrics == (metric,) and alarm.statistic]
+def watching(alarms: Iterable[MetricAlarm], watch: Watch) -> list[MetricAlarm]:
+    """The alarms on exactly this, alone."""
+    return [
+        alarm
+        for alarm in alarms
+        if not alarm.expression and replace(alarm.metrics[0], unit="") in watch.metrics
+    ]
 
 
 def near(alarms: Iterable[MetricAlarm], watch: Watch) -> list[MetricAlarm]:
     """The alarms that are named after the same service and watch the same metric of something else."""
-    kind = (watch.metric.namespace, watch.metric.name)
+    kinds = {(metric.namespace, metric.name) for metric in watch.metrics}
     return [
         alarm
         for alarm in alarms
         for watched in alarm.metrics[:1]
-        if (watched.namespace, watched.name) == kind and watched != watch.metric and watch.of in alarm.name
+        if (watched.namespace, watched.name) in kinds
+        and replace(watched, unit="") not in watch.metrics
+        and watch.of in alarm.name
     ]
 
 
-def shortcomings(alarm: MetricAlarm, watch: Watch, topic: str) -> list[str]:
-    """Why an alarm on the right metric would not do what it is for."""
-    reasons = mute(alarm, topic)
-    bounds = watch.accepts.get(alarm.comparison)
-    if bounds is None:
-        reasons.append(f"it fires on {alarm.condition}, accepted is {watch.condition}")
-    elif alarm.threshold is None or not bounds[0] <= alarm.threshold <= bounds[1]:
-        reasons.append(f"its condition is {alarm.condition}, accepted is {watch.condition}")
-    if watch.statistic and alarm.statistic != watch.statistic:
-        reasons.append(f"it looks at {alarm.statistic}, wanted is {watch.statistic}")
-    return reasons
-
-
-def judged(alarms: Sequence[MetricAlarm], watch: Watch, topic: str) -> tuple[MetricAlarm | None, str]:
-    """The alarm that does what the watch asks for, or None and why no alarm does."""
-    found = watching(alarms, watch.metric)
-    rejected = []
-    for alarm in found:
-        reasons = shortcomings(alarm, watch, topic)
-        if not reasons:
-            return alarm, ""
-        rejected.append(f"{alarm.name}: {'; '.join(reasons)}")
-    if not found:
-        rejected = [f"no alarm watches {watch.metric}"]
-        rejected += [f"{alarm.name} watches {alarm.metrics[0]}" for alarm in near(alarms, watch)[:2]]
-    return None, "; ".join(rejected)
-
-
-#: Behind the load balancer: its count of healthy hosts shows whether any task is left.
-BALANCED = ("api", "dixie")
-KINDS = ("health", "cpu", "memory")
-REQUIRED = (*(f"{name}-{kind}" for name in ("api", "finn", "dixie") for kind in KINDS), "rds-connections")
-FURTHER = tuple(f"{name}-{kind}" for name in ("worker", "pgbouncer") for kind in KINDS)
-APPLICATION = ("invoke-latency", "jwt-validation", "conservation")
-_UTILIZATION = {"cpu": "CPUUtilization", "memory": "MemoryUtilization"}
-
-
-def watch_for(name: str, aws: AwsReader, budget: Mapping[str, Any]) -> Watch:
-    """What the alarm of this name must watch, with the dimensions of what really runs.
-
-    `budget` is the plan's connection budget. AssertionError when that which is to be watched does not exist.
-    """
-    if name in APPLICATION:
-        return _application(name, aws.names)
-    if name == "rds-connections":
-        assert aws.has_database(), f"there is no database instance {aws.names.database}"
-        metric = Metric.of("AWS/RDS", "DatabaseConnections", {"DBInstanceIdentifier": aws.names.database})
-        return Watch(metric, at_most(budget["total"]), of="rds")
-    service, _, kind = name.rpartition("-")
-    if kind == "health" and service in BALANCED:
-        route = route_to(aws.routes(), aws.service(service).target_groups)
-        assert route, f"no load balancer sends requests to {service}: it has no healthy hosts to count"
-        return Watch(
-            Metric.of("AWS/ApplicationELB", "HealthyHostCount", route.dimensions), NONE_LEFT, of=service
+def may_watch(alarms: Iterable[MetricAlarm], watch: Watch) -> list[MetricAlarm]:
+    """The alarms that compute something of this: of its metric, or of one that they find by its name."""
+    names = {metric.name for metric in watch.metrics}
+    return [
+        alarm
+        for alarm in alarms
+        if alarm.expression
+        and (
+            any(replace(metric, unit="") in watch.metrics for metric in alarm.metrics)
+            or any(re.search(rf"\b{name}\b", alarm.expression) for name in names)
         )
-    aws.service(service)
-    own = {"ClusterName": aws.names.cluster, "ServiceName": aws.names.full(service)}
-    if kind == "health":
-        return Watch(Metric.of("ECS/ContainerInsights", "RunningTaskCount", own), NONE_LEFT, of=service)
-    return Watch(Metric.of("AWS/ECS", _UTILIZATION[kind], own), PERCENT, of=service)
+    ]
 
 
-def _application(name: str, names: Names) -> Watch:
-    if name == "invoke-latency":
-        return Watch(Metric.of(names.app_metrics, "InvokeLatencyMs", {}), at_most(10_000), statistic="p99")
-    if name == "jwt-validation":
-        return Watch(Metric.of(names.app_metrics, "JwtValidationFailedCount", {}), at_most(5))
-    return Watch(Metric.of(names.app_metrics, "ConservationViolationCount", {}), at_most(0))
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The alarm that does what the watch asks for, else why none does, and what could not be read of some."""
+
+    good: MetricAlarm | None
+    why: str = ""
+    unread: tuple[str, ...] = ()
+
+
+def judged(alarms: Sequence[MetricAlarm], watch: Watch, topic: str) -> Judgement:
+    """Judge all alarms that may do what the watch asks for."""
+    found = watching(alarms, watch)
+    rejected, unread = [], []
+    for alarm in found:
+        wrong = faults(alarm.firing, watch.need, watch.within)
+        unheard = alarm.unheard(topic)
+        if not wrong and not unheard:
+            return Judgement(alarm)
+        if not wrong and alarm.unread:
+            unread += [f"the rule {each.rule} of {each.name}" for each in alarm.unread]
+        rejected.append(f"{alarm.name}: {'; '.join([*unheard, *wrong])}")
+    unread += [f"{alarm.name}, which computes {alarm.expression}" for alarm in may_watch(alarms, watch)]
+    if not found:
+        rejected = [f"no alarm watches {watch}"]
+        rejected += [f"{alarm.name} watches {alarm.metrics[0]}" for alarm in near(alarms, watch)[:2]]
+    return Judgement(None, "; ".join(rejected), tuple(unread))

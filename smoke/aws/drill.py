@@ -1,14 +1,14 @@
 """The fire drill: an alarm is set off, and the notification must arrive somewhere. Always put back."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from pytest_readiness import ExternalOutage, SetupError
 
 from .account import AwsAccount
-from .monitoring import ALARM, MetricAlarm, mute
+from .alarms import ALARM, MetricAlarm
 
 REASON = "Fire drill of the smoke suite: nothing is wrong"
 QUEUE = "readiness-drill"
@@ -19,7 +19,7 @@ RECEIVES_FOR_S = 2
 
 def fit_for_drill(alarms: Sequence[MetricAlarm], topic: str) -> MetricAlarm:
     """An alarm that is OK and notifies the topic; AssertionError when there is none."""
-    fit = [alarm for alarm in alarms if alarm.state == "OK" and not mute(alarm, topic)]
+    fit = [alarm for alarm in alarms if alarm.state == "OK" and alarm.notifiers(topic)]
     assert fit, f"no alarm is OK and notifies {topic}: none can be set off"
     return fit[0]
 
@@ -32,8 +32,8 @@ class Listener:
         self._url = url
         self.heard: list[str] = []
 
-    def hears(self, alarm: str, state: str) -> bool:
-        """Whether a notification that this alarm went into this state has arrived by now."""
+    def hears(self, alarms: Collection[str], state: str) -> bool:
+        """Whether a notification that one of these alarms went into this state has arrived by now."""
         answer = self._account.ask(
             "sqs",
             "receive_message",
@@ -43,7 +43,7 @@ class Listener:
         )
         described = [_notice(each["Body"]) for each in answer.get("Messages", ())]
         self.heard += [f"{notice.get('AlarmName')} {notice.get('NewStateValue')}" for notice in described]
-        return f"{alarm} {state}" in self.heard
+        return any(f"{alarm} {state}" in self.heard for alarm in alarms)
 
 
 @contextmanager

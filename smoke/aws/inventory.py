@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .addresses import BalancerRoute, route_to
+from .addresses import BalancerRoute, routes_to
 from .ecs import EcsService, TaskDefinition
 
 SHA = re.compile(r"[0-9a-f]{7,40}")
@@ -61,14 +61,16 @@ def seen_of(
 ) -> ObservedService:
     """What is observed of a service, for each column of the inventory."""
     container = definition.main(service.name)
-    route = route_to(routes, service.target_groups)
     port = f":{container.ports[0]}" if container.ports else ""
     internal = [f"{registered[arn]}{port}" for arn in service.registries if arn in registered]
     return ObservedService(
         cpu=definition.cpu,
         memory=definition.memory,
         image=repository_of(container.image),
-        addresses=(*(route.hosts if route else ()), *internal),
+        addresses=(
+            *(host for route in routes_to(routes, service.target_groups) for host in route.hosts),
+            *internal,
+        ),
     )
 
 

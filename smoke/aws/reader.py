@@ -11,12 +11,12 @@ from pytest_readiness import Environment
 
 from smoke.source.ownership import Use
 
-from . import addresses, ecs, independence, monitoring
+from . import addresses, alarms, ecs, independence, monitoring
 from .account import AwsAccount, account_of
 from .addresses import BalancerRoute
+from .alarms import CompositeAlarm, Metric, MetricAlarm
 from .ecs import EcsService, TaskDefinition
 from .independence import secret_of, uses_of
-from .monitoring import Metric, MetricAlarm
 from .names import Names
 
 Value = TypeVar("Value")
@@ -108,8 +108,12 @@ class AwsReader:
         return self._once("registered", self._registered)
 
     def alarms(self) -> Sequence[MetricAlarm]:
-        """Every alarm of the platform."""
-        return self._once("alarms", self._alarms)
+        """Every metric alarm of the platform."""
+        return self._once("alarms", self._alarms)[0]
+
+    def composites(self) -> Sequence[CompositeAlarm]:
+        """Every composite alarm of the platform."""
+        return self._once("alarms", self._alarms)[1]
 
     def datapoints(self) -> Mapping[Metric, int]:
         """How many fresh datapoints each metric of an alarm has."""
@@ -145,10 +149,10 @@ class AwsReader:
         found = ecs.read_definitions(self.account, [each.definition for each in services.values()])
         return {name: found[each.definition] for name, each in services.items() if each.definition in found}
 
-    def _alarms(self) -> Sequence[MetricAlarm]:
+    def _alarms(self) -> tuple[Sequence[MetricAlarm], Sequence[CompositeAlarm]]:
         self.cluster()
         with self._alone(fcntl.LOCK_SH):
-            return monitoring.read_alarms(self.account, self.names)
+            return alarms.read_alarms(self.account, self.names)
 
     @contextmanager
     def _alone(self, how: int) -> Iterator[None]:

@@ -2,34 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from . import watch
 from .checkout import Examined, Finding
 from .definitions import Definition
 from .identities import entries, items, referenced, thing
 from .terraform import Body, Configuration, Resource
 from .values import Value, boolean, flat, hidden, number, options, settle, symbols, text
 
-ALARM = "aws_cloudwatch_metric_alarm"
+ALARM, COMPOSITE = "aws_cloudwatch_metric_alarm", "aws_cloudwatch_composite_alarm"
 TOPIC = "aws_sns_topic"
 KINDS = ("health", "cpu", "memory")
-ABOVE = {"GreaterThanThreshold", "GreaterThanOrEqualToThreshold"}
-BELOW = {"LessThanThreshold", "LessThanOrEqualToThreshold"}
-_UTILIZATION = {"cpu": "CPUUtilization", "memory": "MemoryUtilization"}
-#: A share of what there is: 60 to 90 percent (contract, section 4).
-_PERCENT = (60.0, 90.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """The one metric that an alarm looks at, set in `where`; `why` says why it is not understood."""
+    """The one metric that an alarm looks at, set in `where`; `why` says why it is not understood.
+
+    `computed` holds the names of the metrics that metric math, which is not understood, makes something of,
+    if it names any.
+    """
 
     namespace: str = ""
     metric: str = ""
     dimensions: Mapping[str, Value] = field(default_factory=dict)
     where: Body | None = None
     why: str = ""
+    computed: str | None = None
+
+    def may_be(self, *metrics: str) -> bool:
+        """Whether something is not understood of which one of these metrics may be part."""
+        if self.computed is None:
+            return bool(self.why)
+        return "$" in self.computed or any(re.search(rf"\b{each}\b", self.computed) for each in metrics)
+
+
+#: Metric math that finds its metrics by their names.
+_QUERY = re.compile("SELECT|SEARCH")
 
 
 def watched(alarm: Resource) -> Watched:
@@ -38,10 +53,12 @@ def watched(alarm: Resource) -> Watched:
     if not queries:
         return _watched(alarm)
     metrics = [metric for query in queries for metric in query.blocks("metric")]
-    expressions = [query.attribute("expression") for query in queries]
-    written = next((text(each) for each in expressions if each is not None), "")
-    if written or len(metrics) != 1:
-        return Watched(why=f"metric math {written}".rstrip())
+    expressions = [each for query in queries if (each := query.attribute("expression")) is not None]
+    if expressions or len(metrics) != 1:
+        names = [text(each.attribute("metric_name")) for each in metrics]
+        written = [text(each) for each in expressions]
+        named = " ".join(names + written) if metrics or _QUERY.search(" ".join(written)) else None
+        return Watched(why=f"metric math {' and '.join(written)}".rstrip(), computed=named)
     return _watched(metrics[0])
 
 
@@ -79,8 +96,31 @@ class Listeners:
             judged.unclear += [why for each in heard for why in each.unclear]
         return judged
 
-    def actions(self, alarm: Resource) -> tuple[Judged, list[Resource]]:
-        """What is wrong with the actions of an alarm, and the topics of the configuration among them."""
+    def actions(self, alarm: Resource, *below: Resource) -> tuple[Judged, list[Resource]]:
+        """What is wrong with the actions of an alarm, and the topics of the configuration among them.
+
+        An alarm may also be heard through a composite alarm that goes off whenever it does; `below` are those
+        that this one goes off with.
+        """
+        own, topics = self._actions(alarm)
+        if not own.wrong:
+            return own, topics
+        unread = []
+        for each in self._configuration.of_type(COMPOSITE):
+            rule, references = text(each.attribute("alarm_rule")), _references(alarm)
+            try:
+                follows = watch.goes_off_with(rule, references)
+            except watch.RuleUnread:
+                if "${" in rule or any(reference in rule for reference in references):
+                    unread.append(f"whether {each.address} goes off with {alarm.address}: {rule}")
+                continue
+            if follows and each not in (alarm, *below):
+                judged, through = self.actions(each, alarm, *below)
+                if not judged.wrong:
+                    return Judged([], own.unclear + judged.unclear), through
+        return (Judged([], own.unclear + unread) if unread else own), topics
+
+    def _actions(self, alarm: Resource) -> tuple[Judged, list[Resource]]:
         judged = _switched(alarm)
         actions = alarm.attribute("alarm_actions")
         topics: list[Resource] = []
@@ -157,6 +197,12 @@ class Listeners:
         return False
 
 
+def _references(alarm: Resource) -> set[str]:
+    """The ways in which the rule of a composite alarm may name an alarm, as text."""
+    name = alarm.attribute("alarm_name")
+    return {text(name) or alarm.address, "${" + alarm.address + ".arn}", "${" + alarm.address + ".id}"}
+
+
 def _switched(alarm: Resource) -> Judged:
     """Whether an alarm is there and its actions are on."""
     judged = Judged()
@@ -222,28 +268,33 @@ def _for_the_absent(alarm: Resource, configuration: Configuration) -> bool:
     return any(f"{each.type}.{each.block.labels[1]}" in written for each in absent if each.type != ALARM)
 
 
-def connection_alarms(configuration: Configuration, limit: float) -> tuple[dict[str, str], Examined]:
+def connection_alarms(
+    configuration: Configuration, limit: float, within: Mapping[str, int]
+) -> tuple[dict[str, str], Examined]:
     """Judge the alarms on the number of database connections, which must not exceed `limit`.
 
     Returns their thresholds by label. One that fires below its threshold is a lower limit and does not count.
+    `within` is the plan's time for alarms.
     """
     result, seen = Examined(), dict[str, str]()
     unread: list[Finding] = []
     upper = 0
     for alarm in configuration.of_type(ALARM):
         found = watched(alarm)
-        if found.why:
+        if found.may_be("DatabaseConnections"):
             unread.append(alarm.finding(f"the alarm {alarm.title}: {found.why}"))
         if (found.namespace, found.metric) != ("AWS/RDS", "DatabaseConnections"):
             continue
         comparison, threshold = text(alarm.attribute("comparison_operator")), alarm.attribute("threshold")
-        if comparison not in ABOVE or threshold is None:
+        if comparison not in (watch.ABOVE, watch.ABOVE_OR_AT) or threshold is None:
             continue
         upper += 1
         seen[alarm.title] = text(flat(threshold))
-        judged = _of_connections(alarm, found, limit)
+        judged = fires(alarm, found, watch.connections(limit), within)
+        if not {"DBInstanceIdentifier", "DBClusterIdentifier"} & {*found.dimensions}:
+            judged.wrong.append("it is of no database")
         result.findings.extend(
-            alarm.finding(f"the alarm {alarm.title} {why}", threshold) for why in judged.wrong
+            alarm.finding(f"the alarm {alarm.title}: {why}", threshold) for why in judged.wrong
         )
         result.not_examined.extend(alarm.finding(f"the alarm {alarm.title}: {why}") for why in judged.unclear)
     if not upper:
@@ -256,25 +307,8 @@ def connection_alarms(configuration: Configuration, limit: float) -> tuple[dict[
     return seen, result
 
 
-def _of_connections(alarm: Resource, found: Watched, limit: float) -> Judged:
-    """What is wrong with an upper limit of database connections."""
-    judged = Judged()
-    if not {"DBInstanceIdentifier", "DBClusterIdentifier"} & {*found.dimensions}:
-        judged.wrong.append("is of no database")
-    _statistic(judged, alarm, found, {"Average", "Maximum"})
-    threshold = alarm.attribute("threshold")
-    for option in options(threshold) if threshold is not None else ():
-        value = number(option)
-        if value is None:
-            judged.unclear.append(f"its threshold: {hidden(option) or text(option)}")
-        elif not 0 < value <= limit:
-            what = f"goes off above {value:g} connections, the budget less its reserve is {limit:g}"
-            judged.wrong.append(what)
-    return judged
-
-
-def coverage(configuration: Configuration, definition: Definition) -> Examined:
-    """Return which of health, CPU and memory of a service no alarm watches that can fire and is heard."""
+def coverage(configuration: Configuration, definition: Definition, within: Mapping[str, int]) -> Examined:
+    """Return which of health, CPU and memory of a service no alarm watches that is in time and heard."""
     service = definition.service
     assert service is not None, f"{definition.name} is no service"
     result = Examined()
@@ -283,30 +317,24 @@ def coverage(configuration: Configuration, definition: Definition) -> Examined:
             configuration, result, f"the {kind} of {definition.name}", definition,
             lambda found: _watches(found, kind, service),  # noqa: B023 - called at once
             lambda found: _may_watch(found, kind),  # noqa: B023
-            lambda alarm, found: _figure(alarm, found, kind),  # noqa: B023
+            watch.HEALTH if kind == "health" else watch.UTILIZATION, within,
         )  # fmt: skip
     return result
 
 
 #: Words of modules that may bring alarms.
 _MONITORING = ("alarm", "cloudwatch", "monitor", "observab")
-#: The platform's own metrics: the highest threshold, and what the alarm looks at (contract, section 4).
-APPLICATION = {
-    "InvokeLatencyMs": (10_000, "p99"),
-    "JwtValidationFailedCount": (5, "Sum"),
-    "ConservationViolationCount": (0, "Sum"),
-}
 
 
-def application(configuration: Configuration) -> Examined:
-    """Return which of the platform's own metrics no alarm watches that can fire and is heard."""
+def application(configuration: Configuration, within: Mapping[str, int]) -> Examined:
+    """Return which of the platform's own metrics no alarm watches that fires in time and is heard."""
     result = Examined()
-    for metric, (limit, statistic) in APPLICATION.items():
+    for metric, need in watch.APPLICATION.items():
         _cover(
             configuration, result, metric, None,
             lambda found: found.metric == metric and found.namespace.endswith("/AppMetrics"),  # noqa: B023
-            lambda found: bool(found.why),
-            lambda alarm, found: _measure(alarm, found, limit, statistic),  # noqa: B023
+            lambda found: found.may_be(metric),  # noqa: B023
+            need, within,
         )  # fmt: skip
     return result
 
@@ -314,7 +342,7 @@ def application(configuration: Configuration) -> Examined:
 def _cover(
     configuration: Configuration, result: Examined, what: str, of: Definition | None,
     watches: Callable[[Watched], bool], may_watch: Callable[[Watched], bool],
-    judge: Callable[[Resource, Watched], Judged],
+    need: watch.Need, within: Mapping[str, int],
 ) -> None:  # fmt: skip
     """Record that nothing watches something, unless an alarm that does can fire and is heard."""
     listeners = Listeners(configuration)
@@ -322,7 +350,7 @@ def _cover(
     judged = []
     for alarm, found in alarms:
         if watches(found):
-            silent, wrong = listeners.of(alarm), judge(alarm, found)
+            silent, wrong = listeners.of(alarm), fires(alarm, found, need, within)
             judged.append((alarm, Judged(silent.wrong + wrong.wrong, silent.unclear + wrong.unclear)))
     if any(not each.wrong and not each.unclear for _, each in judged):
         return
@@ -347,10 +375,8 @@ def _cover(
 
 def _metric(found: Watched, kind: str) -> bool:
     if kind == "health":
-        return (found.namespace, found.metric) in {
-            ("AWS/ApplicationELB", "HealthyHostCount"), ("ECS/ContainerInsights", "RunningTaskCount"),
-        }  # fmt: skip
-    return (found.namespace, found.metric) == ("AWS/ECS", _UTILIZATION[kind])
+        return (found.namespace, found.metric) in watch.HEALTH_METRICS
+    return (found.namespace, found.metric) == ("AWS/ECS", watch.UTILIZATION_METRICS[kind])
 
 
 def _watches(found: Watched, kind: str, service: Resource) -> bool:
@@ -386,84 +412,65 @@ def _same(first: Value, second: Value, type_: str) -> bool:
 def _may_watch(found: Watched, kind: str) -> bool:
     """Whether the files leave open that an alarm looks at this kind of figure of any service."""
     if found.why:
-        return True
+        health = [metric for _, metric in watch.HEALTH_METRICS]
+        return found.may_be(*(health if kind == "health" else [watch.UTILIZATION_METRICS[kind]]))
     return _metric(found, kind) and any(hidden(each) for each in found.dimensions.values())
 
 
-def _figure(alarm: Resource, found: Watched, kind: str) -> Judged:
-    """What keeps an alarm on a figure of a service from firing when it should."""
+def fires(alarm: Resource, found: Watched, need: watch.Need, within: Mapping[str, int]) -> Judged:
+    """What keeps an alarm from firing when and where it should; all that it may be set to must hold."""
     judged = Judged()
-    _condition(judged, alarm, kind)
-    _statistic(
-        judged,
-        alarm,
-        found,
-        {"Average", "Maximum"} | ({"Minimum"} if kind == "health" else {"p90", "p95", "p99"}),
-    )
-    where = found.where or alarm
-    unit = where.attribute("unit")
-    fitting = "Count" if kind == "health" else "Percent"
-    if unit is not None and not hidden(unit) and text(unit) not in {fitting, "None"}:
-        judged.wrong.append(f"its unit is {text(unit)}, which the metric does not have")
-    missing = alarm.attribute("treat_missing_data")
-    treated = text(flat(missing)) if missing is not None else "missing"
-    if kind == "health" and missing is not None and hidden(missing):
-        judged.unclear.append(f"its treat_missing_data: {hidden(missing)}")
-    elif kind == "health" and treated != "breaching":
-        judged.wrong.append(f"it treats missing data as {treated}: where nothing runs there is no data")
+    read: list[list[tuple[str, Any]]] = []
+    unread: list[str] = []
+    for name, (kind, values) in _settings(alarm, found.where or alarm).items():
+        value = next((each for each in values if each is not None), None)
+        known = [_plain(kind, option) for option in options(value)] if value is not None else []
+        if None in known:
+            unread.append(name)
+            judged.unclear.append(f"its {_CALLED.get(name, name)}: {hidden(value) or text(value)}")
+        elif known:
+            read.append([(name, each) for each in known])
+    for chosen in itertools.product(*read):
+        firing = watch.Firing(**dict(chosen), reports_absence=_reports_absence(alarm))
+        judged.wrong += [why for why in watch.faults(firing, need, within, unread) if why not in judged.wrong]
     return judged
 
 
-def _measure(alarm: Resource, found: Watched, limit: float, statistic: str) -> Judged:
-    """What keeps an alarm on one of the platform's own metrics from firing when it should."""
-    judged = Judged()
-    _statistic(judged, alarm, found, {statistic})
-    _at_most(judged, alarm, limit)
-    return judged
+_CALLED = {
+    "periods": "evaluation_periods",
+    "datapoints": "datapoints_to_alarm",
+    "missing": "treat_missing_data",
+}
 
 
-def _statistic(judged: Judged, alarm: Resource, found: Watched, accepted: set[str]) -> None:
-    where = found.where or alarm
-    values = [where.attribute(name) for name in ("statistic", "extended_statistic", "stat")]
-    value = next((each for each in values if each is not None), None)
-    if hidden(value):
-        judged.unclear.append(f"its statistic: {hidden(value)}")
-    elif text(value) not in accepted:
-        judged.wrong.append(
-            f"it looks at {text(value) or 'no statistic'}, not at {' or '.join(sorted(accepted))}"
-        )
+def _settings(alarm: Resource, where: Body) -> dict[str, tuple[type, Iterable[Value | None]]]:
+    """The kind of each field of a `Firing`, and the attributes of which one sets it."""
+
+    def of(body: Body, kind: type, *names: str) -> tuple[type, Iterable[Value | None]]:
+        return kind, [body.attribute(name) for name in names]
+
+    return {
+        "statistic": of(where, str, "statistic", "extended_statistic", "stat"),
+        "unit": of(where, str, "unit"),
+        "period": of(where, int, "period"),
+        "comparison": of(alarm, str, "comparison_operator"),
+        "threshold": of(alarm, float, "threshold"),
+        "periods": of(alarm, int, "evaluation_periods"),
+        "datapoints": of(alarm, int, "datapoints_to_alarm"),
+        "missing": of(alarm, str, "treat_missing_data"),
+    }
 
 
-def _at_most(judged: Judged, alarm: Resource, limit: float) -> None:
-    """An alarm that fires above a threshold, which is not above the limit."""
-    comparison, threshold = alarm.attribute("comparison_operator"), alarm.attribute("threshold")
-    if hidden(comparison) or threshold is None:
-        judged.unclear.append(f"its condition: {hidden(comparison) or 'it has no threshold'}")
-        return
-    sign = text(comparison)
-    least, most = (0.0, limit) if sign == "GreaterThanThreshold" else (1.0, limit + 1)
-    for option in options(threshold):
-        value = number(option)
-        if value is None:
-            judged.unclear.append(f"its threshold: {hidden(option) or text(option)}")
-        elif sign not in ABOVE or not least <= value <= most:
-            judged.wrong.append(f"it fires on {sign} {value:g}, accepted is above {limit:g} at most")
+def _plain(kind: type, option: Value) -> Any:
+    """A setting as a plain value of its kind; None for what the files do not say."""
+    if kind is str:
+        return text(flat(option)) if not hidden(option) else None
+    value = number(flat(option))
+    return kind(value) if value is not None and math.isfinite(value) else None
 
 
-def _condition(judged: Judged, alarm: Resource, kind: str) -> None:
-    comparison, threshold = alarm.attribute("comparison_operator"), alarm.attribute("threshold")
-    if hidden(comparison) or threshold is None:
-        judged.unclear.append(f"its condition: {hidden(comparison) or 'it has no threshold'}")
-        return
-    sign = text(comparison)
-    for option in options(threshold):
-        value = number(option)
-        if value is None:
-            judged.unclear.append(f"its threshold: {hidden(option) or text(option)}")
-        elif kind == "health":
-            if not (sign == "LessThanThreshold" and value == 1) and not (
-                sign == "LessThanOrEqualToThreshold" and value == 0
-            ):
-                judged.wrong.append(f"it fires on {sign} {value:g}, not where nothing is left")
-        elif sign not in ABOVE or not _PERCENT[0] <= value <= _PERCENT[1]:
-            judged.wrong.append(f"it fires on {sign} {value:g}, accepted is above 60 to 90 percent")
+def _reports_absence(alarm: Resource) -> bool:
+    """Whether a topic is notified when there is no data."""
+    actions = list(items(alarm.attribute("insufficient_data_actions")))
+    topics = [each for each in map(referenced, actions) if each is not None and each.type == TOPIC]
+    return bool(topics) or any(":sns:" in text(each) for each in actions)

@@ -85,11 +85,11 @@ class Refusals:
     """The AWS services that refuse every call, each with an error code: no permission, throttled, expired."""
 
     def __init__(self) -> None:
-        self._codes: dict[str, str] = {}
+        self._codes: dict[str, tuple[str, str]] = {}
 
-    def refuse(self, service: str, code: str) -> None:
+    def refuse(self, service: str, code: str, message: str = "") -> None:
         """Refuse every call of a service, by its signing name (`monitoring` for CloudWatch; `*` for all)."""
-        self._codes[service] = code
+        self._codes[service] = code, message or f"the embedded platform answers {code} on request"
 
     def heal(self) -> None:
         """Refuse nothing."""
@@ -100,17 +100,17 @@ class Refusals:
         if not self._codes:
             return None
         signed = SIGNING_NAME.search(request.headers.get("authorization", ""))
-        code = self._codes.get(signed[1] if signed else "") or self._codes.get("*")
-        if code is None:
+        refusal = self._codes.get(signed[1] if signed else "") or self._codes.get("*")
+        if refusal is None:
             return None
-        content_type, body = _error(request.headers.get("content-type", ""), code)
+        code, message = refusal
+        content_type, body = _error(request.headers.get("content-type", ""), code, message)
         headers = {"smithy-protocol": "rpc-v2-cbor"} if content_type == CBOR else {}
         return Response(body, STATUS.get(code, 400), {"content-type": content_type, **headers})
 
 
-def _error(asked_in: str, code: str) -> tuple[str, bytes]:
+def _error(asked_in: str, code: str, message: str) -> tuple[str, bytes]:
     """Return content type and body of an error, in the protocol of the request's content type."""
-    message = f"the embedded platform answers {code} on request"
     if "cbor" in asked_in:
         return CBOR, b"\xa2" + b"".join(_cbor_text(text) for text in ("__type", code, "message", message))
     if "json" in asked_in:
@@ -121,8 +121,10 @@ def _error(asked_in: str, code: str) -> tuple[str, bytes]:
 
 def _cbor_text(text: str) -> bytes:
     data = text.encode()
-    head = bytes([0x60 + len(data)]) if len(data) < 24 else bytes([0x78, len(data)])
-    return head + data
+    length = len(data)
+    if length < 24:
+        return bytes([0x60 + length]) + data
+    return (bytes([0x78, length]) if length < 256 else b"\x79" + length.to_bytes(2, "big")) + data
 
 
 class Metrics:
@@ -131,10 +133,20 @@ class Metrics:
     def __init__(self) -> None:
         self._published: list[dict[str, Any]] = []
         self._altered: dict[int, float | None] = {}
+        self._kept = 0
 
     def publish(self, series: list[dict[str, Any]]) -> None:
         """Take the series to feed: each a mapping with namespace, name, dimensions (a mapping) and value."""
         self._published = series
+        self.remember()
+
+    def publish_too(self, series: dict[str, Any]) -> None:
+        """Publish one more series until the platform is reset."""
+        self._published.append(series)
+
+    def remember(self) -> None:
+        """Have `heal` keep what is published now."""
+        self._kept = len(self._published)
 
     def alter(self, name: str, of: str, value: float | None) -> int:
         """Publish another value, or none at all, for the metric `name` of the resource `of`; return how many.
@@ -146,8 +158,9 @@ class Metrics:
         return len(hit)
 
     def heal(self) -> None:
-        """Publish every series as it was given again."""
+        """Publish every series as it was remembered again."""
         self._altered = {}
+        del self._published[self._kept :]
 
     def feed(self) -> None:
         """Write the datapoints of the last minutes and evaluate every alarm."""
@@ -164,12 +177,21 @@ def _is(series: Mapping[str, Any], name: str, of: str) -> bool:
 
 
 def evaluate(alarm: dict[str, Any]) -> None:
-    """Bring an alarm into the state that the datapoints of its own dimensions call for; run its actions."""
+    """Bring an alarm into the state that the datapoints of its own dimensions call for; run its actions.
+
+    One that computes its figure stays as it is.
+    """
     if alarm.get("ExtendedStatistic"):
         alarm["Statistic"] = None  # an alarm has one or the other; ministack reports both
-    window = alarm["Period"] * alarm["EvaluationPeriods"]
-    statistic = alarm.get("ExtendedStatistic") or alarm["Statistic"]
-    value = internals.statistic_of(alarm, statistic, window)
+    watched = alarm
+    if queries := alarm.get("Metrics"):
+        if len(queries) > 1:
+            return
+        stat = queries[0]["MetricStat"]
+        watched = {**stat["Metric"], "Period": stat["Period"], "Statistic": stat["Stat"]}
+    window = watched["Period"] * alarm["EvaluationPeriods"]
+    statistic = watched.get("ExtendedStatistic") or watched["Statistic"]
+    value = internals.statistic_of(watched, statistic, window)
     if value is None:
         state = MISSING[alarm.get("TreatMissingData") or "missing"]
         reason = f"Insufficient Data: no datapoints in {window} seconds"

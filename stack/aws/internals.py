@@ -59,6 +59,12 @@ def service_record(cluster: str, name: str) -> dict[str, Any]:
     return record
 
 
+def alarm_record(name: str) -> dict[str, Any]:
+    """Return the record of a metric alarm, for what the emulator's API does not take: a metric query."""
+    record: dict[str, Any] = cloudwatch._alarms[name]
+    return record
+
+
 def running_one_shots() -> Iterator[tuple[str, str]]:
     """Yield (ARN, family) of every running task that no ECS service started."""
     for arn, task in list(ecs._tasks.items()):

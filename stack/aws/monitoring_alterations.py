@@ -8,18 +8,19 @@ from typing import Any
 
 from stack.aws import internals
 from stack.aws.emulator import Emulator
-from stack.aws.inventory import ACCOUNT, PREFIX, REGION, TOPIC
+from stack.aws.inventory import ACCOUNT, CLUSTER, PREFIX, REGION, TOPIC
 
 TOPIC_ARN = f"arn:aws:sns:{REGION}:{ACCOUNT}:{TOPIC}"
 # What PutMetricAlarm takes of what DescribeAlarms gives.
 SETTINGS = ("Namespace", "MetricName", "Dimensions", "Statistic", "ExtendedStatistic", "ComparisonOperator",
             "Threshold", "Period", "EvaluationPeriods", "TreatMissingData", "ActionsEnabled", "AlarmActions",
-            "OKActions", "InsufficientDataActions", "AlarmDescription")  # fmt: skip
+            "OKActions", "InsufficientDataActions", "AlarmDescription", "Unit",
+            "DatapointsToAlarm")  # fmt: skip
 
 
-def api_refuses(emulator: Emulator, service: str, code: str) -> None:
+def api_refuses(emulator: Emulator, service: str, code: str, message: str = "") -> None:
     """Have every call of an AWS service (its signing name; `*` for all) refused with an error code."""
-    emulator.refusals.refuse(service, code)
+    emulator.refusals.refuse(service, code, message)
 
 
 def alarm_missing(emulator: Emulator, alarm: str) -> None:
@@ -33,6 +34,64 @@ def alarm_changed(emulator: Emulator, alarm: str, **settings: Any) -> None:
     before = _alarm(emulator, alarm)
     kept = {name: before[name] for name in SETTINGS if name in before}
     emulator.aws("cloudwatch").put_metric_alarm(AlarmName=f"{PREFIX}-{alarm}", **{**kept, **settings})
+
+
+def alarm_by_query(emulator: Emulator, alarm: str = "", expression: str = "", **query: Any) -> None:
+    """Have an alarm, or every one, name its metric in a query; with an `expression` that computes from it.
+
+    `query` is what the query says beside the metric, such as AccountId.
+    """
+    names = [f"{PREFIX}-{alarm}"] if alarm else [each["AlarmName"] for each in _alarms(emulator)]
+    for name in names:
+        record = internals.alarm_record(name)
+        metric = {part: record.pop(part) for part in ("Namespace", "MetricName", "Dimensions")}
+        statistics = [record.pop("ExtendedStatistic", None), record.pop("Statistic", None)]
+        stat = {"Metric": metric, "Period": record.pop("Period"), "Stat": next(filter(None, statistics))}
+        unit = record.pop("Unit", None)
+        stat |= {"Unit": unit} if unit else {}
+        record["Metrics"] = [{"Id": "m1", "MetricStat": stat, "ReturnData": not expression, **query}]
+        if expression:
+            record["Metrics"].append({"Id": "e1", "Expression": expression, "ReturnData": True})
+
+
+def alarms_by_composite(emulator: Emulator, rule: str = "", **settings: Any) -> None:
+    """Take the target of every alarm, and notify the topic by one composite alarm of them all.
+
+    `rule` is another one than that any of them is in ALARM; `settings` are arguments of PutCompositeAlarm.
+    """
+    names = [each["AlarmName"] for each in _alarms(emulator)]
+    for name in names:
+        internals.alarm_record(name)["AlarmActions"] = []
+    composite = {"AlarmName": f"{PREFIX}-page", "AlarmActions": [TOPIC_ARN], **settings}
+    composite["AlarmRule"] = rule or " OR ".join(f'ALARM("{name}")' for name in names)
+    emulator.aws("cloudwatch").put_composite_alarm(**composite)
+
+
+def alarms_many(emulator: Emulator, count: int) -> None:
+    """Add so many alarms before the others, all of one metric: the platform's own are on later pages."""
+    before = _alarm(emulator, "rds-connections-high")
+    kept = {name: before[name] for name in SETTINGS if name in before}
+    for number in range(count):
+        name = f"{PREFIX}-a-connections-{number:03}"
+        emulator.aws("cloudwatch").put_metric_alarm(AlarmName=name, **kept)
+
+
+def alarms_on_tasks(emulator: Emulator) -> None:
+    """Have the health of the services behind the balancer watched by their count of tasks."""
+    for alarm in _alarms(emulator):
+        if alarm["MetricName"] != "HealthyHostCount":
+            continue
+        service = alarm["AlarmName"].removesuffix("-health-check-failure")
+        dimensions = {"ClusterName": CLUSTER, "ServiceName": service}
+        series = {"namespace": "ECS/ContainerInsights", "name": "RunningTaskCount"}
+        emulator.metrics.publish_too({**series, "dimensions": dimensions, "value": 1})
+        alarm_changed(
+            emulator,
+            alarm["AlarmName"].removeprefix(f"{PREFIX}-"),
+            Namespace=series["namespace"],
+            MetricName=series["name"],
+            Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()],
+        )
 
 
 def alarm_watches_another(emulator: Emulator, alarm: str, dimension: str, value: str) -> None:
@@ -115,6 +174,11 @@ def service_unwatched(emulator: Emulator, service: str) -> None:
     cloudwatch.delete_alarms(AlarmNames=[alarm["AlarmName"] for alarm in found])
 
 
+def _alarms(emulator: Emulator) -> list[dict[str, Any]]:
+    pages = emulator.aws("cloudwatch").get_paginator("describe_alarms").paginate()
+    return [alarm for page in pages for alarm in page["MetricAlarms"]]
+
+
 def _alarm(emulator: Emulator, name: str) -> dict[str, Any]:
     found = emulator.aws("cloudwatch").describe_alarms(AlarmNames=[f"{PREFIX}-{name}"])["MetricAlarms"]
     if not found:
@@ -124,7 +188,8 @@ def _alarm(emulator: Emulator, name: str) -> dict[str, Any]:
 
 
 ALTERATIONS = (
-    api_refuses, alarm_missing, alarm_changed, alarm_watches_another, metric, topic_without_subscription,
+    api_refuses, alarm_missing, alarm_changed, alarm_by_query, alarms_by_composite, alarms_many,
+    alarms_on_tasks, alarm_watches_another, metric, topic_without_subscription,
     topic_unconfirmed, topic_filtered, topic_missing, notifications_lost, dashboard_missing, dashboard_empty,
     log_group_missing, log_group_without_retention, service_unwatched,
 )  # fmt: skip

@@ -76,6 +76,7 @@ class ControlApi:
                     emulator.metrics.publish(body["series"])
                     emulator.metrics.feed()
                 case "POST", ["remember"]:
+                    emulator.metrics.remember()
                     emulator.metrics.feed()
                     self._snapshot = internals.Snapshot()
                 case "POST", ["restore"]:

@@ -14,6 +14,7 @@ INTERNALS = STACK / "aws" / "internals.py"
 PRIVATE: dict[str, tuple[str, ...] | None] = {
     "core.responses.AccountRegionScopedDict._data": None,
     "core.responses.AccountScopedDict._data": None,
+    "services.cloudwatch._alarms": None,
     "services.cloudwatch._calc_stats": ("points",),
     "services.cloudwatch._dims_key": ("dims",),
     "services.cloudwatch._dispatch_alarm_actions": ("alarm", "old_state", "new_state", "reason"),

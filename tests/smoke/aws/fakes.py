@@ -7,8 +7,9 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from smoke.aws.account import AwsAccount
+from smoke.aws.alarms import Metric, MetricAlarm
 from smoke.aws.ecs import ContainerDefinition, EcsDeployment, EcsService, TaskDefinition
-from smoke.aws.monitoring import ABOVE, Metric, MetricAlarm
+from smoke.source.watch import ABOVE, Firing
 
 TOPIC = "p-alerts"
 TOPIC_ARN = f"arn:aws:sns:us-east-1:1:{TOPIC}"
@@ -17,14 +18,22 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def alarm(**changed: Any) -> MetricAlarm:
-    """A good alarm on the api's CPU, with what is changed."""
-    good: dict[str, Any] = {
-        "name": "p-api-cpu-high",
-        "state": "OK",
-        "metrics": (CPU,),
+    """A good alarm on the api's CPU, with what is changed of it or of its `Firing`."""
+    condition: dict[str, Any] = {
         "statistic": "Average",
         "comparison": ABOVE,
         "threshold": 80.0,
+        "period": 300,
+        "periods": 2,
+    }
+    condition |= {key: changed.pop(key) for key in [*changed] if key in Firing.__dataclass_fields__}
+    name = changed.get("name", "p-api-cpu-high")
+    good: dict[str, Any] = {
+        "name": name,
+        "state": "OK",
+        "arn": f"arn:aws:cloudwatch:us-east-1:1:alarm:{name}",
+        "metrics": (CPU,),
+        "firing": Firing(**condition),
         "enabled": True,
         "actions": (TOPIC_ARN,),
     }

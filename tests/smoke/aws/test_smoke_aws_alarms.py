@@ -1,27 +1,43 @@
 """Alarms: what must be watched, what an alarm lacks, and what could never make it fire."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from smoke.aws.alarms import NONE_LEFT, PERCENT, Watch, at_most, judged
-from smoke.aws.monitoring import (
-    ABOVE,
-    ABOVE_OR_AT,
-    BELOW,
-    BELOW_OR_AT,
+from smoke.aws.alarms import (
+    CompositeAlarm,
     Metric,
     MetricAlarm,
+    Watch,
     alarm_of,
+    composite_of,
     is_conservation,
     is_health,
-    mute,
+    judged,
+    linked,
+    read_alarms,
     unfed,
 )
-from tests.smoke.aws.fakes import CPU, TOPIC, TOPIC_ARN, alarm
+from smoke.aws.names import Names
+from smoke.source.watch import (
+    ABOVE,
+    ABOVE_OR_AT,
+    APPLICATION,
+    BELOW,
+    BELOW_OR_AT,
+    HEALTH,
+    UTILIZATION,
+    Need,
+    at_most,
+    connections,
+    goes_off_with,
+)
+from tests.smoke.aws.fakes import CPU, TOPIC, TOPIC_ARN, alarm, scripted
 
-WATCH = Watch(CPU, PERCENT, of="api")
+WITHIN = {"health_s": 600, "others_s": 900}
+WATCH = Watch((CPU,), UTILIZATION, WITHIN, of="api")
 TASKS = Metric.of("ECS/ContainerInsights", "RunningTaskCount", {"ServiceName": "p-finn"})
 
 
@@ -29,7 +45,7 @@ TASKS = Metric.of("ECS/ContainerInsights", "RunningTaskCount", {"ServiceName": "
 @pytest.mark.parametrize("comparison", [ABOVE, ABOVE_OR_AT])
 def test_an_alarm_that_does_its_work(comparison: str, threshold: float) -> None:
     good = alarm(comparison=comparison, threshold=threshold)
-    assert judged([good], WATCH, TOPIC) == (good, "")
+    assert judged([good], WATCH, TOPIC).good is good
 
 
 @pytest.mark.parametrize(
@@ -37,10 +53,22 @@ def test_an_alarm_that_does_its_work(comparison: str, threshold: float) -> None:
     [
         ({"enabled": False}, "its actions are switched off"),
         ({"actions": ()}, "it has no target"),
-        ({"actions": (f"{TOPIC_ARN}-archive",)}, "and not p-alerts"),
-        ({"actions": ("arn:aws:sns:us-east-1:1:other-p-alerts",)}, "and not p-alerts"),
-        ({"place": "us-east-1:2"}, "and not p-alerts of us-east-1:2"),
-        ({"place": "eu-west-1:1"}, "and not p-alerts of eu-west-1:1"),
+        ({"actions": (f"{TOPIC_ARN}-archive",)}, f"and not {TOPIC_ARN}"),
+        ({"actions": ("arn:aws:sns:us-east-1:1:other-p-alerts",)}, f"and not {TOPIC_ARN}"),
+        ({"actions": ("arn:aws:sqs:us-east-1:1:p-alerts",)}, f"and not {TOPIC_ARN}"),
+        ({"actions": ("arn:aws:sns:us-east-1:2:p-alerts",)}, f"and not {TOPIC_ARN}"),
+        ({"actions": ("arn:aws:sns:eu-west-1:1:p-alerts",)}, f"and not {TOPIC_ARN}"),
+        ({"arn": "arn:aws-cn:cloudwatch:us-east-1:1:alarm:x"}, "and not arn:aws-cn:sns:us-east-1:1:p-alerts"),
+        ({"period": 3600}, "it fires after 7200 s, the plan allows 900 s"),
+        ({"period": 60, "periods": 60}, "it fires after 3600 s"),
+        ({"periods": 2, "datapoints": 3}, "it waits for 3 datapoints of 2"),
+        ({"period": 10}, "its period is 10 s"),
+        ({"unit": "Count"}, "its unit is Count, the metric's is Percent"),
+        ({"unit": "None"}, "its unit is None"),
+        ({"statistic": "Sum"}, "it looks at Sum"),
+        ({"statistic": "SampleCount"}, "it looks at SampleCount"),
+        ({"statistic": "Minimum"}, "it looks at Minimum"),
+        ({"statistic": "p50"}, "it looks at p50"),
         ({"comparison": BELOW}, "it fires on Average < 80, accepted is > 60 to 90"),
         ({"comparison": "GreaterThanUpperThreshold", "threshold": None}, "it fires on Average Greater"),
         ({"threshold": 500.0}, "its condition is Average > 500, accepted is > 60 to 90"),
@@ -50,56 +78,229 @@ def test_an_alarm_that_does_its_work(comparison: str, threshold: float) -> None:
     ],
 )
 def test_an_alarm_that_would_not(changed: dict[str, Any], why: str) -> None:
-    good, told = judged([alarm(**changed)], WATCH, TOPIC)
-    assert good is None
-    assert told.startswith("p-api-cpu-high: ")
-    assert why in told
+    found = judged([alarm(**changed)], WATCH, TOPIC)
+    assert (found.good, found.unread) == (None, ())
+    assert found.why.startswith("p-api-cpu-high: ")
+    assert why in found.why
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"unit": "Percent"},
+        {"statistic": "Maximum"},
+        {"statistic": "p99.9"},
+        {"period": 60, "periods": 60, "datapoints": 3},
+        {"period": 0, "periods": 0},
+        {"missing": "ignore"},
+        {"actions": ("arn:aws:autoscaling:us-east-1:1:x", TOPIC_ARN)},
+    ],
+)
+def test_settings_that_do_no_harm(changed: dict[str, Any]) -> None:
+    assert judged([alarm(**changed)], WATCH, TOPIC).why == ""
 
 
 def test_one_good_alarm_of_several_is_enough() -> None:
     good = alarm(name="p-api-cpu-very-high", threshold=90.0)
-    assert judged([alarm(threshold=95.0), good], WATCH, TOPIC) == (good, "")
+    assert judged([alarm(threshold=95.0), good], WATCH, TOPIC).good is good
 
 
 @pytest.mark.parametrize("dimensions", [{"ClusterName": "c"}, {"ClusterName": "c", "ServiceName": "p-old"}])
-def test_an_alarm_on_something_else_is_named_but_does_not_count(dimensions: Mapping[str, str]) -> None:
+def test_an_alarm_on_something_else_is_named_but_does_not_count(dimensions: dict[str, str]) -> None:
     other = Metric.of("AWS/ECS", "CPUUtilization", dimensions)
-    _, told = judged([alarm(metrics=(other,)), alarm(name="p-finn-cpu", metrics=(other,))], WATCH, TOPIC)
-    assert told == f"no alarm watches {CPU}; p-api-cpu-high watches {other}"
-
-
-def test_an_alarm_on_an_expression_does_not_watch_the_metric_itself() -> None:
-    assert judged([alarm(metrics=(CPU, TASKS))], WATCH, TOPIC)[0] is None
-    assert judged([alarm(statistic="")], WATCH, TOPIC)[0] is None
+    told = judged([alarm(metrics=(other,)), alarm(name="p-finn-cpu", metrics=(other,))], WATCH, TOPIC)
+    assert told.why == f"no alarm watches {CPU}; p-api-cpu-high watches {other}"
 
 
 @pytest.mark.parametrize(
-    ("accepts", "comparison", "threshold", "fits"),
+    ("metrics", "expression", "named"),
     [
-        (NONE_LEFT, BELOW, 1, True),
-        (NONE_LEFT, BELOW_OR_AT, 0, True),
-        (NONE_LEFT, BELOW, 0, False),
-        (NONE_LEFT, BELOW, 2, False),
-        (NONE_LEFT, BELOW_OR_AT, 1, False),
-        (NONE_LEFT, ABOVE, 1, False),
-        (at_most(0), ABOVE, 0, True),
-        (at_most(0), ABOVE_OR_AT, 1, True),
-        (at_most(0), ABOVE_OR_AT, 0, False),
-        (at_most(5), ABOVE, 5, True),
-        (at_most(5), ABOVE, 6, False),
+        ((CPU, TASKS), "m1 / m2", True),
+        ((CPU,), "ANOMALY_DETECTION_BAND(m1, 2)", True),
+        ((CPU,), "FILL(m1, 0)", True),
+        ((), 'SELECT MAX(CPUUtilization) FROM "AWS/ECS"', True),
+        ((), "SEARCH('{AWS/ECS,ServiceName} CPUUtilization', 'Average')", True),
+        ((TASKS,), "FILL(m1, 0)", False),
+        ((), 'SELECT MAX(MemoryUtilization) FROM "AWS/ECS"', False),
+        ((), "SELECT MAX(GuestCPUUtilization) FROM x", False),
     ],
 )
-def test_accepted_conditions(
-    accepts: Mapping[str, tuple[float, float]], comparison: str, threshold: float, fits: bool
+def test_what_an_expression_computes_is_not_examined(
+    metrics: tuple[Metric, ...], expression: str, named: bool
 ) -> None:
-    found = alarm(comparison=comparison, threshold=threshold)
-    assert (judged([found], Watch(CPU, accepts), TOPIC)[0] is found) is fits
+    found = judged([alarm(metrics=metrics, expression=expression)], WATCH, TOPIC)
+    assert found.good is None
+    assert found.unread == ((f"p-api-cpu-high, which computes {expression}",) if named else ())
+
+
+@pytest.mark.parametrize(
+    ("need", "comparison", "threshold", "fits"),
+    [
+        (HEALTH, BELOW, 1, True),
+        (HEALTH, BELOW_OR_AT, 0, True),
+        (HEALTH, BELOW, 0, False),
+        (HEALTH, BELOW, 2, False),
+        (HEALTH, BELOW_OR_AT, 1, False),
+        (HEALTH, ABOVE, 1, False),
+        (APPLICATION["ConservationViolationCount"], ABOVE, 0, True),
+        (APPLICATION["ConservationViolationCount"], ABOVE_OR_AT, 1, True),
+        (APPLICATION["ConservationViolationCount"], ABOVE_OR_AT, 0, False),
+        (APPLICATION["JwtValidationFailedCount"], ABOVE, 5, True),
+        (APPLICATION["JwtValidationFailedCount"], ABOVE, 6, False),
+    ],
+)
+def test_accepted_conditions(need: Need, comparison: str, threshold: float, fits: bool) -> None:
+    found = alarm(
+        comparison=comparison, threshold=threshold, statistic=need.statistics[0], missing="breaching"
+    )
+    assert (judged([found], Watch((CPU,), need, WITHIN), TOPIC).good is found) is fits
 
 
 def test_a_percentile_can_be_asked_for() -> None:
-    watch = Watch(CPU, PERCENT, statistic="p99")
-    assert judged([alarm(statistic="p99")], watch, TOPIC)[1] == ""
-    assert "it looks at p50, wanted is p99" in judged([alarm(statistic="p50")], watch, TOPIC)[1]
+    watch = Watch((CPU,), APPLICATION["InvokeLatencyMs"], WITHIN)
+    assert judged([alarm(statistic="p99")], watch, TOPIC).why == ""
+    assert "it looks at p50, wanted is p99" in judged([alarm(statistic="p50")], watch, TOPIC).why
+
+
+def health(**changed: Any) -> MetricAlarm:
+    good = {"metrics": (TASKS,), "statistic": "Minimum", "comparison": BELOW, "threshold": 1.0, "period": 60}
+    return alarm(**{**good, "missing": "breaching", **changed})
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({}, ""),
+        ({"missing": "missing"}, "it treats missing data as missing"),
+        ({"missing": "ignore"}, "it treats missing data as ignore"),
+        ({"missing": "notBreaching"}, "it treats missing data as notBreaching"),
+        ({"missing": "missing", "reports_absence": True}, ""),
+        ({"missing": "notBreaching", "reports_absence": True}, "it treats missing data as notBreaching"),
+        ({"period": 300, "periods": 3}, "it fires after 900 s, the plan allows 600 s"),
+        ({"statistic": "SampleCount"}, "it looks at SampleCount"),
+        ({"unit": "Percent"}, "its unit is Percent"),
+        ({"unit": "Count"}, ""),
+    ],
+)
+def test_health_must_be_seen_where_nothing_runs_and_in_time(changed: dict[str, Any], why: str) -> None:
+    told = judged([health(**changed)], Watch((TASKS,), HEALTH, WITHIN), TOPIC).why
+    assert why in told
+    assert bool(why) == bool(told)
+
+
+def test_any_of_several_metrics_may_be_watched() -> None:
+    hosts = [Metric.of("AWS/ApplicationELB", "HealthyHostCount", {"TargetGroup": each}) for each in "ab"]
+    watch = Watch((*hosts, TASKS), HEALTH, WITHIN)
+    for metric in watch.metrics:
+        assert judged([health(metrics=(metric,))], watch, TOPIC).why == ""
+    assert "no alarm watches" in judged([health(metrics=(CPU,))], watch, TOPIC).why
+
+
+@given(
+    st.integers(1, 100), st.integers(1, 100), st.integers(0, 100), st.sampled_from([60, 120, 300, 900, 3600])
+)
+def test_an_alarm_is_in_time_when_its_datapoints_are(
+    periods: int, limit: int, datapoints: int, period: int
+) -> None:
+    watch = Watch((CPU,), UTILIZATION, {"others_s": limit * 60, "health_s": 0})
+    found = alarm(period=period, periods=periods, datapoints=datapoints)
+    in_time = datapoints <= periods and period * (datapoints or periods) <= limit * 60
+    assert (judged([found], watch, TOPIC).good is found) is in_time
+
+
+def composite(name: str, rule: str, **changed: Any) -> CompositeAlarm:
+    told = {
+        "AlarmName": name,
+        "AlarmArn": f"arn:aws:cloudwatch:us-east-1:1:alarm:{name}",
+        "StateValue": "OK",
+        "AlarmRule": rule,
+        "ActionsEnabled": True,
+        "AlarmActions": [TOPIC_ARN],
+    }
+    return composite_of({**told, **changed})
+
+
+ARN = "arn:aws:cloudwatch:us-east-1:1:alarm:p-api-cpu-high"
+
+
+@pytest.mark.parametrize(
+    ("rule", "follows"),
+    [
+        ("ALARM(p-api-cpu-high)", True),
+        ('ALARM("p-api-cpu-high")', True),
+        (f"ALARM({ARN})", True),
+        ("ALARM(other) OR ALARM(p-api-cpu-high)", True),
+        ("NOT (NOT ALARM(p-api-cpu-high) AND NOT ALARM(other))", True),
+        ("(ALARM(p-api-cpu-high) AND TRUE) OR OK(other)", True),
+        ("ALARM(other) OR ALARM(p-api-cpu-high) AND ALARM(third)", False),
+        ("ALARM(p-api-cpu-high) AND NOT ALARM(deploying)", False),
+        ("NOT ALARM(p-api-cpu-high)", False),
+        ("OK(p-api-cpu-high)", False),
+        ("INSUFFICIENT_DATA(p-api-cpu-high)", False),
+        ("ALARM(p-api-cpu-higher)", False),
+        ("FALSE AND ALARM(p-api-cpu-high)", False),
+    ],
+)
+def test_a_composite_alarm_is_heard_for_an_alarm_that_sets_it_off_alone(rule: str, follows: bool) -> None:
+    (found,) = linked([alarm(actions=())], [composite("p-all", rule)])
+    told = judged([found], WATCH, TOPIC)
+    assert (told.good is found) is follows
+    assert told.unread == ()
+    assert follows or "it has no target" in told.why
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"ActionsEnabled": False}, "p-all, which goes off with it: its actions are switched off"),
+        ({"AlarmActions": []}, "p-all, which goes off with it: it has no target"),
+        ({"AlarmActions": [f"{TOPIC_ARN}-2"]}, f"and not {TOPIC_ARN}"),
+        (
+            {"ActionsSuppressedBy": "Alarm", "ActionsSuppressor": "p-deploying"},
+            "its actions are suppressed by p-deploying",
+        ),
+    ],
+)
+def test_a_composite_alarm_must_notify_the_topic_itself(changed: dict[str, Any], why: str) -> None:
+    (found,) = linked([alarm(enabled=False)], [composite("p-all", "ALARM(p-api-cpu-high)", **changed)])
+    assert why in judged([found], WATCH, TOPIC).why
+
+
+def test_composite_alarms_may_stand_on_each_other_in_any_order_and_in_a_circle() -> None:
+    above = composite("p-page", "ALARM(p-all) OR ALARM(p-page)")
+    between = composite("p-all", "ALARM(p-api-cpu-high) OR ALARM(p-page)", AlarmActions=[])
+    (found,) = linked([alarm(actions=())], [above, between])
+    assert [each.name for each in found.notifiers(TOPIC)] == ["p-page"]
+
+
+@pytest.mark.parametrize("rule", ["AT_LEAST(1, ALARM, (p-api-cpu-high, p-b))", "ALARM(p-api-cpu-high) XOR x"])
+def test_a_rule_that_is_not_understood_is_named(rule: str) -> None:
+    (found,) = linked([alarm(actions=())], [composite("p-all", rule)])
+    assert judged([found], WATCH, TOPIC).unread == (f"the rule {rule} of p-all",)
+    (other,) = linked([alarm(actions=(), name="p-x")], [composite("p-all", rule)])
+    assert judged([other], WATCH, TOPIC).unread == ()
+
+
+RULES = st.recursive(
+    st.sampled_from(["ALARM(a)", "ALARM(b)", "OK(b)", "ALARM(c)", "TRUE", "FALSE"]),
+    lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from(["AND", "OR"]), inner).map(lambda each: f"({' '.join(each)})"),
+        inner.map(lambda each: f"NOT {each}"),
+    ),
+)
+
+
+@given(RULES, st.sampled_from(["ALARM", "OK"]), st.sampled_from(["ALARM", "OK"]))
+def test_what_goes_off_with_an_alarm_does_so_whatever_the_others_do(rule: str, b: str, c: str) -> None:
+    told = rule
+    for name, state in {"a": "ALARM", "b": b, "c": c}.items():
+        for wanted in ("ALARM", "OK"):
+            told = told.replace(f"{wanted}({name})", str(state == wanted))
+    words = {"TRUE": "True", "FALSE": "False", "AND": "and", "OR": "or", "NOT": "not"}
+    for word, python in words.items():
+        told = told.replace(word, python)
+    holds = eval(told)
+    assert not goes_off_with(rule, {"a"}) or holds
 
 
 def test_an_alarm_that_only_scales_steers_and_one_that_also_tells_does_not() -> None:
@@ -107,7 +308,7 @@ def test_an_alarm_that_only_scales_steers_and_one_that_also_tells_does_not() -> 
     assert alarm(actions=(scaling,)).steers
     assert not alarm(actions=(scaling, TOPIC_ARN)).steers
     assert not alarm(actions=()).steers
-    assert mute(alarm(actions=(scaling, TOPIC_ARN)), TOPIC) == []
+    assert alarm(actions=(scaling, TOPIC_ARN)).mute(TOPIC) == []
 
 
 def test_alarm_families_are_recognised_by_what_they_watch() -> None:
@@ -131,34 +332,101 @@ def test_metric_of_the_platform_itself_may_want_a_default_value() -> None:
 
 TOLD: dict[str, Any] = {
     "AlarmName": "p-api-cpu-high",
+    "AlarmArn": "arn:aws:cloudwatch:us-east-1:1:alarm:p-api-cpu-high",
     "StateValue": "OK",
     "Namespace": "AWS/ECS",
     "MetricName": "CPUUtilization",
     "Dimensions": [{"Name": "ServiceName", "Value": "p-api"}, {"Name": "ClusterName", "Value": "c"}],
     "Statistic": "Average",
+    "Period": 300,
+    "EvaluationPeriods": 2,
     "ComparisonOperator": ABOVE,
     "Threshold": 80,
     "ActionsEnabled": True,
     "AlarmActions": [TOPIC_ARN],
 }
+FLAT = ("Namespace", "MetricName", "Dimensions", "Statistic", "Period", "Unit")
 
 
-def test_an_alarm_as_aws_tells_it() -> None:
-    assert alarm_of(TOLD) == alarm()
+def queried(told: dict[str, Any], **changed: Any) -> dict[str, Any]:
+    """The same alarm by a metric query."""
+    metric = {name: told[name] for name in ("Namespace", "MetricName", "Dimensions")}
+    stat = {"Metric": metric, "Stat": told["Statistic"], "Period": told["Period"]}
+    stat |= {"Unit": told["Unit"]} if "Unit" in told else {}
+    kept = {key: value for key, value in told.items() if key not in FLAT}
+    return {**kept, "Metrics": [{"Id": "m1", "MetricStat": stat, **changed}]}
 
 
-def test_an_expression_is_fed_by_each_of_its_metrics() -> None:
-    metric = {"Namespace": "AWS/ECS", "MetricName": "CPUUtilization", "Dimensions": TOLD["Dimensions"]}
-    told = {
-        "AlarmName": "p-rate",
-        "StateValue": "OK",
-        "Metrics": [
-            {"Id": "e", "Expression": "m1 / m2"},
-            {"Id": "m1", "MetricStat": {"Metric": metric}},
-            {"Id": "m2", "MetricStat": {"Metric": {"Namespace": "N", "MetricName": "M"}}},
-        ],
-    }
-    found: MetricAlarm = alarm_of(told)
-    assert found.metrics == (CPU, Metric("N", "M"))
-    assert (found.statistic, found.threshold, found.enabled, found.actions) == ("", None, False, ())
+@pytest.mark.parametrize("more", [{}, {"Unit": "Percent"}, {"DatapointsToAlarm": 1}])
+def test_an_alarm_as_aws_tells_it(more: dict[str, Any]) -> None:
+    unit, datapoints = more.get("Unit", ""), more.get("DatapointsToAlarm", 0)
+    metric = Metric.of(CPU.namespace, CPU.name, dict(CPU.dimensions), unit)
+    expected = alarm(metrics=(metric,), unit=unit, datapoints=datapoints)
+    assert alarm_of({**TOLD, **more}) == expected
+    assert alarm_of(queried({**TOLD, **more})) == expected
+    assert judged([expected], WATCH, TOPIC).good is expected
+
+
+def test_a_metric_of_another_account_is_another_one() -> None:
+    own = alarm_of(queried(TOLD, AccountId="1"))
+    assert judged([own], WATCH, TOPIC).good is own
+    assert "AccountId=2" in str(alarm_of(queried(TOLD, AccountId="2")).metrics[0])
+
+
+@pytest.mark.parametrize(
+    "queries",
+    [
+        [{"Id": "e", "Expression": "m1 / m2"}, {"Id": "m1"}, {"Id": "m2"}],
+        [{"Id": "e", "Expression": "FILL(m1, 0)"}, {"Id": "m1"}],
+        [{"Id": "e", "Expression": "SELECT 1"}],
+        [],
+    ],
+)
+def test_every_shape_of_metric_math_is_read(queries: list[dict[str, Any]]) -> None:
+    stat = {"Metric": {name: TOLD[name] for name in FLAT[:3]}, "Stat": "Average", "Period": 60}
+    made = [each if "Expression" in each else {**each, "MetricStat": stat} for each in queries]
+    told = {"AlarmName": "p-rate", "StateValue": "OK", "Metrics": made}
+    found = alarm_of(told)
+    assert found.metrics == (CPU,) * (len(queries) - 1)
+    assert found.expression == (queries[0]["Expression"] if queries else "a query of another kind")
+    assert (found.firing.statistic, found.firing.threshold, found.enabled, found.actions) == (
+        "",
+        None,
+        False,
+        (),
+    )
     assert found.condition == "expression  no fixed threshold"
+
+
+def test_no_data_is_reported_by_a_topic_only() -> None:
+    for actions, reported in (
+        ([TOPIC_ARN], True),
+        (["arn:aws:automate:us-east-1:ec2:x"], False),
+        ([], False),
+    ):
+        assert alarm_of({**TOLD, "InsufficientDataActions": actions}).firing.reports_absence is reported
+
+
+def test_the_platforms_alarms_are_found_by_name_by_what_they_watch_and_by_their_rule() -> None:
+    names = ["p-api-cpu-high", "by-dimension", "by-namespace", "foreign"]
+    dimensions = [[], [{"Name": "TargetGroup", "Value": "targetgroup/p-api/1"}], [], [
+        {"Name": "ClusterName", "Value": "up-cluster"}
+    ]]  # fmt: skip
+    told = [
+        {**TOLD, "AlarmName": name, "Dimensions": of, **({"Namespace": "p/App"} if "space" in name else {})}
+        for name, of in zip(names, dimensions, strict=True)
+    ]
+    rules = {"p-none": "ALARM(foreign)", "some": "ALARM(by-dimension)", "other": "ALARM(foreign)"}
+    composites = [{"AlarmName": name, "StateValue": "OK", "AlarmRule": rule} for name, rule in rules.items()]
+    account, client = scripted(
+        describe_alarms=lambda **_: {"MetricAlarms": told, "CompositeAlarms": composites}
+    )
+    found, above = read_alarms(account, Names("p"))
+    assert [each.name for each in found] == names[:3]
+    assert [each.name for each in above] == ["p-none", "some"]
+    assert [parameters["AlarmTypes"] for _, parameters in client.asked] == [["MetricAlarm", "CompositeAlarm"]]
+
+
+def test_connections_may_not_go_off_always() -> None:
+    assert connections(85).condition == "> 1 to 85"
+    assert at_most(0)[ABOVE_OR_AT] == (1, 1)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from smoke.aws.addresses import BalancerRoute, route_to, routes_of
+from smoke.aws.addresses import BalancerRoute, routes_of, routes_to
 from smoke.aws.ecs import TaskRun, definition_of, failure_of, last_of, service_of
 from smoke.aws.inventory import (
     ObservedService,
@@ -162,13 +162,13 @@ def test_the_default_route_takes_the_certificates_hosts_that_no_rule_takes() -> 
         BalancerRoute("dixie", "lb", ("dixie.example",)),
     ]
     assert routes_of([{"IsDefault": True, "Actions": [{"Type": "redirect"}]}], "lb", ["x"]) == []
-    assert route_to(found, ["dixie"]) == found[1]
-    assert route_to(found, []) is None
+    assert routes_to(found, ["dixie"]) == [found[1]]
+    assert routes_to(found, []) == []
 
 
 def test_a_target_group_that_two_listeners_reach_is_known_by_its_hosts() -> None:
     plain, secure = BalancerRoute("api", "lb", ()), BalancerRoute("api", "lb", ("api.example",))
-    assert route_to([plain, secure], ["api"]) == secure
+    assert routes_to([plain, secure], ["api"]) == [secure, plain]
 
 
 def test_the_dimensions_of_a_route() -> None:

@@ -109,7 +109,7 @@ def test_only_the_notification_of_this_alarm_counts() -> None:
     )
     account, _ = answering(receive_message=lambda **_: next(mail))
     with listening(account, TOPIC_ARN, "q") as listener:
-        heard = [listener.hears(ALARM.name, "ALARM") for _ in range(5)]
+        heard = [listener.hears([ALARM.name], "ALARM") for _ in range(5)]
     assert heard == [False, False, False, True, True]
 
 

@@ -11,9 +11,9 @@ import pytest
 from pytest_readiness import SetupError
 
 from smoke.aws.addresses import read_registered, resolve
+from smoke.aws.alarms import Metric
 from smoke.aws.ecs import image_in_use, read_definitions, read_runs, read_services
 from smoke.aws.monitoring import (
-    Metric,
     Subscriptions,
     database_exists,
     read_dashboard,

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from smoke.aws.alarms import APPLICATION, FURTHER, REQUIRED, watch_for
 from smoke.aws.names import Names
 from smoke.aws.reader import AwsReader
+from smoke.aws.watches import APPLICATION, FURTHER, REQUIRED, watch_for
 from tests.smoke.aws.fakes import ecs_answers, raising, scripted
 
 NAMES = Names("p")
-BUDGET = {"total": 85, "buffer": 10}
+FACTS = {"connections": {"total": 85, "buffer": 10}, "alarms": {"health_s": 600, "others_s": 900}}
 
 
 def watching(**more: Any) -> AwsReader:
@@ -30,19 +30,22 @@ def watching(**more: Any) -> AwsReader:
 
 def test_every_alarm_that_is_asked_for_has_something_to_watch() -> None:
     observed = watching()
-    found = {name: watch_for(name, observed, BUDGET) for name in (*REQUIRED, *FURTHER, *APPLICATION)}
-    assert len({watch.metric for watch in found.values()}) == len(found) - 1, (
-        "api and dixie share a group here"
+    found = {name: watch_for(name, observed, FACTS) for name in (*REQUIRED, *FURTHER, *APPLICATION)}
+    assert len({watch.metrics for watch in found.values()}) == len(found)
+    assert "LoadBalancer=app/p-alb/1, TargetGroup=targetgroup/tg/1 or ECS/" in str(found["api-health"])
+    assert str(found["finn-health"]).endswith("ClusterName=p-cluster, ServiceName=p-finn")
+    assert found["rds-connections"].need.condition == "> 1 to 85"
+
+
+def test_a_service_behind_no_balancer_is_watched_by_its_tasks() -> None:
+    alone = watch_for(
+        "api-health", watching(describe_load_balancers=lambda **_: {"LoadBalancers": []}), FACTS
     )
-    assert str(found["api-health"].metric).endswith("LoadBalancer=app/p-alb/1, TargetGroup=targetgroup/tg/1")
-    assert str(found["finn-health"].metric).endswith("ClusterName=p-cluster, ServiceName=p-finn")
-    assert found["rds-connections"].condition == "> 0 to 85"
+    assert [metric.name for metric in alone.metrics] == ["RunningTaskCount"]
 
 
 def test_what_is_to_be_watched_must_exist() -> None:
     with pytest.raises(AssertionError, match="no database instance p-postgres"):
-        watch_for("rds-connections", watching(describe_db_instances=raising("DBInstanceNotFound")), BUDGET)
-    with pytest.raises(AssertionError, match="no load balancer sends requests to api"):
-        watch_for("api-health", watching(describe_load_balancers=lambda **_: {"LoadBalancers": []}), BUDGET)
+        watch_for("rds-connections", watching(describe_db_instances=raising("DBInstanceNotFound")), FACTS)
     with pytest.raises(AssertionError, match="no active service p-worker"):
-        watch_for("worker-cpu", watching(list_services=lambda **_: {"serviceArns": ["p-api"]}), BUDGET)
+        watch_for("worker-cpu", watching(list_services=lambda **_: {"serviceArns": ["p-api"]}), FACTS)

@@ -2,11 +2,13 @@
 
 import pytest
 
-from smoke.source.alarms import APPLICATION, application, connection_alarms, coverage, heard
+from smoke.source.alarms import application, connection_alarms, coverage, heard
 from smoke.source.checkout import Examined
 from smoke.source.definitions import read as read_definitions
+from smoke.source.watch import ABOVE, APPLICATION
 from tests.smoke.source.terraform_files import Read, service
 
+WITHIN = {"health_s": 600, "others_s": 900}
 TOPIC = 'resource "aws_sns_topic" "t" { name = "alerts" }\nvariable "unset" {}\n'
 SUBSCRIPTION = """
 resource "aws_sns_topic_subscription" "s" {
@@ -51,7 +53,7 @@ def connections(**changed: str) -> str:
 def test_the_alarm_on_connections_is_an_upper_limit_within_the_budget(
     read: Read, changed: dict[str, str], found: int, unread: int
 ) -> None:
-    _, examined = connection_alarms(read(TOPIC, connections(**changed)), 75)
+    _, examined = connection_alarms(read(TOPIC, connections(**changed)), 75, WITHIN)
     assert (len(examined.findings), len(examined.not_examined)) == (found, unread)
 
 
@@ -167,7 +169,7 @@ MEMORY = usage("memory", "MemoryUtilization")
 def watched(read: Read, *alarms: str) -> Examined:
     configuration = read(TOPIC, SUBSCRIPTION, CLUSTER, SERVICE, *alarms)
     (finn,) = [each for each in read_definitions(configuration, ["finn"]).definitions if each.service]
-    return coverage(configuration, finn)
+    return coverage(configuration, finn, WITHIN)
 
 
 BALANCED = "{ TargetGroup = aws_lb_%s.arn_suffix, LoadBalancer = aws_lb.main.arn_suffix }"
@@ -187,13 +189,27 @@ BALANCED = "{ TargetGroup = aws_lb_%s.arn_suffix, LoadBalancer = aws_lb.main.arn
             cpu(dimensions=OWN.replace('"cluster"', "var.unset")),
             "? its dimensions",
         ),
-        (cpu(threshold="500"), "accepted is above 60 to 90"),
-        (cpu(threshold="5"), "accepted is above 60 to 90"),
-        (cpu(threshold="var.unset ? 80 : 95"), "accepted is above 60 to 90"),
+        (cpu(threshold="500"), "accepted is > 60 to 90"),
+        (cpu(threshold="5"), "accepted is > 60 to 90"),
+        (cpu(threshold="var.unset ? 80 : 95"), "accepted is > 60 to 90"),
         (cpu(threshold="var.unset"), "? its threshold"),
-        (cpu(comparison_operator='"LessThanThreshold"'), "accepted is above"),
+        (cpu(comparison_operator='"LessThanThreshold"'), "accepted is > 60"),
         (cpu(statistic='"SampleCount"'), "it looks at SampleCount"),
         (cpu(unit='"Seconds"'), "its unit is Seconds"),
+        (cpu(unit='"Percent"'), ""),
+        (cpu(unit='"None"'), "its unit is None"),
+        (cpu(statistic="", extended_statistic='"p95"'), ""),
+        (cpu(statistic="", extended_statistic='"p50"'), "it looks at p50"),
+        (cpu(period="300", evaluation_periods="2"), ""),
+        (cpu(period='"300"', evaluation_periods='"2"'), ""),
+        (cpu(period="3600", evaluation_periods="2"), "it fires after 7200 s"),
+        (cpu(period="60", evaluation_periods="60"), "it fires after 3600 s"),
+        (cpu(period="60", evaluation_periods="60", datapoints_to_alarm="3"), ""),
+        (cpu(period="60", evaluation_periods="2", datapoints_to_alarm="3"), "it waits for 3 datapoints of 2"),
+        (cpu(period="10", evaluation_periods="2"), "its period is 10 s"),
+        (cpu(period="var.unset ? 60 : 3600", evaluation_periods="2"), "it fires after 7200 s"),
+        (cpu(period="var.unset", evaluation_periods="2"), "? its period"),
+        (cpu(period="60", evaluation_periods="var.unset"), "? its evaluation_periods"),
         (cpu(alarm_actions="[]"), "it has no action"),
         (cpu(count="0"), "no alarm"),
         (usage("cpu", "MemoryUtilization"), "no alarm"),
@@ -214,10 +230,18 @@ def test_the_cpu_of_a_service_is_watched_or_found(read: Read, alarm: str, what: 
     [
         (health(), ""),
         (health(threshold="0", comparison_operator='"LessThanOrEqualToThreshold"'), ""),
-        (health(threshold="2"), "not where nothing is left"),
-        (health(comparison_operator='"GreaterThanThreshold"'), "not where nothing is left"),
+        (health(threshold="2"), "accepted is < 1"),
+        (health(comparison_operator='"GreaterThanThreshold"'), "accepted is < 1"),
         (health(treat_missing_data='"notBreaching"'), "it treats missing data as notBreaching"),
         (health(treat_missing_data=""), "it treats missing data as missing"),
+        (health(treat_missing_data='"ignore"'), "it treats missing data as ignore"),
+        (health(treat_missing_data="", insufficient_data_actions="[aws_sns_topic.t.arn]"), ""),
+        (
+            health(treat_missing_data='"notBreaching"', insufficient_data_actions="[aws_sns_topic.t.arn]"),
+            "it treats missing data as notBreaching",
+        ),
+        (health(treat_missing_data='var.unset ? "breaching" : "ignore"'), "it treats missing data as ignore"),
+        (health(period="300", evaluation_periods="3"), "it fires after 900 s, the plan allows 600 s"),
         (
             health(
                 namespace='"AWS/ApplicationELB"',
@@ -269,8 +293,77 @@ def test_one_metric_query_is_the_flat_form_and_metric_math_is_not_examined(read:
     assert [each.what for each in examined.not_examined] == ["the alarm cpu: metric math m1 / 2"]
 
 
+MATH = """id         = "e"
+    expression = "%s"
+  }
+  metric_query {
+    id = "m1"
+    metric {
+      namespace   = "AWS/ApplicationELB"
+      metric_name = "%s"
+      stat        = "Sum"
+      period      = 60
+    }"""
+
+
+@pytest.mark.parametrize(
+    ("expression", "metric", "unclear"),
+    [
+        ("FILL(m1, 0)", "CPUUtilization", True),
+        ("m1 * 100", "RequestCount", False),
+        ("FILL(m1, 0)", "${var.unset}", True),
+        ("SELECT AVG(CPUUtilization) FROM x", "RequestCount", True),
+        ("ANOMALY_DETECTION_BAND(m1, 2)", "CPUUtilization", True),
+    ],
+)
+def test_metric_math_on_something_else_hides_no_lack(
+    read: Read, expression: str, metric: str, unclear: bool
+) -> None:
+    math = QUERY.replace('id = "m"\n    %s', MATH % (expression, metric))
+    examined = watched(read, math, health(), MEMORY)
+    assert (len(examined.not_examined), len(examined.findings)) == (int(unclear), int(not unclear))
+
+
+COMPOSITE = """
+resource "aws_cloudwatch_composite_alarm" "page" {
+  alarm_name    = "page"
+  alarm_rule    = %s
+  alarm_actions = [aws_sns_topic.t.arn]
+}
+"""
+SILENT = {"alarm_name": '"finn-cpu"', "alarm_actions": "[]"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "what"),
+    [
+        ('"ALARM(${aws_cloudwatch_metric_alarm.cpu.alarm_name})"', ""),
+        ('"ALARM(\\"finn-cpu\\") OR ALARM(other)"', ""),
+        ('"ALARM(${aws_cloudwatch_metric_alarm.cpu.arn})"', ""),
+        ('join(" OR ", [for a in [aws_cloudwatch_metric_alarm.cpu] : "ALARM(${a.alarm_name})"])', ""),
+        ('"ALARM(finn-cpu) AND ALARM(other)"', "it has no action"),
+        ('"ALARM(other)"', "it has no action"),
+        ('"AT_LEAST(1, ALARM, (finn-cpu))"', "? goes off with"),
+        ("var.unset", "? goes off with"),
+    ],
+)
+def test_an_alarm_may_be_heard_through_a_composite_one(read: Read, rule: str, what: str) -> None:
+    examined = watched(read, cpu(**SILENT), COMPOSITE % rule, health(), MEMORY)
+    lines = [each.what for each in examined.findings] + [f"? {each.what}" for each in examined.not_examined]
+    assert len(lines) == bool(what)
+    assert all(
+        what.removeprefix("? ") in line and what.startswith("?") == line.startswith("?") for line in lines
+    )
+
+
+def test_composite_alarms_in_a_circle_are_read(read: Read) -> None:
+    circle = (COMPOSITE % '"ALARM(finn-cpu) OR ALARM(page)"').replace("[aws_sns_topic.t.arn]", "[]")
+    (finding,) = watched(read, cpu(**SILENT), circle, health(), MEMORY).findings
+    assert "it has no action" in finding.what
+
+
 def own(metric: str, **changed: str) -> str:
-    limit, statistic = APPLICATION[metric]
+    limit, statistic = APPLICATION[metric].accepts[ABOVE][1], APPLICATION[metric].statistics[0]
     name = "extended_statistic" if statistic.startswith("p") else "statistic"
     return block(metric, {
         "namespace": '"p/AppMetrics"', "metric_name": f'"{metric}"', "threshold": str(limit),
@@ -284,8 +377,8 @@ def own(metric: str, **changed: str) -> str:
     [
         ({}, ""),
         ({"threshold": "1"}, ""),
-        ({"threshold": "60"}, "accepted is above 5 at most"),
-        ({"comparison_operator": '"LessThanThreshold"'}, "accepted is above 5 at most"),
+        ({"threshold": "60"}, "accepted is > 0 to 5"),
+        ({"comparison_operator": '"LessThanThreshold"'}, "accepted is > 0 to 5"),
         ({"statistic": '"Average"'}, "it looks at Average"),
         ({"metric_name": '"Other"'}, "no alarm watches JwtValidationFailedCount"),
         ({"alarm_actions": "[]"}, "it has no action"),
@@ -293,5 +386,5 @@ def own(metric: str, **changed: str) -> str:
 )
 def test_the_platforms_own_metrics_are_watched(read: Read, changed: dict[str, str], what: str) -> None:
     alarms = [own(metric, **(changed if metric.startswith("Jwt") else {})) for metric in APPLICATION]
-    examined = application(read(TOPIC, SUBSCRIPTION, *alarms))
+    examined = application(read(TOPIC, SUBSCRIPTION, *alarms), WITHIN)
     assert [what in each.what for each in examined.findings] == [True] * bool(what)

@@ -18,6 +18,7 @@ from smoke.source.terraform import Configuration
 from tests.smoke.source.repository import repository
 
 STYLES = Path(__file__).with_name("styles")
+WITHIN = {"health_s": 600, "others_s": 900}
 GROUPS = {"finn": ["finn"], "dixie": ["dixie"]}
 INVENTORY: list[Mapping[str, Any]] = [
     {"ecs": "finn", "cpu": 512, "memory": 1024, "image": "p-finn"},
@@ -40,7 +41,7 @@ def examine(configuration: Configuration) -> dict[str, Examined]:
     if finn is None:
         configuration.lacks(watched, "there is no service finn", ("finn",))
     else:
-        watched = coverage(configuration, finn)
+        watched = coverage(configuration, finn, WITHIN)
     rows = [inventory(configuration, defined, row)[1] for row in INVENTORY]
     return {
         "read": Examined([], configuration.unread),
@@ -56,7 +57,7 @@ def examine(configuration: Configuration) -> dict[str, Examined]:
         ),
         "alarms": watched,
         "heard": heard(configuration),
-        "connections": connection_alarms(configuration, 75)[1],
+        "connections": connection_alarms(configuration, 75, WITHIN)[1],
     }
 
 

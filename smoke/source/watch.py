@@ -1,0 +1,242 @@
+"""The rule of alarms: when one fires, what keeps it from firing where it should, and what goes off with it.
+
+It has two readers: `smoke/source/alarms` for Terraform, `smoke/aws/alarms` for what runs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+ABOVE, ABOVE_OR_AT = "GreaterThanThreshold", "GreaterThanOrEqualToThreshold"
+BELOW, BELOW_OR_AT = "LessThanThreshold", "LessThanOrEqualToThreshold"
+SIGNS = {ABOVE: ">", ABOVE_OR_AT: ">=", BELOW: "<", BELOW_OR_AT: "<="}
+#: The metrics that are watched are published once a minute.
+RESOLUTION_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """When an alarm fires: on `datapoints` of `periods` periods (0: all of them) of `period` seconds each.
+
+    A period or number of periods of 0 is not set. `reports_absence`: no data notifies somebody by itself.
+    """
+
+    statistic: str = ""
+    comparison: str = ""
+    threshold: float | None = None
+    unit: str = ""
+    period: int = 0
+    periods: int = 0
+    datapoints: int = 0
+    missing: str = "missing"
+    reports_absence: bool = False
+
+    @property
+    def condition(self) -> str:
+        """The condition in words."""
+        limit = "no fixed threshold" if self.threshold is None else f"{self.threshold:g}"
+        return f"{self.statistic or 'expression'} {SIGNS.get(self.comparison, self.comparison)} {limit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What an alarm on something must be set to.
+
+    `accepts` maps a comparison to the lowest and the highest threshold, the strict one first; `unit` is the
+    metric's, empty where the platform itself publishes it. `absence`: where nothing runs there is no data.
+    """
+
+    accepts: Mapping[str, tuple[float, float]]
+    statistics: tuple[str, ...]
+    unit: str = ""
+    absence: bool = False
+
+    @property
+    def condition(self) -> str:
+        """What is accepted, in words; the strict comparison stands for both."""
+        comparison, (low, high) = next(iter(self.accepts.items()))
+        return f"{SIGNS[comparison]} {low:g}" + (f" to {high:g}" if high != low else "")
+
+
+def at_most(limit: float, low: float = 0) -> dict[str, tuple[float, float]]:
+    """More than a threshold that is not above the limit."""
+    return {ABOVE: (low, limit), ABOVE_OR_AT: (low + 1, limit + 1)}
+
+
+#: Nothing left of something that there is one of.
+HEALTH = Need(
+    {BELOW: (1.0, 1.0), BELOW_OR_AT: (0.0, 0.0)}, ("Average", "Minimum", "Maximum"), "Count", absence=True
+)
+#: A share of what there is: 60 to 90 percent. A percentile of `p9` is one of 90 or more.
+UTILIZATION = Need({ABOVE: (60.0, 90.0), ABOVE_OR_AT: (60.0, 90.0)}, ("Average", "Maximum", "p9"), "Percent")
+#: The platform's own metrics. What must never happen shows in the largest count as well.
+APPLICATION = {
+    "InvokeLatencyMs": Need(at_most(10_000), ("p99",)),
+    "JwtValidationFailedCount": Need(at_most(5), ("Sum",)),
+    "ConservationViolationCount": Need(at_most(0), ("Sum", "Maximum")),
+}
+
+
+def connections(limit: float) -> Need:
+    """What an alarm on database connections must be set to: it goes off above at most so many."""
+    return Need(at_most(limit, low=1), ("Average", "Maximum"), "Count")
+
+
+#: The metrics of which one shows whether anything of a service is left.
+HEALTH_METRICS = {
+    ("AWS/ApplicationELB", "HealthyHostCount"),
+    ("AWS/NetworkELB", "HealthyHostCount"),
+    ("ECS/ContainerInsights", "RunningTaskCount"),
+}
+UTILIZATION_METRICS = {"cpu": "CPUUtilization", "memory": "MemoryUtilization"}
+
+
+def faults(firing: Firing, need: Need, within: Mapping[str, int], unread: Collection[str] = ()) -> list[str]:
+    """Why an alarm would not fire where and when it should.
+
+    `within` is the plan's time in seconds: `health_s` for what must not be absent, else `others_s`. A rule
+    that needs a field of `unread` is left out.
+    """
+    limit = within["health_s" if need.absence else "others_s"]
+    found = [rule(firing, need, limit) for fields, rule in _RULES if not fields & {*unread}]
+    return [why for why in found if why]
+
+
+def _condition(firing: Firing, need: Need, _: int) -> str:
+    bounds = need.accepts.get(firing.comparison)
+    if bounds is None:
+        return f"it fires on {firing.condition}, accepted is {need.condition}"
+    if firing.threshold is None or not bounds[0] <= firing.threshold <= bounds[1]:
+        return f"its condition is {firing.condition}, accepted is {need.condition}"
+    return ""
+
+
+def _statistic(firing: Firing, need: Need, _: int) -> str:
+    if any(_fits(firing.statistic, each) for each in need.statistics):
+        return ""
+    wanted = " or ".join("a percentile from p90" if each == "p9" else each for each in need.statistics)
+    return f"it looks at {firing.statistic or 'no statistic'}, wanted is {wanted}"
+
+
+def _fits(statistic: str, wanted: str) -> bool:
+    return statistic == wanted or (wanted == "p9" and re.fullmatch(r"p9\d(\.\d+)?", statistic) is not None)
+
+
+def _unit(firing: Firing, need: Need, _: int) -> str:
+    if need.unit and firing.unit not in ("", need.unit):
+        return f"its unit is {firing.unit}, the metric's is {need.unit}: no datapoint has it"
+    return ""
+
+
+def _time(firing: Firing, _: Need, limit: int) -> str:
+    if not firing.period or not firing.periods:
+        return ""
+    if firing.datapoints > firing.periods:
+        return f"it waits for {firing.datapoints} datapoints of {firing.periods}"
+    if firing.period % RESOLUTION_S:
+        return f"its period is {firing.period} s, the metric has a datapoint a minute"
+    seconds = firing.period * (firing.datapoints or firing.periods)
+    return f"it fires after {seconds} s, the plan allows {limit} s" if seconds > limit else ""
+
+
+def _absence(firing: Firing, need: Need, _: int) -> str:
+    if not need.absence or firing.missing == "breaching":
+        return ""
+    if firing.missing == "missing" and firing.reports_absence:
+        return ""
+    return f"it treats missing data as {firing.missing}: where nothing runs there is no data"
+
+
+_RULES: tuple[tuple[set[str], Callable[[Firing, Need, int], str]], ...] = (
+    ({"comparison", "threshold"}, _condition),
+    ({"statistic"}, _statistic),
+    ({"unit"}, _unit),
+    ({"period", "periods", "datapoints"}, _time),
+    ({"missing"}, _absence),
+)
+
+
+class RuleUnread(ValueError):
+    """A composite alarm's rule is not understood."""
+
+
+def goes_off_with(rule: str, alarm: Collection[str]) -> bool:
+    """Whether a composite alarm goes off whenever one alarm does, whatever state the others are in.
+
+    `alarm` are the ways to refer to it: its name and its ARN. Raises RuleUnread.
+    """
+    return _Rule(rule, alarm).holds() is True
+
+
+def alarms_in(rule: str) -> set[str]:
+    """The names and ARNs in a composite alarm's rule. Raises RuleUnread."""
+    reader = _Rule(rule, ())
+    reader.holds()
+    return reader.named
+
+
+_STATES = ("ALARM", "OK", "INSUFFICIENT_DATA")
+#: CloudWatch itself takes fewer.
+_DEPTH = 100
+_TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|[(),]|[^\s(),"]+')
+
+
+class _Rule:
+    """Reads a rule in three values, None for what other alarms decide."""
+
+    def __init__(self, rule: str, alarm: Collection[str]) -> None:
+        self._tokens: Iterator[str] = iter(_TOKEN.findall(rule))
+        self._next = next(self._tokens, "")
+        self._alarm = alarm
+        self._depth = 0
+        self.named: set[str] = set()
+
+    def holds(self) -> bool | None:
+        found = self._either()
+        if self._next:
+            raise RuleUnread(f"unexpected {self._next}")
+        return found
+
+    def _either(self) -> bool | None:
+        found = [self._both()]
+        while self._next == "OR":
+            self._take()
+            found.append(self._both())
+        return True if True in found else None if None in found else False
+
+    def _both(self) -> bool | None:
+        found = [self._one()]
+        while self._next == "AND":
+            self._take()
+            found.append(self._one())
+        return False if False in found else None if None in found else True
+
+    def _one(self) -> bool | None:
+        word = self._take()
+        if word in ("NOT", "("):
+            self._depth += 1
+            if self._depth > _DEPTH:
+                raise RuleUnread(f"nested deeper than {_DEPTH}")
+            found = self._one() if word == "NOT" else self._either()
+            self._depth -= 1
+            if word == "NOT":
+                return None if found is None else not found
+            self._take(")")
+            return found
+        if word in ("TRUE", "FALSE"):
+            return word == "TRUE"
+        if word not in _STATES:
+            raise RuleUnread(f"unexpected {word or 'end'}")
+        self._take("(")
+        name = re.sub(r"\\(.)", r"\1", self._take().strip('"'))
+        self._take(")")
+        self.named.add(name)
+        return word == "ALARM" if name in self._alarm else None
+
+    def _take(self, wanted: str = "") -> str:
+        found, self._next = self._next, next(self._tokens, "")
+        if wanted and found != wanted:
+            raise RuleUnread(f"unexpected {found or 'end'}, not {wanted}")
+        return found
