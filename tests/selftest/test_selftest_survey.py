@@ -57,12 +57,14 @@ def test_killed_survived_and_not_reached(scene: Scene) -> None:
 
 
 def test_a_check_that_stays_red_kills_nothing(scene: Scene) -> None:
-    """The platform stays low after this one, so its killer proves nothing, and the run is not green."""
+    """The platform stays low after this one, so its killers prove nothing, and the run is not green.
+
+    It is tried again without them, until no check is left that is green without it and red with it.
+    """
     code, out, model = survey(scene, "--only", "lasting", "--workers", "1")
     assert code == 1, out
     assert [(row["outcome"], row["by"]) for row in model["mutants"]] == [("survived", "")]
-    assert "is red without it, too" in model["mutants"][0]["why"]
-    assert model["alarms"][0]["check"].startswith("health/mood[")
+    assert {alarm["check"] for alarm in model["alarms"]} >= {"health/mood[morning]", "health/mood[evening]"}
 
 
 def test_one_that_cannot_be_switched_on_is_not_killed(scene: Scene) -> None:

@@ -13,7 +13,7 @@ import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Any
 
@@ -181,6 +181,7 @@ class Experience:
         self.drills = frozenset(name for name, check in checks.items() if check.drill)
         self.with_drills = with_drills
         self._kills: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._distrusted: set[str] = set()
         self._lock = threading.Lock()
 
     def killed(self, mutant: Mutant, check: str) -> None:
@@ -189,13 +190,23 @@ class Experience:
             self._kills[mutant.file][check] += 1
             self._kills[""][check] += 1
 
+    def distrust(self, check: str) -> None:
+        """Take note of a check that is red without a mutant: it kills none."""
+        with self._lock:
+            self._distrusted.add(check)
+
+    def trusted(self, names: Iterable[str]) -> list[str]:
+        """Return the checks that were not red without a mutant so far."""
+        with self._lock:
+            return [name for name in names if name not in self._distrusted]
+
     def first(self, mutant: Mutant, through: Sequence[str]) -> list[str]:
         """Return the most promising of the checks that run through a mutant, drills left out."""
         with self._lock:
             near, far = Counter(self._kills[mutant.file]), Counter(self._kills[""])
         seconds = self.trace.seconds
         ranked = sorted(
-            (name for name in through if name not in self.drills),
+            (name for name in self.trusted(through) if name not in self.drills),
             key=lambda name: (-near[name], -far[name], seconds.get(name, 0.0)),
         )
         chosen: list[str] = []
@@ -213,7 +224,11 @@ class Experience:
         Those in between share what was read once, by whichever check came first.
         """
         files = {self._file(name) for name in through}
-        return [name for name in self.checks if self._file(name) in files and name not in self.drills]
+        return [
+            name
+            for name in self.trusted(self.checks)
+            if self._file(name) in files and name not in self.drills
+        ]
 
     def _file(self, name: str) -> str:
         return self.checks[name].nodeid.partition("::")[0]
@@ -267,12 +282,12 @@ class MutantWorker(Worker):
 
     def _killer(self, mutant: Mutant, through: Sequence[str], experience: Experience) -> tuple[str, str]:
         """Return the check that killed a mutant, and what it said; "" and what was odd when none did."""
-        drills = [name for name in through if name in experience.drills] if experience.with_drills else []
+        drills = [name for name in experience.trusted(through) if name in experience.drills]
         odd = ""
         for names, more in (
             (experience.first(mutant, through), ()),
             (experience.rest(through), ()),
-            (drills, (_DRILLS,)),
+            (drills if experience.with_drills else (), (_DRILLS,)),
         ):
             if not names:
                 continue
@@ -287,9 +302,13 @@ class MutantWorker(Worker):
                     for check in model["checks"]
                     if is_red(check) and check["outcome"] != Outcome.NOT_RUN
                 ]
-                for check in red:
-                    if check["outcome"] == Outcome.FAILED and check["class"] == FailureClass.PLATFORM_BUG:
-                        return check["id"], check["summary"]
+                proved = {
+                    check["id"]: check["summary"]
+                    for check in red
+                    if check["outcome"] == Outcome.FAILED and check["class"] == FailureClass.PLATFORM_BUG
+                }
+                for name in experience.trusted(proved):
+                    return name, proved[name]
                 if not red:
                     break
                 odd = f"{red[0]['id']}: {red[0]['outcome']}, {red[0]['class']}: {red[0]['summary']}"
@@ -363,11 +382,14 @@ class MutantCampaign:
             if recent and (target is None or due):
                 self._tell(worker, recent)
                 recent, since = [], time.monotonic()
-            if target is None:
+            if target is None and not self._left:  # what a check that cannot be trusted killed comes again
                 return
 
     def _tell(self, worker: MutantWorker, recent: Sequence[Fate]) -> None:
-        """Tell the fates, after the killing checks ran without a mutant: what is red then proves nothing."""
+        """Tell the fates, after the killing checks ran without a mutant.
+
+        What is red then proves nothing: its mutants are tried again, and it is not asked any more.
+        """
         worker.restore(None)
         killers = dict.fromkeys(fate.by for fate in recent if fate.by)
         drills = self._experience.drills
@@ -378,20 +400,17 @@ class MutantCampaign:
         alarms = worker.clean_run(
             "control run", [each for each in selections if each not in ([], [_DRILLS])]
         ).alarms
-        crying = {alarm.check for alarm in alarms}
         for alarm in alarms:
             self._news.put(alarm.as_data())
+            self._experience.distrust(alarm.check)
+        crying = {alarm.check for alarm in alarms}
         for fate in recent:
-            if fate.by and crying & {fate.by, ""}:
-                fate = Fate(
-                    mutant=fate.mutant,
-                    service=fate.service,
-                    outcome=SURVIVED,
-                    why=f"{fate.by} is red without it, too",
-                    reached_by=fate.reached_by,
-                    seconds=fate.seconds,
-                )
-            self._news.put(fate)
+            if fate.by and fate.by in crying:
+                self._left.append((fate.mutant, fate.service))
+            elif fate.by and "" in crying:
+                self._news.put(replace(fate, outcome=SURVIVED, by="", why="the run without it has no report"))
+            else:
+                self._news.put(fate)
 
     def _next(self) -> tuple[Mutant, str] | None:
         with suppress(IndexError):
