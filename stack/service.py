@@ -29,6 +29,9 @@ def main(argv: list[str]) -> int:
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    # What no line shows is not looked up: caller, thread, process.
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     # Without a file of faults no part of the process is one that could misbehave.
     faults = Faults(settings.faults_file) if settings.faults_file is not None else None
     if settings.service == "worker":

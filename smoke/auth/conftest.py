@@ -28,7 +28,7 @@ def forged() -> Callable[[Target], list[Forgery]]:
 
     def forged(target: Target) -> list[Forgery]:
         of = (target.service, target.access.kind.name)
-        if target.body or of not in kept or time.monotonic() - kept[of][0] > OLD_S:
+        if target.access.kind.bound or of not in kept or time.monotonic() - kept[of][0] > OLD_S:
             kept[of] = (time.monotonic(), forgeries(target.genuine()))
         return kept[of][1]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from .model import POOLS
@@ -192,6 +192,7 @@ REFUSALS: Mapping[str, frozenset[int]] = {
 }
 
 
+@lru_cache(maxsize=4096)
 def route_of(service: str, method: str, path: str) -> Route | None:
     """The route of the contract that a request goes to, a HEAD as a GET; None for any other."""
     method = "GET" if method == "HEAD" else method

@@ -15,7 +15,7 @@ import ssl
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache, partial
 from http.cookiejar import CookieJar
 from typing import Any
@@ -33,7 +33,6 @@ ANSWER_WITHIN_S = 30.0
 STREAM_WITHIN_S = 120.0
 #: Decoded bytes of one answer or stream; the longest honest one has some tens of thousands.
 MAX_BODY = 2 * 1024 * 1024
-CONNECTIONS = 40
 _PIECE = 64 * 1024
 #: This machine: no proxy is on the way, whatever the environment says.
 _LOOPBACK = re.compile(r"localhost|127\.[0-9.]+|::1")
@@ -90,6 +89,10 @@ def within(seconds: float) -> httpx.Timeout:
     return httpx.Timeout(seconds, connect=min(seconds, CONNECT_WITHIN_S))
 
 
+#: Connections to one service that wait for a request, the last used at the end.
+_Idle = list[httpcore.ConnectionInterface]
+
+
 class BoundedTransport(httpx.BaseTransport):
     """Sends over httpcore. ContractViolation for a body that is too long or no content of its encoding."""
 
@@ -97,7 +100,8 @@ class BoundedTransport(httpx.BaseTransport):
         self._trust = trust
         self._proxies = proxies
         self._max_body = max_body
-        self._pools: dict[str, httpcore.ConnectionPool] = {}
+        self._makers: dict[str, httpcore.ConnectionPool] = {}
+        self._idle: dict[tuple[str, str], _Idle] = {}
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """The answer's head; its body follows as it is read."""
@@ -117,10 +121,15 @@ class BoundedTransport(httpx.BaseTransport):
             content=request.stream,
             extensions={**request.extensions, "timeout": {**timeout, "read": end, "write": end}},
         )
+        idle = self._idle.setdefault((proxy, str(sent.url.origin)), [])
         with _translated(proxy, seconds):
-            came = self._pool_of(proxy).handle_request(sent)
+            connection, came = self._exchange(sent, proxy, idle)
         body = _Body(
-            f"{request.method} {request.url.path}", came, self._max_body, partial(_translated, proxy, seconds)
+            f"{request.method} {request.url.path}",
+            came,
+            self._max_body,
+            partial(_translated, proxy, seconds),
+            partial(_give_back, connection, idle),
         )
         if request.method == "HEAD" or came.status in _NO_BODY:
             body.expect_nothing()
@@ -129,9 +138,25 @@ class BoundedTransport(httpx.BaseTransport):
         return httpx.Response(came.status, headers=headers, stream=body, extensions=came.extensions)
 
     def close(self) -> None:
-        """Close every connection."""
-        for pool in self._pools.values():
-            pool.close()
+        """Close every idle connection."""
+        for idle in self._idle.values():
+            while idle:
+                idle.pop().close()
+
+    def _exchange(
+        self, sent: httpcore.Request, proxy: str, idle: _Idle
+    ) -> tuple[httpcore.ConnectionInterface, httpcore.Response]:
+        """An answer's head, over a connection that is idle or a new one.
+
+        httpcore's own pool looks at all connections before and after each request, under one lock: with
+        several threads that took longer than the exchange.
+        """
+        connection = _taken(idle) or self._maker(proxy).create_connection(sent.url.origin)
+        try:
+            return connection, connection.handle_request(sent)
+        except BaseException:
+            connection.close()
+            raise
 
     def _proxy_of(self, url: httpx.URL) -> str:
         if not self._proxies or _LOOPBACK.fullmatch(url.host) or proxy_bypass(url.host):
@@ -139,16 +164,28 @@ class BoundedTransport(httpx.BaseTransport):
         found = getproxies()
         return found.get(url.scheme) or found.get("all") or ""
 
-    def _pool_of(self, proxy: str) -> httpcore.ConnectionPool:
-        if proxy not in self._pools:
-            options: dict[str, Any] = {
-                "ssl_context": self._trust,
-                "max_connections": CONNECTIONS,
-                "max_keepalive_connections": CONNECTIONS,
-                "network_backend": Network(),
-            }
-            self._pools[proxy] = _proxy_pool(proxy, options) if proxy else httpcore.ConnectionPool(**options)
-        return self._pools[proxy]
+    def _maker(self, proxy: str) -> httpcore.ConnectionPool:
+        if proxy not in self._makers:
+            options: dict[str, Any] = {"ssl_context": self._trust, "network_backend": Network()}
+            self._makers[proxy] = _proxy_pool(proxy, options) if proxy else httpcore.ConnectionPool(**options)
+        return self._makers[proxy]
+
+
+def _taken(idle: _Idle) -> httpcore.ConnectionInterface | None:
+    """An idle connection that its service has not closed."""
+    with suppress(IndexError):  # another thread took the last one
+        while (connection := idle.pop()).has_expired():
+            connection.close()
+        return connection
+    return None
+
+
+def _give_back(connection: httpcore.ConnectionInterface, idle: _Idle) -> None:
+    """Keep a connection for the next request where it can take one."""
+    if connection.is_available():
+        idle.append(connection)
+    else:
+        connection.close()
 
 
 def _proxy_pool(address: str, options: dict[str, Any]) -> httpcore.ConnectionPool:
@@ -168,8 +205,10 @@ class _Body(httpx.SyncByteStream):
         came: httpcore.Response,
         most: int,
         translated: Callable[[], AbstractContextManager[None]],
+        give_back: Callable[[], None],
     ) -> None:
         self._route, self._came, self._most, self._translated = route, came, most, translated
+        self._give_back, self._closed = give_back, False
         headers = {name.lower(): value for name, value in came.headers}
         self._encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
         length = headers.get(b"content-length", b"")
@@ -196,8 +235,11 @@ class _Body(httpx.SyncByteStream):
             self._refuse(f"ends after {self._announced} bytes", f"{len(self._connection.excess)} bytes more")
 
     def close(self) -> None:
-        """Give the connection back, or close it when the body was not read to its end."""
-        self._came.close()
+        """Give the connection back once, or close it when the body was not read to its end."""
+        if not self._closed:
+            self._closed = True
+            self._came.close()
+            self._give_back()
 
     def _received(self) -> Iterable[bytes]:
         self._limit(self._announced or 0)
@@ -283,10 +325,10 @@ class Connection(httpcore.NetworkStream):
 
     def __init__(self, inner: httpcore.NetworkStream) -> None:
         self._inner = inner
+        self._to_send = b""
         self._received = b""
         self._seen = b""
         self._in_head = True
-        self._closed = False
         self._announced: int | None = None
 
     def expect(self, body: int | None) -> None:
@@ -300,6 +342,9 @@ class Connection(httpcore.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """The next bytes; ``timeout`` is the moment at which the exchange ends."""
+        if self._to_send:
+            with suppress(httpcore.WriteError):  # a service may answer, and close, before it has read all
+                self._flush(timeout)
         if not self._received:
             self._received = self._inner.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
         size = min(max_bytes, len(self._received))
@@ -319,19 +364,21 @@ class Connection(httpcore.NetworkStream):
         return end.end() - before if end and end.end() > before else len(self._received)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Send; what follows is the head of an answer again.
+        """Send, a short request all at once: for its first part alone a service would be woken twice.
 
-        A connection closed after an answer without a length is idle for a moment, and another thread may have
-        taken it: httpcore then takes another one.
+        What follows is the head of an answer again.
         """
-        if self._closed:
-            raise httpcore.ConnectionNotAvailable
         self._in_head, self._announced, self._seen = True, None, b""
-        self._inner.write(buffer, _left(timeout, httpcore.WriteTimeout))
+        self._to_send += buffer
+        if len(self._to_send) > _PIECE:
+            self._flush(timeout)
+
+    def _flush(self, end: float | None) -> None:
+        sent, self._to_send = self._to_send, b""
+        self._inner.write(sent, _left(end, httpcore.WriteTimeout))
 
     def close(self) -> None:
         """Close the socket."""
-        self._closed = True
         self._inner.close()
 
     def start_tls(

@@ -46,6 +46,8 @@ class AnswerLog:
         self._ids: set[tuple[str, str]] = set()
         self._kinds: Counter[tuple[str, str, str, str]] = Counter()
         self._sent: Counter[str] = Counter()
+        self._seen: dict[str, Seen] = {}
+        self._read_bytes = 0
 
     def request_id(self, service: str, method: str, path: str) -> str | None:
         """An id for every second request of a route: an answer must echo one, and make one."""
@@ -89,16 +91,22 @@ class AnswerLog:
             self._ids.add((name, value))
 
     def seen(self, service: str) -> Seen:
-        """What all processes have written of one service so far."""
-        seen = Seen(Counter(), Counter(), Counter())
-        for line in self._path.read_text(encoding="utf-8").splitlines():
+        """What all processes have written of one service so far; nothing is read twice."""
+        with self._path.open("rb") as file:
+            file.seek(self._read_bytes)
+            lines, end, _ = file.read().rpartition(b"\n")
+        self._read_bytes += len(lines + end)
+        for line in lines.splitlines():
             name, route, status, findings, secret = json.loads(line)
-            if name == service:
-                seen.answers[route, status] += 1
-                seen.findings.update((rule, text) for rule, text in findings)
-                if secret:
-                    seen.secrets[f"{route}: {status}: {secret}"] += 1
-        return seen
+            seen = self._of(name)
+            seen.answers[route, status] += 1
+            seen.findings.update((rule, text) for rule, text in findings)
+            if secret:
+                seen.secrets[f"{route}: {status}: {secret}"] += 1
+        return self._of(service)
+
+    def _of(self, service: str) -> Seen:
+        return self._seen.setdefault(service, Seen(Counter(), Counter(), Counter()))
 
 
 def _name(service: str, method: str, path: str) -> str:
@@ -117,7 +125,7 @@ def exchange_of(service: str, response: httpx.Response, prefix: str = "", events
     path = request.url.path.removeprefix(prefix)
     sent = tuple(SentEvent(name, id_, _json(data.encode())[0]) for name, id_, data in events)
     return Exchange(
-        service, request.method, path, request.headers, response.status_code, response.headers,
+        service, request.method, path, dict(request.headers), response.status_code, dict(response.headers),
         body, document, problem, sent,
     )  # fmt: skip
 

@@ -56,8 +56,17 @@ class Batch:
         goes before any other, and what the platform did wrong before what did not reach it.
         """
         assert cases, "no case to try"
+        tried: list[tuple[httpx.Response | None, Exception | None]] = [(None, None)] * len(cases)
+        left = iter(range(len(cases)))
+
+        def work() -> None:
+            for number in left:  # each is taken by one thread
+                tried[number] = _try(cases[number])
+
         with ThreadPoolExecutor(self._concurrency) as pool:
-            tried = [*pool.map(_try, cases)]
+            workers = [pool.submit(work) for _ in range(self._concurrency)]
+        for worker in workers:
+            worker.result()
         for rule, times in Counter(case.rule for case in cases).items():
             self._evidence.evaluated(rule, times)
         failures = [

@@ -56,6 +56,49 @@ class Spend:
     last: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class _KnownSpend:
+    """The journal as far as it was read: the cost of each call, by tenant and key, and what they cost in all.
+
+    ``known`` are the calls of known cost, ``calls`` all of them.
+    """
+
+    bytes: int = 0
+    spent: int = 0
+    costs: dict[tuple[str, str], int] = field(default_factory=dict)
+    calls: set[tuple[str, str]] = field(default_factory=set)
+    known: set[tuple[str, str]] = field(default_factory=set)
+    latencies_ms: list[float] = field(default_factory=list)
+    last: dict[str, float] = field(default_factory=dict)
+
+    def take(self, entry: Mapping[str, Any]) -> None:
+        """Read one more line."""
+        call = (entry["tenant"], entry["key"])
+        self.calls.add(call)
+        if entry["micro"]:
+            self.spent += entry["micro"] - self.costs.get(call, 0)
+            self.costs[call] = entry["micro"]
+        if not entry["unknown"]:
+            self.known.add(call)
+        if entry["ms"] is not None:
+            self.latencies_ms.append(entry["ms"])
+        self.last[call[0]] = entry["at"]
+
+    def spend(self) -> Spend:
+        """What these lines say."""
+        charges: Counter[str] = Counter()
+        for (tenant, _), micro in self.costs.items():
+            charges[tenant] += micro
+        return Spend(
+            charges=charges,
+            calls=len(self.costs),
+            highest_price=max(self.costs.values(), default=0),
+            unknown=Counter(tenant for tenant, _ in self.calls - self.known),
+            latencies_ms=tuple(self.latencies_ms),
+            last=dict(self.last),
+        )
+
+
 class SpendJournal:
     """A journal that all processes of a run append to, in a directory that they share.
 
@@ -72,8 +115,8 @@ class SpendJournal:
         self._cap = cap_micro
         self._read_balances = read_balances
         self._under_way: list[int] = []
-        self._known: list[dict[str, Any]] = []
-        self._known_bytes = 0
+        self._balances: dict[str, OpeningBalance] = {}
+        self._read = _KnownSpend()
         self._mutex = Lock()
         self._journal = directory / "smoke-spend.jsonl"
         self._opening = directory / "smoke-opening.json"
@@ -88,6 +131,11 @@ class SpendJournal:
 
     def open(self) -> dict[str, OpeningBalance]:
         """The balances before the run's first charge: read by the first process that asks, kept for all."""
+        if not self._balances:
+            self._balances = self._shared_balances()
+        return self._balances
+
+    def _shared_balances(self) -> dict[str, OpeningBalance]:
         with self._opening.open("a+", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)
@@ -122,42 +170,28 @@ class SpendJournal:
 
     def spend(self) -> Spend:
         """Everything written so far."""
-        entries = self._entries()
-        calls = [(entry["tenant"], entry["key"]) for entry in entries]
-        costs = {call: entry["micro"] for call, entry in zip(calls, entries, strict=True) if entry["micro"]}
-        seen = {call for call, entry in zip(calls, entries, strict=True) if not entry["unknown"]}
-        charges: Counter[str] = Counter()
-        for (tenant, _), micro in costs.items():
-            charges[tenant] += micro
-        return Spend(
-            charges=charges,
-            calls=len(costs),
-            highest_price=max(costs.values(), default=0),
-            unknown=Counter(tenant for tenant, _ in {*calls} - seen),
-            latencies_ms=tuple(entry["ms"] for entry in entries if entry["ms"] is not None),
-            last={entry["tenant"]: entry["at"] for entry in entries},
-        )
-
-    def _entries(self) -> list[dict[str, Any]]:
-        """The journal's lines; what was read before is not read again, as the journal only grows."""
         with self._mutex:
-            if self._journal.exists():
-                with self._journal.open("rb") as file:
-                    file.seek(self._known_bytes)
-                    lines, end, _ = file.read().rpartition(b"\n")
-                self._known_bytes += len(lines + end)
-                self._known += map(json.loads, lines.splitlines())
-            return list(self._known)
+            return self._follow().spend()
+
+    def _follow(self) -> _KnownSpend:
+        """What the journal says by now; the mutex is held. It only grows: nothing is read again."""
+        if self._journal.exists():
+            with self._journal.open("rb") as file:
+                file.seek(self._read.bytes)
+                lines, end, _ = file.read().rpartition(b"\n")
+            self._read.bytes += len(lines + end)
+            for line in lines.splitlines():
+                self._read.take(json.loads(line))
+        return self._read
 
     def _admit(self) -> int:
         """What the call that begins now is expected to cost: as much as those before it, on average, µUSD."""
-        spend = self.spend()
-        spent = sum(spend.charges.values())
-        usual = spent // max(1, spend.calls)
         with self._mutex:
-            if self._cap is not None and spent + sum(self._under_way) + usual > self._cap:
+            read = self._follow()
+            usual = read.spent // max(1, len(read.costs))
+            if self._cap is not None and read.spent + sum(self._under_way) + usual > self._cap:
                 raise SetupError(
-                    f"this run spent {spent} µUSD, another call would pass its cap of {self._cap} µUSD: "
+                    f"this run spent {read.spent} µUSD, another call would pass its cap of {self._cap} µUSD: "
                     "raise [budget] max_spend_cents, or find out why calls cost so much"
                 )
             self._under_way.append(usual)
