@@ -23,7 +23,7 @@ from smoke.platform.builds import builds
 from smoke.platform.dixie import Dixie, Scores
 from smoke.platform.finn import Finn
 from smoke.platform.freeside import Dialects, Freeside, Tenants
-from smoke.platform.http import Connect, HttpClient, ServiceClient
+from smoke.platform.http import Connect, HttpClient, ServiceClient, address_of
 from smoke.platform.invariants import MICRO_PER_CENT, Conservation
 from smoke.platform.jwks import SigningKeyLookup
 from smoke.platform.once import Once
@@ -69,7 +69,8 @@ def connect(environment: Environment, http: httpx.Client, answer_log: AnswerLog)
     """Makes the HTTP client of any service of the profile."""
 
     def connect(service: str, evidence: Evidence | None = None) -> HttpClient:
-        return HttpClient(service, environment.get(f"{service}.url"), http, evidence, log=answer_log)
+        url, address = environment.get(f"{service}.url"), address_of(environment, service)
+        return HttpClient(service, url, http, evidence, address=address, log=answer_log)
 
     return connect
 

@@ -147,7 +147,7 @@ class Stack:
         listeners = [
             Listener(name, ports[f"{name}-secure"], ports[f"{name}-plain"], hosts[name]) for name in PUBLIC
         ]
-        environ = {**base, **_emulator_environ(ports["aws"], home, listeners)}
+        environ = {**base, **_emulator_environ(ports["aws"], home, listeners), **self._variant.settings}
         serve = Command(services.python("stack.aws.server"), environ, home)
         known = {"STACK_ADDRESSES": ",".join(f"{name}={host}" for name, host in hosts.items())}
         seed = Command(services.python("stack.aws.seed"), {**base, **known}, home)
@@ -172,12 +172,15 @@ class Stack:
     def _write_profile(
         self, addresses: Addresses, ports: Mapping[str, int], api_key: Path, pooler: PgBouncer
     ) -> None:
-        """Fill in `profile.toml`; a JSON string is written the same in TOML."""
+        """Fill in `profile.toml`; a JSON string is written the same in TOML.
+
+        STACK_FINN_KEY and STACK_DIXIE_API_KEY are references to the keys of stand-ins.
+        """
         home = self._run.path
         values = {
-            "dixie_api_key": f"file:{api_key}",
+            "dixie_api_key": os.environ.get("STACK_DIXIE_API_KEY") or f"file:{api_key}",
             "freeside_key": f"secretsmanager:{secret_id('freeside')}",
-            "finn_key": f"secretsmanager:{secret_id('finn')}",
+            "finn_key": os.environ.get("STACK_FINN_KEY") or f"secretsmanager:{secret_id('finn')}",
             "region": REGION,
             "prefix": PREFIX,
             "aws_url": f"http://{LOOPBACK}:{ports['aws']}",

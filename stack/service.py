@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from stack import provider
 from stack.common.context import Context
+from stack.common.http import Renamed
 from stack.common.settings import SERVICES, Settings, SettingsError
 from stack.faults.active import Faults
 from stack.faults.proxy import FaultProxy
@@ -53,6 +54,8 @@ def _application(settings: Settings, faults: Faults | None) -> ASGIApp:
     else:
         parts = importlib.import_module(f"stack.faults.{name}").parts(faults) if faults is not None else None
         app = importlib.import_module(f"stack.{name}.app").create(settings, parts)
+    if settings.renamed:
+        app = Renamed(app, **settings.renamed)
     return FaultProxy(app, faults, name) if faults is not None else app
 
 

@@ -34,9 +34,10 @@ class Addresses:
     def choose(cls, ports: Mapping[str, int], environ: Mapping[str, str]) -> "Addresses":
         """Take `STACK_<SERVICE>_URL` from the environment where it is set, else a local port.
 
-        Raises StackError for a value that is not an http(s) URL.
+        `STACK_<SERVICE>_PORT` fixes the port, so that a stand-in of another service knows it beforehand.
+        Raises StackError for a value that is not an http(s) URL, or not a port.
         """
-        urls = {name: f"http://{LOOPBACK}:{ports[name]}" for name in HEALTH}
+        urls = {name: f"http://{LOOPBACK}:{_port(name, environ) or ports[name]}" for name in HEALTH}
         replaced = {}
         for name in HEALTH:
             variable = f"STACK_{name.upper()}_URL"
@@ -58,6 +59,15 @@ class Addresses:
             address = urlsplit(url)
             found[name] = f"{address.hostname}:{address.port or (443 if address.scheme == 'https' else 80)}"
         return found
+
+
+def _port(name: str, environ: Mapping[str, str]) -> int:
+    """The port that the environment fixes for a service; 0 where it does not."""
+    variable = f"STACK_{name.upper()}_PORT"
+    text = environ.get(variable, "")
+    if text and not (text.isdecimal() and 0 < int(text) < 65536):
+        raise StackError(f"{variable} is not a port: {text!r}", "allowed: 1 to 65535")
+    return int(text or 0)
 
 
 def base_environ() -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 id, what    the name, and what is different, for a person
 profile     values of the environment profile, by dotted key
-settings    environment variables of every service
+settings    environment variables of every service and of the AWS emulator
 sql         statements that follow the seed of the database
 rewrite     rules of the fault proxy (`stack/faults/proxy.py`) that always hold, each with its `service`
 aws         alterations (`stack/aws/alterations.py`) of what was seeded: `alter` names one
@@ -10,6 +10,7 @@ source      edits of the source tree (`stack/source_tree.py`)
 """
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -75,10 +76,13 @@ def variant(name: str) -> Variant:
     return VARIANTS.get(name, STANDARD)
 
 
-def toml(tables: Mapping[str, Any]) -> str:
-    """Tables of plain values as TOML, in which a JSON value is written the same."""
-    lines = [f"{key} = {json.dumps(value)}" for key, value in tables.items() if not isinstance(value, dict)]
-    for name, table in tables.items():
-        if isinstance(table, dict):
-            lines += [f"\n[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items())]
-    return "\n".join(lines) + "\n"
+def toml(tables: Mapping[str, Any], within: str = "") -> str:
+    """Tables as TOML, in which plain values are written as in JSON."""
+    plain, nested = [], []
+    for key, value in tables.items():
+        name = key if re.fullmatch(r"[\w-]+", key, re.ASCII) else json.dumps(key)
+        if isinstance(value, dict):
+            nested.append(f"\n[{within}{name}]\n{toml(value, f'{within}{name}.')}")
+        else:
+            plain.append(f"{name} = {json.dumps(value)}\n")
+    return "".join(plain + nested)

@@ -5,8 +5,9 @@ A new service, route or rule is one row here. What a route answers is in ``schem
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Schema = Mapping[str, Any]
@@ -14,12 +15,31 @@ Schema = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One service: where it reports its health and publishes its keys, and the audience of its tokens."""
+    """One service: where it reports its health and publishes its keys, and the audience of its tokens.
+
+    A profile may say otherwise: ``issuers`` of the tokens that it accepts, by kind; ``paths`` and ``headers``
+    by those of the contract.
+    """
 
     name: str
     health: str
     jwks: str
     audience: str
+    issuers: Mapping[str, str] = field(default_factory=dict)
+    paths: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def path(self, path: str) -> str:
+        """Where the service serves a path of the contract; `{id}` stands for one segment."""
+        for template, other in self.paths.items():
+            pattern = re.escape(template).replace(r"\{id\}", "([^/]+)")
+            if found := re.fullmatch(pattern, path):
+                return other.replace("{id}", found[1]) if found.groups() else other
+        return path
+
+    def issuer(self, kind: TokenKind) -> str:
+        """The issuer of the tokens of a kind that the service accepts."""
+        return self.issuers.get(kind.name) or kind.issuer
 
 
 SERVICES = {

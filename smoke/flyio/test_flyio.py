@@ -12,7 +12,7 @@ from smoke.aws.ecs import TaskDefinition
 from smoke.aws.reader import AwsReader
 from smoke.contract.model import SERVICES
 from smoke.platform.answers import body_text
-from smoke.platform.http import HttpClient
+from smoke.platform.http import HttpClient, address_of
 from smoke.source.checkout import Checkout, listed
 from smoke.source.fly import Scan, allow_list, plant, points_to_fly, scan
 
@@ -95,7 +95,9 @@ def test_responses_do_not_point_to_fly(
     environment: Environment, service: str, http: httpx.Client, evidence: Evidence
 ) -> None:
     """No header, redirect, error or key set points to Fly.io."""
-    client = HttpClient(service, environment.get(f"{service}.url"), http, evidence)
+    client = HttpClient(
+        service, environment.get(f"{service}.url"), http, evidence, address=address_of(environment, service)
+    )
     responses = [client.send("GET", path) for path in ROUTES[service]]
     responses += plain_http(client, evidence)
     traces = [trace for response in responses for trace in traces_of(response)]

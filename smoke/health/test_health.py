@@ -1,12 +1,10 @@
 """G-1, phase health: every service answers in time, reports status healthy, and names its build."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import httpx
 import pytest
-from pytest_readiness import Evidence
+from pytest_readiness import Environment, Evidence, SetupError
 
+from smoke.contract.health import parts_amiss
 from smoke.platform.answers import Fields, fields_of, require_error, require_status
 from smoke.platform.dixie import Dixie
 from smoke.platform.finn import Finn
@@ -124,25 +122,24 @@ def test_build_is_known(answer: httpx.Response, service: str, evidence: Evidence
 
 @pytest.mark.p1
 @pytest.mark.parametrize("service", SERVICES)
-def test_is_not_degraded(answer: httpx.Response, service: str) -> None:
-    """The service reports status healthy; for any other status the failure names the unhealthy parts."""
+def test_is_not_degraded(
+    answer: httpx.Response, service: str, environment: Environment, evidence: Evidence
+) -> None:
+    """The service reports status healthy, and so does each part of it, by the profile's rules for parts."""
     body = fields_of(require_status(answer, 200))
+    rules = environment.get(f"{service}.health")
+    amiss, unread = parts_amiss(body.data, rules)
     status = body.text("status")
     assert status == "healthy", (
-        f"{service} reports status {status}: {reasons(body.data) or 'no reason given'}"
+        f"{service} reports status {status}: {', '.join(amiss + unread) or 'no reason given'}"
     )
-
-
-def reasons(report: Mapping[str, Any], path: str = "") -> str:
-    """Every nested status of a health report that is not healthy."""
-    found = []
-    for name, value in report.items():
-        if isinstance(value, Mapping):
-            status = value.get("status")
-            if isinstance(status, str) and status not in {"healthy", "ok", "ready"}:
-                found.append(f"{path}{name} is {status}")
-            found.append(reasons(value, f"{path}{name}."))
-    return ", ".join(text for text in found if text)
+    assert not amiss, f"{service} reports status healthy, yet {', '.join(amiss)}"
+    evidence.evaluated(f"a part of {service} is well", 1 + len(body.data))
+    if unread:
+        raise SetupError(
+            f"not examined: the health of {service} says {', '.join(unread)}; name what a part may say in "
+            f"[{service}.health] of the profile"
+        )
 
 
 @pytest.mark.p0

@@ -13,10 +13,10 @@ import httpx
 from pytest_readiness import Environment, SetupError
 
 from smoke.aws.account import AwsAccount, account_of
-from smoke.contract.model import SERVICES as PLATFORM
+from smoke.contract.model import Service
 from smoke.network.transport import http_pool
 from smoke.platform.answers import ContractViolation, UnexpectedStatus, require_status
-from smoke.platform.http import require_resolvable
+from smoke.platform.http import address_of, require_resolvable
 from smoke.platform.jwks import KeySet, key_set_of
 from smoke.platform.tokens import SigningKey
 
@@ -177,17 +177,21 @@ class KeyPlatform:
         """Those that verify tokens of a key, and who of them, or of its owner, cannot be asked from here."""
         environment, http = self.environment, self._http
         tenant, agent = environment.auth.community_id, environment.auth.nft_id
-        makers: dict[str, Callable[[str], Verifier]] = {}
+        makers: dict[str, Callable[[str, Service], Verifier]] = {}
         if service == "freeside":
             makers = {
-                "freeside": lambda url: freeside_verifier(url, tenant, http),
-                "finn": lambda url: finn_verifier(url, tenant, agent, http),
-                "dixie": lambda url: dixie_verifier(url, tenant, agent, http),
+                "freeside": lambda url, at: freeside_verifier(url, tenant, http, at),
+                "finn": lambda url, at: finn_verifier(url, tenant, agent, http, at),
+                "dixie": lambda url, at: dixie_verifier(url, tenant, agent, http, at),
             }
         if service == "finn":
-            makers = {"dixie": lambda url: dixie_service_verifier(url, agent, http)}
+            makers = {"dixie": lambda url, at: dixie_service_verifier(url, agent, http, at)}
         barriers = {name: self._barrier(name) for name in (service, *makers)}
-        found = [make(getattr(environment, name).url) for name, make in makers.items() if not barriers[name]]
+        found = [
+            make(environment.get(f"{name}.url"), address_of(environment, name))
+            for name, make in makers.items()
+            if not barriers[name]
+        ]
         return tuple(found), tuple(f"{name} ({why})" for name, why in barriers.items() if why)
 
     def _barrier(self, service: str) -> str:
@@ -212,7 +216,8 @@ class KeyPlatform:
                 where=barrier,
                 action="run this where every service can be reached (inside the VPC)",
             )
-        url = f"{getattr(self.environment, service).url}{PLATFORM[service].jwks}"
+        at = address_of(self.environment, service)
+        url = self.environment.get(f"{service}.url") + at.path(at.jwks)
         try:
             response = self._http.get(url)
         except httpx.HTTPError as problem:

@@ -11,6 +11,7 @@ from typing import Protocol
 import httpx
 from pytest_readiness import SafetyViolation
 
+from smoke.contract.model import Service
 from smoke.platform import tokens
 from smoke.platform.answers import DIGITS, ContractViolation, error_code
 from smoke.platform.finn import INVOKE_PATH
@@ -104,38 +105,43 @@ class HttpVerifier:
         return TokenReply.REFUSED if response.status_code in (401, 403) else TokenReply.SILENT
 
 
-def freeside_verifier(url: str, tenant: str, http: httpx.Client) -> HttpVerifier:
+def freeside_verifier(url: str, tenant: str, http: httpx.Client, at: Service) -> HttpVerifier:
     """Freeside, which verifies its own user tokens."""
     return HttpVerifier(
-        "freeside", url, http, Question("GET", MODELS_PATH, lambda: tokens.user_claims(tenant))
+        "freeside",
+        url,
+        http,
+        Question("GET", at.path(MODELS_PATH), lambda: tokens.user_claims(tenant, at=at)),
     )
 
 
-def finn_verifier(url: str, tenant: str, agent: str, http: httpx.Client) -> HttpVerifier:
+def finn_verifier(url: str, tenant: str, agent: str, http: httpx.Client, at: Service) -> HttpVerifier:
     """Finn, which verifies Freeside's S2S tokens.
 
     The token is bound to another body, so that a verified request ends in REQ_HASH_MISMATCH and runs no
     model. The body itself is valid: a Finn that checks it first must not refuse it for another reason.
     """
     body = json.dumps({"agent": agent, "prompt": "Reply with the word yes."}).encode()
-    claims: Callable[[], Claims] = lambda: tokens.finn_claims(tenant, b"another body")  # noqa: E731
-    question = Question("POST", INVOKE_PATH, claims, content=body, accepted_code="REQ_HASH_MISMATCH")
+    claims: Callable[[], Claims] = lambda: tokens.finn_claims(tenant, b"another body", at=at)  # noqa: E731
+    question = Question("POST", at.path(INVOKE_PATH), claims, body, accepted_code="REQ_HASH_MISMATCH")
     return HttpVerifier("finn", url, http, question)
 
 
-def dixie_verifier(url: str, tenant: str, agent: str, http: httpx.Client) -> HttpVerifier:
+def dixie_verifier(url: str, tenant: str, agent: str, http: httpx.Client, at: Service) -> HttpVerifier:
     """Dixie, which verifies user tokens of Freeside's key."""
-    return _dixie(url, agent, http, lambda: tokens.user_claims(tenant, service="dixie"))
+    return _dixie(url, agent, http, at, lambda: tokens.user_claims(tenant, at=at))
 
 
-def dixie_service_verifier(url: str, agent: str, http: httpx.Client) -> HttpVerifier:
+def dixie_service_verifier(url: str, agent: str, http: httpx.Client, at: Service) -> HttpVerifier:
     """Dixie, which verifies S2S tokens of Finn's key."""
-    return _dixie(url, agent, http, tokens.dixie_service_claims)
+    return _dixie(url, agent, http, at, lambda: tokens.dixie_service_claims(at=at))
 
 
-def _dixie(url: str, agent: str, http: httpx.Client, claims: Callable[[], Claims]) -> HttpVerifier:
+def _dixie(
+    url: str, agent: str, http: httpx.Client, at: Service, claims: Callable[[], Claims]
+) -> HttpVerifier:
     params = (("routingKey", f"nft:{agent}"),)
-    return HttpVerifier("dixie", url, http, Question("GET", QUERY_PATH, claims, params=params))
+    return HttpVerifier("dixie", url, http, Question("GET", at.path(QUERY_PATH), claims, params=params))
 
 
 def _patience(response: httpx.Response) -> float:

@@ -13,7 +13,7 @@ from smoke.contract.intake import Verdict, far_from, may_become, pull
 from smoke.platform.answers import require_status
 from smoke.platform.batch import Batch, Case
 from smoke.platform.concurrency import at_once
-from smoke.platform.dixie import Dixie, Scores, now_text, quality_signal, service_credential
+from smoke.platform.dixie import Dixie, Scores, now_text, quality_signal
 from smoke.platform.freeside import Tenants
 from smoke.platform.http import Connect
 from smoke.platform.intake import answering, judging
@@ -48,7 +48,7 @@ def test_same_event_counts_once(
     eventually: Eventually,
 ) -> None:
     """An event counts once: sent again, at once, about another agent, with another score, respelled."""
-    credential = service_credential(finn_key())
+    credential = scores.dixie.service_credential(finn_key())
     others, before = scores.shown(bystander), scores.of(agent)
     toward = far_from(before)
     first = quality_signal(agent, toward)
@@ -122,7 +122,7 @@ def test_another_event_counts_too(
     eventually: Eventually,
 ) -> None:
     """Events that differ in their id alone count each, and so do ids that came with a refused event."""
-    credential = service_credential(finn_key())
+    credential = scores.dixie.service_credential(finn_key())
     before = scores.of(agent)
     event = quality_signal(agent, far_from(before))
     near = event["event_id"]

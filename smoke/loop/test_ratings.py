@@ -53,17 +53,20 @@ def ratings_of(connect: Connect, freeside: Freeside) -> Freeside:
 
 @pytest.fixture
 def others(
-    freeside: Freeside, attacker: SigningKey, tenants: Tenants
+    connect: Connect, freeside: Freeside, attacker: SigningKey, tenants: Tenants
 ) -> dict[str, tuple[str, Credential | None]]:
     """Who may not rate, each with the rule of tokens that forbids it."""
     return {
         "no token": ("credential", None),
         "garbage": ("credential", lambda: "Bearer not.a.token"),
         "an unknown API key": ("credential", lambda: "Bearer dxk_smoke_never_given_out"),
-        "an unknown key's token": ("key", lambda: bearer(attacker, user_claims(tenants.main))),
+        "an unknown key's token": (
+            "key",
+            lambda: bearer(attacker, user_claims(tenants.main, at=freeside.http.address)),
+        ),
         "a token for Dixie": (
             "audience",
-            lambda: bearer(freeside.key(), user_claims(tenants.main, service="dixie")),
+            lambda: bearer(freeside.key(), user_claims(tenants.main, at=connect("dixie").address)),
         ),
         "a token of yesterday": ("expiry", freeside.credential(tenants.main, iat=1, exp=300)),
     }

@@ -10,7 +10,7 @@ from pytest_readiness import Evidence
 from smoke.contract.model import Access
 from smoke.platform.answers import require_error, require_status
 from smoke.platform.attacks import Target, require_spent
-from smoke.platform.dixie import Dixie, Scores, service_credential
+from smoke.platform.dixie import Dixie, Scores
 from smoke.platform.freeside import Freeside, Tenants
 from smoke.platform.jwks import SigningKeyLookup
 from smoke.platform.once import Once
@@ -54,7 +54,7 @@ def test_counted_event_stays_counted(
     assert events, "this run counted no event"
     before = scores.shown(*{event["agent_id"] for event in events})
     for event in events:
-        require_status(dixie.post_event(event, service_credential(finn_key())), 202)
+        require_status(dixie.post_event(event, dixie.service_credential(finn_key())), 202)
     scores.stay(before, "an event that counted when the run began counted again")
 
 

@@ -14,13 +14,13 @@ import httpx
 from pytest_readiness import Environment, ProfileError, SetupError, load_environment
 
 from smoke.contract.boundaries import times
-from smoke.contract.model import SERVICES, Access, accesses
+from smoke.contract.model import Access, Service, accesses
 from smoke.network.transport import http_pool
 
 from . import tokens
 from .forgeries import forgeries, varieties
 from .genuine import Genuine
-from .http import HttpClient, ServiceClient
+from .http import HttpClient, ServiceClient, address_of
 from .jwks import SigningKeyLookup
 from .tokens import Claims, SigningKey
 
@@ -66,28 +66,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def genuine_of(environment: Environment, pool: httpx.Client, access: Access, body: str) -> Genuine:
     """A token that the route would accept from the suite's own tenant."""
     key = _key(environment, pool, access.kind.signer)
-    audience = SERVICES[access.service].audience
-    claims = claims_of(access, environment.auth.community_id, body)
+    at = address_of(environment, access.service)
+    claims = claims_of(access, at, environment.auth.community_id, body)
     others: list[SigningKey] = []
     for signer in SECRETS.keys() - {access.kind.signer}:
         with suppress(SetupError, AssertionError, httpx.HTTPError):
             others.append(_key(environment, pool, signer))
     attacker = SigningKey.throwaway("smoke-attacker")
-    return Genuine(access.kind, audience, key, claims, attacker, body.encode(), others=tuple(others))
+    kind = replace(access.kind, issuer=at.issuer(access.kind))
+    return Genuine(kind, at.audience, key, claims, attacker, body.encode(), others=tuple(others))
 
 
 def _key(environment: Environment, pool: httpx.Client, signer: str) -> SigningKey:
-    client = ServiceClient(HttpClient(signer, environment.get(f"{signer}.url"), pool))
+    address = address_of(environment, signer)
+    client = ServiceClient(HttpClient(signer, environment.get(f"{signer}.url"), pool, address=address))
     return SigningKeyLookup(lambda: environment.secret(SECRETS[signer]), client.jwks)()
 
 
-def claims_of(access: Access, tenant: str, body: str) -> Claims:
+def claims_of(access: Access, at: Service, tenant: str, body: str) -> Claims:
     """The claims of that token. An admin's role does no harm where it is not asked for."""
     if access.kind.name == "call":
-        return tokens.finn_claims(tenant, body.encode())
+        return tokens.finn_claims(tenant, body.encode(), at=at)
     if access.kind.name == "service":
-        return tokens.dixie_service_claims()
-    return tokens.user_claims(tenant, service=access.service) | {"role": "admin"}
+        return tokens.dixie_service_claims(at=at)
+    return tokens.user_claims(tenant, at=at) | {"role": "admin"}
 
 
 def header_of(genuine: Genuine, case: str) -> str | None:

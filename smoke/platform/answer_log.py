@@ -6,7 +6,7 @@ import json
 import os
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 
 from smoke.contract.exchange import Exchange, SentEvent, judge, secret_in
+from smoke.contract.model import Service
 from smoke.contract.schemas import route_of
 from smoke.network.strict_json import NotStrict, strict_json
 
@@ -23,6 +24,8 @@ from smoke.network.strict_json import NotStrict, strict_json
 MOST_IDS = 50_000
 #: How often one kind of finding is written down with its text; further ones are counted.
 MOST_TEXTS = 3
+#: The extension of a request that holds its path as the contract has it.
+CONTRACT_PATH = "contract_path"
 #: The events of a stream: name, id, data.
 Events = Sequence[tuple[str, str, str]]
 
@@ -56,12 +59,13 @@ class AnswerLog:
             self._sent[name] += 1
             return f"smoke-{uuid.uuid4().hex}" if self._sent[name] % 2 else None
 
-    def saw(self, service: str, response: httpx.Response, prefix: str = "", events: Events = ()) -> None:
+    def saw(self, address: Service, response: httpx.Response, prefix: str = "", events: Events = ()) -> None:
         """Judge one answer; its body has been read, or those ``events`` of a stream, by name, id and data.
 
         ``prefix`` is the path under which the service is served.
         """
-        exchange = exchange_of(service, response, prefix, events)
+        service = address.name
+        exchange = exchange_of(address, response, prefix, events)
         name = _name(service, exchange.method, exchange.path)
         found = [
             (finding.rule, finding.violation.where, str(finding.violation)) for finding in judge(exchange)
@@ -115,19 +119,30 @@ def _name(service: str, method: str, path: str) -> str:
     return " ".join(route[1:]) if route else f"{method} (no route of the contract)"
 
 
-def exchange_of(service: str, response: httpx.Response, prefix: str = "", events: Events = ()) -> Exchange:
-    """An answer as the contract judges it."""
+def exchange_of(
+    address: Service, response: httpx.Response, prefix: str = "", events: Events = ()
+) -> Exchange:
+    """An answer as the contract judges it, under its own names of paths and headers."""
     body = b""
     with suppress(httpx.ResponseNotRead):  # a stream: its events are read elsewhere
         body = response.content
     document, problem = _json(body)
     request = response.request
-    path = request.url.path.removeprefix(prefix)
+    path = request.extensions.get(CONTRACT_PATH) or request.url.path.removeprefix(prefix)
+    asked = renamed(request.headers, {other: name for name, other in address.headers.items()})
     sent = tuple(SentEvent(name, id_, _json(data.encode())[0]) for name, id_, data in events)
     return Exchange(
-        service, request.method, path, dict(request.headers), response.status_code, dict(response.headers),
+        address.name, request.method, path, dict(asked), response.status_code, dict(response.headers),
         body, document, problem, sent,
     )  # fmt: skip
+
+
+def renamed(headers: httpx.Headers, names: Mapping[str, str]) -> httpx.Headers:
+    """Headers under other names, whatever bytes they hold."""
+    if not names:
+        return headers
+    others = {name.lower().encode(): other.encode() for name, other in names.items()}
+    return httpx.Headers([(others.get(name.lower(), name), value) for name, value in headers.raw])
 
 
 def _json(body: bytes) -> tuple[Any, str]:

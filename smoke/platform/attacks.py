@@ -6,14 +6,14 @@ import json
 import shlex
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import httpx
 from pytest_readiness import SafetyViolation
 
-from smoke.contract.model import SERVICES, USER, Access
+from smoke.contract.model import USER, Access, Service
 from smoke.contract.offers import rating
 
 from .answers import (
@@ -51,6 +51,7 @@ class Target:
     """
 
     access: Access
+    at: Service
     claims: Callable[[], Claims]
     send: Callable[[Credential | None], httpx.Response]
     key: Callable[[], SigningKey]
@@ -65,9 +66,9 @@ class Target:
 
     def genuine(self) -> Genuine:
         """What a new token that would be accepted is made of."""
-        audience = SERVICES[self.service].audience
+        kind = replace(self.access.kind, issuer=self.at.issuer(self.access.kind))
         return Genuine(
-            self.access.kind, audience, self.key(), self.claims(), self.attacker, self.body,
+            kind, self.at.audience, self.key(), self.claims(), self.attacker, self.body,
             others=self.others(),
         )  # fmt: skip
 
@@ -123,18 +124,19 @@ def target_of(
     attacker: SigningKey,
 ) -> Target:
     """A way into a route. A token that is let in spends money of ``tenant`` or asks for ``agent``'s score."""
+    at = client.http.address
     if isinstance(client, Dixie):
         sends = {
             "dixie.query": lambda token: client.query(f"nft:{agent}", token),
             "dixie.events": lambda token: client.post_event(quality_signal(RATED, 1.0), token),
         }
-        claims = client.claims if access.kind is USER else dixie_service_claims
-        return Target(access, claims, sends[access.route], key, attacker)
+        claims = client.claims if access.kind is USER else partial(dixie_service_claims, at=at)
+        return Target(access, at, claims, sends[access.route], key, attacker)
     client.journal.open()
     if isinstance(client, Finn):
         body = client.body(PROMPT)
         call = _entered(client, tenant, partial(client.http.send, "POST", FINN_INVOKE, content=body))
-        return Target(access, partial(finn_claims, tenant, body), call, key, attacker, body)
+        return Target(access, at, partial(finn_claims, tenant, body, at=at), call, key, attacker, body)
     body = json.dumps(client.invoke_body(prompt_for())).encode()
     streamed = {"Accept": "text/event-stream"}
     sends = {
@@ -154,7 +156,7 @@ def target_of(
     admin = (
         {"role": "admin"} if access.route == "freeside.budget" and client.dialects.budget == "gateway" else {}
     )
-    return Target(access, lambda: user_claims(tenant) | admin, sends[access.route], key, attacker)
+    return Target(access, at, lambda: user_claims(tenant, at=at) | admin, sends[access.route], key, attacker)
 
 
 def _entered(

@@ -16,6 +16,7 @@ from smoke.contract.model import SERVICES
 from smoke.network.transport import authorities, http_pool, within
 from smoke.platform.answers import parse_json, route_of
 from smoke.platform.concurrency import in_time
+from smoke.platform.http import address_of
 
 WITHIN_S = 3.0
 LONGEST_BUILD = 200
@@ -30,7 +31,11 @@ def builds(environment: Environment) -> dict[str, str]:
     for service in SERVICES:
         url = environment.get(f"{service}.url")
         if url and (service != "finn" or environment.finn.reachable):
-            asked[service] = partial(build_of, f"{url}{SERVICES[service].health}", proxies=environment.live)
+            asked[service] = partial(
+                build_of,
+                url + address_of(environment, service).path(SERVICES[service].health),
+                proxies=environment.live,
+            )
     if environment.aws.region and environment.aws.prefix:
         asked["worker"] = partial(_worker_of, environment)
     authorities()  # by one thread for all

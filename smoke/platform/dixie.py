@@ -33,11 +33,15 @@ class Dixie(ServiceClient):
 
     def claims(self) -> tokens.Claims:
         """A user's claims towards Dixie."""
-        return tokens.user_claims(self.tenant, service="dixie")
+        return tokens.user_claims(self.tenant, at=self.http.address)
 
     def credential(self, **claims: Any) -> Credential:
         """Fresh user tokens, one for each send."""
         return lambda: tokens.bearer(self.key(), self.claims() | claims)
+
+    def service_credential(self, key: SigningKey, **claims: Any) -> Credential:
+        """Fresh tokens as Finn signs them towards Dixie."""
+        return lambda: tokens.bearer(key, tokens.dixie_service_claims(at=self.http.address) | claims)
 
     def query(self, routing_key: str | None, credential: Credential | None) -> httpx.Response:
         """The answer of the reputation query; None leaves the key out."""
@@ -76,11 +80,6 @@ def now_text() -> str:
 def quality_signal(agent: str, score: float) -> dict[str, Any]:
     """A new event about the quality of an agent's work (contract 3)."""
     return offers.quality_signal(agent, score, now_text())
-
-
-def service_credential(key: SigningKey, **claims: Any) -> Credential:
-    """Fresh tokens as Finn signs them towards Dixie."""
-    return lambda: tokens.bearer(key, tokens.dixie_service_claims() | claims)
 
 
 #: How long a score that must not move is watched beyond what Dixie may serve from its cache.

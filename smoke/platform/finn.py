@@ -35,7 +35,9 @@ class Finn(ServiceClient):
 
     def credential(self, tenant: str, body: bytes, **claims: Any) -> Credential:
         """Fresh tokens for one body, one for each send."""
-        return lambda: tokens.bearer(self.key(), tokens.finn_claims(tenant, body) | claims)
+        return lambda: tokens.bearer(
+            self.key(), tokens.finn_claims(tenant, body, at=self.http.address) | claims
+        )
 
     def post_invoke(
         self,

@@ -89,7 +89,9 @@ class Freeside(ServiceClient):
 
     def credential(self, tenant: str, *, tier: str = "enterprise", **claims: Any) -> Credential:
         """Fresh tokens of ``tenant``, one for each send."""
-        return lambda: tokens.bearer(self.key(), tokens.user_claims(tenant, tier=tier) | claims)
+        return lambda: tokens.bearer(
+            self.key(), tokens.user_claims(tenant, at=self.http.address, tier=tier) | claims
+        )
 
     def models(self, credential: Credential | None) -> httpx.Response:
         """The cheapest route that verifies a token: it costs nothing."""

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from dataclasses import replace
 from threading import Event
 from typing import Self, TypedDict, Unpack
 from urllib.parse import urlsplit
 
 import httpx
-from pytest_readiness import Evidence, SetupError
+from pytest_readiness import Environment, Evidence, SetupError
 
-from smoke.contract.model import SERVICES
+from smoke.contract.model import SERVICES, Service
 from smoke.network.resolver import addresses_of
 from smoke.network.transport import within
 
-from .answer_log import AnswerLog, Events
+from .answer_log import CONTRACT_PATH, AnswerLog, Events, renamed
 from .answers import DIGITS, ContractViolation, Fields, fields_of, require_status, route_of, shown
 from .jwks import KeySet, key_set_of
 
@@ -57,6 +58,22 @@ class Parts(TypedDict, total=False):
     stream: bool
 
 
+def address_of(environment: Environment, service: str) -> Service:
+    """How the profile says that a service is addressed; what it leaves empty is as in the contract."""
+    contract = SERVICES[service]
+    kind = "call" if service == "finn" else "user"
+    issuers = {kind: environment.get(f"{service}.issuer")}
+    if service == "dixie":
+        issuers["service"] = environment.get("dixie.service_issuer")
+    return replace(
+        contract,
+        audience=environment.get(f"{service}.audience") or contract.audience,
+        issuers=issuers,
+        paths=environment.get(f"{service}.paths"),
+        headers=environment.get(f"{service}.headers"),
+    )
+
+
 class HttpClient:
     """HTTP to one service. Its exchanges are recorded in ``evidence``, if there is one."""
 
@@ -67,10 +84,12 @@ class HttpClient:
         pool: httpx.Client,
         evidence: Evidence | None = None,
         *,
+        address: Service | None = None,
         log: AnswerLog | None = None,
         pause: Callable[[float], object] = _NEVER.wait,
     ) -> None:
         self.service = service
+        self.address = address or SERVICES[service]
         self.base_url = base_url.rstrip("/")
         self.pool = pool
         self.evidence = evidence
@@ -80,7 +99,7 @@ class HttpClient:
     def record(self, response: httpx.Response, events: Events = ()) -> None:
         """Record a request and its answer, where a check holds this client; a run judges every answer."""
         if self._log is not None:
-            self._log.saw(self.service, response, urlsplit(self.base_url).path, events)
+            self._log.saw(self.address, response, urlsplit(self.base_url).path, events)
         if self.evidence is not None:
             self.evidence.exchange(response)
 
@@ -95,15 +114,18 @@ class HttpClient:
             headers.setdefault("X-Request-Id", own)
         request = self.pool.build_request(
             method,
-            self.base_url + path,
-            headers=headers,
+            self.base_url + self.address.path(path),
+            headers=renamed(headers, self.address.headers),
             params=parts.get("params"),
             content=parts.get("content"),
             json=parts.get("json"),
             timeout=within(parts["timeout"]) if "timeout" in parts else httpx.USE_CLIENT_DEFAULT,
+            extensions={CONTRACT_PATH: path},
         )
         request.read()  # so that it can be recorded, and sent again
         response = self.pool.send(request, stream=parts.get("stream", False))
+        back = {other: name for name, other in self.address.headers.items()}
+        response.headers = renamed(response.headers, back)
         if response.status_code != 200:
             response.read()
         if response.is_closed:
@@ -147,8 +169,7 @@ class ServiceClient:
 
     def get_health(self, **headers: str) -> httpx.Response:
         """The answer of the health route, whatever its status."""
-        path = SERVICES[self.http.service].health
-        return self.http.send("GET", path, headers=headers, timeout=HEALTH_WITHIN_S)
+        return self.http.send("GET", self.http.address.health, headers=headers, timeout=HEALTH_WITHIN_S)
 
     def health(self) -> Fields:
         """The body of a 200 of the health route."""
@@ -156,7 +177,7 @@ class ServiceClient:
 
     def get_jwks(self, **headers: str) -> httpx.Response:
         """The answer of the JWKS route, whatever its status."""
-        return self.http.send("GET", SERVICES[self.http.service].jwks, headers=headers)
+        return self.http.send("GET", self.http.address.jwks, headers=headers)
 
     def jwks(self) -> KeySet:
         """The published keys."""

@@ -15,13 +15,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
-from smoke.contract.model import SERVICES, TIER_POOLS
+from smoke.contract.model import CALL, SERVICE, SERVICES, TIER_POOLS, USER, Service
 
 Claims = dict[str, Any]
 
 #: The subject of every token of the suite: a wallet address without an owner.
 WALLET = "0x" + "5e" * 20
-ISSUER = "arrakis"
 LIFETIME_S = 300
 NOT_BOOTSTRAPPED = frozenset({"", "PLACEHOLDER", "CHANGE_ME", "{}"})
 
@@ -86,24 +85,23 @@ def _claims(issuer: str, audience: str, subject: str, **more: Any) -> Claims:
     }  # fmt: skip
 
 
-def user_claims(tenant: str, *, service: str = "freeside", tier: str = "enterprise") -> Claims:
+def user_claims(tenant: str, *, at: Service = SERVICES["freeside"], tier: str = "enterprise") -> Claims:
     """A user's claims at Freeside or Dixie (contract 1.1)."""
     return _claims(
-        ISSUER, SERVICES[service].audience, WALLET,
+        at.issuer(USER), at.audience, WALLET,
         tenant_id=tenant, tier=tier, pool_id="cheap", allowed_pools=list(TIER_POOLS[tier]),
     )  # fmt: skip
 
 
-def finn_claims(tenant: str, body: bytes) -> Claims:
+def finn_claims(tenant: str, body: bytes, *, at: Service = SERVICES["finn"]) -> Claims:
     """Freeside's claims towards Finn, bound to one raw request body by ``req_hash`` (contract 2)."""
     digest = "sha256:" + hashlib.sha256(body).hexdigest()
-    audience = SERVICES["finn"].audience
-    return _claims(ISSUER, audience, WALLET, tenant_id=tenant, tier="enterprise", req_hash=digest)
+    return _claims(at.issuer(CALL), at.audience, WALLET, tenant_id=tenant, tier="enterprise", req_hash=digest)
 
 
-def dixie_service_claims() -> Claims:
+def dixie_service_claims(*, at: Service = SERVICES["dixie"]) -> Claims:
     """Finn's claims towards Dixie (contract 3)."""
-    return _claims("loa-finn", SERVICES["dixie"].audience, "loa-finn")
+    return _claims(at.issuer(SERVICE), at.audience, "loa-finn")
 
 
 def mint(key: SigningKey, claims: Mapping[str, Any]) -> str:

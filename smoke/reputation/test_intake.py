@@ -20,7 +20,6 @@ from smoke.platform.dixie import (
     Scores,
     now_text,
     quality_signal,
-    service_credential,
 )
 from smoke.platform.freeside import Tenants
 from smoke.platform.http import Connect, Credential
@@ -61,7 +60,7 @@ def test_only_events_of_the_contract_count(
     intake: Dixie, subject: str, scores: Scores, batch: Batch, finn_key: SigningKeyLookup
 ) -> None:
     """What is an event is taken; all that is near to one is refused, and no score moves by it."""
-    before, credential = scores.shown(subject), service_credential(finn_key())
+    before, credential = scores.shown(subject), intake.service_credential(finn_key())
     offers = events(subject, ELSEWHERE, far_from(before[subject]), now_text())
     batch.run(
         [
@@ -84,6 +83,7 @@ def test_only_events_of_the_contract_count(
 
 @pytest.fixture
 def writers(
+    connect: Connect,
     intake: Dixie,
     environment: Environment,
     signing_key: SigningKeyLookup,
@@ -95,14 +95,18 @@ def writers(
         "no token": lambda: None,
         "garbage": lambda: lambda: "Bearer not.a.token",
         "a user's token": intake.credential,
-        "an unknown key": lambda: service_credential(attacker),
-        "Finn's name under Freeside's key": lambda: service_credential(signing_key()),
+        "an unknown key": lambda: intake.service_credential(attacker),
+        "Finn's name under Freeside's key": lambda: intake.service_credential(signing_key()),
         "an API key": lambda: lambda: f"Bearer {environment.secret('dixie.api_key')}",
-        "Finn's token for Freeside": lambda: service_credential(finn_key(), aud="arrakis"),
-        "Finn's token of yesterday": lambda: service_credential(
+        "Finn's token for Freeside": lambda: intake.service_credential(
+            finn_key(), aud=connect("freeside").address.audience
+        ),
+        "Finn's token of yesterday": lambda: intake.service_credential(
             finn_key(), iat=1_000_000_000, exp=1_000_000_300
         ),
-        "Finn's token for Finn": lambda: service_credential(finn_key(), aud="loa-finn"),
+        "Finn's token for Finn": lambda: intake.service_credential(
+            finn_key(), aud=connect("finn").address.audience
+        ),
     }
 
 
@@ -157,7 +161,7 @@ def test_no_other_route_writes_events(
     intake: Dixie, subject: str, scores: Scores, batch: Batch, finn_key: SigningKeyLookup
 ) -> None:
     """An event that is sent with another method, or to the query, is refused and does not count."""
-    before, credential = scores.shown(subject), service_credential(finn_key())
+    before, credential = scores.shown(subject), intake.service_credential(finn_key())
     routes = [(method, EVENTS_PATH) for method in ("PUT", "PATCH", "DELETE", "GET")]
     routes += [(method, QUERY_PATH) for method in ("POST", "PUT", "PATCH", "DELETE")]
     event = quality_signal(subject, far_from(before[subject]))

@@ -14,7 +14,7 @@ from smoke.contract.offers import routing_keys
 from smoke.platform.answers import require_status
 from smoke.platform.attacks import require_refused
 from smoke.platform.batch import Batch, Case
-from smoke.platform.dixie import Dixie, score_in, service_credential
+from smoke.platform.dixie import Dixie, score_in
 from smoke.platform.http import Connect, Credential
 from smoke.platform.jwks import SigningKeyLookup
 
@@ -42,7 +42,7 @@ Credentials = Mapping[str, Callable[[], Credential]]
 def credentials(dixie: Dixie, environment: Environment, finn_key: SigningKeyLookup) -> Credentials:
     """Every kind of credential that may read a score."""
     return {
-        "service-token": lambda: service_credential(finn_key()),
+        "service-token": lambda: dixie.service_credential(finn_key()),
         "user-token": dixie.credential,
         "api-key": lambda: lambda: f"Bearer {environment.secret('dixie.api_key')}",
     }
@@ -84,6 +84,7 @@ def test_unknown_api_key_is_refused(dixie: Dixie, agent: str) -> None:
     [
         pytest.param("user-token", marks=[WITH_TOKEN, query_passes("user-token")]),
         pytest.param("api-key", marks=[pytest.mark.requires("dixie_key"), query_passes("api-key")]),
+        pytest.param("service-token", marks=[WITH_FINN, query_passes("service-token")]),
     ],
 )
 def test_similar_routing_keys_are_other_agents(

@@ -109,6 +109,13 @@ class ControlApi:
                     self._emulator.metrics.feed()
 
 
+def _secret(service: str) -> str:
+    """A fresh signing key: PEM, or JSON that names its kid, as STACK_SECRETS says."""
+    if os.environ.get("STACK_SECRETS") != "json":
+        return new_key()
+    return json.dumps({"schemaVersion": 1, "activeKid": f"{service}-2026-02", "privateKey": new_key()})
+
+
 async def _serve(port: str, listeners: list[dict[str, Any]], home: Path) -> None:
     config = Config()
     config.bind = [f"{LOOPBACK}:{port}"]
@@ -117,7 +124,7 @@ async def _serve(port: str, listeners: list[dict[str, Any]], home: Path) -> None
     # Created before the port opens: the services need nothing else of AWS to start, and do not wait for the
     # rest of the seed.
     for service in SIGNERS:
-        await internals.create_secret(secret_id(service), new_key())
+        await internals.create_secret(secret_id(service), _secret(service))
     balancer = LoadBalancer([Listener(**each) for each in listeners], home)
     await balancer.serve()
     emulator = Emulator(f"http://{LOOPBACK}:{port}", balancer)

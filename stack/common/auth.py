@@ -27,7 +27,6 @@ _CODES = {
     "wrong-aud": "AUDIENCE_MISMATCH",
     "missing-jti": "JTI_REQUIRED",
 }
-FINN = "loa-finn"
 _KEY_PREFIX = "dxk_"
 
 
@@ -71,9 +70,10 @@ class FreesideAuth(TokenAuth):
 
     def __init__(self, context: Context) -> None:
         finn = context.key_set(f"{context.settings.finn_url}/.well-known/jwks.json")
-        users = {"arrakis": Issuer(context.keyring, USER_CLAIMS)}
-        super().__init__(context, context.verifier("arrakis", users))
-        self._services = Verifier(INTERNAL_AUDIENCE, {"loa-finn": Issuer(finn, S2S_CLAIMS)})
+        settings = context.settings
+        users = {settings.issuers["freeside"]: Issuer(context.keyring, USER_CLAIMS)}
+        super().__init__(context, context.verifier(settings.audiences["freeside"], users))
+        self._services = Verifier(INTERNAL_AUDIENCE, {settings.issuers["finn"]: Issuer(finn, S2S_CLAIMS)})
 
     async def user(self, request: Request) -> Claims:
         """The caller of a public route; raises 401 without saying why, or 409 JTI_REPLAY."""
@@ -97,7 +97,9 @@ class FinnAuth(TokenAuth):
 
     def __init__(self, context: Context) -> None:
         freeside = context.key_set(f"{context.settings.freeside_url}/.well-known/jwks.json")
-        super().__init__(context, context.verifier("loa-finn", {"arrakis": Issuer(freeside, FINN_CLAIMS)}))
+        settings = context.settings
+        issuers = {settings.issuers["freeside"]: Issuer(freeside, FINN_CLAIMS)}
+        super().__init__(context, context.verifier(settings.audiences["finn"], issuers))
 
     async def caller(self, request: Request) -> tuple[Claims, bytes]:
         """Claims and raw body; raises 401 with a code of the contract, 400 REQ_HASH_MISMATCH, 413."""
@@ -128,8 +130,11 @@ class DixieAuth(TokenAuth):
         settings = context.settings
         freeside = context.key_set(f"{settings.freeside_url}/.well-known/jwks.json")
         finn = context.key_set(f"{settings.finn_url}/.well-known/jwks.json")
-        issuers = {"arrakis": Issuer(freeside, USER_CLAIMS), FINN: Issuer(finn, S2S_CLAIMS)}
-        super().__init__(context, context.verifier("loa-dixie", issuers))
+        issuers = {
+            settings.issuers["freeside"]: Issuer(freeside, USER_CLAIMS),
+            settings.issuers["finn"]: Issuer(finn, S2S_CLAIMS),
+        }
+        super().__init__(context, context.verifier(settings.audiences["dixie"], issuers))
 
     async def reader(self, request: Request) -> None:
         """Let any of the three credentials pass; raises 401."""
@@ -146,7 +151,7 @@ class DixieAuth(TokenAuth):
 
     def may_write(self, claims: Claims) -> bool:
         """Whether the token is Finn's."""
-        return claims.issuer == FINN
+        return claims.issuer == self.context.settings.issuers["finn"]
 
     def has_api_key(self, request: Request) -> bool:
         """Whether the credential is the API key."""

@@ -5,9 +5,10 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, NoReturn
+from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
@@ -178,6 +179,48 @@ class RequestBoundary:
         finally:
             took = (time.perf_counter() - started) * 1000
             _log.info("%s %s %s %.1f ms %s", scope["method"], scope["path"], status, took, request_id)
+
+
+class Renamed:
+    """A service under other paths and headers than its own, as a variant has it.
+
+    ``paths`` and ``headers`` lead from its own names to those that callers use. Its own are not known then.
+    """
+
+    def __init__(self, app: ASGIApp, paths: Mapping[str, str], headers: Mapping[str, str]) -> None:
+        self._app = app
+        self._paths = [(_pattern(other), own) for own, other in paths.items()]
+        self._paths += [(_pattern(own), "/moved") for own in paths]
+        self._headers = {own.lower().encode(): other.lower().encode() for own, other in headers.items()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection event of the server."""
+        if scope["type"] == "http":
+            path = next(
+                (own.replace("{id}", found["id"]) if "{id}" in own else own
+                 for pattern, own in self._paths if (found := pattern.fullmatch(scope["path"]))),
+                scope["path"],
+            )  # fmt: skip
+            own_names = {other: own for own, other in self._headers.items()}
+            headers = _renamed(scope["headers"], own_names)
+            scope = {**scope, "path": path, "raw_path": quote(path).encode(), "headers": headers}
+
+        async def answered(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": _renamed(message["headers"], self._headers)}
+            await send(message)
+
+        await self._app(scope, receive, answered)
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile(re.escape(path).replace(r"\{id\}", "(?P<id>[^/]+)"))
+
+
+def _renamed(headers: Iterable[tuple[bytes, bytes]], names: Mapping[bytes, bytes]) -> list[Any]:
+    """Headers under their other names; who uses one of those already is not heard."""
+    hidden = set(names.values())
+    return [(names.get(name.lower(), name), value) for name, value in headers if name.lower() not in hidden]
 
 
 def application(

@@ -1,5 +1,6 @@
 """A service's configuration, read once from the environment that the supervisor gives it."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,9 +13,17 @@ class SettingsError(RuntimeError):
     """The environment of the process does not configure the service; the text says which variable and why."""
 
 
+#: Who issues a service's tokens, and for whom tokens that it accepts must be.
+ISSUERS = {"freeside": "arrakis", "finn": "loa-finn"}
+AUDIENCES = {"freeside": "arrakis", "finn": "loa-finn", "dixie": "loa-dixie"}
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The configuration of a service process. URLs have no trailing slash; durations are seconds."""
+    """The configuration of a service process. URLs have no trailing slash; durations are seconds.
+
+    `renamed` holds `paths` and `headers` by the names that they have inside of the service.
+    """
 
     service: str
     port: int
@@ -28,11 +37,15 @@ class Settings:
     secret_id: str
     secret_poll_s: float
     jwks_cache_s: float
+    score_cache_s: float
     freeside_url: str
     finn_url: str
     dixie_url: str
     provider_url: str
     dixie_api_key_file: Path | None
+    issuers: Mapping[str, str]
+    audiences: Mapping[str, str]
+    renamed: Mapping[str, Mapping[str, str]]
 
     @classmethod
     def from_environ(cls, service: str, environ: Mapping[str, str] | None = None) -> "Settings":
@@ -56,11 +69,17 @@ class Settings:
             secret_id=env.get("STACK_SECRET_ID") or f"{prefix}/{owner}/es256-private-key",
             secret_poll_s=_number(env, "STACK_SECRET_POLL_S", 1.0),
             jwks_cache_s=_number(env, "STACK_JWKS_CACHE_S", 5.0),
+            score_cache_s=_number(env, "STACK_SCORE_CACHE_S", 0.0),
             freeside_url=_url(env, "STACK_FREESIDE_URL"),
             finn_url=_url(env, "STACK_FINN_URL"),
             dixie_url=_url(env, "STACK_DIXIE_URL"),
             provider_url=_url(env, "STACK_PROVIDER_URL"),
             dixie_api_key_file=_path(env, "STACK_DIXIE_API_KEY_FILE"),
+            issuers={name: env.get(f"STACK_{name.upper()}_ISSUER", one) for name, one in ISSUERS.items()},
+            audiences={
+                name: env.get(f"STACK_{name.upper()}_AUDIENCE", one) for name, one in AUDIENCES.items()
+            },
+            renamed=json.loads(env.get("STACK_RENAMED", "{}")).get(service, {}),
         )
 
 

@@ -72,7 +72,10 @@ def create(settings: Settings, parts: Parts | None = None) -> ASGIApp:
     """The ASGI application of Dixie's process."""
     parts = parts or Parts()
     context = parts.context(settings, pool_size=6)
-    reputation = parts.reputation(parts.auth(context), parts.scores(context.db))
+    scores = parts.scores(context.db)
+    scores.cache_s = settings.score_cache_s
+    context.on_reset(scores.forget)
+    reputation = parts.reputation(parts.auth(context), scores)
     routes = [
         Route("/api/health", Health(context).__call__, methods=["GET"]),
         Route("/api/auth/.well-known/jwks.json", JwksRoute(context.keyring).__call__, methods=["GET"]),

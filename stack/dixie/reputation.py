@@ -1,6 +1,7 @@
 """GET /api/reputation/query, POST /api/reputation/events (contract section 3), and the scores they share."""
 
 import re
+import time
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -41,13 +42,26 @@ class Signal:
 class Scores:
     """The aggregates."""
 
+    #: How long a score that was read is served again, s.
+    cache_s: float = 0.0
+
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._served: dict[str, tuple[float, float | None]] = {}
 
     async def of(self, agent_id: str) -> float | None:
-        """The agent's score; None for an unknown agent."""
-        row = await self._db.one("SELECT score FROM dixie.aggregates WHERE agent_id = %s", agent_id)
-        return None if row is None else float(row["score"])
+        """The agent's score, as old as the cache allows; None for an unknown agent."""
+        until, score = self._served.get(agent_id, (0.0, None))
+        if until <= time.monotonic():
+            row = await self._db.one("SELECT score FROM dixie.aggregates WHERE agent_id = %s", agent_id)
+            score = None if row is None else float(row["score"])
+            if self.cache_s:
+                self._served[agent_id] = (time.monotonic() + self.cache_s, score)
+        return score
+
+    def forget(self) -> None:
+        """Serve nothing from the cache."""
+        self._served.clear()
 
     async def apply(self, signal: Signal) -> bool:
         """Count the event; False if it was counted before."""

@@ -72,7 +72,8 @@ class Billing:
         url = f"{self._context.settings.freeside_url}/internal/v1/reservations{path}"
         try:
             signer = self._context.keyring.signer()
-            headers = bearer(signer, {"iss": "loa-finn", "aud": _AUDIENCE, "sub": "loa-finn"})
+            issuer = self._context.settings.issuers["finn"]
+            headers = bearer(signer, {"iss": issuer, "aud": _AUDIENCE, "sub": "loa-finn"})
             response = await self._context.http.post(url, json=document, headers=headers, timeout=5.0)
             body = response.json() if response.content else {}
         except (httpx.HTTPError, httpx.InvalidURL, json.JSONDecodeError, BadSecret):

@@ -76,6 +76,7 @@ class Reports:
         await self._outbox.put(event_id, event)
 
     async def _send(self, event: dict[str, Any]) -> bool | None:
-        url = f"{self._context.settings.dixie_url}/api/reputation/events"
-        claims = {"iss": "loa-finn", "aud": "loa-dixie", "sub": "loa-finn"}
+        settings = self._context.settings
+        url = f"{settings.dixie_url}/api/reputation/events"
+        claims = {"iss": settings.issuers["finn"], "aud": settings.audiences["dixie"], "sub": "loa-finn"}
         return await post_event(self._context, url, json.dumps(event).encode(), claims)

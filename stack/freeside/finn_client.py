@@ -67,8 +67,8 @@ class FinnClient:
 
     def _headers(self, ask: Ask, reservation_id: uuid.UUID, body: bytes) -> dict[str, str]:
         claims = {
-            "iss": "arrakis",
-            "aud": "loa-finn",
+            "iss": self._context.settings.issuers["freeside"],
+            "aud": self._context.settings.audiences["finn"],
             "sub": ask.claims.subject,
             "tenant_id": ask.claims.tenant_id,
             "tier": ask.claims.tier,

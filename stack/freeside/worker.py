@@ -44,8 +44,8 @@ class Worker:
         """Hand one event to Finn."""
         body = json.dumps(event, separators=(",", ":")).encode()
         claims = {
-            "iss": "arrakis",
-            "aud": "loa-finn",
+            "iss": self.context.settings.issuers["freeside"],
+            "aud": self.context.settings.audiences["finn"],
             "sub": "freeside-worker",
             "tenant_id": event["tenant_id"],
             "tier": "free",

@@ -17,6 +17,7 @@ from pytest_readiness import Evidence
 
 from smoke.aws.account import AwsAccount
 from smoke.contract.exchange import judge
+from smoke.contract.model import SERVICES
 from smoke.keys.verifiers import TokenReply, freeside_verifier
 from smoke.network.transport import http_pool
 from smoke.platform import pgbouncer
@@ -86,7 +87,7 @@ class Asker:
         self.pool.get(os.environ["HOSTILE_TRAP"])
 
     def internals(self) -> None:
-        broken = {broken.rule for broken in judge(exchange_of("freeside", self.get()))}
+        broken = {broken.rule for broken in judge(exchange_of(SERVICES["freeside"], self.get()))}
         assert "internals" not in broken, f"broken: {broken}"
 
     def uptime(self) -> None:
@@ -116,7 +117,7 @@ class Asker:
 
     def probe(self) -> None:
         """A verifier that answers nonsense has neither accepted nor refused a key."""
-        answer = freeside_verifier(self.url, "tenant", self.pool).ask(KEY)
+        answer = freeside_verifier(self.url, "tenant", self.pool, SERVICES["freeside"]).ask(KEY)
         assert answer is not TokenReply.SILENT, "the verifier is silent"
 
     def certificate(self) -> None:

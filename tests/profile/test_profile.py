@@ -38,6 +38,8 @@ default = "t-1"
 type = "int"
 default = 200
 env = "SHOP_CENTS"
+[section.shop.paths]
+type = "table"
 [profile.protected]
 env = "SHOP_PROTECTED"
 [capability.key]
@@ -178,3 +180,14 @@ def test_the_projects_own_profiles_are_well_formed() -> None:
         made = Profile.parse((folder / f"{name}.toml").read_text(encoding="utf-8"), name, own, {})
         assert (made.name, made.live) == (name, is_live)
     made.check_complete()
+
+
+def test_a_table_of_strings() -> None:
+    assert profile().get("shop.paths") == {}
+    found = profile(PROFILE + '[shop.paths]\n"/a" = "/b"\n')
+    assert found.shop.paths == {"/a": "/b"}
+    for wrong in ("paths = 1", "paths = { a = 1 }", 'paths = { a = "" }'):
+        with pytest.raises(ProfileError, match="not a table of strings"):
+            profile(PROFILE + wrong)
+    with pytest.raises(ProfileError, match="no variable holds a table"):
+        Schema.parse('[section.a.b]\ntype = "table"\nenv = "X"', "s.toml")

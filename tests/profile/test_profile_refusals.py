@@ -27,7 +27,7 @@ REFERENCE = "env:NAME, file:PATH, secretsmanager:ID, or empty where it is not of
         ('name = "Sta/ging"\nlive = true', "name: 'Sta/ging' cannot name an environment",
          "a-z, 0-9, '.', '_' and '-'"),
         (PROFILE + "[shp]\n", "shp: unknown section", "name, live, protected, shop, bank, auth, budget"),
-        (PROFILE + "uri = 1", "shop.uri: unknown key", "url, dialect"),
+        (PROFILE + "uri = 1", "shop.uri: unknown key", "url, dialect, paths"),
         (PROFILE + 'dialect = "newer"', "shop.dialect: unknown value 'newer'", "old, new"),
         (PROFILE.replace("https", "ftp"), "shop.url: 'ftp://shop.example/' is not a usable URL", URL),
         (PROFILE.replace("shop.example", "u:p@shop.example"), "shop.url: the URL carries user info", URL),
@@ -36,7 +36,7 @@ REFERENCE = "env:NAME, file:PATH, secretsmanager:ID, or empty where it is not of
         (PROFILE + "[bank]\nreachable = 1", "bank.reachable: 1 is not a boolean", "true, false"),
         (PROFILE + "[budget]\ncents = -1", "budget.cents: -1 is not an integer >= 0", "an integer >= 0"),
         (PROFILE + '[auth]\nkey = "hunter2-the-secret"', "auth.key: not a reference to a secret", REFERENCE),
-        (PROFILE + "shop = 3", "shop.shop: unknown key", "url, dialect"),
+        (PROFILE + "shop = 3", "shop.shop: unknown key", "url, dialect, paths"),
         ('name = "x"\nlive = true\nshop = 3', "shop: 3 is not a table", "[shop]"),
     ],
 )  # fmt: skip
@@ -83,7 +83,7 @@ def test_refused_variables(environ: dict[str, str], what: str, allowed: str) -> 
     ("text", "what", "allowed"),
     [
         ('[section.shop.url]\ntype = "uri"', "section.shop.url.type: unknown value 'uri'",
-         "url, string, choice, bool, int, secret"),
+         "url, string, choice, bool, int, secret, table"),
         ('[section.shop.d]\ntype = "choice"',
          "section.shop.d.allowed: a choice, and only a choice, lists its values", "an array of strings"),
         ('[section.shop.d]\ntype = "choice"\nallowed = ["a"]\ndefault = "b"',

@@ -6,6 +6,7 @@ import httpx
 import pytest
 from pytest_readiness import SafetyViolation
 
+from smoke.contract.model import SERVICES
 from smoke.keys.verifiers import TokenReply, finn_verifier
 from smoke.platform.answers import ContractViolation, UnexpectedStatus
 from smoke.platform.attacks import require_refused, require_spent
@@ -48,4 +49,7 @@ def test_spent_token_has_its_code() -> None:
 def test_finn_accepts_a_token_when_only_its_hash_is_wrong(status: int, body: Any, answer: TokenReply) -> None:
     transport = httpx.MockTransport(lambda _: httpx.Response(status, json=body))
     with httpx.Client(transport=transport) as http:
-        assert finn_verifier("http://finn", "c", "agent", http).ask(SigningKey.throwaway()) is answer
+        assert (
+            finn_verifier("http://finn", "c", "agent", http, SERVICES["finn"]).ask(SigningKey.throwaway())
+            is answer
+        )

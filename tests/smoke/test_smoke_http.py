@@ -1,13 +1,18 @@
 """HTTP: a 429 is waited out and never an outage or a bug; names that do not resolve."""
 
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import httpx
 import pytest
 from pytest_readiness import SetupError
 
+from smoke.contract.model import SERVICES, Service
+from smoke.platform.answer_log import AnswerLog, Events, exchange_of
 from smoke.platform.answers import ContractViolation
 from smoke.platform.http import BACKOFF_BUDGET_S, MAX_SENDS, HttpClient, require_resolvable
+from smoke.platform.tokens import dixie_service_claims, user_claims
 from tests.smoke.log import Log
 
 
@@ -61,6 +66,48 @@ def test_no_credential_sends_no_header() -> None:
     sender.send(credential=lambda: None)
     assert "authorization" not in sender.seen[0].headers
     assert str(sender.seen[0].url) == "http://h/x"
+
+
+class Answers(AnswerLog):
+    """Keeps what is judged."""
+
+    def saw(self, address: Service, response: httpx.Response, prefix: str = "", events: Events = ()) -> None:
+        self.exchange = exchange_of(address, response, prefix, events)
+
+
+def test_a_service_is_addressed_as_the_profile_says_and_judged_as_the_contract_does(tmp_path: Path) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, headers={"X-Correlation-Id": "r-1", "Trace-Id": "t"}, json={})
+
+    address = replace(
+        SERVICES["freeside"],
+        paths={"/api/v1/communities/{id}/budget": "/v2/{id}/money", "/health": "/up"},
+        headers={"X-Request-Id": "X-Correlation-Id", "x-trace-id": "Trace-Id", "X-Note": "Note"},
+    )
+    seen: list[httpx.Request] = []
+    log = Answers(tmp_path)
+    pool = httpx.Client(transport=httpx.MockTransport(answer))
+    http = HttpClient("freeside", "http://h/base", pool, address=address, log=log)
+    headers: dict[str, str | bytes] = {"x-request-id": "r-1", "X-Note": "\xe9".encode("latin-1")}
+    response = http.send("GET", "/api/v1/communities/a%20b/budget", lambda: "Bearer x", headers=headers)
+    (request,) = seen
+    assert request.url.raw_path == b"/base/v2/a%20b/money"
+    assert (request.headers["x-correlation-id"], request.headers["authorization"]) == ("r-1", "Bearer x")
+    assert (b"Note", b"\xe9") in request.headers.raw
+    assert not {"x-request-id", "x-note"} & {*request.headers}
+    assert (response.headers["x-request-id"], response.headers["x-trace-id"]) == ("r-1", "t")
+    assert log.exchange.path == "/api/v1/communities/a%20b/budget"
+    assert log.exchange.sent["x-request-id"] == "r-1"
+    http.send("GET", "/health")
+    http.send("GET", "/health/x")
+    assert [each.url.path for each in seen[1:]] == ["/base/up", "/base/health/x"]
+
+
+def test_tokens_are_those_that_the_profile_names() -> None:
+    dixie = replace(SERVICES["dixie"], audience="bff", issuers={"user": "idp", "service": ""})
+    assert [user_claims("t", at=dixie)[name] for name in ("iss", "aud")] == ["idp", "bff"]
+    assert [dixie_service_claims(at=dixie)[name] for name in ("iss", "aud")] == ["loa-finn", "bff"]
 
 
 def test_name_that_does_not_resolve_is_the_runners() -> None:

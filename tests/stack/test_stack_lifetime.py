@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from stack import StackError, binaries
+from stack.host import reserve
 from stack.launch import Stack
 from stack.process import descendants
 from tests.stack.tools import alive, poll, request
@@ -70,8 +71,13 @@ def test_a_part_is_replaced_by_a_url_from_the_environment(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stand_in = stack.profile["finn"]["url"]
+    (port,) = reserve(1)
     monkeypatch.setenv("STACK_FINN_URL", stand_in)
+    monkeypatch.setenv("STACK_FINN_KEY", "file:/of/the/stand-in.pem")
+    monkeypatch.setenv("STACK_FREESIDE_PORT", str(port))
     with Stack.start() as second:
+        assert second.profile["freeside"]["url"] == f"http://127.0.0.1:{port}"
+        assert second.profile["auth"]["finn_signing_key"] == "file:/of/the/stand-in.pem"
         assert "finn" not in second.pids
         assert second.profile["finn"]["url"] == stand_in
         assert second.profile["finn"]["restart_url"] == ""
@@ -110,12 +116,20 @@ def test_a_part_that_exits_while_starting_is_reported_with_its_log(
     shutil.rmtree(log.parent.parent)
 
 
-def test_up_refuses_a_replacement_that_is_no_url() -> None:
-    environ = {**os.environ, "STACK_FREESIDE_URL": "nonsense"}
+@pytest.mark.parametrize(
+    ("name", "value", "refused"),
+    [
+        ("STACK_FREESIDE_URL", "nonsense", "STACK_FREESIDE_URL is not a URL"),
+        ("STACK_FREESIDE_PORT", "70000", "STACK_FREESIDE_PORT is not a port"),
+        ("STACK_VARIANT", "nonsense", "no variant 'nonsense'"),
+    ],
+)
+def test_up_refuses_what_it_does_not_understand(name: str, value: str, refused: str) -> None:
+    environ = {**os.environ, name: value}
     command = [sys.executable, "-m", "stack", "up"]
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=30)
     assert done.returncode == 1
-    assert done.stderr.startswith("STACK_FREESIDE_URL is not a URL")
+    assert done.stderr.startswith(refused)
     assert len(done.stderr.splitlines()) <= 3
 
 

@@ -29,6 +29,12 @@ def test_a_row_says_what_the_platform_understands(row: Variant) -> None:
     assert all(each["alter"] in ALTERATIONS for each in row.aws)
 
 
+def test_the_documentation_lists_every_variant() -> None:
+    page = (ROOT / "docs" / "variants.md").read_text()
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \| (.+?) \|$", page, re.MULTILINE)
+    assert rows == [(row.id, row.what) for row in VARIANTS.values()]
+
+
 def test_an_unknown_variant_is_refused_with_those_that_exist() -> None:
     with pytest.raises(StackError, match="no variant 'massages'") as refused:
         variant("massages")

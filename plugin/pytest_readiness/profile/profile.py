@@ -279,7 +279,13 @@ def _given(read: Callable[[str], Any]) -> Callable[[str], Any]:
 
 def _what_is_accepted(field: Field) -> str:
     """Say in words what a field accepts."""
-    words = {"url": URL_FORM, "secret": REFERENCE_FORM, "bool": "true, false", "int": "an integer >= 0"}
+    words = {
+        "table": "a table of strings",
+        "url": URL_FORM,
+        "secret": REFERENCE_FORM,
+        "bool": "true, false",
+        "int": "an integer >= 0",
+    }
     return ", ".join(field.allowed) or words.get(field.type, "a string")
 
 

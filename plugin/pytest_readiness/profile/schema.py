@@ -15,7 +15,7 @@ DIRECTORY = "environments"
 SCHEMA_NAME = "schema.toml"
 ENV_KINDS = ("env", "file")
 BUILT_IN = ("name", "live", "protected")
-TYPES = ("url", "string", "choice", "bool", "int", "secret")
+TYPES = ("url", "string", "choice", "bool", "int", "secret", "table")
 #: Of a field whose type is refused; no schema that is returned has it.
 UNREAD = ""
 FORMATS = ("p256-pem",)
@@ -124,6 +124,12 @@ def _secret(field: Field, value: Any) -> str:
     return text
 
 
+def _table(_: Field, value: Any) -> dict[str, str]:
+    if not isinstance(value, Mapping) or not all(isinstance(one, str) and one for one in value.values()):
+        raise BadValue(f"{value!r} is not a table of strings", "a table of strings that are not empty")
+    return dict(value)
+
+
 _ACCEPT: Mapping[str, Callable[[Field, Any], Any]] = {
     "url": _url,
     "string": _string,
@@ -131,6 +137,7 @@ _ACCEPT: Mapping[str, Callable[[Field, Any], Any]] = {
     "bool": _bool,
     "int": _int,
     "secret": _secret,
+    "table": _table,
 }
 
 
@@ -193,6 +200,8 @@ def _field(name: str, table: TomlTable) -> Field:
         table.refuse(
             "allowed", "a choice, and only a choice, lists its values", allowed="an array of strings"
         )
+    if kind == "table" and "env" in table.data:
+        table.refuse("env", "no variable holds a table", allowed="no env")
     read = Field(
         name=name,
         type=kind,
@@ -212,6 +221,8 @@ def _default(table: TomlTable, kind: str, allowed: tuple[str, ...]) -> Any:
         return table.boolean("default", False)
     if kind == "int":
         return table.integer("default", 0)
+    if kind == "table":
+        return {}
     if kind == UNREAD or (kind == "choice" and not allowed):
         return ""
     if kind == "choice":

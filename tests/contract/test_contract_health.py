@@ -1,0 +1,65 @@
+"""A health report is read in all of its parts, by the words that services use and by the profile's rules."""
+
+from typing import Any
+
+import pytest
+
+from smoke.contract.health import parts_amiss
+
+#: What real services answered while they were well.
+FINN = {
+    "status": "healthy", "uptime": 59.88, "ready_for_billing": True, "goodhart": None,
+    "checks": {"agent": {"status": "ok", "model": "unknown-model"}, "sessions": {"active": 0}},
+    "billing": {"dlq_size": 0, "dlq_store_type": "redis", "dlq_durable": True, "dlq_aof_verified": False},
+}  # fmt: skip
+DIXIE = {
+    "status": "healthy", "services": {"dixie": {"status": "healthy"}},
+    "infrastructure": {"redis": {"status": "healthy", "latency_ms": 0}},
+    "governance": {"governor_count": 2, "health": "degraded"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "report", [FINN, DIXIE, {"status": "healthy"}, {"status": "ok", "parts": [{"status": "UP"}]}]
+)
+def test_a_service_that_is_well(report: Any) -> None:
+    assert parts_amiss(report, {}) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [
+        ({"checks": {"redis": {"status": "unknown"}}}, "checks.redis.status is unknown"),
+        ({"a": [{"status": "ok"}, {"status": "DEGRADED"}]}, "a.1.status is degraded"),
+        ({"a": {"b": {"c": {"status": False}}}}, "a.b.c.status is false"),
+    ],
+)
+def test_a_part_that_is_not(report: Any, said: str) -> None:
+    assert parts_amiss({"status": "healthy", **report}, {}) == ([said], [])
+
+
+def test_what_is_not_understood_is_neither() -> None:
+    assert parts_amiss({"a": {"status": "meh"}, "b": {"status": None}}, {}) == (
+        [],
+        ["a.status is meh", "b.status is null"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ({"billing.dlq_durable": "true", "billing.dlq_store_type": "redis|kafka", "goodhart": "null"}, []),
+        ({"billing.dlq_aof_verified": "true"}, ["billing.dlq_aof_verified is false, not true"]),
+        ({"checks.*.status": "running"}, ["checks.agent.status is ok, not running"]),
+        ({"billing.replicas": "2"}, ["billing.replicas is missing, not 2"]),
+        ({"billing.replicas": "*", "relays.*.status": "up"}, []),
+    ],
+)
+def test_the_profile_has_rules_for_parts(rules: Any, said: list[str]) -> None:
+    amiss, unread = parts_amiss(FINN, rules)
+    assert (amiss, unread) == (said, [])
+
+
+def test_a_rule_may_let_a_part_be_degraded() -> None:
+    report = {"status": "healthy", "services": {"corpus": {"status": "degraded"}}}
+    assert parts_amiss(report, {"services.corpus.status": "*"}) == ([], [])
