@@ -86,6 +86,7 @@ def test_definitions_are_independent(
         if found.not_examined:
             break  # what is missing may be in a definition that could not be read
         terraform.lacks(examined, f"{definition} is incomplete: {what}", members)
+    evidence.figure(f"definition of {definition}", sorted({use.path for use in own if use.kind == FAMILY}))
     evidence.evaluated(f"nothing of {definition} is another's", len(own))
     examined.require()
 

@@ -31,8 +31,8 @@ CASES: dict[str, tuple[list[str], dict[str, str | None], list[str]]] = {
     "missing schema": ([], {"environments/schema.toml": None}, ["environments/schema.toml: missing"]),
     "missing URL": ([], {"environments/local.toml": LOCAL.replace(URL + "[auth]", "[auth]")},
                     ["environments/local.toml: api.url: missing", "allowed:", "API_URL"]),
-    "page is a directory": ([], {"reports/readiness.html/x": ""},
-                            ["reports/readiness.html", "the reports cannot be written"]),
+    "page is a directory": ([], {"reports/results.html/x": ""},
+                            ["reports/results.html", "the reports cannot be written"]),
     "suite is not there": (["--env", "local"], {"readiness.toml": PLAN.replace('"smoke"', '"smok"')},
                            ["readiness.toml: suite: no such directory: 'smok'", "allowed:"]),
     "bad PEM": ([], {"environments/local.toml": LOCAL.replace("[auth]", KEY), "key.pem": "no"},
@@ -82,8 +82,8 @@ def test_bad_input_is_reported_beside_the_reports_of_the_last_full_run(suite: Su
     assert (run.code, run.verdict, run.model["exit_code"]) == (4, "NO_VERDICT", 4)
     assert run.model["reasons"] == ["usage error: --env: unknown environment 'nowhere'"]
     assert json.loads(suite.wrote("reports/readiness.json")) == full
-    assert suite.wrote("reports/readiness.html")
-    assert not suite.wrote("reports/partial/readiness.html")
+    assert suite.wrote("reports/results.html")
+    assert not suite.wrote("reports/partial/results.html")
 
 
 SHOWS_URL = """

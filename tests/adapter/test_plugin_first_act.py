@@ -44,7 +44,7 @@ def test_a_run_that_is_killed_while_it_imports_leaves_no_older_answer(
     if file == "waits.py":
         ready.write("smoke/conftest.py", "import sys; sys.path.insert(0, '.'); import waits")
     assert _verdict_of_killed(ready, *args) == "NO_VERDICT"
-    assert b"READY" not in _reports(ready).get("readiness.html", b"")
+    assert b"READY" not in _reports(ready).get("results.html", b"")
 
 
 @pytest.mark.parametrize(

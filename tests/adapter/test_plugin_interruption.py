@@ -57,7 +57,7 @@ def test_takes_the_ledger_away(evidence):
 
 def test_a_run_without_pages_takes_an_older_page_away(suite: Suite) -> None:
     suite.checks(PASSING)
-    page = suite.root / "reports/readiness.html"
+    page = suite.root / "reports/results.html"
     assert suite.run(plugins=HTML).code == 0
     assert page.exists()
     suite.run()
@@ -70,7 +70,7 @@ def test_a_run_that_cannot_be_recorded_leaves_no_verdict(suite: Suite, workers: 
     run = suite.run(*workers, plugins=HTML)
     assert (run.code, run.verdict, run.model["exit_code"]) == (6, "NO_VERDICT", 6), run.told()
     assert ".readiness/local.jsonl: cannot be " in run.model["reasons"][0]
-    assert not (suite.root / "reports/readiness.html").exists()
+    assert not (suite.root / "reports/results.html").exists()
     assert "READY  " not in run.out
     assert "Traceback" not in run.out
 
@@ -126,7 +126,7 @@ def test_killed_run_leaves_no_older_answer(
 ) -> None:
     suite.checks(PASSING)
     assert suite.run(plugins=HTML).verdict == "READY"
-    assert (suite.root / "reports" / "readiness.html").exists()
+    assert (suite.root / "reports" / "results.html").exists()
     suite.checks(HANGS)
     process = suite.start(*workers, plugins=HTML)
     wait_until((suite.root / "started").exists)
@@ -135,7 +135,8 @@ def test_killed_run_leaves_no_older_answer(
     assert run.code == -number
     assert (run.verdict, run.model["reasons"]) == ("NO_VERDICT", ["the run did not finish"])
     assert "NO_VERDICT" in suite.wrote("reports/readiness.md")
-    assert "READY" not in suite.wrote("reports/readiness.html")
+    assert "<title>NO_VERDICT: " in suite.wrote("reports/readiness.html")
+    assert not suite.wrote("reports/results.html")
 
 
 @WORKERS

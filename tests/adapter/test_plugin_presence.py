@@ -114,7 +114,7 @@ def test_page_shows_verdict_and_columns(suite: Suite) -> None:
     """)
     run = suite.run(plugins=HTML)
     assert run.code == 1, run.told()
-    page = suite.wrote("reports/readiness.html")
+    page = suite.wrote("reports/results.html")
     assert page.index("BROKEN") < page.index('id="results-table"')
     for column in ("goal", "severity", "class"):
         assert f'data-column-type="{column}"' in page
@@ -129,7 +129,7 @@ def test_page_under_workers(suite: Suite) -> None:
     suite.checks(PASSING)
     run = suite.run("-n2", plugins=HTML)
     assert run.code == 0, run.told()
-    assert "READY" in suite.wrote("reports/readiness.html")
+    assert "READY" in suite.wrote("reports/results.html")
     assert "html" in run.out
 
 
@@ -137,7 +137,7 @@ def test_page_can_be_elsewhere(suite: Suite) -> None:
     suite.checks(PASSING)
     assert suite.run("--html=other/page.html", plugins=HTML).code == 0
     assert "READY" in suite.wrote("other/page.html")
-    assert not suite.wrote("reports/readiness.html")
+    assert not suite.wrote("reports/results.html")
 
 
 def test_debugger_disables_reruns_only(suite: Suite) -> None:

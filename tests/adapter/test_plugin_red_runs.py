@@ -164,7 +164,7 @@ def test_a_red_run_with_a_leak_is_recorded_without_it(suite: Suite) -> None:
     @pytest.mark.p0
     def test_leaks(evidence, environment):
         passing(evidence)
-        pathlib.Path(os.environ["SCENARIO_ROOT"], "reports", "readiness.html").write_text(
+        pathlib.Path(os.environ["SCENARIO_ROOT"], "reports", "results.html").write_text(
             environment.secret("auth.token"))
     """)
     run = suite.run(environ={"SCENARIO_TOKEN": "a-token-that-leaks"})

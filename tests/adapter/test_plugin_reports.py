@@ -15,7 +15,7 @@ DROPS = """
 def pytest_collection_modifyitems(items):
     del items[0]
 """
-NAMES = ("readiness.json", "readiness.md", "readiness.html")
+NAMES = ("readiness.json", "readiness.md", "readiness.html", "results.html")
 
 
 def reports(suite: Suite, directory: str = "reports") -> dict[str, str]:
@@ -52,7 +52,7 @@ def test_a_partial_run_has_its_reports_beside(
     assert run.model["scope"] == "partial", run.told()
     assert reports(suite) == full
     assert json.loads(suite.wrote("reports/partial/readiness.json"))["run_id"] == run.model["run_id"]
-    assert "Launch readiness" in suite.wrote("reports/partial/readiness.html")
+    assert "Launch readiness" in suite.wrote("reports/partial/results.html")
     assert "partial/readiness.md" in run.out
 
 
@@ -82,7 +82,7 @@ def test_a_full_run_that_is_killed_leaves_no_older_answer(suite: Suite, full: di
     os.killpg(process.pid, signal.SIGKILL)
     suite.finish(process)
     assert json.loads(suite.wrote("reports/readiness.json"))["verdict"] == "NO_VERDICT"
-    assert "READY" not in suite.wrote("reports/readiness.html")
+    assert "READY" not in suite.wrote("reports/results.html")
 
 
 def test_a_partial_run_that_is_killed_leaves_the_full_one(suite: Suite, full: dict[str, str]) -> None:
@@ -100,7 +100,7 @@ def test_a_selection_that_leaves_nothing_out_is_a_full_run(suite: Suite, full: d
     assert (run.verdict, run.model["scope"]) == ("READY", "full"), run.told()
     assert json.loads(suite.wrote("reports/readiness.json"))["run_id"] == run.model["run_id"]
     assert not any(reports(suite, "reports/partial").values())
-    assert suite.wrote("reports/readiness.html") not in ("", full["readiness.html"])
+    assert suite.wrote("reports/results.html") not in ("", full["results.html"])
 
 
 #: A check that lets files grow no further, as a full disk does, once the run has begun.

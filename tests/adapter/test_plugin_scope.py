@@ -127,12 +127,12 @@ def test_linked_files_and_directories_belong_to_the_suite(two_files: Suite, link
 @WORKERS
 def test_collect_only_judges_nothing(two_files: Suite, workers: tuple[str, ...]) -> None:
     first = two_files.run(plugins=HTML)
-    page = two_files.wrote("reports/readiness.html")
+    page = two_files.wrote("reports/results.html")
     two_files.checks("@pytest.mark.p0\ndef test_up(): assert False")
     run = two_files.run("--collect-only", *workers, plugins=HTML)
     assert run.code == 0, run.told()
     assert run.model == first.model
-    assert two_files.wrote("reports/readiness.html") == page
+    assert two_files.wrote("reports/results.html") == page
     assert len(two_files.ledger()) == 1
     assert "launch readiness" not in run.out
 

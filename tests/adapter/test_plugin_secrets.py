@@ -40,7 +40,13 @@ def test_call(environment, evidence):
 def _nowhere(run: Run) -> None:
     forms = [TOKEN, quote(TOKEN, safe=""), base64.b64encode(TOKEN.encode()).decode(), JWT]
     files = [path for path in (run.root / "reports").iterdir() if path.is_file()]
-    assert {path.name for path in files} >= {"readiness.json", "readiness.md", "readiness.html", "junit.xml"}
+    assert {path.name for path in files} >= {
+        "readiness.json",
+        "readiness.md",
+        "readiness.html",
+        "results.html",
+        "junit.xml",
+    }
     for text in [*(path.read_text() for path in files), run.out, run.err, *_ledger(run)]:
         for form in forms:
             assert form not in text
@@ -75,7 +81,7 @@ def test_artifact_of_another_plugin_that_leaks_is_withheld(suite: Suite) -> None
     assert (run.code, run.verdict) == (1, "BROKEN"), run.told()
     assert run.model["reasons"][0] == "a live secret was found in junit.xml; it is withheld"
     assert not (suite.root / "reports" / "junit.xml").exists()
-    assert not (suite.root / "reports" / "readiness.html").exists(), "it still says READY"
+    assert not (suite.root / "reports" / "results.html").exists(), "it still says READY"
     assert [entry["verdict"] for entry in suite.ledger()] == ["BROKEN"]
 
 

@@ -44,6 +44,8 @@ def test_the_model_has_the_shape_that_renderers_and_gates_read() -> None:
         "evidence": [],
         "applicable": True,
         "covered_by": None,
+        "requires": [],
+        "drill": False,
     }
     assert made["counts"] == {
         "total": 2,

@@ -34,6 +34,8 @@ def test_a_goal_without_a_check_is_pending() -> None:
         "title": "Payments",
         "status": "PENDING",
         "evidence": "no check covers it",
+        "figures": [],
+        "outcomes": {},
     }
     assert made["verdict"] == "READY"
     assert made["declaration"] == "NOT READY"
@@ -112,7 +114,8 @@ def test_checks_that_are_all_deferred_by_pattern_defer_the_goal() -> None:
 def test_the_embedded_streak_is_shown_and_does_not_settle_the_goal() -> None:
     history = {"local": [entry(hours_ago=2), entry(hours_ago=1)]}
     made = model(history=history, environments={"staging": True})
-    assert made["streak"] == {"length": 3, "required": 3, "why": "back to the ledger's first run"}
+    assert made["streak"] == {"length": 3, "required": 3, "why": "back to the ledger's first run",
+                              "runs": ["run-now", "run-1", "run-2"]}  # fmt: skip
     row = goal(made, "G-7")
     assert row["status"] == "PENDING"
     assert row["evidence"] == "local (embedded): 3/3 in a row; staging: no run in the ledger"

@@ -61,6 +61,7 @@ def test_operational_items_are_ticked_from_checks(checks: Any, done: bool, evide
         "item": "Alarms",
         "done": done,
         "evidence": evidence,
+        "figures": [],
         "checks": ["alarms/*", "metrics/cpu"],
     }
 
@@ -123,6 +124,7 @@ def test_deferrals_and_waivers_say_what_they_did() -> None:
             "check": "orders/*",
             "reason": "known",
             "approver": "Ada",
+            "owner": "",
             "issued": "2026-01-01T00:00:00.000Z",
             "expires": "2027-01-01T00:00:00.000Z",
             "state": "covers",
@@ -175,6 +177,7 @@ def test_blockers_are_ranked_and_carry_what_to_do() -> None:
         "limit": "1000 µUSD",
         "next_action": "fix what the summary names on the platform, deploy, then run the check again",
         "reproduce": "pytest 'smoke/test_c.py::test_money[two at once]' --env './my env.toml'",
+        "whose": {"team": "the platform", "contact": "", "runbook": ""},
     }
     actions = [blocker["next_action"] for blocker in made["blockers"]]
     assert actions[1] == "take away what skips the check or expects it to fail, or defer it in the plan"

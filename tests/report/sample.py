@@ -59,6 +59,8 @@ title = "Full Rollback"
 kind = "full"
 steps = ["`git revert <commit-hash>`", "redeploy api and worker"]
 checks = ["operations/rollback-full*"]
+[declaration]
+title = "Staging Declaration"
 [[decision]]
 date = "2026-02-26"
 decision = "One database, three schemas"

@@ -1,29 +1,26 @@
-"""The HTML report of a real run, in a real browser: what a reviewer sees, clicks and prints."""
+"""Both pages of a real run, in a real browser: what a reviewer sees, clicks and prints."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
+from pytest_readiness.report import html
 
 from tests.report import browser as chrome
-from tests.report import project
+from tests.report import project, sample
 from tests.report.test_report_markdown import SECTIONS
 
 EXECUTABLE = chrome.executable()
 pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason=chrome.MISSING)
-
-CONTRAST = """selector => [...document.querySelectorAll(selector)].map(element => {
-  const channels = colour => colour.match(/[\\d.]+/g).map(Number)
-  const luminance = ([r, g, b]) => [r, g, b].map(v => v / 255)
-    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0)
-  let behind = element
-  while (channels(getComputedStyle(behind).backgroundColor)[3] === 0) behind = behind.parentElement
-  const colours = [getComputedStyle(element).color, getComputedStyle(behind).backgroundColor]
-  const pair = colours.map(channels).map(luminance)
-  return (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05)
-})"""
+MODELS = {
+    "READY": sample.ready(),
+    "BROKEN": sample.broken(),
+    "DEGRADED": {**sample.broken(), "verdict": "DEGRADED"},
+    "NO_VERDICT": sample.unfinished(),
+}
 
 
 @pytest.fixture(scope="module")
@@ -45,133 +42,145 @@ def visit(browser: Any, report: Path) -> Iterator[chrome.Visit]:
     assert visited.requests == [report.as_uri()]
 
 
-def top(page: Any, selector: str) -> float:
-    return float(page.locator(selector).first.bounding_box()["y"])
+@pytest.fixture
+def results(browser: Any, report: Path) -> Iterator[Any]:
+    with chrome.visit(browser, report.with_name("results.html")) as visited:
+        yield visited.page
+    assert visited.complaints == []
 
 
 def test_the_answer_is_the_first_thing_seen(visit: chrome.Visit) -> None:
     verdict = visit.page.locator("#readiness-verdict")
-    assert verdict.is_visible()
     assert verdict.inner_text() == "BROKEN"
-    assert top(visit.page, "#readiness-verdict") < 120
-    assert "Declaration: NOT READY" in visit.page.locator(".rd-banner").inner_text()
+    assert verdict.bounding_box()["y"] < 120
+    assert "Declaration: NOT READY" in visit.page.locator("header").inner_text()
+    cause = visit.page.locator(".causes > li").first
+    assert cause.bounding_box()["y"] < 500
+    assert "next: fix what the summary names" in cause.inner_text()
 
 
-def test_the_readiness_table_stands_above_the_results(visit: chrome.Visit) -> None:
-    page = visit.page
-    goals = page.locator("section[aria-label='Goal Assessment'] table")
-    assert goals.is_visible()
-    assert [cell.strip() for cell in goals.locator("tbody td:nth-child(2)").all_inner_texts()] == [
-        "READY",
-        "FAIL",
-        "PENDING",
+def test_the_goals_stand_with_their_status(visit: chrome.Visit) -> None:
+    goals = visit.page.locator("section[aria-label='Goal Assessment'] tbody td:nth-child(2)")
+    assert goals.all_inner_texts() == ["READY", "FAIL", "PENDING"]
+    titles = visit.page.locator("h2").all_inner_texts()
+    assert [title for title in titles if title in SECTIONS] == [
+        title for title in SECTIONS if title not in ("Decisions", "Staging Declaration")
     ]
-    assert page.locator("#readiness h2").all_inner_texts() == SECTIONS
-    order = [top(page, selector) for selector in ("#readiness", "#results-table", "#environment")]
-    assert order == sorted(order)
 
 
 def test_nothing_in_the_report_becomes_markup(visit: chrome.Visit) -> None:
     page = visit.page
-    page.locator("#show_all_details").click()
-    names = page.locator("#results-table .col-testId").all_inner_texts()
-    assert "smoke/health/test_health.py::test_named[<b>bold</b>]" in names
-    assert any("<script>window.pwned = 1</script>" in name for name in names)
-    assert page.locator("#results-table :is(.col-testId, .log) :is(b, script, img)").count() == 0
-    assert page.locator(".rd :is(script, img, i)").count() == 0
-    assert "Browser <b>launch</b>" in page.locator("#readiness h1").inner_text()
+    text = page.locator("main").text_content()
+    assert "<script>window.pwned = 1</script>" in text
+    assert "<img src=x onerror=" in text
+    assert page.locator(":is(img, i)").count() == 0
+    assert page.locator("h1").inner_text() == "Browser <b>launch</b>"
     assert page.evaluate("window.pwned") is None
 
 
-def test_the_results_have_goal_severity_and_class(visit: chrome.Visit) -> None:
+def test_a_link_opens_the_section_of_its_check(visit: chrome.Visit) -> None:
     page = visit.page
-    assert [text.strip() for text in page.locator("#results-table th").all_inner_texts() if text.strip()] == [
-        "Result",
-        "Test",
-        "Goal",
-        "Severity",
-        "Class",
-        "Duration",
-        "Links",
-        *["Figure", "Observed", "Expected", "Limit"] * page.locator("#results-table .rd-table").count(),
-    ]
-    row = page.locator(
-        "#results-table tr", has=page.get_by_text("test_expired_token_is_refused", exact=False)
-    ).first
-    cells = [row.locator(f".col-{name}").inner_text() for name in ("result", "goal", "severity", "class")]
-    assert cells == ["Failed", "G-2", "P0", "PLATFORM_BUG"]
+    section = page.locator(".check", has_text="expired-token-is-refused")
+    assert not section.locator("pre").first.is_visible()
+    page.locator(".causes a").first.click()
+    assert section.locator("pre").first.is_visible()
+    assert "POST http://127.0.0.1:9/v1/invoke → 200 in 42 ms" in section.inner_text()
+    assert '"<script>window.pwned = 1</script>"' in section.inner_text()
+    assert "--env local" in section.locator(".command").inner_text()
 
 
-def test_the_results_sort_by_our_columns(visit: chrome.Visit) -> None:
+def test_the_filter_leaves_what_was_asked_for(visit: chrome.Visit) -> None:
     page = visit.page
-    page.locator("th[data-column-type=severity]").click()
-    column = page.locator("#results-table .col-severity").all_inner_texts()
-    assert column in (sorted(column), sorted(column, reverse=True))
-    assert set(column) == {"P0", "P1"}
+    page.locator("select[name=goal]").select_option("G-2")
+    assert page.locator(".check:visible").count() == 1
+    assert page.locator("output").inner_text() == "1 of 6 checks"
+    page.locator("select[name=goal]").select_option("")
+    page.locator("input[name=q]").fill("I-1: compared")
+    assert page.locator(".check:visible code").first.inner_text() == "health/shaky"
+    page.locator("input[name=q]").fill("")
+    assert page.locator(".check:visible").count() == 0
 
 
-def test_the_evidence_of_a_check_opens_with_its_row(visit: chrome.Visit) -> None:
+def test_a_command_has_a_button_that_copies_it(visit: chrome.Visit) -> None:
     page = visit.page
-    exchange = page.locator(".rd-evidence summary", has_text="http://127.0.0.1:9/v1/invoke").first
-    assert exchange.inner_text() == "POST http://127.0.0.1:9/v1/invoke → 200 in 42 ms"
-    body = exchange.locator("xpath=..").locator("pre").last
-    assert not body.is_visible()
-    exchange.click()
-    assert body.is_visible()
-    assert '"<script>window.pwned = 1</script>"' in body.inner_text()
-
-
-def test_a_click_on_any_of_our_cells_folds_the_row(visit: chrome.Visit) -> None:
-    page = visit.page
-    shown = page.locator("#results-table .extras-row:not(.hidden)").count()
-    for name in ("goal", "severity", "class"):
-        page.locator(f"#results-table .failed .col-{name}").first.click()
-        assert page.locator("#results-table .extras-row:not(.hidden)").count() == shown - 1
-        page.locator(f"#results-table .failed .col-{name}").first.click()
-        assert page.locator("#results-table .extras-row:not(.hidden)").count() == shown
+    assert page.locator("button").count() == 0
+    page.locator(".causes summary").first.click()
+    page.locator(".causes button").wait_for()
+    assert page.locator(".causes button").inner_text() == "Copy"
 
 
 def test_each_attempt_at_a_flaky_check_is_labelled(visit: chrome.Visit) -> None:
-    visit.page.locator("#show_all_details").click()
-    row = visit.page.locator("#results-table tbody.rerun", has_text="test_shaky")
-    shown = row.locator(".rd-evidence").all_inner_texts()
-    assert [" ".join(text.split()) for text in shown] == [
-        "ATTEMPT 1 Figure Observed Expected Limit I-1 compared 1×",
-        "ATTEMPT 2 Figure Observed Expected Limit I-1 compared 2×",
-    ]
+    shown = visit.page.locator(".check", has_text="health/shaky").locator("pre").first.text_content()
+    assert shown == "Attempt 1\nI-1: compared 1×\nAttempt 2\nI-1: compared 2×"
 
 
-@pytest.mark.parametrize("width", [1280, 900])
-def test_long_content_does_not_widen_the_page(visit: chrome.Visit, width: int) -> None:
-    visit.page.set_viewport_size({"width": width, "height": 900})
-    visit.page.locator("#show_all_details").click()
-    for summary in visit.page.locator("details > summary").all():
-        summary.click()
-    assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+def test_without_javascript_everything_is_there(browser: Any, report: Path) -> None:
+    page = browser.new_page(java_script_enabled=False)
+    page.goto(report.as_uri())
+    assert not page.locator("#filter").is_visible()
+    page.locator(".phase summary").first.click()
+    page.locator(".check summary").first.click()
+    assert page.locator(".check pre").first.is_visible()
+    page.close()
 
 
+@pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_everything_can_be_read(browser: Any, report: Path, scheme: Literal["light", "dark"]) -> None:
-    with chrome.visit(browser, report, scheme) as visited:
-        visited.page.locator("#show_all_details").click()
-        for summary in visited.page.locator("#readiness details > summary").all():
-            summary.click()
-        background = visited.page.evaluate("getComputedStyle(document.body).backgroundColor")
-        ratios = visited.page.evaluate(
-            CONTRAST, ".rd *:not(style), #results-table :is(td, th), .log span, .run-count"
-        )
+@pytest.mark.parametrize("verdict", MODELS)
+def test_everybody_can_read_it(
+    browser: Any, tmp_path: Path, verdict: str, scheme: Literal["light", "dark"], width: int
+) -> None:
+    path = tmp_path / "readiness.html"
+    path.write_text(html.render(MODELS[verdict]), encoding="utf-8")
+    with chrome.visit(browser, path, scheme) as visited:
+        page = visited.page
+        page.set_viewport_size({"width": width, "height": 900})
+        page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true })")
+        background = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (background == "rgb(255, 255, 255)") == (scheme == "light")
-        assert len(ratios) > 100
-        assert min(ratios) >= 4.5
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        found = Axe().run(page)
+        assert found.response["violations"] == [], found.generate_report()
+        assert len(found.response["passes"]) > 10
 
 
-def test_a_print_shows_all_details_on_white(browser: Any, report: Path) -> None:
+def test_a_print_leaves_details_closed_on_white(browser: Any, report: Path) -> None:
     with chrome.visit(browser, report, "dark") as visited:
-        assert not visited.page.locator("#readiness details table").first.is_visible()
         visited.page.emulate_media(media="print", color_scheme="dark")
         assert (
             visited.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
         )
-        assert not visited.page.locator(".controls").is_visible()
-        assert visited.page.locator("#readiness details table").first.is_visible()
-        assert visited.page.pdf(format="A4").startswith(b"%PDF")
+        assert not visited.page.locator("#filter").is_visible()
+        assert not visited.page.locator(".check").first.is_visible()
+        pdf = visited.page.pdf(format="A4")
+        assert 1 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 4
+
+
+def test_the_raw_results_have_one_row_for_each_check_that_agrees(results: Any) -> None:
+    header = [text.strip() for text in results.locator("#results-table th").all_inner_texts()]
+    assert header == ["Result", "Test", "Goal", "Severity", "Class", "Duration", "Links"]
+    names = results.locator("#results-table .col-testId").all_inner_texts()
+    assert len(names) == len(set(names)) == 6
+    assert "smoke/health/test_health.py::test_named[<b>bold</b>]" in names
+    row = results.locator("#results-table tr", has_text="test_expired_token_is_refused").first
+    cells = [row.locator(f".col-{name}").inner_text() for name in ("result", "goal", "severity", "class")]
+    assert cells == ["Failed", "G-2", "P0", "PLATFORM_BUG"]
+    flaky = results.locator("#results-table tr", has_text="test_shaky").first
+    assert flaky.locator(".col-result").inner_text() == "Rerun"
+    assert "1 Failed" in results.locator(".summary").first.inner_text()
+
+
+def test_nothing_in_the_raw_results_becomes_markup(results: Any) -> None:
+    results.locator("#show_all_details").click()
+    assert results.locator("#results-table :is(.col-testId, .log) :is(b, script, img)").count() == 0
+    assert "Browser <b>launch</b>" in results.locator("#readiness").inner_text()
+    assert results.evaluate("window.pwned") is None
+
+
+def test_the_raw_results_sort_by_our_columns_and_lead_to_the_report(results: Any) -> None:
+    results.locator("th[data-column-type=severity]").click()
+    column = results.locator("#results-table .col-severity").all_inner_texts()
+    assert column in (sorted(column), sorted(column, reverse=True))
+    link = results.locator("#readiness a").get_attribute("href")
+    assert link == "readiness.html"
+    assert results.locator("#results-table a").first.get_attribute("href").startswith("readiness.html#c-")

@@ -1,19 +1,20 @@
-"""The HTML fragment: complete, escaped, loading nothing; cells that fit pytest-html; no evidence lost."""
+"""The HTML report: complete, escaped in every place, loading nothing; and cells that fit pytest-html."""
 
+import base64
+import hashlib
 import re
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from pytest_readiness.report import html
-from pytest_readiness.report.html import evidence
 
 from tests.report import sample
 from tests.report.hostile import HOSTILE, hostile
 from tests.report.test_report_markdown import SECTIONS
 
-VOID = {"br", "hr", "img", "input", "link", "meta"}
-INJECTED = '<script>alert(1)</script><img src=x onerror="x"><b>'
+VOID = {"br", "hr", "img", "input", "link", "meta", "rect", "line", "polyline"}
+INJECTED = """</pre></style></script><script>alert(1)</script><img src=x onerror="x"> ' onload=x "><b>"""
 
 
 class Page(HTMLParser):
@@ -24,6 +25,7 @@ class Page(HTMLParser):
         self.open: list[str] = []
         self.elements: list[str] = []
         self.attributes: set[str] = set()
+        self.links: list[str] = []
         self.texts: list[str] = []
         self.feed(source)
         self.close()
@@ -32,138 +34,180 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append(tag)
         self.attributes |= {name for name, _ in attrs}
+        self.links += [str(value) for name, value in attrs if name == "href"]
         if tag not in VOID:
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+
     def handle_data(self, data: str) -> None:
-        if self.open[-1:] != ["style"]:
+        if self.open[-1:] not in (["style"], ["script"]):
             self.texts.append(data)
 
 
 def test_the_sections_come_in_their_order() -> None:
-    for model in (sample.ready(), sample.broken(), sample.unfinished(), {}):
-        assert re.findall(r"<h2>(.+?)</h2>", html.summary(model)) == SECTIONS
+    page = html.render(sample.broken())
+    found = re.findall(r"<h2[^>]*>(.+?)</h2>", page)
+    assert found[0] == SECTIONS[0]
+    assert [title for title in found if title in SECTIONS] == SECTIONS
+    assert found[-2:] == ["Pictures", "Checks"]
+
+
+def test_sections_that_a_plan_does_not_use_are_absent() -> None:
+    unused = ("deferred", "waivers", "inventory", "operational", "rollback", "decisions")
+    page = html.render({**sample.ready(), **{key: [] for key in unused}})
+    assert "Environment Inventory" not in page
+    assert "Rollback" not in page
 
 
 def test_a_reader_meets_the_answer_first() -> None:
-    texts = Page(html.summary(sample.broken())).texts
-    assert texts[:5] == ["Freeside staging launch", "This run:", "BROKEN", "Declaration: ", "NOT READY"]
+    texts = [text for text in Page(html.render(sample.broken())).texts if text.strip()]
+    assert texts[1:5] == ["Freeside staging launch", "BROKEN", "Declaration: ", "NOT READY"]
 
 
 def test_the_headline_marks_a_partial_run() -> None:
-    assert '<span class="rd-scope">PARTIAL</span>' in html.summary({**sample.ready(), "scope": "partial"})
-    assert "PARTIAL" not in Page(html.summary(sample.ready())).texts
+    assert "PARTIAL" in Page(html.render({**sample.ready(), "scope": "partial"})).texts
+    assert "PARTIAL" not in Page(html.render(sample.ready())).texts
 
 
-def test_a_blocker_has_its_next_action_and_its_command() -> None:
-    texts = Page(html.summary(sample.broken())).texts
-    place = texts.index("auth/refused[freeside-expired]")
-    assert texts[place + 1 : place + 4] == ["P0", "G-2", "PLATFORM_BUG"]
+def test_a_cause_is_one_line_with_whose_it_is_and_what_is_next() -> None:
+    texts = " ".join("".join(Page(html.render(sample.broken())).texts).split())
+    assert "auth/refused[freeside-expired] P0 PLATFORM_BUG an expired token was accepted" in texts
+    assert "· the platform · next: fix what the summary names" in texts
+    assert "P1 3 checks not run: dixie is down" in texts
     assert sample.REPRODUCE in texts
 
 
-def test_nothing_is_loaded_and_nothing_runs() -> None:
-    source = html.summary(sample.broken())
+def test_nothing_is_loaded_and_nothing_but_our_script_runs() -> None:
+    source = html.render(sample.broken())
     page = Page(source)
-    assert not {"script", "link", "img", "iframe", "object"} & set(page.elements)
-    assert not {"src", "href", "style"} & page.attributes
+    assert not {"link", "img", "iframe", "object"} & set(page.elements)
+    assert page.elements.count("script") == page.elements.count("style") == 1
+    assert not {"src", "style"} & page.attributes
     assert not [name for name in page.attributes if name.startswith("on")]
+    assert {link.partition("#")[0] for link in page.links} == {"", "results.html", "readiness.json"}
     assert "url(" not in source
     assert "@import" not in source
 
 
+def test_the_policy_allows_what_is_in_the_page_by_its_hash() -> None:
+    source = html.render(sample.ready())
+    for name in ("style", "script"):
+        content = re.search(rf"<{name}>(.*?)</{name}>", source, re.S)[1]  # type: ignore[index]
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{name}-src 'sha256-{digest}'" in source
+    assert "default-src 'none'" in source
+
+
+@settings(max_examples=40)
 @given(HOSTILE)
 def test_no_content_becomes_markup(text: str) -> None:
-    allowed = set(Page(html.summary(sample.broken())).elements)
-    source = html.summary(hostile(sample.broken(), text))
-    page = Page(source)
-    assert set(page.elements) <= allowed
+    allowed = set(Page(html.render(sample.broken())).elements)
+    source = html.render(hostile(sample.broken(), text))
+    assert set(Page(source).elements) <= allowed
     assert source.encode("utf-8")
 
 
-def test_injected_markup_is_shown_as_text() -> None:
-    page = Page(html.summary(hostile(sample.broken(), INJECTED)))
-    assert INJECTED in "".join(page.texts)
-    assert not {"script", "img"} & set(page.elements)
-
-
-@pytest.mark.parametrize(
-    "check", [None, {}, {"goal": INJECTED, "severity": "P0", "class": None}, sample.ready()["checks"][0]]
-)
-def test_row_cells_match_the_header(check: dict[str, object] | None) -> None:
-    header, row = html.header_cells(), html.row_cells(check)
-    assert [re.findall(r'data-column-type="(\w+)"', cell) for cell in header] == [
-        ["goal"],
-        ["severity"],
-        ["class"],
+def test_injected_markup_is_shown_as_text_wherever_it_comes_from() -> None:
+    model = sample.broken()
+    model["charts"] = [
+        {"title": "t", "kind": kind, "unit": "ms", "points": [{"label": "l", "value": 1, "limit": 2}]}
+        for kind in ("bars", "total")
     ]
-    # pytest-html reads a sortable cell with these two expressions.
-    assert [re.findall(r"col-(\w+)", cell)[0] for cell in row] == ["goal", "severity", "class"]
-    assert all(re.fullmatch(r"<td[^>]*>[^<]*</td>", cell) for cell in row)
+    honest = Page(html.render(model))
+    page = Page(html.render(hostile(model, INJECTED)))
+    assert "".join(page.texts).count("alert(1)") > 50
+    assert set(page.elements) <= set(honest.elements)
+    assert page.attributes <= honest.attributes
+    assert page.elements.count("script") == 1
 
 
-def test_a_class_is_coloured_by_what_it_means() -> None:
-    assert 'class="col-class rd-bad"' in html.row_cells({"class": "PLATFORM_BUG"})[2]
-    assert 'class="col-class rd-careful"' in html.row_cells({"class": "EXTERNAL_OUTAGE"})[2]
+def test_a_runbook_is_a_link_and_an_owner_is_named() -> None:
+    model = sample.broken()
+    model["blockers"][0]["whose"] = {"team": "Keys", "contact": "#keys", "runbook": "https://wiki/keys"}
+    page = Page(html.render(model))
+    assert "https://wiki/keys" in page.links
+    assert "· Keys · next: " in " ".join("".join(page.texts).split())
 
 
-def test_a_test_is_named_escaped() -> None:
-    cell = html.name_cell("smoke/test_x.py::test_x[<b>]")
-    assert cell == '<td class="col-testId">smoke/test_x.py::test_x[&lt;b&gt;]</td>'
+def test_every_check_has_a_section_that_a_link_reaches() -> None:
+    source = html.render(sample.broken())
+    for check in sample.broken()["checks"]:
+        assert f'id="{html.anchor(check["id"])}"' in source
+        assert html.command(check, sample.broken()) in "".join(Page(source).texts)
+    assert re.fullmatch(r"c-[0-9a-f]{8}", html.anchor("auth/x"))
 
 
-def test_what_was_measured_comes_first_and_the_rest_in_its_order() -> None:
+def test_what_a_check_recorded_is_in_its_section_in_its_order() -> None:
+    model = sample.broken()
     odd = {"kind": "odd", "detail": INJECTED}
-    entries = [sample.NOTE, sample.EXCHANGE, sample.FIGURE, odd, sample.EVALUATED, sample.NOTE]
-    page = Page(evidence(entries))
-    text = "\n".join(page.texts)
-    measured = ["Σ charges", "22100 µUSD", "compared 10×"]
-    exchanged = ["POST http://127.0.0.1:41233", "200", "41.7 ms", "echo n-7f3a", "costMicro"]
-    places = [text.index(part) for part in (*measured, "seeded tenant", *exchanged, "onerror")]
+    entries = [
+        sample.NOTE,
+        sample.EXCHANGE,
+        sample.FIGURE,
+        odd,
+        sample.EVALUATED,
+        {**sample.NOTE, "attempt": 2},
+    ]
+    model["checks"][0].update(evidence=entries, outcome="failed")
+    text = "".join(Page(html.render(model)).texts)
+    told = (
+        *("seeded tenant", "POST http://127.0.0.1:41233/api/agents/invoke → 200 in 41.7 ms"),
+        *("> authorization: Bearer [redacted]", '> {"prompt": "echo n-7f3a"}', "< x-trace-id: tr_01"),
+        *("Σ charges = 22100 µUSD (expected 22100 µUSD)", "onerror", "compared 10×", "Attempt 2"),
+    )
+    places = [text.index(part) for part in told]
     assert places == sorted(places)
-    assert text.count("seeded tenant") == 2
-    assert page.elements.count("table") == 1
-    assert "script" not in page.elements
-
-
-def test_no_evidence_is_no_markup() -> None:
-    assert evidence([]) == ""
 
 
 @pytest.mark.parametrize(
     "entry",
     [
         {"kind": "exchange"},
-        {
-            "kind": "exchange",
-            "method": "GET",
-            "url": "/",
-            "status": None,
-            "ms": None,
-            "request": None,
-            "response": "cut",
-        },
-        {
-            "kind": "exchange",
-            "status": 200,
-            "request": {"headers": {}, "body": {"typed": [1]}},
-            "response": {},
-        },
+        {"kind": "exchange", "method": "GET", "url": "/", "status": None, "request": None, "response": "cut"},
+        {"kind": "exchange", "status": 200, "request": {"headers": {}, "body": {"a": [1]}}, "response": {}},
         {"kind": "figure"},
         {"kind": "evaluated"},
         {"kind": "note"},
         {},
     ],
 )
-def test_incomplete_evidence_is_still_shown(entry: dict[str, object]) -> None:
-    assert Page(evidence([entry])).elements[0] == "div"
+def test_incomplete_evidence_is_no_error(entry: dict[str, object]) -> None:
+    model = sample.broken()
+    model["checks"][0]["evidence"] = [entry]
+    Page(html.render(model))
 
 
-@given(HOSTILE)
-def test_no_evidence_becomes_markup(text: str) -> None:
-    entries = [sample.NOTE, sample.EXCHANGE, sample.FIGURE, sample.EVALUATED, {"kind": "odd", "detail": text}]
-    allowed = set(Page(evidence(entries)).elements)
-    assert set(Page(evidence(hostile(entries, text))).elements) <= allowed
+@pytest.mark.parametrize("model", [{}, sample.unfinished()])
+def test_a_run_without_a_verdict_has_a_page(model: dict[str, object]) -> None:
+    assert "NO_VERDICT" in Page(html.render(model)).texts
+
+
+def test_row_cells_match_the_header() -> None:
+    check = {**sample.broken()["checks"][0], "goal": INJECTED, "id": INJECTED, "nodeid": INJECTED}
+    header, blank, row = html.header_cells(), html.blank_cells(), html.row_cells(check, "readiness.html")
+    assert [re.findall(r'data-column-type="(\w+)"', cell) for cell in header] == [
+        ["goal"],
+        ["severity"],
+        ["class"],
+    ]
+    # pytest-html reads a sortable cell with these two expressions.
+    names = ["result", "testId", "goal", "severity", "class", "duration", "links"]
+    assert [re.findall(r"col-(\w+)", cell)[0] for cell in row] == names
+    assert [re.findall(r"col-(\w+)", cell)[0] for cell in blank] == names[2:5]
+    assert all(re.fullmatch(r"<td[^>]*>[^<]*</td>", cell) for cell in (*row[:-1], *blank))
+
+
+def test_a_class_is_coloured_by_what_it_means() -> None:
+    check = sample.ready()["checks"][0]
+    assert 'class="col-class rd-bad"' in html.row_cells({**check, "class": "PLATFORM_BUG"}, "")[4]
+    assert 'class="col-class rd-careful"' in html.row_cells({**check, "class": "EXTERNAL_OUTAGE"}, "")[4]
+
+
+def test_a_test_is_named_escaped() -> None:
+    cell = html.name_cell("smoke/test_x.py::test_x[<b>]")
+    assert cell == '<td class="col-testId">smoke/test_x.py::test_x[&lt;b&gt;]</td>'

@@ -25,8 +25,14 @@ def section(page: str, title: str) -> str:
 
 
 def test_the_sections_come_in_their_order() -> None:
-    for model in (sample.ready(), sample.broken(), sample.unfinished(), {}):
+    for model in (sample.ready(), sample.broken()):
         assert re.findall(r"^## (.+)$", markdown.render(model), re.M) == SECTIONS
+
+
+def test_sections_that_nothing_is_known_for_are_absent() -> None:
+    for model in (sample.unfinished(), {}):
+        found = re.findall(r"^## (.+)$", markdown.render(model), re.M)
+        assert found == ["Blockers and next actions", "Blockers", "Declaration"]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +90,7 @@ def test_the_inventory_shows_what_was_observed_beside_what_is_declared() -> None
 def test_waivers_and_what_became_of_the_cover_are_listed() -> None:
     part = section(markdown.render(sample.ready()), "Deferred Items")
     assert (
-        "| `alarms/dashboards-have-widgets` | dashboards land with the next release (no longer needed:"
+        "| `alarms/dashboards-have-widgets` | no longer needed | dashboards land with the next release ("
         in part
     )
     assert "before validation (covers x402/payment-required; expires 2027-03-01T00:00:00.000Z) |" in part
@@ -143,7 +149,7 @@ def test_the_self_test_is_quoted() -> None:
 
 def test_nothing_found_differs_from_nothing_known() -> None:
     assert "None." in section(markdown.render(sample.ready() | {"blockers": []}), "Blockers")
-    for title in SECTIONS[:-1]:
+    for title in ("Blockers and next actions", "Blockers"):
         assert (
             section(markdown.render(sample.unfinished()), title).strip()
             == "Not known: the run recorded no check."
@@ -201,3 +207,30 @@ def test_a_command_with_backticks_stays_inside_its_fence() -> None:
 
 def test_a_blocker_says_how_many_checks_share_its_reason() -> None:
     assert "**reputation/seeded-score and 2 more checks**" in markdown.render(sample.broken())
+
+
+def test_a_long_report_leaves_detail_to_the_others() -> None:
+    model = sample.broken()
+    model["checks"] = [{**check, "id": f"{check['id']}-{n}"} for check in model["checks"] for n in range(60)]
+    page = markdown.render(model)
+    assert len(page.encode()) <= 60_000
+    assert "All checks: in readiness.html." in page
+    assert "<summary>Run record</summary>" in page
+
+
+def test_measured_figures_stand_before_the_count_of_checks() -> None:
+    model = sample.ready()
+    model["goals"][0]["figures"] = ["p95 0.12 s of 40 invokes", "0 | broken"]
+    assert r"| p95 0.12 s of 40 invokes; 0 \| broken (" in markdown.render(model)
+
+
+def test_what_was_observed_differently_is_marked() -> None:
+    model = sample.ready()
+    model["inventory"][0]["differs"] = ["memory"]
+    assert "512/1024 (DIFFERS: observed 512/1024)" in markdown.render(model)
+
+
+def test_the_verdict_without_cover_is_told_where_it_differs() -> None:
+    page = markdown.render({**sample.ready(), "without_cover": "BROKEN"})
+    assert "Without deferrals and waivers the verdict would be BROKEN." in page
+    assert "would be" not in markdown.render({**sample.ready(), "without_cover": "READY"})

@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pytest_readiness.core.formats import printable
-from pytest_readiness.report.document import ELLIPSIS, number, one_line, segments
+from pytest_readiness.core.formats import ELLIPSIS, number, one_line, printable
+from pytest_readiness.report.document import segments
 from pytest_readiness.report.terminal import clip, pad, width
 
 ANY = st.text(st.characters(codec=None))

@@ -16,7 +16,7 @@ from ..core.errors import LedgerError, ReadinessError
 from ..core.formats import canonical_json
 from ..core.model import Verdict
 from ..core.verdict import exit_code
-from ..report import JSON_NAME, terminal, write_all
+from ..report import JSON_NAME, RENDERERS, terminal, write_all
 from . import channels
 from .context import RunContext
 from .judgement import Judge
@@ -228,7 +228,7 @@ class Gate:
         return terminal.lines(model, reports=[str(path) for path in dict.fromkeys(written)])
 
     def _own_reports(self) -> list[Path]:
-        return [self._reports.directory / name for name in ("readiness.md", "readiness.json")]
+        return [self._reports.directory / name for name in RENDERERS]
 
 
 def _content(path: Path) -> bytes:

@@ -1,36 +1,41 @@
-"""pytest-html: the readiness summary on top of its report, and columns for goal, severity and class."""
+"""pytest-html: its page holds the raw results, one row for each check, ended as the verdict has it."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
 from ..core.redaction import Redactor
-from ..report import html
+from ..report import HTML_NAME, html
+from .reports import Reports
+
+_COLUMNS = ("result", "testId", "goal", "severity", "class", "duration")
 
 
 class HtmlBridge:
     """Registered only when pytest-html is loaded. ``model`` judges the run when it is first called."""
 
-    def __init__(self, model: Callable[[], Mapping[str, Any]], redactor: Redactor) -> None:
+    def __init__(
+        self,
+        config: pytest.Config,
+        model: Callable[[], Mapping[str, Any]],
+        reports: Reports,
+        redactor: Redactor,
+    ) -> None:
+        self._config = config
         self._model = model
+        self._reports = reports
         self._redactor = redactor
+        self._page: Any = None
 
     @pytest.hookimpl
     def pytest_html_report_title(self, report: Any) -> None:
-        """Name the report after what it is."""
-        report.title = "Launch readiness"
-
-    @pytest.hookimpl
-    def pytest_runtest_logreport(self, report: Any) -> None:
-        """Show what each attempt recorded; pytest-html lists the extras of all attempts in every row."""
-        attempt = getattr(report, "rerun", 0)
-        title = f"Attempt {attempt + 1}" if attempt or report.outcome == "rerun" else ""
-        facts = getattr(report, "readiness", None) or {}
-        extras = html.extras(facts.get("evidence") or (), title)
-        report.extras = [*getattr(report, "extras", ()), *extras]
+        """Name the page after what it is, and keep what pytest-html collects."""
+        report.title = "Launch readiness: raw results"
+        self._page = report
 
     @pytest.hookimpl
     def pytest_html_results_table_header(self, cells: list[str]) -> None:
@@ -39,12 +44,31 @@ class HtmlBridge:
 
     @pytest.hookimpl
     def pytest_html_results_table_row(self, report: Any, cells: list[str]) -> None:
-        """Add the same number of cells to each row, also for reruns, crashes and tests that are no checks."""
+        """Add the same number of cells to each row; those of checks are written at the end."""
         suffix = "" if report.when == "call" else f"::{report.when}"
         cells[1] = html.name_cell(self._redactor.shown(f"{report.nodeid}{suffix}"))
-        cells[2:2] = html.row_cells(getattr(report, "readiness", {}))
+        cells[2:2] = html.blank_cells()
 
     @pytest.hookimpl
     def pytest_html_results_summary(self, prefix: list[str]) -> None:
-        """Put the verdict, its reasons and the readiness tables on top."""
-        prefix.append(html.summary(self._model()))
+        """Put the verdict on top and the checks' outcomes into the rows, now that both are known."""
+        model = self._model()
+        page = self._config.invocation_params.dir / str(self._config.getoption("htmlpath"))
+        link = os.path.relpath(self._reports.directory / HTML_NAME, page.parent)
+        prefix.append(html.banner(model, link))
+        if self._page is not None:
+            self._settle(model, link)
+
+    def _settle(self, model: Mapping[str, Any], link: str) -> None:
+        """Leave one row for each check: phases, parts and attempts are in its log, a crash has a row, too."""
+        tests = self._page.data["tests"]
+        for check in model["checks"]:
+            earlier = tests.get(check["nodeid"], [])
+            cells = html.row_cells(check, link)
+            log = "\n".join(dict.fromkeys(row["log"] for row in earlier)) or html.escaped(check["summary"])
+            row = {"extras": [], "log": log, "resultsTableRow": cells}
+            values = (cell.partition(">")[2].rpartition("<")[0] for cell in cells)
+            tests[check["nodeid"]] = [row | dict(zip(_COLUMNS, values, strict=False))]
+        ended = [row["result"].lower() for found in tests.values() for row in found]
+        for name, count in self._page.outcomes.items():
+            count["value"] = ended.count(name)

@@ -133,6 +133,12 @@ def _result(
     cause: str = "",
 ) -> CheckResult:
     phases = [phase for attempt in attempts for phase in attempt.phases.values()]
+    evidence = [
+        {**entry, "attempt": place} if len(attempts) > 1 else entry
+        for place, attempt in enumerate(attempts, start=1)
+        for phase in attempt.phases.values()
+        for entry in phase.facts.get("evidence", ())
+    ]
     return CheckResult(
         id=check.id,
         nodeid=check.nodeid,
@@ -144,9 +150,11 @@ def _result(
         attempts=len(attempts),
         duration_s=round(sum(phase.duration_s for phase in phases), 4),
         summary=summary,
-        evidence=tuple(entry for phase in phases for entry in phase.facts.get("evidence", ())),
+        evidence=tuple(evidence),
         applicable=applicable,
         covered_by=check.covered_by,
+        requires=tuple(check.requires),
+        drill=check.drill,
         static=check.static,
         where=where,
         cause=cause,

@@ -19,7 +19,7 @@ from ..core.formats import text_of
 from ..core.model import Verdict
 from ..core.redaction import Redactor
 from ..core.verdict import exit_code
-from ..report import HTML_NAME, PARTIAL_NAME, RENDERERS, discard, keep, move, put_back, write_all
+from ..report import PARTIAL_NAME, RENDERERS, RESULTS_NAME, discard, keep, move, put_back, write_all
 from .channels import guard
 from .context import own_run_id
 from .options import Settings, is_narrowed, suite_name
@@ -105,8 +105,8 @@ class Reports:
         target = self._full if full else self._partial
         if target != self.directory:
             move(self.directory, target, self._earlier)
-            if self._page() == self.directory / HTML_NAME:
-                self._config.option.htmlpath = str(target / HTML_NAME)
+            if self._page() == self.directory / RESULTS_NAME:
+                self._config.option.htmlpath = str(target / RESULTS_NAME)
             self.directory = target
 
     def _close(self) -> None:

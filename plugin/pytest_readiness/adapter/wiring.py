@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ..core.errors import ReadinessError
-from ..report import HTML_NAME
+from ..report import RESULTS_NAME
 from . import fixtures
 from .channels import REDACTOR, guard
 from .collection import Collector
@@ -51,7 +51,7 @@ def register(config: pytest.Config) -> None:
     set_defaults(config)
     judges = settings.is_controller and not settings.inert
     if judges and has_html(config) and not config.getoption("htmlpath") and _can_hold(reports.directory):
-        config.option.htmlpath = str(reports.directory / HTML_NAME)
+        config.option.htmlpath = str(reports.directory / RESULTS_NAME)
         config.option.self_contained_html = True
     add(config, "channels", guard(config))
     add(config, "fixtures", fixtures)
@@ -118,7 +118,7 @@ class ControllerStart:
         if has_html(self._config):
             from .html_bridge import HtmlBridge
 
-            add(self._config, "html", HtmlBridge(judge.model, context.redactor))
+            add(self._config, "html", HtmlBridge(self._config, judge.model, self._reports, context.redactor))
         add(self._config, "gate", Gate(self._config, context, tally, judge, self._reports))
 
 

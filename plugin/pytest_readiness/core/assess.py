@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from . import tables
+from . import review, tables
 from .declaration import Declaration, Findings, LiveHistory, carried_over, declare
 from .exemptions import Exemption, apply_exemptions
 from .formats import format_moment
@@ -39,6 +40,7 @@ _KEPT = (
     "suite_digest",
     "plan_digest",
     "runner",
+    "figures",
 )
 
 
@@ -59,6 +61,7 @@ def assess(
         known[run.environment] = [*history.get(run.environment, ()), own]
     standing = _standing(run, plan, known, now)
     live = _live_history(known, standing, plan)
+    own_streak = standing.streaks.get(run.environment) or streak((), plan.policy, now)
     goals = goal_statuses(results, plan, exemptions, standing)
     if run.scope is Scope.PARTIAL:
         goals = _untouched_from_ledger(goals, results, known.get(run.environment, ()))
@@ -77,7 +80,7 @@ def assess(
     declaration = carried_over(found, known.get(run.environment, ())) if partial else declare(found)
     return {
         **_head(run, plan, judgement, declaration),
-        "goals": [_goal(row) for row in goals],
+        "goals": [_goal(row, plan, results) for row in goals],
         "checks": [_check(check) for check in results],
         "counts": _counts(results),
         "vanished": [asdict(check) for check in run.facts.vanished],
@@ -89,7 +92,8 @@ def assess(
         "rollback": tables.rollback_rows(run, results, plan),
         "decisions": [asdict(decision) for decision in plan.decisions],
         "build_identity": dict(run.build_identity),
-        "streak": asdict(standing.streaks.get(run.environment) or streak((), plan.policy, now)),
+        "streak": {**asdict(own_streak), "runs": list(own_streak.runs)},
+        **_review(run, plan, results, known.get(run.environment, ()), own, own_streak),
         "notes": list(run.notes),
         "ledger": dict(run.ledger),
         "self_test": dict(run.self_test) if run.self_test is not None else None,
@@ -138,7 +142,10 @@ def _head(run: RunRecord, plan: Plan, judgement: Judgement, declaration: Declara
         "uncounted": judgement.uncounted.value if judgement.uncounted else None,
         "declaration": declaration.text,
         "declaration_why": declaration.why,
-        "blockers": [dict(blocker) for blocker in declaration.blockers],
+        "declaration_title": plan.declaration_title,
+        "declaration_prose": next((each.text for each in plan.prose if each.when == declaration.text), ""),
+        "blockers": [{**blocker, "whose": review.whose(plan, blocker)} for blocker in declaration.blockers],
+        "reproduce_with": f"--env {shlex.quote(run.env_option or run.environment)}",
         "suite_digest": run.suite_digest,
         "plan_digest": plan.digest,
         "runner": run.runner,
@@ -151,6 +158,7 @@ def _own_entry(run: RunRecord, plan: Plan, judgement: Judgement) -> Entry:
         "run_id": run.run_id,
         "live": run.live,
         "scope": run.scope.value,
+        "started_at": format_moment(run.started_at),
         "finished_at": format_moment(run.finished_at),
         "verdict": judgement.verdict.value,
         "complete": run.is_complete,
@@ -207,8 +215,37 @@ def _untouched_from_ledger(
     ]
 
 
-def _goal(row: GoalRow) -> dict[str, Any]:
-    return {"id": row.id, "title": row.title, "status": row.status.value, "evidence": row.evidence}
+def _review(
+    run: RunRecord,
+    plan: Plan,
+    results: Sequence[CheckResult],
+    entries: Sequence[Entry],
+    own: Entry,
+    counted: Streak,
+) -> dict[str, Any]:
+    """Return what a reader compares this run with."""
+    drawn = review.charts(plan, results)
+    (this,) = review.runs([own], plan, counted.runs)
+    return {
+        "runs": review.runs(entries, plan, counted.runs),
+        "changes": review.changes(this, drawn, results, entries, plan),
+        "phases": review.phases(plan, results),
+        "charts": drawn,
+        "figures": review.kept_figures(drawn),
+        "without_cover": judge(run.results, run.facts).verdict.value,
+    }
+
+
+def _goal(row: GoalRow, plan: Plan, results: Sequence[CheckResult]) -> dict[str, Any]:
+    lines = next((goal.figures for goal in plan.goals if goal.id == row.id), ())
+    return {
+        "id": row.id,
+        "title": row.title,
+        "status": row.status.value,
+        "evidence": row.evidence,
+        "figures": review.figure_lines(lines, results),
+        "outcomes": review.outcomes(check for check in results if check.goal == row.id),
+    }
 
 
 def _check(check: CheckResult) -> dict[str, Any]:
@@ -227,6 +264,8 @@ def _check(check: CheckResult) -> dict[str, Any]:
         "evidence": [dict(entry) for entry in check.evidence],
         "applicable": check.applicable,
         "covered_by": check.covered_by,
+        "requires": list(check.requires),
+        "drill": check.drill,
     }
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from .formats import counted, format_moment, matching
 from .model import CheckResult, FailureClass, Outcome, Severity
 from .plan import Deferral, Plan, Waiver
 
+#: A cover that ends so soon is to be renewed, or its check mended, before the next run is without it.
+SOON = timedelta(hours=72)
 _FAILING = frozenset({Outcome.FAILED, Outcome.FLAKY, Outcome.SKIPPED, Outcome.NOT_RUN})
 
 
@@ -18,6 +20,7 @@ class ExemptionState(StrEnum):
     """What became of a deferral or a waiver in one run."""
 
     COVERS = "covers"
+    EXPIRING = "expiring"
     UNNEEDED = "no longer needed"
     EXPIRED = "expired"
     EARLY = "not yet in force"
@@ -74,6 +77,8 @@ def _exemption(
         text = f"cannot cover {', '.join(refused)}: the plan lists it under not_waivable"
     elif held:
         state, text = ExemptionState.COVERS, f"covers {', '.join(held)}"
+        if origin.expires is not None and origin.expires - now <= SOON:
+            state, text = ExemptionState.EXPIRING, f"{text}; expires within {SOON.days} days"
     elif matched:
         state, text = ExemptionState.UNNEEDED, f"no longer needed: {counted(len(matched), 'check')} passed"
     else:

@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, time
 from functools import cache
 from typing import Any
 
+ELLIPSIS = "…"
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 #: Control characters, lone surrogates (not to be encoded), line separators, changes of direction.
 _UNPRINTABLE = re.compile(
@@ -119,3 +120,26 @@ def matching(patterns: Iterable[str], ids: Iterable[str]) -> list[str]:
 @cache
 def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
+
+
+def one_line(value: object, limit: int | None = None) -> str:
+    """Return ``value`` as one printable line of at most ``limit`` characters; a cut ends in an ellipsis."""
+    if value is None:
+        return ""
+    text = printable(" ".join(str(value).split()))
+    if limit is not None and len(text) > limit:
+        return text[: limit - 1].rstrip() + ELLIPSIS
+    return text
+
+
+def number(value: object) -> str:
+    """Format a figure: integers exactly, floats to six significant digits, the rest as one line."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{one_line(name)}: {number(item)}" for name, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(number, value))
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:.6g}"
+    if isinstance(value, float) and abs(value) < 1e15:
+        return str(int(value))
+    return one_line(value)

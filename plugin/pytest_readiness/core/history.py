@@ -22,6 +22,8 @@ class Streak:
     length: int
     required: int
     why: str
+    #: Ids of the runs that count, newest first.
+    runs: tuple[str, ...] = ()
 
     @property
     def reached(self) -> bool:
@@ -51,12 +53,12 @@ def streak(entries: Sequence[Entry], policy: Policy, now: datetime) -> Streak:
     ahead = next((entry for entry in reversed(entries) if _finished(entry) > now), None)
     if ahead is not None:
         why += f"; {_name(ahead)} is dated in the future: compare the runners' clocks"
-    return Streak(length=len(counted), required=policy.streak_length, why=why)
+    return Streak(length=len(counted), required=policy.streak_length, why=why, runs=tuple(counted))
 
 
-def _counted(entries: Sequence[Entry], policy: Policy, now: datetime) -> tuple[set[str], str]:
-    """Return the ids of the runs that count, and why there are not more."""
-    runs: set[str] = set()
+def _counted(entries: Sequence[Entry], policy: Policy, now: datetime) -> tuple[dict[str, None], str]:
+    """Return the ids of the runs that count, newest first, and why there are not more."""
+    runs: dict[str, None] = {}
     uncounted, newer = 0, None
     subject: Entry | None = None
     for entry in reversed(entries):
@@ -68,7 +70,7 @@ def _counted(entries: Sequence[Entry], policy: Policy, now: datetime) -> tuple[s
                 return runs, f"{_name(entry)} is older than {policy.streak_max_age_days} days"
             subject, uncounted = entry, 0
             if newer is None or _is_spaced(entry, newer, policy):
-                runs.add(str(_fact(entry, "run_id")))
+                runs[str(_fact(entry, "run_id"))] = None
                 newer = entry
         elif entry.get("uncounted"):
             subject, uncounted = subject or entry, uncounted + 1

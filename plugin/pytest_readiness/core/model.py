@@ -84,6 +84,9 @@ class CheckResult:
     applicable: bool = True
     #: Id of a check that proves the same fact; a skipped P0 is settled when that one passed.
     covered_by: str | None = None
+    #: Capabilities that it needs, and whether it is a drill: what reproducing it takes.
+    requires: tuple[str, ...] = ()
+    drill: bool = False
     #: True: looks at a checkout only, so that it passes without a live environment.
     static: bool = False
     #: File and line of the suite that raised the failure, "" where that is not known.

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from .errors import PlanError
 from .formats import digest
+from .showing import Chart, FigureLine, Owner, Prose, chart, figure_lines, owner, prose
 from .toml import TomlTable, load_toml
 
 PLAN_NAME = "readiness.toml"
@@ -30,6 +31,7 @@ class Goal:
     id: str
     title: str
     streak: bool = False
+    figures: tuple[FigureLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +67,12 @@ class Deferral:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiver:
-    """A named person's time-limited acceptance that one check (or pattern) fails."""
+    """A named person's time-limited acceptance that one check (or pattern) fails; its owner is another."""
 
     check: str
     reason: str
     approver: str
+    owner: str = ""
     issued: datetime
     expires: datetime
 
@@ -96,6 +99,7 @@ class OperationalItem:
     rule: str = ""
     #: True: only a live environment's checks can tick it.
     live: bool = False
+    figures: tuple[FigureLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +110,7 @@ class Rollback:
     kind: str
     steps: tuple[str, ...]
     checks: tuple[str, ...] = ()
+    figures: tuple[FigureLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +158,10 @@ class Plan:
     operational: tuple[OperationalItem, ...] = ()
     rollback: tuple[Rollback, ...] = ()
     decisions: tuple[Decision, ...] = ()
+    owners: tuple[Owner, ...] = ()
+    charts: tuple[Chart, ...] = ()
+    declaration_title: str = "Declaration"
+    prose: tuple[Prose, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     self_test: SelfTest = field(default_factory=SelfTest)
 
@@ -168,6 +177,7 @@ class Plan:
         if (version := top.integer("schema_version", minimum=1)) != 1:
             top.refuse("schema_version", f"unknown version {version}", allowed="1")
         goals = _goals(top)
+        declaration = top.table("declaration")
         ids = [goal.id for goal in goals]
         plan = cls(
             source=source,
@@ -187,9 +197,14 @@ class Plan:
             operational=_read_all(_operational_item, top.tables("operational")),
             rollback=_read_all(_rollback, top.tables("rollback")),
             decisions=_read_all(_decision, top.tables("decision")),
+            owners=_read_all(lambda table: owner(table, ids), top.tables("owner")),
+            charts=_read_all(chart, top.tables("chart")),
+            declaration_title=declaration.text("title", "Declaration"),
+            prose=_read_all(prose, declaration.tables("prose")),
             facts=top.free("facts"),
             self_test=_read(_self_test, top.table("self_test")),
         )
+        declaration.finish()
         top.finish()
         top.settle()
         return plan
@@ -207,11 +222,23 @@ def _read_all(reader: Callable[[TomlTable], Part], tables: Iterable[TomlTable]) 
 
 
 def _digest(top: TomlTable) -> str:
+    """Cover all but what only the report shows: who reads it differently has no other streak."""
+    meaning = {
+        key: [_without_figures(entry) for entry in value] if isinstance(value, list) else value
+        for key, value in top.data.items()
+        if key not in ("chart", "declaration", "owner")
+    }
     try:
-        return digest(top.data)
+        return digest(meaning)
     except ValueError:
         top.refuse("facts", "a number that is not finite", allowed="numbers other than nan and inf")
         return ""
+
+
+def _without_figures(entry: Any) -> Any:
+    return (
+        {key: value for key, value in entry.items() if key != "figure"} if isinstance(entry, dict) else entry
+    )
 
 
 def _goals(top: TomlTable) -> tuple[Goal, ...]:
@@ -231,7 +258,12 @@ def _goals(top: TomlTable) -> tuple[Goal, ...]:
 
 
 def _goal(table: TomlTable) -> Goal:
-    return Goal(id=table.text("id"), title=table.text("title"), streak=table.boolean("streak", False))
+    return Goal(
+        id=table.text("id"),
+        title=table.text("title"),
+        streak=table.boolean("streak", False),
+        figures=figure_lines(table),
+    )
 
 
 def _phases(top: TomlTable) -> tuple[str, ...]:
@@ -307,16 +339,19 @@ def _deferral(table: TomlTable, goal_ids: Iterable[str]) -> Deferral:
 
 
 def _waiver(table: TomlTable) -> Waiver:
-    """Read a waiver: every key is mandatory, and it ends after it begins."""
+    """Read a waiver, which ends after it begins, and which the owner of the work does not approve."""
     waiver = Waiver(
         check=table.text("check"),
         reason=table.text("reason"),
         approver=table.text("approver"),
+        owner=table.text("owner", ""),
         issued=table.moment("issued"),
         expires=table.moment("expires"),
     )
     if waiver.expires <= waiver.issued:
         table.refuse("expires", "not after issued", allowed="a time after issued")
+    if waiver.owner and waiver.owner.casefold() == waiver.approver.casefold():
+        table.refuse("approver", f"{waiver.approver!r} is the owner", allowed="another person than the owner")
     return waiver
 
 
@@ -339,6 +374,7 @@ def _operational_item(table: TomlTable) -> OperationalItem:
         checks=table.texts("checks", ()),
         rule=table.choice("rule", OPERATIONAL_RULES, ""),
         live=table.boolean("live", False),
+        figures=figure_lines(table),
     )
     if bool(item.checks) == bool(item.rule) and not table.is_wrong("checks", "rule"):
         table.refuse(
@@ -353,6 +389,7 @@ def _rollback(table: TomlTable) -> Rollback:
         kind=table.choice("kind", ROLLBACK_KINDS),
         steps=table.texts("steps"),
         checks=table.texts("checks", ()),
+        figures=figure_lines(table),
     )
     if not rollback.steps:
         table.refuse("steps", "empty", allowed="at least one step")

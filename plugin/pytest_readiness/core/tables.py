@@ -12,10 +12,12 @@ from .goals import provenance
 from .history import Streak
 from .model import CheckResult, Outcome, RunRecord, Scope, Severity
 from .plan import Deferral, InventoryItem, OperationalItem, Plan, Rollback, Waiver
+from .review import figure_lines
 from .verdict import is_settled
 
 #: A figure of this name holds what was observed of a declared service: ``inventory/<key>/<column>``.
 OBSERVED = "inventory"
+_COLUMNS = ("url", "cpu", "memory", "image")
 
 
 def deferral_rows(exemptions: Sequence[Exemption]) -> list[dict[str, Any]]:
@@ -42,6 +44,7 @@ def waiver_rows(exemptions: Sequence[Exemption]) -> list[dict[str, Any]]:
             "check": exemption.origin.check,
             "reason": exemption.origin.reason,
             "approver": exemption.origin.approver,
+            "owner": exemption.origin.owner,
             "issued": format_moment(exemption.origin.issued),
             "expires": format_moment(exemption.origin.expires),
             **_effect(exemption),
@@ -59,9 +62,12 @@ def inventory_rows(run: RunRecord, plan: Plan) -> list[dict[str, Any]]:
         for entry in check.evidence
         if entry.get("kind") == "figure"
     }
-    return [
-        {**asdict(item), "observed": _observed(item, figures, run.build_identity)} for item in plan.inventory
-    ]
+    rows = []
+    for item in plan.inventory:
+        declared, observed = asdict(item), _observed(item, figures, run.build_identity)
+        differs = [name for name in _COLUMNS if name in observed and _differs(declared[name], observed[name])]
+        rows.append({**declared, "observed": observed, "differs": differs})
+    return rows
 
 
 def operational_rows(
@@ -84,7 +90,15 @@ def operational_rows(
             evidence = f"{live_streak}: {live_streak.why}" if live_streak else "no live run in the ledger"
         else:
             done, evidence = _ticked(item, run, results)
-        rows.append({"item": item.item, "done": done, "evidence": evidence, "checks": list(item.checks)})
+        rows.append(
+            {
+                "item": item.item,
+                "done": done,
+                "evidence": evidence,
+                "figures": figure_lines(item.figures, results),
+                "checks": list(item.checks),
+            }
+        )
     return rows
 
 
@@ -98,11 +112,15 @@ def _effect(exemption: Exemption) -> dict[str, Any]:
 
 
 def _observed(item: InventoryItem, figures: Mapping[Any, Any], build: Mapping[str, str]) -> dict[str, Any]:
-    columns = {
-        name: figures.get(f"{OBSERVED}/{item.key}/{name}") for name in ("url", "cpu", "memory", "image")
-    }
+    columns = {name: figures.get(f"{OBSERVED}/{item.key}/{name}") for name in _COLUMNS}
     seen = {name: value for name, value in columns.items() if value is not None}
     return seen | ({"build": build[item.key]} if build.get(item.key) else {})
+
+
+def _differs(declared: object, observed: object) -> bool:
+    """Tell whether something else was observed; what follows a "$" in a declaration is for the run to say."""
+    known, mark, _ = str(declared or "").partition("$")
+    return bool(known) and not (str(observed).startswith(known) if mark else str(observed) == known)
 
 
 def _ticked(item: OperationalItem, run: RunRecord, results: Sequence[CheckResult]) -> tuple[bool, str]:
@@ -125,6 +143,7 @@ def _way_back(way: Rollback, run: RunRecord, results: Sequence[CheckResult]) -> 
         "checks": list(way.checks),
         "verified": done,
         "evidence": evidence,
+        "figures": figure_lines(way.figures, results),
     }
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..core.errors import ReadinessError
-from . import json, markdown
+from . import html, json, markdown
 
-#: The page that pytest-html writes beside ours; it is scanned with them.
+#: The page of raw results that pytest-html writes beside ours; it is scanned with them.
+RESULTS_NAME = "results.html"
 HTML_NAME = "readiness.html"
 JSON_NAME = "readiness.json"
 #: Below the directory of the reports: those of partial and refused runs, so that a full run's stay.
@@ -19,6 +20,7 @@ PARTIAL_NAME = "partial"
 RENDERERS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     JSON_NAME: json.render,
     "readiness.md": markdown.render,
+    HTML_NAME: html.render,
 }
 
 
@@ -44,10 +46,10 @@ def write_all(model: Mapping[str, Any], directory: Path, redactor: LeakScanner) 
             for name, render in RENDERERS.items()
             if not replace_file(directory / name, render(model), redactor)
         ]
-        page = directory / HTML_NAME
+        page = directory / RESULTS_NAME
         if page.is_file() and redactor.leaks(page.read_bytes()):
             page.unlink()
-            leaked.append(HTML_NAME)
+            leaked.append(RESULTS_NAME)
     return leaked
 
 
@@ -63,7 +65,7 @@ def keep(directory: Path) -> Mapping[str, bytes]:
     with _translated(directory):
         return {
             name: (directory / name).read_bytes()
-            for name in (*RENDERERS, HTML_NAME)
+            for name in (*RENDERERS, RESULTS_NAME)
             if (directory / name).is_file()
         }
 
@@ -72,8 +74,8 @@ def move(source: Path, target: Path, earlier: Mapping[str, bytes]) -> None:
     """Take this run's reports out of a directory, its page to another, and put ``earlier`` ones back."""
     with _translated(target):
         target.mkdir(parents=True, exist_ok=True)
-        if (source / HTML_NAME).is_file():
-            (source / HTML_NAME).replace(target / HTML_NAME)
+        if (source / RESULTS_NAME).is_file():
+            (source / RESULTS_NAME).replace(target / RESULTS_NAME)
     put_back(source, earlier)
 
 
@@ -91,7 +93,7 @@ def put_back(directory: Path, earlier: Mapping[str, bytes]) -> None:
 def discard(directory: Path, *pages: Path) -> None:
     """Take away the page of an earlier run, and those named beside it; ReadinessError when one stays."""
     with _translated(directory):
-        for page in (directory / HTML_NAME, *pages):
+        for page in (directory / RESULTS_NAME, *pages):
             page.unlink(missing_ok=True)
 
 

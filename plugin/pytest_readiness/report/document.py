@@ -7,9 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from ..core.formats import counted, printable
-
-ELLIPSIS = "…"
+from ..core.formats import counted, one_line
 
 _CODE = re.compile(r"`([^`]+)`")
 
@@ -101,16 +99,6 @@ class Section:
     folded: bool = False
 
 
-def one_line(value: object, limit: int | None = None) -> str:
-    """Return ``value`` as one printable line of at most ``limit`` characters; a cut ends in an ellipsis."""
-    if value is None:
-        return ""
-    text = printable(" ".join(str(value).split()))
-    if limit is not None and len(text) > limit:
-        return text[: limit - 1].rstrip() + ELLIPSIS
-    return text
-
-
 def segments(text: str) -> Iterator[tuple[bool, str]]:
     """Split ``text`` at its `code` spans into (is code, content); a lone backtick stays text."""
     end = 0
@@ -121,19 +109,6 @@ def segments(text: str) -> Iterator[tuple[bool, str]]:
         end = match.end()
     if end < len(text):
         yield False, text[end:]
-
-
-def number(value: object) -> str:
-    """Format a figure: integers exactly, floats to six significant digits, the rest as one line."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{one_line(name)}: {number(item)}" for name, item in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(map(number, value))
-    if isinstance(value, float) and not value.is_integer():
-        return f"{value:.6g}"
-    if isinstance(value, float) and abs(value) < 1e15:
-        return str(int(value))
-    return one_line(value)
 
 
 def and_others(row: Mapping[str, Any]) -> str:

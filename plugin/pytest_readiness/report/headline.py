@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..core.formats import one_line
 from ..core.history import progress
-from .document import one_line
 
 UNKNOWN_VERDICT = "NO_VERDICT"
 

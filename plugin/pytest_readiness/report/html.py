@@ -1,229 +1,234 @@
-"""The report as HTML for pytest-html: a fragment for the top of its page, cells and evidence for its rows."""
+"""The report as one HTML page that loads nothing, and the cells of pytest-html's page."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
-from html import escape
-from importlib.resources import files
-from typing import Any, assert_never
+from pathlib import Path
+from typing import Any
 
-from ..core.formats import printable
-from .document import (
-    Action,
-    Actions,
-    Block,
-    Cell,
-    Checklist,
-    Paragraph,
-    Section,
-    Steps,
-    Table,
-    number,
-    one_line,
-    segments,
-)
-from .headline import Headline, headline
-from .sections import MEASUREMENT_COLUMNS, appendix, measurements, sections
+from jinja2 import ChainableUndefined, Environment, FileSystemLoader
+from markupsafe import Markup, escape
 
+from ..core.formats import counted, number, one_line, printable
+from .charts import pictures
+from .document import segments
+from .headline import headline, pairs
+from .sections import record, rows, sections
+
+TEMPLATES = Path(__file__).parent / "templates"
 #: How a word of the model is coloured: good, careful, bad, or quiet. A word that is not here stays plain.
 _TONES = {
     "good": ("READY", "PASS", "passed"),
     "careful": (
-        "DEGRADED",
-        "NO_VERDICT",
-        "PENDING",
-        "flaky",
-        "FLAKE",
-        "EXTERNAL_OUTAGE",
-        "SETUP_ERROR",
-        "CHECK_ERROR",
-        "not-run",
+        *("DEGRADED", "NO_VERDICT", "PENDING", "flaky", "FLAKE", "EXTERNAL_OUTAGE", "SETUP_ERROR"),
+        *("CHECK_ERROR", "not-run"),
     ),
     "bad": ("BROKEN", "FAIL", "failed", "PLATFORM_BUG"),
     "quiet": ("DEFERRED", "deferred", "skipped"),
 }
-_MEASUREMENTS = ("figure", "evaluated")
 _TONE = {word: tone for tone, words in _TONES.items() for word in words}
+#: What pytest-html calls how a check ended: its filters know only pytest's own words.
+RESULTS = {
+    "passed": "Passed",
+    "failed": "Failed",
+    "flaky": "Rerun",
+    "skipped": "Skipped",
+    "deferred": "XFailed",
+    "not-run": "Error",
+}
+#: What is shown of a body of a check that passed; of any other, all that was recorded.
+BODY_LIMIT = 160
 
 
-def summary(model: Mapping[str, Any]) -> str:
-    """Return the report as one self-contained fragment: own style, no script, nothing loaded."""
-    head = headline(model)
-    body = "".join(_section(section) for section in (*sections(model), *appendix(model)))
-    return f'<style>{_style()}</style><div class="rd" id="readiness">{_banner(head)}{body}</div>'
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One check of the page: its anchor, the words that a filter compares, evidence and command as text."""
+
+    check: Mapping[str, Any]
+    anchor: str
+    facts: str
+    evidence: str
+    command: str
+
+
+def render(model: Mapping[str, Any]) -> str:
+    """Return the page: own style and script by their hashes, everything readable without the script."""
+    checks = [_entry(check, model) for check in rows(model, "checks")]
+    groups = {
+        str(phase["name"]): (phase, [entry for entry in checks if entry.check.get("phase") == phase["name"]])
+        for phase in rows(model, "phases")
+    }
+    style, script = _file("readiness.css"), _file("readiness.js")
+    changes = model.get("changes")
+    return (
+        _templates()
+        .get_template("readiness.html.j2")
+        .render(
+            model=model,
+            head=headline(model),
+            causes=rows(model, "blockers"),
+            runs=rows(model, "runs"),
+            streak=model.get("streak") if isinstance(model.get("streak"), Mapping) else {},
+            changes=changes if isinstance(changes, Mapping) else None,
+            sections=sections(model)[1:],
+            record=record(model),
+            pictures=pictures(model),
+            groups=groups,
+            choices={
+                key: sorted({str(check[key]) for check in rows(model, "checks") if check.get(key)})
+                for key in ("goal", "severity", "outcome", "class")
+            },
+            style=Markup(style),  # noqa: S704 - our own file
+            script=Markup(script),  # noqa: S704 - our own file
+            style_hash=_hash(style),
+            script_hash=_hash(script),
+        )
+    )
+
+
+def anchor(check: object) -> str:
+    """Return the short id of a check's section, the same in every report."""
+    return "c-" + hashlib.sha256(str(check).encode("utf-8", "replace")).hexdigest()[:8]
 
 
 def header_cells() -> list[str]:
-    """Return the header cells of the columns that ``row_cells`` fills."""
-    return [
-        f'<th class="sortable" data-column-type="{key}">{name}</th>'
-        for key, name in (("goal", "Goal"), ("severity", "Severity"), ("class", "Class"))
-    ]
+    """Return the header cells of our columns in pytest-html's table."""
+    return _cells("header")
 
 
-def row_cells(check: Mapping[str, Any] | None) -> list[str]:
-    """Return the cells Goal, Severity and Class of one result; they are empty when it belongs to no check.
+def blank_cells() -> list[str]:
+    """Return as many cells as those of :func:`header_cells`, for a row that is no check's."""
+    return _cells("blank")
 
-    They hold text alone: pytest-html's click handler takes an element inside a cell for another row.
+
+def row_cells(check: Mapping[str, Any], link: str) -> list[str]:
+    """Return all cells of a check's row; ``link`` is where the report is, seen from the page.
+
+    They hold text alone, but for the last one: pytest-html's click handler takes an element inside a cell for
+    another row.
     """
-    known = check or {}
-    return [
-        f'<td class="col-{key}{_tone(one_line(known.get(key)))}">{escape(one_line(known.get(key), 80))}</td>'
-        for key in ("goal", "severity", "class")
-    ]
+    return _cells("row", check, link, RESULTS.get(str(check.get("outcome")), "Error"))
 
 
 def name_cell(nodeid: str) -> str:
     """Return the cell that names a test, escaped: pytest-html writes a node id into its page as it is."""
-    return f'<td class="col-testId">{escape(one_line(nodeid))}</td>'
+    return _cells("name", nodeid)[0]
+
+
+def banner(model: Mapping[str, Any], link: str) -> str:
+    """Return what stands above pytest-html's table: the verdict, and where the report is."""
+    return "\n".join(_cells("banner", headline(model), link))
+
+
+def _cells(macro: str, *arguments: object) -> list[str]:
+    made = getattr(_templates().get_template("results.html.j2").module, macro)(*arguments)
+    return str(made).strip().splitlines()
 
 
 @cache
-def _style() -> str:
-    return files(__package__).joinpath("readiness.css").read_text(encoding="utf-8")
+def _templates() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=ChainableUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=False,
+    )
+    made.filters |= {
+        "anchor": anchor,
+        "line": one_line,
+        "number": number,
+        "pairs": pairs,
+        "parts": lambda text: [*segments(one_line(text))],
+        "tone": lambda word: _TONE.get(str(word), "plain"),
+        "counted": counted,
+    }
+    return made
 
 
-def _tone(word: str) -> str:
-    return f" rd-{_TONE[word]}" if word in _TONE else ""
+@cache
+def _file(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
-def _text(text: str) -> str:
-    return "".join(
-        f"<code>{escape(part)}</code>" if is_code else escape(part) for is_code, part in segments(text)
+def _hash(text: str) -> str:
+    """Return what a content-security policy calls a style or a script of this content."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _entry(check: Mapping[str, Any], model: Mapping[str, Any]) -> Entry:
+    words = [one_line(check.get(key), 80) for key in ("goal", "severity", "outcome", "class")]
+    evidence = "\n".join(_evidence(rows(check, "evidence"), full=check.get("outcome") != "passed"))
+    return Entry(
+        check=check,
+        anchor=anchor(check.get("id")),
+        facts="\n".join(words),
+        evidence=printable(evidence),
+        command=command(check, model),
     )
 
 
-def _banner(head: Headline) -> str:
-    partial = f'<p class="rd-partial">{escape(head.partial)}</p>' if head.partial else ""
-    mark = '<span class="rd-scope">PARTIAL</span>' if head.partial else ""
-    reasons = "".join(f"<li>{_text(reason)}</li>" for reason in head.reasons)
-    facts = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{_text(value)}</dd></div>" for name, value in head.facts
-    )
-    return (
-        f'<header class="rd-banner{_tone(head.verdict)}"><h1>{escape(head.title)}</h1>'
-        f'<p class="rd-verdict"><span>This run:</span>'
-        f'<strong id="readiness-verdict">{escape(head.verdict)}</strong>{mark}'
-        f"<span>Declaration: <b>{escape(head.declaration)}</b></span></p>"
-        f"{f'<p>{_text(head.why)}</p>' if head.why else ''}"
-        f"{partial}{f'<ul>{reasons}</ul>' if reasons else ''}<dl>{facts}</dl></header>"
-    )
+def command(check: Mapping[str, Any], model: Mapping[str, Any]) -> str:
+    """Return what runs one check again, as one line for a shell."""
+    drills = " --drills" if check.get("drill") else ""
+    nodeid = one_line(check.get("nodeid"))
+    return f"pytest {shlex.quote(nodeid)} {one_line(model.get('reproduce_with'))}{drills}".rstrip()
 
 
-def _section(section: Section) -> str:
-    body = "".join(map(_block, section.blocks))
-    title = escape(section.title)
-    if section.folded:
-        return f"<details><summary>{title}</summary>{body}</details>"
-    return f'<section aria-label="{title}"><h2>{title}</h2>{body}</section>'
+def _evidence(entries: Sequence[Mapping[str, Any]], *, full: bool) -> Iterator[str]:
+    """Yield what a check recorded, line by line; an entry of an unknown kind is shown as its data."""
+    attempt = None
+    for entry in entries:
+        if entry.get("attempt") != attempt:
+            attempt = entry.get("attempt")
+            yield f"Attempt {attempt}"
+        kind = entry.get("kind")
+        if kind == "exchange":
+            yield from _exchange(entry, full=full)
+        elif kind == "figure":
+            yield _figure(entry)
+        elif kind == "evaluated":
+            yield f"{one_line(entry.get('rule'))}: compared {one_line(entry.get('times'))}×"
+        elif kind == "note":
+            yield one_line(entry.get("text"))
+        else:
+            yield json.dumps(entry, ensure_ascii=False, default=str)
 
 
-def _block(block: Block) -> str:
-    match block:
-        case Table():
-            return table(block)
-        case Checklist():
-            return f'<ul class="rd-checklist">{"".join(_ticks(block))}</ul>'
-        case Steps():
-            steps = "".join(f"<li>{_text(step)}</li>" for step in block.steps)
-            note = f'<p class="rd-note">{_text(block.note)}</p>' if block.note else ""
-            return f"<h3>{_text(block.title)}</h3><ol>{steps}</ol>{note}"
-        case Paragraph():
-            return (
-                f"<p><strong>{_text(block.text)}</strong></p>"
-                if block.strong
-                else f"<p>{_text(block.text)}</p>"
-            )
-        case Actions():
-            return f'<ol class="rd-actions">{"".join(map(_action, block.actions))}</ol>'
-        case _:
-            assert_never(block)
+def _figure(entry: Mapping[str, Any]) -> str:
+    unit = one_line(entry.get("unit"))
+    bounds = [
+        f"{word} {number(entry[word])} {unit}".strip()
+        for word in ("expected", "limit")
+        if entry.get(word) is not None
+    ]
+    against = f" ({', '.join(bounds)})" if bounds else ""
+    return f"{one_line(entry.get('name'))} = {number(entry.get('value'))} {unit}".rstrip() + against
 
 
-def _ticks(block: Checklist) -> Iterator[str]:
-    for tick in block.ticks:
-        mark, state, word = ("✓", "good", "done") if tick.done else ("○", "open", "open")
-        note = f'<span class="rd-note">{_text(tick.note)}</span>' if tick.note else ""
-        sign = f'<span class="rd-{state}" role="img" aria-label="{word}">{mark}</span>'
-        yield f"<li>{sign} {_text(tick.text)}{note}</li>"
-
-
-def _action(action: Action) -> str:
-    rule = f'<p class="rd-note">Rule: {_text(action.rule)}</p>' if action.rule else ""
-    following = f"<p>Next: {_text(action.next_action)}</p>" if action.next_action else ""
-    command = f'<pre class="rd-command">{escape(action.command)}</pre>' if action.command else ""
-    tags = "".join(f'<span class="rd-tag{_tone(tag)}">{escape(tag)}</span>' for tag in action.tags)
-    title = f'<p class="rd-where"><code>{escape(action.where)}</code>{tags}</p>'
-    return f"<li>{title}<p>{_text(action.summary)}</p>{rule}{following}{command}</li>"
-
-
-def table(block: Table) -> str:
-    """Return a table with every cell escaped."""
-    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in block.columns)
-    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in block.rows)
-    return f'<table class="rd-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-
-
-def _cell(cell: Cell) -> str:
-    note = f'<span class="rd-note">{_text(cell.note)}</span>' if cell.note else ""
-    if cell.kind == "code":
-        return f"<td><code>{escape(cell.text)}</code>{note}</td>"
-    if cell.kind == "status":
-        return f'<td><span class="rd-status{_tone(cell.text)}">{escape(cell.text)}</span>{note}</td>'
-    return f"<td>{_text(cell.text)}{note}</td>"
-
-
-def evidence(entries: Sequence[Mapping[str, Any]], title: str = "") -> str:
-    """Return what was measured as one table, then everything else in its order. No entries: an empty text.
-
-    ``title`` tells one attempt at a check from another. An entry of an unknown kind is shown as its data and
-    never dropped.
-    """
-    if not entries:
-        return ""
-    heading = f"<h4>{escape(one_line(title))}</h4>" if title else ""
-    measured = tuple(measurements(entries))
-    figures = table(Table(MEASUREMENT_COLUMNS, measured)) if measured else ""
-    others = "".join(_shown(entry) for entry in entries if entry.get("kind") not in _MEASUREMENTS)
-    return f'<div class="rd rd-evidence">{heading}{figures}{others}</div>'
-
-
-def extras(entries: Sequence[Mapping[str, Any]], title: str = "") -> list[dict[str, str | None]]:
-    """Return the evidence as what pytest-html calls extras of a report; an empty list when there is none."""
-    content = evidence(entries, title)
-    extra = {"name": None, "format_type": "html", "content": content, "mime_type": None, "extension": None}
-    return [extra] if content else []
-
-
-def _shown(entry: Mapping[str, Any]) -> str:
-    if entry.get("kind") == "exchange":
-        return _exchange(entry)
-    if entry.get("kind") == "note":
-        return f"<p>{escape(one_line(entry.get('text')))}</p>"
-    return f"<pre>{escape(printable(json.dumps(entry, indent=1, default=str)))}</pre>"
-
-
-def _exchange(entry: Mapping[str, Any]) -> str:
-    line = f"{one_line(entry.get('method'))} {one_line(entry.get('url'))}"
+def _exchange(entry: Mapping[str, Any], *, full: bool) -> Iterator[str]:
     took = f" in {number(entry.get('ms'))} ms" if entry.get("ms") is not None else ""
-    sides = "".join(f"<h4>{name}</h4><pre>{escape(text)}</pre>" for name, text in _sides(entry) if text)
-    answer = f"<b>{escape(one_line(entry.get('status')))}</b>{escape(took)}"
-    return f"<details><summary><code>{escape(line)}</code> → {answer}</summary>{sides}</details>"
-
-
-def _sides(entry: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    for name in ("request", "response"):
+    line = f"{one_line(entry.get('method'))} {one_line(entry.get('url'))}"
+    yield f"{line} → {one_line(entry.get('status'))}{took}"
+    for name, mark in (("request", ">"), ("response", "<")):
         side = entry.get(name)
-        yield name.capitalize(), _message(side) if isinstance(side, Mapping) else one_line(side)
+        found = side if isinstance(side, Mapping) else {"body": side}
+        headers = found.get("headers")
+        if full and isinstance(headers, Mapping):
+            yield from (f"  {mark} {one_line(key)}: {one_line(value)}" for key, value in headers.items())
+        body = found.get("body")
+        text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False, default=str)
+        if body:
+            yield f"  {mark} {one_line(text, None if full else BODY_LIMIT)}"
 
 
-def _message(side: Mapping[str, Any]) -> str:
-    headers = side.get("headers")
-    lines = [f"{name}: {value}" for name, value in headers.items()] if isinstance(headers, Mapping) else []
-    body = side.get("body")
-    if body:
-        text = body if isinstance(body, str) else json.dumps(body, indent=1, ensure_ascii=False, default=str)
-        lines += ["", text] if lines else [text]
-    return printable("\n".join(lines))
+def escaped(text: object) -> str:
+    """Return one line as the content of an element."""
+    return str(escape(one_line(text)))

@@ -16,12 +16,25 @@ _SPECIAL = re.compile(r"[\\`*\[\]|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 _NOT_CODE = re.compile(r"[`|\\]")
 
 
+#: Bytes that the file may have: a comment on GitHub takes 65,536 characters.
+LIMIT = 60_000
+
+
 def render(model: Mapping[str, Any]) -> str:
-    """Return the report: headline, sections, then the folded detail. Every text of the model is escaped."""
+    """Return the report: headline, sections, then the folded detail. Every text of the model is escaped.
+
+    Detail that would make it longer than what a comment on a pull request holds is left to the other reports.
+    """
     lines: list[str] = list(_headline(headline(model)))
-    for section in (*sections(model), *appendix(model)):
+    for section in sections(model):
         lines.extend(_section(section))
-    return "\n".join(lines).rstrip("\n") + "\n"
+    text = "\n".join(lines)
+    for section in appendix(model):
+        detail = "\n".join(_section(section))
+        if len((text + detail).encode("utf-8", "replace")) > LIMIT:
+            detail = f"{section.title}: in readiness.html.\n"
+        text += "\n" + detail
+    return text.rstrip("\n") + "\n"
 
 
 def escape(text: str) -> str:
@@ -64,7 +77,7 @@ def _section(section: Section) -> Iterator[str]:
     if section.folded:
         yield from ("<details>", f"<summary>{section.title}</summary>", "")
     else:
-        yield from (f"## {section.title}", "")
+        yield from (f"## {escape(section.title)}", "")
     for block in section.blocks:
         yield from _block(block)
     if section.folded:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from ..core.formats import number, one_line
 from .document import (
     Action,
     Actions,
@@ -17,8 +18,6 @@ from .document import (
     Table,
     Tick,
     and_others,
-    number,
-    one_line,
 )
 from .headline import headline, pairs
 
@@ -30,6 +29,8 @@ GOAL_WORDS = Paragraph(
     "PASS: proved on a live environment, or on a checkout where a goal is static. "
     "READY: every check passed, on the embedded environment only."
 )
+INVENTORY_COLUMNS = ("Service", "URL", "CPU/Mem", "Image")
+WAIVER_COLUMNS = ("Check", "State", "Reason", "Owner", "Approver", "Issued", "Expires")
 DECISION_COLUMNS = ("Date", "Decision", "Rationale")
 BLOCKER_COLUMNS = ("Check", "Goal", "Severity", "Class", "Observed", "Rule")
 CHECK_COLUMNS = ("Check", "Goal", "Severity", "Outcome", "Class", "Attempts", "Seconds", "Summary")
@@ -38,21 +39,20 @@ SUMMARY_LIMIT, BODY_LIMIT = 400, 200
 
 
 def sections(model: Model) -> tuple[Section, ...]:
-    """Return the report's sections in their fixed order; one without content stays, with a sentence."""
-    return (
+    """Return the report's sections in their fixed order, those that the plan does not use left out."""
+    title = text(model.get("declaration_title")) or "Declaration"
+    found = (
         Section("Blockers and next actions", (_actions(model),)),
         Section("Goal Assessment", tuple(_goals(model))),
         Section("Deferred Items", tuple(_deferred(model))),
-        Section(
-            "Environment Inventory",
-            (table(model, "inventory", ("Service", "URL", "CPU/Mem", "Image"), _service),),
-        ),
-        Section("Operational Readiness", (_operational(model),)),
+        Section("Environment Inventory", tuple(tabled(model, "inventory", INVENTORY_COLUMNS, _service))),
+        Section("Operational Readiness", tuple(_operational(model))),
         Section("Rollback Plan", tuple(_rollback(model))),
-        Section("Decisions", (table(model, "decisions", DECISION_COLUMNS, _decision),)),
-        Section("Blockers", (table(model, "blockers", BLOCKER_COLUMNS, _blocker),)),
-        Section("Staging Declaration", tuple(_declaration(model))),
+        Section("Decisions", tuple(tabled(model, "decisions", DECISION_COLUMNS, _decision))),
+        Section("Blockers", tuple(tabled(model, "blockers", BLOCKER_COLUMNS, _blocker)) or (nothing(model),)),
+        Section(title, tuple(_declaration(model))),
     )
+    return tuple(section for section in found if section.blocks)
 
 
 def rows(model: Model, key: str) -> Sequence[Model]:
@@ -60,17 +60,18 @@ def rows(model: Model, key: str) -> Sequence[Model]:
     return [row for row in model.get(key) or () if isinstance(row, Mapping)]
 
 
-def nothing(model: Model, key: str) -> Block:
-    """Return what stands for an empty list: a run without a check has not shown that there is nothing."""
-    return NONE if key in model and model.get("checks") else UNKNOWN
+def nothing(model: Model) -> Block:
+    """Return what stands for no blocker: a run without a check has not shown that there is none."""
+    return NONE if "blockers" in model and model.get("checks") else UNKNOWN
 
 
-def table(
+def tabled(
     model: Model, key: str, columns: tuple[str, ...], cells: Callable[[Model], tuple[Cell, ...]]
-) -> Block:
-    """Return the mappings under ``key`` as a table, one row of ``cells`` each, or a sentence without any."""
+) -> Iterator[Block]:
+    """Yield the mappings under ``key`` as a table, one row of ``cells`` each; nothing without any."""
     found = tuple(cells(row) for row in rows(model, key))
-    return Table(columns, found) if found else nothing(model, key)
+    if found:
+        yield Table(columns, found)
 
 
 def text(value: object, limit: int = SUMMARY_LIMIT) -> str:
@@ -95,7 +96,7 @@ def _actions(model: Model) -> Block:
         )
         for row in rows(model, "blockers")
     )
-    return Actions(found) if found else nothing(model, "blockers")
+    return Actions(found) if found else nothing(model)
 
 
 def _tag_keys(row: Model) -> tuple[str, ...]:
@@ -103,21 +104,34 @@ def _tag_keys(row: Model) -> tuple[str, ...]:
 
 
 def _goals(model: Model) -> Iterable[Block]:
-    yield table(model, "goals", ("Goal", "Status", "Evidence"), _goal)
+    yield from tabled(model, "goals", ("Goal", "Status", "Evidence"), _goal)
     if rows(model, "goals"):
         yield GOAL_WORDS
 
 
 def _goal(row: Model) -> tuple[Cell, ...]:
     name = Cell(f"{text(row.get('id'))} {text(row.get('title'))}".strip())
-    return name, Cell(text(row.get("status")), "status"), Cell(text(row.get("evidence")))
+    return name, Cell(text(row.get("status")), "status"), _with_figures(row)
+
+
+def _with_figures(row: Model) -> Cell:
+    """Return what was measured, before the count of checks that measured it."""
+    figures = "; ".join(one_line(line) for line in row.get("figures") or ())
+    return (
+        Cell(text(figures, 2 * SUMMARY_LIMIT), note=text(row.get("evidence")))
+        if figures
+        else Cell(text(row.get("evidence")))
+    )
 
 
 def _deferred(model: Model) -> Iterable[Block]:
-    yield table(model, "deferred", ("Item", "Severity", "Rationale"), _deferral)
+    yield from tabled(model, "deferred", ("Item", "Severity", "Rationale"), _deferral)
     if rows(model, "waivers"):
         yield Paragraph("Waivers", strong=True)
-        yield table(model, "waivers", ("Check", "Reason", "Approver", "Issued", "Expires"), _waiver)
+        yield from tabled(model, "waivers", WAIVER_COLUMNS, _waiver)
+    without = text(model.get("without_cover"))
+    if without and without != model.get("verdict"):
+        yield Paragraph(f"Without deferrals and waivers the verdict would be {without}.")
 
 
 def _deferral(row: Model) -> tuple[Cell, ...]:
@@ -131,17 +145,22 @@ def _deferral(row: Model) -> tuple[Cell, ...]:
 
 def _waiver(row: Model) -> tuple[Cell, ...]:
     reason = Cell(text(row.get("reason")), note=text(row.get("note")))
-    return Cell(text(row.get("check")), "code"), reason, *texts(row, "approver", "issued", "expires")
+    check = Cell(text(row.get("check")), "code")
+    return check, *texts(row, "state"), reason, *texts(row, "owner", "approver", "issued", "expires")
 
 
 def _service(row: Model) -> tuple[Cell, ...]:
     """Return what the plan declares, beside it what was observed: checks compare, a reader sees both."""
     observed = row.get("observed")
     seen = observed if isinstance(observed, Mapping) else {}
-    size = Cell(_size(row) or "—", note=_observed(_size(seen)))
-    url = _address(row.get("url"), _observed(text(seen.get("url"))))
+    differs = row.get("differs") or ()
+    size = Cell(_size(row) or "—", note=_observed(_size(seen), {"cpu", "memory"} & {*differs}))
+    url = _address(row.get("url"), _observed(text(seen.get("url")), "url" in differs))
     build = f"build {text(seen['build'])}" if seen.get("build") else ""
-    image = _address(row.get("image"), ", ".join(filter(None, (_observed(text(seen.get("image"))), build))))
+    image = _address(
+        row.get("image"),
+        ", ".join(filter(None, (_observed(text(seen.get("image")), "image" in differs), build))),
+    )
     return Cell(text(row.get("service"))), url, size, image
 
 
@@ -154,31 +173,33 @@ def _size(row: Model) -> str:
     return "/".join(part or "?" for part in both) if any(both) else ""
 
 
-def _observed(seen: str) -> str:
-    return f"observed {seen}" if seen else ""
+def _observed(seen: str, differs: object) -> str:
+    return f"{'DIFFERS: ' if differs else ''}observed {seen}" if seen else ""
 
 
-def _operational(model: Model) -> Block:
+def _operational(model: Model) -> Iterator[Block]:
     found = tuple(
-        Tick(bool(row.get("done")), text(row.get("item")), text(row.get("evidence")))
+        Tick(bool(row.get("done")), text(row.get("item")), _joined(_with_figures(row)))
         for row in rows(model, "operational")
     )
-    return Checklist(found) if found else nothing(model, "operational")
+    if found:
+        yield Checklist(found)
+
+
+def _joined(cell: Cell) -> str:
+    return "; ".join(filter(None, (cell.text, cell.note)))
 
 
 _VERIFIED: Mapping[object, str] = {True: "Verified: ", False: "Not verified: "}
 
 
 def _rollback(model: Model) -> Iterable[Block]:
-    found = rows(model, "rollback")
-    for row in found:
+    for row in rows(model, "rollback"):
         yield Steps(
             title=text(row.get("title")),
             steps=tuple(one_line(step) for step in row.get("steps") or ()),
-            note=_VERIFIED.get(row.get("verified"), "") + text(row.get("evidence")),
+            note=_VERIFIED.get(row.get("verified"), "") + _joined(_with_figures(row)),
         )
-    if not found:
-        yield nothing(model, "rollback")
 
 
 def _decision(row: Model) -> tuple[Cell, ...]:
@@ -203,6 +224,8 @@ def _declaration(model: Model) -> Iterable[Block]:
     yield Paragraph(f"Status: {head.declaration}", strong=True)
     if head.why:
         yield Paragraph(head.why)
+    if model.get("declaration_prose"):
+        yield Paragraph(text(model["declaration_prose"], 2000))
     if head.partial:
         yield Paragraph(head.partial)
     yield from (Paragraph(reason) for reason in head.reasons)
@@ -211,12 +234,18 @@ def _declaration(model: Model) -> Iterable[Block]:
 def appendix(model: Model) -> tuple[Section, ...]:
     """Return the folded sections after the report proper; those without content are left out."""
     found = (
-        Section("All checks", (table(model, "checks", CHECK_COLUMNS, _check),), folded=True),
+        *record(model),
         Section("Exchanges of checks that did not pass", tuple(_exchanges(model)), folded=True),
+        Section("All checks", tuple(tabled(model, "checks", CHECK_COLUMNS, _check)), folded=True),
         Section("Figures", tuple(_figures(model)), folded=True),
-        Section("Run record", tuple(_record(model)), folded=True),
     )
     return tuple(section for section in found if section.blocks)
+
+
+def record(model: Model) -> tuple[Section, ...]:
+    """Return what identifies the run, as a folded section; nothing where nothing is known."""
+    found = Section("Run record", tuple(_record(model)), folded=True)
+    return (found,) if found.blocks else ()
 
 
 def _check(row: Model) -> tuple[Cell, ...]:

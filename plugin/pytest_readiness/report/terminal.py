@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
-from .document import ELLIPSIS, and_others, one_line
+from ..core.formats import ELLIPSIS, one_line
+from .document import and_others
 from .headline import Headline, counts, headline, self_test, streak
 from .sections import rows
 

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TextIO
 
-from ..core.formats import counted, format_moment
+from ..core.formats import counted, format_moment, one_line
 from ..core.model import Scope
-from ..report.document import one_line
 from .campaign import CleanRun, Leak, News, Results
 from .catalogue import Catalogue
 from .judging import Finding

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TextIO
 
-from ..core.formats import counted, format_moment
-from ..report.document import one_line
+from ..core.formats import counted, format_moment, one_line
 from .mutants import KILLED, NOT_STARTED, UNREACHED, Fate, Mutant, News
 
 SCHEMA_VERSION = 1

@@ -1,0 +1,250 @@
+"""What a launch review is shown beside the verdict: figures, charts, past runs, changes, who acts next."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, TypeGuard
+
+from .formats import matches, number, parse_moment
+from .history import Entry, is_green
+from .model import CheckResult, FailureClass, Outcome
+from .plan import Plan
+from .showing import Chart, FigureLine, fill
+
+#: How many runs a report looks back on.
+RUNS = 30
+#: A figure has moved when it differs by more than half of what it was, and by a twentieth of its limit.
+MOVED, OF_LIMIT = 0.5, 0.05
+#: Beyond it nothing can be drawn, and NaN is beyond everything.
+LARGEST = 1e15
+_HELD = frozenset({Outcome.PASSED, Outcome.FLAKY})
+#: Who acts next where the plan names no owner, or where the platform's owner cannot.
+_WHOSE = {
+    FailureClass.SETUP_ERROR: "the runner",
+    FailureClass.CHECK_ERROR: "the suite",
+    FailureClass.EXTERNAL_OUTAGE: "a third party",
+}
+PLATFORM = "the platform"
+
+Measured = tuple[CheckResult, Mapping[str, Any]]
+
+
+def figure_lines(lines: Sequence[FigureLine], results: Sequence[CheckResult]) -> list[str]:
+    """Return the plan's sentences with their figures; one without a figure in this run is left out.
+
+    Fields: ``value``, ``expected``, ``limit``, ``unit`` of the last figure, ``short`` its first 7 characters;
+    ``values`` each one once; ``count``, ``sum``, ``min``, ``max``, ``expected_sum`` of all; ``checks`` that
+    have one, ``failed`` that did not pass. For an evaluated rule the value is how often it was compared.
+    """
+    found = (_line(line, _measured(results, line.name, line.checks)) for line in lines)
+    return [line for line in found if line]
+
+
+def charts(plan: Plan, results: Sequence[CheckResult]) -> list[dict[str, Any]]:
+    """Return the plan's charts with their points, without those that nothing was measured for."""
+    found = (_chart(chart, _measured(results, chart.name, chart.checks)) for chart in plan.charts)
+    return [chart for chart in found if chart["points"]]
+
+
+def kept_figures(drawn: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return what the ledger keeps of the charts, to tell a later run what moved."""
+    return {
+        f"{chart['title']}: {point['label']}": point["value"]
+        for chart in drawn
+        if chart["kind"] == "bars"
+        for point in chart["points"]
+    }
+
+
+def outcomes(results: Iterable[CheckResult]) -> dict[str, int]:
+    """Return how many checks ended in each way, without zeros."""
+    counted = Counter(check.outcome for check in results)
+    return {outcome.value: counted[outcome] for outcome in Outcome if counted[outcome]}
+
+
+def phases(plan: Plan, results: Sequence[CheckResult]) -> list[dict[str, Any]]:
+    """Return for each phase, in the plan's order, its checks by outcome and the seconds that they took."""
+    names = dict.fromkeys((*plan.phases, *(check.phase for check in results)))
+    members = ((name, [check for check in results if check.phase == name]) for name in names)
+    return [
+        {
+            "name": name,
+            "outcomes": outcomes(checks),
+            "seconds": round(sum(each.duration_s for each in checks), 3),
+        }
+        for name, checks in members
+        if checks
+    ]
+
+
+def runs(entries: Sequence[Entry], plan: Plan, counted: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the newest runs of an environment, oldest first; ``counted`` are those of the streak."""
+    return [
+        {
+            "run_id": entry.get("run_id"),
+            "finished_at": entry.get("finished_at"),
+            "seconds": _seconds(entry),
+            "verdict": entry.get("verdict"),
+            "complete": entry.get("complete", True),
+            "green": is_green(entry, plan.policy),
+            "counted": entry.get("run_id") in counted,
+            "build_identity": entry.get("build_identity") or {},
+        }
+        for entry in entries[-RUNS:]
+    ]
+
+
+def changes(
+    own: Mapping[str, Any],
+    drawn: Sequence[Mapping[str, Any]],
+    results: Sequence[CheckResult],
+    entries: Sequence[Entry],
+    plan: Plan,
+) -> dict[str, Any] | None:
+    """Return what differs from the last green run before this one; None where there was none.
+
+    ``own`` is this run as :func:`runs` has it. What is fixed is so since the run before, green or not.
+    """
+    earlier = [entry for entry in entries if entry.get("run_id") != own["run_id"]]
+    green = next((entry for entry in reversed(earlier) if is_green(entry, plan.policy)), None)
+    if green is None:
+        return None
+    held, before = _held(green), _held(earlier[-1])
+    known = {check["id"] for entry in (green, earlier[-1]) for check in entry.get("checks", ())}
+    held_now = [check.id for check in results if check.outcome in _HELD]
+    old, new = green.get("build_identity") or {}, own["build_identity"]
+    return {
+        "run_id": green.get("run_id"),
+        "finished_at": green.get("finished_at"),
+        "builds": [
+            {"service": name, "before": old.get(name, ""), "after": new.get(name, "")}
+            for name in sorted({*old, *new})
+            if old.get(name, "") != new.get(name, "")
+        ],
+        "failing": [check.id for check in results if check.outcome is Outcome.FAILED and (check.id in held)],
+        "fixed": [name for name in held_now if name in known and name not in before],
+        "moved": _moved(green.get("figures") or {}, drawn),
+    }
+
+
+def whose(plan: Plan, blocker: Mapping[str, Any]) -> dict[str, str]:
+    """Return who acts on a blocker, with contact and runbook: an owner by check, by service, by goal.
+
+    What is the runner's, the suite's or a third party's fault is not the owner's to mend.
+    """
+    default = _WHOSE.get(FailureClass(blocker["class"])) if blocker.get("class") else None
+    check, goal = str(blocker.get("check", "")), blocker.get("goal", "")
+    words = set(check.replace("[", "-").replace("]", "-").replace("/", "-").replace(".", "-").split("-"))
+    tests = (
+        lambda owner: check and any(matches(pattern, check) for pattern in owner.checks),
+        lambda owner: words & {*owner.services},
+        lambda owner: goal in owner.goals,
+    )
+    owner = next((owner for test in tests for owner in plan.owners if test(owner)), None)
+    if default or owner is None:
+        return {"team": default or PLATFORM, "contact": "", "runbook": ""}
+    return {"team": owner.team, "contact": owner.contact, "runbook": owner.runbook}
+
+
+def _measured(results: Iterable[CheckResult], name: str, checks: str) -> list[Measured]:
+    """Return the figures and evaluated rules of this name, of checks that match, in the order of the run."""
+    return [
+        (check, entry)
+        for check in results
+        if matches(checks, check.id)
+        for entry in check.evidence
+        if entry.get("kind") in ("figure", "evaluated") and matches(name, str(_name(entry)))
+    ]
+
+
+def _name(entry: Mapping[str, Any]) -> object:
+    return entry.get("name") if entry.get("kind") == "figure" else entry.get("rule")
+
+
+def _value(entry: Mapping[str, Any]) -> Any:
+    return entry.get("value") if entry.get("kind") == "figure" else entry.get("times")
+
+
+def _line(line: FigureLine, measured: Sequence[Measured]) -> str:
+    if not measured:
+        return ""
+    last, ids = measured[-1][1], {check.id: check for check, _ in measured}
+    values = [_value(entry) for _, entry in measured]
+    amounts = [*filter(_is_amount, values)]
+    expected = [entry["expected"] for _, entry in measured if _is_amount(entry.get("expected"))]
+    failed = sum(check.outcome not in _HELD for check in ids.values())
+    text = fill(
+        line.text,
+        {
+            "value": _shown(_value(last)),
+            "short": number(_value(last))[:7],
+            "values": ", ".join(dict.fromkeys(map(_shown, _flat(values)))),
+            "count": _shown(len(measured)),
+            "sum": _shown(sum(amounts)),
+            "min": _shown(min(amounts, default=None)),
+            "max": _shown(max(amounts, default=None)),
+            "unit": str(last.get("unit") or ""),
+            "expected": _shown(last.get("expected")),
+            "expected_sum": _shown(sum(expected)),
+            "limit": _shown(last.get("limit")),
+            "checks": _shown(len(ids)),
+            "failed": _shown(failed),
+        },
+    )
+    return f"{text} ({failed} of {len(ids)} checks did not pass)" if failed else text
+
+
+def _shown(value: object) -> str:
+    """Group the digits of an integer; a figure in a sentence is read, not copied."""
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else number(value)
+
+
+def _flat(values: Iterable[Any]) -> Iterable[Any]:
+    for value in values:
+        yield from value if isinstance(value, list | tuple) else (value,)
+
+
+def _is_amount(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
+
+
+def _chart(chart: Chart, measured: Sequence[Measured]) -> dict[str, Any]:
+    found = [(check, entry) for check, entry in measured if _is_amount(_value(entry))]
+    names = Counter(_name(entry) for _, entry in found)
+    labels: Counter[str] = Counter()
+    points, total = [], 0.0
+    for check, entry in found:
+        label = str(_name(entry)) if names[_name(entry)] == 1 else check.id
+        labels[label] += 1
+        label += f" #{labels[label]}" if labels[label] > 1 else ""
+        total += _value(entry)
+        limit = (chart.limit or None) if chart.kind == "total" else entry.get("limit")
+        value = total if chart.kind == "total" else _value(entry)
+        points.append({"label": label, "value": value, "limit": limit if _is_amount(limit) else None})
+    unit = next((str(entry["unit"]) for _, entry in found if entry.get("unit")), "")
+    return {"title": chart.title, "kind": chart.kind, "unit": unit, "points": points}
+
+
+def _seconds(entry: Entry) -> float | None:
+    try:
+        took = parse_moment(str(entry["finished_at"])) - parse_moment(str(entry["started_at"]))
+    except (KeyError, ValueError):
+        return None
+    return round(max(took, timedelta()).total_seconds(), 1)
+
+
+def _held(entry: Entry) -> set[str]:
+    return {check["id"] for check in entry.get("checks", ()) if check.get("outcome") in _HELD}
+
+
+def _moved(before: Mapping[str, Any], drawn: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    found = []
+    for chart in drawn:
+        for point in chart["points"] if chart["kind"] == "bars" else ():
+            old, new = before.get(f"{chart['title']}: {point['label']}"), point["value"]
+            least = OF_LIMIT * point["limit"] if point["limit"] else 0.0
+            if _is_amount(old) and abs(new - old) > max(MOVED * abs(old), least):
+                found.append({"name": point["label"], "before": old, "after": new, "unit": chart["unit"]})
+    return found

@@ -1,0 +1,217 @@
+"""What a launch review is shown: figures in sentences, charts, what changed, whose a blocker is."""
+
+from typing import Any
+
+import pytest
+from pytest_readiness.core.errors import PlanError
+
+from tests.core.build import check, entry, model, plan
+
+
+def figure(name: str, value: Any, unit: str = "", **bounds: Any) -> dict[str, Any]:
+    return {
+        "kind": "figure",
+        "name": name,
+        "value": value,
+        "unit": unit,
+        "expected": None,
+        "limit": None,
+        **bounds,
+    }
+
+
+def with_figure(text: str, name: str = "charge") -> Any:
+    head = f'figure = [{{ checks = "orders/*", name = "{name}", text = "{text}" }}]'
+    return plan(f'[[goal]]\nid = "G-3"\ntitle = "Money"\n{head}')
+
+
+def told(text: str, *checks: Any, name: str = "charge") -> list[str]:
+    made = model(*checks, plan_=with_figure(text, name))
+    found: list[str] = next(goal["figures"] for goal in made["goals"] if goal["id"] == "G-3")
+    return found
+
+
+CHARGES = (
+    check("orders/a", evidence=[figure("charge", 12000, "µUSD", expected=12000)]),
+    check("orders/b", evidence=[figure("charge", 3, "µUSD", expected=3, limit=9), figure("odd", True)]),
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("{count} calls: {sum} {unit} = {expected_sum}", "2 calls: 12,003 µUSD = 12,003"),
+        ("{value} of {expected}, limit {limit}", "3 of 3, limit 9"),
+        ("{min} to {max} in {checks} checks, {failed} failed", "3 to 12,000 in 2 checks, 0 failed"),
+        ("{values}", "12,000, 3"),
+    ],
+)
+def test_figures_stand_in_a_sentence(text: str, line: str) -> None:
+    assert told(text, *CHARGES) == [line]
+
+
+def test_what_nothing_was_recorded_for_is_left_out() -> None:
+    assert told("{value}", check("orders/a")) == []
+    assert told("{value}", check("payments/a", evidence=[figure("charge", 1)])) == []
+
+
+def test_a_check_that_did_not_pass_is_counted_behind_the_sentence() -> None:
+    failed = check("orders/c", "failed", evidence=[figure("charge", 1)])
+    assert told("{count} calls", *CHARGES, failed) == ["3 calls (1 of 3 checks did not pass)"]
+
+
+def test_a_rule_counts_its_comparisons() -> None:
+    rules = [{"kind": "evaluated", "rule": f"I-{n}", "times": 5} for n in (1, 2)]
+    assert told("{sum} times", check("orders/a", evidence=rules), name="I-*") == ["10 times"]
+
+
+@pytest.mark.parametrize("value", [None, "a {value} b", [], {}, True, 10**400])
+def test_a_value_of_any_kind_is_no_error(value: Any) -> None:
+    odd = check("orders/a", evidence=[figure("charge", value)])
+    assert len(told("{value} {sum} {min} {short}", odd)) == 1
+
+
+def test_an_unknown_field_is_refused() -> None:
+    with pytest.raises(PlanError, match=r"unknown field \{total\}"):
+        with_figure("{total}")
+
+
+CHART = '[[chart]]\ntitle = "Latency"\nname = "p*"\nchecks = "orders/*"\n'
+LATENCY = check("orders/slow", evidence=[figure("p50", 20, "ms"), figure("p95", 90, "ms", limit=100)])
+
+
+def test_a_chart_has_each_figure_with_its_limit() -> None:
+    (chart,) = model(LATENCY, plan_=plan(CHART))["charts"]
+    assert chart == {
+        "title": "Latency",
+        "kind": "bars",
+        "unit": "ms",
+        "points": [
+            {"label": "p50", "value": 20, "limit": None},
+            {"label": "p95", "value": 90, "limit": 100},
+        ],
+    }
+
+
+def test_figures_of_one_name_are_told_apart_by_their_checks() -> None:
+    checks = [check(f"orders/{name}", evidence=[figure("p", n)]) for n, name in enumerate("aab")]
+    (chart,) = model(*checks, plan_=plan(CHART))["charts"]
+    assert [point["label"] for point in chart["points"]] == ["orders/a", "orders/a #2", "orders/b"]
+
+
+def test_a_total_adds_up_to_its_limit() -> None:
+    made = model(
+        *CHARGES, plan_=plan('[[chart]]\ntitle = "T"\nname = "charge"\nkind = "total"\nlimit = 20000')
+    )
+    assert [(point["value"], point["limit"]) for point in made["charts"][0]["points"]] == [
+        (12000, 20000),
+        (12003, 20000),
+    ]
+
+
+def test_a_chart_that_nothing_was_measured_for_is_left_out() -> None:
+    assert model(check("orders/a"), plan_=plan(CHART))["charts"] == []
+
+
+def test_changes_since_the_last_green_run() -> None:
+    passed = [{"id": name, "severity": "P0", "outcome": "passed"} for name in ("orders/a", "orders/slow")]
+    green = entry(run_id="run-1", build_identity={"shop": "b0"}, checks=passed, figures={"Latency: p95": 20})
+    red = entry(run_id="run-2", verdict="BROKEN", checks=[{"id": "orders/slow", "outcome": "failed"}])
+    made = model(
+        check("orders/a", "failed", cls="PLATFORM_BUG"),
+        check("orders/new", "failed", cls="PLATFORM_BUG"),
+        LATENCY,
+        plan_=plan(CHART),
+        history={"local": [green, red]},
+    )
+    assert {key: value for key, value in made["changes"].items() if key != "finished_at"} == {
+        "run_id": "run-1",
+        "builds": [{"service": "shop", "before": "b0", "after": "b1"}],
+        "failing": ["orders/a"],
+        "fixed": ["orders/slow"],
+        "moved": [{"name": "p95", "before": 20, "after": 90, "unit": "ms"}],
+    }
+    assert [run["run_id"] for run in made["runs"]] == ["run-1", "run-2", "run-now"]
+
+
+def test_without_a_green_run_nothing_has_changed() -> None:
+    assert model(check())["changes"] is None
+
+
+OWNERS = """
+[[owner]]
+team = "Money"
+contact = "#money"
+runbook = "https://wiki/money"
+goals = ["G-1"]
+[[owner]]
+team = "Shop"
+services = ["shop"]
+[[owner]]
+team = "Keys"
+checks = ["orders/keys-*"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "cls", "team"),
+    [
+        ("orders/create", "PLATFORM_BUG", "Money"),
+        ("orders/create[shop-1]", "PLATFORM_BUG", "Shop"),
+        ("orders/keys-of[shop]", "PLATFORM_BUG", "Keys"),
+        ("orders/create", "SETUP_ERROR", "the runner"),
+        ("orders/create", "CHECK_ERROR", "the suite"),
+        ("orders/create", "EXTERNAL_OUTAGE", "a third party"),
+    ],
+)
+def test_a_blocker_names_who_acts(name: str, cls: str, team: str) -> None:
+    made = model(check(name, "failed", cls=cls), plan_=plan(OWNERS))
+    assert made["blockers"][0]["whose"]["team"] == team
+
+
+@pytest.mark.parametrize(
+    ("owner", "message"),
+    [
+        ('team = "x"', "an owner without anything"),
+        ('team = "x"\ngoals = ["G-99"]', "unknown goal 'G-99'"),
+        ('team = "x"\ngoals = ["G-1"]\nrunbook = "javascript:alert(1)"', "is not a web address"),
+    ],
+)
+def test_a_bad_owner_is_refused(owner: str, message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        plan(f"[[owner]]\n{owner}")
+
+
+WAIVER = '[[waiver]]\ncheck = "orders/a"\nreason = "r"\napprover = "Ada"\nissued = 2026-01-01T00:00:00Z\n'
+
+
+@pytest.mark.parametrize(
+    ("expires", "outcome", "state", "verdict"),
+    [
+        ("2026-09-01T00:00:00Z", "failed", "covers", "READY"),
+        ("2026-06-04T11:00:00Z", "failed", "expiring", "READY"),
+        ("2026-06-01T11:00:00Z", "failed", "expired", "BROKEN"),
+        ("2026-09-01T00:00:00Z", "passed", "no longer needed", "READY"),
+    ],
+)
+def test_a_waiver_has_a_life(expires: str, outcome: str, state: str, verdict: str) -> None:
+    cls = "PLATFORM_BUG" if outcome == "failed" else None
+    made = model(check("orders/a", outcome, cls=cls), plan_=plan(f"{WAIVER}expires = {expires}"))
+    assert (made["waivers"][0]["state"], made["verdict"]) == (state, verdict)
+    assert made["without_cover"] == ("BROKEN" if outcome == "failed" else "READY")
+
+
+def test_a_waiver_of_no_check_is_unknown() -> None:
+    made = model(check("orders/b"), plan_=plan(f"{WAIVER}expires = 2026-09-01T00:00:00Z"))
+    assert made["waivers"][0]["state"] == "no check"
+
+
+def test_nobody_approves_their_own_waiver() -> None:
+    with pytest.raises(PlanError, match="'Ada' is the owner"):
+        plan(f'{WAIVER}owner = "ada"\nexpires = 2026-09-01T00:00:00Z')
+
+
+def test_what_only_the_report_shows_is_not_in_the_digest() -> None:
+    shown = CHART + OWNERS + '[declaration]\ntitle = "T"'
+    assert plan(shown).digest == plan().digest
+    assert with_figure("{sum}").digest == with_figure("{count}").digest
