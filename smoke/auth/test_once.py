@@ -7,12 +7,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import httpx
 import pytest
 from pytest_readiness import Evidence, SafetyViolation
 
 from smoke.contract.model import MAX_LIFETIME_S, SERVICE, USER, Access, accesses
 from smoke.platform.answers import require_status
-from smoke.platform.attacks import REPLAYS, Target, require_refused, require_spent
+from smoke.platform.attacks import MISSING, REPLAYS, Target, is_let_in, require_refused, require_spent
 from smoke.platform.batch import Batch, Case
 from smoke.platform.concurrency import at_once
 from smoke.platform.dixie import Dixie, quality_signal
@@ -38,13 +39,21 @@ OF_TENANTS = [access.id for access in accesses() if access.kind is not SERVICE]
 PLACES = (0, 20, 35)
 
 
-def spent(target: Target, name: str, claims: Claims) -> Case:
-    """The case that a token of these claims is refused because its jti was spent before."""
+def spent(target: Target, name: str, claims: Claims, *, elsewhere: bool = False) -> Case:
+    """The case that a token of these claims is refused because its jti was spent before.
+
+    ``elsewhere`` a route may be missing, which its own control finds.
+    """
+
+    def judge(answer: httpx.Response) -> None:
+        if not (elsewhere and answer.status_code in MISSING):
+            require_spent(answer, target.service, f"a spent token ({name})")
+
     return Case(
         name,
         f"a token counts once at {target.access.id}",
         lambda: target.again(claims),
-        lambda answer: require_spent(answer, target.service, f"a spent token ({name})"),
+        judge,
         target.mint(jti=claims["jti"]),
     )
 
@@ -62,12 +71,14 @@ def test_token_is_spent_once(
     claims = target.claims()
     claims |= {"exp": claims["iat"] + MAX_LIFETIME_S}
     answers = at_once([lambda: target.again(claims)] * CROWD)
-    accepted = [answer for answer in answers if answer.is_success]
+    accepted = [answer for answer in answers if is_let_in(answer)]
     evidence.figure("accepted of one token at once", len(accepted), expected=1, limit=CROWD)
-    if len(accepted) > 1:
+    if sum(answer.is_success for answer in accepted) > 1:
         raise SafetyViolation(f"{access.id} accepted one token {len(accepted)} times at once")
+    for answer in answers if len(accepted) > 1 else ():
+        require_status(answer, access.success, *REPLAYS)  # it failed before its token was read
     for answer in answers:
-        if not answer.is_success:
+        if not is_let_in(answer):
             require_spent(answer, access.service, "a token that was sent several times at once")
     assert accepted, f"{access.id} accepted none of {CROWD} copies of a valid token"
     once.remember("token", access=access.id, claims=claims)
@@ -80,7 +91,7 @@ def test_token_is_spent_once(
         [
             spent(target, "again", claims),
             spent(target, "with other times", target.claims() | {"jti": claims["jti"]}),
-            *(spent(other, f"at {other.access.id}", claims) for other in elsewhere),
+            *(spent(other, f"at {other.access.id}", claims, elsewhere=True) for other in elsewhere),
         ]
     )
 
@@ -133,7 +144,7 @@ def test_each_service_has_its_own_record(
     """A jti that another service's token used is new to this one (contract 1.1)."""
     others = accesses(("freeside.models", "dixie.query"))
     jti = opened(next(other for other in others if other.service != access.service)).spent()["jti"]
-    evidence.exchange(require_status(target.again(target.claims() | {"jti": jti}), access.success))
+    evidence.exchange(target.let_in(target.again(target.claims() | {"jti": jti})))
 
 
 @pytest.mark.parametrize("access", each_access("auth/refused-token-stays-unspent", severity=pytest.mark.p1))
@@ -163,7 +174,7 @@ def test_refused_token_stays_unspent(
     answer = target.again(genuine.claims)
     evidence.exchange(answer)
     assert answer.status_code not in REPLAYS, f"{access.id}: a token that was refused with 401 was spent"
-    require_status(answer, access.success)
+    target.let_in(answer)
 
 
 @pytest.mark.p1

@@ -22,7 +22,7 @@ from smoke.platform.services import controlled
 pytestmark = [
     pytest.mark.goal("G-2"),
     pytest.mark.phase("auth"),
-    pytest.mark.requires("freeside", "key", "signing"),
+    pytest.mark.requires("freeside", "key", "signing", "budget"),
     pytest.mark.usefixtures("alone"),
 ]
 
@@ -66,6 +66,7 @@ def own_figures_only(freeside: Freeside, tenants: Tenants) -> None:
 
 @controlled("freeside")
 @pytest.mark.p0
+@pytest.mark.requires("invoke")
 @pytest.mark.parametrize("named_by", NAMED_BY)
 def test_another_tenant_is_never_charged(
     freeside: Freeside, tenants: Tenants, named_by: str, evidence: Evidence

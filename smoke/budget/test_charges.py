@@ -20,7 +20,7 @@ from smoke.platform.ways import OF_FREESIDE, Way, all_ways
 pytestmark = [
     pytest.mark.goal("G-4"),
     pytest.mark.phase("budget"),
-    pytest.mark.requires("freeside", "key", "signing"),
+    pytest.mark.requires("freeside", "key", "signing", "budget"),
     pytest.mark.usefixtures("alone"),
 ]
 

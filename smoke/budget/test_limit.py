@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.goal("G-4"),
     pytest.mark.phase("budget"),
     pytest.mark.p0,
-    pytest.mark.requires("freeside", "key", "signing"),
+    pytest.mark.requires("freeside", "key", "signing", "budget", "invoke"),
     pytest.mark.usefixtures("alone"),
 ]
 

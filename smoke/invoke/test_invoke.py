@@ -27,7 +27,7 @@ from smoke.platform.spend import percentile
 pytestmark = [
     pytest.mark.goal("G-3"),
     pytest.mark.phase("invoke"),
-    pytest.mark.requires("freeside", "key", "signing"),
+    pytest.mark.requires("freeside", "key", "signing", "invoke"),
     pytest.mark.usefixtures("alone"),
 ]
 
@@ -37,6 +37,13 @@ LATENCY_SAMPLES = 10
 PARALLEL = 10
 #: The burst that may meet a rate limit; a platform that allows more is not pushed further.
 BURST = 12
+
+
+@pytest.mark.p0
+@pytest.mark.establishes("invoke")
+def test_call_is_answered(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
+    """One call to the cheapest pool is answered as the contract says: what else calls rests on that."""
+    evidence.figure("cost of a call", freeside.invoke(tenants.main, prompt_for()).usage.cost_micro, "µUSD")
 
 
 @pytest.mark.p0

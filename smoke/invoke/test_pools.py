@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.goal("G-3"),
     pytest.mark.phase("invoke"),
     pytest.mark.p1,
-    pytest.mark.requires("freeside", "key", "signing"),
+    pytest.mark.requires("freeside", "key", "signing", "budget"),
     pytest.mark.usefixtures("alone"),
 ]
 
@@ -77,6 +77,7 @@ def test_pools_out_of_reach_are_refused(
         watch.unchanged(f"{len(cases)} calls of {route} to pools out of reach")
 
 
+@pytest.mark.requires("freeside.invoke")
 @pytest.mark.parametrize("order", ["first", "last"])
 def test_duplicate_pool_grants_nothing(
     ways: Callable[[str], Way], order: str, tenants: Tenants, watch: Conservation

@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.goal("G-3"),
     pytest.mark.phase("invoke"),
     pytest.mark.p1,
-    pytest.mark.requires("freeside", "key", "signing"),
+    pytest.mark.requires("freeside", "key", "signing", "budget"),
     pytest.mark.usefixtures("alone"),
 ]
 

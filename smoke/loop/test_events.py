@@ -25,6 +25,7 @@ pytestmark = [
     pytest.mark.phase("loop"),
     pytest.mark.p1,
     pytest.mark.requires("freeside", "dixie", "key", "signing", "finn", "finn_key"),
+    pytest.mark.requires("dixie.query-user", "dixie.events", "events"),
     pytest.mark.usefixtures("alone"),
     pytest.mark.flaky(reruns=0),
 ]
@@ -35,6 +36,7 @@ AT_ONCE = 8
 ONE_PULL = 1.6
 
 
+@pytest.mark.establishes("events")
 def test_same_event_counts_once(
     dixie: Dixie,
     agent: str,

@@ -13,17 +13,21 @@ pytestmark = [
     pytest.mark.goal("G-5"),
     pytest.mark.phase("loop"),
     pytest.mark.p1,
-    pytest.mark.requires("freeside", "dixie", "key", "signing"),
+    pytest.mark.requires("freeside", "dixie", "key", "signing", "dixie.query-user"),
     pytest.mark.usefixtures("alone"),
     # a loop was watched until its limit, through failed readings: a rerun would show nothing new
     pytest.mark.flaky(reruns=0),
 ]
 
 
+#: What rests on ratings that arrive.
+RATED = pytest.mark.requires("freeside.quality", "loop")
 #: A score nearer to the edge than this is moved away from it first: there it may stay.
 ROOM = 0.9
 
 
+@RATED
+@pytest.mark.establishes("loop")
 def test_good_events_raise_the_score(
     freeside: Freeside,
     tenants: Tenants,
@@ -52,6 +56,7 @@ def test_good_events_raise_the_score(
     assert pulls[1] < (pulls[0] + pulls[2]) / 2, f"good moved the score as far as excellent: {pulls}"
 
 
+@RATED
 def test_bad_events_lower_the_score(
     freeside: Freeside, tenants: Tenants, agent: str, scores: Scores, eventually: Eventually
 ) -> None:
@@ -65,6 +70,7 @@ def test_bad_events_lower_the_score(
     assert may_become(before, [0.0], after), f"a bad event moved the score from {before} to {after}"
 
 
+@RATED
 def test_another_agent_does_not_move(
     freeside: Freeside, tenants: Tenants, agent: str, bystander: str, scores: Scores, eventually: Eventually
 ) -> None:
@@ -75,6 +81,8 @@ def test_another_agent_does_not_move(
     scores.stay(other, f"an event about {agent} was counted for it")
 
 
+@pytest.mark.requires("invoke")
+@pytest.mark.establishes("reports")
 def test_answer_counts_for_its_agent_only(
     freeside: Freeside, tenants: Tenants, agent: str, bystander: str, scores: Scores, eventually: Eventually
 ) -> None:
@@ -86,6 +94,7 @@ def test_answer_counts_for_its_agent_only(
 
 
 @pytest.mark.goal("G-4")
+@pytest.mark.requires("invoke", "budget", "reports")
 def test_over_budget_runs_nothing(
     freeside: Freeside, tenants: Tenants, agent: str, bystander: str, scores: Scores, eventually: Eventually
 ) -> None:

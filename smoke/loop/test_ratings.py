@@ -22,7 +22,8 @@ pytestmark = [
     pytest.mark.goal("G-5"),
     pytest.mark.phase("loop"),
     pytest.mark.p1,
-    pytest.mark.requires("freeside", "dixie", "key", "signing"),
+    pytest.mark.requires("freeside", "dixie", "key", "signing", "budget"),
+    pytest.mark.requires("dixie.query-user", "freeside.quality", "loop"),
     pytest.mark.usefixtures("alone"),
     # a loop was watched until its limit, through failed readings: a rerun would show nothing new
     pytest.mark.flaky(reruns=0),

@@ -11,7 +11,7 @@ pytestmark = [
     pytest.mark.goal("G-4"),
     pytest.mark.phase("loop"),
     pytest.mark.p0,
-    pytest.mark.requires("freeside", "key", "signing"),
+    pytest.mark.requires("freeside", "key", "signing", "budget", "invoke"),
     pytest.mark.usefixtures("alone"),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from pytest_readiness import Evidence
@@ -58,11 +59,17 @@ def test_counted_event_stays_counted(
     scores.stay(before, "an event that counted when the run began counted again")
 
 
+def _controlled(way: Any) -> Any:
+    """A way, with the check that used keys there for its control."""
+    control = pytest.mark.control(f"budget/one-key-is-one-charge[{way.id}]")
+    return pytest.param(*way.values, id=way.id, marks=[*way.marks, control])
+
+
 @pytest.mark.goal("G-4")
 @pytest.mark.p0
+@pytest.mark.requires("budget", "invoke")
 @pytest.mark.usefixtures("alone")
-@pytest.mark.control("budget/one-key-is-one-charge[freeside.invoke]")
-@pytest.mark.parametrize("route", OF_FREESIDE)
+@pytest.mark.parametrize("route", [_controlled(way) for way in OF_FREESIDE])
 def test_answered_key_stays_answered(
     route: str,
     ways: Callable[[str], Way],

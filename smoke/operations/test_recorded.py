@@ -1,4 +1,4 @@
-"""Operations, at the end of the run: every answer that any check received keeps the contract."""
+"""Operations, at the end of the run: what any check was answered, and every budget that any check read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pytest_readiness import Evidence, SafetyViolation
 from smoke.contract.schemas import REPLIES
 from smoke.platform.answer_log import AnswerLog, Seen
 from smoke.platform.answers import ContractViolation
+from smoke.platform.freeside import Freeside, Tenants
 from smoke.platform.http import Connect
+from smoke.platform.invariants import I3, I4, Sighting, require_steady
 from smoke.platform.services import each
 
 pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("operations")]
@@ -54,3 +56,17 @@ def test_answers_show_no_secret(seen: Seen, service: str, evidence: Evidence) ->
     evidence.evaluated(f"answers of {service} show no secret", sum(seen.answers.values()))
     if seen.secrets:
         raise SafetyViolation(f"{service} shows secrets: {'; '.join(sorted(seen.secrets))}")
+
+
+@pytest.mark.goal("G-4")
+@pytest.mark.p0
+@pytest.mark.requires("freeside", "key", "signing", "budget")
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("rule", [pytest.param(I3, id="committed"), pytest.param(I4, id="limit")])
+def test_budgets_are_steady(rule: str, freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
+    """From the first reading of the run to this one, also between checks: I-3 and I-4 for every tenant."""
+    freeside.journal.open()
+    for tenant in tenants.all():
+        freeside.budget(tenant)
+    sightings = [Sighting.of(each) for each in freeside.journal.once.remembered("reading")]
+    require_steady(sightings, rule, evidence)

@@ -21,7 +21,6 @@ from .answers import (
     error_code,
     require_error,
     require_json_error,
-    require_status,
     route_of,
 )
 from .dixie import Dixie, quality_signal
@@ -36,6 +35,8 @@ from .tokens import Claims, SigningKey, bearer, dixie_service_claims, finn_claim
 REFUSALS = (401, 403)
 #: A verified token that was spent before (contract 1.3); Finn and Dixie say 401.
 REPLAYS = (401, 409)
+#: How a platform answers where a route of the contract is not there.
+MISSING = (404, 405, 501)
 UNKNOWN_MODEL = "smoke-no-such-model"
 #: The agent that accepted tokens rate: no check looks at its score.
 RATED = "smoke-agent-rated"
@@ -86,7 +87,19 @@ class Target:
 
     def accepted(self, **changed: Any) -> httpx.Response:
         """The answer to a new token that must be accepted."""
-        return require_status(self.send(self.signed(**changed)), self.access.success)
+        return self.let_in(self.send(self.signed(**changed)))
+
+    def let_in(self, answer: httpx.Response) -> httpx.Response:
+        """The answer, which must not refuse its token. What else became of the call does not concern tokens.
+
+        A service without a model or without money has verified the token; a missing route verifies none.
+        """
+        if is_let_in(answer):
+            return answer
+        got = f"{answer.status_code} {error_code(answer)}".strip()
+        why = "is missing" if answer.status_code in MISSING else "refused a valid token"
+        text = f"{self.service}: {route_of(answer)} {why}: expected {self.access.success}, got {got}"
+        raise UnexpectedStatus(text, answer)
 
     def spent(self, **changed: Any) -> Claims:
         """The claims of a valid token that was accepted just now.
@@ -99,12 +112,17 @@ class Target:
             sent.append(self.claims() | changed)
             return bearer(self.key(), sent[-1])
 
-        require_status(self.send(fresh), self.access.success)
+        self.let_in(self.send(fresh))
         return sent[-1]
 
     def again(self, claims: Claims) -> httpx.Response:
         """The answer to a token of exactly these claims."""
         return self.offer(bearer(self.key(), claims))
+
+
+def is_let_in(answer: httpx.Response) -> bool:
+    """Whether an answer shows that its token was accepted: it neither refuses nor leads elsewhere."""
+    return not answer.is_redirect and answer.status_code not in (*REFUSALS, *REPLAYS, *MISSING)
 
 
 def mint_command(to: str, case: str = "", body: bytes = b"", **changed: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from smoke.contract.model import SERVICE, SERVICES, accesses
+from smoke.contract.model import SERVICE, SERVICES, Access, accesses
 
 #: What a check needs that signs as Finn does.
 _OF_FINN = [pytest.mark.requires("finn", "finn_key"), pytest.mark.p1]
@@ -38,11 +38,13 @@ def each_access(
     severity: pytest.MarkDecorator = pytest.mark.p0,
     control: str = ACCEPTED,
     of: Iterable[str] = (),
+    money: bool = False,
 ) -> list[Any]:
     """Every way in with a token, or those named, as the parameter `access` of the check of that id.
 
     Freeside's first one covers Finn's behind the VPC. What is for Finn's tokens at Dixie is P1, as its routes
-    are. A refusal counts where the check ``control`` passed for the same way in; empty: none is needed.
+    are. A refusal counts where the check ``control`` passed for the same way in. ``ACCEPTED`` itself needs
+    none: it establishes the way in, under its id. With ``money``, budgets are compared where calls cost.
     """
     chosen = [access for access in accesses() if not of or access.id in of]
     first = next(access for access in chosen if access.service == "freeside")
@@ -53,11 +55,19 @@ def each_access(
             marks=[
                 requires(access.service, finn_covered_by=f"{check}[{first.id}]"),
                 *(_OF_FINN if access.kind is SERVICE else [severity]),
-                *([pytest.mark.control(f"{control}[{access.id}]")] if control else []),
+                *(_resting_on(check, control, access)),
+                *([pytest.mark.requires("budget")] if money and access.service != "dixie" else []),
             ],
         )
         for access in chosen
     ]
+
+
+def _resting_on(check: str, control: str, access: Access) -> list[pytest.MarkDecorator]:
+    if check == ACCEPTED:
+        budget = [pytest.mark.requires("budget")] if access.route == "freeside.budget" else []
+        return [pytest.mark.establishes(access.id), *budget]
+    return [pytest.mark.requires(access.id), pytest.mark.control(f"{control}[{access.id}]")]
 
 
 def each(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import math
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,14 +16,17 @@ from typing import Any
 
 from pytest_readiness import SetupError
 
+from .once import Once, append
+
 
 @dataclass(frozen=True, slots=True)
 class OpeningBalance:
-    """What a tenant had committed in its budget period when the run began, in µUSD; or why it is unknown."""
+    """A tenant's budget in its period when the run began, in µUSD; or why it is unknown."""
 
     committed: int = 0
     period: str = ""
     problem: str = ""
+    reserved: int = 0
 
 
 @dataclass(slots=True)
@@ -121,6 +123,9 @@ class SpendJournal:
         self._journal = directory / "smoke-spend.jsonl"
         self._opening = directory / "smoke-opening.json"
         self._lock = directory / "smoke-alone.lock"
+        self._held = directory / "smoke-held"
+        #: Remembers every reading of a budget.
+        self.once = Once(directory)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -164,6 +169,15 @@ class SpendJournal:
             with self._mutex:
                 self._under_way.remove(expected)
 
+    def hold(self) -> None:
+        """Remember that something stayed reserved beyond its time: this run never waits for that again."""
+        self._held.touch()
+
+    @property
+    def holds(self) -> bool:
+        """Whether anything stayed reserved beyond its time in this run."""
+        return self._held.exists()
+
     def learn(self, tenant: str, key: str, micro: int) -> None:
         """Enter the observed cost of a call that ended with its cost unknown."""
         self._write(tenant, key, Charge(micro))
@@ -198,12 +212,7 @@ class SpendJournal:
         return usual
 
     def _write(self, tenant: str, key: str, charge: Charge) -> None:
-        entry = {"tenant": tenant, "key": key, **asdict(charge), "at": time.time()}
-        descriptor = os.open(self._journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            os.write(descriptor, f"{json.dumps(entry)}\n".encode())  # one short append is atomic
-        finally:
-            os.close(descriptor)
+        append(self._journal, {"tenant": tenant, "key": key, **asdict(charge), "at": time.time()})
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

@@ -111,7 +111,10 @@ def finn_way(finn: Finn) -> Way:
 
 
 #: Freeside's ways, to parametrise a check by them; and all of them, for a fact that another check covers.
-OF_FREESIDE = [pytest.param(route, id=route) for route in ("freeside.invoke", "freeside.stream")]
+OF_FREESIDE = [
+    pytest.param(route, id=route, marks=pytest.mark.requires(route))
+    for route in ("freeside.invoke", "freeside.stream")
+]
 
 
 def all_ways(covered_by: str = "") -> list[Any]:
@@ -119,7 +122,9 @@ def all_ways(covered_by: str = "") -> list[Any]:
     needs = {"covered_by": covered_by} if covered_by else {}
     return [
         *OF_FREESIDE,
-        pytest.param("finn.invoke", id="finn.invoke", marks=pytest.mark.requires("finn", **needs)),
+        pytest.param(
+            "finn.invoke", id="finn.invoke", marks=pytest.mark.requires("finn", "finn.invoke", **needs)
+        ),
     ]
 
 

@@ -31,11 +31,11 @@ pytestmark = [
     pytest.mark.goal("G-5"),
     pytest.mark.phase("reputation"),
     pytest.mark.p1,
-    pytest.mark.requires("freeside", "dixie", "key", "signing"),
+    pytest.mark.requires("freeside", "dixie", "key", "signing", "dixie.query-user"),
     pytest.mark.usefixtures("alone"),
 ]
 
-WITH_FINN = pytest.mark.requires("finn", "finn_key")
+WITH_FINN = pytest.mark.requires("finn", "finn_key", "dixie.events")
 #: Without an event that counts, one that does not proves nothing.
 EVENTS_COUNT = pytest.mark.control("loop/good-events-raise-the-score")
 

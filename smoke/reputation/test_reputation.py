@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.requires("dixie"),
 ]
 
-WITH_TOKEN = pytest.mark.requires("freeside", "key", "signing")
+WITH_TOKEN = pytest.mark.requires("freeside", "key", "signing", "dixie.query-user")
 WITH_FINN = pytest.mark.requires("finn", "finn_key")
 
 

@@ -4,7 +4,7 @@ import time
 from itertools import groupby, pairwise
 
 import pytest
-from pytest_readiness import Eventually, Evidence
+from pytest_readiness import Evidence
 
 from smoke.platform.answers import DIGITS, require_json_error, require_status
 from smoke.platform.attacks import UNKNOWN_MODEL
@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.goal("G-3"),
     pytest.mark.phase("stream"),
     pytest.mark.p1,
-    pytest.mark.requires("freeside", "key", "signing"),
+    pytest.mark.requires("freeside", "key", "signing", "freeside.stream", "stream"),
     pytest.mark.usefixtures("alone"),
 ]
 
@@ -70,6 +70,7 @@ def test_ids_increase(heard: Stream, evidence: Evidence) -> None:
     assert all(a < b for a, b in pairwise(numbers)), f"event ids do not increase: {numbers[:10]}"
 
 
+@pytest.mark.establishes("stream")
 def test_answers_its_prompt(freeside: Freeside, tenants: Tenants) -> None:
     """The joined content answers this prompt."""
     word = nonce()
@@ -87,14 +88,14 @@ def test_is_not_buffered(heard: Stream, evidence: Evidence) -> None:
     assert spread >= SPREAD_MS, f"all content arrived within {spread:.1f} ms: the stream was buffered"
 
 
+@pytest.mark.requires("budget")
 def test_usage_is_charged(freeside: Freeside, tenants: Tenants, watch: Conservation) -> None:
     """The budget is charged what the usage event declares."""
     watch.charged([stream(freeside, tenants.main, prompt_for()).usage().cost_micro])
 
 
-def test_hang_up_leaves_no_reservation(
-    freeside: Freeside, tenants: Tenants, evidence: Evidence, eventually: Eventually
-) -> None:
+@pytest.mark.requires("budget")
+def test_hang_up_leaves_no_reservation(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
     """A client that hangs up gets its reservation back, and pays at most for what was produced.
 
     Where most of a complete answer was still to come, that is less than its price.
@@ -111,13 +112,9 @@ def test_hang_up_leaves_no_reservation(
     )
     early = time.monotonic() - started < whole.named("content")[-1].at / 2
     assert left.names() == ["content"], f"hung up after {shape(left.names())}"
-
-    def released() -> bool:
-        return watch.observe(watch.read(), quiet=False).reserved <= watch.first.reserved
-
-    eventually(
-        released, within=RELEASED_WITHIN_S, what="the reservation of a client that hung up is released"
-    )
+    started = time.monotonic()
+    watch.released()
+    evidence.figure("released after", round(time.monotonic() - started, 3), "s", limit=RELEASED_WITHIN_S)
     paid = watch.last.committed - watch.first.committed
     evidence.figure("paid for an abandoned stream", paid, "µUSD", limit=complete)
     most = complete - 1 if early and watch.last.exact else complete + watch.last.tolerance_per_call

@@ -1,6 +1,10 @@
 """Phases run in the plan's order; workers share a run without changing what it says."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pytest_readiness.adapter.checks import Check, in_order
+from pytest_readiness.core.model import Severity
 
 from tests.adapter.scenario import Suite
 
@@ -93,6 +97,54 @@ def test_workers_say_what_one_process_says(suite: Suite, args: tuple[str, ...]) 
     assert list(shared.outcomes()) == list(told)
     assert shared.model["scope"] == "full"
     assert "api is down (health/down: ExternalOutage: gone)" in shared.check("work/call")["summary"]
+
+
+def test_what_others_rest_on_goes_first(suite: Suite) -> None:
+    """A gate of a later phase is asked before the first check that requires it, and asked once."""
+    _spread(suite)
+    suite.checks(
+        """
+        @pytest.mark.p0
+        @pytest.mark.phase("late")
+        @pytest.mark.requires("base")
+        @pytest.mark.establishes("gate")
+        def test_gate(evidence): evidence.figure("open", 0); assert False, "closed"
+
+        @pytest.mark.p0
+        @pytest.mark.phase("late")
+        @pytest.mark.establishes("base")
+        def test_base(evidence): passing(evidence)
+
+        @pytest.mark.p0
+        @pytest.mark.phase("work")
+        @pytest.mark.requires("gate")
+        def test_behind(evidence): raise SafetyViolation("it ran")
+        """,
+        "smoke/test_e.py",
+    )
+    run = suite.run()
+    assert [name for name in run.outcomes() if name.endswith(("gate", "base", "behind"))] == [
+        *("late/base", "late/gate", "work/behind")
+    ]
+    assert run.outcomes()["work/behind"] == "not-run"
+    assert [one["check"] for one in run.model["blockers"]] == ["late/gate"]
+
+
+@given(st.lists(st.tuples(*[st.frozensets(st.sampled_from("abc"), max_size=2)] * 2), min_size=1, max_size=8))
+def test_order_keeps_every_check_and_puts_foundations_first(marks: list[tuple[frozenset[str], ...]]) -> None:
+    checks = [
+        Check(
+            id=str(number), nodeid=str(number), goal="", phase="", severity=Severity.P0,
+            requires=tuple(sorted(needs)), establishes=tuple(sorted(gives - needs)),
+        )
+        for number, (needs, gives) in enumerate(marks)
+    ]  # fmt: skip
+    ordered = in_order(checks)
+    assert sorted(ordered, key=lambda check: int(check.id)) == checks
+    gives = {name for check in checks for name in check.establishes}
+    if not any(check.establishes and set(check.requires) & gives for check in checks):  # no chain, no circle
+        for place, check in enumerate(ordered):
+            assert not any(set(check.requires) & set(later.establishes) for later in ordered[place + 1 :])
 
 
 def test_the_order_adds_no_keyword(suite: Suite) -> None:

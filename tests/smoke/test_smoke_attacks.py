@@ -9,7 +9,7 @@ from pytest_readiness import SafetyViolation
 from smoke.contract.model import SERVICES
 from smoke.keys.verifiers import TokenReply, finn_verifier
 from smoke.platform.answers import ContractViolation, UnexpectedStatus
-from smoke.platform.attacks import require_refused, require_spent
+from smoke.platform.attacks import is_let_in, require_refused, require_spent
 from smoke.platform.tokens import SigningKey
 
 
@@ -53,3 +53,14 @@ def test_finn_accepts_a_token_when_only_its_hash_is_wrong(status: int, body: Any
             finn_verifier("http://finn", "c", "agent", http, SERVICES["finn"]).ask(SigningKey.throwaway())
             is answer
         )
+
+
+@pytest.mark.parametrize(
+    ("status", "accepted"),
+    [
+        (200, True), (202, True), (400, True), (402, True), (500, True), (503, True),
+        (302, False), (401, False), (403, False), (404, False), (405, False), (409, False),
+    ],
+)  # fmt: skip
+def test_token_is_accepted_by_a_service_that_cannot_answer_the_call(status: int, accepted: bool) -> None:
+    assert is_let_in(answered(status, {"error": "X"})) is accepted

@@ -1,5 +1,6 @@
 """Readings in both dialects, the invariants over them, the spend journal, prices and percentiles."""
 
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -9,7 +10,16 @@ from pytest_readiness import SafetyViolation, SetupError
 from smoke.platform import invariants
 from smoke.platform.answers import ContractViolation
 from smoke.platform.freeside import Freeside
-from smoke.platform.invariants import BudgetReading, Conservation, MonthChanged, reading_of
+from smoke.platform.invariants import (
+    I3,
+    I4,
+    BudgetReading,
+    Conservation,
+    MonthChanged,
+    Sighting,
+    reading_of,
+    require_steady,
+)
 from smoke.platform.prompts import Prices, nonce, prompt_for
 from smoke.platform.spend import OpeningBalance, SpendJournal, percentile
 from tests.smoke.log import Log
@@ -247,3 +257,47 @@ def test_percentile_needs_values_and_a_percent_up_to_100(values: Any, percent: A
 def test_prompts_of_one_padding_have_one_length() -> None:
     assert len({len(prompt_for(padding=100)) for _ in range(20)}) == 1
     assert nonce() != nonce()
+
+
+def seen(by: str, sent: float, ended: float, found: BudgetReading) -> Sighting:
+    return Sighting(found, by, sent, ended)
+
+
+@pytest.mark.parametrize(
+    ("then", "rule"), [(reading(9), I3), (replace(reading(10), limit=2000), I4)], ids=["fell", "moved"]
+)
+def test_jump_between_two_checks_is_named_with_both_readings(then: BudgetReading, rule: str) -> None:
+    """The readings of one check agree, those of the next one too: only between them something moved."""
+    first, other = seen("first", 0, 1, reading(10)), seen("elsewhere", 0, 1, replace(reading(99), tenant="d"))
+    with pytest.raises(SafetyViolation) as caught:
+        require_steady([first, other, seen("second", 30, 31, then)], rule, Log())
+    assert "first" in str(caught.value)
+    assert "30.0 s" in str(caught.value)
+    assert "second" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "sightings",
+    [
+        [seen("a", 0, 5, reading(10)), seen("b", 1, 2, reading(9))],  # at once: either may be the earlier
+        [seen("a", 0, 1, reading(10)), seen("b", 2, 3, reading(0, period="2026-12"))],
+        [seen("a", 0, 1, cents(5)), seen("b", 2, 3, cents(3))],  # one figure for both
+    ],
+)
+def test_what_may_move_is_steady(sightings: list[Sighting]) -> None:
+    for rule in (I3, I4):
+        require_steady(sightings, rule, Log())
+
+
+def test_nothing_waits_twice_for_what_stays_reserved(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = SpendJournal(tmp_path)
+    with journal.charging("c", "1") as charge:
+        charge.settle(30)
+    ended = journal.spend().last["c"]
+    freeside = Freeside(None, None, None, journal)  # type: ignore[arg-type]
+    monkeypatch.setattr(freeside, "budget", lambda _: reading(30, 40))
+    monkeypatch.setattr("smoke.platform.freeside.time.time", lambda: ended + 60)
+    assert freeside.at_rest("c").reserved == 40
+    monkeypatch.setattr("smoke.platform.freeside.time.time", lambda: ended)
+    assert freeside.at_rest("c").reserved == 40, "it was waited for again"
+    assert SpendJournal(tmp_path).holds, "another process waits for it"

@@ -101,6 +101,32 @@ class Checks:
         )
 
 
+def in_order(checks: Iterable[Check]) -> list[Check]:
+    """Return the checks in their order, except that what others rest on comes before them.
+
+    A check that establishes a capability goes before the first one that requires it, whatever their phases:
+    where the base is broken, that is found once.
+    """
+    waiting = {check.id: check for check in checks}
+    establishing: dict[str, list[Check]] = {}
+    for check in waiting.values():
+        for name in check.establishes:
+            establishing.setdefault(name, []).append(check)
+    ordered: list[Check] = []
+
+    def place(check: Check) -> None:
+        if waiting.pop(check.id, None) is None:
+            return
+        for name in check.requires:
+            for other in establishing.get(name, ()):
+                place(other)
+        ordered.append(check)
+
+    for check in [*waiting.values()]:
+        place(check)
+    return ordered
+
+
 def inconsistency(
     checks: Iterable[Check], capabilities: Iterable[str], phases: Iterable[str], *, whole: bool
 ) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ..core.errors import together
-from .checks import Check, Checks, inconsistency
+from .checks import Check, Checks, in_order, inconsistency
 from .context import CHECK, RunContext
 from .markers import MarkerError, read_check
 from .options import is_whole_suite_asked
@@ -68,7 +68,8 @@ class Collector:
     ) -> Generator[None, None, None]:
         """Attach a check to each item of the suite; when others have sorted, order the phases.
 
-        This last, stable sort keeps the order that others give to the checks inside a phase.
+        This last, stable sort keeps the order that others give to the checks inside a phase. Only what later
+        checks rest on goes before its phase.
         """
         members = [item for item in items if is_in_suite(item.path, self._suite)]
         whole = is_whole_suite_asked(config, self._suite.resolve())
@@ -92,6 +93,9 @@ class Collector:
         yield
         place = {phase: index for index, phase in enumerate(self._context.plan.phases)}
         items.sort(key=lambda item: place[item.stash[CHECK].phase] if CHECK in item.stash else len(place))
+        ordered = in_order(item.stash[CHECK] for item in items if CHECK in item.stash)
+        turn = {check.id: index for index, check in enumerate(ordered)}
+        items.sort(key=lambda item: turn[item.stash[CHECK].id] if CHECK in item.stash else len(turn))
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
