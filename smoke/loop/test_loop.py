@@ -1,5 +1,7 @@
 """G-5, phase loop: an event about an agent moves its score at Dixie, once, and no other agent's."""
 
+import time
+
 import pytest
 from pytest_readiness import Eventually, Evidence
 
@@ -77,8 +79,9 @@ def test_another_agent_does_not_move(
     """An event about one agent is not counted for another."""
     before, other = scores.of(agent), scores.shown(bystander)
     freeside.rate(tenants.main, agent, "bad" if before > 0.5 else "good")
+    since = time.monotonic()
     scores.moved(agent, before, eventually)
-    scores.stay(other, f"an event about {agent} was counted for it")
+    scores.stay(other, f"an event about {agent} was counted for it", since=since)
 
 
 @pytest.mark.requires("invoke")
@@ -89,8 +92,9 @@ def test_answer_counts_for_its_agent_only(
     """After an answer Finn reports on the agent that the request named, and on no other."""
     before, other = scores.of(agent), scores.shown(bystander)
     freeside.invoke(tenants.main, prompt_for(), agent=agent)
+    since = time.monotonic()
     scores.moved(agent, before, eventually)
-    scores.stay(other, f"an answer of {agent} was counted for it")
+    scores.stay(other, f"an answer of {agent} was counted for it", since=since)
 
 
 @pytest.mark.goal("G-4")
@@ -106,5 +110,6 @@ def test_over_budget_runs_nothing(
     require_status(freeside.try_invoke(tenants.small, prompt, model=prices.pool, agent=bystander), 402)
     before = scores.of(agent)
     freeside.invoke(tenants.main, prompt_for(), agent=agent)
+    since = time.monotonic()
     scores.moved(agent, before, eventually)
-    scores.stay(other, "a call that was refused for its price reached the model")
+    scores.stay(other, "a call that was refused for its price reached the model", since=since)

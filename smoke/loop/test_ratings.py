@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
 import pytest
@@ -130,5 +131,6 @@ def test_only_ratings_of_the_contract_count(
     watch.unchanged("ratings were sent")
     # one sent after them arrives, so they would have
     freeside.rate(tenants.main, agent, "bad" if before > 0.5 else "good")
+    since = time.monotonic()
     scores.moved(agent, before, eventually)
-    scores.stay(shown, "a rating that was refused, or was about another agent, counted")
+    scores.stay(shown, "a rating that was refused, or was about another agent, counted", since=since)

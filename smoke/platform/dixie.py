@@ -141,12 +141,14 @@ class Scores:
         """The score of each agent; None where it has none."""
         return {agent: self.dixie.score(agent) for agent in agents}
 
-    def stay(self, before: Mapping[str, float | None], why: str) -> None:
+    def stay(self, before: Mapping[str, float | None], why: str, *, since: float | None = None) -> None:
         """Assert that scores are what they were, for as long as a change could be hidden by the cache.
 
-        An agent that had none still has none.
+        An agent that had none still has none. ``since`` is when the last of what could move them had been
+        sent (monotonic seconds; now, if not given): the cache runs out while another wait goes on.
         """
-        deadline = time.monotonic() + self.cache_s + WATCHED_S
+        now_s = time.monotonic()
+        deadline = max(now_s, (since or now_s) + self.cache_s) + WATCHED_S
         while True:
             now = self.shown(*before)
             for agent, score in before.items():
