@@ -14,7 +14,10 @@ TASKS_AT_ONCE = 100
 
 @dataclass(frozen=True, slots=True)
 class EcsDeployment:
-    """One deployment of a service: PRIMARY is the one that is wanted."""
+    """One deployment of a service, or one of its task sets: PRIMARY is the one that is wanted.
+
+    `rollout` is the state of its rollout, of a task set its stability.
+    """
 
     status: str
     rollout: str
@@ -23,7 +26,10 @@ class EcsDeployment:
 
 @dataclass(frozen=True, slots=True)
 class EcsService:
-    """An active service. `name` is without the platform's prefix; groups and registries are ids and ARNs."""
+    """An active service. `name` is without the platform's prefix; groups and registries are ids and ARNs.
+
+    `controller` deploys it: ECS itself, CODE_DEPLOY or EXTERNAL. The others keep what runs in task sets.
+    """
 
     name: str
     desired: int
@@ -33,6 +39,12 @@ class EcsService:
     security_groups: tuple[str, ...] = ()
     target_groups: tuple[str, ...] = ()
     registries: tuple[str, ...] = ()
+    controller: str = "ECS"
+
+    @property
+    def settled(self) -> list[str]:
+        """What its deployments read when none is under way."""
+        return ["PRIMARY COMPLETED" if self.controller == "ECS" else "PRIMARY STEADY_STATE"]
 
     @property
     def deployed_at(self) -> datetime | None:
@@ -118,7 +130,7 @@ def image_in_use(account: AwsAccount, names: Names, service: str) -> str:
     """The image that a service runs; empty when the cluster has no such service."""
     described = account.ask("ecs", "describe_services", cluster=names.cluster, services=[names.full(service)])
     found = [service_of(each, names) for each in described["services"] if _is_active(each)]
-    definitions = read_definitions(account, [each.definition for each in found])
+    definitions = read_definitions(account, [each.definition for each in found if each.definition])
     return next((each.main(service).image for each in definitions.values()), "")
 
 
@@ -142,22 +154,35 @@ def read_runs(account: AwsAccount, names: Names, family: str) -> list[TaskRun]:
 
 
 def service_of(described: Mapping[str, Any], names: Names) -> EcsService:
-    """A service from DescribeServices."""
-    network = described.get("networkConfiguration", {}).get("awsvpcConfiguration", {})
+    """A service from DescribeServices; its primary task set runs where it is not ECS that deploys it."""
+    controller = described.get("deploymentController", {}).get("type", "ECS")
+    sets = described.get("taskSets", ()) if controller != "ECS" else ()
+    primary: Mapping[str, Any] = next((each for each in sets if each["status"] == "PRIMARY"), {})
+
+    def running(key: str) -> Any:
+        return primary.get(key) or described.get(key) or {}
+
+    balancers = running("loadBalancers")
+    groups = [each.get("targetGroupArn") for each in balancers]
+    groups += [each.get("advancedConfiguration", {}).get("alternateTargetGroupArn") for each in balancers]
+    network = running("networkConfiguration").get("awsvpcConfiguration", {})
     return EcsService(
         name=names.short(described["serviceName"]),
-        desired=int(described["desiredCount"]),
-        running=int(described["runningCount"]),
+        desired=int(described.get("desiredCount", 0)),
+        running=int(described.get("runningCount", 0)),
         deployments=tuple(
-            EcsDeployment(each["status"], each.get("rolloutState", ""), each["createdAt"])
-            for each in described.get("deployments", ())
+            EcsDeployment(
+                each["status"], each.get("rolloutState") or each.get("stabilityStatus", ""), each["createdAt"]
+            )
+            for each in (sets if controller != "ECS" else described.get("deployments", ()))
         ),
-        definition=described["taskDefinition"],
+        definition=running("taskDefinition") or "",
         security_groups=tuple(network.get("securityGroups", ())),
-        target_groups=tuple(
-            each["targetGroupArn"] for each in described.get("loadBalancers", ()) if "targetGroupArn" in each
+        target_groups=tuple(filter(None, groups)),
+        registries=tuple(
+            each["registryArn"] for each in running("serviceRegistries") if "registryArn" in each
         ),
-        registries=tuple(each["registryArn"] for each in described.get("serviceRegistries", ())),
+        controller=controller,
     )
 
 

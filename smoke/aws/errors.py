@@ -11,6 +11,17 @@ _PREFIXES = {"elbv2": "elasticloadbalancing"}
 #: What a service that encrypts asks KMS for in the caller's name; its refusal names no action.
 _KMS = "kms:Decrypt and kms:GenerateDataKey on the key that it is encrypted with"
 _ACTION = re.compile(r"not authorized to perform: ([a-z0-9-]+:\w+)")
+#: What keeps AWS itself from answering, and what to do about it.
+_OUTAGE = {
+    AwsCause.OUTAGE: (
+        "AWS answers {asked} with {code}: inconclusive",
+        "run the suite again when AWS has recovered (https://health.aws.amazon.com)",
+    ),
+    AwsCause.THROTTLED: (
+        "AWS throttles {asked} ({code}): inconclusive",
+        "run the suite again when fewer callers share the account's limit, or have the limit raised",
+    ),
+}
 #: What is wrong on the runner, and what to do about it.
 _SETUP = {
     AwsCause.DENIED: (
@@ -21,12 +32,23 @@ _SETUP = {
         "{asked}: AWS does not accept this runner's credentials ({code})",
         "renew them (`aws sso login`), and check that they are of the right account",
     ),
-    AwsCause.CLOCK: ("{asked}: AWS finds this runner's clock wrong ({code})", "set the clock"),
+    AwsCause.UNKNOWN_KEY: (
+        "{asked}: this runner's credentials are unknown there ({code})",
+        "renew them (`aws sso login`); their account and partition (aws, aws-cn, …) must have aws.region",
+    ),
+    AwsCause.CLOCK: (
+        "{asked}: AWS finds this runner's clock wrong ({code})",
+        "set the clock: `timedatectl` shows whether it is synchronised",
+    ),
     AwsCause.NO_CREDENTIALS: (
         "{asked}: no usable AWS credentials on this runner ({code})",
         "log in (`aws sso login`), or set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     ),
     AwsCause.NO_REGION: ("{asked}: {message}", "set aws.region of the profile to a region"),
+    AwsCause.WRONG_REGION: (
+        "{asked}: this region does not serve the request ({code}: {message})",
+        "correct aws.region and aws.endpoint_url of the profile, or enable the region for the account",
+    ),
     AwsCause.NO_ANSWER: (
         "{asked}: no answer from AWS ({code})",
         "check this runner's network and proxy, and aws.region and aws.endpoint_url of the profile",
@@ -84,9 +106,10 @@ def explain(problem: Exception, call: AwsCall) -> AwsError:
     """
     failure = aws_failure(problem) or AwsFailure(AwsCause.OTHER, type(problem).__name__, str(problem))
     asked, place = f"{call.permission} in {call.place}", call.place
-    if failure.cause is AwsCause.OUTAGE:
-        what = f"AWS answers {asked} with {failure.code}: inconclusive"
-        return AwsError(ExternalOutage, what, passing=True)
+    if failure.cause in _OUTAGE:
+        what, step = _OUTAGE[failure.cause]
+        text = f"{what}\n  next: {step}".format(asked=asked, code=failure.code)
+        return AwsError(ExternalOutage, text, passing=True)
     action = _denied(failure, call)
     settings = "aws.region and aws.prefix of the profile" if code_of(problem) else "[aws] of the profile"
     what, step = _SETUP.get(failure.cause, ("{asked}: {code}: {message}", "check {settings}"))

@@ -1,5 +1,6 @@
 """What each service uses as it runs, what services share, and which secrets their roles may read."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -13,6 +14,8 @@ from .ecs import EcsService, TaskDefinition
 
 READ = "secretsmanager:GetSecretValue"
 _GONE = ("NoSuchEntity",)
+#: AWS's own policy that tasks start with, in any partition: it reads images and writes logs.
+_STARTS_TASKS = re.compile(r"arn:aws[\w-]*:iam::aws:policy/service-role/AmazonECSTaskExecutionRolePolicy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ def allows(statements: Sequence[Mapping[str, Any]], action: str, resource: str) 
 def read_policies(account: AwsAccount, roles: Iterable[str], secrets: Iterable[str]) -> RolePolicies:
     """Read the inline policies of roles and what is attached to them; a role that does not exist has none.
 
-    AWS's own managed policies are left out: none of those that tasks start with allows reading a secret.
+    AWS's own policy that tasks start with is left out: it allows reading no secret.
     """
     wanted = sorted({role for role in roles if role})
     listed = at_once(lambda role: _listed(account, _name(role)), wanted)
@@ -59,10 +62,10 @@ def _listed(account: AwsAccount, name: str) -> list[Callable[[], Mapping[str, An
     if inline is None:
         return []
     attached = account.ask("iam", "list_attached_role_policies", RoleName=name)["AttachedPolicies"]
-    own = [each["PolicyArn"] for each in attached if not each["PolicyArn"].startswith("arn:aws:iam::aws:")]
+    managed = [each["PolicyArn"] for each in attached if not _STARTS_TASKS.fullmatch(each["PolicyArn"])]
     return [
         *(partial(_inline, account, name, policy) for policy in inline["PolicyNames"]),
-        *(partial(_managed, account, arn) for arn in own),
+        *(partial(_managed, account, arn) for arn in managed),
     ]
 
 

@@ -28,14 +28,33 @@ def repository_of(image: str) -> str:
     return f"{folder}{slash}{last.partition(':')[0]}"
 
 
-def is_commit(image: str) -> bool:
-    """Whether the tag is a git sha: anything else can come to mean another build."""
-    return SHA.fullmatch(tag_of(image)) is not None
+def is_commit(image: str, build: str = "") -> bool:
+    """Whether the tag is a git sha: anything else can come to mean another build.
+
+    Digits alone are a date or a number as well, and a sha only where the `build` that runs agrees.
+    """
+    tag = tag_of(image)
+    return SHA.fullmatch(tag) is not None and (not tag.isdigit() or agree(tag, build))
 
 
 def is_pinned(image: str) -> bool:
-    """Whether a third party's image is pinned to one release: a version, a commit or a digest."""
-    return "@sha256:" in image or is_commit(image) or _VERSION.fullmatch(tag_of(image)) is not None
+    """Whether an image is one build for ever: by a version, a number, a commit or a digest."""
+    tag = tag_of(image)
+    return bool(digest_of(image) or SHA.fullmatch(tag) or _VERSION.fullmatch(tag))
+
+
+def digest_of(image: str) -> str:
+    """The digest of an image; empty where it has none."""
+    return image.partition("@")[2]
+
+
+def same_image(first: str, second: str) -> bool | None:
+    """Whether two are one image; None where one has only a tag and the other only a digest."""
+    if repository_of(first) != repository_of(second):
+        return False
+    parts = [(digest_of(first), digest_of(second)), (tag_of(first), tag_of(second))]
+    told = [one == other for one, other in parts if one and other]
+    return told[0] if told else None if any(map(any, parts)) else True
 
 
 def agree(tag: str, build: str) -> bool:

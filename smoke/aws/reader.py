@@ -72,8 +72,9 @@ class AwsReader:
 
     def definition(self, name: str) -> TaskDefinition:
         """The task definition in use of one service."""
-        self.service(name)
+        service = self.service(name)
         found = self.definitions().get(name)
+        assert service.definition, f"{self.names.full(name)} has no task set that is PRIMARY: it runs nothing"
         assert found, f"the task definition of {self.names.full(name)} does not exist"
         return found
 
@@ -146,7 +147,8 @@ class AwsReader:
 
     def _definitions(self) -> Mapping[str, TaskDefinition]:
         services = self.services()
-        found = ecs.read_definitions(self.account, [each.definition for each in services.values()])
+        wanted = [each.definition for each in services.values() if each.definition]
+        found = ecs.read_definitions(self.account, wanted)
         return {name: found[each.definition] for name, each in services.items() if each.definition in found}
 
     def _alarms(self) -> tuple[Sequence[MetricAlarm], Sequence[CompositeAlarm]]:

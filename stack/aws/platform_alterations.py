@@ -52,6 +52,52 @@ def rollout(_: Emulator, service: str, state: str) -> None:
     record["deployments"][0]["rolloutState"] = state
 
 
+def service_deployed_by(
+    emulator: Emulator, service: str, controller: str, stability: str = "STEADY_STATE"
+) -> None:
+    """Have CODE_DEPLOY or EXTERNAL deploy a service: what runs is in its only task set.
+
+    CodeDeploy's has a second target group, which waits for the next deployment.
+    """
+    record = internals.service_record(CLUSTER, f"{PREFIX}-{service}")
+    deployment, *_ = record["deployments"]
+    kept = ("taskDefinition", "networkConfiguration", "loadBalancers", "serviceRegistries")
+    running = {name: record[name] for name in kept}
+    if controller == "EXTERNAL":
+        for name in kept:
+            del record[name]
+    elif running["loadBalancers"]:
+        record["loadBalancers"] = [*running["loadBalancers"], _second_group(emulator, service, record)]
+    record["deploymentController"] = {"type": controller}
+    record["deployments"] = []
+    times = {name: deployment[name] for name in ("createdAt", "updatedAt")}
+    record["taskSets"] = [
+        {
+            **running,
+            **times,
+            "id": "ecs-svc/0000000000000000001",
+            "status": "PRIMARY",
+            "stabilityStatus": stability,
+        }
+    ]
+
+
+def _second_group(emulator: Emulator, service: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    elb = emulator.aws("elbv2")
+    (first,) = record["loadBalancers"]
+    (found,) = elb.describe_target_groups(TargetGroupArns=[first["targetGroupArn"]])["TargetGroups"]
+    made = elb.create_target_group(
+        Name=f"{PREFIX}-{service}-tg-2", Protocol="HTTP", Port=found["Port"], VpcId=found["VpcId"],
+        TargetType="ip",
+    )["TargetGroups"]  # fmt: skip
+    return {**first, "targetGroupArn": made[0]["TargetGroupArn"]}
+
+
+def service_as_daemon(_: Emulator, service: str) -> None:
+    """Have a service run once on each instance of the cluster."""
+    internals.service_record(CLUSTER, f"{PREFIX}-{service}")["schedulingStrategy"] = "DAEMON"
+
+
 def two_deployments(_: Emulator, service: str) -> None:
     """Leave a service with an old deployment that never drained."""
     record = internals.service_record(CLUSTER, f"{PREFIX}-{service}")
@@ -66,6 +112,7 @@ def task_definition(
     secrets: Mapping[str, str] | None = None,
     tag: str = "",
     image: str = "",
+    digest: str = "",
     execution_role_of: str = "",
     task_role_of: str = "",
     secret_of: str = "",
@@ -76,8 +123,9 @@ def task_definition(
 ) -> None:
     """Deploy a service with another task definition: what is not named stays.
 
-    `*_of` names the other service from which the role, secret or log group is taken; `secrets` are further
-    ones, by variable; `settings` are arguments of RegisterTaskDefinition, such as cpu and memory.
+    `digest` follows the image, filled with zeros. `*_of` names the other service from which the role, secret
+    or log group is taken; `secrets` are further ones, by variable; `settings` are arguments of
+    RegisterTaskDefinition, such as cpu and memory.
     """
     ecs, family = emulator.aws("ecs"), f"{PREFIX}-{service}"
     described = ecs.describe_task_definition(taskDefinition=family)["taskDefinition"]
@@ -85,10 +133,7 @@ def task_definition(
              "taskRoleArn", "containerDefinitions")  # fmt: skip
     definition = {name: described[name] for name in taken}
     container = definition["containerDefinitions"][0]
-    if tag:
-        container["image"] = f"{container['image'].rpartition(':')[0]}:{tag}"
-    if image:
-        container["image"] = image
+    container["image"] = _image(container["image"], tag, image, digest)
     if execution_role_of:
         definition["executionRoleArn"] = role_arn(execution_role(execution_role_of))
     if task_role_of:
@@ -106,6 +151,12 @@ def task_definition(
         container["environment"].append({"name": name, "value": value})
     ecs.register_task_definition(**{**definition, **settings})
     ecs.update_service(cluster=CLUSTER, service=family, taskDefinition=family)
+
+
+def _image(before: str, tag: str, image: str, digest: str) -> str:
+    if tag:
+        image = f"{before.rpartition(':')[0]}:{tag}"
+    return (image or before) + (f"@sha256:{digest:0<64}" if digest else "")
 
 
 def security_group_shared(emulator: Emulator, service: str, of: str) -> None:
@@ -167,6 +218,13 @@ def role_reads(emulator: Emulator, service: str, secret_of: str) -> None:
         PolicyDocument=policy(
             Action="secretsmanager:GetSecretValue", Resource=_secret_arn(emulator, secret_of)
         ),
+    )
+
+
+def role_is_administrator(emulator: Emulator, service: str) -> None:
+    """Attach AWS's own policy that allows everything to a service's execution role."""
+    emulator.aws("iam").attach_role_policy(
+        RoleName=execution_role(service), PolicyArn="arn:aws:iam::aws:policy/AdministratorAccess"
     )
 
 
@@ -263,9 +321,10 @@ def _secret_arn(emulator: Emulator, service: str) -> str:
 
 
 ALTERATIONS = (
-    service_stopped, service_scaled, service_missing, rollout, two_deployments, task_definition,
-    security_group_shared, migration_run, migration_missing, migration_in_service, host_missing,
-    database_missing, role_reads, credential_shared, public_host, certificate, no_redirect, secret_value,
+    service_stopped, service_scaled, service_missing, rollout, service_deployed_by, service_as_daemon,
+    two_deployments, task_definition, security_group_shared, migration_run, migration_missing,
+    migration_in_service, host_missing, database_missing, role_reads, role_is_administrator,
+    credential_shared, public_host, certificate, no_redirect, secret_value,
     secret_on_another_curve, secret_copied, secret_renewed, secret_half_rotated, secret_missing,
     operator_lacks,
 )  # fmt: skip

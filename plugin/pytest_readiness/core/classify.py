@@ -152,24 +152,29 @@ class AwsCause(StrEnum):
     """What an AWS error shows. OTHER depends on what was asked: a name that does not exist, for example."""
 
     OUTAGE = "outage"
+    THROTTLED = "throttled"
     DENIED = "denied"
     CREDENTIALS = "credentials"
     NO_CREDENTIALS = "no credentials"
+    UNKNOWN_KEY = "unknown key"
     CLOCK = "clock"
     NO_REGION = "no region"
+    WRONG_REGION = "wrong region"
     NO_ANSWER = "no answer"
     OTHER = "other"
 
 
 #: Beginnings of the error codes that the services answer with; the first cause that matches decides.
 _CODES: Mapping[AwsCause, tuple[str, ...]] = {
-    AwsCause.OUTAGE: (
+    AwsCause.THROTTLED: (
         "Throttl",
         "TooManyRequests",
         "RequestLimitExceeded",
         "RequestThrottled",
         "LimitExceededException",
         "SlowDown",
+    ),
+    AwsCause.OUTAGE: (
         "ServiceUnavailable",
         "ServerException",
         "InternalFailure",
@@ -189,16 +194,20 @@ _CODES: Mapping[AwsCause, tuple[str, ...]] = {
         "AuthFailure",
         "ExpiredToken",
         "IncompleteSignature",
-        "InvalidAccessKeyId",
-        "InvalidClientTokenId",
         "InvalidSecurity",
         "InvalidSignature",
         "MissingAuthenticationToken",
         "SignatureDoesNotMatch",
         "TokenRefreshRequired",
-        "UnrecognizedClient",
     ),
+    AwsCause.UNKNOWN_KEY: ("InvalidAccessKeyId", "InvalidClientTokenId", "UnrecognizedClient"),
     AwsCause.CLOCK: ("RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed"),
+    AwsCause.WRONG_REGION: ("AuthorizationHeaderMalformed", "OptInRequired", "PermanentRedirect"),
+}
+#: What a message says in place of its code: a wrong signature has several reasons.
+_MESSAGES: Mapping[AwsCause, re.Pattern[str]] = {
+    AwsCause.CLOCK: re.compile(r"[Ss]ignature (?:has )?expired|[Ss]ignature not yet current"),
+    AwsCause.WRONG_REGION: re.compile(r"scoped to a valid region|scoped to correct region"),
 }
 #: Exceptions of botocore that no service answered, with all that derive from them.
 _KINDS: Mapping[AwsCause, frozenset[str]] = {
@@ -216,6 +225,7 @@ _KINDS: Mapping[AwsCause, frozenset[str]] = {
         }
     ),
     AwsCause.NO_REGION: frozenset({"NoRegionError", "InvalidRegionError"}),
+    AwsCause.WRONG_REGION: frozenset({"UnknownRegionError", "UnknownEndpointError", "EndpointProviderError"}),
     AwsCause.NO_ANSWER: frozenset({"ConnectionError", "HTTPClientError"}),
 }
 
@@ -233,7 +243,8 @@ class AwsFailure:
         """EXTERNAL_OUTAGE needs a signal that AWS gave, the rest is the runner's; None where it is open."""
         if self.cause is AwsCause.OTHER:
             return None
-        return FailureClass.EXTERNAL_OUTAGE if self.cause is AwsCause.OUTAGE else FailureClass.SETUP_ERROR
+        outage = self.cause in (AwsCause.OUTAGE, AwsCause.THROTTLED)
+        return FailureClass.EXTERNAL_OUTAGE if outage else FailureClass.SETUP_ERROR
 
 
 def aws_failure(error: BaseException) -> AwsFailure | None:
@@ -250,8 +261,10 @@ def aws_failure(error: BaseException) -> AwsFailure | None:
 def _answered(response: Any) -> AwsFailure:
     answer = response if isinstance(response, Mapping) else {}
     error = answer.get("Error", {})
-    code, status = str(error.get("Code", "")), answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    code, message = str(error.get("Code", "")), str(error.get("Message", ""))
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     cause = next((cause for cause, codes in _CODES.items() if code.startswith(codes)), AwsCause.OTHER)
-    if isinstance(status, int) and status >= 500:
+    cause = next((said for said, text in _MESSAGES.items() if text.search(message)), cause)
+    if isinstance(status, int) and status >= 500 and cause is not AwsCause.THROTTLED:
         cause = AwsCause.OUTAGE
-    return AwsFailure(cause, code, str(error.get("Message", "")))
+    return AwsFailure(cause, code, message)

@@ -14,6 +14,7 @@ from smoke.aws.inventory import (
     is_commit,
     is_pinned,
     repository_of,
+    same_image,
     seen_of,
     tag_of,
 )
@@ -51,10 +52,92 @@ def test_parts_of_an_image(image: str, repository: str, tag: str) -> None:
         ("v1.2.3", False, True),
         ("1.21.0-p1", False, True),
         ("2024", False, False),
+        ("20240115", False, True),
+        ("1234567", False, True),
     ],
 )
 def test_tags_that_stay_what_they_are(tag: str, commit: bool, pinned: bool) -> None:
     assert (is_commit(f"x:{tag}"), is_pinned(f"x:{tag}")) == (commit, pinned)
+
+
+@pytest.mark.parametrize(
+    ("tag", "build", "commit"),
+    [
+        ("20240115", "", False),
+        ("20240115", "0123abc", False),
+        ("20240115", "20240115ab", True),
+        ("0123abc", "", True),
+        ("0123abc", "fffffff", True),
+    ],
+)
+def test_digits_are_a_commit_where_the_build_agrees(tag: str, build: str, commit: bool) -> None:
+    assert is_commit(f"x:{tag}", build) is commit
+
+
+A, B = f"@sha256:{'a' * 64}", f"@sha256:{'b' * 64}"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("r/p:1", "r/p:1", True),
+        ("r/p:1", "r/p:2", False),
+        ("r/p:1", "r/q:1", False),
+        (f"r/p{A}", f"r/p{A}", True),
+        (f"r/p{A}", f"r/p{B}", False),
+        (f"r/p:1{A}", f"r/p:2{A}", True),
+        (f"r/p:1{A}", f"r/p:1{B}", False),
+        (f"r/p:1{A}", "r/p:1", True),
+        (f"r/p{A}", "r/p:1", None),
+        ("r/p:1", "r/p", None),
+        ("r/p", "r/p", True),
+    ],
+)
+def test_two_images_are_one_as_far_as_tag_and_digest_say(first: str, second: str, same: bool | None) -> None:
+    assert same_image(first, second) is same
+    assert same_image(second, first) is same
+
+
+SET = {
+    "status": "PRIMARY", "stabilityStatus": "STEADY_STATE", "createdAt": NOON, "taskDefinition": "p-x:2",
+    "loadBalancers": [{"targetGroupArn": "green"}],
+    "networkConfiguration": {"awsvpcConfiguration": {"securityGroups": ["sg-set"]}},
+}  # fmt: skip
+OVER = {"status": "PRIMARY", "rolloutState": "COMPLETED", "createdAt": NOON}
+COUNTS = {"serviceName": "p-x", "desiredCount": 1, "runningCount": 1}
+OLD = {**SET, "status": "DRAINING", "taskDefinition": "p-x:1"}
+PLAIN = {**COUNTS, "taskDefinition": "p-x:1", "loadBalancers": [{"targetGroupArn": "blue"}]}
+
+
+def controlled(type_: str) -> dict[str, Any]:
+    return {"deploymentController": {"type": type_}}
+
+
+@pytest.mark.parametrize(
+    ("told", "settled", "definition", "groups"),
+    [
+        ({**PLAIN, **controlled("CODE_DEPLOY"), "taskSets": [SET]}, True, "p-x:2", ("green",)),
+        ({**PLAIN, **controlled("CODE_DEPLOY"), "taskSets": [OLD, SET]}, False, "p-x:2", ("green",)),
+        ({**PLAIN, **controlled("CODE_DEPLOY")}, False, "p-x:1", ("blue",)),
+        ({**COUNTS, **controlled("EXTERNAL"), "taskSets": [SET]}, True, "p-x:2", ("green",)),
+        ({**COUNTS, **controlled("EXTERNAL"), "taskSets": [{**SET, "stabilityStatus": "STABILIZING"}]},
+         False, "p-x:2", ("green",)),
+        ({**COUNTS, **controlled("EXTERNAL")}, False, "", ()),
+        ({**PLAIN, "schedulingStrategy": "DAEMON", "deployments": [OVER]}, True, "p-x:1", ("blue",)),
+        ({**PLAIN, "deployments": [OVER], "loadBalancers": [
+            {"targetGroupArn": "a", "advancedConfiguration": {"alternateTargetGroupArn": "b"}},
+            {"targetGroupArn": "c"}, {"loadBalancerName": "classic"}]},
+         True, "p-x:1", ("a", "c", "b")),
+    ],
+)  # fmt: skip
+def test_every_kind_of_deployment_is_read(
+    told: dict[str, Any], settled: bool, definition: str, groups: tuple[str, ...]
+) -> None:
+    found = service_of(told, Names("p"))
+    under_way = [f"{each.status} {each.rollout}" for each in found.deployments]
+    assert (under_way == found.settled) is settled
+    assert (found.definition, found.target_groups) == (definition, groups)
+    assert found.security_groups == (("sg-set",) if "taskSets" in told else ())
 
 
 def test_an_image_without_a_tag_is_whatever_is_newest_unless_a_digest_says_which() -> None:
@@ -169,6 +252,12 @@ def test_the_default_route_takes_the_certificates_hosts_that_no_rule_takes() -> 
 def test_a_target_group_that_two_listeners_reach_is_known_by_its_hosts() -> None:
     plain, secure = BalancerRoute("api", "lb", ()), BalancerRoute("api", "lb", ("api.example",))
     assert routes_to([plain, secure], ["api"]) == [secure, plain]
+
+
+def test_a_target_group_of_no_weight_is_no_route() -> None:
+    weighted = [{"TargetGroupArn": "blue", "Weight": 0}, {"TargetGroupArn": "green", "Weight": 100}]
+    action = {"TargetGroupArn": "blue", "ForwardConfig": {"TargetGroups": weighted}}
+    assert [route.target_group for route in routes_of([{"Actions": [action]}], "lb", [])] == ["green"]
 
 
 def test_the_dimensions_of_a_route() -> None:

@@ -14,7 +14,7 @@ from pytest_readiness import AwsCause, AwsFailure, ExternalOutage, SetupError
 from pytest_readiness.core.classify import classify
 
 from smoke.aws.account import OUTAGE_HOLDS_S, AwsAccount, at_once
-from smoke.aws.errors import AwsCall, explain
+from smoke.aws.errors import AwsCall, AwsError, explain
 from tests.smoke.aws.fakes import scripted
 
 Stubbed = tuple[AwsAccount, Stubber]
@@ -80,7 +80,11 @@ def test_the_permission_that_aws_names_wins(ecs: Stubbed) -> None:
         ("ExpiredTokenException", "renew them"),
         ("UnrecognizedClientException", "renew them"),
         ("InvalidClientTokenId", "renew them"),
+        ("InvalidAccessKeyId", "aws-cn"),
         ("RequestTimeTooSkewed", "set the clock"),
+        ("RequestExpired", "set the clock"),
+        ("OptInRequired", "enable the region"),
+        ("AuthorizationHeaderMalformed", "correct aws.region"),
         ("ClusterNotFoundException", "aws.region and aws.prefix"),
         ("ValidationException", "aws.region and aws.prefix"),
     ],
@@ -93,6 +97,48 @@ def test_credentials_clock_and_region_are_the_runners(ecs: Stubbed, code: str, a
 
 
 @pytest.mark.parametrize(
+    ("message", "step"),
+    [
+        ("Signature expired: 20260301T120000Z is now earlier than 20260301T121500Z", "set the clock"),
+        ("Signature not yet current: 20260301T123000Z is still later than 20260301T121500Z", "set the clock"),
+        ("Credential should be scoped to a valid region, not 'us-east-1'.", "correct aws.region"),
+        ("The request signature we calculated does not match the signature you provided", "renew them"),
+    ],
+)
+@pytest.mark.parametrize("code", ["InvalidSignatureException", "SignatureDoesNotMatch"])
+def test_a_wrong_signature_has_several_reasons(ecs: Stubbed, code: str, message: str, step: str) -> None:
+    assert step in str(refuse(ecs, code, message))
+
+
+@pytest.mark.parametrize(
+    ("code", "step"),
+    [
+        ("ThrottlingException", "fewer callers"),
+        ("RequestLimitExceeded", "fewer"),
+        ("ServerException", "recovered"),
+    ],
+)
+def test_a_throttle_and_an_outage_have_their_own_next_steps(ecs: Stubbed, code: str, step: str) -> None:
+    assert step in str(refuse(ecs, code, status=503))
+
+
+def test_every_cause_has_its_own_next_step() -> None:
+    told = {
+        cause: next(iter(str(error.exception()).splitlines()[1:]), "")
+        for cause in AwsCause
+        for error in [_explained(cause)]
+    }
+    assert len(set(told.values())) == len(AwsCause)
+    assert all(each.startswith("  next: ") for each in told.values())
+
+
+def _explained(cause: AwsCause) -> AwsError:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("smoke.aws.errors.aws_failure", lambda _: AwsFailure(cause, "Code", "message"))
+        return explain(RuntimeError(), AwsCall("ecs", "DescribeServices", "eu-west-3"))
+
+
+@pytest.mark.parametrize(
     ("raised", "told"),
     [
         (exceptions.NoCredentialsError(), "no usable AWS credentials"),
@@ -100,6 +146,8 @@ def test_credentials_clock_and_region_are_the_runners(ecs: Stubbed, code: str, a
         (exceptions.UnauthorizedSSOTokenError(), "aws sso login"),
         (exceptions.ProfileNotFound(profile="nobody"), "AWS_PROFILE"),
         (exceptions.NoRegionError(), "set aws.region"),
+        (exceptions.EndpointProviderError(msg="no such partition"), "correct aws.region"),
+        (exceptions.UnknownRegionError(region_name="moon", error_msg="x"), "correct aws.region"),
         (exceptions.EndpointConnectionError(endpoint_url="https://x"), "aws.endpoint_url"),
         (exceptions.ConnectTimeoutError(endpoint_url="https://x"), "network and proxy"),
         (exceptions.ReadTimeoutError(endpoint_url="https://x"), "network and proxy"),
