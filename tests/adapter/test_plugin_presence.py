@@ -1,5 +1,8 @@
 """The plugin beside others, without them, and where it has nothing to do."""
 
+import html
+import re
+
 import pytest
 
 from tests.adapter.scenario import HTML, Suite
@@ -188,3 +191,26 @@ def test_a_part_of_pytest_may_be_absent(suite: Suite, part: str) -> None:
     suite.checks(PASSING)
     run = suite.run("-p", f"no:{part}")
     assert (run.code, run.verdict) == (0, "READY"), run.told()
+
+
+def test_the_raw_results_agree_with_the_verdict(suite: Suite) -> None:
+    suite.checks("""
+    @pytest.mark.p0
+    def test_parts(evidence, subtests):
+        passing(evidence)
+        for part in range(4):
+            with subtests.test(part=part):
+                assert part != 2
+
+    @pytest.mark.p1
+    def test_crashes(evidence):
+        passing(evidence)
+        os._exit(11)
+    """)
+    run = suite.run("-n2", plugins=HTML)
+    ended = run.outcomes()
+    assert ended == {"health/parts": "failed", "health/crashes": "not-run"}, run.told()
+    page = html.unescape(suite.wrote("reports/results.html"))
+    for name, word in (("test_parts", "Failed"), ("test_crashes", "Error")):
+        rows = re.findall(rf'col-result\\?">(\w+)</td>[^<]*<td class=\\?"col-testId\\?">[^<]*{name}', page)
+        assert rows == [word], name
