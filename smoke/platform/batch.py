@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,12 +13,18 @@ from dataclasses import dataclass
 import httpx
 from pytest_readiness import Evidence, SafetyViolation
 
+from smoke.contract.model import ROUTES
+
 from .answers import ContractViolation, UnexpectedStatus, require_json_error, require_status
+from .attacks import mint_command
 
 #: Headers that a client sets by itself.
 _OWN_HEADERS = frozenset(
     {"accept-encoding", "authorization", "connection", "content-length", "host", "user-agent"}
 )
+#: The routes that charge, and what of a token decides who pays and what is answered.
+CALLS = ("freeside.invoke", "freeside.stream", "finn.invoke")
+OF_A_PAYER = ("tenant_id", "tier", "pool_id", "allowed_pools")
 #: A longer body is described in the replay, not shown.
 _LONGEST_BODY = 2048
 
@@ -86,7 +94,8 @@ class Batch:
             raise error
         self._evidence.exchange(answer)
         text = f"{case.rule}: {case.name}: {error} ({len(failures)} of {tried} cases failed)"
-        mint = f"{case.mint} --env {self._env or 'PROFILE'}" if case.mint else ""
+        command = case.mint or minting(answer.request)
+        mint = f"{command} --env {self._env or 'PROFILE'}" if command else ""
         where = "" if self._env else " (PROFILE and the address are what `python -m stack up` prints)"
         self._evidence.note(f"{case.name}, to send it again: {replay(answer.request, mint)}{where}")
         if isinstance(error, SafetyViolation):
@@ -121,6 +130,20 @@ def _try(case: Case) -> tuple[httpx.Response | None, Exception | None]:
 
 def _rank(error: Exception) -> int:
     return 0 if isinstance(error, SafetyViolation) else 1 if isinstance(error, AssertionError) else 2
+
+
+def minting(request: httpx.Request) -> str:
+    """The command that makes a call's token anew, with its tenant, tier and pools; "" for other requests."""
+    named = [route for route in ROUTES if route.name in CALLS and request.url.path.endswith(route.path)]
+    try:
+        part = request.headers.get("authorization", "").split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(f"{part}=="))
+    except (IndexError, ValueError):
+        return ""
+    if not named or not isinstance(claims, dict):
+        return ""
+    bound = request.content if "req_hash" in claims and request.content.isascii() else b""
+    return mint_command(named[0].name, body=bound, **{n: claims[n] for n in OF_A_PAYER if n in claims})
 
 
 def replay(request: httpx.Request, mint: str = "") -> str:

@@ -10,8 +10,9 @@ import pytest
 from pytest_readiness import SafetyViolation, SetupError
 
 from smoke.platform.answers import ContractViolation, UnexpectedStatus, require_status
-from smoke.platform.batch import Batch, Case, replay
+from smoke.platform.batch import Batch, Case, minting, replay
 from smoke.platform.once import Once
+from smoke.platform.tokens import SigningKey, bearer, user_claims
 from tests.smoke.log import Log
 
 
@@ -111,3 +112,15 @@ def test_what_was_spent_is_remembered_by_all_processes(tmp_path: Path) -> None:
     Once(tmp_path).remember("token", route="freeside.models", jti="2")
     assert [each["jti"] for each in Once(tmp_path).remembered("token")] == ["1", "2"]
     assert Once(tmp_path).remembered("event") == []
+
+
+def test_call_is_sent_again_with_a_token_of_its_tenant() -> None:
+    token = bearer(SigningKey.throwaway(), user_claims("tenant-7", tier="free"))
+    sent = httpx.Request("POST", "http://h/api/agents/invoke", headers={"Authorization": token}, json={})
+    found = minting(sent)
+    assert found.startswith("python -m smoke.platform mint --to freeside.invoke")
+    assert "tenant-7" in found
+    assert 'tier="free"' in found
+    assert token.split(".")[2] not in found
+    assert not minting(httpx.Request("POST", "http://h/api/agents/invoke"))
+    assert not minting(httpx.Request("GET", "http://h/health", headers={"Authorization": token}))
