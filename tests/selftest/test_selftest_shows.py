@@ -72,8 +72,8 @@ def test_progress_where_lines_stay() -> None:
 
 def test_progress_on_a_terminal_is_one_line() -> None:
     shown = feed(Terminal())
-    assert "\r\x1b[K1 of 2 faults, 0 undetected, 0 false alarms, 0 s" in shown
-    assert "2 of 2 faults, 1 undetected, 1 false alarm, 0 s" in shown
+    assert "\r\x1b[K1 of 2 faults, 0 undetected, 0 false alarms in 0 clean runs, 0 s" in shown
+    assert "2 of 2 faults, 1 undetected, 1 false alarm in 1 clean run, 0 s" in shown
     assert shown.endswith("\r\x1b[K")
     assert shown.count("\n") == 3
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from itertools import takewhile
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from .context import CHECK, EVIDENCE, PARTS, PASSING, REFUSAL, RunContext
 from .evidence import EvidenceLog
 
 SUMMARY_LIMIT = 300
+#: How a suite says that it could not read a part of what it looks at (a SetupError).
+UNREAD = "not examined"
 
 
 class Recorder:
@@ -73,14 +76,18 @@ class Recorder:
         if parts is not None and parts.running:
             parts.failures += [exception] if exception is not None else []
             parts.skipped = parts.skipped or (_summary(report, call) if report.skipped else "")
+        told = self._context.redactor.shown(_summary(report, call))
+        evidence = item.stash[EVIDENCE].take() if EVIDENCE in item.stash and not is_part else []
+        if report.failed:
+            evidence += [{"kind": "note", "text": line} for line in _unread(told)]
         facts: dict[str, Any] = {
             "check_id": check.id,
             "goal": check.goal,
             "phase": check.phase,
             "severity": str(check.severity),
             "class": None,
-            "summary": _line(self._context.redactor.shown(_summary(report, call))),
-            "evidence": item.stash[EVIDENCE].take() if EVIDENCE in item.stash and not is_part else [],
+            "summary": _line(told),
+            "evidence": evidence,
             "requires": [*check.requires],
             "covered_by": check.covered_by,
             "applicable": True,
@@ -167,6 +174,16 @@ def _summary(report: pytest.TestReport, call: pytest.CallInfo[None]) -> str:
 def _message(exception: BaseException) -> str:
     name = "" if type(exception) is AssertionError else type(exception).__name__
     return ": ".join(filter(None, (name, text_of(exception).strip()))) or type(exception).__name__
+
+
+def _unread(text: str) -> list[str]:
+    """Return each place that a failure says was not examined: those below the first line would be lost."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    starts = [n for n, line in enumerate(lines) if UNREAD in line]
+    if not starts:
+        return []
+    found = takewhile(lambda line: not line.startswith("assert "), lines[starts[0] :])
+    return [line if UNREAD in line else f"{UNREAD}: {line}" for line in found]
 
 
 def _line(text: str) -> str:

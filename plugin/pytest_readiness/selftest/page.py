@@ -165,7 +165,7 @@ class Progress:
         self._total = total
         self._is_terminal = stream.isatty()
         self._began = self._told = time.monotonic()
-        self._done = self._undetected = self._alarms = 0
+        self._done = self._undetected = self._alarms = self._clean = 0
 
     def heard(self, news: News) -> None:
         """Take one piece of news."""
@@ -177,6 +177,7 @@ class Progress:
         elif isinstance(news, Leak):
             self._line(f"left something behind: {news.fault}: {news.what}")
         elif isinstance(news, CleanRun):
+            self._clean += 1
             self._alarms += len(news.alarms)
             for alarm in news.alarms:
                 self._line(f"false alarm: {alarm.run}: {alarm.check} {alarm.summary}")
@@ -192,7 +193,8 @@ class Progress:
         now = time.monotonic()
         state = (
             f"{self._done} of {self._total} faults, {self._undetected} undetected, "
-            f"{counted(self._alarms, 'false alarm')}, {now - self._began:.0f} s"
+            f"{counted(self._alarms, 'false alarm')} in {counted(self._clean, 'clean run')}, "
+            f"{now - self._began:.0f} s"
         )
         if self._is_terminal:
             self._stream.write(f"\r\x1b[K{state[:_WIDTH]}")

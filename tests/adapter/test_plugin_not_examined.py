@@ -1,0 +1,55 @@
+"""What a suite could not read is "not examined": each place is in the reports, and no goal rests on it."""
+
+import pytest
+
+from tests.adapter.scenario import HTML, Suite
+
+PLACES = ("alarms.tf:3: anomaly_detection_metric", "modules/api/main.tf:41: templatefile", "main.tf:9: count")
+SETUP = "\n".join([f"not examined: {PLACES[0]} ({len(PLACES)} findings)", *PLACES[1:]])
+
+
+@pytest.mark.parametrize(("severity", "verdict"), [("p0", "NO_VERDICT"), ("p1", "DEGRADED")])
+@pytest.mark.parametrize("live", [True, False])
+def test_no_goal_rests_on_what_was_not_examined(
+    suite: Suite, severity: str, verdict: str, live: bool
+) -> None:
+    suite.checks(f"""
+    from pytest_readiness import SetupError
+
+    @pytest.mark.p0
+    def test_read(evidence): passing(evidence)
+
+    @pytest.mark.{severity}
+    @pytest.mark.static
+    def test_alarms(evidence):
+        passing(evidence)
+        raise SetupError({SETUP!r})
+    """)
+    if live:
+        profile = (suite.root / "environments/local.toml").read_text()
+        suite.write("environments/local.toml", profile.replace("live = false", "live = true"))
+    run = suite.run("smoke", plugins=HTML)
+    assert run.verdict == verdict, run.told()
+    assert run.check("health/alarms")["class"] == "SETUP_ERROR"
+    (goal,) = (row for row in run.model["goals"] if row["id"] == "G-1")
+    assert goal["status"] == "PENDING"
+    assert "not examined: alarms.tf:3" in goal["evidence"]
+    reports = run.root / "reports"
+    assert f"not examined: {PLACES[0]}" in run.out
+    assert f"not examined: {PLACES[0]}" in (reports / "readiness.md").read_text().replace("\\", "")
+    for name in ("readiness.json", "readiness.html"):
+        assert all(f"not examined: {place}" in (reports / name).read_text() for place in PLACES), name
+
+
+def test_a_finding_beside_it_hides_it_not(suite: Suite) -> None:
+    suite.checks(f"""
+    @pytest.mark.p0
+    def test_alarms(evidence):
+        passing(evidence)
+        assert not 1, {("ecs.tf:7: no alarm" + chr(10) + SETUP)!r}
+    """)
+    run = suite.run("smoke", plugins=HTML)
+    assert run.verdict == "BROKEN", run.told()
+    for name in ("readiness.json", "readiness.html"):
+        text = (run.root / "reports" / name).read_text()
+        assert all(f"not examined: {place}" in text for place in PLACES), name
