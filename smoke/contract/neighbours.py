@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 #: Longer than any value that the contract compares, short enough for a header.
 LONG = 2000
+#: Among how many values of one set their neighbours are shared.
+SHARES = 4
 #: Letters that Unicode folds to an ASCII one.
 _FOLDING = {"s": "ſ", "k": "\u212a", "i": "ı", "a": "а", "e": "е", "o": "о"}
 
@@ -72,6 +74,14 @@ def _folded(value: str) -> str:
     """The first letter that has one replaced by the letter that Unicode folds or the eye takes for it."""
     place = next((n for n, letter in enumerate(value.lower()) if letter in _FOLDING), None)
     return value if place is None else value[:place] + _FOLDING[value[place].lower()] + value[place + 1 :]
+
+
+def shared(found: Sequence[T], number: int) -> Sequence[T]:
+    """The neighbours to try of the value with that number among values that one comparison decides on.
+
+    All of the first one; the other values share them.
+    """
+    return found[number % SHARES :: SHARES] if number else found
 
 
 def types(value: Any) -> list[Near[Any]]:

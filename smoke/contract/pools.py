@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from .model import POOLS, TIER_POOLS
-from .neighbours import strings
+from .neighbours import shared, strings
 
 _DEFAULT = POOLS[0]
 
@@ -69,8 +69,8 @@ def not_allowed() -> Iterator[Reach]:
 
 def misspelled() -> Iterator[Reach]:
     """Lists that hold a pool's neighbours, but not the pool."""
-    for pool in POOLS[1:]:
-        for near in strings(pool):
+    for number, pool in enumerate(POOLS[1:]):
+        for near in shared(strings(pool), number):
             claims = _claims("enterprise", [_DEFAULT, near.value])
             yield Reach(f"asks {pool}, allowed {near.name}", pool, claims, ordinary=False)
         joined, both = f"{_DEFAULT},{pool}", {_DEFAULT: True, pool: True}

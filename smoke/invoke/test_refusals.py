@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from smoke.contract.model import POOLS
+from smoke.contract.neighbours import shared
 from smoke.contract.requests import BadCall, bad_bodies, bad_frames, bad_keys, bad_sizes, not_json
 from smoke.platform.answers import require_status
 from smoke.platform.batch import Batch, Case, answering
@@ -29,9 +30,11 @@ def bad_calls(way: Way) -> Iterable[BadCall]:
     """Everything near to a good call of a route."""
     prompt = prompt_for()
     yield from bad_bodies(way.body(prompt, POOLS[0], "smoke-elsewhere"), way.schema)
-    for pool in POOLS[1:] if way.pool and not way.streamed else ():
-        names = bad_bodies(way.body(prompt, pool), way.schema)
-        yield from (bad for bad in names if bad.name.startswith(way.pool))
+    for number, pool in enumerate(POOLS[1:], 1) if way.pool and not way.streamed else ():
+        names = [
+            bad for bad in bad_bodies(way.body(prompt, pool), way.schema) if bad.name.startswith(way.pool)
+        ]
+        yield from shared(names, number)
     content = way.encoded(way.body(prompt))
     yield from not_json(way.body(prompt), way.prompt)
     yield from bad_frames(content)

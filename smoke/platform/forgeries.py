@@ -59,20 +59,15 @@ def one_of_each(genuine: Genuine) -> list[Forgery]:
     return [forgery for forgery in first if forgery is not None]
 
 
-def thinned(found: Sequence[Forgery], shift: int) -> list[Forgery]:
-    """A share of the forgeries: of each value, and of each family that breaks a rule, the smallest and more.
-
-    Routes of one service with another ``shift`` get other shares.
-    """
-    taken: Counter[tuple[str, str]] = Counter()
+def thinned(found: Sequence[Forgery], every: int) -> list[Forgery]:
+    """All forgeries but the neighbours of a value: of those the smallest, and one of ``every``."""
+    values: Counter[tuple[str, str]] = Counter()
     kept = []
     for forgery in found:
-        near = forgery.family in NEIGHBOURS
-        kind = (forgery.rule, forgery.name.partition(" ")[0] if near else forgery.family)
-        number = taken[kind]
-        if number == 0 or (number + shift) % (ONE_OF_NEIGHBOURS if near else ONE_OF_OTHERS) == 0:
+        value = (forgery.rule, forgery.name.partition(" ")[0])
+        if forgery.family not in NEIGHBOURS or values[value] % every == 0:
             kept.append(forgery)
-        taken[kind] += 1
+        values[value] += 1
     return kept
 
 
@@ -327,8 +322,6 @@ FAMILIES: dict[str, Family] = {
 }  # fmt: skip
 #: The families that try the neighbours of every value.
 NEIGHBOURS = ("header values", "claims")
-#: Where all were tried on another route of the service, one of so many is tried.
-ONE_OF_NEIGHBOURS, ONE_OF_OTHERS = 8, 3
 
 
 def _standard(text: str) -> str:
