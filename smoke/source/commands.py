@@ -48,6 +48,10 @@ _IMAGES_ONLY = re.compile(
 _OTHER_LANGUAGES = (".py", ".js", ".ts", ".mjs", ".rb", ".pl", ".php")
 
 
+#: What runs in the background or at the end, and decides the status in a way that is not followed.
+_DECIDES_LATER = re.compile(r"coproc\s|trap\s.*exit(\s+0|\s*$)", re.DOTALL)
+
+
 @dataclass(slots=True)
 class Commands(Words):
     """Runs simple commands. `line` is added to lines of `path`; `migrations` counts what migrates.
@@ -96,7 +100,7 @@ class Commands(Words):
         if name == "test" and len(found) == 4:
             each, truth = self._compared(node, state, texts[2], found[1], found[3], "[")
             return {replace(each, ok=one) for one in ((True, False) if truth is None else (truth,))}
-        if name == "trap" and re.search(r"exit\s+0|exit\s*$", " ".join(texts)):
+        if _DECIDES_LATER.match(" ".join(texts)):
             self._not_read(node, short(node))
         if name in self.functions:
             return self._called(node, self.functions[name], rest, state, cond)

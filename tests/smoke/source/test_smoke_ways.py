@@ -188,6 +188,8 @@ def test_an_exit_code_that_decides_nothing_is_found(text: str, how: str) -> None
         'npm run migrate || code=1\n[ "${{ steps.check.outputs.code }}" = 0 ]',
         "trap 'exit 0' EXIT\nnpm run migrate",
         "npm run migrate | tee log; exit ${PIPESTATUS[0]}",
+        "coproc npm run migrate",
+        "coproc M { npm run migrate; }\nwait $M_PID",
         "npm run migrate | | tee",
         f"{TASK}{DESCRIBE} | xargs check",
         "a() { b; }\nb() { a; npm run migrate; }\na",
