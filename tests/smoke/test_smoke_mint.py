@@ -19,6 +19,8 @@ from smoke.platform.genuine import Genuine
 from smoke.platform.tokens import SigningKey
 
 KEYS = {name: SigningKey.throwaway(f"{name}-kid") for name in ("freeside", "finn")}
+#: What a profile says of a service's address in a table.
+TABLES = ("paths", "headers")
 BODY = '{"agent": "a"}'
 
 
@@ -30,8 +32,9 @@ class FakeEnvironment:
     class auth:
         community_id = "community"
 
-    def get(self, key: str) -> str:
-        return f"http://{key.partition('.')[0]}"
+    def get(self, key: str) -> Any:
+        service, _, name = key.partition(".")
+        return f"http://{service}" if name == "url" else {} if name in TABLES else ""
 
     def secret(self, key: str) -> str:
         signer = {value: name for name, value in command.SECRETS.items()}[key]
