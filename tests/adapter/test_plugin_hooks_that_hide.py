@@ -24,6 +24,74 @@ HOOKS = {
         @pytest.hookimpl(tryfirst=True)
         def pytest_runtest_logreport(report):
             report.outcome = 'passed'""",
+    "report-forced": """
+        @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+        def pytest_runtest_makereport():
+            outcome = yield
+            report = outcome.get_result()
+            report.outcome, report.longrepr = "passed", None
+            outcome.force_result(report)""",
+    "exception": """
+        @pytest.hookimpl(wrapper=True, tryfirst=True)
+        def pytest_runtest_makereport(call):
+            call.excinfo = None
+            return (yield)""",
+    "report-made": """
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_runtest_makereport(item, call):
+            call.excinfo = None
+            return pytest.TestReport.from_item_and_call(item, call)""",
+    "call": """
+        @pytest.hookimpl(wrapper=True, tryfirst=True)
+        def pytest_runtest_call():
+            try:
+                yield
+            except BaseException:
+                pass""",
+    "call-innermost": """
+        @pytest.hookimpl(wrapper=True, trylast=True)
+        def pytest_runtest_call():
+            try:
+                yield
+            except BaseException:
+                pass""",
+    "body": """
+        @pytest.hookimpl(wrapper=True)
+        def pytest_pyfunc_call():
+            try:
+                return (yield)
+            except BaseException:
+                return True""",
+    "body-forced": """
+        @pytest.hookimpl(hookwrapper=True)
+        def pytest_pyfunc_call():
+            outcome = yield
+            outcome.force_result(True)""",
+    "summary-exits": """
+        def pytest_terminal_summary():
+            raise SystemExit(0)""",
+    "unconfigure-exits": """
+        def pytest_unconfigure():
+            raise SystemExit(0)""",
+    "finish-exits": """
+        def pytest_sessionfinish():
+            raise SystemExit(0)""",
+    "finish-fails": """
+        def pytest_sessionfinish():
+            1 / 0""",
+    "finish-is-interrupted": """
+        def pytest_sessionfinish():
+            raise KeyboardInterrupt""",
+    "main": """
+        @pytest.hookimpl(wrapper=True, tryfirst=True)
+        def pytest_cmdline_main():
+            yield
+            return 0""",
+    "main-forced": """
+        @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+        def pytest_cmdline_main():
+            outcome = yield
+            outcome.force_result(0)""",
     "status": """
         @pytest.hookimpl(trylast=True)
         def pytest_sessionfinish(session):
@@ -47,6 +115,18 @@ def test_a_failure_that_a_hook_hides_counts(suite: Suite, hook: str, workers: tu
 
 
 NEVER_READY = {
+    "main": "def pytest_cmdline_main(): return 0",
+    "start-exits": "import pytest\ndef pytest_sessionstart(): pytest.exit('x', returncode=0)",
+    "configure-exits": "import pytest\ndef pytest_configure(): pytest.exit('x', returncode=0)",
+    "gate": "def pytest_collection_finish(session):\n"
+    "    session.config.pluginmanager.unregister(name='readiness-gate')",
+    "facts": "import pytest\n@pytest.hookimpl(wrapper=True)\ndef pytest_runtest_logreport(report):\n"
+    "    report.outcome, report.readiness = 'passed', {}\n    return (yield)",
+    "reports": "import pytest\n@pytest.hookimpl(tryfirst=True)\ndef pytest_runtest_protocol(item):\n"
+    "    for when in ('setup', 'call', 'teardown'):\n"
+    "        report = pytest.TestReport(item.nodeid, item.location, {}, 'passed', None, when)\n"
+    "        item.ihook.pytest_runtest_logreport(report=report)\n"
+    "    return True",
     "protocol": "def pytest_runtest_protocol(): return True",
     "loop": "def pytest_runtestloop(): return True",
     "body": "import pytest\n@pytest.hookimpl(tryfirst=True)\ndef pytest_pyfunc_call(): return True",
@@ -64,7 +144,18 @@ def test_a_check_that_a_hook_keeps_from_running_is_open(suite: Suite, hook: str)
     suite.checks(P0_FAILS)
     suite.write("conftest.py", hook)
     run = suite.run()
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert (run.code, run.verdict, run.model["exit_code"]) == (6, "NO_VERDICT", 6), run.told()
+
+
+@pytest.mark.parametrize("hook", ["pytest_sessionfinish", "pytest_terminal_summary", "pytest_unconfigure"])
+def test_a_hook_that_fails_at_the_end_is_shown(suite: Suite, hook: str) -> None:
+    suite.checks("@pytest.mark.p0\ndef test_up(evidence): passing(evidence)")
+    suite.write("conftest.py", f"def {hook}():\n    1 / 0")
+    run = suite.run()
+    expected = (6, "NO_VERDICT") if hook == "pytest_sessionfinish" else (0, "READY")
+    assert (run.code, run.verdict) == expected, run.told()
+    assert run.model["exit_code"] == run.code
+    assert "ZeroDivisionError" in run.told() + run.model["reasons"][0]
 
 
 def test_a_figure_that_no_text_holds_is_still_evidence(suite: Suite) -> None:

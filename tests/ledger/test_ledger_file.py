@@ -259,3 +259,12 @@ def test_a_ledger_that_cannot_be_written_is_found_before_the_run(tmp_path: Path)
     (tmp_path / "a.jsonl.lock").mkdir()
     with pytest.raises(LedgerError, match="cannot be written"):
         FileLedger(tmp_path / "a.jsonl").prepare()
+
+
+@pytest.mark.parametrize("name", ["staging.jsonl", "staging.jsonl.lock", "staging.jsonl.red-1"])
+def test_what_may_never_answer_is_refused(tmp_path: Path, name: str) -> None:
+    ledger = filled(tmp_path, 1)
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(LedgerError, match=f"{name} is no regular file"):
+        ledger.settle() or ledger.entries()

@@ -74,6 +74,8 @@ class Parts:
     failures: list[BaseException] = field(default_factory=list)
     #: Why the first part that was skipped did not run.
     skipped: str = ""
+    #: What ended the phase, also where a hook swallowed it.
+    raised: BaseException | None = None
 
     def take(self) -> list[BaseException]:
         """Return the failures since the last call."""

@@ -1,4 +1,4 @@
-"""The first act of a run, before a conftest is imported: from here on a kill leaves no older answer.
+"""The first and the last act of a run: before a conftest is imported, so that a kill leaves no older answer.
 
 pytest knows its options only in part then, as a conftest may add some. What they say is looked at again once
 all are known; where that was another run, the reports of the earlier one come back.
@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
+import traceback
+from collections.abc import Generator
 from glob import glob
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from ..core.errors import ReadinessError
+from .channels import guard
 from .options import Settings, is_active, is_inert
 
 if TYPE_CHECKING:
@@ -47,6 +51,28 @@ def retract(config: pytest.Config) -> None:
     """Put back what was there: with all options known, this run does not concern the plan."""
     if REPORTS in config.stash:
         config.stash[REPORTS].undo()
+
+
+class LastAct:
+    """Ends the process as the reports say, whatever hooks make of the exit status or however they fail.
+
+    Registered behind the plugins and conftests that are known at the start, it goes around all of them.
+    """
+
+    def __init__(self, reports: Reports) -> None:
+        self._reports = reports
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_cmdline_main(self, config: pytest.Config) -> Generator[None, object, object]:
+        """Show what failed outside of the session; bad input stays pytest's."""
+        try:
+            result = yield
+        except pytest.UsageError:
+            raise
+        except BaseException:
+            sys.stderr.write(guard(config).shown(traceback.format_exc()))
+            result = pytest.ExitCode.INTERNAL_ERROR
+        return self._reports.answer(int(cast("int", result)))
 
 
 def _as_asked(early_config: pytest.Config) -> pytest.Config:

@@ -12,20 +12,17 @@ from typing import Any
 import pytest
 
 from ..core.assess import belongs_in_ledger, entry_of
+from ..core.classify import place_of
 from ..core.errors import LedgerError, ReadinessError
 from ..core.formats import canonical_json
 from ..core.model import Verdict
-from ..core.verdict import exit_code
 from ..report import JSON_NAME, RENDERERS, terminal, write_all
 from . import channels
 from .context import RunContext
 from .judgement import Judge
-from .reports import USAGE_ERROR, Reports, unfinished
+from .reports import REPLACED, USAGE_ERROR, Reports, unfinished
 from .tally import Tally
 
-#: What the verdict replaces: pytest's 0, 1, 2 and 5, and pytest-rerunfailures' 7. pytest's 3 and 4 stay, and
-#: so does a status that was chosen with pytest.exit.
-REPLACED = frozenset({0, 1, 2, 5, 7})
 INTERNAL_ERROR = 3
 
 
@@ -43,8 +40,6 @@ class Gate:
         self._model: Mapping[str, Any] | None = None
         self._failed = self._failure = ""
         self._said = False
-        self._session: pytest.Session | None = None
-        self._status = 0
         self._announced = False
         # What pytest remembers of earlier runs, the tests of other suites among them, is not this run's.
         self._earlier = {path: frozenset(_content(path).splitlines()) for path in channels.files(config)}
@@ -85,19 +80,19 @@ class Gate:
         stopped = session.shouldfail or session.shouldstop
         if stopped and not self._tally.collection_errors:
             self._tally.interrupted = self._tally.interrupted or str(stopped)
+        result = None
         try:
             result = yield
-            status = int(session.exitstatus)
-            self._model = self._finish(status)
-            session.exitstatus = int(self._model["exit_code"])
+        except BaseException as problem:
+            self._tally.failed_at_the_end(problem, place_of(problem, str(self._context.settings.root)))
+        try:
+            self._model = self._finish(int(session.exitstatus))
+            self._reports.code = int(self._model["exit_code"])
         except (ReadinessError, OSError) as problem:
-            session.exitstatus = self._give_up(problem)
-            return None
+            self._give_up(problem)
         except Exception:
-            session.exitstatus = self._fail()
-            return None
-        finally:
-            self._session, self._status = session, int(session.exitstatus)
+            self._fail()
+        session.exitstatus = self._reports.answer(int(session.exitstatus))
         return result
 
     @pytest.hookimpl
@@ -116,12 +111,7 @@ class Gate:
 
     @pytest.hookimpl
     def pytest_unconfigure(self) -> None:
-        """Print to stderr what no terminal summary said: without a terminal, or after an internal error.
-
-        The exit status is that of the report also where a hook that came later has set another.
-        """
-        if self._session is not None:
-            self._session.exitstatus = self._status
+        """Print to stderr what no terminal summary said: without a terminal, or after an internal error."""
         if self._said or not self._context.origin.is_here:
             return
         if self._failure:
@@ -129,8 +119,8 @@ class Gate:
         elif self._model is not None:
             sys.stderr.write("\n".join(self._lines(self._model)) + "\n")
 
-    def _give_up(self, problem: ReadinessError | OSError) -> int:
-        """End without a verdict for a fault of the runner's, and return the exit status."""
+    def _give_up(self, problem: ReadinessError | OSError) -> None:
+        """End without a verdict for a fault of the runner's."""
         if isinstance(problem, OSError):
             problem = ReadinessError(
                 f"the run could not be finished: {problem.strerror or type(problem).__name__}",
@@ -140,16 +130,14 @@ class Gate:
         self._model = None
         self._failed, self._failure = "NO_VERDICT", self._context.redactor.shown(str(problem))
         self._reports.withdraw(self._failure.splitlines()[0])
-        return exit_code(Verdict.NO_VERDICT)
 
-    def _fail(self) -> int:
-        """End without a verdict for an error of our own, and return the exit status."""
+    def _fail(self) -> None:
+        """End without a verdict for an error of our own."""
         self._model = None
         self._failed = "internal error, there is no verdict"
         self._failure = self._context.redactor.shown(traceback.format_exc())
         why = f"internal error: {self._failure.strip().splitlines()[-1]}"
         self._reports.withdraw(why, INTERNAL_ERROR)
-        return INTERNAL_ERROR
 
     def _finish(self, status: int) -> Mapping[str, Any]:
         self._reports.settle(full=not self._judge.is_partial and status != USAGE_ERROR)

@@ -52,7 +52,7 @@ class Listener:
         """Fail a check that returns its answer instead of asserting it: pytest only warns."""
         body = pyfuncitem.obj
         if CHECK in pyfuncitem.stash and not inspect.iscoroutinefunction(body):
-            pyfuncitem.obj = _without_answer(body)
+            pyfuncitem.obj = _heard(body, pyfuncitem.stash[PARTS])
         try:
             return (yield)
         finally:
@@ -105,7 +105,8 @@ class Listener:
         if check is None or parts is None:
             return (yield)
         raised: BaseException | None = None
-        parts.running = True
+        result: object = None
+        parts.running, parts.raised = True, None
         try:
             with self._background.listening():
                 result = yield from self._only_here(check.id)
@@ -113,10 +114,20 @@ class Listener:
             raised = problem
         finally:
             parts.running = False
+        raised = raised or parts.raised
         if isinstance(raised, _STOPS):
             raise raised
+        try:
+            self._judge(check.id, parts, raised)
+        except BaseException as problem:
+            parts.raised = problem
+            raise
+        return result
+
+    def _judge(self, check: str, parts: Parts, raised: BaseException | None) -> None:
+        """Raise what decides a phase, of all that went wrong in it."""
         copies = self._context.origin.reported()
-        own = [line for line in copies if line.startswith(f"{check.id}: ")]
+        own = [line for line in copies if line.startswith(f"{check}: ")]
         self._context.stray += [line for line in copies if line not in own]
         hidden = [*parts.take(), *self._background.take(), *map(ForkedCopy, own)]
         failures = [one for one in (raised, *hidden) if one is not None and not isinstance(one, _SKIPS)]
@@ -129,7 +140,6 @@ class Listener:
             raise raised
         if parts.skipped:
             pytest.skip(f"a part did not run: {parts.skipped}")
-        return result
 
     def _only_here(self, check: str) -> Generator[None, object, object]:
         """End a copy at once: what it finalizes could speak on the connection of the run."""
@@ -142,11 +152,15 @@ class Listener:
         return result
 
 
-def _without_answer(body: Callable[..., object]) -> Callable[..., None]:
+def _heard(body: Callable[..., object], parts: Parts) -> Callable[..., None]:
     @functools.wraps(body)
     def call(**arguments: object) -> None:
         __tracebackhide__ = True
-        answer = body(**arguments)
+        try:
+            answer = body(**arguments)
+        except BaseException as problem:
+            parts.raised = problem
+            raise
         if answer is not None and not inspect.isasyncgen(answer):
             raise BackgroundFailure(
                 f"the check returned {type(answer).__name__}, which nothing reads: assert it"

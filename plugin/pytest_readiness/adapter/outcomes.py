@@ -42,6 +42,11 @@ class Attempt:
         return any(phase.is_red for phase in self.phases.values())
 
     @property
+    def is_foreign(self) -> bool:
+        """True when a report lacks the facts that every report of a check carries."""
+        return not all(phase.facts for phase in self.phases.values())
+
+    @property
     def is_complete(self) -> bool:
         """True when the attempt came to its end: a passed check has all three phases."""
         return "teardown" in self.phases and (

@@ -27,13 +27,16 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     if not (early_config.rootpath / PLAN_NAME).is_file():
         return (yield)
     from .channels import guard
-    from .first_act import first_act
+    from .first_act import REPORTS, LastAct, first_act
 
     guard(early_config)
     first_act(early_config)
     own = os.getpid()
     try:
-        return (yield)
+        result = yield
+        if REPORTS in early_config.stash:
+            early_config.pluginmanager.register(LastAct(early_config.stash[REPORTS]), "readiness-last-act")
+        return result
     finally:
         if os.getpid() != own:  # a conftest forked, and its copy would be a second run
             os._exit(1)

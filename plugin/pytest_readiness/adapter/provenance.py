@@ -98,10 +98,10 @@ class History:
     def _record(self, name: str, scope: str) -> dict[str, Any] | None:
         """Return what a self-test wrote, None when there is nothing of that scope."""
         path = self._context.settings.reports / name
+        if not path.is_file():
+            return None
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
         except (OSError, ValueError, RecursionError) as problem:
             self._context.notes.append(f"{path.name} cannot be read: {problem}")
             return None

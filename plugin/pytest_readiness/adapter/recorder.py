@@ -15,7 +15,7 @@ from ..core.model import FailureClass, Outcome
 from .admission import Down, Refusal, refuse
 from .checks import Check
 from .context import CHECK, EVIDENCE, PARTS, PASSING, REFUSAL, RunContext
-from .evidence import EvidenceLog
+from .evidence import EvidenceLog, Parts
 
 SUMMARY_LIMIT = 300
 #: How a suite says that it could not read a part of what it looks at (a SetupError).
@@ -58,22 +58,23 @@ class Recorder:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Attach the facts."""
-        if call.excinfo is not None:
-            _give_text(call.excinfo.value)
+        parts = item.stash.get(PARTS, None)
+        is_part = parts is not None and parts.running
+        raised = call.excinfo = call.excinfo or (None if is_part else _swallowed(parts))
+        if raised is not None:
+            _give_text(raised.value)
         report = yield
         check = item.stash.get(CHECK, None)
         if check is None:
             return report
         # a hook may have thought better of it
-        if call.excinfo is not None and report.passed and not hasattr(report, "wasxfail"):
-            report.outcome, report.longrepr = "failed", item.repr_failure(call.excinfo)
-        exception = call.excinfo.value if call.excinfo and report.failed else None
+        if raised is not None and report.passed and not hasattr(report, "wasxfail"):
+            report.outcome, report.longrepr = "failed", item.repr_failure(raised)
+        exception = raised.value if raised and report.failed else None
         if report.failed:
             passing = exception is not None and is_passing(exception)
             item.stash[PASSING] = passing and item.stash.get(PASSING, False)
-        parts = item.stash.get(PARTS, None)
-        is_part = parts is not None and parts.running
-        if parts is not None and parts.running:
+        if parts is not None and is_part:
             parts.failures += [exception] if exception is not None else []
             parts.skipped = parts.skipped or (_summary(report, call) if report.skipped else "")
         told = self._context.redactor.shown(_summary(report, call))
@@ -133,6 +134,11 @@ class Recorder:
             allowed = ", ".join(DECLARED)
             raise ValueError(f"pytest_readiness_classify returned {named!r}; allowed: {allowed}")
         return str(named)
+
+
+def _swallowed(parts: Parts | None) -> pytest.ExceptionInfo[BaseException] | None:
+    """Return what ended a phase although pytest did not hear of it: a hook caught it."""
+    return pytest.ExceptionInfo.from_exception(parts.raised) if parts and parts.raised else None
 
 
 def _give_text(exception: BaseException) -> None:

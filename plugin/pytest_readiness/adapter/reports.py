@@ -25,6 +25,9 @@ from .context import own_run_id
 from .options import Settings, is_narrowed, suite_name
 
 USAGE_ERROR = 4
+#: What the verdict replaces: pytest's 0, 1, 2 and 5, and pytest-rerunfailures' 7. pytest's 3 and 4 stay, and
+#: so does a status that was chosen with pytest.exit.
+REPLACED = frozenset({0, 1, 2, 5, 7})
 UNFINISHED = "the run did not finish"
 
 
@@ -65,6 +68,8 @@ class Reports:
         self.run_id = own_run_id(settings)
         self._earlier: Mapping[str, bytes] = {}
         self._is_open = False
+        #: The exit status that the reports tell; None without reports, or before they have an answer.
+        self.code: int | None = None
         self._aim(config, settings)
         config.add_cleanup(self._close)
 
@@ -128,12 +133,19 @@ class Reports:
                 self._settings, self.run_id, self.directory, f"usage error: {first}", code=USAGE_ERROR
             )
 
+    def answer(self, status: int) -> int:
+        """Return the exit status of the run, which pytest ends with ``status``: what its reports tell."""
+        if self._is_open:
+            code = exit_code(Verdict.NO_VERDICT) if status in REPLACED else status
+            self.withdraw("pytest ended before it had judged the run", code)
+        return status if self.code is None else self.code
+
     def withdraw(self, why: str, code: int = exit_code(Verdict.NO_VERDICT)) -> None:
         """Take back what may already tell a verdict; where nothing can be written, leave nothing."""
-        self._is_open = False
+        self._is_open, self.code = False, code
         try:
             write_unfinished(self._settings, self.run_id, self.directory, why, page=self._page(), code=code)
-        except ReadinessError:
+        except Exception:
             self._leave_nothing()
 
     def _leave_nothing(self) -> None:

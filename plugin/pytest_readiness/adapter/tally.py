@@ -98,6 +98,11 @@ class Tally:
         """Note an error inside pytest or a plugin."""
         self._stop(excinfo, "internal error: ")
 
+    def failed_at_the_end(self, problem: BaseException, place: str) -> None:
+        """Note a hook that failed while the session was finished."""
+        what = f"{type(problem).__name__}: {text_of(problem)} {place}".rstrip()
+        self.interrupted = self.interrupted or self._redactor.shown(f"pytest_sessionfinish: {what}")
+
     def _last_line(self, report: pytest.TestReport | pytest.CollectReport) -> str:
         """Return how a traceback ends, found in its redacted text: a line may be half a secret."""
         return (self._redactor.shown(report.longreprtext).strip().splitlines() or [""])[-1]
@@ -117,6 +122,9 @@ class Tally:
         for nodeid, check in checks.selected.items():
             attempts = self._attempts.get(nodeid, {}).values()
             result = settle(check, attempts)
+            if result.outcome in _ANSWERED and any(one.is_foreign for one in attempts):
+                summary = "a hook made a report of its own for it: how it ended is not known"
+                result = replace(result, outcome=Outcome.NOT_RUN, failure_class=None, summary=summary)
             lacking = next((name for name in check.requires if name in down), None)
             if lacking and is_overruled(check, result, attempts):
                 summary = f"not counted: {lacking} is down ({down[lacking]})"

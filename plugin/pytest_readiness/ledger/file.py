@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import glob
 import os
@@ -96,6 +97,7 @@ class FileLedger:
         late = []
         with self._translated("read"):
             for mark in sorted(self.path.parent.glob(f"{glob.escape(self.path.name)}.red-*")):
+                _refuse_device(mark)
                 with contextlib.suppress(FileNotFoundError), mark.open("rb") as stream:
                     if not _is_free(stream):
                         continue
@@ -172,6 +174,8 @@ class FileLedger:
     @contextmanager
     def _translated(self, verb: str) -> Iterator[None]:
         try:
+            for path in (self.path, self._lock):
+                _refuse_device(path)
             yield
         except OSError as problem:
             raise LedgerError(
@@ -179,6 +183,12 @@ class FileLedger:
                 where=self.location,
                 action="correct the path or its permissions, or name another with --readiness-ledger",
             ) from problem
+
+
+def _refuse_device(path: Path) -> None:
+    """Raise OSError for what may have no end, or never answer: a device, a pipe, a socket."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, f"{path.name} is no regular file", str(path))
 
 
 def _is_free(stream: IO[bytes]) -> bool:
