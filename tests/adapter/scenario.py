@@ -132,7 +132,11 @@ class Suite:
         self._leave_out_empty_phases()
         if any(arg.startswith("-n") for arg in args):
             plugins = (*plugins, "xdist")
-        paths = [] if any(arg.startswith("smoke") or arg in {".", "tests"} for arg in args) else ["smoke"]
+        paths = (
+            []
+            if any(arg.startswith("smoke") or arg in {".", "tests", "other"} for arg in args)
+            else ["smoke"]
+        )
         loaded = [word for name in plugins for word in ("-p", PLUGINS[name])]
         delay = [] if "rerunfailures" not in plugins else ["--reruns-delay=0"]
         settings = {

@@ -145,10 +145,11 @@ def test_a_run_that_has_nothing_to_do_with_the_suite_is_left_alone(suite: Suite)
     assert TOKEN in run.out
 
 
-def test_what_pytest_remembers_of_other_tests_is_not_this_runs_leak(suite: Suite) -> None:
+@pytest.mark.parametrize("folder", ["other", "tests"])  # before and after the suite in what is remembered
+def test_what_pytest_remembers_of_other_tests_is_not_this_runs_leak(suite: Suite, folder: str) -> None:
     cases = f"import pytest\n@pytest.mark.parametrize('n', ['{JWT}'])\ndef test_plain(n): pass\n"
-    suite.write("tests/test_plain.py", cases)
-    assert suite.run("tests").code == 0
+    suite.write(f"{folder}/test_plain.py", cases)
+    assert suite.run(folder).code == 0
     remembered = suite.root / ".pytest_cache" / "v" / "cache" / "nodeids"
     assert JWT in remembered.read_text()
     suite.checks(check("pass"))

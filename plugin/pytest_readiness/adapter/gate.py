@@ -42,7 +42,7 @@ class Gate:
         self._said = False
         self._announced = False
         # What pytest remembers of earlier runs, the tests of other suites among them, is not this run's.
-        self._earlier = {path: frozenset(_content(path).splitlines()) for path in channels.files(config)}
+        self._earlier = {path: frozenset(_entries(path)) for path in channels.files(config)}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self) -> bool | None:
@@ -196,9 +196,8 @@ class Gate:
 
     def _written(self, path: Path) -> bytes:
         """Return what this run wrote into a file."""
-        earlier = self._earlier.get(path)
-        if earlier:
-            return b"\n".join(line for line in _content(path).splitlines() if line not in earlier)
+        if earlier := self._earlier.get(path):
+            return b"\n".join(entry for entry in _entries(path) if entry not in earlier)
         return _content(path)
 
     def _foreign_artifacts(self) -> Sequence[Path]:
@@ -221,3 +220,8 @@ class Gate:
 
 def _content(path: Path) -> bytes:
     return path.read_bytes() if path.is_file() else b""
+
+
+def _entries(path: Path) -> list[bytes]:
+    """Return the lines of a file; in JSON, the last of a list has no comma until another follows it."""
+    return [line.rstrip(b",") for line in _content(path).splitlines()]
