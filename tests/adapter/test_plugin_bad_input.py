@@ -107,3 +107,11 @@ def test_variable_overrides_the_profile(suite: Suite) -> None:
     suite.checks(SHOWS_URL)
     run = suite.run(environ={"API_URL": "http://127.0.0.1:11"})
     assert run.check("health/url")["evidence"][0]["value"] == "http://127.0.0.1:11"
+
+
+@pytest.mark.parametrize("option", ["--collect-only", "--setup-plan", "--fixtures", "--cache-show"])
+def test_a_gate_that_runs_no_check_is_refused(suite: Suite, option: str) -> None:
+    suite.checks("@pytest.mark.p0\ndef test_up(evidence): passing(evidence)")
+    run = suite.run("--gate", option)
+    assert run.code == 4, run.told()
+    assert "--gate judges a run, and this one runs no check" in run.err + run.out

@@ -103,6 +103,14 @@ def is_active(config: pytest.Config) -> bool:
                 action="run pytest where the plan is, or name that directory with --rootdir",
             )
         )
+    if config.getoption("readiness_gate") and is_inert(config):
+        raise pytest.UsageError(
+            three_lines(
+                "--gate judges a run, and this one runs no check",
+                where=" ".join(map(str, config.invocation_params.args)),
+                action="leave out --collect-only, --setup-plan, --fixtures and the like, or --gate",
+            )
+        )
     if not plan.is_file():
         _refuse_suite_of_another_root(config)
         return False
