@@ -8,6 +8,7 @@ import pytest
 from stack.aws.alterations import ALTERATIONS
 from stack.faultboard import catalogue
 from stack.launch import Stack
+from stack.variants import VARIANTS
 from tests.stack.tools import Aws, listen, poll, request
 
 P = "arrakis-staging"
@@ -80,8 +81,10 @@ def test_an_alteration_shows(
     assert seen(aws)
 
 
-def test_every_alteration_is_that_of_a_fault() -> None:
-    assert {fault.get("action", "").removeprefix("aws:") for fault in catalogue().values()} >= {*ALTERATIONS}
+def test_every_alteration_is_that_of_a_fault_or_a_variant() -> None:
+    used = {fault.get("action", "").removeprefix("aws:") for fault in catalogue().values()}
+    used |= {each["alter"] for variant in VARIANTS.values() for each in variant.aws}
+    assert used >= {*ALTERATIONS}
 
 
 def test_lost_notifications_arrive_again_after_the_reset(stack: Stack, aws: Aws) -> None:

@@ -18,10 +18,10 @@ def events(lines: Iterator[str]) -> Iterator[tuple[float, int, str, dict[str, An
     started = time.monotonic()
     event: dict[str, str] = {}
     for line in lines:
-        if line:
+        if line and not line.startswith(":"):  # a line that begins so is a comment
             name, _, value = line.partition(": ")
             event[name] = value
-        elif event:
+        elif event and not line:
             yield time.monotonic() - started, int(event["id"]), event["event"], json.loads(event["data"])
             event = {}
 
