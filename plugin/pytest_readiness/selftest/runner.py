@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from ..profile.schema import DIRECTORY, SCHEMA_NAME, Schema
+from ..report import github
 from . import RunnerGone, SuiteError
 from .catalogue import SuiteCheck
 from .platform import last_words
@@ -51,7 +52,8 @@ class Runner:
 
     def __init__(self, suite: str, root: Path, work: Path) -> None:
         self._log = work / "collection.log"
-        self._suite = _Suite(suite, str(root), str(self._log), tuple(sorted(_overriding(root))))
+        without = {*_overriding(root), github.ACTIONS, github.SUMMARY}  # a run with a fault is not the job's
+        self._suite = _Suite(suite, str(root), str(self._log), tuple(sorted(without)))
         self._lock = threading.Lock()
         self._running: set[BaseProcess] = set()
         self._is_closed = False
