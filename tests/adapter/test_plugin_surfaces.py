@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.adapter.scenario import Suite
 
 FAILING = """
@@ -46,3 +48,64 @@ def test_a_summary_that_cannot_be_written_is_said_and_changes_nothing(suite: Sui
     run = suite.run(environ=github(suite.root))
     assert (run.code, run.verdict) == (1, "BROKEN"), run.told()
     assert "GITHUB_STEP_SUMMARY cannot be written: Is a directory" in run.out
+
+
+FILES = {"readiness.csv", "readiness.ctrf.json", "readiness.prom", "readiness.txt"}
+
+
+def written(suite: Suite) -> set[str]:
+    return {path.name for path in (suite.root / "reports").iterdir() if path.is_file()} & FILES
+
+
+def test_formats_are_written_on_request(suite: Suite) -> None:
+    suite.checks(FAILING)
+    run = suite.run()
+    assert written(suite) == set(), run.told()
+    run = suite.run("--readiness-format=csv,ctrf,prometheus,text")
+    assert written(suite) == FILES, run.told()
+    assert "reports/readiness.prom" in run.out
+    assert 'readiness_verdict{environment="local",verdict="BROKEN"} 1' in suite.wrote(
+        "reports/readiness.prom"
+    )
+    assert suite.wrote("reports/readiness.txt").startswith("BROKEN, exit code 1: ")
+
+
+def test_a_format_that_is_not_asked_for_any_more_goes(suite: Suite) -> None:
+    suite.checks(FAILING)
+    suite.write("pytest.ini", "[pytest]\nreadiness_format = csv, text\n")
+    suite.run()
+    assert written(suite) == {"readiness.csv", "readiness.txt"}
+    suite.run("--readiness-format=text")
+    assert written(suite) == {"readiness.txt"}
+
+
+def test_a_partial_run_leaves_the_formats_of_the_full_one(suite: Suite) -> None:
+    suite.checks(FAILING)
+    suite.run("--readiness-format=csv")
+    before = suite.wrote("reports/readiness.csv")
+    run = suite.run("--readiness-format=text", "-k", "up")
+    assert suite.wrote("reports/readiness.csv") == before, run.told()
+    assert written(suite) == {"readiness.csv"}
+    assert "(PARTIAL)" in suite.wrote("reports/partial/readiness.txt")
+
+
+def test_a_run_without_a_verdict_says_so_in_every_format(suite: Suite) -> None:
+    suite.checks("os._exit(0)")
+    suite.run("--readiness-format=csv,ctrf,prometheus,text")
+    assert suite.wrote("reports/readiness.txt").startswith("NO_VERDICT"), "left by a run that died"
+    assert 'verdict="NO_VERDICT"} 1' in suite.wrote("reports/readiness.prom")
+
+
+@pytest.mark.parametrize("source", ["option", "setting"])
+@pytest.mark.parametrize("names", ["pdf", "csv,pdf", ",", "CSV"])
+def test_an_unknown_format_is_refused(suite: Suite, source: str, names: str) -> None:
+    suite.checks(FAILING)
+    args = [f"--readiness-format={names}"]
+    if source == "setting":
+        suite.write("pytest.ini", f"[pytest]\nreadiness_format = {names}\n")
+        args = []
+    run = suite.run(*args)
+    assert run.code == 4, run.told()
+    assert "no format of the report (allowed: csv, ctrf, prometheus, text)" in run.err
+    assert "Traceback" not in run.told()
+    assert written(suite) == set() if (suite.root / "reports").exists() else True

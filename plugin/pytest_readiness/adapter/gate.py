@@ -17,7 +17,7 @@ from ..core.classify import place_of
 from ..core.errors import LedgerError, ReadinessError
 from ..core.formats import canonical_json
 from ..core.model import Verdict
-from ..report import JSON_NAME, RENDERERS, github, terminal, write_all
+from ..report import JSON_NAME, NAMES, github, terminal, write_all
 from . import channels
 from .context import RunContext
 from .judgement import Judge
@@ -191,7 +191,8 @@ class Gate:
 
     def _write(self, model: Mapping[str, Any]) -> list[str]:
         """Write all reports, take away artifacts that hold a live secret; return the names of those."""
-        leaked = write_all(model, self._reports.directory, self._context.redactor)
+        formats = self._context.settings.formats
+        leaked = write_all(model, self._reports.directory, self._context.redactor, formats)
         for path in (*self._foreign_artifacts(), *channels.files(self._config)):
             if self._context.redactor.leaks(self._written(path)):
                 path.unlink()
@@ -237,7 +238,7 @@ class Gate:
         return [*shown, *self._beside, *causes]
 
     def _own_reports(self) -> list[Path]:
-        return [self._reports.directory / name for name in RENDERERS]
+        return [self._reports.directory / name for name in NAMES]
 
 
 def _content(path: Path) -> bytes:

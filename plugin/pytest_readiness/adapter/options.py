@@ -81,6 +81,15 @@ def add(parser: pytest.Parser) -> None:
         default=None,
         help="Ledger of past runs: file:PATH or s3://BUCKET/PREFIX, with {env} (default: the plan's)",
     )
+    group.addoption(
+        "--readiness-format",
+        dest="readiness_format",
+        metavar="NAME[,NAME]",
+        type=_formats,
+        default=None,
+        help="More formats of the report: csv, ctrf, prometheus, text (default: the ini readiness_format)",
+    )
+    parser.addini("readiness_format", "Default of --readiness-format", default="")
 
 
 def is_inert(config: pytest.Config) -> bool:
@@ -168,6 +177,30 @@ def _degraded_exit_code(text: str) -> int:
     return int(text)
 
 
+def _formats(text: str) -> tuple[str, ...]:
+    from ..report import FORMATS  # with its templates, which a run that reports nothing need not load
+
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    unknown = [name for name in names if name not in FORMATS]
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"{', '.join(map(repr, unknown))}: no format of the report (allowed: {', '.join(FORMATS)})"
+        )
+    return names
+
+
+def _formats_of(config: pytest.Config) -> tuple[str, ...]:
+    """Return the formats that the option names, else those of the setting; UsageError for an unknown one."""
+    asked: tuple[str, ...] | None = config.getoption("readiness_format")
+    setting = str(config.getini("readiness_format")).strip()
+    if asked is not None or not setting:
+        return asked or ()
+    try:
+        return _formats(setting)
+    except argparse.ArgumentTypeError as problem:
+        raise pytest.UsageError(f"readiness_format: {problem}") from None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The invocation, as the adapter needs it. ``worker`` is the id of an xdist worker, "" elsewhere."""
@@ -179,6 +212,7 @@ class Settings:
     degraded_exit_code: int
     reports: Path
     ledger_url: str
+    formats: tuple[str, ...]
     inert: bool
     worker: str
     distribution: str
@@ -198,6 +232,7 @@ class Settings:
             if directory
             else (config.rootpath / "reports"),
             ledger_url=config.getoption("readiness_ledger") or "",
+            formats=_formats_of(config),
             inert=is_inert(config),
             worker=str(workerinput.get("workerid", "")),
             distribution=_distribution(config),

@@ -19,7 +19,7 @@ from ..core.formats import text_of
 from ..core.model import Verdict
 from ..core.redaction import Redactor
 from ..core.verdict import exit_code
-from ..report import PARTIAL_NAME, RENDERERS, RESULTS_NAME, discard, keep, move, put_back, write_all
+from ..report import NAMES, PARTIAL_NAME, RESULTS_NAME, discard, keep, move, put_back, write_all
 from .channels import guard
 from .context import own_run_id
 from .options import Settings, is_narrowed, suite_name
@@ -54,7 +54,8 @@ def write_unfinished(
     """
     discard(directory, *([page] if page is not None else []))
     made = unfinished(settings, run_id, reason)
-    write_all(made if code is None else {**made, "exit_code": code}, directory, Redactor())
+    described = made if code is None else {**made, "exit_code": code}
+    write_all(described, directory, Redactor(), settings.formats)
 
 
 class Reports:
@@ -149,7 +150,7 @@ class Reports:
             self._leave_nothing()
 
     def _leave_nothing(self) -> None:
-        for name in RENDERERS:
+        for name in NAMES:
             with contextlib.suppress(OSError):
                 (self.directory / name).unlink(missing_ok=True)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from ..core.errors import ReadinessError
-from . import html, json, markdown
+from . import exports, html, json, markdown
 
 #: The page of raw results that pytest-html writes beside ours; it is scanned with them.
 RESULTS_NAME = "results.html"
@@ -17,11 +17,22 @@ HTML_NAME = "readiness.html"
 JSON_NAME = "readiness.json"
 #: Below the directory of the reports: those of partial and refused runs, so that a full run's stay.
 PARTIAL_NAME = "partial"
-RENDERERS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+Renderer: TypeAlias = Callable[[Mapping[str, Any]], str]
+#: What every run writes.
+STANDARD: Mapping[str, Renderer] = {
     JSON_NAME: json.render,
     "readiness.md": markdown.render,
     HTML_NAME: html.render,
 }
+#: What a run writes on request: the format's name -> its file and renderer.
+FORMATS: Mapping[str, tuple[str, Renderer]] = {
+    "csv": ("readiness.csv", exports.table),
+    "ctrf": ("readiness.ctrf.json", exports.ctrf),
+    "prometheus": ("readiness.prom", exports.prometheus),
+    "text": ("readiness.txt", exports.chat),
+}
+#: The files of all of them.
+NAMES = (*STANDARD, *(name for name, _ in FORMATS.values()))
 
 
 class LeakScanner(Protocol):
@@ -32,18 +43,26 @@ class LeakScanner(Protocol):
         ...
 
 
-def write_all(model: Mapping[str, Any], directory: Path, redactor: LeakScanner) -> list[str]:
-    """Write every report of ``model`` into ``directory``; return the names withheld for a secret in them.
+def write_all(
+    model: Mapping[str, Any], directory: Path, redactor: LeakScanner, formats: Collection[str] = ()
+) -> list[str]:
+    """Write the reports of ``model`` into ``directory``; return the names withheld for a secret in them.
+
+    They are the standard ones and those of ``formats``. Those of other formats go: they are an earlier run's.
 
     A report replaces its predecessor in one step, so that a reader sees the old one or the new one. One that
     leaks never gets its name, and takes its predecessor away: that must not be mistaken for this run's.
     Raises ReadinessError when the directory cannot be written.
     """
+    wanted = {**STANDARD, **dict(FORMATS[name] for name in formats)}
     with _translated(directory):
         directory.mkdir(parents=True, exist_ok=True)
+        for name in NAMES:
+            if name not in wanted:
+                (directory / name).unlink(missing_ok=True)
         leaked = [
             name
-            for name, render in RENDERERS.items()
+            for name, render in wanted.items()
             if not replace_file(directory / name, render(model), redactor)
         ]
         page = directory / RESULTS_NAME
@@ -65,7 +84,7 @@ def keep(directory: Path) -> Mapping[str, bytes]:
     with _translated(directory):
         return {
             name: (directory / name).read_bytes()
-            for name in (*RENDERERS, RESULTS_NAME)
+            for name in (*NAMES, RESULTS_NAME)
             if (directory / name).is_file()
         }
 
@@ -82,7 +101,7 @@ def move(source: Path, target: Path, earlier: Mapping[str, bytes]) -> None:
 def put_back(directory: Path, earlier: Mapping[str, bytes]) -> None:
     """Replace this run's reports in a directory by the ``earlier`` ones that :func:`keep` returned."""
     with _translated(directory):
-        for name in RENDERERS:
+        for name in NAMES:
             (directory / name).unlink(missing_ok=True)
         for name, content in earlier.items():
             draft = directory / f".{name}.{os.getpid()}.draft"
