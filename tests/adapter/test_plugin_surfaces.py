@@ -1,10 +1,13 @@
 """What a run offers beside its reports: to GitHub Actions, in formats on request, in pytest's JUnit file."""
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from tests.adapter.scenario import Suite
+from tests.adapter.test_plugin_exit_codes import PASSING
+from tests.adapter.test_plugin_interruption import TAKES_THE_LEDGER_AWAY
 
 FAILING = """
 @pytest.mark.p0
@@ -109,3 +112,32 @@ def test_an_unknown_format_is_refused(suite: Suite, source: str, names: str) -> 
     assert "no format of the report (allowed: csv, ctrf, prometheus, text)" in run.err
     assert "Traceback" not in run.told()
     assert written(suite) == set() if (suite.root / "reports").exists() else True
+
+
+@pytest.mark.parametrize("args", [(), ("-n1",), ("-n1", "--dist=loadgroup"), ("-o", "junit_family=xunit1")])
+def test_the_junit_file_has_the_verdict(suite: Suite, args: tuple[str, ...]) -> None:
+    suite.checks(FAILING.replace("def test_up", "@pytest.mark.xdist_group('one')\ndef test_up"))
+    run = suite.run("--junitxml=junit.xml", "--junit-prefix=nightly", *args)
+    assert run.code == 1, run.told()
+    root = ElementTree.parse(suite.root / "junit.xml").getroot()
+    facts = {found.attrib["name"]: found.attrib["value"] for found in root.findall("*/properties/property")}
+    assert (facts["readiness.verdict"], facts["readiness.run_id"]) == ("BROKEN", run.model["run_id"])
+    cases = [
+        {found.attrib["name"]: found.attrib["value"] for found in case.findall("properties/property")}
+        for case in root.iter("testcase")
+    ]
+    assert {case["readiness.id"]: case["readiness.outcome"] for case in cases} == run.outcomes()
+    assert [case.get("readiness.class") for case in cases] == [None, "PLATFORM_BUG"]
+
+
+def test_no_file_tells_a_verdict_that_was_taken_back(suite: Suite) -> None:
+    suite.checks(PASSING + TAKES_THE_LEDGER_AWAY)
+    summary = suite.write("summary.md", "")
+    run = suite.run(
+        "--junitxml=junit.xml", "--readiness-format=csv,ctrf,prometheus,text", environ=github(suite.root)
+    )
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert 'name="readiness.verdict" value="NO_VERDICT"' in suite.wrote("junit.xml")
+    assert "READY" not in summary.read_text()
+    assert suite.wrote("reports/readiness.txt").startswith("NO_VERDICT (PARTIAL), exit code 6: ")
+    assert 'verdict="READY"} 0' in suite.wrote("reports/readiness.prom")

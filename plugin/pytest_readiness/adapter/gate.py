@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import ParseError
 
 import pytest
 
@@ -17,7 +18,8 @@ from ..core.classify import place_of
 from ..core.errors import LedgerError, ReadinessError
 from ..core.formats import canonical_json
 from ..core.model import Verdict
-from ..report import JSON_NAME, NAMES, github, terminal, write_all
+from ..core.verdict import exit_code
+from ..report import JSON_NAME, NAMES, github, junit, terminal, write_all
 from . import channels
 from .context import RunContext
 from .judgement import Judge
@@ -133,7 +135,7 @@ class Gate:
             )
         self._model = None
         self._failed, self._failure = "NO_VERDICT", self._context.redactor.shown(str(problem))
-        self._reports.withdraw(self._failure.splitlines()[0])
+        self._withdraw(self._failure.splitlines()[0], exit_code(Verdict.NO_VERDICT))
 
     def _fail(self) -> None:
         """End without a verdict for an error of our own."""
@@ -141,7 +143,14 @@ class Gate:
         self._failed = "internal error, there is no verdict"
         self._failure = self._context.redactor.shown(traceback.format_exc())
         why = f"internal error: {self._failure.strip().splitlines()[-1]}"
-        self._reports.withdraw(why, INTERNAL_ERROR)
+        self._withdraw(why, INTERNAL_ERROR)
+
+    def _withdraw(self, why: str, code: int) -> None:
+        """Take back what may already tell a verdict, in the reports and in pytest's JUnit file."""
+        self._reports.withdraw(why, code)
+        made = unfinished(self._context.settings, self._context.run_id, why)
+        with contextlib.suppress(OSError):
+            self._annotate({**made, "exit_code": code})
 
     def _finish(self, status: int) -> Mapping[str, Any]:
         self._reports.settle(full=not self._judge.is_partial and status != USAGE_ERROR)
@@ -193,11 +202,20 @@ class Gate:
         """Write all reports, take away artifacts that hold a live secret; return the names of those."""
         formats = self._context.settings.formats
         leaked = write_all(model, self._reports.directory, self._context.redactor, formats)
+        self._annotate(model)
         for path in (*self._foreign_artifacts(), *channels.files(self._config)):
             if self._context.redactor.leaks(self._written(path)):
                 path.unlink()
                 leaked.append(path.name)
         return leaked
+
+    def _annotate(self, model: Mapping[str, Any]) -> None:
+        """Say in pytest's JUnit file, where it wrote one, what the verdict makes of each test."""
+        for path in self._named_by("xmlpath"):
+            if path.is_file():
+                prefix = self._config.getoption("junitprefix", None) or ""
+                with contextlib.suppress(ParseError):  # another plugin has changed the file: it stays so
+                    path.write_bytes(junit.annotated(path.read_bytes(), model, prefix))
 
     def _summarise(self, model: Mapping[str, Any]) -> None:
         """Append the report to the job summary that GitHub Actions asks for; the verdict stands without."""
