@@ -125,6 +125,80 @@ def test_a_thread_of_a_fixture_fails_the_check(suite: Suite, when: str, workers:
     _refused(suite, *workers)
 
 
+REPLACED = (
+    *("builtins.any", "builtins.isinstance", "builtins.open", "json.dumps", "json.loads", "os.replace"),
+    *("os.write", "os.getpid", "time.time", "time.monotonic", "threading.excepthook", "sys.excepthook"),
+)
+REPLACES = """
+import builtins, json, sys
+
+def replace(name):
+    module, _, member = name.partition(".")
+    before = getattr(sys.modules[module], member)
+    setattr(sys.modules[module], member, lambda *args, **more: before(*args, **more))
+"""
+
+
+@pytest.mark.parametrize("name", [*REPLACED, "sys.unraisablehook"])
+def test_what_a_check_leaves_replaced_is_its_error_and_put_back(suite: Suite, name: str) -> None:
+    suite.checks(f"""{REPLACES}
+@pytest.mark.p0
+def test_up(evidence):
+    passing(evidence)
+    replace({name!r})
+
+@pytest.mark.p0
+def test_next(evidence):
+    passing(evidence)
+""")
+    run = suite.run()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert run.outcomes() == {"health/up": "failed", "health/next": "passed"}
+    check = run.check("health/up")
+    assert check["class"] == "CHECK_ERROR"
+    assert f"{name} was left replaced" in check["summary"]
+
+
+@pytest.mark.parametrize("where", ["setup", "body"])
+def test_what_a_check_left_replaced_judges_nothing(suite: Suite, where: str) -> None:
+    lies = "builtins.any = lambda _: False; os.getpid = time.time = lambda: 1; os.write = json.dumps = None"
+    suite.checks(f"""{REPLACES}
+@pytest.fixture
+def around():
+    {lies if where == "setup" else "pass"}
+
+@pytest.mark.p0
+def test_up(evidence, around):
+    passing(evidence)
+    {lies if where == "body" else "pass"}
+    assert 1 == 2
+""")
+    run = suite.run()
+    assert (run.code, run.verdict) == (1, "BROKEN"), run.told()
+    assert run.check("health/up")["class"] == "PLATFORM_BUG"
+
+
+@WORKERS
+def test_what_a_teardown_puts_back_is_no_failure(suite: Suite, workers: tuple[str, ...]) -> None:
+    suite.checks(f"""
+        import builtins, json, sys
+
+        @pytest.mark.p0
+        @pytest.mark.parametrize("name", {[*REPLACED]})
+        def test_up(evidence, monkeypatch, name, request):
+            before = getattr(sys.modules[name.partition(".")[0]], name.partition(".")[2])
+            fake = lambda *args, **more: before(*args, **more)
+            monkeypatch.setattr(name, fake)
+            @request.addfinalizer
+            def still_there():
+                module, _, member = name.partition(".")
+                assert getattr(sys.modules[module], member) is fake
+            passing(evidence)
+    """)
+    run = suite.run(*workers)
+    assert (run.code, run.verdict) == (0, "READY"), run.told()
+
+
 @WORKERS
 def test_a_thread_that_outlives_its_check_blames_no_other(suite: Suite, workers: tuple[str, ...]) -> None:
     suite.checks("""

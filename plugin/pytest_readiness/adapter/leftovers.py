@@ -4,13 +4,18 @@ Exceptions of threads and finalizers, of tasks that nothing awaits, coroutines t
 that returns its answer instead of asserting it: Python and pytest only mention them, on stderr or in a
 warning. Here each fails the check during which it happened, whatever warning filters and plugins a run has.
 
+A function that a check replaced is its own affair during its phases. Between them pytest and this plugin have
+Python's own, and a check that is torn down and has left one replaced fails.
+
 ``os.fork`` copies pytest with all that it would still do: run the other checks again, judge, write, record.
 So a copy that comes back out of a check's code ends there, and reports to the process that started the run.
 """
 
 from __future__ import annotations
 
+import builtins
 import gc
+import json
 import logging
 import os
 import re
@@ -21,6 +26,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -42,6 +48,19 @@ LAST_THREADS_S = 3.0
 #: How long the end of a run waits for forked copies of itself.
 LAST_COPIES_S = 3.0
 _ENDED = 1
+_RELIED_ON: tuple[tuple[ModuleType, str], ...] = (
+    *(
+        (builtins, name)
+        for name in ("all", "any", "getattr", "hasattr", "isinstance", "len", "open", "setattr")
+    ),
+    *((json, name) for name in ("dumps", "loads")),
+    *((os, name) for name in ("_exit", "getpid", "open", "replace", "write")),
+    *((time, name) for name in ("monotonic", "perf_counter", "time")),
+    (threading, "excepthook"),
+    *((sys, name) for name in ("excepthook", "unraisablehook")),
+)
+#: Whether this is a copy is asked before what a check replaced is taken back.
+_getpid, _write, _exit = os.getpid, os.write, os._exit
 
 
 class BackgroundFailure(RuntimeError):
@@ -154,18 +173,53 @@ class ForkedCopy(RuntimeError):
     failure_class = "CHECK_ERROR"
 
 
+class Interpreter:
+    """What pytest and this plugin call of Python itself, kept from what a check puts in its place."""
+
+    def __init__(self) -> None:
+        self._genuine: dict[tuple[ModuleType, str], object] = {}
+        self._replaced: dict[tuple[ModuleType, str], object] = {}
+
+    def remember(self) -> None:
+        """Take what is in place before a check for genuine."""
+        self._replaced = {}
+        self._genuine = {(module, name): vars(module).get(name) for module, name in _RELIED_ON}
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Let a phase of a check have what its earlier ones put in place, and take it back at the end."""
+        for (module, name), value in self._replaced.items():
+            setattr(module, name, value)
+        try:
+            yield
+        finally:  # nothing that may be replaced is called here
+            self._replaced = {}
+            for place, genuine in self._genuine.items():
+                module, name = place
+                found = module.__dict__.get(name)
+                if found is not genuine:
+                    self._replaced[place] = found
+                    module.__dict__[name] = genuine
+
+    def left(self) -> list[BaseException]:
+        """Return a failure that names what a check has left replaced, once it is torn down."""
+        names = ", ".join(f"{module.__name__}.{name}" for module, name in self._replaced)
+        self._replaced = {}
+        return [BackgroundFailure(f"{names} was left replaced: undo it in a teardown")] if names else []
+
+
 class Origin:
     """The process that started a run, with a pipe on which forked copies of it report their end."""
 
     def __init__(self) -> None:
-        self._pid = os.getpid()
+        self._pid = _getpid()
         self._read, self._write = os.pipe()
         os.set_blocking(self._read, False)
 
     @property
     def is_here(self) -> bool:
         """True in the process that started the run."""
-        return os.getpid() == self._pid
+        return _getpid() == self._pid
 
     def end_copy(self, check: str, exception: BaseException | None) -> None:
         """In a copy: tell the origin and end, without anything that a process does at its end."""
@@ -173,8 +227,8 @@ class Origin:
             return
         how = f"{type(exception).__name__}: {text_of(exception)}" if exception else "as if it were the run"
         line = f"{check}: a process that it forked came back into pytest: {how}".replace("\n", " ")
-        os.write(self._write, f"{line[:400]}\n".encode())
-        os._exit(_ENDED)
+        _write(self._write, f"{line[:400]}\n".encode())
+        _exit(_ENDED)
 
     def reported(self) -> list[str]:
         """Return what copies have reported since the last call."""

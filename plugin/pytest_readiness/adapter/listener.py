@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import inspect
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 
 import pytest
 
@@ -14,7 +14,7 @@ from ..core.classify import worst
 from ..core.formats import text_of
 from .context import CHECK, PARTS, RunContext
 from .evidence import Parts
-from .leftovers import BackgroundFailure, BackgroundFailures, ForkedCopy
+from .leftovers import BackgroundFailure, BackgroundFailures, ForkedCopy, Interpreter
 
 #: Under this key a worker of xdist hands on what no check can answer for.
 STRAY_KEY = "readiness-stray"
@@ -32,12 +32,14 @@ class Listener:
     def __init__(self, context: RunContext, background: BackgroundFailures) -> None:
         self._context = context
         self._background = background
+        self._interpreter = Interpreter()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
         """Listen while fixtures are set up."""
         if CHECK in item.stash:
             item.stash[PARTS] = Parts()
+            self._interpreter.remember()
             # pytest-rerunfailures makes this after the setup, but asks for it when a part of the setup fails
             vars(item).setdefault("_terminal_errors", {})
         return (yield from self._phase(item))
@@ -62,7 +64,7 @@ class Listener:
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
         """Listen while fixtures are torn down; then note what threads the check leaves behind."""
         try:
-            return (yield from self._phase(item))
+            return (yield from self._phase(item, is_last=True))
         finally:
             if CHECK in item.stash:
                 self._background.ended(item.stash[CHECK].id)
@@ -100,7 +102,7 @@ class Listener:
         if output is not None:
             output[STRAY_KEY] = list(map(self._context.redactor.shown, self._context.stray))
 
-    def _phase(self, item: pytest.Item) -> Generator[None, object, object]:
+    def _phase(self, item: pytest.Item, *, is_last: bool = False) -> Generator[None, object, object]:
         check, parts = item.stash.get(CHECK, None), item.stash.get(PARTS, None)
         if check is None or parts is None:
             return (yield)
@@ -108,7 +110,7 @@ class Listener:
         result: object = None
         parts.running, parts.raised = True, None
         try:
-            with self._background.listening():
+            with self._background.listening(), self._interpreter.lent():
                 result = yield from self._only_here(check.id)
         except BaseException as problem:
             raised = problem
@@ -118,18 +120,20 @@ class Listener:
         if isinstance(raised, _STOPS):
             raise raised
         try:
-            self._judge(check.id, parts, raised)
+            self._judge(check.id, parts, raised, self._interpreter.left() if is_last else [])
         except BaseException as problem:
             parts.raised = problem
             raise
         return result
 
-    def _judge(self, check: str, parts: Parts, raised: BaseException | None) -> None:
-        """Raise what decides a phase, of all that went wrong in it."""
+    def _judge(
+        self, check: str, parts: Parts, raised: BaseException | None, left: Sequence[BaseException]
+    ) -> None:
+        """Raise what decides a phase, of all that went wrong in it and what the check has ``left``."""
         copies = self._context.origin.reported()
         own = [line for line in copies if line.startswith(f"{check}: ")]
         self._context.stray += [line for line in copies if line not in own]
-        hidden = [*parts.take(), *self._background.take(), *map(ForkedCopy, own)]
+        hidden = [*parts.take(), *self._background.take(), *map(ForkedCopy, own), *left]
         failures = [one for one in (raised, *hidden) if one is not None and not isinstance(one, _SKIPS)]
         violation = next(filter(None, map(_violation, failures)), None)
         if violation is not None and violation is not raised:
