@@ -1,6 +1,7 @@
 """Bad input ends the run before anything is collected or sent: exit 4, three lines, no traceback."""
 
 import json
+import os
 
 import pytest
 
@@ -42,6 +43,18 @@ CASES: dict[str, tuple[list[str], dict[str, str | None], list[str]]] = {
     "ledger is a directory": ([], {".readiness/local.jsonl/x": ""}, [".readiness/local.jsonl"]),
     "report is a directory": ([], {"reports/readiness.json/x": ""},
                               ["reports/.readiness.json", "the reports cannot be written"]),
+    "suite with NUL": ([], {"readiness.toml": PLAN.replace('"smoke"', r'"smo\u0000ke"')},
+                       ["readiness.toml: suite", "NUL"]),
+    "suite of a long name": ([], {"readiness.toml": PLAN.replace("smoke", "s" * 5000)},
+                             ["readiness.toml: suite", "no directory"]),
+    "suite elsewhere": ([], {"readiness.toml": PLAN.replace("smoke", "../smoke")},
+                        ["readiness.toml: suite: '../smoke'", "allowed: a relative path"]),
+    "key of many parts": ([], {"readiness.toml": PLAN + "[facts]\n" + "a." * 20_000 + "a = 1\n"},
+                          ["readiness.toml: not valid TOML", "longer than"]),
+    "secret with NUL": ([], {"environments/local.toml": LOCAL.replace("env:S", r"file:a\u0000S")},
+                        ["environments/local.toml: auth.token", "control character"]),
+    "profile of another name": (["--env", "other"], {"environments/other.toml": LOCAL},
+                                ["environments/other.toml: name: 'local' is not", "allowed: 'other'"]),
     "reports cannot be written": (["--readiness-dir", "readiness.toml/reports"], {},
                                   ["the reports cannot be written", "--readiness-dir"]),
 }  # fmt: skip
@@ -73,6 +86,35 @@ def test_bad_input(suite: Suite, case: str, workers: tuple[str, ...]) -> None:
     assert "Traceback" not in run.out + run.err
     assert not (suite.root / "imported").exists(), "nothing is collected"
     assert not (suite.root / "sent").exists(), "nothing is sent"
+
+
+@pytest.mark.parametrize(
+    "name", ["readiness.toml", "environments/schema.toml", "environments/local.toml", "secret"]
+)
+@pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["alone", "workers"])
+def test_a_pipe_is_refused_at_once(suite: Suite, name: str, workers: tuple[str, ...]) -> None:
+    suite.checks(IMPORTED + PASSING)
+    suite.write("environments/local.toml", LOCAL.replace("env:SCENARIO_TOKEN", "file:secret"))
+    (suite.root / name).unlink(missing_ok=True)
+    os.mkfifo(suite.root / name)
+    run = suite.run(*workers)
+    assert run.code == 4, run.told()
+    assert "not a regular file" in run.err
+    assert "Traceback" not in run.out + run.err
+    assert not (suite.root / "imported").exists()
+
+
+@pytest.mark.parametrize("value", ["\x1b[2Jlocal", "\x1b]8;;http://x\x07.toml", "lo\ncal", "\x9b2J"])
+@pytest.mark.parametrize("option", ["--env", "--readiness-dir", "--readiness-ledger"])
+def test_no_control_character_of_an_option_reaches_the_terminal(
+    suite: Suite, option: str, value: str
+) -> None:
+    suite.checks(IMPORTED + PASSING)
+    run = suite.run(option, value, "--gate")
+    assert run.code == 4, run.told()
+    assert "a control character" in run.err
+    assert not {"\x1b", "\x9b", "\x07"} & {*run.out, *run.err}
+    assert "Traceback" not in run.out + run.err
 
 
 def test_bad_input_is_reported_beside_the_reports_of_the_last_full_run(suite: Suite) -> None:

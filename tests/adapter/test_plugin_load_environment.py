@@ -1,7 +1,9 @@
 """`load_environment`: what a suite's own commands see of an environment, without pytest."""
 
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,52 @@ def test_a_name_is_found_from_any_directory_of_the_project(project: Path) -> Non
     environment = load_environment("full", project / "deep" / "down")
     assert (environment.name, environment.api.url) == ("full", "http://api.test")
     assert environment.secret("api.key") == "a secret value"
+
+
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _device(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+def _large(path: Path) -> None:
+    path.write_bytes(b"#" * (2**20 + 1))
+
+
+@pytest.mark.parametrize("make", [_pipe, _device, _large])
+@pytest.mark.parametrize("name", ["environments/full.toml", "environments/schema.toml", "key"])
+def test_what_is_no_regular_file_or_too_large_is_refused(
+    project: Path, name: str, make: Callable[[Path], None]
+) -> None:
+    make(project / name)
+    with pytest.raises(ProfileError) as caught:
+        load_environment("full", project).secret("api.key")
+    assert "not a regular file" in str(caught.value) or "larger than 1048576 bytes" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 3
+
+
+def test_a_name_that_no_file_can_have_is_refused(project: Path) -> None:
+    with pytest.raises(ProfileError, match="cannot be read"):
+        load_environment("a\0b.toml", project)
+
+
+def test_a_secret_in_the_home_of_no_user_is_not_there(project: Path) -> None:
+    profile = project / "environments" / "full.toml"
+    profile.write_text(profile.read_text().replace("file:", "file:~no-such-user"))
+    with pytest.raises(SetupError, match="cannot read ~no-such-user"):
+        load_environment("full", project).secret("api.key")
+
+
+def test_a_profile_with_the_name_of_another_is_refused(project: Path) -> None:
+    full, copied = (project / "environments" / f"{name}.toml" for name in ("full", "copied"))
+    copied.write_text(full.read_text())
+    with pytest.raises(ProfileError, match=r"copied\.toml: name: 'full' is not the name of the file"):
+        load_environment("copied", project)
+    assert load_environment("environments/copied.toml", project).name == "full"
 
 
 def test_a_path_is_taken_relative_to_the_directory(project: Path) -> None:

@@ -94,6 +94,19 @@ def test_an_addition_is_refused(more: str, what: str, allowed: str) -> None:
         ('schema_version = 1\ntitle = "t"\nsuite = "s"\ngoal = 3', "goal: not an array of tables",
          "[[goal]]"),
         ("policy = 3\n" + BASE, "policy: 3 is not a table", "[policy]"),
+        *(
+            (f"retired = ['a/b', {pattern!r}]\n" + BASE, f"retired: {pattern!r} names no phase",
+             'ids of checks, such as "auth/old-*"')
+            for pattern in ("*", "**", "?*", "*/*", "*e*", "*/old", "a*", "auth", "auth/")
+        ),
+        *(
+            (BASE.replace('suite = "smoke"', f"suite = {text}"),
+             f"suite: {told!r} is no directory under the plan's", "a relative path without ..")
+            for text, told in (
+                ("'/etc'", "/etc"), ("'..'", ".."), ("'../smoke'", "../smoke"), ("'a/../../b'", "a/../../b"),
+                (r'"a\nb"', "a b"), (r'"a\u001bb"', "a\ufffdb"), (f"'{'s' * 256}'", f"{'s' * 59}…"),
+            )
+        ),
     ],
 )  # fmt: skip
 def test_a_plan_is_refused(text: str, what: str, allowed: str) -> None:
@@ -108,6 +121,44 @@ def test_a_missing_version_is_refused_with_its_place() -> None:
 def test_text_that_is_not_toml_is_refused() -> None:
     problem = "readiness.toml: not valid TOML: Invalid value (at end of document)"
     assert refusal("title = ") == lines(problem, action="correct readiness.toml and run again")
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("#" + "x" * 2**20, "longer than 1048576 characters"),
+        (f"title = '{'x' * 10_000}'", "line 1 is longer than 10000 characters"),
+        (f"[facts]\n{'.'.join('a' * 20_000)} = 1", "line 2 is longer than 10000 characters"),
+        (f"[facts]\n{' . '.join('a' * 51)} = 1", "line 2 has a key of more than 50 parts"),
+        ("[" + ".".join(['"a b"'] * 51) + "]", "line 1 has a key of more than 50 parts"),
+        ("facts = { " + ".".join(["''"] * 51) + " = 1 }", "line 1 has a key of more than 50 parts"),
+        (f"title = {'[' * 9_000}", "nested too deeply"),
+    ],
+)  # fmt: skip
+def test_a_text_that_takes_long_to_read_is_refused(text: str, what: str) -> None:
+    action = "correct readiness.toml and run again"
+    assert refusal(text) == lines(f"readiness.toml: not valid TOML: {what}", action=action)
+
+
+def test_dots_in_text_make_no_key() -> None:
+    plan = Plan.parse(f"{BASE}\n[facts]\nrow = '{'. ' * 200}{'....' * 50}'\nversion = '{'1.' * 40}'", "p")
+    assert plan.facts["version"] == "1." * 40
+
+
+@pytest.mark.parametrize("char", ["\\u0000", "\\n", "\\t", "\\u001b[2J", "\\u202e"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[ledger]\nurl = "file:a{}b"',
+        '[self_test]\ncatalogue = "a{}b"',
+        '[self_test]\nvariants = "a{}b"',
+        '[[inventory]]\nservice = "x"\nurl = "http://a{}b"',
+    ],
+)
+def test_a_path_or_url_with_a_control_character_is_refused(text: str, char: str) -> None:
+    told = refusal(f"{BASE}\n{text.format(char)}")
+    assert "NUL" in told or "not a path or a URL" in told
+    assert not {"\0", "\x1b", "\u202e"} & {*told}
 
 
 def test_all_mistakes_are_reported_at_once() -> None:

@@ -105,6 +105,30 @@ def test_refused_schemas(text: str, what: str, allowed: str) -> None:
     assert str(caught.value) == lines(f"s.toml: {what}", allowed, CORRECT)
 
 
+@pytest.mark.parametrize("char", ["\\u0000", "\\n", "\\t", "\\u001b[2J", "\\u202e"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        '[bank]\nurl = "http://a{}b"',
+        '[auth]\nkey = "file:a{}b"',
+        '[auth]\napi_key = "secretsmanager:a{}b"',
+        '[auth]\ntenant = "a{}b"',
+        'paths = {{ "/v1" = "/a{}b" }}',
+        'paths = {{ "/a{}b" = "/v1" }}',
+    ],
+)
+def test_a_control_character_is_refused_and_not_shown(line: str, char: str) -> None:
+    told = refusal(PROFILE + line.format(char))
+    assert "a control character in it" in told
+    assert not {"\0", "\x1b", "\u202e"} & {*told}
+
+
+@pytest.mark.parametrize("variable", ["SHOP_URL", "SHOP_KEY"])
+@pytest.mark.parametrize("text", ["/a\nb", "/a\x1b[2J", "/a\udcff"])
+def test_a_variable_with_a_control_character_is_refused(variable: str, text: str) -> None:
+    assert "a control character in it" in refusal(PROFILE, **{variable: text})
+
+
 def test_all_mistakes_of_a_schema_are_reported_at_once() -> None:
     with pytest.raises(ProfileError) as caught:
         Schema.parse(

@@ -1,5 +1,6 @@
 """Reading the catalogue of faults: what is refused, in three lines; what no fault names."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -196,3 +197,15 @@ def test_a_family_is_a_fault_for_each_service_and_case(write: Write) -> None:
 def test_every_member_of_a_parametrised_check_needs_a_fault(write: Write) -> None:
     catalogue = load(write(FAULT + UNFAULTED.format(name="meta")), "faults", SUITE)
     assert catalogue.uncovered(SUITE) == ["health/up[api]", "health/up[shop]"]
+
+
+@pytest.mark.parametrize("where", ["/etc/*.toml", "**faults", "f" * 300])
+def test_a_catalogue_that_no_pattern_can_name_is_refused(tmp_path: Path, where: str) -> None:
+    with pytest.raises(CatalogueError, match="no such file"):
+        load(tmp_path, where, SUITE)
+
+
+def test_a_catalogue_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "faults.toml")
+    with pytest.raises(CatalogueError, match="not a regular file"):
+        load(tmp_path, "faults.toml", SUITE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import tomllib
+import os
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -13,7 +13,8 @@ import pytest
 
 from ..core.arguments import filled
 from ..core.errors import three_lines
-from ..core.plan import PLAN_NAME
+from ..core.plan import PLAN_NAME, is_directory_name
+from ..core.toml import parse_toml
 
 DEFAULT_SUITE = "smoke"
 #: 3 and 4 are pytest's own, 6 is NO_VERDICT, 5 and 7 would be read as pytest's and pytest-rerunfailures'.
@@ -121,6 +122,15 @@ def is_active(config: pytest.Config) -> bool:
             )
         )
     if not plan.is_file():
+        if os.path.lexists(plan):
+            raise pytest.UsageError(
+                three_lines(
+                    "not a regular file",
+                    where=str(plan),
+                    allowed="a plan in TOML",
+                    action="correct or remove it",
+                )
+            )
         _refuse_suite_of_another_root(config)
         return False
     suite = (config.rootpath / suite_name(plan)).resolve()
@@ -157,11 +167,13 @@ def _refuse_suite_of_another_root(config: pytest.Config) -> None:
 
 def suite_name(plan: Path) -> str:
     """Read the suite's directory from a plan that may be malformed; reading it properly comes later."""
+    from ..profile.project import read_file  # what runs without a plan need not import
+
     try:
-        name = tomllib.loads(plan.read_text(encoding="utf-8")).get("suite")
+        name = parse_toml(read_file(plan)).get("suite")
     except (OSError, ValueError, RecursionError):
         name = None
-    return name if isinstance(name, str) and name else DEFAULT_SUITE
+    return name if isinstance(name, str) and is_directory_name(name) else DEFAULT_SUITE
 
 
 def asked_paths(config: pytest.Config) -> list[Path]:

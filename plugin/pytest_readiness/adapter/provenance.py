@@ -18,7 +18,7 @@ from ..core.formats import suite_digest, text_of
 from ..core.model import Scope
 from ..core.sources import source_problems
 from ..ledger import Ledger, open_ledger, read_history
-from ..profile.project import known_profiles
+from ..profile.project import LARGEST_RECORD, known_profiles, read_file
 from .context import RunContext
 
 DEADLINE_S = 5.0
@@ -101,7 +101,7 @@ class History:
         if not path.is_file():
             return None
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = json.loads(read_file(path, LARGEST_RECORD))
         except (OSError, ValueError, RecursionError) as problem:
             self._context.notes.append(f"{path.name} cannot be read: {problem}")
             return None

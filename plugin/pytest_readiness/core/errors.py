@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .formats import printable
+
 
 def three_lines(what: str, *, where: str = "", allowed: str = "", action: str = "") -> str:
     """Return an error for people: what was wrong and where, what is allowed, what to do next."""
     lines = [f"{where}: {what}" if where else what]
     lines += [f"  {name}: {text}" for name, text in (("allowed", allowed), ("next", action)) if text]
     # Names and values from a file can hold line breaks of their own.
-    return "\n".join(" ".join(line.splitlines()) for line in lines)
+    return printable("\n".join(" ".join(line.splitlines()) for line in lines))
 
 
 class ReadinessError(Exception):
@@ -36,7 +38,7 @@ def together(mistakes: Sequence[ReadinessError]) -> ReadinessError:
         f"{each.where}: {each.what}" + (f" (allowed: {each.allowed})" if each.allowed else "")
         for each in (first, *others)
     ]
-    lines = [" ".join(text.splitlines()) for text in texts]
+    lines = [printable(" ".join(text.splitlines())) for text in texts]
     combined = type(first)(first.what, where=first.where)
     combined.args = ("\n".join([*lines, f"  next: correct these {len(lines)} mistakes"]),)
     return combined

@@ -102,6 +102,11 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub("\ufffd", _ANSI.sub("", text.replace("\r\n", "\n")))
 
 
+def is_one_line(text: str) -> bool:
+    """Tell whether a text is one line that a terminal shows as it is."""
+    return printable(text) == text and not any(char in text for char in "\n\t")
+
+
 def matches(pattern: str, text: str) -> bool:
     """Tell whether the pattern matches the complete text: the one language for ids of checks, faults, goals.
 

@@ -6,10 +6,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 from .errors import PlanError
-from .formats import digest
+from .formats import digest, is_one_line, one_line
 from .showing import Chart, FigureLine, Owner, Prose, chart, figure_lines, owner, prose
 from .toml import TomlTable, load_toml
 
@@ -19,6 +20,8 @@ LEDGER_SCHEMES = ("file:", "s3://")
 SEVERITIES = ("Low", "Medium", "High")
 OPERATIONAL_RULES = ("live-run", "streak")
 MAX_LIMIT_S = 86_400
+#: Bytes that a file system takes for one name.
+LONGEST_NAME = 255
 ROLLBACK_KINDS = ("full", "partial")
 
 Part = TypeVar("Part")
@@ -182,12 +185,12 @@ class Plan:
         plan = cls(
             source=source,
             title=top.text("title"),
-            suite=top.text("suite"),
+            suite=_suite(top),
             digest=_digest(top),
             goals=goals,
             phases=_phases(top),
             not_waivable=top.texts("not_waivable", ()),
-            retired=top.texts("retired", ()),
+            retired=_retired(top),
             renamed=_renamed(top.table("renamed")),
             policy=_read(_policy, top.table("policy")),
             ledger_url=_read(_ledger_url, top.table("ledger")),
@@ -266,6 +269,36 @@ def _goal(table: TomlTable) -> Goal:
     )
 
 
+def is_directory_name(name: str) -> bool:
+    """Tell whether a system can be asked for a directory of that name without an error."""
+    return bool(name) and is_one_line(name) and len(name.encode()) <= LONGEST_NAME
+
+
+def _suite(top: TomlTable) -> str:
+    """Read the suite's directory, which is in that of the plan."""
+    name = top.text("suite")
+    path = PurePosixPath(name)
+    if not top.is_wrong("suite") and (
+        not is_directory_name(name) or path.is_absolute() or ".." in path.parts
+    ):
+        told = one_line(name, 60)
+        top.refuse(
+            "suite", f"{told!r} is no directory under the plan's", allowed="a relative path without .."
+        )
+    return name
+
+
+def _retired(top: TomlTable) -> tuple[str, ...]:
+    """Read which checks were removed on purpose; a pattern for any phase would hide each that vanishes."""
+    patterns = top.texts("retired", ())
+    for pattern in patterns:
+        if not re.fullmatch(r"[^/*?]+/.+", pattern, re.DOTALL):
+            top.refuse(
+                "retired", f"{pattern!r} names no phase", allowed='ids of checks, such as "auth/old-*"'
+            )
+    return patterns
+
+
 def _phases(top: TomlTable) -> tuple[str, ...]:
     """Read the order of the run, each phase once."""
     names = top.texts("phases", ())
@@ -318,7 +351,7 @@ def _secret_prefixes(table: TomlTable) -> tuple[str, ...]:
 
 def _ledger_url(table: TomlTable) -> str:
     """Read the ledger's URL template; ``{env}`` stands for the environment's name."""
-    url = table.text("url", DEFAULT_LEDGER)
+    url = table.place("url", DEFAULT_LEDGER)
     if not url.startswith(LEDGER_SCHEMES):
         table.refuse("url", f"{url!r} is not a ledger", allowed="file:PATH, s3://BUCKET/PREFIX")
     return url
@@ -359,7 +392,7 @@ def _inventory_item(table: TomlTable) -> InventoryItem:
     return InventoryItem(
         service=table.text("service"),
         key=table.text("key", ""),
-        url=table.text("url", "", empty=True),
+        url=table.place("url", "", empty=True),
         cpu=table.integer("cpu", 0),
         memory=table.integer("memory", 0),
         image=table.text("image", "", empty=True),
@@ -408,6 +441,6 @@ def _decision(table: TomlTable) -> Decision:
 def _self_test(table: TomlTable) -> SelfTest:
     return SelfTest(
         platform=table.texts("platform", ()),
-        catalogue=table.text("catalogue", ""),
-        variants=table.text("variants", ""),
+        catalogue=table.place("catalogue", ""),
+        variants=table.place("variants", ""),
     )

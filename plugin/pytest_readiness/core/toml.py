@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
 from .errors import ReadinessError, together
-from .formats import parse_moment, usable
+from .formats import is_one_line, parse_moment, usable
 
 REQUIRED: Any = object()
 #: No count of the plan needs more, and sums of such numbers stay times.
 LARGEST = 2**31 - 1
+#: What one file may hold: tomllib takes minutes for a file with keys of thousands of parts.
+LONGEST_TEXT, LONGEST_LINE, MOST_PARTS = 2**20, 10_000, 50
+_PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+"""
+_LONG_KEY = re.compile(rf"(?<![\w-])(?:{_PART}\.[ \t]*+){{{MOST_PARTS}}}")
+#: No file has a longer path, and no server takes a longer URL.
+LONGEST_PLACE = 4096
 _NO_MOMENT = datetime.min.replace(tzinfo=UTC)
 #: What to do about a bad value, where there is nothing more particular to say.
 CORRECT = "correct it and run again"
@@ -25,13 +32,25 @@ def load_toml(text: str, source: str, error: type[ReadinessError], *, collect: b
     With ``collect`` its mistakes are kept for :meth:`TomlTable.settle`, which reports them all at once.
     """
     try:
-        data = tomllib.loads(text)
+        data = parse_toml(text)
     except (ValueError, RecursionError) as problem:  # also a number of too many digits, and too deep a value
         what = "nested too deeply" if isinstance(problem, RecursionError) else str(problem)
         raise error(
             f"not valid TOML: {what}", where=source, action=f"correct {source} and run again"
         ) from problem
     return TomlTable(data, source=source, error=error, mistakes=[] if collect else None)
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Parse TOML of a size that takes no time; ValueError or RecursionError for any other text."""
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(f"longer than {LONGEST_TEXT} characters")
+    for number, line in enumerate(text.split("\n"), start=1):
+        if len(line) > LONGEST_LINE:
+            raise ValueError(f"line {number} is longer than {LONGEST_LINE} characters")
+        if line.count(".") >= MOST_PARTS and _LONG_KEY.search(line):
+            raise ValueError(f"line {number} has a key of more than {MOST_PARTS} parts")
+    return tomllib.loads(text)
 
 
 class TomlTable:
@@ -101,6 +120,15 @@ class TomlTable:
             self.refuse(key, "empty", allowed="a string that is not empty")
         if "\0" in value:
             self.refuse(key, "a character NUL", allowed="a string without it")
+        return value
+
+    def place(self, key: str, default: Any = REQUIRED, *, empty: bool = False) -> str:
+        """Return a path or a URL: one line without control characters."""
+        value = self.text(key, default, empty=empty)
+        if not is_one_line(value) or len(value) > LONGEST_PLACE:
+            allowed = f"one line without control characters, of at most {LONGEST_PLACE} of them"
+            self.refuse(key, "not a path or a URL", allowed=allowed)
+            return ""
         return value
 
     def integer(self, key: str, default: Any = REQUIRED, *, minimum: int = 0, maximum: int = LARGEST) -> int:

@@ -11,7 +11,7 @@ from .. import aws
 from ..core.errors import ProfileError, SetupError
 from ..core.redaction import Redactor
 from .profile import Profile, SecretRef
-from .project import find_plan, load_profile, load_schema
+from .project import UnfitFile, find_plan, load_profile, load_schema, read_file
 
 #: Kinds of references to values on the runner itself: a malformed one is the runner's mistake.
 LOCAL_KINDS = frozenset({"env", "file"})
@@ -90,9 +90,17 @@ class Vault:
             return value
         if reference.kind == "file":
             try:
-                value = Path(reference.name).expanduser().read_text(encoding="utf-8").strip("\n")
-            except (OSError, UnicodeDecodeError) as problem:
-                raise SetupError(f"cannot read {reference.name}: {problem}") from problem
+                value = read_file(Path(reference.name).expanduser()).strip("\n")
+            except UnfitFile as problem:
+                raise ProfileError(
+                    f"cannot be read: {problem.strerror}",
+                    where=str(reference),
+                    allowed="a regular file that holds the secret alone",
+                    action="correct the path or the file",
+                ) from problem
+            except (OSError, RuntimeError) as problem:  # RuntimeError: there is no such home
+                told = getattr(problem, "strerror", None) or problem
+                raise SetupError(f"cannot read {reference.name}: {told}") from problem
             if not value:
                 raise SetupError(f"{reference.name} is empty: write the secret into it")
             return value

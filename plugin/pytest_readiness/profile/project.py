@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +13,30 @@ from ..core.errors import PlanError, ProfileError, ReadinessError
 from ..core.plan import PLAN_NAME, Plan
 from .profile import Profile
 from .schema import DIRECTORY, SCHEMA_NAME, Schema
+
+#: Bytes of a file that a person writes, and of a record that a run leaves.
+LARGEST_FILE, LARGEST_RECORD = 2**20, 2**26
+
+
+class UnfitFile(OSError):
+    """A file that would never end or fills the memory: a pipe, a device, one that is too large."""
+
+
+def read_file(path: Path, limit: int = LARGEST_FILE) -> str:
+    """Return the text of a regular file of at most ``limit`` bytes; OSError says why not, with UnfitFile."""
+    try:
+        # a pipe would wait for its writer
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise UnfitFile(errno.EINVAL, "not a regular file")
+            content = stream.read(limit + 1)  # a file of /proc does not say its size
+        if len(content) > limit:
+            raise UnfitFile(errno.EFBIG, f"larger than {limit} bytes")
+        return content.decode("utf-8").replace("\r\n", "\n")
+    except UnicodeDecodeError:
+        raise OSError(errno.EILSEQ, "not UTF-8") from None
+    except ValueError:  # NUL, a lone surrogate
+        raise UnfitFile(errno.EINVAL, "no file has such a name") from None
 
 
 def find_plan(directory: Path) -> Path | None:
@@ -52,7 +78,15 @@ def load_profile(root: Path, invocation: Path, asked: str, schema: Schema) -> Pr
                 allowed=f"{', '.join(profile_names(root)) or 'none yet'}, or a path that ends in .toml",
                 action=f"choose one, or write {source}",
             )
-    return Profile.parse(_read(path, source, "a profile"), source, schema, os.environ)
+    profile = Profile.parse(_read(path, source, "a profile"), source, schema, os.environ)
+    if source != asked and profile.name != asked and "name" not in profile.origins:
+        raise ProfileError(
+            f"{profile.name!r} is not the name of the file: runs of {asked} would be counted for that one",
+            where=f"{source}: name",
+            allowed=repr(asked),
+            action=f"correct it, or ask for the file with --env ./{source}",
+        )
+    return profile
 
 
 def profile_names(root: Path) -> list[str]:
@@ -72,11 +106,10 @@ def known_profiles(root: Path, schema: Schema, environ: Mapping[str, str]) -> li
 
 def _read(path: Path, source: str, what: str, error: type[ReadinessError] = ProfileError) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        reason = getattr(problem, "strerror", None) or "not UTF-8"
+        return read_file(path)
+    except OSError as problem:
         raise error(
-            f"cannot be read: {reason}",
+            f"cannot be read: {problem.strerror}",
             where=source,
             allowed=f"{what} in TOML",
             action="correct the path or the file",

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..core.errors import ProfileError
+from ..core.formats import is_one_line
 from ..core.toml import LARGEST, TomlTable, load_toml
 
 #: Where the profiles of a project are, one file each, and beside them the file that says what they may hold.
@@ -57,7 +58,7 @@ class Field:
     def from_environment(self, text: str) -> Any:
         """Return what the content of the overriding variable means; BadValue when it means nothing."""
         if self.type == "secret":
-            return f"file:{text}" if self.env_kind == "file" else f"env:{self.env}"
+            return self.accept(f"file:{text}" if self.env_kind == "file" else f"env:{self.env}")
         if self.type == "bool":
             return boolean(text)
         if self.type == "int" and text.strip().isdecimal():
@@ -76,6 +77,8 @@ def boolean(text: str) -> bool:
 def _string(_: Field, value: Any) -> str:
     if not isinstance(value, str):
         raise BadValue(f"{value!r} is not a string", "a string")
+    if not is_one_line(value):  # not shown: where a reference is expected, it may be a secret
+        raise BadValue("a control character in it", "one line without control characters")
     return value
 
 
@@ -124,10 +127,10 @@ def _secret(field: Field, value: Any) -> str:
     return text
 
 
-def _table(_: Field, value: Any) -> dict[str, str]:
+def _table(field: Field, value: Any) -> dict[str, str]:
     if not isinstance(value, Mapping) or not all(isinstance(one, str) and one for one in value.values()):
         raise BadValue(f"{value!r} is not a table of strings", "a table of strings that are not empty")
-    return dict(value)
+    return {_string(field, key): _string(field, one) for key, one in value.items()}
 
 
 _ACCEPT: Mapping[str, Callable[[Field, Any], Any]] = {

@@ -16,6 +16,7 @@ from ..core.formats import digest, matches, matching
 from ..core.model import CheckResult, FailureClass, Outcome, RunFacts, Severity, Verdict
 from ..core.toml import REQUIRED, TomlTable, load_toml
 from ..core.verdict import judge
+from ..profile.project import read_file
 from . import CatalogueError
 
 #: How a check may answer to a fault: any way but passing, or failing under an exemption of the plan.
@@ -177,7 +178,10 @@ def _files(root: Path, where: str) -> list[Path]:
             where="[self_test] catalogue",
             allowed="a TOML file, a pattern such as faults/*.toml, or a directory of TOML files",
         )
-    found = sorted((root / where).glob("*.toml")) if (root / where).is_dir() else sorted(root.glob(where))
+    try:
+        found = sorted((root / where).glob("*.toml") if (root / where).is_dir() else root.glob(where))
+    except (OSError, ValueError, NotImplementedError):  # a name too long, no pattern, an absolute path
+        found = []
     if not found:
         raise CatalogueError(f"no such file: {where!r}", where="[self_test] catalogue", action=_NEXT)
     return found
@@ -185,11 +189,10 @@ def _files(root: Path, where: str) -> list[Path]:
 
 def _text(path: Path, root: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        reason = getattr(problem, "strerror", None) or "not UTF-8"
+        return read_file(path)
+    except OSError as problem:
         raise CatalogueError(
-            f"cannot be read: {reason}", where=path.relative_to(root).as_posix(), action=_NEXT
+            f"cannot be read: {problem.strerror}", where=path.relative_to(root).as_posix(), action=_NEXT
         ) from problem
 
 

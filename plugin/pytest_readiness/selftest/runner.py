@@ -25,7 +25,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from ..profile.schema import DIRECTORY, SCHEMA_NAME, Schema
+from ..profile.project import load_schema
+from ..profile.schema import DIRECTORY, SCHEMA_NAME
 from ..report import github
 from . import RunnerGone, SuiteError
 from .catalogue import SuiteCheck
@@ -164,10 +165,9 @@ class _Listing:
 
 def _overriding(root: Path) -> set[str]:
     """Return the variables that would lead the suite elsewhere: pytest's options, overrides of a profile."""
-    path = root / DIRECTORY / SCHEMA_NAME
     names = {"PYTEST_ADDOPTS"}
-    if path.is_file():
-        schema = Schema.parse(path.read_text(encoding="utf-8"), f"{DIRECTORY}/{SCHEMA_NAME}")
+    if (root / DIRECTORY / SCHEMA_NAME).exists():
+        schema = load_schema(root)
         names |= {field.env for field in schema.fields.values()} | set(schema.overrides.values())
     return names
 
