@@ -25,7 +25,7 @@ from .core.model import Verdict
 from .core.redaction import Redactor
 from .core.verdict import exit_code
 from .profile.project import find_plan
-from .report import PARTIAL_NAME, discard, write_all
+from .report import PARTIAL_NAME, append_summary, discard, formats_in, write_all
 
 #: pytest's own: an internal error, bad input. What they say is more than NO_VERDICT.
 TOLD_BY_PYTEST = frozenset({3, 4})
@@ -63,7 +63,9 @@ def supervise(arguments: Sequence[str]) -> int:
     sys.stderr.write(f"readiness: NO_VERDICT: {why}\n")
     try:
         discard(reports)
-        write_all(unfinished_model(run.get("environment", ""), run_id, why), reports, Redactor())
+        model = unfinished_model(run.get("environment", ""), run_id, why)
+        write_all(model, reports, Redactor(), formats_in(reports))
+        append_summary(model, Redactor())
     except ReadinessError as problem:
         sys.stderr.write(f"{problem}\n")
     return NO_VERDICT

@@ -30,7 +30,9 @@ def test_ends(evidence):
 """
 
 
-def _start(suite: Suite, *args: str, plugins: tuple[str, ...] = DEFAULT) -> subprocess.Popen[str]:
+def _start(
+    suite: Suite, *args: str, plugins: tuple[str, ...] = DEFAULT, **environ: str
+) -> subprocess.Popen[str]:
     suite._leave_out_empty_phases()
     loaded = [word for name in plugins for word in ("-p", PLUGINS[name])]
     return subprocess.Popen(
@@ -41,6 +43,7 @@ def _start(suite: Suite, *args: str, plugins: tuple[str, ...] = DEFAULT) -> subp
             "HOME": str(suite.root),
             "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            **environ,
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -165,3 +168,14 @@ def test_a_time_limit_that_ends_the_process_is_no_verdict(suite: Suite) -> None:
     suite.checks(ENDS.format("threading.Event().wait(30)"))
     code, out = _gate(suite, "smoke", "-p", "pytest_timeout", "--timeout=1", "--timeout-method=thread")
     assert (code, _model(suite)["verdict"]) == (6, "NO_VERDICT"), out
+
+
+def test_every_surface_of_a_process_that_died_says_no_verdict(suite: Suite) -> None:
+    suite.checks(ENDS.format("os._exit(0)"))
+    summary = suite.root / "summary.md"
+    process = _start(suite, "smoke", "--readiness-format=text,prometheus", GITHUB_STEP_SUMMARY=str(summary))
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 6, out
+    assert "**Verdict: NO_VERDICT**" in summary.read_text()
+    assert "pytest ended with exit status 0" in suite.wrote("reports/readiness.txt")
+    assert 'verdict="NO_VERDICT"} 1' in suite.wrote("reports/readiness.prom")

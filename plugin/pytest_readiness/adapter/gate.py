@@ -19,7 +19,7 @@ from ..core.errors import LedgerError, ReadinessError
 from ..core.formats import canonical_json
 from ..core.model import Verdict
 from ..core.verdict import exit_code
-from ..report import JSON_NAME, NAMES, github, junit, terminal, write_all
+from ..report import JSON_NAME, NAMES, append_summary, github, junit, terminal, write_all
 from . import channels
 from .context import RunContext
 from .judgement import Judge
@@ -44,8 +44,8 @@ class Gate:
         self._failed = self._failure = ""
         self._said = False
         self._announced = False
-        #: What the terminal says below the answer.
-        self._beside: list[str] = []
+        #: Why there is no job summary; the verdict stands without.
+        self._beside = ""
         # What pytest remembers of earlier runs, the tests of other suites among them, is not this run's.
         self._earlier = {path: frozenset(_entries(path)) for path in channels.files(config)}
 
@@ -93,7 +93,7 @@ class Gate:
         try:
             self._model = self._finish(int(session.exitstatus))
             self._reports.code = int(self._model["exit_code"])
-            self._summarise(self._model)
+            self._beside = append_summary(self._model, self._context.redactor)
         except (ReadinessError, OSError) as problem:
             self._give_up(problem)
         except Exception:
@@ -217,22 +217,6 @@ class Gate:
                 with contextlib.suppress(ParseError):  # another plugin has changed the file: it stays so
                     path.write_bytes(junit.annotated(path.read_bytes(), model, prefix))
 
-    def _summarise(self, model: Mapping[str, Any]) -> None:
-        """Append the report to the job summary that GitHub Actions asks for; the verdict stands without."""
-        if not (name := os.environ.get(github.SUMMARY)):
-            return
-        path = Path(name)
-        try:
-            text = github.summary(model, path.stat().st_size if path.exists() else 0)
-            data = text.encode("utf-8", "backslashreplace")
-            if self._context.redactor.leaks(data):
-                self._beside.append("a live secret was found in the job summary; it is withheld")
-                return
-            with path.open("ab") as file:
-                file.write(data)
-        except OSError as problem:
-            self._beside.append(f"{github.SUMMARY} cannot be written: {problem.strerror or problem}")
-
     def _written(self, path: Path) -> bytes:
         """Return what this run wrote into a file."""
         if earlier := self._earlier.get(path):
@@ -253,7 +237,7 @@ class Gate:
         written = [path for path in (*self._own_reports(), *self._foreign_artifacts()) if path.is_file()]
         shown = terminal.lines(model, reports=[str(path) for path in dict.fromkeys(written)])
         causes = github.commands(model) if os.environ.get(github.ACTIONS) == "true" else []
-        return [*shown, *self._beside, *causes]
+        return [*shown, *filter(None, [self._beside]), *causes]
 
     def _own_reports(self) -> list[Path]:
         return [self._reports.directory / name for name in NAMES]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from ..core.errors import ReadinessError
-from . import exports, html, json, markdown
+from . import exports, github, html, json, markdown
 
 #: The page of raw results that pytest-html writes beside ours; it is scanned with them.
 RESULTS_NAME = "results.html"
@@ -72,11 +72,33 @@ def write_all(
     return leaked
 
 
+def append_summary(model: Mapping[str, Any], redactor: LeakScanner) -> str:
+    """Append the report to the job summary, where GitHub Actions asks for one; return what prevented it."""
+    if not (name := os.environ.get(github.SUMMARY)):
+        return ""
+    path = Path(name)
+    try:
+        text = github.summary(model, path.stat().st_size if path.exists() else 0)
+        data = text.encode("utf-8", "backslashreplace")
+        if redactor.leaks(data):
+            return "a live secret was found in the job summary; it is withheld"
+        with path.open("ab") as file:
+            file.write(data)
+    except OSError as problem:
+        return f"{github.SUMMARY} cannot be written: {problem.strerror or problem}"
+    return ""
+
+
 def report_of(directory: Path) -> Path:
     """Return the JSON report that the last run left, whether or not it was a full run's."""
     full, partial = directory / JSON_NAME, directory / PARTIAL_NAME / JSON_NAME
     found = [path for path in (partial, full) if path.is_file()]
     return max(found, key=lambda path: path.stat().st_mtime_ns, default=full)
+
+
+def formats_in(directory: Path) -> list[str]:
+    """Return the formats in which a directory has a report beside the standard ones."""
+    return [format_ for format_, (name, _) in FORMATS.items() if (directory / name).is_file()]
 
 
 def keep(directory: Path) -> Mapping[str, bytes]:
