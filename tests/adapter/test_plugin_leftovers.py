@@ -127,7 +127,7 @@ def test_a_thread_of_a_fixture_fails_the_check(suite: Suite, when: str, workers:
 
 REPLACED = (
     *("builtins.any", "builtins.isinstance", "builtins.open", "json.dumps", "json.loads", "os.replace"),
-    *("os.write", "os.getpid", "time.time", "time.monotonic", "threading.excepthook", "sys.excepthook"),
+    *("os.write", "os.getpid", "time.time", "time.monotonic", "threading.excepthook", "sys.unraisablehook"),
 )
 REPLACES = """
 import builtins, json, sys

@@ -57,7 +57,7 @@ _RELIED_ON: tuple[tuple[ModuleType, str], ...] = (
     *((os, name) for name in ("_exit", "getpid", "open", "replace", "write")),
     *((time, name) for name in ("monotonic", "perf_counter", "time")),
     (threading, "excepthook"),
-    *((sys, name) for name in ("excepthook", "unraisablehook")),
+    (sys, "unraisablehook"),
 )
 #: Whether this is a copy is asked before what a check replaced is taken back.
 _getpid, _write, _exit = os.getpid, os.write, os._exit
