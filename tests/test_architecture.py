@@ -28,7 +28,8 @@ ARROWS = {
         "selftest": {"core", "profile", "report"},
         "adapter": {"core", "profile", "ledger", "report"},
         "supervisor": {"core", "profile", "report"},
-        "cli": {"core", "profile", "ledger", "report", "selftest", "supervisor"},
+        "commands": {"core", "profile", "ledger", "report"},
+        "cli": {"commands", "core", "selftest", "supervisor"},
     },
     "smoke": {
         "contract": set(),

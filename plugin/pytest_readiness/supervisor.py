@@ -1,4 +1,4 @@
-"""``readiness gate``: runs pytest as a child and answers with the exit code of its report.
+"""``readiness run`` and ``gate``: pytest as a child, answered for by the exit code of its report.
 
 A process cannot answer for its own end. ``os._exit(0)``, a timeout that ends the process, a crash, a plugin
 that was not loaded: all of them leave an exit status that says nothing of the platform. Here the report of
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from .core.formats import HANDOVER, RUN_ID, new_run_id
 from .core.model import Verdict
 from .core.redaction import Redactor
 from .core.verdict import exit_code
-from .profile.project import find_plan
+from .profile.project import find_plan, read_plan
 from .report import PARTIAL_NAME, append_summary, discard, formats_in, write_all
 
 #: pytest's own: an internal error, bad input. What they say is more than NO_VERDICT.
@@ -34,11 +35,13 @@ _PR_SET_PDEATHSIG = 1
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
-def supervise(arguments: Sequence[str]) -> int:
-    """Run ``pytest --gate`` with these arguments; return the exit code of this run's report, else 6.
+def supervise(arguments: Sequence[str], *, gate: bool = True) -> int:
+    """Run pytest with these arguments; return the exit code of this run's report, else 6.
 
-    Exit 3 and 4 are the child's own. A report without an answer says how pytest ended.
+    Exit 3 and 4 are the child's own. A report without an answer says how pytest ended. ``gate`` refuses a
+    partial run. Where the plan is, arguments without a path mean its suite.
     """
+    arguments = [*(["--gate"] if gate else []), *_usual_suite(), *arguments]
     run_id = new_run_id()
     with tempfile.TemporaryDirectory(prefix="readiness-") as place:
         handover = Path(place, "run.json")
@@ -84,7 +87,7 @@ def _run_pytest(arguments: Sequence[str], told: Mapping[str, str]) -> int:
 
     before = {number: signal.signal(number, pass_on) for number in _PASSED_ON}
     try:
-        command = [sys.executable, "-m", "pytest", "--gate", *arguments]
+        command = [sys.executable, "-m", "pytest", *arguments]
         child = subprocess.Popen(  # noqa: S603
             command, env={**os.environ, **told}, process_group=0, preexec_fn=_ends_with(os.getpid())
         )
@@ -109,6 +112,17 @@ def _ends_with(owner: int) -> Callable[[], None] | None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     return bind
+
+
+def _usual_suite() -> list[str]:
+    """Return the options with which pytest runs the plan's suite where no path is given."""
+    plan = find_plan(Path.cwd())
+    if plan is None or plan.parent != Path.cwd():
+        return []
+    try:
+        return ["-o", f"testpaths={shlex.quote(read_plan(plan).suite)}"]
+    except ReadinessError:  # pytest says what is wrong with it
+        return []
 
 
 def _usual_reports(arguments: Sequence[str]) -> Path:

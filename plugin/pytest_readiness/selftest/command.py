@@ -40,7 +40,10 @@ RECORD, PARTIAL_RECORD = "self-test", "self-test-partial"
 def add(commands: Any) -> None:
     """Add the command and its options to the parsers of ``readiness``."""
     parser = commands.add_parser(
-        "self-test", help="Inject every fault of the catalogue: does the suite notice?"
+        "self-test",
+        help="Inject every fault of the catalogue: does the suite notice?",
+        epilog="examples:\n  readiness self-test\n  readiness self-test --only 'G-4' --clean-runs 1\n"
+        "  readiness self-test --mutants --sample 50 --seed abc1234",
     )
     parser.add_argument(
         "--only",

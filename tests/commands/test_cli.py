@@ -157,3 +157,16 @@ def test_without_a_plan_and_without_a_url_it_says_what_to_do(
         "no readiness.toml in this directory or its parents\n"
         "  next: run it in the project of the suite, or name one with --ledger URL\n"
     )
+
+
+def test_an_export_is_a_ledger_of_its_own(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = record(project, "r1", "r2")
+    assert main(["ledger", "export"]) == 0
+    exported = project / "exported.jsonl"
+    exported.write_text(capsys.readouterr().out)
+    assert main(["ledger", "verify", "--ledger", f"file:{exported}"]) == 0
+    assert capsys.readouterr().out == f"file:{exported}: 2 entries, chain verified\n"
+    path.write_text(path.read_text().replace('"r2"', '"r3"'))
+    assert main(["ledger", "export"]) == 4
+    out, err = capsys.readouterr()
+    assert (out, "entry 2" in err) == ("", True)

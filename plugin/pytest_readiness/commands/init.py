@@ -1,0 +1,156 @@
+"""``readiness init``: the files of a first suite, which give a verdict as they are."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..core.arguments import filled
+from ..core.errors import ReadinessError
+from ..core.plan import PLAN_NAME
+from ..profile.schema import DIRECTORY, SCHEMA_NAME, BadValue, Field
+from . import say
+
+STARTER = Path(__file__).parent / "starter"
+EMBEDDED, LIVE = "local", "staging"
+_LOOPBACK = re.compile(r"localhost|127\.\d+\.\d+\.\d+|::1")
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the files depend on. An empty ``url``: a stand-in for the platform comes with them."""
+
+    title: str
+    url: str
+    environment: str
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """The starter's file for each file of the project."""
+        beside = {} if self.url else {"smoke/conftest.py": "conftest.py"}
+        return {
+            PLAN_NAME: "readiness.toml",
+            f"{DIRECTORY}/{SCHEMA_NAME}": "schema.toml",
+            f"{DIRECTORY}/{self.environment}.toml": "environment.toml",
+            "smoke/test_health.py": "test_health.py",
+            **beside,
+            ".github/workflows/readiness.yml": "readiness.yml",
+        }
+
+    @property
+    def values(self) -> Mapping[str, str]:
+        """What stands in the files; the form of TOML where it is quoted there."""
+        platform = f"\n[platform]\nurl = {json.dumps(self.url)}" if self.url else ""
+        return {
+            "title": json.dumps(self.title, ensure_ascii=False),
+            "name": self.environment,
+            "live": json.dumps(self.environment != EMBEDDED),
+            "platform": platform or "\n# [platform] url: smoke/conftest.py starts a stand-in and fills it in",
+        }
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parsers of ``readiness``."""
+    parser = commands.add_parser(
+        "init",
+        help="Begin a suite: plan, environment, a first check, a workflow",
+        description="Write a launch plan, an environment and its schema, a first check that passes, and a "
+        "workflow for GitHub. Asks for what no option says. Overwrites nothing.",
+        epilog="examples:\n  readiness init\n  readiness init --name Shop --url https://shop.example/health\n"
+        "  readiness init shop --name Shop --stand-in",
+    )
+    parser.add_argument("directory", nargs="?", default=".", type=filled, help="Where (default: here)")
+    parser.add_argument("--name", type=filled, metavar="TEXT", help="What the platform is called")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--url", type=filled, help="Its health route, such as https://shop.example/health")
+    where.add_argument(
+        "--stand-in",
+        action="store_true",
+        help="No platform yet: the suite starts a small server in its place",
+    )
+    parser.add_argument(
+        "--env",
+        type=filled,
+        metavar="NAME",
+        help=f"The environment's name (default: {LIVE}; {EMBEDDED} for a URL of this machine or a stand-in)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the files and say what to do next; ReadinessError, and no file, when one exists already."""
+    root = Path(options.directory)
+    answers = _ask(options, root.resolve().name or "platform")
+    made = {
+        root / name: Template((STARTER / f"{source}.in").read_text(encoding="utf-8")).substitute(
+            answers.values
+        )
+        for name, source in answers.files.items()
+    }
+    if existing := [str(path) for path in made if path.exists() or path.is_symlink()]:
+        raise ReadinessError(
+            "exists already, and nothing is overwritten",
+            where=", ".join(existing),
+            action="readiness init DIRECTORY, or move these files away",
+        )
+    try:
+        for path, text in made.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
+    except OSError as problem:
+        raise ReadinessError(
+            f"cannot be written: {problem.strerror}",
+            where=str(problem.filename),
+            action="give permission there, or name another directory",
+        ) from problem
+    say(*(f"written: {path}" for path in made))
+    there = f"cd {shlex.quote(options.directory)} && " if options.directory != "." else ""
+    say(f"next: {there}readiness run --env {answers.environment}")
+    say("keep out of git: reports/ and .readiness/, which holds the history of runs")
+    return 0
+
+
+def _ask(options: argparse.Namespace, usual: str) -> Answers:
+    title = options.name or _answer(f"What is the platform called? [{usual}] ", "--name") or usual
+    url = options.url or ""
+    if not url and not options.stand_in:
+        url = _answer("URL of its health route? [none yet: a stand-in answers] ", "--url or --stand-in")
+    try:
+        url = str(Field(name="url", type="url").accept(filled(url))) if url else ""
+        title = filled(title)
+    except BadValue as problem:
+        raise ReadinessError(problem.what, where="--url", allowed=problem.allowed) from None
+    except argparse.ArgumentTypeError as problem:
+        raise ReadinessError(str(problem)) from None
+    is_here = not url or bool(_LOOPBACK.fullmatch(urlsplit(url).hostname or ""))
+    name = options.env or (EMBEDDED if is_here else LIVE)
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) or f"{name}.toml" == SCHEMA_NAME:
+        raise ReadinessError(
+            f"{name!r} is no name for an environment",
+            where="--env",
+            allowed='small letters, digits, "-" and "_"; not "schema"',
+        )
+    if not url and name != EMBEDDED:
+        raise ReadinessError(
+            f"a stand-in is no {name}", where="--env", allowed=f"{EMBEDDED}, or any name with --url"
+        )
+    return Answers(title, url, name)
+
+
+def _answer(question: str, option: str) -> str:
+    sys.stderr.write(question)
+    sys.stderr.flush()
+    line = sys.stdin.readline()
+    if not line:
+        raise ReadinessError("no answer", where=question.partition("?")[0] + "?", action=f"give {option}")
+    return line.strip()
