@@ -127,16 +127,17 @@ class Suite:
         plugins: Sequence[str] = DEFAULT,
         environ: Mapping[str, str] | None = None,
         fresh: bool = False,
+        paths: Sequence[str] = ("smoke",),
     ) -> Started:
-        """Start pytest in a process group of its own; ``fresh``: in an interpreter that imported nothing."""
+        """Start pytest in a process group of its own; ``fresh``: in an interpreter that imported nothing.
+
+        ``paths`` are asked for where ``args`` names none.
+        """
         self._leave_out_empty_phases()
         if any(arg.startswith("-n") for arg in args):
             plugins = (*plugins, "xdist")
-        paths = (
-            []
-            if any(arg.startswith("smoke") or arg in {".", "tests", "other"} for arg in args)
-            else ["smoke"]
-        )
+        if any(arg.startswith("smoke") or arg in {".", "tests", "other"} for arg in args):
+            paths = ()
         loaded = [word for name in plugins for word in ("-p", PLUGINS[name])]
         delay = [] if "rerunfailures" not in plugins else ["--reruns-delay=0"]
         settings = {
@@ -171,9 +172,10 @@ class Suite:
         plugins: Sequence[str] = DEFAULT,
         environ: Mapping[str, str] | None = None,
         fresh: bool = False,
+        paths: Sequence[str] = ("smoke",),
     ) -> Run:
         """Run pytest to its end."""
-        return self.finish(self.start(*args, plugins=plugins, environ=environ, fresh=fresh))
+        return self.finish(self.start(*args, plugins=plugins, environ=environ, fresh=fresh, paths=paths))
 
     def finish(self, started: Started) -> Run:
         """Wait for a started run; kill its whole group when it hangs."""

@@ -89,6 +89,7 @@ def test_figures_of_any_type_travel(suite: Suite) -> None:
 def test_real_httpx_responses(suite: Suite) -> None:
     suite.checks("""
     import httpx
+    from types import SimpleNamespace
 
     def answer(request):
         if request.url.path == "/stream":
@@ -101,10 +102,13 @@ def test_real_httpx_responses(suite: Suite) -> None:
             evidence.exchange(client.post("http://host/x", json={"prompt": "hi"}))
             with client.stream("GET", "http://host/stream") as response:
                 evidence.exchange(response)
+        prepared = SimpleNamespace(method="PUT", url="http://host/y", headers={}, body="as requests has it")
+        evidence.exchange(SimpleNamespace(request=prepared, status_code=200, headers={}, content=b"done"))
     """)
     run = suite.run()
     assert run.code == 0, run.told()
-    post, stream = run.check("health/exchange")["evidence"]
+    post, stream, put = run.check("health/exchange")["evidence"]
+    assert (put["request"]["body"], put["response"]["body"]) == ("as requests has it", "done")
     assert (post["method"], post["url"], post["status"]) == ("POST", "http://host/x", 429)
     assert post["request"]["body"] == '{"prompt":"hi"}'
     assert post["response"]["headers"]["retry-after"] == "2"

@@ -60,6 +60,42 @@ def test_broken_plan_does_not_stop_other_tests(suite: Suite) -> None:
     assert suite.run("tests").code == 0
 
 
+@pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["alone", "workers"])
+@pytest.mark.parametrize("asked", ["", ".", "tests-and-smoke"])
+@pytest.mark.parametrize("fails", [False, True], ids=["passes", "fails"])
+def test_other_tests_run_without_the_suite_where_there_is_no_local_environment(
+    suite: Suite, asked: str, fails: bool, workers: tuple[str, ...]
+) -> None:
+    suite.checks(PASSING)
+    suite.write("tests/test_other.py", f"def test_other(): assert {not fails}")
+    (suite.root / "environments/local.toml").rename(suite.root / "environments/staging.toml")
+    if asked == "tests-and-smoke":
+        suite.write("pytest.ini", "[pytest]\ntestpaths = tests smoke\n")
+    run = suite.run(*([asked] if asked == "." else ["-c", "pytest.ini"]), *workers, paths=())
+    assert run.code == int(fails), run.told()
+    assert ("1 failed" if fails else "1 passed") in run.out
+    assert "readiness: smoke/ did not run: there is no environment 'local'" in run.out
+    assert not (suite.root / "reports").exists()
+
+
+@pytest.mark.parametrize("args", [("smoke",), ("smoke", "tests"), (".", "--gate"), (".", "--env", "local")])
+def test_a_run_that_asks_for_the_suite_needs_its_environment(suite: Suite, args: tuple[str, ...]) -> None:
+    suite.checks(PASSING)
+    suite.write("tests/test_other.py", "def test_other(): assert True")
+    (suite.root / "environments/local.toml").unlink()
+    run = suite.run(*args)
+    assert run.code == 4, run.told()
+    assert "unknown environment 'local'" in run.err
+
+
+def test_testpaths_that_name_the_suite_alone_ask_for_it(suite: Suite) -> None:
+    suite.checks(PASSING)
+    suite.write("pytest.ini", "[pytest]\ntestpaths = smoke\n")
+    (suite.root / "environments/local.toml").unlink()
+    run = suite.run(paths=())
+    assert run.code == 4, run.told()
+
+
 def test_heavy_libraries_are_not_imported_without_need(suite: Suite) -> None:
     suite.write("conftest.py", SPY)
     suite.checks(PASSING)

@@ -130,8 +130,8 @@ class Evidence:
 
     def _body(self, message: Any) -> str:
         """Return the start of a body, redacted before it is cut: half a secret would not be recognised."""
-        try:
-            content = message.content
+        try:  # httpx calls it content; a request of `requests` has a body
+            content = message.content if hasattr(message, "content") else message.body
         except (AttributeError, RuntimeError):  # a stream that was not read
             return ""
         head = (content or b"")[:_SEARCHED]

@@ -12,13 +12,15 @@ import sys
 import traceback
 from collections.abc import Generator
 from glob import glob
-from typing import TYPE_CHECKING, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from ..core.errors import ReadinessError
+from ..core.plan import PLAN_NAME
 from .channels import guard
-from .options import Settings, is_active, is_inert
+from .options import DEFAULT_ENVIRONMENT, LEFT_OUT, Settings, is_active, is_inert, suite_name
 
 if TYPE_CHECKING:
     from .reports import Reports
@@ -51,6 +53,37 @@ def retract(config: pytest.Config) -> None:
     """Put back what was there: with all options known, this run does not concern the plan."""
     if REPORTS in config.stash:
         config.stash[REPORTS].undo()
+
+
+class SuiteLeftOut:
+    """Keeps the suite out of a run for other tests, and says how its checks are run."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._name = suite_name(config.rootpath / PLAN_NAME)
+        self._suite = (config.rootpath / self._name).resolve()
+        base = config.invocation_params.dir
+        config.args = [path for path in config.args if not self._has((base / path.split("::")[0]).resolve())]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
+        """Ignore the suite's directory, also under another name that links to it."""
+        return True if self._has(collection_path.resolve()) else None
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Have a worker of xdist leave out the same."""
+        node.workerinput[LEFT_OUT] = True
+
+    @pytest.hookimpl
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Say what did not run: a pass of the other tests says nothing about the suite."""
+        terminalreporter.write_line(
+            f"readiness: {self._name}/ did not run: there is no environment {DEFAULT_ENVIRONMENT!r};"
+            f" next: pytest {self._name} --env NAME"
+        )
+
+    def _has(self, path: Path) -> bool:
+        return path.is_relative_to(self._suite)
 
 
 class LastAct:

@@ -15,8 +15,12 @@ from ..core.arguments import filled
 from ..core.errors import three_lines
 from ..core.plan import PLAN_NAME, is_directory_name
 from ..core.toml import parse_toml
+from ..profile.schema import DIRECTORY
 
 DEFAULT_SUITE = "smoke"
+DEFAULT_ENVIRONMENT = "local"
+#: What tells a worker of xdist that the run goes without the suite.
+LEFT_OUT = "readiness_left_out"
 #: 3 and 4 are pytest's own, 6 is NO_VERDICT, 5 and 7 would be read as pytest's and pytest-rerunfailures'.
 DEGRADED_CODES = (0, 1, 2)
 #: pytest's options with which no check runs, so that there is nothing to judge.
@@ -101,6 +105,7 @@ def is_inert(config: pytest.Config) -> bool:
 def is_active(config: pytest.Config) -> bool:
     """Tell whether the rootdir has a plan and this run asks for its suite or names an environment.
 
+    A run that goes without the suite (:func:`leaves_out_suite`) does not.
     UsageError for an environment or a gate without a plan: a gate that is not there must not let it pass.
     """
     plan = config.rootpath / PLAN_NAME
@@ -147,7 +152,33 @@ def is_active(config: pytest.Config) -> bool:
                 action=f"pytest {suite_name(plan)} and the same options",
             )
         )
-    return touches_suite
+    return touches_suite and not leaves_out_suite(config)
+
+
+def leaves_out_suite(config: pytest.Config) -> bool:
+    """Tell whether this run is for other tests, which the suite that lies beside them must not stop.
+
+    Such a run names neither the suite nor an environment, like a bare ``pytest`` at the rootdir, and there is
+    no ``local`` environment to which the suite's checks would go.
+    """
+    if given := getattr(config, "workerinput", None):
+        return LEFT_OUT in given
+    if any(config.getoption(f"readiness_{name}") for name in ("env", "gate", "drills")):
+        return False
+    if (config.rootpath / DIRECTORY / f"{DEFAULT_ENVIRONMENT}.toml").exists():
+        return False
+    plan = config.rootpath / PLAN_NAME
+    suite = (config.rootpath / suite_name(plan)).resolve()
+    if not (plan.is_file() and suite.is_dir()):
+        return False
+    base = config.invocation_params.dir
+    named = [(base / path.split("::")[0]).resolve() for path in config.option.file_or_dir] or [base]
+    asked = asked_paths(config)  # with the testpaths of a bare `pytest`
+    return (
+        any(suite.is_relative_to(path) or path.is_relative_to(suite) for path in asked)
+        and not all(path.is_relative_to(suite) for path in asked)
+        and not any(path.is_relative_to(suite) for path in named)
+    )
 
 
 def _refuse_suite_of_another_root(config: pytest.Config) -> None:
@@ -236,7 +267,7 @@ class Settings:
         workerinput: dict[str, Any] = getattr(config, "workerinput", {})
         return cls(
             root=config.rootpath,
-            environment=config.getoption("readiness_env") or "local",
+            environment=config.getoption("readiness_env") or DEFAULT_ENVIRONMENT,
             gate=config.getoption("readiness_gate"),
             drills=config.getoption("readiness_drills"),
             degraded_exit_code=config.getoption("readiness_degraded_exit_code"),

@@ -51,7 +51,9 @@ def pytest_configure(config: pytest.Config) -> None:
         register(config)
     elif (config.rootpath / PLAN_NAME).is_file():
         from .channels import guard
-        from .first_act import retract
+        from .first_act import SuiteLeftOut, retract
 
         guard(config).close()
         retract(config)
+        if options.leaves_out_suite(config):
+            config.pluginmanager.register(SuiteLeftOut(config), "readiness-left-out")

@@ -19,10 +19,13 @@ A platform that can mutate its own code takes these, too; `mutants` tells what t
     DELETE /trace          stop that: {"lines": {service: {file: {line: [n]}}}}
 
 A request that cannot be carried out is answered with a status of 400 or more and {"message"}.
+
+A platform in Python need not write any of this: it is a :class:`Breakable`, and :func:`serve` does the rest.
 """
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import os
@@ -30,13 +33,16 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, urlsplit
+from typing import Any, Protocol
+from urllib.parse import quote, unquote, urlsplit
 
 from . import PlatformError
 
@@ -244,3 +250,100 @@ def last_words(log: Path) -> str:
         text = ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " | ".join(line[:_WIDTH] for line in lines[-_LINES:]) or "it wrote nothing"
+
+
+class Breakable(Protocol):
+    """A platform that can be broken on purpose. An exception says that it cannot be done, and why."""
+
+    def set_fault(self, fault: str, params: Mapping[str, Any], /) -> None:
+        """Begin to misbehave in this way; ``params`` are those of the catalogue."""
+
+    def clear_fault(self, fault: str, /) -> None:
+        """Behave again, and undo what the fault did."""
+
+    def reset(self) -> None:
+        """Be as after the start. No fault is on when this is called."""
+
+    def state(self) -> object:
+        """Return what is equal for equal states, as far as checks notice: JSON, or anything with a repr."""
+
+
+def serve(platform: Breakable, *, profile: str, env: Mapping[str, str] | None = None) -> None:
+    """Be the platform of ``readiness self-test``: announce it, then do as asked until stdin is closed.
+
+    ``profile`` is the content of a profile (TOML) with which ``--env`` reaches it, ``env`` what else a run
+    needs in its environment, such as the secrets that the profile refers to.
+    """
+    board = _Board(platform)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            status, told = board.answer(self.command, self.path, raw)
+            content = json.dumps(told).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_PUT = do_POST = do_DELETE = do_GET
+
+        def log_message(self, *_: Any) -> None:
+            """Keep the log for what the platform says."""
+
+    with tempfile.TemporaryDirectory(prefix="readiness-platform-") as place:
+        path = Path(place, "profile.toml")
+        path.write_text(profile, encoding="utf-8")
+        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            control = f"http://127.0.0.1:{server.server_port}"
+            address = {"profile": str(path), "control": control, "env": dict(env or {})}
+            sys.stdout.write(json.dumps(address) + "\n")
+            sys.stdout.flush()
+            with suppress(KeyboardInterrupt):
+                sys.stdin.read()
+            server.shutdown()
+
+
+class _Board:
+    """The faults that are on, and what a control port answers."""
+
+    def __init__(self, platform: Breakable) -> None:
+        self._platform = platform
+        self._active: dict[str, Mapping[str, Any]] = {}
+        self._lock = threading.Lock()
+
+    def answer(self, method: str, path: str, raw: bytes) -> tuple[int, Mapping[str, Any]]:
+        with self._lock:
+            try:
+                return self._act(method, path, json.loads(raw or b"{}"))
+            except Exception as problem:  # whatever keeps the platform from it, the self-test has to say
+                return http.client.CONFLICT, {"message": f"{type(problem).__name__}: {problem}"}
+
+    def _act(self, method: str, path: str, body: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
+        kind, _, name = path.removeprefix("/").partition("/")
+        fault = unquote(name)
+        match method, kind:
+            case "PUT", "faults":
+                self._platform.set_fault(fault, body)
+                self._active[fault] = body
+            case "DELETE", "faults":
+                self._platform.clear_fault(fault)
+                self._active.pop(fault, None)
+            case "GET", "faults":
+                return http.client.OK, {"active": self._active}
+            case "GET", "state":
+                return http.client.OK, {"digest": self._digest()}
+            case "POST", "reset":
+                for active in [*self._active]:
+                    self._platform.clear_fault(active)
+                    del self._active[active]
+                self._platform.reset()
+                return http.client.OK, {"digest": self._digest()}
+            case _:
+                return http.client.NOT_FOUND, {"message": f"this platform does not offer {method} {path}"}
+        return http.client.OK, {}
+
+    def _digest(self) -> str:
+        state = json.dumps(self._platform.state(), sort_keys=True, default=repr)
+        return hashlib.sha256(state.encode()).hexdigest()

@@ -1,0 +1,25 @@
+"""What the shop sells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("catalogue"), pytest.mark.requires("shop")]
+
+
+@pytest.mark.p1
+def test_price_is_in_whole_cents(shop: Any, evidence: Any) -> None:
+    """A price is a whole number of cents."""
+    price = shop.send("GET", "/products/tea").json()["price_cents"]
+    evidence.figure("price of tea", price, "cents")
+    assert isinstance(price, int), f"the price of tea is {price!r} cents"
+    assert price > 0
+
+
+@pytest.mark.p1
+def test_unknown_product_is_not_found(shop: Any) -> None:
+    """A product that the shop does not have is a 404."""
+    answer = shop.send("GET", "/products/no-such-thing")
+    assert answer.status_code == 404, f"a product that does not exist is answered with {answer.status_code}"
