@@ -26,8 +26,7 @@ from smoke.platform.freeside import Dialects, Freeside, Tenants
 from smoke.platform.http import Connect, HttpClient, ServiceClient, address_of
 from smoke.platform.invariants import MICRO_PER_CENT, Conservation
 from smoke.platform.jwks import SigningKeyLookup
-from smoke.platform.once import Once
-from smoke.platform.spend import OpeningBalance, SpendJournal
+from smoke.platform.spend import Once, OpeningBalance, SpendJournal
 from smoke.platform.tokens import SigningKey
 from smoke.platform.ways import Way, finn_way, freeside_way
 from smoke.source.checkout import Checkout

@@ -19,8 +19,8 @@ from smoke.platform.concurrency import at_once
 from smoke.platform.dixie import Dixie, quality_signal
 from smoke.platform.forgeries import one_of_each
 from smoke.platform.freeside import Tenants
-from smoke.platform.once import Once
 from smoke.platform.services import controlled, each_access
+from smoke.platform.spend import Once
 from smoke.platform.tokens import Claims, bearer
 
 pytestmark = [

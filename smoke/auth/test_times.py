@@ -10,8 +10,8 @@ import httpx
 import pytest
 from pytest_readiness import Environment, SetupError
 
-from smoke.contract.boundaries import Times, times
 from smoke.contract.model import Access
+from smoke.contract.neighbours import Times, times
 from smoke.platform.answers import require_status
 from smoke.platform.attacks import Target, require_refused
 from smoke.platform.batch import Batch, Case

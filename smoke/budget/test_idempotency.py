@@ -19,8 +19,8 @@ from smoke.platform.batch import Batch, Case
 from smoke.platform.concurrency import at_once
 from smoke.platform.freeside import Freeside, Tenants, cost_in
 from smoke.platform.invariants import I7, Conservation
-from smoke.platform.once import Once
 from smoke.platform.prompts import prompt_for
+from smoke.platform.spend import Once
 from smoke.platform.ways import OF_FREESIDE, Way, require_no_run, run_of
 
 pytestmark = [

@@ -4,7 +4,7 @@ import httpx
 import pytest
 from pytest_readiness import Environment, Evidence, SetupError
 
-from smoke.contract.health import parts_amiss
+from smoke.contract.exchange import parts_amiss
 from smoke.platform.answers import Fields, fields_of, require_error, require_status
 from smoke.platform.dixie import Dixie
 from smoke.platform.finn import Finn

@@ -7,7 +7,7 @@ import pytest
 
 from smoke.contract.model import POOLS, TIER_POOLS
 from smoke.contract.neighbours import twice
-from smoke.contract.pools import Reach, above_the_tier, direct, misspelled, not_allowed
+from smoke.contract.requests import Reach, above_the_tier, direct, misspelled, not_allowed
 from smoke.platform.answers import error_code, fields_of, require_json_error, require_status
 from smoke.platform.batch import Batch, Case
 from smoke.platform.freeside import Tenants, cost_in

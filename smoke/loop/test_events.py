@@ -18,7 +18,7 @@ from smoke.platform.freeside import Tenants
 from smoke.platform.http import Connect
 from smoke.platform.intake import answering, judging
 from smoke.platform.jwks import SigningKeyLookup
-from smoke.platform.once import Once
+from smoke.platform.spend import Once
 
 pytestmark = [
     pytest.mark.goal("G-5"),

@@ -8,8 +8,7 @@ from functools import partial
 import pytest
 from pytest_readiness import Eventually
 
-from smoke.contract.intake import Verdict
-from smoke.contract.offers import rating, ratings
+from smoke.contract.intake import Verdict, rating, ratings
 from smoke.platform.attacks import require_refused
 from smoke.platform.batch import Batch, Case
 from smoke.platform.dixie import Scores

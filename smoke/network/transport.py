@@ -25,7 +25,7 @@ import httpcore
 import httpx
 from pytest_readiness import SetupError
 
-from .resolver import reach
+from .sockets import reach
 
 CONNECT_WITHIN_S = 2.0
 #: An answer may take longer than the latency limit of G-3: that check wants to see by how much.

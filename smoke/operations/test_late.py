@@ -14,9 +14,9 @@ from smoke.platform.attacks import Target, require_spent
 from smoke.platform.dixie import Dixie, Scores
 from smoke.platform.freeside import Freeside, Tenants
 from smoke.platform.jwks import SigningKeyLookup
-from smoke.platform.once import Once
 from smoke.platform.prompts import prompt_for
 from smoke.platform.services import each_access
+from smoke.platform.spend import Once
 from smoke.platform.ways import OF_FREESIDE, Way, require_no_run
 
 pytestmark = [

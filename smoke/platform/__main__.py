@@ -13,16 +13,15 @@ from dataclasses import replace
 import httpx
 from pytest_readiness import Environment, ProfileError, SetupError, load_environment
 
-from smoke.contract.boundaries import times
 from smoke.contract.model import Access, Service, accesses
+from smoke.contract.neighbours import times
 from smoke.network.transport import http_pool
 
 from . import tokens
 from .forgeries import forgeries, varieties
-from .genuine import Genuine
 from .http import HttpClient, ServiceClient, address_of
 from .jwks import SigningKeyLookup
-from .tokens import Claims, SigningKey
+from .tokens import Claims, Genuine, SigningKey
 
 #: The secret of the key that signs, by the service whose key set publishes it.
 SECRETS = {"freeside": "auth.signing_key", "finn": "auth.finn_signing_key"}

@@ -12,8 +12,8 @@ import httpx
 from pytest_readiness import ExternalOutage
 
 from smoke.contract.model import POOLS
-from smoke.contract.schema import LONGEST_SHOWN
-from smoke.contract.schema import shown as shown
+from smoke.contract.schemas import LONGEST_SHOWN
+from smoke.contract.schemas import shown as shown
 from smoke.network.strict_json import NotStrict, strict_json
 from smoke.network.transport import ContractViolation as ContractViolation
 

@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 from pytest_readiness import SafetyViolation
 
+from smoke.contract.intake import rating
 from smoke.contract.model import USER, Access, Service
-from smoke.contract.offers import rating
 
 from .answers import (
     UnexpectedStatus,
@@ -27,10 +27,9 @@ from .dixie import Dixie, quality_signal
 from .finn import INVOKE_PATH as FINN_INVOKE
 from .finn import Finn
 from .freeside import INVOKE_PATH, Freeside, cost_in
-from .genuine import Genuine
 from .http import JSON_HEADERS, Credential
 from .prompts import prompt_for
-from .tokens import Claims, SigningKey, bearer, dixie_service_claims, finn_claims, user_claims
+from .tokens import Claims, Genuine, SigningKey, bearer, dixie_service_claims, finn_claims, user_claims
 
 REFUSALS = (401, 403)
 #: A verified token that was spent before (contract 1.3); Finn and Dixie say 401.

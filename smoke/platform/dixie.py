@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 from pytest_readiness import Eventually, Evidence
 
-from smoke.contract import offers
+from smoke.contract import intake
 
 from . import tokens
 from .answers import fields_of, require_status
@@ -79,7 +79,7 @@ def now_text() -> str:
 
 def quality_signal(agent: str, score: float) -> dict[str, Any]:
     """A new event about the quality of an agent's work (contract 3)."""
-    return offers.quality_signal(agent, score, now_text())
+    return intake.quality_signal(agent, score, now_text())
 
 
 #: How long a score that must not move is watched beyond what Dixie may serve from its cache.

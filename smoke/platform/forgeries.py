@@ -21,12 +21,11 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import utils
 
-from smoke.contract.boundaries import FAR_TIMES
 from smoke.contract.model import SERVICES
-from smoke.contract.neighbours import Near, documents, strings, twice
+from smoke.contract.neighbours import FAR_TIMES, Near, documents, strings, twice
 from smoke.contract.verifier import Accepted, Refused
 
-from .genuine import Genuine, Sign, decoded, encoded, es256
+from .tokens import Genuine, Sign, decoded, encoded, es256
 
 #: The order of P-256: with s, n - s signs as well.
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551

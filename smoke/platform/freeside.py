@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 from pytest_readiness import Evidence
 
-from smoke.contract.offers import rating
+from smoke.contract.intake import rating
 from smoke.contract.schemas import EVENTS
 
 from . import tokens

@@ -13,7 +13,7 @@ import httpx
 from pytest_readiness import Environment, Evidence, SetupError
 
 from smoke.contract.model import SERVICES, Service
-from smoke.network.resolver import addresses_of
+from smoke.network.sockets import addresses_of
 from smoke.network.transport import within
 
 from .answer_log import CONTRACT_PATH, AnswerLog, Events, renamed

@@ -7,8 +7,7 @@ from functools import partial
 
 import httpx
 
-from smoke.contract.intake import Verdict
-from smoke.contract.offers import Offer
+from smoke.contract.intake import Offer, Verdict
 
 from .answers import require_json_error, require_status
 from .batch import Case

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pytest_readiness import SetupError
 
-from smoke.network.resolver import connected
+from smoke.network.sockets import connected
 
 from .http import require_resolvable
 

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from pytest_readiness import Environment
 
-from smoke.contract.intake import Verdict, far_from
-from smoke.contract.offers import events
+from smoke.contract.intake import Verdict, events, far_from
 from smoke.platform.attacks import require_refused
 from smoke.platform.batch import Batch, Case
 from smoke.platform.dixie import (

@@ -9,8 +9,7 @@ import httpx
 import pytest
 from pytest_readiness import Environment, Evidence
 
-from smoke.contract.intake import Verdict, routing_key
-from smoke.contract.offers import routing_keys
+from smoke.contract.intake import Verdict, routing_key, routing_keys
 from smoke.platform.answers import require_status
 from smoke.platform.attacks import require_refused
 from smoke.platform.batch import Batch, Case

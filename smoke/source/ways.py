@@ -16,10 +16,9 @@ from dataclasses import replace
 from tree_sitter import Node
 
 from . import shell
-from .arithmetic import compared, literal_items
 from .commands import MIGRATION, Commands
 from .state import MOST_ROUNDS, MOST_STATES, UNSURE, State, TooMany, bounded, ended, kept, outside
-from .words import EXIT_CODE, short
+from .words import EXIT_CODE, compared, literal_items, short
 
 
 class Ways(Commands):

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smoke.contract.exchange import Exchange, SentEvent, judge, secret_in
-from smoke.contract.schema import Schema, violations
-from smoke.contract.schemas import CODES, REFUSAL_FORM, REFUSALS, REPLIES, Reply, Route
+from smoke.contract.schemas import CODES, REFUSAL_FORM, REFUSALS, REPLIES, Reply, Route, Schema, violations
 
 KINDS: dict[str, st.SearchStrategy[Any]] = {
     "boolean": st.booleans(),

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smoke.contract.boundaries import LIMITS, times
-from smoke.contract.neighbours import documents, strings, types, values
+from smoke.contract.neighbours import LIMITS, documents, strings, times, types, values
 
 
 @given(st.text(min_size=1, max_size=40))

@@ -7,17 +7,20 @@ from typing import Any
 import pytest
 
 from smoke.contract.model import CALL_BODIES, MAX_BODY_BYTES, MAX_KEY_CHARS, POOLS, TIER_POOLS
-from smoke.contract.pools import above_the_tier, direct, misspelled, not_allowed
 from smoke.contract.requests import (
     KEY_HEADER,
+    above_the_tier,
     bad_bodies,
     bad_frames,
     bad_keys,
     bad_sizes,
+    direct,
+    misspelled,
+    not_allowed,
     not_json,
     padded,
 )
-from smoke.contract.schema import violations
+from smoke.contract.schemas import violations
 
 GOOD: dict[str, dict[str, Any]] = {
     "prompt": {"agent": "a", "prompt": "say it", "model": "cheap"},

@@ -11,7 +11,7 @@ from pytest_readiness import SafetyViolation, SetupError
 
 from smoke.platform.answers import ContractViolation, UnexpectedStatus, require_status
 from smoke.platform.batch import Batch, Case, minting, replay
-from smoke.platform.once import Once
+from smoke.platform.spend import Once
 from smoke.platform.tokens import SigningKey, bearer, user_claims
 from tests.smoke.log import Log
 

@@ -13,8 +13,7 @@ from smoke.contract.model import CALL, SERVICE, TOKEN_KINDS, USER
 from smoke.contract.verifier import Accepted
 from smoke.platform import tokens
 from smoke.platform.forgeries import FAMILIES, Forgery, forgeries, one_of_each, thinned, varieties
-from smoke.platform.genuine import Genuine
-from smoke.platform.tokens import SigningKey
+from smoke.platform.tokens import Genuine, SigningKey
 from stack.common import claims as stack_claims
 from stack.common.jose import PublicKey
 from stack.common.verifier import Issuer, TokenRefused, Verifier

@@ -9,14 +9,13 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization as form
 
-from smoke.contract.boundaries import times
 from smoke.contract.model import SERVICES, Access, accesses
+from smoke.contract.neighbours import times
 from smoke.contract.verifier import Accepted
 from smoke.platform import __main__ as command
 from smoke.platform.attacks import mint_command
 from smoke.platform.forgeries import forgeries, varieties
-from smoke.platform.genuine import Genuine
-from smoke.platform.tokens import SigningKey
+from smoke.platform.tokens import Genuine, SigningKey
 
 KEYS = {name: SigningKey.throwaway(f"{name}-kid") for name in ("freeside", "finn")}
 #: What a profile says of a service's address in a table.

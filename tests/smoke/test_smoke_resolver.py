@@ -10,8 +10,7 @@ import httpx
 import pytest
 from pytest_readiness import SetupError
 
-from smoke.network.relay import relayed
-from smoke.network.resolver import addresses_of, connected, reach
+from smoke.network.sockets import addresses_of, connected, reach, relayed
 from smoke.network.transport import http_pool
 from smoke.platform.http import require_resolvable
 from smoke.platform.pgbouncer import ask
