@@ -4,7 +4,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from hypothesis import given
-from pytest_readiness.report import junit
+from pytest_readiness.report import exports
 
 from tests.report import sample
 from tests.report.hostile import HOSTILE, hostile
@@ -31,7 +31,7 @@ def case(root: ET.Element, name: str) -> dict[str, str]:
 
 
 def test_suite_and_checks_have_their_facts() -> None:
-    root = ET.fromstring(junit.annotated(FILE, sample.broken()))
+    root = ET.fromstring(exports.annotated(FILE, sample.broken()))
     assert properties(root.find("testsuite")) == {
         "readiness.verdict": "BROKEN",
         "readiness.exit_code": "1",
@@ -58,9 +58,9 @@ def test_suite_and_checks_have_their_facts() -> None:
 
 
 def test_a_later_answer_replaces_an_earlier_one() -> None:
-    first = junit.annotated(FILE, sample.broken())
-    assert junit.annotated(first, sample.broken()) == first
-    root = ET.fromstring(junit.annotated(first, sample.unfinished()))
+    first = exports.annotated(FILE, sample.broken())
+    assert exports.annotated(first, sample.broken()) == first
+    root = ET.fromstring(exports.annotated(first, sample.unfinished()))
     assert properties(root.find("testsuite"))["readiness.verdict"] == "NO_VERDICT"
     assert case(root, "test_refused[freeside-expired]") == {"mine": "1"}
     assert case(root, "test_freeside") == {}
@@ -68,13 +68,13 @@ def test_a_later_answer_replaces_an_earlier_one() -> None:
 
 def test_a_prefix_of_class_names_is_known() -> None:
     prefixed = FILE.replace(b'classname="', b'classname="nightly.')
-    root = ET.fromstring(junit.annotated(prefixed, sample.broken(), "nightly"))
+    root = ET.fromstring(exports.annotated(prefixed, sample.broken(), "nightly"))
     assert case(root, "test_freeside")["readiness.id"] == "health/freeside"
 
 
 def test_what_is_no_xml_is_refused() -> None:
     with pytest.raises(ET.ParseError):
-        junit.annotated(b"<testsuites>", sample.broken())
+        exports.annotated(b"<testsuites>", sample.broken())
 
 
 @given(HOSTILE)
@@ -82,7 +82,7 @@ def test_no_content_breaks_the_file(text: str) -> None:
     model = hostile(sample.broken(), text)
     for check, plain in zip(model["checks"], sample.broken()["checks"], strict=True):
         check["nodeid"] = plain["nodeid"]
-    root = ET.fromstring(junit.annotated(FILE, model))
+    root = ET.fromstring(exports.annotated(FILE, model))
     assert [element.tag for element in root.iter() if element.tag != "property"].count("testcase") == 4
     assert case(root, "test_unit") == {}
     assert set(case(root, "test_freeside")) == {

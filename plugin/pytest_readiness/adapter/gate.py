@@ -19,12 +19,12 @@ from ..core.errors import LedgerError, ReadinessError
 from ..core.formats import canonical_json
 from ..core.model import Verdict
 from ..core.verdict import exit_code
-from ..report import JSON_NAME, NAMES, append_summary, github, junit, terminal, write_all
+from ..report import JSON_NAME, NAMES, append_summary, exports, github, terminal, write_all
 from . import channels
 from .context import RunContext
 from .judgement import Judge
+from .outcomes import Tally
 from .reports import REPLACED, USAGE_ERROR, Reports, unfinished
-from .tally import Tally
 
 INTERNAL_ERROR = 3
 
@@ -215,7 +215,7 @@ class Gate:
             if path.is_file():
                 prefix = self._config.getoption("junitprefix", None) or ""
                 with contextlib.suppress(ParseError):  # another plugin has changed the file: it stays so
-                    path.write_bytes(junit.annotated(path.read_bytes(), model, prefix))
+                    path.write_bytes(exports.annotated(path.read_bytes(), model, prefix))
 
     def _written(self, path: Path) -> bytes:
         """Return what this run wrote into a file."""

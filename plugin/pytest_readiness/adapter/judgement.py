@@ -17,9 +17,9 @@ from .checks import Checks
 from .collection import tests_named
 from .context import RunContext
 from .options import is_whole_suite_asked
+from .outcomes import Tally
 from .provenance import History, build_identity, checkout_of, digest_of, problems_of, runner
 from .reports import UNFINISHED
-from .tally import Tally
 
 
 class Judge:

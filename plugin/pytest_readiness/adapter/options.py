@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from ..core.arguments import filled
 from ..core.errors import three_lines
+from ..core.formats import filled
 from ..core.plan import PLAN_NAME, is_directory_name
 from ..core.toml import parse_toml
 from ..profile.schema import DIRECTORY

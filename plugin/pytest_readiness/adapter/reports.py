@@ -6,8 +6,9 @@ The first act of a run writes reports that say NO_VERDICT, so that a killed run 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,18 @@ from ..core.formats import text_of
 from ..core.model import Verdict
 from ..core.redaction import Redactor
 from ..core.verdict import exit_code
-from ..report import NAMES, PARTIAL_NAME, RESULTS_NAME, discard, keep, move, put_back, write_all
+from ..report import (
+    HTML_NAME,
+    NAMES,
+    PARTIAL_NAME,
+    RESULTS_NAME,
+    discard,
+    html,
+    keep,
+    move,
+    put_back,
+    write_all,
+)
 from .channels import guard
 from .context import own_run_id
 from .options import Settings, is_narrowed, suite_name
@@ -157,3 +169,65 @@ class Reports:
     def _page(self) -> Path | None:
         path = self._config.getoption("htmlpath", None)
         return self._config.invocation_params.dir / path if path else None
+
+
+_COLUMNS = ("result", "testId", "goal", "severity", "class", "duration")
+
+
+class HtmlBridge:
+    """Registered only when pytest-html is loaded. ``model`` judges the run when it is first called."""
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        model: Callable[[], Mapping[str, Any]],
+        reports: Reports,
+        redactor: Redactor,
+    ) -> None:
+        self._config = config
+        self._model = model
+        self._reports = reports
+        self._redactor = redactor
+        self._page: Any = None
+
+    @pytest.hookimpl
+    def pytest_html_report_title(self, report: Any) -> None:
+        """Name the page after what it is, and keep what pytest-html collects."""
+        report.title = "Launch readiness: raw results"
+        self._page = report
+
+    @pytest.hookimpl
+    def pytest_html_results_table_header(self, cells: list[str]) -> None:
+        """Add our columns before those of duration and links."""
+        cells[2:2] = html.header_cells()
+
+    @pytest.hookimpl
+    def pytest_html_results_table_row(self, report: Any, cells: list[str]) -> None:
+        """Add the same number of cells to each row; those of checks are written at the end."""
+        suffix = "" if report.when == "call" else f"::{report.when}"
+        cells[1] = html.name_cell(self._redactor.shown(f"{report.nodeid}{suffix}"))
+        cells[2:2] = html.blank_cells()
+
+    @pytest.hookimpl
+    def pytest_html_results_summary(self, prefix: list[str]) -> None:
+        """Put the verdict on top and the checks' outcomes into the rows, now that both are known."""
+        model = self._model()
+        page = self._config.invocation_params.dir / str(self._config.getoption("htmlpath"))
+        link = os.path.relpath(self._reports.directory / HTML_NAME, page.parent)
+        prefix.append(html.banner(model, link))
+        if self._page is not None:
+            self._settle(model, link)
+
+    def _settle(self, model: Mapping[str, Any], link: str) -> None:
+        """Leave one row for each check: phases, parts and attempts are in its log, a crash has a row, too."""
+        tests = self._page.data["tests"]
+        for check in model["checks"]:
+            earlier = tests.get(check["nodeid"], [])
+            cells = html.row_cells(check, link)
+            log = "\n".join(dict.fromkeys(row["log"] for row in earlier)) or html.escaped(check["summary"])
+            row = {"extras": [], "log": log, "resultsTableRow": cells}
+            values = (cell.partition(">")[2].rpartition("<")[0] for cell in cells)
+            tests[check["nodeid"]] = [row | dict(zip(_COLUMNS, values, strict=False))]
+        ended = [row["result"].lower() for found in tests.values() for row in found]
+        for name, count in self._page.outcomes.items():
+            count["value"] = ended.count(name)

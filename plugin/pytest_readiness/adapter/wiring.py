@@ -12,7 +12,7 @@ from ..core.errors import ReadinessError
 from ..report import RESULTS_NAME
 from . import fixtures
 from .channels import REDACTOR, guard
-from .collection import Collector
+from .collection import MARKERS, Collector
 from .context import RUN, RunContext, ask_hook, begin, enter, read_profile
 from .first_act import REPORTS
 from .gate import Gate
@@ -20,12 +20,11 @@ from .judgement import Judge
 from .leftovers import BackgroundFailures
 from .limits import Limits, Repetition, set_defaults
 from .listener import Listener
-from .markers import MARKERS
 from .options import Settings
+from .outcomes import Tally
 from .provenance import History
 from .recorder import Recorder
-from .reports import Reports
-from .tally import Tally
+from .reports import HtmlBridge, Reports
 
 #: What the names of the plugin's objects begin with: ``-p no:NAME`` takes them.
 PREFIX = "readiness-"
@@ -116,8 +115,6 @@ class ControllerStart:
             beside_checks(self._config, context)
         judge = Judge(self._config, context, tally, history, checks)
         if has_html(self._config):
-            from .html_bridge import HtmlBridge
-
             add(self._config, "html", HtmlBridge(self._config, judge.model, self._reports, context.redactor))
         add(self._config, "gate", Gate(self._config, context, tally, judge, self._reports))
 

@@ -14,8 +14,8 @@ from string import Template
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..core.arguments import filled
 from ..core.errors import ReadinessError
+from ..core.formats import filled
 from ..core.plan import PLAN_NAME
 from ..profile.schema import DIRECTORY, SCHEMA_NAME, BadValue, Field
 from . import say

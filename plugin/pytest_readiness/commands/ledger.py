@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..core.arguments import filled
 from ..core.errors import LedgerError
-from ..core.formats import canonical_json, counted
+from ..core.formats import canonical_json, counted, filled
 from ..core.history import streak
 from ..core.plan import Plan
 from ..ledger import Ledger, open_ledger

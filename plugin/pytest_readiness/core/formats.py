@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import re
@@ -148,3 +149,12 @@ def number(value: object) -> str:
     if isinstance(value, float) and abs(value) < 1e15:
         return str(int(value))
     return one_line(value)
+
+
+def filled(text: str) -> str:
+    """Refuse control characters, and an empty value: an unset variable in CI is no wish for the default."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("empty (next: give a value, or leave the option out)")
+    if not is_one_line(text):
+        raise argparse.ArgumentTypeError("a control character in it (next: give the value without)")
+    return text

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from ..core.errors import ReadinessError
-from . import exports, github, html, json, markdown
+from . import exports, github, html, markdown
 
 #: The page of raw results that pytest-html writes beside ours; it is scanned with them.
 RESULTS_NAME = "results.html"
@@ -20,7 +20,7 @@ PARTIAL_NAME = "partial"
 Renderer: TypeAlias = Callable[[Mapping[str, Any]], str]
 #: What every run writes.
 STANDARD: Mapping[str, Renderer] = {
-    JSON_NAME: json.render,
+    JSON_NAME: exports.plain_json,
     "readiness.md": markdown.render,
     HTML_NAME: html.render,
 }

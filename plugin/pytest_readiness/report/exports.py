@@ -1,19 +1,63 @@
-"""The model in the formats of other programs: spreadsheets, Prometheus, chats, viewers of test results."""
+"""The model in the formats of other programs.
+
+JSON, spreadsheets, Prometheus, chats, viewers of test results, and properties in pytest's JUnit file.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+from xml.etree import ElementTree as ET
 
 from ..core.formats import one_line, parse_moment
 from ..core.model import Verdict
 from .document import and_others
 from .headline import counts, headline, streak
 from .sections import rows
+
+
+def plain_json(model: Mapping[str, Any]) -> str:
+    """Return the model as JSON, keys in the model's order: a line for each check, goal or other entry.
+
+    Numbers that JSON does not know (NaN, infinities) become text, so that every parser can read the file.
+    Raises TypeError for a value that is not plain data.
+    """
+    try:
+        return _text(model)
+    except (ValueError, TypeError):  # rare, and walking the model first takes as long as writing it
+        return _text({str(name): _portable(value) for name, value in model.items()})
+
+
+def _text(model: Mapping[str, Any]) -> str:
+    members = (f"  {_line(name)}: {_lines(value)}" for name, value in model.items())
+    return "{\n" + ",\n".join(members) + "\n}\n"
+
+
+def _lines(value: object) -> str:
+    if not value or not isinstance(value, list | tuple):
+        return _line(value)
+    return "[\n" + ",\n".join(f"    {_line(entry)}" for entry in value) + "\n  ]"
+
+
+def _line(value: object) -> str:
+    """Encode without indentation, which Python's own encoder would do many times slower."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _portable(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _portable(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [_portable(item) for item in value]
+    return value
+
 
 #: Characters of a text for a chat, and the causes that it names.
 CHAT_LIMIT, CHAT_CAUSES = 1_499, 3
@@ -201,3 +245,52 @@ def _milliseconds(model: Mapping[str, Any], key: str) -> int:
         return round(parse_moment(str(model.get(key))).timestamp() * 1000)
     except ValueError:
         return 0
+
+
+#: What our properties begin with, so that they are told from those of ``record_property``.
+PREFIX = "readiness."
+_RUN = ("verdict", "exit_code", "declaration", "environment", "scope", "run_id")
+_CHECK = ("id", "severity", "goal", "class", "outcome")
+
+
+def annotated(content: bytes, model: Mapping[str, Any], classname_prefix: str = "") -> bytes:
+    """Return a JUnit file of pytest's with properties for the suite and for each check.
+
+    Those of an earlier call are replaced. ``classname_prefix`` is pytest's ``--junit-prefix``. Raises
+    ElementTree.ParseError for what is no XML.
+    """
+    root = ET.fromstring(content)  # noqa: S314 - pytest has just written it, without entities
+    checks = {_address(one_line(check.get("nodeid"))): check for check in rows(model, "checks")}
+    prefix = f"{classname_prefix}." if classname_prefix else ""
+    for suite in root.iter("testsuite"):
+        _describe(suite, model, _RUN)
+        for case in suite.iter("testcase"):
+            place, name = case.get("classname", "").removeprefix(prefix), case.get("name", "")
+            grouped = (place, name.rpartition("@")[0])  # xdist's loadgroup puts the group behind the name
+            check = checks.get((place, name)) or checks.get(grouped)
+            _describe(case, check or {}, _CHECK)
+    return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True))
+
+
+def _address(nodeid: str) -> tuple[str, str]:
+    """Return the class name and the name that pytest gives to the test case of a node."""
+    path, bracket, parameters = nodeid.partition("[")
+    file, *names = path.split("::")
+    parts = [re.sub(r"\.py$", "", file.replace("/", ".")), *names]
+    return ".".join(parts[:-1]), f"{parts[-1]}{bracket}{parameters}"
+
+
+def _describe(element: ET.Element, facts: Mapping[str, Any], keys: Iterable[str]) -> None:
+    """Set our properties of an element; they come first in it, as the format wants."""
+    found = element.find("properties")
+    properties = ET.Element("properties") if found is None else found
+    for earlier in properties.findall("property"):
+        if earlier.get("name", "").startswith(PREFIX):
+            properties.remove(earlier)
+    for key in keys:
+        if facts.get(key) is not None:
+            ET.SubElement(properties, "property", name=f"{PREFIX}{key}", value=one_line(facts[key]))
+    if found is not None and not len(properties):
+        element.remove(properties)
+    if found is None and len(properties):
+        element.insert(0, properties)

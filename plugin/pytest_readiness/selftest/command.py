@@ -17,9 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..core.arguments import filled
 from ..core.errors import ReadinessError
-from ..core.formats import counted, digest, matching
+from ..core.formats import counted, digest, filled, matching
 from ..core.model import Scope
 from ..core.plan import Plan
 from ..report import replace_file
