@@ -21,8 +21,9 @@ def refusal(text: str) -> str:
 
 BASE = PLAN.strip()
 TOP = (
-    "chart, decision, declaration, deferral, facts, goal, inventory, ledger, not_waivable, operational, "
-    "owner, phases, policy, renamed, retired, rollback, schema_version, self_test, suite, title, waiver"
+    "chart, decision, declaration, deferral, facts, goal, inventory, lease, ledger, not_waivable, "
+    "operational, owner, phases, policy, renamed, retired, rollback, schema_version, self_test, suite, "
+    "title, waiver"
 )
 POLICY = (
     "allowed_deferral_severity, check_limit_s, max_uncounted_runs, require_evidence, secret_prefixes, "

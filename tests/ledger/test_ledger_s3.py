@@ -18,6 +18,7 @@ import pytest
 from botocore.stub import Stubber
 from pytest_readiness.core.errors import LedgerError
 from pytest_readiness.ledger import open_ledger, read_history
+from pytest_readiness.ledger.lease import Holder, Keeper, wait_for
 from pytest_readiness.ledger.s3 import S3Ledger
 
 from tests.stack.tools import poll
@@ -202,6 +203,10 @@ def test_without_boto3_the_error_says_what_to_install(
     )
 
 
+def version(content: bytes) -> str:
+    return f'"{hash(content)}"'
+
+
 class Careless(BaseHTTPRequestHandler):
     """A store in memory. Its class attributes say how it differs from S3."""
 
@@ -218,6 +223,7 @@ class Careless(BaseHTTPRequestHandler):
 
     def reply(self, status: int, body: bytes = b"") -> None:
         self.send_response(status)
+        self.send_header("ETag", version(body))
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -240,7 +246,9 @@ class Careless(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if "aws-chunked" in self.headers.get("Content-Encoding", ""):
             body = body.split(b"\r\n")[1]
-        if self.headers.get("If-None-Match") and name in self.objects and not self.ignores:
+        expected, there = self.headers.get("If-Match"), self.objects.get(name)
+        clash = there is not None and (self.headers.get("If-None-Match") or expected)
+        if clash and expected != version(there or b"") and not self.ignores:
             return self.reply(412, b"<Error><Code>PreconditionFailed</Code></Error>")
         self.objects[name] = body
         once = self.drops_once and self.drops_once in name and name not in self.lost
@@ -328,3 +336,113 @@ def test_what_a_killed_run_announced_is_appended_once(ledger: S3Ledger) -> None:
     put(ledger, "red/forged.json", {"run_id": "forged", "verdict": "READY"})
     with pytest.raises(LedgerError, match=r"red/forged\.json: a BROKEN run"):
         ledger.settle()
+
+
+HOLDS = """
+import sys, threading
+from pytest_readiness.ledger import s3
+from pytest_readiness.ledger.lease import Holder, Keeper
+s3.RENEW_S, s3.EXPIRES_S = 0.5, 3.0
+lease = s3.S3Ledger(sys.argv[1], sys.argv[2]).lease("shop")
+print(lease.take(Holder(sys.argv[3], "here", "now")), flush=True)
+keeper = Keeper(lease, lambda why: print(why, flush=True))
+sys.stdin.read()
+keeper.end()
+"""
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_readiness.ledger.s3.EXPIRES_S", 3.0)
+    monkeypatch.setattr("pytest_readiness.ledger.s3.RENEW_S", 0.2)
+
+
+def holder(ledger: S3Ledger, run_id: str) -> subprocess.Popen[str]:
+    """Start a process that takes the lease and keeps it until its input ends."""
+    command = [sys.executable, "-c", HOLDS, ledger.bucket, ledger.prefix, run_id]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "None\n"
+    return process
+
+
+def own(run_id: str) -> Holder:
+    return Holder(run_id, "there", "2026-11-27T00:00:00Z")
+
+
+def test_a_lease_is_renewed_while_its_holder_lives_and_free_when_it_ends(
+    ledger: S3Ledger, short: None
+) -> None:
+    with holder(ledger, "first") as process:
+        heard: list[Holder] = []
+        found = wait_for(ledger.lease("shop"), own("second"), 5, heard.append)
+        assert found == heard[0] == Holder("first", "here", "now"), "it outlives the 3 s without renewal"
+        assert ledger.lease("another").take(own("second")) is None
+        process.communicate()
+    assert ledger.lease("shop").take(own("second")) is None
+    assert ledger.lease("shop").take(own("third")) == own("second")
+    assert ledger.entries() == []
+
+
+def test_the_lease_of_a_killed_process_expires(ledger: S3Ledger, short: None) -> None:
+    with holder(ledger, "killed") as process:
+        process.kill()
+    lease = ledger.lease("shop")
+    assert lease.take(own("second")) == Holder("killed", "here", "now")
+    assert wait_for(lease, own("second"), 20, lambda _: None) is None
+
+
+def test_one_of_many_gets_a_lease(ledger: S3Ledger) -> None:
+    def take(run_id: str) -> Holder | None:
+        return S3Ledger(ledger.bucket, ledger.prefix).lease("shop").take(own(run_id))
+
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(take, "abcdef"))
+    winner = "abcdef"[found.index(None)]
+    assert found == [None if run_id == winner else own(winner) for run_id in "abcdef"]
+
+
+def test_a_run_whose_lease_was_taken_over_hears_it(ledger: S3Ledger, short: None) -> None:
+    lease, lost = ledger.lease("shop"), list[str]()
+    assert lease.take(own("slow")) is None
+    boto3.client("s3").put_object(
+        Bucket=BUCKET, Key=f"{ledger.prefix}/lease-shop.json", Body=own("fast").encoded()
+    )
+    keeper = Keeper(lease, lost.append)
+    poll(lambda: bool(lost), within=10, what="the loss is heard")
+    assert lost == [f"the lease expired, and another run took it: {own('fast')}"]
+    keeper.end()
+    assert ledger.lease("shop").take(own("third")) == own("fast"), "it is not given back for another"
+
+
+def test_a_lease_that_cannot_be_renewed_for_too_long_is_lost(
+    store: type[Careless], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_readiness.ledger.s3.EXPIRES_S", 0.5)
+    monkeypatch.setattr("pytest_readiness.ledger.s3.RENEW_S", 0.2)
+    lease, lost = S3Ledger(BUCKET, "p").lease("shop"), list[str]()
+    assert lease.take(own("first")) is None
+
+    def down(*_: object, **__: object) -> bool:
+        raise LedgerError("cannot be written: EndpointConnectionError", where="s3://launches/p")
+
+    monkeypatch.setattr(S3Ledger, "put", down)
+    keeper = Keeper(lease, lost.append)
+    poll(lambda: bool(lost), within=10, what="the loss is heard")
+    (why,) = lost
+    assert why.startswith("the lease could not be renewed for 0.5 s: s3://launches/p: cannot be written: ")
+    keeper.end()
+
+
+def test_a_lease_whose_holder_hears_no_answer_is_held(store: type[Careless]) -> None:
+    store.drops = "lease-shop.json"
+    lease = S3Ledger(BUCKET, "p").lease("shop")
+    assert lease.take(own("first")) is None
+    assert lease.renew() is None
+    assert S3Ledger(BUCKET, "p").lease("shop").take(own("second")) == own("first")
+
+
+def test_what_anyone_else_wrote_is_a_holder_without_an_id(ledger: S3Ledger) -> None:
+    put(ledger, "lease-shop.json", ["a", {"run_id": 1}])
+    found = ledger.lease("shop").take(own("second"))
+    assert str(found) == "run without an id, at an unknown place since an unknown time"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from ..core.errors import three_lines
 from ..core.formats import filled
-from ..core.plan import PLAN_NAME, is_directory_name
+from ..core.plan import MAX_LIMIT_S, PLAN_NAME, is_directory_name
 from ..core.toml import parse_toml
 from ..profile.schema import DIRECTORY
 
@@ -85,6 +86,14 @@ def add(parser: pytest.Parser) -> None:
         type=filled,
         default=None,
         help="Ledger of past runs: file:PATH or s3://BUCKET/PREFIX, with {env} (default: the plan's)",
+    )
+    group.addoption(
+        "--readiness-wait",
+        dest="readiness_wait",
+        metavar="SECONDS",
+        type=_seconds,
+        default=None,
+        help="How long to wait for another run on the same platform to end (default: the plan's)",
     )
     group.addoption(
         "--readiness-format",
@@ -220,6 +229,14 @@ def _degraded_exit_code(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > MAX_LIMIT_S:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of seconds (allowed: 0 to {MAX_LIMIT_S}; 0 does not wait)"
+        )
+    return int(text)
+
+
 def _formats(text: str) -> tuple[str, ...]:
     from ..report import FORMATS  # with its templates, which a run that reports nothing need not load
 
@@ -255,6 +272,8 @@ class Settings:
     degraded_exit_code: int
     reports: Path
     ledger_url: str
+    #: Seconds to wait for a lease; None: as long as the plan says.
+    wait_s: int | None
     formats: tuple[str, ...]
     inert: bool
     worker: str
@@ -275,6 +294,7 @@ class Settings:
             if directory
             else (config.rootpath / "reports"),
             ledger_url=config.getoption("readiness_ledger") or "",
+            wait_s=config.getoption("readiness_wait"),
             formats=_formats_of(config),
             inert=is_inert(config),
             worker=str(workerinput.get("workerid", "")),

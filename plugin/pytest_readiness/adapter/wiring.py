@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
+from socket import gethostname
 
 import pytest
 
-from ..core.errors import ReadinessError
+from ..core.errors import LedgerError, PlanError, ReadinessError
+from ..core.formats import digest, format_moment
+from ..core.model import Verdict
+from ..core.plan import PLAN_NAME, Exclusion
+from ..core.verdict import exit_code
+from ..ledger.lease import Holder, Keeper, wait_for
+from ..profile.environment import Environment
+from ..profile.profile import Profile
 from ..report import RESULTS_NAME
 from . import fixtures
 from .channels import REDACTOR, guard
@@ -22,7 +31,7 @@ from .limits import Limits, Repetition, set_defaults
 from .listener import Listener
 from .options import Settings
 from .outcomes import Tally
-from .provenance import History
+from .provenance import History, runner
 from .recorder import Recorder
 from .reports import HtmlBridge, Reports
 
@@ -102,6 +111,7 @@ class ControllerStart:
             history = History(context, environment.profile.name)
         if self._reports.seems_full:
             history.ledger.prepare()
+        self._occupy(environment, history)
         tally = Tally(context.redactor)
         add(self._config, "tally", tally)
         checks = lambda: collector.checks  # noqa: E731
@@ -117,6 +127,36 @@ class ControllerStart:
         if has_html(self._config):
             add(self._config, "html", HtmlBridge(self._config, judge.model, self._reports, context.redactor))
         add(self._config, "gate", Gate(self._config, context, tally, judge, self._reports))
+
+    def _occupy(self, environment: Environment, history: History) -> None:
+        """Take the lease of what the run is about to use; end without a verdict while another run has it."""
+        context, rule = self._config.stash[RUN], self._config.stash[RUN].plan.lease
+        key = leased(rule, environment.profile)
+        if not key:
+            return
+        wait_s = rule.wait_s if self._settings.wait_s is None else self._settings.wait_s
+        reporter = self._config.pluginmanager.getplugin("terminalreporter")
+
+        def waits(holder: Holder) -> None:
+            if reporter is not None:
+                told = f"readiness: waits for {holder}, up to {wait_s} s"
+                reporter.write_line(context.redactor.shown(told))
+
+        lease = history.ledger.lease(key)
+        own = Holder(context.run_id, runner() or gethostname(), format_moment(datetime.now(UTC)))
+        try:
+            other = wait_for(lease, own, wait_s, waits)
+        except LedgerError as problem:
+            if self._reports.seems_full:
+                raise
+            context.notes.append(f"without a lease: {str(problem).splitlines()[0]}")
+            return
+        if other is not None:
+            why = context.redactor.shown(f"another run uses this platform: {other}; waited {wait_s} s for it")
+            self._reports.withdraw(why)
+            pytest.exit(f"readiness: NO_VERDICT: {why}", returncode=exit_code(Verdict.NO_VERDICT))
+        self._config.add_cleanup(Keeper(lease, context.stray.append).end)
+        history.refresh()  # a run that it waited for is in there now
 
 
 class WorkerStart:
@@ -143,6 +183,21 @@ class WorkerStart:
         beside_checks(self._config, context)
         if problem := refusal(self._config):
             collector.checks.problem = problem
+
+
+def leased(rule: Exclusion, profile: Profile) -> str:
+    """Return what the lease of a profile's platform is called, "" where a run needs none."""
+    unknown = [name for name in rule.of if name not in profile.schema.fields]
+    if unknown:
+        raise PlanError(
+            f"unknown field {', '.join(map(repr, unknown))}",
+            where=f"{PLAN_NAME}: lease.of",
+            allowed=", ".join(profile.schema.fields),
+        )
+    used = {name: profile.values[name] for name in rule.of}
+    if not used and profile.live:
+        used = {"name": profile.name}
+    return digest(used)[:16] if used else ""
 
 
 def beside_checks(config: pytest.Config, context: RunContext) -> None:

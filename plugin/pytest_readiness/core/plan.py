@@ -127,6 +127,17 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Exclusion:
+    """What one run at a time uses: the profile's values ``of`` these names, else a live environment.
+
+    Another run waits for ``wait_s`` seconds.
+    """
+
+    of: tuple[str, ...] = ()
+    wait_s: int = 120
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SelfTest:
     """How the suite proves that it detects faults: a platform's command, and the faults that it takes.
 
@@ -155,6 +166,7 @@ class Plan:
     renamed: Mapping[str, str] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
     ledger_url: str = DEFAULT_LEDGER
+    lease: Exclusion = field(default_factory=Exclusion)
     deferrals: tuple[Deferral, ...] = ()
     waivers: tuple[Waiver, ...] = ()
     inventory: tuple[InventoryItem, ...] = ()
@@ -194,6 +206,7 @@ class Plan:
             renamed=_renamed(top.table("renamed")),
             policy=_read(_policy, top.table("policy")),
             ledger_url=_read(_ledger_url, top.table("ledger")),
+            lease=_read(_exclusion, top.table("lease")),
             deferrals=_read_all(lambda table: _deferral(table, ids), top.tables("deferral")),
             waivers=_read_all(_waiver, top.tables("waiver")),
             inventory=_read_all(_inventory_item, top.tables("inventory")),
@@ -225,11 +238,11 @@ def _read_all(reader: Callable[[TomlTable], Part], tables: Iterable[TomlTable]) 
 
 
 def _digest(top: TomlTable) -> str:
-    """Cover all but what only the report shows: who reads it differently has no other streak."""
+    """Cover all but what only the report shows, and how runs wait: who changes it has no other streak."""
     meaning = {
         key: [_without_figures(entry) for entry in value] if isinstance(value, list) else value
         for key, value in top.data.items()
-        if key not in ("chart", "declaration", "owner")
+        if key not in ("chart", "declaration", "lease", "owner")
     }
     try:
         return digest(meaning)
@@ -355,6 +368,13 @@ def _ledger_url(table: TomlTable) -> str:
     if not url.startswith(LEDGER_SCHEMES):
         table.refuse("url", f"{url!r} is not a ledger", allowed="file:PATH, s3://BUCKET/PREFIX")
     return url
+
+
+def _exclusion(table: TomlTable) -> Exclusion:
+    usual = Exclusion()
+    return Exclusion(
+        of=table.texts("of", usual.of), wait_s=table.integer("wait_s", usual.wait_s, maximum=MAX_LIMIT_S)
+    )
 
 
 def _deferral(table: TomlTable, goal_ids: Iterable[str]) -> Deferral:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from ..core.errors import LedgerError
 from ..core.formats import digest
+from .lease import Lease
 
 GENESIS = "0" * 64
 
@@ -52,6 +53,9 @@ class Ledger(Protocol):
 
     def verify(self) -> Verification:
         """Check the complete chain; a broken one is an answer, not an error."""
+
+    def lease(self, key: str) -> Lease:
+        """Return the lease of what ``key`` stands for, a word of letters and digits; nothing is taken yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A ledger in a file: JSON Lines, one lock, one fsync for each entry."""
+"""A ledger in a file: JSON Lines, one lock, one fsync for each entry; and a lease in a file beside it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import fcntl
 import glob
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,6 +26,7 @@ from .chain import (
     remembered,
     sealed,
 )
+from .lease import Holder
 
 
 class FileLedger:
@@ -113,6 +114,10 @@ class FileLedger:
         notes = (f"a torn last line of {len(torn)} bytes is no entry",) if torn else ()
         return ending(inspect(links), links, newest, notes)
 
+    def lease(self, key: str) -> FileLease:
+        """Return the lease ``lease-<key>`` beside the ledger: of all environments that are kept there."""
+        return FileLease(self.path.with_name(f"lease-{key}"))
+
     def _mark(self, entry: Mapping[str, Any]) -> Path:
         return self.path.with_name(f"{self.path.name}.red-{entry.get('run_id')}")
 
@@ -171,18 +176,71 @@ class FileLedger:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 yield lock
 
-    @contextmanager
-    def _translated(self, verb: str) -> Iterator[None]:
+    def _translated(self, verb: str) -> AbstractContextManager[None]:
+        return _translated(verb, self.location, self.path, self._lock)
+
+
+class FileLease:
+    """A locked file that names its holder. The system unlocks it however its holder ends."""
+
+    renew_s = expires_s = 0.0
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._held: IO[bytes] | None = None
+
+    def take(self, own: Holder) -> Holder | None:
+        """Take it if it is free, or its holder is gone; return who has it otherwise."""
+        with _translated("written", f"file:{self._path}", self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            while self._held is None:
+                stream = self._path.open("a+b")
+                # Unlike flock's, this lock does not pass to a forked process that outlives the run.
+                try:
+                    fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except (BlockingIOError, PermissionError):
+                    with stream:
+                        stream.seek(0)
+                        return Holder.read(stream.read())
+                if self._is_at_its_place(stream):
+                    self._held = stream
+                else:
+                    stream.close()
+            self._held.truncate(0)
+            self._held.write(own.encoded())
+            self._held.flush()
+        return None
+
+    def renew(self) -> Holder | None:
+        """Do nothing: it lives as long as this process."""
+        return None
+
+    def release(self) -> None:
+        """Take the file away, then unlock it: who waits for it looks whether it is still there."""
+        if self._held is not None:
+            with _translated("written", f"file:{self._path}"), self._held:
+                self._path.unlink(missing_ok=True)
+            self._held = None
+
+    def _is_at_its_place(self, stream: IO[bytes]) -> bool:
         try:
-            for path in (self.path, self._lock):
-                _refuse_device(path)
-            yield
-        except OSError as problem:
-            raise LedgerError(
-                f"cannot be {verb}: {problem.strerror or problem}",
-                where=self.location,
-                action="correct the path or its permissions, or name another with --readiness-ledger",
-            ) from problem
+            return os.path.samestat(os.fstat(stream.fileno()), self._path.stat())
+        except FileNotFoundError:
+            return False
+
+
+@contextmanager
+def _translated(verb: str, location: str, *paths: Path) -> Iterator[None]:
+    try:
+        for path in paths:
+            _refuse_device(path)
+        yield
+    except OSError as problem:
+        raise LedgerError(
+            f"cannot be {verb}: {problem.strerror or problem}",
+            where=location,
+            action="correct the path or its permissions, or name another with --readiness-ledger",
+        ) from problem
 
 
 def _refuse_device(path: Path) -> None:

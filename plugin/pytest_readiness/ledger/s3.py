@@ -1,4 +1,7 @@
-"""A ledger in a bucket: one object for each entry, created only if absent, so that no chain can fork."""
+"""A ledger in a bucket: one object for each entry, created only if absent, so that no chain can fork.
+
+A lease is an object, too, which is replaced only by who has read what it replaces.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,9 @@ import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from random import uniform
 from threading import Event
 from typing import Any
@@ -14,6 +20,7 @@ from ..aws import aws_session, require
 from ..core.errors import LedgerError
 from ..core.formats import canonical_json
 from .chain import Link, Verification, announced, ending, inspect, parsed, refuse_broken, remembered, sealed
+from .lease import Holder
 
 _ENTRY = re.compile(r"\d{8}\.json")
 _NEWEST = "newest.json"
@@ -21,6 +28,8 @@ _PROBE = "probe.json"
 _RED = "red/"
 #: How often a writer that lost the race for a place tries the next, and how many entries are read at once.
 ATTEMPTS, READERS = 20, 8
+#: A lease is renewed every so many seconds, and free after so many without.
+RENEW_S, EXPIRES_S = 15.0, 60.0
 _TAKEN = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
 _NO_OBJECT = frozenset({"NoSuchKey", "404"})
 _ADVICE = {
@@ -80,13 +89,13 @@ class S3Ledger:
     def prepare(self) -> None:
         """Refuse a bucket that could not take an entry, or that lets two writers overwrite each other."""
         for _ in range(2):  # the first may create it, the second must not
-            if not self._put(_PROBE, b"{}", IfNoneMatch="*"):
+            if not self.put(_PROBE, b"{}", IfNoneMatch="*"):
                 return
         raise self._unconditional()
 
     def announce(self, entry: Mapping[str, Any]) -> None:
         """Keep the entry of a run that is BROKEN before its end, in case it does not live to append it."""
-        self._put(f"{_RED}{entry['run_id']}.json", canonical_json(sealed(entry, None)))
+        self.put(f"{_RED}{entry['run_id']}.json", canonical_json(sealed(entry, None)))
 
     def settle(self) -> list[str]:
         """Append what runs announced that were killed before they could; return their ids.
@@ -107,6 +116,38 @@ class S3Ledger:
         links, newest = self._read()
         return ending(inspect(links), links, newest)
 
+    def lease(self, key: str) -> S3Lease:
+        """Return the lease ``<prefix>/lease-<key>.json``."""
+        return S3Lease(self, f"lease-{key}.json")
+
+    def put(self, name: str, body: bytes, **condition: str) -> bool:
+        """Write an object; False when another one is there than the condition demands."""
+        with self._translated("written"):
+            try:
+                self._s3().put_object(
+                    Bucket=self.bucket,
+                    Key=self._key(name),
+                    Body=body,
+                    ContentType="application/json",
+                    **condition,
+                )
+            except self._s3().exceptions.ClientError as problem:
+                if condition and _code(problem) in _TAKEN | _NO_OBJECT:
+                    return False
+                raise
+        return True
+
+    def stored(self, name: str) -> Stored | None:
+        """Return an object with its version and its age by the store's own clock; None when there is none."""
+        with self._translated("read"):
+            try:
+                found = self._s3().get_object(Bucket=self.bucket, Key=self._key(name))
+                return Stored(found["Body"].read(), found.get("ETag", ""), _age(found))
+            except self._s3().exceptions.ClientError as problem:
+                if _code(problem) in _NO_OBJECT:
+                    return None
+                raise
+
     def _read(self) -> tuple[list[Link], Mapping[str, Any] | None]:
         # The memory first: read last, it could be of an entry that was created after the listing.
         newest = remembered(self._get(_NEWEST) or b"")
@@ -125,14 +166,8 @@ class S3Ledger:
                 yield found["Key"].removeprefix(start)
 
     def _get(self, name: str) -> bytes | None:
-        with self._translated("read"):
-            try:
-                found = self._s3().get_object(Bucket=self.bucket, Key=self._key(name))
-                return bytes(found["Body"].read())
-            except self._s3().exceptions.ClientError as problem:
-                if _code(problem) in _NO_OBJECT:
-                    return None
-                raise
+        found = self.stored(name)
+        return found.content if found else None
 
     def _create(self, name: str, body: bytes) -> bool:
         """Write an object in its place; False when another writer has that place.
@@ -140,7 +175,7 @@ class S3Ledger:
         An answer that was lost is not a refusal: a client that asks again finds its own object there.
         """
         try:
-            return self._put(name, body, IfNoneMatch="*") or self._get(name) == body
+            return self.put(name, body, IfNoneMatch="*") or self._get(name) == body
         except LedgerError:
             if self._get(name) == body:
                 return True
@@ -149,7 +184,7 @@ class S3Ledger:
     def _remember(self, record: Mapping[str, Any]) -> None:
         """Note which entry is the newest; it is in the chain and counts without this, too."""
         try:
-            self._put(_NEWEST, canonical_json({"seq": record["seq"], "hash": record["hash"]}))
+            self.put(_NEWEST, canonical_json({"seq": record["seq"], "hash": record["hash"]}))
         except LedgerError as problem:
             self._notes.append(f"{_NEWEST} lags behind: {problem.what}")
 
@@ -157,23 +192,6 @@ class S3Ledger:
         """Read back what was created: in a store that ignores the condition, it may be another writer's."""
         if self._get(name) != body:
             raise self._unconditional()
-
-    def _put(self, name: str, body: bytes, **condition: str) -> bool:
-        """Write an object; False when the condition did not hold."""
-        with self._translated("written"):
-            try:
-                self._s3().put_object(
-                    Bucket=self.bucket,
-                    Key=self._key(name),
-                    Body=body,
-                    ContentType="application/json",
-                    **condition,
-                )
-            except self._s3().exceptions.ClientError as problem:
-                if condition and _code(problem) in _TAKEN:
-                    return False
-                raise
-        return True
 
     def _unconditional(self) -> LedgerError:
         return LedgerError(
@@ -208,6 +226,70 @@ class S3Ledger:
                 where=self.location,
                 action=_ADVICE.get(cause, "correct the runner's AWS settings, or name another ledger"),
             ) from problem
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object as it was read. ``age_s`` is by the store's own clock, 0.0 where it does not say."""
+
+    content: bytes
+    version: str
+    age_s: float
+
+
+class S3Lease:
+    """An object that names its holder and is written anew while the holder lives.
+
+    Nothing needs to be deleted: one that was given back is an empty object.
+    """
+
+    def __init__(self, ledger: S3Ledger, name: str) -> None:
+        self.renew_s, self.expires_s = RENEW_S, EXPIRES_S
+        self._ledger, self._name = ledger, name
+        self._own: Holder | None = None
+        self._version = ""
+        self._renewals = 0
+
+    def take(self, own: Holder) -> Holder | None:
+        """Take it if it is free or has expired; return who has it otherwise."""
+        found = self._ledger.stored(self._name)
+        if found is not None and found.content and found.age_s <= self.expires_s:
+            return Holder.read(found.content)
+        self._own, self._version = own, found.version if found else ""
+        return self._write(own.encoded(renewals=self._renewals))
+
+    def renew(self) -> Holder | None:
+        """Keep it; return who has taken it over meanwhile."""
+        if self._own is None:
+            return None
+        self._renewals += 1
+        return self._write(self._own.encoded(renewals=self._renewals))
+
+    def release(self) -> None:
+        """Leave an empty object, if this run still has the lease."""
+        if self._own is not None:
+            self._own = None
+            self._ledger.put(self._name, b"", IfMatch=self._version)
+
+    def _write(self, content: bytes) -> Holder | None:
+        """Replace the version that was seen last; return whose is there then, None for this run's own.
+
+        What is there decides, and not the answer to the write, which may be lost.
+        """
+        known = {"IfMatch": self._version} if self._version else {"IfNoneMatch": "*"}
+        self._ledger.put(self._name, content, **known)
+        found = self._ledger.stored(self._name)
+        if found is None or found.content != content:
+            self._own = None
+            return Holder.read(found.content if found else b"")
+        self._version = found.version
+        return None
+
+
+def _age(found: Mapping[str, Any]) -> float:
+    written: datetime | None = found.get("LastModified")
+    now = found["ResponseMetadata"]["HTTPHeaders"].get("date")
+    return (parsedate_to_datetime(now) - written).total_seconds() if written and now else 0.0
 
 
 def _name(record: Mapping[str, Any]) -> str:
