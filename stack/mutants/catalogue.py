@@ -4,9 +4,10 @@
 """
 
 import ast
+import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 from stack import StackError
 from stack.mutants.operators import edits
-from stack.mutants.source import Edit, applied
+from stack.mutants.source import Edit, Reads, applied
 
 STACK = Path(__file__).parent.parent
 RECORDED = STACK / "mutants.toml"
@@ -78,6 +79,7 @@ class Mutant:
             "file": file_of(self.module),
             "line": edit.line,
             "lines": [edit.first, edit.last] if edit.first else [],
+            "reads": [place for name in edit.names for place in _reads(self.module, name)],
             "before": edit.before,
             "after": edit.after,
             "services": list(self.services),
@@ -87,19 +89,36 @@ class Mutant:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Why a mutant cannot be told from the original; in which services, all when there are none."""
+    """Why mutants cannot be told from the original; in which services, all when there are none.
 
-    change: str
+    An id with `*` is of a family: of those that fit it and whose change, `before => after`, fits one of
+    ``changes``.
+    """
+
+    id: str
+    changes: tuple[str, ...]
     reason: str
     services: tuple[str, ...]
+
+    def fits(self, mutant_id: str, change: str) -> bool:
+        """Tell whether it is of this mutant. Raises StackError where the id is now another change."""
+        if not _pattern(self.id).fullmatch(mutant_id):
+            return False
+        if "*" in self.id:
+            return any(_pattern(each).fullmatch(change) for each in self.changes)
+        if change not in self.changes:
+            raise StackError(
+                f"{RECORDED.name}: {mutant_id} is another change now", change, "look at it again"
+            )
+        return True
 
 
 @cache
 def mutants() -> Mapping[str, Mutant]:
     """Return every mutant by id. Raises StackError for a record in `mutants.toml` that fits none."""
-    recorded = _recorded()
-    found = {each.id: each for module in modules() for each in of_module(module, recorded)}
-    lost = sorted(recorded.keys() - found.keys())
+    recorded, used = _recorded(), set[str]()
+    found = {each.id: each for module in modules() for each in of_module(module, recorded, used)}
+    lost = sorted({each.id for each in recorded} - used)
     if lost:
         raise StackError(
             f"{RECORDED.name}: no such mutant: {', '.join(lost[:3])}",
@@ -109,24 +128,24 @@ def mutants() -> Mapping[str, Mutant]:
     return found
 
 
-def of_module(module: str, recorded: Mapping[str, Record] | None = None) -> Iterator[Mutant]:
-    """Yield the mutants of one module, such as `common.claims`.
+def of_module(module: str, recorded: Iterable[Record] = (), used: set[str] | None = None) -> Iterator[Mutant]:
+    """Yield the mutants of one module, such as `common.claims`; `used` gets the ids of the records that fit.
 
     An id is `module:function:operator:n`, with n counted within the function: it stays when other functions
     change. A record tells the change as well, so that it cannot excuse another one.
     """
     path = path_of(module)
+    records = [each for each in recorded if _pattern(each.id.partition(":")[0]).fullmatch(module)]
     counts: Counter[tuple[str, str]] = Counter()
     for edit in edits(path.read_text("utf-8")):
         counts[edit.function, edit.operator] += 1
         name = f"{module}:{edit.function}:{edit.operator}:{counts[edit.function, edit.operator]}"
-        entry, change = (recorded or {}).get(name), f"{edit.before} => {edit.after}"
-        if entry is not None and entry.change != change:
-            raise StackError(f"{RECORDED.name}: {name} is another change now", change, "look at it again")
-        excused = entry.services or services_of(module) if entry is not None else ()
+        entries = [each for each in records if each.fits(name, f"{edit.before} => {edit.after}")]
+        if used is not None:
+            used.update(each.id for each in entries)
+        excused = {service for each in entries for service in each.services or services_of(module)}
         left = tuple(each for each in services_of(module) if each not in excused)
-        reason = entry.reason if entry is not None and not left else ""
-        yield Mutant(name, module, path, edit, left, reason)
+        yield Mutant(name, module, path, edit, left, "" if left else entries[0].reason)
 
 
 def find(mutant_id: str) -> Mutant | None:
@@ -147,6 +166,30 @@ def modules() -> tuple[str, ...]:
 def services_of(module: str) -> list[str]:
     """Return the services whose processes import a module."""
     return [service for service, entry in ENTRIES.items() if module in _imported(entry)]
+
+
+@cache
+def _reads(module: str, name: str) -> list[tuple[str, int, int]]:
+    """Return where functions read what an import gives a name: file, first and last line.
+
+    Names are taken for the same in all modules, those with an underscore within their own.
+    """
+    found: set[tuple[str, int, int]] = set()
+    seen: set[tuple[str, str]] = set()
+    left = {(module, name)}
+    while left:
+        here, name = pair = left.pop()
+        seen.add(pair)
+        for reader in (here,) if name.startswith("_") else modules():
+            reads = _module_reads(reader)
+            found |= {(file_of(reader), *lines) for lines in reads.later.get(name, ())}
+            left |= {(reader, other) for other in reads.at_import.get(name, ())} - seen
+    return sorted(found)
+
+
+@cache
+def _module_reads(module: str) -> Reads:
+    return Reads(path_of(module).read_text("utf-8"))
 
 
 @cache
@@ -175,8 +218,13 @@ def path_of(module: str) -> Path:
     return STACK.joinpath(*module.split(".")).with_suffix(".py")
 
 
-def _recorded() -> dict[str, Record]:
-    """Return the records by mutant. Raises StackError for a malformed entry."""
+@cache
+def _pattern(text: str) -> re.Pattern[str]:
+    return re.compile(re.escape(text).replace(r"\*", ".*"))
+
+
+def _recorded() -> list[Record]:
+    """Return the records. Raises StackError for a malformed entry."""
     entries = tomllib.loads(RECORDED.read_text("utf-8")).get("equivalent", []) if RECORDED.is_file() else []
     found: dict[str, Record] = {}
     for entry in entries:
@@ -187,5 +235,6 @@ def _recorded() -> dict[str, Record]:
         for mutant_id, change in entry["mutants"].items():
             if mutant_id in found:
                 raise StackError(f"{RECORDED.name}: {mutant_id} is recorded twice")
-            found[mutant_id] = Record(change, entry["reason"], tuple(entry.get("services", ())))
-    return found
+            changes = (change,) if isinstance(change, str) else tuple(change)
+            found[mutant_id] = Record(mutant_id, changes, entry["reason"], tuple(entry.get("services", ())))
+    return list(found.values())

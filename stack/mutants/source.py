@@ -1,6 +1,7 @@
 """A module's source, the places in it where a change can be made, and the change made."""
 
 import ast
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ class Edit:
     """One change: bytes `start` to `end` of the source become `text`.
 
     `before` and `after` show it to a person. A line from `first` to `last` runs when the changed place does;
-    both are 0 for what runs at import.
+    both are 0 for what runs at import. `names` are what it gives a value to then.
     """
 
     operator: str
@@ -35,6 +36,7 @@ class Edit:
     after: str
     first: int = 0
     last: int = 0
+    names: tuple[str, ...] = ()
 
 
 def applied(source: str, edit: Edit) -> str:
@@ -161,9 +163,11 @@ class Finder(ast.NodeVisitor):
             first, last = statement.lineno, statement.end_lineno or line
             if isinstance(statement, _COMPOUND):
                 first, last = line, max(line, line + self._raw[start:end].count(b"\n"))
-        name = ".".join(self._names)
+        elif isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):  # a default
+            first, last = statement.body[0].lineno, statement.end_lineno or line
+        name, names = ".".join(self._names), () if self.depth else given(statement)
         self.edits.append(
-            Edit(operator, name, start, end, text, line, _one(before), _one(after), first, last)
+            Edit(operator, name, start, end, text, line, _one(before), _one(after), first, last, names)
         )
 
     def span(self, node: Any) -> tuple[int, int]:
@@ -179,6 +183,44 @@ class Finder(ast.NodeVisitor):
         if until is not None:
             start, end = end, self.span(until)[0]
         return self._raw[start:end].decode()
+
+
+def given(statement: ast.AST | None) -> tuple[str, ...]:
+    """Return the names that an assignment gives a value to."""
+    targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+    found = [each for target in targets if target is not None for each in ast.walk(target)]
+    return tuple(each.id for each in found if isinstance(each, ast.Name))
+
+
+class Reads(ast.NodeVisitor):
+    """Where a module reads names: `later` the lines in functions, `at_import` the names made from them."""
+
+    def __init__(self, source: str) -> None:
+        self.later: defaultdict[str, set[tuple[int, int]]] = defaultdict(set)
+        self.at_import: defaultdict[str, set[str]] = defaultdict(set)
+        self._depth = 0
+        self._statement: ast.stmt | None = None
+        self.visit(ast.parse(source))
+
+    def visit(self, node: ast.AST) -> None:
+        """Take note of a name that is read, and of those within."""
+        if isinstance(node, ast.stmt):
+            self._statement = node
+        if isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Load):
+            self._read(node.id if isinstance(node, ast.Name) else node.attr, node)
+        function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        self._depth += function
+        super().generic_visit(node)
+        self._depth -= function
+
+    def _read(self, name: str, node: ast.expr) -> None:
+        if not self._depth:
+            self.at_import[name].update(given(self._statement))
+            return
+        at: ast.stmt | ast.expr = node
+        if self._statement is not None and not isinstance(self._statement, _COMPOUND):
+            at = self._statement
+        self.later[name].add((at.lineno, at.end_lineno or at.lineno))
 
 
 def is_log(node: ast.AST) -> bool:

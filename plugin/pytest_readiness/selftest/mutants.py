@@ -40,7 +40,8 @@ KILLED, NOT_STARTED, SURVIVED, UNREACHED = "killed", "does not start", "survived
 class Mutant:
     """A mutant as the platform lists it. Without ``lines`` it runs when its service starts.
 
-    Without ``services`` it is in what the platform is made from: only checks that ask no service see it.
+    ``reads`` is then where its value is read later: file, first and last line. Without ``services`` it is in
+    what the platform is made from: only checks that ask no service see it.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Mutant:
     after: str
     services: tuple[str, ...]
     lines: tuple[int, ...] = ()
+    reads: tuple[tuple[str, int, int], ...] = ()
     equivalent: str = ""
 
     @classmethod
@@ -63,6 +65,9 @@ class Mutant:
                 line=int(data["line"]),
                 services=tuple(map(str, data["services"])),
                 lines=tuple(map(int, data.get("lines", ()))),
+                reads=tuple(
+                    (str(file), int(first), int(last)) for file, first, last in data.get("reads", ())
+                ),
                 equivalent=str(data.get("equivalent", "")),
             )
         except (KeyError, TypeError, ValueError) as problem:
@@ -110,20 +115,27 @@ class Trace:
     suite_digest: str = ""
 
     def through(self, mutant: Mutant, service: str) -> list[str]:
-        """Return the checks that ran through a mutant's lines in a service.
+        """Return the checks that ran through a mutant's lines in a service, or where its value is read.
 
-        For one that runs when the service starts, these are all that reach the service; for one that is in
-        no service, all that reach none.
+        For what runs when the service starts, these are all that reach the service; for one that is in no
+        service, all that reach none.
         """
         if not mutant.services:
             reaching = {n for name in self.lines for n in self._reaching(name)}
             return [name for number, name in enumerate(self.checks, start=1) if number not in reaching]
         files = self.lines.get(service, {})
-        if not mutant.lines:
+        places = mutant.reads
+        if mutant.lines:
+            first, last = mutant.lines
+            places = ((mutant.file, first, last),)
+        hits = {
+            n
+            for file, first, last in places
+            for line in range(first, last + 1)
+            for n in files.get(file, {}).get(str(line), ())
+        }
+        if not places or 0 in hits:
             hits = self._reaching(service)
-        else:
-            lines, (first, last) = files.get(mutant.file, {}), mutant.lines
-            hits = {n for line in range(first, last + 1) for n in lines.get(str(line), ())}
         return [self.checks[number - 1] for number in sorted(hits) if number]
 
     def _reaching(self, service: str) -> set[int]:

@@ -12,7 +12,8 @@ The command says in one JSON line where the platform is. The control port speaks
 A platform that can mutate its own code takes these, too; `mutants` tells what they are for.
 
     GET    /mutants        {"mutants": [{id, group, operator, file, line, lines: [first, last], before, after,
-                           services, equivalent: why it cannot be told from the original, or ""}]}
+                           services, reads: [[file, first, last]] of a value that is read later,
+                           equivalent: why it cannot be told from the original, or ""}]}
     PUT    /mutants/{id}   run the {"service"} with it, after a reset: {"runs": bool, "message"}
     POST   /trace          note from now on which lines of the services run
     PUT    /trace/{n}      the lines that run from now on count for the number n
