@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from functools import partial
 
 import httpx
 import pytest
 from pytest_readiness import Environment, Eventually, Evidence
 
 from smoke.contract.model import Access, accesses
-from smoke.platform.answers import body_text
-from smoke.platform.attacks import REPLAYS, Target, require_refused
+from smoke.contract.schemas import FINN_FAULTS
+from smoke.platform.answers import body_text, error_code
+from smoke.platform.attacks import REFUSALS, REPLAYS, Target, require_refused
+from smoke.platform.batch import Batch, Case
 from smoke.platform.dixie import Dixie
 from smoke.platform.finn import Finn
-from smoke.platform.forgeries import one_of_each
+from smoke.platform.forgeries import forgeries, one_of_each
 from smoke.platform.freeside import Freeside
 from smoke.platform.services import controlled, each
 from smoke.platform.tokens import SigningKey, bearer
@@ -55,6 +59,43 @@ def test_refusals_reveal_no_reason(target: Target, service: str, evidence: Evide
         )
     evidence.figure("different answers", len(answers), expected=1)
     assert len(answers) == 1, f"{service} answers differently: {list(answers.values())}"
+
+
+def named(target: Target) -> Iterator[tuple[str, str, str, str]]:
+    """Tokens with one fault each: name, Authorization header, the rule it breaks, the code that names it."""
+    genuine, fresh = target.genuine(), target.genuine().renewed()
+    without = {name: value for name, value in fresh.claims.items() if name != "jti"}
+    yield "jti missing", f"Bearer {genuine.token(claims=without)}", "claims", "JTI_REQUIRED"
+    yield "sent again", bearer(target.key(), target.spent()), "spent-once", "JTI_REPLAY_DETECTED"
+    for forgery in (*one_of_each(genuine), *forgeries(genuine, "names")):
+        plain = forgery.family == "names" and "[" not in forgery.name
+        code = next((code for code, rule in FINN_FAULTS.items() if plain and rule == forgery.rule), "")
+        code = "JWT_REQUIRED" if forgery.header is None else code
+        yield forgery.name, forgery.header or "", forgery.rule, code
+
+
+@pytest.mark.parametrize("service", each("finn", marks=lambda name: [controlled(name)]))
+def test_refusals_name_the_fault(target: Target, service: str, batch: Batch) -> None:
+    """A code of Finn's that names one fault is told for that fault, and for no other."""
+
+    def judge(rule: str, code: str, answer: httpx.Response) -> None:
+        require_refused(answer, service, "a token with one fault", (*REFUSALS, 400), rule)
+        told = error_code(answer)
+        assert told == (code or told), f"the code is {told}, expected {code}"
+        assert FINN_FAULTS.get(told, rule) == rule, f"{told} names another fault: the token breaks {rule!r}"
+
+    batch.run(
+        [
+            Case(
+                name,
+                "a code names the fault of its token (2)",
+                partial(target.offer, header or None),
+                partial(judge, rule, code),
+                target.mint(name),
+            )
+            for name, header, rule, code in named(target)
+        ]
+    )
 
 
 @pytest.mark.parametrize("service", each())

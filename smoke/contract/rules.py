@@ -146,6 +146,12 @@ RULES = (
         ("auth/near-tenant-is-another-tenant", "auth/budget-of-another-tenant-is-closed"),
     ),
     Rule(
+        "fault-named",
+        "a code of Finn's that names one fault of a token is told for that fault alone (2)",
+        ("finn.invoke",),
+        ("auth/refusals-name-the-fault[{service}]",),
+    ),
+    Rule(
         "answers",
         "status, members and headers of an answer, the form of a refusal, the request id (1 to 3)",
         EVERYWHERE,

@@ -288,6 +288,11 @@ FINN_CODES = (
     "JWT_REQUIRED", "JWT_STRUCTURAL_INVALID", "ISSUER_NOT_ALLOWED", "AUDIENCE_MISMATCH", "JWT_INVALID",
     "JTI_REQUIRED", "JTI_REPLAY_DETECTED",
 )  # fmt: skip
+#: Those of them that name one fault, and that of 400: each with the rule of tokens that is broken then.
+FINN_FAULTS = {
+    "JWT_REQUIRED": "credential", "ISSUER_NOT_ALLOWED": "issuer", "AUDIENCE_MISMATCH": "audience",
+    "JTI_REQUIRED": "claims", "JTI_REPLAY_DETECTED": "spent-once", "REQ_HASH_MISMATCH": "binding",
+}  # fmt: skip
 #: The codes of a status, where the contract lists all of them (1.3, 2, 3).
 CODES: Mapping[str, Mapping[int, tuple[str, ...]]] = {
     "freeside": {

@@ -46,8 +46,9 @@ def judging(reach: Reach, way: Way) -> Callable[[httpx.Response], object]:
         extended = (400,) if reach.body else ()
         require_status(answer, *(BY_POOL if reach.ordinary else BY_TOKEN), *extended)
         require_json_error(answer)
-        if reach.ordinary and not extended and not way.direct:
-            assert error_code(answer) == "MODEL_NOT_ALLOWED", f"403 {error_code(answer)}"
+        if reach.ordinary and not extended:
+            codes = ("POOL_ACCESS_DENIED",) if way.direct else ("MODEL_NOT_ALLOWED",)
+            assert error_code(answer) in codes, f"403 {error_code(answer)}"
 
     return judge
 

@@ -91,8 +91,7 @@ class Mutant:
 class Record:
     """Why mutants cannot be told from the original; in which services, all when there are none.
 
-    An id with `*` is of a family: of those that fit it and whose change, `before => after`, fits one of
-    ``changes``.
+    `*` stands for any text in the id and in ``changes``, `before => after`: an id with it is of a family.
     """
 
     id: str
@@ -104,21 +103,20 @@ class Record:
         """Tell whether it is of this mutant. Raises StackError where the id is now another change."""
         if not _pattern(self.id).fullmatch(mutant_id):
             return False
-        if "*" in self.id:
-            return any(_pattern(each).fullmatch(change) for each in self.changes)
-        if change not in self.changes:
+        fits = any(_pattern(each).fullmatch(change) for each in self.changes)
+        if not fits and "*" not in self.id:
             raise StackError(
                 f"{RECORDED.name}: {mutant_id} is another change now", change, "look at it again"
             )
-        return True
+        return fits
 
 
 @cache
 def mutants() -> Mapping[str, Mutant]:
     """Return every mutant by id. Raises StackError for a record in `mutants.toml` that fits none."""
-    recorded, used = _recorded(), set[str]()
+    recorded, used = _recorded(), set[Record]()
     found = {each.id: each for module in modules() for each in of_module(module, recorded, used)}
-    lost = sorted({each.id for each in recorded} - used)
+    lost = sorted(each.id for each in {*recorded} - used)
     if lost:
         raise StackError(
             f"{RECORDED.name}: no such mutant: {', '.join(lost[:3])}",
@@ -128,8 +126,10 @@ def mutants() -> Mapping[str, Mutant]:
     return found
 
 
-def of_module(module: str, recorded: Iterable[Record] = (), used: set[str] | None = None) -> Iterator[Mutant]:
-    """Yield the mutants of one module, such as `common.claims`; `used` gets the ids of the records that fit.
+def of_module(
+    module: str, recorded: Iterable[Record] = (), used: set[Record] | None = None
+) -> Iterator[Mutant]:
+    """Yield the mutants of one module, such as `common.claims`; `used` gets the records that fit.
 
     An id is `module:function:operator:n`, with n counted within the function: it stays when other functions
     change. A record tells the change as well, so that it cannot excuse another one.
@@ -142,7 +142,7 @@ def of_module(module: str, recorded: Iterable[Record] = (), used: set[str] | Non
         name = f"{module}:{edit.function}:{edit.operator}:{counts[edit.function, edit.operator]}"
         entries = [each for each in records if each.fits(name, f"{edit.before} => {edit.after}")]
         if used is not None:
-            used.update(each.id for each in entries)
+            used.update(entries)
         excused = {service for each in entries for service in each.services or services_of(module)}
         left = tuple(each for each in services_of(module) if each not in excused)
         yield Mutant(name, module, path, edit, left, "" if left else entries[0].reason)
@@ -226,15 +226,15 @@ def _pattern(text: str) -> re.Pattern[str]:
 def _recorded() -> list[Record]:
     """Return the records. Raises StackError for a malformed entry."""
     entries = tomllib.loads(RECORDED.read_text("utf-8")).get("equivalent", []) if RECORDED.is_file() else []
-    found: dict[str, Record] = {}
+    found: list[Record] = []
     for entry in entries:
         if not {"reason", "mutants"} <= entry.keys() <= {"reason", "mutants", "services"}:
             raise StackError(
                 f"{RECORDED.name}: an entry has reason, mutants and perhaps services", str(entry)
             )
         for mutant_id, change in entry["mutants"].items():
-            if mutant_id in found:
+            if "*" not in mutant_id and any(each.id == mutant_id for each in found):
                 raise StackError(f"{RECORDED.name}: {mutant_id} is recorded twice")
             changes = (change,) if isinstance(change, str) else tuple(change)
-            found[mutant_id] = Record(mutant_id, changes, entry["reason"], tuple(entry.get("services", ())))
-    return list(found.values())
+            found.append(Record(mutant_id, changes, entry["reason"], tuple(entry.get("services", ()))))
+    return found

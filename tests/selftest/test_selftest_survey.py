@@ -141,6 +141,17 @@ def test_a_mutant_is_placed_where_a_check_runs_through_it() -> None:
     assert trace.through(starting, "a") == ["x"]
 
 
+def test_a_value_runs_where_it_is_read() -> None:
+    """And what runs when a service starts is everybody's who reaches the service."""
+    trace = Trace(
+        {"a": {"api.py": {"1": [0], "2": [1], "7": [3]}}, "b": {"api.py": {"9": [2]}}}, ("x", "y", "z"), {}
+    )
+    read = Mutant.parse({**MUTANTS[0], "lines": [], "reads": [["api.py", 2, 3]], "services": ["a", "b"]})
+    assert trace.through(read, "a") == ["x"]
+    assert trace.through(read, "b") == []
+    assert trace.through(Mutant.parse({**MUTANTS[0], "lines": [1, 1]}), "a") == ["x", "z"]
+
+
 def test_what_is_in_no_service_is_seen_by_checks_that_ask_none() -> None:
     trace = Trace({"a": {"api.py": {"2": [1]}}, "b": {"api.py": {"1": [0, 2]}}}, ("x", "y", "z"), {})
     written = Mutant.parse({**MUTANTS[0], "services": []})

@@ -200,6 +200,37 @@ def test_an_equivalent_has_its_reason(recorded: Path) -> None:
     assert sum(bool(each.equivalent) for each in mutants().values()) == 1
 
 
+def test_a_family_of_equivalents_has_its_reason(recorded: Path) -> None:
+    """`*` stands for any text; several changes of one family stand in a list."""
+    family = ENTRY.replace("ApiError.__init__:call-dropped:1", "ApiError.__init__:*").replace(
+        '"{change}"', '["super()* => pass", "headers or {} => (headers and {})"]'
+    )
+    recorded.write_text(family.replace("{more}", ""))
+    excused = {each.id for each in mutants().values() if each.equivalent}
+    assert excused == {EXCEPTION, "common.http:ApiError.__init__:and-or:1"}
+
+
+def test_a_family_may_be_excused_for_several_reasons(recorded: Path) -> None:
+    text = ENTRY.replace("call-dropped:1", "call-*").format(more="", change=CHANGE)
+    recorded.write_text(text.replace("...", "first") + text.replace("...", "second"))
+    assert mutants()[EXCEPTION].equivalent.endswith("first")
+
+
+def test_a_constant_is_read_where_functions_name_it() -> None:
+    """Also by way of other names and other modules: a limit of bodies is read in what calls with it."""
+    found = mutants()
+    reads = {
+        name: {(file.rpartition("/")[2], first) for file, first, _ in found[name].as_data()["reads"]}
+        for name in ("common.pricing::constant:1", "common.claims::string:11", "common.http::constant:1")
+    }
+    lines = path_of("common.pricing").read_text("utf-8").splitlines()
+    (line,) = (n for n, text in enumerate(lines, 1) if "len(text) // _CHARS_PER_TOKEN" in text)
+    assert reads["common.pricing::constant:1"] == {("pricing.py", line)}
+    assert {"claims.py", "asks.py", "invoke.py"} <= {file for file, _ in reads["common.claims::string:11"]}
+    assert {"http.py", "provider.py"} <= {file for file, _ in reads["common.http::constant:1"]}
+    assert not found["common.http:raw_body:call-dropped:1"].as_data()["reads"]
+
+
 def test_an_equivalent_in_some_services_counts_in_the_others(recorded: Path) -> None:
     recorded.write_text(ENTRY.format(more='services = ["finn", "worker", "provider"]', change=CHANGE))
     found = mutants()[EXCEPTION]
@@ -211,6 +242,7 @@ def test_an_equivalent_in_some_services_counts_in_the_others(recorded: Path) -> 
     [
         (ENTRY.format(more="", change="x => y"), "is another change now"),
         (ENTRY.format(more="", change=CHANGE).replace("ApiError", "NoError"), "no such mutant"),
+        (ENTRY.format(more="", change="x => *").replace("call-dropped:1", "*"), "no such mutant"),
         (ENTRY.format(more="", change=CHANGE) * 2, "is recorded twice"),
         (ENTRY.format(more="", change=CHANGE).replace("reason", "because"), "an entry has reason"),
     ],
