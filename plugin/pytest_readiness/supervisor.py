@@ -74,7 +74,7 @@ def supervise(arguments: Sequence[str], *, gate: bool = True) -> int:
     return NO_VERDICT
 
 
-def _run_pytest(arguments: Sequence[str], told: Mapping[str, str]) -> int:
+def _run_pytest(arguments: Sequence[str], variables: Mapping[str, str]) -> int:
     """Run the child in a group of its own, so that a signal from a terminal comes once, through here."""
     started: list[subprocess.Popen[bytes]] = []
     early: list[int] = []
@@ -89,7 +89,7 @@ def _run_pytest(arguments: Sequence[str], told: Mapping[str, str]) -> int:
     try:
         command = [sys.executable, "-m", "pytest", *arguments]
         child = subprocess.Popen(  # noqa: S603
-            command, env={**os.environ, **told}, process_group=0, preexec_fn=_ends_with(os.getpid())
+            command, env={**os.environ, **variables}, process_group=0, preexec_fn=_ends_with(os.getpid())
         )
         started.append(child)
         for number in early:

@@ -61,9 +61,9 @@ def test_fire_drill(
                 eventually(lambda: listener.hears(names, ALARM), within=limit, what="the notification")
         except AssertionError as problem:
             why = undelivered(aws.account, alarm)
-            told = f"CloudWatch says: {'; '.join(why)}" if why else "CloudWatch reports no failed delivery"
+            cause = f"CloudWatch says: {'; '.join(why)}" if why else "CloudWatch reports no failed delivery"
             raise AssertionError(
-                f"{alarm.name} was set off and no notification arrived in {limit} s; {told}"
+                f"{alarm.name} was set off and no notification arrived in {limit} s; {cause}"
             ) from problem
         state = state_of(aws.account, alarm)
     evidence.figure(f"state of {alarm.name} afterwards", state, expected=alarm.state)

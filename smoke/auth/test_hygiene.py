@@ -35,7 +35,7 @@ VARYING = re.compile(
     r"\b[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}\b|\d{4}-\d\d-\d\dT[\d:.]+|\b\d{10,13}\b"
 )
 BURST = 20
-#: What is no token at all may be told from one.
+#: An answer may show that a credential is no token at all.
 OF_ANY_HEADER = ("credential", "encoding")
 
 

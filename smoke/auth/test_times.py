@@ -63,7 +63,9 @@ def _on_its_side(target: Target, name: str, clocks_s: float) -> httpx.Response:
         answer = target.offer(bearer(target.key(), claims))
         if _still(found.claims, _named(name, clocks_s).claims):
             return answer
-    raise SetupError(f"no answer came within a second, {ATTEMPTS} times: limits cannot be told to the second")
+    raise SetupError(
+        f"no answer came within a second, {ATTEMPTS} times: limits cannot be tested to the second"
+    )
 
 
 def _named(name: str, clocks_s: float) -> Times:

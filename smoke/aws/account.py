@@ -219,23 +219,23 @@ class BoundedSender:
         from botocore.awsrequest import AWSResponse
         from botocore.parsers import ResponseParserError
 
-        told: dict[str, Any] = {"endpoint_url": request.url}
+        details: dict[str, Any] = {"endpoint_url": request.url}
         try:
             answer = self._pool.request(
                 request.method, request.url, headers=dict(request.headers), content=request.body
             )
             _require_readable(answer)
         except httpx.ConnectTimeout as error:
-            raise exceptions.ConnectTimeoutError(**told, error=error) from error
+            raise exceptions.ConnectTimeoutError(**details, error=error) from error
         except httpx.TimeoutException as error:
-            raise exceptions.ReadTimeoutError(**told, error=error) from error
+            raise exceptions.ReadTimeoutError(**details, error=error) from error
         except httpx.ConnectError as error:
             kind = exceptions.SSLError if failed_in_handshake(error) else exceptions.EndpointConnectionError
-            raise kind(**told, error=error) from error
+            raise kind(**details, error=error) from error
         except ContractViolation as error:
             raise ResponseParserError(str(error)) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise exceptions.ConnectionClosedError(**told, error=error) from error
+            raise exceptions.ConnectionClosedError(**details, error=error) from error
         return AWSResponse(request.url, answer.status_code, answer.headers, _Read(answer.content))
 
 

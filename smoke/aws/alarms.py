@@ -221,9 +221,9 @@ def read_alarms(account: AwsAccount, names: Names) -> tuple[list[MetricAlarm], l
     composites = [composite_of(each) for each in described if "AlarmRule" in each]
     metric = [alarm_of(each) for each in described if "AlarmRule" not in each]
     found = linked([each for each in metric if _is_of(each, names)], composites)
-    heard = {each.name for alarm in found for each in (*alarm.through, *alarm.unread)}
+    children = {each.name for alarm in found for each in (*alarm.through, *alarm.unread)}
     prefix = f"{names.prefix}-"
-    return found, [each for each in composites if each.name in heard or each.name.startswith(prefix)]
+    return found, [each for each in composites if each.name in children or each.name.startswith(prefix)]
 
 
 def _is_of(alarm: MetricAlarm, names: Names) -> bool:

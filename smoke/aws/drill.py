@@ -30,7 +30,7 @@ class Listener:
     def __init__(self, account: AwsAccount, url: str) -> None:
         self._account = account
         self._url = url
-        self.heard: list[str] = []
+        self.received: list[str] = []
 
     def hears(self, alarms: Collection[str], state: str) -> bool:
         """Whether a notification that one of these alarms went into this state has arrived by now."""
@@ -42,8 +42,8 @@ class Listener:
             WaitTimeSeconds=RECEIVES_FOR_S,
         )
         described = [_notice(each["Body"]) for each in answer.get("Messages", ())]
-        self.heard += [f"{notice.get('AlarmName')} {notice.get('NewStateValue')}" for notice in described]
-        return any(f"{alarm} {state}" in self.heard for alarm in alarms)
+        self.received += [f"{notice.get('AlarmName')} {notice.get('NewStateValue')}" for notice in described]
+        return any(f"{alarm} {state}" in self.received for alarm in alarms)
 
 
 @contextmanager

@@ -53,8 +53,8 @@ def same_image(first: str, second: str) -> bool | None:
     if repository_of(first) != repository_of(second):
         return False
     parts = [(digest_of(first), digest_of(second)), (tag_of(first), tag_of(second))]
-    told = [one == other for one, other in parts if one and other]
-    return told[0] if told else None if any(map(any, parts)) else True
+    agreed = [one == other for one, other in parts if one and other]
+    return agreed[0] if agreed else None if any(map(any, parts)) else True
 
 
 def agree(tag: str, build: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from pytest_readiness import Environment, Evidence
 
-from smoke.contract.walks import Step, draw, related, shortest, told
+from smoke.contract.walks import Step, described, draw, related, shortest
 from smoke.platform.answers import UnexpectedStatus
 from smoke.platform.finn import Finn
 from smoke.platform.freeside import Freeside, Tenants
@@ -57,8 +57,8 @@ def test_random_walk_follows_the_ledger(
 ) -> None:
     """Whatever callers do, each answer and each budget is as the reference ledger has it, after each step.
 
-    SMOKE_WALK_SEED walks the same way again. A failed walk of the embedded platform is told by the fewest of
-    its steps that still fail.
+    SMOKE_WALK_SEED walks the same way again. A failed walk of the embedded platform is reported as the fewest
+    of its steps that still fail.
     """
     live = environment.live
     seed = environment.get("budget.walk_seed") or (LIVE_SEED if live else 1 + secrets.randbelow(10**6))
@@ -75,7 +75,7 @@ def test_random_walk_follows_the_ledger(
         fewest = tried if live else shortest(tried, fails_again(walker))
         what = "fewest steps that fail" if len(fewest) < len(tried) else "the step and what it repeats"
         fewest = fewest if len(fewest) < len(tried) else related(tried)
-        text = f"{error} (seed {seed}, {what}: {told(fewest)})"
+        text = f"{error} (seed {seed}, {what}: {described(fewest)})"
         if isinstance(error, UnexpectedStatus):
             raise UnexpectedStatus(text, error.response) from error
         raise type(error)(text) from error

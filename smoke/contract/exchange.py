@@ -64,7 +64,7 @@ INTERNALS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class SentEvent:
-    """One event of a stream, its data as JSON value; None where it is none."""
+    """One event of a stream, its data as a JSON value; None where it is not JSON."""
 
     name: str
     id: str
@@ -75,8 +75,8 @@ class SentEvent:
 class Exchange:
     """A request and its answer. Header names are in lower case, ``path`` is without its query.
 
-    ``document`` is the body's JSON value; where it is none, ``problem`` says why. A stream has no ``body``,
-    but ``events`` as far as they were read.
+    ``document`` is the JSON value of the body; if it is not JSON, ``problem`` says why. A stream has no
+    ``body``, but ``events`` as far as they were read.
     """
 
     service: str
@@ -201,7 +201,7 @@ def _rate(exchange: Exchange, _: Route | None, __: Reply | None) -> Found:
 
 
 def _cached(exchange: Exchange, _: Route | None, __: Reply | None) -> Found:
-    """Whoever has the current version is told 304, any other one is not."""
+    """A request that names the current version gets 304, any other one does not."""
     offered, tag = exchange.sent.get("if-none-match"), exchange.headers.get("etag")
     if offered is None or tag is None or exchange.status not in (200, 304):
         return

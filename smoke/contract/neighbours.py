@@ -152,7 +152,7 @@ class Limit:
         return sorted((value, inside) for value, inside in ends.items() if math.isfinite(value))
 
 
-#: Sizes, counts and scores (contract 1.2, 1.3, 3). A length below 0 is none.
+#: Sizes, counts and scores (contract 1.2, 1.3, 3). No length is below 0.
 LIMITS = {
     limit.name: limit
     for limit in (

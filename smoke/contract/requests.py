@@ -102,7 +102,7 @@ def bad_sizes(good: bytes) -> Iterator[BadCall]:
     for name, size in (("a byte", 1), ("twice the limit", MAX_BODY_BYTES)):
         body = padded(good, MAX_BODY_BYTES + size)
         yield BadCall(f"body too large by {name}", [body], (413,))
-    # the length is not told before the end
+    # the length is not announced before the end
     yield BadCall("body too large by a byte, chunked", [body[:MAX_BODY_BYTES], padded(b"", 1)], (413,))
 
 
@@ -202,7 +202,7 @@ def misspelled() -> Iterator[Reach]:
 
 
 def direct() -> Iterator[Reach]:
-    """Tokens towards Finn whose pool is above their tier, or is none."""
+    """Tokens towards Finn whose pool is above their tier, or does not exist."""
     for tier, open_ in TIER_POOLS.items():
         for pool in POOLS[len(open_) :]:
             yield Reach(f"{tier} with the pool {pool}", pool, {"tier": tier, "pool_id": pool})

@@ -311,7 +311,7 @@ CODES: Mapping[str, Mapping[int, tuple[str, ...]]] = {
     "dixie": {401: ("unauthorized",)},
     "finn": {401: FINN_CODES},
 }
-#: The statuses that a refusal may have. 500 is none of them.
+#: The statuses that a refusal may have. 500 is not among them.
 REFUSALS: Mapping[str, frozenset[int]] = {
     "freeside": frozenset({405, *CODES["freeside"]}),
     "dixie": frozenset({400, 401, 403, 404, 405, 413, 415, 422, 429, 502, 503}),

@@ -1,4 +1,4 @@
-"""Random walks over what callers do with money, as data: drawn from a seed, told in words, and shortened."""
+"""Random walks over what callers do with money, as data: drawn from a seed, put into words, and shortened."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Move:
 Step = tuple[Move, ...]
 
 
-def told(steps: Sequence[Step]) -> str:
+def described(steps: Sequence[Step]) -> str:
     """A walk in words."""
     return "; ".join(" beside ".join(map(str, step)) for step in steps)
 

@@ -54,7 +54,7 @@ def test_bad_calls_are_refused(
     way = ways(route)
     cases = [
         Case(
-            f"{route}: {bad.name}", "a call that is none is refused (1.3)",
+            f"{route}: {bad.name}", "an invalid call is refused (1.3)",
             lambda bad=bad: way.post(bad.body, tenants.main, headers=bad.headers, method=bad.method),  # type: ignore[misc]
             answering(*(BY_FINN if way.direct else bad.statuses)),
         )

@@ -19,7 +19,7 @@ class ServerSentEvent:
 
 
 class EventDecoder:
-    """Decodes one stream. An event that its blank line does not end is none."""
+    """Decodes one stream. An event without its blank line does not count."""
 
     def __init__(self) -> None:
         # always UTF-8, whatever the content type says; one byte order mark may lead

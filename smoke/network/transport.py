@@ -229,7 +229,7 @@ class _Body(httpx.SyncByteStream):
                 self._limit(length)
                 yield piece
         if self._announced is None:
-            self._connection.close()  # where no length was announced, what follows cannot be told apart
+            self._connection.close()  # where no length was announced, what follows cannot be separated
         elif self._connection.excess:
             self._connection.close()
             self._refuse(f"ends after {self._announced} bytes", f"{len(self._connection.excess)} bytes more")

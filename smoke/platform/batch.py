@@ -1,4 +1,4 @@
-"""Families of derived cases: sent concurrently, judged one by one, told by the first counterexample."""
+"""Families of derived cases: sent concurrently, judged one by one, reported by the first counterexample."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from pytest_readiness import SafetyViolation
 
 from smoke.contract.ledger import Account, Call, Ledger, LedgerError, Ruling
 from smoke.contract.model import MAX_KEY_CHARS, POOLS
-from smoke.contract.walks import Move, Step, told
+from smoke.contract.walks import Move, Step, described
 
 from .answers import (
     UnexpectedStatus,
@@ -146,7 +146,7 @@ class Walker:
             try:
                 self._step([move for move in step if not move.of or move.of in self._asked])
             except LedgerError as error:
-                raise SafetyViolation(f"{told([step])}: {error}") from None
+                raise SafetyViolation(f"{described([step])}: {error}") from None
             self.steps += 1
 
     def _step(self, moves: Sequence[Move]) -> None:
@@ -205,10 +205,12 @@ class Walker:
 
     def _stream(self, tenant: str, prompt: str, asked: _Asked, **claims: Any) -> Outcome:
         try:
-            heard = stream(self._freeside, tenant, prompt, **{"model": asked.pool, "key": asked.key} | claims)
+            answer = stream(
+                self._freeside, tenant, prompt, **{"model": asked.pool, "key": asked.key} | claims
+            )
         except UnexpectedStatus as refused:
             return _refusal(refused.response)
-        return _outcome(heard.replayed, heard.text(), heard.usage())
+        return _outcome(answer.replayed, answer.text(), answer.usage())
 
     def _hang_up(self, tenant: str, prompt: str, asked: _Asked) -> Outcome:
         stream(

@@ -129,7 +129,7 @@ def test_only_finn_writes_events(
     intake: Dixie, agent: str, subject: str, scores: Scores, batch: Batch, of: tuple[str, ...],
     writers: Mapping[str, Callable[[], Credential | None]],
 ) -> None:  # fmt: skip
-    """An event without a valid token of Finn is refused, whatever is in it, and counts for nobody."""
+    """An event without a valid token of Finn is refused, whatever is in it, and counts for no agent."""
     before = scores.shown(subject)
     score = far_from(before[subject])
     bodies: dict[str, Mapping[str, Any] | bytes] = {

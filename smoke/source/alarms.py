@@ -229,7 +229,7 @@ _SUBSCRIBERS = {
 
 
 def heard(configuration: Configuration) -> Examined:
-    """Return the alarms that nobody can hear, and the topics that nobody listens to: a finding for each."""
+    """Return the alarms that notify no one, and the topics without a subscriber: a finding for each."""
     listeners, result = Listeners(configuration), Examined()
     users: dict[str, tuple[Resource, list[str]]] = {}
     for alarm in configuration.of_type(ALARM):

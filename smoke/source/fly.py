@@ -48,7 +48,7 @@ PROSE_SUFFIXES = (".md", ".mdx", ".rst", ".txt", ".adoc", ".jsonl", ".ndjson", "
 _APPLICATION_PAGE = re.compile(rb"/(?:apps?|dashboard)(?![\w-])")
 #: What follows the name of a token that has a value there: a word of at least 8 signs with a digit.
 _VALUE = re.compile(rb"[\"']?[ \t]*[=:][ \t]*[\"']?(?=[\w+/=-]{8})[a-z_+/=-]*\d")
-#: A line that is a comment, by the languages in which a file may be written; a shebang is none.
+#: A line that is a comment, by the languages in which a file may be written; a shebang is no comment.
 _HASH_COMMENT = re.compile(rb"\s*#(?!!)")
 _SLASH_COMMENT = re.compile(rb"\s*(?://|/\*|\*(?=[\s/]))")
 _SLASH_SUFFIXES = (

@@ -61,7 +61,7 @@ class Repository:
                 yield from self.steps(inner[0], inner[1], depth + 1)
 
     def action(self, uses: str) -> tuple[str, tuple[Step, ...]] | None:
-        """Where a local composite action stands, and its steps; None when it is none or not there."""
+        """Where a local composite action stands, and its steps; None when there is none at that path."""
         for name in ("action.yml", "action.yaml"):
             path = posixpath.normpath(f"{uses}/{name}")
             text = self.script(path)

@@ -162,7 +162,7 @@ class Module:
         return Value(Symbol(text, why), at), len(steps)
 
     def read(self, name: str, arguments: Sequence[Value], at: Place, written: str) -> Value | None:
-        """Call a function that reads a file; None when the function is none of those."""
+        """Call a function that reads a file; None for any other function."""
         if name not in {"file", "templatefile", "fileexists"}:
             return None
         path = flat(arguments[0]).content

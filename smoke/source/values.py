@@ -136,7 +136,7 @@ def lift(function: Callable[..., Value], *values: Value, name: str) -> Value:
 
 
 def scalar(content: Any) -> str | None:
-    """A plain value as Terraform writes it into a string; None for what is none."""
+    """A plain value as Terraform writes it into a string; None for any other value."""
     if content is None:
         return ""
     if isinstance(content, bool):

@@ -30,7 +30,7 @@ LONG = 400
 
 
 @pytest.fixture
-def heard(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> Stream:
+def streamed(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> Stream:
     """A complete stream, with its events in the evidence."""
     found = stream(freeside, tenants.main, prompt_for(times=TIMES))
     evidence.figure("events", len(found.events))
@@ -44,26 +44,26 @@ def shape(names: list[str]) -> str:
     return " ".join(name if count == 1 else f"{name}×{count}" for name, count in runs)
 
 
-def test_is_declared_as_a_stream(heard: Stream) -> None:
+def test_is_declared_as_a_stream(streamed: Stream) -> None:
     """The content type is that of an event stream, and no cache may keep it."""
-    cache = [part.strip().lower() for part in heard.headers.get("cache-control", "").split(",")]
+    cache = [part.strip().lower() for part in streamed.headers.get("cache-control", "").split(",")]
     assert "no-cache" in cache or "no-store" in cache, f"cache-control of a stream is {cache}"
 
 
-def test_events_come_in_order(heard: Stream) -> None:
+def test_events_come_in_order(streamed: Stream) -> None:
     """Content at least twice, then usage once, then done, and nothing after it."""
-    contents = len(heard.named("content"))
-    assert contents >= 2, f"{contents} content events: {shape(heard.names())}"
+    contents = len(streamed.named("content"))
+    assert contents >= 2, f"{contents} content events: {shape(streamed.names())}"
     expected = ["content"] * contents + ["usage", "done"]
-    assert heard.names() == expected, (
-        f"expected content, then usage once, then done; got {shape(heard.names())}"
+    assert streamed.names() == expected, (
+        f"expected content, then usage once, then done; got {shape(streamed.names())}"
     )
-    assert heard.named("done")[0].fields(heard.route).data == {}, "done carries data"
+    assert streamed.named("done")[0].fields(streamed.route).data == {}, "done carries data"
 
 
-def test_ids_increase(heard: Stream, evidence: Evidence) -> None:
+def test_ids_increase(streamed: Stream, evidence: Evidence) -> None:
     """Every event has an id, greater than the one before."""
-    ids = [event.id for event in heard.events]
+    ids = [event.id for event in streamed.events]
     assert all(DIGITS.fullmatch(text) for text in ids), f"event ids are {ids[:5]}, expected whole numbers"
     numbers = [int(text) for text in ids]
     evidence.evaluated("an id is greater than the one before", len(numbers) - 1)
@@ -78,9 +78,9 @@ def test_answers_its_prompt(freeside: Freeside, tenants: Tenants) -> None:
     assert word in text, f"the stream does not answer its prompt: no {word} in it"
 
 
-def test_is_not_buffered(heard: Stream, evidence: Evidence) -> None:
+def test_is_not_buffered(streamed: Stream, evidence: Evidence) -> None:
     """The first content arrives while the rest is still being made."""
-    arrivals = [event.at * 1000 for event in heard.named("content")]
+    arrivals = [event.at * 1000 for event in streamed.named("content")]
     assert len(arrivals) >= 2, f"{len(arrivals)} content events: nothing to compare"
     spread = arrivals[-1] - arrivals[0]
     evidence.figure("first content after", round(arrivals[0], 1), "ms")

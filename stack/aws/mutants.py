@@ -55,8 +55,8 @@ class RecordMutant:
     def as_data(self) -> dict[str, Any]:
         """Return it as the control API shows it, its file being the AWS service's."""
         shown = {"before": _shown(self.before), "after": _shown(self.after)}
-        told = {"id": self.id, "operator": self.operator, "file": f"aws/{self.store}", "line": 0, **shown}
-        return {**told, "group": "infrastructure", "services": [], "lines": [], "equivalent": ""}
+        common = {"id": self.id, "operator": self.operator, "file": f"aws/{self.store}", "line": 0, **shown}
+        return {**common, "group": "infrastructure", "services": [], "lines": [], "equivalent": ""}
 
 
 def _shown(value: Any) -> str:

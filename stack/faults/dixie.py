@@ -109,7 +109,7 @@ class FaultyScores(Faulty, Scores):
         return counted
 
     async def _raced(self, signal: Signal) -> bool:
-        """Whether the event was counted before; who asks meanwhile is told that it was not."""
+        """Whether the event was counted before; a concurrent request gets the answer that it was not."""
         known = signal.event_id in self._counted
         await asyncio.sleep(0.03)
         self._counted.add(signal.event_id)
@@ -134,7 +134,7 @@ class FaultyScores(Faulty, Scores):
         return signal
 
 
-#: What a lenient reader makes of an event that is none.
+#: What a lenient reader makes of an invalid event.
 _CORRECTED: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "dixie-clamps-scores": lambda event: event | {"score": min(1, max(0, _number(event.get("score"))))},
     "dixie-takes-scores-as-text": lambda event: event | {"score": float(event["score"])},

@@ -227,7 +227,7 @@ class FaultyOutbox(Faulty, Outbox):
 
 
 class FaultyQuality(Faulty, Quality):
-    """Passes on ratings that it refuses, takes what is none, or charges for it."""
+    """Passes on ratings that it refuses, takes invalid ones, or charges for it."""
 
     async def __call__(self, request: Request) -> Response:
         """Refuse a rating, and pass it on nevertheless."""

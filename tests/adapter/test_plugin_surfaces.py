@@ -92,7 +92,7 @@ def test_a_partial_run_leaves_the_formats_of_the_full_one(suite: Suite) -> None:
     assert "(PARTIAL)" in suite.wrote("reports/partial/readiness.txt")
 
 
-def test_a_run_without_a_verdict_says_so_in_every_format(suite: Suite) -> None:
+def test_a_run_without_a_verdict_is_reported_as_such_in_every_format(suite: Suite) -> None:
     suite.checks("os._exit(0)")
     suite.run("--readiness-format=csv,ctrf,prometheus,text")
     assert suite.wrote("reports/readiness.txt").startswith("NO_VERDICT"), "left by a run that died"

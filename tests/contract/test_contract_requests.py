@@ -41,7 +41,7 @@ def test_bad_bodies_break_the_schema_and_differ(dialect: str) -> None:
         assert (f"{member} null" in names) is (member not in optional)
 
 
-def test_what_is_no_json_object_is_none() -> None:
+def test_bodies_that_are_not_a_json_object() -> None:
     for bad in not_json(GOOD["prompt"], "prompt"):
         try:
             document = json.loads(bad.body[0], parse_constant=lambda _: object())

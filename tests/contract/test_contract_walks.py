@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smoke.contract.model import POOLS
-from smoke.contract.walks import ROUTES, SMALL, Move, Step, draw, related, shortest, told
+from smoke.contract.walks import ROUTES, SMALL, Move, Step, described, draw, related, shortest
 
 seeds = st.integers(1, 10**6)
 
@@ -54,12 +54,12 @@ def test_the_shortest_walk_is_what_fails(needed: list[bool]) -> None:
     assert found == [step for step in steps if step in culprits]
 
 
-def test_a_walk_is_told_in_words() -> None:
+def test_a_walk_is_put_into_words() -> None:
     steps = [
         (Move(1, "call", "main"), Move(2, "refused", "other", case="long-key")),
         (Move(3, "replay", "main", of=1),),
     ]
-    assert told(steps) == (
+    assert described(steps) == (
         "1. call by invoke (main, cheap) beside 2. refused by invoke (other, long-key); "
         "3. replay of 1 by invoke (main, cheap)"
     )

@@ -93,7 +93,7 @@ def test_a_chart_has_each_figure_with_its_limit() -> None:
     }
 
 
-def test_figures_of_one_name_are_told_apart_by_their_checks() -> None:
+def test_figures_of_one_name_are_distinguished_by_their_checks() -> None:
     checks = [check(f"orders/{name}", evidence=[figure("p", n)]) for n, name in enumerate("aab")]
     (chart,) = model(*checks, plan_=plan(CHART))["charts"]
     assert [point["label"] for point in chart["points"]] == ["orders/a", "orders/a #2", "orders/b"]
@@ -206,7 +206,7 @@ def test_a_waiver_of_no_check_is_unknown() -> None:
     assert made["waivers"][0]["state"] == "no check"
 
 
-def test_nobody_approves_their_own_waiver() -> None:
+def test_no_one_approves_their_own_waiver() -> None:
     with pytest.raises(PlanError, match="'Ada' is the owner"):
         plan(f'{WAIVER}owner = "ada"\nexpires = 2026-09-01T00:00:00Z')
 

@@ -74,7 +74,7 @@ def test_the_headline_marks_a_partial_run() -> None:
     assert "PARTIAL" not in Page(html.render(sample.ready())).texts
 
 
-def test_a_cause_is_one_line_with_whose_it_is_and_what_is_next() -> None:
+def test_a_cause_is_one_line_with_its_owner_and_the_next_step() -> None:
     texts = " ".join("".join(Page(html.render(sample.broken())).texts).split())
     assert "auth/refused[freeside-expired] P0 PLATFORM_BUG an expired token was accepted" in texts
     assert "· the platform · next: fix what the summary names" in texts

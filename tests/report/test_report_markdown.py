@@ -230,7 +230,7 @@ def test_what_was_observed_differently_is_marked() -> None:
     assert "512/1024 (DIFFERS: observed 512/1024)" in markdown.render(model)
 
 
-def test_the_verdict_without_cover_is_told_where_it_differs() -> None:
+def test_the_verdict_without_cover_is_shown_where_it_differs() -> None:
     page = markdown.render({**sample.ready(), "without_cover": "BROKEN"})
     assert "Without deferrals and waivers the verdict would be BROKEN." in page
     assert "would be" not in markdown.render({**sample.ready(), "without_cover": "READY"})

@@ -49,10 +49,10 @@ class Terminal(io.StringIO):
 
 def feed(stream: io.StringIO) -> str:
     progress = Progress(stream, 2)
-    progress.heard(Finding(fault=FAULT, detected=True, why=""))
-    progress.heard(Finding(fault=FAULT, detected=False, why="it passed"))
-    progress.heard(Leak(fault="a|b", what="state"))
-    progress.heard(
+    progress.update(Finding(fault=FAULT, detected=True, why=""))
+    progress.update(Finding(fault=FAULT, detected=False, why="it passed"))
+    progress.update(Leak(fault="a|b", what="state"))
+    progress.update(
         CleanRun(
             name="run", whole=True, checks=1, alarms=(FalseAlarm(run="run", check="a/b", summary="failed"),)
         )

@@ -57,7 +57,7 @@ def test_the_next_mutant_replaces_the_one_before(platform: Platform) -> None:
     assert "uptime" in platform.http.get(f"{platform.finn}/health").json()
 
 
-def test_one_that_does_not_start_is_told(platform: Platform) -> None:
+def test_one_that_does_not_start_is_reported(platform: Platform) -> None:
     route = mutant("dixie.app", "string", '"/api/health"')
     told = platform.control("PUT", f"/mutants/{route}", {"service": "dixie"})
     assert not told["runs"]

@@ -150,7 +150,7 @@ class BackgroundFailures:
 
     def _in_finalizer(self, problem: Any) -> None:
         exception = problem.exc_value or problem.exc_type()
-        if not isinstance(exception, RuntimeWarning):  # a coroutine's, which was heard before
+        if not isinstance(exception, RuntimeWarning):  # a coroutine's, which was reported before
             self._failures.append(exception)
         self._before[1](problem)
 

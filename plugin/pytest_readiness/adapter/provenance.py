@@ -159,7 +159,7 @@ def checkout_of(places: Sequence[str]) -> str:
         if not Path(place).expanduser().is_dir():
             continue
         with contextlib.suppress(OSError, subprocess.SubprocessError):
-            told = subprocess.run(
+            described = subprocess.run(
                 ["git", "describe", "--always", "--dirty", "--abbrev=7", "--exclude=*"],  # noqa: S607
                 cwd=Path(place).expanduser(),
                 capture_output=True,
@@ -167,7 +167,7 @@ def checkout_of(places: Sequence[str]) -> str:
                 timeout=DEADLINE_S,
                 check=True,
             )
-            return f"checkout {told.stdout.strip()}"
+            return f"checkout {described.stdout.strip()}"
     return "the platform's own checkout"
 
 

@@ -77,17 +77,17 @@ class Recorder:
         if parts is not None and is_part:
             parts.failures += [exception] if exception is not None else []
             parts.skipped = parts.skipped or (_summary(report, call) if report.skipped else "")
-        told = self._context.redactor.shown(_summary(report, call))
+        summary = self._context.redactor.shown(_summary(report, call))
         evidence = item.stash[EVIDENCE].take() if EVIDENCE in item.stash and not is_part else []
         if report.failed:
-            evidence += [{"kind": "note", "text": line} for line in _unread(told)]
+            evidence += [{"kind": "note", "text": line} for line in _unread(summary)]
         facts: dict[str, Any] = {
             "check_id": check.id,
             "goal": check.goal,
             "phase": check.phase,
             "severity": str(check.severity),
             "class": None,
-            "summary": _line(told),
+            "summary": _line(summary),
             "evidence": evidence,
             "requires": [*check.requires],
             "covered_by": check.covered_by,
@@ -148,8 +148,8 @@ def _give_text(exception: BaseException) -> None:
         str(exception), repr(exception)
     except Exception:
         text = text_of(exception)
-        told = {"__str__": lambda _: text, "__repr__": lambda _: text, "__module__": kind.__module__}
-        exception.__class__ = type(kind.__name__, (kind,), told)
+        members = {"__str__": lambda _: text, "__repr__": lambda _: text, "__module__": kind.__module__}
+        exception.__class__ = type(kind.__name__, (kind,), members)
 
 
 def _described(refusal: Refusal) -> dict[str, Any]:

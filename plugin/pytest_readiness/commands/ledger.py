@@ -76,9 +76,13 @@ def export(options: argparse.Namespace) -> int:
 
 def _row(entry: Mapping[str, Any]) -> str:
     counts = entry.get("counts", {})
-    told = ", ".join(f"{counts[word]} {word}" for word in ("passed", "failed", "flaky") if counts.get(word))
+    results = ", ".join(
+        f"{counts[word]} {word}" for word in ("passed", "failed", "flaky") if counts.get(word)
+    )
     stopped = "  (incomplete)" if entry.get("complete") is False else ""
-    return f"{entry.get('finished_at')}  {entry.get('verdict'):<10}  {entry.get('run_id')}  {told}{stopped}"
+    return (
+        f"{entry.get('finished_at')}  {entry.get('verdict'):<10}  {entry.get('run_id')}  {results}{stopped}"
+    )
 
 
 def _opened(options: argparse.Namespace) -> tuple[Ledger, Plan | None]:

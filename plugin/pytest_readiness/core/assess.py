@@ -144,7 +144,7 @@ def _head(run: RunRecord, plan: Plan, judgement: Judgement, declaration: Declara
         "declaration_why": declaration.why,
         "declaration_title": plan.declaration_title,
         "declaration_prose": next((each.text for each in plan.prose if each.when == declaration.text), ""),
-        "blockers": [{**blocker, "whose": review.whose(plan, blocker)} for blocker in declaration.blockers],
+        "blockers": [{**blocker, "whose": review.owner(plan, blocker)} for blocker in declaration.blockers],
         "reproduce_with": f"--env {shlex.quote(run.env_option or run.environment)}",
         "suite_digest": run.suite_digest,
         "plan_digest": plan.digest,

@@ -294,9 +294,9 @@ def _suite(top: TomlTable) -> str:
     if not top.is_wrong("suite") and (
         not is_directory_name(name) or path.is_absolute() or ".." in path.parts
     ):
-        told = one_line(name, 60)
+        shown = one_line(name, 60)
         top.refuse(
-            "suite", f"{told!r} is no directory under the plan's", allowed="a relative path without .."
+            "suite", f"{shown!r} is no directory under the plan's", allowed="a relative path without .."
         )
     return name
 

@@ -129,7 +129,7 @@ def changes(
     }
 
 
-def whose(plan: Plan, blocker: Mapping[str, Any]) -> dict[str, str]:
+def owner(plan: Plan, blocker: Mapping[str, Any]) -> dict[str, str]:
     """Return who acts on a blocker, with contact and runbook: an owner by check, by service, by goal.
 
     What is the runner's, the suite's or a third party's fault is not the owner's to mend.

@@ -182,8 +182,8 @@ class TomlTable:
                 return usable(value)
         except ValueError:
             pass
-        told = f"{value!r}" if isinstance(value, str) else _shown(value, str)
-        self.refuse(key, f"{told} is not a time with an offset", allowed=_MOMENT)
+        shown = f"{value!r}" if isinstance(value, str) else _shown(value, str)
+        self.refuse(key, f"{shown} is not a time with an offset", allowed=_MOMENT)
         return _NO_MOMENT
 
     def optional_moment(self, key: str) -> datetime | None:

@@ -23,13 +23,13 @@ def judge(results: Sequence[CheckResult], facts: RunFacts) -> Judgement:
     """
     leaks, refusals = _leaks(facts), [*_build_changes(facts), *_gate_refusal(facts)]
     found = causes(results, facts)
-    told = {rank: [_described(cause) for verdict, cause in found if verdict is rank] for rank in Verdict}
+    described = {rank: [_described(cause) for verdict, cause in found if verdict is rank] for rank in Verdict}
     ranked = (
         (Verdict.BROKEN, leaks),
         (Verdict.NO_VERDICT, refusals),
-        (Verdict.BROKEN, told[Verdict.BROKEN]),
-        (Verdict.NO_VERDICT, [*_unfinished(results, facts), *told[Verdict.NO_VERDICT]]),
-        (Verdict.DEGRADED, told[Verdict.DEGRADED]),
+        (Verdict.BROKEN, described[Verdict.BROKEN]),
+        (Verdict.NO_VERDICT, [*_unfinished(results, facts), *described[Verdict.NO_VERDICT]]),
+        (Verdict.DEGRADED, described[Verdict.DEGRADED]),
     )
     verdict = next((verdict for verdict, reasons in ranked if reasons), Verdict.READY)
     reasons = [reason for _, reasons in ranked for reason in reasons]

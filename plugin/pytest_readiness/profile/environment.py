@@ -99,8 +99,8 @@ class Vault:
                     action="correct the path or the file",
                 ) from problem
             except (OSError, RuntimeError) as problem:  # RuntimeError: there is no such home
-                told = getattr(problem, "strerror", None) or problem
-                raise SetupError(f"cannot read {reference.name}: {told}") from problem
+                reason = getattr(problem, "strerror", None) or problem
+                raise SetupError(f"cannot read {reference.name}: {reason}") from problem
             if not value:
                 raise SetupError(f"{reference.name} is empty: write the secret into it")
             return value

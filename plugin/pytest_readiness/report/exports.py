@@ -247,7 +247,7 @@ def _milliseconds(model: Mapping[str, Any], key: str) -> int:
         return 0
 
 
-#: What our properties begin with, so that they are told from those of ``record_property``.
+#: What our properties begin with, so that they can be distinguished from those of ``record_property``.
 PREFIX = "readiness."
 _RUN = ("verdict", "exit_code", "declaration", "environment", "scope", "run_id")
 _CHECK = ("id", "severity", "goal", "class", "outcome")

@@ -175,7 +175,7 @@ def _try(options: argparse.Namespace, plan: Plan, root: Path, out: TextIO, work:
     )
     progress = Progress(out, len(faults))
     try:
-        results = campaign.run(progress.heard)
+        results = campaign.run(progress.update)
     finally:
         progress.end()
     return record(

@@ -110,8 +110,8 @@ def _differences(expected: Expected, found: Mapping[str, Any] | None) -> Iterato
         return
     for key, wanted in expected.as_data().items():
         if found[key] != wanted:
-            told = f" ({found['summary']})" if found.get("summary") else ""
-            yield f"{expected.id}: {key} {found[key] or 'none'}, not {wanted}{told}"
+            reason = f" ({found['summary']})" if found.get("summary") else ""
+            yield f"{expected.id}: {key} {found[key] or 'none'}, not {wanted}{reason}"
 
 
 def _unexplained(fault: Fault, checks: Any) -> Iterator[str]:

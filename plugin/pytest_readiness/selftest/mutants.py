@@ -262,9 +262,9 @@ class MutantWorker(Worker):
         """
         began = time.monotonic()
         through = experience.trace.through(mutant, service)
-        told: dict[str, Any] = {"mutant": mutant, "service": service, "reached_by": tuple(through)}
+        facts: dict[str, Any] = {"mutant": mutant, "service": service, "reached_by": tuple(through)}
         if not through:
-            return Fate(**told, outcome=UNREACHED, why="no check runs through it")
+            return Fate(**facts, outcome=UNREACHED, why="no check runs through it")
         with self.timed("mutants"):
             by, outcome = "", SURVIVED
             try:
@@ -279,7 +279,7 @@ class MutantWorker(Worker):
                     outcome = KILLED if by else SURVIVED
         if by:
             experience.killed(mutant, by)
-        return Fate(**told, outcome=outcome, by=by, why=why, seconds=time.monotonic() - began)
+        return Fate(**facts, outcome=outcome, by=by, why=why, seconds=time.monotonic() - began)
 
     def _mutated(self, mutant: Mutant, service: str) -> str:
         """Switch it on; why the service does not run with it, asked twice: a busy machine starts slowly.

@@ -81,15 +81,15 @@ def survey(
         progress = MutantProgress(out, len(left))
         fates, alarms = list(known), []
 
-        def heard(news: News) -> None:
+        def update(news: News) -> None:
             if isinstance(news, Fate):
                 state.keep(news)
                 fates.append(news)
             else:
                 alarms.append(news)
-            progress.heard(news)
+            progress.update(news)
 
-        MutantCampaign([first, *others], left, experience, setup).run(heard)
+        MutantCampaign([first, *others], left, experience, setup).run(update)
     finally:
         setup.stopping.set()
         runner.close()

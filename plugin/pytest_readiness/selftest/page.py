@@ -167,7 +167,7 @@ class Progress:
         self._began = self._told = time.monotonic()
         self._done = self._undetected = self._alarms = self._clean = 0
 
-    def heard(self, news: News) -> None:
+    def update(self, news: News) -> None:
         """Take one piece of news."""
         if isinstance(news, Finding):
             self._done += 1

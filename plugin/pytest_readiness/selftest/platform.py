@@ -13,7 +13,7 @@ A platform that can mutate its own code takes these, too; `mutants` tells what t
 
     GET    /mutants        {"mutants": [{id, group, operator, file, line, lines: [first, last], before, after,
                            services, reads: [[file, first, last]] of a value that is read later,
-                           equivalent: why it cannot be told from the original, or ""}]}
+                           equivalent: why it cannot be distinguished from the original, or ""}]}
     PUT    /mutants/{id}   run the {"service"} with it, after a reset: {"runs": bool, "message"}
     POST   /trace          note from now on which lines of the services run
     PUT    /trace/{n}      the lines that run from now on count for the number n
@@ -135,11 +135,11 @@ class Platform:
         return line
 
     def _read(self, line: bytes) -> Address:
-        told: object = None
+        announced: object = None
         with suppress(ValueError):
-            told = json.loads(line)
-        told = told if isinstance(told, dict) else {}
-        profile, control, env = told.get("profile"), told.get("control"), told.get("env", {})
+            announced = json.loads(line)
+        announced = announced if isinstance(announced, dict) else {}
+        profile, control, env = announced.get("profile"), announced.get("control"), announced.get("env", {})
         if not isinstance(profile, str) or not isinstance(control, str) or not isinstance(env, dict):
             said = line[:80].decode("utf-8", "replace").strip()
             raise PlatformError(f"the platform said {said!r}", where=self._where, allowed=_PROTOCOL)
@@ -177,18 +177,18 @@ class Control:
 
     def reset(self) -> str:
         """Bring back the state of the boot; return the state that this led to, as `state` does."""
-        told = self._ask("POST", "/reset")
-        return self._state(told) if "digest" in told else self.state()
+        answer = self._ask("POST", "/reset")
+        return self._state(answer) if "digest" in answer else self.state()
 
     def mutants(self) -> Sequence[Mapping[str, Any]]:
         """Return the mutants as the platform lists them."""
-        told = self._ask("GET", "/mutants").get("mutants")
-        return told if isinstance(told, list) else []
+        listed = self._ask("GET", "/mutants").get("mutants")
+        return listed if isinstance(listed, list) else []
 
     def mutate(self, mutant_id: str, service: str) -> str:
         """Run a service with a mutant; why it does not run, "" when it does."""
-        told = self._ask("PUT", f"/mutants/{quote(mutant_id, safe='')}", {"service": service})
-        return "" if told.get("runs") else str(told.get("message") or "it does not run")
+        answer = self._ask("PUT", f"/mutants/{quote(mutant_id, safe='')}", {"service": service})
+        return "" if answer.get("runs") else str(answer.get("message") or "it does not run")
 
     def trace(self) -> None:
         """Begin to note which lines run."""
@@ -207,16 +207,16 @@ class Control:
         """Return a text that is equal for equal states: the digest, and the faults that are on."""
         return self._state(self._ask("GET", "/state"))
 
-    def _state(self, told: Mapping[str, Any]) -> str:
-        digest, active = told.get("digest"), self._ask("GET", "/faults").get("active")
+    def _state(self, answer: Mapping[str, Any]) -> str:
+        digest, active = answer.get("digest"), self._ask("GET", "/faults").get("active")
         if not isinstance(digest, str) or not isinstance(active, Mapping):
             raise PlatformError(
-                "the control port does not tell its state",
+                "the control port does not report its state",
                 where=self.url,
                 allowed='GET /state: {"digest": text}, GET /faults: {"active": {}}',
             )
         # what died by itself made checks red, whatever the fault was
-        died = told.get("restarted") or ()
+        died = answer.get("restarted") or ()
         ended = f", died meanwhile: {', '.join(map(str, died))}" if died else ""
         return f"state {digest}, faults on: {', '.join(sorted(active)) or 'none'}{ended}"
 
@@ -234,13 +234,13 @@ class Control:
             ) from problem
         finally:
             connection.close()
-        told = answer if isinstance(answer, Mapping) else {}
+        fields = answer if isinstance(answer, Mapping) else {}
         if response.status >= http.client.BAD_REQUEST:
-            words = " ".join(str(told.get("message", response.reason)).split())
+            words = " ".join(str(fields.get("message", response.reason)).split())
             raise PlatformError(
                 f"{method} {path} is answered with {response.status}: {words}", where=self.url
             )
-        return told
+        return fields
 
 
 def last_words(log: Path) -> str:
@@ -280,8 +280,8 @@ def serve(platform: Breakable, *, profile: str, env: Mapping[str, str] | None = 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            status, told = board.answer(self.command, self.path, raw)
-            content = json.dumps(told).encode()
+            status, body = board.answer(self.command, self.path, raw)
+            content = json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()

@@ -66,10 +66,10 @@ class Runner:
 
     def checks(self) -> dict[str, SuiteCheck]:
         """Return the checks by id, in the order of the run; SuiteError when the suite cannot be collected."""
-        told = self._fork(_tell_checks)
-        if isinstance(told, Ended):
-            told = (told.code, {})
-        code, checks = told
+        answer = self._fork(_tell_checks)
+        if isinstance(answer, Ended):
+            answer = (answer.code, {})
+        code, checks = answer
         if code or not checks:
             raise SuiteError(
                 f"the suite cannot be collected (exit code {code}): {last_words(self._log)}",
@@ -91,8 +91,8 @@ class Runner:
         ``plugins`` are pytest plugins that can be pickled; ``limit_s`` is RUN_LIMIT_S by default.
         Raises RunnerGone when the runner is closed.
         """
-        told = self._fork(_run, [*args], dict(env), str(log), [*plugins], limit_s=limit_s or RUN_LIMIT_S)
-        return told if isinstance(told, Ended) else Ended(code=told[0], cpu_s=told[1])
+        result = self._fork(_run, [*args], dict(env), str(log), [*plugins], limit_s=limit_s or RUN_LIMIT_S)
+        return result if isinstance(result, Ended) else Ended(code=result[0], cpu_s=result[1])
 
     def close(self) -> None:
         """Kill what runs, and run nothing more."""

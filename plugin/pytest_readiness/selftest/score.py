@@ -27,7 +27,7 @@ def record(
 ) -> dict[str, Any]:
     """Return the model as plain JSON values. A score is killed / (all - equivalent), in percent.
 
-    What does not start counts as killed and is told apart. ``scope`` says which mutants were tried.
+    What does not start counts as killed and is counted apart. ``scope`` says which mutants were tried.
     """
     rows = [fate.as_data() for fate in sorted(fates, key=lambda fate: fate.mutant.id)]
     return {
@@ -136,7 +136,7 @@ class MutantProgress:
         self._began = self._told = time.monotonic()
         self._done = self._killed = 0
 
-    def heard(self, news: News) -> None:
+    def update(self, news: News) -> None:
         """Take one piece of news."""
         if isinstance(news, Fate):
             self._done += 1
@@ -150,8 +150,8 @@ class MutantProgress:
         if now - self._told >= _EVERY_S:
             self._told = now
             left = (now - self._began) / self._done * (self._total - self._done) if self._done else 0.0
-            told = f"{self._done} of {self._total} mutants, {self._killed} killed"
-            self._line(f"{told}, about {left / 60:.0f} min left")
+            text = f"{self._done} of {self._total} mutants, {self._killed} killed"
+            self._line(f"{text}, about {left / 60:.0f} min left")
 
     def _line(self, text: str) -> None:
         self._stream.write(f"{one_line(text, 300)}\n")

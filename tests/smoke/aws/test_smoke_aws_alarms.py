@@ -241,7 +241,7 @@ ARN = "arn:aws:cloudwatch:us-east-1:1:alarm:p-api-cpu-high"
         ("FALSE AND ALARM(p-api-cpu-high)", False),
     ],
 )
-def test_a_composite_alarm_is_heard_for_an_alarm_that_sets_it_off_alone(rule: str, follows: bool) -> None:
+def test_a_composite_alarm_counts_for_an_alarm_that_sets_it_off_alone(rule: str, follows: bool) -> None:
     (found,) = linked([alarm(actions=())], [composite("p-all", rule)])
     told = judged([found], WATCH, TOPIC)
     assert (told.good is found) is follows

@@ -164,7 +164,7 @@ def test_what_never_reached_aws_is_the_runners(raised: Exception, told: str) -> 
     assert told in str(caught.value)
 
 
-def test_an_absence_that_the_caller_expects_is_none(ecs: Stubbed) -> None:
+def test_an_expected_absence_is_no_error(ecs: Stubbed) -> None:
     account, stubber = ecs
     stubber.add_client_error("describe_task_definition", "ClientException", "Unable to describe")
     asked = account.find("ecs", "describe_task_definition", ("ClientException",), taskDefinition="t")

@@ -345,7 +345,7 @@ resource "aws_ecs_service" "each" {
     }  # fmt: skip
 
 
-def test_a_secret_of_nobody_counts_as_communal_only(read: Read) -> None:
+def test_a_secret_without_an_owner_counts_as_communal_only(read: Read) -> None:
     redis = 'resource "aws_secretsmanager_secret" "redis" { name = "${local.prefix}/redis" }'
     extra = ', { name = "R", valueFrom = aws_secretsmanager_secret.redis.arn }]\n    log'
     both = [service(name).replace("]\n    log", extra) for name in ("finn", "dixie")]

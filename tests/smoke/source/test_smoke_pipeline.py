@@ -398,7 +398,7 @@ def test_a_deploy_command_is_found_in_any_workflow_and_script(run: str) -> None:
         "grep -r 'aws ecs update-service' scripts",
     ],
 )
-def test_what_only_speaks_of_a_deployment_is_none(run: str) -> None:
+def test_what_only_mentions_a_deployment_does_not_deploy(run: str) -> None:
     other = {"on": "push", "jobs": {"lint": {"steps": [{"run": run}]}}}
     assert gate(workflow(), other=other).bypass == Examined()
 

@@ -165,7 +165,7 @@ def test_a_shallow_checkout_is_the_runners_fault(launched: Checkout, tmp_path: P
         revert(shallow, commit_id, worktree)
 
 
-def test_how_the_launch_was_found_is_told(launched: Checkout) -> None:
+def test_how_the_launch_was_found_is_reported(launched: Checkout) -> None:
     by_subject = launch(launched, {"launch_subject": "^Launch"})
     assert by_subject.found == "the only one of 3 subject lines that matches '^Launch'"
     by_id = launch(launched, {"launch_commit": by_subject.commit[:10]})
