@@ -1,4 +1,4 @@
-"""Freeside with parts that misbehave: its callers, its requests, its answers. Its money is in `money`."""
+"""Freeside with parts that misbehave: its callers, its requests, its answers. Its budgets are in `budget`."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from stack.common.outbox import Outbox
 from stack.common.pricing import usage_of
 from stack.common.verifier import Verifier
 from stack.faults.active import Faults, Faulty
-from stack.faults.money import (
+from stack.faults.budget import (
     FaultyBudgetLedger,
     FaultyCalls,
     FaultyFinnClient,

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from . import review, tables
+from . import plan_rows, review
 from .declaration import Declaration, Findings, LiveHistory, carried_over, declare
 from .exemptions import Exemption, apply_exemptions
 from .formats import format_moment
@@ -65,7 +65,7 @@ def assess(
     goals = goal_statuses(results, plan, exemptions, standing)
     if run.scope is Scope.PARTIAL:
         goals = _untouched_from_ledger(goals, results, known.get(run.environment, ()))
-    operational = tables.operational_rows(run, results, plan, live.streak, live.deployed)
+    operational = plan_rows.operational_rows(run, results, plan, live.streak, live.deployed)
     found = Findings(
         run=run,
         plan=plan,
@@ -84,12 +84,12 @@ def assess(
         "checks": [_check(check) for check in results],
         "counts": _counts(results),
         "vanished": [asdict(check) for check in run.facts.vanished],
-        "deferred": tables.deferral_rows(exemptions),
-        "waivers": tables.waiver_rows(exemptions),
+        "deferred": plan_rows.deferral_rows(exemptions),
+        "waivers": plan_rows.waiver_rows(exemptions),
         "cover": [_statement(exemption) for exemption in exemptions],
-        "inventory": tables.inventory_rows(run, plan),
+        "inventory": plan_rows.inventory_rows(run, plan),
         "operational": operational,
-        "rollback": tables.rollback_rows(run, results, plan),
+        "rollback": plan_rows.rollback_rows(run, results, plan),
         "decisions": [asdict(decision) for decision in plan.decisions],
         "build_identity": dict(run.build_identity),
         "streak": {**asdict(own_streak), "runs": list(own_streak.runs)},
