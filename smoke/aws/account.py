@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import httpx
 from pytest_readiness import Environment, SetupError, aws_session
 
-from smoke.network.strict_json import NotStrict, strict_json
+from smoke.network.decoders import NotStrict, strict_json
 from smoke.network.transport import ContractViolation, failed_in_handshake, http_pool, trusting
 
 from .errors import AwsCall, AwsError, code_of, explain

@@ -18,7 +18,7 @@ import httpx
 from smoke.contract.exchange import Exchange, SentEvent, judge, secret_in
 from smoke.contract.model import Service
 from smoke.contract.schemas import route_of
-from smoke.network.strict_json import NotStrict, strict_json
+from smoke.network.decoders import NotStrict, strict_json
 
 #: Ids that are remembered, so that one that comes twice is noticed; further ones are not.
 MOST_IDS = 50_000

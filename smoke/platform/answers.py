@@ -14,7 +14,7 @@ from pytest_readiness import ExternalOutage
 from smoke.contract.model import POOLS
 from smoke.contract.schemas import LONGEST_SHOWN
 from smoke.contract.schemas import shown as shown
-from smoke.network.strict_json import NotStrict, strict_json
+from smoke.network.decoders import NotStrict, strict_json
 from smoke.network.transport import ContractViolation as ContractViolation
 
 #: More digits than any amount of the contract has; Python itself refuses only thousands.

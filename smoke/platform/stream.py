@@ -12,7 +12,7 @@ import httpx
 from pytest_readiness import ExternalOutage
 
 from smoke.contract.schemas import EVENTS
-from smoke.network.sse import EventDecoder
+from smoke.network.decoders import EventDecoder
 from smoke.network.transport import STREAM_WITHIN_S, EndlessBody
 
 from .answers import (

@@ -14,7 +14,7 @@ from pytest_readiness import SafetyViolation
 
 from smoke.contract.model import CALL_BODIES, DIRECT_CALL, POOLS, Schema
 from smoke.contract.schemas import EVENTS
-from smoke.network.sse import events_in
+from smoke.network.decoders import events_in
 
 from .answers import fields_of, is_replay, media_type
 from .batch import answering

@@ -139,8 +139,8 @@ class ControllerStart:
 
         def waits(holder: Holder) -> None:
             if reporter is not None:
-                told = f"readiness: waits for {holder}, up to {wait_s} s"
-                reporter.write_line(context.redactor.shown(told))
+                waiting = f"readiness: waits for {holder}, up to {wait_s} s"
+                reporter.write_line(context.redactor.shown(waiting))
 
         lease = history.ledger.lease(key)
         own = Holder(context.run_id, runner() or gethostname(), format_moment(datetime.now(UTC)))

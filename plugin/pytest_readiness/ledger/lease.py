@@ -61,14 +61,14 @@ def wait_for(
 ) -> Holder | None:
     """Take a lease within ``wait_s`` seconds; return who still has it then. ``waits`` hears each holder."""
     deadline = time.monotonic() + wait_s
-    told: Holder | None = None
+    named: Holder | None = None
     while (holder := lease.take(own)) is not None:
         left = deadline - time.monotonic()
         if left <= 0:
             return holder
-        if holder != told:
+        if holder != named:
             waits(holder)
-            told = holder
+            named = holder
         Event().wait(min(every_s, left))
     return None
 
