@@ -10,8 +10,7 @@ from pytest_readiness import Evidence
 from smoke.source.checkout import Checkout
 from smoke.source.decisions import Row, rows
 from smoke.source.definitions import Definitions
-from smoke.source.delivery import smoke_keys, undeployed
-from smoke.source.pipeline import MigrationGate, Pipeline, examine
+from smoke.source.pipeline import MigrationGate, Pipeline, examine, smoke_keys, undeployed
 from smoke.source.repository import Repository
 from smoke.source.rollback import Edit, edits, launch, revert, verify
 from smoke.source.rules import startup_migrations

@@ -11,8 +11,20 @@ from dataclasses import dataclass, field, replace
 from tree_sitter import Node
 
 from . import shell
-from .state import DEEPEST, UNSURE, Failure, State, Word, ended, kept, options_of, outside
-from .words import EXIT_CODE, Words, short
+from .state import (
+    DEEPEST,
+    EXIT_CODE,
+    UNSURE,
+    Failure,
+    State,
+    Word,
+    Words,
+    ended,
+    kept,
+    options_of,
+    outside,
+    short,
+)
 
 #: Returns the text of a file of the checkout, None when there is no such file.
 Script = Callable[[str], str | None]

@@ -1,10 +1,16 @@
-"""What is known at one place of one way through a script."""
+"""What is known at one place of one way through a script, and what the words of a command expand to there."""
 
 from __future__ import annotations
 
+import fnmatch
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from tree_sitter import Node
+
+from . import shell
 
 MOST_STATES, MOST_ROUNDS, DEEPEST = 300, 40, 12
 UNSURE = "\0"  # the value of a variable that a loop or an unread calculation sets
@@ -99,3 +105,211 @@ def options_of(state: State, words: Sequence[str]) -> State:
 def kept(text: str, known: bool) -> str:
     """A word as the value of a variable."""
     return text if known else UNSURE if UNSURE in text else SYMBOL + text
+
+
+_NUMBER = re.compile(r"\s*[-+]?\d+\s*\Z")
+_INTEGERS: dict[str, Callable[[int, int], bool]] = {
+    "-eq": lambda left, right: left == right,
+    "-ne": lambda left, right: left != right,
+    "-lt": lambda left, right: left < right,
+    "-le": lambda left, right: left <= right,
+    "-gt": lambda left, right: left > right,
+    "-ge": lambda left, right: left >= right,
+}
+_ARITHMETIC = {"==": "-eq", "!=": "-ne", "<": "-lt", "<=": "-le", ">": "-gt", ">=": "-ge"}
+_LONGEST_LOOP = 20
+
+
+def compared(operator: str, left: str, right: str, kind: str) -> bool | None:
+    """Whether a comparison in `[`, `[[` or `((` (`kind`) holds; None for an operator that is not known.
+
+    A word in place of a number is an error in `[ ]`, which counts as false, and 0 in `[[ ]]` and `(( ))`.
+    """
+    sign = _ARITHMETIC.get(operator, operator) if kind == "((" else operator
+    if sign in _INTEGERS:
+        numbers = [int(word) if _NUMBER.match(word) else None if kind == "[" else 0 for word in (left, right)]
+        if numbers[0] is None or numbers[1] is None:
+            return False
+        return _INTEGERS[sign](numbers[0], numbers[1])
+    if operator in ("=", "==", "!="):
+        same = fnmatch.fnmatchcase(left, right) if kind == "[[" else left == right
+        return same == (operator != "!=")
+    if operator == "=~":
+        try:
+            return re.search(right, left) is not None
+        except re.error:
+            return None
+    return None
+
+
+def evaluated(text: str, value: Callable[[str], str | None]) -> str | None:
+    """The result of a sum such as `n + 1`, None for anything else or an unknown value."""
+    found = re.fullmatch(r"\s*\$?(\w+)\s*([-+*])\s*\$?(\w+)\s*", text)
+    if not found:
+        return None
+    numbers = [word if word.isdigit() else value(word) for word in (found[1], found[3])]
+    if any(number is None or not _NUMBER.match(number) for number in numbers):
+        return None
+    left, right = (int(number or 0) for number in numbers)
+    return str({"+": left + right, "-": left - right, "*": left * right}[found[2]])
+
+
+def literal_items(written: Sequence[str | None]) -> list[str] | None:
+    """The words that a `for` goes through; None when they are not known or too many."""
+    items: list[str] = []
+    for word in written:
+        if word is None:
+            return None
+        span = re.fullmatch(r"\{(\d+)\.\.(\d+)\}|\$\(seq (?:(\d+) )?(\d+)\)", word)
+        if span:
+            first, last = int(span[1] or span[3] or 1), int(span[2] or span[4])
+            items += [str(number) for number in range(first, min(last, first + _LONGEST_LOOP) + 1)]
+        elif "$" in word:
+            return None
+        else:
+            items.append(word)
+    return items if len(items) <= _LONGEST_LOOP else None
+
+
+EXIT_CODE = re.compile(r"exit_?code", re.IGNORECASE)
+#: What turns a code that is missing into 0.
+_ZERO_FOR_NONE = re.compile(r"//\s*[\"']?0\b|\|\|\s*(?:echo\s+)?[`\"'\\]*0\b|:-0\b")
+
+
+@dataclass(slots=True)
+class Words(ABC):
+    """Expands words and evaluates tests. `functions` are those of the script."""
+
+    functions: dict[str, Node] = field(default_factory=dict, kw_only=True)
+
+    @abstractmethod
+    def _sequence(self, children: Sequence[Node], states: set[State], *, cond: bool) -> set[State]:
+        """Return the states behind statements."""
+
+    def _expand(self, node: Node, state: State) -> list[tuple[State, str, bool]]:
+        """Expand a word: the states behind it, each with the text and whether that is its value."""
+        kind, text = node.type, shell.text_of(node)
+        if kind in ("simple_expansion", "expansion"):
+            value = self._parameter(text, state)
+            if value is None or value.startswith(SYMBOL):
+                return [(state, text if value is None else value[1:], False)]
+            return [(state, f"{text}{UNSURE}" if value == UNSURE else value, value != UNSURE)]
+        if kind == "variable_name":  # in (( ))
+            value = state.value(text)
+            return [
+                (
+                    state,
+                    f"{text}{UNSURE}" if value == UNSURE else value or text,
+                    value not in (None, UNSURE),
+                )
+            ]
+        if kind == "command_substitution":
+            return self._substituted(node, state)
+        if kind == "arithmetic_expansion":
+            result = evaluated(text[3:-2], state.value)
+            return [(state, f"{text}{UNSURE}" if result is None else result, result is not None)]
+        if kind in ("string", "concatenation"):
+            before = [(state, "", True)]
+            for child in node.children:
+                if child.type != '"':
+                    before = [
+                        (each, written + more, known and more_known)
+                        for start, written, known in before
+                        for each, more, more_known in self._expand(child, start)
+                    ]
+            return before
+        if kind in ("process_substitution", "subscript", "ansi_c_string"):
+            return [(state, text, False)]
+        return [(state, shell.unquoted(node), True)]
+
+    def _parameter(self, text: str, state: State) -> str | None:
+        if text in ("$?", "${?}"):
+            return "0" if state.ok else "1"
+        if re.fullmatch(r"\$\{_+\}", text.strip()) or "PIPESTATUS" in text:
+            return UNSURE
+        found = re.fullmatch(r"\$\{?(\w+)(?::?([-?])([^}]*))?\}?", text)
+        if not found:
+            return None
+        value = state.value(found[1])
+        return found[3] if value == "" and found[2] == "-" else value
+
+    def _substituted(self, node: Node, state: State) -> list[tuple[State, str, bool]]:
+        text = shell.text_of(node)
+        inside = " ".join(
+            [
+                text,
+                *(
+                    shell.text_of(body)
+                    for name, body in self.functions.items()
+                    if re.search(rf"\b{re.escape(name)}\b", text)
+                ),
+            ]
+        )
+        tasks = [each for each in state.failed if each.task]
+        if EXIT_CODE.search(inside) and tasks:
+            none = "0" if _ZERO_FOR_NONE.search(inside) else "null" if "jq" in inside else "None"
+            ended = replace(state, ok=True, failed=tuple(each for each in state.failed if each != tasks[0]))
+            unheard = replace(state, ok=True)
+            missing = replace(unheard, how=unheard.how or "a task without an exit code (null) passes")
+            return [(ended, "0", True), (unheard, "1", True), (unheard, "137", True), (missing, none, True)]
+        found = self._sequence(node.children[1:-1], {replace(state, errexit=False)}, cond=False)
+        return [(outside(each, state), f"{text}", False) for each in found]
+
+    def _truth(self, node: Node, state: State, kind: str) -> list[tuple[State, bool | None]]:
+        if node.type == "parenthesized_expression":
+            return self._truth(node.named_children[0], state, kind)
+        if node.type == "unary_expression" and node.children[0].type == "!":
+            return [
+                (each, None if truth is None else not truth)
+                for each, truth in self._truth(node.children[1], state, kind)
+            ]
+        if node.type == "binary_expression" and node.children[1].type in ("&&", "||"):
+            found: list[tuple[State, bool | None]] = []
+            for each, first in self._truth(node.children[0], state, kind):
+                decided = node.children[1].type == "||"
+                if first is None or first == decided:
+                    found.append((each, decided))
+                if first is None or first != decided:
+                    found += self._truth(node.children[2], each, kind)
+            return found
+        if node.type == "binary_expression" and len(node.children) == 3:
+            operator = shell.text_of(node.children[1])
+            return [
+                self._compared(node, second, operator, (left, left_known), (right, right_known), kind)
+                for first, left, left_known in self._expand(node.children[0], state)
+                for second, right, right_known in self._expand(node.children[2], first)
+            ]
+        if node.type == "unary_expression" and shell.text_of(node.children[0]) in ("-z", "-n"):
+            empty = shell.text_of(node.children[0]) == "-z"
+            return [
+                self._compared(node, each, "==" if empty else "!=", (text, known), ("", True), "[")
+                for each, text, known in self._expand(node.children[1], state)
+            ]
+        if node.type in ("unary_expression", "postfix_expression"):  # ((n++)), [ -f file ]
+            return [(self._counted(node, state), None)]
+        return [
+            self._compared(node, each, "!=", (text, known), ("0" if node.type == "number" else "", True), "[")
+            for each, text, known in self._expand(node, state)
+        ]
+
+    def _compared(
+        self, node: Node, state: State, operator: str, left: Word, right: Word, kind: str
+    ) -> tuple[State, bool | None]:
+        if left[1] and right[1]:
+            return state, compared(operator, left[0], right[0], kind)
+        unsure = UNSURE in left[0] + right[0]
+        return (state.guessed(short(node)) if unsure else state), None
+
+    def _counted(self, node: Node, state: State) -> State:
+        name = next((shell.text_of(each) for each in node.named_children if each.type == "variable_name"), "")
+        value = state.value(name) if name else None
+        step = {"++": 1, "--": -1}.get(next((c.type for c in node.children if not c.is_named), ""), 0)
+        if not step or value is None:
+            return state
+        return state.having(name, str(int(value) + step) if re.fullmatch(r"-?\d+", value) else UNSURE)
+
+
+def short(node: Node) -> str:
+    """The text of a node in one line, cut where it is long."""
+    text = " ".join(shell.text_of(node).split())
+    return text if len(text) <= 60 else f"{text[:57]}…"

@@ -17,8 +17,21 @@ from tree_sitter import Node
 
 from . import shell
 from .commands import MIGRATION, Commands
-from .state import MOST_ROUNDS, MOST_STATES, UNSURE, State, TooMany, bounded, ended, kept, outside
-from .words import EXIT_CODE, compared, literal_items, short
+from .state import (
+    EXIT_CODE,
+    MOST_ROUNDS,
+    MOST_STATES,
+    UNSURE,
+    State,
+    TooMany,
+    bounded,
+    compared,
+    ended,
+    kept,
+    literal_items,
+    outside,
+    short,
+)
 
 
 class Ways(Commands):

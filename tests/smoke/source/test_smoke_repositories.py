@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from smoke.source.checkout import Examined
-from smoke.source.delivery import smoke_keys, undeployed
-from smoke.source.pipeline import Pipeline, examine
+from smoke.source.pipeline import Pipeline, examine, smoke_keys, undeployed
 from smoke.source.repository import Repository
 
 HERE = Path(__file__).parent / "repositories"
