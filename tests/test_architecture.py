@@ -28,7 +28,7 @@ ARROWS = {
         "selftest": {"core", "profile", "report"},
         "adapter": {"core", "profile", "ledger", "report"},
         "supervisor": {"core", "profile", "report"},
-        "commands": {"core", "profile", "ledger", "report"},
+        "commands": {"core", "profile", "ledger", "report", "selftest"},
         "cli": {"commands", "core", "selftest", "supervisor"},
     },
     "smoke": {

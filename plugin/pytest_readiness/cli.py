@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, NoReturn
 
-from .commands import USAGE_ERROR, init, ledger, project
+from .commands import USAGE_ERROR, init, ledger, listing, project, saved, say
 from .core.errors import ReadinessError
 from .selftest import command
 from .supervisor import supervise
 
+SHELLS = ("bash", "zsh", "tcsh")
 #: What pytest does with the arguments behind the name; the answer is that of the report.
 RUNS = {
     "run": "Run the suite with these arguments of pytest and answer with its verdict",
@@ -33,11 +36,18 @@ of all others:
 """
 
 
+class _Help(argparse.HelpFormatter):
+    """Wraps descriptions, and leaves the lines of examples as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else super()._fill_text(text, width, indent)
+
+
 class _Parser(argparse.ArgumentParser):
     """Refuses an argument as the plugin refuses an option: exit 4, for 2 would read as DEGRADED."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, **settings})
+        super().__init__(**{"formatter_class": _Help, **settings})
 
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE_ERROR, f"{self.prog}: {message}\n  next: {self.prog} --help\n")
@@ -56,9 +66,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(given)
     try:
         code: int = options.run(options)
+        sys.stdout.flush()
     except ReadinessError as error:
         sys.stderr.write(f"{error}\n")
         return USAGE_ERROR
+    except BrokenPipeError:  # the reader has seen enough, as `head` has; Python would say so at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     return code
 
 
@@ -79,10 +95,27 @@ def _parser() -> argparse.ArgumentParser:
             usage=f"readiness {name} [ARGUMENT OF PYTEST ...]",
             epilog=RUN_EXAMPLES.format(name) + EXIT_CODES,
         )
+    saved.add(commands)
+    listing.add(commands)
     ledger.add(commands)
     command.add(commands)
     commands.choices["self-test"].set_defaults(run=_self_test)
+    shells = commands.add_parser(
+        "completion",
+        help="Print what completes this command in a shell",
+        epilog="examples:\n  readiness completion bash > /etc/bash_completion.d/readiness\n"
+        "  readiness completion zsh > ~/.zfunc/_readiness",
+    )
+    shells.add_argument("shell", choices=SHELLS, help="Which shell")
+    shells.set_defaults(run=lambda options: _complete(parser, options.shell))
     return parser
+
+
+def _complete(parser: argparse.ArgumentParser, shell: str) -> int:
+    import shtab  # what no other command needs
+
+    say(shtab.complete(parser, shell))
+    return 0
 
 
 def _self_test(options: argparse.Namespace) -> int:

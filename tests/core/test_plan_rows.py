@@ -114,7 +114,7 @@ def test_deferrals_and_waivers_say_what_they_did() -> None:
             "goal": "G-2",
             "check": "",
             "expires": "2027-01-01T00:00:00.000Z",
-            "state": "no check",
+            "state": "active",
             "note": "no check of this run covers it",
             "covers": [],
         }
@@ -127,7 +127,7 @@ def test_deferrals_and_waivers_say_what_they_did() -> None:
             "owner": "",
             "issued": "2026-01-01T00:00:00.000Z",
             "expires": "2027-01-01T00:00:00.000Z",
-            "state": "covers",
+            "state": "active",
             "note": "covers orders/a",
             "covers": ["orders/a"],
         }

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from pytest_readiness.core.errors import PlanError
+from pytest_readiness.core.review import differences
 
 from tests.core.build import check, entry, model, plan
 
@@ -188,10 +189,12 @@ WAIVER = '[[waiver]]\ncheck = "orders/a"\nreason = "r"\napprover = "Ada"\nissued
 @pytest.mark.parametrize(
     ("expires", "outcome", "state", "verdict"),
     [
-        ("2026-09-01T00:00:00Z", "failed", "covers", "READY"),
+        ("2026-09-01T00:00:00Z", "failed", "active", "READY"),
         ("2026-06-04T11:00:00Z", "failed", "expiring", "READY"),
+        ("2026-06-04T12:00:00Z", "failed", "expiring", "READY"),
+        ("2026-06-04T12:00:01Z", "failed", "active", "READY"),
         ("2026-06-01T11:00:00Z", "failed", "expired", "BROKEN"),
-        ("2026-09-01T00:00:00Z", "passed", "no longer needed", "READY"),
+        ("2026-09-01T00:00:00Z", "passed", "unneeded", "READY"),
     ],
 )
 def test_a_waiver_has_a_life(expires: str, outcome: str, state: str, verdict: str) -> None:
@@ -203,7 +206,7 @@ def test_a_waiver_has_a_life(expires: str, outcome: str, state: str, verdict: st
 
 def test_a_waiver_of_no_check_is_unknown() -> None:
     made = model(check("orders/b"), plan_=plan(f"{WAIVER}expires = 2026-09-01T00:00:00Z"))
-    assert made["waivers"][0]["state"] == "no check"
+    assert made["waivers"][0]["state"] == "unknown"
 
 
 def test_no_one_approves_their_own_waiver() -> None:
@@ -215,3 +218,42 @@ def test_what_only_the_report_shows_is_not_in_the_digest() -> None:
     shown = CHART + OWNERS + '[declaration]\ntitle = "T"'
     assert plan(shown).digest == plan().digest
     assert with_figure("{sum}").digest == with_figure("{count}").digest
+
+
+def test_differences_between_two_runs() -> None:
+    names = ("stays", "breaks", "heals", "fades", "goes")
+    ends = ("passed", "passed", "failed", "passed", "passed")
+    before = entry(build_identity={"shop": "b1", "old": "o"}, figures={"p95": 1.0, "p50": 1.0, "p99": 0})
+    before["checks"] = [
+        {"id": name, "severity": "P0", "outcome": end, "class": None, "duration_s": 1.0}
+        for name, end in zip(names, ends, strict=True)
+    ]
+    after = entry(build_identity={"shop": "b2"}, figures={"p95": 1.6, "p50": 1.4, "new": 5})
+    after["checks"] = [
+        {"id": name, "severity": "P1", "outcome": end, "class": cls, "duration_s": took}
+        for name, end, cls, took in (
+            ("stays", "flaky", "FLAKE", 1.6),
+            ("breaks", "failed", "PLATFORM_BUG", 0.4),
+            ("heals", "passed", None, 1.5),
+            ("fades", "skipped", None, 1.0),
+            ("comes", "failed", "PLATFORM_BUG", 9.0),
+        )
+    ]
+    found = differences(before, after)
+    assert found["builds"] == [
+        {"service": "old", "before": "o", "after": ""},
+        {"service": "shop", "before": "b1", "after": "b2"},
+    ]
+    ids = {kind: [row["id"] for row in found[kind]] for kind in found if kind not in ("builds", "moved")}
+    assert ids == {
+        "failing": ["breaks"],
+        "fixed": ["heals"],
+        "silent": ["fades"],
+        "new": ["comes"],
+        "gone": ["goes"],
+        "slower": ["stays"],
+        "faster": ["breaks"],
+    }
+    assert found["failing"][0]["class"] == "PLATFORM_BUG"
+    assert found["moved"] == [{"name": "p95", "before": 1.0, "after": 1.6}]
+    assert not any(differences(before, before).values())

@@ -89,10 +89,7 @@ def test_the_inventory_shows_what_was_observed_beside_what_is_declared() -> None
 
 def test_waivers_and_what_became_of_the_cover_are_listed() -> None:
     part = section(markdown.render(sample.ready()), "Deferred Items")
-    assert (
-        "| `alarms/dashboards-have-widgets` | no longer needed | dashboards land with the next release ("
-        in part
-    )
+    assert "| `alarms/dashboards-have-widgets` | unneeded | dashboards land with the next release (" in part
     assert "before validation (covers x402/payment-required; expires 2027-03-01T00:00:00.000Z) |" in part
 
 

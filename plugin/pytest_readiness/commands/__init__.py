@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
+import json
+import os
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..core.errors import PlanError
 from ..core.plan import PLAN_NAME, Plan
 from ..profile.project import find_plan, read_plan
+from ..report.terminal import colour, pad, width
 
 #: Exit codes: something was found to be wrong; bad input.
 WRONG, USAGE_ERROR = 1, 4
+_COLOURS = {"green": 32, "yellow": 33, "red": 31}
 NO_PLAN = f"no {PLAN_NAME} in this directory or its parents"
 
 
@@ -29,6 +36,31 @@ def project() -> Project:
     if path is None:
         raise PlanError(NO_PLAN, action="call it in the project of the suite, or begin one: readiness init")
     return Project(path.parent, read_plan(path))
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add the option with which a command answers programs."""
+    parser.add_argument("--json", action="store_true", help="Print JSON")
+
+
+def say_json(value: object) -> None:
+    """Print plain data as JSON."""
+    say(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def table(rows: Iterable[Sequence[str]], head: Sequence[str]) -> list[str]:
+    """Return rows of text as aligned lines, the last column as long as it is; nothing without a row."""
+    found = [head, *rows]
+    wide = [max(width(row[place]) for row in found) for place in range(len(head) - 1)]
+    lines = ["  ".join([*map(pad, row, wide), row[-1]]).rstrip() for row in found]
+    return lines if len(found) > 1 else []
+
+
+def tinted(text: str, model: Mapping[str, Any]) -> str:
+    """Return a text in the colour of the verdict, where a person looks on and NO_COLOR is not set."""
+    if os.environ.get("NO_COLOR") or not sys.stdout.isatty():
+        return text
+    return f"\x1b[1;{_COLOURS[colour(model)]}m{text}\x1b[0m"
 
 
 def say(*lines: str) -> None:

@@ -17,15 +17,19 @@ _FAILING = frozenset({Outcome.FAILED, Outcome.FLAKY, Outcome.SKIPPED, Outcome.NO
 
 
 class ExemptionState(StrEnum):
-    """What became of a deferral or a waiver in one run."""
+    """Where a deferral or a waiver is in its life, at the time of one run.
 
-    COVERS = "covers"
+    UNNEEDED: all that it covers passed. UNKNOWN: its pattern matches no check of the run. REFUSED: the plan
+    says that what fails is not waivable.
+    """
+
+    ACTIVE = "active"
     EXPIRING = "expiring"
-    UNNEEDED = "no longer needed"
     EXPIRED = "expired"
-    EARLY = "not yet in force"
+    UNNEEDED = "unneeded"
+    UNKNOWN = "unknown"
+    EARLY = "upcoming"
     REFUSED = "refused"
-    NO_CHECK = "no check"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,14 +79,16 @@ def _exemption(
     if refused:
         state = ExemptionState.REFUSED
         text = f"cannot cover {', '.join(refused)}: the plan lists it under not_waivable"
-    elif held:
-        state, text = ExemptionState.COVERS, f"covers {', '.join(held)}"
-        if origin.expires is not None and origin.expires - now <= SOON:
-            state, text = ExemptionState.EXPIRING, f"{text}; expires within {SOON.days} days"
-    elif matched:
+    elif matched and not held:
         state, text = ExemptionState.UNNEEDED, f"no longer needed: {counted(len(matched), 'check')} passed"
+    elif origin.check and not held:
+        state, text = ExemptionState.UNKNOWN, f"no check of this run matches {origin.check}"
     else:
-        state, text = ExemptionState.NO_CHECK, "no check of this run covers it"
+        state = ExemptionState.ACTIVE
+        text = f"covers {', '.join(held)}" if held else "no check of this run covers it"
+        if origin.expires is not None and origin.expires - now <= SOON:
+            hours = int(SOON.total_seconds() // 3600)
+            state, text = ExemptionState.EXPIRING, f"{text}; expires within {hours} hours"
     return Exemption(origin=origin, state=state, text=text, checks=held, refused=refused)
 
 

@@ -17,6 +17,8 @@ from .showing import Chart, FigureLine, fill
 RUNS = 30
 #: A figure has moved when it differs by more than half of what it was, and by a twentieth of its limit.
 MOVED, OF_LIMIT = 0.5, 0.05
+#: A check takes longer when it takes half as long again, and so many seconds more.
+NOTICED_S = 0.5
 #: Beyond it nothing can be drawn, and NaN is beyond everything.
 LARGEST = 1e15
 _HELD = frozenset({Outcome.PASSED, Outcome.FLAKY})
@@ -114,19 +116,66 @@ def changes(
     held, before = _held(green), _held(earlier[-1])
     known = {check["id"] for entry in (green, earlier[-1]) for check in entry.get("checks", ())}
     held_now = [check.id for check in results if check.outcome in _HELD]
-    old, new = green.get("build_identity") or {}, own["build_identity"]
     return {
         "run_id": green.get("run_id"),
         "finished_at": green.get("finished_at"),
-        "builds": [
-            {"service": name, "before": old.get(name, ""), "after": new.get(name, "")}
-            for name in sorted({*old, *new})
-            if old.get(name, "") != new.get(name, "")
-        ],
+        "builds": _builds(green, own),
         "failing": [check.id for check in results if check.outcome is Outcome.FAILED and (check.id in held)],
         "fixed": [name for name in held_now if name in known and name not in before],
         "moved": _moved(green.get("figures") or {}, drawn),
     }
+
+
+def differences(before: Entry, after: Entry) -> dict[str, list[dict[str, Any]]]:
+    """Return what differs between two runs, each a ledger's entry or a saved model.
+
+    ``builds``; checks that are newly ``failing``, ``fixed``, ``silent`` (passed, and gave no answer now),
+    ``new`` and ``gone``; ``slower`` and ``faster`` ones, in seconds; ``moved`` figures.
+    """
+    old, new = ({check["id"]: check for check in entry.get("checks") or ()} for entry in (before, after))
+    found: dict[str, list[dict[str, Any]]] = {"builds": _builds(before, after)}
+    found |= {kind: [] for kind in ("failing", "fixed", "silent", "new", "gone", "slower", "faster")}
+    for name in [*new, *(name for name in old if name not in new)]:
+        was, is_ = old.get(name, {}), new.get(name, {})
+        row = {"id": name, "severity": (is_ or was).get("severity"), "class": is_.get("class")}
+        row |= {"before": was.get("outcome"), "after": is_.get("outcome")}
+        if (kind := _changed(row)) is not None:
+            found[kind].append(row)
+        took = was.get("duration_s"), is_.get("duration_s")
+        if (
+            _is_amount(took[0])
+            and _is_amount(took[1])
+            and abs(took[1] - took[0]) > max(NOTICED_S, took[0] / 2)
+        ):
+            moved = {"id": name, "before": took[0], "after": took[1]}
+            found["slower" if took[1] > took[0] else "faster"].append(moved)
+    figures = (before.get("figures") or {}, after.get("figures") or {})
+    found["moved"] = [
+        {"name": name, "before": figures[0][name], "after": value}
+        for name, value in figures[1].items()
+        if _is_amount(figures[0].get(name)) and abs(value - figures[0][name]) > MOVED * abs(figures[0][name])
+    ]
+    return found
+
+
+def _changed(row: Mapping[str, Any]) -> str | None:
+    before, after = row["before"], row["after"]
+    if before is None or after is None:
+        return "new" if before is None else "gone"
+    if after == Outcome.FAILED:
+        return "failing" if before != Outcome.FAILED else None
+    if after in _HELD:
+        return "fixed" if before not in _HELD else None
+    return "silent" if before in _HELD else None
+
+
+def _builds(before: Entry, after: Mapping[str, Any]) -> list[dict[str, Any]]:
+    old, new = before.get("build_identity") or {}, after.get("build_identity") or {}
+    return [
+        {"service": name, "before": old.get(name, ""), "after": new.get(name, "")}
+        for name in sorted({*old, *new})
+        if old.get(name, "") != new.get(name, "")
+    ]
 
 
 def owner(plan: Plan, blocker: Mapping[str, Any]) -> dict[str, str]:

@@ -165,7 +165,7 @@ def _hash(text: str) -> str:
 
 def _entry(check: Mapping[str, Any], model: Mapping[str, Any]) -> Entry:
     words = [one_line(check.get(key), 80) for key in ("goal", "severity", "outcome", "class")]
-    evidence = "\n".join(_evidence(rows(check, "evidence"), full=check.get("outcome") != "passed"))
+    evidence = "\n".join(evidence_lines(rows(check, "evidence"), full=check.get("outcome") != "passed"))
     return Entry(
         check=check,
         anchor=anchor(check.get("id")),
@@ -182,8 +182,11 @@ def command(check: Mapping[str, Any], model: Mapping[str, Any]) -> str:
     return f"pytest {shlex.quote(nodeid)} {one_line(model.get('reproduce_with'))}{drills}".rstrip()
 
 
-def _evidence(entries: Sequence[Mapping[str, Any]], *, full: bool) -> Iterator[str]:
-    """Yield what a check recorded, line by line; an entry of an unknown kind is shown as its data."""
+def evidence_lines(entries: Sequence[Mapping[str, Any]], *, full: bool) -> Iterator[str]:
+    """Yield what a check recorded, line by line; an entry of an unknown kind is shown as its data.
+
+    ``full``: with the headers of exchanges and all that was kept of their bodies.
+    """
     attempt = None
     for entry in entries:
         if entry.get("attempt") != attempt:

@@ -41,6 +41,7 @@ class SuiteCheck:
     goal: str
     controls: tuple[str, ...] = ()
     drill: bool = False
+    limit_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -153,6 +153,7 @@ class _Listing:
                 goal=check.goal,
                 controls=check.controls,
                 drill=check.drill,
+                limit_s=check.limit_s,
             )
             for nodeid, check in selected.items()
         }

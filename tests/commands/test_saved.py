@@ -1,0 +1,253 @@
+"""`readiness report`, `explain`, `diff`, `goals`, `checks` and `waivers` in a project with runs behind it."""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_readiness.cli import main
+
+from tests.adapter.scenario import Suite
+
+READINESS = Path(sys.executable).with_name("readiness")
+CHECKS = """
+@pytest.mark.p0
+@pytest.mark.timeout(20)
+def test_up(evidence):
+    evidence.figure("time to answer", 0.25, "s", limit=1.0)
+
+@pytest.mark.p1
+@pytest.mark.parametrize("place", ["a", "b"])
+def test_orders(evidence, place):
+    passing(evidence)
+    assert not pathlib.Path("broken").exists(), "orders are lost"
+"""
+WAIVED = """
+[[waiver]]
+check = "{check}"
+reason = "known"
+approver = "Ada"
+issued = 2026-01-01T00:00:00Z
+expires = {expires}
+"""
+
+
+@pytest.fixture
+def project(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> Suite:
+    suite.checks(CHECKS)
+    suite._leave_out_empty_phases()
+    monkeypatch.chdir(suite.root)
+    return suite
+
+
+@pytest.fixture
+def runs(project: Suite) -> Suite:
+    """A green run, then one in which both orders fail."""
+    assert project.run().code == 0
+    project.write("broken", "")
+    assert project.run().code == 2
+    return project
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
+    found = main(list(arguments))
+    out, err = capsys.readouterr()
+    assert found == code, out + err
+    return out if code == 0 else err
+
+
+def data(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    return json.loads(told(capsys, *arguments, "--json"))
+
+
+def test_a_cause_is_explained_by_its_number_and_by_any_check_behind_it(
+    runs: Suite, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for what in ("1", "health/orders[a]", "*[a]", "orders[a]"):
+        shown = told(capsys, "explain", what)
+        assert shown.startswith("health/orders[a]  P1  failed  PLATFORM_BUG\n")
+        for label, text in (
+            ("summary", "orders are lost"),
+            ("where", "smoke/test_checks.py:"),
+            ("also", "health/orders[b]"),
+            ("next", "fix what the summary names"),
+            ("reproduce", "pytest 'smoke/test_checks.py::test_orders[a]' --env local"),
+        ):
+            assert f"{label:<12}{text}" in shown
+        assert shown.endswith("\nEvidence\n  answer = 42\n")
+    assert "cause       health/orders[a]" in told(capsys, "explain", "health/orders[b]")
+    assert "time to answer = 0.25 s (limit 1 s)" in told(capsys, "explain", "health/up")
+    assert data(capsys, "explain", "1")["cause"]["also"] == ["health/orders[b]"]
+
+
+@pytest.mark.parametrize(
+    ("what", "problem"),
+    [
+        ("orders", "2 checks match 'orders'\n  allowed: one of health/orders[a], health/orders[b]\n"),
+        ("nope", "no checks match 'nope'\n  allowed: one of health/"),
+        ("2", "no cause 2\n  allowed: 1 to 1\n"),
+        ("0", "no cause 0"),
+    ],
+)
+def test_what_is_not_there_is_not_explained(
+    runs: Suite, capsys: pytest.CaptureFixture[str], what: str, problem: str
+) -> None:
+    assert problem in told(capsys, "explain", what, code=4)
+
+
+def test_the_last_two_runs_are_compared(runs: Suite, capsys: pytest.CaptureFixture[str]) -> None:
+    out = told(capsys, "diff")
+    assert [line.split()[:2] for line in out.splitlines()[:2]] == [["A", "READY"], ["B", "DEGRADED"]]
+    assert "newly failing (2)\n  P1 health/orders[a]: passed → failed PLATFORM_BUG\n" in out
+    assert "fixed (2)" in told(capsys, "diff", "2", "1")
+    green, red = (entry["run_id"] for entry in runs.ledger())
+    saved = str(runs.root / "reports" / "readiness.json")
+    for pair in ((green, red), (green,), ("1", saved), ("1", str(runs.root / "reports"))):
+        assert [row["id"] for row in data(capsys, "diff", *pair)["failing"]] == [
+            "health/orders[a]",
+            "health/orders[b]",
+        ]
+    assert "no difference" in told(capsys, "diff", saved, saved)
+    assert (
+        f"no such run of local: 9\n  allowed: a readiness.json, a number or id of the ledger: {green}"
+        in told(capsys, "diff", "9", code=4)
+    )
+
+
+def test_one_run_has_nothing_to_compare_with(project: Suite, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no full run of local in the ledger: nothing to compare" in told(capsys, "diff", code=4)
+    project.run()
+    assert "1 full run of local in the ledger" in told(capsys, "diff", code=4)
+
+
+def test_a_report_is_rendered_again(runs: Suite, capsys: pytest.CaptureFixture[str]) -> None:
+    reports = runs.root / "reports"
+    before = {path.name: path.read_bytes() for path in reports.iterdir() if path.is_file()}
+    (reports / "readiness.html").unlink()
+    assert told(capsys, "report").startswith("DEGRADED  Scenario  local (embedded, not live)\n")
+    assert {path.name: path.read_bytes() for path in reports.iterdir() if path.is_file()} == before
+    told(capsys, "report", "--format", "csv,text", "--to", "elsewhere")
+    assert {path.name for path in (runs.root / "elsewhere").iterdir()} == {
+        *("readiness.json", "readiness.md", "readiness.html", "readiness.csv", "readiness.txt")
+    }
+    assert "allowed: csv, ctrf" in told(capsys, "report", "--format", "pdf", code=4)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        ("{", "cannot be read: not JSON"),
+        ("[]", "no report of a run"),
+        ('{"schema_version": 2, "verdict": "READY"}', "no report of a run"),
+        ('{"schema_version": 1, "verdict": "FINE"}', "no report of a run"),
+        ('{"schema_version": 1, "verdict": []}', "no report of a run"),
+        ('{"schema_version": 1, "verdict": "READY", "checks": [{}]}', "no report of a run"),
+        (
+            '{"schema_version": 1, "verdict": "READY", "checks": [{"id": "a", "evidence": 5}]}',
+            "no report of a run",
+        ),
+        ('{"schema_version": 1, "verdict": "READY", "checks": 5}', "no report of a run"),
+        ("[" * 100_000, "cannot be read: not JSON"),
+    ],
+)
+def test_a_file_that_is_no_report_is_refused(
+    project: Suite, capsys: pytest.CaptureFixture[str], content: str | None, problem: str
+) -> None:
+    if content is not None:
+        project.write("saved.json", content)
+    for command in (("report", "saved.json", "--to", "out"), ("explain", "a", "--report", "saved.json")):
+        err = told(capsys, *command, code=4)
+        assert problem in err
+        assert len(err.splitlines()) <= 3
+
+
+def test_goals_are_listed_before_and_after_a_run(project: Suite, capsys: pytest.CaptureFixture[str]) -> None:
+    assert [(row["id"], row["status"]) for row in data(capsys, "goals")] == [
+        *(("G-1", None), ("G-2", None), ("G-7", None))
+    ]
+    assert "no run yet: readiness run" in told(capsys, "goals")
+    project.run()
+    assert "G-1   It is up      READY    3 checks passed (1 P0)" in told(capsys, "goals")
+
+
+def test_checks_are_listed_with_their_limits(project: Suite, capsys: pytest.CaptureFixture[str]) -> None:
+    def listed(*filters: str) -> list[str]:
+        done = subprocess.run([READINESS, "checks", *filters], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    assert listed() == [
+        "Severity  Goal  Limit  Check",
+        "P0        G-1   20 s   health/up",
+        "P1        G-1   300 s  health/orders[a]",
+        "P1        G-1   300 s  health/orders[b]",
+    ]
+    assert listed("--severity", "P0") == listed("*/up") == listed("--phase", "health", "health/u?")
+    assert listed("--goal", "G-2") == ["no check matches"]
+    found = json.loads("\n".join(listed("--json")))
+    assert found[1]["nodeid"] == "smoke/test_checks.py::test_orders[a]"
+    assert "allowed: G-1, G-2, G-7" in told(capsys, "checks", "--goal", "G-9", code=4)
+    project.checks("def test_up(): pass")
+    assert "the suite cannot be collected" in told(capsys, "checks", code=4)
+    assert not (project.root / "reports").exists()
+
+
+def test_waivers_have_the_state_of_now(project: Suite, capsys: pytest.CaptureFixture[str]) -> None:
+    soon = (datetime.now(UTC) + timedelta(hours=71)).isoformat()
+    states = {
+        "health/orders[[]a]": "unknown",
+        "health/orders[a]": "expiring",
+        "health/orders[b]": "active",
+        "health/up": "unneeded",
+        "health/u*": "expired",
+        "gone/*": "unknown",
+    }
+    times = {"expiring": soon, "expired": "2026-02-01T00:00:00Z"}
+    for check, state in states.items():
+        expires = times.get(state, "2036-01-01T00:00:00Z")
+        project.plan(WAIVED.format(check=check, expires=expires))
+    assert "no run yet: what they cover is not known" in told(capsys, "waivers")
+    project.write("broken", "")
+    project.run()
+    assert {row["check"]: row["state"] for row in data(capsys, "waivers")} == states
+    found = told(capsys, "waivers", "--state", "expiring", "--state", "expired").splitlines()
+    assert [line.split()[0] for line in found] == ["State", "expiring", "expired"]
+    assert told(capsys, "waivers", "--state", "upcoming") == "none\n"
+
+
+def test_colour_is_for_people_who_want_it(runs: Suite) -> None:
+    def shown(**environ: str) -> str:
+        script = ["script", "-qec", f"{READINESS} explain 1", "/dev/null"]
+        done = subprocess.run(
+            script, capture_output=True, text=True, check=True, env={"TERM": "xterm", **environ}
+        )
+        return done.stdout
+
+    assert "\x1b[1;33mhealth/orders[a]" in shown()
+    assert "\x1b" not in shown(NO_COLOR="1")
+
+
+def test_completion_knows_the_commands(tmp_path: Path) -> None:
+    for shell in ("bash", "zsh"):
+        done = subprocess.run([READINESS, "completion", shell], capture_output=True, text=True, check=True)
+        assert "waivers" in done.stdout
+    script = subprocess.run(
+        [READINESS, "completion", "bash"], capture_output=True, text=True, check=True
+    ).stdout
+    probe = f"{script}\nCOMP_WORDS=(readiness wai); COMP_CWORD=1; _shtab_readiness; echo ${{COMPREPLY[*]}}"
+    done = subprocess.run(["bash", "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().split() == ["waivers"]
+
+
+def test_a_reader_that_stops_early_is_no_error(runs: Suite) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {READINESS} ledger export | true"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
