@@ -10,7 +10,7 @@ import httpx
 import pytest
 from pytest_readiness import Evidence, SafetyViolation
 
-from smoke.contract.neighbours import strings
+from smoke.contract.neighbours import Near, strings
 from smoke.platform.answers import body_text, require_status
 from smoke.platform.attacks import mint_command, require_refused
 from smoke.platform.batch import Batch, Case
@@ -18,6 +18,7 @@ from smoke.platform.freeside import Freeside, Tenants, cost_in
 from smoke.platform.invariants import I7, reading_of
 from smoke.platform.prompts import prompt_for
 from smoke.platform.services import controlled
+from smoke.platform.ways import Way
 
 pytestmark = [
     pytest.mark.goal("G-2"),
@@ -122,6 +123,29 @@ def test_near_tenant_is_another_tenant(
             cases.append(Case(f"path of {each.name}", rule, partial(read, victim, each.value), closed, mint))
     batch.run(cases)
     watch.unchanged(f"calls of tenants of nearly the name of {victim}", I7)
+
+
+@pytest.mark.p0
+@pytest.mark.requires("finn", "finn.invoke")
+@pytest.mark.control("auth/valid-token-is-accepted[finn.invoke]")
+def test_unknown_tenant_has_no_direct_call(
+    ways: Callable[[str], Way], freeside: Freeside, tenants: Tenants, batch: Batch, evidence: Evidence
+) -> None:
+    """A direct call for a tenant that is unknown, if only by a letter, is refused and costs nothing."""
+    way, watch = ways("finn.invoke"), freeside.watch(tenants.main, evidence)
+    unknown = [*strings(tenants.main)[:CALLS], Near("unlike any", "smoke-no-such-community")]
+    batch.run(
+        [
+            Case(
+                f"call by {each.name}",
+                "a direct call is for a tenant that is known (2)",
+                partial(way.post, way.body(prompt_for()), each.value),
+                partial(require_refused, service="finn", what="an unknown tenant", statuses=(401, 403, 404)),
+            )
+            for each in unknown
+        ]
+    )
+    watch.unchanged("direct calls of unknown tenants", I7)
 
 
 def _answered(answer: httpx.Response) -> None:

@@ -277,6 +277,11 @@ def _prefixed(agent: str) -> tuple[str, ...]:
     return f"nft:{agent}", f"NFT:{agent}", f"agent:{agent}", f"smoke/{agent}", f"{agent}:1"
 
 
+def shortest_key(agent: str) -> str:
+    """The routing key of an agent whose name has one character, another one than ``agent``."""
+    return f"nft:{agent[0] if len(agent) > 1 else 'x'}"
+
+
 def routing_keys(agent: str) -> list[str]:
     """Routing keys near to the one of ``agent``, without repetitions; the key itself is not among them."""
     own = f"nft:{agent}"
@@ -299,6 +304,8 @@ def _near(document: Mapping[str, Any], member: str, other: Any) -> Iterator[tupl
         yield f"{member} missing", json.dumps(rest)
         for kind in types(document[member]):
             yield f"{member} {kind.name}", json.dumps(rest | {member: kind.value})
+        for name, odd in (("NUL", "\0"), ("half a character", "\ud800")):
+            yield f"{member} with {name}", json.dumps(rest | {member: f"{document[member]}{odd}"})
         return
     for near in documents(document, member, other):
         yield f"{member} {near.name}", near.value

@@ -185,6 +185,13 @@ def not_allowed() -> Iterator[Reach]:
     )
 
 
+def of_no_pool() -> Iterator[Reach]:
+    """Tokens whose own pool is a neighbour of one: it must be one of theirs, whatever is asked (1.1)."""
+    for near in strings(_DEFAULT):
+        own = _claims("enterprise", [*POOLS], pool_id=near.value)
+        yield Reach(f"asks {_DEFAULT}, its own pool {near.name}", _DEFAULT, own, ordinary=False)
+
+
 def misspelled() -> Iterator[Reach]:
     """Lists that hold a pool's neighbours, but not the pool."""
     for number, pool in enumerate(POOLS[1:]):

@@ -146,6 +146,12 @@ RULES = (
         ("auth/near-tenant-is-another-tenant", "auth/budget-of-another-tenant-is-closed"),
     ),
     Rule(
+        "known-tenant",
+        "a direct call for an unknown tenant is refused (2)",
+        ("finn.invoke",),
+        ("auth/unknown-tenant-has-no-direct-call",),
+    ),
+    Rule(
         "fault-named",
         "a code of Finn's that names one fault of a token is told for that fault alone (2)",
         ("finn.invoke",),

@@ -7,7 +7,7 @@ import pytest
 
 from smoke.contract.model import POOLS, TIER_POOLS
 from smoke.contract.neighbours import twice
-from smoke.contract.requests import Reach, above_the_tier, direct, misspelled, not_allowed
+from smoke.contract.requests import Reach, above_the_tier, direct, misspelled, not_allowed, of_no_pool
 from smoke.platform.answers import error_code, fields_of, require_json_error, require_status
 from smoke.platform.batch import Batch, Case
 from smoke.platform.freeside import Tenants, cost_in
@@ -28,11 +28,12 @@ BY_POOL, BY_TOKEN = (403,), (400, 401, 403)
 
 
 def reaches(way: Way) -> Iterable[Reach]:
-    """What is out of reach on a route; the spellings of a list are tried on one of them."""
+    """What is out of reach on a route; the spellings of a list and of a pool are tried on one of them."""
     if way.direct:
         return direct()
     spelled = [*misspelled()]
-    return [*above_the_tier(), *not_allowed(), *(spelled[:40] if way.streamed else spelled)]
+    spelled = spelled[:40] if way.streamed else [*spelled, *of_no_pool()]
+    return [*above_the_tier(), *not_allowed(), *spelled]
 
 
 def judging(reach: Reach, way: Way) -> Callable[[httpx.Response], object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from functools import partial
 
@@ -9,6 +10,8 @@ import pytest
 from pytest_readiness import Eventually
 
 from smoke.contract.intake import Verdict, rating, ratings
+from smoke.contract.model import MAX_BODY_BYTES
+from smoke.contract.requests import bad_sizes, padded
 from smoke.platform.attacks import require_refused
 from smoke.platform.batch import Batch, Case
 from smoke.platform.dixie import Scores
@@ -106,6 +109,21 @@ def test_only_ratings_of_the_contract_count(
                     (Verdict.REFUSED, OTHER_TYPES, about),
                 )
                 for media in types
+            ),
+            *(
+                Case(
+                    size.name,
+                    RULES[Verdict.REFUSED],
+                    partial(post, b"".join(size.body)),
+                    answering(*size.statuses),
+                )
+                for size in bad_sizes(json.dumps(about).encode())
+            ),
+            Case(
+                "body of the largest size",
+                RULES[Verdict.ACCEPTED],
+                partial(post, padded(json.dumps(rating(ELSEWHERE, "good")).encode(), MAX_BODY_BYTES)),
+                judging(Verdict.ACCEPTED),
             ),
             *(
                 Case(

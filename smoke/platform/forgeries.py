@@ -29,6 +29,8 @@ from .tokens import Genuine, Sign, decoded, encoded, es256
 
 #: The order of P-256: with s, n - s signs as well.
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+#: More levels than a parser should follow; with the rest of its token still short enough for a header.
+DEEP = 1500
 #: What an HTTP header can carry unchanged.
 _SENDABLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
@@ -116,6 +118,7 @@ def _structures(genuine: Genuine) -> Iterator[Header]:
         ("text", '"x"'),
         ("empty", ""),
         ("cut", '{"iss": '),
+        ("deep", "[" * DEEP + "]" * DEEP),
     ):
         yield Near(f"claims are {name}", f"Bearer {genuine.token(claims=text)}")
         yield Near(f"header is {name}", f"Bearer {genuine.token(header=text)}")

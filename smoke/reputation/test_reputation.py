@@ -9,7 +9,7 @@ import httpx
 import pytest
 from pytest_readiness import Environment, Evidence
 
-from smoke.contract.intake import Verdict, routing_key, routing_keys
+from smoke.contract.intake import Verdict, routing_key, routing_keys, shortest_key
 from smoke.platform.answers import require_status
 from smoke.platform.attacks import require_refused
 from smoke.platform.batch import Batch, Case
@@ -102,7 +102,7 @@ def test_similar_routing_keys_are_other_agents(
                 partial(unrecorded.query, key, reader),
                 partial(require_not, known, routing_key(key)),
             )
-            for key in (None, *routing_keys(agent))
+            for key in (None, shortest_key(agent), *routing_keys(agent))
         ]
     )
 

@@ -18,6 +18,7 @@ from smoke.contract.requests import (
     misspelled,
     not_allowed,
     not_json,
+    of_no_pool,
     padded,
 )
 from smoke.contract.schemas import violations
@@ -62,7 +63,7 @@ def test_frames_sizes_and_keys_are_just_beyond_what_is_taken() -> None:
 
 
 def test_every_pool_out_of_reach_is_asked_by_a_token_that_does_not_open_it() -> None:
-    found = [*above_the_tier(), *not_allowed()]
+    found = [*above_the_tier(), *not_allowed(), *of_no_pool()]
     assert len({reach.name for reach in found}) == len(found)
     for reach in found:
         allowed, tier = reach.claims["allowed_pools"], reach.claims["tier"]
