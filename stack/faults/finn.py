@@ -58,8 +58,8 @@ class FaultyBilling(Faulty, Billing):
         try:
             return await super().reserve(document)
         except ApiError as refusal:
-            fault = {402: "finn-runs-over-budget", 403: "finn-serves-unknown-tenants"}.get(refusal.status)
-            if fault and self._faults.on(fault):
+            beyond = refusal.status == 402 and self._faults.on("finn-runs-over-budget")
+            if beyond or (refusal.status == 403 and self._faults.on("finn-serves-unknown-tenants")):
                 return None
             raise
 
