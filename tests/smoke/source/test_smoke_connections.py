@@ -232,7 +232,7 @@ def findings(read: Read, find: str = "", replace: str = "") -> dict[str, Examine
         (SOURCE, 'cidr_blocks = ["0.0.0.0/0"]', "", ""),
         (SOURCE, "source_security_group_id = var.unset", "? way",
          "lets api in"),
-        ('type              = "egress"', 'type = "ingress"', "way", "of api lets it out to finn on port 3000"),
+        ('type              = "egress"', 'type = "ingress"', "way", "of api lets it out to finn"),
         ('resource "aws_security_group" "api" { name = "api" }', INLINE, "", ""),
         # names
         ('name = "p-cluster"', 'name = "cluster"', "name", "no aws_ecs_cluster is called p-cluster"),
