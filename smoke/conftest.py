@@ -234,12 +234,13 @@ def watch(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> Conservat
 
 @pytest.fixture
 def scores(
-    dixie: Dixie, evidence: Evidence, environment: Environment, plan_facts: Mapping[str, Any]
+    dixie: Dixie, evidence: Evidence, once: Once, environment: Environment, plan_facts: Mapping[str, Any]
 ) -> Scores:
     """The scores that Dixie shows, with the loop's target and limit."""
     return Scores(
         dixie,
         evidence,
+        once,
         cache_s=environment.dixie.cache_s,
         limit_s=environment.limits.propagation_s,
         target_s=plan_facts["loop"]["target_s"],

@@ -1,9 +1,7 @@
 """G-3, phase invoke: each prompt gets its own answer in time; bad requests are refused and cost nothing."""
 
 import re
-from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import pytest
 from pytest_readiness import Evidence, SafetyViolation
@@ -22,7 +20,6 @@ from smoke.platform.freeside import INVOKE_PATH, Freeside, Tenants
 from smoke.platform.http import retry_after
 from smoke.platform.prompts import nonce, prompt_for
 from smoke.platform.services import controlled
-from smoke.platform.spend import percentile
 
 pytestmark = [
     pytest.mark.goal("G-3"),
@@ -33,7 +30,6 @@ pytestmark = [
 
 #: The pools of the five invokes: mostly the cheapest, as they are paid for.
 FIVE = ("cheap", "cheap", "cheap", "fast-code", "reviewer")
-LATENCY_SAMPLES = 10
 PARALLEL = 10
 #: The burst that may meet a rate limit; a platform that allows more is not pushed further.
 BURST = 12
@@ -83,26 +79,6 @@ def require_own_answer(word: str, answer: Answer, words: list[str]) -> None:
     if foreign:
         raise SafetyViolation(f"an answer for {answer.tenant} carries another call's nonce {foreign[0]}")
     assert word in answer.content, f"an answer for {answer.tenant} does not answer its prompt"
-
-
-@pytest.mark.p1
-def test_latency_p95(
-    freeside: Freeside, tenants: Tenants, plan_facts: Mapping[str, Any], evidence: Evidence
-) -> None:
-    """95 of 100 invokes of this run are answered within the limit."""
-    missing = LATENCY_SAMPLES - len(freeside.journal.spend().latencies_ms)
-    if missing > 0:
-        at_once([partial(freeside.invoke, tenants.main, prompt_for()) for _ in range(missing)])
-    sample = freeside.journal.spend().latencies_ms
-    limit, warning = plan_facts["invoke"]["p95_ms"], plan_facts["invoke"]["p95_warning_ms"]
-    evidence.figure("sample size", len(sample), "invokes", limit=f">= {LATENCY_SAMPLES}")
-    evidence.figure("p50", round(percentile(sample, 50), 1), "ms")
-    p95 = percentile(sample, 95)
-    evidence.figure("p95", round(p95, 1), "ms", limit=limit)
-    if p95 > warning:
-        evidence.note(f"p95 is in the warning band: above {warning} ms")
-    assert len(sample) >= LATENCY_SAMPLES, f"only {len(sample)} invokes were answered"
-    assert p95 < limit, f"p95 of {len(sample)} invokes is {p95:.0f} ms, limit {limit} ms"
 
 
 @pytest.mark.p1

@@ -34,11 +34,13 @@ def test_good_events_raise_the_score(
     freeside: Freeside,
     tenants: Tenants,
     agent: str,
+    bystander: str,
     scores: Scores,
     eventually: Eventually,
     evidence: Evidence,
 ) -> None:
     """Good and excellent events raise the score in the public query, in time, and excellent ones further."""
+    scores.hold(bystander)
     before = scores.of(agent)
     if before > ROOM:
         # one by one, here and below: a late event would be taken for the effect of a later one
@@ -76,12 +78,13 @@ def test_bad_events_lower_the_score(
 def test_another_agent_does_not_move(
     freeside: Freeside, tenants: Tenants, agent: str, bystander: str, scores: Scores, eventually: Eventually
 ) -> None:
-    """An event about one agent is not counted for another."""
-    before, other = scores.of(agent), scores.shown(bystander)
-    freeside.rate(tenants.main, agent, "bad" if before > 0.5 else "good")
-    since = time.monotonic()
-    scores.moved(agent, before, eventually)
-    scores.stay(other, f"an event about {agent} was counted for it", since=since)
+    """No event about one agent was counted for another so far, nor any that was refused."""
+    if not scores.once.remembered("moved"):  # in a run of this check alone
+        scores.hold(bystander)
+        before = scores.of(agent)
+        freeside.rate(tenants.main, agent, "bad" if before > 0.5 else "good")
+        scores.moved(agent, before, eventually)
+    scores.held(bystander)
 
 
 @pytest.mark.requires("invoke")

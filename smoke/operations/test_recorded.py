@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
 import pytest
 from pytest_readiness import Evidence, SafetyViolation
 
 from smoke.contract.schemas import REPLIES
 from smoke.platform.answer_log import AnswerLog, Seen
 from smoke.platform.answers import ContractViolation
+from smoke.platform.concurrency import at_once
 from smoke.platform.freeside import Freeside, Tenants
 from smoke.platform.http import Connect
 from smoke.platform.invariants import I3, I4, Sighting, require_steady
+from smoke.platform.prompts import prompt_for
 from smoke.platform.services import each
+from smoke.platform.spend import percentile
 
 pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("operations")]
 
 #: Findings of one service that are shown with their text.
 SHOWN = 8
+#: What a percentile needs at least; a run that sent fewer sends the rest.
+LATENCY_SAMPLES = 10
 
 
 @pytest.fixture
@@ -70,3 +79,26 @@ def test_budgets_are_steady(rule: str, freeside: Freeside, tenants: Tenants, evi
         freeside.budget(tenant)
     sightings = [Sighting.of(each) for each in freeside.journal.once.remembered("reading")]
     require_steady(sightings, rule, evidence)
+
+
+@pytest.mark.goal("G-3")
+@pytest.mark.p1
+@pytest.mark.requires("freeside", "key", "signing", "invoke")
+@pytest.mark.usefixtures("alone")
+def test_latency_p95(
+    freeside: Freeside, tenants: Tenants, plan_facts: Mapping[str, Any], evidence: Evidence
+) -> None:
+    """95 of 100 invokes of the run, whatever check sent them, are answered within the limit."""
+    missing = LATENCY_SAMPLES - len(freeside.journal.spend().latencies_ms)
+    if missing > 0:
+        at_once([partial(freeside.invoke, tenants.main, prompt_for()) for _ in range(missing)])
+    sample = freeside.journal.spend().latencies_ms
+    limit, warning = plan_facts["invoke"]["p95_ms"], plan_facts["invoke"]["p95_warning_ms"]
+    evidence.figure("sample size", len(sample), "invokes", limit=f">= {LATENCY_SAMPLES}")
+    evidence.figure("p50", round(percentile(sample, 50), 1), "ms")
+    p95 = percentile(sample, 95)
+    evidence.figure("p95", round(p95, 1), "ms", limit=limit)
+    if p95 > warning:
+        evidence.note(f"p95 is in the warning band: above {warning} ms")
+    assert len(sample) >= LATENCY_SAMPLES, f"only {len(sample)} invokes were answered"
+    assert p95 < limit, f"p95 of {len(sample)} invokes is {p95:.0f} ms, limit {limit} ms"

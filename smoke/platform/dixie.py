@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from itertools import pairwise
 from threading import Event
 from typing import Any
 
@@ -17,6 +19,7 @@ from smoke.contract import intake
 from . import tokens
 from .answers import fields_of, require_status
 from .http import JSON_HEADERS, Credential, HttpClient, ServiceClient
+from .spend import Once
 from .tokens import SigningKey
 
 QUERY_PATH = "/api/reputation/query"
@@ -94,10 +97,11 @@ class Scores:
     """The public score of agents, as the loop's last link shows it."""
 
     def __init__(
-        self, dixie: Dixie, evidence: Evidence, *, cache_s: float, limit_s: float, target_s: float
+        self, dixie: Dixie, evidence: Evidence, once: Once, *, cache_s: float, limit_s: float, target_s: float
     ) -> None:
         self.dixie = dixie
         self.evidence = evidence
+        self.once = once
         self.cache_s = cache_s
         self.limit_s = limit_s
         self.target_s = target_s
@@ -135,23 +139,57 @@ class Scores:
             self.evidence.figure(late, round(took, 2), "s", limit=self.target_s)
             self.evidence.note(f"finding: propagation took {took:.1f} s, the target is {self.target_s} s")
         self.evidence.figure(f"score of {agent}", found[-1], expected=f"not {before}")
+        self.once.remember("moved", agent=agent)
         return found[-1]
 
     def shown(self, *agents: str) -> dict[str, float | None]:
         """The score of each agent; None where it has none."""
         return {agent: self.dixie.score(agent) for agent in agents}
 
-    def stay(self, before: Mapping[str, float | None], why: str, *, since: float | None = None) -> None:
+    def hold(self, *agents: str) -> dict[str, float | None]:
+        """The score of each agent, which must stay for the rest of the run: `held` says who moved it."""
+        now = self.shown(*agents)
+        for agent, score in now.items():
+            self._saw(agent, score)
+        return now
+
+    def _saw(self, agent: str, score: float | None, *, blamed: bool = False) -> None:
+        by = os.environ.get("PYTEST_CURRENT_TEST", "").partition(" ")[0]
+        self.once.remember("score", agent=agent, score=score, by=by, blamed=blamed)
+
+    def held(self, agent: str) -> None:
+        """Assert that an agent has the score that each check held, whatever a cache hid from that check."""
+        self.hold(agent)
+        seen = [entry for entry in self.once.remembered("score") if entry["agent"] == agent]
+        for earlier, later in pairwise(seen):
+            assert earlier["score"] == later["score"] or later["blamed"], (
+                f"the score of {agent} went from {earlier['score']} to {later['score']} between the readings"
+                f" of {earlier['by']} and {later['by']}, and no event was to count for it"
+            )
+        self.evidence.evaluated(f"the score of {agent} stays", len(seen))
+
+    def stay(
+        self,
+        before: Mapping[str, float | None],
+        why: str,
+        *,
+        since: float | None = None,
+        until_held: bool = False,
+    ) -> None:
         """Assert that scores are what they were, for as long as a change could be hidden by the cache.
 
         An agent that had none still has none. ``since`` is when the last of what could move them had been
-        sent (monotonic seconds; now, if not given): the cache runs out while another wait goes on.
+        sent (monotonic seconds; now, if not given): the cache runs out while another wait goes on. With
+        ``until_held`` it is not waited for here: of what it hides, `held` hears once for all checks.
         """
         now_s = time.monotonic()
-        deadline = max(now_s, (since or now_s) + self.cache_s) + WATCHED_S
+        hidden_until = now_s if until_held else (since or now_s) + self.cache_s
+        deadline = max(now_s, hidden_until) + WATCHED_S
         while True:
             now = self.shown(*before)
             for agent, score in before.items():
+                if now[agent] != score:
+                    self._saw(agent, now[agent], blamed=True)
                 assert now[agent] == score, f"the score of {agent} went from {score} to {now[agent]}: {why}"
             if time.monotonic() >= deadline:
                 break

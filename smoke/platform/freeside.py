@@ -26,6 +26,7 @@ from .answers import (
     ContractViolation,
     answer_of,
     fields_of,
+    is_replay,
     media_type,
     parse_json,
     require_status,
@@ -182,7 +183,8 @@ class Freeside(ServiceClient):
                 method, path, credential, headers={**sent, **(headers or {})}, content=content
             )
             if response.status_code == 200:
-                took = None if streamed else response.elapsed.total_seconds() * 1000
+                is_invoke = not (streamed or is_replay(response.headers))
+                took = response.elapsed.total_seconds() * 1000 if is_invoke else None
                 charge.settle(cost_in(response), took)
         return response
 

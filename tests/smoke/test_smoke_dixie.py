@@ -1,13 +1,16 @@
 """Scores that move or stay, and calls at once with readings taken meanwhile."""
 
 import threading
+import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from smoke.platform.concurrency import at_once, sampling
 from smoke.platform.dixie import Scores
+from smoke.platform.spend import Once
 from tests.smoke.log import Log
 
 
@@ -49,12 +52,18 @@ def eventually(probe: Any, *, within: Any, every: Any = 0.01, what: Any) -> Any:
     raise AssertionError(what)
 
 
-def scores(*values: Any, log: Any = None, target_s: Any = 10) -> Any:
-    dixie: Any = Dixie(*values)
-    return Scores(dixie, log or Log(), cache_s=0, limit_s=1, target_s=target_s)
+@pytest.fixture
+def scores(tmp_path: Path) -> Any:
+    once = Once(tmp_path)
+
+    def scores(*values: Any, log: Any = None, target_s: Any = 10, cache_s: Any = 0) -> Any:
+        dixie: Any = Dixie(*values)
+        return Scores(dixie, log or Log(), once, cache_s=cache_s, limit_s=1, target_s=target_s)
+
+    return scores
 
 
-def test_move_of_a_score_is_recorded_with_its_delay() -> None:
+def test_move_of_a_score_is_recorded_with_its_delay(scores: Any) -> None:
     log = Log()
     assert scores(0.5, 0.5, 0.6, log=log, target_s=-1).moved("a", 0.5, eventually) == 0.6
     assert "finding: propagation" in log.notes[0]
@@ -62,7 +71,7 @@ def test_move_of_a_score_is_recorded_with_its_delay() -> None:
         scores(0.5).moved("a", 0.5, eventually)
 
 
-def test_score_that_should_stay_is_watched() -> None:
+def test_score_that_should_stay_is_watched(scores: Any) -> None:
     log = Log()
     scores(0.5, log=log).stay({"a": 0.5}, "why")
     assert log.rules
@@ -70,6 +79,24 @@ def test_score_that_should_stay_is_watched() -> None:
         scores(0.5, 0.6).stay({"a": 0.5}, "why")
 
 
-def test_null_is_not_a_score() -> None:
+def test_score_that_a_cache_hides_is_found_by_the_one_watch_of_all(scores: Any) -> None:
+    before = scores(0.5).hold("a")
+    started = time.monotonic()
+    scores(0.5, cache_s=60).stay(before, "why", until_held=True)
+    assert time.monotonic() - started < 5, "the cache is not waited for"
+    scores(0.5).held("a")
+    with pytest.raises(AssertionError, match=r"score of a went from 0.5 to 0.6 between the readings of"):
+        scores(0.6).held("a")
+    scores(0.1).held("b")
+
+
+def test_score_that_a_check_has_blamed_is_not_found_twice(scores: Any) -> None:
+    before = scores(0.5).hold("a")
+    with pytest.raises(AssertionError, match=r"went from 0.5 to 0.6: why"):
+        scores(0.6).stay(before, "why", until_held=True)
+    scores(0.6).held("a")
+
+
+def test_null_is_not_a_score(scores: Any) -> None:
     with pytest.raises(AssertionError, match="null"):
         scores(None).of("a")
