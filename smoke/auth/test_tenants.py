@@ -121,6 +121,11 @@ def test_near_tenant_is_another_tenant(
         if each.value.strip():
             mint = mint_command("freeside.budget")
             cases.append(Case(f"path of {each.name}", rule, partial(read, victim, each.value), closed, mint))
+            own, mint = (
+                partial(read, each.value, each.value),
+                mint_command("freeside.budget", tenant_id=each.value),
+            )
+            cases.append(Case(f"its own, by {each.name}", rule, own, _unknown, mint))
     batch.run(cases)
     watch.unchanged(f"calls of tenants of nearly the name of {victim}", I7)
 
@@ -146,6 +151,11 @@ def test_unknown_tenant_has_no_direct_call(
         ]
     )
     watch.unchanged("direct calls of unknown tenants", I7)
+
+
+def _unknown(answer: httpx.Response) -> None:
+    """A tenant that is unknown has no budget; one that is new may have an empty one."""
+    require_status(answer, 200, 401, 403, 404)
 
 
 def _answered(answer: httpx.Response) -> None:

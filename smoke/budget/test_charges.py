@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pytest_readiness import SafetyViolation
 
-from smoke.contract.model import MAX_BODY_BYTES, MAX_KEY_CHARS, POOLS
+from smoke.contract.model import MAX_BODY_BYTES, MAX_KEY_CHARS, POOLS, TIER_POOLS
 from smoke.contract.requests import KEY_HEADER, padded
 from smoke.platform.answers import require_status
 from smoke.platform.batch import Batch, Case, answering
@@ -36,11 +36,13 @@ SHORT_KEY = "a key of one character"
 def test_every_pool_is_charged(
     route: str, ways: Callable[[str], Way], tenants: Tenants, watch: Conservation
 ) -> None:
-    """A call to each pool, all at once: each has a cost, and exactly their sum is charged."""
+    """A call to each pool by the least tier that has it: each has a cost, and their exact sum is charged."""
     way = ways(route)
 
     def ask(pool: str) -> int:
-        claims: dict[str, Any] = {"pool_id": pool} if way.direct else {}
+        tier = next(tier for tier, pools in TIER_POOLS.items() if pool in pools)
+        claims: dict[str, Any] = {"tier": tier}
+        claims |= {"pool_id": pool} if way.direct else {"allowed_pools": [*TIER_POOLS[tier]]}
         cost = cost_in(require_status(way.post(way.body(prompt_for(), pool), tenants.main, **claims), 200))
         if not cost:
             raise SafetyViolation(f"{route}: an answer of the pool {pool} costs nothing, or does not tell")

@@ -39,6 +39,7 @@ def test_everything_is_read() -> None:
         + '[[decision]]\ndate = 2026-02-26\ndecision = "a"\n'
         + '[[decision]]\ndate = "2026-02-27"\ndecision = "b"\n'
         + '[facts.connections]\ntotal = 85\n[self_test]\nplatform = ["run"]\ncatalogue = "c.toml"\n'
+        + 'judges = ["a/*"]\n'
         + '[ledger]\nurl = "s3://bucket/{env}"\n',
         head='phases = ["health", "auth"]\nnot_waivable = ["auth/*"]',
     )
@@ -48,7 +49,7 @@ def test_everything_is_read() -> None:
     assert (made.operational[0].rule, made.operational[1].live) == ("live-run", True)
     assert [(row.date, row.decision) for row in made.decisions] == [("2026-02-26", "a"), ("2026-02-27", "b")]
     assert made.facts["connections"]["total"] == 85
-    assert made.self_test.platform == ("run",)
+    assert (made.self_test.platform, made.self_test.judges) == (("run",), ("a/*",))
     assert made.ledger_url == "s3://bucket/{env}"
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pytest_readiness.selftest.mutants import Mutant, Trace, placed, sample
+from pytest_readiness.selftest.catalogue import SuiteCheck
+from pytest_readiness.selftest.mutants import Experience, Mutant, Trace, placed, sample
 from pytest_readiness.selftest.mutation import STATE
 
 from tests.selftest.double import MUTANTS
@@ -139,6 +140,16 @@ def test_a_mutant_is_placed_where_a_check_runs_through_it() -> None:
     assert trace.through(many[0], "a") == []
     starting = Mutant.parse({**MUTANTS[0], "lines": []})
     assert trace.through(starting, "a") == ["x"]
+
+
+def test_a_judge_is_tried_with_every_mutant() -> None:
+    """It runs through no line of the mutant, nor does any check of its file."""
+    checks = {
+        name: SuiteCheck(nodeid=f"{file}.py::{name}", severity="P0", goal="G-1", drill=name == "drill")
+        for name, file in (("a/x", "a"), ("b/y", "b"), ("z/judge", "z"), ("drill", "z"))
+    }
+    experience = Experience(checks, Trace({}, (*checks,), {}), with_drills=False, judges=("z/*", "drill"))
+    assert experience.rest(["a/x"]) == ["a/x", "z/judge"]
 
 
 def test_a_value_runs_where_it_is_read() -> None:

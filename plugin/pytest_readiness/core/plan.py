@@ -141,12 +141,14 @@ class Exclusion:
 class SelfTest:
     """How the suite proves that it detects faults: a platform's command, and the faults that it takes.
 
-    ``variants`` is a file of clean variants, which the command starts with ``--variant ID``.
+    ``variants`` is a file of clean variants, which the command starts with ``--variant ID``. ``judges`` are
+    patterns of checks that judge what others were answered.
     """
 
     platform: tuple[str, ...] = ()
     catalogue: str = ""
     variants: str = ""
+    judges: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -463,4 +465,5 @@ def _self_test(table: TomlTable) -> SelfTest:
         platform=table.texts("platform", ()),
         catalogue=table.place("catalogue", ""),
         variants=table.place("variants", ""),
+        judges=table.texts("judges", ()),
     )

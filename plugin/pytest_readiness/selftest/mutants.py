@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Any
 
+from ..core.formats import matches
 from ..core.model import FailureClass, Outcome
 from . import CatalogueError, PlatformError
 from .campaign import NoReport, Setup, Worker
@@ -187,8 +188,16 @@ def placed(mutants: Iterable[Mutant], trace: Trace) -> list[tuple[Mutant, str]]:
 class Experience:
     """Which checks killed what so far: those are tried first. Thread-safe."""
 
-    def __init__(self, checks: Mapping[str, SuiteCheck], trace: Trace, *, with_drills: bool) -> None:
+    def __init__(
+        self,
+        checks: Mapping[str, SuiteCheck],
+        trace: Trace,
+        *,
+        with_drills: bool,
+        judges: Sequence[str] = (),
+    ) -> None:
         self.checks = checks
+        self._judges = frozenset(name for name in checks if any(matches(each, name) for each in judges))
         self.trace = trace
         self.drills = frozenset(name for name, check in checks.items() if check.drill)
         self.with_drills = with_drills
@@ -231,15 +240,16 @@ class Experience:
         return chosen
 
     def rest(self, through: Iterable[str]) -> list[str]:
-        """Return the checks of every file in which one runs through a mutant, drills left out.
+        """Return the judges, and the checks of every file in which one runs through a mutant, without drills.
 
-        Those in between share what was read once, by whichever check came first.
+        Those in between share what was read once, by whichever check came first. A judge may run through
+        nothing and yet see what these were answered.
         """
         files = {self._file(name) for name in through}
         return [
             name
             for name in self.trusted(self.checks)
-            if self._file(name) in files and name not in self.drills
+            if (self._file(name) in files or name in self._judges) and name not in self.drills
         ]
 
     def _file(self, name: str) -> str:

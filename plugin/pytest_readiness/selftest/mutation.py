@@ -56,6 +56,9 @@ def survey(
     try:
         first.boot()
         checks = runner.checks()
+        for pattern in plan.self_test.judges:
+            if not any(matches(pattern, name) for name in checks):
+                raise CatalogueError(f"no check matches {pattern!r}", where="[self_test] judges")
         mutants = [Mutant.parse(each) for each in first.control.mutants()]
         if not mutants:
             raise PlatformError("the platform lists no mutants", where="GET /mutants")
@@ -65,7 +68,7 @@ def survey(
             out.write("mutants: tracing which checks run through which lines\n")
             state.keep_trace(traced(first, plan.suite, checks))
         assert state.trace is not None
-        experience = Experience(checks, state.trace, with_drills=options.drills)
+        experience = Experience(checks, state.trace, with_drills=options.drills, judges=plan.self_test.judges)
         targets = placed(chosen, state.trace)
         known = state.known(targets)
         for fate in known:
