@@ -33,6 +33,7 @@ NOT_IMPORTED = {
     "pytest-timeout": "pytest loads it",
     "pytest-readiness": "the suite's own plugin, with an extra",
     "ruff": "a command",
+    "types-jsonschema": "for mypy",
     "types-pyyaml": "for mypy",
     "uvloop": "uvicorn is told its name",
 }
