@@ -63,7 +63,7 @@ def at_the_limits(way: Way) -> Iterable[tuple[str, bytes, Mapping[str, Any]]]:
     yield "a key of the greatest length", body(), {KEY_HEADER: nonce().ljust(MAX_KEY_CHARS, "~")}
     yield SHORT_KEY, body(), {KEY_HEADER: secrets.choice(ascii_letters)}
     yield "a key with spaces and signs", body(), {KEY_HEADER: f"{nonce()} !\"#$%&'()*+,/:;<=>?@[\\]^`{{|}}~"}
-    for media in ("application/json; charset=utf-8", "Application/JSON"):
+    for media in ("application/json ; charset=utf-8", "Application/JSON"):
         yield f"content type {media}", body(), {"Content-Type": media}
 
 

@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.flaky(reruns=0),
 ]
 
-JSON_TYPES = ("application/json; charset=utf-8", "Application/JSON")
+JSON_TYPES = ("application/json ; charset=utf-8", "Application/JSON")
 OTHER_TYPES = (
     "text/plain",
     "text/json",

@@ -39,7 +39,7 @@ WITH_FINN = pytest.mark.requires("finn", "finn_key", "dixie.events")
 EVENTS_COUNT = pytest.mark.control("loop/good-events-raise-the-score")
 
 #: Media types are compared without their case, and may have parameters (RFC 9110 section 8.3).
-JSON_TYPES = ("application/json; charset=utf-8", "Application/JSON", "application/json;charset=UTF-8")
+JSON_TYPES = ("application/json ; charset=utf-8", "Application/JSON", "application/json;charset=UTF-8")
 
 
 Stay = Callable[[Mapping[str, float | None], str], None]
