@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, NoReturn
 
-from .commands import USAGE_ERROR, init, ledger, listing, project, saved, say
+from .commands import USAGE_ERROR, init, ledger, listing, project, saved, say, verify
 from .core.errors import ReadinessError
 from .selftest import command
 from .supervisor import supervise
@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     saved.add(commands)
     listing.add(commands)
     ledger.add(commands)
+    verify.add(commands)
     command.add(commands)
     commands.choices["self-test"].set_defaults(run=_self_test)
     shells = commands.add_parser(

@@ -32,6 +32,8 @@ from .report import PARTIAL_NAME, append_summary, discard, formats_in, write_all
 TOLD_BY_PYTEST = frozenset({3, 4})
 NO_VERDICT = exit_code(Verdict.NO_VERDICT)
 _PR_SET_PDEATHSIG = 1
+#: Options whose value is the name of a file or directory.
+_PLACES = ("--attest", "--env", "--readiness-dir", "--junitxml", "--junit-xml", "--html")
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -41,7 +43,7 @@ def supervise(arguments: Sequence[str], *, gate: bool = True) -> int:
     Exit 3 and 4 are the child's own. A report without an answer says how pytest ended. ``gate`` refuses a
     partial run. Where the plan is, arguments without a path mean its suite.
     """
-    arguments = [*(["--gate"] if gate else []), *_usual_suite(), *arguments]
+    arguments = [*(["--gate"] if gate else []), *_usual_suite(), *_joined(arguments)]
     run_id = new_run_id()
     with tempfile.TemporaryDirectory(prefix="readiness-") as place:
         handover = Path(place, "run.json")
@@ -112,6 +114,17 @@ def _ends_with(owner: int) -> Callable[[], None] | None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     return bind
+
+
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """Join each option that names a place with its value: pytest looks for the rootdir in every lone word."""
+    found: list[str] = []
+    for word in arguments:
+        if found and found[-1] in _PLACES:
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
+    return found
 
 
 def _usual_suite() -> list[str]:

@@ -50,7 +50,7 @@ def test_options_of_the_suite_are_refused_for_other_tests(suite: Suite, args: tu
     suite.write("tests/test_other.py", "def test_other(): assert True")
     run = suite.run("tests", *args)
     assert run.code == 4, run.told()
-    assert "tests: --env, --gate and --drills are for the suite" in run.err
+    assert "tests: --env, --gate, --drills and --attest are for the suite" in run.err
     assert "next: pytest smoke and the same options" in run.err
 
 

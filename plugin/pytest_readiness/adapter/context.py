@@ -9,16 +9,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ..core.errors import PlanError, ProfileError
+from ..core.errors import PlanError, ProfileError, SetupError
 from ..core.formats import HANDOVER, RUN_ID, new_run_id
 from ..core.plan import Plan
 from ..core.redaction import Redactor
 from ..profile.environment import Environment, Vault
-from ..profile.profile import Offer, Profile
+from ..profile.profile import Offer, Profile, SecretRef
 from ..profile.project import load_profile, load_schema, read_plan
 from ..profile.schema import Schema
 from .admission import Availability, Down, Refusal
@@ -26,6 +26,9 @@ from .checks import Check
 from .evidence import EvidenceLog, Parts
 from .leftovers import Origin
 from .options import Settings
+
+if TYPE_CHECKING:
+    from ..report.attestation import PrivateKey
 
 OVERLAY_SOURCE = "hook pytest_readiness_environment"
 
@@ -45,6 +48,8 @@ class RunContext:
     origin: Origin = field(default_factory=Origin)
     environment: Environment | None = None
     vault: Vault | None = None
+    #: What signs the verdict, where ``--attest`` asks for it; on the controller alone.
+    signer: PrivateKey | None = None
     #: Capability -> what took it down, as far as this process has seen.
     down: dict[str, Down] = field(default_factory=dict)
     #: What went wrong and no check can answer for.
@@ -149,7 +154,20 @@ def enter(
     context.vault = Vault(profile, context.redactor, unresolved)
     context.environment = Environment(profile, context.vault)
     context.vault.resolve_all(local_only=not settings.is_controller)
+    if settings.attest and settings.is_controller:
+        context.signer = _signer(context.vault, settings.attest)
     return context.environment
+
+
+def _signer(vault: Vault, reference: str) -> PrivateKey:
+    """Read the key that ``--attest`` names; ReadinessError when there is none."""
+    from ..report.attestation import private_key  # with cryptography, which most runs need not load
+
+    try:
+        pem = vault.read(SecretRef.parse(reference), "--attest")
+    except SetupError as problem:
+        raise ProfileError(f"no key to sign with: {problem}", where="--attest") from None
+    return private_key(pem, "--attest")
 
 
 def _read_plan(settings: Settings) -> Plan:

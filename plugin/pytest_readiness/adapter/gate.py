@@ -19,7 +19,17 @@ from ..core.errors import LedgerError, ReadinessError
 from ..core.formats import canonical_json
 from ..core.model import Verdict
 from ..core.verdict import exit_code
-from ..report import JSON_NAME, NAMES, append_summary, exports, github, terminal, write_all
+from ..report import (
+    ATTESTATION_NAME,
+    JSON_NAME,
+    NAMES,
+    append_summary,
+    attest,
+    exports,
+    github,
+    terminal,
+    write_all,
+)
 from . import channels
 from .context import RunContext
 from .judgement import Judge
@@ -93,6 +103,8 @@ class Gate:
         try:
             self._model = self._finish(int(session.exitstatus))
             self._reports.code = int(self._model["exit_code"])
+            if self._context.signer is not None:
+                attest(self._model, self._reports.directory, self._context.signer, self._context.redactor)
             self._beside = append_summary(self._model, self._context.redactor)
         except (ReadinessError, OSError) as problem:
             self._give_up(problem)
@@ -240,7 +252,7 @@ class Gate:
         return [*shown, *filter(None, [self._beside]), *causes]
 
     def _own_reports(self) -> list[Path]:
-        return [self._reports.directory / name for name in NAMES]
+        return [self._reports.directory / name for name in (*NAMES, ATTESTATION_NAME)]
 
 
 def _content(path: Path) -> bytes:

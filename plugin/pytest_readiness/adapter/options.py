@@ -103,6 +103,14 @@ def add(parser: pytest.Parser) -> None:
         default=None,
         help="More formats of the report: csv, ctrf, prometheus, text (default: the ini readiness_format)",
     )
+    group.addoption(
+        "--attest",
+        dest="readiness_attest",
+        metavar="KEY",
+        type=_key,
+        default=None,
+        help="Sign the verdict with this key: the path of a PEM, or env:NAME, file:PATH, secretsmanager:ID",
+    )
     parser.addini("readiness_format", "Default of --readiness-format", default="")
 
 
@@ -118,11 +126,11 @@ def is_active(config: pytest.Config) -> bool:
     UsageError for an environment or a gate without a plan: a gate that is not there must not let it pass.
     """
     plan = config.rootpath / PLAN_NAME
-    asked = any(config.getoption(f"readiness_{name}") for name in ("env", "gate", "drills"))
+    asked = any(config.getoption(f"readiness_{name}") for name in ("env", "gate", "drills", "attest"))
     if asked and not plan.is_file():
         raise pytest.UsageError(
             three_lines(
-                "no launch plan, which --env, --gate and --drills need",
+                "no launch plan, which --env, --gate, --drills and --attest need",
                 where=str(plan),
                 action="run pytest where the plan is, or name that directory with --rootdir",
             )
@@ -155,7 +163,7 @@ def is_active(config: pytest.Config) -> bool:
     if asked and not touches_suite and paths:
         raise pytest.UsageError(
             three_lines(
-                "--env, --gate and --drills are for the suite, and this run asks for other tests",
+                "--env, --gate, --drills and --attest are for the suite, and this run asks for other tests",
                 where=", ".join(config.args),
                 allowed=f"paths in {suite_name(plan)}/",
                 action=f"pytest {suite_name(plan)} and the same options",
@@ -222,6 +230,13 @@ def asked_paths(config: pytest.Config) -> list[Path]:
     return [(base / argument.split("::")[0].split("[")[0]).resolve() for argument in config.args]
 
 
+def _key(text: str) -> str:
+    """Refuse a key itself, without quoting it: every user of the machine reads a command line."""
+    if "PRIVATE KEY" in text:
+        raise argparse.ArgumentTypeError("a key has no place on a command line (next: name its file)")
+    return filled(text)
+
+
 def _degraded_exit_code(text: str) -> int:
     allowed = ", ".join(map(str, DEGRADED_CODES))
     if not text.isdecimal() or int(text) not in DEGRADED_CODES:
@@ -275,6 +290,8 @@ class Settings:
     #: Seconds to wait for a lease; None: as long as the plan says.
     wait_s: int | None
     formats: tuple[str, ...]
+    #: Reference to the key that signs the verdict, "" for none.
+    attest: str
     inert: bool
     worker: str
     distribution: str
@@ -296,6 +313,7 @@ class Settings:
             ledger_url=config.getoption("readiness_ledger") or "",
             wait_s=config.getoption("readiness_wait"),
             formats=_formats_of(config),
+            attest=config.getoption("readiness_attest") or "",
             inert=is_inert(config),
             worker=str(workerinput.get("workerid", "")),
             distribution=_distribution(config),

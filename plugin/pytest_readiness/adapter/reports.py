@@ -21,6 +21,7 @@ from ..core.model import Verdict
 from ..core.redaction import Redactor
 from ..core.verdict import exit_code
 from ..report import (
+    ATTESTATION_NAME,
     HTML_NAME,
     NAMES,
     PARTIAL_NAME,
@@ -162,7 +163,7 @@ class Reports:
             self._leave_nothing()
 
     def _leave_nothing(self) -> None:
-        for name in NAMES:
+        for name in (*NAMES, ATTESTATION_NAME):
             with contextlib.suppress(OSError):
                 (self.directory / name).unlink(missing_ok=True)
 

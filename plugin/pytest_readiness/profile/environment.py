@@ -59,6 +59,12 @@ class Vault:
         """Give the redactor a secret that is not the profile's."""
         self._redactor.add(value, name)
 
+    def read(self, reference: SecretRef, name: str) -> str:
+        """Return a secret that is not the profile's, hidden under ``name``; SetupError when there is none."""
+        value = self._resolve(reference)
+        self._redactor.add(value, name)
+        return value
+
     def resolve_all(self, *, local_only: bool = False) -> None:
         """Resolve every secret of the profile now: the run learns what is missing, the redactor what to hide.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..core.errors import ProfileError, together
 from ..core.toml import CORRECT, TomlTable, load_toml
-from .schema import BUILT_IN, REFERENCE_FORM, URL_FORM, BadValue, Field, Schema, boolean
+from .schema import BUILT_IN, REFERENCE_FORM, SECRET_KINDS, URL_FORM, BadValue, Field, Schema, boolean
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
@@ -41,6 +41,12 @@ class SecretRef:
 
     kind: str
     name: str
+
+    @classmethod
+    def parse(cls, text: str) -> SecretRef:
+        """Read a reference such as ``env:NAME``; one without a kind is a path."""
+        kind, _, name = text.partition(":")
+        return cls(kind, name) if name and kind in SECRET_KINDS else cls("file", text)
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}"
@@ -141,8 +147,7 @@ class Profile:
             raise ProfileError(
                 "not a secret", where=f"{self.source}: {key}", allowed="a field of type secret"
             )
-        kind, _, name = value.partition(":")
-        return SecretRef(kind, name) if value else None
+        return SecretRef.parse(value) if value else None
 
     def check_secret(self, key: str, value: str) -> None:
         """Refuse a secret from a variable or a file that does not have its field's format; ProfileError."""

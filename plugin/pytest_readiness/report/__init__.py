@@ -6,13 +6,18 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ..core.errors import ReadinessError
 from . import exports, github, html, markdown
 
+if TYPE_CHECKING:
+    from .attestation import PrivateKey
+
 #: The page of raw results that pytest-html writes beside ours; it is scanned with them.
 RESULTS_NAME = "results.html"
+#: The signed verdict, which a run with ``--attest`` writes last.
+ATTESTATION_NAME = "readiness.intoto.json"
 HTML_NAME = "readiness.html"
 JSON_NAME = "readiness.json"
 #: Below the directory of the reports: those of partial and refused runs, so that a full run's stay.
@@ -89,6 +94,16 @@ def append_summary(model: Mapping[str, Any], redactor: LeakScanner) -> str:
     return ""
 
 
+def attest(model: Mapping[str, Any], directory: Path, key: PrivateKey, redactor: LeakScanner) -> None:
+    """Sign the verdict of the report that is in a directory, beside it; ReadinessError when that fails."""
+    from . import attestation  # with cryptography, which most runs need not load
+
+    with _translated(directory):
+        text = attestation.signed(attestation.statement(model, (directory / JSON_NAME).read_bytes()), key)
+        if not replace_file(directory / ATTESTATION_NAME, text, redactor):
+            raise ReadinessError("a live secret was found in the signed verdict; it is withheld")
+
+
 def report_of(directory: Path) -> Path:
     """Return the JSON report that the last run left, whether or not it was a full run's."""
     full, partial = directory / JSON_NAME, directory / PARTIAL_NAME / JSON_NAME
@@ -106,7 +121,7 @@ def keep(directory: Path) -> Mapping[str, bytes]:
     with _translated(directory):
         return {
             name: (directory / name).read_bytes()
-            for name in (*NAMES, RESULTS_NAME)
+            for name in (*NAMES, RESULTS_NAME, ATTESTATION_NAME)
             if (directory / name).is_file()
         }
 
@@ -123,7 +138,7 @@ def move(source: Path, target: Path, earlier: Mapping[str, bytes]) -> None:
 def put_back(directory: Path, earlier: Mapping[str, bytes]) -> None:
     """Replace this run's reports in a directory by the ``earlier`` ones that :func:`keep` returned."""
     with _translated(directory):
-        for name in NAMES:
+        for name in (*NAMES, ATTESTATION_NAME):
             (directory / name).unlink(missing_ok=True)
         for name, content in earlier.items():
             draft = directory / f".{name}.{os.getpid()}.draft"
@@ -132,9 +147,9 @@ def put_back(directory: Path, earlier: Mapping[str, bytes]) -> None:
 
 
 def discard(directory: Path, *pages: Path) -> None:
-    """Take away the page of an earlier run, and those named beside it; ReadinessError when one stays."""
+    """Take away page and signed verdict of an earlier run, and other pages; ReadinessError when one stays."""
     with _translated(directory):
-        for page in (directory / RESULTS_NAME, *pages):
+        for page in (directory / RESULTS_NAME, directory / ATTESTATION_NAME, *pages):
             page.unlink(missing_ok=True)
 
 
