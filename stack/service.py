@@ -5,6 +5,7 @@ import importlib
 import logging
 import sys
 from functools import partial
+from typing import Any
 
 from starlette.types import ASGIApp
 
@@ -59,15 +60,52 @@ def _application(settings: Settings, faults: Faults | None) -> ASGIApp:
     return FaultProxy(app, faults, name) if faults is not None else app
 
 
+class _Gathered:
+    """A transport that sends at once what is written in one turn of the loop.
+
+    uvicorn writes the head and the body of an answer apart, and each write wakes the client: a third of a
+    service's time.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._soon = asyncio.get_running_loop().call_soon
+        self._pieces: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send this with what else is written before the loop goes on."""
+        if not self._pieces:
+            self._soon(self._flush)
+        self._pieces.append(data)
+
+    def close(self) -> None:
+        """Close after all that was written is sent."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._pieces and not self._transport.is_closing():
+            self._transport.write(b"".join(self._pieces))
+        self._pieces.clear()
+
+
 def _serve(app: ASGIApp, port: int) -> None:
     import uvicorn
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+    class Protocol(HttpToolsProtocol):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(_Gathered(transport))  # type: ignore[arg-type]
 
     uvicorn.run(
         app,
         host="127.0.0.1",
         port=port,
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
         lifespan="on",
         access_log=False,
         proxy_headers=False,

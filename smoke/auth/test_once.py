@@ -54,7 +54,7 @@ def spent(target: Target, name: str, claims: Claims, *, elsewhere: bool = False)
         f"a token counts once at {target.access.id}",
         lambda: target.again(claims),
         judge,
-        target.mint(jti=claims["jti"]),
+        partial(target.mint, jti=claims["jti"]),
     )
 
 
@@ -124,7 +124,7 @@ def test_near_jti_is_another_token(target: Target, access: Access, batch: Batch)
                 f"another jti is another token at {access.id}",
                 partial(target.again, target.claims() | {"jti": _changed(jti, place)}),
                 lambda answer: require_status(answer, access.success),
-                target.mint(jti=_changed(jti, place)),
+                partial(target.mint, jti=_changed(jti, place)),
             )
             for place in PLACES
         ]

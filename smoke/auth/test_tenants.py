@@ -112,14 +112,14 @@ def test_near_tenant_is_another_tenant(
     rule = "tenants of nearly the same name are two tenants"
     cases = []
     for each in near:
-        mint = mint_command("freeside.budget", tenant_id=each.value)
+        mint = partial(mint_command, "freeside.budget", tenant_id=each.value)
         cases.append(Case(f"read by {each.name}", rule, partial(read, each.value, victim), closed, mint))
     for each in near[:CALLS]:
-        mint = mint_command("freeside.invoke", tenant_id=each.value)
+        mint = partial(mint_command, "freeside.invoke", tenant_id=each.value)
         cases.append(Case(f"call by {each.name}", rule, partial(call, each.value), _answered, mint))
     for each in near if not gateway else ():
         if each.value.strip():
-            mint = mint_command("freeside.budget")
+            mint = partial(mint_command, "freeside.budget")
             cases.append(Case(f"path of {each.name}", rule, partial(read, victim, each.value), closed, mint))
             own, mint = (
                 partial(read, each.value, each.value),

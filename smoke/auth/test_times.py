@@ -49,7 +49,7 @@ def cases(target: Target, environment: Environment, *, inside: bool) -> list[Cas
             f"times {'within' if inside else 'beyond'} their limits at {target.access.id}",
             partial(_on_its_side, target, each.name, clocks_s),
             partial(judge, rule=each.rule),
-            target.mint(each.name),
+            partial(target.mint, each.name),
         )
         for each in named
     ]

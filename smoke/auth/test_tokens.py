@@ -52,7 +52,7 @@ def case_of(target: Target, forgery: Forgery) -> Case:
         lambda answer: require_refused(
             answer, target.service, f"a token ({forgery.name})", statuses, forgery.rule
         ),
-        target.mint(forgery.name),
+        partial(target.mint, forgery.name),
     )
 
 
@@ -103,7 +103,7 @@ def test_equivalent_token_is_accepted(target: Target, access: Access, batch: Bat
                 f"a valid token is accepted at {access.id}",
                 partial(target.offer, near.value),
                 lambda answer: require_status(answer, usual),
-                target.mint(near.name),
+                partial(target.mint, near.name),
             )
             for near in varieties(target.genuine())
         ]

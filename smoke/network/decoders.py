@@ -27,13 +27,7 @@ def strict_json(body: bytes | str) -> Any:
     """
     try:
         text = body if isinstance(body, str) else body.decode()
-        value = json.loads(
-            text,
-            parse_constant=_constant,
-            parse_int=_integer,
-            parse_float=_number,
-            object_pairs_hook=_members,
-        )
+        value = _DECODER.decode(text)
     except UnicodeDecodeError as error:
         raise NotStrict(f"a byte that is not UTF-8 at position {error.start}") from None
     except RecursionError:
@@ -70,6 +64,11 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise NotStrict(f"the name {twice[:40]!r} twice")
     return members
+
+
+_DECODER = json.JSONDecoder(
+    parse_constant=_constant, parse_int=_integer, parse_float=_number, object_pairs_hook=_members
+)
 
 
 def _depth(value: Any) -> int:

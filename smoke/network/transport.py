@@ -16,8 +16,8 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import timedelta
 from functools import cache, partial
-from http.cookiejar import CookieJar
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
@@ -75,18 +75,39 @@ def http_pool(
 
     A timeout, ``answers_within`` or that of one request, is how long the complete exchange may take.
     """
-    return httpx.Client(
+    return _Pool(
         transport=BoundedTransport(trust or authorities(), proxies=proxies, max_body=max_body),
         timeout=within(answers_within),
         headers={"User-Agent": agent, "Accept-Encoding": "gzip"},
-        cookies=_NoCookies(),
-        follow_redirects=False,
     )
 
 
 def within(seconds: float) -> httpx.Timeout:
     """The timeout of an exchange that may take so long in all."""
     return httpx.Timeout(seconds, connect=min(seconds, CONNECT_WITHIN_S))
+
+
+class _Pool(httpx.Client):
+    """httpx's client without authentication, redirects and cookies, which would take a fifth of an exchange.
+
+    Hosts share domains, and on one machine services share even their host: no cookie may pass.
+    """
+
+    def __init__(self, *, transport: BoundedTransport, **options: Any) -> None:
+        super().__init__(transport=transport, **options)
+        self._bounded = transport
+
+    def send(self, request: httpx.Request, *, stream: bool = False, **_: Any) -> httpx.Response:
+        """The answer to one request, as it is; its body unread where it is a ``stream``."""
+        response = self._bounded.handle_request(request)
+        response.request = request
+        try:
+            if not stream:
+                response.read()
+        except BaseException:
+            response.close()
+            raise
+        return response
 
 
 #: Connections to one service that wait for a request, the last used at the end.
@@ -105,6 +126,7 @@ class BoundedTransport(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """The answer's head; its body follows as it is read."""
+        start = time.perf_counter()
         proxy = self._proxy_of(request.url)
         timeout = request.extensions["timeout"]
         seconds = timeout["read"]
@@ -130,12 +152,14 @@ class BoundedTransport(httpx.BaseTransport):
             self._max_body,
             partial(_translated, proxy, seconds),
             partial(_give_back, connection, idle),
+            start,
         )
         if request.method == "HEAD" or came.status in _NO_BODY:
             body.expect_nothing()
         # the encoding is undone here, within the limit; httpx would undo it without one
         headers = [(name, value) for name, value in came.headers if name.lower() != b"content-encoding"]
-        return httpx.Response(came.status, headers=headers, stream=body, extensions=came.extensions)
+        body.answer = httpx.Response(came.status, headers=headers, stream=body, extensions=came.extensions)
+        return body.answer
 
     def close(self) -> None:
         """Close every idle connection."""
@@ -206,9 +230,12 @@ class _Body(httpx.SyncByteStream):
         most: int,
         translated: Callable[[], AbstractContextManager[None]],
         give_back: Callable[[], None],
+        start: float,
     ) -> None:
         self._route, self._came, self._most, self._translated = route, came, most, translated
         self._give_back, self._closed = give_back, False
+        self._start = start
+        self.answer: httpx.Response | None = None
         headers = {name.lower(): value for name, value in came.headers}
         self._encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
         length = headers.get(b"content-length", b"")
@@ -238,6 +265,9 @@ class _Body(httpx.SyncByteStream):
         """Give the connection back once, or close it when the body was not read to its end."""
         if not self._closed:
             self._closed = True
+            if self.answer is not None:
+                self.answer.elapsed = timedelta(seconds=time.perf_counter() - self._start)
+                self.answer = None
             self._came.close()
             self._give_back()
 
@@ -272,16 +302,6 @@ class _Body(httpx.SyncByteStream):
 
     def _refuse(self, expected: str, got: str) -> None:
         raise ContractViolation(f"{self._route}: body: expected {expected}, got {got}")
-
-
-class _NoCookies(CookieJar):
-    """Keeps no cookie: hosts share domains, and on one machine services share even their host."""
-
-    def extract_cookies(self, response: Any, request: Any) -> None:
-        """Leave them."""
-
-    def add_cookie_header(self, request: Any) -> None:
-        """Send none."""
 
 
 @contextmanager

@@ -6,9 +6,10 @@ import json
 import os
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -19,6 +20,8 @@ from smoke.contract.exchange import Exchange, SentEvent, judge, secret_in
 from smoke.contract.model import Service
 from smoke.contract.schemas import route_of
 from smoke.network.decoders import NotStrict, strict_json
+
+from .answers import json_of
 
 #: Ids that are remembered, so that one that comes twice is noticed; further ones are not.
 MOST_IDS = 50_000
@@ -123,16 +126,17 @@ def exchange_of(
     address: Service, response: httpx.Response, prefix: str = "", events: Events = ()
 ) -> Exchange:
     """An answer as the contract judges it, under its own names of paths and headers."""
-    body = b""
+    body, document, problem = b"", None, "nothing"
     with suppress(httpx.ResponseNotRead):  # a stream: its events are read elsewhere
-        body = response.content
-    document, problem = _json(body)
+        if body := response.content:
+            document, problem = _json(partial(json_of, response))
     request = response.request
     path = request.extensions.get(CONTRACT_PATH) or request.url.path.removeprefix(prefix)
     asked = renamed(request.headers, {other: name for name, other in address.headers.items()})
-    sent = tuple(SentEvent(name, id_, _json(data.encode())[0]) for name, id_, data in events)
+    came = response.headers
+    sent = tuple(SentEvent(name, id_, _json(partial(strict_json, data))[0]) for name, id_, data in events)
     return Exchange(
-        address.name, request.method, path, dict(asked), response.status_code, dict(response.headers),
+        address.name, request.method, path, dict(asked.items()), response.status_code, dict(came.items()),
         body, document, problem, sent,
     )  # fmt: skip
 
@@ -145,9 +149,9 @@ def renamed(headers: httpx.Headers, names: Mapping[str, str]) -> httpx.Headers:
     return httpx.Headers([(others.get(name.lower(), name), value) for name, value in headers.raw])
 
 
-def _json(body: bytes) -> tuple[Any, str]:
-    """The JSON value of a body, or None and why it has none."""
+def _json(read: Callable[[], Any]) -> tuple[Any, str]:
+    """The JSON value, or None and why there is none."""
     try:
-        return (strict_json(body), "") if body else (None, "nothing")
+        return read(), ""
     except NotStrict as error:
         return None, str(error)

@@ -17,6 +17,8 @@ from smoke.contract.schemas import shown as shown
 from smoke.network.decoders import NotStrict, strict_json
 from smoke.network.transport import ContractViolation as ContractViolation
 
+#: The extension of an answer that holds its JSON value once it was read.
+_DOCUMENT = "json"
 #: More digits than any amount of the contract has; Python itself refuses only thousands.
 DIGITS = re.compile(r"[0-9]{1,18}")
 
@@ -101,13 +103,20 @@ class Fields:
         return list(self._typed(name, "an array", isinstance(self.raw(name, "an array"), list)))
 
 
-def parse_json(body: bytes | str, route: str) -> Any:
-    """The JSON value of a body, read strictly."""
+def parse_json(source: httpx.Response | str, route: str) -> Any:
+    """The JSON value of an answer's body or of a text, read strictly."""
     try:
-        return strict_json(body)
+        return strict_json(source) if isinstance(source, str) else json_of(source)
     except NotStrict as problem:
-        text = body if isinstance(body, str) else body[:LONGEST_SHOWN].decode(errors="replace")
+        text = source if isinstance(source, str) else source.content[:LONGEST_SHOWN].decode(errors="replace")
         raise ContractViolation(f"{route}: body: expected JSON, got {problem}: {shown(text)}") from None
+
+
+def json_of(response: httpx.Response) -> Any:
+    """The JSON value of an answer's body, read strictly, and once for all that ask. Raises NotStrict."""
+    if _DOCUMENT not in response.extensions:
+        response.extensions[_DOCUMENT] = strict_json(response.content)
+    return response.extensions[_DOCUMENT]
 
 
 def fields_of(response: httpx.Response) -> Fields:
@@ -116,7 +125,7 @@ def fields_of(response: httpx.Response) -> Fields:
     if media_type(response) != "application/json":
         kind = response.headers.get("content-type", "")
         raise ContractViolation(f"{route}: content-type: expected application/json, got {shown(kind)}")
-    body = parse_json(response.content, route)
+    body = parse_json(response, route)
     if not isinstance(body, dict):
         raise ContractViolation(f"{route}: body: expected an object, got {shown(body)}")
     return Fields(route, body)
@@ -130,7 +139,7 @@ def body_text(response: httpx.Response) -> str:
 def error_code(response: httpx.Response) -> str:
     """The code of an error answer: `code` where Finn puts it, else `error`, else an empty string."""
     try:
-        body = parse_json(response.content, route_of(response))
+        body = parse_json(response, route_of(response))
     except ContractViolation:
         return ""
     code = (body.get("code") or body.get("error")) if isinstance(body, dict) else ""

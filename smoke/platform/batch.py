@@ -35,15 +35,15 @@ class Case:
 
     ``send`` makes the request anew each time and gives the answer; a client sends it that waits out a 429.
     ``judge`` raises for an answer that breaks the rule: SafetyViolation where once is proof, else another
-    AssertionError. ``mint`` is a shell command that takes `--env` and prints a throw-away Authorization
-    header for a replay.
+    AssertionError. ``mint`` gives a shell command that takes `--env` and prints a throw-away Authorization
+    header for a replay; "" where there is none.
     """
 
     name: str
     rule: str
     send: Callable[[], httpx.Response]
     judge: Callable[[httpx.Response], object]
-    mint: str = ""
+    mint: Callable[[], str] = str
 
 
 class Batch:
@@ -94,7 +94,7 @@ class Batch:
             raise error
         self._evidence.exchange(answer)
         text = f"{case.rule}: {case.name}: {error} ({len(failures)} of {tried} cases failed)"
-        command = case.mint or minting(answer.request)
+        command = case.mint() or minting(answer.request)
         mint = f"{command} --env {self._env or 'PROFILE'}" if command else ""
         where = "" if self._env else " (PROFILE and the address are what `python -m stack up` prints)"
         self._evidence.note(f"{case.name}, to send it again: {replay(answer.request, mint)}{where}")

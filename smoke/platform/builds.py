@@ -48,7 +48,7 @@ def build_of(url: str, *, proxies: bool) -> str:
     try:
         with http_pool("pytest-readiness-smoke", proxies=proxies) as http:
             response = http.get(url, timeout=within(WITHIN_S))
-        body = parse_json(response.content, route_of(response))
+        body = parse_json(response, route_of(response))
     except (httpx.HTTPError, AssertionError, SetupError):
         return ""
     build = body.get("build_sha") if isinstance(body, Mapping) else None

@@ -248,7 +248,7 @@ def cost_in(response: httpx.Response) -> int:
         costs = _STREAMED_COST.findall(response.content)
         return int(costs[0]) if len(costs) == 1 else 0
     try:
-        body = parse_json(response.content, route_of(response))
+        body = parse_json(response, route_of(response))
         usage = body.get("usage", {}) if isinstance(body, dict) else {}
         text = usage.get("costMicro", body.get("cost_micro")) if isinstance(usage, dict) else None
     except ContractViolation:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
+from functools import lru_cache
 from threading import Event
 from typing import Self, TypedDict, Unpack
 from urllib.parse import urlsplit
@@ -31,6 +32,10 @@ _NEVER = Event()
 
 #: Makes the Authorization header anew for each send, as a verified token is spent once. None: no header.
 Credential = Callable[[], str | None]
+
+
+#: Parsing an address takes longer than sending a request to it.
+_url = lru_cache(maxsize=256)(httpx.URL)
 
 
 def retry_after(response: httpx.Response) -> float:
@@ -114,7 +119,7 @@ class HttpClient:
             headers.setdefault("X-Request-Id", own)
         request = self.pool.build_request(
             method,
-            self.base_url + self.address.path(path),
+            _url(self.base_url + self.address.path(path)),
             headers=renamed(headers, self.address.headers),
             params=parts.get("params"),
             content=parts.get("content"),

@@ -10,6 +10,7 @@ import httpx
 from smoke.contract.intake import Offer, Verdict
 
 from .answers import require_json_error, require_status
+from .attacks import mint_command
 from .batch import Case
 
 #: How a service refuses what is no request of the contract (1.3). Dixie's 422 says the same.
@@ -30,12 +31,12 @@ def cases(offers: Iterable[Offer], send: Callable[[bytes], httpx.Response], rout
     return [
         Case(
             offer.name,
-            RULES[offer.verdict],
+            RULES[verdict],
             partial(send, offer.body),
-            judging(offer.verdict),
-            f"python -m smoke.platform mint --to {route}",
+            judging(verdict),
+            partial(mint_command, route),
         )
-        for offer in offers
+        for offer, verdict in ((offer, offer.verdict) for offer in offers)
     ]
 
 

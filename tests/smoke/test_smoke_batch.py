@@ -31,7 +31,7 @@ def case(name: str, error: Exception | None = None, *, status: int = 200, sent: 
             raise error
         require_status(answer, 200)
 
-    return Case(name, "the rule", send, judge, "mint it")
+    return Case(name, "the rule", send, judge, lambda: "mint it")
 
 
 def run(*cases: Case) -> tuple[Log, Any]:
