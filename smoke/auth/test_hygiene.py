@@ -91,7 +91,7 @@ def test_refusals_name_the_fault(target: Target, service: str, batch: Batch) -> 
                 "a code names the fault of its token (2)",
                 partial(target.offer, header or None),
                 partial(judge, rule, code),
-                target.mint(name),
+                partial(target.mint, name),
             )
             for name, header, rule, code in named(target)
         ]
