@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx
@@ -29,6 +30,7 @@ from smoke.platform.jwks import SigningKeyLookup
 from smoke.platform.spend import Once, OpeningBalance, SpendJournal
 from smoke.platform.tokens import SigningKey
 from smoke.platform.ways import Way, finn_way, freeside_way
+from smoke.platform.x402 import Chain
 from smoke.source.checkout import Checkout
 from smoke.source.definitions import Definitions, read
 from smoke.source.terraform import Configuration
@@ -282,6 +284,20 @@ def aws(observed: AwsReader, request: pytest.FixtureRequest) -> AwsReader:
     if getattr(request.node, "execution_count", 1) > 1:
         observed.forget()
     return observed
+
+
+@pytest.fixture(scope="session")
+def chain(environment: Environment, http: httpx.Client) -> Chain:
+    """The chain on which payments are settled."""
+    return Chain(http, environment.get("x402.rpc_url"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def early_chain(request: pytest.FixtureRequest, environment: Environment, chain: Chain) -> None:
+    """Call the chain when a run with payments begins: one that starts at its first call is up in time."""
+    phases = {mark.args[0] for item in request.session.items for mark in item.iter_markers("phase")}
+    if "x402" in phases and environment.get("x402.rpc_url"):
+        Thread(target=chain.wake, daemon=True).start()
 
 
 def pytest_readiness_warm() -> None:

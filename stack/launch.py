@@ -11,7 +11,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from stack import StackError, pgbouncer, postgres, services
+from stack import StackError, pgbouncer, postgres, services, x402
 from stack.aws.clients import HEALTH, ControlClient
 from stack.aws.inventory import CREDENTIALS, OPERATOR_ARN, PREFIX, REGION, secret_id
 from stack.aws.load_balancer import AUTHORITY, Listener
@@ -34,7 +34,7 @@ PROFILE = Path(__file__).parent / "profile.toml"
 # The services that the load balancer makes public.
 PUBLIC = ("freeside", "dixie")
 LISTENER_PORTS = tuple(f"{name}-{kind}" for name in PUBLIC for kind in ("secure", "plain"))
-PORTS = ("postgres", "pgbouncer", "aws", *LISTENER_PORTS, *services.HEALTH)
+PORTS = ("postgres", "pgbouncer", "aws", *x402.PROCESSES, *LISTENER_PORTS, *services.HEALTH)
 
 
 class Stack:
@@ -113,7 +113,9 @@ class Stack:
             "STACK_AWS_ENDPOINT": endpoint,
             "STACK_FAULTS_FILE": str(faults_file),
             "STACK_DIXIE_API_KEY_FILE": str(api_key),
+            **x402.settings(ports),
         }
+        wallet_key = self._run.secret("wallet-key", f"0x{secrets.token_hex(32)}")
         aws = ControlClient(endpoint)
         source = SourceTree.materialise(self._run.directory(SOURCE))
         alterable: dict[str, Alterable] = {
@@ -131,6 +133,7 @@ class Stack:
                 *server_parts,
                 *pooler_parts,
                 *self._aws_parts(ports, addresses),
+                *x402.parts(self._run, ports, str(wallet_key)),
                 self._migrations(server, pooler),
                 *self._services(addresses, shared, pooler),
             ]
@@ -187,6 +190,9 @@ class Stack:
             "operator_arn": OPERATOR_ARN,
             "ca_file": str(home / "aws" / AUTHORITY),
             "source": str(home / SOURCE),
+            "chain_url": x402.urls(ports)["chain"] if x402.payable() else "",
+            "wallet_key": f"file:{home / 'secrets' / 'wallet-key'}",
+            "chain_id": str(x402.CHAIN_ID),
         }
         for user in (pgbouncer.ADMIN, *pgbouncer.SHARES):
             values[f"{user}_dsn"] = f"file:{self._run.secret(f'{user}-dsn', pooler.dsn(user))}"

@@ -51,6 +51,7 @@ ARROWS = {
         },
         "mutants": {"aws", "process", "services", "source_tree", "supervisor"},
         "services": {"aws", "host", "process", "supervisor"},
+        "x402": {"host", "process", "services", "supervisor"},
         "variants": {"aws", "source_tree"},
         "aws": {"host", "process"},
         "pgbouncer": {"binaries", "host", "postgres", "process", "supervisor"},

@@ -16,9 +16,9 @@ OWN = {"pytest_readiness", "smoke", "stack", "tests", "conftest"}
 #: part -> the extras that it is installed with, beside the plugin's own dependencies ("")
 EXTRAS = {
     "plugin": {"", "aws", "xdist"},
-    "smoke": {"", "aws", "smoke"},
-    "stack": {"stack"},
-    "tests": {"", "aws", "xdist", "smoke", "stack", "dev"},
+    "smoke": {"", "aws", "smoke", "x402"},
+    "stack": {"stack", "x402"},
+    "tests": {"", "aws", "xdist", "x402", "smoke", "stack", "dev"},
 }
 #: distribution -> another one that it is made of, which need not be declared beside it
 BRINGS = {"boto3": "botocore"}
@@ -69,9 +69,11 @@ def test_imports_are_declared(part: str) -> None:
     assert {name: files for name, files in imported(part).items() if name not in known} == {}
 
 
-@pytest.mark.parametrize("extra", ["", "aws", "xdist", "smoke", "stack", "dev"])
+@pytest.mark.parametrize("extra", ["", "aws", "xdist", "x402", "smoke", "stack", "dev"])
 def test_declarations_are_used(extra: str) -> None:
-    parts = {"": ["plugin"], "aws": ["plugin"], "xdist": ["plugin"], "dev": ["tests"]}.get(extra, [extra])
+    parts = {
+        "": ["plugin"], "aws": ["plugin"], "xdist": ["plugin"], "x402": ["smoke", "stack"], "dev": ["tests"],
+    }.get(extra, [extra])  # fmt: skip
     used = set().union(*(imported(part) for part in parts))
     used |= {name for name, brought in BRINGS.items() if brought in used}
     assert declared()[extra] - used - NOT_IMPORTED.keys() == set()

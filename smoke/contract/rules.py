@@ -9,11 +9,11 @@ from .model import ROUTES, accesses
 
 #: Every way in with a token: a route, and the kind of token where it accepts several.
 WITH_TOKEN = tuple(access.id for access in accesses())
-#: Every route, once for all of its dialects. x402 is deferred in the plan: nothing asks it yet.
+#: Every route, once for all of its dialects.
 EVERYWHERE = tuple(dict.fromkeys(route.name for route in ROUTES))
 #: Every way to a model: what is answered there is charged.
 CALLS = ("freeside.invoke", "freeside.stream", "finn.invoke")
-NOT_ASKED = {"freeside.x402": "x402 is deferred in the plan (G-6): no check calls it"}
+X402 = ("freeside.x402",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,14 +162,12 @@ RULES = (
         "status, members and headers of an answer, the form of a refusal, the request id (1 to 3)",
         EVERYWHERE,
         ("operations/answers-keep-the-contract[{service}]",),
-        NOT_ASKED,
     ),
     Rule(
         "secrets",
         "no answer shows a credential or a key",
         EVERYWHERE,
         ("operations/answers-show-no-secret[{service}]",),
-        NOT_ASKED,
     ),
     Rule(
         "pool",
@@ -213,5 +211,28 @@ RULES = (
         CALLS,
         ("budget/limits-are-inclusive[{route}]",),
         {"finn.invoke": "the contract gives a direct call no limit (2)"},
+    ),
+    Rule(
+        "payment-required",
+        "without a payment the answer is 402 with the terms, and a header that does not parse is a 400 (1.6)",
+        X402,
+        ("x402/payment-is-required", "x402/unreadable-payment-is-refused"),
+    ),
+    Rule(
+        "payment-settled",
+        "a payment is answered once, with a receipt, and moves the price to the payee on the chain (1.6)",
+        X402,
+        (
+            "x402/official-client-is-answered",
+            "x402/payment-is-settled",
+            "x402/used-payment-is-refused",
+            "x402/two-at-once-are-one-payment",
+        ),
+    ),
+    Rule(
+        "payment-refused",
+        "a payment that is none is a 402 with a reason, moves nothing and runs no model (1.6)",
+        X402,
+        ("x402/bad-payment-is-refused", "x402/refused-payment-runs-no-model", "x402/bad-call-costs-nothing"),
     ),
 )

@@ -176,6 +176,14 @@ KEY_SET = record(
 )
 USAGE = record(promptTokens=TOKENS, completionTokens=TOKENS, costMicro=PRICE)
 ANSWER = record(content=TEXT, model=one_of(*POOLS), usage=USAGE, traceId=TRACE)
+ADDRESS: Schema = {"type": "string", "pattern": "^0x(?!0{40}$)[0-9a-fA-F]{40}$"}
+#: One entry of `accepts` in a 402 of x402 (contract 1.6). Amounts are in the token's smallest unit.
+PAYMENT_TERMS = record(
+    scheme=one_of("exact"), network=one_of("base-sepolia"), resource=TEXT, description={"type": "string"},
+    maxAmountRequired={"type": "string", "pattern": "^(?=0*[1-9])[0-9]{1,77}$"}, mimeType={"type": "string"},
+    payTo=ADDRESS, asset=ADDRESS, maxTimeoutSeconds={"type": "integer", "minimum": 1},
+    extra=record(name=one_of("USDC"), version=one_of("2")),
+)  # fmt: skip
 COMMUNITY_BUDGET = record(
     communityId=TEXT, monthlyBudgetCents=COUNT, committed=COUNT, reserved=COUNT, spentCents=COUNT,
     committedMicro=MICRO, reservedMicro=MICRO, period=MONTH,
@@ -228,6 +236,10 @@ REPLIES: Mapping[Route, Mapping[int, Reply]] = {
     },
     ("freeside", "POST", "/api/agents/invoke"): {200: INVOKE},
     ("freeside", "POST", "/api/agents/stream"): {200: STREAM},
+    ("freeside", "POST", "/api/v1/x402/invoke"): {
+        200: Reply(ANSWER, headers={"x-payment-response": "^[A-Za-z0-9+/=_-]+$"}),
+        402: Reply(record(error=TEXT)),
+    },
     ("freeside", "GET", "/api/agents/models"): {
         200: Reply(record(models={"type": "array", "minItems": 1, "items": one_of(*POOLS)})),
     },

@@ -42,6 +42,10 @@ class Settings:
     finn_url: str
     dixie_url: str
     provider_url: str
+    facilitator_url: str
+    x402_network: str
+    x402_asset: str
+    x402_payee: str
     dixie_api_key_file: Path | None
     issuers: Mapping[str, str]
     audiences: Mapping[str, str]
@@ -74,6 +78,10 @@ class Settings:
             finn_url=_url(env, "STACK_FINN_URL"),
             dixie_url=_url(env, "STACK_DIXIE_URL"),
             provider_url=_url(env, "STACK_PROVIDER_URL"),
+            facilitator_url=_url(env, "STACK_FACILITATOR_URL"),
+            x402_network=env.get("STACK_X402_NETWORK", ""),
+            x402_asset=env.get("STACK_X402_ASSET", ""),
+            x402_payee=env.get("STACK_X402_PAYEE", ""),
             dixie_api_key_file=_path(env, "STACK_DIXIE_API_KEY_FILE"),
             issuers={name: env.get(f"STACK_{name.upper()}_ISSUER", one) for name, one in ISSUERS.items()},
             audiences={

@@ -28,6 +28,7 @@ from stack.faults.budget import (
     streaming,
 )
 from stack.faults.tokens import FaultyContext, FaultyTokenAuth, explained
+from stack.faults.x402 import FaultyFacilitator, FaultyNonces, FaultyPayments
 from stack.freeside.agents import QUALITIES, Agents, Quality
 from stack.freeside.app import Parts
 from stack.freeside.asks import Ask, read_ask, require_pool
@@ -53,6 +54,9 @@ def parts(faults: Faults) -> Parts:
         budgets=partial(FaultyBudgets, faults),
         outbox=partial(FaultyOutbox, faults),
         quality=partial(FaultyQuality, faults),
+        facilitator=partial(FaultyFacilitator, faults),
+        nonces=partial(FaultyNonces, faults),
+        payments=partial(FaultyPayments, faults),
     )
 
 

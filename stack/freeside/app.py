@@ -21,6 +21,8 @@ from stack.freeside.budget_ledger import BudgetLedger
 from stack.freeside.budgets import Budgets, Reservations
 from stack.freeside.calls import Calls, Idempotency, Leases
 from stack.freeside.finn_client import FinnClient
+from stack.freeside.payments import ROUTE as X402_ROUTE
+from stack.freeside.payments import FacilitatorClient, Payments, UsedNonces
 from stack.freeside.streams import Streams
 
 PROTOCOL_VERSION = "8.3.0"
@@ -64,6 +66,9 @@ class Parts:
     budgets: Callable[[FreesideAuth, BudgetLedger], Budgets] = Budgets
     outbox: Callable[[Database, str], Outbox] = Outbox
     quality: Callable[[FreesideAuth, Outbox], Quality] = Quality
+    facilitator: Callable[[Context], FacilitatorClient] = FacilitatorClient
+    nonces: Callable[[Database], UsedNonces] = UsedNonces
+    payments: Callable[[Context, FinnClient, FacilitatorClient, UsedNonces], Payments] = Payments
 
 
 def create(settings: Settings, parts: Parts | None = None) -> ASGIApp:
@@ -79,6 +84,7 @@ def create(settings: Settings, parts: Parts | None = None) -> ASGIApp:
     agents = parts.agents(auth, limiter, calls, finn, parts.streams(calls, finn))
     budgets, reservations = parts.budgets(auth, ledger), Reservations(auth, ledger)
     quality = parts.quality(auth, parts.outbox(context.db, "freeside"))
+    payments = parts.payments(context, finn, parts.facilitator(context), parts.nonces(context.db))
     routes = [
         Route("/health", Health(context).__call__, methods=["GET"]),
         Route("/.well-known/jwks.json", JwksRoute(context.keyring).__call__, methods=["GET"]),
@@ -87,6 +93,7 @@ def create(settings: Settings, parts: Parts | None = None) -> ASGIApp:
         Route("/api/agents/models", agents.models, methods=["GET"]),
         Route("/api/agents/budget", budgets.gateway, methods=["GET"]),
         Route("/api/agents/quality", quality.__call__, methods=["POST"]),
+        Route(X402_ROUTE, payments.invoke, methods=["POST"]),
         Route("/api/v1/communities/{community_id}/budget", budgets.community, methods=["GET"]),
         Route("/internal/v1/reservations", reservations.reserve, methods=["POST"]),
         Route("/internal/v1/reservations/{reservation_id}/settle", reservations.settle, methods=["POST"]),

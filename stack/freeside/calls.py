@@ -125,6 +125,20 @@ class Leases:
 Answer = dict[str, Any]
 
 
+def answer_body(ask: Ask, content: str, usage: Usage, cost: int) -> Answer:
+    """The body of a 200 (contract 1.2); the cost in µUSD."""
+    return {
+        "content": content,
+        "model": ask.pool,
+        "usage": {
+            "promptTokens": usage.prompt_tokens,
+            "completionTokens": usage.completion_tokens,
+            "costMicro": str(cost),
+        },
+        "traceId": ask.trace_id,
+    }
+
+
 @dataclass(slots=True)
 class Execution:
     """A call that holds its key and its money; `charge` settles it."""
@@ -140,16 +154,7 @@ class Execution:
     def answer(self, content: str, usage: Usage) -> Answer:
         """The body of a 200 (contract 1.2); the cost never exceeds what was reserved."""
         cost = min(self.price(self.ask.pool, usage), self.reservation.amount_micro)
-        return {
-            "content": content,
-            "model": self.ask.pool,
-            "usage": {
-                "promptTokens": usage.prompt_tokens,
-                "completionTokens": usage.completion_tokens,
-                "costMicro": str(cost),
-            },
-            "traceId": self.ask.trace_id,
-        }
+        return answer_body(self.ask, content, usage, cost)
 
     async def charge(self, answer: Answer, *, keep: bool = True) -> None:
         """Charge for the answer, and keep it for its key; raises 503 when it can no longer be charged."""

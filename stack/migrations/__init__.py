@@ -30,6 +30,7 @@ _TABLES = (
     "dixie.spent_tokens",
     "finn.spent_tokens",
     "freeside.idempotency",
+    "freeside.payments",
     "freeside.charges",
     "freeside.reservations",
     "freeside.budgets",

@@ -48,6 +48,17 @@ def test_covered_checks_that_pass_stay_passed_and_the_exemption_is_no_longer_nee
     assert (exemption.state, exemption.text) == (ExemptionState.UNNEEDED, "no longer needed: 2 checks passed")
 
 
+def test_a_deferral_covers_on_the_environments_that_it_names() -> None:
+    made = plan(DEFERRAL + 'check = "a/*"\nenvironments = ["staging"]')
+    after, (exemption,) = apply_exemptions([check("a/a", "failed")], made, NOW, "staging")
+    assert (after[0].outcome, exemption.text) == ("deferred", "covers a/a")
+    after, (exemption,) = apply_exemptions([check("a/a", "failed")], made, NOW, "local")
+    assert (after[0].outcome, exemption.live) == ("failed", False)
+    assert exemption.text == "covers nothing on local: it is for staging"
+    after, (exemption,) = apply_exemptions([check("a/a")], made, NOW, "local")
+    assert (exemption.state, exemption.live) == (ExemptionState.UNNEEDED, True)
+
+
 def test_an_item_that_no_check_covers_is_only_listed() -> None:
     outcomes, (exemption,) = covered([check("a/a", "failed")], DEFERRAL)
     assert outcomes == ["failed"]

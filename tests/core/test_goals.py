@@ -86,13 +86,15 @@ def test_a_goal_of_which_nothing_applies_is_pending() -> None:
     assert goal(made, "G-2")["evidence"] == "none of its 1 check could run here: no key"
 
 
-def test_a_deferred_goal_is_deferred_whether_its_checks_pass_or_fail() -> None:
+def test_a_deferred_goal_is_deferred_until_its_checks_pass() -> None:
     deferred = plan(DEFERRAL + 'goal = "G-2"')
-    for outcome in ("passed", "failed", "skipped"):
+    for outcome in ("failed", "skipped"):
         made = model(check(), check("pay/x", outcome, goal="G-2"), plan_=deferred)
         assert (goal(made, "G-2")["status"], made["verdict"]) == ("DEFERRED", "READY")
-    assert "no longer needed" in goal(model(plan_=deferred), "G-2")["evidence"]
     assert goal(model(check(), plan_=deferred), "G-2")["status"] == "DEFERRED"
+    row = goal(model(check(), check("pay/x", goal="G-2"), plan_=deferred), "G-2")
+    assert row["status"] == "READY"
+    assert "its deferral is no longer needed on local" in row["evidence"]
 
 
 def test_a_deferral_does_not_hide_the_failure_that_it_may_not_cover() -> None:

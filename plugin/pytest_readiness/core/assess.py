@@ -53,7 +53,7 @@ def assess(
     counts in its own streak; a partial one is judged on what it selected and moves neither streak nor
     declaration.
     """
-    results, exemptions = apply_exemptions(run.results, plan, now)
+    results, exemptions = apply_exemptions(run.results, plan, now, run.environment)
     judgement = judge(results, run.facts)
     known = dict(history)
     own = _own_entry(run, plan, judgement)
@@ -102,7 +102,7 @@ def assess(
 
 def is_broken_so_far(run: RunRecord, plan: Plan, now: datetime) -> bool:
     """Tell whether a run that is not over is BROKEN already, whatever is still to come."""
-    results, _ = apply_exemptions(run.results, plan, now)
+    results, _ = apply_exemptions(run.results, plan, now, run.environment)
     return judge(results, run.facts).verdict is Verdict.BROKEN
 
 

@@ -29,7 +29,11 @@ class ExemptionState(StrEnum):
     UNNEEDED = "unneeded"
     UNKNOWN = "unknown"
     EARLY = "upcoming"
+    ELSEWHERE = "elsewhere"
     REFUSED = "refused"
+
+
+_NOT_IN_FORCE = (ExemptionState.EXPIRED, ExemptionState.EARLY, ExemptionState.ELSEWHERE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,25 +49,25 @@ class Exemption:
     @property
     def live(self) -> bool:
         """Whether it is in force at the time of the run."""
-        return self.state not in (ExemptionState.EXPIRED, ExemptionState.EARLY)
+        return self.state not in _NOT_IN_FORCE
 
 
 def apply_exemptions(
-    results: Sequence[CheckResult], plan: Plan, now: datetime
+    results: Sequence[CheckResult], plan: Plan, now: datetime, environment: str = ""
 ) -> tuple[tuple[CheckResult, ...], tuple[Exemption, ...]]:
     """Return the results with what is covered and did not pass as DEFERRED, and what each exemption did.
 
     Their class is kept. Covered checks that passed stay passed. An expired one is as if absent. A P0 that
-    matches ``not_waivable`` is never covered.
+    matches ``not_waivable`` is never covered, nor is anything on an ``environment`` other than a deferral's.
     """
     origins: tuple[Deferral | Waiver, ...] = (*plan.deferrals, *plan.waivers)
-    exemptions = tuple(_exemption(origin, results, plan, now) for origin in origins)
+    exemptions = tuple(_exemption(origin, results, plan, now, environment) for origin in origins)
     covered = {check for exemption in exemptions for check in exemption.checks}
     return tuple(_deferred(check) if check.id in covered else check for check in results), exemptions
 
 
 def _exemption(
-    origin: Deferral | Waiver, results: Sequence[CheckResult], plan: Plan, now: datetime
+    origin: Deferral | Waiver, results: Sequence[CheckResult], plan: Plan, now: datetime, environment: str
 ) -> Exemption:
     if origin.expires is not None and now >= origin.expires:
         text = f"expired on {format_moment(origin.expires)}: as if absent"
@@ -76,6 +80,10 @@ def _exemption(
     failing = [check.id for check in matched if check.outcome in _FAILING]
     held = tuple(check for check in failing if check not in fixed)
     refused = tuple(check for check in failing if check in fixed)
+    named = origin.environments if isinstance(origin, Deferral) else ()
+    if failing and named and environment not in named:
+        text = f"covers nothing on {environment}: it is for {', '.join(named)}"
+        return Exemption(origin=origin, state=ExemptionState.ELSEWHERE, text=text)
     if refused:
         state = ExemptionState.REFUSED
         text = f"cannot cover {', '.join(refused)}: the plan lists it under not_waivable"

@@ -58,7 +58,7 @@ def _row(
     )
     status, evidence = _from_failures(mine, results)
     if status is None and deferral is not None:
-        status, evidence = GoalStatus.DEFERRED, _deferral_evidence(deferral)
+        status, evidence = _from_deferral(deferral, mine, standing)
     elif status is None and goal.streak and not mine:
         status, evidence = _from_streaks(standing)
     elif status is None:
@@ -70,10 +70,16 @@ def _defers(exemption: Exemption, goal: Goal) -> bool:
     return isinstance(exemption.origin, Deferral) and exemption.origin.goal == goal.id
 
 
-def _deferral_evidence(exemption: Exemption) -> str:
+def _from_deferral(
+    exemption: Exemption, mine: Sequence[CheckResult], standing: Standing
+) -> tuple[GoalStatus, str]:
+    """Judge a deferred goal: once all of its checks pass, the deferral is not needed there."""
     origin = exemption.origin
     rationale = origin.rationale if isinstance(origin, Deferral) else ""
-    return f"{rationale} ({exemption.text})" if exemption.state is ExemptionState.UNNEEDED else rationale
+    if exemption.state is not ExemptionState.UNNEEDED:
+        return GoalStatus.DEFERRED, rationale
+    status, evidence = _from_passes(mine, standing)
+    return status, f"{evidence}; its deferral is no longer needed on {standing.environment} ({rationale})"
 
 
 def _from_failures(

@@ -66,6 +66,8 @@ class Deferral:
     goal: str = ""
     check: str = ""
     expires: datetime | None = None
+    #: The environments on which it covers; empty: all.
+    environments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -387,6 +389,7 @@ def _deferral(table: TomlTable, goal_ids: Iterable[str]) -> Deferral:
         goal=table.choice("goal", goal_ids, ""),
         check=table.text("check", ""),
         expires=table.optional_moment("expires"),
+        environments=table.texts("environments", ()),
     )
     if deferral.goal and deferral.check:
         table.refuse("check", "a deferral names a goal and a check", allowed="goal, check, or neither")

@@ -1,0 +1,314 @@
+"""Paying for calls (contract 1.6): the chain that payments are settled on, the wallet, and the route."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from copy import copy
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+from pytest_readiness import SafetyViolation, SetupError
+
+from smoke.contract.model import POOLS
+from smoke.contract.x402 import PATH, Terms, challenge_violations, header_of, payment, terms_of
+
+from .answers import UUID, ContractViolation, fields_of, header, require_status, route_of, usage_of
+from .http import JSON_HEADERS, HttpClient
+from .prompts import prompt_for
+from .spend import Once
+
+_BALANCE_OF, _AUTHORIZATION_STATE = "0x70a08231", "0xe94a0102"
+_NAME, _VERSION = "0x06fdde03", "0x54fd4d50"
+#: The event of every transfer (ERC-20).
+TRANSFERRED = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
+#: The event of every authorization that was used (EIP-3009).
+USED = "0x98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5"
+#: Until an RPC behind a load balancer shows a transaction that was settled, seconds.
+SHOWN_WITHIN_S = 10.0
+_HEX = re.compile("0x[0-9a-f]*", re.IGNORECASE)
+_KEY = re.compile(r"(?:0x)?[0-9a-f]{64}", re.IGNORECASE)
+#: More than any wallet has: a payment of so much cannot be carried out.
+_BEYOND = 2**128
+
+
+class Chain:
+    """A chain's JSON-RPC. What it does not answer is no fault of the platform: SetupError.
+
+    Its URL may hold a key and is never shown, but for the host.
+    """
+
+    def __init__(self, pool: httpx.Client, url: str) -> None:
+        self._pool = pool
+        self._url = url
+
+    def request(self, method: str, *params: Any) -> Any:
+        """The result of one call."""
+        host = urlsplit(self._url).hostname
+        try:
+            body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+            answer = self._pool.post(self._url, json=body).json()
+            return answer["result"]
+        except (httpx.HTTPError, AssertionError, ValueError, KeyError, TypeError) as error:
+            raise SetupError(
+                f"the chain at {host} gave no result of {method} ({type(error).__name__}): "
+                "check [x402] rpc_url and that the runner reaches it"
+            ) from None
+
+    def wake(self) -> None:
+        """Call the chain once; what comes of it is for a check to see."""
+        with suppress(SetupError):
+            self.request("eth_chainId")
+
+    @cached_property
+    def chain_id(self) -> int:
+        """The chain's id."""
+        return self._number("eth_chainId")
+
+    def balance(self, asset: str, owner: str) -> int:
+        """What an account has of a token, in its smallest unit."""
+        return self._number("eth_call", {"to": asset, "data": _BALANCE_OF + _word(owner)}, "latest")
+
+    def used(self, asset: str, payer: str, nonce: str) -> bool:
+        """Whether a payment was carried out."""
+        data = _AUTHORIZATION_STATE + _word(payer) + _word(nonce)
+        return self._number("eth_call", {"to": asset, "data": data}, "latest") != 0
+
+    def has_code(self, address: str) -> bool:
+        """Whether an address is a contract's."""
+        return len(self._hex("eth_getCode", address, "latest")) > len("0x")
+
+    def token(self, asset: str) -> tuple[str, str]:
+        """The name and the version of a token, as its signatures name them."""
+        name, version = (
+            self._hex("eth_call", {"to": asset, "data": selector}, "latest") for selector in (_NAME, _VERSION)
+        )
+        return _text(name), _text(version)
+
+    def receipt(self, transaction: str) -> Mapping[str, Any] | None:
+        """What became of a transaction; None while the chain does not know it."""
+        found = self.request("eth_getTransactionReceipt", transaction)
+        return found if isinstance(found, dict) else None
+
+    def _number(self, method: str, *params: Any) -> int:
+        return int(self._hex(method, *params), 16)
+
+    def _hex(self, method: str, *params: Any) -> str:
+        found = self.request(method, *params)
+        # a call of an address without code has an empty result
+        if not isinstance(found, str) or not _HEX.fullmatch(found) or (found, method) == ("0x", "eth_call"):
+            host = urlsplit(self._url).hostname
+            raise SetupError(f"the chain at {host} has no such token: {method} gave {str(found)[:20]!r}")
+        return found
+
+
+def _word(text: str) -> str:
+    return text.removeprefix("0x").lower().rjust(64, "0")
+
+
+def _text(encoded: str) -> str:
+    """The string in the result of a call."""
+    raw = bytes.fromhex(encoded[2:])
+    return raw[64 : 64 + int.from_bytes(raw[32:64])].decode(errors="replace")
+
+
+def transferred(receipt: Mapping[str, Any], terms: Terms, authorization: Mapping[str, str]) -> int:
+    """What a transaction moved by this authorization, in the token's smallest unit; 0 if by another one."""
+    payer, payee, nonce = (f"0x{_word(authorization[name])}" for name in ("from", "to", "nonce"))
+    events = [
+        ([topic.lower() for topic in log["topics"]], log["data"])
+        for log in receipt["logs"]
+        if log["address"].lower() == terms.asset.lower()
+    ]
+    if [USED, payer, nonce] not in [topics for topics, _ in events]:
+        return 0
+    return sum(int(data, 16) for topics, data in events if topics == [TRANSFERRED, payer, payee])
+
+
+class Balances:
+    """What payer and payee have, read when it is made; in the token's smallest unit.
+
+    On a ``live`` platform others may pay the payee at the same time.
+    """
+
+    def __init__(self, chain: Chain, terms: Terms, payer: str, *, live: bool) -> None:
+        self._read = partial(_both, chain, terms.asset, payer, terms.pay_to)
+        self._live = live
+        self.payer, self.payee = self._read()
+
+    def require_moved(self, amount: int, why: str) -> None:
+        """SafetyViolation unless exactly so much went from the payer to the payee since."""
+        payer, payee = self._read()
+        went, came = self.payer - payer, payee - self.payee
+        if went != amount or (came < amount if self._live else came != amount):
+            raise SafetyViolation(f"{why}: the payer lost {went}, the payee got {came}, expected {amount}")
+
+
+def _both(chain: Chain, asset: str, payer: str, payee: str) -> tuple[int, int]:
+    return chain.balance(asset, payer), chain.balance(asset, payee)
+
+
+class Wallet:
+    """A key that signs payments."""
+
+    def __init__(self, key: str) -> None:
+        # most of a second to import, which no other check is to wait for
+        from eth_account import Account
+
+        self.account = Account.from_key(key)
+
+    @classmethod
+    def throwaway(cls) -> Wallet:
+        """A key without money."""
+        return cls(f"0x{secrets.token_hex(32)}")
+
+    @property
+    def address(self) -> str:
+        """The account that pays."""
+        return str(self.account.address)
+
+    def sign(self, typed_data: Mapping[str, Any]) -> str:
+        """The signature of a payment, 65 bytes in hex."""
+        from eth_account.messages import encode_typed_data
+
+        signed = self.account.sign_message(encode_typed_data(full_message=dict(typed_data)))
+        return f"0x{bytes(signed.signature).hex()}"
+
+
+class FundedWallet(Wallet):
+    """The wallet of the profile: it signs for chains of the allow-list, and no more than a run may spend.
+
+    ``secret`` gives the key, and is not asked before the chain is known to be allowed.
+    """
+
+    def __init__(
+        self, secret: Callable[[], str], chain: Chain, allowed: str, max_spend: int, once: Once
+    ) -> None:
+        self.allowed = {int(text) for text in re.findall("[0-9]+", allowed)}
+        if chain.chain_id not in self.allowed:
+            raise SetupError(
+                f"the chain of [x402] rpc_url is {chain.chain_id}, nothing was signed: "
+                f"[x402] chain_ids allows {', '.join(map(str, sorted(self.allowed))) or 'none'}"
+            )
+        key = secret().strip()
+        if not _KEY.fullmatch(key):
+            raise SetupError("[x402] wallet_key is no private key: 32 bytes in hex are needed")
+        super().__init__(key)
+        self._chain = chain
+        self._max_spend = max_spend
+        self._once = once
+
+    def sign(self, typed_data: Mapping[str, Any]) -> str:
+        """The signature of a payment; SetupError where it must not be made."""
+        message = typed_data["message"]
+        spendable = typed_data["domain"]["chainId"] in self.allowed and (
+            message["to"].lower() != self.address.lower()
+            and message["validAfter"] < time.time() < message["validBefore"]
+            and message["value"] < _BEYOND
+        )
+        if spendable:
+            self.admit(message["value"])
+        return super().sign(typed_data)
+
+    def admit(self, amount: int) -> None:
+        """Enter what is signed away now; SetupError where the run would spend more than it may."""
+        spent = sum(entry["amount"] for entry in self._once.remembered("payment"))
+        if spent + amount > self._max_spend:
+            raise SetupError(
+                f"this run signed payments of {spent}, another of {amount} would pass its cap of "
+                f"{self._max_spend} of the token's smallest unit: raise [x402] max_spend"
+            )
+        self._once.remember("payment", amount=amount)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The receipt of a payment."""
+
+    transaction: str
+    network: str
+    payer: str
+
+
+def require_own_answer(response: httpx.Response, word: str) -> None:
+    """Assert a 200 with the body of an invoke (contract 1.2) that answers its own prompt."""
+    fields = fields_of(require_status(response, 200))
+    content = fields.text("content")
+    assert word in content, f"the paid answer does not answer its prompt: no {word} in it"
+    fields.text("model", among=POOLS)
+    fields.text("traceId", pattern=UUID)
+    usage_of(fields.object("usage"))
+
+
+def receipt_of(response: httpx.Response) -> Receipt:
+    """The receipt in a 200; a violation where it says that the payment failed."""
+    text = header(response, "x-payment-response")
+    route = f"{route_of(response)}: header x-payment-response"
+    try:
+        found = json.loads(base64.b64decode(text, validate=True))
+        receipt = Receipt(*(str(found[name]) for name in ("transaction", "network", "payer")))
+        success = found["success"]
+    except (ValueError, KeyError, TypeError):
+        raise ContractViolation(f"{route}: expected a receipt in base64, got another text") from None
+    if success is not True or not re.fullmatch("0x[0-9a-fA-F]{64}", receipt.transaction):
+        raise ContractViolation(f"{route}: expected success and a transaction, got {success!r}, {receipt}")
+    return receipt
+
+
+class PaidRoute:
+    """POST /api/v1/x402/invoke, asked with payments."""
+
+    def __init__(self, http: HttpClient, body: Callable[..., dict[str, Any]]) -> None:
+        self._http = http
+        self._body = body
+
+    def post(
+        self, pay: str | None = None, *, word: str = "", agent: str | None = None, content: bytes = b""
+    ) -> httpx.Response:
+        """The answer to a call with a payment, if any, whatever its status; ``content`` for another body."""
+        headers = JSON_HEADERS | ({} if pay is None else {"X-PAYMENT": pay})
+        content = content or self.content(word, agent)
+        return self._http.send("POST", PATH, headers=headers, content=content)
+
+    def content(self, word: str = "", agent: str | None = None) -> bytes:
+        """The body of a call whose right answer contains ``word``."""
+        return json.dumps(self._body(prompt_for(word), agent=agent)).encode()
+
+    def unrecorded(self) -> PaidRoute:
+        """The same route without its check's evidence: a family of cases has its batch record a few."""
+        quiet = copy(self)
+        quiet._http = copy(self._http)
+        quiet._http.evidence = None
+        return quiet
+
+    def challenge(self) -> httpx.Response:
+        """The 402 to a call without a payment; raises for one without the contract's terms."""
+        answer = require_status(self.post(), 402)
+        document = fields_of(answer).data
+        path = urlsplit(str(answer.request.url)).path
+        if wrong := "; ".join(map(str, challenge_violations(document, path))):
+            raise ContractViolation(f"{route_of(answer)}: {wrong}")
+        header(answer, "x-payment-required")
+        return answer
+
+    @cached_property
+    def terms(self) -> Terms:
+        """What a call costs."""
+        return terms_of(self.challenge().json())
+
+    def payment(self, wallet: Wallet) -> dict[str, Any]:
+        """A new payment of the price."""
+        authorization = self.terms.authorization(wallet.address, time.time())
+        return payment(self.terms, authorization, wallet.sign(self.terms.typed_data(authorization)))
+
+    def pay(self, wallet: Wallet, agent: str | None = None) -> httpx.Response:
+        """The answer to a new payment of the price, which must be 200."""
+        return require_status(self.post(header_of(self.payment(wallet)), agent=agent), 200)

@@ -1,0 +1,178 @@
+"""G-6, phase x402: a payment is answered once and settled on the chain; what is none moves nothing."""
+
+import secrets
+import time
+from collections.abc import Sequence
+from functools import partial
+
+import pytest
+from pytest_readiness import Environment, Eventually, Evidence, SafetyViolation, SetupError
+
+from smoke.contract.x402 import BadPayment, again, bad_payments, header_of
+from smoke.platform.answers import ContractViolation, require_json_error, require_status
+from smoke.platform.batch import Batch, Case, answering
+from smoke.platform.concurrency import at_once
+from smoke.platform.dixie import Dixie
+from smoke.platform.prompts import nonce
+from smoke.platform.x402 import (
+    SHOWN_WITHIN_S,
+    Balances,
+    Chain,
+    FundedWallet,
+    PaidRoute,
+    Wallet,
+    receipt_of,
+    require_own_answer,
+    transferred,
+)
+
+pytestmark = [
+    pytest.mark.goal("G-6"),
+    pytest.mark.phase("x402"),
+    pytest.mark.p1,
+    pytest.mark.requires("freeside", "x402", "chain"),
+    pytest.mark.usefixtures("alone"),
+]
+
+#: Calls with one payment at the same time.
+AT_ONCE = 4
+
+
+@pytest.mark.establishes("payment")
+def test_official_client_is_answered(paid: PaidRoute, wallet: FundedWallet) -> None:
+    """The x402 project's own client understands the terms, and its payment is answered with a receipt."""
+    from x402 import x402ClientSync
+    from x402.http import x402HTTPClientSync
+    from x402.mechanisms.evm.exact.v1.client import ExactEvmSchemeV1
+
+    challenge, word = paid.challenge(), nonce()
+    client = x402ClientSync().register_v1(paid.terms.network, ExactEvmSchemeV1(wallet.account))
+    client.set_spend_controls(False)  # it knows a few tokens only; the wallet's own cap holds
+    wallet.admit(paid.terms.price)
+    headers, _ = x402HTTPClientSync(client).handle_402_response(
+        dict(challenge.headers), challenge.content, str(challenge.request.url)
+    )
+    answer = paid.post(headers["X-PAYMENT"], word=word)
+    require_own_answer(answer, word)
+    receipt = receipt_of(answer)
+    assert receipt.payer.lower() == wallet.address.lower(), f"the receipt is for {receipt.payer}"
+    assert receipt.network == paid.terms.network, f"the receipt is of the network {receipt.network}"
+
+
+@pytest.mark.requires("payment")
+def test_payment_is_settled(
+    paid: PaidRoute,
+    wallet: FundedWallet,
+    balances: Balances,
+    chain: Chain,
+    eventually: Eventually,
+    evidence: Evidence,
+) -> None:
+    """The receipt's transaction moved exactly the price from payer to payee, and used the nonce."""
+    terms, payment = paid.terms, paid.payment(wallet)
+    began = time.monotonic()
+    receipt = receipt_of(require_status(paid.post(header_of(payment)), 200))
+    evidence.figure("a paid call", round((time.monotonic() - began) * 1000), "ms")
+    shown = partial(chain.receipt, receipt.transaction)
+    found = eventually(shown, within=SHOWN_WITHIN_S, what="the transaction is on the chain") or {}
+    assert found["status"] == "0x1", f"the transaction failed: its status is {found['status']}"
+    moved = transferred(found, terms, payment["payload"]["authorization"])
+    evidence.figure("moved by the transaction", moved, expected=terms.price)
+    assert moved == terms.price, f"the transaction moved {moved} to the payee, the price is {terms.price}"
+    assert chain.used(terms.asset, wallet.address, payment["payload"]["authorization"]["nonce"]), (
+        "the chain does not know the payment's nonce as used"
+    )
+    balances.require_moved(terms.price, "one paid call")
+
+
+@pytest.mark.requires("payment")
+def test_used_payment_is_refused(
+    paid: PaidRoute, wallet: FundedWallet, balances: Balances, batch: Batch
+) -> None:
+    """An answered payment is refused with the same body and with another one, however it is written."""
+    payment = paid.payment(wallet)
+    content = paid.content()
+    require_status(paid.post(header_of(payment), content=content), 200)
+    rule, quiet = "a used payment is a 402 (1.6)", paid.unrecorded()
+    cases = [Case("same body", rule, lambda: quiet.post(header_of(payment), content=content), answering(402))]
+    batch.run(cases + _cases(quiet, [*again(payment)], rule))
+    balances.require_moved(paid.terms.price, "one payment, used again")
+
+
+@pytest.mark.requires("payment")
+def test_two_at_once_are_one_payment(
+    paid: PaidRoute, wallet: FundedWallet, balances: Balances, evidence: Evidence
+) -> None:
+    """Of calls that bring one payment at the same time, exactly one is answered."""
+    header = header_of(paid.payment(wallet))
+    answers = at_once([partial(paid.post, header) for _ in range(AT_ONCE)])
+    for answer in answers:
+        answering(200, 402)(answer)
+    served = sum(answer.status_code == 200 for answer in answers)
+    evidence.figure(f"answered of {AT_ONCE} at once", served, expected=1)
+    if served != 1:
+        raise SafetyViolation(f"one payment was answered {served} times, {AT_ONCE} calls brought it at once")
+    balances.require_moved(paid.terms.price, f"one payment in {AT_ONCE} calls")
+
+
+@pytest.mark.requires("payment")
+def test_bad_payment_is_refused(
+    paid: PaidRoute,
+    wallet: FundedWallet,
+    stranger: Wallet,
+    balances: Balances,
+    batch: Batch,
+    refused_agent: str,
+) -> None:
+    """What is near to a good payment is refused with a reason, and moves no money."""
+    bad = [*bad_payments(paid.terms, wallet, stranger, time.time())]
+    batch.run(_cases(paid.unrecorded(), bad, "a payment that is none is a 402 (1.6)", refused_agent))
+    balances.require_moved(0, f"{len(bad)} payments that were refused")
+
+
+@pytest.mark.requires("payment")
+def test_bad_call_costs_nothing(paid: PaidRoute, wallet: FundedWallet, balances: Balances) -> None:
+    """A call that is refused for its body leaves its payment where it is (1.3)."""
+    header = header_of(paid.payment(wallet))
+    for content in (b"null", b'{"prompt": ', b'{"prompt": 7, "model": "cheap", "agent": 7, "messages": 7}'):
+        require_json_error(require_status(paid.post(header, content=content), 400))
+    balances.require_moved(0, "calls that were refused for their body")
+
+
+@pytest.mark.requires("payment", "dixie", "key", "signing", "dixie.query-user")
+def test_refused_payment_runs_no_model(
+    paid: PaidRoute,
+    wallet: FundedWallet,
+    refused_agent: str,
+    dixie: Dixie,
+    environment: Environment,
+    eventually: Eventually,
+    evidence: Evidence,
+) -> None:
+    """Finn reports on the agent of a paid call, and never on one that only refused calls name (2, 1.6)."""
+    used = header_of(paid.payment(wallet))
+    require_status(paid.post(used), 200)
+    for header in (None, used):
+        if paid.post(header, agent=refused_agent).status_code == 200:
+            raise ContractViolation("a call without a good payment was answered")
+    answered = f"smoke-x402-{secrets.token_hex(6)}"
+    require_status(paid.post(header_of(paid.payment(wallet)), agent=answered), 200)
+    try:
+        eventually(
+            lambda: dixie.score(answered) is not None,
+            within=environment.limits.propagation_s,
+            what="the report on the paid call",
+        )
+    except AssertionError as silent:
+        raise SetupError(f"not examined: no report on an answered call is to be seen: {silent}") from None
+    score = dixie.score(refused_agent)
+    evidence.figure("score of the agent of refused calls", score, expected=None)
+    if score is not None:
+        raise SafetyViolation(f"the model ran for a refused payment: its agent has the score {score}")
+
+
+def _cases(paid: PaidRoute, bad: Sequence[BadPayment], rule: str, agent: str | None = None) -> list[Case]:
+    return [
+        Case(f"x402: {one.name}", rule, partial(paid.post, one.header, agent=agent), answering(*one.statuses))
+        for one in bad
+    ]

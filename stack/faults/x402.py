@@ -1,0 +1,158 @@
+"""Freeside's payments gone wrong: bad ones that are good enough, money that does not move, free answers."""
+
+import asyncio
+import secrets
+import uuid
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from stack.common.http import ApiError, drained_body
+from stack.faults.active import Faulty
+from stack.freeside.asks import Ask, read_ask
+from stack.freeside.payments import (
+    GUEST,
+    FacilitatorClient,
+    Object,
+    Payment,
+    PaymentRequired,
+    Payments,
+    UsedNonces,
+)
+
+_OF = "invalid_exact_evm_payload_"
+#: What a fault overlooks, by the facilitator's reason for the refusal.
+OVERLOOKED = {
+    "freeside-x402-overlooks-forged-signatures": f"{_OF}signature",
+    "freeside-x402-overlooks-small-amounts": f"{_OF}authorization_value",
+    "freeside-x402-overlooks-other-payees": f"{_OF}recipient_mismatch",
+    "freeside-x402-overlooks-other-networks": "invalid_network",
+    "freeside-x402-overlooks-other-schemes": "unsupported_scheme",
+    "freeside-x402-overlooks-expiry": f"{_OF}authorization_valid_before",
+    "freeside-x402-overlooks-early-payments": f"{_OF}authorization_valid_after",
+    "freeside-x402-overlooks-empty-accounts": "insufficient_funds",
+}
+_USED = f"{_OF}authorization_nonce_used"
+#: Faults that take a used payment for a new one, which the chain would not.
+_FORGETFUL = (
+    "freeside-x402-forgets-nonces",
+    "freeside-x402-binds-nonces-to-bodies",
+    "freeside-x402-tells-nonces-apart-by-case",
+)
+_WORD = 2**256
+
+
+class FaultyFacilitator(Faulty, FacilitatorClient):
+    """Takes for good what is not, and says that it was settled."""
+
+    _first: Object | None = None
+
+    async def verify(self, payment: Payment, required: Object) -> str:
+        """Why the payment is refused, unless a fault overlooks that."""
+        reason = await super().verify(payment, required)
+        return "" if reason and self._overlooks(reason, payment, required) else reason
+
+    async def settle(self, payment: Payment, required: Object) -> Object:
+        """The receipt, of a settlement or of none."""
+        if self._faults.on("freeside-x402-never-settles"):
+            return _made_up(payment)
+        receipt = await super().settle(payment, required)
+        if receipt.get("success") is not True:
+            reason = str(receipt.get("errorReason"))
+            pretends = self._faults.on("freeside-x402-races-itself") or self._overlooks(
+                reason, payment, required
+            )
+            return _made_up(payment) if pretends else receipt
+        if self._faults.on("freeside-x402-repeats-its-first-receipt"):
+            self._first = self._first or receipt
+            return self._first
+        return receipt
+
+    def _overlooks(self, reason: str, payment: Payment, required: Object) -> bool:
+        if any(self._faults.on(name) for name, words in OVERLOOKED.items() if words == reason):
+            return True
+        if reason == f"{_OF}authorization_value" and self._faults.on("freeside-x402-wraps-amounts"):
+            value, price = _value(payment), int(required["maxAmountRequired"])
+            return not 0 <= value < _WORD and price in (abs(value), value % _WORD)
+        return reason == _USED and any(map(self._faults.on, _FORGETFUL))
+
+
+def _value(payment: Payment) -> int:
+    return int(payment.document["payload"]["authorization"]["value"])
+
+
+def _made_up(payment: Payment) -> Object:
+    payer = payment.document["payload"]["authorization"]["from"]
+    transaction = f"0x{secrets.token_hex(32)}"
+    return {"success": True, "transaction": transaction, "network": "base-sepolia", "payer": payer}
+
+
+class FaultyNonces(Faulty, UsedNonces):
+    """Knows nothing of what was used, or looks long before it writes."""
+
+    async def claim(self, payment: Payment, trace_id: str) -> bool:
+        """Take a payment, whether or not it was taken."""
+        if self._faults.on("freeside-x402-races-itself"):
+            row = await self._db.one(
+                "SELECT 1 FROM freeside.payments WHERE payer = %s AND nonce = %s",
+                payment.payer,
+                payment.nonce,
+            )
+            await asyncio.sleep(0.2)  # on a busy machine, too, the others look meanwhile
+            return row is None and (await super().claim(payment, trace_id) or True)
+        return await super().claim(payment, trace_id) or self._faults.on("freeside-x402-forgets-nonces")
+
+
+class FaultyPayments(Faulty, Payments):
+    """Answers without money, takes money without an answer, or runs the model for nothing."""
+
+    async def invoke(self, request: Request) -> Response:
+        """An answer, paid or not."""
+        if "x-payment" not in request.headers and self._faults.on("freeside-x402-gives-answers-away"):
+            return JSONResponse(await self.answered(read_ask(request, await drained_body(request), GUEST)))
+        try:
+            return await super().invoke(request)
+        except ApiError:
+            if "x-payment" in request.headers and self._faults.on("freeside-x402-settles-calls-that-fail"):
+                with suppress(ApiError):
+                    payment = self.read(request.headers.getlist("x-payment"))
+                    await self._facilitator.settle(payment, self.required(request))
+            raise
+
+    def read(self, offered: list[str]) -> Payment:
+        """The payment, or what a lenient reader makes of the header."""
+        try:
+            payment = super().read(offered)
+        except ApiError:
+            if self._faults.on("freeside-x402-chokes-on-unreadable-payments"):
+                raise RuntimeError("the fault freeside-x402-chokes-on-unreadable-payments is on") from None
+            if self._faults.on("freeside-x402-takes-unreadable-payments-for-none"):
+                raise PaymentRequired("X-PAYMENT header is required", []) from None
+            raise
+        if self._faults.on("freeside-x402-tells-nonces-apart-by-case"):
+            return replace(payment, nonce=payment.document["payload"]["authorization"]["nonce"])
+        return payment
+
+    async def paid(self, ask: Ask, payment: Payment, required: Object) -> tuple[Object, Object]:
+        """The answer and the receipt, or a refusal that cost something or explains nothing."""
+        if self._faults.on("freeside-x402-binds-nonces-to-bodies"):
+            payment = replace(payment, nonce=f"{payment.nonce} {ask.body_hash}")
+        try:
+            return await super().paid(ask, payment, required)
+        except PaymentRequired as refusal:
+            if self._faults.on("freeside-x402-runs-before-it-verifies"):
+                await self._finn.invoke(ask, uuid.uuid4())
+            if self._faults.on("freeside-x402-settles-refused-payments"):
+                await self._facilitator.settle(payment, required | _as_offered(payment))
+            if self._faults.on("freeside-x402-gives-no-reason"):
+                raise PaymentRequired("", refusal.accepts) from None
+            raise
+
+
+def _as_offered(payment: Payment) -> dict[str, Any]:
+    document = payment.document
+    offered = {name: document[name] for name in ("network", "scheme")}
+    return offered | {"maxAmountRequired": str(_value(payment))}

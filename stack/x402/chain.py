@@ -1,0 +1,178 @@
+"""The chain: an EVM behind JSON-RPC, with the token and a funded wallet. `python -m stack.x402.chain`.
+
+An EVM takes a second of computing to load. So the process is up at once and loads it at the first call, which
+waits: a run without payments does without. `anvil` is used where it is on PATH, else eth-tester.
+"""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from stack.host import LOOPBACK, reserve
+from stack.process import BOOT_DEADLINE_S, Command, start, wait_until
+from stack.x402 import CHAIN_ID, DEPLOYER, TOKEN
+from stack.x402.rpc import Rpc, RpcError, encoded, serve
+
+ARTIFACT = Path(__file__).parent / "token.json"
+MINT = "0x40c10f19"
+#: What the wallet begins with: a million dollars, in the token's smallest unit.
+BALANCE = 10**12
+GAS = 3_000_000
+REVERTED = 3
+UNKNOWN_METHOD = -32601
+FAILED = -32000
+
+
+class Engine(Protocol):
+    """An EVM that keeps a chain."""
+
+    def request(self, method: str, *params: Any) -> Any:
+        """The result of a JSON-RPC call. Raises RpcError."""
+
+
+class Node:
+    """The chain as its callers see it: one thread works for all of them, one call at a time."""
+
+    def __init__(self, choose: Callable[[], Engine]) -> None:
+        self._choose = choose
+        # Whatever it starts ends with the thread that started it, which is why there is only this one.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="chain")
+
+    def answer(self, _: str, body: Any) -> dict[str, Any]:
+        """The JSON-RPC answer to a JSON-RPC request."""
+        call = body if isinstance(body, dict) else {}
+        head = {"jsonrpc": "2.0", "id": call.get("id")}
+        try:
+            return head | {"result": self._thread.submit(self._request, call).result()}
+        except RpcError as error:
+            return head | {"error": {"code": error.code, "message": str(error)}}
+
+    def close(self) -> None:
+        """End the thread, and with it whatever it started."""
+        self._thread.shutdown()
+
+    @cached_property
+    def _engine(self) -> Engine:
+        engine = self._choose()
+        artifact = json.loads(ARTIFACT.read_text())
+        receipt = _sent(engine, {"from": DEPLOYER, "data": artifact["bytecode"]})
+        if receipt["contractAddress"].lower() != TOKEN.lower():
+            raise RpcError(FAILED, f"the token is at {receipt['contractAddress']} instead of {TOKEN}")
+        _sent(engine, {"from": DEPLOYER, "to": TOKEN, "data": encoded(MINT, wallet(), BALANCE)})
+        return engine
+
+    def _request(self, call: Mapping[str, Any]) -> Any:
+        return self._engine.request(str(call.get("method")), *call.get("params", ()))
+
+
+def _sent(engine: Engine, transaction: Mapping[str, str]) -> Any:
+    sent = engine.request("eth_sendTransaction", {"gas": hex(GAS), **transaction})
+    receipt = engine.request("eth_getTransactionReceipt", sent)
+    if receipt["status"] != "0x1":
+        raise RpcError(FAILED, "the token could not be set up")
+    return receipt
+
+
+def wallet() -> str:
+    """The address of the wallet whose key the run made."""
+    from eth_account import Account
+
+    return str(Account.from_key(Path(os.environ["STACK_WALLET_KEY_FILE"]).read_text()).address)
+
+
+class EthTester:
+    """py-evm behind eth-tester: one block for each transaction."""
+
+    def __init__(self) -> None:
+        from eth_tester import EthereumTester, PyEVMBackend
+        from eth_tester.exceptions import TransactionFailed, TransactionNotFound
+
+        backend = PyEVMBackend()
+        # It has no setting for the id of its chain.
+        type(backend.chain).chain_id = CHAIN_ID
+        self._tester = EthereumTester(backend)
+        self._failed, self._not_found = TransactionFailed, TransactionNotFound
+
+    def request(self, method: str, *params: Any) -> Any:
+        """The result of one of the calls that payments need."""
+        match method, params:
+            case "eth_chainId", _:
+                return hex(CHAIN_ID)
+            case "eth_blockNumber", _:
+                return hex(self._tester.get_block_by_number("latest")["number"])
+            case "eth_getCode", [address, *_]:
+                return self._tester.get_code(address)
+            case "eth_call", [call, *_]:
+                self._catch_up()
+                return self._run(self._tester.call, call)
+            case "eth_sendTransaction", [transaction]:
+                self._catch_up()
+                return self._run(self._tester.send_transaction, transaction)
+            case "eth_getTransactionReceipt", [transaction]:
+                try:
+                    return _receipt(self._tester.get_transaction_receipt(transaction))
+                except self._not_found:
+                    return None
+        raise RpcError(UNKNOWN_METHOD, f"the method {method} does not exist here")
+
+    def _run(self, work: Callable[..., str], call: Mapping[str, str]) -> str:
+        given = {"from": DEPLOYER, "to": "", "data": "0x", **call, "gas": GAS}
+        try:
+            return work(given)
+        except self._failed as error:
+            raise RpcError(REVERTED, f"execution reverted: {error}") from None
+
+    def _catch_up(self) -> None:
+        # The block to come was dated when the one before it was made, and a contract goes by that date.
+        now = int(time.time())
+        if now > self._tester.get_block_by_number("pending")["timestamp"]:
+            self._tester.time_travel(now)
+
+
+def _receipt(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "transactionHash": found["transaction_hash"],
+        "status": hex(found["status"]),
+        "blockNumber": hex(found["block_number"]),
+        "contractAddress": found["contract_address"],
+        "logs": [{name: log[name] for name in ("address", "topics", "data")} for log in found["logs"]],
+    }
+
+
+class Anvil:
+    """An anvil in a process of its own, with the account that deploys unlocked."""
+
+    def __init__(self, program: str) -> None:
+        (port,) = reserve(1)
+        self._rpc = Rpc(f"http://{LOOPBACK}:{port}")
+        argv = [program, "--silent", "--host", LOOPBACK, "--port", str(port), "--chain-id", str(CHAIN_ID)]
+        self._process = start("anvil", Command(argv, os.environ, Path.cwd()), Path("logs/anvil.log"))
+        wait_until(self._answers, time.monotonic() + BOOT_DEADLINE_S)
+        self._rpc.request("anvil_setBalance", DEPLOYER, hex(10**24))
+        self._rpc.request("anvil_impersonateAccount", DEPLOYER)
+
+    def request(self, method: str, *params: Any) -> Any:
+        """The result of any call that anvil knows."""
+        return self._rpc.request(method, *params)
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self._rpc.request("eth_chainId"))
+        except OSError:
+            return not self._process.running
+
+
+def choose() -> Engine:
+    """Anvil where it is installed, else eth-tester."""
+    program = shutil.which("anvil")
+    return Anvil(program) if program else EthTester()
+
+
+if __name__ == "__main__":
+    serve(Node(choose).answer)
