@@ -23,9 +23,14 @@ _DOCUMENT = "json"
 DIGITS = re.compile(r"[0-9]{1,18}")
 
 
+#: The extension of a request that holds the name of the service that it goes to.
+SERVICE = "service"
+
+
 def route_of(response: httpx.Response) -> str:
-    """Method and path of the request that was answered."""
-    return f"{response.request.method} {response.request.url.path}"
+    """Service, method and path of the request that was answered; a bare request has no service."""
+    service = response.request.extensions.get(SERVICE, "")
+    return f"{service} {response.request.method} {response.request.url.path}".lstrip()
 
 
 def media_type(response: httpx.Response) -> str:

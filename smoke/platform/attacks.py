@@ -97,7 +97,7 @@ class Target:
             return answer
         got = f"{answer.status_code} {error_code(answer)}".strip()
         why = "is missing" if answer.status_code in MISSING else "refused a valid token"
-        text = f"{self.service}: {route_of(answer)} {why}: expected {self.access.success}, got {got}"
+        text = f"{route_of(answer)} {why}: expected {self.access.success}, got {got}"
         raise UnexpectedStatus(text, answer)
 
     def spent(self, **changed: Any) -> Claims:
@@ -210,7 +210,7 @@ def require_refused(
         )
     if response.status_code not in statuses:
         expected = " or ".join(map(str, statuses))
-        text = f"{route_of(response)}: {service} and {what}: expected {expected}, got {got}"
+        text = f"{route_of(response)}: {what}: expected {expected}, got {got}"
         raise UnexpectedStatus(text, response, breaks)
     require_json_error(response)
 

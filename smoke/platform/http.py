@@ -18,7 +18,7 @@ from smoke.network.sockets import addresses_of
 from smoke.network.transport import within
 
 from .answer_log import CONTRACT_PATH, AnswerLog, Events, renamed
-from .answers import DIGITS, ContractViolation, Fields, fields_of, require_status, route_of, shown
+from .answers import DIGITS, SERVICE, ContractViolation, Fields, fields_of, require_status, route_of, shown
 from .jwks import KeySet, key_set_of
 
 RESOLVE_WITHIN_S = 5.0
@@ -125,7 +125,7 @@ class HttpClient:
             content=parts.get("content"),
             json=parts.get("json"),
             timeout=within(parts["timeout"]) if "timeout" in parts else httpx.USE_CLIENT_DEFAULT,
-            extensions={CONTRACT_PATH: path},
+            extensions={CONTRACT_PATH: path, SERVICE: self.service},
         )
         request.read()  # so that it can be recorded, and sent again
         response = self.pool.send(request, stream=parts.get("stream", False))
@@ -150,11 +150,11 @@ class HttpClient:
             if waited + pause > BACKOFF_BUDGET_S:
                 break
             if self.evidence is not None:
-                self.evidence.note(f"{self.service} {route}: rate limited, waited {pause:g} s as asked")
+                self.evidence.note(f"{route}: rate limited, waited {pause:g} s as asked")
             self._pause(pause)
             waited += pause
         raise SetupError(
-            f"{self.service} {route}: still rate limited after {waited:g} s of waiting; "
+            f"{route}: still rate limited after {waited:g} s of waiting; "
             "raise the limit of the smoke tenants or run less often"
         )
 

@@ -191,3 +191,60 @@ def test_a_table_of_strings() -> None:
             profile(PROFILE + wrong)
     with pytest.raises(ProfileError, match="no variable holds a table"):
         Schema.parse('[section.a.b]\ntype = "table"\nenv = "X"', "s.toml")
+
+
+DERIVED = SCHEMA.replace(
+    '[section.bank.url]\ntype = "url"\n',
+    '[section.bank.url]\ntype = "url"\nderived = "http://{shop.url}"\n'
+    '[section.bank.secure_url]\ntype = "url"\nderived = "https://{shop.url}"\n'
+    '[section.bank.key]\ntype = "secret"\nderived = "secretsmanager:{auth.tenant}/key"\n',
+)
+
+
+def derived(text: str = PROFILE, **environ: str) -> Profile:
+    return Profile.parse(text, "environments/staging.toml", Schema.parse(DERIVED, "schema.toml"), environ)
+
+
+def test_what_follows_from_other_values_need_not_be_given() -> None:
+    made = derived()
+    assert (made.bank.url, made.bank.secure_url) == ("http://shop.example", "https://shop.example")
+    assert (made.bank.key, made.where("bank.key")) == (
+        "secretsmanager:t-1/key",
+        "derived from auth.tenant: bank.key",
+    )
+    later = derived(SHOP_URL="https://b.example")
+    assert later.bank.url == "http://b.example"
+    assert later.overlaid({"auth": {"tenant": "t-2"}}, "hook").bank.key == "secretsmanager:t-2/key"
+
+
+@pytest.mark.parametrize(
+    ("url", "plain", "secure"),
+    [
+        ("http://shop.example", "", ""),
+        ("https://shop.example:8443", "", "https://shop.example:8443"),
+        ("https://shop.example/a", "http://shop.example/a", "https://shop.example/a"),
+    ],
+)
+def test_an_address_is_derived_from_an_https_url(url: str, plain: str, secure: str) -> None:
+    made = derived(SHOP_URL=url)
+    assert (made.bank.url, made.bank.secure_url) == (plain, secure)
+
+
+def test_what_is_given_is_not_derived_even_if_it_is_empty() -> None:
+    made = derived(PROFILE + '[bank]\nkey = ""\nurl = "http://other.example"\n')
+    assert (made.bank.key, made.bank.url) == ("", "http://other.example")
+    assert derived(PROFILE + '[auth]\ntenant = ""\n').bank.key == ""
+    assert derived().overlaid({"bank": {"key": ""}}, "hook").bank.key == ""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ("{auth.tenant}/key", "{auth.tenent}/key", "'auth.tenent': no field that stands in a profile"),
+        ("{auth.tenant}/key", "{bank.url}/key", "'bank.url': no field that stands in a profile"),
+        ('type = "int"', 'type = "int"\nderived = "{shop.url}"', "a value of type int is not derived"),
+    ],
+)
+def test_a_derivation_that_cannot_be_made_is_refused(old: str, new: str, what: str) -> None:
+    with pytest.raises(ProfileError, match=what):
+        Schema.parse(DERIVED.replace(old, new), "schema.toml")

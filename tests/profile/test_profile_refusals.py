@@ -89,7 +89,7 @@ def test_refused_variables(environ: dict[str, str], what: str, allowed: str) -> 
         ('[section.shop.d]\ntype = "choice"\nallowed = ["a"]\ndefault = "b"',
          "section.shop.d.default: unknown value 'b'", "a"),
         ('[section.shop.d]\ntype = "url"\nrequird = true', "section.shop.d.requird: unknown key",
-         "allowed, default, env, env_kind, format, required, type"),
+         "allowed, default, derived, env, env_kind, format, required, type"),
         ('[section.name.d]\ntype = "url"', "section.name: a built-in name",
          "a section name other than name, live, protected"),
         ('[section.a.b]\ntype = "url"\n[capability.c]\nneeds = ["a.c"]',

@@ -83,6 +83,8 @@ class Profile:
     values: Mapping[str, Any]
     environ: Mapping[str, str] = field(repr=False, default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
+    #: What a file, an overlay or a variable gives; the rest is derived, or a default.
+    given: frozenset[str] = frozenset()
 
     @classmethod
     def parse(cls, text: str, source: str, schema: Schema, environ: Mapping[str, str]) -> Profile:
@@ -93,17 +95,19 @@ class Profile:
         """
         top = load_toml(text, source, ProfileError, collect=True)
         defaults = {key: entry.default for key, entry in schema.fields.items()}
+        values = _read_values(top, schema)
         profile = cls(
             name=_read_name(top),
             live=top.boolean("live"),
             protected=top.boolean("protected", False),
             source=source,
             schema=schema,
-            values=defaults | _read_values(top, schema),
+            values=defaults | values,
+            given=frozenset(values),
             # Only the variables that the schema names: the profile is shown and passed on.
             environ={env: environ[env] for env in _variables(schema) if env in environ},
         )
-        return profile._overridden(top)
+        return profile._overridden(top)._derived()
 
     def overlaid(self, overlay: Mapping[str, Any], source: str) -> Profile:
         """Return the profile with an overlay's values, validated like a file's.
@@ -119,8 +123,9 @@ class Profile:
             protected=top.boolean("protected", self.protected),
             values={**self.values, **values},
             origins={**self.origins, **dict.fromkeys(values, source)},
+            given=self.given | values.keys(),
         )
-        return merged._overridden(top)
+        return merged._overridden(top)._derived()
 
     def get(self, key: str) -> Any:
         """Return a value by its dotted name; ProfileError when the schema has no such field."""
@@ -200,6 +205,17 @@ class Profile:
 
     def _absent(self, name: str, reason: str) -> Capability:
         return Capability(name=name, status=Offer.ABSENT, reason=reason)
+
+    def _derived(self) -> Profile:
+        """Fill in what follows from other values, where nothing is given, not even that it is empty."""
+        values, origins = dict(self.values), dict(self.origins)
+        given = self.given | _overrides(self.schema, self.environ).keys()
+        for key, entry in self.schema.fields.items():
+            if entry.derived and key not in given:
+                where = f"{self.schema.source}: {key}"
+                values[key] = _accepted(entry.derive, self.values, where) or entry.default
+                origins[key] = f"derived from {', '.join(entry.sources)}"
+        return replace(self, values=MappingProxyType(values), origins=MappingProxyType(origins))
 
     def _overridden(self, top: TomlTable) -> Profile:
         """Apply the overriding variables on top of ``top``; ProfileError for the mistakes of both at once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,7 @@ FORMATS = ("p256-pem",)
 SECRET_KINDS = ("env", "file", "secretsmanager")
 REFERENCE_FORM = "env:NAME, file:PATH, secretsmanager:ID, or empty where it is not offered"
 URL_FORM = "an http:// or https:// URL without user info, query or fragment"
+_PLACEHOLDER = re.compile(r"\{([\w.-]+)\}")
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
@@ -39,7 +41,8 @@ class Field:
     """One field of a profile. ``env`` names the variable that overrides it.
 
     ``env_kind`` "file" means that the variable of a secret holds a path; otherwise it holds the secret
-    itself.
+    itself. ``derived`` is a template of what it is where nothing else is given: ``{section.key}`` stands for
+    another field's value, in a URL for the address of an https URL.
     """
 
     name: str
@@ -50,6 +53,21 @@ class Field:
     allowed: tuple[str, ...] = ()
     format: str = ""
     default: Any = ""
+    derived: str = ""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The names of the fields that it is derived from."""
+        return tuple(_PLACEHOLDER.findall(self.derived))
+
+    def derive(self, values: Mapping[str, Any]) -> Any:
+        """Return what follows from other values, "" where one of them is empty or is no https URL."""
+        parts = {name: values[name] for name in self.sources}
+        if self.type == "url":
+            parts = {name: _address(value, self.derived) for name, value in parts.items()}
+        if not parts or not all(parts.values()):
+            return ""
+        return self.accept(_PLACEHOLDER.sub(lambda found: str(parts[found[1]]), self.derived))
 
     def accept(self, value: Any) -> Any:
         """Return the value as the profile holds it; BadValue when the field does not accept it."""
@@ -64,6 +82,14 @@ class Field:
         if self.type == "int" and text.strip().isdecimal():
             return int(text)
         return self.accept(text)
+
+
+def _address(url: str, template: str) -> str:
+    """Return what follows the scheme of an https URL; "" where it does not tell the address under another."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" or (parts.port and not template.startswith("https:")):
+        return ""
+    return url.partition("://")[2]
 
 
 def boolean(text: str) -> bool:
@@ -173,6 +199,11 @@ class Schema:
         """Parse a schema; ProfileError naming ``source``, key and allowed values for anything malformed."""
         top = load_toml(text, source, ProfileError, collect=True)
         fields = {entry.name: entry for entry in _fields(top.table("section"))}
+        for entry in fields.values():
+            unknown = [name for name in entry.sources if name not in fields or fields[name].derived]
+            if unknown:
+                what = f"{', '.join(map(repr, unknown))}: no field that stands in a profile"
+                top.refuse(f"section.{entry.name}.derived", what, allowed=", ".join(fields))
         rules = top.table("capability")
         capabilities = {name: _capability(name, rules.table(name), fields) for name in rules.data}
         built_in = top.table("profile")
@@ -214,7 +245,12 @@ def _field(name: str, table: TomlTable) -> Field:
         allowed=allowed,
         format=table.choice("format", FORMATS, ""),
         default=_default(table, kind, allowed),
+        derived=table.text("derived", ""),
     )
+    if read.derived and kind not in ("url", "secret", "string", UNREAD):
+        table.refuse(
+            "derived", f"a value of type {kind} is not derived", allowed="of a url, secret or string"
+        )
     table.finish("default")
     return read
 
