@@ -91,6 +91,7 @@ def test_the_end_names_all_that_is_wrong() -> None:
         "problems:",
         "  the suite changed while it was tested",
         "time of the platforms: boot 2 s; CPU of all processes 20 s",
+        "longest faults: a|b 0 s",
         "self-test: partial: detected 0 of 1, 1 false alarm in 0 clean runs and 1 control run, 12 s",
     ]
 

@@ -63,6 +63,10 @@ def record(
     }
 
 
+#: How many of the faults that took longest the terminal names.
+LONGEST = 5
+
+
 def is_proved(model: Mapping[str, Any]) -> bool:
     """Tell whether everything was detected, nothing was red without a fault, and no check was left out."""
     wrong = ("alarms", "leaks", "uncovered", "problems")
@@ -86,6 +90,9 @@ def lines(model: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"  {'  '.join(filter(None, entry))}" for entry in entries)
     spent = ", ".join(f"{what} {seconds:.0f} s" for what, seconds in model["spent_s"].items())
     yield f"time of the platforms: {spent}; CPU of all processes {model['cpu_s']:.0f} s"
+    longest = sorted(model["faults"], key=lambda fault: -fault["seconds"])[:LONGEST]
+    if longest:
+        yield "longest faults: " + ", ".join(f"{fault['id']} {fault['seconds']:.0f} s" for fault in longest)
     yield f"self-test: {headline(model)}, {model['duration_s']:.0f} s"
 
 
