@@ -6,11 +6,17 @@ from typing import Any
 import pytest
 from pytest_readiness import Evidence, SetupError
 
+from smoke.aws.names import BUILDS, DASHBOARDS, HOSTS, MIGRATIONS, Names
+from smoke.contract.model import SERVICES
+from smoke.source.addresses import Address, connected, named
 from smoke.source.checkout import Checkout, Examined
 from smoke.source.definitions import ROLES, Definitions, unnamed
+from smoke.source.network import reached
 from smoke.source.ownership import FAMILY, LOGS, NETWORK, OWN, REQUIRED, SECRET, Ownership
 from smoke.source.references import undeclared
 from smoke.source.rules import images, inventory
+from smoke.source.shapes import misshapen
+from smoke.source.starting import starts
 from smoke.source.terraform import Configuration
 
 pytestmark = [
@@ -70,6 +76,72 @@ def test_definitions_refer_to_what_is_declared(terraform: Configuration, evidenc
     """Every variable, local value, resource and module that is referred to is declared."""
     count, examined = undeclared(terraform)
     evidence.figure("references", count, limit=">= 1")
+    examined.require()
+
+
+@pytest.mark.p0
+def test_definitions_are_complete(terraform: Configuration, evidence: Evidence) -> None:
+    """No resource lacks what its type must have, or says what its API does not take: AWS would refuse it."""
+    count, examined = misshapen(terraform)
+    evidence.figure("resources of a known shape", count, limit=">= 1")
+    examined.require()
+
+
+@pytest.mark.p0
+def test_definitions_can_start(terraform: Configuration, found: Definitions, evidence: Evidence) -> None:
+    """The role that starts a task can be assumed, pull its image, write its logs, and read its secrets."""
+    evidence.evaluated("a task can start", sum(len(each.tasks) for each in found.definitions))
+    starts(terraform, found).require()
+
+
+@pytest.mark.p1
+def test_definitions_have_their_names(
+    terraform: Configuration, plan_facts: Mapping[str, Any], evidence: Evidence
+) -> None:
+    """Cluster, services, tasks, log groups, topic, dashboards and database have the contract's names."""
+    names = Names(plan_facts["source"]["prefix"])
+    services = {member for group in plan_facts["definitions"].values() for member in group} - {*MIGRATIONS}
+    wanted = {
+        "aws_ecs_cluster": [names.cluster],
+        "aws_ecs_service": [names.full(each) for each in services],
+        "aws_ecs_task_definition": [names.full(each) for each in (*services, *MIGRATIONS)],
+        "aws_cloudwatch_log_group": [f"{names.logs}{each}" for each in services],
+        "aws_service_discovery_private_dns_namespace": [names.namespace],
+        "aws_sns_topic": [names.topic],
+        "aws_cloudwatch_dashboard": [names.full(each) for each in DASHBOARDS],
+        "aws_db_instance": [names.database],
+    }
+    evidence.evaluated("something has its name", sum(map(len, wanted.values())))
+    named(terraform, wanted).require()
+
+
+@pytest.mark.p1
+def test_definitions_are_found_at_their_addresses(
+    terraform: Configuration,
+    found: Definitions,
+    plan_facts: Mapping[str, Any],
+    plan_inventory: Sequence[Mapping[str, Any]],
+    evidence: Evidence,
+) -> None:
+    """Each service is in the private zone, and behind the load balancer at its public host name."""
+    zone = Names(plan_facts["source"]["prefix"]).namespace
+    hosts = {BUILDS.get(host, host): host for host in HOSTS}
+    addresses = {}
+    for row in plan_inventory:
+        public = "" if row["url"].partition(":")[0].endswith(zone) else row["url"]
+        health = SERVICES[row["key"]].health if row["key"] in SERVICES else ""
+        addresses[row["ecs"]] = Address(hosts.get(row["ecs"], ""), zone, public, health)
+    evidence.evaluated("a service is found at its address", len(addresses))
+    connected(terraform, found, addresses).require()
+
+
+@pytest.mark.p1
+def test_definitions_let_each_other_in(
+    terraform: Configuration, found: Definitions, plan_facts: Mapping[str, Any], evidence: Evidence
+) -> None:
+    """The security groups let every service through to those that it calls by the plan."""
+    count, examined = reached(terraform, found, plan_facts["reach"])
+    evidence.figure("ways", count, limit=">= 1")
     examined.require()
 
 

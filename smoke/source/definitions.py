@@ -12,7 +12,7 @@ from .iam import ROLE, Grant, fits, grants
 from .identities import Identity, entries, items, referenced, secret, thing
 from .ownership import EXECUTION_ROLE, FAMILY, LOGS, NETWORK, REQUIRED, SECRET, TASK_ROLE, Ownership, Use
 from .terraform import Configuration, Resource
-from .values import Value, decoded, flat, hidden, options, settle, text
+from .values import Value, decoded, flat, hidden, number, options, settle, text
 
 SERVICE = "aws_ecs_service"
 TASK = "aws_ecs_task_definition"
@@ -45,6 +45,8 @@ class Definitions:
     not_examined: list[Finding] = field(default_factory=list)
     definitions: list[Definition] = field(default_factory=list)
     grants: list[Grant] = field(default_factory=list)
+    #: What of their roles' policies is not understood, by the keys of the roles.
+    held: list[tuple[tuple[str, ...], Finding]] = field(default_factory=list)
     #: The services and tasks that start under a role or act under it, by the role's key.
     roles: dict[str, list[str]] = field(default_factory=dict)
 
@@ -85,6 +87,19 @@ def containers(task: Resource) -> tuple[list[Container], list[Finding]]:
     if whole is None:
         unread.append(task.finding(f"{task.address} sets no container_definitions"))
     return found, unread
+
+
+def ports(definition: Definition) -> dict[str, set[float]]:
+    """The ports of each container by its name."""
+    found: dict[str, set[float]] = {}
+    for task in definition.tasks:
+        for each in containers(task)[0]:
+            numbers = (number(port) for one in items(each.entries.get("portMappings"))
+                       for port in items(entries(one).get("containerPort")))  # fmt: skip
+            found.setdefault(text(each.entries.get("name")), set()).update(
+                n for n in numbers if n is not None
+            )
+    return found
 
 
 def definitions(configuration: Configuration, members: Collection[str]) -> list[Definition]:
@@ -212,7 +227,7 @@ def _use(kind: str, identity: Identity, owner: str, at: Place, how: str = "uses"
 def _readable(result: Definitions, configuration: Configuration) -> None:
     """Add a use for every secret that a policy lets a role's owners read, by name or by pattern."""
     granted = grants(configuration)
-    result.grants = granted.found
+    result.grants, result.held = granted.found, granted.not_examined
     known = {use.identity: use.name for use in result.uses if use.kind == SECRET and not use.why}
     known |= _declared(configuration)
     for grant in granted.found:
@@ -221,7 +236,7 @@ def _readable(result: Definitions, configuration: Configuration) -> None:
                 result.uses.append(_use(SECRET, grant.target, owner, grant.at, "may read"))
                 continue
             for key, name in known.items():
-                if grant.pattern != "*" and key.startswith(f"{grant.service} ") and _covers(grant, name):
+                if grant.pattern != "*" and key.startswith(f"{grant.service} ") and covers(grant, name):
                     result.uses.append(_use(SECRET, Identity(key, name), owner, grant.at, "may read"))
     for roles, finding in granted.not_examined:
         if _owners(result, roles) or not roles:
@@ -239,7 +254,7 @@ def _owners(result: Definitions, roles: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(owner for role in roles for owner in result.roles.get(role, ())))
 
 
-def _covers(grant: Grant, name: str) -> bool:
+def covers(grant: Grant, name: str) -> bool:
     """Whether a pattern fits the name of a secret, with the six characters that Secrets Manager adds."""
     pattern = grant.pattern.lstrip("/")
     return fits(name.lstrip("/"), pattern) or fits(f"{name}-AbCdEf", pattern)

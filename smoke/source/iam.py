@@ -85,22 +85,41 @@ class Grants:
         self.not_examined.append((roles, Finding(at.path, at.line, what)))
 
 
-def grants(configuration: Configuration) -> Grants:
-    """Return everything that policies let roles read."""
-    result = Grants()
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A policy that `roles` have: its `document`, or the `arn` of one that is attached; `holder` says so."""
+
+    roles: tuple[str, ...]
+    holder: Resource
+    document: Value | None = None
+    arn: Value | None = None
+
+
+def attached(configuration: Configuration) -> Iterator[Attached]:
+    """Yield every policy that a role has."""
     for policy in configuration.of_type("aws_iam_role_policy"):
-        _document(result, _roles(policy.attribute("role")), policy, policy.attribute("policy"))
+        yield Attached(_roles(policy.attribute("role")), policy, policy.attribute("policy"))
     for role in configuration.of_type(ROLE):
         own = _roles(role.reference)
         for block in role.blocks("inline_policy"):
-            _document(result, own, role, block.attribute("policy"))
+            yield Attached(own, role, block.attribute("policy"))
         for arn in items(role.attribute("managed_policy_arns")):
-            _managed(result, configuration, own, role, arn)
+            yield from _behind(configuration, Attached(own, role, arn=arn))
     for type_, attributes in _ATTACHMENTS.items():
         for attachment in configuration.of_type(type_):
             held = _roles(*(attachment.attribute(name) for name in attributes[:-1]))
             for arn in items(attachment.attribute(attributes[-1])):
-                _managed(result, configuration, held, attachment, arn)
+                yield from _behind(configuration, Attached(held, attachment, arn=arn))
+
+
+def grants(configuration: Configuration) -> Grants:
+    """Return everything that policies let roles read."""
+    result = Grants()
+    for each in attached(configuration):
+        if each.arn is None:
+            _document(result, each.roles, each.holder, each.document)
+        else:
+            _managed(result, each.roles, each.holder, each.arn)
     for policy in configuration.of_type("aws_secretsmanager_secret_policy"):
         _of_secret(result, policy)
     _bounded_batches(result)
@@ -119,23 +138,32 @@ def _roles(*values: Value | None) -> tuple[str, ...]:
     return tuple(thing(item, ROLE).key for value in values for item in items(value))
 
 
-def _managed(
-    result: Grants, configuration: Configuration, roles: tuple[str, ...], at: Resource, arn: Value
-) -> None:
-    """What a policy lets a role read that is attached by its ARN."""
-    policy = referenced(arn)
-    name = text(flat(arn)).rpartition("/")[2]
-    if policy is not None and policy.block.type == "data":
-        name = text(policy.attribute("name") or policy.attribute("arn")).rpartition("/")[2]
-        policy = None
-    if policy is None:
+def _behind(configuration: Configuration, found: Attached) -> Iterator[Attached]:
+    """Yield the policy that an ARN names: its document where that is in the files, else the ARN."""
+    assert found.arn is not None
+    policy, name = referenced(found.arn), policy_name(found.arn)
+    if policy is None or policy.block.type == "data":
         own = [
             each for each in configuration.of_type("aws_iam_policy") if text(each.attribute("name")) == name
         ]
-        policy = own[0] if own and ":aws:policy/" not in text(arn) else None
+        policy = own[0] if own and ":aws:policy/" not in text(found.arn) else None
     if policy is not None and policy.type == "aws_iam_policy":
-        _document(result, roles, policy, policy.attribute("policy"))
-        return
+        yield Attached(found.roles, policy, policy.attribute("policy"))
+    else:
+        yield found
+
+
+def policy_name(arn: Value) -> str:
+    """The name of the policy that an ARN stands for."""
+    policy = referenced(arn)
+    if policy is not None and policy.block.type == "data":
+        return text(policy.attribute("name") or policy.attribute("arn")).rpartition("/")[2]
+    return text(flat(arn)).rpartition("/")[2]
+
+
+def _managed(result: Grants, roles: tuple[str, ...], at: Resource, arn: Value) -> None:
+    """What a policy lets a role read that is not in the files."""
+    name = policy_name(arn)
     for service, names in _ANY.items():
         if name in names:
             result.found.append(Grant(roles, at.address, arn.at, service, pattern="*"))

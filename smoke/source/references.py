@@ -34,11 +34,11 @@ def undeclared(configuration: Configuration) -> tuple[int, Examined]:
             count += 1
             if name and not _is_declared(name, module):
                 missing[name].append(at)
-        for name, places in _arguments(module):
+        for name, places in (*_arguments(module), *_instances(module)):
             missing[name] += places
         for name, found in missing.items():
             first, *others = sorted(set(found))
-            what = f"{name} is not declared" if not name.startswith("the module") else name
+            what = name if " " in name else f"{name} is not declared"
             if others:
                 what += f" (also {', '.join(map(str, others))})"
             if module.files.unread:
@@ -128,6 +128,58 @@ def _name(base: str, steps: tuple[tuple[str, object], ...], bound: frozenset[str
         return ""
     wanted = {"data": 2, "ephemeral": 2, "module": 2}.get(base, 1)
     return ".".join([base, *attributes[:wanted]])
+
+
+def _instances(module: Module) -> Iterator[tuple[str, list[Place]]]:
+    """Yield references to several things without a key, to one with a key, and to a key that is not there.
+
+    A key that is not there may be named by what is guarded, such as `length(x.y) > 0 ? x.y[0].id : ""`, and
+    by what may be left out itself.
+    """
+    paths = [each for expr in module.files.locals.values() for each in _paths(expr)]
+    for block in (*module.files.blocks.values(), *module.files.others):
+        optional = "count" in block.attributes or "for_each" in block.attributes
+        paths += [each for expr in _expressions(block) for each in _paths(expr, optional)]
+    for expr, guarded in paths:
+        base, steps = expr.args
+        address = _name(base.args[0], steps[:2], frozenset())
+        steps = steps[address.count(".") :]
+        declared = module.files.blocks.get(address)
+        if declared is None or not steps or declared.type not in {"resource", "data", "module"}:
+            continue
+        several = next((each for each in ("count", "for_each") if each in declared.attributes), "")
+        if several and steps[0][0] == "attr":
+            yield f"{address} has {several}: a reference to it needs a key", [expr.at]
+        elif not several and steps[0][0] == "index":
+            yield f"{address} has neither count nor for_each: it has no keys", [expr.at]
+        elif several and not guarded and steps[0][0] == "index" and declared.type != "module":
+            key = steps[0][1]
+            found, why = module.expand(address)
+            known = {each.key.strip('"') for each in found}
+            if not why and key.kind == "literal" and str(key.args[0]) not in known:
+                yield f"{address} has no key {key.text}, by its {several}", [expr.at]
+
+
+def _expressions(block: Block) -> Iterator[Expr]:
+    """Yield the expressions in a block, at any depth, that need what they refer to."""
+    if block.type not in _OTHER_BLOCKS:
+        others = _OTHER_ATTRIBUTES | {"depends_on"}
+        yield from (expr for name, expr in block.attributes.items() if name not in others)
+        for inner in block.blocks:
+            yield from _expressions(inner)
+
+
+#: Functions that need their arguments, whatever these come to.
+_PLAIN = {"jsonencode", "concat", "merge", "toset", "compact", "join", "format"}
+
+
+def _paths(expr: Expr, guarded: bool = False) -> Iterator[tuple[Expr, bool]]:
+    """Yield the paths in an expression that begin with a name, and whether something guards each."""
+    if expr.kind == "path" and expr.args[0].kind == "name":
+        yield expr, guarded
+    guards = expr.kind in {"condition", "for"} or (expr.kind == "call" and expr.args[0] not in _PLAIN)
+    for child in expr.children():
+        yield from _paths(child, guarded or guards)
 
 
 def _arguments(module: Module) -> Iterator[tuple[str, list[Place]]]:

@@ -114,3 +114,42 @@ def test_where_a_file_cannot_be_read_a_declaration_may_be_in_it(read: Read) -> N
     assert (
         "aws_lb.main is not declared, unless it is in what could not be read" in examined.not_examined[0].what
     )
+
+
+@pytest.mark.parametrize(
+    ("reference", "what"),
+    [
+        ("aws_x.several[0].id", ""),
+        ("aws_x.several[1].id", "aws_x.several has no key 1, by its count"),
+        ("aws_x.several[*].id", ""),
+        ("aws_x.several.*.id", ""),
+        ("aws_x.several.0.id", ""),
+        ("aws_x.several.id", "aws_x.several has count: a reference to it needs a key"),
+        ("length(aws_x.several)", ""),
+        ("one(aws_x.several[*].id)", ""),
+        ('aws_x.map["a"].id', ""),
+        ('aws_x.map["b"].id', 'aws_x.map has no key "b", by its for_each'),
+        ("aws_x.map.id", "aws_x.map has for_each: a reference to it needs a key"),
+        ("{ for key, x in aws_x.map : key => x.id }", ""),
+        ("jsonencode([aws_x.none.id])", "aws_x.none has count: a reference to it needs a key"),
+        ("aws_x.none[0].id", "aws_x.none has no key 0, by its count"),
+        ('length(aws_x.none) > 0 ? aws_x.none[0].id : ""', ""),
+        ('try(aws_x.none[0].id, "")', ""),
+        ("aws_x.open[0].id", ""),
+        ("aws_x.plain.id", ""),
+        ("aws_x.plain.list[0]", ""),
+        ("aws_x.plain[0].id", "aws_x.plain has neither count nor for_each: it has no keys"),
+    ],
+)
+def test_a_reference_has_the_key_that_it_needs(read: Read, reference: str, what: str) -> None:
+    things = """
+    variable "open" {}
+    resource "aws_x" "several" { count = 1 }
+    resource "aws_x" "none" { count = 0 }
+    resource "aws_x" "open" { count = var.open }
+    resource "aws_x" "map" { for_each = toset(["a"]) }
+    resource "aws_x" "plain" {}
+    """
+    _, examined = undeclared(read(things, f"locals {{ one = {reference} }}"))
+    assert [each.what for each in examined.findings] == [what] * bool(what)
+    assert not examined.not_examined

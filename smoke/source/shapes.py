@@ -1,0 +1,299 @@
+"""What Terraform's provider and AWS demand of the things that a platform is made of.
+
+A resource that lacks a required argument, or sets one to what its API does not take, is never created:
+`terraform validate`, `plan` or AWS itself refuses it. Sources: the provider's schemas, the APIs' references.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from .checkout import Examined
+from .identities import entries, items
+from .terraform import Body, Configuration, Resource
+from .values import Value, decoded, flat, hidden, is_known, number, options, text
+
+_REGION = r"[a-z]{2}(-[a-z]+)+-\d"
+_ARN = rf"arn:aws[\w-]*:[\w-]+:({_REGION})?:(\d{{12}}|aws)?:.+"
+_BALANCED = "HTTPS?|TCP|TLS|UDP|TCP_UDP|GENEVE|QUIC|TCP_QUIC"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a block, or an object in JSON, must be like.
+
+    `needs` are names of attributes or blocks, `a|b` meaning one of them; `values` are patterns that a known
+    value, or each item of a list, must fit; `within` are the lowest and the highest number. `inside` are the
+    shapes of blocks, and of objects in an attribute that is a list, an object or JSON.
+    """
+
+    needs: tuple[str, ...] = ()
+    values: Mapping[str, str] = field(default_factory=dict)
+    within: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    inside: Mapping[str, Shape] = field(default_factory=dict)
+
+
+_LOGS = Shape(
+    ("logDriver",),
+    {"logDriver": "awslogs|splunk|awsfirelens|fluentd|gelf|journald|json-file|logentries|syslog|none"},
+)
+_CONTAINER = Shape(
+    ("name", "image"),
+    inside={
+        "environment": Shape(("name",)),
+        "secrets": Shape(("name", "valueFrom")),
+        "portMappings": Shape(("containerPort|containerPortRange",), {"protocol": "tcp|udp"},
+                              {"containerPort": (1, 65535)}),
+        "healthCheck": Shape(("command",), within={
+            "interval": (5, 300), "timeout": (2, 60), "retries": (1, 10), "startPeriod": (0, 300),
+        }),
+        "logConfiguration": _LOGS,
+    },
+)  # fmt: skip
+_STATEMENT = Shape(
+    ("Effect", "Action|NotAction"),
+    {"Effect": "Allow|Deny", "Action": r"\*|[\w*-]+:[\w*?]+", "NotAction": r"\*|[\w*-]+:[\w*?]+"},
+)
+_TRUST = Shape(
+    ("Statement",),
+    {"Version": "2012-10-17|2008-10-17"},
+    inside={"Statement": Shape((*_STATEMENT.needs, "Principal|NotPrincipal"), _STATEMENT.values)},
+)
+_POLICY = Shape(
+    ("Statement",), _TRUST.values,
+    inside={"Statement": Shape((*_STATEMENT.needs, "Resource|NotResource"), _STATEMENT.values)},
+)  # fmt: skip
+_ACTION = Shape(("type",), {
+    "type": "forward|redirect|fixed-response|authenticate-cognito|authenticate-oidc|jwt-validation",
+})  # fmt: skip
+#: What makes a database from another one: its engine, size and user come from there.
+_COPY = "|snapshot_identifier|replicate_source_db|restore_to_point_in_time|s3_import"
+
+SHAPES: Mapping[str, Shape] = {
+    "aws_cloudwatch_dashboard": Shape(("dashboard_name", "dashboard_body"), inside={
+        "dashboard_body": Shape(("widgets",), inside={
+            "widgets": Shape(("type", "properties"), {"type": "metric|text|log|alarm|explorer|custom|trace"}),
+        }),
+    }),
+    "aws_cloudwatch_metric_alarm": Shape(
+        ("alarm_name", "comparison_operator", "evaluation_periods", "threshold|threshold_metric_id",
+         "metric_query|metric_name", "metric_query|namespace", "metric_query|period",
+         "metric_query|statistic|extended_statistic"),
+        {
+            "comparison_operator": "(Greater|Less)Than(OrEqualTo)?Threshold|GreaterThanUpperThreshold"
+            "|LessThanLowerThreshold|LessThanLowerOrGreaterThanUpperThreshold",
+            "treat_missing_data": "missing|ignore|breaching|notBreaching",
+            "statistic": "SampleCount|Average|Sum|Minimum|Maximum",
+        },
+        {"evaluation_periods": (1, 86400)},
+    ),
+    "aws_db_instance": Shape(
+        ("instance_class", f"engine{_COPY}", f"allocated_storage{_COPY}", f"username{_COPY}",
+         f"password|password_wo|manage_master_user_password{_COPY}"),
+        {"instance_class": r"db\.[a-z0-9-]+(\.[a-z0-9-]+)*\.(micro|small|medium|\d*x?large|metal)",
+         "engine": r"postgres|mysql|mariadb|(oracle|sqlserver|custom|db2|aurora)[\w-]*"},
+        {"allocated_storage": (5, 65536)},
+    ),
+    "aws_ecr_repository": Shape(
+        ("name",), {"image_tag_mutability": "(IM)?MUTABLE(_WITH_EXCLUSION)?"}
+    ),
+    "aws_ecs_cluster": Shape(("name",), inside={
+        "setting": Shape(
+            ("name", "value"), {"name": "containerInsights", "value": "enabled|disabled|enhanced"}
+        ),
+    }),
+    "aws_ecs_service": Shape(
+        ("name",),
+        {"launch_type": "EC2|FARGATE|EXTERNAL", "scheduling_strategy": "REPLICA|DAEMON"},
+        inside={
+            "network_configuration": Shape(("subnets",)),
+            "load_balancer": Shape(("container_name", "container_port", "target_group_arn|elb_name")),
+            "service_registries": Shape(("registry_arn",)),
+            "deployment_circuit_breaker": Shape(("enable", "rollback")),
+        },
+    ),
+    "aws_ecs_task_definition": Shape(
+        ("family", "container_definitions"),
+        {"network_mode": "bridge|host|awsvpc|none",
+         "requires_compatibilities": "EC2|FARGATE|EXTERNAL|MANAGED_INSTANCES"},
+        inside={"container_definitions": _CONTAINER},
+    ),
+    "aws_iam_policy_document": Shape(inside={
+        "statement": Shape(
+            values={"effect": "Allow|Deny", "actions": _STATEMENT.values["Action"]},
+            inside={
+                "principals": Shape(
+                    ("type", "identifiers"), {"type": r"AWS|Service|Federated|CanonicalUser|\*"}
+                ),
+                "condition": Shape(("test", "variable", "values")),
+            },
+        ),
+    }),
+    "aws_iam_role": Shape(("assume_role_policy",), inside={"assume_role_policy": _TRUST}),
+    "aws_iam_role_policy": Shape(("role", "policy"), inside={"policy": _POLICY}),
+    "aws_iam_role_policy_attachment": Shape(("role", "policy_arn"), {"policy_arn": _ARN}),
+    "aws_lb": Shape(("subnets|subnet_mapping",), {"load_balancer_type": "application|network|gateway"}),
+    "aws_lb_listener": Shape(
+        ("load_balancer_arn", "default_action"), {"protocol": _BALANCED}, {"port": (1, 65535)},
+        {"default_action": _ACTION},
+    ),
+    "aws_lb_listener_rule": Shape(
+        ("listener_arn", "action", "condition"), within={"priority": (1, 50000)},
+        inside={
+            "action": _ACTION,
+            "condition": Shape(
+                ("host_header|http_header|http_request_method|path_pattern|query_string|source_ip",),
+                inside={
+                    each: Shape(("values|regex_values",)) for each in ("host_header", "path_pattern")
+                },
+            ),
+        },
+    ),
+    "aws_lb_target_group": Shape(
+        values={"protocol": _BALANCED, "target_type": "instance|ip|lambda|alb"}, within={"port": (1, 65535)}
+    ),
+    "aws_security_group_rule": Shape(
+        ("type", "from_port", "to_port", "protocol", "security_group_id",
+         "cidr_blocks|ipv6_cidr_blocks|prefix_list_ids|self|source_security_group_id"),
+        {"type": "ingress|egress", "cidr_blocks": r"[\d.]+/\d+"},
+        {"from_port": (-1, 65535), "to_port": (-1, 65535)},
+    ),
+    "aws_service_discovery_private_dns_namespace": Shape(("name", "vpc"), {"vpc": "vpc-.+"}),
+    "aws_service_discovery_service": Shape(("name",), inside={
+        "dns_config": Shape(
+            ("namespace_id", "dns_records"), {"routing_policy": "MULTIVALUE|WEIGHTED"},
+            inside={"dns_records": Shape(("ttl", "type"), {"type": "A|AAAA|SRV|CNAME"})},
+        ),
+    }),
+    "aws_sns_topic_subscription": Shape(
+        ("topic_arn", "protocol", "endpoint"),
+        {"protocol": "application|email|email-json|firehose|https?|lambda|sms|sqs"},
+    ),
+}  # fmt: skip
+
+#: The memory that Fargate has for each CPU, in MiB: lowest, highest, step.
+FARGATE = {
+    256: (512, 2048, 512), 512: (1024, 4096, 1024), 1024: (2048, 8192, 1024), 2048: (4096, 16384, 1024),
+    4096: (8192, 30720, 1024), 8192: (16384, 61440, 4096), 16384: (32768, 122880, 8192),
+}  # fmt: skip
+
+
+def misshapen(configuration: Configuration) -> tuple[int, Examined]:
+    """Return how many resources have a known shape, and where one has another than it must have."""
+    count, result = 0, Examined()
+    for resource in configuration.resources:
+        shape = SHAPES.get(resource.type)
+        if shape is None or (resource.block.type == "data") != (resource.type == "aws_iam_policy_document"):
+            continue
+        count += 1
+        wrong = list(_of_body(resource, shape))
+        if resource.type == "aws_ecs_task_definition":
+            wrong += _of_fargate(resource)
+        result.findings.extend(resource.finding(f"{resource.address}: {what}", at) for what, at in wrong)
+    return count, result
+
+
+Wrong = tuple[str, Value | None]
+
+
+def _of_body(body: Body, shape: Shape) -> Iterator[Wrong]:
+    blocks = {block.type for block in body.block.blocks}
+    blocks |= {block.labels[0] for block in body.block.nested("dynamic") if block.labels}
+    names = {name for each in shape.needs for name in each.split("|")}
+    there = {name for name in names if name in blocks or body.attribute(name) is not None}
+    yield from _lacking(shape, there)
+    for name in {*shape.values, *shape.within, *shape.inside}:
+        value = body.attribute(name)
+        if value is not None:
+            yield from _of_value(name, value, shape)
+        elif name in shape.inside:
+            for inner in body.blocks(name):
+                for what, at in _of_body(inner, shape.inside[name]):
+                    yield f"{name}: {what}", at or Value(None, inner.at)
+
+
+def _lacking(shape: Shape, there: set[str]) -> Iterator[Wrong]:
+    for each in shape.needs:
+        if not there & set(each.split("|")):
+            yield f"it has no {each.replace('|', ' or ')}", None
+
+
+def _of_value(name: str, value: Value, shape: Shape) -> Iterator[Wrong]:
+    pattern, bounds, inner = shape.values.get(name), shape.within.get(name), shape.inside.get(name)
+    for each in items(decoded(value) or value) if inner else items(value):
+        if inner is not None:
+            yield from ((f"{name}: {what}", at or each) for what, at in _of_object(each, inner))
+        elif pattern is not None and is_known(each) and not re.fullmatch(pattern, text(flat(each))):
+            yield f"{name} is {text(flat(each))}, which there is not", each
+        elif bounds is not None and is_known(each):
+            found = number(flat(each))
+            if found is None or not bounds[0] <= found <= bounds[1]:
+                yield f"{name} is {text(flat(each))}, accepted is {bounds[0]:g} to {bounds[1]:g}", each
+
+
+def _of_object(value: Value, shape: Shape) -> Iterator[Wrong]:
+    found = {name: each for name, each in entries(value).items() if each.content is not None}
+    if not found:
+        if not hidden(value) and is_known(value):
+            yield from _lacking(shape, set())
+        return
+    yield from _lacking(shape, {*found})
+    for name in {*shape.values, *shape.within, *shape.inside} & found.keys():
+        yield from _of_value(name, found[name], shape)
+
+
+def _of_fargate(task: Resource) -> Iterator[Wrong]:
+    """What Fargate, and any ECS, refuses of a task definition as a unit."""
+    compatible = [text(flat(each)) for each in items(task.attribute("requires_compatibilities"))]
+    if "FARGATE" in compatible:
+        mode, cpu, memory = (task.attribute(name) for name in ("network_mode", "cpu", "memory"))
+        if mode is None or (is_known(mode) and text(flat(mode)) != "awsvpc"):
+            yield "Fargate needs network_mode awsvpc", mode
+        yield from _sizes(cpu, memory)
+        if task.attribute("execution_role_arn") is None:
+            yield (
+                "it has no execution_role_arn, without which Fargate starts no task with logs or secrets",
+                None,
+            )
+    for listed in options(task.attribute("container_definitions") or Value(None, task.at)):
+        read = decoded(listed)
+        containers = [entries(each) for each in items(read)] if read is not None else []
+        marks = [each.get("essential") for each in containers]
+        if marks and all(mark is not None and flat(mark).content is False for mark in marks):
+            yield "no container is essential", None
+        for container in containers:
+            yield from _of_logs(container, "FARGATE" in compatible)
+
+
+def _sizes(cpu: Value | None, memory: Value | None) -> Iterator[Wrong]:
+    for one in options(cpu) if cpu is not None else ():
+        for other in options(memory) if memory is not None else ():
+            size, room = number(flat(one)), number(flat(other))
+            if size is None or room is None:
+                continue
+            low, high, step = FARGATE.get(int(size), (0, 0, 1))
+            if size not in FARGATE or not low <= room <= high or room % step:
+                yield f"Fargate has no task of {size:g} CPU units with {room:g} MiB", one
+    for name, value in (("cpu", cpu), ("memory", memory)):
+        if value is None:
+            yield f"Fargate needs its {name}", None
+
+
+def _of_logs(container: Mapping[str, Value], fargate: bool) -> Iterator[Wrong]:
+    """The options that awslogs must have, and a health check that is a command."""
+    logs = entries(container.get("logConfiguration"))
+    if text(logs.get("logDriver")) == "awslogs":
+        told = entries(logs.get("options"))
+        wanted = ["awslogs-group", "awslogs-region", *(["awslogs-stream-prefix"] if fargate else [])]
+        for name in wanted:
+            if name not in told and not hidden(logs.get("options")):
+                yield f"awslogs needs its option {name}", container.get("logConfiguration")
+        region = told.get("awslogs-region")
+        if region is not None and is_known(region) and not re.fullmatch(_REGION, text(flat(region))):
+            yield f"awslogs-region is {text(flat(region))}, which is no region", region
+    command = entries(container.get("healthCheck")).get("command")
+    first = next(items(command), None)
+    if first is not None and is_known(first) and text(flat(first)) not in ("CMD", "CMD-SHELL", "NONE"):
+        yield f"a health check begins with CMD or CMD-SHELL, not {text(flat(first))}", first

@@ -1,0 +1,252 @@
+"""One service behind a load balancer, with its role and network: each way in which that does not fit."""
+
+import pytest
+
+from smoke.source.addresses import Address, connected, named
+from smoke.source.checkout import Examined
+from smoke.source.definitions import read as read_definitions
+from smoke.source.network import reached
+from smoke.source.shapes import misshapen
+from smoke.source.starting import starts
+from tests.smoke.source.terraform_files import Read
+
+PLATFORM = """
+variable "unset" {}
+variable "vpc" { default = "vpc-1" }
+resource "aws_ecs_cluster" "main" { name = "p-cluster" }
+resource "aws_ecr_repository" "finn" { name = "p-finn" }
+resource "aws_secretsmanager_secret" "finn" { name = "p/finn/key" }
+data "aws_iam_policy_document" "tasks" {
+  statement {
+    actions = ["sts:AssumeRole"]
+    principals {
+      type        = "Service"
+      identifiers = ["ecs-tasks.amazonaws.com"]
+    }
+  }
+}
+resource "aws_iam_role" "finn" {
+  name               = "p-finn"
+  assume_role_policy = data.aws_iam_policy_document.tasks.json
+}
+resource "aws_iam_role_policy_attachment" "finn" {
+  role       = aws_iam_role.finn.name
+  policy_arn = "arn:aws:iam::aws:policy/service-role/AmazonECSTaskExecutionRolePolicy"
+}
+resource "aws_iam_role_policy" "finn" {
+  role   = aws_iam_role.finn.id
+  policy = jsonencode({ Version = "2012-10-17", Statement = [{
+    Effect = "Allow", Action = "secretsmanager:GetSecretValue", Resource = aws_secretsmanager_secret.finn.arn
+  }] })
+}
+resource "aws_ecs_task_definition" "finn" {
+  family                   = "p-finn"
+  requires_compatibilities = ["FARGATE"]
+  network_mode             = "awsvpc"
+  cpu                      = 256
+  memory                   = 512
+  execution_role_arn       = aws_iam_role.finn.arn
+  container_definitions = jsonencode([{
+    name         = "finn"
+    image        = "${aws_ecr_repository.finn.repository_url}:${var.unset}"
+    portMappings = [{ containerPort = 3000 }]
+    secrets      = [{ name = "KEY", valueFrom = aws_secretsmanager_secret.finn.arn }]
+    healthCheck  = { command = ["CMD", "true"], interval = 30 }
+    logConfiguration = { logDriver = "awslogs", options = {
+      awslogs-group = "/ecs/p/finn", awslogs-region = "us-east-1", awslogs-stream-prefix = "finn"
+    } }
+  }])
+}
+resource "aws_security_group" "finn" { name = "finn" }
+resource "aws_security_group" "api" { name = "api" }
+resource "aws_security_group_rule" "out" {
+  type              = "egress"
+  security_group_id = aws_security_group.api.id
+  cidr_blocks       = ["0.0.0.0/0"]
+  from_port         = 0
+  to_port           = 0
+  protocol          = "-1"
+}
+resource "aws_security_group_rule" "in" {
+  type                     = "ingress"
+  security_group_id        = aws_security_group.finn.id
+  source_security_group_id = aws_security_group.api.id
+  from_port                = 3000
+  to_port                  = 3000
+  protocol                 = "tcp"
+}
+resource "aws_ecs_service" "finn" {
+  name            = "p-finn"
+  task_definition = aws_ecs_task_definition.finn.arn
+  network_configuration {
+    subnets         = ["subnet-1"]
+    security_groups = [aws_security_group.finn.id]
+  }
+  load_balancer {
+    target_group_arn = aws_lb_target_group.finn.arn
+    container_name   = "finn"
+    container_port   = 3000
+  }
+  service_registries { registry_arn = aws_service_discovery_service.of["finn"].arn }
+}
+resource "aws_ecs_service" "api" {
+  name            = "p-api"
+  task_definition = "p-api"
+  network_configuration {
+    subnets         = ["subnet-1"]
+    security_groups = [aws_security_group.api.id]
+  }
+}
+resource "aws_service_discovery_private_dns_namespace" "main" {
+  name = "p.local"
+  vpc  = var.vpc
+}
+resource "aws_service_discovery_service" "of" {
+  for_each = toset(["finn"])
+  name     = each.key
+  dns_config {
+    namespace_id = aws_service_discovery_private_dns_namespace.main.id
+    dns_records {
+      ttl  = 10
+      type = "A"
+    }
+  }
+}
+resource "aws_lb" "main" { subnets = ["subnet-1"] }
+resource "aws_lb_target_group" "finn" {
+  target_type = "ip"
+  health_check { path = "/health" }
+}
+resource "aws_lb_target_group" "other" { target_type = "ip" }
+resource "aws_lb_listener" "https" {
+  load_balancer_arn = aws_lb.main.arn
+  port              = 443
+  protocol          = "HTTPS"
+  default_action {
+    type             = "forward"
+    target_group_arn = aws_lb_target_group.other.arn
+  }
+}
+resource "aws_lb_listener_rule" "finn" {
+  listener_arn = aws_lb_listener.https.arn
+  action {
+    type = "forward"
+    forward {
+      target_group {
+        arn = aws_lb_target_group.finn.arn
+      }
+    }
+  }
+  condition {
+    host_header { values = ["finn.example.org"] }
+  }
+}
+"""
+READS = "Resource = aws_secretsmanager_secret.finn.arn"
+SOURCE = "source_security_group_id = aws_security_group.api.id"
+DYNAMIC = """    dynamic "dns_records" {
+      for_each = []
+      content {}
+    }
+    other {"""
+INLINE = """resource "aws_security_group" "api" {
+  name = "api"
+  egress {
+    from_port       = 3000
+    to_port         = 3000
+    protocol        = "tcp"
+    security_groups = [aws_security_group.finn.id]
+  }
+}"""
+FINN = Address("finn", "p.local", "finn.example.org", "/health")
+
+
+def findings(read: Read, find: str = "", replace: str = "") -> dict[str, Examined]:
+    assert find in PLATFORM
+    configuration = read(PLATFORM.replace(find, replace) if find else PLATFORM)
+    defined = read_definitions(configuration, ["finn", "api"])
+    return {
+        "shape": misshapen(configuration)[1],
+        "start": starts(configuration, defined),
+        "address": connected(configuration, defined, {"finn": FINN}),
+        "way": reached(configuration, defined, {"finn": ["api"]})[1],
+        "name": named(configuration, {"aws_ecs_cluster": ["p-cluster"], "aws_ecs_service": ["p-finn"]}),
+    }
+
+
+@pytest.mark.parametrize(
+    ("find", "replace", "rule", "what"),
+    [
+        ("", "", "", ""),
+        # what AWS would refuse
+        ('  from_port                = 3000\n', "", "shape", "it has no from_port"),
+        ('protocol                 = "tcp"', 'protocol = null', "shape", "it has no protocol"),
+        ('"CMD", "true"', '"curl", "-f"', "shape", "begins with CMD or CMD-SHELL"),
+        ("interval = 30", "interval = 3", "shape", "accepted is 5 to 300"),
+        ('awslogs-region = "us-east-1"', 'awslogs-region = "useast1"', "shape", "is no region"),
+        (', awslogs-stream-prefix = "finn"', "", "shape", "needs its option awslogs-stream-prefix"),
+        ("memory                   = 512", "memory = 768", "shape", "256 CPU units with 768 MiB"),
+        ('memory                   = 512', 'memory = "2048"', "", ""),
+        ("cpu                      = 256", 'cpu = ".25 vCPU"', "", ""),
+        ('network_mode             = "awsvpc"', "", "shape", "needs network_mode awsvpc"),
+        ('Effect = "Allow"', 'Effect = "Permit"', "shape", "Effect is Permit"),
+        ('Action = "secretsmanager:GetSecretValue"', 'Action = "GetSecretValue"', "shape", "Action is"),
+        ('      type        = "Service"\n', "", "shape", "it has no type"),
+        ('type = "A"', 'type = "PTR"', "shape", "type is PTR"),
+        ("    dns_records {", DYNAMIC, "", ""),
+        ('default = "vpc-1"', 'default = "staging"', "shape", "vpc is staging"),
+        # what keeps a task from starting
+        ('"ecs-tasks.amazonaws.com"', '"lambda.amazonaws.com"', "start", "may not be assumed by a task"),
+        ('"ecs-tasks.amazonaws.com"', "var.unset", "? start", "may be assumed by a task"),
+        ("role       = aws_iam_role.finn.name", 'role = "other"', "start", "may not pull an image"),
+        ("/AmazonECSTaskExecutionRolePolicy", "/AWSXRayDaemonWriteAccess", "start", "may not write logs"),
+        (READS, 'Resource = "arn:aws:secretsmanager:us-east-1:1:secret:p/x"',
+         "start", "may not read the secret p/finn/key"),
+        ('Effect = "Allow"', 'Effect = "Deny"', "start", "may not read the secret"),
+        (READS, 'Resource = "arn:aws:secretsmanager:*:*:secret:p/finn/*"',
+         "", ""),
+        (READS, "Resource = var.unset", "? start", "may read the secret"),
+        ("execution_role_arn       = aws_iam_role.finn.arn", "execution_role_arn = var.unset", "? start",
+         "the execution role of finn"),
+        # what keeps it from being found
+        ('container_name   = "finn"', 'container_name = "web"', "address", "finn has no container web"),
+        ("container_port   = 3000", "container_port = 8080", "address", "finn does not listen on port 8080"),
+        ('  target_type = "ip"\n  health', "  health", "address", "does not take IP addresses"),
+        ('path = "/health"', 'path = "/"', "address", "asks / for health"),
+        ('  health_check { path = "/health" }\n', "", "address", "asks / for health"),
+        ('path = "/health"', "path = var.unset", "", ""),
+        ('name = "p.local"', 'name = "q.local"', "address", "found as finn.q.local, not as finn.p.local"),
+        ("name     = each.key", 'name = "f"', "address", "not as finn.p.local"),
+        ('  service_registries { registry_arn = aws_service_discovery_service.of["finn"].arn }\n', "",
+         "address", "found under no name"),
+        ('values = ["finn.example.org"]', 'values = ["x.example.org"]', "address", "no load balancer sends"),
+        ('values = ["finn.example.org"]', 'values = ["*.example.org"]', "", ""),
+        ("arn = aws_lb_target_group.finn.arn\n      }", "arn = aws_lb_target_group.other.arn\n      }",
+         "address", "no load balancer sends finn.example.org to finn"),
+        # what keeps it from being reached
+        (SOURCE, SOURCE.replace("api", "finn"),
+         "way", "no security group of finn lets api in on port 3000"),
+        ('protocol                 = "tcp"', 'protocol = "udp"', "way", "lets api in"),
+        ("to_port                  = 3000", "to_port = 3001", "", ""),
+        (SOURCE, 'cidr_blocks = ["10.0.0.0/8"]', "? way", "lets api in"),
+        (SOURCE, 'cidr_blocks = ["0.0.0.0/0"]', "", ""),
+        (SOURCE, "source_security_group_id = var.unset", "? way",
+         "lets api in"),
+        ('type              = "egress"', 'type = "ingress"', "way", "of api lets it out to finn"),
+        ('resource "aws_security_group" "api" { name = "api" }', INLINE, "", ""),
+        # names
+        ('name = "p-cluster"', 'name = "cluster"', "name", "no aws_ecs_cluster is called p-cluster"),
+        ('name = "p-cluster"', 'name = "p-${var.unset}"', "? name", "unless aws_ecs_cluster.main is"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_together_is_found(
+    read: Read, find: str, replace: str, rule: str, what: str
+) -> None:
+    for name, examined in findings(read, find, replace).items():
+        said = [each.what for each in examined.findings] + [
+            f"? {each.what}" for each in examined.not_examined
+        ]
+        if name == rule.removeprefix("? "):
+            assert any(what in each and each.startswith("?") == rule.startswith("?") for each in said), said
+        elif not rule:
+            assert said == [], name
