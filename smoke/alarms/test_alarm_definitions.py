@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pytest_readiness import Evidence
 
+from smoke.aws.names import Names
 from smoke.source.alarms import ALARM, application, connection_alarms, coverage, heard
 from smoke.source.checkout import Examined
 from smoke.source.definitions import Definitions
@@ -85,11 +86,14 @@ def test_terraform_alarms_watch_the_rest(
 
 @pytest.mark.p1
 def test_terraform_alarms_watch_the_application(
-    terraform: Configuration, within: Mapping[str, int], evidence: Evidence
+    terraform: Configuration,
+    within: Mapping[str, int],
+    plan_facts: Mapping[str, Any],
+    evidence: Evidence,
 ) -> None:
     """Latency, refused tokens and the conservation of money, as the platform measures them itself."""
     evidence.evaluated("a metric of the platform's own is watched", len(APPLICATION))
-    application(terraform, within).require()
+    application(terraform, Names(plan_facts["source"]["prefix"]).app_metrics, within).require()
 
 
 @pytest.mark.p1

@@ -15,6 +15,7 @@ from smoke.source.repository import Repository
 from smoke.source.rollback import Edit, edits, launch, revert, verify
 from smoke.source.rules import startup_migrations
 from smoke.source.terraform import Configuration
+from smoke.source.validity import invalid
 
 pytestmark = [pytest.mark.phase("operations"), pytest.mark.requires("iac"), pytest.mark.static]
 
@@ -61,6 +62,14 @@ def test_pipeline_deploys_every_service(
     evidence.figure("deploy jobs by service", jobs)
     evidence.evaluated("a job deploys the service", len(services))
     found.require()
+
+
+@pytest.mark.p1
+def test_pipeline_workflows_are_valid(repository: Repository, evidence: Evidence) -> None:
+    """No workflow is one that GitHub refuses, needs what is not there, or has a job that never runs."""
+    count, examined = invalid(repository)
+    evidence.figure("jobs", count, limit=">= 1")
+    examined.require()
 
 
 @pytest.mark.p1

@@ -107,6 +107,7 @@ def test_definitions_have_their_names(
         "aws_ecs_task_definition": [names.full(each) for each in (*services, *MIGRATIONS)],
         "aws_cloudwatch_log_group": [f"{names.logs}{each}" for each in services],
         "aws_service_discovery_private_dns_namespace": [names.namespace],
+        "aws_secretsmanager_secret": [f"{names.prefix}/{each}/es256-private-key" for each in SERVICES],
         "aws_sns_topic": [names.topic],
         "aws_cloudwatch_dashboard": [names.full(each) for each in DASHBOARDS],
         "aws_db_instance": [names.database],

@@ -37,6 +37,8 @@ def connected(
     for each in defined.definitions:
         if each.service is None or not each.tasks:
             continue
+        if each.service.attribute("cluster") is None:
+            result.findings.append(each.service.finding(f"{each.name} is in no cluster of the files"))
         listening = ports(each)
         for balanced in each.service.blocks("load_balancer"):
             _balanced(configuration, result, each, balanced, listening, addresses.get(each.name, Address()))

@@ -326,13 +326,13 @@ def coverage(configuration: Configuration, definition: Definition, within: Mappi
 _MONITORING = ("alarm", "cloudwatch", "monitor", "observab")
 
 
-def application(configuration: Configuration, within: Mapping[str, int]) -> Examined:
-    """Return which of the platform's own metrics no alarm watches that fires in time and is heard."""
+def application(configuration: Configuration, namespace: str, within: Mapping[str, int]) -> Examined:
+    """Return which metrics of the platform's own no alarm watches that fires in time and is heard."""
     result = Examined()
     for metric, need in watch.APPLICATION.items():
         _cover(
             configuration, result, metric, None,
-            lambda found: found.metric == metric and found.namespace.endswith("/AppMetrics"),  # noqa: B023
+            lambda found: (found.namespace, found.metric) == (namespace, metric),  # noqa: B023
             lambda found: found.may_be(metric),  # noqa: B023
             need, within,
         )  # fmt: skip

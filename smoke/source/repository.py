@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from . import shell
 from .checkout import Checkout, Malformed
 from .commands import Script
-from .workflow import Job, Step, Workflow, action_steps, read
+from .workflow import Job, Refused, Step, Workflow, action_steps, read
 
 WORKFLOWS = ".github/workflows/"
 _DEEPEST = 6
@@ -23,11 +23,15 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """The workflows of a checkout by path; `unread` are files that are no YAML, with the reason."""
+    """The workflows of a checkout by path.
+
+    `unread` are files that could not be read, with the reason; of those, GitHub itself refuses `refused`.
+    """
 
     workflows: Mapping[str, Workflow]
     unread: dict[str, str]
     script: Script
+    refused: dict[str, str] = field(default_factory=dict)
     _commands: dict[str, list[list[str]]] = field(default_factory=dict)
 
     @classmethod
@@ -39,13 +43,15 @@ class Repository:
     @classmethod
     def read(cls, paths: Iterable[str], script: Script) -> "Repository":
         """Read the workflows among `paths`; `script` gives the text of a file."""
-        workflows, unread = {}, {}
+        workflows, unread, refused = {}, dict[str, str](), dict[str, str]()
         for path in filter(_is_workflow, paths):
             try:
                 workflows[path] = read(script(path) or "", path)
             except Malformed as problem:
                 unread[path] = str(problem)
-        return cls(workflows, unread, script)
+                if isinstance(problem, Refused):
+                    refused[path] = str(problem)
+        return cls(workflows, unread, script, refused)
 
     def called(self, uses: str) -> Workflow | None:
         """The local workflow that a job calls; None for one elsewhere or one that is not there."""
@@ -94,6 +100,14 @@ class Repository:
                         found += self.commands(called, seen | {path})
             self._commands[text] = found
         return self._commands[text]
+
+    def first_script(self, text: str) -> str:
+        """The first script of the checkout that a script calls; empty when it calls none."""
+        for command in shell.commands(shell.parse(text)):
+            for path, _ in shell.scripts_called(shell.words(command)):
+                if self.script(path) is not None:
+                    return path
+        return ""
 
 
 def _is_workflow(path: str) -> bool:

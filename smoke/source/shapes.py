@@ -17,6 +17,7 @@ from .values import Value, decoded, flat, hidden, is_known, number, options, tex
 
 _REGION = r"[a-z]{2}(-[a-z]+)+-\d"
 _ARN = rf"arn:aws[\w-]*:[\w-]+:({_REGION})?:(\d{{12}}|aws)?:.+"
+_SUBNET, _VPC = "subnet-.+", "vpc-.+"
 _BALANCED = "HTTPS?|TCP|TLS|UDP|TCP_UDP|GENEVE|QUIC|TCP_QUIC"
 
 
@@ -108,7 +109,7 @@ SHAPES: Mapping[str, Shape] = {
         ("name",),
         {"launch_type": "EC2|FARGATE|EXTERNAL", "scheduling_strategy": "REPLICA|DAEMON"},
         inside={
-            "network_configuration": Shape(("subnets",)),
+            "network_configuration": Shape(("subnets",), {"subnets": _SUBNET}),
             "load_balancer": Shape(("container_name", "container_port", "target_group_arn|elb_name")),
             "service_registries": Shape(("registry_arn",)),
             "deployment_circuit_breaker": Shape(("enable", "rollback")),
@@ -134,7 +135,9 @@ SHAPES: Mapping[str, Shape] = {
     "aws_iam_role": Shape(("assume_role_policy",), inside={"assume_role_policy": _TRUST}),
     "aws_iam_role_policy": Shape(("role", "policy"), inside={"policy": _POLICY}),
     "aws_iam_role_policy_attachment": Shape(("role", "policy_arn"), {"policy_arn": _ARN}),
-    "aws_lb": Shape(("subnets|subnet_mapping",), {"load_balancer_type": "application|network|gateway"}),
+    "aws_lb": Shape(("subnets|subnet_mapping",),
+        {"load_balancer_type": "application|network|gateway", "subnets": _SUBNET},
+    ),
     "aws_lb_listener": Shape(
         ("load_balancer_arn", "default_action"), {"protocol": _BALANCED}, {"port": (1, 65535)},
         {"default_action": _ACTION},
@@ -152,15 +155,17 @@ SHAPES: Mapping[str, Shape] = {
         },
     ),
     "aws_lb_target_group": Shape(
-        values={"protocol": _BALANCED, "target_type": "instance|ip|lambda|alb"}, within={"port": (1, 65535)}
+        values={"protocol": _BALANCED, "target_type": "instance|ip|lambda|alb", "vpc_id": _VPC},
+        within={"port": (1, 65535)}
     ),
+    "aws_security_group": Shape(values={"vpc_id": _VPC}),
     "aws_security_group_rule": Shape(
         ("type", "from_port", "to_port", "protocol", "security_group_id",
          "cidr_blocks|ipv6_cidr_blocks|prefix_list_ids|self|source_security_group_id"),
         {"type": "ingress|egress", "cidr_blocks": r"[\d.]+/\d+"},
         {"from_port": (-1, 65535), "to_port": (-1, 65535)},
     ),
-    "aws_service_discovery_private_dns_namespace": Shape(("name", "vpc"), {"vpc": "vpc-.+"}),
+    "aws_service_discovery_private_dns_namespace": Shape(("name", "vpc"), {"vpc": _VPC}),
     "aws_service_discovery_service": Shape(("name",), inside={
         "dns_config": Shape(
             ("namespace_id", "dns_records"), {"routing_policy": "MULTIVALUE|WEIGHTED"},
@@ -191,6 +196,8 @@ def misshapen(configuration: Configuration) -> tuple[int, Examined]:
         wrong = list(_of_body(resource, shape))
         if resource.type == "aws_ecs_task_definition":
             wrong += _of_fargate(resource)
+        if resource.type == "aws_lb_target_group" and text(resource.attribute("target_type")) in ("", "ip"):
+            wrong += _of_body(resource, Shape(("port", "protocol", "vpc_id")))
         result.findings.extend(resource.finding(f"{resource.address}: {what}", at) for what, at in wrong)
     return count, result
 

@@ -50,6 +50,7 @@ class Job:
     secrets: dict[str, str]
     shell: str
     runs_on: str
+    outputs: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,10 @@ class Workflow:
         return order
 
 
+class Refused(Malformed):
+    """A workflow that GitHub does not take, whoever reads it."""
+
+
 def read(text: str, path: str) -> Workflow:
     """Read a workflow. Malformed names `path` and the line."""
     try:
@@ -87,6 +92,8 @@ def read(text: str, path: str) -> Workflow:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise Malformed(f"{path}:{line}: not valid YAML: {error.problem}") from error
+    except yaml.YAMLError as error:  # a character that YAML has not
+        raise Malformed(f"{path}: not valid YAML: {error}") from error
     top = _entries(root)
     shell = _shell(top)
     jobs = {
@@ -94,13 +101,13 @@ def read(text: str, path: str) -> Workflow:
         for name, (line, node) in _entries(top.get("jobs", _NONE)[1]).items()
     }
     if not jobs:
-        raise Malformed(f"{path}: there are no jobs")
+        raise Refused(f"{path}: there are no jobs")
     for job in jobs.values():
         for needed in job.needs:
             if needed not in jobs:
-                raise Malformed(f"{path}:{job.line}: {job.name} needs {needed}, which is not a job")
+                raise Refused(f"{path}:{job.line}: {job.name} needs {needed}, which is not a job")
     if any(job.name in _needed(jobs, job.name) for job in jobs.values()):
-        raise Malformed(f"{path}: the jobs need each other in a circle")
+        raise Refused(f"{path}: the jobs need each other in a circle")
     triggers = _plain(top.get("on", _NONE)[1])
     names = triggers if isinstance(triggers, (list, dict)) else [triggers]
     return Workflow(path, jobs, _inputs(top), tuple(map(str, names)), _texts(top, "env"))
@@ -134,6 +141,7 @@ def _job(name: str, line: int, node: yaml.Node | None, shell: str) -> Job:
         secrets=_texts(entries, "secrets"),
         shell=_shell(entries) or shell,
         runs_on=str(_plain(entries.get("runs-on", _NONE)[1]) or ""),
+        outputs=_texts(entries, "outputs"),
     )
 
 

@@ -60,7 +60,7 @@ class TreeMutant:
 
 @cache
 def tree_mutants() -> Mapping[str, TreeMutant]:
-    """Return every mutant of the repository by its id, `file:block:operator:n`."""
+    """Return every mutant of the repository by its id, `file:path:operator:n`, such as `logs.tf:…`."""
     texts = {path.relative_to(TREE).as_posix(): path.read_text("utf-8") for path in _files()}
     known = _known("\n".join(texts.values()))
     return {each.id: each for file, text in texts.items() for each in of_file(file, text, known)}

@@ -386,5 +386,5 @@ def own(metric: str, **changed: str) -> str:
 )
 def test_the_platforms_own_metrics_are_watched(read: Read, changed: dict[str, str], what: str) -> None:
     alarms = [own(metric, **(changed if metric.startswith("Jwt") else {})) for metric in APPLICATION]
-    examined = application(read(TOPIC, SUBSCRIPTION, *alarms), WITHIN)
+    examined = application(read(TOPIC, SUBSCRIPTION, *alarms), "p/AppMetrics", WITHIN)
     assert [what in each.what for each in examined.findings] == [True] * bool(what)

@@ -77,6 +77,7 @@ resource "aws_security_group_rule" "in" {
 }
 resource "aws_ecs_service" "finn" {
   name            = "p-finn"
+  cluster         = aws_ecs_cluster.main.id
   task_definition = aws_ecs_task_definition.finn.arn
   network_configuration {
     subnets         = ["subnet-1"]
@@ -114,10 +115,13 @@ resource "aws_service_discovery_service" "of" {
 }
 resource "aws_lb" "main" { subnets = ["subnet-1"] }
 resource "aws_lb_target_group" "finn" {
+  port        = 3000
+  protocol    = "HTTP"
+  vpc_id      = var.vpc
   target_type = "ip"
   health_check { path = "/health" }
 }
-resource "aws_lb_target_group" "other" { target_type = "ip" }
+resource "aws_lb_target_group" "other" { target_type = "lambda" }
 resource "aws_lb_listener" "https" {
   load_balancer_arn = aws_lb.main.arn
   port              = 443
@@ -195,6 +199,9 @@ def findings(read: Read, find: str = "", replace: str = "") -> dict[str, Examine
         ('type = "A"', 'type = "PTR"', "shape", "type is PTR"),
         ("    dns_records {", DYNAMIC, "", ""),
         ('default = "vpc-1"', 'default = "staging"', "shape", "vpc is staging"),
+        ('  protocol    = "HTTP"\n', "", "shape", "it has no protocol"),
+        ("vpc_id      = var.vpc", 'vpc_id = "staging"', "shape", "vpc_id is staging"),
+        ('subnets         = ["subnet-1"]', 'subnets = ["vpc-1"]', "shape", "subnets is vpc-1"),
         # what keeps a task from starting
         ('"ecs-tasks.amazonaws.com"', '"lambda.amazonaws.com"', "start", "may not be assumed by a task"),
         ('"ecs-tasks.amazonaws.com"', "var.unset", "? start", "may be assumed by a task"),
@@ -223,6 +230,7 @@ def findings(read: Read, find: str = "", replace: str = "") -> dict[str, Examine
         ('values = ["finn.example.org"]', 'values = ["*.example.org"]', "", ""),
         ("arn = aws_lb_target_group.finn.arn\n      }", "arn = aws_lb_target_group.other.arn\n      }",
          "address", "no load balancer sends finn.example.org to finn"),
+        ("  cluster         = aws_ecs_cluster.main.id\n", "", "address", "finn is in no cluster"),
         # what keeps it from being reached
         (SOURCE, SOURCE.replace("api", "finn"),
          "way", "no security group of finn lets api in on port 3000"),

@@ -1,0 +1,87 @@
+"""Workflows that GitHub refuses, or in which something is empty or never runs, and their right neighbours."""
+
+import pytest
+
+from smoke.source.repository import Repository
+from smoke.source.validity import invalid
+
+WORKFLOW = """
+name: Deploy
+on: [push]
+jobs:
+  build:
+    runs-on: ubuntu-24.04
+    outputs:
+      tag: ${{ steps.tag.outputs.tag }}
+    steps:
+      - id: tag
+        run: echo "tag=1" >> "$GITHUB_OUTPUT"
+  deploy:
+    needs: [build]
+    if: ${{ !cancelled() && needs.build.result == 'success' }}
+    runs-on: ubuntu-24.04
+    steps:
+      - uses: actions/checkout@v4
+      - run: scripts/deploy.sh "${{ needs.build.outputs.tag }}"
+"""
+IF = "    if: ${{ !cancelled() && needs.build.result == 'success' }}"
+RUNS_ON = "    runs-on: ubuntu-24.04\n    steps:\n      - uses"
+
+
+def found(text: str) -> tuple[list[str], list[str]]:
+    files = {".github/workflows/deploy.yml": text, "scripts/deploy.sh": "true\n"}
+    _, examined = invalid(Repository.read(files, files.get))
+    return [each.what for each in examined.findings], [each.what for each in examined.not_examined]
+
+
+@pytest.mark.parametrize(
+    ("find", "replace", "what"),
+    [
+        ("", "", ""),
+        ("on: [push]\n", "", "it has no `on`"),
+        ("on: [push]", "on:\n  workflow_dispatch:", ""),
+        ("needs: [build]", "needs: [built]", "deploy needs built, which is not a job"),
+        ("needs: [build]", "needs: [deploy]", "need each other in a circle"),
+        ("needs: [build]\n", "\n", "needs.build is empty: it does not need that job"),
+        ("      tag: ${{ steps", "      sha: ${{ steps", "needs.build.outputs.tag is empty: build has no"),
+        ("id: tag", "id: version", "steps.tag is empty: no step before it has that id"),
+        ("steps.tag.outputs.tag", "steps.tag.outputs['tag']", ""),
+        ("    if: ${{ !cancelled() && ", "    if: ${{ cancelled() && ", "deploy never runs"),
+        ("needs.build.result == 'success'", "needs.build.result != 'success'", "deploy never runs"),
+        ("needs.build.result == 'success'", "vars.deploy", ""),
+        ("needs.build.result == 'success'", "false", "deploy never runs"),
+        (IF, "    #", ""),
+        (IF, "    if: failure()", "deploy never runs"),
+        (IF, "    if: always()", ""),
+        (RUNS_ON, "    steps:\n      - uses", "deploy: it has no runs-on"),
+        ("runs-on: ubuntu-24.04\n    outputs", "runs-on: [self-hosted, linux]\n    outputs", ""),
+        ("runs-on: ubuntu-24.04\n    outputs", "runs-on: { group: large }\n    outputs", ""),
+        ("      - uses: actions/checkout@v4\n", "", "scripts/deploy.sh is not there"),
+        ("actions/checkout@v4", "acme/sparse-checkout@v1", ""),
+        ("actions/checkout@v4", "actions/download-artifact@v4", ""),
+        ("uses: actions/checkout@v4", 'run: git clone "$URL" .', ""),
+        ("actions/checkout@v4", "actions/setup-node@v4", "scripts/deploy.sh is not there"),
+        ("scripts/deploy.sh", "./scripts/deploy.sh", ""),
+        ("      - id: tag\n        run: echo", "      - id: tag\n        shell: bash\n        ran: echo",
+         "a step has neither run nor uses"),
+    ],
+)  # fmt: skip
+def test_a_workflow_is_right_or_found(find: str, replace: str, what: str) -> None:
+    assert find in WORKFLOW
+    findings, unread = found(WORKFLOW.replace(find, replace) if find else WORKFLOW)
+    assert any(what in each for each in findings) if what else findings == [], findings
+    assert not unread
+
+
+@pytest.mark.parametrize("text", ["a: [", "a: \x07\n", "a: &x [*x\n", "\tjobs:\n"])
+def test_what_is_no_yaml_is_not_examined(text: str) -> None:
+    findings, unread = found(text)
+    assert findings == []
+    assert len(unread) == 1
+
+
+def test_a_job_of_a_called_workflow_may_have_any_output() -> None:
+    before, _, deploy = WORKFLOW.partition("    runs-on: ubuntu-24.04\n    outputs")
+    deploy = deploy[deploy.index("  deploy:") :]
+    called = f"{before}    uses: acme/shared/.github/workflows/build.yml@v2\n{deploy}"
+    assert found(called) == ([], [])
