@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from . import shell
 from .checkout import Checkout, Malformed
 from .commands import Script
-from .workflow import Job, Refused, Step, Workflow, action_steps, read
+from .workflow import Job, Rejected, Step, Workflow, action_steps, read
 
 WORKFLOWS = ".github/workflows/"
 _DEEPEST = 6
@@ -49,7 +49,7 @@ class Repository:
                 workflows[path] = read(script(path) or "", path)
             except Malformed as problem:
                 unread[path] = str(problem)
-                if isinstance(problem, Refused):
+                if isinstance(problem, Rejected):
                     refused[path] = str(problem)
         return cls(workflows, unread, script, refused)
 

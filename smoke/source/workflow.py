@@ -81,7 +81,7 @@ class Workflow:
         return order
 
 
-class Refused(Malformed):
+class Rejected(Malformed):
     """A workflow that GitHub does not take, whoever reads it."""
 
 
@@ -101,13 +101,13 @@ def read(text: str, path: str) -> Workflow:
         for name, (line, node) in _entries(top.get("jobs", _NONE)[1]).items()
     }
     if not jobs:
-        raise Refused(f"{path}: there are no jobs")
+        raise Rejected(f"{path}: there are no jobs")
     for job in jobs.values():
         for needed in job.needs:
             if needed not in jobs:
-                raise Refused(f"{path}:{job.line}: {job.name} needs {needed}, which is not a job")
+                raise Rejected(f"{path}:{job.line}: {job.name} needs {needed}, which is not a job")
     if any(job.name in _needed(jobs, job.name) for job in jobs.values()):
-        raise Refused(f"{path}: the jobs need each other in a circle")
+        raise Rejected(f"{path}: the jobs need each other in a circle")
     triggers = _plain(top.get("on", _NONE)[1])
     names = triggers if isinstance(triggers, (list, dict)) else [triggers]
     return Workflow(path, jobs, _inputs(top), tuple(map(str, names)), _texts(top, "env"))

@@ -9,7 +9,7 @@ from typing import Any
 from stack import StackError
 from stack.aws.clients import ControlClient
 from stack.mutants.catalogue import ENTRIES, mutants
-from stack.mutants.infrastructure import tree_mutants
+from stack.mutants.infrastructure import excused, tree_mutants
 from stack.mutants.process import MUTANT, NOW, NUMBER_BYTES, TRACE
 from stack.process import Command
 from stack.services import python
@@ -36,7 +36,7 @@ class MutantBoard:
         """Return every mutant as data."""
         services, tree = mutants().values(), tree_mutants().values()
         listed = [*(each.as_data() for each in services), *(each.as_data() for each in tree)]
-        return [*listed, *self._aws.mutants()]
+        return [*listed, *map(excused, self._aws.mutants())]
 
     def set(self, mutant_id: str, service: str) -> str:
         """Restart a service with a mutant in it, and all others without; why it does not run, or "".

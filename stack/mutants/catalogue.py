@@ -114,7 +114,7 @@ class Record:
 @cache
 def mutants() -> Mapping[str, Mutant]:
     """Return every mutant by id. Raises StackError for a record in `mutants.toml` that fits none."""
-    recorded, used = _recorded(), set[Record]()
+    recorded, used = records(RECORDED), set[Record]()
     found = {each.id: each for module in modules() for each in of_module(module, recorded, used)}
     lost = sorted(each.id for each in {*recorded} - used)
     if lost:
@@ -223,18 +223,16 @@ def _pattern(text: str) -> re.Pattern[str]:
     return re.compile(re.escape(text).replace(r"\*", ".*"))
 
 
-def _recorded() -> list[Record]:
-    """Return the records. Raises StackError for a malformed entry."""
-    entries = tomllib.loads(RECORDED.read_text("utf-8")).get("equivalent", []) if RECORDED.is_file() else []
+def records(path: Path) -> list[Record]:
+    """Return the records of a file. Raises StackError for a malformed entry."""
+    entries = tomllib.loads(path.read_text("utf-8")).get("equivalent", []) if path.is_file() else []
     found: list[Record] = []
     for entry in entries:
         if not {"reason", "mutants"} <= entry.keys() <= {"reason", "mutants", "services"}:
-            raise StackError(
-                f"{RECORDED.name}: an entry has reason, mutants and perhaps services", str(entry)
-            )
+            raise StackError(f"{path.name}: an entry has reason, mutants and perhaps services", str(entry))
         for mutant_id, change in entry["mutants"].items():
             if "*" not in mutant_id and any(each.id == mutant_id for each in found):
-                raise StackError(f"{RECORDED.name}: {mutant_id} is recorded twice")
+                raise StackError(f"{path.name}: {mutant_id} is recorded twice")
             changes = (change,) if isinstance(change, str) else tuple(change)
             found.append(Record(mutant_id, changes, entry["reason"], tuple(entry.get("services", ()))))
     return found

@@ -12,6 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from stack.mutants.catalogue import Record, records
+
+RECORDED = Path(__file__).parent.parent / "mutants_infrastructure.toml"
 TREE = Path(__file__).parent.parent / "source" / "tree"
 PATTERNS = (
     "infrastructure/terraform/**/*.tf",
@@ -21,6 +24,9 @@ PATTERNS = (
 _RESOURCE = re.compile(r'(?:resource|data|module)\s+"([\w-]+)"(?:\s+"([\w-]+)")?\s*\{')
 _ENTRY = re.compile(r'(?:- )?"?([\w.*/-]+)"?\s*(?:=(?!=)|:(?=\s|$)|\{|"[^"]*"\s*(?:"[^"]*"\s*)?\{)')
 _REFERENCE = re.compile(r"\b((?:data\.)?aws_\w+)\.(\w+)|\b(var|local)\.(\w+)")
+#: An object in a list goes by the name that it gives.
+_NAMED = re.compile(r'\{ name\s*=\s*"(\w+)"')
+_KEY = re.compile(r'(?:- )?"?([\w./-]+)"?\s*(?:=(?!=)|:(?=\s|$)|\{)')
 _HEADER = re.compile(r'[a-z]+ ".*\{')
 #: What is only for people: a change of it changes nothing.
 _WORDS = re.compile(r"\s*(?:#|description\b|tags\b)")
@@ -55,12 +61,27 @@ class TreeMutant:
     def as_data(self) -> dict[str, Any]:
         """Return it as the control API shows it: no service runs it."""
         named = {name: getattr(self, name) for name in ("id", "operator", "file", "line", "before", "after")}
-        return {**named, "group": "infrastructure", "services": [], "lines": [], "equivalent": ""}
+        return excused({**named, "group": "infrastructure", "services": [], "lines": []})
+
+
+@cache
+def _excuses() -> list[Record]:
+    return records(RECORDED)
+
+
+def excused(mutant: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a mutant of the repository or of AWS with the reason why it breaks nothing, "" when it does."""
+    change = f"{mutant['before']} => {mutant['after']}"
+    reason = next((each.reason for each in _excuses() if each.fits(mutant["id"], change)), "")
+    return {**mutant, "equivalent": reason}
 
 
 @cache
 def tree_mutants() -> Mapping[str, TreeMutant]:
-    """Return every mutant of the repository by its id, `file:path:operator:n`, such as `logs.tf:…`."""
+    """Return every mutant of the repository by its id, `file:path:operator:n`.
+
+    A path is the block's address and the keys in it: `aws_ecs_service.api.network_configuration.subnets`.
+    """
     texts = {path.relative_to(TREE).as_posix(): path.read_text("utf-8") for path in _files()}
     known = _known("\n".join(texts.values()))
     return {each.id: each for file, text in texts.items() for each in of_file(file, text, known)}
@@ -70,15 +91,18 @@ def of_file(file: str, text: str, known: Mapping[str, list[str]]) -> Iterator[Tr
     """Yield the mutants of one file; `known` are the names of each type that a reference can go to."""
     lines = text.splitlines(keepends=True)
     counts: Counter[tuple[str, str]] = Counter()
-    block = ""
+    block, above = "", list[tuple[int, str]]()
     for number, line in enumerate(lines):
         block = _block(line, file, block)
+        path = _path(line, above)
         if not line.strip() or _WORDS.match(line):
             continue
         for operator, new, replaced in _changes(lines, number, known):
             changed = "".join(new)
-            counts[block, operator] += 1
-            name = f"{file}:{block}:{operator}:{counts[block, operator]}"
+            inner = path[1:] if path and block.endswith(f".{path[0]}") else path
+            place = ".".join([block, *inner])
+            counts[place, operator] += 1
+            name = f"{file}:{place}:{operator}:{counts[place, operator]}"
             yield TreeMutant(name, operator, file, number + 1, line.strip(), replaced, changed)
 
 
@@ -129,6 +153,17 @@ def _block(line: str, file: str, block: str) -> str:
         return f"{block.partition('.')[0]}.{job[1]}"
     top = re.match(r'([\w-]+)(?: "(\w+)")?', line)
     return ".".join(filter(None, top.groups())) if top is not None else block
+
+
+def _path(line: str, above: list[tuple[int, str]]) -> list[str]:
+    """Return the keys that lead to a line within its block; `above` are those of the lines before."""
+    depth = _indentation(line)
+    while above and line.strip() and above[-1][0] >= depth:
+        above.pop()
+    found = _NAMED.match(line.strip()) or _KEY.match(line.strip())
+    if found is not None and depth > 0:
+        above.append((depth, found[1]))
+    return [key for _, key in above]
 
 
 def _known(text: str) -> dict[str, list[str]]:

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from smoke.source.hcl import parse
-from stack.mutants.infrastructure import TREE, TreeMutant, of_file, tree_mutants
+from stack.mutants.catalogue import records
+from stack.mutants.infrastructure import RECORDED, TREE, TreeMutant, excused, of_file, tree_mutants
 
 TERRAFORM = """\
 resource "aws_sns_topic" "alerts" {
@@ -77,8 +78,8 @@ def test_workflow(operator: str, before: str, after: str) -> None:
 
 def test_an_id_names_the_block() -> None:
     names = {each.id for each in of_file("a.tf", TERRAFORM, KNOWN)}
-    assert "a.tf:aws_cloudwatch_metric_alarm.cpu:number-changed:1" in names
-    assert "a.yml:jobs.deploy:scalar-changed:1" in {each.id for each in of_file("a.yml", WORKFLOW, {})}
+    assert "a.tf:aws_cloudwatch_metric_alarm.cpu.threshold:number-changed:1" in names
+    assert "a.yml:jobs.deploy.needs:scalar-changed:1" in {each.id for each in of_file("a.yml", WORKFLOW, {})}
 
 
 def test_every_mutant_of_the_tree_differs_and_has_an_id_of_its_own() -> None:
@@ -100,3 +101,24 @@ def _read(mutant: TreeMutant) -> None:
         assert isinstance(yaml.safe_load(mutant.text), dict), mutant.id
     else:
         assert not parse(mutant.text, mutant.file).unread, mutant.id
+
+
+def test_every_family_has_a_mutant_and_a_reason() -> None:
+    changes = {each.id: f"{each.before} => {each.after}" for each in tree_mutants().values()}
+    for record in records(RECORDED):
+        assert record.reason
+        if not record.id.startswith("aws:"):
+            assert any(record.fits(name, change) for name, change in changes.items()), record.id
+
+
+@pytest.mark.parametrize(
+    ("mutant_id", "is_excused"),
+    [
+        ("logs.tf:aws_cloudwatch_log_group.api.retention_in_days:entry-dropped:1", True),
+        ("logs.tf:aws_cloudwatch_log_group.api.name:entry-dropped:1", False),
+        ("aws:arrakis-staging-alerts:attributes.EffectiveDeliveryPolicy.json.http:emptied:1", True),
+        ("aws:arrakis-staging-alerts:subscriptions:emptied:1", False),
+    ],
+)
+def test_what_nothing_asks_for_is_excused(mutant_id: str, is_excused: bool) -> None:
+    assert bool(excused({"id": mutant_id, "before": "1", "after": "2"})["equivalent"]) is is_excused
