@@ -10,7 +10,7 @@ from pytest_readiness import Evidence
 from smoke.source.checkout import Checkout
 from smoke.source.decisions import Row, rows
 from smoke.source.definitions import Definitions
-from smoke.source.pipeline import MigrationGate, Pipeline, examine, smoke_keys, undeployed
+from smoke.source.pipeline import MigrationGate, Pipeline, examine, smoke_keys, undeployed, unmigrated
 from smoke.source.repository import Repository
 from smoke.source.rollback import Edit, edits, launch, revert, verify
 from smoke.source.rules import startup_migrations
@@ -49,6 +49,16 @@ def test_pipeline_migrations_cannot_fail_unnoticed(gate: MigrationGate, evidence
     """The migration job is a success only when every migration is."""
     evidence.figure("ways to succeed without a migration", len(gate.void.findings), expected=0)
     gate.void.require()
+
+
+@pytest.mark.p1
+def test_pipeline_runs_every_migration(
+    repository: Repository, plan_facts: Mapping[str, Any], evidence: Evidence
+) -> None:
+    """The migration job leaves none of the plan's migrations out."""
+    migrations = plan_facts["source"]["migrations"]
+    evidence.evaluated("the migration job runs the migration", len(migrations))
+    unmigrated(repository, Pipeline.of(plan_facts["pipeline"]), migrations).require()
 
 
 @pytest.mark.p1

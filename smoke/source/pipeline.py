@@ -261,6 +261,27 @@ def undeployed(
     return found, jobs
 
 
+def unmigrated(repository: Repository, plan: Pipeline, migrations: Sequence[str]) -> Examined:
+    """Examine that the migration job runs each of these migrations.
+
+    A job that names none of them may run any; one that names another leaves this one out.
+    """
+    found = Examined()
+    for workflow in repository.workflows.values():
+        job = workflow.jobs.get(plan.migration)
+        if job is None:
+            continue
+        values = set(_values(repository, workflow, job))
+        named = [each for each in migrations if _names(values, [each])]
+        for each in (each for each in migrations if named and each not in named):
+            what = f"{job.name} runs {' and '.join(named)} and leaves {each} out"
+            found.findings.append(workflow.finding(job.line, what))
+        if not named:
+            what = f"which migrations {job.name} runs: none of {' and '.join(migrations)} is named there"
+            found.not_examined.append(workflow.finding(job.line, what))
+    return found
+
+
 def _names(values: set[str], names: Sequence[str]) -> bool:
     """Whether a value is a service's name or ends in it, such as `$PREFIX-api` and `prod/api`."""
     pattern = re.compile(rf"(?:.*[^A-Za-z0-9])?(?:{'|'.join(map(re.escape, names))})", re.DOTALL)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from smoke.source.pipeline import Pipeline, unmigrated
 from smoke.source.repository import Repository
 from smoke.source.validity import invalid
 
@@ -85,3 +86,23 @@ def test_a_job_of_a_called_workflow_may_have_any_output() -> None:
     deploy = deploy[deploy.index("  deploy:") :]
     called = f"{before}    uses: acme/shared/.github/workflows/build.yml@v2\n{deploy}"
     assert found(called) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("steps", "what"),
+    [
+        ("      - run: migrate.sh a-migration\n      - run: migrate.sh p-b-migration\n", ""),
+        ("      - run: for each in a-migration b-migration; do migrate.sh $each; done\n", ""),
+        ("      - run: migrate.sh\n        env: { TASKS: 'a-migration b-migration' }\n", ""),
+        ("      - run: migrate.sh a-migration\n", "migrate runs a-migration and leaves b-migration out"),
+        ("      - run: npx prisma migrate deploy\n", "? which migrations migrate runs"),
+    ],
+)
+def test_the_migration_job_leaves_no_migration_out(steps: str, what: str) -> None:
+    text = f"on: push\njobs:\n  migrate:\n    runs-on: x\n    steps:\n{steps}"
+    files = {".github/workflows/deploy.yml": text}
+    plan = Pipeline(".github/workflows/deploy.yml", "migrate", [], [], [])
+    examined = unmigrated(Repository.read(files, files.get), plan, ["a-migration", "b-migration"])
+    said = [each.what for each in examined.findings] + [f"? {each.what}" for each in examined.not_examined]
+    assert len(said) == bool(what)
+    assert all(each.startswith(what) for each in said)
