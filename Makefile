@@ -6,7 +6,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # DRILLS=1 also rotates and revokes keys on the embedded platform; ARGS goes to pytest as it is.
 SMOKE_ARGS := $(if $(DRILLS),--drills) $(ARGS)
 
-.PHONY: help smoke test lint types faults mutants hostile docs report bench clean setup-smoke setup-dev
+.PHONY: help smoke test lint types faults mutants hostile compat docs report bench clean setup-smoke setup-dev
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,9 @@ mutants: setup-smoke  ## Small changes of the platform's own code: which does th
 
 hostile: setup-dev  ## Hostile answers and runners: what was tried, and what survived
 	.venv/bin/python -m tests.hostile $(ARGS)
+
+compat: setup-dev  ## The built wheel on each Python, with lowest and highest dependencies, beside other plugins
+	$(PYTEST) tests/compat.py $(ARGS)
 
 docs: setup-dev  ## Build the documentation into .stack/site, with its links checked
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build

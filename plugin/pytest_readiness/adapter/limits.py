@@ -163,7 +163,8 @@ class _Condition:
 def _asked(config: pytest.Config) -> dict[str, Any]:
     """Return as a marker's arguments what the invocation and the settings ask for: a marker hides them."""
     option = config.option
-    appended = option.reruns_mode == "append"  # then they are added to what the marker says
+    # then they are added to what the marker says; pytest-rerunfailures 15 does not know it
+    appended = getattr(option, "reruns_mode", "") == "append"
     return {
         "reruns": 0 if appended else _number(config, "reruns"),
         "reruns_delay": _number(config, "reruns_delay"),
