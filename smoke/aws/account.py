@@ -211,6 +211,7 @@ class BoundedSender:
             answers_within=within,
             max_body=MAX_BODY,
             trust=trusting(ca_bundle) if ca_bundle else None,
+            traced=False,  # AWS has no use for it
         )
 
     def __call__(self, request: Any, **_: Any) -> Any:

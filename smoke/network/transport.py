@@ -10,6 +10,7 @@ for ever. Here a request's read and write timeouts are the moment at which its e
 from __future__ import annotations
 
 import re
+import secrets
 import socket
 import ssl
 import time
@@ -70,8 +71,11 @@ def http_pool(
     answers_within: float = ANSWER_WITHIN_S,
     max_body: int = MAX_BODY,
     trust: ssl.SSLContext | None = None,
+    traced: bool = True,
 ) -> httpx.Client:
     """A client for all services. ``proxies``: through those of the runner's environment, if there are any.
+
+    ``traced``: each request begins a trace of its own, by which the platform's side of it can be found.
 
     A timeout, ``answers_within`` or that of one request, is how long the complete exchange may take.
     """
@@ -79,6 +83,7 @@ def http_pool(
         transport=BoundedTransport(trust or authorities(), proxies=proxies, max_body=max_body),
         timeout=within(answers_within),
         headers={"User-Agent": agent, "Accept-Encoding": "gzip"},
+        traced=traced,
     )
 
 
@@ -93,12 +98,16 @@ class _Pool(httpx.Client):
     Hosts share domains, and on one machine services share even their host: no cookie may pass.
     """
 
-    def __init__(self, *, transport: BoundedTransport, **options: Any) -> None:
+    def __init__(self, *, transport: BoundedTransport, traced: bool, **options: Any) -> None:
         super().__init__(transport=transport, **options)
         self._bounded = transport
+        self._traced = traced
 
     def send(self, request: httpx.Request, *, stream: bool = False, **_: Any) -> httpx.Response:
         """The answer to one request, as it is; its body unread where it is a ``stream``."""
+        if self._traced:  # W3C Trace Context: version, trace id, parent id, sampled
+            trace = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+            request.headers.setdefault("traceparent", trace)
         response = self._bounded.handle_request(request)
         response.request = request
         try:

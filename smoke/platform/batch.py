@@ -20,7 +20,8 @@ from .attacks import mint_command
 
 #: Headers that a client sets by itself.
 _OWN_HEADERS = frozenset(
-    {"accept-encoding", "authorization", "connection", "content-length", "host", "user-agent"}
+    {"accept-encoding", "authorization", "connection", "content-length", "host"}
+    | {"traceparent", "user-agent"}
 )
 #: The routes that charge, and what of a token decides who pays and what is answered.
 CALLS = ("freeside.invoke", "freeside.stream", "finn.invoke")

@@ -5,6 +5,7 @@ import re
 import pytest
 from pytest_readiness.report import markdown
 
+from tests.core import build
 from tests.report import sample
 
 SECTIONS = [
@@ -231,3 +232,20 @@ def test_the_verdict_without_cover_is_shown_where_it_differs() -> None:
     page = markdown.render({**sample.ready(), "without_cover": "BROKEN"})
     assert "Without deferrals and waivers the verdict would be BROKEN." in page
     assert "would be" not in markdown.render({**sample.ready(), "without_cover": "READY"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("traceparent", f"00-{32 * 'a'}-{16 * 'b'}-01", True),
+        ("Traceparent", f"01-{32 * 'a'}-{16 * 'b'}-01-more", True),
+        ("traceparent", f"ff-{32 * 'a'}-{16 * 'b'}-01", False),
+        ("traceparent", f"00-{32 * '0'}-{16 * 'b'}-01", False),
+        ("traceparent", 5, False),
+        ("x-trace", f"00-{32 * 'a'}-{16 * 'b'}-01", False),
+    ],
+)
+def test_the_trace_of_a_request_can_be_looked_up(name: str, value: object, shown: bool) -> None:
+    entry = {**sample.EXCHANGE, "request": {"headers": {name: value}}}
+    failed = build.check("a/a", "failed", cls="PLATFORM_BUG", evidence=(entry,))
+    assert (f"trace {32 * 'a'}" in markdown.render(build.model(failed))) is shown

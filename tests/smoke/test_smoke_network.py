@@ -1,6 +1,7 @@
 """The bounded network: strict JSON as a rule, proxies of the runner, a relay. `make hostile` has the rest."""
 
 import json
+import re
 import socket
 import threading
 import time
@@ -66,6 +67,21 @@ def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> 
     with Server(always(lambda peer: peer.send(head(length=len(BODY)) + BODY))) as proxy:
         assert proxied(monkeypatch, proxy.url) == 200
         assert proxy.heads[0].startswith(b"GET http://192.0.2.1/health ")
+
+
+def test_each_request_begins_a_trace_of_its_own() -> None:
+    with (
+        Server(always(lambda peer: peer.send(head(length=len(BODY)) + BODY))) as service,
+        http_pool("test", proxies=False) as pool,
+        http_pool("test", proxies=False, traced=False) as untraced,
+    ):
+        sent = [pool.get(f"{service.url}/").request.headers["traceparent"] for _ in range(3)]
+        assert all(re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-01", value) for value in sent)
+        assert len({value[3:35] for value in sent}) == 3
+        assert [value.encode() in text for value, text in zip(sent, service.heads, strict=True)] == [True] * 3
+        own = pool.get(service.url, headers={"traceparent": "00-own"})
+        assert own.request.headers["traceparent"] == "00-own"
+        assert "traceparent" not in untraced.get(service.url).request.headers
 
 
 def test_this_machine_is_asked_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:

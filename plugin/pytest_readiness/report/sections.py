@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -35,6 +36,10 @@ DECISION_COLUMNS = ("Date", "Decision", "Rationale")
 BLOCKER_COLUMNS = ("Check", "Goal", "Severity", "Class", "Observed", "Rule")
 CHECK_COLUMNS = ("Check", "Goal", "Severity", "Outcome", "Class", "Attempts", "Seconds", "Summary")
 MEASUREMENT_COLUMNS = ("Figure", "Observed", "Expected", "Limit")
+#: W3C Trace Context: version, trace id, parent id, flags; a later version may go on.
+_TRACEPARENT = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
+)
 SUMMARY_LIMIT, BODY_LIMIT = 400, 200
 
 
@@ -271,8 +276,20 @@ def _exchanges(model: Model) -> Iterable[Block]:
 def _exchange(entry: Model) -> tuple[Cell, ...]:
     response = entry.get("response")
     body = response.get("body") if isinstance(response, Mapping) else response
-    request = Cell(f"{text(entry.get('method'))} {text(entry.get('url'))}", "code")
+    trace = trace_id(entry)
+    note = f"trace {trace}" if trace else ""
+    request = Cell(f"{text(entry.get('method'))} {text(entry.get('url'))}", "code", note)
     return request, *texts(entry, "status"), Cell(one_line(body, BODY_LIMIT))
+
+
+def trace_id(exchange: Model) -> str:
+    """Return the id under which the platform traced a request, from its ``traceparent``; "" without one."""
+    request = exchange.get("request")
+    headers = request.get("headers") if isinstance(request, Mapping) else None
+    names = headers if isinstance(headers, Mapping) else {}
+    value = next((value for name, value in names.items() if str(name).lower() == "traceparent"), "")
+    found = _TRACEPARENT.fullmatch(str(value))
+    return found[1] if found else ""
 
 
 def _figures(model: Model) -> Iterable[Block]:
