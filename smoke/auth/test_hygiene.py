@@ -115,26 +115,10 @@ def test_jti_stays_spent_after_a_restart(
     target: Target,
     service: str,
     environment: Environment,
-    http: httpx.Client,
     eventually: Eventually,
 ) -> None:
     """A service remembers across a restart which tokens were used."""
     found: Freeside | Finn | Dixie = request.getfixturevalue(service)
     claims = target.spent()
-    before = uptime(found)
-    http.post(environment.get(f"{service}.restart_url"), timeout=60).raise_for_status()
-
-    def restarted() -> bool:
-        try:
-            return uptime(found) < before
-        except (httpx.HTTPError, AssertionError):
-            return False
-
-    eventually(restarted, within=60, what=f"{service} is back")
+    found.restart(environment.get(f"{service}.restart_url"), eventually)
     require_refused(target.again(claims), service, "a token used before the restart", REPLAYS)
-
-
-def uptime(service: Freeside | Finn | Dixie) -> float:
-    """Seconds since a service started, by its own report."""
-    name = "uptime_seconds" if isinstance(service, Dixie) else "uptime"
-    return service.health().number(name, minimum=0)

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from pytest_readiness import Evidence, SafetyViolation
+from pytest_readiness import Environment, Eventually, Evidence, SafetyViolation
 
 from smoke.contract.model import MAX_KEY_CHARS, POOLS
 from smoke.contract.neighbours import Near, strings
@@ -185,3 +185,21 @@ def test_a_tenants_key_is_its_own(
     require_own_run(answer)
     second.charged([cost_in(answer)])
     first.unchanged(f"{tenants.other} used a key of {tenants.main}", I7)
+
+
+@pytest.mark.drill
+@pytest.mark.requires("restart_freeside")
+def test_a_key_outlives_a_restart(
+    ways: Callable[[str], Way],
+    freeside: Freeside,
+    tenants: Tenants,
+    watch: Conservation,
+    environment: Environment,
+    eventually: Eventually,
+) -> None:
+    """A key that was answered has its answer after a restart of Freeside, and is charged once."""
+    way, key, body = ways("freeside.invoke"), str(uuid.uuid4()), ways("freeside.invoke").body(prompt_for())
+    first = require_status(way.post(body, tenants.main, key=key), 200)
+    freeside.restart(environment.get("freeside.restart_url"), eventually)
+    require_no_run(run_of(first), way.post(body, tenants.main, key=key))
+    watch.charged([cost_in(first)])

@@ -226,6 +226,7 @@ RULES = (
             "x402/official-client-is-answered",
             "x402/payment-is-settled",
             "x402/used-payment-is-refused",
+            "x402/used-payment-outlives-a-restart",
             "x402/two-at-once-are-one-payment",
         ),
     ),

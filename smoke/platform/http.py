@@ -11,7 +11,7 @@ from typing import Self, TypedDict, Unpack
 from urllib.parse import urlsplit
 
 import httpx
-from pytest_readiness import Environment, Evidence, SetupError
+from pytest_readiness import Environment, Eventually, Evidence, SetupError
 
 from smoke.contract.model import SERVICES, Service
 from smoke.network.sockets import addresses_of
@@ -24,6 +24,8 @@ from .jwks import KeySet, key_set_of
 RESOLVE_WITHIN_S = 5.0
 #: Long enough to see by how much health is later than the promised 2 s; a hanging service costs no more.
 HEALTH_WITHIN_S = 5.0
+#: For a service to be back after a restart.
+RESTARTS_WITHIN_S = 60.0
 JSON_HEADERS = {"Content-Type": "application/json"}
 #: What one request may wait for rate limits, a whole minute's window and a bit; and how often it may be sent.
 BACKOFF_BUDGET_S = 75.0
@@ -179,6 +181,24 @@ class ServiceClient:
     def health(self) -> Fields:
         """The body of a 200 of the health route."""
         return fields_of(require_status(self.get_health(), 200))
+
+    def restart(self, url: str, eventually: Eventually) -> None:
+        """Restart the service by a POST to its URL in the profile, and wait until it is back."""
+        before = self._uptime()
+        self.http.pool.post(url, timeout=within(RESTARTS_WITHIN_S)).raise_for_status()
+
+        def restarted() -> bool:
+            try:
+                return self._uptime() < before
+            except (httpx.HTTPError, AssertionError):
+                return False
+
+        eventually(restarted, within=RESTARTS_WITHIN_S, what=f"{self.http.service} is back")
+
+    def _uptime(self) -> float:
+        """Seconds since the service started, by its own report."""
+        name = "uptime_seconds" if self.http.service == "dixie" else "uptime"
+        return self.health().number(name, minimum=0)
 
     def get_jwks(self, **headers: str) -> httpx.Response:
         """The answer of the JWKS route, whatever its status."""

@@ -13,6 +13,7 @@ from smoke.platform.answers import ContractViolation, require_json_error, requir
 from smoke.platform.batch import Batch, Case, answering
 from smoke.platform.concurrency import at_once
 from smoke.platform.dixie import Dixie
+from smoke.platform.freeside import Freeside
 from smoke.platform.prompts import nonce
 from smoke.platform.x402 import (
     SHOWN_WITHIN_S,
@@ -97,6 +98,24 @@ def test_used_payment_is_refused(
     cases = [Case("same body", rule, lambda: quiet.post(header_of(payment), content=content), answering(402))]
     batch.run(cases + _cases(quiet, [*again(payment)], rule))
     balances.require_moved(paid.terms.price, "one payment, used again")
+
+
+@pytest.mark.drill
+@pytest.mark.requires("payment", "restart_freeside")
+def test_used_payment_outlives_a_restart(
+    paid: PaidRoute,
+    wallet: FundedWallet,
+    balances: Balances,
+    freeside: Freeside,
+    environment: Environment,
+    eventually: Eventually,
+) -> None:
+    """A payment that was answered is refused after a restart of Freeside, too, and moved the price once."""
+    header = header_of(paid.payment(wallet))
+    require_status(paid.post(header), 200)
+    freeside.restart(environment.get("freeside.restart_url"), eventually)
+    answering(402)(paid.post(header))
+    balances.require_moved(paid.terms.price, "one payment, used again after a restart")
 
 
 @pytest.mark.requires("payment")

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from stack.common.http import ApiError, drained_body
 from stack.faults.active import Faulty
+from stack.faults.budget import BOOT
 from stack.freeside.asks import Ask, read_ask
 from stack.freeside.payments import (
     GUEST,
@@ -40,6 +41,7 @@ _USED = f"{_OF}authorization_nonce_used"
 _FORGETFUL = (
     "freeside-x402-forgets-nonces",
     "freeside-x402-binds-nonces-to-bodies",
+    "freeside-x402-nonces-in-memory",
     "freeside-x402-tells-nonces-apart-by-case",
 )
 _WORD = 2**256
@@ -138,6 +140,8 @@ class FaultyPayments(Faulty, Payments):
 
     async def paid(self, ask: Ask, payment: Payment, required: Object) -> tuple[Object, Object]:
         """The answer and the receipt, or a refusal that cost something or explains nothing."""
+        if self._faults.on("freeside-x402-nonces-in-memory"):
+            payment = replace(payment, nonce=f"{payment.nonce} {BOOT}")
         if self._faults.on("freeside-x402-binds-nonces-to-bodies"):
             payment = replace(payment, nonce=f"{payment.nonce} {ask.body_hash}")
         try:
