@@ -187,6 +187,7 @@ def test_a_tenants_key_is_its_own(
     first.unchanged(f"{tenants.other} used a key of {tenants.main}", I7)
 
 
+@pytest.mark.p1
 @pytest.mark.drill
 @pytest.mark.requires("restart_freeside")
 def test_a_key_outlives_a_restart(
