@@ -88,6 +88,7 @@ USAGE_ERRORS = {
     "path": (("smoke/nowhere",), ""),
     "-O": (("-p", "no:readiness-gate"), ""),
     "blocked": (("-p", "no:readiness-start"), ""),
+    "no tests": (("-p", "no:python"), ""),
     "pastebin": (("--pastebin=all",), ""),
     "import": ((), "import nowhere_to_be_found"),
     "syntax": ((), "def"),

@@ -216,7 +216,7 @@ def refusal(config: pytest.Config) -> str:
             "\n  next: run it without"
         )
     for name, part in config.pluginmanager.list_name_plugin():
-        if part is None and name.startswith(PREFIX):  # blocked
+        if part is None and (name.startswith(PREFIX) or name == "python"):  # blocked
             return f"-p no:{name}: a run is not judged without this part"
     return ""
 
