@@ -78,7 +78,7 @@ def test_other_tests_run_without_the_suite_where_there_is_no_local_environment(
     assert not (suite.root / "reports").exists()
 
 
-@pytest.mark.parametrize("args", [("smoke",), ("smoke", "tests"), (".", "--gate"), (".", "--env", "local")])
+@pytest.mark.parametrize("args", [("smoke",), ("smoke", "tests"), (".", "--gate"), (".", "--attest=env:KEY")])
 def test_a_run_that_asks_for_the_suite_needs_its_environment(suite: Suite, args: tuple[str, ...]) -> None:
     suite.checks(PASSING)
     suite.write("tests/test_other.py", "def test_other(): assert True")

@@ -24,6 +24,8 @@ DEFAULT_ENVIRONMENT = "local"
 LEFT_OUT = "readiness_left_out"
 #: 3 and 4 are pytest's own, 6 is NO_VERDICT, 5 and 7 would be read as pytest's and pytest-rerunfailures'.
 DEGRADED_CODES = (0, 1, 2)
+#: Our options that only a run of the suite can have.
+_ASKING = ("env", "gate", "drills", "attest")
 #: pytest's options with which no check runs, so that there is nothing to judge.
 _INERT_OPTIONS = ("collectonly", "showfixtures", "show_fixtures_per_test", "setupplan", "cacheshow")
 #: Settings and built-in plugins that decide what is collected; a suite's own file may set them, for good.
@@ -126,7 +128,7 @@ def is_active(config: pytest.Config) -> bool:
     UsageError for an environment or a gate without a plan: a gate that is not there must not let it pass.
     """
     plan = config.rootpath / PLAN_NAME
-    asked = any(config.getoption(f"readiness_{name}") for name in ("env", "gate", "drills", "attest"))
+    asked = any(config.getoption(f"readiness_{name}") for name in _ASKING)
     if asked and not plan.is_file():
         raise pytest.UsageError(
             three_lines(
@@ -180,7 +182,7 @@ def leaves_out_suite(config: pytest.Config) -> bool:
     """
     if given := getattr(config, "workerinput", None):
         return LEFT_OUT in given
-    if any(config.getoption(f"readiness_{name}") for name in ("env", "gate", "drills")):
+    if any(config.getoption(f"readiness_{name}") for name in _ASKING):
         return False
     if (config.rootpath / DIRECTORY / f"{DEFAULT_ENVIRONMENT}.toml").exists():
         return False
