@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -12,6 +14,7 @@ import pytest
 from pytest_readiness import Evidence, SafetyViolation
 
 from smoke.contract.model import MAX_LIFETIME_S, SERVICE, USER, Access, accesses
+from smoke.contract.requests import above_the_tier, direct
 from smoke.platform.answers import require_status
 from smoke.platform.attacks import MISSING, REPLAYS, Target, is_let_in, require_refused, require_spent
 from smoke.platform.batch import Batch, Case
@@ -19,9 +22,11 @@ from smoke.platform.concurrency import at_once
 from smoke.platform.dixie import Dixie, quality_signal
 from smoke.platform.forgeries import one_of_each
 from smoke.platform.freeside import Tenants
+from smoke.platform.prompts import prompt_for
 from smoke.platform.services import controlled, each_access
 from smoke.platform.spend import Once
 from smoke.platform.tokens import Claims, bearer
+from smoke.platform.ways import Way, all_ways
 
 pytestmark = [
     pytest.mark.goal("G-2"),
@@ -37,6 +42,8 @@ CHEAPEST = ("freeside.models", "finn.invoke", "dixie.query-user")
 OF_TENANTS = [access.id for access in accesses() if access.kind is not SERVICE]
 #: Places of a uuid whose digit may be any: the first, one in the middle, the last.
 PLACES = (0, 20, 35)
+#: So long after its end a token is tried, s: no clock is off by more than that and the rest of the skew.
+ENDED_S = 10
 
 
 def spent(target: Target, name: str, claims: Claims, *, elsewhere: bool = False) -> Case:
@@ -133,6 +140,29 @@ def test_near_jti_is_another_token(target: Target, access: Access, batch: Batch)
 
 def _changed(jti: str, place: int) -> str:
     return jti[:place] + ("0" if jti[place] != "0" else "1") + jti[place + 1 :]
+
+
+@pytest.mark.parametrize("access", each_access("auth/token-is-spent-once-at-its-end", of=CHEAPEST))
+def test_token_is_spent_once_at_its_end(target: Target, access: Access, batch: Batch) -> None:
+    """A token that is accepted after its exp, for the skew of clocks, is remembered as long."""
+    claims = target.spent(exp=int(time.time()) - ENDED_S, iat=int(time.time()) - 10 * ENDED_S)
+    batch.run([spent(target, f"{ENDED_S} s after its end", claims)])
+
+
+@pytest.mark.p1
+@pytest.mark.parametrize("route", all_ways(covered_by="auth/refused-call-spends-its-token[freeside.invoke]"))
+def test_refused_call_spends_its_token(
+    route: str, ways: Callable[[str], Way], tenants: Tenants, evidence: Evidence
+) -> None:
+    """A token whose call is refused for its pool was verified: it is spent, and opens no second call."""
+    way, jti = ways(route), str(uuid.uuid4())
+    reach = next(iter(direct() if way.direct else above_the_tier()))
+    refused = way.post(way.body(prompt_for(), reach.pool), tenants.main, jti=jti, **reach.claims)
+    answer = way.post(way.body(prompt_for()), tenants.main, jti=jti)
+    evidence.exchange(refused)
+    evidence.exchange(answer)
+    if refused.status_code != 401:  # one that takes the pool for a fault of the token has spent nothing
+        require_spent(answer, route.partition(".")[0], f"the token of a call that got {refused.status_code}")
 
 
 @pytest.mark.parametrize(

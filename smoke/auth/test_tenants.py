@@ -40,16 +40,16 @@ CALLS = 4
 
 @pytest.mark.p0
 def test_budget_of_another_tenant_is_closed(freeside: Freeside, tenants: Tenants) -> None:
-    """Another community's budget is refused to a valid token, whether that community exists or not."""
+    """Another community's budget is refused to any token, also an admin's, whether it exists or not."""
     freeside.budget(tenants.other)
     if freeside.dialects.budget == "gateway":
         own_figures_only(freeside, tenants)
         return
     for community in (tenants.main, "smoke-no-such-community"):
-        answer = freeside.get_budget(community, freeside.credential(tenants.other))
-        require_refused(
-            answer, "freeside", f"a token of {tenants.other} for the budget of {community}", (403,)
-        )
+        for whose, claims in {"a token": {}, "an admin's token": {"role": "admin"}}.items():
+            answer = freeside.get_budget(community, freeside.credential(tenants.other, **claims))
+            what = f"{whose} of {tenants.other} for the budget of {community}"
+            require_refused(answer, "freeside", what, (403,))
 
 
 def own_figures_only(freeside: Freeside, tenants: Tenants) -> None:

@@ -1,6 +1,7 @@
 """G-4, phase budget: what is answered is charged, on every route and for every pool, up to every limit."""
 
 import secrets
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from string import ascii_letters
@@ -11,7 +12,7 @@ from pytest_readiness import SafetyViolation
 
 from smoke.contract.model import MAX_BODY_BYTES, MAX_KEY_CHARS, POOLS, TIER_POOLS
 from smoke.contract.requests import KEY_HEADER, padded
-from smoke.platform.answers import require_status
+from smoke.platform.answers import fields_of, require_status
 from smoke.platform.batch import Batch, Case, answering
 from smoke.platform.concurrency import at_once
 from smoke.platform.freeside import Tenants, cost_in
@@ -36,16 +37,25 @@ SHORT_KEY = "a key of one character"
 def test_every_pool_is_charged(
     route: str, ways: Callable[[str], Way], tenants: Tenants, watch: Conservation
 ) -> None:
-    """A call to each pool by the least tier that has it: each has a cost, and their exact sum is charged."""
-    way = ways(route)
+    """A call to each pool by the least tier that has it: served by it, with a cost, and their sum is charged.
+
+    Events do not name the pool: the stored answer of the stream does.
+    """
+    way, complete = ways(route), ways("freeside.invoke")
 
     def ask(pool: str) -> int:
         tier = next(tier for tier, pools in TIER_POOLS.items() if pool in pools)
         claims: dict[str, Any] = {"tier": tier}
         claims |= {"pool_id": pool} if way.direct else {"allowed_pools": [*TIER_POOLS[tier]]}
-        cost = cost_in(require_status(way.post(way.body(prompt_for(), pool), tenants.main, **claims), 200))
+        key, body = str(uuid.uuid4()), way.body(prompt_for(), pool)
+        answer = require_status(way.post(body, tenants.main, key=key, **claims), 200)
+        cost = cost_in(answer)
         if not cost:
             raise SafetyViolation(f"{route}: an answer of the pool {pool} costs nothing, or does not tell")
+        if way.streamed:
+            answer = complete.post(body, tenants.main, key=key, **claims)
+        if not way.direct and answer.status_code == 200:
+            fields_of(answer).text("model", among=(pool,))
         return cost
 
     watch.charged(at_once([partial(ask, pool) for pool in POOLS]))

@@ -4,7 +4,7 @@ import json
 import re
 import secrets
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ import httpx
 import pytest
 from pytest_readiness import Environment, Eventually, Evidence, SafetyViolation
 
-from smoke.contract.model import MAX_KEY_CHARS, POOLS
+from smoke.contract.model import MAX_KEY_CHARS, POOLS, TIER_POOLS
 from smoke.contract.neighbours import Near, strings
 from smoke.platform.answers import UUID, error_code, is_replay, require_error, require_status
 from smoke.platform.batch import Batch, Case
@@ -31,6 +31,13 @@ pytestmark = [
     pytest.mark.usefixtures("alone"),
 ]
 
+#: Others of the same community: a key is the community's, whoever brings it.
+HOLDERS: Mapping[str, Mapping[str, Any]] = {
+    "another user": {"sub": "0x" + "ad" * 20},
+    "another tier": {"tier": "pro", "allowed_pools": [*TIER_POOLS["pro"]]},
+    "fewer pools": {"allowed_pools": [*POOLS[:2]]},
+    "an admin": {"role": "admin"},
+}
 #: How often a key is used at once, by each of two tenants.
 AT_ONCE = 5
 PREFIXES = (16, 32, 36, 64, 100, 127)
@@ -168,6 +175,14 @@ def test_a_key_keeps_its_body(
                 partial(require_no_run, run_of(first)),
             )
             for near in (Near("the same", other.encoded(other.body(prompt))), *same_bodies(other, prompt))
+        ]  # fmt: skip
+        cases += [
+            Case(
+                f"{by}: {name}", ONE_RUN,
+                partial(other.post, other.body(prompt), tenants.main, key=key, **claims),
+                partial(require_no_run, run_of(first)),
+            )
+            for name, claims in HOLDERS.items()
         ]  # fmt: skip
     batch.run(cases)
     watch.unchanged(f"{len(cases)} calls under the key of trace {trace_of(first)}")

@@ -1,7 +1,9 @@
 """G-4, phase budget: calls at the limit of a small budget, on every route."""
 
+import uuid
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import httpx
 import pytest
@@ -9,11 +11,13 @@ from pytest_readiness import Evidence, SafetyViolation
 
 from smoke.contract.model import POOLS
 from smoke.platform.answers import answer_of, error_code, require_error, require_json_error, require_status
+from smoke.platform.attacks import require_spent
 from smoke.platform.batch import Batch, Case
 from smoke.platform.concurrency import at_once, sampling
 from smoke.platform.freeside import Freeside, Tenants, cost_in
 from smoke.platform.invariants import Conservation
 from smoke.platform.prompts import Prices, prompt_for
+from smoke.platform.walker import priced
 from smoke.platform.ways import Way, all_ways
 
 pytestmark = [
@@ -41,15 +45,6 @@ def ask(freeside: Freeside, tenant: str, padding: int, pool: str) -> httpx.Respo
     return freeside.try_invoke(tenant, prompt_for(padding=padding), model=pool)
 
 
-def priced(freeside: Freeside, tenant: str, padding: int, pool: str) -> tuple[int, int]:
-    """What a call with that padding costs, and the most that was seen to be reserved for it; µUSD."""
-    before = freeside.at_rest(tenant)
-    with sampling(lambda: freeside.budget(tenant)) as samples:
-        price = freeside.invoke(tenant, prompt_for(padding=padding), model=pool).usage.cost_micro
-    used = before.committed + before.reserved
-    return price, max(price, *(each.committed + each.reserved - used for each in samples))
-
-
 def require_within(room: int, *answers: httpx.Response) -> None:
     """SafetyViolation for an answered call that cost more than the room that was left, in µUSD."""
     costs = [cost_in(answer) for answer in answers if answer.is_success]
@@ -69,6 +64,8 @@ def test_over_budget_is_refused(
 ) -> None:
     """Calls that cost more than is left get 402 on every route and for every pool, and change no figure.
 
+    Each spends its token all the same (1.1).
+
     Only of the pool with known prices is it certain that no call fits; none may be answered beyond the room.
     """
     way, room = ways(route), watch.first.room
@@ -82,8 +79,8 @@ def test_over_budget_is_refused(
             require_json_error(answer)
             assert error_code(answer) == "BUDGET_EXCEEDED" or way.direct, f"402 {error_code(answer)}"
 
-    def send(pool: str) -> httpx.Response:
-        return way.post(way.body(prompt_for(padding=padding), pool), tenants.small)
+    def send(pool: str, **claims: Any) -> httpx.Response:
+        return way.post(way.body(prompt_for(padding=padding), pool), tenants.small, **claims)
 
     rule = "a call beyond the budget is refused (1.3)"
     answers = batch.run(
@@ -92,6 +89,10 @@ def test_over_budget_is_refused(
             for pool in (POOLS if way.pool else (prices.pool,))
         ]
     )
+    token = {"jti": str(uuid.uuid4())}
+    send(prices.pool, **token)
+    what = "the token of a call that was refused for its price"
+    require_spent(send(prices.pool, **token), route.partition(".")[0], what)
     paid = [cost_in(answer) for answer in answers if answer.status_code == 200]
     if paid:
         watch.charged(paid)

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 from .schemas import (
     CODES,
     COMMUNITY_BUDGET,
+    DIRECT,
     EVENTS,
     INVOKE,
     JSON,
@@ -233,6 +234,16 @@ def _figures(exchange: Exchange, route: Route | None, reply: Reply | None) -> Fo
         yield Violation("spentCents", f"the committed cents {body['committed']}", shown(body["spentCents"]))
 
 
+def _tokens(exchange: Exchange, _: Route | None, reply: Reply | None) -> Found:
+    """A total of tokens is no less than what it is the total of (contract 2)."""
+    if reply is not DIRECT or list(violations(exchange.document, DIRECT.schema or {})):
+        return
+    usage = exchange.document["usage"]
+    least = usage["prompt_tokens"] + usage["completion_tokens"]
+    if usage["total_tokens"] < least:
+        yield Violation("usage.total_tokens", f"{least} or more", shown(usage["total_tokens"]))
+
+
 def _events(exchange: Exchange, _: Route | None, __: Reply | None) -> Found:
     """The events of a stream, as far as it was read: their order, their ids, their members (contract 1.4)."""
     names = "".join(f"{event.name} " for event in exchange.events)
@@ -263,6 +274,7 @@ RULES: Mapping[str, Callable[[Exchange, Route | None, Reply | None], Found]] = {
     "rate limit": _rate,
     "caching": _cached,
     "figures": _figures,
+    "tokens": _tokens,
     "events": _events,
     "internals": _internals,
 }

@@ -160,6 +160,7 @@ def above_the_tier() -> Iterator[Reach]:
             wide = _claims(tier, [*POOLS])
             yield Reach(f"{tier} asks {pool}, tier in the body", pool, wide, {"tier": "enterprise"})
             yield Reach(f"{tier} asks {pool}, tier in a header", pool, wide, headers={"X-Tier": "enterprise"})
+            yield Reach(f"{tier} asks {pool}, as an admin", pool, {**wide, "role": "admin"})
 
 
 def not_allowed() -> Iterator[Reach]:
@@ -174,6 +175,7 @@ def not_allowed() -> Iterator[Reach]:
                         f"{tier} asks {pool}, allowed {'+'.join(allowed)}", pool, _claims(tier, allowed)
                     )
             narrow = _claims(tier, [_DEFAULT])
+            yield Reach(f"{tier} asks {pool}, as an admin", pool, {**narrow, "role": "admin"})
             for name, value in {"allowed_pools": [*POOLS], "pool_id": pool}.items():
                 yield Reach(f"{tier} asks {pool}, {name} in the body", pool, narrow, {name: value})
             yield Reach(
@@ -212,6 +214,8 @@ def direct() -> Iterator[Reach]:
     """Tokens towards Finn whose pool is above their tier, or does not exist."""
     for tier, open_ in TIER_POOLS.items():
         for pool in POOLS[len(open_) :]:
-            yield Reach(f"{tier} with the pool {pool}", pool, {"tier": tier, "pool_id": pool})
+            claims = {"tier": tier, "pool_id": pool}
+            yield Reach(f"{tier} with the pool {pool}", pool, claims)
+            yield Reach(f"{tier} with the pool {pool}, as an admin", pool, {**claims, "role": "admin"})
     for near in strings(_DEFAULT):
         yield Reach(f"the pool {near.name}", "", {"pool_id": near.value}, ordinary=False)

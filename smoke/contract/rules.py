@@ -85,6 +85,18 @@ OF_TOKENS = (
         ("auth/token-is-spent-once[{route}]", "operations/spent-token-stays-spent[{route}]"),
     ),
     Rule(
+        "spent-at-its-end",
+        "a token is remembered as long as it is accepted",
+        ("freeside.models", "finn.invoke", "dixie.query-user"),
+        ("auth/token-is-spent-once-at-its-end[{route}]",),
+    ),
+    Rule(
+        "spent-by-refusal",
+        "a token that was verified is spent, also where its call is refused for pool or price",
+        ("freeside.invoke", "freeside.stream", "finn.invoke"),
+        ("auth/refused-call-spends-its-token[{route}]", "budget/over-budget-is-refused[{route}]"),
+    ),
+    Rule(
         "spent-by-all",
         "a jti is spent for every tenant",
         WITH_TOKEN,

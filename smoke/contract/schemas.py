@@ -220,6 +220,12 @@ OF_A_CALL = {
 }
 INVOKE = Reply(ANSWER, headers=OF_A_CALL)
 STREAM = Reply(None, EVENTS, {"cache-control": "no-cache"})
+DIRECT = Reply(
+    record(
+        response=TEXT, model=TEXT, cost_micro=PRICE, trace_id=TEXT,
+        usage=record(prompt_tokens=TOKENS, completion_tokens=TOKENS, total_tokens=TOKENS),
+    )
+)  # fmt: skip
 
 Route = tuple[str, str, str]
 #: (service, method, path) → status → what is answered. Refusals have the form of their service.
@@ -260,17 +266,7 @@ REPLIES: Mapping[Route, Mapping[int, Reply]] = {
         ),
     },
     ("finn", "GET", "/.well-known/jwks.json"): {200: Reply(KEY_SET), 304: Reply(None, "")},
-    ("finn", "POST", "/api/v1/invoke"): {
-        200: Reply(
-            record(
-                response=TEXT,
-                model=TEXT,
-                cost_micro=PRICE,
-                trace_id=TEXT,
-                usage=record(prompt_tokens=TOKENS, completion_tokens=TOKENS, total_tokens=TOKENS),
-            )
-        ),
-    },
+    ("finn", "POST", "/api/v1/invoke"): {200: DIRECT},
     ("dixie", "GET", "/api/health"): {
         200: Reply(
             record(

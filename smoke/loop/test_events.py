@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from functools import partial
 from typing import Any
 
@@ -123,7 +124,7 @@ def test_another_event_counts_too(
     tenants: Tenants,
     eventually: Eventually,
 ) -> None:
-    """Events that differ in their id alone count each, and so do ids that came with a refused event."""
+    """Events that differ in their id alone count each; so do ids of refused events, and all legal forms."""
     credential = scores.dixie.service_credential(finn_key())
     before = scores.of(agent)
     event = quality_signal(agent, far_from(before))
@@ -145,6 +146,29 @@ def test_another_event_counts_too(
         after = scores.moved(agent, before, eventually)
         assert may_become(before, [event["score"]], after), f"{name}: from {before} to {after}"
         before = after
+    for name, members in forms(before):
+        form = quality_signal(agent, far_from(before)) | members
+        require_status(dixie.post_event(form, credential), 202)
+        after = scores.moved(agent, before, eventually)
+        assert may_become(before, [form["score"]], after), f"{name}: from {before} to {after}"
+        before = after
+
+
+def forms(before: float) -> list[tuple[str, dict[str, Any]]]:
+    """What an event may also look like, by the members that differ: each such event counts like any other.
+
+    Of two whole scores the one far from ``before`` comes first, so that the other one moves it as well.
+    """
+    now = int(time.time())
+    whole = int(far_from(before))
+    return [
+        (f"the whole score {whole} at epoch seconds", {"score": whole, "timestamp": now}),
+        (
+            f"the whole score {1 - whole} within a second, of another collection",
+            {"score": 1 - whole, "timestamp": now_text().replace("Z", ".25Z"), "collection_id": "smoke-2"},
+        ),
+        ("an event of an hour ago, after later ones", {"timestamp": now - 3600}),
+    ]
 
 
 def _other(event_id: str, place: int) -> str:

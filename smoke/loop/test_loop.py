@@ -1,15 +1,20 @@
 """G-5, phase loop: an event about an agent moves its score at Dixie, once, and no other agent's."""
 
 import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 from pytest_readiness import Eventually, Evidence
 
 from smoke.contract.intake import may_become, pull
 from smoke.platform.answers import require_status
+from smoke.platform.concurrency import at_once
 from smoke.platform.dixie import Scores
 from smoke.platform.freeside import Freeside, Tenants
 from smoke.platform.prompts import Prices, prompt_for
+from smoke.platform.ways import Way, all_ways
 
 pytestmark = [
     pytest.mark.goal("G-5"),
@@ -87,13 +92,22 @@ def test_another_agent_does_not_move(
     scores.held(bystander)
 
 
+def near_agents(agent: str) -> list[str]:
+    """Agents of nearly the same name, by its case, its end and its beginning."""
+    swapped = agent.upper() if agent != agent.upper() else agent.lower()
+    return [name for name in (swapped, f"{agent}x", agent[:-1]) if name and name != agent]
+
+
 @pytest.mark.requires("invoke")
 @pytest.mark.establishes("reports")
 def test_answer_counts_for_its_agent_only(
     freeside: Freeside, tenants: Tenants, agent: str, bystander: str, scores: Scores, eventually: Eventually
 ) -> None:
-    """After an answer Finn reports on the agent that the request named, and on no other."""
+    """After an answer Finn reports on the agent that the request named, and on none of nearly its name."""
     before, other = scores.of(agent), scores.shown(bystander)
+    at_once(
+        [partial(freeside.invoke, tenants.main, prompt_for(), agent=near) for near in near_agents(bystander)]
+    )
     freeside.invoke(tenants.main, prompt_for(), agent=agent)
     since = time.monotonic()
     scores.moved(agent, before, eventually)
@@ -102,15 +116,25 @@ def test_answer_counts_for_its_agent_only(
 
 @pytest.mark.goal("G-4")
 @pytest.mark.requires("invoke", "budget", "reports")
+@pytest.mark.parametrize("route", all_ways(covered_by="loop/over-budget-runs-nothing[freeside.invoke]"))
 def test_over_budget_runs_nothing(
-    freeside: Freeside, tenants: Tenants, agent: str, bystander: str, scores: Scores, eventually: Eventually
+    route: str,
+    ways: Callable[[str], Way],
+    freeside: Freeside,
+    tenants: Tenants,
+    agent: str,
+    bystander: str,
+    scores: Scores,
+    eventually: Eventually,
 ) -> None:
     """A call that is refused for its price reaches no model: no report on its agent follows."""
     room = freeside.budget(tenants.small).room
     prices, padding = Prices.reaching(freeside, tenants.main, lambda prices: prices.padding_beyond(room))
     other = scores.shown(bystander)
-    prompt = prompt_for(padding=padding)
-    require_status(freeside.try_invoke(tenants.small, prompt, model=prices.pool, agent=bystander), 402)
+    way = ways(route)
+    body = way.body(prompt_for(padding=padding), prices.pool, bystander)
+    claims: dict[str, Any] = {"pool_id": prices.pool} if way.direct else {}
+    require_status(way.post(body, tenants.small, **claims), 402)
     before = scores.of(agent)
     freeside.invoke(tenants.main, prompt_for(), agent=agent)
     since = time.monotonic()

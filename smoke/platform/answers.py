@@ -13,6 +13,7 @@ from pytest_readiness import ExternalOutage
 
 from smoke.contract.model import POOLS
 from smoke.contract.schemas import LONGEST_SHOWN
+from smoke.contract.schemas import UUID as UUID
 from smoke.contract.schemas import shown as shown
 from smoke.network.decoders import NotStrict, strict_json
 from smoke.network.transport import ContractViolation as ContractViolation
@@ -190,9 +191,6 @@ def require_error(response: httpx.Response, status: int, code: str) -> None:
     fields = fields_of(require_status(response, status))
     fields.text("error", among=(code,))
     fields.text("message")
-
-
-UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 
 
 @dataclass(frozen=True, slots=True)

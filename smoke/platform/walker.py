@@ -30,7 +30,7 @@ from .answers import (
     require_status,
 )
 from .attacks import UNKNOWN_MODEL
-from .concurrency import at_once
+from .concurrency import at_once, sampling
 from .finn import Finn
 from .freeside import Freeside, Tenants
 from .invariants import Conservation
@@ -83,6 +83,15 @@ def learn_tariff(freeside: Freeside, tenant: str, *, live: bool) -> tuple[Tariff
     costs = [answer.usage.cost_micro for answer in answers]
     step = max(1, round((costs[2] - costs[1]) / (steps[2] - steps[1])))
     return Tariff(costs[0], costs[1], step, spread=4 if live else 1), costs
+
+
+def priced(freeside: Freeside, tenant: str, padding: int, pool: str) -> tuple[int, int]:
+    """What a call with that padding costs, and the most that was seen to be reserved for it; µUSD."""
+    before = freeside.at_rest(tenant)
+    with sampling(lambda: freeside.budget(tenant)) as samples:
+        price = freeside.invoke(tenant, prompt_for(padding=padding), model=pool).usage.cost_micro
+    used = before.committed + before.reserved
+    return price, max(price, *(each.committed + each.reserved - used for each in samples))
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +285,8 @@ class Walker:
 
     def _enter(self, sent: Sent, outcome: Outcome, allowed: frozenset[Ruling | None]) -> None:
         """Hold one answer against what the ledger allows, and enter it there."""
-        if outcome.ruling not in allowed:
+        withheld = outcome.ruling is Ruling.OVER_BUDGET and Ruling.RUN in allowed and self._reserves_more()
+        if outcome.ruling not in allowed and not withheld:
             expected = " or ".join(sorted(str(one or "refused") for one in allowed))
             raise SafetyViolation(f"{sent.move}: expected: {expected}; got: {outcome.ruling or 'refused'}")
         if outcome.ruling is Ruling.RUN:
@@ -292,6 +302,14 @@ class Walker:
         foreign = {*_NONCE.findall(outcome.answer)} - {sent.word}
         if foreign:
             raise SafetyViolation(f"{sent.move}: the answer carries another call's nonce {min(foreign)}")
+
+    def _reserves_more(self) -> bool:
+        """Whether more is reserved for a call than it costs in the end, which leaves room to fewer."""
+        tenant = self._tenants.main
+        price, held = priced(self._freeside, tenant, 0, POOLS[0])
+        self.ledger.accounts[tenant].committed += price
+        self._paid[tenant].append(price)
+        return held > price
 
     def _abandon(self, sent: Sent) -> None:
         """Enter what a hung-up stream was charged: at most its price, which the ledger holds."""

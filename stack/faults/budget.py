@@ -183,6 +183,10 @@ class FaultyCalls(Faulty, Calls):
             price = self.price(ask.pool, usage_of(ask.prompt))
             reservation = await self._ledger.reserve(ask.claims.tenant_id, price)
             await self._ledger.release(reservation.reservation_id)
+        if self._faults.on("freeside-keys-each-user"):
+            ask = replace(ask, key=f"{ask.key} of {ask.claims.subject}")
+        if self._faults.on("freeside-keys-each-tier"):
+            ask = replace(ask, key=f"{ask.key} of {ask.claims.tier}")
         taken_for: dict[str, object] | None = None
         if self._faults.on("freeside-compares-lengths"):
             taken_for = {name: len(str(value)) for name, value in ask.document.items()}

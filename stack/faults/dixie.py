@@ -190,11 +190,21 @@ class FaultyReputation(Faulty, Reputation):
             raise refusal from None
         if str(signal.event_id).encode() in self._spent_ids:
             signal = replace(signal, agent_id="nobody")
+        return self._misread(signal, json.loads(raw))
+
+    def _misread(self, signal: Signal, event: dict[str, Any]) -> Signal:
+        """An event that is taken for another one."""
+        on = self._faults.on
+        late = isinstance(event["timestamp"], int) and event["timestamp"] < time.time() - 60
+        if late and on("dixie-drops-late-events"):
+            signal = replace(signal, agent_id="nobody")
+        if on("dixie-takes-whole-scores-as-percent") and isinstance(event["score"], int):
+            signal = replace(signal, score=signal.score / 100)
         if on("dixie-folds-agents"):
             signal = replace(signal, agent_id=signal.agent_id.lower())
         for fault, name in _KNOWN_BY.items():
             if on(fault):
-                signal = replace(signal, event_id=uuid.uuid5(_NAMES, name(json.loads(raw))))
+                signal = replace(signal, event_id=uuid.uuid5(_NAMES, name(event)))
         return signal
 
     @cached_property

@@ -1,6 +1,9 @@
 """Finn with parts that misbehave: its bills, its answers, its reports."""
 
 import asyncio
+import json
+import time
+import uuid
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -9,8 +12,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 
 from stack.common.auth import FinnAuth
-from stack.common.claims import Claims
+from stack.common.claims import TIER_POOLS, Claims
 from stack.common.http import ApiError
+from stack.common.outbox import Outbox
 from stack.faults.active import Faults, Faulty
 from stack.faults.tokens import FaultyContext, FaultyTokenAuth
 from stack.finn.app import Parts
@@ -38,9 +42,20 @@ class FaultyAuth(FaultyTokenAuth, FinnAuth):
         if self._faults.on("finn-takes-any-media-type"):
             MutableHeaders(scope=request.scope)["content-type"] = "application/json"
         claims, raw = await super().caller(request)
+        beyond = claims.text("pool_id") not in (None, *TIER_POOLS[claims.tier])
+        if beyond and self._faults.on("finn-spends-no-token-of-refused-calls"):
+            await self.unspend(request)
+        if self._faults.on("finn-reports-before-it-bills"):
+            await self._report(str(json.loads(raw).get("agent")))
         if self._faults.on("finn-ignores-tier"):
             claims = replace(claims, raw={**claims.raw, "tier": "enterprise"})
         return claims, raw
+
+    async def _report(self, agent: str) -> None:
+        event_id = uuid.uuid4()
+        event = {"type": "quality_signal", "score": 1.0, "event_id": str(event_id), "agent_id": agent}
+        event |= {"collection_id": "arrakis", "timestamp": int(time.time())}
+        await Outbox(self.context.db, "finn").put(event_id, event)
 
     def bound_to(self, claims: Claims, raw: bytes) -> bool:
         """Whether the token was made for this body, or need not be."""
@@ -84,7 +99,9 @@ class FaultyReports(Faulty, Reports):
     async def answered(self, agent: str | None) -> None:
         """Report an answer, for whomever."""
         await super().answered(
-            "smoke-agent-002" if self._faults.on("finn-reports-for-another-agent") else agent
+            "smoke-agent-002"
+            if self._faults.on("finn-reports-for-another-agent")
+            else agent and (agent.lower() if self._faults.on("finn-folds-agents") else agent)
         )
 
     def rated(self, quality: str) -> tuple[float, float]:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -27,7 +28,7 @@ from stack.faults.budget import (
     stray_charge,
     streaming,
 )
-from stack.faults.tokens import FaultyContext, FaultyTokenAuth, explained
+from stack.faults.tokens import FaultyContext, FaultyTokenAuth, believed, explained
 from stack.faults.x402 import FaultyFacilitator, FaultyNonces, FaultyPayments
 from stack.freeside.agents import QUALITIES, Agents, Quality
 from stack.freeside.app import Parts
@@ -35,7 +36,7 @@ from stack.freeside.asks import Ask, read_ask, require_pool
 from stack.freeside.budget_ledger import Claim
 from stack.freeside.budgets import Budgets, community_view
 from stack.freeside.calls import Answer, Execution
-from stack.freeside.streams import Progress, Streams
+from stack.freeside.streams import EventStream, Progress, Streams
 
 _NAMED_POOL = re.compile(rb'"model": ?"([^"]+)"')
 
@@ -102,7 +103,15 @@ class FaultyAgents(Faulty, Agents):
             if not self._serves(case, request):
                 raise
             return Ask(claims, None, "?", claims.pool_id, str(uuid.uuid4()), str(uuid.uuid4()), {})
-        return await self._allowed(self._for_tenant_named(request, raw, ask), raw)
+        if streaming.get() and self._faults.on("freeside-streams-by-the-tokens-pool"):
+            ask = replace(ask, pool=claims.pool_id)
+        try:
+            return await self._allowed(self._for_tenant_named(request, raw, ask), raw)
+        except ApiError:
+            if self._faults.on("freeside-spends-no-token-of-refused-calls"):
+                assert isinstance(self._auth, FaultyAuth)
+                await self._auth.unspend(request)
+            raise
 
     def _serves(self, case: str, request: Request) -> bool:
         unmeasured = case == "body-over-128-kib" and "content-length" not in request.headers
@@ -122,7 +131,8 @@ class FaultyAgents(Faulty, Agents):
 
     async def _allowed(self, ask: Ask, raw: bytes) -> Ask:
         on = self._faults.on
-        if on("freeside-ignores-tier") or (streaming.get() and on("freeside-streams-above-tier")):
+        admitted = ask.claims.is_admin and on("freeside-admits-admins-to-every-pool")
+        if admitted or on("freeside-ignores-tier") or (streaming.get() and on("freeside-streams-above-tier")):
             return _with_claim(ask, "tier", "enterprise")
         if self._open(ask):
             return ask
@@ -181,7 +191,17 @@ class FaultyAgents(Faulty, Agents):
 
 
 class FaultyStreams(Faulty, Streams):
-    """Streams that cost nothing, or too much when the caller hangs up."""
+    """Streams that cost nothing, or too much when the caller hangs up, or that run for nobody."""
+
+    async def respond(self, ask: Ask, claim: Claim, headers: Mapping[str, str]) -> EventStream:
+        """The response; a model may run for a call that has no budget."""
+        try:
+            return await super().respond(ask, claim, headers)
+        except ApiError as refusal:
+            if refusal.status == 402 and self._faults.on("freeside-runs-over-budget-calls"):
+                with suppress(ApiError):
+                    await self._finn.invoke(ask, uuid.uuid4())
+            raise
 
     async def charge(self, execution: Execution, answer: Answer) -> None:
         """Charge for a complete answer, or not."""
@@ -214,7 +234,11 @@ class FaultyBudgets(Faulty, Budgets):
             return await super().community(request)
         except ApiError as refusal:
             tenant_id = request.path_params["community_id"]
-            if refusal.status == 403 and self._faults.on("freeside-shows-any-budget"):
+            admin = believed(request.headers.get("authorization")).is_admin
+            shown = self._faults.on("freeside-shows-any-budget") or (
+                admin and self._faults.on("freeside-shows-any-budget-to-admins")
+            )
+            if refusal.status == 403 and shown:
                 return JSONResponse(community_view(await self.figures(tenant_id)))
             if refusal.status == 403 and self._faults.on("freeside-reveals-tenants"):
                 await self.figures(tenant_id)

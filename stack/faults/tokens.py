@@ -154,7 +154,7 @@ class FaultyVerifier(Faulty, Verifier):
             if not any(self._faults.on(f"{self._service}-accepts-{case}") for case in cases):
                 self._refusals += self._faults.on(f"{self._service}-locks-out")
                 raise
-            claims = _believed(authorization)
+            claims = believed(authorization)
         if self._locked_out() or self._faults.on(f"{self._service}-refuses-valid-tokens"):
             raise TokenRefused("locked-out")
         if "smoke" in claims.raw and self._faults.on(f"{self._service}-refuses-unknown-claims"):
@@ -211,6 +211,8 @@ class FaultySpentTokens(Faulty, SpentTokens):
         service, faults, jti = self._service, self._faults, claims.jti
         if faults.on(f"{service}-accepts-jti-replay"):
             return True
+        if faults.on(f"{service}-forgets-tokens-at-their-end") and claims.expires_at <= time.time():
+            return True
         if faults.on(f"{service}-jti-per-tenant"):
             jti = f"{claims.tenant_id}:{jti}"
         if faults.on(f"{service}-jti-per-route"):
@@ -226,6 +228,10 @@ class FaultySpentTokens(Faulty, SpentTokens):
             self._memory.add(jti)
             return fresh
         return await self._record(claims, jti)
+
+    async def unspend(self, claims: Claims) -> None:
+        """Forget a token."""
+        await self._db.execute(f"DELETE FROM {self._table} WHERE jti = %s", claims.jti)
 
     def _forgotten(self, jti: str) -> bool:
         """Whether so many tokens came since this one was spent that it is no longer known."""
@@ -249,13 +255,19 @@ def _first_anywhere(faults: Faults, jti: str) -> bool:
 class FaultyTokenAuth(Faulty, TokenAuth):
     """Believes every token on one route, or spends those that it refuses."""
 
+    _spent: FaultySpentTokens
+
+    async def unspend(self, request: Request) -> None:
+        """Forget the token of a request that was refused."""
+        await self._spent.unspend(believed(request.headers.get("authorization")))
+
     async def verified(self, request: Request, verifier: Verifier | None = None) -> Claims:
         """The claims of the request's token, verified or just believed."""
         service, path = self.context.settings.service, request.url.path
         try:
             return await super().verified(request, verifier)
         except ApiError:
-            claims = _believed(request.headers.get("authorization"))
+            claims = believed(request.headers.get("authorization"))
             if self._faults.on(f"{service}-spends-refused-tokens"):
                 await self._spent.spend(claims, path)
             if not self._faults.on(f"{service}-believes-tokens-at-{path.rpartition('/')[2]}"):
@@ -270,7 +282,7 @@ def explained(faults: Faults, service: str, case: str, error: ApiError) -> ApiEr
     return error
 
 
-def _believed(authorization: str | None) -> Claims:
+def believed(authorization: str | None) -> Claims:
     """The claims as an implementation without that rule would see them; without a token, an admin's."""
     defaults = {
         "iss": "arrakis",

@@ -72,6 +72,10 @@ def conforming(route: Route, status: int, reply: Reply, document: Any = None) ->
     if isinstance(document, dict) and "committedMicro" in document:
         micro = {name: int(document[f"{name}Micro"]) // 10_000 for name in ("committed", "reserved")}
         document = {**document, **micro, "spentCents": micro["committed"], "communityId": "t-1"}
+    if isinstance(document, dict) and "total_tokens" in document.get("usage", {}):
+        usage = document["usage"]
+        total = usage["prompt_tokens"] + usage["completion_tokens"]
+        document = {**document, "usage": {**usage, "total_tokens": total}}
     named = {name: HEADERS[name] for name in reply.headers}
     return answer(route, status, document, reply.media, **named)
 
@@ -88,6 +92,15 @@ def test_a_conforming_answer_breaks_no_rule(
 ) -> None:
     document = data.draw(values(reply.schema)) if reply.schema else None
     assert not list(judge(conforming(route, status, reply, document)))
+
+
+def test_a_total_of_tokens_is_no_less_than_its_parts() -> None:
+    usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 6}
+    body = {"response": "a", "model": "cheap", "cost_micro": "1", "trace_id": "t", "usage": usage}
+    route = ("finn", "POST", "/api/v1/invoke")
+    assert rules(answer(route, 200, body)) == {"tokens"}
+    for total in (7, 9):  # a model that thinks counts that, too
+        assert not rules(answer(route, 200, {**body, "usage": {**usage, "total_tokens": total}}))
 
 
 def leaves(schema: Schema, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
