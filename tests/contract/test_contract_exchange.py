@@ -55,6 +55,7 @@ HEADERS = {
     "x-trace-id": "0f9b2c1e-3a4d-4e5f-8a6b-7c8d9e0f1a2b",
     "x-ratelimit-limit": "60",
     "x-ratelimit-remaining": "60",
+    "x-payment-response": "eyJzdWNjZXNzIjogdHJ1ZX0=",
 }
 
 
