@@ -6,9 +6,10 @@ import base64
 import json
 import re
 import secrets
+import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -156,12 +157,27 @@ def _both(chain: Chain, asset: str, payer: str, payee: str) -> tuple[int, int]:
     return chain.balance(asset, payer), chain.balance(asset, payee)
 
 
+@contextmanager
+def recursion_limit_kept() -> Iterator[None]:
+    """Put the interpreter's recursion limit back after an import.
+
+    What the libraries of Ethereum import raises it to 100,000, where a deeply nested answer no longer raises
+    RecursionError but ends the process.
+    """
+    limit = sys.getrecursionlimit()
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
+
+
 class Wallet:
     """A key that signs payments."""
 
     def __init__(self, key: str) -> None:
         # most of a second to import, which no other check is to wait for
-        from eth_account import Account
+        with recursion_limit_kept():
+            from eth_account import Account
 
         self.account = Account.from_key(key)
 

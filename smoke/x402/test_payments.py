@@ -23,6 +23,7 @@ from smoke.platform.x402 import (
     PaidRoute,
     Wallet,
     receipt_of,
+    recursion_limit_kept,
     require_own_answer,
     transferred,
 )
@@ -42,9 +43,10 @@ AT_ONCE = 4
 @pytest.mark.establishes("payment")
 def test_official_client_is_answered(paid: PaidRoute, wallet: FundedWallet) -> None:
     """The x402 project's own client understands the terms, and its payment is answered with a receipt."""
-    from x402 import x402ClientSync
-    from x402.http import x402HTTPClientSync
-    from x402.mechanisms.evm.exact.v1.client import ExactEvmSchemeV1
+    with recursion_limit_kept():
+        from x402 import x402ClientSync
+        from x402.http import x402HTTPClientSync
+        from x402.mechanisms.evm.exact.v1.client import ExactEvmSchemeV1
 
     challenge, word = paid.challenge(), nonce()
     client = x402ClientSync().register_v1(paid.terms.network, ExactEvmSchemeV1(wallet.account))

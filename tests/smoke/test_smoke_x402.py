@@ -2,6 +2,8 @@
 
 import base64
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -214,3 +216,9 @@ def test_receipts_that_are_none(document: Any) -> None:
     assert receipt_of(receipt(GOOD)).network == "base-sepolia"
     with pytest.raises(ContractViolation, match="x-payment-response"):
         receipt_of(receipt(document))
+
+
+def test_signing_leaves_the_recursion_limit() -> None:
+    code = "import sys; before = sys.getrecursionlimit(); from smoke.platform.x402 import Wallet; "
+    code += "Wallet.throwaway().sign; assert sys.getrecursionlimit() == before"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import httpx
 import pytest
 
 from smoke.contract.x402 import BadPayment, Terms, bad_payments, header_of, payment, terms_of
-from smoke.platform.x402 import Wallet, receipt_of
+from smoke.platform.x402 import Wallet, receipt_of, recursion_limit_kept
 from stack.launch import Stack
 from stack.x402 import CHAIN_ID, DEPLOYER, PAYEE, TOKEN
 from stack.x402.chain import ARTIFACT, Anvil, EthTester, Node
@@ -19,6 +20,13 @@ from tests.stack.embedded import Platform
 
 BALANCE_OF = "0x70a08231"
 GOOD = {"prompt": "hello", "model": "cheap"}
+
+
+@pytest.fixture(autouse=True)
+def limit() -> Iterator[None]:
+    """What a test imports of Ethereum raises the recursion limit; the tests after it have the usual one."""
+    with recursion_limit_kept():
+        yield
 
 
 @pytest.fixture
