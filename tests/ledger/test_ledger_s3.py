@@ -442,6 +442,25 @@ def test_a_lease_whose_holder_hears_no_answer_is_held(store: type[Careless]) -> 
     assert S3Ledger(BUCKET, "p").lease("shop").take(own("second")) == own("first")
 
 
+def test_a_lease_outlives_a_renewal_that_could_not_be_read_back(
+    store: type[Careless], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = S3Ledger(BUCKET, "p").lease("shop")
+    assert lease.take(own("first")) is None
+
+    def down(*_: object) -> None:
+        raise LedgerError("cannot be read: ReadTimeoutError", where="s3://launches/p")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(S3Ledger, "stored", down)
+        with pytest.raises(LedgerError):
+            lease.renew()
+    before = store.objects["p/lease-shop.json"]
+    assert lease.renew() is None, "it is still this run's"
+    assert store.objects["p/lease-shop.json"] != before, "and was written anew"
+    assert lease.renew() is None
+
+
 def test_what_anyone_else_wrote_is_a_holder_without_an_id(ledger: S3Ledger) -> None:
     put(ledger, "lease-shop.json", ["a", {"run_id": 1}])
     found = ledger.lease("shop").take(own("second"))

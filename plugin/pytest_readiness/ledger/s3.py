@@ -274,15 +274,20 @@ class S3Lease:
     def _write(self, content: bytes) -> Holder | None:
         """Replace the version that was seen last; return whose is there then, None for this run's own.
 
-        What is there decides, and not the answer to the write, which may be lost.
+        What is there decides, and not the answer to the write, which may be lost. If an earlier answer was
+        lost, and with it the version, that version is this run's own: it is replaced in turn.
         """
-        known = {"IfMatch": self._version} if self._version else {"IfNoneMatch": "*"}
-        self._ledger.put(self._name, content, **known)
-        found = self._ledger.stored(self._name)
-        if found is None or found.content != content:
-            self._own = None
-            return Holder.read(found.content if found else b"")
-        self._version = found.version
+        for _ in range(2):
+            known = {"IfMatch": self._version} if self._version else {"IfNoneMatch": "*"}
+            self._ledger.put(self._name, content, **known)
+            found = self._ledger.stored(self._name)
+            holder = Holder.read(found.content if found else b"")
+            if found is None or holder != Holder.read(content):
+                self._own = None
+                return holder
+            self._version = found.version
+            if found.content == content:
+                break
         return None
 
 
