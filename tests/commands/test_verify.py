@@ -171,6 +171,16 @@ def test_degraded_is_accepted_on_request(signed: Suite, capsys: pytest.CaptureFi
     assert verified(capsys, "--accept", "DEGRADED")[0] == 0
 
 
+def test_ready_beside_a_failed_test_of_another_suite_is_not_accepted(
+    signed: Suite, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signed.write("unit/test_unit.py", "def test_unit():\n    assert 0\n")
+    run = signed.run("--attest=key.pem", "smoke", "unit")
+    assert (run.code, run.verdict) == (1, "READY"), run.told()
+    found, out = verified(capsys)
+    assert (found, "its run ended with exit code 1" in out) == (1, True), out
+
+
 def test_no_older_signed_verdict_stays(signed: Suite) -> None:
     assert signed.run("--attest=key.pem").code == 0
     signed.checks("import os\n@pytest.mark.p0\ndef test_up(evidence):\n    os._exit(0)\n")
@@ -303,6 +313,8 @@ def test_another_statement_of_the_same_key_is_no_verdict(content: Any) -> None:
         ({"complete": False}, "not the verdict of a full run"),
         ({"complete": None}, "not the verdict of a full run"),
         ({"verdict": "ready"}, "the verdict is ready"),
+        ({"exit_code": 1}, "its run ended with exit code 1"),
+        ({"verdict": "DEGRADED"}, "the verdict is DEGRADED"),
         ({"build_identity": []}, "build of shop: unknown was checked"),
     ],
 )

@@ -18,6 +18,8 @@ from ..report import JSON_NAME, attestation
 from ..report.headline import pairs
 from . import WRONG, say, tinted
 
+#: With which exit codes a run of that verdict ends; others say that more was wrong, such as another test.
+_CODES = {Verdict.READY: (0,), Verdict.DEGRADED: (0, 1, 2)}
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 #: How far the clock of the machine that signed may be ahead of this one's.
 _AHEAD = timedelta(minutes=5)
@@ -94,6 +96,8 @@ def _problems(told: Mapping[str, Any], options: argparse.Namespace, now: datetim
     accepted = [Verdict.READY, *([Verdict.DEGRADED] if options.accept == Verdict.DEGRADED else [])]
     if told.get("verdict") not in accepted:
         yield f"the verdict is {one_line(told.get('verdict'))}"
+    elif (code := told.get("exit_code")) not in _CODES[Verdict(told["verdict"])]:
+        yield f"its run ended with exit code {one_line(code)}"
     if told.get("scope") != Scope.FULL or told.get("complete") is not True:
         yield "it is not the verdict of a full run that came to its end"
     if options.env and told.get("environment") != options.env:
