@@ -219,6 +219,21 @@ def test_waivers_have_the_state_of_now(project: Suite, capsys: pytest.CaptureFix
     assert told(capsys, "waivers", "--state", "upcoming") == "none\n"
 
 
+@pytest.mark.parametrize(("environment", "state"), [("local", "active"), ("staging", "elsewhere")])
+def test_a_deferral_is_looked_at_on_the_environment_of_the_last_run(
+    project: Suite, capsys: pytest.CaptureFixture[str], environment: str, state: str
+) -> None:
+    project.plan(
+        '[[deferral]]\nitem = "orders"\nseverity = "Low"\nrationale = "rare"\n'
+        f'check = "health/orders*"\nenvironments = ["{environment}"]\n'
+    )
+    project.write("broken", "")
+    project.run()
+    ((found, note),) = [(row["state"], row["note"]) for row in data(capsys, "waivers")]
+    assert found == state, note
+    assert state == "active" or note == "covers nothing on local: it is for staging"
+
+
 def test_colour_is_for_people_who_want_it(runs: Suite) -> None:
     def shown(**environ: str) -> str:
         script = ["script", "-qec", f"{READINESS} explain 1", "/dev/null"]

@@ -16,7 +16,7 @@ VALID = {"issued": "2026-01-01T00:00:00Z", "expires": "2027-01-01T00:00:00Z"}
 
 
 def covered(results: Any, extra: Any, head: Any = "") -> Any:
-    after, exemptions = apply_exemptions(results, plan(extra, head=head), NOW)
+    after, exemptions = apply_exemptions(results, plan(extra, head=head), NOW, "staging")
     return [one.outcome.value for one in after], exemptions
 
 
@@ -38,7 +38,7 @@ def test_the_class_of_a_covered_failure_is_kept() -> None:
         check("a/b", "flaky"),
         check("a/c", "skipped"),
     ]
-    after, _ = apply_exemptions(results, plan(DEFERRAL + 'check = "a/*"'), NOW)
+    after, _ = apply_exemptions(results, plan(DEFERRAL + 'check = "a/*"'), NOW, "staging")
     assert [one.failure_class for one in after] == ["EXTERNAL_OUTAGE", "FLAKE", None]
 
 

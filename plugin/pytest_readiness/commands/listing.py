@@ -127,7 +127,8 @@ def list_waivers(options: argparse.Namespace) -> int:
     """Print a line for each waiver and deferral, in the state that it has now."""
     here = project()
     plan, model = here.plan, _last_model(here.root)
-    _, exemptions = apply_exemptions([_result(row) for row in rows(model, "checks")], plan, datetime.now(UTC))
+    results = [_result(row) for row in rows(model, "checks")]
+    _, exemptions = apply_exemptions(results, plan, datetime.now(UTC), str(model.get("environment", "")))
     listed = [
         {"kind": kind, **row}
         for kind, found in (("waiver", waiver_rows(exemptions)), ("deferral", deferral_rows(exemptions)))

@@ -53,7 +53,7 @@ class Exemption:
 
 
 def apply_exemptions(
-    results: Sequence[CheckResult], plan: Plan, now: datetime, environment: str = ""
+    results: Sequence[CheckResult], plan: Plan, now: datetime, environment: str
 ) -> tuple[tuple[CheckResult, ...], tuple[Exemption, ...]]:
     """Return the results with what is covered and did not pass as DEFERRED, and what each exemption did.
 
