@@ -221,14 +221,14 @@ def test_what_only_the_report_shows_is_not_in_the_digest() -> None:
 
 
 def test_differences_between_two_runs() -> None:
-    names = ("stays", "breaks", "heals", "fades", "goes")
-    ends = ("passed", "passed", "failed", "passed", "passed")
+    names = ("stays", "breaks", "heals", "fades", "goes", "waits")
+    ends = ("passed", "passed", "failed", "passed", "passed", "passed")
     before = entry(build_identity={"shop": "b1", "old": "o"}, figures={"p95": 1.0, "p50": 1.0, "p99": 0})
     before["checks"] = [
         {"id": name, "severity": "P0", "outcome": end, "class": None, "duration_s": 1.0}
         for name, end in zip(names, ends, strict=True)
     ]
-    after = entry(build_identity={"shop": "b2"}, figures={"p95": 1.6, "p50": 1.4, "new": 5})
+    after = entry(build_identity={"shop": "b2"}, figures={"p95": 1.6, "p50": 1.4, "p99": "-", "new": 5})
     after["checks"] = [
         {"id": name, "severity": "P1", "outcome": end, "class": cls, "duration_s": took}
         for name, end, cls, took in (
@@ -236,6 +236,7 @@ def test_differences_between_two_runs() -> None:
             ("breaks", "failed", "PLATFORM_BUG", 0.4),
             ("heals", "passed", None, 1.5),
             ("fades", "skipped", None, 1.0),
+            ("waits", "deferred", "PLATFORM_BUG", 1.0),
             ("comes", "failed", "PLATFORM_BUG", 9.0),
         )
     ]
@@ -246,7 +247,7 @@ def test_differences_between_two_runs() -> None:
     ]
     ids = {kind: [row["id"] for row in found[kind]] for kind in found if kind not in ("builds", "moved")}
     assert ids == {
-        "failing": ["breaks"],
+        "failing": ["breaks", "waits"],
         "fixed": ["heals"],
         "silent": ["fades"],
         "new": ["comes"],

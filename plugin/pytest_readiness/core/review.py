@@ -129,8 +129,8 @@ def changes(
 def differences(before: Entry, after: Entry) -> dict[str, list[dict[str, Any]]]:
     """Return what differs between two runs, each a ledger's entry or a saved model.
 
-    ``builds``; checks that are newly ``failing``, ``fixed``, ``silent`` (passed, and gave no answer now),
-    ``new`` and ``gone``; ``slower`` and ``faster`` ones, in seconds; ``moved`` figures.
+    ``builds``; checks that are newly ``failing`` (also where the plan defers that), ``fixed``, ``silent``
+    (passed, and gave no answer now), ``new`` and ``gone``; ``slower`` and ``faster`` ones, in seconds; ``moved`` figures.
     """
     old, new = ({check["id"]: check for check in entry.get("checks") or ()} for entry in (before, after))
     found: dict[str, list[dict[str, Any]]] = {"builds": _builds(before, after)}
@@ -151,9 +151,11 @@ def differences(before: Entry, after: Entry) -> dict[str, list[dict[str, Any]]]:
             found["slower" if took[1] > took[0] else "faster"].append(moved)
     figures = (before.get("figures") or {}, after.get("figures") or {})
     found["moved"] = [
-        {"name": name, "before": figures[0][name], "after": value}
+        {"name": name, "before": earlier, "after": value}
         for name, value in figures[1].items()
-        if _is_amount(figures[0].get(name)) and abs(value - figures[0][name]) > MOVED * abs(figures[0][name])
+        if _is_amount(earlier := figures[0].get(name))
+        and _is_amount(value)
+        and abs(value - earlier) > MOVED * abs(earlier)
     ]
     return found
 
@@ -166,7 +168,9 @@ def _changed(row: Mapping[str, Any]) -> str | None:
         return "failing" if before != Outcome.FAILED else None
     if after in _HELD:
         return "fixed" if before not in _HELD else None
-    return "silent" if before in _HELD else None
+    if before not in _HELD:
+        return None
+    return "failing" if after == Outcome.DEFERRED else "silent"
 
 
 def _builds(before: Entry, after: Mapping[str, Any]) -> list[dict[str, Any]]:
