@@ -104,10 +104,13 @@ def test_real_httpx_responses(suite: Suite) -> None:
                 evidence.exchange(response)
         prepared = SimpleNamespace(method="PUT", url="http://host/y", headers={}, body="as requests has it")
         evidence.exchange(SimpleNamespace(request=prepared, status_code=200, headers={}, content=b"done"))
+        prepared.body = iter([b"in pieces"])
+        evidence.exchange(SimpleNamespace(request=prepared, status_code=200, headers={}, content=b"done"))
     """)
     run = suite.run()
     assert run.code == 0, run.told()
-    post, stream, put = run.check("health/exchange")["evidence"]
+    post, stream, put, pieces = run.check("health/exchange")["evidence"]
+    assert (pieces["request"]["body"], pieces["response"]["body"]) == ("", "done")
     assert (put["request"]["body"], put["response"]["body"]) == ("as requests has it", "done")
     assert (post["method"], post["url"], post["status"]) == ("POST", "http://host/x", 429)
     assert post["request"]["body"] == '{"prompt":"hi"}'

@@ -134,7 +134,9 @@ class Evidence:
             content = message.content if hasattr(message, "content") else message.body
         except (AttributeError, RuntimeError):  # a stream that was not read
             return ""
-        head = (content or b"")[:_SEARCHED]
+        if not isinstance(content, bytes | str):  # none, or a source that was sent piece by piece
+            return ""
+        head = content[:_SEARCHED]
         text = self._log.text(head.decode(errors="replace") if isinstance(head, bytes) else str(head))
         return text if len(text) <= BODY_LIMIT else f"{text[:BODY_LIMIT]}… ({len(content)} in all)"
 
