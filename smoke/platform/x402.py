@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, partial
+from threading import Event
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -146,11 +147,21 @@ class Balances:
         self.payer, self.payee = self._read()
 
     def require_moved(self, amount: int, why: str) -> None:
-        """SafetyViolation unless exactly so much went from the payer to the payee since."""
-        payer, payee = self._read()
-        went, came = self.payer - payer, payee - self.payee
+        """SafetyViolation unless exactly so much went from the payer to the payee since.
+
+        Less may still come: an RPC behind a load balancer shows a transaction late.
+        """
+        deadline = time.monotonic() + SHOWN_WITHIN_S
+        went, came = self._moved()
+        while min(went, came) < amount and time.monotonic() < deadline:
+            Event().wait(0.2)
+            went, came = self._moved()
         if went != amount or (came < amount if self._live else came != amount):
             raise SafetyViolation(f"{why}: the payer lost {went}, the payee got {came}, expected {amount}")
+
+    def _moved(self) -> tuple[int, int]:
+        payer, payee = self._read()
+        return self.payer - payer, payee - self.payee
 
 
 def _both(chain: Chain, asset: str, payer: str, payee: str) -> tuple[int, int]:

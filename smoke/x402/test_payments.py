@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from pytest_readiness import Environment, Eventually, Evidence, SafetyViolation, SetupError
 
-from smoke.contract.x402 import BadPayment, again, bad_payments, header_of
+from smoke.contract.x402 import BadPayment, again, bad_payments, header_of, terms_of
 from smoke.platform.answers import ContractViolation, require_json_error, require_status
 from smoke.platform.batch import Batch, Case, answering
 from smoke.platform.concurrency import at_once
@@ -49,9 +49,10 @@ def test_official_client_is_answered(paid: PaidRoute, wallet: FundedWallet) -> N
         from x402.mechanisms.evm.exact.v1.client import ExactEvmSchemeV1
 
     challenge, word = paid.challenge(), nonce()
-    client = x402ClientSync().register_v1(paid.terms.network, ExactEvmSchemeV1(wallet.account))
+    terms = terms_of(challenge.json())  # what it pays is counted, not what another challenge asks for
+    client = x402ClientSync().register_v1(terms.network, ExactEvmSchemeV1(wallet.account))
     client.set_spend_controls(False)  # it knows a few tokens only; the wallet's own cap holds
-    wallet.admit(paid.terms.price)
+    wallet.admit(terms.price)
     headers, _ = x402HTTPClientSync(client).handle_402_response(
         dict(challenge.headers), challenge.content, str(challenge.request.url)
     )
@@ -59,7 +60,7 @@ def test_official_client_is_answered(paid: PaidRoute, wallet: FundedWallet) -> N
     require_own_answer(answer, word)
     receipt = receipt_of(answer)
     assert receipt.payer.lower() == wallet.address.lower(), f"the receipt is for {receipt.payer}"
-    assert receipt.network == paid.terms.network, f"the receipt is of the network {receipt.network}"
+    assert receipt.network == terms.network, f"the receipt is of the network {receipt.network}"
 
 
 @pytest.mark.requires("payment")

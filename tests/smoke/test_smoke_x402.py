@@ -182,6 +182,17 @@ def test_money_that_moves_otherwise_is_proof() -> None:
         balances.require_moved(10, "a payment")
 
 
+def test_money_may_be_shown_late_but_not_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smoke.platform.x402.SHOWN_WITHIN_S", 1.0)
+    read = iter([100, 5, 100, 5, 90, 5, 90, 15])
+    balances = Balances(rpc({"eth_call": lambda *_: hex(next(read))}), TERMS, "0x" + "11" * 20, live=False)
+    balances.require_moved(10, "a payment that is shown at the third look")
+    assert next(read, None) is None
+    unpaid = Balances(rpc({"eth_call": "0x5"}), TERMS, "0x" + "11" * 20, live=False)
+    with pytest.raises(SafetyViolation, match="lost 0, the payee got 0, expected 10"):
+        unpaid.require_moved(10, "a payment")
+
+
 def test_a_transfer_by_another_authorization_is_none() -> None:
     from smoke.platform.x402 import TRANSFERRED, USED
 
