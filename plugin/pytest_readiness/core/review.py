@@ -130,7 +130,8 @@ def differences(before: Entry, after: Entry) -> dict[str, list[dict[str, Any]]]:
     """Return what differs between two runs, each a ledger's entry or a saved model.
 
     ``builds``; checks that are newly ``failing`` (also where the plan defers that), ``fixed``, ``silent``
-    (passed, and gave no answer now), ``new`` and ``gone``; ``slower`` and ``faster`` ones, in seconds; ``moved`` figures.
+    (passed, and gave no answer now), ``new`` and ``gone``; ``slower`` and ``faster`` ones, in seconds;
+    ``moved`` figures.
     """
     old, new = ({check["id"]: check for check in entry.get("checks") or ()} for entry in (before, after))
     found: dict[str, list[dict[str, Any]]] = {"builds": _builds(before, after)}
