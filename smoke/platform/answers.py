@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NoReturn
 
 import httpx
@@ -22,6 +24,8 @@ from smoke.network.transport import ContractViolation as ContractViolation
 _DOCUMENT = "json"
 #: More digits than any amount of the contract has; Python itself refuses only thousands.
 DIGITS = re.compile(r"[0-9]{1,18}")
+#: No time of a service, in epoch seconds; one in milliseconds is below it, and far from now.
+LATEST = 1e15
 
 
 #: The extension of a request that holds the name of the service that it goes to.
@@ -98,6 +102,17 @@ class Fields:
         value = self.raw(name, expected)
         valid = isinstance(value, str) and bool(DIGITS.fullmatch(value)) and int(value) >= minimum
         return int(self._typed(name, expected, valid))
+
+    def moment(self, name: str) -> float:
+        """A time, in epoch seconds; a text without its offset from UTC is a violation."""
+        expected = "RFC 3339 in UTC or epoch seconds"
+        value = self.raw(name, expected)
+        seconds = value if type(value) in (int, float) and abs(value) < LATEST else None
+        with suppress(ValueError):
+            moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+            seconds = moment.timestamp() if moment is not None and moment.tzinfo is not None else seconds
+        self._typed(name, expected, seconds is not None)
+        return float(seconds or 0)
 
     def object(self, name: str) -> Fields:
         """A nested object."""

@@ -1,5 +1,6 @@
 """Answers: strict decoding that names the field, and statuses with whoever is to blame for them."""
 
+import time
 from typing import Any
 
 import httpx
@@ -158,3 +159,28 @@ def test_error_has_its_code_and_a_message() -> None:
     for body in ({"error": "ERROR", "message": "no room"}, {"error": "BUDGET_EXCEEDED"}):
         with pytest.raises(ContractViolation):
             require_error(answered(402, body), 402, "BUDGET_EXCEEDED")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2026-11-27T01:00:00Z",
+        "2026-11-27T01:00:00.000000000Z",
+        "2026-11-27T01:00:00+00:00",
+        1795741200,
+        1795741200.0,
+    ],
+)
+def test_times_are_read_in_every_zone(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Pacific/Auckland")
+    time.tzset()
+    try:
+        assert fields(at=value).moment("at") == 1795741200
+        texts = "2026-11-27T01:00:00", "now", "1795741200", "2026-11-27"
+        others: list[Any] = [None, True, 10**400, []]
+        for wrong in (*texts, *others):
+            with pytest.raises(ContractViolation, match="at: expected RFC 3339 in UTC or epoch seconds"):
+                fields(at=wrong).moment("at")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
