@@ -76,7 +76,7 @@ def named(target: Target) -> Iterator[tuple[str, str, str, str]]:
 
 @pytest.mark.parametrize("service", each("finn", marks=lambda name: [controlled(name)]))
 def test_refusals_name_the_fault(target: Target, service: str, batch: Batch) -> None:
-    """A code of Finn's that names one fault is told for that fault, and for no other."""
+    """A code of Finn's that names one fault is given for that fault, and for no other."""
 
     def judge(rule: str, code: str, answer: httpx.Response) -> None:
         require_refused(answer, service, "a token with one fault", (*REFUSALS, 400), rule)

@@ -165,7 +165,7 @@ RULES = (
     ),
     Rule(
         "fault-named",
-        "a code of Finn's that names one fault of a token is told for that fault alone (2)",
+        "a code of Finn's that names one fault of a token is given for that fault alone (2)",
         ("finn.invoke",),
         ("auth/refusals-name-the-fault[{service}]",),
     ),

@@ -21,7 +21,7 @@ def wallet(environment: Environment, chain: Chain, once: Once) -> FundedWallet:
 
 
 @pytest.fixture(scope="session")
-def stranger() -> Wallet:
+def penniless() -> Wallet:
     """A key without money."""
     return Wallet.throwaway()
 

@@ -141,13 +141,13 @@ def test_two_at_once_are_one_payment(
 def test_bad_payment_is_refused(
     paid: PaidRoute,
     wallet: FundedWallet,
-    stranger: Wallet,
+    penniless: Wallet,
     balances: Balances,
     batch: Batch,
     refused_agent: str,
 ) -> None:
     """What is near to a good payment is refused with a reason, and moves no money."""
-    bad = [*bad_payments(paid.terms, wallet, stranger, time.time())]
+    bad = [*bad_payments(paid.terms, wallet, penniless, time.time())]
     batch.run(_cases(paid.unrecorded(), bad, "a payment that is none is a 402 (1.6)", refused_agent))
     balances.require_moved(0, f"{len(bad)} payments that were refused")
 

@@ -48,7 +48,7 @@ def add(commands: Any) -> None:
         help="Show all that a run knows of a check or a cause",
         description="Show how a check ended, why, who acts next, how to reproduce it, and its evidence.",
         epilog="examples:\n  readiness explain 1\n  readiness explain health/platform-answers\n"
-        "  readiness explain 'auth/*[finn]' --report run-41/readiness.json",
+        "  readiness explain 'orders/*[paid]' --report run-41/readiness.json",
     )
     explain.add_argument(
         "what",

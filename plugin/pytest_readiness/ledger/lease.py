@@ -59,7 +59,7 @@ class Lease(Protocol):
 def wait_for(
     lease: Lease, own: Holder, wait_s: float, waits: Callable[[Holder], None], every_s: float = 1.0
 ) -> Holder | None:
-    """Take a lease within ``wait_s`` seconds; return who still has it then. ``waits`` hears each holder."""
+    """Take a lease within ``wait_s`` seconds; return who still has it then. ``waits`` is called with each."""
     deadline = time.monotonic() + wait_s
     named: Holder | None = None
     while (holder := lease.take(own)) is not None:
@@ -74,7 +74,7 @@ def wait_for(
 
 
 class Keeper:
-    """Renews a lease beside the run, and gives it back. ``lost`` hears once, in words, that it is gone."""
+    """Renews a lease beside the run, and gives it back. ``lost`` is called once, with why it is gone."""
 
     def __init__(self, lease: Lease, lost: Callable[[str], None]) -> None:
         self._lease, self._lost = lease, lost
