@@ -76,12 +76,21 @@ def _balanced(
         if kind is None or (is_known(kind) and text(flat(kind)) != "ip"):
             what = f"{group.address} does not take IP addresses, all that a task of awsvpc has"
             result.findings.append(group.finding(what, kind))
-        paths = [block.attribute("path") for block in group.blocks("health_check")] or [None]
+        checks = group.blocks("health_check")
+        paths = [check.attribute("path") for check in checks if not _connects(check)]
+        if not checks and not _connects(group):
+            paths = [None]
         for path in paths:
             asked = text(flat(path)) if path is not None else "/"
             if address.health and "${" not in asked and asked.partition("?")[0] != address.health:
                 what = f"{group.address} asks {asked} for health, {each.name} reports it at {address.health}"
                 result.findings.append(group.finding(what, path))
+
+
+def _connects(block: Body) -> bool:
+    """Whether a target group, or its check, speaks no HTTP: health is then that a connection is taken."""
+    protocol = block.attribute("protocol")
+    return protocol is not None and not text(flat(protocol)).startswith("HTTP")
 
 
 def _registered(configuration: Configuration, result: Examined, each: Definition, address: Address) -> None:

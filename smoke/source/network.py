@@ -80,6 +80,8 @@ class _Network:
         if group is None or group.type != GROUP or group.block.type == "data":
             return None
         key, wanted = thing(own, GROUP).key, {thing(each, GROUP).key for each in others}
+        if group.attribute(direction) is not None:  # rules as a list, which is rare and not read
+            return None
         rules: list[Body] = [*group.blocks(direction)]
         rules += [rule for rule, goes in self._rules if goes == direction and _holder(rule) == key]
         found = {_lets_through(rule, key, wanted, port) for rule in rules}
@@ -104,7 +106,9 @@ def _lets_through(rule: Body, own: str, wanted: Collection[str], port: float) ->
     if through and fit and not rule.uncertain:
         return True
     # A range of addresses may be those of a group's tasks.
-    ranges = any("/" in text(flat(each)) for each in parties) or rule.attribute("prefix_list_ids") is not None
+    ranges = any("/" in text(flat(each)) for each in parties) or any(
+        rule.attribute(name) is not None for name in ("prefix_list_ids", "prefix_list_id")
+    )
     return None if through or ranges or any(hidden(each) for each in parties) else False
 
 

@@ -17,7 +17,8 @@ from .values import Value, decoded, flat, hidden, is_known, number, options, tex
 
 _REGION = r"[a-z]{2}(-[a-z]+)+-\d"
 _ARN = rf"arn:aws[\w-]*:[\w-]+:({_REGION})?:(\d{{12}}|aws)?:.+"
-_SUBNET, _VPC = "subnet-.+", "vpc-.+"
+#: An empty default stands for what is given when Terraform runs.
+_SUBNET, _VPC = "(subnet-.+)?", "(vpc-.+)?"
 _BALANCED = "HTTPS?|TCP|TLS|UDP|TCP_UDP|GENEVE|QUIC|TCP_QUIC"
 
 

@@ -162,6 +162,29 @@ INLINE = """resource "aws_security_group" "api" {
     security_groups = [aws_security_group.finn.id]
   }
 }"""
+AS_LIST = """resource "aws_security_group" "api" {
+  name   = "api"
+  egress = [{ from_port = 3000, to_port = 3000, protocol = "tcp", cidr_blocks = ["0.0.0.0/0"] }]
+}"""
+OF_A_LIST = """
+}
+resource "aws_vpc_security_group_ingress_rule" "more" {
+  security_group_id = aws_security_group.finn.id
+  prefix_list_id    = "pl-1"
+  from_port         = 3000
+  to_port           = 3000
+  ip_protocol       = "tcp"
+}
+resource "other" "rest" {"""
+OF_HTTP = """  protocol    = "HTTP"
+  vpc_id      = var.vpc
+  target_type = "ip"
+  health_check { path = "/health" }
+}"""
+OF_TCP = """  protocol    = "TCP"
+  vpc_id      = var.vpc
+  target_type = "ip"
+}"""
 FINN = Address("finn", "p.local", "finn.example.org", "/health")
 
 
@@ -198,6 +221,7 @@ def findings(read: Read, find: str = "", replace: str = "") -> dict[str, Examine
         ('      type        = "Service"\n', "", "shape", "it has no type"),
         ('type = "A"', 'type = "PTR"', "shape", "type is PTR"),
         ("    dns_records {", DYNAMIC, "", ""),
+        ('default = "vpc-1"', 'default = ""', "", ""),
         ('default = "vpc-1"', 'default = "staging"', "shape", "vpc is staging"),
         ('  protocol    = "HTTP"\n', "", "shape", "it has no protocol"),
         ("vpc_id      = var.vpc", 'vpc_id = "staging"', "shape", "vpc_id is staging"),
@@ -221,6 +245,8 @@ def findings(read: Read, find: str = "", replace: str = "") -> dict[str, Examine
         ('  target_type = "ip"\n  health', "  health", "address", "does not take IP addresses"),
         ('path = "/health"', 'path = "/"', "address", "asks / for health"),
         ('  health_check { path = "/health" }\n', "", "address", "asks / for health"),
+        ('health_check { path = "/health" }', 'health_check { protocol = "TCP" }', "", ""),
+        (OF_HTTP, OF_TCP, "", ""),
         ('path = "/health"', "path = var.unset", "", ""),
         ('name = "p.local"', 'name = "q.local"', "address", "found as finn.q.local, not as finn.p.local"),
         ("name     = each.key", 'name = "f"', "address", "not as finn.p.local"),
@@ -242,6 +268,9 @@ def findings(read: Read, find: str = "", replace: str = "") -> dict[str, Examine
          "lets api in"),
         ('type              = "egress"', 'type = "ingress"', "way", "of api lets it out to finn"),
         ('resource "aws_security_group" "api" { name = "api" }', INLINE, "", ""),
+        ('resource "aws_security_group" "api" { name = "api" }\nresource "aws_security_group_rule" "out" {',
+         AS_LIST + '\nresource "other" "out" {', "? way", "of api lets it out to finn"),
+        (SOURCE, SOURCE.replace("api", "finn") + OF_A_LIST, "? way", "lets api in"),
         # names
         ('name = "p-cluster"', 'name = "cluster"', "name", "no aws_ecs_cluster is called p-cluster"),
         ('name = "p-cluster"', 'name = "p-${var.unset}"', "? name", "unless aws_ecs_cluster.main is"),
