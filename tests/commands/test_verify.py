@@ -181,6 +181,23 @@ def test_ready_beside_a_failed_test_of_another_suite_is_not_accepted(
     assert (found, "its run ended with exit code 1" in out) == (1, True), out
 
 
+@pytest.mark.parametrize(("outcome", "code", "verdict"), [("True", 6, None), ("False", 1, "BROKEN")])
+def test_a_run_that_cannot_be_signed_may_be_broken_but_nothing_better(
+    signed: Suite, outcome: str, code: int, verdict: str | None
+) -> None:
+    signed.checks(f"@pytest.mark.p0\ndef test_up(evidence):\n    passing(evidence)\n    assert {outcome}\n")
+    signed.write(
+        "smoke/conftest.py",
+        "import pathlib\n\ndef pytest_sessionfinish(session):\n"
+        f"    (session.config.rootpath / {VERDICT!r}).mkdir()\n",
+    )
+    run = signed.run("--attest=key.pem")
+    assert run.code == code, run.told()
+    assert "readiness.intoto.json" in run.out + run.err
+    left = signed.root / "reports/readiness.json"
+    assert (json.loads(left.read_text())["verdict"] if left.exists() else None) == verdict
+
+
 def test_no_older_signed_verdict_stays(signed: Suite) -> None:
     assert signed.run("--attest=key.pem").code == 0
     signed.checks("import os\n@pytest.mark.p0\ndef test_up(evidence):\n    os._exit(0)\n")

@@ -55,7 +55,7 @@ class Gate:
         self._said = False
         self._announced = False
         #: Why there is no job summary; the verdict stands without.
-        self._beside = ""
+        self._beside: list[str] = []
         # What pytest remembers of earlier runs, the tests of other suites among them, is not this run's.
         self._earlier = {path: frozenset(_entries(path)) for path in channels.files(config)}
 
@@ -103,9 +103,7 @@ class Gate:
         try:
             self._model = self._finish(int(session.exitstatus))
             self._reports.code = int(self._model["exit_code"])
-            if self._context.signer is not None:
-                attest(self._model, self._reports.directory, self._context.signer, self._context.redactor)
-            self._beside = append_summary(self._model, self._context.redactor)
+            self._beside = [self._sign(self._model), append_summary(self._model, self._context.redactor)]
         except (ReadinessError, OSError) as problem:
             self._give_up(problem)
         except Exception:
@@ -184,6 +182,18 @@ class Gate:
                 self._write(model)
         return model
 
+    def _sign(self, model: Mapping[str, Any]) -> str:
+        """Sign the verdict, where that is asked for. A run that cannot be signed may be BROKEN, no better."""
+        if self._context.signer is None:
+            return ""
+        try:
+            attest(model, self._reports.directory, self._context.signer, self._context.redactor)
+        except ReadinessError as problem:
+            if model["verdict"] != Verdict.BROKEN:
+                raise
+            return self._context.redactor.shown(f"not signed: {str(problem).splitlines()[0]}")
+        return ""
+
     def _record(self, model: dict[str, Any], entry: Mapping[str, Any]) -> None:
         """Append the run to the ledger. A run that cannot be recorded may be BROKEN, but nothing better."""
         try:
@@ -249,7 +259,7 @@ class Gate:
         written = [path for path in (*self._own_reports(), *self._foreign_artifacts()) if path.is_file()]
         shown = terminal.lines(model, reports=[str(path) for path in dict.fromkeys(written)])
         causes = github.commands(model) if os.environ.get(github.ACTIONS) == "true" else []
-        return [*shown, *filter(None, [self._beside]), *causes]
+        return [*shown, *filter(None, self._beside), *causes]
 
     def _own_reports(self) -> list[Path]:
         return [self._reports.directory / name for name in (*NAMES, ATTESTATION_NAME)]
