@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,15 @@ def test_a_url_elsewhere_is_the_live_environment_staging(tmp_path: Path, platfor
     profile.write_text(profile.read_text().replace("/health", "/away"))
     code, out, _ = readiness(tmp_path, "gate", "--env", "staging")
     assert (code, report(tmp_path)["blockers"][0]["class"]) == (1, "PLATFORM_BUG"), out
+
+
+def test_any_character_of_a_name_or_a_url_is_toml(tmp_path: Path) -> None:
+    title, url = 'A "shop" \\ $1 \U0001f600', "https://shop.example/\U0001f600"
+    code, _, err = readiness(tmp_path, "init", "--name", title, "--url", url)
+    assert code == 0, err
+    assert tomllib.loads((tmp_path / "readiness.toml").read_text("utf-8"))["title"] == title
+    environment = tomllib.loads((tmp_path / "environments/staging.toml").read_text("utf-8"))
+    assert environment["platform"]["url"] == url
 
 
 def test_the_workflow_gates_the_environment(tmp_path: Path) -> None:

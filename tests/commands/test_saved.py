@@ -219,6 +219,16 @@ def test_waivers_have_the_state_of_now(project: Suite, capsys: pytest.CaptureFix
     assert told(capsys, "waivers", "--state", "upcoming") == "none\n"
 
 
+@pytest.mark.parametrize("check", ['{"id": "a"}', '{"id": "a", "severity": "P0", "outcome": "fine"}'])
+def test_waivers_of_a_malformed_report_are_refused(
+    project: Suite, capsys: pytest.CaptureFixture[str], check: str
+) -> None:
+    project.write(
+        "reports/readiness.json", f'{{"schema_version": 1, "verdict": "READY", "checks": [{check}]}}'
+    )
+    assert "reports/readiness.json: a malformed report: " in told(capsys, "waivers", code=4)
+
+
 @pytest.mark.parametrize(("environment", "state"), [("local", "active"), ("staging", "elsewhere")])
 def test_a_deferral_is_looked_at_on_the_environment_of_the_last_run(
     project: Suite, capsys: pytest.CaptureFixture[str], environment: str, state: str

@@ -49,7 +49,7 @@ class Answers:
     @property
     def values(self) -> Mapping[str, str]:
         """What stands in the files; the form of TOML where it is quoted there."""
-        platform = f"\n[platform]\nurl = {json.dumps(self.url)}" if self.url else ""
+        platform = f"\n[platform]\nurl = {json.dumps(self.url, ensure_ascii=False)}" if self.url else ""
         return {
             "title": json.dumps(self.title, ensure_ascii=False),
             "name": self.environment,

@@ -127,7 +127,10 @@ def list_waivers(options: argparse.Namespace) -> int:
     """Print a line for each waiver and deferral, in the state that it has now."""
     here = project()
     plan, model = here.plan, _last_model(here.root)
-    results = [_result(row) for row in rows(model, "checks")]
+    try:
+        results = [_result(row) for row in rows(model, "checks")]
+    except (KeyError, ValueError) as problem:
+        raise ReadinessError(f"a malformed report: {problem}", where=f"reports/{JSON_NAME}") from None
     _, exemptions = apply_exemptions(results, plan, datetime.now(UTC), str(model.get("environment", "")))
     listed = [
         {"kind": kind, **row}
