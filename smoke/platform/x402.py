@@ -66,8 +66,8 @@ class Chain:
             ) from None
 
     def wake(self) -> None:
-        """Call the chain once; what comes of it is for a check to see."""
-        with suppress(SetupError):
+        """Call the chain once; what comes of it is for a check to see, and a run may end before."""
+        with suppress(SetupError, RuntimeError):
             self.request("eth_chainId")
 
     @cached_property

@@ -161,6 +161,13 @@ def test_a_chain_that_does_not_answer_is_no_fault_of_the_platform() -> None:
             chain.balance(TERMS.asset, "0x1")
 
 
+def test_the_early_call_of_a_chain_leaves_no_trace() -> None:
+    rpc({}).wake()
+    closed = httpx.Client()
+    closed.close()
+    Chain(closed, "http://127.0.0.1:9").wake()
+
+
 def test_money_that_moves_otherwise_is_proof() -> None:
     owned = {TERMS.pay_to[2:]: 5, "11" * 20: 100}
 
