@@ -9,7 +9,7 @@ from typing import Any, Self
 import httpx
 
 from stack.common.database import Database
-from stack.common.jwks import JwksClient
+from stack.common.jwks import JwksClient, JwksRoute
 from stack.common.keyring import Keyring
 from stack.common.settings import Settings
 from stack.common.verifier import Issuer, SpentTokens, Verifier
@@ -47,6 +47,10 @@ class Context:
     def own_keys(self) -> Keyring:
         """Make the keyring of the service."""
         return Keyring(self.settings, self.http)
+
+    def own_key_set(self) -> JwksRoute:
+        """Make the route that publishes the keyring."""
+        return JwksRoute(self.keyring)
 
     def key_set(self, url: str) -> JwksClient:
         """Make a cache of another service's key set, forgotten at a reset."""

@@ -15,7 +15,6 @@ from stack.common.auth import DixieAuth
 from stack.common.context import VERSION, WITHIN_S, Context
 from stack.common.database import Database
 from stack.common.http import application
-from stack.common.jwks import JwksRoute
 from stack.common.settings import Settings
 from stack.dixie.reputation import Reputation, Scores
 
@@ -78,7 +77,7 @@ def create(settings: Settings, parts: Parts | None = None) -> ASGIApp:
     reputation = parts.reputation(parts.auth(context), scores)
     routes = [
         Route("/api/health", Health(context).__call__, methods=["GET"]),
-        Route("/api/auth/.well-known/jwks.json", JwksRoute(context.keyring).__call__, methods=["GET"]),
+        Route("/api/auth/.well-known/jwks.json", context.own_key_set().__call__, methods=["GET"]),
         Route("/api/reputation/query", reputation.query, methods=["GET"]),
         Route("/api/reputation/events", reputation.events, methods=["POST"]),
     ]

@@ -4,6 +4,8 @@ import asyncio
 import json
 import time
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,9 +18,9 @@ from stack.common.claims import TIER_POOLS, Claims
 from stack.common.http import ApiError
 from stack.common.outbox import Outbox
 from stack.faults.active import Faults, Faulty
-from stack.faults.tokens import FaultyContext, FaultyTokenAuth
+from stack.faults.tokens import FaultyContext, FaultySpentTokens, FaultyTokenAuth
 from stack.finn.app import Parts
-from stack.finn.billing import Billing
+from stack.finn.billing import Bill, Billing
 from stack.finn.invoke import ProviderClient
 from stack.finn.reports import Reports
 
@@ -64,7 +66,20 @@ class FaultyAuth(FaultyTokenAuth, FinnAuth):
 
 
 class FaultyBilling(Faulty, Billing):
-    """Serves direct calls that it should charge or refuse."""
+    """Serves direct calls that it should charge or refuse, or gives the token of one back."""
+
+    @asynccontextmanager
+    async def bill(self, claims: Claims, pool: str, prompt: str, trace_id: str) -> AsyncIterator[Bill]:
+        """Hold the price; the token of a call that is beyond the budget may be good for another one."""
+        try:
+            async with super().bill(claims, pool, prompt, trace_id) as bill:
+                yield bill
+        except ApiError as refusal:
+            if refusal.status == 402 and self._faults.on("finn-spends-no-token-over-budget"):
+                spent = self._context.spent_tokens()
+                assert isinstance(spent, FaultySpentTokens)
+                await spent.unspend(claims)
+            raise
 
     async def reserve(self, document: dict[str, Any]) -> str | None:
         """Reserve the price, or let the call run without."""

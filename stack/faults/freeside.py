@@ -83,6 +83,15 @@ class FaultyAgents(Faulty, Agents):
 
     _content: Any = None
 
+    async def _serve(self, request: Request, *, stream: bool) -> Response | EventStream:
+        try:
+            return await super()._serve(request, stream=stream)
+        except ApiError as refusal:
+            if refusal.status == 402 and self._faults.on("freeside-spends-no-token-over-budget"):
+                assert isinstance(self._auth, FaultyAuth)
+                await self._auth.unspend(request)
+            raise
+
     async def read(self, request: Request, claims: Claims) -> Ask:
         """The call, whether or not it is one."""
         raw = await drained_body(request)

@@ -5,14 +5,16 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
+from starlette.responses import Response
 
 from stack.common.auth import TokenAuth
 from stack.common.claims import POOLS, Claims
 from stack.common.context import Context
 from stack.common.http import ApiError
 from stack.common.jose import PublicKey, SigningKey, take_apart
-from stack.common.jwks import JwksClient
+from stack.common.jwks import JwksClient, JwksRoute
 from stack.common.keyring import BadSecret, Keyring
 from stack.common.verifier import Issuer, SpentTokens, TokenRefused, Verifier
 from stack.faults.active import Faults, Faulty
@@ -35,6 +37,12 @@ class FaultyContext(Faulty, Context):
     def own_keys(self) -> Keyring:
         """Make a keyring that may not follow its secret."""
         return FaultyKeyring(self._faults, self.settings, self.http)
+
+    def own_key_set(self) -> JwksRoute:
+        """Make a route that may handle ETags wrongly."""
+        route = FaultyJwksRoute(self._faults, self.settings.service, self.keyring)
+        self.on_reset(route.forget)
+        return route
 
     def key_set(self, url: str) -> JwksClient:
         """Make a key set that may outlive its publication."""
@@ -100,6 +108,32 @@ class FaultyKeyring(Faulty, Keyring):
             raise BadSecret("the secret is ignored")
         super()._take(value)
         self._ever.update((key.kid, key) for key in super().published)
+
+
+class FaultyJwksRoute(Faulty, JwksRoute):
+    """Takes a list of ETags for one, or keeps its ETag when the keys change."""
+
+    def __init__(self, faults: Faults, service: str, keyring: Keyring) -> None:
+        super().__init__(faults, keyring)
+        self._service = service
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop the ETag that was kept."""
+        self._kept = ""
+
+    async def __call__(self, request: Request) -> Response:
+        """Serve the keys, or 304 for the ETag that is taken for theirs."""
+        offered = request.headers.get("if-none-match", "")
+        if "," in offered and self._faults.on(f"{self._service}-jwks-takes-one-etag"):
+            del MutableHeaders(scope=request.scope)["if-none-match"]
+            request = Request(request.scope)  # the old one remembers its headers
+        response = await super().__call__(request)
+        if self._faults.on(f"{self._service}-jwks-keeps-its-etag"):
+            self._kept = response.headers["etag"] = self._kept or response.headers["etag"]
+            if offered == self._kept:
+                return Response(status_code=304, headers={"etag": self._kept})
+        return response
 
 
 class FaultyJwksClient(Faulty, JwksClient):

@@ -14,7 +14,6 @@ from stack.common import http
 from stack.common.auth import FinnAuth
 from stack.common.context import Context
 from stack.common.http import application
-from stack.common.jwks import JwksRoute
 from stack.common.settings import Settings
 from stack.finn.billing import Billing
 from stack.finn.invoke import Inference, ProviderClient
@@ -76,7 +75,7 @@ def create(settings: Settings, parts: Parts | None = None) -> ASGIApp:
     inference = Inference(context, auth, parts.billing(context), parts.provider(context), reports)
     routes = [
         Route("/health", Health(context).__call__, methods=["GET"]),
-        Route("/.well-known/jwks.json", JwksRoute(context.keyring).__call__, methods=["GET"]),
+        Route("/.well-known/jwks.json", context.own_key_set().__call__, methods=["GET"]),
         Route("/api/v1/invoke", inference.invoke, methods=["POST"]),
         Route("/api/v1/stream", inference.stream, methods=["POST"]),
         Route("/api/v1/quality", reports.quality, methods=["POST"]),

@@ -13,7 +13,6 @@ from stack.common.auth import FreesideAuth
 from stack.common.context import VERSION, Context
 from stack.common.database import Database
 from stack.common.http import application
-from stack.common.jwks import JwksRoute
 from stack.common.outbox import Outbox
 from stack.common.settings import Settings
 from stack.freeside.agents import Agents, Quality, RateLimiter
@@ -87,7 +86,7 @@ def create(settings: Settings, parts: Parts | None = None) -> ASGIApp:
     payments = parts.payments(context, finn, parts.facilitator(context), parts.nonces(context.db))
     routes = [
         Route("/health", Health(context).__call__, methods=["GET"]),
-        Route("/.well-known/jwks.json", JwksRoute(context.keyring).__call__, methods=["GET"]),
+        Route("/.well-known/jwks.json", context.own_key_set().__call__, methods=["GET"]),
         Route("/api/agents/invoke", agents.invoke, methods=["POST"]),
         Route("/api/agents/stream", agents.stream, methods=["POST"]),
         Route("/api/agents/models", agents.models, methods=["GET"]),
