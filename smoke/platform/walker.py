@@ -33,9 +33,9 @@ from .attacks import UNKNOWN_MODEL
 from .concurrency import at_once, sampling
 from .finn import Finn
 from .freeside import Freeside, Tenants
-from .invariants import Conservation
+from .invariants import BudgetReading, Conservation
 from .prompts import nonce, prompt_for
-from .stream import stream
+from .stream import StreamEvent, stream
 
 _NONCE = re.compile(r"nonce[0-9a-f]{12}")
 _RULED = {(402, "BUDGET_EXCEEDED"): Ruling.OVER_BUDGET, (409, "IDEMPOTENCY_CONFLICT"): Ruling.CONFLICT}
@@ -85,11 +85,27 @@ def learn_tariff(freeside: Freeside, tenant: str, *, live: bool) -> tuple[Tariff
     return Tariff(costs[0], costs[1], step, spread=4 if live else 1), costs
 
 
-def priced(freeside: Freeside, tenant: str, padding: int, pool: str) -> tuple[int, int]:
-    """What a call with that padding costs, and the most that was seen to be reserved for it; µUSD."""
-    before = freeside.at_rest(tenant)
+def priced(
+    freeside: Freeside, tenant: str, padding: int, pool: str, *, held_open: bool = False
+) -> tuple[int, int]:
+    """What a call with that padding costs, and the most that was seen to be reserved for it; µUSD.
+
+    A fast call may end between two readings. One that is ``held_open`` is a stream, which is read no further
+    than its first event until the budget was read: it cannot have ended where the events come as they arise.
+    """
+    before, prompt = freeside.at_rest(tenant), prompt_for(padding=padding)
     with sampling(lambda: freeside.budget(tenant)) as samples:
-        price = freeside.invoke(tenant, prompt_for(padding=padding), model=pool).usage.cost_micro
+        if held_open:
+            during: list[BudgetReading] = []
+
+            def look(_: StreamEvent) -> bool:
+                during[:] = during or [freeside.budget(tenant)]
+                return False
+
+            price = stream(freeside, tenant, prompt, model=pool, hang_up=look).usage().cost_micro
+            samples += during
+        else:
+            price = freeside.invoke(tenant, prompt, model=pool).usage.cost_micro
     used = before.committed + before.reserved
     return price, max(price, *(each.committed + each.reserved - used for each in samples))
 
@@ -306,7 +322,7 @@ class Walker:
     def _reserves_more(self) -> bool:
         """Whether more is reserved for a call than it costs in the end, which leaves room to fewer."""
         tenant = self._tenants.main
-        price, held = priced(self._freeside, tenant, 0, POOLS[0])
+        price, held = priced(self._freeside, tenant, 0, POOLS[0], held_open=True)
         self.ledger.accounts[tenant].committed += price
         self._paid[tenant].append(price)
         return held > price

@@ -38,6 +38,7 @@ class Settings:
     secret_poll_s: float
     jwks_cache_s: float
     score_cache_s: float
+    reserve_times: int
     freeside_url: str
     finn_url: str
     dixie_url: str
@@ -74,6 +75,7 @@ class Settings:
             secret_poll_s=_number(env, "STACK_SECRET_POLL_S", 1.0),
             jwks_cache_s=_number(env, "STACK_JWKS_CACHE_S", 5.0),
             score_cache_s=_number(env, "STACK_SCORE_CACHE_S", 0.0),
+            reserve_times=int(_number(env, "STACK_RESERVE_TIMES", 1)),
             freeside_url=_url(env, "STACK_FREESIDE_URL"),
             finn_url=_url(env, "STACK_FINN_URL"),
             dixie_url=_url(env, "STACK_DIXIE_URL"),

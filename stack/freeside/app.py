@@ -80,6 +80,7 @@ def create(settings: Settings, parts: Parts | None = None) -> ASGIApp:
     context.background(leases.keep)
     context.on_reset(limiter.forget)
     calls = parts.calls(ledger, idempotency, leases)
+    calls.reserve_times = settings.reserve_times
     agents = parts.agents(auth, limiter, calls, finn, parts.streams(calls, finn))
     budgets, reservations = parts.budgets(auth, ledger), Reservations(auth, ledger)
     quality = parts.quality(auth, parts.outbox(context.db, "freeside"))

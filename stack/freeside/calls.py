@@ -173,6 +173,9 @@ class Execution:
 class Calls:
     """Brackets the running of a call with its claim and its reservation."""
 
+    #: How many times its price a call reserves; what is not charged is given back (I-6).
+    reserve_times = 1
+
     def __init__(self, ledger: BudgetLedger, idempotency: Idempotency, leases: Leases) -> None:
         self._ledger = ledger
         self._idempotency = idempotency
@@ -184,13 +187,13 @@ class Calls:
 
     @asynccontextmanager
     async def execution(self, ask: Ask, claim: Claim) -> AsyncIterator[Execution]:
-        """Reserve the price, run the block; whatever it leaves uncharged is released and the key freed.
+        """Reserve for the call, run the block; whatever it leaves uncharged is released and the key freed.
 
         Raises 402 BUDGET_EXCEEDED, or 403 for a tenant that does not exist.
         """
         try:
-            price = self.price(ask.pool, usage_of(ask.prompt))
-            reservation = await self._ledger.reserve(ask.claims.tenant_id, price)
+            amount = self.reserve_times * self.price(ask.pool, usage_of(ask.prompt))
+            reservation = await self._ledger.reserve(ask.claims.tenant_id, amount)
         except BaseException:
             await surely(self._idempotency.abandon(claim))
             raise
