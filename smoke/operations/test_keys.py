@@ -11,12 +11,12 @@ from pytest_readiness import Environment, Evidence, ExternalOutage, SafetyViolat
 
 from smoke.aws.reader import AwsReader
 from smoke.keys.bootstrap import bootstrap, contents
-from smoke.keys.context import SERVICES, KeyPlatform
-from smoke.keys.documents import pem_of
+from smoke.keys.context import SERVICES, KeyContext, KeyPlatform
+from smoke.keys.documents import parse, pem_of
 from smoke.keys.errors import KeyFault, MissingSecret
 from smoke.keys.revocation import Revocation
 from smoke.keys.rotation import STEPS, Rotation
-from smoke.keys.store import CODES, failing_reads, prove
+from smoke.keys.store import CODES, NEXT, failing_reads, prove
 from smoke.keys.stream import Issuer, TokenStream
 from smoke.keys.verifiers import TokenReply
 from smoke.platform import tokens
@@ -143,10 +143,15 @@ def test_key_rotation_carried_out(
     evidence: Evidence,
     request: pytest.FixtureRequest,
 ) -> None:
-    """All eight steps under a valid token every 50 ms: none refused, both kids overlap, the old one ends."""
+    """All eight steps under a valid token every 50 ms: none refused, both kids overlap, the old one ends.
+
+    The new key is tried before it is published: its refusal must not outlive its publication. A verifier that
+    asks for a set by its ETag must learn of every change.
+    """
     context = operator.context(service)
     issuer = Issuer(context.store, context.named, operator.environment.keys.reread_s)
     seen: set[frozenset[str]] = set()
+    sets_of: dict[str, set[frozenset[str]]] = {}
     through: Callable[[], None] = lambda: None  # noqa: E731
     if service == "freeside":
         request.getfixturevalue("alone")
@@ -155,11 +160,15 @@ def test_key_rotation_carried_out(
 
     def key_set() -> KeySet:
         found = context.key_set()
-        seen.add(frozenset(str(key.get("kid")) for key in found.keys))
+        kids = frozenset(str(key.get("kid")) for key in found.keys)
+        seen.add(kids)
+        sets_of.setdefault(found.etag, set()).add(kids)
         return found
 
     def progress(text: str) -> None:
         evidence.note(text)
+        if text.startswith("3/"):
+            require_refused_yet(operator.context(service), evidence)
         if text.startswith("6/"):
             through()
 
@@ -172,6 +181,9 @@ def test_key_rotation_carried_out(
     both = {outcome.old_kid, outcome.new_kid}
     evidence.figure("both kids were published together", any(both <= kids for kids in seen), expected=True)
     assert any(both <= kids for kids in seen), f"{' and '.join(sorted(both))} were never published together"
+    kept = [etag for etag, sets in sets_of.items() if etag and len(sets) > 1]
+    evidence.evaluated("an ETag of the key set stands for one set", len(sets_of))
+    assert not kept, f"the key set changed under the ETag {kept[0]}: a verifier that offers it gets 304"
     evidence.note(
         f"left in the new state: {outcome.new_kid} signs for {service}, {outcome.old_kid} is refused"
     )
@@ -202,6 +214,19 @@ def test_revocation_in_time(operator: KeyPlatform, service: str, evidence: Evide
     evidence.note(f"left in the new state: {report.new_kid} signs for {service}")
     if report.unseen:
         raise SetupError(f"revoked, but not observed from this runner: {'; '.join(report.unseen)}")
+
+
+def require_refused_yet(context: KeyContext, evidence: Evidence) -> None:
+    """Try the key that a rotation has made and not yet published; SafetyViolation where it is accepted."""
+    store = context.store
+    document = parse(store.read_version(store.labels()[NEXT]).text, store.secret_id)
+    key = document.pending if document else None
+    assert key, f"{store.secret_id}: the version {NEXT} holds no new key"
+    answers = context.together().ask(key)
+    evidence.evaluated("a key that is not published yet is refused", len(answers))
+    for name, answer in answers.items():
+        if answer is TokenReply.ACCEPTED:
+            raise SafetyViolation(f"{name} accepted {key.kid}, which is not published yet")
 
 
 def hide(platform: KeyPlatform, service: str) -> None:

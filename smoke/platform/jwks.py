@@ -47,6 +47,7 @@ class KeySet:
 
     route: str
     keys: tuple[Key, ...]
+    etag: str = ""
 
     def for_es256(self) -> list[Key]:
         """The keys that are meant for ES256; others belong to other algorithms."""
@@ -94,7 +95,7 @@ def key_set_of(response: httpx.Response) -> KeySet:
     for n, key in enumerate(keys):
         if not isinstance(key, dict):
             fields.refuse(f"keys[{n}]", "an object", shown(key))
-    return KeySet(fields.route, tuple(keys))
+    return KeySet(fields.route, tuple(keys), response.headers.get("etag", ""))
 
 
 def _is_for_es256(key: Key) -> bool:

@@ -137,7 +137,7 @@ class FaultyJwksRoute(Faulty, JwksRoute):
 
 
 class FaultyJwksClient(Faulty, JwksClient):
-    """Trusts keys that are no longer published, always or on and off."""
+    """Trusts keys that are no longer published, always or on and off, or never one that it once lacked."""
 
     def __init__(self, faults: Faults, service: str, *arguments: Any) -> None:
         self._service = service
@@ -147,12 +147,16 @@ class FaultyJwksClient(Faulty, JwksClient):
         """Drop the old keys, too."""
         super().forget()
         self._ever: dict[str, PublicKey] = {}
+        self._unknown: set[str] = set()
 
     async def find(self, kid: str) -> PublicKey | None:
         """The key of that kid, published or not."""
         if self._faults.on(f"{self._service}-keeps-old-keys") and kid in self._ever:
             return self._ever[kid]
-        key = await super().find(kid)
+        remembers = self._faults.on(f"{self._service}-remembers-unknown-kids")
+        key = None if remembers and kid in self._unknown else await super().find(kid)
+        if key is None:
+            self._unknown.add(kid)
         if (
             key is None
             and kid in self._ever
