@@ -6,7 +6,7 @@ from itertools import groupby, pairwise
 import pytest
 from pytest_readiness import Evidence
 
-from smoke.platform.answers import DIGITS, require_json_error, require_status
+from smoke.platform.answers import DIGITS, answer_of, is_replay, require_json_error, require_status
 from smoke.platform.attacks import UNKNOWN_MODEL
 from smoke.platform.freeside import Freeside, Tenants
 from smoke.platform.invariants import RELEASED_WITHIN_S, Conservation
@@ -98,18 +98,14 @@ def test_usage_is_charged(freeside: Freeside, tenants: Tenants, watch: Conservat
 def test_hang_up_leaves_no_reservation(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
     """A client that hangs up gets its reservation back, and pays at most for what was produced.
 
-    Where most of a complete answer was still to come, that is less than its price.
+    Where most of a complete answer was still to come, that is less than its price, and what was produced is
+    not the answer of its key.
     """
     whole = stream(freeside, tenants.main, prompt_for(times=TIMES, padding=LONG))
     complete = whole.usage().cost_micro
-    watch = freeside.watch(tenants.main, evidence)
+    watch, prompt = freeside.watch(tenants.main, evidence), prompt_for(times=TIMES, padding=LONG)
     started = time.monotonic()
-    left = stream(
-        freeside,
-        tenants.main,
-        prompt_for(times=TIMES, padding=LONG),
-        hang_up=lambda event: event.name == "content",
-    )
+    left = stream(freeside, tenants.main, prompt, hang_up=lambda event: event.name == "content")
     early = time.monotonic() - started < whole.named("content")[-1].at / 2
     assert left.names() == ["content"], f"hung up after {shape(left.names())}"
     started = time.monotonic()
@@ -120,6 +116,12 @@ def test_hang_up_leaves_no_reservation(freeside: Freeside, tenants: Tenants, evi
     most = complete - 1 if early and watch.last.exact else complete + watch.last.tolerance_per_call
     assert paid <= most, f"a stream of {complete} µUSD was abandoned early, and charged {paid}"
     freeside.journal.learn(tenants.main, left.key, paid)
+    again = freeside.try_invoke(tenants.main, prompt, key=left.key)
+    if early and again.status_code == 200 and is_replay(again.headers):
+        kept, length = len(answer_of(again, tenants.main).content), len(whole.text())
+        assert 2 * kept > length, (
+            f"an abandoned stream is the answer of its key: {kept} characters, a complete one has {length}"
+        )
 
 
 @pytest.mark.control("stream/answers-its-prompt")

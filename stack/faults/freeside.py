@@ -218,7 +218,10 @@ class FaultyStreams(Faulty, Streams):
             await super().charge(execution, answer)
 
     async def hung_up(self, progress: Progress) -> None:
-        """Charge a caller who hung up, for all of the answer, or leave the money reserved."""
+        """Charge a caller who hung up, for all of the answer, leave it reserved, or keep what there is."""
+        if self._faults.on("freeside-keeps-abandoned-answers"):
+            execution, usage = progress.execution, usage_of(progress.text)
+            return await execution.charge(execution.answer(progress.text, usage))
         if self._faults.on("freeside-charges-hang-ups-in-full"):
             execution = progress.execution
             whole = execution.answer(progress.text, usage_of(execution.ask.prompt))
