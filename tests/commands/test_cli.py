@@ -45,7 +45,7 @@ def test_show_lists_the_runs_and_the_streak(project: Path, capsys: pytest.Captur
     first, second, last = capsys.readouterr().out.splitlines()
     assert first.split() == ["1", first.split()[1], "READY", "r1", "2", "passed"]
     assert "r2" in second
-    assert last == "streak of local: 2/3 (back to the ledger's first run)"
+    assert last == "streak of local: 2/3 (counted from the ledger's first run)"
 
 
 def test_show_without_a_run(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

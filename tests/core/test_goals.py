@@ -116,7 +116,7 @@ def test_checks_that_are_all_deferred_by_pattern_defer_the_goal() -> None:
 def test_the_embedded_streak_is_shown_and_does_not_settle_the_goal() -> None:
     history = {"local": [entry(hours_ago=2), entry(hours_ago=1)]}
     made = model(history=history, environments={"staging": True})
-    assert made["streak"] == {"length": 3, "required": 3, "why": "back to the ledger's first run",
+    assert made["streak"] == {"length": 3, "required": 3, "why": "counted from the ledger's first run",
                               "runs": ["run-now", "run-1", "run-2"]}  # fmt: skip
     row = goal(made, "G-7")
     assert row["status"] == "PENDING"
@@ -126,7 +126,7 @@ def test_the_embedded_streak_is_shown_and_does_not_settle_the_goal() -> None:
 def test_the_evidence_reports_that_no_live_environment_has_run() -> None:
     row = goal(model(), "G-7")
     assert row["evidence"] == (
-        "local (embedded): 1/3 in a row (back to the ledger's first run); "
+        "local (embedded): 1/3 in a row (counted from the ledger's first run); "
         "no live environment has a run in the ledger"
     )
 

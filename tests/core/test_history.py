@@ -112,7 +112,7 @@ def test_a_run_dated_in_the_future_is_reported(hours: float) -> None:
             ({"verdict": "BROKEN", "complete": False}, "READY"),
             "run run-2 of 2026-06-01 was BROKEN (incomplete)",
         ),
-        (("READY",), "back to the ledger's first run"),
+        (("READY",), "counted from the ledger's first run"),
         (("BROKEN", "READY"), "run run-2 of 2026-06-01 was BROKEN"),
         (
             ({"build_identity": {"shop": "b0"}}, "READY"),

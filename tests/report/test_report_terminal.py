@@ -38,7 +38,7 @@ def test_the_goal_table_is_aligned() -> None:
 def test_the_evidence_of_a_goal_is_wrapped_not_cut() -> None:
     model = sample.ready()
     model["goals"][6]["evidence"] = (
-        "local (embedded): 1/3 in a row (back to the ledger's first run); staging: no run yet"
+        "local (embedded): 1/3 in a row (counted from the ledger's first run); staging: no run yet"
     )
     lines = terminal.lines(model)
     place = next(place for place, line in enumerate(lines) if line.startswith("G-7"))

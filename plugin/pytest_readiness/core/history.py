@@ -78,7 +78,7 @@ def _counted(entries: Sequence[Entry], policy: Policy, now: datetime) -> tuple[d
                 return runs, f"more than {policy.max_uncounted_runs} runs in a row did not count"
         else:
             return runs, f"{_name(entry)} was {_described(entry)}"
-    return runs, "back to the ledger's first run" if entries else "no run in the ledger"
+    return runs, "counted from the ledger's first run" if entries else "no run in the ledger"
 
 
 def is_green(entry: Entry, policy: Policy) -> bool:
