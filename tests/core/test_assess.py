@@ -112,7 +112,7 @@ def test_ready_for_launch_takes_goals_streak_and_operational_items() -> None:
     made = model(env="staging", live=True, history=live(2, plan_digest=done.digest), plan_=done)
     assert [row["evidence"] for row in made["operational"]] == [
         "a green run of a live environment is in the ledger",
-        "3/3: back to the ledger's first run",
+        "3/3: counted from the ledger's first run",
     ]
     assert (made["declaration"], made["blockers"]) == ("READY FOR LAUNCH", [])
 

@@ -183,13 +183,11 @@ def _standing(run: RunRecord, plan: Plan, known: Mapping[str, Sequence[Entry]], 
 
 
 def _live_history(known: Mapping[str, Sequence[Entry]], standing: Standing, plan: Plan) -> LiveHistory:
-    if standing.live:
-        own: list[Streak | None] = [standing.streaks.get(standing.environment)]
-    else:
-        own = [standing.streaks.get(name) for name in standing.live_environments]
-    best = max((one for one in own if one is not None), key=lambda one: one.length, default=None)
+    names = (standing.environment,) if standing.live else standing.live_environments
+    own = {name: one for name in names if (one := standing.streaks.get(name)) is not None}
+    best = max(own, key=lambda name: own[name].length, default="")
     deployed = any(has_green_live_run(entries, plan.policy) for entries in known.values())
-    return LiveHistory(streak=best, deployed=deployed)
+    return LiveHistory(environment=best, streak=own.get(best), deployed=deployed)
 
 
 def _untouched_from_ledger(

@@ -44,8 +44,9 @@ class Declaration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveHistory:
-    """What the ledgers know of live environments: the best streak among them, and whether any was green."""
+    """What the ledgers know of live environments: the best streak and whose, and whether any was green."""
 
+    environment: str = ""
     streak: Streak | None = None
     deployed: bool = False
 
@@ -114,7 +115,7 @@ def _validated(found: Findings) -> Declaration:
     live = found.live.streak
     against = (
         *_deferral_blockers(found.exemptions, found.plan),
-        *_launch_blockers(found.run, found.plan, found.operational, live),
+        *_launch_blockers(found.run, found.plan, found.operational, found.live),
     )
     settled = all(row.status in (GoalStatus.PASS, GoalStatus.DEFERRED) for row in found.goals)
     if settled and not against:
@@ -212,20 +213,24 @@ def _deferral_blockers(exemptions: Sequence[Exemption], plan: Plan) -> list[dict
 
 
 def _launch_blockers(
-    run: RunRecord, plan: Plan, operational: Sequence[Mapping[str, Any]], live: Streak | None
+    run: RunRecord, plan: Plan, operational: Sequence[Mapping[str, Any]], live: LiveHistory
 ) -> list[dict[str, Any]]:
     """Return what a validated platform still lacks for its launch: green runs in a row, operational items."""
     found = []
-    if live is None or not live.reached:
+    streak, required = live.streak, plan.policy.streak_length
+    named = run.env_option or run.environment if run.live else live.environment or "NAME"
+    if streak is None or not streak.reached:
         found.append(
             _blocker(
                 rule="a launch needs consecutive green runs of a live environment",
                 goal=next((goal.id for goal in plan.goals if goal.streak), ""),
-                summary=live.why if live else "no run of a live environment is in the ledger",
-                observed=str(live.length if live else 0),
-                limit=str(plan.policy.streak_length),
+                summary=f"{streak.length} of {required} green runs in a row, {streak.why}"
+                if streak
+                else "no run of a live environment is in the ledger",
+                observed=str(streak.length if streak else 0),
+                limit=str(required),
                 next_action="run the whole suite against the live environment again",
-                reproduce=f"pytest {shlex.quote(plan.suite)} {_environment(run)}" if run.live else "",
+                reproduce=f"pytest {shlex.quote(plan.suite)} --env {shlex.quote(named)}",
             )
         )
     found += [
