@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from typing import Any, NoReturn
 
@@ -62,10 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given and given[0] in RUNS and given[1:2] not in (["-h"], ["--help"]):
         rest = given[2:] if given[1:2] == ["--"] else given[1:]
-        return supervise(rest, gate=given[0] == "gate")
-    options = _parser().parse_args(given)
+        answer = partial(_run, rest, gate=given[0] == "gate")
+    else:
+        options = _parser().parse_args(given)
+        answer = partial(options.run, options)
     try:
-        code: int = options.run(options)
+        code: int = answer()
         sys.stdout.flush()
     except ReadinessError as error:
         sys.stderr.write(f"{error}\n")
@@ -76,6 +79,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return code
+
+
+def _run(arguments: Sequence[str], *, gate: bool) -> int:
+    """Run pytest; refuse no arguments at all where no plan is, for pytest would collect what lies there."""
+    if not arguments:
+        project()
+    return supervise(arguments, gate=gate)
 
 
 def _parser() -> argparse.ArgumentParser:

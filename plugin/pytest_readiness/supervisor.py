@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ def _usual_suite() -> list[str]:
 
 def _usual_reports(arguments: Sequence[str]) -> Path:
     """Return where reports are expected of a child that did not come so far as to say it."""
-    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for word, following in pairwise([*arguments, ""]):
         option, _, value = word.partition("=")
         if option == "--readiness-dir" and (value or following):
             return Path(value or following)

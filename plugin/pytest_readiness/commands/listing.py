@@ -39,7 +39,7 @@ def add(commands: Any) -> None:
         epilog="examples:\n  readiness checks --severity P0\n  readiness checks 'auth/*' --goal G-2 --json",
     )
     checks.add_argument("patterns", nargs="*", type=filled, metavar="PATTERN", help="Only ids that match one")
-    checks.add_argument("--severity", choices=[*Severity], help="Only of this severity")
+    checks.add_argument("--severity", choices=[each.value for each in Severity], help="Only of this severity")
     checks.add_argument("--goal", type=filled, metavar="ID", help="Only of this goal")
     checks.add_argument("--phase", type=filled, metavar="NAME", help="Only of this phase")
     add_json(checks)
@@ -53,7 +53,10 @@ def add(commands: Any) -> None:
         epilog="examples:\n  readiness waivers\n  readiness waivers --state expiring --state expired",
     )
     waivers.add_argument(
-        "--state", action="append", choices=[*ExemptionState], help="Only in this state; may be repeated"
+        "--state",
+        action="append",
+        choices=[each.value for each in ExemptionState],
+        help="Only in this state; may be repeated",
     )
     add_json(waivers)
     waivers.set_defaults(run=list_waivers)

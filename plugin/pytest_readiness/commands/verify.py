@@ -51,7 +51,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument(
         "--accept",
-        choices=[Verdict.READY, Verdict.DEGRADED],
+        choices=[Verdict.READY.value, Verdict.DEGRADED.value],
         default=Verdict.READY,
         help="The least verdict to accept (default: READY)",
     )
