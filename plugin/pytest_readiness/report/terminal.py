@@ -17,6 +17,7 @@ COLUMNS = 100
 #: How many blockers and reasons the terminal shows; the reports hold them all.
 SHOWN = 12
 _LABEL = 13
+_WATCHED = frozenset({"expiring", "expired", "unknown", "refused"})
 
 
 def lines(model: Mapping[str, Any], reports: Sequence[str] = (), columns: int = COLUMNS) -> list[str]:
@@ -30,6 +31,7 @@ def lines(model: Mapping[str, Any], reports: Sequence[str] = (), columns: int = 
         "",
         *_goals(model, columns),
         *_blockers(model, columns),
+        *_waivers(model, columns),
         *_labelled("streak", streak(model), columns),
         *_labelled("self-test", self_test(model), columns),
         *(f"{pad('' if place else 'reports', _LABEL)}{path}" for place, path in enumerate(reports)),
@@ -85,12 +87,21 @@ def _blockers(model: Mapping[str, Any], columns: int) -> Iterator[str]:
             yield f"    {text}"
         for mark, text in enumerate(wrapped(one_line(row.get("next_action"), 300), columns - 10)):
             yield f"    {'next: ' if mark == 0 else '      '}{text}"
-        for mark, text in enumerate(_command(one_line(row.get("reproduce")), columns - 8)):
+        command = one_line(row.get("reproduce"))
+        for mark, text in enumerate(_command(command, columns - 8) if command else ()):
             yield f"    {'$ ' if mark == 0 else '  '}{text}"
     if len(found) > SHOWN:
         yield f"    ... and {len(found) - SHOWN} more blockers, see the report"
     if found:
         yield ""
+
+
+def _waivers(model: Mapping[str, Any], columns: int) -> Iterator[str]:
+    """Yield the waivers that do not cover what they name, or soon will not; the reports list them all."""
+    found = [row for row in rows(model, "waivers") if row.get("state") in _WATCHED]
+    for place, row in enumerate(found[:SHOWN]):
+        named = f"{one_line(row.get('check'))} {one_line(row.get('state'))}: {one_line(row.get('note'))}"
+        yield from _labelled("" if place else "waivers", named, columns)
 
 
 def _labelled(label: str, text: str, columns: int) -> Iterator[str]:
