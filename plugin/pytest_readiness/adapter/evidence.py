@@ -94,7 +94,12 @@ class Evidence:
 
         Kept: method, URL, status, elapsed milliseconds, the headers that explain it, and 2 KiB of each body.
         """
-        request = response.request
+        request = getattr(response, "request", None)
+        if request is None:
+            raise TypeError(
+                f"evidence.exchange takes a response of httpx or requests, not {type(response).__name__}: "
+                "record what was measured with evidence.figure"
+            )
         self._log.add(
             {
                 "kind": "exchange",

@@ -52,6 +52,12 @@ class SecretRef:
         return f"{self.kind}:{self.name}"
 
 
+class UnknownSetting(ProfileError):
+    """The suite asks for a setting that the schema does not have: a fault of the suite, not of the runner."""
+
+    failure_class = "CHECK_ERROR"
+
+
 class ProfileSection:
     """One section of a profile, read by attribute."""
 
@@ -130,7 +136,9 @@ class Profile:
     def get(self, key: str) -> Any:
         """Return a value by its dotted name; ProfileError when the schema has no such field."""
         if key not in self.values:
-            raise ProfileError("unknown field", where=f"{self.source}: {key}", allowed=", ".join(self.values))
+            raise UnknownSetting(
+                f"unknown field; the schema has {', '.join(self.values)}", where=f"{self.source}: {key}"
+            )
         return self.values[key]
 
     def __getattr__(self, section: str) -> ProfileSection:
