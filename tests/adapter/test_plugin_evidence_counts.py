@@ -1,7 +1,9 @@
 """A rule that is compared again and again is one entry of the evidence, which says how often."""
 
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPResponse
 
+import pytest
 from pytest_readiness.adapter.evidence import Evidence, EvidenceLog
 from pytest_readiness.core.redaction import Redactor
 
@@ -36,3 +38,8 @@ def test_a_secret_in_the_name_of_a_rule_is_redacted() -> None:
     log = EvidenceLog(Redactor(["hunter2-hunter2"]))
     Evidence(log).evaluated("token hunter2-hunter2 is refused")
     assert "hunter2" not in log.take()[0]["rule"]
+
+
+def test_a_response_of_another_library_is_refused_with_what_to_do() -> None:
+    with pytest.raises(TypeError, match=r"or requests, not HTTPResponse: record .* evidence\.figure"):
+        Evidence(EvidenceLog(Redactor())).exchange(HTTPResponse.__new__(HTTPResponse))

@@ -170,3 +170,35 @@ def test_an_export_is_a_ledger_of_its_own(project: Path, capsys: pytest.CaptureF
     assert main(["ledger", "export"]) == 4
     out, err = capsys.readouterr()
     assert (out, "entry 2" in err) == ("", True)
+
+
+@pytest.mark.parametrize("name", ["run", "gate"])
+def test_a_run_outside_a_project_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "test_other.py").write_text("raise SystemExit('collected')")
+    monkeypatch.chdir(tmp_path)
+    assert main([name]) == 4
+    assert capsys.readouterr().err.splitlines() == [
+        "no readiness.toml in this directory or its parents",
+        "  next: call it in the project of the suite, or begin one: readiness init",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["test_other.py"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["waivers", "--state", "expird"], "'active', 'expiring', 'expired'"),
+        (["checks", "--severity", "p3"], "'P0', 'P1'"),
+        (["verify", "x", "--key", "y", "--accept", "GREEN"], "'READY', 'DEGRADED'"),
+    ],
+)
+def test_a_wrong_choice_is_answered_with_the_words(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 4
+    # Python 3.14 leaves out the quotes.
+    assert words.replace("'", "") in capsys.readouterr().err.replace("'", "")

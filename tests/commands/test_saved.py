@@ -78,7 +78,9 @@ def test_a_cause_is_explained_by_its_number_and_by_any_check_behind_it(
         ):
             assert f"{label:<12}{text}" in shown
         assert shown.endswith("\nEvidence\n  answer = 42\n")
-    assert "cause       health/orders[a]" in told(capsys, "explain", "health/orders[b]")
+    behind = told(capsys, "explain", "health/orders[b]")
+    assert "cause       health/orders[a]" in behind
+    assert "rule  " not in behind, "the rule is that of the check that shows the cause"
     assert "time to answer = 0.25 s (limit 1 s)" in told(capsys, "explain", "health/up")
     assert data(capsys, "explain", "1")["cause"]["also"] == ["health/orders[b]"]
 

@@ -104,6 +104,9 @@ def test_an_embedded_run_after_a_live_one_stays_in_validation() -> None:
     history = live(2)
     made = model(history=history)
     assert made["declaration"] == "IN VALIDATION 2/3"
+    (blocker,) = made["blockers"]
+    assert blocker["summary"] == "2 of 3 green runs in a row, counted from the ledger's first run"
+    assert blocker["reproduce"] == "pytest smoke --env staging"
     assert model(history=live(3))["declaration"] == "IN VALIDATION 3/3"
 
 

@@ -73,6 +73,12 @@ def test_nothing_collected_is_no_verdict() -> None:
     assert judged.reasons == ("no check was collected",)
 
 
+def test_what_stopped_the_collection_is_the_only_reason() -> None:
+    assert judge((), RunFacts(interrupted="smoke/test_a.py:6: no severity")).reasons == (
+        "the run was interrupted: smoke/test_a.py:6: no severity",
+    )
+
+
 def test_a_run_in_which_nothing_applies_is_no_verdict() -> None:
     away = check(outcome="skipped", severity="P1", applicable=False)
     assert judge((away,), RunFacts()).reasons == ("no check could run in this environment",)

@@ -76,8 +76,9 @@ def test_what_is_not_there_is_an_attribute_error_that_says_what_is() -> None:
         _ = made.shop.uri
     with pytest.raises(AttributeError, match="no section 'shopp'"):
         _ = made.shopp
-    with pytest.raises(ProfileError, match=r"shop\.uri: unknown field"):
+    with pytest.raises(ProfileError, match=r"shop\.uri: unknown field; the schema has shop\.url") as caught:
         made.get("shop.uri")
+    assert caught.value.failure_class == "CHECK_ERROR"
 
 
 def test_it_is_frozen() -> None:

@@ -121,3 +121,19 @@ def test_a_command_that_cannot_be_broken_safely_is_not_broken(command: str) -> N
 )
 def test_the_colour_of_the_verdict(verdict: str, colour: str) -> None:
     assert terminal.colour({"verdict": verdict}) == colour
+
+
+def test_a_blocker_without_a_command_shows_none() -> None:
+    model = sample.broken()
+    model["blockers"] = [model["blockers"][0] | {"reproduce": ""}]
+    assert not any(line.strip().startswith("$") for line in terminal.lines(model))
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [("expired", True), ("expiring", True), ("unknown", True), ("refused", True), ("active", False)],
+)
+def test_a_waiver_that_does_not_hold_is_named(state: str, shown: bool) -> None:
+    waiver = {"check": "a/b", "state": state, "note": "no check matches"}
+    lines = terminal.lines({**sample.ready(), "waivers": [waiver]})
+    assert (f"waivers      a/b {state}: no check matches" in lines) is shown

@@ -194,6 +194,8 @@ def _explained(
     run = f"{one_line(model.get('run_id'))}, {one_line(model.get('environment'))}, {model['verdict']}"
     found = blocker.get("whose") or {}
     owner = ", ".join(filter(None, (one_line(found.get(key)) for key in ("team", "contact", "runbook"))))
+    shown_by = blocker.get("check")  # the rule is that of this check; a cause of the run itself has none
+    elsewhere = bool(shown_by) and shown_by != check.get("id")
     facts = {
         "summary": one_line(summary),
         "observed": _held_against(blocker),
@@ -201,8 +203,8 @@ def _explained(
         "goal": ", ".join(filter(None, (one_line(check.get("goal")), one_line(check.get("phase"))))),
         "took": f"{number(check.get('duration_s'))} s, attempts: {check.get('attempts', 1)}" if check else "",
         "run": run,
-        "rule": one_line(blocker.get("rule")),
-        "cause": one_line(blocker.get("check")) if blocker.get("check") != check.get("id") else "",
+        "rule": "" if elsewhere else one_line(blocker.get("rule")),
+        "cause": one_line(shown_by) if elsewhere else "",
         "also": ", ".join(map(one_line, blocker.get("also") or ())),
         "not run": ", ".join(map(one_line, blocker.get("behind") or ())),
         "owner": owner,
