@@ -105,7 +105,7 @@ def test_an_embedded_run_after_a_live_one_stays_in_validation() -> None:
     made = model(history=history)
     assert made["declaration"] == "IN VALIDATION 2/3"
     (blocker,) = made["blockers"]
-    assert blocker["summary"] == "2 of 3 green runs in a row, counted from the ledger's first run"
+    assert blocker["summary"] == "1 more green run needed (counted from the ledger's first run)"
     assert blocker["reproduce"] == "pytest smoke --env staging"
     assert model(history=live(3))["declaration"] == "IN VALIDATION 3/3"
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from .causes import Cause
 from .exemptions import Exemption
+from .formats import counted
 from .goals import GoalRow
 from .history import Streak
 from .model import CheckResult, FailureClass, GoalStatus, Outcome, RunRecord, Verdict
@@ -224,7 +225,7 @@ def _launch_blockers(
             _blocker(
                 rule="a launch needs consecutive green runs of a live environment",
                 goal=next((goal.id for goal in plan.goals if goal.streak), ""),
-                summary=f"{streak.length} of {required} green runs in a row, {streak.why}"
+                summary=f"{counted(required - streak.length, 'more green run')} needed ({streak.why})"
                 if streak
                 else "no run of a live environment is in the ledger",
                 observed=str(streak.length if streak else 0),
