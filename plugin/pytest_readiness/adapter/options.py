@@ -106,6 +106,13 @@ def add(parser: pytest.Parser) -> None:
         help="More formats of the report: csv, ctrf, prometheus, text (default: the ini readiness_format)",
     )
     group.addoption(
+        "--readiness-progress",
+        dest="readiness_progress",
+        choices=("auto", "yes", "no"),
+        default="auto",
+        help="Show phase, checks done and time left during the run; auto: on a terminal (default: auto)",
+    )
+    group.addoption(
         "--attest",
         dest="readiness_attest",
         metavar="KEY",

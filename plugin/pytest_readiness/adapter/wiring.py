@@ -31,6 +31,7 @@ from .limits import Limits, Repetition, set_defaults
 from .listener import Listener
 from .options import Settings
 from .outcomes import Tally
+from .progress import Estimate, RunProgress, is_wanted
 from .provenance import History, runner
 from .recorder import Recorder
 from .reports import HtmlBridge, Reports
@@ -124,6 +125,9 @@ class ControllerStart:
         else:
             beside_checks(self._config, context)
         judge = Judge(self._config, context, tally, history, checks)
+        if is_wanted(self._config):
+            estimate = Estimate(history.entries.get(environment.profile.name, ()))
+            add(self._config, "progress", RunProgress(self._config, context.plan.phases, checks, estimate))
         if has_html(self._config):
             add(self._config, "html", HtmlBridge(self._config, judge.model, self._reports, context.redactor))
         add(self._config, "gate", Gate(self._config, context, tally, judge, self._reports))
