@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeVar
 
 from .core.errors import ReadinessError
+
+T = TypeVar("T")
 
 
 def require(where: str, error: type[ReadinessError]) -> None:
@@ -32,6 +36,32 @@ def aws_session() -> Any:
     session.set_config_variable("metadata_service_timeout", 1)
     session.set_config_variable("metadata_service_num_attempts", 1)
     return session
+
+
+def in_time(call: Callable[[], T], within_s: float) -> T:
+    """Return what ``call`` returns or raise what it raises; TimeoutError when it takes longer than that.
+
+    botocore limits connecting and each read. It limits neither the look-up of a name, nor a program or a
+    service that gives credentials, nor an answer that comes in drips. A call that takes longer is left behind
+    in a thread, which ends with the process.
+    """
+    answers: list[T] = []
+    problems: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            answers.append(call())
+        except BaseException as problem:
+            problems.append(problem)
+
+    worker = threading.Thread(target=work, daemon=True, name="readiness-aws")
+    worker.start()
+    worker.join(within_s)
+    if problems:
+        raise problems[0]
+    if not answers:
+        raise TimeoutError(f"no answer within {within_s:g} s")
+    return answers[0]
 
 
 @cache

@@ -1,11 +1,16 @@
 """Secrets that a store must be asked for: what is missing is told with what to do about it."""
 
 import json
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from pytest_readiness.core.errors import SetupError
+from pytest_readiness.profile import environment
+from pytest_readiness.profile.environment import load_environment
 
 from tests.adapter.samples import LOCAL, SCHEMA
 from tests.adapter.scenario import Suite
@@ -84,3 +89,33 @@ def test_secret_store_without_credentials(suite: Suite) -> None:
     run = suite.run(environ={"AWS_DEFAULT_REGION": "us-east-1"})
     assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
     assert "Unable to locate credentials" in run.check("health/token")["summary"]
+
+
+@pytest.mark.parametrize("hangs", ["resolver", "store"])
+def test_a_store_that_is_not_reached_costs_one_deadline(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch, hangs: str
+) -> None:
+    suite.write(
+        "environments/schema.toml",
+        f"{SCHEMA}[section.aws.region]\ntype = 'string'\n[section.aws.endpoint_url]\ntype = 'url'\n",
+    )
+    over = threading.Event()
+    monkeypatch.setattr(environment, "DEADLINE_S", 0.5)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    if hangs == "resolver":
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: over.wait(30) and [])
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = "store.example.test" if hangs == "resolver" else "127.0.0.1"
+        profile = LOCAL.replace("env:SCENARIO_TOKEN", "secretsmanager:a/token")
+        url = f"http://{place}:{silent.getsockname()[1]}"
+        suite.write(
+            "environments/local.toml", f"{profile}[aws]\nregion = 'us-east-1'\nendpoint_url = '{url}'\n"
+        )
+        loaded = load_environment("local", suite.root)
+        began = time.monotonic()
+        for _ in range(20):
+            with pytest.raises(SetupError, match=r"no answer within 0\.5 s"):
+                loaded.secret("auth.token")
+        assert time.monotonic() - began < 5
+    over.set()

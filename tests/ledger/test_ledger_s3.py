@@ -5,11 +5,12 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any, ClassVar
 
 import boto3
@@ -17,7 +18,7 @@ import httpx
 import pytest
 from botocore.stub import Stubber
 from pytest_readiness.core.errors import LedgerError
-from pytest_readiness.ledger import open_ledger, read_history
+from pytest_readiness.ledger import open_ledger, read_history, s3
 from pytest_readiness.ledger.lease import Holder, Keeper, wait_for
 from pytest_readiness.ledger.s3 import S3Ledger
 
@@ -189,6 +190,71 @@ def test_a_missing_permission_is_named() -> None:
     assert str(caught.value).endswith(
         "next: allow s3:ListBucket on the bucket, s3:GetObject and s3:PutObject on its prefix"
     )
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> Iterator[Event]:
+    """Half a second for each call, and an event that ends what hangs."""
+    monkeypatch.setattr(s3, "DEADLINE_S", 0.5)
+    over = Event()
+    yield over
+    over.set()
+
+
+def refused_in_time(call: Callable[[], object]) -> None:
+    began = time.monotonic()
+    with pytest.raises(LedgerError) as caught:
+        call()
+    assert time.monotonic() - began < 5
+    assert "TimeoutError: no answer within 0.5 s" in str(caught.value)
+    assert str(caught.value).endswith(
+        "  next: correct the runner's resolver, its way to AWS or what gives it credentials"
+    )
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: S3Ledger(BUCKET, "p").entries(),
+        lambda: S3Ledger(BUCKET, "p").prepare(),
+        lambda: S3Ledger(BUCKET, "p").settle(),
+    ],
+    ids=["entries", "prepare", "settle"],
+)
+def test_a_resolver_that_hangs_is_refused(
+    call: Callable[[], object], hurried: Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://s3.example.test")
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: hurried.wait(30) and [])
+    refused_in_time(call)
+
+
+def test_a_store_that_never_answers_is_refused(hurried: Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        refused_in_time(lambda: S3Ledger(BUCKET, "p").entries())
+
+
+def test_an_answer_in_drips_is_refused(hurried: Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes in time, and the last one never."""
+
+    class Dripping(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "100000")
+            self.end_headers()
+            while not hurried.wait(0.05):
+                self.wfile.write(b" ")
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Dripping) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
+        refused_in_time(lambda: S3Ledger(BUCKET, "p").entries())
+        hurried.set()
+        server.shutdown()
 
 
 def test_without_boto3_the_error_says_what_to_install(

@@ -14,8 +14,9 @@ from .formats import is_one_line, parse_moment, usable
 REQUIRED: Any = object()
 #: No count of the plan needs more, and sums of such numbers stay times.
 LARGEST = 2**31 - 1
-#: What one file may hold: tomllib takes minutes for a file with keys of thousands of parts.
-LONGEST_TEXT, LONGEST_LINE, MOST_PARTS = 2**20, 10_000, 50
+#: What one file may hold, so that no text takes tomllib a second: keys of thousands of parts take minutes,
+#: and a megabyte of short tables with long keys takes several seconds.
+LONGEST_TEXT, LONGEST_LINE, MOST_PARTS = 2**18, 10_000, 50
 _PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+"""
 _LONG_KEY = re.compile(rf"(?<![\w-])(?:{_PART}\.[ \t]*+){{{MOST_PARTS}}}")
 #: No file has a longer path, and no server takes a longer URL.

@@ -6,21 +6,22 @@ A lease is an object, too, which is replaced only by who has read what it replac
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from random import uniform
 from threading import Event
-from typing import Any
+from typing import Any, TypeVar
 
-from ..aws import aws_session, require
+from ..aws import aws_session, in_time, require
 from ..core.errors import LedgerError
 from ..core.formats import canonical_json
 from .chain import Link, Verification, announced, ending, inspect, parsed, refuse_broken, remembered, sealed
 from .lease import Holder
+
+T = TypeVar("T")
 
 _ENTRY = re.compile(r"\d{8}\.json")
 _NEWEST = "newest.json"
@@ -28,6 +29,8 @@ _PROBE = "probe.json"
 _RED = "red/"
 #: How often a writer that lost the race for a place tries the next, and how many entries are read at once.
 ATTEMPTS, READERS = 20, 8
+#: For one object or listing in all: the look-up of names, credentials, three attempts.
+DEADLINE_S = 30.0
 #: A lease is renewed every so many seconds, and free after so many without.
 RENEW_S, EXPIRES_S = 15.0, 60.0
 _TAKEN = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
@@ -36,6 +39,7 @@ _ADVICE = {
     "NoSuchBucket": "create the bucket, or correct the ledger's url",
     "AccessDenied": "allow s3:ListBucket on the bucket, s3:GetObject and s3:PutObject on its prefix",
     "NoCredentialsError": "give the runner AWS credentials",
+    "TimeoutError": "correct the runner's resolver, its way to AWS or what gives it credentials",
 }
 
 
@@ -102,8 +106,7 @@ class S3Ledger:
 
         What is in the chain already stays announced: a runner need not be allowed to delete.
         """
-        with self._translated("read"):
-            marks = [name for name in sorted(self._names()) if name.startswith(_RED)]
+        marks = [name for name in self._names() if name.startswith(_RED)]
         known = {str(entry.get("run_id")) for entry in self.entries()} if marks else set()
         late = [name for name in marks if name.removeprefix(_RED).removesuffix(".json") not in known]
         return [
@@ -122,7 +125,8 @@ class S3Ledger:
 
     def put(self, name: str, body: bytes, **condition: str) -> bool:
         """Write an object; False when another one is there than the condition demands."""
-        with self._translated("written"):
+
+        def write() -> bool:
             try:
                 self._s3().put_object(
                     Bucket=self.bucket,
@@ -135,11 +139,14 @@ class S3Ledger:
                 if condition and _code(problem) in _TAKEN | _NO_OBJECT:
                     return False
                 raise
-        return True
+            return True
+
+        return self._within("written", write)
 
     def stored(self, name: str) -> Stored | None:
         """Return an object with its version and its age by the store's own clock; None when there is none."""
-        with self._translated("read"):
+
+        def read() -> Stored | None:
             try:
                 found = self._s3().get_object(Bucket=self.bucket, Key=self._key(name))
                 return Stored(found["Body"].read(), found.get("ETag", ""), _age(found))
@@ -148,22 +155,28 @@ class S3Ledger:
                     return None
                 raise
 
+        return self._within("read", read)
+
     def _read(self) -> tuple[list[Link], Mapping[str, Any] | None]:
         # The memory first: read last, it could be of an entry that was created after the listing.
         newest = remembered(self._get(_NEWEST) or b"")
-        with self._translated("read"):
-            names = sorted(name for name in self._names() if _ENTRY.fullmatch(name))
+        names = [name for name in self._names() if _ENTRY.fullmatch(name)]
         with ThreadPoolExecutor(READERS) as pool:
             contents = list(pool.map(self._get, names))
         pairs = zip(names, contents, strict=True)
         return [Link(place=name, entry=parsed(content or b"")) for name, content in pairs], newest
 
-    def _names(self) -> Iterator[str]:
+    def _names(self) -> list[str]:
+        """Return the names of all objects, sorted."""
         start = self._key("")
-        pages = self._s3().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=start)
-        for page in pages:
-            for found in page.get("Contents", ()):
-                yield found["Key"].removeprefix(start)
+
+        def read() -> list[str]:
+            pages = self._s3().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=start)
+            return sorted(
+                found["Key"].removeprefix(start) for page in pages for found in page.get("Contents", ())
+            )
+
+        return self._within("read", read)
 
     def _get(self, name: str) -> bytes | None:
         found = self.stored(name)
@@ -213,13 +226,13 @@ class S3Ledger:
             self._client = aws_session().create_client("s3", config=config)
         return self._client
 
-    @contextmanager
-    def _translated(self, verb: str) -> Iterator[None]:
+    def _within(self, verb: str, call: Callable[[], T]) -> T:
+        """Return what a call of S3 returns; LedgerError when S3 refuses or takes too long."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            yield
-        except (BotoCoreError, ClientError) as problem:
+            return in_time(call, DEADLINE_S)
+        except (BotoCoreError, ClientError, TimeoutError) as problem:
             cause = _code(problem)
             raise LedgerError(
                 f"cannot be {verb}: {cause}: {' '.join(str(problem).split())}",

@@ -17,6 +17,8 @@ from .project import UnfitFile, find_plan, load_profile, load_schema, read_file
 LOCAL_KINDS = frozenset({"env", "file"})
 CONNECT_TIMEOUT_S = 3
 READ_TIMEOUT_S = 5
+#: For one secret in all: the look-up of names, credentials, two attempts.
+DEADLINE_S = 20.0
 
 
 class Vault:
@@ -176,11 +178,11 @@ class _SecretsManager:
         import botocore.exceptions  # a tenth of a second that a run without such a secret need not wait
 
         try:
-            found = self._connect().get_secret_value(SecretId=identity)
+            found = aws.in_time(lambda: self._connect().get_secret_value(SecretId=identity), DEADLINE_S)
         except botocore.exceptions.ClientError as problem:
             code = problem.response.get("Error", {}).get("Code", "?")
             raise SetupError(_advice(code, identity)) from problem
-        except botocore.exceptions.BotoCoreError as problem:
+        except (botocore.exceptions.BotoCoreError, TimeoutError) as problem:
             self._refusal = f"AWS Secrets Manager: {problem}: give this runner AWS credentials and a region"
             raise SetupError(self._refusal) from problem
         return str(found.get("SecretString") or "")
