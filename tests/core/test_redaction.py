@@ -3,6 +3,7 @@
 import base64
 import html
 import json
+import re
 import time
 from typing import Any
 from urllib.parse import quote
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given
 from hypothesis import strategies as st
-from pytest_readiness.core.redaction import MARK, Redactor
+from pytest_readiness.core.redaction import LONGEST, MARK, Redactor
 from pytest_readiness.core.redaction.names import is_secret_name
 
 PEM = (
@@ -164,6 +165,48 @@ def test_long_texts_take_no_time(text: str) -> None:
     before = time.process_time()
     redactor.text(text)
     assert time.process_time() - before < 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x" * 5_000_000,
+        "\\" * 5_000_000,
+        "%41" * 1_700_000,
+        '{"a": 1, "token": 2}\n' * 250_000,
+        "a\n" * 2_500_000,
+    ],
+    ids=["one line", "backslashes", "escapes", "json", "lines"],
+)
+def test_of_an_endless_text_the_beginning_is_shown(text: str) -> None:
+    redactor = Redactor([SECRET, "v3ry-l0ng-" * 40], ["acme_"])
+    before = time.process_time()
+    shown = redactor.shown(text)
+    assert time.process_time() - before < 4  # a quarter of it on an idle machine
+    assert shown.startswith(text[:2])
+    assert re.search(r"\n… [45],\d{3},\d{3} more characters are left out\n$", shown)
+    assert len(shown) < LONGEST
+    assert redactor.shown(shown) == shown
+
+
+@pytest.mark.parametrize("break_", ["", "\n"], ids=["one line", "lines"])
+@pytest.mark.parametrize("spelled", ["{}", "token={}", '"password": "{}"', "\\u0041{}", "{}{}"])
+def test_no_part_of_a_secret_is_shown_where_a_text_is_cut(break_: str, spelled: str) -> None:
+    value = "".join(f"{n:04x}" for n in range(0x8000, 0x8040))
+    redactor = Redactor([value])
+    said = spelled.format(value, value)
+    for at in range(2**17 - len(said) - 2, 2**17 + 2, 23):
+        text = "z" * (at - 5) + break_ + " " + said + " " + "z" * LONGEST
+        shown = redactor.text(text)
+        assert not any(value[n : n + 6] in shown for n in range(len(value) - 5)), at
+
+
+def test_no_line_of_a_private_key_is_shown_where_a_text_is_cut() -> None:
+    body = [f"{n:064x}" for n in range(0xABCDEF, 0xABCDEF + 50)]
+    key = "\n".join(["-----BEGIN RSA PRIVATE KEY-----", *body, "-----END RSA PRIVATE KEY-----"])
+    for at in range(2**17 - len(key) - 2, 2**17 + 2, 301):
+        shown = Redactor().text("log line\n" * (at // 9) + key + "\n" + "z" * LONGEST)
+        assert not any(line in shown for line in body), at
 
 
 def test_short_values_are_not_registered() -> None:

@@ -24,6 +24,9 @@ __all__ = ["MARK", "LineRedactor", "Redactor"]
 #: Texts are remembered with what came of them: header names and paths come thousands of times in one run.
 _MEMORY_TEXTS = 20_000
 _MEMORY_CHARACTERS = 4096
+#: A longer text would take seconds to search. What is shown of it is searched with a margin beyond its end,
+#: so that a secret across the cut is found and taken out as if there were none.
+LONGEST, _KEPT, _MARGIN = 2**19, 2**17, 2**16
 #: A report could not say its verdict without these words: as secrets they protect nothing.
 _OWN_WORDS = frozenset({*Verdict, *Outcome, *FailureClass, *GoalStatus, *Severity, *Scope})
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -87,11 +90,22 @@ class Redactor:
         return known
 
     def text(self, text: str) -> str:
-        """Return the text without secrets; what a terminal obeys stays, as the colours of pytest are."""
+        """Return the text without secrets; what a terminal obeys stays, as the colours of pytest are.
+
+        Of a text of more than ``LONGEST`` characters only the beginning is returned, and what is left out.
+        """
         known = self._memory.get(text)
         if known is None:
-            known = _kept(self._memory, text, _without(text, self._found(text)))
+            redacted = _without(text, self._found(text)) if len(text) <= LONGEST else self._beginning(text)
+            known = _kept(self._memory, text, redacted)
         return known
+
+    def _beginning(self, text: str) -> str:
+        """Return the beginning of a long text, to the end of a line where there is one."""
+        cut = text.rfind("\n", _KEPT // 2, _KEPT) + 1 or _KEPT
+        searched = text[: cut + _MARGIN]
+        shown = _without(searched, [*self._found(searched), (cut, len(searched), "")])
+        return f"{shown}\n… {len(text) - cut:,} more characters are left out\n"
 
     def data(self, value: Any) -> Any:
         """Return JSON-like data printable and without secrets, found by content or by the name above."""
