@@ -1,5 +1,7 @@
 """What a suite could not read is "not examined": each place is in the reports, and no goal rests on it."""
 
+import re
+
 import pytest
 
 from tests.adapter.scenario import HTML, Suite
@@ -35,10 +37,10 @@ def test_no_goal_rests_on_what_was_not_examined(
     assert goal["status"] == "PENDING"
     assert "not examined: alarms.tf:3" in goal["evidence"]
     reports = run.root / "reports"
-    assert f"not examined: {PLACES[0]}" in run.out
-    assert f"not examined: {PLACES[0]}" in (reports / "readiness.md").read_text().replace("\\", "")
-    for name in ("readiness.json", "readiness.html"):
-        assert all(f"not examined: {place}" in (reports / name).read_text() for place in PLACES), name
+    assert all(f"not examined: {place}" in run.out for place in PLACES), run.out
+    for name in ("readiness.json", "readiness.html", "readiness.md"):
+        shown = (reports / name).read_text().replace("\\", "")
+        assert all(f"not examined: {place}" in shown for place in PLACES), name
 
 
 def test_a_finding_beside_it_hides_it_not(suite: Suite) -> None:
@@ -50,6 +52,31 @@ def test_a_finding_beside_it_hides_it_not(suite: Suite) -> None:
     """)
     run = suite.run("smoke", plugins=HTML)
     assert run.verdict == "BROKEN", run.told()
-    for name in ("readiness.json", "readiness.html"):
-        text = (run.root / "reports" / name).read_text()
+    assert all(f"not examined: {place}" in run.out for place in PLACES), run.out
+    for name in ("readiness.json", "readiness.html", "readiness.md"):
+        text = (run.root / "reports" / name).read_text().replace("\\", "")
         assert all(f"not examined: {place}" in text for place in PLACES), name
+
+
+def test_of_many_places_ten_are_shown_and_the_rest_counted(suite: Suite) -> None:
+    """In the answer of each check, also of one that shares its cause with another."""
+    for name, count in (("alarms", 25), ("roles", 3)):
+        lines = [f"{name}.tf:{n}: for_each" for n in range(1, count + 1)]
+        suite.checks(
+            f"""
+            from pytest_readiness import SetupError
+
+            @pytest.mark.p0
+            def test_{name}(evidence):
+                passing(evidence)
+                raise SetupError({"not examined: " + chr(10).join(lines)!r})
+            """,
+            f"smoke/test_{name}.py",
+        )
+    run = suite.run("smoke", plugins=HTML)
+    assert len({str(entry) for entry in run.check("health/alarms")["evidence"]}) >= 25
+    for told in (run.out, (run.root / "reports/readiness.md").read_text().replace("\\", "")):
+        assert all(f"not examined: alarms.tf:{n}: for_each" in told for n in range(1, 11)), told
+        assert all(f"not examined: roles.tf:{n}: for_each" in told for n in range(1, 4)), told
+        assert "not examined: alarms.tf:15:" not in told
+        assert re.search(r"and 1[45] more, in readiness\.json", told), told

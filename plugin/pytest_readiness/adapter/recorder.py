@@ -11,15 +11,13 @@ import pytest
 from .. import NothingMeasured, SafetyViolation
 from ..core.classify import DECLARED, classify, is_passing, place_of
 from ..core.formats import text_of
-from ..core.model import FailureClass, Outcome
+from ..core.model import UNREAD, FailureClass, Outcome
 from .admission import Down, Refusal, refuse
 from .checks import Check
 from .context import CHECK, EVIDENCE, PARTS, PASSING, REFUSAL, RunContext
 from .evidence import EvidenceLog, Parts
 
 SUMMARY_LIMIT = 300
-#: How a suite says that it could not read a part of what it looks at (a SetupError).
-UNREAD = "not examined"
 
 
 class Recorder:

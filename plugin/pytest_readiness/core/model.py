@@ -8,6 +8,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+#: How a suite says that it could not read a part of what it looks at (a SetupError).
+UNREAD = "not examined"
+
 
 class Severity(StrEnum):
     """How much a failing check weighs: P0 blocks a launch, P1 degrades it."""

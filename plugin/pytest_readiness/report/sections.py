@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from ..core.formats import number, one_line
+from ..core.model import UNREAD
 from .document import (
     Action,
     Actions,
@@ -41,6 +42,8 @@ _TRACEPARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
 )
 SUMMARY_LIMIT, BODY_LIMIT = 400, 200
+#: How many places of one check that were not examined are shown; readiness.json has them all.
+PLACES_SHOWN = 10
 
 
 def sections(model: Model) -> tuple[Section, ...]:
@@ -48,6 +51,7 @@ def sections(model: Model) -> tuple[Section, ...]:
     title = text(model.get("declaration_title")) or "Declaration"
     found = (
         Section("Blockers and next actions", (_actions(model),)),
+        Section("Not Examined", tuple(_unexamined(model))),
         Section("Goal Assessment", tuple(_goals(model))),
         Section("Deferred Items", tuple(_deferred(model))),
         Section("Environment Inventory", tuple(tabled(model, "inventory", INVENTORY_COLUMNS, _service))),
@@ -102,6 +106,26 @@ def _actions(model: Model) -> Block:
         for row in rows(model, "blockers")
     )
     return Actions(found) if found else nothing(model)
+
+
+def _unexamined(model: Model) -> Iterable[Block]:
+    found = tuple((Cell(check, "code"), Cell(place)) for check, place in unexamined(model))
+    if found:
+        yield Table(("Check", "Place"), found)
+
+
+def unexamined(model: Model, beside: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each check with each place that it could not examine, and last how many more there are.
+
+    Places that a reader finds ``beside`` them, in the text of the blockers, are left out.
+    """
+    for check in rows(model, "checks"):
+        notes = [text(entry.get("text")) for entry in rows(check, "evidence") if entry.get("kind") == "note"]
+        places = dict.fromkeys(note[note.index(UNREAD) :] for note in notes if UNREAD in note)
+        listed = [place for place in places if place not in beside]
+        yield from ((text(check.get("id")), place) for place in listed[:PLACES_SHOWN])
+        if len(listed) > PLACES_SHOWN:
+            yield text(check.get("id")), f"and {len(listed) - PLACES_SHOWN} more, in readiness.json"
 
 
 def _tag_keys(row: Model) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 from ..core.formats import ELLIPSIS, one_line
 from .document import and_others
 from .headline import Headline, counts, headline, self_test, streak
-from .sections import rows
+from .sections import rows, unexamined
 
 COLUMNS = 100
 #: How many blockers and reasons the terminal shows; the reports hold them all.
@@ -31,6 +31,7 @@ def lines(model: Mapping[str, Any], reports: Sequence[str] = (), columns: int = 
         "",
         *_goals(model, columns),
         *_blockers(model, columns),
+        *_unexamined(model, columns),
         *_waivers(model, columns),
         *_labelled("streak", streak(model), columns),
         *_labelled("self-test", self_test(model), columns),
@@ -102,6 +103,20 @@ def _waivers(model: Mapping[str, Any], columns: int) -> Iterator[str]:
     for place, row in enumerate(found[:SHOWN]):
         named = f"{one_line(row.get('check'))} {one_line(row.get('state'))}: {one_line(row.get('note'))}"
         yield from _labelled("" if place else "waivers", named, columns)
+
+
+def _unexamined(model: Mapping[str, Any], columns: int) -> Iterator[str]:
+    """Yield what no blocker shows of the places that were not examined, below the name of their check."""
+    told = "\n".join(one_line(row.get("summary"), 300) for row in rows(model, "blockers"))
+    found: dict[str, list[str]] = {}
+    for check, place in unexamined(model, beside=told):
+        found.setdefault(check, []).append(place)
+    for check, places in found.items():
+        yield clip(check, columns)
+        for place in places:
+            yield from (f"    {part}" for part in wrapped(place, columns - 4))
+    if found:
+        yield ""
 
 
 def _labelled(label: str, text: str, columns: int) -> Iterator[str]:
