@@ -13,11 +13,12 @@ from pytest_readiness.profile.schema import Schema
 from stack.aws.inventory import secret_id
 from stack.launch import Stack
 from stack.process import descendants
+from stack.x402 import PROCESSES
 from tests.stack.tools import Aws, listening_addresses, request
 
 ROOT = Path(__file__).parent.parent.parent
 LOOPBACK = {"0100007F", "00000000000000000000000001000000"}
-PARTS = {"postgres", "pgbouncer", "aws", "provider", "finn", "dixie", "freeside", "worker"}
+PARTS = {"postgres", "pgbouncer", "aws", "provider", "finn", "dixie", "freeside", "worker", *PROCESSES}
 HEALTH = {"freeside": "/health", "finn": "/health", "dixie": "/api/health"}
 
 
