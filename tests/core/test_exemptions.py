@@ -48,6 +48,20 @@ def test_covered_checks_that_pass_stay_passed_and_the_exemption_is_no_longer_nee
     assert (exemption.state, exemption.text) == (ExemptionState.UNNEEDED, "no longer needed: 2 checks passed")
 
 
+def test_a_drill_that_was_not_asked_for_needs_no_cover() -> None:
+    away: dict[str, Any] = {"severity": "P1", "applicable": False}
+    made = plan(DEFERRAL + 'check = "a/*"')
+    after, (exemption,) = apply_exemptions(
+        [check("a/a"), check("a/drill", "skipped", drill=True, **away)], made, NOW, "staging"
+    )
+    assert [one.outcome for one in after] == ["passed", "skipped"]
+    assert (exemption.state, exemption.text) == (ExemptionState.UNNEEDED, "no longer needed: 1 check passed")
+    after, (exemption,) = apply_exemptions(
+        [check("a/a"), check("a/paid", "skipped", **away)], made, NOW, "staging"
+    )
+    assert (after[1].outcome, exemption.text) == ("deferred", "covers a/paid")
+
+
 def test_a_deferral_covers_on_the_environments_that_it_names() -> None:
     made = plan(DEFERRAL + 'check = "a/*"\nenvironments = ["staging"]')
     after, (exemption,) = apply_exemptions([check("a/a", "failed")], made, NOW, "staging")

@@ -10,6 +10,7 @@ from enum import StrEnum
 from .formats import counted, format_moment, matching
 from .model import CheckResult, FailureClass, Outcome, Severity
 from .plan import Deferral, Plan, Waiver
+from .verdict import is_not_applicable
 
 #: A cover that ends so soon is to be renewed, or its check mended, before the next run is without it.
 SOON = timedelta(hours=72)
@@ -77,7 +78,8 @@ def _exemption(
         return Exemption(origin=origin, state=ExemptionState.EARLY, text=text)
     matched = _matched(origin, results)
     fixed = {check.id for check in matched if _is_fixed(check, plan)}
-    failing = [check.id for check in matched if check.outcome in _FAILING]
+    failing = [check.id for check in matched if check.outcome in _FAILING and not _is_unasked_drill(check)]
+    passed = sum(check.outcome is Outcome.PASSED for check in matched)
     held = tuple(check for check in failing if check not in fixed)
     refused = tuple(check for check in failing if check in fixed)
     named = origin.environments if isinstance(origin, Deferral) else ()
@@ -87,9 +89,9 @@ def _exemption(
     if refused:
         state = ExemptionState.REFUSED
         text = f"cannot cover {', '.join(refused)}: the plan lists it under not_waivable"
-    elif matched and not held:
-        state, text = ExemptionState.UNNEEDED, f"no longer needed: {counted(len(matched), 'check')} passed"
-    elif origin.check and not held:
+    elif passed and not held:
+        state, text = ExemptionState.UNNEEDED, f"no longer needed: {counted(passed, 'check')} passed"
+    elif origin.check and not matched:
         state, text = ExemptionState.UNKNOWN, f"no check of this run matches {origin.check}"
     else:
         state = ExemptionState.ACTIVE
@@ -106,6 +108,11 @@ def _matched(origin: Deferral | Waiver, results: Sequence[CheckResult]) -> list[
     pattern = (origin.check,) if origin.check else ()
     ids = set(matching(pattern, (check.id for check in results)))
     return [check for check in results if check.id in ids]
+
+
+def _is_unasked_drill(check: CheckResult) -> bool:
+    """Tell whether a drill did not run because this run asked for none: that needs no cover."""
+    return check.drill and is_not_applicable(check)
 
 
 def _is_fixed(check: CheckResult, plan: Plan) -> bool:
