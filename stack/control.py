@@ -12,7 +12,7 @@
     PUT    /trace/{n}                     what runs from now on counts for the number n
     DELETE /trace                         stop that: {"lines": {service: {file: {line: [n]}}}}
     GET    /services                      {name: running | paused | stopped}
-    POST   /services/{name}/{verb}        stop, start, restart, pause, resume
+    POST   /services/{name}/{verb}        stop, start, restart, pause, resume, kill; crash: kill and start
 
 Errors are {"error": CODE, "message": text}. An answer comes when the request has been carried out.
 """
@@ -36,9 +36,8 @@ from stack.faultboard import FaultBoard, UnknownFault
 from stack.host import LOOPBACK, get_json
 from stack.migrations import reset, state_digest
 from stack.mutants.board import MutantBoard
-from stack.process import wait_until
 from stack.services import HEALTH, Addresses
-from stack.supervisor import Supervisor
+from stack.supervisor import Supervisor, wait_until
 
 RESET_TRIES = 5
 POOLER = "pgbouncer"
@@ -48,6 +47,7 @@ JWKS = {
     "dixie": "/api/auth/.well-known/jwks.json",
 }
 SETTLES_WITHIN_S = 15.0
+VERBS = frozenset({"stop", "start", "restart", "pause", "resume", "kill", "crash"})
 
 
 class NoSuchRequest(StackError):
@@ -114,6 +114,7 @@ class Control:
         if POOLER in down:
             self._supervisor.start(POOLER)
         self._faults.lift()
+        self._supervisor.abandoned.clear()
         self._mutants.clear()
         for name in down:
             self._supervisor.start(name)
@@ -149,7 +150,7 @@ class Control:
                     return self._on_mutants(method, path, body)
                 case "GET", ["services"]:
                     return self._supervisor.services()
-                case "POST", ["services", name, ("stop" | "start" | "restart" | "pause" | "resume") as verb]:
+                case "POST", ["services", name, verb] if verb in VERBS:
                     getattr(self._supervisor, verb)(name)
                     return self._supervisor.services()
         raise NoSuchRequest(f"no such request: {method} /{'/'.join(path)}")

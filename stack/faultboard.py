@@ -11,7 +11,7 @@ from stack.supervisor import Supervisor
 
 CATALOGUES = Path(__file__).parent.parent / "smoke"
 # What a fault does to the process of a service, and what undoes it where something does.
-ON_PROCESSES = {"stop": "start", "pause": "start", "restart": ""}
+ON_PROCESSES = {"stop": "start", "pause": "start", "restart": "", "abandon": "start"}
 POOLER = "pooler"
 # What an entry says to the suite. The rest of a fault that rewrites answers is the fault proxy's rule.
 SUITE_KEYS = frozenset(

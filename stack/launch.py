@@ -11,7 +11,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from stack import StackError, pgbouncer, postgres, services, x402
+from stack import StackError, postgres, services, x402
 from stack.aws.clients import HEALTH, ControlClient
 from stack.aws.inventory import CREDENTIALS, OPERATOR_ARN, PREFIX, REGION, secret_id
 from stack.aws.load_balancer import AUTHORITY, Listener
@@ -19,12 +19,10 @@ from stack.control import Appearance, Control
 from stack.faultboard import Alterable, FaultBoard
 from stack.host import LOOPBACK, RunDir, answers_ok, reserve
 from stack.mutants.board import MutantBoard
-from stack.pgbouncer import PgBouncer
-from stack.postgres import Postgres
-from stack.process import Command
+from stack.postgres import PgBouncer, Postgres
 from stack.services import Addresses
 from stack.source_tree import SourceTree
-from stack.supervisor import Part, Supervisor
+from stack.supervisor import Command, Part, Supervisor
 from stack.variants import STANDARD, Variant, toml, variant
 
 SOURCE = "source"
@@ -105,7 +103,9 @@ class Stack:
         addresses = services.Addresses.choose(ports, os.environ)
         environ = services.base_environ()
         server, server_parts = postgres.parts(self._run, ports["postgres"], environ)
-        pooler, pooler_parts = pgbouncer.parts(self._run, ports["pgbouncer"], ports["postgres"], environ)
+        pooler, pooler_parts = postgres.pooler_parts(
+            self._run, ports["pgbouncer"], ports["postgres"], environ
+        )
         endpoint = f"http://{LOOPBACK}:{ports['aws']}"
         api_key = self._run.secret("dixie-api-key", f"dxk_{secrets.token_urlsafe(32)}")
         faults_file = self._run.path / "faults.json"
@@ -121,7 +121,7 @@ class Stack:
         alterable: dict[str, Alterable] = {
             "aws": aws,
             "source": source,
-            "pooler": pgbouncer.AdminConsole(pooler.dsn(pgbouncer.ADMIN)),
+            "pooler": postgres.AdminConsole(pooler.dsn(postgres.ADMIN)),
         }
         faults = FaultBoard(faults_file, self._supervisor, alterable, self._variant.rules)
         mutants = MutantBoard(self._supervisor, source, aws, self._run.directory("traces"))
@@ -161,14 +161,14 @@ class Stack:
         ]
 
     def _migrations(self, server: Postgres, pooler: PgBouncer) -> Part:
-        passwords = pgbouncer.password_file(self._run, pooler)
+        passwords = postgres.password_file(self._run, pooler)
         environ = {"STACK_ADMIN_DSN": server.dsn, "STACK_DB_PASSWORDS_FILE": str(passwords)}
         environ |= {"STACK_SEED": self._variant.sql, **services.base_environ()}
         command = Command(services.python("stack.migrations"), environ, self._run.path)
         return Part("migrations", command, needs=frozenset({"postgres"}))
 
     def _services(self, addresses: Addresses, shared: Mapping[str, str], pooler: PgBouncer) -> list[Part]:
-        dsns = {user: pooler.dsn(user) for user in pgbouncer.SHARES}
+        dsns = {user: pooler.dsn(user) for user in postgres.SHARES}
         needs = frozenset({"migrations", "pgbouncer", "aws"})
         return services.parts(self._run, addresses, shared, dsns, needs, self._variant.settings)
 
@@ -194,12 +194,15 @@ class Stack:
             "wallet_key": f"file:{home / 'secrets' / 'wallet-key'}",
             "chain_id": str(x402.CHAIN_ID),
         }
-        for user in (pgbouncer.ADMIN, *pgbouncer.SHARES):
+        for user in (postgres.ADMIN, *postgres.SHARES):
             values[f"{user}_dsn"] = f"file:{self._run.secret(f'{user}-dsn', pooler.dsn(user))}"
         for name, url in addresses.urls.items():
-            restart = f"{self.control_url}/services/{name}/restart"
             values[f"{name}_url"] = url
-            values[f"{name}_restart"] = "" if name in addresses.replaced else restart
+        # What a restart must survive is a crash; an orderly end would hide what a service keeps in memory.
+        for name in ("freeside", "worker", "finn", "dixie", "pgbouncer", "postgres"):
+            restart = f"{self.control_url}/services/{name}/crash"
+            elsewhere = services.COMPANIONS.get(name, name) in addresses.replaced
+            values[f"{name}_restart"] = "" if elsewhere else restart
         for name in PUBLIC:
             values[f"{name}_public_url"] = f"https://{LOOPBACK}:{ports[f'{name}-secure']}"
             values[f"{name}_plain_url"] = f"http://{LOOPBACK}:{ports[f'{name}-plain']}"

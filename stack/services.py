@@ -11,8 +11,7 @@ from urllib.parse import urlsplit
 from stack import StackError
 from stack.aws.inventory import CREDENTIALS, PREFIX, SOURCES_DIGEST, build_sha, secret_id, sources_digest
 from stack.host import LOOPBACK, RunDir, answers_ok
-from stack.process import Command
-from stack.supervisor import Part
+from stack.supervisor import Command, Part
 
 HEALTH = {"provider": "/health", "finn": "/health", "dixie": "/api/health", "freeside": "/health"}
 # The worker has no port; it is replaced together with the API, because both work on the same tables.

@@ -1,16 +1,209 @@
-"""Alterations by the names that faults use: `aws:alarm-missing` calls `alarm_missing`."""
+"""Alterations by the names that faults use: `aws:alarm-missing` calls `alarm_missing`.
 
+Those of monitoring are here.
+"""
+
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from stack.aws import monitoring_alterations, platform_alterations
+from stack.aws import internals, platform_alterations
 from stack.aws.emulator import Emulator
+from stack.aws.inventory import ACCOUNT, CLUSTER, PREFIX, REGION, TOPIC
+
+TOPIC_ARN = f"arn:aws:sns:{REGION}:{ACCOUNT}:{TOPIC}"
+# What PutMetricAlarm takes of what DescribeAlarms gives.
+SETTINGS = ("Namespace", "MetricName", "Dimensions", "Statistic", "ExtendedStatistic", "ComparisonOperator",
+            "Threshold", "Period", "EvaluationPeriods", "TreatMissingData", "ActionsEnabled", "AlarmActions",
+            "OKActions", "InsufficientDataActions", "AlarmDescription", "Unit",
+            "DatapointsToAlarm")  # fmt: skip
+
+
+def api_refuses(emulator: Emulator, service: str, code: str, message: str = "") -> None:
+    """Have every call of an AWS service (its signing name; `*` for all) refused with an error code."""
+    emulator.refusals.refuse(service, code, message)
+
+
+def alarm_missing(emulator: Emulator, alarm: str) -> None:
+    """Delete an alarm."""
+    _alarm(emulator, alarm)
+    emulator.aws("cloudwatch").delete_alarms(AlarmNames=[f"{PREFIX}-{alarm}"])
+
+
+def alarm_changed(emulator: Emulator, alarm: str, **settings: Any) -> None:
+    """Put an alarm again with other settings, named as PutMetricAlarm names them."""
+    before = _alarm(emulator, alarm)
+    kept = {name: before[name] for name in SETTINGS if name in before}
+    emulator.aws("cloudwatch").put_metric_alarm(AlarmName=f"{PREFIX}-{alarm}", **{**kept, **settings})
+
+
+def alarm_by_query(emulator: Emulator, alarm: str = "", expression: str = "", **query: Any) -> None:
+    """Have an alarm, or every one, name its metric in a query; with an `expression` that computes from it.
+
+    `query` is what the query says beside the metric, such as AccountId.
+    """
+    names = [f"{PREFIX}-{alarm}"] if alarm else [each["AlarmName"] for each in _alarms(emulator)]
+    for name in names:
+        record = internals.alarm_record(name)
+        metric = {part: record.pop(part) for part in ("Namespace", "MetricName", "Dimensions")}
+        statistics = [record.pop("ExtendedStatistic", None), record.pop("Statistic", None)]
+        stat = {"Metric": metric, "Period": record.pop("Period"), "Stat": next(filter(None, statistics))}
+        unit = record.pop("Unit", None)
+        stat |= {"Unit": unit} if unit else {}
+        record["Metrics"] = [{"Id": "m1", "MetricStat": stat, "ReturnData": not expression, **query}]
+        if expression:
+            record["Metrics"].append({"Id": "e1", "Expression": expression, "ReturnData": True})
+
+
+def alarms_by_composite(emulator: Emulator, rule: str = "", **settings: Any) -> None:
+    """Take the target of every alarm, and notify the topic by one composite alarm of them all.
+
+    `rule` is another one than that any of them is in ALARM; `settings` are arguments of PutCompositeAlarm.
+    """
+    names = [each["AlarmName"] for each in _alarms(emulator)]
+    for name in names:
+        internals.alarm_record(name)["AlarmActions"] = []
+    composite = {"AlarmName": f"{PREFIX}-page", "AlarmActions": [TOPIC_ARN], **settings}
+    composite["AlarmRule"] = rule or " OR ".join(f'ALARM("{name}")' for name in names)
+    emulator.aws("cloudwatch").put_composite_alarm(**composite)
+
+
+def alarms_many(emulator: Emulator, count: int) -> None:
+    """Add so many alarms before the others, all of one metric: the platform's own are on later pages."""
+    before = _alarm(emulator, "rds-connections-high")
+    kept = {name: before[name] for name in SETTINGS if name in before}
+    for number in range(count):
+        name = f"{PREFIX}-a-connections-{number:03}"
+        emulator.aws("cloudwatch").put_metric_alarm(AlarmName=name, **kept)
+
+
+def alarms_on_tasks(emulator: Emulator) -> None:
+    """Have the health of the services behind the balancer watched by their count of tasks."""
+    for alarm in _alarms(emulator):
+        if alarm["MetricName"] != "HealthyHostCount":
+            continue
+        service = alarm["AlarmName"].removesuffix("-health-check-failure")
+        dimensions = {"ClusterName": CLUSTER, "ServiceName": service}
+        series = {"namespace": "ECS/ContainerInsights", "name": "RunningTaskCount"}
+        emulator.metrics.publish_too({**series, "dimensions": dimensions, "value": 1})
+        alarm_changed(
+            emulator,
+            alarm["AlarmName"].removeprefix(f"{PREFIX}-"),
+            Namespace=series["namespace"],
+            MetricName=series["name"],
+            Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()],
+        )
+
+
+def alarm_watches_another(emulator: Emulator, alarm: str, dimension: str, value: str) -> None:
+    """Have an alarm watch the same metric of something else: one dimension gets another value."""
+    dimensions = {each["Name"]: each["Value"] for each in _alarm(emulator, alarm)["Dimensions"]}
+    if dimension not in dimensions:
+        raise LookupError(f"{alarm} has no dimension {dimension!r}; it has {', '.join(dimensions)}")
+    dimensions[dimension] = value
+    alarm_changed(
+        emulator, alarm, Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()]
+    )
+
+
+def metric(emulator: Emulator, name: str, of: str = "", value: float | None = None) -> None:
+    """Publish another value for a metric of the resource `of`; without a value, publish none at all."""
+    if not emulator.metrics.alter(name, of, value):
+        raise LookupError(f"no metric {name!r} of {of!r} is published")
+
+
+def topic_without_subscription(emulator: Emulator) -> None:
+    """Leave the alerts topic without any subscription."""
+    sns = emulator.aws("sns")
+    for each in sns.list_subscriptions_by_topic(TopicArn=TOPIC_ARN)["Subscriptions"]:
+        sns.unsubscribe(SubscriptionArn=each["SubscriptionArn"])
+
+
+def topic_unconfirmed(emulator: Emulator) -> None:
+    """Leave the alerts topic with one subscription that was never confirmed."""
+    topic_without_subscription(emulator)
+    emulator.aws("sns").subscribe(TopicArn=TOPIC_ARN, Protocol="email", Endpoint="on-call@arrakis.example")
+    internals.unconfirm(TOPIC_ARN)
+
+
+def topic_filtered(emulator: Emulator) -> None:
+    """Have every subscription to the alerts topic take only messages with an attribute that no alarm has."""
+    sns = emulator.aws("sns")
+    for each in sns.list_subscriptions_by_topic(TopicArn=TOPIC_ARN)["Subscriptions"]:
+        sns.set_subscription_attributes(
+            SubscriptionArn=each["SubscriptionArn"],
+            AttributeName="FilterPolicy",
+            AttributeValue=json.dumps({"team": ["billing"]}),
+        )
+
+
+def topic_attribute(emulator: Emulator, name: str, value: str) -> None:
+    """Give the alerts topic another attribute, such as its policy or its key."""
+    emulator.aws("sns").set_topic_attributes(TopicArn=TOPIC_ARN, AttributeName=name, AttributeValue=value)
+
+
+def topic_missing(emulator: Emulator) -> None:
+    """Delete the alerts topic; the alarms still name it."""
+    emulator.aws("sns").delete_topic(TopicArn=TOPIC_ARN)
+
+
+def notifications_lost(emulator: Emulator) -> None:
+    """Have SNS accept every notification and deliver none."""
+    emulator.notifications_lost = True
+
+
+def dashboard_missing(emulator: Emulator, dashboard: str) -> None:
+    """Delete a dashboard."""
+    emulator.aws("cloudwatch").delete_dashboards(DashboardNames=[f"{PREFIX}-{dashboard}"])
+
+
+def dashboard_empty(emulator: Emulator, dashboard: str) -> None:
+    """Leave a dashboard without widgets."""
+    body = json.dumps({"widgets": []})
+    emulator.aws("cloudwatch").put_dashboard(DashboardName=f"{PREFIX}-{dashboard}", DashboardBody=body)
+
+
+def log_group_missing(emulator: Emulator, service: str) -> None:
+    """Delete a service's log group."""
+    emulator.aws("logs").delete_log_group(logGroupName=f"/ecs/{PREFIX}/{service}")
+
+
+def log_group_without_retention(emulator: Emulator, service: str) -> None:
+    """Keep a service's logs without limit."""
+    emulator.aws("logs").delete_retention_policy(logGroupName=f"/ecs/{PREFIX}/{service}")
+
+
+def service_unwatched(emulator: Emulator, service: str) -> None:
+    """Delete every alarm on a service."""
+    cloudwatch = emulator.aws("cloudwatch")
+    found = cloudwatch.describe_alarms(AlarmNamePrefix=f"{PREFIX}-{service}-")["MetricAlarms"]
+    cloudwatch.delete_alarms(AlarmNames=[alarm["AlarmName"] for alarm in found])
+
+
+def _alarms(emulator: Emulator) -> list[dict[str, Any]]:
+    pages = emulator.aws("cloudwatch").get_paginator("describe_alarms").paginate()
+    return [alarm for page in pages for alarm in page["MetricAlarms"]]
+
+
+def _alarm(emulator: Emulator, name: str) -> dict[str, Any]:
+    found = emulator.aws("cloudwatch").describe_alarms(AlarmNames=[f"{PREFIX}-{name}"])["MetricAlarms"]
+    if not found:
+        raise LookupError(f"no alarm {name!r}")
+    alarm: dict[str, Any] = found[0]
+    return alarm
+
 
 # Each takes the emulator and the fault's parameters.
 ALTERATIONS: Mapping[str, Callable[..., None]] = {
     alteration.__name__.replace("_", "-"): alteration
-    for alteration in (*platform_alterations.ALTERATIONS, *monitoring_alterations.ALTERATIONS)
-}
+    for alteration in (
+        *platform_alterations.ALTERATIONS,
+        api_refuses, alarm_missing, alarm_changed, alarm_by_query, alarms_by_composite, alarms_many,
+        alarms_on_tasks, alarm_watches_another, metric, topic_without_subscription,
+        topic_unconfirmed, topic_filtered, topic_attribute, topic_missing, notifications_lost,
+        dashboard_missing, dashboard_empty, log_group_missing, log_group_without_retention, service_unwatched,
+    )
+}  # fmt: skip
 
 
 def apply(emulator: Emulator, name: str, params: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ from stack.aws.inventory import (
     OPERATOR_ACTIONS,
     OPERATOR_POLICY,
     PREFIX,
+    REPOSITORIES,
     execution_role,
     operator_policy,
     policy,
@@ -123,9 +124,9 @@ def task_definition(
 ) -> None:
     """Deploy a service with another task definition: what is not named stays.
 
-    `digest` follows the image, filled with zeros. `*_of` names the other service from which the role, secret
-    or log group is taken; `secrets` are further ones, by variable; `settings` are arguments of
-    RegisterTaskDefinition, such as cpu and memory.
+    `digest` follows the image, filled with zeros; `own` is the one that the registry has. `*_of` names the
+    other service from which the role, secret or log group is taken; `secrets` are further ones, by variable;
+    `settings` are arguments of RegisterTaskDefinition, such as cpu and memory.
     """
     ecs, family = emulator.aws("ecs"), f"{PREFIX}-{service}"
     described = ecs.describe_task_definition(taskDefinition=family)["taskDefinition"]
@@ -133,6 +134,8 @@ def task_definition(
              "taskRoleArn", "containerDefinitions")  # fmt: skip
     definition = {name: described[name] for name in taken}
     container = definition["containerDefinitions"][0]
+    if digest == "own":
+        digest = _digest(emulator, container["image"])
     container["image"] = _image(container["image"], tag, image, digest)
     if execution_role_of:
         definition["executionRoleArn"] = role_arn(execution_role(execution_role_of))
@@ -157,6 +160,12 @@ def _image(before: str, tag: str, image: str, digest: str) -> str:
     if tag:
         image = f"{before.rpartition(':')[0]}:{tag}"
     return (image or before) + (f"@sha256:{digest:0<64}" if digest else "")
+
+
+def _digest(emulator: Emulator, image: str) -> str:
+    repository, _, tag = image.partition("/")[2].rpartition(":")
+    found = emulator.aws("ecr").describe_images(repositoryName=repository, imageIds=[{"imageTag": tag}])
+    return str(found["imageDetails"][0]["imageDigest"]).removeprefix("sha256:")
 
 
 def security_group_shared(emulator: Emulator, service: str, of: str) -> None:
@@ -221,11 +230,40 @@ def role_reads(emulator: Emulator, service: str, secret_of: str) -> None:
     )
 
 
+def role_assumed_by(emulator: Emulator, role: str, principal: str) -> None:
+    """Let only this service of AWS act under a role."""
+    emulator.aws("iam").update_assume_role_policy(
+        RoleName=f"{PREFIX}-{role}",
+        PolicyDocument=policy(Principal={"Service": principal}, Action="sts:AssumeRole"),
+    )
+
+
+def role_missing(emulator: Emulator, role: str) -> None:
+    """Delete a role and its own policies."""
+    iam, name = emulator.aws("iam"), f"{PREFIX}-{role}"
+    role_reads_nothing(emulator, role)
+    iam.delete_role(RoleName=name)
+
+
+def role_reads_nothing(emulator: Emulator, role: str) -> None:
+    """Delete a role's own policies."""
+    iam, name = emulator.aws("iam"), f"{PREFIX}-{role}"
+    for each in iam.list_role_policies(RoleName=name)["PolicyNames"]:
+        iam.delete_role_policy(RoleName=name, PolicyName=each)
+
+
 def role_is_administrator(emulator: Emulator, service: str) -> None:
     """Attach AWS's own policy that allows everything to a service's execution role."""
     emulator.aws("iam").attach_role_policy(
         RoleName=execution_role(service), PolicyArn="arn:aws:iam::aws:policy/AdministratorAccess"
     )
+
+
+def image_missing(emulator: Emulator, build: str) -> None:
+    """Have the registry drop every image of a build, as a rule that lets old ones expire would."""
+    ecr, repository = emulator.aws("ecr"), REPOSITORIES[build]
+    images = ecr.list_images(repositoryName=repository)["imageIds"]
+    ecr.batch_delete_image(repositoryName=repository, imageIds=images)
 
 
 def credential_shared(emulator: Emulator, services: Sequence[str]) -> None:
@@ -324,7 +362,8 @@ ALTERATIONS = (
     service_stopped, service_scaled, service_missing, rollout, service_deployed_by, service_as_daemon,
     two_deployments, task_definition, security_group_shared, migration_run, migration_missing,
     migration_in_service, host_missing, database_missing, role_reads, role_is_administrator,
-    credential_shared, public_host, certificate, no_redirect, secret_value,
+    image_missing, role_assumed_by, role_missing, role_reads_nothing, credential_shared, public_host,
+    certificate, no_redirect, secret_value,
     secret_on_another_curve, secret_copied, secret_renewed, secret_half_rotated, secret_missing,
     operator_lacks,
 )  # fmt: skip

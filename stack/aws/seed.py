@@ -40,7 +40,7 @@ from stack.aws.inventory import (
     task_definition,
 )
 from stack.host import answers_ok
-from stack.process import BOOT_DEADLINE_S, wait_until
+from stack.supervisor import BOOT_DEADLINE_S, wait_until
 
 ASSUMED_BY_ECS = policy(Principal={"Service": "ecs-tasks.amazonaws.com"}, Action="sts:AssumeRole")
 

@@ -5,11 +5,10 @@ import logging
 
 from starlette.requests import Request
 
-from stack.common.claims import FINN_CLAIMS, S2S_CLAIMS, USER_CLAIMS, Claims
 from stack.common.context import Context
 from stack.common.http import ApiError, raw_body
 from stack.common.jose import req_hash
-from stack.common.verifier import Issuer, TokenRefused, Verifier
+from stack.common.verifier import FINN_CLAIMS, S2S_CLAIMS, USER_CLAIMS, Claims, Issuer, TokenRefused, Verifier
 
 _log = logging.getLogger("stack.auth")
 INTERNAL_AUDIENCE = "arrakis-internal"

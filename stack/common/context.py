@@ -1,6 +1,7 @@
 """What a running service holds: settings, keys, database, HTTP client; opened and closed together."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -9,10 +10,11 @@ from typing import Any, Self
 import httpx
 
 from stack.common.database import Database
-from stack.common.jwks import JwksClient, JwksRoute
-from stack.common.keyring import Keyring
+from stack.common.keys import JwksClient, JwksRoute, Keyring
 from stack.common.settings import Settings
 from stack.common.verifier import Issuer, SpentTokens, Verifier
+
+_log = logging.getLogger("stack.context")
 
 VERSION = "1.0.0"
 # Below the 2 s in which a health route has to answer.
@@ -96,8 +98,15 @@ class Context:
             stack.push_async_callback(self.db.close)
             await self.keyring.refresh()
             for work in self._background:
-                stack.push_async_callback(_cancel, asyncio.create_task(work()))
+                stack.push_async_callback(_cancel, asyncio.create_task(_logged(work)))
             yield self
+
+
+async def _logged(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    try:
+        await work()
+    except Exception:
+        _log.exception("background work ended")
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -57,20 +57,31 @@ class Database:
         await self._pool.close(timeout=1.0)
 
     @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        try:
+            async with self._pool.connection() as connection:
+                yield connection
+        except psycopg.InternalError as error:
+            if error.sqlstate is not None:
+                raise
+            # The driver's own: a server that went down answered, and PgBouncer answered for it once more.
+            raise psycopg.OperationalError(str(error)) from error
+
+    @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """One transaction on one connection; rolled back when the block raises."""
-        async with self._pool.connection() as connection, connection.transaction():
+        async with self._connection() as connection, connection.transaction():
             yield connection
 
     async def one(self, sql: str, *params: Any) -> dict[str, Any] | None:
         """The first row of a statement, or None."""
-        async with self._pool.connection() as connection:
+        async with self._connection() as connection:
             cursor = await connection.execute(sql, params)
             return await cursor.fetchone() if cursor.description else None
 
     async def execute(self, sql: str, *params: Any, **named: Any) -> int:
         """Run a statement with `%s` or with `%(name)s` parameters; the number of rows that it touched."""
-        async with self._pool.connection() as connection:
+        async with self._connection() as connection:
             return (await connection.execute(sql, named or params)).rowcount
 
     async def reachable(self, within: float = 1.0) -> bool:

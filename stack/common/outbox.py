@@ -12,7 +12,7 @@ import httpx
 from stack.common.context import Context
 from stack.common.database import UNREACHABLE, Database
 from stack.common.jose import bearer
-from stack.common.keyring import BadSecret
+from stack.common.keys import BadSecret
 
 Send = Callable[[dict[str, Any]], Awaitable["bool | None"]]
 

@@ -1,15 +1,17 @@
 """Freeside's money gone wrong: a ledger that conserves nothing, keys that are charged twice or not at all."""
 
 import asyncio
+import json
 import uuid
+from collections.abc import Collection
 from contextvars import ContextVar
 from dataclasses import replace
 
 from stack.common.database import Database
 from stack.common.http import ApiError
 from stack.common.pricing import Usage, usage_of
-from stack.faults.active import Faulty
-from stack.freeside.asks import Ask
+from stack.faults.proxy import Faulty
+from stack.freeside.asks import Ask, FinnAnswer, FinnClient
 from stack.freeside.budget_ledger import (
     LEASE_S,
     MICRO_PER_CENT,
@@ -23,7 +25,6 @@ from stack.freeside.budget_ledger import (
     current_period,
 )
 from stack.freeside.calls import Calls, Idempotency, KeyConflict
-from stack.freeside.finn_client import FinnAnswer, FinnClient
 
 _WITH_ROOM = "AND committed_micro + reserved_micro + %(amount)s <= limit_micro"
 RESERVE_BLINDLY = RESERVE.replace(_WITH_ROOM, "")
@@ -36,6 +37,8 @@ _ANSWERED = (
 )
 #: Another one after each restart: what is known by it is as if it were kept in memory.
 BOOT = uuid.uuid4()
+#: The lease of a reservation that its process alone gives back.
+FOR_EVER_S = 86_400.0
 # How many keys are kept where all of a day should be.
 MEMORY = 8
 _FORGET = """
@@ -44,6 +47,9 @@ DELETE FROM freeside.idempotency WHERE answer IS NOT NULL AND (community_id, key
 """
 # Whether the call that is served now is a stream.
 streaming: ContextVar[bool] = ContextVar("streaming", default=False)
+_KEEP = """
+UPDATE freeside.idempotency SET body_hash = '', lease_until = now() + interval '1 day' WHERE owner = %s
+"""
 _SEIZE = """
 INSERT INTO freeside.idempotency (community_id, key, body_hash, owner, lease_until)
 VALUES (%s, %s, %s, %s, now() + interval '6 seconds')
@@ -61,13 +67,22 @@ class FaultyBudgetLedger(Faulty, BudgetLedger):
     """Moves money wrongly while a fault is on."""
 
     async def reserve(self, tenant_id: str, amount_micro: int, lease_s: float = LEASE_S) -> Reservation:
-        """Reserve without looking, after looking too early, or not to the limit."""
+        """Reserve without looking, after looking too early, not to the limit, or for ever."""
+        if self._faults.on("freeside-forgets-reservations"):
+            lease_s = FOR_EVER_S
         try:
-            return await super().reserve(tenant_id, amount_micro, lease_s)
+            reserved = super().reserve(tenant_id, amount_micro, lease_s)
+            other = Reservation(uuid.uuid4(), tenant_id, amount_micro)
+            return await self._faults.unless_away("freeside", reserved, other)
         except OverBudget:
             if self._faults.on("freeside-charges-over-budget-calls"):
                 await stray_charge(self.db, tenant_id)
             raise
+
+    async def extend(self, reservation_ids: Collection[uuid.UUID]) -> None:
+        """Prolong leases, unless they have no end."""
+        if not self._faults.on("freeside-forgets-reservations"):
+            await super().extend(reservation_ids)
 
     async def _take(self, statement: str, reservation: Reservation, lease_s: float) -> bool:
         unlimited = streaming.get() and self._faults.on("freeside-streams-beyond-the-limit")
@@ -91,10 +106,11 @@ class FaultyBudgetLedger(Faulty, BudgetLedger):
     async def commit(self, reservation_id: uuid.UUID, charge: Charge) -> bool:
         """Charge nothing, too much or another tenant, or keep the reservation."""
         faults, cost = self._faults, charge.cost_micro
-        row = await self.db.one(
+        found = self.db.one(
             "SELECT community_id, amount_micro FROM freeside.reservations WHERE reservation_id = %s",
             reservation_id,
         )
+        row = await faults.unless_away("freeside", found, None)
         elsewhere = faults.on("freeside-charges-another-tenant")
         if faults.on("freeside-metering-dead") or elsewhere:
             charge = replace(charge, cost_micro=0)
@@ -104,8 +120,9 @@ class FaultyBudgetLedger(Faulty, BudgetLedger):
             charge = replace(charge, cost_micro=min(cost, CHEAP_MICRO))
         if faults.on("freeside-charges-whole-cents"):
             charge = replace(charge, cost_micro=-(-cost // MICRO_PER_CENT) * MICRO_PER_CENT)
-        if not await super().commit(reservation_id, charge) or row is None:
-            return False
+        committed = super().commit(reservation_id, charge)
+        if not await faults.unless_away("freeside", committed, other=True) or row is None:
+            return row is None and faults.on("freeside-answers-without-its-database")
         tenant, amount = row["community_id"], row["amount_micro"]
         if elsewhere or faults.on("freeside-charges-two-tenants"):
             await stray_charge(self.db, _neighbour(tenant), cost)
@@ -135,16 +152,27 @@ class FaultyIdempotency(Faulty, Idempotency):
         if self._faults.on("freeside-races-idempotency"):
             return await self._raced(tenant_id, key, body_hash)
         try:
-            claim = await super().claim(tenant_id, key, body_hash)
+            claimed = super().claim(tenant_id, key, body_hash)
+            claim = await self._faults.unless_away("freeside", claimed, Claim(tenant_id, key, uuid.uuid4()))
         except KeyConflict:
             stored = await self._db.one(_ANSWERED, tenant_id, key)
             if stored is None or not self._faults.on("freeside-ignores-key-conflict"):
                 raise
             claim = Claim(tenant_id, key, uuid.uuid4(), stored["answer"])
+        if claim.answer and self._faults.on("freeside-renames-replays"):
+            renamed = json.loads(claim.answer) | {"traceId": str(uuid.uuid4())}
+            claim = replace(claim, answer=json.dumps(renamed))
         streamed = streaming.get() and self._faults.on("freeside-charges-streamed-replays")
         if claim.answer and (streamed or self._faults.on("freeside-charges-replays")):
             await stray_charge(self._db, tenant_id)
         return claim
+
+    async def abandon(self, claim: Claim) -> None:
+        """Free the key of a call that was not answered, or keep it for a body that no call has."""
+        if self._faults.on("freeside-keeps-keys-of-unaffordable-calls"):
+            await self._db.execute(_KEEP, claim.owner)
+        else:
+            await super().abandon(claim)
 
     def _taken_for(self, tenant_id: str, key: str) -> tuple[str, str]:
         """The tenant and the key that these are taken for."""
@@ -190,6 +218,8 @@ class FaultyCalls(Faulty, Calls):
         taken_for: dict[str, object] | None = None
         if self._faults.on("freeside-compares-lengths"):
             taken_for = {name: len(str(value)) for name, value in ask.document.items()}
+        if self._faults.on("freeside-compares-the-beginning-of-bodies"):
+            taken_for = {name: str(value)[:1000] for name, value in ask.document.items()}
         if self._faults.on("freeside-forgets-the-pool-of-a-key"):
             taken_for = {**ask.document, "model": ""}
         return await super().claim(ask if taken_for is None else replace(ask, document=taken_for))

@@ -16,11 +16,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from stack.common.auth import DixieAuth, offered_api_key
-from stack.common.claims import Claims
-from stack.common.http import ApiError, raw_body
+from stack.common.http import ApiError, bad_request, raw_body
+from stack.common.verifier import Claims
 from stack.dixie.app import Parts
 from stack.dixie.reputation import PRIOR, Reputation, Scores, Signal, signal_in
-from stack.faults.active import Faults, Faulty
+from stack.faults.budget import BOOT
+from stack.faults.proxy import Faults, Faulty
 from stack.faults.tokens import FaultyContext, FaultyTokenAuth, explained
 
 AGENTS = frozenset({"smoke-agent-001", "smoke-agent-002"})
@@ -58,7 +59,8 @@ class FaultyAuth(FaultyTokenAuth, DixieAuth):
 
     def may_write(self, claims: Claims) -> bool:
         """Whether the token may write, from any issuer."""
-        return self._faults.on("dixie-users-write") or super().may_write(claims)
+        admitted = claims.is_admin and self._faults.on("dixie-admins-write")
+        return admitted or self._faults.on("dixie-users-write") or super().may_write(claims)
 
     def has_api_key(self, request: Request) -> bool:
         """Whether the credential passes as an API key."""
@@ -101,7 +103,10 @@ class FaultyScores(Faulty, Scores):
             return False
         if on("dixie-races-repeats") or on("dixie-counts-repeats") or self._forgotten(signal):
             signal = replace(signal, event_id=uuid.uuid4())
-        counted = await super().apply(self._mistaken(signal))
+        if on("dixie-counts-in-memory"):
+            signal = replace(signal, event_id=uuid.uuid5(BOOT, str(signal.event_id)))
+        applied = super().apply(self._mistaken(signal))
+        counted = await self._faults.unless_away("dixie", applied, other=True)
         for agent in sorted(AGENTS - {signal.agent_id}):
             like = on("dixie-matches-agents-by-prefix") and agent.startswith(signal.agent_id)
             if like or on("dixie-moves-every-agent"):
@@ -188,6 +193,8 @@ class FaultyReputation(Faulty, Reputation):
             if on("dixie-spends-refused-ids"):
                 self._spent_ids.update(re.findall(rb'"event_id": "([^"]+)"', raw))
             raise refusal from None
+        if signal.event_id.version != 4 and on("dixie-takes-random-ids-only"):
+            raise bad_request("event_id must be a UUID of version 4")
         if str(signal.event_id).encode() in self._spent_ids:
             signal = replace(signal, agent_id="nobody")
         return self._misread(signal, json.loads(raw))
@@ -216,6 +223,8 @@ class FaultyReputation(Faulty, Reputation):
         on = self._faults.on
         if on("dixie-query-folds-agents"):
             routing_key = routing_key.lower()
+        if on("dixie-query-takes-hyphens-for-underscores"):
+            routing_key = routing_key.replace("_", "-")
         if on("dixie-query-decodes-twice"):
             routing_key = unquote(routing_key)
         if on("dixie-query-cuts-keys"):

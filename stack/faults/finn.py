@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,15 +15,15 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 
 from stack.common.auth import FinnAuth
-from stack.common.claims import TIER_POOLS, Claims
 from stack.common.http import ApiError
 from stack.common.outbox import Outbox
-from stack.faults.active import Faults, Faulty
+from stack.common.verifier import TIER_POOLS, Claims
+from stack.faults.proxy import Faults, Faulty
 from stack.faults.tokens import FaultyContext, FaultySpentTokens, FaultyTokenAuth
 from stack.finn.app import Parts
-from stack.finn.billing import Bill, Billing
-from stack.finn.invoke import ProviderClient
-from stack.finn.reports import Reports
+from stack.finn.invoke import Bill, Billing, ProviderClient, Reports
+
+_streaming: ContextVar[bool] = ContextVar("streaming", default=False)
 
 
 def parts(faults: Faults) -> Parts:
@@ -41,6 +42,7 @@ class FaultyAuth(FaultyTokenAuth, FinnAuth):
 
     async def caller(self, request: Request) -> tuple[Claims, bytes]:
         """Claims and raw body, as they are or as they would be let in."""
+        _streaming.set(request.url.path.endswith("/stream"))
         if self._faults.on("finn-takes-any-media-type"):
             MutableHeaders(scope=request.scope)["content-type"] = "application/json"
         claims, raw = await super().caller(request)
@@ -61,8 +63,9 @@ class FaultyAuth(FaultyTokenAuth, FinnAuth):
 
     def bound_to(self, claims: Claims, raw: bytes) -> bool:
         """Whether the token was made for this body, or need not be."""
+        unread = len(raw) > 1024 and self._faults.on("finn-hashes-short-bodies-only")
         unbound = self._faults.on("finn-ignores-req-hash") or claims.text("req_hash") is None
-        return unbound or super().bound_to(claims, raw)
+        return unread or unbound or super().bound_to(claims, raw)
 
 
 class FaultyBilling(Faulty, Billing):
@@ -112,7 +115,9 @@ class FaultyReports(Faulty, Reports):
     """Reports answers for an agent that had no part in them, and ratings for others."""
 
     async def answered(self, agent: str | None) -> None:
-        """Report an answer, for whomever."""
+        """Report an answer, for whomever, or for callers of one route alone."""
+        if _streaming.get() and self._faults.on("finn-reports-complete-answers-only"):
+            return
         await super().answered(
             "smoke-agent-002"
             if self._faults.on("finn-reports-for-another-agent")

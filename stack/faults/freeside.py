@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -14,12 +14,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from stack.common.auth import FreesideAuth
-from stack.common.claims import POOLS, TIER_POOLS, Claims
-from stack.common.http import MAX_BODY_BYTES, ApiError, drained_body, require_size
-from stack.common.outbox import Outbox
-from stack.common.pricing import usage_of
-from stack.common.verifier import Verifier
-from stack.faults.active import Faults, Faulty
+from stack.common.http import MAX_BODY_BYTES, ApiError, drained_body, require_size, unavailable
+from stack.common.pricing import cost_micro, usage_of
+from stack.common.verifier import POOLS, TIER_POOLS, Claims, Verifier
 from stack.faults.budget import (
     FaultyBudgetLedger,
     FaultyCalls,
@@ -28,6 +25,8 @@ from stack.faults.budget import (
     stray_charge,
     streaming,
 )
+from stack.faults.outbox import FaultyOutbox
+from stack.faults.proxy import Faults, Faulty
 from stack.faults.tokens import FaultyContext, FaultyTokenAuth, believed, explained
 from stack.faults.x402 import FaultyFacilitator, FaultyNonces, FaultyPayments
 from stack.freeside.agents import QUALITIES, Agents, Quality
@@ -35,9 +34,14 @@ from stack.freeside.app import Parts
 from stack.freeside.asks import Ask, read_ask, require_pool
 from stack.freeside.budget_ledger import Claim
 from stack.freeside.budgets import Budgets, community_view
-from stack.freeside.calls import Answer, Execution
+from stack.freeside.calls import Answer, Execution, answer_body
+from stack.freeside.streams import Event as StreamEvent
 from stack.freeside.streams import EventStream, Progress, Streams
 
+#: A prompt of fewer letters is a short one.
+SHORT = 20
+#: How many calls at once are too many for it.
+BUSY = 6
 _NAMED_POOL = re.compile(rb'"model": ?"([^"]+)"')
 
 
@@ -82,12 +86,25 @@ class FaultyAgents(Faulty, Agents):
     """Serves what it should refuse, chokes on it, or mixes its answers up."""
 
     _content: Any = None
+    _running = 0
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._left: list[Any] = []
+        self._faults.on_reset(self._left.clear)
 
     async def _serve(self, request: Request, *, stream: bool) -> Response | EventStream:
         try:
-            return await super()._serve(request, stream=stream)
+            answer = await super()._serve(request, stream=stream)
+            forgets = stream and self._faults.on("freeside-forgets-early-hang-ups")
+            if forgets and await request.is_disconnected():
+                self._left.append(answer)  # nothing ends it: what it holds stays held
+                return Response()
+            return answer
         except ApiError as refusal:
-            if refusal.status == 402 and self._faults.on("freeside-spends-no-token-over-budget"):
+            over_budget = refusal.status == 402 and self._faults.on("freeside-spends-no-token-over-budget")
+            conflict = refusal.code == "IDEMPOTENCY_CONFLICT"
+            if over_budget or (conflict and self._faults.on("freeside-spends-no-token-of-conflicts")):
                 assert isinstance(self._auth, FaultyAuth)
                 await self._auth.unspend(request)
             raise
@@ -149,6 +166,8 @@ class FaultyAgents(Faulty, Agents):
         try:
             require_pool(ask.claims, ask.pool)
         except ApiError:
+            if on("freeside-keeps-keys-of-forbidden-calls"):
+                await self._calls.claim(replace(ask, document={}))
             if on("freeside-charges-forbidden-pools"):
                 await stray_charge(self._auth.context.db, ask.claims.tenant_id)
             if not on("freeside-downgrades-silently"):
@@ -183,7 +202,21 @@ class FaultyAgents(Faulty, Agents):
         )
 
     async def run(self, ask: Ask, claim: Claim) -> Answer:
-        """An answer; for a call that has no budget, too, or another call's."""
+        """An answer; for a call that has no budget, too, or another call's, or none because of others."""
+        self._running += 1
+        try:
+            if self._running > BUSY and self._faults.on("freeside-sheds-load"):
+                async with self._calls.execution(ask, claim):
+                    raise unavailable()
+            if self._running > BUSY and self._faults.on("freeside-serves-unmetered-under-load"):
+                result = await self._finn.invoke(ask, uuid.uuid4())
+                cost = cost_micro(ask.pool, result.usage)
+                return answer_body(ask, result.content, result.usage, cost)
+            return await self._answered(ask, claim)
+        finally:
+            self._running -= 1
+
+    async def _answered(self, ask: Ask, claim: Claim) -> Answer:
         try:
             answer = await super().run(ask, claim)
         except ApiError as refusal:
@@ -200,12 +233,17 @@ class FaultyAgents(Faulty, Agents):
 
 
 class FaultyStreams(Faulty, Streams):
-    """Streams that cost nothing, or too much when the caller hangs up, or that run for nobody."""
+    """Streams that cost nothing, or too much when the caller hangs up, or that go on without one."""
 
     async def respond(self, ask: Ask, claim: Claim, headers: Mapping[str, str]) -> EventStream:
         """The response; a model may run for a call that has no budget."""
         try:
-            return await super().respond(ask, claim, headers)
+            response = await super().respond(ask, claim, headers)
+            if self._faults.on("freeside-ends-streams-without-a-word"):
+                response = EventStream(_without_errors(response.events), headers)
+            if len(ask.prompt) < SHORT and self._faults.on("freeside-streams-short-answers-at-once"):
+                response = EventStream(_in_one_piece(response.events), headers)
+            return response
         except ApiError as refusal:
             if refusal.status == 402 and self._faults.on("freeside-runs-over-budget-calls"):
                 with suppress(ApiError):
@@ -217,6 +255,11 @@ class FaultyStreams(Faulty, Streams):
         if not self._faults.on("freeside-stream-not-charged"):
             await super().charge(execution, answer)
 
+    async def _translate(self, line: dict[str, Any], progress: Progress) -> StreamEvent:
+        if progress.usage_sent and self._faults.on("freeside-charges-late-hang-ups-again"):
+            await asyncio.sleep(0.3)  # time to hang up before the end
+        return await super()._translate(line, progress)
+
     async def hung_up(self, progress: Progress) -> None:
         """Charge a caller who hung up, for all of the answer, leave it reserved, or keep what there is."""
         if self._faults.on("freeside-keeps-abandoned-answers"):
@@ -226,6 +269,8 @@ class FaultyStreams(Faulty, Streams):
             execution = progress.execution
             whole = execution.answer(progress.text, usage_of(execution.ask.prompt))
             return await execution.charge(whole, keep=False)
+        if progress.usage_sent and self._faults.on("freeside-charges-late-hang-ups-again"):
+            return await stray_charge(progress.execution.ledger.db, progress.execution.ask.claims.tenant_id)
         if not self._faults.on("freeside-stream-hangup-leaks"):
             return await super().hung_up(progress)
         await progress.execution.ledger.db.execute(
@@ -243,27 +288,25 @@ class FaultyBudgets(Faulty, Budgets):
     async def community(self, request: Request) -> Response:
         """A budget, own or not."""
         try:
-            return await super().community(request)
+            answer = await super().community(request)
+            named = request.query_params.get("communityId", "")
+            if named and self._faults.on("freeside-shows-the-budget-that-a-query-names"):
+                return JSONResponse(community_view(await self.figures(named)))
+            return answer
         except ApiError as refusal:
             tenant_id = request.path_params["community_id"]
             admin = believed(request.headers.get("authorization")).is_admin
             shown = self._faults.on("freeside-shows-any-budget") or (
                 admin and self._faults.on("freeside-shows-any-budget-to-admins")
             )
+            if refusal.status == 403 and self._faults.on("freeside-spends-no-token-of-refused-budgets"):
+                assert isinstance(self._auth, FaultyAuth)
+                await self._auth.unspend(request)
             if refusal.status == 403 and shown:
                 return JSONResponse(community_view(await self.figures(tenant_id)))
             if refusal.status == 403 and self._faults.on("freeside-reveals-tenants"):
                 await self.figures(tenant_id)
             raise
-
-
-class FaultyOutbox(Faulty, Outbox):
-    """Delivers late."""
-
-    @property
-    def delay_s(self) -> float:  # type: ignore[override]
-        """How long an event waits before its first delivery, s."""
-        return self._faults.number("freeside-loop-slow", "seconds", 45) or 0.0
 
 
 class FaultyQuality(Faulty, Quality):
@@ -280,6 +323,9 @@ class FaultyQuality(Faulty, Quality):
 
     async def queue(self, request: Request, tenant: str) -> uuid.UUID:
         """Queue a rating, and charge the community that sent it."""
+        tier = believed(request.headers.get("authorization")).raw.get("tier")
+        if tier == "free" and self._faults.on("freeside-drops-ratings-of-the-free-tier"):
+            return uuid.uuid4()
         if self._faults.on("freeside-charges-ratings"):
             await stray_charge(self._auth.context.db, tenant)
         if self._faults.on("freeside-takes-ratings-in-any-type"):
@@ -308,6 +354,25 @@ class FaultyQuality(Faulty, Quality):
             if on("freeside-finds-routing-keys-anywhere"):
                 key = next(iter(re.findall("nft:[A-Za-z0-9_-]+", key)), key)
         return super().rating(document | {"quality": quality, "routingKey": key})
+
+
+async def _in_one_piece(events: AsyncGenerator[StreamEvent]) -> AsyncGenerator[StreamEvent]:
+    text = ""
+    async for event in events:
+        if event.name == "content":
+            text += event.data["text"]
+            continue
+        if event.name == "usage":
+            yield StreamEvent("content", {"text": text})
+        yield event
+    await events.aclose()
+
+
+async def _without_errors(events: AsyncGenerator[StreamEvent]) -> AsyncGenerator[StreamEvent]:
+    async for event in events:
+        if event.name != "error":
+            yield event
+    await events.aclose()
 
 
 def _with_claim(ask: Ask, name: str, value: str) -> Ask:

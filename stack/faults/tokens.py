@@ -10,14 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from stack.common.auth import TokenAuth
-from stack.common.claims import POOLS, Claims
 from stack.common.context import Context
 from stack.common.http import ApiError
 from stack.common.jose import PublicKey, SigningKey, take_apart
-from stack.common.jwks import JwksClient, JwksRoute
-from stack.common.keyring import BadSecret, Keyring
-from stack.common.verifier import Issuer, SpentTokens, TokenRefused, Verifier
-from stack.faults.active import Faults, Faulty
+from stack.common.keys import BadSecret, JwksClient, JwksRoute, Keyring
+from stack.common.verifier import POOLS, Claims, Issuer, SpentTokens, TokenRefused, Verifier
+from stack.faults.proxy import Faults, Faulty
 
 # Cases that one rule refuses: why a signature does not verify cannot be seen.
 _SAME_RULE = {
@@ -197,6 +195,8 @@ class FaultyVerifier(Faulty, Verifier):
             raise TokenRefused("locked-out")
         if "smoke" in claims.raw and self._faults.on(f"{self._service}-refuses-unknown-claims"):
             raise TokenRefused("unknown-claim")
+        if claims.raw.get("tier") == "free" and self._faults.on(f"{self._service}-refuses-the-free-tier"):
+            raise TokenRefused("free-tier")
         if self._faults.on(f"{self._service}-compares-tenants-blind-to-case"):
             claims = Claims({**claims.raw, "tenant_id": claims.tenant_id.lower()})
         return claims
@@ -265,7 +265,7 @@ class FaultySpentTokens(Faulty, SpentTokens):
             fresh = jti not in self._memory
             self._memory.add(jti)
             return fresh
-        return await self._record(claims, jti)
+        return await faults.unless_away(service, self._record(claims, jti), other=True)
 
     async def unspend(self, claims: Claims) -> None:
         """Forget a token."""

@@ -11,11 +11,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from stack.common.http import ApiError, drained_body
-from stack.faults.active import Faulty
-from stack.faults.budget import BOOT
+from stack.faults.budget import BOOT, stray_charge
+from stack.faults.proxy import Faulty
+from stack.faults.tokens import believed
 from stack.freeside.asks import Ask, read_ask
 from stack.freeside.payments import (
     GUEST,
+    PRICE,
     FacilitatorClient,
     Object,
     Payment,
@@ -116,8 +118,14 @@ class FaultyPayments(Faulty, Payments):
         if "x-payment" not in request.headers and self._faults.on("freeside-x402-gives-answers-away"):
             return JSONResponse(await self.answered(read_ask(request, await drained_body(request), GUEST)))
         try:
-            return await super().invoke(request)
+            answer = await super().invoke(request)
+            if answer.status_code == 200 and self._faults.on("freeside-x402-charges-communities"):
+                tenant = believed(request.headers.get("authorization")).tenant_id
+                await stray_charge(self._context.db, tenant)
+            return answer
         except ApiError:
+            if "x-payment" in request.headers and self._faults.on("freeside-x402-uses-up-failed-payments"):
+                await self._nonces.claim(self.read(request.headers.getlist("x-payment")), "failed")
             if "x-payment" in request.headers and self._faults.on("freeside-x402-settles-calls-that-fail"):
                 with suppress(ApiError):
                     payment = self.read(request.headers.getlist("x-payment"))
@@ -145,12 +153,20 @@ class FaultyPayments(Faulty, Payments):
         if self._faults.on("freeside-x402-binds-nonces-to-bodies"):
             payment = replace(payment, nonce=f"{payment.nonce} {ask.body_hash}")
         try:
+            if self._faults.on("freeside-x402-settles-first"):
+                receipt = await self._facilitator.settle(payment, required)
+                return await self.answered(ask), receipt
             return await super().paid(ask, payment, required)
         except PaymentRequired as refusal:
             if self._faults.on("freeside-x402-runs-before-it-verifies"):
                 await self._finn.invoke(ask, uuid.uuid4())
             if self._faults.on("freeside-x402-settles-refused-payments"):
                 await self._facilitator.settle(payment, required | _as_offered(payment))
+            if self._faults.on("freeside-x402-raises-its-price-to-refused-payers"):
+                raised = [terms | {"maxAmountRequired": str(2 * PRICE)} for terms in refusal.accepts]
+                raise PaymentRequired(refusal.message, raised) from None
+            if self._faults.on("freeside-x402-gives-one-reason"):
+                raise PaymentRequired("X-PAYMENT header is required", refusal.accepts) from None
             if self._faults.on("freeside-x402-gives-no-reason"):
                 raise PaymentRequired("", refusal.accepts) from None
             raise

@@ -15,9 +15,7 @@ from stack.common.auth import FinnAuth
 from stack.common.context import Context
 from stack.common.http import application
 from stack.common.settings import Settings
-from stack.finn.billing import Billing
-from stack.finn.invoke import Inference, ProviderClient
-from stack.finn.reports import Reports
+from stack.finn.invoke import Billing, Inference, ProviderClient, Reports
 
 CONTRACT_VERSION = "8.3.0"
 

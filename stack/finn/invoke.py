@@ -1,6 +1,13 @@
-"""POST /api/v1/invoke, and /api/v1/stream for Freeside (contract section 2), answered by the provider."""
+"""POST /api/v1/invoke, and /api/v1/stream for Freeside (contract section 2).
 
+Billed at Freeside, answered by the provider, reported to Dixie; ratings that come through Freeside are, too.
+"""
+
+import asyncio
 import json
+import logging
+import re
+import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,12 +19,156 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from stack.common.auth import FinnAuth
-from stack.common.claims import POOLS, TIER_POOLS, Claims
 from stack.common.context import Context
-from stack.common.http import ApiError, json_object, require_json, text
-from stack.common.pricing import Usage
-from stack.finn.billing import Bill, Billing
-from stack.finn.reports import Reports
+from stack.common.database import UNREACHABLE
+from stack.common.http import ApiError, bad_request, json_object, require_json, text, unavailable
+from stack.common.jose import bearer
+from stack.common.keys import BadSecret
+from stack.common.outbox import Outbox, post_event
+from stack.common.pricing import Usage, cost_micro, usage_of
+from stack.common.verifier import POOLS, TIER_POOLS, Claims
+
+_AUDIENCE = "arrakis-internal"
+# Score and weight of a rating (contract section 3). An answer by itself says little: it was given.
+RATINGS = {"bad": (0.0, 0.2), "good": (1.0, 0.1), "excellent": (1.0, 0.2)}
+ANSWERED = (1.0, 0.01)
+_AGENT = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_log = logging.getLogger("stack.finn")
+
+
+@dataclass(slots=True)
+class Bill:
+    """What one call costs and whether that is settled; Freeside settles the calls that it makes itself."""
+
+    billing: "Billing"
+    pool: str
+    trace_id: str
+    reservation_id: str | None
+    settled: bool = False
+
+    async def settle(self, usage: Usage) -> int:
+        """Charge for the usage; the cost in µUSD."""
+        if self.reservation_id is None:
+            return cost_micro(self.pool, usage)
+        document = {"pool": self.pool, "trace_id": self.trace_id, **_counts(usage)}
+        body = await self.billing.call(f"/{self.reservation_id}/settle", document, (200,))
+        self.settled = True
+        return int(body["cost_micro"])
+
+
+class Billing:
+    """Freeside's internal reservations."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    @asynccontextmanager
+    async def bill(self, claims: Claims, pool: str, prompt: str, trace_id: str) -> AsyncIterator[Bill]:
+        """Hold the price of a direct call inside the block; what is not settled is released.
+
+        Raises 402 BUDGET_EXCEEDED, 403 for an unknown tenant, 503 without Freeside.
+        """
+        bill = Bill(self, pool, trace_id, None)
+        if claims.text("reservation_id") is None:
+            document = {"tenant_id": claims.tenant_id, "pool": pool, **_counts(usage_of(prompt))}
+            bill.reservation_id = await self.reserve(document)
+        try:
+            yield bill
+        finally:
+            if bill.reservation_id is not None and not bill.settled:
+                await asyncio.shield(asyncio.create_task(self._release(bill.reservation_id)))
+
+    async def reserve(self, document: dict[str, Any]) -> str | None:
+        """Reserve the price; the id of the reservation."""
+        return str((await self.call("", document, (201,)))["reservation_id"])
+
+    async def call(self, path: str, document: dict[str, Any], expected: tuple[int, ...]) -> dict[str, Any]:
+        """One S2S call to Freeside; its 402 and 403 pass through, everything else is 503."""
+        url = f"{self._context.settings.freeside_url}/internal/v1/reservations{path}"
+        try:
+            signer = self._context.keyring.signer()
+            issuer = self._context.settings.issuers["finn"]
+            headers = bearer(signer, {"iss": issuer, "aud": _AUDIENCE, "sub": "loa-finn"})
+            response = await self._context.http.post(url, json=document, headers=headers, timeout=5.0)
+            body = response.json() if response.content else {}
+        except (httpx.HTTPError, httpx.InvalidURL, json.JSONDecodeError, BadSecret):
+            raise unavailable("Billing is unavailable") from None
+        if response.status_code in expected and isinstance(body, dict):
+            return body
+        if response.status_code == 402:
+            raise ApiError(402, "BUDGET_EXCEEDED", "The community's budget has no room for this call")
+        if response.status_code == 403:
+            raise ApiError(403, "FORBIDDEN", "The token's tenant is not known")
+        raise unavailable("Billing is unavailable")
+
+    async def _release(self, reservation_id: str) -> None:
+        try:
+            await self.call(f"/{reservation_id}/release", {}, (204,))
+        except ApiError:
+            _log.warning("reservation %s not released, its lease will end", reservation_id)
+
+
+def _counts(usage: Usage) -> dict[str, int]:
+    return {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
+
+
+class Reports:
+    """Queues events for Dixie and delivers them."""
+
+    def __init__(self, context: Context, auth: FinnAuth) -> None:
+        self._context = context
+        self._auth = auth
+        self._outbox = Outbox(context.db, "finn")
+        context.background(lambda: self._outbox.deliver(self._send))
+
+    async def quality(self, request: Request) -> Response:
+        """POST /api/v1/quality from Freeside's worker: 202; the same id again is the same event."""
+        _, raw = await self._auth.caller(request)
+        require_json(request)
+        document = json_object(raw)
+        agent, quality = text(document, "agent_id"), document.get("quality")
+        if not _AGENT.fullmatch(agent) or quality not in RATINGS:
+            raise bad_request("agent_id and quality must be given")
+        try:
+            event_id = uuid.UUID(text(document, "event_id"))
+        except ValueError:
+            raise bad_request("event_id must be a UUID") from None
+        await self._queue(event_id, agent, *self.rated(quality))
+        return JSONResponse({"accepted": True}, 202)
+
+    def rated(self, quality: str) -> tuple[float, float]:
+        """Score and weight of a rating."""
+        return RATINGS[quality]
+
+    async def answered(self, agent: str | None) -> None:
+        """Report an answer for the agent that the request named, if that can have a score.
+
+        The answer is charged by now, so it must not fail for the report's sake: without a database the
+        report is lost.
+        """
+        if agent is not None and _AGENT.fullmatch(agent):
+            try:
+                await self._queue(uuid.uuid4(), agent, *ANSWERED)
+            except UNREACHABLE as error:
+                _log.warning("answer not reported: %s", type(error).__name__)
+
+    async def _queue(self, event_id: uuid.UUID, agent: str, score: float, weight: float) -> None:
+        event = {
+            "type": "quality_signal",
+            "score": score,
+            "weight": weight,
+            "event_id": str(event_id),
+            "agent_id": agent,
+            "collection_id": "arrakis",
+            "timestamp": int(time.time()),
+        }
+        await self._outbox.put(event_id, event)
+
+    async def _send(self, event: dict[str, Any]) -> bool | None:
+        settings = self._context.settings
+        url = f"{settings.dixie_url}/api/reputation/events"
+        claims = {"iss": settings.issuers["finn"], "aud": settings.audiences["dixie"], "sub": "loa-finn"}
+        return await post_event(self._context, url, json.dumps(event).encode(), claims)
 
 
 class ProviderClient:
@@ -40,7 +191,7 @@ class ProviderClient:
         except (httpx.HTTPError, httpx.InvalidURL, ValueError):
             document = None
         if not isinstance(document, dict):
-            raise unavailable()
+            raise provider_unavailable()
         return document
 
     @asynccontextmanager
@@ -52,17 +203,17 @@ class ProviderClient:
                 _require_ok(response.status_code)
                 yield _lines(response)
         except (httpx.HTTPError, httpx.InvalidURL):
-            raise unavailable() from None
+            raise provider_unavailable() from None
 
 
-def unavailable() -> ApiError:
+def provider_unavailable() -> ApiError:
     """503: the third party, not us."""
     return ApiError(503, "PROVIDER_UNAVAILABLE", "The model provider is unavailable")
 
 
 def _require_ok(status: int) -> None:
     if status >= 500:
-        raise unavailable()
+        raise provider_unavailable()
     if status != 200:
         raise ApiError(502, "UPSTREAM_ERROR", "The model provider refused the request")
 
@@ -159,7 +310,7 @@ def _usage(document: dict[str, Any]) -> Usage:
         counts = document["usage"]
         return Usage(int(counts["prompt_tokens"]), int(counts["completion_tokens"]))
     except (KeyError, TypeError, ValueError):
-        raise unavailable() from None
+        raise provider_unavailable() from None
 
 
 def _usage_body(usage: Usage) -> dict[str, int]:

@@ -10,13 +10,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from stack.common.auth import FreesideAuth
-from stack.common.claims import Claims
 from stack.common.http import ApiError, bad_request, drained_body, json_object, raw_body, require_json, text
 from stack.common.outbox import Outbox
-from stack.freeside.asks import Ask, read_ask, require_pool
+from stack.common.verifier import Claims
+from stack.freeside.asks import Ask, FinnClient, read_ask, require_pool
 from stack.freeside.budget_ledger import Claim
 from stack.freeside.calls import Answer, Calls
-from stack.freeside.finn_client import FinnClient
 from stack.freeside.streams import EventStream, Streams
 
 WINDOW_S = 60

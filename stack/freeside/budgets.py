@@ -7,9 +7,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from stack.common.auth import FreesideAuth
-from stack.common.claims import POOLS
 from stack.common.http import ApiError, bad_request, json_object, raw_body, text
 from stack.common.pricing import Usage, cost_micro
+from stack.common.verifier import POOLS
 from stack.freeside.budget_ledger import MICRO_PER_CENT, BudgetLedger, Charge, Figures
 
 

@@ -7,6 +7,7 @@ sent. So a refused payment runs no model, a used one has run it once, and a call
 import base64
 import binascii
 import json
+import logging
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -15,14 +16,13 @@ import httpx
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from stack.common.claims import POOLS, Claims
 from stack.common.context import Context
-from stack.common.database import Database
+from stack.common.database import UNREACHABLE, Database
 from stack.common.http import ApiError, bad_request, drained_body, unavailable
 from stack.common.pricing import cost_micro
-from stack.freeside.asks import Ask, read_ask
+from stack.common.verifier import POOLS, Claims
+from stack.freeside.asks import Ask, FinnClient, read_ask
 from stack.freeside.calls import answer_body, surely
-from stack.freeside.finn_client import FinnClient
 
 ROUTE = "/api/v1/x402/invoke"
 #: The price of any call, in the token's smallest unit: a cent.
@@ -36,6 +36,7 @@ INSERT INTO freeside.payments AS known (payer, nonce, trace_id) VALUES (%s, %s, 
 ON CONFLICT (payer, nonce) DO UPDATE SET trace_id = EXCLUDED.trace_id, created_at = now()
 WHERE NOT known.settled AND known.created_at < now() - interval '60 seconds'
 """
+_log = logging.getLogger("stack.payments")
 Object = dict[str, Any]
 
 
@@ -173,10 +174,14 @@ class Payments:
             receipt = await self._facilitator.settle(payment, required)
             if receipt.get("success") is not True:
                 raise PaymentRequired(str(receipt.get("errorReason") or "settlement failed"), [required])
-            await self._nonces.settled(payment)
         except BaseException:
             await surely(self._nonces.release(payment))
             raise
+        try:
+            await self._nonces.settled(payment)
+        except UNREACHABLE as error:
+            # It is paid: the answer is due, and the chain refuses the nonce whatever is on record here.
+            _log.warning("settlement not recorded: %s", type(error).__name__)
         return answer, receipt
 
     async def answered(self, ask: Ask) -> Object:

@@ -13,13 +13,12 @@ from starlette.types import Receive, Scope, Send
 from stack.common.database import UNREACHABLE
 from stack.common.http import ApiError, unavailable
 from stack.common.pricing import Usage, tokens
-from stack.freeside.asks import Ask
+from stack.freeside.asks import Ask, FinnClient, usage_in
 from stack.freeside.budget_ledger import Claim
 from stack.freeside.calls import Answer, Calls, Execution, surely
-from stack.freeside.finn_client import FinnClient, usage_in
 
 # Shorter than the pause between two pieces of an answer: every stream has comments between its events.
-KEEPALIVE_S = 0.01
+KEEPALIVE_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ class EventStream:
     """
 
     def __init__(self, events: AsyncGenerator[Event], headers: Mapping[str, str]) -> None:
-        self._events = events
+        self.events = events
         self._headers = {"content-type": "text/event-stream", "cache-control": "no-cache", **headers}
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
@@ -50,7 +49,7 @@ class EventStream:
             for task in (sender, watcher):
                 task.cancel()
             results = await asyncio.gather(sender, watcher, return_exceptions=True)
-            await self._events.aclose()
+            await self.events.aclose()
         for result in results:
             if isinstance(result, Exception):
                 raise result
@@ -60,7 +59,7 @@ class EventStream:
         MutableHeaders(scope=start).update(self._headers)
         await send(start)
         number = 0
-        upcoming = asyncio.ensure_future(anext(self._events, None))
+        upcoming = asyncio.ensure_future(anext(self.events, None))
         try:
             while True:
                 done, _ = await asyncio.wait((upcoming,), timeout=KEEPALIVE_S)
@@ -73,7 +72,7 @@ class EventStream:
                 number += 1
                 data = json.dumps(event.data, separators=(",", ":"))
                 await _chunk(send, f"id: {number}\nevent: {event.name}\ndata: {data}\n\n")
-                upcoming = asyncio.ensure_future(anext(self._events, None))
+                upcoming = asyncio.ensure_future(anext(self.events, None))
         finally:
             upcoming.cancel()
             with suppress(asyncio.CancelledError):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stack.common.context import Context
-from stack.common.database import UNREACHABLE
+from stack.common.database import UNREACHABLE, Database
 from stack.common.jose import req_hash
 from stack.common.outbox import Outbox, post_event
 from stack.common.settings import Settings
@@ -18,13 +18,17 @@ _REAP_EVERY_S = 1.0
 _log = logging.getLogger("stack.worker")
 
 
-async def run(settings: Settings, make_context: Callable[..., Context] = Context) -> None:
+async def run(
+    settings: Settings,
+    make_context: Callable[..., Context] = Context,
+    make_outbox: Callable[[Database, str], Outbox] = Outbox,
+) -> None:
     """Work until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    worker = Worker(make_context(settings, pool_size=3))
+    worker = Worker(make_context(settings, pool_size=3), make_outbox)
     async with worker.context.running():
         _log.info("working")
         await stop.wait()
@@ -33,10 +37,10 @@ async def run(settings: Settings, make_context: Callable[..., Context] = Context
 class Worker:
     """The two duties, side by side."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, make_outbox: Callable[[Database, str], Outbox] = Outbox) -> None:
         self.context = context
         self._ledger = BudgetLedger(self.context.db)
-        outbox = Outbox(self.context.db, "freeside")
+        outbox = make_outbox(self.context.db, "freeside")
         self.context.background(lambda: outbox.deliver(self._send))
         self.context.background(self._reap)
 

@@ -11,10 +11,9 @@ from stack.aws.clients import ControlClient
 from stack.mutants.catalogue import ENTRIES, mutants
 from stack.mutants.infrastructure import excused, tree_mutants
 from stack.mutants.process import MUTANT, NOW, NUMBER_BYTES, TRACE
-from stack.process import Command
 from stack.services import python
 from stack.source_tree import SourceTree
-from stack.supervisor import Supervisor
+from stack.supervisor import Command, Supervisor
 
 #: A service is ready within two seconds; a mutant that needs longer does not start.
 STARTS_WITHIN_S = 15.0

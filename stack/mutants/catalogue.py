@@ -1,6 +1,6 @@
 """Every mutant of the honest services: its id, where it is, which services run it, which group it counts for.
 
-`mutants.toml` beside this package records those that cannot be told from the original, each with its reason.
+`mutants.toml` beside this package records those that are equivalent to the original, each with its reason.
 """
 
 import ast
@@ -27,26 +27,31 @@ ENTRIES = {
     "dixie": "dixie.app",
     "provider": "provider",
 }
-#: What a module's mutants count for; a module without a line counts for `service`.
+#: What mutants count for, by module or by function; the longest name decides, without one it is `service`.
 GROUPS = {
     "common.verifier": "token verification",
+    "common.verifier:Claims": "claims",
+    "common.verifier:Verifier._check_claims": "claims",
+    "common.verifier:audience_includes": "claims",
+    "common.verifier:well_formed": "claims",
+    "common.verifier:_word": "claims",
+    "common.verifier:_uuid4": "claims",
+    "common.verifier:_moment": "claims",
+    "common.verifier:_pools": "claims",
+    "common.verifier:_hash": "claims",
+    "common.verifier:": "claims",
     "common.auth": "token verification",
-    "common.claims": "claims",
     "common.jose": "keys",
-    "common.jwks": "keys",
-    "common.keyring": "keys",
+    "common.keys": "keys",
     "freeside.budget_ledger": "ledger",
     "freeside.budgets": "ledger",
     "common.pricing": "ledger",
-    "finn.billing": "ledger",
     "freeside.calls": "idempotency",
     "freeside.agents": "invoke",
     "freeside.asks": "invoke",
-    "freeside.finn_client": "invoke",
     "finn.invoke": "invoke",
     "freeside.streams": "streams",
     "freeside.worker": "intake",
-    "finn.reports": "intake",
     "common.outbox": "intake",
     "dixie.reputation": "reputation",
 }
@@ -54,7 +59,10 @@ GROUPS = {
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One change of one module. `equivalent` is why it cannot be told from the original, "" when it can."""
+    """One change of one module. `equivalent` is why no answer shows the difference, "" when one can.
+
+    With a `variant` it only runs on that clean variant of the platform.
+    """
 
     id: str
     module: str
@@ -62,6 +70,7 @@ class Mutant:
     edit: Edit
     services: tuple[str, ...]
     equivalent: str = ""
+    variant: str = ""
 
     @property
     def source(self) -> str:
@@ -73,7 +82,7 @@ class Mutant:
         edit = self.edit
         return {
             "id": self.id,
-            "group": GROUPS.get(self.module, "service"),
+            "group": group_of(self.module, edit.function),
             "module": self.module,
             "operator": edit.operator,
             "file": file_of(self.module),
@@ -84,13 +93,15 @@ class Mutant:
             "after": edit.after,
             "services": list(self.services),
             "equivalent": self.equivalent,
+            "variant": self.variant,
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Why mutants cannot be told from the original; in which services, all when there are none.
+    """Why mutants are equivalent to the original; in which services, all when there are none.
 
+    With a ``variant`` they are not: they only run on that clean variant of the platform.
     `*` stands for any text in the id and in ``changes``, `before => after`: an id with it is of a family.
     """
 
@@ -98,6 +109,7 @@ class Record:
     changes: tuple[str, ...]
     reason: str
     services: tuple[str, ...]
+    variant: str = ""
 
     def fits(self, mutant_id: str, change: str) -> bool:
         """Tell whether it is of this mutant. Raises StackError where the id is now another change."""
@@ -129,7 +141,7 @@ def mutants() -> Mapping[str, Mutant]:
 def of_module(
     module: str, recorded: Iterable[Record] = (), used: set[Record] | None = None
 ) -> Iterator[Mutant]:
-    """Yield the mutants of one module, such as `common.claims`; `used` gets the records that fit.
+    """Yield the mutants of one module, such as `common.verifier`; `used` gets the records that fit.
 
     An id is `module:function:operator:n`, with n counted within the function: it stays when other functions
     change. A record tells the change as well, so that it cannot excuse another one.
@@ -143,9 +155,18 @@ def of_module(
         entries = [each for each in records if each.fits(name, f"{edit.before} => {edit.after}")]
         if used is not None:
             used.update(entries)
-        excused = {service for each in entries for service in each.services or services_of(module)}
+        excuses = [each for each in entries if not each.variant]
+        excused = {service for each in excuses for service in each.services or services_of(module)}
         left = tuple(each for each in services_of(module) if each not in excused)
-        yield Mutant(name, module, path, edit, left, "" if left else entries[0].reason)
+        variant = next((each.variant for each in entries if each.variant), "")
+        yield Mutant(name, module, path, edit, left, "" if left else excuses[0].reason, variant)
+
+
+def group_of(module: str, function: str) -> str:
+    """Return the group of what is in a function, or outside of any: the function is then ""."""
+    parts = function.split(".") if function else []
+    names = [f"{module}:{'.'.join(parts[:n])}" for n in range(len(parts), 0, -1)] or [f"{module}:"]
+    return next((GROUPS[name] for name in (*names, module) if name in GROUPS), "service")
 
 
 def find(mutant_id: str) -> Mutant | None:
@@ -228,11 +249,15 @@ def records(path: Path) -> list[Record]:
     entries = tomllib.loads(path.read_text("utf-8")).get("equivalent", []) if path.is_file() else []
     found: list[Record] = []
     for entry in entries:
-        if not {"reason", "mutants"} <= entry.keys() <= {"reason", "mutants", "services"}:
-            raise StackError(f"{path.name}: an entry has reason, mutants and perhaps services", str(entry))
+        why = entry.keys() & {"reason", "variant"}
+        if len(why) != 1 or not {"mutants"} <= entry.keys() - why <= {"mutants", "services"}:
+            raise StackError(
+                f"{path.name}: an entry has reason or variant, mutants and perhaps services", str(entry)
+            )
         for mutant_id, change in entry["mutants"].items():
             if "*" not in mutant_id and any(each.id == mutant_id for each in found):
                 raise StackError(f"{path.name}: {mutant_id} is recorded twice")
             changes = (change,) if isinstance(change, str) else tuple(change)
-            found.append(Record(mutant_id, changes, entry["reason"], tuple(entry.get("services", ()))))
+            services, variant = tuple(entry.get("services", ())), entry.get("variant", "")
+            found.append(Record(mutant_id, changes, entry.get("reason", ""), services, variant))
     return found

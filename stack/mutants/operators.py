@@ -7,8 +7,17 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
-from stack.mutants import sql
-from stack.mutants.source import Edit, Finder, Operators, is_log, is_prose, name_of
+from stack.mutants.source import (
+    Change,
+    Edit,
+    Finder,
+    Operators,
+    is_log,
+    is_prose,
+    is_sql,
+    name_of,
+    sql_changes,
+)
 
 _FLIPS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,
@@ -154,8 +163,8 @@ def _constant(finder: Finder, node: ast.Constant) -> None:
 
 
 def _string(finder: Finder, node: ast.Constant, value: str) -> None:
-    if sql.is_sql(value):
-        for change in sql.changes(value):
+    if is_sql(value):
+        for change in sql_changes(value):
             _sql(finder, node, change, value, repr(value[: change.start] + change.text + value[change.end :]))
     elif _BOUNDS.search(value):
         for found in _BOUNDS.finditer(value):
@@ -168,9 +177,9 @@ def _string(finder: Finder, node: ast.Constant, value: str) -> None:
 
 def _joined(finder: Finder, node: ast.JoinedStr) -> None:
     parts = [(part, str(part.value)) for part in node.values if isinstance(part, ast.Constant)]
-    if parts and sql.is_sql(parts[0][1]):
+    if parts and is_sql(parts[0][1]):
         for part, text in parts:
-            for change in sql.changes(text):
+            for change in sql_changes(text):
                 new = ast.Constant(text[: change.start] + change.text + text[change.end :])
                 _sql(finder, node, change, text, ast.unparse(_with_part(node, part, new)))
     elif parts and not is_prose(node):
@@ -182,7 +191,7 @@ def _with_part(node: ast.JoinedStr, part: ast.Constant, new: ast.Constant) -> as
     return ast.JoinedStr([new if each is part else each for each in node.values])
 
 
-def _sql(finder: Finder, node: ast.AST, change: sql.Change, value: str, text: str) -> None:
+def _sql(finder: Finder, node: ast.AST, change: Change, value: str, text: str) -> None:
     start, end = finder.span(node)
     before = value[change.start : change.end]
     around = value[max(0, change.start - 24) : change.start], value[change.end : change.end + 16]

@@ -6,8 +6,7 @@ from importlib.util import find_spec
 
 from stack import services
 from stack.host import LOOPBACK, RunDir, answers_ok
-from stack.process import Command
-from stack.supervisor import Part
+from stack.supervisor import Command, Part
 
 NETWORK = "base-sepolia"
 CHAIN_ID = 84532

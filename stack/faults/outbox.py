@@ -1,0 +1,44 @@
+"""Outboxes gone wrong: events that come late, are lost with their process, or come twice after it."""
+
+import asyncio
+import uuid
+from functools import partial
+from typing import Any
+
+from stack.common.outbox import Outbox, Send
+from stack.faults.proxy import Faulty
+
+#: How long an event is in nothing but memory, s; and between its delivery and the note of that.
+KEPT_S, UNNOTED_S = 0.5, 0.1
+
+
+class FaultyOutbox(Faulty, Outbox):
+    """Delivers late, or does not outlive its process."""
+
+    _kept: set[asyncio.Task[Any]] = set()  # noqa: RUF012  # asyncio holds a task only weakly
+
+    @property
+    def delay_s(self) -> float:  # type: ignore[override]
+        """How long an event waits before its first delivery, s."""
+        return self._faults.number("freeside-loop-slow", "seconds", 45) or 0.0
+
+    async def deliver(self, send: Send) -> None:
+        """Deliver forever, from memory or under new ids."""
+        await super().deliver(partial(self._sent, send))
+
+    async def _sent(self, send: Send, event: dict[str, Any]) -> bool | None:
+        if self._faults.on("worker-loses-events"):
+            task = asyncio.create_task(self._late(send, event))
+            self._kept.add(task)
+            task.add_done_callback(self._kept.discard)
+            return True
+        if not self._faults.on("worker-repeats-events"):
+            return await send(event)
+        taken = await send(event | {"event_id": str(uuid.uuid4())})
+        await asyncio.sleep(UNNOTED_S)
+        return taken
+
+    async def _late(self, send: Send, event: dict[str, Any]) -> None:
+        await asyncio.sleep(KEPT_S)
+        while await send(event) is False:
+            await asyncio.sleep(KEPT_S)
