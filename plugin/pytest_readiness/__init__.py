@@ -3,13 +3,16 @@
 The names exported here are the whole Python surface of a suite: the exceptions with which a check says more
 than "failed", the types of the fixtures, the environment for a suite's own commands (which run without
 pytest), and what its own AWS clients need. All else reaches a suite through markers, fixtures and hooks.
+
+What is more than an exception is imported when it is first asked for: pytest imports this package in every
+run, also in those that have nothing to do with a launch plan.
 """
 
 from __future__ import annotations
 
-from .adapter.evidence import Eventually, Evidence
-from .aws import aws_session
-from .core.classify import AwsCause, AwsFailure, aws_failure
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from .core.errors import (
     ExternalOutage,
     NothingMeasured,
@@ -18,7 +21,12 @@ from .core.errors import (
     SetupError,
     three_lines,
 )
-from .profile.environment import Environment, load_environment
+
+if TYPE_CHECKING:
+    from .adapter.evidence import Eventually, Evidence
+    from .aws import aws_session
+    from .core.classify import AwsCause, AwsFailure, aws_failure
+    from .profile.environment import Environment, load_environment
 
 __all__ = [
     "AwsCause",
@@ -36,3 +44,18 @@ __all__ = [
     "load_environment",
     "three_lines",
 ]
+_MODULES = {
+    ".adapter.evidence": ("Eventually", "Evidence"),
+    ".aws": ("aws_session",),
+    ".core.classify": ("AwsCause", "AwsFailure", "aws_failure"),
+    ".profile.environment": ("Environment", "load_environment"),
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import what is exported when it is first asked for (PEP 562)."""
+    module = next((module for module, names in _MODULES.items() if name in names), None)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = getattr(import_module(module, __name__), name)
+    return globals()[name]

@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -28,6 +28,9 @@ from ..profile.project import load_profile, load_schema, read_plan
 REDACTOR: pytest.StashKey[Redactor] = pytest.StashKey()
 _CHANNELS: pytest.StashKey[Channels] = pytest.StashKey()
 _PLAIN = (bool, int, float, type(None))
+#: Fields of a report that hold a word of pytest's, or tell what it is about: the names of items are cleaned
+#: when they are collected.
+_LEFT = frozenset({"_id", "nodeid", "location", "result", "outcome", "when"})
 
 
 def guard(config: pytest.Config) -> Channels:
@@ -38,11 +41,13 @@ def guard(config: pytest.Config) -> Channels:
 
 
 def files(config: pytest.Config) -> list[Path]:
-    """Return the files that pytest itself wrote beside reports: its log, and what it remembers of items."""
+    """Return the files that pytest itself wrote beside reports: its log, and all values of its cache."""
     log: logging.FileHandler | None = _log_file(config)
     written = [Path(log.baseFilename)] if log else []
     if hasattr(config, "cache"):  # not with -p no:cacheprovider, which also takes its setting away
-        written += sorted((config.rootpath / str(config.getini("cache_dir")) / "v" / "cache").glob("*"))
+        named = os.path.expandvars(os.path.expanduser(str(config.getini("cache_dir"))))  # as pytest reads it
+        values = config.rootpath / named / "v"
+        written += sorted(path for path in values.rglob("*") if path.is_file())
     return written
 
 
@@ -82,19 +87,19 @@ class Channels:
         """Return output as it may pass: a check's keeps no colour, which would look like pytest's."""
         return self.shown(text) if self._in_check else self.text(text)
 
-    @contextlib.contextmanager
-    def _check(self) -> Iterator[None]:
+    def _watched(self) -> Generator[None, object, object]:
         """Take all output for that of a check, as it is where nothing captures it."""
         self._switch(in_check=True)
         try:
-            yield
+            return (yield)
         finally:
             self._switch(in_check=False)
 
     def _switch(self, *, in_check: bool) -> None:
         for stream in self._streams:
-            with contextlib.suppress(OSError, ValueError):
-                stream.flush()
+            if stream.is_pending:
+                with contextlib.suppress(OSError, ValueError):
+                    stream.flush()
         self._in_check = in_check
 
     def _learn(self) -> None:
@@ -138,24 +143,21 @@ class Channels:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self) -> Generator[None, object, object]:
         """Watch what fixtures print."""
-        with self._check():
-            return (yield)
+        return (yield from self._watched())
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self) -> Generator[None, object, object]:
         """Watch what the check prints."""
-        with self._check():
-            return (yield)
+        return (yield from self._watched())
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self) -> Generator[None, object, object]:
         """Watch what fixtures print at their end."""
-        with self._check():
-            return (yield)
+        return (yield from self._watched())
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, object, object]:
-        """Clean each report before anything hears it."""
+        """Clean each report before any other plugin gets it."""
         self.clean(report)
         return (yield)
 
@@ -185,8 +187,18 @@ class Channels:
         for name, value in [*vars(report).items()]:
             if name == "longrepr":
                 report.longrepr = self._longrepr(report)
-            elif name not in {"nodeid", "location", "result"}:
+            elif value and name not in _LEFT and not (isinstance(value, _PLAIN) or self._are_names(value)):
                 setattr(report, name, self._value(value))
+
+    def _are_names(self, value: object) -> bool:
+        """Tell whether a value holds clean names with a 1 each, as the keywords of a report do."""
+        if not self._knows_secrets:
+            self._learn()
+        return (
+            isinstance(value, dict)
+            and [*value.values()].count(1) == len(value)
+            and self._redactor.are_clean(value.keys())
+        )
 
     def _longrepr(self, report: pytest.TestReport | pytest.CollectReport) -> Any:
         """Return a traceback; one that held a secret becomes plain text, as its lines could hide parts."""
@@ -229,6 +241,8 @@ class RedactedStream:
 
     def __init__(self, stream: TextIO, redact: Callable[[str], str]) -> None:
         self.beneath = stream
+        #: Whether something was written since the last flush.
+        self.is_pending = False
         self._lines: LineRedactor | None = LineRedactor(redact)
 
     def open(self) -> None:
@@ -238,6 +252,7 @@ class RedactedStream:
 
     def write(self, text: str) -> int:
         """Write the lines that are complete."""
+        self.is_pending = True
         self._pass(self._lines.feed(text) if self._lines else text)
         return len(text)
 
@@ -250,6 +265,7 @@ class RedactedStream:
         if self._lines:
             self._pass(self._lines.flush())
         self.beneath.flush()
+        self.is_pending = False
 
     @property
     def buffer(self) -> _Bytes:

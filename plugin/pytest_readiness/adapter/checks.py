@@ -1,14 +1,20 @@
-"""What a run could check: every collected check, and which of them were selected."""
+"""What a run could check: every collected check, which of them it was asked for, and whether each may run."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ..core.errors import ReadinessError, together
-from ..core.model import Severity
+from ..core.model import FailureClass, Outcome, Severity
+from ..core.verdict import BEHIND
+from .options import asked_paths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +36,11 @@ class Check:
     #: Seconds that an attempt may take; None: as long as the plan says.
     limit_s: float | None = None
     where: str = ""
+
+    @property
+    def unit(self) -> str:
+        """The phase and the file that it belongs to: what shards, like workers, get undivided."""
+        return f"{self.phase}:{self.nodeid.partition('::')[0]}"
 
     def as_data(self) -> dict[str, Any]:
         """Return plain data that crosses process borders; an enum would not."""
@@ -71,6 +82,8 @@ class Checks:
     dropped: int = 0
     #: Node id of a part of the suite that was not looked into -> why not.
     unread: dict[str, str] = field(default_factory=dict)
+    #: Ids of the checks that other shards run.
+    elsewhere: set[str] = field(default_factory=set)
 
     @property
     def deselected(self) -> int:
@@ -85,6 +98,7 @@ class Checks:
             "problem": self.problem,
             "dropped": self.dropped,
             "unread": self.unread,
+            "elsewhere": sorted(self.elsewhere),
         }
 
     @classmethod
@@ -98,16 +112,17 @@ class Checks:
             problem=str(data["problem"]),
             dropped=int(data["dropped"]),
             unread=dict(data["unread"]),
+            elsewhere=set(data["elsewhere"]),
         )
 
 
-def in_order(checks: Iterable[Check]) -> list[Check]:
-    """Return the checks in their order, except that what others rest on comes before them.
+def in_order(checks: Iterable[Check], phases: Sequence[str]) -> list[Check]:
+    """Return the checks by phase, in their order, except that what others rest on comes before them.
 
     A check that establishes a capability goes before the first one that requires it, whatever their phases:
     where the base is broken, that is found once.
     """
-    waiting = {check.id: check for check in checks}
+    waiting = {check.id: check for check in sorted(checks, key=lambda check: phases.index(check.phase))}
     establishing: dict[str, list[Check]] = {}
     for check in waiting.values():
         for name in check.establishes:
@@ -183,3 +198,148 @@ def _unknown_names(found: Mapping[str, Check], capabilities: Iterable[str]) -> I
                 where=check.where,
                 allowed=f"the id of a check, such as {check.id}",
             )
+
+
+#: Settings and built-in plugins that decide what is collected; a suite's own file may set them, for good.
+_COLLECTION_INI = frozenset(
+    {"python_files", "python_classes", "python_functions", "norecursedirs", "collect_imported_tests"}
+)
+_COLLECTION_PLUGINS = ("python", "unittest")
+#: Where pytest looks for its configuration in a directory, first come, first served.
+_CONFIGURATIONS = (
+    *("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini"),
+    *("pyproject.toml", "tox.ini", "setup.cfg"),
+)
+#: Without this, one of these files is no configuration of pytest.
+_SECTIONS = {"pyproject.toml": "[tool.pytest", "tox.ini": "[pytest]", "setup.cfg": "[tool:pytest]"}
+
+
+def is_narrowed(config: pytest.Config, suite: Path) -> bool:
+    """Tell whether the invocation may leave a part of the suite out, before anything is collected."""
+    selects = ("lf", "keyword", "markexpr", "deselect", "readiness_shard")
+    return any(config.getoption(name, None) for name in selects) or not is_whole_suite_asked(config, suite)
+
+
+def is_whole_suite_asked(config: pytest.Config, suite: Path) -> bool:
+    """Tell whether the invocation names the suite's directory or one around it, and hides no part of it."""
+    asked = any(
+        suite.is_relative_to(path)
+        for path, argument in zip(asked_paths(config), config.args, strict=True)
+        if "::" not in argument
+    )
+    return asked and not _ignores_part_of(config, suite) and not _collects_otherwise(config)
+
+
+def _collects_otherwise(config: pytest.Config) -> bool:
+    """Tell whether this invocation alone changes what pytest takes for a test: the rest is not missed."""
+    overridden = {entry.partition("=")[0].strip() for entry in config.getoption("override_ini", None) or ()}
+    cut = config.getoption("confcutdir", None)
+    return (
+        bool(overridden & _COLLECTION_INI)
+        or any(config.pluginmanager.is_blocked(name) for name in _COLLECTION_PLUGINS)
+        or bool(config.getoption("noconftest", False))
+        or bool(cut and not config.rootpath.resolve().is_relative_to(Path(cut).resolve()))
+        or _is_configured_otherwise(config)
+    )
+
+
+def _is_configured_otherwise(config: pytest.Config) -> bool:
+    """Tell whether ``-c`` names another file than the one that pytest finds by itself beside the plan."""
+    named = config.getoption("inifilename", None)
+    if named is None:
+        return False
+    candidates = (config.rootpath / name for name in _CONFIGURATIONS)
+    usual = next((path for path in candidates if _is_configuration(path)), None)
+    return usual is None or (config.invocation_params.dir / named).resolve() != usual.resolve()
+
+
+def _is_configuration(path: Path) -> bool:
+    section = _SECTIONS.get(path.name, "")
+    return path.is_file() and section in path.read_text(encoding="utf-8", errors="replace")
+
+
+def _ignores_part_of(config: pytest.Config, suite: Path) -> bool:
+    base = config.invocation_params.dir
+    ignored = [(base / path).resolve() for path in config.getoption("ignore", None) or ()]
+    if any(path.is_relative_to(suite) or suite.is_relative_to(path) for path in ignored):
+        return True
+    globs = [str(base / glob) for glob in config.getoption("ignore_glob", None) or ()]
+    # As pytest matches: a * also matches slashes, and a directory that matches goes with all it holds.
+    return any(fnmatch(str(path), glob) for glob in globs for path in (suite, *suite.rglob("*")))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why a check is not executed. ``applicable`` is False where the environment declares the lack itself."""
+
+    outcome: Outcome
+    reason: str
+    applicable: bool = True
+    failure_class: FailureClass | None = None
+    #: What it shares with all that are refused for it: see ``core.verdict``.
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    """Which check found a capability to be down, and what it said."""
+
+    check: str
+    summary: str
+
+    @property
+    def cause(self) -> str:
+        """The cause of all that is not run for it."""
+        return f"{BEHIND}{self.check}"
+
+    def __str__(self) -> str:
+        return f"{self.check}: {self.summary}"
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Whether a capability can be used; ``reason`` why not; ``declared``: the profile rules it out."""
+
+    available: bool
+    reason: str = ""
+    declared: bool = False
+    #: What is missing, whichever capability it is missing for.
+    missing: str = ""
+
+
+def refuse(
+    check: Check,
+    *,
+    drills: bool,
+    down: Mapping[str, Down],
+    offer: Callable[[str], Availability | None],
+) -> Refusal | None:
+    """Decide about one check; None lets it run.
+
+    A capability that is down wins: then the check is not run. Next, what the environment declares absent
+    skips the check as not applicable, and what it declares present but lacks skips it as the runner's fault.
+    ``offer`` returns None for a capability that only checks establish.
+    """
+    if check.drill and not drills:
+        return Refusal(
+            outcome=Outcome.SKIPPED,
+            reason="a drill changes the platform's state: it needs --drills",
+            applicable=False,
+        )
+    for name in check.requires:
+        if name in down:
+            reason = f"not run: {name} is down ({down[name]})"
+            return Refusal(outcome=Outcome.NOT_RUN, reason=reason, cause=down[name].cause)
+    offers = [
+        offered for name in check.requires if (offered := offer(name)) is not None and not offered.available
+    ]
+    for offered in sorted(offers, key=lambda offered: not offered.declared):
+        if offered.declared:
+            return Refusal(outcome=Outcome.SKIPPED, reason=offered.reason, applicable=False)
+        return Refusal(
+            outcome=Outcome.SKIPPED,
+            reason=offered.reason,
+            failure_class=FailureClass.SETUP_ERROR,
+            cause=offered.missing,
+        )
+    return None

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import pytest
 
 from ..core.errors import ReadinessError, together
 from ..core.model import Severity
 from ..core.plan import MAX_LIMIT_S
-from .checks import Check, Checks, in_order, inconsistency
+from .checks import Check, Checks, in_order, inconsistency, is_whole_suite_asked
 from .context import CHECK, RunContext
-from .options import is_whole_suite_asked
 
 MARKERS = (
     "p0: Blocking check; its failure makes the run BROKEN",
@@ -33,6 +33,8 @@ _SEVERITIES = {"p0": Severity.P0, "p1": Severity.P1}
 
 
 Part = TypeVar("Part")
+#: The markers of an item by name and by how far up they stand, the nearest first: 0 for its own.
+Marks: TypeAlias = dict[str, dict[int, list[pytest.Mark]]]
 
 
 class MarkerError(ReadinessError):
@@ -44,6 +46,7 @@ def read_check(
 ) -> tuple[Check | None, list[MarkerError]]:
     """Read the markers of an item: its check, or None and every mistake that is in them."""
     path, line, _ = item.location
+    marks = _marks(item)
     where = f"{path}:{(line or 0) + 1}"
     mistakes: list[MarkerError] = []
 
@@ -55,22 +58,22 @@ def read_check(
             mistakes.append(MarkerError(mistake.what, where=placed, allowed=mistake.allowed))
             return instead
 
-    phase = read(lambda: _one_of(item, "phase", phases), "")
+    phase = read(lambda: _one_of(marks, "phase", phases), "")
     nothing: tuple[tuple[str, ...], str | None] = ((), None)
-    requires, covered_by = read(lambda: _requirements(item), nothing)
+    requires, covered_by = read(lambda: _requirements(marks), nothing)
     check = Check(
         id=f"{phase}/{_name(item)}",
         nodeid=item.nodeid,
-        goal=read(lambda: _one_of(item, "goal", goals, required=False), ""),
+        goal=read(lambda: _one_of(marks, "goal", goals, required=False), ""),
         phase=phase,
-        severity=read(lambda: _severity(item), Severity.P0),
+        severity=read(lambda: _severity(marks), Severity.P0),
         requires=requires,
         covered_by=covered_by,
-        establishes=read(lambda: tuple(dict.fromkeys(_strings(item, "establishes"))), ()),
-        controls=read(lambda: tuple(dict.fromkeys(_strings(item, "control"))), ()),
-        drill=item.get_closest_marker("drill") is not None,
-        static=item.get_closest_marker("static") is not None,
-        limit_s=read(lambda: _limit(item), None),
+        establishes=read(lambda: tuple(dict.fromkeys(_strings(marks, "establishes"))), ()),
+        controls=read(lambda: tuple(dict.fromkeys(_strings(marks, "control"))), ()),
+        drill="drill" in marks,
+        static="static" in marks,
+        limit_s=read(lambda: _limit(marks), None),
         where=where,
     )
     return (None if mistakes else check), mistakes
@@ -82,22 +85,29 @@ def _name(item: pytest.Item) -> str:
     return original.removeprefix("test_").replace("_", "-") + parameters
 
 
-def _severity(item: pytest.Item) -> Severity:
-    for node, _ in item.iter_markers_with_node():
-        found = [name for name in _SEVERITIES if any(mark.name == name for mark in node.own_markers)]
-        if len(found) == 1:
-            return _SEVERITIES[found[0]]
-        if found:
-            raise MarkerError("both p0 and p1", allowed="one of pytest.mark.p0, pytest.mark.p1")
-    raise MarkerError("no severity", allowed="pytest.mark.p0, pytest.mark.p1")
+def _marks(item: pytest.Item) -> Marks:
+    """Read an item's markers and those of its parents, in one walk."""
+    found: Marks = {}
+    for depth, node in enumerate(item.iter_parents()):
+        for mark in node.own_markers:
+            found.setdefault(mark.name, {}).setdefault(depth, []).append(mark)
+    return found
 
 
-def _one_of(item: pytest.Item, name: str, allowed: tuple[str, ...], *, required: bool = True) -> str:
+def _severity(marks: Marks) -> Severity:
+    found = {name: min(marks[name]) for name in _SEVERITIES if name in marks}
+    if not found:
+        raise MarkerError("no severity", allowed="pytest.mark.p0, pytest.mark.p1")
+    if len({*found.values()}) < len(found):
+        raise MarkerError("both p0 and p1", allowed="one of pytest.mark.p0, pytest.mark.p1")
+    return _SEVERITIES[min(found, key=found.__getitem__)]
+
+
+def _one_of(marks: Marks, name: str, allowed: tuple[str, ...], *, required: bool = True) -> str:
     """Return the argument of the nearest marker ``name``: inner ones win, two on one level are a mistake."""
     listed = ", ".join(allowed)
-    for node, _ in item.iter_markers_with_node(name):
-        marks = [mark for mark in node.own_markers if mark.name == name]
-        values = {_single(mark, name) for mark in marks}
+    for nearest in marks.get(name, {}).values():
+        values = {_single(mark, name) for mark in nearest}
         if len(values) > 1:
             raise MarkerError(f"several {name} markers: {', '.join(sorted(values))}", allowed="one")
         value = values.pop()
@@ -115,9 +125,14 @@ def _single(mark: pytest.Mark, name: str) -> str:
     return mark.args[0]
 
 
-def _limit(item: pytest.Item) -> float | None:
+def _all(marks: Marks, name: str) -> Iterator[pytest.Mark]:
+    """Yield the markers of a name, the nearest first."""
+    return (mark for level in marks.get(name, {}).values() for mark in level)
+
+
+def _limit(marks: Marks) -> float | None:
     """Read the marker that pytest-timeout has, too; its 0 would be no limit, which no check goes without."""
-    mark = item.get_closest_marker("timeout")
+    mark = next(_all(marks, "timeout"), None)
     if mark is None:
         return None
     seconds = mark.args[0] if mark.args else mark.kwargs.get("timeout")
@@ -128,20 +143,20 @@ def _limit(item: pytest.Item) -> float | None:
     return float(seconds)
 
 
-def _requirements(item: pytest.Item) -> tuple[tuple[str, ...], str | None]:
+def _requirements(marks: Marks) -> tuple[tuple[str, ...], str | None]:
     covered_by: str | None = None
-    for mark in item.iter_markers("requires"):
+    for mark in _all(marks, "requires"):
         unknown = set(mark.kwargs) - {"covered_by"}
         if unknown or not isinstance(mark.kwargs.get("covered_by"), str | None):
             raise MarkerError(
                 "malformed requires marker", allowed='requires("capability", ..., covered_by="phase/check")'
             )
         covered_by = covered_by or mark.kwargs.get("covered_by")
-    return tuple(dict.fromkeys(_strings(item, "requires"))), covered_by
+    return tuple(dict.fromkeys(_strings(marks, "requires"))), covered_by
 
 
-def _strings(item: pytest.Item, name: str) -> Iterator[str]:
-    for mark in item.iter_markers(name):
+def _strings(marks: Marks, name: str) -> Iterator[str]:
+    for mark in _all(marks, name):
         if not mark.args or not all(isinstance(value, str) and value for value in mark.args):
             raise MarkerError(f"malformed {name} marker", allowed=f'pytest.mark.{name}("...", ...)')
         yield from mark.args
@@ -160,6 +175,12 @@ class Collector:
         self._seen: set[str] = set()
         self._mistakes: list[MarkerError] = []
         self._files: set[Path] = set()
+        #: Node ids, without parameters, of the tests and classes of tests that a module holds, and of those
+        #: that pytest went on with.
+        self._held: set[str] = set()
+        self._found: set[str] = set()
+        #: Path -> whether it is in the suite: a module's is asked for with each of its items.
+        self._places: dict[Path, bool] = {}
         self.checks = Checks()
 
     @pytest.hookimpl(wrapper=True)
@@ -167,7 +188,7 @@ class Collector:
         self, collector: pytest.Collector
     ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
         """Make an error of what pytest only warns about."""
-        if not is_in_suite(collector.path, self._suite):
+        if not self._has(collector.path):
             report = yield
         else:
             self._files.add(collector.path.resolve())
@@ -177,21 +198,24 @@ class Collector:
             self._context.origin.end_copy(collector.nodeid, None)
             if isinstance(collector, pytest.Module | pytest.Class) and report.passed:
                 self._note_hidden(collector)
+                self._found.add(collector.nodeid)
+                self._held |= {f"{collector.nodeid}::{name}" for name in _tests_in(collector)}
         return report
 
     @pytest.hookimpl
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Note a module or package that skipped itself: which checks it holds is unknown."""
         path = self._context.settings.root / report.nodeid.partition("::")[0]
-        if report.skipped and is_in_suite(path, self._suite):
+        if report.skipped and self._has(path):
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
             self.checks.unread[report.nodeid] = f"skipped altogether: {str(reason).removeprefix('Skipped: ')}"
 
     @pytest.hookimpl
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         """Remember each check as it is found, before any hook may drop it."""
-        if is_in_suite(item.path, self._suite):
+        if self._has(item.path):
             self._seen.add(item.nodeid)
+            self._found.add(_without_parameters(item))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection_modifyitems(
@@ -202,10 +226,11 @@ class Collector:
         This last, stable sort keeps the order that others give to the checks inside a phase. Only what later
         checks rest on goes before its phase.
         """
-        members = [item for item in items if is_in_suite(item.path, self._suite)]
+        members = [item for item in items if self._has(item.path)]
         whole = is_whole_suite_asked(config, self._suite.resolve())
         if whole and not config.getoption("lf", False):
             self._note_left_out(config)
+            self._note_dropped()
         found = [self._check(item) for item in members]
         checks = [check for check in found if check is not None]
         problem = str(together(self._mistakes)) if self._mistakes else self.checks.problem
@@ -222,11 +247,25 @@ class Collector:
         self.checks.collected = checks
         self.checks.dropped = len(self._seen - {check.nodeid for check in checks})
         yield
-        place = {phase: index for index, phase in enumerate(self._context.plan.phases)}
-        items.sort(key=lambda item: place[item.stash[CHECK].phase] if CHECK in item.stash else len(place))
-        ordered = in_order(item.stash[CHECK] for item in items if CHECK in item.stash)
+        left = (item.stash[CHECK] for item in items if CHECK in item.stash)
+        ordered = in_order(left, self._context.plan.phases)
         turn = {check.id: index for index, check in enumerate(ordered)}
         items.sort(key=lambda item: turn[item.stash[CHECK].id] if CHECK in item.stash else len(turn))
+        self._leave_to_others(config, items)
+
+    def _leave_to_others(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Deselect what other shards run: of one file and phase, one shard runs all."""
+        shard = self._context.settings.shard
+        if shard is None:
+            return
+        own: list[pytest.Item] = []
+        others: list[pytest.Item] = []
+        for item in items:
+            mine = CHECK not in item.stash or shard.has(item.stash[CHECK].unit)
+            (own if mine else others).append(item)
+        self.checks.elsewhere = {item.stash[CHECK].id for item in others}
+        items[:] = own
+        config.hook.pytest_deselected(items=others)
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -238,6 +277,11 @@ class Collector:
         self.checks.selected = {
             item.nodeid: item.stash[CHECK] for item in session.items if CHECK in item.stash
         }
+
+    def _has(self, path: Path) -> bool:
+        if path not in self._places:
+            self._places[path] = is_in_suite(path, self._suite)
+        return self._places[path]
 
     def _note_hidden(self, collector: pytest.Module | pytest.Class) -> None:
         """Note tests that ``__test__ = False`` hides; a class may hide its own for derived ones."""
@@ -264,6 +308,11 @@ class Collector:
                 nodeid = (Path(self._context.plan.suite) / inner).as_posix()
                 self.checks.unread[nodeid] = "not collected: collect_ignore or a hook leaves it out"
 
+    def _note_dropped(self) -> None:
+        """Note tests that are in their module and became no item: a hook has dropped them."""
+        for lost in self._held - self._found:
+            self.checks.unread[lost] = "not collected: a hook leaves it out"
+
     def _check(self, item: pytest.Item) -> Check | None:
         """Read a check; None, and its mistakes kept, for one that is marked wrongly."""
         plan = self._context.plan
@@ -272,6 +321,30 @@ class Collector:
         if check is not None:
             item.stash[CHECK] = check
         return check
+
+
+def _tests_in(collector: pytest.Module | pytest.Class) -> Iterator[str]:
+    """Yield the names of the functions and classes that pytest makes tests of."""
+    holder = collector.obj
+    if not getattr(holder, "__test__", True):
+        return
+    imported = isinstance(holder, type) or collector.config.getini("collect_imported_tests")
+    for kind in getattr(holder, "__mro__", [holder]):
+        for name, member in vars(kind).items():
+            if isinstance(member, type):
+                is_test = collector.istestclass(member, name)
+            else:
+                test = getattr(member, "__func__", member)  # of a static method or one of its class
+                is_test = inspect.isfunction(test) and collector.istestfunction(member, name)
+                is_test = is_test and getattr(test, "__test__", True)
+            if is_test and (imported or member.__module__ == holder.__name__):
+                yield name
+
+
+def _without_parameters(item: pytest.Item) -> str:
+    """Return the node id of the function of an item."""
+    name = getattr(item, "originalname", None) or item.name.split("[")[0]
+    return f"{item.nodeid.removesuffix(item.name)}{name}"
 
 
 def tests_named(config: pytest.Config) -> tuple[str, ...]:

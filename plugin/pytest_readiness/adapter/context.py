@@ -21,8 +21,7 @@ from ..profile.environment import Environment, Vault
 from ..profile.profile import Offer, Profile, SecretRef
 from ..profile.project import load_profile, load_schema, read_plan
 from ..profile.schema import Schema
-from .admission import Availability, Down, Refusal
-from .checks import Check
+from .checks import Availability, Check, Down, Refusal
 from .evidence import EvidenceLog, Parts
 from .leftovers import Origin
 from .options import Settings
@@ -86,8 +85,20 @@ CHECK: pytest.StashKey[Check] = pytest.StashKey()
 EVIDENCE: pytest.StashKey[EvidenceLog] = pytest.StashKey()
 REFUSAL: pytest.StashKey[Refusal] = pytest.StashKey()
 PARTS: pytest.StashKey[Parts] = pytest.StashKey()
+#: What the plugin has registered in this process, by name.
+REGISTERED: pytest.StashKey[dict[str, object]] = pytest.StashKey()
 #: Whether all that failed so far in the attempt under way may be over the next time.
 PASSING: pytest.StashKey[bool] = pytest.StashKey()
+
+
+def taken_out(config: pytest.Config) -> list[str]:
+    """Say which parts of the plugin another plugin has unregistered: what these listen to was not noticed."""
+    manager = config.pluginmanager
+    return [
+        f"{name} was unregistered by a conftest or a plugin: a run is not judged without this part"
+        for name, part in config.stash[REGISTERED].items()
+        if manager.get_plugin(name) is not part
+    ]
 
 
 def own_run_id(settings: Settings) -> str:
@@ -123,7 +134,12 @@ def read_profile(config: pytest.Config, context: RunContext) -> Profile:
 
 
 def ask_hook(config: pytest.Config, context: RunContext, profile: Profile) -> dict[str, Any] | None:
-    """Return what a hook adds to the profile, such as the addresses of a platform that it started."""
+    """Return what a hook adds to the profile, such as the addresses of a platform that it started.
+
+    It is not asked where no check runs, to judge what shards left.
+    """
+    if context.settings.merge:
+        return None
     overlay = config.hook.pytest_readiness_environment(
         name=context.settings.environment, profile=profile, config=config
     )
@@ -143,7 +159,8 @@ def enter(
     settings = context.settings
     if overlay:
         profile = profile.overlaid(overlay, OVERLAY_SOURCE)
-    profile.check_complete()
+    if not settings.merge:  # no check runs, so nothing of the platform is asked
+        profile.check_complete()
     if settings.drills and profile.protected:
         raise ProfileError(
             f"environment {profile.name!r} is protected: no drill may change its state",
@@ -153,7 +170,7 @@ def enter(
         )
     context.vault = Vault(profile, context.redactor, unresolved)
     context.environment = Environment(profile, context.vault)
-    context.vault.resolve_all(local_only=not settings.is_controller)
+    context.vault.resolve_all(local_only=bool(settings.merge) or not settings.is_controller)
     if settings.attest and settings.is_controller:
         context.signer = _signer(context.vault, settings.attest)
     return context.environment

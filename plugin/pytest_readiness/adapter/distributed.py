@@ -66,7 +66,10 @@ class Distribution:
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         """Take over what no check of a worker can answer for; one that crashed hands nothing on."""
-        self._context.stray += getattr(node, "workeroutput", {}).get(STRAY_KEY, ())
+        output = getattr(node, "workeroutput", None)
+        if output is not None:
+            unheard = "readiness-listener was unregistered: a run is not judged without this part"
+            self._context.stray += output.get(STRAY_KEY, [f"on a worker: {unheard}"])
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> PhaseScheduling:

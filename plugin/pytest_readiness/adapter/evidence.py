@@ -76,6 +76,8 @@ class Parts:
     skipped: str = ""
     #: What ended the phase, also where a hook swallowed it.
     raised: BaseException | None = None
+    #: Whether the function that holds the check was called.
+    ran: bool = False
 
     def take(self) -> list[BaseException]:
         """Return the failures since the last call."""

@@ -16,27 +16,29 @@ import pytest
 from ..core.assess import belongs_in_ledger, entry_of
 from ..core.classify import place_of
 from ..core.errors import LedgerError, ReadinessError
-from ..core.formats import canonical_json
+from ..core.formats import canonical_json, digest
 from ..core.model import Verdict
 from ..core.verdict import exit_code
 from ..report import (
     ATTESTATION_NAME,
     JSON_NAME,
     NAMES,
+    Drafts,
     append_summary,
     attest,
     exports,
     github,
     terminal,
-    write_all,
 )
 from . import channels
-from .context import RunContext
+from .context import RunContext, taken_out
 from .judgement import Judge
 from .outcomes import Tally
 from .reports import REPLACED, USAGE_ERROR, Reports, unfinished
+from .shards import leave
 
 INTERNAL_ERROR = 3
+_UNKNOWN_SEQ = 718_281_828_459_045_235
 
 
 class Gate:
@@ -54,6 +56,8 @@ class Gate:
         self._failed = self._failure = ""
         self._said = False
         self._announced = False
+        #: What stands in the reports for the run's place in the ledger, until that is known.
+        self._place = {"seq": _UNKNOWN_SEQ, "hash": digest(f"place of {context.run_id}")}
         #: Why there is no job summary; the verdict stands without.
         self._beside: list[str] = []
         # What pytest remembers of earlier runs, the tests of other suites among them, is not this run's.
@@ -78,7 +82,7 @@ class Gate:
         """Make it lasting that a run is BROKEN, as soon as it is: nothing may undo that, not even a kill."""
         if not report.failed or self._announced:
             return
-        entry = self._judge.entry_so_far()
+        entry = self._judge.entry_so_far(report.nodeid)
         if entry is not None:
             self._announced = True
             self._judge.history.announce(self._fit(entry))
@@ -100,8 +104,11 @@ class Gate:
             result = yield
         except BaseException as problem:
             self._tally.failed_at_the_end(problem, place_of(problem, str(self._context.settings.root)))
+        self._context.stray += taken_out(self._config)
         try:
-            self._model = self._finish(int(session.exitstatus))
+            status = int(session.exitstatus)
+            self._model = self._finish(status)
+            leave(self._context, self._judge, self._tally, status)
             self._reports.code = int(self._model["exit_code"])
             self._beside = [self._sign(self._model), append_summary(self._model, self._context.redactor)]
         except (ReadinessError, OSError) as problem:
@@ -165,22 +172,54 @@ class Gate:
     def _finish(self, status: int) -> Mapping[str, Any]:
         self._reports.settle(full=not self._judge.is_partial and status != USAGE_ERROR)
         model = self._described(self._judge.model(), status)
-        leaked = self._write(model)
+        drafts = self._draft(self._placed(model, status))
+        leaked = [*drafts.leaked, *self._leaking(model)]
         if leaked:
             for page in self._pages():  # written before the leak was found, with another verdict on top
                 page.unlink(missing_ok=True)
             model = self._described(self._judge.withhold(leaked), status)
-        entry = entry_of(model) if belongs_in_ledger(model) else None
-        if leaked and JSON_NAME in self._write(model):
+            drafts = self._draft(self._placed(model, status), drafts)
+            self._leaking(model)
+        entry = entry_of(model) if self._is_recorded(model, status) else None
+        if leaked and JSON_NAME in drafts.leaked:
             reason = f"a live secret was found in {', '.join(leaked)}; withheld"
             settings, run_id = self._context.settings, self._context.run_id
             model = self._described(unfinished(settings, run_id, reason, Verdict.BROKEN), status)
-            self._write(model)
-        if entry is not None and (status in REPLACED or model["verdict"] == Verdict.BROKEN):
+            drafts = self._draft(model, drafts)
+            self._leaking(model)
+        if entry is None:
+            drafts.publish()
+            return model
+        drafted = self._placed(model, status)
+        try:
             self._record(model, entry)
-            with contextlib.suppress(ReadinessError):  # what it says is written; only its place is not
-                self._write(model)
+        except BaseException:
+            drafts.drop()
+            raise
+        recorded = model.get("ledger", {})
+        if {**model, "ledger": {**recorded, **self._place}} != drafted:  # there is more to say
+            drafts = self._draft(model, drafts)
+        drafts.publish({str(unknown): str(recorded.get(key)) for key, unknown in self._place.items()})
         return model
+
+    def _is_recorded(self, model: Mapping[str, Any], status: int) -> bool:
+        return belongs_in_ledger(model) and (status in REPLACED or model["verdict"] == Verdict.BROKEN)
+
+    def _placed(self, model: Mapping[str, Any], status: int) -> Mapping[str, Any]:
+        """Return the model with something in place of what its place in the ledger will be."""
+        if not self._is_recorded(model, status):
+            return model
+        return {**model, "ledger": {**model.get("ledger", {}), **self._place}}
+
+    def _draft(self, model: Mapping[str, Any], before: Drafts | None = None) -> Drafts:
+        """Prepare the reports, in place of those ``before``.
+
+        They are published once the run is recorded: one that cannot write its reports is not.
+        """
+        if before is not None:
+            before.drop()
+        formats = self._context.settings.formats
+        return Drafts(model, self._reports.directory, self._context.redactor, formats)
 
     def _sign(self, model: Mapping[str, Any]) -> str:
         """Sign the verdict, where that is asked for. A run that cannot be signed may be BROKEN, no better."""
@@ -195,7 +234,15 @@ class Gate:
         return ""
 
     def _record(self, model: dict[str, Any], entry: Mapping[str, Any]) -> None:
-        """Append the run to the ledger. A run that cannot be recorded may be BROKEN, but nothing better."""
+        """Append the run to the ledger. A run that cannot be recorded may be BROKEN, but nothing better.
+
+        What shards left may be merged again, with the same verdict: that is one run. When shards ran again,
+        it ended at another time and is appended.
+        """
+        if self._context.settings.merge and self._judge.history.has(entry):
+            self._context.notes.append(f"run {entry['run_id']} is in the ledger already: not appended again")
+            model["notes"] = self._context.redactor.data([*dict.fromkeys(self._context.notes)])
+            return
         try:
             recorded = self._judge.history.record(self._fit(entry))
             model["ledger"] = {**model.get("ledger", {}), "seq": recorded["seq"], "hash": recorded["hash"]}
@@ -220,11 +267,10 @@ class Gate:
             code = 1
         return {**model, "exit_code": code}
 
-    def _write(self, model: Mapping[str, Any]) -> list[str]:
-        """Write all reports, take away artifacts that hold a live secret; return the names of those."""
-        formats = self._context.settings.formats
-        leaked = write_all(model, self._reports.directory, self._context.redactor, formats)
+    def _leaking(self, model: Mapping[str, Any]) -> list[str]:
+        """Take away what others wrote that holds a live secret, the page of results too; return the names."""
         self._annotate(model)
+        leaked = []
         for path in (*self._foreign_artifacts(), *channels.files(self._config)):
             if self._context.redactor.leaks(self._written(path)):
                 path.unlink()
@@ -258,7 +304,7 @@ class Gate:
     def _lines(self, model: Mapping[str, Any]) -> list[str]:
         written = [path for path in (*self._own_reports(), *self._foreign_artifacts()) if path.is_file()]
         shown = terminal.lines(model, reports=[str(path) for path in dict.fromkeys(written)])
-        causes = github.commands(model) if os.environ.get(github.ACTIONS) == "true" else []
+        causes = github.workflow_commands(model) if os.environ.get(github.ACTIONS) == "true" else []
         return [*shown, *filter(None, self._beside), *causes]
 
     def _own_reports(self) -> list[Path]:

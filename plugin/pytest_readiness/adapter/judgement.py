@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from ..core.assess import assess, entry_of, is_broken_so_far
+from ..core.exemptions import apply_exemptions
 from ..core.formats import matching
 from ..core.history import vanished
 from ..core.model import RunFacts, RunRecord, Scope, Vanished
-from .checks import Checks
+from ..core.verdict import is_broken
+from .checks import Checks, is_whole_suite_asked
 from .collection import tests_named
 from .context import RunContext
-from .options import is_whole_suite_asked
 from .outcomes import Tally
 from .provenance import History, build_identity, checkout_of, digest_of, problems_of, runner
 from .reports import UNFINISHED
@@ -66,9 +67,22 @@ class Judge:
             self._model = self._assess(self.record)
         return self._model
 
-    def entry_so_far(self) -> Mapping[str, Any] | None:
-        """Return what the ledger keeps if a full run, not over but BROKEN already, ends here; else None."""
-        if self.is_partial:
+    def entry_so_far(self, failed: str) -> Mapping[str, Any] | None:
+        """Return what the ledger keeps if a full run, not over but BROKEN already, ends here; else None.
+
+        ``failed`` is the node id of the check that has just failed: one that is no P0, or covered, breaks no
+        run, so that not all of it has to be judged for each of many failures.
+        """
+        check = self.checks().selected.get(failed)
+        if check is None or self.is_partial:
+            return None
+        alone, _ = apply_exemptions(
+            [self._tally.result(check, failed)],
+            self._context.plan,
+            datetime.now(UTC),
+            self._context.environment.profile.name if self._context.environment else "",
+        )
+        if not any(map(is_broken, alone)):
             return None
         record = self._close(ended=False)
         if not is_broken_so_far(record, self._context.plan, record.finished_at):
@@ -85,15 +99,26 @@ class Judge:
     @property
     def is_partial(self) -> bool:
         """Whether the run asked for less than the whole suite, or something was deselected."""
+        return self._context.settings.shard is not None or not self.is_whole
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the run, with all other shards if it is one, asked for the whole suite."""
         root = self._context.settings.root
         whole = is_whole_suite_asked(self._config, (root / self._context.plan.suite).resolve())
         lf = bool(self._config.getoption("lf", False))
-        return not whole or lf or self.checks().deselected > 0
+        checks = self.checks()
+        return whole and not lf and checks.deselected <= len(checks.elsewhere)
 
     def _assess(self, record: RunRecord) -> dict[str, Any]:
         found = assess(record, self._context.plan, self.history.entries, record.finished_at)
-        clean: dict[str, Any] = self._context.redactor.data(found)
-        return clean
+        redactor = self._context.redactor
+        clean: dict[str, Any] = redactor.data(found)
+        # a service that is called "token" has a build like any other, and the next run compares it
+        builds = {
+            redactor.shown(name): redactor.shown(build) for name, build in record.build_identity.items()
+        }
+        return {**clean, "build_identity": builds}
 
     def _close(self, *, ended: bool) -> RunRecord:
         """Take the run down as it stands; one that has not ``ended`` counts as stopped here."""

@@ -1,8 +1,9 @@
 """What a check leaves behind that no assertion reports: background failures, threads, forked processes.
 
-Exceptions of threads and finalizers, of tasks that nothing awaits, coroutines that were never awaited, a test
-that returns its answer instead of asserting it: Python and pytest only mention them, on stderr or in a
-warning. Here each fails the check during which it happened, whatever warning filters and plugins a run has.
+Exceptions of threads, finalizers and child processes, of futures and tasks that nothing asks, coroutines that
+were never awaited, a test that returns its answer instead of asserting it: Python and pytest mention them on
+stderr or in a warning at most. Here each fails the check during which it happened, whatever warning filters
+and plugins a run has.
 
 A function that a check replaced is its own affair during its phases. Between them pytest and this plugin have
 Python's own, and a check that is torn down and has left one replaced fails.
@@ -14,6 +15,7 @@ So a copy that comes back out of a check's code ends there, and reports to the p
 from __future__ import annotations
 
 import builtins
+import contextlib
 import gc
 import json
 import logging
@@ -24,11 +26,14 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import wraps
+from multiprocessing.process import BaseProcess
+from operator import is_
 from types import ModuleType
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, WeakSet, finalize
 
 import pytest
 
@@ -48,6 +53,9 @@ LAST_THREADS_S = 3.0
 #: How long the end of a run waits for forked copies of itself.
 LAST_COPIES_S = 3.0
 _ENDED = 1
+#: How a process of multiprocessing ends for an exception that nothing in it caught.
+_RAISED = 1
+#: What pytest and this plugin call of Python itself: the namespaces, and the names in them.
 _RELIED_ON: tuple[tuple[ModuleType, str], ...] = (
     *(
         (builtins, name)
@@ -59,8 +67,11 @@ _RELIED_ON: tuple[tuple[ModuleType, str], ...] = (
     (threading, "excepthook"),
     (sys, "unraisablehook"),
 )
+_NAMESPACES, _NAMES = [vars(module) for module, _ in _RELIED_ON], [name for _, name in _RELIED_ON]
 #: Whether this is a copy is asked before what a check replaced is taken back.
 _getpid, _write, _exit = os.getpid, os.write, os._exit
+#: What is called while something may be replaced.
+_all, _map = all, map
 
 
 class BackgroundFailure(RuntimeError):
@@ -81,6 +92,8 @@ class BackgroundFailures:
         self._known = WeakSet(threading.enumerate())
         #: Thread -> the check that left it behind.
         self._owners: WeakKeyDictionary[threading.Thread, str] = WeakKeyDictionary()
+        self._futures = UnaskedFutures(self._failures.append)
+        self._processes = UnaskedProcesses()
         self._before = threading.excepthook, sys.unraisablehook
         threading.excepthook, sys.unraisablehook = self._in_thread, self._in_finalizer
         self._warn = vars(warnings)[_WARNS]
@@ -89,18 +102,11 @@ class BackgroundFailures:
         vars(_ASYNCIO)["error"] = self._logged
         config.add_cleanup(self._stop)
 
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Finalize at the end of a phase what it made and left, cycles with a finalizer among it."""
-        with warnings.catch_warnings():  # what a check filters holds for that check
-            try:
-                yield
-            finally:
-                gc.collect(1)
-
     def take(self) -> list[BaseException]:
         """Return the failures since the last call."""
-        failures, self._failures = self._failures, []
+        self._failures += self._processes.failed()
+        failures = self._failures[:]
+        del self._failures[: len(failures)]  # a thread may add one meanwhile
         return failures
 
     def ended(self, check: str) -> None:
@@ -108,6 +114,7 @@ class BackgroundFailures:
         for thread in threading.enumerate():
             if thread not in self._known:
                 self._owners.setdefault(thread, check)
+        self._processes.forget()
 
     def last(self) -> list[str]:
         """Wait for the threads that are left; return, in words, what no check can answer for any more."""
@@ -116,6 +123,7 @@ class BackgroundFailures:
         for thread in left:
             thread.join(max(0.0, deadline - time.monotonic()))
         gc.collect()
+        self._futures.stop()
         running = [
             f"{self._owners[thread]}: its thread {thread.name} is still running"
             for thread in left
@@ -161,6 +169,105 @@ class BackgroundFailures:
         vars(warnings)[_WARNS] = self._warn
         vars(_ASYNCIO)["error"] = self._log
         threading.excepthook, sys.unraisablehook = self._before
+        self._futures.stop()
+        self._processes.stop()
+
+
+class UnaskedProcesses:
+    """Processes of multiprocessing in which an exception was raised, and whose exit code nothing has read.
+
+    Other exit codes, and signals, can be meant. What outlives its check is not looked at.
+    """
+
+    def __init__(self) -> None:
+        self._unasked: set[BaseProcess] = set()
+        self._genuine = {name: vars(BaseProcess)[name] for name in ("start", "exitcode")}
+        start, exitcode = self._genuine.values()
+
+        @wraps(start)
+        def noting(process: BaseProcess) -> None:
+            start(process)
+            self._unasked.add(process)
+
+        def asking(process: BaseProcess) -> int | None:
+            code: int | None = exitcode.fget(process)
+            if code is not None:
+                self._unasked.discard(process)
+            return code
+
+        self._put(start=noting, exitcode=property(asking, doc=exitcode.__doc__))
+
+    def stop(self) -> None:
+        """Give the class its own members back."""
+        self._put(**self._genuine)
+
+    def failed(self) -> list[BaseException]:
+        """Return a failure for each process that has ended with an exception."""
+        failures: list[BaseException] = []
+        for process in [*self._unasked]:
+            with contextlib.suppress(ValueError):  # it was closed
+                if process.exitcode == _RAISED:
+                    what = f"process {process.name} ended with an exception: assert its exit code"
+                    failures.append(BackgroundFailure(what))
+        return failures
+
+    def forget(self) -> None:
+        """Look at no process of the check that has just ended."""
+        self._unasked.clear()
+
+    @staticmethod
+    def _put(**members: object) -> None:
+        for name, member in members.items():
+            setattr(BaseProcess, name, member)
+
+
+class UnaskedFutures:
+    """Futures of ``concurrent.futures`` that failed: reported when they are gone and nothing has asked them.
+
+    asyncio does the same for its own. Until then it may still be asked: by the next phase, a later check.
+    """
+
+    def __init__(self, report: Callable[[BaseException], None]) -> None:
+        self._report = report
+        self._unasked: WeakKeyDictionary[Future[Any], finalize[..., Any]] = WeakKeyDictionary()
+        self._genuine = {name: vars(Future)[name] for name in ("set_exception", "result", "exception")}
+        self._put(
+            set_exception=self._noting(Future.set_exception),
+            result=self._asking(Future.result),
+            exception=self._asking(Future.exception),
+        )
+
+    def stop(self) -> None:
+        """Give the class its own methods back, and report what is still there."""
+        self._put(**self._genuine)
+        for pending in list(self._unasked.values()):
+            pending()
+
+    @staticmethod
+    def _put(**methods: Callable[..., Any]) -> None:
+        for name, method in methods.items():
+            setattr(Future, name, method)
+
+    def _noting(self, set_exception: Callable[..., None]) -> Callable[..., None]:
+        @wraps(set_exception)
+        def noting(future: Future[Any], exception: BaseException | None) -> None:
+            if exception is not None:
+                self._unasked[future] = pending = finalize(future, self._report, exception)
+                pending.atexit = False
+            set_exception(future, exception)
+
+        return noting
+
+    def _asking(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(method)
+        def asking(future: Future[Any], timeout: float | None = None) -> Any:
+            try:
+                return method(future, timeout)
+            finally:
+                if future.done() and (pending := self._unasked.pop(future, None)):
+                    pending.detach()
+
+        return asking
 
 
 def _described(exception: BaseException) -> str:
@@ -177,35 +284,40 @@ class Interpreter:
     """What pytest and this plugin call of Python itself, kept from what a check puts in its place."""
 
     def __init__(self) -> None:
-        self._genuine: dict[tuple[ModuleType, str], object] = {}
+        self._genuine: list[object] = []
         self._replaced: dict[tuple[ModuleType, str], object] = {}
 
     def remember(self) -> None:
         """Take what is in place before a check for genuine."""
         self._replaced = {}
-        self._genuine = {(module, name): vars(module).get(name) for module, name in _RELIED_ON}
+        self._genuine = _present()
 
-    @contextmanager
-    def lent(self) -> Iterator[None]:
-        """Let a phase of a check have what its earlier ones put in place, and take it back at the end."""
+    def lend(self) -> None:
+        """Let a phase of a check have what its earlier ones put in place."""
         for (module, name), value in self._replaced.items():
             setattr(module, name, value)
-        try:
-            yield
-        finally:  # nothing that may be replaced is called here
-            self._replaced = {}
-            for place, genuine in self._genuine.items():
-                module, name = place
-                found = module.__dict__.get(name)
-                if found is not genuine:
-                    self._replaced[place] = found
-                    module.__dict__[name] = genuine
+
+    def reclaim(self) -> None:
+        """Take it back at the end of the phase. Nothing that may be replaced is called here."""
+        found, genuine = _present(), self._genuine
+        self._replaced = {}
+        if _all(_map(is_, found, genuine)):
+            return
+        for number, place in enumerate(_RELIED_ON):
+            if found[number] is not genuine[number]:
+                self._replaced[place] = found[number]
+                _NAMESPACES[number][_NAMES[number]] = genuine[number]
 
     def left(self) -> list[BaseException]:
         """Return a failure that names what a check has left replaced, once it is torn down."""
         names = ", ".join(f"{module.__name__}.{name}" for module, name in self._replaced)
         self._replaced = {}
         return [BackgroundFailure(f"{names} was left replaced: undo it in a teardown")] if names else []
+
+
+def _present() -> list[object]:
+    """Return what stands now under each name that is relied on, None where nothing does."""
+    return [*_map(dict.get, _NAMESPACES, _NAMES)]
 
 
 class Origin:
@@ -215,6 +327,8 @@ class Origin:
         self._pid = _getpid()
         self._read, self._write = os.pipe()
         os.set_blocking(self._read, False)
+        self._news = select.poll()
+        self._news.register(self._read, select.POLLIN)
 
     @property
     def is_here(self) -> bool:
@@ -232,10 +346,9 @@ class Origin:
 
     def reported(self) -> list[str]:
         """Return what copies have reported since the last call."""
-        try:
-            return os.read(self._read, 65536).decode(errors="replace").splitlines()
-        except BlockingIOError:
+        if not self._news.poll(0):  # asked after each phase of each check
             return []
+        return os.read(self._read, 65536).decode(errors="replace").splitlines()
 
     def last(self) -> list[str]:
         """Wait for copies that still run, and return what they report: called once, at the end of a run.

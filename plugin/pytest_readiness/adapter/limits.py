@@ -9,11 +9,11 @@ asking until the answer pleases proves little.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # signal's own functions make enums: ten times as long
 import signal
 import threading
 import time
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
 from types import FrameType
 from typing import Any
 
@@ -24,6 +24,8 @@ from .context import CHECK, PASSING, RunContext
 #: When the attempt under way has used up its time, and how long that is.
 _DEADLINE: pytest.StashKey[float] = pytest.StashKey()
 _LIMIT: pytest.StashKey[float] = pytest.StashKey()
+#: Whether the reruns of a check have got their condition.
+_RESTRICTED: pytest.StashKey[bool] = pytest.StashKey()
 _SOON = 0.001
 
 
@@ -40,28 +42,30 @@ class Limits:
     """Interrupts what takes too long: setup and call together, teardown by itself."""
 
     def __init__(self, context: RunContext, config: pytest.Config) -> None:
-        self._usual = float(context.plan.policy.check_limit_s)
+        self._usual = self._current = float(context.plan.policy.check_limit_s)
         self._debugged = any(config.getoption(name, False) for name in ("usepdb", "trace"))
+        self._can_interrupt = hasattr(signal, "setitimer") and not self._debugged and _is_main_thread()
+        self._handler = self._interrupt
+        if self._can_interrupt:
+            self._before = signal.signal(signal.SIGALRM, self._handler)
+            config.add_cleanup(self._give_back)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
         """Begin the time of an attempt."""
         item.stash[_DEADLINE] = time.monotonic() + self._limit(item)
-        with self._guarded(item):
-            return (yield)
+        return (yield from self._guarded(item))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         """Go on with what setup has left."""
-        with self._guarded(item):
-            return (yield)
+        return (yield from self._guarded(item))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
         """Give the way back a time of its own, also after a check that used up all."""
         item.stash[_DEADLINE] = time.monotonic() + self._limit(item)
-        with self._guarded(item):
-            return (yield)
+        return (yield from self._guarded(item))
 
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
     def pytest_timeout_set_timer(self, item: pytest.Item, settings: Any) -> bool | None:
@@ -70,7 +74,8 @@ class Limits:
             return None
         if settings.func_only:  # asked in the middle of the call: only this counts
             item.stash[_DEADLINE] = time.monotonic() + settings.timeout
-            _arm(settings.timeout, settings.timeout)
+            if self._can_interrupt:
+                signal.setitimer(signal.ITIMER_REAL, settings.timeout, settings.timeout)
         else:
             item.stash[_LIMIT] = float(settings.timeout)
         return True
@@ -84,44 +89,39 @@ class Limits:
         check = item.stash.get(CHECK, None)
         return item.stash.get(_LIMIT, (check.limit_s if check else None) or self._usual)
 
-    @contextmanager
-    def _guarded(self, item: pytest.Item) -> Iterator[None]:
+    def _guarded(self, item: pytest.Item) -> Generator[None, object, object]:
         if CHECK not in item.stash or self._debugged:
-            yield
-            return
-        limit = self._limit(item)
-
-        def interrupt(_: int, _frame: FrameType | None) -> None:
-            raise TimeLimitExceeded(_described(limit))
-
-        before = _handle(interrupt)
+            return (yield)
+        limit = self._current = self._limit(item)
         try:
             # again after the same time, for a check that swallows even this
-            _arm(max(_SOON, item.stash[_DEADLINE] - time.monotonic()), limit)
-            yield
+            if self._can_interrupt:
+                if _signal.getsignal(signal.SIGALRM) is not self._handler:  # a check has set its own
+                    signal.signal(signal.SIGALRM, self._handler)
+                left = max(_SOON, item.stash[_DEADLINE] - time.monotonic())
+                signal.setitimer(signal.ITIMER_REAL, left, limit)
+            result = yield
         finally:
-            _arm(0, 0)
-            _handle(before)
+            if self._can_interrupt:
+                signal.setitimer(signal.ITIMER_REAL, 0)
         # where no signal comes, or it was swallowed, the clock still tells
         if time.monotonic() > item.stash[_DEADLINE]:
             raise TimeLimitExceeded(_described(limit))
+        return result
+
+    def _give_back(self) -> None:
+        signal.signal(signal.SIGALRM, self._before)
+
+    def _interrupt(self, _: int, _frame: FrameType | None) -> None:
+        raise TimeLimitExceeded(_described(self._current))
 
 
 def _described(limit: float) -> str:
     return f"took longer than its limit of {limit:g} s"
 
 
-def _can_interrupt() -> bool:
-    return hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
-
-
-def _handle(handler: Any) -> Any:
-    return signal.signal(signal.SIGALRM, handler) if _can_interrupt() else None
-
-
-def _arm(seconds: float, again: float) -> None:
-    if _can_interrupt():
-        signal.setitimer(signal.ITIMER_REAL, seconds, again)
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def set_defaults(config: pytest.Config) -> None:
@@ -136,15 +136,21 @@ def set_defaults(config: pytest.Config) -> None:
 
 
 class Repetition:
-    """Puts its condition on every rerun of a check, however it was asked for."""
+    """Puts its condition on every rerun of a check, however it was asked for.
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> None:
-        """Give a check a marker ``flaky`` with the condition, before pytest-rerunfailures reads it."""
-        if CHECK not in item.stash or not hasattr(item.config.option, "reruns"):
+    Only once a check has failed: until then pytest-rerunfailures asks for nothing that this would change.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._asked = _asked(config) if hasattr(config.option, "reruns") else None
+
+    def restrict(self, item: pytest.Item) -> None:
+        """Give a check that has failed a marker ``flaky`` with the condition, read after the attempt."""
+        if self._asked is None or _RESTRICTED in item.stash:
             return
+        item.stash[_RESTRICTED] = True
         own = item.get_closest_marker("flaky")
-        args, kwargs = (own.args, own.kwargs) if own else ((), _asked(item.config))
+        args, kwargs = (own.args, own.kwargs) if own else ((), self._asked)
         condition = _Condition(item, kwargs.get("condition", True))
         item.add_marker(pytest.mark.flaky(*args, **{**kwargs, "condition": condition}), append=False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import inspect
+import warnings
 from collections.abc import Callable, Generator, Sequence
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from .. import SafetyViolation
 from ..core.classify import worst
 from ..core.formats import text_of
-from .context import CHECK, PARTS, RunContext
+from .context import CHECK, PARTS, RunContext, taken_out
 from .evidence import Parts
 from .leftovers import BackgroundFailure, BackgroundFailures, ForkedCopy, Interpreter
 
@@ -53,7 +54,11 @@ class Listener:
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Generator[None, object, object]:
         """Fail a check that returns its answer instead of asserting it: pytest only warns."""
         body = pyfuncitem.obj
-        if CHECK in pyfuncitem.stash and not inspect.iscoroutinefunction(body):
+        if CHECK not in pyfuncitem.stash:
+            pass
+        elif inspect.iscoroutinefunction(body):  # for another plugin to run
+            pyfuncitem.stash[PARTS].ran = True
+        else:
             pyfuncitem.obj = _heard(body, pyfuncitem.stash[PARTS])
         try:
             return (yield)
@@ -76,7 +81,7 @@ class Listener:
         It changes the report itself, which on a worker of xdist is before the report is sent.
         """
         facts = getattr(report, "readiness", None)
-        if not facts or facts["part"] or report.when != "call" or hasattr(report, "wasxfail"):
+        if not facts or facts.get("part") or report.when != "call" or hasattr(report, "wasxfail"):
             return None
         return ("passed", ".", "PASSED") if report.passed else None
 
@@ -100,6 +105,7 @@ class Listener:
         self._context.stray += [*self._background.last(), *origin.last()]
         output = getattr(session.config, "workeroutput", None)
         if output is not None:
+            self._context.stray += taken_out(session.config)
             output[STRAY_KEY] = list(map(self._context.redactor.shown, self._context.stray))
 
     def _phase(self, item: pytest.Item, *, is_last: bool = False) -> Generator[None, object, object]:
@@ -110,8 +116,13 @@ class Listener:
         result: object = None
         parts.running, parts.raised = True, None
         try:
-            with self._background.listening(), self._interpreter.lent():
-                result = yield from self._only_here(check.id)
+            with warnings.catch_warnings():  # what a check filters holds for that check
+                try:
+                    self._interpreter.lend()
+                    result = yield from self._only_here(check.id)
+                finally:
+                    self._interpreter.reclaim()
+                    gc.collect(1)  # finalizes what the phase made and left, cycles among it
         except BaseException as problem:
             raised = problem
         finally:
@@ -134,6 +145,8 @@ class Listener:
         own = [line for line in copies if line.startswith(f"{check}: ")]
         self._context.stray += [line for line in copies if line not in own]
         hidden = [*parts.take(), *self._background.take(), *map(ForkedCopy, own), *left]
+        if raised is None and not hidden and not parts.skipped:  # nearly always
+            return
         failures = [one for one in (raised, *hidden) if one is not None and not isinstance(one, _SKIPS)]
         violation = next(filter(None, map(_violation, failures)), None)
         if violation is not None and violation is not raised:
@@ -160,6 +173,7 @@ def _heard(body: Callable[..., object], parts: Parts) -> Callable[..., None]:
     @functools.wraps(body)
     def call(**arguments: object) -> None:
         __tracebackhide__ = True
+        parts.ran = True
         try:
             answer = body(**arguments)
         except BaseException as problem:

@@ -1,4 +1,4 @@
-"""The invocation: options, whether it concerns a launch plan, whether it asks for the complete suite."""
+"""The invocation: options, and whether it concerns a launch plan."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import os
 import re
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 from ..core.errors import three_lines
 from ..core.formats import filled
 from ..core.plan import MAX_LIMIT_S, PLAN_NAME, is_directory_name
+from ..core.shards import Shard
 from ..core.toml import parse_toml
 from ..profile.schema import DIRECTORY
 
@@ -22,24 +22,14 @@ DEFAULT_SUITE = "smoke"
 DEFAULT_ENVIRONMENT = "local"
 #: What tells a worker of xdist that the run goes without the suite.
 LEFT_OUT = "readiness_left_out"
+#: How a CI names the run that its jobs share; on GitHub, jobs that ran again are another attempt at it.
+_RUNS_OF_CI, _ATTEMPT = ("GITHUB_RUN_ID", "CI_PIPELINE_ID"), "GITHUB_RUN_ATTEMPT"
 #: 3 and 4 are pytest's own, 6 is NO_VERDICT, 5 and 7 would be read as pytest's and pytest-rerunfailures'.
 DEGRADED_CODES = (0, 1, 2)
 #: Our options that only a run of the suite can have.
-_ASKING = ("env", "gate", "drills", "attest")
+_ASKING = ("env", "gate", "drills", "attest", "shard", "merge")
 #: pytest's options with which no check runs, so that there is nothing to judge.
 _INERT_OPTIONS = ("collectonly", "showfixtures", "show_fixtures_per_test", "setupplan", "cacheshow")
-#: Settings and built-in plugins that decide what is collected; a suite's own file may set them, for good.
-_COLLECTION_INI = frozenset(
-    {"python_files", "python_classes", "python_functions", "norecursedirs", "collect_imported_tests"}
-)
-_COLLECTION_PLUGINS = ("python", "unittest")
-#: Where pytest looks for its configuration in a directory, first come, first served.
-_CONFIGURATIONS = (
-    *("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini"),
-    *("pyproject.toml", "tox.ini", "setup.cfg"),
-)
-#: Without this, one of these files is no configuration of pytest.
-_SECTIONS = {"pyproject.toml": "[tool.pytest", "tox.ini": "[pytest]", "setup.cfg": "[tool:pytest]"}
 
 
 def add(parser: pytest.Parser) -> None:
@@ -119,6 +109,30 @@ def add(parser: pytest.Parser) -> None:
         type=_key,
         default=None,
         help="Sign the verdict with this key: the path of a PEM, or env:NAME, file:PATH, secretsmanager:ID",
+    )
+    group.addoption(
+        "--readiness-shard",
+        dest="readiness_shard",
+        metavar="I/N",
+        type=_shard,
+        default=None,
+        help="Run the I-th of N parts of the suite, for readiness merge to join",
+    )
+    group.addoption(
+        "--readiness-shard-run",
+        dest="readiness_shard_run",
+        metavar="ID",
+        type=_shard_run,
+        default=None,
+        help="What the shards of one run share (default: run and attempt of GitHub, pipeline of GitLab)",
+    )
+    group.addoption(
+        "--readiness-merge",
+        dest="readiness_merge",
+        metavar="PATH",
+        action="append",
+        type=filled,
+        help="Run nothing and judge what shards left: what readiness merge asks for",
     )
     parser.addini("readiness_format", "Default of --readiness-format", default="")
 
@@ -261,6 +275,47 @@ def _seconds(text: str) -> int:
     return int(text)
 
 
+def _shard(text: str) -> str:
+    try:
+        return str(Shard.parse(text))  # which xdist hands to its workers; an object it would not
+    except ValueError as problem:
+        raise argparse.ArgumentTypeError(str(problem)) from None
+
+
+def _shard_run(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no id (allowed: letters, digits, . _ -, up to 64)")
+    return text
+
+
+def _shard_run_of(config: pytest.Config) -> str:
+    """Return what the shards of this run share; UsageError for a shard without."""
+    named = str(config.getoption("readiness_shard_run") or "")
+    shard = config.getoption("readiness_shard")
+    if shard is None or named:
+        return named
+    given = next(filter(os.environ.get, _RUNS_OF_CI), "")
+    if not given:
+        raise pytest.UsageError(
+            three_lines(
+                "nothing says which run this is a shard of",
+                where=f"--readiness-shard {shard}",
+                action="add --readiness-shard-run ID, the same for all shards",
+            )
+        )
+    attempt = os.environ.get(_ATTEMPT, "") if given == _RUNS_OF_CI[0] else ""
+    try:
+        return _shard_run("-".join(filter(None, (os.environ[given], attempt))))
+    except argparse.ArgumentTypeError as problem:
+        raise pytest.UsageError(
+            three_lines(
+                str(problem),
+                where=f"{given} of the environment" + (f", with {_ATTEMPT}" if attempt else ""),
+                action="add --readiness-shard-run ID, the same for all shards",
+            )
+        ) from None
+
+
 def _formats(text: str) -> tuple[str, ...]:
     from ..report import FORMATS  # with its templates, which a run that reports nothing need not load
 
@@ -301,6 +356,11 @@ class Settings:
     formats: tuple[str, ...]
     #: Reference to the key that signs the verdict, "" for none.
     attest: str
+    #: Which part of the suite this run is, None for all of it, and what the shards of one run share.
+    shard: Shard | None
+    shard_run: str
+    #: What shards left, for this run to judge instead of running checks.
+    merge: tuple[Path, ...]
     inert: bool
     worker: str
     distribution: str
@@ -310,6 +370,7 @@ class Settings:
         """Read the options of a configured run."""
         directory = config.getoption("readiness_dir")
         workerinput: dict[str, Any] = getattr(config, "workerinput", {})
+        shard = config.getoption("readiness_shard")
         return cls(
             root=config.rootpath,
             environment=config.getoption("readiness_env") or DEFAULT_ENVIRONMENT,
@@ -323,6 +384,11 @@ class Settings:
             wait_s=config.getoption("readiness_wait"),
             formats=_formats_of(config),
             attest=config.getoption("readiness_attest") or "",
+            shard=Shard.parse(shard) if shard else None,
+            shard_run=_shard_run_of(config),
+            merge=tuple(
+                config.invocation_params.dir / path for path in config.getoption("readiness_merge") or ()
+            ),
             inert=is_inert(config),
             worker=str(workerinput.get("workerid", "")),
             distribution=_distribution(config),
@@ -346,57 +412,3 @@ class Settings:
 
 def _distribution(config: pytest.Config) -> str:
     return str(config.getoption("dist", "no")) if config.getoption("tx", []) else "no"
-
-
-def is_narrowed(config: pytest.Config, suite: Path) -> bool:
-    """Tell whether the invocation may leave a part of the suite out, before anything is collected."""
-    selects = ("lf", "keyword", "markexpr", "deselect")
-    return any(config.getoption(name, None) for name in selects) or not is_whole_suite_asked(config, suite)
-
-
-def is_whole_suite_asked(config: pytest.Config, suite: Path) -> bool:
-    """Tell whether the invocation names the suite's directory or one around it, and hides no part of it."""
-    asked = any(
-        suite.is_relative_to(path)
-        for path, argument in zip(asked_paths(config), config.args, strict=True)
-        if "::" not in argument
-    )
-    return asked and not _ignores_part_of(config, suite) and not _collects_otherwise(config)
-
-
-def _collects_otherwise(config: pytest.Config) -> bool:
-    """Tell whether this invocation alone changes what pytest takes for a test: the rest is not missed."""
-    overridden = {entry.partition("=")[0].strip() for entry in config.getoption("override_ini", None) or ()}
-    cut = config.getoption("confcutdir", None)
-    return (
-        bool(overridden & _COLLECTION_INI)
-        or any(config.pluginmanager.is_blocked(name) for name in _COLLECTION_PLUGINS)
-        or bool(config.getoption("noconftest", False))
-        or bool(cut and not config.rootpath.resolve().is_relative_to(Path(cut).resolve()))
-        or _is_configured_otherwise(config)
-    )
-
-
-def _is_configured_otherwise(config: pytest.Config) -> bool:
-    """Tell whether ``-c`` names another file than the one that pytest finds by itself beside the plan."""
-    named = config.getoption("inifilename", None)
-    if named is None:
-        return False
-    candidates = (config.rootpath / name for name in _CONFIGURATIONS)
-    usual = next((path for path in candidates if _is_configuration(path)), None)
-    return usual is None or (config.invocation_params.dir / named).resolve() != usual.resolve()
-
-
-def _is_configuration(path: Path) -> bool:
-    section = _SECTIONS.get(path.name, "")
-    return path.is_file() and section in path.read_text(encoding="utf-8", errors="replace")
-
-
-def _ignores_part_of(config: pytest.Config, suite: Path) -> bool:
-    base = config.invocation_params.dir
-    ignored = [(base / path).resolve() for path in config.getoption("ignore", None) or ()]
-    if any(path.is_relative_to(suite) or suite.is_relative_to(path) for path in ignored):
-        return True
-    globs = [str(base / glob) for glob in config.getoption("ignore_glob", None) or ()]
-    # As pytest matches: a * also matches slashes, and a directory that matches goes with all it holds.
-    return any(fnmatch(str(path), glob) for glob in globs for path in (suite, *suite.rglob("*")))

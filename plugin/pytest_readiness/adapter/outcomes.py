@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pytest
 
-from ..core.causes import BEHIND
 from ..core.formats import counted, text_of
 from ..core.model import CheckResult, FailureClass, Outcome
 from ..core.redaction import Redactor
-from .admission import Down
-from .checks import Check, Checks
+from ..core.verdict import BEHIND
+from .checks import Check, Checks, Down
 
 _OURS = str(FailureClass.PLATFORM_BUG)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # frozen, each of three for every check would take three times as long
 class PhaseReport:
     """One report of one attempt. ``outcome``: passed, failed, skipped or rerun; xfail sets ``expected``."""
 
@@ -193,13 +192,18 @@ def _summary(phase: PhaseReport) -> str:
 _ANSWERED = (Outcome.PASSED, Outcome.FLAKY)
 
 
-def _controlled(check: Check, result: CheckResult, known: Mapping[str, CheckResult]) -> CheckResult:
-    """Take back the pass of a check whose control did not pass: who refuses everything refuses this."""
+def _controlled(
+    check: Check, result: CheckResult, known: Mapping[str, CheckResult], elsewhere: Collection[str]
+) -> CheckResult:
+    """Take back the pass of a check whose control did not pass: who refuses everything refuses this.
+
+    Controls that other shards run are looked at when the shards are merged.
+    """
     if result.outcome not in _ANSWERED:
         return result
     for name in check.controls:
         control = known.get(name)
-        if control is not None and control.outcome in _ANSWERED:
+        if name in elsewhere or (control is not None and control.outcome in _ANSWERED):
             continue
         how = f"{control.outcome}: {control.summary}" if control else "not in this run"
         summary = f"proves nothing: its positive control did not pass ({name} {how})"
@@ -280,11 +284,22 @@ class Tally:
 
     def _last_line(self, report: pytest.TestReport | pytest.CollectReport) -> str:
         """Return how a traceback ends, found in its redacted text: a line may be half a secret."""
+        if not report.longrepr:
+            return ""
         return (self._redactor.shown(report.longreprtext).strip().splitlines() or [""])[-1]
 
     def _stop(self, excinfo: pytest.ExceptionInfo[BaseException], lead: str = "") -> None:
         why = self._redactor.shown(": ".join(filter(None, (excinfo.typename, text_of(excinfo.value)))))
         self.interrupted = self.interrupted or f"{lead}{why}"
+
+    def result(self, check: Check, nodeid: str) -> CheckResult:
+        """Return what the attempts of one check come to by themselves."""
+        attempts = self._attempts.get(nodeid, {}).values()
+        result = settle(check, attempts)
+        if result.outcome in _ANSWERED and any(one.is_foreign for one in attempts):
+            summary = "a hook made a report of its own for it: how it ended is not known"
+            return replace(result, outcome=Outcome.NOT_RUN, failure_class=None, summary=summary)
+        return result
 
     def results(self, checks: Checks) -> list[CheckResult]:
         """Return one result for each selected check, reported or not, in the order of the run.
@@ -296,10 +311,7 @@ class Tally:
         results = []
         for nodeid, check in checks.selected.items():
             attempts = self._attempts.get(nodeid, {}).values()
-            result = settle(check, attempts)
-            if result.outcome in _ANSWERED and any(one.is_foreign for one in attempts):
-                summary = "a hook made a report of its own for it: how it ended is not known"
-                result = replace(result, outcome=Outcome.NOT_RUN, failure_class=None, summary=summary)
+            result = self.result(check, nodeid)
             lacking = next((name for name in check.requires if name in down), None)
             if lacking and is_overruled(check, result, attempts):
                 summary = f"not counted: {lacking} is down ({down[lacking]})"
@@ -313,7 +325,36 @@ class Tally:
             results.append(result)
         known = {result.id: result for result in results}
         selected = checks.selected.values()
-        return [_controlled(check, result, known) for check, result in zip(selected, results, strict=True)]
+        return [
+            _controlled(check, result, known, checks.elsewhere)
+            for check, result in zip(selected, results, strict=True)
+        ]
+
+    def as_data(self) -> dict[str, Any]:
+        """Return all reports as plain data: what a shard leaves."""
+        return {
+            nodeid: {
+                str(number): {when: asdict(phase) for when, phase in attempt.phases.items()}
+                for number, attempt in attempts.items()
+            }
+            for nodeid, attempts in self._attempts.items()
+        }
+
+    def take(self, data: Mapping[str, Any]) -> None:
+        """Take over the reports of a shard from :meth:`as_data`.
+
+        Tests that are no checks run in each shard: a failure stays, whatever another shard says.
+        """
+        for nodeid, attempts in data.items():
+            known = self._attempts.get(nodeid)
+            if known and known[max(known)].is_red:
+                continue
+            self._attempts[nodeid] = {
+                int(number): Attempt(
+                    int(number), {when: PhaseReport(**phase) for when, phase in phases.items()}
+                )
+                for number, phases in attempts.items()
+            }
 
     def unreported(self, checks: Checks) -> str:
         """Say how many selected checks have no report; "" when all have one or the suite has errors."""

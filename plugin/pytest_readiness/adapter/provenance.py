@@ -1,13 +1,20 @@
-"""Where a run stands: its suite, its builds, its CI job, and the history of past runs and self-tests."""
+"""Where a run stands: its suite, its builds, its CI job, and the history of past runs and self-tests.
+
+Of a suite's source it also notes what cannot fail, and what another definition replaced.
+"""
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import os
+import re
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +22,10 @@ import pytest
 
 from ..core.errors import LedgerError
 from ..core.formats import suite_digest, text_of
+from ..core.history import is_enough
 from ..core.model import Scope
-from ..core.sources import source_problems
-from ..ledger import Ledger, open_ledger, read_history
+from ..core.review import RUNS
+from ..ledger import Ledger, open_ledger, read_history, refuse_broken
 from ..profile.project import LARGEST_RECORD, known_profiles, read_file
 from .context import RunContext
 
@@ -28,7 +36,10 @@ _QUOTED = ("detected", "total", "false_alarms", "clean_runs", "date", "catalogue
 
 
 class History:
-    """Read before the run, so that an unusable ledger is a usage error and not a surprise at its end."""
+    """Read before the run, so that an unusable ledger is a usage error and not a surprise at its end.
+
+    A run reads the end of the ledger; under ``--gate``, the form for launches, all of it is verified.
+    """
 
     def __init__(self, context: RunContext, environment: str) -> None:
         self.url = context.settings.ledger_url or context.plan.ledger_url
@@ -40,7 +51,9 @@ class History:
             f"run {late} was BROKEN and killed before its end; it is in the ledger now"
             for late in self.ledger.settle()
         )
-        self.entries: dict[str, list[dict[str, Any]]] = dict(read_history(self.url, self._root, [self._own]))
+        if context.settings.gate:
+            refuse_broken(self.ledger.verify(), self.ledger.location)
+        self.entries = {self._own: self._read(self._own)}
         #: Every known environment but this one -> whether it is live.
         self.environments = {
             found.name: found.live
@@ -56,7 +69,12 @@ class History:
         One that cannot be read any more cannot be written either, which the end of the run finds.
         """
         with contextlib.suppress(LedgerError):
-            self.entries.update(read_history(self.url, self._root, [self._own]))
+            self.entries[self._own] = self._read(self._own)
+
+    def has(self, entry: Mapping[str, Any]) -> bool:
+        """Tell whether a run is among the newest of the ledger, with the same end and verdict."""
+        known = [each for each in self.entries[self._own] if each["run_id"] == entry["run_id"]]
+        return bool(known) and all(known[-1][key] == entry[key] for key in ("finished_at", "verdict"))
 
     def record(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         """Append this run's entry and return it as recorded."""
@@ -80,7 +98,7 @@ class History:
         found = self._record(SELF_TEST_NAME, Scope.FULL.value)
         if found is None:
             return None
-        mutants = self._record(MUTANTS_NAME, "all") or {}
+        mutants = self._record(MUTANTS_NAME, "all", "a sample of") or {}
         settings = self._context.settings
         if found.get("suite_digest") != digest_of((settings.root / self._context.plan.suite).resolve()):
             self._context.notes.append(
@@ -91,12 +109,12 @@ class History:
         quoted = {key: found.get(key) for key in _QUOTED}
         if mutants.get("suite_digest") == found["suite_digest"]:
             quoted["mutants"] = {
-                key: mutants.get(key) for key in ("score", "killed", "total", "equivalent", "date")
+                key: mutants.get(key) for key in ("scope", "score", "killed", "total", "equivalent", "date")
             }
         return quoted
 
-    def _record(self, name: str, scope: str) -> dict[str, Any] | None:
-        """Return what a self-test wrote, None when there is nothing of that scope."""
+    def _record(self, name: str, *scopes: str) -> dict[str, Any] | None:
+        """Return what a self-test wrote, None when there is nothing when its scope is another."""
         path = self._context.settings.reports / name
         if not path.is_file():
             return None
@@ -105,7 +123,13 @@ class History:
         except (OSError, ValueError, RecursionError) as problem:
             self._context.notes.append(f"{path.name} cannot be read: {problem}")
             return None
-        return found if isinstance(found, dict) and found.get("scope") == scope else None
+        return found if isinstance(found, dict) and str(found.get("scope")).startswith(scopes) else None
+
+    def _read(self, name: str) -> list[dict[str, Any]]:
+        """Return as much of an environment's history as a judgement takes."""
+        policy, now = self._context.plan.policy, datetime.now(UTC)
+        ledger = open_ledger(self.url, self._root, name)
+        return read_history(ledger, name, lambda own: is_enough(own, policy, now), RUNS)
 
     def _read_others(self) -> None:
         """Read the other environments' histories where that needs no network; failures are only noted."""
@@ -113,7 +137,7 @@ class History:
             return
         for name in self.environments:
             try:
-                self.entries.update(read_history(self.url, self._root, [name]))
+                self.entries[name] = self._read(name)
             except LedgerError as problem:
                 self._context.notes.append(f"history of {name} left out: {str(problem).splitlines()[0]}")
 
@@ -191,3 +215,73 @@ def runner(environ: Mapping[str, str] = os.environ) -> str:
 
 def _is_left_out(path: Path) -> bool:
     return any(part in _LEFT_OUT or part.startswith(".") for part in path.parts)
+
+
+#: What an assertion on it always finds true: ``assert (1 == 2, "no")`` compares nothing.
+_ALWAYS_TRUE = (ast.Lambda, ast.GeneratorExp, ast.JoinedStr)
+#: Where there is none of these, a module need not be parsed, which would take longer than collecting it.
+_SUSPECT = re.compile(r"\bassert\s*(?:\(|lambda\b|[rbfRBF]{0,2}['\"])")
+_DEFINED = re.compile(r"\b(?:def|class)\s+(\w+)")
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+def source_problems(source: bytes, names: tuple[str, ...] = ("test",)) -> list[str]:
+    """Return what is wrong in a module, each with its line: hollow assertions, a test that is defined twice.
+
+    ``names`` are the beginnings of a test's name. A module that cannot be parsed has its say elsewhere.
+    """
+    text = source.decode(errors="replace")
+    if not _SUSPECT.search(text) and not _repeated(text, names):
+        return []
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return []
+    return [*_hollow(tree), *_doubled(tree.body, names)]
+
+
+def _repeated(text: str, names: tuple[str, ...]) -> bool:
+    """Tell whether the name of a test stands in a text more than once."""
+    tests = {name for name in _DEFINED.findall(text) if name.lower().startswith(names)}
+    words = Counter(re.findall(r"\w+", text)) if tests else Counter[str]()
+    return any(words[name] > 1 for name in tests)
+
+
+def _hollow(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assert) and _is_always_true(node.test):
+            yield f"line {node.lineno}: this assertion is always true: {_shortened(node.test)}"
+
+
+def _is_always_true(test: ast.expr) -> bool:
+    if isinstance(test, ast.Tuple):
+        return bool(test.elts)
+    return isinstance(test, _ALWAYS_TRUE) or (isinstance(test, ast.Constant) and isinstance(test.value, str))
+
+
+def _doubled(body: list[ast.stmt], names: tuple[str, ...]) -> Iterator[str]:
+    """Find a test whose name is bound again in the same block; what branches define is left alone."""
+    found: dict[str, int] = {}
+    for node in body:
+        for name in _bound(node):
+            if name in found:
+                yield f"line {node.lineno}: {name} replaces that of line {found[name]}, which is never run"
+        if isinstance(node, _DEFINITIONS) and node.name.lower().startswith(names):
+            found[node.name] = node.lineno
+        if isinstance(node, ast.ClassDef):
+            yield from _doubled(node.body, names)
+
+
+def _bound(node: ast.stmt) -> list[str]:
+    if isinstance(node, _DEFINITIONS):
+        return [node.name]
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return [alias.asname or alias.name for alias in node.names]
+    if isinstance(node, ast.Delete):
+        return [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return []
+
+
+def _shortened(node: ast.expr) -> str:
+    text = ast.unparse(node)
+    return text if len(text) <= 60 else f"{text[:60]}…"

@@ -12,10 +12,10 @@ from .. import NothingMeasured, SafetyViolation
 from ..core.classify import DECLARED, classify, is_passing, place_of
 from ..core.formats import text_of
 from ..core.model import UNREAD, FailureClass, Outcome
-from .admission import Down, Refusal, refuse
-from .checks import Check
+from .checks import Check, Down, Refusal, refuse
 from .context import CHECK, EVIDENCE, PARTS, PASSING, REFUSAL, RunContext
 from .evidence import EvidenceLog, Parts
+from .limits import Repetition
 
 SUMMARY_LIMIT = 300
 
@@ -23,8 +23,9 @@ SUMMARY_LIMIT = 300
 class Recorder:
     """Runs beside each check: gates it, demands a measurement of it, and puts plain facts on its reports."""
 
-    def __init__(self, context: RunContext) -> None:
+    def __init__(self, context: RunContext, repetition: Repetition) -> None:
         self._context = context
+        self._repetition = repetition
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -41,9 +42,15 @@ class Recorder:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Fail a check that measured nothing."""
+        """Fail a check whose function was not called, or that measured nothing."""
         result = yield
-        if CHECK not in item.stash or not self._context.plan.policy.require_evidence:
+        if CHECK not in item.stash:
+            return result
+        parts = item.stash.get(PARTS, None)
+        is_plain = isinstance(item, pytest.Function) and type(item).runtest is pytest.Function.runtest
+        if is_plain and parts is not None and not parts.ran:
+            raise NothingMeasured("its function was not called: a conftest or a plugin ran something else")
+        if not self._context.plan.policy.require_evidence:
             return result
         if not item.stash[EVIDENCE].measured:
             raise NothingMeasured(
@@ -72,32 +79,51 @@ class Recorder:
         if report.failed:
             passing = exception is not None and is_passing(exception)
             item.stash[PASSING] = passing and item.stash.get(PASSING, False)
+            self._repetition.restrict(item)
         if parts is not None and is_part:
             parts.failures += [exception] if exception is not None else []
             parts.skipped = parts.skipped or (_summary(report, call) if report.skipped else "")
-        summary = self._context.redactor.shown(_summary(report, call))
         evidence = item.stash[EVIDENCE].take() if EVIDENCE in item.stash and not is_part else []
-        if report.failed:
-            evidence += [{"kind": "note", "text": line} for line in _unread(summary)]
-        facts: dict[str, Any] = {
+        facts: dict[str, Any] = {"attempt": getattr(item, "execution_count", 1)}
+        if check.establishes:
+            facts |= {"check_id": check.id, "establishes": [*check.establishes]}
+        if evidence:
+            facts["evidence"] = evidence
+        if is_part or not report.passed or hasattr(report, "wasxfail"):
+            facts["part"] = is_part
+            self._describe(facts, item, check, call, report, exception)
+        report.readiness = facts  # type: ignore[attr-defined]
+        return report
+
+    def _describe(
+        self,
+        facts: dict[str, Any],
+        item: pytest.Item,
+        check: Check,
+        call: pytest.CallInfo[None],
+        report: pytest.TestReport,
+        exception: BaseException | None,
+    ) -> None:
+        """Add what a phase has to tell that did not simply pass."""
+        summary = self._context.redactor.shown(_summary(report, call))
+        if report.failed and (unread := _unread(summary)):
+            notes = [{"kind": "note", "text": line} for line in unread]
+            facts["evidence"] = [*facts.get("evidence", ()), *notes]
+        facts |= {
             "check_id": check.id,
             "goal": check.goal,
             "phase": check.phase,
             "severity": str(check.severity),
             "class": None,
             "summary": _line(summary),
-            "evidence": evidence,
             "requires": [*check.requires],
             "covered_by": check.covered_by,
             "applicable": True,
             "drill": check.drill,
-            "establishes": [*check.establishes],
             "safety": isinstance(exception, SafetyViolation),
-            "attempt": getattr(item, "execution_count", 1),
             "not_run": False,
             "where": "",
             "cause": "",
-            "part": is_part,
             "raised": exception is not None,
         }
         refusal = item.stash.get(REFUSAL, None)
@@ -109,16 +135,14 @@ class Recorder:
             facts["cause"] = self._context.redactor.shown(text_of(getattr(exception, "breaks", "")))
         elif report.failed:
             facts["class"], facts["where"] = str(FailureClass.CHECK_ERROR), check.where
-        report.readiness = facts  # type: ignore[attr-defined]
-        return report
 
     @pytest.hookimpl
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take down what a check establishes once it has finally failed, or was itself not run."""
         facts = getattr(report, "readiness", None)
-        if facts and not facts["part"] and (report.failed or facts["not_run"]):
-            for capability in facts["establishes"]:
-                self._context.down.setdefault(capability, Down(facts["check_id"], facts["summary"]))
+        if facts and not facts.get("part") and (report.failed or facts.get("not_run")):
+            for capability in facts.get("establishes", ()):
+                self._context.down.setdefault(capability, Down(facts["check_id"], facts.get("summary", "")))
 
     def _refusal(self, check: Check) -> Refusal | None:
         context = self._context
@@ -135,7 +159,7 @@ class Recorder:
 
 
 def _swallowed(parts: Parts | None) -> pytest.ExceptionInfo[BaseException] | None:
-    """Return what ended a phase although pytest did not hear of it: a hook caught it."""
+    """Return what ended a phase without reaching pytest: a hook caught it."""
     return pytest.ExceptionInfo.from_exception(parts.raised) if parts and parts.raised else None
 
 

@@ -19,6 +19,7 @@ from ..core.errors import ReadinessError
 from ..core.formats import text_of
 from ..core.model import Verdict
 from ..core.redaction import Redactor
+from ..core.shards import DIRECTORY as SHARDS
 from ..core.verdict import exit_code
 from ..report import (
     ATTESTATION_NAME,
@@ -34,8 +35,9 @@ from ..report import (
     write_all,
 )
 from .channels import guard
+from .checks import is_narrowed
 from .context import own_run_id
-from .options import Settings, is_narrowed, suite_name
+from .options import Settings, suite_name
 
 USAGE_ERROR = 4
 #: What the verdict replaces: pytest's 0, 1, 2 and 5, and pytest-rerunfailures' 7. pytest's 3 and 4 stay, and
@@ -68,7 +70,7 @@ def write_unfinished(
     discard(directory, *([page] if page is not None else []))
     made = unfinished(settings, run_id, reason)
     described = made if code is None else {**made, "exit_code": code}
-    write_all(described, directory, Redactor(), settings.formats)
+    write_all(described, directory, Redactor(), settings.formats, brief=True)
 
 
 class Reports:
@@ -99,6 +101,8 @@ class Reports:
         if not self._is_open:
             self._earlier = keep(self.directory)
             try:
+                if shard := self._settings.shard:
+                    discard(self.directory, self._full / SHARDS / shard.file_name)
                 write_unfinished(self._settings, self.run_id, self.directory, page=self._page())
             except ReadinessError:
                 self._leave_nothing()
@@ -172,9 +176,6 @@ class Reports:
         return self._config.invocation_params.dir / path if path else None
 
 
-_COLUMNS = ("result", "testId", "goal", "severity", "class", "duration")
-
-
 class HtmlBridge:
     """Registered only when pytest-html is loaded. ``model`` judges the run when it is first called."""
 
@@ -190,6 +191,42 @@ class HtmlBridge:
         self._reports = reports
         self._redactor = redactor
         self._page: Any = None
+        #: Node id -> the reports of an attempt that passed so far and has nothing to show.
+        self._silent: dict[str, list[pytest.TestReport]] = {}
+        self._spare()
+
+    def _spare(self) -> None:
+        """Spare pytest-html the reports of checks that pass and say nothing: rows are written at the end.
+
+        Only where nothing else gets them through it: no page after each test, no hook for their logs.
+        """
+        manager = self._config.pluginmanager
+        page: Any = next(filter(_is_page, manager.get_plugins()), None)
+        if (
+            page is None
+            or self._config.getini("generate_report_on_test")
+            or self._config.hook.pytest_html_results_table_html.get_hookimpls()
+        ):
+            return
+        write = page.pytest_runtest_logreport
+
+        @pytest.hookimpl(trylast=True)
+        def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+            for each in self._due(report):
+                write(each)
+
+        manager.unregister(page)
+        page.pytest_runtest_logreport = pytest_runtest_logreport
+        manager.register(page)
+
+    def _due(self, report: pytest.TestReport) -> list[pytest.TestReport]:
+        """Return the reports that pytest-html gets now that this one has come."""
+        held = self._silent.pop(report.nodeid, None)
+        if _is_silent(report) and (held is not None or report.when == "setup"):
+            if report.when != "teardown":
+                self._silent[report.nodeid] = [*(held or ()), report]
+            return []
+        return [*(held or ()), report]
 
     @pytest.hookimpl
     def pytest_html_report_title(self, report: Any) -> None:
@@ -224,11 +261,23 @@ class HtmlBridge:
         tests = self._page.data["tests"]
         for check in model["checks"]:
             earlier = tests.get(check["nodeid"], [])
-            cells = html.row_cells(check, link)
-            log = "\n".join(dict.fromkeys(row["log"] for row in earlier)) or html.escaped(check["summary"])
-            row = {"extras": [], "log": log, "resultsTableRow": cells}
-            values = (cell.partition(">")[2].rpartition("<")[0] for cell in cells)
-            tests[check["nodeid"]] = [row | dict(zip(_COLUMNS, values, strict=False))]
+            log = "\n".join(dict.fromkeys(row["log"] for row in earlier))
+            tests[check["nodeid"]] = [html.row(check, link, log)]
         ended = [row["result"].lower() for found in tests.values() for row in found]
         for name, count in self._page.outcomes.items():
             count["value"] = ended.count(name)
+
+
+def _is_page(plugin: object) -> bool:
+    """Tell whether a plugin is what pytest-html registers to write its page."""
+    return type(plugin).__module__.startswith("pytest_html.") and hasattr(plugin, "pytest_runtest_logreport")
+
+
+def _is_silent(report: pytest.TestReport) -> bool:
+    """Tell whether a report of a check has nothing that pytest-html would show beside the outcome."""
+    return (
+        report.passed
+        and bool(getattr(report, "readiness", None))
+        and not (report.longrepr or report.sections or getattr(report, "extras", None))
+        and not (hasattr(report, "wasxfail") or hasattr(report, "context"))
+    )

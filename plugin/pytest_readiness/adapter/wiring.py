@@ -22,7 +22,7 @@ from ..report import RESULTS_NAME
 from . import fixtures
 from .channels import REDACTOR, guard
 from .collection import MARKERS, Collector
-from .context import RUN, RunContext, ask_hook, begin, enter, read_profile
+from .context import REGISTERED, RUN, RunContext, ask_hook, begin, enter, read_profile
 from .first_act import REPORTS
 from .gate import Gate
 from .judgement import Judge
@@ -35,6 +35,7 @@ from .progress import Estimate, RunProgress, is_wanted
 from .provenance import History, runner
 from .recorder import Recorder
 from .reports import HtmlBridge, Reports
+from .shards import MergedJudge, NothingToRun, Shards
 
 #: What the names of the plugin's objects begin with: ``-p no:NAME`` takes them.
 PREFIX = "readiness-"
@@ -50,6 +51,9 @@ def register(config: pytest.Config) -> None:
     settings = Settings.from_config(config)
     if config.pluginmanager.is_blocked(f"{PREFIX}start"):
         raise pytest.UsageError(refusal(config))
+    if settings.merge and settings.distribution != "no":  # no worker is needed where nothing runs
+        config.option.dist, config.option.tx = "no", []
+        settings = Settings.from_config(config)
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     if REPORTS in config.stash:
@@ -125,6 +129,9 @@ class ControllerStart:
         else:
             beside_checks(self._config, context)
         judge = Judge(self._config, context, tally, history, checks)
+        if settings.merge:
+            add(self._config, "merge", NothingToRun())
+            judge = MergedJudge(self._config, context, tally, history, Shards.read(settings.merge))
         if is_wanted(self._config):
             estimate = Estimate(history.entries.get(environment.profile.name, ()))
             add(self._config, "progress", RunProgress(self._config, context.plan.phases, checks, estimate))
@@ -136,7 +143,7 @@ class ControllerStart:
         """Take the lease of what the run is about to use; end without a verdict while another run has it."""
         context, rule = self._config.stash[RUN], self._config.stash[RUN].plan.lease
         key = leased(rule, environment.profile)
-        if not key:
+        if not key or self._settings.merge or self._settings.shard:  # shards of a run share its platform
             return
         wait_s = rule.wait_s if self._settings.wait_s is None else self._settings.wait_s
         reporter = self._config.pluginmanager.getplugin("terminalreporter")
@@ -206,10 +213,9 @@ def leased(rule: Exclusion, profile: Profile) -> str:
 
 def beside_checks(config: pytest.Config, context: RunContext) -> None:
     """Register what runs beside each check, in the process that runs it."""
-    add(config, "recorder", Recorder(context))
+    add(config, "recorder", Recorder(context, Repetition(config)))
     add(config, "listener", Listener(context, BackgroundFailures(config)))
     add(config, "limits", Limits(context, config))
-    add(config, "repetition", Repetition())
 
 
 def refusal(config: pytest.Config) -> str:
@@ -228,6 +234,7 @@ def refusal(config: pytest.Config) -> str:
 def add(config: pytest.Config, name: str, part: object) -> None:
     """Register an object of the plugin under a name that :func:`refusal` knows for the plugin's."""
     config.pluginmanager.register(part, f"{PREFIX}{name}")
+    config.stash.setdefault(REGISTERED, {})[f"{PREFIX}{name}"] = part
 
 
 def has_html(config: pytest.Config) -> bool:

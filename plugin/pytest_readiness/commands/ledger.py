@@ -10,9 +10,9 @@ from typing import Any
 
 from ..core.errors import LedgerError
 from ..core.formats import canonical_json, counted, filled
-from ..core.history import streak
+from ..core.history import is_enough, streak
 from ..core.plan import Plan
-from ..ledger import Ledger, open_ledger
+from ..ledger import Ledger, open_ledger, read_history
 from ..profile.project import find_plan, profile_names, read_plan
 from . import NO_PLAN, WRONG, say
 
@@ -41,13 +41,19 @@ def show(options: argparse.Namespace) -> int:
     """Print a line for each run, and the streak that they make."""
     ledger, plan = _opened(options)
     ledger.settle()
-    entries = [entry for entry in ledger.entries() if entry.get("environment", options.env) == options.env]
-    say(*(f"{entry['seq']:>4}  {_row(entry)}" for entry in entries))
+    empty = True
+    for entry in ledger.entries():
+        if entry.get("environment", options.env) == options.env:
+            say(f"{entry['seq']:>4}  {_row(entry)}")
+            empty = False
     say(*(f"note: {note}" for note in ledger.notes))
-    if not entries:
+    if empty:
         say(f"no run in {ledger.location}")
     elif plan is not None:
-        length = streak(entries, plan.policy, datetime.now(UTC))
+        policy, now = plan.policy, datetime.now(UTC)
+        length = streak(
+            read_history(ledger, options.env, lambda own: is_enough(own, policy, now)), policy, now
+        )
         say(f"streak of {options.env}: {length} ({length.why})")
     return 0
 
@@ -70,7 +76,8 @@ def verify(options: argparse.Namespace) -> int:
 def export(options: argparse.Namespace) -> int:
     """Print the entries in the canonical form that their hashes are made of; nothing of a broken chain."""
     ledger, _ = _opened(options)
-    say(*(canonical_json(entry).decode() for entry in ledger.entries()))
+    for entry in ledger.entries():
+        say(canonical_json(entry).decode())
     return 0
 
 
@@ -100,8 +107,7 @@ def _opened(options: argparse.Namespace) -> tuple[Ledger, Plan | None]:
 def _require_known(environment: str, root: Path, ledger: Ledger) -> None:
     """Refuse a name that has neither a profile nor a run: an empty ledger says nothing of a mistyped one."""
     profiles = profile_names(root)
-    found = ledger.verify() if profiles and environment not in profiles else None
-    if found is not None and found.ok and not found.entries:
+    if profiles and environment not in profiles and not ledger.recent(1):
         raise LedgerError(
             f"no environment {environment!r} is known, and its ledger is empty",
             where=ledger.location,

@@ -84,7 +84,7 @@ def last_report() -> Path:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Return a saved model; ReadinessError for what is none of schema version 1."""
+    """Return a saved model; ReadinessError for a file of another schema."""
     path = path / JSON_NAME if path.is_dir() else path
     try:
         model = json.loads(read_file(path, LARGEST_RECORD))
@@ -252,16 +252,27 @@ def compare(options: argparse.Namespace) -> int:
 
 
 def _entries(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the entries of the ledger that are named, and behind them the newest ones."""
     if options.ledger:
-        return open_ledger(options.ledger, Path.cwd(), options.env).entries()
-    here = project()
-    return open_ledger(here.plan.ledger_url, here.root, options.env).entries()
+        ledger = open_ledger(options.ledger, Path.cwd(), options.env)
+    else:
+        here = project()
+        ledger = open_ledger(here.plan.ledger_url, here.root, options.env)
+    last = ledger.recent(NAMED)
+    wanted = {options.before, options.after} - {None} - {each for entry in last for each in _names(entry)}
+    if not wanted:
+        return last
+    return [*(entry for entry in ledger.entries() if wanted.intersection(_names(entry))), *last]
+
+
+def _names(entry: Mapping[str, Any]) -> tuple[str, str]:
+    return str(entry.get("run_id")), str(entry.get("seq"))
 
 
 def _run(name: str | None, entries: list[dict[str, Any]], environment: str) -> Mapping[str, Any]:
     if name is not None and Path(name).exists():
         return load(Path(name))
-    found = [entry for entry in entries if name in (None, entry.get("run_id"), str(entry.get("seq")))]
+    found = [entry for entry in entries if name is None or name in _names(entry)]
     if found:
         return found[-1]
     known = ", ".join(str(entry.get("run_id")) for entry in entries[-NAMED:])

@@ -15,7 +15,7 @@ from ..core.formats import filled, one_line, parse_moment
 from ..core.model import Scope, Verdict
 from ..profile.project import LARGEST_RECORD, read_file
 from ..report import JSON_NAME, attestation
-from ..report.headline import pairs
+from ..report.document import pairs
 from . import WRONG, say, tinted
 
 #: With which exit codes a run of that verdict ends; others say that more was wrong, such as another test.
@@ -40,7 +40,9 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--max-age", type=_age, default="24h", metavar="AGE", help="Such as 90m, 24h, 7d (default: 24h)"
     )
-    parser.add_argument("--env", type=filled, metavar="NAME", help="Which environment it must be of")
+    parser.add_argument(
+        "--env", type=filled, metavar="NAME", help="Which environment it must be of (default: any live one)"
+    )
     parser.add_argument(
         "--build",
         type=_build,
@@ -73,49 +75,56 @@ def run(options: argparse.Namespace) -> int:
     except attestation.NotGenuine as problem:
         say(f"not accepted: {problem}")
         return WRONG
-    told = content["predicate"]["readiness"]
-    words = (one_line(told.get(name)) for name in ("verdict", "environment", "run_id", "finished_at"))
-    say(tinted("  ".join(filter(None, words)), told))
-    say(*(f"{name:<12}{text}" for name, text in _facts(told, key) if text))
+    statement = content["predicate"]["readiness"]
+    words = (one_line(statement.get(name)) for name in ("verdict", "environment", "run_id", "finished_at"))
+    say(tinted("  ".join(filter(None, words)), statement))
+    say(*(f"{name:<12}{text}" for name, text in _facts(statement, key) if text))
     beside = Path(options.report) if options.report else path.parent / JSON_NAME
     report = _read(beside).encode() if options.report or beside.is_file() else None
-    problems = [*_problems(told, options, datetime.now(UTC)), *_another(content, report, beside)]
+    problems = [*_problems(statement, options, datetime.now(UTC)), *_another(content, report, beside)]
     say(*(f"not accepted: {problem}" for problem in problems))
     return WRONG if problems else 0
 
 
-def _facts(told: Mapping[str, Any], key: attestation.PublicKey) -> Iterator[tuple[str, str]]:
-    yield "declaration", one_line(told.get("declaration"))
-    yield "builds", pairs(told.get("build_identity"))
-    yield "runner", one_line(told.get("runner"))
+def _facts(statement: Mapping[str, Any], key: attestation.PublicKey) -> Iterator[tuple[str, str]]:
+    yield "declaration", one_line(statement.get("declaration"))
+    yield "builds", pairs(statement.get("build_identity"))
+    yield "runner", one_line(statement.get("runner"))
     yield "key", attestation.key_id(key)
 
 
-def _problems(told: Mapping[str, Any], options: argparse.Namespace, now: datetime) -> Iterator[str]:
+def _problems(statement: Mapping[str, Any], options: argparse.Namespace, now: datetime) -> Iterator[str]:
     """Yield what keeps a genuine verdict from being accepted."""
     accepted = [Verdict.READY, *([Verdict.DEGRADED] if options.accept == Verdict.DEGRADED else [])]
-    if told.get("verdict") not in accepted:
-        yield f"the verdict is {one_line(told.get('verdict'))}"
-    elif (code := told.get("exit_code")) not in _CODES[Verdict(told["verdict"])]:
+    if statement.get("verdict") not in accepted:
+        yield f"the verdict is {one_line(statement.get('verdict'))}"
+    elif (code := statement.get("exit_code")) not in _CODES[Verdict(statement["verdict"])]:
         yield f"its run ended with exit code {one_line(code)}"
-    if told.get("scope") != Scope.FULL or told.get("complete") is not True:
+    if statement.get("scope") != Scope.FULL or statement.get("complete") is not True:
         yield "it is not the verdict of a full run that came to its end"
-    if options.env and told.get("environment") != options.env:
-        yield f"{one_line(told.get('environment'))} was checked, not {options.env}"
-    builds = told.get("build_identity")
+    environment = one_line(statement.get("environment"))
+    if options.env and environment != options.env:
+        yield f"{environment} was checked, not {options.env}"
+    elif not options.env and statement.get("live") is not True:
+        yield f"{environment} is not a live environment (to accept it, name it: --env {environment})"
+    builds = statement.get("build_identity")
     for service, build in options.build:
         found = builds.get(service) if isinstance(builds, dict) else None
         if found != build:
             yield f"build of {service}: {one_line(found) or 'unknown'} was checked, not {build}"
+    yield from _untimely(statement, options.max_age, now)
+
+
+def _untimely(statement: Mapping[str, Any], max_age: timedelta, now: datetime) -> Iterator[str]:
     try:
-        age = now - parse_moment(str(told.get("finished_at")))
+        age = now - parse_moment(str(statement.get("finished_at")))
     except ValueError:
         yield "it does not say when the run ended"
         return
     if age < -_AHEAD:
         yield "it is dated in the future: compare the clocks"
-    if age > options.max_age:
-        yield f"the run ended {_span(age)} ago, more than {_span(options.max_age)}"
+    if age > max_age:
+        yield f"the run ended {_span(age)} ago, more than {_span(max_age)}"
 
 
 def _another(content: Mapping[str, Any], report: bytes | None, path: Path) -> Sequence[str]:

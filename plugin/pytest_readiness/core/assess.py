@@ -29,6 +29,7 @@ _KEPT = (
     "run_id",
     "environment",
     "live",
+    "deployed",
     "started_at",
     "finished_at",
     "verdict",
@@ -80,6 +81,7 @@ def assess(
     declaration = carried_over(found, known.get(run.environment, ())) if partial else declare(found)
     return {
         **_head(run, plan, judgement, declaration),
+        "deployed": has_green_live_run(known.get(run.environment, ()), plan.policy),
         "goals": [_goal(row, plan, results) for row in goals],
         "checks": [_check(check) for check in results],
         "counts": _counts(results),

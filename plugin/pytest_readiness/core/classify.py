@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +10,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from . import transport
 from .errors import SafetyViolation
 from .model import FailureClass
 
@@ -46,7 +46,7 @@ def classify(exc: BaseException) -> FailureClass:
         found = _class_of(link)
         if found is not None:
             return found
-        suspect = suspect or _claims(link) or transport.is_transport(link) or transport.is_database(link)
+        suspect = suspect or _claims(link) or _is_transport(link) or _is_database(link)
     return FailureClass.PLATFORM_BUG if suspect else FailureClass.CHECK_ERROR
 
 
@@ -56,7 +56,7 @@ def is_passing(exc: BaseException) -> bool:
         return all(map(is_passing, exc.exceptions))
     if classify(exc) in (FailureClass.SETUP_ERROR, FailureClass.CHECK_ERROR):
         return False
-    return any(transport.is_passing(link) or transport.is_database(link) for link in _chain(exc))
+    return any(_is_passing_trouble(link) or _is_database(link) for link in _chain(exc))
 
 
 def worst(failures: Sequence[BaseException]) -> BaseException:
@@ -71,7 +71,7 @@ def worst(failures: Sequence[BaseException]) -> BaseException:
 def place_of(exc: BaseException, root: str) -> str:
     """Return file and line in the project at ``root`` that raised an exception or called what did, or ""."""
     found = ""
-    for module, path, line in transport.frames(exc):
+    for module, path, line in _frames(exc):
         own = path.startswith(f"{root}/") and not _is_library(path)
         if own and not module.startswith("pytest_readiness"):
             found = f"{path.removeprefix(f'{root}/')}:{line}"
@@ -108,11 +108,11 @@ def _class_of(exc: BaseException) -> FailureClass | None:
     if declared is not None:
         return declared
     names = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(exc).__mro__}
-    if names & _RUNNER_TYPES or transport.is_runners(exc):
+    if names & _RUNNER_TYPES or _is_runners(exc):
         return FailureClass.SETUP_ERROR
     if (aws := aws_failure(exc)) is not None:
         return aws.failure_class or FailureClass.CHECK_ERROR
-    if transport.is_database(exc) and any(words in str(exc) for words in _RESOLVER_WORDS):
+    if _is_database(exc) and any(words in str(exc) for words in _RESOLVER_WORDS):
         return FailureClass.SETUP_ERROR
     return None
 
@@ -131,13 +131,13 @@ def _claims(exc: BaseException) -> bool:
         return type(exc) is not AssertionError or not _is_of_a_library(exc)
     if type(exc).__name__ != "Failed":
         return False
-    callers = [module for module, _, _ in transport.frames(exc) if not module.startswith(_FAIL)]
+    callers = [module for module, _, _ in _frames(exc) if not module.startswith(_FAIL)]
     # pytest itself fails what it cannot run, such as a coroutine without a plugin for it
     return bool(callers) and not callers[-1].startswith(("_pytest.", "pytest_timeout"))
 
 
 def _is_of_a_library(exc: BaseException) -> bool:
-    raised = [*transport.frames(exc)][-1:]
+    raised = [*_frames(exc)][-1:]
     return any(
         _is_library(path) and (module.startswith("_pytest.") or not _ASSERTS.search(module))
         for module, path, _ in raised
@@ -268,3 +268,124 @@ def _answered(response: Any) -> AwsFailure:
     if isinstance(status, int) and status >= 500 and cause is not AwsCause.THROTTLED:
         cause = AwsCause.OUTAGE
     return AwsFailure(cause, code, message)
+
+
+#: Beginning of a module -> exceptions with which its clients say that the other side did not answer properly.
+#: What derives from them counts as well, unless ``_OWN`` names it.
+_TRANSPORT: Mapping[str, frozenset[str]] = {
+    "builtins": frozenset({"ConnectionError", "TimeoutError"}),
+    "ssl": frozenset({"SSLError"}),
+    "http.client": frozenset({"BadStatusLine", "IncompleteRead", "LineTooLong"}),
+    "urllib.error": frozenset({"HTTPError", "ContentTooShortError"}),
+    "httpx": frozenset({"RequestError", "HTTPStatusError"}),
+    "httpcore": frozenset({"TimeoutException", "NetworkError", "ProtocolError"}),
+    "requests": frozenset(
+        {"ConnectionError", "Timeout", "HTTPError", "ChunkedEncodingError", "ContentDecodingError"}
+        | {"TooManyRedirects", "RetryError"}
+    ),
+    "urllib3": frozenset(
+        {"MaxRetryError", "TimeoutError", "NewConnectionError", "ProtocolError", "SSLError", "DecodeError"}
+    ),
+    "aiohttp": frozenset({"ClientConnectionError", "ClientPayloadError", "ClientResponseError"}),
+    "websockets": frozenset({"ConnectionClosed", "InvalidHandshake", "ProtocolError"}),
+    "websocket": frozenset({"WebSocketConnectionClosedException", "WebSocketBadStatusException"}),
+    "grpc": frozenset({"RpcError"}),
+    "redis": frozenset({"ConnectionError", "TimeoutError"}),
+}
+#: Exceptions of the same libraries that say how they were used, not what came of it.
+_OWN = frozenset(
+    {"UnsupportedProtocol", "LocalProtocolError", "PoolTimeout", "InvalidURL", "InvalidProxyURL"}
+    | {"InvalidSchema", "MissingSchema", "LocationValueError", "LocationParseError", "InvalidUrlClientError"}
+)
+#: Between this runner and its proxy.
+_PROXY = frozenset({"ProxyError"})
+#: What the operating system says of the way to the other side; most have a class of their own.
+_ON_THE_WAY = frozenset({errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ETIMEDOUT, errno.ENETRESET})
+#: What it says of this machine.
+_OF_THE_RUNNER = frozenset(
+    {errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EMFILE, errno.ENFILE, errno.ENOBUFS}
+)
+#: Modules that wait for something on this machine; their TimeoutError says nothing of the platform.
+_WAITING = ("asyncio", "concurrent", "multiprocessing", "queue", "threading", "subprocess")
+#: What a gateway answers for a service that it does not reach.
+_GATEWAY = frozenset({502, 503, 504})
+
+
+def _is_transport(exc: BaseException) -> bool:
+    """Tell whether an exception alone says that the other side did not answer, or not properly."""
+    if {kind.__name__ for kind in type(exc).__mro__} & (_OWN | _PROXY):
+        return False
+    if isinstance(exc, OSError) and exc.errno in _OF_THE_RUNNER:
+        return False
+    if isinstance(exc, TimeoutError) and raised_in(exc).startswith(_WAITING):
+        return False
+    return _names_transport(exc) or (isinstance(exc, OSError) and exc.errno in _ON_THE_WAY)
+
+
+def _is_runners(exc: BaseException) -> bool:
+    """Tell whether an exception says that this runner lacks the way: network, files, proxy."""
+    if _PROXY & {kind.__name__ for kind in type(exc).__mro__}:
+        return True
+    return isinstance(exc, OSError) and exc.errno in _OF_THE_RUNNER
+
+
+def _is_passing_trouble(exc: BaseException) -> bool:
+    """Tell whether trouble may be over the next time: a timeout, a broken connection, a 502 to 504."""
+    status = _status(exc)
+    if status is not None:
+        return status in _GATEWAY
+    return _is_transport(exc)
+
+
+def _is_database(exc: BaseException) -> bool:
+    """Tell whether a database driver says that its server failed it: OperationalError, by PEP 249."""
+    return any(
+        kind.__name__ == "OperationalError" and not kind.__module__.startswith("sqlite3")
+        for kind in type(exc).__mro__
+    )
+
+
+def raised_in(exc: BaseException) -> str:
+    """Return the module that raised an exception, "" where it has not been raised."""
+    return next((module for module, _, _ in reversed([*_frames(exc)])), "")
+
+
+def _frames(exc: BaseException) -> Iterator[tuple[str, str, int]]:
+    """Yield module, file and line of every frame that an exception came through, the raising one last."""
+    trace = exc.__traceback__
+    while trace is not None:
+        yield (
+            str(trace.tb_frame.f_globals.get("__name__", "")),
+            trace.tb_frame.f_code.co_filename,
+            trace.tb_lineno,
+        )
+        trace = trace.tb_next
+
+
+def _names_transport(exc: BaseException) -> bool:
+    for kind in type(exc).__mro__:
+        module = kind.__module__
+        while module:
+            if kind.__name__ in _TRANSPORT.get(module, ()):
+                return True
+            module = module.rpartition(".")[0]
+    return False
+
+
+def _status(exc: BaseException) -> int | None:
+    """Return the status of the answer that an exception is about, wherever its library keeps it."""
+    answer = getattr(exc, "response", None)
+    if isinstance(answer, Mapping):  # botocore
+        answer = answer.get("ResponseMetadata")
+        found = answer.get("HTTPStatusCode") if isinstance(answer, Mapping) else None
+    else:
+        about = exc if answer is None else answer
+        found = next(
+            (
+                value
+                for name in ("status_code", "status", "code")
+                if isinstance(value := getattr(about, name, None), int)
+            ),
+            None,
+        )
+    return found if isinstance(found, int) and not isinstance(found, bool) else None

@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .causes import Cause
 from .exemptions import Exemption
 from .formats import counted
 from .goals import GoalRow
 from .history import Streak
 from .model import CheckResult, FailureClass, GoalStatus, Outcome, RunRecord, Verdict
 from .plan import SEVERITIES, Deferral, Plan
-from .verdict import causes, is_broken, is_open, run_problems
+from .verdict import Cause, causes, is_broken, is_open, run_problems
 
 LAUNCH = "READY FOR LAUNCH"
 FIRST_DEPLOY = "READY FOR FIRST DEPLOY"

@@ -1,4 +1,4 @@
-"""Exemptions: checks that a deferral or a waiver of the plan covers do not move the verdict."""
+"""Deferrals and waivers: the states of their lives, and the checks that they keep from moving the verdict."""
 
 from __future__ import annotations
 

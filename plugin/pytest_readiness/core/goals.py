@@ -1,17 +1,16 @@
-"""Where each launch goal stands: from this run's checks, the plan's exemptions, and the ledger's streaks."""
+"""Where each launch goal stands: from this run's checks, the ledger's streaks, and what the plan exempts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .causes import by_cause
 from .exemptions import Exemption, ExemptionState
 from .formats import counted
 from .history import Streak
 from .model import CheckResult, GoalStatus, Outcome, Scope, Severity
 from .plan import Deferral, Goal, Plan
-from .verdict import NOT_OURS, is_broken, is_degrading, is_not_applicable, is_open
+from .verdict import NOT_OURS, by_cause, is_broken, is_degrading, is_not_applicable, is_open
 
 _PASSED = frozenset({Outcome.PASSED, Outcome.FLAKY})
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from .errors import LedgerError
-from .formats import format_day, matching, parse_moment
+from .formats import counted, format_day, matching, parse_moment
 from .model import FailureClass, Severity, Vanished, Verdict
 from .plan import Plan, Policy
 
 Entry = Mapping[str, Any]
+#: How far a run looks back for what its report shows only: the last green run.
+LOOKED_BACK = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +37,22 @@ class Streak:
 
 
 def progress(length: int, required: int) -> str:
-    """Return a streak as "2/3"; a longer one than required as "3/3 (7 in all)"."""
+    """Return a streak as "2/3"; a longer one than required as "3/3 (7 counted)"."""
     text = f"{min(length, required)}/{required}"
-    return f"{text} ({length} in all)" if length > required else text
+    return f"{text} ({length} counted)" if length > required else text
+
+
+def is_enough(entries: Sequence[Entry], policy: Policy, now: datetime) -> bool:
+    """Tell whether older entries than these, the newest, would change nothing that a run is judged by.
+
+    The streak has its length or ends within them, they tell whether a green live run was ever there, and one
+    says which checks the suite had: what vanished is found by that.
+    """
+    runs, ended = _counted(entries, policy, now)
+    settled = bool(ended) or len(runs) >= policy.streak_length
+    if not settled or _green_live_run(entries, policy) is None or not any(map(_is_whole, entries)):
+        return False
+    return len(entries) >= LOOKED_BACK or any(is_green(entry, policy) for entry in entries)
 
 
 def streak(entries: Sequence[Entry], policy: Policy, now: datetime) -> Streak:
@@ -49,15 +64,16 @@ def streak(entries: Sequence[Entry], policy: Policy, now: datetime) -> Streak:
     between live and embedded starts anew. A run closer than ``streak_min_spacing_s`` to the next one does not
     count; one older than ``streak_max_age_days`` ends the streak. LedgerError for an entry without its facts.
     """
-    counted, why = _counted(entries, policy, now)
+    runs, ended = _counted(entries, policy, now)
+    why = ended or _beginning(entries)
     ahead = next((entry for entry in reversed(entries) if _finished(entry) > now), None)
     if ahead is not None:
         why += f"; {_name(ahead)} is dated in the future: compare the runners' clocks"
-    return Streak(length=len(counted), required=policy.streak_length, why=why, runs=tuple(counted))
+    return Streak(length=len(runs), required=policy.streak_length, why=why, runs=tuple(runs))
 
 
 def _counted(entries: Sequence[Entry], policy: Policy, now: datetime) -> tuple[dict[str, None], str]:
-    """Return the ids of the runs that count, newest first, and why there are not more."""
+    """Return the ids of the runs that count, newest first, and what ended the streak; "" for nothing."""
     runs: dict[str, None] = {}
     uncounted, newer = 0, None
     subject: Entry | None = None
@@ -78,7 +94,15 @@ def _counted(entries: Sequence[Entry], policy: Policy, now: datetime) -> tuple[d
                 return runs, f"more than {policy.max_uncounted_runs} runs in a row did not count"
         else:
             return runs, f"{_name(entry)} was {_described(entry)}"
-    return runs, "counted from the ledger's first run" if entries else "no run in the ledger"
+    return runs, ""
+
+
+def _beginning(entries: Sequence[Entry]) -> str:
+    if not entries:
+        return "no run in the ledger"
+    if entries[0].get("seq", 1) == 1:
+        return "counted from the ledger's first run"
+    return f"counted in the ledger's last {counted(len(entries), 'run')}"
 
 
 def is_green(entry: Entry, policy: Policy) -> bool:
@@ -96,9 +120,27 @@ def is_green(entry: Entry, policy: Policy) -> bool:
     )
 
 
-def has_green_live_run(entries: Iterable[Entry], policy: Policy) -> bool:
-    """Tell whether a green run of a live environment is among the entries."""
-    return any(entry.get("live") is True and is_green(entry, policy) for entry in entries)
+def has_green_live_run(entries: Sequence[Entry], policy: Policy) -> bool:
+    """Tell whether a green run of a live environment is among the entries, or was before them."""
+    return bool(_green_live_run(entries, policy))
+
+
+def _green_live_run(entries: Sequence[Entry], policy: Policy) -> bool | None:
+    """Return whether there was one; None when these entries, the newest, do not tell.
+
+    Each entry carries on what was known with it, as ``deployed``; older versions wrote none.
+    """
+    for entry in reversed(entries):
+        if entry.get("live") is True and is_green(entry, policy):
+            return True
+        if isinstance(entry.get("deployed"), bool):
+            return entry["deployed"] is True
+    return None
+
+
+def _is_whole(entry: Entry) -> bool:
+    """Tell whether an entry says which checks the suite had."""
+    return bool(entry.get("complete", True) and entry.get("checks"))
 
 
 def _change(entry: Entry, subject: Entry, policy: Policy) -> str:
@@ -106,7 +148,7 @@ def _change(entry: Entry, subject: Entry, policy: Policy) -> str:
         return "was live" if entry.get("live") else "was on the embedded platform"
     for key, word in (("suite_digest", "suite"), ("plan_digest", "plan")):
         if entry.get(key) != subject.get(key):
-            return f"had another {word}"
+            return f"used a different {word}"
     older, newer = _build(entry), _build(subject)
     both_green = is_green(entry, policy) and is_green(subject, policy)
     for service in sorted(older.keys() | newer.keys()):
@@ -165,14 +207,14 @@ def vanished(
     change of the plan does: best one that names the check in ``retired``, then it is not mentioned any more.
     A check that the plan has ``renamed`` is looked for under its present id.
     """
-    complete = [entry for entry in entries if entry.get("complete", True) and entry.get("checks")]
-    newest = complete[-1] if complete else {}
+    newest: Entry = next(filter(_is_whole, reversed(entries)), {})
     run_id = str(newest.get("run_id"))
     unchanged = newest.get("plan_digest") == plan.digest
     had = {check["id"]: (check["severity"], run_id) for check in newest.get("checks", ())}
     if unchanged:
         had |= {check["id"]: (check["severity"], check["run_id"]) for check in newest.get("vanished", ())}
-    gone = [id_ for id_ in had if present_id(id_, plan.renamed) not in collected]
+    known = frozenset(collected)
+    gone = [id_ for id_ in had if present_id(id_, plan.renamed) not in known]
     on_purpose = matching(plan.retired, gone)
     return tuple(
         Vanished(

@@ -94,7 +94,7 @@ class CheckResult:
     static: bool = False
     #: File and line of the suite that raised the failure, "" where that is not known.
     where: str = ""
-    #: What decided it, the same for all checks that ended because of it: see ``causes``.
+    #: What decided it, the same for all checks that ended because of it: see ``verdict.by_cause``.
     cause: str = ""
 
 

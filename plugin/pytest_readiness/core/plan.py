@@ -11,18 +11,33 @@ from typing import Any, TypeVar
 
 from .errors import PlanError
 from .formats import digest, is_one_line, one_line
-from .showing import Chart, FigureLine, Owner, Prose, chart, figure_lines, owner, prose
+from .plan_tables import (
+    Chart,
+    Decision,
+    FigureLine,
+    InventoryItem,
+    OperationalItem,
+    Owner,
+    Prose,
+    Rollback,
+    chart,
+    decision,
+    figure_lines,
+    inventory_item,
+    operational_item,
+    owner,
+    prose,
+    rollback,
+)
 from .toml import TomlTable, load_toml
 
 PLAN_NAME = "readiness.toml"
 DEFAULT_LEDGER = "file:.readiness/{env}.jsonl"
 LEDGER_SCHEMES = ("file:", "s3://")
 SEVERITIES = ("Low", "Medium", "High")
-OPERATIONAL_RULES = ("live-run", "streak")
 MAX_LIMIT_S = 86_400
 #: Bytes that a file system takes for one name.
 LONGEST_NAME = 255
-ROLLBACK_KINDS = ("full", "partial")
 
 Part = TypeVar("Part")
 
@@ -80,52 +95,6 @@ class Waiver:
     owner: str = ""
     issued: datetime
     expires: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InventoryItem:
-    """A declared service. ``cpu`` in CPU units, ``memory`` in MiB; 0 and "" where nothing is declared."""
-
-    service: str
-    key: str = ""
-    url: str = ""
-    cpu: int = 0
-    memory: int = 0
-    image: str = ""
-    ecs: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperationalItem:
-    """An item that is ticked from evidence: check patterns that must all pass, or a rule over the ledger."""
-
-    item: str
-    checks: tuple[str, ...] = ()
-    rule: str = ""
-    #: True: only a live environment's checks can tick it.
-    live: bool = False
-    figures: tuple[FigureLine, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rollback:
-    """A way back, with the checks that verify its steps without taking them."""
-
-    title: str
-    kind: str
-    steps: tuple[str, ...]
-    checks: tuple[str, ...] = ()
-    figures: tuple[FigureLine, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """A decision that the launch rests on."""
-
-    date: str
-    decision: str
-    rationale: str = ""
-    source: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,10 +182,10 @@ class Plan:
             lease=_read(_exclusion, top.table("lease")),
             deferrals=_read_all(lambda table: _deferral(table, ids), top.tables("deferral")),
             waivers=_read_all(_waiver, top.tables("waiver")),
-            inventory=_read_all(_inventory_item, top.tables("inventory")),
-            operational=_read_all(_operational_item, top.tables("operational")),
-            rollback=_read_all(_rollback, top.tables("rollback")),
-            decisions=_read_all(_decision, top.tables("decision")),
+            inventory=_read_all(inventory_item, top.tables("inventory")),
+            operational=_read_all(operational_item, top.tables("operational")),
+            rollback=_read_all(rollback, top.tables("rollback")),
+            decisions=_read_all(decision, top.tables("decision")),
             owners=_read_all(lambda table: owner(table, ids), top.tables("owner")),
             charts=_read_all(chart, top.tables("chart")),
             declaration_title=declaration.text("title", "Declaration"),
@@ -411,56 +380,6 @@ def _waiver(table: TomlTable) -> Waiver:
     if waiver.owner and waiver.owner.casefold() == waiver.approver.casefold():
         table.refuse("approver", f"{waiver.approver!r} is the owner", allowed="another person than the owner")
     return waiver
-
-
-def _inventory_item(table: TomlTable) -> InventoryItem:
-    return InventoryItem(
-        service=table.text("service"),
-        key=table.text("key", ""),
-        url=table.place("url", "", empty=True),
-        cpu=table.integer("cpu", 0),
-        memory=table.integer("memory", 0),
-        image=table.text("image", "", empty=True),
-        ecs=table.text("ecs", "", empty=True),
-    )
-
-
-def _operational_item(table: TomlTable) -> OperationalItem:
-    """Read an operational item: ticked by checks or by a rule, never by hand."""
-    item = OperationalItem(
-        item=table.text("item"),
-        checks=table.texts("checks", ()),
-        rule=table.choice("rule", OPERATIONAL_RULES, ""),
-        live=table.boolean("live", False),
-        figures=figure_lines(table),
-    )
-    if bool(item.checks) == bool(item.rule) and not table.is_wrong("checks", "rule"):
-        table.refuse(
-            "checks", "an item is ticked by checks or by a rule", allowed="exactly one of checks, rule"
-        )
-    return item
-
-
-def _rollback(table: TomlTable) -> Rollback:
-    rollback = Rollback(
-        title=table.text("title"),
-        kind=table.choice("kind", ROLLBACK_KINDS),
-        steps=table.texts("steps"),
-        checks=table.texts("checks", ()),
-        figures=figure_lines(table),
-    )
-    if not rollback.steps:
-        table.refuse("steps", "empty", allowed="at least one step")
-    return rollback
-
-
-def _decision(table: TomlTable) -> Decision:
-    return Decision(
-        date=table.day("date"),
-        decision=table.text("decision"),
-        rationale=table.text("rationale", "", empty=True),
-        source=table.text("source", "", empty=True),
-    )
 
 
 def _self_test(table: TomlTable) -> SelfTest:

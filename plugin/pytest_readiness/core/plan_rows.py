@@ -11,7 +11,8 @@ from .formats import counted, format_moment, matching
 from .goals import provenance
 from .history import Streak
 from .model import CheckResult, Outcome, RunRecord, Scope, Severity
-from .plan import Deferral, InventoryItem, OperationalItem, Plan, Rollback, Waiver
+from .plan import Deferral, Plan, Waiver
+from .plan_tables import InventoryItem, OperationalItem, Rollback
 from .review import figure_lines
 from .verdict import is_settled
 

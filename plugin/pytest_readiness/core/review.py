@@ -11,7 +11,7 @@ from .formats import matches, number, parse_moment
 from .history import Entry, is_green
 from .model import CheckResult, FailureClass, Outcome
 from .plan import Plan
-from .showing import Chart, FigureLine, fill
+from .plan_tables import Chart, FigureLine, fill
 
 #: How many runs a report looks back on.
 RUNS = 30

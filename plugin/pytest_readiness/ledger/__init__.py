@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import LedgerError
-from .chain import Ledger, Verification
+from .chain import Ledger, Verification, refuse_broken
 from .file import FileLedger
 from .s3 import S3Ledger
 
-__all__ = ["Ledger", "Verification", "open_ledger", "read_history"]
+__all__ = ["Ledger", "Verification", "open_ledger", "read_history", "refuse_broken"]
 
 SCHEMES = "file:PATH, s3://BUCKET/PREFIX"
 
@@ -30,13 +30,20 @@ def open_ledger(url: str, rootdir: Path, environment: str = "") -> Ledger:
     raise LedgerError(f"{url!r} is not a ledger", where="ledger url", allowed=SCHEMES)
 
 
-def read_history(url: str, rootdir: Path, environments: Iterable[str]) -> Mapping[str, list[dict[str, Any]]]:
-    """Return the entries of each environment, newest last, [] where it has none; LedgerError when broken."""
-    return {
-        name: [
-            entry
-            for entry in open_ledger(url, rootdir, name).entries()
-            if entry.get("environment", name) == name
-        ]
-        for name in environments
-    }
+def read_history(
+    ledger: Ledger,
+    environment: str,
+    is_enough: Callable[[Sequence[Mapping[str, Any]]], bool] = lambda _: False,
+    first: int = 10,
+) -> list[dict[str, Any]]:
+    """Return the newest entries of an environment, newest last; LedgerError when they are broken.
+
+    The newest ``first`` are read, then more until ``is_enough`` accepts those found, or all.
+    """
+    count = first
+    while True:
+        found = ledger.recent(count)
+        own = [entry for entry in found if entry.get("environment", environment) == environment]
+        if len(found) < count or is_enough(own):
+            return own
+        count *= 4

@@ -9,6 +9,8 @@ import glob
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from itertools import count as numbers
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,23 +20,42 @@ from .chain import (
     Link,
     Verification,
     announced,
-    ending,
     inspect,
+    is_end,
     is_sealed,
     parsed,
+    records,
     refuse_broken,
     remembered,
     sealed,
 )
 from .lease import Holder
 
+#: How many bytes are read from the end of a ledger at first, which is more than most entries take.
+BLOCK = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The end of a ledger: complete lines, newest last; the torn line after them; their end in the file.
+
+    ``state`` is what every change of the file changes, whoever makes it: its size and the time of its inode.
+    """
+
+    lines: list[bytes]
+    torn: bytes
+    at: int
+    state: list[int]
+
 
 class FileLedger:
     """JSON Lines at ``path``; ``<path>.lock`` serialises writers and remembers the newest entry.
 
-    That memory shows when entries were cut off the end, which a chain alone cannot. A torn last line (its
-    writer was killed) is no entry; the next append moves it to ``<path>.torn-<n>``. ``<path>.red-<run id>``
-    holds what a BROKEN run announced, until its entry is in the ledger.
+    That memory shows when entries were cut off the end, which a chain alone cannot. It also has the state of
+    the file after the newest append: while that lasts, only the end is read; after any other change, a copy
+    among them, all is verified. A torn last line (its writer was killed) is no entry; the next append moves
+    it to ``<path>.torn-<n>``. ``<path>.red-<run id>`` holds what a BROKEN run announced, until its entry is
+    in the ledger.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,25 +74,34 @@ class FileLedger:
         """What was noticed while reading or appending."""
         return tuple(self._notes)
 
-    def entries(self) -> list[dict[str, Any]]:
-        """Return all entries, newest last; [] when there are none. LedgerError when unreadable or broken."""
+    def recent(self, count: int) -> list[dict[str, Any]]:
+        """Return the newest entries, newest last; [] when there are none. LedgerError when broken."""
         with self._reading() as newest:
-            links, torn = self._read()
-        if torn:
-            self._notes.append(f"{self.location}: a torn last line of {len(torn)} bytes is no entry")
-        return self._whole(links, newest)
+            end = self._verified_end(count, newest)
+        if end.torn:
+            self._notes.append(f"{self.location}: {_torn(end)}")
+        return [entry for entry in map(parsed, end.lines[-count:]) if entry is not None]
+
+    def entries(self) -> Iterator[dict[str, Any]]:
+        """Yield all entries, oldest first; LedgerError, before any, that names the first bad one."""
+        found = self.verify()
+        refuse_broken(found, self.location)
+        self._notes += [f"{self.location}: {note}" for note in found.notes]
+        with self._translated("read"):
+            for link in self._links(self._end(1)):
+                if (entry := parsed(link.content)) is not None:
+                    yield entry
 
     def append(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         """Add an entry after the newest one, also another process's; return it as recorded, on disk."""
         with self._writing() as lock:
-            links, torn = self._read()
-            before = self._whole(links, _remembered(lock))
-            record = sealed(entry, before[-1] if before else None)
-            if torn:
-                self._set_aside(torn)
-            self._write(record)
+            end = self._verified_end(1, _remembered(lock))
+            record = sealed(entry, parsed(end.lines[-1]) if end.lines else None)
+            if end.torn:
+                self._set_aside(end)
+            state = self._write(record)
             with contextlib.suppress(OSError):  # the entry is on disk: without its memory it counts, too
-                _remember(lock, record)
+                _remember(lock, record, state)
                 self._mark(record).unlink(missing_ok=True)
         return record
 
@@ -102,17 +132,16 @@ class FileLedger:
                 with contextlib.suppress(FileNotFoundError), mark.open("rb") as stream:
                     if not _is_free(stream):
                         continue
-                    record = self.append(announced(stream.read(), f"file:{mark}"))
+                    entry = announced(stream.read(), f"file:{mark}")
+                    if not records(self, str(entry.get("run_id"))):  # its writer may have died just after
+                        late.append(str(self.append(entry).get("run_id")))
                     mark.unlink(missing_ok=True)  # renamed, it is not where append looks for it
-                    late.append(str(record.get("run_id")))
         return late
 
     def verify(self) -> Verification:
         """Check the complete chain, and that it still ends where the newest append left it."""
         with self._reading() as newest:
-            links, torn = self._read()
-        notes = (f"a torn last line of {len(torn)} bytes is no entry",) if torn else ()
-        return ending(inspect(links), links, newest, notes)
+            return self._inspected(self._end(1), newest)
 
     def lease(self, key: str) -> FileLease:
         """Return the lease ``lease-<key>`` beside the ledger: of all environments that are kept there."""
@@ -121,40 +150,67 @@ class FileLedger:
     def _mark(self, entry: Mapping[str, Any]) -> Path:
         return self.path.with_name(f"{self.path.name}.red-{entry.get('run_id')}")
 
-    def _whole(self, links: list[Link], newest: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-        refuse_broken(ending(inspect(links), links, newest), self.location)
-        return [link.entry for link in links if link.entry is not None]
+    def _verified_end(self, count: int, newest: Mapping[str, Any] | None) -> End:
+        """Return the end with at least ``count`` entries; LedgerError when the chain is broken."""
+        end = self._end(count)
+        untouched = newest is not None and newest.get("state") == end.state
+        if not (untouched and newest and is_end(end.lines, newest)):
+            refuse_broken(self._inspected(end, newest), self.location)
+        return end
 
-    def _read(self) -> tuple[list[Link], bytes]:
-        """Return the lines as links, and the torn end: a last line without newline that is incomplete."""
+    def _inspected(self, end: End, newest: Mapping[str, Any] | None) -> Verification:
+        return inspect(self._links(end), newest, notes=(_torn(end),) if end.torn else ())
+
+    def _links(self, end: End) -> Iterator[Link]:
+        """Yield the complete lines up to an end, one in memory at a time."""
+        if not end.at:
+            return
+        with self.path.open("rb") as stream:
+            for number in numbers(1):
+                line = stream.readline(end.at - stream.tell())
+                if not line:
+                    return
+                yield Link(f"line {number}", line.removesuffix(b"\n"))
+
+    def _end(self, count: int) -> End:
+        """Read back from the end until there are ``count`` complete lines, or all."""
         try:
-            content = self.path.read_bytes()
+            stream = self.path.open("rb")
         except FileNotFoundError:
+            return End([], b"", 0, [])
+        with stream:
+            start = size = stream.seek(0, os.SEEK_END)
             content = b""
-        lines = content.split(b"\n")
-        last = lines.pop()
-        links = [Link(place=f"line {number}", entry=parsed(line)) for number, line in enumerate(lines, 1)]
+            while start and content.count(b"\n") <= count:
+                step = min(start, max(BLOCK, len(content)))
+                start -= step
+                stream.seek(start)
+                content = stream.read(step) + content
+            state = _state(stream)
+        *lines, last = content.split(b"\n")
         complete = parsed(last)
         if complete is not None and is_sealed(complete):
-            return [*links, Link(place=f"line {len(lines) + 1}", entry=complete)], b""
-        return links, last
+            lines, last = [*lines, last], b""
+        return End(lines[-count:] if start else lines, last, size - len(last), state)
 
-    def _set_aside(self, torn: bytes) -> None:
-        """Move the torn end to a file of its own, then cut it off."""
+    def _set_aside(self, end: End) -> None:
+        """Move the torn line to a file of its own, then cut it off."""
         number = 1
         while (aside := self.path.with_name(f"{self.path.name}.torn-{number}")).exists():
             number += 1
-        aside.write_bytes(torn)
-        os.truncate(self.path, self.path.stat().st_size - len(torn))
-        self._notes.append(f"a torn last line of {len(torn)} bytes was moved to {aside}")
+        aside.write_bytes(end.torn)
+        os.truncate(self.path, end.at)
+        self._notes.append(f"a torn last line of {len(end.torn)} bytes was moved to {aside}")
 
-    def _write(self, record: Mapping[str, Any]) -> None:
+    def _write(self, record: Mapping[str, Any]) -> list[int]:
+        """Add the line of an entry, and return the state of the file with it."""
         with self.path.open("a+b") as stream:
             stream.seek(max(0, stream.seek(0, os.SEEK_END) - 1))
             gap = b"" if stream.read(1) in (b"", b"\n") else b"\n"
             stream.write(gap + canonical_json(record) + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
+            return _state(stream)
 
     @contextmanager
     def _reading(self) -> Iterator[Mapping[str, Any] | None]:
@@ -263,7 +319,16 @@ def _remembered(lock: IO[bytes]) -> Mapping[str, Any] | None:
     return remembered(lock.read())
 
 
-def _remember(lock: IO[bytes], record: Mapping[str, Any]) -> None:
+def _remember(lock: IO[bytes], record: Mapping[str, Any], state: list[int]) -> None:
     # Not synced: after a crash it may lag behind the ledger, which is harmless; it is never ahead of it.
     lock.truncate(0)
-    lock.write(canonical_json({"seq": record["seq"], "hash": record["hash"]}))
+    lock.write(canonical_json({"seq": record["seq"], "hash": record["hash"], "state": state}))
+
+
+def _state(stream: IO[bytes]) -> list[int]:
+    found = os.fstat(stream.fileno())
+    return [found.st_size, found.st_ctime_ns]
+
+
+def _torn(end: End) -> str:
+    return f"a torn last line of {len(end.torn)} bytes is no entry"

@@ -6,8 +6,9 @@ A lease is an object, too, which is replaced only by who has read what it replac
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -18,7 +19,18 @@ from typing import Any, TypeVar
 from ..aws import aws_session, in_time, require
 from ..core.errors import LedgerError
 from ..core.formats import canonical_json
-from .chain import Link, Verification, announced, ending, inspect, parsed, refuse_broken, remembered, sealed
+from .chain import (
+    Link,
+    Verification,
+    announced,
+    inspect,
+    is_end,
+    parsed,
+    records,
+    refuse_broken,
+    remembered,
+    sealed,
+)
 from .lease import Holder
 
 T = TypeVar("T")
@@ -27,8 +39,10 @@ _ENTRY = re.compile(r"\d{8}\.json")
 _NEWEST = "newest.json"
 _PROBE = "probe.json"
 _RED = "red/"
-#: How often a writer that lost the race for a place tries the next, and how many entries are read at once.
+#: How often a writer that lost the race for a place tries the next, and how many objects are read at once.
 ATTEMPTS, READERS = 20, 8
+#: How many entries the memory of the newest one holds, and how many a bundle.
+KEPT, BUNDLE = 32, 256
 #: For one object or listing in all: the look-up of names, credentials, three attempts.
 DEADLINE_S = 30.0
 #: A lease is renewed every so many seconds, and free after so many without.
@@ -47,13 +61,18 @@ class S3Ledger:
     """``<prefix>/00000001.json`` and so on; ``<prefix>/newest.json`` is the memory of the newest entry.
 
     Region, credentials and endpoint are botocore's own (AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL_S3 ...).
-    The memory is written after the entry, so it may lag behind the chain but never run ahead of it.
-    ``<prefix>/red/`` holds what BROKEN runs announced, ``<prefix>/probe.json`` nothing: it is there so that a
-    store can show that it creates only what is absent.
+    The memory is written after the entry, so it may lag behind the chain but never run ahead of it. It holds
+    the ``KEPT`` newest entries, too, so that a run reads the end of the ledger in three calls. Every
+    ``BUNDLE`` entries are written once more, as lines of ``<prefix>/00000001-00000256.jsonl``, so that a
+    ledger is verified in few calls; where there is no bundle, the entries themselves are read.
+    ``<prefix>/red/`` holds what BROKEN runs announced, empty once it is in the ledger: a runner need not be
+    allowed to delete. ``<prefix>/probe.json`` is there so that a store can show that it creates only what is
+    absent.
     """
 
     def __init__(self, bucket: str, prefix: str) -> None:
         self._notes: list[str] = []
+        self._announced: set[str] = set()
         self.bucket, self.prefix = bucket, prefix.strip("/")
         self._client: Any = None
         require(self.location, LedgerError)
@@ -68,22 +87,28 @@ class S3Ledger:
         """What was noticed while appending."""
         return tuple(self._notes)
 
-    def entries(self) -> list[dict[str, Any]]:
-        """Return all entries, newest last; LedgerError when the bucket is unreadable or the chain broken."""
-        links, newest = self._read()
-        refuse_broken(ending(inspect(links), links, newest), self.location)
-        return [link.entry for link in links if link.entry is not None]
+    def recent(self, count: int) -> list[dict[str, Any]]:
+        """Return the newest entries, newest last; LedgerError when unreadable or broken."""
+        return [entry for entry in map(parsed, self._end(count)[-count:]) if entry is not None]
+
+    def entries(self) -> Iterator[dict[str, Any]]:
+        """Yield all entries, oldest first; LedgerError, before any, that names the first bad one."""
+        refuse_broken(self.verify(), self.location)
+        for link in self._links(max(self._sizes(self._memory()), default=0)):
+            if (entry := parsed(link.content)) is not None:
+                yield entry
 
     def append(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         """Add an entry after the newest one; where another writer was faster, after that one's."""
         self.prepare()
         for _ in range(ATTEMPTS):
-            before = self.entries()
-            record = sealed(entry, before[-1] if before else None)
-            name = _name(record)
-            if self._create(name, canonical_json(record)):
-                self._refuse_other(name, canonical_json(record))
-                self._remember(record)
+            before = self._end(KEPT - 1)
+            record = sealed(entry, parsed(before[-1]) if before else None)
+            name, content = _name(record["seq"]), canonical_json(record)
+            if self._create(name, content):
+                self._refuse_other(name, content)
+                self._remember(record, [*before, content])
+                self._bundle_up(record)
                 return record
             Event().wait(uniform(0.05, 0.5))  # noqa: S311 - to fall out of step, not a secret
         raise LedgerError(
@@ -99,25 +124,23 @@ class S3Ledger:
 
     def announce(self, entry: Mapping[str, Any]) -> None:
         """Keep the entry of a run that is BROKEN before its end, in case it does not live to append it."""
-        self.put(f"{_RED}{entry['run_id']}.json", canonical_json(sealed(entry, None)))
+        self.put(_mark(entry), canonical_json(sealed(entry, None)))
+        self._announced.add(_mark(entry))
 
     def settle(self) -> list[str]:
-        """Append what runs announced that were killed before they could; return their ids.
-
-        What is in the chain already stays announced: a runner need not be allowed to delete.
-        """
-        marks = [name for name in self._names() if name.startswith(_RED)]
-        known = {str(entry.get("run_id")) for entry in self.entries()} if marks else set()
-        late = [name for name in marks if name.removeprefix(_RED).removesuffix(".json") not in known]
-        return [
-            str(self.append(announced(self._get(name) or b"", f"{self.location}/{name}")).get("run_id"))
-            for name in late
-        ]
+        """Append what runs announced that were killed before they could; return their ids."""
+        late = []
+        for name in [name for name, size in self._listed(_RED) if size]:
+            entry = announced(self._get(name) or b"", f"{self.location}/{name}")
+            if not records(self, str(entry.get("run_id"))):
+                late.append(str(self.append(entry).get("run_id")))
+            self.put(name, b"")
+        return late
 
     def verify(self) -> Verification:
         """Check the complete chain, and that it still ends where the newest append left it."""
-        links, newest = self._read()
-        return ending(inspect(links), links, newest)
+        newest = self._memory()
+        return inspect(self._links(max(self._sizes(newest), default=0)), newest)
 
     def lease(self, key: str) -> S3Lease:
         """Return the lease ``<prefix>/lease-<key>.json``."""
@@ -157,26 +180,96 @@ class S3Ledger:
 
         return self._within("read", read)
 
-    def _read(self) -> tuple[list[Link], Mapping[str, Any] | None]:
-        # The memory first: read last, it could be of an entry that was created after the listing.
-        newest = remembered(self._get(_NEWEST) or b"")
-        names = [name for name in self._names() if _ENTRY.fullmatch(name)]
+    def _memory(self) -> Mapping[str, Any] | None:
+        return remembered(self._get(_NEWEST) or b"")
+
+    def _sizes(self, newest: Mapping[str, Any] | None) -> dict[int, int]:
+        """Return number and size of the entries that the memory holds, and of all that were added since."""
+        seq = newest["seq"] if newest else 0
+        found = self._listed("", after=_name(max(0, seq - KEPT)))
+        sizes = {int(name[:8]): size for name, size in found if _ENTRY.fullmatch(name)}
+        return {seq: -1, **sizes} if seq else sizes
+
+    def _end(self, count: int) -> list[bytes]:
+        """Return the newest entries. One that the memory holds is read only if its object has another size.
+
+        The newest that it holds is always read: what it is linked to is in the ledger, or does not fit.
+        """
+        newest = self._memory()
+        sizes = self._sizes(newest)
+        extent = max(sizes, default=0)
+        if newest is not None:
+            held = {each.get("seq"): canonical_json(each) for each in _entries(newest)[:-1]}
+            wanted = range(max(1, extent - count + 1), extent + 1)
+            held = {each: held[each] for each in wanted if len(held.get(each, b"")) == sizes.get(each)}
+            read = self._read([_name(each) for each in wanted if each not in held])
+            found = [held[each] if each in held else next(read) for each in wanted]
+            if is_end(found, newest):
+                return found
+        end = deque[bytes](maxlen=count)
+        refuse_broken(inspect(_kept(self._links(extent), end), newest), self.location)
+        return [*end]
+
+    def _links(self, extent: int) -> Iterator[Link]:
+        """Yield the entries up to a number, with a few bundles read ahead, so that memory stays flat."""
+        starts = range(1, extent + 1, BUNDLE)
+        full = starts[: extent // BUNDLE]
+        coming = deque[Future[bytes | None]]()
         with ThreadPoolExecutor(READERS) as pool:
-            contents = list(pool.map(self._get, names))
-        pairs = zip(names, contents, strict=True)
-        return [Link(place=name, entry=parsed(content or b"")) for name, content in pairs], newest
+            for place, start in enumerate(starts):
+                for later in full[place + len(coming) : place + READERS]:
+                    coming.append(pool.submit(self._get, _bundle(later)))
+                if coming and (lines := coming.popleft().result()):
+                    yield from (Link(_bundle(start), line) for line in lines.rstrip(b"\n").split(b"\n"))
+                else:
+                    names = [_name(each) for each in range(start, min(start + BUNDLE, extent + 1))]
+                    yield from map(Link, names, self._read(names))
 
-    def _names(self) -> list[str]:
-        """Return the names of all objects, sorted."""
-        start = self._key("")
+    def _bundle_up(self, newest: Mapping[str, Any]) -> None:
+        """Write a full number of entries once more, in one object; without it, they are read one by one.
 
-        def read() -> list[str]:
-            pages = self._s3().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=start)
-            return sorted(
-                found["Key"].removeprefix(start) for page in pages for found in page.get("Contents", ())
+        What was edited or removed is not taken over: the bundle would be what ``verify`` reads from then on.
+        """
+        first = newest["seq"] - BUNDLE + 1
+        if newest["seq"] % BUNDLE:
+            return
+        problem = "its entries are not linked: see readiness ledger verify"
+        try:
+            lines = [*self._read([_name(each) for each in range(first, first + BUNDLE)])]
+            if is_end(lines, newest):
+                self.put(_bundle(first), b"\n".join([*lines, b""]), IfNoneMatch="*")
+                return
+        except LedgerError as refused:
+            problem = refused.what
+        self._notes.append(f"{_bundle(first)} is not written: {problem}")
+
+    def _listed(self, start: str, after: str = "") -> list[tuple[str, int]]:
+        """Return name and size of the objects whose names begin with ``start`` and follow ``after``, sorted.
+
+        Entries begin with a digit; of all else, only what a full page of them brings along is returned.
+        """
+        root = self._key("")
+
+        def read() -> list[tuple[str, int]]:
+            found: list[tuple[str, int]] = []
+            pages = (
+                self._s3()
+                .get_paginator("list_objects_v2")
+                .paginate(Bucket=self.bucket, Prefix=root + start, StartAfter=root + after)
             )
+            for page in pages:
+                objects = page.get("Contents", ())
+                found += ((each["Key"].removeprefix(root), each.get("Size", -1)) for each in objects)
+                if not start and found and found[-1][0] > ":":
+                    break
+            return sorted(each for each in found if each[0].startswith(start) and each[0] > after)
 
         return self._within("read", read)
+
+    def _read(self, names: Sequence[str]) -> Iterator[bytes]:
+        """Read objects side by side; nothing for one that is not there."""
+        with ThreadPoolExecutor(READERS) as pool:
+            return iter([content or b"" for content in pool.map(self._get, names)])
 
     def _get(self, name: str) -> bytes | None:
         found = self.stored(name)
@@ -194,10 +287,13 @@ class S3Ledger:
                 return True
             raise
 
-    def _remember(self, record: Mapping[str, Any]) -> None:
-        """Note which entry is the newest; it is in the chain and counts without this, too."""
+    def _remember(self, record: Mapping[str, Any], end: Sequence[bytes]) -> None:
+        """Note which entries are the newest; this one is in the chain and counts without this, too."""
+        held = b'{"entries":[%b],"hash":"%b","seq":%d}'
         try:
-            self.put(_NEWEST, canonical_json({"seq": record["seq"], "hash": record["hash"]}))
+            self.put(_NEWEST, held % (b",".join(end[-KEPT:]), record["hash"].encode(), record["seq"]))
+            if (mark := _mark(record)) in self._announced:
+                self.put(mark, b"")
         except LedgerError as problem:
             self._notes.append(f"{_NEWEST} lags behind: {problem.what}")
 
@@ -310,8 +406,29 @@ def _age(found: Mapping[str, Any]) -> float:
     return (parsedate_to_datetime(now) - written).total_seconds() if written and now else 0.0
 
 
-def _name(record: Mapping[str, Any]) -> str:
-    return f"{record['seq']:08d}.json"
+def _kept(links: Iterator[Link], end: deque[bytes]) -> Iterator[Link]:
+    """Hand links on, and keep what they hold."""
+    for link in links:
+        end.append(link.content)
+        yield link
+
+
+def _entries(newest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the entries that a memory holds; that of an older version holds none."""
+    found = newest.get("entries")
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def _name(number: int) -> str:
+    return f"{number:08d}.json"
+
+
+def _bundle(first: int) -> str:
+    return f"{first:08d}-{first + BUNDLE - 1:08d}.jsonl"
+
+
+def _mark(entry: Mapping[str, Any]) -> str:
+    return f"{_RED}{entry.get('run_id')}.json"
 
 
 def _code(problem: Exception) -> str:

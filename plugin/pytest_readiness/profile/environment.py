@@ -57,6 +57,10 @@ class Vault:
         self._values[key] = value
         return value
 
+    def renew(self, key: str) -> None:
+        """Resolve a secret of the profile again when it is next asked for."""
+        self._values.pop(key, None)
+
     def hide(self, name: str, value: str) -> None:
         """Give the redactor a secret that is not the profile's."""
         self._redactor.add(value, name)
@@ -136,6 +140,10 @@ class Environment:
     def secret(self, key: str) -> str:
         """Return the value of a secret such as ``auth.key``; SetupError says what to do if there is none."""
         return self._vault.value(key)
+
+    def renew(self, key: str) -> None:
+        """Read a secret again when it is next asked for, because it was rotated; the old one stays hidden."""
+        self._vault.renew(key)
 
     def hide(self, name: str, value: str) -> None:
         """Keep a further live secret, such as one that a check made itself, out of all reports."""

@@ -6,11 +6,13 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ..core.errors import PlanError, ProfileError, ReadinessError
 from ..core.plan import PLAN_NAME, Plan
+from ..core.shards import SUFFIX, opened
 from .profile import Profile
 from .schema import DIRECTORY, SCHEMA_NAME, Schema
 
@@ -114,3 +116,19 @@ def _read(path: Path, source: str, what: str, error: type[ReadinessError] = Prof
             allowed=f"{what} in TOML",
             action="correct the path or the file",
         ) from problem
+
+
+def read_shards(paths: Iterable[Path]) -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:
+    """Return what shards left, with its place, and what cannot be read; a directory stands for all in it."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    unread: list[str] = []
+    for path in (each for place in paths for each in _shards_in(place)):
+        try:
+            found.append((str(path), opened(read_file(path, LARGEST_RECORD))))
+        except (OSError, ValueError, RecursionError) as problem:
+            unread.append(f"{path.name} cannot be read: {problem}")
+    return found, unread
+
+
+def _shards_in(path: Path) -> list[Path]:
+    return sorted(path.rglob(f"*{SUFFIX}")) if path.is_dir() else [path]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -48,33 +49,98 @@ class LeakScanner(Protocol):
         ...
 
 
-def write_all(
-    model: Mapping[str, Any], directory: Path, redactor: LeakScanner, formats: Collection[str] = ()
-) -> list[str]:
-    """Write the reports of ``model`` into ``directory``; return the names withheld for a secret in them.
+class Drafts:
+    """Reports that are rendered, scanned and written, each under a name of a draft until :meth:`publish`.
 
-    They are the standard ones and those of ``formats``. Those of other formats go: they are an earlier run's.
-
-    A report replaces its predecessor in one step, so that a reader sees the old one or the new one. One that
-    leaks never gets its name, and takes its predecessor away: that must not be mistaken for this run's.
+    They are the standard ones and those of ``formats``; ``brief``: with a page for a run without results,
+    which needs no template. ``leaked`` names those that hold a secret, the page of raw results among them.
     Raises ReadinessError when the directory cannot be written.
     """
-    wanted = {**STANDARD, **dict(FORMATS[name] for name in formats)}
-    with _translated(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-        for name in NAMES:
-            if name not in wanted:
-                (directory / name).unlink(missing_ok=True)
-        leaked = [
-            name
-            for name, render in wanted.items()
-            if not replace_file(directory / name, render(model), redactor)
-        ]
-        page = directory / RESULTS_NAME
-        if page.is_file() and redactor.leaks(page.read_bytes()):
-            page.unlink()
-            leaked.append(RESULTS_NAME)
-    return leaked
+
+    def __init__(
+        self,
+        model: Mapping[str, Any],
+        directory: Path,
+        redactor: LeakScanner,
+        formats: Collection[str] = (),
+        *,
+        brief: bool = False,
+    ) -> None:
+        self._directory = directory
+        self.leaked: list[str] = []
+        self._contents: dict[str, bytes] = {}
+        wanted = {**STANDARD, **dict(FORMATS[name] for name in formats)}
+        if brief:
+            wanted[HTML_NAME] = html.brief
+        try:
+            with _translated(directory):
+                directory.mkdir(parents=True, exist_ok=True)
+                for name, render in wanted.items():
+                    self._prepare(name, _encoded(render(model)), redactor)
+                page = directory / RESULTS_NAME
+                if page.is_file() and redactor.leaks(page.read_bytes()):
+                    self.leaked.append(RESULTS_NAME)
+        except BaseException:
+            self.drop()
+            raise
+
+    def publish(self, filled: Mapping[str, str] | None = None) -> list[str]:
+        """Give each report its name in one step, so that a reader sees the old one or the new one.
+
+        ``filled`` says what to write in place of texts that stood for what was not known yet. A report that
+        leaks takes its predecessor away: that must not be mistaken for this run's. So do those of formats
+        that are not asked for, which are an earlier run's. Returns the names that are withheld.
+        """
+        with _translated(self._directory):
+            for name in NAMES:
+                if name not in self._contents:
+                    (self._directory / name).unlink(missing_ok=True)
+            for name, content in self._contents.items():
+                draft = _draft(self._directory / name)
+                if changed := _filled(content, filled or {}):
+                    with draft.open("r+b") as file:  # the room on the disk is there already
+                        file.write(changed)
+                        file.truncate()
+                draft.replace(self._directory / name)
+            if RESULTS_NAME in self.leaked:
+                (self._directory / RESULTS_NAME).unlink(missing_ok=True)
+        return self.leaked
+
+    def drop(self) -> None:
+        """Take the drafts away."""
+        for name in self._contents:
+            with contextlib.suppress(OSError):
+                _draft(self._directory / name).unlink(missing_ok=True)
+
+    def _prepare(self, name: str, content: bytes, redactor: LeakScanner) -> None:
+        if redactor.leaks(content):
+            self.leaked.append(name)
+            return
+        self._contents[name] = content
+        path = self._directory / name
+        _draft(path).write_bytes(content)
+        if path.is_dir():  # what a file cannot replace later
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+
+
+def _filled(content: bytes, filled: Mapping[str, str]) -> bytes:
+    """Return a content with each text in place of what stands for it, empty where nothing does."""
+    changed = content
+    for placeholder, text in filled.items():
+        changed = changed.replace(placeholder.encode(), text.encode())
+    return b"" if changed is content else changed
+
+
+def write_all(
+    model: Mapping[str, Any],
+    directory: Path,
+    redactor: LeakScanner,
+    formats: Collection[str] = (),
+    *,
+    brief: bool = False,
+) -> list[str]:
+    """Write the reports of ``model`` as :class:`Drafts` does, at once; return the names that are withheld."""
+    return Drafts(model, directory, redactor, formats, brief=brief).publish()
 
 
 def append_summary(model: Mapping[str, Any], redactor: LeakScanner) -> str:
@@ -83,7 +149,7 @@ def append_summary(model: Mapping[str, Any], redactor: LeakScanner) -> str:
         return ""
     path = Path(name)
     try:
-        text = github.summary(model, path.stat().st_size if path.exists() else 0)
+        text = github.job_summary(model, path.stat().st_size if path.exists() else 0)
         data = text.encode("utf-8", "backslashreplace")
         if redactor.leaks(data):
             return "a live secret was found in the job summary; it is withheld"
@@ -141,9 +207,8 @@ def put_back(directory: Path, earlier: Mapping[str, bytes]) -> None:
         for name in (*NAMES, ATTESTATION_NAME):
             (directory / name).unlink(missing_ok=True)
         for name, content in earlier.items():
-            draft = directory / f".{name}.{os.getpid()}.draft"
-            draft.write_bytes(content)
-            draft.replace(directory / name)
+            _draft(directory / name).write_bytes(content)
+            _draft(directory / name).replace(directory / name)
 
 
 def discard(directory: Path, *pages: Path) -> None:
@@ -153,7 +218,7 @@ def discard(directory: Path, *pages: Path) -> None:
             page.unlink(missing_ok=True)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _translated(directory: Path) -> Iterator[None]:
     try:
         yield
@@ -167,15 +232,23 @@ def _translated(directory: Path) -> Iterator[None]:
 
 def replace_file(path: Path, content: str, redactor: LeakScanner | None = None) -> bool:
     """Write a file in one step; False for one that leaks: it is not written, and its predecessor goes."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    data = _encoded(content)
+    if redactor is not None and redactor.leaks(data):
+        path.unlink(missing_ok=True)
+        return False
+    draft = _draft(path)
     try:
-        # A lone surrogate cannot be encoded; as an escape it is readable, and in JSON even exact.
-        draft.write_bytes(content.encode("utf-8", "backslashreplace"))
-        clean = redactor is None or not redactor.leaks(draft.read_bytes())
-        if clean:
-            draft.replace(path)
-        else:
-            path.unlink(missing_ok=True)
+        draft.write_bytes(data)
+        draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
-    return clean
+    return True
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.draft")
+
+
+def _encoded(text: str) -> bytes:
+    """Encode a report. A lone surrogate cannot be: as an escape it is readable, and in JSON even exact."""
+    return text.encode("utf-8", "backslashreplace")

@@ -73,7 +73,7 @@ def pictures(model: Mapping[str, Any]) -> tuple[Picture, ...]:
     found = [
         _runs(_rows(model, "runs")),
         *(
-            _total(chart) if chart.get("kind") == "total" else _bars(chart)
+            _line(chart) if chart.get("kind") in ("curve", "total") else _bars(chart)
             for chart in _rows(model, "charts")
         ),
         _goals(_rows(model, "goals")),
@@ -153,8 +153,8 @@ def _against(point: Mapping[str, Any]) -> str:
     return "plain" if limit is None else "good" if point["value"] <= limit else "bad"
 
 
-def _total(chart: Mapping[str, Any]) -> Picture | None:
-    """Draw a running total as a line, with a mark at its limit."""
+def _line(chart: Mapping[str, Any]) -> Picture | None:
+    """Draw a running total or a curve as a line, with a mark at its limit."""
     points, unit = _rows(chart, "points"), one_line(chart.get("unit"), 12)
     last, limit = points[-1]["value"], points[-1].get("limit")
     top = max(*(abs(point["value"]) for point in points), limit or 0, 1e-9)

@@ -16,8 +16,7 @@ from xml.etree import ElementTree as ET
 
 from ..core.formats import one_line, parse_moment
 from ..core.model import Verdict
-from .document import and_others
-from .headline import counts, headline, streak
+from .document import and_others, counts, headline, streak
 from .sections import rows
 
 

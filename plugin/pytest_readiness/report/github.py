@@ -1,4 +1,4 @@
-"""GitHub Actions: annotations of the causes on the commit, and the job summary."""
+"""What GitHub Actions shows of a run: annotations of the causes, and the job's summary."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..core.formats import one_line
-from . import markdown
 from .document import and_others
+from .markdown import render
 from .sections import rows
 
 #: The variables of a runner: its mark, and the file of the step's summary.
@@ -19,7 +19,7 @@ _REST = "\n\nThe rest is in readiness.md.\n"
 _PLACE = re.compile(r"(.+?)(?::(\d+))?")
 
 
-def commands(model: Mapping[str, Any]) -> list[str]:
+def workflow_commands(model: Mapping[str, Any]) -> list[str]:
     """Return a workflow command for each of the first ten causes.
 
     It is an error, a warning for a P1, and a notice where the run is READY: then it is what comes next.
@@ -32,12 +32,12 @@ def commands(model: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def summary(model: Mapping[str, Any], taken: int = 0) -> str:
+def job_summary(model: Mapping[str, Any], taken: int = 0) -> str:
     """Return Markdown to append to a job summary of ``taken`` bytes; what GitHub would refuse is left out.
 
     It ends between two sections then, or is empty where not even the first one fits.
     """
-    text = f"\n{markdown.render(model)}"
+    text = f"\n{render(model)}"
     room = SUMMARY_LIMIT - 1 - taken
     data = text.encode("utf-8", "backslashreplace")
     if len(data) <= room:

@@ -5,21 +5,23 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 from markupsafe import Markup, escape
 
 from ..core.formats import counted, number, one_line, printable
 from .charts import pictures
-from .document import segments
-from .headline import headline, pairs
+from .document import headline, pairs, segments
 from .sections import record, rows, sections
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parent / "templates"
 #: How a word of the model is coloured: good, careful, bad, or quiet. A word that is not here stays plain.
@@ -92,47 +94,102 @@ def render(model: Mapping[str, Any]) -> str:
     )
 
 
+def brief(model: Mapping[str, Any]) -> str:
+    """Return the page of a run without results, such as one that has just begun: verdict and reasons."""
+    head, style = headline(model), _file("readiness.css")
+    policy = f"default-src 'none'; style-src '{_hash(style)}'; base-uri 'none'; form-action 'none'"
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in head.reasons)
+    facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in head.facts)
+    kind = tone(head.verdict)
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(head.verdict)}: {escape(head.title)}</title>
+<style>{style}</style>
+</head>
+<body>
+<header class="{kind}">
+<h1>{escape(head.title)}</h1>
+<p class="verdict"><strong id="readiness-verdict" class="{kind}">{escape(head.verdict)}</strong></p>
+<ul>{reasons}</ul>
+<dl>{facts}</dl>
+</header>
+</body>
+</html>
+"""
+
+
 def anchor(check: object) -> str:
     """Return the short id of a check's section, the same in every report."""
     return "c-" + hashlib.sha256(str(check).encode("utf-8", "replace")).hexdigest()[:8]
 
 
+#: What is the value of an attribute without quotes.
+_UNQUOTED = re.compile(r"[\w./#-]+")
+#: Our columns in pytest-html's table.
+_COLUMNS = {"goal": "Goal", "severity": "Severity", "class": "Class"}
+
+
 def header_cells() -> list[str]:
     """Return the header cells of our columns in pytest-html's table."""
-    return _cells("header")
+    return [f'<th class="sortable" data-column-type="{key}">{name}</th>' for key, name in _COLUMNS.items()]
 
 
 def blank_cells() -> list[str]:
     """Return as many cells as those of :func:`header_cells`, for a row that is no check's."""
-    return _cells("blank")
+    return [f'<td class="col-{key}"></td>' for key in _COLUMNS]
 
 
-def row_cells(check: Mapping[str, Any], link: str) -> list[str]:
-    """Return all cells of a check's row; ``link`` is where the report is, seen from the page.
+def row(check: Mapping[str, Any], link: str, log: str) -> dict[str, Any]:
+    """Return a check's row for pytest-html; ``link`` is where the report is, seen from the page.
 
-    They hold text alone, but for the last one: pytest-html's click handler takes an element inside a cell for
-    another row.
+    All cells are one text with few quotes and brackets, which take five characters where pytest-html keeps
+    its rows: JSON in an attribute. They hold text alone, but for the last one: its click handler takes an
+    element inside a cell for another row. ``log`` is what unfolds below it, HTML; without one, the check's
+    summary does.
     """
-    return _cells("row", check, link, RESULTS.get(str(check.get("outcome")), "Error"))
+    words = {key: str(check.get(key) or "") for key in _COLUMNS}
+    texts = {
+        "result": RESULTS.get(str(check.get("outcome")), "Error"),
+        "testId": escaped(check.get("nodeid")),
+        **{key: escaped(word, 80) for key, word in words.items()},
+        "duration": f"{check.get('duration_s') or 0:.2f} s",
+    }
+    cells = [f"<td class={_class(key, words.get(key, ''))}>{text}" for key, text in texts.items()]
+    target = f"{escape(link)}#{anchor(check.get('id'))}"
+    quote = "" if _UNQUOTED.fullmatch(target) else '"'
+    cells.append(f"<td class=col-links><a href={quote}{target}{quote}>evidence</a>")
+    log = log or escaped(check.get("summary")) or "No log output captured."
+    return {**texts, "log": log, "resultsTableRow": ["".join(cells)]}
+
+
+def _class(key: str, word: str) -> str:
+    return f'"col-{key} rd-{tone(word)}"' if word and tone(word) != "plain" else f"col-{key}"
 
 
 def name_cell(nodeid: str) -> str:
     """Return the cell that names a test, escaped: pytest-html writes a node id into its page as it is."""
-    return _cells("name", nodeid)[0]
+    return f'<td class="col-testId">{escaped(nodeid)}</td>'
 
 
 def banner(model: Mapping[str, Any], link: str) -> str:
     """Return what stands above pytest-html's table: the verdict, and where the report is."""
-    return "\n".join(_cells("banner", headline(model), link))
+    made = _templates().get_template("results.html.j2").render(head=headline(model), link=link)
+    return str(made).strip()
 
 
-def _cells(macro: str, *arguments: object) -> list[str]:
-    made = getattr(_templates().get_template("results.html.j2").module, macro)(*arguments)
-    return str(made).strip().splitlines()
+def tone(word: object) -> str:
+    """Return how a word of the model is coloured."""
+    return _TONE.get(str(word), "plain")
 
 
 @cache
 def _templates() -> Environment:
+    from jinja2 import ChainableUndefined, Environment, FileSystemLoader  # not for a run that just begins
+
     made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -147,7 +204,7 @@ def _templates() -> Environment:
         "number": number,
         "pairs": pairs,
         "parts": lambda text: [*segments(one_line(text))],
-        "tone": lambda word: _TONE.get(str(word), "plain"),
+        "tone": tone,
         "counted": counted,
     }
     return made
@@ -232,6 +289,6 @@ def _exchange(entry: Mapping[str, Any], *, full: bool) -> Iterator[str]:
             yield f"  {mark} {one_line(text, None if full else BODY_LIMIT)}"
 
 
-def escaped(text: object) -> str:
+def escaped(text: object, limit: int | None = None) -> str:
     """Return one line as the content of an element."""
-    return str(escape(one_line(text)))
+    return str(escape(one_line(text, limit)))

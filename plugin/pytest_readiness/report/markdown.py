@@ -1,4 +1,4 @@
-"""The readiness report as GitHub-flavoured Markdown."""
+"""The report as GitHub-flavoured Markdown."""
 
 from __future__ import annotations
 
@@ -6,8 +6,20 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, assert_never
 
-from .document import Action, Actions, Block, Cell, Checklist, Paragraph, Section, Steps, Table, segments
-from .headline import Headline, headline
+from .document import (
+    Action,
+    Actions,
+    Block,
+    Cell,
+    Checklist,
+    Headline,
+    Paragraph,
+    Section,
+    Steps,
+    Table,
+    headline,
+    segments,
+)
 from .sections import appendix, sections
 
 # An underscore inside a word is literal in GitHub's dialect, which keeps PLATFORM_BUG readable in the source.
@@ -29,9 +41,9 @@ def render(model: Mapping[str, Any]) -> str:
     for section in sections(model):
         lines.extend(_section(section))
     text = "\n".join(lines)
-    for section in appendix(model):
-        detail = "\n".join(_section(section))
-        if len((text + detail).encode("utf-8", "replace")) > LIMIT:
+    for section in appendix(model, LIMIT):
+        detail = "" if section.least > LIMIT else "\n".join(_section(section))
+        if not detail or len((text + detail).encode("utf-8", "replace")) > LIMIT:
             detail = f"{section.title}: in readiness.html.\n"
         text += "\n" + detail
     return text.rstrip("\n") + "\n"

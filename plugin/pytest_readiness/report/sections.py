@@ -20,8 +20,9 @@ from .document import (
     Table,
     Tick,
     and_others,
+    headline,
+    pairs,
 )
-from .headline import headline, pairs
 
 Model: TypeAlias = Mapping[str, Any]
 
@@ -36,6 +37,7 @@ WAIVER_COLUMNS = ("Check", "State", "Reason", "Owner", "Approver", "Issued", "Ex
 DECISION_COLUMNS = ("Date", "Decision", "Rationale")
 BLOCKER_COLUMNS = ("Check", "Goal", "Severity", "Class", "Observed", "Rule")
 CHECK_COLUMNS = ("Check", "Goal", "Severity", "Outcome", "Class", "Attempts", "Seconds", "Summary")
+EXCHANGE_COLUMNS = ("Check", "Request", "Status", "Answer")
 MEASUREMENT_COLUMNS = ("Figure", "Observed", "Expected", "Limit")
 #: W3C Trace Context: version, trace id, parent id, flags; a later version may go on.
 _TRACEPARENT = re.compile(
@@ -120,6 +122,8 @@ def unexamined(model: Model, beside: str = "") -> Iterator[tuple[str, str]]:
     Places that a reader finds ``beside`` them, in the text of the blockers, are left out.
     """
     for check in rows(model, "checks"):
+        if not check.get("evidence"):
+            continue
         notes = [text(entry.get("text")) for entry in rows(check, "evidence") if entry.get("kind") == "note"]
         places = dict.fromkeys(note[note.index(UNREAD) :] for note in notes if UNREAD in note)
         listed = [place for place in places if place not in beside]
@@ -260,15 +264,30 @@ def _declaration(model: Model) -> Iterable[Block]:
     yield from (Paragraph(reason) for reason in head.reasons)
 
 
-def appendix(model: Model) -> tuple[Section, ...]:
-    """Return the folded sections after the report proper; those without content are left out."""
-    found = (
-        *record(model),
-        Section("Exchanges of checks that did not pass", tuple(_exchanges(model)), folded=True),
-        Section("All checks", tuple(tabled(model, "checks", CHECK_COLUMNS, _check)), folded=True),
-        Section("Figures", tuple(_figures(model)), folded=True),
+def appendix(model: Model, room: int) -> tuple[Section, ...]:
+    """Return the folded sections after the report proper; those without content are left out.
+
+    A table ends where it holds more than ``room`` characters: the report has no room for it then.
+    """
+    checks = rows(model, "checks")
+    tables = (
+        ("Exchanges of checks that did not pass", EXCHANGE_COLUMNS, _exchanges(model)),
+        ("All checks", CHECK_COLUMNS, map(_check, checks)),
+        ("Figures", ("Check", *MEASUREMENT_COLUMNS), _figures(model)),
     )
-    return tuple(section for section in found if section.blocks)
+    found = ((title, columns, tuple(_within(room, cells))) for title, columns, cells in tables)
+    details = (
+        Section(title, (Table(columns, cells),), folded=True) for title, columns, cells in found if cells
+    )
+    return (*record(model), *details)
+
+
+def _within(room: int, cells: Iterable[tuple[Cell, ...]]) -> Iterator[tuple[Cell, ...]]:
+    for row in cells:
+        yield row
+        room -= sum(len(cell.text) for cell in row)
+        if room < 0:
+            return
 
 
 def record(model: Model) -> tuple[Section, ...]:
@@ -285,16 +304,12 @@ def _check(row: Model) -> tuple[Cell, ...]:
     return name, goal, *words, *texts(row, "attempts"), seconds, Cell(text(row.get("summary")), note=covered)
 
 
-def _exchanges(model: Model) -> Iterable[Block]:
-    found = tuple(
-        (Cell(text(check.get("id")), "code"), *_exchange(entry))
-        for check in rows(model, "checks")
-        if check.get("outcome") != "passed"
-        for entry in rows(check, "evidence")
-        if entry.get("kind") == "exchange"
-    )
-    if found:
-        yield Table(("Check", "Request", "Status", "Answer"), found)
+def _exchanges(model: Model) -> Iterator[tuple[Cell, ...]]:
+    for check in rows(model, "checks"):
+        if check.get("outcome") != "passed":
+            for entry in rows(check, "evidence"):
+                if entry.get("kind") == "exchange":
+                    yield (Cell(text(check.get("id")), "code"), *_exchange(entry))
 
 
 def _exchange(entry: Model) -> tuple[Cell, ...]:
@@ -316,14 +331,10 @@ def trace_id(exchange: Model) -> str:
     return found[1] if found else ""
 
 
-def _figures(model: Model) -> Iterable[Block]:
-    found = tuple(
-        (Cell(text(check.get("id")), "code"), *cells)
-        for check in rows(model, "checks")
-        for cells in measurements(rows(check, "evidence"))
-    )
-    if found:
-        yield Table(("Check", *MEASUREMENT_COLUMNS), found)
+def _figures(model: Model) -> Iterator[tuple[Cell, ...]]:
+    for check in rows(model, "checks"):
+        for cells in measurements(rows(check, "evidence")):
+            yield (Cell(text(check.get("id")), "code"), *cells)
 
 
 def measurements(evidence: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Cell, ...]]:

@@ -9,8 +9,7 @@ from itertools import accumulate
 from typing import Any
 
 from ..core.formats import ELLIPSIS, one_line
-from .document import and_others
-from .headline import Headline, counts, headline, self_test, streak
+from .document import Headline, and_others, counts, headline, self_test, streak
 from .sections import rows, unexamined
 
 COLUMNS = 100

@@ -21,8 +21,7 @@ from typing import Any, TypeAlias, TypeVar
 from ..core.model import Outcome
 from ..report import report_of
 from . import PlatformError
-from .catalogue import Fault
-from .judging import FalseAlarm, Finding, false_alarms, judge
+from .catalogue import FalseAlarm, Fault, Finding, false_alarms, judge_fault
 from .platform import Address, Control, Platform, last_words
 from .runner import Runner
 
@@ -82,6 +81,8 @@ class Worker:
         self._address = Address(profile="", control="", env={})
         self.control = Control("")
         self._at_boot = ""
+        #: The clean variant that it is, "" for none.
+        self.variant = ""
         #: Wall seconds by what they went into, and the suite digests that the runs reported.
         self.spent: defaultdict[str, float] = defaultdict(float)
         self.suite_digests: set[str] = set()
@@ -91,7 +92,7 @@ class Worker:
 
         Raises PlatformError, also while the self-test stops.
         """
-        chosen = ("--variant", variant) if variant else ()
+        self.variant, chosen = variant, ("--variant", variant) if variant else ()
         with self.timed("boot"):
             self._platform = Platform((*self._setup.command, *chosen), self._setup.root, self._log)
             if (
@@ -126,7 +127,7 @@ class Worker:
             delay = () if any(check.outcome == Outcome.FLAKY for check in fault.checks) else _AT_ONCE
             with self.timed("faults"):
                 model = self.suite_run(fault.select, (*delay, *fault.args))
-            finding = judge(fault, model, seconds=time.monotonic() - began)
+            finding = judge_fault(fault, model, seconds=time.monotonic() - began)
         except NoReport as problem:
             finding = Finding(fault=fault, detected=False, why=str(problem), seconds=time.monotonic() - began)
         except PlatformError as problem:
@@ -170,7 +171,7 @@ class Worker:
         if not leaked:
             return None
         self.close()
-        self.boot()
+        self.boot(self.variant)
         return Leak(fault=fault.id if fault is not None else "a clean run", what=leaked)
 
     def suite_run(

@@ -22,7 +22,7 @@ from ..core.formats import counted, digest, filled, matching
 from ..core.model import Scope
 from ..core.plan import Plan
 from ..report import replace_file
-from . import CatalogueError, NothingProved, PlatformError, page, score
+from . import CatalogueError, NothingProved, PlatformError, mutation, page
 from .campaign import Campaign, Setup
 from .catalogue import Catalogue, Fault, load, variants_of
 from .mutation import survey
@@ -194,7 +194,7 @@ def _try(options: argparse.Namespace, plan: Plan, root: Path, out: TextIO, work:
 def _try_mutants(options: argparse.Namespace, plan: Plan, root: Path, out: TextIO, work: Path) -> int:
     suite = digest({str(path): content.hex() for path, content in _state_of(root / plan.suite).items()})
     model = survey(options, plan, root, out, work, suite)
-    _write(model, root / options.report, "mutants", score.render(model), score.lines(model), out)
+    _write(model, root / options.report, "mutants", mutation.render(model), mutation.lines(model), out)
     return PROVED if not model["alarms"] and (model["score"] or 0) >= options.floor else NOT_PROVED
 
 

@@ -7,7 +7,6 @@ those are tried first, then every check of a phase that reaches the service, dri
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections import Counter, defaultdict, deque
@@ -21,19 +20,15 @@ from ..core.formats import matches
 from ..core.model import FailureClass, Outcome
 from . import CatalogueError, PlatformError
 from .campaign import NoReport, Setup, Worker
-from .catalogue import SuiteCheck
-from .judging import is_red
-from .platform import Control
+from .catalogue import SuiteCheck, is_red
 
 #: What the checks that are tried first may take together, s of their own time, and how many they may be.
 FIRST_S, FIRST_CHECKS = 3.0, 40
 #: The checks that killed run without a mutant after so many mutants, or after so long.
 CONTROL_EVERY, CONTROL_AFTER_S = 12, 90.0
-#: Services that note their lines are several times slower.
-TRACED_WITHIN_S = 900.0
 #: A mutant stays on, so a second attempt meets what an attempt a second later would.
-_OPTIONS = ("--reruns", "1", "--reruns-delay", "0")
-_DRILLS = "--drills"
+RUN_OPTIONS = ("--reruns", "1", "--reruns-delay", "0")
+DRILLS = "--drills"
 KILLED, NOT_STARTED, SURVIVED, UNREACHED = "killed", "does not start", "survived", "not reached"
 
 
@@ -42,7 +37,8 @@ class Mutant:
     """A mutant as the platform lists it. Without ``lines`` it runs when its service starts.
 
     ``reads`` is then where its value is read later: file, first and last line. Without ``services`` it is in
-    what the platform is made from: only checks that ask no service see it.
+    what the platform is made from: only checks that ask no service see it. With a ``variant`` it runs on that
+    clean variant of the platform alone.
     """
 
     id: str
@@ -56,6 +52,7 @@ class Mutant:
     lines: tuple[int, ...] = ()
     reads: tuple[tuple[str, int, int], ...] = ()
     equivalent: str = ""
+    variant: str = ""
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Mutant:
@@ -70,6 +67,7 @@ class Mutant:
                     (str(file), int(first), int(last)) for file, first, last in data.get("reads", ())
                 ),
                 equivalent=str(data.get("equivalent", "")),
+                variant=str(data.get("variant", "")),
             )
         except (KeyError, TypeError, ValueError) as problem:
             raise CatalogueError(f"a mutant is malformed: {problem!r}", where="GET /mutants") from problem
@@ -118,12 +116,12 @@ class Trace:
     def through(self, mutant: Mutant, service: str) -> list[str]:
         """Return the checks that ran through a mutant's lines in a service, or where its value is read.
 
-        For what runs when the service starts, these are all that reach the service; for one that is in no
-        service, all that reach none.
+        For what runs when the service starts, or on a variant, these are all that reach the service; for one
+        that is in no service, all that ask none.
         """
         if not mutant.services:
-            reaching = {n for name in self.lines for n in self._reaching(name)}
-            return [name for number, name in enumerate(self.checks, start=1) if number not in reaching]
+            asking = {n for name in self.lines for n in self._asking(name)}
+            return [name for number, name in enumerate(self.checks, start=1) if number not in asking]
         files = self.lines.get(service, {})
         places = mutant.reads
         if mutant.lines:
@@ -135,54 +133,18 @@ class Trace:
             for line in range(first, last + 1)
             for n in files.get(file, {}).get(str(line), ())
         }
-        if not places or 0 in hits:
+        if mutant.variant or not places or 0 in hits:
             hits = self._reaching(service)
         return [self.checks[number - 1] for number in sorted(hits) if number]
+
+    def _asking(self, service: str) -> set[int]:
+        """Return the checks for which lines run that no service runs by itself, without any check."""
+        files = self.lines.get(service, {}).values()
+        return {n for lines in files for numbers in lines.values() if 0 not in numbers for n in numbers}
 
     def _reaching(self, service: str) -> set[int]:
         files = self.lines.get(service, {}).values()
         return {n for lines in files for numbers in lines.values() for n in numbers}
-
-
-class Marker:
-    """A pytest plugin that tells the platform which check runs: its place in ``nodeids``, from 1."""
-
-    def __init__(self, control_url: str, nodeids: Sequence[str]) -> None:
-        self._control = Control(control_url)
-        self._numbers = {nodeid: number for number, nodeid in enumerate(nodeids, start=1)}
-
-    def pytest_runtest_logstart(self, nodeid: str) -> None:
-        """Called by pytest before a check's fixtures are made."""
-        with suppress(PlatformError):
-            self._control.mark(self._numbers.get(nodeid, 0))
-
-
-def sample(mutants: Iterable[Mutant], size: int, seed: str) -> list[Mutant]:
-    """Return ``size`` mutants, the same ones for the same seed, in an order of the seed's."""
-    return sorted(mutants, key=lambda each: hashlib.sha256(f"{seed} {each.id}".encode()).digest())[:size]
-
-
-def traced(worker: Worker, suite: str, checks: Mapping[str, SuiteCheck]) -> Trace:
-    """Run the whole suite, drills included, while the platform notes which lines run."""
-    nodeids = [check.nodeid for check in checks.values()]
-    worker.control.trace()
-    try:
-        marker = Marker(worker.control.url, nodeids)
-        model = worker.suite_run((suite, _DRILLS), _OPTIONS, [marker], TRACED_WITHIN_S)
-    except NoReport as problem:
-        raise PlatformError(f"the traced run failed: {problem}") from problem
-    lines = worker.control.traced()
-    seconds = {check["id"]: float(check["duration_s"] or 0) for check in model["checks"]}
-    return Trace(lines, tuple(checks), seconds, str(model.get("suite_digest", "")))
-
-
-def placed(mutants: Iterable[Mutant], trace: Trace) -> list[tuple[Mutant, str]]:
-    """Return each mutant with one service in which a check runs through it, chosen by its id's hash."""
-    found = []
-    for mutant in mutants:
-        reached = [name for name in mutant.services if trace.through(mutant, name)] or mutant.services or [""]
-        found.append((mutant, reached[hashlib.sha256(mutant.id.encode()).digest()[0] % len(reached)]))
-    return found
 
 
 class Experience:
@@ -197,7 +159,7 @@ class Experience:
         judges: Sequence[str] = (),
     ) -> None:
         self.checks = checks
-        self._judges = frozenset(name for name in checks if any(matches(each, name) for each in judges))
+        self.judges = frozenset(name for name in checks if any(matches(each, name) for each in judges))
         self.trace = trace
         self.drills = frozenset(name for name, check in checks.items() if check.drill)
         self.with_drills = with_drills
@@ -249,7 +211,7 @@ class Experience:
         return [
             name
             for name in self.trusted(self.checks)
-            if (self._file(name) in files or name in self._judges) and name not in self.drills
+            if (self._file(name) in files or name in self.judges) and name not in self.drills
         ]
 
     def _file(self, name: str) -> str:
@@ -277,6 +239,9 @@ class MutantWorker(Worker):
             return Fate(**facts, outcome=UNREACHED, why="no check runs through it")
         with self.timed("mutants"):
             by, outcome = "", SURVIVED
+            if self.variant != mutant.variant:
+                self.close()
+                self.boot(mutant.variant)
             try:
                 why = self._mutated(mutant, service)
             except PlatformError as problem:
@@ -305,17 +270,18 @@ class MutantWorker(Worker):
     def _killer(self, mutant: Mutant, through: Sequence[str], experience: Experience) -> tuple[str, str]:
         """Return the check that killed a mutant, and what it said; "" and what was odd when none did."""
         drills = [name for name in experience.trusted(through) if name in experience.drills]
+        judged = experience.trusted(experience.judges) if drills else []
         odd = ""
         for names, more in (
             (experience.first(mutant, through), ()),
             (experience.rest(through), ()),
-            (drills if experience.with_drills else (), (_DRILLS,)),
+            ([*drills, *judged] if experience.with_drills else (), (DRILLS,)),
         ):
             if not names:
                 continue
             for stop in (("-x",), ()):
                 try:
-                    model = self.suite_run(experience.selected(names), (*_OPTIONS, *stop, *more))
+                    model = self.suite_run(experience.selected(names), (*RUN_OPTIONS, *stop, *more))
                 except NoReport as problem:
                     odd = str(problem)
                     break
@@ -398,13 +364,13 @@ class MutantCampaign:
         since = time.monotonic()
         while not self._setup.stopping.is_set():
             target = self._next()
-            if target is not None:
-                recent.append(worker.attempt_mutant(*target, self._experience))
             due = len(recent) == CONTROL_EVERY or time.monotonic() - since > CONTROL_AFTER_S
-            if recent and (target is None or due):
+            if recent and (target is None or due or target[0].variant != worker.variant):
                 self._tell(worker, recent)
                 recent, since = [], time.monotonic()
-            if target is None and not self._left:  # what a check that cannot be trusted killed comes again
+            if target is not None:
+                recent.append(worker.attempt_mutant(*target, self._experience))
+            elif not self._left:  # what a check that cannot be trusted killed comes again
                 return
 
     def _tell(self, worker: MutantWorker, recent: Sequence[Fate]) -> None:
@@ -417,10 +383,10 @@ class MutantCampaign:
         drills = self._experience.drills
         selections = [
             [*self._experience.selected(name for name in killers if name not in drills)],
-            [*self._experience.selected(name for name in killers if name in drills), _DRILLS],
+            [*self._experience.selected(name for name in killers if name in drills), DRILLS],
         ]
         alarms = worker.clean_run(
-            "control run", [each for each in selections if each not in ([], [_DRILLS])]
+            "control run", [each for each in selections if each not in ([], [DRILLS])]
         ).alarms
         for alarm in alarms:
             self._news.put(alarm.as_data())

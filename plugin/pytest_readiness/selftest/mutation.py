@@ -6,21 +6,29 @@ What is known is kept in a file, so that a run goes on where the one before it s
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..core.formats import counted, digest, matches
+from ..core.formats import counted, digest, format_moment, matches, one_line
 from ..core.plan import Plan
 from . import CatalogueError, PlatformError
-from .campaign import Setup
+from .campaign import NoReport, Setup, Worker
+from .catalogue import SuiteCheck
 from .mutants import (
+    DRILLS,
+    KILLED,
+    NOT_STARTED,
+    RUN_OPTIONS,
+    UNREACHED,
     Experience,
     Fate,
     Mutant,
@@ -28,12 +36,55 @@ from .mutants import (
     MutantWorker,
     News,
     Trace,
-    placed,
-    sample,
-    traced,
 )
+from .platform import Control
 from .runner import Runner
-from .score import MutantProgress, record
+
+#: Services that note their lines are several times slower.
+TRACED_WITHIN_S = 900.0
+
+
+class Marker:
+    """A pytest plugin that tells the platform which check runs: its place in ``nodeids``, from 1."""
+
+    def __init__(self, control_url: str, nodeids: Sequence[str]) -> None:
+        self._control = Control(control_url)
+        self._numbers = {nodeid: number for number, nodeid in enumerate(nodeids, start=1)}
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Called by pytest before a check's fixtures are made."""
+        with suppress(PlatformError):
+            self._control.mark(self._numbers.get(nodeid, 0))
+
+
+def sample(mutants: Iterable[Mutant], size: int, seed: str) -> list[Mutant]:
+    """Return ``size`` mutants, the same ones for the same seed, in an order of the seed's."""
+    return sorted(mutants, key=lambda each: hashlib.sha256(f"{seed} {each.id}".encode()).digest())[:size]
+
+
+def traced(worker: Worker, suite: str, checks: Mapping[str, SuiteCheck], *, with_drills: bool) -> Trace:
+    """Run the whole suite, drills where they are asked for, while the platform notes which lines run."""
+    nodeids = [check.nodeid for check in checks.values()]
+    worker.control.trace()
+    try:
+        marker = Marker(worker.control.url, nodeids)
+        words = (suite, DRILLS) if with_drills else (suite,)
+        model = worker.suite_run(words, RUN_OPTIONS, [marker], TRACED_WITHIN_S)
+    except NoReport as problem:
+        raise PlatformError(f"the traced run failed: {problem}") from problem
+    lines = worker.control.traced()
+    seconds = {check["id"]: float(check["duration_s"] or 0) for check in model["checks"]}
+    return Trace(lines, tuple(checks), seconds, str(model.get("suite_digest", "")))
+
+
+def placed(mutants: Iterable[Mutant], trace: Trace) -> list[tuple[Mutant, str]]:
+    """Return each mutant with one service in which a check runs through it, chosen by its id's hash."""
+    found = []
+    for mutant in mutants:
+        reached = [name for name in mutant.services if trace.through(mutant, name)] or mutant.services or [""]
+        found.append((mutant, reached[hashlib.sha256(mutant.id.encode()).digest()[0] % len(reached)]))
+    return found
+
 
 STATE = "mutants-state.jsonl"
 
@@ -63,10 +114,11 @@ def survey(
         if not mutants:
             raise PlatformError("the platform lists no mutants", where="GET /mutants")
         chosen = _chosen(options, [each for each in mutants if not each.equivalent])
-        state = State(root / options.report / STATE, digest([suite, [asdict(each) for each in mutants]]))
+        kept = root / options.report / (f"drills-{STATE}" if options.drills else STATE)
+        state = State(kept, digest([suite, *map(_changed, mutants)]))
         if state.trace is None:
             out.write("mutants: tracing which checks run through which lines\n")
-            state.keep_trace(traced(first, plan.suite, checks))
+            state.keep_trace(traced(first, plan.suite, checks, with_drills=options.drills))
         assert state.trace is not None
         experience = Experience(checks, state.trace, with_drills=options.drills, judges=plan.self_test.judges)
         targets = placed(chosen, state.trace)
@@ -76,6 +128,7 @@ def survey(
                 experience.killed(fate.mutant, fate.by)
         done = {fate.mutant.id for fate in known}
         left = [target for target in targets if target[0].id not in done]
+        left.sort(key=lambda target: target[0].variant)
         others = [MutantWorker(number, setup) for number in range(2, min(options.workers, len(left)) + 1)]
         out.write(
             f"mutants: {len(left)} to try of {counted(len(mutants), 'mutant')}, {len(known)} known, "
@@ -108,22 +161,34 @@ def survey(
     )
 
 
+def _changed(mutant: Mutant) -> list[Any]:
+    """Return what a fate depends on: an excuse more or less makes no other mutant of it."""
+    return [mutant.id, mutant.file, mutant.before, mutant.after, mutant.lines, mutant.reads, mutant.variant]
+
+
 def _chosen(options: argparse.Namespace, mutants: Sequence[Mutant]) -> list[Mutant]:
+    groups = ", ".join(sorted({each.group for each in mutants}))
     for pattern in options.only:
         if not any(_matches(pattern, each) for each in mutants):
-            raise CatalogueError(f"no mutant matches {pattern!r}", where="--only", allowed="an id or a group")
+            raise CatalogueError(
+                f"no mutant matches {pattern!r}, or all that do are equivalent",
+                where="--only",
+                allowed=f"a pattern for ids or files, or a group: {groups}",
+            )
     asked = [each for each in mutants if not options.only or any(_matches(p, each) for p in options.only)]
     return sample(asked, options.sample or len(asked), options.seed)
 
 
 def _matches(pattern: str, mutant: Mutant) -> bool:
-    return matches(pattern, mutant.id) or matches(pattern, mutant.group)
+    return any(matches(pattern, text) for text in (mutant.id, mutant.group, mutant.file))
 
 
 def _scope(options: argparse.Namespace, chosen: int) -> str:
-    if options.sample:
-        return f"a sample of {chosen}, seed {options.seed!r}"
-    return "those that match " + ", ".join(options.only) if options.only else "all"
+    """Return which mutants were tried, in words; the report quotes only "all" and "a sample of"."""
+    of = f"those that match {', '.join(options.only)}" if options.only else ""
+    if not options.sample:
+        return of or "all"
+    return f"a sample of {chosen}{of and f' of {of}'}, seed {options.seed!r}"
 
 
 class State:
@@ -188,3 +253,151 @@ class State:
             file.write(json.dumps(line) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+SCHEMA_VERSION = 1
+_LIMIT = 100
+_DEAD = frozenset((KILLED, NOT_STARTED))
+
+
+def record(
+    fates: Sequence[Fate],
+    alarms: Sequence[Mapping[str, str]],
+    mutants: Sequence[Mutant],
+    *,
+    scope: str,
+    suite_digest: str,
+    date: datetime,
+    duration_s: float,
+) -> dict[str, Any]:
+    """Return the model as plain JSON values. A score is killed / (all - equivalent), in percent.
+
+    What does not start counts as killed and is counted apart. ``scope`` says which mutants were tried.
+    """
+    rows = [fate.as_data() for fate in sorted(fates, key=lambda fate: fate.mutant.id)]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "scope": scope,
+        "date": format_moment(date),
+        "suite_digest": suite_digest,
+        "duration_s": round(duration_s, 1),
+        **_counts(rows),
+        "equivalent": sum(bool(each.equivalent) for each in mutants),
+        "known": len(mutants),
+        "groups": _by(rows, "group"),
+        "operators": _by(rows, "operator"),
+        "files": _by([{**row, "file": row["where"].rpartition(":")[0]} for row in rows], "file"),
+        "mutants": rows,
+        "alarms": list(alarms),
+        "equivalents": [{"id": each.id, "reason": each.equivalent} for each in mutants if each.equivalent],
+    }
+
+
+def _by(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, dict[str, Any]]:
+    return {
+        name: _counts([row for row in rows if row[key] == name])
+        for name in sorted({row[key] for row in rows})
+    }
+
+
+def _counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    killed = sum(row["outcome"] in _DEAD for row in rows)
+    return {
+        "score": round(100 * killed / len(rows), 1) if rows else None,
+        "killed": killed,
+        "total": len(rows),
+        "not_started": sum(row["outcome"] == NOT_STARTED for row in rows),
+        "not_reached": sum(row["outcome"] == UNREACHED for row in rows),
+    }
+
+
+def survivors(model: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the rows of what no check killed."""
+    return [row for row in model["mutants"] if row["outcome"] not in _DEAD]
+
+
+def headline(model: Mapping[str, Any]) -> str:
+    """Return the answer in one line."""
+    return (
+        f"{model['score']} % of {counted(model['total'], 'mutant')} killed "
+        f"({model['not_started']} do not start, {model['not_reached']} not reached), "
+        f"{model['equivalent']} equivalent, {model['scope']}"
+    )
+
+
+def lines(model: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the terminal shows at the end."""
+    for row in survivors(model):
+        yield f"  {row['id']} [{row['service']}]: {_change(row)}"
+    for name, counts in model["groups"].items():
+        yield f"  {name:<20} {counts['score']:>5} %  {counts['killed']} of {counts['total']}"
+    for alarm in model["alarms"]:
+        yield f"red without a mutant: {alarm['check']}: {alarm['summary']}"
+    yield f"mutants: {headline(model)}, {model['duration_s']:.0f} s"
+
+
+def render(model: Mapping[str, Any]) -> str:
+    """Return the page: the score by group, then every survivor, its change and what ran through it."""
+    parts = [
+        "# Mutants of the platform",
+        f"**{headline(model)}**, on {model['date']}, in {model['duration_s']:.0f} s.",
+        "| Group | Score | Killed | Mutants | Do not start | Not reached |\n|---|---|---|---|---|---|\n"
+        + "\n".join(
+            f"| {name} | {each['score']} % | {each['killed']} | {each['total']} | {each['not_started']} "
+            f"| {each['not_reached']} |"
+            for name, each in model["groups"].items()
+        ),
+    ]
+    for group in model["groups"]:
+        left = [row for row in survivors(model) if row["group"] == group]
+        if left:
+            parts.append(f"## Survivors: {group}\n\n" + "\n".join(map(_survivor, left)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _change(row: Mapping[str, Any]) -> str:
+    return f"{one_line(row['before'], _LIMIT)} => {one_line(row['after'], _LIMIT)}"
+
+
+def _survivor(row: Mapping[str, Any]) -> str:
+    through = ", ".join(row["reached_by"][:5]) or "no check"
+    more = f" and {len(row['reached_by']) - 5} more" if len(row["reached_by"]) > 5 else ""
+    odd = f"; {one_line(row['why'], _LIMIT)}" if row["why"] else ""
+    return (
+        f"- `{row['id']}` in {row['service']}, {row['where']}: `{_change(row)}`; "
+        f"run through by {through}{more}{odd}"
+    )
+
+
+_EVERY_S = 10.0
+
+
+class MutantProgress:
+    """Prints survivors and alarms at once, and how far the run is."""
+
+    def __init__(self, stream: TextIO, total: int) -> None:
+        self._stream = stream
+        self._total = total
+        self._began = self._printed_at = time.monotonic()
+        self._done = self._killed = 0
+
+    def update(self, news: News) -> None:
+        """Take one piece of news."""
+        if isinstance(news, Fate):
+            self._done += 1
+            self._killed += news.outcome in _DEAD
+            if news.outcome not in _DEAD:
+                row = news.as_data()
+                self._line(f"{news.outcome}: {row['id']} [{news.service}]: {_change(row)} {news.why}")
+        else:
+            self._line(f"red without a mutant: {news['check']}: {news['summary']}")
+        now = time.monotonic()
+        if now - self._printed_at >= _EVERY_S:
+            self._printed_at = now
+            left = (now - self._began) / self._done * (self._total - self._done) if self._done else 0.0
+            text = f"{self._done} of {self._total} mutants, {self._killed} killed"
+            self._line(f"{text}, about {left / 60:.0f} min left")
+
+    def _line(self, text: str) -> None:
+        self._stream.write(f"{one_line(text, 300)}\n")
+        self._stream.flush()

@@ -10,8 +10,7 @@ from typing import Any, TextIO
 from ..core.formats import counted, format_moment, one_line
 from ..core.model import Scope
 from .campaign import CleanRun, Leak, News, Results
-from .catalogue import Catalogue
-from .judging import Finding
+from .catalogue import Catalogue, Finding
 
 SCHEMA_VERSION = 1
 _LIMIT = 160
@@ -165,13 +164,13 @@ _WIDTH = 110
 
 
 class Progress:
-    """Tells of each piece of news what is worth a line at once, and how far everything is."""
+    """Prints what is worth a line at once, and how far the run is."""
 
     def __init__(self, stream: TextIO, total: int) -> None:
         self._stream = stream
         self._total = total
         self._is_terminal = stream.isatty()
-        self._began = self._told = time.monotonic()
+        self._began = self._printed_at = time.monotonic()
         self._done = self._undetected = self._alarms = self._clean = 0
 
     def update(self, news: News) -> None:
@@ -206,8 +205,8 @@ class Progress:
         if self._is_terminal:
             self._stream.write(f"\r\x1b[K{state[:_WIDTH]}")
             self._stream.flush()
-        elif now - self._told >= _EVERY_S:
-            self._told = now
+        elif now - self._printed_at >= _EVERY_S:
+            self._printed_at = now
             self._line(state)
 
     def _line(self, text: str) -> None:

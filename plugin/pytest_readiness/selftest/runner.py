@@ -53,7 +53,11 @@ class Runner:
 
     def __init__(self, suite: str, root: Path, work: Path) -> None:
         self._log = work / "collection.log"
-        without = {*_overriding(root), github.ACTIONS, github.SUMMARY}  # a run with a fault is not the job's
+        without = {
+            *_overriding(root),
+            github.ACTIONS,
+            github.SUMMARY,
+        }  # a run with a fault is not the job's
         self._suite = _Suite(suite, str(root), str(self._log), tuple(sorted(without)))
         self._lock = threading.Lock()
         self._running: set[BaseProcess] = set()
@@ -165,8 +169,11 @@ class _Listing:
 
 
 def _overriding(root: Path) -> set[str]:
-    """Return the variables that would lead the suite elsewhere: pytest's options, overrides of a profile."""
-    names = {"PYTEST_ADDOPTS"}
+    """Return the variables that would lead the suite elsewhere: pytest's options, overrides of a profile.
+
+    Those of a pytest-xdist worker too: a run that inherits them is taken for a worker, which has no last act.
+    """
+    names = {"PYTEST_ADDOPTS", *(name for name in os.environ if name.startswith("PYTEST_XDIST_"))}
     if (root / DIRECTORY / SCHEMA_NAME).exists():
         schema = load_schema(root)
         names |= {field.env for field in schema.fields.values()} | set(schema.overrides.values())

@@ -7,14 +7,16 @@ once, so that nothing depends on the order of the rules.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from hashlib import sha256
 from typing import Any
 
 from ..formats import printable
 from ..model import FailureClass, GoalStatus, Outcome, Scope, Severity, Verdict
-from .names import Kind, hidden_member, is_secret_name, kind_of_member, named_secrets
+from .names import Kind, hidden_member, is_secret_name, kind_of_member, may_name_secret, named_secrets
 from .shapes import BEGIN, END, MARK, PRIVATE_KEY, SHAPES, Found, Shape, prefixed
 from .values import SHORTEST, SecretValue, any_of
 from .views import View, reading, unfolded, views
@@ -27,11 +29,16 @@ _MEMORY_CHARACTERS = 4096
 #: A longer text would take seconds to search. What is shown of it is searched with a margin beyond its end,
 #: so that a secret across the cut is found and taken out as if there were none.
 LONGEST, _KEPT, _MARGIN = 2**19, 2**17, 2**16
+#: A file is searched in pieces of so many bytes, which go on for as long as a secret with its escapes.
+_PIECE, _OVERLAP = 2**20, 2**18
 #: A report could not say its verdict without these words: as secrets they protect nothing.
 _OWN_WORDS = frozenset({*Verdict, *Outcome, *FailureClass, *GoalStatus, *Severity, *Scope})
+#: A text of these alone says what it says: nothing in it is escaped, wrapped, unprintable or no ASCII.
+_PLAIN = re.compile(r"[ !\"$'-\[\]-~\t]*")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 #: A line of a private key, with what a traceback or a log puts before it.
 _BODY_LINE = re.compile(r"[^A-Za-z0-9+/=]*(?:\w+> |E |b['\"])?[^A-Za-z0-9+/=]*[A-Za-z0-9+/=]{4,}\W*")
+_SECRETLESS = frozenset({bool, int, float, type(None)})
 _KEY_OF_PAIR, _VALUE_OF_PAIR = ("name", "Name", "key", "Key"), ("value", "Value")
 
 
@@ -52,6 +59,9 @@ class Redactor:
         self._any_value: re.Pattern[str] | None = None
         self._memory: dict[str, str] = {}
         self._shown: dict[str, str] = {}
+        self._clean: set[str] = set()
+        #: The names of members of a mapping, together, that may be shown and say nothing of their values.
+        self._plain_names: set[tuple[str, ...]] = set()
         self._scanned: dict[bytes, list[str]] = {}
         for value in values:
             self.add(value)
@@ -86,7 +96,8 @@ class Redactor:
         """Return the text as it may be shown: printable and without secrets, also one that controls split."""
         known = self._shown.get(text)
         if known is None:
-            known = _kept(self._shown, text, self.text(printable(self.text(text))))
+            redacted = text if self._is_innocent(text) else self.text(printable(self.text(text)))
+            known = _kept(self._shown, text, redacted)
         return known
 
     def text(self, text: str) -> str:
@@ -108,30 +119,41 @@ class Redactor:
         return f"{shown}\n… {len(text) - cut:,} more characters are left out\n"
 
     def data(self, value: Any) -> Any:
-        """Return JSON-like data printable and without secrets, found by content or by the name above."""
-        return self._data(value, Kind.NONE)
+        """Return JSON-like data printable and without secrets, found by content or by the name above.
+
+        Data in which there is nothing to find is returned itself.
+        """
+        return value if self._is_innocent_data(value) else self._data(value, Kind.NONE)
+
+    def are_clean(self, names: AbstractSet[str]) -> bool:
+        """Tell whether all of these may be shown as they are: names that come with each report."""
+        unknown = names - self._clean
+        if not all(isinstance(name, str) and self.shown(name) == name for name in unknown):
+            return False
+        if len(self._clean) < _MEMORY_TEXTS:
+            self._clean |= unknown
+        return True
 
     def leaks(self, content: bytes) -> list[str]:
         """Return what secrets the bytes hold: registered ones by their name, others by their shape."""
         content_digest = sha256(content).digest()  # a run writes some of its files twice
         if content_digest not in self._scanned:
-            self._scanned[content_digest] = self._leaks(reading(content))
+            found = {name for piece in _pieces(content) for name in self._leaks(reading(piece))}
+            registered = [name for name in self._values if name in found]
+            self._scanned[content_digest] = [*registered, *sorted(found.difference(registered))]
         return self._scanned[content_digest]
 
-    def _leaks(self, text: str) -> list[str]:
-        registered = [
-            name for name, values in self._values.items() if any(value.is_in(text) for value in values)
-        ]
-        shaped = {
-            label.strip("[]").removeprefix("redacted ")
-            for shape in self._shapes
-            if shape.strict
-            for *_, label in _of_shape(shape, text)
-        }
-        return [*registered, *sorted(shaped)]
+    def _leaks(self, text: str) -> Iterator[str]:
+        for name, values in self._values.items():
+            if any(value.is_in(text) for value in values):
+                yield name
+        for shape in self._shapes:
+            if shape.strict:
+                for *_, label in _of_shape(shape, text):
+                    yield label.strip("[]").removeprefix("redacted ")
 
     def _forget(self) -> None:
-        for memory in (self._memory, self._shown, self._scanned):
+        for memory in (self._memory, self._shown, self._clean, self._plain_names, self._scanned):
             memory.clear()
 
     def _data(self, value: Any, kind: Kind) -> Any:
@@ -147,12 +169,64 @@ class Redactor:
             members = [*value]
             if len(members) == 2 and is_secret_name(members[0]) and "-" in members[0]:
                 return [self._key(members[0]), self._data(members[1], Kind.STRONG)]
+            if kind is Kind.NONE:
+                return [self.data(member) for member in members]
             return [self._data(member, kind) for member in members]
         hidden = hidden_member(kind, value)
         return self.shown(hidden) if isinstance(hidden, str) else hidden
 
     def _key(self, key: Any) -> Any:
         return self.shown(key) if isinstance(key, str) else key
+
+    def _is_innocent(self, text: str) -> bool:
+        """Tell quickly, and for nearly all texts, that there is nothing to find in them."""
+        return (
+            len(text) <= LONGEST
+            and _PLAIN.fullmatch(text) is not None
+            and self._any_shape.search(text) is None
+            and not self._values_in(text)
+            and not may_name_secret(text)
+        )
+
+    def _is_innocent_data(self, value: Any) -> bool:
+        """Tell the same of data.
+
+        Members under plain names are looked at one by one, as most have been seen before; other data all at
+        once: as JSON it is a text, in which a name stands where it did.
+        """
+        if type(value) is dict and self._are_plain(tuple(value), value):
+            return self._are_innocent(value.values())
+        if type(value) is list and {*map(type, value)} <= {dict}:
+            return all(map(self._is_innocent_data, value))
+        if not isinstance(value, dict | list):
+            return False
+        try:
+            return self._is_innocent(json.dumps(value, ensure_ascii=False))
+        except (TypeError, ValueError, RecursionError):  # no JSON: it is looked at piece by piece
+            return False
+
+    def _are_innocent(self, values: Iterable[Any]) -> bool:
+        """Tell the same of what stands under plain names."""
+        for value in values:
+            kind = type(value)
+            if kind is str:
+                if self._shown.get(value) != value and self.shown(value) != value:
+                    return False
+            elif kind not in _SECRETLESS and not self._is_innocent_data(value):
+                return False
+        return True
+
+    def _are_plain(self, names: tuple[Any, ...], owner: Mapping[Any, Any]) -> bool:
+        """Tell whether the names of a mapping's members may be shown and make a secret of no value."""
+        if names in self._plain_names:
+            return True
+        plain = not any(name in _VALUE_OF_PAIR for name in names) and all(
+            type(name) is str and self.shown(name) == name and kind_of_member(name, owner) is Kind.NONE
+            for name in names
+        )
+        if plain and len(self._plain_names) < _MEMORY_TEXTS:
+            self._plain_names.add(names)
+        return plain
 
     def _found(self, text: str) -> list[Found]:
         """Return where secrets stand in the text."""
@@ -168,10 +242,14 @@ class Redactor:
 
     def _values_in(self, text: str) -> list[SecretValue]:
         """Return the registered values when the text may hold one of them."""
-        values = [value for values in self._values.values() for value in values]
-        if values and self._any_value is None:
-            self._any_value = any_of({head for value in values for head in value.heads})
-        return values if self._any_value is not None and self._any_value.search(text) else []
+        if not self._values:
+            return []
+        if self._any_value is None:
+            heads = {head for values in self._values.values() for value in values for head in value.heads}
+            self._any_value = any_of(heads)
+        if self._any_value.search(text) is None:
+            return []
+        return [value for values in self._values.values() for value in values]
 
     def _secrets(self, text: str) -> Iterator[Found]:
         for value in self._values_in(text):
@@ -180,6 +258,16 @@ class Redactor:
             for shape in self._shapes:
                 yield from _of_shape(shape, text)
         yield from named_secrets(text)
+
+
+def _pieces(content: bytes) -> Iterator[bytes]:
+    """Cut a large file where there is a space, each piece going on into the next one: memory stays flat."""
+    start = 0
+    while len(content) - start > _PIECE + _OVERLAP:
+        yield content[start : start + _PIECE + _OVERLAP]
+        space = content.find(b" ", start + _PIECE, start + _PIECE + _OVERLAP // 2)
+        start = space if space >= 0 else start + _PIECE
+    yield content[start:]
 
 
 def _kept(memory: dict[str, str], text: str, redacted: str) -> str:

@@ -55,6 +55,9 @@ _WORDS = (
         "connection_string",
     ),
 )
+#: Any of them, however a name is punctuated; a member of a JWK is recognised by "kty" beside it.
+_BARE_WORDS = tuple({re.sub("[^a-z]", "", word): None for word in (*_WORDS, "kty")})
+_PUNCTUATION = {code: None for code in range(128) if not chr(code).isalnum()}
 _NAME_LETTERS = f"{string.ascii_letters}{string.digits}_.-"
 _BEFORE_NAME = tuple(f"{kind} " for kind in (*_KINDS_OF_KEY.split("|"), "refresh", "db"))
 _LONGEST_NAME = 40
@@ -153,6 +156,11 @@ def hidden_member(kind: Kind, member: Any) -> Any:
     scheme = _SCHEME.match(member)
     shown = scheme.group().rstrip() + " " if scheme else ""
     return member if _NOTHING.fullmatch(member[len(shown) :].strip()) else f"{shown}{MARK}"
+
+
+def may_name_secret(text: str) -> bool:
+    """Tell whether a text, or data as JSON, may hold the name of a secret: False is certain, for ASCII."""
+    return any(map(text.lower().translate(_PUNCTUATION).__contains__, _BARE_WORDS))
 
 
 def named_secrets(text: str) -> Iterator[Found]:

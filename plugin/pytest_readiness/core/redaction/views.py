@@ -13,7 +13,6 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from urllib.parse import unquote
 
 #: JSON in JSON in a URL in HTML is three levels; what is nested deeper than this is not decoded further.
 LEVELS = 5
@@ -49,6 +48,7 @@ _ROUNDS = 2
 _HTML = (("&quot;", '"'), ("&#34;", '"'), ("&#x27;", "'"), ("&#39;", "'"), ("&lt;", "<"), ("&gt;", ">"))
 _JSON = (("\\n", "\n"), ("\\r", "\r"), ("\\t", "\t"), ('\\"', '"'), ("\\/", "/"))
 _CODE_POINT = re.compile(r"\\u([0-9a-fA-F]{4})")
+_OCTET = re.compile(r"%([0-9a-fA-F]{2})")
 _COLOUR = re.compile(r"(?:\x1b|#x1[bB])\[[0-9;]*m")
 
 
@@ -144,7 +144,9 @@ def reading(content: bytes) -> str:
     """
     text = content.decode("latin-1")
     for _ in range(_ROUNDS):
-        text = _undone(text)
+        before, text = text, _undone(text)
+        if text == before:
+            break
     return text
 
 
@@ -163,5 +165,5 @@ def _undone(text: str) -> str:
         for escaped, plain in (*_JSON, ("\0", "\\")):
             text = text.replace(escaped, plain)
     if "%" in text:
-        text = unquote(text, "latin-1")
-    return _COLOUR.sub("", text)
+        text = _OCTET.sub(lambda match: chr(int(match[1], 16)), text)
+    return _COLOUR.sub("", text) if "\x1b" in text or "#x1" in text else text

@@ -1,4 +1,4 @@
-"""What a plan says of its report: figures beside goals, charts, who owns what, the declaration's prose."""
+"""What a plan says of its report: tables of its own, figures, charts, owners, prose."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .toml import TomlTable
 
-CHART_KINDS = ("bars", "total")
+CHART_KINDS = ("bars", "curve", "total")
 #: What a text of a figure may ask for: see ``review.figure_lines``.
 FIELDS = (
     *("value", "values", "short", "count", "sum", "min", "max", "unit"),
@@ -28,7 +28,7 @@ class FigureLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """A picture of figures: ``bars``, each against its limit, or the running ``total`` of one amount."""
+    """A picture of figures: ``bars`` with limits, a ``curve``, or the running ``total`` of one amount."""
 
     title: str
     name: str
@@ -111,3 +111,106 @@ def prose(table: TomlTable) -> Prose:
 def fill(text: str, values: dict[str, str]) -> str:
     """Put values into the fields of a text."""
     return _FIELD.sub(lambda match: values[match[1]], text)
+
+
+OPERATIONAL_RULES = ("live-run", "streak")
+ROLLBACK_KINDS = ("full", "partial")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InventoryItem:
+    """A declared service. ``cpu`` in CPU units, ``memory`` in MiB; 0 and "" where nothing is declared."""
+
+    service: str
+    key: str = ""
+    url: str = ""
+    cpu: int = 0
+    memory: int = 0
+    image: str = ""
+    ecs: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationalItem:
+    """An item that is ticked from evidence: check patterns that must all pass, or a rule over the ledger."""
+
+    item: str
+    checks: tuple[str, ...] = ()
+    rule: str = ""
+    #: True: only a live environment's checks can tick it.
+    live: bool = False
+    figures: tuple[FigureLine, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollback:
+    """A way back, with the checks that verify its steps without taking them."""
+
+    title: str
+    kind: str
+    steps: tuple[str, ...]
+    checks: tuple[str, ...] = ()
+    figures: tuple[FigureLine, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A decision that the launch rests on."""
+
+    date: str
+    decision: str
+    rationale: str = ""
+    source: str = ""
+
+
+def inventory_item(table: TomlTable) -> InventoryItem:
+    """Read a declared service."""
+    return InventoryItem(
+        service=table.text("service"),
+        key=table.text("key", ""),
+        url=table.place("url", "", empty=True),
+        cpu=table.integer("cpu", 0),
+        memory=table.integer("memory", 0),
+        image=table.text("image", "", empty=True),
+        ecs=table.text("ecs", "", empty=True),
+    )
+
+
+def operational_item(table: TomlTable) -> OperationalItem:
+    """Read an operational item: ticked by checks or by a rule, never by hand."""
+    item = OperationalItem(
+        item=table.text("item"),
+        checks=table.texts("checks", ()),
+        rule=table.choice("rule", OPERATIONAL_RULES, ""),
+        live=table.boolean("live", False),
+        figures=figure_lines(table),
+    )
+    if bool(item.checks) == bool(item.rule) and not table.is_wrong("checks", "rule"):
+        table.refuse(
+            "checks", "an item is ticked by checks or by a rule", allowed="exactly one of checks, rule"
+        )
+    return item
+
+
+def rollback(table: TomlTable) -> Rollback:
+    """Read a way back, which has at least one step."""
+    rollback = Rollback(
+        title=table.text("title"),
+        kind=table.choice("kind", ROLLBACK_KINDS),
+        steps=table.texts("steps"),
+        checks=table.texts("checks", ()),
+        figures=figure_lines(table),
+    )
+    if not rollback.steps:
+        table.refuse("steps", "empty", allowed="at least one step")
+    return rollback
+
+
+def decision(table: TomlTable) -> Decision:
+    """Read a decision."""
+    return Decision(
+        date=table.day("date"),
+        decision=table.text("decision"),
+        rationale=table.text("rationale", "", empty=True),
+        source=table.text("source", "", empty=True),
+    )
