@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -15,6 +17,7 @@ from pytest_readiness import Environment, Evidence, SetupError
 
 from smoke.aws.account import read_descriptions
 from smoke.aws.reader import AwsReader, reader_of
+from smoke.contract.exchange import MICRO_PER_CENT
 from smoke.contract.model import SERVICE, Access
 from smoke.network.transport import authorities, http_pool
 from smoke.platform.answer_log import AnswerLog
@@ -25,12 +28,12 @@ from smoke.platform.dixie import Dixie, Scores
 from smoke.platform.finn import Finn
 from smoke.platform.freeside import Dialects, Freeside, Tenants
 from smoke.platform.http import Connect, HttpClient, ServiceClient, address_of
-from smoke.platform.invariants import MICRO_PER_CENT, Conservation
+from smoke.platform.invariants import Conservation
 from smoke.platform.jwks import SigningKeyLookup
+from smoke.platform.parameters import Way, finn_way, freeside_way
 from smoke.platform.spend import Once, OpeningBalance, SpendJournal
 from smoke.platform.tokens import SigningKey
-from smoke.platform.ways import Way, finn_way, freeside_way
-from smoke.platform.x402 import Chain
+from smoke.platform.x402 import Balances, Chain, FundedWallet, PaidRoute
 from smoke.source.checkout import Checkout
 from smoke.source.definitions import Definitions, read
 from smoke.source.terraform import Configuration
@@ -292,12 +295,51 @@ def chain(environment: Environment, http: httpx.Client) -> Chain:
     return Chain(http, environment.get("x402.rpc_url"))
 
 
+@pytest.fixture(scope="session")
+def wallet(environment: Environment, chain: Chain, once: Once) -> FundedWallet:
+    """The wallet that pays."""
+    x402 = environment.x402
+    return FundedWallet(
+        lambda: environment.secret("x402.wallet_key"), chain, x402.chain_ids, x402.max_spend, once
+    )
+
+
+@pytest.fixture
+def paid(connect: Connect, evidence: Evidence, freeside: Freeside) -> PaidRoute:
+    """The route, with its exchanges in this check's evidence."""
+    return PaidRoute(connect("freeside", evidence), freeside.invoke_body)
+
+
+@pytest.fixture
+def balances(chain: Chain, paid: PaidRoute, wallet: FundedWallet, environment: Environment) -> Balances:
+    """What payer and payee have before the check."""
+    return Balances(chain, paid.terms, wallet.address, live=environment.live)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def early_chain(request: pytest.FixtureRequest, environment: Environment, chain: Chain) -> None:
     """Call the chain when a run with payments begins: one that starts at its first call is up in time."""
     phases = {mark.args[0] for item in request.session.items for mark in item.iter_markers("phase")}
     if "x402" in phases and environment.get("x402.rpc_url"):
         Thread(target=chain.wake, daemon=True).start()
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage rarely: the descriptions of AWS and the client of the chain are large, and stay."""
+    gc.set_threshold(20_000, 10, 100)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Spare the end of the run what takes long and is for nothing.
+
+    That is to look for garbage in what the run has loaded, and to import hypothesis, where it is installed,
+    for the summary of a run that did without.
+    """
+    gc.freeze()
+    manager = session.config.pluginmanager
+    if "hypothesis" not in sys.modules and manager.has_plugin("hypothesispytest"):
+        manager.unregister(name="hypothesispytest")
 
 
 def pytest_readiness_warm() -> None:

@@ -8,9 +8,10 @@ import pytest
 from pytest_readiness import Evidence
 
 from smoke.aws.names import Names
-from smoke.source.alarms import ALARM, application, connection_alarms, coverage, heard
+from smoke.source.alarms import application, connection_alarms, coverage
 from smoke.source.checkout import Examined
 from smoke.source.definitions import Definitions
+from smoke.source.notifications import ALARM, notified
 from smoke.source.terraform import Configuration
 from smoke.source.watch import APPLICATION
 
@@ -47,7 +48,7 @@ def require_watched(
     within: Mapping[str, int],
     evidence: Evidence,
 ) -> None:
-    """Alarms on health, CPU and memory of a service fire in time, and somebody hears of them."""
+    """Alarms on health, CPU and memory of a service fire in time and notify somebody."""
     alarms = terraform.of_type(ALARM)
     evidence.figure("alarms", len(alarms))
     evidence.evaluated(f"health, CPU and memory of {service} are watched", 3)
@@ -115,7 +116,7 @@ def test_terraform_alarms_notify(terraform: Configuration, evidence: Evidence) -
     """Every alarm exists, has an action, its actions are switched on, and its topic has a subscription."""
     alarms = terraform.of_type(ALARM)
     evidence.figure("alarms", len(alarms))
-    examined = heard(terraform)
+    examined = notified(terraform)
     if not alarms and not examined.findings:
         terraform.lacks(examined, "there is no alarm", ("",))
     examined.require()

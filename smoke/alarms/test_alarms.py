@@ -1,15 +1,27 @@
-"""G-9, phase alarms: what must be watched is watched, notifies the topic, and is quiet."""
+"""G-9, phase alarms: what must be watched is watched, notifies and is quiet; dashboards, logs, fire drill."""
 
 from collections.abc import Mapping
+from secrets import token_hex
 from typing import Any
 
 import pytest
-from pytest_readiness import Evidence, SetupError
+from pytest_readiness import Environment, Eventually, Evidence, SetupError
 
 from smoke.aws.alarms import ALARM, INSUFFICIENT, is_conservation, is_health, judged, unfed, watching
-from smoke.aws.monitoring import read_subscriptions
-from smoke.aws.reader import AwsReader
-from smoke.aws.watches import APPLICATION, FURTHER, REQUIRED, watch_for
+from smoke.aws.inventory import APPLICATION, FURTHER, REQUIRED, watch_for
+from smoke.aws.monitoring import (
+    QUEUE,
+    fit_for_drill,
+    listening,
+    read_dashboard,
+    read_subscriptions,
+    read_topic,
+    set_off,
+    state_of,
+    undelivered,
+)
+from smoke.aws.names import DASHBOARDS, SERVICES
+from smoke.aws.reader import AwsReader, closed_to_alarms
 
 pytestmark = [pytest.mark.goal("G-9"), pytest.mark.phase("alarms"), pytest.mark.requires("aws")]
 
@@ -100,7 +112,7 @@ def test_can_fire(aws: AwsReader, evidence: Evidence) -> None:
     newest = {str(metric): fed.get(metric, 0) for alarm in alarms for metric in alarm.metrics}
     evidence.figure("minutes with a datapoint, of the last 15", newest, limit=">= 1")
     idle = unfed(alarms, fed)
-    silent = {alarm: why for alarm in alarms if (why := alarm.unheard(aws.names.topic))}
+    silent = {alarm: why for alarm in alarms if (why := alarm.silent(aws.names.topic))}
     idle += [f"{alarm.name}: {'; '.join(why)}" for alarm, why in silent.items() if not alarm.unread]
     unread = [f"{alarm.name}, which computes {alarm.expression}" for alarm in alarms if not alarm.metrics]
     unread += [f"the rule {each.rule} of {each.name}" for alarm in silent for each in alarm.unread]
@@ -127,6 +139,15 @@ def test_topic_is_subscribed(aws: AwsReader, evidence: Evidence) -> None:
 
 
 @pytest.mark.p1
+def test_topic_takes_alarms(aws: AwsReader, evidence: Evidence) -> None:
+    """The topic's policy and key let CloudWatch publish: what it refuses, no subscription gets."""
+    aws.cluster()
+    closed = closed_to_alarms(read_topic(aws.account, aws.topic()))
+    evidence.figure(f"what keeps alarms from {aws.names.topic}", closed or "nothing", expected="nothing")
+    assert not closed, f"no alarm reaches {aws.names.topic}: {closed}"
+
+
+@pytest.mark.p1
 def test_connections_alarm_fits_the_budget(
     aws: AwsReader, plan_facts: Mapping[str, Any], evidence: Evidence
 ) -> None:
@@ -141,3 +162,57 @@ def test_connections_alarm_fits_the_budget(
     assert 0 < lowest <= limit, (
         f"goes off above {lowest:g} connections, the budget less its reserve is {limit}"
     )
+
+
+@pytest.mark.p1
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_dashboard(aws: AwsReader, name: str, evidence: Evidence) -> None:
+    """The dashboard exists and shows something."""
+    aws.cluster()
+    full = aws.names.full(name)
+    widgets = read_dashboard(aws.account, full)
+    evidence.figure(f"widgets of {full}", None if widgets is None else len(widgets), limit=">= 1")
+    assert widgets is not None, f"no dashboard {full}"
+    assert widgets, f"the dashboard {full} is empty: it has no widget but text"
+
+
+@pytest.mark.p1
+@pytest.mark.parametrize("service", SERVICES)
+def test_log_group(aws: AwsReader, service: str, evidence: Evidence) -> None:
+    """The log group that the service writes to exists and has a retention limit."""
+    groups = tuple(aws.definition(name).main(name).log_group for name in sorted(aws.definitions()))
+    main, here = aws.definition(service).main(service), aws.account.region
+    group = main.log_group
+    assert group, f"{service} writes to no log group"
+    assert main.log_region in ("", here), f"{service} writes to {group} in {main.log_region}, not in {here}"
+    retention = aws.retention(tuple(filter(None, groups)))
+    evidence.figure(f"retention of {group}", retention.get(group), "days", limit=">= 1")
+    assert group in retention, f"the log group {group} of {service} does not exist"
+    assert retention[group] >= 1, f"the log group {group} has no retention limit"
+
+
+@pytest.mark.p1
+@pytest.mark.drill
+@pytest.mark.requires("drill")
+def test_fire_drill(
+    environment: Environment, aws: AwsReader, eventually: Eventually, evidence: Evidence
+) -> None:
+    """An alarm that is set off notifies in time; its state is restored whatever happens."""
+    # SQS takes a name that was just in use only after a minute: each attempt has its own
+    limit, queue = environment.limits.notification_s, f"{aws.names.full(QUEUE)}-{token_hex(6)}"
+    with aws.drilling(), listening(aws.account, aws.topic(), queue) as listener:
+        alarm = fit_for_drill(aws.alarms(), aws.names.topic)
+        names = [each.name for each in alarm.notifiers(aws.names.topic)]
+        evidence.note(f"{alarm.name} was {alarm.state}, was set to {ALARM} and put back")
+        try:
+            with set_off(aws.account, alarm):
+                eventually(lambda: listener.notified(names, ALARM), within=limit, what="the notification")
+        except AssertionError as problem:
+            why = undelivered(aws.account, alarm)
+            cause = f"CloudWatch says: {'; '.join(why)}" if why else "CloudWatch reports no failed delivery"
+            raise AssertionError(
+                f"{alarm.name} was set off and no notification arrived in {limit} s; {cause}"
+            ) from problem
+        state = state_of(aws.account, alarm)
+    evidence.figure(f"state of {alarm.name} afterwards", state, expected=alarm.state)
+    assert state == alarm.state, f"{alarm.name} was put back to {alarm.state} and is {state}"

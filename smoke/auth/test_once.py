@@ -17,16 +17,13 @@ from smoke.contract.model import MAX_LIFETIME_S, SERVICE, USER, Access, accesses
 from smoke.contract.requests import above_the_tier, direct
 from smoke.platform.answers import require_status
 from smoke.platform.attacks import MISSING, REPLAYS, Target, is_let_in, require_refused, require_spent
-from smoke.platform.batch import Batch, Case
-from smoke.platform.concurrency import at_once
+from smoke.platform.batch import Batch, Case, at_once
 from smoke.platform.dixie import Dixie, quality_signal
 from smoke.platform.forgeries import one_of_each
-from smoke.platform.freeside import Tenants
-from smoke.platform.prompts import prompt_for
-from smoke.platform.services import controlled, each_access
+from smoke.platform.freeside import Freeside, Tenants, prompt_for
+from smoke.platform.parameters import OF_FREESIDE, Way, all_ways, controlled, each_access
 from smoke.platform.spend import Once
 from smoke.platform.tokens import Claims, bearer
-from smoke.platform.ways import Way, all_ways
 
 pytestmark = [
     pytest.mark.goal("G-2"),
@@ -159,10 +156,39 @@ def test_refused_call_spends_its_token(
     reach = next(iter(direct() if way.direct else above_the_tier()))
     refused = way.post(way.body(prompt_for(), reach.pool), tenants.main, jti=jti, **reach.claims)
     answer = way.post(way.body(prompt_for()), tenants.main, jti=jti)
+    require_used_up(answer, route.partition(".")[0], refused, evidence)
+
+
+@pytest.mark.p1
+@pytest.mark.parametrize("route", OF_FREESIDE)
+def test_conflict_spends_its_token(
+    route: str, ways: Callable[[str], Way], tenants: Tenants, evidence: Evidence
+) -> None:
+    """A token whose key was used for another body was verified, too, and opens no second call."""
+    way, key, jti = ways(route), str(uuid.uuid4()), str(uuid.uuid4())
+    require_status(way.post(way.body(prompt_for()), tenants.main, key=key), 200)
+    refused = way.post(way.body(prompt_for()), tenants.main, key=key, jti=jti)
+    answer = way.post(way.body(prompt_for()), tenants.main, jti=jti)
+    require_used_up(answer, "freeside", refused, evidence)
+
+
+@pytest.mark.p1
+@pytest.mark.requires("freeside.budget")
+def test_refused_budget_spends_its_token(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
+    """A token that asked for another tenant's budget was verified, too, and reads none."""
+    credential = freeside.credential(tenants.main, jti=str(uuid.uuid4()))
+    refused = freeside.get_budget(tenants.other, credential)
+    require_used_up(freeside.get_budget(tenants.main, credential), "freeside", refused, evidence)
+
+
+def require_used_up(
+    answer: httpx.Response, service: str, refused: httpx.Response, evidence: Evidence
+) -> None:
+    """Assert that the token of a refused call is spent; one that was refused with 401 has spent nothing."""
     evidence.exchange(refused)
     evidence.exchange(answer)
-    if refused.status_code != 401:  # one that takes the pool for a fault of the token has spent nothing
-        require_spent(answer, route.partition(".")[0], f"the token of a call that got {refused.status_code}")
+    if refused.status_code != 401:
+        require_spent(answer, service, f"the token of a call that got {refused.status_code}")
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,13 @@ import httpx
 import pytest
 from pytest_readiness import Evidence, SafetyViolation
 
-from smoke.contract.neighbours import Near, strings
+from smoke.contract.neighbours import Near, strings, values
 from smoke.platform.answers import body_text, require_status
-from smoke.platform.attacks import mint_command, require_refused
-from smoke.platform.batch import Batch, Case
-from smoke.platform.freeside import Freeside, Tenants, cost_in
+from smoke.platform.attacks import require_refused
+from smoke.platform.batch import Batch, Case, mint_command
+from smoke.platform.freeside import Freeside, Tenants, cost_in, prompt_for
 from smoke.platform.invariants import I7, reading_of
-from smoke.platform.prompts import prompt_for
-from smoke.platform.services import controlled
-from smoke.platform.ways import Way
+from smoke.platform.parameters import Way, controlled
 
 pytestmark = [
     pytest.mark.goal("G-2"),
@@ -39,11 +37,11 @@ CALLS = 4
 
 
 @pytest.mark.p0
-def test_budget_of_another_tenant_is_closed(freeside: Freeside, tenants: Tenants) -> None:
+def test_budget_of_another_tenant_is_closed(freeside: Freeside, tenants: Tenants, batch: Batch) -> None:
     """Another community's budget is refused to any token, also an admin's, whether it exists or not."""
-    freeside.budget(tenants.other)
+    own_figures_only(freeside, tenants)
     if freeside.dialects.budget == "gateway":
-        own_figures_only(freeside, tenants)
+        admins_only(freeside, tenants, batch)
         return
     for community in (tenants.main, "smoke-no-such-community"):
         for whose, claims in {"a token": {}, "an admin's token": {"role": "admin"}}.items():
@@ -53,16 +51,40 @@ def test_budget_of_another_tenant_is_closed(freeside: Freeside, tenants: Tenants
 
 
 def own_figures_only(freeside: Freeside, tenants: Tenants) -> None:
-    """The gateway's route names no community: naming another one must not change the figures."""
-    credential = freeside.credential(tenants.other, role="admin")
-    params = {"communityId": tenants.main, "tenant_id": tenants.main}
-    answer = freeside.http.send("GET", "/api/agents/budget", credential, params=params)
-    if answer.status_code == 200 and tenants.main in body_text(answer):
-        raise SafetyViolation(f"a token of {tenants.other} was shown the budget of {tenants.main}")
-    if answer.status_code == 200:
-        reading_of(answer, "gateway", tenants.other)
-    else:
-        require_refused(answer, "freeside", "a request for another community's budget", (400, 403))
+    """A query or a header that names another community does not change the figures that are shown."""
+    own = freeside.budget(tenants.other)
+    credential, path = (
+        freeside.credential(tenants.other, role="admin"),
+        freeside.dialects.budget_path(own.tenant),
+    )
+    named, headers = NAMED_BY["body"](tenants.main)[0], NAMED_BY["header"](tenants.main)[1]
+    for params, more in ((named, {}), ({}, headers)):
+        answer = freeside.http.send("GET", path, credential, params=params, headers=more)
+        if answer.status_code != 200:
+            require_refused(answer, "freeside", "a request for another community's budget", (400, 403))
+        elif tenants.main in body_text(answer) or (
+            reading_of(answer, freeside.dialects.budget, own.tenant).committed != own.committed
+        ):
+            raise SafetyViolation(f"a token of {own.tenant} was shown the budget of {tenants.main}")
+
+
+def admins_only(freeside: Freeside, tenants: Tenants, batch: Batch) -> None:
+    """The gateway's route is for the role admin: no role, and none that is near to it, reads the figures."""
+    quiet = freeside.unrecorded()
+    roles = {"no role": {}, **{near.name: {"role": near.value} for near in values("admin")}}
+    roles["a list of roles"] = {"roles": ["admin"]}
+    batch.run(
+        [
+            Case(
+                f"read with {name}",
+                "the gateway's budget is for admins (1.5)",
+                partial(quiet.get_budget, tenants.other, quiet.credential(tenants.other, **claims)),
+                partial(require_refused, service="freeside", what=f"a budget's reader with {name}"),
+                partial(mint_command, "freeside.budget", **claims),
+            )
+            for name, claims in roles.items()
+        ]
+    )
 
 
 @controlled("freeside")

@@ -1,22 +1,26 @@
-"""G-2, phase auth: every route accepts valid tokens, and refuses whatever breaks a rule of tokens."""
+"""G-2, phase auth: every route accepts valid tokens, up to the limits of their times, and no forgery."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from functools import partial
 
+import httpx
 import pytest
-from pytest_readiness import Environment, Evidence
+from pytest_readiness import Environment, Evidence, SetupError
 
 from smoke.contract.model import Access
-from smoke.contract.neighbours import Near, strings
+from smoke.contract.neighbours import Near, Times, strings, times
 from smoke.platform.answers import require_status
 from smoke.platform.attacks import REFUSALS, Target, require_refused
 from smoke.platform.batch import Batch, Case
 from smoke.platform.dixie import Dixie
+from smoke.platform.finn import Finn
 from smoke.platform.forgeries import Forgery, forgeries, one_of_each, sendable, thinned, varieties
 from smoke.platform.freeside import Freeside, Tenants
-from smoke.platform.services import each_access
+from smoke.platform.parameters import each_access
+from smoke.platform.tokens import bearer
 
 pytestmark = [
     pytest.mark.goal("G-2"),
@@ -24,6 +28,79 @@ pytestmark = [
     pytest.mark.requires("freeside", "key", "signing"),
     pytest.mark.usefixtures("alone"),
 ]
+
+
+#: How far the clock of a live platform may be from this runner's.
+CLOCKS_S = 10.0
+#: A token on the brink is sent so often until it stays on its side of the limit while it is under way.
+ATTEMPTS = 20
+
+
+def cases(target: Target, environment: Environment, *, inside: bool) -> list[Case]:
+    """Every limit from one side at a target."""
+    clocks_s = CLOCKS_S if environment.live else 0.0
+    named = [each for each in times(0.0, clocks_s=clocks_s) if each.inside is inside]
+    usual = target.accepted().status_code if inside else 0
+
+    def judge(answer: httpx.Response, rule: str) -> None:
+        if inside:
+            require_status(answer, usual)
+        else:
+            require_refused(answer, target.service, "a token beyond a limit of its times", rule=rule)
+
+    return [
+        Case(
+            each.name,
+            f"times {'within' if inside else 'beyond'} their limits at {target.access.id}",
+            partial(_on_its_side, target, each.name, clocks_s),
+            partial(judge, rule=each.rule),
+            partial(target.mint, each.name),
+        )
+        for each in named
+    ]
+
+
+def _on_its_side(target: Target, name: str, clocks_s: float) -> httpx.Response:
+    """The answer to a token that was on its side of the limit from the moment it was sent to the answer."""
+    for _ in range(ATTEMPTS):
+        found = _named(name, clocks_s)
+        claims = target.claims() | dict(found.claims)
+        answer = target.offer(bearer(target.key(), claims))
+        if _still(found.claims, _named(name, clocks_s).claims):
+            return answer
+    raise SetupError(
+        f"no answer came within a second, {ATTEMPTS} times: limits cannot be tested to the second"
+    )
+
+
+def _named(name: str, clocks_s: float) -> Times:
+    return next(each for each in times(time.time(), clocks_s=clocks_s) if each.name == name)
+
+
+def _still(sent: Mapping[str, int], now: Mapping[str, int]) -> bool:
+    """Whether the value on the brink is what it would be now: it moves when a second ends."""
+    return all(sent[claim] == now[claim] for claim in sent)
+
+
+@pytest.mark.parametrize(
+    "access", each_access("auth/times-within-limits-are-accepted", severity=pytest.mark.p1)
+)
+def test_times_within_limits_are_accepted(
+    target: Target, access: Access, environment: Environment, batch: Batch
+) -> None:
+    """A token from a clock that is 30 s off is accepted, and one that lives for an hour."""
+    batch.run(cases(target, environment, inside=True))
+
+
+@pytest.mark.parametrize(
+    "access", each_access("auth/times-beyond-limits-are-refused", severity=pytest.mark.p1)
+)
+def test_times_beyond_limits_are_refused(
+    target: Target, access: Access, environment: Environment, batch: Batch
+) -> None:
+    """A token from a clock that is further off is refused, and one that lives for a second more."""
+    batch.run(cases(target, environment, inside=False))
+
 
 Forged = Callable[[Target], list[Forgery]]
 
@@ -35,6 +112,8 @@ BINDING = "binding"
 THOROUGH = ("freeside.invoke", "finn.invoke", "dixie.query-user", "dixie.query-service")
 ELSEWHERE_EVERY = 8
 FIRST = THOROUGH[:3]
+#: Letters of prompts to which a direct call's token is bound: more than a first block or read.
+LENGTHS = (2_000, 20_000)
 #: So many refusals go before the question whether good tokens still pass.
 REFUSED = 6
 #: The cheapest route of each service for what is accepted.
@@ -79,6 +158,23 @@ def test_forged_token_is_refused(
     batch.run([case_of(target, forgery) for forgery in thinned(found, every)])
     if watch is not None:
         watch.unchanged(f"forged tokens at {access.id}")
+
+
+@pytest.mark.p0
+@pytest.mark.requires("finn", "finn.invoke", covered_by="auth/forged-token-is-refused[freeside.invoke]")
+@pytest.mark.control("auth/valid-token-is-accepted[finn.invoke]")
+@pytest.mark.parametrize("length", LENGTHS)
+def test_token_is_bound_to_all_of_its_body(
+    finn: Finn, tenants: Tenants, length: int, evidence: Evidence
+) -> None:
+    """The hash is that of the body however long that is: another last letter makes another body (2)."""
+    body = finn.body("x" * length)
+    credential = finn.credential(tenants.main, body)
+    answer = finn.post_invoke(body[:-3] + b"y" + body[-2:], tenant=tenants.main, credential=credential)
+    evidence.exchange(answer)
+    require_refused(
+        answer, "finn", f"a token for another body of {len(body)} bytes", (*REFUSALS, 400), BINDING
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Alarms as CloudWatch has them: what each watches, whom it notifies, and whether one does its work."""
+"""Alarms as CloudWatch has them: what each watches, who is notified, and whether one does its work."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from smoke.source.watch import HEALTH_METRICS, Firing, Need, RuleUnread, alarms_in, faults, goes_off_with
+from smoke.source.watch import (
+    HEALTH_METRICS,
+    PARTS,
+    Firing,
+    Need,
+    RuleUnread,
+    alarms_in,
+    faults,
+    goes_off_with,
+)
 
 from .account import AwsAccount
 from .names import Names
@@ -110,8 +119,8 @@ class MetricAlarm(Notifier):
         """The alarm itself and the composite alarms, as far as they notify the topic."""
         return [each for each in (self, *self.through) if not each.mute(topic)]
 
-    def unheard(self, topic: str) -> list[str]:
-        """Why no one hears of it, neither from itself nor through a composite alarm."""
+    def silent(self, topic: str) -> list[str]:
+        """Why it notifies no one, neither by itself nor through a composite alarm."""
         if self.notifiers(topic):
             return []
         also = [f"{each.name}, which goes off with it: {each.mute(topic)[0]}" for each in self.through]
@@ -303,16 +312,25 @@ def near(alarms: Iterable[MetricAlarm], watch: Watch) -> list[MetricAlarm]:
     ]
 
 
+#: Queries that find metrics by their own names; PromQL has others.
+_NAMES_METRICS = re.compile("SELECT|SEARCH")
+
+
 def may_watch(alarms: Iterable[MetricAlarm], watch: Watch) -> list[MetricAlarm]:
-    """The alarms that compute something of this: of its metric, or of one that they find by its name."""
+    """The alarms that compute something of this: of its metric or its parts, or of one found by its name."""
     names = {metric.name for metric in watch.metrics}
+    parts = {(part, each.dimensions) for each in watch.metrics for part in PARTS.get(each.name, ())}
     return [
         alarm
         for alarm in alarms
         if alarm.expression
         and (
-            any(replace(metric, unit="") in watch.metrics for metric in alarm.metrics)
+            any(
+                replace(metric, unit="") in watch.metrics or (metric.name, metric.dimensions) in parts
+                for metric in alarm.metrics
+            )
             or any(re.search(rf"\b{name}\b", alarm.expression) for name in names)
+            or (not alarm.metrics and not _NAMES_METRICS.search(alarm.expression) and watch.of in alarm.name)
         )
     ]
 
@@ -332,12 +350,12 @@ def judged(alarms: Sequence[MetricAlarm], watch: Watch, topic: str) -> Judgement
     rejected, unread = [], []
     for alarm in found:
         wrong = faults(alarm.firing, watch.need, watch.within)
-        unheard = alarm.unheard(topic)
-        if not wrong and not unheard:
+        silent = alarm.silent(topic)
+        if not wrong and not silent:
             return Judgement(alarm)
         if not wrong and alarm.unread:
             unread += [f"the rule {each.rule} of {each.name}" for each in alarm.unread]
-        rejected.append(f"{alarm.name}: {'; '.join([*unheard, *wrong])}")
+        rejected.append(f"{alarm.name}: {'; '.join([*silent, *wrong])}")
     unread += [f"{alarm.name}, which computes {alarm.expression}" for alarm in may_watch(alarms, watch)]
     if not found:
         rejected = [f"no alarm watches {watch}"]

@@ -172,7 +172,9 @@ def service_of(described: Mapping[str, Any], names: Names) -> EcsService:
         running=int(described.get("runningCount", 0)),
         deployments=tuple(
             EcsDeployment(
-                each["status"], each.get("rolloutState") or each.get("stabilityStatus", ""), each["createdAt"]
+                each["status"],
+                each.get("rolloutState") or each.get("stabilityStatus") or _rollout(each),
+                each["createdAt"],
             )
             for each in (sets if controller != "ECS" else described.get("deployments", ()))
         ),
@@ -186,16 +188,25 @@ def service_of(described: Mapping[str, Any], names: Names) -> EcsService:
     )
 
 
+def _rollout(deployment: Mapping[str, Any]) -> str:
+    """The state of a deployment of which ECS tells none, such as behind a classic load balancer."""
+    return "COMPLETED" if deployment.get("runningCount") == deployment.get("desiredCount") else "IN_PROGRESS"
+
+
 def definition_of(described: Mapping[str, Any]) -> TaskDefinition:
-    """A task definition from DescribeTaskDefinition."""
+    """A task definition from DescribeTaskDefinition; without a size it has that of its containers."""
+    boxes = described["containerDefinitions"]
     return TaskDefinition(
         family=described["family"],
         active=described.get("status") == "ACTIVE",
-        cpu=int(described.get("cpu") or 0),
-        memory=int(described.get("memory") or 0),
+        cpu=int(described.get("cpu") or sum(each.get("cpu", 0) for each in boxes)),
+        memory=int(
+            described.get("memory")
+            or sum(each.get("memory") or each.get("memoryReservation", 0) for each in boxes)
+        ),
         execution_role=described.get("executionRoleArn") or "",
         task_role=described.get("taskRoleArn") or "",
-        containers=tuple(_container(each) for each in described["containerDefinitions"]),
+        containers=tuple(_container(each) for each in boxes),
     )
 
 
@@ -216,7 +227,7 @@ def _container(described: Mapping[str, Any]) -> ContainerDefinition:
         image=described["image"],
         environment={each["name"]: each["value"] for each in described.get("environment", ())},
         secrets={each["name"]: each["valueFrom"] for each in described.get("secrets", ())},
-        log_group=options.get("awslogs-group", ""),
+        log_group=options.get("awslogs-group") or options.get("log_group_name", ""),  # the latter of FireLens
         log_region=options.get("awslogs-region", ""),
         ports=tuple(
             each["containerPort"] for each in described.get("portMappings", ()) if "containerPort" in each

@@ -1,10 +1,19 @@
-"""The names that contract section 4 gives to things in AWS."""
+"""What things are called: names of contract section 4, hosts of a load balancer, names in Cloud Map."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from .account import AwsAccount, at_once
 
 SERVICES = ("api", "worker", "finn", "dixie", "pgbouncer")
+#: Services whose image the platform does not build: a release tag of its vendor pins it, and a pull-through
+#: cache may fetch it again.
+FOREIGN = ("pgbouncer",)
 #: Which service's image a build runs; the worker has no health route that could name its build.
 BUILDS = {"freeside": "api", "finn": "finn", "dixie": "dixie"}
+#: What a service's task has in its environment: Dixie writes to its database, and needs no NATS (contract 3).
+SETTINGS = {"dixie": {"NATS_OPTIONAL": "true"}}
 #: What Cloud Map resolves.
 HOSTS = ("freeside", "finn", "dixie", "pgbouncer")
 DASHBOARDS = ("overview", "service-health")
@@ -55,3 +64,155 @@ class Names:
     def short(self, full: str) -> str:
         """A full name without the prefix; a foreign name as it is."""
         return full.removeprefix(f"{self.prefix}-")
+
+
+@dataclass(frozen=True, slots=True)
+class BalancerRoute:
+    """A target group (its ARN) behind a balancer (its ARN), reached by these hosts."""
+
+    target_group: str
+    balancer: str
+    hosts: tuple[str, ...]
+
+    @property
+    def dimensions(self) -> dict[str, str]:
+        """The dimensions of the metrics that the balancer publishes for the target group."""
+        return {
+            "TargetGroup": self.target_group.rpartition(":")[2],
+            "LoadBalancer": self.balancer.partition(":loadbalancer/")[2],
+        }
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of those metrics."""
+        return "AWS/NetworkELB" if ":loadbalancer/net/" in self.balancer else "AWS/ApplicationELB"
+
+
+def read_routes(account: AwsAccount, names: Names) -> list[BalancerRoute]:
+    """The routes of the platform's balancers.
+
+    A default route takes the hosts of its listener's certificate that no rule takes.
+    """
+    balancers = [
+        each["LoadBalancerArn"]
+        for each in account.pages("elbv2", "describe_load_balancers", "LoadBalancers")
+        if each["LoadBalancerName"].startswith(f"{names.prefix}-")
+    ]
+    listeners = [
+        listener for found in at_once(lambda arn: _listeners(account, arn), balancers) for listener in found
+    ]
+    rules = at_once(lambda each: _rules(account, each), listeners)
+    certified = at_once(lambda each: _certified(account, each), listeners)
+    return [
+        route
+        for listener, found, hosts in zip(listeners, rules, certified, strict=True)
+        for route in routes_of(found, listener["LoadBalancerArn"], hosts)
+    ]
+
+
+def routes_to(routes: Iterable[BalancerRoute], target_groups: Sequence[str]) -> list[BalancerRoute]:
+    """The routes to any of the target groups, the one with the most hosts first."""
+    found = [route for route in routes if route.target_group in target_groups]
+    return sorted(found, key=lambda route: -len(route.hosts))
+
+
+def routes_of(
+    rules: Sequence[Mapping[str, Any]], balancer: str, certified: Sequence[str]
+) -> list[BalancerRoute]:
+    """The routes of one listener; `certified` are the names on its certificate."""
+    hosts = [_hosts(rule) for rule in rules]
+    taken = {host for found in hosts for host in found}
+    left = tuple(name for name in certified if name not in taken)
+    return [
+        BalancerRoute(group, balancer, left if rule.get("IsDefault") else tuple(found))
+        for rule, found in zip(rules, hosts, strict=True)
+        for group in _groups(rule)
+    ]
+
+
+def _listeners(account: AwsAccount, balancer: str) -> list[Any]:
+    return account.pages("elbv2", "describe_listeners", "Listeners", LoadBalancerArn=balancer)
+
+
+def _rules(account: AwsAccount, listener: Mapping[str, Any]) -> list[Any]:
+    return account.pages("elbv2", "describe_rules", "Rules", ListenerArn=listener["ListenerArn"])
+
+
+def _certified(account: AwsAccount, listener: Mapping[str, Any]) -> list[str]:
+    names: list[str] = []
+    for each in listener.get("Certificates", ()):
+        if ":acm:" in each["CertificateArn"]:
+            described = account.ask("acm", "describe_certificate", CertificateArn=each["CertificateArn"])
+            certificate = described["Certificate"]
+            names += [certificate["DomainName"], *certificate.get("SubjectAlternativeNames", ())]
+    return list(dict.fromkeys(names))
+
+
+def _hosts(rule: Mapping[str, Any]) -> list[str]:
+    return [
+        host
+        for condition in rule.get("Conditions", ())
+        if condition.get("Field") == "host-header"
+        for host in condition.get("HostHeaderConfig", {}).get("Values") or condition.get("Values", ())
+    ]
+
+
+def _groups(rule: Mapping[str, Any]) -> list[str]:
+    """The target groups that a rule sends anything to: one of weight 0 waits for the next deployment."""
+    found = []
+    for action in rule.get("Actions", ()):
+        weighted = action.get("ForwardConfig", {}).get("TargetGroups", ())
+        named = [action["TargetGroupArn"]] if action.get("TargetGroupArn") else []
+        found += [each["TargetGroupArn"] for each in weighted if each.get("Weight", 1)] or named
+    return found
+
+
+_ABSENT = ("NamespaceNotFound", "ServiceNotFound", "InstanceNotFound")
+
+
+def resolve(account: AwsAccount, names: Names, host: str) -> list[str]:
+    """The addresses of a name in the platform's namespace, `IP:PORT` or `IP`; none when it is unknown."""
+    answer = account.find(
+        "servicediscovery",
+        "discover_instances",
+        _ABSENT,
+        NamespaceName=names.namespace,
+        ServiceName=host,
+        HealthStatus="ALL",
+    )
+    found = []
+    for instance in answer["Instances"] if answer else ():
+        attributes = instance["Attributes"]
+        address = attributes.get("AWS_INSTANCE_IPV4") or attributes.get("AWS_INSTANCE_IPV6")
+        if address and instance.get("HealthStatus") != "UNHEALTHY":
+            port = attributes.get("AWS_INSTANCE_PORT")
+            found.append(f"{address}:{port}" if port else address)
+    return found
+
+
+def read_registered(account: AwsAccount, registries: Iterable[str]) -> dict[str, str]:
+    """The full host name of each registry, by its ARN."""
+    wanted = list(dict.fromkeys(registries))
+    if not wanted:
+        return {}
+    described = at_once(lambda arn: _registry(account, arn), wanted)
+    namespaces = {
+        each["Id"]: each["Name"]
+        for each in account.pages("servicediscovery", "list_namespaces", "Namespaces")
+    }
+    return {
+        arn: f"{service['Name']}.{namespaces.get(_namespace(service), '?')}"
+        for arn, service in zip(wanted, described, strict=True)
+    }
+
+
+def _registry(account: AwsAccount, arn: str) -> dict[str, object]:
+    found: dict[str, object] = account.ask("servicediscovery", "get_service", Id=arn.rpartition("/")[2])[
+        "Service"
+    ]
+    return found
+
+
+def _namespace(service: dict[str, object]) -> object:
+    dns = service.get("DnsConfig")
+    return service.get("NamespaceId") or (dns.get("NamespaceId") if isinstance(dns, dict) else None)

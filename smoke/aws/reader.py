@@ -1,23 +1,189 @@
-"""Everything that the checks ask AWS for, each read once and shared."""
+"""Everything that the checks ask AWS for, each read once and shared; what each service uses as it runs."""
 
 import fcntl
+import json
+import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pytest_readiness import Environment
 
-from smoke.source.ownership import Use
+from smoke.source.ownership import EXECUTION_ROLE, FAMILY, LOGS, NETWORK, SECRET, TASK_ROLE, Use
 
-from . import addresses, alarms, ecs, independence, monitoring
-from .account import AwsAccount, account_of
-from .addresses import BalancerRoute
+from . import alarms, ecs, monitoring
+from .account import AwsAccount, account_of, at_once
 from .alarms import CompositeAlarm, Metric, MetricAlarm
 from .ecs import EcsService, TaskDefinition
-from .independence import secret_of, uses_of
-from .names import Names
+from .names import BalancerRoute, Names, read_registered, read_routes
+
+READ = "secretsmanager:GetSecretValue"
+_GONE = ("NoSuchEntity",)
+#: AWS's own policy that tasks start with, in any partition: it reads images and writes logs.
+_STARTS_TASKS = re.compile(r"arn:aws[\w-]*:iam::aws:policy/service-role/AmazonECSTaskExecutionRolePolicy")
+
+
+@dataclass(frozen=True, slots=True)
+class RolePolicies:
+    """The statements of each role's policies, by the role's ARN, and the secrets that are asked about."""
+
+    statements: Mapping[str, Sequence[Mapping[str, Any]]]
+    secrets: frozenset[str] = field(default_factory=frozenset)
+
+    def readable(self, roles: Iterable[str]) -> list[str]:
+        """Those of the secrets that at least one of the roles may read."""
+        held = [self.statements.get(role, ()) for role in dict.fromkeys(roles)]
+        return sorted(arn for arn in self.secrets if any(allows(each, READ, arn) for each in held))
+
+
+def allows(statements: Sequence[Mapping[str, Any]], action: str, resource: str) -> bool:
+    """Whether policies allow an action, conditions taken as met by what allows and unmet by what denies."""
+    hit = [
+        each for each in statements if covers(each, "Action", action) and covers(each, "Resource", resource)
+    ]
+    denied = any(each.get("Effect") == "Deny" and not each.get("Condition") for each in hit)
+    return not denied and any(each.get("Effect") == "Allow" for each in hit)
+
+
+#: What closes a topic to alarms: it has the default key, whose policy lets no service of AWS use it.
+DEFAULT_KEY = "alias/aws/sns"
+
+
+def closed_to_alarms(attributes: Mapping[str, str]) -> str:
+    """Why CloudWatch may not publish to a topic with these attributes; empty where nothing forbids it.
+
+    What a condition hangs on is taken as met where it allows and as unmet where it denies.
+    """
+    if attributes.get("KmsMasterKeyId", "").endswith(DEFAULT_KEY):
+        return f"it is encrypted with {DEFAULT_KEY}, a key that CloudWatch may not use"
+    if not attributes.get("Policy"):
+        return ""
+    statement = json.loads(attributes["Policy"]).get("Statement", [])
+    account = attributes.get("TopicArn", "").split(":")[4:5]
+    publishing = [
+        each
+        for each in (statement if isinstance(statement, list) else [statement])
+        if covers(each, "Action", "sns:Publish") and _concerns_cloudwatch(each, account)
+    ]
+    if any(each["Effect"] == "Deny" and not each.get("Condition") for each in publishing):
+        return "its policy denies publishing"
+    return "" if any(each["Effect"] == "Allow" for each in publishing) else "its policy lets no alarm publish"
+
+
+def _concerns_cloudwatch(statement: Mapping[str, Any], account: Sequence[str]) -> bool:
+    """Whether a statement is about CloudWatch, or the account in whose name its alarms publish."""
+    key = "Principal" if "Principal" in statement else "NotPrincipal"
+    principal = statement.get(key, {})
+    named = principal if isinstance(principal, Mapping) else {"AWS": principal}
+    found = [each for value in named.values() for each in ([value] if isinstance(value, str) else value)]
+    own = {each for number in account for each in (number, f"arn:aws:iam::{number}:root")}
+    return bool({"*", "cloudwatch.amazonaws.com", *own} & {*found}) == (key == "Principal")
+
+
+def read_policies(account: AwsAccount, roles: Iterable[str], secrets: Iterable[str]) -> RolePolicies:
+    """Read the inline policies of roles and what is attached to them; a role that does not exist has none.
+
+    AWS's own policy that tasks start with is left out: it allows reading no secret.
+    """
+    wanted = sorted({role for role in roles if role})
+    listed = at_once(lambda role: _listed(account, _name(role)), wanted)
+    found: dict[str, list[Any]] = {role: [] for role in wanted}
+    jobs = [(role, read) for role, reads in zip(wanted, listed, strict=True) for read in reads]
+    documents = at_once(lambda job: job[1](), jobs)
+    for (role, _), document in zip(jobs, documents, strict=True):
+        statement = document.get("Statement", [])
+        found[role] += [statement] if isinstance(statement, Mapping) else statement
+    return RolePolicies(found, frozenset(secrets))
+
+
+def _listed(account: AwsAccount, name: str) -> list[Callable[[], Mapping[str, Any]]]:
+    """How to read each policy of a role."""
+    inline = account.find("iam", "list_role_policies", _GONE, RoleName=name)
+    if inline is None:
+        return []
+    attached = account.ask("iam", "list_attached_role_policies", RoleName=name)["AttachedPolicies"]
+    managed = [each["PolicyArn"] for each in attached if not _STARTS_TASKS.fullmatch(each["PolicyArn"])]
+    return [
+        *(partial(_inline, account, name, policy) for policy in inline["PolicyNames"]),
+        *(partial(_managed, account, arn) for arn in managed),
+    ]
+
+
+def _inline(account: AwsAccount, role: str, policy: str) -> Mapping[str, Any]:
+    answer = account.ask("iam", "get_role_policy", RoleName=role, PolicyName=policy)
+    document: Mapping[str, Any] = answer["PolicyDocument"]
+    return document
+
+
+def _managed(account: AwsAccount, arn: str) -> Mapping[str, Any]:
+    version = account.ask("iam", "get_policy", PolicyArn=arn)["Policy"]["DefaultVersionId"]
+    answer = account.ask("iam", "get_policy_version", PolicyArn=arn, VersionId=version)
+    document: Mapping[str, Any] = answer["PolicyVersion"]["Document"]
+    return document
+
+
+def covers(statement: Mapping[str, Any], key: str, value: str) -> bool:
+    """Whether what a statement says under a key (Action, Resource), or all but that, has a value in it."""
+    if key in statement:
+        return _matches(statement[key], key, value)
+    return f"Not{key}" in statement and not _matches(statement[f"Not{key}"], key, value)
+
+
+def _matches(patterns: Any, key: str, value: str) -> bool:
+    listed = [patterns] if isinstance(patterns, str) else patterns
+    listed = [each.replace("[", "[[]") for each in listed]  # no wildcard of IAM
+    if key == "Action":  # actions are the same in any case, resources are not
+        return any(fnmatchcase(value.lower(), each.lower()) for each in listed)
+    return any(fnmatchcase(value, each) for each in listed)
+
+
+def _name(role: str) -> str:
+    return role.rpartition("/")[2]
+
+
+def uses_of(
+    owner: str, definition: TaskDefinition, service: EcsService | None, policies: RolePolicies
+) -> list[Use]:
+    """Everything that a service or task uses; a secret also where only its roles may read it."""
+    found = [
+        (FAMILY, [definition.family]),
+        (EXECUTION_ROLE, [definition.execution_role]),
+        (TASK_ROLE, [definition.task_role]),
+        (NETWORK, service.security_groups if service else ()),
+        (LOGS, [each.log_group for each in definition.containers]),
+        (SECRET, [secret_of(each) for box in definition.containers for each in box.secrets.values()]),
+    ]
+    uses = [
+        Use(kind, identity, owner, _named(identity))
+        for kind, identities in found
+        for identity in identities
+        if identity
+    ]
+    roles = (definition.execution_role, definition.task_role)
+    return [*uses, *(Use(SECRET, arn, owner, _named(arn), "may read") for arn in policies.readable(roles))]
+
+
+def secret_of(value_from: str) -> str:
+    """The secret that a container's reference names, without the key or version inside it."""
+    parts = value_from.split(":")
+    return (
+        ":".join(parts[:7]) if value_from.startswith("arn:") and parts[2] == "secretsmanager" else value_from
+    )
+
+
+def _named(identity: str) -> str:
+    """The part of an ARN that names; anything else as it is."""
+    return (
+        identity.split(":", 5)[5].removeprefix("role/").removeprefix("secret:")
+        if identity.startswith("arn:")
+        else identity
+    )
+
 
 Value = TypeVar("Value")
 
@@ -96,13 +262,21 @@ class AwsReader:
             f"runs {family}", lambda: ecs.read_runs(self.account, self.names, self.names.full(family))
         )
 
+    def owners(self, one_shots: Sequence[str]) -> Mapping[str, TaskDefinition]:
+        """The task definition of each service and of each one-shot task that has one."""
+        return self._once(f"owners {one_shots}", lambda: self._owners(one_shots))
+
+    def policies(self, one_shots: Sequence[str]) -> RolePolicies:
+        """What their roles may do, and the secrets that they are given."""
+        return self._once(f"policies {one_shots}", lambda: self._policies(one_shots))
+
     def uses(self, one_shots: Sequence[str]) -> Sequence[Use]:
         """What each service and each one-shot task uses, and what its roles may read."""
         return self._once(f"uses {one_shots}", lambda: self._uses(one_shots))
 
     def routes(self) -> Sequence[BalancerRoute]:
         """The routes of the load balancers."""
-        return self._once("routes", lambda: addresses.read_routes(self.account, self.names))
+        return self._once("routes", lambda: read_routes(self.account, self.names))
 
     def registered(self) -> Mapping[str, str]:
         """The host name of each registry that a service is in."""
@@ -169,11 +343,14 @@ class AwsReader:
 
     def _registered(self) -> Mapping[str, str]:
         arns = [arn for service in self.services().values() for arn in service.registries]
-        return addresses.read_registered(self.account, arns)
+        return read_registered(self.account, arns)
 
-    def _uses(self, one_shots: Sequence[str]) -> Sequence[Use]:
-        services, owners = self.services(), dict(self.definitions())
-        owners |= self.tasks([name for name in one_shots if name not in owners])
+    def _owners(self, one_shots: Sequence[str]) -> Mapping[str, TaskDefinition]:
+        found = self.definitions()
+        return {**found, **self.tasks([name for name in one_shots if name not in found])}
+
+    def _policies(self, one_shots: Sequence[str]) -> RolePolicies:
+        owners = self.owners(one_shots)
         roles = [role for each in owners.values() for role in (each.execution_role, each.task_role)]
         secrets = {
             secret_of(each)
@@ -181,10 +358,13 @@ class AwsReader:
             for container in definition.containers
             for each in container.secrets.values()
         }
-        held = independence.read_policies(self.account, roles, secrets)
+        return read_policies(self.account, roles, secrets)
+
+    def _uses(self, one_shots: Sequence[str]) -> Sequence[Use]:
+        services, held = self.services(), self.policies(one_shots)
         return [
             use
-            for name, definition in owners.items()
+            for name, definition in self.owners(one_shots).items()
             for use in uses_of(name, definition, services.get(name), held)
         ]
 

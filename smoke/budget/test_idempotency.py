@@ -14,14 +14,12 @@ from pytest_readiness import Environment, Eventually, Evidence, SafetyViolation
 
 from smoke.contract.model import MAX_KEY_CHARS, POOLS, TIER_POOLS
 from smoke.contract.neighbours import Near, strings
-from smoke.platform.answers import UUID, error_code, is_replay, require_error, require_status
-from smoke.platform.batch import Batch, Case
-from smoke.platform.concurrency import at_once
-from smoke.platform.freeside import Freeside, Tenants, cost_in
+from smoke.platform.answers import UUID, error_code, fields_of, is_replay, require_error, require_status
+from smoke.platform.batch import Batch, Case, answering, at_once
+from smoke.platform.freeside import Freeside, Tenants, cost_in, prompt_for
 from smoke.platform.invariants import I7, Conservation
-from smoke.platform.prompts import prompt_for
+from smoke.platform.parameters import OF_FREESIDE, Way, require_no_run, run_of
 from smoke.platform.spend import Once
-from smoke.platform.ways import OF_FREESIDE, Way, require_no_run, run_of
 
 pytestmark = [
     pytest.mark.goal("G-4"),
@@ -38,8 +36,17 @@ HOLDERS: Mapping[str, Mapping[str, Any]] = {
     "fewer pools": {"allowed_pools": [*POOLS[:2]]},
     "an admin": {"role": "admin"},
 }
+#: Why a call to the second pool may be refused, with the statuses of that and what of the call is wrong.
+REFUSED_FIRST: Mapping[str, tuple[tuple[int, ...], Mapping[str, Any]]] = {
+    "pool": ((403,), {"allowed_pools": [*POOLS[:1]]}),
+    "tier": ((403,), {"tier": "free"}),
+    "token": ((401,), {"iat": 1, "exp": 2}),
+    "media type": ((400, 415), {"headers": {"Content-Type": "text/plain"}}),
+}
 #: How often a key is used at once, by each of two tenants.
 AT_ONCE = 5
+#: Letters of a body whose beginning alone may be compared.
+LONG = 2000
 PREFIXES = (16, 32, 36, 64, 100, 127)
 PRINTABLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,126}[\x21-\x7e])?")
 APART = "keys that differ are different keys (1.2)"
@@ -110,6 +117,9 @@ def test_one_key_is_one_charge(
         evidence.figure(f"runs for {tenant} by {route}", len(runs), expected=1)
         if any(run_of(answer) != run_of(own[0]) for answer in own) or len(runs) != 1:
             raise SafetyViolation(f"{tenant}: one key, one body, {len(runs)} answers that are not replayed")
+        for name in () if way.streamed else ("model", "traceId"):
+            found = {fields_of(answer).text(name) for answer in own}
+            assert len(found) == 1, f"one key, one body, and the stored answer has another {name}: {found}"
         traces.add(trace_of(runs[0]))
         once.remember("key", tenant=tenant, route=route, key=key, body=body, run=run_of(runs[0]))
     if len(traces) != len(payers):
@@ -157,11 +167,22 @@ def test_a_key_keeps_its_body(
 ) -> None:
     """A key that was answered is refused for any other body by either route, and runs no body again."""
     way, key, prompt = ways(route), str(uuid.uuid4()), prompt_for()
-    first = require_status(way.post(way.body(prompt), tenants.main, key=key), 200)
+    long, long_key = prompt_for(padding=LONG), str(uuid.uuid4())
+    bodies = ((key, prompt), (long_key, long))
+    answers = at_once([partial(way.post, way.body(text), tenants.main, key=each) for each, text in bodies])
+    first, _ = (require_status(answer, 200) for answer in answers)
     watch = freeside.watch(tenants.main, evidence)
     cases = []
     for other in (ways("freeside.invoke"), ways("freeside.stream")):
         by = f"{route} first, then {other.route}"
+        cases.append(
+            Case(
+                f"{by}: another last letter of {len(long)}",
+                CONFLICT,
+                partial(other.post, other.body(long[:-1] + "x"), tenants.main, key=long_key),
+                lambda answer: require_error(answer, 409, "IDEMPOTENCY_CONFLICT"),
+            )
+        )
         cases += [
             Case(
                 f"{by}: {near.name}", CONFLICT, partial(other.post, near.value, tenants.main, key=key),
@@ -186,6 +207,27 @@ def test_a_key_keeps_its_body(
         ]  # fmt: skip
     batch.run(cases)
     watch.unchanged(f"{len(cases)} calls under the key of trace {trace_of(first)}")
+
+
+@pytest.mark.parametrize("route", OF_FREESIDE)
+def test_a_refused_call_leaves_its_key(
+    route: str, ways: Callable[[str], Way], tenants: Tenants, watch: Conservation
+) -> None:
+    """A key under which a call was refused has no answer: the same call, made as it should be, runs."""
+    way, body = ways(route), ways(route).body(prompt_for(), POOLS[1])
+    keys = {name: str(uuid.uuid4()) for name in REFUSED_FIRST}
+
+    def refused(name: str) -> None:
+        statuses, how = REFUSED_FIRST[name]
+        answering(*statuses)(way.post(body, tenants.main, key=keys[name], **how))
+
+    def answered(name: str) -> httpx.Response:
+        answer = way.post(body, tenants.main, key=keys[name])
+        require_own_run(answer)
+        return answer
+
+    at_once([partial(refused, name) for name in keys])
+    watch.charged([cost_in(answer) for answer in at_once([partial(answered, name) for name in keys])])
 
 
 def test_a_tenants_key_is_its_own(

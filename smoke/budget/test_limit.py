@@ -1,24 +1,34 @@
-"""G-4, phase budget: calls at the limit of a small budget, on every route."""
+"""G-4, phase budget: calls at the limit of a small budget, and random walks held against the ledger."""
 
+import secrets
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import httpx
 import pytest
-from pytest_readiness import Evidence, SafetyViolation
+from pytest_readiness import Environment, Evidence, SafetyViolation
 
+from smoke.contract.ledger import Step, described, draw, related, shortest
 from smoke.contract.model import POOLS
-from smoke.platform.answers import answer_of, error_code, require_error, require_json_error, require_status
+from smoke.platform.answers import (
+    UnexpectedStatus,
+    answer_of,
+    error_code,
+    require_error,
+    require_json_error,
+    require_status,
+)
 from smoke.platform.attacks import require_spent
-from smoke.platform.batch import Batch, Case
-from smoke.platform.concurrency import at_once, sampling
-from smoke.platform.freeside import Freeside, Tenants, cost_in
+from smoke.platform.batch import Batch, Case, at_once, sampling
+from smoke.platform.finn import Finn
+from smoke.platform.freeside import Freeside, Prices, Tenants, cost_in, prompt_for
+from smoke.platform.http import Connect
 from smoke.platform.invariants import Conservation
-from smoke.platform.prompts import Prices, prompt_for
-from smoke.platform.walker import priced
-from smoke.platform.ways import Way, all_ways
+from smoke.platform.parameters import Way, all_ways
+from smoke.platform.walker import Walker, learn_tariff, priced
 
 pytestmark = [
     pytest.mark.goal("G-4"),
@@ -27,6 +37,7 @@ pytestmark = [
     pytest.mark.requires("freeside", "key", "signing", "budget", "invoke"),
     pytest.mark.usefixtures("alone"),
 ]
+
 
 #: How many calls are made at once beyond those that fit.
 CROWD = 5
@@ -64,7 +75,7 @@ def test_over_budget_is_refused(
 ) -> None:
     """Calls that cost more than is left get 402 on every route and for every pool, and change no figure.
 
-    Each spends its token all the same (1.1).
+    Each spends its token all the same (1.1), and its key has no answer: another token gets the same refusal.
 
     Only of the pool with known prices is it certain that no call fits; none may be answered beyond the room.
     """
@@ -79,8 +90,8 @@ def test_over_budget_is_refused(
             require_json_error(answer)
             assert error_code(answer) == "BUDGET_EXCEEDED" or way.direct, f"402 {error_code(answer)}"
 
-    def send(pool: str, **claims: Any) -> httpx.Response:
-        return way.post(way.body(prompt_for(padding=padding), pool), tenants.small, **claims)
+    def send(pool: str, prompt: str = "", **more: Any) -> httpx.Response:
+        return way.post(way.body(prompt or prompt_for(padding=padding), pool), tenants.small, **more)
 
     rule = "a call beyond the budget is refused (1.3)"
     answers = batch.run(
@@ -89,10 +100,11 @@ def test_over_budget_is_refused(
             for pool in (POOLS if way.pool else (prices.pool,))
         ]
     )
-    token = {"jti": str(uuid.uuid4())}
-    send(prices.pool, **token)
+    token, same = str(uuid.uuid4()), {"prompt": prompt_for(padding=padding), "key": str(uuid.uuid4())}
+    send(prices.pool, **same, jti=token)
     what = "the token of a call that was refused for its price"
-    require_spent(send(prices.pool, **token), route.partition(".")[0], what)
+    require_spent(send(prices.pool, **same, jti=token), route.partition(".")[0], what)
+    judge(prices.pool, send(prices.pool, **same))
     paid = [cost_in(answer) for answer in answers if answer.status_code == 200]
     if paid:
         watch.charged(paid)
@@ -157,3 +169,80 @@ def require_nothing_fits(freeside: Freeside, tenant: str, prices: Prices, watch:
     watch.unchanged(f"{CROWD} calls at once beyond the budget")
     for outcome in outcomes:
         require_error(outcome, 402, "BUDGET_EXCEEDED")
+
+
+#: Moves beside those that every walk makes.
+MORE = 6
+#: A live platform is walked in the same way by every run.
+LIVE_SEED = 1
+#: What a failed walk may take to be shortened, in seconds.
+SHORTEN_WITHIN_S = 4.0
+
+
+@pytest.fixture
+def walker(
+    freeside: Freeside,
+    finn: Finn,
+    tenants: Tenants,
+    connect: Connect,
+    environment: Environment,
+    evidence: Evidence,
+) -> Callable[[], Walker]:
+    """Makes walkers that start from the budgets as they are. Evidence holds none of their exchanges."""
+    quiet = Freeside(connect("freeside"), freeside.dialects, freeside.key, freeside.journal)
+    reachable = environment.get("finn.reachable")
+    direct = Finn(connect("finn"), finn.agent, finn.key, finn.journal) if reachable else None
+    tariff, _ = learn_tariff(quiet, tenants.main, live=environment.live)
+
+    def make() -> Walker:
+        watches = {tenant: quiet.watch(tenant, evidence) for tenant in tenants.all()}
+        return Walker(quiet, direct, tenants, watches, tariff)
+
+    return make
+
+
+def test_random_walk_follows_the_ledger(
+    walker: Callable[[], Walker], environment: Environment, evidence: Evidence
+) -> None:
+    """Whatever callers do, each answer and each budget is as the reference ledger has it, after each step.
+
+    SMOKE_WALK_SEED walks the same way again. A failed walk of the embedded platform is reported as the fewest
+    of its steps that still fail.
+    """
+    live = environment.live
+    seed = environment.get("budget.walk_seed") or (LIVE_SEED if live else 1 + secrets.randbelow(10**6))
+    evidence.figure("seed of the walk (SMOKE_WALK_SEED)", seed)
+    steps = draw(
+        seed, more=0 if live else MORE, direct=environment.get("finn.reachable"), to_the_limit=not live
+    )
+    steps = [(move,) for step in steps for move in step] if live else steps
+    walk = walker()
+    try:
+        walk.walk(steps)
+    except AssertionError as error:
+        tried = steps[: walk.steps + 1]
+        fewest = tried if live else shortest(tried, fails_again(walker))
+        what = "fewest steps that fail" if len(fewest) < len(tried) else "the step and what it repeats"
+        fewest = fewest if len(fewest) < len(tried) else related(tried)
+        text = f"{error} (seed {seed}, {what}: {described(fewest)})"
+        if isinstance(error, UnexpectedStatus):
+            raise UnexpectedStatus(text, error.response) from error
+        raise type(error)(text) from error
+    evidence.figure("steps of the walk", walk.steps, expected=len(steps))
+    evidence.figure("calls of the walk", walk.calls)
+
+
+def fails_again(walker: Callable[[], Walker]) -> Callable[[Sequence[Step]], bool]:
+    """Whether a walk of the steps fails, too; False when there is no time left to try."""
+    deadline = time.monotonic() + SHORTEN_WITHIN_S
+
+    def fails(steps: Sequence[Step]) -> bool:
+        if time.monotonic() > deadline:
+            return False
+        try:
+            walker().walk(steps)
+        except AssertionError:
+            return True
+        return False
+
+    return fails

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 from urllib.parse import unquote
 
@@ -18,19 +18,22 @@ from .schemas import (
     COMMUNITY_BUDGET,
     DIRECT,
     EVENTS,
+    GATEWAY_BUDGET,
     INVOKE,
     JSON,
+    JWK_SET,
+    KEY_SET,
     REFUSAL_FORM,
     REFUSALS,
     REPLIES,
     STREAM,
     STREAM_EVENTS,
     Reply,
-    Route,
+    RouteKey,
     Violation,
     matches,
     record,
-    route_of,
+    route_key,
     shown,
     violations,
 )
@@ -39,6 +42,8 @@ from .schemas import (
 #: answer of the service.
 GATEWAY = frozenset({400, 408, 414, 431, 502, 503, 504})
 MICRO_PER_CENT = 10_000
+#: The content events that a complete stream has at least, however short its answer is (contract 1.4).
+LEAST_CONTENTS = 2
 #: Longest part of a body that is searched for what no answer may show.
 SEARCHED = 64 * 1024
 
@@ -46,7 +51,10 @@ SEARCHED = 64 * 1024
 SECRETS: Mapping[str, re.Pattern[str]] = {
     "a private key": re.compile("-----BEGIN [A-Z ]*PRIVATE KEY"),
     "a token": re.compile(r"eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\."),
-    "an API key": re.compile("dxk_[A-Za-z0-9_-]{8,}"),
+    # Random text of other kinds may hold the prefix: the key begins a word, or stands behind an escape.
+    "an API key": re.compile(
+        r"(?:(?<![A-Za-z0-9_-])|(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-f]{4})|(?<=%[0-9A-Fa-f]{2}))dxk_[A-Za-z0-9_-]{8,}"
+    ),
     "an AWS key": re.compile(r"\bA[KS]IA[A-Z0-9]{16}\b"),
     "a DSN with a password": re.compile(r"postgres(?:ql)?://[^\s:/@]+:[^\s@]+@", re.IGNORECASE),
 }
@@ -54,10 +62,12 @@ SECRETS: Mapping[str, re.Pattern[str]] = {
 _ANY_SECRET = re.compile(
     "|".join(f"(?i:{one.pattern})" if one.flags & re.IGNORECASE else one.pattern for one in SECRETS.values())
 )
-#: What no refusal may show of a service: traces, paths, queries, where its keys are.
+#: What no refusal may show of a service: traces, paths, queries, where its keys are. The address of a page
+#: may have such a path, and advice may read like a query: "select one from the list".
 INTERNALS = re.compile(
-    r"Traceback|stack\s*trace|\.py\b|\.[jt]s:\d|node_modules|site-packages|/(?:app|usr|home|srv)/"
-    r"|-----BEGIN|PRIVATE KEY|postgres(?:ql)?://|SELECT\s.{1,200}?\sFROM\s|secretsmanager"
+    r"Traceback|stack\s*trace|\.py\b|\.[jt]s:\d|node_modules|site-packages|(?<![\w.-])/(?:app|usr|home|srv)/\w[\w.-]*[/.]\w"
+    r"|-----BEGIN|PRIVATE KEY|postgres(?:ql)?://|secretsmanager"
+    r"|(?-i:SELECT\s.{1,200}?\sFROM\s)|SELECT\s.{1,200}?\sFROM\s.{1,100}?\sWHERE\s"
     r"|password[\"'\\]*\s*[:=]\s*[\"'\\]*\w",
     re.IGNORECASE,
 )
@@ -112,7 +122,7 @@ def judge(exchange: Exchange) -> Iterator[BrokenRule]:
     """
     if exchange.method == "OPTIONS" or (exchange.status in GATEWAY and exchange.media != JSON):
         return
-    route = route_of(exchange.service, exchange.method, exchange.path)
+    route = route_key(exchange.service, exchange.method, exchange.path)
     reply = REPLIES.get(route, {}).get(exchange.status) if route else None
     if reply is INVOKE and EVENTS in exchange.sent.get("accept", ""):
         reply = STREAM
@@ -124,7 +134,7 @@ def judge(exchange: Exchange) -> Iterator[BrokenRule]:
 Found = Iterator[Violation]
 
 
-def _status(exchange: Exchange, route: Route | None, reply: Reply | None) -> Found:
+def _status(exchange: Exchange, route: RouteKey | None, reply: Reply | None) -> Found:
     """One that the contract knows for this route; of unknown paths it speaks at Freeside alone."""
     known_here = route is not None or exchange.service == "freeside" or exchange.status >= 500
     if reply is None and known_here and exchange.status not in REFUSALS[exchange.service]:
@@ -132,7 +142,7 @@ def _status(exchange: Exchange, route: Route | None, reply: Reply | None) -> Fou
         yield Violation("status", "one of " + ", ".join(map(str, known)), str(exchange.status))
 
 
-def _request_id(exchange: Exchange, _: Route | None, __: Reply | None) -> Found:
+def _request_id(exchange: Exchange, _: RouteKey | None, __: Reply | None) -> Found:
     sent, came = exchange.sent.get("x-request-id"), exchange.headers.get("x-request-id", "")
     if not came.strip():
         yield Violation("header x-request-id", "an echo" if sent else "one made", "nothing")
@@ -140,17 +150,18 @@ def _request_id(exchange: Exchange, _: Route | None, __: Reply | None) -> Found:
         yield Violation("header x-request-id", f"the echo of {shown(sent)}", shown(came))
 
 
-def _body(exchange: Exchange, route: Route | None, reply: Reply | None) -> Found:
+def _body(exchange: Exchange, route: RouteKey | None, reply: Reply | None) -> Found:
     """Media type, strict JSON, and every field."""
     if exchange.method == "HEAD":
         return
     silent = exchange.status == 405 or (route is None and exchange.service != "freeside")
     if (reply is None and silent) or (reply is not None and reply.media == "*"):
-        if exchange.media == JSON and exchange.problem:
+        if exchange.media == JSON and exchange.body and exchange.problem:
             yield Violation("body", "JSON", exchange.problem)
         return
     media = JSON if reply is None else reply.media
-    if media and exchange.media != media:
+    of_keys = reply is not None and reply.schema is KEY_SET and exchange.media == JWK_SET
+    if media and exchange.media != media and not of_keys:
         yield Violation("header content-type", media, shown(exchange.headers.get("content-type")))
     elif not media and exchange.body:
         yield Violation("body", "none", f"{len(exchange.body)} bytes")
@@ -160,7 +171,7 @@ def _body(exchange: Exchange, route: Route | None, reply: Reply | None) -> Found
         yield from violations(exchange.document, reply.schema)
 
 
-def _refusal(exchange: Exchange, _: Route | None, reply: Reply | None) -> Found:
+def _refusal(exchange: Exchange, _: RouteKey | None, reply: Reply | None) -> Found:
     """The form of an error, and the code of its status."""
     if reply is not None or exchange.status < 400 or exchange.media != JSON or exchange.problem:
         return
@@ -173,7 +184,7 @@ def _refusal(exchange: Exchange, _: Route | None, reply: Reply | None) -> Found:
         yield from violations(exchange.document, record(**{name: {"enum": list(codes)}}))
 
 
-def _headers(exchange: Exchange, _: Route | None, reply: Reply | None) -> Found:
+def _headers(exchange: Exchange, _: RouteKey | None, reply: Reply | None) -> Found:
     for name, pattern in reply.headers.items() if reply else ():
         value = exchange.headers.get(name)
         if value is None or not matches(pattern, value):
@@ -186,7 +197,7 @@ def _headers(exchange: Exchange, _: Route | None, reply: Reply | None) -> Found:
         yield Violation("header x-idempotent-replay", "true", shown(replay))
 
 
-def _rate(exchange: Exchange, _: Route | None, __: Reply | None) -> Found:
+def _rate(exchange: Exchange, _: RouteKey | None, __: Reply | None) -> Found:
     """Where a rate limit is declared it makes sense, and a 429 says when to come back."""
     limit, left = (exchange.headers.get(f"x-ratelimit-{name}") for name in ("limit", "remaining"))
     if (
@@ -201,16 +212,20 @@ def _rate(exchange: Exchange, _: Route | None, __: Reply | None) -> Found:
         yield Violation("header retry-after", "whole seconds", shown(exchange.headers.get("retry-after")))
 
 
-def _cached(exchange: Exchange, _: Route | None, __: Reply | None) -> Found:
+def _cached(exchange: Exchange, _: RouteKey | None, __: Reply | None) -> Found:
     """A request that names the current version gets 304, any other one does not."""
     offered, tag = exchange.sent.get("if-none-match"), exchange.headers.get("etag")
     if offered is None or tag is None or exchange.status not in (200, 304):
         return
-    current = _opaque(tag) in map(_opaque, offered.split(","))
+    current = _opaque(tag) in map(_opaque, _TAG.findall(offered))
     if current != (exchange.status == 304):
         yield Violation(
             "status", "304" if current else "200", f"{exchange.status} to if-none-match {offered}"
         )
+
+
+#: One entity tag of a list; commas may stand inside of it (RFC 9110 section 8.8.3).
+_TAG = re.compile(r'(?:W/)?"[^"]*"')
 
 
 def _opaque(tag: str) -> str:
@@ -218,10 +233,14 @@ def _opaque(tag: str) -> str:
     return tag.strip().removeprefix("W/")
 
 
-def _figures(exchange: Exchange, route: Route | None, reply: Reply | None) -> Found:
+def _figures(exchange: Exchange, route: RouteKey | None, reply: Reply | None) -> Found:
     """A budget is the one of its path, and two figures that say the same thing agree (contract 1.5)."""
     body = exchange.document
-    if reply is None or reply.schema is not COMMUNITY_BUDGET or list(violations(body, COMMUNITY_BUDGET)):
+    if reply is None or list(violations(body, reply.schema or {})):
+        return
+    if reply.schema is GATEWAY_BUDGET:
+        yield from _gateway_figures(body)
+    if reply.schema is not COMMUNITY_BUDGET:
         return
     asked = unquote(exchange.path.split("/")[-2])
     if body["communityId"] != asked:
@@ -234,7 +253,15 @@ def _figures(exchange: Exchange, route: Route | None, reply: Reply | None) -> Fo
         yield Violation("spentCents", f"the committed cents {body['committed']}", shown(body["spentCents"]))
 
 
-def _tokens(exchange: Exchange, _: Route | None, reply: Reply | None) -> Found:
+def _gateway_figures(body: Mapping[str, Any]) -> Found:
+    """The share that is used is a percentage of the limit, however it is rounded; it may end at 100."""
+    limit, spent, used = (body[name] for name in ("monthlyLimitCents", "currentSpendCents", "percentUsed"))
+    share = 100 * spent / limit if limit else used
+    if not min(share, 100) - 1 <= used <= share + 1:
+        yield Violation("percentUsed", f"about {share:.1f}", shown(used))
+
+
+def _tokens(exchange: Exchange, _: RouteKey | None, reply: Reply | None) -> Found:
     """A total of tokens is no less than what it is the total of (contract 2)."""
     if reply is not DIRECT or list(violations(exchange.document, DIRECT.schema or {})):
         return
@@ -244,12 +271,14 @@ def _tokens(exchange: Exchange, _: Route | None, reply: Reply | None) -> Found:
         yield Violation("usage.total_tokens", f"{least} or more", shown(usage["total_tokens"]))
 
 
-def _events(exchange: Exchange, _: Route | None, __: Reply | None) -> Found:
+def _events(exchange: Exchange, _: RouteKey | None, __: Reply | None) -> Found:
     """The events of a stream, as far as it was read: their order, their ids, their members (contract 1.4)."""
     names = "".join(f"{event.name} " for event in exchange.events)
     if not re.fullmatch("(content )*(error |usage (done |error )?)?", names):
         order = "content, usage once, done; or an error at the end"
         yield Violation("events", order, shown(" ".join(dict.fromkeys(names.split()))))
+    elif names.endswith("done ") and names.count("content ") < LEAST_CONTENTS:
+        yield Violation("events", f"content at least {LEAST_CONTENTS} times", shown(names.strip()))
     ids = [event.id for event in exchange.events]
     if not all(map(str.isdigit, ids)) or any(int(a) >= int(b) for a, b in pairwise(ids)):
         yield Violation("event ids", "increasing numbers", shown(ids[:5]))
@@ -257,7 +286,7 @@ def _events(exchange: Exchange, _: Route | None, __: Reply | None) -> Found:
         yield from violations(event.document, STREAM_EVENTS.get(event.name, {}), f"event {event.name}")
 
 
-def _internals(exchange: Exchange, _: Route | None, __: Reply | None) -> Found:
+def _internals(exchange: Exchange, _: RouteKey | None, __: Reply | None) -> Found:
     """No refusal shows how a service is made. What a model writes in an answer is its own."""
     text = _text(exchange) if exchange.status >= 400 else ""
     if match := INTERNALS.search(text):
@@ -265,7 +294,7 @@ def _internals(exchange: Exchange, _: Route | None, __: Reply | None) -> Found:
 
 
 #: The rules by name, each a function of the exchange, its route and what the contract answers there.
-RULES: Mapping[str, Callable[[Exchange, Route | None, Reply | None], Found]] = {
+RULES: Mapping[str, Callable[[Exchange, RouteKey | None, Reply | None], Found]] = {
     "status": _status,
     "request id": _request_id,
     "body": _body,
@@ -289,8 +318,45 @@ def secret_in(exchange: Exchange) -> str:
 
 
 def _text(exchange: Exchange) -> str:
-    headers = "\n".join(f"{name}: {value}" for name, value in exchange.headers.items())
+    """Headers and body; an echoed request id is the suite's own random text, which may look like anything."""
+    echo = ("x-request-id", exchange.sent.get("x-request-id"))
+    headers = "\n".join(
+        f"{name}: {value}" for name, value in exchange.headers.items() if (name, value) != echo
+    )
     return f"{headers}\n{exchange.body[:SEARCHED].decode(errors='replace')}"
+
+
+#: Health reports closer to each other than this say nothing of the pace of their uptime, s.
+APART_S = 2.0
+#: How far an uptime, which may be whole seconds, and the runner's clock may be apart between two of them, s.
+PACE_S = 1.5
+
+
+def uptime_in(exchange: Exchange) -> float | None:
+    """What a health report says of the time since its service started, s; None for any other answer."""
+    route = route_key(exchange.service, exchange.method, exchange.path)
+    if exchange.status != 200 or route is None or not route[2].endswith("/health"):
+        return None
+    report = exchange.document if isinstance(exchange.document, dict) else {}
+    said = report.get("uptime_seconds" if exchange.service == "dixie" else "uptime")
+    return float(said) if isinstance(said, int | float) and not isinstance(said, bool) else None
+
+
+def uptime_amiss(readings: Sequence[tuple[float, float]]) -> str:
+    """How an uptime does not follow the clock, or that too little is known; empty where it does.
+
+    ``readings`` are (time, uptime) in that order, s. A service may have restarted since the first one, and
+    behind a load balancer each reading may be that of another of its tasks.
+    """
+    (began, first), (now, last) = readings[0], readings[-1]
+    if now - began < APART_S:
+        return f"all {len(readings)} reports are within {now - began:.1f} s"
+    if len({uptime for _, uptime in readings}) == 1:
+        return f"it stands still: {last:g} s in all {len(readings)} reports within {now - began:.0f} s"
+    pairs = ((later[0] - each[0], later[1] - each[1]) for each, later in combinations(readings, 2))
+    if last <= now - began or any(by >= APART_S and abs(by - grown) <= PACE_S for by, grown in pairs):
+        return ""
+    return f"it went from {first:g} to {last:g} s within {now - began:.0f} s"
 
 
 #: What a part says in its `status`, in lower case: it is well, or it is not. Other words are not understood.

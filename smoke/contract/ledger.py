@@ -1,13 +1,17 @@
-"""The reference ledger: what a call costs its tenant, and what its key makes of it (contract 1.2, 1.5).
+"""The reference ledger (contract 1.2, 1.5), and random walks of the callers that it rules on, as data.
 
-Amounts are integers in µUSD. Prices are the platform's own: a call is charged what its answer says.
+What a call costs its tenant, and what its key makes of it. Amounts are integers in µUSD. Prices are the
+platform's own: a call is charged what its answer says. A walk is drawn from a seed and can be shortened.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
+
+from .model import POOLS
 
 
 class Ruling(StrEnum):
@@ -25,11 +29,12 @@ class LedgerError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What decides about a call: who pays, under which key, for which body (equal bodies, equal text)."""
+    """What decides about a call: who pays, under which key, for which body (equal by its text), where."""
 
     tenant: str
     key: str
     body: str
+    route: str = ""
 
 
 @dataclass(slots=True)
@@ -53,18 +58,19 @@ class Ledger:
     def __init__(self, accounts: Mapping[str, Account]) -> None:
         self.accounts = dict(accounts)
         self._held: dict[Call, int] = {}
-        self._answers: dict[tuple[str, str], tuple[str, str]] = {}
+        self._answers: dict[tuple[str, str], tuple[Call, str]] = {}
 
     def rulings(self, call: Call, least: int, most: int) -> frozenset[Ruling]:
         """What the answer may be, for a price within these bounds.
 
         The key is looked up before the budget. Several rulings are left where the exact price decides, or
         where other calls are under way: what they reserve may return, and what is under the same key may be
-        answered first.
+        answered first. Whether the route belongs to what a key was used with, the contract leaves open.
         """
         if (call.tenant, call.key) in self._answers:
-            same = self._answers[call.tenant, call.key][0] == call.body
-            return frozenset({Ruling.REPLAY if same else Ruling.CONFLICT})
+            first, _ = self._answers[call.tenant, call.key]
+            same = {Ruling.REPLAY} if first.route == call.route else {Ruling.REPLAY, Ruling.CONFLICT}
+            return frozenset(same if first.body == call.body else {Ruling.CONFLICT})
         account = self.accounts[call.tenant]
         rulings = {Ruling.RUN} if account.committed + least <= account.limit else set()
         if most > account.room - account.blur:
@@ -99,7 +105,7 @@ class Ledger:
         if not 0 < cost <= account.room:
             raise LedgerError(f"{call.key} cannot cost {cost} µUSD: {account.room} are left")
         account.committed += cost
-        self._answers[call.tenant, call.key] = call.body, answer
+        self._answers[call.tenant, call.key] = call, answer
 
     def answer(self, tenant: str, key: str) -> str:
         """The answer that is stored under a key of a tenant."""
@@ -114,3 +120,154 @@ class Ledger:
             raise LedgerError(f"{call.tenant} has nothing reserved under {call.key}") from None
         self.accounts[call.tenant].reserved -= held
         return held
+
+
+#: A walk visits all pools, these tenants (by their place in the profile) and ways to a model.
+WEALTHY, SMALL = ("main", "other"), "small"
+ROUTES = ("invoke", "stream")
+#: Refusals that no budget decides.
+REFUSED = ("unknown-model", "pool-above-tier", "pool-not-allowed", "long-key", "expired-token")
+#: So many moves may be made at once.
+AT_ONCE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One thing that a caller does. ``of`` is the number of the earlier move that it repeats, in part.
+
+    ``call`` asks anew; ``replay`` sends the same again, ``conflict`` another body under the same key,
+    ``borrow`` the same as another tenant. ``twins`` send one new call twice at once. ``beyond`` costs more
+    than is left, ``last`` takes exactly what is left. ``hang-up`` leaves a stream after its first content.
+    """
+
+    number: int
+    action: str
+    tenant: str
+    route: str = "invoke"
+    pool: str = POOLS[0]
+    of: int = 0
+    case: str = ""
+
+    def __str__(self) -> str:
+        about = f" of {self.of}" if self.of else ""
+        detail = self.case or self.pool
+        return f"{self.number}. {self.action}{about} by {self.route} ({self.tenant}, {detail})"
+
+
+#: Moves that are made at once.
+Step = tuple[Move, ...]
+
+
+def described(steps: Sequence[Step]) -> str:
+    """A walk in words."""
+    return "; ".join(" beside ".join(map(str, step)) for step in steps)
+
+
+def draw(seed: int, *, more: int = 0, direct: bool = True, to_the_limit: bool = True) -> list[Step]:
+    """The walk of a seed: what every walk contains in an order of its own, and ``more`` moves beside it.
+
+    ``direct`` adds calls to Finn itself, ``to_the_limit`` spends the small budget to its last unit.
+    """
+    rng = random.Random(seed)  # noqa: S311
+    wanted = [*_essential(direct), *(_any(rng) for _ in range(more))]
+    rng.shuffle(wanted)
+    if to_the_limit:
+        tail = [Move(0, "replay", SMALL), Move(0, "beyond", SMALL), Move(0, "call", SMALL)]
+        place = rng.randrange(len(wanted) // 2, len(wanted))
+        wanted[place:place] = [Move(0, "last", SMALL), *tail]
+    return list(_in_steps(_numbered(wanted, rng), rng))
+
+
+def _essential(direct: bool) -> Iterator[Move]:
+    for place, pool in enumerate(POOLS):
+        for route in ROUTES:
+            yield Move(0, "call", WEALTHY[(place + ROUTES.index(route)) % 2], route, pool)
+    for route in ROUTES:
+        for action in ("replay", "conflict", "borrow", "twins"):
+            yield Move(0, action, WEALTHY[0], route)
+        yield Move(0, "beyond", SMALL, route)
+        yield Move(0, "refused", WEALTHY[1], route, case=REFUSED[ROUTES.index(route)])
+    yield Move(0, "hang-up", WEALTHY[0], "stream")
+    if direct:
+        yield Move(0, "call", WEALTHY[1], "direct")
+        yield Move(0, "beyond", SMALL, "direct")
+
+
+def _any(rng: random.Random) -> Move:
+    action = rng.choice(("call", "call", "replay", "replay", "conflict", "borrow", "twins", "refused"))
+    return Move(
+        0, action, rng.choice(WEALTHY), rng.choice(ROUTES), rng.choice(POOLS), case=rng.choice(REFUSED)
+    )
+
+
+def _numbered(moves: Sequence[Move], rng: random.Random) -> Iterator[Move]:
+    """The moves with their numbers, each after the one that it repeats: where there is none, it is made."""
+    number = 0
+    made: list[Move] = []
+    for move in moves:
+        if move.action in ("replay", "conflict", "borrow"):
+            owners = WEALTHY if move.action == "borrow" else (move.tenant,)
+            known = [one for one in made if one.tenant in owners]
+            if not known:
+                number += 1
+                made.append(Move(number, "call", move.tenant, rng.choice(ROUTES)))
+                yield made[-1]
+                known = made[-1:]
+            first = rng.choice(known)
+            tenant = move.tenant
+            if move.action == "borrow":
+                tenant = WEALTHY[1 - WEALTHY.index(first.tenant)]
+            move = replace(move, of=first.number, pool=first.pool, tenant=tenant)
+        number += 1
+        move = replace(move, number=number, case=move.case if move.action == "refused" else "")
+        if move.action in ("call", "last") and move.route in ROUTES:
+            made.append(move)
+        yield move
+
+
+def _in_steps(moves: Iterator[Move], rng: random.Random) -> Iterator[Step]:
+    """Some at once: never with what they repeat, or with what repeats the same, as either may come first.
+
+    One at a time where the room is small or a cost unknown.
+    """
+    step: list[Move] = []
+    for move in moves:
+        alone = move.tenant == SMALL or move.action == "hang-up"
+        together = len(step) < rng.randint(1, AT_ONCE) and not any(
+            move.of in (one.number, one.of or move.number)
+            or (alone and (one.tenant == SMALL or one.action == "hang-up"))
+            for one in step
+        )
+        if step and not together:
+            yield tuple(step)
+            step = []
+        step.append(move)
+    if step:
+        yield tuple(step)
+
+
+def related(steps: Sequence[Step]) -> list[Step]:
+    """The last step, and before it those with what its moves repeat."""
+    wanted = {move.of for move in steps[-1]}
+    return [step for step in steps[:-1] if wanted & {move.number for move in step}] + [steps[-1]]
+
+
+def shortest(steps: Sequence[Step], fails: Callable[[Sequence[Step]], bool]) -> list[Step]:
+    """The fewest of the steps, in their order, that still fail; the last one is always needed.
+
+    ``fails`` walks anew; it gives False when there is no time left to try.
+    """
+    kept = list(steps)
+    if len(related(kept)) < len(kept) and fails(related(kept)):
+        kept = related(kept)
+    size = len(kept) // 2
+    while size:
+        place = 0
+        while place < len(kept) - 1:
+            fewer = kept[:place] + kept[min(place + size, len(kept) - 1) :]
+            if fails(fewer):
+                kept = fewer
+            else:
+                place += size
+        size //= 2
+    return kept

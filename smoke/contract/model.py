@@ -1,6 +1,7 @@
-"""The platform's contract as data: services, kinds of tokens, routes, and which rule holds on which of them.
+"""The platform's contract as data: services, kinds of tokens, and routes with what is to be tried on them.
 
-A new service, route or rule is one row here. What a route answers is in ``schemas``.
+A new service or route is one row here. What a route answers is in ``schemas``; which rules hold on which
+routes, and the checks that try them, in ``rules``.
 """
 
 from __future__ import annotations

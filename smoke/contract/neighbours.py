@@ -17,6 +17,8 @@ LONG = 2000
 SHARES = 4
 #: Letters that Unicode folds to an ASCII one.
 _FOLDING = {"s": "ſ", "k": "\u212a", "i": "ı", "a": "а", "e": "е", "o": "о"}
+#: Separators that a store may take for each other.
+_SEPARATORS = str.maketrans("-_", "_-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ def strings(value: str) -> list[Near[str]]:
         ("comma-list", f"{value},x"),
         ("space-list", f"x {value}"),
         ("dotted", value + ".x"),
+        ("other-separators", value.translate(_SEPARATORS)),
         ("slash", value + "/"),
         ("wildcard", value[:-1] + "*"),
         ("pattern", "." * len(value)),

@@ -1,9 +1,13 @@
-"""OpenAPI 3.1 from the model, one document for each service: what a client generator or a reader wants."""
+"""OpenAPI 3.1 from the model, one document for each service: what a client generator or a reader wants.
+
+`python -m smoke.contract.openapi` writes them into `docs/`.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 from .model import API_KEY, ROUTES, SERVICES, TOKEN_KINDS, Route
@@ -26,7 +30,7 @@ def document(service: str) -> dict[str, Any]:
         "info": {
             "title": service.capitalize(),
             "version": VERSION,
-            "description": "Generated from smoke/contract by `python -m smoke.contract`.",
+            "description": "Generated from smoke/contract by `python -m smoke.contract.openapi`.",
         },
         "paths": paths,
         "components": {
@@ -120,3 +124,11 @@ def _merged(operation: dict[str, Any], route: Route) -> dict[str, Any]:
 
 
 FILES = {service: f"openapi/{service}.json" for service in SERVICES}
+
+
+if __name__ == "__main__":
+    for service, name in FILES.items():
+        path = Path("docs", name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text(service), encoding="utf-8")
+        print(path)  # noqa: T201

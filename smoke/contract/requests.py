@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
-from .model import MAX_BODY_BYTES, MAX_KEY_CHARS, POOLS, TIER_POOLS
+from .model import MAX_BODY_BYTES, MAX_KEY_CHARS, POOLS, TIER_POOLS, Schema
 from .neighbours import Near, shared, strings, types, values
-from .schemas import Schema, violations
+from .schemas import violations
 
 KEY_HEADER = "X-Idempotency-Key"
 #: Deeper than a parser should follow, and a number longer than one should read.
@@ -107,7 +107,7 @@ def bad_sizes(good: bytes) -> Iterator[BadCall]:
 
 
 def bad_keys(good: bytes) -> Iterator[BadCall]:
-    """Idempotency keys that are none: not 1 to 128 printable ASCII characters."""
+    """Invalid idempotency keys: not 1 to 128 printable ASCII characters."""
     keys: dict[str, str | bytes] = {"of no character": ""}
     keys |= {
         f"of {count} characters": "k" * count

@@ -13,9 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Any
 
-from .model import POOLS
-
-Schema = Mapping[str, Any]
+from .model import POOLS, Schema
 
 LONGEST_SHOWN = 80
 _KINDS = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
@@ -141,6 +139,8 @@ MAX_CACHE_S = 300
 
 UUID = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 JSON = "application/json"
+#: What a key set may say that it is (RFC 7517).
+JWK_SET = "application/jwk-set+json"
 EVENTS = "text/event-stream"
 _TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|[+-]00:00)"
 
@@ -227,9 +227,9 @@ DIRECT = Reply(
     )
 )  # fmt: skip
 
-Route = tuple[str, str, str]
+RouteKey = tuple[str, str, str]
 #: (service, method, path) → status → what is answered. Refusals have the form of their service.
-REPLIES: Mapping[Route, Mapping[int, Reply]] = {
+REPLIES: Mapping[RouteKey, Mapping[int, Reply]] = {
     ("freeside", "GET", "/health"): {
         200: Reply(
             record(**HEALTH, version=TEXT, protocol_version=TEXT, uptime=SECONDS, grace_period=BOOLEAN)
@@ -322,13 +322,13 @@ CODES: Mapping[str, Mapping[int, tuple[str, ...]]] = {
 #: The statuses that a refusal may have. 500 is not among them.
 REFUSALS: Mapping[str, frozenset[int]] = {
     "freeside": frozenset({405, *CODES["freeside"]}),
-    "dixie": frozenset({400, 401, 403, 404, 405, 413, 415, 422, 429, 502, 503}),
+    "dixie": frozenset({400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 502, 503}),
     "finn": frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422, 429, 502, 503}),
 }
 
 
 @lru_cache(maxsize=4096)
-def route_of(service: str, method: str, path: str) -> Route | None:
+def route_key(service: str, method: str, path: str) -> RouteKey | None:
     """The route of the contract that a request goes to, a HEAD as a GET; None for any other."""
     method = "GET" if method == "HEAD" else method
     for route in REPLIES:

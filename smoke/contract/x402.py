@@ -87,8 +87,9 @@ def challenge_violations(document: Any, path: str) -> Iterator[Violation]:
     wrong = list(violations(offer, PAYMENT_TERMS, "accepts"))
     yield from wrong
     # a gateway may serve the route below a prefix that the platform does not know
-    resource = "" if wrong else urlsplit(offer["resource"]).path
-    if not wrong and not (path.endswith(resource) and resource.endswith(PATH.rpartition("/")[2])):
+    resource = urlsplit("" if wrong else offer["resource"])
+    is_route = path.endswith(resource.path) and resource.path.endswith(PATH.rpartition("/")[2])
+    if not wrong and (resource.query or not is_route):
         yield Violation("accepts.resource", f"a URL of {path}", shown(offer["resource"]))
     if not wrong and offer["asset"].lower() == offer["payTo"].lower():
         yield Violation("accepts.payTo", "an address other than the token's", shown(offer["payTo"]))
@@ -268,7 +269,7 @@ def _for_another_token(terms: Terms, payer: Signer, now: float) -> Iterator[BadP
 
 
 def _of_another_amount(terms: Terms, payer: Signer, now: float) -> Iterator[BadPayment]:
-    """Too little, and amounts that are none: as a word of the chain they would be the price, or more."""
+    """Too little, and invalid amounts: as a word of the chain they would be the price, or more."""
     for value in dict.fromkeys(amount for amount in (terms.price - 1, 1, 0) if amount < terms.price):
         authorization = terms.authorization(payer.address, now, value=value)
         yield BadPayment(f"{value} instead of {terms.price}", _signed(terms, authorization, payer))

@@ -13,7 +13,7 @@ from smoke.platform.dixie import Dixie
 from smoke.platform.finn import Finn
 from smoke.platform.freeside import Freeside
 from smoke.platform.http import Connect, ServiceClient, require_resolvable
-from smoke.platform.services import each, requires
+from smoke.platform.parameters import each, requires
 
 pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("health")]
 

@@ -15,11 +15,10 @@ from smoke.platform.answers import (
     require_status,
 )
 from smoke.platform.attacks import UNKNOWN_MODEL
-from smoke.platform.concurrency import at_once
-from smoke.platform.freeside import INVOKE_PATH, Freeside, Tenants
+from smoke.platform.batch import at_once
+from smoke.platform.freeside import INVOKE_PATH, Freeside, Tenants, nonce, prompt_for
 from smoke.platform.http import retry_after
-from smoke.platform.prompts import nonce, prompt_for
-from smoke.platform.services import controlled
+from smoke.platform.parameters import controlled
 
 pytestmark = [
     pytest.mark.goal("G-3"),

@@ -7,7 +7,7 @@ from smoke.platform.answers import DIGITS, require_status
 from smoke.platform.freeside import Freeside
 from smoke.platform.http import ServiceClient
 from smoke.platform.jwks import KeySet, SigningKeyLookup
-from smoke.platform.services import each
+from smoke.platform.parameters import each
 
 pytestmark = [pytest.mark.goal("G-2"), pytest.mark.phase("jwks")]
 

@@ -7,9 +7,9 @@ from typing import NoReturn
 
 from pytest_readiness import ExternalOutage, ProfileError, SetupError, load_environment
 
+from . import CommandRefused
 from .bootstrap import bootstrap
 from .context import SERVICES, KeyPlatform
-from .errors import CommandRefused
 from .revocation import Revocation, RevocationReport
 from .rotation import Rotation
 from .store import prove

@@ -10,9 +10,8 @@ from enum import StrEnum
 
 from smoke.platform.answers import ContractViolation, UnexpectedStatus
 
-from .context import KeyPlatform, Progress
-from .documents import Document, new_key, parse, rotation_kid, same_key
-from .errors import Conflict, KeyFault, MissingVersion, Unproved
+from . import Conflict, KeyFault, MissingVersion, Unproved
+from .context import Document, KeyPlatform, Progress, new_key, parse, rotation_kid, same_key
 from .store import CURRENT, NEXT, SecretStore
 
 

@@ -9,13 +9,10 @@ from pytest_readiness import SafetyViolation, SetupError
 
 from smoke.platform.tokens import SigningKey
 
-from .context import KeyContext
-from .documents import Document, emergency_kid, new_key, parse
-from .errors import CommandRefused, Conflict, KeyFault
-from .lock import KeyRun, Lock
-from .store import CURRENT, NEXT, PREVIOUS
-from .timing import Timing
-from .verifiers import TokenReply
+from . import CommandRefused, Conflict, KeyFault
+from .context import Document, KeyContext, emergency_kid, new_key, parse
+from .store import CURRENT, NEXT, PREVIOUS, KeyRun, Lock
+from .verifiers import Timing, TokenReply
 
 
 @dataclass(slots=True)

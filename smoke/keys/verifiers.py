@@ -1,4 +1,6 @@
-"""The services that verify tokens: is a token of this key accepted or refused, by one of them or by all?"""
+"""The services that verify tokens: which of them accept a token of this key, and how long that may take."""
+
+from __future__ import annotations
 
 import json
 import threading
@@ -9,20 +11,76 @@ from enum import StrEnum
 from typing import Protocol
 
 import httpx
-from pytest_readiness import SafetyViolation
+from pytest_readiness import Environment, SafetyViolation
 
 from smoke.contract.model import Service
 from smoke.platform import tokens
 from smoke.platform.answers import DIGITS, ContractViolation, error_code
+from smoke.platform.dixie import QUERY_PATH
 from smoke.platform.finn import INVOKE_PATH
 from smoke.platform.http import JSON_HEADERS
 from smoke.platform.tokens import Claims, SigningKey
 
-from .errors import KeyFault, Unproved
-from .timing import Timing
+from . import CommandRefused, KeyFault, Unproved
+
+#: The contract's limit of an emergency revocation. A profile may tighten it, never relax it.
+REVOCATION_LIMIT_S = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What a key command waits for.
+
+    ``propagation_s``: a change is in force everywhere within this. ``steady_s``: what was observed counts
+    once it has held for so long, as several tasks behind one name do not change at once. ``watch_s``: the old
+    key stays published for so long after the switch, no shorter than tokens live. ``every_s``: between two
+    polls.
+    """
+
+    propagation_s: float = 120.0
+    steady_s: float = 60.0
+    watch_s: float = 900.0
+    revocation_limit_s: float = REVOCATION_LIMIT_S
+    every_s: float = 0.2
+
+    @classmethod
+    def of(cls, environment: Environment) -> Timing:
+        """The timing of an environment; CommandRefused for a revocation limit above the contract's."""
+        keys = environment.keys
+        if not 0 < keys.revocation_limit_s <= REVOCATION_LIMIT_S:
+            raise CommandRefused(
+                f"{keys.revocation_limit_s} s is not a valid limit for an emergency revocation",
+                where="keys.revocation_limit_s",
+                allowed=f"1 to {REVOCATION_LIMIT_S}",
+            )
+        return cls(keys.propagation_s, keys.steady_s, keys.watch_s, keys.revocation_limit_s)
+
+    def steadily(
+        self, unmet: Callable[[], str], *, what: str, where: str, action: str, steady_s: float = 0
+    ) -> float:
+        """Poll until ``unmet`` has returned "" for ``steady_s`` without a break; return when that began.
+
+        ``unmet`` says what is missing. KeyFault with its last words when it has not begun to hold within
+        ``propagation_s``.
+        """
+        pause, started = threading.Event(), time.monotonic()
+        holding_since: float | None = None
+        while True:
+            reason = unmet()
+            now = time.monotonic() - started
+            if reason:
+                holding_since = None
+                if now > self.propagation_s:
+                    late = f"{what}: not within {self.propagation_s:g} s: {reason}"
+                    raise KeyFault(late, where=where, action=action)
+            else:
+                holding_since = now if holding_since is None else holding_since
+                if now - holding_since >= steady_s:
+                    return holding_since
+            pause.wait(self.every_s)
+
 
 MODELS_PATH = "/api/agents/models"
-QUERY_PATH = "/api/reputation/query"
 #: The pause after a 429 without a usable Retry-After, and the longest that is followed.
 DEFAULT_BACKOFF_S, LONGEST_BACKOFF_S = 1.0, 30.0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import uuid
 from functools import partial
 from typing import Any
 
@@ -12,12 +13,10 @@ from pytest_readiness import Eventually, Evidence
 
 from smoke.contract.intake import Verdict, far_from, may_become, pull
 from smoke.platform.answers import require_status
-from smoke.platform.batch import Batch, Case
-from smoke.platform.concurrency import at_once
-from smoke.platform.dixie import Dixie, Scores, now_text, quality_signal
+from smoke.platform.batch import Batch, Case, at_once
+from smoke.platform.dixie import Dixie, Scores, judging, now_text, quality_signal, with_status
 from smoke.platform.freeside import Tenants
 from smoke.platform.http import Connect
-from smoke.platform.intake import answering, judging
 from smoke.platform.jwks import SigningKeyLookup
 from smoke.platform.spend import Once
 
@@ -35,6 +34,8 @@ pytestmark = [
 AT_ONCE = 8
 #: How far beyond one pull an event may move a score that counts once: a weight may grow with the events.
 ONE_PULL = 1.6
+#: The node of ids by time, in place of this machine's address.
+NODE = 1 << 40
 
 
 @pytest.mark.establishes("events")
@@ -140,7 +141,7 @@ def test_another_event_counts_too(
     }
     for name, (body, sender, statuses) in refused.items():
         ids[name] = quality_signal(agent, 0)["event_id"]
-        answering(*statuses)(dixie.post_event(body | {"event_id": ids[name]}, sender))
+        with_status(*statuses)(dixie.post_event(body | {"event_id": ids[name]}, sender))
     for name, event_id in ids.items():
         require_status(dixie.post_event(event | {"event_id": event_id}, credential), 202)
         after = scores.moved(agent, before, eventually)
@@ -162,13 +163,25 @@ def forms(before: float) -> list[tuple[str, dict[str, Any]]]:
     now = int(time.time())
     whole = int(far_from(before))
     return [
-        (f"the whole score {whole} at epoch seconds", {"score": whole, "timestamp": now}),
+        (
+            f"the whole score {whole} at epoch seconds, with an id of version 7",
+            {"score": whole, "timestamp": now, "event_id": _by_time()},
+        ),
         (
             f"the whole score {1 - whole} within a second, of another collection",
             {"score": 1 - whole, "timestamp": now_text().replace("Z", ".25Z"), "collection_id": "smoke-2"},
         ),
-        ("an event of an hour ago, after later ones", {"timestamp": now - 3600}),
+        (
+            "an event of an hour ago, after later ones, with an id of version 1",
+            {"timestamp": now - 3600, "event_id": str(uuid.uuid1(node=NODE))},
+        ),
     ]
+
+
+def _by_time() -> str:
+    """A new id of version 7 (RFC 9562): milliseconds first."""
+    made = f"{time.time_ns() // 10**6:012x}7{uuid.uuid4().hex[13:]}"
+    return str(uuid.UUID(made))
 
 
 def _other(event_id: str, place: int) -> str:

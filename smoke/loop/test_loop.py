@@ -10,11 +10,10 @@ from pytest_readiness import Eventually, Evidence
 
 from smoke.contract.intake import may_become, pull
 from smoke.platform.answers import require_status
-from smoke.platform.concurrency import at_once
+from smoke.platform.batch import at_once
 from smoke.platform.dixie import Scores
-from smoke.platform.freeside import Freeside, Tenants
-from smoke.platform.prompts import Prices, prompt_for
-from smoke.platform.ways import Way, all_ways
+from smoke.platform.freeside import Freeside, Prices, Tenants, prompt_for
+from smoke.platform.parameters import Way, all_ways
 
 pytestmark = [
     pytest.mark.goal("G-5"),
@@ -44,7 +43,10 @@ def test_good_events_raise_the_score(
     eventually: Eventually,
     evidence: Evidence,
 ) -> None:
-    """Good and excellent events raise the score in the public query, in time, and excellent ones further."""
+    """Good and excellent events raise the score in the public query, in time, and excellent ones further.
+
+    Whoever rates: each is from a user of another tier.
+    """
     scores.hold(bystander)
     before = scores.of(agent)
     if before > ROOM:
@@ -52,8 +54,8 @@ def test_good_events_raise_the_score(
         freeside.rate(tenants.main, agent, "bad")
         before = scores.moved(agent, before, eventually)
     pulls = []
-    for quality in ("excellent", "good", "excellent"):
-        freeside.rate(tenants.main, agent, quality)
+    for quality, tier in (("excellent", "pro"), ("good", "free"), ("excellent", "enterprise")):
+        freeside.rate(tenants.main, agent, quality, tier=tier)
         after = scores.moved(agent, before, eventually)
         assert may_become(before, [1.0], after), (
             f"the event {quality} moved the score from {before} to {after}"
@@ -127,7 +129,7 @@ def test_over_budget_runs_nothing(
     scores: Scores,
     eventually: Eventually,
 ) -> None:
-    """A call that is refused for its price reaches no model: no report on its agent follows."""
+    """A call that is refused for its price reaches no model: no report follows, as one does on an answer."""
     room = freeside.budget(tenants.small).room
     prices, padding = Prices.reaching(freeside, tenants.main, lambda prices: prices.padding_beyond(room))
     other = scores.shown(bystander)
@@ -136,7 +138,7 @@ def test_over_budget_runs_nothing(
     claims: dict[str, Any] = {"pool_id": prices.pool} if way.direct else {}
     require_status(way.post(body, tenants.small, **claims), 402)
     before = scores.of(agent)
-    freeside.invoke(tenants.main, prompt_for(), agent=agent)
+    require_status(way.post(way.body(prompt_for(), agent=agent), tenants.main), 200)
     since = time.monotonic()
     scores.moved(agent, before, eventually)
     scores.stay(other, "a call that was refused for its price reached the model", since=since)

@@ -14,10 +14,17 @@ from smoke.contract.model import MAX_BODY_BYTES
 from smoke.contract.requests import bad_sizes, padded
 from smoke.platform.attacks import require_refused
 from smoke.platform.batch import Batch, Case
-from smoke.platform.dixie import Scores
+from smoke.platform.dixie import (
+    ELSEWHERE,
+    NO_SUCH_ROUTE,
+    OFFER_RULES,
+    Scores,
+    judging,
+    offer_cases,
+    with_status,
+)
 from smoke.platform.freeside import QUALITY_PATH, Freeside, Tenants
 from smoke.platform.http import Connect, Credential
-from smoke.platform.intake import ELSEWHERE, NO_SUCH_ROUTE, RULES, answering, cases, judging
 from smoke.platform.invariants import Conservation
 from smoke.platform.tokens import SigningKey, bearer, user_claims
 
@@ -96,11 +103,11 @@ def test_only_ratings_of_the_contract_count(
     about = rating(bystander, "excellent" if (shown[bystander] or 0) < 0.5 else "bad")
     batch.run(
         [
-            *cases(ratings(bystander, ELSEWHERE), post, "freeside.quality"),
+            *offer_cases(ratings(bystander, ELSEWHERE), post, "freeside.quality"),
             *(
                 Case(
                     media,
-                    RULES[verdict],
+                    OFFER_RULES[verdict],
                     partial(post, body, headers={"Content-Type": media}),
                     judging(verdict),
                 )
@@ -113,15 +120,15 @@ def test_only_ratings_of_the_contract_count(
             *(
                 Case(
                     size.name,
-                    RULES[Verdict.REFUSED],
+                    OFFER_RULES[Verdict.REFUSED],
                     partial(post, b"".join(size.body)),
-                    answering(*size.statuses),
+                    with_status(*size.statuses),
                 )
                 for size in bad_sizes(json.dumps(about).encode())
             ),
             Case(
                 "body of the largest size",
-                RULES[Verdict.ACCEPTED],
+                OFFER_RULES[Verdict.ACCEPTED],
                 partial(post, padded(json.dumps(rating(ELSEWHERE, "good")).encode(), MAX_BODY_BYTES)),
                 judging(Verdict.ACCEPTED),
             ),
@@ -130,7 +137,7 @@ def test_only_ratings_of_the_contract_count(
                     f"{method} {path}",
                     "ratings come by POST to their route alone",
                     partial(ratings_of.http.send, method, path, credential, json=about),
-                    answering(*NO_SUCH_ROUTE),
+                    with_status(*NO_SUCH_ROUTE),
                 )
                 for method, path in OTHER_ROUTES
             ),

@@ -3,9 +3,9 @@
 import pytest
 from pytest_readiness import Environment, Evidence, SafetyViolation
 
-from smoke.platform.freeside import Freeside, Tenants
-from smoke.platform.invariants import MICRO_PER_CENT, MonthChanged
-from smoke.platform.prompts import prompt_for
+from smoke.contract.exchange import MICRO_PER_CENT
+from smoke.platform.freeside import Freeside, Tenants, prompt_for
+from smoke.platform.invariants import MonthChanged
 
 pytestmark = [
     pytest.mark.goal("G-4"),

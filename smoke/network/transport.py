@@ -9,8 +9,8 @@ for ever. Here a request's read and write timeouts are the moment at which its e
 
 from __future__ import annotations
 
+import random
 import re
-import secrets
 import socket
 import ssl
 import time
@@ -102,11 +102,13 @@ class _Pool(httpx.Client):
         super().__init__(transport=transport, **options)
         self._bounded = transport
         self._traced = traced
+        # its own: a plugin of pytest may seed the shared one for each test
+        self._bits = random.Random().getrandbits  # noqa: S311  # an id is no secret
 
     def send(self, request: httpx.Request, *, stream: bool = False, **_: Any) -> httpx.Response:
         """The answer to one request, as it is; its body unread where it is a ``stream``."""
         if self._traced:  # W3C Trace Context: version, trace id, parent id, sampled
-            trace = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+            trace = f"00-{self._bits(128):032x}-{self._bits(64):016x}-01"
             request.headers.setdefault("traceparent", trace)
         response = self._bounded.handle_request(request)
         response.request = request

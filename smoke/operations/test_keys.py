@@ -10,20 +10,17 @@ import pytest
 from pytest_readiness import Environment, Evidence, ExternalOutage, SafetyViolation, SetupError
 
 from smoke.aws.reader import AwsReader
+from smoke.keys import KeyFault, MissingSecret
 from smoke.keys.bootstrap import bootstrap, contents
-from smoke.keys.context import SERVICES, KeyContext, KeyPlatform
-from smoke.keys.documents import parse, pem_of
-from smoke.keys.errors import KeyFault, MissingSecret
+from smoke.keys.context import SERVICES, KeyContext, KeyPlatform, parse, pem_of
 from smoke.keys.revocation import Revocation
-from smoke.keys.rotation import STEPS, Rotation
+from smoke.keys.rotation import STEPS, Issuer, Rotation, TokenStream
 from smoke.keys.store import CODES, NEXT, failing_reads, prove
-from smoke.keys.stream import Issuer, TokenStream
 from smoke.keys.verifiers import TokenReply
 from smoke.platform import tokens
 from smoke.platform.answers import require_status
-from smoke.platform.freeside import Freeside
-from smoke.platform.jwks import KeySet
-from smoke.platform.prompts import nonce, prompt_for
+from smoke.platform.freeside import Freeside, nonce, prompt_for
+from smoke.platform.jwks import KeySet, SigningKeyLookup
 from smoke.platform.tokens import SigningKey
 
 pytestmark = [pytest.mark.phase("operations"), pytest.mark.requires("aws")]
@@ -50,14 +47,22 @@ def keys(environment: Environment, evidence: Evidence, observed: AwsReader) -> I
 
 
 @pytest.fixture
-def operator(environment: Environment, evidence: Evidence) -> Iterator[KeyPlatform]:
-    """The signing keys, to be changed by a drill; what a drill made is kept out of every report."""
+def operator(
+    environment: Environment, evidence: Evidence, signing_key: SigningKeyLookup, finn_key: SigningKeyLookup
+) -> Iterator[KeyPlatform]:
+    """The signing keys, to be changed by a drill; what a drill made is kept out of every report.
+
+    Later checks sign with the keys that it has left.
+    """
     with KeyPlatform(environment, progress=evidence.note) as platform:
         yield platform
         for service in SERVICES:
             # a drill that failed may have left a secret that cannot be read; its own check reports that
             with contextlib.suppress(AssertionError, SetupError, ExternalOutage):
                 hide(platform, service)
+    for name, lookup in (("auth.signing_key", signing_key), ("auth.finn_signing_key", finn_key)):
+        environment.renew(name)
+        lookup.forget()
 
 
 @pytest.mark.p0

@@ -6,24 +6,30 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from pytest_readiness import Evidence
+from pytest_readiness import Evidence, SetupError
 
 from smoke.contract.model import Access
 from smoke.platform.answers import require_error, require_status
 from smoke.platform.attacks import Target, require_spent
 from smoke.platform.dixie import Dixie, Scores
-from smoke.platform.freeside import Freeside, Tenants
+from smoke.platform.freeside import Freeside, Tenants, prompt_for
 from smoke.platform.jwks import SigningKeyLookup
-from smoke.platform.prompts import prompt_for
-from smoke.platform.services import each_access
+from smoke.platform.parameters import OF_FREESIDE, Way, each_access, require_no_run
 from smoke.platform.spend import Once
-from smoke.platform.ways import OF_FREESIDE, Way, require_no_run
 
 pytestmark = [
     pytest.mark.goal("G-2"),
     pytest.mark.phase("operations"),
     pytest.mark.requires("freeside", "key", "signing"),
 ]
+
+
+def spent(once: Once, kind: str, **of: str) -> list[dict[str, Any]]:
+    """What the run spent of a kind; SetupError for nothing: the check that spends it says what went wrong."""
+    found = [each for each in once.remembered(kind) if of.items() <= each.items()]
+    if not found:
+        raise SetupError(f"not examined: this run spent no {kind} {' '.join(of.values())}".rstrip())
+    return found
 
 
 @pytest.mark.parametrize(
@@ -34,10 +40,8 @@ def test_spent_token_stays_spent(
 ) -> None:
     """A token that was spent in phase auth is refused at the end of the run; it has not expired yet."""
     target = opened(access)
-    found = [entry["claims"] for entry in once.remembered("token") if entry["access"] == access.id]
-    assert found, f"this run spent no token at {access.id}"
-    for claims in found:
-        answer = target.again(claims)
+    for entry in spent(once, "token", access=access.id):
+        answer = target.again(entry["claims"])
         evidence.exchange(answer)
         require_spent(answer, access.service, "a token that was spent when the run began")
 
@@ -51,8 +55,7 @@ def test_counted_event_stays_counted(
     dixie: Dixie, scores: Scores, finn_key: SigningKeyLookup, once: Once
 ) -> None:
     """An event that counted in phase loop does not count again at the end of the run."""
-    events = [entry["event"] for entry in once.remembered("event")]
-    assert events, "this run counted no event"
+    events = [entry["event"] for entry in spent(once, "event")]
     before = scores.shown(*{event["agent_id"] for event in events})
     for event in events:
         require_status(dixie.post_event(event, dixie.service_credential(finn_key())), 202)
@@ -80,8 +83,7 @@ def test_answered_key_stays_answered(
 ) -> None:
     """A key that was answered in phase budget has its answer at the end of the run, and no other body's."""
     way = ways(route)
-    known = [entry for entry in once.remembered("key") if entry["route"] == route]
-    assert known, f"this run used no key at {route}"
+    known = spent(once, "key", route=route)
     watches = {tenant: freeside.watch(tenant, evidence) for tenant in {entry["tenant"] for entry in known}}
     for entry in known:
         again = way.post(entry["body"], entry["tenant"], key=entry["key"])

@@ -2,40 +2,56 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from functools import partial
+from threading import Event
 from typing import Any
 
 import pytest
 from pytest_readiness import Evidence, SafetyViolation
 
+from smoke.contract.exchange import uptime_amiss
 from smoke.contract.schemas import REPLIES
 from smoke.platform.answer_log import AnswerLog, Seen
 from smoke.platform.answers import ContractViolation
-from smoke.platform.concurrency import at_once
-from smoke.platform.freeside import Freeside, Tenants
-from smoke.platform.http import Connect
+from smoke.platform.batch import at_once
+from smoke.platform.freeside import Freeside, Tenants, prompt_for
+from smoke.platform.http import Connect, ServiceClient
 from smoke.platform.invariants import I3, I4, Sighting, require_steady
-from smoke.platform.prompts import prompt_for
-from smoke.platform.services import each
+from smoke.platform.parameters import each
 from smoke.platform.spend import percentile
 
 pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("operations")]
 
+#: Paths that frameworks and deployments leave open. Freeside has none but those of the contract (1).
+LEFT_OPEN = (
+    *("/metrics", "/docs", "/openapi.json", "/graphql", "/debug/pprof/", "/debug/vars", "/actuator/env"),
+    *("/admin", "/internal", "/status", "/.env", "/.git/config", "/server-status", "/api/docs"),
+)
 #: Findings of one service that are shown with their text.
 SHOWN = 8
 #: What a percentile needs at least; a run that sent fewer sends the rest.
 LATENCY_SAMPLES = 10
+#: How long further health reports are read, and how often, until two of one task show its uptime's pace.
+UPTIME_WITHIN_S, UPTIME_EVERY_S = 6.0, 0.5
+_NEVER = Event()
 
 
 @pytest.fixture
 def seen(service: str, connect: Connect, answer_log: AnswerLog, evidence: Evidence) -> Seen:
-    """What the run saw of a service, after calls of each route without a credential: none is missing."""
+    """What the run saw of a service, after calls of each route without a credential: none is missing.
+
+    Also of paths that are none: a router that takes what begins like a route answers below it, one that is
+    blind to case in capitals; and what frameworks leave open.
+    """
     client = connect(service)
+    asked = [("GET", "/smoke/no-such-path"), *(("GET", path) for path in LEFT_OPEN if service == "freeside")]
     for _, method, path in filter(lambda route: route[0] == service, REPLIES):
-        for _ in range(2):
-            client.send(method, path.replace("{id}", "smoke-unknown"))
-    client.send("GET", "/smoke/no-such-path")
+        known = path.replace("{id}", "smoke-unknown")
+        paths = (known, known, f"{known}/", f"{known}/smoke-no-such-path", known.upper())
+        asked += [(method, path) for path in paths]
+    at_once([partial(client.send, method, path) for method, path in asked])
     seen = answer_log.seen(service)
     for route in sorted({route for route, _ in seen.answers}):
         evidence.note(
@@ -55,6 +71,27 @@ def test_answers_keep_the_contract(seen: Seen, service: str, evidence: Evidence)
             f"{rule}: {text} ({n} times)" for (rule, text), n in seen.findings.most_common(SHOWN)
         )
         raise ContractViolation(f"{service}: {len(seen.findings)} findings in {total} answers: {first}")
+
+
+@pytest.mark.p1
+@pytest.mark.parametrize("service", each())
+def test_uptime_follows_the_clock(
+    service: str, connect: Connect, answer_log: AnswerLog, evidence: Evidence
+) -> None:
+    """The seconds since a service started grow as the clock does: what stands still comes from a cache.
+
+    Further reports are read where those of the run are too close, or of different tasks.
+    """
+    client, deadline = ServiceClient(connect(service, evidence)), time.monotonic() + UPTIME_WITHIN_S
+    while True:
+        client.get_health()
+        uptimes = answer_log.seen(service).uptimes
+        amiss = uptime_amiss(uptimes) if uptimes else "no health report says it"
+        if not amiss or time.monotonic() >= deadline:
+            break
+        _NEVER.wait(UPTIME_EVERY_S)
+    evidence.figure(f"health reports of {service}", len(uptimes), limit=">= 2")
+    assert not amiss, f"the uptime of {service} does not follow the clock: {amiss}"
 
 
 @pytest.mark.parametrize(

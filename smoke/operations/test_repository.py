@@ -5,17 +5,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from pytest_readiness import Evidence
+from pytest_readiness import Evidence, SetupError
 
 from smoke.source.checkout import Checkout
-from smoke.source.decisions import Row, rows
 from smoke.source.definitions import Definitions
+from smoke.source.jobs import invalid
 from smoke.source.pipeline import MigrationGate, Pipeline, examine, smoke_keys, undeployed, unmigrated
-from smoke.source.repository import Repository
-from smoke.source.rollback import Edit, edits, launch, revert, verify
-from smoke.source.rules import startup_migrations
+from smoke.source.rollback import Edit, Row, edits, launch, revert, rows, verify
+from smoke.source.tasks import startup_migrations
 from smoke.source.terraform import Configuration
-from smoke.source.validity import invalid
+from smoke.source.workflows import Repository
 
 pytestmark = [pytest.mark.phase("operations"), pytest.mark.requires("iac"), pytest.mark.static]
 
@@ -117,7 +116,7 @@ def test_rollback_full_revert_applies(
         evidence.figure("commit", f"{planned.commit[:12]} {reverted.subject}")
         evidence.figure("files that the revert changes", list(reverted.files))
         values = {
-            step: step.current((worktree / step.file).read_text("utf-8"))
+            step: step.current(Checkout(worktree).text(step.file))
             for step in edits([*facts["tertiary"], *facts["secondary"]])
         }
     evidence.figure("values after the revert", {str(step): value for step, value in values.items()})
@@ -145,17 +144,22 @@ def test_rollback_secondary_can_be_reverted(
 
 def verify_all(planned: list[Edit], checkout: Checkout, evidence: Evidence) -> None:
     """Take every step in memory; all that cannot be taken are named together."""
-    problems = []
+    problems: list[str] = []
+    unread: list[SetupError] = []
     for step in planned:
         try:
             current, after = verify(step, checkout.text(step.file))
         except AssertionError as problem:
             problems.append(str(problem))
+        except SetupError as problem:
+            unread.append(problem)
         else:
             evidence.figure(str(step), f"{current}, after the step {after or 'removed'}")
     evidence.evaluated("a step of the plan can be taken", len(planned))
     assert planned, "the plan names no step"
     assert not problems, "; ".join(problems)
+    if unread:
+        raise unread[0]
 
 
 @pytest.mark.p1
@@ -166,7 +170,14 @@ def test_decisions_of_the_notes_are_in_the_plan(
     plan = tomllib.loads((pytestconfig.rootpath / "readiness.toml").read_text("utf-8"))
     planned = {Row(0, row["date"], row["decision"], "").key for row in plan.get("decision", ())}
     path, tools = plan_facts["source"]["decisions"], plan_facts["source"]["tool_sources"]
-    recorded = list(rows(checkout.text(path)))
+    if not (checkout.root / path).is_file():
+        raise SetupError(
+            f"not examined: {path} is not in the checkout\ncorrect [facts.source] decisions in readiness.toml"
+        )
+    try:
+        recorded = list(rows(checkout.text(path)))
+    except LookupError as error:
+        raise SetupError(f"not examined: {path}: {error.args[0]}") from error
     decisions = [row for row in recorded if row.source not in tools]
     evidence.figure("rows of the table", len(recorded))
     evidence.figure("rows that a tool wrote", len(recorded) - len(decisions))

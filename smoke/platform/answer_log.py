@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
+import secrets
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -16,15 +17,17 @@ from typing import Any
 
 import httpx
 
-from smoke.contract.exchange import Exchange, SentEvent, judge, secret_in
+from smoke.contract.exchange import Exchange, SentEvent, judge, secret_in, uptime_in
 from smoke.contract.model import Service
-from smoke.contract.schemas import route_of
+from smoke.contract.schemas import route_key
 from smoke.network.decoders import NotStrict, strict_json
 
 from .answers import json_of
 
 #: Ids that are remembered, so that one that comes twice is noticed; further ones are not.
 MOST_IDS = 50_000
+#: The members of answers that hold an id which the service made for one of them.
+MADE_IDS = {"freeside": ("traceId", "event_id"), "finn": ("trace_id",)}
 #: How often one kind of finding is written down with its text; further ones are counted.
 MOST_TEXTS = 3
 #: The extension of a request that holds its path as the contract has it.
@@ -35,11 +38,15 @@ Events = Sequence[tuple[str, str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the run saw of one service: answers by route and status, findings as (rule, text) by number."""
+    """What the run saw of one service: answers by route and status, findings as (rule, text) by number.
 
-    answers: Counter[tuple[str, int]]
-    findings: Counter[tuple[str, str]]
-    secrets: Counter[str]
+    ``uptimes`` are (monotonic time, uptime) of its health reports, s.
+    """
+
+    answers: Counter[tuple[str, int]] = field(default_factory=Counter)
+    findings: Counter[tuple[str, str]] = field(default_factory=Counter)
+    secrets: Counter[str] = field(default_factory=Counter)
+    uptimes: list[tuple[float, float]] = field(default_factory=list)
 
 
 class AnswerLog:
@@ -56,11 +63,11 @@ class AnswerLog:
         self._read_bytes = 0
 
     def request_id(self, service: str, method: str, path: str) -> str | None:
-        """An id for every second request of a route: an answer must echo one, and make one."""
+        """An id in both cases, for every second request of a route: an answer echoes it, or makes one."""
         name = f"{service} {_name(service, method, path)}"
         with self._lock:
             self._sent[name] += 1
-            return f"smoke-{uuid.uuid4().hex}" if self._sent[name] % 2 else None
+            return f"smoke-{secrets.token_urlsafe(24)}" if self._sent[name] % 2 else None
 
     def saw(self, address: Service, response: httpx.Response, prefix: str = "", events: Events = ()) -> None:
         """Judge one answer; its body has been read, or those ``events`` of a stream, by name, id and data.
@@ -80,21 +87,25 @@ class AnswerLog:
                 self._kinds[service, name, rule, where] += 1
                 often = self._kinds[service, name, rule, where] > MOST_TEXTS
                 lines.append([rule, f"{name}: {exchange.status}: {where if often else text}"])
-        entry = [service, name, exchange.status, lines, secret_in(exchange)]
+        uptime = uptime_in(exchange)
+        reading = None if uptime is None else (time.monotonic(), uptime)
+        entry = [service, name, exchange.status, lines, secret_in(exchange), reading]
         os.write(self._file, f"{json.dumps(entry)}\n".encode())  # one short append is atomic
 
     def _repeated(self, exchange: Exchange) -> Iterator[tuple[str, str]]:
         """Ids that belong to one answer and came with another one before."""
-        made = (
-            {} if "x-request-id" in exchange.sent else {"x-request-id": exchange.headers.get("x-request-id")}
-        )
-        if exchange.status == 200 and "x-idempotent-replay" not in exchange.headers:
-            made["x-trace-id"] = exchange.headers.get("x-trace-id")
+        made = {}
+        if "x-request-id" not in exchange.sent:
+            made["header x-request-id"] = exchange.headers.get("x-request-id")
+        if is_fresh(exchange):
+            made["header x-trace-id"] = exchange.headers.get("x-trace-id")
+            body = exchange.document if isinstance(exchange.document, dict) else {}
+            made |= {name: body.get(name) for name in MADE_IDS.get(exchange.service, ())}
         for name, value in made.items():
-            if not value or len(self._ids) >= MOST_IDS:
+            if not isinstance(value, str) or not value or len(self._ids) >= MOST_IDS:
                 continue
             if (name, value) in self._ids:
-                yield f"header {name}", f"header {name}: expected one of its own, got an earlier answer's"
+                yield name, f"{name}: expected one of its own, got an earlier answer's"
             self._ids.add((name, value))
 
     def seen(self, service: str) -> Seen:
@@ -104,21 +115,28 @@ class AnswerLog:
             lines, end, _ = file.read().rpartition(b"\n")
         self._read_bytes += len(lines + end)
         for line in lines.splitlines():
-            name, route, status, findings, secret = json.loads(line)
+            name, route, status, findings, secret, reading = json.loads(line)
             seen = self._of(name)
             seen.answers[route, status] += 1
             seen.findings.update((rule, text) for rule, text in findings)
             if secret:
                 seen.secrets[f"{route}: {status}: {secret}"] += 1
+            if reading:
+                seen.uptimes.append(reading)
         return self._of(service)
 
     def _of(self, service: str) -> Seen:
-        return self._seen.setdefault(service, Seen(Counter(), Counter(), Counter()))
+        return self._seen.setdefault(service, Seen())
+
+
+def is_fresh(exchange: Exchange) -> bool:
+    """Whether an answer of success is not the stored one of an earlier call."""
+    return exchange.status in (200, 202) and exchange.headers.get("x-idempotent-replay", "").lower() != "true"
 
 
 def _name(service: str, method: str, path: str) -> str:
     """A route as the contract writes it; all other paths are one."""
-    route = route_of(service, method, path)
+    route = route_key(service, method, path)
     return " ".join(route[1:]) if route else f"{method} (no route of the contract)"
 
 

@@ -14,7 +14,7 @@ import httpx
 from pytest_readiness import ExternalOutage
 
 from smoke.contract.model import POOLS
-from smoke.contract.schemas import LONGEST_SHOWN
+from smoke.contract.schemas import JSON, JWK_SET, LONGEST_SHOWN
 from smoke.contract.schemas import UUID as UUID
 from smoke.contract.schemas import shown as shown
 from smoke.network.decoders import NotStrict, strict_json
@@ -143,7 +143,7 @@ def json_of(response: httpx.Response) -> Any:
 def fields_of(response: httpx.Response) -> Fields:
     """The answer's body, which must be a JSON object under a JSON content type."""
     route = route_of(response)
-    if media_type(response) != "application/json":
+    if media_type(response) not in (JSON, JWK_SET):
         kind = response.headers.get("content-type", "")
         raise ContractViolation(f"{route}: content-type: expected application/json, got {shown(kind)}")
     body = parse_json(response, route)

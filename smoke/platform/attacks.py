@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -23,16 +22,16 @@ from .answers import (
     require_json_error,
     route_of,
 )
+from .batch import mint_command
 from .dixie import Dixie, quality_signal
 from .finn import INVOKE_PATH as FINN_INVOKE
 from .finn import Finn
-from .freeside import INVOKE_PATH, Freeside, cost_in
+from .freeside import INVOKE_PATH, Freeside, cost_in, prompt_for
 from .http import JSON_HEADERS, Credential
-from .prompts import prompt_for
 from .tokens import Claims, Genuine, SigningKey, bearer, dixie_service_claims, finn_claims, user_claims
 
 REFUSALS = (401, 403)
-#: A verified token that was spent before (contract 1.3); Finn and Dixie say 401.
+#: A verified token that was spent before: 409 by 1.1; Finn says 401 (2), and Dixie may (3).
 REPLAYS = (401, 409)
 #: How a platform answers where a route of the contract is not there.
 MISSING = (404, 405, 501)
@@ -124,14 +123,6 @@ def is_let_in(answer: httpx.Response) -> bool:
     return not answer.is_redirect and answer.status_code not in (*REFUSALS, *REPLAYS, *MISSING)
 
 
-def mint_command(to: str, case: str = "", body: bytes = b"", **changed: Any) -> str:
-    """The command that prints the Authorization header of a token for a route, for a replay."""
-    words = ["python", "-m", "smoke.platform", "mint", "--to", to]
-    words += ["--case", case] if case else []
-    words += [word for name, value in changed.items() for word in ("--claim", f"{name}={json.dumps(value)}")]
-    return shlex.join(words + (["--body", body.decode()] if body else []))
-
-
 def target_of(
     access: Access,
     client: Freeside | Finn | Dixie,
@@ -216,7 +207,8 @@ def require_refused(
 
 
 def require_spent(response: httpx.Response, service: str, what: str) -> None:
-    """Assert that a token was refused for being spent; a 409 must carry its code."""
+    """Assert that a token was refused for being spent; a 409 must carry its code, Dixie's in lower case."""
     require_refused(response, service, what, REPLAYS)
     if response.status_code == 409:
-        require_error(response, 409, "JTI_REPLAY")
+        code = "JTI_REPLAY"
+        require_error(response, 409, code.lower() if error_code(response) == code.lower() else code)

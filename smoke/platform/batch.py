@@ -1,22 +1,73 @@
-"""Families of derived cases: sent concurrently, judged one by one, reported by the first counterexample."""
+"""Many calls at once: families of derived cases, calls that start at the same moment, readings meanwhile."""
 
 from __future__ import annotations
 
 import base64
 import json
 import shlex
+import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import httpx
 from pytest_readiness import Evidence, SafetyViolation
 
 from smoke.contract.model import ROUTES
+from smoke.contract.rules import CALLS
 
 from .answers import ContractViolation, UnexpectedStatus, require_json_error, require_status
-from .attacks import mint_command
+
+T = TypeVar("T")
+
+SAMPLE_EVERY_S = 0.02
+
+
+def at_once(calls: Sequence[Callable[[], T]]) -> list[T]:
+    """The results of all calls, in their order; all have ended when the first error, if any, is raised."""
+    gate = threading.Barrier(len(calls))
+
+    def run(call: Callable[[], T]) -> T:
+        gate.wait(timeout=30)
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        futures = [pool.submit(run, call) for call in calls]
+    return [future.result() for future in futures]
+
+
+@contextmanager
+def sampling(read: Callable[[], T]) -> Iterator[list[T]]:
+    """Readings in the order of time, taken one after another until the block ends; at least one.
+
+    An error of a reading is raised at the end of the block, if the block itself ended well.
+    """
+    samples: list[T] = []
+    errors: list[BaseException] = []
+    ended = threading.Event()
+
+    def sample() -> None:
+        try:
+            while True:
+                samples.append(read())
+                if ended.wait(SAMPLE_EVERY_S):
+                    return
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=sample, daemon=True, name="sampler")
+    thread.start()
+    try:
+        yield samples
+    finally:
+        ended.set()
+        thread.join(60)
+    if errors:
+        raise errors[0]
+
 
 #: Headers that a client sets by itself.
 _OWN_HEADERS = frozenset(
@@ -24,7 +75,6 @@ _OWN_HEADERS = frozenset(
     | {"traceparent", "user-agent"}
 )
 #: The routes that charge, and what of a token decides who pays and what is answered.
-CALLS = ("freeside.invoke", "freeside.stream", "finn.invoke")
 OF_A_PAYER = ("tenant_id", "tier", "pool_id", "allowed_pools")
 #: A longer body is described in the replay, not shown.
 _LONGEST_BODY = 2048
@@ -109,11 +159,11 @@ class Batch:
 
 
 def answering(*statuses: int) -> Callable[[httpx.Response], object]:
-    """Judges an answer by its status; an error needs its JSON form, too."""
+    """Judges an answer by its status; an error needs its JSON form, too, except a 405."""
 
     def judge(answer: httpx.Response) -> None:
         require_status(answer, *statuses)
-        if answer.is_error:
+        if answer.is_error and answer.status_code != 405:
             require_json_error(answer)
 
     return judge
@@ -131,6 +181,14 @@ def _try(case: Case) -> tuple[httpx.Response | None, Exception | None]:
 
 def _rank(error: Exception) -> int:
     return 0 if isinstance(error, SafetyViolation) else 1 if isinstance(error, AssertionError) else 2
+
+
+def mint_command(to: str, case: str = "", body: bytes = b"", **changed: Any) -> str:
+    """The command that prints the Authorization header of a token for a route, for a replay."""
+    words = ["python", "-m", "smoke.platform", "mint", "--to", to]
+    words += ["--case", case] if case else []
+    words += [word for name, value in changed.items() for word in ("--claim", f"{name}={json.dumps(value)}")]
+    return shlex.join(words + (["--body", body.decode()] if body else []))
 
 
 def minting(request: httpx.Request) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TypeVar
 
 import httpx
 from pytest_readiness import Environment, ExternalOutage, SetupError
@@ -14,9 +17,11 @@ from smoke.aws.inventory import tag_of
 from smoke.aws.names import Names
 from smoke.contract.model import SERVICES
 from smoke.network.transport import authorities, http_pool, within
-from smoke.platform.answers import parse_json, route_of
-from smoke.platform.concurrency import in_time
-from smoke.platform.http import address_of
+
+from .answers import parse_json, route_of
+from .http import address_of
+
+T = TypeVar("T")
 
 WITHIN_S = 3.0
 LONGEST_BUILD = 200
@@ -39,8 +44,27 @@ def builds(environment: Environment) -> dict[str, str]:
     if environment.aws.region and environment.aws.prefix:
         asked["worker"] = partial(_worker_of, environment)
     authorities()  # by one thread for all
-    found = in_time(asked, WITHIN_S)
+    found = _in_time(asked, WITHIN_S)
     return {name: found.get(name, "") for name in asked}
+
+
+def _in_time(calls: Mapping[str, Callable[[], T]], within: float) -> dict[str, T]:
+    """The results, by name, of those calls that end within so many seconds.
+
+    The others are left behind, in threads that end with the process.
+    """
+    results: dict[str, T] = {}
+
+    def run(name: str) -> None:
+        results[name] = calls[name]()
+
+    threads = [threading.Thread(target=run, args=(name,), daemon=True, name=name) for name in calls]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + within
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return dict(results)
 
 
 def build_of(url: str, *, proxies: bool) -> str:

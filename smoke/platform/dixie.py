@@ -1,12 +1,13 @@
-"""Dixie's API, and the reputation scores that it shows."""
+"""Dixie's API, the reputation scores that it shows, and the cases that are offered to its intake."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from itertools import pairwise
 from threading import Event
 from typing import Any
@@ -15,9 +16,11 @@ import httpx
 from pytest_readiness import Eventually, Evidence
 
 from smoke.contract import intake
+from smoke.contract.intake import Offer, Verdict
 
 from . import tokens
-from .answers import fields_of, require_status
+from .answers import fields_of, require_json_error, require_status
+from .batch import Case, mint_command
 from .http import JSON_HEADERS, Credential, HttpClient, ServiceClient
 from .spend import Once
 from .tokens import SigningKey
@@ -87,7 +90,7 @@ def quality_signal(agent: str, score: float) -> dict[str, Any]:
 
 #: How long a score that must not move is watched beyond what Dixie may serve from its cache.
 WATCHED_S = 0.05
-_EVERY_S = 0.025
+EVERY_S = 0.025
 #: A cached score is read so often at most while the cache holds it.
 _READINGS_OF_A_CACHE = 20
 _NEVER = Event()
@@ -105,7 +108,7 @@ class Scores:
         self.cache_s = cache_s
         self.limit_s = limit_s
         self.target_s = target_s
-        self.every_s = max(_EVERY_S, cache_s / _READINGS_OF_A_CACHE)
+        self.every_s = max(EVERY_S, cache_s / _READINGS_OF_A_CACHE)
 
     def of(self, agent: str) -> float:
         """The score of a known agent; null is not a score."""
@@ -180,7 +183,7 @@ class Scores:
 
         An agent that had none still has none. ``since`` is when the last of what could move them had been
         sent (monotonic seconds; now, if not given): the cache runs out while another wait goes on. With
-        ``until_held`` it is not waited for here: of what it hides, `held` hears once for all checks.
+        ``until_held`` it is not waited for here: `held` asks once for all checks what it hides.
         """
         now_s = time.monotonic()
         hidden_until = now_s if until_held else (since or now_s) + self.cache_s
@@ -195,3 +198,49 @@ class Scores:
                 break
             _NEVER.wait(self.every_s)
         self.evidence.evaluated("a score stays", len(before))
+
+
+#: How a service refuses what is no request of the contract (1.3). Dixie's 422 says the same.
+TURNED_DOWN = (400, 413, 415, 422)
+#: How a service answers a method that it does not have (1.3).
+NO_SUCH_ROUTE = (404, 405)
+#: An agent that no check reads: whatever may count is offered for it.
+ELSEWHERE = "smoke-elsewhere"
+OFFER_RULES = {
+    Verdict.ACCEPTED: "what the contract describes is taken",
+    Verdict.REFUSED: "anything else is refused, not corrected",
+    Verdict.OPEN: "what the contract leaves open is taken or refused",
+}
+
+
+def offer_cases(offers: Iterable[Offer], send: Callable[[bytes], httpx.Response], route: str) -> list[Case]:
+    """One case for each offer to a route, judged by the contract's verdict on it."""
+    return [
+        Case(
+            offer.name,
+            OFFER_RULES[verdict],
+            partial(send, offer.body),
+            judging(verdict),
+            partial(mint_command, route),
+        )
+        for offer, verdict in ((offer, offer.verdict) for offer in offers)
+    ]
+
+
+def judging(verdict: Verdict) -> Callable[[httpx.Response], None]:
+    """Raises for an answer to a request of this verdict that the contract does not allow."""
+    statuses = {
+        Verdict.ACCEPTED: (202,), Verdict.REFUSED: TURNED_DOWN, Verdict.OPEN: (202, *TURNED_DOWN),
+    }[verdict]  # fmt: skip
+    return with_status(*statuses)
+
+
+def with_status(*statuses: int) -> Callable[[httpx.Response], None]:
+    """Raises for an answer with another status, and for an error without its form."""
+
+    def judge(answer: httpx.Response) -> None:
+        require_status(answer, *statuses)
+        if answer.status_code in TURNED_DOWN:
+            require_json_error(answer)
+
+    return judge

@@ -13,7 +13,7 @@ import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import utils
 
-from smoke.contract.model import SERVICES
+from smoke.contract.model import POOLS, SERVICES, TIER_POOLS
 from smoke.contract.neighbours import FAR_TIMES, Near, documents, strings, twice
 from smoke.contract.verifier import Accepted, Refused
 
@@ -31,6 +31,14 @@ from .tokens import Genuine, Sign, decoded, encoded, es256
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 #: More levels than a parser should follow; with the rest of its token still short enough for a header.
 DEEP = 1500
+#: Claims of other callers, whose tokens are as good: of those kinds that have such claims.
+OTHER_CALLERS: Mapping[str, Mapping[str, Any]] = {
+    "a claim more": {"smoke": [1]},
+    "an admin": {"role": "admin"},
+    "another user": {"sub": "0x" + "ad" * 20},
+    **{f"the tier {tier}": {"tier": tier} for tier in TIER_POOLS},
+    "the least pools": {"tier": "free", "allowed_pools": [*POOLS[:1]]},
+}
 #: What an HTTP header can carry unchanged.
 _SENDABLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
@@ -310,7 +318,9 @@ def _written_otherwise(genuine: Genuine) -> Iterator[Header]:
     yield Near("no spaces in the JSON", f"Bearer {genuine.token(claims=compact)}")
     escaped = json.dumps(fresh().claims).replace("a", "\\u0061")
     yield Near("escaped letters", f"Bearer {genuine.token(claims=escaped)}")
-    yield Near("a claim more", f"Bearer {genuine.token(claims=fresh().claims | {'smoke': [1]})}")
+    for name, more in OTHER_CALLERS.items():
+        if more.keys() - genuine.claims.keys() <= {"smoke", "role"}:
+            yield Near(name, f"Bearer {genuine.token(claims={**fresh().claims, **more})}")
     yield Near("a header member more", f"Bearer {genuine.token(header=genuine.header | {'smoke': 1})}")
     yield Near("high s", f"Bearer {fresh().token(sign=_changed(genuine, _high))}")
 

@@ -1,21 +1,26 @@
-"""Freeside's API in the profile's dialects."""
+"""Freeside's API in the dialects of the profile; and prompts, bound to their answers or of a chosen price."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
+import secrets
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from threading import Event
+from itertools import cycle
 from typing import Any
 
 import httpx
-from pytest_readiness import Evidence
+from pytest_readiness import Evidence, SetupError
 
+from smoke.contract.exchange import MICRO_PER_CENT
 from smoke.contract.intake import rating
+from smoke.contract.model import POOLS, TIER_POOLS
 from smoke.contract.schemas import EVENTS
 
 from . import tokens
@@ -34,7 +39,7 @@ from .answers import (
     shown,
 )
 from .http import JSON_HEADERS, Credential, HttpClient, ServiceClient
-from .invariants import MICRO_PER_CENT, RELEASED_WITHIN_S, BudgetReading, Conservation, reading_of
+from .invariants import RELEASED_WITHIN_S, BudgetReading, Conservation, pauses, reading_of
 from .spend import OpeningBalance, SpendJournal
 from .tokens import SigningKey
 
@@ -43,7 +48,7 @@ STREAM_PATH = "/api/agents/stream"
 QUALITY_PATH = "/api/agents/quality"
 _LOOK_EVERY_S = 0.2
 _STREAMED_COST = re.compile(rb'"costMicro"\s*:\s*"([0-9]{1,18})"')
-_NEVER = Event()
+_TIERS_IN_TURN = cycle(TIER_POOLS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +109,9 @@ class Freeside(ServiceClient):
         return self.http.send("GET", self.dialects.budget_path(tenant), credential)
 
     def budget(self, tenant: str) -> BudgetReading:
-        """The budget of ``tenant``, asked with its own token."""
+        """The budget of ``tenant``, asked with its own token, of each tier in turn."""
         claims = {"role": "admin"} if self.dialects.budget == "gateway" else {}
+        claims["tier"] = next(_TIERS_IN_TURN)
         sent = time.monotonic()
         response = require_status(self.get_budget(tenant, self.credential(tenant, **claims)), 200)
         reading = reading_of(response, self.dialects.budget, tenant)
@@ -124,14 +130,14 @@ class Freeside(ServiceClient):
         opening = self.journal.open().get(tenant, OpeningBalance(problem="unread"))
         # where both are one figure, what is beyond the charges is reserved
         most = opening.committed + spend.charges.get(tenant, 0) + MICRO_PER_CENT
-        one_figure = not (reading.exact or opening.problem)
+        one_figure, pause = not (reading.exact or opening.problem), pauses(_LOOK_EVERY_S)
         while tenant in spend.last and (
             reading.reserved > opening.reserved or (one_figure and reading.committed >= most)
         ):
             if self.journal.holds or time.time() - spend.last[tenant] >= RELEASED_WITHIN_S:
                 self.journal.hold()
                 break
-            _NEVER.wait(_LOOK_EVERY_S)
+            next(pause)
             reading = self.budget(tenant)
         return reading
 
@@ -234,9 +240,10 @@ class Freeside(ServiceClient):
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         return self.http.send("POST", QUALITY_PATH, credential, headers=headers, content=content)
 
-    def rate(self, tenant: str, agent: str, quality: str) -> None:
-        """A rating that must be accepted."""
-        answer = require_status(self.post_rating(rating(agent, quality), self.credential(tenant)), 202)
+    def rate(self, tenant: str, agent: str, quality: str, **claims: Any) -> None:
+        """A rating that must be accepted; ``claims`` are as for ``credential``."""
+        credential = self.credential(tenant, **claims)
+        answer = require_status(self.post_rating(rating(agent, quality), credential), 202)
         body = fields_of(answer)
         assert body.boolean("accepted"), "the event was answered with 202, but not accepted"
         body.text("event_id", pattern=UUID)
@@ -254,3 +261,82 @@ def cost_in(response: httpx.Response) -> int:
     except ContractViolation:
         return 0
     return int(text) if isinstance(text, str) and DIGITS.fullmatch(text) else 0
+
+
+#: Two paddings that are far enough apart to see what a character costs.
+SHORT, LONG = 0, 2000
+#: The share of the room that one call takes: one fits, a second does not, and later runs have half.
+FOR_ONE = 0.51
+#: Stay clear of the limit of a request body, 128 KiB.
+MAX_PADDING = 120 * 1024
+
+
+def nonce() -> str:
+    """A word that no other prompt contains; always the same length, so that equal prompts cost the same."""
+    return f"nonce{secrets.token_hex(6)}"
+
+
+def prompt_for(word: str = "", *, padding: int = 0, times: int = 1) -> str:
+    """A prompt whose right answer contains ``word`` so many ``times``; padding makes it cost more.
+
+    The default is a nonce of its own.
+    """
+    word = word or nonce()
+    prompt = f"Reply with exactly this word and nothing else: {word}"
+    if times > 1:
+        prompt = f"Reply with exactly this word, {times} times, each on a line of its own: {word}"
+    return prompt if padding <= 0 else f"{'pad ' * math.ceil(padding / 4)}\n{prompt}"
+
+
+class PriceOutOfReach(SetupError):
+    """No prompt of a pool costs as much as is wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What a pool charges by the length of the prompt, from two measured calls; µUSD."""
+
+    least: int
+    per_character: float
+    pool: str = POOLS[0]
+
+    @classmethod
+    def learn(cls, freeside: Freeside, tenant: str, pool: str = POOLS[0]) -> Prices:
+        """Two paid calls of ``tenant``."""
+        short, long = (
+            freeside.invoke(tenant, prompt_for(padding=padding), model=pool).usage.cost_micro
+            for padding in (SHORT, LONG)
+        )
+        return cls(short, max(0.0, (long - short) / (LONG - SHORT)), pool)
+
+    @classmethod
+    def reaching(
+        cls, freeside: Freeside, tenant: str, padding: Callable[[Prices], int]
+    ) -> tuple[Prices, int]:
+        """The cheapest pool that has a prompt of the wanted price, and that prompt's padding."""
+        for pool in POOLS[:-1]:
+            prices = cls.learn(freeside, tenant, pool)
+            with suppress(PriceOutOfReach):
+                return prices, padding(prices)
+        prices = cls.learn(freeside, tenant, POOLS[-1])
+        return prices, padding(prices)
+
+    def padding_for(self, cost: float) -> int:
+        """The padding whose prompt costs about ``cost``; PriceOutOfReach when none can cost that much."""
+        if cost <= self.least:
+            return 0
+        padding = int((cost - self.least) / self.per_character) if self.per_character else MAX_PADDING + 1
+        if padding > MAX_PADDING:
+            raise PriceOutOfReach(
+                f"no prompt costs {cost:.0f} µUSD on the pool {self.pool}: "
+                "give the small community a smaller budget"
+            )
+        return padding
+
+    def padding_for_one(self, room: int) -> int:
+        """The padding of a prompt that fits once into ``room``, and leaves half of it to later runs."""
+        return self.padding_for(max(self.least, room * FOR_ONE))
+
+    def padding_beyond(self, room: int) -> int:
+        """The padding of a prompt that costs more than ``room``, whatever its answer turns out to be."""
+        return self.padding_for(1.5 * room + self.least)

@@ -1,20 +1,22 @@
-"""One service's HTTP: fresh credentials, evidence, back-off on 429, and host names that resolve."""
+"""One service's HTTP: fresh credentials, evidence, back-off on 429, names that resolve, certificates."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import ssl
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from threading import Event
-from typing import Self, TypedDict, Unpack
+from typing import Any, Self, TypedDict, Unpack
 from urllib.parse import urlsplit
 
 import httpx
 from pytest_readiness import Environment, Eventually, Evidence, SetupError
 
 from smoke.contract.model import SERVICES, Service
-from smoke.network.sockets import addresses_of
+from smoke.network.sockets import addresses_of, connected
 from smoke.network.transport import within
 
 from .answer_log import CONTRACT_PATH, AnswerLog, Events, renamed
@@ -184,18 +186,18 @@ class ServiceClient:
 
     def restart(self, url: str, eventually: Eventually) -> None:
         """Restart the service by a POST to its URL in the profile, and wait until it is back."""
-        before = self._uptime()
+        before = self.uptime()
         self.http.pool.post(url, timeout=within(RESTARTS_WITHIN_S)).raise_for_status()
 
         def restarted() -> bool:
             try:
-                return self._uptime() < before
+                return self.uptime() < before
             except (httpx.HTTPError, AssertionError):
                 return False
 
         eventually(restarted, within=RESTARTS_WITHIN_S, what=f"{self.http.service} is back")
 
-    def _uptime(self) -> float:
+    def uptime(self) -> float:
         """Seconds since the service started, by its own report."""
         name = "uptime_seconds" if self.http.service == "dixie" else "uptime"
         return self.health().number(name, minimum=0)
@@ -220,3 +222,52 @@ def require_resolvable(url: str, within: float = RESOLVE_WITHIN_S) -> None:
         addresses_of(host, within)
     except OSError as error:
         raise SetupError(f"the name {host} does not resolve on this runner: {error}") from None
+
+
+CONNECT_TIMEOUT_S = 5.0
+DAY_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate that covers its host and that this runner trusts; `days` until it expires."""
+
+    days: float
+    names: tuple[str, ...]
+    issuer: str
+
+
+def certificate_of(url: str, ca_file: str = "") -> Certificate:
+    """The certificate behind an https URL.
+
+    AssertionError when it does not cover the host, has expired or is not trusted by this runner;
+    SetupError when the host does not resolve. `ca_file` is an authority to trust beside the runner's own.
+    """
+    address = urlsplit(url)
+    host, port = address.hostname or "", address.port or 443
+    require_resolvable(url)
+    try:
+        context = ssl.create_default_context()
+        if ca_file:
+            context.load_verify_locations(ca_file)
+    except OSError as problem:
+        raise SetupError(f"edge.ca_file {ca_file}: {problem}") from problem
+    try:
+        with (
+            connected(host, port, CONNECT_TIMEOUT_S) as raw,
+            context.wrap_socket(raw, server_hostname=host) as secure,
+        ):
+            presented: Mapping[str, Any] = secure.getpeercert() or {}
+    except ssl.SSLCertVerificationError as problem:
+        raise AssertionError(f"the certificate of {host}: {problem.verify_message}") from problem
+    except OSError as problem:
+        raise AssertionError(f"{host}:{port} does not speak TLS: {problem}") from problem
+    return Certificate(
+        days=(ssl.cert_time_to_seconds(presented["notAfter"]) - time.time()) / DAY_S,
+        names=tuple(name for _, name in presented.get("subjectAltName", ())),
+        issuer=_common_name(presented.get("issuer", ())),
+    )
+
+
+def _common_name(name: Iterable[Iterable[tuple[str, str]]]) -> str:
+    return next((value for part in name for key, value in part if key == "commonName"), "")

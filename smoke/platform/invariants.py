@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Event
 from typing import Any
@@ -11,10 +11,11 @@ from typing import Any
 import httpx
 from pytest_readiness import Evidence, SafetyViolation, SetupError
 
+from smoke.contract.exchange import MICRO_PER_CENT
+
 from .answers import Fields, fields_of, shown
 from .spend import SpendJournal
 
-MICRO_PER_CENT = 10_000
 PERIOD = r"[0-9]{4}-(0[1-9]|1[0-2])"
 
 I1 = "I-1 committed + reserved <= limit"
@@ -32,6 +33,15 @@ GRACE_S = 2.0
 RELEASED_WITHIN_S = 10.0
 GRACE_EVERY_S = 0.1
 _NEVER = Event()
+
+
+def pauses(longest_s: float) -> Iterator[float]:
+    """Wait before each further look at something: a moment at first, as most is over by then, then longer."""
+    pause = longest_s / 8
+    while True:
+        _NEVER.wait(pause)
+        yield pause
+        pause = min(2 * pause, longest_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,13 +219,13 @@ class Conservation:
         """
         tolerance = self.first.tolerance_per_call * max(1, len(costs))
         least, most = (self.first.committed + sum(costs) + each for each in (-tolerance, tolerance))
-        started = time.monotonic()
+        started, pause = time.monotonic(), pauses(GRACE_EVERY_S)
         reading = self.observe(self.read())
         while reading.committed < least or (reading.committed > most and not reading.exact):
             held = reading.reserved > self.first.reserved or reading.committed > most
             if time.monotonic() - started >= (self._release_s if held else GRACE_S):
                 break
-            _NEVER.wait(GRACE_EVERY_S)
+            next(pause)
             reading = self.observe(self.read())
         observed = reading.committed - self.first.committed
         _hold(
@@ -227,10 +237,10 @@ class Conservation:
 
     def released(self, reading: BudgetReading | None = None) -> BudgetReading:
         """Compare I-6: what is reserved is back at its first level in time, from ``reading`` on, if given."""
-        started = time.monotonic()
+        started, pause = time.monotonic(), pauses(GRACE_EVERY_S)
         reading = reading or self.observe(self.read(), quiet=False)
         while reading.reserved > self.first.reserved and time.monotonic() - started < self._release_s:
-            _NEVER.wait(GRACE_EVERY_S)
+            next(pause)
             reading = self.observe(self.read(), quiet=False)
         if reading.reserved > self.first.reserved and self._journal is not None:
             self._journal.hold()

@@ -9,6 +9,7 @@ import fcntl
 import json
 import math
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -198,6 +199,14 @@ class SpendJournal:
             self._write(tenant, key, charge)
             with self._mutex:
                 self._under_way.remove(expected)
+
+    def affordable(self) -> int:
+        """How many calls of the usual price fit below the cap; a tenth of the rest is for other checks."""
+        with self._mutex:
+            read = self._follow()
+            usual = max(1, read.spent // max(1, len(read.costs)))
+            left = math.inf if self._cap is None else self._cap - read.spent - sum(self._under_way)
+        return int(max(0.0, min(left * 0.9 // usual, sys.maxsize)))
 
     def hold(self) -> None:
         """Remember that something stayed reserved beyond its time: this run never waits for that again."""

@@ -15,9 +15,8 @@ from typing import Any
 import httpx
 from pytest_readiness import SafetyViolation
 
-from smoke.contract.ledger import Account, Call, Ledger, LedgerError, Ruling
+from smoke.contract.ledger import Account, Call, Ledger, LedgerError, Move, Ruling, Step, described
 from smoke.contract.model import MAX_KEY_CHARS, POOLS
-from smoke.contract.walks import Move, Step, described
 
 from .answers import (
     UnexpectedStatus,
@@ -30,11 +29,10 @@ from .answers import (
     require_status,
 )
 from .attacks import UNKNOWN_MODEL
-from .concurrency import at_once, sampling
+from .batch import at_once, sampling
 from .finn import Finn
-from .freeside import Freeside, Tenants
+from .freeside import Freeside, Tenants, nonce, prompt_for
 from .invariants import BudgetReading, Conservation
-from .prompts import nonce, prompt_for
 from .stream import StreamEvent, stream
 
 _NONCE = re.compile(r"nonce[0-9a-f]{12}")
@@ -214,8 +212,8 @@ class Walker:
         }  # fmt: skip
         send = self._hang_up if move.action == "hang-up" else ways[move.route]
         return Sent(
-            move, Call(tenant, asked.key, prompt + asked.pool), partial(send, tenant, prompt, asked),
-            asked.word, least, most,
+            move, Call(tenant, asked.key, prompt + asked.pool, move.route),
+            partial(send, tenant, prompt, asked), asked.word, least, most,
         )  # fmt: skip
 
     def _invoke(self, tenant: str, prompt: str, asked: _Asked, **claims: Any) -> Outcome:

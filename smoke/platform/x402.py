@@ -14,6 +14,7 @@ from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, partial
 from threading import Event
+from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,8 +25,8 @@ from smoke.contract.model import POOLS
 from smoke.contract.x402 import PATH, Terms, challenge_violations, header_of, payment, terms_of
 
 from .answers import UUID, ContractViolation, fields_of, header, require_status, route_of, usage_of
-from .http import JSON_HEADERS, HttpClient
-from .prompts import prompt_for
+from .freeside import prompt_for
+from .http import JSON_HEADERS, Credential, HttpClient
 from .spend import Once
 
 _BALANCE_OF, _AUTHORIZATION_STATE = "0x70a08231", "0xe94a0102"
@@ -168,26 +169,39 @@ def _both(chain: Chain, asset: str, payer: str, payee: str) -> tuple[int, int]:
     return chain.balance(asset, payer), chain.balance(asset, payee)
 
 
-@contextmanager
-def recursion_limit_kept() -> Iterator[None]:
-    """Put the interpreter's recursion limit back after an import.
+class _LeftOut(ModuleType):
+    """A module that is not loaded. What others import from it is a mere class."""
 
-    What the libraries of Ethereum import raises it to 100,000, where a deeply nested answer no longer raises
-    RecursionError but ends the process.
+    def __getattr__(self, name: str) -> type:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return object
+
+
+@contextmanager
+def without_keyfiles() -> Iterator[None]:
+    """Import the libraries of Ethereum without that of encrypted key files, which no check has.
+
+    The mathematics of those (py_ecc) take half a second to load, and raise the interpreter's recursion limit
+    to 100,000, where a deeply nested answer no longer raises RecursionError but ends the process.
     """
     limit = sys.getrecursionlimit()
+    names = [name for name in ("eth_keyfile", "eth_keyfile.keyfile") if name not in sys.modules]
+    sys.modules.update((name, _LeftOut(name)) for name in names)
     try:
         yield
     finally:
         sys.setrecursionlimit(limit)
+        for name in names:
+            del sys.modules[name]
 
 
 class Wallet:
     """A key that signs payments."""
 
     def __init__(self, key: str) -> None:
-        # most of a second to import, which no other check is to wait for
-        with recursion_limit_kept():
+        # a quarter of a second to import, which no other check is to wait for
+        with without_keyfiles():
             from eth_account import Account
 
         self.account = Account.from_key(key)
@@ -298,12 +312,13 @@ class PaidRoute:
         self._body = body
 
     def post(
-        self, pay: str | None = None, *, word: str = "", agent: str | None = None, content: bytes = b""
-    ) -> httpx.Response:
+        self, pay: str | None = None, *, word: str = "", agent: str | None = None, content: bytes = b"",
+        credential: Credential | None = None,
+    ) -> httpx.Response:  # fmt: skip
         """The answer to a call with a payment, if any, whatever its status; ``content`` for another body."""
         headers = JSON_HEADERS | ({} if pay is None else {"X-PAYMENT": pay})
         content = content or self.content(word, agent)
-        return self._http.send("POST", PATH, headers=headers, content=content)
+        return self._http.send("POST", PATH, credential, headers=headers, content=content)
 
     def content(self, word: str = "", agent: str | None = None) -> bytes:
         """The body of a call whose right answer contains ``word``."""
@@ -319,17 +334,31 @@ class PaidRoute:
     def challenge(self) -> httpx.Response:
         """The 402 to a call without a payment; raises for one without the contract's terms."""
         answer = require_status(self.post(), 402)
+        self.terms_in(answer)
+        header(answer, "x-payment-required")
+        return answer
+
+    def terms_in(self, answer: httpx.Response) -> Terms:
+        """The terms in a 402; ContractViolation for one without the contract's."""
         document = fields_of(answer).data
         path = urlsplit(str(answer.request.url)).path
         if wrong := "; ".join(map(str, challenge_violations(document, path))):
             raise ContractViolation(f"{route_of(answer)}: {wrong}")
-        header(answer, "x-payment-required")
-        return answer
+        return terms_of(document)
 
     @cached_property
     def terms(self) -> Terms:
         """What a call costs."""
-        return terms_of(self.challenge().json())
+        return self.terms_in(self._unpaid)
+
+    @property
+    def asks(self) -> str:
+        """The error of a call without a payment: no reason why one was refused."""
+        return fields_of(self._unpaid).text("error")
+
+    @cached_property
+    def _unpaid(self) -> httpx.Response:
+        return self.challenge()
 
     def payment(self, wallet: Wallet) -> dict[str, Any]:
         """A new payment of the price."""

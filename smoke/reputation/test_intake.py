@@ -13,18 +13,23 @@ from smoke.contract.intake import Verdict, events, far_from
 from smoke.platform.attacks import require_refused
 from smoke.platform.batch import Batch, Case
 from smoke.platform.dixie import (
+    ELSEWHERE,
     EVENTS_PATH,
+    NO_SUCH_ROUTE,
+    OFFER_RULES,
     QUERY_PATH,
     Dixie,
     Scores,
+    judging,
     now_text,
+    offer_cases,
     quality_signal,
+    with_status,
 )
 from smoke.platform.freeside import Tenants
 from smoke.platform.http import Connect, Credential
-from smoke.platform.intake import ELSEWHERE, NO_SUCH_ROUTE, RULES, answering, cases, judging
 from smoke.platform.jwks import SigningKeyLookup
-from smoke.platform.tokens import SigningKey
+from smoke.platform.tokens import SigningKey, dixie_service_claims
 
 pytestmark = [
     pytest.mark.goal("G-5"),
@@ -76,11 +81,11 @@ def test_only_events_of_the_contract_count(
     offers = events(subject, ELSEWHERE, far_from(before[subject]), now_text())
     batch.run(
         [
-            *cases(offers, partial(intake.post_event, credential=credential), "dixie.events"),
+            *offer_cases(offers, partial(intake.post_event, credential=credential), "dixie.events"),
             *(
                 Case(
                     media,
-                    RULES[Verdict.ACCEPTED],
+                    OFFER_RULES[Verdict.ACCEPTED],
                     partial(
                         intake.post_event, quality_signal(ELSEWHERE, 0.5), credential, {"Content-Type": media}
                     ),
@@ -107,6 +112,8 @@ def writers(
         "no token": lambda: None,
         "garbage": lambda: lambda: "Bearer not.a.token",
         "a user's token": intake.credential,
+        "an admin's token": lambda: intake.credential(role="admin"),
+        "a user's token in Finn's name": lambda: intake.credential(sub=dixie_service_claims()["sub"]),
         "an unknown key": lambda: intake.service_credential(attacker),
         "Finn's name under Freeside's key": lambda: intake.service_credential(signing_key()),
         "an API key": lambda: lambda: f"Bearer {environment.secret('dixie.api_key')}",
@@ -127,7 +134,15 @@ def writers(
     "of",
     [
         pytest.param(
-            ("no token", "garbage", "a user's token", "an unknown key", "Finn's name under Freeside's key"),
+            (
+                "no token",
+                "garbage",
+                "a user's token",
+                "an admin's token",
+                "a user's token in Finn's name",
+                "an unknown key",
+                "Finn's name under Freeside's key",
+            ),
             id="anybody",
         ),
         pytest.param(("an API key",), id="api-key", marks=pytest.mark.requires("dixie_key")),
@@ -177,7 +192,7 @@ def test_no_other_route_writes_events(
     routes = [(method, EVENTS_PATH) for method in ("PUT", "PATCH", "DELETE", "GET")]
     routes += [(method, QUERY_PATH) for method in ("POST", "PUT", "PATCH", "DELETE")]
     event = quality_signal(subject, far_from(before[subject]))
-    rule, refused = "events are written by POST to their route alone", answering(*NO_SUCH_ROUTE)
+    rule, refused = "events are written by POST to their route alone", with_status(*NO_SUCH_ROUTE)
     batch.run(
         [
             Case(

@@ -1,8 +1,12 @@
-"""What the checks of this phase are multiplied by: the definitions and the services of the plan."""
+"""What the plan says of definitions and services, as parameters and as a fixture of this phase's checks."""
 
 import tomllib
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
+
+from smoke.source.ownership import Ownership
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -19,3 +23,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def _covered(name: str) -> object:
     """What runs in AWS shows the same fact, where there is no checkout."""
     return pytest.param(name, marks=pytest.mark.requires("iac", covered_by=f"services/independent[{name}]"))
+
+
+@pytest.fixture
+def ownership(plan_facts: Mapping[str, Any]) -> Ownership:
+    """The services and tasks of each definition, by the plan."""
+    return Ownership(plan_facts["definitions"])

@@ -7,10 +7,10 @@ import pytest
 from pytest_readiness import Environment, Evidence, SetupError
 
 from smoke.aws.inventory import agree, digest_of, is_commit, is_pinned, same_image, tag_of
-from smoke.aws.names import BUILDS, SERVICES
+from smoke.aws.names import BUILDS, FOREIGN, SERVICES
 from smoke.aws.reader import AwsReader
 from smoke.platform.http import Connect, ServiceClient
-from smoke.platform.services import each
+from smoke.platform.parameters import each
 
 pytestmark = [
     pytest.mark.goal("G-1"),
@@ -18,9 +18,6 @@ pytestmark = [
     pytest.mark.p0,
     pytest.mark.requires("aws"),
 ]
-
-#: Images that the platform does not build: a release tag of their vendor pins them.
-FOREIGN = ("pgbouncer",)
 
 
 @pytest.mark.establishes("aws")

@@ -8,15 +8,13 @@ from pytest_readiness import Evidence, SetupError
 
 from smoke.aws.names import BUILDS, DASHBOARDS, HOSTS, MIGRATIONS, Names
 from smoke.contract.model import SERVICES
-from smoke.source.addresses import Address, connected, named
 from smoke.source.checkout import Checkout, Examined
+from smoke.source.connections import Address, connected, named, reached
 from smoke.source.definitions import ROLES, Definitions, unnamed
-from smoke.source.network import reached
-from smoke.source.ownership import FAMILY, LOGS, NETWORK, OWN, REQUIRED, SECRET, Ownership
+from smoke.source.ownership import FAMILY, LOGS, NETWORK, OWN, REQUIRED, SECRET, Ownership, elsewhere
 from smoke.source.references import undeclared
-from smoke.source.rules import images, inventory
 from smoke.source.shapes import misshapen
-from smoke.source.starting import starts
+from smoke.source.tasks import images, inventory, starts
 from smoke.source.terraform import Configuration
 
 pytestmark = [
@@ -35,12 +33,6 @@ def found(definitions: Definitions, terraform: Configuration, evidence: Evidence
     evidence.figure("Terraform files", terraform.sources.count)
     evidence.figure("uses of roles, networks, log groups and secrets", len(definitions.uses))
     return definitions
-
-
-@pytest.fixture
-def ownership(plan_facts: Mapping[str, Any]) -> Ownership:
-    """The services and tasks of each definition, by the plan."""
-    return Ownership(plan_facts["definitions"])
 
 
 @pytest.mark.p0
@@ -148,12 +140,18 @@ def test_definitions_let_each_other_in(
 
 @pytest.mark.p0
 def test_definitions_are_independent(
-    terraform: Configuration, found: Definitions, ownership: Ownership, definition: str, evidence: Evidence
+    terraform: Configuration,
+    found: Definitions,
+    ownership: Ownership,
+    definition: str,
+    plan_facts: Mapping[str, Any],
+    evidence: Evidence,
 ) -> None:
     """A definition has its own family, service, role, network, logs and secret, and none of another's."""
     examined = Examined(ownership.shared(found.uses, APART).get(definition, []), list(found.not_examined))
     members = ownership.groups[definition]
     own = [use for use in found.uses if use.owner in members]
+    examined.findings.extend(elsewhere(own, plan_facts["source"]["prefix"]))
     examined.not_examined.extend(ownership.unclear(own, [*OWN, SECRET]))
     for what in ownership.lacks(definition, found.uses, found.required(members)):
         if found.not_examined:

@@ -1,7 +1,6 @@
 """G-1, phase services: three independent definitions, as they run."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 from pytest_readiness import Evidence
@@ -9,15 +8,9 @@ from pytest_readiness import Evidence
 from smoke.aws.names import MIGRATIONS, SERVICES
 from smoke.aws.reader import AwsReader
 from smoke.source.checkout import listed
-from smoke.source.ownership import OWN, REQUIRED, SECRET, Ownership, Use
+from smoke.source.ownership import OWN, REQUIRED, SECRET, Ownership, Use, elsewhere
 
 pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("services"), pytest.mark.requires("aws")]
-
-
-@pytest.fixture
-def ownership(plan_facts: Mapping[str, Any]) -> Ownership:
-    """The services and tasks of each definition, by the plan."""
-    return Ownership(plan_facts["definitions"])
 
 
 @pytest.fixture
@@ -29,10 +22,16 @@ def uses(aws: AwsReader, evidence: Evidence) -> Sequence[Use]:
 
 
 @pytest.mark.p0
-def test_independent(uses: Sequence[Use], ownership: Ownership, definition: str, evidence: Evidence) -> None:
-    """A definition has its own family, roles, security group, log group and secret, and none of another's."""
+def test_independent(
+    aws: AwsReader, uses: Sequence[Use], ownership: Ownership, definition: str, evidence: Evidence
+) -> None:
+    """A definition has its own family, roles, security group, log group and secret, and none of another's.
+
+    Neither another definition's nor another environment's.
+    """
     lacking = ownership.lacks(definition, uses, dict.fromkeys(SERVICES, REQUIRED))
     common = ownership.shared(uses, [*OWN, SECRET]).get(definition, [])
+    common += elsewhere((use for use in uses if ownership.of(use.owner) == definition), aws.names.prefix)
     for use in uses:
         if ownership.of(use.owner) == definition:
             evidence.evaluated(f"the {use.kind} is {definition}'s alone")

@@ -1,15 +1,15 @@
-"""G-1, phase services: what runs is what the plan's inventory declares, and names resolve."""
+"""G-1, phase services: what runs is what the plan's inventory declares, can start again, and is found."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from pytest_readiness import Evidence
+from pytest_readiness import Evidence, SetupError
 
-from smoke.aws.addresses import resolve
 from smoke.aws.inventory import columns, differences, seen_of
-from smoke.aws.names import HOSTS, SERVICES
+from smoke.aws.names import FOREIGN, HOSTS, SERVICES, SETTINGS, resolve
 from smoke.aws.reader import AwsReader
+from smoke.aws.registry import images_there
 
 pytestmark = [
     pytest.mark.goal("G-1"),
@@ -32,6 +32,27 @@ def test_inventory(
         evidence.figure(f"inventory/{declared['key']}/{name}", seen, expected=wanted or None)
     different = differences(compared)
     assert not different, f"{service} differs from the plan: {'; '.join(different)}"
+
+
+@pytest.mark.parametrize("service", SETTINGS)
+def test_settings(aws: AwsReader, service: str, evidence: Evidence) -> None:
+    """The running task has the settings that the contract names."""
+    containers = aws.definition(service).containers
+    for name, wanted in SETTINGS[service].items():
+        if any(name in box.secrets for box in containers):
+            raise SetupError(f"not examined: {name} of {service} comes from a secret")
+        found = [box.environment[name] for box in containers if name in box.environment]
+        evidence.figure(f"{name} of {service}", found, expected=[wanted])
+        assert found, f"no container of {service} has {name}, expected {wanted}"
+        assert {*found} == {wanted}, f"{name} of {service} is {' and '.join(found)}, expected {wanted}"
+
+
+@pytest.mark.parametrize("service", [each for each in SERVICES if each not in FOREIGN])
+def test_image_is_in_the_registry(aws: AwsReader, service: str, evidence: Evidence) -> None:
+    """ECR still has the image that runs, where it is ECR's: a task that is replaced starts from it."""
+    definition = aws.definition(service)
+    evidence.figure(f"images of {service}", [each.image for each in definition.containers], limit=">= 1")
+    images_there(aws.account, definition).require()
 
 
 @pytest.mark.parametrize("host", HOSTS)

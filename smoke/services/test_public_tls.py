@@ -6,8 +6,7 @@ import httpx
 import pytest
 from pytest_readiness import Environment, Evidence
 
-from smoke.platform.http import require_resolvable
-from smoke.platform.tls import certificate_of
+from smoke.platform.http import certificate_of, require_resolvable
 
 pytestmark = [
     pytest.mark.goal("G-1"),

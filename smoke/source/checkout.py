@@ -122,10 +122,13 @@ class Checkout:
             return None
 
     def text(self, path: str) -> str:
-        """The text of a file. AssertionError when there is no such file: the plan names it."""
+        """The text of a file. AssertionError when there is none, SetupError when it is not in UTF-8."""
         file = self.root / path
         assert file.is_file(), f"{path} is not in the checkout"
-        return file.read_text("utf-8")
+        try:
+            return file.read_text("utf-8")
+        except UnicodeDecodeError as error:
+            raise SetupError(f"not examined: {path} is not in UTF-8: {error.reason}") from error
 
     def script(self, path: str) -> str | None:
         """The text of a file that a command names, None when there is none of that name."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from tree_sitter import Node
 
-from . import shell
+from . import recipes, shell
 from .state import (
     DEEPEST,
     EXIT_CODE,
@@ -19,6 +19,7 @@ from .state import (
     State,
     Word,
     Words,
+    bounded,
     ended,
     kept,
     options_of,
@@ -29,7 +30,13 @@ from .state import (
 #: Returns the text of a file of the checkout, None when there is no such file.
 Script = Callable[[str], str | None]
 
-MIGRATION = re.compile(r"migrat", re.IGNORECASE)
+#: What changes a database's schema: by its name, or as the tools for it are called.
+MIGRATION = re.compile(
+    r"migrat|\b(?:alembic|flask\s+db)\b.*\bupgrade\b|\b(?:liquibase|ef\s+database)\b.*\bupdate\b"
+    r"|\b(?:goose|dbmate)\b.*\bup\b|\batlas\b.*\bapply\b|\bsqitch\b.*\bdeploy\b"
+    r"|\b(?:prisma\s+db|drizzle-kit)\s+push\b",
+    re.IGNORECASE,
+)
 _NO_MIGRATION = shell.SILENT | frozenset(
     [
         "aws",
@@ -57,23 +64,38 @@ _NO_MIGRATION = shell.SILENT | frozenset(
 _IMAGES_ONLY = re.compile(
     r"(?:docker|podman)\s+(?:compose\s+)?(?:image\s+)?(?:buildx?|push|pull|tag|login|logs|inspect)\b"
 )
-_OTHER_LANGUAGES = (".py", ".js", ".ts", ".mjs", ".rb", ".pl", ".php")
+OTHER_LANGUAGES = (".py", ".js", ".ts", ".mjs", ".rb", ".pl", ".php")
 
 
 #: What runs in the background or at the end, and decides the status in a way that is not followed.
 _DECIDES_LATER = re.compile(r"coproc\s|trap\s.*exit(\s+0|\s*$)", re.DOTALL)
+_SUCCESS = re.compile(r"\bexit(?:\s+0\b|\s*[;}\n])")
+#: A container that is left alone: its status is that of its start.
+_DETACHED = re.compile(
+    r"(?:docker|podman)\s+(?:compose\s+)?(?:-\S+\s+)*(?:run|exec)\s(?:.*\s)?(?:-[it]*d[it]*|--detach)\s"
+)
+_COMPOSE_UP = re.compile(
+    r"(?:docker[\s-]|podman[\s-])compose\s(?:.*\s)?up\b(?!.*--(?:exit-code-from|abort-on-container))"
+)
+_PSQL_GOES_ON = re.compile(r"psql\s(?!.*\bON_ERROR_STOP\b).*(?:-f\b|--file\b|<)")
+#: Options with which make goes on, and ends in success, whatever fails.
+_IGNORES = re.compile(r"-[bBdeiknrRsStvw]*i[bBdeiknrRsStvw]*|--ignore-errors")
 
 
 @dataclass(slots=True)
 class Commands(Words):
     """Runs simple commands. `line` is added to lines of `path`; `migrations` counts what migrates.
 
-    `unread` is what could not be read, with its place.
+    `unread` is what could not be read, with its place. Scripts are looked for in `directories`, the last one
+    first. `into`
+    is what `echo` sets: "env" or "outputs" where it writes into GitHub's file, else nothing.
     """
 
     script: Script
     path: str
     line: int = 0
+    directories: list[str] = field(default_factory=lambda: ["."])
+    into: str = ""
     migrations: int = 0
     unread: list[Failure] = field(default_factory=list)
     depth: int = 0
@@ -92,6 +114,10 @@ class Commands(Words):
     def _command(self, node: Node, state: State, cond: bool) -> set[State]:
         before = [(state, ())]  # type: list[tuple[State, tuple[Word, ...]]]
         for argument in shell.arguments(node):
+            several = state.several(shell.unquoted(argument))
+            if several is not None:
+                before = [(start, (*found, *several)) for start, found in before]
+                continue
             before = [
                 (each, (*found, (text, known)))
                 for start, found in before
@@ -109,24 +135,71 @@ class Commands(Words):
         name, rest = (texts[0] if texts else ""), [kept(*word) for word in found[1:]]
         if (built_in := self._built_in(name, found, state)) is not None:
             return built_in
-        if name == "test" and len(found) == 4:
-            each, truth = self._compared(node, state, texts[2], found[1], found[3], "[")
+        if test := _test(found):
+            each, truth = self._compared(node, state, *test, "[")
             return {replace(each, ok=one) for one in ((True, False) if truth is None else (truth,))}
-        if _DECIDES_LATER.match(" ".join(texts)):
+        if _DECIDES_LATER.match(" ".join(texts)) or self._ends_in_success(texts):
             self._not_read(node, short(node))
         if name in self.functions:
             return self._called(node, self.functions[name], rest, state, cond)
-        if (inline := shell.inline_script(node)) is not None:
+        inline = shell.inline_script(shell.words(node)) or shell.inline_script(texts)
+        if inline is not None:
             return self._apart(inline[0], inline[1], [], state)
-        for path, direct in shell.scripts_called(texts):
-            text = self.script(path)
-            if text is not None and "\n" in text and not path.endswith(_OTHER_LANGUAGES):
-                return self._script(node, path, text, found, direct, state)
+        if (followed := self._followed(node, found, state)) is not None:
+            return followed
         if migrates(texts):
             return self._migrated(node, texts, state)
         if EXIT_CODE.search(shell.text_of(node)) and name not in shell.SILENT:
             state = state.guessed(f"what becomes of the exit code: {short(node)}")
         return {replace(state, ok=True), replace(state, ok=False)}
+
+    def _followed(self, node: Node, found: tuple[Word, ...], state: State) -> set[State] | None:
+        """The states behind a script or a recipe of the checkout; None for any other command."""
+        texts = [text for text, _ in found]
+        if texts[:1] in (["cd"], ["pushd"]) and len(found) == 2 and found[1][1]:
+            self.directories.append(posixpath.join(self.directories[-1], texts[1]))
+        if recipe := recipes.lines(texts, self._find):
+            return self._recipe(node, recipe, texts, state)
+        for path, direct in shell.scripts_called(texts):
+            file = self._find(path)
+            if file is not None and "\n" in file[1] and not path.endswith(OTHER_LANGUAGES):
+                return self._script(node, path, file, found, direct, state)
+        return None
+
+    def _find(self, path: str) -> tuple[str, str] | None:
+        return found_in(self.directories, path, self.script)
+
+    def _recipe(
+        self, node: Node, recipe: Sequence[recipes.Line], texts: Sequence[str], state: State
+    ) -> set[State]:
+        """The states behind the lines that a command stands for, each in a shell of its own, up to a failure.
+
+        Where none of them migrates and the command speaks of it, what they run does.
+        """
+        if self.depth >= DEEPEST:
+            self._not_read(node, f"{short(node)}: calls that are nested deeper than {DEEPEST}")
+            return {state}
+        migrations, before = self.migrations, (self.path, self.line)
+        self.depth += 1
+        states, after = {replace(state, ok=True)}, set[State]()
+        for each in recipe:
+            self.path, self.line = each.path, each.line - 1
+            done = {one for start in states for one in self._apart(each.text, each.options, [], start)}
+            if each.ignored:
+                done = {replace(one.lost("the failure of this line is ignored"), ok=True) for one in done}
+            after |= {one for one in done if not one.ok}
+            states = bounded({one for one in done if one.ok})
+        (self.path, self.line), self.depth = before, self.depth - 1
+        if self.migrations == migrations and migrates(texts):
+            return self._migrated(node, texts, state)
+        return after | states
+
+    def _ends_in_success(self, texts: Sequence[str]) -> bool:
+        """Whether a trap calls a function that may end the script in success."""
+        handler = (
+            self.functions.get((texts[1].split() or [""])[0]) if texts[:1] == ["trap"] and texts[1:] else None
+        )
+        return handler is not None and _SUCCESS.search(shell.text_of(handler)) is not None
 
     def _built_in(self, name: str, found: tuple[Word, ...], state: State) -> set[State] | None:
         """The states behind what the shell does itself; None for any other command."""
@@ -138,8 +211,12 @@ class Commands(Words):
             return {replace(good, flow=name)}
         if name == "set":
             return {options_of(good, rest)}
-        if name in ("", ":", "true", "echo", "printf", "sleep", "shift"):
-            return {good}
+        if name == "shift":
+            return {good.shifted(int(rest[0]) if rest and rest[0].isdigit() else 1)}
+        if name == "trap" and "ERR" in rest and not state.errexit:  # it may end the script as `set -e` does
+            return {good.guessed(f"trap {' '.join(rest)}", always=True)}
+        if name in ("", ":", "true", "echo", "printf", "sleep"):
+            return {_said(good, self.into, found[1:]) if self.into and name == "echo" else good}
         if name == "wait":  # with a process: its status
             return {replace(bad, how="") if rest and state.failed else good}
         if name == "read":
@@ -151,11 +228,13 @@ class Commands(Words):
     def _migrated(self, node: Node, texts: Sequence[str], state: State) -> set[State]:
         """A migration fails or not; success repairs the failure of the same command."""
         self.migrations += 1
-        task = shell.runs(texts, "aws ecs run-task")
         visible = " ".join(text.replace(UNSURE, "") for text in texts)
+        task = shell.runs(texts, "aws ecs run-task") or _DETACHED.match(visible) is not None
         failure = Failure(self.path, self.line + shell.line_of(node), visible, task)
         others = tuple(each for each in state.failed if each != failure)
         failing = replace(state, ok=False, failed=(*others, failure), how=state.how if others else "")
+        if why := _goes_on(texts, visible):
+            failing = replace(failing.lost(why), ok=True)
         if task:
             return {failing, replace(failing, ok=True)}
         if any(UNSURE in text for text in texts):  # the same words may stand for another migration
@@ -177,17 +256,22 @@ class Commands(Words):
             self._not_read(node, f"{short(node)}: calls that are nested deeper than {DEEPEST}")
             return {state}
         self.depth += 1
-        inside = state
-        for number, text in enumerate(rest, 1):
-            inside = inside.having(str(number), text)
-        found = self._run(body, replace(inside, ok=True), cond)
+        found = self._run(body, replace(state.called_with(rest), ok=True), cond)
         self.depth -= 1
+        own = [text for _, text in state.positions()]
+        found = {each.called_with(own) for each in found}
         return {replace(each, flow="") if each.flow == "return" else each for each in found}
 
     def _script(
-        self, node: Node, path: str, text: str, found: Sequence[Word], direct: bool, state: State
+        self,
+        node: Node,
+        path: str,
+        file: tuple[str, str],
+        found: Sequence[Word],
+        direct: bool,
+        state: State,
     ) -> set[State]:
-        texts = [word for word, _ in found]
+        (place, text), texts = file, [word for word, _ in found]
         first = text.partition("\n")[0]
         own = first if direct and first.startswith("#!") else ""
         if own and not re.search(r"\b(?:ba|da|k|z)?sh\b", own):
@@ -197,7 +281,7 @@ class Commands(Words):
             return {state}
         at = next(number for number, word in enumerate(texts) if path in word)
         before = self.path, self.line
-        self.path, self.line, self.depth = path, 0, self.depth + 1
+        self.path, self.line, self.depth = place, 0, self.depth + 1
         try:
             if texts[0] in ("source", "."):
                 return self.through(text, {state})
@@ -218,7 +302,7 @@ class Commands(Words):
         positions = frozenset((str(number), word) for number, word in enumerate(rest, 1))
         start = replace(
             options_of(State(failed=state.failed, how=state.how, guess=state.guess), options),
-            values=positions,
+            values=positions | state.github(),
         )
         functions, self.functions = self.functions, {}
         try:
@@ -226,6 +310,55 @@ class Commands(Words):
         finally:
             self.functions = functions
         return {outside(each, state) for each in found}
+
+
+def _test(found: Sequence[Word]) -> tuple[str, Word, Word] | None:
+    """The operator and both sides of a comparison by `test`; None for any other command."""
+    texts = [text for text, _ in found]
+    if texts[:1] == ["test"] and len(texts) == 4:
+        return texts[2], found[1], found[3]
+    if texts[:1] == ["test"] and len(texts) == 3 and texts[1] in ("-z", "-n"):
+        return "==" if texts[1] == "-z" else "!=", found[2], ("", True)
+    return None
+
+
+def _said(state: State, kind: str, found: Sequence[Word]) -> State:
+    """The state behind `echo name=value` into GitHub's file of the environment or of a step's outputs."""
+    (text, known), *more = found or (("", True),)
+    name, equals, value = text.partition("=")
+    return state.having(f"{kind}.{name}", kept(value, known)) if equals and not more else state
+
+
+def found_in(directories: Sequence[str], path: str, script: Script) -> tuple[str, str] | None:
+    """Where a file that a command names is, and its text: below the last directory, or one before it."""
+    for place in dict.fromkeys(
+        posixpath.normpath(posixpath.join(each, path)) for each in (*directories[::-1], ".")
+    ):
+        if (text := script(place)) is not None:
+            return place, text
+    return None
+
+
+def _goes_on(texts: Sequence[str], written: str) -> str:
+    """Why a program ends in success although what it runs has failed; empty where it does not."""
+    if posixpath.basename(texts[0]) == "make" and any(map(_IGNORES.fullmatch, texts)):
+        return "make ignores what fails"
+    if _COMPOSE_UP.match(written):
+        return "`up` ends in success whatever becomes of a container: no --exit-code-from"
+    return "psql goes on after an error: no ON_ERROR_STOP" if _PSQL_GOES_ON.match(written) else ""
+
+
+#: Commands that may have a migration run elsewhere.
+_ELSEWHERE = re.compile(
+    r"curl|wget|http|gh\s+workflow\s+run|aws\s+(?:ssm\s+send-command|lambda\s+invoke|codebuild\s+start-build"
+    r"|stepfunctions\s+start-execution)"
+)
+
+
+def asks_for_one(texts: Sequence[str]) -> bool:
+    """Whether a command asks another system for a migration, of which nothing here says what becomes."""
+    written = " ".join(texts)
+    return _ELSEWHERE.match(written) is not None and MIGRATION.search(written) is not None
 
 
 def migrates(texts: Sequence[str]) -> bool:

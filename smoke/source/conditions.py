@@ -35,6 +35,8 @@ _ELSEWHERE = re.compile(
     re.IGNORECASE,
 )
 _COMPARED = re.compile(r"==|!=|<|>")
+#: A value by its name, alone or compared with a text or a number.
+_VALUE = re.compile(r"([a-z_][\w.-]*)(?:\s*(==|!=)\s*(?:'([^']*)'|(-?\d+)))?", re.IGNORECASE)
 
 
 #: The outcomes of the earlier job with which a condition may be true, and those with which it may be false.
@@ -50,7 +52,8 @@ class Situation:
 
     `behind` has the jobs that are needed directly, each with the outcomes of `target` with which it may run;
     `before` are those and the ones that they need. `inputs` are the run's, by name; None when an operator may
-    choose any. `unread` is what a part that is not understood is taken for: every outcome, or none.
+    choose any. `unread` is what a part that is not understood is taken for: every outcome, or none. `known`
+    are values by name, such as `steps.migrate.outcome`; None for one that is set and may be anything.
     """
 
     target: str = ""
@@ -58,6 +61,7 @@ class Situation:
     before: Collection[str] = ()
     inputs: Mapping[str, Any] | None = None
     unread: frozenset[str] = OUTCOMES
+    known: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +113,9 @@ class Condition:
         for part in self.parts:
             yield from part.leaves()
 
-    def not_understood(self) -> str:
+    def not_understood(self, known: Mapping[str, str | None] | None = None) -> str:
         """The first part that cannot be read; empty when there is none."""
-        unread = Situation(unread=frozenset({_UNREAD}))
+        unread = Situation(unread=frozenset({_UNREAD}), known=known or {})
         return next((leaf.text for leaf in self.leaves() if _UNREAD in leaf.ways(unread)[0]), "")
 
     def ways(self, situation: Situation) -> Ways:
@@ -145,7 +149,23 @@ def _leaf(text: str, situation: Situation) -> Ways:
     if found := _INPUT.fullmatch(text):
         value = _input(found, situation.inputs)
         return _EITHER if value is None else _TRUE if value else _FALSE
+    if (found := _VALUE.fullmatch(text)) and found[1] in situation.known:
+        return _known(situation.known[found[1]], found)
     return _EITHER if _ELSEWHERE.fullmatch(text) else (situation.unread, situation.unread)
+
+
+def _known(value: str | None, found: re.Match[str]) -> Ways:
+    """A value, or its comparison: texts are equal whatever their case, a number is one in any spelling."""
+    if value is None:
+        return _EITHER
+    _, operator, text, number = found.groups()
+    if operator is None:
+        return _TRUE if value else _FALSE
+    if number is None:
+        same = value.lower() == text.lower()
+    else:
+        same = re.fullmatch(r"-?\d*", value) is not None and int(value or 0) == int(number)
+    return _TRUE if same == (operator == "==") else _FALSE
 
 
 def _status(function: str, situation: Situation) -> Ways:
@@ -201,7 +221,10 @@ def _input(found: re.Match[str], inputs: Mapping[str, Any] | None) -> bool | Non
         value = str(value).lower()
     if op is None:
         return bool(value)
-    if literal in ("true", "false"):  # against a boolean GitHub compares numbers: absent is 0, a word is none
+    if literal in (
+        "true",
+        "false",
+    ):  # against a boolean GitHub compares numbers: absent is 0, a word is not a number
         number = {None: 0, "": 0, False: 0, True: 1}.get(value)
         return (number == (literal == "true")) == (op == "==")
     same = (

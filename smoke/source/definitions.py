@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 from .checkout import Examined, Finding
 from .hcl import Place
-from .iam import ROLE, Grant, fits, grants
-from .identities import Identity, entries, items, referenced, secret, thing
+from .iam import Grant, grants
 from .ownership import EXECUTION_ROLE, FAMILY, LOGS, NETWORK, REQUIRED, SECRET, TASK_ROLE, Ownership, Use
+from .policies import ROLE
+from .references import Identity, entries, items, referenced, secret, thing
 from .terraform import Configuration, Resource
 from .values import Value, decoded, flat, hidden, number, options, settle, text
 
@@ -201,7 +202,8 @@ def _task(result: Definitions, task: Resource, owner: str) -> None:
     found, unread = containers(task)
     result.not_examined += unread
     for container in found:
-        logs = entries(entries(container.entries.get("logConfiguration")).get("options")).get("awslogs-group")
+        options = entries(entries(container.entries.get("logConfiguration")).get("options"))
+        logs = options.get("awslogs-group") or options.get("log_group_name")  # the latter of FireLens
         result.uses += [
             _use(LOGS, thing(group, "aws_cloudwatch_log_group"), owner, group.at) for group in items(logs)
         ]
@@ -236,7 +238,7 @@ def _readable(result: Definitions, configuration: Configuration) -> None:
                 result.uses.append(_use(SECRET, grant.target, owner, grant.at, "may read"))
                 continue
             for key, name in known.items():
-                if grant.pattern != "*" and key.startswith(f"{grant.service} ") and covers(grant, name):
+                if grant.pattern != "*" and key.startswith(f"{grant.service} ") and grant.covers(name):
                     result.uses.append(_use(SECRET, Identity(key, name), owner, grant.at, "may read"))
     for roles, finding in granted.not_examined:
         if _owners(result, roles) or not roles:
@@ -252,12 +254,6 @@ def _declared(configuration: Configuration) -> dict[str, str]:
 
 def _owners(result: Definitions, roles: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(owner for role in roles for owner in result.roles.get(role, ())))
-
-
-def covers(grant: Grant, name: str) -> bool:
-    """Whether a pattern fits the name of a secret, with the six characters that Secrets Manager adds."""
-    pattern = grant.pattern.lstrip("/")
-    return fits(name.lstrip("/"), pattern) or fits(f"{name}-AbCdEf", pattern)
 
 
 def unnamed(result: Definitions, ownership: Ownership) -> Examined:
@@ -284,8 +280,12 @@ def unnamed(result: Definitions, ownership: Ownership) -> Examined:
 
 
 def _own(pattern: str, groups: set[str], ownership: Ownership) -> bool:
-    """Whether the path before the first wildcard belongs to one group alone, and that has the role."""
+    """Whether the pattern's path belongs to one group alone, and that has the role.
+
+    Its parts name a group, before the first wildcard also by one of their words.
+    """
     before = pattern.replace("?", "*").partition("*")[0].rpartition("/")[0]
     words = {word for part in before.split("/") for word in (part, *part.split("-"))}
+    words |= {*pattern.split("/")[:-1]}
     owners = words & ({*ownership.groups} | groups)
     return len(owners) == 1 and (owners == groups or not groups)

@@ -22,6 +22,7 @@ from .values import (
     options,
     plain,
     settle,
+    why_unknown,
 )
 
 Step = tuple[Any, ...]
@@ -119,7 +120,7 @@ class Environment:
         if expanded:
             last = settle(values[-1])
             if not isinstance(last.content, tuple):
-                return self._unknown(expr, _why(last) or "an expanded argument that is not known")
+                return self._unknown(expr, why_unknown(last) or "an expanded argument that is not known")
             values = [*values[:-1], *last.content]
         read = self.scope.read(name, values, expr.at, expr.text)
         return read if read is not None else call(name, values, expr.at, self._unknown(expr, "").content.name)
@@ -150,7 +151,7 @@ class Environment:
         elif isinstance(content, tuple):
             pairs = [(Value(index, collection.at), each) for index, each in enumerate(content)]
         else:
-            return self._unknown(expr, _why(collection) or f"the items of {expr.args[2].text}")
+            return self._unknown(expr, why_unknown(collection) or f"the items of {expr.args[2].text}")
         listed: list[Value] = []
         entries: dict[str, Value] = {}
         for index, each in pairs:
@@ -174,11 +175,6 @@ class Environment:
         return Value(tuple(listed) if key is None else entries, expr.at)
 
 
-def _why(value: Value) -> str:
-    content = settle(value).content
-    return content.why if isinstance(content, Symbol) else ""
-
-
 def _step(value: Value, key: Value, expr: Expr, *, index: bool) -> Value:
     """Take one step: an attribute, or with `index` an entry or an item."""
     name: Any = flat(key).content
@@ -193,7 +189,7 @@ def _step(value: Value, key: Value, expr: Expr, *, index: bool) -> Value:
     if isinstance(content, Symbol):
         return value.to(Symbol(f"{content.name}.{name}", content.why))
     if not isinstance(name, str | int):
-        return value.symbol(expr.text, _why(key) or "an index that is not known")
+        return value.symbol(expr.text, why_unknown(key) or "an index that is not known")
     if isinstance(content, dict) and str(name) in content:
         found: Value = content[str(name)]
         return found
@@ -236,7 +232,7 @@ def _operation(sign: str, operands: Sequence[Value], expr: Expr) -> Value:
             return Value(Symbol(expr.text, f"{ABSENT}value of {expr.text}"), expr.at)
         whole = isinstance(result, float) and result.is_integer()
         return Value(int(result) if whole else result, expr.at)
-    why = next((_why(each) for each in operands if not is_known(each) and _why(each)), "")
+    why = next((why_unknown(each) for each in operands if not is_known(each) and why_unknown(each)), "")
     return Value(Symbol(expr.text, why or f"{expr.text} of what is not known"), expr.at)
 
 

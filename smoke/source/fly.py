@@ -11,6 +11,7 @@ from typing import Any
 from pytest_readiness import SetupError
 
 from .checkout import SYMLINK, Checkout, Finding
+from .comments import Comments
 
 #: A word begins here: after no word character, or after the last one of an escape (%2f, or \n in JSON).
 _START = rb"(?:(?<![\w%\\-])|(?<=%2f)|(?<=\\[nrt])|(?<=\\)(?![nrt]))"
@@ -26,12 +27,26 @@ PATTERNS: dict[str, re.Pattern[bytes]] = {
         "flyctl": _NO_LETTER_BEFORE + rb"flyctl(?![a-z])",
         "fly.toml": _START + rb"fly(?:\.[\w-]+){0,3}\.toml" + _END,
         "fly deploy": rb"(?<!on the )" + _START + rb"fly(?:[ \t]+|[\"'],[ \t]*[\"'])deploy(?![\w-])",
+        "fly command": rb"(?<![\w./-])fly[ \t]+(?:apps|certs|ips|launch|logs|machines?|orgs|postgres|proxy"
+        rb"|releases|scale|secrets|sftp|ssh|status|tokens|volumes?|wireguard)(?![\w-])",
+        "Fly.io address": rb"(?<![\w.-])(?:[a-z0-9_-]+\.)+(?:flycast|flydns\.net)" + _END,
+        "Fly.io provider": rb"provider[ \t]+\"fly\"|(?:resource|data)[ \t]+\"fly_\w+\""
+        rb"|(?<![\w-])fly-apps/[\w-]+",
         "Fly.io variable": _NO_LETTER_BEFORE
-        + rb"fly_(?:api_token|access_token|app_name|region|machine_id|alloc_id)(?![a-z0-9_])",
+        + rb"fly_(?:(?:api|access)_token|app_name|region|machine_(?:id|version)|alloc_id|image_ref|consul_url"
+        + rb"|process_group|(?:public|private)_ip|vm_memory_mb)(?![a-z0-9_])",
+        "Fly.io header": rb"(?<![\w-])fly-(?:client-ip|forwarded-(?:port|proto|ssl)|region|replay(?:-src)?"
+        rb"|request-id|prefer-region|force-instance-id)(?![\w-])",
+        "Fly.io package": rb"(?<![\w-])@?flydotio/[\w-]+",
         "superfly action": _START + rb"superfly/[\w-]+",
         "Fly.io token": rb"(?<![a-z0-9_])(?:flyv1 +)?(?:fo1_|fm[12][ar]?_)[\w+/=-]{20,}",
     }.items()
 }
+#: What a text must contain for a pattern to be worth a search, which takes a hundred times as long.
+_HINTS: dict[str, bytes] = {
+    "flyctl": b"flyctl", "fly.toml": b".toml", "fly deploy": b"deploy", "Fly.io variable": b"fly_",
+    "Fly.io header": b"fly-", "Fly.io package": b"flydotio", "superfly action": b"superfly/",
+}  # fmt: skip
 #: What may stand before a domain: nothing of a word, or the labels of a host, which may follow a hyphen.
 _DOMAIN_ALONE = re.compile(_START)
 _LABELS = re.compile(rb"(?:" + _START + rb"|(?<=-))(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+\Z")
@@ -48,29 +63,30 @@ PROSE_SUFFIXES = (".md", ".mdx", ".rst", ".txt", ".adoc", ".jsonl", ".ndjson", "
 _APPLICATION_PAGE = re.compile(rb"/(?:apps?|dashboard)(?![\w-])")
 #: What follows the name of a token that has a value there: a word of at least 8 signs with a digit.
 _VALUE = re.compile(rb"[\"']?[ \t]*[=:][ \t]*[\"']?(?=[\w+/=-]{8})[a-z_+/=-]*\d")
-#: A line that is a comment, by the languages in which a file may be written; a shebang is no comment.
-_HASH_COMMENT = re.compile(rb"\s*#(?!!)")
-_SLASH_COMMENT = re.compile(rb"\s*(?://|/\*|\*(?=[\s/]))")
-_SLASH_SUFFIXES = (
-    ".ts",
-    ".tsx",
-    ".js",
-    ".jsx",
-    ".mjs",
-    ".cjs",
-    ".go",
-    ".rs",
-    ".java",
-    ".kt",
-    ".c",
-    ".h",
-    ".css",
+#: Lists of paths that something leaves out, or of who owns what.
+_LISTS_OF_PATHS = ("ignore", "codeowners", ".gitattributes")
+#: A list of words, for a spell checker or a registry, that is still open.
+_LIST_OF_WORDS = re.compile(rb"\"(?:(?:cspell\.)?(?:ignore)?words|keywords)\"\s*:\s*\[[^\]]*\Z")
+#: What a line says when it demands that something is absent, or is a pattern: its dot is escaped.
+_REFUSES = re.compile(
+    rb"\bnot in\b|\.not\.?to|\bassert_?not|\bdoes_?not|\brefute|\bshould_?not|fly\\+\.(?:io|dev|toml)"
 )
-_HASH_IS_CODE = (*_SLASH_SUFFIXES, ".json")
+#: A command that shows its words, and goes on to nothing that reads them.
+_SHOWS = re.compile(
+    rb"(?:.*(?:[;&|({]|\bthen\b|\bdo\b|\belse\b|run:))?\s*(?:echo|printf)\s(?:[^|>;&`$]|\$(?!\())*\Z"
+)
+_GOES_ON = re.compile(rb"[^\n]*?(?:\||>|`)")
+#: What may stand before a command on its line.
+_COMMAND = re.compile(
+    rb"(?:.*(?:[;&|(`]|\b(?:run|release|command|script|web|worker):|\bthen\b|\bdo\b|\belse\b|\brun(?=\s)|[\"'])|)\s*(?:-\s+)?"
+    rb"(?:(?:sudo|exec|env|time|nohup|command|if|while|until|!|\w+=\S*)\s+)*\Z",
+    re.DOTALL,
+)
 #: A key with words for a person as its value; `name` only where the value has several words.
 _TITLE = re.compile(
     rb"\s*(?:-\s+)?[\"']?(?:(?:title|description|summary|subject|comment|note|notes|reason)[\"']?\s*[:=]"
     rb"|name[\"']?\s*:\s*[\"']?\w+ +\w)"
+    rb"|.*[{,]\s*\"(?:title|description|summary|comment|notes?)\"\s*:\s*\"[^\"]*\Z"
 )
 #: A command that looks for a name, and nothing that ends it before the name.
 _SEARCH = re.compile(
@@ -170,14 +186,20 @@ def references(text: bytes, path: str) -> Iterator[Reference]:
     lowered = text.lower()
     if not any(hint in lowered for hint in (b"fly", b"fo1_", b"fm1", b"fm2")):
         return
+    comments = Comments(path, lowered)
     for kind, pattern in PATTERNS.items():
+        if _HINTS.get(kind, b"") not in lowered:
+            continue
         for match in pattern.finditer(lowered):
             start = _host_start(lowered, match.start()) if kind in HOSTS else match.start()
+            before = _before(lowered, match.start())[-_LONGEST_LINE:]
+            if kind == "fly command" and not _COMMAND.match(before):
+                continue
             if start is not None:
                 line = text.count(b"\n", 0, start) + 1
                 found = text[start : match.end()].decode(errors="replace")
                 host = found.lower() if kind in HOSTS else ""
-                live = _points(kind, host, lowered, match.end()) or not _is_mention(path, lowered, start)
+                live = _points(kind, host, lowered, match.end()) or not _is_mention(comments, start)
                 # a token's value is a secret: no report shows it
                 yield Reference(path, line, kind, f"{found[:4]}…" if kind == TOKEN else found, host, live)
 
@@ -191,19 +213,25 @@ def _points(kind: str, host: str, text: bytes, end: int) -> bool:
     return kind == TOKEN or (named and _VALUE.match(text, end) is not None)
 
 
-def _is_mention(path: str, text: bytes, start: int) -> bool:
+def _is_mention(comments: Comments, start: int) -> bool:
     """Whether what begins at `start` only speaks of Fly.io, by the kind of the file and by its line."""
-    name = path.lower()
-    if name.endswith(PROSE_SUFFIXES):
+    name, text = comments.name, comments.text
+    if name.endswith((*PROSE_SUFFIXES, *_LISTS_OF_PATHS)):
         return True
-    before = text[text.rfind(b"\n", 0, start) + 1 : start]
+    before = _before(text, start)
     if len(before) > _LONGEST_LINE:
         return False
-    if not name.endswith(_HASH_IS_CODE) and _HASH_COMMENT.match(before):
+    if comments.cover(start) or _TITLE.match(before) or _SEARCH.match(before):
         return True
-    if name.endswith(_SLASH_SUFFIXES) and _SLASH_COMMENT.match(before):
+    line = before + text[start : start + _LONGEST_LINE].partition(b"\n")[0]
+    if _REFUSES.search(line) or (_SHOWS.match(before) and not _GOES_ON.match(text, start)):
         return True
-    return _TITLE.match(before) is not None or _SEARCH.match(before) is not None
+    return name.endswith(".json") and _LIST_OF_WORDS.search(text[:start]) is not None
+
+
+def _before(text: bytes, start: int) -> bytes:
+    """What stands in front of a place on its line."""
+    return text[text.rfind(b"\n", 0, start) + 1 : start]
 
 
 def _host_start(text: bytes, domain: int) -> int | None:

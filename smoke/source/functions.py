@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import base64
+import csv
+import hashlib
+import io
+import ipaddress
+import itertools
 import json
+import math
+import posixpath
 import re
+import urllib.parse
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,6 +32,7 @@ from .values import (
     plain,
     scalar,
     settle,
+    why_unknown,
 )
 
 
@@ -46,7 +55,7 @@ def call(name: str, arguments: Sequence[Value], at: Place, written: str) -> Valu
                 return Value(Symbol(written, f"the function {name}"), at)
             unknown = next((each for each in chosen if not is_known(each)), None)
             if unknown is not None:
-                return Value(Symbol(written, _why(unknown) or f"{name} of what is not known"), at)
+                return Value(Symbol(written, why_unknown(unknown) or f"{name} of what is not known"), at)
             return of_plain(PLAIN[name](*map(plain, chosen)), at)
         except Unclear as error:
             return Value(Symbol(written, str(error)), at)
@@ -66,15 +75,10 @@ def fails(value: Value) -> bool:
 ABSENT = "there is no "
 
 
-def _why(value: Value) -> str:
-    content = settle(value).content
-    return content.why if isinstance(content, Symbol) else ""
-
-
 def _content(value: Value, *types: type) -> Any:
     content = settle(value).content
     if not isinstance(content, types):
-        raise Unclear(_why(value) or f"a value at {value.at} that is not known")
+        raise Unclear(why_unknown(value) or f"a value at {value.at} that is not known")
     return content
 
 
@@ -130,7 +134,7 @@ def _coalescelist(at: Place, *values: Value) -> Value:
 def _lookup(at: Place, table: Value, key: Value, *default: Value) -> Value:
     entries, name = _content(table, dict), flat(key).content
     if not isinstance(name, str):
-        raise Unclear(_why(key) or "a key that is not known")
+        raise Unclear(why_unknown(key) or "a key that is not known")
     if name in entries:
         found: Value = entries[name]
         return found
@@ -163,6 +167,14 @@ def _zipmap(at: Place, keys: Value, values: Value) -> Value:
     return Value(dict(zip(names, _content(values, tuple), strict=True)), at)
 
 
+def _setproduct(at: Place, *sets: Value) -> Value:
+    """Every tuple with one item of each."""
+    read = [_content(each, tuple) for each in sets]
+    if math.prod(map(len, read)) > 1024:
+        raise Unclear("a setproduct of more than 1024 tuples")
+    return Value(tuple(Value(one, at) for one in itertools.product(*read)), at)
+
+
 def _join(at: Place, separator: Value, *lists: Value) -> Value:
     items = [item for each in lists for item in _content(each, tuple)]
     pieces: list[Value] = []
@@ -182,7 +194,7 @@ def _format(at: Place, pattern: Value, *arguments: Value) -> Value:
         elif piece.startswith("%"):
             each = next(given)
             if not is_known(each):
-                raise Unclear(_why(each) or "a number that is not known")
+                raise Unclear(why_unknown(each) or "a number that is not known")
             pieces.append(Value(piece % plain(each), at))
         else:
             pieces.append(Value(piece, at))
@@ -192,7 +204,7 @@ def _format(at: Place, pattern: Value, *arguments: Value) -> Value:
 def _jsondecode(at: Place, value: Value) -> Value:
     found = decoded(value)
     if found is None:
-        raise Unclear(_why(value) or "JSON that is not known")
+        raise Unclear(why_unknown(value) or "JSON that is not known")
     return found
 
 
@@ -254,10 +266,17 @@ def _jsonencode(at: Place, value: Value) -> Value:
     return Value(Encoded(value), at)
 
 
-def _replace(text: str, old: str, new: str) -> str:
-    if len(old) > 1 and old.startswith("/") and old.endswith("/"):
-        return re.sub(old[1:-1], re.sub(r"\$(\d+)", r"\\\1", new), text)
-    return text.replace(old, new)
+def _replace(at: Place, value: Value, old: Value, new: Value) -> Value:
+    """The text with another in place of each match; what is put in need not be known."""
+    text, wanted, put = _content(flat(value), str), _content(flat(old), str), flat(new)
+    if len(wanted) > 1 and wanted.startswith("/") and wanted.endswith("/"):
+        return Value(re.sub(wanted[1:-1], re.sub(r"\$(\d+)", r"\\\1", _content(put, str)), text), at)
+    if not wanted:
+        raise Unclear("a replacement of nothing")
+    first, *others = text.split(wanted)
+    return concatenated(
+        [Value(first, at), *(part for other in others for part in (put, Value(other, at)))], at
+    )
 
 
 def _regex(pattern: str, text: str) -> Any:
@@ -265,6 +284,17 @@ def _regex(pattern: str, text: str) -> Any:
     if found is None:
         raise Wrong("regex")
     return found.groupdict() or list(found.groups()) or found[0]
+
+
+def _cidrsubnet(network: str, bits: int, number: int) -> str:
+    whole = ipaddress.ip_network(network)
+    size = 2 ** (whole.max_prefixlen - whole.prefixlen - bits)
+    return str(ipaddress.ip_network((int(whole.network_address) + number * size, whole.prefixlen + bits)))
+
+
+def _transpose(table: dict[str, list[str]]) -> dict[str, list[str]]:
+    names = sorted({item for items in table.values() for item in items})
+    return {name: sorted(key for key, items in table.items() if name in items) for name in names}
 
 
 def _range(*bounds: int) -> list[int]:
@@ -277,31 +307,56 @@ STRUCTURAL: dict[str, Callable[..., Value]] = {
     "contains": _contains, "distinct": _distinct, "element": _element, "flatten": _flatten, "format": _format,
     "join": _join, "jsondecode": _jsondecode, "jsonencode": _jsonencode, "keys": _keys, "length": _length,
     "lookup": _lookup, "merge": _merge, "nonsensitive": _same, "one": _one, "sensitive": _same,
-    "setsubtract": _subtract, "setunion": _union, "slice": _slice, "tolist": _same, "tomap": _same,
-    "toset": _set, "tostring": _tostring, "try": _try, "values": _values, "zipmap": _zipmap,
+    "replace": _replace,
+    "setproduct": _setproduct, "setsubtract": _subtract, "setunion": _union, "slice": _slice,
+    "tolist": _same, "tomap": _same, "toset": _set, "tostring": _tostring, "try": _try, "values": _values,
+    "zipmap": _zipmap,
 }  # fmt: skip
 #: On plain data, which all arguments must be.
 PLAIN: dict[str, Callable[..., Any]] = {
     "abs": abs,
+    "alltrue": all,
+    "anytrue": any,
+    "basename": posixpath.basename,
     "base64decode": lambda text: base64.b64decode(text).decode(),
     "base64encode": lambda text: base64.b64encode(text.encode()).decode(),
     "ceil": lambda number: -int(-number // 1),
     "chomp": lambda text: text.rstrip("\r\n"),
+    "chunklist": lambda items, size: [items[at : at + size] for at in range(0, len(items), size)],
+    "cidrhost": lambda network, number: str(ipaddress.ip_network(network)[number]),
+    "cidrsubnet": _cidrsubnet,
+    "csvdecode": lambda text: list(csv.DictReader(io.StringIO(text))),
+    "dirname": posixpath.dirname,
     "endswith": str.endswith,
     "floor": lambda number: int(number // 1),
     "formatlist": lambda pattern, items: [re.sub(r"%[svd]", str(scalar(item)), pattern) for item in items],
     "indent": lambda blanks, text: text.replace("\n", "\n" + " " * blanks),
+    "index": list.index,
     "lower": str.lower,
+    "matchkeys": lambda items, keys, wanted: [
+        item for item, key in zip(items, keys, strict=True) if key in wanted
+    ],
     "max": max,
     "min": min,
+    "md5": lambda text: hashlib.md5(text.encode(), usedforsecurity=False).hexdigest(),
     "parseint": int,
+    "pow": pow,
     "range": _range,
     "regex": _regex,
-    "replace": _replace,
+    "regexall": lambda pattern, text: [
+        found.groupdict() or list(found.groups()) or found[0] for found in re.finditer(pattern, text)
+    ],
     "reverse": lambda items: list(reversed(items)),
+    "setintersection": lambda first, *others: [
+        item for item in first if all(item in other for other in others)
+    ],
+    "sha1": lambda text: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(),
+    "sha256": lambda text: hashlib.sha256(text.encode()).hexdigest(),
+    "signum": lambda number: (number > 0) - (number < 0),
     "sort": sorted,
     "split": lambda separator, text: text.split(separator),
     "startswith": str.startswith,
+    "strrev": lambda text: text[::-1],
     "strcontains": lambda text, part: part in text,
     "substr": lambda text, start, size: text[start:] if size < 0 else text[start : start + size],
     "sum": sum,
@@ -312,7 +367,9 @@ PLAIN: dict[str, Callable[..., Any]] = {
     "trimprefix": str.removeprefix,
     "trimspace": str.strip,
     "trimsuffix": str.removesuffix,
+    "transpose": _transpose,
     "upper": str.upper,
+    "urlencode": urllib.parse.quote_plus,
     "yamldecode": yaml.safe_load,
     "yamlencode": lambda value: json.dumps(value),
 }

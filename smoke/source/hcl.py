@@ -1,9 +1,8 @@
-"""Terraform files as plain blocks and expressions with their places; what cannot be read stays one part."""
+"""Terraform's native syntax as plain blocks and expressions with their places; unreadable parts stay one."""
 
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -77,14 +76,11 @@ class Block:
 
 
 def parse(text: str, path: str, shift: int = 0) -> Block:
-    """Return a file as one block without a type; `*.json` is Terraform's JSON syntax.
+    """Return a file in Terraform's native syntax as one block without a type.
 
     `shift` is the number of lines that stand before the file's own first one.
     """
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
-    if path.endswith(".json"):
-        held: list[str] = []
-        return _of_json(parse(f"json = {_held(text, held)}", path.removesuffix(".json")), path, held)
     source = text.encode()
     root = _GRAMMAR.parse(source).root_node
     starts = [found.start() for found in _BLOCK.finditer(text)] if root.has_error else []
@@ -136,86 +132,6 @@ def template(text: str, path: str, line: int = 1) -> Expr:
 
 
 _END = "END_OF_THE_TEMPLATE_FILE"
-#: How many labels a block of Terraform's JSON syntax has.
-_LABELS = {"resource": 2, "data": 2, "variable": 1, "module": 1, "output": 1, "provider": 1, "locals": 0}
-
-
-#: Stands before the number of a JSON string while the rest is read: a character that no file should have.
-_HELD = "\ue000"
-
-
-def _held(text: str, held: list[str]) -> str:
-    """Take the strings out of a JSON text: each is a template, with JSON's escapes around it."""
-
-    def hold(found: re.Match[str]) -> str:
-        try:
-            held.append(json.loads(found[0], strict=False))
-        except ValueError:
-            return found[0]
-        return f'"{_HELD}{len(held) - 1}"'
-
-    return re.sub(r'"(?:\\.|[^"\\])*"', hold, text)
-
-
-def _restored(value: Any, path: str, held: Sequence[str]) -> Any:
-    """Put the strings back, keys as they are and values as templates."""
-    if isinstance(value, tuple):
-        return tuple(_restored(each, path, held) for each in value)
-    if not isinstance(value, Expr):
-        return value
-    at = Place(path, value.at.line)
-    if value.kind == "object":
-        entries = ((_key(key, path, held), _restored(each, path, held)) for key, each in value.args)
-        return Expr("object", at, value.text, tuple(entries))
-    content = value.args[0] if value.kind == "literal" else None
-    if not isinstance(content, str) or not content.startswith(_HELD):
-        return Expr(value.kind, at, value.text, _restored(value.args, path, held))
-    content = held[int(content.removeprefix(_HELD))]
-    if "${" in content or "%{" in content:
-        return template(content, path, at.line)
-    return Expr("literal", at, content, (content,))
-
-
-def _key(key: Expr, path: str, held: Sequence[str]) -> Expr:
-    name = str(key.args[0])
-    name = held[int(name.removeprefix(_HELD))] if name.startswith(_HELD) else name
-    return Expr("literal", Place(path, key.at.line), name, (name,))
-
-
-def _of_json(parsed: Block, path: str, held: Sequence[str]) -> Block:
-    content = _restored(parsed.attributes.get("json"), path, held)
-    places = [Place(path, each.line) for each in parsed.unread]
-    if content is None or content.kind != "object" or places:
-        return Block("", (), Place(path, 1), {}, (), tuple(places or [Place(path, 1)]))
-    attributes: dict[str, Expr] = {}
-    blocks: list[Block] = []
-    for key, value in content.args:
-        type_ = str(key.args[0])
-        attributes[type_] = value
-        if type_ in _LABELS:
-            blocks += _labelled(type_, (), value, _LABELS[type_])
-    return Block("", (), Place(path, 1), attributes, tuple(blocks))
-
-
-def _labelled(type_: str, labels: tuple[str, ...], value: Expr, depth: int) -> Iterator[Block]:
-    for each in value.args if value.kind == "list" else (value,):
-        if each.kind != "object":
-            yield Block(type_, labels, each.at, {}, (), (each.at,))
-        elif depth == 0:
-            entries = {str(key.args[0]): inner for key, inner in each.args}
-            yield Block(type_, labels, each.at, entries, tuple(_json_blocks(entries)))
-        else:
-            for key, inner in each.args:
-                yield from _labelled(type_, (*labels, str(key.args[0])), inner, depth - 1)
-
-
-def _json_blocks(entries: dict[str, Expr]) -> Iterator[Block]:
-    """Yield every object among attributes as the block that it may be: only who reads a resource knows."""
-    for name, value in entries.items():
-        if name == "dynamic":
-            yield from _labelled("dynamic", (), value, 1)
-        elif value.kind == "object" or (value.kind == "list" and all(e.kind == "object" for e in value.args)):
-            yield from _labelled(name, (), value, 0)
 
 
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f"}

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from .checkout import Finding
 from .hcl import Place
-from .identities import (
+from .policies import (
+    ROLE,
+    Attached,
+    Statement,
+    attached,
+    behind,
+    policy_name,
+    roles_of,
+    statements,
+)
+from .references import (
     PARAMETERS,
     SECRETS_MANAGER,
     Identity,
@@ -19,10 +29,9 @@ from .identities import (
     secret,
     thing,
 )
-from .terraform import Body, Configuration, Resource
-from .values import Value, decoded, flat, hidden, is_known, options, plain, text
+from .terraform import Configuration, Resource
+from .values import Value, flat, hidden, is_known, plain, text
 
-ROLE = "aws_iam_role"
 #: Actions that return a secret's value.
 READ = {
     SECRETS_MANAGER: ("secretsmanager:getsecretvalue", "secretsmanager:batchgetsecretvalue"),
@@ -66,11 +75,51 @@ class Grant:
     service: str
     target: Identity | None = None
     pattern: str = ""
-    batch: bool = False
+    reads: frozenset[str] = frozenset()
+
+    @property
+    def batch(self) -> bool:
+        """Whether it is of use only for what the role may read one by one."""
+        return self.reads == {_BATCH}
+
+    def within(self, other: Grant) -> bool:
+        """Whether the other one stands for all that this one stands for."""
+        if other.pattern == "*":
+            return True
+        if self.target is not None:
+            same = other.target is not None and other.target.key == self.target.key
+            return same or other.covers(self.target.name)
+        return bool(other.pattern) and fits(self.pattern, other.pattern)
+
+    def covers(self, name: str) -> bool:
+        """Whether its pattern fits a secret's name, with the six characters that Secrets Manager adds."""
+        pattern = self.pattern.lstrip("/")
+        return fits(name.lstrip("/"), pattern) or fits(f"{name}-AbCdEf", pattern)
 
     def finding(self, what: str) -> Finding:
         """Return a finding where the grant is written."""
         return Finding(self.at.path, self.at.line, what)
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowing:
+    """What keeps `roles` from reading: all that `targets` stand for, or (`beyond`) all but that.
+
+    `why` is what of the targets is not known. It takes a reading only together with all `reads` of a grant.
+    """
+
+    roles: tuple[str, ...]
+    service: str
+    targets: tuple[Grant, ...]
+    beyond: bool
+    reads: frozenset[str]
+    title: str
+    why: str = ""
+
+    def concerns(self, grant: Grant) -> bool:
+        """Whether it takes what the grant would let its role do; a batch needs to read one by one as well."""
+        needed = {READ[SECRETS_MANAGER][0]} if self.service == SECRETS_MANAGER else grant.reads
+        return self.service == grant.service and needed <= self.reads
 
 
 @dataclass(slots=True)
@@ -78,38 +127,12 @@ class Grants:
     """What roles may read, and what of that is not understood, by the roles that it concerns."""
 
     found: list[Grant] = field(default_factory=list)
+    limits: list[Narrowing] = field(default_factory=list)
     not_examined: list[tuple[tuple[str, ...], Finding]] = field(default_factory=list)
 
     def note(self, roles: tuple[str, ...], at: Place, what: str) -> None:
         """Record what is not understood."""
         self.not_examined.append((roles, Finding(at.path, at.line, what)))
-
-
-@dataclass(frozen=True, slots=True)
-class Attached:
-    """A policy that `roles` have: its `document`, or the `arn` of one that is attached; `holder` says so."""
-
-    roles: tuple[str, ...]
-    holder: Resource
-    document: Value | None = None
-    arn: Value | None = None
-
-
-def attached(configuration: Configuration) -> Iterator[Attached]:
-    """Yield every policy that a role has."""
-    for policy in configuration.of_type("aws_iam_role_policy"):
-        yield Attached(_roles(policy.attribute("role")), policy, policy.attribute("policy"))
-    for role in configuration.of_type(ROLE):
-        own = _roles(role.reference)
-        for block in role.blocks("inline_policy"):
-            yield Attached(own, role, block.attribute("policy"))
-        for arn in items(role.attribute("managed_policy_arns")):
-            yield from _behind(configuration, Attached(own, role, arn=arn))
-    for type_, attributes in _ATTACHMENTS.items():
-        for attachment in configuration.of_type(type_):
-            held = _roles(*(attachment.attribute(name) for name in attributes[:-1]))
-            for arn in items(attachment.attribute(attributes[-1])):
-                yield from _behind(configuration, Attached(held, attachment, arn=arn))
 
 
 def grants(configuration: Configuration) -> Grants:
@@ -120,45 +143,55 @@ def grants(configuration: Configuration) -> Grants:
             _document(result, each.roles, each.holder, each.document)
         else:
             _managed(result, each.roles, each.holder, each.arn)
+    for role in configuration.of_type(ROLE):
+        for arn in items(role.attribute("permissions_boundary")):
+            _boundary(result, configuration, role, arn)
+    result.found = [each for grant in result.found for each in _limited(result, grant)]
+    roles = tuple(thing(role.reference, ROLE).key for role in configuration.of_type(ROLE))
     for policy in configuration.of_type("aws_secretsmanager_secret_policy"):
-        _of_secret(result, policy)
+        _of_secret(result, policy, roles)
     _bounded_batches(result)
     return result
 
 
-#: Resources that attach policies: the attributes that name roles, then the one that names policies.
-_ATTACHMENTS = {
-    "aws_iam_role_policy_attachment": ("role", "policy_arn"),
-    "aws_iam_policy_attachment": ("roles", "policy_arn"),
-    "aws_iam_role_policy_attachments_exclusive": ("role_name", "policy_arns"),
-}
+def _boundary(result: Grants, configuration: Configuration, role: Resource, arn: Value) -> None:
+    """A role may do what its boundary lets it do, and no more."""
+    inside, own = Grants(), roles_of(role.reference)
+    for each in behind(configuration, Attached(own, role, arn=arn)):
+        if each.arn is None:
+            _document(inside, own, each.holder, each.document)
+        else:
+            _managed(inside, own, each.holder, each.arn)
+    result.limits += inside.limits
+    why = next((finding.what for _, finding in inside.not_examined), "")
+    for service, reads in READ.items():
+        targets = tuple(each for each in inside.found if each.service == service)
+        title = f"the boundary of {role.address}"
+        result.limits.append(Narrowing(own, service, targets, True, frozenset(reads), title, why))
 
 
-def _roles(*values: Value | None) -> tuple[str, ...]:
-    return tuple(thing(item, ROLE).key for value in values for item in items(value))
+def _limited(result: Grants, grant: Grant) -> Iterator[Grant]:
+    """Yield what is left of a grant, by role; what is left of a pattern and not known is noted."""
+    for role in grant.roles:
+        left = [replace(grant, roles=(role,))]
+        for limit in (each for each in result.limits if role in each.roles and each.concerns(grant)):
+            left = [rest for each in left for rest in _rest(result, each, limit)]
+        yield from left
 
 
-def _behind(configuration: Configuration, found: Attached) -> Iterator[Attached]:
-    """Yield the policy that an ARN names: its document where that is in the files, else the ARN."""
-    assert found.arn is not None
-    policy, name = referenced(found.arn), policy_name(found.arn)
-    if policy is None or policy.block.type == "data":
-        own = [
-            each for each in configuration.of_type("aws_iam_policy") if text(each.attribute("name")) == name
-        ]
-        policy = own[0] if own and ":aws:policy/" not in text(found.arn) else None
-    if policy is not None and policy.type == "aws_iam_policy":
-        yield Attached(found.roles, policy, policy.attribute("policy"))
-    else:
-        yield found
-
-
-def policy_name(arn: Value) -> str:
-    """The name of the policy that an ARN stands for."""
-    policy = referenced(arn)
-    if policy is not None and policy.block.type == "data":
-        return text(policy.attribute("name") or policy.attribute("arn")).rpartition("/")[2]
-    return text(flat(arn)).rpartition("/")[2]
+def _rest(result: Grants, grant: Grant, limit: Narrowing) -> Iterator[Grant]:
+    """Yield what a limit leaves of a grant."""
+    covered = any(grant.within(each) for each in limit.targets)
+    parts = [each for each in limit.targets if each.within(grant)] if grant.pattern else []
+    if covered if limit.beyond else not covered and not parts:
+        yield grant
+        return
+    if limit.beyond:
+        yield from (replace(grant, target=each.target, pattern=each.pattern, at=each.at) for each in parts)
+    if limit.why or (parts and not limit.beyond and not covered):
+        what = grant.target.name if grant.target is not None else grant.pattern
+        why = f": {limit.why}" if limit.why else ""
+        result.note(grant.roles, grant.at, f"what {limit.title} leaves of {what}{why}")
 
 
 def _managed(result: Grants, roles: tuple[str, ...], at: Resource, arn: Value) -> None:
@@ -166,60 +199,10 @@ def _managed(result: Grants, roles: tuple[str, ...], at: Resource, arn: Value) -
     name = policy_name(arn)
     for service, names in _ANY.items():
         if name in names:
-            result.found.append(Grant(roles, at.address, arn.at, service, pattern="*"))
+            reads = frozenset(READ[service])
+            result.found.append(Grant(roles, at.address, arn.at, service, pattern="*", reads=reads))
     if name not in _HARMLESS.union(*_ANY.values()):
         result.note(roles, arn.at, f"the policy {text(arn)} of {at.address}")
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """One statement of a policy: its parts by IAM's names."""
-
-    parts: dict[str, Value]
-    at: Place
-
-
-def statements(document: Value | None, why: list[str]) -> Iterator[Statement]:
-    """Yield the statements of a policy document; what cannot be read is added to `why`."""
-    for each in options(document) if document is not None else ():
-        resource = referenced(each)
-        if resource is not None and resource.type == "aws_iam_policy_document":
-            yield from _of_data(resource, why)
-            continue
-        read = decoded(each)
-        if read is None or "Statement" not in entries(read):
-            why.append(hidden(each) or "a policy that is no JSON in the files")
-            continue
-        for statement in items(entries(read)["Statement"]):
-            if entries(statement):
-                yield Statement(entries(statement), statement.at)
-            else:
-                why.append(hidden(statement) or f"a statement that is {text(statement)}")
-
-
-_DATA = {"actions": "Action", "not_actions": "NotAction", "resources": "Resource",
-         "not_resources": "NotResource", "effect": "Effect"}  # fmt: skip
-
-
-def _of_data(document: Body, why: list[str]) -> Iterator[Statement]:
-    for block in document.blocks("statement"):
-        if block.uncertain:
-            why.append(block.uncertain)
-        found = {name: block.attribute(written) for written, name in _DATA.items()}
-        parts = {name: value for name, value in found.items() if value is not None}
-        conditions = block.blocks("condition")
-        if conditions:
-            parts["Condition"] = Value(True, conditions[0].at)
-        if block.blocks("principals"):
-            parts["Principal"] = Value(tuple(
-                each for inner in block.blocks("principals") for each in items(inner.attribute("identifiers"))
-            ), block.at)  # fmt: skip
-        yield Statement(parts, block.at)
-    for name in ("source_policy_documents", "override_policy_documents"):
-        for other in items(document.attribute(name)):
-            yield from statements(other, why)
-    if document.block.unread:
-        why.append(f"not valid HCL at {document.block.unread[0]}")
 
 
 def _document(result: Grants, roles: tuple[str, ...], holder: Resource, document: Value | None) -> None:
@@ -238,26 +221,38 @@ def _statement(result: Grants, roles: tuple[str, ...], holder: Resource, stateme
     parts = statement.parts
     effect = text(parts.get("Effect"))
     if effect.lower() not in {"", "allow"} and "${" not in effect:
+        result.limits += _denied(roles, holder, parts) if "Condition" not in parts else ()
         return
     for service in READ:
         reads = _reads(parts, service)
         if reads is None or (reads and "${" in effect):
             result.note(roles, statement.at, f"what {holder.address} allows, which is not known")
         elif reads and "NotResource" in parts:
-            result.found.append(Grant(roles, holder.address, parts["NotResource"].at, service, pattern="*"))
+            at = parts["NotResource"].at
+            result.found.append(Grant(roles, holder.address, at, service, pattern="*", reads=reads))
         elif reads:
             for target in items(parts.get("Resource")):
                 found, why = _target(target, service)
                 if found is not None and found.pattern and "Condition" in parts:
                     why = f"{found.pattern} under a condition"
                 elif found is not None:
-                    batch = reads == {_BATCH}
-                    result.found.append(replace(found, roles=roles, holder=holder.address, batch=batch))
+                    result.found.append(replace(found, roles=roles, holder=holder.address, reads=reads))
                 if why:
                     result.note(roles, target.at, f"what {holder.address} lets its role read: {why}")
 
 
-def _reads(parts: dict[str, Value], service: str) -> set[str] | None:
+def _denied(roles: tuple[str, ...], holder: Resource, parts: dict[str, Value]) -> Iterator[Narrowing]:
+    """What a statement denies, as far as it is known."""
+    beyond = "NotResource" in parts
+    for service in READ:
+        found = [_target(each, service) for each in items(parts.get("NotResource" if beyond else "Resource"))]
+        targets = tuple(grant for grant, _ in found if grant is not None)
+        why = next((why for _, why in found if why), "") if beyond else ""
+        title = f"the denial of {holder.address}"
+        yield Narrowing(roles, service, targets, beyond, _reads(parts, service) or frozenset(), title, why)
+
+
+def _reads(parts: dict[str, Value], service: str) -> frozenset[str] | None:
     """The reading actions that a statement covers; None when that is not known."""
     key = "NotAction" if "NotAction" in parts else "Action"
     patterns = list(items(parts.get(key)))
@@ -266,7 +261,7 @@ def _reads(parts: dict[str, Value], service: str) -> set[str] | None:
     covered = {action for action in READ[service] if any(fits(action, each.lower()) for each in known)}
     if key == "NotAction":
         covered = set(READ[service]) - covered
-    return None if unknown and not covered else covered
+    return None if unknown and not covered else frozenset(covered)
 
 
 def fits(value: str, pattern: str) -> bool:
@@ -328,8 +323,8 @@ def _bounded_batches(result: Grants) -> None:
     result.found = [each for each in result.found if not each.batch or not bounded.issuperset(each.roles)]
 
 
-def _of_secret(result: Grants, policy: Resource) -> None:
-    """What the policy of a secret itself lets roles read."""
+def _of_secret(result: Grants, policy: Resource, all_roles: tuple[str, ...]) -> None:
+    """What the policy of a secret itself lets roles read, out of `all_roles`."""
     arn = policy.attribute("secret_arn")
     identity = secret(arn) if arn is not None else None
     why: list[str] = []
@@ -339,6 +334,19 @@ def _of_secret(result: Grants, policy: Resource) -> None:
             continue
         principal = statement.parts.get("Principal")
         found = entries(principal).get("AWS", principal)
-        result.found.append(Grant(_roles(found), policy.address, statement.at, SECRETS_MANAGER, identity))
+        roles = all_roles if any(text(each) == "*" for each in items(found)) else roles_of(found)
+        if roles is all_roles and "Condition" in statement.parts:
+            result.note((), statement.at, f"{policy.address} lets every role read under a condition")
+        else:
+            result.found.append(Grant(roles, policy.address, statement.at, SECRETS_MANAGER, identity))
     for each in dict.fromkeys(why):
         result.note((), policy.at, f"the policy of {policy.address}: {each}")
+
+
+def allows(parts: Mapping[str, Value], action: str) -> bool:
+    """Whether a statement allows an action, given in lower case, on whatever and under any condition."""
+    if (text(parts.get("Effect")) or "Allow") != "Allow":
+        return False
+    name = "NotAction" if "NotAction" in parts else "Action"
+    named = any(fits(action, str(plain(each)).lower()) for each in items(parts.get(name)) if is_known(each))
+    return named != (name == "NotAction")

@@ -1,8 +1,9 @@
 """The rule of independent definitions: what each needs for itself, and what it may not share with another.
 
-Two readers say what is used: `smoke.aws.independence` of what runs, `smoke.source.definitions` of Terraform.
+Two readers say what is used: `smoke.aws.reader` of what runs, `smoke.source.definitions` of Terraform.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -126,6 +127,26 @@ class Ownership:
             for use in uses
             if use.why and use.kind in wanted
         })  # fmt: skip
+
+
+#: What environments are called, in the prefix of what belongs to one.
+_ENVIRONMENT = "prod|production|live|stag|stage|staging|preprod|uat|qa|test|dev|development|sandbox|demo"
+
+
+def elsewhere(uses: Iterable[Use], prefix: str) -> list[Finding]:
+    """Return the uses of what is named as this environment's `prefix`, but for its last word: another's.
+
+    A prefix that does not end in an environment says nothing of how others are named.
+    """
+    stem, _, own = prefix.rpartition("-")
+    if not stem or not re.fullmatch(_ENVIRONMENT, own):
+        return []
+    other = re.compile(rf"(?:.*/)?{re.escape(stem)}-(?!{re.escape(own)}\b)({_ENVIRONMENT})\b.*")
+    return sorted({
+        use.finding(f"{use.owner} {use.how} the {use.kind} {use.name}, which is another environment's")
+        for use in uses
+        if other.fullmatch(use.name)
+    })  # fmt: skip
 
 
 def placed(users: Sequence[Use], what: str) -> Finding:

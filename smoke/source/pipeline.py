@@ -17,9 +17,8 @@ from . import shell
 from .checkout import Examined, Finding
 from .commands import migrates
 from .conditions import CANCELLED, FAILURE, OUTCOMES, SKIPPED, SUCCESS, Situation
-from .migration import examine_job
-from .repository import WORKFLOWS, Placed, Repository
-from .workflow import Job, Workflow
+from .jobs import examine_job
+from .workflows import WORKFLOWS, Job, Placed, Repository, Workflow
 
 _BY_WEIGHT = (FAILURE, CANCELLED, SKIPPED)
 
@@ -79,11 +78,23 @@ def deploys_here(
     if _is_action(plan, job.uses):
         yield None
     for placed in repository.everything(workflow, job):
-        found = repository.commands(placed.step.run) if placed.step.run else ()
-        if _is_action(plan, placed.step.uses) or any(
-            shell.runs(words, command) for words in found for command in plan.commands
+        if (
+            _is_action(plan, placed.step.uses)
+            or _runs_any(repository, placed, plan.commands)
+            or any(_speaks(text, plan.commands) for _, text in repository.others(placed.step))
         ):
             yield placed
+
+
+def _speaks(text: str, commands: Sequence[str]) -> bool:
+    """Whether a script in another language runs one of the commands: as words, or by boto3's method."""
+    for command in commands:
+        *_, last = command.split()
+        method = rf"|\.{last.replace('-', '_')}\(" if command.startswith("aws ") and "-" in last else ""
+        words = r"\W+".join(map(re.escape, command.split()))
+        if re.search(rf"\b{words}\b{method}", text):
+            return True
+    return False
 
 
 def _is_action(plan: Pipeline, uses: str) -> bool:
@@ -105,7 +116,7 @@ def examine(repository: Repository, plan: Pipeline) -> MigrationGate:
             continue  # the jobs that call it are the ones that deploy
         found.deploys.append(job.name if workflow is main else f"{job.name} ({workflow.path})")
         _examine_deploy(repository, plan, workflow, job, found)
-    if main is not None and not any(workflow is main for workflow, _ in deploying):
+    if main is not None and not deploying:
         what = f"no job deploys: none is called {' or '.join(plan.jobs)}, and none runs a deploy command"
         found.bypass.findings.append(main.finding(0, what))
     for workflow in repository.workflows.values():
@@ -135,20 +146,7 @@ def _examine_deploy(
     if name == migration:
         return
     if migration not in workflow.ancestors(name):
-        inner = repository.called(job.uses)
-        if inner is not None and migration in inner.jobs:
-            for each in inner.jobs.values():  # the called workflow has the gate inside
-                if each.name != migration and any(deploys_here(repository, plan, inner, each)):
-                    _examine_deploy(repository, plan, inner, each, found)
-            return
-        gate = (
-            ", directly or through another job"
-            if migration in workflow.jobs
-            else f": {workflow.path} has no such job"
-        )
-        bypass.findings.append(
-            workflow.finding(job.line, f"{name} deploys and does not need {migration}{gate}")
-        )
+        _examine_elsewhere(repository, plan, workflow, job, found)
         return
     for inputs in ({}, workflow.inputs, None):
         sure = Gate(workflow, migration, inputs, frozenset()).past(name)
@@ -167,6 +165,42 @@ def _examine_deploy(
                 workflow.finding(job.line, f"{name}: if: {next(filter(None, unread), '')}")
             )
         return
+
+
+def _examine_elsewhere(
+    repository: Repository, plan: Pipeline, workflow: Workflow, job: Job, found: MigrationGate
+) -> None:
+    """A deploy job that no migration job of its own workflow comes before: the gate may be in another one."""
+    bypass, name, migration = found.bypass, job.name, plan.migration
+    inner = repository.called(job.uses)
+    if inner is not None and migration in inner.jobs:
+        for each in inner.jobs.values():  # the called workflow has the gate inside
+            if each.name != migration and any(deploys_here(repository, plan, inner, each)):
+                _examine_deploy(repository, plan, inner, each, found)
+        return
+    main = repository.workflows.get(plan.workflow)
+    if main is not None and main.name in workflow.follows and migration in main.jobs:
+        if not _demands_success(workflow, name):
+            what = f"{name} deploys after {main.path}, whether that succeeded or not"
+            bypass.findings.append(workflow.finding(job.line, what))
+        return
+    gate = (
+        ", directly or through another job"
+        if migration in workflow.jobs
+        else f": {workflow.path} has no such job"
+    )
+    bypass.findings.append(workflow.finding(job.line, f"{name} deploys and does not need {migration}{gate}"))
+
+
+def _demands_success(workflow: Workflow, name: str) -> bool:
+    """Whether a job, or one that it needs, runs only when the workflow that starts this one succeeded."""
+    ended = [{"github.event.workflow_run.conclusion": each} for each in (FAILURE, CANCELLED, SKIPPED)]
+    for each in (name, *workflow.ancestors(name)):
+        condition = workflow.jobs[each].condition
+        if any(condition.ways(Situation(known=known))[0] for known in ended):
+            continue
+        return each == name or not Gate(workflow, each, {}, OUTCOMES).past(name)
+    return False
 
 
 @dataclass(slots=True)
@@ -230,7 +264,7 @@ def _examine_order(repository: Repository, plan: Pipeline, workflow: Workflow, f
 
 
 def _migrates(repository: Repository, placed: Placed) -> bool:
-    return any(migrates(words) for words in repository.commands(placed.step.run) if words)
+    return any(migrates(words) for words in repository.commands(placed.step) if words)
 
 
 def undeployed(
@@ -333,14 +367,14 @@ def smoke_keys(
 
 
 def _runs_any(repository: Repository, placed: Placed, commands: Sequence[str]) -> bool:
-    words = repository.commands(placed.step.run) if placed.step.run else []
+    words = repository.commands(placed.step)
     return any(shell.runs(each, command) for each in words for command in commands)
 
 
 def _examine_key(key: str, workflow: Workflow, job: Job, steps: Sequence[Placed], found: Examined) -> None:
     last = steps[-1]
     line = last.step.line if last.path == workflow.path else job.line
-    value = next((env[key] for env in (last.step.env, job.env, workflow.env) if key in env), None)
+    value = {**last.env, **last.step.env}.get(key)
     if value is None:
         given = re.search(rf"\b{re.escape(key)}=(?![\"']{{2}}|\s|$)", last.step.run)
         earlier = any(key in each.step.run and "GITHUB_ENV" in each.step.run for each in steps[:-1])

@@ -1,7 +1,7 @@
-"""The ways back of the plan, verified without taking them: a revert on a scratch copy, edits in memory."""
+"""The plan's record held against the repository: ways back, verified without taking them, and decisions."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,27 @@ class Edit:
         return f"{self.file}: {self.key or self.name or self.pattern}"
 
     def current(self, text: str) -> str:
-        """The value now; "" for a key that is not there. AssertionError when a pattern does not fit once."""
+        """The value now; "" for a key that is not there.
+
+        SetupError when a pattern of the plan does not fit once, or the file cannot be read.
+        """
         if self.key:
-            node = _at(yaml.compose(text, Loader=yaml.SafeLoader), self.key)[1]
+            try:
+                node = _at(yaml.compose(text, Loader=yaml.SafeLoader), self.key)[1]
+            except yaml.YAMLError as error:
+                where = " ".join(str(error).split())
+                raise SetupError(
+                    f"not examined: {self}: the file is not one YAML document: {where}"
+                ) from error
+            if node is None and _inherited(text, self.key):
+                raise SetupError(f"not examined: {self}: its value comes from a merge (<<) or an alias")
             return "" if node is None else str(node.value)
         found = list(re.finditer(self.pattern, text, re.MULTILINE | re.DOTALL))
-        assert len(found) == 1, f"{self}: found {len(found)} times, expected once"
+        if len(found) != 1:
+            raise SetupError(
+                f"not examined: {self}: the pattern is found {len(found)} times, not once\n"
+                "correct the pattern in [facts.rollback] of readiness.toml"
+            )
         return str(found[0]["value"])
 
     def taken(self, text: str) -> str:
@@ -194,6 +209,14 @@ def _at(node: yaml.Node | None, key: str) -> tuple[yaml.Node | None, yaml.Node |
     return name, node
 
 
+def _inherited(text: str, key: str) -> bool:
+    """Whether a key that is not written has a value all the same."""
+    found = yaml.safe_load(text)
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found is not None
+
+
 def _without_empty(data: Any) -> Any:
     """The data without mappings that hold nothing: removing the only key of a block leaves null there."""
     if not isinstance(data, dict):
@@ -210,3 +233,84 @@ def _put(data: Any, key: str, value: str) -> None:
         data[last] = yaml.safe_load(value)
     else:
         del data[last]
+
+
+_SOURCE = re.compile(r"\bsource:\s*([\w-]+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the table, at `line` of the notes; `source` is what its rationale names as such."""
+
+    line: int
+    date: str
+    decision: str
+    rationale: str
+
+    @property
+    def source(self) -> str:
+        """Where the row comes from, lower case; empty when it does not say."""
+        found = _SOURCE.search(self.rationale)
+        return found.group(1).lower() if found else ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What identifies a decision: its date and its words."""
+        return self.date, " ".join(self.decision.split())
+
+
+#: What a table's columns of a decision are called.
+_COLUMNS = {"date": "date", "when": "date", "decision": "decision", "decided": "decision", "what": "decision",
+            "rationale": "rationale", "reason": "rationale", "why": "rationale"}  # fmt: skip
+_HIDDEN = re.compile(r"<!--.*?-->|^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
+_HEADING = re.compile(r"(#+)\s+(.*?)[\s#]*")
+_ITEM = re.compile(r"\s*(?:[-*+]|\d+[.)])\s+\W*(\d{4}-\d\d-\d\d)\W+(.*)")
+_NOTHING = re.compile(r"\W*(?:none|n/?a|no decisions?|nothing)?\W*", re.IGNORECASE)
+
+
+def rows(text: str) -> Iterator[Row]:
+    """Yield the decisions under a heading that says so: rows of tables, and items that begin with a date.
+
+    LookupError when there is no such heading, or text below it that is neither of them.
+    """
+    found, sections, level = 0, 0, 0
+    others: list[int] = []
+    columns: list[str] = []
+    for number, line in _shown(text):
+        if heading := _HEADING.fullmatch(line):
+            here = re.fullmatch(r"decisions?(?: log)?", re.sub(r"[^\w ]", "", heading[2]).strip().lower())
+            if here or len(heading[1]) <= level:
+                level = len(heading[1]) if here else 0
+                sections += here is not None
+            columns = []
+        elif level and not _NOTHING.fullmatch(line):
+            cells = [
+                cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))
+            ]
+            named = [_COLUMNS.get(cell.strip("*_ ").lower(), "") for cell in cells]
+            if "decision" in named and len(cells) > 1:
+                columns = named
+            elif columns and len(cells) >= len(columns):
+                row = dict(zip(columns, cells, strict=False))
+                found += 1
+                yield Row(number, row.get("date", ""), row["decision"], row.get("rationale", ""))
+            elif item := _ITEM.fullmatch(line):
+                found += 1
+                yield Row(number, item[1], item[2], item[2])
+            else:
+                others.append(number)
+    if not sections:
+        raise LookupError("no heading says Decisions")
+    if others and not found:
+        raise LookupError(f"line {others[0]}, below Decisions, is no row of a table and no item with a date")
+
+
+def _shown(text: str) -> Iterator[tuple[int, str]]:
+    """The lines with their numbers, without code and comments; an underlined heading is one with `#`."""
+    lines = _HIDDEN.sub(lambda found: "\n" * found[0].count("\n"), text).splitlines()
+    for number, line in enumerate(lines, 1):
+        under = lines[number] if number < len(lines) else ""
+        if re.fullmatch(r"-{3,}|={3,}", under.strip()) and "|" not in line and line.strip():
+            yield number, f"# {line}" if "=" in under else f"## {line}"
+        elif not re.fullmatch(r"[-=|: ]*", line):
+            yield number, line

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from .checkout import Examined
-from .identities import entries, items
+from .references import entries, items
 from .terraform import Body, Configuration, Resource
 from .values import Value, decoded, flat, hidden, is_known, number, options, text
 
@@ -293,12 +293,12 @@ def _of_logs(container: Mapping[str, Value], fargate: bool) -> Iterator[Wrong]:
     """The options that awslogs must have, and a health check that is a command."""
     logs = entries(container.get("logConfiguration"))
     if text(logs.get("logDriver")) == "awslogs":
-        told = entries(logs.get("options"))
+        configured = entries(logs.get("options"))
         wanted = ["awslogs-group", "awslogs-region", *(["awslogs-stream-prefix"] if fargate else [])]
         for name in wanted:
-            if name not in told and not hidden(logs.get("options")):
+            if name not in configured and not hidden(logs.get("options")):
                 yield f"awslogs needs its option {name}", container.get("logConfiguration")
-        region = told.get("awslogs-region")
+        region = configured.get("awslogs-region")
         if region is not None and is_known(region) and not re.fullmatch(_REGION, text(flat(region))):
             yield f"awslogs-region is {text(flat(region))}, which is no region", region
     command = entries(container.get("healthCheck")).get("command")

@@ -41,6 +41,13 @@ _WRAPPERS = frozenset(
         "xargs",
         "python",
         "python3",
+        "node",
+        "tsx",
+        "ts-node",
+        "deno",
+        "ruby",
+        "perl",
+        "php",
     ]
 )
 #: Commands that only show or look for their words.
@@ -116,7 +123,7 @@ def unquoted(node: Node) -> str:
 
 
 def arguments(command: Node) -> list[Node]:
-    """The words of a command, its name first; assignments in front of it and redirections are none."""
+    """The words of a command, its name first; assignments in front of it and redirections left out."""
     named = [child for child in command.named_children if child.type not in _NO_WORDS]
     return [child.named_children[0] if child.type == "command_name" else child for child in named]
 
@@ -138,22 +145,37 @@ def commands(node: Node) -> Iterator[Node]:
         each = waiting.pop()
         if each.type == "command":
             yield each
-            inline = inline_script(each)
+            inline = inline_script(words(each))
             if inline is not None:
                 waiting.append(parse(inline[0]))
         waiting += reversed(each.named_children)
 
 
-def inline_script(command: Node) -> tuple[str, list[str]] | None:
-    """The script that a command is handed (`sh -c '…'`, `docker run image bash -ec "…"`), and its options."""
-    found = words(command)
+#: Options of ssh with a value of their own.
+_OF_SSH = re.compile(r"-[a-zA-Z]*[bcDEeFIiJLlmOopQRSWw]")
+#: Programs that hand the word behind `-c` to a shell.
+_TO_A_SHELL = frozenset({"su", "runuser", "flock", "script"})
+
+
+def inline_script(found: Sequence[str]) -> tuple[str, list[str]] | None:
+    """The script that a command is handed, by its words, and the options of the shell that runs it.
+
+    `sh -c '…'`, `docker run image bash -ec "…"`, `ssh host '…'`, `su -c '…'`.
+    """
     if found and found[0] == "eval":
         return " ".join(found[1:]), []
+    if found and posixpath.basename(found[0]) == "ssh":
+        at = 1
+        while at < len(found) and found[at].startswith("-"):
+            at += 2 if _OF_SSH.fullmatch(found[at]) else 1
+        return (" ".join(found[at + 1 :]), []) if at + 1 < len(found) else None
     for at, word in enumerate(found[:-1]):
         if posixpath.basename(word) in SHELLS:
             for end in range(at + 1, len(found) - 1):
-                if re.fullmatch(r"-[a-z]*c", found[end]):
-                    return found[end + 1], found[at + 1 : end + 1]
+                if re.fullmatch(r"-[a-zA-Z]*c[a-zA-Z]*", found[end]):
+                    return found[end + 1], [*found[at + 1 : end + 1]]
+        if word == "-c" and any(posixpath.basename(each) in _TO_A_SHELL for each in found[:at]):
+            return found[at + 1], []
     return None
 
 
@@ -209,3 +231,47 @@ def below(node: Node, kind: str) -> Iterator[Node]:
         if each.type == kind:
             yield each
         waiting += each.named_children
+
+
+def joined(node: Node) -> list[list[list[Node]]]:
+    """The parts of `[ ]` that `-o` joins, each as the conditions that `-a` joins; empty without either.
+
+    The tree has these operators as if they were operands.
+    """
+    tokens = [node]
+    while any(each.type in _NESTED for each in tokens):
+        tokens = [part for each in tokens for part in (each.children if each.type in _NESTED else [each])]
+    if not any(text_of(each) in ("-o", "-a") for each in tokens):
+        return []
+    parts: list[list[list[Node]]] = [[[]]]
+    for each in tokens:
+        if text_of(each) == "-o":
+            parts.append([[]])
+        elif text_of(each) == "-a":
+            parts[-1].append([])
+        else:
+            parts[-1][-1].append(each)
+    return parts
+
+
+_NESTED = ("binary_expression", "unary_expression")
+
+
+_LONGEST_LOOP = 20
+
+
+def literal_items(written: Sequence[str | None]) -> list[str] | None:
+    """The words that a `for` goes through; None when they are not known or too many."""
+    items: list[str] = []
+    for word in written:
+        if word is None:
+            return None
+        span = re.fullmatch(r"\{(\d+)\.\.(\d+)\}|\$\(seq (?:(\d+) )?(\d+)\)", word)
+        if span:
+            first, last = int(span[1] or span[3] or 1), int(span[2] or span[4])
+            items += [str(number) for number in range(first, min(last, first + _LONGEST_LOOP) + 1)]
+        elif "$" in word:
+            return None
+        else:
+            items.append(word)
+    return items if len(items) <= _LONGEST_LOOP else None

@@ -14,11 +14,19 @@ from . import shell
 
 MOST_STATES, MOST_ROUNDS, DEEPEST = 300, 40, 12
 UNSURE = "\0"  # the value of a variable that a loop or an unread calculation sets
+BETWEEN = "\2"  # between the words of an array
 SYMBOL = "\1"  # before the text of a value that is known as written only, such as `$PREFIX-api`
+
+
+GITHUB = frozenset({"env", "outputs", "steps"})
 
 
 class TooMany(Exception):
     """A script has more ways through it than are followed."""
+
+
+#: A word after expansion: its text, and whether that is its value (else as written).
+Word = tuple[str, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,34 @@ class State:
         others = frozenset(pair for pair in self.values if pair[0] != name)
         return replace(self, values=others if value is None else others | {(name, value)})
 
+    def github(self) -> frozenset[tuple[str, str]]:
+        """What GitHub keeps for the steps behind: the environment, outputs, how steps ended."""
+        return frozenset(pair for pair in self.values if pair[0].partition(".")[0] in GITHUB)
+
+    def positions(self) -> list[tuple[int, str]]:
+        """The arguments `$1`, `$2` and so on that are known, by their numbers."""
+        return sorted((int(name), value) for name, value in self.values if name.isdigit())
+
+    def called_with(self, arguments: Sequence[str]) -> State:
+        """The same with these arguments in place of others."""
+        named = {pair for pair in self.values if not pair[0].isdigit()}
+        numbered = {(str(number), text) for number, text in enumerate(arguments, 1)}
+        return replace(self, values=frozenset(named | numbered))
+
+    def shifted(self, by: int) -> State:
+        """The same without the first arguments."""
+        return self.called_with([text for _, text in self.positions()[by:]])
+
+    def several(self, text: str) -> list[Word] | None:
+        """The words that `$@` or a whole array stands for; None for anything else, or where none is known."""
+        if text in ("$@", "${@}"):
+            found = [value for _, value in self.positions()]
+        else:
+            array = re.fullmatch(r"\$\{(\w+)\[[@*]\]\}", text)
+            value = self.value(f"{array[1]}[@]") if array else None
+            found = value.split(BETWEEN) if value else []
+        return [(each.removeprefix(SYMBOL), not each.startswith(SYMBOL)) for each in found] or None
+
     def guessed(self, guess: str, *, always: bool = False) -> State:
         """The same on a way that rests on something not understood; of no matter without a failure."""
         return replace(self, guess=self.guess or guess) if self.failed or always else self
@@ -63,10 +99,6 @@ class State:
     def lost(self, how: str) -> State:
         """The same, and if a failure is about to be passed over: how."""
         return replace(self, how=self.how or how) if self.failed and not self.ok else self
-
-
-#: A word after expansion: its text, and whether that is its value (else as written).
-Word = tuple[str, bool]
 
 
 def bounded(states: set[State]) -> set[State]:
@@ -77,8 +109,16 @@ def bounded(states: set[State]) -> set[State]:
 
 
 def outside(inner: State, outer: State) -> State:
-    """What a subshell leaves behind: its status and the failures in it."""
-    return replace(outer, ok=inner.ok, failed=inner.failed, how=inner.how, guess=inner.guess)
+    """What a subshell leaves behind: its status, the failures in it, what it wrote into GitHub's files."""
+    values = frozenset(pair for pair in outer.values if pair[0].partition(".")[0] not in GITHUB)
+    return replace(
+        outer,
+        ok=inner.ok,
+        failed=inner.failed,
+        how=inner.how,
+        guess=inner.guess,
+        values=values | inner.github(),
+    )
 
 
 def ended(state: State, cond: bool) -> State:
@@ -117,7 +157,6 @@ _INTEGERS: dict[str, Callable[[int, int], bool]] = {
     "-ge": lambda left, right: left >= right,
 }
 _ARITHMETIC = {"==": "-eq", "!=": "-ne", "<": "-lt", "<=": "-le", ">": "-gt", ">=": "-ge"}
-_LONGEST_LOOP = 20
 
 
 def compared(operator: str, left: str, right: str, kind: str) -> bool | None:
@@ -154,24 +193,15 @@ def evaluated(text: str, value: Callable[[str], str | None]) -> str | None:
     return str({"+": left + right, "-": left - right, "*": left * right}[found[2]])
 
 
-def literal_items(written: Sequence[str | None]) -> list[str] | None:
-    """The words that a `for` goes through; None when they are not known or too many."""
-    items: list[str] = []
-    for word in written:
-        if word is None:
-            return None
-        span = re.fullmatch(r"\{(\d+)\.\.(\d+)\}|\$\(seq (?:(\d+) )?(\d+)\)", word)
-        if span:
-            first, last = int(span[1] or span[3] or 1), int(span[2] or span[4])
-            items += [str(number) for number in range(first, min(last, first + _LONGEST_LOOP) + 1)]
-        elif "$" in word:
-            return None
-        else:
-            items.append(word)
-    return items if len(items) <= _LONGEST_LOOP else None
-
-
-EXIT_CODE = re.compile(r"exit_?code", re.IGNORECASE)
+EXIT_CODE = re.compile(r"exit_?code|(?:docker|podman)\s+wait\b", re.IGNORECASE)
+#: The end of a pipe that succeeds only when the code is 0.
+CODE_IS_ZERO = re.compile(
+    r"jq\s(?:-\w+\s+)*-\w*e\w*\s.*==\s*0\b|grep\s(?:-\w+\s+)*(?:-\w*x\w*\s+[\"']?0|-\w+\s+[\"']?\^0\$)[\"']?\Z",
+    re.DOTALL,
+)
+#: What finds the containers that failed, in jq and in a query of the AWS CLI.
+_FAILED_ONLY = re.compile(r"(?:\bselect\(|\[\?)[^\])]*exit_?code\s*!=", re.IGNORECASE)
+FIRST_OF_PIPE = "PIPESTATUS[0]"
 #: What turns a code that is missing into 0.
 _ZERO_FOR_NONE = re.compile(r"//\s*[\"']?0\b|\|\|\s*(?:echo\s+)?[`\"'\\]*0\b|:-0\b")
 
@@ -226,6 +256,9 @@ class Words(ABC):
         if text in ("$?", "${?}"):
             return "0" if state.ok else "1"
         if re.fullmatch(r"\$\{_+\}", text.strip()) or "PIPESTATUS" in text:
+            return state.value(text[2:-1]) or UNSURE
+        array = re.fullmatch(r"\$\{#?(\w+)\[[@*]\]\}", text)
+        if array and state.value(array[1]) == UNSURE:
             return UNSURE
         found = re.fullmatch(r"\$\{?(\w+)(?::?([-?])([^}]*))?\}?", text)
         if not found:
@@ -245,15 +278,27 @@ class Words(ABC):
                 ),
             ]
         )
-        tasks = [each for each in state.failed if each.task]
-        if EXIT_CODE.search(inside) and tasks:
-            none = "0" if _ZERO_FOR_NONE.search(inside) else "null" if "jq" in inside else "None"
-            ended = replace(state, ok=True, failed=tuple(each for each in state.failed if each != tasks[0]))
-            unheard = replace(state, ok=True)
-            missing = replace(unheard, how=unheard.how or "a task without an exit code (null) passes")
-            return [(ended, "0", True), (unheard, "1", True), (unheard, "137", True), (missing, none, True)]
+        if EXIT_CODE.search(inside) and (read := self._code_read(state, inside)):
+            return read
         found = self._sequence(node.children[1:-1], {replace(state, errexit=False)}, cond=False)
         return [(outside(each, state), f"{text}", False) for each in found]
+
+    def _code_read(self, state: State, written: str = "") -> list[tuple[State, str, bool]]:
+        """The ways behind the reading of a task's exit code, each with the code; none without a task."""
+        task = next((each for each in state.failed if each.task), None)
+        if task is None:
+            return []
+        failed = replace(state, ok=True)
+        good = replace(failed, failed=tuple(each for each in state.failed if each != task))
+        if _FAILED_ONLY.search(written):  # a code that is missing is none of 0 as well
+            counted = re.search(r"\blength\b", written) is not None
+            return [(good, "0" if counted else "", True), (failed, "1" if counted else "api", True)]
+        read = [(good, "0", True), (failed, "1", True), (failed, "137", True)]
+        if not task.command.startswith("aws"):
+            return read  # a container that has ended has a code
+        none = "0" if _ZERO_FOR_NONE.search(written) else "null" if "jq" in written else "None"
+        missing = replace(failed, how=failed.how or "a task without an exit code (null) passes")
+        return [*read, (missing, none, True)]
 
     def _truth(self, node: Node, state: State, kind: str) -> list[tuple[State, bool | None]]:
         if node.type == "parenthesized_expression":
@@ -287,9 +332,44 @@ class Words(ABC):
             ]
         if node.type in ("unary_expression", "postfix_expression"):  # ((n++)), [ -f file ]
             return [(self._counted(node, state), None)]
+        arithmetic = kind == "((" or node.type == "number"
         return [
-            self._compared(node, each, "!=", (text, known), ("0" if node.type == "number" else "", True), "[")
+            self._compared(node, each, "!=", (text, known), ("0" if arithmetic else "", True), kind)
             for each, text, known in self._expand(node, state)
+        ]
+
+    def _truth_of_parts(
+        self, node: Node, parts: list[list[list[Node]]], state: State
+    ) -> list[tuple[State, bool | None]]:
+        """What `[ a -a b -o c ]` says: one of the parts holds, of which each has conditions that all hold."""
+        some: list[tuple[State, bool | None]] = [(state, False)]
+        for part in parts:
+            every: list[tuple[State, bool | None]] = [(start, True) for start, _ in some]
+            for nodes in part:
+                every = [
+                    (after, False if False in (held, truth) else None if None in (held, truth) else True)
+                    for start, held in every
+                    for after, truth in self._condition(node, nodes, start)
+                ]
+            some = [
+                (after, True if True in (held, truth) else None if None in (held, truth) else False)
+                for _, held in some
+                for after, truth in every
+            ]
+        return some
+
+    def _condition(self, node: Node, nodes: list[Node], state: State) -> list[tuple[State, bool | None]]:
+        operators = {"-z": "==", "-n": "!="}
+        if len(nodes) == 3:
+            first, operator, last = nodes[0], shell.text_of(nodes[1]), nodes[2]
+        elif len(nodes) == 2 and shell.text_of(nodes[0]) in operators:
+            first, operator, last = nodes[1], operators[shell.text_of(nodes[0])], None
+        else:
+            return [(state, None)]
+        return [
+            self._compared(node, each, operator, (written, known), (other, other_known), "[")
+            for start, written, known in self._expand(first, state)
+            for each, other, other_known in (self._expand(last, start) if last else [(start, "", True)])
         ]
 
     def _compared(

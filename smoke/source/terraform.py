@@ -238,7 +238,7 @@ class Module:
             given = {
                 argument: environment.value(expr)
                 for argument, expr in block.attributes.items()
-                if argument not in _META
+                if argument not in META
             }
             address = f"{self.address}module.{name}{f'[{key}]' if key else ''}."
             found.append(Module(self.sources, files, address, given, self.depth + 1, why))
@@ -327,7 +327,7 @@ class Module:
 #: Names that only a running Terraform knows.
 _HERE = {"terraform", "self", "each", "count"}
 #: Arguments of a module's call that are no variables.
-_META = {"source", "version", "count", "for_each", "providers", "depends_on"}
+META = {"source", "version", "count", "for_each", "providers", "depends_on"}
 
 
 def _count(value: Value) -> int | None:
@@ -349,6 +349,15 @@ def _keys(value: Value) -> tuple[list[tuple[Value, Value]], str]:
     why = content.why if isinstance(content, Symbol) and content.why else "its items are not known"
     key, item = (value.symbol(f"each.{name} at {value.at}", why) for name in ("key", "value"))
     return [(key, item)], why
+
+
+#: What is looked for by its name, which a hidden `for_each` hides as well.
+_BY_NAME = {"aws_ecs_service", "aws_ecs_task_definition"}
+#: Resources that hold others, written in another language.
+_STACKS = {
+    "aws_cloudformation_stack", "aws_cloudformation_stack_set", "aws_cloudcontrolapi_resource",
+    "aws_serverlessapplicationrepository_cloudformation_stack", "helm_release",
+}  # fmt: skip
 
 
 class Configuration:
@@ -407,13 +416,14 @@ class Configuration:
     def lacks(self, result: Examined, what: str, about: Sequence[str], at: Finding | None = None) -> None:
         """Record that something is missing: a finding, unless it may stand where nothing could be read.
 
-        That is in a file that is not valid, or in a module whose call has one of the words `about` in it.
+        That is in a file that is not valid, in a module whose call or a stack whose template has one of the
+        words `about` in it, or among services and tasks of which the files do not say for what there are any.
         """
         place = at or Finding(self.directory, 0, "")
         invalid = [
             Finding(each.path, each.line, "") for module in self.modules for each in module.files.unread
         ]
-        holders = [*self.unread_values, *invalid, *self._mentions(about)]
+        holders = [*self.unread_values, *invalid, *self._mentions(about), *self._hidden(about)]
         if holders:
             where = str(holders[0]).removesuffix(": ")
             what = f"{what}, unless it is in what could not be read: {where}"
@@ -426,6 +436,18 @@ class Configuration:
             written = " ".join([block.labels[0], *(expr.text for expr in block.attributes.values())]).lower()
             if any(word.lower() in written for word in words):
                 yield Finding(block.at.path, block.at.line, f"the module {block.labels[0]}")
+
+    def _hidden(self, words: Sequence[str]) -> Iterator[Finding]:
+        for each in self.resources:
+            if each.type in _BY_NAME and each.uncertain.startswith("its for_each"):
+                yield each.finding(f"{each.address}, {each.uncertain}")
+            elif each.type in _STACKS:
+                values = [each.attribute(name) for name in each.block.attributes]
+                written = " ".join(
+                    [each.label, *(str(plain(value)) for value in values if value is not None)]
+                )
+                if any(word.lower() in written.lower() for word in words) or "${" in written:
+                    yield each.finding(each.address)
 
     def absent(self, type_: str) -> list[Resource]:
         """The resources of one type that the files say there are none of."""

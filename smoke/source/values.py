@@ -237,6 +237,12 @@ def symbols(value: Value | None) -> Iterator[Symbol]:
                 yield from symbols(each)
 
 
+def why_unknown(value: Value) -> str:
+    """Why the value itself is not known; empty where it is, whatever is inside."""
+    content = settle(value).content
+    return content.why if isinstance(content, Symbol) else ""
+
+
 def hidden(value: Value | None) -> str:
     """Why a value is not known from the files; empty when it is, or is an attribute of a resource."""
     if value is None:

@@ -90,7 +90,16 @@ HEALTH_METRICS = {
     ("AWS/NetworkELB", "HealthyHostCount"),
     ("ECS/ContainerInsights", "RunningTaskCount"),
 }
+#: What an alarm may compute such a figure from by itself.
+PARTS = {
+    "CPUUtilization": ("CpuUtilized", "CpuReserved"),
+    "MemoryUtilization": ("MemoryUtilized", "MemoryReserved"),
+    "RunningTaskCount": ("DesiredTaskCount", "PendingTaskCount"),
+    "HealthyHostCount": ("UnHealthyHostCount",),
+}
 UTILIZATION_METRICS = {"cpu": "CPUUtilization", "memory": "MemoryUtilization"}
+#: What of a service alarms must watch.
+KINDS = ("health", *UTILIZATION_METRICS)
 
 
 def faults(firing: Firing, need: Need, within: Mapping[str, int], unread: Collection[str] = ()) -> list[str]:

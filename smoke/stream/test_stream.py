@@ -1,16 +1,18 @@
 """G-3, phase stream: events in order and in time, charged once; nothing stays reserved after a hang-up."""
 
 import time
+import uuid
 from itertools import groupby, pairwise
 
+import httpx
 import pytest
 from pytest_readiness import Evidence
 
+from smoke.contract.schemas import EVENTS
 from smoke.platform.answers import DIGITS, answer_of, is_replay, require_json_error, require_status
 from smoke.platform.attacks import UNKNOWN_MODEL
-from smoke.platform.freeside import Freeside, Tenants, cost_in
+from smoke.platform.freeside import Freeside, Tenants, cost_in, nonce, prompt_for
 from smoke.platform.invariants import RELEASED_WITHIN_S, Conservation
-from smoke.platform.prompts import nonce, prompt_for
 from smoke.platform.stream import Stream, stream
 
 pytestmark = [
@@ -23,6 +25,10 @@ pytestmark = [
 
 #: The first content must come at least this long before the last, or the stream was buffered.
 SPREAD_MS = 20
+#: A prompt whose answer is a word or two.
+SHORT = "Hi"
+#: So soon a client is gone that does not wait for the first event: later where it has not sent all yet.
+AT_ONCE_S = (0.002, 0.004, 0.008, 0.016, 0.032)
 #: An answer that a model needs many pieces for.
 TIMES = 40
 #: So many characters more, where a model answers with all that it was asked.
@@ -58,7 +64,6 @@ def test_events_come_in_order(streamed: Stream) -> None:
     assert streamed.names() == expected, (
         f"expected content, then usage once, then done; got {shape(streamed.names())}"
     )
-    assert streamed.named("done")[0].fields(streamed.route).data == {}, "done carries data"
 
 
 def test_ids_increase(streamed: Stream, evidence: Evidence) -> None:
@@ -90,8 +95,8 @@ def test_is_not_buffered(streamed: Stream, evidence: Evidence) -> None:
 
 @pytest.mark.requires("budget")
 def test_usage_is_charged(freeside: Freeside, tenants: Tenants, watch: Conservation) -> None:
-    """The budget is charged what the usage event declares."""
-    watch.charged([stream(freeside, tenants.main, prompt_for()).usage().cost_micro])
+    """The budget is charged what the usage event declares, however short the answer is."""
+    watch.charged([stream(freeside, tenants.main, SHORT).usage().cost_micro])
 
 
 @pytest.mark.requires("budget")
@@ -123,6 +128,53 @@ def test_hang_up_leaves_no_reservation(freeside: Freeside, tenants: Tenants, evi
         assert 2 * kept > length, (
             f"an abandoned stream is the answer of its key: {kept} characters, a complete one has {length}"
         )
+
+
+@pytest.mark.requires("budget")
+def test_hang_up_at_once_leaves_no_reservation(
+    freeside: Freeside, tenants: Tenants, evidence: Evidence
+) -> None:
+    """A client that is gone before the first event gets its reservation back, and pays one call at most."""
+    watch, keys = freeside.watch(tenants.main, evidence), []
+    for wait in AT_ONCE_S:
+        keys.append(str(uuid.uuid4()))
+        with freeside.journal.charging(tenants.main, keys[-1]) as charge:
+            charge.unknown = True
+            try:
+                freeside.http.once(
+                    "POST", freeside.dialects.stream_path, freeside.credential(tenants.main),
+                    headers={"X-Idempotency-Key": keys[-1], "Accept": EVENTS},
+                    json=freeside.invoke_body(SHORT), stream=True, timeout=wait,
+                ).close()  # fmt: skip
+            except httpx.ReadTimeout:
+                break
+            except httpx.TimeoutException:
+                continue
+    complete = stream(freeside, tenants.main, SHORT).usage().cost_micro  # by its end the other call began
+    watch.released()
+    paid = watch.observe(watch.read()).committed - watch.first.committed - complete
+    for key in keys:  # which of them paid is not known; what all paid is
+        freeside.journal.learn(tenants.main, key, max(0, paid) if key == keys[-1] else 0)
+    most = len(keys) * complete
+    evidence.figure("paid for a stream that was left at once", paid, "µUSD", limit=most)
+    assert paid <= most + watch.last.tolerance_per_call, (
+        f"a stream of {complete} µUSD was left before its first event, {len(keys)} times, and charged {paid}"
+    )
+
+
+@pytest.mark.requires("budget")
+def test_hang_up_at_the_end_is_paid_once(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
+    """A client that hangs up once it knows the usage pays at most what that says."""
+    watch = freeside.watch(tenants.main, evidence)
+    left = stream(freeside, tenants.main, prompt_for(), hang_up=lambda event: event.name == "usage")
+    cost = left.usage().cost_micro
+    watch.released()
+    paid = watch.observe(watch.read()).committed - watch.first.committed
+    freeside.journal.learn(tenants.main, left.key, paid)
+    evidence.figure("paid for a stream that was left after its usage", paid, "µUSD", limit=cost)
+    assert paid <= cost + watch.last.tolerance_per_call, (
+        f"a stream of {cost} µUSD was left after its usage event, and charged {paid}"
+    )
 
 
 @pytest.mark.control("stream/answers-its-prompt")

@@ -1,20 +1,20 @@
-"""G-6, phase x402: a payment is answered once and settled on the chain; what is none moves nothing."""
+"""G-6, phase x402: a payment is answered once and settled on the chain; a bad payment moves nothing."""
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
+import httpx
 import pytest
 from pytest_readiness import Environment, Eventually, Evidence, SafetyViolation, SetupError
 
 from smoke.contract.x402 import BadPayment, again, bad_payments, header_of, terms_of
-from smoke.platform.answers import ContractViolation, require_json_error, require_status
-from smoke.platform.batch import Batch, Case, answering
-from smoke.platform.concurrency import at_once
-from smoke.platform.dixie import Dixie
-from smoke.platform.freeside import Freeside
-from smoke.platform.prompts import nonce
+from smoke.platform.answers import ContractViolation, fields_of, require_json_error, require_status
+from smoke.platform.batch import Batch, Case, answering, at_once
+from smoke.platform.dixie import EVERY_S, Dixie
+from smoke.platform.freeside import Freeside, Tenants, nonce
+from smoke.platform.invariants import I7
 from smoke.platform.x402 import (
     SHOWN_WITHIN_S,
     Balances,
@@ -23,10 +23,23 @@ from smoke.platform.x402 import (
     PaidRoute,
     Wallet,
     receipt_of,
-    recursion_limit_kept,
     require_own_answer,
     transferred,
+    without_keyfiles,
 )
+
+
+@pytest.fixture(scope="session")
+def penniless() -> Wallet:
+    """A key without money."""
+    return Wallet.throwaway()
+
+
+@pytest.fixture(scope="session")
+def refused_agent() -> str:
+    """An agent that only calls name which are to be refused."""
+    return f"smoke-x402-{secrets.token_hex(6)}"
+
 
 pytestmark = [
     pytest.mark.goal("G-6"),
@@ -43,7 +56,7 @@ AT_ONCE = 4
 @pytest.mark.establishes("payment")
 def test_official_client_is_answered(paid: PaidRoute, wallet: FundedWallet) -> None:
     """The x402 project's own client understands the terms, and its payment is answered with a receipt."""
-    with recursion_limit_kept():
+    with without_keyfiles():
         from x402 import x402ClientSync
         from x402.http import x402HTTPClientSync
         from x402.mechanisms.evm.exact.v1.client import ExactEvmSchemeV1
@@ -148,17 +161,33 @@ def test_bad_payment_is_refused(
 ) -> None:
     """What is near to a good payment is refused with a reason, and moves no money."""
     bad = [*bad_payments(paid.terms, wallet, penniless, time.time())]
-    batch.run(_cases(paid.unrecorded(), bad, "a payment that is none is a 402 (1.6)", refused_agent))
+    batch.run(_cases(paid.unrecorded(), bad, "a payment that does not verify gets 402 (1.6)", refused_agent))
     balances.require_moved(0, f"{len(bad)} payments that were refused")
 
 
 @pytest.mark.requires("payment")
 def test_bad_call_costs_nothing(paid: PaidRoute, wallet: FundedWallet, balances: Balances) -> None:
-    """A call that is refused for its body leaves its payment where it is (1.3)."""
+    """A call that is refused for its body leaves its payment where it is (1.3): good for another call."""
     header = header_of(paid.payment(wallet))
     for content in (b"null", b'{"prompt": ', b'{"prompt": 7, "model": "cheap", "agent": 7, "messages": 7}'):
         require_json_error(require_status(paid.post(header, content=content), 400))
     balances.require_moved(0, "calls that were refused for their body")
+    require_status(paid.post(header), 200)
+    balances.require_moved(
+        paid.terms.price, "a call after others with its payment were refused for their body"
+    )
+
+
+@pytest.mark.requires("payment", "key", "signing", "budget")
+def test_payment_charges_no_community(
+    paid: PaidRoute, wallet: FundedWallet, freeside: Freeside, tenants: Tenants, evidence: Evidence
+) -> None:
+    """What was paid for on the chain is charged to no budget (I-7), also when a user's token is with it."""
+    watches = [freeside.watch(tenant, evidence) for tenant in tenants.all()]
+    token = freeside.credential(tenants.main)
+    require_status(paid.post(header_of(paid.payment(wallet)), credential=token), 200)
+    for watch in watches:
+        watch.unchanged("a call that was paid for on the chain", I7)
 
 
 @pytest.mark.requires("payment", "dixie", "key", "signing", "dixie.query-user")
@@ -183,6 +212,7 @@ def test_refused_payment_runs_no_model(
         eventually(
             lambda: dixie.score(answered) is not None,
             within=environment.limits.propagation_s,
+            every=EVERY_S,
             what="the report on the paid call",
         )
     except AssertionError as silent:
@@ -194,7 +224,21 @@ def test_refused_payment_runs_no_model(
 
 
 def _cases(paid: PaidRoute, bad: Sequence[BadPayment], rule: str, agent: str | None = None) -> list[Case]:
+    terms = paid.terms
+
+    def judging(one: BadPayment) -> Callable[[httpx.Response], object]:
+        def judge(answer: httpx.Response) -> None:
+            answering(*one.statuses)(answer)
+            if answer.status_code == 402 and (reason := fields_of(answer).text("error")) == paid.asks:
+                raise ContractViolation(f"the refusal has the error of a call without a payment: {reason}")
+            if answer.status_code != 402 or "accepts" not in fields_of(answer).data:
+                return  # a refusal need only give its reason (1.6)
+            if (asked := paid.terms_in(answer)) != terms:
+                raise ContractViolation(f"a refusal names other terms than the call's: {asked}, not {terms}")
+
+        return judge
+
     return [
-        Case(f"x402: {one.name}", rule, partial(paid.post, one.header, agent=agent), answering(*one.statuses))
+        Case(f"x402: {one.name}", rule, partial(paid.post, one.header, agent=agent), judging(one))
         for one in bad
     ]

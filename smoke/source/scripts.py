@@ -2,7 +2,7 @@
 
 A migration may fail or not, any other command too. What is known of a way is a small state: the last
 status, the failures that nothing has acted on yet, the options of the shell, a few values. A retry repairs
-the failure of the same command. A task that ECS was told to run has failed until its exit code is read; the
+the failure of the same command. A task that ECS was asked to run has failed until its exit code is read; the
 code may be 0, another number, or none at all. Work is bounded: states are finite, loops are cut.
 """
 
@@ -18,7 +18,10 @@ from tree_sitter import Node
 from . import shell
 from .commands import MIGRATION, Commands
 from .state import (
+    BETWEEN,
+    CODE_IS_ZERO,
     EXIT_CODE,
+    FIRST_OF_PIPE,
     MOST_ROUNDS,
     MOST_STATES,
     UNSURE,
@@ -28,7 +31,6 @@ from .state import (
     compared,
     ended,
     kept,
-    literal_items,
     outside,
     short,
 )
@@ -67,6 +69,8 @@ class Ways(Commands):
                     found = {
                         replace(each.lost("it runs in the background"), ok=True, flow="") for each in found
                     }
+                if child.type != "pipeline":
+                    found = {each.having(FIRST_OF_PIPE, None) for each in found}
                 after |= found
             states = bounded(after)
         return states
@@ -96,13 +100,23 @@ class Ways(Commands):
     def _redirected_statement(self, node: Node, state: State, cond: bool) -> set[State]:
         inner, *redirections = node.named_children
         here = next((each for each in redirections if each.type == "heredoc_redirect"), None)
-        name = shell.words(inner)[:1] if inner.type == "command" else []
-        if here is not None and name and posixpath.basename(name[0]) in shell.SHELLS:
+        found = shell.words(inner) if here is not None and inner.type == "command" else []
+        if here is not None and _reads_a_script(found):
             body = next(
                 (shell.text_of(each) for each in here.named_children if each.type == "heredoc_body"), ""
             )
             return self._apart(body, [], [], state)
-        return self._run(inner, state, cond)
+        read = next(filter(None, (_READ.match(shell.text_of(each)) for each in redirections)), None)
+        if read and inner.type == "command" and MIGRATION.search(read[1]):
+            return {
+                ended(each, cond)
+                for each in self._migrated(inner, [*shell.words(inner), "<", read[1]], state)
+            }
+        into = next(filter(None, (_GITHUB_FILE.search(shell.text_of(each)) for each in redirections)), None)
+        self.into = {"ENV": "env", "OUTPUT": "outputs"}[into[1]] if into else ""
+        after = self._run(inner, state, cond)
+        self.into = ""
+        return after
 
     def _list(self, node: Node, state: State, cond: bool) -> set[State]:
         left, operator, right = node.children
@@ -125,21 +139,38 @@ class Ways(Commands):
         }
 
     def _pipeline(self, node: Node, state: State, cond: bool) -> set[State]:
-        ways = [(state, True)]
         parts = node.named_children
+        if parts[0].type == "negated_command":  # `!` stands for all of the pipe
+            parts = [parts[0].named_children[0], *parts[1:]]
+            found = self._piped(node, parts, state, True)
+            return {
+                each if each.flow else replace(each.lost("`!` turns it around"), ok=not each.ok)
+                for each in found
+            }
+        return self._piped(node, parts, state, cond)
+
+    def _piped(self, node: Node, parts: Sequence[Node], state: State, cond: bool) -> set[State]:
+        if CODE_IS_ZERO.match(shell.text_of(parts[-1])) and EXIT_CODE.search(shell.text_of(node)):
+            read = self._code_read(state)
+            return {ended(replace(each, ok=code == "0"), cond) for each, code, _ in read} or {state}
+        ways = [(state, True, "0")]
         for part in parts:
             last = part == parts[-1]
-            following: list[tuple[State, bool]] = []
-            for before, sound in ways:
-                for each in self._run(part, before, True):
+            following: list[tuple[State, bool, str]] = []
+            for before, sound, first in ways:
+                for each in self._run(part, before, cond):
                     inner = replace(outside(each, state), ok=each.ok)
                     if not last and not state.pipefail and inner.failed != before.failed:
                         inner = inner.lost("its status is lost in a pipe: no pipefail in force")
-                    following.append((inner, sound and inner.ok))
+                    status = ("0" if inner.ok else "1") if part == parts[0] else first
+                    following.append((inner, sound and inner.ok, status))
             ways = list(dict.fromkeys(following))
             if len(ways) > MOST_STATES:
                 raise TooMany
-        done = {replace(each, ok=sound if state.pipefail else each.ok) for each, sound in ways}
+        done = {
+            replace(each, ok=sound if state.pipefail else each.ok).having(FIRST_OF_PIPE, first)
+            for each, sound, first in ways
+        }
         if EXIT_CODE.search(shell.text_of(node)):
             done = {each.guessed(f"what becomes of the exit code: {short(node)}") for each in done}
         return {ended(each, cond) for each in done}
@@ -196,8 +227,10 @@ class Ways(Commands):
     def _for_statement(self, node: Node, state: State, cond: bool) -> set[State]:
         name, body = shell.text_of(node.named_children[0]), node.named_children[-1]
         written = node.named_children[1:-1]
-        items = literal_items([self._plain(each, state) for each in written])
+        items = shell.literal_items([self._plain(each, state) for each in written])
         if items is None:
+            if any(UNSURE in text for each in written for _, text, _ in self._expand(each, state)):
+                state = state.guessed(short(node))
             return self._rounds(lambda each: {each}, body, state.having(name, UNSURE), cond, may_end=True)
         states = {state}
         for item in items:
@@ -261,8 +294,19 @@ class Ways(Commands):
 
     def _assigned(self, node: Node, state: State) -> set[State]:
         name, *value = node.named_children
-        if not value or name.type != "variable_name" or "+=" in [child.type for child in node.children]:
+        if "+=" in [child.type for child in node.children]:
+            return {replace(state, ok=True).having(shell.text_of(name), UNSURE)}
+        if not value or name.type != "variable_name":
             return {replace(state, ok=True).having(shell.text_of(name), None if value else "")}
+        if value[0].type == "array":
+            items = [self._expand(each, state) for each in value[0].named_children]
+            known = [kept(*found[0][1:]) for found in items if len(found) == 1]
+            state = state.having(shell.text_of(name), None)
+            return {
+                replace(state, ok=True).having(
+                    f"{shell.text_of(name)}[@]", BETWEEN.join(known) if len(known) == len(items) else None
+                )
+            }
         found = self._expand(value[0], state)
         if not any(shell.below(node, "command_substitution")):
             found = [(replace(each, ok=True), text, known) for each, text, known in found]
@@ -292,9 +336,24 @@ class Ways(Commands):
     def _tested(self, node: Node, state: State, cond: bool) -> set[State]:
         kind = node.children[0].type
         after: set[State] = set()
-        for each, truth in self._truth(node.named_children[0], state, kind) if node.named_children else []:
+        parts = shell.joined(node.named_children[0]) if kind == "[" and node.named_children else []
+        if parts:
+            found = self._truth_of_parts(node, parts, state)
+        else:
+            found = self._truth(node.named_children[0], state, kind) if node.named_children else []
+        for each, truth in found:
             after |= {replace(each, ok=one) for one in ((True, False) if truth is None else (truth,))}
         return {ended(each, cond) for each in after}
+
+
+_READ = re.compile(r"<\s*([^<(&\s]\S*)")
+_GITHUB_FILE = re.compile(r">.*\bGITHUB_(ENV|OUTPUT)\b")
+
+
+def _reads_a_script(found: Sequence[str]) -> bool:
+    """Whether a command runs what it is given on its input: a shell, in a container or on a host, too."""
+    names = [posixpath.basename(each) for each in found if not each.startswith("-")]
+    return names[:1] == ["ssh"] or any(name in shell.SHELLS for name in (*names[:1], *names[-1:]))
 
 
 def _is_test(node: Node) -> bool:

@@ -1,1 +1,0 @@
-"""The platform's contract as a model: what the suite's checks are derived from. Pure; it reaches nothing."""

@@ -1,1 +1,0 @@
-"""The platform under test: its services and answers, tokens and forgeries, budget invariants."""

@@ -1,1 +1,0 @@
-"""What a checkout of the platform's repository says: services, pipeline, ways back, traces of an old home."""

@@ -1,0 +1,288 @@
+"""Who is notified by alarms in Terraform: through actions that are on, composite alarms, topics."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from . import watch
+from .checkout import Examined
+from .iam import allows
+from .policies import statements
+from .references import entries, items, referenced
+from .terraform import Configuration, Resource
+from .values import Value, boolean, flat, hidden, options, symbols, text
+
+#: Actions that are ARNs of services which only act.
+_ACTS = re.compile(r"arn:[^:]*:(?:autoscaling|automate|swf)[:.]")
+ALARM, COMPOSITE = "aws_cloudwatch_metric_alarm", "aws_cloudwatch_composite_alarm"
+TOPIC = "aws_sns_topic"
+
+
+@dataclass(slots=True)
+class Judged:
+    """What is wrong with an alarm, and what of it is not understood."""
+
+    wrong: list[str] = field(default_factory=list)
+    unclear: list[str] = field(default_factory=list)
+
+
+class Recipients:
+    """Who is notified by the alarms of a configuration."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+        self._topics: dict[str, Judged] = {}
+
+    def of(self, alarm: Resource) -> Judged:
+        """What keeps an alarm from notifying anyone, its topics included."""
+        judged, topics = self.actions(alarm)
+        # one topic with a subscriber is enough
+        reached = [self.topic(topic) for topic in topics]
+        if topics and not any(not each.wrong and not each.unclear for each in reached):
+            judged.wrong += reached[0].wrong if all(each.wrong for each in reached) else []
+            judged.unclear += [why for each in reached for why in each.unclear]
+        return judged
+
+    def actions(self, alarm: Resource, *below: Resource) -> tuple[Judged, list[Resource]]:
+        """What is wrong with the actions of an alarm, and the topics of the configuration among them.
+
+        An alarm may also notify through a composite alarm that goes off whenever it does; `below` are those
+        that this one goes off with.
+        """
+        own, topics = self._actions(alarm)
+        if not own.wrong:
+            return own, topics
+        unread = []
+        for each in self._configuration.of_type(COMPOSITE):
+            rule, references = text(each.attribute("alarm_rule")), _references(alarm)
+            try:
+                follows = watch.goes_off_with(rule, references)
+            except watch.RuleUnread:
+                if "${" in rule or any(reference in rule for reference in references):
+                    unread.append(f"whether {each.address} goes off with {alarm.address}: {rule}")
+                continue
+            if follows and each not in (alarm, *below):
+                judged, through = self.actions(each, alarm, *below)
+                if not judged.wrong:
+                    return Judged([], own.unclear + judged.unclear), through
+        unread += [f"whether {rule} passes {alarm.address} on" for rule in self._events()]
+        return (Judged([], own.unclear + unread) if unread else own), topics
+
+    def _events(self) -> list[str]:
+        """The rules of EventBridge with a target that pass changes of alarms on."""
+        targets = [
+            rule
+            for target in self._configuration.of_type("aws_cloudwatch_event_target")
+            if (rule := target.attribute("rule")) is not None
+        ]
+        return [
+            rule.address
+            for rule in self._configuration.of_type("aws_cloudwatch_event_rule")
+            if "aws.cloudwatch" in text(rule.attribute("event_pattern"))
+            and any(
+                referenced(each) is rule or text(each) == text(rule.attribute("name")) for each in targets
+            )
+        ]
+
+    def _actions(self, alarm: Resource) -> tuple[Judged, list[Resource]]:
+        judged = _switched(alarm)
+        actions = alarm.attribute("alarm_actions")
+        topics: list[Resource] = []
+        others = False
+        alternatives = options(actions) if actions is not None else []
+        for option in alternatives:
+            listed = [each for each in items(option) if flat(each).content != ""]
+            if not listed:
+                judged.wrong.append("it has no action" if len(alternatives) == 1 else "it may have no action")
+            for each in listed:
+                resource = referenced(each) or self._named(each)
+                if resource is not None and resource.type == TOPIC and resource.block.type == "resource":
+                    topics.append(resource)
+                elif (
+                    ":sns:" in text(each)
+                    or (resource is not None and (resource.type == TOPIC or resource.block.type == "data"))
+                    or hidden(each)
+                ):
+                    what = hidden(each) or f"{text(each)} is not in the files"
+                    judged.unclear.append(f"who is notified by {alarm.address}: {what}")
+                elif not _only_acts(each):
+                    others = True
+        if actions is None:
+            judged.wrong.append("it has no action")
+        elif not (judged.wrong or judged.unclear or topics or others):
+            judged.wrong.append("its actions scale or repair something, and notify no one")
+        return judged, [] if others else topics
+
+    def _named(self, value: Value) -> Resource | None:
+        """The topic of the configuration that an ARN names."""
+        written = text(flat(value))
+        if not written.startswith("arn:") or ":sns:" not in written:
+            return None
+        name = written.rpartition(":")[2]
+        topics = self._configuration.of_type(TOPIC)
+        return next((topic for topic in topics if text(topic.attribute("name")) == name), None)
+
+    def topic(self, topic: Resource) -> Judged:
+        """What keeps a topic from passing an alarm on."""
+        if topic.address not in self._topics:
+            self._topics[topic.address] = self._judge(topic)
+        return self._topics[topic.address]
+
+    def _judge(self, topic: Resource) -> Judged:
+        judged = Judged()
+        key = topic.attribute("kms_master_key_id")
+        if key is not None and text(flat(key)) == "alias/aws/sns":
+            judged.wrong.append(
+                f"{topic.address} is encrypted with the key of SNS itself, which lets no alarm publish"
+            )
+        self._read_policies(topic, judged)
+        subscribed = False
+        for each in self._configuration.resources:
+            if each.type not in _SUBSCRIBERS or not self._concerns(each, topic):
+                continue
+            endpoint = each.attribute("endpoint")
+            if each.type == "aws_sns_topic_subscription" and text(endpoint) == "":
+                continue
+            if each.uncertain:
+                judged.unclear.append(f"whether there is {each.address}: {each.uncertain}")
+            subscribed = True
+        if not subscribed:
+            receivers = self._configuration.receivers(topic)
+            if receivers:
+                judged.unclear.append(f"whether {receivers[0]} subscribes to {topic.address}")
+            else:
+                judged.wrong.append(f"{topic.address} has no subscription")
+        return judged
+
+    def _read_policies(self, topic: Resource, judged: Judged) -> None:
+        """Whether the policies that a topic has, if any, let CloudWatch publish."""
+        documents = [
+            each.attribute("policy")
+            for each in self._configuration.of_type("aws_sns_topic_policy")
+            if self._concerns(each, topic)
+        ]
+        own = topic.attribute("policy")
+        for document in documents or ([own] if own is not None else []):
+            why: list[str] = []
+            publishers = [
+                text(flat(name))
+                for each in statements(document, why)
+                if allows(each.parts, "sns:publish")
+                for name in _principals(each.parts.get("Principal"))
+            ]
+            if any(_is_cloudwatch(name) for name in publishers):
+                continue
+            if why or any("${" in name for name in publishers):
+                judged.unclear.append(f"whether the policy of {topic.address} lets alarms publish")
+            else:
+                judged.wrong.append(f"the policy of {topic.address} lets no alarm publish")
+
+    def _concerns(self, subscriber: Resource, topic: Resource) -> bool:
+        name = text(topic.attribute("name"))
+        for attribute in _NAMING[subscriber.type]:
+            value = subscriber.attribute(attribute)
+            for each in items(value):
+                if any(symbol.resource is topic for symbol in symbols(each)) or (
+                    name and text(flat(each)).startswith("arn:") and text(flat(each)).endswith(f":{name}")
+                ):
+                    return True
+        return False
+
+
+def _only_acts(action: Value) -> bool:
+    """Whether an action scales or repairs something, and notifies no one."""
+    resource = referenced(action)
+    if resource is not None:
+        return resource.type.endswith("autoscaling_policy")
+    return _ACTS.match(text(flat(action))) is not None
+
+
+def _principals(principal: Value | None) -> Iterator[Value]:
+    """The names in a principal: of services and accounts, "*" for all."""
+    named = entries(principal)
+    for each in named.values() if named else [principal]:
+        yield from items(each)
+
+
+def _is_cloudwatch(name: str) -> bool:
+    """Whether a principal is CloudWatch, or an account, in whose name its own alarms publish."""
+    return name in ("*", "cloudwatch.amazonaws.com") or bool(
+        re.fullmatch(r"\d{12}|arn:[^:]*:iam::(?:\d{12}|\$\{.*\}):root", name)
+    )
+
+
+def _references(alarm: Resource) -> set[str]:
+    """The ways in which the rule of a composite alarm may name an alarm, as text."""
+    name = alarm.attribute("alarm_name")
+    return {text(name) or alarm.address, "${" + alarm.address + ".arn}", "${" + alarm.address + ".id}"}
+
+
+def _switched(alarm: Resource) -> Judged:
+    """Whether an alarm is there and its actions are on."""
+    judged = Judged()
+    switch = alarm.attribute("actions_enabled")
+    for option in options(switch) if switch is not None else ():
+        if boolean(option) is False:
+            judged.wrong.append("its actions are switched off")
+        elif boolean(option) is None:
+            judged.unclear.append(f"whether its actions are on: {hidden(option) or text(option)}")
+    if alarm.uncertain:
+        judged.unclear.append(f"whether there is {alarm.address}: {alarm.uncertain}")
+    return judged
+
+
+#: What passes notifications of a topic on, and the attributes that name the topic.
+_SUBSCRIBERS = {
+    "aws_sns_topic_subscription": ("topic_arn",),
+    "aws_chatbot_slack_channel_configuration": ("sns_topic_arns",),
+    "aws_chatbot_teams_channel_configuration": ("sns_topic_arns",),
+    "awscc_chatbot_slack_channel_configuration": ("sns_topic_arns",),
+    "awscc_chatbot_microsoft_teams_channel_configuration": ("sns_topic_arns",),
+    "aws_cloudformation_stack": ("template_body", "parameters"),
+}
+_NAMING = {**_SUBSCRIBERS, "aws_sns_topic_policy": ("arn",)}
+
+
+def notified(configuration: Configuration) -> Examined:
+    """Return the alarms that notify no one, and the topics without a subscriber: a finding for each."""
+    recipients, result = Recipients(configuration), Examined()
+    users: dict[str, tuple[Resource, list[str]]] = {}
+    for alarm in configuration.of_type(ALARM):
+        listed = [each for each in items(alarm.attribute("alarm_actions")) if flat(each).content != ""]
+        if listed and all(map(_only_acts, listed)):
+            continue  # it need not notify anyone
+        judged, topics = recipients.actions(alarm)
+        result.findings.extend(
+            alarm.finding(f"the alarm {alarm.title}: {why}", alarm.attribute("alarm_actions"))
+            for why in judged.wrong
+        )
+        result.not_examined.extend(alarm.finding(why) for why in judged.unclear)
+        for topic in topics:
+            users.setdefault(topic.address, (topic, []))[1].append(alarm.title)
+    for topic, alarms in users.values():
+        judged = recipients.topic(topic)
+        what = f"{len(alarms)} alarms notify it" if len(alarms) > 1 else f"the alarm {alarms[0]} notifies it"
+        result.findings.extend(topic.finding(f"{why}; {what}") for why in judged.wrong)
+        result.not_examined.extend(topic.finding(why) for why in judged.unclear)
+    result.findings.extend(
+        alarm.finding(f"the alarm {alarm.title} does not exist: {_number_of(alarm)}")
+        for alarm in configuration.absent(ALARM)
+        if not _for_the_absent(alarm, configuration)
+    )
+    return result
+
+
+def _number_of(alarm: Resource) -> str:
+    name = "count" if "count" in alarm.block.attributes else "for_each"
+    return f"{name} = {alarm.block.attributes[name].text}"
+
+
+def _for_the_absent(alarm: Resource, configuration: Configuration) -> bool:
+    """Whether what an alarm watches is left out, too."""
+    written = " ".join(
+        expr.text for body in (alarm.block, *alarm.block.blocks) for expr in body.attributes.values()
+    )
+    absent = [each for module in configuration.modules for each in module.absent]
+    return any(f"{each.type}.{each.block.labels[1]}" in written for each in absent if each.type != ALARM)

@@ -1,0 +1,387 @@
+"""GitHub workflows: their jobs and steps with their lines, and what these run, wherever that is written."""
+
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import yaml
+
+from . import recipes, shell
+from .checkout import Checkout, Finding, Malformed
+from .commands import OTHER_LANGUAGES, Script, found_in
+from .conditions import Condition
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of a job. `run_line` is the line before the first one of its script; `env` and `given` are text.
+
+    `given` is what the step says under `with`, `directory` where its script runs, "." for the checkout's top.
+    """
+
+    line: int
+    run_line: int
+    id: str
+    label: str
+    condition: Condition
+    run: str
+    uses: str
+    shell: str
+    directory: str
+    continue_on_error: Any
+    env: dict[str, str]
+    given: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job. `needs` are the jobs that it waits for, `matrix` its values, `shell` the default of its steps.
+
+    `secrets` are those that it hands to the workflow that it calls, `{"*": "inherit"}` for all.
+    """
+
+    name: str
+    line: int
+    needs: tuple[str, ...]
+    condition: Condition
+    continue_on_error: Any
+    uses: str
+    steps: tuple[Step, ...]
+    matrix: Any
+    env: dict[str, str]
+    given: dict[str, str]
+    secrets: dict[str, str]
+    shell: str
+    runs_on: str
+    outputs: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """`inputs` maps each input of a manual run to its default, `triggers` are the events that start it.
+
+    `follows` are the names of the workflows that it waits for (`workflow_run`).
+    """
+
+    path: str
+    name: str
+    jobs: dict[str, Job]
+    inputs: dict[str, Any]
+    triggers: tuple[str, ...]
+    follows: tuple[str, ...]
+    env: dict[str, str]
+
+    def finding(self, line: int, what: str) -> Finding:
+        """Return a finding in this file."""
+        return Finding(self.path, line, what)
+
+    def ancestors(self, name: str) -> list[str]:
+        """Return the jobs that a job needs, directly or through others, each after what it needs itself."""
+        order: list[str] = []
+
+        def visit(job: str) -> None:
+            for needed in self.jobs[job].needs:
+                if needed in self.jobs and needed not in order:
+                    visit(needed)
+                    order.append(needed)
+
+        visit(name)
+        return order
+
+
+class Rejected(Malformed):
+    """A workflow that GitHub does not take, whoever reads it."""
+
+
+def read(text: str, path: str) -> Workflow:
+    """Read a workflow. Malformed names `path` and the line."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise Malformed(f"{path}:{line}: not valid YAML: {error.problem}") from error
+    except yaml.YAMLError as error:  # a character that YAML has not
+        raise Malformed(f"{path}: not valid YAML: {error}") from error
+    top = _entries(root)
+    jobs = {
+        name: _job(name, line, node, _defaults(top))
+        for name, (line, node) in _entries(top.get("jobs", _NONE)[1]).items()
+    }
+    if not jobs:
+        raise Rejected(f"{path}: there are no jobs")
+    for job in jobs.values():
+        for needed in job.needs:
+            if needed not in jobs:
+                raise Rejected(f"{path}:{job.line}: {job.name} needs {needed}, which is not a job")
+    if any(job.name in _needed(jobs, job.name) for job in jobs.values()):
+        raise Rejected(f"{path}: the jobs need each other in a circle")
+    triggers = _plain(top.get("on", _NONE)[1])
+    names = triggers if isinstance(triggers, (list, dict)) else [triggers]
+    name = str(_plain(top.get("name", _NONE)[1]) or path)
+    awaited = _plain(
+        _entries(_entries(top.get("on", _NONE)[1]).get("workflow_run", _NONE)[1]).get("workflows", _NONE)[1]
+    )
+    follows = tuple(awaited) if isinstance(awaited, list) else ()
+    return Workflow(path, name, jobs, _inputs(top), tuple(map(str, names)), follows, _texts(top, "env"))
+
+
+def action_steps(text: str, path: str) -> tuple[Step, ...] | None:
+    """Read the steps of a composite action; None for another kind of action. Malformed names `path`."""
+    try:
+        top = _entries(yaml.compose(text, Loader=yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        raise Malformed(f"{path}: not valid YAML: {error}") from error
+    runs = _entries(top.get("runs", _NONE)[1])
+    composite = _plain(runs.get("using", _NONE)[1]) == "composite"
+    return tuple(_steps(runs.get("steps", _NONE)[1])) if composite else None
+
+
+def _job(name: str, line: int, node: yaml.Node | None, defaults: dict[str, str]) -> Job:
+    entries = _entries(node)
+    defaults = defaults | _defaults(entries)
+    needs = _plain(entries.get("needs", _NONE)[1])
+    return Job(
+        name=name,
+        line=line,
+        needs=tuple(needs) if isinstance(needs, list) else (needs,) if needs else (),
+        condition=_condition(entries),
+        continue_on_error=_plain(entries.get("continue-on-error", _NONE)[1]),
+        uses=str(_plain(entries.get("uses", _NONE)[1]) or ""),
+        steps=tuple(_steps(entries.get("steps", _NONE)[1], defaults.get("working-directory", ""))),
+        matrix=_plain(_entries(entries.get("strategy", _NONE)[1]).get("matrix", _NONE)[1]),
+        env=_texts(entries, "env"),
+        given=_texts(entries, "with"),
+        secrets=_texts(entries, "secrets"),
+        shell=defaults.get("shell", ""),
+        runs_on=str(_plain(entries.get("runs-on", _NONE)[1]) or ""),
+        outputs=_texts(entries, "outputs"),
+    )
+
+
+def _steps(node: yaml.Node | None, directory: str = "") -> Iterator[Step]:
+    for item in node.value if isinstance(node, yaml.SequenceNode) else ():
+        entries = _entries(item)
+        found = {key: str(_plain(value) or "") for key, (_, value) in entries.items()}
+        script = entries.get("run", _NONE)[1]
+        block = isinstance(script, yaml.ScalarNode) and script.style in ("|", ">")
+        yield Step(
+            line=item.start_mark.line + 1,
+            run_line=script.start_mark.line + block if script else 0,
+            id=found.get("id", ""),
+            label=found.get("name")
+            or found.get("id")
+            or found.get("uses")
+            or found.get("run", "").split("\n")[0],
+            condition=_condition(entries),
+            run=found.get("run", ""),
+            uses=found.get("uses", ""),
+            shell=found.get("shell", ""),
+            directory=posixpath.normpath(found.get("working-directory") or directory or "."),
+            continue_on_error=_plain(entries.get("continue-on-error", _NONE)[1]),
+            env=_texts(entries, "env"),
+            given=_texts(entries, "with"),
+        )
+
+
+def _texts(entries: dict[str, tuple[int, yaml.Node | None]], key: str) -> dict[str, str]:
+    """A mapping of texts; {"*": text} for one text in its place, such as `secrets: inherit`."""
+    found = _plain(entries.get(key, _NONE)[1])
+    if isinstance(found, dict):
+        return {name: "" if value is None else str(value) for name, value in found.items()}
+    return {"*": str(found)} if found else {}
+
+
+def _defaults(entries: dict[str, tuple[int, yaml.Node | None]]) -> dict[str, str]:
+    """What `defaults.run` says: the shell, the directory."""
+    return _texts(_entries(entries.get("defaults", _NONE)[1]), "run")
+
+
+def _condition(entries: dict[str, tuple[int, yaml.Node | None]]) -> Condition:
+    value = _plain(entries.get("if", _NONE)[1])
+    written = "" if value is None else str(value)
+    return Condition.of(written.lower() if isinstance(value, bool) else written)
+
+
+def _inputs(top: dict[str, tuple[int, yaml.Node | None]]) -> dict[str, Any]:
+    """Read `on.workflow_dispatch.inputs`. (`on` is a key like any other here: values are not yet typed.)"""
+    dispatch = _entries(_entries(top.get("on", _NONE)[1]).get("workflow_dispatch", _NONE)[1])
+    inputs = _entries(dispatch.get("inputs", _NONE)[1])
+    return {name: _plain(_entries(node).get("default", _NONE)[1]) for name, (_, node) in inputs.items()}
+
+
+_NONE: tuple[int, yaml.Node | None] = (0, None)
+
+
+def _entries(node: yaml.Node | None) -> dict[str, tuple[int, yaml.Node | None]]:
+    """The entries of a mapping by key as written, with the line of each; empty for anything else."""
+    if not isinstance(node, yaml.MappingNode):
+        return {}
+    return {str(key.value): (key.start_mark.line + 1, value) for key, value in node.value}
+
+
+def _plain(node: yaml.Node | None) -> Any:
+    if node is None:
+        return None
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(item) for item in node.value]
+    if isinstance(node, yaml.MappingNode):
+        return {str(key.value): _plain(value) for key, value in node.value}
+    if node.tag == "tag:yaml.org,2002:bool":
+        return str(node.value).lower() in {"true", "yes", "on"}
+    return None if node.tag == "tag:yaml.org,2002:null" else node.value
+
+
+def _needed(jobs: dict[str, Job], name: str) -> set[str]:
+    found: set[str] = set()
+    waiting = [*jobs[name].needs]
+    while waiting:
+        needed = waiting.pop()
+        if needed not in found:
+            found.add(needed)
+            waiting += jobs[needed].needs
+    return found
+
+
+def _given(inner: Step, outer: Step) -> Step:
+    """A step of a composite action, with what is given to the action in place of its inputs."""
+
+    def value(found: re.Match[str]) -> str:
+        return outer.given.get(found[1], found[0])
+
+    def filled(texts: dict[str, str]) -> dict[str, str]:
+        return {name: _INPUT.sub(value, text) for name, text in texts.items()}
+
+    return replace(inner, run=_INPUT.sub(value, inner.run), env=filled(inner.env), given=filled(inner.given))
+
+
+_INPUT = re.compile(r"\$\{\{\s*inputs\.([\w-]+)\s*\}\}")
+WORKFLOWS = ".github/workflows/"
+_DEEPEST = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A step, the file in which it stands, and the environment of its job there."""
+
+    path: str
+    step: Step
+    env: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """The workflows of a checkout by path.
+
+    `unread` are files that could not be read, with the reason; of those, GitHub itself refuses `refused`.
+    """
+
+    workflows: Mapping[str, Workflow]
+    unread: dict[str, str]
+    script: Script
+    refused: dict[str, str] = field(default_factory=dict)
+    _commands: dict[str, list[list[str]]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, checkout: Checkout) -> "Repository":
+        """Read the workflows of a checkout; other files are read when something calls them."""
+        paths = [file.path for file in checkout.tracked() if _is_workflow(file.path)]
+        return cls.read(paths, checkout.script)
+
+    @classmethod
+    def read(cls, paths: Iterable[str], script: Script) -> "Repository":
+        """Read the workflows among `paths`; `script` gives the text of a file."""
+        workflows, unread, refused = {}, dict[str, str](), dict[str, str]()
+        for path in filter(_is_workflow, paths):
+            try:
+                workflows[path] = read(script(path) or "", path)
+            except Malformed as problem:
+                unread[path] = str(problem)
+                if isinstance(problem, Rejected):
+                    refused[path] = str(problem)
+        return cls(workflows, unread, script, refused)
+
+    def called(self, uses: str) -> Workflow | None:
+        """The local workflow that a job calls; None for one elsewhere or one that is not there."""
+        return self.workflows.get(uses.removeprefix("./")) if uses.startswith("./") else None
+
+    def steps(self, path: str, steps: tuple[Step, ...], depth: int = 0) -> Iterator[Placed]:
+        """Yield steps with those of local composite actions in place of what calls them."""
+        for step in steps:
+            inner = self.action(step.uses) if step.uses.startswith("./") and depth < _DEEPEST else None
+            if inner is None:
+                yield Placed(path, step)
+            else:
+                yield from self.steps(inner[0], tuple(_given(each, step) for each in inner[1]), depth + 1)
+
+    def action(self, uses: str) -> tuple[str, tuple[Step, ...]] | None:
+        """Where a local composite action stands, and its steps; None when there is none at that path."""
+        for name in ("action.yml", "action.yaml"):
+            path = posixpath.normpath(f"{uses}/{name}")
+            text = self.script(path)
+            if text is not None:
+                try:
+                    steps = action_steps(text, path)
+                except Malformed as problem:
+                    self.unread[path] = str(problem)
+                    return None
+                return None if steps is None else (path, steps)
+        return None
+
+    def everything(self, workflow: Workflow, job: Job, depth: int = 0) -> Iterator[Placed]:
+        """Yield the steps of a job, and of the jobs of the local workflow that it calls."""
+        for placed in self.steps(workflow.path, job.steps):
+            yield replace(placed, env=workflow.env | job.env)
+        inner = self.called(job.uses) if depth < _DEEPEST else None
+        for each in inner.jobs.values() if inner else ():
+            yield from self.everything(inner, each, depth + 1)  # type: ignore[arg-type]
+
+    def commands(self, step: Step) -> list[list[str]]:
+        """The commands of a step and of what it calls in the checkout, each as its words."""
+        return self._commands_of(step.run, step.directory, frozenset())
+
+    def _commands_of(self, text: str, directory: str, seen: frozenset[str]) -> list[list[str]]:
+        key = f"{directory}\n{text}"
+        if key not in self._commands:
+            found, visited = list[list[str]](), [directory]
+            for words in map(shell.words, shell.commands(shell.parse(text))):
+                found.append(words)
+                if words[:1] == ["cd"] and len(words) == 2:
+                    visited.append(posixpath.join(visited[-1], words[1]))
+                for called in self._called_by(words, visited):
+                    if called not in seen:
+                        found += self._commands_of(called, directory, seen | {called})
+            self._commands[key] = found
+        return self._commands[key]
+
+    def _called_by(self, words: list[str], directories: list[str]) -> Iterator[str]:
+        """The scripts in shell, and the lines of recipes, that a command runs."""
+
+        def find(path: str) -> tuple[str, str] | None:
+            return found_in(directories, path, self.script)
+
+        for path, _ in shell.scripts_called(words):
+            if not path.endswith(OTHER_LANGUAGES) and (file := find(path)) is not None:
+                yield file[1]
+        for line in recipes.lines(words, find):
+            yield line.text
+
+    def others(self, step: Step) -> Iterator[tuple[str, str]]:
+        """The scripts of the checkout in another language that a step runs: path and text."""
+        for words in self.commands(step):
+            for path, _ in shell.scripts_called(words):
+                if path.endswith(OTHER_LANGUAGES) and (file := found_in([step.directory], path, self.script)):
+                    yield file
+
+    def first_script(self, text: str) -> str:
+        """The first script of the checkout that a script calls; empty when it calls none."""
+        for command in shell.commands(shell.parse(text)):
+            for path, _ in shell.scripts_called(shell.words(command)):
+                if self.script(path) is not None:
+                    return path
+        return ""
+
+
+def _is_workflow(path: str) -> bool:
+    return posixpath.dirname(path) + "/" == WORKFLOWS and path.endswith((".yml", ".yaml"))
