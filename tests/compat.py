@@ -62,9 +62,9 @@ def pythons() -> dict[str, str]:
     shims = Path.home() / ".pyenv/versions"
     places = [*shims.glob("*/bin/python"), *map(Path, filter(None, map(shutil.which, _names())))]
     for path in places:
-        told = run(str(path), "-c", "import sys; print(*sys.version_info[:2], sep='.')").stdout.strip()
-        if re.fullmatch(r"3\.\d+", told) and int(told[2:]) >= 11:
-            found.setdefault(f"python{told}", str(path))
+        version = run(str(path), "-c", "import sys; print(*sys.version_info[:2], sep='.')").stdout.strip()
+        if re.fullmatch(r"3\.\d+", version) and int(version[2:]) >= 11:
+            found.setdefault(f"python{version}", str(path))
     return found
 
 

@@ -43,7 +43,7 @@ def virtual_environment(
 def run(
     *command: str, at: Path | None = None, environ: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program without what this process was told by its environment."""
+    """Run a program without the variables of this process."""
     clean = {name: value for name, value in os.environ.items() if not FOREIGN.fullmatch(name)}
     return subprocess.run(
         command,
@@ -59,8 +59,8 @@ def run(
 def done(*command: str, at: Path | None = None, code: int = 0) -> str:
     """Run a program that has to end with this exit code; return what it printed."""
     ended = run(*command, at=at)
-    told = f"{' '.join(command)}\nexit {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
-    assert ended.returncode == code, told
+    output = f"{' '.join(command)}\nexit {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
+    assert ended.returncode == code, output
     return ended.stdout
 
 

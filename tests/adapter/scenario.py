@@ -90,8 +90,8 @@ class Run:
     def outcomes(self) -> dict[str, str]:
         return {check["id"]: check["outcome"] for check in self.model["checks"]}
 
-    def told(self) -> str:
-        """Everything that the run told: its output and the summary of its report."""
+    def output(self) -> str:
+        """The exit code and both streams, for the message of an assertion."""
         return f"exit {self.code}\n{self.out}\n{self.err}"
 
 
@@ -190,7 +190,7 @@ class Suite:
             err=self.wrote(".stderr"),
             root=self.root,
         )
-        assert not hung, f"the run hung: {run.told()}"
+        assert not hung, f"the run hung: {run.output()}"
         return run
 
     def ledger(self, environment: str = "local") -> list[dict[str, Any]]:

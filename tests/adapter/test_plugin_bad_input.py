@@ -42,7 +42,7 @@ CASES: dict[str, tuple[list[str], dict[str, str | None], list[str]]] = {
     "unknown ledger": (["--readiness-ledger", "ftp://x"], {}, ["ftp://x", "allowed: file:PATH"]),
     "ledger is a directory": ([], {".readiness/local.jsonl/x": ""}, [".readiness/local.jsonl"]),
     "report is a directory": ([], {"reports/readiness.json/x": ""},
-                              ["reports/.readiness.json", "the reports cannot be written"]),
+                              ["reports/readiness.json", "the reports cannot be written"]),
     "suite with NUL": ([], {"readiness.toml": PLAN.replace('"smoke"', r'"smo\u0000ke"')},
                        ["readiness.toml: suite", "NUL"]),
     "suite of a long name": ([], {"readiness.toml": PLAN.replace("smoke", "s" * 5000)},
@@ -69,7 +69,7 @@ CASES: dict[str, tuple[list[str], dict[str, str | None], list[str]]] = {
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else value,
 )
 def test_bad_input(suite: Suite, case: str, workers: tuple[str, ...]) -> None:
-    args, files, told = CASES[case]
+    args, files, parts = CASES[case]
     suite.checks(IMPORTED + PASSING)
     suite.write("smoke/conftest.py", SENDS)
     for name, text in files.items():
@@ -78,10 +78,10 @@ def test_bad_input(suite: Suite, case: str, workers: tuple[str, ...]) -> None:
         else:
             suite.write(name, text)
     run = suite.run(*args, *workers)
-    assert run.code == 4, run.told()
+    assert run.code == 4, run.output()
     message = run.err[run.err.index("ERROR:") :].strip()
     assert len(message.splitlines()) <= 3, message
-    for part in told:
+    for part in parts:
         assert part in message
     assert "Traceback" not in run.out + run.err
     assert not (suite.root / "imported").exists(), "nothing is collected"
@@ -98,7 +98,7 @@ def test_a_pipe_is_refused_at_once(suite: Suite, name: str, workers: tuple[str, 
     (suite.root / name).unlink(missing_ok=True)
     os.mkfifo(suite.root / name)
     run = suite.run(*workers)
-    assert run.code == 4, run.told()
+    assert run.code == 4, run.output()
     assert "not a regular file" in run.err
     assert "Traceback" not in run.out + run.err
     assert not (suite.root / "imported").exists()
@@ -111,7 +111,7 @@ def test_no_control_character_of_an_option_reaches_the_terminal(
 ) -> None:
     suite.checks(IMPORTED + PASSING)
     run = suite.run(option, value, "--gate")
-    assert run.code == 4, run.told()
+    assert run.code == 4, run.output()
     assert "a control character" in run.err
     assert not {"\x1b", "\x9b", "\x07"} & {*run.out, *run.err}
     assert "Traceback" not in run.out + run.err
@@ -139,7 +139,7 @@ def test_profile_by_path(suite: Suite) -> None:
     suite.checks(SHOWS_URL)
     suite.write("any.toml", LOCAL.replace('"local"', '"other"').replace("127.0.0.1:9", "127.0.0.1:10"))
     run = suite.run("--env", "./any.toml")
-    assert run.code == 0, run.told()
+    assert run.code == 0, run.output()
     assert run.check("health/url")["evidence"][0]["value"] == "http://127.0.0.1:10"
     assert run.model["environment"] == "other"
     assert len(suite.ledger("other")) == 1
@@ -155,5 +155,5 @@ def test_variable_overrides_the_profile(suite: Suite) -> None:
 def test_a_gate_that_runs_no_check_is_refused(suite: Suite, option: str) -> None:
     suite.checks("@pytest.mark.p0\ndef test_up(evidence): passing(evidence)")
     run = suite.run("--gate", option)
-    assert run.code == 4, run.told()
+    assert run.code == 4, run.output()
     assert "--gate judges a run, and this one runs no check" in run.err + run.out

@@ -8,7 +8,7 @@ import pytest
 from tests.adapter.scenario import HTML, Suite
 from tests.adapter.test_plugin_exit_codes import WORKERS
 
-#: What a check's own code does wrong -> what is told of it.
+#: What a check's own code does wrong -> what is said of it.
 OWN_FAULTS = {
     "nome()": "NameError: name 'nome' is not defined",
     "len(5)": "TypeError: object of type 'int' has no len()",
@@ -108,11 +108,11 @@ def test_a_fault_is_that_of_its_author(
     names = _checks(suite, ports, bodies)
     run = suite.run("--reruns=0")
     found = {name: (run.check(name)["class"], run.check(name)["outcome"]) for name in names}
-    assert found == dict.fromkeys(names, (failure_class, "failed")), run.told()
-    for name, told in zip(names, bodies.values(), strict=True):
-        assert told in run.check(name)["summary"], name
+    assert found == dict.fromkeys(names, (failure_class, "failed")), run.output()
+    for name, expected in zip(names, bodies.values(), strict=True):
+        assert expected in run.check(name)["summary"], name
         assert run.check(name)["where"].startswith("smoke/test_checks.py:"), name
-    assert (run.code, run.verdict) == (code, "BROKEN" if code == 1 else "NO_VERDICT"), run.told()
+    assert (run.code, run.verdict) == (code, "BROKEN" if code == 1 else "NO_VERDICT"), run.output()
     assert run.model["exit_code"] == run.code
 
 
@@ -121,7 +121,7 @@ def test_a_check_error_names_what_to_fix(suite: Suite, workers: tuple[str, ...])
     _checks(suite, "", {"nome()": ""})
     run = suite.run(*workers, plugins=HTML)
     blocker = run.model["blockers"][0]
-    assert (run.code, blocker["class"]) == (6, "CHECK_ERROR"), run.told()
+    assert (run.code, blocker["class"]) == (6, "CHECK_ERROR"), run.output()
     line = (suite.root / "smoke/test_checks.py").read_text().splitlines().index("    nome()") + 1
     assert blocker["next_action"].startswith(f"fix the check: smoke/test_checks.py:{line}"), blocker
     for name in ("readiness.md", "readiness.html"):
@@ -132,7 +132,7 @@ def test_a_check_error_names_what_to_fix(suite: Suite, workers: tuple[str, ...])
 def test_a_check_error_of_a_p1_degrades(suite: Suite) -> None:
     _checks(suite, "", {"nome()": ""}, "p1")
     run = suite.run()
-    assert (run.code, run.verdict) == (2, "DEGRADED"), run.told()
+    assert (run.code, run.verdict) == (2, "DEGRADED"), run.output()
 
 
 @pytest.mark.parametrize(
@@ -148,8 +148,8 @@ def test_a_check_error_of_a_p1_degrades(suite: Suite) -> None:
 def test_what_pytest_itself_fails_is_no_fault_of_the_platform(suite: Suite, body: str) -> None:
     suite.checks(body if "p0" in body else f"@pytest.mark.p0\n{body}")
     run = suite.run()
-    assert run.check("health/up")["class"] == "CHECK_ERROR", run.told()
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert run.check("health/up")["class"] == "CHECK_ERROR", run.output()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
 
 
 def test_the_worst_of_several_parts_decides(suite: Suite) -> None:
@@ -161,7 +161,7 @@ def test_the_worst_of_several_parts_decides(suite: Suite) -> None:
         with subtests.test("second"): assert False, "not there"
     """)
     run = suite.run()
-    assert (run.code, run.check("health/parts")["class"]) == (1, "PLATFORM_BUG"), run.told()
+    assert (run.code, run.check("health/parts")["class"]) == (1, "PLATFORM_BUG"), run.output()
 
 
 def test_a_class_that_no_exception_may_have_is_not_believed(suite: Suite) -> None:
@@ -180,5 +180,5 @@ def test_a_class_that_no_exception_may_have_is_not_believed(suite: Suite) -> Non
         raise kind
     """)
     run = suite.run()
-    assert [check["class"] for check in run.model["checks"]] == ["CHECK_ERROR"] * 2, run.told()
+    assert [check["class"] for check in run.model["checks"]] == ["CHECK_ERROR"] * 2, run.output()
     assert run.code == 6

@@ -48,7 +48,7 @@ def test_what_is_down_stops_what_needs_it(suite: Suite, workers: tuple[str, ...]
     suite.checks(TOUCH + HEALTH.format(fate="raise ConnectionRefusedError('refused to connect')"))
     suite.checks(TOUCH + LATER, "smoke/test_later.py", phase="work")
     run = suite.run(*workers)
-    assert run.code == 1, run.told()
+    assert run.code == 1, run.output()
     assert run.outcomes() == {
         "health/api": "failed",
         "work/call": "not-run",
@@ -76,7 +76,7 @@ def test_flaky_health_takes_nothing_down(suite: Suite) -> None:
     suite.checks(TOUCH + HEALTH.format(fate=fate))
     suite.checks(TOUCH + LATER, "smoke/test_later.py", phase="work")
     run = suite.run()
-    assert run.outcomes()["health/api"] == "flaky", run.told()
+    assert run.outcomes()["health/api"] == "flaky", run.output()
     assert run.outcomes()["work/refund"] == "passed"
 
 
@@ -85,7 +85,7 @@ def test_crashed_health_takes_down_what_it_establishes(suite: Suite) -> None:
     suite.checks(TOUCH + LATER, "smoke/test_later.py", phase="work")
     run = suite.run("-n2")
     assert "api is down (health/api: not run to its end: worker" in run.check("work/call")["summary"], (
-        run.told()
+        run.output()
     )
 
 
@@ -101,7 +101,7 @@ def test_declared_absent(suite: Suite) -> None:
         passing(evidence)
     """)
     run = suite.run()
-    assert (run.code, run.verdict) == (0, "READY"), run.told()
+    assert (run.code, run.verdict) == (0, "READY"), run.output()
     check = run.check("health/extra")
     assert (check["outcome"], check["applicable"], check["class"]) == ("skipped", False, None)
     assert "extra.reachable is false" in check["summary"]
@@ -122,7 +122,7 @@ def test_absent_p0_leaves_the_question_open_unless_covered(suite: Suite) -> None
     assert suite.run().code == 6
     suite.checks(checks.format(cover=', covered_by="health/counted"'))
     run = suite.run()
-    assert (run.code, run.verdict) == (0, "READY"), run.told()
+    assert (run.code, run.verdict) == (0, "READY"), run.output()
 
 
 @WORKERS
@@ -135,14 +135,14 @@ def test_declared_but_missing_secret_degrades(suite: Suite, workers: tuple[str, 
     """
     suite.checks(checks.format(severity="p1"))
     run = suite.run(*workers)
-    assert (run.code, run.verdict) == (2, "DEGRADED"), run.told()
+    assert (run.code, run.verdict) == (2, "DEGRADED"), run.output()
     check = run.check("health/token")
     assert (check["outcome"], check["class"]) == ("skipped", "SETUP_ERROR")
     assert "environment variable SCENARIO_TOKEN is not set" in check["summary"]
     suite.checks(checks.format(severity="p0"))
     assert suite.run().code == 6
     run = suite.run(*workers, environ={"SCENARIO_TOKEN": "not-a-real-token"})
-    assert (run.code, run.verdict) == (0, "READY"), run.told()
+    assert (run.code, run.verdict) == (0, "READY"), run.output()
 
 
 def test_missing_secret_of_no_capability_is_a_setup_error(suite: Suite) -> None:
@@ -152,7 +152,7 @@ def test_missing_secret_of_no_capability_is_a_setup_error(suite: Suite) -> None:
         environment.secret("auth.token")
     """)
     run = suite.run()
-    assert (run.code, run.check("health/token")["class"]) == (6, "SETUP_ERROR"), run.told()
+    assert (run.code, run.check("health/token")["class"]) == (6, "SETUP_ERROR"), run.output()
 
 
 DRILL = """
@@ -175,18 +175,18 @@ def test_revokes(evidence):
 def test_drills_are_asked_for(suite: Suite) -> None:
     suite.checks(DRILL)
     run = suite.run()
-    assert (run.code, run.verdict) == (0, "READY"), run.told()
+    assert (run.code, run.verdict) == (0, "READY"), run.output()
     assert "--drills" in run.check("health/rotates")["summary"]
     assert run.check("health/rotates")["applicable"] is False
     run = suite.run("--drills")
-    assert set(run.outcomes().values()) == {"passed"}, run.told()
+    assert set(run.outcomes().values()) == {"passed"}, run.output()
 
 
 def test_protected_environment_refuses_drills(suite: Suite) -> None:
     suite.checks(DRILL)
     suite.write("environments/local.toml", LOCAL.replace("live = false", "live = false\nprotected = true"))
     run = suite.run("--drills")
-    assert run.code == 4, run.told()
+    assert run.code == 4, run.output()
     assert "environment 'local' is protected" in run.err
     assert suite.run().code == 0
 
@@ -198,8 +198,8 @@ def test_unknown_capability_is_refused_when_the_suite_is_complete(
     suite.checks(TOUCH + LATER, "smoke/test_later.py", phase="work")
     run = suite.run(*asked)
     if asked:
-        assert run.code == 0, run.told()
+        assert run.code == 0, run.output()
     else:
-        assert run.code == 4, run.told()
+        assert run.code == 4, run.output()
         assert "unknown capability 'api'" in run.err
         assert "allowed: drill, extra, money, token" in run.err

@@ -57,7 +57,7 @@ def test_no_control_reaches_terminal_or_report(suite: Suite, args: tuple[str, ..
         )
     )
     run = suite.run(*args, plugins=HTML)
-    assert run.code == 1, run.told()
+    assert run.code == 1, run.output()
     assert not raw_controls(run)
     assert "FAKE READY" in run.out
 

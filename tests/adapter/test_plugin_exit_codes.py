@@ -63,14 +63,14 @@ def test_verdict_is_the_exit_status(
 ) -> None:
     suite.checks(checks)
     run = suite.run(*workers)
-    assert (run.code, run.verdict, run.model["exit_code"]) == (code, verdict, code), run.told()
+    assert (run.code, run.verdict, run.model["exit_code"]) == (code, verdict, code), run.output()
 
 
 @WORKERS
 def test_reports_that_cannot_be_written_leave_no_verdict(suite: Suite, workers: tuple[str, ...]) -> None:
     suite.checks(REPORT_FAILS)
     run = suite.run(*workers)
-    assert run.code == 6, run.told()
+    assert run.code == 6, run.output()
     assert "readiness: NO_VERDICT" in run.out
     assert "reports cannot be written" in run.out
     assert "Traceback" not in run.out + run.err
@@ -90,7 +90,7 @@ def test_own_failure_is_shown_and_exits_3(suite: Suite) -> None:
     """,
     )
     run = suite.run()
-    assert (run.code, run.verdict, run.model["exit_code"]) == (3, "NO_VERDICT", 3), run.told()
+    assert (run.code, run.verdict, run.model["exit_code"]) == (3, "NO_VERDICT", 3), run.output()
     assert "readiness: internal error" in run.out
     assert "ZeroDivisionError: ours" in run.out
 
@@ -99,7 +99,7 @@ def test_own_failure_is_shown_and_exits_3(suite: Suite) -> None:
 def test_usage_error_exits_4(suite: Suite, workers: tuple[str, ...]) -> None:
     suite.checks("@pytest.mark.p0\n@pytest.mark.goal('G-99')\ndef test_up(): pass")
     run = suite.run(*workers)
-    assert run.code == 4, run.told()
+    assert run.code == 4, run.output()
     assert "unknown goal 'G-99'" in run.err + run.out
 
 
@@ -107,7 +107,7 @@ def test_usage_error_exits_4(suite: Suite, workers: tuple[str, ...]) -> None:
 def test_degraded_exit_code_can_be_chosen(suite: Suite, chosen: str, code: int) -> None:
     suite.checks(P1_FAILS)
     run = suite.run("--degraded-exit-code", chosen)
-    assert (run.code, run.verdict) == (code, "DEGRADED"), run.told()
+    assert (run.code, run.verdict) == (code, "DEGRADED"), run.output()
 
 
 @pytest.mark.parametrize("chosen", ["6", "3", "-1", "x"])
@@ -120,7 +120,7 @@ def test_degraded_exit_code_cannot_be_mistaken_for_another(suite: Suite, chosen:
 
 def test_nothing_collected_is_no_verdict(suite: Suite) -> None:
     run = suite.run()
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
 
 
 def test_rerunfailures_own_status_never_leaves(suite: Suite) -> None:
@@ -131,13 +131,13 @@ def test_rerunfailures_own_status_never_leaves(suite: Suite) -> None:
         if request.node.execution_count == 1: raise ConnectionResetError
     """)
     run = suite.run("--fail-on-flaky")
-    assert (run.code, run.verdict) == (0, "READY"), run.told()
+    assert (run.code, run.verdict) == (0, "READY"), run.output()
 
 
 def test_chosen_status_stays(suite: Suite) -> None:
     suite.checks("@pytest.mark.p0\ndef test_up():\n    pytest.exit('enough', returncode=42)")
     run = suite.run()
-    assert (run.code, run.verdict) == (42, "NO_VERDICT"), run.told()
+    assert (run.code, run.verdict) == (42, "NO_VERDICT"), run.output()
 
 
 @WORKERS
@@ -145,10 +145,10 @@ def test_failed_test_outside_the_suite_is_never_0(suite: Suite, workers: tuple[s
     suite.checks(PASSING)
     suite.write("tests/test_other.py", "def test_other(): assert False")
     run = suite.run("smoke", "tests", *workers)
-    assert (run.code, run.verdict, run.model["exit_code"]) == (1, "READY", 1), run.told()
+    assert (run.code, run.verdict, run.model["exit_code"]) == (1, "READY", 1), run.output()
 
 
 def test_a_run_without_pytests_cache_has_its_verdict(suite: Suite) -> None:
     suite.checks("@pytest.mark.p0\ndef test_up(evidence):\n    passing(evidence)\n")
     run = suite.run("-p", "no:cacheprovider")
-    assert (run.code, run.verdict) == (0, "READY"), run.told()
+    assert (run.code, run.verdict) == (0, "READY"), run.output()

@@ -79,7 +79,7 @@ def test_a_partial_run_that_is_killed_leaves_the_full_answer_alone(ready: Suite)
 def test_a_conftest_that_ends_the_run_leaves_no_older_answer(ready: Suite, conftest: str) -> None:
     ready.write("smoke/conftest.py", conftest)
     run = ready.run()
-    assert run.verdict == "NO_VERDICT", run.told()
+    assert run.verdict == "NO_VERDICT", run.output()
 
 
 USAGE_ERRORS = {
@@ -105,7 +105,7 @@ def test_a_usage_error_leaves_the_full_answer_alone(
     before = _reports(ready)
     ready.write("conftest.py", conftest)
     run = ready.run("smoke", *args, plugins=HTML)
-    assert run.code == 4, run.told()
+    assert run.code == 4, run.output()
     assert _reports(ready) == before
     if args != ("--degraded-exit-code=x",):  # refused before anything of ours is loaded
         assert (run.verdict, run.model["exit_code"]) == ("NO_VERDICT", 4), run.model["reasons"]
@@ -124,7 +124,7 @@ def test_what_asks_for_no_answer_leaves_it_alone(ready: Suite, args: tuple[str, 
     ready.write("tests/test_other.py", "def test_other(): pass")
     ready.write("conftest.py", ADDS_OPTION)
     run = ready.run(*args, plugins=HTML)
-    assert run.code == 0, run.told()
+    assert run.code == 0, run.output()
     assert _reports(ready) == before
     assert not (ready.root / "reports/partial").exists()
 
@@ -133,7 +133,7 @@ def test_an_option_of_a_conftest_that_looked_like_a_full_run(ready: Suite) -> No
     before = _reports(ready)
     ready.write("conftest.py", ADDS_OPTION)
     run = ready.run("--target", "smoke", "smoke/test_checks.py::test_up")
-    assert (run.code, run.verdict, run.model["scope"]) == (0, "READY", "partial"), run.told()
+    assert (run.code, run.verdict, run.model["scope"]) == (0, "READY", "partial"), run.output()
     assert _reports(ready) == before
 
 
@@ -141,5 +141,5 @@ def test_an_option_of_a_conftest_that_looked_like_a_full_run(ready: Suite) -> No
 def test_a_copy_that_a_conftest_forks_is_no_second_run(ready: Suite, where: str) -> None:
     ready.write(where, "import os; os.fork()")
     run = ready.run()
-    assert (run.code, run.verdict) == (0, "READY"), run.told()
+    assert (run.code, run.verdict) == (0, "READY"), run.output()
     assert len(ready.ledger()) == 2

@@ -20,7 +20,7 @@ def test_eventually_records_how_long_it_took(suite: Suite) -> None:
         eventually(lambda: [], within=0.05, every=0.01, what="the score")
     """)
     run = suite.run()
-    assert run.code == 2, run.told()
+    assert run.code == 2, run.output()
     (entry,) = run.check("health/comes")["evidence"]
     assert (entry["kind"], entry["name"], entry["unit"], entry["limit"]) == (
         "figure",
@@ -44,7 +44,7 @@ def test_facts_of_the_plan(suite: Suite) -> None:
             plan_facts["connections"] = 1
     """)
     run = suite.run()
-    assert (run.code, run.check("health/budget")["evidence"][0]["value"]) == (0, 85), run.told()
+    assert (run.code, run.check("health/budget")["evidence"][0]["value"]) == (0, 85), run.output()
 
 
 def test_inventory_of_the_plan(suite: Suite) -> None:
@@ -59,7 +59,7 @@ def test_inventory_of_the_plan(suite: Suite) -> None:
         evidence.figure("inventory/shop/cpu", 256, expected=512)
     """)
     run = suite.run()
-    assert run.code == 0, run.told()
+    assert run.code == 0, run.output()
     assert run.model["inventory"][0]["observed"] == {"cpu": 256}
 
 
@@ -78,7 +78,7 @@ def test_figures_of_any_type_travel(suite: Suite) -> None:
         evidence.note(pathlib.Path("x"))
     """)
     run = suite.run("-n2")
-    assert run.code == 0, run.told()
+    assert run.code == 0, run.output()
     figure, evaluated, note = run.check("health/types")["evidence"]
     assert figure["expected"] == {"Kind.ODD": [1, "2.5"]}
     assert figure["limit"] == "inf"
@@ -108,7 +108,7 @@ def test_real_httpx_responses(suite: Suite) -> None:
         evidence.exchange(SimpleNamespace(request=prepared, status_code=200, headers={}, content=b"done"))
     """)
     run = suite.run()
-    assert run.code == 0, run.told()
+    assert run.code == 0, run.output()
     post, stream, put, pieces = run.check("health/exchange")["evidence"]
     assert (pieces["request"]["body"], pieces["response"]["body"]) == ("", "done")
     assert (put["request"]["body"], put["response"]["body"]) == ("as requests has it", "done")

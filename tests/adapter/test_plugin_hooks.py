@@ -43,7 +43,7 @@ def test_environment_hook_fills_the_profile_in(suite: Suite, workers: tuple[str,
         evidence.figure("frozen", repr(environment))
     """)
     run = suite.run(*workers)
-    assert run.code == 0, run.told()
+    assert run.code == 0, run.output()
     values = [entry["value"] for entry in run.check("health/url")["evidence"]]
     assert values == ["http://127.0.0.1:12", 21, "yes", "Environment('local')"]
     assert suite.wrote("calls") == "local http://127.0.0.1:9\n", "once, and not on workers"
@@ -84,7 +84,7 @@ def test_environment_hook_that_answers_nonsense(suite: Suite) -> None:
     suite.write("conftest.py", OVERLAY.replace('"http://127.0.0.1:12"', '"nowhere"'))
     suite.checks(PASSING)
     run = suite.run()
-    assert run.code == 4, run.told()
+    assert run.code == 4, run.output()
     assert "hook pytest_readiness_environment: api.url" in run.err
     assert (suite.root / "stopped").exists(), "what was started ends all the same"
 
@@ -96,7 +96,7 @@ def test_usage_error_of_the_environment_hook(suite: Suite) -> None:
     )
     suite.checks(PASSING)
     run = suite.run()
-    assert (run.code, run.model["reasons"]) == (4, ["usage error: no pooler here"]), run.told()
+    assert (run.code, run.model["reasons"]) == (4, ["usage error: no pooler here"]), run.output()
 
 
 @WORKERS
@@ -104,7 +104,7 @@ def test_build_that_changes_during_the_run(suite: Suite, workers: tuple[str, ...
     suite.write("smoke/conftest.py", IDENTITY.replace("ANSWER", "return {'api': f'build-{asked}', 'b': ''}"))
     suite.checks(PASSING)
     run = suite.run(*workers)
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
     assert "the build of api changed during the run: build-1 -> build-2" in run.model["reasons"][0]
     assert suite.wrote("asked") == "xx"
 
@@ -113,7 +113,7 @@ def test_build_that_stays(suite: Suite) -> None:
     suite.write("smoke/conftest.py", IDENTITY.replace("ANSWER", "return {'api': 'build-1', 'b': None}"))
     suite.checks(PASSING)
     run = suite.run()
-    assert (run.code, run.model["build_identity"]) == (0, {"api": "build-1", "b": ""}), run.told()
+    assert (run.code, run.model["build_identity"]) == (0, {"api": "build-1", "b": ""}), run.output()
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_unknown_build_is_noted(suite: Suite, answer: str, note: str) -> None:
     suite.write("smoke/conftest.py", IDENTITY.replace("ANSWER", answer))
     suite.checks(PASSING)
     run = suite.run()
-    assert (run.code, run.verdict) == (0, "READY"), run.told()
+    assert (run.code, run.verdict) == (0, "READY"), run.output()
     assert any(note in line for line in run.model["notes"]), run.model["notes"]
 
 
@@ -146,12 +146,12 @@ def test_classify_hook(suite: Suite) -> None:
         raise AssertionError("503 UPSTREAM")
     """)
     run = suite.run()
-    assert (run.code, run.check("health/up")["class"]) == (6, "EXTERNAL_OUTAGE"), run.told()
+    assert (run.code, run.check("health/up")["class"]) == (6, "EXTERNAL_OUTAGE"), run.output()
 
 
 def test_classify_hook_that_answers_nonsense(suite: Suite) -> None:
     suite.write("smoke/conftest.py", "def pytest_readiness_classify(exception): return 'OOPS'")
     suite.checks("@pytest.mark.p0\ndef test_up(): assert False")
     run = suite.run()
-    assert run.code == 3, run.told()
+    assert run.code == 3, run.output()
     assert "pytest_readiness_classify returned 'OOPS'; allowed: PLATFORM_BUG" in run.out + run.err

@@ -110,7 +110,7 @@ def test_a_failure_that_a_hook_hides_counts(suite: Suite, hook: str, workers: tu
     suite.checks(P0_FAILS)
     suite.write("conftest.py", "import pytest\n" + textwrap.dedent(hook))
     run = suite.run(*workers)
-    assert (run.code, run.verdict, run.model["exit_code"]) == (1, "BROKEN", 1), run.told()
+    assert (run.code, run.verdict, run.model["exit_code"]) == (1, "BROKEN", 1), run.output()
     assert "PLATFORM_BUG" in {check["class"] for check in run.model["checks"]}
 
 
@@ -133,6 +133,9 @@ NEVER_READY = {
     "item": "def pytest_pycollect_makeitem(name):\n    if name.startswith('test_'): return []",
     "parameters": "def pytest_generate_tests(metafunc):\n"
     "    metafunc.fixturenames.append('x'); metafunc.parametrize('x', [])",
+    "function": "def pytest_itemcollected(item): item.runtest = lambda: None",
+    "function-measures": "def pytest_runtest_setup(item):\n"
+    "    item.runtest = lambda: item.funcargs['evidence'].evaluated('x')",
     "items": "def pytest_collection_finish(session): session.items.clear()",
     "skip": "import pytest\ndef pytest_itemcollected(item): item.add_marker(pytest.mark.skip(reason='x'))",
     "xfail": "import pytest\ndef pytest_itemcollected(item): item.add_marker(pytest.mark.xfail)",
@@ -144,7 +147,97 @@ def test_a_check_that_a_hook_keeps_from_running_is_open(suite: Suite, hook: str)
     suite.checks(P0_FAILS)
     suite.write("conftest.py", hook)
     run = suite.run()
-    assert (run.code, run.verdict, run.model["exit_code"]) == (6, "NO_VERDICT", 6), run.told()
+    assert (run.code, run.verdict, run.model["exit_code"]) == (6, "NO_VERDICT", 6), run.output()
+
+
+#: Each drops ``test_down`` or the class ``TestDown`` and leaves what else is in the module.
+DROPS = {
+    "item": "def pytest_pycollect_makeitem(name):\n    if name in GONE: return []",
+    "item-after": "@pytest.hookimpl(wrapper=True)\ndef pytest_pycollect_makeitem(name):\n"
+    "    found = yield\n    return None if name in GONE else found",
+    "report": "@pytest.hookimpl(wrapper=True, tryfirst=True)\ndef pytest_make_collect_report():\n"
+    "    report = yield\n    report.result = [one for one in report.result if one.name not in GONE]\n"
+    "    return report",
+    "module": "collect = pytest.Module.collect\n"
+    "def fewer(self): return [one for one in collect(self) if one.name not in GONE]\n"
+    "@pytest.fixture(autouse=True, scope='session')\ndef back():\n    pytest.Module.collect = collect\n"
+    "pytest.Module.collect = fewer",
+}
+DOWN = {
+    "function": "@pytest.mark.p0\ndef test_down(): assert False",
+    "class": "@pytest.mark.p0\nclass TestDown:\n    @staticmethod\n    def test_it(): assert False",
+}
+
+
+@WORKERS
+@pytest.mark.parametrize("hook", DROPS.values(), ids=DROPS.keys())
+@pytest.mark.parametrize("down", DOWN.values(), ids=DOWN.keys())
+def test_a_check_that_a_hook_drops_is_missed(
+    suite: Suite, hook: str, down: str, workers: tuple[str, ...]
+) -> None:
+    suite.checks(f"@pytest.mark.p0\ndef test_up(evidence): passing(evidence)\n{down}\n")
+    suite.write("conftest.py", f"import pytest\nGONE = {{'test_down', 'TestDown'}}\n{hook}")
+    run = suite.run(*workers)
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    assert "own: not collected: a hook leaves it out" in run.model["reasons"][0]
+
+
+def test_what_pytest_makes_no_test_of_is_not_missed(suite: Suite) -> None:
+    suite.checks("""
+        import abc, unittest
+
+        class Base:
+            __test__ = False
+            def test_inherited(self, evidence): passing(evidence)
+
+        @pytest.mark.p0
+        class TestIt(Base):
+            __test__ = True
+            test_data = [1, 2]
+            @staticmethod
+            @pytest.mark.parametrize("way", ["a", "b"])
+            def test_static(evidence, way): passing(evidence)
+            @classmethod
+            def test_class(cls, evidence): passing(evidence)
+
+        class TestAbstract(abc.ABC):
+            @abc.abstractmethod
+            def test_it(self): pass
+
+        @pytest.fixture
+        def test_client(): pass
+    """)
+    run = suite.run()
+    assert (run.code, run.verdict) == (0, "READY"), run.output()
+
+
+THREAD = """
+@pytest.mark.p0
+def test_up(evidence):
+    passing(evidence)
+    thread = threading.Thread(target=lambda: 1 / 0)
+    thread.start()
+    thread.join()
+"""
+TAKES_OUT = """
+def pytest_collection_finish(session):
+    manager = session.config.pluginmanager
+    if manager.get_plugin("readiness-{part}"):
+        manager.unregister(name="readiness-{part}")
+"""
+
+
+@WORKERS
+@pytest.mark.parametrize(
+    "part", ["channels", "collector", "gate", "limits", "listener", "recorder", "start", "tally"]
+)
+def test_a_part_that_a_conftest_takes_out_leaves_no_verdict(
+    suite: Suite, part: str, workers: tuple[str, ...]
+) -> None:
+    suite.checks(THREAD)
+    suite.write("conftest.py", TAKES_OUT.format(part=part))
+    run = suite.run(*workers)
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
 
 
 @pytest.mark.parametrize("hook", ["pytest_sessionfinish", "pytest_terminal_summary", "pytest_unconfigure"])
@@ -153,13 +246,13 @@ def test_a_hook_that_fails_at_the_end_is_shown(suite: Suite, hook: str) -> None:
     suite.write("conftest.py", f"def {hook}():\n    1 / 0")
     run = suite.run()
     expected = (6, "NO_VERDICT") if hook == "pytest_sessionfinish" else (0, "READY")
-    assert (run.code, run.verdict) == expected, run.told()
+    assert (run.code, run.verdict) == expected, run.output()
     assert run.model["exit_code"] == run.code
-    assert "ZeroDivisionError" in run.told() + run.model["reasons"][0]
+    assert "ZeroDivisionError" in run.output() + run.model["reasons"][0]
 
 
 def test_a_figure_that_no_text_holds_is_still_evidence(suite: Suite) -> None:
     suite.checks("@pytest.mark.p0\ndef test_up(evidence): evidence.figure('n', -10**5000, limit=[10**5000])")
     run = suite.run()
-    assert (run.code, run.verdict) == (0, "READY"), run.told()
+    assert (run.code, run.verdict) == (0, "READY"), run.output()
     assert run.check("health/up")["evidence"][0]["value"] == "an integer of 16610 bits"

@@ -68,7 +68,7 @@ def test_a_run_without_pages_takes_an_older_page_away(suite: Suite) -> None:
 def test_a_run_that_cannot_be_recorded_leaves_no_verdict(suite: Suite, workers: tuple[str, ...]) -> None:
     suite.checks(PASSING + TAKES_THE_LEDGER_AWAY)
     run = suite.run(*workers, plugins=HTML)
-    assert (run.code, run.verdict, run.model["exit_code"]) == (6, "NO_VERDICT", 6), run.told()
+    assert (run.code, run.verdict, run.model["exit_code"]) == (6, "NO_VERDICT", 6), run.output()
     assert ".readiness/local.jsonl: cannot be " in run.model["reasons"][0]
     assert not (suite.root / "reports/results.html").exists()
     assert "READY  " not in run.out
@@ -81,7 +81,7 @@ def test_stop_at_first_failure_is_broken_when_it_was_the_platforms(
 ) -> None:
     suite.checks(FIRST_FAILS.format(first="p0"))
     run = suite.run("-x", *workers)
-    assert (run.code, run.verdict) == (1, "BROKEN"), run.told()
+    assert (run.code, run.verdict) == (1, "BROKEN"), run.output()
     assert [(entry["verdict"], entry["complete"]) for entry in suite.ledger()] == [("BROKEN", False)]
 
 
@@ -89,7 +89,7 @@ def test_stop_at_first_failure_is_broken_when_it_was_the_platforms(
 def test_stop_at_first_failure_leaves_the_rest_open(suite: Suite, workers: tuple[str, ...]) -> None:
     suite.checks(FIRST_FAILS.format(first="p1"))
     run = suite.run("-x", *workers)
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
     assert run.outcomes() == {"health/first": "failed", "health/second": "not-run"}
     assert any("interrupted: stopping after 1 failures" in reason for reason in run.model["reasons"])
     assert not suite.ledger()
@@ -101,7 +101,7 @@ def test_stop_after_some_failures_lets_no_worker_wait(suite: Suite) -> None:
         suite.checks(failing.format(name), f"smoke/test_{name}.py")
     suite.checks(PASSING, "smoke/test_late.py", phase="late")
     run = suite.run("-n2", "--maxfail=2")
-    assert (run.code, run.verdict) == (1, "BROKEN"), run.told()
+    assert (run.code, run.verdict) == (1, "BROKEN"), run.output()
     assert run.outcomes()["late/up"] == "not-run"
     assert [(entry["verdict"], entry["complete"]) for entry in suite.ledger()] == [("BROKEN", False)]
 
@@ -113,7 +113,7 @@ def test_interrupt_from_the_keyboard(suite: Suite, workers: tuple[str, ...]) -> 
     wait_until((suite.root / "started").exists)
     os.killpg(process.pid, signal.SIGINT)
     run = suite.finish(process)
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
     assert run.outcomes() == {"health/up": "passed", "health/hangs": "not-run"}
     assert "KeyboardInterrupt" in " ".join(run.model["reasons"])
     assert not suite.ledger()
@@ -144,7 +144,7 @@ def test_collection_error(suite: Suite, workers: tuple[str, ...]) -> None:
     suite.checks(PASSING)
     suite.write("smoke/test_broken.py", "import nowhere_to_be_found")
     run = suite.run(*workers)
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
     assert any(
         "smoke/test_broken.py" in reason and "No module named 'nowhere_to_be_found'" in reason
         for reason in run.model["reasons"]
@@ -155,7 +155,7 @@ def test_collection_error(suite: Suite, workers: tuple[str, ...]) -> None:
 def test_crashed_worker_is_replaced_and_the_rest_runs(suite: Suite) -> None:
     suite.checks(CRASHES)
     run = suite.run("-n2")
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
     assert run.outcomes() == {
         "health/up": "passed",
         "health/crashes": "not-run",
@@ -168,7 +168,7 @@ def test_crashed_worker_is_replaced_and_the_rest_runs(suite: Suite) -> None:
 def test_crashed_worker_that_is_not_replaced(suite: Suite) -> None:
     suite.checks(CRASHES)
     run = suite.run("-n1", "--max-worker-restart=0")
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
     assert run.outcomes() == {
         "health/up": "passed",
         "health/crashes": "not-run",
@@ -188,6 +188,6 @@ def test_internal_error_of_pytest_stays_3(suite: Suite) -> None:
     suite.checks(PASSING)
     suite.write("smoke/conftest.py", "def pytest_runtest_logfinish(nodeid): raise RuntimeError('odd')")
     run = suite.run()
-    assert (run.code, run.verdict, run.model["exit_code"]) == (3, "NO_VERDICT", 3), run.told()
+    assert (run.code, run.verdict, run.model["exit_code"]) == (3, "NO_VERDICT", 3), run.output()
     assert any("internal error: RuntimeError: odd" in reason for reason in run.model["reasons"])
     assert "NO_VERDICT" in run.err, "pytest prints no summary then"

@@ -45,7 +45,7 @@ def report(suite: Suite, name: str) -> dict[str, Any]:
 def test_a_second_run_that_does_not_wait_has_no_verdict(suite: Suite, workers: tuple[str, ...]) -> None:
     first = started(suite, *workers)
     second = suite.run("--readiness-wait", "0", *workers)
-    assert (second.code, second.verdict, second.model["exit_code"]) == (6, "NO_VERDICT", 6), second.told()
+    assert (second.code, second.verdict, second.model["exit_code"]) == (6, "NO_VERDICT", 6), second.output()
     other = report(suite, "first")["run_id"]
     assert second.model["run_id"] != other
     (reason,) = second.model["reasons"]
@@ -86,14 +86,14 @@ def test_a_run_that_was_killed_has_no_lease_any_more(suite: Suite) -> None:
     first.process.join()
     (suite.root / "end").touch()
     second = suite.run("--readiness-wait", "0")
-    assert second.code == 0, second.told()
+    assert second.code == 0, second.output()
 
 
 def test_runs_on_two_platforms_do_not_wait(suite: Suite) -> None:
     first = started(suite)
     (suite.root / "end").touch()
     second = suite.run("--readiness-wait", "0", environ={"API_URL": "http://127.0.0.1:10"})
-    assert second.code == 0, second.told()
+    assert second.code == 0, second.output()
     suite.finish(first)
 
 

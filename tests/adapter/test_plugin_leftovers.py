@@ -10,7 +10,7 @@ BODIES = {
     "raw thread": """
     import _thread, sys
     hook, heard = sys.unraisablehook, threading.Event()
-    sys.unraisablehook = lambda told: (hook(told), heard.set())
+    sys.unraisablehook = lambda unraisable: (hook(unraisable), heard.set())
     _thread.start_new_thread(lambda: 1 / 0, ())
     assert heard.wait(10)
     sys.unraisablehook = hook""",
@@ -45,6 +45,24 @@ BODIES = {
         asyncio.get_running_loop().call_soon(lambda: 1 / 0)
         await asyncio.sleep(0)
     asyncio.run(main())""",
+    "future": """
+    from concurrent.futures import ThreadPoolExecutor
+    with ThreadPoolExecutor() as pool:
+        pool.submit(lambda: 1 / 0)""",
+    "assertion in a future that is only waited for": """
+    from concurrent.futures import ThreadPoolExecutor, wait
+    def wrong():
+        assert 1 == 2
+    with ThreadPoolExecutor() as pool:
+        done = wait([pool.submit(wrong)])""",
+    "process": """
+    import multiprocessing
+    process = multiprocessing.get_context("fork").Process(target=lambda: 1 / 0)
+    process.start(); process.join()""",
+    "process of another interpreter": """
+    import multiprocessing
+    process = multiprocessing.get_context("spawn").Process(target=int, args=("x",))
+    process.start(); process.join(); assert not process.is_alive()""",
     "finalizer": """
     class Wrong:
         def __del__(self):
@@ -82,8 +100,8 @@ QUIET = [
 
 def _refused(suite: Suite, *args: str) -> None:
     run = suite.run(*args)
-    assert run.code in (1, 6), run.told()
-    assert run.code == run.model["exit_code"], run.told()
+    assert run.code in (1, 6), run.output()
+    assert run.code == run.model["exit_code"], run.output()
     assert run.check("health/up")["outcome"] == "failed", run.model["checks"]
 
 
@@ -152,7 +170,7 @@ def test_next(evidence):
     passing(evidence)
 """)
     run = suite.run()
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
     assert run.outcomes() == {"health/up": "failed", "health/next": "passed"}
     check = run.check("health/up")
     assert check["class"] == "CHECK_ERROR"
@@ -174,7 +192,7 @@ def test_up(evidence, around):
     assert 1 == 2
 """)
     run = suite.run()
-    assert (run.code, run.verdict) == (1, "BROKEN"), run.told()
+    assert (run.code, run.verdict) == (1, "BROKEN"), run.output()
     assert run.check("health/up")["class"] == "PLATFORM_BUG"
 
 
@@ -196,7 +214,7 @@ def test_what_a_teardown_puts_back_is_no_failure(suite: Suite, workers: tuple[st
             passing(evidence)
     """)
     run = suite.run(*workers)
-    assert (run.code, run.verdict) == (0, "READY"), run.told()
+    assert (run.code, run.verdict) == (0, "READY"), run.output()
 
 
 @WORKERS
@@ -215,7 +233,7 @@ def test_a_thread_that_outlives_its_check_blames_no_other(suite: Suite, workers:
             go.set()
     """)
     run = suite.run(*workers, "--reruns=0")
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
     assert run.outcomes() == {"health/leaves": "passed", "health/up": "passed"}
     assert "health/leaves: in a thread that it left behind: ZeroDivisionError" in run.model["reasons"][0]
 
@@ -229,7 +247,59 @@ def test_a_thread_after_the_last_check_is_awaited(suite: Suite, workers: tuple[s
             threading.Thread(target=lambda: threading.Event().wait(0.5) or 1 / 0).start()
     """)
     run = suite.run(*workers)
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
+    assert "ZeroDivisionError" in run.model["reasons"][0]
+
+
+ASKED = {
+    "at once": "with pytest.raises(ZeroDivisionError): failed.result()",
+    "for its exception": "assert isinstance(failed.exception(5), ZeroDivisionError)",
+    "by asyncio": """
+    import asyncio
+    async def main():
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.get_running_loop().run_in_executor(pool, lambda: 1 / 0)
+    asyncio.run(main())
+    failed.exception()""",
+    "in a later check": "pass",
+}
+
+
+@pytest.mark.parametrize("how", ASKED.values(), ids=ASKED.keys())
+def test_a_future_that_is_asked_is_no_failure(suite: Suite, how: str) -> None:
+    suite.checks(f"""
+        from concurrent.futures import ThreadPoolExecutor, wait
+        pool = ThreadPoolExecutor()
+        failed = pool.submit(lambda: 1 / 0)
+        wait([failed])
+
+        @pytest.mark.p0
+        def test_up(evidence):
+            passing(evidence)
+            {how.replace(chr(10), chr(10) + " " * 8)}
+
+        @pytest.mark.p0
+        def test_later(evidence):
+            passing(evidence)
+            assert failed.exception()
+    """)
+    run = suite.run()
+    assert (run.code, run.verdict) == (0, "READY"), run.output()
+
+
+@WORKERS
+def test_a_future_that_nothing_ever_asks_is_no_green(suite: Suite, workers: tuple[str, ...]) -> None:
+    suite.checks("""
+        from concurrent.futures import ThreadPoolExecutor
+        pool, kept = ThreadPoolExecutor(), []
+
+        @pytest.mark.p0
+        def test_up(evidence):
+            passing(evidence)
+            kept.append(pool.submit(lambda: 1 / 0))
+    """)
+    run = suite.run(*workers)
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
     assert "ZeroDivisionError" in run.model["reasons"][0]
 
 
@@ -245,7 +315,7 @@ def test_an_idle_executor_and_a_daemon_are_no_failure(suite: Suite) -> None:
             threading.Thread(target=threading.Event().wait, daemon=True).start()
     """)
     run = suite.run()
-    assert (run.code, run.verdict) == (0, "READY"), run.told()
+    assert (run.code, run.verdict) == (0, "READY"), run.output()
 
 
 def test_a_violation_in_a_thread_is_a_violation(suite: Suite) -> None:
@@ -260,7 +330,7 @@ def test_a_violation_in_a_thread_is_a_violation(suite: Suite) -> None:
             pytest.skip("no time")
     """)
     run = suite.run()
-    assert (run.code, run.verdict) == (1, "BROKEN"), run.told()
+    assert (run.code, run.verdict) == (1, "BROKEN"), run.output()
     assert run.check("health/up")["attempts"] == 1
 
 
@@ -287,7 +357,7 @@ def test_a_failed_subtest_counts_wherever_it_is(suite: Suite, place: str, args: 
     places = {name: FAILS if name == place else "pass" for name in ("setup", "body", "teardown")}
     suite.checks(SUBTEST.format(**places))
     run = suite.run(*args)
-    assert (run.code, run.verdict) == (1, "BROKEN"), run.told()
+    assert (run.code, run.verdict) == (1, "BROKEN"), run.output()
     assert run.check("health/up")["outcome"] == "failed"
     assert "assert 1 == 2" in run.check("health/up")["summary"]
 
@@ -297,7 +367,7 @@ def test_a_failed_subtest_counts_wherever_it_is(suite: Suite, place: str, args: 
 def test_a_failed_subtest_is_not_skipped_away(suite: Suite, then: str, workers: tuple[str, ...]) -> None:
     suite.checks(SUBTEST.format(setup="pass", teardown="pass", body=f"{FAILS}\n    {then}"))
     run = suite.run(*workers)
-    assert (run.code, run.verdict) == (1, "BROKEN"), run.told()
+    assert (run.code, run.verdict) == (1, "BROKEN"), run.output()
 
 
 @WORKERS
@@ -307,7 +377,7 @@ def test_a_skipped_subtest_leaves_the_check_unanswered(
 ) -> None:
     suite.checks(SUBTEST.format(setup="pass", teardown="pass", body=f"with subtests.test(): {then}"))
     run = suite.run(*workers)
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
     assert run.check("health/up")["summary"].startswith("a part did not run: ")
 
 
@@ -327,7 +397,7 @@ def test_a_subtest_of_a_test_case_counts(suite: Suite, workers: tuple[str, ...])
                     assert 1 == 2
     """)
     run = suite.run(*workers)
-    assert (run.code, run.verdict) == (1, "BROKEN"), run.told()
+    assert (run.code, run.verdict) == (1, "BROKEN"), run.output()
 
 
 @WORKERS
@@ -343,7 +413,7 @@ def test_a_flaky_subtest_makes_its_check_flaky(suite: Suite, workers: tuple[str,
                 if len(seen) == 1: raise ConnectionResetError("reset")
     """)
     run = suite.run(*workers, "--reruns=1")
-    assert (run.code, run.verdict) == (2, "DEGRADED"), run.told()
+    assert (run.code, run.verdict) == (2, "DEGRADED"), run.output()
     assert (run.check("health/up")["outcome"], run.check("health/up")["attempts"]) == ("flaky", 2)
 
 
@@ -366,8 +436,8 @@ def test_a_forked_copy_ends_where_the_check_does(
             with open("ran", "a") as stream: stream.write("x")
     """)
     run = suite.run(*workers, "--reruns=0")
-    assert (run.code, run.verdict) in [(1, "BROKEN"), (6, "NO_VERDICT")], run.told()
-    assert suite.wrote("ran") == "x", f"a copy ran the next check, too: {run.told()}"
+    assert (run.code, run.verdict) in [(1, "BROKEN"), (6, "NO_VERDICT")], run.output()
+    assert suite.wrote("ran") == "x", f"a copy ran the next check, too: {run.output()}"
     assert run.out.count("launch readiness") == 1
     assert len(suite.ledger()) == 1
 
@@ -381,7 +451,7 @@ def test_a_copy_that_outlives_the_run_leaves_the_question_open(suite: Suite) -> 
                 threading.Event().wait(10)
     """)
     run = suite.run()
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
     assert "a process that a check forked is still running" in run.model["reasons"]
 
 
@@ -395,7 +465,31 @@ def test_processes_of_multiprocessing_are_no_copies(suite: Suite) -> None:
             multiprocessing.get_context("fork").Process(target=time.sleep, args=(20,), daemon=True).start()
     """)
     run = suite.run()
-    assert (run.code, run.verdict) == (0, "READY"), run.told()
+    assert (run.code, run.verdict) == (0, "READY"), run.output()
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        "one = fork(target=lambda: 1 / 0); one.start(); one.join(); assert one.exitcode == 1",
+        "one = fork(target=lambda: sys.exit(3)); one.start(); one.join()",
+        "one = fork(target=time.sleep, args=(60,)); one.start(); one.terminate(); one.join()",
+        "one = fork(target=print); one.start(); one.join(); one.close()",
+        "with multiprocessing.get_context('fork').Pool(2) as pool: assert pool.map(abs, [-1, -2]) == [1, 2]",
+    ],
+)
+def test_how_a_process_may_end(suite: Suite, steps: str) -> None:
+    suite.checks(f"""
+        import multiprocessing, sys
+
+        @pytest.mark.p0
+        def test_up(evidence):
+            passing(evidence)
+            fork = multiprocessing.get_context("fork").Process
+            {steps}
+    """)
+    run = suite.run()
+    assert (run.code, run.verdict) == (0, "READY"), run.output()
 
 
 def test_all_is_still_well_without_any_of_it(suite: Suite) -> None:

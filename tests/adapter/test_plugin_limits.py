@@ -31,7 +31,7 @@ def test_a_check_without_end_is_ended(
 ) -> None:
     run = _run(suite, f"    {WAIT}", *workers, plugins=plugins)
     check = run.check("health/it")
-    assert (run.code, check["class"], check["attempts"]) == (6, "CHECK_ERROR", 1), run.told()
+    assert (run.code, check["class"], check["attempts"]) == (6, "CHECK_ERROR", 1), run.output()
     assert check["summary"] == "TimeLimitExceeded: took longer than its limit of 0.3 s"
     assert check["where"].startswith("smoke/test_checks.py:")
     assert check["duration_s"] < 10
@@ -41,7 +41,7 @@ def test_a_check_without_end_is_ended(
 def test_the_second_attempt_has_the_limit_too(suite: Suite, plugins: tuple[str, ...]) -> None:
     run = _run(suite, f"    lost(count('tries') == 1)\n    {WAIT}", plugins=plugins)
     check = run.check("health/it")
-    assert (run.code, check["outcome"], suite.wrote("tries")) == (6, "failed", "xx"), run.told()
+    assert (run.code, check["outcome"], suite.wrote("tries")) == (6, "failed", "xx"), run.output()
     assert "longer than its limit" in check["summary"]
     assert check["duration_s"] < 20
 
@@ -51,13 +51,13 @@ def test_the_limit_of_the_command_line_holds(suite: Suite, method: str) -> None:
     args = ("--timeout=0.3", f"--timeout-method={method}")
     plugins = (*DEFAULT, "timeout")
     run = _run(suite, f"    lost(count('tries') == 1)\n    {WAIT}", *args, marks="", plugins=plugins)
-    assert (run.code, run.check("health/it")["class"]) == (6, "CHECK_ERROR"), run.told()
+    assert (run.code, run.check("health/it")["class"]) == (6, "CHECK_ERROR"), run.output()
 
 
 def test_every_check_has_the_limit_of_the_plan(suite: Suite) -> None:
     suite.plan("[policy]\ncheck_limit_s = 1\n")
     run = _run(suite, f"    {WAIT}", marks="")
-    assert (run.code, run.check("health/it")["class"]) == (6, "CHECK_ERROR"), run.told()
+    assert (run.code, run.check("health/it")["class"]) == (6, "CHECK_ERROR"), run.output()
     assert "limit of 1 s" in run.check("health/it")["summary"]
 
 
@@ -71,7 +71,7 @@ def test_every_check_has_the_limit_of_the_plan(suite: Suite) -> None:
 )
 def test_a_check_that_swallows_its_limit_does_not_pass(suite: Suite, swallow: str) -> None:
     run = _run(suite, swallow)
-    assert (run.code, run.check("health/it")["class"]) == (6, "CHECK_ERROR"), run.told()
+    assert (run.code, run.check("health/it")["class"]) == (6, "CHECK_ERROR"), run.output()
 
 
 @pytest.mark.parametrize("where", ["before", "after"])
@@ -94,7 +94,7 @@ def test_fixtures_have_the_limit_too(suite: Suite, where: str) -> None:
         passing(evidence)
     """)
     run = suite.run()
-    assert (run.code, run.check("health/it")["class"]) == (6, "CHECK_ERROR"), run.told()
+    assert (run.code, run.check("health/it")["class"]) == (6, "CHECK_ERROR"), run.output()
     assert run.check("health/next")["outcome"] == "passed"
 
 
@@ -102,7 +102,7 @@ def test_fixtures_have_the_limit_too(suite: Suite, where: str) -> None:
 def test_an_impossible_limit_is_refused(suite: Suite, seconds: str) -> None:
     suite.checks(f"@pytest.mark.timeout({seconds})\n@pytest.mark.p0\ndef test_it(evidence): pass")
     run = suite.run()
-    assert run.code == 4, run.told()
+    assert run.code == 4, run.output()
     assert "malformed timeout marker" in run.err
 
 
@@ -110,5 +110,5 @@ def test_a_limit_of_the_plan_that_no_clock_holds_is_refused(suite: Suite) -> Non
     suite.plan("[policy]\ncheck_limit_s = 99999999999999\n")
     suite.checks("@pytest.mark.p0\ndef test_it(evidence): passing(evidence)")
     run = suite.run()
-    assert run.code == 4, run.told()
+    assert run.code == 4, run.output()
     assert "check_limit_s" in run.err

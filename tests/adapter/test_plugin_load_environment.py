@@ -97,12 +97,12 @@ def test_a_variable_overrides_the_file(project: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"), [("bare", "api.url: missing"), ("none", "unknown environment 'none'")]
+    ("asked", "expected"), [("bare", "api.url: missing"), ("none", "unknown environment 'none'")]
 )
-def test_bad_profiles_are_errors_of_three_lines(project: Path, asked: str, told: str) -> None:
+def test_bad_profiles_are_errors_of_three_lines(project: Path, asked: str, expected: str) -> None:
     with pytest.raises(ProfileError) as caught:
         load_environment(asked, project)
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
     assert len(str(caught.value).splitlines()) == 3
 
 

@@ -33,7 +33,7 @@ def test_mistakes(suite: Suite, mistake: str) -> None:
     marks, what, allowed = MISTAKES[mistake]
     suite.checks(marks + UP)
     run = suite.run()
-    assert run.code == 4, run.told()
+    assert run.code == 4, run.output()
     message = run.err[run.err.index("ERROR:") :].strip()
     assert message.startswith("ERROR: smoke/test_checks.py:")
     assert message.split(":")[2].isdecimal()
@@ -51,7 +51,7 @@ def test_an_empty_phase_of_a_complete_suite(suite: Suite, args: tuple[str, ...])
     plan = suite.root / "readiness.toml"
     plan.write_text(plan.read_text().replace("phases", 'phases = ["later", "health"] #'))
     run = suite.run(*args)
-    assert run.code == 4, run.told()
+    assert run.code == 4, run.output()
     assert "readiness.toml: phases: no check in phase 'later'" in run.err
     assert suite.run("smoke/test_checks.py").code == 0
 
@@ -60,7 +60,7 @@ def test_mistake_on_a_worker(suite: Suite) -> None:
     suite.checks(PASSING)
     suite.checks(UP, "smoke/test_unmarked.py")
     run = suite.run("-n2")
-    assert run.code == 4, run.told()
+    assert run.code == 4, run.output()
     assert "smoke/test_unmarked.py:" in run.err
     assert "no severity" in run.err
     assert "crashed" not in run.out
@@ -80,7 +80,7 @@ def test_nearest_marker_wins(suite: Suite) -> None:
             passing(evidence)
     """)
     run = suite.run("smoke/test_checks.py")
-    assert run.code == 0, run.told()
+    assert run.code == 0, run.output()
     inner, outer = run.check("work/inner"), run.check("work/outer")
     assert (inner["severity"], inner["goal"]) == ("P0", "G-2")
     assert (outer["severity"], outer["goal"]) == ("P1", "G-1")
@@ -94,7 +94,7 @@ def test_check_without_a_goal(suite: Suite) -> None:
         "def test_backups(evidence): evidence.figure('n', 1)",
     )
     run = suite.run("--strict-markers")
-    assert (run.code, run.check("work/backups")["goal"]) == (0, ""), run.told()
+    assert (run.code, run.check("work/backups")["goal"]) == (0, ""), run.output()
 
 
 def test_markers_explain_themselves(suite: Suite) -> None:
@@ -125,7 +125,7 @@ def test_static_checks_pass_on_a_real_checkout_only(suite: Suite) -> None:
     assert status["G-1"] == "READY", "what a hook offers may be made for the embedded platform"
     run = suite.run(environ={"SOURCE_DIR": "checkout"})
     status = {row["id"]: row["status"] for row in run.model["goals"]}
-    assert status["G-1"] == "PASS", run.told()
+    assert status["G-1"] == "PASS", run.output()
 
 
 @WORKERS
@@ -140,14 +140,14 @@ def test_all_mistakes_of_all_checks_are_reported_at_once(suite: Suite, workers: 
     def test_two(evidence, number): pass
     """)
     run = suite.run(*workers)
-    assert run.code == 4, run.told()
-    told = run.err[run.err.index("ERROR:") :].strip().splitlines()
-    assert [line.partition(" (allowed: ")[0].rpartition(": test_")[2] for line in told[:-1]] == [
+    assert run.code == 4, run.output()
+    lines = run.err[run.err.index("ERROR:") :].strip().splitlines()
+    assert [line.partition(" (allowed: ")[0].rpartition(": test_")[2] for line in lines[:-1]] == [
         "one: unknown goal 'G-98'",
         "one: no severity",
         "two: unknown phase 'never'",
     ]
-    assert told[-1] == "  next: correct these 3 mistakes"
+    assert lines[-1] == "  next: correct these 3 mistakes"
 
 
 def test_all_inconsistencies_between_checks_are_reported_at_once(suite: Suite) -> None:
@@ -157,6 +157,6 @@ def test_all_inconsistencies_between_checks_are_reported_at_once(suite: Suite) -
     def test_one(evidence): pass
     """)
     run = suite.run()
-    assert run.code == 4, run.told()
+    assert run.code == 4, run.output()
     assert "unknown capability 'telepathy'" in run.err
     assert "covered_by names no check: 'work/none'" in run.err

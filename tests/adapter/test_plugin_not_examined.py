@@ -31,7 +31,7 @@ def test_no_goal_rests_on_what_was_not_examined(
         profile = (suite.root / "environments/local.toml").read_text()
         suite.write("environments/local.toml", profile.replace("live = false", "live = true"))
     run = suite.run("smoke", plugins=HTML)
-    assert run.verdict == verdict, run.told()
+    assert run.verdict == verdict, run.output()
     assert run.check("health/alarms")["class"] == "SETUP_ERROR"
     (goal,) = (row for row in run.model["goals"] if row["id"] == "G-1")
     assert goal["status"] == "PENDING"
@@ -51,7 +51,7 @@ def test_a_finding_beside_it_hides_it_not(suite: Suite) -> None:
         assert not 1, {("ecs.tf:7: no alarm" + chr(10) + SETUP)!r}
     """)
     run = suite.run("smoke", plugins=HTML)
-    assert run.verdict == "BROKEN", run.told()
+    assert run.verdict == "BROKEN", run.output()
     assert all(f"not examined: {place}" in run.out for place in PLACES), run.out
     for name in ("readiness.json", "readiness.html", "readiness.md"):
         text = (run.root / "reports" / name).read_text().replace("\\", "")
@@ -75,8 +75,8 @@ def test_of_many_places_ten_are_shown_and_the_rest_counted(suite: Suite) -> None
         )
     run = suite.run("smoke", plugins=HTML)
     assert len({str(entry) for entry in run.check("health/alarms")["evidence"]}) >= 25
-    for told in (run.out, (run.root / "reports/readiness.md").read_text().replace("\\", "")):
-        assert all(f"not examined: alarms.tf:{n}: for_each" in told for n in range(1, 11)), told
-        assert all(f"not examined: roles.tf:{n}: for_each" in told for n in range(1, 4)), told
-        assert "not examined: alarms.tf:15:" not in told
-        assert re.search(r"and 1[45] more, in readiness\.json", told), told
+    for text in (run.out, (run.root / "reports/readiness.md").read_text().replace("\\", "")):
+        assert all(f"not examined: alarms.tf:{n}: for_each" in text for n in range(1, 11)), text
+        assert all(f"not examined: roles.tf:{n}: for_each" in text for n in range(1, 4)), text
+        assert "not examined: alarms.tf:15:" not in text
+        assert re.search(r"and 1[45] more, in readiness\.json", text), text

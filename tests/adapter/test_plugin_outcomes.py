@@ -92,7 +92,7 @@ EXPECTED = {
 def test_ways_to_end(suite: Suite, workers: tuple[str, ...]) -> None:
     suite.checks(WAYS)
     run = suite.run(*workers)
-    assert run.code == 1, run.told()
+    assert run.code == 1, run.output()
     found = {
         check["id"]: (check["outcome"], check["class"], check["summary"]) for check in run.model["checks"]
     }
@@ -113,7 +113,7 @@ def test_expected_failure_of_a_p0_is_never_green(suite: Suite, kind: str) -> Non
     body = "assert False" if kind == "expected" else "passing(evidence)"
     suite.checks(f"@pytest.mark.p0\n@pytest.mark.xfail(reason='known')\ndef test_up(evidence):\n    {body}")
     run = suite.run()
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
 
 
 def test_setup_error_keeps_its_class(suite: Suite) -> None:
@@ -127,7 +127,7 @@ def test_setup_error_keeps_its_class(suite: Suite) -> None:
         passing(evidence)
     """)
     run = suite.run()
-    assert (run.code, run.check("health/up")["class"]) == (6, "SETUP_ERROR"), run.told()
+    assert (run.code, run.check("health/up")["class"]) == (6, "SETUP_ERROR"), run.output()
 
 
 def test_cover_of_the_plan_reaches_the_verdict(suite: Suite) -> None:
@@ -152,10 +152,10 @@ def test_cover_of_the_plan_reaches_the_verdict(suite: Suite) -> None:
     """)
     failing = "@pytest.mark.p0\ndef test_{}(evidence):\n    passing(evidence)\n    assert False\n"
     suite.checks(failing.format("later") + failing.format("waived"))
-    assert (run := suite.run()).code == 0, run.told()
+    assert (run := suite.run()).code == 0, run.output()
     assert run.outcomes() == {"health/later": "deferred", "health/waived": "deferred"}
     suite.checks(failing.format("money_is_kept"), "smoke/test_money.py", phase="work")
-    assert (run := suite.run()).code == 1, run.told()
+    assert (run := suite.run()).code == 1, run.output()
     assert run.outcomes()["work/money-is-kept"] == "failed"
 
 
@@ -182,7 +182,7 @@ def test_failed_part_fails_its_check(suite: Suite, workers: tuple[str, ...]) -> 
                 passing(evidence)
     """)
     run = suite.run("-p", "no:terminal", *workers)
-    assert (run.code, run.verdict) == (1, "BROKEN"), run.told()
+    assert (run.code, run.verdict) == (1, "BROKEN"), run.output()
     check = run.check("health/parts")
     assert (check["outcome"], check["attempts"], check["summary"]) == (
         "failed",
@@ -204,7 +204,7 @@ def test_flaky_part_makes_its_check_flaky(suite: Suite) -> None:
             if request.node.execution_count == 1: raise ConnectionResetError
     """)
     run = suite.run()
-    assert (run.code, run.outcomes()) == (2, {"health/parts": "flaky"}), run.told()
+    assert (run.code, run.outcomes()) == (2, {"health/parts": "flaky"}), run.output()
 
 
 @WORKERS
@@ -222,12 +222,12 @@ def test_an_exception_without_words_is_a_failure_like_any_other(
             raise Mute
     """)
     run = suite.run(*workers, plugins=("readiness",))  # pytest-rerunfailures asks for words too
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
     assert run.check("health/up")["summary"] == "Mute: <Mute with a text that raises ValueError>"
 
 
 def test_a_fixture_that_is_not_there_is_no_fault_of_the_platform(suite: Suite) -> None:
     suite.checks("@pytest.mark.p0\ndef test_up(evidense): pass")
     run = suite.run()
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
     assert run.check("health/up")["class"] == "CHECK_ERROR"

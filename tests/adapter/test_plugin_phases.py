@@ -40,7 +40,7 @@ def test_phases_stand_whatever_other_plugins_sort_by(suite: Suite, sorting: str)
     hook = f"def pytest_collection_modifyitems(items): items.sort({sorting})" if sorting else ""
     suite.write("smoke/conftest.py", hook.replace("sort(reverse=True)", "reverse()"))
     run = suite.run()
-    assert run.code == 0, run.told()
+    assert run.code == 0, run.output()
     ran = suite.wrote("ran").split()
     assert ran == [name.partition("/")[2] for name in run.outcomes()]
     assert [name.split("-")[0] for name in ran] == ["health"] * 3 + ["work"] * 5 + ["late"] * 5
@@ -86,15 +86,15 @@ def test_workers_say_what_one_process_says(suite: Suite, args: tuple[str, ...]) 
         "smoke/test_f.py",
         phase="work",
     )
-    told = suite.run().outcomes()
+    alone = suite.run().outcomes()
     shared = suite.run(*args)
-    assert {name for name, outcome in told.items() if outcome == "not-run"} == {
+    assert {name for name, outcome in alone.items() if outcome == "not-run"} == {
         *("work/call", "work/harm", "late/more")
     }
-    if shared.outcomes() != told:  # a violation stands where a worker met it before the outage was known
-        told["work/harm"] = "failed"
-    assert shared.outcomes() == told
-    assert list(shared.outcomes()) == list(told)
+    if shared.outcomes() != alone:  # a violation stands where a worker met it before the outage was known
+        alone["work/harm"] = "failed"
+    assert shared.outcomes() == alone
+    assert list(shared.outcomes()) == list(alone)
     assert shared.model["scope"] == "full"
     assert "api is down (health/down: ExternalOutage: gone)" in shared.check("work/call")["summary"]
 
@@ -139,7 +139,7 @@ def test_order_keeps_every_check_and_puts_foundations_first(marks: list[tuple[fr
         )
         for number, (needs, gives) in enumerate(marks)
     ]  # fmt: skip
-    ordered = in_order(checks)
+    ordered = in_order(checks, ("",))
     assert sorted(ordered, key=lambda check: int(check.id)) == checks
     gives = {name for check in checks for name in check.establishes}
     if not any(check.establishes and set(check.requires) & gives for check in checks):  # no chain, no circle
@@ -155,7 +155,7 @@ def test_the_order_adds_no_keyword(suite: Suite) -> None:
 def test_each_is_refused(suite: Suite) -> None:
     _spread(suite)
     run = suite.run("-n2", "--dist", "each")
-    assert run.code == 4, run.told()
+    assert run.code == 4, run.output()
     assert "allowed: loadfile" in run.err + run.out
 
 
@@ -163,7 +163,7 @@ def test_a_crash_costs_one_check(suite: Suite) -> None:
     _spread(suite)
     suite.checks("@pytest.mark.p0\ndef test_crash(): os._exit(1)", "smoke/test_e.py", phase="health")
     run = suite.run("-n2")
-    assert run.code == 6, run.told()
+    assert run.code == 6, run.output()
     assert [name for name, outcome in run.outcomes().items() if outcome != "passed"] == ["health/crash"]
     assert run.outcomes()["health/crash"] == "not-run"
     assert len(suite.wrote("ran").split()) == 13, "what the worker had left is run, and nothing twice"
@@ -201,7 +201,7 @@ def test_a_worker_that_died_is_sent_no_work(suite: Suite) -> None:
     )
     run = suite.run("-n2")
     assert "INTERNALERROR" not in run.out + run.err
-    assert run.code == 6, run.told()
+    assert run.code == 6, run.output()
     assert [outcome for outcome in run.outcomes().values() if outcome != "passed"] == ["not-run"]
 
 
@@ -212,5 +212,5 @@ def test_run_id_is_one_for_all_workers(suite: Suite) -> None:
             f"smoke/{file}",
         )
     run = suite.run("-n2")
-    told = {check["evidence"][0]["value"] for check in run.model["checks"]}
-    assert told == {run.model["run_id"]}, run.told()
+    ids = {check["evidence"][0]["value"] for check in run.model["checks"]}
+    assert ids == {run.model["run_id"]}, run.output()

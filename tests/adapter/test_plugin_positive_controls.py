@@ -25,7 +25,7 @@ def test_a_refusal_where_everything_is_refused_proves_nothing(suite: Suite, work
     suite.checks(CHECKS.format(good="assert False, 'refused: 401'", bad="pass"))
     run = suite.run(*workers)
     check = run.check("health/bad-token-is-refused")
-    assert (run.code, check["outcome"], check["class"]) == (1, "not-run", None), run.told()
+    assert (run.code, check["outcome"], check["class"]) == (1, "not-run", None), run.output()
     assert "its positive control did not pass (health/good-token-is-accepted failed" in check["summary"]
     (blocker,) = run.model["blockers"]
     assert blocker["behind"] == ["health/bad-token-is-refused"]
@@ -37,7 +37,7 @@ def test_a_refusal_where_everything_is_refused_proves_nothing(suite: Suite, work
 def test_without_its_control_in_the_run_a_refusal_proves_nothing(suite: Suite, args: tuple[str, ...]) -> None:
     suite.checks(CHECKS.format(good="pass", bad="pass"))
     run = suite.run(*args)
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
     assert "not in this run" in run.check("health/bad-token-is-refused")["summary"]
 
 
@@ -47,14 +47,14 @@ def test_without_its_control_in_the_run_a_refusal_proves_nothing(suite: Suite, a
 def test_a_control_without_an_answer_is_no_control(suite: Suite, good: str) -> None:
     suite.checks(CHECKS.format(good=good, bad="pass"))
     run = suite.run()
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
     assert run.outcomes()["health/bad-token-is-refused"] == "not-run"
 
 
 def test_with_its_control_a_refusal_counts(suite: Suite) -> None:
     suite.checks(CHECKS.format(good="pass", bad="pass"))
     run = suite.run()
-    assert (run.code, run.verdict) == (0, "READY"), run.told()
+    assert (run.code, run.verdict) == (0, "READY"), run.output()
 
 
 def test_what_was_accepted_is_a_proof_without_any_control(suite: Suite) -> None:
@@ -63,7 +63,7 @@ def test_what_was_accepted_is_a_proof_without_any_control(suite: Suite) -> None:
     assert run.outcomes() == {
         "health/good-token-is-accepted": "failed",
         "health/bad-token-is-refused": "failed",
-    }, run.told()
+    }, run.output()
 
 
 @pytest.mark.parametrize("named", ["health/no-such", "health/bad-token-is-refused"])
@@ -74,5 +74,5 @@ def test_a_control_that_is_no_other_check_is_refused(suite: Suite, named: str) -
         )
     )
     run = suite.run()
-    assert run.code == 4, run.told()
+    assert run.code == 4, run.output()
     assert f"control names no other check: '{named}'" in run.err

@@ -16,8 +16,8 @@ def pytest_unconfigure(config):
     ours = [name for name in names if "readiness" in name]
     heavy = {"boto3", "cryptography", "pytest_readiness.core.assess"} & {*sys.modules}
     marks = [line for line in config.getini("markers") if line.startswith("p0")]
-    told = json.dumps([ours, sorted(heavy), marks])
-    pathlib.Path(os.environ["SCENARIO_ROOT"], "spied").write_text(told)
+    record = json.dumps([ours, sorted(heavy), marks])
+    pathlib.Path(os.environ["SCENARIO_ROOT"], "spied").write_text(record)
 """
 
 
@@ -28,7 +28,7 @@ def test_inactive_registers_nothing(suite: Suite, plan: bool) -> None:
     if not plan:
         (suite.root / "readiness.toml").unlink()
     run = suite.run("tests", fresh=True)
-    assert run.code == 0, run.told()
+    assert run.code == 0, run.output()
     assert suite.wrote("spied") == '[["pytest_readiness.adapter.plugin"], [], []]'
     assert not (suite.root / "reports").exists()
     assert "launch readiness" not in run.out
@@ -39,7 +39,7 @@ def test_gate_without_a_plan_is_refused(suite: Suite, args: tuple[str, ...]) -> 
     suite.checks(PASSING)
     (suite.root / "readiness.toml").unlink()
     run = suite.run(*args)
-    assert run.code == 4, run.told()
+    assert run.code == 4, run.output()
     assert "readiness.toml: no launch plan" in run.err
     assert "Traceback" not in run.err
 
@@ -49,7 +49,7 @@ def test_options_of_the_suite_are_refused_for_other_tests(suite: Suite, args: tu
     suite.checks(PASSING)
     suite.write("tests/test_other.py", "def test_other(): assert True")
     run = suite.run("tests", *args)
-    assert run.code == 4, run.told()
+    assert run.code == 4, run.output()
     assert "tests: --env, --gate, --drills and --attest are for the suite" in run.err
     assert "next: pytest smoke and the same options" in run.err
 
@@ -72,7 +72,7 @@ def test_other_tests_run_without_the_suite_where_there_is_no_local_environment(
     if asked == "tests-and-smoke":
         suite.write("pytest.ini", "[pytest]\ntestpaths = tests smoke\n")
     run = suite.run(*([asked] if asked == "." else ["-c", "pytest.ini"]), *workers, paths=())
-    assert run.code == int(fails), run.told()
+    assert run.code == int(fails), run.output()
     assert ("1 failed" if fails else "1 passed") in run.out
     assert "readiness: smoke/ did not run: there is no environment 'local'" in run.out
     assert not (suite.root / "reports").exists()
@@ -84,7 +84,7 @@ def test_a_run_that_asks_for_the_suite_needs_its_environment(suite: Suite, args:
     suite.write("tests/test_other.py", "def test_other(): assert True")
     (suite.root / "environments/local.toml").unlink()
     run = suite.run(*args)
-    assert run.code == 4, run.told()
+    assert run.code == 4, run.output()
     assert "unknown environment 'local'" in run.err
 
 
@@ -93,7 +93,7 @@ def test_testpaths_that_name_the_suite_alone_ask_for_it(suite: Suite) -> None:
     suite.write("pytest.ini", "[pytest]\ntestpaths = smoke\n")
     (suite.root / "environments/local.toml").unlink()
     run = suite.run(paths=())
-    assert run.code == 4, run.told()
+    assert run.code == 4, run.output()
 
 
 def test_heavy_libraries_are_not_imported_without_need(suite: Suite) -> None:
@@ -108,7 +108,7 @@ def test_heavy_libraries_are_not_imported_without_need(suite: Suite) -> None:
 def test_without_other_plugins(suite: Suite, workers: tuple[str, ...]) -> None:
     suite.checks(PASSING)
     run = suite.run(*workers, plugins=["readiness"])
-    assert (run.code, run.verdict) == (0, "READY"), run.told()
+    assert (run.code, run.verdict) == (0, "READY"), run.output()
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_without_other_plugins(suite: Suite, workers: tuple[str, ...]) -> None:
 def test_without_a_terminal(suite: Suite, workers: tuple[str, ...], checks: str, code: int) -> None:
     suite.checks(checks)
     run = suite.run("-p", "no:terminal", *workers)
-    assert run.code == code, run.told()
+    assert run.code == code, run.output()
     assert run.model["verdict"] in run.err
     assert "declaration" in run.err
 
@@ -152,7 +152,7 @@ def test_page_shows_verdict_and_columns(suite: Suite) -> None:
         if request.node.execution_count == 1: raise ConnectionResetError
     """)
     run = suite.run(plugins=HTML)
-    assert run.code == 1, run.told()
+    assert run.code == 1, run.output()
     page = suite.wrote("reports/results.html")
     assert page.index("BROKEN") < page.index('id="results-table"')
     for column in ("goal", "severity", "class"):
@@ -167,7 +167,7 @@ def test_page_shows_verdict_and_columns(suite: Suite) -> None:
 def test_page_under_workers(suite: Suite) -> None:
     suite.checks(PASSING)
     run = suite.run("-n2", plugins=HTML)
-    assert run.code == 0, run.told()
+    assert run.code == 0, run.output()
     assert "READY" in suite.wrote("reports/results.html")
     assert "html" in run.out
 
@@ -188,7 +188,7 @@ def test_a_suite_of_another_rootdir_is_refused(suite: Suite) -> None:
     suite.checks("@pytest.mark.p0\ndef test_up(): pass")
     suite.write("other/pytest.ini", "[pytest]\n")
     run = suite.run("-c", "other/pytest.ini", "smoke")
-    assert run.code == 4, run.told()
+    assert run.code == 4, run.output()
     assert "its launch plan does not apply to this run" in run.err
     assert f"--rootdir {suite.root}" in run.err
 
@@ -197,7 +197,7 @@ def test_tests_beside_a_suite_may_have_a_rootdir_of_their_own(suite: Suite) -> N
     suite.write("tests/pytest.ini", "[pytest]\n")
     suite.write("tests/test_other.py", "def test_other(): assert True")
     run = suite.run("tests")
-    assert run.code == 0, run.told()
+    assert run.code == 0, run.output()
 
 
 def test_a_rootdir_that_is_a_link_is_the_same(suite: Suite) -> None:
@@ -205,7 +205,7 @@ def test_a_rootdir_that_is_a_link_is_the_same(suite: Suite) -> None:
     link = suite.root / "link"
     link.symlink_to(suite.root)
     run = suite.run("--rootdir", str(link), "smoke")
-    assert (run.code, run.verdict) == (0, "READY"), run.told()
+    assert (run.code, run.verdict) == (0, "READY"), run.output()
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_a_rootdir_that_is_a_link_is_the_same(suite: Suite) -> None:
 def test_a_part_of_pytest_may_be_absent(suite: Suite, part: str) -> None:
     suite.checks(PASSING)
     run = suite.run("-p", f"no:{part}")
-    assert (run.code, run.verdict) == (0, "READY"), run.told()
+    assert (run.code, run.verdict) == (0, "READY"), run.output()
 
 
 def test_the_raw_results_agree_with_the_verdict(suite: Suite) -> None:
@@ -245,8 +245,8 @@ def test_the_raw_results_agree_with_the_verdict(suite: Suite) -> None:
     """)
     run = suite.run("-n2", plugins=HTML)
     ended = run.outcomes()
-    assert ended == {"health/parts": "failed", "health/crashes": "not-run"}, run.told()
+    assert ended == {"health/parts": "failed", "health/crashes": "not-run"}, run.output()
     page = html.unescape(suite.wrote("reports/results.html"))
     for name, word in (("test_parts", "Failed"), ("test_crashes", "Error")):
-        rows = re.findall(rf'col-result\\?">(\w+)</td>[^<]*<td class=\\?"col-testId\\?">[^<]*{name}', page)
+        rows = re.findall(rf"col-result[^>]*>(\w+)<td class=col-testId>[^<]*{name}", page)
         assert rows == [word], name

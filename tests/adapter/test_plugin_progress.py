@@ -1,4 +1,4 @@
-"""A run on a terminal tells how far it is, between pytest's own lines; one whose output is kept does not."""
+"""A run on a terminal shows how far it is, between pytest's own lines; one whose output is kept does not."""
 
 import os
 import re
@@ -89,7 +89,7 @@ def test_a_terminal_that_wants_no_progress_has_none(suite: Suite, args: tuple[st
 @pytest.mark.parametrize("plugins", [DEFAULT, (*DEFAULT, "html", "metadata")], ids=["plain", "html"])
 def test_kept_output_has_progress_only_when_asked(suite: Suite, plugins: tuple[str, ...]) -> None:
     _three(suite)
-    assert "readiness: phase" not in suite.run(plugins=plugins).told()
+    assert "readiness: phase" not in suite.run(plugins=plugins).output()
     asked = suite.run("--readiness-progress=yes", plugins=plugins)
     assert "readiness: phase 2 of 2 (work), 2 of 3 checks done" in asked.out
     assert "\x1b[" not in asked.out

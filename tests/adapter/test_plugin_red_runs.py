@@ -49,7 +49,7 @@ def streak_after(suite: Suite) -> tuple[int, str]:
     """Run it green once more, and return the streak and why it is not longer."""
     (suite.root / "red").unlink()
     run = suite.run()
-    assert run.code == 0, run.told()
+    assert run.code == 0, run.output()
     assert run.model["verdict"] == "READY"
     return run.model["streak"]["length"], run.model["streak"]["why"]
 
@@ -74,7 +74,7 @@ def test_a_red_run_that_stopped_is_recorded(
     greens: Suite, args: tuple[str, ...], what: str, code: int | None
 ) -> None:
     run = red(greens, what, *args)
-    assert run.verdict == "BROKEN", run.told()
+    assert run.verdict == "BROKEN", run.output()
     assert code is None or run.code == code
     assert [(entry["verdict"], entry["complete"]) for entry in greens.ledger()[2:]] == [("BROKEN", False)]
     length, why = streak_after(greens)
@@ -93,7 +93,7 @@ def test_a_red_run_that_stopped_is_recorded(
 )
 def test_a_red_run_that_dies_is_recorded_by_the_next(greens: Suite, what: str) -> None:
     run = red(greens, what)
-    assert run.verdict == "NO_VERDICT", run.told()
+    assert run.verdict == "NO_VERDICT", run.output()
     assert len(greens.ledger()) == 2, "it had no time to record anything"
     length, why = streak_after(greens)
     assert length == 1
@@ -153,7 +153,7 @@ def test_what_does_not_make_a_run_broken_is_not_announced(
 def test_a_red_run_stays_broken_when_its_ledger_fails_at_the_end(greens: Suite) -> None:
     ledger = greens.root / ".readiness" / "local.jsonl"
     run = red(greens, f"lock = pathlib.Path('{ledger}.lock'); lock.unlink(); lock.mkdir()")
-    assert (run.code, run.verdict) == (1, "BROKEN"), run.told()
+    assert (run.code, run.verdict) == (1, "BROKEN"), run.output()
     assert any("not recorded: " in note for note in run.model["notes"])
     (greens.root / ".readiness" / "local.jsonl.lock").rmdir()
     assert streak_after(greens)[0] == 1
@@ -168,6 +168,6 @@ def test_a_red_run_with_a_leak_is_recorded_without_it(suite: Suite) -> None:
             environment.secret("auth.token"))
     """)
     run = suite.run(environ={"SCENARIO_TOKEN": "a-token-that-leaks"})
-    assert (run.code, run.verdict) == (1, "BROKEN"), run.told()
+    assert (run.code, run.verdict) == (1, "BROKEN"), run.output()
     assert [entry["verdict"] for entry in suite.ledger()] == ["BROKEN"]
     assert "a-token-that-leaks" not in suite.wrote(".readiness/local.jsonl")

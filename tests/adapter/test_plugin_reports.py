@@ -49,7 +49,7 @@ def test_a_partial_run_has_its_reports_beside(
 ) -> None:
     suite.write("smoke/conftest.py", conftest)
     run = suite.run(*args, *workers, plugins=HTML)
-    assert run.model["scope"] == "partial", run.told()
+    assert run.model["scope"] == "partial", run.output()
     assert reports(suite) == full
     assert json.loads(suite.wrote("reports/partial/readiness.json"))["run_id"] == run.model["run_id"]
     assert "Launch readiness" in suite.wrote("reports/partial/results.html")
@@ -71,7 +71,7 @@ def test_a_usage_error_has_its_report_beside(
 ) -> None:
     suite.checks(checks)
     run = suite.run(*args, *workers, plugins=HTML)
-    assert (run.code, run.verdict, run.model["exit_code"]) == (4, "NO_VERDICT", 4), run.told()
+    assert (run.code, run.verdict, run.model["exit_code"]) == (4, "NO_VERDICT", 4), run.output()
     assert reports(suite) == full
 
 
@@ -99,7 +99,7 @@ def test_a_partial_run_that_is_killed_leaves_the_full_one(suite: Suite, full: di
 def test_a_selection_that_leaves_nothing_out_is_a_full_run(suite: Suite) -> None:
     suite.write("reports/results.html", "the page of an earlier run")
     run = suite.run("-m", "p0 or p1", plugins=HTML)
-    assert (run.verdict, run.model["scope"]) == ("READY", "full"), run.told()
+    assert (run.verdict, run.model["scope"]) == ("READY", "full"), run.output()
     assert json.loads(suite.wrote("reports/readiness.json"))["run_id"] == run.model["run_id"]
     assert not any(reports(suite, "reports/partial").values())
     assert suite.wrote("reports/results.html").startswith("<!DOCTYPE html>")
@@ -123,7 +123,7 @@ def test_fills(evidence):
 def test_a_full_disk_leaves_no_verdict(suite: Suite, limit: int, severity: str, end: str) -> None:
     suite.checks(FILLS.format(severity=severity, limit=limit, end=end))
     run = suite.run("-p", "no:cacheprovider")
-    assert run.code == 6, run.told()
+    assert run.code == 6, run.output()
     assert not suite.wrote("reports/readiness.json") or run.verdict == "NO_VERDICT"
     assert not suite.ledger()
 
@@ -149,7 +149,7 @@ class Raises:
 def test_an_exception_without_a_text_is_no_error_of_ours(suite: Suite, base: str) -> None:
     suite.checks(Raises.text.format(base=base))
     run = suite.run()
-    assert run.code in (1, 6), run.told()
+    assert run.code in (1, 6), run.output()
     assert run.verdict in ("BROKEN", "NO_VERDICT")
     assert run.model["exit_code"] == run.code
 
@@ -158,6 +158,6 @@ def test_a_deep_line_in_the_ledger_is_a_usage_error(suite: Suite, full: Any) -> 
     with (suite.root / ".readiness" / "local.jsonl").open("a") as stream:
         stream.write("[" * 100_000 + "\n")
     run = suite.run()
-    assert run.code == 4, run.told()
+    assert run.code == 4, run.output()
     assert "is not an entry: it was edited or damaged" in run.err
     assert "Traceback" not in run.err

@@ -31,7 +31,7 @@ def _checks(suite: Suite, body: str, severity: str = "p0") -> None:
 def test_flaky_p0_degrades(suite: Suite, workers: tuple[str, ...]) -> None:
     _checks(suite, "    lost(count('tries') == 1)")
     run = suite.run(*workers)
-    assert (run.code, run.verdict) == (2, "DEGRADED"), run.told()
+    assert (run.code, run.verdict) == (2, "DEGRADED"), run.output()
     check = run.check("health/it")
     assert (check["outcome"], check["class"], check["attempts"]) == ("flaky", "FLAKE", 2)
     assert "the call was lost" in check["summary"]
@@ -41,7 +41,7 @@ def test_flaky_p0_degrades(suite: Suite, workers: tuple[str, ...]) -> None:
 def test_failure_of_every_attempt_is_a_failure(suite: Suite) -> None:
     _checks(suite, "    lost(count('tries') < 10)")
     run = suite.run()
-    assert (run.code, run.check("health/it")["attempts"]) == (1, 2), run.told()
+    assert (run.code, run.check("health/it")["attempts"]) == (1, 2), run.output()
     assert suite.wrote("tries") == "xx"
 
 
@@ -64,7 +64,7 @@ def test_safety_violation_is_never_rerun(suite: Suite, workers: tuple[str, ...],
         "failed",
         "PLATFORM_BUG",
         1,
-    ), run.told()
+    ), run.output()
     assert "accepted" in check["summary"] or "money is gone" in check["summary"]
 
 
@@ -78,20 +78,20 @@ def test_it(evidence):
 """)
     run = suite.run()
     assert suite.wrote("tries") == "x"
-    assert (run.code, run.check("health/it")["outcome"]) == (1, "failed"), run.told()
+    assert (run.code, run.check("health/it")["outcome"]) == (1, "failed"), run.output()
 
 
 def test_the_runners_own_fault_is_not_rerun(suite: Suite) -> None:
     _checks(suite, "    count('tries')\n    raise SetupError('no key: export TOKEN')")
     run = suite.run()
     assert suite.wrote("tries") == "x"
-    assert (run.code, run.check("health/it")["class"]) == (6, "SETUP_ERROR"), run.told()
+    assert (run.code, run.check("health/it")["class"]) == (6, "SETUP_ERROR"), run.output()
 
 
 def test_number_of_reruns_can_be_chosen(suite: Suite) -> None:
     _checks(suite, "    lost(count('tries') < 4)")
     run = suite.run("--reruns", "3")
-    assert run.check("health/it")["attempts"] == 4, run.told()
+    assert run.check("health/it")["attempts"] == 4, run.output()
     assert run.check("health/it")["outcome"] == "flaky"
 
 
@@ -115,7 +115,7 @@ def test_default_delay_is_a_second(suite: Suite) -> None:
 def test_without_rerunfailures(suite: Suite) -> None:
     _checks(suite, "    lost(count('tries') < 2)")
     run = suite.run(plugins=[name for name in DEFAULT if name != "rerunfailures"])
-    assert (run.code, run.check("health/it")["attempts"]) == (1, 1), run.told()
+    assert (run.code, run.check("health/it")["attempts"]) == (1, 1), run.output()
 
 
 def test_flaky_teardown(suite: Suite) -> None:
@@ -130,7 +130,7 @@ def test_it(evidence, unsteady):
     passing(evidence)
 """)
     run = suite.run()
-    assert (run.code, run.check("health/it")["outcome"]) == (2, "flaky"), run.told()
+    assert (run.code, run.check("health/it")["outcome"]) == (2, "flaky"), run.output()
 
 
 @WORKERS
@@ -152,7 +152,7 @@ def test_a_rerun_by_others_hides_no_failure(suite: Suite, workers: tuple[str, ..
     )
     _checks(suite, "    lost(count('tries') == 1)")
     run = suite.run(*workers, plugins=("readiness",))
-    assert (run.code, run.check("health/it")["outcome"]) == (2, "flaky"), run.told()
+    assert (run.code, run.check("health/it")["outcome"]) == (2, "flaky"), run.output()
     assert run.check("health/it")["attempts"] == 2
 
 
@@ -167,7 +167,7 @@ def test_what_is_no_trouble_of_the_transport_is_not_repeated(
     _checks(suite, f"    if count('tries') == 1: {failure}")
     run = suite.run(*asked)
     assert suite.wrote("tries") == "x"
-    assert run.check("health/it")["outcome"] == "failed", run.told()
+    assert run.check("health/it")["outcome"] == "failed", run.output()
     assert run.code in (1, 6)
 
 
@@ -198,7 +198,7 @@ def test_it(evidence):
     if count('tries') == 1: raise {failure}
 """)
     run = suite.run()
-    assert (run.code, suite.wrote("tries")) == (2, "xx"), run.told()
+    assert (run.code, suite.wrote("tries")) == (2, "xx"), run.output()
     assert run.check("health/it")["outcome"] == "flaky"
 
 
@@ -212,7 +212,7 @@ def test_it(evidence):
     lost(count('tries') == 1)
 """)
     run = suite.run()
-    assert (run.code, suite.wrote("tries")) == (1, "x"), run.told()
+    assert (run.code, suite.wrote("tries")) == (1, "x"), run.output()
 
 
 def test_a_failed_assertion_beside_lost_calls_is_an_answer(suite: Suite) -> None:
@@ -228,7 +228,7 @@ def test_it(evidence, unsteady):
     assert count('tries') > 1
 """)
     run = suite.run()
-    assert (run.code, suite.wrote("tries")) == (1, "x"), run.told()
+    assert (run.code, suite.wrote("tries")) == (1, "x"), run.output()
 
 
 def test_the_markers_own_condition_stands(suite: Suite) -> None:

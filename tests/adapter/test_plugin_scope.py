@@ -24,7 +24,7 @@ def _is_full(run: Run) -> bool:
 @pytest.mark.parametrize("args", [("smoke",), (".",), ("smoke/", "--env", "local"), ("smoke", "--ff")])
 def test_full_runs_are_recorded(two_files: Suite, args: tuple[str, ...]) -> None:
     run = two_files.run(*args)
-    assert (run.code, _is_full(run)) == (0, True), run.told()
+    assert (run.code, _is_full(run)) == (0, True), run.output()
     assert [entry["run_id"] for entry in two_files.ledger()] == [run.model["run_id"]]
 
 
@@ -49,7 +49,7 @@ def test_full_runs_are_recorded(two_files: Suite, args: tuple[str, ...]) -> None
 )
 def test_partial_runs_are_judged_but_not_recorded(two_files: Suite, args: tuple[str, ...]) -> None:
     run = two_files.run(*args)
-    assert (run.code, run.verdict, _is_full(run)) == (0, "READY", False), run.told()
+    assert (run.code, run.verdict, _is_full(run)) == (0, "READY", False), run.output()
     assert "PARTIAL" in run.out
     assert not two_files.ledger()
 
@@ -58,21 +58,21 @@ def test_last_failed_is_partial(two_files: Suite) -> None:
     two_files.checks("@pytest.mark.p0\ndef test_up(evidence):\n    passing(evidence)\n    assert False")
     assert two_files.run().code == 1
     run = two_files.run("--lf")
-    assert (run.code, _is_full(run)) == (1, False), run.told()
+    assert (run.code, _is_full(run)) == (1, False), run.output()
     assert len(two_files.ledger()) == 1
 
 
 @WORKERS
 def test_gate_refuses_a_partial_run(two_files: Suite, workers: tuple[str, ...]) -> None:
     run = two_files.run("--gate", "-k", "up", *workers)
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
     assert run.model["reasons"] == ["the gate refuses a partial run: run the whole suite"]
     assert not two_files.ledger()
 
 
 def test_gate_takes_a_full_run(two_files: Suite) -> None:
     run = two_files.run("--gate")
-    assert (run.code, run.verdict) == (0, "READY"), run.told()
+    assert (run.code, run.verdict) == (0, "READY"), run.output()
 
 
 DROPS = """
@@ -92,7 +92,7 @@ def test_silently_dropped_check_makes_the_run_partial(
 ) -> None:
     two_files.write("smoke/conftest.py", DROPS.format(early=early, end="return (yield)" if early else ""))
     run = two_files.run(*workers)
-    assert (run.code, _is_full(run)) == (0, False), run.told()
+    assert (run.code, _is_full(run)) == (0, False), run.output()
 
 
 @WORKERS
@@ -104,7 +104,7 @@ def test_a_skipped_module_leaves_the_question_open(
 ) -> None:
     two_files.write(OTHER, f"import pytest\n{skip}\n@pytest.mark.p0\ndef test_up(): assert False\n")
     run = two_files.run(*workers)
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
     assert f"{OTHER}: skipped altogether: " in run.model["reasons"][0]
     assert not two_files.ledger()
 
@@ -112,7 +112,7 @@ def test_a_skipped_module_leaves_the_question_open(
 def test_a_module_skipped_outside_the_suite_does_not_matter(two_files: Suite) -> None:
     two_files.write("tests/test_y.py", "import pytest\npytest.skip('why', allow_module_level=True)\n")
     run = two_files.run("smoke", "tests")
-    assert (run.code, run.verdict) == (0, "READY"), run.told()
+    assert (run.code, run.verdict) == (0, "READY"), run.output()
 
 
 @pytest.mark.parametrize("linked", [OTHER, "smoke"])
@@ -121,7 +121,7 @@ def test_linked_files_and_directories_belong_to_the_suite(two_files: Suite, link
     elsewhere = (two_files.root / linked).rename(two_files.root / "elsewhere")
     (two_files.root / linked).symlink_to(elsewhere)
     run = two_files.run()
-    assert (run.code, run.outcomes().get("work/up")) == (1, "failed"), run.told()
+    assert (run.code, run.outcomes().get("work/up")) == (1, "failed"), run.output()
 
 
 @WORKERS
@@ -130,7 +130,7 @@ def test_collect_only_judges_nothing(two_files: Suite, workers: tuple[str, ...])
     page = two_files.wrote("reports/results.html")
     two_files.checks("@pytest.mark.p0\ndef test_up(): assert False")
     run = two_files.run("--collect-only", *workers, plugins=HTML)
-    assert run.code == 0, run.told()
+    assert run.code == 0, run.output()
     assert run.model == first.model
     assert two_files.wrote("reports/results.html") == page
     assert len(two_files.ledger()) == 1
@@ -179,11 +179,11 @@ def test_a_run_that_ended_meanwhile_counts_in_the_streak(suite: Suite) -> None:
             root = pathlib.Path(os.environ["SCENARIO_ROOT"])
             ledger = FileLedger(root / ".readiness/local.jsonl")
             if os.environ.get("OTHER_RUN"):
-                ledger.append({**ledger.entries()[-1], "verdict": "BROKEN", "run_id": "other"})
+                ledger.append({**ledger.recent(1)[-1], "verdict": "BROKEN", "run_id": "other"})
     """)
     assert suite.run().model["streak"]["length"] == 1
     run = suite.run(environ={"OTHER_RUN": "1"})
-    assert (run.code, run.model["streak"]["length"]) == (0, 1), run.told()
+    assert (run.code, run.model["streak"]["length"]) == (0, 1), run.output()
     assert "run other" in run.model["streak"]["why"]
 
 

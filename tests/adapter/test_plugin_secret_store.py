@@ -1,4 +1,4 @@
-"""Secrets that a store must be asked for: what is missing is told with what to do about it."""
+"""Secrets that a store must be asked for: a missing one is reported with what to do about it."""
 
 import json
 import socket
@@ -45,7 +45,7 @@ def store() -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "code", "told"),
+    ("name", "code", "expected"),
     [
         ("a/token", 0, ""),
         (
@@ -56,7 +56,7 @@ def store() -> Iterator[str]:
         ("a/none", 6, "secret a/none does not exist"),
     ],
 )
-def test_secret_store(suite: Suite, store: str, name: str, code: int, told: str) -> None:
+def test_secret_store(suite: Suite, store: str, name: str, code: int, expected: str) -> None:
     suite.write(
         "environments/schema.toml",
         f"{SCHEMA}[section.aws.region]\ntype = 'string'\n[section.aws.endpoint_url]\ntype = 'url'\n",
@@ -73,8 +73,8 @@ def test_secret_store(suite: Suite, store: str, name: str, code: int, told: str)
         evidence.figure("length", len(environment.secret("auth.token")))
     """)
     run = suite.run("-rP", environ={"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"})
-    assert run.code == code, run.told()
-    assert told in run.check("health/token")["summary"]
+    assert run.code == code, run.output()
+    assert expected in run.check("health/token")["summary"]
     assert "a-token-in-the-store" not in run.out
 
 
@@ -87,7 +87,7 @@ def test_secret_store_without_credentials(suite: Suite) -> None:
         passing(evidence)
     """)
     run = suite.run(environ={"AWS_DEFAULT_REGION": "us-east-1"})
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
     assert "Unable to locate credentials" in run.check("health/token")["summary"]
 
 

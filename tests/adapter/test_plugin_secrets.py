@@ -78,7 +78,7 @@ def test_artifact_of_another_plugin_that_leaks_is_withheld(suite: Suite) -> None
         record_testsuite_property("token", environment.secret("auth.token"))
     """)
     run = suite.run("--junitxml=reports/junit.xml", plugins=HTML, environ={"SCENARIO_TOKEN": TOKEN})
-    assert (run.code, run.verdict) == (1, "BROKEN"), run.told()
+    assert (run.code, run.verdict) == (1, "BROKEN"), run.output()
     assert run.model["reasons"][0] == "a live secret was found in junit.xml; it is withheld"
     assert not (suite.root / "reports" / "junit.xml").exists()
     assert not (suite.root / "reports" / "results.html").exists(), "it still says READY"
@@ -109,5 +109,5 @@ def test_an_unusable_secret_is_a_setup_error(suite: Suite, environ: dict[str, st
             assert environment.secret("auth.token")
     """)
     run = suite.run(environ=environ)
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
     assert run.check("health/up")["class"] == "SETUP_ERROR"

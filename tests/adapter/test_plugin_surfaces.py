@@ -29,9 +29,9 @@ def test_github_gets_a_summary_and_annotations(suite: Suite) -> None:
     suite.checks(FAILING)
     summary = suite.write("summary.md", "from an earlier tool")
     run = suite.run(environ=github(suite.root))
-    assert run.code == 1, run.told()
+    assert run.code == 1, run.output()
     commands = [line for line in run.out.splitlines() if line.startswith("::")]
-    assert len(commands) == 1, run.told()
+    assert len(commands) == 1, run.output()
     assert commands[0].startswith("::error file=smoke/test_checks.py,")
     assert "title=P0 PLATFORM_BUG health/down::the service is down" in commands[0]
     report = (suite.root / "reports/readiness.md").read_text()
@@ -49,7 +49,7 @@ def test_a_summary_that_cannot_be_written_is_said_and_changes_nothing(suite: Sui
     suite.checks(FAILING)
     (suite.root / "summary.md").mkdir()
     run = suite.run(environ=github(suite.root))
-    assert (run.code, run.verdict) == (1, "BROKEN"), run.told()
+    assert (run.code, run.verdict) == (1, "BROKEN"), run.output()
     assert "GITHUB_STEP_SUMMARY cannot be written: Is a directory" in run.out
 
 
@@ -63,9 +63,9 @@ def written(suite: Suite) -> set[str]:
 def test_formats_are_written_on_request(suite: Suite) -> None:
     suite.checks(FAILING)
     run = suite.run()
-    assert written(suite) == set(), run.told()
+    assert written(suite) == set(), run.output()
     run = suite.run("--readiness-format=csv,ctrf,prometheus,text")
-    assert written(suite) == FILES, run.told()
+    assert written(suite) == FILES, run.output()
     assert "reports/readiness.prom" in run.out
     assert 'readiness_verdict{environment="local",verdict="BROKEN"} 1' in suite.wrote(
         "reports/readiness.prom"
@@ -87,7 +87,7 @@ def test_a_partial_run_leaves_the_formats_of_the_full_one(suite: Suite) -> None:
     suite.run("--readiness-format=csv")
     before = suite.wrote("reports/readiness.csv")
     run = suite.run("--readiness-format=text", "-k", "up")
-    assert suite.wrote("reports/readiness.csv") == before, run.told()
+    assert suite.wrote("reports/readiness.csv") == before, run.output()
     assert written(suite) == {"readiness.csv"}
     assert "(PARTIAL)" in suite.wrote("reports/partial/readiness.txt")
 
@@ -108,9 +108,9 @@ def test_an_unknown_format_is_refused(suite: Suite, source: str, names: str) -> 
         suite.write("pytest.ini", f"[pytest]\nreadiness_format = {names}\n")
         args = []
     run = suite.run(*args)
-    assert run.code == 4, run.told()
+    assert run.code == 4, run.output()
     assert "no format of the report (allowed: csv, ctrf, prometheus, text)" in run.err
-    assert "Traceback" not in run.told()
+    assert "Traceback" not in run.output()
     assert written(suite) == set() if (suite.root / "reports").exists() else True
 
 
@@ -118,7 +118,7 @@ def test_an_unknown_format_is_refused(suite: Suite, source: str, names: str) -> 
 def test_the_junit_file_has_the_verdict(suite: Suite, args: tuple[str, ...]) -> None:
     suite.checks(FAILING.replace("def test_up", "@pytest.mark.xdist_group('one')\ndef test_up"))
     run = suite.run("--junitxml=junit.xml", "--junit-prefix=nightly", *args)
-    assert run.code == 1, run.told()
+    assert run.code == 1, run.output()
     root = ElementTree.parse(suite.root / "junit.xml").getroot()
     facts = {found.attrib["name"]: found.attrib["value"] for found in root.findall("*/properties/property")}
     assert (facts["readiness.verdict"], facts["readiness.run_id"]) == ("BROKEN", run.model["run_id"])
@@ -130,13 +130,13 @@ def test_the_junit_file_has_the_verdict(suite: Suite, args: tuple[str, ...]) -> 
     assert [case.get("readiness.class") for case in cases] == [None, "PLATFORM_BUG"]
 
 
-def test_no_file_tells_a_verdict_that_was_taken_back(suite: Suite) -> None:
+def test_no_file_shows_a_verdict_that_was_taken_back(suite: Suite) -> None:
     suite.checks(PASSING + TAKES_THE_LEDGER_AWAY)
     summary = suite.write("summary.md", "")
     run = suite.run(
         "--junitxml=junit.xml", "--readiness-format=csv,ctrf,prometheus,text", environ=github(suite.root)
     )
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
     assert 'name="readiness.verdict" value="NO_VERDICT"' in suite.wrote("junit.xml")
     assert "READY" not in summary.read_text()
     assert suite.wrote("reports/readiness.txt").startswith("NO_VERDICT (PARTIAL), exit code 6: ")

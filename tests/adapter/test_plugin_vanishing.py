@@ -28,14 +28,14 @@ def test_without_assertions_nothing_is_judged(
     suite.checks(TWO)
     monkeypatch.setenv("PYTHONOPTIMIZE", "1")
     run = suite.run(*workers, "--assert=plain", fresh=True)
-    assert (run.code, run.verdict) == (4, "NO_VERDICT"), run.told()
+    assert (run.code, run.verdict) == (4, "NO_VERDICT"), run.output()
     assert "PYTHONOPTIMIZE" in run.err + run.out
 
 
 def test_without_assertions_on_a_worker_nothing_is_judged(suite: Suite) -> None:
     suite.checks(TWO)
     run = suite.run("--dist=load", f"--tx=popen//python={sys.executable} -O", plugins=XDIST)
-    assert (run.code, run.verdict) == (4, "NO_VERDICT"), run.told()
+    assert (run.code, run.verdict) == (4, "NO_VERDICT"), run.output()
 
 
 XDIST = ("readiness", "rerunfailures", "xdist")
@@ -137,7 +137,7 @@ def test_what_cannot_be_a_check_leaves_the_question_open(
     suite.checks(PASSING)
     suite.checks(body, OTHER, phase="health")
     run = suite.run(*args)
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
     assert OTHER in run.model["reasons"][0] or "fork" in run.model["reasons"][0]
     again = suite.run(*args)
     assert (again.code, again.verdict) == (6, "NO_VERDICT"), "compiled code warns only once"
@@ -147,7 +147,7 @@ def test_a_hollow_assertion_of_a_helper_counts(suite: Suite) -> None:
     suite.checks(PASSING)
     suite.write("smoke/helper.py", "def compare(a, b):\n    assert (a == b, 'differs')\n")
     run = suite.run()
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
     assert "smoke/helper.py: line 2: this assertion is always true" in run.model["reasons"][0]
 
 
@@ -163,7 +163,7 @@ def test_a_hollow_assertion_of_a_helper_counts(suite: Suite) -> None:
 def test_what_is_no_check_may_be_what_it_is(suite: Suite, body: str) -> None:
     suite.checks(body + PASSING)
     run = suite.run()
-    assert (run.code, run.verdict) == (0, "READY"), run.told()
+    assert (run.code, run.verdict) == (0, "READY"), run.output()
 
 
 CONFTESTS = {
@@ -193,7 +193,7 @@ def test_a_module_that_is_left_out_leaves_the_question_open(
     suite.checks(TWO, OTHER, phase="health")
     suite.write("smoke/conftest.py", conftest)
     run = suite.run(*workers)
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
     assert "smoke/test_other.py: not collected" in run.model["reasons"][0]
 
 
@@ -218,7 +218,7 @@ def test_what_the_invocation_narrows_is_partial(suite: Suite, args: tuple[str, .
     suite.checks(TWO)
     suite.write("other.ini", NARROWED)
     run = suite.run(*args)
-    assert run.model["scope"] == "partial", run.told()
+    assert run.model["scope"] == "partial", run.output()
     refused = suite.run(*args, "--gate")
     assert refused.code in (1, 6)
     assert not suite.ledger()
@@ -227,7 +227,7 @@ def test_what_the_invocation_narrows_is_partial(suite: Suite, args: tuple[str, .
 def test_the_usual_configuration_is_no_narrowing(suite: Suite) -> None:
     suite.checks(PASSING)
     run = suite.run("-c", "pytest.ini")
-    assert (run.code, run.model["scope"]) == (0, "full"), run.told()
+    assert (run.code, run.model["scope"]) == (0, "full"), run.output()
 
 
 @WORKERS
@@ -239,12 +239,12 @@ def test_a_p0_that_disappeared_leaves_the_question_open(suite: Suite, workers: t
     (suite.root / OTHER).unlink()
     for _ in range(2):  # running twice does not settle it
         run = suite.run(*workers)
-        assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+        assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
         assert "P0 vanished: health/other: run " in run.model["reasons"][0]
     plan = suite.root / "readiness.toml"
     plan.write_text(plan.read_text().replace("[[goal]]", 'retired = ["health/oth*"]\n[[goal]]', 1))
     run = suite.run(*workers)
-    assert (run.code, run.model["vanished"]) == (0, []), run.told()
+    assert (run.code, run.model["vanished"]) == (0, []), run.output()
 
 
 def test_a_renamed_check_keeps_its_history(suite: Suite) -> None:
@@ -256,10 +256,10 @@ def test_a_renamed_check_keeps_its_history(suite: Suite) -> None:
     assert suite.run().code == 0
     suite.checks(many.replace("test_other", "test_another"), OTHER)
     run = suite.run()
-    assert (run.code, run.model["vanished"]) == (0, []), run.told()
+    assert (run.code, run.model["vanished"]) == (0, []), run.output()
     suite.checks(many.replace("test_other", "test_third"), OTHER)
     run = suite.run()
-    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.told()
+    assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
     assert [each["id"] for each in run.model["vanished"]] == ["health/another[a]", "health/another[b]"]
 
 
@@ -299,7 +299,7 @@ def test_a_partial_run_misses_nothing(suite: Suite) -> None:
 def test_an_empty_value_is_refused(suite: Suite, option: str, value: str) -> None:
     suite.checks(PASSING)
     run = suite.run(f"{option}={value}")
-    assert run.code == 4, run.told()
+    assert run.code == 4, run.output()
     assert "empty" in run.err
 
 
@@ -322,6 +322,6 @@ def test_a_blocked_part_is_refused_whichever_it_is(suite: Suite) -> None:
     assert {"readiness-gate", "readiness-limits", "readiness-publisher", "readiness-html"} <= parts
     for part in parts:
         run = suite.run("-p", f"no:{part}")
-        assert run.code == 4, run.told()
+        assert run.code == 4, run.output()
         assert f"-p no:{part}: a run is not judged without this part" in run.err
         assert suite.run("-p", f"no:{part}", "-n1").code == 4

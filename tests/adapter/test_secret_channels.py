@@ -51,7 +51,7 @@ def test_fields_of_reports(suite: Suite, workers: tuple[str, ...]) -> None:
         suite.checks(V + source.replace("test_x", f"test_{name}"), f"smoke/test_{name}.py")
     run = suite.run(*ALL_REPORTS, *workers, plugins=HTML, environ={"SCENARIO_TOKEN": TOKEN})
     nowhere(run, TOKEN, JWT)
-    assert run.verdict != "READY", run.told()
+    assert run.verdict != "READY", run.output()
     assert len({check["id"] for check in run.model["checks"]}) == len(FIELDS)
     assert (run.root / "reports/junit.xml").exists(), "withheld, so a field is not visited"
 
@@ -61,7 +61,7 @@ def test_fields_of_reports(suite: Suite, workers: tuple[str, ...]) -> None:
 def test_what_ends_a_run(suite: Suite, field: str, workers: tuple[str, ...]) -> None:
     run = go(suite, ALONE[field], *workers)
     withheld = field == "suite-property" and not workers  # a worker's never reach the report
-    assert (run.verdict == "BROKEN") is withheld, run.told()
+    assert (run.verdict == "BROKEN") is withheld, run.output()
     assert run.verdict != "READY" or field == "suite-property"
 
 
@@ -90,7 +90,7 @@ def test_what_ends_a_run(suite: Suite, field: str, workers: tuple[str, ...]) -> 
 )
 def test_options_that_show_more(suite: Suite, option: tuple[str, ...]) -> None:
     run = go(suite, FAILS, *option)
-    assert run.verdict != "READY", run.told()
+    assert run.verdict != "READY", run.output()
 
 
 @pytest.mark.parametrize("secret", [LONG, LINES], ids=["long", "lines"])
@@ -116,7 +116,7 @@ def test_a_private_key_that_the_run_does_not_know(suite: Suite, key: str) -> Non
 def test_runs_that_only_collect(suite: Suite, only: str, quiet: str) -> None:
     suite.checks(V + FIELDS["own-id"] + FIELDS["fixture-id"].replace("test_x", "test_y"))
     run = suite.run(only, quiet, environ={"SCENARIO_TOKEN": TOKEN})
-    assert run.code == 0, run.told()
+    assert run.code == 0, run.output()
     nowhere(run, TOKEN)
 
 
@@ -154,12 +154,19 @@ def test_what_pytest_remembers_of_other_tests_is_not_this_runs_leak(suite: Suite
     assert JWT in remembered.read_text()
     suite.checks(check("pass"))
     run = suite.run("smoke")
-    assert (run.code, run.verdict) == (0, "READY"), run.told()
+    assert (run.code, run.verdict) == (0, "READY"), run.output()
     assert JWT in remembered.read_text()
+
+
+@pytest.mark.parametrize("place", [".pytest_cache", "~/elsewhere", "$SCENARIO_ROOT/elsewhere"])
+def test_a_value_that_a_check_puts_into_the_cache_is_taken_away(suite: Suite, place: str) -> None:
+    source = check("request.config.cache.set('shop/login', {'answer': V})", "request")
+    run = go(suite, source, "-o", f"cache_dir={place}")
+    assert (run.verdict, "login" in run.out) == ("BROKEN", True), run.output()
 
 
 def test_the_pastebin_is_refused(suite: Suite) -> None:
     suite.checks(check("pass"))
     run = suite.run("--pastebin=all")
-    assert run.code == 4, run.told()
+    assert run.code == 4, run.output()
     assert "--pastebin" in run.err

@@ -28,7 +28,7 @@ def record(project: Path, *run_ids: str) -> Path:
     return project / ".readiness" / "local.jsonl"
 
 
-def test_show_tells_a_red_run_that_was_killed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_names_a_red_run_that_was_killed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record(project, "r1")
     made = entry_of({**model(), "run_id": "r2", "verdict": "BROKEN", "complete": False})
     open_ledger("file:.readiness/{env}.jsonl", project, "local").announce(made)
@@ -107,7 +107,7 @@ def test_a_ledger_named_by_its_url_needs_no_plan(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["ledger", "verify", "--ledger", "ftp://x"], "ledger url: 'ftp://x' is not a ledger"),
         (["ledger", "show", "--env", ""], "argument --env: empty"),
@@ -120,7 +120,9 @@ def test_a_ledger_named_by_its_url_needs_no_plan(
         ([], "the following arguments are required: COMMAND"),
     ],
 )
-def test_bad_input_is_exit_4_in_at_most_three_lines(project: Path, arguments: list[str], told: str) -> None:
+def test_bad_input_is_exit_4_in_at_most_three_lines(
+    project: Path, arguments: list[str], expected: str
+) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest_readiness.cli", *arguments],
         capture_output=True,
@@ -129,23 +131,23 @@ def test_bad_input_is_exit_4_in_at_most_three_lines(project: Path, arguments: li
         cwd=project,
     )
     assert done.returncode == 4
-    assert told in done.stderr
+    assert expected in done.stderr
     assert len(done.stderr.splitlines()) <= 3
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "expected"),
     [
         (b"title = ", "readiness.toml: not valid TOML"),
         (b"\xff\xfe", "cannot be read"),
     ],
 )
 def test_an_unreadable_plan_is_exit_4(
-    project: Path, content: bytes, told: str, capsys: pytest.CaptureFixture[str]
+    project: Path, content: bytes, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (project / "readiness.toml").write_bytes(content)
     assert main(["ledger", "show"]) == 4
-    assert told in capsys.readouterr().err
+    assert expected in capsys.readouterr().err
 
 
 def test_without_a_plan_and_without_a_url_it_says_what_to_do(

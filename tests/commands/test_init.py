@@ -138,7 +138,7 @@ def test_nothing_is_overwritten(tmp_path: Path, existing: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (("--url", "shop.example"), "--url: 'shop.example' is not a usable URL"),
         (("--url", "https://user:pw@shop.example"), "--url: the URL carries user info"),
@@ -151,11 +151,11 @@ def test_nothing_is_overwritten(tmp_path: Path, existing: str) -> None:
         ((), "no answer"),
     ],
 )
-def test_bad_input_writes_nothing(tmp_path: Path, arguments: tuple[str, ...], told: str) -> None:
+def test_bad_input_writes_nothing(tmp_path: Path, arguments: tuple[str, ...], expected: str) -> None:
     named = () if "--name" in arguments else ("--name", "Shop")
     code, _, err = readiness(tmp_path, "init", *named, *arguments)
     assert code == 4
-    assert told in err
+    assert expected in err
     assert len(err.splitlines()) <= 3
     assert not written(tmp_path)
 

@@ -52,7 +52,7 @@ def runs(project: Suite) -> Suite:
     return project
 
 
-def told(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
+def output(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
     found = main(list(arguments))
     out, err = capsys.readouterr()
     assert found == code, out + err
@@ -60,14 +60,14 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> 
 
 
 def data(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
-    return json.loads(told(capsys, *arguments, "--json"))
+    return json.loads(output(capsys, *arguments, "--json"))
 
 
 def test_a_cause_is_explained_by_its_number_and_by_any_check_behind_it(
     runs: Suite, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for what in ("1", "health/orders[a]", "*[a]", "orders[a]"):
-        shown = told(capsys, "explain", what)
+        shown = output(capsys, "explain", what)
         assert shown.startswith("health/orders[a]  P1  failed  PLATFORM_BUG\n")
         for label, text in (
             ("summary", "orders are lost"),
@@ -78,10 +78,10 @@ def test_a_cause_is_explained_by_its_number_and_by_any_check_behind_it(
         ):
             assert f"{label:<12}{text}" in shown
         assert shown.endswith("\nEvidence\n  answer = 42\n")
-    behind = told(capsys, "explain", "health/orders[b]")
+    behind = output(capsys, "explain", "health/orders[b]")
     assert "cause       health/orders[a]" in behind
     assert "rule  " not in behind, "the rule is that of the check that shows the cause"
-    assert "time to answer = 0.25 s (limit 1 s)" in told(capsys, "explain", "health/up")
+    assert "time to answer = 0.25 s (limit 1 s)" in output(capsys, "explain", "health/up")
     assert data(capsys, "explain", "1")["cause"]["also"] == ["health/orders[b]"]
 
 
@@ -97,14 +97,14 @@ def test_a_cause_is_explained_by_its_number_and_by_any_check_behind_it(
 def test_what_is_not_there_is_not_explained(
     runs: Suite, capsys: pytest.CaptureFixture[str], what: str, problem: str
 ) -> None:
-    assert problem in told(capsys, "explain", what, code=4)
+    assert problem in output(capsys, "explain", what, code=4)
 
 
 def test_the_last_two_runs_are_compared(runs: Suite, capsys: pytest.CaptureFixture[str]) -> None:
-    out = told(capsys, "diff")
+    out = output(capsys, "diff")
     assert [line.split()[:2] for line in out.splitlines()[:2]] == [["A", "READY"], ["B", "DEGRADED"]]
     assert "newly failing (2)\n  P1 health/orders[a]: passed → failed PLATFORM_BUG\n" in out
-    assert "fixed (2)" in told(capsys, "diff", "2", "1")
+    assert "fixed (2)" in output(capsys, "diff", "2", "1")
     green, red = (entry["run_id"] for entry in runs.ledger())
     saved = str(runs.root / "reports" / "readiness.json")
     for pair in ((green, red), (green,), ("1", saved), ("1", str(runs.root / "reports"))):
@@ -112,30 +112,30 @@ def test_the_last_two_runs_are_compared(runs: Suite, capsys: pytest.CaptureFixtu
             "health/orders[a]",
             "health/orders[b]",
         ]
-    assert "no difference" in told(capsys, "diff", saved, saved)
+    assert "no difference" in output(capsys, "diff", saved, saved)
     assert (
         f"no such run of local: 9\n  allowed: a readiness.json, a number or id of the ledger: {green}"
-        in told(capsys, "diff", "9", code=4)
+        in output(capsys, "diff", "9", code=4)
     )
 
 
 def test_one_run_has_nothing_to_compare_with(project: Suite, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "no full run of local in the ledger: nothing to compare" in told(capsys, "diff", code=4)
+    assert "no full run of local in the ledger: nothing to compare" in output(capsys, "diff", code=4)
     project.run()
-    assert "1 full run of local in the ledger" in told(capsys, "diff", code=4)
+    assert "1 full run of local in the ledger" in output(capsys, "diff", code=4)
 
 
 def test_a_report_is_rendered_again(runs: Suite, capsys: pytest.CaptureFixture[str]) -> None:
     reports = runs.root / "reports"
     before = {path.name: path.read_bytes() for path in reports.iterdir() if path.is_file()}
     (reports / "readiness.html").unlink()
-    assert told(capsys, "report").startswith("DEGRADED  Scenario  local (embedded, not live)\n")
+    assert output(capsys, "report").startswith("DEGRADED  Scenario  local (embedded, not live)\n")
     assert {path.name: path.read_bytes() for path in reports.iterdir() if path.is_file()} == before
-    told(capsys, "report", "--format", "csv,text", "--to", "elsewhere")
+    output(capsys, "report", "--format", "csv,text", "--to", "elsewhere")
     assert {path.name for path in (runs.root / "elsewhere").iterdir()} == {
         *("readiness.json", "readiness.md", "readiness.html", "readiness.csv", "readiness.txt")
     }
-    assert "allowed: csv, ctrf" in told(capsys, "report", "--format", "pdf", code=4)
+    assert "allowed: csv, ctrf" in output(capsys, "report", "--format", "pdf", code=4)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_a_file_that_is_no_report_is_refused(
     if content is not None:
         project.write("saved.json", content)
     for command in (("report", "saved.json", "--to", "out"), ("explain", "a", "--report", "saved.json")):
-        err = told(capsys, *command, code=4)
+        err = output(capsys, *command, code=4)
         assert problem in err
         assert len(err.splitlines()) <= 3
 
@@ -171,9 +171,9 @@ def test_goals_are_listed_before_and_after_a_run(project: Suite, capsys: pytest.
     assert [(row["id"], row["status"]) for row in data(capsys, "goals")] == [
         *(("G-1", None), ("G-2", None), ("G-7", None))
     ]
-    assert "no run yet: readiness run" in told(capsys, "goals")
+    assert "no run yet: readiness run" in output(capsys, "goals")
     project.run()
-    assert "G-1   It is up      READY    3 checks passed (1 P0)" in told(capsys, "goals")
+    assert "G-1   It is up      READY    3 checks passed (1 P0)" in output(capsys, "goals")
 
 
 def test_checks_are_listed_with_their_limits(project: Suite, capsys: pytest.CaptureFixture[str]) -> None:
@@ -192,9 +192,9 @@ def test_checks_are_listed_with_their_limits(project: Suite, capsys: pytest.Capt
     assert listed("--goal", "G-2") == ["no check matches"]
     found = json.loads("\n".join(listed("--json")))
     assert found[1]["nodeid"] == "smoke/test_checks.py::test_orders[a]"
-    assert "allowed: G-1, G-2, G-7" in told(capsys, "checks", "--goal", "G-9", code=4)
+    assert "allowed: G-1, G-2, G-7" in output(capsys, "checks", "--goal", "G-9", code=4)
     project.checks("def test_up(): pass")
-    assert "the suite cannot be collected" in told(capsys, "checks", code=4)
+    assert "the suite cannot be collected" in output(capsys, "checks", code=4)
     assert not (project.root / "reports").exists()
 
 
@@ -212,13 +212,13 @@ def test_waivers_have_the_state_of_now(project: Suite, capsys: pytest.CaptureFix
     for check, state in states.items():
         expires = times.get(state, "2036-01-01T00:00:00Z")
         project.plan(WAIVED.format(check=check, expires=expires))
-    assert "no run yet: what they cover is not known" in told(capsys, "waivers")
+    assert "no run yet: what they cover is not known" in output(capsys, "waivers")
     project.write("broken", "")
     project.run()
     assert {row["check"]: row["state"] for row in data(capsys, "waivers")} == states
-    found = told(capsys, "waivers", "--state", "expiring", "--state", "expired").splitlines()
+    found = output(capsys, "waivers", "--state", "expiring", "--state", "expired").splitlines()
     assert [line.split()[0] for line in found] == ["State", "expiring", "expired"]
-    assert told(capsys, "waivers", "--state", "upcoming") == "none\n"
+    assert output(capsys, "waivers", "--state", "upcoming") == "none\n"
 
 
 @pytest.mark.parametrize("check", ['{"id": "a"}', '{"id": "a", "severity": "P0", "outcome": "fine"}'])
@@ -228,7 +228,7 @@ def test_waivers_of_a_malformed_report_are_refused(
     project.write(
         "reports/readiness.json", f'{{"schema_version": 1, "verdict": "READY", "checks": [{check}]}}'
     )
-    assert "reports/readiness.json: a malformed report: " in told(capsys, "waivers", code=4)
+    assert "reports/readiness.json: a malformed report: " in output(capsys, "waivers", code=4)
 
 
 @pytest.mark.parametrize(("environment", "state"), [("local", "active"), ("staging", "elsewhere")])

@@ -3,7 +3,7 @@
 import base64
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -68,8 +68,10 @@ def signed(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> Suite:
     return suite
 
 
-def verified(capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, str]:
-    found = main(["verify", VERDICT, "--key", "key.pub", *options])
+def verified(
+    capsys: pytest.CaptureFixture[str], *options: str, env: Sequence[str] = ("--env", "local")
+) -> tuple[int, str]:
+    found = main(["verify", VERDICT, "--key", "key.pub", *env, *options])
     out, err = capsys.readouterr()
     return found, out + err
 
@@ -82,7 +84,7 @@ def test_another_implementation_verifies_what_a_run_signed(suite: Suite, kind: s
     suite.write("smoke/conftest.py", BUILDS)
     suite.write("key.pem", private(key))
     run = suite.run("--attest=" + reference.format(path="key.pem"), environ={"SIGNING_KEY": private(key)})
-    assert run.code == 0, run.told()
+    assert run.code == 0, run.output()
     found = independent(key, (suite.root / VERDICT).read_text())
     assert found["_type"] == "https://in-toto.io/Statement/v1"
     assert found["predicateType"] == "https://in-toto.io/attestation/test-result/v0.1"
@@ -103,7 +105,7 @@ def test_a_green_run_is_accepted_and_a_changed_report_is_not(
     signed: Suite, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert signed.run("--attest=key.pem").code == 0
-    code, out = verified(capsys, "--env", "local", "--build", "shop=abc1234", "--max-age", "1h")
+    code, out = verified(capsys, "--build", "shop=abc1234", "--max-age", "1h")
     assert code == 0, out
     assert out.startswith("READY  local  ")
     for options, problem in (
@@ -114,6 +116,8 @@ def test_a_green_run_is_accepted_and_a_changed_report_is_not(
         (("--max-age", "0s"), "ago, more than 0.0 h"),
     ):
         assert verified(capsys, *options) == (1, out_with(out, problem, verified(capsys, *options)[1]))
+    code, out = verified(capsys, env=())
+    assert (code, "local is not a live environment" in out) == (1, True)
     report = signed.root / "reports" / "readiness.json"
     report.write_text(report.read_text().replace("Scenario", "Scenery"))
     code, out = verified(capsys)
@@ -176,7 +180,7 @@ def test_ready_beside_a_failed_test_of_another_suite_is_not_accepted(
 ) -> None:
     signed.write("unit/test_unit.py", "def test_unit():\n    assert 0\n")
     run = signed.run("--attest=key.pem", "smoke", "unit")
-    assert (run.code, run.verdict) == (1, "READY"), run.told()
+    assert (run.code, run.verdict) == (1, "READY"), run.output()
     found, out = verified(capsys)
     assert (found, "its run ended with exit code 1" in out) == (1, True), out
 
@@ -192,7 +196,7 @@ def test_a_run_that_cannot_be_signed_may_be_broken_but_nothing_better(
         f"    (session.config.rootpath / {VERDICT!r}).mkdir()\n",
     )
     run = signed.run("--attest=key.pem")
-    assert run.code == code, run.told()
+    assert run.code == code, run.output()
     assert "readiness.intoto.json" in run.out + run.err
     left = signed.root / "reports/readiness.json"
     assert (json.loads(left.read_text())["verdict"] if left.exists() else None) == verdict
@@ -235,8 +239,8 @@ def test_what_cannot_sign_is_refused_first(signed: Suite, key: Any, reference: s
     if key is not None:
         signed.write("key.pem", private(key()))
     run = signed.run(f"--attest={reference}")
-    assert (run.code, problem in run.err + run.out) == (4, True), run.told()
-    assert "BEGIN" not in run.told()
+    assert (run.code, problem in run.err + run.out) == (4, True), run.output()
+    assert "BEGIN" not in run.output()
 
 
 def test_a_key_with_a_passphrase_and_a_key_itself_are_refused(signed: Suite) -> None:
@@ -245,7 +249,7 @@ def test_a_key_with_a_passphrase_and_a_key_itself_are_refused(signed: Suite) -> 
     assert "no key to sign with" in signed.run("--attest=key.pem").err
     run = signed.run(f"--attest={private(key)}")
     assert (run.code, "a key has no place on a command line" in run.err) == (4, True)
-    assert private(key).splitlines()[1] not in run.told()
+    assert private(key).splitlines()[1] not in run.output()
 
 
 def changed(text: str, **members: Any) -> str:
@@ -333,6 +337,7 @@ def test_another_statement_of_the_same_key_is_no_verdict(content: Any) -> None:
         ({"exit_code": 1}, "its run ended with exit code 1"),
         ({"verdict": "DEGRADED"}, "the verdict is DEGRADED"),
         ({"build_identity": []}, "build of shop: unknown was checked"),
+        ({"environment": "staging", "live": True}, "staging was checked, not local"),
     ],
 )
 def test_a_genuine_verdict_that_does_not_fit_is_not_accepted(
@@ -345,6 +350,16 @@ def test_a_genuine_verdict_that_does_not_fit_is_not_accepted(
     (signed.root / VERDICT).write_text(attestation.signed(found, key))
     code, out = verified(capsys, "--build", "shop=abc1234")
     assert (code, problem in out) == (1, True), out
+
+
+def test_a_live_verdict_needs_no_name(signed: Suite, capsys: pytest.CaptureFixture[str]) -> None:
+    assert signed.run("--attest=key.pem").code == 0
+    key = attestation.private_key((signed.root / "key.pem").read_text(), "")
+    found = attestation.opened((signed.root / VERDICT).read_text(), key.public_key())
+    found["predicate"]["readiness"] |= {"environment": "staging", "live": True}
+    (signed.root / VERDICT).write_text(attestation.signed(found, key))
+    code, out = verified(capsys, env=())
+    assert code == 0, out
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smoke.contract.exchange import Exchange, SentEvent, judge, secret_in
-from smoke.contract.schemas import CODES, REFUSAL_FORM, REFUSALS, REPLIES, Reply, Route, Schema, violations
+from smoke.contract.model import Schema
+from smoke.contract.schemas import CODES, REFUSAL_FORM, REFUSALS, REPLIES, Reply, RouteKey, violations
 
 KINDS: dict[str, st.SearchStrategy[Any]] = {
     "boolean": st.booleans(),
@@ -60,7 +61,7 @@ HEADERS = {
 
 
 def answer(
-    route: Route, status: int, document: Any, media: str = "application/json", **headers: str
+    route: RouteKey, status: int, document: Any, media: str = "application/json", **headers: str
 ) -> Exchange:
     body = b"" if document is None else json.dumps(document).encode()
     came = {"x-request-id": "r-1", "content-type": media, **headers}
@@ -69,10 +70,14 @@ def answer(
     return Exchange(route[0], route[1], path, {}, status, came, body, document, problem)
 
 
-def conforming(route: Route, status: int, reply: Reply, document: Any = None) -> Exchange:
+def conforming(route: RouteKey, status: int, reply: Reply, document: Any = None) -> Exchange:
     if isinstance(document, dict) and "committedMicro" in document:
         micro = {name: int(document[f"{name}Micro"]) // 10_000 for name in ("committed", "reserved")}
         document = {**document, **micro, "spentCents": micro["committed"], "communityId": "t-1"}
+    if isinstance(document, dict) and "percentUsed" in document:
+        limit = document["monthlyLimitCents"]
+        share = {"percentUsed": 100 * document["currentSpendCents"] / limit} if limit else {}
+        document = {**document, **share}
     if isinstance(document, dict) and "total_tokens" in document.get("usage", {}):
         usage = document["usage"]
         total = usage["prompt_tokens"] + usage["completion_tokens"]
@@ -89,7 +94,7 @@ def rules(exchange: Exchange) -> set[str]:
 @settings(max_examples=20)
 @given(data=st.data())
 def test_a_conforming_answer_breaks_no_rule(
-    data: st.DataObject, route: Route, status: int, reply: Reply
+    data: st.DataObject, route: RouteKey, status: int, reply: Reply
 ) -> None:
     document = data.draw(values(reply.schema)) if reply.schema else None
     assert not list(judge(conforming(route, status, reply, document)))
@@ -133,7 +138,7 @@ MEMBERS = [
 @settings(max_examples=3)
 @given(data=st.data())
 def test_each_member_is_missed_and_typed(
-    data: st.DataObject, route: Route, status: int, reply: Reply, path: tuple[str, ...]
+    data: st.DataObject, route: RouteKey, status: int, reply: Reply, path: tuple[str, ...]
 ) -> None:
     assert reply.schema
     document = data.draw(values(reply.schema))
@@ -157,7 +162,7 @@ def test_each_member_is_missed_and_typed(
         for name in row[2].headers
     ],
 )
-def test_each_header_is_missed_and_read(route: Route, status: int, reply: Reply, name: str) -> None:
+def test_each_header_is_missed_and_read(route: RouteKey, status: int, reply: Reply, name: str) -> None:
     for wrong in (None, "", "µ", "\n"):
         named = {each: HEADERS[each] for each in reply.headers} | {name: wrong}
         came = {each: value for each, value in named.items() if value is not None}
@@ -215,7 +220,7 @@ HEALTHY: Mapping[str, Any] = {
     "status": "healthy", "build_sha": "0" * 40, "version": "1", "protocol_version": "1", "uptime": 1,
     "grace_period": False,
 }  # fmt: skip
-HEALTH: Route = ("freeside", "GET", "/health")
+HEALTH: RouteKey = ("freeside", "GET", "/health")
 
 
 def test_a_request_id_is_echoed_or_made() -> None:
@@ -226,17 +231,21 @@ def test_a_request_id_is_echoed_or_made() -> None:
 
 
 def test_a_current_version_is_answered_with_304() -> None:
-    jwks: Route = ("dixie", "GET", "/api/auth/.well-known/jwks.json")
+    jwks: RouteKey = ("dixie", "GET", "/api/auth/.well-known/jwks.json")
     key = {"kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": "k", "x": "x", "y": "y"}
     full, not_modified = answer(jwks, 200, {"keys": [key]}, etag='"1"'), answer(jwks, 304, None, etag='"1"')
+    comma = answer(jwks, 304, None, etag='W/"1,2"')
+    assert not rules(replace(comma, sent={"if-none-match": 'W/"0", W/"1,2"'}))
     for offered, good, bad in (('W/"0", W/"1"', not_modified, full), ('W/"0"', full, not_modified)):
         assert not rules(replace(good, sent={"if-none-match": offered}))
         assert rules(replace(bad, sent={"if-none-match": offered})) == {"caching"}
     assert "body" in rules(answer(jwks, 200, {"keys": [{**key, "d": "secret"}]}))
+    assert not rules(answer(jwks, 200, {"keys": [key]}, "application/jwk-set+json"))
+    assert "body" in rules(answer(jwks, 200, {"keys": [key]}, "text/plain"))
 
 
 def test_figures_of_a_budget_agree() -> None:
-    route: Route = ("freeside", "GET", "/api/v1/communities/{id}/budget")
+    route: RouteKey = ("freeside", "GET", "/api/v1/communities/{id}/budget")
     good = {
         "communityId": "t-1", "monthlyBudgetCents": 100, "committed": 1, "reserved": 0, "spentCents": 1,
         "committedMicro": "19999", "reservedMicro": "0", "period": "2026-01",
@@ -246,8 +255,47 @@ def test_figures_of_a_budget_agree() -> None:
         assert rules(answer(route, 200, good | wrong)) == {"figures"}, wrong
 
 
+def test_a_share_of_the_budget_is_a_percentage() -> None:
+    route: RouteKey = ("freeside", "GET", "/api/agents/budget")
+    good = {"communityId": "t", "monthlyLimitCents": 300, "currentSpendCents": 100, "remainingCents": 200}
+    for used, found in ((33, set()), (34, set()), (33.333, set()), (67, {"figures"}), (0.33, {"figures"})):
+        assert rules(answer(route, 200, good | {"percentUsed": used})) == found
+    spent = good | {"currentSpendCents": 400, "remainingCents": 0}
+    for used, found in ((100, set()), (133.3, set()), (33, {"figures"})):
+        assert rules(answer(route, 200, spent | {"percentUsed": used})) == found
+
+
+def test_an_event_is_accepted_with_any_body_or_none() -> None:
+    accepted = answer(("dixie", "POST", "/api/reputation/events"), 202, None, "application/json")
+    assert not rules(accepted)
+    assert rules(replace(accepted, body=b"{", problem="nothing")) == {"body"}
+
+
+def test_a_complete_stream_has_content_twice() -> None:
+    assert not rules(streamed(*STREAMED[1:3]))
+    assert rules(streamed(*STREAMED[1:])) == {"events"}
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("Select one of the models from the list: cheap, reviewer", False),
+        ("See https://docs.example/app/errors/ or https://docs.example/home/", False),
+        ("SELECT score FROM dixie.aggregates", True),
+        ("select score from aggregates a where a.agent_id = 1", True),
+        ("at handler (/app/src/index)", True),
+        ('File "/usr/lib/python3/dist"', True),
+    ],
+)
+def test_a_refusal_shows_no_internals(message: str, shown: bool) -> None:
+    refused = answer(
+        ("freeside", "POST", "/api/agents/invoke"), 400, {"error": "INVALID_REQUEST", "message": message}
+    )
+    assert rules(refused) == ({"internals"} if shown else set())
+
+
 def test_a_stream_is_asked_for_with_accept() -> None:
-    route: Route = ("freeside", "POST", "/api/agents/invoke")
+    route: RouteKey = ("freeside", "POST", "/api/agents/invoke")
     stream = answer(route, 200, None, "text/event-stream", **{"cache-control": "no-cache"})
     assert not rules(replace(stream, sent={"accept": "text/event-stream"}))
     assert rules(stream) >= {"body", "headers"}
@@ -264,7 +312,7 @@ STREAMED: tuple[tuple[str, Any], ...] = (
 
 def streamed(*events: tuple[str, Any], ids: str = "123456789") -> Exchange:
     made = tuple(SentEvent(name, id_, data) for (name, data), id_ in zip(events, ids, strict=False))
-    route: Route = ("freeside", "POST", "/api/agents/stream")
+    route: RouteKey = ("freeside", "POST", "/api/agents/stream")
     started = answer(route, 200, None, "text/event-stream", **{"cache-control": "no-cache"})
     return replace(started, events=made)
 
@@ -301,6 +349,9 @@ def test_a_stream_out_of_order_or_form(wrong: Exchange) -> None:
         ("-----BEGIN EC PRIVATE KEY-----", "a private key"),
         ("eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJhcnJha2lzIn0.c2lnbmF0dXJl", "a token"),
         ("dxk_0123456789", "an API key"),
+        ("a line\ndxk_0123456789", "an API key"),
+        ("key%3Ddxk_0123456789", "an API key"),
+        ("9Zk4dxk_0123456789", ""),
         ("AKIAIOSFODNN7EXAMPLE", "an AWS key"),
         ("postgres://dixie:hunter2@db/dixie", "a DSN with a password"),
     ],
@@ -308,6 +359,14 @@ def test_a_stream_out_of_order_or_form(wrong: Exchange) -> None:
 def test_secrets_are_seen_in_body_and_headers(text: str, kind: str) -> None:
     assert secret_in(answer(HEALTH, 200, {"status": text})) == kind
     assert secret_in(answer(HEALTH, 200, {}, **{"x-debug": text})) == kind
+
+
+def test_an_echoed_request_id_is_no_secret_but_an_id_of_the_service_may_be() -> None:
+    """The suite's ids are random: once in many runs one looks like a key."""
+    request_id = {"x-request-id": "/dxk_0123456789"}
+    shown = answer(HEALTH, 200, {"status": "ok"}, **request_id)
+    assert secret_in(replace(shown, sent=request_id)) == ""
+    assert secret_in(shown) == "an API key"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from smoke.contract.exchange import parts_amiss
+from smoke.contract.exchange import parts_amiss, uptime_amiss
 
 #: What real services answered while they were well.
 FINN = {
@@ -63,3 +63,31 @@ def test_the_profile_has_rules_for_parts(rules: Any, said: list[str]) -> None:
 def test_a_rule_may_let_a_part_be_degraded() -> None:
     report = {"status": "healthy", "services": {"corpus": {"status": "degraded"}}}
     assert parts_amiss(report, {"services.corpus.status": "*"}) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "readings",
+    [
+        [(100, 7.0), (130, 37.4)],
+        [(100, 7), (130, 36)],
+        [(100, 7.0), (100.2, 907.1), (130, 937.2)],  # two tasks behind a load balancer
+        [(100, 9000.0), (130, 4.0)],  # restarted
+    ],
+)
+def test_an_uptime_that_follows_the_clock(readings: list[tuple[float, float]]) -> None:
+    assert uptime_amiss(readings) == ""
+
+
+@pytest.mark.parametrize(
+    ("readings", "amiss"),
+    [
+        ([(100, 7)], "all 1 reports are within 0.0 s"),
+        ([(100, 7), (101, 7)], "all 2 reports are within 1.0 s"),  # whole seconds, too soon
+        ([(100, 7.0), (130, 907.1)], "it went from 7 to 907.1 s within 30 s"),  # two tasks, one report each
+        ([(100, 12.5), (103, 12.5)], "it stands still: 12.5 s in all 2 reports within 3 s"),
+        ([(100, 7000), (130, 37000)], "it went from 7000 to 37000 s within 30 s"),
+        ([(100, 900.0), (130, 901.0)], "it went from 900 to 901 s within 30 s"),
+    ],
+)
+def test_an_uptime_that_does_not(readings: list[tuple[float, float]], amiss: str) -> None:
+    assert uptime_amiss(readings) == amiss

@@ -90,6 +90,9 @@ def test_a_replay_is_looked_up_before_the_budget() -> None:
     ledger.charge(call, 10, "answer")
     assert ledger.rulings(call, 10, 10) == {Ruling.REPLAY}
     assert ledger.rulings(Call("a", "k", "y"), 10, 10) == {Ruling.CONFLICT}
+    elsewhere = ledger.rulings(Call("a", "k", "x", "stream"), 10, 10)
+    assert elsewhere == {Ruling.REPLAY, Ruling.CONFLICT}, "a key may belong to a route, too"
+    assert ledger.rulings(Call("a", "k", "y", "stream"), 10, 10) == {Ruling.CONFLICT}
     assert ledger.rulings(Call("b", "k", "y"), 10, 10) == {Ruling.RUN}, "another tenant's key is another key"
 
 

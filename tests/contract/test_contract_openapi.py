@@ -14,7 +14,9 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_the_documents_are_current(service: str) -> None:
-    assert (DOCS / FILES[service]).read_text("utf-8") == text(service), "run: python -m smoke.contract"
+    assert (DOCS / FILES[service]).read_text("utf-8") == text(service), (
+        "run: python -m smoke.contract.openapi"
+    )
 
 
 @pytest.mark.parametrize("service", SERVICES)

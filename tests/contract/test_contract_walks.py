@@ -3,8 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from smoke.contract.ledger import ROUTES, SMALL, Move, Step, described, draw, related, shortest
 from smoke.contract.model import POOLS
-from smoke.contract.walks import ROUTES, SMALL, Move, Step, described, draw, related, shortest
 
 seeds = st.integers(1, 10**6)
 

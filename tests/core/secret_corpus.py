@@ -1,4 +1,4 @@
-"""Secrets, the many ways in which a text can hold one, and an oracle that tells whether one is still seen."""
+"""Secrets, the many ways in which a text can hold one, and an oracle that says whether one is still seen."""
 
 from __future__ import annotations
 

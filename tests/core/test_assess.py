@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pytest_readiness.core.assess import SCHEMA_VERSION, assess, belongs_in_ledger, entry_of
 
 from tests.core.build import ALL_PASSED, NOW, PARTIAL, check, entry, goal, model, plan, run
-from tests.core.test_exemptions import DEFERRAL
+from tests.core.test_goals_exemptions import DEFERRAL
 from tests.core.test_verdict import checks, runs
 
 GREEN_LIVE: dict[str, Any] = {"environment": "staging", "live": True}

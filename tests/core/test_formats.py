@@ -1,4 +1,4 @@
-"""One canonical form, one hash."""
+"""How values are written: one canonical form, patterns of ids, and text that no terminal obeys."""
 
 import math
 from datetime import UTC, date, datetime
@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pytest_readiness.core.formats import canonical_json, digest, suite_digest
+from pytest_readiness.core.formats import canonical_json, digest, matches, matching, printable, suite_digest
+from pytest_readiness.core.redaction import Redactor
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -41,3 +42,64 @@ def test_a_suite_is_its_paths_and_contents() -> None:
     assert suite_digest({"a.py": b"1", "c.py": b"2"}) != suite_digest(suite)
     assert suite_digest({"a.py": b"12", "b.py": b""}) != suite_digest(suite)
     assert len(suite_digest({})) == 64
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "matched"),
+    [
+        ("auth/refused[expired]", "auth/refused[expired]", True),
+        ("auth/refused[expired]", "auth/refusede", False),
+        ("auth/refused[*]", "auth/refused[none]", True),
+        ("auth/refused[*]", "auth/refused", False),
+        ("G-?", "G-4", True),
+        ("G-?", "G-10", False),
+        ("auth.*", "auth/x", False),
+        ("auth", "auth/x", False),
+        ("*", "two\nlines", True),
+    ],
+)
+def test_matches(pattern: str, text: str, matched: bool) -> None:
+    assert matches(pattern, text) is matched
+
+
+def test_matching_keeps_the_order_of_the_ids() -> None:
+    ids = ["auth/refused[expired]", "jwks/keys", "auth/refused[none]"]
+    assert matching(["auth/refused[none]", "auth/*"], ids) == [ids[0], ids[2]]
+    assert matching([], ids) == []
+
+
+DISGUISES = {
+    "\x1b[2JREADY": "READY",
+    "\x1b[1;32mREADY\x1b[0m": "READY",
+    "\x1b]8;;http://evil\x07READY": "\ufffd]8;;http://evil\ufffdREADY",
+    "\x9b32mREADY": "\ufffd32mREADY",
+    "BROKEN\rREADY": "BROKEN\ufffdREADY",
+    "BROKEN\b\b\b": "BROKEN\ufffd\ufffd\ufffd",
+    "\u202eYDAER": "\ufffdYDAER",
+    "\u2066READY\u2069": "\ufffdREADY\ufffd",
+    "\u061cx\u200fy": "\ufffdx\ufffdy",
+    "one\u2028two": "one\ufffdtwo",
+    "half \ud800": "half \ufffd",
+    "\x00\x07\x7f": "\ufffd\ufffd\ufffd",
+    "a\r\n\tb\n": "a\n\tb\n",
+    "héllo 鍵 👍": "héllo 鍵 👍",
+}
+
+
+@pytest.mark.parametrize("text", DISGUISES)
+def test_disguise_is_taken_off(text: str) -> None:
+    assert printable(text) == DISGUISES[text]
+
+
+@given(st.text(st.characters(codec=None)))
+def test_what_is_printable_stays_so_and_can_be_encoded(text: str) -> None:
+    clean = printable(text)
+    assert printable(clean) == clean
+    assert clean.encode().decode() == clean
+    assert not {"\x1b", "\r", "\x9b", "\u202e"} & {*clean}
+
+
+def test_secret_that_controls_split_is_found_once_they_are_gone() -> None:
+    redactor = Redactor(["correct-horse-battery"])
+    assert redactor.shown("correct-\x1b[2Jhorse-battery") == "[redacted]"
+    assert redactor.data({"\x1b[1ma": ["x\ry"]}) == {"a": ["x\ufffdy"]}

@@ -6,7 +6,7 @@ import pytest
 
 from tests.core.build import ALL_PASSED, PARTIAL, check, entry, goal, model, plan
 from tests.core.test_assess import live, statuses
-from tests.core.test_exemptions import DEFERRAL
+from tests.core.test_goals_exemptions import DEFERRAL
 
 STATIC = (check(static=True), check("payments/pay", goal="G-2", static=True))
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest_readiness.core.errors import LedgerError
-from pytest_readiness.core.history import Streak, has_green_live_run, streak
+from pytest_readiness.core.history import LOOKED_BACK, Streak, has_green_live_run, is_enough, streak
 from pytest_readiness.core.plan import Policy
 
 from tests.core.build import NOW, entry
@@ -118,7 +118,7 @@ def test_a_run_dated_in_the_future_is_reported(hours: float) -> None:
             ({"build_identity": {"shop": "b0"}}, "READY"),
             "run run-2 of 2026-06-01 tested another build of shop: b0, then b1",
         ),
-        (({"suite_digest": "suite-0"}, "READY"), "run run-2 of 2026-06-01 had another suite"),
+        (({"suite_digest": "suite-0"}, "READY"), "run run-2 of 2026-06-01 used a different suite"),
         ((OUTAGE, OUTAGE, OUTAGE, OUTAGE), "more than 3 runs in a row did not count"),
     ],
 )
@@ -194,5 +194,38 @@ def test_what_is_older_never_shortens_it(history: Any, cut: Any) -> None:
 
 
 def test_a_streak_is_shown_up_to_the_required_length() -> None:
-    told = [str(Streak(length=length, required=3, why="")) for length in (0, 2, 3, 7)]
-    assert told == ["0/3", "2/3", "3/3", "3/3 (7 in all)"]
+    shown = [str(Streak(length=length, required=3, why="")) for length in (0, 2, 3, 7)]
+    assert shown == ["0/3", "2/3", "3/3", "3/3 (7 counted)"]
+
+
+@given(histories, st.integers(0, 12), st.booleans())
+def test_what_is_enough_decides_as_all_of_it_does(history: Any, cut: Any, carried: Any) -> None:
+    entries, ever = [], False
+    for number, each in enumerate(history, start=1):
+        ever = ever or has_green_live_run([each], POLICY)
+        entries.append({**each, "seq": number} | ({"deployed": ever} if carried else {}))
+    newest = entries[cut:]
+    if is_enough(newest, POLICY, NOW):
+        whole, part = streak(entries, POLICY, NOW), streak(newest, POLICY, NOW)
+        assert part.reached == whole.reached
+        assert whole.reached or (part.length, part.why) == (whole.length, whole.why)
+        assert has_green_live_run(newest, POLICY) == has_green_live_run(entries, POLICY)
+
+
+def test_how_far_a_run_looks_back() -> None:
+    whole = {"checks": [{"id": "a/b"}]}
+    facts, green = {**whole, "deployed": False}, runs({**whole, "deployed": False}, "READY", "READY", "READY")
+    assert is_enough(green, POLICY, NOW), "the streak is reached"
+    assert not is_enough(green[2:], POLICY, NOW), "it may be"
+    assert not is_enough(runs(whole, *["READY"] * 3), POLICY, NOW), "a live run may have been before them"
+    assert is_enough(runs({**whole, "live": True}, *[{"live": True}] * 2), POLICY, NOW)
+    unread = runs({"checks": [], "deployed": False}, *["READY"] * LOOKED_BACK)
+    assert not is_enough(unread, POLICY, NOW), "what vanished is found by a run that says what it had"
+    red = runs(*[{"verdict": "BROKEN", **facts}] * (LOOKED_BACK - 1))
+    assert not is_enough(red, POLICY, NOW), "the report compares with the last green run"
+    assert is_enough([*red, red[-1]], POLICY, NOW), "within bounds"
+
+
+def test_a_streak_that_goes_on_before_what_was_read_says_how_much_that_is() -> None:
+    entries = [{**each, "seq": number} for number, each in enumerate(runs(*["READY"] * 5), start=8)]
+    assert streak(entries, POLICY, NOW).why == "counted in the ledger's last 5 runs"

@@ -103,8 +103,8 @@ def test_an_addition_is_refused(more: str, what: str, allowed: str) -> None:
         ),
         *(
             (BASE.replace('suite = "smoke"', f"suite = {text}"),
-             f"suite: {told!r} is no directory under the plan's", "a relative path without ..")
-            for text, told in (
+             f"suite: {shown!r} is no directory under the plan's", "a relative path without ..")
+            for text, shown in (
                 ("'/etc'", "/etc"), ("'..'", ".."), ("'../smoke'", "../smoke"), ("'a/../../b'", "a/../../b"),
                 (r'"a\nb"', "a b"), (r'"a\u001bb"', "a\ufffdb"), (f"'{'s' * 256}'", f"{'s' * 59}…"),
             )
@@ -171,9 +171,9 @@ def test_dots_in_text_make_no_key() -> None:
     ],
 )
 def test_a_path_or_url_with_a_control_character_is_refused(text: str, char: str) -> None:
-    told = refusal(f"{BASE}\n{text.format(char)}")
-    assert "NUL" in told or "not a path or a URL" in told
-    assert not {"\0", "\x1b", "\u202e"} & {*told}
+    message = refusal(f"{BASE}\n{text.format(char)}")
+    assert "NUL" in message or "not a path or a URL" in message
+    assert not {"\0", "\x1b", "\u202e"} & {*message}
 
 
 def test_all_mistakes_are_reported_at_once() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from pytest_readiness.core.redaction import Redactor
+from pytest_readiness.core.redaction.names import Kind
 
 from tests.core.secret_corpus import ENCODED, PREFIXES, REGISTERED, SHAPED, WRITTEN, is_visible
 
@@ -62,3 +63,29 @@ def test_the_last_scan_names_a_shape(redactor: Redactor, way: str) -> None:
         text = FILES[way](secret)
         assert redactor.leaks(text.encode()), f"{name} is not found"
         assert redactor.leaks(redactor.text(text).encode()) == [], name
+
+
+@pytest.mark.parametrize("way", PLACEMENTS)
+def test_a_text_that_is_not_searched_holds_nothing(redactor: Redactor, way: str) -> None:
+    for name, _, text in PLACEMENTS[way]:
+        assert not redactor._found(text) or not redactor._is_innocent(text), f"{name}: {text}"
+        if redactor._data([{"text": text}], Kind.NONE) != [{"text": text}]:
+            assert not redactor._is_innocent_data([{"text": text}]), f"{name}: {text}"
+
+
+@pytest.mark.parametrize(
+    "name", ["pass_word", "Pass-Word", "to.ken", "d", "x-API-key", "seed_phrase", "Api Key"]
+)
+def test_a_name_marks_a_secret_however_it_is_punctuated(redactor: Redactor, name: str) -> None:
+    member = {"kty": "EC", name: "S3krit9Value8Of7Six6"}
+    assert redactor.data([member]) != [member]
+
+
+@pytest.mark.parametrize("before", [2**20 - 9, 2**20 + 2**17 - 9, 2**20 + 2**18 - 9, 2**21 + 2**18])
+@pytest.mark.parametrize("filling", [b"word ", b"-"], ids=["words", "one-word"])
+def test_a_secret_in_a_large_file_is_found_wherever_it_stands(before: int, filling: bytes) -> None:
+    redactor, key = Redactor(["a-secret-of-this-run"]), SHAPED["pem-rsa"].encode()
+    padding = filling * 2**22
+    for secret, name in ((b"a-secret-of-this-run", "secret-1"), (key, "private key")):
+        assert redactor.leaks(padding[:before] + secret + padding[: 2**21]) == [name]
+    assert redactor.leaks(padding) == []

@@ -26,7 +26,7 @@ def with_figure(text: str, name: str = "charge") -> Any:
     return plan(f'[[goal]]\nid = "G-3"\ntitle = "Money"\n{head}')
 
 
-def told(text: str, *checks: Any, name: str = "charge") -> list[str]:
+def filled(text: str, *checks: Any, name: str = "charge") -> list[str]:
     made = model(*checks, plan_=with_figure(text, name))
     found: list[str] = next(goal["figures"] for goal in made["goals"] if goal["id"] == "G-3")
     return found
@@ -48,28 +48,28 @@ CHARGES = (
     ],
 )
 def test_figures_stand_in_a_sentence(text: str, line: str) -> None:
-    assert told(text, *CHARGES) == [line]
+    assert filled(text, *CHARGES) == [line]
 
 
 def test_what_nothing_was_recorded_for_is_left_out() -> None:
-    assert told("{value}", check("orders/a")) == []
-    assert told("{value}", check("payments/a", evidence=[figure("charge", 1)])) == []
+    assert filled("{value}", check("orders/a")) == []
+    assert filled("{value}", check("payments/a", evidence=[figure("charge", 1)])) == []
 
 
 def test_a_check_that_did_not_pass_is_counted_behind_the_sentence() -> None:
     failed = check("orders/c", "failed", evidence=[figure("charge", 1)])
-    assert told("{count} calls", *CHARGES, failed) == ["3 calls (1 of 3 checks did not pass)"]
+    assert filled("{count} calls", *CHARGES, failed) == ["3 calls (1 of 3 checks did not pass)"]
 
 
 def test_a_rule_counts_its_comparisons() -> None:
     rules = [{"kind": "evaluated", "rule": f"I-{n}", "times": 5} for n in (1, 2)]
-    assert told("{sum} times", check("orders/a", evidence=rules), name="I-*") == ["10 times"]
+    assert filled("{sum} times", check("orders/a", evidence=rules), name="I-*") == ["10 times"]
 
 
 @pytest.mark.parametrize("value", [None, "a {value} b", [], {}, True, 10**400])
 def test_a_value_of_any_kind_is_no_error(value: Any) -> None:
     odd = check("orders/a", evidence=[figure("charge", value)])
-    assert len(told("{value} {sum} {min} {short}", odd)) == 1
+    assert len(filled("{value} {sum} {min} {short}", odd)) == 1
 
 
 def test_an_unknown_field_is_refused() -> None:

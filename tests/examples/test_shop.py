@@ -51,8 +51,8 @@ def test_three_green_runs_give_a_verdict_a_report_and_a_streak(programs: Path, s
 
 
 def test_the_suite_detects_every_fault(programs: Path, shop: Path) -> None:
-    told = done(str(programs / "readiness"), "self-test", "--clean-runs", "1", "--workers", "1", at=shop)
-    assert "detected 5 of 5, 0 false alarms" in told
+    output = done(str(programs / "readiness"), "self-test", "--clean-runs", "1", "--workers", "1", at=shop)
+    assert "detected 5 of 5, 0 false alarms" in output
     found = model(shop, "self-test")
     assert (found["scope"], found["uncovered"]) == ("full", [])
     done(str(programs / "readiness"), "gate", "smoke", at=shop)
@@ -63,6 +63,6 @@ def test_unit_tests_beside_the_suite_run_alone(programs: Path, shop: Path) -> No
     done(str(programs / "pytest"), "tests", at=shop)
     assert not (shop / "reports").exists()
     (shop / "environments" / "local.toml").unlink()
-    told = done(str(programs / "pytest"), at=shop)
-    assert "1 passed" in told
-    assert "smoke/ did not run: there is no environment 'local'" in told
+    output = done(str(programs / "pytest"), at=shop)
+    assert "1 passed" in output
+    assert "smoke/ did not run: there is no environment 'local'" in output

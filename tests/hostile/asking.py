@@ -25,11 +25,10 @@ from smoke.platform.answer_log import exchange_of
 from smoke.platform.answers import fields_of, require_status
 from smoke.platform.builds import build_of
 from smoke.platform.freeside import Dialects, Freeside
-from smoke.platform.http import HttpClient
+from smoke.platform.http import HttpClient, certificate_of
 from smoke.platform.jwks import key_set_of
 from smoke.platform.spend import SpendJournal
 from smoke.platform.stream import stream
-from smoke.platform.tls import certificate_of
 from smoke.platform.tokens import SigningKey, bearer, user_claims
 from tests.hostile.case import DEADLINE_S
 
@@ -44,7 +43,7 @@ HURRIED = (
     "platform.builds.WITHIN_S",
     "platform.pgbouncer.ANSWER_WITHIN_S",
     "platform.stream.STREAM_WITHIN_S",
-    "platform.tls.CONNECT_TIMEOUT_S",
+    "platform.http.CONNECT_TIMEOUT_S",
 )
 
 

@@ -105,7 +105,7 @@ def serve(
 
 
 def _own_url(stack: ExitStack, case: Case, authority: Authority, trap: Server) -> str:
-    """Where a server of the case's own listens, as its client is told."""
+    """Where a server of the case's own listens, as its client knows it."""
     if case.place == "closed":
         with socket.create_server(("127.0.0.1", 0)) as gone:
             return f"http://127.0.0.1:{gone.getsockname()[1]}"
@@ -115,8 +115,8 @@ def _own_url(stack: ExitStack, case: Case, authority: Authority, trap: Server) -
         always(case.serves), None if bare else authority.context(kind), trap=trap.url, speaks_first=bare
     )
     stack.enter_context(own)
-    told = {"raw-tls": "https://localhost", "tls-as-http": "http://127.0.0.1"}
-    return f"{told[case.place]}:{own.port}" if case.place in told else own.url
+    urls = {"raw-tls": "https://localhost", "tls-as-http": "http://127.0.0.1"}
+    return f"{urls[case.place]}:{own.port}" if case.place in urls else own.url
 
 
 def try_cases(cases: Sequence[Case]) -> Outcome:

@@ -1,4 +1,4 @@
-"""A server that answers as a case tells it to: raw bytes on real sockets, over TLS where one is given."""
+"""A server that answers as a case says: raw bytes on real sockets, over TLS where one is given."""
 
 from __future__ import annotations
 

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytest_readiness.core.errors import LedgerError
+from pytest_readiness.core.formats import canonical_json
 from pytest_readiness.ledger import open_ledger, read_history
 from pytest_readiness.ledger.chain import GENESIS, Link, inspect, sealed
-from pytest_readiness.ledger.file import FileLedger
+from pytest_readiness.ledger.file import BLOCK, FileLedger
 
 
 def filled(path: Path, count: int) -> FileLedger:
@@ -32,7 +33,7 @@ def rewrite(ledger: FileLedger, change: Callable[[list[dict[str, Any]]], Any]) -
 
 def test_entries_are_linked_and_come_back_in_order(tmp_path: Path) -> None:
     ledger = filled(tmp_path / "new" / "folder", 3)
-    entries = ledger.entries()
+    entries = [*ledger.entries()]
     assert [entry["run_id"] for entry in entries] == ["r0", "r1", "r2"]
     assert [entry["seq"] for entry in entries] == [1, 2, 3]
     assert entries[0]["prev_hash"] == GENESIS
@@ -44,7 +45,7 @@ def test_entries_are_linked_and_come_back_in_order(tmp_path: Path) -> None:
 
 def test_no_file_is_an_empty_ledger_and_reading_creates_nothing(tmp_path: Path) -> None:
     ledger = FileLedger(tmp_path / "a.jsonl")
-    assert ledger.entries() == []
+    assert [*ledger.entries()] == []
     assert ledger.verify().ok
     assert list(tmp_path.iterdir()) == []
 
@@ -73,7 +74,11 @@ def test_tampering_is_found_at_the_first_bad_entry(
     found = ledger.verify()
     assert (found.ok, found.first_bad, found.entries) == (False, first_bad, first_bad - 1)
     assert problem in found.problem
-    for use in (ledger.entries, lambda: ledger.append({"run_id": "next"})):
+    for use in (
+        lambda: ledger.recent(2),
+        lambda: [*ledger.entries()],
+        lambda: ledger.append({"run_id": "next"}),
+    ):
         with pytest.raises(LedgerError, match=f"entry {first_bad}") as caught:
             use()
         assert len(str(caught.value).splitlines()) <= 3
@@ -109,16 +114,16 @@ def test_any_change_to_any_chain_is_found(data: st.DataObject) -> None:
     else:
         changed.insert(place + 1, changed[place])
         place += 1
-    found = inspect(Link(place=str(number), entry=entry) for number, entry in enumerate(changed))
+    found = inspect(Link(str(number), canonical_json(entry)) for number, entry in enumerate(changed))
     assert (found.ok, found.first_bad) == (False, place + 1)
-    assert inspect(Link(place="", entry=entry) for entry in chain).ok
+    assert inspect(Link("", canonical_json(entry)) for entry in chain).ok
 
 
 def test_a_torn_last_line_is_set_aside_and_noted(tmp_path: Path) -> None:
     ledger = filled(tmp_path, 2)
     whole = ledger.path.read_bytes()
     ledger.path.write_bytes(whole + b'{"run_id": "r2", "verd')
-    assert len(ledger.entries()) == 2
+    assert len([*ledger.entries()]) == 2
     assert ledger.verify().notes == ("a torn last line of 22 bytes is no entry",)
     assert ledger.append({"run_id": "r3"})["seq"] == 3
     aside = tmp_path / "staging.jsonl.torn-1"
@@ -135,13 +140,13 @@ def test_each_torn_line_has_a_file_of_its_own(tmp_path: Path) -> None:
             stream.write(f"torn {number}".encode())
         ledger.append({"run_id": str(number)})
     assert (tmp_path / "staging.jsonl.torn-2").read_bytes() == b"torn 2"
-    assert len(ledger.entries()) == 2
+    assert len([*ledger.entries()]) == 2
 
 
 def test_a_complete_last_entry_without_its_newline_is_kept(tmp_path: Path) -> None:
     ledger = filled(tmp_path, 2)
     ledger.path.write_bytes(ledger.path.read_bytes().rstrip(b"\n"))
-    assert len(ledger.entries()) == 2
+    assert len([*ledger.entries()]) == 2
     assert ledger.append({"run_id": "r2"})["seq"] == 3
     assert ledger.verify().ok
 
@@ -160,7 +165,7 @@ def test_a_writer_that_died_before_it_remembered_its_entry_does_no_harm(tmp_path
 APPEND = """
 import sys
 from pathlib import Path
-from pytest_readiness.ledger.file import FileLedger
+from pytest_readiness.ledger.file import BLOCK, FileLedger
 for number in range(20):
     FileLedger(Path(sys.argv[1])).append({"run_id": f"{sys.argv[2]}-{number}"})
 """
@@ -192,7 +197,7 @@ def test_an_unusable_path_is_three_lines(tmp_path: Path) -> None:
     )
     (tmp_path / "folder.jsonl").mkdir()
     with pytest.raises(LedgerError, match="cannot be read: Is a directory"):
-        FileLedger(tmp_path / "folder.jsonl").entries()
+        [*FileLedger(tmp_path / "folder.jsonl").entries()]
 
 
 def test_urls(tmp_path: Path) -> None:
@@ -209,12 +214,11 @@ def test_history_of_several_environments_in_one_file_or_in_one_each(tmp_path: Pa
     for url in ("file:one.jsonl", "file:{env}.jsonl"):
         for name in ("local", "staging", "local"):
             open_ledger(url, tmp_path, name).append({"environment": name})
-        history = read_history(url, tmp_path, ["local", "staging", "production"])
-        assert {name: len(entries) for name, entries in history.items()} == {
-            "local": 2,
-            "staging": 1,
-            "production": 0,
+        found = {
+            name: len(read_history(open_ledger(url, tmp_path, name), name))
+            for name in ("local", "staging", "production")
         }
+        assert found == {"local": 2, "staging": 1, "production": 0}
 
 
 def test_what_a_killed_run_announced_is_appended_before_anything_else(tmp_path: Path) -> None:
@@ -267,4 +271,112 @@ def test_what_may_never_answer_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).unlink(missing_ok=True)
     os.mkfifo(tmp_path / name)
     with pytest.raises(LedgerError, match=f"{name} is no regular file"):
-        ledger.settle() or ledger.entries()
+        [*ledger.settle(), *map(str, ledger.entries())]
+
+
+def long(path: Path, count: int = 600) -> FileLedger:
+    """Return a ledger whose first entries lie far before the bytes that an append reads."""
+    ledger = FileLedger(path / "long.jsonl")
+    last: dict[str, Any] | None = None
+    with ledger.path.open("wb") as stream:
+        for number in range(count):
+            last = sealed({"run_id": f"r{number}", "verdict": "BROKEN", "why": "x" * 100}, last)
+            stream.write(canonical_json(last) + b"\n")
+    ledger.append({"run_id": "newest"})
+    assert ledger.path.stat().st_size > 4 * BLOCK
+    return ledger
+
+
+def swapped(content: bytes) -> bytes:
+    lines = content.split(b"\n")
+    lines[1], lines[2] = lines[2], lines[1]
+    return b"\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("change", "first_bad"),
+    [
+        (lambda content: content.replace(b'"r7"', b'"x7"', 1), 8),
+        (swapped, 2),
+        (lambda content: content.split(b"\n", 1)[1], 1),
+        (lambda content: content.split(b"\n", 1)[0] + b"\n" + content, 2),
+        (lambda content: content[: content.rstrip().rindex(b"\n") + 1], 601),
+        (lambda content: content[: content.rindex(b"\n", 0, -2000) - 20], 0),
+    ],
+    ids=["edited", "reordered", "first removed", "repeated", "last removed", "cut in a line"],
+)
+@pytest.mark.parametrize("in_place", [True, False])
+def test_what_was_done_to_the_old_part_is_noticed_by_whoever_opens_it(
+    tmp_path: Path, change: Callable[[bytes], bytes], first_bad: int, in_place: bool
+) -> None:
+    ledger = long(tmp_path)
+    changed = change(ledger.path.read_bytes())
+    if in_place:
+        ledger.path.write_bytes(changed)
+    else:
+        (tmp_path / "copy").write_bytes(changed)
+        (tmp_path / "copy").replace(ledger.path)
+    os.utime(ledger.path, ns=(0, 0))
+    first_bad = first_bad or changed.count(b"\n") + 1
+    for use in (lambda: ledger.recent(1), lambda: ledger.append({"run_id": "next"})):
+        with pytest.raises(LedgerError, match=f"entry {first_bad} "):
+            use()
+    assert ledger.verify().first_bad == first_bad
+
+
+def test_a_copy_of_a_ledger_is_verified_once_and_then_read_at_its_end(tmp_path: Path) -> None:
+    ledger = long(tmp_path)
+    copy = FileLedger(tmp_path / "copy.jsonl")
+    copy.path.write_bytes(ledger.path.read_bytes())
+    assert copy.append({"run_id": "next"})["seq"] == 602
+    assert copy.recent(2) == [ledger.recent(1)[0], copy.recent(1)[0]]
+    assert (
+        json.loads(copy.path.with_name("copy.jsonl.lock").read_bytes())["state"][0]
+        == copy.path.stat().st_size
+    )
+
+
+def test_a_ledger_of_an_older_version_is_read_and_goes_on(tmp_path: Path) -> None:
+    """Its memory has no state, and nothing says in which form its lines are written."""
+    ledger = long(tmp_path)
+    lock = ledger.path.with_name("long.jsonl.lock")
+    memory = json.loads(lock.read_bytes())
+    rewrite(ledger, lambda _: None)
+    lock.write_text(json.dumps({"seq": memory["seq"], "hash": memory["hash"]}))
+    assert ledger.recent(1)[0]["run_id"] == "newest"
+    assert ledger.append({"run_id": "next"})["seq"] == 602
+    assert ledger.verify().ok
+
+
+def test_a_run_that_was_appended_and_then_killed_is_not_appended_again(tmp_path: Path) -> None:
+    ledger = filled(tmp_path, 1)
+    killed = FileLedger(ledger.path)
+    killed.announce({"run_id": "killed", "verdict": "BROKEN"})
+    mark = ledger.path.with_name("staging.jsonl.red-killed")
+    kept = mark.read_bytes()
+    killed.append({"run_id": "killed", "verdict": "BROKEN"})
+    ledger.append({"run_id": "later"})
+    mark.write_bytes(kept)
+    assert ledger.settle() == []
+    assert not mark.exists()
+    assert [entry["run_id"] for entry in ledger.entries()] == ["r0", "killed", "later"]
+
+
+@given(st.data())
+@settings(deadline=None)
+def test_bytes_alone_prove_what_a_parser_proves(data: st.DataObject) -> None:
+    """An entry may hold texts and keys that look like parts of the chain."""
+    words = st.sampled_from(["hash", "prev_hash", "seq", '"hash":"', GENESIS, "a"])
+    values = st.recursive(
+        words | st.integers() | st.none(), lambda inner: st.dictionaries(words, inner), max_leaves=4
+    )
+    facts = data.draw(st.dictionaries(st.sampled_from(["a", "m", "runs", "z"]), values))
+    first = sealed(facts, None)
+    entry = sealed(facts, first)
+    content = canonical_json(entry)
+    links = [Link("", canonical_json(first)), Link("", content)]
+    assert inspect(links).ok
+    place = data.draw(st.integers(0, len(content) - 1))
+    byte = data.draw(st.integers(32, 126))
+    edited = content[:place] + bytes([byte]) + content[place + 1 :]
+    assert inspect([links[0], Link("", edited)]).ok == (edited == content)

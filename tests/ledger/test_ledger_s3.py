@@ -1,7 +1,6 @@
 """The S3 ledger against an emulator of S3 in a process of its own."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -14,7 +13,6 @@ from threading import Event, Thread
 from typing import Any, ClassVar
 
 import boto3
-import httpx
 import pytest
 from botocore.stub import Stubber
 from pytest_readiness.core.errors import LedgerError
@@ -22,45 +20,16 @@ from pytest_readiness.ledger import open_ledger, read_history, s3
 from pytest_readiness.ledger.lease import Holder, Keeper, wait_for
 from pytest_readiness.ledger.s3 import S3Ledger
 
+from tests.s3 import serving_s3
 from tests.stack.tools import poll
 
 BUCKET = "launches"
 
 
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/_ministack/health").is_success
-    except httpx.TransportError:
-        return False
-
-
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    home = tmp_path_factory.mktemp("s3")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    settings = {
-        "BIND_HOST": "127.0.0.1",
-        "GATEWAY_PORT": str(port),
-        "IOT_MTLS_ENABLED": "0",
-        "SFTP_ENABLED": "0",
-        "LOG_LEVEL": "ERROR",
-        "DOCKER_HOST": f"unix://{home}/none.sock",
-        "TMPDIR": str(home),
-        "S3_DATA_DIR": str(home / "data"),
-        "STATE_DIR": str(home / "state"),
-    }
-    url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "hypercorn", "--bind", f"127.0.0.1:{port}", "ministack.app:app"]
-    with (home / "log").open("wb") as log:
-        server = subprocess.Popen(command, env={**os.environ, **settings}, stdout=log, stderr=log)
-    try:
-        poll(lambda: answers(url), within=20, what="the emulator answers")
+    with serving_s3(tmp_path_factory.mktemp("s3")) as url:
         yield url
-    finally:
-        server.terminate()
-        server.wait(10)
 
 
 @pytest.fixture(autouse=True)
@@ -88,10 +57,10 @@ def delete(ledger: S3Ledger, name: str) -> None:
 
 
 def test_entries_are_linked_and_come_back_in_order(ledger: S3Ledger) -> None:
-    assert ledger.entries() == []
+    assert [*ledger.entries()] == []
     for number in range(12):
         ledger.append({"run_id": f"r{number}"})
-    entries = ledger.entries()
+    entries = [*ledger.entries()]
     assert [entry["run_id"] for entry in entries] == [f"r{number}" for number in range(12)]
     assert entries[11]["prev_hash"] == entries[10]["hash"]
     assert (ledger.verify().ok, ledger.verify().entries) == (True, 12)
@@ -119,7 +88,7 @@ def test_a_writer_that_never_gets_a_place_gives_up(ledger: S3Ledger, monkeypatch
 def test_tampering_is_found_at_the_first_bad_entry(ledger: S3Ledger) -> None:
     for number in range(4):
         ledger.append({"run_id": f"r{number}"})
-    second = ledger.entries()[1]
+    second = ledger.recent(4)[1]
 
     put(ledger, "00000002.json", {**second, "run_id": "x"})
     found = ledger.verify()
@@ -136,33 +105,33 @@ def test_tampering_is_found_at_the_first_bad_entry(ledger: S3Ledger) -> None:
     assert ledger.verify().ok
 
     delete(ledger, "00000004.json")
-    assert ledger.verify().problem == "entry 4 was removed: 4 were written"
+    assert ledger.verify().problem == "entry 4 (00000004.json) was removed"
 
 
 def test_other_objects_under_the_prefix_are_no_entries(ledger: S3Ledger) -> None:
     ledger.append({"run_id": "r0"})
     put(ledger, "readme.json", {})
     put(ledger, "00000009.json.bak", {})
-    assert len(ledger.entries()) == 1
+    assert len([*ledger.entries()]) == 1
 
 
 def test_history_by_url(ledger: S3Ledger, tmp_path: Path) -> None:
     url = f"s3://{BUCKET}/{ledger.prefix}/{{env}}"
     open_ledger(url, tmp_path, "staging").append({"environment": "staging"})
-    history = read_history(url, tmp_path, ["local", "staging"])
-    assert {name: len(entries) for name, entries in history.items()} == {"local": 0, "staging": 1}
+    found = {name: len(read_history(open_ledger(url, tmp_path, name), name)) for name in ("local", "staging")}
+    assert found == {"local": 0, "staging": 1}
     assert open_ledger(url, tmp_path, "x").location == f"s3://{BUCKET}/{ledger.prefix}/x"
 
 
 def test_a_bucket_without_a_prefix(ledger: S3Ledger) -> None:
     root = S3Ledger(BUCKET, "")
     root.append({"run_id": "r0"})
-    assert root.entries()[0]["run_id"] == "r0"
+    assert root.recent(1)[0]["run_id"] == "r0"
 
 
 def test_no_bucket_is_three_lines() -> None:
     with pytest.raises(LedgerError) as caught:
-        S3Ledger("nobody-has-this", "p").entries()
+        S3Ledger("nobody-has-this", "p").recent(1)
     lines = str(caught.value).splitlines()
     assert lines[0].startswith("s3://nobody-has-this/p: cannot be read: NoSuchBucket: ")
     assert lines[-1] == "  next: create the bucket, or correct the ledger's url"
@@ -177,7 +146,7 @@ def test_no_credentials_is_three_lines(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     with pytest.raises(LedgerError, match="NoCredentialsError") as caught:
-        S3Ledger(BUCKET, "p").entries()
+        S3Ledger(BUCKET, "p").recent(1)
     assert str(caught.value).endswith("  next: give the runner AWS credentials")
 
 
@@ -186,7 +155,7 @@ def test_a_missing_permission_is_named() -> None:
     with Stubber(ledger._s3()) as stub:
         stub.add_client_error("get_object", "AccessDenied", "no", 403)
         with pytest.raises(LedgerError) as caught:
-            ledger.entries()
+            ledger.recent(1)
     assert str(caught.value).endswith(
         "next: allow s3:ListBucket on the bucket, s3:GetObject and s3:PutObject on its prefix"
     )
@@ -215,7 +184,7 @@ def refused_in_time(call: Callable[[], object]) -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: S3Ledger(BUCKET, "p").entries(),
+        lambda: S3Ledger(BUCKET, "p").recent(1),
         lambda: S3Ledger(BUCKET, "p").prepare(),
         lambda: S3Ledger(BUCKET, "p").settle(),
     ],
@@ -232,7 +201,7 @@ def test_a_resolver_that_hangs_is_refused(
 def test_a_store_that_never_answers_is_refused(hurried: Event, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        refused_in_time(lambda: S3Ledger(BUCKET, "p").entries())
+        refused_in_time(lambda: S3Ledger(BUCKET, "p").recent(1))
 
 
 def test_an_answer_in_drips_is_refused(hurried: Event, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,7 +221,7 @@ def test_an_answer_in_drips_is_refused(hurried: Event, monkeypatch: pytest.Monke
     with ThreadingHTTPServer(("127.0.0.1", 0), Dripping) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
-        refused_in_time(lambda: S3Ledger(BUCKET, "p").entries())
+        refused_in_time(lambda: S3Ledger(BUCKET, "p").recent(1))
         hurried.set()
         server.shutdown()
 
@@ -298,8 +267,8 @@ class Careless(BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         if "list-type" in query:
             keys = "".join(f"<Contents><Key>{name}</Key></Contents>" for name in sorted(self.objects))
-            told = f"<ListBucketResult><IsTruncated>false</IsTruncated>{keys}</ListBucketResult>"
-            self.reply(200, told.encode())
+            listing = f"<ListBucketResult><IsTruncated>false</IsTruncated>{keys}</ListBucketResult>"
+            self.reply(200, listing.encode())
         elif path.removeprefix(f"/{BUCKET}/") in self.objects:
             self.reply(200, self.objects[path.removeprefix(f"/{BUCKET}/")])
         else:
@@ -447,7 +416,7 @@ def test_a_lease_is_renewed_while_its_holder_lives_and_free_when_it_ends(
         process.communicate()
     assert ledger.lease("shop").take(own("second")) is None
     assert ledger.lease("shop").take(own("third")) == own("second")
-    assert ledger.entries() == []
+    assert [*ledger.entries()] == []
 
 
 def test_the_lease_of_a_killed_process_expires(ledger: S3Ledger, short: None) -> None:
@@ -468,7 +437,7 @@ def test_one_of_many_gets_a_lease(ledger: S3Ledger) -> None:
     assert found == [None if run_id == winner else own(winner) for run_id in "abcdef"]
 
 
-def test_a_run_whose_lease_was_taken_over_hears_it(ledger: S3Ledger, short: None) -> None:
+def test_a_run_whose_lease_was_taken_over_notices_it(ledger: S3Ledger, short: None) -> None:
     lease, lost = ledger.lease("shop"), list[str]()
     assert lease.take(own("slow")) is None
     boto3.client("s3").put_object(
@@ -500,7 +469,7 @@ def test_a_lease_that_cannot_be_renewed_for_too_long_is_lost(
     keeper.end()
 
 
-def test_a_lease_whose_holder_hears_no_answer_is_held(store: type[Careless]) -> None:
+def test_a_lease_whose_holder_gets_no_answer_is_held(store: type[Careless]) -> None:
     store.drops = "lease-shop.json"
     lease = S3Ledger(BUCKET, "p").lease("shop")
     assert lease.take(own("first")) is None

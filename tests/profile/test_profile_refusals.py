@@ -118,9 +118,9 @@ def test_refused_schemas(text: str, what: str, allowed: str) -> None:
     ],
 )
 def test_a_control_character_is_refused_and_not_shown(line: str, char: str) -> None:
-    told = refusal(PROFILE + line.format(char))
-    assert "a control character in it" in told
-    assert not {"\0", "\x1b", "\u202e"} & {*told}
+    message = refusal(PROFILE + line.format(char))
+    assert "a control character in it" in message
+    assert not {"\0", "\x1b", "\u202e"} & {*message}
 
 
 @pytest.mark.parametrize("variable", ["SHOP_URL", "SHOP_KEY"])
@@ -170,10 +170,10 @@ def test_all_mistakes_of_a_schema_are_reported_at_once() -> None:
 
 
 def test_all_mistakes_of_a_profile_and_its_variables_are_reported_at_once() -> None:
-    told = refusal(
+    message = refusal(
         PROFILE + "[bank]\nreachable = 3", SHOP_URL="ftp://x", SHOP_DIALECT="odd", BANK_REACHABLE=""
     )
-    assert [line.partition(" (")[0] for line in told.splitlines()] == [
+    assert [line.partition(" (")[0] for line in message.splitlines()] == [
         "environments/staging.toml: bank.reachable: 3 is not a boolean",
         "environment variable SHOP_URL: shop.url: 'ftp://x' is not a usable URL",
         "environment variable SHOP_DIALECT: shop.dialect: unknown value 'odd'",

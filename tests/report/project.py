@@ -93,5 +93,5 @@ def run(directory: Path) -> Path:
     suite.checks(HEALTH, "smoke/health/test_health.py")
     suite.checks(AUTH, "smoke/auth/test_tokens.py", phase="auth")
     done = suite.run(plugins=HTML)
-    assert done.code == 1, done.told()
+    assert done.code == 1, done.output()
     return directory / "reports" / "readiness.html"

@@ -123,9 +123,9 @@ def test_all_formats_agree_with_the_model(make: Any) -> None:
     assert all(check in text for check in checks[:3])
     assert all(f"{count} {name.replace('_', ' ')}" in text for name, count in counts.items() if count)
 
-    page = github.summary(model)
+    page = github.job_summary(model)
     assert f"**Verdict: {markdown.escape(verdict)}**" in page
-    assert len(github.commands(model)) == len(causes)
+    assert len(github.workflow_commands(model)) == len(causes)
 
 
 def test_a_chat_text_names_the_first_three_causes_and_how_many_more() -> None:

@@ -16,8 +16,8 @@ FILE = "api.py"
 
 def mutant(name: str, line: int, **more: Any) -> dict[str, Any]:
     """Return a mutant as a platform lists it."""
-    told = {"group": "answers", "operator": "string", "file": FILE, "line": line, "lines": [line, line]}
-    return {"id": name, **told, "before": "a", "after": "b", "services": ["api"], **more}
+    place = {"group": "answers", "operator": "string", "file": FILE, "line": line, "lines": [line, line]}
+    return {"id": name, **place, "before": "a", "after": "b", "services": ["api"], **more}
 
 
 #: Line 1 runs for each answer, line 2 for each note; nothing runs through line 3.
@@ -29,6 +29,7 @@ MUTANTS = (
     mutant("unreached", 3),
     mutant("broken", 1),
     mutant("stubborn", 1, group="refused"),
+    mutant("elsewhere", 3, group="variants", variant="calm"),
     mutant("alike", 1, equivalent="it is only shorter"),
 )
 
@@ -48,7 +49,7 @@ class State:
         self.notes: list[str] = []
         self.secretly_sick = False
         self.asked = 0
-        self.mutant = ""
+        self.mutant = self.variant = ""
         self.number: int | None = None
         self.ran: dict[str, list[int]] = {}
 
@@ -134,6 +135,8 @@ class State:
 
     @property
     def is_low(self) -> bool:
+        if self.mutant == "elsewhere":
+            return self.variant == "calm"
         return "moody" in self.active or self.mutant in ("moody", "lasting")
 
 
@@ -141,16 +144,17 @@ def main() -> None:
     state = State()
     if "SCENE_SICK" in os.environ:
         state.secretly_sick = True
-    if sys.argv[1:] == ["--variant", "moody"]:
+    state.variant = "".join(sys.argv[2:])
+    if state.variant == "moody":
         state.active["moody"] = {}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            status, told = state.answer(self.command, self.path, json.loads(raw or b"{}"))
+            status, answer = state.answer(self.command, self.path, json.loads(raw or b"{}"))
             self.send_response(status)
             self.end_headers()
-            self.wfile.write(json.dumps(told).encode())
+            self.wfile.write(json.dumps(answer).encode())
 
         do_PUT = do_POST = do_DELETE = do_GET
 

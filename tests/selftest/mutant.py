@@ -13,9 +13,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    if pyfuncitem.nodeid != pyfuncitem.config.getoption("--mutant"):
-        return None
-    evidence: Any = pyfuncitem._request.getfixturevalue("evidence")
-    evidence.figure("assertions", 0)
-    return True
+def pytest_runtest_call(item: pytest.Function) -> None:
+    if item.nodeid == item.config.getoption("--mutant"):
+        evidence: Any = item._request.getfixturevalue("evidence")
+        item.obj = lambda **_: evidence.figure("assertions", 0)

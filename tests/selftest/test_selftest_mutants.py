@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 from pytest_readiness.selftest.campaign import Setup, Worker
-from pytest_readiness.selftest.catalogue import Fault, SuiteCheck, load
-from pytest_readiness.selftest.judging import Finding
+from pytest_readiness.selftest.catalogue import Fault, Finding, SuiteCheck, load
 
 from tests.selftest.project import PLAN, ROOT, running
 

@@ -7,8 +7,7 @@ import pytest
 from pytest_readiness.cli import main
 from pytest_readiness.selftest import page
 from pytest_readiness.selftest.campaign import CleanRun, Leak
-from pytest_readiness.selftest.catalogue import Expected, Fault
-from pytest_readiness.selftest.judging import FalseAlarm, Finding
+from pytest_readiness.selftest.catalogue import Expected, FalseAlarm, Fault, Finding
 from pytest_readiness.selftest.page import Progress
 
 from tests.selftest.scene import DOWN, Scene

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from pytest_readiness.selftest.catalogue import SuiteCheck
-from pytest_readiness.selftest.mutants import Experience, Mutant, Trace, placed, sample
-from pytest_readiness.selftest.mutation import STATE
+from pytest_readiness.selftest.mutants import Experience, Mutant, Trace
+from pytest_readiness.selftest.mutation import STATE, placed, sample
 
 from tests.selftest.double import MUTANTS
 from tests.selftest.scene import Scene
@@ -42,7 +42,7 @@ def test_killed_survived_and_not_reached(scene: Scene) -> None:
     }
     assert fates["moody"][1].startswith("health/mood[")
     assert (model["score"], model["killed"], model["total"], model["not_started"]) == (60.0, 3, 5, 1)
-    assert (model["equivalent"], model["known"]) == (1, 8)
+    assert (model["equivalent"], model["known"]) == (1, 9)
     assert model["groups"]["notes"]["score"] == 100.0
     survivor = next(row for row in model["mutants"] if row["id"] == "unseen")
     assert survivor["reached_by"] == [
@@ -55,6 +55,13 @@ def test_killed_survived_and_not_reached(scene: Scene) -> None:
     assert "`unseen` in api, api.py:1: `a => b`; run through by health/up" in page
     assert "| notes | 100.0 % | 1 | 1 | 0 | 0 |" in page
     assert "60.0 % of 5 mutants killed" in out
+
+
+def test_what_runs_on_a_variant_alone_is_tried_there(scene: Scene) -> None:
+    code, out, model = survey(scene, "--only", "variants", "--only", "moody", "--workers", "1")
+    assert code == 0, out
+    fates = {row["id"]: row["outcome"] for row in model["mutants"]}
+    assert fates == {"moody": "killed", "elsewhere": "killed"}
 
 
 def test_a_check_that_stays_red_kills_nothing(scene: Scene) -> None:
@@ -78,7 +85,8 @@ def test_one_that_cannot_be_switched_on_is_not_killed(scene: Scene) -> None:
 
 
 def test_a_score_below_the_floor_is_red(scene: Scene) -> None:
-    assert survey(scene, "--only", "unseen", "--floor", "1")[0] == 1
+    code, _, model = survey(scene, "--only", "unseen", "--sample", "3", "--seed", "b", "--floor", "1")
+    assert (code, model["scope"]) == (1, "a sample of 1 of those that match unseen, seed 'b'")
     assert survey(scene, "--only", "moody", "--floor", "100")[0] == 0
 
 
@@ -107,6 +115,7 @@ def test_another_suite_is_measured_anew(scene: Scene) -> None:
 def test_a_pattern_that_means_nothing_is_bad_input(scene: Scene, only: str, said: str) -> None:
     code, out, _ = survey(scene, "--only", only)
     assert (code, said in out) == (4, True), out
+    assert "a pattern for ids or files, or a group:" in out
 
 
 def test_a_platform_without_mutants_proves_nothing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +173,8 @@ def test_a_value_runs_where_it_is_read() -> None:
 
 
 def test_what_is_in_no_service_is_seen_by_checks_that_ask_none() -> None:
+    """While the second one runs, a service only does what it does by itself."""
     trace = Trace({"a": {"api.py": {"2": [1]}}, "b": {"api.py": {"1": [0, 2]}}}, ("x", "y", "z"), {})
     written = Mutant.parse({**MUTANTS[0], "services": []})
     assert placed([written], trace) == [(written, "")]
-    assert trace.through(written, "") == ["z"]
+    assert trace.through(written, "") == ["y", "z"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from smoke.platform.concurrency import at_once, sampling
+from smoke.platform.batch import at_once, sampling
 from smoke.platform.dixie import Scores
 from smoke.platform.spend import Once
 from tests.smoke.log import Log

@@ -1,8 +1,10 @@
 """HTTP: a 429 is waited out and never an outage or a bug; names that do not resolve."""
 
+import secrets
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -102,6 +104,28 @@ def test_a_service_is_addressed_as_the_profile_says_and_judged_as_the_contract_d
     http.send("GET", "/health")
     http.send("GET", "/health/x")
     assert [each.url.path for each in seen[1:]] == ["/base/up", "/base/health/x"]
+
+
+TRACE = {"traceId": "0f9b2c1e-3a4d-4e5f-8a6b-7c8d9e0f1a2b"}
+REPLAY = {"x-idempotent-replay": "true"}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "found"),
+    [
+        ((TRACE, {}), (TRACE, {}), {"traceId"}),
+        ((TRACE, {}), (TRACE, REPLAY), set()),
+        (({}, {"x-trace-id": "t"}), ({}, {"x-trace-id": "t"}), {"header x-trace-id"}),
+        (({}, {"x-request-id": "r"}), ({}, {"x-request-id": "r"}), {"header x-request-id"}),
+    ],
+)
+def test_an_id_belongs_to_one_answer(tmp_path: Path, first: Any, second: Any, found: set[str]) -> None:
+    log, request = AnswerLog(tmp_path), httpx.Request("POST", "http://h/api/agents/invoke")
+    for document, headers in (first, second):
+        headers = {"x-request-id": secrets.token_hex(), **headers}
+        log.saw(SERVICES["freeside"], httpx.Response(200, headers=headers, json=document, request=request))
+    findings = log.seen("freeside").findings
+    assert {text.split(": ")[2] for rule, text in findings if rule == "unique"} == found
 
 
 def test_tokens_are_those_that_the_profile_names() -> None:

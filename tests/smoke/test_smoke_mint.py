@@ -13,7 +13,7 @@ from smoke.contract.model import SERVICES, Access, accesses
 from smoke.contract.neighbours import times
 from smoke.contract.verifier import Accepted
 from smoke.platform import __main__ as command
-from smoke.platform.attacks import mint_command
+from smoke.platform.batch import mint_command
 from smoke.platform.forgeries import forgeries, varieties
 from smoke.platform.tokens import Genuine, SigningKey
 

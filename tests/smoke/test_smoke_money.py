@@ -9,7 +9,7 @@ from pytest_readiness import SafetyViolation, SetupError
 
 from smoke.platform import invariants
 from smoke.platform.answers import ContractViolation
-from smoke.platform.freeside import Freeside
+from smoke.platform.freeside import Freeside, Prices, nonce, prompt_for
 from smoke.platform.invariants import (
     I3,
     I4,
@@ -20,7 +20,6 @@ from smoke.platform.invariants import (
     reading_of,
     require_steady,
 )
-from smoke.platform.prompts import Prices, nonce, prompt_for
 from smoke.platform.spend import OpeningBalance, SpendJournal, percentile
 from tests.smoke.log import Log
 

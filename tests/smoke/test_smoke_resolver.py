@@ -12,9 +12,8 @@ from pytest_readiness import SetupError
 
 from smoke.network.sockets import addresses_of, connected, reach, relayed
 from smoke.network.transport import http_pool
-from smoke.platform.http import require_resolvable
+from smoke.platform.http import certificate_of, require_resolvable
 from smoke.platform.pgbouncer import ask
-from smoke.platform.tls import certificate_of
 
 #: No way may take longer than this.
 IN_TIME_S = 8.0

@@ -52,18 +52,18 @@ def streamed(events: Any, kind: Any = "text/event-stream; charset=utf-8") -> Any
 def test_a_complete_stream(tmp_path: Any, dialect: Any, path: Any) -> None:
     seen: list[httpx.Request] = []
     client = freeside(tmp_path, streamed(WHOLE), dialect=dialect, seen=seen)
-    heard = stream(client, "c", "say it")
-    assert heard.names() == ["content", "content", "usage", "done"]
-    assert (heard.text(), heard.usage().cost_micro) == ("one two", 2100)
-    assert [event.id for event in heard.events] == ["1", "2", "3", "4"]
+    received = stream(client, "c", "say it")
+    assert received.names() == ["content", "content", "usage", "done"]
+    assert (received.text(), received.usage().cost_micro) == ("one two", 2100)
+    assert [event.id for event in received.events] == ["1", "2", "3", "4"]
     assert (seen[0].url.path, seen[0].headers["accept"]) == (path, "text/event-stream")
     assert dict(client.journal.spend().charges) == {"c": 2100}
 
 
 def test_hanging_up_stops_reading_and_leaves_the_cost_unknown(tmp_path: Any) -> None:
     client = freeside(tmp_path, streamed(WHOLE))
-    heard = stream(client, "c", "say it", hang_up=lambda event: event.name == "content")
-    assert heard.names() == ["content"]
+    received = stream(client, "c", "say it", hang_up=lambda event: event.name == "content")
+    assert received.names() == ["content"]
     assert client.journal.spend().unknown == {"c": 1}
 
 
@@ -90,15 +90,15 @@ def test_wrong_content_type_is_a_violation(tmp_path: Any) -> None:
 
 @pytest.mark.parametrize("events", [WHOLE[:2] + WHOLE[3:], [*WHOLE[:3], WHOLE[2], WHOLE[3]]])
 def test_usage_comes_exactly_once(tmp_path: Any, events: Any) -> None:
-    heard = stream(freeside(tmp_path, streamed(events)), "c", "say it")
+    received = stream(freeside(tmp_path, streamed(events)), "c", "say it")
     with pytest.raises(ContractViolation, match="exactly one usage event"):
-        heard.usage()
+        received.usage()
 
 
 def test_data_that_is_no_object_is_a_violation(tmp_path: Any) -> None:
-    heard = stream(freeside(tmp_path, streamed([("content", "bare"), *WHOLE])), "c", "say it")
+    received = stream(freeside(tmp_path, streamed([("content", "bare"), *WHOLE])), "c", "say it")
     with pytest.raises(ContractViolation, match="expected a JSON object"):
-        heard.text()
+        received.text()
 
 
 def test_messages_dialect_names_its_agent(tmp_path: Any) -> None:

@@ -60,6 +60,7 @@ def test_a_gateway_may_put_a_prefix_before_the_resource() -> None:
         ({"maxTimeoutSeconds": "60"}, "accepts.maxTimeoutSeconds"),
         ({"network": "base"}, "accepts.network"),
         ({"resource": "https://platform.example.com/"}, "accepts.resource"),
+        ({"resource": f"https://platform.example.com{PATH}?model=other"}, "accepts.resource"),
         ({"resource": "https://platform.example.com/api/agents/invoke"}, "accepts.resource"),
         ({"extra": {"name": "USDC"}}, "accepts.extra.version"),
     ],
@@ -146,7 +147,7 @@ def test_a_run_signs_away_no_more_than_its_cap(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "0x12", "not a key", "0x" + "11" * 33])
-def test_a_key_that_is_none_is_not_shown(key: str, tmp_path: Path) -> None:
+def test_what_is_no_key_is_not_shown(key: str, tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="32 bytes in hex") as refusal:
         funded(tmp_path, 1, key)
     assert not key or key not in str(refusal.value)

@@ -12,9 +12,9 @@ from typing import Any
 import boto3
 import httpx
 
-from stack.common.claims import POOLS
 from stack.common.jose import SigningKey, mint, req_hash
-from stack.common.keyring import parse
+from stack.common.keys import parse
+from stack.common.verifier import POOLS
 from stack.launch import Stack
 from tests.stack.tools import poll, request
 

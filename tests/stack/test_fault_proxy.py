@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from stack.faults import proxy
-from stack.faults.active import Faults
+from stack.faults.proxy import Faults
 from tests.stack.tools import poll
 
 BODY = {"status": "healthy", "n": 1, "keys": [{"kid": "a"}], "deep": {"er": True}}
@@ -101,6 +101,11 @@ def test_status_body_and_headers(served: Served) -> None:
     answer = served.get()
     assert (answer.status_code, answer.text, answer.headers["via"]) == (503, "gone", "me")
     assert "etag" not in answer.headers
+
+
+def test_headers_in_lower_case(served: Served) -> None:
+    served.rules(fault={"headers": {"via": "Me"}, "lower_headers": ["via"]})
+    assert served.get().headers["via"] == "me"
 
 
 def test_only_answers_with_a_status(served: Served) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from stack.launch import Stack
-from stack.mutants.catalogue import mutants
-from stack.mutants.infrastructure import tree_mutants
+from stack.mutants.catalogue import mutants, records
+from stack.mutants.infrastructure import RECORDED, tree_mutants
 from tests.stack.embedded import Platform
 from tests.stack.tools import Aws, request
 
@@ -59,9 +59,9 @@ def test_the_next_mutant_replaces_the_one_before(platform: Platform) -> None:
 
 def test_one_that_does_not_start_is_reported(platform: Platform) -> None:
     route = mutant("dixie.app", "string", '"/api/health"')
-    told = platform.control("PUT", f"/mutants/{route}", {"service": "dixie"})
-    assert not told["runs"]
-    assert "dixie" in told["message"]
+    answer = platform.control("PUT", f"/mutants/{route}", {"service": "dixie"})
+    assert not answer["runs"]
+    assert "dixie" in answer["message"]
     platform.control("POST", "/reset")
     assert platform.http.get(f"{platform.dixie}/api/health").json()["status"] == "healthy"
 
@@ -122,6 +122,16 @@ def test_a_mutant_of_aws_is_there_until_the_reset(platform: Platform, aws: Aws) 
     assert thresholds() == [80.0]
     url = f"{platform.stack.control_url}/mutants/aws:no-such"
     assert request("PUT", url, {"service": ""})[0] == 409
+
+
+def test_every_family_of_aws_has_a_mutant(platform: Platform) -> None:
+    listed = [
+        each for each in platform.control("GET", "/mutants")["mutants"] if each["id"].startswith("aws:")
+    ]
+    changes = {each["id"]: f"{each['before']} => {each['after']}" for each in listed}
+    families = [each for each in records(RECORDED) if each.id.startswith("aws:")]
+    assert families
+    assert not [each.id for each in families if not any(map(each.fits, changes, changes.values()))]
 
 
 def test_the_mutants_of_aws_have_the_same_ids_at_each_boot(platform: Platform) -> None:

@@ -8,12 +8,13 @@ from textwrap import dedent
 import pytest
 
 from stack import StackError
-from stack.mutants import catalogue, sql
+from stack.mutants import catalogue, source
 from stack.mutants.catalogue import (
     ENTRIES,
     GROUPS,
     file_of,
     find,
+    group_of,
     modules,
     mutants,
     of_module,
@@ -22,6 +23,7 @@ from stack.mutants.catalogue import (
 )
 from stack.mutants.operators import edits
 from stack.mutants.source import applied
+from stack.variants import VARIANTS
 
 
 def changed(source: str, operator: str) -> list[str]:
@@ -133,13 +135,15 @@ WHERE key = %s AND state = 'held' AND until <= now() - interval '24 hours' FOR U
     ],
 )
 def test_sql_operator(operator: str, before: str, after: str) -> None:
-    made = [(each.operator, STATEMENT[each.start : each.end], each.text) for each in sql.changes(STATEMENT)]
+    made = [
+        (each.operator, STATEMENT[each.start : each.end], each.text) for each in source.sql_changes(STATEMENT)
+    ]
     assert (operator, before, after) in made
 
 
 def test_a_condition_in_a_subquery_ends_with_it() -> None:
     statement = "WITH a AS (UPDATE t SET n = 1 WHERE k = f(a, b)) SELECT 1 FROM a"
-    dropped = [each for each in sql.changes(statement) if each.operator == "sql-condition"]
+    dropped = [each for each in source.sql_changes(statement) if each.operator == "sql-condition"]
     assert [statement[each.start : each.end] for each in dropped] == ["WHERE k = f(a, b)"]
 
 
@@ -170,8 +174,25 @@ def test_a_mutant_is_found_by_its_id() -> None:
     assert services_of("freeside.budget_ledger") == ["freeside", "worker"]
 
 
-def test_a_group_is_of_modules_that_there_are() -> None:
-    assert GROUPS.keys() <= set(modules())
+def test_a_group_is_of_modules_and_functions_that_there_are() -> None:
+    places = {f"{each.module}:{each.edit.function}" for each in mutants().values()}
+    places |= {place.rpartition(".")[0] for place in places} | set(modules())
+    assert GROUPS.keys() <= places
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "group"),
+    [
+        ("common.verifier", "Verifier._check_claims", "claims"),
+        ("common.verifier", "Verifier._issuer", "token verification"),
+        ("common.verifier", "Claims.effective_pools", "claims"),
+        ("common.verifier", "", "claims"),
+        ("freeside.calls", "", "idempotency"),
+        ("common.http", "json_object", "service"),
+    ],
+)
+def test_what_a_place_counts_for(module: str, function: str, group: str) -> None:
+    assert group_of(module, function) == group
 
 
 @pytest.fixture
@@ -221,12 +242,14 @@ def test_a_constant_is_read_where_functions_name_it() -> None:
     found = mutants()
     reads = {
         name: {(file.rpartition("/")[2], first) for file, first, _ in found[name].as_data()["reads"]}
-        for name in ("common.pricing::constant:1", "common.claims::string:11", "common.http::constant:1")
+        for name in ("common.pricing::constant:1", "common.verifier::string:11", "common.http::constant:1")
     }
     lines = path_of("common.pricing").read_text("utf-8").splitlines()
     (line,) = (n for n, text in enumerate(lines, 1) if "len(text) // _CHARS_PER_TOKEN" in text)
     assert reads["common.pricing::constant:1"] == {("pricing.py", line)}
-    assert {"claims.py", "asks.py", "invoke.py"} <= {file for file, _ in reads["common.claims::string:11"]}
+    assert {"verifier.py", "asks.py", "invoke.py"} <= {
+        file for file, _ in reads["common.verifier::string:11"]
+    }
     assert {"http.py", "provider.py"} <= {file for file, _ in reads["common.http::constant:1"]}
     assert not found["common.http:raw_body:call-dropped:1"].as_data()["reads"]
 
@@ -245,6 +268,7 @@ def test_an_equivalent_in_some_services_counts_in_the_others(recorded: Path) -> 
         (ENTRY.format(more="", change="x => *").replace("call-dropped:1", "*"), "no such mutant"),
         (ENTRY.format(more="", change=CHANGE) * 2, "is recorded twice"),
         (ENTRY.format(more="", change=CHANGE).replace("reason", "because"), "an entry has reason"),
+        (ENTRY.format(more='variant = "messages"', change=CHANGE), "an entry has reason or variant"),
     ],
 )
 def test_a_wrong_record_is_refused(recorded: Path, text: str, said: str) -> None:
@@ -253,5 +277,15 @@ def test_a_wrong_record_is_refused(recorded: Path, text: str, said: str) -> None
         mutants()
 
 
+def test_what_runs_on_a_variant_alone_is_no_equivalent(recorded: Path) -> None:
+    entry = ENTRY.format(more="", change=CHANGE)
+    recorded.write_text(
+        entry.replace('reason = "cannot be seen from outside because ..."', 'variant = "other"')
+    )
+    found = mutants()[EXCEPTION]
+    assert (found.variant, found.equivalent, found.services) == ("other", "", tuple(ENTRIES))
+
+
 def test_the_recorded_equivalents_are_mutants() -> None:
     assert any(each.equivalent for each in mutants().values())
+    assert {each.variant for each in mutants().values()} <= {"", *VARIANTS}

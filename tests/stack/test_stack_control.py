@@ -12,7 +12,7 @@ import pytest
 
 from stack.aws.inventory import secret_id
 from stack.launch import Stack
-from tests.stack.tools import Aws, poll, request
+from tests.stack.tools import Aws, alive, poll, request
 
 
 def _answers(url: str) -> bool:
@@ -37,6 +37,37 @@ def test_a_restarted_service_is_a_new_process(stack: Stack) -> None:
     assert request("POST", f"{stack.control_url}/services/dixie/restart")[0] == 200
     assert stack.pids["dixie"] != before
     assert _answers(stack.profile["dixie"]["url"] + "/api/health")
+
+
+@pytest.mark.parametrize("name", ["freeside", "worker", "finn", "dixie", "pgbouncer", "postgres"])
+def test_a_part_that_crashes_is_started_again(stack: Stack, name: str) -> None:
+    before = stack.pids[name]
+    section = stack.profile[name]
+    assert section["restart_url"] == f"{stack.control_url}/services/{name}/crash"
+    assert request("POST", section["restart_url"])[1][name] == "running"
+    assert stack.pids[name] != before
+    assert not alive(before)
+    poll(lambda: _answers(stack.profile["freeside"]["url"] + "/health"), 15, f"all is well after {name}")
+
+
+def test_what_was_committed_outlives_a_crash_of_the_database(stack: Stack) -> None:
+    dsn = Path(stack.profile["pgbouncer"]["freeside_dsn"].removeprefix("file:")).read_text()
+    with psycopg.connect(dsn, prepare_threshold=None, autocommit=True) as connection:
+        connection.execute("UPDATE freeside.communities SET limit_micro = 12345")
+    committed = request("GET", f"{stack.control_url}/state")[1]["tables"]
+    assert request("POST", stack.profile["postgres"]["restart_url"])[0] == 200
+    assert request("GET", f"{stack.control_url}/state")[1]["tables"] == committed
+    assert request("POST", f"{stack.control_url}/reset")[0] == 200
+
+
+def test_an_abandoned_part_stays_down_until_its_fault_is_cleared(stack: Stack) -> None:
+    fault = f"{stack.control_url}/faults/worker-does-not-come-back"
+    assert request("PUT", fault)[0] == 200
+    assert request("GET", f"{stack.control_url}/services")[1]["worker"] == "running"
+    assert request("POST", stack.profile["worker"]["restart_url"])[1]["worker"] == "stopped"
+    assert request("DELETE", fault)[0] == 200
+    assert request("POST", f"{stack.control_url}/reset")[1]["restarted"] == []
+    assert request("POST", stack.profile["worker"]["restart_url"])[1]["worker"] == "running"
 
 
 @pytest.mark.parametrize("name", ["freeside", "pgbouncer"])
@@ -73,6 +104,7 @@ def test_unknown_requests_are_refused(stack: Stack) -> None:
         ("POST", "/services/aws-seed/start", 409),
         ("POST", "/services/aws/stop", 409),
         ("POST", "/services/aws/restart", 409),
+        ("POST", "/services/aws/crash", 409),
         ("POST", "/services/postgres/pause", 409),
         ("POST", "/services/finn/explode", 404),
         ("PUT", "/faults/no-such-fault", 404),

@@ -16,7 +16,7 @@ import pytest
 from stack import StackError, binaries
 from stack.host import reserve
 from stack.launch import Stack
-from stack.process import descendants
+from stack.supervisor import descendants
 from tests.stack.tools import alive, poll, request
 
 ROOT = Path(__file__).parent.parent.parent

@@ -10,8 +10,7 @@ import pytest
 
 from stack import StackError, host, supervisor
 from stack.host import reserve
-from stack.process import Command, last_lines
-from stack.supervisor import Part, Supervisor
+from stack.supervisor import Command, Part, Supervisor, last_lines
 from tests.stack.tools import alive
 
 

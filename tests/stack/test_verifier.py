@@ -15,10 +15,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from stack.common.claims import FINN_CLAIMS, POOLS, USER_CLAIMS, Claims
 from stack.common.jose import PublicKey, SigningKey, b64url, mint
-from stack.common.verifier import SKEW_S, Issuer, TokenRefused
-from stack.faults.active import Faults
+from stack.common.verifier import FINN_CLAIMS, POOLS, SKEW_S, USER_CLAIMS, Claims, Issuer, TokenRefused
+from stack.faults.proxy import Faults
 from stack.faults.tokens import FaultyVerifier
 
 KNOWN, UNKNOWN = (SigningKey(kid, ec.generate_private_key(ec.SECP256R1())) for kid in ("known", "unknown"))

@@ -10,12 +10,11 @@ import httpx
 import pytest
 
 from smoke.contract.x402 import BadPayment, Terms, bad_payments, header_of, payment, terms_of
-from smoke.platform.x402 import Wallet, receipt_of, recursion_limit_kept
+from smoke.platform.x402 import Wallet, receipt_of, without_keyfiles
 from stack.launch import Stack
 from stack.x402 import CHAIN_ID, DEPLOYER, PAYEE, TOKEN
-from stack.x402.chain import ARTIFACT, Anvil, EthTester, Node
+from stack.x402.chain import ARTIFACT, Anvil, EthTester, Node, Rpc, encoded
 from stack.x402.facilitator import TRANSFER, Facilitator
-from stack.x402.rpc import Rpc, encoded
 from tests.stack.embedded import Platform
 
 BALANCE_OF = "0x70a08231"
@@ -25,7 +24,7 @@ GOOD = {"prompt": "hello", "model": "cheap"}
 @pytest.fixture(autouse=True)
 def limit() -> Iterator[None]:
     """What a test imports of Ethereum raises the recursion limit; the tests after it have the usual one."""
-    with recursion_limit_kept():
+    with without_keyfiles():
         yield
 
 

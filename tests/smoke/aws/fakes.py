@@ -89,8 +89,8 @@ def service(name: str, **changed: Any) -> EcsService:
 
 def refusal(code: str) -> Exception:
     """What botocore raises when AWS answers with an error code."""
-    told: Any = {"Error": {"Code": code, "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": 400}}
-    error: Exception = ClientError(told, "x")
+    response: Any = {"Error": {"Code": code, "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+    error: Exception = ClientError(response, "x")
     return error
 
 
@@ -135,7 +135,7 @@ def scripted(**answers: Callable[..., Any]) -> tuple[AwsAccount, Scripted]:
 
 
 def told_service(name: str, status: str = "ACTIVE") -> dict[str, Any]:
-    """A service as ECS tells it."""
+    """A service as ECS describes it."""
     return {
         "serviceName": name,
         "status": status,
@@ -148,7 +148,7 @@ def told_service(name: str, status: str = "ACTIVE") -> dict[str, Any]:
 
 
 def told_definition(family: str) -> dict[str, Any]:
-    """A task definition as ECS tells it."""
+    """A task definition as ECS describes it."""
     container = {"name": family[2:], "image": f"{family}:0123abc"}
     return {"family": family, "status": "ACTIVE", "cpu": "256", "containerDefinitions": [container]}
 

@@ -108,8 +108,12 @@ def test_one_good_alarm_of_several_is_enough() -> None:
 @pytest.mark.parametrize("dimensions", [{"ClusterName": "c"}, {"ClusterName": "c", "ServiceName": "p-old"}])
 def test_an_alarm_on_something_else_is_named_but_does_not_count(dimensions: dict[str, str]) -> None:
     other = Metric.of("AWS/ECS", "CPUUtilization", dimensions)
-    told = judged([alarm(metrics=(other,)), alarm(name="p-finn-cpu", metrics=(other,))], WATCH, TOPIC)
-    assert told.why == f"no alarm watches {CPU}; p-api-cpu-high watches {other}"
+    judgement = judged([alarm(metrics=(other,)), alarm(name="p-finn-cpu", metrics=(other,))], WATCH, TOPIC)
+    assert judgement.why == f"no alarm watches {CPU}; p-api-cpu-high watches {other}"
+
+
+def part(name: str, service: str) -> Metric:
+    return Metric.of("ECS/ContainerInsights", name, {"ClusterName": "c", "ServiceName": service})
 
 
 @pytest.mark.parametrize(
@@ -123,6 +127,9 @@ def test_an_alarm_on_something_else_is_named_but_does_not_count(dimensions: dict
         ((TASKS,), "FILL(m1, 0)", False),
         ((), 'SELECT MAX(MemoryUtilization) FROM "AWS/ECS"', False),
         ((), "SELECT MAX(GuestCPUUtilization) FROM x", False),
+        ((part("CpuUtilized", "p-api"), part("CpuReserved", "p-api")), "100*m1/m2", True),
+        ((part("CpuUtilized", "p-finn"), part("CpuReserved", "p-finn")), "100*m1/m2", False),
+        ((), "a query of another kind", True),  # PromQL, by the name of the alarm
     ],
 )
 def test_what_an_expression_computes_is_not_examined(
@@ -183,9 +190,9 @@ def health(**changed: Any) -> MetricAlarm:
     ],
 )
 def test_health_must_be_seen_where_nothing_runs_and_in_time(changed: dict[str, Any], why: str) -> None:
-    told = judged([health(**changed)], Watch((TASKS,), HEALTH, WITHIN), TOPIC).why
-    assert why in told
-    assert bool(why) == bool(told)
+    reason = judged([health(**changed)], Watch((TASKS,), HEALTH, WITHIN), TOPIC).why
+    assert why in reason
+    assert bool(why) == bool(reason)
 
 
 def test_any_of_several_metrics_may_be_watched() -> None:
@@ -209,7 +216,7 @@ def test_an_alarm_is_in_time_when_its_datapoints_are(
 
 
 def composite(name: str, rule: str, **changed: Any) -> CompositeAlarm:
-    told = {
+    record = {
         "AlarmName": name,
         "AlarmArn": f"arn:aws:cloudwatch:us-east-1:1:alarm:{name}",
         "StateValue": "OK",
@@ -217,7 +224,7 @@ def composite(name: str, rule: str, **changed: Any) -> CompositeAlarm:
         "ActionsEnabled": True,
         "AlarmActions": [TOPIC_ARN],
     }
-    return composite_of({**told, **changed})
+    return composite_of({**record, **changed})
 
 
 ARN = "arn:aws:cloudwatch:us-east-1:1:alarm:p-api-cpu-high"
@@ -243,10 +250,10 @@ ARN = "arn:aws:cloudwatch:us-east-1:1:alarm:p-api-cpu-high"
 )
 def test_a_composite_alarm_counts_for_an_alarm_that_sets_it_off_alone(rule: str, follows: bool) -> None:
     (found,) = linked([alarm(actions=())], [composite("p-all", rule)])
-    told = judged([found], WATCH, TOPIC)
-    assert (told.good is found) is follows
-    assert told.unread == ()
-    assert follows or "it has no target" in told.why
+    judgement = judged([found], WATCH, TOPIC)
+    assert (judgement.good is found) is follows
+    assert judgement.unread == ()
+    assert follows or "it has no target" in judgement.why
 
 
 @pytest.mark.parametrize(
@@ -292,18 +299,18 @@ RULES = st.recursive(
 
 @given(RULES, st.sampled_from(["ALARM", "OK"]), st.sampled_from(["ALARM", "OK"]))
 def test_what_goes_off_with_an_alarm_does_so_whatever_the_others_do(rule: str, b: str, c: str) -> None:
-    told = rule
+    expression = rule
     for name, state in {"a": "ALARM", "b": b, "c": c}.items():
         for wanted in ("ALARM", "OK"):
-            told = told.replace(f"{wanted}({name})", str(state == wanted))
+            expression = expression.replace(f"{wanted}({name})", str(state == wanted))
     words = {"TRUE": "True", "FALSE": "False", "AND": "and", "OR": "or", "NOT": "not"}
     for word, python in words.items():
-        told = told.replace(word, python)
-    holds = eval(told)
+        expression = expression.replace(word, python)
+    holds = eval(expression)
     assert not goes_off_with(rule, {"a"}) or holds
 
 
-def test_an_alarm_that_only_scales_steers_and_one_that_also_tells_does_not() -> None:
+def test_an_alarm_that_only_scales_steers_and_one_that_also_notifies_does_not() -> None:
     scaling = "arn:aws:autoscaling:us-east-1:1:scalingPolicy:x"
     assert alarm(actions=(scaling,)).steers
     assert not alarm(actions=(scaling, TOPIC_ARN)).steers
@@ -326,8 +333,8 @@ def test_an_alarm_is_fed_by_every_metric_with_exactly_its_dimensions() -> None:
 
 def test_metric_of_the_platform_itself_may_want_a_default_value() -> None:
     own = Metric.of("p/AppMetrics", "ConservationViolationCount", {})
-    (told,) = unfed([alarm(metrics=(own,))], {})
-    assert told.endswith("give the filter a default value of 0)")
+    (reason,) = unfed([alarm(metrics=(own,))], {})
+    assert reason.endswith("give the filter a default value of 0)")
 
 
 TOLD: dict[str, Any] = {
@@ -348,17 +355,17 @@ TOLD: dict[str, Any] = {
 FLAT = ("Namespace", "MetricName", "Dimensions", "Statistic", "Period", "Unit")
 
 
-def queried(told: dict[str, Any], **changed: Any) -> dict[str, Any]:
+def queried(record: dict[str, Any], **changed: Any) -> dict[str, Any]:
     """The same alarm by a metric query."""
-    metric = {name: told[name] for name in ("Namespace", "MetricName", "Dimensions")}
-    stat = {"Metric": metric, "Stat": told["Statistic"], "Period": told["Period"]}
-    stat |= {"Unit": told["Unit"]} if "Unit" in told else {}
-    kept = {key: value for key, value in told.items() if key not in FLAT}
+    metric = {name: record[name] for name in ("Namespace", "MetricName", "Dimensions")}
+    stat = {"Metric": metric, "Stat": record["Statistic"], "Period": record["Period"]}
+    stat |= {"Unit": record["Unit"]} if "Unit" in record else {}
+    kept = {key: value for key, value in record.items() if key not in FLAT}
     return {**kept, "Metrics": [{"Id": "m1", "MetricStat": stat, **changed}]}
 
 
 @pytest.mark.parametrize("more", [{}, {"Unit": "Percent"}, {"DatapointsToAlarm": 1}])
-def test_an_alarm_as_aws_tells_it(more: dict[str, Any]) -> None:
+def test_an_alarm_as_aws_describes_it(more: dict[str, Any]) -> None:
     unit, datapoints = more.get("Unit", ""), more.get("DatapointsToAlarm", 0)
     metric = Metric.of(CPU.namespace, CPU.name, dict(CPU.dimensions), unit)
     expected = alarm(metrics=(metric,), unit=unit, datapoints=datapoints)
@@ -385,8 +392,8 @@ def test_a_metric_of_another_account_is_another_one() -> None:
 def test_every_shape_of_metric_math_is_read(queries: list[dict[str, Any]]) -> None:
     stat = {"Metric": {name: TOLD[name] for name in FLAT[:3]}, "Stat": "Average", "Period": 60}
     made = [each if "Expression" in each else {**each, "MetricStat": stat} for each in queries]
-    told = {"AlarmName": "p-rate", "StateValue": "OK", "Metrics": made}
-    found = alarm_of(told)
+    record = {"AlarmName": "p-rate", "StateValue": "OK", "Metrics": made}
+    found = alarm_of(record)
     assert found.metrics == (CPU,) * (len(queries) - 1)
     assert found.expression == (queries[0]["Expression"] if queries else "a query of another kind")
     assert (found.firing.statistic, found.firing.threshold, found.enabled, found.actions) == (
@@ -412,14 +419,14 @@ def test_the_platforms_alarms_are_found_by_name_by_what_they_watch_and_by_their_
     dimensions = [[], [{"Name": "TargetGroup", "Value": "targetgroup/p-api/1"}], [], [
         {"Name": "ClusterName", "Value": "up-cluster"}
     ]]  # fmt: skip
-    told = [
+    records = [
         {**TOLD, "AlarmName": name, "Dimensions": of, **({"Namespace": "p/App"} if "space" in name else {})}
         for name, of in zip(names, dimensions, strict=True)
     ]
     rules = {"p-none": "ALARM(foreign)", "some": "ALARM(by-dimension)", "other": "ALARM(foreign)"}
     composites = [{"AlarmName": name, "StateValue": "OK", "AlarmRule": rule} for name, rule in rules.items()]
     account, client = scripted(
-        describe_alarms=lambda **_: {"MetricAlarms": told, "CompositeAlarms": composites}
+        describe_alarms=lambda **_: {"MetricAlarms": records, "CompositeAlarms": composites}
     )
     found, above = read_alarms(account, Names("p"))
     assert [each.name for each in found] == names[:3]

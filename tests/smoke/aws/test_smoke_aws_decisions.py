@@ -1,10 +1,10 @@
 """Images, inventory, migrations, routes: what they say, without asking anybody."""
 
+import json
 from typing import Any
 
 import pytest
 
-from smoke.aws.addresses import BalancerRoute, routes_of, routes_to
 from smoke.aws.ecs import TaskRun, definition_of, failure_of, last_of, service_of
 from smoke.aws.inventory import (
     ObservedService,
@@ -18,7 +18,8 @@ from smoke.aws.inventory import (
     seen_of,
     tag_of,
 )
-from smoke.aws.names import Names
+from smoke.aws.names import BalancerRoute, Names, routes_of, routes_to
+from smoke.aws.reader import closed_to_alarms
 from tests.smoke.aws.fakes import NOON, definition, service
 
 ECR = "1.dkr.ecr.us-east-1.amazonaws.com"
@@ -114,7 +115,7 @@ def controlled(type_: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("told", "settled", "definition", "groups"),
+    ("record", "settled", "definition", "groups"),
     [
         ({**PLAIN, **controlled("CODE_DEPLOY"), "taskSets": [SET]}, True, "p-x:2", ("green",)),
         ({**PLAIN, **controlled("CODE_DEPLOY"), "taskSets": [OLD, SET]}, False, "p-x:2", ("green",)),
@@ -124,6 +125,11 @@ def controlled(type_: str) -> dict[str, Any]:
          False, "p-x:2", ("green",)),
         ({**COUNTS, **controlled("EXTERNAL")}, False, "", ()),
         ({**PLAIN, "schedulingStrategy": "DAEMON", "deployments": [OVER]}, True, "p-x:1", ("blue",)),
+        # behind a classic load balancer ECS tells no state of the rollout
+        ({**PLAIN, "deployments": [{**OVER, "rolloutState": None, "desiredCount": 1, "runningCount": 1}]},
+         True, "p-x:1", ("blue",)),
+        ({**PLAIN, "deployments": [{**OVER, "rolloutState": None, "desiredCount": 2, "runningCount": 1}]},
+         False, "p-x:1", ("blue",)),
         ({**PLAIN, "deployments": [OVER], "loadBalancers": [
             {"targetGroupArn": "a", "advancedConfiguration": {"alternateTargetGroupArn": "b"}},
             {"targetGroupArn": "c"}, {"loadBalancerName": "classic"}]},
@@ -131,13 +137,13 @@ def controlled(type_: str) -> dict[str, Any]:
     ],
 )  # fmt: skip
 def test_every_kind_of_deployment_is_read(
-    told: dict[str, Any], settled: bool, definition: str, groups: tuple[str, ...]
+    record: dict[str, Any], settled: bool, definition: str, groups: tuple[str, ...]
 ) -> None:
-    found = service_of(told, Names("p"))
+    found = service_of(record, Names("p"))
     under_way = [f"{each.status} {each.rollout}" for each in found.deployments]
     assert (under_way == found.settled) is settled
     assert (found.definition, found.target_groups) == (definition, groups)
-    assert found.security_groups == (("sg-set",) if "taskSets" in told else ())
+    assert found.security_groups == (("sg-set",) if "taskSets" in record else ())
 
 
 def test_an_image_without_a_tag_is_whatever_is_newest_unless_a_digest_says_which() -> None:
@@ -193,9 +199,9 @@ def test_a_declared_port_must_be_the_one_that_runs() -> None:
 
 
 def test_a_service_is_seen_by_its_own_container_and_all_its_addresses() -> None:
-    told = service("api", target_groups=("tg",), registries=("registry", "unknown"))
+    running = service("api", target_groups=("tg",), registries=("registry", "unknown"))
     routes = [BalancerRoute("tg", "lb", ("api.example",)), BalancerRoute("other", "lb", ("x",))]
-    found = seen_of(told, definition("api"), routes, {"registry": "freeside.p.local"})
+    found = seen_of(running, definition("api"), routes, {"registry": "freeside.p.local"})
     assert found == ObservedService(256, 512, "p-api", ("api.example", "freeside.p.local:3000"))
     assert seen_of(service("worker"), definition("worker", ports=()), routes, {}).addresses == ()
 
@@ -267,10 +273,54 @@ def test_the_dimensions_of_a_route() -> None:
 
 
 def test_a_service_without_a_network_and_a_definition_without_roles() -> None:
-    told = service_of(
+    seen = service_of(
         {"serviceName": "p-x", "desiredCount": 1, "runningCount": 0, "taskDefinition": "t"}, Names("p")
     )
-    assert (told.name, told.running, told.deployed_at, told.security_groups) == ("x", 0, None, ())
+    assert (seen.name, seen.running, seen.deployed_at, seen.security_groups) == ("x", 0, None, ())
     found = definition_of({"family": "p-x", "containerDefinitions": [{"name": "a", "image": "i"}]})
     assert (found.active, found.cpu, found.execution_role, found.task_role) == (False, 0, "", "")
     assert (found.main("x").name, found.main("a").log_group) == ("a", "")
+
+
+def test_a_definition_without_a_size_has_that_of_its_containers_and_firelens_names_its_group() -> None:
+    logs = {"logDriver": "awsfirelens", "options": {"Name": "cloudwatch", "log_group_name": "/ecs/p/x"}}
+    boxes: list[dict[str, Any]] = [
+        {"name": "x", "image": "i", "cpu": 256, "memory": 512, "logConfiguration": logs},
+        {"name": "logs", "image": "i", "cpu": 64, "memoryReservation": 128},
+    ]
+    found = definition_of({"family": "p-x", "containerDefinitions": boxes})
+    assert (found.cpu, found.memory, found.main("x").log_group) == (320, 640, "/ecs/p/x")
+
+
+def allowing(principal: Any, **more: Any) -> dict[str, Any]:
+    return {"Effect": "Allow", "Principal": principal, "Action": "SNS:Publish", "Resource": "*"} | more
+
+
+def barring(all_but: Any) -> dict[str, Any]:
+    return {"Effect": "Deny", "NotPrincipal": all_but, "Action": "SNS:*", "Resource": "*"}
+
+
+@pytest.mark.parametrize(
+    ("statements", "closed"),
+    [
+        ([allowing("*")], ""),
+        ([allowing({"AWS": "*"}, Condition={"StringEquals": {"AWS:SourceOwner": "1"}})], ""),
+        ([allowing({"Service": ["events.amazonaws.com", "cloudwatch.amazonaws.com"]})], ""),
+        (allowing({"AWS": "arn:aws:iam::1:root"}, Action=["sns:*"]), ""),
+        ([allowing("*"), allowing("*", Effect="Deny", Condition={"Bool": {"aws:x": "false"}})], ""),
+        ([allowing("*"), allowing("*", Effect="Deny")], "its policy denies publishing"),
+        ([allowing("*"), barring({"Service": "cloudwatch.amazonaws.com"})], ""),
+        ([allowing("*"), barring({"AWS": ["arn:aws:iam::1:role/ops"]})], "its policy denies publishing"),
+        ([allowing({"Service": "events.amazonaws.com"})], "its policy lets no alarm publish"),
+        ([allowing({"AWS": "arn:aws:iam::2:root"})], "its policy lets no alarm publish"),
+        ([allowing("*", Action="sns:Subscribe")], "its policy lets no alarm publish"),
+    ],
+)
+def test_a_topic_is_open_to_alarms(statements: Any, closed: str) -> None:
+    policy = json.dumps({"Statement": statements})
+    assert closed_to_alarms({"TopicArn": "arn:aws:sns:r:1:p-alerts", "Policy": policy}) == closed
+
+
+def test_the_default_key_closes_a_topic() -> None:
+    assert "alias/aws/sns" in closed_to_alarms({"KmsMasterKeyId": "alias/aws/sns"})
+    assert closed_to_alarms({"KmsMasterKeyId": "alias/own"}) == closed_to_alarms({}) == ""

@@ -9,7 +9,7 @@ import pytest
 from pytest_readiness import ExternalOutage, SetupError
 
 from smoke.aws.account import AwsAccount
-from smoke.aws.drill import fit_for_drill, listening, set_off, state_of, undelivered
+from smoke.aws.monitoring import fit_for_drill, listening, set_off, state_of, undelivered
 from tests.smoke.aws.fakes import TOPIC, TOPIC_ARN, Scripted, alarm, raising, refusal, scripted
 
 ALARM = alarm()
@@ -42,7 +42,7 @@ def test_an_alarm_in_state_ok_that_notifies_the_topic_is_chosen() -> None:
         fit_for_drill(candidates[:3], TOPIC)
 
 
-@pytest.mark.parametrize("ending", [None, AssertionError("not heard"), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("ending", [None, AssertionError("not notified"), KeyboardInterrupt()], ids=repr)
 def test_an_alarm_is_put_back_however_the_drill_ends(ending: BaseException | None) -> None:
     account, client = answering()
     with nullcontext() if ending is None else pytest.raises(type(ending)), set_off(account, ALARM):
@@ -82,10 +82,10 @@ def test_the_queue_may_be_written_to_by_the_topic_alone_and_is_gone_afterwards()
     account, client = answering()
     with listening(account, TOPIC_ARN, "p-drill-1"):
         pass
-    told = dict(client.asked)
-    assert list(told) == ["create_queue", "subscribe", "unsubscribe", "delete_queue"]
-    (statement,) = json.loads(told["create_queue"]["Attributes"]["Policy"])["Statement"]
-    assert statement["Resource"] == told["subscribe"]["Endpoint"] == "arn:aws:sqs:us-east-1:1:p-drill-1"
+    requests = dict(client.asked)
+    assert list(requests) == ["create_queue", "subscribe", "unsubscribe", "delete_queue"]
+    (statement,) = json.loads(requests["create_queue"]["Attributes"]["Policy"])["Statement"]
+    assert statement["Resource"] == requests["subscribe"]["Endpoint"] == "arn:aws:sqs:us-east-1:1:p-drill-1"
     assert statement["Condition"] == {"ArnEquals": {"aws:SourceArn": TOPIC_ARN}}
     assert statement["Principal"] == {"Service": "sns.amazonaws.com"}
 
@@ -109,8 +109,8 @@ def test_only_the_notification_of_this_alarm_counts() -> None:
     )
     account, _ = answering(receive_message=lambda **_: next(mail))
     with listening(account, TOPIC_ARN, "q") as listener:
-        heard = [listener.hears([ALARM.name], "ALARM") for _ in range(5)]
-    assert heard == [False, False, False, True, True]
+        notified = [listener.notified([ALARM.name], "ALARM") for _ in range(5)]
+    assert notified == [False, False, False, True, True]
 
 
 def test_failed_deliveries_are_read_from_the_alarms_history() -> None:

@@ -13,8 +13,7 @@ from botocore.stub import Stubber
 from pytest_readiness import AwsCause, AwsFailure, ExternalOutage, SetupError
 from pytest_readiness.core.classify import classify
 
-from smoke.aws.account import OUTAGE_HOLDS_S, AwsAccount, at_once
-from smoke.aws.errors import AwsCall, AwsError, explain
+from smoke.aws.account import OUTAGE_HOLDS_S, AwsAccount, AwsCall, AwsError, at_once, explain
 from tests.smoke.aws.fakes import scripted
 
 Stubbed = tuple[AwsAccount, Stubber]
@@ -123,23 +122,23 @@ def test_a_throttle_and_an_outage_have_their_own_next_steps(ecs: Stubbed, code: 
 
 
 def test_every_cause_has_its_own_next_step() -> None:
-    told = {
+    actions = {
         cause: next(iter(str(error.exception()).splitlines()[1:]), "")
         for cause in AwsCause
         for error in [_explained(cause)]
     }
-    assert len(set(told.values())) == len(AwsCause)
-    assert all(each.startswith("  next: ") for each in told.values())
+    assert len(set(actions.values())) == len(AwsCause)
+    assert all(each.startswith("  next: ") for each in actions.values())
 
 
 def _explained(cause: AwsCause) -> AwsError:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("smoke.aws.errors.aws_failure", lambda _: AwsFailure(cause, "Code", "message"))
+        patched.setattr("smoke.aws.account.aws_failure", lambda _: AwsFailure(cause, "Code", "message"))
         return explain(RuntimeError(), AwsCall("ecs", "DescribeServices", "eu-west-3"))
 
 
 @pytest.mark.parametrize(
-    ("raised", "told"),
+    ("raised", "expected"),
     [
         (exceptions.NoCredentialsError(), "no usable AWS credentials"),
         (exceptions.PartialCredentialsError(provider="env", cred_var="x"), "no usable AWS credentials"),
@@ -154,14 +153,14 @@ def _explained(cause: AwsCause) -> AwsError:
         (exceptions.ParamValidationError(report="cluster"), "check [aws]"),
     ],
 )
-def test_what_never_reached_aws_is_the_runners(raised: Exception, told: str) -> None:
+def test_what_never_reached_aws_is_the_runners(raised: Exception, expected: str) -> None:
     def fail(**_: Any) -> Any:
         raise raised
 
     account, _ = scripted(list_topics=fail)
     with pytest.raises(SetupError, match="sns:ListTopics") as caught:
         account.pages("sns", "list_topics", "Topics")
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
 
 
 def test_an_expected_absence_is_no_error(ecs: Stubbed) -> None:
@@ -235,7 +234,7 @@ def test_the_suite_and_the_plugin_agree_on_each_cause(
 ) -> None:
     failure = AwsFailure(cause, "Code", "message")
     with monkeypatch.context() as patched:
-        patched.setattr("smoke.aws.errors.aws_failure", lambda _: failure)
+        patched.setattr("smoke.aws.account.aws_failure", lambda _: failure)
         raised = explain(RuntimeError(), AwsCall("ecs", "DescribeServices", "eu-west-3")).exception()
         patched.setattr("pytest_readiness.core.classify.aws_failure", lambda _: failure)
         assert classify(RuntimeError()) == (

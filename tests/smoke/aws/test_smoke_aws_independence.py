@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from smoke.aws.independence import RolePolicies, allows, read_policies, secret_of, uses_of
+from smoke.aws.reader import RolePolicies, allows, read_policies, secret_of, uses_of
 from smoke.source.ownership import OWN, SECRET, Use
 from tests.smoke.aws.fakes import definition, role, scripted, secret, service
 
@@ -43,7 +43,7 @@ def test_a_secret_that_a_role_may_read_counts_like_one_that_is_given() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "identity"),
+    ("reference", "identity"),
     [
         (FINN, FINN),
         (f"{FINN}:privateKey::", FINN),
@@ -51,8 +51,8 @@ def test_a_secret_that_a_role_may_read_counts_like_one_that_is_given() -> None:
         ("p/finn/key", "p/finn/key"),
     ],
 )
-def test_which_secret_a_reference_names(told: str, identity: str) -> None:
-    assert secret_of(told) == identity
+def test_which_secret_a_reference_names(reference: str, identity: str) -> None:
+    assert secret_of(reference) == identity
 
 
 @pytest.mark.parametrize(
@@ -68,6 +68,7 @@ def test_which_secret_a_reference_names(told: str, identity: str) -> None:
             },
             True,
         ),
+        ({"Action": READS, "Resource": "arn:aws:secretsmanager:us-east-1:1:secret:p/[f]inn/*"}, False),
         ({"Action": "*", "Resource": FREESIDE}, False),
         ({"Action": "secretsmanager:DescribeSecret", "Resource": "*"}, False),
         ({"NotAction": "iam:*", "Resource": "*"}, True),

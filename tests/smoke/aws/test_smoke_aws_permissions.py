@@ -17,8 +17,8 @@ READING = re.compile(r"(Describe|Discover|Get|List|Simulate)[A-Z]")
 SELDOM = {
     "iam:GetPolicy": "no role of the embedded platform has a managed policy attached",
     "iam:GetPolicyVersion": "no role of the embedded platform has a managed policy attached",
-    "iam:GetRole": "only a caller that has assumed a role is looked up",
     "sts:GetCallerIdentity": "the embedded profile names the operator of the keys",
+    "secretsmanager:GetResourcePolicy": "asked only where a role's own policies let it read nothing",
     "kms:Decrypt": "Secrets Manager asks KMS in the caller's name",
 }
 SELDOM_IN_DRILLS = {

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from pytest_readiness import SetupError
 
-from smoke.aws.addresses import read_registered, resolve
 from smoke.aws.alarms import Metric
 from smoke.aws.ecs import image_in_use, read_definitions, read_runs, read_services
 from smoke.aws.monitoring import (
@@ -22,7 +21,7 @@ from smoke.aws.monitoring import (
     read_subscriptions,
     topic_arn,
 )
-from smoke.aws.names import Names
+from smoke.aws.names import Names, read_registered, resolve
 from smoke.aws.reader import AwsReader
 from smoke.platform import builds
 from tests.smoke.aws.fakes import CPU, NOON, TOPIC_ARN, ecs_answers, raising, scripted
@@ -137,8 +136,8 @@ def test_the_topic_is_found_by_its_name_alone() -> None:
 
 
 def test_pending_and_deleted_subscriptions_are_not_confirmed() -> None:
-    told = [("arn:aws:sns:x", "https"), ("PendingConfirmation", "email"), ("Deleted", "sms")]
-    listed = [{"SubscriptionArn": arn, "Protocol": protocol} for arn, protocol in told]
+    subscriptions = [("arn:aws:sns:x", "https"), ("PendingConfirmation", "email"), ("Deleted", "sms")]
+    listed = [{"SubscriptionArn": arn, "Protocol": protocol} for arn, protocol in subscriptions]
     account, _ = scripted(
         list_subscriptions_by_topic=lambda **_: {"Subscriptions": listed},
         get_subscription_attributes=lambda **_: {"Attributes": {}},

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from smoke.aws.inventory import APPLICATION, FURTHER, REQUIRED, watch_for
 from smoke.aws.names import Names
 from smoke.aws.reader import AwsReader
-from smoke.aws.watches import APPLICATION, FURTHER, REQUIRED, watch_for
 from tests.smoke.aws.fakes import ecs_answers, raising, scripted
 
 NAMES = Names("p")

@@ -10,11 +10,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from smoke.aws.account import AwsAccount
-from smoke.keys.context import KeyContext
-from smoke.keys.documents import Document, new_key, parse
+from smoke.keys.context import Document, KeyContext, new_key, parse
 from smoke.keys.store import SecretStore
-from smoke.keys.timing import Timing
-from smoke.keys.verifiers import TokenReply
+from smoke.keys.verifiers import Timing, TokenReply
 from smoke.platform.jwks import KeySet
 from smoke.platform.tokens import SigningKey
 
@@ -143,7 +141,7 @@ def refusal(code: str, message: str = "no", status: int = 400) -> ClientError:
 
 
 class FakeService:
-    """Follows the secret: every ``lag``-th question makes it read again. Behaves as told by its switches."""
+    """Follows the secret: every ``lag``-th question makes it read again. Its switches say how it behaves."""
 
     def __init__(self, name: str, secrets: FakeSecrets, lag: int = 3) -> None:
         self.name = name
@@ -213,7 +211,7 @@ class Bench:
         finn, dixie = FakeService("finn", self.secrets), FakeService("dixie", self.secrets, lag=5)
         self.verifiers: tuple[FakeService, ...] = (self.owner, finn, dixie)
         self.timing = timing
-        self.told: list[str] = []
+        self.reported: list[str] = []
         self.checked = 0
 
     @property
@@ -225,7 +223,7 @@ class Bench:
         """What a command acts on."""
         return KeyContext(
             service="freeside", store=self.store, key_set=self.owner.key_set, verifiers=self.verifiers,
-            timing=self.timing, by=by, progress=self.told.append,
+            timing=self.timing, by=by, progress=self.reported.append,
         )  # fmt: skip
 
     def kill(self, run: Callable[[], Any], number: int, when: str = "after") -> None:

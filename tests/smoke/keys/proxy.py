@@ -72,17 +72,17 @@ class AwsProxy:
         self.bodies.append(body)
         if call in self.refuse:
             code, status = self.refuse[call]
-            answer = json.dumps({"__type": code, "message": "told to refuse"}).encode()
+            answer = json.dumps({"__type": code, "message": "refused on purpose"}).encode()
             return status, {"Content-Type": "application/x-amz-json-1.1"}, answer
         passed = {name: value for name, value in headers.items() if name.lower() not in HOP}
         request = urllib.request.Request(self.upstream + path, data=body, headers=passed, method="POST")
         try:
             with urllib.request.urlopen(request, timeout=20) as response:
-                return response.status, told(response.headers.items()), response.read()
+                return response.status, forwarded(response.headers.items()), response.read()
         except urllib.error.HTTPError as error:
-            return error.code, told(error.headers.items()), error.read()
+            return error.code, forwarded(error.headers.items()), error.read()
 
 
-def told(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+def forwarded(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """What an answer says beside its body."""
     return {name: value for name, value in headers if name.lower() not in HOP | {"date", "server"}}

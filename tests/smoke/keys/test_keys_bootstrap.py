@@ -7,9 +7,9 @@ import pytest
 from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, NoCredentialsError
 from pytest_readiness import ExternalOutage, SetupError
 
+from smoke.keys import KeyFault, MissingSecret, MissingVersion, Unproved, WriteForbidden
 from smoke.keys.bootstrap import Action, bootstrap
-from smoke.keys.documents import Document, new_key, parse
-from smoke.keys.errors import KeyFault, MissingSecret, MissingVersion, Unproved, WriteForbidden
+from smoke.keys.context import Document, new_key, parse
 from smoke.keys.store import SecretStore
 from smoke.platform.jwks import KeySet
 from tests.smoke.keys.fakes import QUICK, FakeSecrets, FakeService, refusal
@@ -41,9 +41,9 @@ class FakePlatform:
 
 
 def run(platform: FakePlatform, **options: Any) -> dict[str, Action]:
-    told: list[str] = []
-    findings = bootstrap(platform, SERVICES, told.append, **options)  # type: ignore[arg-type]
-    assert len(told) == len(findings) == 3
+    lines: list[str] = []
+    findings = bootstrap(platform, SERVICES, lines.append, **options)  # type: ignore[arg-type]
+    assert len(lines) == len(findings) == 3
     return {finding.service: finding.action for finding in findings}
 
 
@@ -85,7 +85,7 @@ def test_a_read_only_store_cannot_be_written() -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 @pytest.mark.parametrize(
-    ("problem", "kind", "told"),
+    ("problem", "kind", "message"),
     [
         (refusal("AccessDeniedException"), SetupError, "secretsmanager:GetSecretValue"),
         (refusal("AccessDeniedException", "Access to KMS is not allowed"), SetupError, "kms:Decrypt"),
@@ -104,7 +104,7 @@ def test_a_read_only_store_cannot_be_written() -> None:
     ],
 )
 def test_a_read_that_fails_is_never_taken_for_empty(
-    service: str, problem: Exception, kind: type[Exception], told: str
+    service: str, problem: Exception, kind: type[Exception], message: str
 ) -> None:
     platform = FakePlatform(freeside="PLACEHOLDER", finn="PLACEHOLDER", dixie="PLACEHOLDER")
 
@@ -115,17 +115,19 @@ def test_a_read_that_fails_is_never_taken_for_empty(
     platform.secrets[service].before = fail
     with pytest.raises(kind) as caught:
         run(platform)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert len(str(caught.value).splitlines()) <= 3
     assert caught.value.__cause__ is None
     assert platform.writes == []
 
 
-@pytest.mark.parametrize(("state", "told"), [("missing", "terraform apply"), ("deleted", "restore-secret")])
-def test_a_secret_that_is_not_there_is_not_empty(state: str, told: str) -> None:
+@pytest.mark.parametrize(
+    ("state", "message"), [("missing", "terraform apply"), ("deleted", "restore-secret")]
+)
+def test_a_secret_that_is_not_there_is_not_empty(state: str, message: str) -> None:
     platform = FakePlatform(finn="PLACEHOLDER")
     platform.secrets["dixie"].state = state
-    with pytest.raises(MissingSecret, match=told):
+    with pytest.raises(MissingSecret, match=message):
         run(platform)
     assert platform.writes == []
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 from pytest_readiness import load_environment
 
-from smoke.keys.context import SERVICES, KeyPlatform
-from smoke.keys.documents import parse
+from smoke.keys.context import SERVICES, KeyPlatform, parse
 from smoke.keys.store import DRY_RUN
 from stack.launch import Stack
 from tests.smoke.keys.command import Command, Ended
@@ -21,7 +20,7 @@ def versions(platform: KeyPlatform) -> dict[str, object]:
     return {service: dict(platform.store(service).labels()) for service in SERVICES}
 
 
-def told(ended: Ended, code: int, *words: str) -> None:
+def assert_ended(ended: Ended, code: int, *words: str) -> None:
     assert ended.code == code, ended
     lines = ended.err.strip().splitlines()
     assert 1 <= len(lines) <= 3, ended.err
@@ -60,7 +59,9 @@ def test_a_dry_run_names_the_steps_and_the_operator(keys: Command) -> None:
 
 def test_a_missing_permission_is_named(stack: Stack, keys: Command) -> None:
     request("PUT", f"{stack.control_url}/faults/operator-cannot-write")
-    told(keys("rotate", "--service", "finn", "--dry-run"), 6, "secretsmanager:PutSecretValue", "key-operator")
+    assert_ended(
+        keys("rotate", "--service", "finn", "--dry-run"), 6, "secretsmanager:PutSecretValue", "key-operator"
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,21 +81,21 @@ def test_a_refusal_by_aws_names_the_permission(
 ) -> None:
     proxy.refuse = {call: (code, status)}
     current = {service: platform.current(service) for service in SERVICES}
-    told(keys("rotate", "--service", "dixie"), 6, *words)
+    assert_ended(keys("rotate", "--service", "dixie"), 6, *words)
     assert {service: platform.current(service) for service in SERVICES} == current
 
 
 def test_a_bootstrap_that_cannot_read_writes_nothing(keys: Command, proxy: AwsProxy) -> None:
     proxy.refuse = {"GetSecretValue": ("AccessDeniedException", 400)}
-    told(keys("bootstrap"), 6, "secretsmanager:GetSecretValue")
+    assert_ended(keys("bootstrap"), 6, "secretsmanager:GetSecretValue")
     assert not WRITES & set(proxy.calls)
 
 
 def test_bad_input_is_refused_with_what_is_allowed(keys: Command, proxy: AwsProxy) -> None:
-    told(keys("rotate", "--service", "nobody"), 4, "freeside", "finn", "dixie")
-    told(keys("revoke"), 4, "--service", "freeside, finn, dixie")
-    told(keys("twist"), 4, "bootstrap", "rotate", "revoke")
-    told(keys("rotate", "--service", "finn", "--resume"), 4, "nothing to resume")
+    assert_ended(keys("rotate", "--service", "nobody"), 4, "freeside", "finn", "dixie")
+    assert_ended(keys("revoke"), 4, "--service", "freeside, finn, dixie")
+    assert_ended(keys("twist"), 4, "bootstrap", "rotate", "revoke")
+    assert_ended(keys("rotate", "--service", "finn", "--resume"), 4, "nothing to resume")
     assert not WRITES & set(proxy.calls)
 
 
@@ -106,7 +107,7 @@ def test_a_protected_environment_is_left_alone(
     profile.write_text(text)
     for command in (["bootstrap"], ["rotate"], ["revoke", "--service", "finn"]):
         process = keys.start(*command, "--env", str(profile))
-        told(keys.end(process), 4, "protected", "--dry-run")
+        assert_ended(keys.end(process), 4, "protected", "--dry-run")
     assert proxy.calls == []
     dry = keys.end(keys.start("rotate", "--service", "finn", "--dry-run", "--env", str(profile)))
     assert dry.code == 0, dry
@@ -119,7 +120,9 @@ def test_a_revocation_limit_beyond_the_contracts_is_refused(
     profile.write_text(
         stack.profile_path.read_text().replace("revocation_limit_s = 10", "revocation_limit_s = 301")
     )
-    told(keys.end(keys.start("bootstrap", "--env", str(profile))), 4, "keys.revocation_limit_s", "1 to 300")
+    assert_ended(
+        keys.end(keys.start("bootstrap", "--env", str(profile))), 4, "keys.revocation_limit_s", "1 to 300"
+    )
 
 
 def test_a_fresh_platform_is_bootstrapped_and_followed(

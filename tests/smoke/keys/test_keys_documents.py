@@ -6,8 +6,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from smoke.keys.documents import Document, emergency_kid, new_key, parse, rotation_kid, same_key
-from smoke.keys.errors import KeyFault
+from smoke.keys import KeyFault
+from smoke.keys.context import Document, emergency_kid, new_key, parse, rotation_kid, same_key
 from smoke.keys.store import Stored
 
 
@@ -45,7 +45,7 @@ def test_placeholders_hold_no_key(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "reason"),
     [
         (pem_of(ec.generate_private_key(ec.SECP384R1())), "not on P-256"),
         (pem_of(ed25519.Ed25519PrivateKey.generate()), "not on P-256"),
@@ -61,11 +61,11 @@ def test_placeholders_hold_no_key(value: str) -> None:
         ('{"schemaVersion": 7, "activeKid": "topsecret-junk"}', "schemaVersion"),
     ],
 )
-def test_everything_else_is_refused_without_being_quoted(value: str, told: str) -> None:
+def test_everything_else_is_refused_without_being_quoted(value: str, reason: str) -> None:
     with pytest.raises(KeyFault) as caught:
         parse(value, "here")
     message = str(caught.value)
-    assert told in message
+    assert reason in message
     assert "topsecret" not in message
     assert len(message.splitlines()) == 3
     assert caught.value.__cause__ is None
@@ -89,7 +89,7 @@ def test_no_repr_shows_a_key() -> None:
         assert "PRIVATE" not in shown
 
 
-def test_kids_tell_service_and_occasion() -> None:
+def test_kids_name_service_and_occasion() -> None:
     assert rotation_kid("finn").startswith("finn-20")
     assert rotation_kid("finn") != rotation_kid("finn")
     assert emergency_kid("dixie").startswith("dixie-emergency-20")

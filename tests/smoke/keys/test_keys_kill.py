@@ -3,10 +3,8 @@
 import pytest
 
 from smoke.keys.context import KeyPlatform
-from smoke.keys.lock import LOCK
-from smoke.keys.rotation import STEPS
-from smoke.keys.store import NEXT
-from smoke.keys.stream import Issuer, TokenStream
+from smoke.keys.rotation import STEPS, Issuer, TokenStream
+from smoke.keys.store import LOCK, NEXT
 from smoke.keys.verifiers import TokenReply
 from tests.smoke.keys.command import Command
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from smoke.keys.documents import Document, new_key, parse, same_key
-from smoke.keys.errors import CommandRefused, KeyFault, LockHeld
-from smoke.keys.lock import LOCK, Lock
+from smoke.keys import CommandRefused, KeyFault, LockHeld
+from smoke.keys.context import Document, new_key, parse, same_key
 from smoke.keys.revocation import Revocation
 from smoke.keys.rotation import Rotation
+from smoke.keys.store import LOCK, Lock
 from tests.smoke.keys.fakes import SECRET, Bench, writes_of
 
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from pytest_readiness import SafetyViolation
 
-from smoke.keys.documents import Document, new_key
-from smoke.keys.errors import CommandRefused, KeyFault, Unproved
-from smoke.keys.lock import LOCK
+from smoke.keys import CommandRefused, KeyFault, Unproved
+from smoke.keys.context import Document, new_key
 from smoke.keys.rotation import Rotation
+from smoke.keys.store import LOCK
 from smoke.keys.verifiers import TokenReply
 from smoke.platform.jwks import KeySet
 from smoke.platform.tokens import SigningKey
@@ -62,7 +62,7 @@ def test_an_old_key_that_stays_accepted_is_a_fault(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "when", "raised", "told"),
+    ("reply", "when", "raised", "message"),
     [
         (TokenReply.REFUSED, lambda _, service, key: service.asked % 7 == 0, SafetyViolation, "finn refused"),
         (TokenReply.REFUSED, lambda kids, _, key: kids[1] == key.kid == "first", SafetyViolation,
@@ -72,13 +72,13 @@ def test_an_old_key_that_stays_accepted_is_a_fault(bench: Bench) -> None:
     ids=["refuses-now-and-then", "refuses-the-old-key", "silent-after-the-switch"],
 )  # fmt: skip
 def test_a_verifier_that_fails_while_both_keys_are_valid_stops_the_rotation(
-    bench: Bench, reply: TokenReply, when: Callable[..., bool], raised: type[Exception], told: str
+    bench: Bench, reply: TokenReply, when: Callable[..., bool], raised: type[Exception], message: str
 ) -> None:
     def fails(service: FakeService, key: SigningKey) -> bool:
         return len(bench.kids) == 2 and when(bench.kids, service, key)
 
     bench.verifiers = (OddService("finn", bench.secrets, reply, fails),)
-    with pytest.raises(raised, match=told):
+    with pytest.raises(raised, match=message):
         Rotation(bench.context()).run()
     assert len(bench.kids) == 2, "both stay published"
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from smoke.keys.errors import CommandRefused, KeyFault
-from smoke.keys.timing import Timing
+from smoke.keys import CommandRefused, KeyFault
+from smoke.keys.verifiers import Timing
 
 HOW: dict[str, Any] = {"what": "x", "where": "here", "action": "wait"}
 

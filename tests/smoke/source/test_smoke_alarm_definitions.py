@@ -1,10 +1,11 @@
-"""Alarms in Terraform: what each watches, whether it can fire, and whether anybody hears of it."""
+"""Alarms in Terraform: what each watches, whether it can fire, and who is notified."""
 
 import pytest
 
-from smoke.source.alarms import application, connection_alarms, coverage, heard
+from smoke.source.alarms import application, connection_alarms, coverage
 from smoke.source.checkout import Examined
 from smoke.source.definitions import read as read_definitions
+from smoke.source.notifications import notified
 from smoke.source.watch import ABOVE, APPLICATION
 from tests.smoke.source.terraform_files import Read, service
 
@@ -71,17 +72,23 @@ def test_the_alarm_on_connections_is_an_upper_limit_within_the_budget(
         ({"actions_enabled": "true"}, ""),
         ({"count": "0"}, "does not exist"),
         ({"for_each": "toset([])"}, "does not exist"),
-        ({"alarm_actions": "[var.unset]"}, "? who hears of"),
+        ({"alarm_actions": "[var.unset]"}, "? who"),
         ({"alarm_actions": '["arn:aws:sns:us-east-1:1:alerts"]'}, ""),
-        ({"alarm_actions": '["arn:aws:sns:us-east-1:1:elsewhere"]'}, "? who hears of"),
+        ({"alarm_actions": '["arn:aws:sns:us-east-1:1:elsewhere"]'}, "? who"),
         ({"actions_enabled": "var.unset"}, "? whether its actions are on"),
         ({"count": "var.unset ? 1 : 0"}, "? whether there is"),
         ({"alarm_actions": "[aws_appautoscaling_policy.p.arn]"}, ""),
+        ({"alarm_actions": "[data.terraform_remote_state.shared.outputs.topic]"}, "? who"),
+        ({"alarm_actions": "[data.aws_ssm_parameter.topic.value]"}, "? who"),
     ],
 )
-def test_an_alarm_is_heard_or_found(read: Read, changed: dict[str, str], what: str) -> None:
-    scaling = 'resource "aws_appautoscaling_policy" "p" { name = "p" }\n'
-    examined = heard(read(TOPIC, SUBSCRIPTION, scaling, connections(**changed)))
+def test_an_alarm_notifies_or_is_found(read: Read, changed: dict[str, str], what: str) -> None:
+    scaling = """
+resource "aws_appautoscaling_policy" "p" { name = "p" }
+data "terraform_remote_state" "shared" { backend = "s3" }
+data "aws_ssm_parameter" "topic" { name = "/shared/alerts" }
+"""
+    examined = notified(read(TOPIC, SUBSCRIPTION, scaling, connections(**changed)))
     lines = [each.what for each in examined.findings] + [f"? {each.what}" for each in examined.not_examined]
     assert len(lines) == bool(what)
     assert all(
@@ -117,7 +124,7 @@ OTHER = 'module "vpc" {\n  source = "acme/vpc/aws"\n}\n'
 )
 def test_a_topic_has_a_subscriber_or_is_one_finding(read: Read, subscriber: str, what: str) -> None:
     second = connections().replace('"c" {', '"d" {')
-    examined = heard(read(TOPIC, subscriber, connections(), second))
+    examined = notified(read(TOPIC, subscriber, connections(), second))
     lines = [each.what for each in examined.findings] + [f"? {each.what}" for each in examined.not_examined]
     assert len(lines) == bool(what)
     assert all(what in line for line in lines)
@@ -125,7 +132,7 @@ def test_a_topic_has_a_subscriber_or_is_one_finding(read: Read, subscriber: str,
 
 def test_the_key_of_sns_itself_lets_no_alarm_publish(read: Read) -> None:
     topic = TOPIC.replace('"alerts" }', '"alerts"\n  kms_master_key_id = "alias/aws/sns"\n}')
-    (finding,) = heard(read(topic, SUBSCRIPTION, connections())).findings
+    (finding,) = notified(read(topic, SUBSCRIPTION, connections())).findings
     assert "lets no alarm publish" in finding.what
 
 
@@ -266,6 +273,90 @@ def test_the_health_of_a_service_is_watched_or_found(read: Read, alarm: str, wha
     assert not examined.not_examined
 
 
+UTILIZATION = """
+variable "environment_name" { default = "staging" }
+resource "aws_cloudwatch_metric_alarm" "u" {
+  for_each = {
+    cpu    = { metric = "CPUUtilization", limit = 80 }
+    memory = { metric = "MemoryUtilization", limit = 85 }
+  }
+  namespace           = "AWS/ECS"
+  metric_name         = each.value.metric
+  threshold           = each.value.limit
+  statistic           = "Average"
+  period              = 60
+  evaluation_periods  = 2
+  comparison_operator = "GreaterThanThreshold"
+  alarm_actions       = %s
+  dimensions          = { ClusterName = "cluster", ServiceName = aws_ecs_service.finn.name }
+}
+"""
+OTHERS = """
+resource "aws_appautoscaling_policy" "p" { name = "p" }
+resource "aws_sns_topic" "deaf" { name = "deaf" }
+"""
+DYNAMIC = """
+resource "aws_cloudwatch_metric_alarm" "u" {
+  for_each            = toset(["CPUUtilization", "MemoryUtilization"])
+  threshold           = 80
+  comparison_operator = "GreaterThanThreshold"
+  alarm_actions       = [aws_sns_topic.t.arn]
+  dynamic "metric_query" {
+    for_each = [each.key]
+    content {
+      id = "m"
+      metric {
+        namespace   = "AWS/ECS"
+        metric_name = metric_query.value
+        stat        = "Average"
+        period      = 60
+        dimensions  = { ClusterName = "cluster", ServiceName = aws_ecs_service.finn.name }
+      }
+    }
+  }
+}
+"""
+EVENTS = """
+resource "aws_cloudwatch_event_rule" "alarms" {
+  event_pattern = jsonencode({
+    source = ["aws.cloudwatch"], "detail-type" = ["CloudWatch Alarm State Change"]
+  })
+}
+resource "aws_cloudwatch_event_target" "alarms" {
+  rule = aws_cloudwatch_event_rule.alarms.name
+  arn  = aws_sns_topic.t.arn
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("alarms", "found", "unclear"),
+    [
+        (UTILIZATION % "[aws_sns_topic.t.arn]", False, False),
+        (UTILIZATION % 'compact([aws_sns_topic.t.arn, ""])', False, False),
+        (UTILIZATION % "aws_sns_topic.t[*].arn", False, False),
+        (UTILIZATION % '[try(aws_sns_topic.t.arn, "")]', False, False),
+        (UTILIZATION % 'var.environment_name == "production" ? [aws_sns_topic.t.arn] : []', True, False),
+        (UTILIZATION % "[data.terraform_remote_state.shared.outputs.topic]", False, True),
+        (UTILIZATION % "[aws_appautoscaling_policy.p.arn]", True, False),
+        (UTILIZATION % '["arn:aws:automate:us-east-1:ec2:recover"]', True, False),
+        (UTILIZATION % "[aws_appautoscaling_policy.p.arn, aws_sns_topic.deaf.arn]", True, False),
+        (UTILIZATION % "[aws_appautoscaling_policy.p.arn, aws_sns_topic.t.arn]", False, False),
+        (UTILIZATION % '["arn:aws:ssm-incidents::1:response-plan/p"]', False, False),
+        (UTILIZATION % "[]", True, False),
+        (UTILIZATION % "[]" + EVENTS, False, True),
+        (UTILIZATION % "[]" + EVENTS.partition('resource "aws_cloudwatch_event_target"')[0], True, False),
+        (DYNAMIC, False, False),
+    ],
+)
+def test_alarms_of_a_map_notify_whom_their_actions_name(
+    read: Read, alarms: str, found: bool, unclear: bool
+) -> None:
+    shared = 'data "terraform_remote_state" "shared" { backend = "s3" }\n'
+    examined = watched(read, alarms, OTHERS, shared, health())
+    assert (bool(examined.findings), bool(examined.not_examined)) == (found, unclear)
+
+
 QUERY = """
 resource "aws_cloudwatch_metric_alarm" "cpu" {
   comparison_operator = "GreaterThanThreshold"
@@ -347,7 +438,7 @@ SILENT = {"alarm_name": '"finn-cpu"', "alarm_actions": "[]"}
         ("var.unset", "? goes off with"),
     ],
 )
-def test_an_alarm_may_be_heard_through_a_composite_one(read: Read, rule: str, what: str) -> None:
+def test_an_alarm_may_notify_through_a_composite_one(read: Read, rule: str, what: str) -> None:
     examined = watched(read, cpu(**SILENT), COMPOSITE % rule, health(), MEMORY)
     lines = [each.what for each in examined.findings] + [f"? {each.what}" for each in examined.not_examined]
     assert len(lines) == bool(what)

@@ -2,12 +2,11 @@
 
 import pytest
 
-from smoke.source.addresses import Address, connected, named
 from smoke.source.checkout import Examined
+from smoke.source.connections import Address, connected, named, reached
 from smoke.source.definitions import read as read_definitions
-from smoke.source.network import reached
 from smoke.source.shapes import misshapen
-from smoke.source.starting import starts
+from smoke.source.tasks import starts
 from tests.smoke.source.terraform_files import Read
 
 PLATFORM = """
@@ -239,6 +238,8 @@ def findings(read: Read, find: str = "", replace: str = "") -> dict[str, Examine
         (READS, "Resource = var.unset", "? start", "may read the secret"),
         ("execution_role_arn       = aws_iam_role.finn.arn", "execution_role_arn = var.unset", "? start",
          "the execution role of finn"),
+        ('name               = "p-finn"', 'name = "p-${var.unset}"', "", ""),
+        ('name               = "p-finn"', 'name = "${var.unset}-${var.region}"', "", ""),
         # what keeps it from being found
         ('container_name   = "finn"', 'container_name = "web"', "address", "finn has no container web"),
         ("container_port   = 3000", "container_port = 8080", "address", "finn does not listen on port 8080"),

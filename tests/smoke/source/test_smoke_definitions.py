@@ -285,10 +285,10 @@ data "aws_secretsmanager_secret" "theirs" { name = "arrakis-staging/finn/es256-p
 resource "aws_secretsmanager_secret_version" "theirs" { secret_id = aws_secretsmanager_secret.finn.id }
 """
     dixie = service("dixie").replace('"${aws_secretsmanager_secret.dixie.arn}:key::"', other)
-    told = [
+    reasons = [
         what for what in findings(read(service("finn"), dixie, more), "finn") if what.startswith("dixie uses")
     ]
-    assert len(told) == 1
+    assert len(reasons) == 1
 
 
 def test_the_policy_of_a_secret_lets_roles_read_it(read: Read) -> None:
@@ -373,3 +373,47 @@ def test_a_directory_without_terraform_and_a_missing_variable_file_are_named(tmp
         Configuration(checkout, "infra")
     with pytest.raises(SetupError, match=r"the checkout lacks tf/b\.tfvars"):
         Configuration(checkout, "tf", ["tf/b.tfvars"])
+
+
+MIGRATIONS = "".join(
+    f"""
+resource "aws_ecs_task_definition" "{name}-migration" {{
+  family                = "{name}-migration"
+  execution_role_arn    = aws_iam_role.migrate.arn
+  container_definitions = jsonencode([{{ name = "m", image = "m:1", secrets = [%s] }}])
+}}
+"""
+    for name in ("finn", "dixie")
+)
+MIGRATE = 'resource "aws_iam_role" "migrate" { name = "migrate" }\n'
+
+
+@pytest.mark.parametrize(
+    ("policies", "secrets"),
+    [
+        ("", []),
+        (policy("aws_secretsmanager_secret.dixie.arn").replace("aws_iam_role.dixie", "aws_iam_role.migrate"),
+         ["finn-migration may read the secret arrakis-staging/dixie/es256-private-key of dixie"]),
+    ],
+)  # fmt: skip
+def test_a_role_of_two_migrations_is_worse_where_it_reaches_a_secret(
+    read: Read, policies: str, secrets: list[str]
+) -> None:
+    """Sharing it is a finding by itself (P1); another's secret that it lets read is one more (P0)."""
+    ownership = Ownership({"finn": ["finn", "finn-migration"], "dixie": ["dixie", "dixie-migration"]})
+    members = [member for group in ownership.groups.values() for member in group]
+    written = MIGRATIONS.replace("%s", "")
+    uses = read_definitions(read(service("finn"), service("dixie"), MIGRATE, written, policies), members).uses
+    roles = ownership.shared(uses, ["execution role"])["finn"]
+    assert [each.what.partition(" (")[0] for each in roles] == [
+        "dixie-migration and finn-migration share the execution role migrate"
+    ]
+    assert [each.what for each in ownership.shared(uses, [SECRET]).get("finn", [])] == secrets
+
+
+def test_a_generated_name_is_the_services_own_and_firelens_names_its_log_group(read: Read) -> None:
+    named = 'name = "${local.prefix}/finn/es256-private-key"'
+    written = service("finn").replace(named, 'name_prefix = "${local.prefix}/finn/"')
+    defined = read_definitions(read(written.replace('"awslogs-group"', "log_group_name")), ["finn"])
+    assert named not in written
+    assert Ownership({"finn": ["finn"]}).lacks("finn", defined.uses, defined.required(["finn"])) == []

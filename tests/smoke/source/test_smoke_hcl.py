@@ -2,6 +2,7 @@
 
 import pytest
 
+from smoke.source.files import parsed
 from smoke.source.hcl import Block, Expr, Place, parse, template
 
 TEXT = """\
@@ -123,7 +124,7 @@ def test_directives_are_conditions_and_lists() -> None:
 def test_json_is_terraform_with_lines() -> None:
     resources = '{"aws_x": {"y": {\n"name": "a-${var.b}",\n"rule": [{"n": 1}]}}}'
     text = f'{{"resource": {resources},\n"locals": {{"z": "\\u0041"}}}}'
-    resource, local = parse(text, "a.tf.json").blocks
+    resource, local = parsed(text, "a.tf.json").blocks
     assert resource.labels == ("aws_x", "y")
     assert (resource.attributes["name"].kind, resource.attributes["name"].at.line) == ("template", 2)
     assert [block.attributes["n"].args for block in resource.nested("rule")] == [(1,)]

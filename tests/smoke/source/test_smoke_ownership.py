@@ -2,7 +2,7 @@
 
 import pytest
 
-from smoke.source.ownership import LOGS, NETWORK, OWN, REQUIRED, SECRET, Ownership, Use
+from smoke.source.ownership import LOGS, NETWORK, OWN, REQUIRED, SECRET, Ownership, Use, elsewhere
 
 GROUPS = Ownership(
     {"freeside": ["api", "worker", "freeside-migration"], "finn": ["finn"], "dixie": ["dixie"]}
@@ -16,7 +16,7 @@ def uses(owner: str, **changed: str) -> list[Use]:
     return [Use(kind, identity, owner, identity) for kind, identity in things.items() if identity]
 
 
-def told(uses: list[Use], *kinds: str) -> dict[str, list[str]]:
+def reported(uses: list[Use], *kinds: str) -> dict[str, list[str]]:
     return {group: [each.what for each in found] for group, found in GROUPS.shared(uses, kinds).items()}
 
 
@@ -31,25 +31,25 @@ def test_what_has_everything_for_itself_lacks_and_shares_nothing() -> None:
 def test_a_shared_thing_concerns_both(kind: str) -> None:
     found = [*uses("finn", **{kind.replace(" ", "_"): "x"}), *uses("dixie", **{kind.replace(" ", "_"): "x"})]
     what = [f"dixie and finn share the {kind} x"]
-    assert told(found, *OWN) == {"finn": what, "dixie": what}
+    assert reported(found, *OWN) == {"finn": what, "dixie": what}
 
 
 def test_members_of_one_definition_may_share() -> None:
     together = [*uses("api", log_group="/x"), *uses("worker", log_group="/x")]
-    assert told(together, LOGS) == {}
+    assert reported(together, LOGS) == {}
     assert set(Ownership({}).shared(together, [LOGS])) == {"api", "worker"}
     outsider = [*uses("finn", log_group="/x"), *uses("pgbouncer", log_group="/x")]
-    assert set(told(outsider, LOGS)) == {"finn", "pgbouncer"}
+    assert set(reported(outsider, LOGS)) == {"finn", "pgbouncer"}
 
 
 def test_a_secret_belongs_to_the_group_in_its_path_even_if_that_one_does_not_use_it() -> None:
     what = ["finn uses the secret p/freeside/key of freeside"]
-    assert told(uses("finn", secret="p/freeside/key"), SECRET) == {"finn": what, "freeside": what}
+    assert reported(uses("finn", secret="p/freeside/key"), SECRET) == {"finn": what, "freeside": what}
 
 
 def test_a_secret_of_no_single_group() -> None:
     both = [*uses("finn", secret="p/redis"), *uses("dixie", secret="p/redis")]
-    assert told(both, SECRET) == {}
+    assert reported(both, SECRET) == {}
     assert [each.what for each in GROUPS.communal(both)] == ["the secret p/redis serves dixie and finn"]
     assert GROUPS.communal(uses("finn", secret="p/redis")) == []
 
@@ -86,7 +86,7 @@ def test_what_the_files_hide_is_unclear_unless_it_is_the_same() -> None:
     assert [each.what for each in GROUPS.unclear(hidden, [LOGS])] == [
         "the log group of dixie: no value", "the log group of finn: no value",
     ]  # fmt: skip
-    assert told(hidden, LOGS)["finn"] == ["dixie and finn share the log group ${var.x}"]
+    assert reported(hidden, LOGS)["finn"] == ["dixie and finn share the log group ${var.x}"]
 
 
 def test_what_is_lacking_is_named() -> None:
@@ -99,3 +99,23 @@ def test_what_is_lacking_is_named() -> None:
     ]
     assert "finn of finn is not defined" in GROUPS.lacks("finn", [], required)
     assert GROUPS.lacks("freeside", uses("api"), {}) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("acme-production/dixie/key", True),
+        ("/ecs/acme-dev/api", True),
+        ("acme-prod-api", True),
+        ("acme-staging/dixie/key", False),
+        ("acme-stagingx", False),
+        ("acme-products/key", False),
+        ("other-production/key", False),
+        ("acme/key", False),
+    ],
+)
+def test_what_another_environment_has(name: str, found: bool) -> None:
+    use = Use(SECRET, name, "dixie", name)
+    wanted = [f"dixie uses the secret {name}, which is another environment's"]
+    assert [each.what for each in elsewhere([use], "acme-staging")] == (wanted if found else [])
+    assert elsewhere([use], "staging") == elsewhere([use], "acme-platform") == []

@@ -9,8 +9,7 @@ from pytest_readiness import SetupError
 
 from smoke.source.checkout import Examined, Finding, Malformed
 from smoke.source.pipeline import MigrationGate, Pipeline, deploy_jobs, examine
-from smoke.source.repository import Repository
-from smoke.source.workflow import read
+from smoke.source.workflows import Repository, read
 
 W = ".github/workflows/w.yml"
 PLAN = Pipeline(
@@ -43,7 +42,7 @@ def repository(data: dict[str, Any], script: str | None = SCRIPT, **others: Any)
     """A repository with a workflow, the script that migrates, and more: workflows by name, texts by path."""
     files = {W: yaml.safe_dump(data, sort_keys=False), "scripts/migrate.sh": script}
     for name, other in others.items():
-        path = name if "/" in name else f".github/workflows/{name}.yml"
+        path = name if {*"/."} & {*name} or name.endswith("file") else f".github/workflows/{name}.yml"
         files[path] = other if isinstance(other, str) else yaml.safe_dump(other, sort_keys=False)
     return Repository.read(list(files), files.get)
 
@@ -224,6 +223,140 @@ def test_a_migration_job_that_can_succeed_without_a_migration(job: dict[str, Any
     assert any(said in finding.what for finding in found.void.findings), found.void
 
 
+KEPT = {**MIGRATE, "id": "m", "continue-on-error": True}
+CODE = {"id": "m", "run": 'set +e\nscripts/migrate.sh\necho "code=$?" >> "$GITHUB_OUTPUT"'}
+FLAG = {"run": 'scripts/migrate.sh || echo "FAILED=1" >> $GITHUB_ENV'}
+FAIL = {"run": "./notify.sh || true\nexit 1"}
+
+
+@pytest.mark.parametrize(
+    ("steps", "sound"),
+    [
+        ([KEPT, {**FAIL, "if": "steps.m.outcome == 'failure'"}], True),
+        ([KEPT, {**FAIL, "if": "steps.m.outcome != 'success'"}], True),
+        ([KEPT, {**FAIL, "if": "steps.m.conclusion == 'failure'"}], False),  # continued: a success
+        ([KEPT, {**FAIL, "if": "failure()"}], False),
+        ([KEPT, {"run": '[ "${{ steps.m.outcome }}" = success ]'}], True),
+        ([CODE, {**FAIL, "if": "steps.m.outputs.code != '0'"}], True),
+        ([CODE, {**FAIL, "if": "${{ steps.m.outputs.code != 0 }}"}], True),
+        ([CODE, {**FAIL, "if": "steps.m.outputs.code == '2'"}], False),
+        ([CODE, {"run": "exit ${{ steps.m.outputs.code }}"}], True),
+        ([CODE, {"run": 'exit "$CODE"', "env": {"CODE": "${{ steps.m.outputs.code }}"}}], True),
+        ([CODE, {"run": 'echo "${{ steps.m.outputs.code }}"'}], False),
+        ([FLAG, {"run": 'test -z "$FAILED"'}], True),
+        ([FLAG, {**FAIL, "if": "env.FAILED == '1'"}], True),
+        ([FLAG, {"run": 'echo "$FAILED"'}], False),
+    ],
+)
+def test_what_steps_leave_for_later_ones_is_followed(steps: list[dict[str, Any]], sound: bool) -> None:
+    found = gate(workflow(migrate=migrate(steps=steps))).void
+    assert (bool(found.findings), found.not_examined) == (not sound, [])
+
+
+MAKEFILE = "DO = npm run db:migrate\n\n.PHONY: migrate ship\nmigrate: build\n\t@$(DO)\nbuild:\n\tnpm ci\n"
+PACKAGE = '{"scripts": {"migrate": "prisma migrate deploy", "ship": "aws ecs update-service"}}'
+
+
+@pytest.mark.parametrize(
+    ("run", "path", "text", "lost"),
+    [
+        ("make migrate", "Makefile", MAKEFILE, ""),
+        ("make -C db migrate", "db/Makefile", MAKEFILE, ""),
+        ("make migrate", "Makefile", MAKEFILE.replace("@$", "-@$"), "this line is ignored"),
+        ("make migrate", "Makefile", MAKEFILE.replace("\t@$(DO)", "\t$(DO); echo done"), "no set -e"),
+        ("make migrate", "Makefile", MAKEFILE.replace("\t@$(DO)", "\t$(DO) \\\n\t  || true"), "|| true"),
+        ("make migrate", "Makefile", MAKEFILE.replace("db:migrate", "upgrade"), ""),
+        ("make -i migrate", "Makefile", MAKEFILE, "this line is ignored"),
+        ("make migrate", "Makefile", ".IGNORE:\n" + MAKEFILE, "this line is ignored"),
+        ("npm run migrate", "package.json", PACKAGE, ""),
+        ("npm --prefix api run migrate", "api/package.json", PACKAGE, ""),
+        ("pnpm migrate", "package.json", PACKAGE, ""),
+        ("npm run migrate", "package.json", PACKAGE.replace("deploy", "deploy || true"), "|| true"),
+        ("yarn migrate", "package.json", PACKAGE.replace("deploy", "deploy; echo"), "no set -e"),
+        ("npm run migrate", "package.json", "{", ""),
+        (
+            "just migrate prod",
+            "justfile",
+            "migrate env: build\n    npm run {{env}}:migrate\nbuild:\n    make\n",
+            "",
+        ),
+        ("just migrate", "justfile", "migrate:\n    -npm run db:migrate\n", "this line is ignored"),
+        (
+            "just migrate",
+            "justfile",
+            "migrate:\n    #!/bin/bash\n    npm run db:migrate\n    echo\n",
+            "no set -e",
+        ),
+    ],
+)
+def test_recipes_are_followed(run: str, path: str, text: str, lost: str) -> None:
+    found = gate(workflow(migrate=migrate(steps=[{"run": run}])), **{path: text})
+    said = [each.what for each in found.void.findings]
+    assert (len(said), found.void.not_examined) == (bool(lost), [])
+    assert all(lost in each for each in said)
+
+
+@pytest.mark.parametrize(("directory", "lost"), [("services/api", True), ("services/other", False)])
+def test_a_script_is_looked_for_where_the_step_runs(directory: str, lost: bool) -> None:
+    job = migrate(steps=[{"run": "./db-migrate.sh", "working-directory": directory}])
+    found = gate(workflow(migrate=job), **{"services/api/db-migrate.sh": "npm run migrate\nexit 0\n"})
+    assert [each.path for each in found.void.findings] == ["services/api/db-migrate.sh"] * lost
+    changing = migrate(steps=[{"run": f"cd {directory} && ./db-migrate.sh"}])
+    assert (
+        gate(workflow(migrate=changing), **{"services/api/db-migrate.sh": "npm run migrate\nexit 0\n"})
+        == found
+    )
+
+
+@pytest.mark.parametrize(("command", "lost"), [("npm run migrate", 0), ("npm run migrate || true", 1)])
+def test_what_a_composite_action_is_given_is_what_it_runs(command: str, lost: int) -> None:
+    action: Any = {
+        "runs": {"using": "composite", "steps": [{"shell": "bash", "run": "${{ inputs.command }}"}]}
+    }
+    job = migrate(steps=[{"uses": "./.github/actions/task", "with": {"command": command}}])
+    found = gate(workflow(migrate=job), **{".github/actions/task/action.yml": action}).void
+    assert (len(found.findings), found.not_examined) == (lost, [])
+
+
+@pytest.mark.parametrize(
+    ("run", "path", "text"),
+    [
+        ("make ship", "Makefile", MAKEFILE + "ship:\n\taws ecs update-service --service api\n"),
+        ("npm run ship", "package.json", PACKAGE),
+        ("python scripts/ship.py", "scripts/ship.py", 'run(["aws", "ecs",\n "update-service"])\nboto3\n'),
+        ("python3 scripts/ship.py", "scripts/ship.py", 'boto3.client("ecs").update_service(service="api")\n'),
+        ("node scripts/ship.mjs", "scripts/ship.mjs", "execSync('aws ecs update-service --service api')\n"),
+    ],
+)
+def test_a_deployment_is_found_wherever_it_is_written(run: str, path: str, text: str) -> None:
+    (leak,) = gate(workflow(hot={"steps": [{"run": run}]}), **{path: text}).bypass.findings
+    assert "hot deploys and does not need migrate" in leak.what
+
+
+@pytest.mark.parametrize(
+    ("condition", "said"),
+    [
+        ("github.event.workflow_run.conclusion == 'success'", ""),
+        ("${{ github.event.workflow_run.conclusion == 'success' && github.ref == 'x' }}", ""),
+        (None, "whether that succeeded or not"),
+        ("github.event.workflow_run.conclusion != 'failure'", "whether that succeeded or not"),
+        ("github.event.workflow_run.branch == 'x'", "whether that succeeded or not"),
+    ],
+)
+def test_a_workflow_that_follows_the_migrations_demands_their_success(
+    condition: str | None, said: str
+) -> None:
+    job = {"steps": [{"run": "aws ecs update-service"}], **({"if": condition} if condition else {})}
+    after = {
+        "on": {"workflow_run": {"workflows": ["Migrate"], "types": ["completed"]}},
+        "jobs": {"roll": job},
+    }
+    base = {"name": "Migrate", **workflow()}
+    found = gate(base, after=after).bypass
+    assert (len(found.findings), found.not_examined) == (bool(said), [])
+    assert all(said in each.what for each in found.findings)
+
+
 @pytest.mark.parametrize(
     ("job", "construct"),
     [
@@ -244,11 +377,24 @@ def test_a_migration_job_that_can_succeed_without_a_migration(job: dict[str, Any
         (
             migrate(
                 steps=[
-                    {**MIGRATE, "id": "m", "continue-on-error": True},
-                    {"if": "steps.m.outcome != 'success'", "run": "exit 1"},
+                    {"uses": "aws-actions/amazon-ecs-deploy-task-definition@v2", "with": {"run-task": True}}
                 ]
             ),
-            "steps.m.outcome != 'success'",
+            "uses: aws-actions/amazon-ecs-deploy-task-definition@v2",
+        ),
+        (migrate(steps=[{"run": "curl -fX POST https://api/migrate"}]), "what becomes of curl -fX POST"),
+        (
+            migrate(steps=[{"run": "aws ssm send-command --parameters commands=db-migrate"}]),
+            "what becomes of aws",
+        ),
+        (
+            migrate(
+                steps=[
+                    {**MIGRATE, "id": "m", "continue-on-error": True},
+                    {"if": "steps.other.outputs.bad == 'yes'", "run": "exit 1"},
+                ]
+            ),
+            "steps.other.outputs.bad == 'yes'",
         ),
     ],
 )

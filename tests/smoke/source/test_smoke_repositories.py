@@ -7,7 +7,7 @@ import pytest
 
 from smoke.source.checkout import Examined
 from smoke.source.pipeline import Pipeline, examine, smoke_keys, undeployed
-from smoke.source.repository import Repository
+from smoke.source.workflows import Repository
 
 HERE = Path(__file__).parent / "repositories"
 FACTS = tomllib.loads((Path(__file__).parents[3] / "readiness.toml").read_text("utf-8"))["facts"]["pipeline"]

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from pytest_readiness import SetupError
 
 from smoke.source.checkout import Checkout
-from smoke.source.decisions import rows
-from smoke.source.rollback import Edit, edits, launch, revert, verify
+from smoke.source.rollback import Edit, edits, launch, revert, rows, verify
 from tests.smoke.source.repository import commit, git, repository
 
 CONFIG = """\
@@ -54,14 +53,27 @@ def test_a_pattern_is_put_back_once() -> None:
             "there is no value that could be reverted",
         ),
         (Edit(file="c", to="new-model", key="models.secondary"), CONFIG, "is new-model already"),
-        (PRD, SCRIPT.replace("prd", "other"), "found 0 times"),
-        (PRD, SCRIPT + SCRIPT, "found 2 times"),
         (PRD, SCRIPT.replace("gpt-5.3", "gpt-5.2"), "is gpt-5.2 already"),
-        (Edit(file="c", to="a: b", key="models.secondary"), CONFIG, ""),
     ],
 )
 def test_a_step_that_cannot_be_taken_says_why(step: Edit, text: str, said: str) -> None:
-    with pytest.raises((AssertionError, yaml.YAMLError)) as caught:
+    with pytest.raises(AssertionError) as caught:
+        verify(step, text)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("step", "text", "said"),
+    [
+        (PRD, SCRIPT.replace("prd", "other"), "found 0 times"),
+        (PRD, SCRIPT + SCRIPT, "found 2 times"),
+        (Edit(file="c", to="x", key="a.b"), "a: [1\nb: }", "c: a.b: the file is not one YAML document"),
+        (Edit(file="c", to="x", key="a.b"), "a: 1\n---\nb: 2\n", "the file is not one YAML document"),
+        (Edit(file="c", to="a: b", key="models.secondary"), CONFIG, "the file is not one YAML document"),
+    ],
+)
+def test_a_step_that_is_not_understood_is_not_examined(step: Edit, text: str, said: str) -> None:
+    with pytest.raises(SetupError, match="not examined") as caught:
         verify(step, text)
     assert said in str(caught.value)
 
@@ -259,3 +271,47 @@ def test_decisions_are_the_rows_under_their_heading() -> None:
         (10, "2026-02-26", "cache"), (11, "2026-03-01", "review"), (12, "2026-03-02", "")
     ]  # fmt: skip
     assert found[0].key == ("2026-02-26", "Cache: result stored")
+
+
+HEAD = "| Date | Decision | Rationale |\n|---|---|---|\n"
+
+
+@pytest.mark.parametrize(
+    ("notes", "lines"),
+    [
+        (f"## Decisions\r\n\r\n{HEAD}| 2026-01-01 | A | B |\r\n", [5]),
+        ("## Decisions\n\nDate | Decision | Why\n---|---|---\n2026-01-01 | A | B\n", [5]),
+        ("## Decisions\n\n| # | Decision | Date |\n|---|---|---|\n| 1 | A | 2026-01-01 |\n", [5]),
+        (f"Decisions\n---------\n\n{HEAD}| 2026-01-01 | A | B |\n", [6]),
+        (f"### **Decisions** #\nWhat was decided:\n{HEAD}| 2026-01-01 | A | B |\n", [5]),
+        (f"## \U0001f4cc Decision log\n{HEAD}| 2026-01-01 | A | B |\n", [4]),
+        (f"## Decisions\n```\n| 2026-01-02 | x | y |\n```\n{HEAD}| 2026-01-01 | A | B |\n", [7]),
+        (f"## Decisions\n<!--\n{HEAD}| 2026-01-02 | x | y |\n-->\n{HEAD}| 2026-01-01 | A | B |\n", [9]),
+        (f"## Decisions\n### 2026\n{HEAD}| 2026-01-01 | A | B |\n## Other\n| 2026-01-02 | x | y |\n", [5]),
+        ("## Decisions\n\n- 2026-01-01: A\n* **2026-01-02** B\n", [3, 4]),
+        ("## Decisions\n\nNone.\n", []),
+    ],
+)
+def test_decisions_are_found_however_they_are_written(notes: str, lines: list[int]) -> None:
+    found = list(rows(notes))
+    assert [row.line for row in found] == lines
+    assert all((row.date, row.decision) == ("2026-01-01", "A") for row in found[:1])
+
+
+@pytest.mark.parametrize(
+    ("notes", "said"),
+    [
+        ("# Notes\n", "no heading"),
+        ("## Decisions\n\nOn 2026-01-01 we took A.\n", "line 3, below Decisions"),
+        ("## Decisions\n\n| Topic | Outcome |\n|---|---|\n| x | y |\n", "line 3, below Decisions"),
+    ],
+)
+def test_decisions_that_cannot_be_read_are_not_taken_for_none(notes: str, said: str) -> None:
+    with pytest.raises(LookupError, match=said):
+        list(rows(notes))
+
+
+def test_a_value_that_a_merge_brings_is_not_examined() -> None:
+    text = "base: &base\n  model: new\nuse:\n  <<: *base\n"
+    with pytest.raises(SetupError, match="its value comes from a merge"):
+        verify(Edit(file="f", to="old", key="use.model"), text)

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from smoke.source.alarms import connection_alarms, coverage, heard
+from smoke.source.alarms import connection_alarms, coverage
 from smoke.source.checkout import Examined
 from smoke.source.definitions import ROLES, read, unnamed
+from smoke.source.notifications import notified
 from smoke.source.ownership import FAMILY, LOGS, NETWORK, OWN, SECRET, Ownership
 from smoke.source.references import undeclared
-from smoke.source.rules import images, inventory, startup_migrations
+from smoke.source.tasks import images, inventory, startup_migrations
 from smoke.source.terraform import Configuration
 from tests.smoke.source.repository import repository
 
@@ -56,7 +57,7 @@ def examine(configuration: Configuration) -> dict[str, Examined]:
             [finding for row in rows for finding in row.not_examined],
         ),
         "alarms": watched,
-        "heard": heard(configuration),
+        "notified": notified(configuration),
         "connections": connection_alarms(configuration, 75, WITHIN)[1],
     }
 

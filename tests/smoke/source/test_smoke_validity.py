@@ -2,9 +2,9 @@
 
 import pytest
 
+from smoke.source.jobs import invalid
 from smoke.source.pipeline import Pipeline, unmigrated
-from smoke.source.repository import Repository
-from smoke.source.validity import invalid
+from smoke.source.workflows import Repository
 
 WORKFLOW = """
 name: Deploy

@@ -15,7 +15,7 @@ module "dixie" {
   name       = "dixie"
   image_tag  = var.tag
   log_group  = module.finn.log_group # what is finn's
-  topics     = []                    # nobody hears of dixie
+  topics     = []                    # dixie notifies nobody
 }
 
 module "alerts" {

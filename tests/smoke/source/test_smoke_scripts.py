@@ -4,8 +4,8 @@ import time
 
 import pytest
 
+from smoke.source.scripts import Ways
 from smoke.source.state import State
-from smoke.source.ways import Ways
 
 TASK = """\
 task="$(aws ecs run-task --cluster c --task-definition m --query 'tasks[0].taskArn' --output text)"
@@ -149,6 +149,15 @@ def test_a_failure_that_is_lost_is_found(text: str, how: str) -> None:
         CODE + 'case "$code" in 0) ;; *) exit 1 ;; esac',
         CODE + 'if [ "$code" != "0" ] || [ "$code" = "None" ]; then exit 1; fi',
         JQ + 'if [ "$code" != "0" ]; then exit 1; fi',
+        TASK
+        + "aws ecs describe-tasks --tasks $task | jq -e '.tasks[0].containers[0].exitCode == 0' > /dev/null",
+        f"{TASK}{DESCRIBE} | grep -qx 0",
+        f"{TASK}if ! {DESCRIBE} | grep -q '^0$'; then exit 1; fi",
+        TASK
+        + "n=$(aws ecs describe-tasks | jq '[.tasks[].containers[] | select(.exitCode != 0)] | length')\n"
+        'if [ "$n" -gt 0 ]; then exit 1; fi',
+        TASK
+        + "bad=$(aws ecs describe-tasks --query 'tasks[].containers[?exitCode!=`0`].name')\n[ -z \"$bad\" ]",
         f'{TASK}if [ "$({DESCRIBE})" != "0" ]; then exit 1; fi',
         f'code_of() {{ {DESCRIBE}; }}\n{TASK}[ "$(code_of)" = 0 ]',
         "for each in a b; do\n"
@@ -170,6 +179,7 @@ def test_an_exit_code_that_is_compared_is_sound(text: str) -> None:
         (CODE + 'if [ "$code" -ne 0 ]; then exit 1; fi', "(null) passes"),
         (CODE + '[[ "$code" -eq 0 ]] || exit 1', "(null) passes"),
         (CODE + "(( code == 0 )) || exit 1", "(null) passes"),
+        (CODE + "if (( code )); then exit 1; fi", "(null) passes"),
         (CODE + 'if [ "$code" != "None" ] && [ "$code" != "0" ]; then exit 1; fi', "(null) passes"),
         (JQ.replace("exitCode", "exitCode // 0") + '[ "$code" = 0 ]', "(null) passes"),
         (f"{TASK}code=$({DESCRIBE} || echo 0)\n" + '[ "$code" = 0 ]', "(null) passes"),
@@ -187,11 +197,12 @@ def test_an_exit_code_that_decides_nothing_is_found(text: str, how: str) -> None
         'for i in $(seq 1 "$MAX"); do npm run migrate && break; [ $i = "$MAX" ] && exit 1; done',
         'npm run migrate || code=1\n[ "${{ steps.check.outputs.code }}" = 0 ]',
         "trap 'exit 0' EXIT\nnpm run migrate",
-        "npm run migrate | tee log; exit ${PIPESTATUS[0]}",
+        "npm run migrate | tee log\necho ${PIPESTATUS[0]}\nexit ${PIPESTATUS[0]}",
         "coproc npm run migrate",
         "coproc M { npm run migrate; }\nwait $M_PID",
         "npm run migrate | | tee",
         f"{TASK}{DESCRIBE} | xargs check",
+        f"{TASK}{DESCRIBE} | grep -q 0",
         "a() { b; }\nb() { a; npm run migrate; }\na",
     ],
 )
@@ -241,3 +252,165 @@ def test_a_long_script_takes_little_time() -> None:
     began = time.process_time()
     assert judged("\n".join(lines)) == ("sound", "")
     assert time.process_time() - began < 2.0
+
+
+#: What people write, by what becomes of a failed migration in it.
+WRITTEN = {
+    "sound": [
+        "migrate() {\n  npm run migrate\n}\nmigrate\necho done",
+        ("function migrate {\n  npm run migrate || return 1\n  echo done\n}\nif ! migrate; then exit 1; fi"),
+        "die() { echo \"$1\" >&2; exit 1; }\nnpm run migrate || die 'no'",
+        'run() { "$@"; }\nrun npm run migrate\necho',
+        ('retry() { for i in 1 2 3; do "$@" && return 0; sleep 1; done; return 1; }\nretry npm run migrate'),
+        (
+            'retry() { local n=0; until "$@"; do n=$((n+1)); [ $n -ge 3 ] && return 1; sleep 2; done; }\n'
+            "retry npm run migrate"
+        ),
+        "set -euo pipefail\nnpm run migrate 2>&1 | tee log",
+        "set -Eeuo pipefail\nnpm run migrate 2>&1 | tee log",
+        "set -e -o pipefail\nnpm run migrate 2>&1 | tee log",
+        "set -o errexit -o nounset -o pipefail\nnpm run migrate 2>&1 | tee log",
+        "shopt -s inherit_errexit\nnpm run migrate",
+        "trap 'echo failed' ERR\nnpm run migrate\necho",
+        "trap 'rm -f /tmp/x' EXIT\nnpm run migrate\necho",
+        "trap cleanup EXIT\ncleanup() { rm -f x; }\nnpm run migrate\necho",
+        "trap '' ERR\nnpm run migrate",
+        "bash <<'EOF'\nset -e\nnpm run migrate\necho\nEOF",
+        "ssh host 'npm run migrate && echo ok'",
+        "cat > x.sh <<'EOF'\nnpm run migrate || true\nEOF\nnpm run migrate",
+        "cat <<EOF > plan\nnpm run migrate\nEOF\nnpm run migrate\necho",
+        "psql \"$URL\" <<'SQL'\nselect 1;\nSQL\nnpm run migrate",
+        "echo freeside dixie | xargs -n1 npm run migrate --",
+        "timeout 300 npm run migrate\necho",
+        "env FOO=1 bash -ec 'npm run migrate; echo'",
+        "bash -lc 'npm run migrate'",
+        "bash -lec 'npm run migrate; echo done'",
+        'sh -c "set -e; npm run migrate; echo"',
+        "bash -Eceu 'npm run migrate; echo'",
+        "docker compose run --rm api npm run migrate\necho",
+        "time npm run migrate\necho",
+        "exec npm run migrate",
+        "eval npm run migrate\necho",
+        'cmds=(npm run migrate)\n"${cmds[@]}"\necho',
+        'services=(freeside dixie)\nfor s in "${services[@]}"; do npm run migrate -- "$s"; done',
+        "fail=0\nfor s in a b; do npm run migrate -- $s || fail=1; done\nexit $fail",
+        "fail=0\nfor s in a b; do npm run migrate -- $s || ((fail++)) || true; done\n(( fail == 0 ))",
+        'while read -r s; do npm run migrate -- "$s"; done < services.txt',
+        'cat services.txt | while read -r s; do npm run migrate -- "$s"; done',
+        'while IFS= read -r s; do npm run migrate -- "$s" || exit 1; done <<< "$LIST"',
+        'while read -r s; do npm run migrate -- "$s"; done < <(ls)',
+        'out=$(npm run migrate 2>&1) || { echo "$out"; exit 1; }',
+        'out=$(npm run migrate 2>&1)\necho "$out"',
+        "npm run migrate; status=$?\nif (( status )); then exit $status; fi",
+        "npm run migrate || (exit 1)",
+        "npm run migrate || exit",
+        "npm run migrate || false",
+        "set -o pipefail; npm run migrate |& tee log",
+        "npm run migrate > >(tee log) 2>&1",
+        '[[ -n "$SKIP" ]] || npm run migrate',
+        '[ "$ENV" = prod ] && npm run migrate',
+        "make migrate",
+        "make -k migrate",
+        "make -C db migrate || exit 1",
+        "npm run migrate --if-present",
+        "npm run migrate | tee log; exit ${PIPESTATUS[0]}",
+        'npm run migrate | tee log\nif [ "${PIPESTATUS[0]}" -ne 0 ]; then exit 1; fi',
+        "a=0; b=0\nnpm run migrate -- a || a=$?\nnpm run migrate -- b || b=$?\n[ $a -eq 0 -a $b -eq 0 ]",
+        'npm run migrate || a=$?\nif [ -n "$X" -o ${a:-0} -ne 0 ]; then exit 1; fi',
+        "cd services/api && alembic upgrade head\necho",
+        "npx prisma db push\necho",
+        "dbmate --wait up\necho",
+        "docker compose up --exit-code-from migrate migrate",
+        "cid=$(docker run -d app npm run migrate)\ncode=$(docker wait $cid)\n[ $code -eq 0 ]",
+        "psql -v ON_ERROR_STOP=1 -f migrations/001.sql\necho",
+        "psql -v ON_ERROR_STOP=1 < migrations/001.sql\necho",
+        "mysql -h db app < migrations/001.sql\necho",
+        "select x in a; do npm run migrate; done",
+        "until npm run migrate; do sleep 1; done",
+        "for ((i=0;i<3;i++)); do npm run migrate && exit 0; done; exit 1",
+        (
+            "wait_for() { for i in {1..5}; do nc -z db 5432 && return 0; sleep 1; done; return 1; }\n"
+            "wait_for\n"
+            "npm run migrate"
+        ),
+    ],
+    "lost": [
+        "migrate() {\n  npm run migrate\n  echo done\n}\nmigrate || echo failed",
+        "migrate() {\n  npm run migrate\n  echo done\n}\nif migrate; then echo ok; else exit 1; fi",
+        "warn() { echo \"$1\" >&2; }\nnpm run migrate || warn 'no'",
+        'run() { "$@" || true; }\nrun npm run migrate\necho',
+        'retry() { for i in 1 2 3; do "$@" && return 0; sleep 1; done; }\nretry npm run migrate',
+        "set -eu\nnpm run migrate 2>&1 | tee log",
+        "set +o errexit\nnpm run migrate\necho",
+        "bash -s <<'EOF'\nnpm run migrate\necho\nEOF",
+        "ssh host <<'EOF'\nnpm run migrate\necho\nEOF",
+        "ssh host 'npm run migrate; echo ok'",
+        "docker run --rm -i img sh <<'EOF'\nnpm run migrate\necho\nEOF",
+        "printf '%s\\n' a b | xargs -I{} sh -c 'npm run migrate -- {} || true'",
+        "printf '%s\\n' a b | xargs -I{} bash -c 'npm run migrate -- {}; echo {}'",
+        "timeout --signal=KILL 5m npm run migrate || true",
+        "timeout 300 bash -c 'npm run migrate; echo done'",
+        "env -S bash -c 'npm run migrate; echo'",
+        "bash -lc 'npm run migrate; echo done'",
+        "bash -ce 'npm run migrate || true'",
+        "sudo -u app bash -c 'npm run migrate; true'",
+        "nice -n 5 npm run migrate || true",
+        "docker compose run --rm api sh -c 'npm run migrate; echo'",
+        "docker exec api bash -c 'npm run migrate || true'",
+        "kubectl exec deploy/api -- sh -c 'npm run migrate; echo'",
+        "command npm run migrate || :",
+        "eval 'npm run migrate || true'",
+        'cmds=(npm run migrate)\n"${cmds[@]}" || true',
+        (
+            "services=(freeside dixie)\n"
+            'for s in "${services[@]}"; do npm run migrate -- "$s" || echo bad; done'
+        ),
+        ('failed=()\nfor s in a b; do npm run migrate -- $s || failed+=("$s"); done\necho "${failed[@]}"'),
+        "for s in a b; do npm run migrate -- $s & done\nwait",
+        'cat services.txt | while read -r s; do npm run migrate -- "$s" || true; done',
+        'while read -r s; do npm run migrate -- "$s" || break; done < list\necho done',
+        "local_out() { local out=$(npm run migrate); echo $out; }\nlocal_out",
+        'echo "$(npm run migrate)"',
+        "export OUT=$(npm run migrate)",
+        "npm run migrate || status=$?\necho ${status:-0}",
+        'if npm run migrate; then :; else echo "::error::failed"; fi',
+        "npm run migrate || exit 0",
+        "! npm run migrate",
+        "npm run migrate |& tee log",
+        "{ npm run migrate; } 2>&1 | sed s/x/y/",
+        "make -i migrate",
+        "a=0; b=0\nnpm run migrate -- a || a=$?\nnpm run migrate -- b || b=$?\n[ $a -eq 0 -o $b -eq 0 ]",
+        "alembic upgrade head || true",
+        "docker compose up migrate",
+        "docker compose -f x.yml up -d migrate",
+        "docker run -d app npm run migrate",
+        "docker exec -d api npm run migrate",
+        'psql "$URL" < migrations/001.sql',
+        "! npm run migrate | grep -q failed",
+        "docker run --rm --detach app npm run migrate",
+        'psql "$URL" -f migrations/001.sql',
+        "npx prisma migrate deploy || npx prisma migrate resolve --applied x",
+        "for ((i=0;i<3;i++)); do npm run migrate && break; done",
+    ],
+    "open": [
+        "cid=$(docker run -d app npm run migrate)\ndocker wait $cid",
+        "trap cleanup EXIT\ncleanup() { rm -f x; exit 0; }\nnpm run migrate\necho",
+        "trap 'exit 0' ERR\nnpm run migrate",
+        "set +e\ntrap 'exit 1' ERR\nnpm run migrate\necho done",
+        (
+            "failed=()\n"
+            'for s in a b; do npm run migrate -- $s || failed+=("$s"); done\n'
+            "[ ${#failed[@]} -eq 0 ]"
+        ),
+        (
+            "pids=()\n"
+            "for s in a b; do npm run migrate -- $s & pids+=($!); done\n"
+            'for p in "${pids[@]}"; do wait "$p"; done'
+        ),
+    ],
+}
+
+
+@pytest.mark.parametrize(("text", "found"), [(text, found) for found in WRITTEN for text in WRITTEN[found]])
+def test_what_people_write_is_judged(text: str, found: str) -> None:
+    assert judged(text)[0] == found

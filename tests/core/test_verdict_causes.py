@@ -152,12 +152,12 @@ def test_what_a_check_that_did_not_run_would_cover_belongs_to_its_cause() -> Non
 
 
 def test_a_runner_without_a_resolver_is_one_cause() -> None:
-    told = "[Errno -2] Name or service not known"
+    error = "[Errno -2] Name or service not known"
     made = model(
         check(
-            "a/x", "failed", cls="SETUP_ERROR", summary=f"SetupError: the name a.b does not resolve: {told}"
+            "a/x", "failed", cls="SETUP_ERROR", summary=f"SetupError: the name a.b does not resolve: {error}"
         ),
-        check("a/y", "failed", "P1", cls="SETUP_ERROR", summary=f"ConnectError: {told}"),
+        check("a/y", "failed", "P1", cls="SETUP_ERROR", summary=f"ConnectError: {error}"),
     )
     assert len(made["blockers"]) == 1
 

@@ -3,7 +3,7 @@
 import pytest
 
 from smoke.source.definitions import read as read_definitions
-from smoke.source.rules import images, inventory, startup_migrations
+from smoke.source.tasks import images, inventory, startup_migrations
 from smoke.source.terraform import Configuration
 from tests.smoke.source.terraform_files import Read, service
 
@@ -91,6 +91,10 @@ def test_a_migration_is_one_shot_or_found(read: Read) -> None:
         at, f'    command = ["sh", "-c", "npx drizzle-kit push && serve"]\n{at}'
     )
     assert migrating(read(MIGRATION, starts))[0].startswith("dixie migrates when it starts")
+    upgrading = service("dixie").replace(
+        at, f'    entryPoint = ["sh", "-c"]\n    command = ["alembic upgrade head; exec serve"]\n{at}'
+    )
+    assert "alembic" in migrating(read(MIGRATION, upgrading))[0]
     hidden = service("dixie").replace(at, f"    command = var.command\n{at}")
     assert "var.command" in migrating(read('variable "command" {}', MIGRATION, hidden))[0]
 
@@ -112,6 +116,8 @@ GOOD = "${aws_ecr_repository.finn.repository_url}:${var.unset}"
     [
         ("cpu = 512\nmemory = 1024", GOOD, [], []),
         ('cpu = "512"\nmemory = "1024"', "1.dkr.ecr.us-east-1.amazonaws.com/arrakis-staging-finn:a1", [], []),
+        ('cpu = ".5 vCPU"\nmemory = "1 GB"', GOOD, [], []),
+        ('cpu = "1 vCPU"\nmemory = "1GB"', GOOD, ["the cpu of finn is 1 vCPU"], []),
         ("cpu = 256\nmemory = 1024", GOOD, ["the cpu of finn is 256"], []),
         ("memory = 1024", GOOD, ["finn sets no cpu"], []),
         ("cpu = 512\nmemory = var.unset ? 1024 : 512", GOOD, ["the memory of finn is 512"], []),
@@ -149,3 +155,10 @@ def test_a_service_of_the_inventory_that_is_missing_is_found(read: Read) -> None
     configuration = read(service("dixie"))
     _, examined = inventory(configuration, read_definitions(configuration, ["finn"]), ROW)
     assert [each.what for each in examined.findings] == ["there is no service finn with a task definition"]
+
+
+def test_a_task_without_a_size_has_that_of_its_containers(read: Read) -> None:
+    text = service("finn", image=GOOD).replace("    secrets", "    cpu = 512\n    memory = 2048\n    secrets")
+    configuration = read(REPOSITORY, text)
+    _, examined = inventory(configuration, read_definitions(configuration, ["finn"]), ROW)
+    assert [each.what for each in examined.findings] == ["the memory of finn is 2048, the plan says 1024"]

@@ -3,8 +3,7 @@
 from typing import Any
 
 import pytest
-from pytest_readiness.selftest.catalogue import Expected, Fault
-from pytest_readiness.selftest.judging import false_alarms, judge
+from pytest_readiness.selftest.catalogue import Expected, Fault, false_alarms, judge_fault
 
 FAULT = Fault(
     id="expired",
@@ -36,7 +35,7 @@ SEEN = check("auth/expired", "failed", kind="PLATFORM_BUG")
 
 
 def test_detected_at_the_named_check() -> None:
-    found = judge(FAULT, model(SEEN, check("auth/valid")), seconds=1.234)
+    found = judge_fault(FAULT, model(SEEN, check("auth/valid")), seconds=1.234)
     assert (found.detected, found.why) == (True, "")
     assert found.as_data()["observed"] == {"verdict": "BROKEN", "checks": [SEEN]}
     assert found.as_data()["seconds"] == 1.23
@@ -57,38 +56,39 @@ def test_detected_at_the_named_check() -> None:
     ids=["passed", "class", "severity", "flaky", "absent"],
 )
 def test_not_as_named(seen: dict[str, Any], why: str) -> None:
-    found = judge(FAULT, model(seen))
+    found = judge_fault(FAULT, model(seen))
     assert not found.detected
     assert why in found.why
 
 
 @pytest.mark.parametrize("outcome", ["failed", "flaky", "not-run"])
 def test_another_red_check_must_be_foreseen(outcome: str) -> None:
-    assert judge(FAULT, model(SEEN, check("auth/later", outcome))).detected
-    found = judge(FAULT, model(SEEN, check("jwks/keys", outcome)))
+    assert judge_fault(FAULT, model(SEEN, check("auth/later", outcome))).detected
+    found = judge_fault(FAULT, model(SEEN, check("jwks/keys", outcome)))
     assert found.why == f"unexplained red: jwks/keys {outcome} (summary of jwks/keys)"
 
 
 def test_a_skip_is_red_when_something_declared_is_missing() -> None:
-    assert judge(FAULT, model(SEEN, check("jwks/keys", "skipped"))).detected
+    assert judge_fault(FAULT, model(SEEN, check("jwks/keys", "skipped"))).detected
     assert (
-        "unexplained red" in judge(FAULT, model(SEEN, check("jwks/keys", "skipped", kind="SETUP_ERROR"))).why
+        "unexplained red"
+        in judge_fault(FAULT, model(SEEN, check("jwks/keys", "skipped", kind="SETUP_ERROR"))).why
     )
 
 
 def test_what_the_plan_defers_is_not_red() -> None:
-    assert judge(FAULT, model(SEEN, check("x402/pays", "deferred", kind="PLATFORM_BUG"))).detected
+    assert judge_fault(FAULT, model(SEEN, check("x402/pays", "deferred", kind="PLATFORM_BUG"))).detected
 
 
 def test_the_verdict_is_part_of_the_answer() -> None:
-    found = judge(FAULT, model(SEEN, verdict="NO_VERDICT"))
+    found = judge_fault(FAULT, model(SEEN, verdict="NO_VERDICT"))
     assert found.why == "verdict NO_VERDICT, not BROKEN: for a reason"
 
 
 def test_a_condition_to_bear_must_leave_everything_green() -> None:
     bearable = Fault(id="slow", goal="G-3", what="It is slow", verdict="READY", checks=(), select=("smoke",))
-    assert judge(bearable, model(check("invoke/answers"), verdict="READY")).detected
-    found = judge(bearable, model(check("invoke/answers", "flaky", kind="FLAKE"), verdict="DEGRADED"))
+    assert judge_fault(bearable, model(check("invoke/answers"), verdict="READY")).detected
+    found = judge_fault(bearable, model(check("invoke/answers", "flaky", kind="FLAKE"), verdict="DEGRADED"))
     assert found.why.startswith("unexplained red: invoke/answers flaky")
 
 

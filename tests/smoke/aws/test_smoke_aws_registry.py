@@ -1,0 +1,58 @@
+"""Whether the images of a task are still where it would pull them from."""
+
+from typing import Any
+
+import pytest
+from pytest_readiness import SetupError
+
+from smoke.aws.registry import images_there
+from tests.smoke.aws.fakes import definition, raising, scripted
+
+REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
+
+
+def found(image: str, *, images: int = 1) -> tuple[list[str], list[dict[str, Any]]]:
+    """What is said of a task with one image, and what was asked of ECR."""
+    account, client = scripted(describe_images=lambda **_: {"imageDetails": [{}] * images})
+    examined = images_there(account, definition("finn", image=image))
+    said = [str(each) for each in (*examined.findings, *examined.not_examined)]
+    return said, [parameters for _, parameters in client.asked]
+
+
+@pytest.mark.parametrize(
+    ("image", "wanted"),
+    [
+        (f"{REGISTRY}/team/finn:0123abc", {"imageTag": "0123abc"}),
+        (f"{REGISTRY}/team/finn", {"imageTag": "latest"}),
+        (f"{REGISTRY}/team/finn@sha256:ab", {"imageDigest": "sha256:ab"}),
+        (f"{REGISTRY}/team/finn:0123abc@sha256:ab", {"imageDigest": "sha256:ab"}),
+        ("123456789012.dkr-ecr.us-east-1.on.aws/team/finn:0123abc", {"imageTag": "0123abc"}),
+    ],
+)
+def test_an_image_is_looked_up_by_what_is_pulled(image: str, wanted: dict[str, str]) -> None:
+    place = {"registryId": "123456789012", "repositoryName": "team/finn"}
+    assert found(image) == ([], [{**place, "imageIds": [wanted]}])
+    said = f"a task that is replaced cannot start: {image} is not in the registry"
+    assert found(image, images=0)[0] == [said]
+
+
+@pytest.mark.parametrize("image", ["edoburu/pgbouncer:v1.23.1-p2", "public.ecr.aws/x/y:1", "ghcr.io/a/b:1"])
+def test_other_registries_are_not_asked(image: str) -> None:
+    assert found(image) == ([], [])
+
+
+def test_another_regions_image_is_not_examined() -> None:
+    image = f"{REGISTRY.replace('us-east-1', 'eu-west-1')}/finn:1"
+    assert found(image) == ([f"whether {image} is there: it is in eu-west-1"], [])
+
+
+@pytest.mark.parametrize("code", ["ImageNotFoundException", "RepositoryNotFoundException"])
+def test_an_image_or_a_repository_that_is_gone(code: str) -> None:
+    account, _ = scripted(describe_images=raising(code))
+    assert images_there(account, definition("finn", image=f"{REGISTRY}/finn:0123abc")).findings
+
+
+def test_a_denied_call_is_the_runners() -> None:
+    account, _ = scripted(describe_images=raising("AccessDenied"))
+    with pytest.raises(SetupError, match="ecr:DescribeImages"):
+        images_there(account, definition("finn", image=f"{REGISTRY}/finn:0123abc"))

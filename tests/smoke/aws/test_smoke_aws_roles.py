@@ -1,0 +1,107 @@
+"""Which trust policies let tasks act under a role, and what keeps tasks from starting."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from smoke.aws.reader import AwsReader, RolePolicies
+from smoke.aws.roles import is_assumed, kept_from_starting, may_read
+from tests.smoke.aws.fakes import definition, raising, role, scripted, secret
+
+TASKS = {"Service": "ecs-tasks.amazonaws.com"}
+READS = "secretsmanager:GetSecretValue"
+KEY = secret("p/finn/key")
+
+
+def trust(principal: Any, effect: str = "Allow", **more: Any) -> dict[str, Any]:
+    return {"Effect": effect, "Principal": principal, "Action": "sts:AssumeRole", **more}
+
+
+@pytest.mark.parametrize(
+    ("statement", "assumed"),
+    [
+        (trust(TASKS), True),
+        ([trust(TASKS)], True),
+        ([trust({"Service": ["ec2.amazonaws.com", "ecs-tasks.amazonaws.com"]})], True),
+        ([trust(TASKS, Condition={"StringEquals": {"aws:SourceAccount": "1"}})], True),
+        ([trust(TASKS), trust({"AWS": "arn:aws:iam::2:root"})], True),
+        ([trust(TASKS), trust(TASKS, "Deny", Condition={"Bool": {"aws:SecureTransport": "false"}})], True),
+        ([trust(TASKS, Action=["sts:*"])], True),
+        ([trust({"AWS": "arn:aws:iam::2:root"})], False),
+        ([trust({"Service": "ec2.amazonaws.com"})], False),
+        ([trust(TASKS, Action="sts:TagSession")], False),
+        ([trust(TASKS), trust(TASKS, "Deny")], False),
+        ([], False),
+        ([trust("*")], None),
+        ([trust({"AWS": "*"})], None),
+        ([trust(TASKS), trust("*", "Deny")], None),
+    ],
+)
+def test_who_may_act_under_a_role(statement: Any, assumed: bool | None) -> None:
+    assert is_assumed({"Statement": statement}) is assumed
+
+
+@pytest.mark.parametrize(
+    ("reference", "resource", "may"),
+    [
+        (KEY, KEY, True),
+        (KEY, [KEY.rpartition("-")[0] + "-??????"], True),
+        (KEY.rpartition("-")[0], KEY, True),
+        (KEY.rpartition("-")[0], KEY.rpartition("-")[0] + "-??????", True),
+        (KEY, "*", True),
+        (KEY, secret("p/dixie/key"), False),
+    ],
+)
+def test_a_secret_is_read_by_its_arn_with_and_without_the_suffix(
+    reference: str, resource: Any, may: bool
+) -> None:
+    assert may_read([{"Effect": "Allow", "Action": READS, "Resource": resource}], reference) is may
+
+
+def examined(
+    *, statements: Any = (), own: str = "", home: str = "", answer: Any = None
+) -> tuple[list[str], list[str]]:
+    finn = definition("finn", secrets={"KEY": KEY})
+    found = {"Role": {"AssumeRolePolicyDocument": {"Statement": trust(TASKS)}}}
+    account, _ = scripted(
+        get_role=answer or (lambda **_: found),
+        get_resource_policy=lambda **_: {"ResourcePolicy": own} if own else {},
+    )
+    arn = f"arn:aws:ecs:us-east-1:{home or finn.execution_role.split(':')[4]}:cluster/c"
+    aws = SimpleNamespace(
+        account=account,
+        owners=lambda _: {"finn": finn},
+        policies=lambda _: RolePolicies({finn.execution_role: statements}),
+        cluster=lambda: arn,
+    )
+    _, result = kept_from_starting(cast(AwsReader, aws), ())
+    return [each.what for each in result.findings], [each.what for each in result.not_examined]
+
+
+def test_a_role_that_may_not_read_its_secret_starts_nothing() -> None:
+    assert examined(statements=[{"Effect": "Allow", "Action": READS, "Resource": KEY}]) == ([], [])
+    findings, unread = examined()
+    assert findings == [f"finn never starts again: {role('p-execution-finn')} may not read {KEY}"]
+    assert unread == []
+
+
+def test_what_a_policy_of_the_secret_allows_is_not_examined() -> None:
+    findings, unread = examined(own='{"Statement": []}')
+    assert findings == []
+    assert unread == [f"whether the policy of {KEY} lets {role('p-execution-finn')} read it"]
+
+
+def test_a_role_of_another_account_is_not_examined() -> None:
+    findings, unread = examined(home="999999999999")
+    assert findings == []
+    assert unread == [f"{role(f'p-{each}')} of finn" for each in ("execution-finn", "finn-task")]
+
+
+def test_a_role_that_does_not_exist_is_a_finding_once_however_much_it_should_read() -> None:
+    findings, unread = examined(answer=raising("NoSuchEntity"))
+    assert findings == [
+        f"finn never starts again: its role {role(f'p-{each}')} does not exist"
+        for each in ("execution-finn", "finn-task")
+    ]
+    assert unread == []

@@ -1,0 +1,32 @@
+# Services from a YAML file with anchors; each is a use of one module with a template.
+resource "aws_ecs_cluster" "main" { name = "p-cluster" }
+resource "aws_sns_topic" "alerts" { name = "p-alerts" }
+variable "tag" { type = string }
+variable "region" {
+  type    = string
+  default = "us-east-1"
+}
+variable "vpc_id" { type = string }
+variable "subnets" { type = list(string) }
+data "aws_caller_identity" "me" {}
+
+resource "aws_sns_topic_subscription" "mail" {
+  topic_arn = aws_sns_topic.alerts.arn
+  protocol  = "email"
+  endpoint  = "on-call@example.org"
+}
+
+locals {
+  config = yamldecode(file("${path.module}/services.yaml"))
+}
+module "service" {
+  for_each = { for s in local.config.services : s.name => s }
+  source   = "./modules/service"
+  name     = each.key
+  cluster  = aws_ecs_cluster.main
+  image    = format("registry.example.org/p-%s:%s", each.key, var.tag)
+  size     = { cpu = each.value.cpu, memory = each.value.memory }
+  topic    = aws_sns_topic.alerts.arn
+  subnets  = var.subnets
+  vpc_id   = var.vpc_id
+}

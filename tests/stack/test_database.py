@@ -1,0 +1,60 @@
+"""What a service sees of its database when PgBouncer answers for a server that went down."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import psycopg
+import pytest
+
+from stack.common.database import UNREACHABLE, Database
+
+READY = b"Z\0\0\0\x05I"
+
+
+def error(sqlstate: str) -> bytes:
+    fields = f"SFATAL\0C{sqlstate}\0Mterminated\0\0".encode()
+    return b"E" + (len(fields) + 4).to_bytes(4) + fields
+
+
+async def asked(answer: bytes, question: Callable[[Database], Awaitable[object]]) -> None:
+    """Put a question to a server that answers every statement but an empty one with these bytes."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(int.from_bytes(await reader.readexactly(4)) - 4)
+        writer.write(b"R\0\0\0\x08\0\0\0\0" + READY)
+        while await reader.read(1) == b"Q":
+            statement = await reader.readexactly(int.from_bytes(await reader.readexactly(4)) - 4)
+            writer.write((answer if statement.strip(b"\0") else b"I\0\0\0\x04") + READY)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1")
+    port = server.sockets[0].getsockname()[1]
+    database = Database(f"postgresql://a@127.0.0.1:{port}/b?sslmode=disable&gssencmode=disable", max_size=1)
+    await database.open()
+    try:
+        await question(database)
+    finally:
+        await database.close()
+        server.close()
+
+
+async def transaction(database: Database) -> None:
+    async with database.transaction():
+        pass
+
+
+@pytest.mark.parametrize(
+    "question",
+    [transaction, lambda database: database.one("SELECT 1"), lambda database: database.execute("SELECT 1")],
+    ids=["transaction", "one", "execute"],
+)
+def test_two_errors_for_one_statement_are_an_unreachable_database(
+    question: Callable[[Database], Awaitable[object]],
+) -> None:
+    with pytest.raises(UNREACHABLE):
+        asyncio.run(asked(error("57P01") + error("08P01"), question))
+
+
+def test_an_error_of_the_server_itself_stays_what_it_is() -> None:
+    with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+        asyncio.run(asked(error("25P02"), transaction))
