@@ -5,6 +5,8 @@ PYTEST := .venv/bin/pytest
 unexport PYTHONDONTWRITEBYTECODE
 # DRILLS=1 also rotates and revokes keys on the embedded platform; ARGS goes to pytest as it is.
 SMOKE_ARGS := $(if $(DRILLS),--drills) $(ARGS)
+# SAMPLE=80: that many mutants of the services, chosen by the commit, no drills. Without it: all that there are.
+MUTANTS := $(if $(SAMPLE),--only 'stack/*' --sample $(SAMPLE) --seed "$$(git rev-parse HEAD)",--drills)
 
 .PHONY: help smoke test lint types faults mutants hostile compat docs report bench clean setup-smoke setup-dev
 
@@ -34,7 +36,7 @@ faults: setup-smoke  ## Inject every seeded fault and show which the suite detec
 	.venv/bin/readiness self-test $(ARGS)
 
 mutants: setup-smoke  ## Small changes of the platform's own code: which does the suite miss? Goes on where it stopped
-	.venv/bin/readiness self-test --mutants --drills $(ARGS)
+	.venv/bin/readiness self-test --mutants $(MUTANTS) $(ARGS)
 
 hostile: setup-dev  ## Hostile answers and runners: what was tried, and what survived
 	.venv/bin/python -m tests.hostile $(ARGS)
@@ -48,8 +50,8 @@ docs: setup-dev  ## Build the documentation into .stack/site, with its links che
 report: setup-smoke  ## Show the last readiness report
 	@cat reports/readiness.md
 
-bench: setup-dev  ## Measure boot, suite and collection as ratios in one run
-	.venv/bin/python tests/performance/bench.py
+bench: setup-dev  ## Measure all of benchmarks/ into its RESULTS.md; ARGS names some of them, or --quick
+	.venv/bin/python -m benchmarks $(ARGS)
 
 clean:  ## Remove what was generated; the ledger in .readiness/ stays
 	rm -rf .venv .stack .mypy_cache .ruff_cache .pytest_cache .hypothesis
