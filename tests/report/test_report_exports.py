@@ -6,10 +6,11 @@ import json
 import re
 from collections.abc import Iterator
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
-from pytest_readiness.report import FORMATS, exports, github, markdown
+from pytest_readiness.report import FORMATS, attestation, exports, github, html, markdown, terminal
 
 from tests.report import sample
 from tests.report.hostile import HOSTILE, hostile
@@ -85,6 +86,22 @@ def ctrf(model: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def junit(model: dict[str, Any]) -> bytes:
+    """What pytest writes of such a run: a case for each check."""
+    root = ElementTree.Element("testsuites")
+    suite = ElementTree.SubElement(root, "testsuite", name="pytest")
+    for check in model["checks"]:
+        file, _, name = check["nodeid"].partition("::")
+        ElementTree.SubElement(
+            suite, "testcase", classname=file.removesuffix(".py").replace("/", "."), name=name
+        )
+    return ElementTree.tostring(root)
+
+
+def said(element: ElementTree.Element) -> dict[str, str]:
+    return {each.attrib["name"]: each.attrib["value"] for each in element.findall("properties/property")}
+
+
 @pytest.mark.parametrize("make", MODELS)
 def test_all_formats_agree_with_the_model(make: Any) -> None:
     model = make()
@@ -123,9 +140,42 @@ def test_all_formats_agree_with_the_model(make: Any) -> None:
     assert all(check in text for check in checks[:3])
     assert all(f"{count} {name.replace('_', ' ')}" in text for name, count in counts.items() if count)
 
-    page = github.job_summary(model)
-    assert f"**Verdict: {markdown.escape(verdict)}**" in page
-    assert len(github.workflow_commands(model)) == len(causes)
+
+@pytest.mark.parametrize("make", MODELS)
+def test_all_pages_agree_with_the_model(make: Any) -> None:
+    model = make()
+    verdict, code = model["verdict"], model["exit_code"]
+    places = [cause["check"] or cause["goal"] for cause in model["blockers"]]
+    assert json.loads(exports.plain_json(model)) == model
+    for page in (markdown.render(model), github.job_summary(model)):
+        assert f"**Verdict: {markdown.escape(verdict)}**" in page
+        assert f"**Declaration: {model['declaration']}**" in page
+        assert f"| Exit code | {code} |" in page
+        assert re.findall(r"^\d+\. \*\*(.+?)(?: and \d+ more checks?)?\*\*", page, re.M) == [
+            markdown.escape(place) for place in places
+        ]
+    annotations = github.workflow_commands(model)
+    assert all(place in command for place, command in zip(places, annotations, strict=True))
+
+    shown = html.render(model)
+    assert f">{verdict}</strong>" in shown
+    assert f"Declaration: <b>{model['declaration']}</b>" in shown
+    assert re.findall(r'<li><p><a href="[^"]*"><code>(.*?)</code>', shown) == [
+        place for place in places if "/" in place
+    ]
+    first, second, *screen = terminal.lines(model)
+    assert first.split()[0] == verdict
+    assert second.startswith(f"declaration  {model['declaration']}")
+    assert [match[1] for line in screen if (match := re.match(r" \d+\. (?:[A-Z]\w+ )*(\S+)", line))] == places
+
+    root = ElementTree.fromstring(exports.annotated(junit(model), model))
+    assert {"readiness.verdict": verdict, "readiness.exit_code": str(code)}.items() <= said(root[0]).items()
+    found = [said(case) for case in root.iter("testcase")]
+    assert [case["readiness.outcome"] for case in found] == [check["outcome"] for check in model["checks"]]
+    assert [case["readiness.id"] for case in found] == [check["id"] for check in model["checks"]]
+
+    signed = attestation.statement(model, b"{}")["predicate"]
+    assert (signed["readiness"]["verdict"], signed["readiness"]["exit_code"]) == (verdict, code)
 
 
 def test_a_chat_text_names_the_first_three_causes_and_how_many_more() -> None:
