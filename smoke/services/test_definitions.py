@@ -157,7 +157,10 @@ def test_definitions_are_independent(
         if found.not_examined:
             break  # what is missing may be in a definition that could not be read
         terraform.lacks(examined, f"{definition} is incomplete: {what}", members)
-    evidence.figure(f"definition of {definition}", sorted({use.path for use in own if use.kind == FAMILY}))
+    files = [use.path for member in members for use in own if (use.owner, use.kind) == (member, FAMILY)]
+    below = f"{plan_facts['source']['terraform']}/"
+    names = [*dict.fromkeys(path.removeprefix(below) for path in files)]
+    evidence.figure(f"definition of {definition}", names)
     evidence.evaluated(f"nothing of {definition} is another's", len(own))
     examined.require()
 
