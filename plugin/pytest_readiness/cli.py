@@ -44,8 +44,8 @@ RUNS = {
 MERGE = "Judge what the shards of one run left, as gate judges a run"
 RUN_EXAMPLES = """\
 examples:
-  readiness {0} --env staging
-  readiness {0} --env staging -n 2 --drills
+  readiness {0} --env live
+  readiness {0} --env live -n 2 --drills
 
 """
 EXIT_CODES = """\
@@ -145,8 +145,8 @@ def _parser() -> argparse.ArgumentParser:
         description=f"{MERGE}: runs with --readiness-shard I/N, on machines of their own. A shard that left "
         "nothing makes it NO_VERDICT; shards of two runs, builds, plans or suites are refused.",
         usage="readiness merge SHARD ... [OPTION OF PYTEST ...]",
-        epilog="examples:\n  readiness merge reports/shards --env staging\n"
-        "  readiness merge shard-1 shard-2 shard-3 --env staging --attest env:KEY\n\n" + EXIT_CODES,
+        epilog="examples:\n  readiness merge reports/shards --env live\n"
+        "  readiness merge shard-1 shard-2 shard-3 --env live --attest env:KEY\n\n" + EXIT_CODES,
     )
     saved.add(commands)
     listing.add(commands)

@@ -91,17 +91,17 @@ def test_two_questions_are_asked(tmp_path: Path, platform: str) -> None:
     assert report(tmp_path / "shop")["title"] == 'Shop "9"'
 
 
-def test_a_url_elsewhere_is_the_live_environment_staging(tmp_path: Path, platform: str) -> None:
+def test_a_url_elsewhere_is_the_live_environment(tmp_path: Path, platform: str) -> None:
     code, out, _ = readiness(tmp_path, "init", "--name", "Shop", "--url", "https://shop.example/health")
     assert code == 0
-    assert "readiness run --env staging" in out
-    profile = tmp_path / "environments" / "staging.toml"
+    assert "readiness run --env live" in out
+    profile = tmp_path / "environments" / "live.toml"
     assert "live = true" in profile.read_text()
     profile.write_text(profile.read_text().replace("https://shop.example", platform))
-    assert readiness(tmp_path, "gate", "--env", "staging")[0] == 0
+    assert readiness(tmp_path, "gate", "--env", "live")[0] == 0
     assert report(tmp_path)["goals"][0]["status"] == "PASS"
     profile.write_text(profile.read_text().replace("/health", "/away"))
-    code, out, _ = readiness(tmp_path, "gate", "--env", "staging")
+    code, out, _ = readiness(tmp_path, "gate", "--env", "live")
     assert (code, report(tmp_path)["blockers"][0]["class"]) == (1, "PLATFORM_BUG"), out
 
 
@@ -110,7 +110,7 @@ def test_any_character_of_a_name_or_a_url_is_toml(tmp_path: Path) -> None:
     code, _, err = readiness(tmp_path, "init", "--name", title, "--url", url)
     assert code == 0, err
     assert tomllib.loads((tmp_path / "readiness.toml").read_text("utf-8"))["title"] == title
-    environment = tomllib.loads((tmp_path / "environments/staging.toml").read_text("utf-8"))
+    environment = tomllib.loads((tmp_path / "environments/live.toml").read_text("utf-8"))
     assert environment["platform"]["url"] == url
 
 
@@ -145,7 +145,7 @@ def test_nothing_is_overwritten(tmp_path: Path, existing: str) -> None:
         (("--url", ""), "argument --url: empty"),
         (("--name", "", "--stand-in"), "argument --name: empty"),
         (("--url", "https://shop.example", "--stand-in"), "not allowed with argument"),
-        (("--stand-in", "--env", "staging"), "--env: a stand-in is no staging"),
+        (("--stand-in", "--env", "live"), "--env: a stand-in is no live"),
         (("--stand-in", "--env", "../x"), "--env: '../x' is no name for an environment"),
         (("--stand-in", "--env", "schema"), "--env: 'schema' is no name"),
         ((), "no answer"),

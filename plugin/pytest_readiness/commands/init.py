@@ -21,7 +21,7 @@ from ..profile.schema import DIRECTORY, SCHEMA_NAME, BadValue, Field
 from . import say
 
 STARTER = Path(__file__).parent / "starter"
-EMBEDDED, LIVE = "local", "staging"
+EMBEDDED, LIVE = "local", "live"
 _LOOPBACK = re.compile(r"localhost|127\.\d+\.\d+\.\d+|::1")
 
 

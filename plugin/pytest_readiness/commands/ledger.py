@@ -24,9 +24,9 @@ def add(commands: Any) -> None:
         help="Look at the history of full runs",
         description="show: the runs and the streak. verify: the hash chain; exit 1 and the first bad entry "
         "when it is broken. export: the verified entries as JSON Lines, oldest first.",
-        epilog="examples:\n  readiness ledger show --env staging\n"
+        epilog="examples:\n  readiness ledger show --env live\n"
         "  readiness ledger verify --ledger s3://launches/shop\n"
-        "  readiness ledger export --env staging > staging.jsonl",
+        "  readiness ledger export --env live > live.jsonl",
     )
     actions = {"show": show, "verify": verify, "export": export}
     parser.add_argument("action", choices=[*actions], help="What to do")

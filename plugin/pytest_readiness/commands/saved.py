@@ -64,7 +64,7 @@ def add(commands: Any) -> None:
         help="Compare two runs: builds, checks, durations, figures",
         description="Compare run A with run B: a readiness.json, or a run id or number of the ledger. "
         "By default the last two full runs in the ledger.",
-        epilog="examples:\n  readiness diff\n  readiness diff 41 42 --env staging\n"
+        epilog="examples:\n  readiness diff\n  readiness diff 41 42 --env live\n"
         "  readiness diff green/readiness.json reports/readiness.json",
     )
     diff.add_argument("before", nargs="?", type=filled, metavar="A", help="Default: the last run but one")

@@ -33,7 +33,7 @@ def add(commands: Any) -> None:
         description="Answer 0 for a full run's verdict that this key signed, that is READY and young enough; "
         "else 1 with the reasons. A readiness.json beside the file must be the one that was signed.",
         epilog="examples:\n  readiness verify reports/readiness.intoto.json --key launch.pub.pem\n"
-        "  readiness verify verdict.json --env staging --key launch.pub.pem --max-age 2h --build shop=abc",
+        "  readiness verify verdict.json --env live --key launch.pub.pem --max-age 2h --build shop=abc",
     )
     parser.add_argument("file", type=filled, metavar="FILE", help="What a run with --attest wrote")
     parser.add_argument("--key", type=filled, required=True, metavar="PEM", help="The public key's file")
