@@ -39,9 +39,9 @@ SHELLS = ("bash", "zsh", "tcsh")
 #: What pytest does with the arguments behind the name; the answer is that of the report.
 RUNS = {
     "run": "Run the suite with these arguments of pytest and answer with its verdict",
-    "gate": "The same, and refuse a partial run: the form for CI",
+    "gate": "Run the suite as run does, and refuse to run only a part of it: the form for CI",
 }
-MERGE = "Judge what the shards of one run left, as gate judges a run"
+MERGE = "Judge a run that several machines shared, as gate judges one"
 RUN_EXAMPLES = """\
 examples:
   readiness {0} --env live
@@ -142,8 +142,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "merge",
         help=MERGE,
-        description=f"{MERGE}: runs with --readiness-shard I/N, on machines of their own. A shard that left "
-        "nothing makes it NO_VERDICT; shards of two runs, builds, plans or suites are refused.",
+        description=f"{MERGE}. SHARD is a file that a run with --readiness-shard I/N left, or a directory of "
+        "them. A missing shard makes it NO_VERDICT; shards of two runs, builds, plans or suites are refused.",
         usage="readiness merge SHARD ... [OPTION OF PYTEST ...]",
         epilog="examples:\n  readiness merge reports/shards --env live\n"
         "  readiness merge shard-1 shard-2 shard-3 --env live --attest env:KEY\n\n" + EXIT_CODES,
@@ -156,7 +156,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.choices["self-test"].set_defaults(run=_self_test)
     shells = commands.add_parser(
         "completion",
-        help="Print what completes this command in a shell",
+        help="Print a script with which a shell completes this command",
+        description="Print a script with which a shell completes this command.",
         epilog="examples:\n  readiness completion bash > /etc/bash_completion.d/readiness\n"
         "  readiness completion zsh > ~/.zfunc/_readiness",
     )

@@ -155,7 +155,7 @@ def is_active(config: pytest.Config) -> bool:
             three_lines(
                 "no launch plan, which --env, --gate, --drills and --attest need",
                 where=str(plan),
-                action="run pytest where the plan is, or name that directory with --rootdir",
+                action="run it where the plan is, name that with --rootdir, or begin one: readiness init",
             )
         )
     if config.getoption("readiness_gate") and is_inert(config):

@@ -140,7 +140,11 @@ def _read(path: Path) -> str:
     try:
         return read_file(path, LARGEST_RECORD)
     except OSError as problem:
-        raise ReadinessError(f"cannot be read: {problem.strerror}", where=str(path)) from None
+        raise ReadinessError(
+            f"cannot be read: {problem.strerror}",
+            where=str(path),
+            action="name a file that is there: what --attest wrote, its report, the public key",
+        ) from None
 
 
 def _age(text: str) -> timedelta:

@@ -126,7 +126,8 @@ def read_shards(paths: Iterable[Path]) -> tuple[list[tuple[str, dict[str, Any]]]
         try:
             found.append((str(path), opened(read_file(path, LARGEST_RECORD))))
         except (OSError, ValueError, RecursionError) as problem:
-            unread.append(f"{path.name} cannot be read: {problem}")
+            why = getattr(problem, "strerror", None) or problem
+            unread.append(f"{path.name} cannot be read: {why}")
     return found, unread
 
 

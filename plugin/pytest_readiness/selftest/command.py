@@ -41,6 +41,9 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "self-test",
         help="Inject every fault of the catalogue: does the suite notice?",
+        description="Start the platform that the plan names under [self_test], inject every fault of the "
+        "catalogue, one at a time, and run the suite. Answer 0 when the named check noticed each, "
+        "and nothing else turned red.",
         epilog="examples:\n  readiness self-test\n  readiness self-test --only 'G-4' --clean-runs 1\n"
         "  readiness self-test --mutants --sample 50 --seed abc1234",
     )
@@ -119,6 +122,7 @@ def run(options: argparse.Namespace, plan: Plan, root: Path, out: TextIO) -> int
             "the plan names no platform to inject faults into",
             where="[self_test] platform",
             allowed='the words of a command, such as ["python", "-m", "stack", "up", "--json"]',
+            action="add platform and catalogue to [self_test] of the plan",
         )
     work = Path(tempfile.mkdtemp(prefix="readiness-self-test-"))
     try:
