@@ -121,7 +121,7 @@ def _runs(runs: Sequence[Mapping[str, Any]]) -> Picture | None:
         table=table,
         rects=tuple(rects),
         labels=(Label(0, 12, f"{number(longest)} s"), Label(0, 18 + high + 14, "older"),
-                Label(_round(step * len(runs)), 18 + high + 14, "last", "end")),
+                Label(_round(max(step * len(runs), 60)), 18 + high + 14, "last", "end")),
     )  # fmt: skip
 
 
