@@ -1,6 +1,7 @@
 """Health reports a hanging database in time, although such a database does not even cancel a query."""
 
 import time
+from statistics import median
 
 from tests.stack.embedded import Platform, together
 from tests.stack.tools import poll, request
@@ -9,25 +10,30 @@ from tests.stack.tools import poll, request
 ASKED = 5
 
 
-def _reports(platform: Platform) -> list[tuple[int, str]]:
-    """Status code and status of Freeside, Finn and Dixie, each within the time that the contract allows."""
+def _reports(platform: Platform) -> tuple[list[tuple[int, str]], list[float]]:
+    """Status code and status of Freeside, Finn and Dixie, and the seconds that each answer took."""
 
-    def ask(url: str) -> tuple[int, str]:
+    def ask(url: str) -> tuple[tuple[int, str], float]:
         asked = time.monotonic()
-        status, body = request("GET", url, timeout=5)
-        assert time.monotonic() - asked < 2, url
-        return status, body["status"]
+        status, body = request("GET", url)
+        return (status, body["status"]), time.monotonic() - asked
 
     urls = (f"{platform.freeside}/health", f"{platform.finn}/health", f"{platform.dixie}/api/health")
-    return together([lambda url=url: ask(url) for url in urls])  # type: ignore[misc]
+    answers = together([lambda url=url: ask(url) for url in urls])  # type: ignore[misc]
+    return [report for report, _ in answers], [took for _, took in answers]
 
 
 def test_a_hanging_database_is_reported_in_time(platform: Platform) -> None:
-    well = _reports(platform)
+    well, _ = _reports(platform)
     platform.control("POST", "/services/pgbouncer/pause")
+    took = []
     for _ in range(ASKED):
-        assert _reports(platform) == [(503, "unhealthy"), (200, "unhealthy"), (200, "unhealthy")]
+        reports, seconds = _reports(platform)
+        assert reports == [(503, "unhealthy"), (200, "unhealthy"), (200, "unhealthy")]
+        took.append(seconds)
+    # One late answer may be the machine's; a pool without a free connection makes each of them late.
+    assert all(median(each) < 2 for each in zip(*took, strict=True)), took
     platform.control("POST", "/services/pgbouncer/resume")
-    poll(lambda: _reports(platform) == well, 15, "every service is well again")
+    poll(lambda: _reports(platform)[0] == well, 15, "every service is well again")
     for name in ("freeside", "finn", "dixie"):
         assert "never retrieved" not in (platform.stack.run_dir / "logs" / f"{name}.log").read_text()

@@ -22,7 +22,7 @@ def poll(condition: Callable[[], Any], within: float, what: str) -> Any:
     return value
 
 
-def request(method: str, url: str, body: Any = None, timeout: float = 20) -> tuple[int, Any]:
+def request(method: str, url: str, body: Any = None, timeout: float = 60) -> tuple[int, Any]:
     """Send a JSON request and return (status, parsed answer)."""
     answer = httpx.request(method, url, json=body, timeout=timeout)
     return answer.status_code, answer.json()
