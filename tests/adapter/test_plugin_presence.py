@@ -54,6 +54,14 @@ def test_options_of_the_suite_are_refused_for_other_tests(suite: Suite, args: tu
     assert "next: pytest smoke and the same options" in run.err
 
 
+def test_a_path_that_is_mistyped_is_named_as_one(suite: Suite) -> None:
+    suite.checks(PASSING)
+    run = suite.run("--gate", paths=("smok",))
+    assert run.code == 4, run.output()
+    assert "smok: no such file or directory" in run.err
+    assert "next: pytest smoke and the same options" in run.err
+
+
 def test_broken_plan_does_not_stop_other_tests(suite: Suite) -> None:
     suite.write("tests/test_other.py", "def test_other(): assert True")
     suite.write("readiness.toml", "title = [")

@@ -184,9 +184,10 @@ def is_active(config: pytest.Config) -> bool:
     paths = asked_paths(config)
     touches_suite = any(path.is_relative_to(suite) or suite.is_relative_to(path) for path in paths)
     if asked and not touches_suite and paths:
+        other = "--env, --gate, --drills and --attest are for the suite, and this run asks for other tests"
         raise pytest.UsageError(
             three_lines(
-                "--env, --gate, --drills and --attest are for the suite, and this run asks for other tests",
+                other if any(path.exists() for path in paths) else "no such file or directory",
                 where=", ".join(config.args),
                 allowed=f"paths in {suite_name(plan)}/",
                 action=f"pytest {suite_name(plan)} and the same options",
