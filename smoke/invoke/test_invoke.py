@@ -1,8 +1,12 @@
 """G-3, phase invoke: each prompt gets its own answer in time; bad requests are refused and cost nothing."""
 
+import json
 import re
+import unicodedata
+from collections.abc import Callable, Iterator
 from functools import partial
 
+import httpx
 import pytest
 from pytest_readiness import Evidence, SafetyViolation
 
@@ -15,10 +19,10 @@ from smoke.platform.answers import (
     require_status,
 )
 from smoke.platform.attacks import UNKNOWN_MODEL
-from smoke.platform.batch import at_once
+from smoke.platform.batch import Batch, Case, at_once
 from smoke.platform.freeside import INVOKE_PATH, Freeside, Tenants, nonce, prompt_for
 from smoke.platform.http import retry_after
-from smoke.platform.parameters import controlled
+from smoke.platform.parameters import Way, all_ways, controlled
 
 pytestmark = [
     pytest.mark.goal("G-3"),
@@ -32,6 +36,8 @@ FIVE = ("cheap", "cheap", "cheap", "fast-code", "reviewer")
 PARALLEL = 10
 #: The burst that may meet a rate limit; a platform that allows more is not pushed further.
 BURST = 12
+#: A prompt of so many characters, with what is asked at its end.
+LONG = 24_000
 
 
 @pytest.mark.p0
@@ -78,6 +84,47 @@ def require_own_answer(word: str, answer: Answer, words: list[str]) -> None:
     if foreign:
         raise SafetyViolation(f"an answer for {answer.tenant} carries another call's nonce {foreign[0]}")
     assert word in answer.content, f"an answer for {answer.tenant} does not answer its prompt"
+
+
+def prompts(way: Way) -> Iterator[tuple[str, str, bytes]]:
+    """Prompts that a service on the way to the model could change: a name, the word asked for, the body."""
+    words = {
+        "letters outside ASCII": "\N{LATIN SMALL LETTER Z WITH CARON}lut\N{LATIN SMALL LETTER Y WITH ACUTE}",
+        "letters of other scripts": "\N{GREEK SMALL LETTER LAMDA}\N{CYRILLIC SMALL LETTER ZHE}",
+        "a character of four bytes": "\N{ROCKET}",
+        "marks that JSON and HTML escape": '&<b>"\\',
+    }
+    for name, marks in words.items():
+        word = f"{nonce()}-{marks}-"
+        body = way.body(prompt_for(word))
+        yield name, word, way.encoded(body)
+        yield f"{name}, unescaped in UTF-8", word, json.dumps(body, ensure_ascii=False).encode()
+    word = nonce()
+    yield f"{LONG} characters before it", word, way.encoded(way.body(prompt_for(word, padding=LONG)))
+
+
+@pytest.mark.p1
+@pytest.mark.parametrize("route", all_ways())
+def test_prompts_arrive_complete(
+    route: str, ways: Callable[[str], Way], tenants: Tenants, batch: Batch
+) -> None:
+    """The model is asked what the caller sent, to the last character; any normal form will do."""
+    way, rule = ways(route), "the answer is to the prompt that was sent (1.2)"
+
+    def judging(word: str) -> Callable[[httpx.Response], None]:
+        def judge(answer: httpx.Response) -> None:
+            content = way.content(require_status(answer, 200))
+            found = unicodedata.normalize("NFKC", word) in unicodedata.normalize("NFKC", content)
+            assert found, f"{route}: the answer has no {word!r}, which its prompt asks for"
+
+        return judge
+
+    batch.run(
+        [
+            Case(f"{route}: {name}", rule, partial(way.post, body, tenants.main), judging(word))
+            for name, word, body in prompts(way)
+        ]
+    )
 
 
 @pytest.mark.p1

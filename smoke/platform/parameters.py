@@ -138,6 +138,12 @@ class Way:
         content = self.encoded(body) if isinstance(body, Mapping) else body
         return self._post(content, tenant, key or str(uuid.uuid4()), headers or {}, method, claims)
 
+    def content(self, answer: httpx.Response) -> str:
+        """What the model answered, all pieces joined."""
+        if self.streamed:
+            return run_of(answer)[0]
+        return fields_of(answer).text("response" if self.direct else "content")
+
 
 def freeside_way(freeside: Freeside, *, streamed: bool) -> Way:
     """Freeside's invoke, or its stream."""

@@ -3,9 +3,11 @@
 import asyncio
 import json
 import uuid
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
+from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from dataclasses import replace
+from typing import Any
 
 from stack.common.database import Database
 from stack.common.http import ApiError
@@ -232,14 +234,25 @@ class FaultyCalls(Faulty, Calls):
 
 
 class FaultyFinnClient(Faulty, FinnClient):
-    """Loses answers after they were made."""
+    """Loses answers after they were made, or asks something else."""
 
     async def invoke(self, ask: Ask, reservation_id: uuid.UUID) -> FinnAnswer:
         """The answer, or the refusal of one that is there."""
-        answer = await super().invoke(ask, reservation_id)
+        answer = await super().invoke(self._asked(ask), reservation_id)
         if self._faults.on("freeside-charges-failed-calls"):
             raise ApiError(502, "UPSTREAM_ERROR", "The inference service gave no usable answer")
         return answer
+
+    def stream(
+        self, ask: Ask, reservation_id: uuid.UUID
+    ) -> AbstractAsyncContextManager[AsyncIterator[dict[str, Any]]]:
+        """The events of an answer to what was asked, or to something else."""
+        return super().stream(self._asked(ask), reservation_id)
+
+    def _asked(self, ask: Ask) -> Ask:
+        if self._faults.on("freeside-drops-letters-outside-ascii"):
+            return replace(ask, prompt=ask.prompt.encode("ascii", "ignore").decode())
+        return ask
 
 
 def _neighbour(tenant_id: str) -> str:

@@ -23,6 +23,8 @@ from stack.faults.tokens import FaultyContext, FaultySpentTokens, FaultyTokenAut
 from stack.finn.app import Parts
 from stack.finn.invoke import Bill, Billing, ProviderClient, Reports
 
+#: What a window that is too small leaves of a prompt.
+CUT_CHARS = 16_384
 _streaming: ContextVar[bool] = ContextVar("streaming", default=False)
 
 
@@ -98,7 +100,7 @@ class FaultyBilling(Faulty, Billing):
 
 
 class FaultyProviderClient(Faulty, ProviderClient):
-    """Shares one scratch place between all calls: each gets the answer of the last one to write there."""
+    """Asks the model what another caller asked, or only the beginning of what a caller asked."""
 
     _prompt = ""
 
@@ -108,6 +110,8 @@ class FaultyProviderClient(Faulty, ProviderClient):
             self._prompt = prompt
             await asyncio.sleep(0.03)
             prompt = self._prompt
+        if self._faults.on("finn-cuts-long-prompts"):
+            prompt = prompt[:CUT_CHARS]
         return await super().complete(model, prompt)
 
 
