@@ -281,8 +281,9 @@ def _number_of(alarm: Resource) -> str:
 
 def _for_the_absent(alarm: Resource, configuration: Configuration) -> bool:
     """Whether what an alarm watches is left out, too."""
-    written = " ".join(
-        expr.text for body in (alarm.block, *alarm.block.blocks) for expr in body.attributes.values()
-    )
+    bodies = [alarm.block]
+    for body in bodies:  # grows: blocks in blocks, such as a metric in a `dynamic` query
+        bodies += body.blocks
+    written = " ".join(expr.text for body in bodies for expr in body.attributes.values())
     absent = [each for module in configuration.modules for each in module.absent]
     return any(f"{each.type}.{each.block.labels[1]}" in written for each in absent if each.type != ALARM)

@@ -128,8 +128,13 @@ class _Rules:
             for number, line in body:
                 signs = re.match(r"[@+-]*", line)
                 sign = signs.group() if signs else ""
-                ignored = self.ignored or "-" in sign or ".IGNORE" in self.rules
+                ignored = self.ignored or "-" in sign or self._ignores(name)
                 yield Line(self.path, number, self._plain(line[len(sign) :]), self._options(""), ignored)
+
+    def _ignores(self, name: str) -> bool:
+        """Whether `.IGNORE` stands in the file for this rule, or for all."""
+        names = self.rules.get(".IGNORE")
+        return names is not None and (not names[0] or name in names[0])
 
     def _options(self, text: str) -> tuple[str, ...]:
         if text.startswith("#!"):

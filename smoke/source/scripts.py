@@ -42,6 +42,7 @@ class Ways(Commands):
     def through(self, text: str, states: Iterable[State]) -> set[State]:
         """Return the states behind a script, one per way. TooMany when it has too many."""
         root = shell.parse(text)
+        self._note_codes(text)
         if broken := shell.broken(root):
             guess = f"shell: {short(broken)!r}"
             self._not_read(broken, guess)

@@ -202,15 +202,43 @@ CODE_IS_ZERO = re.compile(
 #: What finds the containers that failed, in jq and in a query of the AWS CLI.
 _FAILED_ONLY = re.compile(r"(?:\bselect\(|\[\?)[^\])]*exit_?code\s*!=", re.IGNORECASE)
 FIRST_OF_PIPE = "PIPESTATUS[0]"
+_STATUS = re.compile(r"\$\?|\$\{\?\}|\$\{PIPESTATUS\[0\]\}")
+#: What a script compares with a number, or has a case for.
+_COMPARED = re.compile(
+    r"(?:-eq|-ne|-g[te]|-l[te]|[=!]=?|[<>]=?)[ \t]*[\"']?(\d{1,3})\b"
+    r"|^[ \t(]*(?:\d+[ \t]*\|[ \t]*)*(\d{1,3})[ \t]*[|)]",
+    re.MULTILINE,
+)
+#: Exit codes from here on are of a time limit, a missing program, a signal.
+_NEVER_SUCCESS = 124
+_MOST_CODES = 8
 #: What turns a code that is missing into 0.
 _ZERO_FOR_NONE = re.compile(r"//\s*[\"']?0\b|\|\|\s*(?:echo\s+)?[`\"'\\]*0\b|:-0\b")
 
 
 @dataclass(slots=True)
 class Words(ABC):
-    """Expands words and evaluates tests. `functions` are those of the script."""
+    """Expands words and evaluates tests.
+
+    `functions` are those of the script, `codes` the numbers above 1 that it compares something with.
+    """
 
     functions: dict[str, Node] = field(default_factory=dict, kw_only=True)
+    codes: set[int] = field(default_factory=set, kw_only=True)
+
+    def _note_codes(self, text: str) -> None:
+        """Remember the exit codes that a script may treat in a way of their own."""
+        found = {int(one or other) for one, other in _COMPARED.findall(text)}
+        self.codes |= {code for code in sorted(found)[:_MOST_CODES] if 1 < code < 256}
+
+    def _failed_with(self, state: State) -> list[tuple[State, str, bool]]:
+        """The exit codes with which a migration may have failed: 1, and those that the script looks for."""
+        found = [(state, "1", True)]
+        for code in sorted(self.codes):
+            way = state.guessed(f"whether exit code {code} stands for a failure")
+            passes = replace(state, how=state.how or f"exit code {code} passes")
+            found.append((passes if code >= _NEVER_SUCCESS else way, str(code), True))
+        return found
 
     @abstractmethod
     def _sequence(self, children: Sequence[Node], states: set[State], *, cond: bool) -> set[State]:
@@ -220,10 +248,7 @@ class Words(ABC):
         """Expand a word: the states behind it, each with the text and whether that is its value."""
         kind, text = node.type, shell.text_of(node)
         if kind in ("simple_expansion", "expansion"):
-            value = self._parameter(text, state)
-            if value is None or value.startswith(SYMBOL):
-                return [(state, text if value is None else value[1:], False)]
-            return [(state, f"{text}{UNSURE}" if value == UNSURE else value, value != UNSURE)]
+            return self._expanded(text, state)
         if kind == "variable_name":  # in (( ))
             value = state.value(text)
             return [
@@ -251,6 +276,14 @@ class Words(ABC):
         if kind in ("process_substitution", "subscript", "ansi_c_string"):
             return [(state, text, False)]
         return [(state, shell.unquoted(node), True)]
+
+    def _expanded(self, text: str, state: State) -> list[tuple[State, str, bool]]:
+        value = self._parameter(text, state)
+        if value == "1" and state.failed and _STATUS.fullmatch(text):
+            return self._failed_with(state)
+        if value is None or value.startswith(SYMBOL):
+            return [(state, text if value is None else value[1:], False)]
+        return [(state, f"{text}{UNSURE}" if value == UNSURE else value, value != UNSURE)]
 
     def _parameter(self, text: str, state: State) -> str | None:
         if text in ("$?", "${?}"):

@@ -12,6 +12,7 @@ from . import recipes, shell
 from .checkout import Checkout, Finding, Malformed
 from .commands import OTHER_LANGUAGES, Script, found_in
 from .conditions import Condition
+from .nodes import NONE, Entries, entries_of, plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +105,10 @@ def read(text: str, path: str) -> Workflow:
         raise Malformed(f"{path}:{line}: not valid YAML: {error.problem}") from error
     except yaml.YAMLError as error:  # a character that YAML has not
         raise Malformed(f"{path}: not valid YAML: {error}") from error
-    top = _entries(root)
+    top = entries_of(root)
     jobs = {
         name: _job(name, line, node, _defaults(top))
-        for name, (line, node) in _entries(top.get("jobs", _NONE)[1]).items()
+        for name, (line, node) in entries_of(top.get("jobs", NONE)[1]).items()
     }
     if not jobs:
         raise Rejected(f"{path}: there are no jobs")
@@ -117,11 +118,11 @@ def read(text: str, path: str) -> Workflow:
                 raise Rejected(f"{path}:{job.line}: {job.name} needs {needed}, which is not a job")
     if any(job.name in _needed(jobs, job.name) for job in jobs.values()):
         raise Rejected(f"{path}: the jobs need each other in a circle")
-    triggers = _plain(top.get("on", _NONE)[1])
+    triggers = plain(top.get("on", NONE)[1])
     names = triggers if isinstance(triggers, (list, dict)) else [triggers]
-    name = str(_plain(top.get("name", _NONE)[1]) or path)
-    awaited = _plain(
-        _entries(_entries(top.get("on", _NONE)[1]).get("workflow_run", _NONE)[1]).get("workflows", _NONE)[1]
+    name = str(plain(top.get("name", NONE)[1]) or path)
+    awaited = plain(
+        entries_of(entries_of(top.get("on", NONE)[1]).get("workflow_run", NONE)[1]).get("workflows", NONE)[1]
     )
     follows = tuple(awaited) if isinstance(awaited, list) else ()
     return Workflow(path, name, jobs, _inputs(top), tuple(map(str, names)), follows, _texts(top, "env"))
@@ -130,41 +131,41 @@ def read(text: str, path: str) -> Workflow:
 def action_steps(text: str, path: str) -> tuple[Step, ...] | None:
     """Read the steps of a composite action; None for another kind of action. Malformed names `path`."""
     try:
-        top = _entries(yaml.compose(text, Loader=yaml.SafeLoader))
+        top = entries_of(yaml.compose(text, Loader=yaml.SafeLoader))
     except yaml.YAMLError as error:
         raise Malformed(f"{path}: not valid YAML: {error}") from error
-    runs = _entries(top.get("runs", _NONE)[1])
-    composite = _plain(runs.get("using", _NONE)[1]) == "composite"
-    return tuple(_steps(runs.get("steps", _NONE)[1])) if composite else None
+    runs = entries_of(top.get("runs", NONE)[1])
+    composite = plain(runs.get("using", NONE)[1]) == "composite"
+    return tuple(_steps(runs.get("steps", NONE)[1])) if composite else None
 
 
 def _job(name: str, line: int, node: yaml.Node | None, defaults: dict[str, str]) -> Job:
-    entries = _entries(node)
+    entries = entries_of(node)
     defaults = defaults | _defaults(entries)
-    needs = _plain(entries.get("needs", _NONE)[1])
+    needs = plain(entries.get("needs", NONE)[1])
     return Job(
         name=name,
         line=line,
         needs=tuple(needs) if isinstance(needs, list) else (needs,) if needs else (),
         condition=_condition(entries),
-        continue_on_error=_plain(entries.get("continue-on-error", _NONE)[1]),
-        uses=str(_plain(entries.get("uses", _NONE)[1]) or ""),
-        steps=tuple(_steps(entries.get("steps", _NONE)[1], defaults.get("working-directory", ""))),
-        matrix=_plain(_entries(entries.get("strategy", _NONE)[1]).get("matrix", _NONE)[1]),
+        continue_on_error=plain(entries.get("continue-on-error", NONE)[1]),
+        uses=str(plain(entries.get("uses", NONE)[1]) or ""),
+        steps=tuple(_steps(entries.get("steps", NONE)[1], defaults.get("working-directory", ""))),
+        matrix=plain(entries_of(entries.get("strategy", NONE)[1]).get("matrix", NONE)[1]),
         env=_texts(entries, "env"),
         given=_texts(entries, "with"),
         secrets=_texts(entries, "secrets"),
         shell=defaults.get("shell", ""),
-        runs_on=str(_plain(entries.get("runs-on", _NONE)[1]) or ""),
+        runs_on=str(plain(entries.get("runs-on", NONE)[1]) or ""),
         outputs=_texts(entries, "outputs"),
     )
 
 
 def _steps(node: yaml.Node | None, directory: str = "") -> Iterator[Step]:
     for item in node.value if isinstance(node, yaml.SequenceNode) else ():
-        entries = _entries(item)
-        found = {key: str(_plain(value) or "") for key, (_, value) in entries.items()}
-        script = entries.get("run", _NONE)[1]
+        entries = entries_of(item)
+        found = {key: str(plain(value) or "") for key, (_, value) in entries.items()}
+        script = entries.get("run", NONE)[1]
         block = isinstance(script, yaml.ScalarNode) and script.style in ("|", ">")
         yield Step(
             line=item.start_mark.line + 1,
@@ -179,58 +180,36 @@ def _steps(node: yaml.Node | None, directory: str = "") -> Iterator[Step]:
             uses=found.get("uses", ""),
             shell=found.get("shell", ""),
             directory=posixpath.normpath(found.get("working-directory") or directory or "."),
-            continue_on_error=_plain(entries.get("continue-on-error", _NONE)[1]),
+            continue_on_error=plain(entries.get("continue-on-error", NONE)[1]),
             env=_texts(entries, "env"),
             given=_texts(entries, "with"),
         )
 
 
-def _texts(entries: dict[str, tuple[int, yaml.Node | None]], key: str) -> dict[str, str]:
+def _texts(entries: Entries, key: str) -> dict[str, str]:
     """A mapping of texts; {"*": text} for one text in its place, such as `secrets: inherit`."""
-    found = _plain(entries.get(key, _NONE)[1])
+    found = plain(entries.get(key, NONE)[1])
     if isinstance(found, dict):
         return {name: "" if value is None else str(value) for name, value in found.items()}
     return {"*": str(found)} if found else {}
 
 
-def _defaults(entries: dict[str, tuple[int, yaml.Node | None]]) -> dict[str, str]:
+def _defaults(entries: Entries) -> dict[str, str]:
     """What `defaults.run` says: the shell, the directory."""
-    return _texts(_entries(entries.get("defaults", _NONE)[1]), "run")
+    return _texts(entries_of(entries.get("defaults", NONE)[1]), "run")
 
 
-def _condition(entries: dict[str, tuple[int, yaml.Node | None]]) -> Condition:
-    value = _plain(entries.get("if", _NONE)[1])
+def _condition(entries: Entries) -> Condition:
+    value = plain(entries.get("if", NONE)[1])
     written = "" if value is None else str(value)
     return Condition.of(written.lower() if isinstance(value, bool) else written)
 
 
-def _inputs(top: dict[str, tuple[int, yaml.Node | None]]) -> dict[str, Any]:
+def _inputs(top: Entries) -> dict[str, Any]:
     """Read `on.workflow_dispatch.inputs`. (`on` is a key like any other here: values are not yet typed.)"""
-    dispatch = _entries(_entries(top.get("on", _NONE)[1]).get("workflow_dispatch", _NONE)[1])
-    inputs = _entries(dispatch.get("inputs", _NONE)[1])
-    return {name: _plain(_entries(node).get("default", _NONE)[1]) for name, (_, node) in inputs.items()}
-
-
-_NONE: tuple[int, yaml.Node | None] = (0, None)
-
-
-def _entries(node: yaml.Node | None) -> dict[str, tuple[int, yaml.Node | None]]:
-    """The entries of a mapping by key as written, with the line of each; empty for anything else."""
-    if not isinstance(node, yaml.MappingNode):
-        return {}
-    return {str(key.value): (key.start_mark.line + 1, value) for key, value in node.value}
-
-
-def _plain(node: yaml.Node | None) -> Any:
-    if node is None:
-        return None
-    if isinstance(node, yaml.SequenceNode):
-        return [_plain(item) for item in node.value]
-    if isinstance(node, yaml.MappingNode):
-        return {str(key.value): _plain(value) for key, value in node.value}
-    if node.tag == "tag:yaml.org,2002:bool":
-        return str(node.value).lower() in {"true", "yes", "on"}
-    return None if node.tag == "tag:yaml.org,2002:null" else node.value
+    dispatch = entries_of(entries_of(top.get("on", NONE)[1]).get("workflow_dispatch", NONE)[1])
+    inputs = entries_of(dispatch.get("inputs", NONE)[1])
+    return {name: plain(entries_of(node).get("default", NONE)[1]) for name, (_, node) in inputs.items()}
 
 
 def _needed(jobs: dict[str, Job], name: str) -> set[str]:

@@ -479,3 +479,23 @@ def test_the_platforms_own_metrics_are_watched(read: Read, changed: dict[str, st
     alarms = [own(metric, **(changed if metric.startswith("Jwt") else {})) for metric in APPLICATION]
     examined = application(read(TOPIC, SUBSCRIPTION, *alarms), "p/AppMetrics", WITHIN)
     assert [what in each.what for each in examined.findings] == [True] * bool(what)
+
+
+def test_an_alarm_on_what_is_left_out_need_not_exist(read: Read) -> None:
+    """What it watches may stand in a block of a `dynamic` query."""
+    found = notified(read("""
+        variable "firewall" { default = false }
+        resource "aws_networkfirewall_firewall" "b" { count = var.firewall ? 1 : 0 }
+        resource "aws_cloudwatch_metric_alarm" "deny" {
+          count = var.firewall ? 1 : 0
+          dynamic "metric_query" {
+            for_each = ["a", "b"]
+            content {
+              id = metric_query.value
+              metric { dimensions = { FirewallName = aws_networkfirewall_firewall.b[0].name } }
+            }
+          }
+          alarm_actions = []
+        }
+    """))  # fmt: skip
+    assert not found.findings

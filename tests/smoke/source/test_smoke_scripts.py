@@ -414,3 +414,30 @@ WRITTEN = {
 @pytest.mark.parametrize(("text", "found"), [(text, found) for found in WRITTEN for text in WRITTEN[found]])
 def test_what_people_write_is_judged(text: str, found: str) -> None:
     assert judged(text)[0] == found
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("timeout 60 npm run migrate || [ $? -eq 124 ]", "lost"),
+        ("timeout 60 npm run migrate || test $? -eq 124", "lost"),
+        ("timeout 60 npm run migrate || { rc=$?; [ $rc -eq 124 ] || exit $rc; }", "lost"),
+        ("npm run migrate || rc=$?\nif [ ${rc:-0} -ne 0 ]; then exit 1; fi", "sound"),
+        ("set +e\nnpm run migrate\nrc=$?\nif [ $rc -ne 0 ] && [ $rc -ne 124 ]; then exit $rc; fi", "lost"),
+        ("npm run migrate || [ $? -eq 0 ]", "sound"),
+        ("npm run migrate || { rc=$?; [ $rc -eq 124 ] && echo late; exit $rc; }", "sound"),
+        ("npm run migrate || [ $? -eq 3 ]", "open"),
+        (
+            "set +e\nnpm run migrate | tee log\nrc=${PIPESTATUS[0]}\nif [ $rc -ne 2 ]; then exit $rc; fi",
+            "open",
+        ),
+    ],
+)
+def test_an_exit_code_of_its_own_is_followed(text: str, verdict: str) -> None:
+    assert judged(text)[0] == verdict
+
+
+def test_ignore_names_the_rules_whose_failure_make_ignores() -> None:
+    rules = "migrate:\n\tnpm run migrate\nother:\n\ttrue\n"
+    for names, verdict in (("", "lost"), (" migrate", "lost"), (" other", "sound")):
+        assert judged("make migrate", files={"Makefile": f".IGNORE:{names}\n{rules}"})[0] == verdict
