@@ -4,7 +4,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator, Collection
-from contextlib import AbstractAsyncContextManager
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
@@ -243,11 +243,13 @@ class FaultyFinnClient(Faulty, FinnClient):
             raise ApiError(502, "UPSTREAM_ERROR", "The inference service gave no usable answer")
         return answer
 
-    def stream(
+    @asynccontextmanager
+    async def stream(
         self, ask: Ask, reservation_id: uuid.UUID
-    ) -> AbstractAsyncContextManager[AsyncIterator[dict[str, Any]]]:
+    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
         """The events of an answer to what was asked, or to something else."""
-        return super().stream(self._asked(ask), reservation_id)
+        async with super().stream(self._asked(ask), reservation_id) as lines:
+            yield lines
 
     def _asked(self, ask: Ask) -> Ask:
         if self._faults.on("freeside-drops-letters-outside-ascii"):
