@@ -48,8 +48,9 @@ def access(service: str) -> Access:
 
 
 def words(answer: httpx.Response) -> list[str]:
-    """The words of an answer's body, without its times."""
-    return WORD.findall(TIME.sub("...", body_text(answer)))
+    """The words of an answer's body and challenge, without its times."""
+    challenge = answer.headers.get("www-authenticate", "")
+    return WORD.findall(TIME.sub("...", f"{body_text(answer)} {challenge}"))
 
 
 @pytest.mark.parametrize("service", each("freeside", "dixie", marks=lambda name: [controlled(name)]))

@@ -296,9 +296,12 @@ def _hashes(genuine: Genuine) -> Iterator[Header]:
         "another body": b"{}",
     }
     digest, longer = hashlib.sha256(genuine.body), hashlib.sha512(genuine.body).hexdigest()
+    hexadecimal = digest.hexdigest()
     values = {f"of {name}": f"sha256:{hashlib.sha256(body).hexdigest()}" for name, body in bodies.items()} | {
-        "without its prefix": digest.hexdigest(), "in base64": f"sha256:{encoded(digest.digest())}",
-        "cut": f"sha256:{digest.hexdigest()[:32]}", "by SHA-512": f"sha512:{longer}",
+        "with another first digit": f"sha256:{_digit(hexadecimal[0])}{hexadecimal[1:]}",
+        "with another last digit": f"sha256:{hexadecimal[:-1]}{_digit(hexadecimal[-1])}",
+        "without its prefix": hexadecimal, "in base64": f"sha256:{encoded(digest.digest())}",
+        "cut": f"sha256:{hexadecimal[:32]}", "by SHA-512": f"sha512:{longer}",
         "by SHA-512 under its name": f"sha256:{longer}",
     }  # fmt: skip
     for name, value in values.items():
@@ -334,6 +337,10 @@ FAMILIES: dict[str, Family] = {
 }  # fmt: skip
 #: The families that try the neighbours of every value.
 NEIGHBOURS = ("header values", "claims")
+
+
+def _digit(digit: str) -> str:
+    return "1" if digit == "0" else "0"
 
 
 def _standard(text: str) -> str:

@@ -317,6 +317,8 @@ def explained(faults: Faults, service: str, case: str, error: ApiError) -> ApiEr
     """The refusal, with the rule that refused the token while that fault is on."""
     if faults.on(f"{service}-errors-explain"):
         error.message = f"token refused: {case}; expected ES256, a known kid and the right audience"
+    if faults.on(f"{service}-challenges-explain"):
+        error.headers["www-authenticate"] = f'Bearer error="invalid_token", error_description="{case}"'
     return error
 
 
