@@ -1,0 +1,89 @@
+"""A job that deploys is found by what it runs, wherever that is written."""
+
+from typing import Any
+
+import pytest
+
+from smoke.source.checkout import Examined
+from smoke.source.pipeline import deploy_jobs
+from tests.smoke.source.workflow_files import (
+    PLAN,
+    gate,
+    repository,
+    workflow,
+)
+
+
+def test_a_job_without_the_name_that_updates_a_service_is_a_deploy_job() -> None:
+    data = workflow(hotfix={"steps": [{"run": "aws  ecs update-service --force-new-deployment"}]})
+    assert [job.name for _, job in deploy_jobs(repository(data), PLAN)] == ["deploy", "hotfix"]
+
+
+@pytest.mark.parametrize(
+    ("run", "path", "text"),
+    [
+        ("make ship", "Makefile", "all:\n\ttrue\nship:\n\taws ecs update-service --service api\n"),
+        ("npm run ship", "package.json", '{"scripts": {"ship": "aws ecs update-service"}}'),
+        ("python scripts/ship.py", "scripts/ship.py", 'run(["aws", "ecs",\n "update-service"])\nboto3\n'),
+        ("python3 scripts/ship.py", "scripts/ship.py", 'boto3.client("ecs").update_service(service="api")\n'),
+        ("node scripts/ship.mjs", "scripts/ship.mjs", "execSync('aws ecs update-service --service api')\n"),
+    ],
+)
+def test_a_deployment_is_found_wherever_it_is_written(run: str, path: str, text: str) -> None:
+    (leak,) = gate(workflow(hot={"steps": [{"run": run}]}), **{path: text}).bypass.findings
+    assert "hot deploys and does not need migrate" in leak.what
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        "aws ecs update-service --force-new-deployment",
+        "aws --region us-east-1 --output text ecs \\\n  update-service --service x",
+        "sudo helm --namespace x upgrade api chart",
+        "terraform -chdir=infra apply -auto-approve",
+        "if true; then timeout 600 aws ecs update-service; fi",
+        "bash -c 'set -e; aws ecs update-service'",
+        "docker run --rm hashicorp/terraform apply",
+        "scripts/ship.sh api",
+        "cd x && $AWS ecs x; /usr/local/bin/aws ecs update-service",
+    ],
+)
+def test_a_deploy_command_is_found_in_any_workflow_and_script(run: str) -> None:
+    hotfix = {"on": "push", "jobs": {"now": {"steps": [{"run": run}]}}}
+    ship = "#!/bin/sh\nexec scripts/really.sh\n"
+    others: dict[str, Any] = {
+        "hotfix": hotfix,
+        "scripts/ship.sh": ship,
+        "scripts/really.sh": "aws ecs update-service\n",
+    }
+    (leak,) = gate(workflow(), **others).bypass.findings
+    assert (leak.path, leak.line) == (".github/workflows/hotfix.yml", 3)
+    assert "now deploys and does not need migrate" in leak.what
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        "echo aws ecs update-service",
+        "terraform plan -out apply",
+        "git commit -m 'helm upgrade api'",
+        "aws ecs wait services-stable",
+        "# aws ecs update-service",
+        "grep -r 'aws ecs update-service' scripts",
+    ],
+)
+def test_what_only_mentions_a_deployment_does_not_deploy(run: str) -> None:
+    other = {"on": "push", "jobs": {"lint": {"steps": [{"run": run}]}}}
+    assert gate(workflow(), other=other).bypass == Examined()
+
+
+def test_composite_actions_and_called_workflows_are_followed() -> None:
+    action: dict[str, Any] = {
+        "runs": {"using": "composite", "steps": [{"shell": "bash", "run": "aws ecs update-service"}]}
+    }
+    inner = {"on": {"workflow_call": None}, "jobs": {"ship": {"steps": [{"uses": "./.github/actions/ship"}]}}}
+    others: dict[str, Any] = {".github/actions/ship/action.yml": action, "inner": inner}
+    calls = {"uses": "./.github/workflows/inner.yml"}
+    assert gate(workflow(release={**calls, "needs": "migrate"}), **others).bypass == Examined()
+    (leak,) = gate(workflow(release=calls), **others).bypass.findings
+    assert "release deploys and does not need migrate" in leak.what

@@ -1,0 +1,59 @@
+"""Workflows for the tests: a job that builds, one that migrates, one that deploys, and what differs."""
+
+from typing import Any
+
+import yaml
+
+from smoke.source.pipeline import MigrationGate, Pipeline, examine
+from smoke.source.workflows import Repository
+
+W = ".github/workflows/w.yml"
+PLAN = Pipeline(
+    W,
+    "migrate",
+    ["deploy*"],
+    ["aws ecs update-service", "helm upgrade", "terraform apply"],
+    ["*/amazon-ecs-deploy-*"],
+)
+
+MIGRATE = {"run": "scripts/migrate.sh"}
+SCRIPT = """\
+set -euo pipefail
+aws ecs run-task
+code=$(aws ecs describe-tasks --query exitCode)
+if [ $code != 0 ]; then exit 1; fi
+"""
+
+
+def workflow(inputs: dict[str, Any] | None = None, **jobs: dict[str, Any]) -> dict[str, Any]:
+    base: dict[str, Any] = {
+        "build": {"steps": [{"run": "make"}]},
+        "migrate": {"needs": "build", "steps": [MIGRATE]},
+        "deploy": {"needs": ["build", "migrate"], "steps": [{"run": "aws ecs update-service"}]},
+    }
+    return {"on": {"push": None, "workflow_dispatch": {"inputs": inputs or {}}}, "jobs": base | jobs}
+
+
+def repository(data: dict[str, Any], script: str | None = SCRIPT, **others: Any) -> Repository:
+    """A repository with a workflow, the script that migrates, and more: workflows by name, texts by path."""
+    files = {W: yaml.safe_dump(data, sort_keys=False), "scripts/migrate.sh": script}
+    for name, other in others.items():
+        path = name if {*"/."} & {*name} or name.endswith("file") else f".github/workflows/{name}.yml"
+        files[path] = other if isinstance(other, str) else yaml.safe_dump(other, sort_keys=False)
+    return Repository.read(list(files), files.get)
+
+
+def gate(data: dict[str, Any], script: str | None = SCRIPT, **others: Any) -> MigrationGate:
+    return examine(repository(data, script, **others), PLAN)
+
+
+def deploy(**entries: Any) -> dict[str, Any]:
+    return {
+        "needs": ["build", "migrate"],
+        "steps": [{"run": "x"}],
+        **{key.replace("_", ""): value for key, value in entries.items()},
+    }
+
+
+def migrate(**entries: Any) -> dict[str, Any]:
+    return {"needs": "build", "steps": [MIGRATE], **{key.strip("_"): value for key, value in entries.items()}}
