@@ -58,14 +58,18 @@ class Database:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
-        try:
-            async with self._pool.connection() as connection:
+        async with self._pool.connection() as connection:
+            try:
                 yield connection
-        except psycopg.InternalError as error:
-            if error.sqlstate is not None:
+            except psycopg.InternalError as error:
+                if error.sqlstate is not None:
+                    raise
+                # The driver's own: a server that went down answered, and PgBouncer answered for it once more.
+                await connection.close()
+                raise psycopg.OperationalError(str(error)) from error
+            except UNREACHABLE:
+                await connection.close()  # a late answer to this statement would be read as one to the next
                 raise
-            # The driver's own: a server that went down answered, and PgBouncer answered for it once more.
-            raise psycopg.OperationalError(str(error)) from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:

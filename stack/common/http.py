@@ -13,13 +13,15 @@ from urllib.parse import quote
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stack.common.database import UNREACHABLE
 
+#: Logged, and sent to no one: the caller hung up before its request had come.
+CLIENT_GONE = 499
 _ACCEPTABLE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _log = logging.getLogger("stack.access")
 
@@ -243,6 +245,9 @@ def application(
     async def without_database(_: Request, __: Exception) -> Response:
         return render(unavailable())
 
+    async def gone(_: Request, __: Exception) -> Response:
+        return Response(status_code=CLIENT_GONE)
+
     async def unforeseen(_: Request, __: Exception) -> Response:
         return render(ApiError(500, "INTERNAL_ERROR", "Something went wrong on our side"))
 
@@ -251,7 +256,7 @@ def application(
         async with running():
             yield
 
-    handlers = {ApiError: declared, HTTPException: unrouted, Exception: unforeseen}
+    handlers = {ApiError: declared, HTTPException: unrouted, ClientDisconnect: gone, Exception: unforeseen}
     handlers.update(dict.fromkeys(UNREACHABLE, without_database))
     app = Starlette(routes=list(routes), exception_handlers=handlers, lifespan=lifespan)
     # A trailing slash makes another path, and another path is a 404.

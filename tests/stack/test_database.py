@@ -16,10 +16,16 @@ def error(sqlstate: str) -> bytes:
     return b"E" + (len(fields) + 4).to_bytes(4) + fields
 
 
-async def asked(answer: bytes, question: Callable[[Database], Awaitable[object]]) -> None:
-    """Put a question to a server that answers every statement but an empty one with these bytes."""
+async def asked(answer: bytes, question: Callable[[Database], Awaitable[object]]) -> int:
+    """Put a question to a server that answers every statement but an empty one with these bytes.
+
+    Returns how many connections it took.
+    """
+    connections = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
         await reader.readexactly(int.from_bytes(await reader.readexactly(4)) - 4)
         writer.write(b"R\0\0\0\x08\0\0\0\0" + READY)
         while await reader.read(1) == b"Q":
@@ -36,6 +42,7 @@ async def asked(answer: bytes, question: Callable[[Database], Awaitable[object]]
     finally:
         await database.close()
         server.close()
+    return connections
 
 
 async def transaction(database: Database) -> None:
@@ -58,3 +65,15 @@ def test_two_errors_for_one_statement_are_an_unreachable_database(
 def test_an_error_of_the_server_itself_stays_what_it_is() -> None:
     with pytest.raises(psycopg.errors.InFailedSqlTransaction):
         asyncio.run(asked(error("25P02"), transaction))
+
+
+async def twice(database: Database) -> None:
+    for _ in range(2):
+        with pytest.raises(UNREACHABLE):
+            await database.one("SELECT 1")
+
+
+@pytest.mark.parametrize("answer", [error("08P01"), error("57P01") + error("08P01")], ids=["one", "two"])
+def test_a_connection_whose_server_went_down_is_not_used_again(answer: bytes) -> None:
+    """A late answer to the failed statement would be read as the answer to the next one."""
+    assert asyncio.run(asked(answer, twice)) >= 2

@@ -1,12 +1,14 @@
 """Statuses, codes and headers of the routes, as the contract has them."""
 
 import json
+import socket
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.stack.embedded import MAIN, OTHER, Platform, nonce
+from tests.stack.tools import poll
 
 GOOD = {"prompt": "hello", "model": "cheap"}
 
@@ -47,6 +49,22 @@ def test_bad_bodies(platform: Platform, content: bytes, status: int) -> None:
     assert answer.status_code == status, answer.text
     assert set(answer.json()) == {"error", "message"}
     assert platform.budget() == before
+
+
+@pytest.mark.parametrize("path", ["/api/agents/invoke", "/api/agents/stream"])
+def test_a_caller_who_hangs_up_amid_the_request_is_no_failure(platform: Platform, path: str) -> None:
+    token, request_id = platform.user()["authorization"], f"hangs-up-{nonce()}"
+    head = [f"POST {path} HTTP/1.1", "host: x", f"authorization: {token}", f"x-request-id: {request_id}"]
+    url = httpx.URL(platform.freeside)
+    with socket.create_connection((url.host, url.port)) as caller:
+        caller.sendall("\r\n".join([*head, "content-length: 9", "", "{"]).encode())
+    log = platform.stack.run_dir / "logs" / "freeside.log"
+
+    def lines() -> list[str]:
+        return [line for line in log.read_text().splitlines() if request_id in line]
+
+    poll(lines, 10, "the request in the log")
+    assert [line for line in lines() if f"POST {path} 499" not in line] == []
 
 
 @pytest.mark.parametrize("key", ["", "k" * 129, "tab\there", "caf\u00e9"])
