@@ -11,7 +11,10 @@ from dataclasses import dataclass, field, replace
 from tree_sitter import Node
 
 from . import recipes, shell
+from .makefiles import IGNORES
+from .recipe_lines import Line
 from .state import (
+    CODE_IS_ZERO,
     DEEPEST,
     EXIT_CODE,
     UNSURE,
@@ -78,17 +81,15 @@ _COMPOSE_UP = re.compile(
     r"(?:docker[\s-]|podman[\s-])compose\s(?:.*\s)?up\b(?!.*--(?:exit-code-from|abort-on-container))"
 )
 _PSQL_GOES_ON = re.compile(r"psql\s(?!.*\bON_ERROR_STOP\b).*(?:-f\b|--file\b|<)")
-#: Options with which make goes on, and ends in success, whatever fails.
-_IGNORES = re.compile(r"-[bBdeiknrRsStvw]*i[bBdeiknrRsStvw]*|--ignore-errors")
 
 
 @dataclass(slots=True)
 class Commands(Words):
     """Runs simple commands. `line` is added to lines of `path`; `migrations` counts what migrates.
 
-    `unread` is what could not be read, with its place. Scripts are looked for in `directories`, the last one
-    first. `into`
-    is what `echo` sets: "env" or "outputs" where it writes into GitHub's file, else nothing.
+    `unread` is what could not be read, with its place, `unfollowed` what may migrate where nothing else does.
+    Scripts are looked for in `directories`, the last one first. `into` is what `echo` sets: "env" or
+    "outputs" where it writes into GitHub's file, else nothing.
     """
 
     script: Script
@@ -98,6 +99,7 @@ class Commands(Words):
     into: str = ""
     migrations: int = 0
     unread: list[Failure] = field(default_factory=list)
+    unfollowed: list[Failure] = field(default_factory=list)
     depth: int = 0
 
     @abstractmethod
@@ -149,6 +151,8 @@ class Commands(Words):
             return followed
         if migrates(texts):
             return self._migrated(node, texts, state)
+        if CODE_IS_ZERO.match(shell.text_of(node)) and (read := self._code_read(state)):
+            return {replace(each, ok=code == "0") for each, code, _ in read}
         if EXIT_CODE.search(shell.text_of(node)) and name not in shell.SILENT:
             state = state.guessed(f"what becomes of the exit code: {short(node)}")
         return {replace(state, ok=True), replace(state, ok=False)}
@@ -169,9 +173,7 @@ class Commands(Words):
     def _find(self, path: str) -> tuple[str, str] | None:
         return found_in(self.directories, path, self.script)
 
-    def _recipe(
-        self, node: Node, recipe: Sequence[recipes.Line], texts: Sequence[str], state: State
-    ) -> set[State]:
+    def _recipe(self, node: Node, recipe: Sequence[Line], texts: Sequence[str], state: State) -> set[State]:
         """The states behind the lines that a command stands for, each in a shell of its own, up to a failure.
 
         Where none of them migrates and the command speaks of it, what they run does.
@@ -179,20 +181,42 @@ class Commands(Words):
         if self.depth >= DEEPEST:
             self._not_read(node, f"{short(node)}: calls that are nested deeper than {DEEPEST}")
             return {state}
-        migrations, before = self.migrations, (self.path, self.line)
+        migrations = self.migrations
         self.depth += 1
         states, after = {replace(state, ok=True)}, set[State]()
         for each in recipe:
-            self.path, self.line = each.path, each.line - 1
-            done = {one for start in states for one in self._apart(each.text, each.options, [], start)}
-            if each.ignored:
-                done = {replace(one.lost("the failure of this line is ignored"), ok=True) for one in done}
+            if each.unread:
+                self._unfollowed(node, each, texts)
+                after |= {replace(one, ok=False) for one in states}
+                continue
+            done = self._of_line(each, states)
             after |= {one for one in done if not one.ok}
-            states = bounded({one for one in done if one.ok})
-        (self.path, self.line), self.depth = before, self.depth - 1
+            states = bounded({one for one in done if one.ok} | (states if each.maybe else set()))
+        self.depth -= 1
         if self.migrations == migrations and migrates(texts):
             return self._migrated(node, texts, state)
         return after | states
+
+    def _of_line(self, line: Line, states: Iterable[State]) -> set[State]:
+        """The states behind a line of a recipe."""
+        before = self.path, self.line, self.directories
+        self.path, self.line = line.path, line.line - 1
+        self.directories = [*self.directories, *([line.directory] if line.directory else [])]
+        done = {one for start in states for one in self._apart(line.text, line.options, [], start)}
+        self.path, self.line, self.directories = before
+        if line.ignored:
+            done = {replace(one.lost("the failure of this line is ignored"), ok=True) for one in done}
+        return {one.guessed(line.maybe) for one in done} if line.maybe else done
+
+    def _unfollowed(self, node: Node, line: Line, texts: Sequence[str]) -> None:
+        """Note what of a recipe is not followed: it may be what migrates, and is if its words say so."""
+        place = (line.path, line.line) if line.path else (self.path, self.line + shell.line_of(node))
+        failure = Failure(*place, line.unread)
+        if MIGRATION.search(line.text) or migrates(texts):
+            self.migrations += 1
+            self.unread.append(failure)
+        else:
+            self.unfollowed.append(failure)
 
     def _ends_in_success(self, texts: Sequence[str]) -> bool:
         """Whether a trap calls a function that may end the script in success."""
@@ -205,10 +229,8 @@ class Commands(Words):
         """The states behind what the shell does itself; None for any other command."""
         rest = [text for text, _ in found[1:]]
         good, bad = replace(state, ok=True), replace(state, ok=False)
-        if name in ("exit", "return"):
+        if name in ("exit", "return", "break", "continue"):
             return self._leaving(name, found[1:], state)
-        if name in ("break", "continue"):
-            return {replace(good, flow=name)}
         if name == "set":
             return {options_of(good, rest)}
         if name == "shift":
@@ -219,6 +241,8 @@ class Commands(Words):
             return {_said(good, self.into, found[1:]) if self.into and name == "echo" else good}
         if name == "wait":  # with a process: its status
             return {replace(bad, how="") if rest and state.failed else good}
+        if name == "let":  # arithmetic in words of its own
+            return {each.guessed(" ".join([name, *rest])) for each in (good, bad)}
         if name == "read":
             for each in rest:
                 good = good if each.startswith("-") else good.having(each, UNSURE)
@@ -242,6 +266,8 @@ class Commands(Words):
         return {failing, replace(state, ok=True, failed=others, how=state.how if others else "")}
 
     def _leaving(self, name: str, rest: tuple[Word, ...], state: State) -> set[State]:
+        if name in ("break", "continue"):
+            return {replace(state, ok=True, flow=name)}
         if not rest:
             return {replace(state, flow=name)}
         text, known = rest[0]
@@ -341,7 +367,7 @@ def found_in(directories: Sequence[str], path: str, script: Script) -> tuple[str
 
 def _goes_on(texts: Sequence[str], written: str) -> str:
     """Why a program ends in success although what it runs has failed; empty where it does not."""
-    if posixpath.basename(texts[0]) == "make" and any(map(_IGNORES.fullmatch, texts)):
+    if posixpath.basename(texts[0]) == "make" and any(map(IGNORES.fullmatch, texts)):
         return "make ignores what fails"
     if _COMPOSE_UP.match(written):
         return "`up` ends in success whatever becomes of a container: no --exit-code-from"

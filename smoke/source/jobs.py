@@ -16,13 +16,14 @@ from .workflows import Job, Placed, Repository, Step, Workflow
 _EXPRESSION = re.compile(r"\$\{\{(.*?)\}\}", re.DOTALL)
 #: GitHub's shell where a step names none, and what `bash` stands for when it does.
 _DEFAULT_SHELL = "bash -e {0}"
+_RUN_TASK = re.compile(r"\becs\s+run-task\b|\brun_task\b|\bNew-ECSTask\b", re.IGNORECASE)
 _NAMED_SHELLS = {"": _DEFAULT_SHELL, "bash": "bash -eo pipefail {0}", "sh": "sh -e {0}"}
 
 
 def examine_job(repository: Repository, workflow: Workflow, job: Job) -> Examined:
     """What lets the job end in success without successful migrations, and what cannot be examined."""
     found = Examined()
-    _read_continue(job.continue_on_error, workflow.finding(job.line, job.name), found)
+    _read_continue(job.continue_on_error, workflow, workflow.finding(job.line, job.name), found)
     if not job.uses:
         migrates, inner = _steps(repository, workflow, job)
         if not migrates and not inner.not_examined:
@@ -38,16 +39,27 @@ def examine_job(repository: Repository, workflow: Workflow, job: Job) -> Examine
     if not migrating:
         found.findings.append(workflow.finding(job.line, f"no job of {job.uses} migrates anything"))
     for each, _ in migrating:
-        _read_continue(each.continue_on_error, called.finding(each.line, each.name), found)
+        _read_continue(each.continue_on_error, called, called.finding(each.line, each.name), found)
         _read_skipped(called, each.condition, called.finding(each.line, each.name), found)
     return _merged([found, *(inner for _, inner in migrating)])
 
 
-def _read_continue(value: object, place: Finding, found: Examined) -> None:
+def _continues(value: object, workflow: Workflow) -> bool | None:
+    """Whether `continue-on-error` holds, whatever is asked for by hand; None where that is not known."""
+    if value is None or isinstance(value, bool):
+        return value is True
+    condition = Condition.of(str(value))
+    if not _may_be(condition, workflow, index=0, unread=OUTCOMES):
+        return False
+    return None if _may_be(condition, workflow, index=1, unread=OUTCOMES) else True
+
+
+def _read_continue(value: object, workflow: Workflow, place: Finding, found: Examined) -> None:
     """Judge `continue-on-error` of a job."""
-    if value in (None, False) or re.fullmatch(r"\$\{\{\s*false\s*\}\}", str(value)):
+    continues = _continues(value, workflow)
+    if continues is False:
         return
-    if value is True or re.fullmatch(r"\$\{\{\s*true\s*\}\}", str(value)):
+    if continues:
         found.findings.append(
             replace(place, what=f"{place.what} counts as a success when it fails: continue-on-error")
         )
@@ -90,7 +102,7 @@ def _steps(repository: Repository, workflow: Workflow, job: Job) -> tuple[int, E
         if not running:
             continue
         try:
-            after = _behind(ways, placed, job, running, found)
+            after = _behind(ways, placed, workflow, job, running, found)
         except TooMany:
             what = f"the step {step.label!r} has more ways through it than are followed"
             found.not_examined.append(Finding(placed.path, step.line, what))
@@ -115,7 +127,8 @@ def _steps(repository: Repository, workflow: Workflow, job: Job) -> tuple[int, E
                 for words in asking
             )
     found.not_examined.extend(
-        Finding(each.path, each.line, each.command) for each in ways.unread if ways.migrations
+        Finding(each.path, each.line, each.command)
+        for each in dict.fromkeys(ways.unread if ways.migrations else ways.unfollowed)
     )
     _read_lost(states, found)
     return ways.migrations, found
@@ -148,7 +161,9 @@ def _keeping(state: State, step: Step, outcome: str, conclusion: str) -> State:
     return State(failed=state.failed, how=state.how, guess=state.guess, values=state.github())
 
 
-def _behind(ways: Ways, placed: Placed, job: Job, states: set[State], found: Examined) -> set[State]:
+def _behind(
+    ways: Ways, placed: Placed, workflow: Workflow, job: Job, states: set[State], found: Examined
+) -> set[State]:
     """The states in which the job goes on behind a step."""
     step = placed.step
     if step.uses:
@@ -158,7 +173,7 @@ def _behind(ways: Ways, placed: Placed, job: Job, states: set[State], found: Exa
         return states
     options = _options(step, job)
     if options is None:
-        if MIGRATION.search(f"{step.run}\n{step.label}"):
+        if MIGRATION.search(f"{step.run}\n{step.label}") or _RUN_TASK.search(step.run):
             what = f"shell: {step.shell or job.shell or job.runs_on}"
             found.not_examined.append(Finding(placed.path, step.line, what))
         return states
@@ -178,7 +193,7 @@ def _behind(ways: Ways, placed: Placed, job: Job, states: set[State], found: Exa
             values=state.github() | {(name, text) for name, text in variables.items() if text is not None},
         )  # fmt: skip
         for each in ways.through(_filled(step.run, known), {start}):
-            after.update(_ended(step, each))
+            after.update(_ended(step, workflow, each))
     return after
 
 
@@ -187,14 +202,15 @@ def _filled(text: str, known: Mapping[str, str | None]) -> str:
     return _EXPRESSION.sub(lambda found: known.get(found[1].strip()) or found[0], text)
 
 
-def _ended(step: Step, state: State) -> Iterable[State]:
+def _ended(step: Step, workflow: Workflow, state: State) -> Iterable[State]:
     """The state with which the job goes on: none where the step fails, unless that may be ignored."""
     if state.ok:
         return [_keeping(state, step, "success", "success")]
-    if step.continue_on_error in (None, False):
+    continues = _continues(step.continue_on_error, workflow)
+    if continues is False:
         return []
     done = _keeping(state, step, "failure", "success")
-    if step.continue_on_error is True:
+    if continues:
         return [replace(done, how=f"the step {step.label!r} may fail: continue-on-error")]
     return [done.guessed(f"continue-on-error: {step.continue_on_error}")]
 
@@ -202,7 +218,8 @@ def _ended(step: Step, state: State) -> Iterable[State]:
 def _options(step: Step, job: Job) -> tuple[bool, bool] | None:
     """Whether errexit and pipefail hold in the shell of a step; None for a shell that is not read."""
     named = step.shell or job.shell
-    if not named and "windows" in job.runs_on.lower():
+    machines = f"{job.runs_on} {job.matrix if 'matrix' in job.runs_on else ''}"
+    if not named and "windows" in machines.lower():
         return None
     words = _NAMED_SHELLS.get(named, named).split()
     if not words or words[0].rpartition("/")[2] not in ("bash", "sh", "dash"):

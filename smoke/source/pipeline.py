@@ -178,6 +178,10 @@ def _examine_elsewhere(
             if each.name != migration and any(deploys_here(repository, plan, inner, each)):
                 _examine_deploy(repository, plan, inner, each, found)
         return
+    if job.uses and inner is None:
+        what = f"{name} calls the workflow {job.uses}, which is not in the checkout"
+        bypass.not_examined.append(workflow.finding(job.line, what))
+        return
     main = repository.workflows.get(plan.workflow)
     if main is not None and main.name in workflow.follows and migration in main.jobs:
         if not _demands_success(workflow, name):

@@ -107,6 +107,12 @@ class Ways(Commands):
                 (shell.text_of(each) for each in here.named_children if each.type == "heredoc_body"), ""
             )
             return self._apart(body, [], [], state)
+        if (
+            here is not None
+            and _OTHER_LANGUAGE.match(" ".join(found))
+            and MIGRATION.search(shell.text_of(here))
+        ):
+            return self._opaque(node, [*found, "migrate"], state)
         read = next(filter(None, (_READ.match(shell.text_of(each)) for each in redirections)), None)
         if read and inner.type == "command" and MIGRATION.search(read[1]):
             return {
@@ -232,7 +238,10 @@ class Ways(Commands):
         if items is None:
             if any(UNSURE in text for each in written for _, text, _ in self._expand(each, state)):
                 state = state.guessed(short(node))
-            return self._rounds(lambda each: {each}, body, state.having(name, UNSURE), cond, may_end=True)
+            many = shell.is_range([shell.text_of(each) for each in written])
+            return self._rounds(
+                lambda each: {each}, body, state.having(name, UNSURE), cond, may_end=True, once=many
+            )
         states = {state}
         for item in items:
             ready = {each.having(name, item) for each in states if not each.flow}
@@ -266,15 +275,27 @@ class Ways(Commands):
         return self._rounds(tried, node.children[at], state, cond, may_end=False)
 
     def _rounds(
-        self, test: Callable[[State], set[State]], body: Node, state: State, cond: bool, *, may_end: bool
+        self,
+        test: Callable[[State], set[State]],
+        body: Node,
+        state: State,
+        cond: bool,
+        *,
+        may_end: bool,
+        once: bool = False,
     ) -> set[State]:
-        """The states behind a loop that goes on while its test holds, or (`may_end`) any number of times."""
+        """The states behind a loop that goes on while its test holds, or (`may_end`) any number of times.
+
+        `once`: its body runs at least one time.
+        """
         waiting, seen, after = {state}, set[State](), set[State]()
-        for _ in range(MOST_ROUNDS):
+        for turn in range(MOST_ROUNDS):
             seen |= waiting
             tried = {found for each in waiting for found in test(each)}
             after |= {each for each in tried if each.flow}
-            after |= {replace(each, ok=True) for each in tried if not each.flow and (may_end or not each.ok)}
+            if turn or not once:
+                left = {each for each in tried if not each.flow and (may_end or not each.ok)}
+                after |= {replace(each, ok=True) for each in left}
             ready = {each for each in tried if not each.flow and (may_end or each.ok)}
             done = self._sequence(body.children[1:-1], ready, cond=cond)
             after |= {replace(each, flow="") for each in done if each.flow == "break"}
@@ -347,6 +368,7 @@ class Ways(Commands):
         return {ended(each, cond) for each in after}
 
 
+_OTHER_LANGUAGE = re.compile(r"(?:.*[ /])?(?:python[\d.]*|node|deno|ruby|perl|php|tsx)(?: -\S*)*\Z")
 _READ = re.compile(r"<\s*([^<(&\s]\S*)")
 _GITHUB_FILE = re.compile(r">.*\bGITHUB_(ENV|OUTPUT)\b")
 

@@ -275,3 +275,11 @@ def literal_items(written: Sequence[str | None]) -> list[str] | None:
         else:
             items.append(word)
     return items if len(items) <= _LONGEST_LOOP else None
+
+
+def is_range(written: Sequence[str]) -> bool:
+    """Whether a `for` goes through numbers from 0 or 1 on, at least one: `{1..60}`, `$(seq 60)`."""
+    return (
+        len(written) == 1
+        and re.fullmatch(r"\{[01]\.\.[1-9]\d*\}|\$\(seq (?:[01] )?[1-9]\d*\)", written[0]) is not None
+    )

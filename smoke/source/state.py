@@ -321,7 +321,8 @@ class Words(ABC):
         task = next((each for each in state.failed if each.task), None)
         if task is None:
             return []
-        failed = replace(state, ok=True)
+        # what the only failure was lost by so far matters no more: it is read
+        failed = replace(state, ok=True, how=state.how if state.failed[1:] else "")
         good = replace(failed, failed=tuple(each for each in state.failed if each != task))
         if _FAILED_ONLY.search(written):  # a code that is missing is none of 0 as well
             counted = re.search(r"\blength\b", written) is not None

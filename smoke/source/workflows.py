@@ -107,7 +107,7 @@ def read(text: str, path: str) -> Workflow:
         raise Malformed(f"{path}: not valid YAML: {error}") from error
     top = entries_of(root)
     jobs = {
-        name: _job(name, line, node, _defaults(top))
+        name: _job(path, name, line, node, _defaults(top))
         for name, (line, node) in entries_of(top.get("jobs", NONE)[1]).items()
     }
     if not jobs:
@@ -124,8 +124,10 @@ def read(text: str, path: str) -> Workflow:
     awaited = plain(
         entries_of(entries_of(top.get("on", NONE)[1]).get("workflow_run", NONE)[1]).get("workflows", NONE)[1]
     )
-    follows = tuple(awaited) if isinstance(awaited, list) else ()
-    return Workflow(path, name, jobs, _inputs(top), tuple(map(str, names)), follows, _texts(top, "env"))
+    follows = tuple(awaited) if isinstance(awaited, list) else (awaited,) if awaited else ()
+    return Workflow(
+        path, name, jobs, _inputs(top), tuple(map(str, names)), tuple(map(str, follows)), _texts(top, "env")
+    )
 
 
 def action_steps(text: str, path: str) -> tuple[Step, ...] | None:
@@ -139,14 +141,17 @@ def action_steps(text: str, path: str) -> tuple[Step, ...] | None:
     return tuple(_steps(runs.get("steps", NONE)[1])) if composite else None
 
 
-def _job(name: str, line: int, node: yaml.Node | None, defaults: dict[str, str]) -> Job:
+def _job(path: str, name: str, line: int, node: yaml.Node | None, defaults: dict[str, str]) -> Job:
     entries = entries_of(node)
     defaults = defaults | _defaults(entries)
     needs = plain(entries.get("needs", NONE)[1])
+    needed = needs if isinstance(needs, list) else [needs] if needs else []
+    if not all(isinstance(each, str) for each in needed):
+        raise Rejected(f"{path}:{line}: what {name} needs is no name of a job, and no list of names")
     return Job(
         name=name,
         line=line,
-        needs=tuple(needs) if isinstance(needs, list) else (needs,) if needs else (),
+        needs=tuple(needed),
         condition=_condition(entries),
         continue_on_error=plain(entries.get("continue-on-error", NONE)[1]),
         uses=str(plain(entries.get("uses", NONE)[1]) or ""),
@@ -328,23 +333,23 @@ class Repository:
                 found.append(words)
                 if words[:1] == ["cd"] and len(words) == 2:
                     visited.append(posixpath.join(visited[-1], words[1]))
-                for called in self._called_by(words, visited):
+                for called, place in self._called_by(words, visited):
                     if called not in seen:
-                        found += self._commands_of(called, directory, seen | {called})
+                        found += self._commands_of(called, place or directory, seen | {called})
             self._commands[key] = found
         return self._commands[key]
 
-    def _called_by(self, words: list[str], directories: list[str]) -> Iterator[str]:
-        """The scripts in shell, and the lines of recipes, that a command runs."""
+    def _called_by(self, words: list[str], directories: list[str]) -> Iterator[tuple[str, str]]:
+        """The scripts in shell, and the lines of recipes, that a command runs, with the directory of each."""
 
         def find(path: str) -> tuple[str, str] | None:
             return found_in(directories, path, self.script)
 
         for path, _ in shell.scripts_called(words):
             if not path.endswith(OTHER_LANGUAGES) and (file := find(path)) is not None:
-                yield file[1]
+                yield file[1], ""
         for line in recipes.lines(words, find):
-            yield line.text
+            yield line.text, line.directory
 
     def others(self, step: Step) -> Iterator[tuple[str, str]]:
         """The scripts of the checkout in another language that a step runs: path and text."""

@@ -1,12 +1,9 @@
-"""What `make`, `just` and `npm run` stand for is followed."""
+"""What `make`, `just`, `task` and `npm run` stand for is followed, or not examined."""
 
 import pytest
 
-from tests.smoke.source.workflow_files import (
-    gate,
-    migrate,
-    workflow,
-)
+from smoke.source.checkout import Examined
+from tests.smoke.source.workflow_files import MIGRATE, gate, judged, migrate, workflow
 
 MAKEFILE = "DO = npm run db:migrate\n\n.PHONY: migrate\nmigrate: build\n\t@$(DO)\nbuild:\n\tnpm ci\n"
 PACKAGE = '{"scripts": {"migrate": "prisma migrate deploy"}}'
@@ -61,3 +58,199 @@ def test_a_script_is_looked_for_where_the_step_runs(directory: str, lost: bool) 
         gate(workflow(migrate=changing), **{"services/api/db-migrate.sh": "npm run migrate\nexit 0\n"})
         == found
     )
+
+
+UP = "npm run migrate"
+IGNORED = "the failure of this line is ignored"
+#: Makefiles by what becomes of a failed migration in `make migrate`.
+MAKEFILES: list[tuple[dict[str, str], str, str]] = [
+    ({"Makefile": "include mk/db.mk\n", "mk/db.mk": f"migrate:\n\t-{UP}\n"}, "lost", IGNORED),
+    ({"Makefile": "-include mk/db.mk\nmigrate: up\n\techo\n", "mk/db.mk": f"up:\n\t{UP}\n"}, "sound", ""),
+    ({"Makefile": f"-include .env\nexport\nmigrate: ## up\n\t{UP}\n"}, "sound", ""),
+    ({"Makefile": "include $(WHERE)/db.mk\n"}, "open", "include ${WHERE}/db.mk"),
+    ({"Makefile": "include mk/*.mk\n"}, "open", "include mk/*.mk: the rule of migrate"),
+    ({"Makefile": "migrate:\n\t$(MAKE) -C db up\n", "db/Makefile": f"up:\n\t-{UP}\n"}, "lost", IGNORED),
+    ({"Makefile": "migrate:\n\t$(MAKE) -C db up\n", "db/Makefile": "up:\n\t./up.sh\n",
+      "db/up.sh": f"{UP} || true\n"}, "lost", "|| true"),
+    ({"Makefile": f".ONESHELL:\nmigrate:\n\t{UP}\n\techo\n"}, "lost", "no set -e"),
+    ({"Makefile": f".ONESHELL:\n.SHELLFLAGS = -ec\nmigrate:\n\t{UP}\n\t@echo\n"}, "sound", ""),
+    ({"Makefile": f".ONESHELL:\n.SHELLFLAGS = -ec\nmigrate:\n\t@-{UP}\n\techo\n"}, "lost", IGNORED),
+    ({"Makefile": f".SHELLFLAGS := -eu -o pipefail -c\nmigrate:\n\t{UP} | tee log\n"}, "sound", ""),
+    ({"Makefile": f"SHELL := /bin/bash -eo pipefail\nmigrate:\n\t{UP} | tee log\n"}, "sound", ""),
+    ({"Makefile": f"SHELL := python3\nmigrate:\n\t{UP}\n"}, "open", "SHELL = python3"),
+    ({"Makefile": f".POSIX:\nmigrate:\n\t{UP}; echo\n"}, "sound", ""),
+    ({"Makefile": f"migrate:\n\t{UP}; echo\n"}, "lost", "no set -e"),
+    *(({"Makefile": f"migrate:\n\t{sign}{UP}\n"}, "lost", IGNORED) for sign in ("@-", "-@", "+@ - ", "- +")),
+    ({"Makefile": f"migrate:\n\t@+{UP}\n"}, "sound", ""),
+    ({"Makefile": f"Q = @-\nmigrate:\n\t$(Q){UP}\n"}, "lost", IGNORED),
+    ({"Makefile": f"MAKEFLAGS += -i\nmigrate:\n\t{UP}\n"}, "lost", IGNORED),
+    ({"Makefile": f"migrate: ; -{UP}\n"}, "lost", IGNORED),
+    ({"Makefile": f"migr%:\n\t-{UP} -- $*\n"}, "lost", IGNORED),
+    ({"Makefile": f"T = migrate\n$(T):\n\t-{UP}\n"}, "lost", IGNORED),
+    ({"Makefile": f"migrate: build\nmigrate:\n\t{UP} || true\nmigrate: other\n"}, "lost", "|| true"),
+    ({"Makefile": f"migrate: DO = {UP} || true\nmigrate:\n\t$(DO)\n"}, "lost", "|| true"),
+    ({"Makefile": f"define up\n{UP} $(1) || true\nendef\nmigrate:\n\t$(call up,api)\n"}, "lost", "|| true"),
+    ({"Makefile": f"define up\n-{UP}\nendef\nmigrate:\n\t$(up)\n"}, "lost", IGNORED),
+    ({"Makefile": f"migrate:\n\t$(foreach s,a b,{UP} -- $(s);)\n"}, "open", "$(foreach"),
+    ({"Makefile": f"migrate:\nifdef CI\n\t-{UP}\nelse\n\t{UP}\nendif\n"}, "open", "ifdef CI"),
+    ({"Makefile": f"migrate:\nifdef CI\n\t{UP}\nelse\n\t{UP} -v\nendif\n"}, "sound", ""),
+    ({"Makefile": f"migrate:\n\tfor s in a b; do {UP} -- $$s || exit 1; done\n"}, "sound", ""),
+    ({"Makefile": "a: b\nb: a\nmigrate: a\n\t" + UP}, "sound", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("files", "verdict", "why"), MAKEFILES)
+def test_makefiles_are_read_as_make_reads_them(files: dict[str, str], verdict: str, why: str) -> None:
+    found, said = judged("make migrate", files=files)
+    assert (found, why in said) == (verdict, True), said
+
+
+@pytest.mark.parametrize(
+    ("call", "text", "verdict"),
+    [
+        ("make -f db.mk migrate", {"db.mk": f"migrate:\n\t-{UP}\n"}, "lost"),
+        ("make -j migrate", {"Makefile": f"all:\n\ttrue\nmigrate:\n\t-{UP}\n"}, "lost"),
+        ("make up DO='npm run migrate || true'", {"Makefile": "DO = echo\nup:\n\t$(DO)\n"}, "lost"),
+        ("cd db && make migrate", {"db/Makefile": f"migrate:\n\t-{UP}\n"}, "lost"),
+        ("just migrate", {"justfile": f"migrate env='prod':\n    -{UP}\n"}, "lost"),
+        (
+            "just migrate",
+            {"justfile": "import 'db.just'\n", "db.just": f"migrate:\n    {UP} || true\n"},
+            "lost",
+        ),
+        (
+            "just migrate",
+            {"justfile": f'set shell := ["bash", "-euo", "pipefail", "-c"]\nmigrate:\n    {UP} | tee x\n'},
+            "sound",
+        ),
+        ("just db::migrate", {"justfile": "mod db\n"}, "open"),
+    ],
+)
+def test_calls_of_make_and_just_are_followed(call: str, text: dict[str, str], verdict: str) -> None:
+    assert judged(call, files=text)[0] == verdict
+
+
+#: Tasks of a Taskfile by what becomes of a failed migration in `task migrate`.
+TASKS: list[tuple[str, str, str]] = [
+    (f"migrate: {UP}", "sound", ""),
+    (f"migrate: {{cmds: [{{cmd: {UP}, ignore_error: true}}]}}", "lost", IGNORED),
+    (f"migrate: {{ignore_error: true, cmds: [{UP}]}}", "lost", IGNORED),
+    (f"migrate: {{cmds: ['{UP} || true']}}", "lost", "|| true"),
+    (f"migrate: {{deps: [up], cmds: [echo]}}\n  up: {UP} || true", "lost", "|| true"),
+    (f"migrate: {{cmds: [{{task: up}}]}}\n  up: {UP}", "sound", ""),
+    (f"migrate: {{ignore_error: true, cmds: [{{task: up}}]}}\n  up: {UP}", "open", "the task up is ignored"),
+    (f"migrate: {{cmds: [{{defer: {UP}}}, echo]}}", "lost", IGNORED),
+    (f"migrate: {{cmds: [{{for: [a, b], cmd: '{UP} -- {{{{.ITEM}}}}'}}]}}", "sound", ""),
+    (f"up: {{aliases: [migrate], cmds: ['{UP} || true']}}", "lost", "|| true"),
+    (f"migrate:\n    cmds:\n      - |\n        {UP}\n        echo", "lost", "no set -e"),
+    (f"migrate:\n    set: [e]\n    cmds:\n      - |\n        {UP}\n        echo", "sound", ""),
+    (f"migrate: {{set: [pipefail], cmds: ['{UP} | tee x']}}", "sound", ""),
+    (f"migrate: {{vars: {{DO: {UP} || true}}, cmds: ['{{{{.DO}}}}']}}", "lost", "|| true"),
+    (f"migrate: {{status: [test -f x], cmds: ['{UP} || true']}}", "open", "status of the task migrate"),
+    ("migrate: {cmds: [{task: migrate}]}", "open", "nested deeper"),
+    ("other: echo", "open", "the task migrate: it is not in the files"),
+]
+
+
+@pytest.mark.parametrize(("tasks", "verdict", "why"), TASKS)
+def test_tasks_are_followed(tasks: str, verdict: str, why: str) -> None:
+    found, said = judged("task migrate", files={"Taskfile.yml": f"version: '3'\ntasks:\n  {tasks}\n"})
+    assert (found, why in said) == (verdict, True), said
+
+
+def test_an_included_taskfile_is_followed_or_not_examined() -> None:
+    files = {
+        "Taskfile.yml": "includes:\n  db: {taskfile: ./db, dir: db}\n  far: https://host/T.yml\ntasks: {}\n",
+        "db/Taskfile.yml": "tasks:\n  migrate: ./up.sh\n",
+        "db/up.sh": f"{UP} || true\n",
+    }
+    assert judged("task db:migrate", files=files)[0] == "lost"
+    assert judged("task far:migrate", files=files)[0] == "open"
+    assert judged("task db:migrate", files={"Taskfile.yml": "a: ["}) == (
+        "open",
+        "the task db:migrate: it is no valid YAML",
+    )
+
+
+API = {
+    "package.json": '{"workspaces": ["apps/*"]}',
+    "apps/api/package.json": '{"name": "@x/api", "scripts": S}',
+}
+SEVERAL = '{"scripts": {"all": "RUN", "db:migrate": "x migrate OR", "b": "echo"}}'
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "npm -w @x/api run migrate",
+        "npm run migrate --workspace=apps/api",
+        "pnpm --filter api migrate",
+        "pnpm --filter ./apps/api run migrate",
+        "yarn workspace @x/api migrate",
+        "yarn workspace @x/api run migrate",
+        "cd apps/api && npm run migrate",
+        "npm --prefix apps/api run migrate",
+    ],
+)
+def test_the_package_of_a_workspace_is_followed(call: str) -> None:
+    for script, verdict in (
+        ("x migrate || true", "lost"),
+        ("x migrate; echo", "lost"),
+        ("x migrate", "sound"),
+    ):
+        files = {name: text.replace("S}", f'{{"migrate": "{script}"}}}}') for name, text in API.items()}
+        assert judged(call, files=files)[0] == verdict
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "pnpm -r run migrate",
+        "npm run migrate --workspaces --if-present",
+        "yarn workspaces foreach -A run migrate",
+        "npx turbo run migrate",
+        "pnpm turbo db:migrate --filter=api",
+        "npm -w other run migrate",
+        "nx run api:migrate",
+        "npx -y lerna@8 run migrate",
+    ],
+)
+def test_what_runs_scripts_of_packages_that_are_not_found_is_not_examined(call: str) -> None:
+    assert judged(call, files=API)[0] == "open"
+
+
+@pytest.mark.parametrize(
+    ("run", "passes", "fails"),
+    [
+        ("npm run db:migrate && npm run b", "sound", "lost"),
+        ("run-s db:migrate b", "sound", "lost"),
+        ("run-s 'db:*' b", "sound", "lost"),
+        ("npm-run-all -p b db:migrate", "sound", "lost"),
+        ("run-p --race b db:migrate", "open", "open"),
+        ("concurrently npm:b 'npm run db:migrate'", "sound", "lost"),
+        ("concurrently -n a,b npm:db:migrate npm:b", "sound", "lost"),
+        ("concurrently --success first npm:db:migrate npm:b", "open", "open"),
+        ("npx run-s db:migrate", "sound", "lost"),
+    ],
+)
+def test_several_scripts_of_a_package_are_followed(run: str, passes: str, fails: str) -> None:
+    for end, verdict in (("", passes), ("|| true", fails)):
+        files = {"package.json": SEVERAL.replace("RUN", run).replace("OR", end)}
+        assert judged("npm run all", files=files)[0] == verdict
+
+
+def test_scripts_before_and_after_are_followed() -> None:
+    for name in ("preship", "postship"):
+        package = f'{{"scripts": {{"{name}": "x migrate || true", "ship": "echo"}}}}'
+        assert judged("npm run ship", files={"package.json": package})[0] == "lost"
+
+
+def test_an_include_that_cannot_be_read_is_named_where_nothing_else_migrates() -> None:
+    job = migrate(steps=[{"run": "make release"}])
+    makefile = "include $(WHERE)/db.mk\nrelease: up\n\techo\n"
+    found = gate(workflow(migrate=job), Makefile=makefile).void
+    assert (
+        found.findings, [each.what for each in found.not_examined]
+    ) == ([], ["include ${WHERE}/db.mk: the rule of up may be there"])  # fmt: skip
+    job["steps"].append(MIGRATE)
+    assert gate(workflow(migrate=job), Makefile=makefile).void == Examined()

@@ -4,8 +4,7 @@ import time
 
 import pytest
 
-from smoke.source.scripts import Ways
-from smoke.source.state import State
+from tests.smoke.source.workflow_files import judged
 
 TASK = """\
 task="$(aws ecs run-task --cluster c --task-definition m --query 'tasks[0].taskArn' --output text)"
@@ -16,18 +15,6 @@ DESCRIBE = (
 )
 CODE = f"{TASK}code=$({DESCRIBE})\n"
 JQ = f"{TASK}code=$(aws ecs describe-tasks --tasks $task | jq -r '.tasks[0].containers[0].exitCode')\n"
-
-
-def judged(text: str, *, errexit: bool = True, files: dict[str, str] | None = None) -> tuple[str, str]:
-    """Return "sound", "lost" or "open" for a script, and how a failure is lost or what is open."""
-    ways = Ways((files or {}).get, "w.yml")
-    lost = [state for state in ways.through(text, {State(errexit=errexit)}) if state.ok and state.failed]
-    assert ways.migrations, "nothing migrates"
-    sure = [state.how for state in lost if not state.guess]
-    if sure:
-        return "lost", min(sure, key=lambda how: ("(null)" in how, how))
-    unread = [state.guess for state in lost] + [each.command for each in ways.unread]
-    return ("open", unread[0]) if unread else ("sound", "")
 
 
 @pytest.mark.parametrize(
@@ -151,6 +138,7 @@ def test_a_failure_that_is_lost_is_found(text: str, how: str) -> None:
         JQ + 'if [ "$code" != "0" ]; then exit 1; fi',
         TASK
         + "aws ecs describe-tasks --tasks $task | jq -e '.tasks[0].containers[0].exitCode == 0' > /dev/null",
+        f"{TASK}aws ecs describe-tasks > t.json\njq -e '.tasks[0].containers[0].exitCode == 0' t.json",
         f"{TASK}{DESCRIBE} | grep -qx 0",
         f"{TASK}if ! {DESCRIBE} | grep -q '^0$'; then exit 1; fi",
         TASK
@@ -202,6 +190,8 @@ def test_an_exit_code_that_decides_nothing_is_found(text: str, how: str) -> None
         "coproc M { npm run migrate; }\nwait $M_PID",
         "npm run migrate | | tee",
         f"{TASK}{DESCRIBE} | xargs check",
+        f"{CODE}let 'code==0' || exit 1",
+        "python3 - <<'PY'\nimport os\nos.system('npm run migrate')\nPY",
         f"{TASK}{DESCRIBE} | grep -q 0",
         "a() { b; }\nb() { a; npm run migrate; }\na",
     ],
@@ -441,3 +431,23 @@ def test_ignore_names_the_rules_whose_failure_make_ignores() -> None:
     rules = "migrate:\n\tnpm run migrate\nother:\n\ttrue\n"
     for names, verdict in (("", "lost"), (" migrate", "lost"), (" other", "sound")):
         assert judged("make migrate", files={"Makefile": f".IGNORE:{names}\n{rules}"})[0] == verdict
+
+
+@pytest.mark.parametrize("errexit", [True, False])
+@pytest.mark.parametrize(
+    ("text", "how"),
+    [
+        (CODE + 'if [ "$code" -ne 0 ]; then exit 1; fi', "(null) passes"),
+        (CODE + '[ "$code" -ne 0 ] && exit 1\necho ok', "(null) passes"),
+        (f'{TASK}while [ "$({DESCRIBE})" -ne 0 ]; do sleep 5; done', "(null) passes"),
+        (
+            f'{TASK}for i in $(seq 1 60); do code=$({DESCRIBE}); if [ "$code" -ne 0 ]; then exit 1; fi; done',
+            "(null) passes",
+        ),
+        (CODE + 'echo "$code" || true', ""),
+    ],
+)
+def test_a_code_that_is_read_is_lost_by_what_is_done_with_it(text: str, how: str, errexit: bool) -> None:
+    assert judged(text, errexit=errexit)[0] == "lost"
+    assert how in judged(text, errexit=errexit)[1]
+    assert "set -e" not in judged(text, errexit=errexit)[1]

@@ -5,6 +5,8 @@ from typing import Any
 import yaml
 
 from smoke.source.pipeline import MigrationGate, Pipeline, examine
+from smoke.source.scripts import Ways
+from smoke.source.state import State
 from smoke.source.workflows import Repository
 
 W = ".github/workflows/w.yml"
@@ -57,3 +59,15 @@ def deploy(**entries: Any) -> dict[str, Any]:
 
 def migrate(**entries: Any) -> dict[str, Any]:
     return {"needs": "build", "steps": [MIGRATE], **{key.strip("_"): value for key, value in entries.items()}}
+
+
+def judged(text: str, *, errexit: bool = True, files: dict[str, str] | None = None) -> tuple[str, str]:
+    """Return "sound", "lost" or "open" for a script, and how a failure is lost or what is open."""
+    ways = Ways((files or {}).get, "w.yml")
+    lost = [state for state in ways.through(text, {State(errexit=errexit)}) if state.ok and state.failed]
+    assert ways.migrations, "nothing migrates"
+    sure = [state.how for state in lost if not state.guess]
+    if sure:
+        return "lost", min(sure, key=lambda how: ("(null)" in how, how))
+    unread = [state.guess for state in lost] + [each.command for each in ways.unread]
+    return ("open", unread[0]) if unread else ("sound", "")

@@ -1,0 +1,268 @@
+"""The rules of a Makefile or a justfile: what `make` and `just` run for a name."""
+
+import posixpath
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from .recipe_lines import Arguments, Find, Line
+
+_FILES = {"make": ("GNUmakefile", "makefile", "Makefile"), "just": ("justfile", "Justfile", ".justfile")}
+_VALUED = frozenset({"-C", "--directory", "-d", "--working-directory", "-f", "--file", "--makefile",
+                     "--justfile", "-W", "-o", "-I"})  # fmt: skip
+#: Options with which make goes on, and ends in success, whatever fails.
+IGNORES = re.compile(r"-[bBdeiknrRsStvw]*i[bBdeiknrRsStvw]*|--ignore-errors")
+_SETTING = re.compile(r"(?:(?:export|override|set)\s+)*(\.?[\w-]+)\s*(\?|\+|!|:{1,3})?=\s*(.*)", re.DOTALL)
+_RULE = re.compile(r"([^:=#\t]+?)\s*::?(?!=)([^;]*)(?:;(.*))?", re.DOTALL)
+_JUST_RULE = re.compile(r"@?([A-Za-z_][\w-]*)((?:[ \t]+[^:\n]*)?):(?!=)(.*)", re.DOTALL)
+_INCLUDE = re.compile(r"([-s]?)include\s+(.*)|(?:import|mod)(\??)\s+(?:\w+\s+)?['\"](.*)['\"]")
+_CONDITION = re.compile(r"(?:else\s+)?(ifn?def|ifn?eq)\b.*")
+#: What computes the text of a recipe in a way that is not followed.
+_FUNCTION = re.compile(r"\$[({](?:foreach|if|or|and|eval|call|file)\b")
+_DEEPEST = 12
+
+
+@dataclass(slots=True)
+class _Target:
+    """What a name needs, and its recipe: the path, line, text and condition of each line."""
+
+    needs: list[str] = field(default_factory=list)
+    body: list[tuple[str, int, str, str]] = field(default_factory=list)
+
+
+def lines(program: str, words: Sequence[str], find: Find) -> Iterator[Line]:
+    """What `make` or `just`, followed by these words, runs."""
+    program = program.removeprefix("g")
+    given = Arguments.of(words, _VALUED)
+    directory = given.option("-C", "--directory", "-d", "--working-directory") or ""
+    named = given.option("-f", "--file", "--makefile", "--justfile")
+    for name in [named] if named is not None else _FILES[program]:
+        if found := find(posixpath.join(directory, name)):
+            ignored = program == "make" and any(map(IGNORES.fullmatch, given.options))
+            rules = _Targets(program == "just", find, directory, given.settings, ignored)
+            rules.read(*found)
+            yield from rules.of(given.names or [rules.first])
+            return
+
+
+class _Targets:
+    """The rules of a file and of those that it includes."""
+
+    def __init__(
+        self, just: bool, find: Find, directory: str, given: Mapping[str, str], ignored: bool
+    ) -> None:
+        self.just, self.ignored = just, ignored
+        self._find, self._directory = find, directory
+        self._given = {"MAKE": "make", **given}
+        self.settings: dict[str, str] = dict(self._given)
+        self.rules: dict[str, _Target] = {}
+        self.unread: Line | None = None
+        self._read = set[str]()
+
+    @property
+    def first(self) -> str:
+        """The name that stands for no name."""
+        names = (each for each in self.rules if not each.startswith(".") and "%" not in each)
+        return self.settings.get(".DEFAULT_GOAL") or next(names, "")
+
+    def read(self, path: str, text: str) -> None:
+        """Read the rules, settings and includes of a file."""
+        if path in self._read or len(self._read) > _DEEPEST:
+            return
+        self._read.add(path)
+        current: list[_Target] = []
+        fresh = False  # whether the next line of a recipe is the first behind the names of its rules
+        conditions: list[str] = []
+        for number, whole in self._logical(text):
+            maybe = conditions[-1] if conditions else ""
+            plain = whole.strip()
+            if whole[:1] == "\t" or (self.just and whole[:1] == " "):
+                for rule in current:
+                    rule.body = [*([] if fresh else rule.body), (path, number, plain, maybe)]
+                fresh = False
+            elif self._directs(path, number, plain, conditions):
+                continue
+            elif begun := self._rules(path, number, plain, maybe):
+                current, fresh = begun, "::" not in plain
+
+    def _logical(self, text: str) -> Iterator[tuple[int, str]]:
+        """The lines with what continues them, each with its number; `define` becomes a setting."""
+        defined: list[str] | None = None
+        written = ""
+        for number, line in enumerate(text.splitlines(), 1):
+            if defined is not None:
+                defined.append(line)
+                if line.strip() == "endef":
+                    self.settings[defined[0]] = "\n".join(defined[1:-1])
+                    defined = None
+            elif not self.just and (found := re.match(r"\s*define\s+([\w.-]+)", line)):
+                defined = [found[1]]
+            else:
+                written += line
+                if written.endswith("\\"):
+                    written += "\n"
+                    continue
+                yield number - written.count("\n"), written
+                written = ""
+
+    def _directs(self, path: str, line: int, plain: str, conditions: list[str]) -> bool:
+        """Whether a line is no rule: a condition, an include, a setting; it has its effect then."""
+        if not self.just and _CONDITION.fullmatch(plain):
+            if plain.startswith("else"):
+                conditions.pop()
+            conditions.append(plain)
+        elif not self.just and plain in ("else", "endif"):
+            condition = conditions.pop() if conditions else ""
+            conditions += [f"else of {condition}"] if plain == "else" else []
+        elif include := _INCLUDE.fullmatch(plain):
+            self._include(path, line, include)
+        elif setting := _SETTING.fullmatch(plain):
+            self._set(setting[1], setting[2] or "", setting[3])
+        else:
+            return False
+        return True
+
+    def _include(self, path: str, line: int, found: re.Match[str]) -> None:
+        optional = found[1] or found[3]
+        names = [found[4]] if found[4] else self._plain((found[2] or "").partition("#")[0]).split()
+        for name in names:
+            file = None if "$" in name or "*" in name else self._find(posixpath.join(self._directory, name))
+            if file is not None:
+                self.read(*file)
+            elif not optional or "$" in name or "*" in name:
+                self.unread = self.unread or Line(path, line, "", unread=f"include {name}")
+
+    def _set(self, name: str, how: str, value: str) -> None:
+        if name in self._given or (how == "?" and name in self.settings):
+            return
+        value = value if self.just else re.sub(r"\s+#.*", "", value).strip()
+        before = self.settings.get(name, "")
+        self.settings[name] = f"{before} {value}".strip() if how == "+" else value
+
+    def _rules(self, path: str, line: int, text: str, maybe: str) -> list[_Target]:
+        """The rules that a line begins; none where it is no rule."""
+        if self.just:
+            found = _JUST_RULE.fullmatch(text)
+            if found is None:
+                return []
+            names, needs, recipe = [found[1]], found[3].partition("#")[0].replace("&&", " "), None
+        else:
+            found = _RULE.fullmatch(text)
+            if found is None:
+                return []
+            names, recipe = self._plain(found[1]).split(), found[3]
+            needs = self._plain(found[2].partition("#")[0])
+        if own := _SETTING.fullmatch(needs.strip()):  # a variable of these rules alone
+            self._set(own[1], "?", own[3])
+            needs = ""
+        begun = [self.rules.setdefault(name, _Target()) for name in names]
+        for rule in begun:
+            rule.needs += [each.strip("()") for each in needs.replace("|", " ").split()]
+            if recipe and recipe.strip():
+                rule.body = [(path, line, recipe.strip(), maybe)]
+        return begun
+
+    def of(self, names: Sequence[str], done: set[str] | None = None) -> Iterator[Line]:
+        """What the rules of these names run, each once, after that of the rules that they need."""
+        done = set() if done is None else done
+        for name in names:
+            if name in done:
+                continue
+            done.add(name)
+            rule, stem = self._rule(name)
+            if rule is None:
+                if self.unread is not None:
+                    unread = f"{self.unread.unread}: the rule of {name} may be there"
+                    yield Line(self.unread.path, self.unread.line, name, unread=unread)
+                elif "::" in name:
+                    yield Line("", 0, name, unread=f"{name}, of a module of the justfile")
+                continue
+            yield from self.of([each.replace("%", stem) for each in rule.needs], done)
+            yield from self._body(name, rule, stem)
+
+    def _rule(self, name: str) -> tuple[_Target | None, str]:
+        """The rule of a name, and what its % stands for."""
+        own = self.rules.get(name)
+        if own is not None and own.body:
+            return own, ""
+        for pattern, rule in self.rules.items():
+            front, percent, back = pattern.partition("%")
+            if percent and name.startswith(front) and name.endswith(back) and len(name) >= len(pattern):
+                return _Target([*(own.needs if own else ()), *rule.needs], rule.body), name[
+                    len(front) : len(name) - len(back)
+                ]
+        return own, ""
+
+    def _body(self, name: str, rule: _Target, stem: str) -> Iterator[Line]:
+        if not rule.body:
+            return
+        automatic = {"@": name, "*": stem, "<": next(iter(rule.needs), ""), "^": " ".join(rule.needs)}
+        script = self.just and rule.body[0][2].startswith("#!")
+        if script or ".ONESHELL" in self.rules:
+            path, first, *_ = rule.body[0]
+            maybe = next(filter(None, (each[3] for each in rule.body)), "")
+            texts = [self._plain(text, automatic) for _, _, text, _ in rule.body]
+            signs, texts[0] = _signs(texts[0])
+            text = "\n".join([texts[0], *(each if script else _signs(each)[1] for each in texts[1:])])
+            yield self._line(path, first, text, name, signs, maybe)
+            return
+        for path, number, written, maybe in rule.body:
+            for text in re.split(r"(?<!\\)\n", self._plain(written, automatic)):
+                signs, text = _signs(text)
+                yield self._line(path, number, text, name, signs, maybe)
+
+    def _line(self, path: str, line: int, text: str, name: str, signs: str, maybe: str) -> Line:
+        options, unread = self._options(text), ""
+        if not self.just and (found := _FUNCTION.search(text)):
+            unread = f"{found[0]} …) in the recipe of {name}"
+        elif not self.just and not re.search(r"(?:\A|/)(?:ba|da|k|z)?sh\Z", options[0]):
+            unread = f"SHELL = {options[0]}"
+        ignored = self.ignored or "-" in signs or self._ignores(name)
+        return Line(path, line, text, options, ignored, self._directory, maybe, unread)
+
+    def _ignores(self, name: str) -> bool:
+        """Whether the file says of this rule, or of all, that failures are ignored."""
+        flags = self.settings.get("MAKEFLAGS", "").split()
+        if any(IGNORES.fullmatch(each) for each in flags) or re.match(r"[a-hj-z]*i[a-z]*\Z", " ".join(flags)):
+            return True
+        names = self.rules.get(".IGNORE")
+        return names is not None and (not names.needs or name in names.needs)
+
+    def _options(self, text: str) -> tuple[str, ...]:
+        if text.startswith("#!"):
+            return tuple(text.partition("\n")[0].split())
+        if self.just:
+            return tuple(re.findall(r"[^'\"\[\],\s]+", self.settings.get("shell", "sh -cu")))
+        shell = self._plain(self.settings.get("SHELL", "/bin/sh")).split() or ["/bin/sh"]
+        flags = self.settings.get(".SHELLFLAGS", "-ec" if ".POSIX" in self.rules else "-c")
+        return (*shell, *self._plain(flags).split())
+
+    def _plain(self, text: str, automatic: Mapping[str, str] | None = None, depth: int = 4) -> str:
+        """The text as a shell gets it: variables that the file sets have their values."""
+        if self.just:
+            return re.sub(r"\{\{\s*(\w+)\s*\}\}", r"${\1}", text)
+
+        def value(found: re.Match[str]) -> str:
+            if found[0] == "$$":
+                return "$"
+            name = found[1] or found[2] or found[4]
+            if found[4] is not None:
+                return (automatic or {}).get(name, found[0])
+            known = self.settings.get(name)
+            if known is None or not depth:
+                return f"${{{name}}}" if found[1] else found[0]
+            for number, each in enumerate((found[3] or "").split(",")[1:], 1):
+                known = known.replace(f"$({number})", each.strip()).replace(f"${number}", each.strip())
+            return self._plain(known, automatic, depth - 1)
+
+        return _REFERENCE.sub(value, text)
+
+
+_REFERENCE = re.compile(r"\$\$|\$[({]([\w.-]+)[)}]|\$[({]call\s+([\w.-]+)((?:,[^(){},]*)*)[)}]|\$([@*<^])")
+
+
+def _signs(text: str) -> tuple[str, str]:
+    """The signs in front of a line of a recipe, and the line without them."""
+    found = re.match(r"[@+\s-]*", text)
+    assert found is not None
+    return found[0], text[found.end() :]
