@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,17 +13,26 @@ import httpx
 import pytest
 from pytest_readiness import Evidence, SafetyViolation
 
-from smoke.contract.model import MAX_LIFETIME_S, SERVICE, USER, Access, accesses
-from smoke.contract.requests import above_the_tier, direct
+from smoke.contract.model import (
+    MAX_BODY_BYTES,
+    MAX_LIFETIME_S,
+    POOLS,
+    ROUTES,
+    SERVICE,
+    USER,
+    Access,
+    accesses,
+)
+from smoke.contract.requests import above_the_tier, direct, not_allowed
 from smoke.platform.answers import require_status
 from smoke.platform.attacks import MISSING, REPLAYS, Target, is_let_in, require_refused, require_spent
 from smoke.platform.batch import Batch, Case, at_once
 from smoke.platform.dixie import Dixie, quality_signal
 from smoke.platform.forgeries import one_of_each
 from smoke.platform.freeside import Freeside, Tenants, prompt_for
-from smoke.platform.parameters import OF_FREESIDE, Way, all_ways, controlled, each_access
+from smoke.platform.parameters import OF_FREESIDE, SPENT_ONCE, Way, all_ways, controlled, each_access
 from smoke.platform.spend import Once
-from smoke.platform.tokens import Claims, bearer
+from smoke.platform.tokens import Claims, bearer, req_hash
 
 pytestmark = [
     pytest.mark.goal("G-2"),
@@ -37,6 +46,18 @@ CROWD = 6
 CHEAPEST = ("freeside.models", "finn.invoke", "dixie.query-user")
 #: The ways in with a token that names a tenant.
 OF_TENANTS = [access.id for access in accesses() if access.kind is not SERVICE]
+#: The ways in with a body, or a routing key.
+WITH_INPUT = [access.id for access in accesses() if any(r.request and r.name == access.route for r in ROUTES)]
+#: What is no request anywhere: a body, or a routing key, and headers. The last ones are no routing keys.
+INVALID: Mapping[str, tuple[bytes, Mapping[str, str]]] = {
+    "null": (b"null", {}),
+    "no JSON": (b"{", {}),
+    "an empty object": (b"{}", {}),
+    "text": (b"Reply.", {"Content-Type": "text/plain"}),
+    "too much": (b" " * (MAX_BODY_BYTES + 1), {}),
+}
+#: A community that there is not.
+UNKNOWN = "smoke-no-such-community"
 #: Places of a uuid whose digit may be any: the first, one in the middle, the last.
 PLACES = (0, 20, 35)
 #: So long after its end a token is tried, s: no clock is off by more than that and the rest of the skew.
@@ -62,7 +83,7 @@ def spent(target: Target, name: str, claims: Claims, *, elsewhere: bool = False)
     )
 
 
-@pytest.mark.parametrize("access", each_access("auth/token-is-spent-once"))
+@pytest.mark.parametrize("access", each_access(SPENT_ONCE))
 def test_token_is_spent_once(
     target: Target,
     access: Access,
@@ -146,49 +167,124 @@ def test_token_is_spent_once_at_its_end(target: Target, access: Access, batch: B
     batch.run([spent(target, f"{ENDED_S} s after its end", claims)])
 
 
+def used_up(
+    name: str, service: str, refuse: Callable[[str], httpx.Response], again: Callable[[str], httpx.Response]
+) -> Case:
+    """The case that the token of a refused call opens no second one; each sends a token of the given jti.
+
+    One that was refused with 401 has spent nothing; one may be unread where the service is busy or down.
+    """
+    jti = str(uuid.uuid4())
+    refused: list[httpx.Response] = []
+
+    def send() -> httpx.Response:
+        refused[:] = [refuse(jti)]
+        return again(jti)
+
+    def judge(answer: httpx.Response) -> None:
+        status = refused[0].status_code
+        if status not in (401, 429) and status < 500:
+            require_spent(answer, service, f"the token of a call that got {status}")
+
+    return Case(name, "a token that was verified is spent, also by a refused call (1.1)", send, judge)
+
+
+def refusals(way: Way, tenant: str) -> Iterator[tuple[str, Callable[[str], httpx.Response]]]:
+    """What a good call is refused for by what its token says: only who has verified that can refuse it."""
+    families = (direct(),) if way.direct else (above_the_tier(), not_allowed())
+    reaches = [next(iter(family)) for family in families]
+    if way.direct:
+        reaches.append(next(reach for reach in direct() if not reach.pool))
+    for reach in reaches:
+        body = way.body(prompt_for(), reach.pool or POOLS[0])
+        yield reach.name, partial(_with_jti, way, body, tenant, reach.claims)
+    body = way.body(prompt_for())
+    yield "an unknown tenant", partial(_with_jti, way, body, UNKNOWN, {})
+    if way.direct:
+        yield "another body", partial(_with_jti, way, body, tenant, {"req_hash": req_hash(b"another body")})
+
+
+def _with_jti(
+    way: Way, body: Mapping[str, Any], tenant: str, claims: Mapping[str, Any], jti: str
+) -> httpx.Response:
+    return way.post(body, tenant, jti=jti, **claims)
+
+
 @pytest.mark.p1
 @pytest.mark.parametrize("route", all_ways(covered_by="auth/refused-call-spends-its-token[freeside.invoke]"))
 def test_refused_call_spends_its_token(
-    route: str, ways: Callable[[str], Way], tenants: Tenants, evidence: Evidence
+    route: str, ways: Callable[[str], Way], tenants: Tenants, batch: Batch
 ) -> None:
-    """A token whose call is refused for its pool was verified: it is spent, and opens no second call."""
-    way, jti = ways(route), str(uuid.uuid4())
-    reach = next(iter(direct() if way.direct else above_the_tier()))
-    refused = way.post(way.body(prompt_for(), reach.pool), tenants.main, jti=jti, **reach.claims)
-    answer = way.post(way.body(prompt_for()), tenants.main, jti=jti)
-    require_used_up(answer, route.partition(".")[0], refused, evidence)
+    """A token whose call is refused for its pool, tenant or body was verified: it opens no second call."""
+    way, service = ways(route), route.partition(".")[0]
+    again = lambda jti: way.post(way.body(prompt_for()), tenants.main, jti=jti)  # noqa: E731
+    batch.run(
+        [used_up(f"{route}: {name}", service, send, again) for name, send in refusals(way, tenants.main)]
+    )
+
+
+@pytest.mark.parametrize(
+    "access", each_access("auth/invalid-call-spends-its-token", severity=pytest.mark.p1, of=WITH_INPUT)
+)
+def test_invalid_call_spends_its_token(
+    target: Target, access: Access, batch: Batch, evidence: Evidence
+) -> None:
+    """A token that came with what is no request is spent, where it was verified before that was refused.
+
+    That shows in the same request with a forged token: who answers 401 there has looked at the token. Where
+    the request is refused whatever its token, the contract does not say whether that was verified.
+    """
+    verified: list[str] = []
+
+    def refuse(name: str, jti: str) -> httpx.Response:
+        body, headers = INVALID[name]
+        forged = target.send_invalid(body, headers, target.attacker, str(uuid.uuid4()))
+        if forged.status_code != 401:
+            return forged
+        verified.append(name)
+        return target.send_invalid(body, headers, target.key(), jti)
+
+    def judge(case: Case, name: str) -> Case:
+        return replace(case, judge=lambda answer: case.judge(answer) if name in verified else None)
+
+    again = lambda jti: target.again(target.claims() | {"jti": jti})  # noqa: E731
+    names = [*INVALID][: 3 if access.route == "dixie.query" else None]
+    batch.run(
+        [
+            judge(used_up(f"{access.id}: {name}", access.service, partial(refuse, name), again), name)
+            for name in names
+        ]
+    )
+    evidence.figure("invalid calls whose token was verified", len(verified), limit=len(names))
+    if not verified:
+        pytest.skip(f"{access.id} refuses what is no request whatever its token, which the contract allows")
 
 
 @pytest.mark.p1
 @pytest.mark.parametrize("route", OF_FREESIDE)
 def test_conflict_spends_its_token(
-    route: str, ways: Callable[[str], Way], tenants: Tenants, evidence: Evidence
+    route: str, ways: Callable[[str], Way], tenants: Tenants, batch: Batch
 ) -> None:
     """A token whose key was used for another body was verified, too, and opens no second call."""
-    way, key, jti = ways(route), str(uuid.uuid4()), str(uuid.uuid4())
+    way, key = ways(route), str(uuid.uuid4())
     require_status(way.post(way.body(prompt_for()), tenants.main, key=key), 200)
-    refused = way.post(way.body(prompt_for()), tenants.main, key=key, jti=jti)
-    answer = way.post(way.body(prompt_for()), tenants.main, jti=jti)
-    require_used_up(answer, "freeside", refused, evidence)
+    post = partial(way.post, tenant=tenants.main)
+    refuse = lambda jti: post(way.body(prompt_for()), key=key, jti=jti)  # noqa: E731
+    batch.run([used_up(route, "freeside", refuse, lambda jti: post(way.body(prompt_for()), jti=jti))])
 
 
 @pytest.mark.p1
-@pytest.mark.requires("freeside.budget")
-def test_refused_budget_spends_its_token(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
-    """A token that asked for another tenant's budget was verified, too, and reads none."""
-    credential = freeside.credential(tenants.main, jti=str(uuid.uuid4()))
-    refused = freeside.get_budget(tenants.other, credential)
-    require_used_up(freeside.get_budget(tenants.main, credential), "freeside", refused, evidence)
+@pytest.mark.requires("freeside.budget", "freeside.models")
+def test_refused_budget_spends_its_token(freeside: Freeside, tenants: Tenants, batch: Batch) -> None:
+    """A token that asked for another tenant's budget, or one that is not there, was verified: it is spent."""
+    quiet = freeside.unrecorded()
 
+    def ask(of: str, owner: str, jti: str) -> httpx.Response:
+        return quiet.get_budget(of, quiet.credential(tenants.main, tenant_id=owner, jti=jti))
 
-def require_used_up(
-    answer: httpx.Response, service: str, refused: httpx.Response, evidence: Evidence
-) -> None:
-    """Assert that the token of a refused call is spent; one that was refused with 401 has spent nothing."""
-    evidence.exchange(refused)
-    evidence.exchange(answer)
-    if refused.status_code != 401:
-        require_spent(answer, service, f"the token of a call that got {refused.status_code}")
+    again = lambda jti: quiet.models(quiet.credential(tenants.main, jti=jti))  # noqa: E731
+    asked = {"another tenant's": (tenants.other, tenants.main), "an unknown tenant's own": (UNKNOWN, UNKNOWN)}
+    batch.run([used_up(name, "freeside", partial(ask, *who), again) for name, who in asked.items()])
 
 
 @pytest.mark.parametrize(

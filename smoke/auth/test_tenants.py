@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
 from pytest_readiness import Evidence, SafetyViolation
 
+from smoke.contract.model import TIER_POOLS
 from smoke.contract.neighbours import Near, strings, values
 from smoke.platform.answers import body_text, require_status
 from smoke.platform.attacks import require_refused
-from smoke.platform.batch import Batch, Case, mint_command
-from smoke.platform.freeside import Freeside, Tenants, cost_in, prompt_for
+from smoke.platform.batch import Batch, Case, answering, mint_command
+from smoke.platform.freeside import Freeside, Tenants, cost_in, nonce, prompt_for
 from smoke.platform.invariants import I7, reading_of
 from smoke.platform.parameters import Way, controlled
 
@@ -83,6 +85,30 @@ def admins_only(freeside: Freeside, tenants: Tenants, batch: Batch) -> None:
                 partial(mint_command, "freeside.budget", **claims),
             )
             for name, claims in roles.items()
+        ]
+    )
+
+
+@controlled("freeside")
+@pytest.mark.p1
+@pytest.mark.requires("freeside.budget")
+def test_unknown_tenant_has_no_budget(freeside: Freeside, batch: Batch) -> None:
+    """A token for a community that there is not is shown no figures, whatever its role and its tier."""
+    quiet, named = freeside.unrecorded(), ("smoke-no-such-community", f"smoke-{nonce()}")
+    whose: dict[str, dict[str, Any]] = {"an admin": {"role": "admin"}}
+    if freeside.dialects.budget == "community":
+        whose |= {"a user": {}, **{f"a user of the tier {tier}": {"tier": tier} for tier in TIER_POOLS}}
+    batch.run(
+        [
+            Case(
+                f"{community}, asked by {who}",
+                "a community that is unknown has no budget (1)",
+                partial(quiet.get_budget, community, quiet.credential(community, **claims)),
+                answering(401, 403, 404),
+                partial(mint_command, "freeside.budget", tenant_id=community, **claims),
+            )
+            for community in named
+            for who, claims in whose.items()
         ]
     )
 
@@ -174,7 +200,7 @@ def test_unknown_tenant_has_no_direct_call(
 
 
 def _unknown(answer: httpx.Response) -> None:
-    """A tenant that is unknown has no budget; one that is new may have an empty one."""
+    """A tenant that is unknown has no budget; one that was new, and has made a call, may have one."""
     require_status(answer, 200, 401, 403, 404)
 
 

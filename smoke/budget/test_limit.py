@@ -3,7 +3,8 @@
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from pytest_readiness import Environment, Evidence, SafetyViolation
 
 from smoke.contract.ledger import Step, described, draw, related, shortest
-from smoke.contract.model import POOLS
+from smoke.contract.model import POOLS, TIER_POOLS
 from smoke.platform.answers import (
     UnexpectedStatus,
     answer_of,
@@ -49,6 +50,32 @@ MARGIN = 0.9
 def watch(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> Conservation:
     """The small community's budget, at rest before the check and compared from then on."""
     return freeside.watch(tenants.small, evidence)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """What a caller says of itself, and how its call beyond the budget may be refused."""
+
+    claims: Mapping[str, Any] = field(default_factory=dict)
+    body: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    statuses: Sequence[int] = (402,)
+
+
+_BOAST = {"role": "admin", "tier": "enterprise", "unlimited": True}
+CALLERS: Mapping[str, Caller] = {
+    "an admin": Caller({"role": "admin"}),
+    "another user": Caller({"sub": "0x" + "ad" * 20}),
+    **{
+        f"{who} of the tier {tier}": Caller({"tier": tier, **role, "allowed_pools": [*TIER_POOLS[tier]]})
+        for tier in TIER_POOLS
+        for who, role in {"a user": {}, "an admin": {"role": "admin"}}.items()
+    },
+    "headers": Caller(headers={"X-Role": "admin", "X-Admin": "true", "X-Tier": "enterprise"}),
+    # members that are unknown may be refused for that
+    "members of the body": Caller(body=_BOAST, statuses=(400, 402, 422)),
+    "other claims": Caller({"roles": ["admin"], "scope": "admin", "unlimited": True, "limit": 10**9}),
+}
 
 
 def ask(freeside: Freeside, tenant: str, padding: int, pool: str) -> httpx.Response:
@@ -110,6 +137,40 @@ def test_over_budget_is_refused(
         watch.charged(paid)
     else:
         watch.unchanged(f"{len(answers)} calls of {route} beyond the budget")
+
+
+@pytest.mark.parametrize("route", all_ways(covered_by="budget/nobody-is-above-the-limit[freeside.invoke]"))
+def test_nobody_is_above_the_limit(
+    route: str,
+    ways: Callable[[str], Way],
+    batch: Batch,
+    freeside: Freeside,
+    tenants: Tenants,
+    watch: Conservation,
+) -> None:
+    """The limit is the community's: no role, tier or user, and nothing a call says of itself lifts it."""
+    way, room = ways(route), watch.first.room
+    prices, padding = Prices.reaching(freeside, tenants.main, lambda prices: prices.padding_beyond(room))
+    body = way.body(prompt_for(padding=padding), prices.pool)
+
+    def judge(statuses: Sequence[int], answer: httpx.Response) -> None:
+        require_within(room, answer)
+        require_json_error(require_status(answer, *statuses))
+
+    cases = [
+        Case(
+            f"{route}: {who}", "the limit is the community's, whoever calls (1.5)",
+            partial(
+                way.post, {**body, **caller.body}, tenants.small, headers=caller.headers,
+                **({"pool_id": prices.pool} if way.direct else {}), **caller.claims,
+            ),
+            partial(judge, caller.statuses),
+        )
+        for who, caller in CALLERS.items()
+        if prices.pool in TIER_POOLS[caller.claims.get("tier", "enterprise")]
+    ]  # fmt: skip
+    batch.run(cases)
+    watch.unchanged(f"{len(cases)} calls of {route} beyond the budget by all kinds of callers")
 
 
 def test_limit_is_exact(

@@ -92,9 +92,15 @@ OF_TOKENS = (
     ),
     Rule(
         "spent-by-refusal",
-        "a token that was verified is spent, also where its call is refused for pool or price",
+        "a token that was verified is spent, also where its call is refused for pool, tenant, body or price",
         ("freeside.invoke", "freeside.stream", "finn.invoke"),
         ("auth/refused-call-spends-its-token[{route}]", "budget/over-budget-is-refused[{route}]"),
+    ),
+    Rule(
+        "spent-by-invalid",
+        "so is one that was verified before what came with it was found to be no request",
+        tuple(access.id for access in accesses(route.name for route in ROUTES if route.request)),
+        ("auth/invalid-call-spends-its-token[{route}]",),
     ),
     Rule(
         "spent-by-conflict",
@@ -104,7 +110,7 @@ OF_TOKENS = (
     ),
     Rule(
         "spent-by-another-tenant",
-        "and one that asks for another tenant's budget",
+        "and one that asks for another tenant's budget, or one that is not there",
         ("freeside.budget",),
         ("auth/refused-budget-spends-its-token",),
     ),
@@ -147,6 +153,12 @@ OF_REPUTATION = (
         ),
     ),
     Rule(
+        "events-at-once",
+        "different events that come at the same time count each",
+        ("dixie.events", "freeside.quality"),
+        ("loop/events-at-once-count-each[{route}]",),
+    ),
+    Rule(
         "rating",
         "a rating has its members, and one that is refused moves neither score nor budget",
         ("freeside.quality",),
@@ -168,6 +180,12 @@ RULES = (
         "a token reads and charges its own tenant only (1.5)",
         ("freeside.invoke", "freeside.budget"),
         ("auth/near-tenant-is-another-tenant", "auth/budget-of-another-tenant-is-closed"),
+    ),
+    Rule(
+        "no-tenant-no-budget",
+        "a community that is unknown has no budget to show (1)",
+        ("freeside.budget",),
+        ("auth/unknown-tenant-has-no-budget",),
     ),
     Rule(
         "known-tenant",
@@ -203,7 +221,7 @@ RULES = (
         "budget",
         "a call beyond the budget is refused with 402 and changes nothing (1.3, 1.5)",
         CALLS,
-        ("budget/over-budget-is-refused[{route}]",),
+        ("budget/over-budget-is-refused[{route}]", "budget/nobody-is-above-the-limit[{route}]"),
     ),
     Rule(
         "charge",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import uuid
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from smoke.contract.intake import Verdict, far_from, may_become, pull
 from smoke.platform.answers import require_status
 from smoke.platform.batch import Batch, Case, at_once
 from smoke.platform.dixie import Dixie, Scores, judging, now_text, quality_signal, with_status
-from smoke.platform.freeside import Tenants
+from smoke.platform.freeside import Freeside, Tenants, nonce
 from smoke.platform.http import Connect
 from smoke.platform.jwks import SigningKeyLookup
 from smoke.platform.spend import Once
@@ -32,6 +33,8 @@ pytestmark = [
 
 #: The same event so often at the same time.
 AT_ONCE = 8
+#: So many different events at the same time, about each of two agents.
+TOGETHER = 3
 #: How far beyond one pull an event may move a score that counts once: a weight may grow with the events.
 ONE_PULL = 1.6
 #: The node of ids by time, in place of this machine's address.
@@ -153,6 +156,87 @@ def test_another_event_counts_too(
         after = scores.moved(agent, before, eventually)
         assert may_become(before, [form["score"]], after), f"{name}: from {before} to {after}"
         before = after
+
+
+@pytest.fixture
+def senders(
+    connect: Connect, dixie: Dixie, freeside: Freeside, tenants: Tenants, finn_key: SigningKeyLookup
+) -> dict[str, Callable[[str, bool], None]]:
+    """By its route, what sends a new event about an agent, a bad or a good one; it must be accepted."""
+    quiet = Dixie(connect("dixie"), dixie.tenant, dixie.key)
+    credential = quiet.service_credential(finn_key())
+    rating = freeside.unrecorded()
+
+    def post(agent: str, good: bool) -> None:
+        require_status(quiet.post_event(quality_signal(agent, float(good)), credential), 202)
+
+    return {
+        "dixie.events": post,
+        "freeside.quality": lambda agent, good: rating.rate(tenants.main, agent, "good" if good else "bad"),
+    }
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        "dixie.events",
+        pytest.param("freeside.quality", marks=pytest.mark.requires("freeside.quality", "loop")),
+    ],
+)
+def test_events_at_once_count_each(
+    route: str,
+    senders: dict[str, Callable[[str, bool], None]],
+    connect: Connect,
+    dixie: Dixie,
+    scores: Scores,
+    evidence: Evidence,
+    eventually: Eventually,
+) -> None:
+    """Different events that come at the same time move a score as far as those that come one by one.
+
+    Agents of this run alone are compared, whatever the rule of scores. All begin with a bad event, so that an
+    average moves, too; what the last event adds tells whether one that is lost would show.
+    """
+    send, quiet = senders[route], Dixie(connect("dixie"), dixie.tenant, dixie.key)
+    in_turn, *crowd = agents = [f"smoke-{nonce()}" for _ in range(3)]
+    within = {"within": scores.limit_s, "every": scores.every_s}
+
+    def shown(*agents: str) -> list[float | None]:
+        return [quiet.score(agent) for agent in agents]
+
+    def seen_or_skip(probe: Callable[[], bool], what: str) -> None:
+        """The checks of the loop say whether events show where the contract demands it."""
+        try:
+            eventually(probe, what=what, **within)
+        except AssertionError as unseen:
+            pytest.skip(
+                f"what a lost event changes is not to be seen on agents that were not seeded: {unseen}"
+            )
+
+    at_once([partial(send, agent, False) for agent in agents])
+    seen_or_skip(lambda: None not in shown(*agents), "agents that were not seeded have scores")
+    steps = shown(in_turn)
+    for _ in range(TOGETHER):
+        send(in_turn, True)
+        seen_or_skip(lambda: shown(in_turn) != steps[-1:], "an event by itself shows")
+        steps.append(quiet.score(in_turn))
+    *_, fewer, all_ = (step or 0.0 for step in steps)
+    at_once([partial(send, agent, True) for _ in range(TOGETHER) for agent in crowd])
+    seen: list[float | None] = []
+
+    def alike() -> bool:
+        seen[:] = shown(*crowd)
+        # what else moves a score, such as time, does so by less than an event
+        return all(2 * abs((score or 0.0) - all_) < abs(all_ - fewer) for score in seen)
+
+    try:
+        eventually(alike, what="events at once show", **within)
+    except AssertionError as lost:
+        raise AssertionError(
+            f"{TOGETHER} different events at once moved the scores of two agents to {seen}; one by one they "
+            f"move a score to {all_}, and {TOGETHER - 1} of them to {fewer}"
+        ) from lost
+    evidence.figure(f"scores after {TOGETHER} events at once", str(seen), expected=all_)
 
 
 def forms(before: float) -> list[tuple[str, dict[str, Any]]]:

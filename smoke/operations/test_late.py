@@ -14,7 +14,7 @@ from smoke.platform.attacks import Target, require_spent
 from smoke.platform.dixie import Dixie, Scores
 from smoke.platform.freeside import Freeside, Tenants, prompt_for
 from smoke.platform.jwks import SigningKeyLookup
-from smoke.platform.parameters import OF_FREESIDE, Way, each_access, require_no_run
+from smoke.platform.parameters import OF_FREESIDE, SPENT_ONCE, Way, each_access, require_no_run
 from smoke.platform.spend import Once
 
 pytestmark = [
@@ -25,16 +25,17 @@ pytestmark = [
 
 
 def spent(once: Once, kind: str, **of: str) -> list[dict[str, Any]]:
-    """What the run spent of a kind; SetupError for nothing: the check that spends it says what went wrong."""
+    """What the run spent of a kind. SetupError for nothing: the check that spends it was not in this run.
+
+    Where that check failed, what it establishes is down, and none that requires it is run.
+    """
     found = [each for each in once.remembered(kind) if of.items() <= each.items()]
     if not found:
         raise SetupError(f"not examined: this run spent no {kind} {' '.join(of.values())}".rstrip())
     return found
 
 
-@pytest.mark.parametrize(
-    "access", each_access("operations/spent-token-stays-spent", control="auth/token-is-spent-once")
-)
+@pytest.mark.parametrize("access", each_access("operations/spent-token-stays-spent", control=SPENT_ONCE))
 def test_spent_token_stays_spent(
     access: Access, opened: Callable[[Access], Target], once: Once, evidence: Evidence
 ) -> None:
@@ -48,7 +49,7 @@ def test_spent_token_stays_spent(
 
 @pytest.mark.goal("G-5")
 @pytest.mark.p1
-@pytest.mark.requires("dixie", "finn", "finn_key")
+@pytest.mark.requires("dixie", "finn", "finn_key", "events")
 @pytest.mark.usefixtures("alone")
 @pytest.mark.control("loop/same-event-counts-once")
 def test_counted_event_stays_counted(
@@ -65,7 +66,8 @@ def test_counted_event_stays_counted(
 def _controlled(way: Any) -> Any:
     """A way, with the check that used keys there for its control."""
     control = pytest.mark.control(f"budget/one-key-is-one-charge[{way.id}]")
-    return pytest.param(*way.values, id=way.id, marks=[*way.marks, control])
+    used = pytest.mark.requires(f"{way.id}.used-key")
+    return pytest.param(*way.values, id=way.id, marks=[*way.marks, control, used])
 
 
 @pytest.mark.goal("G-4")

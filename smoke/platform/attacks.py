@@ -26,9 +26,18 @@ from .batch import mint_command
 from .dixie import Dixie, quality_signal
 from .finn import INVOKE_PATH as FINN_INVOKE
 from .finn import Finn
-from .freeside import INVOKE_PATH, Freeside, cost_in, prompt_for
+from .freeside import INVOKE_PATH, QUALITY_PATH, Freeside, cost_in, prompt_for
 from .http import JSON_HEADERS, Credential
-from .tokens import Claims, Genuine, SigningKey, bearer, dixie_service_claims, finn_claims, user_claims
+from .tokens import (
+    Claims,
+    Genuine,
+    SigningKey,
+    bearer,
+    dixie_service_claims,
+    finn_claims,
+    req_hash,
+    user_claims,
+)
 
 REFUSALS = (401, 403)
 #: A verified token that was spent before: 409 by 1.1; Finn says 401 (2), and Dixie may (3).
@@ -56,6 +65,8 @@ class Target:
     key: Callable[[], SigningKey]
     attacker: SigningKey
     body: bytes = b""
+    #: Sends any body, or any routing key, with other headers; a route without either has none.
+    send_any: Callable[[bytes, Mapping[str, str], Credential | None], httpx.Response] | None = None
     others: Callable[[], tuple[SigningKey, ...]] = tuple
 
     @property
@@ -117,6 +128,15 @@ class Target:
         """The answer to a token of exactly these claims."""
         return self.offer(bearer(self.key(), claims))
 
+    def send_invalid(
+        self, body: bytes, headers: Mapping[str, str], key: SigningKey, jti: str
+    ) -> httpx.Response:
+        """The answer to a body that is no request, with a token for it that ``key`` signs."""
+        assert self.send_any is not None
+        bound = {"req_hash": req_hash(body)} if self.access.kind.bound else {}
+        token = bearer(key, self.claims() | bound | {"jti": jti})
+        return self.send_any(body, headers, lambda: token)
+
 
 def is_let_in(answer: httpx.Response) -> bool:
     """Whether an answer shows that its token was accepted: it neither refuses nor leads elsewhere."""
@@ -139,12 +159,19 @@ def target_of(
             "dixie.events": lambda token: client.post_event(quality_signal(RATED, 1.0), token),
         }
         claims = client.claims if access.kind is USER else partial(dixie_service_claims, at=at)
-        return Target(access, at, claims, sends[access.route], key, attacker)
+        invalid = {
+            "dixie.query": lambda text, _, token: client.query(text.decode(), token),
+            "dixie.events": lambda body, headers, token: client.post_event(
+                body, token, JSON_HEADERS | headers
+            ),
+        }
+        return Target(access, at, claims, sends[access.route], key, attacker, send_any=invalid[access.route])
     client.journal.open()
     if isinstance(client, Finn):
         body = client.body(PROMPT)
         call = _entered(client, tenant, partial(client.http.send, "POST", FINN_INVOKE, content=body))
-        return Target(access, at, partial(finn_claims, tenant, body, at=at), call, key, attacker, body)
+        any_ = _any_body(client, FINN_INVOKE)
+        return Target(access, at, partial(finn_claims, tenant, body, at=at), call, key, attacker, body, any_)
     body = json.dumps(client.invoke_body(prompt_for())).encode()
     streamed = {"Accept": "text/event-stream"}
     sends = {
@@ -164,7 +191,24 @@ def target_of(
     admin = (
         {"role": "admin"} if access.route == "freeside.budget" and client.dialects.budget == "gateway" else {}
     )
-    return Target(access, at, lambda: user_claims(tenant, at=at) | admin, sends[access.route], key, attacker)
+    bodies = {
+        "freeside.invoke": _any_body(client, INVOKE_PATH),
+        "freeside.stream": _any_body(client, client.dialects.stream_path, streamed),
+        "freeside.quality": _any_body(client, QUALITY_PATH),
+    }
+    return Target(
+        access, at, lambda: user_claims(tenant, at=at) | admin, sends[access.route], key, attacker,
+        send_any=bodies.get(access.route),
+    )  # fmt: skip
+
+
+def _any_body(
+    client: Freeside | Finn, path: str, more: Mapping[str, str] | None = None
+) -> Callable[[bytes, Mapping[str, str], Credential | None], httpx.Response]:
+    """Posts bodies that are no requests: none is charged."""
+    return lambda body, headers, credential: client.http.send(
+        "POST", path, credential, headers={**JSON_HEADERS, **(more or {}), **headers}, content=body
+    )
 
 
 def _entered(

@@ -42,6 +42,7 @@ def controlled(service: str) -> pytest.MarkDecorator:
 
 
 ACCEPTED = "auth/valid-token-is-accepted"
+SPENT_ONCE = "auth/token-is-spent-once"
 
 
 def each_access(
@@ -56,7 +57,8 @@ def each_access(
 
     Freeside's first one covers Finn's behind the VPC. What is for Finn's tokens at Dixie is P1, as its routes
     are. A refusal counts where the check ``control`` passed for the same way in. ``ACCEPTED`` itself needs
-    none: it establishes the way in, under its id. With ``money``, budgets are compared where calls cost.
+    none: it establishes the way in, under its id; ``SPENT_ONCE`` establishes that a token was spent there,
+    which who tries it again requires. With ``money``, budgets are compared where calls cost.
     """
     chosen = [access for access in accesses() if not of or access.id in of]
     first = next(access for access in chosen if access.service == "freeside")
@@ -79,7 +81,12 @@ def _resting_on(check: str, control: str, access: Access) -> list[pytest.MarkDec
     if check == ACCEPTED:
         budget = [pytest.mark.requires("budget")] if access.route == "freeside.budget" else []
         return [pytest.mark.establishes(access.id), *budget]
-    return [pytest.mark.requires(access.id), pytest.mark.control(f"{control}[{access.id}]")]
+    token = f"{access.id}.spent-token"
+    return [
+        pytest.mark.requires(access.id, *([token] if control == SPENT_ONCE else [])),
+        pytest.mark.control(f"{control}[{access.id}]"),
+        *([pytest.mark.establishes(token)] if check == SPENT_ONCE else []),
+    ]
 
 
 def each(

@@ -101,8 +101,14 @@ def user_claims(tenant: str, *, at: Service = SERVICES["freeside"], tier: str = 
 
 def finn_claims(tenant: str, body: bytes, *, at: Service = SERVICES["finn"]) -> Claims:
     """Freeside's claims towards Finn, bound to one raw request body by ``req_hash`` (contract 2)."""
-    digest = "sha256:" + hashlib.sha256(body).hexdigest()
-    return _claims(at.issuer(CALL), at.audience, WALLET, tenant_id=tenant, tier="enterprise", req_hash=digest)
+    return _claims(
+        at.issuer(CALL), at.audience, WALLET, tenant_id=tenant, tier="enterprise", req_hash=req_hash(body)
+    )
+
+
+def req_hash(body: bytes) -> str:
+    """What binds a token to one raw request body."""
+    return "sha256:" + hashlib.sha256(body).hexdigest()
 
 
 def dixie_service_claims(*, at: Service = SERVICES["dixie"]) -> Claims:

@@ -49,6 +49,8 @@ DELETE FROM freeside.idempotency WHERE answer IS NOT NULL AND (community_id, key
 """
 # Whether the call that is served now is a stream.
 streaming: ContextVar[bool] = ContextVar("streaming", default=False)
+# Whether its caller is taken to be above the limit.
+unlimited: ContextVar[bool] = ContextVar("unlimited", default=False)
 _KEEP = """
 UPDATE freeside.idempotency SET body_hash = '', lease_until = now() + interval '1 day' WHERE owner = %s
 """
@@ -87,8 +89,8 @@ class FaultyBudgetLedger(Faulty, BudgetLedger):
             await super().extend(reservation_ids)
 
     async def _take(self, statement: str, reservation: Reservation, lease_s: float) -> bool:
-        unlimited = streaming.get() and self._faults.on("freeside-streams-beyond-the-limit")
-        if unlimited or self._faults.on("freeside-ignores-limit"):
+        streams = streaming.get() and self._faults.on("freeside-streams-beyond-the-limit")
+        if streams or unlimited.get() or self._faults.on("freeside-ignores-limit"):
             statement = RESERVE_BLINDLY
         if self._faults.on("freeside-withholds-the-last-unit"):
             statement = RESERVE.replace("<= limit_micro", "< limit_micro")

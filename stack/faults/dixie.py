@@ -24,6 +24,7 @@ from stack.faults.budget import BOOT
 from stack.faults.proxy import Faults, Faulty
 from stack.faults.tokens import FaultyContext, FaultyTokenAuth, explained
 
+_OVERWRITE = "UPDATE dixie.aggregates SET score = %s WHERE agent_id = %s"
 AGENTS = frozenset({"smoke-agent-001", "smoke-agent-002"})
 
 
@@ -103,10 +104,15 @@ class FaultyScores(Faulty, Scores):
             return False
         if on("dixie-races-repeats") or on("dixie-counts-repeats") or self._forgotten(signal):
             signal = replace(signal, event_id=uuid.uuid4())
+        known = await super().of(signal.agent_id) if on("dixie-loses-updates") else None
         if on("dixie-counts-in-memory"):
             signal = replace(signal, event_id=uuid.uuid5(BOOT, str(signal.event_id)))
         applied = super().apply(self._mistaken(signal))
         counted = await self._faults.unless_away("dixie", applied, other=True)
+        if known is not None and counted:
+            await self._db.execute(
+                _OVERWRITE, known + signal.weight * (signal.score - known), signal.agent_id
+            )
         for agent in sorted(AGENTS - {signal.agent_id}):
             like = on("dixie-matches-agents-by-prefix") and agent.startswith(signal.agent_id)
             if like or on("dixie-moves-every-agent"):

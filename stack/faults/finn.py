@@ -29,6 +29,7 @@ CUT_CHARS = 16_384
 #: The name of the algorithm and a quarter of the digest.
 HASH_CHARS = len("sha256:") + 16
 _streaming: ContextVar[bool] = ContextVar("streaming", default=False)
+_admin: ContextVar[bool] = ContextVar("admin", default=False)
 
 
 def parts(faults: Faults) -> Parts:
@@ -50,7 +51,14 @@ class FaultyAuth(FaultyTokenAuth, FinnAuth):
         _streaming.set(request.url.path.endswith("/stream"))
         if self._faults.on("finn-takes-any-media-type"):
             MutableHeaders(scope=request.scope)["content-type"] = "application/json"
-        claims, raw = await super().caller(request)
+        try:
+            claims, raw = await super().caller(request)
+        except ApiError as refusal:
+            if refusal.code == "REQ_HASH_MISMATCH" and self._faults.on(
+                "finn-spends-no-token-of-other-bodies"
+            ):
+                await self.unspend(request)
+            raise
         beyond = claims.text("pool_id") not in (None, *TIER_POOLS[claims.tier])
         if beyond and self._faults.on("finn-spends-no-token-of-refused-calls"):
             await self.unspend(request)
@@ -80,12 +88,16 @@ class FaultyBilling(Faulty, Billing):
 
     @asynccontextmanager
     async def bill(self, claims: Claims, pool: str, prompt: str, trace_id: str) -> AsyncIterator[Bill]:
-        """Hold the price; the token of a call that is beyond the budget may be good for another one."""
+        """Hold the price, or none; the token of a call that has no budget may be good for another one."""
+        _admin.set(claims.is_admin)
         try:
             async with super().bill(claims, pool, prompt, trace_id) as bill:
                 yield bill
         except ApiError as refusal:
-            if refusal.status == 402 and self._faults.on("finn-spends-no-token-over-budget"):
+            unaffordable = refusal.status == 402 and self._faults.on("finn-spends-no-token-over-budget")
+            if unaffordable or (
+                refusal.status == 403 and self._faults.on("finn-spends-no-token-of-unknown-tenants")
+            ):
                 spent = self._context.spent_tokens()
                 assert isinstance(spent, FaultySpentTokens)
                 await spent.unspend(claims)
@@ -98,7 +110,10 @@ class FaultyBilling(Faulty, Billing):
         try:
             return await super().reserve(document)
         except ApiError as refusal:
-            beyond = refusal.status == 402 and self._faults.on("finn-runs-over-budget")
+            beyond = refusal.status == 402 and (
+                self._faults.on("finn-runs-over-budget")
+                or (_admin.get() and self._faults.on("finn-has-no-limit-for-admins"))
+            )
             if beyond or (refusal.status == 403 and self._faults.on("finn-serves-unknown-tenants")):
                 return None
             raise

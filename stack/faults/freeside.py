@@ -7,7 +7,7 @@ import uuid
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from starlette.requests import Request
@@ -24,6 +24,7 @@ from stack.faults.budget import (
     FaultyIdempotency,
     stray_charge,
     streaming,
+    unlimited,
 )
 from stack.faults.outbox import FaultyOutbox
 from stack.faults.proxy import Faults, Faulty
@@ -32,7 +33,7 @@ from stack.faults.x402 import FaultyFacilitator, FaultyNonces, FaultyPayments
 from stack.freeside.agents import QUALITIES, Agents, Quality
 from stack.freeside.app import Parts
 from stack.freeside.asks import Ask, read_ask, require_pool
-from stack.freeside.budget_ledger import Claim
+from stack.freeside.budget_ledger import Claim, Figures, current_period
 from stack.freeside.budgets import Budgets, community_view
 from stack.freeside.calls import Answer, Execution, answer_body
 from stack.freeside.streams import Event as StreamEvent
@@ -113,6 +114,11 @@ class FaultyAgents(Faulty, Agents):
         """The call, whether or not it is one."""
         raw = await drained_body(request)
         streaming.set(request.url.path.endswith("/stream"))
+        unlimited.set(
+            (claims.is_admin and self._faults.on("freeside-has-no-limit-for-admins"))
+            or ("x-role" in request.headers and self._faults.on("freeside-has-no-limit-for-headers"))
+            or (claims.tier == "free" and self._faults.on("freeside-has-no-limit-for-a-tier"))
+        )
         if len(raw) == MAX_BODY_BYTES and self._faults.on("freeside-refuses-the-largest"):
             require_size(raw, MAX_BODY_BYTES - 1)
         try:
@@ -299,7 +305,10 @@ class FaultyBudgets(Faulty, Budgets):
             shown = self._faults.on("freeside-shows-any-budget") or (
                 admin and self._faults.on("freeside-shows-any-budget-to-admins")
             )
-            if refusal.status == 403 and self._faults.on("freeside-spends-no-token-of-refused-budgets"):
+            other = refusal.status == 403 and self._faults.on("freeside-spends-no-token-of-refused-budgets")
+            if other or (
+                refusal.status == 404 and self._faults.on("freeside-spends-no-token-of-unknown-tenants")
+            ):
                 assert isinstance(self._auth, FaultyAuth)
                 await self._auth.unspend(request)
             if refusal.status == 403 and shown:
@@ -308,9 +317,23 @@ class FaultyBudgets(Faulty, Budgets):
                 await self.figures(tenant_id)
             raise
 
+    async def figures(self, tenant_id: str) -> Figures:
+        """A tenant's budget, or one that is made up for a tenant that is not there."""
+        try:
+            return await super().figures(tenant_id)
+        except ApiError:
+            if not self._faults.on("freeside-invents-budgets"):
+                raise
+            return Figures(tenant_id, current_period(), 10_000_000, 0, 0)
+
 
 class FaultyQuality(Faulty, Quality):
-    """Passes on ratings that it refuses, takes invalid ones, or charges for it."""
+    """Passes on ratings that it refuses, takes invalid ones, loses some, or charges for it."""
+
+    @cached_property
+    def _taking(self) -> set[object]:
+        """The agents of ratings that are being taken."""
+        return set()
 
     async def __call__(self, request: Request) -> Response:
         """Refuse a rating, and pass it on nevertheless."""
@@ -334,7 +357,21 @@ class FaultyQuality(Faulty, Quality):
                 (b"content-type", b"application/json"),
             ]
             request = Request(request.scope, request.receive)
+        if self._faults.on("freeside-takes-one-rating-at-a-time"):
+            return await self._queue_alone(request, tenant)
         return await super().queue(request, tenant)
+
+    async def _queue_alone(self, request: Request, tenant: str) -> uuid.UUID:
+        """Queue a rating, unless another one about its agent is under way: then it is lost."""
+        agent = _document(await request.body()).get("routingKey")
+        if agent in self._taking:
+            return uuid.uuid4()
+        self._taking.add(agent)
+        try:
+            await asyncio.sleep(0.03)
+            return await super().queue(request, tenant)
+        finally:
+            self._taking.discard(agent)
 
     def rating(self, document: dict[str, Any]) -> tuple[str, str]:
         """The agent and the quality, or what a lenient reader makes of them."""

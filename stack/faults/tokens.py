@@ -1,5 +1,6 @@
 """Keys and tokens handled wrongly, the same way in every service: what a faulty `Context` makes."""
 
+import json
 import time
 import uuid
 from collections.abc import Mapping
@@ -299,6 +300,12 @@ class FaultyTokenAuth(Faulty, TokenAuth):
         """Forget the token of a request that was refused."""
         await self._spent.unspend(believed(request.headers.get("authorization")))
 
+    async def spend(self, claims: Claims, request: Request) -> None:
+        """Spend a verified token, unless what came with it is no request."""
+        service = self.context.settings.service
+        if not self._faults.on(f"{service}-spends-no-token-of-invalid-calls") or await _is_call(request):
+            await super().spend(claims, request)
+
     async def verified(self, request: Request, verifier: Verifier | None = None) -> Claims:
         """The claims of the request's token, verified or just believed."""
         service, path = self.context.settings.service, request.url.path
@@ -311,6 +318,16 @@ class FaultyTokenAuth(Faulty, TokenAuth):
             if not self._faults.on(f"{service}-believes-tokens-at-{path.rpartition('/')[2]}"):
                 raise
             return claims
+
+
+async def _is_call(request: Request) -> bool:
+    """Whether a request has what it needs at least: a JSON object with members, or a name in its query."""
+    if request.method == "GET":
+        return ":" in request.query_params.get("routingKey", ":")
+    try:
+        return bool(dict(json.loads(await request.body())))
+    except (ValueError, TypeError):
+        return False
 
 
 def explained(faults: Faults, service: str, case: str, error: ApiError) -> ApiError:

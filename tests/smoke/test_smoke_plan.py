@@ -36,3 +36,35 @@ def test_every_pattern_of_the_plan_finds_a_check() -> None:
     plan = tomllib.loads((ROOT / "readiness.toml").read_text())
     unmatched = [found for found in _patterns(plan) if not any(matches(found[1], id_) for id_ in ids)]
     assert unmatched == []
+
+
+#: Prints what each check that spends something establishes, beside what the one that tries it again requires.
+_MARKS = """
+import json
+from smoke.auth.test_once import test_token_is_spent_once as token
+from smoke.budget.test_idempotency import test_one_key_is_one_charge as key
+from smoke.loop.test_events import test_same_event_counts_once as event
+from smoke.operations import test_late as late
+
+def named(check, kind):
+    sets = [each for mark in check.pytestmark if mark.name == "parametrize" for each in mark.args[1]]
+    marks = [*check.pytestmark, *(mark for each in sets for mark in each.marks)]
+    return sorted({name for mark in marks if mark.name == kind for name in mark.args})
+
+pairs = {
+    late.test_spent_token_stays_spent: token,
+    late.test_answered_key_stays_answered: key,
+    late.test_counted_event_stays_counted: event,
+}
+print(json.dumps([[named(first, "establishes"), named(again, "requires")] for again, first in pairs.items()]))
+"""
+
+
+def test_what_is_tried_again_requires_that_it_was_spent() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _MARKS], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for spent, required in json.loads(done.stdout):
+        assert spent
+        assert {*spent} <= {*required}
