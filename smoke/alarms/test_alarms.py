@@ -7,7 +7,17 @@ from typing import Any
 import pytest
 from pytest_readiness import Environment, Eventually, Evidence, SetupError
 
-from smoke.aws.alarms import ALARM, INSUFFICIENT, is_conservation, is_health, judged, unfed, watching
+from smoke.aws.alarms import (
+    ALARM,
+    INSUFFICIENT,
+    MetricAlarm,
+    is_conservation,
+    is_health,
+    is_named,
+    judged,
+    unfed,
+    watching,
+)
 from smoke.aws.inventory import APPLICATION, FURTHER, REQUIRED, watch_for
 from smoke.aws.monitoring import (
     QUEUE,
@@ -91,10 +101,15 @@ def test_other_alarms_are_quiet(aws: AwsReader, plan_facts: Mapping[str, Any], e
     assert not ringing, f"in ALARM: {', '.join(ringing)}"
 
 
+def held(aws: AwsReader) -> list[MetricAlarm]:
+    """The alarms on what the contract names, without those that only scale something."""
+    return [alarm for alarm in aws.alarms() if is_named(alarm) and not alarm.steers]
+
+
 @pytest.mark.p1
 def test_know_their_state(aws: AwsReader, evidence: Evidence) -> None:
-    """No alarm has insufficient data."""
-    alarms = [alarm for alarm in (*aws.alarms(), *aws.composites()) if not alarm.steers]
+    """No alarm on what the contract names has insufficient data."""
+    alarms = [*held(aws), *(alarm for alarm in aws.composites() if not alarm.steers)]
     blind = [alarm.name for alarm in alarms if alarm.state == INSUFFICIENT]
     evidence.figure("alarms", len(aws.alarms()), limit=">= 1")
     assert aws.alarms(), f"no alarm's name begins with {aws.names.prefix}-"
@@ -103,11 +118,12 @@ def test_know_their_state(aws: AwsReader, evidence: Evidence) -> None:
 
 @pytest.mark.p1
 def test_can_fire(aws: AwsReader, evidence: Evidence) -> None:
-    """Every alarm's metric has data, its actions are on, and it notifies the topic.
+    """Every alarm on what the contract names has data, its actions are on, and it notifies the topic.
 
     One that cannot fire is no evidence, even when its state is OK.
     """
-    alarms, fed = [alarm for alarm in aws.alarms() if not alarm.steers], aws.datapoints()
+    alarms, fed = held(aws), aws.datapoints()
+    evidence.figure("alarms on what the contract does not name", len(aws.alarms()) - len(alarms))
     evidence.evaluated("an alarm can fire", len(alarms))
     newest = {str(metric): fed.get(metric, 0) for alarm in alarms for metric in alarm.metrics}
     evidence.figure("minutes with a datapoint, of the last 15", newest, limit=">= 1")

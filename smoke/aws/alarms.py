@@ -8,8 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from smoke.source.watch import (
+    APPLICATION,
     HEALTH_METRICS,
     PARTS,
+    UTILIZATION_METRICS,
     Firing,
     Need,
     RuleUnread,
@@ -248,6 +250,22 @@ def _is_of(alarm: MetricAlarm, names: Names) -> bool:
 def is_health(alarm: MetricAlarm) -> bool:
     """Whether it watches that some task of a service is healthy."""
     return any((metric.namespace, metric.name) in HEALTH_METRICS for metric in alarm.metrics)
+
+
+#: The metrics that contract section 4 names, and what an alarm may compute them from.
+NAMED = {name for _, name in HEALTH_METRICS} | {*UTILIZATION_METRICS.values(), *APPLICATION}
+NAMED |= {"DatabaseConnections"} | {part for parts in PARTS.values() for part in parts}
+
+
+def is_named(alarm: MetricAlarm) -> bool:
+    """Whether an alarm watches what the contract names. Of others it says nothing: they may notify anybody.
+
+    And they may wait for their first datapoint, as one on errors does that never happened.
+    """
+    if alarm.metrics:
+        return any(metric.name in NAMED for metric in alarm.metrics)
+    written = alarm.expression
+    return not _NAMES_METRICS.search(written) or any(re.search(rf"\b{name}\b", written) for name in NAMED)
 
 
 def is_conservation(alarm: MetricAlarm) -> bool:

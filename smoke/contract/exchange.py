@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from itertools import combinations, pairwise
 from typing import Any
 from urllib.parse import unquote
@@ -208,8 +210,23 @@ def _rate(exchange: Exchange, _: RouteKey | None, __: Reply | None) -> Found:
         and int(left) > int(limit)
     ):
         yield Violation("header x-ratelimit-remaining", f"at most the limit {limit}", left)
-    if exchange.status == 429 and not re.fullmatch("[0-9]{1,18}", exchange.headers.get("retry-after", "")):
-        yield Violation("header retry-after", "whole seconds", shown(exchange.headers.get("retry-after")))
+    after = exchange.headers.get("retry-after")
+    if exchange.status == 429 and pause_in(after or "") is None:
+        yield Violation("header retry-after", SECONDS_OR_DATE, shown(after))
+
+
+SECONDS_OR_DATE = "whole seconds or a date"
+
+
+def pause_in(retry_after: str) -> float | None:
+    """The seconds that a Retry-After asks to wait, in either form (RFC 9110, 10.2.3); None for any other."""
+    if re.fullmatch("[0-9]{1,18}", retry_after):
+        return float(retry_after)
+    try:
+        moment = parsedate_to_datetime(retry_after)
+    except ValueError:
+        return None
+    return max(0.0, moment.timestamp() - time.time()) if moment.tzinfo else None
 
 
 def _cached(exchange: Exchange, _: RouteKey | None, __: Reply | None) -> Found:
@@ -280,10 +297,25 @@ def _events(exchange: Exchange, _: RouteKey | None, __: Reply | None) -> Found:
     elif names.endswith("done ") and names.count("content ") < LEAST_CONTENTS:
         yield Violation("events", f"content at least {LEAST_CONTENTS} times", shown(names.strip()))
     ids = [event.id for event in exchange.events]
-    if not all(map(str.isdigit, ids)) or any(int(a) >= int(b) for a, b in pairwise(ids)):
-        yield Violation("event ids", "increasing numbers", shown(ids[:5]))
+    if not increase(ids):
+        yield Violation("event ids", "increasing ones", shown(ids[:5]))
     for event in exchange.events:
         yield from violations(event.document, STREAM_EVENTS.get(event.name, {}), f"event {event.name}")
+
+
+def increase(ids: Sequence[str]) -> bool:
+    """Whether every id comes after the one before: by its numbers, or as text of one length, as ULIDs do."""
+    orders: list[Callable[[str], Any]] = [_by_numbers]
+    if len({*map(len, ids)}) == 1:
+        orders.append(str)
+    return all(ids) and any(all(key(a) < key(b) for a, b in pairwise(ids)) for key in orders)
+
+
+def _by_numbers(text: str) -> list[Any]:
+    """Text and numbers in turn; a number is compared by its digits, of which it may have any number."""
+    parts = re.split("([0-9]+)", text)
+    parts[1::2] = [digits.lstrip("0") for digits in parts[1::2]]
+    return [(len(part), part) if place % 2 else part for place, part in enumerate(parts)]
 
 
 def _internals(exchange: Exchange, _: RouteKey | None, __: Reply | None) -> Found:

@@ -142,7 +142,8 @@ JSON = "application/json"
 #: What a key set may say that it is (RFC 7517).
 JWK_SET = "application/jwk-set+json"
 EVENTS = "text/event-stream"
-_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|[+-]00:00)"
+#: RFC 3339 in UTC; it allows the letters in lower case.
+_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:[Zz]|[+-]00:00)"
 
 TEXT: Schema = {"type": "string", "pattern": r"\S"}
 BOOLEAN: Schema = {"type": "boolean"}
@@ -252,7 +253,7 @@ REPLIES: Mapping[RouteKey, Mapping[int, Reply]] = {
     ("freeside", "GET", "/api/v1/communities/{id}/budget"): {200: Reply(COMMUNITY_BUDGET)},
     ("freeside", "GET", "/api/agents/budget"): {200: Reply(GATEWAY_BUDGET)},
     ("freeside", "POST", "/api/agents/quality"): {
-        202: Reply(record(accepted=one_of(True), event_id={"type": "string", "pattern": f"^{UUID}$"})),
+        202: Reply(record(accepted=one_of(True), event_id=TEXT)),
     },
     ("finn", "GET", "/health"): {
         200: Reply(

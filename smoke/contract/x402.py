@@ -165,7 +165,7 @@ def unreadable() -> Iterator[BadPayment]:
         yield BadPayment(name, text, (400,))
     others: tuple[object, ...] = (None, [], "exact", 1, True)
     for value in others:
-        yield BadPayment(f"{json.dumps(value)} for a payment", header_of(value), (400,))
+        yield BadPayment(f"{json.dumps(value)} for a payment", header_of(value), UNREADABLE)
     terms = Terms("base-sepolia", "0x" + "22" * 20, "0x" + "33" * 20, 1, SKEW_S, "USDC", "2", 0)
     whole = payment(terms, terms.authorization("0x" + "11" * 20, 0), "0x" + "11" * 65)
     for name in ("scheme", "network", "payload"):

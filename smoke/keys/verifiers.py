@@ -13,9 +13,10 @@ from typing import Protocol
 import httpx
 from pytest_readiness import Environment, SafetyViolation
 
+from smoke.contract.exchange import pause_in
 from smoke.contract.model import Service
 from smoke.platform import tokens
-from smoke.platform.answers import DIGITS, ContractViolation, error_code
+from smoke.platform.answers import ContractViolation, error_code
 from smoke.platform.dixie import QUERY_PATH
 from smoke.platform.finn import INVOKE_PATH
 from smoke.platform.http import JSON_HEADERS
@@ -203,8 +204,8 @@ def _dixie(
 
 
 def _patience(response: httpx.Response) -> float:
-    value = response.headers.get("retry-after", "")
-    return min(float(value), LONGEST_BACKOFF_S) if DIGITS.fullmatch(value) else DEFAULT_BACKOFF_S
+    asked = pause_in(response.headers.get("retry-after", ""))
+    return DEFAULT_BACKOFF_S if asked is None else min(asked, LONGEST_BACKOFF_S)
 
 
 Replies = dict[str, TokenReply]

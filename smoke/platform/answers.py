@@ -109,7 +109,7 @@ class Fields:
         value = self.raw(name, expected)
         seconds = value if type(value) in (int, float) and abs(value) < LATEST else None
         with suppress(ValueError):
-            moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+            moment = datetime.fromisoformat(value.upper()) if isinstance(value, str) else None
             seconds = moment.timestamp() if moment is not None and moment.tzinfo is not None else seconds
         self._typed(name, expected, seconds is not None)
         return float(seconds or 0)

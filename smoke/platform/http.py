@@ -15,12 +15,13 @@ from urllib.parse import urlsplit
 import httpx
 from pytest_readiness import Environment, Eventually, Evidence, SetupError
 
+from smoke.contract.exchange import SECONDS_OR_DATE, pause_in
 from smoke.contract.model import SERVICES, Service
 from smoke.network.sockets import addresses_of, connected
 from smoke.network.transport import within
 
 from .answer_log import CONTRACT_PATH, AnswerLog, Events, renamed
-from .answers import DIGITS, SERVICE, ContractViolation, Fields, fields_of, require_status, route_of, shown
+from .answers import SERVICE, ContractViolation, Fields, fields_of, require_status, route_of, shown
 from .jwks import KeySet, key_set_of
 
 RESOLVE_WITHIN_S = 5.0
@@ -43,13 +44,13 @@ _url = lru_cache(maxsize=256)(httpx.URL)
 
 
 def retry_after(response: httpx.Response) -> float:
-    """Seconds of a 429's Retry-After; without one it is a violation of the contract."""
+    """Seconds to wait by a 429's Retry-After; without one it is a violation of the contract."""
     value = response.headers.get("retry-after", "")
-    if not DIGITS.fullmatch(value):
-        raise ContractViolation(
-            f"{route_of(response)}: retry-after of a 429: expected whole seconds, got {shown(value or None)}"
-        )
-    return float(value)
+    pause = pause_in(value)
+    if pause is None:
+        got = f"expected {SECONDS_OR_DATE}, got {shown(value or None)}"
+        raise ContractViolation(f"{route_of(response)}: retry-after of a 429: {got}")
+    return pause
 
 
 class Parts(TypedDict, total=False):

@@ -30,6 +30,12 @@ def alarm_missing(emulator: Emulator, alarm: str) -> None:
     emulator.aws("cloudwatch").delete_alarms(AlarmNames=[f"{PREFIX}-{alarm}"])
 
 
+def alarm_added(emulator: Emulator, topic: str, **settings: Any) -> None:
+    """Add an alarm that notifies a topic, a new one if need be; settings as PutMetricAlarm names them."""
+    arn = emulator.aws("sns").create_topic(Name=topic)["TopicArn"]
+    emulator.aws("cloudwatch").put_metric_alarm(AlarmActions=[arn], **settings)
+
+
 def alarm_changed(emulator: Emulator, alarm: str, **settings: Any) -> None:
     """Put an alarm again with other settings, named as PutMetricAlarm names them."""
     before = _alarm(emulator, alarm)
@@ -198,8 +204,8 @@ ALTERATIONS: Mapping[str, Callable[..., None]] = {
     alteration.__name__.replace("_", "-"): alteration
     for alteration in (
         *platform_alterations.ALTERATIONS,
-        api_refuses, alarm_missing, alarm_changed, alarm_by_query, alarms_by_composite, alarms_many,
-        alarms_on_tasks, alarm_watches_another, metric, topic_without_subscription,
+        api_refuses, alarm_missing, alarm_added, alarm_changed, alarm_by_query, alarms_by_composite,
+        alarms_many, alarms_on_tasks, alarm_watches_another, metric, topic_without_subscription,
         topic_unconfirmed, topic_filtered, topic_attribute, topic_missing, notifications_lost,
         dashboard_missing, dashboard_empty, log_group_missing, log_group_without_retention, service_unwatched,
     )

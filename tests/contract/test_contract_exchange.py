@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smoke.contract.exchange import Exchange, SentEvent, judge, secret_in
+from smoke.contract.exchange import Exchange, SentEvent, increase, judge, secret_in
 from smoke.contract.model import Schema
 from smoke.contract.schemas import CODES, REFUSAL_FORM, REFUSALS, REPLIES, Reply, RouteKey, violations
 
@@ -203,6 +203,36 @@ def test_refusals_have_the_form_of_their_service(service: str, status: int) -> N
     )
     page = replace(good, headers={**good.headers, "content-type": "text/html"})
     assert "body" in rules(page) or status in (400, 405, 502, 503)
+
+
+@pytest.mark.parametrize(
+    ("ids", "rising"),
+    [
+        (["1", "2", "10"], True),
+        (["9", "1000"], True),
+        (["1795815648612940668", "1795815648621064467"], True),
+        (["evt-9", "evt-10"], True),
+        (["1-9", "1-10", "2-1"], True),
+        (["01J9ZA10", "01J9ZA9B"], True),
+        (["01J9ZA9B", "01J9ZA10"], True),
+        (["1000", "999"], False),
+        (["2", "2"], False),
+        (["2", "02"], False),
+        (["", "1"], False),
+        (["b", "a"], False),
+    ],
+)
+def test_ids_of_events_increase_whatever_they_look_like(ids: list[str], rising: bool) -> None:
+    assert increase(ids) is rising
+
+
+def test_a_429_may_name_the_time_to_come_back() -> None:
+    good = refusal("freeside", 429)
+    for after, broken in {
+        "Sun, 06 Nov 1994 08:49:37 GMT": set(), "0": set(),
+        "Sun Nov  6 08:49:37 1994": {"rate limit"}, "06:00": {"rate limit"}, "": {"rate limit"},
+    }.items():  # fmt: skip
+        assert rules(replace(good, headers={**good.headers, "retry-after": after})) == broken, after
 
 
 @pytest.mark.parametrize("status", [100, 201, 204, 301, 302, 418, 500, 501, 505, 520])

@@ -2,6 +2,8 @@
 
 import secrets
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,15 @@ def test_429_that_persists_is_the_runners(after: int, waits: int) -> None:
     with pytest.raises(SetupError, match="still rate limited after"):
         sender.send()
     assert len(sender.waits) == waits
+
+
+def test_429_may_name_the_time_instead_of_seconds() -> None:
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    past = "Sun, 06 Nov 1994 08:49:37 GMT"
+    sender = Sender(limited(soon), limited(past), httpx.Response(200, json={}))
+    assert sender.send().status_code == 200
+    assert 25 < sender.waits[0] <= 30
+    assert sender.waits[1] == 0
 
 
 @pytest.mark.parametrize("after", ["", "soon", "1.5", "-1"])

@@ -15,6 +15,7 @@ from smoke.aws.alarms import (
     composite_of,
     is_conservation,
     is_health,
+    is_named,
     judged,
     linked,
     read_alarms,
@@ -322,6 +323,24 @@ def test_alarm_families_are_recognised_by_what_they_watch() -> None:
     money = Metric.of("Arrakis/Economic", "conservation_result", {})
     assert (is_health(alarm(metrics=(TASKS,))), is_health(alarm())) == (True, False)
     assert (is_conservation(alarm(metrics=(money,))), is_conservation(alarm())) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "expression", "named"),
+    [
+        ((CPU,), "", True),
+        ((TASKS,), "FILL(m1, 0)", True),
+        ((Metric.of("AWS/ApplicationELB", "HTTPCode_Target_5XX_Count", {"LoadBalancer": "x"}),), "", False),
+        ((Metric.of("AWS/RDS", "FreeStorageSpace", {}),), "m1 / 2", False),
+        ((), 'SELECT SUM(Errors) FROM SCHEMA("AWS/Lambda")', False),
+        ((), 'SELECT MAX(CPUUtilization) FROM SCHEMA("AWS/ECS", ServiceName)', True),
+        ((), "sum(rate(errors[5m])) > 0", True),
+    ],
+)
+def test_what_the_contract_names_is_held_and_other_alarms_are_not(
+    metrics: tuple[Metric, ...], expression: str, named: bool
+) -> None:
+    assert is_named(alarm(metrics=metrics, expression=expression)) is named
 
 
 def test_an_alarm_is_fed_by_every_metric_with_exactly_its_dimensions() -> None:
