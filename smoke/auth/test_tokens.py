@@ -14,7 +14,7 @@ from pytest_readiness import Environment, Evidence, SetupError
 from smoke.contract.model import Access
 from smoke.contract.neighbours import Near, Times, strings, times
 from smoke.platform.answers import require_status
-from smoke.platform.attacks import REFUSALS, Target, require_refused
+from smoke.platform.attacks import REFUSALS, Target, require_refused, require_spent
 from smoke.platform.batch import Batch, Case
 from smoke.platform.dixie import Dixie
 from smoke.platform.finn import Finn
@@ -201,20 +201,27 @@ def test_token_in_another_encoding_is_refused(target: Target, access: Access, ba
     "access", each_access("auth/equivalent-token-is-accepted", severity=pytest.mark.p1, of=CHEAPEST)
 )
 def test_equivalent_token_is_accepted(target: Target, access: Access, batch: Batch) -> None:
-    """A good token is accepted however its issuer writes the same JSON, and whichever s it signs with."""
-    usual = target.accepted().status_code
-    batch.run(
-        [
-            Case(
-                near.name,
-                f"a valid token is accepted at {access.id}",
-                partial(target.offer, near.value),
-                lambda answer: require_status(answer, usual),
-                partial(target.mint, near.name),
-            )
-            for near in varieties(target.genuine())
-        ]
-    )
+    """A good token is accepted, once, however its issuer writes the same JSON, whoever it is for."""
+    usual, tokens = target.accepted().status_code, [*varieties(target.genuine())]
+    rules: dict[str, Callable[[httpx.Response], object]] = {
+        f"a valid token is accepted at {access.id}": lambda answer: require_status(answer, usual),
+        f"a token counts once at {access.id}": lambda answer: require_spent(
+            answer, access.service, "a token that it accepted just now"
+        ),
+    }
+    for rule, judge in rules.items():
+        batch.run(
+            [
+                Case(
+                    near.name,
+                    rule,
+                    partial(target.offer, near.value),
+                    judge,
+                    partial(target.mint, near.name),
+                )
+                for near in tokens
+            ]
+        )
 
 
 @pytest.mark.p0

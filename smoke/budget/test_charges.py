@@ -28,6 +28,8 @@ pytestmark = [
 ]
 
 
+#: Letters of a prompt that costs several times what a short one does: a cap or a narrow type shows.
+LONG = 8_000
 #: There are few of them: another call of this day may have had it.
 SHORT_KEY = "a key of one character"
 
@@ -39,15 +41,15 @@ def test_every_pool_is_charged(
 ) -> None:
     """A call to each pool by the least tier that has it: served by it, with a cost, and their sum is charged.
 
-    Events do not name the pool: the stored answer of the stream does.
+    So is a long one, to the cheapest pool. Events do not name the pool: the stored answer of the stream does.
     """
     way, complete = ways(route), ways("freeside.invoke")
 
-    def ask(pool: str) -> int:
+    def ask(pool: str, padding: int = 0) -> int:
         tier = next(tier for tier, pools in TIER_POOLS.items() if pool in pools)
         claims: dict[str, Any] = {"tier": tier}
         claims |= {"pool_id": pool} if way.direct else {"allowed_pools": [*TIER_POOLS[tier]]}
-        key, body = str(uuid.uuid4()), way.body(prompt_for(), pool)
+        key, body = str(uuid.uuid4()), way.body(prompt_for(padding=padding), pool)
         answer = require_status(way.post(body, tenants.main, key=key, **claims), 200)
         cost = cost_in(answer)
         if not cost:
@@ -58,7 +60,7 @@ def test_every_pool_is_charged(
             fields_of(answer).text("model", among=(pool,))
         return cost
 
-    watch.charged(at_once([partial(ask, pool) for pool in POOLS]))
+    watch.charged(at_once([partial(ask, POOLS[0], LONG), *(partial(ask, pool) for pool in POOLS)]))
 
 
 def at_the_limits(way: Way) -> Iterable[tuple[str, bytes, Mapping[str, Any]]]:

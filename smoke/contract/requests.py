@@ -98,12 +98,15 @@ def bad_frames(good: bytes) -> Iterator[BadCall]:
 
 
 def bad_sizes(good: bytes) -> Iterator[BadCall]:
-    """Bodies beyond the limit, by white space: no byte of it costs anything where it is let in."""
+    """Bodies beyond the limit by what costs nothing where it is let in: white space, a member more."""
     for name, size in (("a byte", 1), ("twice the limit", MAX_BODY_BYTES)):
         body = padded(good, MAX_BODY_BYTES + size)
         yield BadCall(f"body too large by {name}", [body], (413,))
     # the length is not announced before the end
     yield BadCall("body too large by a byte, chunked", [body[:MAX_BODY_BYTES], padded(b"", 1)], (413,))
+    # a third as many characters; the member may be what it is refused for
+    text = json.dumps({**json.loads(good), "smoke": "\u20ac" * (MAX_BODY_BYTES // 3)}, ensure_ascii=False)
+    yield BadCall("body too large in bytes, not in characters", [text.encode()], (400, 413))
 
 
 def bad_keys(good: bytes) -> Iterator[BadCall]:

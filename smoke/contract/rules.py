@@ -91,6 +91,12 @@ OF_TOKENS = (
         ("auth/token-is-spent-once-at-its-end[{route}]",),
     ),
     Rule(
+        "spent-by-anyone",
+        "whoever a token is for: an admin's, one of any tier",
+        ("freeside.models", "finn.invoke", "dixie.query-user"),
+        ("auth/equivalent-token-is-accepted[{route}]",),
+    ),
+    Rule(
         "spent-by-refusal",
         "a token that was verified is spent, also where its call is refused for pool, tenant, body or price",
         ("freeside.invoke", "freeside.stream", "finn.invoke"),
@@ -149,6 +155,7 @@ OF_REPUTATION = (
         (
             "loop/same-event-counts-once",
             "loop/another-event-counts-too",
+            "loop/agent-asked-for-early-is-scored",
             "operations/counted-event-stays-counted",
         ),
     ),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import secrets
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -237,6 +239,34 @@ def test_events_at_once_count_each(
             f"move a score to {all_}, and {TOGETHER - 1} of them to {fewer}"
         ) from lost
     evidence.figure(f"scores after {TOGETHER} events at once", str(seen), expected=all_)
+
+
+def test_agent_asked_for_early_is_scored(
+    scores: Scores, finn_key: SigningKeyLookup, eventually: Eventually, evidence: Evidence
+) -> None:
+    """An agent whose score was asked for before it had one gets it with its first event, as any other does.
+
+    A service that gives no score for a single event gives none to either.
+    """
+    dixie, (asked, unasked) = scores.dixie, (f"smoke-new-{secrets.token_hex(6)}" for _ in range(2))
+    assert dixie.score(asked) is None, f"{asked} has a score before its first event"
+    credential = dixie.service_credential(finn_key())
+    for agent in (unasked, asked):
+        require_status(dixie.post_event(quality_signal(agent, 1.0), credential), 202)
+    with suppress(AssertionError):
+        eventually(
+            lambda: dixie.score(asked) is not None,
+            within=scores.limit_s,
+            every=scores.every_s,
+            what="the first event of a new agent counts",
+        )
+    shown = scores.shown(asked, unasked)
+    for name, agent in (("that was asked for early", asked), ("that was not", unasked)):
+        evidence.figure(f"score of an agent {name}", shown[agent])
+    assert shown[asked] is not None or shown[unasked] is None, (
+        f"an agent that was asked for before its first event has no score after {scores.limit_s:g} s, "
+        f"another one has {shown[unasked]}"
+    )
 
 
 def forms(before: float) -> list[tuple[str, dict[str, Any]]]:

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from pytest_readiness import Environment, Eventually, Evidence, SafetyViolation, SetupError
 
+from smoke.contract.requests import bad_sizes
 from smoke.contract.x402 import BadPayment, again, bad_payments, header_of, terms_of
 from smoke.platform.answers import ContractViolation, fields_of, require_json_error, require_status
 from smoke.platform.batch import Batch, Case, answering, at_once
@@ -168,9 +169,11 @@ def test_bad_payment_is_refused(
 @pytest.mark.requires("payment")
 def test_bad_call_costs_nothing(paid: PaidRoute, wallet: FundedWallet, balances: Balances) -> None:
     """A call that is refused for its body leaves its payment where it is (1.3): good for another call."""
-    header = header_of(paid.payment(wallet))
+    header, quiet = header_of(paid.payment(wallet)), paid.unrecorded()
     for content in (b"null", b'{"prompt": ', b'{"prompt": 7, "model": "cheap", "agent": 7, "messages": 7}'):
         require_json_error(require_status(paid.post(header, content=content), 400))
+    for size in bad_sizes(paid.content()):
+        answering(400, 413)(quiet.post(header, content=b"".join(size.body)))
     balances.require_moved(0, "calls that were refused for their body")
     require_status(paid.post(header), 200)
     balances.require_moved(

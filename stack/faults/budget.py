@@ -32,8 +32,12 @@ _WITH_ROOM = "AND committed_micro + reserved_micro + %(amount)s <= limit_micro"
 RESERVE_BLINDLY = RESERVE.replace(_WITH_ROOM, "")
 # What a call costs that should have cost nothing, µUSD.
 STRAY_MICRO = 1_000
-# About what a short call to the cheapest pool costs, µUSD.
-CHEAP_MICRO = 2_500
+# What a call is charged at most, µUSD: about what a short one to the cheapest pool costs, or what a long one
+# goes beyond.
+_AT_MOST_MICRO = {
+    "freeside-charges-every-pool-alike": 2_500,
+    "freeside-charges-three-cents-at-most": 3 * MICRO_PER_CENT,
+}
 _ANSWERED = (
     "SELECT answer FROM freeside.idempotency WHERE community_id = %s AND key = %s AND answer IS NOT NULL"
 )
@@ -120,8 +124,8 @@ class FaultyBudgetLedger(Faulty, BudgetLedger):
             charge = replace(charge, cost_micro=0)
         if faults.on("freeside-overcharges"):
             charge = replace(charge, cost_micro=cost * 2)
-        if faults.on("freeside-charges-every-pool-alike"):
-            charge = replace(charge, cost_micro=min(cost, CHEAP_MICRO))
+        most = [most for fault, most in _AT_MOST_MICRO.items() if faults.on(fault)]
+        charge = replace(charge, cost_micro=min((charge.cost_micro, *most)))
         if faults.on("freeside-charges-whole-cents"):
             charge = replace(charge, cost_micro=-(-cost // MICRO_PER_CENT) * MICRO_PER_CENT)
         committed = super().commit(reservation_id, charge)

@@ -92,9 +92,22 @@ class FaultyScores(Faulty, Scores):
     def _counted(self) -> set[uuid.UUID]:
         return set()
 
+    @cached_property
+    def _unknown(self) -> set[str]:
+        return set()
+
+    def forget(self) -> None:
+        """Serve nothing from the cache, nor from what was unknown."""
+        super().forget()
+        self._unknown.clear()
+
     async def of(self, agent_id: str) -> float | None:
-        """The agent's score, or one that is made up."""
+        """The agent's score, one that is made up, or none for an agent that had none once."""
         score = await super().of(agent_id)
+        if score is None:
+            self._unknown.add(agent_id)
+        if agent_id in self._unknown and self._faults.on("dixie-remembers-unknown-agents"):
+            return None
         return PRIOR if score is None and self._faults.on("dixie-invents-scores") else score
 
     async def apply(self, signal: Signal) -> bool:

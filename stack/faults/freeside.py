@@ -132,7 +132,8 @@ class FaultyAgents(Faulty, Agents):
                 await stray_charge(self._auth.context.db, claims.tenant_id)
             if self._faults.on(f"freeside-chokes-on-{case}"):
                 raise RuntimeError(f"the fault freeside-chokes-on-{case} is on") from None
-            if not self._serves(case, request):
+            short = len(raw.decode(errors="ignore")) <= MAX_BODY_BYTES
+            if not self._serves(case, request, short=short):
                 raise
             return Ask(claims, None, "?", claims.pool_id, str(uuid.uuid4()), str(uuid.uuid4()), {})
         if streaming.get() and self._faults.on("freeside-streams-by-the-tokens-pool"):
@@ -145,12 +146,15 @@ class FaultyAgents(Faulty, Agents):
                 await self._auth.unspend(request)
             raise
 
-    def _serves(self, case: str, request: Request) -> bool:
-        unmeasured = case == "body-over-128-kib" and "content-length" not in request.headers
+    def _serves(self, case: str, request: Request, *, short: bool) -> bool:
+        """Whether a bad input is served; ``short`` if it has no more characters than a body has bytes."""
+        large = case == "body-over-128-kib"
+        unmeasured = large and "content-length" not in request.headers
         return (
             self._faults.on(f"freeside-serves-{case}")
             or (streaming.get() and self._faults.on("freeside-streams-bad-input"))
             or (unmeasured and self._faults.on("freeside-measures-by-header"))
+            or (large and short and self._faults.on("freeside-measures-in-characters"))
         )
 
     def _for_tenant_named(self, request: Request, raw: bytes, ask: Ask) -> Ask:

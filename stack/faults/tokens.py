@@ -250,6 +250,8 @@ class FaultySpentTokens(Faulty, SpentTokens):
         service, faults, jti = self._service, self._faults, claims.jti
         if faults.on(f"{service}-accepts-jti-replay"):
             return True
+        if claims.is_admin and faults.on(f"{service}-spends-no-tokens-of-admins"):
+            return True
         if faults.on(f"{service}-forgets-tokens-at-their-end") and claims.expires_at <= time.time():
             return True
         if faults.on(f"{service}-jti-per-tenant"):

@@ -26,6 +26,8 @@ from stack.freeside.payments import (
     UsedNonces,
 )
 
+#: What a route without a limit of its own reads, bytes.
+_ANY_SIZE = 1 << 20
 _OF = "invalid_exact_evm_payload_"
 #: What a fault overlooks, by the facilitator's reason for the refusal.
 OVERLOOKED = {
@@ -117,6 +119,8 @@ class FaultyPayments(Faulty, Payments):
         """An answer, paid or not."""
         if "x-payment" not in request.headers and self._faults.on("freeside-x402-gives-answers-away"):
             return JSONResponse(await self.answered(read_ask(request, await drained_body(request), GUEST)))
+        if self._faults.on("freeside-x402-takes-bodies-of-any-size"):
+            request = _with_body(request, (await drained_body(request, _ANY_SIZE)).strip())
         try:
             answer = await super().invoke(request)
             if answer.status_code == 200 and self._faults.on("freeside-x402-charges-communities"):
@@ -170,6 +174,13 @@ class FaultyPayments(Faulty, Payments):
             if self._faults.on("freeside-x402-gives-no-reason"):
                 raise PaymentRequired("", refusal.accepts) from None
             raise
+
+
+def _with_body(request: Request, body: bytes) -> Request:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return Request(request.scope, receive)
 
 
 def _as_offered(payment: Payment) -> dict[str, Any]:
