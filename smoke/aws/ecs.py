@@ -63,6 +63,7 @@ class ContainerDefinition:
     log_group: str
     log_region: str
     ports: tuple[int, ...]
+    essential: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +222,7 @@ def run_of(described: Mapping[str, Any]) -> TaskRun:
 
 
 def _container(described: Mapping[str, Any]) -> ContainerDefinition:
-    options = described.get("logConfiguration", {}).get("options", {})
+    options = (described.get("logConfiguration") or {}).get("options") or {}
     return ContainerDefinition(
         name=described["name"],
         image=described["image"],
@@ -232,6 +233,7 @@ def _container(described: Mapping[str, Any]) -> ContainerDefinition:
         ports=tuple(
             each["containerPort"] for each in described.get("portMappings", ()) if "containerPort" in each
         ),
+        essential=described.get("essential", True),
     )
 
 
@@ -247,17 +249,18 @@ def last_of(runs: Sequence[TaskRun]) -> TaskRun | None:
     return runs[-1] if runs else None
 
 
-def failure_of(run: TaskRun) -> str:
+def failure_of(run: TaskRun, definition: TaskDefinition | None = None) -> str:
     """Why a run does not count as a successful migration; empty when it does.
 
     An exit code is final only once the task is STOPPED: before that it says nothing. A container without one
-    never ran to its end.
+    never ran to its end. ECS ends one that is not essential with the task, so that its code says nothing.
     """
     if run.status != STOPPED:
         return f"the last run is {run.status}, not stopped"
     if not run.exit_codes:
         return "the last run had no container"
-    bad = {name: code for name, code in run.exit_codes.items() if code != 0}
+    beside = {each.name for each in definition.containers if not each.essential} if definition else set()
+    bad = {name: code for name, code in run.exit_codes.items() if code != 0 and name not in beside}
     if not bad:
         return ""
     ended = ", ".join(

@@ -345,8 +345,11 @@ def _of_secret(result: Grants, policy: Resource, all_roles: tuple[str, ...]) -> 
 
 def allows(parts: Mapping[str, Value], action: str) -> bool:
     """Whether a statement allows an action, given in lower case, on whatever and under any condition."""
-    if (text(parts.get("Effect")) or "Allow") != "Allow":
-        return False
+    return (text(parts.get("Effect")) or "Allow") == "Allow" and names_action(parts, action)
+
+
+def names_action(parts: Mapping[str, Value], action: str) -> bool:
+    """Whether a statement is about an action, given in lower case, whatever it says of it."""
     name = "NotAction" if "NotAction" in parts else "Action"
     named = any(fits(action, str(plain(each)).lower()) for each in items(parts.get(name)) if is_known(each))
     return named != (name == "NotAction")

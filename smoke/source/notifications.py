@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 from . import watch
 from .checkout import Examined
-from .iam import allows
-from .policies import statements
-from .references import entries, items, referenced
+from .references import items, referenced
 from .terraform import Configuration, Resource
+from .topics import publishing
 from .values import Value, boolean, flat, hidden, options, symbols, text
 
 #: Actions that are ARNs of services which only act.
@@ -39,7 +38,7 @@ class Recipients:
         """What keeps an alarm from notifying anyone, its topics included."""
         judged, topics = self.actions(alarm)
         # one topic with a subscriber is enough
-        reached = [self.topic(topic) for topic in topics]
+        reached = [self.topic(topic, alarm) for topic in topics]
         if topics and not any(not each.wrong and not each.unclear for each in reached):
             judged.wrong += reached[0].wrong if all(each.wrong for each in reached) else []
             judged.unclear += [why for each in reached for why in each.unclear]
@@ -124,20 +123,15 @@ class Recipients:
         topics = self._configuration.of_type(TOPIC)
         return next((topic for topic in topics if text(topic.attribute("name")) == name), None)
 
-    def topic(self, topic: Resource) -> Judged:
+    def topic(self, topic: Resource, alarm: Resource) -> Judged:
         """What keeps a topic from passing an alarm on."""
         if topic.address not in self._topics:
             self._topics[topic.address] = self._judge(topic)
-        return self._topics[topic.address]
+        judged, (wrong, unread) = self._topics[topic.address], publishing(self._configuration, topic, alarm)
+        return Judged([*filter(None, [wrong]), *judged.wrong], [*filter(None, [unread]), *judged.unclear])
 
     def _judge(self, topic: Resource) -> Judged:
         judged = Judged()
-        key = topic.attribute("kms_master_key_id")
-        if key is not None and text(flat(key)) == "alias/aws/sns":
-            judged.wrong.append(
-                f"{topic.address} is encrypted with the key of SNS itself, which lets no alarm publish"
-            )
-        self._read_policies(topic, judged)
         subscribed = False
         for each in self._configuration.resources:
             if each.type not in _SUBSCRIBERS or not self._concerns(each, topic):
@@ -156,32 +150,9 @@ class Recipients:
                 judged.wrong.append(f"{topic.address} has no subscription")
         return judged
 
-    def _read_policies(self, topic: Resource, judged: Judged) -> None:
-        """Whether the policies that a topic has, if any, let CloudWatch publish."""
-        documents = [
-            each.attribute("policy")
-            for each in self._configuration.of_type("aws_sns_topic_policy")
-            if self._concerns(each, topic)
-        ]
-        own = topic.attribute("policy")
-        for document in documents or ([own] if own is not None else []):
-            why: list[str] = []
-            publishers = [
-                text(flat(name))
-                for each in statements(document, why)
-                if allows(each.parts, "sns:publish")
-                for name in _principals(each.parts.get("Principal"))
-            ]
-            if any(_is_cloudwatch(name) for name in publishers):
-                continue
-            if why or any("${" in name for name in publishers):
-                judged.unclear.append(f"whether the policy of {topic.address} lets alarms publish")
-            else:
-                judged.wrong.append(f"the policy of {topic.address} lets no alarm publish")
-
     def _concerns(self, subscriber: Resource, topic: Resource) -> bool:
         name = text(topic.attribute("name"))
-        for attribute in _NAMING[subscriber.type]:
+        for attribute in _SUBSCRIBERS[subscriber.type]:
             value = subscriber.attribute(attribute)
             for each in items(value):
                 if any(symbol.resource is topic for symbol in symbols(each)) or (
@@ -197,20 +168,6 @@ def _only_acts(action: Value) -> bool:
     if resource is not None:
         return resource.type.endswith("autoscaling_policy")
     return _ACTS.match(text(flat(action))) is not None
-
-
-def _principals(principal: Value | None) -> Iterator[Value]:
-    """The names in a principal: of services and accounts, "*" for all."""
-    named = entries(principal)
-    for each in named.values() if named else [principal]:
-        yield from items(each)
-
-
-def _is_cloudwatch(name: str) -> bool:
-    """Whether a principal is CloudWatch, or an account, in whose name its own alarms publish."""
-    return name in ("*", "cloudwatch.amazonaws.com") or bool(
-        re.fullmatch(r"\d{12}|arn:[^:]*:iam::(?:\d{12}|\$\{.*\}):root", name)
-    )
 
 
 def _references(alarm: Resource) -> set[str]:
@@ -242,13 +199,12 @@ _SUBSCRIBERS = {
     "awscc_chatbot_microsoft_teams_channel_configuration": ("sns_topic_arns",),
     "aws_cloudformation_stack": ("template_body", "parameters"),
 }
-_NAMING = {**_SUBSCRIBERS, "aws_sns_topic_policy": ("arn",)}
 
 
 def notified(configuration: Configuration) -> Examined:
     """Return the alarms that notify no one, and the topics without a subscriber: a finding for each."""
     recipients, result = Recipients(configuration), Examined()
-    users: dict[str, tuple[Resource, list[str]]] = {}
+    users: dict[str, tuple[Resource, list[Resource]]] = {}
     for alarm in configuration.of_type(ALARM):
         listed = [each for each in items(alarm.attribute("alarm_actions")) if flat(each).content != ""]
         if listed and all(map(_only_acts, listed)):
@@ -260,12 +216,19 @@ def notified(configuration: Configuration) -> Examined:
         )
         result.not_examined.extend(alarm.finding(why) for why in judged.unclear)
         for topic in topics:
-            users.setdefault(topic.address, (topic, []))[1].append(alarm.title)
+            users.setdefault(topic.address, (topic, []))[1].append(alarm)
     for topic, alarms in users.values():
-        judged = recipients.topic(topic)
-        what = f"{len(alarms)} alarms notify it" if len(alarms) > 1 else f"the alarm {alarms[0]} notifies it"
-        result.findings.extend(topic.finding(f"{why}; {what}") for why in judged.wrong)
-        result.not_examined.extend(topic.finding(why) for why in judged.unclear)
+        wrong = defaultdict[str, list[Resource]](list)
+        unclear = dict[str, None]()
+        for alarm in alarms:
+            judged = recipients.topic(topic, alarm)
+            unclear |= dict.fromkeys(judged.unclear)
+            for why in judged.wrong:
+                wrong[why].append(alarm)
+        for why, those in wrong.items():
+            who = f"{len(those)} alarms notify" if those[1:] else f"the alarm {those[0].title} notifies"
+            result.findings.append(topic.finding(f"{why}; {who} it"))
+        result.not_examined.extend(map(topic.finding, unclear))
     result.findings.extend(
         alarm.finding(f"the alarm {alarm.title} does not exist: {_number_of(alarm)}")
         for alarm in configuration.absent(ALARM)

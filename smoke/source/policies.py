@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .hcl import Place
@@ -144,9 +144,19 @@ def _stated(document: Body, why: list[str]) -> Iterator[Statement]:
         parts = {name: value for name, value in found.items() if value is not None}
         conditions = block.blocks("condition")
         if conditions:
-            parts["Condition"] = Value(True, conditions[0].at)
-        if block.blocks("principals"):
-            parts["Principal"] = Value(tuple(
-                each for inner in block.blocks("principals") for each in items(inner.attribute("identifiers"))
-            ), block.at)  # fmt: skip
+            parts["Condition"] = _tested(conditions)
+        for written, name in (("principals", "Principal"), ("not_principals", "NotPrincipal")):
+            if inner := block.blocks(written):
+                named = (one for each in inner for one in items(each.attribute("identifiers")))
+                parts[name] = Value(tuple(named), block.at)
         yield Statement(parts, block.at)
+
+
+def _tested(conditions: Sequence[Body]) -> Value:
+    """The conditions of a statement as IAM's JSON has them: values by key by test."""
+    tests: dict[str, dict[str, Value]] = {}
+    for each in conditions:
+        keys = tests.setdefault(text(each.attribute("test")), {})
+        keys[text(each.attribute("variable"))] = each.attribute("values") or Value((), each.at)
+    at = conditions[0].at
+    return Value({test: Value(keys, at) for test, keys in tests.items()}, at)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from .checkout import Examined
 from .references import entries, items
 from .terraform import Body, Configuration, Resource
-from .values import Value, decoded, flat, hidden, is_known, number, options, text
+from .values import Value, decoded, flat, hidden, is_known, number, options, size, text
 
 _REGION = r"[a-z]{2}(-[a-z]+)+-\d"
 _ARN = rf"arn:aws[\w-]*:[\w-]+:({_REGION})?:(\d{{12}}|aws)?:.+"
@@ -197,6 +197,9 @@ def misshapen(configuration: Configuration) -> tuple[int, Examined]:
         wrong = list(_of_body(resource, shape))
         if resource.type == "aws_ecs_task_definition":
             wrong += _of_fargate(resource)
+        launch = resource.attribute("launch_type")
+        if launch is not None and launch.content and resource.blocks("capacity_provider_strategy"):
+            wrong.append(("launch_type and capacity_provider_strategy exclude each other", launch))
         if resource.type == "aws_lb_target_group" and text(resource.attribute("target_type")) in ("", "ip"):
             wrong += _of_body(resource, Shape(("port", "protocol", "vpc_id")))
         result.findings.extend(resource.finding(f"{resource.address}: {what}", at) for what, at in wrong)
@@ -278,15 +281,18 @@ def _of_fargate(task: Resource) -> Iterator[Wrong]:
 def _sizes(cpu: Value | None, memory: Value | None) -> Iterator[Wrong]:
     for one in options(cpu) if cpu is not None else ():
         for other in options(memory) if memory is not None else ():
-            size, room = number(flat(one)), number(flat(other))
-            if size is None or room is None:
+            units, room = size(one), size(other)
+            if units is None or room is None:
                 continue
-            low, high, step = FARGATE.get(int(size), (0, 0, 1))
-            if size not in FARGATE or not low <= room <= high or room % step:
-                yield f"Fargate has no task of {size:g} CPU units with {room:g} MiB", one
+            low, high, step = FARGATE.get(int(units), (0, 0, 1))
+            if units not in FARGATE or not low <= room <= high or room % step:
+                yield f"Fargate has no task of {units:g} CPU units with {room:g} MiB", one
     for name, value in (("cpu", cpu), ("memory", memory)):
         if value is None:
             yield f"Fargate needs its {name}", None
+        for each in options(value) if value is not None else ():
+            if is_known(each) and size(each) is None:
+                yield f"{name} is {text(flat(each))}, accepted is a number, or one of vCPU or GB", each
 
 
 def _of_logs(container: Mapping[str, Value], fargate: bool) -> Iterator[Wrong]:

@@ -14,7 +14,7 @@ from .ownership import SECRET, Use
 from .policies import ROLE, Attached, attached, policy_name, statements
 from .references import entries, items, referenced, thing
 from .terraform import Configuration, Resource
-from .values import Text, Value, flat, hidden, number, options, settle, text
+from .values import Text, Value, flat, hidden, number, options, settle, size, text
 
 #: Policies of AWS with which a task may pull its image and write its logs.
 _EXECUTION_POLICIES = {"AmazonECSTaskExecutionRolePolicy", "AdministratorAccess", "PowerUserAccess"}
@@ -268,7 +268,7 @@ def _compare(result: Examined, seen: dict[str, str], task: Resource, column: str
         result.findings.append(task.finding(f"{task.title} sets no {column}, the plan says {wanted}"))
         return
     for option in options(value):
-        found = _size(option)
+        found = size(option)
         seen[column] = text(flat(option))
         if found is None:
             result.not_examined.append(
@@ -277,12 +277,6 @@ def _compare(result: Examined, seen: dict[str, str], task: Resource, column: str
         elif found != wanted:
             what = f"the {column} of {task.title} is {seen[column]}, the plan says {wanted}"
             result.findings.append(task.finding(what, option))
-
-
-def _size(value: Value) -> float | None:
-    """CPU units or MiB: a number, or one of `vCPU` or `GB`."""
-    written = re.fullmatch(r"([\d.]+) ?(?:vcpu|gb)", text(flat(value)).strip(), re.IGNORECASE)
-    return float(written[1]) * 1024 if written else number(value)
 
 
 def _of_containers(task: Resource, column: str) -> Value | None:

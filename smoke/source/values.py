@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -208,6 +209,12 @@ def number(value: Value) -> float | None:
         return float(content)
     except ValueError:
         return None
+
+
+def size(value: Value) -> float | None:
+    """The CPU units or MiB of a task: a number, or one of `vCPU` or `GB`; None for anything else."""
+    written = re.fullmatch(r"(\d*\.?\d+) ?(?:vcpu|gb)", text(flat(value)).strip(), re.IGNORECASE)
+    return float(written[1]) * 1024 if written else number(value)
 
 
 def boolean(value: Value) -> bool | None:

@@ -228,6 +228,15 @@ def test_a_migration_succeeded_when_it_stopped_with_nothing_but_zeros(last: Task
     assert failure_of(last) == failure
 
 
+def test_a_container_that_is_not_essential_says_nothing_of_a_migration() -> None:
+    beside = {"name": "logs", "image": "l", "essential": False, "logConfiguration": {"options": None}}
+    boxes = [{"name": "migration", "image": "m"}, beside]
+    described = {"family": "f", "status": "ACTIVE", "containerDefinitions": boxes}
+    definition = definition_of(described)
+    assert failure_of(run(migration=0, logs=137), definition) == ""
+    assert failure_of(run(migration=137, logs=0), definition) == "the last run ended with migration 137 (why)"
+
+
 def test_the_last_run_counts() -> None:
     assert last_of([run(migration=1), run(migration=0)]) == run(migration=0)
     assert last_of([]) is None

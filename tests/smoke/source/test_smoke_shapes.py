@@ -1,0 +1,71 @@
+"""Sizes and containers of tasks as AWS takes them, and as people write them."""
+
+import pytest
+
+from smoke.source.shapes import misshapen
+from tests.smoke.source.terraform_files import Read
+
+TASK = """
+resource "aws_ecs_task_definition" "t" {
+  family                   = "x"
+  requires_compatibilities = ["FARGATE"]
+  network_mode             = "awsvpc"
+  cpu                      = CPU
+  memory                   = MEMORY
+  execution_role_arn       = "arn:aws:iam::111111111111:role/x"
+  container_definitions    = jsonencode(CONTAINERS)
+}
+"""
+CONTAINERS = '[{ name = "a", image = "b" }]'
+
+
+def wrong(read: Read, *parts: str) -> list[str]:
+    count, examined = misshapen(read(*parts))
+    assert count
+    assert not examined.not_examined
+    return [each.what for each in examined.findings]
+
+
+@pytest.mark.parametrize(
+    ("cpu", "memory", "what"),
+    [
+        ('"1 vCPU"', '"2 GB"', ""),
+        ('"1vcpu"', '"3gb"', ""),
+        ('".25 vCPU"', '"0.5 GB"', ""),
+        ('"1 vCPU"', "2048", ""),
+        ("256", '"1024"', ""),
+        ('"1 vCPU"', '"64 GB"', "no task of 1024 CPU units with 65536 MiB"),
+        ('"3 vCPU"', '"8 GB"', "no task of 3072 CPU units"),
+        ('"one"', '"512"', "cpu is one, accepted is"),
+        ("var.unset", '"2 gigabytes"', "memory is 2 gigabytes, accepted is"),
+    ],
+)
+def test_the_size_of_a_task_is_one_of_fargate(read: Read, cpu: str, memory: str, what: str) -> None:
+    task = TASK.replace("CPU", cpu).replace("MEMORY", memory).replace("CONTAINERS", CONTAINERS)
+    found = wrong(read, 'variable "unset" {}', task)
+    assert [what in each for each in found] == [True] * bool(what)
+
+
+@pytest.mark.parametrize(
+    ("containers", "count"),
+    [
+        (CONTAINERS.replace("}", ", logConfiguration = null, environment = null, secrets = null }"), 0),
+        (CONTAINERS.replace("}", ", portMappings = null, healthCheck = null, essential = null }"), 0),
+        (CONTAINERS.replace("}", ', logConfiguration = { logDriver = "awsfirelens", options = null } }'), 0),
+        (CONTAINERS.replace("}", ', logConfiguration = { logDriver = "awslogs", options = null } }'), 3),
+        (CONTAINERS.replace("}", ", healthCheck = { command = null } }"), 1),
+        (CONTAINERS.replace("]", ', { name = "c", image = "d", essential = false }]'), 0),
+    ],
+)
+def test_null_is_as_good_as_nothing(read: Read, containers: str, count: int) -> None:
+    task = TASK.replace("CPU", "256").replace("MEMORY", "512").replace("CONTAINERS", containers)
+    assert len(wrong(read, task)) == count
+
+
+@pytest.mark.parametrize(
+    ("launch", "count"), [("", 0), ("launch_type = null", 0), ('launch_type = "FARGATE"', 1)]
+)
+def test_capacity_providers_stand_in_place_of_a_launch_type(read: Read, launch: str, count: int) -> None:
+    strategy = 'capacity_provider_strategy {\n    capacity_provider = "FARGATE_SPOT"\n  }'
+    found = wrong(read, f'resource "aws_ecs_service" "s" {{\n  name = "s"\n  {launch}\n  {strategy}\n}}')
+    assert len(found) == count

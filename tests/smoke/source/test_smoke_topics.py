@@ -1,0 +1,217 @@
+"""Whether a topic takes alarms: what its policy and its key let CloudWatch do."""
+
+import json
+from typing import Any
+
+import pytest
+
+from smoke.source.notifications import notified
+from tests.smoke.source.terraform_files import Read
+
+ALARM = """
+variable "unset" {}
+data "aws_caller_identity" "me" {}
+resource "aws_cloudwatch_metric_alarm" "a" {
+  alarm_name    = "api-cpu"
+  alarm_actions = [aws_sns_topic.t.arn]
+}
+resource "aws_sns_topic_subscription" "s" {
+  topic_arn = aws_sns_topic.t.arn
+  protocol  = "email"
+  endpoint  = "a@example.org"
+}
+"""
+CLOUDWATCH = {"Service": "cloudwatch.amazonaws.com"}
+ALLOW = {"Effect": "Allow", "Principal": CLOUDWATCH, "Action": "sns:Publish", "Resource": "*"}
+ME = "${data.aws_caller_identity.me.account_id}"
+ROOT = {"AWS": f"arn:aws:iam::{ME}:root"}
+INSECURE = {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def topic(attributes: str = "") -> str:
+    return f'resource "aws_sns_topic" "t" {{\n  name = "alerts"\n{attributes}\n}}\n'
+
+
+def said(read: Read, *parts: str) -> str:
+    """What is found of the topic: "", a finding, or "? " and what is not examined."""
+    found = notified(read(ALARM, *parts))
+    lines = [each.what for each in found.findings] + [f"? {each.what}" for each in found.not_examined]
+    assert len(lines) <= 1, lines
+    return lines[0] if lines else ""
+
+
+def document(*statements: dict[str, Any]) -> str:
+    return f"jsonencode({json.dumps({'Version': '2012-10-17', 'Statement': list(statements)})})"
+
+
+def allow(**changed: Any) -> dict[str, Any]:
+    return {name: value for name, value in {**ALLOW, **changed}.items() if value is not None}
+
+
+def deny(**changed: Any) -> dict[str, Any]:
+    return allow(**{"Effect": "Deny", "Principal": "*", **changed})
+
+
+def of(arn: str, test: str = "ArnLike") -> dict[str, Any]:
+    return {test: {"aws:SourceArn": arn}}
+
+
+@pytest.mark.parametrize(
+    ("statements", "what"),
+    [
+        ([allow()], ""),
+        ([allow(Principal={"AWS": "*"}, Condition={"StringEquals": {"AWS:SourceOwner": ME}})], ""),
+        (
+            [allow(Principal={"AWS": "*"}, Condition={"StringEquals": {"AWS:SourceOwner": "222222222222"}})],
+            "?",
+        ),
+        ([allow(Principal=ROOT)], ""),
+        ([allow(Principal={"Service": "events.amazonaws.com"})], "lets no alarm publish"),
+        ([allow(), deny()], "denies alarms to publish"),
+        ([allow(), deny(Action="SNS:*")], "denies alarms to publish"),
+        ([allow(), deny(Action="sns:Subscribe")], ""),
+        ([allow(), deny(NotAction="sns:Publish", Action=None)], ""),
+        ([allow(), deny(Principal={"Service": "events.amazonaws.com"})], ""),
+        ([allow(), deny(Principal=None, NotPrincipal=CLOUDWATCH)], ""),
+        ([allow(), deny(Principal=None, NotPrincipal=ROOT)], "denies alarms to publish"),
+        ([allow(Principal=None, NotPrincipal={"Service": "events.amazonaws.com"})], ""),
+        ([allow(), deny(Condition=INSECURE)], ""),
+        ([allow(), deny(Condition={"Bool": {"aws:SecureTransport": "true"}})], "denies alarms to publish"),
+        ([allow(), deny(Condition={"StringNotEquals": {"aws:SourceAccount": ME}})], ""),
+        ([allow(), deny(Condition={"StringNotEquals": {"aws:SourceAccount": "222222222222"}})], "?"),
+        ([allow(), deny(Condition={"StringEquals": {"aws:PrincipalOrgID": "o-1"}})], "?"),
+        ([allow(Condition={"StringEquals": {"aws:SourceAccount": ME}})], ""),
+        ([allow(Condition={"StringEquals": {"aws:SourceAccount": "${var.unset}"}})], "?"),
+        ([allow(Condition=of(f"arn:aws:cloudwatch:*:{ME}:alarm:*"))], ""),
+        ([allow(Condition=of(f"arn:aws:cloudwatch:*:{ME}:*"))], ""),
+        ([allow(Condition=of("arn:aws:cloudwatch:us-east-1:111111111111:alarm:api-*"))], ""),
+        ([allow(Condition=of("arn:aws:cloudwatch:*:*:alarm:web-*"))], "lets no alarm publish"),
+        ([allow(Condition=of("arn:aws:cloudwatch:*:*:alarm:${var.unset}-*"))], "?"),
+        ([allow(Condition=of("arn:aws:s3:::uploads"))], "lets no alarm publish"),
+        ([allow(Condition=of("${aws_cloudwatch_metric_alarm.a.arn}", "ArnEquals"))], ""),
+        ([allow(Condition=of("${aws_sns_topic.t.arn}", "ArnEquals"))], "lets no alarm publish"),
+        ([allow(), deny(Condition=of("arn:aws:cloudwatch:*:*:alarm:api-cpu"))], "denies alarms to publish"),
+        ([allow(), deny(Condition=of("arn:aws:cloudwatch:*:*:alarm:web-*"))], ""),
+        ([allow(), deny(Principal="${var.unset}")], "?"),
+    ],
+)
+def test_a_policy_lets_alarms_publish_or_is_found(
+    read: Read, statements: list[dict[str, Any]], what: str
+) -> None:
+    written = f"  policy = {document(*statements)}"
+    apart = f'resource "aws_sns_topic_policy" "p" {{\n  arn = aws_sns_topic.t.arn\n{written}\n}}\n'
+    for parts in ([topic(written)], [topic(), apart]):
+        found = said(read, *parts)
+        assert (found[:1] == "?") == (what == "?")
+        assert bool(found) == bool(what)
+        assert what in found
+
+
+def test_a_document_of_data_denies_by_its_conditions_and_principals(read: Read) -> None:
+    written = """
+data "aws_iam_policy_document" "d" {
+  statement {
+    actions   = ["sns:Publish"]
+    resources = ["*"]
+    principals {
+      type        = "Service"
+      identifiers = ["cloudwatch.amazonaws.com"]
+    }
+  }
+  statement {
+    effect    = "Deny"
+    actions   = ["sns:*"]
+    resources = ["*"]
+    PRINCIPALS {
+      type        = "Service"
+      identifiers = ["WHO"]
+    }
+    condition {
+      test     = "Bool"
+      variable = "aws:SecureTransport"
+      values   = ["VALUE"]
+    }
+  }
+}
+"""
+    for kind, who, value, what in [
+        ("principals", "*", "false", ""),
+        ("principals", "*", "true", "denies alarms to publish"),
+        ("not_principals", "cloudwatch.amazonaws.com", "true", ""),
+        ("not_principals", "events.amazonaws.com", "true", "denies alarms to publish"),
+    ]:
+        text = written.replace("PRINCIPALS", kind).replace("WHO", who).replace("VALUE", value)
+        found = said(read, topic("  policy = data.aws_iam_policy_document.d.json"), text)
+        assert (bool(found), what in found) == (bool(what), True)
+
+
+KEY = """
+resource "aws_kms_key" "k" { POLICY }
+resource "aws_kms_alias" "k" {
+  name          = "alias/alerts"
+  target_key_id = aws_kms_key.k.key_id
+}
+data "aws_kms_alias" "sns" { name = "alias/aws/sns" }
+data "aws_kms_key" "other" { key_id = "alias/other" }
+"""
+USE = {**ALLOW, "Action": ["kms:Decrypt", "kms:GenerateDataKey*"]}
+OWNER = {**ALLOW, "Principal": ROOT, "Action": "kms:*"}
+MAY_NOT = "encrypted with aws_kms_key.k, which CloudWatch may not use"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "aws_kms_key.k.arn",
+        "aws_kms_key.k.id",
+        "aws_kms_alias.k.arn",
+        "aws_kms_alias.k.name",
+        '"alias/alerts"',
+    ],
+)
+@pytest.mark.parametrize(
+    ("statements", "what"),
+    [
+        ([OWNER, USE], ""),
+        ([OWNER, {**USE, "Action": "kms:*"}], ""),
+        ([OWNER], MAY_NOT),
+        ([OWNER, {**USE, "Principal": {"Service": "sns.amazonaws.com"}}], MAY_NOT),
+        ([OWNER, {**USE, "Action": "kms:Decrypt"}], MAY_NOT),
+        ([OWNER, USE, {**USE, "Effect": "Deny", "Principal": "*"}], MAY_NOT),
+        ([OWNER, {**USE, "Condition": {"StringEquals": {"kms:ViaService": "sns"}}}], "? whether the policy"),
+        ([OWNER, {**USE, "Principal": "${var.unset}"}], "? whether the policy"),
+        (None, MAY_NOT),
+    ],
+)
+def test_a_key_of_the_files_lets_alarms_publish_or_is_found(
+    read: Read, key: str, statements: list[dict[str, Any]] | None, what: str
+) -> None:
+    policy = "" if statements is None else f"\n  policy = {document(*statements)}\n"
+    found = said(read, topic(f"  kms_master_key_id = {key}"), KEY.replace("POLICY", policy))
+    assert (bool(found), what in found) == (bool(what), True)
+
+
+@pytest.mark.parametrize(
+    ("key", "what"),
+    [
+        ('"alias/aws/sns"', "the key of SNS itself"),
+        ("data.aws_kms_alias.sns.arn", "the key of SNS itself"),
+        ('"arn:aws:kms:us-east-1:111111111111:alias/aws/sns"', "the key of SNS itself"),
+        ('var.unset ? "alias/aws/sns" : ""', "the key of SNS itself"),
+        ("null", ""),
+        ('""', ""),
+        ("var.unset", "? whether the key of"),
+        ('"alias/elsewhere"', "? whether the key of"),
+        ("data.aws_kms_key.other.arn", "? whether the key of"),
+    ],
+)
+def test_other_keys_of_a_topic(read: Read, key: str, what: str) -> None:
+    found = said(read, topic(f"  kms_master_key_id = {key}"), KEY.replace("POLICY", ""))
+    assert (bool(found), what in found) == (bool(what), True)
+
+
+def test_the_policy_of_a_key_may_stand_by_itself(read: Read) -> None:
+    policy = f"  key_id = aws_kms_key.k.id\n  policy = {document(OWNER, USE)}\n"
+    by_itself = f'resource "aws_kms_key_policy" "p" {{\n{policy}}}'
+    key = KEY.replace("POLICY", "")
+    assert said(read, topic("  kms_master_key_id = aws_kms_key.k.arn"), key, by_itself) == ""
