@@ -365,7 +365,7 @@ PACE_S = 1.5
 
 
 def uptime_in(exchange: Exchange) -> float | None:
-    """What a health report says of the time since its service started, s; None for any other answer."""
+    """What a health report says of the time since its service started; None for any other answer."""
     route = route_key(exchange.service, exchange.method, exchange.path)
     if exchange.status != 200 or route is None or not route[2].endswith("/health"):
         return None
@@ -374,21 +374,28 @@ def uptime_in(exchange: Exchange) -> float | None:
     return float(said) if isinstance(said, int | float) and not isinstance(said, bool) else None
 
 
-def uptime_amiss(readings: Sequence[tuple[float, float]]) -> str:
+#: How many of its units an uptime may count in a second: the contract names one for Dixie's alone.
+PER_SECOND = {"dixie": (1,), "finn": (1, 1000), "freeside": (1, 1000)}
+
+
+def uptime_amiss(readings: Sequence[tuple[float, float]], per_second: Sequence[int] = (1,)) -> str:
     """How an uptime does not follow the clock, or that too little is known; empty where it does.
 
-    ``readings`` are (time, uptime) in that order, s. A service may have restarted since the first one, and
+    ``readings`` are (time in s, uptime) in that order. A service may have restarted since the first one, and
     behind a load balancer each reading may be that of another of its tasks.
     """
     (began, first), (now, last) = readings[0], readings[-1]
     if now - began < APART_S:
         return f"all {len(readings)} reports are within {now - began:.1f} s"
     if len({uptime for _, uptime in readings}) == 1:
-        return f"it stands still: {last:g} s in all {len(readings)} reports within {now - began:.0f} s"
+        return f"it stands still: {last:g} in all {len(readings)} reports within {now - began:.0f} s"
     pairs = ((later[0] - each[0], later[1] - each[1]) for each, later in combinations(readings, 2))
-    if last <= now - began or any(by >= APART_S and abs(by - grown) <= PACE_S for by, grown in pairs):
+    follows = (
+        abs(by - grown / each) <= PACE_S for by, grown in pairs if by >= APART_S for each in per_second
+    )
+    if last <= now - began or any(follows):
         return ""
-    return f"it went from {first:g} to {last:g} s within {now - began:.0f} s"
+    return f"it went from {first:g} to {last:g} within {now - began:.0f} s"
 
 
 #: What a part says in its `status`, in lower case: it is well, or it is not. Other words are not understood.

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pytest_readiness import Evidence, SafetyViolation
 
-from smoke.contract.exchange import uptime_amiss
+from smoke.contract.exchange import PER_SECOND, uptime_amiss
 from smoke.contract.schemas import REPLIES
 from smoke.platform.answer_log import AnswerLog, Seen
 from smoke.platform.answers import ContractViolation
@@ -78,7 +78,7 @@ def test_answers_keep_the_contract(seen: Seen, service: str, evidence: Evidence)
 def test_uptime_follows_the_clock(
     service: str, connect: Connect, answer_log: AnswerLog, evidence: Evidence
 ) -> None:
-    """The seconds since a service started grow as the clock does: what stands still comes from a cache.
+    """The time since a service started grows as the clock does: what stands still comes from a cache.
 
     Further reports are read where those of the run are too close, or of different tasks.
     """
@@ -86,7 +86,7 @@ def test_uptime_follows_the_clock(
     while True:
         client.get_health()
         uptimes = answer_log.seen(service).uptimes
-        amiss = uptime_amiss(uptimes) if uptimes else "no health report says it"
+        amiss = uptime_amiss(uptimes, PER_SECOND[service]) if uptimes else "no health report says it"
         if not amiss or time.monotonic() >= deadline:
             break
         _NEVER.wait(UPTIME_EVERY_S)

@@ -78,15 +78,22 @@ def test_an_uptime_that_follows_the_clock(readings: list[tuple[float, float]]) -
     assert uptime_amiss(readings) == ""
 
 
+def test_an_uptime_may_count_milliseconds_where_no_unit_is_named() -> None:
+    assert uptime_amiss([(100, 7000), (130, 37012)], (1, 1000)) == ""
+    assert uptime_amiss([(100, 7.0), (130, 37.4)], (1, 1000)) == ""
+    assert uptime_amiss([(100, 7), (130, 7)], (1, 1000)) == "it stands still: 7 in all 2 reports within 30 s"
+
+
 @pytest.mark.parametrize(
     ("readings", "amiss"),
     [
         ([(100, 7)], "all 1 reports are within 0.0 s"),
         ([(100, 7), (101, 7)], "all 2 reports are within 1.0 s"),  # whole seconds, too soon
-        ([(100, 7.0), (130, 907.1)], "it went from 7 to 907.1 s within 30 s"),  # two tasks, one report each
-        ([(100, 12.5), (103, 12.5)], "it stands still: 12.5 s in all 2 reports within 3 s"),
-        ([(100, 7000), (130, 37000)], "it went from 7000 to 37000 s within 30 s"),
-        ([(100, 900.0), (130, 901.0)], "it went from 900 to 901 s within 30 s"),
+        ([(100, 7.0), (130, 907.1)], "it went from 7 to 907.1 within 30 s"),  # two tasks, one report each
+        ([(100, 12.5), (103, 12.5)], "it stands still: 12.5 in all 2 reports within 3 s"),
+        ([(100, 7000), (130, 37000)], "it went from 7000 to 37000 within 30 s"),
+        ([(100, 7.0), (130, 43.0)], "it went from 7 to 43 within 30 s"),
+        ([(100, 900.0), (130, 901.0)], "it went from 900 to 901 within 30 s"),
     ],
 )
 def test_an_uptime_that_does_not(readings: list[tuple[float, float]], amiss: str) -> None:
