@@ -24,13 +24,14 @@ from smoke.platform.answer_log import AnswerLog
 from smoke.platform.attacks import Target, target_of
 from smoke.platform.batch import Batch
 from smoke.platform.builds import builds
-from smoke.platform.dixie import Dixie, Scores
+from smoke.platform.dixie import Dixie
 from smoke.platform.finn import Finn
 from smoke.platform.freeside import Dialects, Freeside, Tenants
 from smoke.platform.http import Connect, HttpClient, ServiceClient, address_of
 from smoke.platform.invariants import Conservation
 from smoke.platform.jwks import SigningKeyLookup
 from smoke.platform.parameters import Way, finn_way, freeside_way
+from smoke.platform.scores import Scores
 from smoke.platform.spend import Once, OpeningBalance, SpendJournal
 from smoke.platform.tokens import SigningKey
 from smoke.platform.x402 import Balances, Chain, FundedWallet, PaidRoute
@@ -239,7 +240,12 @@ def watch(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> Conservat
 
 @pytest.fixture
 def scores(
-    dixie: Dixie, evidence: Evidence, once: Once, environment: Environment, plan_facts: Mapping[str, Any]
+    request: pytest.FixtureRequest,
+    dixie: Dixie,
+    evidence: Evidence,
+    once: Once,
+    environment: Environment,
+    plan_facts: Mapping[str, Any],
 ) -> Scores:
     """The scores that Dixie shows, with the loop's target and limit."""
     return Scores(
@@ -249,6 +255,7 @@ def scores(
         cache_s=environment.dixie.cache_s,
         limit_s=environment.limits.propagation_s,
         target_s=plan_facts["loop"]["target_s"],
+        held_later=any(item.name == "test_another_agent_does_not_move" for item in request.session.items),
     )
 
 

@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 from pytest_readiness import Eventually, Evidence
 
-from smoke.contract.intake import Verdict, far_from, may_become, pull
+from smoke.contract.intake import Verdict, far_from
 from smoke.platform.answers import require_status
 from smoke.platform.batch import Batch, Case, at_once
-from smoke.platform.dixie import Dixie, Scores, judging, now_text, quality_signal, with_status
+from smoke.platform.dixie import Dixie, judging, now_text, quality_signal, with_status
 from smoke.platform.freeside import Freeside, Tenants, nonce
 from smoke.platform.http import Connect
 from smoke.platform.jwks import SigningKeyLookup
+from smoke.platform.scores import Scores, Send
 from smoke.platform.spend import Once
 
 pytestmark = [
@@ -58,19 +59,33 @@ def test_same_event_counts_once(
 ) -> None:
     """An event counts once: sent again, at once, about another agent, with another score, respelled."""
     credential = scores.dixie.service_credential(finn_key())
-    others, before = scores.shown(bystander), scores.of(agent)
-    toward = far_from(before)
-    first = quality_signal(agent, toward)
-    require_status(dixie.post_event(first, credential), 202)
-    after = scores.moved(agent, before, eventually)
-    one = pull(before, after, toward)
+    others = scores.hold(bystander)
+    unrecorded = Dixie(connect("dixie"), dixie.tenant, dixie.key)
+    first: dict[str, Any] = {}
+
+    def once_only(about: str, before: float | None) -> float:
+        first.update(quality_signal(about, far_from(before)))
+        require_status(dixie.post_event(first, credential), 202)
+        return float(first["score"])
+
+    def several_times(about: str, before: float | None) -> float:
+        event = quality_signal(about, far_from(before))
+        send = partial(unrecorded.post_event, event, credential)
+        at_once([lambda: require_status(send(), 202)] * AT_ONCE)
+        return float(event["score"])
+
+    single, several = scores.moves(
+        agent,
+        lambda about: require_status(dixie.post_event(quality_signal(about, 0.5), credential), 202),
+        {"an event": once_only, f"an event that was sent {AT_ONCE} times at once": several_times},
+        eventually,
+    ).values()
     once.remember("event", event=first)
 
-    unrecorded = Dixie(connect("dixie"), dixie.tenant, dixie.key)
     again: dict[str, dict[str, Any]] = {
         "itself": {},
         "about another agent": {"agent_id": bystander},
-        "with another score": {"score": 1.0 - toward},
+        "with another score": {"score": 1.0 - single.toward},
         "with another time": {"timestamp": now_text().replace("Z", ".5Z")},
         "of another collection": {"collection_id": "smoke-2"},
     }
@@ -104,18 +119,9 @@ def test_same_event_counts_once(
             ),
         ]
     )
-    scores.stay({agent: after, **others}, "the same event_id was counted twice")
-
-    second = quality_signal(agent, toward)
-    at_once(
-        [
-            partial(lambda event: require_status(unrecorded.post_event(event, credential), 202), second)
-            for _ in range(AT_ONCE)
-        ]
-    )
-    moved = scores.moved(agent, after, eventually)
-    scores.stay({agent: moved}, "the score moves on after an event that was sent several times at once")
-    times = math.log1p(-pull(after, moved, toward)) / math.log1p(-one)
+    after: dict[str, float | None] = {move.agent: move.after for move in (single, several)}
+    scores.stay(after | others, "the same event_id was counted twice")
+    times = math.log1p(-several.pull) / math.log1p(-single.pull)
     evidence.figure(
         f"pulls of one event that was sent {AT_ONCE} times at once", round(times, 3), limit=ONE_PULL
     )
@@ -127,13 +133,11 @@ def test_another_event_counts_too(
     agent: str,
     scores: Scores,
     finn_key: SigningKeyLookup,
-    tenants: Tenants,
     eventually: Eventually,
 ) -> None:
     """Events that differ in their id alone count each; so do ids of refused events, and all legal forms."""
     credential = scores.dixie.service_credential(finn_key())
-    before = scores.of(agent)
-    event = quality_signal(agent, far_from(before))
+    event = quality_signal(agent, 0.5)
     near = event["event_id"]
     refused = {
         "an id that came with a score beyond 1": (event | {"score": 2}, credential, (400, 422)),
@@ -145,19 +149,42 @@ def test_another_event_counts_too(
         "... first digit": _other(near, 0),
     }
     for name, (body, sender, statuses) in refused.items():
-        ids[name] = quality_signal(agent, 0)["event_id"]
+        ids[name] = new_id()
         with_status(*statuses)(dixie.post_event(body | {"event_id": ids[name]}, sender))
-    for name, event_id in ids.items():
-        require_status(dixie.post_event(event | {"event_id": event_id}, credential), 202)
-        after = scores.moved(agent, before, eventually)
-        assert may_become(before, [event["score"]], after), f"{name}: from {before} to {after}"
-        before = after
-    for name, members in forms(before):
-        form = quality_signal(agent, far_from(before)) | members
-        require_status(dixie.post_event(form, credential), 202)
-        after = scores.moved(agent, before, eventually)
-        assert may_become(before, [form["score"]], after), f"{name}: from {before} to {after}"
-        before = after
+
+    def post(about: str, **members: Any) -> float:
+        sent = event | {"agent_id": about} | members
+        require_status(dixie.post_event(sent, credential), 202)
+        return float(sent["score"])
+
+    def sending(members: dict[str, Any]) -> Send:
+        return lambda about, before: post(about, **{"score": far_from(before)} | members)
+
+    wholes: list[int] = []
+
+    def whole(about: str, before: float | None, **members: Any) -> float:
+        """The whole scores in turn, the one far from the score first, so that both move it."""
+        wholes.append(1 - wholes[-1] if wholes else int(far_from(before)))
+        return post(about, score=wholes[-1], **members)
+
+    now = int(time.time())
+    sends = {name: sending({"event_id": event_id}) for name, event_id in ids.items()}
+    sends |= {
+        "a whole score at epoch seconds, with an id of version 7": partial(
+            whole, timestamp=now, event_id=_by_time()
+        ),
+        "the other whole score within a second, of another collection": partial(
+            whole,
+            timestamp=now_text().replace("Z", ".25Z"),
+            collection_id="smoke-2",
+            event_id=new_id(),
+        ),
+        "an event of an hour ago, after later ones, with an id of version 1": sending(
+            {"timestamp": now - 3600, "event_id": str(uuid.uuid1(node=NODE))}
+        ),
+    }
+    # of the same moment as the events with those ids
+    scores.moves(agent, lambda about: post(about, event_id=new_id()), sends, eventually)
 
 
 @pytest.fixture
@@ -269,27 +296,9 @@ def test_agent_asked_for_early_is_scored(
     )
 
 
-def forms(before: float) -> list[tuple[str, dict[str, Any]]]:
-    """What an event may also look like, by the members that differ: each such event counts like any other.
-
-    Of two whole scores the one far from ``before`` comes first, so that the other one moves it as well.
-    """
-    now = int(time.time())
-    whole = int(far_from(before))
-    return [
-        (
-            f"the whole score {whole} at epoch seconds, with an id of version 7",
-            {"score": whole, "timestamp": now, "event_id": _by_time()},
-        ),
-        (
-            f"the whole score {1 - whole} within a second, of another collection",
-            {"score": 1 - whole, "timestamp": now_text().replace("Z", ".25Z"), "collection_id": "smoke-2"},
-        ),
-        (
-            "an event of an hour ago, after later ones, with an id of version 1",
-            {"timestamp": now - 3600, "event_id": str(uuid.uuid1(node=NODE))},
-        ),
-    ]
+def new_id() -> str:
+    """A new id of version 4."""
+    return str(uuid.uuid4())
 
 
 def _by_time() -> str:

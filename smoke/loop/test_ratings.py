@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 from functools import partial
 
 import pytest
 from pytest_readiness import Eventually
 
-from smoke.contract.intake import Verdict, rating, ratings
+from smoke.contract.intake import Verdict, far_from, rating, ratings
 from smoke.contract.model import MAX_BODY_BYTES
 from smoke.contract.requests import bad_sizes, padded
 from smoke.platform.attacks import require_refused
@@ -18,7 +17,6 @@ from smoke.platform.dixie import (
     ELSEWHERE,
     NO_SUCH_ROUTE,
     OFFER_RULES,
-    Scores,
     judging,
     offer_cases,
     with_status,
@@ -26,6 +24,7 @@ from smoke.platform.dixie import (
 from smoke.platform.freeside import QUALITY_PATH, Freeside, Tenants
 from smoke.platform.http import Connect, Credential
 from smoke.platform.invariants import Conservation
+from smoke.platform.scores import Scores
 from smoke.platform.tokens import SigningKey, bearer, user_claims
 
 pytestmark = [
@@ -83,6 +82,11 @@ def others(
     }
 
 
+def rate_far(freeside: Freeside, tenant: str, agent: str, before: float | None) -> None:
+    """Rate an agent with this score so that it moves visibly."""
+    freeside.rate(tenant, agent, "good" if far_from(before) else "bad")
+
+
 def test_only_ratings_of_the_contract_count(
     freeside: Freeside,
     ratings_of: Freeside,
@@ -96,8 +100,7 @@ def test_only_ratings_of_the_contract_count(
     eventually: Eventually,
 ) -> None:
     """What is a rating is taken; what is near to one, or from others, moves neither score nor budget."""
-    shown = scores.shown(bystander)
-    before = scores.of(agent)
+    shown = scores.hold(bystander)
     credential = freeside.credential(tenants.main)
     post = partial(ratings_of.post_rating, credential=credential)
     about = rating(bystander, "excellent" if (shown[bystander] or 0) < 0.5 else "bad")
@@ -154,7 +157,19 @@ def test_only_ratings_of_the_contract_count(
     )
     watch.unchanged("ratings were sent")
     # one sent after them arrives, so they would have
-    freeside.rate(tenants.main, agent, "bad" if before > 0.5 else "good")
-    since = time.monotonic()
-    scores.moved(agent, before, eventually)
-    scores.stay(shown, "a rating that was refused, or was about another agent, counted", since=since)
+    scores.arrives(agent, partial(rate_far, freeside, tenants.main), eventually)
+    why = "a rating that was refused, or was about another agent, counted"
+    scores.stay(shown, why, until_held=True)
+
+
+def test_another_agent_does_not_move(
+    freeside: Freeside, tenants: Tenants, agent: str, bystander: str, scores: Scores, eventually: Eventually
+) -> None:
+    """No event about one agent was counted for another so far, nor any that was refused.
+
+    The last check of its phase about scores: it waits once for the cache, for all of them.
+    """
+    if not scores.once.remembered("moved"):  # in a run of this check alone
+        scores.hold(bystander)
+        scores.arrives(agent, partial(rate_far, freeside, tenants.main), eventually)
+    scores.held(bystander)

@@ -32,12 +32,13 @@ from smoke.platform.chaos import (
     take_down,
     together,
 )
-from smoke.platform.dixie import Scores, quality_signal
+from smoke.platform.dixie import quality_signal
 from smoke.platform.freeside import Freeside, Tenants, cost_in, prompt_for
 from smoke.platform.http import ServiceClient
 from smoke.platform.invariants import Conservation, reading_of
 from smoke.platform.jwks import SigningKeyLookup
 from smoke.platform.parameters import OF_FREESIDE, Way, require_no_run, run_of
+from smoke.platform.scores import Scores
 from smoke.platform.x402 import Balances, Chain, FundedWallet, PaidRoute
 
 pytestmark = [

@@ -19,7 +19,6 @@ from smoke.platform.dixie import (
     OFFER_RULES,
     QUERY_PATH,
     Dixie,
-    Scores,
     judging,
     now_text,
     offer_cases,
@@ -29,6 +28,7 @@ from smoke.platform.dixie import (
 from smoke.platform.freeside import Tenants
 from smoke.platform.http import Connect, Credential
 from smoke.platform.jwks import SigningKeyLookup
+from smoke.platform.scores import Scores
 from smoke.platform.tokens import SigningKey, dixie_service_claims
 
 pytestmark = [

@@ -13,9 +13,10 @@ from smoke.contract.requests import bad_sizes
 from smoke.contract.x402 import BadPayment, again, bad_payments, header_of, terms_of
 from smoke.platform.answers import ContractViolation, fields_of, require_json_error, require_status
 from smoke.platform.batch import Batch, Case, answering, at_once
-from smoke.platform.dixie import EVERY_S, Dixie
+from smoke.platform.dixie import Dixie
 from smoke.platform.freeside import Freeside, Tenants, nonce
 from smoke.platform.invariants import I7
+from smoke.platform.scores import EVERY_S
 from smoke.platform.x402 import (
     SHOWN_WITHIN_S,
     Balances,

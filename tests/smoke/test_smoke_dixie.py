@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from smoke.platform.batch import at_once, sampling
-from smoke.platform.dixie import Scores
+from smoke.platform.scores import Scores
 from smoke.platform.spend import Once
 from tests.smoke.log import Log
 
@@ -100,3 +100,50 @@ def test_score_that_a_check_has_blamed_is_not_found_twice(scores: Any) -> None:
 def test_null_is_not_a_score(scores: Any) -> None:
     with pytest.raises(AssertionError, match="null"):
         scores(None).of("a")
+
+
+class Cached:
+    """Scores that are served again for a while after they were read; new agents get some if ``scoring``."""
+
+    def __init__(self, cache_s: float, *, scoring: bool) -> None:
+        self.cache_s, self.scoring = cache_s, scoring
+        self.scores: dict[str, float] = {"a": 0.5}
+        self.served: dict[str, tuple[float, float | None]] = {}
+
+    def score(self, agent: str) -> float | None:
+        if self.served.get(agent, (0.0, None))[0] < time.monotonic():
+            self.served[agent] = (time.monotonic() + self.cache_s, self.scores.get(agent))
+        return self.served[agent][1]
+
+    def send(self, agent: str, toward: float, _: float | None = None) -> float:
+        if self.scoring or agent in self.scores:
+            before = self.scores.get(agent, 0.5)
+            self.scores[agent] = before + 0.1 * (toward - before)
+        return toward
+
+
+def poll(probe: Any, *, within: Any, every: Any = 0.01, what: Any) -> Any:
+    deadline = time.monotonic() + within
+    while not probe():
+        assert time.monotonic() < deadline, what
+        threading.Event().wait(every)
+
+
+@pytest.mark.parametrize(("scoring", "agents"), [(True, 3), (False, 1)])
+def test_events_are_about_new_agents_where_these_are_scored(
+    tmp_path: Path, scoring: bool, agents: int
+) -> None:
+    log, dixie = Log(), Cached(0.3, scoring=scoring)
+    scores = Scores(dixie, log, Once(tmp_path), cache_s=0.3, limit_s=5, target_s=5)  # type: ignore[arg-type]
+    sends = {f"event {n}": lambda about, before: dixie.send(about, 1.0) for n in range(3)}
+    moves = scores.moves("a", lambda about: dixie.send(about, 0.0), sends, poll)
+    assert [*moves] == [*sends]
+    assert len({move.agent for move in moves.values()}) == agents
+    assert all(move.pull == pytest.approx(0.1) for move in moves.values())
+    scores.arrives("a", lambda about, _: dixie.send(about, 1.0), poll)
+    assert (dixie.scores["a"] == 0.5) is scoring
+
+
+def test_a_move_the_other_way_is_found(scores: Any) -> None:
+    with pytest.raises(AssertionError, match=r"good moved the score of a from 0.5 to 0.4"):
+        scores(0.5, 0.4).moves("a", lambda _: None, {"good": lambda *_: 1.0}, eventually)

@@ -1,0 +1,269 @@
+"""The reputation scores that Dixie shows: what moves them, and what must not.
+
+A score may be served from a cache for some seconds after it was read. Each wait for that is recorded; where
+it is more than a moment, events are about agents that nobody has read yet: the caches of these run out at
+the same time, while one agent's moves are seen one after another.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from threading import Event
+
+import httpx
+from pytest_readiness import Eventually, Evidence
+
+from smoke.contract.intake import may_become, pull
+
+from .dixie import Dixie
+from .spend import Once
+
+#: How long a score that must not move is watched beyond what Dixie may serve from its cache.
+WATCHED_S = 0.05
+EVERY_S = 0.025
+#: A cached score is read so often at most while the cache holds it.
+_READINGS_OF_A_CACHE = 20
+#: When a new agent is looked at for its first score, in parts of what a look too early costs.
+_LOOKS = (0.04, 0.04, 0.08, 0.16, 0.32)
+#: The figure of each wait for Dixie's cache.
+WAITED = "waited for scores that may be cached"
+_NEVER = Event()
+
+#: Sends an event about an agent that has this score, None where it is not known; gives the event's score.
+Send = Callable[[str, float | None], float]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreMove:
+    """What one event did to the score of its agent, and the score that it pulled toward."""
+
+    agent: str
+    before: float
+    after: float
+    toward: float
+
+    @property
+    def pull(self) -> float:
+        """Which part of its way toward the event's score it went."""
+        return pull(self.before, self.after, self.toward)
+
+
+class Scores:
+    """The public score of agents, as the loop's last link shows it.
+
+    ``held_later``: the run has a check that asks `held` at its end.
+    """
+
+    def __init__(
+        self,
+        dixie: Dixie,
+        evidence: Evidence,
+        once: Once,
+        *,
+        cache_s: float,
+        limit_s: float,
+        target_s: float,
+        held_later: bool = True,
+    ) -> None:
+        self.dixie = dixie
+        self.evidence = evidence
+        self.once = once
+        self.cache_s = cache_s
+        self.limit_s = limit_s
+        self.target_s = target_s
+        self.held_later = held_later
+        self.every_s = max(EVERY_S, cache_s / _READINGS_OF_A_CACHE)
+
+    def of(self, agent: str) -> float:
+        """The score of a known agent; null is not a score."""
+        score = self.dixie.score(agent)
+        assert score is not None, f"{agent} has no score: the query answers null"
+        return score
+
+    def shown(self, *agents: str) -> dict[str, float | None]:
+        """The score of each agent; None where it has none."""
+        return {agent: self.dixie.score(agent) for agent in agents}
+
+    def moved(self, agent: str, before: float | None, eventually: Eventually) -> float:
+        """The first score that differs from ``before``; later than the target is a finding."""
+        started = time.monotonic()
+        found: list[float] = []
+
+        def probe() -> bool:
+            try:
+                if before is None and self.dixie.score(agent) is None:
+                    return False
+                found.append(self.of(agent))
+            except httpx.TransportError as error:
+                self.evidence.note(f"a score query failed in transit: {type(error).__name__}")
+                return False
+            return found[-1] != before
+
+        shown = "none" if before is None else f"{before:.6f}"
+        eventually(
+            probe,
+            within=self.limit_s,
+            every=self.every_s,
+            what=f"the score of {agent} moves from {shown}",
+        )
+        took = time.monotonic() - started
+        self.evidence.figure("propagation", round(took, 2), "s", limit=self.limit_s)
+        if took > self.target_s:
+            late = f"finding: propagation beyond the target of {self.target_s} s"
+            self.evidence.figure(late, round(took, 2), "s", limit=self.target_s)
+            self.evidence.note(f"finding: propagation took {took:.1f} s, the target is {self.target_s} s")
+        self.evidence.figure(f"score of {agent}", found[-1], expected=f"not {shown}")
+        self._waited(took)
+        self.once.remember("moved", agent=agent)
+        return found[-1]
+
+    def moves(
+        self,
+        agent: str,
+        first: Callable[[str], object],
+        sends: Mapping[str, Send],
+        eventually: Eventually,
+        *,
+        at_edge: Callable[[float], bool] = lambda _: False,
+    ) -> dict[str, ScoreMove]:
+        """What each event did, by its name; each must move its agent's score toward its own.
+
+        They are about a newcomer each, or all about ``agent``, one after another: a late one would be taken
+        for the effect of a later one. ``first`` sends an event before them: the one that gives a newcomer
+        its score, or that moves ``agent`` away from an edge at which these events could not move it.
+        """
+        now = self._newcomers(len(sends), first)
+        rounds = [[*zip(sends, now, strict=True)]] if now else [[(name, agent)] for name in sends]
+        if not now:
+            now = {agent: self.of(agent)}
+            if at_edge(now[agent]):
+                first(agent)
+                now[agent] = self.moved(agent, now[agent], eventually)
+        moves = {}
+        for together in rounds:
+            toward = {name: sends[name](about, now[about]) for name, about in together}
+            for name, about in together:
+                before, after = now[about], self.moved(about, now[about], eventually)
+                moves[name] = ScoreMove(about, before, after, toward[name])
+                assert may_become(before, [toward[name]], after), (
+                    f"{name} moved the score of {about} from {before} to {after}"
+                )
+                now[about] = after
+        return moves
+
+    def _newcomers(self, number: int, first: Callable[[str], object]) -> dict[str, float]:
+        """New agents, each with the score that its first event gave it.
+
+        None where nothing is cached, so that one agent does as well, and where the platform does not score
+        new agents, or not soon: the contract leaves that to it.
+        """
+        if not self.cache_s or self._first_score_s() == 0:
+            return {}
+        made, lookouts = ([_newcomer() for _ in range(n)] for n in (number, len(_LOOKS)))
+        for about in (*made, *lookouts):
+            first(about)
+        started = time.monotonic()
+        for about, share in zip(lookouts, _LOOKS, strict=True):  # each is read once: null is cached, too
+            _NEVER.wait(share * self.cache_s)
+            if self.dixie.score(about) is not None:
+                break
+        took = time.monotonic() - started
+        scored = {about: score for about, score in self.shown(*made).items() if score is not None}
+        found = scored if len(scored) == number else {}
+        self.once.remember("newcomers", first_score_s=took if found else 0)
+        return found
+
+    def _first_score_s(self) -> float | None:
+        """How long a new agent's first score took; 0 where the platform gives none; None if not known."""
+        tried = self.once.remembered("newcomers")
+        return float(tried[-1]["first_score_s"]) if tried else None
+
+    def arrives(
+        self, agent: str, send: Callable[[str, float | None], object], eventually: Eventually
+    ) -> None:
+        """Send what an agent's score moves by, and wait until it has.
+
+        It is about a newcomer where the run knows that these are scored: no cache hides what it does.
+        """
+        after_s = self._first_score_s() if self.cache_s else None
+        about, before = (_newcomer(), None) if after_s else (agent, self.of(agent))
+        send(about, before)
+        if after_s:
+            _NEVER.wait(min(2 * after_s, self.cache_s))
+        self.moved(about, before, eventually)
+
+    def hold(self, *agents: str) -> dict[str, float | None]:
+        """The score of each agent, which must stay for the rest of the run: `held` says who moved it."""
+        now = self.shown(*agents)
+        for agent, score in now.items():
+            self._saw(agent, score)
+        return now
+
+    def _saw(self, agent: str, score: float | None, *, blamed: bool = False) -> None:
+        by = os.environ.get("PYTEST_CURRENT_TEST", "").partition(" ")[0]
+        self.once.remember("score", agent=agent, score=score, by=by, blamed=blamed, at=time.monotonic())
+
+    def held(self, agent: str) -> None:
+        """Assert that an agent has the score that each check held, whatever a cache hid from that check."""
+        self.once.remember("held", agent=agent)
+        seen = [entry for entry in self.once.remembered("score") if entry["agent"] == agent]
+        if seen:
+            self._wait_until(seen[-1]["at"] + self.cache_s)
+        self.hold(agent)
+        seen = [entry for entry in self.once.remembered("score") if entry["agent"] == agent]
+        for earlier, later in pairwise(seen):
+            assert earlier["score"] == later["score"] or later["blamed"], (
+                f"the score of {agent} went from {earlier['score']} to {later['score']} between the readings"
+                f" of {earlier['by']} and {later['by']}, and no event was to count for it"
+            )
+        self.evidence.evaluated(f"the score of {agent} stays", len(seen))
+
+    def stay(
+        self,
+        before: Mapping[str, float | None],
+        why: str,
+        *,
+        until_held: bool = False,
+    ) -> None:
+        """Assert that scores are what they were, for as long as a change could be hidden by the cache.
+
+        An agent that had none still has none. With ``until_held`` the cache is not waited for here where
+        `held` asks once for all checks what it hides.
+        """
+        started = time.monotonic()
+        later = until_held and self.held_later and not self.once.remembered("held")
+        deadline = started + (0 if later else self.cache_s) + WATCHED_S
+        while True:
+            now = self.shown(*before)
+            for agent, score in before.items():
+                if now[agent] != score:
+                    self._saw(agent, now[agent], blamed=True)
+                assert now[agent] == score, f"the score of {agent} went from {score} to {now[agent]}: {why}"
+            if time.monotonic() >= deadline:
+                break
+            _NEVER.wait(self.every_s)
+        if later:
+            for agent, score in now.items():
+                self._saw(agent, score)
+        self._waited(time.monotonic() - started)
+        self.evidence.evaluated("a score stays", len(before))
+
+    def _wait_until(self, moment: float) -> None:
+        left = moment - time.monotonic()
+        if left > 0:
+            _NEVER.wait(left)
+            self._waited(left)
+
+    def _waited(self, seconds: float) -> None:
+        if self.cache_s:
+            self.evidence.figure(WAITED, round(seconds, 2), "s", limit=self.cache_s)
+
+
+def _newcomer() -> str:
+    """An agent that nobody has named before."""
+    return f"smoke-new-{uuid.uuid4().hex[:12]}"
