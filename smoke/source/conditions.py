@@ -217,6 +217,8 @@ def _input(found: re.Match[str], inputs: Mapping[str, Any] | None) -> bool | Non
         return None
     as_text, name, op, literal = found.groups()
     value = inputs.get(name)
+    if value is ...:
+        return None
     if isinstance(value, bool) and as_text:
         value = str(value).lower()
     if op is None:

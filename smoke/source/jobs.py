@@ -29,7 +29,7 @@ def examine_job(repository: Repository, workflow: Workflow, job: Job) -> Examine
         if not migrates and not inner.not_examined:
             inner.findings.append(workflow.finding(job.line, f"no step of {job.name} migrates anything"))
         return _merged([found, inner])
-    called = repository.called(job.uses)
+    called = repository.called(job)
     if called is None:
         what = f"{job.name} calls the workflow {job.uses}, which is not in the checkout"
         found.not_examined.append(workflow.finding(job.line, what))
@@ -84,9 +84,7 @@ def _may_be(
     known: Mapping[str, str | None] | None = None,
 ) -> bool:
     """Whether a condition may be true (`index` 0) or false (1) when all before succeeded."""
-    situations = [
-        Situation(inputs=inputs, unread=unread, known=known or {}) for inputs in ({}, workflow.inputs)
-    ]
+    situations = [Situation(inputs=inputs, unread=unread, known=known or {}) for inputs in workflow.runs]
     return any(condition.ways(each)[index] for each in situations)
 
 

@@ -8,6 +8,7 @@ Also what the pipeline delivers: each service of the plan has a deploy job, and 
 """
 
 import fnmatch
+import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -63,12 +64,19 @@ class MigrationGate:
 def deploy_jobs(repository: Repository, plan: Pipeline) -> Iterator[tuple[Workflow, Job]]:
     """Yield the deploy jobs of all workflows: those that the plan names, and any other that deploys."""
     for workflow in repository.workflows.values():
-        named = plan.jobs if workflow.path == plan.workflow else ()
         for job in workflow.jobs.values():
-            if any(fnmatch.fnmatchcase(job.name, each) for each in named) or any(
-                deploys_here(repository, plan, workflow, job)
-            ):
+            if _deploys(repository, plan, workflow, job):
                 yield workflow, job
+
+
+def _deploys(repository: Repository, plan: Pipeline, workflow: Workflow, job: Job) -> bool:
+    """Whether a job deploys: by its name, by what it runs, or by a job of the workflow that it calls."""
+    if workflow.path == plan.workflow and any(fnmatch.fnmatchcase(job.name, each) for each in plan.jobs):
+        return True
+    inner = repository.called(job)
+    if inner is not None and inner.path == plan.workflow != workflow.path:
+        return any(_deploys(repository, plan, inner, each) for each in inner.jobs.values())
+    return any(deploys_here(repository, plan, workflow, job))
 
 
 def deploys_here(
@@ -116,6 +124,7 @@ def examine(repository: Repository, plan: Pipeline) -> MigrationGate:
             continue  # the jobs that call it are the ones that deploy
         found.deploys.append(job.name if workflow is main else f"{job.name} ({workflow.path})")
         _examine_deploy(repository, plan, workflow, job, found)
+    _note_unseen(repository, plan, deploying, found)
     if main is not None and not deploying:
         what = f"no job deploys: none is called {' or '.join(plan.jobs)}, and none runs a deploy command"
         found.bypass.findings.append(main.finding(0, what))
@@ -134,9 +143,28 @@ def examine(repository: Repository, plan: Pipeline) -> MigrationGate:
     return found
 
 
+#: What the name of a job that deploys, or of the workflow that it calls, speaks of.
+_OF_DEPLOYING = re.compile(r"deploy|roll-?out|promot|\bship|\becs\b", re.IGNORECASE)
+
+
+def _note_unseen(
+    repository: Repository, plan: Pipeline, deploying: list[tuple[Workflow, Job]], found: MigrationGate
+) -> None:
+    """Name the jobs without the gate that call a workflow of another repository, which may deploy."""
+    seen = {(workflow.path, job.name) for workflow, job in deploying}
+    for workflow in repository.workflows.values():
+        for job in workflow.jobs.values():
+            name = f"{job.name} {posixpath.basename(job.uses)}"
+            if not job.uses or (workflow.path, job.name) in seen or not _OF_DEPLOYING.search(name):
+                continue
+            if repository.called(job) is None and plan.migration not in workflow.ancestors(job.name):
+                what = f"whether {job.name} deploys: the workflow {job.uses} is not in the checkout"
+                found.bypass.not_examined.append(workflow.finding(job.line, what))
+
+
 def _called(repository: Repository) -> set[str]:
     jobs = [job for workflow in repository.workflows.values() for job in workflow.jobs.values()]
-    return {inner.path for job in jobs if (inner := repository.called(job.uses)) is not None}
+    return {inner.path for job in jobs if (inner := repository.called(job)) is not None}
 
 
 def _examine_deploy(
@@ -148,7 +176,7 @@ def _examine_deploy(
     if migration not in workflow.ancestors(name):
         _examine_elsewhere(repository, plan, workflow, job, found)
         return
-    for inputs in ({}, workflow.inputs, None):
+    for inputs in (*workflow.runs, *([None] if workflow.asked is None else [])):
         sure = Gate(workflow, migration, inputs, frozenset()).past(name)
         past = sure or Gate(workflow, migration, inputs, OUTCOMES).past(name)
         if not past:
@@ -172,10 +200,10 @@ def _examine_elsewhere(
 ) -> None:
     """A deploy job that no migration job of its own workflow comes before: the gate may be in another one."""
     bypass, name, migration = found.bypass, job.name, plan.migration
-    inner = repository.called(job.uses)
+    inner = repository.called(job)
     if inner is not None and migration in inner.jobs:
         for each in inner.jobs.values():  # the called workflow has the gate inside
-            if each.name != migration and any(deploys_here(repository, plan, inner, each)):
+            if each.name != migration and _deploys(repository, plan, inner, each):
                 _examine_deploy(repository, plan, inner, each, found)
         return
     if job.uses and inner is None:

@@ -1,5 +1,7 @@
 """GitHub workflows: their jobs and steps with their lines, and what these run, wherever that is written."""
 
+from __future__ import annotations
+
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -63,7 +65,9 @@ class Job:
 class Workflow:
     """`inputs` maps each input of a manual run to its default, `triggers` are the events that start it.
 
-    `follows` are the names of the workflows that it waits for (`workflow_run`).
+    `follows` are the names of the workflows that it waits for (`workflow_run`). `defaults` are those of the
+    inputs of a call, `asked` the inputs with which a job calls it, None where none does. An input that only
+    a run knows is `...`.
     """
 
     path: str
@@ -73,6 +77,23 @@ class Workflow:
     triggers: tuple[str, ...]
     follows: tuple[str, ...]
     env: dict[str, str]
+    defaults: dict[str, Any] = field(default_factory=dict)
+    asked: dict[str, Any] | None = None
+
+    @property
+    def runs(self) -> list[dict[str, Any]]:
+        """The inputs of the runs that are judged: of a push and of a manual run, or those of the call."""
+        return [{}, self.inputs] if self.asked is None else [self.asked]
+
+    def called_by(self, job: Job) -> Workflow:
+        """The workflow as a job calls it: what the job gives stands in place of inputs."""
+        asked = self.defaults | {name: _typed(text) for name, text in job.given.items()}
+        texts = {name: _text(value) for name, value in asked.items() if value is not ...}
+        jobs = {
+            name: replace(each, steps=tuple(_given(step, texts) for step in each.steps))
+            for name, each in self.jobs.items()
+        }
+        return replace(self, jobs=jobs, asked=asked)
 
     def finding(self, line: int, what: str) -> Finding:
         """Return a finding in this file."""
@@ -125,8 +146,16 @@ def read(text: str, path: str) -> Workflow:
         entries_of(entries_of(top.get("on", NONE)[1]).get("workflow_run", NONE)[1]).get("workflows", NONE)[1]
     )
     follows = tuple(awaited) if isinstance(awaited, list) else (awaited,) if awaited else ()
+    inputs, defaults = _inputs(top, "workflow_dispatch"), _inputs(top, "workflow_call")
     return Workflow(
-        path, name, jobs, _inputs(top), tuple(map(str, names)), tuple(map(str, follows)), _texts(top, "env")
+        path,
+        name,
+        jobs,
+        inputs,
+        tuple(map(str, names)),
+        tuple(map(str, follows)),
+        _texts(top, "env"),
+        defaults,
     )
 
 
@@ -195,7 +224,7 @@ def _texts(entries: Entries, key: str) -> dict[str, str]:
     """A mapping of texts; {"*": text} for one text in its place, such as `secrets: inherit`."""
     found = plain(entries.get(key, NONE)[1])
     if isinstance(found, dict):
-        return {name: "" if value is None else str(value) for name, value in found.items()}
+        return {name: _text(value) for name, value in found.items()}
     return {"*": str(found)} if found else {}
 
 
@@ -210,9 +239,19 @@ def _condition(entries: Entries) -> Condition:
     return Condition.of(written.lower() if isinstance(value, bool) else written)
 
 
-def _inputs(top: Entries) -> dict[str, Any]:
-    """Read `on.workflow_dispatch.inputs`. (`on` is a key like any other here: values are not yet typed.)"""
-    dispatch = entries_of(entries_of(top.get("on", NONE)[1]).get("workflow_dispatch", NONE)[1])
+def _text(value: Any) -> str:
+    """A value as GitHub puts it into a text."""
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _typed(text: str) -> Any:
+    """What a job gives to a workflow that it calls; `...` for what an expression computes."""
+    return ... if "${{" in text else text == "true" if text in ("true", "false") else text
+
+
+def _inputs(top: Entries, event: str) -> dict[str, Any]:
+    """Read `on.EVENT.inputs`. (`on` is a key like any other here: values are not yet typed.)"""
+    dispatch = entries_of(entries_of(top.get("on", NONE)[1]).get(event, NONE)[1])
     inputs = entries_of(dispatch.get("inputs", NONE)[1])
     return {name: plain(entries_of(node).get("default", NONE)[1]) for name, (_, node) in inputs.items()}
 
@@ -228,11 +267,11 @@ def _needed(jobs: dict[str, Job], name: str) -> set[str]:
     return found
 
 
-def _given(inner: Step, outer: Step) -> Step:
-    """A step of a composite action, with what is given to the action in place of its inputs."""
+def _given(inner: Step, given: Mapping[str, str]) -> Step:
+    """A step of what is called, with what is given to that in place of its inputs."""
 
     def value(found: re.Match[str]) -> str:
-        return outer.given.get(found[1], found[0])
+        return given.get(found[1], found[0])
 
     def filled(texts: dict[str, str]) -> dict[str, str]:
         return {name: _INPUT.sub(value, text) for name, text in texts.items()}
@@ -268,13 +307,13 @@ class Repository:
     _commands: dict[str, list[list[str]]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, checkout: Checkout) -> "Repository":
+    def of(cls, checkout: Checkout) -> Repository:
         """Read the workflows of a checkout; other files are read when something calls them."""
         paths = [file.path for file in checkout.tracked() if _is_workflow(file.path)]
         return cls.read(paths, checkout.script)
 
     @classmethod
-    def read(cls, paths: Iterable[str], script: Script) -> "Repository":
+    def read(cls, paths: Iterable[str], script: Script) -> Repository:
         """Read the workflows among `paths`; `script` gives the text of a file."""
         workflows, unread, refused = {}, dict[str, str](), dict[str, str]()
         for path in filter(_is_workflow, paths):
@@ -286,9 +325,10 @@ class Repository:
                     refused[path] = str(problem)
         return cls(workflows, unread, script, refused)
 
-    def called(self, uses: str) -> Workflow | None:
-        """The local workflow that a job calls; None for one elsewhere or one that is not there."""
-        return self.workflows.get(uses.removeprefix("./")) if uses.startswith("./") else None
+    def called(self, job: Job) -> Workflow | None:
+        """The local workflow that a job calls, as it does; None for one elsewhere or not there."""
+        path = job.uses.removeprefix("./") if job.uses.startswith("./") else ""
+        return self.workflows[path].called_by(job) if path in self.workflows else None
 
     def steps(self, path: str, steps: tuple[Step, ...], depth: int = 0) -> Iterator[Placed]:
         """Yield steps with those of local composite actions in place of what calls them."""
@@ -297,7 +337,9 @@ class Repository:
             if inner is None:
                 yield Placed(path, step)
             else:
-                yield from self.steps(inner[0], tuple(_given(each, step) for each in inner[1]), depth + 1)
+                yield from self.steps(
+                    inner[0], tuple(_given(each, step.given) for each in inner[1]), depth + 1
+                )
 
     def action(self, uses: str) -> tuple[str, tuple[Step, ...]] | None:
         """Where a local composite action stands, and its steps; None when there is none at that path."""
@@ -317,7 +359,7 @@ class Repository:
         """Yield the steps of a job, and of the jobs of the local workflow that it calls."""
         for placed in self.steps(workflow.path, job.steps):
             yield replace(placed, env=workflow.env | job.env)
-        inner = self.called(job.uses) if depth < _DEEPEST else None
+        inner = self.called(job) if depth < _DEEPEST else None
         for each in inner.jobs.values() if inner else ():
             yield from self.everything(inner, each, depth + 1)  # type: ignore[arg-type]
 

@@ -94,6 +94,25 @@ def test_what_a_composite_action_is_given_is_what_it_runs(command: str, lost: in
         ),
         (migrate(steps=[{"uses": "acme/migrate@v1"}]), "uses: acme/migrate@v1"),
         (
+            migrate(steps=[{"run": "aws ecs run-task --cluster c", "shell": "powershell"}]),
+            "shell: powershell",
+        ),
+        (
+            migrate(
+                **{
+                    "runs-on": "${{ matrix.os }}",
+                    "strategy": {"matrix": {"os": ["windows-latest", "ubuntu-latest"]}},
+                    "steps": [{"run": "npm run migrate"}],
+                }
+            ),
+            "shell: ${{ matrix.os }}",
+        ),
+        (
+            migrate(steps=[{"run": "python - <<'PY'\nimport os\nos.system('npm run migrate')\nPY"}]),
+            "a script that is not written in shell",
+        ),
+        (migrate(steps=[{"run": "npx turbo run db:migrate"}]), "what turbo run db:migrate runs"),
+        (
             migrate(
                 steps=[
                     {"uses": "aws-actions/amazon-ecs-deploy-task-definition@v2", "with": {"run-task": True}}
@@ -216,3 +235,50 @@ def test_a_local_action_that_cannot_be_followed_is_not_examined(action: str | No
     assert found.void.findings == []
     assert [each.what for each in found.void.not_examined] == ["uses: ./.github/actions/db"]
     assert len(found.bypass.not_examined) == (action == "runs: [")
+
+
+@pytest.mark.parametrize(
+    ("value", "default", "lost", "open_"),
+    [
+        ("${{ inputs.soft }}", False, 0, 0),
+        ("${{ inputs.soft }}", True, 0, 1),
+        ("${{ false }}", False, 0, 0),
+        ("${{ true }}", False, 1, 0),
+        ("${{ github.ref != 'refs/heads/main' }}", False, 0, 1),
+        ("${{ matrix.soft }}", False, 0, 1),
+    ],
+)
+def test_continue_on_error_is_read_as_a_condition(value: str, default: bool, lost: int, open_: int) -> None:
+    inputs = {"soft": {"type": "boolean", "default": default}}
+    for job in (
+        migrate(**{"continue-on-error": value}),
+        migrate(steps=[{**MIGRATE, "continue-on-error": value}]),
+    ):
+        found = gate(workflow(inputs, migrate=job)).void
+        assert (len(found.findings), len(found.not_examined)) == (lost, open_)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"timeout-minutes": 5},
+        {"strategy": {"fail-fast": False, "matrix": {"service": ["api", "finn"]}}},
+        {"defaults": {"run": {"shell": "bash"}}, "steps": [{"run": "npm run migrate | tee log"}]},
+        {"steps": [{"run": "(set -o pipefail; npm run migrate | tee log)"}]},
+        {"steps": [{"run": "trap 'code=$?; docker rm db; exit $code' EXIT\nnpm run migrate"}]},
+        {"steps": [{"run": "cat > net.json <<EOF\n{}\nEOF\ndocker compose run --rm migrate"}]},
+    ],
+)
+def test_a_migration_job_of_another_shape_is_sound(changed: dict[str, Any]) -> None:
+    assert gate(workflow(migrate=migrate(**changed))).void == Examined()
+
+
+@pytest.mark.parametrize("given", ["npm run migrate", "npm run migrate || true"])
+def test_what_a_called_workflow_is_given_is_what_it_runs(given: str) -> None:
+    inner = {
+        "on": {"workflow_call": {"inputs": {"command": {"type": "string"}}}},
+        "jobs": {"up": {"steps": [{"run": "${{ inputs.command }}"}]}},
+    }
+    job = {"needs": "build", "uses": "./.github/workflows/inner.yml", "with": {"command": given}}
+    found = gate(workflow(migrate=job), inner=inner).void
+    assert (len(found.findings), found.not_examined) == ("||" in given, [])

@@ -251,3 +251,54 @@ def test_thirty_jobs_take_less_than_a_second() -> None:
     began = time.process_time()
     assert len(examine(data, PLAN).bypass.findings) == 30
     assert time.process_time() - began < 1.0
+
+
+ELSEWHERE = "acme/flows/.github/workflows/%s.yml@v1"
+
+
+@pytest.mark.parametrize(
+    ("job", "open_"),
+    [
+        ({"uses": ELSEWHERE % "deploy"}, True),
+        ({"uses": ELSEWHERE % "ecs", "needs": "build"}, True),
+        ({"uses": ELSEWHERE % "deploy", "needs": "migrate"}, False),
+        ({"uses": ELSEWHERE % "lint"}, False),
+    ],
+)
+def test_a_workflow_of_another_repository_is_not_examined(job: dict[str, Any], open_: bool) -> None:
+    found = gate(workflow(other=job)).bypass
+    assert (found.findings, [job["uses"] in each.what for each in found.not_examined]) == ([], [True] * open_)
+
+
+def test_a_deploy_job_that_calls_a_workflow_of_another_repository_is_not_examined() -> None:
+    found = gate(workflow(deploy={"needs": "build", "uses": ELSEWHERE % "x"})).bypass
+    assert (found.findings, len(found.not_examined)) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "default", "leaks"),
+    [
+        ({}, None, 0),
+        ({}, True, 1),
+        ({"skip": True}, None, 1),
+        ({"skip": False}, True, 0),
+        ({"skip": "${{ inputs.skip }}"}, None, 1),
+    ],
+)
+def test_the_inputs_of_a_call_decide_in_the_workflow_that_is_called(
+    given: dict[str, Any], default: Any, leaks: int
+) -> None:
+    inside = workflow(migrate=migrate(if_="${{ !inputs.skip }}"), deploy=deploy(_if=SKIPPED))
+    inside["on"] = {"workflow_call": {"inputs": {"skip": {"type": "boolean", "default": default}}}}
+    call = {"uses": "./.github/workflows/w.yml", "with": given}
+    found = gate(inside, caller={"on": "push", "jobs": {"release": call}}).bypass
+    assert (len(found.findings), found.not_examined) == (leaks, [])
+
+
+def test_a_workflow_that_follows_one_by_its_name_alone() -> None:
+    after = {
+        "on": {"workflow_run": {"workflows": "Migrate"}},
+        "jobs": {"roll": {"steps": [{"run": "aws ecs update-service"}]}},
+    }
+    (leak,) = gate({"name": "Migrate", **workflow()}, after=after).bypass.findings
+    assert "whether that succeeded or not" in leak.what
