@@ -69,7 +69,7 @@ def test_a_wrong_answer_is_explained(scene: Scene) -> None:
     assert tested.why("outage").startswith("health/up: class EXTERNAL_OUTAGE, not PLATFORM_BUG (")
     assert tested.why("down").startswith("unexplained red: work/leaves-a-note not-run (not run: api is down")
     assert tested.why("moody").startswith("health/mood[morning]: severity P1, not P0 (low in the morning)")
-    assert tested.why("impossible") == "PUT /faults/impossible is answered with 409: this cannot be done"
+    assert tested.why("impossible") == "PUT /faults/impossible returned 409: this cannot be done"
     assert tested.why("flaky").startswith("health/up: outcome flaky, not failed (")
     assert tested.why("misplaced").startswith("health/up did not report; verdict NO_VERDICT, not BROKEN: ")
     assert tested.model["uncovered"] == ["health/mood[evening]", "work/leaves-a-note"]

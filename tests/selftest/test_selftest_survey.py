@@ -81,7 +81,7 @@ def test_one_that_cannot_be_switched_on_is_not_killed(scene: Scene) -> None:
     fates = {row["id"]: (row["outcome"], row["why"]) for row in model["mutants"]}
     assert fates["moody"][0] == "killed"
     assert fates["stubborn"][0] == "survived"
-    assert "it could not be switched on: PUT /mutants/stubborn is answered with 409" in fates["stubborn"][1]
+    assert "it could not be switched on: PUT /mutants/stubborn returned 409" in fates["stubborn"][1]
 
 
 def test_a_score_below_the_floor_is_red(scene: Scene) -> None:

@@ -22,4 +22,4 @@ def test_price_is_in_whole_cents(shop: Any, evidence: Any) -> None:
 def test_unknown_product_is_not_found(shop: Any) -> None:
     """A product that the shop does not have is a 404."""
     answer = shop.send("GET", "/products/no-such-thing")
-    assert answer.status_code == 404, f"a product that does not exist is answered with {answer.status_code}"
+    assert answer.status_code == 404, f"a product that does not exist returned {answer.status_code}"

@@ -22,7 +22,7 @@ def test_order_is_accepted(shop: Any, evidence: Any) -> None:
     """An order is accepted at the price of the catalogue."""
     price = shop.send("GET", "/products/tea").json()["price_cents"]
     answer = order(shop)
-    assert answer.status_code == 201, f"an order is answered with {answer.status_code}"
+    assert answer.status_code == 201, f"an order returned {answer.status_code}"
     evidence.figure("total", answer.json()["total_cents"], "cents", expected=price)
     assert answer.json()["total_cents"] == price
 
@@ -38,7 +38,7 @@ def test_order_is_charged_once(shop: Any, evidence: Any) -> None:
         charged = shop.send("GET", "/account", key="shop.key").json()["spent_cents"] - before
         evidence.figure("charged", charged, "cents", expected=price)
     if charged != price:
-        raise SafetyViolation(f"an order of {price} cents, sent twice, is charged with {charged} cents")
+        raise SafetyViolation(f"an order of {price} cents, sent twice, was charged {charged} cents")
 
 
 @pytest.mark.p0
@@ -58,7 +58,7 @@ def test_order_beyond_the_stock_is_refused(shop: Any) -> None:
     """More than there is cannot be ordered."""
     much = {"product": "cups", "quantity": 10_000}
     answer = shop.send("POST", "/orders", key="shop.key", body=much)
-    assert answer.status_code == 409, f"10,000 cups are answered with {answer.status_code}"
+    assert answer.status_code == 409, f"10,000 cups are XX"
 
 
 @pytest.mark.p0
@@ -68,7 +68,7 @@ def test_order_without_a_key_is_refused(shop: Any) -> None:
     """Without an API key there is no order."""
     answer = shop.send("POST", "/orders", body=TEA)
     if answer.status_code < 300:
-        raise SafetyViolation(f"an order without a key is answered with {answer.status_code}")
+        raise SafetyViolation(f"an order without a key returned {answer.status_code}")
     assert answer.status_code == 401
 
 

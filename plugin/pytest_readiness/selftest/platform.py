@@ -19,7 +19,7 @@ A platform that can mutate its own code takes these, too; `mutants` tells what t
     PUT    /trace/{n}      the lines that run from now on count for the number n
     DELETE /trace          stop that: {"lines": {service: {file: {line: [n]}}}}
 
-A request that cannot be carried out is answered with a status of 400 or more and {"message"}.
+A request that cannot be carried out gets a status of 400 or more and {"message"}.
 
 A platform in Python need not write any of this: it is a :class:`Breakable`, and :func:`serve` does the rest.
 """
@@ -238,7 +238,7 @@ class Control:
         if response.status >= http.client.BAD_REQUEST:
             words = " ".join(str(fields.get("message", response.reason)).split())
             raise PlatformError(
-                f"{method} {path} is answered with {response.status}: {words}", where=self.url
+                f"{method} {path} returned {response.status}: {words}", where=self.url
             )
         return fields
 
