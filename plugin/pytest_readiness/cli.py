@@ -43,6 +43,14 @@ RUNS = {
 }
 MERGE = "Judge a run that several machines shared, as gate judges one"
 RUN_EXAMPLES = """\
+options beside those of pytest (all of them: docs/suite.md, or pytest --help):
+  --env NAME|FILE.toml       the environment (local)
+  --drills                   also checks that change the platform's state
+  --attest=KEY               sign the verdict with this private key
+  --degraded-exit-code N     0, 1 or 2 for DEGRADED (2)
+  --readiness-dir DIR        where reports go (reports)
+  --readiness-format NAME,…  more reports: csv, ctrf, prometheus, text
+
 examples:
   readiness {0} --env live
   readiness {0} --env live -n 2 --drills
@@ -69,6 +77,13 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{"formatter_class": _Help, **settings})
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Refuse what a command does not know in its own name, not in that of all commands."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
 
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE_ERROR, f"{self.prog}: {message}\n  next: {self.prog} --help\n")

@@ -64,7 +64,9 @@ def test_a_partial_run_ticks_nothing(launch: Suite, args: tuple[str, ...], evide
 def test_what_did_not_run_ticks_nothing(launch: Suite) -> None:
     done, evidence = ticked(launch.run())
     assert not done
-    assert evidence.startswith("health/alarm-one skipped, and 1 more (of 2 checks): source is not offered")
+    assert evidence.startswith(
+        "health/alarm-one skipped, and 1 more (of 2 checks): capability 'source' is not offered"
+    )
 
 
 def test_a_tick_names_the_commit_of_its_checkout(launch: Suite) -> None:

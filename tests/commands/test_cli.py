@@ -157,7 +157,7 @@ def test_without_a_plan_and_without_a_url_it_says_what_to_do(
     assert main(["ledger", "show"]) == 4
     assert capsys.readouterr().err == (
         "no readiness.toml in this directory or its parents\n"
-        "  next: run it in the project of the suite, or name one with --ledger URL\n"
+        "  next: run it in a directory with a readiness.toml, or name one with --ledger URL\n"
     )
 
 
@@ -183,7 +183,7 @@ def test_a_run_outside_a_project_is_refused(
     assert main([name]) == 4
     assert capsys.readouterr().err.splitlines() == [
         "no readiness.toml in this directory or its parents",
-        "  next: call it in the project of the suite, or begin one: readiness init",
+        "  next: run it in a directory with a readiness.toml, or begin one: readiness init",
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["test_other.py"]
 
@@ -204,3 +204,23 @@ def test_a_wrong_choice_is_answered_with_the_words(
     assert ended.value.code == 4
     # Python 3.14 leaves out the quotes.
     assert words.replace("'", "") in capsys.readouterr().err.replace("'", "")
+
+
+def test_an_unknown_option_is_refused_in_the_name_of_its_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["goals", "--env", "staging"])
+    assert ended.value.code == 4
+    assert capsys.readouterr().err.splitlines() == [
+        "readiness goals: unrecognized arguments: --env staging",
+        "  next: readiness goals --help",
+    ]
+
+
+@pytest.mark.parametrize("option", ["--env", "--drills", "--attest", "docs/suite.md"])
+@pytest.mark.parametrize("name", ["run", "gate"])
+def test_the_help_of_a_run_names_its_options(
+    name: str, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    assert option in capsys.readouterr().out

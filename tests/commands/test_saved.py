@@ -188,7 +188,12 @@ def test_checks_are_listed_with_their_limits(project: Suite, capsys: pytest.Capt
         "P1        G-1   300 s  health/orders[a]",
         "P1        G-1   300 s  health/orders[b]",
     ]
-    assert listed("--severity", "P0") == listed("*/up") == listed("--phase", "health", "health/u?")
+    assert (
+        listed("--severity", "p0")
+        == listed("--severity", "P0")
+        == listed("*/up")
+        == listed("--phase", "health", "health/u?")
+    )
     assert listed("--goal", "G-2") == ["no check matches"]
     found = json.loads("\n".join(listed("--json")))
     assert found[1]["nodeid"] == "smoke/test_checks.py::test_orders[a]"

@@ -80,15 +80,13 @@ def test_ready_for_first_deploy_names_what_is_next() -> None:
     (following,) = model(environments={"staging": True})["blockers"]
     assert (following["goal"], following["check"]) == ("G-7", "")
     assert "run the whole suite against the live environment staging" in following["next_action"]
-    assert following["reproduce"] == "pytest smoke --env staging --gate"
+    assert following["reproduce"] == "readiness gate --env staging"
 
 
 def test_a_green_partial_run_names_what_is_next() -> None:
     (following,) = model(scope=PARTIAL)["blockers"]
-    assert (following["next_action"], following["reproduce"]) == (
-        "run the whole suite",
-        "pytest smoke --env local",
-    )
+    assert following["next_action"] == "run the whole suite"
+    assert following["reproduce"] == "readiness run --env local"
 
 
 def test_the_first_live_run_opens_the_validation() -> None:
@@ -97,7 +95,7 @@ def test_the_first_live_run_opens_the_validation() -> None:
     assert [row["done"] for row in made["operational"]] == [True]
     (blocker,) = made["blockers"]
     assert (blocker["observed"], blocker["limit"], blocker["goal"]) == ("1", "3", "G-7")
-    assert blocker["reproduce"] == "pytest smoke --env staging"
+    assert blocker["reproduce"] == "readiness gate --env staging"
 
 
 def test_an_embedded_run_after_a_live_one_stays_in_validation() -> None:
@@ -106,7 +104,7 @@ def test_an_embedded_run_after_a_live_one_stays_in_validation() -> None:
     assert made["declaration"] == "IN VALIDATION 2/3"
     (blocker,) = made["blockers"]
     assert blocker["summary"] == "1 more green run needed (counted from the ledger's first run)"
-    assert blocker["reproduce"] == "pytest smoke --env staging"
+    assert blocker["reproduce"] == "readiness gate --env staging"
     assert model(history=live(3))["declaration"] == "IN VALIDATION 3/3"
 
 
@@ -171,10 +169,10 @@ def test_a_partial_run_leaves_the_declaration_and_the_other_goals_as_they_were()
     before = entry(declaration="READY FOR FIRST DEPLOY", goals={"G-1": "READY", "G-2": "READY"})
     made = model(check(outcome="failed"), scope=PARTIAL, history={"local": [before]})
     assert made["declaration"] == "READY FOR FIRST DEPLOY"
-    assert made["declaration_why"] == "a partial run declares nothing; this stands since full run run-1"
+    assert made["declaration_why"] == "since full run run-1; a partial run does not change it"
     assert made["verdict"] == "BROKEN"
     assert statuses(made) == {"G-1": "FAIL", "G-2": "READY", "G-7": "PENDING"}
-    assert goal(made, "G-2")["evidence"] == "not in this partial run; so in full run run-1"
+    assert goal(made, "G-2")["evidence"] == "not run here; status from full run run-1"
     assert made["blockers"][0]["check"] == "orders/create"
 
 

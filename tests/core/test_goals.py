@@ -83,7 +83,7 @@ def test_evidence_counts_what_did_not_speak_for_the_goal() -> None:
 def test_a_goal_of_which_nothing_applies_is_pending() -> None:
     made = model(check(), check("pay/x", "skipped", "P1", goal="G-2", applicable=False, summary="no key"))
     assert goal(made, "G-2")["status"] == "PENDING"
-    assert goal(made, "G-2")["evidence"] == "none of its 1 check could run here: no key"
+    assert goal(made, "G-2")["evidence"] == "its only check cannot run here: no key"
 
 
 def test_a_deferred_goal_is_deferred_until_its_checks_pass() -> None:

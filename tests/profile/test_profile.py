@@ -143,10 +143,10 @@ def test_a_secret_that_is_not_offered_has_no_reference() -> None:
 @pytest.mark.parametrize(
     ("extra", "name", "status", "reason"),
     [
-        ("", "key", Offer.ABSENT, "environments/staging.toml: auth.key is empty"),
+        ("", "key", Offer.ABSENT, "environments/staging.toml: auth.key is not set"),
         ('[auth]\nkey = "env:K"', "key", Offer.UNKNOWN_SECRET, ""),
         ("", "bank", Offer.ABSENT, "environments/staging.toml: bank.reachable is false"),
-        ("[bank]\nreachable = true", "bank", Offer.ABSENT, "environments/staging.toml: bank.url is empty"),
+        ("[bank]\nreachable = true", "bank", Offer.ABSENT, "environments/staging.toml: bank.url is not set"),
         ('[bank]\nreachable = true\nurl = "http://b"', "bank", Offer.OFFERED, ""),
         ("", "drill", Offer.OFFERED, ""),
     ],

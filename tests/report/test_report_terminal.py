@@ -137,3 +137,11 @@ def test_a_waiver_that_does_not_hold_is_named(state: str, shown: bool) -> None:
     waiver = {"check": "a/b", "state": state, "note": "no check matches"}
     lines = terminal.lines({**sample.ready(), "waivers": [waiver]})
     assert (f"waivers      a/b {state}: no check matches" in lines) is shown
+
+
+def test_the_heads_of_goals_stand_above_their_columns() -> None:
+    """Also where every status is shorter than its head."""
+    goals = [{"id": "G", "title": "", "status": "PASS", "evidence": "1 check passed (1 P0)"}]
+    found = terminal.lines({**sample.ready(), "goals": goals})
+    place = next(place for place, line in enumerate(found) if line.startswith("Goal"))
+    assert found[place].index("Evidence") == found[place + 1].index("1 check")

@@ -68,7 +68,9 @@ class RunContext:
         capability = self.environment.profile.capability(name)
         if capability.status is Offer.ABSENT:
             return Availability(
-                available=False, declared=True, reason=f"{name} is not offered: {capability.reason}"
+                available=False,
+                declared=True,
+                reason=f"capability {name!r} is not offered: {capability.reason}",
             )
         if capability.option == "drills" and not self.settings.drills:
             return Availability(available=False, declared=True, reason=f"{name} needs --drills")

@@ -79,7 +79,7 @@ class SuiteLeftOut:
         """Say what did not run: a pass of the other tests says nothing about the suite."""
         terminalreporter.write_line(
             f"readiness: {self._name}/ did not run: there is no environment {DEFAULT_ENVIRONMENT!r};"
-            f" next: pytest {self._name} --env NAME"
+            f" next: readiness run --env NAME"
         )
 
     def _has(self, path: Path) -> bool:

@@ -77,7 +77,7 @@ def settle(check: Check, attempts: Iterable[Attempt]) -> CheckResult:
     if violation is not None:
         return _failed(check, violation, ordered)
     if last is None:
-        return _result(check, ordered, Outcome.NOT_RUN, summary="not run: no report came for it")
+        return _result(check, ordered, Outcome.NOT_RUN, summary="no report came for it")
     if crash is not None:
         return _result(
             check,

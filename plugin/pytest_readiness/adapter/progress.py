@@ -118,4 +118,6 @@ def _took_s(entry: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _about(seconds: float) -> str:
+    if seconds < 1:
+        return "less than a second"
     return f"about {seconds:.0f} s" if seconds < 100 else f"about {seconds / 60:.0f} min"

@@ -34,7 +34,9 @@ def project() -> Project:
     """Return the project around the current directory; PlanError where there is none."""
     path = find_plan(Path.cwd())
     if path is None:
-        raise PlanError(NO_PLAN, action="call it in the project of the suite, or begin one: readiness init")
+        raise PlanError(
+            NO_PLAN, action=f"run it in a directory with a {PLAN_NAME}, or begin one: readiness init"
+        )
     return Project(path.parent, read_plan(path))
 
 

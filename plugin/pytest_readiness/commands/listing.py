@@ -39,7 +39,9 @@ def add(commands: Any) -> None:
         epilog="examples:\n  readiness checks --severity P0\n  readiness checks 'auth/*' --goal G-2 --json",
     )
     checks.add_argument("patterns", nargs="*", type=filled, metavar="PATTERN", help="Only ids that match one")
-    checks.add_argument("--severity", choices=[each.value for each in Severity], help="Only of this severity")
+    checks.add_argument(
+        "--severity", type=str.upper, choices=[each.value for each in Severity], help="Only of this severity"
+    )
     checks.add_argument("--goal", type=filled, metavar="ID", help="Only of this goal")
     checks.add_argument("--phase", type=filled, metavar="NAME", help="Only of this phase")
     add_json(checks)

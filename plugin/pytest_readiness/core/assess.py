@@ -207,7 +207,7 @@ def _untouched_from_ledger(
         replace(
             row,
             status=GoalStatus(recorded[row.id]),
-            evidence=f"not in this partial run; so in full run {newest.get('run_id')}",
+            evidence=f"not run here; status from full run {newest.get('run_id')}",
         )
         if row.id not in touched and row.status is GoalStatus.PENDING and row.id in recorded
         else row

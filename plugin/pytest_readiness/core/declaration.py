@@ -70,7 +70,7 @@ class Findings:
         checks = [
             _of_cause(self.run, verdict, cause) for verdict, cause in causes(self.results, self.run.facts)
         ]
-        return [*_run_blockers(self.run, self.results, self.plan), *checks]
+        return [*_run_blockers(self.run, self.results), *checks]
 
 
 def declare(found: Findings) -> Declaration:
@@ -82,7 +82,8 @@ def declare(found: Findings) -> Declaration:
     """
     against = tuple(found.against_ready)
     if found.verdict in (Verdict.BROKEN, Verdict.NO_VERDICT):
-        return Declaration(text=NOT_READY, why=f"the run is {found.verdict}", blockers=against)
+        why = "the run is BROKEN" if found.verdict is Verdict.BROKEN else "the run has no verdict"
+        return Declaration(text=NOT_READY, why=why, blockers=against)
     if found.verdict is Verdict.DEGRADED:
         return Declaration(text=DEGRADED, why="no P0 check failed, but the run is DEGRADED", blockers=against)
     streak_goals = {goal.id for goal in found.plan.goals if goal.streak}
@@ -106,7 +107,7 @@ def carried_over(found: Findings, entries: Sequence[Mapping[str, Any]]) -> Decla
         why = f"a partial run declares nothing, and no full run of {found.run.environment} is in the ledger"
         return Declaration(text=NOT_READY, why=why, blockers=against)
     newest = entries[-1]
-    why = f"a partial run declares nothing; this stands since full run {newest.get('run_id')}"
+    why = f"since full run {newest.get('run_id')}; a partial run does not change it"
     return Declaration(text=str(newest.get("declaration", NOT_READY)), why=why, blockers=against)
 
 
@@ -129,14 +130,14 @@ def _validated(found: Findings) -> Declaration:
     )
 
 
-def _run_blockers(run: RunRecord, results: Sequence[CheckResult], plan: Plan) -> list[dict[str, Any]]:
+def _run_blockers(run: RunRecord, results: Sequence[CheckResult]) -> list[dict[str, Any]]:
     """Return what keeps the run itself from a verdict: a leak, a changed build, an interruption."""
     return [
         _blocker(
             rule="a run must be complete, test one build, and leak no secret",
             summary=problem,
             next_action=action,
-            reproduce=f"pytest {shlex.quote(plan.suite)} {_environment(run)}",
+            reproduce=f"readiness run {_environment(run)}",
         )
         for problem, action in run_problems(results, run.facts)
     ]
@@ -153,7 +154,7 @@ def _goal_blockers(
             goal=row.id,
             summary=f"{row.id} {row.title}: {row.evidence}",
             next_action="run the goal's checks, write them, or defer the goal in the plan",
-            reproduce=f"pytest {_environment(run)}",
+            reproduce=f"readiness run {_environment(run)}",
         )
         for row in rows
         if row.status is GoalStatus.PENDING and row.id not in failed
@@ -172,7 +173,7 @@ def _streak_next(found: Findings) -> list[dict[str, Any]]:
             summary=f"{row.id} {row.title}: {row.evidence}",
             next_action=f"deploy, then run the whole suite against {where} until "
             f"{found.plan.policy.streak_length} runs in a row are green",
-            reproduce=f"pytest {shlex.quote(found.plan.suite)} --env {shlex.quote(named)} --gate",
+            reproduce=f"readiness gate --env {shlex.quote(named)}",
         )
         for row in found.goals
         if row.status is GoalStatus.PENDING
@@ -185,7 +186,7 @@ def _whole_suite_next(found: Findings) -> dict[str, Any]:
         rule="only a full run settles a goal",
         summary="only a part of the suite was run, and nothing in it failed",
         next_action="run the whole suite",
-        reproduce=f"pytest {shlex.quote(found.plan.suite)} {_environment(found.run)}",
+        reproduce=f"readiness run {_environment(found.run)}",
     )
 
 
@@ -230,7 +231,7 @@ def _launch_blockers(
                 observed=str(streak.length if streak else 0),
                 limit=str(required),
                 next_action="run the whole suite against the live environment again",
-                reproduce=f"pytest {shlex.quote(plan.suite)} --env {shlex.quote(named)}",
+                reproduce=f"readiness gate --env {shlex.quote(named)}",
             )
         )
     found += [
@@ -290,7 +291,8 @@ def _measured(check: CheckResult) -> tuple[str, str]:
         bound = next((entry[key] for key in ("limit", "expected") if entry.get(key) is not None), None)
         if entry.get("kind") == "figure" and bound is not None:
             unit = f" {entry['unit']}" if entry.get("unit") else ""
-            return f"{entry.get('name')} = {entry.get('value')}{unit}", f"{bound}{unit}"
+            value = '""' if entry.get("value") == "" else entry.get("value")
+            return f"{entry.get('name')} = {value}{unit}", f"{bound}{unit}"
     return "", ""
 
 

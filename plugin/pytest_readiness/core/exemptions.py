@@ -58,7 +58,7 @@ def apply_exemptions(
 ) -> tuple[tuple[CheckResult, ...], tuple[Exemption, ...]]:
     """Return the results with what is covered and did not pass as DEFERRED, and what each exemption did.
 
-    Their class is kept. Covered checks that passed stay passed. An expired one is as if absent. A P0 that
+    Their class is kept. Covered checks that passed stay passed. An expired one is ignored. A P0 that
     matches ``not_waivable`` is never covered, nor is anything on an ``environment`` other than a deferral's.
     """
     origins: tuple[Deferral | Waiver, ...] = (*plan.deferrals, *plan.waivers)
@@ -71,10 +71,10 @@ def _exemption(
     origin: Deferral | Waiver, results: Sequence[CheckResult], plan: Plan, now: datetime, environment: str
 ) -> Exemption:
     if origin.expires is not None and now >= origin.expires:
-        text = f"expired on {format_moment(origin.expires)}: as if absent"
+        text = f"expired on {format_moment(origin.expires)}; ignored"
         return Exemption(origin=origin, state=ExemptionState.EXPIRED, text=text)
     if isinstance(origin, Waiver) and now < origin.issued:
-        text = f"in force from {format_moment(origin.issued)}: as if absent"
+        text = f"in force from {format_moment(origin.issued)}; ignored until then"
         return Exemption(origin=origin, state=ExemptionState.EARLY, text=text)
     matched = _matched(origin, results)
     fixed = {check.id for check in matched if _is_fixed(check, plan)}

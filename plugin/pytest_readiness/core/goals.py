@@ -108,17 +108,28 @@ def _missing_of(
     """Say how many checks gave no answer, and for want of what; the commonest reason first."""
     first, *others = sorted(by_cause(unseen, results), key=lambda cause: -len(cause.checks))
     more = f"; and {counted(len(others), 'other cause')}" if others else ""
-    return f"no answer from {len(unseen)} of {counted(len(mine), 'check')}: {_ended(first.checks[0])}{more}"
+    if len(mine) == 1:
+        silent = "its only check did not answer"
+    elif len(unseen) == len(mine):
+        silent = f"none of its {len(mine)} checks answered"
+    else:
+        silent = f"no answer from {len(unseen)} of {len(mine)} checks"
+    return f"{silent}: {_ended(first.checks[0])}{more}"
 
 
 def _described(checks: Sequence[CheckResult], total: int) -> str:
     others = f", and {len(checks) - 1} more" if len(checks) > 1 else ""
-    return f"{_ended(checks[0])}{others} (of {counted(total, 'check')})"
+    return f"{_ended(checks[0])}{others}{out_of(total)}"
+
+
+def out_of(total: int) -> str:
+    """Return how many checks a sentence about some of them is out of; nothing for an only one."""
+    return f" (of {total} checks)" if total > 1 else ""
 
 
 def _ended(check: CheckResult) -> str:
     named = f" ({check.failure_class})" if check.failure_class else ""
-    return f"{check.id} {check.outcome}{named}" + (f": {check.summary}" if check.summary else "")
+    return f"{check.id} {check.outcome}{named}" + (f": {check.reason}" if check.reason else "")
 
 
 def _from_passes(mine: Sequence[CheckResult], standing: Standing) -> tuple[GoalStatus, str]:
@@ -131,11 +142,14 @@ def _from_passes(mine: Sequence[CheckResult], standing: Standing) -> tuple[GoalS
         if deferred:
             return (
                 GoalStatus.DEFERRED,
-                f"{len(deferred)} of {counted(len(mine), 'check')} deferred by the plan",
+                "its only check is deferred by the plan"
+                if len(mine) == 1
+                else f"{len(deferred)} of {len(mine)} checks deferred by the plan",
             )
+        none = "its only check cannot" if len(mine) == 1 else f"none of its {len(mine)} checks could"
         return (
             GoalStatus.PENDING,
-            f"none of its {counted(len(mine), 'check')} could run here: {mine[0].summary}",
+            f"{none} run here: {mine[0].summary}",
         )
     evidence = _counted(mine, passed, deferred)
     if standing.scope is Scope.PARTIAL:
@@ -191,4 +205,6 @@ def _from_streaks(standing: Standing) -> tuple[GoalStatus, str]:
 def _in_a_row(streak: Streak | None) -> str:
     if streak is None:
         return "no run in the ledger"
+    if streak.length > streak.required:
+        return str(streak)
     return f"{streak} in a row" if streak.reached else f"{streak} in a row ({streak.why})"

@@ -37,9 +37,8 @@ class Streak:
 
 
 def progress(length: int, required: int) -> str:
-    """Return a streak as "2/3"; a longer one than required as "3/3 (7 counted)"."""
-    text = f"{min(length, required)}/{required}"
-    return f"{text} ({length} counted)" if length > required else text
+    """Return a streak as "2/3"; a longer one than required as "7 in a row, 3 needed"."""
+    return f"{length} in a row, {required} needed" if length > required else f"{length}/{required}"
 
 
 def is_enough(entries: Sequence[Entry], policy: Policy, now: datetime) -> bool:
@@ -80,7 +79,7 @@ def _counted(entries: Sequence[Entry], policy: Policy, now: datetime) -> tuple[d
     for entry in reversed(entries):
         change = "" if subject is None else _change(entry, subject, policy)
         if change:
-            return runs, f"{_name(entry)} {change}"
+            return runs, change
         if is_green(entry, policy):
             if now - _finished(entry) > timedelta(days=policy.streak_max_age_days):
                 return runs, f"{_name(entry)} is older than {policy.streak_max_age_days} days"
@@ -144,18 +143,20 @@ def _is_whole(entry: Entry) -> bool:
 
 
 def _change(entry: Entry, subject: Entry, policy: Policy) -> str:
+    """Return why an entry does not count with a newer one, "" where it does."""
     if entry.get("live") is not subject.get("live"):
-        return "was live" if entry.get("live") else "was on the embedded platform"
+        return f"{_name(entry)} was {'live' if entry.get('live') else 'on the embedded platform'}"
     for key, word in (("suite_digest", "suite"), ("plan_digest", "plan")):
         if entry.get(key) != subject.get(key):
-            return f"used a different {word}"
+            return f"earlier runs used another {word}"
     older, newer = _build(entry), _build(subject)
     both_green = is_green(entry, policy) and is_green(subject, policy)
     for service in sorted(older.keys() | newer.keys()):
         before, after = older.get(service, ""), newer.get(service, "")
         # A service that was down in an uncounted run reported no build, which is no change.
         if before != after and (both_green or (before and after)):
-            return f"tested another build of {service}: {before or 'unknown'}, then {after or 'unknown'}"
+            was, is_ = before or "unknown", after or "unknown"
+            return f"{_name(entry)} tested another build of {service}: {was}, then {is_}"
     return ""
 
 

@@ -97,6 +97,11 @@ class CheckResult:
     #: What decided it, the same for all checks that ended because of it: see ``verdict.by_cause``.
     cause: str = ""
 
+    @property
+    def reason(self) -> str:
+        """The summary beside the outcome: it does not say once more that the check was not run."""
+        return self.summary.removeprefix("not run: ")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vanished:

@@ -8,7 +8,7 @@ from typing import Any
 
 from .exemptions import Exemption
 from .formats import counted, format_moment, matching
-from .goals import provenance
+from .goals import out_of, provenance
 from .history import Streak
 from .model import CheckResult, Outcome, RunRecord, Scope, Severity
 from .plan import Deferral, Plan, Waiver
@@ -160,10 +160,10 @@ def _all_passed(patterns: Sequence[str], run: RunRecord, results: Sequence[Check
     short = [check for check in named if not _holds(check) and not is_settled(check, results)]
     if short:
         others = f", and {len(short) - 1} more" if len(short) > 1 else ""
-        summary = f": {short[0].summary}" if short[0].summary else ""
+        summary = f": {short[0].reason}" if short[0].reason else ""
         return (
             False,
-            f"{short[0].id} {short[0].outcome}{others} (of {counted(len(named), 'check')}){summary}",
+            f"{short[0].id} {short[0].outcome}{others}{out_of(len(named))}{summary}",
         )
     if unmatched:
         return False, f"no check of this run matches {', '.join(unmatched)}"

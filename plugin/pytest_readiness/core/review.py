@@ -247,7 +247,8 @@ def _line(line: FigureLine, measured: Sequence[Measured]) -> str:
             "failed": _shown(failed),
         },
     )
-    return f"{text} ({failed} of {len(ids)} checks did not pass)" if failed else text
+    short = "the only check" if len(ids) == 1 else f"{failed} of {len(ids)} checks"
+    return f"{text} ({short} did not pass)" if failed else text
 
 
 def _shown(value: object) -> str:

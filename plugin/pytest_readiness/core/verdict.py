@@ -238,7 +238,7 @@ def _described(cause: Cause) -> str:
     named = f" ({check.failure_class})" if check.failure_class else ""
     more = f" and {counted(others, 'more check')}" if others else ""
     lead = f"{check.severity} {check.outcome.replace('-', ' ')}{named}: {check.id}{more}"
-    text = f"{lead}: {check.summary}" if check.summary else lead
+    text = f"{lead}: {check.reason}" if check.reason else lead
     return text + (f"; {counted(len(cause.behind), 'check')} not run because of it" if cause.behind else "")
 
 

@@ -188,7 +188,7 @@ class Profile:
             return self._absent(name, f"{self.where(rule.reachable)} is false")
         for need in rule.needs:
             if not self.values[need]:
-                return self._absent(name, f"{self.where(need)} is empty")
+                return self._absent(name, f"{self.where(need)} is not set")
         if rule.option and self.protected:
             return self._absent(name, f"{self.where('protected')} is true")
         secrets = tuple(need for need in rule.needs if self.schema.fields[need].type == "secret")

@@ -67,10 +67,11 @@ def _goals(model: Mapping[str, Any], columns: int) -> Iterator[str]:
     ]
     if not found:
         return
+    found = [("Goal", "Status", "Evidence"), *found]
     first = min(34, max(width(goal) for goal, _, _ in found))
     second = max(width(status) for _, status, _ in found)
     indent = first + second + 4
-    for goal, status, evidence in [("Goal", "Status", "Evidence"), *found]:
+    for goal, status, evidence in found:
         parts = wrapped(evidence, max(20, columns - indent)) or [""]
         yield clip(f"{pad(clip(goal, first), first)}  {pad(status, second)}  {parts[0]}".rstrip(), columns)
         yield from (clip(" " * indent + part, columns) for part in parts[1:])
@@ -100,7 +101,8 @@ def _waivers(model: Mapping[str, Any], columns: int) -> Iterator[str]:
     """Yield the waivers that do not cover what they name, or soon will not; the reports list them all."""
     found = [row for row in rows(model, "waivers") if row.get("state") in _WATCHED]
     for place, row in enumerate(found[:SHOWN]):
-        named = f"{one_line(row.get('check'))} {one_line(row.get('state'))}: {one_line(row.get('note'))}"
+        state, note = one_line(row.get("state")), one_line(row.get("note"))
+        named = f"{one_line(row.get('check'))} {note if note.startswith(state) else f'{state}: {note}'}"
         yield from _labelled("" if place else "waivers", named, columns)
 
 

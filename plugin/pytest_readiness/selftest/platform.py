@@ -237,9 +237,7 @@ class Control:
         fields = answer if isinstance(answer, Mapping) else {}
         if response.status >= http.client.BAD_REQUEST:
             words = " ".join(str(fields.get("message", response.reason)).split())
-            raise PlatformError(
-                f"{method} {path} returned {response.status}: {words}", where=self.url
-            )
+            raise PlatformError(f"{method} {path} returned {response.status}: {words}", where=self.url)
         return fields
 
 
