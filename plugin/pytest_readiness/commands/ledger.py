@@ -95,9 +95,8 @@ def _row(entry: Mapping[str, Any]) -> str:
 def _opened(options: argparse.Namespace) -> tuple[Ledger, Plan | None]:
     path = find_plan(Path.cwd())
     if path is None and not options.ledger:
-        raise LedgerError(
-            NO_PLAN, action="run it in a directory with a readiness.toml, or name one with --ledger URL"
-        )
+        action = "run it in a directory with a readiness.toml, or name one with --ledger URL"
+        raise LedgerError(NO_PLAN, action=action)
     plan = read_plan(path) if path is not None else None
     root = path.parent if path is not None else Path.cwd()
     url = options.ledger or (plan.ledger_url if plan is not None else "")
