@@ -130,6 +130,7 @@ class Ways(Commands):
         after: set[State] = set()
         for each in self._run(left, state, True):
             if each.flow or (operator.type == "&&") != each.ok:
+                each = _unset(right, each)
                 after.add(
                     each
                     if each.flow or _is_test(left)
@@ -377,6 +378,14 @@ def _reads_a_script(found: Sequence[str]) -> bool:
     """Whether a command runs what it is given on its input: a shell, in a container or on a host, too."""
     names = [posixpath.basename(each) for each in found if not each.startswith("-")]
     return names[:1] == ["ssh"] or any(name in shell.SHELLS for name in (*names[:1], *names[-1:]))
+
+
+def _unset(node: Node, state: State) -> State:
+    """The state behind an assignment of an exit code that does not come about: the variable is empty."""
+    if node.type != "variable_assignment" or not EXIT_CODE.search(shell.text_of(node)):
+        return state
+    name = shell.text_of(node.named_children[0])
+    return state.having(name, "") if state.value(name) is None else state
 
 
 def _is_test(node: Node) -> bool:

@@ -212,6 +212,8 @@ _COMPARED = re.compile(
 #: Exit codes from here on are of a time limit, a missing program, a signal.
 _NEVER_SUCCESS = 124
 _MOST_CODES = 8
+#: What is taken for a code that cannot be asked for.
+_INSTEAD = re.compile(r"\|\|\s*(?:true\b|:|echo\s+[\"']?([\w.-]*)[\"']?\s*[)\n;`])")
 #: What turns a code that is missing into 0.
 _ZERO_FOR_NONE = re.compile(r"//\s*[\"']?0\b|\|\|\s*(?:echo\s+)?[`\"'\\]*0\b|:-0\b")
 
@@ -332,6 +334,9 @@ class Words(ABC):
             return read  # a container that has ended has a code
         none = "0" if _ZERO_FOR_NONE.search(written) else "null" if "jq" in written else "None"
         missing = replace(failed, how=failed.how or "a task without an exit code (null) passes")
+        if none != "0" and (instead := _INSTEAD.search(written)):
+            unasked = replace(failed, how=failed.how or "a task whose exit code cannot be read passes")
+            read.append((unasked, instead[1] or "", True))
         return [*read, (missing, none, True)]
 
     def _truth(self, node: Node, state: State, kind: str) -> list[tuple[State, bool | None]]:

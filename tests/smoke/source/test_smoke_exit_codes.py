@@ -1,0 +1,81 @@
+"""Exit codes of migration tasks as deploy scripts read them: right ones pass, wrong ones are found."""
+
+import pytest
+
+from tests.smoke.source.workflow_files import judged
+
+RUN = """\
+id="$(aws ecs run-task --cluster "$C" --task-definition "$D" --query 'tasks[0].taskArn' --output text)"
+"""
+WAIT = RUN + 'aws ecs wait tasks-stopped --cluster "$C" --tasks "$id"\n'
+ASK = """aws ecs describe-tasks --tasks "$id" --query 'tasks[0].containers[0].exitCode' --output text"""
+POLL = """\
+for i in {1..60}; do
+  status=$(aws ecs describe-tasks --query 'tasks[0].lastStatus' --output text)
+  if [ "$status" = STOPPED ]; then break; fi
+  sleep 10
+done
+"""
+FUNCTION = f"""\
+ended() {{
+  aws ecs wait tasks-stopped --tasks "$1"
+  local code
+  code=$({ASK})
+  [ "$code" = 0 ]
+}}
+"""
+BY_NAME = """jq -er '.tasks[0].containers[] | select(.name == "app") | .exitCode' <<<"$task\""""
+ALL = "jq -e 'all(.tasks[].containers[]; .exitCode == 0)' task.json > /dev/null"
+
+SOUND = {
+    "by the container's name": WAIT
+    + f'task="$(aws ecs describe-tasks --tasks "$id")"\ncode="$({BY_NAME})"\n[[ "$code" == "0" ]] || exit 1',
+    "logs beside": RUN
+    + f'aws logs tail x --follow &\npid=$!\naws ecs wait tasks-stopped --tasks "$id"\nkill "$pid" || true\n'
+    f'code=$({ASK})\nif [ "$code" != "0" ]; then exit 1; fi\necho done',
+    "a limit": RUN
+    + f'if ! timeout 15m aws ecs wait tasks-stopped --tasks "$id"; then exit 1; fi\ncode=$({ASK})\n'
+    'if [[ "$code" != "0" ]]; then echo "$code"; exit 1; fi',
+    "else": WAIT + f'code=$({ASK})\nif [ "$code" == "0" ]; then echo ok; else echo "$code"; exit 1; fi',
+    "a function": FUNCTION + RUN + 'ended "$id"',
+    "a function that is asked": FUNCTION + RUN + 'if ! ended "$id"; then exit 1; fi',
+    "polled": RUN + POLL + f'code=$({ASK})\n[ "$code" = "0" ] || exit 1',
+    "all of a file": WAIT + f"aws ecs describe-tasks --tasks $id > task.json\n{ALL}",
+    "all of a file, negated": WAIT
+    + f"aws ecs describe-tasks --tasks $id > task.json\nif ! {ALL}; then exit 1; fi",
+    "a default": WAIT + f'code=$({ASK})\nexit "${{code:-1}}"',
+    "none is one": WAIT
+    + f'code=$({ASK})\nif [ "$code" = None ] || [ -z "$code" ]; then code=1; fi\nexit $code',
+    "a number": WAIT
+    + f'code=$({ASK})\n[[ "$code" =~ ^[0-9]+$ ]] || exit 1\nif (( code != 0 )); then exit 1; fi',
+    "instead of one": WAIT + f'code=$({ASK} || echo unknown)\nif [ "$code" != 0 ]; then exit 1; fi',
+    "only where it stopped": RUN
+    + f'aws ecs wait tasks-stopped --tasks $id && code=$({ASK}); if [ "$code" != 0 ]; then exit 1; fi',
+}
+
+
+@pytest.mark.parametrize("errexit", [True, False])
+@pytest.mark.parametrize("name", SOUND)
+def test_an_exit_code_that_decides_is_sound(name: str, errexit: bool) -> None:
+    assert judged(SOUND[name], errexit=errexit) == ("sound", "")
+
+
+INSTEAD = f"""\
+code=$({ASK} 2>/dev/null || echo "null")
+if [ "$code" != 0 ] && [ "$code" != "null" ]; then exit 1; fi
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "how"),
+    [
+        (INSTEAD, "cannot be read passes"),
+        (f'code=$({ASK} || true)\nif [ -n "$code" ] && [ "$code" != 0 ]; then exit 1; fi', "cannot be read"),
+        (f'code=$({ASK})\nif [ "$code" -gt 0 ]; then exit 1; fi', "(null) passes"),
+        (f'code=$({ASK})\ncase "$code" in [1-9]*) exit 1 ;; esac', "(null) passes"),
+    ],
+)
+def test_a_code_that_is_not_there_passes(text: str, how: str) -> None:
+    found, said = judged(WAIT + text)
+    assert found == "lost"
+    assert how in said
