@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from .definitions import Definition
 from .notifications import ALARM, TOPIC, Judged, Recipients
 from .references import entries, items, referenced, thing
 from .terraform import Body, Configuration, Resource
-from .values import Value, flat, hidden, number, options, settle, text
+from .values import Symbol, Value, flat, hidden, number, options, settle, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +123,8 @@ def coverage(configuration: Configuration, definition: Definition, within: Mappi
     return result
 
 
+#: The namespace to which a cluster publishes only where it is set to.
+INSIGHTS = "ECS/ContainerInsights"
 #: Words of modules that may bring alarms.
 _MONITORING = ("alarm", "cloudwatch", "monitor", "observab")
 
@@ -152,7 +154,10 @@ def _cover(
     for alarm, found in alarms:
         if watches(found):
             silent, wrong = recipients.of(alarm), fires(alarm, found, need, within)
-            judged.append((alarm, Judged(silent.wrong + wrong.wrong, silent.unclear + wrong.unclear)))
+            amiss = [*silent.wrong, *wrong.wrong, *_unpublished(configuration, found)]
+            if (name := _name(alarm)) and [_name(each) for each, _ in alarms].count(name) > 1:
+                amiss.append(f"another alarm is called {name}, too: AWS keeps one of them")
+            judged.append((alarm, Judged(amiss, silent.unclear + wrong.unclear)))
     if any(not each.wrong and not each.unclear for _, each in judged):
         return
     unclear = [
@@ -172,6 +177,45 @@ def _cover(
         about = (of.name,) if of is not None else _MONITORING
         place = of.service.finding("") if of is not None and of.service is not None else None
         configuration.lacks(result, f"no alarm watches {what}", about, place)
+
+
+def _name(alarm: Resource) -> str:
+    """An alarm's name; empty where the files do not say it."""
+    name = alarm.attribute("alarm_name")
+    return "" if name is None or hidden(name) else text(flat(name))
+
+
+#: By dimension: the attributes of a resource with which AWS names it there. An ARN is no such name.
+_NAMING = {
+    "ClusterName": ("name",), "ServiceName": ("name",), "TargetGroup": ("arn_suffix",),
+    "LoadBalancer": ("arn_suffix",), "DBInstanceIdentifier": ("identifier", "id"),
+}  # fmt: skip
+_NAMED_SO = re.compile("aws_(ecs_cluster|ecs_service|a?lb|a?lb_target_group|db_instance)")
+
+
+def _misnamed(found: Watched) -> Iterator[str]:
+    """Which dimensions have another attribute of the right resource: there is no metric of these."""
+    for dimension, attributes in _NAMING.items():
+        value = found.dimensions.get(dimension)
+        symbol = value.content if value is not None else None
+        if isinstance(symbol, Symbol) and symbol.resource is not None and symbol.path:
+            resource, attribute = symbol.resource, symbol.path[0]
+            if _NAMED_SO.fullmatch(resource.type) and attribute not in attributes:
+                yield f"its {dimension} is the {attribute} of {resource.address}, not its {attributes[0]}"
+
+
+def _unpublished(configuration: Configuration, found: Watched) -> Iterator[str]:
+    """Why nothing ever comes for what an alarm watches: its cluster counts no tasks for CloudWatch."""
+    name = found.dimensions.get("ClusterName")
+    if found.namespace != INSIGHTS or name is None:
+        return
+    for cluster in configuration.of_type("aws_ecs_cluster"):
+        for setting in cluster.blocks("setting") if _same(name, cluster.reference, cluster.type) else ():
+            if [text(setting.attribute(one)) for one in ("name", "value")] == [
+                "containerInsights",
+                "disabled",
+            ]:
+                yield f"{cluster.address} has its Container Insights disabled: there is no such metric"
 
 
 def _metric(found: Watched, kind: str) -> bool:
@@ -220,7 +264,7 @@ def _may_watch(found: Watched, kind: str) -> bool:
 
 def fires(alarm: Resource, found: Watched, need: watch.Need, within: Mapping[str, int]) -> Judged:
     """What keeps an alarm from firing when and where it should; all that it may be set to must hold."""
-    judged = Judged()
+    judged = Judged(wrong=[*_misnamed(found)])
     read: list[list[tuple[str, Any]]] = []
     unread: list[str] = []
     for name, (kind, values) in _settings(alarm, found.where or alarm).items():

@@ -173,8 +173,8 @@ def health(**changed: str) -> str:
 MEMORY = usage("memory", "MemoryUtilization")
 
 
-def watched(read: Read, *alarms: str) -> Examined:
-    configuration = read(TOPIC, SUBSCRIPTION, CLUSTER, SERVICE, *alarms)
+def watched(read: Read, *alarms: str, cluster: str = CLUSTER) -> Examined:
+    configuration = read(TOPIC, SUBSCRIPTION, cluster, SERVICE, *alarms)
     (finn,) = [each for each in read_definitions(configuration, ["finn"]).definitions if each.service]
     return coverage(configuration, finn, WITHIN)
 
@@ -196,6 +196,12 @@ BALANCED = "{ TargetGroup = aws_lb_%s.arn_suffix, LoadBalancer = aws_lb.main.arn
             cpu(dimensions=OWN.replace('"cluster"', "var.unset")),
             "? its dimensions",
         ),
+        (cpu(dimensions=OWN.replace("finn.name", "finn.id")), "its ServiceName is the id of"),
+        (
+            cpu(dimensions=OWN.replace('"cluster"', "aws_ecs_cluster.main.arn")),
+            "its ClusterName is the arn of",
+        ),
+        (cpu(alarm_name='"one"') + cpu(alarm_name='"one"').replace('"cpu" {', '"other" {'), "AWS keeps one"),
         (cpu(threshold="500"), "accepted is > 60 to 90"),
         (cpu(threshold="5"), "accepted is > 60 to 90"),
         (cpu(threshold="var.unset ? 80 : 95"), "accepted is > 60 to 90"),
@@ -265,12 +271,29 @@ def test_the_cpu_of_a_service_is_watched_or_found(read: Read, alarm: str, what: 
             ),
             "no alarm watches the health of finn",
         ),
+        (
+            health(
+                namespace='"AWS/ApplicationELB"',
+                metric_name='"HealthyHostCount"',
+                dimensions=(BALANCED % "target_group.finn").replace("main.arn_suffix", "main.name"),
+            ),
+            "its LoadBalancer is the name of",
+        ),
     ],
 )
 def test_the_health_of_a_service_is_watched_or_found(read: Read, alarm: str, what: str) -> None:
     examined = watched(read, alarm, cpu(), MEMORY)
     assert [what in each.what for each in examined.findings] == [True] * bool(what)
     assert not examined.not_examined
+
+
+@pytest.mark.parametrize(("insights", "findings"), [("enabled", 0), ("enhanced", 0), ("disabled", 1)])
+def test_tasks_are_counted_where_the_cluster_publishes_their_number(
+    read: Read, insights: str, findings: int
+) -> None:
+    setting = f'"cluster"\n  setting {{\n    name = "containerInsights"\n    value = "{insights}"\n  }}\n}}'
+    cluster = CLUSTER.replace('"cluster" }', setting)
+    assert len(watched(read, health(), cpu(), MEMORY, cluster=cluster).findings) == findings
 
 
 UTILIZATION = """
