@@ -55,7 +55,7 @@ def test_the_sections_come_in_their_order() -> None:
     found = re.findall(r"<h2[^>]*>(.+?)</h2>", page)
     assert found[0] == SECTIONS[0]
     assert [title for title in found if title in SECTIONS] == SECTIONS
-    assert found[-2:] == ["Pictures", "Checks"]
+    assert found[-2:] == ["Charts", "Checks"]
 
 
 def test_sections_that_a_plan_does_not_use_are_absent() -> None:

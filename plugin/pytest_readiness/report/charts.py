@@ -1,4 +1,4 @@
-"""Pictures of a run as shapes, with what they show in words and as a table; a template draws them."""
+"""Charts of a run as shapes, with what they show in words and as a table; a template draws them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.formats import counted, number, one_line
-from .document import Cell, Table
+from .document import Cell, Table, moment, took
 
 #: Units of a picture's own; it scales with its column.
 WIDTH, ROW, TOP, LABEL, VALUE = 400, 20, 4, 132, 62
@@ -92,7 +92,7 @@ def _runs(runs: Sequence[Mapping[str, Any]]) -> Picture | None:
         return None
     longest = max((run.get("seconds") or 0 for run in runs), default=0) or 1
     step = min(WIDTH / len(runs), 24)
-    high = 90
+    high, several = 90, len(runs) > 1
     rects = []
     for place, run in enumerate(runs):
         height = max(3, high * (run.get("seconds") or 0) / longest)
@@ -100,14 +100,18 @@ def _runs(runs: Sequence[Mapping[str, Any]]) -> Picture | None:
         rects.append(
             Rect(_round(place * step), _round(18 + high - height), _round(step - 2), _round(height), tone)
         )
+    ends = (
+        Label(0, 18 + high + 14, "older"),
+        Label(_round(max(step * len(runs), 60)), 18 + high + 14, "last", "end"),
+    )
     verdicts = [str(run.get("verdict")) for run in runs]
     counts = ", ".join(f"{verdicts.count(word)} {word}" for word in dict.fromkeys(verdicts))
     table = Table(
         ("Run", "Finished", "Verdict", "Seconds"),
         tuple(
             (
-                Cell(one_line(run.get("run_id"), 60), "code"),
-                Cell(one_line(run.get("finished_at"), 40)),
+                Cell(one_line(run.get("run_id"), 60), "code", whole=True),
+                Cell(moment(run.get("finished_at")), whole=True),
                 Cell(one_line(run.get("verdict"), 40), "status"),
                 Cell(number(run.get("seconds"))),
             )
@@ -115,14 +119,13 @@ def _runs(runs: Sequence[Mapping[str, Any]]) -> Picture | None:
         ),
     )
     return Picture(
-        title=f"Verdict and duration of the last {counted(len(runs), 'run')}",
+        title=f"Verdict and duration of the last {counted(len(runs), 'run') if several else 'run'}",
         alt=f"{counts}; the longest took {number(longest)} s, the last {number(runs[-1].get('seconds'))} s",
         height=18 + high + 18,
         table=table,
         rects=tuple(rects),
-        labels=(Label(0, 12, f"{number(longest)} s"), Label(0, 18 + high + 14, "older"),
-                Label(_round(max(step * len(runs), 60)), 18 + high + 14, "last", "end")),
-    )  # fmt: skip
+        labels=(Label(0, 12, f"{number(longest)} s"), *(ends if several else ())),
+    )
 
 
 def _bars(chart: Mapping[str, Any]) -> Picture | None:
@@ -190,11 +193,11 @@ def _points_table(points: Sequence[Mapping[str, Any]], unit: str) -> Table:
 
 
 def _goals(goals: Sequence[Mapping[str, Any]]) -> Picture | None:
-    counts = {one_line(goal.get("id"), 40): goal.get("outcomes") or {} for goal in goals}
-    if not any(counts.values()):
+    counts = {one_line(goal.get("id"), 40): goal["outcomes"] for goal in goals if goal.get("outcomes")}
+    if not counts:
         return None
     rows = [_Row(name, number(sum(found.values())), tuple(_stacked(found))) for name, found in counts.items()]
-    alt = "; ".join(f"{name}: {_spelled(found)}" for name, found in counts.items() if found)
+    alt = "; ".join(f"{name}: {_spelled(found)}" for name, found in counts.items())
     return _horizontal("Checks of each goal by outcome", alt, rows, _outcome_table("Goal", counts))
 
 
@@ -205,17 +208,17 @@ def _phases(phases: Sequence[Mapping[str, Any]]) -> Picture | None:
     rows, start = [], 0.0
     for phase in phases:
         seconds = float(phase.get("seconds") or 0)
-        rows.append(_Row(one_line(phase.get("name"), 60), f"{seconds:.1f} s", ((start, seconds, "plain"),)))
+        rows.append(_Row(one_line(phase.get("name"), 60), took(seconds), ((start, seconds, "plain"),)))
         start += seconds
     longest = max(phases, key=lambda phase: phase.get("seconds") or 0)
-    most = f"{one_line(longest.get('name'), 60)} ({number(longest.get('seconds'))} s)"
-    alt = f"{start:.1f} s of checks, most in {most}"
+    most = f"{one_line(longest.get('name'), 60)} ({took(longest.get('seconds'))})"
+    alt = f"{took(start)} of checks, most in {most}"
     table = Table(
-        ("Phase", "Seconds", "Checks"),
+        ("Phase", "Time", "Checks"),
         tuple(
             (
                 Cell(one_line(phase.get("name"), 60)),
-                Cell(number(phase.get("seconds"))),
+                Cell(took(phase.get("seconds"))),
                 Cell(_spelled(phase.get("outcomes") or {})),
             )
             for phase in phases
@@ -236,7 +239,7 @@ def _spelled(found: Mapping[str, Any]) -> str:
 
 
 def _outcome_table(name: str, counts: Mapping[str, Mapping[str, int]]) -> Table:
-    rows = tuple((Cell(key), Cell(_spelled(found) or "no checks")) for key, found in counts.items())
+    rows = tuple((Cell(key), Cell(_spelled(found))) for key, found in counts.items())
     return Table((name, "Checks"), rows)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 from ..core.formats import counted, one_line
 from ..core.history import progress
 
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d[\d:.]*(?:Z|\+00:00)")
 _CODE = re.compile(r"`([^`]+)`")
 
 #: text: prose; code: an id, an address, an image; status: a word of the model (PASS, BROKEN, failed, P0).
@@ -18,11 +19,15 @@ Kind: TypeAlias = Literal["text", "code", "status"]
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One table cell; ``note`` is a second, quieter line (what was observed beside what was declared)."""
+    """One table cell; ``note`` is a second, quieter line (what was observed beside what was declared).
+
+    ``whole``: it stays on one line.
+    """
 
     text: str
     kind: Kind = "text"
     note: str = ""
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,20 @@ class Section:
         """How many characters its tables hold: it is never shorter than that, however it is rendered."""
         tables = (block for block in self.blocks if isinstance(block, Table))
         return sum(len(cell.text) for table in tables for row in table.rows for cell in row)
+
+
+def moment(value: object) -> str:
+    """Return a time of the model, in UTC, as "2026-11-27 22:05 UTC"; any other text as it is."""
+    text = one_line(value, 40)
+    if not _MOMENT.fullmatch(text):
+        return text
+    return f"{text[:10]} {text[11:16]} UTC"
+
+
+def took(seconds: object) -> str:
+    """Return a duration: in seconds with a decimal, in milliseconds below a tenth."""
+    value = float(seconds) if isinstance(seconds, int | float) else 0.0
+    return f"{value * 1000:.0f} ms" if 0 < value < 0.1 else f"{value:.1f} s"
 
 
 def segments(text: str) -> Iterator[tuple[bool, str]]:

@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 
 from ..core.formats import counted, number, one_line, printable
 from .charts import pictures
-from .document import headline, pairs, segments
+from .document import headline, moment, pairs, segments, took
 from .sections import record, rows, sections
 
 if TYPE_CHECKING:
@@ -201,9 +201,11 @@ def _templates() -> Environment:
     made.filters |= {
         "anchor": anchor,
         "line": one_line,
+        "moment": moment,
         "number": number,
         "pairs": pairs,
         "parts": lambda text: [*segments(one_line(text))],
+        "took": took,
         "tone": tone,
         "counted": counted,
     }

@@ -21,6 +21,7 @@ from .document import (
     Tick,
     and_others,
     headline,
+    moment,
     pairs,
 )
 
@@ -179,7 +180,9 @@ def _deferral(row: Model) -> tuple[Cell, ...]:
 def _waiver(row: Model) -> tuple[Cell, ...]:
     reason = Cell(text(row.get("reason")), note=text(row.get("note")))
     check = Cell(text(row.get("check")), "code")
-    return check, *texts(row, "state"), reason, *texts(row, "owner", "approver", "issued", "expires")
+    state = Cell(text(row.get("state")), whole=True)
+    times = (Cell(moment(row.get(key)), whole=True) for key in ("issued", "expires"))
+    return check, state, reason, *texts(row, "owner", "approver"), *times
 
 
 def _service(row: Model) -> tuple[Cell, ...]:
