@@ -36,8 +36,8 @@ pytestmark = [
 
 #: The same event so often at the same time.
 AT_ONCE = 8
-#: So many different events at the same time, about each of two agents.
-TOGETHER = 3
+#: So many different events at the same time, about each of three agents.
+TOGETHER = 2
 #: How far beyond one pull an event may move a score that counts once: a weight may grow with the events.
 ONE_PULL = 1.6
 #: The node of ids by time, in place of this machine's address.
@@ -227,7 +227,7 @@ def test_events_at_once_count_each(
     average moves, too; what the last event adds tells whether one that is lost would show.
     """
     send, quiet = senders[route], Dixie(connect("dixie"), dixie.tenant, dixie.key)
-    in_turn, *crowd = agents = [f"smoke-{nonce()}" for _ in range(3)]
+    in_turn, *crowd = agents = [f"smoke-{nonce()}" for _ in range(4)]
     within = {"within": scores.limit_s, "every": scores.every_s}
 
     def shown(*agents: str) -> list[float | None]:
@@ -244,13 +244,13 @@ def test_events_at_once_count_each(
 
     at_once([partial(send, agent, False) for agent in agents])
     seen_or_skip(lambda: None not in shown(*agents), "agents that were not seeded have scores")
+    at_once([partial(send, agent, True) for _ in range(TOGETHER) for agent in crowd])
     steps = shown(in_turn)
     for _ in range(TOGETHER):
         send(in_turn, True)
         seen_or_skip(lambda: shown(in_turn) != steps[-1:], "an event by itself shows")
         steps.append(quiet.score(in_turn))
     *_, fewer, all_ = (step or 0.0 for step in steps)
-    at_once([partial(send, agent, True) for _ in range(TOGETHER) for agent in crowd])
     seen: list[float | None] = []
 
     def alike() -> bool:
@@ -262,8 +262,8 @@ def test_events_at_once_count_each(
         eventually(alike, what="events at once show", **within)
     except AssertionError as lost:
         raise AssertionError(
-            f"{TOGETHER} different events at once moved the scores of two agents to {seen}; one by one they "
-            f"move a score to {all_}, and {TOGETHER - 1} of them to {fewer}"
+            f"{TOGETHER} different events at once moved the scores of three agents to {seen}; one by one "
+            f"they move a score to {all_}, and {TOGETHER - 1} of them to {fewer}"
         ) from lost
     evidence.figure(f"scores after {TOGETHER} events at once", str(seen), expected=all_)
 
