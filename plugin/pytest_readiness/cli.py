@@ -134,6 +134,11 @@ def _merge(arguments: Sequence[str]) -> int:
             "nothing to merge", where="readiness merge", allowed="what shards left: files or directories",
             action="readiness merge reports/shards --env NAME",
         )  # fmt: skip
+    if missing := [path for path in shards if not Path(path).exists()]:
+        raise ReadinessError(
+            f"no such file or directory: {', '.join(missing)}", where="readiness merge",
+            allowed="what shards left: files or directories",
+        )  # fmt: skip
     return supervise(arguments[len(shards) :], shards=shards)
 
 

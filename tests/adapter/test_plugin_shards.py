@@ -223,6 +223,15 @@ def test_nothing_to_merge(suite: Suite) -> None:
     assert merge(suite, place="--env").code == 4
 
 
+def test_a_merge_of_what_is_not_there_leaves_the_reports(suite: Suite) -> None:
+    """A slip in a path is no run: the last full report stays."""
+    assert suite.run(*RUN).code == 0
+    before = (suite.root / "reports" / "readiness.json").read_bytes()
+    run = merge(suite, place="reports/shrads")
+    assert (run.code, "no such file or directory: reports/shrads" in run.err) == (4, True)
+    assert (suite.root / "reports" / "readiness.json").read_bytes() == before
+
+
 @pytest.mark.parametrize("text", ["0/3", "4/3", "3", "1/1001", "a/b", "1/3/5", " 1/3"])
 def test_what_is_no_shard_is_refused(suite: Suite, text: str) -> None:
     run = suite.run("--readiness-shard", text, *RUN)

@@ -131,9 +131,16 @@ def test_a_blocker_without_a_command_shows_none() -> None:
 
 @pytest.mark.parametrize(
     ("state", "shown"),
-    [("expired", True), ("expiring", True), ("unknown", True), ("refused", True), ("active", False)],
+    [
+        ("expired", True),
+        ("expiring", True),
+        ("unknown", True),
+        ("refused", True),
+        ("active", True),
+        ("unneeded", False),
+    ],
 )
-def test_a_waiver_that_does_not_hold_is_named(state: str, shown: bool) -> None:
+def test_a_waiver_that_changes_the_verdict_or_fails_to_is_named(state: str, shown: bool) -> None:
     waiver = {"check": "a/b", "state": state, "note": "no check matches"}
     lines = terminal.lines({**sample.ready(), "waivers": [waiver]})
     assert (f"waivers      a/b {state}: no check matches" in lines) is shown

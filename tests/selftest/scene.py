@@ -131,7 +131,6 @@ class Scene:
         self.write("readiness.toml", PLAN)
         self.write("environments/schema.toml", SCHEMA)
         self.write("smoke/test_checks.py", SUITE)
-        self.write("pytest.ini", "[pytest]\n")
         shutil.copy(Path(__file__).with_name("double.py"), root)
 
     def write(self, name: str, text: str) -> None:

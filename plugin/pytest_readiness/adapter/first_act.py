@@ -19,8 +19,9 @@ import pytest
 
 from ..core.errors import ReadinessError
 from ..core.plan import PLAN_NAME
+from ..profile.project import DEFAULT_ENVIRONMENT
 from .channels import guard
-from .options import DEFAULT_ENVIRONMENT, LEFT_OUT, Settings, is_active, is_inert, suite_name
+from .options import LEFT_OUT, Settings, is_active, is_inert, suite_name
 
 if TYPE_CHECKING:
     from .reports import Reports

@@ -16,10 +16,10 @@ from ..core.formats import filled
 from ..core.plan import MAX_LIMIT_S, PLAN_NAME, is_directory_name
 from ..core.shards import Shard
 from ..core.toml import parse_toml
+from ..profile.project import DEFAULT_ENVIRONMENT
 from ..profile.schema import DIRECTORY
 
 DEFAULT_SUITE = "smoke"
-DEFAULT_ENVIRONMENT = "local"
 #: What tells a worker of xdist that the run goes without the suite.
 LEFT_OUT = "readiness_left_out"
 #: How a CI names the run that its jobs share; on GitHub, jobs that ran again are another attempt at it.

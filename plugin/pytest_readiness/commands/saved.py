@@ -172,11 +172,12 @@ def _check(model: Mapping[str, Any], what: str) -> Mapping[str, Any]:
         return known[found[0]]
     raise ReadinessError(
         f"{len(found) or 'no'} checks match {what!r}",
-        where=f"run {one_line(model.get('run_id'))}",
+        where=f"{'partial ' if model.get('scope') == 'PARTIAL' else ''}run {one_line(model.get('run_id'))} "
+        f"({one_line(model.get('environment'))})",
         allowed="one of "
         + ", ".join((found or [*known])[:NAMED])
         + (", …" if len(found or known) > NAMED else ""),
-        action="readiness checks",
+        action="readiness checks lists all; --report reports/readiness.json has the last full run",
     )
 
 
@@ -223,9 +224,7 @@ def _explained(
 
 
 def _held_against(blocker: Mapping[str, Any]) -> str:
-    if not blocker.get("limit"):
-        return ""
-    return f"{one_line(blocker.get('observed'))}, limit {one_line(blocker['limit'])}"
+    return ", limit ".join(filter(None, (one_line(blocker.get("observed")), one_line(blocker.get("limit")))))
 
 
 def compare(options: argparse.Namespace) -> int:

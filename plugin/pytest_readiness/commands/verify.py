@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
     beside = Path(options.report) if options.report else path.parent / JSON_NAME
     report = _read(beside).encode() if options.report or beside.is_file() else None
     problems = [*_problems(statement, options, datetime.now(UTC)), *_another(content, report, beside)]
-    say(*(f"not accepted: {problem}" for problem in problems))
+    say(*(f"not accepted: {problem}" for problem in problems), *([] if problems else ["accepted"]))
     return WRONG if problems else 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -10,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from . import plan_rows, review
-from .declaration import Declaration, Findings, LiveHistory, carried_over, declare
+from .declaration import Declaration, Findings, LiveHistory, carried_over, declare, environment_option
 from .exemptions import Exemption, apply_exemptions
 from .formats import format_moment
 from .goals import GoalRow, Standing, goal_statuses
@@ -147,7 +146,7 @@ def _head(run: RunRecord, plan: Plan, judgement: Judgement, declaration: Declara
         "declaration_title": plan.declaration_title,
         "declaration_prose": next((each.text for each in plan.prose if each.when == declaration.text), ""),
         "blockers": [{**blocker, "whose": review.owner(plan, blocker)} for blocker in declaration.blockers],
-        "reproduce_with": f"--env {shlex.quote(run.env_option or run.environment)}",
+        "reproduce_with": environment_option(run),
         "suite_digest": run.suite_digest,
         "plan_digest": plan.digest,
         "runner": run.runner,

@@ -137,7 +137,7 @@ def _run_blockers(run: RunRecord, results: Sequence[CheckResult]) -> list[dict[s
             rule="a run must be complete, test one build, and leak no secret",
             summary=problem,
             next_action=action,
-            reproduce=f"readiness run {_environment(run)}",
+            reproduce=f"readiness run {environment_option(run)}",
         )
         for problem, action in run_problems(results, run.facts)
     ]
@@ -154,7 +154,7 @@ def _goal_blockers(
             goal=row.id,
             summary=f"{row.id} {row.title}: {row.evidence}",
             next_action="run the goal's checks, write them, or defer the goal in the plan",
-            reproduce=f"readiness run {_environment(run)}",
+            reproduce=f"readiness run {environment_option(run)}",
         )
         for row in rows
         if row.status is GoalStatus.PENDING and row.id not in failed
@@ -186,7 +186,7 @@ def _whole_suite_next(found: Findings) -> dict[str, Any]:
         rule="only a full run settles a goal",
         summary="only a part of the suite was run, and nothing in it failed",
         next_action="run the whole suite",
-        reproduce=f"readiness run {_environment(found.run)}",
+        reproduce=f"readiness run {environment_option(found.run)}",
     )
 
 
@@ -262,7 +262,7 @@ def _of_cause(run: RunRecord, verdict: Verdict, cause: Cause) -> dict[str, Any]:
         observed=observed,
         limit=limit,
         next_action=_next_action(check),
-        reproduce=f"pytest {shlex.quote(check.nodeid)} {_environment(run)}",
+        reproduce=f"pytest {shlex.quote(check.nodeid)} {environment_option(run)}",
     )
 
 
@@ -286,7 +286,7 @@ def _next_action(check: CheckResult) -> str:
 
 
 def _measured(check: CheckResult) -> tuple[str, str]:
-    """Return the last figure that was held against something: what was observed, and its bound."""
+    """Return the last figure that was held against something: what was observed, and its limit, if any."""
     for entry in reversed(check.evidence):
         bound = next((entry[key] for key in ("limit", "expected") if entry.get(key) is not None), None)
         if entry.get("kind") == "figure" and bound is not None:
@@ -296,8 +296,10 @@ def _measured(check: CheckResult) -> tuple[str, str]:
     return "", ""
 
 
-def _environment(run: RunRecord) -> str:
-    return f"--env {shlex.quote(run.env_option or run.environment)}"
+def environment_option(run: RunRecord) -> str:
+    """Return the option that names the run's environment; a path in the same word, or pytest roots there."""
+    named = run.env_option or run.environment
+    return f"--env{'=' if '/' in named else ' '}{shlex.quote(named)}"
 
 
 def _blocker(

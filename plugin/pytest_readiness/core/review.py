@@ -28,7 +28,7 @@ _WHOSE = {
     FailureClass.CHECK_ERROR: "the suite",
     FailureClass.EXTERNAL_OUTAGE: "a third party",
 }
-PLATFORM = "the platform"
+PLATFORM, CALLER = "the platform", "whoever runs the suite"
 
 Measured = tuple[CheckResult, Mapping[str, Any]]
 
@@ -186,7 +186,8 @@ def _builds(before: Entry, after: Mapping[str, Any]) -> list[dict[str, Any]]:
 def owner(plan: Plan, blocker: Mapping[str, Any]) -> dict[str, str]:
     """Return who acts on a blocker, with contact and runbook: an owner by check, by service, by goal.
 
-    What is the runner's, the suite's or a third party's fault is not the owner's to mend.
+    What is the runner's, the suite's or a third party's fault is not the owner's to mend. What no check
+    found, such as a run that is missing, is for whoever runs the suite unless a goal of theirs is named.
     """
     default = _WHOSE.get(FailureClass(blocker["class"])) if blocker.get("class") else None
     check, goal = str(blocker.get("check", "")), blocker.get("goal", "")
@@ -198,7 +199,11 @@ def owner(plan: Plan, blocker: Mapping[str, Any]) -> dict[str, str]:
     )
     owner = next((owner for test in tests for owner in plan.owners if test(owner)), None)
     if default or owner is None:
-        return {"team": default or PLATFORM, "contact": "", "runbook": ""}
+        return {
+            "team": default or (PLATFORM if blocker.get("class") else CALLER),
+            "contact": "",
+            "runbook": "",
+        }
     return {"team": owner.team, "contact": owner.contact, "runbook": owner.runbook}
 
 

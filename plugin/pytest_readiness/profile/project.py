@@ -16,6 +16,7 @@ from ..core.shards import SUFFIX, opened
 from .profile import Profile
 from .schema import DIRECTORY, SCHEMA_NAME, Schema
 
+DEFAULT_ENVIRONMENT = "local"
 #: Bytes of a file that a person writes, and of a record that a run leaves.
 LARGEST_FILE, LARGEST_RECORD = 2**20, 2**26
 
@@ -76,7 +77,7 @@ def load_profile(root: Path, invocation: Path, asked: str, schema: Schema) -> Pr
         if asked not in profile_names(root):
             raise ProfileError(
                 f"unknown environment {asked!r}",
-                where="--env",
+                where="--env" if asked != DEFAULT_ENVIRONMENT else f"--env (default: {DEFAULT_ENVIRONMENT})",
                 allowed=f"{', '.join(profile_names(root)) or 'none yet'}, or a path that ends in .toml",
                 action=f"choose one, or write {source}",
             )

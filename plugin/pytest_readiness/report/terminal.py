@@ -16,7 +16,7 @@ COLUMNS = 100
 #: How many blockers and reasons the terminal shows; the reports hold them all.
 SHOWN = 12
 _LABEL = 13
-_WATCHED = frozenset({"expiring", "expired", "unknown", "refused"})
+_WATCHED = frozenset({"active", "expiring", "expired", "unknown", "refused"})
 
 
 def lines(model: Mapping[str, Any], reports: Sequence[str] = (), columns: int = COLUMNS) -> list[str]:
@@ -98,7 +98,7 @@ def _blockers(model: Mapping[str, Any], columns: int) -> Iterator[str]:
 
 
 def _waivers(model: Mapping[str, Any], columns: int) -> Iterator[str]:
-    """Yield the waivers that do not cover what they name, or soon will not; the reports list them all."""
+    """Yield the waivers in force, and those that no longer or wrongly name something."""
     found = [row for row in rows(model, "waivers") if row.get("state") in _WATCHED]
     for place, row in enumerate(found[:SHOWN]):
         state, note = one_line(row.get("state")), one_line(row.get("note"))

@@ -186,8 +186,9 @@ class Worker:
         place = setup.work / f"run-{next(_SEQUENCE)}"
         place.mkdir()
         arguments = [
-            *("--env", address.profile, "--readiness-dir", str(place)),
-            *("--readiness-ledger", f"file:{place / 'ledger.jsonl'}", "--basetemp", str(place / "tmp")),
+            # joined: pytest looks for the rootdir in every lone word that is a path
+            *(f"--env={address.profile}", f"--readiness-dir={place}"),
+            *(f"--readiness-ledger=file:{place / 'ledger.jsonl'}", f"--basetemp={place / 'tmp'}"),
             *("-o", f"cache_dir={setup.work / 'cache'}", *_NO_PAGE, *options, *words),
         ]
         try:
