@@ -176,7 +176,7 @@ def test_blockers_are_ranked_and_carry_what_to_do() -> None:
         "observed": "sum = 988 µUSD",
         "limit": "1000 µUSD",
         "next_action": "fix what the summary names on the platform, deploy, then run the check again",
-        "reproduce": "pytest 'smoke/test_c.py::test_money[two at once]' --env './my env.toml'",
+        "reproduce": "pytest 'smoke/test_c.py::test_money[two at once]' --env='./my env.toml'",
         "whose": {"team": "the platform", "contact": "", "runbook": ""},
     }
     actions = [blocker["next_action"] for blocker in made["blockers"]]

@@ -168,7 +168,7 @@ def test_a_long_summary_is_cut_and_marked() -> None:
     model["blockers"][0]["summary"] = "long " * 500
     row = next(line for line in markdown.render(model).splitlines() if line.startswith("| `auth/refused"))
     assert len(row) < 600
-    assert "long… (status = 200, expected 401) |" in row
+    assert "long… (status = 200 against 401) |" in row
 
 
 @pytest.mark.parametrize(

@@ -224,7 +224,9 @@ def _explained(
 
 
 def _held_against(blocker: Mapping[str, Any]) -> str:
-    return ", limit ".join(filter(None, (one_line(blocker.get("observed")), one_line(blocker.get("limit")))))
+    if not blocker.get("limit"):
+        return ""
+    return f"{one_line(blocker.get('observed'))} against {one_line(blocker['limit'])}"
 
 
 def compare(options: argparse.Namespace) -> int:

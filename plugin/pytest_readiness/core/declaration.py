@@ -286,7 +286,7 @@ def _next_action(check: CheckResult) -> str:
 
 
 def _measured(check: CheckResult) -> tuple[str, str]:
-    """Return the last figure that was held against something: what was observed, and its limit, if any."""
+    """Return the last figure that was held against something: what was observed, and its bound."""
     for entry in reversed(check.evidence):
         bound = next((entry[key] for key in ("limit", "expected") if entry.get(key) is not None), None)
         if entry.get("kind") == "figure" and bound is not None:

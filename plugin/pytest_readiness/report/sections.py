@@ -245,7 +245,7 @@ def _decision(row: Model) -> tuple[Cell, ...]:
 def _blocker(row: Model) -> tuple[Cell, ...]:
     check = Cell(text(row.get("check")), "code") if row.get("check") else Cell("—")
     kind = (Cell(text(row.get(key)), "status") for key in ("severity", "class"))
-    against = ", limit ".join(filter(None, (text(row.get("observed")), text(row.get("limit")))))
+    against = f"{text(row.get('observed'))} against {text(row.get('limit'))}" if row.get("limit") else ""
     return (
         check,
         *texts(row, "goal"),
