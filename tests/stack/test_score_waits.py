@@ -34,7 +34,7 @@ def test_the_loop_waits_for_the_cache_a_few_times(tmp_path: Path) -> None:
     run = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "smoke/loop", "--env", "local", "-q", "-p", "no:cacheprovider"),
-            *("--readiness-dir", str(tmp_path), "--readiness-ledger", str(tmp_path / "ledger.jsonl")),
+            *("--readiness-dir", str(tmp_path), "--readiness-ledger", f"file:{tmp_path / 'ledger.jsonl'}"),
         ],
         cwd=ROOT,
         env=os.environ | {"STACK_VARIANT": "cached-scores"},
