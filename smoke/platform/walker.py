@@ -31,7 +31,7 @@ from .answers import (
 from .attacks import UNKNOWN_MODEL
 from .batch import at_once, sampling
 from .finn import Finn
-from .freeside import Freeside, Tenants, nonce, prompt_for
+from .freeside import MAX_PADDING, Freeside, PriceOutOfReach, Tenants, nonce, prompt_for
 from .invariants import BudgetReading, Conservation
 from .stream import StreamEvent, stream
 
@@ -46,9 +46,13 @@ _REFUSED: Mapping[str, dict[str, Any]] = {
 }
 
 
+#: The characters of one padding, by which prompts grow.
+STEP_CHARS = 4
+
+
 @dataclass(frozen=True, slots=True)
 class Tariff:
-    """What the cheapest pool charges for a prompt with ``steps`` paddings of four characters, µUSD."""
+    """What the cheapest pool charges for a prompt with ``steps`` paddings, µUSD."""
 
     bare: int
     first: int
@@ -61,9 +65,18 @@ class Tariff:
         return self.bare if not steps else self.first + self.step * (steps - 1)
 
     def beyond(self, room: int) -> int:
-        """The steps of a prompt that costs more than the room, whatever its answer turns out to be."""
+        """The steps of a prompt that costs more than the room, whatever its answer turns out to be.
+
+        PriceOutOfReach where no prompt costs so much, as with a price by the call.
+        """
         price = (1.5 * room + 1) * self.spread
-        return max(1, math.ceil((price - self.first) / self.step) + 1)
+        steps = max(1, math.ceil((price - self.first) / self.step) + 1)
+        if STEP_CHARS * steps > MAX_PADDING:
+            raise PriceOutOfReach(
+                f"no prompt costs {price:.0f} µUSD on the pool {POOLS[0]}: "
+                "give the small community a smaller budget"
+            )
+        return steps
 
     def exactly(self, room: int, calls: int = 4) -> list[int]:
         """The steps of the fewest calls that cost as much as there is room; empty where none do."""
@@ -77,7 +90,7 @@ class Tariff:
 def learn_tariff(freeside: Freeside, tenant: str, *, live: bool) -> tuple[Tariff, list[int]]:
     """The tariff from three paid calls, and what these cost. A live model's answers differ in length."""
     steps = (0, 1, 500)
-    answers = at_once([partial(freeside.invoke, tenant, prompt_for(padding=4 * n)) for n in steps])
+    answers = at_once([partial(freeside.invoke, tenant, prompt_for(padding=STEP_CHARS * n)) for n in steps])
     costs = [answer.usage.cost_micro for answer in answers]
     step = max(1, round((costs[2] - costs[1]) / (steps[2] - steps[1])))
     return Tariff(costs[0], costs[1], step, spread=4 if live else 1), costs
@@ -201,7 +214,7 @@ class Walker:
         """A call with a body that is the same whenever the same is asked."""
         if move.action in ("call", "last"):
             self._asked[move.number] = asked
-        tenant, prompt = self._tenant(move), prompt_for(asked.word, padding=4 * asked.steps)
+        tenant, prompt = self._tenant(move), prompt_for(asked.word, padding=STEP_CHARS * asked.steps)
         price = self._tariff.price(asked.steps)
         least, most = price // self._tariff.spread, price * self._tariff.spread
         if asked.pool != POOLS[0]:

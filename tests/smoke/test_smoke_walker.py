@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smoke.platform.walker import Tariff
+from smoke.platform.freeside import MAX_PADDING, PriceOutOfReach
+from smoke.platform.walker import STEP_CHARS, Tariff
 
 tariffs = st.builds(
     Tariff, st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 200), st.sampled_from([1, 4])
@@ -13,7 +14,17 @@ tariffs = st.builds(
 
 @given(tariffs, st.integers(0, 60_000))
 def test_beyond_costs_more_than_the_room_whatever_the_answer(tariff: Tariff, room: int) -> None:
-    assert tariff.price(tariff.beyond(room)) // tariff.spread > room
+    try:
+        steps = tariff.beyond(room)
+    except PriceOutOfReach:
+        assert tariff.price(MAX_PADDING // STEP_CHARS) < 1.5 * tariff.spread * (room + 1)
+    else:
+        assert tariff.price(steps) // tariff.spread > room
+
+
+def test_a_price_by_the_call_is_not_examined_and_no_fault_of_the_platform() -> None:
+    with pytest.raises(PriceOutOfReach, match="give the small community a smaller budget"):
+        Tariff(2000, 2000, 1).beyond(30_000)
 
 
 @given(tariffs, st.integers(0, 60_000))
