@@ -112,7 +112,11 @@ def _allowed(
         for each in found:
             if not names_action(each.parts, action):
                 continue
-            denies = text(each.parts.get("Effect")).lower() == "deny"
+            effect = each.parts.get("Effect")
+            if hidden(effect):
+                why.append(f"Effect {text(effect)}")
+                continue
+            denies = text(effect).lower() == "deny"
             applies = _applies(each, alarm, accounts=accounts and not denies)
             if denies and applies is True:
                 return "denied"
@@ -158,6 +162,8 @@ def _principals(principal: Value | None) -> Iterator[Value]:
 
 def _conditions(condition: Value | None) -> Iterator[tuple[str, str, list[Value]]]:
     """The test, the key, in lower case, and the values of each condition."""
+    if condition is not None and not entries(condition):
+        yield hidden(condition) or f"Condition {text(condition)}", "", []
     for test, keys in entries(condition).items():
         if not entries(keys):
             yield test, "", []
@@ -169,6 +175,8 @@ def _holds(test: str, key: str, values: list[Value], alarm: Resource | None) -> 
     """Whether a condition holds where CloudWatch publishes for an alarm; a text for what is unread."""
     name = re.sub(r"^ForA(?:ny|ll)Values:|IfExists$", "", test)
     negated = "Not" in name
+    if name == "Null" and key in _ALWAYS_THERE and values:
+        return all(text(flat(each)).lower() == "false" for each in values)
     said: list[bool | str] = []
     for each in values:
         written = text(flat(each))
@@ -188,6 +196,8 @@ def _holds(test: str, key: str, values: list[Value], alarm: Resource | None) -> 
     return unread[0] if unread else negated
 
 
+#: Keys that are there whenever an alarm publishes.
+_ALWAYS_THERE = ("aws:sourcearn", "aws:sourceaccount")
 _ALARM_ARN = re.compile(
     r"arn:[^:]*:(?P<service>[^:]*):(?:\$\{[^}]*\}|[^:])*:(?:\$\{[^}]*\}|[^:])*:(?P<what>.*)"
 )
