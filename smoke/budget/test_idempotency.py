@@ -3,6 +3,7 @@
 import json
 import re
 import secrets
+import unicodedata
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -147,7 +148,7 @@ def other_bodies(way: Way, prompt: str) -> Iterable[Near[dict[str, Any]]]:
     for name, text in (
         ("a letter less", prompt[:-1]), ("a letter more", prompt + "x"), ("a space more", prompt + " "),
         ("another letter", prompt[:-1] + "x"), ("a letter's case", prompt[:1].lower() + prompt[1:]),
-        ("its half", prompt[:20]),
+        ("its half", prompt[:20]), ("its accents apart", unicodedata.normalize("NFD", prompt)),
         ("very much more", prompt + " again" * 2000),
     ):  # fmt: skip
         yield Near(f"prompt with {name}", way.body(text))
@@ -189,7 +190,7 @@ def test_a_key_keeps_its_body(
     Of several bodies that come with one key at once, one is answered.
     """
     require_one_body(ways(route), tenants.main)
-    way, key, prompt = ways(route), str(uuid.uuid4()), prompt_for()
+    way, key, prompt = ways(route), str(uuid.uuid4()), f"{prompt_for()} \u00e9"
     long, long_key = prompt_for(padding=LONG), str(uuid.uuid4())
     bodies = ((key, prompt), (long_key, long))
     answers = at_once([partial(way.post, way.body(text), tenants.main, key=each) for each, text in bodies])

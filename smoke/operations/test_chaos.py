@@ -15,10 +15,11 @@ import httpx
 import pytest
 from pytest_readiness import Environment, Eventually, Evidence, SafetyViolation, SetupError
 
+from smoke.contract.exchange import parts_amiss
 from smoke.contract.intake import rating
 from smoke.contract.model import SERVICES
 from smoke.contract.x402 import header_of
-from smoke.platform.answers import error_code, require_status
+from smoke.platform.answers import error_code, fields_of, require_status
 from smoke.platform.chaos import (
     WARM_WITHIN_S,
     Attempt,
@@ -328,7 +329,11 @@ def test_survives_restart(
     except SetupError as reason:
         unexamined = str(reason)
     kinds = [*money.kinds(), *events.kinds(), *(payments.kinds() if payments else ())]
-    kinds += _health_reports(request, environment)
+    services = _services(request, environment)
+    kinds += [
+        Kind(f"{name}.health", partial(TrackedCall, "", each.get_health)) for name, each in services.items()
+    ]
+    well = {name: each for name, each in services.items() if _is_well(each, environment)}
     uptime = _uptime_of(part, request, environment)
     with Traffic(kinds) as traffic:
         began = time.monotonic()
@@ -358,18 +363,30 @@ def test_survives_restart(
             payments.settle(traffic, evidence)
         if not unexamined:
             events.settle(traffic, eventually, evidence)
+        for name, each in well.items():
+            eventually(
+                partial(_is_well, each, environment),
+                within=environment.limits.recovery_s,
+                what=f"{name} reports itself and its parts well, as it did before",
+            )
     if unexamined:
         raise SetupError(unexamined)
 
 
-def _health_reports(request: pytest.FixtureRequest, environment: Environment) -> list[Kind]:
-    """Readings of every service's health, whatever it says: the run judges each answer of it."""
+def _services(request: pytest.FixtureRequest, environment: Environment) -> dict[str, ServiceClient]:
+    """Every service in reach, by name: the run judges each answer of its health, whatever that says."""
     names = [name for name in SERVICES if name != "finn" or environment.finn.reachable]
-    clients: dict[str, ServiceClient] = {name: request.getfixturevalue(name).unrecorded() for name in names}
-    return [
-        Kind(f"{name}.health", partial(TrackedCall, "", client.get_health))
-        for name, client in clients.items()
-    ]
+    return {name: request.getfixturevalue(name).unrecorded() for name in names}
+
+
+def _is_well(service: ServiceClient, environment: Environment) -> bool:
+    """Whether a service's health says that it is healthy, and of no part that it is not."""
+    answer = service.get_health()
+    if answer.status_code != 200:
+        return False
+    report = fields_of(answer).data
+    amiss, _ = parts_amiss(report, environment.get(f"{service.http.address.name}.health"))
+    return report.get("status") == "healthy" and not amiss
 
 
 def _uptime_of(part: str, request: pytest.FixtureRequest, environment: Environment) -> Callable[[], float]:

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import unicodedata
 import uuid
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from stack.common.database import Database
@@ -32,6 +34,12 @@ _WITH_ROOM = "AND committed_micro + reserved_micro + %(amount)s <= limit_micro"
 RESERVE_BLINDLY = RESERVE.replace(_WITH_ROOM, "")
 # What a call costs that should have cost nothing, µUSD.
 STRAY_MICRO = 1_000
+# What the texts of a body are taken for, where a key's body is compared with another one.
+_TAKEN_FOR: dict[str, Callable[[str], object]] = {
+    "freeside-compares-lengths": len,
+    "freeside-compares-the-beginning-of-bodies": lambda text: text[:1000],
+    "freeside-compares-normal-forms": partial(unicodedata.normalize, "NFC"),
+}
 # What a call is charged at most, µUSD: about what a short one to the cheapest pool costs, or what a long one
 # goes beyond.
 _AT_MOST_MICRO = {
@@ -225,14 +233,14 @@ class FaultyCalls(Faulty, Calls):
             ask = replace(ask, key=f"{ask.key} of {ask.claims.subject}")
         if self._faults.on("freeside-keys-each-tier"):
             ask = replace(ask, key=f"{ask.key} of {ask.claims.tier}")
-        taken_for: dict[str, object] | None = None
-        if self._faults.on("freeside-compares-lengths"):
-            taken_for = {name: len(str(value)) for name, value in ask.document.items()}
-        if self._faults.on("freeside-compares-the-beginning-of-bodies"):
-            taken_for = {name: str(value)[:1000] for name, value in ask.document.items()}
+        for fault, taken_for in _TAKEN_FOR.items():
+            if self._faults.on(fault):
+                ask = replace(
+                    ask, document={name: taken_for(str(text)) for name, text in ask.document.items()}
+                )
         if self._faults.on("freeside-forgets-the-pool-of-a-key"):
-            taken_for = {**ask.document, "model": ""}
-        return await super().claim(ask if taken_for is None else replace(ask, document=taken_for))
+            ask = replace(ask, document={**ask.document, "model": ""})
+        return await super().claim(ask)
 
     def price(self, pool: str, usage: Usage) -> int:
         """The price of a call, µUSD, or a multiple of it."""

@@ -30,8 +30,18 @@ class FaultyContext(Faulty, Context):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self._gone: set[str] = set()
+        self.on_reset(self._gone.clear)
         self._faults.on_reset(self.reset)
         self.background(self._faults.follow)
+
+    async def answers(self, url: str) -> bool:
+        """Whether a GET of the URL gives 200 in time, or ever failed to."""
+        answers = await super().answers(url)
+        if not answers:
+            self._gone.add(url)
+        given_up = url in self._gone and self._faults.on(f"{self.settings.service}-never-asks-again")
+        return answers and not given_up
 
     def own_keys(self) -> Keyring:
         """Make a keyring that may not follow its secret."""
