@@ -114,7 +114,8 @@ def _package(name: str, directory: str, find: Find) -> str | None:
     patterns: list[Any] = []
     if root := find(posixpath.join(directory, "package.json")):
         listed = _read(root[1]).get("workspaces")
-        patterns += (listed.get("packages") or []) if isinstance(listed, dict) else listed or []
+        listed = listed.get("packages") if isinstance(listed, dict) else listed
+        patterns += listed if isinstance(listed, list) else []
     if other := find(posixpath.join(directory, "pnpm-workspace.yaml")):
         patterns += re.findall(r"^\s*-\s*[\"']?([^\"'\s!#]+)", other[1], re.MULTILINE)
     plain = name.strip(".{}").lstrip("/") if name.startswith((".", "{")) else name

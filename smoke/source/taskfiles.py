@@ -144,10 +144,10 @@ class _File:
     def _filled(self, text: str, task: Entries | None = None) -> str:
         """The text with plain variables in place of `{{.NAME}}`; any other expression is a parameter."""
         known = {
-            name: str(value)
+            name: written
             for entries in (self.top, task or {})
-            for name, value in (plain(entries.get("vars", NONE)[1]) or {}).items()
-            if isinstance(value, str)
+            for name, (_, node) in entries_of(entries.get("vars", NONE)[1]).items()
+            if isinstance(written := plain(node), str)
         } | self.settings
 
         def value(found: re.Match[str]) -> str:

@@ -149,6 +149,7 @@ TASKS: list[tuple[str, str, str]] = [
     (f"migrate: {{status: [test -f x], cmds: ['{UP} || true']}}", "open", "status of the task migrate"),
     ("migrate: {cmds: [{task: migrate}]}", "open", "nested deeper"),
     ("other: echo", "open", "the task migrate: it is not in the files"),
+    (f"migrate: {{vars: [a], deps: 5, set: {{a: b}}, cmds: [{UP}]}}", "open", "the task 5"),
 ]
 
 
@@ -237,6 +238,10 @@ def test_several_scripts_of_a_package_are_followed(run: str, passes: str, fails:
     for end, verdict in (("", passes), ("|| true", fails)):
         files = {"package.json": SEVERAL.replace("RUN", run).replace("OR", end)}
         assert judged("npm run all", files=files)[0] == verdict
+
+
+def test_a_workspace_that_is_no_list_has_no_packages() -> None:
+    assert judged("npm -w api run migrate", files={"package.json": '{"workspaces": 5}'})[0] == "open"
 
 
 def test_scripts_before_and_after_are_followed() -> None:
