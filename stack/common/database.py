@@ -94,8 +94,9 @@ class Database:
 
     async def answer(self, sql: str, within: float) -> dict[str, Any] | None:
         """The first row of a query; None when the database cannot be reached or does not answer in time."""
-        # Not asyncio.timeout: a query that is cancelled first asks the server to give it up, which a hung
-        # one does not answer either. So it is left to end by itself.
+        # Not asyncio.timeout, nor cancelled later: a query that is cancelled asks the server to give it up,
+        # by another connection. A hung one does not answer that, and PgBouncer 1.18, when it drops clients
+        # meanwhile, gives one of them another user's pool, or crashes. So it is left to end by itself.
         query = asyncio.create_task(self.one(sql))
         self._probes.add(query)
         query.add_done_callback(self._ended)
@@ -104,8 +105,6 @@ class Database:
             return query.result() if query.done() else None
         except UNREACHABLE:
             return None
-        finally:
-            query.cancel()
 
     def _ended(self, query: asyncio.Task[dict[str, Any] | None]) -> None:
         self._probes.discard(query)

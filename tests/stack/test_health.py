@@ -35,5 +35,20 @@ def test_a_hanging_database_is_reported_in_time(platform: Platform) -> None:
     assert all(median(each) < 2 for each in zip(*took, strict=True)), took
     platform.control("POST", "/services/pgbouncer/resume")
     poll(lambda: _reports(platform)[0] == well, 15, "every service is well again")
-    for name in ("freeside", "finn", "dixie"):
-        assert "never retrieved" not in (platform.stack.run_dir / "logs" / f"{name}.log").read_text()
+    assert "never retrieved" not in _logs(platform)
+
+
+def test_a_probe_that_waits_is_not_cancelled(platform: Platform) -> None:
+    """PgBouncer 1.18 can break when clients are dropped whose queries are being cancelled."""
+    well, _ = _reports(platform)
+    platform.control("PUT", "/faults/pgbouncer-serves-nobody")
+    for _ in range(ASKED):
+        _reports(platform)
+    platform.control("DELETE", "/faults/pgbouncer-serves-nobody")
+    poll(lambda: _reports(platform)[0] == well, 15, "every service is well again")
+    assert "query cancellation" not in _logs(platform)
+
+
+def _logs(platform: Platform) -> str:
+    logs = platform.stack.run_dir / "logs"
+    return "".join((logs / f"{name}.log").read_text() for name in ("freeside", "finn", "dixie"))
