@@ -203,7 +203,7 @@ def test_key_rotation_carried_out(
 @pytest.mark.drill
 @pytest.mark.parametrize("service", OPERATED)
 def test_revocation_in_time(operator: KeyPlatform, service: str, evidence: Evidence) -> None:
-    """Every service refuses the old key, accepted until then, in time and for good, and accepts the new one."""
+    """Every service refuses the old key, accepted until then, in time and for good, and takes the new one."""
     context = operator.context(service)
     context.together().control(context.read().document.active)
     report = Revocation(context).run()
