@@ -101,6 +101,7 @@ def test_usage_error_exits_4(suite: Suite, workers: tuple[str, ...]) -> None:
     run = suite.run(*workers)
     assert run.code == 4, run.output()
     assert "unknown goal 'G-99'" in run.err + run.out
+    assert "launch readiness" not in run.out, "the mistake is all that there is to say"
 
 
 @pytest.mark.parametrize(("chosen", "code"), [("0", 0), ("1", 1), ("2", 2)])

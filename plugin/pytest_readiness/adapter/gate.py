@@ -125,10 +125,10 @@ class Gate:
         if self._failure:
             terminalreporter.write_sep("=", f"readiness: {self._failed}", red=True)
             terminalreporter.write_line(self._failure)
-        elif self._model is not None:
+        elif (model := self._answer) is not None:
             terminalreporter.write_sep("=", "launch readiness")
-            first, *others = self._lines(self._model)
-            terminalreporter.write_line(first, bold=True, **{terminal.colour(self._model): True})
+            first, *others = self._lines(model)
+            terminalreporter.write_line(first, bold=True, **{terminal.colour(model): True})
             for line in others:
                 terminalreporter.write_line(line)
 
@@ -139,8 +139,13 @@ class Gate:
             return
         if self._failure:
             sys.stderr.write(f"readiness: {self._failed}\n{self._failure}\n")
-        elif self._model is not None:
-            sys.stderr.write("\n".join(self._lines(self._model)) + "\n")
+        elif (model := self._answer) is not None:
+            sys.stderr.write("\n".join(self._lines(model)) + "\n")
+
+    @property
+    def _answer(self) -> Mapping[str, Any] | None:
+        """What is printed at the end; nothing for a usage error, whose mistake pytest names itself."""
+        return None if self._model is None or self._model["exit_code"] == USAGE_ERROR else self._model
 
     def _give_up(self, problem: ReadinessError | OSError) -> None:
         """End without a verdict for a fault of the runner's."""
