@@ -20,8 +20,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stack.common.database import UNREACHABLE
 
-#: Logged, and sent to no one: the caller hung up before its request had come.
-CLIENT_GONE = 499
 _ACCEPTABLE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _log = logging.getLogger("stack.access")
 
@@ -246,7 +244,7 @@ def application(
         return render(unavailable())
 
     async def gone(_: Request, __: Exception) -> Response:
-        return Response(status_code=CLIENT_GONE)
+        return Response(status_code=499)  # for the log: who hung up amid the request reads no answer
 
     async def unforeseen(_: Request, __: Exception) -> Response:
         return render(ApiError(500, "INTERNAL_ERROR", "Something went wrong on our side"))
