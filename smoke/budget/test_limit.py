@@ -139,8 +139,8 @@ def test_over_budget_is_refused(
         watch.unchanged(f"{len(answers)} calls of {route} beyond the budget")
 
 
-@pytest.mark.parametrize("route", all_ways(covered_by="budget/nobody-is-above-the-limit[freeside.invoke]"))
-def test_nobody_is_above_the_limit(
+@pytest.mark.parametrize("route", all_ways(covered_by="budget/limit-holds-for-every-caller[freeside.invoke]"))
+def test_limit_holds_for_every_caller(
     route: str,
     ways: Callable[[str], Way],
     batch: Batch,

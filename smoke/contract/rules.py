@@ -228,7 +228,7 @@ RULES = (
         "budget",
         "a call beyond the budget is refused with 402 and changes nothing (1.3, 1.5)",
         CALLS,
-        ("budget/over-budget-is-refused[{route}]", "budget/nobody-is-above-the-limit[{route}]"),
+        ("budget/over-budget-is-refused[{route}]", "budget/limit-holds-for-every-caller[{route}]"),
     ),
     Rule(
         "charge",

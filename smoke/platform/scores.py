@@ -1,7 +1,7 @@
 """The reputation scores that Dixie shows: what moves them, and what must not.
 
 A score may be served from a cache for some seconds after it was read. Each wait for that is recorded; where
-it is more than a moment, events are about agents that nobody has read yet: the caches of these run out at
+it is more than a moment, events are about agents not read before: their caches run out at
 the same time, while one agent's moves are seen one after another.
 """
 
