@@ -24,7 +24,7 @@ from pytest_readiness.core.history import is_enough, streak
 from pytest_readiness.core.plan import Policy
 from pytest_readiness.ledger import Ledger, open_ledger, read_history
 from pytest_readiness.ledger.chain import sealed
-from pytest_readiness.ledger.s3 import BUNDLE, KEPT
+from pytest_readiness.ledger.s3 import BUNDLE, KEPT, packed
 
 from benchmarks.measure import Row, ran_python
 
@@ -127,8 +127,8 @@ def _write_s3(url: str, size: int) -> None:
     lines = [*_lines(size)]
     full = size - size % BUNDLE
     for first in range(0, full, BUNDLE):
-        name = f"{first + 1:08d}-{first + BUNDLE:08d}.jsonl"
-        ledger.put(name, b"\n".join([*lines[first : first + BUNDLE], b""]))
+        name = f"{first + 1:08d}-{first + BUNDLE:08d}.jsonl.gz"
+        ledger.put(name, packed(lines[first : first + BUNDLE]))
     for number in range(max(0, min(full, size - BUNDLE)), size):
         ledger.put(f"{number + 1:08d}.json", lines[number])
     newest = {

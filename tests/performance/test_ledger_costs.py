@@ -1,5 +1,6 @@
 """What a ledger costs does not grow with it: bytes read, entries parsed, calls of S3, memory. No seconds."""
 
+import gzip
 import io
 import json
 import tracemalloc
@@ -17,7 +18,7 @@ from pytest_readiness.core.plan import Policy
 from pytest_readiness.ledger import Ledger, read_history
 from pytest_readiness.ledger.chain import sealed
 from pytest_readiness.ledger.file import FileLedger
-from pytest_readiness.ledger.s3 import BUNDLE, READERS, S3Ledger
+from pytest_readiness.ledger.s3 import BUNDLE, READERS, S3Ledger, packed
 
 SHORT, LONG = 10, 3_000
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
@@ -42,7 +43,7 @@ def lines(count: int) -> Iterator[bytes]:
 
 
 def in_a_file(path: Path, count: int) -> FileLedger:
-    ledger = FileLedger(path / f"{count}.jsonl")
+    ledger = FileLedger(path / f"{count}.jsonl.gz")
     ledger.path.write_bytes(b"".join(line + b"\n" for line in lines(count)))
     ledger.append(entry(count))
     return ledger
@@ -91,8 +92,8 @@ def in_a_bucket(count: int) -> tuple[S3Ledger, Bucket]:
     for number, line in enumerate(every, start=1):
         bucket.objects[f"p/{number:08d}.json"] = line
     for first in range(1, count - BUNDLE + 2, BUNDLE):
-        name = f"p/{first:08d}-{first + BUNDLE - 1:08d}.jsonl"
-        bucket.objects[name] = b"".join(line + b"\n" for line in every[first - 1 : first + BUNDLE - 1])
+        name = f"p/{first:08d}-{first + BUNDLE - 1:08d}.jsonl.gz"
+        bucket.objects[name] = packed(every[first - 1 : first + BUNDLE - 1])
     newest = json.loads(every[-1])
     bucket.objects["p/newest.json"] = canonical_json({"seq": newest["seq"], "hash": newest["hash"]})
     ledger.append(entry(count))
@@ -165,22 +166,32 @@ def test_verifying_s3_takes_a_call_for_each_bundle_and_for_each_entry_after_the_
 
 def test_a_bundle_is_written_when_it_is_full() -> None:
     ledger, bucket = in_a_bucket(BUNDLE - 2)
-    name = f"p/00000001-{BUNDLE:08d}.jsonl"
+    name = f"p/00000001-{BUNDLE:08d}.jsonl.gz"
     assert name not in bucket.objects
     ledger.append(entry(0))
-    assert bucket.objects[name].count(b"\n") == BUNDLE
+    entries = gzip.decompress(bucket.objects[name]).splitlines()
+    assert len(entries) == BUNDLE
     for number in range(1, BUNDLE):
         del bucket.objects[f"p/{number:08d}.json"]
     assert ledger.verify().ok, "the bundle stands for its entries"
-    bucket.objects[name] = bucket.objects[name].replace(b'"r7"', b'"x7"')
-    assert ledger.verify().first_bad == 8
+    bucket.objects[name] = packed([entries[0].replace(b'"r0"', b'"x0"'), *entries[1:]])
+    assert ledger.verify().first_bad == 1
+
+
+@pytest.mark.parametrize("content", [b"{}", b"\x1f\x8b", packed([b"{}"])[:-3], packed([b"{}"]) + b"more"])
+def test_a_bundle_that_cannot_be_unpacked_is_a_broken_entry(content: bytes) -> None:
+    ledger, bucket = in_a_bucket(BUNDLE)
+    bucket.objects[f"p/00000001-{BUNDLE:08d}.jsonl.gz"] = content
+    found = ledger.verify()
+    assert found.first_bad == 1
+    assert ".jsonl.gz" in found.problem
 
 
 def test_a_bundle_takes_over_nothing_that_was_edited() -> None:
     ledger, bucket = in_a_bucket(BUNDLE - 2)
     bucket.objects["p/00000008.json"] = bucket.objects["p/00000008.json"].replace(b'"r7"', b'"x7"')
     ledger.append(entry(0))
-    assert not [name for name in bucket.objects if name.endswith(".jsonl")]
+    assert not [name for name in bucket.objects if name.endswith(".jsonl.gz")]
     assert "its entries are not linked" in ledger.notes[-1]
     assert ledger.verify().first_bad == 8
 

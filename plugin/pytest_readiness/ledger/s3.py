@@ -5,7 +5,9 @@ A lease is an object, too, which is replaced only by who has read what it replac
 
 from __future__ import annotations
 
+import gzip
 import re
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -63,7 +65,7 @@ class S3Ledger:
     Region, credentials and endpoint are botocore's own (AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL_S3 ...).
     The memory is written after the entry, so it may lag behind the chain but never run ahead of it. It holds
     the ``KEPT`` newest entries, too, so that a run reads the end of the ledger in three calls. Every
-    ``BUNDLE`` entries are written once more, as lines of ``<prefix>/00000001-00000256.jsonl``, so that a
+    ``BUNDLE`` entries are written once more, as lines of ``<prefix>/00000001-00000256.jsonl.gz``, so that a
     ledger is verified in few calls; where there is no bundle, the entries themselves are read.
     ``<prefix>/red/`` holds what BROKEN runs announced, empty once it is in the ledger: a runner need not be
     allowed to delete. ``<prefix>/probe.json`` is there so that a store can show that it creates only what is
@@ -214,13 +216,13 @@ class S3Ledger:
         """Yield the entries up to a number, with a few bundles read ahead, so that memory stays flat."""
         starts = range(1, extent + 1, BUNDLE)
         full = starts[: extent // BUNDLE]
-        coming = deque[Future[bytes | None]]()
+        coming = deque[Future[list[bytes]]]()
         with ThreadPoolExecutor(READERS) as pool:
             for place, start in enumerate(starts):
                 for later in full[place + len(coming) : place + READERS]:
-                    coming.append(pool.submit(self._get, _bundle(later)))
+                    coming.append(pool.submit(self._unpacked, _bundle(later)))
                 if coming and (lines := coming.popleft().result()):
-                    yield from (Link(_bundle(start), line) for line in lines.rstrip(b"\n").split(b"\n"))
+                    yield from (Link(_bundle(start), line) for line in lines)
                 else:
                     names = [_name(each) for each in range(start, min(start + BUNDLE, extent + 1))]
                     yield from map(Link, names, self._read(names))
@@ -237,7 +239,7 @@ class S3Ledger:
         try:
             lines = [*self._read([_name(each) for each in range(first, first + BUNDLE)])]
             if is_end(lines, newest):
-                self.put(_bundle(first), b"\n".join([*lines, b""]), IfNoneMatch="*")
+                self.put(_bundle(first), packed(lines), IfNoneMatch="*")
                 return
         except LedgerError as refused:
             problem = refused.what
@@ -270,6 +272,14 @@ class S3Ledger:
         """Read objects side by side; nothing for one that is not there."""
         with ThreadPoolExecutor(READERS) as pool:
             return iter([content or b"" for content in pool.map(self._get, names)])
+
+    def _unpacked(self, bundle: str) -> list[bytes]:
+        """Read the entries of a bundle; none where it is not there. What is no bundle is no entry, either."""
+        content = self._get(bundle) or b""
+        try:
+            return gzip.decompress(content).splitlines()
+        except (EOFError, OSError, zlib.error):
+            return [content]
 
     def _get(self, name: str) -> bytes | None:
         found = self.stored(name)
@@ -406,6 +416,11 @@ def _age(found: Mapping[str, Any]) -> float:
     return (parsedate_to_datetime(now) - written).total_seconds() if written and now else 0.0
 
 
+def packed(entries: Sequence[bytes]) -> bytes:
+    """Return the content of a bundle: entries as lines, compressed."""
+    return gzip.compress(b"\n".join(entries), compresslevel=6, mtime=0)
+
+
 def _kept(links: Iterator[Link], end: deque[bytes]) -> Iterator[Link]:
     """Hand links on, and keep what they hold."""
     for link in links:
@@ -424,7 +439,7 @@ def _name(number: int) -> str:
 
 
 def _bundle(first: int) -> str:
-    return f"{first:08d}-{first + BUNDLE - 1:08d}.jsonl"
+    return f"{first:08d}-{first + BUNDLE - 1:08d}.jsonl.gz"
 
 
 def _mark(entry: Mapping[str, Any]) -> str:
