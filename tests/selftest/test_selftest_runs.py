@@ -45,7 +45,9 @@ def test_every_fault_detected(scene: Scene) -> None:
     assert {check["outcome"] for check in down["observed"]["checks"]} == {"failed", "not-run"}
     assert model["suite_digest"]
     assert model["catalogue_digest"]
-    assert "detected 5 of 5, 0 false alarms in 4 clean runs" in tested.out
+    assert (
+        "detected 5 of 5, 0 false alarms in 4 clean runs (2 before the faults, 2 after them), " in tested.out
+    )
     page = (scene.root / "reports" / "self-test.md").read_text()
     assert "| `down` | G-1 | It is down | BROKEN: `health/up` failed (P0 PLATFORM_BUG) | yes |" in page
     assert "| `work/cannot-fail` | it only looks on |" in page
@@ -140,6 +142,7 @@ def test_every_variant_has_a_clean_run(scene: Scene) -> None:
     tested = with_variants(scene).test("--clean-runs", "0", "--workers", "1")
     assert tested.code == 1, tested.out
     assert (tested.model["detected"], tested.model["clean_runs"]) == (2, 3)
+    assert tested.model["clean_runs_when"] == {"before": 0, "after": 1, "variant": 2}
     assert {alarm["run"] for alarm in tested.model["alarms"]} == {"variant moody"}
 
 

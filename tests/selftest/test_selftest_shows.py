@@ -25,6 +25,7 @@ MODEL = {
     "total": 1,
     "false_alarms": 1,
     "clean_runs": 0,
+    "clean_runs_when": {"before": 0, "after": 0, "variant": 0},
     "control_runs": 1,
     "date": "2026-03-01T00:00:00Z",
     "catalogue_digest": "abc",
@@ -53,7 +54,10 @@ def feed(stream: io.StringIO) -> str:
     progress.update(Leak(fault="a|b", what="state"))
     progress.update(
         CleanRun(
-            name="run", whole=True, checks=1, alarms=(FalseAlarm(run="run", check="a/b", summary="failed"),)
+            name="run",
+            when="before",
+            checks=1,
+            alarms=(FalseAlarm(run="run", check="a/b", summary="failed"),),
         )
     )
     progress.end()
@@ -71,8 +75,8 @@ def test_progress_where_lines_stay() -> None:
 
 def test_progress_on_a_terminal_is_one_line() -> None:
     shown = feed(Terminal())
-    assert "\r\x1b[K1 of 2 faults, 0 undetected, 0 false alarms in 0 clean runs, 0 s" in shown
-    assert "2 of 2 faults, 1 undetected, 1 false alarm in 1 clean run, 0 s" in shown
+    assert "\r\x1b[K1 of 2 faults, 0 undetected, 0 false alarms in 0 runs without a fault, 0 s" in shown
+    assert "2 of 2 faults, 1 undetected, 1 false alarm in 1 run without a fault, 0 s" in shown
     assert shown.endswith("\r\x1b[K")
     assert shown.count("\n") == 3
 
@@ -89,9 +93,9 @@ def test_the_end_names_all_that_is_wrong() -> None:
         "  health/mood",
         "problems:",
         "  the suite changed while it was tested",
-        "time of the platforms: boot 2 s; CPU of all processes 20 s",
+        "time of the platforms: boot 2 s; CPU of all processes: 20 s",
         "longest faults: a|b 0 s",
-        "self-test: partial: detected 0 of 1, 1 false alarm in 0 clean runs and 1 control run, 12 s",
+        "self-test: partial: detected 0 of 1, 1 false alarm in 1 control run, 12 s",
     ]
 
 

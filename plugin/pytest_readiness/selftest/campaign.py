@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from ..core.model import Outcome
 from ..report import report_of
@@ -48,12 +48,16 @@ class Setup:
     stopping: threading.Event
 
 
+#: When a run without a fault is made: the suite's before the faults, after them, on a clean variant.
+When: TypeAlias = Literal["before", "after", "variant", "control"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanRun:
-    """A run on a platform without a fault: ``whole`` of the suite, or of what the last faults selected."""
+    """A run without a fault: of the suite, or (``control``) of what the last faults selected."""
 
     name: str
-    whole: bool
+    when: When
     checks: int
     alarms: tuple[FalseAlarm, ...]
 
@@ -134,8 +138,8 @@ class Worker:
             finding = Finding(fault=fault, detected=False, why=problem.what, seconds=time.monotonic() - began)
         return finding, self.restore(fault)
 
-    def clean_run(self, name: str, selections: Sequence[Sequence[str]] = ()) -> CleanRun:
-        """Run these selections, or the whole suite, without a fault: every red check is a false alarm.
+    def clean_run(self, name: str, when: When, selections: Sequence[Sequence[str]] = ()) -> CleanRun:
+        """Run the suite, or these selections, without a fault: every red check is a false alarm.
 
         A selection is what pytest gets beyond the options of every run.
         """
@@ -150,7 +154,7 @@ class Worker:
                     continue
                 found += false_alarms(name, model)
                 checks += len(model["checks"])
-        return CleanRun(name=name, whole=not selections, checks=checks, alarms=tuple(found))
+        return CleanRun(name=name, when=when, checks=checks, alarms=tuple(found))
 
     def refresh(self) -> Leak | None:
         """Bring back the state of the boot after clean runs; replace a platform that does not come back."""
@@ -338,14 +342,14 @@ class Campaign:
         while (variant := self._take(self._variants.popleft)) is not None:
             worker.close()
             worker.boot(variant)
-            self._tell(worker.clean_run(f"variant {variant}"))
+            self._tell(worker.clean_run(f"variant {variant}", "variant"))
         self._news.put(worker)
 
     def _try_faults(self, worker: Worker) -> None:
         worker.boot()
         if worker is self._workers[-1]:
             for number in range(1, self._clean_runs + 1):
-                self._tell(worker.clean_run(f"clean run {number} of {self._clean_runs}"))
+                self._tell(worker.clean_run(f"clean run {number} of {self._clean_runs}", "before"))
             if self._clean_runs:
                 self._tell(worker.refresh())
         recent: list[Fault] = []
@@ -355,12 +359,14 @@ class Campaign:
             self._tell(finding, leak)
             recent.append(fault)
             if len(recent) == CONTROL_EVERY:
-                self._tell(worker.clean_run(_after(recent), self._control(recent)), worker.refresh())
+                self._tell(
+                    worker.clean_run(_after(recent), "control", self._control(recent)), worker.refresh()
+                )
                 recent.clear()
         if self._ends_whole:
-            self._tell(worker.clean_run(f"clean run at the end, {worker.name}"))
+            self._tell(worker.clean_run(f"clean run at the end, {worker.name}", "after"))
         elif recent:
-            self._tell(worker.clean_run(_after(recent), self._control(recent)))
+            self._tell(worker.clean_run(_after(recent), "control", self._control(recent)))
 
     def _tell(self, *news: News | None) -> None:
         for one in news:

@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from ..core.formats import digest, matches, matching
+from ..core.formats import digest, matches, matching, one_line
 from ..core.model import CheckResult, FailureClass, Outcome, RunFacts, Severity, Verdict
 from ..core.toml import REQUIRED, TomlTable, load_toml
 from ..core.verdict import judge
@@ -22,6 +22,7 @@ from . import CatalogueError
 #: How a check may answer to a fault: any way but passing, or failing under an exemption of the plan.
 OUTCOMES = tuple(each.value for each in Outcome if each not in (Outcome.PASSED, Outcome.DEFERRED))
 _NEXT = "correct the catalogue and run again"
+_FILES = "a TOML file, a pattern such as faults/*.toml, or a directory of TOML files"
 #: A check that did not run because of another one has no class.
 _CLASSES = {"failed": FailureClass.PLATFORM_BUG.value, "flaky": FailureClass.FLAKE.value, "not-run": ""}
 #: Keys that say what the platform does with a fault: the platform's business.
@@ -177,15 +178,28 @@ def _files(root: Path, where: str) -> list[Path]:
         raise CatalogueError(
             "the plan names no catalogue of faults",
             where="[self_test] catalogue",
-            allowed="a TOML file, a pattern such as faults/*.toml, or a directory of TOML files",
+            allowed=_FILES,
         )
     try:
         found = sorted((root / where).glob("*.toml") if (root / where).is_dir() else root.glob(where))
-    except (OSError, ValueError, NotImplementedError):  # a name too long, no pattern, an absolute path
-        found = []
+    except NotImplementedError:
+        raise _no_catalogue(f"an absolute pattern: {where!r}") from None
+    except ValueError as problem:
+        raise _no_catalogue(f"no pattern: {where!r}: {problem}") from None
+    except OSError as problem:  # a name too long, a directory that may not be listed
+        raise _no_catalogue(f"cannot be looked for: {problem.strerror}: {one_line(where, 60)!r}") from None
     if not found:
-        raise CatalogueError(f"no such file: {where!r}", where="[self_test] catalogue", action=_NEXT)
+        raise _no_catalogue(f"no such file: {where!r}")
     return found
+
+
+def _no_catalogue(what: str) -> CatalogueError:
+    return CatalogueError(
+        what,
+        where="[self_test] catalogue",
+        allowed=f"below the plan's directory: {_FILES}",
+        action="correct it in the plan, or write the catalogue there",
+    )
 
 
 def _text(path: Path, root: Path) -> str:

@@ -68,7 +68,8 @@ def add(commands: Any) -> None:
         type=_at_least(0),
         default=None,
         metavar="N",
-        help=f"Full runs in a row without a fault, at first (default: {CLEAN_RUNS}; with --only: 0)",
+        help="Full runs in a row without a fault, before the first fault; without --only one more for each "
+        f"platform after its last (default: {CLEAN_RUNS}, less one for each variant; with --only: 0)",
     )
     parser.add_argument(
         "--variants",
@@ -191,7 +192,8 @@ def _try(options: argparse.Namespace, plan: Plan, root: Path, out: TextIO, work:
         changed=suite != _state_of(root / plan.suite),
         date=date,
         duration_s=time.monotonic() - began,
-        cpu_s=_cpu_s() - cpu,
+        # the fork server's children are its own to wait for: their time comes with their results
+        cpu_s=_cpu_s() - cpu + results.spent.get("CPU of the suite", 0.0),
     )
 
 

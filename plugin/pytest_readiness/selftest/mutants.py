@@ -386,7 +386,7 @@ class MutantCampaign:
             [*self._experience.selected(name for name in killers if name in drills), DRILLS],
         ]
         alarms = worker.clean_run(
-            "control run", [each for each in selections if each not in ([], [DRILLS])]
+            "control run", "control", [each for each in selections if each not in ([], [DRILLS])]
         ).alarms
         for alarm in alarms:
             self._news.put(alarm.as_data())

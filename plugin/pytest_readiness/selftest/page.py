@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TextIO
@@ -14,6 +15,8 @@ from .catalogue import Catalogue, Finding
 
 SCHEMA_VERSION = 1
 _LIMIT = 160
+#: In words, when a clean run is made: ``CleanRun.when``.
+WHEN = {"before": "before the faults", "after": "after them", "variant": "on variants"}
 
 
 def record(
@@ -38,15 +41,16 @@ def record(
     order = {fault.id: place for place, fault in enumerate(catalogue.faults)}
     findings = sorted(results.findings, key=lambda finding: order[finding.fault.id])
     alarms = [alarm.as_data() for run in results.clean_runs for alarm in run.alarms]
-    whole = sum(run.whole for run in results.clean_runs)
+    when: Counter[str] = Counter(run.when for run in results.clean_runs)
     return {
         "schema_version": SCHEMA_VERSION,
         "scope": scope.value,
         "detected": sum(finding.detected for finding in findings),
         "total": len(findings),
         "false_alarms": len(alarms),
-        "clean_runs": whole,
-        "control_runs": len(results.clean_runs) - whole,
+        "clean_runs": when.total() - when["control"],
+        "clean_runs_when": {each: when[each] for each in WHEN},
+        "control_runs": when["control"],
         "date": format_moment(date),
         "catalogue_digest": catalogue.digest,
         "suite_digest": digests.copy().pop() if digests and not changed else "",
@@ -77,9 +81,17 @@ def headline(model: Mapping[str, Any]) -> str:
     partial = "partial: " if model["scope"] != "full" else ""
     return (
         f"{partial}detected {model['detected']} of {model['total']}, "
-        f"{counted(model['false_alarms'], 'false alarm')} in {counted(model['clean_runs'], 'clean run')} "
-        f"and {counted(model['control_runs'], 'control run')}"
+        f"{counted(model['false_alarms'], 'false alarm')} in {_clean_runs(model)}"
     )
+
+
+def _clean_runs(model: Mapping[str, Any]) -> str:
+    """Return how many runs without a fault there were, and when: each kind that there was."""
+    when = [f"{number} {WHEN[each]}" for each, number in model["clean_runs_when"].items() if number]
+    found = [f"{counted(model['clean_runs'], 'clean run')} ({', '.join(when)})"] if when else []
+    if model["control_runs"]:
+        found.append(counted(model["control_runs"], "control run"))
+    return " and ".join(found) or "no clean run"
 
 
 def lines(model: Mapping[str, Any]) -> Iterator[str]:
@@ -88,7 +100,7 @@ def lines(model: Mapping[str, Any]) -> Iterator[str]:
         yield f"{title}:"
         yield from (f"  {'  '.join(filter(None, entry))}" for entry in entries)
     spent = ", ".join(f"{what} {seconds:.0f} s" for what, seconds in model["spent_s"].items())
-    yield f"time of the platforms: {spent}; CPU of all processes {model['cpu_s']:.0f} s"
+    yield f"time of the platforms: {spent}; CPU of all processes: {model['cpu_s']:.0f} s"
     longest = sorted(model["faults"], key=lambda fault: -fault["seconds"])[:LONGEST]
     if longest:
         yield "longest faults: " + ", ".join(f"{fault['id']} {fault['seconds']:.0f} s" for fault in longest)
@@ -199,7 +211,7 @@ class Progress:
         now = time.monotonic()
         state = (
             f"{self._done} of {self._total} faults, {self._undetected} undetected, "
-            f"{counted(self._alarms, 'false alarm')} in {counted(self._clean, 'clean run')}, "
+            f"{counted(self._alarms, 'false alarm')} in {counted(self._clean, 'run')} without a fault, "
             f"{now - self._began:.0f} s"
         )
         if self._is_terminal:
