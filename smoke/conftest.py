@@ -30,6 +30,7 @@ from smoke.platform.freeside import Dialects, Freeside, Tenants
 from smoke.platform.http import Connect, HttpClient, ServiceClient, address_of
 from smoke.platform.invariants import Conservation
 from smoke.platform.jwks import SigningKeyLookup
+from smoke.platform.newcomers import Newcomers
 from smoke.platform.parameters import Way, finn_way, freeside_way
 from smoke.platform.scores import Scores
 from smoke.platform.spend import Once, OpeningBalance, SpendJournal
@@ -238,12 +239,33 @@ def watch(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> Conservat
     return freeside.watch(tenants.main, evidence)
 
 
+@pytest.fixture(scope="session")
+def newcomers(
+    connect: Connect,
+    dialects: Dialects,
+    environment: Environment,
+    journal: SpendJournal,
+    once: Once,
+    signing_key: SigningKeyLookup,
+    tenants: Tenants,
+) -> Newcomers:
+    """Agents of this run that have scores, where Dixie caches what it serves."""
+    freeside = Freeside(connect("freeside"), dialects, signing_key, journal)
+    return Newcomers(
+        Dixie(connect("dixie"), tenants.main, signing_key),
+        once,
+        lambda agent, quality: freeside.rate(tenants.main, agent, quality),
+        cache_s=environment.dixie.cache_s,
+    )
+
+
 @pytest.fixture
 def scores(
     request: pytest.FixtureRequest,
     dixie: Dixie,
     evidence: Evidence,
     once: Once,
+    newcomers: Newcomers,
     environment: Environment,
     plan_facts: Mapping[str, Any],
 ) -> Scores:
@@ -252,6 +274,7 @@ def scores(
         dixie,
         evidence,
         once,
+        newcomers,
         cache_s=environment.dixie.cache_s,
         limit_s=environment.limits.propagation_s,
         target_s=plan_facts["loop"]["target_s"],
@@ -326,9 +349,20 @@ def balances(chain: Chain, paid: PaidRoute, wallet: FundedWallet, environment: E
 @pytest.fixture(scope="session", autouse=True)
 def early_chain(request: pytest.FixtureRequest, environment: Environment, chain: Chain) -> None:
     """Call the chain when a run with payments begins: one that starts at its first call is up in time."""
-    phases = {mark.args[0] for item in request.session.items for mark in item.iter_markers("phase")}
-    if "x402" in phases and environment.get("x402.rpc_url"):
+    if "x402" in phases_of(request.session) and environment.get("x402.rpc_url"):
         Thread(target=chain.wake, daemon=True).start()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def early_scores(request: pytest.FixtureRequest, environment: Environment, newcomers: Newcomers) -> None:
+    """Have agents scored when a run with the loop begins: a cache of their scores has run out in time."""
+    if environment.dixie.cache_s and "loop" in phases_of(request.session):
+        Thread(target=newcomers.prepare, daemon=True).start()
+
+
+def phases_of(session: pytest.Session) -> set[str]:
+    """The phases that a run has checks of."""
+    return {mark.args[0] for item in session.items for mark in item.iter_markers("phase")}
 
 
 def pytest_collection_finish() -> None:

@@ -138,5 +138,6 @@ def test_over_budget_runs_nothing(
         agent,
         lambda about, _: require_status(way.post(way.body(prompt_for(), agent=about), tenants.main), 200),
         eventually,
+        until_held=True,
     )
     scores.stay(other, "a call that was refused for its price reached the model", until_held=True)

@@ -157,7 +157,7 @@ def test_only_ratings_of_the_contract_count(
     )
     watch.unchanged("ratings were sent")
     # one sent after them arrives, so they would have
-    scores.arrives(agent, partial(rate_far, freeside, tenants.main), eventually)
+    scores.arrives(agent, partial(rate_far, freeside, tenants.main), eventually, until_held=True)
     why = "a rating that was refused, or was about another agent, counted"
     scores.stay(shown, why, until_held=True)
 
@@ -169,7 +169,7 @@ def test_another_agent_does_not_move(
 
     The last check of its phase about scores: it waits once for the cache, for all of them.
     """
-    if not scores.once.remembered("moved"):  # in a run of this check alone
+    if not scores.all_came:  # as in a run of this check alone
         scores.hold(bystander)
         scores.arrives(agent, partial(rate_far, freeside, tenants.main), eventually)
     scores.held(bystander)

@@ -1,15 +1,14 @@
 """The reputation scores that Dixie shows: what moves them, and what must not.
 
 A score may be served from a cache for some seconds after it was read. Each wait for that is recorded; where
-it is more than a moment, events are about agents not read before: their caches run out at
-the same time, while one agent's moves are seen one after another.
+it is more than a moment, events are about `newcomers`, whose caches ran out before, while one agent's moves
+are seen one after another.
 """
 
 from __future__ import annotations
 
 import os
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,6 +20,7 @@ from pytest_readiness import Eventually, Evidence
 from smoke.contract.intake import may_become, pull
 
 from .dixie import Dixie
+from .newcomers import Newcomers, newcomer
 from .spend import Once
 
 #: How long a score that must not move is watched beyond what Dixie may serve from its cache.
@@ -28,8 +28,6 @@ WATCHED_S = 0.05
 EVERY_S = 0.025
 #: A cached score is read so often at most while the cache holds it.
 _READINGS_OF_A_CACHE = 20
-#: When a new agent is looked at for its first score, in parts of what a look too early costs.
-_LOOKS = (0.04, 0.04, 0.08, 0.16, 0.32)
 #: The figure of each wait for Dixie's cache.
 WAITED = "waited for scores that may be cached"
 _NEVER = Event()
@@ -64,6 +62,7 @@ class Scores:
         dixie: Dixie,
         evidence: Evidence,
         once: Once,
+        newcomers: Newcomers,
         *,
         cache_s: float,
         limit_s: float,
@@ -73,6 +72,7 @@ class Scores:
         self.dixie = dixie
         self.evidence = evidence
         self.once = once
+        self.newcomers = newcomers
         self.cache_s = cache_s
         self.limit_s = limit_s
         self.target_s = target_s
@@ -134,12 +134,13 @@ class Scores:
         """What each event did, by its name; each must move its agent's score toward its own.
 
         They are about a newcomer each, or all about ``agent``, one after another: a late one would be taken
-        for the effect of a later one. ``first`` sends an event before them: the one that gives a newcomer
-        its score, or that moves ``agent`` away from an edge at which these events could not move it.
+        for the effect of a later one. ``first`` sends an event before them, that moves ``agent`` away from
+        an edge at which these events could not move it, or after them, to see that they have come.
         """
-        now = self._newcomers(len(sends), first)
+        now = self.newcomers.take(len(sends), lambda score: not at_edge(score))
         rounds = [[*zip(sends, now, strict=True)]] if now else [[(name, agent)] for name in sends]
-        if not now:
+        newcomers = bool(now)
+        if not newcomers:
             now = {agent: self.of(agent)}
             if at_edge(now[agent]):
                 first(agent)
@@ -147,6 +148,8 @@ class Scores:
         moves = {}
         for together in rounds:
             toward = {name: sends[name](about, now[about]) for name, about in together}
+            if newcomers:
+                self.newcomers.first_score(first)
             for name, about in together:
                 before, after = now[about], self.moved(about, now[about], eventually)
                 moves[name] = ScoreMove(about, before, after, toward[name])
@@ -156,72 +159,79 @@ class Scores:
                 now[about] = after
         return moves
 
-    def _newcomers(self, number: int, first: Callable[[str], object]) -> dict[str, float]:
-        """New agents, each with the score that its first event gave it.
-
-        None where nothing is cached, so that one agent does as well, and where the platform does not score
-        new agents, or not soon: the contract leaves that to it.
-        """
-        if not self.cache_s or self._first_score_s() == 0:
-            return {}
-        made, lookouts = ([_newcomer() for _ in range(n)] for n in (number, len(_LOOKS)))
-        for about in (*made, *lookouts):
-            first(about)
-        started = time.monotonic()
-        for about, share in zip(lookouts, _LOOKS, strict=True):  # each is read once: null is cached, too
-            _NEVER.wait(share * self.cache_s)
-            if self.dixie.score(about) is not None:
-                break
-        took = time.monotonic() - started
-        scored = {about: score for about, score in self.shown(*made).items() if score is not None}
-        found = scored if len(scored) == number else {}
-        self.once.remember("newcomers", first_score_s=took if found else 0)
-        return found
-
-    def _first_score_s(self) -> float | None:
-        """How long a new agent's first score took; 0 where the platform gives none; None if not known."""
-        tried = self.once.remembered("newcomers")
-        return float(tried[-1]["first_score_s"]) if tried else None
-
     def arrives(
-        self, agent: str, send: Callable[[str, float | None], object], eventually: Eventually
+        self,
+        agent: str,
+        send: Callable[[str, float | None], object],
+        eventually: Eventually,
+        *,
+        until_held: bool = False,
     ) -> None:
         """Send what an agent's score moves by, and wait until it has.
 
-        It is about a newcomer where the run knows that these are scored: no cache hides what it does.
+        It is about a newcomer where the run knows that these are scored: no cache hides what it does. With
+        ``until_held``, a cache that would have to be waited for is left to `held`, as in `stay`.
         """
-        after_s = self._first_score_s() if self.cache_s else None
-        about, before = (_newcomer(), None) if after_s else (agent, self.of(agent))
+        scored = self.newcomers.prepare()["scored"]
+        if self.cache_s and not scored and until_held and self._held_later:
+            send(agent, None)
+            self.once.remember("under-way", agent=agent)
+            return
+        about, before = (newcomer(), None) if scored else (agent, self.of(agent))
         send(about, before)
-        if after_s:
-            _NEVER.wait(min(2 * after_s, self.cache_s))
+        self.newcomers.give_time()
         self.moved(about, before, eventually)
 
+    @property
+    def all_came(self) -> bool:
+        """Whether the run saw an event move a score after the last one whose coming `arrives` left open."""
+        return bool(self.once.remembered("moved")) and not self.once.remembered("under-way")
+
     def hold(self, *agents: str) -> dict[str, float | None]:
-        """The score of each agent, which must stay for the rest of the run: `held` says who moved it."""
-        now = self.shown(*agents)
+        """The score of each agent, which must stay for the rest of the run: `held` says who moved it.
+
+        Where scores are cached, each is read once: another reading would have to be waited out.
+        """
+        known = self._known()
+        now = {agent: known[agent] if agent in known else self.dixie.score(agent) for agent in agents}
         for agent, score in now.items():
-            self._saw(agent, score)
+            if agent not in known:
+                self._saw(agent, score)
         return now
+
+    def _known(self) -> dict[str, float | None]:
+        """The last score of every agent that is held; none where a reading costs nothing."""
+        seen = self.once.remembered("score") if self.cache_s else []
+        return {entry["agent"]: entry["score"] for entry in seen}
+
+    @property
+    def _held_later(self) -> bool:
+        return self.held_later and not self.once.remembered("held")
 
     def _saw(self, agent: str, score: float | None, *, blamed: bool = False) -> None:
         by = os.environ.get("PYTEST_CURRENT_TEST", "").partition(" ")[0]
         self.once.remember("score", agent=agent, score=score, by=by, blamed=blamed, at=time.monotonic())
 
     def held(self, agent: str) -> None:
-        """Assert that an agent has the score that each check held, whatever a cache hid from that check."""
+        """Assert that an agent has the score that each check held, whatever a cache hid from that check.
+
+        Where scores are cached, so have all agents whose scores were to stay.
+        """
         self.once.remember("held", agent=agent)
-        seen = [entry for entry in self.once.remembered("score") if entry["agent"] == agent]
+        agents = {agent, *self._known()}
+        seen = [entry for entry in self.once.remembered("score") if entry["agent"] in agents]
         if seen:
-            self._wait_until(seen[-1]["at"] + self.cache_s)
-        self.hold(agent)
-        seen = [entry for entry in self.once.remembered("score") if entry["agent"] == agent]
-        for earlier, later in pairwise(seen):
-            assert earlier["score"] == later["score"] or later["blamed"], (
-                f"the score of {agent} went from {earlier['score']} to {later['score']} between the readings"
-                f" of {earlier['by']} and {later['by']}, and no event was to count for it"
-            )
-        self.evidence.evaluated(f"the score of {agent} stays", len(seen))
+            self._wait_until(max(entry["at"] for entry in seen) + self.cache_s)
+        for about, score in self.shown(*agents).items():
+            self._saw(about, score)
+        for about in agents:
+            seen = [entry for entry in self.once.remembered("score") if entry["agent"] == about]
+            for earlier, later in pairwise(seen):
+                assert earlier["score"] == later["score"] or later["blamed"], (
+                    f"the score of {about} went from {earlier['score']} to {later['score']} between the"
+                    f" readings of {earlier['by']} and {later['by']}, and no event was to count for it"
+                )
+            self.evidence.evaluated(f"the score of {about} stays", len(seen))
 
     def stay(
         self,
@@ -236,7 +246,11 @@ class Scores:
         `held` asks once for all checks what it hides.
         """
         started = time.monotonic()
-        later = until_held and self.held_later and not self.once.remembered("held")
+        later = until_held and self._held_later
+        if later and self.cache_s:
+            for agent in before.keys() - self._known().keys():
+                self._saw(agent, before[agent])
+            return
         deadline = started + (0 if later else self.cache_s) + WATCHED_S
         while True:
             now = self.shown(*before)
@@ -253,6 +267,24 @@ class Scores:
         self._waited(time.monotonic() - started)
         self.evidence.evaluated("a score stays", len(before))
 
+    def stay_after(self, before: Mapping[str, float | None], send: Callable[[], object], why: str) -> None:
+        """Send what must not move scores, and assert that it did not.
+
+        Where new agents are scored and these were held, their caches run out before: one reading tells it.
+        """
+        held = {entry["agent"]: entry["at"] for entry in self.once.remembered("score")}
+        early = self.newcomers.prepare()["scored"] and before.keys() <= held.keys()
+        if early:
+            self._wait_until(max(held[agent] for agent in before) + self.cache_s)
+        send()
+        if not early:
+            self.stay(before, why)
+            return
+        self.newcomers.give_time()
+        now = self.shown(*before)
+        assert now == dict(before), f"the scores went from {dict(before)} to {now}: {why}"
+        self.evidence.evaluated("a score stays", len(before))
+
     def _wait_until(self, moment: float) -> None:
         left = moment - time.monotonic()
         if left > 0:
@@ -262,8 +294,3 @@ class Scores:
     def _waited(self, seconds: float) -> None:
         if self.cache_s:
             self.evidence.figure(WAITED, round(seconds, 2), "s", limit=self.cache_s)
-
-
-def _newcomer() -> str:
-    """An agent that nobody has named before."""
-    return f"smoke-new-{uuid.uuid4().hex[:12]}"

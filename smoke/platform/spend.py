@@ -31,6 +31,14 @@ def append(path: Path, entry: Mapping[str, Any]) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock that all processes of the run share."""
+    with path.open("w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 class Once:
     """The run's memory of what it spent, one for all of its processes, in a directory that they share.
 
@@ -48,6 +56,12 @@ class Once:
         """Everything of a kind that this run spent, in that order; empty when it spent none."""
         path = self._directory / f"smoke-once-{kind}.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    @contextmanager
+    def turn(self, kind: str) -> Iterator[None]:
+        """Hold what is remembered of a kind, so that no other process or thread adds to it meanwhile."""
+        with locked(self._directory / f"smoke-once-{kind}.lock"):
+            yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +175,7 @@ class SpendJournal:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Hold the run's lock, so that no other check of any process moves money meanwhile."""
-        with self._lock.open("w", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with locked(self._lock):
             yield
 
     def open(self) -> dict[str, OpeningBalance]:

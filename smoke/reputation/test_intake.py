@@ -63,6 +63,12 @@ def subject(scores: Scores, bystander: str, agent: str) -> str:
 
 
 @pytest.fixture
+def before(subject: str, scores: Scores, bystander: str) -> Mapping[str, float | None]:
+    """The subject's score before the check."""
+    return scores.hold(bystander) if subject == bystander else scores.shown(subject)
+
+
+@pytest.fixture
 def stay(scores: Scores, bystander: str) -> Stay:
     """Asserts that scores stay. What a cache hides, `another-agent-does-not-move` finds for a bystander."""
 
@@ -74,10 +80,16 @@ def stay(scores: Scores, bystander: str) -> Stay:
 
 @WITH_FINN
 def test_only_events_of_the_contract_count(
-    intake: Dixie, subject: str, scores: Scores, batch: Batch, finn_key: SigningKeyLookup, stay: Stay
+    intake: Dixie,
+    subject: str,
+    scores: Scores,
+    batch: Batch,
+    finn_key: SigningKeyLookup,
+    stay: Stay,
+    before: Mapping[str, float | None],
 ) -> None:
     """What is an event is taken; all that is near to one is refused, and no score moves by it."""
-    before, credential = scores.shown(subject), intake.service_credential(finn_key())
+    credential = intake.service_credential(finn_key())
     offers = events(subject, ELSEWHERE, far_from(before[subject]), now_text())
     batch.run(
         [
@@ -156,12 +168,12 @@ def writers(
 def test_only_finn_writes_events(
     intake: Dixie, agent: str, subject: str, scores: Scores, batch: Batch, of: tuple[str, ...],
     writers: Mapping[str, Callable[[], Credential | None]], stay: Stay,
+    before: Mapping[str, float | None],
 ) -> None:  # fmt: skip
     """An event without a valid token of Finn is refused, whatever is in it, and counts for no agent.
 
     What is no event may be refused for that: the contract leaves open which of two faults is reported (1.3).
     """
-    before = scores.shown(subject)
     score = far_from(before[subject])
     bodies: dict[str, Mapping[str, Any] | bytes] = {
         "an event": quality_signal(subject, score),
@@ -193,10 +205,16 @@ def test_only_finn_writes_events(
 @WITH_FINN
 @EVENTS_COUNT
 def test_no_other_route_writes_events(
-    intake: Dixie, subject: str, scores: Scores, batch: Batch, finn_key: SigningKeyLookup, stay: Stay
+    intake: Dixie,
+    subject: str,
+    scores: Scores,
+    batch: Batch,
+    finn_key: SigningKeyLookup,
+    stay: Stay,
+    before: Mapping[str, float | None],
 ) -> None:
     """An event that is sent with another method, or to the query, is refused and does not count."""
-    before, credential = scores.shown(subject), intake.service_credential(finn_key())
+    credential = intake.service_credential(finn_key())
     routes = [(method, EVENTS_PATH) for method in ("PUT", "PATCH", "DELETE", "GET")]
     routes += [(method, QUERY_PATH) for method in ("POST", "PUT", "PATCH", "DELETE")]
     event = quality_signal(subject, far_from(before[subject]))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from smoke.platform.batch import at_once, sampling
+from smoke.platform.newcomers import Newcomers
 from smoke.platform.scores import Scores
 from smoke.platform.spend import Once
 from tests.smoke.log import Log
@@ -58,7 +59,8 @@ def scores(tmp_path: Path) -> Any:
 
     def scores(*values: Any, log: Any = None, target_s: Any = 10, cache_s: Any = 0) -> Any:
         dixie: Any = Dixie(*values)
-        return Scores(dixie, log or Log(), once, cache_s=cache_s, limit_s=1, target_s=target_s)
+        newcomers = Newcomers(dixie, once, lambda *_: None, cache_s=cache_s)
+        return Scores(dixie, log or Log(), once, newcomers, cache_s=cache_s, limit_s=1, target_s=target_s)
 
     return scores
 
@@ -134,7 +136,14 @@ def test_events_are_about_new_agents_where_these_are_scored(
     tmp_path: Path, scoring: bool, agents: int
 ) -> None:
     log, dixie = Log(), Cached(0.3, scoring=scoring)
-    scores = Scores(dixie, log, Once(tmp_path), cache_s=0.3, limit_s=5, target_s=5)  # type: ignore[arg-type]
+    once = Once(tmp_path)
+    newcomers = Newcomers(
+        dixie,  # type: ignore[arg-type]
+        once,
+        lambda about, quality: dixie.send(about, float(quality != "bad")),
+        cache_s=0.3,
+    )
+    scores = Scores(dixie, log, once, newcomers, cache_s=0.3, limit_s=5, target_s=5)  # type: ignore[arg-type]
     sends = {f"event {n}": lambda about, before: dixie.send(about, 1.0) for n in range(3)}
     moves = scores.moves("a", lambda about: dixie.send(about, 0.0), sends, poll)
     assert [*moves] == [*sends]

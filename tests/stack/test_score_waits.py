@@ -15,7 +15,7 @@ from stack.variants import VARIANTS
 from tests.test_architecture import ROOT
 
 #: Complete waits that the phase needs with all keys: one after another, they would be more than twenty.
-MOST_WAITS = 11
+MOST_WAITS = 3
 
 
 def waits_in(document: Any) -> Iterator[float]:
