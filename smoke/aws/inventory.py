@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from smoke.source import watch
+from smoke.source.addresses import Directory
 
 from .alarms import Metric, Watch
 from .ecs import EcsService, TaskDefinition
-from .names import BalancerRoute, routes_to
+from .names import BUILDS, HOSTS, IF_SET, BalancerRoute, resolve, routes_to
 from .reader import AwsReader
 
 SHA = re.compile(r"[0-9a-f]{7,40}")
@@ -124,6 +125,22 @@ def _address(declared: str, addresses: Sequence[str]) -> str:
         if declared and declared in {address, address.rpartition(":")[0]}:
             return declared
     return addresses[0] if addresses else ""
+
+
+def directory_of(aws: AwsReader, declared: Sequence[str]) -> Directory:
+    """Where this environment's services are found; `declared` are the plan's addresses of them."""
+    zone, tasks = aws.names.namespace, aws.definitions()
+    return Directory(
+        aws.names.prefix,
+        {
+            f"{host}.{zone}": {port for box in tasks[service].containers for port in box.ports}
+            for host in HOSTS
+            if (service := BUILDS.get(host, host)) in tasks
+        },
+        [url for url in declared if url and not url.partition(":")[0].endswith(zone)],
+        lambda host: bool(resolve(aws.account, aws.names, host.removesuffix(f".{zone}"))),
+        IF_SET,
+    )
 
 
 REQUIRED = (

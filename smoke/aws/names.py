@@ -14,6 +14,8 @@ FOREIGN = ("pgbouncer",)
 BUILDS = {"freeside": "api", "finn": "finn", "dixie": "dixie"}
 #: What a service's task has in its environment: Dixie writes to its database, and needs no NATS (contract 3).
 SETTINGS = {"dixie": {"NATS_OPTIONAL": "true"}}
+#: What else a service's task has to say, where it says it: the pooling of contract section 4.
+IF_SET = {**SETTINGS, "pgbouncer": {"POOL_MODE": "transaction"}}
 #: What Cloud Map resolves.
 HOSTS = ("freeside", "finn", "dixie", "pgbouncer")
 DASHBOARDS = ("overview", "service-health")

@@ -9,6 +9,7 @@ from pytest_readiness import Evidence, SetupError
 
 from smoke.source.checkout import Checkout
 from smoke.source.definitions import Definitions
+from smoke.source.delivery import misdelivered
 from smoke.source.jobs import invalid
 from smoke.source.pipeline import MigrationGate, Pipeline, examine, smoke_keys, undeployed, unmigrated
 from smoke.source.rollback import Edit, Row, edits, launch, revert, rows, verify
@@ -70,6 +71,22 @@ def test_pipeline_deploys_every_service(
     found, jobs = undeployed(repository, Pipeline.of(plan_facts["pipeline"]), services)
     evidence.figure("deploy jobs by service", jobs)
     evidence.evaluated("a job deploys the service", len(services))
+    found.require()
+
+
+@pytest.mark.p1
+def test_pipeline_deploys_each_service_as_itself(
+    repository: Repository, plan_facts: Mapping[str, Any], pytestconfig: pytest.Config, evidence: Evidence
+) -> None:
+    """No deploy job carries the image of another service than it deploys, or another environment's prefix."""
+    plan = tomllib.loads((pytestconfig.rootpath / "readiness.toml").read_text("utf-8"))
+    groups: dict[str, list[str]] = {}
+    for row in plan["inventory"]:
+        if row["image"]:
+            groups.setdefault(row["image"], []).extend((row["ecs"], row["key"]))
+    prefix = plan_facts["source"]["prefix"]
+    count, found = misdelivered(repository, Pipeline.of(plan_facts["pipeline"]), groups, prefix)
+    evidence.figure("deploy jobs", count, limit=">= 1")
     found.require()
 
 

@@ -7,7 +7,7 @@ import pytest
 from pytest_readiness import Environment, Evidence, SetupError
 
 from smoke.aws.inventory import agree, digest_of, is_commit, is_pinned, same_image, tag_of
-from smoke.aws.names import BUILDS, FOREIGN, SERVICES
+from smoke.aws.names import BUILDS, FOREIGN, MIGRATIONS, SERVICES
 from smoke.aws.reader import AwsReader
 from smoke.platform.http import Connect, ServiceClient
 from smoke.platform.parameters import each
@@ -58,18 +58,23 @@ def test_api_and_worker_run_the_same_image(aws: AwsReader, evidence: Evidence) -
 
 def reported(connect: Connect, environment: Environment, service: str, evidence: Evidence) -> str:
     """The build that a service of ECS reports, for the worker that of the api; empty where none is asked."""
-    build = next((name for name, of in BUILDS.items() if of == {"worker": "api"}.get(service, service)), "")
+    build = next(
+        (name for name, of in BUILDS.items() if of == {"worker": "api", **MIGRATIONS}.get(service, service)),
+        "",
+    )
     if not build or (build == "finn" and not environment.finn.reachable):
         return ""
     return ServiceClient(connect(build, evidence)).health().text("build_sha")
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", [*SERVICES, *MIGRATIONS])
 def test_image_tag(
     aws: AwsReader, connect: Connect, environment: Environment, service: str, evidence: Evidence
 ) -> None:
     """The image is one build for ever, by a git sha or a digest; never latest or an environment."""
-    image = aws.definition(service).main(service).image
+    task = aws.tasks(tuple(MIGRATIONS)).get(service) if service in MIGRATIONS else aws.definition(service)
+    assert task, f"there is no task definition {aws.names.full(service)}"
+    image = task.main(service).image
     tag, foreign = tag_of(image), service in FOREIGN
     wanted = "a release, a git sha or a digest" if foreign else "a git sha or a digest"
     evidence.figure(f"image of {service}", image, expected=wanted)

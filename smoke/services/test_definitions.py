@@ -4,14 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from pytest_readiness import Evidence, SetupError
+from pytest_readiness import Environment, Evidence, SetupError
 
-from smoke.aws.names import BUILDS, DASHBOARDS, HOSTS, MIGRATIONS, Names
+from smoke.aws.names import BUILDS, DASHBOARDS, HOSTS, IF_SET, MIGRATIONS, Names
 from smoke.contract.model import SERVICES
 from smoke.source.checkout import Checkout, Examined
 from smoke.source.connections import Address, connected, named, reached
 from smoke.source.definitions import ROLES, Definitions, unnamed
 from smoke.source.ownership import FAMILY, LOGS, NETWORK, OWN, REQUIRED, SECRET, Ownership, elsewhere
+from smoke.source.placement import directory_of, led
 from smoke.source.references import undeclared
 from smoke.source.shapes import misshapen
 from smoke.source.tasks import images, inventory, starts
@@ -126,6 +127,28 @@ def test_definitions_are_found_at_their_addresses(
         addresses[row["ecs"]] = Address(hosts.get(row["ecs"], ""), zone, public, health)
     evidence.evaluated("a service is found at its address", len(addresses))
     connected(terraform, found, addresses).require()
+
+
+@pytest.mark.p1
+def test_definitions_lead_to_this_platform(
+    terraform: Configuration,
+    found: Definitions,
+    plan_facts: Mapping[str, Any],
+    plan_inventory: Sequence[Mapping[str, Any]],
+    environment: Environment,
+    evidence: Evidence,
+) -> None:
+    """Hosts, ports and regions that the files give to tasks are those of this environment's services."""
+    names = Names(plan_facts["source"]["prefix"])
+    members = {f"{host}.{names.namespace}": BUILDS.get(host, host) for host in HOSTS}
+    public = [
+        row["url"] for row in plan_inventory if not row["url"].partition(":")[0].endswith(names.namespace)
+    ]
+    directory = directory_of(terraform, found, names.prefix, members, public, IF_SET)
+    region = environment.aws.region
+    count, examined = led(terraform, found, directory, region)
+    evidence.figure("variables", count, limit=">= 1")
+    examined.require()
 
 
 @pytest.mark.p1

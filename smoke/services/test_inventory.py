@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from pytest_readiness import Evidence, SetupError
 
-from smoke.aws.inventory import columns, differences, seen_of
-from smoke.aws.names import FOREIGN, HOSTS, SERVICES, SETTINGS, resolve
+from smoke.aws.inventory import columns, differences, directory_of, seen_of
+from smoke.aws.names import FOREIGN, HOSTS, MIGRATIONS, SERVICES, SETTINGS, resolve
 from smoke.aws.reader import AwsReader
 from smoke.aws.registry import images_there
 
@@ -45,6 +45,17 @@ def test_settings(aws: AwsReader, service: str, evidence: Evidence) -> None:
         evidence.figure(f"{name} of {service}", found, expected=[wanted])
         assert found, f"no container of {service} has {name}, expected {wanted}"
         assert {*found} == {wanted}, f"{name} of {service} is {' and '.join(found)}, expected {wanted}"
+
+
+def test_environments_lead_to_this_platform(
+    aws: AwsReader, plan_inventory: Sequence[Mapping[str, Any]], evidence: Evidence
+) -> None:
+    """Hosts and ports in the variables of running tasks are those of this environment's own services."""
+    directory = directory_of(aws, [str(row["url"]) for row in plan_inventory])
+    boxes = [(owner, box) for owner, task in aws.owners(tuple(MIGRATIONS)).items() for box in task.containers]
+    evidence.figure("variables", sum(len(box.environment) for _, box in boxes), limit=">= 1")
+    wrong = [each for owner, box in boxes for each in directory.wrong(owner, box.environment, box.ports)]
+    assert not wrong, "; ".join(wrong)
 
 
 @pytest.mark.parametrize("service", [each for each in SERVICES if each not in FOREIGN])

@@ -130,7 +130,7 @@ class Ownership:
 
 
 #: What environments are called, in the prefix of what belongs to one.
-_ENVIRONMENT = "prod|production|live|stag|stage|staging|preprod|uat|qa|test|dev|development|sandbox|demo"
+ENVIRONMENTS = "prod|production|live|stag|stage|staging|preprod|uat|qa|test|dev|development|sandbox|demo"
 
 
 def elsewhere(uses: Iterable[Use], prefix: str) -> list[Finding]:
@@ -139,9 +139,9 @@ def elsewhere(uses: Iterable[Use], prefix: str) -> list[Finding]:
     A prefix that does not end in an environment says nothing of how others are named.
     """
     stem, _, own = prefix.rpartition("-")
-    if not stem or not re.fullmatch(_ENVIRONMENT, own):
+    if not stem or not re.fullmatch(ENVIRONMENTS, own):
         return []
-    other = re.compile(rf"(?:.*/)?{re.escape(stem)}-(?!{re.escape(own)}\b)({_ENVIRONMENT})\b.*")
+    other = re.compile(rf"(?:.*/)?{re.escape(stem)}-(?!{re.escape(own)}\b)({ENVIRONMENTS})\b.*")
     return sorted({
         use.finding(f"{use.owner} {use.how} the {use.kind} {use.name}, which is another environment's")
         for use in uses

@@ -309,8 +309,8 @@ def undeployed(
     """
     found, jobs, others = Examined(), dict[str, list[str]]((name, []) for name in services), list[str]()
     for workflow, job in deploy_jobs(repository, plan):
-        named = set(_values(repository, workflow, job))
-        own = [name for name, aliases in services.items() if _names(named, [name, *aliases])]
+        named = set(values_of(repository, workflow, job))
+        own = [name for name, aliases in services.items() if names_any(named, [name, *aliases])]
         for name in own:
             jobs[name].append(job.name)
         if not own:
@@ -337,8 +337,8 @@ def unmigrated(repository: Repository, plan: Pipeline, migrations: Sequence[str]
         job = workflow.jobs.get(plan.migration)
         if job is None:
             continue
-        values = set(_values(repository, workflow, job))
-        named = [each for each in migrations if _names(values, [each])]
+        values = set(values_of(repository, workflow, job))
+        named = [each for each in migrations if names_any(values, [each])]
         for each in (each for each in migrations if named and each not in named):
             what = f"{job.name} runs {' and '.join(named)} and leaves {each} out"
             found.findings.append(workflow.finding(job.line, what))
@@ -348,13 +348,13 @@ def unmigrated(repository: Repository, plan: Pipeline, migrations: Sequence[str]
     return found
 
 
-def _names(values: set[str], names: Sequence[str]) -> bool:
+def names_any(values: set[str], names: Sequence[str]) -> bool:
     """Whether a value is a service's name or ends in it, such as `$PREFIX-api` and `prod/api`."""
     pattern = re.compile(rf"(?:.*[^A-Za-z0-9])?(?:{'|'.join(map(re.escape, names))})", re.DOTALL)
     return any(pattern.fullmatch(value) for value in values)
 
 
-def _values(repository: Repository, workflow: Workflow, job: Job) -> Iterator[str]:
+def values_of(repository: Repository, workflow: Workflow, job: Job) -> Iterator[str]:
     """Every value that may name a service: words of the commands, the matrix, environments, inputs."""
     texts = [*_flat(job.matrix), *job.env.values(), *job.given.values()]
     for placed in repository.everything(workflow, job):

@@ -129,10 +129,7 @@ def task_definition(
     `settings` are arguments of RegisterTaskDefinition, such as cpu and memory.
     """
     ecs, family = emulator.aws("ecs"), f"{PREFIX}-{service}"
-    described = ecs.describe_task_definition(taskDefinition=family)["taskDefinition"]
-    taken = ("family", "networkMode", "requiresCompatibilities", "cpu", "memory", "executionRoleArn",
-             "taskRoleArn", "containerDefinitions")  # fmt: skip
-    definition = {name: described[name] for name in taken}
+    definition = _registered(emulator, family)
     container = definition["containerDefinitions"][0]
     if digest == "own":
         digest = _digest(emulator, container["image"])
@@ -154,6 +151,14 @@ def task_definition(
         container["environment"].append({"name": name, "value": value})
     ecs.register_task_definition(**{**definition, **settings})
     ecs.update_service(cluster=CLUSTER, service=family, taskDefinition=family)
+
+
+def _registered(emulator: Emulator, family: str) -> dict[str, Any]:
+    """The arguments of RegisterTaskDefinition that make the newest revision of a family again."""
+    described = emulator.aws("ecs").describe_task_definition(taskDefinition=family)["taskDefinition"]
+    taken = ("family", "networkMode", "requiresCompatibilities", "cpu", "memory", "executionRoleArn",
+             "taskRoleArn", "containerDefinitions")  # fmt: skip
+    return {name: described[name] for name in taken}
 
 
 def _image(before: str, tag: str, image: str, digest: str) -> str:
@@ -196,6 +201,14 @@ def migration_missing(emulator: Emulator, migration: str) -> None:
     for arn in ecs.list_task_definitions(familyPrefix=family)["taskDefinitionArns"]:
         ecs.deregister_task_definition(taskDefinition=arn)
     internals.forget_tasks(family)
+
+
+def migration_retagged(emulator: Emulator, migration: str, tag: str) -> None:
+    """Register a migration with another tag of its image."""
+    definition = _registered(emulator, f"{PREFIX}-{migration}")
+    container = definition["containerDefinitions"][0]
+    container["image"] = _image(container["image"], tag, "", "")
+    emulator.aws("ecs").register_task_definition(**definition)
 
 
 def migration_in_service(emulator: Emulator, migration: str) -> None:
@@ -361,6 +374,7 @@ def _secret_arn(emulator: Emulator, service: str) -> str:
 ALTERATIONS = (
     service_stopped, service_scaled, service_missing, rollout, service_deployed_by, service_as_daemon,
     two_deployments, task_definition, security_group_shared, migration_run, migration_missing,
+    migration_retagged,
     migration_in_service, host_missing, database_missing, role_reads, role_is_administrator,
     image_missing, role_assumed_by, role_missing, role_reads_nothing, credential_shared, public_host,
     certificate, no_redirect, secret_value,

@@ -203,6 +203,8 @@ class FaultyIdempotency(Faulty, Idempotency):
             key = f"{key}:{uuid.uuid4()}"
         if on("freeside-cuts-keys"):
             key = key[:64]
+        if on("freeside-squeezes-keys"):
+            key = " ".join(key.split())
         if on("freeside-folds-keys"):
             key = key.lower()
         if on("freeside-keys-each-route"):

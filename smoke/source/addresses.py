@@ -1,0 +1,90 @@
+"""Where the environment of a task leads: hosts and ports in its variables, against those of the services.
+
+What is understood and wrong is a finding: another environment's host, a port on which the service does not
+listen, a name that nothing has. Any other value says nothing here.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from .ownership import ENVIRONMENTS
+
+_PLACE = re.compile(
+    r"(?<![\w.$}-])(?P<host>[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)(?::(?P<port>\d{1,5})(?!\d))?(?![\w.-])"
+)
+_HOST, _PORT = re.compile(r"(.*_)?HOST(NAME)?"), re.compile(r"\d{1,5}")
+#: Variables by which a container itself is given its port.
+_OWN_PORT = ("PORT", "LISTEN_PORT")
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """The addresses of one environment.
+
+    `listening` are the ports of a service by its host name, none where they are not known; `public` the host
+    names behind the load balancer; `there` says whether a name of the private zone resolves.
+    """
+
+    prefix: str
+    listening: Mapping[str, Collection[int]]
+    public: Collection[str]
+    there: Callable[[str], bool]
+    settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def wrong(self, owner: str, given: Mapping[str, str], ports: Collection[int] = ()) -> Iterator[str]:
+        """What the variables of a container of `owner` that listens on `ports` say, and is wrong."""
+        for name, value in given.items():
+            for host, port in _places(name, value, given):
+                for why in self._misleads(name, host.lower(), port):
+                    yield f"{name} of {owner} leads to {host}{f':{port}' if port else ''}: {why}"
+            if name in _OWN_PORT and ports and _PORT.fullmatch(value) and int(value) not in ports:
+                yield f"{name} of {owner} is {value}, its container listens on {_listed(ports)}"
+            wanted = self.settings.get(owner, {}).get(name)
+            if wanted is not None and value != wanted:
+                yield f"{name} of {owner} is {value}, not {wanted}"
+
+    def _misleads(self, name: str, host: str, port: int | None) -> Iterator[str]:
+        if host in self._siblings or self._other.fullmatch(host):
+            yield "another environment's"
+        elif host in self.listening:
+            listening = self.listening[host]
+            if port is not None and listening and port not in listening:
+                yield f"it listens on {_listed(listening)}"
+            meant = {*name.lower().split("_")} & {known.partition(".")[0] for known in self.listening}
+            if len(meant) == 1 and host.partition(".")[0] not in meant:
+                yield f"that is not {meant.pop()}"
+        elif host.endswith(f".{self.prefix}.local") and not self.there(host):
+            yield "nothing has this name"
+
+    @property
+    def _other(self) -> re.Pattern[str]:
+        """Hosts in the private zone of another environment."""
+        stem, _, own = self.prefix.rpartition("-")
+        return re.compile(rf"(?:.+\.)?{re.escape(stem)}-(?!{re.escape(own)}\.)({ENVIRONMENTS})\.local")
+
+    @property
+    def _siblings(self) -> set[str]:
+        """The public hosts that other environments have for those of this one."""
+        own = self.prefix.rpartition("-")[2]
+        labels = [(host, host.split(".")) for host in self.public]
+        return {
+            ".".join([*parts[: parts.index(own)], *other, *parts[parts.index(own) + 1 :]])
+            for _, parts in labels
+            if own in parts
+            for other in ([], *([word] for word in ENVIRONMENTS.split("|") if word != own))
+        }
+
+
+def _places(name: str, value: str, given: Mapping[str, str]) -> Iterator[tuple[str, int | None]]:
+    """The hosts in a value, each with its port; that of X_HOST may stand in X_PORT."""
+    for found in _PLACE.finditer(value):
+        port = found["port"]
+        if port is None and _HOST.fullmatch(name):
+            beside = given.get(re.sub(r"HOST(NAME)?$", "PORT", name), "")
+            port = beside if _PORT.fullmatch(beside) else None
+        yield found["host"], int(port) if port else None
+
+
+def _listed(ports: Collection[int]) -> str:
+    return " and ".join(f"port {port}" for port in sorted(ports))

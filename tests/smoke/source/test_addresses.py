@@ -1,0 +1,58 @@
+"""Where the variables of a task lead: what is understood and wrong is a finding, anything else is none."""
+
+import pytest
+
+from smoke.source.addresses import Directory
+
+ZONE = "arrakis-staging.local"
+HERE = Directory(
+    "arrakis-staging",
+    {f"finn.{ZONE}": {3000}, f"dixie.{ZONE}": {3001}, f"pgbouncer.{ZONE}": {6432}, f"freeside.{ZONE}": ()},
+    ["staging.api.arrakis.community", "dixie.staging.arrakis.community"],
+    lambda host: host == f"redis.{ZONE}",
+    {"pgbouncer": {"POOL_MODE": "transaction"}},
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"FINN_BASE_URL": "http://finn.arrakis-production.local:3000"}, "another environment's"),
+        ({"DIXIE_URL": "https://dixie.arrakis.community/x"}, "another environment's"),
+        ({"API": "production.api.arrakis.community"}, "another environment's"),
+        ({"FINN_BASE_URL": f"http://finn.{ZONE}:3001"}, "listens on port 3000"),
+        ({"A_URL": f"postgres://u@pgbouncer.{ZONE}:5432/db"}, "listens on port 6432"),
+        ({"DB_HOST": f"pgbouncer.{ZONE}", "DB_PORT": "5432"}, "listens on port 6432"),
+        ({"PEERS": f"finn.{ZONE}:3000,dixie.{ZONE}:3000"}, "listens on port 3001"),
+        ({"FINN_BASE_URL": f"http://dixie.{ZONE}:3001"}, "not finn"),
+        ({"ANY": f"fin.{ZONE}"}, "nothing has this name"),
+        ({"PORT": "3001"}, "listens on port 3000"),
+        ({"POOL_MODE": "session"}, "not transaction"),
+    ],
+)
+def test_what_leads_elsewhere_is_a_finding(given: dict[str, str], why: str) -> None:
+    """One finding, and it says why."""
+    (found,) = HERE.wrong("pgbouncer", given, {3000})
+    assert why in found
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"FINN_BASE_URL": f"http://finn.{ZONE}:3000", "DIXIE_URL": "https://dixie.staging.arrakis.community"},
+        {"FREESIDE": f"http://freeside.{ZONE}:8080", "CACHE": f"redis://redis.{ZONE}:6379/0"},
+        {"DIXIE_FINN_URL": f"http://finn.{ZONE}:3000", "FINN_HOST": f"FINN.{ZONE}", "FINN_PORT": "3000"},
+        {"SENTRY": "https://key@o1.ingest.sentry.io/2", "VERSION": "1.2.3", "NAME": "arrakis-production"},
+        {"DB_HOST": "${aws_db_instance.main.address}", "OTHER": "arrakis-staging-2.local"},
+        {"POOL_MODE": "transaction", "PORT": "3000"},
+    ],
+)  # fmt: skip
+def test_what_leads_here_or_is_not_understood_is_none(given: dict[str, str]) -> None:
+    """Own hosts on their ports, hosts of others, and whatever is no address."""
+    assert not list(HERE.wrong("pgbouncer", given, {3000}))
+
+
+def test_a_prefix_without_an_environment_says_nothing_of_others() -> None:
+    """Another word behind the stem is no other environment then."""
+    here = Directory("arrakis", {}, ["api.arrakis.community"], lambda _: True)
+    assert not list(here.wrong("api", {"URL": "http://finn.arrakis-production.local"}))
