@@ -126,13 +126,17 @@ class Batch:
             workers = [pool.submit(work) for _ in range(self._concurrency)]
         for worker in workers:
             worker.result()
-        for rule, times in Counter(case.rule for case in cases).items():
-            self._evidence.evaluated(rule, times)
         failures = [
             (case, answer, error)
             for case, (answer, error) in zip(cases, tried, strict=True)
             if error is not None
         ]
+        broken = Counter(case.rule for case, *_ in failures)
+        for rule, times in Counter(case.rule for case in cases).items():
+            if broken[rule]:
+                self._evidence.figure(rule, times - broken[rule], expected=times)
+            else:
+                self._evidence.evaluated(rule, times)
         if failures:
             self._raise_first(failures, len(cases))
         answers = [answer for answer, _ in tried if answer is not None]

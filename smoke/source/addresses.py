@@ -14,6 +14,11 @@ _PLACE = re.compile(
     r"(?<![\w.$}-])(?P<host>[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)(?::(?P<port>\d{1,5})(?!\d))?(?![\w.-])"
 )
 _HOST, _PORT = re.compile(r"(.*_)?HOST(NAME)?"), re.compile(r"\d{1,5}")
+#: Words of a variable that holds the address of the service it names, and nothing else.
+_ADDRESS_WORDS = frozenset(
+    {"url", "uri", "host", "hostname", "addr", "address", "endpoint", "origin", "base", "api", "service"}
+    | {"internal", "private", "jwks", "loa"}
+)
 #: Variables by which a container itself is given its port.
 _OWN_PORT = ("PORT", "LISTEN_PORT")
 
@@ -45,17 +50,23 @@ class Directory:
                 yield f"{name} of {owner} is {value}, not {wanted}"
 
     def _misleads(self, name: str, host: str, port: int | None) -> Iterator[str]:
-        if host in self._siblings or self._other.fullmatch(host):
+        meant = self._meant(name)
+        if host in self._siblings(unnamed=bool(meant)) or self._other.fullmatch(host):
             yield "another environment's"
         elif host in self.listening:
             listening = self.listening[host]
             if port is not None and listening and port not in listening:
                 yield f"it listens on {_listed(listening)}"
-            meant = {*name.lower().split("_")} & {known.partition(".")[0] for known in self.listening}
-            if len(meant) == 1 and host.partition(".")[0] not in meant:
-                yield f"that is not {meant.pop()}"
+            if meant and host.partition(".")[0] != meant:
+                yield f"that is not {meant}"
         elif host.endswith(f".{self.prefix}.local") and not self.there(host):
             yield "nothing has this name"
+
+    def _meant(self, name: str) -> str:
+        """The service whose address a variable holds, by its name; FINN_CALLBACK_URL says not whose."""
+        words = {*name.lower().split("_")}
+        named = words & {known.partition(".")[0] for known in self.listening}
+        return named.pop() if len(named) == 1 and words - named <= _ADDRESS_WORDS else ""
 
     @property
     def _other(self) -> re.Pattern[str]:
@@ -63,16 +74,18 @@ class Directory:
         stem, _, own = self.prefix.rpartition("-")
         return re.compile(rf"(?:.+\.)?{re.escape(stem)}-(?!{re.escape(own)}\.)({ENVIRONMENTS})\.local")
 
-    @property
-    def _siblings(self) -> set[str]:
-        """The public hosts that other environments have for those of this one."""
+    def _siblings(self, *, unnamed: bool) -> set[str]:
+        """The public hosts that other environments have for those of this one.
+
+        `unnamed`: production's without its name, too. That may be the company's own page.
+        """
         own = self.prefix.rpartition("-")[2]
-        labels = [(host, host.split(".")) for host in self.public]
+        words: list[list[str]] = [[word] for word in ENVIRONMENTS.split("|") if word != own]
         return {
             ".".join([*parts[: parts.index(own)], *other, *parts[parts.index(own) + 1 :]])
-            for _, parts in labels
+            for parts in (host.split(".") for host in self.public)
             if own in parts
-            for other in ([], *([word] for word in ENVIRONMENTS.split("|") if word != own))
+            for other in words + [[]] * unnamed
         }
 
 

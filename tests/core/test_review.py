@@ -51,6 +51,12 @@ def test_figures_stand_in_a_sentence(text: str, line: str) -> None:
     assert filled(text, *CHARGES) == [line]
 
 
+def test_a_rule_that_was_broken_is_held_less_often_than_it_was_tried() -> None:
+    held = check("orders/a", evidence=[{"kind": "evaluated", "rule": "charge", "times": 3}])
+    broken = check("orders/b", evidence=[figure("charge", 2, expected=4)])
+    assert filled("{sum} of {expected_sum}", held, broken) == ["5 of 7"]
+
+
 def test_what_nothing_was_recorded_for_is_left_out() -> None:
     assert filled("{value}", check("orders/a")) == []
     assert filled("{value}", check("payments/a", evidence=[figure("charge", 1)])) == []

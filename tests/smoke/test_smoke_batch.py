@@ -59,6 +59,8 @@ def test_the_first_counterexample_is_reported_with_its_replay() -> None:
     assert error.response.status_code == 500
     assert "the rule: small: POST /x: expected 200, got 500 (2 of 3 cases failed)" in str(error)
     assert log.exchanges == [500]
+    assert log.figures == [("the rule", 1, 3)], "one of three cases held"
+    assert not log.rules
     assert "curl" in log.notes[0]
     assert '-H "$(mint it --env PROFILE)"' in log.notes[0]
 

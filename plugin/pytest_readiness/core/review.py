@@ -226,13 +226,18 @@ def _value(entry: Mapping[str, Any]) -> Any:
     return entry.get("value") if entry.get("kind") == "figure" else entry.get("times")
 
 
+def _expected(entry: Mapping[str, Any]) -> Any:
+    """Return what a figure was to be; a rule that was evaluated held each time."""
+    return entry.get("expected") if entry.get("kind") == "figure" else entry.get("times")
+
+
 def _line(line: FigureLine, measured: Sequence[Measured]) -> str:
     if not measured:
         return ""
     last, ids = measured[-1][1], {check.id: check for check, _ in measured}
     values = [_value(entry) for _, entry in measured]
     amounts = [*filter(_is_amount, values)]
-    expected = [entry["expected"] for _, entry in measured if _is_amount(entry.get("expected"))]
+    expected = [*filter(_is_amount, (_expected(entry) for _, entry in measured))]
     failed = sum(check.outcome not in _HELD for check in ids.values())
     text = fill(
         line.text,

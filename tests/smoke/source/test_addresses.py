@@ -45,6 +45,8 @@ def test_what_leads_elsewhere_is_a_finding(given: dict[str, str], why: str) -> N
         {"SENTRY": "https://key@o1.ingest.sentry.io/2", "VERSION": "1.2.3", "NAME": "arrakis-production"},
         {"DB_HOST": "${aws_db_instance.main.address}", "OTHER": "arrakis-staging-2.local"},
         {"POOL_MODE": "transaction", "PORT": "3000"},
+        {"CORS_ORIGINS": "https://staging.api.arrakis.community,https://api.arrakis.community"},
+        {"FINN_CALLBACK_URL": f"http://freeside.{ZONE}:3000/callback"},
     ],
 )  # fmt: skip
 def test_what_leads_here_or_is_not_understood_is_none(given: dict[str, str]) -> None:
