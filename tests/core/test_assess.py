@@ -74,6 +74,8 @@ def test_the_model_has_the_shape_that_renderers_and_gates_read() -> None:
 def test_embedded_declarations(results: Any, verdict: Any, declaration: Any) -> None:
     made = model(*results)
     assert (made["verdict"], made["declaration"]) == (verdict, declaration)
+    if verdict == "READY":
+        assert made["declaration_why"].startswith("every goal but G-7 holds, and no live environment")
 
 
 def test_ready_for_first_deploy_names_what_is_next() -> None:

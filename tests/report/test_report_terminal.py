@@ -85,6 +85,13 @@ def test_no_content_leaves_its_columns(text: str, columns: int) -> None:
         assert line.splitlines() in ([], [line])
 
 
+def test_a_covered_failure_says_where_the_exit_code_comes_from() -> None:
+    model = sample.ready()
+    assert any(line.startswith("exit code    0, by the verdict") for line in terminal.lines(model))
+    model["checks"] = [check for check in model["checks"] if check["outcome"] != "deferred"]
+    assert not any(line.startswith("exit code") for line in terminal.lines(model))
+
+
 def test_a_long_command_is_broken_and_stays_the_same_command() -> None:
     model = sample.broken()
     command = "pytest 'smoke/auth/test_tokens.py::test_refused[a b]' --env staging " + " ".join(

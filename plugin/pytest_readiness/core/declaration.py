@@ -92,9 +92,11 @@ def declare(found: Findings) -> Declaration:
         missing = _goal_blockers(found.run, checked, found.results)
         return Declaration(text=NOT_READY, why="a goal has not enough evidence", blockers=tuple(missing))
     if not found.run.live and not found.live.deployed:
+        waiting = " and ".join(row.id for row in found.goals if row.status not in _HOLDS)
+        held = f"every goal but {waiting} holds" if waiting else "every goal holds"
         return Declaration(
             text=FIRST_DEPLOY,
-            why="every goal holds, and no live environment has been run yet",
+            why=f"{held}, and no live environment has been run yet",
             blockers=tuple(_streak_next(found)),
         )
     return _validated(found)

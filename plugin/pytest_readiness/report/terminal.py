@@ -32,6 +32,7 @@ def lines(model: Mapping[str, Any], reports: Sequence[str] = (), columns: int = 
         *_blockers(model, columns),
         *_unexamined(model, columns),
         *_waivers(model, columns),
+        *_exit_code(model, columns),
         *_labelled("streak", streak(model), columns),
         *_labelled("self-test", self_test(model), columns),
         *(f"{pad('' if place else 'reports', _LABEL)}{path}" for place, path in enumerate(reports)),
@@ -104,6 +105,15 @@ def _waivers(model: Mapping[str, Any], columns: int) -> Iterator[str]:
         state, note = one_line(row.get("state")), one_line(row.get("note"))
         named = f"{one_line(row.get('check'))} {note if note.startswith(state) else f'{state}: {note}'}"
         yield from _labelled("" if place else "waivers", named, columns)
+
+
+def _exit_code(model: Mapping[str, Any], columns: int) -> Iterator[str]:
+    """Say where the exit code comes from, where pytest's own last line counts failures that are covered."""
+    if any(row.get("outcome") == "deferred" for row in rows(model, "checks")):
+        text = (
+            f"{model.get('exit_code')}, by the verdict; pytest's own last line counts covered failures, too"
+        )
+        yield from _labelled("exit code", text, columns)
 
 
 def _unexamined(model: Mapping[str, Any], columns: int) -> Iterator[str]:
