@@ -13,7 +13,7 @@ from .ecs import EcsService, TaskDefinition
 from .names import BUILDS, HOSTS, IF_SET, BalancerRoute, resolve, routes_to
 from .reader import AwsReader
 
-SHA = re.compile(r"[0-9a-f]{7,40}")
+SHA = re.compile(r"[0-9a-fA-F]{7,40}")
 _VERSION = re.compile(r"v?\d+(\.\d+)+([.-][\w.-]+)?")
 
 
@@ -58,13 +58,18 @@ def same_image(first: str, second: str) -> bool | None:
     if repository_of(first) != repository_of(second):
         return False
     parts = [(digest_of(first), digest_of(second)), (tag_of(first), tag_of(second))]
-    agreed = [one == other for one, other in parts if one and other]
+    agreed = [one == other or _one_commit(one, other) for one, other in parts if one and other]
     return agreed[0] if agreed else None if any(map(any, parts)) else True
 
 
 def agree(tag: str, build: str) -> bool:
-    """Whether a tag and a build are the same commit: one is a prefix of the other."""
+    """Whether a tag and a build are the same commit: one is a prefix of the other, in letters of any case."""
+    tag, build = tag.lower(), build.lower()
     return bool(tag and build) and (build.startswith(tag) or tag.startswith(build))
+
+
+def _one_commit(first: str, second: str) -> bool:
+    return all(map(SHA.fullmatch, (first, second))) and agree(first, second)
 
 
 @dataclass(frozen=True, slots=True)

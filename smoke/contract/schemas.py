@@ -152,7 +152,7 @@ TOKENS: Schema = {"type": "integer", "minimum": 1}
 SECONDS: Schema = {"type": "number", "minimum": 0}
 MICRO: Schema = {"type": "string", "pattern": "^[0-9]{1,18}$"}
 PRICE: Schema = {"type": "string", "pattern": "^(?=0*[1-9])[0-9]{1,18}$"}
-SHA: Schema = {"type": "string", "pattern": "^[0-9a-f]{7,40}$"}
+SHA: Schema = {"type": "string", "pattern": "^[0-9a-fA-F]{7,40}$"}
 MONTH: Schema = {"type": "string", "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$"}
 TRACE: Schema = {"type": "string", "pattern": f"^{UUID}$"}
 SCORE: Schema = {"type": ["number", "null"], "minimum": 0, "maximum": 1}

@@ -19,7 +19,7 @@ from smoke.platform.parameters import each, requires
 pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("health")]
 
 PROMPT_WITHIN_MS = 2000
-SHA = r"[0-9a-f]{7,40}"
+SHA = r"[0-9a-fA-F]{7,40}"
 
 COVER = "services/ecs[finn]"
 SERVICES = each(finn_covered_by=COVER)

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 from pytest_readiness import Environment, Eventually, Evidence, SetupError
 
-from smoke.contract.exchange import SECONDS_OR_DATE, pause_in
+from smoke.contract.exchange import PER_SECOND, SECONDS_OR_DATE, pause_in
 from smoke.contract.model import SERVICES, Service
 from smoke.network.sockets import addresses_of, connected
 from smoke.network.transport import within
@@ -27,6 +27,8 @@ from .jwks import KeySet, key_set_of
 RESOLVE_WITHIN_S = 5.0
 #: Long enough to see by how much health is later than the promised 2 s; a hanging service costs no more.
 HEALTH_WITHIN_S = 5.0
+#: Two reports of an uptime so far apart tell milliseconds from seconds.
+UNIT_SHOWS_S = 0.2
 #: For a service to be back after a restart.
 RESTARTS_WITHIN_S = 60.0
 JSON_HEADERS = {"Content-Type": "application/json"}
@@ -167,6 +169,9 @@ class HttpClient:
 class ServiceClient:
     """What every service offers: its health and its public keys."""
 
+    #: How many units of its uptime the service counts in a second; 0 while that is not known.
+    _per_second = 0
+
     def __init__(self, http: HttpClient) -> None:
         self.http = http
 
@@ -199,7 +204,15 @@ class ServiceClient:
         eventually(restarted, within=RESTARTS_WITHIN_S, what=f"{self.http.service} is back")
 
     def uptime(self) -> float:
-        """Seconds since the service started, by its own report."""
+        """Seconds since the service started, by its own report, which may count in another unit."""
+        if not self._per_second:
+            units, first = PER_SECOND[self.http.service], self._reported_uptime()
+            _NEVER.wait(UNIT_SHOWS_S if len(units) > 1 else 0)
+            # milliseconds gain hundreds meanwhile, seconds one at most
+            self._per_second = max(units) if self._reported_uptime() - first > 2 else min(units)
+        return self._reported_uptime() / self._per_second
+
+    def _reported_uptime(self) -> float:
         name = "uptime_seconds" if self.http.service == "dixie" else "uptime"
         return self.health().number(name, minimum=0)
 

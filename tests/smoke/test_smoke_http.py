@@ -1,6 +1,7 @@
 """HTTP: a 429 is waited out and never an outage or a bug; names that do not resolve."""
 
 import secrets
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -15,7 +16,7 @@ from pytest_readiness import SetupError
 from smoke.contract.model import SERVICES, Service
 from smoke.platform.answer_log import AnswerLog, Events, exchange_of
 from smoke.platform.answers import ContractViolation
-from smoke.platform.http import BACKOFF_BUDGET_S, MAX_SENDS, HttpClient, require_resolvable
+from smoke.platform.http import BACKOFF_BUDGET_S, MAX_SENDS, HttpClient, ServiceClient, require_resolvable
 from smoke.platform.tokens import dixie_service_claims, user_claims
 from tests.smoke.log import Log
 
@@ -149,3 +150,18 @@ def test_name_that_does_not_resolve_is_the_runners() -> None:
     require_resolvable("http://127.0.0.1:1")
     with pytest.raises(SetupError, match=r"does-not-exist\.invalid does not resolve"):
         require_resolvable("https://does-not-exist.invalid/path")
+
+
+@pytest.mark.parametrize("per_second", [1, 1000])
+@pytest.mark.parametrize("service", ["freeside", "finn"])
+def test_an_uptime_is_read_in_seconds_whatever_its_unit(service: str, per_second: int) -> None:
+    began = time.monotonic() - 90
+
+    def health(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"uptime": int((time.monotonic() - began) * per_second)})
+
+    with httpx.Client(transport=httpx.MockTransport(health)) as pool:
+        client = ServiceClient(HttpClient(service, "http://h", pool))
+        assert 89 < client.uptime() < 92
+        began = time.monotonic()
+        assert client.uptime() < 2, "it was restarted"

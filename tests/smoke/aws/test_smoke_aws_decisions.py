@@ -47,7 +47,7 @@ def test_parts_of_an_image(image: str, repository: str, tag: str) -> None:
         ("a" * 40, True, True),
         ("a" * 41, False, False),
         ("012abc", False, False),
-        ("0123ABC", False, False),
+        ("0123ABC", True, True),
         ("latest", False, False),
         ("staging", False, False),
         ("v1.2.3", False, True),
@@ -84,6 +84,8 @@ A, B = f"@sha256:{'a' * 64}", f"@sha256:{'b' * 64}"
         ("r/p:1", "r/p:1", True),
         ("r/p:1", "r/p:2", False),
         ("r/p:1", "r/q:1", False),
+        ("r/p:0123abc", "r/p:0123ABCdef", True),
+        ("r/p:0123abc", "r/p:0123abd", False),
         (f"r/p{A}", f"r/p{A}", True),
         (f"r/p{A}", f"r/p{B}", False),
         (f"r/p:1{A}", f"r/p:2{A}", True),
@@ -153,7 +155,11 @@ def test_an_image_without_a_tag_is_whatever_is_newest_unless_a_digest_says_which
 
 @pytest.mark.parametrize(
     ("tag", "build", "same"),
-    [("0123abc", "0123abcdef", True), ("0123abcdef", "0123abc", True), ("0123abc", "0123abd", False)],
+    [
+        ("0123abc", "0123abcdef", True),
+        ("0123abcdef", "0123ABC", True),
+        ("0123abc", "0123abd", False),
+    ],
 )
 def test_a_tag_and_a_build_agree_when_one_begins_the_other(tag: str, build: str, same: bool) -> None:
     assert agree(tag, build) is same
