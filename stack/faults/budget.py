@@ -148,7 +148,7 @@ class FaultyBudgetLedger(Faulty, BudgetLedger):
             await _move(self.db, "committed_micro = greatest(0, committed_micro - %s)", 2 * cost, tenant)
         if faults.on("freeside-counts-a-call-twice"):
             await _move(self.db, "reserved_micro = reserved_micro + %s", amount, tenant)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.5)
             await _move(self.db, "reserved_micro = reserved_micro - %s", amount, tenant)
         if faults.on("freeside-leaks-reservations"):
             await _move(self.db, "reserved_micro = reserved_micro + %s", amount, tenant)
