@@ -117,5 +117,5 @@ class Newcomers:
 
 
 def newcomer() -> str:
-    """An agent that nobody has named before."""
+    """Return the name of an agent that no one has used before."""
     return f"smoke-new-{uuid.uuid4().hex[:12]}"

@@ -30,6 +30,8 @@ EVERY_S = 0.025
 _READINGS_OF_A_CACHE = 20
 #: The figure of each wait for Dixie's cache.
 WAITED = "waited for scores that may be cached"
+#: The note of a check that leaves a comparison to `held`.
+LEFT = "scores that may be cached are compared by loop/another-agent-does-not-move, once for all checks"
 _NEVER = Event()
 
 #: Sends an event about an agent that has this score, None where it is not known; gives the event's score.
@@ -176,6 +178,7 @@ class Scores:
         if self.cache_s and not scored and until_held and self._held_later:
             send(agent, None)
             self.once.remember("under-way", agent=agent)
+            self.evidence.note(LEFT)
             return
         about, before = (newcomer(), None) if scored else (agent, self.of(agent))
         send(about, before)
@@ -250,6 +253,7 @@ class Scores:
         if later and self.cache_s:
             for agent in before.keys() - self._known().keys():
                 self._saw(agent, before[agent])
+            self.evidence.note(LEFT)
             return
         deadline = started + (0 if later else self.cache_s) + WATCHED_S
         while True:

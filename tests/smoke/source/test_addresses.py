@@ -1,4 +1,4 @@
-"""Where the variables of a task lead: what is understood and wrong is a finding, anything else is none."""
+"""Where the variables of a task lead: a wrong address is a finding; a value that is not understood is not."""
 
 import pytest
 
@@ -49,7 +49,7 @@ def test_what_leads_elsewhere_is_a_finding(given: dict[str, str], why: str) -> N
         {"FINN_CALLBACK_URL": f"http://freeside.{ZONE}:3000/callback"},
     ],
 )  # fmt: skip
-def test_what_leads_here_or_is_not_understood_is_none(given: dict[str, str]) -> None:
+def test_own_addresses_and_values_not_understood_are_no_findings(given: dict[str, str]) -> None:
     """Own hosts on their ports, hosts of others, and whatever is no address."""
     assert not list(HERE.wrong("pgbouncer", given, {3000}))
 
