@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import psycopg
@@ -19,6 +19,20 @@ UNREACHABLE = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
 
 # Sooner than anything can stop and start the database or its pooler.
 _ALIVE_FOR_S = 0.1
+# How long who was cancelled waits for what must not be cut off.
+_PATIENCE_S = 5.0
+
+T = TypeVar("T")
+
+
+async def surely(work: Coroutine[Any, Any, T]) -> T:
+    """Finish the work even if the caller is cancelled meanwhile, and only then let it be cancelled."""
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task}, timeout=_PATIENCE_S)
+        raise
 
 
 class Database:
@@ -77,16 +91,25 @@ class Database:
         async with self._connection() as connection, connection.transaction():
             yield connection
 
+    # A statement that is cancelled asks the server by another connection to give it up. PgBouncer 1.18, when
+    # it drops clients meanwhile, gives one of them another user's pool, or crashes. So each ends by itself.
+
     async def one(self, sql: str, *params: Any) -> dict[str, Any] | None:
         """The first row of a statement, or None."""
+        return await surely(self._one(sql, params))
+
+    async def _one(self, sql: str, params: tuple[Any, ...]) -> dict[str, Any] | None:
         async with self._connection() as connection:
             cursor = await connection.execute(sql, params)
             return await cursor.fetchone() if cursor.description else None
 
     async def execute(self, sql: str, *params: Any, **named: Any) -> int:
         """Run a statement with `%s` or with `%(name)s` parameters; the number of rows that it touched."""
+        return await surely(self._execute(sql, named or params))
+
+    async def _execute(self, sql: str, params: tuple[Any, ...] | dict[str, Any]) -> int:
         async with self._connection() as connection:
-            return (await connection.execute(sql, named or params)).rowcount
+            return (await connection.execute(sql, params)).rowcount
 
     async def reachable(self, within: float = 1.0) -> bool:
         """Whether the database answers a query in time."""
@@ -94,9 +117,7 @@ class Database:
 
     async def answer(self, sql: str, within: float) -> dict[str, Any] | None:
         """The first row of a query; None when the database cannot be reached or does not answer in time."""
-        # Not asyncio.timeout, nor cancelled later: a query that is cancelled asks the server to give it up,
-        # by another connection. A hung one does not answer that, and PgBouncer 1.18, when it drops clients
-        # meanwhile, gives one of them another user's pool, or crashes. So it is left to end by itself.
+        # Not asyncio.timeout: a query is not cancelled (see above), and a hung one is not waited for.
         query = asyncio.create_task(self.one(sql))
         self._probes.add(query)
         query.add_done_callback(self._ended)

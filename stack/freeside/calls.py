@@ -5,12 +5,12 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from stack.common.database import UNREACHABLE, Database
+from stack.common.database import UNREACHABLE, Database, surely
 from stack.common.http import ApiError, unavailable
 from stack.common.pricing import Usage, cost_micro, usage_of
 from stack.freeside.asks import Ask
@@ -213,8 +213,3 @@ class Calls:
             await self._ledger.release(execution.reservation.reservation_id)
         if not execution.kept:
             await self._idempotency.abandon(execution.claim)
-
-
-async def surely(work: Coroutine[Any, Any, None]) -> None:
-    """Finish the work even if the caller hangs up meanwhile."""
-    await asyncio.shield(asyncio.create_task(work))

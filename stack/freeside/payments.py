@@ -17,12 +17,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from stack.common.context import Context
-from stack.common.database import UNREACHABLE, Database
+from stack.common.database import UNREACHABLE, Database, surely
 from stack.common.http import ApiError, bad_request, drained_body, unavailable
 from stack.common.pricing import cost_micro
 from stack.common.verifier import POOLS, Claims
 from stack.freeside.asks import Ask, FinnClient, read_ask
-from stack.freeside.calls import answer_body, surely
+from stack.freeside.calls import answer_body
 
 ROUTE = "/api/v1/x402/invoke"
 #: The price of any call, in the token's smallest unit: a cent.

@@ -10,12 +10,12 @@ from typing import Any
 from starlette.datastructures import MutableHeaders
 from starlette.types import Receive, Scope, Send
 
-from stack.common.database import UNREACHABLE
+from stack.common.database import UNREACHABLE, surely
 from stack.common.http import ApiError, unavailable
 from stack.common.pricing import Usage, tokens
 from stack.freeside.asks import Ask, FinnClient, usage_in
 from stack.freeside.budget_ledger import Claim
-from stack.freeside.calls import Answer, Calls, Execution, surely
+from stack.freeside.calls import Answer, Calls, Execution
 
 # Shorter than the pause between two pieces of an answer: every stream has comments between its events.
 KEEPALIVE_S = 0.005
@@ -135,7 +135,7 @@ class Streams:
             return Event("content", {"text": text})
         if kind == "usage" and progress.text and not progress.usage_sent:
             answer = progress.execution.answer(progress.text, usage_in(line))
-            await self.charge(progress.execution, answer)
+            await surely(self.charge(progress.execution, answer))  # who hangs up now is not charged twice
             progress.usage_sent = True
             return Event("usage", answer["usage"])
         if kind == "done" and progress.usage_sent:
