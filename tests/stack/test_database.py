@@ -1,7 +1,7 @@
 """What a service sees of its database when PgBouncer answers for a server that went down."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 
 import psycopg
 import pytest
@@ -16,10 +16,15 @@ def error(sqlstate: str) -> bytes:
     return b"E" + (len(fields) + 4).to_bytes(4) + fields
 
 
-async def asked(answer: bytes, question: Callable[[Database], Awaitable[object]]) -> int:
+async def asked(
+    answer: bytes,
+    question: Callable[[Database], Awaitable[object]],
+    arrived: asyncio.Event | None = None,
+    due: asyncio.Event | None = None,
+) -> int:
     """Put a question to a server that answers every statement but an empty one with these bytes.
 
-    Returns how many connections it took.
+    It answers a statement that has ``arrived`` when the answer is ``due``. Returns the number of connections.
     """
     connections = 0
 
@@ -30,6 +35,9 @@ async def asked(answer: bytes, question: Callable[[Database], Awaitable[object]]
         writer.write(b"R\0\0\0\x08\0\0\0\0" + READY)
         while await reader.read(1) == b"Q":
             statement = await reader.readexactly(int.from_bytes(await reader.readexactly(4)) - 4)
+            if statement.strip(b"\0") and arrived and due:
+                arrived.set()
+                await due.wait()
             writer.write((answer if statement.strip(b"\0") else b"I\0\0\0\x04") + READY)
         writer.close()
 
@@ -77,3 +85,26 @@ async def twice(database: Database) -> None:
 def test_a_connection_whose_server_went_down_is_not_used_again(answer: bytes) -> None:
     """A late answer to the failed statement would be read as the answer to the next one."""
     assert asyncio.run(asked(answer, twice)) >= 2
+
+
+@pytest.mark.parametrize(
+    "question",
+    [lambda database: database.one("SELECT 1"), lambda database: database.execute("SELECT 1")],
+    ids=["one", "execute"],
+)
+def test_a_statement_whose_caller_hangs_up_is_not_cancelled(
+    question: Callable[[Database], Coroutine[object, object, object]],
+) -> None:
+    """A request to cancel it would be a second connection."""
+
+    async def hung_up(database: Database) -> None:
+        caller = asyncio.create_task(question(database))
+        await arrived.wait()
+        caller.cancel()
+        asyncio.get_running_loop().call_later(0.1, due.set)
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        assert due.is_set(), "the caller did not wait for its statement"
+
+    arrived, due = asyncio.Event(), asyncio.Event()
+    assert asyncio.run(asked(b"I\0\0\0\x04", hung_up, arrived, due)) == 1
