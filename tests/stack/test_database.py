@@ -9,6 +9,7 @@ import pytest
 from stack.common.database import UNREACHABLE, Database
 
 READY = b"Z\0\0\0\x05I"
+CANCEL_KEY = b"K\0\0\0\x0c\0\0\0\x01\0\0\0\x02"
 
 
 def error(sqlstate: str) -> bytes:
@@ -32,7 +33,7 @@ async def asked(
         nonlocal connections
         connections += 1
         await reader.readexactly(int.from_bytes(await reader.readexactly(4)) - 4)
-        writer.write(b"R\0\0\0\x08\0\0\0\0" + READY)
+        writer.write(b"R\0\0\0\x08\0\0\0\0" + CANCEL_KEY + READY)
         while await reader.read(1) == b"Q":
             statement = await reader.readexactly(int.from_bytes(await reader.readexactly(4)) - 4)
             if statement.strip(b"\0") and arrived and due:
