@@ -29,7 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="start the platform and keep it running")
     up.add_argument("--json", action="store_true", help="print one JSON line; also stop when stdin is closed")
-    up.add_argument("--variant", default="", metavar="NAME", help=f"a clean variant: {', '.join(VARIANTS)}")
+    up.add_argument(
+        "--variant", default="", metavar="NAME[,NAME]", help=f"clean variants: {', '.join(VARIANTS)}"
+    )
     options = parser.parse_args(arguments)
     ended = threading.Event()
     started = threading.Event()

@@ -7,6 +7,7 @@ sql         statements that follow the seed of the database
 rewrite     rules of the fault proxy (`stack/faults/proxy.py`) that always hold, each with its `service`
 aws         alterations (`stack/aws/alterations.py`) of what was seeded: `alter` names one
 source      edits of the source tree (`stack/source_tree.py`)
+group       variants of one group get along: the self-test runs the suite on all of them at once
 """
 
 import json
@@ -15,6 +16,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +39,30 @@ class Variant:
     rewrite: Sequence[Mapping[str, Any]] = ()
     aws: Sequence[Mapping[str, Any]] = ()
     source: Sequence[Mapping[str, Any]] = ()
+    group: str = ""
 
     @property
     def rules(self) -> dict[str, Mapping[str, Any]]:
         """The rules of the fault proxy, by ids that no fault has."""
         return {f"{self.id}:{number}": rule for number, rule in enumerate(self.rewrite)}
+
+    def beside(self, other: "Variant") -> "Variant":
+        """Both at once. Raises StackError when both say another value for the same thing."""
+        for own, its in ((self.profile, other.profile), (self.settings, other.settings)):
+            if both := own.keys() & its.keys():
+                raise StackError(
+                    f"variants {self.id} and {other.id} both set {min(both)}", "choose one of them"
+                )
+        return Variant(
+            id=f"{self.id},{other.id}",
+            what=f"{self.what}; {other.what}",
+            profile={**self.profile, **other.profile},
+            settings={**self.settings, **other.settings},
+            sql="; ".join(filter(None, (self.sql, other.sql))),
+            rewrite=(*self.rewrite, *other.rewrite),
+            aws=(*self.aws, *other.aws),
+            source=(*self.source, *other.source),
+        )
 
     def alter(self, aws: ControlClient, source: SourceTree) -> None:
         """Make the alterations part of the state that a reset brings back. Raises StackError."""
@@ -69,11 +90,16 @@ STANDARD = Variant(id="", what="The platform as the contract's first dialects ha
 VARIANTS = {row["id"]: Variant(**row) for row in tomllib.loads(TABLE.read_text("utf-8"))["variant"]}
 
 
-def variant(name: str) -> Variant:
-    """The variant of that name, the standard one for none. Raises StackError for an unknown name."""
-    if name and name not in VARIANTS:
-        raise StackError(f"no variant {name!r}", f"known: {', '.join(VARIANTS)}")
-    return VARIANTS.get(name, STANDARD)
+def variant(names: str) -> Variant:
+    """The variant of that name, several at once (`messages,agent-at-one`), or the standard one for none.
+
+    Raises StackError for an unknown name, and for variants that contradict each other.
+    """
+    chosen = names.split(",") if names else []
+    for name in chosen:
+        if name not in VARIANTS:
+            raise StackError(f"no variant {name!r}", f"known: {', '.join(VARIANTS)}")
+    return reduce(Variant.beside, (VARIANTS[name] for name in chosen)) if chosen else STANDARD
 
 
 def toml(tables: Mapping[str, Any], within: str = "") -> str:

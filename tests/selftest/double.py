@@ -145,7 +145,7 @@ def main() -> None:
     if "SCENE_SICK" in os.environ:
         state.secretly_sick = True
     state.variant = "".join(sys.argv[2:])
-    if state.variant == "moody":
+    if "moody" in state.variant.split(","):
         state.active["moody"] = {}
 
     class Handler(BaseHTTPRequestHandler):

@@ -146,6 +146,15 @@ def test_every_variant_has_a_clean_run(scene: Scene) -> None:
     assert {alarm["run"] for alarm in tested.model["alarms"]} == {"variant moody"}
 
 
+def test_variants_of_a_group_are_tried_at_once_and_alone_when_that_is_red(scene: Scene) -> None:
+    with_variants(scene)
+    scene.write("variants.toml", VARIANTS.replace("what", 'group = "both"\nwhat'))
+    tested = scene.test("--clean-runs", "0", "--workers", "1")
+    assert tested.code == 1, tested.out
+    assert tested.model["clean_runs_when"] == {"before": 0, "after": 1, "variant": 3}
+    assert {alarm["run"] for alarm in tested.model["alarms"]} == {"variant slow, moody", "variant moody"}
+
+
 def test_variants_alone(scene: Scene) -> None:
     with_variants(scene)
     assert scene.test("--variants", "--only", "slow").code == 0

@@ -35,10 +35,31 @@ def test_the_documentation_lists_every_variant() -> None:
     assert rows == [(row.id, row.what) for row in VARIANTS.values()]
 
 
-def test_an_unknown_variant_is_refused_with_those_that_exist() -> None:
+@pytest.mark.parametrize("names", ["massages", "accept,massages", "massages,"])
+def test_an_unknown_variant_is_refused_with_those_that_exist(names: str) -> None:
     with pytest.raises(StackError, match="no variant 'massages'") as refused:
-        variant("massages")
+        variant(names)
     assert "messages" in refused.value.detail
+
+
+def test_variants_at_once_have_all_that_each_has() -> None:
+    rows = VARIANTS["messages"], VARIANTS["unscored-agent"], VARIANTS["keepalives"], VARIANTS["code-deploy"]
+    together = variant(",".join(row.id for row in rows))
+    assert together.applied({})["freeside"] == {"invoke_dialect": "messages"}
+    assert together.sql == rows[1].sql
+    assert list(together.rules.values()) == list(rows[2].rewrite)
+    assert together.aws == tuple(rows[3].aws)
+
+
+@pytest.mark.parametrize("group", {row.group for row in VARIANTS.values()} - {""})
+def test_variants_of_a_group_get_along(group: str) -> None:
+    assert variant(",".join(row.id for row in VARIANTS.values() if row.group == group))
+
+
+def test_variants_that_contradict_each_other_are_refused() -> None:
+    dialects = Variant(id="a", what="A", profile={"x.y": 1}), Variant(id="b", what="B", profile={"x.y": 2})
+    with pytest.raises(StackError, match=r"variants a and b both set x\.y"):
+        dialects[0].beside(dialects[1])
 
 
 def test_a_profile_gets_the_variants_values() -> None:

@@ -37,7 +37,7 @@ _AT_ONCE = ("--reruns", "1", "--reruns-delay", "0")
 class Setup:
     """What every platform of a self-test shares: the plan's command, the suite, and where to keep files.
 
-    The command takes ``--variant ID``, where the plan has variants.
+    The command takes ``--variant ID`` where the plan has variants, and ``ID,ID`` where these have groups.
     """
 
     command: tuple[str, ...]
@@ -92,7 +92,7 @@ class Worker:
         self.suite_digests: set[str] = set()
 
     def boot(self, variant: str = "") -> None:
-        """Start the platform, or a variant of it, and note its state.
+        """Start the platform, or a variant of it (several: ``ID,ID``), and note its state.
 
         Raises PlatformError, also while the self-test stops.
         """
@@ -234,7 +234,7 @@ def _report(place: Path, code: int) -> Mapping[str, Any]:
 
 
 #: A control run repeats, without a fault, all that this many faults selected.
-CONTROL_EVERY = 25
+CONTROL_EVERY = 40
 
 News: TypeAlias = Finding | Leak | CleanRun
 
@@ -268,14 +268,15 @@ class Results:
 class Campaign:
     """Tries faults. ``clean_runs`` whole runs in a row begin it; ``ends_whole`` ends each platform with one.
 
-    Otherwise each platform ends with a control run. At last there is a whole run on each of the ``variants``.
+    Otherwise each platform ends with a control run. At last there is a whole run on each of the ``variants``,
+    of which several may be tried at once: when that run is red, each is tried alone as well.
     """
 
     def __init__(
         self,
         setup: Setup,
         faults: Sequence[Fault],
-        variants: Sequence[str],
+        variants: Sequence[tuple[str, ...]],
         *,
         workers: int,
         clean_runs: int,
@@ -339,10 +340,13 @@ class Campaign:
     def _work(self, worker: Worker) -> None:
         if self._has_faults:
             self._try_faults(worker)
-        while (variant := self._take(self._variants.popleft)) is not None:
+        while (variants := self._take(self._variants.popleft)) is not None:
             worker.close()
-            worker.boot(variant)
-            self._tell(worker.clean_run(f"variant {variant}", "variant"))
+            worker.boot(",".join(variants))
+            run = worker.clean_run(f"variant {', '.join(variants)}", "variant")
+            self._tell(run)
+            if run.alarms and len(variants) > 1:
+                self._variants.extend((each,) for each in variants)
         self._news.put(worker)
 
     def _try_faults(self, worker: Worker) -> None:

@@ -158,19 +158,20 @@ def load(root: Path, where: str, suite: Mapping[str, SuiteCheck]) -> Catalogue:
     return Catalogue(faults=tuple(faults.values()), unfaulted=tuple(unfaulted.values()), digest=meaning)
 
 
-def variants_of(root: Path, where: str) -> tuple[str, ...]:
-    """Return the ids of the clean variants in a file; what else a row says is the platform's own.
+def variants_of(root: Path, where: str) -> dict[str, str]:
+    """Return the clean variants in a file, group by id; what else a row says is the platform's own.
 
+    Variants of one ``group`` get along, and are tried at once; "" is a variant that is tried alone.
     Raises CatalogueError for a file that cannot be read, and for an id that is missing or used twice.
     """
-    if not where:
-        return ()
-    rows = load_toml(_text(root / where, root), where, CatalogueError).tables("variant")
-    ids = [row.text("id") for row in rows]
-    for row, name in zip(rows, ids, strict=True):
-        if ids.count(name) > 1:
+    groups: dict[str, str] = {}
+    rows = load_toml(_text(root / where, root), where, CatalogueError).tables("variant") if where else ()
+    for row in rows:
+        name = row.text("id")
+        if name in groups:
             row.refuse("id", f"{name!r} is used twice", allowed="an id of its own")
-    return tuple(ids)
+        groups[name] = row.text("group", "")
+    return groups
 
 
 def _files(root: Path, where: str) -> list[Path]:

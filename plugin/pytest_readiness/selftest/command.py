@@ -31,7 +31,7 @@ from .runner import Runner
 
 PROVED, NOT_PROVED, NO_VERDICT = 0, 1, 6
 #: One clean run is luck: what cries wolf once in five runs is found in ten with a probability of 0.9.
-#: A run on a variant is one of them.
+#: A run on variants is one of them.
 CLEAN_RUNS = 10
 RECORD, PARTIAL_RECORD = "self-test", "self-test-partial"
 
@@ -69,12 +69,12 @@ def add(commands: Any) -> None:
         default=None,
         metavar="N",
         help="Full runs in a row without a fault, before the first fault; without --only one more for each "
-        f"platform after its last (default: {CLEAN_RUNS}, less one for each variant; with --only: 0)",
+        f"platform after its last (default: {CLEAN_RUNS}, less one for each run on variants; with --only: 0)",
     )
     parser.add_argument(
         "--variants",
         action="store_true",
-        help="Run the suite on each clean variant of the platform, without any fault; --only takes their ids",
+        help="Run the suite on every clean variant of the platform, without a fault; --only takes their ids",
     )
     parser.add_argument(
         "--mutants",
@@ -159,7 +159,7 @@ def _try(options: argparse.Namespace, plan: Plan, root: Path, out: TextIO, work:
         runner.close()
         raise
     workers = min(options.workers, max(len(faults), len(variants)))
-    work_ahead = f"{counted(len(faults), 'fault')} and {counted(len(variants), 'clean variant')}"
+    work_ahead = f"{counted(len(faults), 'fault')} and {counted(sum(map(len, variants)), 'clean variant')}"
     out.write(f"self-test: {work_ahead} on {counted(workers, 'platform')}\n")
     setup = Setup(
         command=plan.self_test.platform,
@@ -226,16 +226,20 @@ def _chosen(catalogue: Catalogue, patterns: Sequence[str], files: str) -> list[F
     ]
 
 
-def _chosen_variants(known: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]:
-    chosen = tuple(name for name in known if not patterns or matching(patterns, [name]))
+def _chosen_variants(groups: Mapping[str, str], patterns: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the variants that the patterns choose: those of one group are tried at once."""
+    chosen = [name for name in groups if not patterns or matching(patterns, [name])]
     if patterns and not chosen:
         raise CatalogueError(
             f"no variant matches {', '.join(patterns)}",
             where="--only",
-            allowed=f"a pattern for ids of [[variant]]: {', '.join(known) or 'there are none'}",
+            allowed=f"a pattern for ids of [[variant]]: {', '.join(groups) or 'there are none'}",
             action="look into the file that [self_test] variants of the plan names",
         )
-    return chosen
+    together: dict[str, list[str]] = {}
+    for name in chosen:
+        together.setdefault(groups[name] or f"alone: {name}", []).append(name)
+    return [tuple(names) for names in together.values()]
 
 
 def _write(
