@@ -178,15 +178,20 @@ class _LeftOut(ModuleType):
         return object
 
 
-@contextmanager
-def without_keyfiles() -> Iterator[None]:
-    """Import the libraries of Ethereum without that of encrypted key files, which no check has.
+#: Of the libraries of Ethereum, what no check needs: encrypted key files, a facilitator's access to a chain.
+_NOT_NEEDED = ("eth_keyfile", "eth_keyfile.keyfile", "web3", "web3.middleware")
 
-    The mathematics of those (py_ecc) take half a second to load, and raise the interpreter's recursion limit
-    to 100,000, where a deeply nested answer no longer raises RecursionError but ends the process.
+
+@contextmanager
+def signing_alone() -> Iterator[None]:
+    """Import the libraries of Ethereum without those that signing a payment does not need.
+
+    Web3 takes a second to load. The mathematics of key files (py_ecc) take half a second, and raise the
+    interpreter's recursion limit to 100,000, where a deeply nested answer no longer raises RecursionError but
+    ends the process.
     """
     limit = sys.getrecursionlimit()
-    names = [name for name in ("eth_keyfile", "eth_keyfile.keyfile") if name not in sys.modules]
+    names = [name for name in _NOT_NEEDED if name not in sys.modules]
     sys.modules.update((name, _LeftOut(name)) for name in names)
     try:
         yield
@@ -201,7 +206,7 @@ class Wallet:
 
     def __init__(self, key: str) -> None:
         # a quarter of a second to import, which no other check is to wait for
-        with without_keyfiles():
+        with signing_alone():
             from eth_account import Account
 
         self.account = Account.from_key(key)

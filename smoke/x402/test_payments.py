@@ -26,8 +26,8 @@ from smoke.platform.x402 import (
     Wallet,
     receipt_of,
     require_own_answer,
+    signing_alone,
     transferred,
-    without_keyfiles,
 )
 
 
@@ -58,7 +58,7 @@ AT_ONCE = 4
 @pytest.mark.establishes("payment")
 def test_official_client_is_answered(paid: PaidRoute, wallet: FundedWallet) -> None:
     """The x402 project's own client understands the terms, and its payment is answered with a receipt."""
-    with without_keyfiles():
+    with signing_alone():
         from x402 import x402ClientSync
         from x402.http import x402HTTPClientSync
         from x402.mechanisms.evm.exact.v1.client import ExactEvmSchemeV1

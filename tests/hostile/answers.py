@@ -170,9 +170,15 @@ KINDS = [
     Case("retry-after-superscript", answer(b"{}", "Retry-After: \xb2", status="429 Slow"), "retry-after"),
     Case("retry-after-negative", answer(b"{}", "Retry-After: -1", status="429 Slow"), "retry-after"),
     Case(
+        "retry-after-no-date",
+        answer(b"{}", "Retry-After: Thu, 32 Jan 2099 00:00:00 GMT", status="429 Slow"),
+        "retry-after",
+    ),
+    Case(
         "retry-after-date",
         answer(b"{}", "Retry-After: Thu, 01 Jan 2099 00:00:00 GMT", status="429 Slow"),
-        "retry-after",
+        "rate limited",
+        ends="SETUP_ERROR",
     ),
     Case("retry-after-huge", answer(b"{}", "Retry-After: " + "9" * 400, status="429 Slow"), "retry-after"),
     Case(

@@ -1,6 +1,7 @@
 """Payments of the embedded platform, beside the x402 project's own client and facilitator."""
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import httpx
 import pytest
 
 from smoke.contract.x402 import BadPayment, Terms, bad_payments, header_of, payment, terms_of
-from smoke.platform.x402 import Wallet, receipt_of, without_keyfiles
+from smoke.platform.x402 import Wallet, receipt_of
 from stack.launch import Stack
 from stack.x402 import CHAIN_ID, DEPLOYER, PAYEE, TOKEN
 from stack.x402.chain import ARTIFACT, Anvil, EthTester, Node, Rpc, encoded
@@ -24,8 +25,9 @@ GOOD = {"prompt": "hello", "model": "cheap"}
 @pytest.fixture(autouse=True)
 def limit() -> Iterator[None]:
     """What a test imports of Ethereum raises the recursion limit; the tests after it have the usual one."""
-    with without_keyfiles():
-        yield
+    before = sys.getrecursionlimit()
+    yield
+    sys.setrecursionlimit(before)
 
 
 @pytest.fixture
