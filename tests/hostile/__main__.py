@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -52,6 +53,9 @@ def jobs(words: list[str]) -> list[tuple[str, Callable[[], Outcome]]]:
 def main(words: list[str]) -> int:
     """Run all, print one line for each group, and end 1 when any case was not survived."""
     started = time.monotonic()
+    # A job in the background of a script, or under nohup, would hand down that these are ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     chosen = jobs(words)
     groups = {group: Outcome() for group, _ in chosen}
     with ThreadPoolExecutor(AT_ONCE) as pool:
