@@ -16,6 +16,7 @@ from pytest_readiness import Environment, Eventually, Evidence, SafetyViolation
 from smoke.contract.model import MAX_KEY_CHARS, POOLS, TIER_POOLS
 from smoke.contract.neighbours import Near, strings
 from smoke.platform.answers import UUID, error_code, fields_of, is_replay, require_error, require_status
+from smoke.platform.attacks import require_refused
 from smoke.platform.batch import Batch, Case, answering, at_once
 from smoke.platform.freeside import Freeside, Tenants, cost_in, nonce, prompt_for
 from smoke.platform.invariants import I7, Conservation
@@ -38,11 +39,11 @@ HOLDERS: Mapping[str, Mapping[str, Any]] = {
     "an admin": {"role": "admin"},
 }
 #: Why a call to the second pool may be refused, with the statuses of that and what of the call is wrong.
-REFUSED_FIRST: Mapping[str, tuple[tuple[int, ...], Mapping[str, Any]]] = {
-    "pool": ((403,), {"allowed_pools": [*POOLS[:1]]}),
-    "tier": ((403,), {"tier": "free"}),
-    "token": ((401,), {"iat": 1, "exp": 2}),
-    "media type": ((400, 415), {"headers": {"Content-Type": "text/plain"}}),
+REFUSED_FIRST: Mapping[str, tuple[tuple[int, ...], str, Mapping[str, Any]]] = {
+    "pool": ((403,), "", {"allowed_pools": [*POOLS[:1]]}),
+    "tier": ((403,), "", {"tier": "free"}),
+    "token": ((401,), "expiry", {"iat": 1, "exp": 2}),
+    "media type": ((400, 415), "", {"headers": {"Content-Type": "text/plain"}}),
 }
 #: How often a key is used at once, by each of two tenants.
 AT_ONCE = 5
@@ -242,8 +243,9 @@ def test_a_refused_call_leaves_its_key(
     keys = {name: str(uuid.uuid4()) for name in REFUSED_FIRST}
 
     def refused(name: str) -> None:
-        statuses, how = REFUSED_FIRST[name]
-        answering(*statuses)(way.post(body, tenants.main, key=keys[name], **how))
+        statuses, rule, how = REFUSED_FIRST[name]
+        answer = way.post(body, tenants.main, key=keys[name], **how)
+        require_refused(answer, "freeside", f"a call with a bad {name}", statuses, rule)
 
     def answered(name: str) -> httpx.Response:
         answer = way.post(body, tenants.main, key=keys[name])

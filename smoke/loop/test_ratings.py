@@ -104,57 +104,61 @@ def test_only_ratings_of_the_contract_count(
     credential = freeside.credential(tenants.main)
     post = partial(ratings_of.post_rating, credential=credential)
     about = rating(bystander, "excellent" if (shown[bystander] or 0) < 0.5 else "bad")
-    batch.run(
-        [
-            *offer_cases(ratings(bystander, ELSEWHERE), post, "freeside.quality"),
-            *(
+    try:
+        batch.run(
+            [
+                *offer_cases(ratings(bystander, ELSEWHERE), post, "freeside.quality"),
+                *(
+                    Case(
+                        media,
+                        OFFER_RULES[verdict],
+                        partial(post, body, headers={"Content-Type": media}),
+                        judging(verdict),
+                    )
+                    for verdict, types, body in (
+                        (Verdict.ACCEPTED, JSON_TYPES, rating(ELSEWHERE, "good")),
+                        (Verdict.REFUSED, OTHER_TYPES, about),
+                    )
+                    for media in types
+                ),
+                *(
+                    Case(
+                        size.name,
+                        OFFER_RULES[Verdict.REFUSED],
+                        partial(post, b"".join(size.body)),
+                        with_status(*size.statuses),
+                    )
+                    for size in bad_sizes(json.dumps(about).encode())
+                ),
                 Case(
-                    media,
-                    OFFER_RULES[verdict],
-                    partial(post, body, headers={"Content-Type": media}),
-                    judging(verdict),
-                )
-                for verdict, types, body in (
-                    (Verdict.ACCEPTED, JSON_TYPES, rating(ELSEWHERE, "good")),
-                    (Verdict.REFUSED, OTHER_TYPES, about),
-                )
-                for media in types
-            ),
-            *(
-                Case(
-                    size.name,
-                    OFFER_RULES[Verdict.REFUSED],
-                    partial(post, b"".join(size.body)),
-                    with_status(*size.statuses),
-                )
-                for size in bad_sizes(json.dumps(about).encode())
-            ),
-            Case(
-                "body of the largest size",
-                OFFER_RULES[Verdict.ACCEPTED],
-                partial(post, padded(json.dumps(rating(ELSEWHERE, "good")).encode(), MAX_BODY_BYTES)),
-                judging(Verdict.ACCEPTED),
-            ),
-            *(
-                Case(
-                    f"{method} {path}",
-                    "ratings come by POST to their route alone",
-                    partial(ratings_of.http.send, method, path, credential, json=about),
-                    with_status(*NO_SUCH_ROUTE),
-                )
-                for method, path in OTHER_ROUTES
-            ),
-            *(
-                Case(
-                    who,
-                    "only users rate",
-                    partial(ratings_of.post_rating, about, other),
-                    partial(require_refused, service="freeside", what=f"a rating with {who}", rule=rule),
-                )
-                for who, (rule, other) in others.items()
-            ),
-        ]
-    )
+                    "body of the largest size",
+                    OFFER_RULES[Verdict.ACCEPTED],
+                    partial(post, padded(json.dumps(rating(ELSEWHERE, "good")).encode(), MAX_BODY_BYTES)),
+                    judging(Verdict.ACCEPTED),
+                ),
+                *(
+                    Case(
+                        f"{method} {path}",
+                        "ratings come by POST to their route alone",
+                        partial(ratings_of.http.send, method, path, credential, json=about),
+                        with_status(*NO_SUCH_ROUTE),
+                    )
+                    for method, path in OTHER_ROUTES
+                ),
+                *(
+                    Case(
+                        who,
+                        "only users rate",
+                        partial(ratings_of.post_rating, about, other),
+                        partial(require_refused, service="freeside", what=f"a rating with {who}", rule=rule),
+                    )
+                    for who, (rule, other) in others.items()
+                ),
+            ]
+        )
+    except AssertionError:
+        scores.blame(bystander)
+        raise
     watch.unchanged("ratings were sent")
     # one sent after them arrives, so they would have
     scores.arrives(agent, partial(rate_far, freeside, tenants.main), eventually, until_held=True)

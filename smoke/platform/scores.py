@@ -25,6 +25,8 @@ from .spend import Once
 
 #: How long a score that must not move is watched beyond what Dixie may serve from its cache.
 WATCHED_S = 0.05
+#: How long a score has not moved where no event is on its way.
+SETTLED_S = 0.3
 EVERY_S = 0.025
 #: A cached score is read so often at most while the cache holds it.
 _READINGS_OF_A_CACHE = 20
@@ -143,7 +145,7 @@ class Scores:
         rounds = [[*zip(sends, now, strict=True)]] if now else [[(name, agent)] for name in sends]
         newcomers = bool(now)
         if not newcomers:
-            now = {agent: self.of(agent)}
+            now = {agent: self._settled(agent)}
             if at_edge(now[agent]):
                 first(agent)
                 now[agent] = self.moved(agent, now[agent], eventually)
@@ -160,6 +162,24 @@ class Scores:
                 )
                 now[about] = after
         return moves
+
+    def _settled(self, agent: str) -> float:
+        """The score of an agent, the first one after a while: events of answers may be on their way."""
+        score = self.of(agent)
+        if self.once.remembered("settled"):
+            return score
+        self.once.remember("settled", agent=agent)
+        started = since = time.monotonic()
+        while time.monotonic() - since < SETTLED_S and time.monotonic() - started < self.limit_s:
+            _NEVER.wait(self.every_s)
+            before, score = score, self.of(agent)
+            since = since if score == before else time.monotonic()
+        return score
+
+    def blame(self, *agents: str) -> None:
+        """Tell `held` that a check which failed may have moved these: who looks next is not to be blamed."""
+        for agent, score in self.shown(*agents).items():
+            self._saw(agent, score, blamed=True)
 
     def arrives(
         self,
@@ -230,7 +250,7 @@ class Scores:
         for about in agents:
             seen = [entry for entry in self.once.remembered("score") if entry["agent"] == about]
             for earlier, later in pairwise(seen):
-                assert earlier["score"] == later["score"] or later["blamed"], (
+                assert earlier["score"] == later["score"] or earlier["blamed"] or later["blamed"], (
                     f"the score of {about} went from {earlier['score']} to {later['score']} between the"
                     f" readings of {earlier['by']} and {later['by']}, and no event was to count for it"
                 )
