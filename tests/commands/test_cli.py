@@ -33,7 +33,7 @@ def test_show_names_a_red_run_that_was_killed(project: Path, capsys: pytest.Capt
     made = entry_of({**model(), "run_id": "r2", "verdict": "BROKEN", "complete": False})
     open_ledger("file:.readiness/{env}.jsonl", project, "local").announce(made)
     assert main(["ledger", "show"]) == 0
-    _, killed, last = capsys.readouterr().out.splitlines()
+    _, _, killed, last = capsys.readouterr().out.splitlines()
     assert killed.split()[2:4] == ["BROKEN", "r2"]
     assert killed.endswith("(incomplete)")
     assert last.startswith("streak of local: 0/3 (run r2 of ")
@@ -42,7 +42,8 @@ def test_show_names_a_red_run_that_was_killed(project: Path, capsys: pytest.Capt
 def test_show_lists_the_runs_and_the_streak(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record(project, "r1", "r2")
     assert main(["ledger", "show"]) == 0
-    first, second, last = capsys.readouterr().out.splitlines()
+    head, first, second, last = capsys.readouterr().out.splitlines()
+    assert head.split() == ["Run", "Finished", "Verdict", "Id", "Checks"]
     assert first.split() == ["1", first.split()[1], "READY", "r1", "2", "passed"]
     assert "r2" in second
     assert last == "streak of local: 2/3 (counted from the ledger's first run)"

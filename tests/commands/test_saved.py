@@ -223,7 +223,7 @@ def test_waivers_have_the_state_of_now(project: Suite, capsys: pytest.CaptureFix
     assert {row["check"]: row["state"] for row in data(capsys, "waivers")} == states
     found = output(capsys, "waivers", "--state", "expiring", "--state", "expired").splitlines()
     assert [line.split()[0] for line in found] == ["State", "expiring", "expired"]
-    assert output(capsys, "waivers", "--state", "upcoming") == "none\n"
+    assert output(capsys, "waivers", "--state", "upcoming") == "none is upcoming\n"
 
 
 @pytest.mark.parametrize("check", ['{"id": "a"}', '{"id": "a", "severity": "P0", "outcome": "fine"}'])

@@ -152,5 +152,6 @@ def _answer(question: str, option: str) -> str:
     sys.stderr.flush()
     line = sys.stdin.readline()
     if not line:
+        sys.stderr.write("\n")
         raise ReadinessError("no answer", where=question.partition("?")[0] + "?", action=f"give {option}")
     return line.strip()

@@ -37,6 +37,9 @@ def add(commands: Any) -> None:
     parser.set_defaults(run=lambda options: actions[options.action](options))
 
 
+_ROW = "{:>4}  {:<20}  {:<10}  {:<23}  {}"
+
+
 def show(options: argparse.Namespace) -> int:
     """Print a line for each run, and the streak that they make."""
     ledger, plan = _opened(options)
@@ -44,7 +47,9 @@ def show(options: argparse.Namespace) -> int:
     empty = True
     for entry in ledger.entries():
         if entry.get("environment", options.env) == options.env:
-            say(f"{entry['seq']:>4}  {_row(entry)}")
+            if empty:
+                say(_ROW.format("Run", "Finished", "Verdict", "Id", "Checks"))
+            say(_row(entry))
             empty = False
     say(*(f"note: {note}" for note in ledger.notes))
     if empty:
@@ -87,9 +92,8 @@ def _row(entry: Mapping[str, Any]) -> str:
         f"{counts[word]} {word}" for word in ("passed", "failed", "flaky") if counts.get(word)
     )
     stopped = "  (incomplete)" if entry.get("complete") is False else ""
-    return (
-        f"{entry.get('finished_at')}  {entry.get('verdict'):<10}  {entry.get('run_id')}  {results}{stopped}"
-    )
+    facts = (entry.get(key) for key in ("seq", "finished_at", "verdict", "run_id"))
+    return _ROW.format(*map(str, facts), f"{results}{stopped}").rstrip()
 
 
 def _opened(options: argparse.Namespace) -> tuple[Ledger, Plan | None]:

@@ -64,6 +64,9 @@ def add(commands: Any) -> None:
     waivers.set_defaults(run=list_waivers)
 
 
+_NO_EXEMPTION = "no waiver and no deferral: the plan declares them as [[waiver]] and [[deferral]]"
+
+
 def list_goals(options: argparse.Namespace) -> int:
     """Print a line for each goal of the plan."""
     here = project()
@@ -93,7 +96,10 @@ def list_goals(options: argparse.Namespace) -> int:
         for row in listed
     )
     say(*table(cells, ("Goal", "Title", "Status", "Evidence")))
-    if not model:
+    if model:
+        named = ("environment", "verdict", "run_id", "finished_at")
+        say("last full run: " + ", ".join(one_line(model[key]) for key in named if model.get(key)))
+    else:
         say("no run yet: readiness run")
     return 0
 
@@ -156,7 +162,8 @@ def list_waivers(options: argparse.Namespace) -> int:
         ]
         for row in listed
     )
-    say(*table(cells, ("State", "Kind", "Expires", "Of", "Note")) or ["none"])
+    nothing = f"none is {' or '.join(options.state)}" if options.state else _NO_EXEMPTION
+    say(*table(cells, ("State", "Kind", "Expires", "Of", "Note")) or [nothing])
     if not model:
         say("no run yet: what they cover is not known")
     return 0

@@ -174,7 +174,7 @@ def _counted(
     mine: Sequence[CheckResult], passed: Sequence[CheckResult], deferred: Sequence[CheckResult]
 ) -> str:
     blocking = sum(check.severity is Severity.P0 for check in passed)
-    parts = [f"{counted(len(passed), 'check')} passed ({blocking} P0)"]
+    parts = [f"{counted(len(passed), 'check')} passed{f' ({blocking} P0)' if blocking else ''}"]
     away = sum(is_not_applicable(check) for check in mine)
     covered = len(mine) - len(passed) - len(deferred) - away
     parts += [f"{count} {word}" for count, word in (
