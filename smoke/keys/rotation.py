@@ -192,8 +192,7 @@ class Rotation:
             kids = staged and [key.kid for key in staged.keys]
             if kids == [old.kid, run.new_kid]:
                 return labels[NEXT]
-        self._lock.check()
-        return self._store.put(Document(old, new_key(run.new_kid)).to_secret(), NEXT)
+        return self._staged(Document(old, new_key(run.new_kid)))
 
     def _switched(self, reading: CurrentKeys) -> CurrentKeys:
         """Step 5: the new key signs, the old one stays published."""
@@ -230,10 +229,19 @@ class Rotation:
         )
 
     def _install(self, document: Document, reading: CurrentKeys) -> CurrentKeys:
+        self._store.install(self._staged(document), expected=reading.version)
+        return self._context.read()
+
+    def _staged(self, document: Document) -> str:
+        """A new version that nobody uses yet; taken back where another run took the lock meanwhile."""
         self._lock.check()
         version = self._store.put(document.to_secret(), NEXT)
-        self._store.install(version, expected=reading.version)
-        return self._context.read()
+        try:
+            self._lock.check()
+        except KeyFault:
+            self._store.drop(NEXT, version)
+            raise
+        return version
 
     def _step(self, number: int) -> None:
         self._finish_step()
