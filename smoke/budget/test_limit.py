@@ -15,12 +15,12 @@ from pytest_readiness import Environment, Evidence, SafetyViolation
 from smoke.contract.ledger import Step, described, draw, related, shortest
 from smoke.contract.model import POOLS, TIER_POOLS
 from smoke.platform.answers import (
-    UnexpectedStatus,
     answer_of,
     error_code,
     require_error,
     require_json_error,
     require_status,
+    reworded,
 )
 from smoke.platform.attacks import require_spent
 from smoke.platform.batch import Batch, Case, at_once, sampling
@@ -286,9 +286,7 @@ def test_random_walk_follows_the_ledger(
         what = "fewest steps that fail" if len(fewest) < len(tried) else "the step and what it repeats"
         fewest = fewest if len(fewest) < len(tried) else related(tried)
         text = f"{error} (seed {seed}, {what}: {described(fewest)})"
-        if isinstance(error, UnexpectedStatus):
-            raise UnexpectedStatus(text, error.response) from error
-        raise type(error)(text) from error
+        raise reworded(error, text) from error
     evidence.figure("steps of the walk", walk.steps, expected=len(steps))
     evidence.figure("calls of the walk", walk.calls)
 

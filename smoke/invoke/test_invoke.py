@@ -38,6 +38,8 @@ PARALLEL = 10
 BURST = 12
 #: A prompt of so many characters, with what is asked at its end.
 LONG = 24_000
+#: What ends a line for Unicode, and not for JSON Lines and event streams.
+SEPARATORS = "\u2028\u2029\u0085"
 
 
 @pytest.mark.p0
@@ -99,6 +101,11 @@ def prompts(way: Way) -> Iterator[tuple[str, str, bytes]]:
         body = way.body(prompt_for(word))
         yield name, word, way.encoded(body)
         yield f"{name}, unescaped in UTF-8", word, json.dumps(body, ensure_ascii=False).encode()
+    word = nonce()
+    # a model may leave these out of its answer, and the word that is asked for stands before them
+    body = way.body(prompt_for(f"{word}{SEPARATORS}"))
+    yield "separators of lines", word, way.encoded(body)
+    yield "separators of lines, unescaped in UTF-8", word, json.dumps(body, ensure_ascii=False).encode()
     word = nonce()
     yield f"{LONG} characters before it", word, way.encoded(way.body(prompt_for(word, padding=LONG)))
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 import httpx
-from pytest_readiness import ExternalOutage
+from pytest_readiness import ExternalOutage, SafetyViolation
 
 from smoke.contract.model import POOLS
 from smoke.contract.schemas import JSON, JWK_SET, LONGEST_SHOWN
@@ -186,6 +186,15 @@ class UnexpectedStatus(AssertionError):
         super().__init__(text)
         self.response = response
         self.breaks = breaks
+
+
+def reworded(error: AssertionError, text: str) -> AssertionError:
+    """The same failure in other words: it keeps the rule that it breaks, and the answer that shows it."""
+    if isinstance(error, UnexpectedStatus):
+        return UnexpectedStatus(text, error.response, error.breaks)
+    if isinstance(error, SafetyViolation):
+        return SafetyViolation(text, breaks=error.breaks)
+    return ContractViolation(text)
 
 
 def require_status(response: httpx.Response, *allowed: int) -> httpx.Response:

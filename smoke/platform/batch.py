@@ -19,7 +19,7 @@ from pytest_readiness import Evidence, SafetyViolation
 from smoke.contract.model import ROUTES
 from smoke.contract.rules import CALLS
 
-from .answers import ContractViolation, UnexpectedStatus, require_json_error, require_status
+from .answers import require_json_error, require_status, reworded
 
 T = TypeVar("T")
 
@@ -153,12 +153,8 @@ class Batch:
         mint = f"{command} --env {self._env or 'PROFILE'}" if command else ""
         where = "" if self._env else " (PROFILE and the address are what `python -m stack up` prints)"
         self._evidence.note(f"{case.name}, to send it again: {replay(answer.request, mint)}{where}")
-        if isinstance(error, SafetyViolation):
-            raise SafetyViolation(text, breaks=error.breaks) from error
-        if isinstance(error, UnexpectedStatus):
-            raise UnexpectedStatus(text, answer, error.breaks) from error
         if isinstance(error, AssertionError):
-            raise ContractViolation(text) from error
+            raise reworded(error, text) from error
         raise error
 
 

@@ -145,6 +145,8 @@ class Scores:
         rounds = [[*zip(sends, now, strict=True)]] if now else [[(name, agent)] for name in sends]
         newcomers = bool(now)
         if not newcomers:
+            if why := self.newcomers.prepare().get("why"):
+                self.evidence.note(f"no agents of this run to rate: {why}")
             now = {agent: self._settled(agent)}
             if at_edge(now[agent]):
                 first(agent)

@@ -11,6 +11,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import httpx
+
 from stack.common.database import Database
 from stack.common.http import ApiError
 from stack.common.pricing import Usage, usage_of
@@ -273,10 +275,24 @@ class FaultyFinnClient(Faulty, FinnClient):
         async with super().stream(self._asked(ask), reservation_id) as lines:
             yield lines
 
+    def events(self, response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
+        """The events in a stream of Finn's, or what is between any two ends of lines."""
+        if self._faults.on("freeside-ends-lines-at-separators"):
+            return _between_line_ends(response)
+        return super().events(response)
+
     def _asked(self, ask: Ask) -> Ask:
         if self._faults.on("freeside-drops-letters-outside-ascii"):
             return replace(ask, prompt=ask.prompt.encode("ascii", "ignore").decode())
         return ask
+
+
+async def _between_line_ends(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
+    async for line in response.aiter_lines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            raise ApiError(502, "UPSTREAM_ERROR", "The inference service gave no usable answer") from None
 
 
 def _neighbour(tenant_id: str) -> str:

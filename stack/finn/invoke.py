@@ -323,9 +323,9 @@ def _usage_body(usage: Usage) -> dict[str, int]:
 
 async def _written(first: dict[str, Any], rest: AsyncGenerator[dict[str, Any]]) -> AsyncIterator[str]:
     try:
-        yield json.dumps(first) + "\n"
+        yield json.dumps(first, ensure_ascii=False) + "\n"
         async for event in rest:
-            yield json.dumps(event) + "\n"
+            yield json.dumps(event, ensure_ascii=False) + "\n"
     except ApiError as error:
         yield json.dumps({"type": "error", "code": error.code}) + "\n"
     finally:

@@ -148,9 +148,13 @@ class FinnClient:
             async with self._context.http.stream("POST", url, content=body, headers=headers) as response:
                 if response.status_code != 200:
                     raise _fault(response.status_code, await response.aread())
-                yield _lines(response)
+                yield self.events(response)
         except (httpx.HTTPError, httpx.InvalidURL, BadSecret):
             raise unavailable() from None
+
+    def events(self, response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
+        """The events in a stream of Finn's."""
+        return _lines(response)
 
     def _headers(self, ask: Ask, reservation_id: uuid.UUID, body: bytes) -> dict[str, str]:
         claims = {
@@ -184,9 +188,13 @@ def _body(ask: Ask) -> bytes:
 
 
 async def _lines(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
-    async for line in response.aiter_lines():
-        if line:
-            yield _object(line.encode())
+    # httpx would end lines at U+2028 and others of Unicode as well, which may stand in a JSON text.
+    rest = b""
+    async for piece in response.aiter_bytes():
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            if line:
+                yield _object(line)
 
 
 def _fault(status: int, content: bytes) -> ApiError:
