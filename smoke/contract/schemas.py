@@ -211,7 +211,7 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-CACHED = {"cache-control": "max-age=[0-9]{1,18}", "etag": '^(W/)?"[^"]*"$'}
+CACHED = {"cache-control": "[Mm][Aa][Xx]-[Aa][Gg][Ee]=[0-9]{1,18}", "etag": '^(W/)?"[^"]*"$'}
 #: What an invoke says of itself, beside its body. The contract does not say that a refusal carries these.
 OF_A_CALL = {
     "x-idempotency-key": r"^[\x20-\x7e]{1,128}$",
@@ -220,7 +220,7 @@ OF_A_CALL = {
     "x-ratelimit-remaining": "^[0-9]{1,18}$",
 }
 INVOKE = Reply(ANSWER, headers=OF_A_CALL)
-STREAM = Reply(None, EVENTS, {"cache-control": "no-cache"})
+STREAM = Reply(None, EVENTS, {"cache-control": "[Nn][Oo]-[Cc][Aa][Cc][Hh][Ee]"})
 DIRECT = Reply(
     record(
         response=TEXT, model=TEXT, cost_micro=PRICE, trace_id=TEXT,

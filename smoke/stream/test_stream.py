@@ -27,7 +27,7 @@ pytestmark = [
 #: The first content must come at least this long before the last, or the stream was buffered.
 SPREAD_MS = 20
 #: So many streams may look buffered, where the runner was busy.
-TRIES = 3
+TRIES = 10
 #: A prompt whose answer is a word or two.
 SHORT = "Hi"
 #: Hang-ups before the first event: the first waits for a share of the time to that event, each other longer
