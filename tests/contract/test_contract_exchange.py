@@ -50,7 +50,7 @@ def _of(kind: str, schema: Schema) -> st.SearchStrategy[Any]:
 ROWS = [(route, status, reply) for route, by in REPLIES.items() for status, reply in by.items()]
 IDS = [f"{route[0]}-{route[2]}-{status}" for route, status, _ in ROWS]
 HEADERS = {
-    "cache-control": "public, no-cache, max-age=60",
+    "cache-control": "public, No-Cache, MAX-AGE=60",
     "etag": 'W/"1"',
     "x-idempotency-key": "k-1",
     "x-trace-id": "0f9b2c1e-3a4d-4e5f-8a6b-7c8d9e0f1a2b",
