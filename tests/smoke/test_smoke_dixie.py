@@ -154,5 +154,12 @@ def test_events_are_about_new_agents_where_these_are_scored(
 
 
 def test_a_move_the_other_way_is_found(scores: Any) -> None:
+    found = scores(0.5, 0.4)
+    found.once.remember("settled", agent="a")
     with pytest.raises(AssertionError, match=r"good moved the score of a from 0.5 to 0.4"):
-        scores(0.5, 0.4).moves("a", lambda _: None, {"good": lambda *_: 1.0}, eventually)
+        found.moves("a", lambda _: None, {"good": lambda *_: 1.0}, eventually)
+
+
+def test_late_events_of_earlier_answers_are_waited_for_once(scores: Any) -> None:
+    with pytest.raises(AssertionError, match=r"the score of a moves from 0\.6"):
+        scores(0.5, 0.55, 0.6).moves("a", lambda _: None, {"good": lambda *_: 1.0}, eventually)
