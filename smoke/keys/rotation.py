@@ -233,7 +233,7 @@ class Rotation:
         return self._context.read()
 
     def _staged(self, document: Document) -> str:
-        """A new version that nobody uses yet; taken back where another run took the lock meanwhile."""
+        """Stage a new version; unstage it if another run took the lock during the write."""
         self._lock.check()
         version = self._store.put(document.to_secret(), NEXT)
         try:
