@@ -91,7 +91,7 @@ class FaultyBudgetLedger(Faulty, BudgetLedger):
         try:
             reserved = super().reserve(tenant_id, amount_micro, lease_s)
             other = Reservation(uuid.uuid4(), tenant_id, amount_micro)
-            return await self._faults.unless_away("freeside", reserved, other)
+            return await self._faults.unless_away("freeside", self.db, reserved, other)
         except OverBudget:
             if self._faults.on("freeside-charges-over-budget-calls"):
                 await stray_charge(self.db, tenant_id)
@@ -128,7 +128,7 @@ class FaultyBudgetLedger(Faulty, BudgetLedger):
             "SELECT community_id, amount_micro FROM freeside.reservations WHERE reservation_id = %s",
             reservation_id,
         )
-        row = await faults.unless_away("freeside", found, None)
+        row = await faults.unless_away("freeside", self.db, found, None)
         elsewhere = faults.on("freeside-charges-another-tenant")
         if faults.on("freeside-metering-dead") or elsewhere:
             charge = replace(charge, cost_micro=0)
@@ -139,7 +139,7 @@ class FaultyBudgetLedger(Faulty, BudgetLedger):
         if faults.on("freeside-charges-whole-cents"):
             charge = replace(charge, cost_micro=-(-cost // MICRO_PER_CENT) * MICRO_PER_CENT)
         committed = super().commit(reservation_id, charge)
-        if not await faults.unless_away("freeside", committed, other=True) or row is None:
+        if not await faults.unless_away("freeside", self.db, committed, other=True) or row is None:
             return row is None and faults.on("freeside-answers-without-its-database")
         tenant, amount = row["community_id"], row["amount_micro"]
         if elsewhere or faults.on("freeside-charges-two-tenants"):
@@ -175,7 +175,8 @@ class FaultyIdempotency(Faulty, Idempotency):
             return await self._raced(tenant_id, key, body_hash)
         try:
             claimed = super().claim(tenant_id, key, body_hash)
-            claim = await self._faults.unless_away("freeside", claimed, Claim(tenant_id, key, uuid.uuid4()))
+            blindly = Claim(tenant_id, key, uuid.uuid4())
+            claim = await self._faults.unless_away("freeside", self._db, claimed, blindly)
         except KeyConflict:
             stored = await self._db.one(_ANSWERED, tenant_id, key)
             if stored is None and self._faults.on("freeside-answers-any-body-that-waits"):

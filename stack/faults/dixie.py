@@ -121,7 +121,7 @@ class FaultyScores(Faulty, Scores):
         if on("dixie-counts-in-memory"):
             signal = replace(signal, event_id=uuid.uuid5(BOOT, str(signal.event_id)))
         applied = super().apply(self._mistaken(signal))
-        counted = await self._faults.unless_away("dixie", applied, other=True)
+        counted = await self._faults.unless_away("dixie", self._db, applied, other=True)
         if known is not None and counted:
             await self._db.execute(
                 _OVERWRITE, known + signal.weight * (signal.score - known), signal.agent_id

@@ -30,7 +30,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from stack.common.database import UNREACHABLE
+from stack.common.database import UNREACHABLE, Database
 
 T = TypeVar("T")
 
@@ -86,14 +86,17 @@ class Faults:
         self._ticks[fault_id] = self._ticks.get(fault_id, 0) + 1
         return self._ticks[fault_id]
 
-    async def unless_away(self, service: str, work: Coroutine[Any, Any, T], other: T) -> T:
+    async def unless_away(self, service: str, db: Database, work: Coroutine[Any, Any, T], other: T) -> T:
         """What the database makes of some work; ``other`` for a service that does not mind if it is away."""
         if not self.on(f"{service}-answers-without-its-database"):
             return await work
+        # A statement that has begun takes effect when the database is back, whoever waits for it.
+        if not await db.reachable(PATIENCE_S):
+            work.close()
+            return other
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                return await work
-        except (*UNREACHABLE, TimeoutError):
+            return await work
+        except UNREACHABLE:
             return other
 
     async def follow(self) -> None:

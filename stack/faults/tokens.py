@@ -278,7 +278,7 @@ class FaultySpentTokens(Faulty, SpentTokens):
             fresh = jti not in self._memory
             self._memory.add(jti)
             return fresh
-        return await faults.unless_away(service, self._record(claims, jti), other=True)
+        return await faults.unless_away(service, self._db, self._record(claims, jti), other=True)
 
     async def unspend(self, claims: Claims) -> None:
         """Forget a token."""
