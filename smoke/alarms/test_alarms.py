@@ -111,7 +111,7 @@ def test_know_their_state(aws: AwsReader, evidence: Evidence) -> None:
     """No alarm on what the contract names has insufficient data."""
     alarms = [*held(aws), *(alarm for alarm in aws.composites() if not alarm.steers)]
     blind = [alarm.name for alarm in alarms if alarm.state == INSUFFICIENT]
-    evidence.figure("alarms", len(aws.alarms()), limit=">= 1")
+    evidence.figure("alarms", len(aws.alarms()), at_least=1)
     assert aws.alarms(), f"no alarm's name begins with {aws.names.prefix}-"
     assert not blind, f"in INSUFFICIENT_DATA: {', '.join(blind)}"
 
@@ -126,7 +126,7 @@ def test_can_fire(aws: AwsReader, evidence: Evidence) -> None:
     evidence.figure("alarms on what the contract does not name", len(aws.alarms()) - len(alarms))
     evidence.evaluated("an alarm can fire", len(alarms))
     newest = {str(metric): fed.get(metric, 0) for alarm in alarms for metric in alarm.metrics}
-    evidence.figure("minutes with a datapoint, of the last 15", newest, limit=">= 1")
+    evidence.figure("minutes with a datapoint, of the last 15", newest, at_least=1)
     idle = unfed(alarms, fed)
     silent = {alarm: why for alarm in alarms if (why := alarm.silent(aws.names.topic))}
     idle += [f"{alarm.name}: {'; '.join(why)}" for alarm, why in silent.items() if not alarm.unread]
@@ -143,7 +143,7 @@ def test_topic_is_subscribed(aws: AwsReader, evidence: Evidence) -> None:
     """The topic has a confirmed subscription that takes every alarm."""
     aws.cluster()
     found = read_subscriptions(aws.account, aws.topic())
-    evidence.figure("confirmed subscriptions", len(found.confirmed), limit=">= 1")
+    evidence.figure("confirmed subscriptions", len(found.confirmed), at_least=1)
     evidence.figure("pending subscriptions", len(found.pending))
     evidence.figure("subscriptions with a filter", len(found.filtered) + len(found.unread))
     if found.unread and not found.confirmed:
@@ -187,7 +187,7 @@ def test_dashboard(aws: AwsReader, name: str, evidence: Evidence) -> None:
     aws.cluster()
     full = aws.names.full(name)
     widgets = read_dashboard(aws.account, full)
-    evidence.figure(f"widgets of {full}", None if widgets is None else len(widgets), limit=">= 1")
+    evidence.figure(f"widgets of {full}", None if widgets is None else len(widgets), at_least=1)
     assert widgets is not None, f"no dashboard {full}"
     assert widgets, f"the dashboard {full} is empty: it has no widget but text"
 
@@ -195,14 +195,16 @@ def test_dashboard(aws: AwsReader, name: str, evidence: Evidence) -> None:
 @pytest.mark.p1
 @pytest.mark.parametrize("service", SERVICES)
 def test_log_group(aws: AwsReader, service: str, evidence: Evidence) -> None:
-    """The log group that the service writes to exists and has a retention limit."""
+    """The service writes to the log group of its name; that exists and has a retention limit."""
     groups = tuple(aws.definition(name).main(name).log_group for name in sorted(aws.definitions()))
     main, here = aws.definition(service).main(service), aws.account.region
     group = main.log_group
     assert group, f"{service} writes to no log group"
     assert main.log_region in ("", here), f"{service} writes to {group} in {main.log_region}, not in {here}"
     retention = aws.retention(tuple(filter(None, groups)))
-    evidence.figure(f"retention of {group}", retention.get(group), "days", limit=">= 1")
+    evidence.figure(f"retention of {group}", retention.get(group), "days", at_least=1)
+    own = f"{aws.names.logs}{service}"
+    assert group == own, f"{service} writes to the log group {group}, not to {own}"
     assert group in retention, f"the log group {group} of {service} does not exist"
     assert retention[group] >= 1, f"the log group {group} has no retention limit"
 

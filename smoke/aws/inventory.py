@@ -116,10 +116,14 @@ def columns(declared: Mapping[str, Any], seen: ObservedService) -> dict[str, tup
     }
 
 
+#: Of the columns that are numbers: those of a task definition.
+UNITS = {"cpu": "CPU units", "memory": "MiB"}
+
+
 def differences(compared: Mapping[str, tuple[Any, Any]]) -> list[str]:
     """The columns in which something else runs than what is declared."""
     return [
-        f"{name}: runs {observed or 'nothing'}, declared {declared}"
+        f"{name}: runs {observed or 'nothing'}, declared {declared} {UNITS.get(name, '')}".rstrip()
         for name, (declared, observed) in compared.items()
         if declared and declared != observed
     ]

@@ -150,7 +150,7 @@ def test_concurrent_spend_is_conserved(
     with sampling(watch.read) as samples:
         answers = at_once(asks(freeside, tenants.main, count))
     watch.observe_all(samples)
-    evidence.figure("readings meanwhile", len(samples), limit=">= 1")
+    evidence.figure("readings meanwhile", len(samples), at_least=1)
     watch.charged(costs(answers))
 
 

@@ -22,7 +22,7 @@ def key_set(request: pytest.FixtureRequest, service: str, evidence: Evidence) ->
     """The published keys of the parametrised service."""
     client: ServiceClient = request.getfixturevalue(service)
     found = client.jwks()
-    evidence.figure(f"keys of {service}", len(found.keys), limit=">= 1")
+    evidence.figure(f"keys of {service}", len(found.keys), at_least=1)
     return found
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
+import httpx
 import pytest
-from pytest_readiness import Eventually
+from pytest_readiness import Eventually, Evidence
 
 from smoke.contract.intake import Verdict, far_from, rating, ratings
 from smoke.contract.model import MAX_BODY_BYTES
 from smoke.contract.requests import bad_sizes, padded
+from smoke.platform.answers import require_status
 from smoke.platform.attacks import require_refused
 from smoke.platform.batch import Batch, Case
 from smoke.platform.dixie import (
@@ -21,9 +25,10 @@ from smoke.platform.dixie import (
     offer_cases,
     with_status,
 )
-from smoke.platform.freeside import QUALITY_PATH, Freeside, Tenants
+from smoke.platform.freeside import QUALITY_PATH, Freeside, Tenants, prompt_for
 from smoke.platform.http import Connect, Credential
 from smoke.platform.invariants import Conservation
+from smoke.platform.newcomers import newcomer
 from smoke.platform.scores import Scores
 from smoke.platform.tokens import SigningKey, bearer, user_claims
 
@@ -38,6 +43,8 @@ pytestmark = [
     pytest.mark.flaky(reruns=0),
 ]
 
+#: Characters of a long name, and how a service may refuse one.
+LONG, TOO_LONG = 100, (400, 413, 422)
 JSON_TYPES = ("application/json ; charset=utf-8", "Application/JSON")
 OTHER_TYPES = (
     "text/plain",
@@ -164,6 +171,45 @@ def test_only_ratings_of_the_contract_count(
     scores.arrives(agent, partial(rate_far, freeside, tenants.main), eventually, until_held=True)
     why = "a rating that was refused, or was about another agent, counted"
     scores.stay(shown, why, until_held=True)
+
+
+@pytest.mark.requires("invoke")
+def test_names_count_to_their_end(
+    freeside: Freeside, tenants: Tenants, scores: Scores, eventually: Eventually, evidence: Evidence
+) -> None:
+    """An agent with a long name is scored by ratings and by answers as one with a short name is.
+
+    The contract sets no limit; a service that refuses a long name loses no event.
+    """
+    sends: dict[str, Callable[[str], httpx.Response]] = {
+        "rating": lambda name: freeside.post_rating(rating(name, "good"), freeside.credential(tenants.main)),
+        "answer": lambda name: freeside.try_invoke(tenants.main, prompt_for(), agent=name),
+    }
+    pairs: dict[str, tuple[str, str]] = {}
+    for what, send in sends.items():
+        short, long = newcomer(), newcomer().ljust(LONG, "x")
+        require_status(send(short), 200, 202)
+        if require_status(send(long), 200, 202, *TOO_LONG).status_code in TOO_LONG:
+            evidence.note(f"a name of {LONG} characters is refused in a request for a {what}")
+        else:
+            pairs[what] = short, long
+    agents = [agent for pair in pairs.values() for agent in pair]
+    scores.newcomers.give_time()
+    with suppress(AssertionError):
+        eventually(
+            lambda: None not in scores.shown(*agents).values(),
+            within=scores.limit_s,
+            every=scores.every_s,
+            what="new agents have a score",
+        )
+    shown = scores.shown(*agents)
+    for what, (short, long) in pairs.items():
+        evidence.figure(f"score of a new agent after one {what}", shown[short])
+        evidence.figure(f"score of one with a name of {LONG} characters", shown[long])
+        assert shown[long] is not None or shown[short] is None, (
+            f"an agent with a name of {LONG} characters has no score {scores.limit_s:g} s after a {what}, "
+            f"another new agent has {shown[short]}"
+        )
 
 
 def test_another_agent_does_not_move(

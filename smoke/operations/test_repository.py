@@ -86,7 +86,7 @@ def test_pipeline_deploys_each_service_as_itself(
             groups.setdefault(row["image"], []).extend((row["ecs"], row["key"]))
     prefix = plan_facts["source"]["prefix"]
     count, found = misdelivered(repository, Pipeline.of(plan_facts["pipeline"]), groups, prefix)
-    evidence.figure("deploy jobs", count, limit=">= 1")
+    evidence.figure("deploy jobs", count, at_least=1)
     found.require()
 
 
@@ -94,7 +94,7 @@ def test_pipeline_deploys_each_service_as_itself(
 def test_pipeline_workflows_are_valid(repository: Repository, evidence: Evidence) -> None:
     """No workflow is one that GitHub refuses, needs what is not there, or has a job that never runs."""
     count, examined = invalid(repository)
-    evidence.figure("jobs", count, limit=">= 1")
+    evidence.figure("jobs", count, at_least=1)
     examined.require()
 
 

@@ -33,7 +33,7 @@ def test_ecs(aws: AwsReader, service: str, evidence: Evidence) -> None:
     Where CodeDeploy or another controller deploys, that is one task set in a steady state.
     """
     found = aws.service(service)
-    evidence.figure(f"running tasks of {service}", found.running, expected=found.desired, limit=">= 1")
+    evidence.figure(f"running tasks of {service}", found.running, expected=found.desired, at_least=1)
     assert found.desired >= 1, f"{service}: desired count is {found.desired}"
     assert found.running == found.desired, f"{service}: {found.running} of {found.desired} tasks are running"
     deployments = [f"{each.status} {each.rollout}" for each in found.deployments]

@@ -68,7 +68,7 @@ def test_definitions_can_be_read(terraform: Configuration, evidence: Evidence) -
 def test_definitions_refer_to_what_is_declared(terraform: Configuration, evidence: Evidence) -> None:
     """Every variable, local value, resource and module that is referred to is declared."""
     count, examined = undeclared(terraform)
-    evidence.figure("references", count, limit=">= 1")
+    evidence.figure("references", count, at_least=1)
     examined.require()
 
 
@@ -76,7 +76,7 @@ def test_definitions_refer_to_what_is_declared(terraform: Configuration, evidenc
 def test_definitions_are_complete(terraform: Configuration, evidence: Evidence) -> None:
     """No resource lacks what its type must have, or says what its API does not take: AWS would refuse it."""
     count, examined = misshapen(terraform)
-    evidence.figure("resources of a known shape", count, limit=">= 1")
+    evidence.figure("resources of a known shape", count, at_least=1)
     examined.require()
 
 
@@ -147,7 +147,7 @@ def test_definitions_lead_to_this_platform(
     directory = directory_of(terraform, found, names.prefix, members, public, IF_SET)
     region = environment.aws.region
     count, examined = led(terraform, found, directory, region)
-    evidence.figure("variables", count, limit=">= 1")
+    evidence.figure("variables", count, at_least=1)
     examined.require()
 
 
@@ -157,7 +157,7 @@ def test_definitions_let_each_other_in(
 ) -> None:
     """The security groups let every service through to those that it calls by the plan."""
     count, examined = reached(terraform, found, plan_facts["reach"])
-    evidence.figure("ways", count, limit=">= 1")
+    evidence.figure("ways", count, at_least=1)
     examined.require()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pytest_readiness import Evidence, SetupError
 
-from smoke.aws.inventory import columns, differences, directory_of, seen_of
+from smoke.aws.inventory import UNITS, columns, differences, directory_of, seen_of
 from smoke.aws.names import FOREIGN, HOSTS, MIGRATIONS, SERVICES, SETTINGS, resolve
 from smoke.aws.reader import AwsReader
 from smoke.aws.registry import images_there
@@ -29,7 +29,8 @@ def test_inventory(
     found = seen_of(aws.service(service), aws.definition(service), aws.routes(), aws.registered())
     compared = columns(declared, found)
     for name, (wanted, seen) in compared.items():
-        evidence.figure(f"inventory/{declared['key']}/{name}", seen, expected=wanted or None)
+        unit = UNITS.get(name, "")
+        evidence.figure(f"inventory/{declared['key']}/{name}", seen, unit, expected=wanted or None)
     different = differences(compared)
     assert not different, f"{service} differs from the plan: {'; '.join(different)}"
 
@@ -53,7 +54,7 @@ def test_environments_lead_to_this_platform(
     """Hosts and ports in the variables of running tasks are those of this environment's own services."""
     directory = directory_of(aws, [str(row["url"]) for row in plan_inventory])
     boxes = [(owner, box) for owner, task in aws.owners(tuple(MIGRATIONS)).items() for box in task.containers]
-    evidence.figure("variables", sum(len(box.environment) for _, box in boxes), limit=">= 1")
+    evidence.figure("variables", sum(len(box.environment) for _, box in boxes), at_least=1)
     wrong = [each for owner, box in boxes for each in directory.wrong(owner, box.environment, box.ports)]
     assert not wrong, "; ".join(wrong)
 
@@ -62,7 +63,7 @@ def test_environments_lead_to_this_platform(
 def test_image_is_in_the_registry(aws: AwsReader, service: str, evidence: Evidence) -> None:
     """ECR still has the image that runs, where it is ECR's: a task that is replaced starts from it."""
     definition = aws.definition(service)
-    evidence.figure(f"images of {service}", [each.image for each in definition.containers], limit=">= 1")
+    evidence.figure(f"images of {service}", [each.image for each in definition.containers], at_least=1)
     images_there(aws.account, definition).require()
 
 
@@ -71,5 +72,5 @@ def test_cloud_map(aws: AwsReader, host: str, evidence: Evidence) -> None:
     """The name that the services know each other by resolves."""
     aws.cluster()
     addresses = resolve(aws.account, aws.names, host)
-    evidence.figure(f"addresses of {host}.{aws.names.namespace}", addresses, limit=">= 1")
+    evidence.figure(f"addresses of {host}.{aws.names.namespace}", addresses, at_least=1)
     assert addresses, f"{host}.{aws.names.namespace} resolves to nothing in Cloud Map"

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from pytest_readiness import Environment, Evidence
 
-from smoke.platform.http import certificate_of, require_resolvable
+from smoke.platform.http import address_of, certificate_of, require_resolvable
 
 pytestmark = [
     pytest.mark.goal("G-1"),
@@ -25,7 +25,7 @@ def test_certificate(environment: Environment, service: str, evidence: Evidence)
     url = environment.get(f"edge.{service}_url")
     found = certificate_of(url, environment.edge.ca_file)
     evidence.figure(f"names on the certificate of {urlsplit(url).hostname}", list(found.names))
-    evidence.figure("days that it is valid", round(found.days, 1), "days", limit=f">= {DAYS_LEFT}")
+    evidence.figure("days that it is valid", round(found.days, 1), "days", at_least=DAYS_LEFT)
     evidence.note(f"issued by {found.issuer}")
     assert found.days >= DAYS_LEFT, (
         f"the certificate of {urlsplit(url).hostname} ends in {found.days:.1f} days"
@@ -36,18 +36,23 @@ def test_certificate(environment: Environment, service: str, evidence: Evidence)
 def test_http_redirects(
     environment: Environment, service: str, http: httpx.Client, evidence: Evidence
 ) -> None:
-    """Without TLS there is nothing but a redirect to the same host with TLS, if anything listens at all."""
+    """Without TLS there is nothing but a redirect to the same host with TLS, if anything listens at all.
+
+    A balancer decides by the path, so the service's own routes are asked for, too.
+    """
     plain = environment.get(f"edge.{service}_plain_url")
     require_resolvable(plain)
-    try:
-        response = http.get(f"{plain}/", follow_redirects=False)
-    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        evidence.figure(f"answer of {plain}", f"none: {error}")
-        return
-    evidence.exchange(response)
-    target = urlsplit(response.headers.get("location", ""))
-    host = urlsplit(plain).hostname
-    assert response.is_redirect, f"{plain} answers {response.status_code} without TLS, and does not redirect"
-    assert (target.scheme, target.hostname) == ("https", host), (
-        f"{plain} redirects to {target.geturl()}, not to https://{host}"
-    )
+    host, at = urlsplit(plain).hostname, address_of(environment, service)
+    for path in ("/", at.path(at.health), at.path(at.jwks)):
+        try:
+            response = http.get(f"{plain}{path}", follow_redirects=False)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            evidence.figure(f"answer of {plain}", f"none: {error}")
+            return
+        evidence.exchange(response)
+        target = urlsplit(response.headers.get("location", ""))
+        got = f"{plain}{path} answers {response.status_code} without TLS"
+        assert response.is_redirect, f"{got}, and does not redirect"
+        assert (target.scheme, target.hostname) == ("https", host), (
+            f"{plain}{path} redirects to {target.geturl()}, not to https://{host}"
+        )

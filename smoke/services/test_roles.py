@@ -14,5 +14,5 @@ pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("services"), pytest.mar
 def test_tasks_can_start(aws: AwsReader, evidence: Evidence) -> None:
     """The roles of each task exist, tasks may act under them, and they read the secrets that it is given."""
     count, examined = kept_from_starting(aws, tuple(MIGRATIONS))
-    evidence.figure("roles of tasks", count, limit=">= 1")
+    evidence.figure("roles of tasks", count, at_least=1)
     examined.require()

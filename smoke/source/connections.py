@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from .checkout import Examined, Finding
-from .definitions import Definition, Definitions, ports
+from .definitions import Definition, Definitions, containers, ports
 from .iam import fits
-from .references import items, referenced, thing
-from .terraform import Body, Configuration
+from .references import entries, items, referenced, thing
+from .terraform import Body, Configuration, Resource
 from .values import Value, boolean, flat, hidden, is_known, number, text
 
 _TARGETS = "aws_lb_target_group"
+#: A URL by which a container asks itself: its port and its path.
+_ITSELF = re.compile(
+    r"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1?\])(?::([0-9]+))?(/[^\s\"'?#|;&)]*)?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,8 @@ def connected(
         for balanced in each.service.blocks("load_balancer"):
             _balanced(configuration, result, each, balanced, listening, addresses.get(each.name, Address()))
         address = addresses.get(each.name)
+        if address is not None and address.health:
+            _asked_by_itself(result, each, address, {port for one in listening.values() for port in one})
         if address is not None and address.host:
             _registered(configuration, result, each, address)
         if address is not None and address.public:
@@ -76,15 +83,44 @@ def _balanced(
         if kind is None or (is_known(kind) and text(flat(kind)) != "ip"):
             what = f"{group.address} does not take IP addresses, all that a task of awsvpc has"
             result.findings.append(group.finding(what, kind))
-        checks = group.blocks("health_check")
-        paths = [check.attribute("path") for check in checks if not _connects(check)]
-        if not checks and not _connects(group):
-            paths = [None]
-        for path in paths:
-            asked = text(flat(path)) if path is not None else "/"
-            if address.health and "${" not in asked and asked.partition("?")[0] != address.health:
-                what = f"{group.address} asks {asked} for health, {each.name} reports it at {address.health}"
-                result.findings.append(group.finding(what, path))
+        _checked(result, group, each, listening, address)
+
+
+def _checked(
+    result: Examined, group: Resource, each: Definition, listening: Mapping[str, Collection[float]],
+    address: Address,
+) -> None:  # fmt: skip
+    """A target group asks a service for its health where it listens, by the path that it has for it."""
+    checks = group.blocks("health_check")
+    for check in checks:
+        asked_port = check.attribute("port")
+        at = number(flat(asked_port)) if asked_port is not None else None
+        if at is not None and not any(at in each_port for each_port in listening.values()):
+            what = f"{group.address} asks port {at:g} for health, on which {each.name} does not listen"
+            result.findings.append(check.finding(what, asked_port))
+    paths = [check.attribute("path") for check in checks if not _connects(check)]
+    if not checks and not _connects(group):
+        paths = [None]
+    for path in paths:
+        asked = text(flat(path)) if path is not None else "/"
+        if address.health and "${" not in asked and asked.partition("?")[0] != address.health:
+            what = f"{group.address} asks {asked} for health, {each.name} reports it at {address.health}"
+            result.findings.append(group.finding(what, path))
+
+
+def _asked_by_itself(
+    result: Examined, each: Definition, address: Address, listening: Collection[float]
+) -> None:
+    """A container that asks itself for the service's health does so where the service listens."""
+    for task in each.tasks:
+        for container in containers(task)[0]:
+            command = entries(container.entries.get("healthCheck")).get("command")
+            for word in items(command):
+                for port, path in _ITSELF.findall(text(flat(word))):
+                    if path == address.health and listening and float(port or 80) not in listening:
+                        what = f"a container of {each.name} asks its port {port or 80} for health"
+                        at = " and ".join(f"{one:g}" for one in sorted(listening))
+                        result.findings.append(task.finding(f"{what}, it listens on {at}", word))
 
 
 def _connects(block: Body) -> bool:

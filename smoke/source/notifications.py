@@ -11,7 +11,7 @@ from .checkout import Examined
 from .references import items, referenced
 from .terraform import Configuration, Resource
 from .topics import publishing
-from .values import Value, boolean, flat, hidden, options, symbols, text
+from .values import Value, boolean, flat, hidden, is_known, options, symbols, text
 
 #: Actions that are ARNs of services which only act.
 _ACTS = re.compile(r"arn:[^:]*:(?:autoscaling|automate|swf)[:.]")
@@ -132,7 +132,7 @@ class Recipients:
 
     def _judge(self, topic: Resource) -> Judged:
         judged = Judged()
-        subscribed = False
+        subscribed, filtered = False, ""
         for each in self._configuration.resources:
             if each.type not in _SUBSCRIBERS or not self._concerns(each, topic):
                 continue
@@ -141,8 +141,16 @@ class Recipients:
                 continue
             if each.uncertain:
                 judged.unclear.append(f"whether there is {each.address}: {each.uncertain}")
+            takes = _takes_alarms(each)
+            if takes is False:
+                filtered = each.address
+                continue
+            if takes is None:
+                judged.unclear.append(f"which messages the filter of {each.address} lets through")
             subscribed = True
-        if not subscribed:
+        if filtered and not subscribed:
+            judged.wrong.append(f"{filtered} filters by attributes, and the message of an alarm has none")
+        elif not subscribed:
             receivers = self._configuration.receivers(topic)
             if receivers:
                 judged.unclear.append(f"whether {receivers[0]} subscribes to {topic.address}")
@@ -160,6 +168,15 @@ class Recipients:
                 ):
                     return True
         return False
+
+
+def _takes_alarms(subscription: Resource) -> bool | None:
+    """Whether a subscription's filter lets alarms through; None where the files do not say."""
+    policy = subscription.attribute("filter_policy")
+    if policy is None or text(flat(policy)) in ("", "{}"):
+        return True
+    by_body = text(subscription.attribute("filter_policy_scope")) == "MessageBody"
+    return None if by_body or not is_known(policy) else False
 
 
 def _only_acts(action: Value) -> bool:

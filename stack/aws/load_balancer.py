@@ -49,7 +49,7 @@ class LoadBalancer:
         self._authority = Authority(self._directory)
         self._contexts = {name: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) for name in self._listeners}
         self._altered: set[str] = set()
-        self._not_redirected: set[str] = set()
+        self._not_redirected: dict[str, bool] = {}
         for name in self._listeners:
             self._certify(name, LOOPBACK, DAYS, trusted=True)
 
@@ -66,9 +66,12 @@ class LoadBalancer:
         self._altered.add(self._listeners[service].service)
         self._certify(service, host, days, trusted=trusted)
 
-    def serve_plain(self, service: str) -> None:
-        """Pass plain HTTP on instead of redirecting it; KeyError for a service that is not public."""
-        self._not_redirected.add(self._listeners[service].service)
+    def serve_plain(self, service: str, *, root: bool) -> None:
+        """Pass plain HTTP on instead of redirecting it, the root as well or all but that.
+
+        KeyError for a service that is not public.
+        """
+        self._not_redirected[self._listeners[service].service] = root
 
     def heal(self) -> None:
         """Good certificates, and redirects everywhere."""
@@ -85,22 +88,28 @@ class LoadBalancer:
     async def _plain(
         self, listener: Listener, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        if listener.service in self._not_redirected:
-            await _pass_on(listener.upstream, reader, writer)
-            return
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split(" ", 2)
-            location = f"https://{LOOPBACK}:{listener.secure}{head[1] if len(head) > 1 else '/'}"
+            asked = await reader.readuntil(b"\r\n\r\n")
+            head = asked.decode("latin-1").split(" ", 2)
+            path = head[1] if len(head) > 1 else "/"
+            plain = self._not_redirected.get(listener.service)
+            if plain or (plain is not None and path != "/"):
+                await _pass_on(listener.upstream, reader, writer, asked)
+                return
+            location = f"https://{LOOPBACK}:{listener.secure}{path}"
             redirect = f"HTTP/1.1 301 Moved Permanently\r\nLocation: {location}\r\n"
             writer.write(f"{redirect}Content-Length: 0\r\nConnection: close\r\n\r\n".encode("latin-1"))
             await writer.drain()
         writer.close()
 
 
-async def _pass_on(upstream: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _pass_on(
+    upstream: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, read: bytes = b""
+) -> None:
     host, _, port = upstream.rpartition(":")
     with contextlib.suppress(OSError):
         back_reader, back_writer = await asyncio.open_connection(host, int(port))
+        back_writer.write(read)
         await asyncio.gather(_copy(reader, back_writer), _copy(back_reader, writer))
     writer.close()
 

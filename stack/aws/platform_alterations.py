@@ -305,9 +305,9 @@ def certificate(
     emulator.load_balancer.certificate(service, host, days, trusted=trusted)
 
 
-def no_redirect(emulator: Emulator, service: str) -> None:
-    """Have the load balancer serve a public service on plain HTTP as well."""
-    emulator.load_balancer.serve_plain(service)
+def no_redirect(emulator: Emulator, service: str, *, root: bool = True) -> None:
+    """Have the load balancer serve a public service on plain HTTP as well, its root only with ``root``."""
+    emulator.load_balancer.serve_plain(service, root=root)
 
 
 def secret_value(emulator: Emulator, service: str, value: str) -> None:

@@ -228,6 +228,8 @@ class FaultyReputation(Faulty, Reputation):
             signal = replace(signal, score=signal.score / 100)
         if on("dixie-folds-agents"):
             signal = replace(signal, agent_id=signal.agent_id.lower())
+        if on("dixie-cuts-agents"):
+            signal = replace(signal, agent_id=signal.agent_id[:64])
         for fault, name in _KNOWN_BY.items():
             if on(fault):
                 signal = replace(signal, event_id=uuid.uuid5(_NAMES, name(event)))

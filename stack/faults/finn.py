@@ -142,6 +142,8 @@ class FaultyReports(Faulty, Reports):
         """Report an answer, for whomever, or for callers of one route alone."""
         if _streaming.get() and self._faults.on("finn-reports-complete-answers-only"):
             return
+        if agent and len(agent) > 64 and self._faults.on("finn-reports-on-short-names-only"):
+            return
         await super().answered(
             "smoke-agent-002"
             if self._faults.on("finn-reports-for-another-agent")

@@ -394,7 +394,8 @@ class FaultyQuality(Faulty, Quality):
                 key = key.strip()
             if on("freeside-finds-routing-keys-anywhere"):
                 key = next(iter(re.findall("nft:[A-Za-z0-9_-]+", key)), key)
-        return super().rating(document | {"quality": quality, "routingKey": key})
+        agent, quality = super().rating(document | {"quality": quality, "routingKey": key})
+        return agent[:64] if on("freeside-cuts-agents") else agent, quality
 
 
 async def _in_one_piece(events: AsyncGenerator[StreamEvent]) -> AsyncGenerator[StreamEvent]:

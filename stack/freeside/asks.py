@@ -195,6 +195,8 @@ async def _lines(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
         for line in lines:
             if line:
                 yield _object(line)
+    if rest:
+        yield _object(rest)
 
 
 def _fault(status: int, content: bytes) -> ApiError:

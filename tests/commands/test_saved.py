@@ -81,7 +81,7 @@ def test_a_cause_is_explained_by_its_number_and_by_any_check_behind_it(
     behind = output(capsys, "explain", "health/orders[b]")
     assert "cause       health/orders[a]" in behind
     assert "rule  " not in behind, "the rule is that of the check that shows the cause"
-    assert "time to answer = 0.25 s (limit 1 s)" in output(capsys, "explain", "health/up")
+    assert "time to answer = 0.25 s (at most 1 s)" in output(capsys, "explain", "health/up")
     assert data(capsys, "explain", "1")["cause"]["also"] == ["health/orders[b]"]
 
 
@@ -183,10 +183,10 @@ def test_checks_are_listed_with_their_limits(project: Suite, capsys: pytest.Capt
         return done.stdout.splitlines()
 
     assert listed() == [
-        "Severity  Goal  Limit  Check",
-        "P0        G-1   20 s   health/up",
-        "P1        G-1   300 s  health/orders[a]",
-        "P1        G-1   300 s  health/orders[b]",
+        "Severity  Goal  Time limit  Check",
+        "P0        G-1   20 s        health/up",
+        "P1        G-1   300 s       health/orders[a]",
+        "P1        G-1   300 s       health/orders[b]",
     ]
     assert (
         listed("--severity", "p0")

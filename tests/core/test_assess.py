@@ -96,7 +96,7 @@ def test_the_first_live_run_opens_the_validation() -> None:
     assert made["declaration"] == "IN VALIDATION 1/3"
     assert [row["done"] for row in made["operational"]] == [True]
     (blocker,) = made["blockers"]
-    assert (blocker["observed"], blocker["limit"], blocker["goal"]) == ("1", "3", "G-7")
+    assert (blocker["observed"], blocker["limit"], blocker["goal"]) == ("1", "at least 3", "G-7")
     assert blocker["reproduce"] == "readiness gate --env staging"
 
 

@@ -131,7 +131,7 @@ def test_every_check_and_every_figure_is_in_the_detail() -> None:
         columns = [check[name] or "" for name in ("goal", "severity", "outcome", "class")]
         assert f"| `{check['id']}` | {' | '.join(columns)} |" in page
     assert "| Σ charges | 22100 µUSD | 22100 µUSD |  |" in page
-    assert "| p95 | 0.0417342 s |  | 10 s |" in page
+    assert "| p95 | 0.0417342 s |  | at most 10 s |" in page
     assert "| I-1 committed + reserved ≤ limit | compared 10× |  |  |" in page
 
 
@@ -168,7 +168,7 @@ def test_a_long_summary_is_cut_and_marked() -> None:
     model["blockers"][0]["summary"] = "long " * 500
     row = next(line for line in markdown.render(model).splitlines() if line.startswith("| `auth/refused"))
     assert len(row) < 600
-    assert "long… (status = 200 against 401) |" in row
+    assert "long… (status = 200, expected 401) |" in row
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,15 @@ class Log(Evidence):
     def exchange(self, response: httpx.Response) -> None:
         self.exchanges.append(response.status_code)
 
-    def figure(self, name: str, value: Any, unit: str = "", expected: Any = None, limit: Any = None) -> None:
+    def figure(
+        self,
+        name: str,
+        value: Any,
+        unit: str = "",
+        expected: Any = None,
+        limit: Any = None,
+        at_least: float | None = None,
+    ) -> None:
         self.figures.append((name, value, expected))
 
     def evaluated(self, rule: str, times: int = 1) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, Protocol, TypeVar
 
+from ..core import formats
 from ..core.formats import text_of
 from ..core.redaction import Redactor
 
@@ -114,8 +115,20 @@ class Evidence:
             }
         )
 
-    def figure(self, name: str, value: Any, unit: str = "", expected: Any = None, limit: Any = None) -> None:
-        """Record a measured value, with what was expected of it or the limit that it is held against."""
+    def figure(
+        self,
+        name: str,
+        value: Any,
+        unit: str = "",
+        expected: Any = None,
+        limit: Any = None,
+        at_least: float | None = None,
+    ) -> None:
+        """Record a measured value: what was expected of it, the most (``limit``) or the least allowed."""
+        if at_least is not None:
+            if limit is not None:
+                raise TypeError("evidence.figure takes limit or at_least, not both: record two figures")
+            limit = formats.at_least(at_least)
         entry = {
             "kind": "figure",
             "name": name,

@@ -14,6 +14,7 @@ from ..core.history import is_enough, streak
 from ..core.plan import Plan
 from ..ledger import Ledger, open_ledger, read_history
 from ..profile.project import find_plan, profile_names, read_plan
+from ..report.document import moment
 from . import NO_PLAN, WRONG, say
 
 
@@ -92,7 +93,7 @@ def _row(entry: Mapping[str, Any]) -> str:
         f"{counts[word]} {word}" for word in ("passed", "failed", "flaky") if counts.get(word)
     )
     stopped = "  (incomplete)" if entry.get("complete") is False else ""
-    facts = (entry.get(key) for key in ("seq", "finished_at", "verdict", "run_id"))
+    facts = entry.get("seq"), moment(entry.get("finished_at")), entry.get("verdict"), entry.get("run_id")
     return _ROW.format(*map(str, facts), f"{results}{stopped}").rstrip()
 
 

@@ -130,7 +130,7 @@ def list_checks(options: argparse.Namespace) -> int:
         ]
         for check in listed
     )
-    say(*table(cells, ("Severity", "Goal", "Limit", "Check")) or ["no check matches"])
+    say(*table(cells, ("Severity", "Goal", "Time limit", "Check")) or ["no check matches"])
     return 0
 
 

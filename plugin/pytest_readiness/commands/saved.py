@@ -226,7 +226,7 @@ def _explained(
 def _held_against(blocker: Mapping[str, Any]) -> str:
     if not blocker.get("limit"):
         return ""
-    return f"{one_line(blocker.get('observed'))} against {one_line(blocker['limit'])}"
+    return f"{one_line(blocker.get('observed'))}, {one_line(blocker['limit'])}"
 
 
 def compare(options: argparse.Namespace) -> int:

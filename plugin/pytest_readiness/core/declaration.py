@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .exemptions import Exemption
-from .formats import counted
+from .formats import counted, figure_bounds
 from .goals import GoalRow
 from .history import Streak
 from .model import CheckResult, FailureClass, GoalStatus, Outcome, RunRecord, Verdict
@@ -208,7 +208,7 @@ def _deferral_blockers(exemptions: Sequence[Exemption], plan: Plan) -> list[dict
             goal=origin.goal,
             summary=f"deferred: {origin.item}: {origin.rationale}",
             observed=origin.severity,
-            limit=plan.policy.allowed_deferral_severity,
+            limit=f"at most {plan.policy.allowed_deferral_severity}",
             next_action="do what was deferred, or change policy.allowed_deferral_severity in the plan",
         )
         for origin in severe
@@ -231,7 +231,7 @@ def _launch_blockers(
                 if streak
                 else "no run of a live environment is in the ledger",
                 observed=str(streak.length if streak else 0),
-                limit=str(required),
+                limit=f"at least {required}",
                 next_action="run the whole suite against the live environment again",
                 reproduce=f"readiness gate --env {shlex.quote(named)}",
             )
@@ -288,13 +288,13 @@ def _next_action(check: CheckResult) -> str:
 
 
 def _measured(check: CheckResult) -> tuple[str, str]:
-    """Return the last figure that was held against something: what was observed, and its bound."""
+    """Return the last figure that was held against something: what was observed, and its bound in words."""
     for entry in reversed(check.evidence):
-        bound = next((entry[key] for key in ("limit", "expected") if entry.get(key) is not None), None)
-        if entry.get("kind") == "figure" and bound is not None:
+        bounds = figure_bounds(entry) if entry.get("kind") == "figure" else []
+        if bounds:
             unit = f" {entry['unit']}" if entry.get("unit") else ""
             value = '""' if entry.get("value") == "" else entry.get("value")
-            return f"{entry.get('name')} = {value}{unit}", f"{bound}{unit}"
+            return f"{entry.get('name')} = {value}{unit}", bounds[-1]
     return "", ""
 
 

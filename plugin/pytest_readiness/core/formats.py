@@ -151,6 +151,26 @@ def number(value: object) -> str:
     return one_line(value)
 
 
+def at_least(least: object) -> str:
+    """Return how a minimum is kept as the limit of a figure; a number there is a maximum."""
+    return f">= {number(least)}"
+
+
+def bound(limit: object, unit: str = "") -> str:
+    """Return the limit of a figure in words: "at most 2 s", "at least 14 days"; any other text as it is."""
+    text = limit[3:] if isinstance(limit, str) and limit.startswith(">= ") else limit
+    word = "at least" if text is not limit else "at most" if isinstance(limit, int | float) else ""
+    return " ".join(filter(None, (word, number(text), unit)))
+
+
+def figure_bounds(entry: Mapping[str, Any]) -> list[str]:
+    """Return what a figure was held against, in words: what was expected of it, then its limit."""
+    unit = one_line(entry.get("unit"))
+    expected, limit = entry.get("expected"), entry.get("limit")
+    found = [f"expected {number(expected)} {unit}".rstrip()] if expected is not None else []
+    return [*found, bound(limit, unit)] if limit is not None else found
+
+
 def filled(text: str) -> str:
     """Refuse control characters, and an empty value: an unset variable in CI is no wish for the default."""
     if not text.strip():

@@ -11,7 +11,8 @@ from .document import Cell, Table, moment, took
 
 #: Units of a picture's own; it scales with its column.
 WIDTH, ROW, TOP, LABEL, VALUE = 400, 20, 4, 132, 62
-_PLOT = WIDTH - LABEL - VALUE
+#: Characters that fit before a bar, and on a line of their own above it.
+_BESIDE, _ABOVE = 21, 64
 #: How many rows or points a picture shows, the last ones of more; the table has them all.
 SHOWN = 40
 _OUTCOME_TONES = {
@@ -197,7 +198,7 @@ def _goals(goals: Sequence[Mapping[str, Any]]) -> Picture | None:
     if not counts:
         return None
     rows = [_Row(name, number(sum(found.values())), tuple(_stacked(found))) for name, found in counts.items()]
-    alt = "; ".join(f"{name}: {_spelled(found)}" for name, found in counts.items())
+    alt = "; ".join(f"{name}: {spelled(found)}" for name, found in counts.items())
     return _horizontal("Checks of each goal by outcome", alt, rows, _outcome_table("Goal", counts))
 
 
@@ -219,7 +220,7 @@ def _phases(phases: Sequence[Mapping[str, Any]]) -> Picture | None:
             (
                 Cell(one_line(phase.get("name"), 60)),
                 Cell(took(phase.get("seconds"))),
-                Cell(_spelled(phase.get("outcomes") or {})),
+                Cell(spelled(phase.get("outcomes") or {})),
             )
             for phase in phases
         ),
@@ -234,31 +235,35 @@ def _stacked(found: Mapping[str, int]) -> Iterator[tuple[float, float, str]]:
         start += count
 
 
-def _spelled(found: Mapping[str, Any]) -> str:
+def spelled(found: Mapping[str, Any]) -> str:
+    """Return counts by outcome, as "26 passed, 1 skipped"."""
     return ", ".join(f"{count} {one_line(outcome, 40)}" for outcome, count in found.items())
 
 
 def _outcome_table(name: str, counts: Mapping[str, Mapping[str, int]]) -> Table:
-    rows = tuple((Cell(key), Cell(_spelled(found))) for key, found in counts.items())
+    rows = tuple((Cell(key), Cell(spelled(found))) for key, found in counts.items())
     return Table((name, "Checks"), rows)
 
 
 def _horizontal(title: str, alt: str, rows: Sequence[_Row], table: Table) -> Picture | None:
-    """Draw rows of bars on one scale: label, bar, value."""
+    """Draw rows of bars on one scale: label, bar, value; long labels stand above their bars."""
     shown = rows[-SHOWN:]
+    above = any(len(row.label) > _BESIDE for row in shown)
+    left, down = (0, ROW - 4) if above else (LABEL, 0)
     ends = [*(start + length for row in shown for start, length, _ in row.parts), *_limits(shown)]
-    scale = _PLOT / (max(ends, default=0) or 1)
+    scale = (WIDTH - VALUE - left) / (max(ends, default=0) or 1)
     rects, labels, marks = [], [], []
     for place, row in enumerate(shown):
-        y = TOP + place * ROW
-        labels += [Label(0, y + 12, _ending(row.label)), Label(WIDTH, y + 12, row.value, "end")]
+        top = TOP + place * (ROW + down)
+        y = top + down
+        labels += [Label(0, top + 12, _ending(row.label)), Label(WIDTH, y + 12, row.value, "end")]
         for start, length, tone in row.parts:
-            x, wide = LABEL + max(0, start) * scale, max(1.5, length * scale)
+            x, wide = left + max(0, start) * scale, max(1.5, length * scale)
             rects.append(Rect(_round(x), y + 2, _round(wide), ROW - 6, tone))
         if row.limit is not None:
-            x = _round(LABEL + row.limit * scale)
+            x = _round(left + row.limit * scale)
             marks.append((x, y, x, y + ROW - 2))
-    height = TOP * 2 + ROW * len(shown)
+    height = TOP * 2 + (ROW + down) * len(shown)
     return Picture(title, alt, height, table, tuple(rects), tuple(labels), tuple(marks))
 
 
@@ -268,7 +273,7 @@ def _limits(rows: Iterable[_Row]) -> Iterator[float]:
 
 def _ending(label: str) -> str:
     """Cut a label at its front: ids differ at their end."""
-    return label if len(label) <= 21 else f"…{label[-20:]}"
+    return label if len(label) <= _ABOVE else f"…{label[1 - _ABOVE :]}"
 
 
 def _short(value: float) -> str:

@@ -183,7 +183,7 @@ def _facts(model: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     yield "Run", one_line(model.get("run_id"))
     yield (
         "Time",
-        " to ".join(filter(None, (one_line(model.get("started_at")), one_line(model.get("finished_at"))))),
+        " to ".join(filter(None, (moment(model.get("started_at")), moment(model.get("finished_at"))))),
     )
     yield "Checks", counts(model)
     yield "Streak", streak(model)
@@ -200,11 +200,14 @@ def _environment(model: Mapping[str, Any]) -> str:
 
 
 def counts(model: Mapping[str, Any]) -> str:
-    """Return the model's own counts, as "41 total, 40 passed, 1 failed"; zeros are left out."""
+    """Return the model's own counts, as "41 total, 40 passed, 1 skipped (1 not applicable here)"."""
     found = model.get("counts")
     if not isinstance(found, Mapping):
         return ""
-    return ", ".join(f"{value} {one_line(name).replace('_', ' ')}" for name, value in found.items() if value)
+    words = {name: one_line(name) for name in found if name != "not_applicable"}
+    if found.get("skipped") and found.get("not_applicable"):
+        words["skipped"] = f"skipped ({found['not_applicable']} not applicable here)"
+    return ", ".join(f"{found[name]} {word}" for name, word in words.items() if found[name])
 
 
 def streak(model: Mapping[str, Any]) -> str:

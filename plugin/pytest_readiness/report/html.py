@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
-from ..core.formats import counted, number, one_line, printable
-from .charts import pictures
+from ..core.formats import counted, figure_bounds, number, one_line, printable
+from .charts import pictures, spelled
 from .document import headline, moment, pairs, segments, took
 from .sections import record, rows, sections
 
@@ -205,6 +205,7 @@ def _templates() -> Environment:
         "number": number,
         "pairs": pairs,
         "parts": lambda text: [*segments(one_line(text))],
+        "spelled": spelled,
         "took": took,
         "tone": tone,
         "counted": counted,
@@ -265,12 +266,7 @@ def evidence_lines(entries: Sequence[Mapping[str, Any]], *, full: bool) -> Itera
 
 
 def _figure(entry: Mapping[str, Any]) -> str:
-    unit = one_line(entry.get("unit"))
-    bounds = [
-        f"{word} {number(entry[word])} {unit}".strip()
-        for word in ("expected", "limit")
-        if entry.get(word) is not None
-    ]
+    unit, bounds = one_line(entry.get("unit")), figure_bounds(entry)
     against = f" ({', '.join(bounds)})" if bounds else ""
     return f"{one_line(entry.get('name'))} = {number(entry.get('value'))} {unit}".rstrip() + against
 

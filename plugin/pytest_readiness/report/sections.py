@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from ..core.formats import number, one_line
+from ..core.formats import bound, number, one_line
 from ..core.model import UNREAD
 from .document import (
     Action,
@@ -245,7 +245,7 @@ def _decision(row: Model) -> tuple[Cell, ...]:
 def _blocker(row: Model) -> tuple[Cell, ...]:
     check = Cell(text(row.get("check")), "code") if row.get("check") else Cell("—")
     kind = (Cell(text(row.get(key)), "status") for key in ("severity", "class"))
-    against = f"{text(row.get('observed'))} against {text(row.get('limit'))}" if row.get("limit") else ""
+    against = f"{text(row.get('observed'))}, {text(row.get('limit'))}" if row.get("limit") else ""
     return (
         check,
         *texts(row, "goal"),
@@ -347,7 +347,8 @@ def measurements(evidence: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Cell, 
             unit = text(entry.get("unit"))
             yield (
                 Cell(text(entry.get("name"))),
-                *(Cell(_quantity(entry.get(key), unit)) for key in ("value", "expected", "limit")),
+                *(Cell(_quantity(entry.get(key), unit)) for key in ("value", "expected")),
+                Cell(text(bound(entry["limit"], unit)) if entry.get("limit") is not None else ""),
             )
         elif entry.get("kind") == "evaluated":
             yield (

@@ -174,7 +174,10 @@ DECLARED = {"cpu": 256, "memory": 512, "image": "p-api", "url": "api.example"}
     ("seen", "different"),
     [
         (ObservedService(256, 512, "p-api", ("www.example", "api.example")), []),
-        (ObservedService(512, 512, "p-api", ("api.example:3000",)), ["cpu: runs 512, declared 256"]),
+        (
+            ObservedService(512, 512, "p-api", ("api.example:3000",)),
+            ["cpu: runs 512, declared 256 CPU units"],
+        ),
         (ObservedService(256, 512, "p-web", ("api.example",)), ["image: runs p-web, declared p-api"]),
         (
             ObservedService(256, 512, "p-api", ("www.example",)),
@@ -182,7 +185,7 @@ DECLARED = {"cpu": 256, "memory": 512, "image": "p-api", "url": "api.example"}
         ),
         (
             ObservedService(256, 0, "p-api", ()),
-            ["memory: runs nothing, declared 512", "url: runs nothing, declared api.example"],
+            ["memory: runs nothing, declared 512 MiB", "url: runs nothing, declared api.example"],
         ),
     ],
 )

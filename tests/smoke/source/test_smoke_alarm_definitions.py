@@ -103,6 +103,13 @@ resource "aws_chatbot_slack_channel_configuration" "c" {
   sns_topic_arns = [aws_sns_topic.t.arn]
 }
 """
+
+
+def filtered(policy: str, scope: str = "MessageAttributes") -> str:
+    added = f'filter_policy = {policy}\n  filter_policy_scope = "{scope}"\n  protocol'
+    return SUBSCRIPTION.replace("protocol", added)
+
+
 RECEIVER = 'module "pager" {\n  source = "acme/pager/aws"\n  topic  = aws_sns_topic.t.arn\n}\n'
 OTHER = 'module "vpc" {\n  source = "acme/vpc/aws"\n}\n'
 
@@ -116,6 +123,13 @@ OTHER = 'module "vpc" {\n  source = "acme/vpc/aws"\n}\n'
         (SUBSCRIPTION.replace("a@example.org", ""), "has no subscription"),
         (SUBSCRIPTION.replace("protocol", "count = 0\n  protocol"), "has no subscription"),
         (SUBSCRIPTION.replace("protocol", "count = var.unset\n  protocol"), "? whether there is"),
+        (filtered('jsonencode({ severity = ["critical"] })'), "the message of an alarm has none"),
+        (filtered("jsonencode({})"), ""),
+        (filtered("var.unset"), "? which messages the filter of"),
+        (
+            filtered('jsonencode({ AlarmName = ["a"] })', scope="MessageBody"),
+            "? which messages the filter of",
+        ),
         (CHATBOT % "", "has no subscription"),
         (CHATBOT % "C01", ""),
         (RECEIVER, "? whether the module pager"),
