@@ -29,7 +29,7 @@ from .core.errors import ReadinessError
 from .core.formats import HANDOVER, RUN_ID, new_run_id
 from .core.model import Verdict
 from .core.redaction import Redactor
-from .core.shards import NONE_LEFT
+from .core.shards import NONE_LEFT, SUFFIX
 from .core.verdict import exit_code
 from .profile.project import find_plan, read_plan, read_shards
 from .report import PARTIAL_NAME, append_summary, discard, formats_in, write_all
@@ -139,7 +139,20 @@ def _merge(arguments: Sequence[str]) -> int:
             f"no such file or directory: {', '.join(missing)}", where="readiness merge",
             allowed="what shards left: files or directories",
         )  # fmt: skip
+    # an empty directory is what shards leave that all died; another place would cost the last run's reports
+    if mistaken := [path for path in shards if not _may_hold_shards(Path(path))]:
+        raise ReadinessError(
+            f"no shard has left a file there: {', '.join(mistaken)}", where="readiness merge",
+            allowed=f"files that end in {SUFFIX}, or a directory of such files",
+            action="name the directory that --readiness-shard wrote, by default reports/shards",
+        )  # fmt: skip
     return supervise(arguments[len(shards) :], shards=shards)
+
+
+def _may_hold_shards(path: Path) -> bool:
+    if path.is_dir():
+        return not any(path.iterdir()) or any(path.rglob(f"*{SUFFIX}"))
+    return path.suffix == SUFFIX
 
 
 def _parser() -> argparse.ArgumentParser:

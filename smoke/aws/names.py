@@ -1,7 +1,9 @@
 """What things are called: names of contract section 4, hosts of a load balancer, names in Cloud Map."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from .account import AwsAccount, at_once
@@ -70,11 +72,18 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class BalancerRoute:
-    """A target group (its ARN) behind a balancer (its ARN), reached by these hosts."""
+    """A target group (its ARN) behind a balancer (its ARN), reached by these hosts.
+
+    `paths` are the patterns of the rule, if it has any; of a listener's rules that fit, the one with the
+    lowest `rank` decides.
+    """
 
     target_group: str
     balancer: str
     hosts: tuple[str, ...]
+    paths: tuple[str, ...] = ()
+    rank: float = math.inf
+    listener: str = ""
 
     @property
     def dimensions(self) -> dict[str, str]:
@@ -126,7 +135,7 @@ def routes_of(
     taken = {host for found in hosts for host in found}
     left = tuple(name for name in certified if name not in taken)
     return [
-        BalancerRoute(group, balancer, left if rule.get("IsDefault") else tuple(found))
+        BalancerRoute(group, balancer, left if rule.get("IsDefault") else tuple(found), *_precedence(rule))
         for rule, found in zip(rules, hosts, strict=True)
         for group in _groups(rule)
     ]
@@ -157,6 +166,34 @@ def _hosts(rule: Mapping[str, Any]) -> list[str]:
         if condition.get("Field") == "host-header"
         for host in condition.get("HostHeaderConfig", {}).get("Values") or condition.get("Values", ())
     ]
+
+
+def _precedence(rule: Mapping[str, Any]) -> tuple[tuple[str, ...], float, str]:
+    """The paths that a rule takes, empty for all, its rank, the last where more must fit; its listener."""
+    conditions = {each.get("Field"): each for each in rule.get("Conditions", ())}
+    paths = conditions.get("path-pattern", {})
+    patterns = tuple(paths.get("PathPatternConfig", {}).get("Values") or paths.get("Values", ()))
+    priority = str(rule.get("Priority", ""))
+    is_last = not priority.isdigit() or not conditions.keys() <= {"host-header", "path-pattern"}
+    return patterns, math.inf if is_last else int(priority), str(rule.get("RuleArn", "")).rpartition("/")[0]
+
+
+def diverted(
+    routes: Sequence[BalancerRoute], host: str, path: str, own: Sequence[str], others: Collection[str]
+) -> BalancerRoute | None:
+    """The route that takes a path of a host from its target groups to those of others; None for none."""
+    return next(
+        (
+            earlier
+            for route in routes
+            if route.target_group in own and host in route.hosts
+            for earlier in routes
+            if earlier.listener == route.listener and earlier.rank < route.rank
+            if earlier.target_group in others and (not earlier.hosts or host in earlier.hosts)
+            if any(fnmatchcase(path, pattern) for pattern in earlier.paths)
+        ),
+        None,
+    )
 
 
 def _groups(rule: Mapping[str, Any]) -> list[str]:

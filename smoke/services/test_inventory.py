@@ -7,9 +7,10 @@ import pytest
 from pytest_readiness import Evidence, SetupError
 
 from smoke.aws.inventory import UNITS, columns, differences, directory_of, seen_of
-from smoke.aws.names import FOREIGN, HOSTS, MIGRATIONS, SERVICES, SETTINGS, resolve
+from smoke.aws.names import FOREIGN, HOSTS, MIGRATIONS, SERVICES, SETTINGS, diverted, resolve
 from smoke.aws.reader import AwsReader
 from smoke.aws.registry import images_there
+from smoke.contract.model import SERVICES as CONTRACT
 
 pytestmark = [
     pytest.mark.goal("G-1"),
@@ -32,6 +33,12 @@ def test_inventory(
         unit = UNITS.get(name, "")
         evidence.figure(f"inventory/{declared['key']}/{name}", seen, unit, expected=wanted or None)
     different = differences(compared)
+    path = CONTRACT[declared["key"]].health if declared["key"] in CONTRACT else "/"
+    own = aws.service(service).target_groups
+    others = {group for name in SERVICES if name != service for group in aws.service(name).target_groups}
+    if taken := diverted(aws.routes(), str(declared["url"]), path, own, others - {*own}):
+        where = f"{' or '.join(taken.paths)} of {declared['url']}"
+        different.append(f"url: a rule of priority {taken.rank:g} sends {where} to {taken.target_group}")
     assert not different, f"{service} differs from the plan: {'; '.join(different)}"
 
 

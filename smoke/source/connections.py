@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -183,6 +184,7 @@ def _public(configuration: Configuration, result: Examined, each: Definition, ad
         for listener in configuration.of_type("aws_lb_listener")
         for action in listener.blocks("default_action")
     ]
+    _diverted(configuration, result, each, address, own)
     ways = [value for action in named for value in _forwards(action)]
     if any((group := referenced(value)) is not None and group.address in own for value in ways):
         return
@@ -195,6 +197,71 @@ def _public(configuration: Configuration, result: Examined, each: Definition, ad
         configuration.lacks(
             result, what, (each.name, "alb", "balancer", "listener"), each.service.finding("")
         )
+
+
+def _diverted(
+    configuration: Configuration, result: Examined, each: Definition, address: Address, own: Collection[str]
+) -> None:
+    """No rule of its listener that comes first sends the health path of a public host elsewhere."""
+    fitting = [
+        _Rule.of(rule)
+        for rule in configuration.of_type("aws_lb_listener_rule")
+        if _fits(rule, address.public, address.health)
+    ]
+    for first in fitting:
+        later = [rule for rule in fitting if rule.listener == first.listener and rule.rank > first.rank]
+        if (
+            first.groups
+            and not {*first.groups} & {*own}
+            and any({*rule.groups} & {*own} for rule in later)
+            and _patterns(first.resource, "path_pattern")
+        ):
+            what = f"{first.resource.address} sends {address.public}{address.health} to {first.groups[0]}"
+            result.findings.append(first.resource.finding(f"{what}, not to {each.name}"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """A rule of a listener, its rank, infinite where it is not known, and the groups that it leads to."""
+
+    resource: Resource
+    listener: str
+    rank: float
+    groups: tuple[str, ...]
+
+    @classmethod
+    def of(cls, rule: Resource) -> _Rule:
+        """Read a rule; one that leads to a group that is not in the files leads nowhere."""
+        listener, priority = rule.attribute("listener_arn"), rule.attribute("priority")
+        rank = number(flat(priority)) if priority is not None else None
+        found = [referenced(value) for action in rule.blocks("action") for value in _forwards(action)]
+        groups = tuple(group.address for group in found if group is not None)
+        return cls(
+            rule,
+            text(flat(listener)) if listener is not None else "",
+            math.inf if rank is None else rank,
+            groups if len(groups) == len(found) else (),
+        )
+
+
+def _patterns(rule: Body, kind: str) -> list[str]:
+    return [
+        text(flat(value))
+        for condition in rule.blocks("condition")
+        for block in condition.blocks(kind)
+        for value in items(block.attribute("values"))
+    ]
+
+
+def _fits(rule: Body, host: str, path: str) -> bool:
+    """Whether a rule takes a path of a host, by its conditions alone; False where it has others as well."""
+    hosts, paths = _patterns(rule, "host_header"), _patterns(rule, "path_pattern")
+    others = len(rule.blocks("condition")) > bool(hosts) + bool(paths)
+    return (
+        not others
+        and (not hosts or any(fits(host, pattern) for pattern in hosts))
+        and (not paths or any(fits(path, pattern) for pattern in paths))
+    )
 
 
 def _forwards(action: Body) -> Iterator[Value]:

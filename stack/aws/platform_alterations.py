@@ -305,6 +305,20 @@ def certificate(
     emulator.load_balancer.certificate(service, host, days, trusted=trusted)
 
 
+def paths_diverted(emulator: Emulator, paths: Sequence[str], service: str) -> None:
+    """Have the load balancer send paths of all hosts to a service, before it looks at the hosts."""
+    elb = emulator.aws("elbv2")
+    (group,) = elb.describe_target_groups(Names=[f"{PREFIX}-{service}-tg"])["TargetGroups"]
+    (balancer,) = elb.describe_load_balancers(Names=[f"{PREFIX}-alb"])["LoadBalancers"]
+    listeners = elb.describe_listeners(LoadBalancerArn=balancer["LoadBalancerArn"])["Listeners"]
+    elb.create_rule(
+        ListenerArn=next(each["ListenerArn"] for each in listeners if each["Protocol"] == "HTTPS"),
+        Priority=100,
+        Conditions=[{"Field": "path-pattern", "PathPatternConfig": {"Values": [*paths]}}],
+        Actions=[{"Type": "forward", "TargetGroupArn": group["TargetGroupArn"]}],
+    )
+
+
 def no_redirect(emulator: Emulator, service: str, *, root: bool = True) -> None:
     """Have the load balancer serve a public service on plain HTTP as well, its root only with ``root``."""
     emulator.load_balancer.serve_plain(service, root=root)
@@ -377,7 +391,7 @@ ALTERATIONS = (
     migration_retagged,
     migration_in_service, host_missing, database_missing, role_reads, role_is_administrator,
     image_missing, role_assumed_by, role_missing, role_reads_nothing, credential_shared, public_host,
-    certificate, no_redirect, secret_value,
+    certificate, no_redirect, paths_diverted, secret_value,
     secret_on_another_curve, secret_copied, secret_renewed, secret_half_rotated, secret_missing,
     operator_lacks,
 )  # fmt: skip

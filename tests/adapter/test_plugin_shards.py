@@ -223,6 +223,16 @@ def test_nothing_to_merge(suite: Suite) -> None:
     assert merge(suite, place="--env").code == 4
 
 
+def test_a_merge_of_another_place_leaves_the_reports(suite: Suite) -> None:
+    assert suite.run(*RUN).code == 0
+    before = (suite.root / "reports" / "readiness.json").read_bytes()
+    for place in ("smoke", "readiness.toml"):
+        run = merge(suite, place=place)
+        assert (run.code, run.err.count("\n")) == (4, 3)
+        assert f"no shard has left a file there: {place}" in run.err
+    assert (suite.root / "reports" / "readiness.json").read_bytes() == before
+
+
 def test_a_merge_of_what_is_not_there_leaves_the_reports(suite: Suite) -> None:
     """A slip in a path is no run: the last full report stays."""
     assert suite.run(*RUN).code == 0
@@ -236,7 +246,7 @@ def test_a_merge_of_what_is_not_there_leaves_the_reports(suite: Suite) -> None:
 def test_what_is_no_shard_is_refused(suite: Suite, text: str) -> None:
     run = suite.run("--readiness-shard", text, *RUN)
     assert run.code == 4
-    assert "is no shard (allowed: I/N" in run.err
+    assert "is not a shard (allowed: I/N" in run.err
 
 
 def test_a_shard_needs_to_know_its_run(suite: Suite) -> None:
@@ -253,7 +263,7 @@ def test_a_shard_needs_to_know_its_run(suite: Suite) -> None:
 def test_the_id_of_a_run_from_the_ci_is_validated(suite: Suite) -> None:
     run = suite.run("--readiness-shard", "1/2", environ={"GITHUB_RUN_ID": "7", "GITHUB_RUN_ATTEMPT": "../2"})
     assert run.code == 4
-    assert "GITHUB_RUN_ID of the environment, with GITHUB_RUN_ATTEMPT: '7-../2' is no id" in run.err
+    assert "GITHUB_RUN_ID of the environment, with GITHUB_RUN_ATTEMPT: '7-../2' is not an id" in run.err
 
 
 def test_workers_of_xdist_run_the_same_shard(suite: Suite) -> None:

@@ -198,6 +198,7 @@ def test_checks_are_listed_with_their_limits(project: Suite, capsys: pytest.Capt
     found = json.loads("\n".join(listed("--json")))
     assert found[1]["nodeid"] == "smoke/test_checks.py::test_orders[a]"
     assert "allowed: G-1, G-2, G-7" in output(capsys, "checks", "--goal", "G-9", code=4)
+    assert "unknown phase 'nope'" in output(capsys, "checks", "--phase", "nope", code=4)
     project.checks("def test_up(): pass")
     assert "the suite cannot be collected" in output(capsys, "checks", code=4)
     assert not (project.root / "reports").exists()

@@ -367,12 +367,12 @@ def test_a_live_verdict_needs_no_name(signed: Suite, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        ((VERDICT, "--key", "key.pem"), "key.pem: no public key"),
-        ((VERDICT, "--key", "readiness.toml"), "no public key"),
+        ((VERDICT, "--key", "key.pem"), "key.pem: not a public key"),
+        ((VERDICT, "--key", "readiness.toml"), "not a public key"),
         ((VERDICT, "--key", "nowhere"), "nowhere: cannot be read"),
         (("nowhere", "--key", "key.pub"), "nowhere: cannot be read"),
-        ((VERDICT, "--key", "key.pub", "--max-age", "soon"), "'soon' is no age"),
-        ((VERDICT, "--key", "key.pub", "--build", "shop"), "'shop' is no build"),
+        ((VERDICT, "--key", "key.pub", "--max-age", "soon"), "'soon' is not an age"),
+        ((VERDICT, "--key", "key.pub", "--build", "shop"), "'shop' is not a build"),
         ((VERDICT,), "required: --key"),
     ],
 )

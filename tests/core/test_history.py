@@ -14,6 +14,7 @@ from tests.core.build import NOW, entry
 
 POLICY = Policy()
 OUTAGE = {"verdict": "NO_VERDICT", "uncounted": "EXTERNAL_OUTAGE"}
+AT = {"shop.url": "https://shop"}
 FLAKY = {"verdict": "DEGRADED", "uncounted": "FLAKE"}
 
 
@@ -119,6 +120,19 @@ def test_a_run_dated_in_the_future_is_reported(hours: float) -> None:
             "run run-2 of 2026-06-01 tested another build of shop: b0, then b1",
         ),
         (({"suite_digest": "suite-0"}, "READY"), "earlier runs used another suite"),
+        (
+            ({"live": True, "addresses": AT}, {"live": True, "addresses": {"shop.url": "https://other"}}),
+            "run run-2 of 2026-06-01 tested another address: shop.url was https://shop, then https://other",
+        ),
+        (
+            (
+                {"live": True, "addresses": AT},
+                {"live": True, "addresses": AT | {"shop.admin_url": "https://a"}},
+            ),
+            "run run-2 of 2026-06-01 tested another address: shop.admin_url was not set, then https://a",
+        ),
+        (({"live": True}, {"live": True, "addresses": AT}), "counted from the ledger's first run"),
+        (({"addresses": AT}, {"addresses": {}}), "counted from the ledger's first run"),
         ((OUTAGE, OUTAGE, OUTAGE, OUTAGE), "more than 3 runs in a row did not count"),
     ],
 )

@@ -103,7 +103,7 @@ def test_an_addition_is_refused(more: str, what: str, allowed: str) -> None:
         ),
         *(
             (BASE.replace('suite = "smoke"', f"suite = {text}"),
-             f"suite: {shown!r} is no directory under the plan's", "a relative path without ..")
+             f"suite: {shown!r} is not a directory under the plan's", "a relative path without ..")
             for text, shown in (
                 ("'/etc'", "/etc"), ("'..'", ".."), ("'../smoke'", "../smoke"), ("'a/../../b'", "a/../../b"),
                 (r'"a\nb"', "a b"), (r'"a\u001bb"', "a\ufffdb"), (f"'{'s' * 256}'", f"{'s' * 59}…"),

@@ -118,7 +118,8 @@ class Judge:
         builds = {
             redactor.shown(name): redactor.shown(build) for name, build in record.build_identity.items()
         }
-        return {**clean, "build_identity": builds}
+        addresses = {name: redactor.shown(url) for name, url in record.addresses.items()}
+        return {**clean, "build_identity": builds, "addresses": addresses}
 
     def _close(self, *, ended: bool) -> RunRecord:
         """Take the run down as it stands; one that has not ``ended`` counts as stopped here."""
@@ -167,6 +168,7 @@ class Judge:
                 build_start=self._build_start,
                 build_end=build_end,
             ),
+            addresses=profile.addresses,
             suite_digest=self._suite_digest,
             degraded_exit_code=context.settings.degraded_exit_code,
             runner=runner(),

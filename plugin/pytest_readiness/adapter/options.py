@@ -285,7 +285,7 @@ def _shard(text: str) -> str:
 
 def _shard_run(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no id (allowed: letters, digits, . _ -, up to 64)")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an id (allowed: letters, digits, . _ -, up to 64)")
     return text
 
 
@@ -324,7 +324,7 @@ def _formats(text: str) -> tuple[str, ...]:
     unknown = [name for name in names if name not in FORMATS]
     if unknown:
         raise argparse.ArgumentTypeError(
-            f"{', '.join(map(repr, unknown))}: no format of the report (allowed: {', '.join(FORMATS)})"
+            f"{', '.join(map(repr, unknown))}: not a format of the report (allowed: {', '.join(FORMATS)})"
         )
     return names
 

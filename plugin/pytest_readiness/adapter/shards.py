@@ -39,6 +39,8 @@ def leave(context: RunContext, judge: Judge, tally: Tally, status: int) -> None:
         "index": shard.index,
         "of": shard.of,
         "environment": record.environment,
+        # an embedded platform is another one on each machine
+        "addresses": {name: shown(url) for name, url in record.addresses.items() if record.live},
         "suite_digest": record.suite_digest,
         "plan_digest": context.plan.digest,
         "drills": context.settings.drills,
@@ -153,6 +155,7 @@ class MergedJudge(Judge):
             started_at=min(parse_moment(shard["started_at"]) for shard in shards),
             finished_at=max(parse_moment(shard["finished_at"]) for shard in shards),
             facts=facts,
+            addresses=shards[0]["addresses"],
             checkout=next((shard["checkout"] for shard in shards if shard["checkout"]), ""),
         )
 

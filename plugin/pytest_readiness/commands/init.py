@@ -116,7 +116,7 @@ def run(options: argparse.Namespace) -> int:
     say(*(f"written: {path}" for path in made))
     there = f"cd {shlex.quote(options.directory)} && " if options.directory != "." else ""
     say(f"next: {there}readiness run --env {answers.environment}")
-    say("keep out of git: reports/ and .readiness/, which holds the history of runs")
+    say("keep out of git: reports/, __pycache__/ and .readiness/, which holds the history of runs")
     return 0
 
 
@@ -136,13 +136,13 @@ def _ask(options: argparse.Namespace, usual: str) -> Answers:
     name = options.env or (EMBEDDED if is_here else LIVE)
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) or f"{name}.toml" == SCHEMA_NAME:
         raise ReadinessError(
-            f"{name!r} is no name for an environment",
+            f"{name!r} is not a name for an environment",
             where="--env",
             allowed='small letters, digits, "-" and "_"; not "schema"',
         )
     if not url and name != EMBEDDED:
         raise ReadinessError(
-            f"a stand-in is no {name}", where="--env", allowed=f"{EMBEDDED}, or any name with --url"
+            f"a stand-in cannot be {name}", where="--env", allowed=f"{EMBEDDED}, or any name with --url"
         )
     return Answers(title, url, name)
 

@@ -112,6 +112,10 @@ def list_checks(options: argparse.Namespace) -> int:
         raise ReadinessError(
             f"unknown goal {options.goal!r}", where="--goal", allowed=", ".join(here.plan.goal_ids)
         )
+    if options.phase and options.phase not in here.plan.phases:
+        raise ReadinessError(
+            f"unknown phase {options.phase!r}", where="--phase", allowed=", ".join(here.plan.phases)
+        )
     listed = [
         check
         for check in _collected(here.root, here.plan)

@@ -128,7 +128,7 @@ def render(options: argparse.Namespace) -> int:
     names = [name.strip() for name in (options.format or "").split(",") if name.strip()]
     if unknown := [name for name in names if name not in FORMATS]:
         raise ReadinessError(
-            f"no format of the report: {', '.join(unknown)}", where="--format", allowed=", ".join(FORMATS)
+            f"not a format of the report: {', '.join(unknown)}", where="--format", allowed=", ".join(FORMATS)
         )
     try:
         withheld = write_all(model, directory, Redactor(), [*dict.fromkeys([*formats_in(directory), *names])])

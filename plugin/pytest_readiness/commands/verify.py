@@ -151,7 +151,7 @@ def _age(text: str) -> timedelta:
     found = re.fullmatch(r"(\d{1,6})([smhd])", text)
     if found is None:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no age (allowed: a number with s, m, h or d, such as 24h)"
+            f"{text!r} is not an age (allowed: a number with s, m, h or d, such as 24h)"
         )
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
@@ -159,7 +159,7 @@ def _age(text: str) -> timedelta:
 def _build(text: str) -> tuple[str, str]:
     service, _, build = text.partition("=")
     if not service or not build:
-        raise argparse.ArgumentTypeError(f"{text!r} is no build (allowed: SERVICE=ID)")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a build (allowed: SERVICE=ID)")
     return service, build
 
 

@@ -37,6 +37,7 @@ _KEPT = (
     "declaration",
     "counts",
     "build_identity",
+    "addresses",
     "suite_digest",
     "plan_digest",
     "runner",
@@ -147,6 +148,7 @@ def _head(run: RunRecord, plan: Plan, judgement: Judgement, declaration: Declara
         "declaration_prose": next((each.text for each in plan.prose if each.when == declaration.text), ""),
         "blockers": [{**blocker, "whose": review.owner(plan, blocker)} for blocker in declaration.blockers],
         "reproduce_with": environment_option(run),
+        "addresses": {**run.addresses},
         "suite_digest": run.suite_digest,
         "plan_digest": plan.digest,
         "runner": run.runner,
@@ -165,6 +167,7 @@ def _own_entry(run: RunRecord, plan: Plan, judgement: Judgement) -> Entry:
         "complete": run.is_complete,
         "uncounted": judgement.uncounted.value if judgement.uncounted else None,
         "build_identity": run.build_identity,
+        "addresses": {**run.addresses},
         "suite_digest": run.suite_digest,
         "plan_digest": plan.digest,
     }

@@ -269,7 +269,7 @@ def _suite(top: TomlTable) -> str:
     ):
         shown = one_line(name, 60)
         top.refuse(
-            "suite", f"{shown!r} is no directory under the plan's", allowed="a relative path without .."
+            "suite", f"{shown!r} is not a directory under the plan's", allowed="a relative path without .."
         )
     return name
 

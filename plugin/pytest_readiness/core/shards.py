@@ -24,6 +24,7 @@ COMMON = {
     "run": "run",
     "of": "number of shards",
     "environment": "environment",
+    "addresses": "addresses",
     "suite_digest": "suite digest",
     "plan_digest": "plan digest",
     "drills": "--drills",
@@ -45,7 +46,7 @@ class Shard:
         found = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", text)
         index, of = (int(found[1]), int(found[2])) if found else (0, 0)
         if not 1 <= index <= of <= MOST:
-            raise ValueError(f"{text!r} is no shard (allowed: I/N with I from 1 to N, N up to {MOST})")
+            raise ValueError(f"{text!r} is not a shard (allowed: I/N with I from 1 to N, N up to {MOST})")
         return cls(index, of)
 
     def has(self, unit: str) -> bool:

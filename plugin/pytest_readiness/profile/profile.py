@@ -133,6 +133,12 @@ class Profile:
         )
         return merged._overridden(top)._derived()
 
+    @property
+    def addresses(self) -> dict[str, str]:
+        """The URLs that it names, by setting: which platform this is."""
+        urls = (key for key, field in self.schema.fields.items() if field.type == "url")
+        return {key: str(self.values[key]) for key in urls if self.values[key]}
+
     def get(self, key: str) -> Any:
         """Return a value by its dotted name; ProfileError when the schema has no such field."""
         if key not in self.values:

@@ -66,7 +66,10 @@ def public_key(pem: str, where: str) -> PublicKey:
     if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _HASHES:
         return key
     raise ReadinessError(
-        "no public key", where=where, allowed=KEYS, action="openssl pkey -in KEY.pem -pubout -out KEY.pub.pem"
+        "not a public key",
+        where=where,
+        allowed=KEYS,
+        action="openssl pkey -in KEY.pem -pubout -out KEY.pub.pem",
     )
 
 
@@ -135,7 +138,7 @@ def opened(envelope: str, key: PublicKey) -> dict[str, Any]:
         signatures = [base64.b64decode(entry["sig"], validate=True) for entry in found["signatures"]]
         kind = found["payloadType"]
     except (ValueError, KeyError, TypeError, RecursionError, binascii.Error):
-        raise NotGenuine("it is no DSSE envelope") from None
+        raise NotGenuine("it is not a DSSE envelope") from None
     if kind != PAYLOAD_TYPE:
         raise NotGenuine("it holds no in-toto statement")
     if not any(_fits(signature, payload, key) for signature in signatures):

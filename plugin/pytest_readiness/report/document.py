@@ -180,6 +180,7 @@ def headline(model: Mapping[str, Any]) -> Headline:
 
 def _facts(model: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     yield "Environment", _environment(model)
+    yield "Addresses", pairs(model.get("addresses") if model.get("live") else None, 80)
     yield "Run", one_line(model.get("run_id"))
     yield (
         "Time",

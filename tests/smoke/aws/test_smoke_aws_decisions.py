@@ -18,7 +18,7 @@ from smoke.aws.inventory import (
     seen_of,
     tag_of,
 )
-from smoke.aws.names import BalancerRoute, Names, routes_of, routes_to
+from smoke.aws.names import BalancerRoute, Names, diverted, routes_of, routes_to
 from smoke.aws.reader import closed_to_alarms
 from tests.smoke.aws.fakes import NOON, definition, service
 
@@ -276,6 +276,39 @@ def test_the_default_route_takes_the_certificates_hosts_that_no_rule_takes() -> 
 def test_a_target_group_that_two_listeners_reach_is_known_by_its_hosts() -> None:
     plain, secure = BalancerRoute("api", "lb", ()), BalancerRoute("api", "lb", ("api.example",))
     assert routes_to([plain, secure], ["api"]) == [secure, plain]
+
+
+def ranked(
+    priority: object, group: str, *conditions: dict[str, Any], listener: str = "rule/lb/1"
+) -> dict[str, Any]:
+    made = rule(group, default=priority == "default")
+    return made | {"Priority": priority, "Conditions": [*conditions], "RuleArn": f"{listener}/{priority}"}
+
+
+HOST = {"Field": "host-header", "HostHeaderConfig": {"Values": ["dixie.example"]}}
+PATHS = {"Field": "path-pattern", "PathPatternConfig": {"Values": ["/x", "/api/*"]}}
+ELSE = {"Field": "query-string", "QueryStringConfig": {"Values": [{"Value": "x"}]}}
+
+
+@pytest.mark.parametrize(
+    ("other", "taken"),
+    [
+        (ranked("100", "api", PATHS), True),
+        (ranked("100", "api", PATHS, HOST), True),
+        (ranked("100", "api", {"Field": "path-pattern", "Values": ["/api/health"]}), True),
+        (ranked("300", "api", PATHS), False),
+        (ranked("100", "api", PATHS, ELSE), False),
+        (ranked("100", "api", PATHS, {"Field": "host-header", "Values": ["api.example"]}), False),
+        (ranked("100", "dixie-green", PATHS), False),
+        (ranked("100", "api", {"Field": "path-pattern", "Values": ["/docs/*"]}), False),
+        (ranked("100", "api", PATHS, listener="rule/lb/2"), False),
+    ],
+)
+def test_an_earlier_rule_takes_what_is_for_another_service(other: dict[str, Any], taken: bool) -> None:
+    own = ranked("200", "dixie", HOST)
+    routes = routes_of([own, other, ranked("default", "api")], "lb", [])
+    found = diverted(routes, "dixie.example", "/api/health", ["dixie"], {"api"})
+    assert (found is not None) is taken
 
 
 def test_a_target_group_of_no_weight_is_no_route() -> None:

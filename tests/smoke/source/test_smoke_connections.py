@@ -184,6 +184,30 @@ OF_TCP = """  protocol    = "TCP"
   vpc_id      = var.vpc
   target_type = "ip"
 }"""
+
+
+def earlier(path: str, listener: str = "aws_lb_listener.https.arn", group: str = "other") -> str:
+    """A rule for a path of all hosts, before that of finn."""
+    return f"""resource "aws_lb_listener_rule" "paths" {{
+  listener_arn = {listener}
+  priority     = 100
+  action {{
+    type             = "forward"
+    target_group_arn = aws_lb_target_group.{group}.arn
+  }}
+  condition {{
+    path_pattern {{ values = ["{path}"] }}
+  }}
+}}
+resource "aws_lb_target_group" "other" {{
+  target_type = "ip"
+  protocol    = "HTTP"
+  port        = 80
+  vpc_id      = var.vpc
+}}
+resource "aws_lb_listener_rule" "finn" {{"""
+
+
 FINN = Address("finn", "p.local", "finn.example.org", "/health")
 
 
@@ -263,6 +287,11 @@ def findings(read: Read, find: str = "", replace: str = "") -> dict[str, Examine
          "address", "found under no name"),
         ('values = ["finn.example.org"]', 'values = ["x.example.org"]', "address", "no load balancer sends"),
         ('values = ["finn.example.org"]', 'values = ["*.example.org"]', "", ""),
+        ('resource "aws_lb_listener_rule" "finn" {', earlier("/*"),
+         "address", "sends finn.example.org/health to aws_lb_target_group.other, not to finn"),
+        ('resource "aws_lb_listener_rule" "finn" {', earlier("/docs/*"), "", ""),
+        ('resource "aws_lb_listener_rule" "finn" {', earlier("/*", "aws_lb_listener.test.arn"), "", ""),
+        ('resource "aws_lb_listener_rule" "finn" {', earlier("/*", group="finn"), "", ""),
         ("arn = aws_lb_target_group.finn.arn\n      }", "arn = aws_lb_target_group.other.arn\n      }",
          "address", "no load balancer sends finn.example.org to finn"),
         ("  cluster         = aws_ecs_cluster.main.id\n", "", "address", "finn is in no cluster"),
