@@ -229,5 +229,9 @@ def run_of(answer: httpx.Response) -> list[str]:
 def require_no_run(run: list[str], answer: httpx.Response) -> None:
     """SafetyViolation unless an answer is the stored one of that run, or the refusal of its key."""
     answering(200, 409)(answer)
-    if answer.status_code == 200 and not (is_replay(answer.headers) and run_of(answer) == run):
-        raise SafetyViolation("the model ran again for a key that was answered")
+    if answer.status_code != 200:
+        return
+    if not is_replay(answer.headers):
+        raise SafetyViolation("a key that was answered got an answer without X-Idempotent-Replay: true (1.2)")
+    if run_of(answer) != run:
+        raise SafetyViolation("a key was answered with another answer than the stored one (1.2)")

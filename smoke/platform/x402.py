@@ -300,10 +300,12 @@ def receipt_of(response: httpx.Response) -> Receipt:
     route = f"{route_of(response)}: header x-payment-response"
     try:
         found = json.loads(base64.b64decode(text, validate=True))
-        receipt = Receipt(*(str(found[name]) for name in ("transaction", "network", "payer")))
-        success = found["success"]
-    except (ValueError, KeyError, TypeError):
+    except ValueError:
         raise ContractViolation(f"{route}: expected a receipt in base64, got another text") from None
+    members = ("transaction", "network", "payer", "success")
+    if absent := [name for name in members if not isinstance(found, dict) or name not in found]:
+        raise ContractViolation(f"{route}: the receipt has no {' and no '.join(absent)}")
+    receipt, success = Receipt(*(str(found[name]) for name in members[:3])), found["success"]
     if success is not True or not re.fullmatch("0x[0-9a-fA-F]{64}", receipt.transaction):
         raise ContractViolation(f"{route}: expected success and a transaction, got {success!r}, {receipt}")
     return receipt

@@ -204,7 +204,7 @@ def _diverted(
 ) -> None:
     """No rule of its listener that comes first sends the health path of a public host elsewhere."""
     fitting = [
-        _Rule.of(rule)
+        _ListenerRule.of(rule)
         for rule in configuration.of_type("aws_lb_listener_rule")
         if _fits(rule, address.public, address.health)
     ]
@@ -221,7 +221,7 @@ def _diverted(
 
 
 @dataclass(frozen=True, slots=True)
-class _Rule:
+class _ListenerRule:
     """A rule of a listener, its rank, infinite where it is not known, and the groups that it leads to."""
 
     resource: Resource
@@ -230,7 +230,7 @@ class _Rule:
     groups: tuple[str, ...]
 
     @classmethod
-    def of(cls, rule: Resource) -> _Rule:
+    def of(cls, rule: Resource) -> _ListenerRule:
         """Read a rule; one that leads to a group that is not in the files leads nowhere."""
         listener, priority = rule.attribute("listener_arn"), rule.attribute("priority")
         rank = number(flat(priority)) if priority is not None else None
