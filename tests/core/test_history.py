@@ -101,7 +101,7 @@ def test_the_order_of_the_ledger_decides_not_the_clock() -> None:
 def test_a_run_dated_in_the_future_is_reported(hours: float) -> None:
     found = streak([entry(hours_ago=hours), entry("BROKEN", 2), entry()], POLICY, NOW)
     assert found.length == 1
-    assert found.why.startswith("run run-2 of 2026-06-01 was BROKEN; run run--")
+    assert found.why.startswith("counted after run run-2 of 2026-06-01, which was BROKEN; run run--")
     assert found.why.endswith(" is dated in the future: compare the runners' clocks")
 
 
@@ -111,10 +111,10 @@ def test_a_run_dated_in_the_future_is_reported(hours: float) -> None:
         ((), "no run in the ledger"),
         (
             ({"verdict": "BROKEN", "complete": False}, "READY"),
-            "run run-2 of 2026-06-01 was BROKEN (incomplete)",
+            "counted after run run-2 of 2026-06-01, which was BROKEN (incomplete)",
         ),
         (("READY",), "counted from the ledger's first run"),
-        (("BROKEN", "READY"), "run run-2 of 2026-06-01 was BROKEN"),
+        (("BROKEN", "READY"), "counted after run run-2 of 2026-06-01, which was BROKEN"),
         (
             ({"build_identity": {"shop": "b0"}}, "READY"),
             "run run-2 of 2026-06-01 tested another build of shop: b0, then b1",

@@ -57,7 +57,7 @@ def test_a_blocker_has_its_next_action_and_its_command() -> None:
     place = lines.index(" 1. P0 PLATFORM_BUG auth/refused[freeside-expired]")
     assert lines[place + 1 : place + 4] == [
         "    an expired token was accepted: status 200, allowed 401 or 403",
-        "    next: fix what the summary names on the platform, deploy, then run the check again",
+        "    next: fix this on the platform, deploy, then run the check again",
         f"    $ {sample.REPRODUCE}",
     ]
 

@@ -26,7 +26,7 @@ _RULES = {
     Verdict.DEGRADED: "a P1 check that fails or does not run, or a flaky P0, is DEGRADED",
 }
 _ACTIONS = {
-    FailureClass.PLATFORM_BUG: "fix what the summary names on the platform, deploy, then run the check again",
+    FailureClass.PLATFORM_BUG: "fix this on the platform, deploy, then run the check again",
     FailureClass.EXTERNAL_OUTAGE: "wait until the third party has recovered, then run the suite again",
     FailureClass.SETUP_ERROR: "correct this runner's setup as the summary says, then run the check again",
     FailureClass.FLAKE: "find out why the first attempt failed; a rerun that passes proves little",

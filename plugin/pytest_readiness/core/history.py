@@ -93,7 +93,8 @@ def _counted(entries: Sequence[Entry], policy: Policy, now: datetime) -> tuple[d
             if uncounted > policy.max_uncounted_runs:
                 return runs, f"more than {policy.max_uncounted_runs} runs in a row did not count"
         else:
-            return runs, f"{_name(entry)} was {_described(entry)}"
+            ended = f"{_name(entry)}, which was {_described(entry)}"
+            return runs, f"counted after {ended}" if runs else f"none after {ended}"
     return runs, ""
 
 

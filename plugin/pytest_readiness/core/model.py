@@ -114,7 +114,7 @@ class Vanished:
 
     def __str__(self) -> str:
         """Return what is said of it."""
-        return f"{self.severity} vanished: {self.id}: run {self.run_id} had it, and this one has not"
+        return f"{self.severity} vanished: {self.id}: run {self.run_id} had it, it is missing from this one"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -158,7 +158,11 @@ def run_problems(results: Sequence[CheckResult], facts: RunFacts) -> list[tuple[
         (_leaks(facts), f"find out what wrote it there, replace the secret, {again}"),
         (_build_changes(facts), "run the whole suite again once the deployment has ended"),
         (_gate_refusal(facts), "leave out what narrows the run: paths, -k, -m, --lf"),
-        (_unfinished(results, facts), f"correct what it names, {again} to its end"),
+        (_vanished(facts), f"restore the check, or list it in the plan as renamed or retired; {again}"),
+        (
+            [each for each in _unfinished(results, facts) if each not in _vanished(facts)],
+            f"correct what it names, {again} to its end",
+        ),
     )
     return [(problem, action) for problems, action in kinds for problem in problems]
 
@@ -265,12 +269,16 @@ def _unfinished(results: Sequence[CheckResult], facts: RunFacts) -> list[str]:
     if facts.interrupted:
         reasons.append(f"the run was interrupted: {facts.interrupted}")
     reasons += facts.stray
-    reasons += [str(check) for check in facts.vanished if check.blocking]
+    reasons += _vanished(facts)
     if not results and not reasons:  # what stopped the collection has been named
         reasons.append("no check was collected")
     elif results and all(is_not_applicable(check) for check in results):
         reasons.append("no check could run in this environment")
     return reasons
+
+
+def _vanished(facts: RunFacts) -> list[str]:
+    return [str(check) for check in facts.vanished if check.blocking]
 
 
 def _uncounted(verdict: Verdict, results: Sequence[CheckResult], facts: RunFacts) -> FailureClass | None:
