@@ -151,6 +151,7 @@ def test_concurrent_spend_is_conserved(
         answers = at_once(asks(freeside, tenants.main, count))
     watch.observe_all(samples)
     evidence.figure("readings meanwhile", len(samples), at_least=1)
+    evidence.figure("invokes at once", len(answers), expected=count)
     watch.charged(costs(answers))
 
 
