@@ -46,7 +46,7 @@ CASES: dict[str, tuple[list[str], dict[str, str | None], list[str]]] = {
     "suite with NUL": ([], {"readiness.toml": PLAN.replace('"smoke"', r'"smo\u0000ke"')},
                        ["readiness.toml: suite", "NUL"]),
     "suite of a long name": ([], {"readiness.toml": PLAN.replace("smoke", "s" * 5000)},
-                             ["readiness.toml: suite", "no directory"]),
+                             ["readiness.toml: suite", "not a directory"]),
     "suite elsewhere": ([], {"readiness.toml": PLAN.replace("smoke", "../smoke")},
                         ["readiness.toml: suite: '../smoke'", "allowed: a relative path"]),
     "key of many parts": ([], {"readiness.toml": PLAN + "[facts]\n" + "a." * 20_000 + "a = 1\n"},
