@@ -147,7 +147,7 @@ def test_nothing_is_overwritten(tmp_path: Path, existing: str) -> None:
         (("--url", "https://shop.example", "--stand-in"), "not allowed with argument"),
         (("--stand-in", "--env", "live"), "--env: a stand-in cannot be live"),
         (("--stand-in", "--env", "../x"), "--env: '../x' is not a name for an environment"),
-        (("--stand-in", "--env", "schema"), "--env: 'schema' is no name"),
+        (("--stand-in", "--env", "schema"), "--env: 'schema' is not a name"),
         ((), "no answer"),
     ],
 )
