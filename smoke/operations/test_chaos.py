@@ -388,7 +388,7 @@ def _has_more_to_show(part: str, struck_at: Sequence[float], traffic: Traffic) -
 
 
 def _cut(traffic: Traffic, struck_at: Sequence[float]) -> int:
-    """How many streams had begun to answer when a part went down, and did not come to their end."""
+    """How many streams were under way when a part went down, and did not come to their end."""
     firsts = [call.first for call in traffic.calls["freeside.stream"]]
     return sum(
         any(first.began < moment < first.ended for moment in struck_at)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..core.errors import ProfileError, together
 from ..core.toml import CORRECT, TomlTable, load_toml
@@ -135,9 +136,10 @@ class Profile:
 
     @property
     def addresses(self) -> dict[str, str]:
-        """The URLs that it names, by setting: which platform this is."""
-        urls = (key for key, field in self.schema.fields.items() if field.type == "url")
-        return {key: str(self.values[key]) for key in urls if self.values[key]}
+        """Scheme, host and port of each URL that it names, by setting; a path may hold a key, as of an RPC."""
+        urls = (key for key, field in self.schema.fields.items() if field.type == "url" and self.values[key])
+        parts = {key: urlsplit(str(self.values[key])) for key in urls}
+        return {key: f"{url.scheme}://{url.netloc.rpartition('@')[2]}" for key, url in parts.items()}
 
     def get(self, key: str) -> Any:
         """Return a value by its dotted name; ProfileError when the schema has no such field."""
