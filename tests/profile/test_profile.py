@@ -61,6 +61,12 @@ def profile(text: str = PROFILE, **environ: str) -> Profile:
     return Profile.parse(text, "environments/staging.toml", schema(), environ)
 
 
+def test_addresses_are_of_the_platform_and_hold_no_path() -> None:
+    made = profile(PROFILE + '[bank]\nurl = "https://bank.example:8443/v2/an-api-key"\n')
+    assert made.addresses == {"shop.url": "https://shop.example", "bank.url": "https://bank.example:8443"}
+    assert profile().addresses == {"shop.url": "https://shop.example"}
+
+
 def test_values_by_name_and_by_attribute() -> None:
     made = profile()
     assert (made.name, made.live, made.protected) == ("staging", True, False)

@@ -136,7 +136,7 @@ class Profile:
 
     @property
     def addresses(self) -> dict[str, str]:
-        """Scheme, host and port of each URL that it names, by setting; a path may hold a key, as of an RPC."""
+        """Scheme, host and port of each URL that it names, by setting: the path of an RPC may hold a key."""
         urls = (key for key, field in self.schema.fields.items() if field.type == "url" and self.values[key])
         parts = {key: urlsplit(str(self.values[key])) for key in urls}
         return {key: f"{url.scheme}://{url.netloc.rpartition('@')[2]}" for key, url in parts.items()}
