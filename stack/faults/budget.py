@@ -16,6 +16,7 @@ import httpx
 from stack.common.database import Database
 from stack.common.http import ApiError
 from stack.common.pricing import Usage, usage_of
+from stack.common.verifier import POOLS
 from stack.faults.proxy import Faulty
 from stack.freeside.asks import Ask, FinnAnswer, FinnClient
 from stack.freeside.budget_ledger import (
@@ -30,7 +31,7 @@ from stack.freeside.budget_ledger import (
     Reservation,
     current_period,
 )
-from stack.freeside.calls import Calls, Idempotency, KeyConflict
+from stack.freeside.calls import Calls, Execution, Idempotency, KeyConflict
 
 _WITH_ROOM = "AND committed_micro + reserved_micro + %(amount)s <= limit_micro"
 RESERVE_BLINDLY = RESERVE.replace(_WITH_ROOM, "")
@@ -250,6 +251,19 @@ class FaultyCalls(Faulty, Calls):
         if self._faults.on("freeside-forgets-the-pool-of-a-key"):
             ask = replace(ask, document={**ask.document, "model": ""})
         return await super().claim(ask)
+
+    @asynccontextmanager
+    async def execution(self, ask: Ask, claim: Claim) -> AsyncIterator[Execution]:
+        """Reserve for the call, or what the cheapest pool would cost, and charge the price all the same."""
+        if not self._faults.on("freeside-reserves-for-the-cheapest-pool"):
+            async with super().execution(ask, claim) as execution:
+                yield execution
+            return
+        price = self.price(ask.pool, usage_of(ask.prompt))
+        async with super().execution(replace(ask, pool=POOLS[0]), claim) as execution:
+            execution.ask = ask
+            execution.reservation = replace(execution.reservation, amount_micro=price)
+            yield execution
 
     def price(self, pool: str, usage: Usage) -> int:
         """The price of a call, µUSD, or a multiple of it."""
