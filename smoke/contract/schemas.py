@@ -245,7 +245,7 @@ REPLIES: Mapping[RouteKey, Mapping[int, Reply]] = {
     ("freeside", "POST", "/api/agents/stream"): {200: STREAM},
     ("freeside", "POST", "/api/v1/x402/invoke"): {
         200: Reply(ANSWER, headers={"x-payment-response": "^[A-Za-z0-9+/=_-]+$"}),
-        402: Reply(record(error=TEXT)),
+        402: Reply(record(error=TEXT), headers={"x-payment-required": r"[\x21-\x7e]"}),
     },
     ("freeside", "GET", "/api/agents/models"): {
         200: Reply(record(models={"type": "array", "minItems": 1, "items": one_of(*POOLS)})),

@@ -123,6 +123,8 @@ class FaultyPayments(Faulty, Payments):
             request = _with_body(request, (await drained_body(request, _ANY_SIZE)).strip())
         try:
             answer = await super().invoke(request)
+            if "x-payment" in request.headers and self._faults.on("freeside-x402-refuses-without-the-header"):
+                del answer.headers["x-payment-required"]
             if answer.status_code == 200 and self._faults.on("freeside-x402-charges-communities"):
                 tenant = believed(request.headers.get("authorization")).tenant_id
                 await stray_charge(self._context.db, tenant)

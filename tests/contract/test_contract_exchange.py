@@ -57,6 +57,7 @@ HEADERS = {
     "x-ratelimit-limit": "60",
     "x-ratelimit-remaining": "60",
     "x-payment-response": "eyJzdWNjZXNzIjogdHJ1ZX0=",
+    "x-payment-required": "x402",
 }
 
 
