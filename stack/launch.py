@@ -121,7 +121,7 @@ class Stack:
         alterable: dict[str, Alterable] = {
             "aws": aws,
             "source": source,
-            "pooler": postgres.AdminConsole(pooler.dsn(postgres.ADMIN)),
+            "pooler": postgres.AdminConsole(pooler),
         }
         faults = FaultBoard(faults_file, self._supervisor, alterable, self._variant.rules)
         mutants = MutantBoard(self._supervisor, source, aws, self._run.directory("traces"))

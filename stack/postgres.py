@@ -6,6 +6,7 @@ import secrets
 import shutil
 import signal
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -118,28 +119,34 @@ ADMIN = "pgbouncer_admin"
 CONSOLE = "pgbouncer"
 # The plan's connection budget (contract section 4): of 85 connections these are the services' shares.
 SHARES = {"freeside": 30, "dixie": 20, "finn": 15}
-POOL_SIZE = 15
 CONSOLE_TIMEOUT_S = 5
 #: The console commands of each alteration.
 ALTERATIONS: Mapping[str, tuple[str, ...]] = {
     "session-mode": ("SET pool_mode = 'session'",),
-    "oversized": ("SET default_pool_size = 60", "SET max_db_connections = 200"),
+    "oversized": ("SET default_pool_size = 80", "SET max_db_connections = 200"),
+    "one-takes-more": ("SET default_pool_size = 60",),
     "nobody-served": ("PAUSE platform",),
+    "session-database": ("RELOAD",),
+}
+#: The connections that an alteration keeps busy, by user: not every version shows what a pool may open.
+TAKEN: Mapping[str, Mapping[str, int]] = {
+    "oversized": {"freeside": 68},
+    "one-takes-more": {"finn": 17},
+}
+#: The lines that an alteration adds to a section of the configuration file.
+ADDED: Mapping[str, tuple[str, str]] = {
+    "session-database": ("[databases]", "platform_jobs = host={host} dbname=platform pool_mode=session"),
 }
 #: What undoes an alteration beyond RELOAD. A client that was served in session mode holds its server
 #: connection until it is next used, so a later PAUSE would wait: KILL disconnects it. A pooler that was
 #: restarted since is not paused any more and refuses RESUME: KILL pauses it, so that RESUME always works.
-UNDONE: Mapping[str, tuple[str, ...]] = {
-    "session-mode": ("KILL platform", "RESUME platform"),
-    "nobody-served": ("KILL platform", "RESUME platform"),
-}
+UNDONE: Mapping[str, tuple[str, ...]] = dict.fromkeys(
+    ("session-mode", "nobody-served", "oversized", "one-takes-more"), ("KILL platform", "RESUME platform")
+)
 
 CONFIGURATION = """\
 [databases]
 {database} = host={host} port={server_port} dbname={database}
-
-[users]
-{users}
 
 [pgbouncer]
 listen_addr = {host}
@@ -161,9 +168,10 @@ query_wait_timeout = 5
 
 @dataclass(frozen=True)
 class PgBouncer:
-    """Where the pooler answers, and the password of each of its users."""
+    """Where the pooler answers, its configuration file, and the password of each of its users."""
 
     port: int
+    ini: Path
     passwords: Mapping[str, str] = field(
         default_factory=lambda: {user: secrets.token_urlsafe(24) for user in (*SHARES, ADMIN)}
     )
@@ -189,21 +197,20 @@ def pooler_parts(
             "looked for: .stack/pgbouncer, PATH, /usr/sbin",
             f"fetch it (needs no root, installs nothing): {binaries.COMMAND}",
         )
-    pooler = PgBouncer(port)
     home = run.unprivileged("pgbouncer")
+    pooler = PgBouncer(port, home / "pgbouncer.ini")
     auth_file = home / "users.txt"
     configuration = CONFIGURATION.format(
         database=DATABASE, host=LOOPBACK, server_port=server_port, port=port, auth_file=auth_file,
         admin=ADMIN,
-        users="\n".join(f"{user} = max_user_connections={share}" for user, share in SHARES.items()),
-        pool_size=POOL_SIZE, total=sum(SHARES.values()),
+        pool_size=min(SHARES.values()), total=sum(SHARES.values()),
     )  # fmt: skip
     users = "".join(f'"{user}" "{password}"\n' for user, password in pooler.passwords.items())
     write_private(auth_file, users, run.owner)
-    ini = write_private(home / "pgbouncer.ini", configuration, run.owner)
+    write_private(pooler.ini, configuration, run.owner)
     reachable = program.reachable_from(run.path) if run.owner else program
     command = Command(
-        [str(reachable.path), "-q", str(ini)], {**environ, **reachable.environ()}, home, run.owner
+        [str(reachable.path), "-q", str(pooler.ini)], {**environ, **reachable.environ()}, home, run.owner
     )
     return pooler, [Part("pgbouncer", command, ready=pooler.ready)]
 
@@ -215,31 +222,55 @@ def password_file(run: RunDir, pooler: PgBouncer) -> Path:
 
 
 class AdminConsole:
-    """Alters the running pooler through its admin console; reading the file again undoes all alterations."""
+    """Alters the running pooler through its console; reading its own file again undoes all alterations."""
 
-    def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
+    def __init__(self, pooler: PgBouncer) -> None:
+        self._pooler = pooler
         self._made: set[str] = set()
+        self._taken = ExitStack()
+        self._written = pooler.ini.read_text("utf-8")
 
     def alter(self, name: str, _: Mapping[str, Any]) -> None:
         """Make one alteration. Raises StackError when the console refuses it or none has that name."""
         if name not in ALTERATIONS:
             raise StackError(f"no alteration {name!r} of the pooler", f"known: {', '.join(ALTERATIONS)}")
         self._made.add(name)
+        if name in ADDED:
+            section, line = ADDED[name]
+            text = self._pooler.ini.read_text("utf-8")
+            added = text.replace(section, f"{section}\n{line.format(host=LOOPBACK)}")
+            self._pooler.ini.write_text(added, "utf-8")
         self._execute(*ALTERATIONS[name])
+        for user, count in TAKEN.get(name, {}).items():
+            for _number in range(count):
+                self._take(user)
 
     def restore(self) -> None:
         """Bring back what the configuration file says, and serve every client."""
+        self._taken.close()
+        self._pooler.ini.write_text(self._written, "utf-8")
         self._execute("RELOAD")
         for name in [*self._made]:
             self._execute(*UNDONE.get(name, ()))
             self._made.discard(name)
 
+    def _take(self, user: str) -> None:
+        """Hold a server connection of a user's pool: a transaction that does not end."""
+        try:
+            connection = psycopg.connect(
+                self._pooler.dsn(user), connect_timeout=CONSOLE_TIMEOUT_S, prepare_threshold=None
+            )
+            self._taken.callback(connection.close)
+            connection.execute("SELECT 1")
+        except psycopg.Error as error:
+            raise StackError(f"the pooler gives {user} no further connection", str(error).strip()) from error
+
     def _execute(self, *commands: str) -> None:
         try:
             with psycopg.connect(
-                self._dsn, autocommit=True, connect_timeout=CONSOLE_TIMEOUT_S, prepare_threshold=None
-            ) as connection:
+                self._pooler.dsn(ADMIN), autocommit=True, connect_timeout=CONSOLE_TIMEOUT_S,
+                prepare_threshold=None,
+            ) as connection:  # fmt: skip
                 for command in commands:
                     connection.execute(command)
         except psycopg.Error as error:

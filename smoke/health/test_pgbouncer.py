@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from pytest_readiness import Environment, Eventually, Evidence
+from pytest_readiness import Environment, Eventually, Evidence, SetupError
 
-from smoke.platform.pgbouncer import CONSOLE, ask, can_serve, login_of, pool_ceilings, waiting_in
+from smoke.platform.pgbouncer import PoolerState, ask, can_serve, login_of, overdrawn, shares_of, waiting_in
 
 pytestmark = [
     pytest.mark.goal("G-1"),
@@ -63,28 +63,47 @@ def test_pgbouncer_has_no_queue(environment: Environment, evidence: Evidence, ev
 
 @pytest.mark.p1
 def test_pgbouncer_pools_transactions(environment: Environment, evidence: Evidence) -> None:
-    """Every application pool is in transaction mode."""
-    pools = ask(environment.secret("pgbouncer.dsn"), "SHOW POOLS")
-    modes = {
-        f"{row['database']}/{row['user']}": row["pool_mode"] for row in pools if row["database"] != CONSOLE
-    }
+    """Every application pool is in transaction mode, and so is every database and user without one yet."""
+    console = environment.secret("pgbouncer.dsn")
+    settings = {row["key"]: row["value"] for row in ask(console, "SHOW CONFIG")}
+    seen = PoolerState.of(console)
+    modes = seen.modes(settings["pool_mode"], login_of(console)[1])
     evidence.figure("pool modes", modes, expected="transaction")
-    assert modes, "PgBouncer has no application pool"
-    others = {pool: mode for pool, mode in modes.items() if mode != "transaction"}
+    assert any("/" in name for name in modes), "PgBouncer has no application pool"
+    others = {name: mode for name, mode in modes.items() if mode != "transaction"}
     assert not others, f"not in transaction mode: {others}"
+
+
+#: What the database itself allows a user; -1 is no limit.
+ROLE_LIMIT = 'SELECT current_user AS "user", rolconnlimit AS most FROM pg_roles WHERE rolname = current_user'
 
 
 @pytest.mark.p1
 def test_pgbouncer_fits_the_connection_budget(
     environment: Environment, plan_facts: Mapping[str, Any], evidence: Evidence
 ) -> None:
-    """What the pools may open together stays within the services' share of the plan's connection budget."""
-    console, share = environment.secret("pgbouncer.dsn"), plan_facts["connections"]
-    limit = share["total"] - share["admin"] - share["buffer"]
-    logins = [login_of(environment.secret(f"pgbouncer.{user}_dsn")) for user in POOL_USERS]
-    ceilings = pool_ceilings(ask(console, "SHOW POOLS"), ask(console, "SHOW DATABASES"), logins)
-    most = sum(ceilings.values())
-    evidence.figure("connections that the pools may open", most, limit=limit)
-    assert most <= limit, (
-        f"the pools may open {most} connections, the plan gives the services {limit}: {ceilings}"
-    )
+    """What pools have and may open is within the plan's connection budget, together and for each service."""
+    budget = plan_facts["connections"]
+    limit = budget["total"] - budget["admin"] - budget["buffer"]
+    dsns = {user: environment.secret(f"pgbouncer.{user}_dsn") for user in POOL_USERS}
+    logins = {user: login_of(dsn) for user, dsn in dsns.items()}
+    seen = PoolerState.of(environment.secret("pgbouncer.dsn"), [*logins.values()])
+    shares = shares_of(seen, logins, budget)
+    caps = seen.caps() or {}
+    evidence.figure("connections that the pools may open", seen.most(caps), limit=limit)
+    for user, share in shares.items():
+        evidence.figure(
+            f"connections that {user} may have", seen.most_of(user, caps), limit=share.connections
+        )
+
+    def roles() -> dict[str, int]:
+        rows = [row for dsn in dsns.values() for row in ask(dsn, ROLE_LIMIT)]
+        return {row["user"]: row["most"] for row in rows if row["most"] >= 0}
+
+    wrong, unknown = overdrawn(seen, shares, limit, roles)
+    assert not wrong, "; ".join(wrong)
+    if unknown:
+        raise SetupError(
+            f"not examined: {'; '.join(unknown)}, unless [users] of its file has a max_user_connections\n"
+            "  next: this PgBouncer does not show that; give the roles a CONNECTION LIMIT, or upgrade it"
+        )

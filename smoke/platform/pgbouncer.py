@@ -6,7 +6,8 @@ psycopg is imported where it is used: it takes a tenth of the time in which the 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pytest_readiness import SetupError
@@ -91,27 +92,167 @@ def _parts(dsn: str) -> Mapping[str, Any]:
         raise SetupError("a DSN of the profile's [pgbouncer] is not a PostgreSQL connection string") from None
 
 
-def pool_ceilings(
-    pools: Sequence[Mapping[str, Any]],
-    databases: Sequence[Mapping[str, Any]],
-    logins: Iterable[tuple[str, str]],
-) -> dict[str, int]:
-    """The most server connections that each database's pools may open, for these logins and all seen ones.
+@dataclass(frozen=True, slots=True)
+class PoolerState:
+    """What the console says: rows of SHOW POOLS, SHOW DATABASES and SHOW USERS, read by column name.
 
-    ``pools`` and ``databases`` are rows of SHOW POOLS and SHOW DATABASES, read by column name; a login is a
-    database and a user. There is one pool for each pair, and a single one where a database forces its user.
+    `logins` are a database and a user each, who may have no pool yet. There is one pool for each pair, and a
+    single one where a database forces its user.
     """
-    known = {*logins, *((str(pool["database"]), str(pool["user"])) for pool in pools)}
-    ceilings: dict[str, int] = {}
-    for database in databases:
-        name = str(database["name"])
-        if name == CONSOLE:
-            continue
-        users = sum(of == name for of, _ in known)
-        forced = bool(database.get("force_user"))
-        # renamed in PgBouncer 1.24
-        reserve = database.get("reserve_pool_size", database.get("reserve_pool"))
-        ceiling = (min(users, 1) if forced else users) * (int(database["pool_size"]) + int(reserve or 0))
-        cap = int(database.get("max_connections") or 0)
-        ceilings[name] = min(ceiling, cap) if cap else ceiling
-    return ceilings
+
+    pools: Sequence[Mapping[str, Any]]
+    databases: Sequence[Mapping[str, Any]]
+    users: Sequence[Mapping[str, Any]]
+    logins: Collection[tuple[str, str]]
+
+    @classmethod
+    def of(cls, console: str, logins: Collection[tuple[str, str]] = ()) -> PoolerState:
+        """Ask the console; see `ask`."""
+        pools, databases, users = (ask(console, f"SHOW {what}") for what in ("POOLS", "DATABASES", "USERS"))
+        return cls(pools, databases, users, logins)
+
+    def user_of(self, login: tuple[str, str]) -> str:
+        """The user as whom the pooler connects to the database for a login."""
+        forced = (each.get("force_user") for each in self._databases if each["name"] == login[0])
+        return str(next(filter(None, forced), login[1]))
+
+    def ceilings(self) -> dict[tuple[str, str], int]:
+        """The most server connections of each pool by its own size and reserve, by database and user."""
+        own = {str(each["name"]): each for each in self.users}
+        known = {*self.logins, *((str(each["database"]), str(each["user"])) for each in self.pools)}
+        return {
+            (name, user): _set(own.get(user, {}).get("pool_size"), each["pool_size"])
+            # renamed in PgBouncer 1.24
+            + _set(
+                own.get(user, {}).get("reserve_pool_size"),
+                each.get("reserve_pool_size", each.get("reserve_pool")),
+            )
+            for each in self._databases
+            for name in (str(each["name"]),)
+            for user in {self.user_of(login) for login in known if login[0] == name}
+        }
+
+    def most(self, caps: Mapping[str, int]) -> int:
+        """The most server connections of all pools; `caps` are what users may have in all of theirs."""
+        found, users = self.ceilings(), {user for _, user in self.ceilings()}
+        by_user = {user: self.most_of(user, caps) for user in users}
+        by_database = [
+            min(
+                int(each.get("max_connections") or 0) or _UNLIMITED,
+                sum(min(most, by_user[user]) for (name, user), most in found.items() if name == each["name"]),
+            )
+            for each in self._databases
+        ]
+        return min(sum(by_user.values()), sum(by_database))
+
+    def most_of(self, user: str, caps: Mapping[str, int]) -> int:
+        """The most server connections that one user may have, over all databases."""
+        limits = {str(each["name"]): int(each.get("max_connections") or 0) for each in self._databases}
+        pools = (
+            min(most, limits[name] or most) for (name, own), most in self.ceilings().items() if own == user
+        )
+        return min(sum(pools), caps.get(user, _UNLIMITED))
+
+    def caps(self) -> dict[str, int] | None:
+        """What users may have over all pools, where that is limited; None where this version does not say."""
+        if not all("max_user_connections" in each for each in self.users):
+            return None
+        limits = {str(each["name"]): int(each["max_user_connections"] or 0) for each in self.users}
+        return {user: limit for user, limit in limits.items() if limit}
+
+    def held(self) -> dict[str, int]:
+        """How many server connections each user has now."""
+        found: dict[str, int] = {}
+        for each in self.pools:
+            if each["database"] != CONSOLE:
+                servers = sum(int(count) for name, count in each.items() if name.startswith("sv_"))
+                found[str(each["user"])] = found.get(str(each["user"]), 0) + servers
+        return found
+
+    def modes(self, default: str, console_user: str) -> dict[str, str]:
+        """The pooling mode of each pool, and of databases and users that have none yet; a user's decides."""
+        found = {f"{each['database']}/{each['user']}": str(each["pool_mode"]) for each in self.pools
+                 if each["database"] != CONSOLE}  # fmt: skip
+        users = {str(each["name"]): each.get("pool_mode") for each in self.users
+                 if each["name"] not in (CONSOLE, console_user)}  # fmt: skip
+        found |= {f"user {name}": str(mode) for name, mode in users.items() if mode}
+        for each in self._databases:
+            forced = users.get(str(each.get("force_user")))
+            if not each.get("disabled") and not all(users.values() or [None]):
+                found[f"database {each['name']}"] = str(forced or each["pool_mode"] or default)
+        return found
+
+    @property
+    def _databases(self) -> list[Mapping[str, Any]]:
+        return [each for each in self.databases if each["name"] != CONSOLE]
+
+
+_UNLIMITED = 1_000_000
+
+
+def _set(own: object, general: object) -> int:
+    """A user's own setting, where it has one."""
+    return int(str(own if own is not None else general or 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How many connections the plan gives to one user, of one service or of several."""
+
+    services: tuple[str, ...]
+    connections: int
+
+
+def shares_of(
+    seen: PoolerState, logins: Mapping[str, tuple[str, str]], budget: Mapping[str, int]
+) -> dict[str, Share]:
+    """The share of each user; `logins` and `budget` are by service. Services of one user have one share."""
+    found: dict[str, Share] = {}
+    for service, login in logins.items():
+        user = seen.user_of(login)
+        before = found.get(user, Share((), 0))
+        found[user] = Share((*before.services, service), before.connections + budget[service])
+    return found
+
+
+def overdrawn(
+    seen: PoolerState, shares: Mapping[str, Share], limit: int, roles: Callable[[], Mapping[str, int]]
+) -> tuple[list[str], list[str]]:
+    """Where users have, or may have, more connections than the plan gives them, and what is not known.
+
+    `limit` is for all of them together. `roles` asks what the database itself allows each user: that holds
+    where the pooler's own limits are too wide.
+    """
+    wrong: list[str] = []
+    unknown: list[str] = []
+    held = seen.held()
+    if (all_ := sum(held.values())) > limit:
+        wrong.append(f"the pools have {all_} connections, the plan gives the services {limit}")
+    for user, share in shares.items():
+        if (own := held.get(user, 0)) > share.connections:
+            wrong.append(f"{_named(user, share)} has {own} connections, its share is {share.connections}")
+    said = seen.caps()
+    may = _beyond(seen, shares, limit, said or {})
+    if may and not wrong:
+        caps = dict(said or {})
+        for user, most in roles().items():
+            caps[user] = min(most, caps.get(user, most))
+        may = _beyond(seen, shares, limit, caps)
+        (wrong if said is not None else unknown).extend(may)
+    return wrong, unknown
+
+
+def _beyond(seen: PoolerState, shares: Mapping[str, Share], limit: int, caps: Mapping[str, int]) -> list[str]:
+    most = seen.most(caps)
+    found = [f"the pools may open {most} connections, the plan gives the services {limit}"] * (most > limit)
+    for user, share in shares.items():
+        if (own := seen.most_of(user, caps)) > share.connections:
+            found.append(
+                f"{_named(user, share)} may take {own} connections, its share is {share.connections}"
+            )
+    return found
+
+
+def _named(user: str, share: Share) -> str:
+    services = " and ".join(share.services)
+    return user if user == services else f"{user} ({services})"
