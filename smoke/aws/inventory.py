@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from smoke.source import watch
-from smoke.source.addresses import Directory
+from smoke.source.addresses import Budget, Directory
 
 from .alarms import Metric, Watch
 from .ecs import EcsService, TaskDefinition
@@ -136,8 +136,11 @@ def _address(declared: str, addresses: Sequence[str]) -> str:
     return addresses[0] if addresses else ""
 
 
-def directory_of(aws: AwsReader, declared: Sequence[str]) -> Directory:
-    """Where this environment's services are found; `declared` are the plan's addresses of them."""
+def directory_of(aws: AwsReader, declared: Sequence[str], connections: Mapping[str, int]) -> Directory:
+    """Where this environment's services are found.
+
+    `declared` are the plan's addresses of them, `connections` its connection budget.
+    """
     zone, tasks = aws.names.namespace, aws.definitions()
     return Directory(
         aws.names.prefix,
@@ -149,6 +152,7 @@ def directory_of(aws: AwsReader, declared: Sequence[str]) -> Directory:
         [url for url in declared if url and not url.partition(":")[0].endswith(zone)],
         lambda host: bool(resolve(aws.account, aws.names, host.removesuffix(f".{zone}"))),
         IF_SET,
+        {"pgbouncer": Budget.of(connections)},
     )
 
 

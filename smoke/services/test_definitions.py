@@ -8,6 +8,7 @@ from pytest_readiness import Environment, Evidence, SetupError
 
 from smoke.aws.names import BUILDS, DASHBOARDS, HOSTS, IF_SET, MIGRATIONS, Names
 from smoke.contract.model import SERVICES
+from smoke.source.addresses import Budget
 from smoke.source.checkout import Checkout, Examined
 from smoke.source.connections import Address, connected, named, reached
 from smoke.source.definitions import ROLES, Definitions, unnamed
@@ -15,7 +16,7 @@ from smoke.source.ownership import FAMILY, LOGS, NETWORK, OWN, REQUIRED, SECRET,
 from smoke.source.placement import directory_of, led
 from smoke.source.references import undeclared
 from smoke.source.shapes import misshapen
-from smoke.source.tasks import images, inventory, starts
+from smoke.source.tasks import images, inventory, one_build, starts
 from smoke.source.terraform import Configuration
 
 pytestmark = [
@@ -138,13 +139,14 @@ def test_definitions_lead_to_this_platform(
     environment: Environment,
     evidence: Evidence,
 ) -> None:
-    """Hosts, ports and regions that the files give to tasks are those of this environment's services."""
+    """Hosts, ports, regions and pool sizes that the files give to tasks are those of this environment."""
     names = Names(plan_facts["source"]["prefix"])
     members = {f"{host}.{names.namespace}": BUILDS.get(host, host) for host in HOSTS}
     public = [
         row["url"] for row in plan_inventory if not row["url"].partition(":")[0].endswith(names.namespace)
     ]
-    directory = directory_of(terraform, found, names.prefix, members, public, IF_SET)
+    budgets = {"pgbouncer": Budget.of(plan_facts["connections"])}
+    directory = directory_of(terraform, found, names.prefix, members, public, IF_SET, budgets)
     region = environment.aws.region
     count, examined = led(terraform, found, directory, region)
     evidence.figure("variables", count, at_least=1)
@@ -250,9 +252,10 @@ def test_definitions_fit_the_inventory(
     inventoried: str,
     evidence: Evidence,
 ) -> None:
-    """CPU, memory and the image's repository are those of the plan's inventory."""
+    """CPU, memory and image are those of the plan's inventory; what shares an image runs one build of it."""
     row = next(row for row in plan_inventory if row["ecs"] == inventoried)
     seen, examined = inventory(terraform, found, row)
+    examined.findings.extend(one_build(found, plan_inventory, row))
     for column in ("cpu", "memory", "image"):
         evidence.figure(f"{column} of {inventoried}", seen.get(column, ""), expected=row[column] or None)
     examined.require()

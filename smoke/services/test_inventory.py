@@ -56,10 +56,14 @@ def test_settings(aws: AwsReader, service: str, evidence: Evidence) -> None:
 
 
 def test_environments_lead_to_this_platform(
-    aws: AwsReader, plan_inventory: Sequence[Mapping[str, Any]], evidence: Evidence
+    aws: AwsReader,
+    plan_inventory: Sequence[Mapping[str, Any]],
+    plan_facts: Mapping[str, Any],
+    evidence: Evidence,
 ) -> None:
-    """Hosts and ports in the variables of running tasks are those of this environment's own services."""
-    directory = directory_of(aws, [str(row["url"]) for row in plan_inventory])
+    """Hosts, ports and pool sizes in the variables of running tasks are those of this environment."""
+    declared = [str(row["url"]) for row in plan_inventory]
+    directory = directory_of(aws, declared, plan_facts["connections"])
     boxes = [(owner, box) for owner, task in aws.owners(tuple(MIGRATIONS)).items() for box in task.containers]
     evidence.figure("variables", sum(len(box.environment) for _, box in boxes), at_least=1)
     wrong = [each for owner, box in boxes for each in directory.wrong(owner, box.environment, box.ports)]

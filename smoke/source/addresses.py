@@ -1,5 +1,7 @@
 """Where the environment of a task leads: hosts and ports in its variables, against those of the services.
 
+And how many connections the pooler's variables let it open, against the plan's budget.
+
 What is understood and wrong is a finding: another environment's host, a port on which the service does not
 listen, a name that nothing has. Any other value says nothing here.
 """
@@ -24,11 +26,49 @@ _OWN_PORT = ("PORT", "LISTEN_PORT")
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """The connections that the plan gives to its services together, and how many services there are."""
+
+    connections: int
+    services: int
+
+    @classmethod
+    def of(cls, connections: Mapping[str, int]) -> "Budget":
+        """From the plan's table: all but `total`, `admin` and `buffer` are shares of services."""
+        shares = {name: of for name, of in connections.items() if name not in ("total", "admin", "buffer")}
+        return cls(sum(shares.values()), len(shares))
+
+    def overdrawn(self, owner: str, given: Mapping[str, str]) -> Iterator[str]:
+        """What a pooler's variables allow beyond it; nothing where one of them is not understood.
+
+        The services have a pool each, at least, and may have them in one database.
+        """
+        names = {name: next((each for each in (name, f"PGBOUNCER_{name}") if each in given), "")
+                 for name in _SIZES}  # fmt: skip
+        said = {name: given[found] for name, found in names.items() if found}
+        if "DEFAULT_POOL_SIZE" not in said or not all(value.isdecimal() for value in said.values()):
+            return
+        size, reserve, user, database = (int(said.get(name, 0)) for name in _SIZES)
+        most = self.services * min(size + reserve, user or size + reserve)
+        most = min(most, database or most)
+        if most > self.connections:
+            yield (
+                f"{names['DEFAULT_POOL_SIZE']} of {owner} is {size}: {self.services} services may open "
+                f"{most} connections, the plan gives them {self.connections}"
+            )
+
+
+#: The sizes of a pooler's pools, 0 for no limit.
+_SIZES = ("DEFAULT_POOL_SIZE", "RESERVE_POOL_SIZE", "MAX_USER_CONNECTIONS", "MAX_DB_CONNECTIONS")
+
+
+@dataclass(frozen=True, slots=True)
 class Directory:
     """The addresses of one environment.
 
     `listening` are the ports of a service by its host name, none where they are not known; `public` the host
-    names behind the load balancer; `there` says whether a name of the private zone resolves.
+    names behind the load balancer; `there` says whether a name of the private zone resolves. `settings` are
+    the values that variables of a service have, where it has them, `budgets` what a pooler may open.
     """
 
     prefix: str
@@ -36,6 +76,7 @@ class Directory:
     public: Collection[str]
     there: Callable[[str], bool]
     settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    budgets: Mapping[str, Budget] = field(default_factory=dict)
 
     def wrong(self, owner: str, given: Mapping[str, str], ports: Collection[int] = ()) -> Iterator[str]:
         """What the variables of a container of `owner` that listens on `ports` say, and is wrong."""
@@ -48,6 +89,8 @@ class Directory:
             wanted = self.settings.get(owner, {}).get(name)
             if wanted is not None and value != wanted:
                 yield f"{name} of {owner} is {value}, not {wanted}"
+        if owner in self.budgets:
+            yield from self.budgets[owner].overdrawn(owner, given)
 
     def _misleads(self, name: str, host: str, port: int | None) -> Iterator[str]:
         meant = self._meant(name)

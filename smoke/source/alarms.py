@@ -118,6 +118,7 @@ def coverage(configuration: Configuration, definition: Definition, within: Mappi
             configuration, result, f"the {kind} of {definition.name}", definition,
             lambda found: _watches(found, kind, service),  # noqa: B023 - called at once
             lambda found: _may_watch(found, kind),  # noqa: B023
+            lambda found: _metric(found, kind),  # noqa: B023
             watch.HEALTH if kind == "health" else watch.UTILIZATION, within,
         )  # fmt: skip
     return result
@@ -137,6 +138,7 @@ def application(configuration: Configuration, namespace: str, within: Mapping[st
             configuration, result, metric, None,
             lambda found: (found.namespace, found.metric) == (namespace, metric),  # noqa: B023
             lambda found: found.may_be(metric),  # noqa: B023
+            lambda _: False,
             need, within,
         )  # fmt: skip
     return result
@@ -145,7 +147,7 @@ def application(configuration: Configuration, namespace: str, within: Mapping[st
 def _cover(
     configuration: Configuration, result: Examined, what: str, of: Definition | None,
     watches: Callable[[Watched], bool], may_watch: Callable[[Watched], bool],
-    need: watch.Need, within: Mapping[str, int],
+    resembles: Callable[[Watched], bool], need: watch.Need, within: Mapping[str, int],
 ) -> None:  # fmt: skip
     """Record that nothing watches something, unless an alarm that does can fire and notifies."""
     recipients = Recipients(configuration)
@@ -173,10 +175,21 @@ def _cover(
     elif judged:
         alarm, each = judged[0]
         result.findings.append(alarm.finding(f"the alarm {alarm.title} on {what}: {'; '.join(each.wrong)}"))
+    elif near := [each for each in alarms if resembles(each[1]) and of is not None and _called(each[0], of)]:
+        alarm, found = near[0]
+        at = found.dimensions.get("TargetGroup") or found.dimensions.get("ServiceName")
+        of_what = f" of {text(flat(at))}" if at is not None else ""
+        what_else = f"no alarm watches {what}: {alarm.title} watches {found.metric}{of_what}"
+        result.findings.append(alarm.finding(what_else, at))
     else:
         about = (of.name,) if of is not None else _MONITORING
         place = of.service.finding("") if of is not None and of.service is not None else None
         configuration.lacks(result, f"no alarm watches {what}", about, place)
+
+
+def _called(alarm: Resource, of: Definition) -> bool:
+    """Whether an alarm's label or name has the name of a service as a word."""
+    return any(of.name in re.split("[-_]", each) for each in (alarm.label, _name(alarm)))
 
 
 def _name(alarm: Resource) -> str:

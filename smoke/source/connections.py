@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .checkout import Examined, Finding
@@ -15,6 +15,7 @@ from .terraform import Body, Configuration, Resource
 from .values import Value, boolean, flat, hidden, is_known, number, text
 
 _TARGETS = "aws_lb_target_group"
+HTTPS = 443
 #: A URL by which a container asks itself: its port and its path.
 _ITSELF = re.compile(
     r"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1?\])(?::([0-9]+))?(/[^\s\"'?#|;&)]*)?"
@@ -169,34 +170,73 @@ def _public(configuration: Configuration, result: Examined, each: Definition, ad
         for value in items(block.attribute("target_group_arn"))
         if (group := referenced(value)) is not None
     }
-    named: list[Body] = []
+    named: list[tuple[Body, Resource | None]] = []
     for rule in configuration.of_type("aws_lb_listener_rule"):
-        hosts = {
-            text(flat(value))
-            for condition in rule.blocks("condition")
-            for header in condition.blocks("host_header")
-            for value in items(header.attribute("values"))
-        }
-        if any(fits(address.public, host) for host in hosts):
-            named += rule.blocks("action")
-    named = named or [
-        action
+        if any(fits(address.public, host) for host in _patterns(rule, "host_header")):
+            listener = rule.attribute("listener_arn")
+            at = referenced(listener) if listener is not None else None
+            named += [(action, at) for action in rule.blocks("action")]
+    default = [
+        (action, listener)
         for listener in configuration.of_type("aws_lb_listener")
         for action in listener.blocks("default_action")
     ]
     _diverted(configuration, result, each, address, own)
-    ways = [value for action in named for value in _forwards(action)]
-    if any((group := referenced(value)) is not None and group.address in own for value in ways):
-        return
-    if any(referenced(value) is None for value in ways):
+    ways = _ways(named or default)
+    leading = [at for value, at in ways if _leads_to(value, own)]
+    if leading:
+        leading += [at for value, at in _ways(default) if _leads_to(value, own)]
+        _at_its_port(configuration, result, each, address, leading)
+    elif unclear := [value for value, _ in ways if referenced(value) is None]:
         result.not_examined.append(
-            each.service.finding(f"where {address.public} leads: {text(ways[0])}", ways[0])
+            each.service.finding(f"where {address.public} leads: {text(unclear[0])}", unclear[0])
         )
     else:
         what = f"no load balancer sends {address.public} to {each.name}"
         configuration.lacks(
             result, what, (each.name, "alb", "balancer", "listener"), each.service.finding("")
         )
+
+
+def _ways(actions: Iterable[tuple[Body, Resource | None]]) -> list[tuple[Value, Resource | None]]:
+    """The target groups that actions lead to, each with its listener."""
+    return [(value, at) for action, at in actions for value in _forwards(action)]
+
+
+def _leads_to(value: Value, own: Collection[str]) -> bool:
+    group = referenced(value)
+    return group is not None and group.address in own
+
+
+#: What may stand before a load balancer, and take a host's requests to any port of it.
+_FRONTS = ("aws_cloudfront_distribution", "aws_globalaccelerator_listener", "aws_apigatewayv2_integration")
+
+
+def _at_its_port(
+    configuration: Configuration, result: Examined, each: Definition, address: Address,
+    listeners: Sequence[Resource | None],
+) -> None:  # fmt: skip
+    """A public host is an https URL without a port: one of the listeners that lead to it is on that."""
+    elsewhere = [_elsewhere(listener) for listener in listeners]
+    if None in elsewhere or any(configuration.of_type(type_) for type_ in _FRONTS):
+        return
+    at = next(listener for listener in listeners if listener is not None)
+    what = f"{at.address} takes {address.public} for {each.name} on port {elsewhere[0]:g}, not on {HTTPS}"
+    configuration.lacks(result, what, ("cdn", "cloudfront", "gateway"), at.finding("", at.attribute("port")))
+
+
+def _elsewhere(listener: Resource | None) -> float | None:
+    """The port of a listener that serves TLS to the public on another port than that of https."""
+    if listener is None or text(listener.attribute("protocol")) not in ("HTTPS", "TLS"):
+        return None
+    arn = listener.attribute("load_balancer_arn")
+    balancer = referenced(arn) if arn is not None else None
+    internal = balancer.attribute("internal") if balancer is not None else None
+    port = listener.attribute("port")
+    if port is None or (internal is not None and boolean(internal) is not False):
+        return None
+    at = number(flat(port))
+    return None if at == HTTPS else at
 
 
 def _diverted(

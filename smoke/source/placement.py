@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 
-from .addresses import Directory
+from .addresses import Budget, Directory
 from .checkout import Examined
 from .definitions import Definitions, containers, ports
 from .evaluate import Environment
@@ -20,6 +20,7 @@ def directory_of(
     members: Mapping[str, str],
     public: Collection[str],
     settings: Mapping[str, Mapping[str, str]],
+    budgets: Mapping[str, Budget],
 ) -> Directory:
     """Where the services of the files are found; `members` has the plan's name of each by its host name."""
     listening = {each.name: {int(n) for box in ports(each).values() for n in box}
@@ -34,6 +35,7 @@ def directory_of(
         [host for host in public if host],
         lambda host: open_ or host.partition(".")[0] in known,
         settings,
+        budgets,
     )
 
 

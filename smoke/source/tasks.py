@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .checkout import Examined
+from .checkout import Examined, Finding
 from .commands import MIGRATION
 from .definitions import TASK, Definition, Definitions, containers
 from .iam import allows
@@ -258,6 +258,40 @@ def inventory(
         if row["image"]:
             _repository(result, seen, task, row["image"])
     return seen, result
+
+
+def one_build(
+    defined: Definitions, rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any]
+) -> list[Finding]:
+    """Return where a service runs another build than those that have its image by the plan.
+
+    Tags that the files leave open are the pipeline's: one is wrong only where another image has it, too.
+    """
+
+    def tags(of: Sequence[Mapping[str, Any]]) -> set[str]:
+        return {tag for each in of for _, _, tag in _tagged(defined, each)}
+
+    same = [each for each in rows if row["image"] and each["image"] == row["image"]]
+    beside = tags([each for each in same if each is not row])
+    foreign = tags([each for each in rows if each not in same])
+    return [
+        task.finding(
+            f"{row['ecs']} runs its image as {tag}, its twin as {' or '.join(sorted(beside))}", image
+        )
+        for task, image, tag in _tagged(defined, row)
+        if beside and tag not in beside
+        if tag in foreign or (same[0] is not row and "${" not in " ".join([tag, *beside]))
+    ]
+
+
+def _tagged(defined: Definitions, row: Mapping[str, Any]) -> Iterator[tuple[Resource, Value, str]]:
+    """The images of a row's service from the row's repository: the task, the image, its tag."""
+    for each in defined.definitions:
+        for task in each.tasks if each.service is not None and each.name == row["ecs"] else ():
+            for container in containers(task)[0]:
+                for image in items(container.entries.get("image")):
+                    if row["image"] and repository(image) == row["image"]:
+                        yield task, image, re.split(r":(?![^{]*\})", text(flat(image)))[-1]
 
 
 def _compare(result: Examined, seen: dict[str, str], task: Resource, column: str, wanted: float) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from smoke.source.addresses import Directory
+from smoke.source.addresses import Budget, Directory
 
 ZONE = "arrakis-staging.local"
 HERE = Directory(
@@ -11,6 +11,11 @@ HERE = Directory(
     ["staging.api.arrakis.community", "dixie.staging.arrakis.community"],
     lambda host: host == f"redis.{ZONE}",
     {"pgbouncer": {"POOL_MODE": "transaction"}},
+    {
+        "pgbouncer": Budget.of(
+            {"total": 85, "freeside": 30, "dixie": 20, "finn": 15, "admin": 10, "buffer": 10}
+        )
+    },
 )
 
 
@@ -28,6 +33,10 @@ HERE = Directory(
         ({"ANY": f"fin.{ZONE}"}, "nothing has this name"),
         ({"PORT": "3001"}, "listens on port 3000"),
         ({"POOL_MODE": "session"}, "not transaction"),
+        ({"DEFAULT_POOL_SIZE": "60"}, "180 connections, the plan gives them 65"),
+        ({"DEFAULT_POOL_SIZE": "60", "MAX_DB_CONNECTIONS": "180"}, "180 connections"),
+        ({"DEFAULT_POOL_SIZE": "15", "RESERVE_POOL_SIZE": "10"}, "75 connections"),
+        ({"PGBOUNCER_DEFAULT_POOL_SIZE": "25"}, "75 connections"),
     ],
 )
 def test_what_leads_elsewhere_is_a_finding(given: dict[str, str], why: str) -> None:
@@ -45,6 +54,10 @@ def test_what_leads_elsewhere_is_a_finding(given: dict[str, str], why: str) -> N
         {"SENTRY": "https://key@o1.ingest.sentry.io/2", "VERSION": "1.2.3", "NAME": "arrakis-production"},
         {"DB_HOST": "${aws_db_instance.main.address}", "OTHER": "arrakis-staging-2.local"},
         {"POOL_MODE": "transaction", "PORT": "3000"},
+        {"DEFAULT_POOL_SIZE": "60", "MAX_DB_CONNECTIONS": "65"},
+        {"DEFAULT_POOL_SIZE": "60", "MAX_DB_CONNECTIONS": "${var.most}"},
+        {"DEFAULT_POOL_SIZE": "60", "MAX_USER_CONNECTIONS": "15"},
+        {"MAX_DB_CONNECTIONS": "180"},
         {"CORS_ORIGINS": "https://staging.api.arrakis.community,https://api.arrakis.community"},
         {"FINN_CALLBACK_URL": f"http://freeside.{ZONE}:3000/callback"},
     ],

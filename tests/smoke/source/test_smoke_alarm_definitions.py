@@ -536,3 +536,15 @@ def test_an_alarm_on_what_is_left_out_need_not_exist(read: Read) -> None:
         }
     """))  # fmt: skip
     assert not found.findings
+
+
+def test_an_alarm_of_the_service_on_anothers_target_group_is_named(read: Read) -> None:
+    alarm = health(
+        namespace='"AWS/ApplicationELB"',
+        metric_name='"HealthyHostCount"',
+        dimensions=BALANCED % "target_group.other",
+        alarm_name='"p-finn-health"',
+    )
+    (found,) = watched(read, alarm, cpu(), MEMORY).findings
+    assert found.what.startswith("no alarm watches the health of finn: ")
+    assert found.what.endswith("watches HealthyHostCount of ${aws_lb_target_group.other.arn_suffix}")

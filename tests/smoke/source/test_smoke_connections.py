@@ -325,3 +325,44 @@ def test_what_does_not_fit_together_is_found(
             assert any(what in each and each.startswith("?") == rule.startswith("?") for each in said), said
         elif not rule:
             assert said == [], name
+
+
+def on(port: str, more: str = "", protocol: str = "HTTPS") -> str:
+    """The platform with another port of its listener, and further resources."""
+    text = PLATFORM.replace("port              = 443", f"port              = {port}")
+    return text.replace('protocol          = "HTTPS"', f'protocol          = "{protocol}"') + more
+
+
+AT_443 = """
+resource "aws_lb_listener" "second" {
+  load_balancer_arn = aws_lb.main.arn
+  port              = 443
+  protocol          = "HTTPS"
+  default_action {
+    type             = "forward"
+    target_group_arn = aws_lb_target_group.finn.arn
+  }
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        (on("443"), False),
+        (on("8443"), True),
+        (on("8443", protocol="HTTP"), False),
+        (on("var.unset"), False),
+        (on("8443", AT_443), False),
+        (on("8443", AT_443.replace("443", "9443")), True),
+        (on("8443", 'resource "aws_cloudfront_distribution" "front" {}'), False),
+        (on("8443").replace('"main" { subnets', '"main" {\n  internal = true\n  subnets'), False),
+    ],
+)
+def test_a_public_host_is_served_on_the_port_of_https(read: Read, text: str, wrong: bool) -> None:
+    configuration = read(text)
+    defined = read_definitions(configuration, ["finn", "api"])
+    address = {"finn": Address(public="finn.example.org")}
+    found = [each.what for each in connected(configuration, defined, address).findings if "port" in each.what]
+    expected = ["aws_lb_listener.https takes finn.example.org for finn on port 8443, not on 443"]
+    assert found == (expected if wrong else [])

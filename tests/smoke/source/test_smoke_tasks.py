@@ -3,7 +3,7 @@
 import pytest
 
 from smoke.source.definitions import read as read_definitions
-from smoke.source.tasks import images, inventory, startup_migrations
+from smoke.source.tasks import images, inventory, one_build, startup_migrations
 from smoke.source.terraform import Configuration
 from tests.smoke.source.terraform_files import Read, service
 
@@ -149,6 +149,32 @@ def test_a_service_that_runs_no_task_is_found(read: Read, count: str, found: int
     configuration = read(REPOSITORY, text)
     _, examined = inventory(configuration, read_definitions(configuration, ["finn"]), ROW)
     assert len(examined.findings) == found
+
+
+TWINS = [
+    {"ecs": "api", "image": "p-api"}, {"ecs": "finn", "image": "p-finn"}, {"ecs": "worker", "image": "p-api"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("api", "worker", "wrong"),
+    [
+        ("p-api:${var.api}", "p-api:${var.api}", []),
+        ("p-api:${var.api}", "p-api:${var.finn}", ["worker runs its image as ${var.finn}"]),
+        ("p-api:${var.finn}", "p-api:${var.api}", ["api runs its image as ${var.finn}"]),
+        ("p-api:${var.finn}", "p-api:${var.finn}", []),
+        ("p-api:${var.api}", "p-api:${var.worker}", []),
+        ("p-api:0123abc", "p-api:0123abd", ["worker runs its image as 0123abd"]),
+        ("p-api:0123abc", "p-other:0123abd", []),
+    ],
+)
+def test_what_shares_an_image_runs_one_build(read: Read, api: str, worker: str, wrong: list[str]) -> None:
+    variables = "".join(f'variable "{name}" {{}}\n' for name in ("api", "worker", "finn"))
+    images = {"api": api, "worker": worker, "finn": "p-finn:${var.finn}"}
+    configuration = read(variables, *(service(name, image=image) for name, image in images.items()))
+    defined = read_definitions(configuration, [*images])
+    found = [each.what for row in TWINS for each in one_build(defined, TWINS, row)]
+    assert [each.partition(",")[0] for each in found] == wrong
 
 
 def test_a_service_of_the_inventory_that_is_missing_is_found(read: Read) -> None:
