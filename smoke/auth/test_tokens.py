@@ -11,8 +11,9 @@ import httpx
 import pytest
 from pytest_readiness import Environment, Evidence, SetupError
 
-from smoke.contract.model import Access
+from smoke.contract.model import USER, Access, accesses
 from smoke.contract.neighbours import Near, Times, strings, times
+from smoke.contract.requests import own_pool_elsewhere
 from smoke.platform.answers import require_status
 from smoke.platform.attacks import REFUSALS, Target, require_refused, require_spent
 from smoke.platform.batch import Batch, Case
@@ -129,6 +130,8 @@ LENGTHS = (2_000, 20_000)
 REFUSED = 6
 #: The cheapest route of each service for what is accepted.
 CHEAPEST = ("freeside.models", "finn.invoke", "dixie.query-user")
+#: The ways in with a user's token where pools are known.
+OF_USERS = [access.id for access in accesses() if access.kind is USER and access.service == "freeside"]
 
 
 def case_of(target: Target, forgery: Forgery) -> Case:
@@ -244,6 +247,26 @@ def test_near_api_key_is_refused(dixie: Dixie, agent: str, environment: Environm
                 Near("its beginning alone", key[:4]),
                 Near("another", "dxk_smoke_never_given_out"),
             ]
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    "access", each_access("auth/own-pool-is-one-of-the-tokens", severity=pytest.mark.p1, of=OF_USERS)
+)
+def test_own_pool_is_one_of_the_tokens(target: Target, access: Access, batch: Batch) -> None:
+    """A token whose own pool is none of its effective pools is refused, also where no pool is asked (1.1)."""
+    found = [*own_pool_elsewhere()]
+    batch.run(
+        [
+            Case(
+                near.name,
+                f"a token's own pool is one of its effective pools at {access.id}",
+                partial(target.send, target.signed(**near.value)),
+                partial(require_refused, service="freeside", what=f"a token ({near.name})", rule="own-pool"),
+                partial(target.mint, **near.value),
+            )
+            for near in (found if access.id in CHEAPEST else found[::ELSEWHERE_EVERY])
         ]
     )
 

@@ -197,6 +197,23 @@ def of_no_pool() -> Iterator[Reach]:
         yield Reach(f"asks {_DEFAULT}, its own pool {near.name}", _DEFAULT, own, ordinary=False)
 
 
+def own_pool_elsewhere() -> Iterator[Near[Mapping[str, Any]]]:
+    """Claims whose own pool is none of their effective pools, which spoils the token on any route (1.1)."""
+    for reach in (*above_the_tier(), *not_allowed(), *of_no_pool()):
+        if not reach.ordinary and reach.pool == _DEFAULT:
+            yield Near(reach.name.replace(f"asks {_DEFAULT}, ", ""), reach.claims)
+
+
+def of_all_lists() -> Iterator[tuple[Mapping[str, Any], set[str]]]:
+    """Claims of every tier with every list of pools that leaves it one, and their effective pools (1.1)."""
+    for tier, open_ in TIER_POOLS.items():
+        for count in range(1, len(POOLS) + 1):
+            for allowed in combinations(POOLS, count):
+                effective = [pool for pool in open_ if pool in allowed]
+                if effective:
+                    yield _claims(tier, [*reversed(allowed)], pool_id=effective[-1]), {*effective}
+
+
 def misspelled() -> Iterator[Reach]:
     """Lists that hold a pool's neighbours, but not the pool."""
     for number, pool in enumerate(POOLS[1:]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from .model import ROUTES, accesses
+from .model import ROUTES, USER, accesses
 
 #: Every way in with a token: a route, and the kind of token where it accepts several.
 WITH_TOKEN = tuple(access.id for access in accesses())
@@ -128,6 +128,13 @@ OF_TOKENS = (
         dict.fromkeys(("dixie.query-service", "dixie.events"), "these tokens name no tenant"),
     ),
     Rule(
+        "own-pool",
+        "a user's own pool is one of the token's effective pools, whatever is asked",
+        tuple(access.id for access in accesses() if access.kind is USER),
+        ("auth/own-pool-is-one-of-the-tokens[{route}]",),
+        {"dixie.query-user": "no pool is asked of Dixie, and the contract names no fault of one there (3)"},
+    ),
+    Rule(
         "unspent",
         "a token that was refused with 401 is not spent",
         WITH_TOKEN,
@@ -223,6 +230,12 @@ RULES = (
         "a model outside the token's effective pools is refused (1.1, 1.3)",
         CALLS,
         ("invoke/pools-out-of-reach-are-refused[{route}]",),
+    ),
+    Rule(
+        "models",
+        "the models of a token are its effective pools: tier and list both have them (1, 1.1)",
+        ("freeside.models",),
+        ("invoke/models-are-the-effective-pools",),
     ),
     Rule(
         "budget",

@@ -1,6 +1,7 @@
 """G-3, phase invoke: what is no call of the contract, or asks a pool out of reach, is refused for nothing."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
 
 import httpx
 import pytest
@@ -19,11 +20,13 @@ from smoke.contract.requests import (
     misspelled,
     not_allowed,
     not_json,
+    of_all_lists,
     of_no_pool,
 )
+from smoke.contract.schemas import shown
 from smoke.platform.answers import error_code, fields_of, require_json_error, require_status
-from smoke.platform.batch import Batch, Case, answering
-from smoke.platform.freeside import Tenants, cost_in, prompt_for
+from smoke.platform.batch import Batch, Case, answering, mint_command
+from smoke.platform.freeside import Freeside, Tenants, cost_in, prompt_for
 from smoke.platform.invariants import Conservation
 from smoke.platform.parameters import Way, all_ways
 
@@ -90,6 +93,31 @@ def test_pools_out_of_reach_are_refused(
         watch.charged(served)
     else:
         watch.unchanged(f"{len(cases)} calls of {route} to pools out of reach")
+
+
+@pytest.mark.requires("freeside.models")
+def test_models_are_the_effective_pools(freeside: Freeside, tenants: Tenants, batch: Batch) -> None:
+    """The models of a token are those pools of its tier that its list has, whatever the list is (1, 1.1)."""
+    quiet = freeside.unrecorded()
+
+    def judge(pools: Collection[str], answer: httpx.Response) -> None:
+        fields = fields_of(require_status(answer, 200))
+        listed = fields.raw("models", "a list")
+        if not (isinstance(listed, list) and len(listed) == len(pools) and all(p in listed for p in pools)):
+            fields.refuse("models", "exactly " + ", ".join(sorted(pools)), shown(listed))
+
+    batch.run(
+        [
+            Case(
+                f"{claims['tier']}, allowed {'+'.join(claims['allowed_pools'])}",
+                "the models of a token are its effective pools (1.1)",
+                partial(quiet.models, quiet.credential(tenants.main, **claims)),
+                partial(judge, pools),
+                partial(mint_command, "freeside.models", **claims),
+            )
+            for claims, pools in of_all_lists()
+        ]
+    )
 
 
 @pytest.mark.requires("freeside.invoke")

@@ -75,10 +75,16 @@ class FreesideAuth(TokenAuth):
         self._services = Verifier(INTERNAL_AUDIENCE, {settings.issuers["finn"]: Issuer(finn, S2S_CLAIMS)})
 
     async def user(self, request: Request) -> Claims:
-        """The caller of a public route; raises 401 without saying why, or 409 JTI_REPLAY."""
+        """The caller of a public route; raises 401 without saying why, 409 JTI_REPLAY, 403 for its pool."""
         claims = await self.verified(request)
         await self.spend(claims, request)
+        if not self.has_a_pool(claims, request):
+            raise ApiError(403, "FORBIDDEN", "The token's pool is not open to its tier")
         return claims
+
+    def has_a_pool(self, claims: Claims, request: Request) -> bool:  # noqa: ARG002
+        """Whether the token's own pool is one of its effective pools, on any route."""
+        return claims.pool_id in claims.effective_pools
 
     async def service(self, request: Request) -> Claims:
         """Finn, on an internal route."""

@@ -78,6 +78,12 @@ class FaultyAuth(FaultyTokenAuth, FreesideAuth):
                 await stray_charge(self.context.db, "test-community-staging-001")
             raise
 
+    def has_a_pool(self, claims: Claims, request: Request) -> bool:
+        """Whether the token's own pool is one of its own, unless that is overlooked on this route."""
+        route = request.url.path.rpartition("/")[2]
+        overlooked = self._faults.on(f"freeside-overlooks-the-tokens-pool-at-{route}")
+        return overlooked or super().has_a_pool(claims, request)
+
     def refusal(self, case: str) -> ApiError:
         """The refusal, with or without its reason."""
         return explained(self._faults, "freeside", case, super().refusal(case))
@@ -205,11 +211,15 @@ class FaultyAgents(Faulty, Agents):
         if ask.pool not in TIER_POOLS[claims.tier]:
             return False
         part = any(ask.pool in allowed for allowed in claims.allowed_pools)
-        return (
-            on("freeside-ignores-allowed-pools")
-            or (part and on("freeside-searches-allowed-pools"))
-            or (ask.pool in claims.effective_pools and on("freeside-overlooks-the-tokens-pool"))
-        )
+        return on("freeside-ignores-allowed-pools") or (part and on("freeside-searches-allowed-pools"))
+
+    def aliases(self, claims: Claims) -> list[str]:
+        """The token's effective pools, or those of its tier, or those that it allows."""
+        if self._faults.on("freeside-lists-models-of-the-tier"):
+            return list(TIER_POOLS[claims.tier])
+        if self._faults.on("freeside-lists-models-of-the-list"):
+            return [pool for pool in POOLS if pool in claims.allowed_pools]
+        return super().aliases(claims)
 
     async def run(self, ask: Ask, claim: Claim) -> Answer:
         """An answer; for a call that has no budget, too, or another call's, or none because of others."""

@@ -73,8 +73,11 @@ class Agents:
     async def models(self, request: Request) -> Response:
         """The aliases that the token may use."""
         claims = await self._auth.user(request)
-        require_pool(claims, claims.pool_id)
-        return JSONResponse({"models": list(claims.effective_pools)})
+        return JSONResponse({"models": self.aliases(claims)})
+
+    def aliases(self, claims: Claims) -> list[str]:
+        """The token's effective pools."""
+        return list(claims.effective_pools)
 
     async def _serve(self, request: Request, *, stream: bool) -> Response | EventStream:
         claims = await self._auth.user(request)

@@ -61,9 +61,7 @@ def read_ask(request: Request, raw: bytes, claims: Claims) -> Ask:
 
 
 def require_pool(claims: Claims, pool: str) -> None:
-    """Raise 403 unless the token's own pool and the one asked for are among its effective pools."""
-    if claims.pool_id not in claims.effective_pools:
-        raise ApiError(403, "FORBIDDEN", "The token's pool is not open to its tier")
+    """Raise 403 unless the pool that is asked for is among the token's effective pools."""
     if pool not in claims.effective_pools:
         raise ApiError(403, "MODEL_NOT_ALLOWED", "The model is not open to this token")
 

@@ -18,7 +18,9 @@ from smoke.contract.requests import (
     misspelled,
     not_allowed,
     not_json,
+    of_all_lists,
     of_no_pool,
+    own_pool_elsewhere,
     padded,
 )
 from smoke.contract.schemas import violations
@@ -79,3 +81,21 @@ def test_every_pool_out_of_reach_is_asked_by_a_token_that_does_not_open_it() -> 
         reach.claims["pool_id"] not in TIER_POOLS[reach.claims.get("tier", "enterprise")]
         for reach in direct()
     )
+
+
+def test_own_pools_elsewhere_and_lists_are_told_by_tier_and_list() -> None:
+    elsewhere = [*own_pool_elsewhere()]
+    assert len({near.name for near in elsewhere}) == len(elsewhere)
+    for near in elsewhere:
+        assert near.value["pool_id"] not in TIER_POOLS[near.value["tier"]] or (
+            near.value["pool_id"] not in near.value["allowed_pools"]
+        )
+    lists = [*of_all_lists()]
+    for claims, pools in lists:
+        assert pools == {*TIER_POOLS[claims["tier"]]} & {*claims["allowed_pools"]}
+        assert claims["pool_id"] in pools
+    for tier, open_ in TIER_POOLS.items():
+        assert (
+            len({frozenset(pools) for claims, pools in lists if claims["tier"] == tier})
+            == 2 ** len(open_) - 1
+        )

@@ -33,6 +33,7 @@ BAD_INPUT = [
 FAMILIES = {
     f"{SERVICES}-accepts-": [*FORGED, "jti-replay", "wrong-algorithm", "malformed-claims"],
     f"{SERVICES}-believes-tokens-at-": ["stream", "budget", "quality", "events"],
+    "freeside-overlooks-the-tokens-pool-at-": ["models", "invoke", "stream", "budget", "quality"],
     "freeside-serves-": BAD_INPUT,
     "freeside-chokes-on-": BAD_INPUT,
 }
