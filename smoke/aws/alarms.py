@@ -296,13 +296,17 @@ def unfed(alarms: Iterable[MetricAlarm], fed: Mapping[Metric, int]) -> list[str]
 class Watch:
     """What some alarm must watch, any of these metrics, and what it must be set to.
 
-    `of` is the service, by which a person would name such an alarm; `within` is the plan's time.
+    `of` is the service, by which a person would name such an alarm; `within` is the plan's time. `unreached`
+    are its target groups, as dimensions, to which no load balancer forwards; `unpublished` those of the
+    metrics for which nothing comes, as the cluster's Container Insights are off.
     """
 
     metrics: tuple[Metric, ...]
     need: Need
     within: Mapping[str, int]
     of: str = ""
+    unreached: frozenset[str] = frozenset()
+    unpublished: frozenset[Metric] = frozenset()
 
     def __str__(self) -> str:
         return " or ".join(map(str, self.metrics))
@@ -368,6 +372,8 @@ def judged(alarms: Sequence[MetricAlarm], watch: Watch, topic: str) -> Judgement
     rejected, unread = [], []
     for alarm in found:
         wrong = faults(alarm.firing, watch.need, watch.within)
+        if replace(alarm.metrics[0], unit="") in watch.unpublished:
+            wrong.append("its cluster has Container Insights disabled: there is no such metric")
         silent = alarm.silent(topic)
         if not wrong and not silent:
             return Judgement(alarm)
@@ -378,4 +384,9 @@ def judged(alarms: Sequence[MetricAlarm], watch: Watch, topic: str) -> Judgement
     if not found:
         rejected = [f"no alarm watches {watch}"]
         rejected += [f"{alarm.name} watches {alarm.metrics[0]}" for alarm in near(alarms, watch)[:2]]
+        rejected += [
+            f"{alarm.name} watches a target group to which no load balancer forwards"
+            for alarm in alarms
+            if any(value in watch.unreached for metric in alarm.metrics for _, value in metric.dimensions)
+        ]
     return Judgement(None, "; ".join(rejected), tuple(unread))

@@ -112,6 +112,14 @@ def read_services(account: AwsAccount, names: Names) -> dict[str, EcsService]:
     return {service.name: service for service in found}
 
 
+def has_insights(account: AwsAccount, names: Names) -> bool:
+    """Whether the cluster counts its tasks for CloudWatch; False only where it says that it does not."""
+    found = account.ask("ecs", "describe_clusters", clusters=[names.cluster], include=["SETTINGS"])
+    settings = {each["name"]: each["value"] for cluster in found["clusters"]
+                for each in cluster.get("settings", ())}  # fmt: skip
+    return settings.get("containerInsights") != "disabled"
+
+
 def read_definitions(account: AwsAccount, references: Iterable[str]) -> dict[str, TaskDefinition]:
     """Task definitions by the family or ARN that was asked for; one that does not exist is left out."""
 

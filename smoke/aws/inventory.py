@@ -97,7 +97,7 @@ def seen_of(
         memory=definition.memory,
         image=repository_of(container.image),
         addresses=(
-            *(host for route in routes_to(routes, service.target_groups) for host in route.hosts),
+            *(host for route in routes_to(routes, service.target_groups) for host in route.addresses),
             *internal,
         ),
     )
@@ -190,9 +190,15 @@ def watch_for(name: str, aws: AwsReader, facts: Mapping[str, Any]) -> Watch:
         metric = watch.UTILIZATION_METRICS[kind]
         return Watch((Metric.of("AWS/ECS", metric, by_service),), watch.UTILIZATION, within, of=service)
     # A balancer's count of healthy hosts shows as well whether any task is left.
-    hosts = [
-        Metric.of(route.namespace, "HealthyHostCount", route.dimensions)
-        for route in (routes_to(aws.routes(), found.target_groups) if found.target_groups else ())
-    ]
+    routes = routes_to(aws.routes(), found.target_groups) if found.target_groups else []
+    hosts = [Metric.of(route.namespace, "HealthyHostCount", route.dimensions) for route in routes]
+    reached = {route.target_group for route in routes}
     tasks = Metric.of("ECS/ContainerInsights", "RunningTaskCount", by_service)
-    return Watch((*dict.fromkeys(hosts), tasks), watch.HEALTH, within, of=service)
+    return Watch(
+        (*dict.fromkeys(hosts), tasks),
+        watch.HEALTH,
+        within,
+        of=service,
+        unreached=frozenset(each.rpartition(":")[2] for each in found.target_groups if each not in reached),
+        unpublished=frozenset() if aws.has_insights() else frozenset({tasks}),
+    )

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -20,6 +20,8 @@ SETTINGS = {"dixie": {"NATS_OPTIONAL": "true"}}
 IF_SET = {**SETTINGS, "pgbouncer": {"POOL_MODE": "transaction"}}
 #: What Cloud Map resolves.
 HOSTS = ("freeside", "finn", "dixie", "pgbouncer")
+#: Where the URL of a public host leads: it names no port.
+HTTPS = 443
 DASHBOARDS = ("overview", "service-health")
 #: The one-shot task definitions, and the service whose deployment each one comes before.
 MIGRATIONS = {"freeside-migration": "api", "dixie-migration": "dixie"}
@@ -75,7 +77,7 @@ class BalancerRoute:
     """A target group (its ARN) behind a balancer (its ARN), reached by these hosts.
 
     `paths` are the patterns of the rule, if it has any; of a listener's rules that fit, the one with the
-    lowest `rank` decides.
+    lowest `rank` decides. `port` is another than that of https only where it serves TLS to the public.
     """
 
     target_group: str
@@ -84,6 +86,12 @@ class BalancerRoute:
     paths: tuple[str, ...] = ()
     rank: float = math.inf
     listener: str = ""
+    port: int = HTTPS
+
+    @property
+    def addresses(self) -> list[str]:
+        """What the hosts are reached by: on another port than that of https, not by their names alone."""
+        return [host if self.port == HTTPS else f"{host} on port {self.port}" for host in self.hosts]
 
     @property
     def dimensions(self) -> dict[str, str]:
@@ -104,21 +112,27 @@ def read_routes(account: AwsAccount, names: Names) -> list[BalancerRoute]:
 
     A default route takes the hosts of its listener's certificate that no rule takes.
     """
-    balancers = [
-        each["LoadBalancerArn"]
+    schemes = {
+        each["LoadBalancerArn"]: each.get("Scheme")
         for each in account.pages("elbv2", "describe_load_balancers", "LoadBalancers")
         if each["LoadBalancerName"].startswith(f"{names.prefix}-")
-    ]
+    }
     listeners = [
-        listener for found in at_once(lambda arn: _listeners(account, arn), balancers) for listener in found
+        listener for found in at_once(lambda arn: _listeners(account, arn), schemes) for listener in found
     ]
     rules = at_once(lambda each: _rules(account, each), listeners)
     certified = at_once(lambda each: _certified(account, each), listeners)
     return [
-        route
+        replace(route, port=port_of(listener, schemes[listener["LoadBalancerArn"]]))
         for listener, found, hosts in zip(listeners, rules, certified, strict=True)
         for route in routes_of(found, listener["LoadBalancerArn"], hosts)
     ]
+
+
+def port_of(listener: Mapping[str, Any], scheme: str | None) -> int:
+    """The port on which a listener serves TLS to the public; that of https for all other listeners."""
+    public = scheme == "internet-facing" and listener.get("Protocol") in ("HTTPS", "TLS")
+    return int(listener.get("Port", HTTPS)) if public else HTTPS
 
 
 def routes_to(routes: Iterable[BalancerRoute], target_groups: Sequence[str]) -> list[BalancerRoute]:

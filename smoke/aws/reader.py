@@ -21,6 +21,7 @@ from .account import AwsAccount, account_of, at_once
 from .alarms import CompositeAlarm, Metric, MetricAlarm
 from .ecs import EcsService, TaskDefinition
 from .names import BalancerRoute, Names, read_registered, read_routes
+from .targets import TargetGroup, read_target_groups
 
 READ = "secretsmanager:GetSecretValue"
 _GONE = ("NoSuchEntity",)
@@ -277,6 +278,15 @@ class AwsReader:
     def routes(self) -> Sequence[BalancerRoute]:
         """The routes of the load balancers."""
         return self._once("routes", lambda: read_routes(self.account, self.names))
+
+    def target_groups(self, service: str) -> Sequence[TargetGroup]:
+        """The target groups of a service."""
+        arns = self.service(service).target_groups
+        return self._once(f"targets {service}", lambda: read_target_groups(self.account, arns))
+
+    def has_insights(self) -> bool:
+        """Whether the cluster counts its tasks for CloudWatch."""
+        return self._once("insights", lambda: ecs.has_insights(self.account, self.names))
 
     def registered(self) -> Mapping[str, str]:
         """The host name of each registry that a service is in."""

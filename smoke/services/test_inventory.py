@@ -10,6 +10,7 @@ from smoke.aws.inventory import UNITS, columns, differences, directory_of, seen_
 from smoke.aws.names import FOREIGN, HOSTS, MIGRATIONS, SERVICES, SETTINGS, diverted, resolve
 from smoke.aws.reader import AwsReader
 from smoke.aws.registry import images_there
+from smoke.aws.targets import idle
 from smoke.contract.model import SERVICES as CONTRACT
 
 pytestmark = [
@@ -18,6 +19,8 @@ pytestmark = [
     pytest.mark.p1,
     pytest.mark.requires("aws"),
 ]
+#: The services with a public host, which a load balancer stands before.
+PUBLIC = ("api", "dixie")
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -40,6 +43,22 @@ def test_inventory(
         where = f"{' or '.join(taken.paths)} of {declared['url']}"
         different.append(f"url: a rule of priority {taken.rank:g} sends {where} to {taken.target_group}")
     assert not different, f"{service} differs from the plan: {'; '.join(different)}"
+
+
+@pytest.mark.parametrize("service", PUBLIC)
+def test_targets(
+    aws: AwsReader, plan_inventory: Sequence[Mapping[str, Any]], service: str, evidence: Evidence
+) -> None:
+    """The load balancer asks the service for its health where the service reports it, and has it healthy."""
+    groups, boxes = aws.target_groups(service), aws.definition(service).containers
+    health = next((CONTRACT[row["key"]].health for row in plan_inventory if row["ecs"] == service), "")
+    ports = {port for box in boxes for port in box.ports}
+    for group in groups:
+        evidence.figure(f"targets of {group.name}", dict(group.targets))
+    evidence.evaluated("a target group asks for health where it is reported", len(groups))
+    wrong = [why for group in groups for why in group.mistaken(service, ports, health)]
+    wrong += filter(None, [idle(groups)])
+    assert not wrong, "; ".join(wrong)
 
 
 @pytest.mark.parametrize("service", SETTINGS)

@@ -44,7 +44,7 @@ REGISTRY = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
 class EcsService:
     """One ECS service: `build` names the image, `signer` the key that it holds, `host` its Cloud Map name.
 
-    `public` is the host whose requests the load balancer sends to it.
+    `public` is the host whose requests the load balancer sends to it, `health` what that asks.
     """
 
     name: str
@@ -55,6 +55,7 @@ class EcsService:
     signer: str = ""
     host: str = ""
     public: str = ""
+    health: str = ""
     environment: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -70,14 +71,14 @@ class EcsService:
 
 SERVICES = (
     EcsService("api", 512, 1024, "freeside", 3000, "freeside", "freeside", "staging.api.arrakis.community",
-            environment={"FINN_BASE_URL": f"http://finn.{NAMESPACE}:3000"}),
+            health="/health", environment={"FINN_BASE_URL": f"http://finn.{NAMESPACE}:3000"}),
     EcsService("worker", 256, 512, "freeside", None, "freeside",
             environment={"FINN_BASE_URL": f"http://finn.{NAMESPACE}:3000"}),
     EcsService("finn", 512, 1024, "finn", 3000, "finn", "finn",
             environment={"FREESIDE_BASE_URL": f"http://freeside.{NAMESPACE}:3000",
                          "DIXIE_REPUTATION_URL": f"http://dixie.{NAMESPACE}:3001/api/reputation/query"}),
     EcsService("dixie", 256, 512, "dixie", 3001, "dixie", "dixie", "dixie.staging.arrakis.community",
-            environment={"NATS_OPTIONAL": "true", "LOA_FINN_BASE_URL": f"http://finn.{NAMESPACE}:3000"}),
+            health="/api/health", environment={"NATS_OPTIONAL": "true", "LOA_FINN_BASE_URL": f"http://finn.{NAMESPACE}:3000"}),
     EcsService("pgbouncer", 256, 512, "pgbouncer", 6432, host="pgbouncer",
             environment={"POOL_MODE": "transaction", "DEFAULT_POOL_SIZE": "15"}),
 )  # fmt: skip

@@ -298,6 +298,43 @@ def public_host(emulator: Emulator, service: str, host: str) -> None:
                 elb.modify_rule(RuleArn=rule["RuleArn"], Conditions=[hosts])
 
 
+def targets_asked(emulator: Emulator, service: str, **settings: str) -> None:
+    """Have a target group ask for health elsewhere; settings as ModifyTargetGroup names them."""
+    elb = emulator.aws("elbv2")
+    elb.modify_target_group(TargetGroupArn=_target_group(elb, service), **settings)
+
+
+def targets_gone(emulator: Emulator, service: str) -> None:
+    """Leave a target group without targets."""
+    elb = emulator.aws("elbv2")
+    arn = _target_group(elb, service)
+    found = elb.describe_target_health(TargetGroupArn=arn)["TargetHealthDescriptions"]
+    elb.deregister_targets(TargetGroupArn=arn, Targets=[each["Target"] for each in found])
+
+
+def listener_moved(emulator: Emulator, port: int) -> None:
+    """Have the load balancer serve https on another port."""
+    elb = emulator.aws("elbv2")
+    elb.modify_listener(ListenerArn=_secure_listener(elb), Port=port)
+
+
+def insights_disabled(emulator: Emulator) -> None:
+    """Have the cluster count no tasks for CloudWatch; what was published stays."""
+    off = [{"name": "containerInsights", "value": "disabled"}]
+    emulator.aws("ecs").update_cluster_settings(cluster=CLUSTER, settings=off)
+
+
+def _target_group(elb: Any, service: str) -> str:
+    (group,) = elb.describe_target_groups(Names=[f"{PREFIX}-{service}-tg"])["TargetGroups"]
+    return str(group["TargetGroupArn"])
+
+
+def _secure_listener(elb: Any) -> str:
+    (balancer,) = elb.describe_load_balancers(Names=[f"{PREFIX}-alb"])["LoadBalancers"]
+    listeners = elb.describe_listeners(LoadBalancerArn=balancer["LoadBalancerArn"])["Listeners"]
+    return next(str(each["ListenerArn"]) for each in listeners if each["Protocol"] == "HTTPS")
+
+
 def certificate(
     emulator: Emulator, service: str, host: str = LOOPBACK, days: int = 90, trusted: bool = True
 ) -> None:
@@ -308,14 +345,11 @@ def certificate(
 def paths_diverted(emulator: Emulator, paths: Sequence[str], service: str) -> None:
     """Have the load balancer send paths of all hosts to a service, before it looks at the hosts."""
     elb = emulator.aws("elbv2")
-    (group,) = elb.describe_target_groups(Names=[f"{PREFIX}-{service}-tg"])["TargetGroups"]
-    (balancer,) = elb.describe_load_balancers(Names=[f"{PREFIX}-alb"])["LoadBalancers"]
-    listeners = elb.describe_listeners(LoadBalancerArn=balancer["LoadBalancerArn"])["Listeners"]
     elb.create_rule(
-        ListenerArn=next(each["ListenerArn"] for each in listeners if each["Protocol"] == "HTTPS"),
+        ListenerArn=_secure_listener(elb),
         Priority=100,
         Conditions=[{"Field": "path-pattern", "PathPatternConfig": {"Values": [*paths]}}],
-        Actions=[{"Type": "forward", "TargetGroupArn": group["TargetGroupArn"]}],
+        Actions=[{"Type": "forward", "TargetGroupArn": _target_group(elb, service)}],
     )
 
 
@@ -391,7 +425,8 @@ ALTERATIONS = (
     migration_retagged,
     migration_in_service, host_missing, database_missing, role_reads, role_is_administrator,
     image_missing, role_assumed_by, role_missing, role_reads_nothing, credential_shared, public_host,
-    certificate, no_redirect, paths_diverted, secret_value,
+    certificate, no_redirect, paths_diverted, targets_asked, targets_gone, listener_moved,
+    insights_disabled, secret_value,
     secret_on_another_curve, secret_copied, secret_renewed, secret_half_rotated, secret_missing,
     operator_lacks,
 )  # fmt: skip

@@ -119,21 +119,24 @@ def _network(aws: Clients, addresses: dict[str, str]) -> Network:
             GroupName=service.family, Description=f"Tasks of {service.name}", VpcId=vpc
         )
         net.security_groups[service.name] = group["GroupId"]
-    _balancer(aws, net, vpc)
+    _balancer(aws, net, vpc, addresses)
     _cloud_map(aws, net, vpc, addresses)
     return net
 
 
-def _balancer(aws: Clients, net: Network, vpc: str) -> None:
+def _balancer(aws: Clients, net: Network, vpc: str, addresses: dict[str, str]) -> None:
     elb = aws("elbv2")
     balancer = elb.create_load_balancer(Name=f"{PREFIX}-alb", Subnets=net.subnets, Type="application")
     balancer_arn = balancer["LoadBalancers"][0]["LoadBalancerArn"]
     public = [service for service in SERVICES if service.public]
     for service in public:
         group = elb.create_target_group(
-            Name=f"{service.family}-tg", Protocol="HTTP", Port=service.port, VpcId=vpc, TargetType="ip"
-        )
+            Name=f"{service.family}-tg", Protocol="HTTP", Port=service.port, VpcId=vpc, TargetType="ip",
+            HealthCheckPath=service.health,
+        )  # fmt: skip
         arn = group["TargetGroups"][0]["TargetGroupArn"]
+        address = addresses[service.host].rpartition(":")[0]
+        elb.register_targets(TargetGroupArn=arn, Targets=[{"Id": address, "Port": service.port}])
         net.target_groups[service.name] = arn
         net.targets[service.name] = (arn.rpartition(":")[2], balancer_arn.partition(":loadbalancer/")[2])
     certificate = aws("acm").request_certificate(

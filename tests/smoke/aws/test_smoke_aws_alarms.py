@@ -456,3 +456,15 @@ def test_the_platforms_alarms_are_found_by_name_by_what_they_watch_and_by_their_
 def test_connections_may_not_go_off_always() -> None:
     assert connections(85).condition == "> 1 to 85"
     assert at_most(0)[ABOVE_OR_AT] == (1, 1)
+
+
+def test_an_alarm_on_tasks_that_nothing_counts_does_not_fire() -> None:
+    watch = Watch((TASKS,), HEALTH, WITHIN, unpublished=frozenset({TASKS}))
+    assert "Container Insights disabled" in judged([health(metrics=(TASKS,))], watch, TOPIC).why
+
+
+def test_an_alarm_on_a_target_group_that_nothing_leads_to_is_named() -> None:
+    hosts = Metric.of("AWS/ApplicationELB", "HealthyHostCount", {"TargetGroup": "targetgroup/p-api/1"})
+    watch = Watch((TASKS,), HEALTH, WITHIN, unreached=frozenset({"targetgroup/p-api/1"}))
+    why = judged([health(name="p-api-health", metrics=(hosts,))], watch, TOPIC).why
+    assert why.endswith("; p-api-health watches a target group to which no load balancer forwards")

@@ -18,8 +18,9 @@ from smoke.aws.inventory import (
     seen_of,
     tag_of,
 )
-from smoke.aws.names import BalancerRoute, Names, diverted, routes_of, routes_to
+from smoke.aws.names import BalancerRoute, Names, diverted, port_of, routes_of, routes_to
 from smoke.aws.reader import closed_to_alarms
+from smoke.aws.targets import TargetGroup, idle, target_group_of
 from tests.smoke.aws.fakes import NOON, definition, service
 
 ECR = "1.dkr.ecr.us-east-1.amazonaws.com"
@@ -375,3 +376,56 @@ def test_a_topic_is_open_to_alarms(statements: Any, closed: str) -> None:
 def test_the_default_key_closes_a_topic() -> None:
     assert "alias/aws/sns" in closed_to_alarms({"KmsMasterKeyId": "alias/aws/sns"})
     assert closed_to_alarms({"KmsMasterKeyId": "alias/own"}) == closed_to_alarms({}) == ""
+
+
+def group(**changed: Any) -> TargetGroup:
+    return TargetGroup(**{"name": "p-api-tg", "port": 0, "path": "/health",
+                          "targets": {"10.0.0.1:3000": "healthy"}, **changed})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (group(), []),
+        (group(port=3000, path="/health?deep=1"), []),
+        (group(path=""), []),
+        (group(port=9000), ["p-api-tg asks port 9000 for health, api listens on 3000"]),
+        (group(path="/healthz"), ["p-api-tg asks /healthz for health, api reports it at /health"]),
+    ],
+)
+def test_a_target_group_asks_where_the_service_answers(found: TargetGroup, why: list[str]) -> None:
+    assert [*found.mistaken("api", {3000}, "/health")] == why
+
+
+def test_one_healthy_target_of_any_group_is_enough() -> None:
+    failed = {"10.0.0.1:3000": "unhealthy Target.FailedHealthChecks"}
+    assert idle([group(targets={}), group()]) == ""
+    assert idle([group(targets={"10.0.0.1:3000": "unavailable Target.HealthCheckDisabled"})]) == ""
+    assert idle([]) == ""
+    assert idle([group(targets={})]) == "no target of p-api-tg is healthy: it has none"
+    assert idle([group(targets=failed)]).endswith("10.0.0.1:3000 is unhealthy Target.FailedHealthChecks")
+
+
+def test_a_target_group_of_tcp_has_no_path() -> None:
+    described = {"TargetGroupName": "g", "HealthCheckPort": "traffic-port", "HealthCheckProtocol": "TCP"}
+    health = [{"Target": {"Id": "10.0.0.1", "Port": 80}, "TargetHealth": {"State": "initial"}}]
+    assert target_group_of(described, health) == group(name="g", path="", targets={"10.0.0.1:80": "initial"})
+    asked = described | {"HealthCheckPort": "9000", "HealthCheckProtocol": "HTTPS", "HealthCheckPath": "/x"}
+    assert (target_group_of(asked, []).port, target_group_of(asked, []).path) == (9000, "/x")
+
+
+@pytest.mark.parametrize(
+    ("listener", "scheme", "port"),
+    [
+        ({"Port": 443, "Protocol": "HTTPS"}, "internet-facing", 443),
+        ({"Port": 8443, "Protocol": "HTTPS"}, "internet-facing", 8443),
+        ({"Port": 8443, "Protocol": "HTTPS"}, "internal", 443),
+        ({"Port": 80, "Protocol": "HTTP"}, "internet-facing", 443),
+    ],
+)
+def test_tls_for_the_public_on_another_port_is_another_address(
+    listener: dict[str, Any], scheme: str, port: int
+) -> None:
+    assert port_of(listener, scheme) == port
+    route = BalancerRoute("api", "lb", ("api.example",), port=port)
+    assert route.addresses == ["api.example" if port == 443 else "api.example on port 8443"]
