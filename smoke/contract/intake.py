@@ -21,7 +21,7 @@ from .schemas import UUID
 #: What a rating at Freeside is worth; the weight of `excellent` is the larger one.
 QUALITIES = {"bad": 0.0, "good": 1.0, "excellent": 1.0}
 AGENT = r"[A-Za-z0-9_-]+"
-#: Longer names are legal, and a service may have a limit of its own.
+#: Longer names are legal, and a service may have a limit of its own: of the name alone, without `nft:`.
 USUAL_CHARS = 64
 #: A score this near to an event's may round to it.
 _NEAR = 1e-6
@@ -253,6 +253,7 @@ def events(subject: str, elsewhere: str, score: float, at: str) -> list[Offer]:
     edges = [f"{value!r}" for value, _ in LIMITS["score"].edges()]
     texts += [(f"score {text}", _with(event, "score", text)) for text in (*edges, *_SCORES)]
     texts += [(f"agent_id {key!r}", _with(event, "agent_id", json.dumps(key))) for key in _prefixed(subject)]
+    texts += _at_length(event)
     texts += [(f"timestamp {text}", _with(event, "timestamp", text)) for text in _times(at)]
     texts += _bodies(event)
     return [*_offers(event, texts, read_event, "agent_id", elsewhere)]
@@ -268,13 +269,28 @@ def ratings(subject: str, elsewhere: str) -> list[Offer]:
         (f"routingKey {key!r}", _with(document, "routingKey", json.dumps(key)))
         for key in routing_keys(subject)
     ]
-    texts += _bodies(document)
+    texts += _at_length(document) + _bodies(document)
     return [*_offers(document, texts, read_rating, "routingKey", f"nft:{elsewhere}")]
 
 
 def _prefixed(agent: str) -> tuple[str, ...]:
     """An agent as other systems would write it: in an event it stands alone."""
     return f"nft:{agent}", f"NFT:{agent}", f"agent:{agent}", f"smoke/{agent}", f"{agent}:1"
+
+
+def longest_name(agent: str) -> str:
+    """A name that begins like that of ``agent`` and is as long as every service takes one."""
+    return agent.ljust(USUAL_CHARS, "x")
+
+
+def _at_length(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The document with each of its names and words at the greatest length that every service takes."""
+    lengths = {"agent_id": "", "collection_id": "", "routingKey": "nft:", "source": ""}
+    return [
+        (f"{name} of {USUAL_CHARS} characters", _with(document, name, json.dumps(prefix + longest_name("x"))))
+        for name, prefix in lengths.items()
+        if name in document
+    ]
 
 
 def shortest_key(agent: str) -> str:
@@ -286,6 +302,7 @@ def routing_keys(agent: str) -> list[str]:
     """Routing keys near to the one of ``agent``, without repetitions; the key itself is not among them."""
     own = f"nft:{agent}"
     found = [near.value for near in strings(own)] + [f"nft:{near.value}" for near in strings(agent)]
+    found.append(f"nft:{longest_name(agent)}")
     found += [
         agent,
         f"nft::{agent}",

@@ -6,6 +6,7 @@ from functools import partial
 import httpx
 import pytest
 
+from smoke.contract.intake import longest_name
 from smoke.contract.model import POOLS, TIER_POOLS
 from smoke.contract.neighbours import shared, twice
 from smoke.contract.requests import (
@@ -166,6 +167,8 @@ def test_bad_calls_are_refused(
 ) -> None:
     """What is near to a good call is a 4xx with a JSON error that costs nothing; the good one is answered.
 
+    That one's agent has a name as long as every service takes one.
+
     All pools are misspelled on one route, and one of them on the others.
     """
     way = ways(route)
@@ -179,5 +182,6 @@ def test_bad_calls_are_refused(
     ]  # fmt: skip
     batch.run(cases)
     watch.unchanged(f"{len(cases)} refused calls of {route}")
-    answer = require_status(way.post(way.body(prompt_for()), tenants.main), 200)
+    good = way.body(prompt_for(), agent=longest_name("smoke-elsewhere"))
+    answer = require_status(way.post(good, tenants.main), 200)
     watch.charged([cost_in(answer)])

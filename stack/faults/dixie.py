@@ -25,6 +25,8 @@ from stack.faults.proxy import Faults, Faulty
 from stack.faults.tokens import FaultyContext, FaultyTokenAuth, explained
 
 _OVERWRITE = "UPDATE dixie.aggregates SET score = %s WHERE agent_id = %s"
+#: As long may the name of an agent be.
+CHARS_OF_A_NAME = 64
 AGENTS = frozenset({"smoke-agent-001", "smoke-agent-002"})
 
 
@@ -212,6 +214,8 @@ class FaultyReputation(Faulty, Reputation):
             if on("dixie-spends-refused-ids"):
                 self._spent_ids.update(re.findall(rb'"event_id": "([^"]+)"', raw))
             raise refusal from None
+        if len(signal.agent_id) >= CHARS_OF_A_NAME and on("dixie-refuses-the-longest-names"):
+            raise bad_request("agent_id is too long")
         if signal.event_id.version != 4 and on("dixie-takes-random-ids-only"):
             raise bad_request("event_id must be a UUID of version 4")
         if str(signal.event_id).encode() in self._spent_ids:
@@ -252,4 +256,6 @@ class FaultyReputation(Faulty, Reputation):
             routing_key = routing_key[:19]
         if on("dixie-query-trims-keys"):
             routing_key = routing_key.strip()
+        if on("dixie-query-measures-names-with-their-prefix") and len(routing_key) > CHARS_OF_A_NAME:
+            raise bad_request("routingKey is too long")
         return super().agent(routing_key)

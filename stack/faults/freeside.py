@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from stack.common.auth import FreesideAuth
-from stack.common.http import MAX_BODY_BYTES, ApiError, drained_body, require_size, unavailable
+from stack.common.http import MAX_BODY_BYTES, ApiError, bad_request, drained_body, require_size, unavailable
 from stack.common.pricing import cost_micro, usage_of
 from stack.common.verifier import POOLS, TIER_POOLS, Claims, Verifier
 from stack.faults.budget import (
@@ -43,6 +43,8 @@ from stack.freeside.streams import EventStream, Progress, Streams
 SHORT = 20
 #: How many calls at once are too many for it.
 BUSY = 6
+#: As long may the name of an agent be.
+CHARS_OF_A_NAME = 64
 _NAMED_POOL = re.compile(rb'"model": ?"([^"]+)"')
 
 
@@ -176,6 +178,8 @@ class FaultyAgents(Faulty, Agents):
         admitted = ask.claims.is_admin and on("freeside-admits-admins-to-every-pool")
         if admitted or on("freeside-ignores-tier") or (streaming.get() and on("freeside-streams-above-tier")):
             return _with_claim(ask, "tier", "enterprise")
+        if len(ask.agent or "") >= CHARS_OF_A_NAME and on("freeside-refuses-calls-to-long-names"):
+            raise bad_request("agent is too long")
         if self._open(ask):
             return ask
         ask, served = self._misread(ask, raw)
@@ -400,6 +404,8 @@ class FaultyQuality(Faulty, Quality):
         if quality not in QUALITIES and on("freeside-takes-any-quality-as-good"):
             quality = "good"
         if isinstance(key, str):
+            if on("freeside-measures-names-with-their-prefix") and len(key) > CHARS_OF_A_NAME:
+                raise bad_request("routingKey is too long")
             if on("freeside-trims-routing-keys"):
                 key = key.strip()
             if on("freeside-finds-routing-keys-anywhere"):
