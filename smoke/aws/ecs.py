@@ -1,5 +1,6 @@
 """What ECS says of services, their task definitions, and runs of one-shot tasks such as migrations."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -64,6 +65,12 @@ class ContainerDefinition:
     log_region: str
     ports: tuple[int, ...]
     essential: bool = True
+    routes_logs: bool = False
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether the task ends with it, unless it only carries the logs of the others."""
+        return self.essential and not self.routes_logs
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +89,16 @@ class TaskDefinition:
     containers: tuple[ContainerDefinition, ...]
 
     def main(self, service: str) -> ContainerDefinition:
-        """The container of the service itself: the one of its name, else the first."""
-        return next((each for each in self.containers if each.name == service), self.containers[0])
+        """The container of the service itself: the one of its name, else the likeliest, else the first.
+
+        A sidecar may stand before it: an agent whose end ends no task, a log router, an image from elsewhere.
+        """
+
+        def likelihood(box: ContainerDefinition) -> tuple[bool, ...]:
+            own_image = re.split("[:@]", box.image.rpartition("/")[2])[0] == self.family
+            return box.name == service, own_image, box.name in service.split("-"), box.is_needed
+
+        return max(self.containers, key=likelihood)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +257,7 @@ def _container(described: Mapping[str, Any]) -> ContainerDefinition:
             each["containerPort"] for each in described.get("portMappings", ()) if "containerPort" in each
         ),
         essential=described.get("essential", True),
+        routes_logs="firelensConfiguration" in described,
     )
 
 

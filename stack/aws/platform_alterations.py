@@ -16,11 +16,13 @@ from stack.aws.emulator import Emulator
 from stack.aws.inventory import (
     CLUSTER,
     DATABASE,
+    MIGRATIONS,
     OPERATOR,
     OPERATOR_ACTIONS,
     OPERATOR_POLICY,
     PREFIX,
     REPOSITORIES,
+    SERVICES,
     execution_role,
     operator_policy,
     policy,
@@ -151,6 +153,31 @@ def task_definition(
         container["environment"].append({"name": name, "value": value})
     ecs.register_task_definition(**{**definition, **settings})
     ecs.update_service(cluster=CLUSTER, service=family, taskDefinition=family)
+
+
+def sidecars(emulator: Emulator) -> None:
+    """Deploy every task with a log router and an agent that stand before its own container."""
+    ecs = emulator.aws("ecs")
+    for family in (*(service.family for service in SERVICES), *MIGRATIONS):
+        definition = _registered(emulator, family)
+        own = definition["containerDefinitions"]
+        router = {
+            "name": "log-router",
+            "image": "public.ecr.aws/aws-observability/aws-for-fluent-bit:2.32.0",
+            "essential": True,
+            "firelensConfiguration": {"type": "fluentbit"},
+            "logConfiguration": own[0]["logConfiguration"],
+        }
+        agent = {
+            "name": "agent",
+            "image": "public.ecr.aws/datadog/agent:7.50.1",
+            "essential": False,
+            "portMappings": [{"containerPort": 8126, "protocol": "tcp"}],
+        }
+        definition["containerDefinitions"] = [router, agent, *own]
+        ecs.register_task_definition(**definition)
+        if family not in MIGRATIONS:
+            ecs.update_service(cluster=CLUSTER, service=family, taskDefinition=family)
 
 
 def _registered(emulator: Emulator, family: str) -> dict[str, Any]:
@@ -421,7 +448,7 @@ def _secret_arn(emulator: Emulator, service: str) -> str:
 
 ALTERATIONS = (
     service_stopped, service_scaled, service_missing, rollout, service_deployed_by, service_as_daemon,
-    two_deployments, task_definition, security_group_shared, migration_run, migration_missing,
+    two_deployments, task_definition, sidecars, security_group_shared, migration_run, migration_missing,
     migration_retagged,
     migration_in_service, host_missing, database_missing, role_reads, role_is_administrator,
     image_missing, role_assumed_by, role_missing, role_reads_nothing, credential_shared, public_host,

@@ -344,6 +344,25 @@ def test_a_definition_without_a_size_has_that_of_its_containers_and_firelens_nam
     assert (found.cpu, found.memory, found.main("x").log_group) == (320, 640, "/ecs/p/x")
 
 
+@pytest.mark.parametrize(
+    ("service", "own"),
+    [
+        ("x", {"name": "x", "image": "elsewhere/x:1"}),
+        ("x", {"name": "app", "image": "1.dkr.ecr.us-east-1.amazonaws.com/p-x:0a1b"}),
+        ("x", {"name": "app", "image": "p-x@sha256:0a"}),
+        ("x-migration", {"name": "migration", "image": "p-api:0a1b"}),
+        ("x", {"name": "app", "image": "i"}),
+    ],
+)
+def test_a_sidecar_that_stands_first_is_not_the_service(service: str, own: dict[str, Any]) -> None:
+    beside = [
+        {"name": "router", "image": "fluent-bit:2", "essential": True, "firelensConfiguration": {}},
+        {"name": "agent", "image": "agent:7", "essential": False},
+    ]
+    described = {"family": f"p-{service}", "containerDefinitions": [*beside, own]}
+    assert definition_of(described).main(service).name == own["name"]
+
+
 def allowing(principal: Any, **more: Any) -> dict[str, Any]:
     return {"Effect": "Allow", "Principal": principal, "Action": "SNS:Publish", "Resource": "*"} | more
 
