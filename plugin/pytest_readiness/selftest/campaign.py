@@ -234,7 +234,7 @@ def _report(place: Path, code: int) -> Mapping[str, Any]:
 
 
 #: A control run repeats, without a fault, all that this many faults selected.
-CONTROL_EVERY = 40
+CONTROL_EVERY = 60
 
 News: TypeAlias = Finding | Leak | CleanRun
 
