@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .commands import USAGE_ERROR, init, ledger, listing, project, saved, say, verify
-from .core.assess import unfinished_model
+from .core.assess import UNFINISHED, UNJUDGED, unfinished_model
 from .core.errors import ReadinessError
 from .core.formats import HANDOVER, RUN_ID, new_run_id
 from .core.model import Verdict
@@ -39,7 +39,7 @@ SHELLS = ("bash", "zsh", "tcsh")
 #: What pytest does with the arguments behind the name; the answer is that of the report.
 RUNS = {
     "run": "Run the suite with these arguments of pytest and answer with its verdict",
-    "gate": "Run the suite as run does, and refuse to run only a part of it: the form for CI",
+    "gate": "Run the suite as run does, but refuse to run only part of it: the form for CI",
 }
 MERGE = "Judge a run that several machines shared, as gate judges one"
 RUN_EXAMPLES = """\
@@ -60,7 +60,7 @@ EXIT_CODES = """\
 exit codes of run, gate and merge:
   0 READY   1 BROKEN   2 DEGRADED   3 internal error   4 bad input   6 NO_VERDICT
 of all others:
-  0 done    1 what was looked for is wrong: a broken chain, a missed fault, a forged verdict
+  0 done    1 the answer is no: a broken chain, a missed fault, a forged verdict
   4 bad input    6 the self-test could not finish
 """
 
@@ -142,7 +142,7 @@ def _merge(arguments: Sequence[str]) -> int:
     # an empty directory is what shards leave that all died; another place would cost the last run's reports
     if mistaken := [path for path in shards if not _may_hold_shards(Path(path))]:
         raise ReadinessError(
-            f"no shard has left a file there: {', '.join(mistaken)}", where="readiness merge",
+            f"not left by a shard: {', '.join(mistaken)}", where="readiness merge",
             allowed=f"files that end in {SUFFIX}, or a directory of such files",
             action="name the directory that --readiness-shard wrote, by default reports/shards",
         )  # fmt: skip
@@ -254,6 +254,8 @@ def supervise(arguments: Sequence[str], *, gate: bool = True, shards: Sequence[s
     if judged and code:
         sys.stderr.write(f"readiness: pytest {_ended(status)}; its report says {model['verdict']}\n")
         return code
+    if own and status == NO_VERDICT and not {*model.get("reasons", ())} & {UNFINISHED, UNJUDGED}:
+        return code  # the run has said in its report and here why there is no verdict
     saw = f"although its report says {model['verdict']}" if judged else "before it had judged the run"
     why = f"pytest {_ended(status)} {saw if run else 'and judged no run of a launch plan'}"
     return _without_verdict(reports, run.get("environment", ""), run_id, why)
@@ -285,7 +287,7 @@ def _run_pytest(arguments: Sequence[str], variables: Mapping[str, str]) -> int:
 
     before = {number: signal.signal(number, pass_on) for number in _PASSED_ON}
     try:
-        command = [sys.executable, "-m", "pytest", *arguments]
+        command = [sys.executable, "-P", "-m", "pytest", *arguments]
         child = subprocess.Popen(  # noqa: S603
             command, env={**os.environ, **variables}, process_group=0, preexec_fn=_ends_with(os.getpid())
         )

@@ -257,7 +257,9 @@ def test_invalid_call_spends_its_token(
     )
     evidence.figure("invalid calls whose token was verified", len(verified), limit=len(names))
     if not verified:
-        pytest.skip(f"{access.id} refuses what is no request whatever its token, which the contract allows")
+        pytest.skip(
+            f"{access.id} refuses what is not a request, whatever its token, which the contract allows"
+        )
 
 
 @pytest.mark.p1

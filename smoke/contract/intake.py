@@ -159,7 +159,7 @@ def _read(body: bytes, members: Mapping[str, Callable[[Any], Verdict]]) -> tuple
 
 
 def _refused_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

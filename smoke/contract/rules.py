@@ -104,7 +104,7 @@ OF_TOKENS = (
     ),
     Rule(
         "spent-by-invalid",
-        "so is one that was verified before what came with it was found to be no request",
+        "so is one that was verified before what came with it was found not to be a request",
         tuple(access.id for access in accesses(route.name for route in ROUTES if route.request)),
         ("auth/invalid-call-spends-its-token[{route}]",),
     ),
@@ -264,7 +264,7 @@ RULES = (
     ),
     Rule(
         "intake",
-        "what is no call of the contract is refused, and costs nothing (1.2, 1.3)",
+        "what is not a call of the contract is refused, and costs nothing (1.2, 1.3)",
         CALLS,
         ("invoke/bad-calls-are-refused[{route}]",),
     ),

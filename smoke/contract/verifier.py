@@ -132,7 +132,7 @@ def _object(text: bytes) -> _Members:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _header(header: Claims) -> Iterator[str]:

@@ -29,7 +29,7 @@ def scanned(checkout: Checkout, plan_facts: Mapping[str, Any], evidence: Evidenc
     """The checkout, compared with the plan's allow-list."""
     result = scan(checkout, allow_list(plan_facts["flyio"]["allow"]))
     evidence.figure("text files read", result.files)
-    evidence.figure("files that are no text", result.binary)
+    evidence.figure("files that are not text", result.binary)
     evidence.figure("references that the plan allows", [str(ref.finding()) for ref in result.allowed])
     return result
 

@@ -227,7 +227,9 @@ def _proxy_pool(address: str, options: dict[str, Any]) -> httpcore.ConnectionPoo
     try:
         proxy = httpx.Proxy(address if "://" in address else f"http://{address}")
     except (ValueError, httpx.InvalidURL) as problem:
-        raise SetupError(f"a proxy of this runner's environment is no URL of a proxy: {problem}") from None
+        raise SetupError(
+            f"a proxy of this runner's environment is not the URL of a proxy: {problem}"
+        ) from None
     return httpcore.HTTPProxy(str(proxy.url), proxy_auth=proxy.raw_auth, **options)
 
 

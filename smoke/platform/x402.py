@@ -246,7 +246,7 @@ class FundedWallet(Wallet):
             )
         key = secret().strip()
         if not _KEY.fullmatch(key):
-            raise SetupError("[x402] wallet_key is no private key: 32 bytes in hex are needed")
+            raise SetupError("[x402] wallet_key is not a private key: 32 bytes in hex are needed")
         super().__init__(key)
         self._chain = chain
         self._max_spend = max_spend

@@ -82,7 +82,7 @@ def test_image_tag(
     if not fixed and tag.isdigit():
         fixed = is_commit(image, reported(connect, environment, service, evidence))
         assert fixed, (
-            f"{service} runs {image}: the tag {tag} is no git sha that the running build agrees with"
+            f"{service} runs {image}: the tag {tag} is not a git sha that the running build agrees with"
         )
     assert fixed, f"{service} runs {image}: the tag {tag or '(none)'} is not {wanted}"
 

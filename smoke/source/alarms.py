@@ -111,7 +111,7 @@ def connection_alarms(
 def coverage(configuration: Configuration, definition: Definition, within: Mapping[str, int]) -> Examined:
     """Return which of health, CPU and memory of a service has no alarm that fires in time and notifies."""
     service = definition.service
-    assert service is not None, f"{definition.name} is no service"
+    assert service is not None, f"{definition.name} is not a service"
     result = Examined()
     for kind in watch.KINDS:
         _cover(

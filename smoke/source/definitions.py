@@ -73,7 +73,9 @@ def containers(task: Resource) -> tuple[list[Container], list[Finding]]:
         read = decoded(option)
         listed = settle(read).content if read is not None else None
         if not isinstance(listed, tuple):
-            why = hidden(option) or (hidden(read) if read is not None else "") or "no JSON list in the files"
+            why = (
+                hidden(option) or (hidden(read) if read is not None else "") or "not a JSON list in the files"
+            )
             unread.append(task.finding(f"the containers of {task.address}: {why}", option))
             continue
         for item in listed:
@@ -210,7 +212,7 @@ def _task(result: Definitions, task: Resource, owner: str) -> None:
         for given in items(container.entries.get("secrets")):
             for source in items(entries(given).get("valueFrom")):
                 identity_ = secret(source) or Identity(
-                    text(source), text(source), "no secret and no parameter"
+                    text(source), text(source), "neither a secret nor a parameter"
                 )
                 result.uses.append(_use(SECRET, identity_, owner, source.at))
             if "valueFrom" not in entries(given):

@@ -99,7 +99,7 @@ def statements(document: Value | None, why: list[str], around: tuple[Body, ...] 
             continue
         read = decoded(each)
         if read is None or "Statement" not in entries(read):
-            why.append(hidden(each) or "a policy that is no JSON in the files")
+            why.append(hidden(each) or "a policy that is not JSON in the files")
             continue
         for statement in items(entries(read)["Statement"]):
             if entries(statement):

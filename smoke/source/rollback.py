@@ -157,7 +157,7 @@ def _by_subject(checkout: Checkout, pattern: str) -> Launch:
     try:
         wanted = re.compile(pattern)
     except re.error as error:
-        raise SetupError(f"[facts.rollback] launch_subject: {pattern!r} is no pattern: {error}") from error
+        raise SetupError(f"[facts.rollback] launch_subject: {pattern!r} is not a pattern: {error}") from error
     history = git(checkout.root, "log", "-z", "--format=%H%n%s%n%b").split("\0")
     commits = [entry.split("\n", 2) for entry in filter(None, history)]
     found = [(commit, subject) for commit, subject, _ in commits if wanted.search(subject)]
@@ -302,7 +302,9 @@ def rows(text: str) -> Iterator[Row]:
     if not sections:
         raise LookupError("no heading says Decisions")
     if others and not found:
-        raise LookupError(f"line {others[0]}, below Decisions, is no row of a table and no item with a date")
+        raise LookupError(
+            f"line {others[0]}, below Decisions, is neither a row of a table nor an item with a date"
+        )
 
 
 def _shown(text: str) -> Iterator[tuple[int, str]]:

@@ -237,11 +237,11 @@ def _of_value(name: str, value: Value, shape: Shape) -> Iterator[Wrong]:
         if inner is not None:
             yield from ((f"{name}: {what}", at or each) for what, at in _of_object(each, inner))
         elif pattern is not None and is_known(each) and not re.fullmatch(pattern, text(flat(each))):
-            yield f"{name} is {text(flat(each))}, which there is not", each
+            yield f"{name} is {text(flat(each))}, which does not exist", each
         elif bounds is not None and is_known(each):
             found = number(flat(each))
             if found is None or not bounds[0] <= found <= bounds[1]:
-                yield f"{name} is {text(flat(each))}, accepted is {bounds[0]:g} to {bounds[1]:g}", each
+                yield f"{name} is {text(flat(each))}, expected {bounds[0]:g} to {bounds[1]:g}", each
 
 
 def _of_object(value: Value, shape: Shape) -> Iterator[Wrong]:
@@ -292,7 +292,7 @@ def _sizes(cpu: Value | None, memory: Value | None) -> Iterator[Wrong]:
             yield f"Fargate needs its {name}", None
         for each in options(value) if value is not None else ():
             if is_known(each) and size(each) is None:
-                yield f"{name} is {text(flat(each))}, accepted is a number, or one of vCPU or GB", each
+                yield f"{name} is {text(flat(each))}, expected a number, or one of vCPU or GB", each
 
 
 def _of_logs(container: Mapping[str, Value], fargate: bool) -> Iterator[Wrong]:
@@ -306,7 +306,7 @@ def _of_logs(container: Mapping[str, Value], fargate: bool) -> Iterator[Wrong]:
                 yield f"awslogs needs its option {name}", container.get("logConfiguration")
         region = configured.get("awslogs-region")
         if region is not None and is_known(region) and not re.fullmatch(_REGION, text(flat(region))):
-            yield f"awslogs-region is {text(flat(region))}, which is no region", region
+            yield f"awslogs-region is {text(flat(region))}, which is not a region", region
     command = entries(container.get("healthCheck")).get("command")
     first = next(items(command), None)
     if first is not None and is_known(first) and text(flat(first)) not in ("CMD", "CMD-SHELL", "NONE"):

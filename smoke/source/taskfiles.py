@@ -49,7 +49,7 @@ class _File:
         try:
             self.top = entries_of(yaml.compose(self.text, Loader=yaml.SafeLoader))
         except yaml.YAMLError:
-            self.top, self.unread = {}, "it is no valid YAML"
+            self.top, self.unread = {}, "it is not valid YAML"
         self.directory = self.directory or posixpath.dirname(self.path)
 
     def run(self, name: str) -> Iterator[Line]:

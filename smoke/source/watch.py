@@ -116,9 +116,9 @@ def faults(firing: Firing, need: Need, within: Mapping[str, int], unread: Collec
 def _condition(firing: Firing, need: Need, _: int) -> str:
     bounds = need.accepts.get(firing.comparison)
     if bounds is None:
-        return f"it fires on {firing.condition}, accepted is {need.condition}"
+        return f"it fires on {firing.condition}, expected {need.condition}"
     if firing.threshold is None or not bounds[0] <= firing.threshold <= bounds[1]:
-        return f"its condition is {firing.condition}, accepted is {need.condition}"
+        return f"its condition is {firing.condition}, expected {need.condition}"
     return ""
 
 
@@ -126,7 +126,7 @@ def _statistic(firing: Firing, need: Need, _: int) -> str:
     if any(_fits(firing.statistic, each) for each in need.statistics):
         return ""
     wanted = " or ".join("a percentile from p90" if each == "p9" else each for each in need.statistics)
-    return f"it looks at {firing.statistic or 'no statistic'}, wanted is {wanted}"
+    return f"it looks at {firing.statistic or 'no statistic'}, expected {wanted}"
 
 
 def _fits(statistic: str, wanted: str) -> bool:

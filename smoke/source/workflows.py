@@ -176,7 +176,7 @@ def _job(path: str, name: str, line: int, node: yaml.Node | None, defaults: dict
     needs = plain(entries.get("needs", NONE)[1])
     needed = needs if isinstance(needs, list) else [needs] if needs else []
     if not all(isinstance(each, str) for each in needed):
-        raise Rejected(f"{path}:{line}: what {name} needs is no name of a job, and no list of names")
+        raise Rejected(f"{path}:{line}: what {name} needs is neither a job's name nor a list of names")
     return Job(
         name=name,
         line=line,

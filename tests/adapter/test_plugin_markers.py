@@ -22,7 +22,7 @@ MISTAKES = {
     "misspelt covered_by": ("@pytest.mark.p0\n@pytest.mark.requires('extra', coverd_by='x')\n",
                             "malformed requires marker", "covered_by="),
     "covered by nothing": ("@pytest.mark.p0\n@pytest.mark.requires('extra', covered_by='health/x')\n",
-                           "covered_by names no check: 'health/x'", "health/up"),
+                           "covered_by names 'health/x', which is not a check of this suite", "health/up"),
     "doubled id": (f"class TestMore:\n    @pytest.mark.p0\n    {UP}\n@pytest.mark.p0\n",
                    "check id 'health/up' is also that of smoke/test_checks.py:", "once in a phase"),
 }  # fmt: skip
@@ -159,4 +159,4 @@ def test_all_inconsistencies_between_checks_are_reported_at_once(suite: Suite) -
     run = suite.run()
     assert run.code == 4, run.output()
     assert "unknown capability 'telepathy'" in run.err
-    assert "covered_by names no check: 'work/none'" in run.err
+    assert "covered_by names 'work/none', which is not a check of this suite" in run.err

@@ -75,4 +75,4 @@ def test_a_control_that_is_no_other_check_is_refused(suite: Suite, named: str) -
     )
     run = suite.run()
     assert run.code == 4, run.output()
-    assert f"control names no other check: '{named}'" in run.err
+    assert f"control names '{named}', which is not another check of this suite" in run.err

@@ -96,4 +96,4 @@ def test_consistency_of_a_part_is_not_asked() -> None:
     )
     assert inconsistency([lonely], [], ["late"], whole=False) == ""
     assert "unknown capability 'api'" in inconsistency([lonely], ["key"], [], whole=True)
-    assert "covered_by names no check" in inconsistency([lonely], ["api"], [], whole=True)
+    assert "which is not a check of this suite" in inconsistency([lonely], ["api"], [], whole=True)

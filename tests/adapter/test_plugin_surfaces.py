@@ -109,7 +109,7 @@ def test_an_unknown_format_is_refused(suite: Suite, source: str, names: str) -> 
         args = []
     run = suite.run(*args)
     assert run.code == 4, run.output()
-    assert "not a format of the report (allowed: csv, ctrf, prometheus, text)" in run.err
+    assert "not a report format (allowed: csv, ctrf, prometheus, text)" in run.err
     assert "Traceback" not in run.output()
     assert written(suite) == set() if (suite.root / "reports").exists() else True
 

@@ -70,7 +70,7 @@ def test_an_unknown_environment_has_no_chain(project: Path, capsys: pytest.Captu
         assert main(["ledger", action, "--env", "stagin"]) == 4
         assert capsys.readouterr().err == (
             f"file:{project}/.readiness/stagin.jsonl: "
-            "no environment 'stagin' is known, and its ledger is empty\n"
+            "environment 'stagin' has no profile, and its ledger is empty\n"
             "  allowed: an environment with a profile or with runs: local, staging\n"
         )
     assert main(["ledger", "verify", "--env", "staging"]) == 0
@@ -93,7 +93,7 @@ def test_a_torn_line_is_noted(project: Path, capsys: pytest.CaptureFixture[str])
     with record(project, "r1").open("a") as stream:
         stream.write('{"torn')
     assert main(["ledger", "verify"]) == 0
-    assert capsys.readouterr().out.startswith("note: a torn last line of 6 bytes is no entry\n")
+    assert capsys.readouterr().out.startswith("note: a torn last line of 6 bytes is not an entry\n")
     assert main(["ledger", "show"]) == 0
     assert "note: " in capsys.readouterr().out
 

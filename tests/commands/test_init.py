@@ -146,8 +146,8 @@ def test_nothing_is_overwritten(tmp_path: Path, existing: str) -> None:
         (("--name", "", "--stand-in"), "argument --name: empty"),
         (("--url", "https://shop.example", "--stand-in"), "not allowed with argument"),
         (("--stand-in", "--env", "live"), "--env: a stand-in cannot be live"),
-        (("--stand-in", "--env", "../x"), "--env: '../x' is not a name for an environment"),
-        (("--stand-in", "--env", "schema"), "--env: 'schema' is not a name"),
+        (("--stand-in", "--env", "../x"), "--env: '../x' is not a valid environment name"),
+        (("--stand-in", "--env", "schema"), "--env: 'schema' is not a valid environment name"),
         ((), "no answer"),
     ],
 )

@@ -143,16 +143,16 @@ def test_a_report_is_rendered_again(runs: Suite, capsys: pytest.CaptureFixture[s
     [
         (None, "cannot be read: No such file or directory"),
         ("{", "cannot be read: not JSON"),
-        ("[]", "no report of a run"),
-        ('{"schema_version": 2, "verdict": "READY"}', "no report of a run"),
-        ('{"schema_version": 1, "verdict": "FINE"}', "no report of a run"),
-        ('{"schema_version": 1, "verdict": []}', "no report of a run"),
-        ('{"schema_version": 1, "verdict": "READY", "checks": [{}]}', "no report of a run"),
+        ("[]", "not a report of a run"),
+        ('{"schema_version": 2, "verdict": "READY"}', "not a report of a run"),
+        ('{"schema_version": 1, "verdict": "FINE"}', "not a report of a run"),
+        ('{"schema_version": 1, "verdict": []}', "not a report of a run"),
+        ('{"schema_version": 1, "verdict": "READY", "checks": [{}]}', "not a report of a run"),
         (
             '{"schema_version": 1, "verdict": "READY", "checks": [{"id": "a", "evidence": 5}]}',
-            "no report of a run",
+            "not a report of a run",
         ),
-        ('{"schema_version": 1, "verdict": "READY", "checks": 5}', "no report of a run"),
+        ('{"schema_version": 1, "verdict": "READY", "checks": 5}', "not a report of a run"),
         ("[" * 100_000, "cannot be read: not JSON"),
     ],
 )

@@ -115,7 +115,7 @@ def test_a_green_run_is_accepted_and_a_changed_report_is_not(
         (("--build", "shop=abc1235"), "build of shop: abc1234 was checked, not abc1235"),
         (("--build", "shop=abc1234", "--build", "cart=1"), "build of cart: unknown was checked, not 1"),
         (("--report", "readiness.toml"), "readiness.toml is not the report that was signed"),
-        (("--max-age", "0s"), "ago, more than 0.0 h"),
+        (("--max-age", "0s"), "ago, more than 0.0 min"),
     ):
         assert verified(capsys, *options) == (1, out_with(usual, problem, verified(capsys, *options)[1]))
     code, out = verified(capsys, env=())
@@ -322,7 +322,7 @@ def test_what_is_no_envelope_is_not_accepted(
 )
 def test_another_statement_of_the_same_key_is_no_verdict(content: Any) -> None:
     key = ed25519.Ed25519PrivateKey.generate()
-    with pytest.raises(attestation.NotGenuine, match="no verdict of readiness"):
+    with pytest.raises(attestation.NotGenuine, match="not a verdict of readiness"):
         attestation.opened(attestation.signed(content, key), key.public_key())
 
 

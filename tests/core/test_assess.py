@@ -120,6 +120,23 @@ def test_ready_for_launch_takes_goals_streak_and_operational_items() -> None:
     assert (made["declaration"], made["blockers"]) == ("READY FOR LAUNCH", [])
 
 
+@pytest.mark.parametrize(
+    ("builds", "words"),
+    [
+        ({}, "; but the build is not known: each of these runs may have tested another one"),
+        ({"shop": ""}, "; but the build is not known: each of these runs may have tested another one"),
+        ({"shop": "b1", "till": ""}, "; but the build of till is not known"),
+        ({"shop": "b1"}, "nothing is left to do"),
+    ],
+)
+def test_a_launch_says_which_builds_are_not_known(builds: dict[str, str], words: str) -> None:
+    history = live(2)
+    history = {"staging": [{**each, "build_identity": builds} for each in history["staging"]]}
+    made = model(env="staging", live=True, history=history, build_start=builds, build_end=builds)
+    assert made["declaration"] == "READY FOR LAUNCH", made["declaration_why"]
+    assert made["declaration_why"].endswith(words)
+
+
 def test_an_open_operational_item_holds_a_launch() -> None:
     open_item = plan('[[operational]]\nitem = "Rotation"\nchecks = ["keys/*"]')
     history = live(2, plan_digest=open_item.digest)
@@ -158,6 +175,7 @@ def test_the_gate_refuses_a_partial_run() -> None:
     made = model(check(), scope=PARTIAL, gate=True)
     assert (made["verdict"], made["exit_code"]) == ("NO_VERDICT", 6)
     assert made["blockers"][0]["summary"] == "the gate refuses a partial run: run the whole suite"
+    assert made["blockers"][0]["reproduce"] == "readiness gate --env local"
 
 
 def test_what_the_gate_kept_from_running_is_no_blocker_of_its_own() -> None:
@@ -171,7 +189,7 @@ def test_a_partial_run_leaves_the_declaration_and_the_other_goals_as_they_were()
     before = entry(declaration="READY FOR FIRST DEPLOY", goals={"G-1": "READY", "G-2": "READY"})
     made = model(check(outcome="failed"), scope=PARTIAL, history={"local": [before]})
     assert made["declaration"] == "READY FOR FIRST DEPLOY"
-    assert made["declaration_why"] == "since full run run-1; a partial run does not change it"
+    assert made["declaration_why"] == "unchanged since full run run-1; a partial run does not count"
     assert made["verdict"] == "BROKEN"
     assert statuses(made) == {"G-1": "FAIL", "G-2": "READY", "G-7": "PENDING"}
     assert goal(made, "G-2")["evidence"] == "not run here; status from full run run-1"

@@ -2,6 +2,10 @@
 
 import socket
 import ssl
+import threading
+import urllib.request
+from collections.abc import Callable
+from http.client import HTTPConnection, HTTPSConnection
 from typing import Any
 
 import botocore.exceptions as aws
@@ -11,7 +15,7 @@ from botocore.config import Config
 from botocore.errorfactory import ClientExceptionsFactory
 from botocore.session import get_session
 from pytest_readiness import ExternalOutage, NothingMeasured, SafetyViolation, SetupError
-from pytest_readiness.core.classify import classify
+from pytest_readiness.core.classify import classify, peer_of
 from pytest_readiness.core.errors import ProfileError
 
 DNS = socket.gaierror(-2, "Name or service not known")
@@ -152,3 +156,42 @@ def test_an_unknown_word_for_a_class_is_not_believed() -> None:
     error = ValueError("x")
     error.failure_class = "NOBODY"  # type: ignore[attr-defined]
     assert classify(error) == "CHECK_ERROR"
+
+
+def failure(call: Callable[[], object]) -> BaseException:
+    with pytest.raises(Exception) as caught:  # noqa: PT011  # which one is not the question
+        call()
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: socket.create_connection(("nowhere.invalid", 8443)),
+        lambda: urllib.request.urlopen("http://nowhere.invalid:8443/health"),
+        lambda: httpx.get("http://nowhere.invalid:8443/health"),
+        lambda: HTTPConnection("nowhere.invalid", 8443).connect(),
+    ],
+)
+def test_a_failure_of_the_network_tells_what_it_is_about(call: Callable[[], object]) -> None:
+    assert peer_of(failure(call)) == ("nowhere.invalid", 8443)
+
+
+def test_a_refused_connection_tells_what_it_is_about() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    assert peer_of(failure(lambda: socket.create_connection(("127.0.0.1", port)))) == ("127.0.0.1", port)
+
+
+def test_a_failed_handshake_tells_what_it_is_about() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        threading.Thread(target=lambda: server.accept()[0].close(), daemon=True).start()
+        assert peer_of(failure(HTTPSConnection("127.0.0.1", port, timeout=5).connect)) == ("127.0.0.1", port)
+
+
+@pytest.mark.parametrize(
+    "error", [AssertionError("no"), ValueError("no"), socket.gaierror(-2, "no"), SetupError("no")]
+)
+def test_other_failures_are_about_no_host(error: BaseException) -> None:
+    assert peer_of(error) is None

@@ -36,7 +36,7 @@ MOMENT = "an RFC 3339 time with an offset, such as 2027-03-01T00:00:00Z"
 @pytest.mark.parametrize(
     ("more", "what", "allowed"),
     [
-        ("[[goal]]\nid = 'G-1'\ntitle = 'again'", "goal[4].id: 'G-1' is used twice", "an id of its own"),
+        ("[[goal]]\nid = 'G-1'\ntitle = 'again'", "goal[4].id: 'G-1' is used twice", "a unique id"),
         ("[[goal]]\nid = 'G-8'\ntitle = 't'\nstreak = true", "goal[4].streak: a second streak goal",
          "at most one goal with streak = true"),
         ("[polcy]\nstreak_length = 1", "polcy: unknown key", TOP),
@@ -59,7 +59,7 @@ MOMENT = "an RFC 3339 time with an offset, such as 2027-03-01T00:00:00Z"
         (DEFERRAL + 'expires = "next week"', "deferral[1].expires: 'next week' is not a time with an offset",
          MOMENT),
         (WAIVER.replace('approver = "A"\n', ""), "waiver[1].approver: missing", "a string"),
-        (WAIVER.replace('"A"', '" "'), "waiver[1].approver: empty", "a string that is not empty"),
+        (WAIVER.replace('"A"', '" "'), "waiver[1].approver: empty", "a non-empty string"),
         (WAIVER.replace("2026-02-01", "2025-02-01"), "waiver[1].expires: not after issued",
          "a time after issued"),
         ("[[operational]]\nitem = 'x'", "operational[1].checks: an item is ticked by checks or by a rule",
@@ -88,7 +88,7 @@ def test_an_addition_is_refused(more: str, what: str, allowed: str) -> None:
         (BASE.replace('"Shop launch"', "3"), "title: 3 is not a string", "a string"),
         ('phases = ["a", "a"]\n' + BASE, "phases: 'a' is used twice", "each phase once"),
         ('not_waivable = "auth/*"\n' + BASE, "not_waivable: 'auth/*' is not an array", "an array of strings"),
-        ("not_waivable = [1]\n" + BASE, "not_waivable: 1 is not a string with content",
+        ("not_waivable = [1]\n" + BASE, "not_waivable: 1 is not a non-empty string",
          "an array of strings"),
         (BASE.replace("schema_version = 1", "schema_version = 2"), "schema_version: unknown version 2", "1"),
         ('schema_version = 1\ntitle = "t"\nsuite = "s"', "goal: missing",
@@ -97,7 +97,7 @@ def test_an_addition_is_refused(more: str, what: str, allowed: str) -> None:
          "[[goal]]"),
         ("policy = 3\n" + BASE, "policy: 3 is not a table", "[policy]"),
         *(
-            (f"retired = ['a/b', {pattern!r}]\n" + BASE, f"retired: {pattern!r} names no phase",
+            (f"retired = ['a/b', {pattern!r}]\n" + BASE, f"retired: {pattern!r} does not begin with a phase",
              'ids of checks, such as "auth/old-*"')
             for pattern in ("*", "**", "?*", "*/*", "*e*", "*/old", "a*", "auth", "auth/")
         ),

@@ -115,7 +115,7 @@ def test_deferrals_and_waivers_say_what_they_did() -> None:
             "check": "",
             "expires": "2027-01-01T00:00:00.000Z",
             "state": "active",
-            "note": "no check of this run covers it",
+            "note": "it covers no check of this run",
             "covers": [],
         }
     ]
@@ -133,7 +133,7 @@ def test_deferrals_and_waivers_say_what_they_did() -> None:
         }
     ]
     assert made["cover"] == [
-        "deferral Later: no check of this run covers it",
+        "deferral Later: it covers no check of this run",
         "waiver orders/*: covers orders/a",
     ]
 
@@ -175,13 +175,15 @@ def test_blockers_are_ranked_and_carry_what_to_do() -> None:
         "rule": "a P0 check that fails on the platform is BROKEN",
         "observed": "sum = 988 µUSD",
         "limit": "expected 1000 µUSD",
-        "next_action": "fix this on the platform, deploy, then run the check again",
+        "next_action": "fix this on the platform, redeploy, then rerun the check",
         "reproduce": "pytest 'smoke/test_c.py::test_money[two at once]' --env='./my env.toml'",
         "whose": {"team": "the platform", "contact": "", "runbook": ""},
     }
     actions = [blocker["next_action"] for blocker in made["blockers"]]
-    assert actions[1] == "take away what skips the check or expects it to fail, or defer it in the plan"
-    assert actions[2] == "correct this runner's setup as the summary says, then run the check again"
+    assert actions[1] == "remove what skips the check or expects it to fail, or defer it in the plan"
+    assert (
+        actions[2] == "correct this runner's setup or the profile as the summary says, then rerun the check"
+    )
     assert actions[4] == "find out why the first attempt failed; a rerun that passes proves little"
 
 
@@ -241,8 +243,8 @@ def test_skips_alone_tick_nothing() -> None:
     ("facts", "ticked"),
     [
         ({"scope": PARTIAL}, (False, "a partial run ticks nothing")),
-        ({"interrupted": "Ctrl-C"}, (False, "a run that did not come to its end ticks nothing")),
-        ({"collection_errors": ("x",)}, (False, "a run that did not come to its end ticks nothing")),
+        ({"interrupted": "Ctrl-C"}, (False, "an unfinished run ticks nothing")),
+        ({"collection_errors": ("x",)}, (False, "an unfinished run ticks nothing")),
         ({"live": True}, (True, "1 check passed")),
         ({"checkout": "checkout abc1234"}, (True, "1 check passed, on the embedded platform")),
     ],

@@ -179,7 +179,7 @@ def test_a_blocker_names_who_acts(name: str, cls: str, team: str) -> None:
 @pytest.mark.parametrize(
     ("owner", "message"),
     [
-        ('team = "x"', "an owner without anything"),
+        ('team = "x"', "an owner of nothing"),
         ('team = "x"\ngoals = ["G-99"]', "unknown goal 'G-99'"),
         ('team = "x"\ngoals = ["G-1"]\nrunbook = "javascript:alert(1)"', "is not a web address"),
     ],
@@ -216,7 +216,7 @@ def test_a_waiver_of_no_check_is_unknown() -> None:
 
 
 def test_no_one_approves_their_own_waiver() -> None:
-    with pytest.raises(PlanError, match="'Ada' is the owner"):
+    with pytest.raises(PlanError, match="'Ada' is the owner, too"):
         plan(f'{WAIVER}owner = "ada"\nexpires = 2026-09-01T00:00:00Z')
 
 

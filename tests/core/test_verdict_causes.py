@@ -185,7 +185,7 @@ def test_a_cause_that_waits_for_itself_ends() -> None:
         ({"cls": "PLATFORM_BUG"}, "deploy"),
         ({"cls": "EXTERNAL_OUTAGE"}, "wait until the third party has recovered"),
         ({"outcome": "skipped", "applicable": False}, "offer it in the environment's profile"),
-        ({"outcome": "not-run"}, "run it to its end"),
+        ({"outcome": "not-run"}, "let it run to its end"),
     ],
 )
 def test_the_next_action_follows_from_how_a_check_ended(ended: dict[str, object], action: str) -> None:

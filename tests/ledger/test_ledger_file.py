@@ -124,7 +124,7 @@ def test_a_torn_last_line_is_set_aside_and_noted(tmp_path: Path) -> None:
     whole = ledger.path.read_bytes()
     ledger.path.write_bytes(whole + b'{"run_id": "r2", "verd')
     assert len([*ledger.entries()]) == 2
-    assert ledger.verify().notes == ("a torn last line of 22 bytes is no entry",)
+    assert ledger.verify().notes == ("a torn last line of 22 bytes is not an entry",)
     assert ledger.append({"run_id": "r3"})["seq"] == 3
     aside = tmp_path / "staging.jsonl.torn-1"
     assert aside.read_bytes() == b'{"run_id": "r2", "verd'
@@ -270,7 +270,7 @@ def test_what_may_never_answer_is_refused(tmp_path: Path, name: str) -> None:
     ledger = filled(tmp_path, 1)
     (tmp_path / name).unlink(missing_ok=True)
     os.mkfifo(tmp_path / name)
-    with pytest.raises(LedgerError, match=f"{name} is no regular file"):
+    with pytest.raises(LedgerError, match=f"{name} is not a regular file"):
         [*ledger.settle(), *map(str, ledger.entries())]
 
 

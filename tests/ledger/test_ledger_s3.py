@@ -177,7 +177,7 @@ def refused_in_time(call: Callable[[], object]) -> None:
     assert time.monotonic() - began < 5
     assert "TimeoutError: no answer within 0.5 s" in str(caught.value)
     assert str(caught.value).endswith(
-        "  next: correct the runner's resolver, its way to AWS or what gives it credentials"
+        "  next: correct the runner's DNS, its route to AWS, or the source of its credentials"
     )
 
 

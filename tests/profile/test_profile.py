@@ -67,6 +67,12 @@ def test_addresses_are_of_the_platform_and_hold_no_path() -> None:
     assert profile().addresses == {"shop.url": "https://shop.example"}
 
 
+def test_the_setting_that_names_a_host_is_found_by_host_and_port() -> None:
+    made = profile(PROFILE + '[bank]\nurl = "https://bank.example:8443/v2"\n')
+    asked = [("shop.example", 443), ("shop.example", None), ("bank.example", 8443), ("bank.example", 443)]
+    assert [made.setting_of(*each) for each in asked] == ["shop.url", "shop.url", "bank.url", ""]
+
+
 def test_values_by_name_and_by_attribute() -> None:
     made = profile()
     assert (made.name, made.live, made.protected) == ("staging", True, False)
@@ -247,8 +253,8 @@ def test_what_is_given_is_not_derived_even_if_it_is_empty() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "what"),
     [
-        ("{auth.tenant}/key", "{auth.tenent}/key", "'auth.tenent': no field that stands in a profile"),
-        ("{auth.tenant}/key", "{bank.url}/key", "'bank.url': no field that stands in a profile"),
+        ("{auth.tenant}/key", "{auth.tenent}/key", "'auth.tenent': not a field that a profile sets"),
+        ("{auth.tenant}/key", "{bank.url}/key", "'bank.url': not a field that a profile sets"),
         ('type = "int"', 'type = "int"\nderived = "{shop.url}"', "a value of type int is not derived"),
     ],
 )

@@ -21,7 +21,7 @@ def test_the_answer_comes_first() -> None:
 def test_the_headline_marks_a_partial_run() -> None:
     lines = terminal.lines({**sample.ready(), "scope": "partial"})
     assert lines[0].startswith("READY (PARTIAL)  ")
-    assert "scope        PARTIAL: only a part of the suite ran" in "\n".join(lines)
+    assert "scope        PARTIAL: only part of the suite ran" in "\n".join(lines)
 
 
 def test_the_goal_table_is_aligned() -> None:
@@ -57,7 +57,7 @@ def test_a_blocker_has_its_next_action_and_its_command() -> None:
     place = lines.index(" 1. P0 PLATFORM_BUG auth/refused[freeside-expired]")
     assert lines[place + 1 : place + 4] == [
         "    an expired token was accepted: status 200, allowed 401 or 403",
-        "    next: fix this on the platform, deploy, then run the check again",
+        "    next: fix this on the platform, redeploy, then rerun the check",
         f"    $ {sample.REPRODUCE}",
     ]
 

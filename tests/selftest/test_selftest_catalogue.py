@@ -207,10 +207,10 @@ def test_every_member_of_a_parametrised_check_needs_a_fault(write: Write) -> Non
         ("/etc/*.toml", "an absolute pattern: '/etc/"),
         pytest.param(
             "**faults",
-            "no pattern: '..faults': Invalid pattern",
+            "not a pattern: '..faults': Invalid pattern",
             marks=pytest.mark.skipif(sys.version_info >= (3, 13), reason="a pattern since Python 3.13"),
         ),
-        ("f" * 300, "cannot be looked for: File name too long|no such file"),  # Python 3.14 tells no reason
+        ("f" * 300, "cannot be searched for: File name too long|no such file"),  # Python 3.14 tells no reason
     ],
 )
 def test_a_catalogue_that_is_not_found_is_refused_with_its_reason(

@@ -76,6 +76,10 @@ def test_a_wrong_answer_is_explained(scene: Scene) -> None:
     assert tested.why("misplaced").startswith("health/up did not report; verdict NO_VERDICT, not BROKEN: ")
     assert tested.model["uncovered"] == ["health/mood[evening]", "work/leaves-a-note"]
     assert "undetected:" in tested.out
+    assert "undetected: impossible" not in tested.out
+    assert tested.out.count("PUT /faults/impossible returned 409") == 1
+    assert "refused by the platform, so that nothing was proved:\n  impossible" in tested.out
+    assert "detected 0 of 7, 1 refused by the platform, " in tested.out
     assert "checks that no fault names:\n  health/mood[evening]" in tested.out
 
 

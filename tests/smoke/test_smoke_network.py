@@ -97,7 +97,7 @@ def test_this_machine_is_asked_without_a_proxy(monkeypatch: pytest.MonkeyPatch) 
     "proxy", ["http://127.0.0.1:9", "127.0.0.1:9", "nonsense://x", "http://[", "socks5://x"]
 )
 def test_a_proxy_that_cannot_be_used_is_the_runners(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
-    with pytest.raises(SetupError, match=r"proxy of this runner's environment|no URL of a proxy"):
+    with pytest.raises(SetupError, match=r"proxy of this runner's environment|not the URL of a proxy"):
         proxied(monkeypatch, proxy)
 
 

@@ -155,7 +155,9 @@ def inconsistency(
         other = found.setdefault(check.id, check)
         if other is not check:
             what = f"check id {check.id!r} is also that of {other.where}"
-            mistakes.append(ReadinessError(what, where=check.where, allowed="each test name once in a phase"))
+            mistakes.append(
+                ReadinessError(what, where=check.where, allowed="a test name that is unique within its phase")
+            )
     if whole:
         mistakes += [*_empty_phases(found, phases), *_unknown_names(found, capabilities)]
     return str(together(mistakes)) if mistakes else ""
@@ -188,13 +190,13 @@ def _unknown_names(found: Mapping[str, Check], capabilities: Iterable[str]) -> I
         stray = next((name for name in check.controls if name not in found or name == check.id), None)
         if stray is not None:
             yield ReadinessError(
-                f"control names no other check: {stray!r}",
+                f"control names {stray!r}, which is not another check of this suite",
                 where=check.where,
                 allowed=f"the id of a check, such as {next(iter(found))}",
             )
         if check.covered_by and check.covered_by not in families:
             yield ReadinessError(
-                f"covered_by names no check: {check.covered_by!r}",
+                f"covered_by names {check.covered_by!r}, which is not a check of this suite",
                 where=check.where,
                 allowed=f"the id of a check, such as {check.id}",
             )

@@ -185,7 +185,12 @@ def _signer(vault: Vault, reference: str) -> PrivateKey:
     try:
         pem = vault.read(SecretRef.parse(reference), "--attest")
     except SetupError as problem:
-        raise ProfileError(f"no key to sign with: {problem}", where="--attest") from None
+        raise ProfileError(
+            f"no key to sign with: {problem}",
+            where="--attest",
+            allowed="the path of a PEM with a private key, or env:NAME, file:PATH, secretsmanager:ID",
+            action="openssl genpkey -algorithm ed25519 -out launch.pem makes one",
+        ) from None
     return private_key(pem, "--attest")
 
 

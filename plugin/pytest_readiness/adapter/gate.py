@@ -73,6 +73,7 @@ class Gate:
             and self._judge.is_partial
             and not self._context.settings.is_distributed
         ):
+            self._tally.unreported_because = "the gate refused the run, so nothing was run"
             return True
         self._judge.begin()
         return None

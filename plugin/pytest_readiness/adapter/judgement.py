@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ..core.assess import assess, entry_of, is_broken_so_far
+from ..core.assess import UNFINISHED, assess, entry_of, is_broken_so_far
 from ..core.exemptions import apply_exemptions
 from ..core.formats import matching
 from ..core.history import vanished
@@ -20,7 +20,6 @@ from .collection import tests_named
 from .context import RunContext
 from .outcomes import Tally
 from .provenance import History, build_identity, checkout_of, digest_of, problems_of, runner
-from .reports import UNFINISHED
 
 
 class Judge:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ..core.errors import three_lines
-from ..core.formats import filled
+from ..core.formats import HANDOVER, filled
 from ..core.plan import MAX_LIMIT_S, PLAN_NAME, is_directory_name
 from ..core.shards import Shard
 from ..core.toml import parse_toml
@@ -35,6 +35,8 @@ _INERT_OPTIONS = ("collectonly", "showfixtures", "show_fixtures_per_test", "setu
 def add(parser: pytest.Parser) -> None:
     """Add the option group "readiness"."""
     group = parser.getgroup("readiness", "launch readiness")
+    if HANDOVER in os.environ:  # pytest shows these with what it refuses
+        parser.extra_info["next"] = "readiness run --help, and pytest --help for all options"
     group.addoption(
         "--env",
         dest="readiness_env",
@@ -324,7 +326,7 @@ def _formats(text: str) -> tuple[str, ...]:
     unknown = [name for name in names if name not in FORMATS]
     if unknown:
         raise argparse.ArgumentTypeError(
-            f"{', '.join(map(repr, unknown))}: not a format of the report (allowed: {', '.join(FORMATS)})"
+            f"{', '.join(map(repr, unknown))}: not a report format (allowed: {', '.join(FORMATS)})"
         )
     return names
 

@@ -15,6 +15,7 @@ from ..core.verdict import BEHIND
 from .checks import Check, Checks, Down
 
 _OURS = str(FailureClass.PLATFORM_BUG)
+UNREPORTED = "no report came for it"
 
 
 @dataclass(slots=True, kw_only=True)  # frozen, each of three for every check would take three times as long
@@ -63,11 +64,12 @@ class Attempt:
         return next((phase for phase in self.phases.values() if phase.outcome in outcomes), None)
 
 
-def settle(check: Check, attempts: Iterable[Attempt]) -> CheckResult:
+def settle(check: Check, attempts: Iterable[Attempt], unreported: str = UNREPORTED) -> CheckResult:
     """Return the result of one check. The last attempt decides, and an earlier failure makes a pass FLAKY.
 
     Not green, whatever came after it: a safety violation, and a failure that no pass followed. A check whose
-    attempt did not come to its end was not run; what it had found until then is kept as evidence.
+    attempt did not come to its end was not run; what it had found until then is kept as evidence. One without
+    any was not run either: ``unreported`` says why.
     """
     ordered = sorted(attempts, key=lambda attempt: attempt.number)
     red = [attempt for attempt in ordered if attempt.is_red]
@@ -77,7 +79,7 @@ def settle(check: Check, attempts: Iterable[Attempt]) -> CheckResult:
     if violation is not None:
         return _failed(check, violation, ordered)
     if last is None:
-        return _result(check, ordered, Outcome.NOT_RUN, summary="no report came for it")
+        return _result(check, ordered, Outcome.NOT_RUN, summary=unreported)
     if crash is not None:
         return _result(
             check,
@@ -222,6 +224,8 @@ class Tally:
         self.collection_errors: dict[str, str] = {}
         #: Why the run ended early; "" for one that came to its end.
         self.interrupted = ""
+        #: Why a check has no report.
+        self.unreported_because = UNREPORTED
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -295,7 +299,7 @@ class Tally:
     def result(self, check: Check, nodeid: str) -> CheckResult:
         """Return what the attempts of one check come to by themselves."""
         attempts = self._attempts.get(nodeid, {}).values()
-        result = settle(check, attempts)
+        result = settle(check, attempts, self.unreported_because)
         if result.outcome in _ANSWERED and any(one.is_foreign for one in attempts):
             summary = "a hook made a report of its own for it: how it ended is not known"
             return replace(result, outcome=Outcome.NOT_RUN, failure_class=None, summary=summary)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from .. import NothingMeasured, SafetyViolation
-from ..core.classify import DECLARED, classify, is_passing, place_of
+from ..core.classify import DECLARED, classify, is_passing, peer_of, place_of
 from ..core.formats import text_of
 from ..core.model import UNREAD, FailureClass, Outcome
 from .checks import Check, Down, Refusal, refuse
@@ -105,7 +105,7 @@ class Recorder:
         exception: BaseException | None,
     ) -> None:
         """Add what a phase has to tell that did not simply pass."""
-        summary = self._context.redactor.shown(_summary(report, call))
+        summary = self._context.redactor.shown(f"{self._peer(exception)}{_summary(report, call)}")
         if report.failed and (unread := _unread(summary)):
             notes = [{"kind": "note", "text": line} for line in unread]
             facts["evidence"] = [*facts.get("evidence", ()), *notes]
@@ -147,6 +147,16 @@ class Recorder:
     def _refusal(self, check: Check) -> Refusal | None:
         context = self._context
         return refuse(check, drills=context.settings.drills, down=context.down, offer=context.availability)
+
+    def _peer(self, exception: BaseException | None) -> str:
+        """Return which host a failure of the network is about, and the setting that names it."""
+        peer = peer_of(exception) if exception is not None else None
+        if peer is None or peer[0] in text_of(exception):
+            return ""
+        environment = self._context.environment
+        setting = environment.profile.setting_of(*peer) if environment is not None else ""
+        host = peer[0] if peer[1] is None else f"{peer[0]}:{peer[1]}"
+        return f"{host} ({setting}): " if setting else f"{host}: "
 
     def _class_of(self, exception: BaseException, facts: dict[str, Any], config: pytest.Config) -> str:
         named = config.hook.pytest_readiness_classify(exception=exception, check=facts)

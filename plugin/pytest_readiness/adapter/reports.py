@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ..core.assess import unfinished_model
+from ..core.assess import UNFINISHED, UNJUDGED, unfinished_model
 from ..core.errors import ReadinessError
 from ..core.formats import text_of
 from ..core.model import Verdict
@@ -43,7 +43,6 @@ USAGE_ERROR = 4
 #: What the verdict replaces: pytest's 0, 1, 2 and 5, and pytest-rerunfailures' 7. pytest's 3 and 4 stay, and
 #: so does a status that was chosen with pytest.exit.
 REPLACED = frozenset({0, 1, 2, 5, 7})
-UNFINISHED = "the run did not finish"
 
 
 def unfinished(
@@ -155,7 +154,7 @@ class Reports:
         """Return the exit status of the run, which pytest ends with ``status``: what its reports tell."""
         if self._is_open:
             code = exit_code(Verdict.NO_VERDICT) if status in REPLACED else status
-            self.withdraw("pytest ended before it had judged the run", code)
+            self.withdraw(UNJUDGED, code)
         return status if self.code is None else self.code
 
     def withdraw(self, why: str, code: int = exit_code(Verdict.NO_VERDICT)) -> None:

@@ -175,7 +175,7 @@ class MergedJudge(Judge):
         for key, value in here.items():
             if self._shards[0][key] != value:
                 raise ReadinessError(
-                    f"another {COMMON[key]} than that of the shards: {value}, not {self._shards[0][key]}",
+                    f"{COMMON[key]} differs from that of the shards: {value}, not {self._shards[0][key]}",
                     where="readiness merge",
                     action="merge in the checkout and with the --env that the shards had",
                 )

@@ -163,11 +163,18 @@ class ControllerStart:
             context.notes.append(f"without a lease: {str(problem).splitlines()[0]}")
             return
         if other is not None:
-            why = context.redactor.shown(f"another run uses this platform: {other}; waited {wait_s} s for it")
+            why = context.redactor.shown(
+                f"another run uses this platform: {other}; waited {wait_s} s for it to end"
+            )
             self._reports.withdraw(why)
-            pytest.exit(f"readiness: NO_VERDICT: {why}", returncode=exit_code(Verdict.NO_VERDICT))
+            raise _NoVerdict(f"{why}\n  next: {_WAIT}", returncode=exit_code(Verdict.NO_VERDICT))
         self._config.add_cleanup(Keeper(lease, context.stray.append).end)
         history.refresh()  # a run that it waited for is in there now
+
+
+_WAIT = "let that run end, then start this one again, or wait longer for it: --readiness-wait SECONDS"
+#: pytest prints the name of what ends a session that has not begun, then its text.
+_NoVerdict = type(Verdict.NO_VERDICT.value, (pytest.exit.Exception,), {})
 
 
 class WorkerStart:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import PlanError
+from ..core.errors import PlanError, ReadinessError
 from ..core.plan import PLAN_NAME, Plan
 from ..profile.project import find_plan, read_plan
 from ..report.terminal import colour, pad, width
@@ -38,6 +38,14 @@ def project() -> Project:
             NO_PLAN, action=f"run it in a directory with a {PLAN_NAME}, or begin one: readiness init"
         )
     return Project(path.parent, read_plan(path))
+
+
+def refuse_file(directory: Path, option: str) -> None:
+    """Refuse a file where a directory is to be written to; ReadinessError names the ``option``."""
+    if directory.exists() and not directory.is_dir():
+        raise ReadinessError(
+            "is a file, not a directory", where=str(directory), action=f"name a directory as {option}"
+        )
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -18,7 +18,7 @@ from ..core.errors import ReadinessError
 from ..core.formats import filled
 from ..core.plan import PLAN_NAME
 from ..profile.schema import DIRECTORY, SCHEMA_NAME, BadValue, Field
-from . import say
+from . import refuse_file, say
 
 STARTER = Path(__file__).parent / "starter"
 EMBEDDED, LIVE = "local", "live"
@@ -89,6 +89,7 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write the files and say what to do next; ReadinessError, and no file, when one exists already."""
     root = Path(options.directory)
+    refuse_file(root, "DIRECTORY")
     answers = _ask(options, root.resolve().name or "platform")
     made = {
         root / name: Template((STARTER / f"{source}.in").read_text(encoding="utf-8")).substitute(
@@ -111,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
         raise ReadinessError(
             f"cannot be written: {problem.strerror}",
             where=str(problem.filename),
-            action="give permission there, or name another directory",
+            action="correct the permissions there, or name another directory",
         ) from problem
     say(*(f"written: {path}" for path in made))
     there = f"cd {shlex.quote(options.directory)} && " if options.directory != "." else ""
@@ -136,9 +137,9 @@ def _ask(options: argparse.Namespace, usual: str) -> Answers:
     name = options.env or (EMBEDDED if is_here else LIVE)
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) or f"{name}.toml" == SCHEMA_NAME:
         raise ReadinessError(
-            f"{name!r} is not a name for an environment",
+            f"{name!r} is not a valid environment name",
             where="--env",
-            allowed='small letters, digits, "-" and "_"; not "schema"',
+            allowed='lowercase letters, digits, "-" and "_"; not "schema"',
         )
     if not url and name != EMBEDDED:
         raise ReadinessError(

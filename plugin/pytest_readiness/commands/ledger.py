@@ -30,7 +30,7 @@ def add(commands: Any) -> None:
         "  readiness ledger export --env live > live.jsonl",
     )
     actions = {"show": show, "verify": verify, "export": export}
-    parser.add_argument("action", choices=[*actions], help="What to do")
+    parser.add_argument("action", choices=[*actions], metavar="show|verify|export", help="What to do")
     parser.add_argument(
         "--env", type=filled, default="local", metavar="NAME", help="Environment (default: local)"
     )
@@ -115,7 +115,7 @@ def _require_known(environment: str, root: Path, ledger: Ledger) -> None:
     profiles = profile_names(root)
     if profiles and environment not in profiles and not ledger.recent(1):
         raise LedgerError(
-            f"no environment {environment!r} is known, and its ledger is empty",
+            f"environment {environment!r} has no profile, and its ledger is empty",
             where=ledger.location,
             allowed=f"an environment with a profile or with runs: {', '.join(profiles)}",
         )

@@ -50,7 +50,7 @@ def add(commands: Any) -> None:
         "waivers",
         help="List waivers and deferrals with their state",
         description="List what the plan accepts for a time: active, expiring (within 72 hours), expired, "
-        "unneeded (all that it covers passed in the last full run), unknown (it names no check of that run), "
+        "unneeded (all that it covers passed in the last full run), unknown (no check of that run matches), "
         "upcoming, refused (the plan forbids it).",
         epilog="examples:\n  readiness waivers\n  readiness waivers --state expiring --state expired",
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..core.errors import ReadinessError
 from ..core.formats import filled, matching, number, one_line
-from ..core.model import Verdict
+from ..core.model import Scope, Verdict
 from ..core.redaction import Redactor
 from ..core.review import differences
 from ..ledger import open_ledger
@@ -18,7 +18,7 @@ from ..profile.project import LARGEST_RECORD, find_plan, read_file
 from ..report import FORMATS, JSON_NAME, NAMES, formats_in, report_of, terminal, write_all
 from ..report.html import command, evidence_lines
 from ..report.sections import rows
-from . import add_json, project, say, say_json, tinted
+from . import add_json, project, refuse_file, say, say_json, tinted
 
 #: How many runs or checks an error names.
 NAMED = 5
@@ -97,7 +97,7 @@ def load(path: Path) -> dict[str, Any]:
         ) from None
     if not isinstance(model, dict) or model.get("schema_version") != 1 or not _is_shaped(model):
         raise ReadinessError(
-            "no report of a run", where=str(path), allowed="readiness.json, schema version 1"
+            "not a report of a run", where=str(path), allowed="readiness.json, schema version 1"
         )
     return model
 
@@ -125,10 +125,11 @@ def render(options: argparse.Namespace) -> int:
     path = Path(options.file) if options.file else last_report()
     model = load(path)
     directory = Path(options.to) if options.to else path if path.is_dir() else path.parent
+    refuse_file(directory, "--to")
     names = [name.strip() for name in (options.format or "").split(",") if name.strip()]
     if unknown := [name for name in names if name not in FORMATS]:
         raise ReadinessError(
-            f"not a format of the report: {', '.join(unknown)}", where="--format", allowed=", ".join(FORMATS)
+            f"not a report format: {', '.join(unknown)}", where="--format", allowed=", ".join(FORMATS)
         )
     try:
         withheld = write_all(model, directory, Redactor(), [*dict.fromkeys([*formats_in(directory), *names])])
@@ -170,14 +171,20 @@ def _check(model: Mapping[str, Any], what: str) -> Mapping[str, Any]:
     found = [what] if what in known else matching([what], known) or [name for name in known if what in name]
     if len(found) == 1:
         return known[found[0]]
+    where = (
+        f"{'partial ' if model.get('scope') == Scope.PARTIAL else ''}run {one_line(model.get('run_id'))} "
+        f"({one_line(model.get('environment'))})"
+    )
+    last_full = "--report reports/readiness.json has the last full run"
+    if not known:
+        raise ReadinessError("this run recorded no check", where=where, action=last_full)
     raise ReadinessError(
         f"{len(found) or 'no'} checks match {what!r}",
-        where=f"{'partial ' if model.get('scope') == 'PARTIAL' else ''}run {one_line(model.get('run_id'))} "
-        f"({one_line(model.get('environment'))})",
+        where=where,
         allowed="one of "
         + ", ".join((found or [*known])[:NAMED])
         + (", …" if len(found or known) > NAMED else ""),
-        action="readiness checks lists all; --report reports/readiness.json has the last full run",
+        action=f"readiness checks lists all; {last_full}",
     )
 
 

@@ -30,7 +30,7 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "verify",
         help="Verify a signed verdict, offline",
-        description="Answer 0 for a full run's verdict that this key signed, that is READY and young enough; "
+        description="Exit 0 for a full run's verdict that this key signed, that is READY and recent enough; "
         "else 1 with the reasons. A readiness.json beside the file must be the one that was signed.",
         epilog="examples:\n  readiness verify reports/readiness.intoto.json --key launch.pub.pem\n"
         "  readiness verify verdict.json --env live --key launch.pub.pem --max-age 2h --build shop=abc",
@@ -41,7 +41,10 @@ def add(commands: Any) -> None:
         "--max-age", type=_age, default="24h", metavar="AGE", help="Such as 90m, 24h, 7d (default: 24h)"
     )
     parser.add_argument(
-        "--env", type=filled, metavar="NAME", help="Which environment it must be of (default: any live one)"
+        "--env",
+        type=filled,
+        metavar="NAME",
+        help="The environment that must have been tested (default: any live one)",
     )
     parser.add_argument(
         "--build",
@@ -49,7 +52,7 @@ def add(commands: Any) -> None:
         action="append",
         default=[],
         metavar="SERVICE=ID",
-        help="A build that it must be of",
+        help="A build that must have been tested; may be repeated",
     )
     parser.add_argument(
         "--accept",
@@ -164,5 +167,7 @@ def _build(text: str) -> tuple[str, str]:
 
 
 def _span(age: timedelta) -> str:
-    hours = age.total_seconds() / 3600
-    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
+    minutes = age.total_seconds() / 60
+    if minutes < 120:
+        return f"{minutes:.1f} min"
+    return f"{minutes / 60:.1f} h" if minutes < 2880 else f"{minutes / 1440:.1f} days"

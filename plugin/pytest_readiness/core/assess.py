@@ -286,6 +286,11 @@ def _statement(exemption: Exemption) -> str:
     return f"{type(origin).__name__.lower()} {name}: {exemption.text}"
 
 
+#: What such a run's report says while nothing better is known.
+UNFINISHED = "the run did not finish"
+UNJUDGED = "pytest ended before it had judged the run"
+
+
 def unfinished_model(
     environment: str,
     run_id: str,

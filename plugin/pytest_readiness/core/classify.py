@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+from urllib.parse import urlsplit
 
 from .errors import SafetyViolation
 from .model import FailureClass
@@ -25,6 +26,8 @@ DECLARED = (
 _RUNNER_TYPES = frozenset({"socket.gaierror", "socket.herror"})
 #: What libpq and psycopg say of a name that does not resolve; they keep no exception of the resolver.
 _RESOLVER_WORDS = ("could not translate host name", "failed to resolve host")
+#: Modules of clients that keep in a call what they connect to.
+_CONNECTS = ("socket", "http.client", "urllib3.connection", "urllib3.util.connection")
 #: ``pytest.fail``, and what calls it in the name of a check: ``pytest.raises`` and ``pytest.warns``.
 _FAIL = ("_pytest.outcomes", "_pytest.raises", "_pytest.recwarn")
 #: Directories of libraries: what asserts there asserts something of its own.
@@ -77,6 +80,45 @@ def place_of(exc: BaseException, root: str) -> str:
             found = f"{path.removeprefix(f'{root}/')}:{line}"
     if not found and isinstance(exc, BaseExceptionGroup):
         return next(filter(None, (place_of(member, root) for member in exc.exceptions)), "")
+    return found
+
+
+def peer_of(exc: BaseException) -> tuple[str, int | None] | None:
+    """Return host and port that a failure of the network is about, None for any other or an unknown one.
+
+    A resolver, a socket and a TLS handshake name neither in their errors: what called them knows.
+    """
+    for link in _chain(exc):
+        names = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(link).__mro__}
+        if names & _RUNNER_TYPES or _is_transport(link) or _is_runners(link):
+            for one in _chain(exc):
+                if found := _asked_by(one):
+                    return found
+    return None
+
+
+def _asked_by(exc: BaseException) -> tuple[str, int | None] | None:
+    """Return host and port of the request that an exception carries, or of the connection that raised it."""
+    try:  # httpx raises where a request is not set
+        url = urlsplit(str(getattr(exc.request, "url", "")))  # type: ignore[attr-defined]
+        if url.hostname:
+            return url.hostname, url.port
+    except (AttributeError, RuntimeError, ValueError):
+        pass
+    trace, found = exc.__traceback__, None
+    while trace is not None:
+        frame = trace.tb_frame
+        if str(frame.f_globals.get("__name__")).startswith(_CONNECTS):
+            known = frame.f_locals
+            client, address = known.get("self"), known.get("address")
+            host, port = (
+                address[:2]
+                if isinstance(address, tuple) and len(address) >= 2
+                else (getattr(client, each, known.get(each)) for each in ("host", "port"))
+            )
+            if isinstance(host, str) and host:
+                found = host, port if isinstance(port, int) else None
+        trace = trace.tb_next
     return found
 
 

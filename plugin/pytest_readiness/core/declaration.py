@@ -26,9 +26,10 @@ _RULES = {
     Verdict.DEGRADED: "a P1 check that fails or does not run, or a flaky P0, is DEGRADED",
 }
 _ACTIONS = {
-    FailureClass.PLATFORM_BUG: "fix this on the platform, deploy, then run the check again",
-    FailureClass.EXTERNAL_OUTAGE: "wait until the third party has recovered, then run the suite again",
-    FailureClass.SETUP_ERROR: "correct this runner's setup as the summary says, then run the check again",
+    FailureClass.PLATFORM_BUG: "fix this on the platform, redeploy, then rerun the check",
+    FailureClass.EXTERNAL_OUTAGE: "wait until the third party has recovered, then rerun the suite",
+    FailureClass.SETUP_ERROR: "correct this runner's setup or the profile as the summary says, "
+    "then rerun the check",
     FailureClass.FLAKE: "find out why the first attempt failed; a rerun that passes proves little",
 }
 
@@ -90,7 +91,7 @@ def declare(found: Findings) -> Declaration:
     checked = [row for row in found.goals if row.id not in streak_goals]
     if any(row.status not in _HOLDS for row in checked):
         missing = _goal_blockers(found.run, checked, found.results)
-        return Declaration(text=NOT_READY, why="a goal has not enough evidence", blockers=tuple(missing))
+        return Declaration(text=NOT_READY, why="a goal lacks evidence", blockers=tuple(missing))
     if not found.run.live and not found.live.deployed:
         waiting = " and ".join(row.id for row in found.goals if row.status not in _HOLDS)
         held = f"every goal but {waiting} holds" if waiting else "every goal holds"
@@ -106,10 +107,10 @@ def carried_over(found: Findings, entries: Sequence[Mapping[str, Any]]) -> Decla
     """Return the declaration that a partial run leaves in force: that of the newest full run."""
     against = tuple(found.against_ready) or (_whole_suite_next(found),)
     if not entries:
-        why = f"a partial run declares nothing, and no full run of {found.run.environment} is in the ledger"
+        why = f"no full run of {found.run.environment} is in the ledger yet, and a partial run does not count"
         return Declaration(text=NOT_READY, why=why, blockers=against)
     newest = entries[-1]
-    why = f"since full run {newest.get('run_id')}; a partial run does not change it"
+    why = f"unchanged since full run {newest.get('run_id')}; a partial run does not count"
     return Declaration(text=str(newest.get("declaration", NOT_READY)), why=why, blockers=against)
 
 
@@ -122,9 +123,9 @@ def _validated(found: Findings) -> Declaration:
     )
     settled = all(row.status in (GoalStatus.PASS, GoalStatus.DEFERRED) for row in found.goals)
     if settled and not against:
-        return Declaration(
-            text=LAUNCH, why="every goal passed on a live environment, and nothing is left to do"
-        )
+        why = "every goal passed on a live environment, and nothing is left to do"
+        unknown = _without_build(found.run.build_identity)
+        return Declaration(text=LAUNCH, why="; but ".join(filter(None, (why, unknown))))
     return Declaration(
         text=f"IN VALIDATION {live.length if live else 0}/{found.plan.policy.streak_length}",
         why=against[0]["summary"] if against else "only a run of the live environment can settle its goals",
@@ -132,16 +133,24 @@ def _validated(found: Findings) -> Declaration:
     )
 
 
+def _without_build(builds: Mapping[str, str]) -> str:
+    """Say which builds nothing reported: a launch is then of whatever runs there; "" where all are known."""
+    unknown = sorted(service for service, build in builds.items() if not build)
+    if not builds or len(unknown) == len(builds):
+        return "the build is not known: each of these runs may have tested another one"
+    return f"the build of {', '.join(unknown)} is not known" if unknown else ""
+
+
 def _run_blockers(run: RunRecord, results: Sequence[CheckResult]) -> list[dict[str, Any]]:
     """Return what keeps the run itself from a verdict: a leak, a changed build, an interruption."""
     return [
         _blocker(
-            rule="a run must be complete, test one build, and leak no secret",
+            rule=rule,
             summary=problem,
             next_action=action,
-            reproduce=f"readiness run {environment_option(run)}",
+            reproduce=_whole_suite(run),
         )
-        for problem, action in run_problems(results, run.facts)
+        for problem, rule, action in run_problems(results, run.facts)
     ]
 
 
@@ -156,7 +165,7 @@ def _goal_blockers(
             goal=row.id,
             summary=f"{row.id} {row.title}: {row.evidence}",
             next_action="run the goal's checks, write them, or defer the goal in the plan",
-            reproduce=f"readiness run {environment_option(run)}",
+            reproduce=_whole_suite(run),
         )
         for row in rows
         if row.status is GoalStatus.PENDING and row.id not in failed
@@ -188,7 +197,7 @@ def _whole_suite_next(found: Findings) -> dict[str, Any]:
         rule="only a full run settles a goal",
         summary="only a part of the suite was run, and nothing in it failed",
         next_action="run the whole suite",
-        reproduce=f"readiness run {environment_option(found.run)}",
+        reproduce=_whole_suite(found.run),
     )
 
 
@@ -240,7 +249,7 @@ def _launch_blockers(
         _blocker(
             rule="a launch needs every operational item done",
             summary=f"{row['item']}: {row['evidence']}",
-            next_action="run what ticks it, or correct what keeps it from passing",
+            next_action="run the checks that tick it, or correct what keeps them from passing",
         )
         for row in operational
         if not row["done"]
@@ -277,13 +286,13 @@ def _next_action(check: CheckResult) -> str:
     if check.outcome is Outcome.SKIPPED and not check.applicable:
         return "offer it in the environment's profile, let another check cover it, or defer it in the plan"
     if check.outcome is Outcome.SKIPPED:
-        return "take away what skips the check or expects it to fail, or defer it in the plan"
+        return "remove what skips the check or expects it to fail, or defer it in the plan"
     if check.outcome is Outcome.NOT_RUN:
-        return "run it to its end, with the check that it waits for"
+        return "let it run to its end, together with the check that it depends on"
     if check.failure_class is FailureClass.CHECK_ERROR:
         return f"fix the check: {check.where or check.nodeid}"
     if check.failure_class is FailureClass.PLATFORM_BUG and check.static:
-        return "correct what the summary names in the checkout, then run the check again"
+        return "correct what the summary names in the checkout, then rerun the check"
     return _ACTIONS[check.failure_class or FailureClass.PLATFORM_BUG]
 
 
@@ -296,6 +305,11 @@ def _measured(check: CheckResult) -> tuple[str, str]:
             value = '""' if entry.get("value") == "" else entry.get("value")
             return f"{entry.get('name')} = {value}{unit}", bounds[-1]
     return "", ""
+
+
+def _whole_suite(run: RunRecord) -> str:
+    """Return the command that runs the whole suite as this run was asked for."""
+    return f"readiness {'gate' if run.facts.gate else 'run'} {environment_option(run)}"
 
 
 def environment_option(run: RunRecord) -> str:

@@ -95,7 +95,7 @@ def _exemption(
         state, text = ExemptionState.UNKNOWN, f"no check of this run matches {origin.check}"
     else:
         state = ExemptionState.ACTIVE
-        text = f"covers {', '.join(held)}" if held else "no check of this run covers it"
+        text = f"covers {', '.join(held)}" if held else "it covers no check of this run"
         if origin.expires is not None and origin.expires - now <= SOON:
             hours = int(SOON.total_seconds() // 3600)
             state, text = ExemptionState.EXPIRING, f"{text}; expires within {hours} hours"

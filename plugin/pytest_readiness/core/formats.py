@@ -176,5 +176,5 @@ def filled(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("empty (next: give a value, or leave the option out)")
     if not is_one_line(text):
-        raise argparse.ArgumentTypeError("a control character in it (next: give the value without)")
+        raise argparse.ArgumentTypeError("it contains a control character (next: give the value without it)")
     return text

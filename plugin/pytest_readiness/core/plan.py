@@ -238,7 +238,7 @@ def _goals(top: TomlTable) -> tuple[Goal, ...]:
     goals = _read_all(_goal, tables)
     for number, goal in enumerate(goals):
         if goal.id in [earlier.id for earlier in goals[:number]]:
-            tables[number].refuse("id", f"{goal.id!r} is used twice", allowed="an id of its own")
+            tables[number].refuse("id", f"{goal.id!r} is used twice", allowed="a unique id")
         if goal.streak and any(earlier.streak for earlier in goals[:number]):
             tables[number].refuse(
                 "streak", "a second streak goal", allowed="at most one goal with streak = true"
@@ -280,7 +280,9 @@ def _retired(top: TomlTable) -> tuple[str, ...]:
     for pattern in patterns:
         if not re.fullmatch(r"[^/*?]+/.+", pattern, re.DOTALL):
             top.refuse(
-                "retired", f"{pattern!r} names no phase", allowed='ids of checks, such as "auth/old-*"'
+                "retired",
+                f"{pattern!r} does not begin with a phase",
+                allowed='ids of checks, such as "auth/old-*"',
             )
     return patterns
 
@@ -378,7 +380,9 @@ def _waiver(table: TomlTable) -> Waiver:
     if waiver.expires <= waiver.issued:
         table.refuse("expires", "not after issued", allowed="a time after issued")
     if waiver.owner and waiver.owner.casefold() == waiver.approver.casefold():
-        table.refuse("approver", f"{waiver.approver!r} is the owner", allowed="another person than the owner")
+        table.refuse(
+            "approver", f"{waiver.approver!r} is the owner, too", allowed="someone other than the owner"
+        )
     return waiver
 
 

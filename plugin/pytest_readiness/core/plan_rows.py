@@ -130,7 +130,7 @@ def _ticked(item: OperationalItem, run: RunRecord, results: Sequence[CheckResult
     if run.scope is Scope.PARTIAL:
         return False, "a partial run ticks nothing"
     if not run.is_complete:
-        return False, "a run that did not come to its end ticks nothing"
+        return False, "an unfinished run ticks nothing"
     return _all_passed(item.checks, run, results)
 
 

@@ -118,9 +118,9 @@ class TomlTable:
             self.refuse(key, f"{_shown(value)} is not a string", allowed="a string")
             return ""
         if not value.strip() and not empty and key in self.data:
-            self.refuse(key, "empty", allowed="a string that is not empty")
+            self.refuse(key, "empty", allowed="a non-empty string")
         if "\0" in value:
-            self.refuse(key, "a character NUL", allowed="a string without it")
+            self.refuse(key, "a NUL character", allowed="a string without it")
         return value
 
     def place(self, key: str, default: Any = REQUIRED, *, empty: bool = False) -> str:
@@ -168,9 +168,7 @@ class TomlTable:
             return ()
         for entry in value:
             if not isinstance(entry, str) or not entry.strip() or "\0" in entry:
-                self.refuse(
-                    key, f"{_shown(entry)} is not a string with content", allowed="an array of strings"
-                )
+                self.refuse(key, f"{_shown(entry)} is not a non-empty string", allowed="an array of strings")
         return () if self.is_wrong(key) else tuple(value)
 
     def moment(self, key: str) -> datetime:
@@ -238,4 +236,4 @@ def _shown(value: object, form: Callable[[object], str] = repr) -> str:
     try:
         return form(value)
     except ValueError:
-        return "a number of too many digits"
+        return "a number with too many digits"

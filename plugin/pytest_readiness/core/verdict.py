@@ -151,20 +151,39 @@ def judge(results: Sequence[CheckResult], facts: RunFacts) -> Judgement:
     )
 
 
-def run_problems(results: Sequence[CheckResult], facts: RunFacts) -> list[tuple[str, str]]:
-    """Return the problems of the run itself, rather than of a check, worst first, each with what to do."""
+def run_problems(results: Sequence[CheckResult], facts: RunFacts) -> list[tuple[str, str, str]]:
+    """Return the problems of the run itself, worst first, each with the rule it breaks and what to do."""
     again = "then run the whole suite again"
+    known = {*_vanished(facts), *(errors := _collection_errors(facts))}
     kinds = (
-        (_leaks(facts), f"find out what wrote it there, replace the secret, {again}"),
-        (_build_changes(facts), "run the whole suite again once the deployment has ended"),
-        (_gate_refusal(facts), "leave out what narrows the run: paths, -k, -m, --lf"),
-        (_vanished(facts), f"restore the check, or list it in the plan as renamed or retired; {again}"),
         (
-            [each for each in _unfinished(results, facts) if each not in _vanished(facts)],
+            _leaks(facts),
+            "no report may hold a secret",
+            f"find out what wrote it there, replace the secret, {again}",
+        ),
+        (
+            _build_changes(facts),
+            "a run must test one build from its start to its end",
+            "run the whole suite again once the deployment has ended",
+        ),
+        (
+            _gate_refusal(facts),
+            "a gate judges the whole suite",
+            "leave out what narrows the run: paths, -k, -m, --lf",
+        ),
+        (
+            _vanished(facts),
+            "a P0 check may not disappear without a word in the plan",
+            f"restore the check, or list it in the plan as renamed or retired; {again}",
+        ),
+        (errors, "every file of the suite must be read", f"correct the file, {again}"),
+        (
+            [each for each in _unfinished(results, facts) if each not in known],
+            "a run must come to its end, and its checks must answer",
             f"correct what it names, {again} to its end",
         ),
     )
-    return [(problem, action) for problems, action in kinds for problem in problems]
+    return [(problem, rule, action) for problems, rule, action in kinds for problem in problems]
 
 
 def exit_code(verdict: Verdict, degraded_exit_code: int = 2) -> int:
@@ -265,7 +284,7 @@ def _gate_refusal(facts: RunFacts) -> list[str]:
 
 
 def _unfinished(results: Sequence[CheckResult], facts: RunFacts) -> list[str]:
-    reasons = [f"collection error: {error}" for error in facts.collection_errors]
+    reasons = _collection_errors(facts)
     if facts.interrupted:
         reasons.append(f"the run was interrupted: {facts.interrupted}")
     reasons += facts.stray
@@ -275,6 +294,10 @@ def _unfinished(results: Sequence[CheckResult], facts: RunFacts) -> list[str]:
     elif results and all(is_not_applicable(check) for check in results):
         reasons.append("no check could run in this environment")
     return reasons
+
+
+def _collection_errors(facts: RunFacts) -> list[str]:
+    return [f"collection error: {error}" for error in facts.collection_errors]
 
 
 def _vanished(facts: RunFacts) -> list[str]:

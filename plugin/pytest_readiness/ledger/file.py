@@ -302,7 +302,7 @@ def _translated(verb: str, location: str, *paths: Path) -> Iterator[None]:
 def _refuse_device(path: Path) -> None:
     """Raise OSError for what may have no end, or never answer: a device, a pipe, a socket."""
     if path.exists() and not (path.is_file() or path.is_dir()):
-        raise OSError(errno.EINVAL, f"{path.name} is no regular file", str(path))
+        raise OSError(errno.EINVAL, f"{path.name} is not a regular file", str(path))
 
 
 def _is_free(stream: IO[bytes]) -> bool:
@@ -331,4 +331,4 @@ def _state(stream: IO[bytes]) -> list[int]:
 
 
 def _torn(end: End) -> str:
-    return f"a torn last line of {len(end.torn)} bytes is no entry"
+    return f"a torn last line of {len(end.torn)} bytes is not an entry"

@@ -55,7 +55,7 @@ _ADVICE = {
     "NoSuchBucket": "create the bucket, or correct the ledger's url",
     "AccessDenied": "allow s3:ListBucket on the bucket, s3:GetObject and s3:PutObject on its prefix",
     "NoCredentialsError": "give the runner AWS credentials",
-    "TimeoutError": "correct the runner's resolver, its way to AWS or what gives it credentials",
+    "TimeoutError": "correct the runner's DNS, its route to AWS, or the source of its credentials",
 }
 
 

@@ -98,7 +98,7 @@ class Vault:
             if not value:
                 raise SetupError(f"environment variable {reference.name} is not set: export it")
             if any("\ud800" <= char <= "\udfff" for char in value):  # bytes that were no text
-                raise SetupError(f"environment variable {reference.name} is not UTF-8: export it anew")
+                raise SetupError(f"environment variable {reference.name} is not UTF-8: export it again")
             return value
         if reference.kind == "file":
             try:

@@ -141,6 +141,15 @@ class Profile:
         parts = {key: urlsplit(str(self.values[key])) for key in urls}
         return {key: f"{url.scheme}://{url.netloc.rpartition('@')[2]}" for key, url in parts.items()}
 
+    def setting_of(self, host: str, port: int | None) -> str:
+        """Return which setting names this host, and the variable that overrides it; "" where none does."""
+        for key, address in self.addresses.items():
+            url = urlsplit(address)
+            usual = {"https": 443, "http": 80}.get(url.scheme)
+            if url.hostname == host.lower() and port in (None, url.port or usual):
+                return ", from ".join(filter(None, (key, self.origins.get(key, ""))))
+        return ""
+
     def get(self, key: str) -> Any:
         """Return a value by its dotted name; ProfileError when the schema has no such field."""
         if key not in self.values:
@@ -266,7 +275,7 @@ def _read_name(table: TomlTable, default: str | None = None) -> str:
 def _name(text: str) -> str:
     """Return what may name an environment and its ledger; BadValue for anything else."""
     if not _NAME.fullmatch(text):
-        raise BadValue(f"{text!r} cannot name an environment", "a-z, 0-9, '.', '_' and '-'")
+        raise BadValue(f"{text!r} is not a valid environment name", "a-z, 0-9, '.', '_' and '-'")
     return text
 
 

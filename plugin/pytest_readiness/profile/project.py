@@ -39,7 +39,7 @@ def read_file(path: Path, limit: int = LARGEST_FILE) -> str:
     except UnicodeDecodeError:
         raise OSError(errno.EILSEQ, "not UTF-8") from None
     except ValueError:  # NUL, a lone surrogate
-        raise UnfitFile(errno.EINVAL, "no file has such a name") from None
+        raise UnfitFile(errno.EINVAL, "not a possible file name") from None
 
 
 def find_plan(directory: Path) -> Path | None:

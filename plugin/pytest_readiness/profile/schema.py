@@ -104,7 +104,7 @@ def _string(_: Field, value: Any) -> str:
     if not isinstance(value, str):
         raise BadValue(f"{value!r} is not a string", "a string")
     if not is_one_line(value):  # not shown: where a reference is expected, it may be a secret
-        raise BadValue("a control character in it", "one line without control characters")
+        raise BadValue("it contains a control character", "one line without control characters")
     return value
 
 
@@ -202,7 +202,7 @@ class Schema:
         for entry in fields.values():
             unknown = [name for name in entry.sources if name not in fields or fields[name].derived]
             if unknown:
-                what = f"{', '.join(map(repr, unknown))}: no field that stands in a profile"
+                what = f"{', '.join(map(repr, unknown))}: not a field that a profile sets"
                 top.refuse(f"section.{entry.name}.derived", what, allowed=", ".join(fields))
         rules = top.table("capability")
         capabilities = {name: _capability(name, rules.table(name), fields) for name in rules.data}

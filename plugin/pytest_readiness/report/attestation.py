@@ -149,7 +149,7 @@ def opened(envelope: str, key: PublicKey) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, RecursionError):
         types = None
     if types != (STATEMENT_TYPE, PREDICATE_TYPE) or not isinstance(_own(content), dict):
-        raise NotGenuine("it is signed, but no verdict of readiness")
+        raise NotGenuine("it is signed, but it is not a verdict of readiness")
     return dict(content)
 
 

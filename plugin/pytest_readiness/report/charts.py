@@ -92,7 +92,7 @@ def _runs(runs: Sequence[Mapping[str, Any]]) -> Picture | None:
     if not runs:
         return None
     longest = max((run.get("seconds") or 0 for run in runs), default=0) or 1
-    step = min(WIDTH / len(runs), 24)
+    step = min(WIDTH / len(runs), 40)
     high, several = 90, len(runs) > 1
     rects = []
     for place, run in enumerate(runs):
@@ -102,8 +102,13 @@ def _runs(runs: Sequence[Mapping[str, Any]]) -> Picture | None:
             Rect(_round(place * step), _round(18 + high - height), _round(step - 2), _round(height), tone)
         )
     ends = (
-        Label(0, 18 + high + 14, "older"),
-        Label(_round(max(step * len(runs), 60)), 18 + high + 14, "last", "end"),
+        Label(0, 18 + high + 14, f"first, {moment(runs[0].get('finished_at'))[:10]}"),
+        Label(
+            _round(max(step * len(runs), 220)),
+            18 + high + 14,
+            f"last, {moment(runs[-1].get('finished_at'))[:10]}",
+            "end",
+        ),
     )
     verdicts = [str(run.get("verdict")) for run in runs]
     counts = ", ".join(f"{verdicts.count(word)} {word}" for word in dict.fromkeys(verdicts))
@@ -125,7 +130,10 @@ def _runs(runs: Sequence[Mapping[str, Any]]) -> Picture | None:
         height=18 + high + 18,
         table=table,
         rects=tuple(rects),
-        labels=(Label(0, 12, f"{number(longest)} s"), *(ends if several else ())),
+        labels=(
+            Label(0, 12, f"{'highest bar: ' if several else ''}{number(longest)} s"),
+            *(ends if several else ()),
+        ),
     )
 
 

@@ -168,7 +168,7 @@ def headline(model: Mapping[str, Any]) -> Headline:
     return Headline(
         title=one_line(model.get("title"), 120) or "Launch readiness",
         verdict=one_line(model.get("verdict"), 40) or UNKNOWN_VERDICT,
-        partial="PARTIAL: only a part of the suite ran; this moves neither the streak nor the declaration."
+        partial="PARTIAL: only part of the suite ran; neither the streak nor the declaration changes."
         if partial
         else "",
         declaration=one_line(model.get("declaration"), 80) or "none",
@@ -188,9 +188,17 @@ def _facts(model: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     )
     yield "Checks", counts(model)
     yield "Streak", streak(model)
-    yield "Build", pairs(model.get("build_identity"), 12)
+    yield "Build", _builds(model)
     yield "Self-test", self_test(model)
     yield "Runner", one_line(model.get("runner"))
+
+
+def _builds(model: Mapping[str, Any]) -> str:
+    """Return each service's build; of a run with checks also that none is known."""
+    found = model.get("build_identity")
+    if isinstance(found, Mapping) and not any(found.values()) and model.get("checks"):
+        return "not known: the verdict cannot be tied to a build"
+    return pairs(found, 12)
 
 
 def _environment(model: Mapping[str, Any]) -> str:

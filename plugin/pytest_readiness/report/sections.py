@@ -31,8 +31,10 @@ NONE = Paragraph("None.")
 UNKNOWN = Paragraph("Not known: the run recorded no check.")
 GOAL_WORDS = Paragraph(
     "PASS: proved on a live environment, or on a checkout where a goal is static. "
-    "READY: every check passed, on the embedded environment only."
+    "READY: every check passed, on the embedded environment only. DEGRADED, FAIL: a check failed, or passed "
+    "only on a rerun. PENDING: the evidence is not there yet."
 )
+BLOCKER_WORDS = Paragraph("What was observed for each blocker above, and the rule by which it counts.")
 INVENTORY_COLUMNS = ("Service", "URL", "CPU/Mem", "Image")
 WAIVER_COLUMNS = ("Check", "State", "Reason", "Owner", "Approver", "Issued", "Expires")
 DECISION_COLUMNS = ("Date", "Decision", "Rationale")
@@ -57,11 +59,11 @@ def sections(model: Model) -> tuple[Section, ...]:
         Section("Not Examined", tuple(_unexamined(model))),
         Section("Goal Assessment", tuple(_goals(model))),
         Section("Deferred Items", tuple(_deferred(model))),
-        Section("Environment Inventory", tuple(tabled(model, "inventory", INVENTORY_COLUMNS, _service))),
+        Section("Environment Inventory", tuple(_inventory(model))),
         Section("Operational Readiness", tuple(_operational(model))),
         Section("Rollback Plan", tuple(_rollback(model))),
         Section("Decisions", tuple(tabled(model, "decisions", DECISION_COLUMNS, _decision))),
-        Section("Blockers", tuple(tabled(model, "blockers", BLOCKER_COLUMNS, _blocker)) or (nothing(model),)),
+        Section("Blockers", tuple(_blockers(model))),
         Section(title, tuple(_declaration(model))),
     )
     return tuple(section for section in found if section.blocks)
@@ -185,6 +187,13 @@ def _waiver(row: Model) -> tuple[Cell, ...]:
     return check, state, reason, *texts(row, "owner", "approver"), *times
 
 
+def _inventory(model: Model) -> Iterator[Block]:
+    yield from tabled(model, "inventory", INVENTORY_COLUMNS, _service)
+    observed = any(row.get("observed") for row in rows(model, "inventory"))
+    if observed and model.get("live") is False:
+        yield Paragraph("All of it was observed on the embedded platform, nothing on a live environment.")
+
+
 def _service(row: Model) -> tuple[Cell, ...]:
     """Return what the plan declares, beside it what was observed: checks compare, a reader sees both."""
     observed = row.get("observed")
@@ -253,6 +262,11 @@ def _blocker(row: Model) -> tuple[Cell, ...]:
         Cell(text(row.get("summary")), note=against),
         *texts(row, "rule"),
     )
+
+
+def _blockers(model: Model) -> Iterator[Block]:
+    found = [*tabled(model, "blockers", BLOCKER_COLUMNS, _blocker)]
+    yield from (BLOCKER_WORDS, *found) if found else (nothing(model),)
 
 
 def _declaration(model: Model) -> Iterable[Block]:

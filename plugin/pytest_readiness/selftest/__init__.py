@@ -21,5 +21,9 @@ class PlatformError(NothingProved):
     """A platform could not be started, or did not answer on its control port."""
 
 
+class Refused(PlatformError):
+    """A platform says that it cannot do what it was asked for, such as a fault that it does not have."""
+
+
 class RunnerGone(NothingProved):
     """The process that runs the suite ended while something was expected of it."""

@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from ..core.model import Outcome
 from ..report import report_of
-from . import PlatformError
+from . import PlatformError, Refused
 from .catalogue import FalseAlarm, Fault, Finding, false_alarms, judge_fault
 from .platform import Address, Control, Platform, last_words
 from .runner import Runner
@@ -134,6 +134,10 @@ class Worker:
             finding = judge_fault(fault, model, seconds=time.monotonic() - began)
         except NoReport as problem:
             finding = Finding(fault=fault, detected=False, why=str(problem), seconds=time.monotonic() - began)
+        except Refused as problem:  # it was never on: there is nothing to clear
+            spent = time.monotonic() - began
+            refused = Finding(fault=fault, detected=False, refused=True, why=problem.what, seconds=spent)
+            return refused, self.restore(None)
         except PlatformError as problem:
             finding = Finding(fault=fault, detected=False, why=problem.what, seconds=time.monotonic() - began)
         return finding, self.restore(fault)

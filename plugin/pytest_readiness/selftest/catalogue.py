@@ -135,7 +135,7 @@ def load(root: Path, where: str, suite: Mapping[str, SuiteCheck]) -> Catalogue:
             for table in _members(family):
                 fault = _fault(table, suite)
                 if fault.id in faults:
-                    table.refuse("id", f"{fault.id!r} is used twice", allowed="an id of its own")
+                    table.refuse("id", f"{fault.id!r} is used twice", allowed="a unique id")
                 faults[fault.id] = fault
                 raw.append(table.data)
         for table in top.tables("unfaulted"):
@@ -169,7 +169,7 @@ def variants_of(root: Path, where: str) -> dict[str, str]:
     for row in rows:
         name = row.text("id")
         if name in groups:
-            row.refuse("id", f"{name!r} is used twice", allowed="an id of its own")
+            row.refuse("id", f"{name!r} is used twice", allowed="a unique id")
         groups[name] = row.text("group", "")
     return groups
 
@@ -186,9 +186,9 @@ def _files(root: Path, where: str) -> list[Path]:
     except NotImplementedError:
         raise _no_catalogue(f"an absolute pattern: {where!r}") from None
     except ValueError as problem:
-        raise _no_catalogue(f"no pattern: {where!r}: {problem}") from None
+        raise _no_catalogue(f"not a pattern: {where!r}: {problem}") from None
     except OSError as problem:  # a name too long, a directory that may not be listed
-        raise _no_catalogue(f"cannot be looked for: {problem.strerror}: {one_line(where, 60)!r}") from None
+        raise _no_catalogue(f"cannot be searched for: {problem.strerror}: {one_line(where, 60)!r}") from None
     if not found:
         raise _no_catalogue(f"no such file: {where!r}")
     return found
@@ -329,11 +329,15 @@ _SHOWN = ("id", "severity", "outcome", "class", "summary")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What came of one fault. ``why`` says what was wrong, "" when it was detected as named."""
+    """What came of one fault. ``why`` says what was wrong, "" when it was detected as named.
+
+    ``refused``: the platform could not be broken like that, so that the suite was not asked.
+    """
 
     fault: Fault
     detected: bool
     why: str
+    refused: bool = False
     observed: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -349,6 +353,7 @@ class Finding:
             },
             "observed": dict(self.observed),
             "detected": self.detected,
+            "refused": self.refused,
             "why": self.why,
             "seconds": round(self.seconds, 2),
         }

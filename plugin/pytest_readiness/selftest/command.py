@@ -42,7 +42,7 @@ def add(commands: Any) -> None:
         "self-test",
         help="Inject every fault of the catalogue: does the suite notice?",
         description="Start the platform that the plan names under [self_test], inject every fault of the "
-        "catalogue, one at a time, and run the suite. Answer 0 when the named check noticed each, "
+        "catalogue, one at a time, and run the suite. Exit 0 when the named check noticed each, "
         "and nothing else turned red.",
         epilog="examples:\n  readiness self-test\n  readiness self-test --only 'G-4' --clean-runs 1\n"
         "  readiness self-test --mutants --sample 50 --seed abc1234",

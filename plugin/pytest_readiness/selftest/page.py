@@ -79,8 +79,10 @@ def is_proved(model: Mapping[str, Any]) -> bool:
 def headline(model: Mapping[str, Any]) -> str:
     """Return the answer in one line."""
     partial = "partial: " if model["scope"] != "full" else ""
+    number = sum(fault["refused"] for fault in model["faults"])
+    refused = f"{number} refused by the platform, " if number else ""
     return (
-        f"{partial}detected {model['detected']} of {model['total']}, "
+        f"{partial}detected {model['detected']} of {model['total']}, {refused}"
         f"{counted(model['false_alarms'], 'false alarm')} in {_clean_runs(model)}"
     )
 
@@ -123,7 +125,7 @@ def render(model: Mapping[str, Any]) -> str:
             fault["goal"],
             fault["what"],
             _expected(fault["expected"]),
-            "yes" if fault["detected"] else f"**no**: {one_line(fault['why'], _LIMIT)}",
+            _answer(fault),
             f"{fault['seconds']:.1f}",
         )
         for fault in model["faults"]
@@ -138,9 +140,13 @@ def render(model: Mapping[str, Any]) -> str:
 
 def _wrong(model: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[tuple[str, ...]]]]:
     """Yield a title and entries for each kind of trouble that there is."""
-    undetected = [fault for fault in model["faults"] if not fault["detected"]]
+    refused = [fault for fault in model["faults"] if fault["refused"]]
+    undetected = [fault for fault in model["faults"] if not fault["detected"] and not fault["refused"]]
     kinds: Mapping[str, Iterable[tuple[str, ...]]] = {
         "undetected": ((fault["id"], fault["goal"], one_line(fault["why"], 400)) for fault in undetected),
+        "refused by the platform, so that nothing was proved": (
+            (fault["id"], fault["goal"], one_line(fault["why"], 400)) for fault in refused
+        ),
         "false alarms": (
             (alarm["run"], alarm["check"], one_line(alarm["summary"], _LIMIT)) for alarm in model["alarms"]
         ),
@@ -152,6 +158,12 @@ def _wrong(model: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[tuple[str, 
         found = list(entries)
         if found:
             yield title, found
+
+
+def _answer(fault: Mapping[str, Any]) -> str:
+    if fault["detected"]:
+        return "yes"
+    return f"**{'refused' if fault['refused'] else 'no'}**: {one_line(fault['why'], _LIMIT)}"
 
 
 def _expected(expected: Mapping[str, Any]) -> str:
@@ -189,7 +201,7 @@ class Progress:
         """Take one piece of news."""
         if isinstance(news, Finding):
             self._done += 1
-            if not news.detected:
+            if not news.detected and not news.refused:
                 self._undetected += 1
                 self._line(f"undetected: {news.fault.id}: {news.why}")
         elif isinstance(news, Leak):

@@ -45,7 +45,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote, unquote, urlsplit
 
-from . import PlatformError
+from . import PlatformError, Refused
 
 _LINES, _WIDTH = 3, 200
 BOOT_DEADLINE_S = 120.0
@@ -237,7 +237,8 @@ class Control:
         fields = answer if isinstance(answer, Mapping) else {}
         if response.status >= http.client.BAD_REQUEST:
             words = " ".join(str(fields.get("message", response.reason)).split())
-            raise PlatformError(f"{method} {path} returned {response.status}: {words}", where=self.url)
+            kind = Refused if response.status == http.client.CONFLICT else PlatformError
+            raise kind(f"{method} {path} returned {response.status}: {words}", where=self.url)
         return fields
 
 

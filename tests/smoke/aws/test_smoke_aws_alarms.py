@@ -70,11 +70,11 @@ def test_an_alarm_that_does_its_work(comparison: str, threshold: float) -> None:
         ({"statistic": "SampleCount"}, "it looks at SampleCount"),
         ({"statistic": "Minimum"}, "it looks at Minimum"),
         ({"statistic": "p50"}, "it looks at p50"),
-        ({"comparison": BELOW}, "it fires on Average < 80, accepted is > 60 to 90"),
+        ({"comparison": BELOW}, "it fires on Average < 80, expected > 60 to 90"),
         ({"comparison": "GreaterThanUpperThreshold", "threshold": None}, "it fires on Average Greater"),
-        ({"threshold": 500.0}, "its condition is Average > 500, accepted is > 60 to 90"),
-        ({"threshold": 59.9}, "accepted is > 60 to 90"),
-        ({"threshold": 90.1}, "accepted is > 60 to 90"),
+        ({"threshold": 500.0}, "its condition is Average > 500, expected > 60 to 90"),
+        ({"threshold": 59.9}, "expected > 60 to 90"),
+        ({"threshold": 90.1}, "expected > 60 to 90"),
         ({"threshold": None}, "no fixed threshold"),
     ],
 )
@@ -167,7 +167,7 @@ def test_accepted_conditions(need: Need, comparison: str, threshold: float, fits
 def test_a_percentile_can_be_asked_for() -> None:
     watch = Watch((CPU,), APPLICATION["InvokeLatencyMs"], WITHIN)
     assert judged([alarm(statistic="p99")], watch, TOPIC).why == ""
-    assert "it looks at p50, wanted is p99" in judged([alarm(statistic="p50")], watch, TOPIC).why
+    assert "it looks at p50, expected p99" in judged([alarm(statistic="p50")], watch, TOPIC).why
 
 
 def health(**changed: Any) -> MetricAlarm:

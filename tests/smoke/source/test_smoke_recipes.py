@@ -169,7 +169,7 @@ def test_an_included_taskfile_is_followed_or_not_examined() -> None:
     assert judged("task far:migrate", files=files)[0] == "open"
     assert judged("task db:migrate", files={"Taskfile.yml": "a: ["}) == (
         "open",
-        "the task db:migrate: it is no valid YAML",
+        "the task db:migrate: it is not valid YAML",
     )
 
 

@@ -192,7 +192,7 @@ def test_how_the_launch_was_found_is_reported(launched: Checkout) -> None:
         ({"launch_commit": "0" * 40, "launch_subject": "x"}, "give one of"),
         ({"launch_commit": "HEAD~1"}, "is not a commit's id"),
         ({"launch_commit": "feedfeed"}, "feedfeed is not in the history"),
-        ({"launch_subject": "("}, "is no pattern"),
+        ({"launch_subject": "("}, "is not a pattern"),
         ({"launch_subject": "a"}, r"matches 2 subject lines: \w{12} afterwards; \w{12} Launch: two"),
         # the body of a commit is no subject line
         ({"launch_subject": "third opinion"}, r"squashed into \w{12} \(Everything\).*'\* a third opinion'"),

@@ -36,8 +36,8 @@ def wrong(read: Read, *parts: str) -> list[str]:
         ("256", '"1024"', ""),
         ('"1 vCPU"', '"64 GB"', "no task of 1024 CPU units with 65536 MiB"),
         ('"3 vCPU"', '"8 GB"', "no task of 3072 CPU units"),
-        ('"one"', '"512"', "cpu is one, accepted is"),
-        ("var.unset", '"2 gigabytes"', "memory is 2 gigabytes, accepted is"),
+        ('"one"', '"512"', "cpu is one, expected"),
+        ("var.unset", '"2 gigabytes"', "memory is 2 gigabytes, expected"),
     ],
 )
 def test_the_size_of_a_task_is_one_of_fargate(read: Read, cpu: str, memory: str, what: str) -> None:

@@ -12,7 +12,7 @@ from smoke.source.workflows import read
         ("a: [", "w.yml:1: not valid YAML"),
         ("name: x", "w.yml: there are no jobs"),
         ("jobs:\n  a:\n    needs: b\n", "w.yml:2: a needs b, which is not a job"),
-        ("jobs:\n  a:\n    needs: {b: 1}\n", "w.yml:2: what a needs is no name of a job"),
+        ("jobs:\n  a:\n    needs: {b: 1}\n", "w.yml:2: what a needs is neither a job"),
         ("jobs:\n  a:\n    needs: b\n  b:\n    needs: a\n", "need each other in a circle"),
     ],
 )
