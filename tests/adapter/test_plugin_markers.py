@@ -24,7 +24,7 @@ MISTAKES = {
     "covered by nothing": ("@pytest.mark.p0\n@pytest.mark.requires('extra', covered_by='health/x')\n",
                            "covered_by names 'health/x', which is not a check of this suite", "health/up"),
     "doubled id": (f"class TestMore:\n    @pytest.mark.p0\n    {UP}\n@pytest.mark.p0\n",
-                   "check id 'health/up' is also that of smoke/test_checks.py:", "once in a phase"),
+                   "check id 'health/up' is also that of smoke/test_checks.py:", "unique within its phase"),
 }  # fmt: skip
 
 

@@ -15,8 +15,8 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
 from importlib import import_module
 from multiprocessing import forkserver
@@ -38,6 +38,8 @@ KILLED = 124
 _INTERNAL_ERROR = 3
 #: The environment variable that tells the fork server what to collect when it imports this module.
 _VARIABLE = "READINESS_SELF_TEST"
+#: Python's own: the fork server begins as `python -c`, which looks for every module here first.
+_SAFE_PATH = "PYTHONSAFEPATH"
 _COLLECTOR = "readiness-collector"
 
 
@@ -65,9 +67,8 @@ class Runner:
         self._is_closed = False
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([__name__])
-        os.environ[_VARIABLE] = json.dumps(astuple(self._suite))
-        forkserver.ensure_running()
-        del os.environ[_VARIABLE]
+        with _environ(**{_VARIABLE: json.dumps(astuple(self._suite)), _SAFE_PATH: "1"}):
+            forkserver.ensure_running()
 
     def checks(self) -> dict[str, SuiteCheck]:
         """Return the checks by id, in the order of the run; SuiteError when the suite cannot be collected."""
@@ -169,6 +170,21 @@ class _Listing:
                 traceback.print_exc()  # to the log: the runs are only slower
 
 
+@contextmanager
+def _environ(**variables: str) -> Iterator[None]:
+    """Set variables for a process that is started in the block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 def _overriding(root: Path) -> set[str]:
     """Return the variables that would lead the suite elsewhere: pytest's options, overrides of a profile.
 
@@ -189,7 +205,8 @@ def _collect(suite: _Suite) -> None:
     if suite in _collected:
         return
     os.chdir(suite.root)
-    sys.path.insert(0, suite.root)
+    os.environ.pop(_SAFE_PATH, None)
+    sys.path.append(suite.root)
     for name in suite.without:
         os.environ.pop(name, None)
     _redirect(suite.log)
