@@ -269,7 +269,7 @@ def test_each_cause_is_an_annotation_at_its_place() -> None:
     assert found[0] == (
         "::error file=smoke/test_auth.py,title=P0 PLATFORM_BUG auth/refused[freeside-expired]"
         "::an expired token was accepted: status 200, allowed 401 or 403"
-        " Next: fix this on the platform, redeploy, then rerun the check"
+        ". Next: fix this on the platform, redeploy, then rerun the check"
     )
     assert found[1].startswith("::error file=smoke/test_invoke.py,line=17,title=P0 FLAKE invoke/nonce::")
     assert found[2].startswith("::warning ")

@@ -174,7 +174,7 @@ class ControllerStart:
 
 _WAIT = "let that run end, then start this one again, or wait longer for it: --readiness-wait SECONDS"
 #: pytest prints the name of what ends a session that has not begun, then its text.
-_NoVerdict = type(Verdict.NO_VERDICT.value, (pytest.exit.Exception,), {})
+_NoVerdict = type(Verdict.NO_VERDICT.value, (pytest.exit.Exception,), {"__module__": "builtins"})
 
 
 class WorkerStart:

@@ -146,6 +146,12 @@ def and_others(row: Mapping[str, Any]) -> str:
     )
 
 
+def summary_of(row: Mapping[str, Any], limit: int) -> str:
+    """Return a blocker's summary, without the id of the goal where that stands in front of it in any case."""
+    found = one_line(row.get("summary"), limit)
+    return found if row.get("check") else found.removeprefix(f"{one_line(row.get('goal'))} ")
+
+
 UNKNOWN_VERDICT = "NO_VERDICT"
 
 

@@ -16,7 +16,7 @@ from xml.etree import ElementTree as ET
 
 from ..core.formats import one_line, parse_moment
 from ..core.model import Verdict
-from .document import and_others, counts, headline, streak
+from .document import and_others, counts, headline, streak, summary_of
 from .sections import rows
 
 
@@ -175,7 +175,7 @@ def chat(model: Mapping[str, Any]) -> str:
     for place, cause in enumerate(causes[:CHAT_CAUSES], start=1):
         words = (one_line(cause.get("severity")), one_line(cause.get("class")), and_others(cause))
         what = one_line(" ".join(filter(None, words)) or cause.get("goal") or "the run", 110)
-        lines.append(f"{place}. {what}: {one_line(cause.get('summary'), 150)}")
+        lines.append(f"{place}. {what}: {summary_of(cause, 150)}")
     if len(causes) > CHAT_CAUSES:
         lines.append(f"and {len(causes) - CHAT_CAUSES} more")
     if not causes:

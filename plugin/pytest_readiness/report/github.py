@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..core.formats import one_line
-from .document import and_others
+from .document import and_others, summary_of
 from .markdown import render
 from .sections import rows
 
@@ -55,7 +55,9 @@ def _command(level: str, blocker: Mapping[str, Any], check: Mapping[str, Any]) -
     title = one_line(" ".join(filter(None, words)) or blocker.get("goal") or "the run", 200)
     properties = ",".join(f"{name}={_property(value)}" for name, value in (*_place(check), ("title", title)))
     next_action = one_line(blocker.get("next_action"), 300)
-    message = one_line(blocker.get("summary"), 500) + (f" Next: {next_action}" if next_action else "")
+    message = summary_of(blocker, 500)
+    if next_action:
+        message = f"{message.removesuffix('.')}. Next: {next_action}"
     return f"::{level} {properties}::{_data(message)}"
 
 

@@ -23,6 +23,7 @@ from .document import (
     headline,
     moment,
     pairs,
+    summary_of,
 )
 
 Model: TypeAlias = Mapping[str, Any]
@@ -103,7 +104,7 @@ def _actions(model: Model) -> Block:
         Action(
             where=and_others(row) or text(row.get("goal")) or "the launch",
             tags=tuple(filter(None, (text(row.get(key)) for key in _tag_keys(row)))),
-            summary=text(row.get("summary")),
+            summary=summary_of(row, SUMMARY_LIMIT),
             next_action=text(row.get("next_action")),
             command=one_line(row.get("reproduce")),
             rule=text(row.get("rule")),

@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import Any
 
 from ..core.formats import ELLIPSIS, one_line
-from .document import Headline, and_others, counts, headline, self_test, streak
+from .document import Headline, and_others, counts, headline, self_test, streak, summary_of
 from .sections import rows, unexamined
 
 COLUMNS = 100
@@ -85,7 +85,7 @@ def _blockers(model: Mapping[str, Any], columns: int) -> Iterator[str]:
         words = (one_line(row.get("severity")), one_line(row.get("class")), and_others(row))
         what = " ".join(filter(None, words)) or one_line(row.get("goal")) or "the run"
         yield clip(f"{place:>2}. {what}", columns)
-        for text in wrapped(one_line(row.get("summary"), 300), columns - 4):
+        for text in wrapped(summary_of(row, 300), columns - 4):
             yield f"    {text}"
         for mark, text in enumerate(wrapped(one_line(row.get("next_action"), 300), columns - 10)):
             yield f"    {'next: ' if mark == 0 else '      '}{text}"
