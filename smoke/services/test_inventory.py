@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from pytest_readiness import Evidence, SetupError
+from pytest_readiness import Environment, Evidence, SetupError
 
 from smoke.aws.inventory import UNITS, columns, differences, directory_of, seen_of
 from smoke.aws.names import FOREIGN, HOSTS, MIGRATIONS, SERVICES, SETTINGS, diverted, resolve
@@ -12,6 +12,7 @@ from smoke.aws.reader import AwsReader
 from smoke.aws.registry import images_there
 from smoke.aws.targets import idle
 from smoke.contract.model import SERVICES as CONTRACT
+from smoke.platform.http import address_of
 
 pytestmark = [
     pytest.mark.goal("G-1"),
@@ -23,9 +24,18 @@ pytestmark = [
 PUBLIC = ("api", "dixie")
 
 
+def health_path(environment: Environment, key: str) -> str:
+    """Where a service of the inventory reports its health, as the profile maps paths; empty for others."""
+    return address_of(environment, key).path(CONTRACT[key].health) if key in CONTRACT else ""
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_inventory(
-    aws: AwsReader, plan_inventory: Sequence[Mapping[str, Any]], service: str, evidence: Evidence
+    aws: AwsReader,
+    environment: Environment,
+    plan_inventory: Sequence[Mapping[str, Any]],
+    service: str,
+    evidence: Evidence,
 ) -> None:
     """CPU, memory, image and address are the declared ones."""
     declared = next((row for row in plan_inventory if row["ecs"] == service), None)
@@ -36,7 +46,7 @@ def test_inventory(
         unit = UNITS.get(name, "")
         evidence.figure(f"inventory/{declared['key']}/{name}", seen, unit, expected=wanted or None)
     different = differences(compared)
-    path = CONTRACT[declared["key"]].health if declared["key"] in CONTRACT else "/"
+    path = health_path(environment, declared["key"]) or "/"
     own = aws.service(service).target_groups
     others = {group for name in SERVICES if name != service for group in aws.service(name).target_groups}
     if taken := diverted(aws.routes(), str(declared["url"]), path, own, others - {*own}):
@@ -47,11 +57,16 @@ def test_inventory(
 
 @pytest.mark.parametrize("service", PUBLIC)
 def test_targets(
-    aws: AwsReader, plan_inventory: Sequence[Mapping[str, Any]], service: str, evidence: Evidence
+    aws: AwsReader,
+    environment: Environment,
+    plan_inventory: Sequence[Mapping[str, Any]],
+    service: str,
+    evidence: Evidence,
 ) -> None:
     """The load balancer asks the service for its health where the service reports it, and has it healthy."""
     groups, boxes = aws.target_groups(service), aws.definition(service).containers
-    health = next((CONTRACT[row["key"]].health for row in plan_inventory if row["ecs"] == service), "")
+    key = next((row["key"] for row in plan_inventory if row["ecs"] == service), "")
+    health = health_path(environment, key)
     ports = {port for box in boxes for port in box.ports}
     for group in groups:
         evidence.figure(f"targets of {group.name}", dict(group.targets))
