@@ -38,7 +38,7 @@ from .selftest import command
 SHELLS = ("bash", "zsh", "tcsh")
 #: What pytest does with the arguments behind the name; the answer is that of the report.
 RUNS = {
-    "run": "Run the suite with these arguments of pytest and answer with its verdict",
+    "run": "Run the suite with these arguments of pytest and exit with its verdict",
     "gate": "Run the suite as run does, but refuse to run only part of it: the form for CI",
 }
 MERGE = "Judge a run that several machines shared, as gate judges one"
@@ -50,10 +50,11 @@ options beside those of pytest (all of them: docs/suite.md, or pytest --help):
   --degraded-exit-code N     0, 1 or 2 for DEGRADED (2)
   --readiness-dir DIR        where reports go (reports)
   --readiness-format NAME,…  more reports: csv, ctrf, prometheus, text
+  --readiness-wait SECONDS   how long to wait for another run on the same platform
 
 examples:
   readiness {0} --env live
-  readiness {0} --env live -n 2 --drills
+  readiness {0} --env live -n 2 --drills     # -n: pip install 'pytest-readiness[xdist]'
 
 """
 EXIT_CODES = """\

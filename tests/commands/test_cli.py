@@ -118,7 +118,7 @@ def test_a_ledger_named_by_its_url_needs_no_plan(
         (["self-test", "--report="], "argument --report: empty"),
         (["self-test", "--only", " "], "argument --only: empty"),
         (["ledger", "erase"], "invalid choice: 'erase'"),
-        (["ledger"], "the following arguments are required: action"),
+        (["ledger"], "the following arguments are required: show|verify|export"),
         ([], "the following arguments are required: COMMAND"),
     ],
 )

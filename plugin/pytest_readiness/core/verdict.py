@@ -289,7 +289,7 @@ def _unfinished(results: Sequence[CheckResult], facts: RunFacts) -> list[str]:
         reasons.append(f"the run was interrupted: {facts.interrupted}")
     reasons += facts.stray
     reasons += _vanished(facts)
-    if not results and not reasons:  # what stopped the collection has been named
+    if not results and not reasons and not _gate_refusal(facts):  # what stopped the collection has been named
         reasons.append("no check was collected")
     elif results and all(is_not_applicable(check) for check in results):
         reasons.append("no check could run in this environment")

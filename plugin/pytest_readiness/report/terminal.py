@@ -81,6 +81,8 @@ def _goals(model: Mapping[str, Any], columns: int) -> Iterator[str]:
 
 def _blockers(model: Mapping[str, Any], columns: int) -> Iterator[str]:
     found = rows(model, "blockers")
+    if found and headline(model).verdict == "READY":
+        yield "Still open:"
     for place, row in enumerate(found[:SHOWN], start=1):
         words = (one_line(row.get("severity")), one_line(row.get("class")), and_others(row))
         what = " ".join(filter(None, words)) or one_line(row.get("goal")) or "the run"
