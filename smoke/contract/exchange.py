@@ -88,8 +88,8 @@ class SentEvent:
 class Exchange:
     """A request and its answer. Header names are in lower case, ``path`` is without its query.
 
-    ``document`` is the JSON value of the body; if it is not JSON, ``problem`` says why. A stream has no
-    ``body``, but ``events`` as far as they were read.
+    ``document`` is the JSON value of the body; if it is not JSON, ``problem`` says why. A stream has its
+    ``events`` as far as they were read, and a ``body`` only where that was to its end.
     """
 
     service: str

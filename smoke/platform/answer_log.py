@@ -19,10 +19,10 @@ import httpx
 
 from smoke.contract.exchange import Exchange, SentEvent, judge, secret_in, uptime_in
 from smoke.contract.model import Service
-from smoke.contract.schemas import route_key
-from smoke.network.decoders import NotStrict, strict_json
+from smoke.contract.schemas import EVENTS, route_key
+from smoke.network.decoders import NotStrict, events_in, strict_json
 
-from .answers import json_of
+from .answers import json_of, media_type
 
 #: Ids that are remembered, so that one that comes twice is noticed; further ones are not.
 MOST_IDS = 50_000
@@ -148,6 +148,9 @@ def exchange_of(
     with suppress(httpx.ResponseNotRead):  # a stream: its events are read elsewhere
         if body := response.content:
             document, problem = _json(partial(json_of, response))
+        if response.is_success and media_type(response) == EVENTS:
+            with suppress(UnicodeDecodeError):
+                events = [(event.name, event.id, event.data) for event in events_in(body)]
     request = response.request
     path = request.extensions.get(CONTRACT_PATH) or request.url.path.removeprefix(prefix)
     asked = renamed(request.headers, {other: name for name, other in address.headers.items()})

@@ -14,11 +14,11 @@ from typing import Self, TypeVar
 import httpx
 from pytest_readiness import SafetyViolation, SetupError
 
-from smoke.contract.schemas import EVENTS
+from smoke.contract.schemas import EVENTS, STREAM_EVENTS, violations
 from smoke.network.decoders import events_in
 from smoke.network.transport import within
 
-from .answers import PROVIDER_CODES, error_code, media_type
+from .answers import PROVIDER_CODES, error_code, media_type, parse_json, route_of
 from .http import RESTARTS_WITHIN_S
 
 T = TypeVar("T")
@@ -113,6 +113,14 @@ def refused(attempt: Attempt) -> bool:
 def _last_event(answer: httpx.Response) -> str:
     events = events_in(answer.content)
     return events[-1].name if events else ""
+
+
+def _amiss_in_error(attempt: Attempt) -> str:
+    """What the event that ends a call in an error lacks of its members (1.4); empty for nothing."""
+    if (answer := attempt.answer) is None or media_type(answer) != EVENTS or _last_event(answer) != "error":
+        return ""
+    document = parse_json(events_in(answer.content)[-1].data, f"{route_of(answer)} event error")
+    return "; ".join(map(str, violations(document, STREAM_EVENTS["error"], "event error")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +272,10 @@ def require_own_outage(calls: Iterable[TrackedCall]) -> None:
 
 
 def require_ends(calls: Mapping[str, Sequence[TrackedCall]]) -> int:
-    """SafetyViolation for a call that ended in neither an answer nor an error; how many were compared."""
+    """SafetyViolation for a call that ended in neither an answer nor an error; how many were compared.
+
+    AssertionError for an error that a stream ends in without its code or its message.
+    """
     compared = 0
     for kind, sent in calls.items():
         for call in sent:
@@ -274,6 +285,8 @@ def require_ends(calls: Mapping[str, Sequence[TrackedCall]]) -> int:
                     f"a call of {kind} ended in neither its answer nor an error of the platform: "
                     f"{call.first.outcome}"
                 )
+            amiss = _amiss_in_error(call.first)
+            assert not amiss, f"a call of {kind} ended in an error that says too little: {amiss}"
     return compared
 
 

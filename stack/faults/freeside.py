@@ -265,6 +265,8 @@ class FaultyStreams(Faulty, Streams):
             response = await super().respond(ask, claim, headers)
             if self._faults.on("freeside-ends-streams-without-a-word"):
                 response = EventStream(_without_errors(response.events), headers)
+            if self._faults.on("freeside-ends-streams-without-a-message"):
+                response = EventStream(_without_messages(response.events), headers)
             if len(ask.prompt) < SHORT and self._faults.on("freeside-streams-short-answers-at-once"):
                 response = EventStream(_in_one_piece(response.events), headers)
             return response
@@ -430,6 +432,13 @@ async def _without_errors(events: AsyncGenerator[StreamEvent]) -> AsyncGenerator
     async for event in events:
         if event.name != "error":
             yield event
+    await events.aclose()
+
+
+async def _without_messages(events: AsyncGenerator[StreamEvent]) -> AsyncGenerator[StreamEvent]:
+    async for event in events:
+        event.data.pop("message", None)
+        yield event
     await events.aclose()
 
 

@@ -31,7 +31,8 @@ REQUEST = httpx.Request("POST", "http://freeside.test/api/agents/invoke")
 def answer(status: int = 200, *events: str) -> httpx.Response:
     if not events:
         return httpx.Response(status, json={}, request=REQUEST)
-    body = "".join(f"event: {name}\ndata: {{}}\n\n" for name in events)
+    data = {"error": '{"code": "SERVICE_UNAVAILABLE", "message": "Try again"}', "error-mute": '{"code": "X"}'}
+    body = "".join(f"event: {name.partition('-')[0]}\ndata: {data.get(name, '{}')}\n\n" for name in events)
     return httpx.Response(status, text=body, headers={"content-type": "text/event-stream"}, request=REQUEST)
 
 
@@ -86,6 +87,12 @@ def test_a_call_ends_in_its_answer_or_in_an_error_of_the_platform(
             require_ends({"invoke": [call]})
     else:
         assert require_ends({"invoke": [call]}) == 1
+
+
+def test_an_error_that_ends_a_stream_says_what_it_is() -> None:
+    call = TrackedCall("key", answer, [ended(answer(200, "content", "error-mute"))])
+    with pytest.raises(AssertionError, match="says too little: event error"):
+        require_ends({"stream": [call]})
 
 
 class Platform:

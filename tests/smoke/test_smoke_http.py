@@ -1,5 +1,6 @@
 """HTTP: a 429 is waited out and never an outage or a bug; names that do not resolve."""
 
+import json
 import secrets
 import time
 from dataclasses import replace
@@ -13,6 +14,7 @@ import httpx
 import pytest
 from pytest_readiness import SetupError
 
+from smoke.contract.exchange import judge
 from smoke.contract.model import SERVICES, Service
 from smoke.platform.answer_log import AnswerLog, Events, exchange_of
 from smoke.platform.answers import ContractViolation
@@ -165,3 +167,18 @@ def test_an_uptime_is_read_in_seconds_whatever_its_unit(service: str, per_second
         assert 89 < client.uptime() < 92
         began = time.monotonic()
         assert client.uptime() < 2, "it was restarted"
+
+
+@pytest.mark.parametrize(("message", "found"), [("try again", set()), (None, {"events"})])
+def test_a_stream_that_was_read_to_its_end_is_judged_by_its_events(
+    message: str | None, found: set[str]
+) -> None:
+    data = json.dumps({"code": "SERVICE_UNAVAILABLE"} | ({"message": message} if message else {}))
+    body = f'id: 1\nevent: content\ndata: {{"text": "a"}}\n\nid: 2\nevent: error\ndata: {data}\n\n'
+    request = httpx.Request("POST", "http://h/api/agents/stream")
+    headers = {"content-type": "text/event-stream", "cache-control": "no-cache", "x-request-id": "r"}
+    exchange = exchange_of(
+        SERVICES["freeside"], httpx.Response(200, text=body, headers=headers, request=request)
+    )
+    assert [event.name for event in exchange.events] == ["content", "error"]
+    assert {broken.rule for broken in judge(exchange)} == found
