@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from threading import Event
 from typing import Any
 
 import pytest
-from pytest_readiness import Environment
+from pytest_readiness import Environment, Eventually, Evidence
 
 from smoke.contract.intake import Verdict, events, far_from
+from smoke.platform.answers import ContractViolation, require_status
 from smoke.platform.attacks import REFUSALS, require_refused
 from smoke.platform.batch import Batch, Case
 from smoke.platform.dixie import (
@@ -28,6 +31,7 @@ from smoke.platform.dixie import (
 from smoke.platform.freeside import Tenants
 from smoke.platform.http import Connect, Credential
 from smoke.platform.jwks import SigningKeyLookup
+from smoke.platform.newcomers import newcomer
 from smoke.platform.scores import Scores
 from smoke.platform.tokens import SigningKey, dixie_service_claims
 
@@ -45,6 +49,17 @@ EVENTS_COUNT = pytest.mark.control("loop/good-events-raise-the-score")
 
 #: Media types are compared without their case, and may have parameters (RFC 9110 section 8.3).
 JSON_TYPES = ("application/json ; charset=utf-8", "Application/JSON", "application/json;charset=UTF-8")
+
+
+#: When an agent that nobody read yet is looked at, s after the one before: reading it may hide what comes.
+LOOKS_S = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
+#: What a reading and clocks may add to the time for which a score is served, s.
+SLACK_S = 1.0
+#: An event's score is so far from 0 and 1: the agent's then differs from those of agents with usual events.
+ODD = 0.0371
+#: How often a score is found to be staler than that, before it is a finding.
+ROUNDS = 2
+_NEVER = Event()
 
 
 Stay = Callable[[Mapping[str, float | None], str], None]
@@ -200,6 +215,46 @@ def test_only_finn_writes_events(
         ]
     )
     stay(before, "an event was refused, yet counted")
+
+
+@WITH_FINN
+def test_scores_are_as_fresh_as_declared(
+    intake: Dixie,
+    agent: str,
+    scores: Scores,
+    finn_key: SigningKeyLookup,
+    eventually: Eventually,
+    evidence: Evidence,
+) -> None:
+    """A score that was read before an event is served again for as long as `[dixie] cache_s`, no longer (3).
+
+    Agents that were never read tell when events of that moment have come: how long these take is no cache.
+    One that came late for another reason does not so again.
+    """
+    post = partial(intake.post_event, credential=intake.service_credential(finn_key()))
+    for _ in range(ROUNDS):
+        before = intake.score(agent)
+        read_at, lookouts = time.monotonic(), {newcomer(): wait_s for wait_s in LOOKS_S}
+        for about, score in {agent: abs(far_from(before) - ODD), **dict.fromkeys(lookouts, 1.0)}.items():
+            require_status(post(quality_signal(about, score)), 202)
+        if not any(_NEVER.wait(wait_s) or intake.score(each) for each, wait_s in lookouts.items()):
+            evidence.note("not examined: new agents have no score by their first event, or not so soon")
+            return
+        limit_s = max(scores.cache_s, time.monotonic() - read_at) + SLACK_S
+        eventually(
+            lambda before=before: intake.score(agent) != before,  # type: ignore[misc]
+            within=scores.limit_s,
+            every=scores.every_s,
+            what=f"the score of {agent} moves from {before}",
+        )
+        served_s = time.monotonic() - read_at
+        evidence.figure("a score was served after it was read for", round(served_s, 2), "s", limit=limit_s)
+        if served_s <= limit_s:
+            return
+    raise ContractViolation(
+        f"the score of {agent} was served for {served_s:.1f} s after it was read and an event came: expected "
+        f"at most {limit_s:.1f} s, [dixie] cache_s is {scores.cache_s:g} s"
+    )
 
 
 @WITH_FINN

@@ -27,6 +27,8 @@ from stack.faults.tokens import FaultyContext, FaultyTokenAuth, explained
 _OVERWRITE = "UPDATE dixie.aggregates SET score = %s WHERE agent_id = %s"
 #: As long may the name of an agent be.
 CHARS_OF_A_NAME = 64
+#: For so long a score is served that should be read anew, s.
+STALE_S = 4.0
 AGENTS = frozenset({"smoke-agent-001", "smoke-agent-002"})
 
 
@@ -84,7 +86,18 @@ class FaultyAuth(FaultyTokenAuth, DixieAuth):
 
 
 class FaultyScores(Faulty, Scores):
-    """Scores that never move, move the wrong way, or are another agent's."""
+    """Scores that never move, move the wrong way, are another agent's, or those of some time ago."""
+
+    _cache_s = 0.0
+
+    @property
+    def cache_s(self) -> float:
+        """How long a score that was read is served again, s."""
+        return STALE_S if self._faults.on("dixie-serves-stale-scores") else self._cache_s
+
+    @cache_s.setter
+    def cache_s(self, seconds: float) -> None:
+        self._cache_s = seconds
 
     @cached_property
     def _times(self) -> dict[uuid.UUID, float]:
