@@ -10,7 +10,7 @@ from smoke.source.addresses import Budget, Directory
 
 from .alarms import Metric, Watch
 from .ecs import EcsService, TaskDefinition
-from .names import BUILDS, HOSTS, IF_SET, BalancerRoute, resolve, routes_to
+from .names import BUILDS, HOSTS, IF_SET, SERVICES, BalancerRoute, resolve, routes_to
 from .reader import AwsReader
 
 SHA = re.compile(r"[0-9a-fA-F]{7,40}")
@@ -134,6 +134,23 @@ def _address(declared: str, addresses: Sequence[str]) -> str:
         if declared and declared in {address, address.rpartition(":")[0]}:
             return declared
     return addresses[0] if addresses else ""
+
+
+def misnamed(
+    services: Mapping[str, EcsService], registered: Mapping[str, str], owner: str, host: str
+) -> list[str]:
+    """Which of the platform's services answer a host name that is the owner's, and whether that has another.
+
+    `registered` has the host name of each registry. A service in no registry may be found in another way.
+    """
+    held = {name: [registered[arn] for arn in each.registries if arn in registered]
+            for name, each in services.items() if name in SERVICES}  # fmt: skip
+    wrong = [f"{name} is registered as {host}, which is {owner}'s" for name in held if name != owner
+             if host in held[name]]  # fmt: skip
+    own = held.get(owner, [])
+    if own and host not in own:
+        wrong.append(f"{owner} is registered as {' and '.join(own)}, not as {host}")
+    return wrong
 
 
 def directory_of(aws: AwsReader, declared: Sequence[str], connections: Mapping[str, int]) -> Directory:

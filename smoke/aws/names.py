@@ -14,6 +14,8 @@ SERVICES = ("api", "worker", "finn", "dixie", "pgbouncer")
 FOREIGN = ("pgbouncer",)
 #: Which service's image a build runs; the worker has no health route that could name its build.
 BUILDS = {"freeside": "api", "finn": "finn", "dixie": "dixie"}
+#: The ports by which services know each other (contract 2 to 4).
+PORTS = {"finn": 3000, "dixie": 3001, "pgbouncer": 6432}
 #: What a service's task has in its environment: Dixie writes to its database, and needs no NATS (contract 3).
 SETTINGS = {"dixie": {"NATS_OPTIONAL": "true"}}
 #: What else a service's task has to say, where it says it: the pooling of contract section 4.

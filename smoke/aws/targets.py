@@ -4,6 +4,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from smoke.source.connections import OK, accepted
+
 from .account import AwsAccount, at_once
 
 _ABSENT = ("TargetGroupNotFound",)
@@ -15,13 +17,15 @@ _SERVING = ("healthy", "unavailable")
 class TargetGroup:
     """A target group: the port and the path that it asks for health, and the states of its targets.
 
-    The port is 0 where it is that of each target, the path empty where it is only connected to.
+    The port is 0 where it is that of each target, the path empty where it is only connected to; `codes` are
+    the statuses that it takes for health, such as `200-299`.
     """
 
     name: str
     port: int
     path: str
     targets: Mapping[str, str]
+    codes: str = ""
 
     def mistaken(self, service: str, ports: Collection[int], health: str) -> Iterator[str]:
         """How it asks a service that listens on `ports` and reports its health at the path `health`."""
@@ -30,6 +34,8 @@ class TargetGroup:
             yield f"{self.name} asks port {self.port} for health, {service} listens on {listening}"
         if self.path and health and self.path.partition("?")[0] != health:
             yield f"{self.name} asks {self.path} for health, {service} reports it at {health}"
+        if self.codes and accepted(self.codes, OK) is False:
+            yield f"{self.name} takes {self.codes} for health, {service} answers {OK}"
 
 
 def idle(groups: Sequence[TargetGroup]) -> str:
@@ -68,4 +74,5 @@ def target_group_of(described: Mapping[str, Any], targets: Sequence[Mapping[str,
             )
             for each in targets
         },
+        codes=described.get("Matcher", {}).get("HttpCode", "") if asks else "",
     )

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pytest_readiness import Environment, Evidence, SetupError
 
-from smoke.aws.names import BUILDS, DASHBOARDS, HOSTS, IF_SET, MIGRATIONS, Names
+from smoke.aws.names import BUILDS, DASHBOARDS, HOSTS, IF_SET, MIGRATIONS, PORTS, Names
 from smoke.contract.model import SERVICES
 from smoke.source.addresses import Budget
 from smoke.source.checkout import Checkout, Examined
@@ -125,7 +125,9 @@ def test_definitions_are_found_at_their_addresses(
     for row in plan_inventory:
         public = "" if row["url"].partition(":")[0].endswith(zone) else row["url"]
         health = SERVICES[row["key"]].health if row["key"] in SERVICES else ""
-        addresses[row["ecs"]] = Address(hosts.get(row["ecs"], ""), zone, public, health)
+        addresses[row["ecs"]] = Address(
+            hosts.get(row["ecs"], ""), zone, public, health, PORTS.get(row["ecs"], 0)
+        )
     evidence.evaluated("a service is found at its address", len(addresses))
     connected(terraform, found, addresses).require()
 
@@ -255,7 +257,9 @@ def test_definitions_fit_the_inventory(
     """CPU, memory and image are those of the plan's inventory; what shares an image runs one build of it."""
     row = next(row for row in plan_inventory if row["ecs"] == inventoried)
     seen, examined = inventory(terraform, found, row)
-    examined.findings.extend(one_build(found, plan_inventory, row))
+    one_shots = [{"ecs": task, "image": row["image"]} for task, of in MIGRATIONS.items() if of == row["ecs"]]
+    for each in (row, *one_shots):
+        examined.findings.extend(one_build(found, [*plan_inventory, *one_shots], each))
     for column in ("cpu", "memory", "image"):
         evidence.figure(f"{column} of {inventoried}", seen.get(column, ""), expected=row[column] or None)
     examined.require()

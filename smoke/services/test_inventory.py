@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from pytest_readiness import Environment, Evidence, SetupError
 
-from smoke.aws.inventory import UNITS, columns, differences, directory_of, seen_of
-from smoke.aws.names import FOREIGN, HOSTS, MIGRATIONS, SERVICES, SETTINGS, diverted, resolve
+from smoke.aws.inventory import UNITS, columns, differences, directory_of, misnamed, seen_of
+from smoke.aws.names import BUILDS, FOREIGN, HOSTS, MIGRATIONS, PORTS, SERVICES, SETTINGS, diverted, resolve
 from smoke.aws.reader import AwsReader
 from smoke.aws.registry import images_there
 from smoke.aws.targets import idle
@@ -47,6 +47,10 @@ def test_inventory(
         evidence.figure(f"inventory/{declared['key']}/{name}", seen, unit, expected=wanted or None)
     different = differences(compared)
     path = health_path(environment, declared["key"]) or "/"
+    boxes, known = aws.definition(service).containers, PORTS.get(service)
+    listening = sorted({port for box in boxes for port in box.ports})
+    if known and listening and known not in listening and aws.service(service).registries:
+        different.append(f"port: listens on {' and '.join(map(str, listening))}, is known by {known}")
     own = aws.service(service).target_groups
     others = {group for name in SERVICES if name != service for group in aws.service(name).target_groups}
     if taken := diverted(aws.routes(), str(declared["url"]), path, own, others - {*own}):
@@ -114,8 +118,12 @@ def test_image_is_in_the_registry(aws: AwsReader, service: str, evidence: Eviden
 
 @pytest.mark.parametrize("host", HOSTS)
 def test_cloud_map(aws: AwsReader, host: str, evidence: Evidence) -> None:
-    """The name that the services know each other by resolves."""
+    """The name that the services know each other by resolves, and is the one service's alone."""
     aws.cluster()
     addresses = resolve(aws.account, aws.names, host)
     evidence.figure(f"addresses of {host}.{aws.names.namespace}", addresses, at_least=1)
     assert addresses, f"{host}.{aws.names.namespace} resolves to nothing in Cloud Map"
+    wrong = misnamed(
+        aws.services(), aws.registered(), BUILDS.get(host, host), f"{host}.{aws.names.namespace}"
+    )
+    assert not wrong, "; ".join(wrong)

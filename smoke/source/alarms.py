@@ -15,7 +15,7 @@ from .definitions import Definition
 from .notifications import ALARM, TOPIC, Judged, Recipients
 from .references import entries, items, referenced, thing
 from .terraform import Body, Configuration, Resource
-from .values import Symbol, Value, flat, hidden, number, options, settle, text
+from .values import Symbol, Value, flat, hidden, is_known, number, options, settle, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,7 @@ def connection_alarms(
     """
     result, seen = Examined(), dict[str, str]()
     unread: list[Finding] = []
+    elsewhere: list[Finding] = []
     upper = 0
     for alarm in configuration.of_type(ALARM):
         found = watched(alarm)
@@ -88,6 +89,10 @@ def connection_alarms(
             continue
         comparison, threshold = text(alarm.attribute("comparison_operator")), alarm.attribute("threshold")
         if comparison not in (watch.ABOVE, watch.ABOVE_OR_AT) or threshold is None:
+            continue
+        if other := _of_no_database(configuration, found):
+            what = f"no alarm watches the connections of a database of the files: {alarm.title} is of {other}"
+            elsewhere.append(alarm.finding(what, found.dimensions["DBInstanceIdentifier"]))
             continue
         upper += 1
         seen[alarm.title] = text(flat(threshold))
@@ -101,11 +106,23 @@ def connection_alarms(
     if not upper:
         if unread:
             result.not_examined.extend(unread)
+        elif elsewhere:
+            result.findings.extend(elsewhere)
         else:
             configuration.lacks(
                 result, "no alarm goes off above a number of database connections", _MONITORING
             )
     return seen, result
+
+
+def _of_no_database(configuration: Configuration, found: Watched) -> str:
+    """The name of a database that an alarm looks at and the files do not have, where they have any."""
+    value = found.dimensions.get("DBInstanceIdentifier")
+    named = [each.attribute("identifier") for each in configuration.of_type("aws_db_instance")]
+    if value is None or not named or referenced(value) is not None or not is_known(value):
+        return ""
+    known = {text(flat(each)) for each in named if each is not None and is_known(each)}
+    return "" if len(known) < len(named) or text(flat(value)) in known else text(flat(value))
 
 
 def coverage(configuration: Configuration, definition: Definition, within: Mapping[str, int]) -> Examined:

@@ -15,6 +15,8 @@ from .terraform import Body, Configuration, Resource
 from .values import Value, boolean, flat, hidden, is_known, number, text
 
 _TARGETS = "aws_lb_target_group"
+#: The status of a service that is well.
+OK = 200
 HTTPS = 443
 #: A URL by which a container asks itself: its port and its path.
 _ITSELF = re.compile(
@@ -27,13 +29,14 @@ class Address:
     """Where the contract says that a service is found.
 
     `host` is its name in the private zone `zone`, both empty where it has none; `public` the host name that
-    the balancer sends to it; `health` the path of its health report.
+    the balancer sends to it; `health` the path of its health report, `port` where it listens, 0 for any.
     """
 
     host: str = ""
     zone: str = ""
     public: str = ""
     health: str = ""
+    port: int = 0
 
 
 def connected(
@@ -54,6 +57,7 @@ def connected(
             _asked_by_itself(result, each, address, {port for one in listening.values() for port in one})
         if address is not None and address.host:
             _registered(configuration, result, each, address)
+            _listens(result, each, address)
         if address is not None and address.public:
             _public(configuration, result, each, address)
     return result
@@ -108,6 +112,37 @@ def _checked(
         if address.health and "${" not in asked and asked.partition("?")[0] != address.health:
             what = f"{group.address} asks {asked} for health, {each.name} reports it at {address.health}"
             result.findings.append(group.finding(what, path))
+    for check in checks if not _connects(group) else ():
+        codes = check.attribute("matcher")
+        if codes is not None and is_known(codes) and accepted(text(flat(codes)), OK) is False:
+            what = f"{group.address} takes {text(flat(codes))} for health, {each.name} answers {OK}"
+            result.findings.append(check.finding(what, codes))
+
+
+def accepted(codes: str, status: int) -> bool | None:
+    """Whether a list such as `200-299,301` has a status; None where it is none of HTTP, as those of gRPC."""
+    ranges = [part.partition("-") for part in codes.replace(" ", "").split(",")]
+    bounds = [(low, high or low) for low, _, high in ranges]
+    if not all(len(each) == 3 and each.isdecimal() for pair in bounds for each in pair):
+        return None
+    return any(int(low) <= status <= int(high) for low, high in bounds)
+
+
+def _listens(result: Examined, each: Definition, address: Address) -> None:
+    """A service that is found by its name listens on the port by which the others know it."""
+    assert each.service is not None
+    mapped = [
+        (task, port)
+        for task in each.tasks
+        for container in containers(task)[0]
+        for one in items(container.entries.get("portMappings"))
+        for port in items(entries(one).get("containerPort"))
+    ]
+    found = [number(flat(port)) for _, port in mapped]
+    if address.port and found and None not in found and address.port not in found:
+        listening = " and ".join(f"{port:g}" for port in found if port is not None)
+        what = f"{each.name} listens on port {listening}, the services know it by {address.port}"
+        result.findings.append(mapped[0][0].finding(what, mapped[0][1]))
 
 
 def _asked_by_itself(

@@ -285,9 +285,9 @@ def one_build(
 
 
 def _tagged(defined: Definitions, row: Mapping[str, Any]) -> Iterator[tuple[Resource, Value, str]]:
-    """The images of a row's service from the row's repository: the task, the image, its tag."""
+    """The images of a row's service, or task, from the row's repository: the task, the image, its tag."""
     for each in defined.definitions:
-        for task in each.tasks if each.service is not None and each.name == row["ecs"] else ():
+        for task in each.tasks if each.name == row["ecs"] else ():
             for container in containers(task)[0]:
                 for image in items(container.entries.get("image")):
                     if row["image"] and repository(image) == row["image"]:

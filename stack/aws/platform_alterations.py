@@ -122,12 +122,14 @@ def task_definition(
     log_group_of: str = "",
     log_region: str = "",
     environment: Mapping[str, str] | None = None,
+    port: int = 0,
     **settings: Any,
 ) -> None:
     """Deploy a service with another task definition: what is not named stays.
 
     `digest` follows the image, filled with zeros; `own` is the one that the registry has. `*_of` names the
     other service from which the role, secret or log group is taken; `secrets` are further ones, by variable;
+    `port` is where the container listens;
     `settings` are arguments of RegisterTaskDefinition, such as cpu and memory.
     """
     ecs, family = emulator.aws("ecs"), f"{PREFIX}-{service}"
@@ -146,6 +148,8 @@ def task_definition(
         container["logConfiguration"]["options"]["awslogs-group"] = f"/ecs/{PREFIX}/{log_group_of}"
     if log_region:
         container["logConfiguration"]["options"]["awslogs-region"] = log_region
+    if port:
+        container["portMappings"] = [{"containerPort": port, "protocol": "tcp"}]
     for name, arn in (secrets or {}).items():
         container.setdefault("secrets", []).append({"name": name, "valueFrom": arn})
     for name, value in (environment or {}).items():
@@ -325,10 +329,19 @@ def public_host(emulator: Emulator, service: str, host: str) -> None:
                 elb.modify_rule(RuleArn=rule["RuleArn"], Conditions=[hosts])
 
 
-def targets_asked(emulator: Emulator, service: str, **settings: str) -> None:
+def targets_asked(emulator: Emulator, service: str, **settings: Any) -> None:
     """Have a target group ask for health elsewhere; settings as ModifyTargetGroup names them."""
     elb = emulator.aws("elbv2")
     elb.modify_target_group(TargetGroupArn=_target_group(elb, service), **settings)
+
+
+def registered_as(emulator: Emulator, service: str, host: str) -> None:
+    """Have ECS register a service's tasks under the name that is another service's, not under its own."""
+    (found,) = [
+        each for each in emulator.aws("servicediscovery").list_services()["Services"] if each["Name"] == host
+    ]
+    record = internals.service_record(CLUSTER, f"{PREFIX}-{service}")
+    record["serviceRegistries"] = [{"registryArn": found["Arn"]}]
 
 
 def targets_gone(emulator: Emulator, service: str) -> None:
@@ -452,7 +465,7 @@ ALTERATIONS = (
     migration_retagged,
     migration_in_service, host_missing, database_missing, role_reads, role_is_administrator,
     image_missing, role_assumed_by, role_missing, role_reads_nothing, credential_shared, public_host,
-    certificate, no_redirect, paths_diverted, targets_asked, targets_gone, listener_moved,
+    certificate, no_redirect, paths_diverted, targets_asked, targets_gone, registered_as, listener_moved,
     insights_disabled, secret_value,
     secret_on_another_curve, secret_copied, secret_renewed, secret_half_rotated, secret_missing,
     operator_lacks,

@@ -13,6 +13,7 @@ from smoke.aws.inventory import (
     differences,
     is_commit,
     is_pinned,
+    misnamed,
     repository_of,
     same_image,
     seen_of,
@@ -409,6 +410,8 @@ def group(**changed: Any) -> TargetGroup:
         (group(port=3000, path="/health?deep=1"), []),
         (group(path=""), []),
         (group(port=9000), ["p-api-tg asks port 9000 for health, api listens on 3000"]),
+        (group(codes="200-299"), []),
+        (group(codes="404"), ["p-api-tg takes 404 for health, api answers 200"]),
         (group(path="/healthz"), ["p-api-tg asks /healthz for health, api reports it at /health"]),
     ],
 )
@@ -429,8 +432,10 @@ def test_a_target_group_of_tcp_has_no_path() -> None:
     described = {"TargetGroupName": "g", "HealthCheckPort": "traffic-port", "HealthCheckProtocol": "TCP"}
     health = [{"Target": {"Id": "10.0.0.1", "Port": 80}, "TargetHealth": {"State": "initial"}}]
     assert target_group_of(described, health) == group(name="g", path="", targets={"10.0.0.1:80": "initial"})
-    asked = described | {"HealthCheckPort": "9000", "HealthCheckProtocol": "HTTPS", "HealthCheckPath": "/x"}
-    assert (target_group_of(asked, []).port, target_group_of(asked, []).path) == (9000, "/x")
+    asked = described | {"HealthCheckPort": "9000", "HealthCheckProtocol": "HTTPS", "HealthCheckPath": "/x",
+                         "Matcher": {"HttpCode": "404"}}  # fmt: skip
+    found = target_group_of(asked, [])
+    assert (found.port, found.path, found.codes) == (9000, "/x", "404")
 
 
 @pytest.mark.parametrize(
@@ -448,3 +453,21 @@ def test_tls_for_the_public_on_another_port_is_another_address(
     assert port_of(listener, scheme) == port
     route = BalancerRoute("api", "lb", ("api.example",), port=port)
     assert route.addresses == ["api.example" if port == 443 else "api.example on port 8443"]
+
+
+@pytest.mark.parametrize(
+    ("registries", "wrong"),
+    [
+        ({"finn": ("f",), "dixie": ("d",), "worker": ()}, []),
+        ({"finn": ("f", "other"), "tools": ("f",)}, []),
+        ({"finn": ()}, []),
+        ({"finn": ("f",), "worker": ("f",)}, ["worker is registered as finn.p.local, which is finn's"]),
+        ({"finn": ("d",)}, ["finn is registered as dixie.p.local, not as finn.p.local"]),
+    ],
+)
+def test_a_name_in_cloud_map_is_one_services(
+    registries: dict[str, tuple[str, ...]], wrong: list[str]
+) -> None:
+    known = {"f": "finn.p.local", "d": "dixie.p.local", "other": "agents.p.local"}
+    services = {name: service(name, registries=arns) for name, arns in registries.items()}
+    assert misnamed(services, known, "finn", "finn.p.local") == wrong

@@ -548,3 +548,27 @@ def test_an_alarm_of_the_service_on_anothers_target_group_is_named(read: Read) -
     (found,) = watched(read, alarm, cpu(), MEMORY).findings
     assert found.what.startswith("no alarm watches the health of finn: ")
     assert found.what.endswith("watches HealthyHostCount of ${aws_lb_target_group.other.arn_suffix}")
+
+
+DATABASE = 'resource "aws_db_instance" "main" { identifier = "p-postgres" }\n'
+
+
+@pytest.mark.parametrize(
+    ("of", "database", "found"),
+    [
+        ('"p-postgres"', DATABASE, 0),
+        ("aws_db_instance.main.identifier", DATABASE, 0),
+        ("var.unset", DATABASE, 0),
+        ('"other-postgres"', DATABASE, 1),
+        ('"other-postgres"', DATABASE.replace('"p-postgres"', "var.unset"), 0),
+        ('"other-postgres"', "", 0),
+        ('"other-postgres"', DATABASE + connections().replace('"main"', '"p-postgres"'), 0),
+    ],
+)
+def test_the_alarm_on_connections_is_of_a_database_of_the_files(
+    read: Read, of: str, database: str, found: int
+) -> None:
+    alarm = connections(dimensions=f"{{ DBInstanceIdentifier = {of} }}")
+    alarm = alarm.replace('"aws_cloudwatch_metric_alarm" "', '"aws_cloudwatch_metric_alarm" "first_')
+    _, examined = connection_alarms(read(TOPIC, alarm, database), 75, WITHIN)
+    assert len(examined.findings) == found

@@ -3,7 +3,7 @@
 import pytest
 
 from smoke.source.checkout import Examined
-from smoke.source.connections import Address, connected, named, reached
+from smoke.source.connections import Address, accepted, connected, named, reached
 from smoke.source.definitions import read as read_definitions
 from smoke.source.shapes import misshapen
 from smoke.source.tasks import starts
@@ -366,3 +366,40 @@ def test_a_public_host_is_served_on_the_port_of_https(read: Read, text: str, wro
     found = [each.what for each in connected(configuration, defined, address).findings if "port" in each.what]
     expected = ["aws_lb_listener.https takes finn.example.org for finn on port 8443, not on 443"]
     assert found == (expected if wrong else [])
+
+
+@pytest.mark.parametrize(
+    ("codes", "found"),
+    [
+        ("200", True), ("200-299", True), ("302, 200", True), ("404", False), ("300-399,500", False),
+        ("0", None), ("12", None), ("", None), ("ok", None),
+    ],
+)  # fmt: skip
+def test_a_matcher_takes_what_it_lists(codes: str, found: bool | None) -> None:
+    assert accepted(codes, 200) is found
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "wrong"),
+    [
+        ('{ path = "/health" }', '{\n    path = "/health"\n    matcher = "404"\n  }', "takes 404 for health"),
+        ('{ path = "/health" }', '{\n    path = "/health"\n    matcher = "200-399"\n  }', ""),
+        ('{ path = "/health" }', '{\n    path = "/health"\n    matcher = var.unset\n  }', ""),
+        (
+            "containerPort = 3000",
+            "containerPort = 5432",
+            "listens on port 5432, the services know it by 3000",
+        ),
+        ("containerPort = 3000", "containerPort = var.unset", ""),
+        ("[{ containerPort = 3000 }]", "[{ containerPort = 9000 }, { containerPort = 3000 }]", ""),
+    ],
+)
+def test_a_service_is_asked_and_listens_as_the_contract_has_it(
+    read: Read, before: str, after: str, wrong: str
+) -> None:
+    configuration = read(PLATFORM.replace(before, after))
+    defined = read_definitions(configuration, ["finn", "api"])
+    address = {"finn": Address("finn", "p.local", health="/health", port=3000)}
+    found = [each.what for each in connected(configuration, defined, address).findings]
+    told = [each for each in found if "takes" in each or "know it by" in each]
+    assert [wrong in each for each in told] == [True] * bool(wrong)
