@@ -10,7 +10,7 @@ from smoke.source.addresses import Budget, Directory
 
 from .alarms import Metric, Watch
 from .ecs import EcsService, TaskDefinition
-from .names import BUILDS, HOSTS, IF_SET, SERVICES, BalancerRoute, resolve, routes_to
+from .names import BUILDS, HOSTS, IF_SET, PORTS, SERVICES, BalancerRoute, resolve, routes_to
 from .reader import AwsReader
 
 SHA = re.compile(r"[0-9a-fA-F]{7,40}")
@@ -134,6 +134,12 @@ def _address(declared: str, addresses: Sequence[str]) -> str:
         if declared and declared in {address, address.rpartition(":")[0]}:
             return declared
     return addresses[0] if addresses else ""
+
+
+def known_port(row: Mapping[str, Any]) -> int:
+    """The port by which a service of the plan's inventory is known inside: its URL's, else the contract's."""
+    port = str(row["url"]).rpartition(":")[2]
+    return int(port) if port.isdecimal() else PORTS.get(row["ecs"], 0)
 
 
 def misnamed(

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from pytest_readiness import Environment, Evidence, SetupError
 
-from smoke.aws.names import BUILDS, DASHBOARDS, HOSTS, IF_SET, MIGRATIONS, PORTS, Names
+from smoke.aws.inventory import known_port
+from smoke.aws.names import BUILDS, DASHBOARDS, HOSTS, IF_SET, MIGRATIONS, Names
 from smoke.contract.model import SERVICES
 from smoke.source.addresses import Budget
 from smoke.source.checkout import Checkout, Examined
@@ -125,9 +126,7 @@ def test_definitions_are_found_at_their_addresses(
     for row in plan_inventory:
         public = "" if row["url"].partition(":")[0].endswith(zone) else row["url"]
         health = SERVICES[row["key"]].health if row["key"] in SERVICES else ""
-        addresses[row["ecs"]] = Address(
-            hosts.get(row["ecs"], ""), zone, public, health, PORTS.get(row["ecs"], 0)
-        )
+        addresses[row["ecs"]] = Address(hosts.get(row["ecs"], ""), zone, public, health, known_port(row))
     evidence.evaluated("a service is found at its address", len(addresses))
     connected(terraform, found, addresses).require()
 

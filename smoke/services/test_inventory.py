@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from pytest_readiness import Environment, Evidence, SetupError
 
-from smoke.aws.inventory import UNITS, columns, differences, directory_of, misnamed, seen_of
-from smoke.aws.names import BUILDS, FOREIGN, HOSTS, MIGRATIONS, PORTS, SERVICES, SETTINGS, diverted, resolve
+from smoke.aws.inventory import UNITS, columns, differences, directory_of, known_port, misnamed, seen_of
+from smoke.aws.names import BUILDS, FOREIGN, HOSTS, MIGRATIONS, SERVICES, SETTINGS, diverted, resolve
 from smoke.aws.reader import AwsReader
 from smoke.aws.registry import images_there
 from smoke.aws.targets import idle
@@ -47,7 +47,7 @@ def test_inventory(
         evidence.figure(f"inventory/{declared['key']}/{name}", seen, unit, expected=wanted or None)
     different = differences(compared)
     path = health_path(environment, declared["key"]) or "/"
-    boxes, known = aws.definition(service).containers, PORTS.get(service)
+    boxes, known = aws.definition(service).containers, known_port(declared)
     listening = sorted({port for box in boxes for port in box.ports})
     if known and listening and known not in listening and aws.service(service).registries:
         different.append(f"port: listens on {' and '.join(map(str, listening))}, is known by {known}")

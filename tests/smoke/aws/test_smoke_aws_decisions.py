@@ -13,6 +13,7 @@ from smoke.aws.inventory import (
     differences,
     is_commit,
     is_pinned,
+    known_port,
     misnamed,
     repository_of,
     same_image,
@@ -471,3 +472,8 @@ def test_a_name_in_cloud_map_is_one_services(
     known = {"f": "finn.p.local", "d": "dixie.p.local", "other": "agents.p.local"}
     services = {name: service(name, registries=arns) for name, arns in registries.items()}
     assert misnamed(services, known, "finn", "finn.p.local") == wrong
+
+
+def test_the_plan_goes_before_the_contract_where_it_names_a_port() -> None:
+    rows = [("finn", "finn.p.local:4000"), ("dixie", "dixie.example"), ("worker", "")]
+    assert [known_port({"ecs": name, "url": url}) for name, url in rows] == [4000, 3001, 0]
