@@ -382,11 +382,11 @@ def judged(alarms: Sequence[MetricAlarm], watch: Watch, topic: str) -> Judgement
         rejected.append(f"{alarm.name}: {'; '.join([*silent, *wrong])}")
     unread += [f"{alarm.name}, which computes {alarm.expression}" for alarm in may_watch(alarms, watch)]
     if not found:
-        rejected = [f"no alarm watches {watch}"]
-        rejected += [f"{alarm.name} watches {alarm.metrics[0]}" for alarm in near(alarms, watch)[:2]]
-        rejected += [
+        rejected = [
             f"{alarm.name} watches a target group to which no load balancer forwards"
             for alarm in alarms
             if any(value in watch.unreached for metric in alarm.metrics for _, value in metric.dimensions)
         ]
+        rejected += [f"no alarm watches {watch}"]
+        rejected += [f"{alarm.name} watches {alarm.metrics[0]}" for alarm in near(alarms, watch)[:2]]
     return Judgement(None, "; ".join(rejected), tuple(unread))

@@ -104,6 +104,6 @@ def test_pgbouncer_fits_the_connection_budget(
     assert not wrong, "; ".join(wrong)
     if unknown:
         raise SetupError(
-            f"not examined: {'; '.join(unknown)}, unless [users] of its file has a max_user_connections\n"
-            "  next: this PgBouncer does not show that; give the roles a CONNECTION LIMIT, or upgrade it"
+            f"not examined: {'; '.join(unknown)}, unless [users] of its file limits them, which this version "
+            "does not show: upgrade PgBouncer, or give the roles a CONNECTION LIMIT"
         )

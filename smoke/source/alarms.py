@@ -195,7 +195,7 @@ def _cover(
     elif near := [each for each in alarms if resembles(each[1]) and of is not None and _called(each[0], of)]:
         alarm, found = near[0]
         at = found.dimensions.get("TargetGroup") or found.dimensions.get("ServiceName")
-        of_what = f" of {text(flat(at))}" if at is not None else ""
+        of_what = f" of {text(flat(at)).strip('${}')}" if at is not None else ""
         what_else = f"no alarm watches {what}: {alarm.title} watches {found.metric}{of_what}"
         result.findings.append(alarm.finding(what_else, at))
     else:

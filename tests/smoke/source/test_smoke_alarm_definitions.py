@@ -547,7 +547,7 @@ def test_an_alarm_of_the_service_on_anothers_target_group_is_named(read: Read) -
     )
     (found,) = watched(read, alarm, cpu(), MEMORY).findings
     assert found.what.startswith("no alarm watches the health of finn: ")
-    assert found.what.endswith("watches HealthyHostCount of ${aws_lb_target_group.other.arn_suffix}")
+    assert found.what.endswith("watches HealthyHostCount of aws_lb_target_group.other.arn_suffix")
 
 
 DATABASE = 'resource "aws_db_instance" "main" { identifier = "p-postgres" }\n'
