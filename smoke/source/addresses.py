@@ -113,9 +113,10 @@ class Directory:
 
     @property
     def _other(self) -> re.Pattern[str]:
-        """Hosts in the private zone of another environment."""
+        """Hosts in the private zone of another environment, and its databases as RDS names them."""
         stem, _, own = self.prefix.rpartition("-")
-        return re.compile(rf"(?:.+\.)?{re.escape(stem)}-(?!{re.escape(own)}\.)({ENVIRONMENTS})\.local")
+        other = rf"{re.escape(stem)}-(?!{re.escape(own)}\b)({ENVIRONMENTS})"
+        return re.compile(rf"(?:.+\.)?{other}\.local|{other}(-[\w-]+)?\..+\.rds\.amazonaws\.com")
 
     def _siblings(self, *, unnamed: bool) -> set[str]:
         """The public hosts that other environments have for those of this one.
