@@ -136,7 +136,7 @@ def test_changes_since_the_last_green_run() -> None:
         "builds": [{"service": "shop", "before": "b0", "after": "b1"}],
         "failing": ["orders/a"],
         "fixed": ["orders/slow"],
-        "moved": [{"name": "p95", "before": 20, "after": 90, "unit": "ms"}],
+        "moved": [{"name": "Latency: p95", "before": 20, "after": 90, "unit": "ms"}],
     }
     assert [run["run_id"] for run in made["runs"]] == ["run-1", "run-2", "run-now"]
 

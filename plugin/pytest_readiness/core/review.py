@@ -308,8 +308,9 @@ def _moved(before: Mapping[str, Any], drawn: Sequence[Mapping[str, Any]]) -> lis
     found = []
     for chart in drawn:
         for point in chart["points"] if chart["kind"] == "bars" else ():
-            old, new = before.get(f"{chart['title']}: {point['label']}"), point["value"]
+            name = f"{chart['title']}: {point['label']}"
+            old, new = before.get(name), point["value"]
             least = OF_LIMIT * point["limit"] if point["limit"] else 0.0
             if _is_amount(old) and abs(new - old) > max(MOVED * abs(old), least):
-                found.append({"name": point["label"], "before": old, "after": new, "unit": chart["unit"]})
+                found.append({"name": name, "before": old, "after": new, "unit": chart["unit"]})
     return found
