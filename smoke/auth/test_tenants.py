@@ -113,19 +113,37 @@ def test_unknown_tenant_has_no_budget(freeside: Freeside, batch: Batch) -> None:
     )
 
 
+def named_on_each_route() -> list[Any]:
+    """The ways to name a community, on every route that is charged; on the first one under a shorter id."""
+    covered_by = {"covered_by": "auth/another-tenant-is-never-charged[body]"}
+    needs = {
+        "freeside.invoke": ("", pytest.mark.requires("invoke")),
+        "freeside.stream": ("-stream", pytest.mark.requires("freeside.stream")),
+        "finn.invoke": ("-direct", pytest.mark.requires("finn", "finn.invoke", **covered_by)),
+    }
+    return [
+        pytest.param(route, named_by, id=f"{named_by}{suffix}", marks=mark)
+        for route, (suffix, mark) in needs.items()
+        for named_by in NAMED_BY
+    ]
+
+
 @controlled("freeside")
 @pytest.mark.p0
-@pytest.mark.requires("invoke")
-@pytest.mark.parametrize("named_by", NAMED_BY)
+@pytest.mark.parametrize(("route", "named_by"), named_on_each_route())
 def test_another_tenant_is_never_charged(
-    freeside: Freeside, tenants: Tenants, named_by: str, evidence: Evidence
+    route: str,
+    named_by: str,
+    ways: Callable[[str], Way],
+    freeside: Freeside,
+    tenants: Tenants,
+    evidence: Evidence,
 ) -> None:
     """A request that names another community is charged to the token's community, or refused."""
-    victim, payer = tenants.small, tenants.main
+    way, victim, payer = ways(route), tenants.small, tenants.main
     members, headers = NAMED_BY[named_by](victim)
     victims, payers = (freeside.watch(tenant, evidence) for tenant in (victim, payer))
-    body = freeside.invoke_body(prompt_for()) | members
-    answer = freeside.post_invoke(body, tenant=payer, credential=freeside.credential(payer), headers=headers)
+    answer = way.post(way.body(prompt_for()) | members, payer, headers=headers)
     require_status(answer, 200, 400, 403)
     victims.unchanged(f"a token of {payer} named {victim} in the {named_by}", I7)
     payers.charged([cost_in(answer)] if answer.status_code == 200 else [])

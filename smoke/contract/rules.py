@@ -196,6 +196,16 @@ RULES = (
         ("auth/near-tenant-is-another-tenant", "auth/budget-of-another-tenant-is-closed"),
     ),
     Rule(
+        "named-tenant",
+        "a tenant that a request names, beside its token, is not charged (1.5)",
+        CALLS,
+        tuple(
+            f"auth/another-tenant-is-never-charged[{named_by}{on}]"
+            for named_by in ("body", "header")
+            for on in ("", "-stream", "-direct")
+        ),
+    ),
+    Rule(
         "no-tenant-no-budget",
         "a community that is unknown has no budget to show (1)",
         ("freeside.budget",),

@@ -1,5 +1,6 @@
 """G-3, phase invoke: what is no call of the contract, or asks a pool out of reach, is refused for nothing."""
 
+import uuid
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 
@@ -122,19 +123,33 @@ def test_models_are_the_effective_pools(freeside: Freeside, tenants: Tenants, ba
 
 
 @pytest.mark.requires("freeside.invoke")
-@pytest.mark.parametrize("order", ["first", "last"])
+@pytest.mark.parametrize(
+    ("order", "route"),
+    [
+        pytest.param(order, route, id=f"{order}{suffix}", marks=pytest.mark.requires(route))
+        for route, suffix in (("freeside.invoke", ""), ("freeside.stream", "-stream"))
+        for order in ("first", "last")
+    ],
+)
 def test_duplicate_pool_grants_nothing(
-    ways: Callable[[str], Way], order: str, tenants: Tenants, watch: Conservation
+    order: str, route: str, ways: Callable[[str], Way], tenants: Tenants, watch: Conservation
 ) -> None:
-    """A body that names a pool in reach and one that is not never gets the latter."""
-    way = ways("freeside.invoke")
+    """A body that names a pool in reach and one that is not never gets the latter.
+
+    Events do not name the pool: the stored answer of the stream does.
+    """
+    way, key = ways(route), str(uuid.uuid4())
     inside, outside = TIER_POOLS["free"][0], POOLS[-1]
     names = (outside, inside) if order == "first" else (inside, outside)
     body = twice(way.body(prompt_for(), names[0]), way.pool, names[1]).encode()
-    answer = way.post(body, tenants.main, tier="free", allowed_pools=[inside])
+    answer = way.post(body, tenants.main, key=key, tier="free", allowed_pools=[inside])
     if answer.status_code == 200:
-        fields_of(answer).text("model", among=(inside,))
-        watch.charged([cost_in(answer)])
+        cost = cost_in(answer)
+        if way.streamed:
+            complete = ways("freeside.invoke")
+            answer = complete.post(body, tenants.main, key=key, tier="free", allowed_pools=[inside])
+        fields_of(require_status(answer, 200)).text("model", among=(inside,))
+        watch.charged([cost])
         return
     watch.unchanged(f"a body that names a pool twice: {answer.status_code}")
     require_json_error(require_status(answer, 400, 403))

@@ -59,6 +59,7 @@ class FaultyAuth(FaultyTokenAuth, FinnAuth):
             ):
                 await self.unspend(request)
             raise
+        claims = self._for_tenant_named(request, raw, claims)
         beyond = claims.text("pool_id") not in (None, *TIER_POOLS[claims.tier])
         if beyond and self._faults.on("finn-spends-no-token-of-refused-calls"):
             await self.unspend(request)
@@ -67,6 +68,14 @@ class FaultyAuth(FaultyTokenAuth, FinnAuth):
         if self._faults.on("finn-ignores-tier"):
             claims = replace(claims, raw={**claims.raw, "tier": "enterprise"})
         return claims, raw
+
+    def _for_tenant_named(self, request: Request, raw: bytes, claims: Claims) -> Claims:
+        named = None
+        if self._faults.on("finn-trusts-tenant-in-header"):
+            named = request.headers.get("x-tenant-id")
+        if self._faults.on("finn-trusts-tenant-in-body"):
+            named = json.loads(raw).get("tenant_id")
+        return replace(claims, raw={**claims.raw, "tenant_id": named}) if named else claims
 
     async def _report(self, agent: str) -> None:
         event_id = uuid.uuid4()

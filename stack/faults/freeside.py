@@ -166,10 +166,11 @@ class FaultyAgents(Faulty, Agents):
         )
 
     def _for_tenant_named(self, request: Request, raw: bytes, ask: Ask) -> Ask:
-        named: str | None = None
-        if self._faults.on("freeside-trusts-tenant-in-body"):
+        on, named = self._faults.on, None
+        streams = streaming.get()
+        if on("freeside-streams-for-the-tenant-in-body" if streams else "freeside-trusts-tenant-in-body"):
             named = json.loads(raw).get("tenant_id")
-        if self._faults.on("freeside-trusts-tenant-in-header"):
+        if on("freeside-streams-for-the-tenant-in-header" if streams else "freeside-trusts-tenant-in-header"):
             named = request.headers.get("x-tenant-id")
         return _with_claim(ask, "tenant_id", named) if named else ask
 
@@ -203,9 +204,10 @@ class FaultyAgents(Faulty, Agents):
             for name in ("tier", "allowed_pools", "pool_id"):
                 ask = _with_claim(ask, name, _document(raw).get(name, ask.claims.raw[name]))
         named = [pool.decode() for pool in _NAMED_POOL.findall(raw)] or [ask.pool]
-        if self._faults.on("freeside-reads-the-first-pool"):
+        streams = streaming.get()
+        if self._faults.on("freeside-streams-the-last-pool" if streams else "freeside-reads-the-first-pool"):
             return replace(ask, pool=named[0]), named[-1]
-        if self._faults.on("freeside-reads-the-last-pool"):
+        if self._faults.on("freeside-streams-the-first-pool" if streams else "freeside-reads-the-last-pool"):
             return ask, named[0]
         return ask, ask.pool
 

@@ -58,9 +58,11 @@ def _function(function: ast.expr) -> str:
 
 
 def named(argument: ast.expr) -> list[str]:
-    """The pattern in one argument; of a name put together only one that begins with the service."""
+    """The patterns in one argument; of a name put together only one that begins with the service."""
     if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
         return [re.escape(argument.value)]
+    if isinstance(argument, ast.IfExp):
+        return [*named(argument.body), *named(argument.orelse)]
     if isinstance(argument, ast.JoinedStr) and isinstance(argument.values[-1], ast.Constant):
         return [SERVICES + re.escape(str(argument.values[-1].value))]
     return []
