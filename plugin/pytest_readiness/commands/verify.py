@@ -15,7 +15,7 @@ from ..core.formats import filled, one_line, parse_moment
 from ..core.model import Scope, Verdict
 from ..profile.project import LARGEST_RECORD, read_file
 from ..report import JSON_NAME, attestation
-from ..report.document import pairs
+from ..report.document import builds
 from . import WRONG, say, tinted
 
 #: With which exit codes a run of that verdict ends; others say that more was wrong, such as another test.
@@ -91,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _facts(statement: Mapping[str, Any], key: attestation.PublicKey) -> Iterator[tuple[str, str]]:
     yield "declaration", one_line(statement.get("declaration"))
-    yield "builds", pairs(statement.get("build_identity"))
+    yield "builds", builds(statement.get("build_identity"))
     yield "runner", one_line(statement.get("runner"))
     yield "key", attestation.key_id(key)
 

@@ -101,15 +101,8 @@ def _runs(runs: Sequence[Mapping[str, Any]]) -> Picture | None:
         rects.append(
             Rect(_round(place * step), _round(18 + high - height), _round(step - 2), _round(height), tone)
         )
-    ends = (
-        Label(0, 18 + high + 14, f"first, {moment(runs[0].get('finished_at'))[:10]}"),
-        Label(
-            _round(max(step * len(runs), 220)),
-            18 + high + 14,
-            f"last, {moment(runs[-1].get('finished_at'))[:10]}",
-            "end",
-        ),
-    )
+    days = [moment(run.get("finished_at"))[:10] for run in (runs[0], runs[-1])]
+    ends = (Label(0, 18 + high + 14, f"oldest first, {' to '.join(dict.fromkeys(days))}"),)
     verdicts = [str(run.get("verdict")) for run in runs]
     counts = ", ".join(f"{verdicts.count(word)} {word}" for word in dict.fromkeys(verdicts))
     table = Table(

@@ -194,17 +194,16 @@ def _facts(model: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     )
     yield "Checks", counts(model)
     yield "Streak", streak(model)
-    yield "Build", _builds(model)
+    yield "Build", builds(model.get("build_identity"), 12) if model.get("checks") else ""
     yield "Self-test", self_test(model)
     yield "Runner", one_line(model.get("runner"))
 
 
-def _builds(model: Mapping[str, Any]) -> str:
-    """Return each service's build; of a run with checks also that none is known."""
-    found = model.get("build_identity")
-    if isinstance(found, Mapping) and not any(found.values()) and model.get("checks"):
+def builds(found: object, limit: int = 80) -> str:
+    """Return each service's build, or that none is known."""
+    if isinstance(found, Mapping) and not any(found.values()):
         return "not known: the verdict cannot be tied to a build"
-    return pairs(found, 12)
+    return pairs(found, limit)
 
 
 def _environment(model: Mapping[str, Any]) -> str:
