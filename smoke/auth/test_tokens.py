@@ -255,7 +255,7 @@ def test_near_api_key_is_refused(dixie: Dixie, agent: str, environment: Environm
     "access", each_access("auth/own-pool-is-one-of-the-tokens", severity=pytest.mark.p1, of=OF_USERS)
 )
 def test_own_pool_is_one_of_the_tokens(target: Target, access: Access, batch: Batch) -> None:
-    """A token whose own pool is none of its effective pools is refused, also where no pool is asked (1.1)."""
+    """A token whose pool_id is outside its effective pools is refused, asked pool or not (1.1)."""
     found = [*own_pool_elsewhere()]
     batch.run(
         [

@@ -198,7 +198,7 @@ def of_no_pool() -> Iterator[Reach]:
 
 
 def own_pool_elsewhere() -> Iterator[Near[Mapping[str, Any]]]:
-    """Claims whose own pool is none of their effective pools, which spoils the token on any route (1.1)."""
+    """Claims whose pool_id is outside their effective pools: the token is invalid on any route (1.1)."""
     for reach in (*above_the_tier(), *not_allowed(), *of_no_pool()):
         if not reach.ordinary and reach.pool == _DEFAULT:
             yield Near(reach.name.replace(f"asks {_DEFAULT}, ", ""), reach.claims)
