@@ -9,9 +9,16 @@ from pytest_readiness import Evidence, SetupError
 
 from smoke.source.checkout import Checkout
 from smoke.source.definitions import Definitions
-from smoke.source.delivery import misdelivered
 from smoke.source.jobs import invalid
-from smoke.source.pipeline import MigrationGate, Pipeline, examine, smoke_keys, undeployed, unmigrated
+from smoke.source.pipeline import (
+    MigrationGate,
+    Pipeline,
+    examine,
+    misdelivered,
+    smoke_keys,
+    undeployed,
+    unmigrated,
+)
 from smoke.source.rollback import Edit, Row, edits, launch, revert, rows, verify
 from smoke.source.tasks import startup_migrations
 from smoke.source.terraform import Configuration

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field, replace
 from tree_sitter import Node
 
 from . import recipes, shell
-from .makefiles import IGNORES
-from .recipe_lines import Line
+from .makefiles import IGNORES, Line
 from .state import (
     CODE_IS_ZERO,
     DEEPEST,

@@ -9,9 +9,8 @@ from typing import Any
 from .checkout import Examined, Finding
 from .commands import MIGRATION
 from .definitions import TASK, Definition, Definitions, containers
-from .iam import allows
+from .iam import ROLE, Attached, allows, attached, policy_name, statements
 from .ownership import SECRET, Use
-from .policies import ROLE, Attached, attached, policy_name, statements
 from .references import entries, items, referenced, thing
 from .terraform import Configuration, Resource
 from .values import Text, Value, flat, hidden, number, options, settle, size, text

@@ -14,7 +14,7 @@ from . import recipes, shell
 from .checkout import Checkout, Finding, Malformed
 from .commands import OTHER_LANGUAGES, Script, found_in
 from .conditions import Condition
-from .nodes import NONE, Entries, entries_of, plain
+from .recipes import NONE, Entries, entries_of, plain
 
 
 @dataclass(frozen=True, slots=True)
