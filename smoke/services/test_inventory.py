@@ -6,11 +6,10 @@ from typing import Any
 import pytest
 from pytest_readiness import Environment, Evidence, SetupError
 
+from smoke.aws.ecs import idle, images_there
 from smoke.aws.inventory import UNITS, columns, differences, directory_of, known_port, misnamed, seen_of
 from smoke.aws.names import BUILDS, FOREIGN, HOSTS, MIGRATIONS, SERVICES, SETTINGS, diverted, resolve
 from smoke.aws.reader import AwsReader
-from smoke.aws.registry import images_there
-from smoke.aws.targets import idle
 from smoke.contract.model import SERVICES as CONTRACT
 from smoke.platform.http import address_of
 

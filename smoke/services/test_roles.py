@@ -4,8 +4,7 @@ import pytest
 from pytest_readiness import Evidence
 
 from smoke.aws.names import MIGRATIONS
-from smoke.aws.reader import AwsReader
-from smoke.aws.roles import kept_from_starting
+from smoke.aws.reader import AwsReader, kept_from_starting
 
 pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("services"), pytest.mark.requires("aws")]
 

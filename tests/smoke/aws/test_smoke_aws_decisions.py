@@ -5,7 +5,16 @@ from typing import Any
 
 import pytest
 
-from smoke.aws.ecs import TaskRun, definition_of, failure_of, last_of, service_of
+from smoke.aws.ecs import (
+    TargetGroup,
+    TaskRun,
+    definition_of,
+    failure_of,
+    idle,
+    last_of,
+    service_of,
+    target_group_of,
+)
 from smoke.aws.inventory import (
     ObservedService,
     agree,
@@ -22,7 +31,6 @@ from smoke.aws.inventory import (
 )
 from smoke.aws.names import BalancerRoute, Names, diverted, port_of, routes_of, routes_to
 from smoke.aws.reader import closed_to_alarms
-from smoke.aws.targets import TargetGroup, idle, target_group_of
 from tests.smoke.aws.fakes import NOON, definition, service
 
 ECR = "1.dkr.ecr.us-east-1.amazonaws.com"

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pytest_readiness import SetupError
 
-from smoke.aws.registry import images_there
+from smoke.aws.ecs import images_there
 from tests.smoke.aws.fakes import definition, raising, scripted
 
 REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com"

@@ -5,8 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from smoke.aws.reader import AwsReader, RolePolicies
-from smoke.aws.roles import is_assumed, kept_from_starting, may_read
+from smoke.aws.reader import AwsReader, RolePolicies, is_assumed, kept_from_starting, may_read
 from tests.smoke.aws.fakes import definition, raising, role, scripted, secret
 
 TASKS = {"Service": "ecs-tasks.amazonaws.com"}
