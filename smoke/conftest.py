@@ -20,7 +20,7 @@ from smoke.aws.reader import AwsReader, reader_of
 from smoke.contract.exchange import MICRO_PER_CENT
 from smoke.contract.model import SERVICE, Access
 from smoke.network.transport import authorities, http_pool
-from smoke.platform.answer_log import AnswerLog
+from smoke.platform.answers import AnswerLog
 from smoke.platform.attacks import Target, target_of
 from smoke.platform.batch import Batch
 from smoke.platform.builds import builds
@@ -29,12 +29,10 @@ from smoke.platform.finn import Finn
 from smoke.platform.freeside import Dialects, Freeside, Tenants
 from smoke.platform.http import Connect, HttpClient, ServiceClient, address_of
 from smoke.platform.invariants import Conservation
-from smoke.platform.jwks import SigningKeyLookup
-from smoke.platform.newcomers import Newcomers
 from smoke.platform.parameters import Way, finn_way, freeside_way
-from smoke.platform.scores import Scores
+from smoke.platform.scores import Newcomers, Scores
 from smoke.platform.spend import Once, OpeningBalance, SpendJournal
-from smoke.platform.tokens import SigningKey
+from smoke.platform.tokens import SigningKey, SigningKeyLookup
 from smoke.platform.x402 import Balances, Chain, FundedWallet, PaidRoute
 from smoke.source.checkout import Checkout
 from smoke.source.definitions import Definitions, read

@@ -23,7 +23,7 @@ from smoke.contract.model import (
     Access,
     accesses,
 )
-from smoke.contract.requests import above_the_tier, direct, not_allowed
+from smoke.contract.neighbours import above_the_tier, direct, not_allowed
 from smoke.platform.answers import require_status
 from smoke.platform.attacks import MISSING, REPLAYS, Target, is_let_in, require_refused, require_spent
 from smoke.platform.batch import Batch, Case, at_once

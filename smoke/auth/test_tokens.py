@@ -12,8 +12,7 @@ import pytest
 from pytest_readiness import Environment, Evidence, SetupError
 
 from smoke.contract.model import USER, Access, accesses
-from smoke.contract.neighbours import Near, Times, strings, times
-from smoke.contract.requests import own_pool_elsewhere
+from smoke.contract.neighbours import Near, Times, own_pool_elsewhere, strings, times
 from smoke.platform.answers import require_status
 from smoke.platform.attacks import REFUSALS, Target, require_refused, require_spent
 from smoke.platform.batch import Batch, Case

@@ -13,7 +13,7 @@ import pytest
 from pytest_readiness import Evidence, SafetyViolation
 
 from smoke.contract.model import MAX_BODY_BYTES, MAX_KEY_CHARS, POOLS, TIER_POOLS
-from smoke.contract.requests import KEY_HEADER, padded
+from smoke.contract.neighbours import KEY_HEADER, padded
 from smoke.platform.answers import Answer, answer_of, fields_of, require_status
 from smoke.platform.batch import Batch, Case, answering, at_once, sampling
 from smoke.platform.freeside import Freeside, Tenants, cost_in, nonce, prompt_for

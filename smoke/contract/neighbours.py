@@ -1,14 +1,19 @@
-"""The values that derived checks try: near to a good value, and on both sides of every limit."""
+"""What derived checks try: values near to a good one and on both sides of every limit.
+
+And the calls that the contract refuses: near to a good one, or to a pool out of the token's reach.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any, Generic, TypeVar
 
-from .model import MAX_BODY_BYTES, MAX_KEY_CHARS, MAX_LIFETIME_S, SKEW_S
+from .model import MAX_BODY_BYTES, MAX_KEY_CHARS, MAX_LIFETIME_S, POOLS, SKEW_S, TIER_POOLS, Schema
+from .schemas import violations
 
 T = TypeVar("T")
 #: Longer than any value that the contract compares, short enough for a header.
@@ -216,3 +221,232 @@ def times(now: float, *, clocks_s: float = 0.0) -> Iterator[Times]:
     yield Times(
         "issued-long-ago-expires-soon", "lifetime", {"iat": start - hour + 60, "exp": start + 61}, False
     )
+
+
+KEY_HEADER = "X-Idempotency-Key"
+#: Deeper than a parser should follow, and a number longer than one should read.
+DEPTH, DIGITS = 1000, 10_000
+#: Media types that are not application/json, though some are spelled like it.
+_OTHER_MEDIA = (
+    *("text/plain", "text/json", "text/html", "application/jso", "application/jsonx", "application/json5"),
+    *("x-application/json", "application/javascript", "application/xml", "application/octet-stream", "json"),
+    *("application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/json-seq"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BadCall:
+    """One request with one thing wrong, and the statuses that refuse it. Several pieces are sent chunked."""
+
+    name: str
+    body: Sequence[bytes]
+    statuses: tuple[int, ...] = (400,)
+    headers: Mapping[str, str | bytes] = field(default_factory=dict)
+    method: str = "POST"
+
+
+def variants(value: Any, schema: Schema) -> Iterator[Near[Any]]:
+    """The value with one of its members missing, of another type or, where it is one of a set, misspelled."""
+    if isinstance(value, dict):
+        for name, part in schema.get("properties", {}).items():
+            if name not in value:
+                continue
+            rest = {other: content for other, content in value.items() if other != name}
+            yield Near(f"{name} missing", rest)
+            yield from (
+                Near(f"{name} {near.name}", rest | {name: near.value}) for near in variants(value[name], part)
+            )
+    elif isinstance(value, list) and value:
+        yield from types(value)
+        for near in variants(value[0], schema.get("items", {})):
+            yield Near(f"item {near.name}", [near.value, *value[1:]])
+    elif "enum" in schema:
+        yield from values(value)
+    else:
+        yield from types(value)
+        yield from (
+            Near(name, text) for name, text in (("empty", ""), ("blank", " "), ("white-space", "\t\r\n "))
+        )
+
+
+def bad_bodies(good: Mapping[str, Any], schema: Schema) -> Iterator[BadCall]:
+    """Every variant that the schema refuses; a `null` for an optional member is left to the service."""
+    optional = {f"{name} null" for name in schema["properties"] if name not in schema["required"]}
+    for near in variants(dict(good), schema):
+        if near.name not in optional and any(violations(near.value, schema)):
+            yield BadCall(near.name, [json.dumps(near.value).encode()])
+
+
+def not_json(good: Mapping[str, Any], member: str) -> Iterator[BadCall]:
+    """What is no JSON object, or one that no reader should read; ``member`` is a text of the good body."""
+    text = json.dumps(good)
+    bodies = {
+        "empty": "", "null": "null", "true": "true", "number": "1", "text": json.dumps(text),
+        "empty list": "[]", "in a list": f"[{text}]", "empty object": "{}", "brace": "{",
+        "cut short": text[:-1], "with a tail": text + "x", "with a brace more": text + "}",
+        "twice": text + text, "single quotes": text.replace('"', "'"), "comment": text[:-1] + "/* */}",
+        "trailing comma": text[:-1] + ",}", "bare name": text.replace(f'"{member}"', member),
+        "a form": "&".join(f"{name}={value}" for name, value in good.items()),
+    }  # fmt: skip
+    contents = {
+        "NaN": "NaN", "Infinity": "-Infinity", "undefined": "undefined", "hexadecimal": "0x10",
+        "newline in a text": '"a\nb"', "bad escape": '"\\x41"', "beyond all floats": "1e999",
+        "many digits": "9" * DIGITS, "deep lists": "[" * DEPTH + "]" * DEPTH,
+        "deep objects": '{"a":' * DEPTH + "0" + "}" * DEPTH, "unclosed lists": "[" * DEPTH,
+    }  # fmt: skip
+    for name, content in contents.items():
+        bodies[name] = json.dumps({**good, member: "\0"}).replace(json.dumps("\0"), content)
+    for name, body in bodies.items():
+        yield BadCall(f"body {name}", [body.encode()])
+
+
+def bad_frames(good: bytes) -> Iterator[BadCall]:
+    """A good body under another media type, or by another method."""
+    for media in _OTHER_MEDIA:
+        yield BadCall(f"content type {media}", [good], (400, 415), {"Content-Type": media})
+    for method in ("PUT", "PATCH", "DELETE", "GET"):
+        yield BadCall(f"method {method}", [good], (404, 405), method=method)
+
+
+def bad_sizes(good: bytes) -> Iterator[BadCall]:
+    """Bodies beyond the limit by what costs nothing where it is let in: white space, a member more."""
+    for name, size in (("a byte", 1), ("twice the limit", MAX_BODY_BYTES)):
+        body = padded(good, MAX_BODY_BYTES + size)
+        yield BadCall(f"body too large by {name}", [body], (413,))
+    # the length is not announced before the end
+    yield BadCall("body too large by a byte, chunked", [body[:MAX_BODY_BYTES], padded(b"", 1)], (413,))
+    # a third as many characters; the member may be what it is refused for
+    text = json.dumps({**json.loads(good), "smoke": "\u20ac" * (MAX_BODY_BYTES // 3)}, ensure_ascii=False)
+    yield BadCall("body too large in bytes, not in characters", [text.encode()], (400, 413))
+
+
+def bad_keys(good: bytes) -> Iterator[BadCall]:
+    """Invalid idempotency keys: not 1 to 128 printable ASCII characters."""
+    keys: dict[str, str | bytes] = {"of no character": ""}
+    keys |= {
+        f"of {count} characters": "k" * count
+        for count in (MAX_KEY_CHARS + 1, MAX_KEY_CHARS + 2, 255, 256, 1000)
+    }
+    keys |= {
+        "with a tab": "a\tb",
+        "in Latin-1": b"cl\xe9",
+        "in UTF-8": "ключ".encode(),
+        "with a no-break space": b"a\xa0b",
+    }
+    for name, key in keys.items():
+        yield BadCall(f"key {name}", [good], headers={KEY_HEADER: key})
+
+
+def padded(body: bytes, size: int) -> bytes:
+    """The same JSON, by white space at its end as long as that."""
+    return body + b" " * (size - len(body))
+
+
+_DEFAULT = POOLS[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """A token and the pool that its call asks: out of its reach, so that it must be refused."""
+
+    name: str
+    pool: str
+    claims: Mapping[str, Any]
+    body: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    #: Whether the token's own claims are in order, so that the refusal is the pool's and not the token's.
+    ordinary: bool = True
+
+
+def _claims(tier: str, allowed: Any, pool_id: str = _DEFAULT) -> dict[str, Any]:
+    return {"tier": tier, "allowed_pools": allowed, "pool_id": pool_id}
+
+
+def above_the_tier() -> Iterator[Reach]:
+    """Every tier with every pool above it: allowed with all others, alone, or as the token's own."""
+    for tier, open_ in TIER_POOLS.items():
+        for pool in POOLS[len(open_) :]:
+            yield Reach(f"{tier} asks {pool}, all allowed", pool, _claims(tier, [*POOLS]))
+            yield Reach(f"{tier} asks {pool}, both allowed", pool, _claims(tier, [_DEFAULT, pool]))
+            for asked in (pool, _DEFAULT):
+                own = _claims(tier, [*POOLS], pool_id=pool)
+                yield Reach(f"{tier} asks {asked}, its own pool is {pool}", asked, own, ordinary=False)
+            wide = _claims(tier, [*POOLS])
+            yield Reach(f"{tier} asks {pool}, tier in the body", pool, wide, {"tier": "enterprise"})
+            yield Reach(f"{tier} asks {pool}, tier in a header", pool, wide, headers={"X-Tier": "enterprise"})
+            yield Reach(f"{tier} asks {pool}, as an admin", pool, {**wide, "role": "admin"})
+
+
+def not_allowed() -> Iterator[Reach]:
+    """Every pool of every tier with every list that leaves it out."""
+    for tier, open_ in TIER_POOLS.items():
+        for pool in open_[1:]:
+            others = [one for one in open_[1:] if one != pool]
+            for count in range(len(others) + 1):
+                for some in combinations(others, count):
+                    allowed = [_DEFAULT, *some]
+                    yield Reach(
+                        f"{tier} asks {pool}, allowed {'+'.join(allowed)}", pool, _claims(tier, allowed)
+                    )
+            narrow = _claims(tier, [_DEFAULT])
+            yield Reach(f"{tier} asks {pool}, as an admin", pool, {**narrow, "role": "admin"})
+            for name, value in {"allowed_pools": [*POOLS], "pool_id": pool}.items():
+                yield Reach(f"{tier} asks {pool}, {name} in the body", pool, narrow, {name: value})
+            yield Reach(
+                f"{tier} asks {_DEFAULT}, its own pool {pool} is not allowed", _DEFAULT,
+                _claims(tier, [_DEFAULT, *others], pool_id=pool), ordinary=False,
+            )  # fmt: skip
+    yield Reach(
+        f"enterprise asks {_DEFAULT}, nothing allowed", _DEFAULT, _claims("enterprise", []), ordinary=False
+    )
+
+
+def of_no_pool() -> Iterator[Reach]:
+    """Tokens whose own pool is a neighbour of one: it must be one of theirs, whatever is asked (1.1)."""
+    for near in strings(_DEFAULT):
+        own = _claims("enterprise", [*POOLS], pool_id=near.value)
+        yield Reach(f"asks {_DEFAULT}, its own pool {near.name}", _DEFAULT, own, ordinary=False)
+
+
+def own_pool_elsewhere() -> Iterator[Near[Mapping[str, Any]]]:
+    """Claims whose pool_id is outside their effective pools: the token is invalid on any route (1.1)."""
+    for reach in (*above_the_tier(), *not_allowed(), *of_no_pool()):
+        if not reach.ordinary and reach.pool == _DEFAULT:
+            yield Near(reach.name.replace(f"asks {_DEFAULT}, ", ""), reach.claims)
+
+
+def of_all_lists() -> Iterator[tuple[Mapping[str, Any], set[str]]]:
+    """Claims of every tier with every list of pools that leaves it one, and their effective pools (1.1)."""
+    for tier, open_ in TIER_POOLS.items():
+        for count in range(1, len(POOLS) + 1):
+            for allowed in combinations(POOLS, count):
+                effective = [pool for pool in open_ if pool in allowed]
+                if effective:
+                    yield _claims(tier, [*reversed(allowed)], pool_id=effective[-1]), {*effective}
+
+
+def misspelled() -> Iterator[Reach]:
+    """Lists that hold a pool's neighbours, but not the pool."""
+    for number, pool in enumerate(POOLS[1:]):
+        for near in shared(strings(pool), number):
+            claims = _claims("enterprise", [_DEFAULT, near.value])
+            yield Reach(f"asks {pool}, allowed {near.name}", pool, claims, ordinary=False)
+        joined, both = f"{_DEFAULT},{pool}", {_DEFAULT: True, pool: True}
+        for name, allowed in (
+            ("a text", joined), ("words", f"{_DEFAULT} {pool}"), ("an object", both),
+            ("a joined item", [joined]), ("a list in a list", [_DEFAULT, [pool]]),
+        ):  # fmt: skip
+            yield Reach(
+                f"asks {pool}, allowed as {name}", pool, _claims("enterprise", allowed), ordinary=False
+            )
+
+
+def direct() -> Iterator[Reach]:
+    """Tokens towards Finn whose pool is above their tier, or does not exist."""
+    for tier, open_ in TIER_POOLS.items():
+        for pool in POOLS[len(open_) :]:
+            claims = {"tier": tier, "pool_id": pool}
+            yield Reach(f"{tier} with the pool {pool}", pool, claims)
+            yield Reach(f"{tier} with the pool {pool}, as an admin", pool, {**claims, "role": "admin"})
+    for near in strings(_DEFAULT):
+        yield Reach(f"the pool {near.name}", "", {"pool_id": near.value}, ordinary=False)

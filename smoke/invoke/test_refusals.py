@@ -9,8 +9,7 @@ import pytest
 
 from smoke.contract.intake import longest_name
 from smoke.contract.model import POOLS, TIER_POOLS
-from smoke.contract.neighbours import shared, twice
-from smoke.contract.requests import (
+from smoke.contract.neighbours import (
     BadCall,
     Reach,
     above_the_tier,
@@ -24,6 +23,8 @@ from smoke.contract.requests import (
     not_json,
     of_all_lists,
     of_no_pool,
+    shared,
+    twice,
 )
 from smoke.contract.schemas import shown
 from smoke.platform.answers import error_code, fields_of, require_json_error, require_status

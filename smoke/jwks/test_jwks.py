@@ -6,8 +6,8 @@ from pytest_readiness import Evidence, SafetyViolation
 from smoke.platform.answers import DIGITS, require_status
 from smoke.platform.freeside import Freeside
 from smoke.platform.http import ServiceClient
-from smoke.platform.jwks import KeySet, SigningKeyLookup
 from smoke.platform.parameters import each
+from smoke.platform.tokens import KeySet, SigningKeyLookup
 
 pytestmark = [pytest.mark.goal("G-2"), pytest.mark.phase("jwks")]
 

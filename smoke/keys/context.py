@@ -23,8 +23,7 @@ from smoke.contract.model import Service
 from smoke.network.transport import http_pool
 from smoke.platform.answers import ContractViolation, UnexpectedStatus, require_status
 from smoke.platform.http import address_of, require_resolvable
-from smoke.platform.jwks import KeySet, key_set_of
-from smoke.platform.tokens import NOT_BOOTSTRAPPED, SigningKey, p256_of
+from smoke.platform.tokens import NOT_BOOTSTRAPPED, KeySet, SigningKey, key_set_of, p256_of
 
 from . import CommandRefused, KeyFault, Unproved
 from .store import CURRENT, SecretStore

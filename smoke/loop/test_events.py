@@ -19,10 +19,9 @@ from smoke.platform.batch import Batch, Case, at_once
 from smoke.platform.dixie import Dixie, judging, now_text, quality_signal, with_status
 from smoke.platform.freeside import Freeside, Tenants, nonce
 from smoke.platform.http import Connect
-from smoke.platform.jwks import SigningKeyLookup
-from smoke.platform.newcomers import newcomer
-from smoke.platform.scores import Scores, Send
+from smoke.platform.scores import Scores, Send, newcomer
 from smoke.platform.spend import Once
+from smoke.platform.tokens import SigningKeyLookup
 
 pytestmark = [
     pytest.mark.goal("G-5"),

@@ -13,7 +13,7 @@ from pytest_readiness import Eventually, Evidence
 
 from smoke.contract.intake import Verdict, far_from, rating, ratings
 from smoke.contract.model import MAX_BODY_BYTES
-from smoke.contract.requests import bad_sizes, padded
+from smoke.contract.neighbours import bad_sizes, padded
 from smoke.platform.answers import require_status
 from smoke.platform.attacks import require_refused
 from smoke.platform.batch import Batch, Case
@@ -28,8 +28,7 @@ from smoke.platform.dixie import (
 from smoke.platform.freeside import QUALITY_PATH, Freeside, Tenants, prompt_for
 from smoke.platform.http import Connect, Credential
 from smoke.platform.invariants import Conservation
-from smoke.platform.newcomers import newcomer
-from smoke.platform.scores import Scores
+from smoke.platform.scores import Scores, newcomer
 from smoke.platform.tokens import SigningKey, bearer, user_claims
 
 pytestmark = [

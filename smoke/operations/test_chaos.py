@@ -37,9 +37,9 @@ from smoke.platform.dixie import quality_signal
 from smoke.platform.freeside import Freeside, Tenants, cost_in, prompt_for
 from smoke.platform.http import ServiceClient
 from smoke.platform.invariants import Conservation, reading_of
-from smoke.platform.jwks import SigningKeyLookup
 from smoke.platform.parameters import OF_FREESIDE, Way, require_no_run, run_of
 from smoke.platform.scores import Scores
+from smoke.platform.tokens import SigningKeyLookup
 from smoke.platform.x402 import Balances, Chain, FundedWallet, PaidRoute
 
 pytestmark = [

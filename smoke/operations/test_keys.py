@@ -20,8 +20,7 @@ from smoke.keys.verifiers import TokenReply
 from smoke.platform import tokens
 from smoke.platform.answers import require_status
 from smoke.platform.freeside import Freeside, nonce, prompt_for
-from smoke.platform.jwks import KeySet, SigningKeyLookup
-from smoke.platform.tokens import SigningKey
+from smoke.platform.tokens import KeySet, SigningKey, SigningKeyLookup
 
 pytestmark = [pytest.mark.phase("operations"), pytest.mark.requires("aws")]
 

@@ -13,10 +13,10 @@ from smoke.platform.answers import require_error, require_status
 from smoke.platform.attacks import Target, require_spent
 from smoke.platform.dixie import Dixie
 from smoke.platform.freeside import Freeside, Tenants, prompt_for
-from smoke.platform.jwks import SigningKeyLookup
 from smoke.platform.parameters import OF_FREESIDE, SPENT_ONCE, Way, each_access, require_no_run
 from smoke.platform.scores import Scores
 from smoke.platform.spend import Once
+from smoke.platform.tokens import SigningKeyLookup
 
 pytestmark = [
     pytest.mark.goal("G-2"),

@@ -13,8 +13,7 @@ from pytest_readiness import Evidence, SafetyViolation
 
 from smoke.contract.exchange import PER_SECOND, uptime_amiss
 from smoke.contract.schemas import REPLIES
-from smoke.platform.answer_log import AnswerLog, Seen
-from smoke.platform.answers import ContractViolation
+from smoke.platform.answers import AnswerLog, ContractViolation, Seen
 from smoke.platform.batch import at_once
 from smoke.platform.freeside import Freeside, Tenants, prompt_for
 from smoke.platform.http import Connect, ServiceClient

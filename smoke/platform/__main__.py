@@ -20,8 +20,7 @@ from smoke.network.transport import http_pool
 from . import tokens
 from .forgeries import forgeries, varieties
 from .http import HttpClient, ServiceClient, address_of
-from .jwks import SigningKeyLookup
-from .tokens import Claims, Genuine, SigningKey
+from .tokens import Claims, Genuine, SigningKey, SigningKeyLookup
 
 #: The secret of the key that signs, by the service whose key set publishes it.
 SECRETS = {"freeside": "auth.signing_key", "finn": "auth.finn_signing_key"}

@@ -20,9 +20,20 @@ from smoke.contract.model import SERVICES, Service
 from smoke.network.sockets import addresses_of, connected
 from smoke.network.transport import within
 
-from .answer_log import CONTRACT_PATH, AnswerLog, Events, renamed
-from .answers import SERVICE, ContractViolation, Fields, fields_of, require_status, route_of, shown
-from .jwks import KeySet, key_set_of
+from .answers import (
+    CONTRACT_PATH,
+    SERVICE,
+    AnswerLog,
+    ContractViolation,
+    Events,
+    Fields,
+    fields_of,
+    renamed,
+    require_status,
+    route_of,
+    shown,
+)
+from .tokens import KeySet, key_set_of
 
 RESOLVE_WITHIN_S = 5.0
 #: Long enough to see by how much health is later than the promised 2 s; a hanging service costs no more.

@@ -1,27 +1,131 @@
 """The reputation scores that Dixie shows: what moves them, and what must not.
 
-A score may be served from a cache for some seconds after it was read. Each wait for that is recorded; where
-it is more than a moment, events are about `newcomers`, whose caches ran out before, while one agent's moves
-are seen one after another.
+A score may be served from a cache for some seconds after it was read, and so may "none". Each wait for that
+is recorded; where it is more than a moment, events are about newcomers, while one agent's moves are seen
+one after another. Newcomers are agents that this run is the first to name: they were scored and read when
+it began, so that their caches ran out before. Events about them are sent early and read late, and one wait
+serves every check.
 """
 
 from __future__ import annotations
 
 import os
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from threading import Event
+from typing import Any
 
 import httpx
-from pytest_readiness import Eventually, Evidence
+from pytest_readiness import Eventually, Evidence, SetupError
 
 from smoke.contract.intake import may_become, pull
 
+from .batch import at_once
 from .dixie import Dixie
-from .newcomers import Newcomers, newcomer
 from .spend import Once
+
+#: So many agents are made, by the rating that gives each its score: as many as the checks of the loop move.
+_MADE = {"bad": 14, "good": 1}
+#: When an agent is looked at for its first score, in parts of what a look too early costs.
+_LOOKS = (0.04, 0.04, 0.08, 0.16, 0.32)
+
+
+class Newcomers:
+    """Agents of this run, one stock for all of its processes; none where nothing is cached.
+
+    ``rate`` sends a rating of a quality about an agent. A platform need not score agents that it does not
+    know, and an early rating may fail: then the stock is empty, and the checks of the loop do without.
+    """
+
+    def __init__(
+        self, dixie: Dixie, once: Once, rate: Callable[[str, str], object], *, cache_s: float
+    ) -> None:
+        self._dixie = dixie
+        self._once = once
+        self._rate = rate
+        self._cache_s = cache_s
+
+    def prepare(self) -> dict[str, Any]:
+        """Fill the stock, unless that was done; what it holds.
+
+        ``scores`` by agent; ``asked``: an agent that has no event, with the score that it was read with;
+        ``scored``: whether new agents are given a score.
+        """
+        with self._once.turn("newcomers"):
+            if not self._once.remembered("newcomers"):
+                self._once.remember("newcomers", **self._made())
+            return self._once.remembered("newcomers")[0]
+
+    def _made(self) -> dict[str, Any]:
+        ratings = [(newcomer(), quality) for quality, number in _MADE.items() for _ in range(number)]
+        asked, agents = newcomer(), [agent for agent, _ in ratings]
+        made: dict[str, Any] = {"scores": {}, "asked": {}, "scored": False}
+        if not self._cache_s:
+            return made
+        try:
+            made["asked"] = {asked: self._dixie.score(asked)}
+            at_once([partial(self._rate, agent, quality) for agent, quality in ratings])
+            if self.first_score(lambda agent: self._rate(agent, "good")):
+                scores = at_once([partial(self._dixie.score, agent) for agent in agents])
+                made["scores"] = {
+                    agent: score for agent, score in zip(agents, scores, strict=True) if score is not None
+                }
+                made["scored"] = True
+        except (SetupError, AssertionError, httpx.HTTPError) as error:
+            made["why"] = f"{type(error).__name__} when the run began"
+        return made
+
+    def first_score(self, send: Callable[[str], object]) -> bool:
+        """Send an event about new agents and wait until one of them has a score; False where none shows.
+
+        What was sent before has then come, too. Each is read once, as "none" is cached.
+        """
+        lookouts = [newcomer() for _ in _LOOKS]
+        at_once([partial(send, agent) for agent in lookouts])
+        started = time.monotonic()
+        for agent, share in zip(lookouts, _LOOKS, strict=True):
+            _NEVER.wait(share * self._cache_s)
+            if self._dixie.score(agent) is not None:
+                self._once.remember("first-score", took_s=time.monotonic() - started)
+                return True
+        return False
+
+    def take(self, number: int, fits: Callable[[float], bool]) -> dict[str, float]:
+        """So many agents of the stock and the score of each, for one check alone; none where too few fit."""
+        stock = self.prepare()["scores"]
+        with self._once.turn("newcomers"):
+            taken = {entry["agent"] for entry in self._once.remembered("newcomer-taken")}
+            left = [agent for agent, score in stock.items() if agent not in taken and fits(score)]
+            if len(left) < number:
+                return {}
+            for agent in left[:number]:
+                self._once.remember("newcomer-taken", agent=agent)
+        return {agent: stock[agent] for agent in left[:number]}
+
+    def asked_for(self) -> tuple[str, float | None]:
+        """An agent without an event that was asked for, early where scores are cached; and its score then."""
+        for agent, score in self.prepare()["asked"].items():
+            return agent, score
+        agent = newcomer()
+        return agent, self._dixie.score(agent)
+
+    def give_time(self) -> bool:
+        """Wait for as long as events took last; False where that is not known, or a reading tells it."""
+        if not self.prepare()["scored"]:
+            return False
+        took = float(self._once.remembered("first-score")[-1]["took_s"])
+        _NEVER.wait(min(2 * took, self._cache_s))
+        return True
+
+
+def newcomer() -> str:
+    """Return the name of an agent that no one has used before."""
+    return f"smoke-new-{uuid.uuid4().hex[:12]}"
+
 
 #: How long a score that must not move is watched beyond what Dixie may serve from its cache.
 WATCHED_S = 0.05

@@ -31,9 +31,8 @@ from .answers import (
 from .attacks import UNKNOWN_MODEL
 from .batch import at_once, sampling
 from .finn import Finn
-from .freeside import MAX_PADDING, Freeside, PriceOutOfReach, Tenants, nonce, prompt_for
+from .freeside import MAX_PADDING, Freeside, PriceOutOfReach, StreamEvent, Tenants, nonce, prompt_for, stream
 from .invariants import BudgetReading, Conservation
-from .stream import StreamEvent, stream
 
 _NONCE = re.compile(r"nonce[0-9a-f]{12}")
 _RULED = {(402, "BUDGET_EXCEEDED"): Ruling.OVER_BUDGET, (409, "IDEMPOTENCY_CONFLICT"): Ruling.CONFLICT}

@@ -30,10 +30,8 @@ from smoke.platform.dixie import (
 )
 from smoke.platform.freeside import Tenants
 from smoke.platform.http import Connect, Credential
-from smoke.platform.jwks import SigningKeyLookup
-from smoke.platform.newcomers import newcomer
-from smoke.platform.scores import Scores
-from smoke.platform.tokens import SigningKey, dixie_service_claims
+from smoke.platform.scores import Scores, newcomer
+from smoke.platform.tokens import SigningKey, SigningKeyLookup, dixie_service_claims
 
 pytestmark = [
     pytest.mark.goal("G-5"),

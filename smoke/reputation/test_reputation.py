@@ -15,7 +15,7 @@ from smoke.platform.attacks import require_refused
 from smoke.platform.batch import Batch, Case
 from smoke.platform.dixie import Dixie, score_in
 from smoke.platform.http import Connect, Credential
-from smoke.platform.jwks import SigningKeyLookup
+from smoke.platform.tokens import SigningKeyLookup
 
 pytestmark = [
     pytest.mark.goal("G-5"),

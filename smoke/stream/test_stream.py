@@ -12,9 +12,8 @@ from smoke.contract.exchange import increase
 from smoke.contract.schemas import EVENTS
 from smoke.platform.answers import answer_of, is_replay, require_json_error, require_status
 from smoke.platform.attacks import UNKNOWN_MODEL
-from smoke.platform.freeside import Freeside, Tenants, cost_in, nonce, prompt_for
+from smoke.platform.freeside import Freeside, Stream, Tenants, cost_in, nonce, prompt_for, stream
 from smoke.platform.invariants import RELEASED_WITHIN_S, Conservation
-from smoke.platform.stream import Stream, stream
 
 pytestmark = [
     pytest.mark.goal("G-3"),

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from pytest_readiness import Environment, Eventually, Evidence, SafetyViolation, SetupError
 
-from smoke.contract.requests import bad_sizes
+from smoke.contract.neighbours import bad_sizes
 from smoke.contract.x402 import BadPayment, again, bad_payments, header_of, terms_of
 from smoke.platform.answers import ContractViolation, fields_of, require_json_error, require_status
 from smoke.platform.batch import Batch, Case, answering, at_once

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from smoke.contract.model import CALL_BODIES, MAX_BODY_BYTES, MAX_KEY_CHARS, POOLS, TIER_POOLS
-from smoke.contract.requests import (
+from smoke.contract.neighbours import (
     KEY_HEADER,
     above_the_tier,
     bad_bodies,

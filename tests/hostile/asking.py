@@ -21,15 +21,12 @@ from smoke.contract.model import SERVICES
 from smoke.keys.verifiers import TokenReply, freeside_verifier
 from smoke.network.transport import http_pool
 from smoke.platform import pgbouncer
-from smoke.platform.answer_log import exchange_of
-from smoke.platform.answers import fields_of, require_status
+from smoke.platform.answers import exchange_of, fields_of, require_status
 from smoke.platform.builds import build_of
-from smoke.platform.freeside import Dialects, Freeside
+from smoke.platform.freeside import Dialects, Freeside, stream
 from smoke.platform.http import HttpClient, certificate_of
-from smoke.platform.jwks import key_set_of
 from smoke.platform.spend import SpendJournal
-from smoke.platform.stream import stream
-from smoke.platform.tokens import SigningKey, bearer, user_claims
+from smoke.platform.tokens import SigningKey, bearer, key_set_of, user_claims
 from tests.hostile.case import DEADLINE_S
 
 pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("hostile")]

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from smoke.platform.batch import at_once, sampling
-from smoke.platform.newcomers import Newcomers
-from smoke.platform.scores import Scores
+from smoke.platform.scores import Newcomers, Scores
 from smoke.platform.spend import Once
 from tests.smoke.log import Log
 

@@ -16,8 +16,7 @@ from pytest_readiness import SetupError
 
 from smoke.contract.exchange import judge
 from smoke.contract.model import SERVICES, Service
-from smoke.platform.answer_log import AnswerLog, Events, exchange_of
-from smoke.platform.answers import ContractViolation
+from smoke.platform.answers import AnswerLog, ContractViolation, Events, exchange_of
 from smoke.platform.http import BACKOFF_BUDGET_S, MAX_SENDS, HttpClient, ServiceClient, require_resolvable
 from smoke.platform.tokens import dixie_service_claims, user_claims
 from tests.smoke.log import Log

@@ -15,8 +15,7 @@ from cryptography.x509.oid import NameOID
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from smoke.platform.answers import ContractViolation
-from smoke.platform.jwks import KeySet, SigningKeyLookup, key_set_of
-from smoke.platform.tokens import SigningKey, private_key_of
+from smoke.platform.tokens import KeySet, SigningKey, SigningKeyLookup, key_set_of, private_key_of
 
 KEY = SigningKey.throwaway("k1")
 

@@ -8,10 +8,9 @@ import pytest
 from pytest_readiness import ExternalOutage
 
 from smoke.platform.answers import ContractViolation, UnexpectedStatus
-from smoke.platform.freeside import Dialects, Freeside
+from smoke.platform.freeside import Dialects, Freeside, stream
 from smoke.platform.http import HttpClient
 from smoke.platform.spend import SpendJournal
-from smoke.platform.stream import stream
 from smoke.platform.tokens import SigningKey
 from tests.smoke.log import Log
 

@@ -13,8 +13,7 @@ from smoke.aws.account import AwsAccount
 from smoke.keys.context import Document, KeyContext, new_key, parse
 from smoke.keys.store import SecretStore
 from smoke.keys.verifiers import Timing, TokenReply
-from smoke.platform.jwks import KeySet
-from smoke.platform.tokens import SigningKey
+from smoke.platform.tokens import KeySet, SigningKey
 
 SECRET = "prefix/freeside/es256-private-key"
 QUICK = Timing(propagation_s=0.4, steady_s=0.02, watch_s=0.05, revocation_limit_s=1.0, every_s=0.004)

@@ -11,7 +11,7 @@ from smoke.keys import KeyFault, MissingSecret, MissingVersion, Unproved, WriteF
 from smoke.keys.bootstrap import Action, bootstrap
 from smoke.keys.context import Document, new_key, parse
 from smoke.keys.store import SecretStore
-from smoke.platform.jwks import KeySet
+from smoke.platform.tokens import KeySet
 from tests.smoke.keys.fakes import QUICK, FakeSecrets, FakeService, refusal
 
 SERVICES = ("freeside", "finn", "dixie")

@@ -12,8 +12,7 @@ from smoke.keys.context import Document, new_key
 from smoke.keys.rotation import Rotation
 from smoke.keys.store import LOCK
 from smoke.keys.verifiers import TokenReply
-from smoke.platform.jwks import KeySet
-from smoke.platform.tokens import SigningKey
+from smoke.platform.tokens import KeySet, SigningKey
 from tests.smoke.keys.fakes import QUICK, Bench, FakeService, OddService
 
 
