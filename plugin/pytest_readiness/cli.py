@@ -23,7 +23,7 @@ from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .commands import USAGE_ERROR, init, ledger, listing, project, saved, say, verify
+from .commands import USAGE_ERROR, init, listing, project, saved, say, verify
 from .core.assess import UNFINISHED, UNJUDGED, unfinished_model
 from .core.errors import ReadinessError
 from .core.formats import HANDOVER, RUN_ID, new_run_id
@@ -31,7 +31,7 @@ from .core.model import Verdict
 from .core.redaction import Redactor
 from .core.shards import NONE_LEFT, SUFFIX
 from .core.verdict import exit_code
-from .profile.project import find_plan, read_plan, read_shards
+from .profile import find_plan, read_plan, read_shards
 from .report import PARTIAL_NAME, append_summary, discard, formats_in, write_all
 from .selftest import command
 
@@ -184,7 +184,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     saved.add(commands)
     listing.add(commands)
-    ledger.add(commands)
+    saved.add_ledger(commands)
     verify.add(commands)
     command.add(commands)
     commands.choices["self-test"].set_defaults(run=_self_test)

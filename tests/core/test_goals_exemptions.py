@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from pytest_readiness.core.exemptions import ExemptionState, apply_exemptions
+from pytest_readiness.core.goals import ExemptionState, apply_exemptions
 
 from tests.core.build import NOW, check, plan
 

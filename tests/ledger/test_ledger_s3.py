@@ -17,7 +17,7 @@ import pytest
 from botocore.stub import Stubber
 from pytest_readiness.core.errors import LedgerError
 from pytest_readiness.ledger import open_ledger, read_history, s3
-from pytest_readiness.ledger.lease import Holder, Keeper, wait_for
+from pytest_readiness.ledger.chain import Holder, Keeper, wait_for
 from pytest_readiness.ledger.s3 import S3Ledger
 
 from tests.s3 import serving_s3
@@ -376,7 +376,7 @@ def test_what_a_killed_run_announced_is_appended_once(ledger: S3Ledger) -> None:
 HOLDS = """
 import sys, threading
 from pytest_readiness.ledger import s3
-from pytest_readiness.ledger.lease import Holder, Keeper
+from pytest_readiness.ledger.chain import Holder, Keeper
 s3.RENEW_S, s3.EXPIRES_S = 0.5, 3.0
 lease = s3.S3Ledger(sys.argv[1], sys.argv[2]).lease("shop")
 print(lease.take(Holder(sys.argv[3], "here", "now")), flush=True)

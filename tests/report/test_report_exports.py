@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
-from pytest_readiness.report import FORMATS, attestation, exports, github, html, markdown, terminal
+from pytest_readiness.report import FORMATS, attestation, exports, html, markdown, terminal
 
 from tests.report import sample
 from tests.report.hostile import HOSTILE, hostile
@@ -147,14 +147,14 @@ def test_all_pages_agree_with_the_model(make: Any) -> None:
     verdict, code = model["verdict"], model["exit_code"]
     places = [cause["check"] or cause["goal"] for cause in model["blockers"]]
     assert json.loads(exports.plain_json(model)) == model
-    for page in (markdown.render(model), github.job_summary(model)):
+    for page in (markdown.render(model), markdown.job_summary(model)):
         assert f"**Verdict: {markdown.escape(verdict)}**" in page
         assert f"**Declaration: {model['declaration']}**" in page
         assert f"| Exit code | {code} |" in page
         assert re.findall(r"^\d+\. \*\*(.+?)(?: and \d+ more checks?)?\*\*", page, re.M) == [
             markdown.escape(place) for place in places
         ]
-    annotations = github.workflow_commands(model)
+    annotations = markdown.workflow_commands(model)
     assert all(place in command for place, command in zip(places, annotations, strict=True))
 
     shown = html.render(model)

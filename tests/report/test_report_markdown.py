@@ -7,7 +7,7 @@ import re
 
 import pytest
 from hypothesis import given
-from pytest_readiness.report import github, markdown
+from pytest_readiness.report import markdown
 
 from tests.core import build
 from tests.report import sample
@@ -264,7 +264,7 @@ COMMAND = re.compile(
 def test_each_cause_is_an_annotation_at_its_place() -> None:
     model = sample.broken()
     next(c for c in model["checks"] if c["id"] == "invoke/nonce")["where"] = "smoke/test_invoke.py:17"
-    found = github.workflow_commands(model)
+    found = markdown.workflow_commands(model)
     assert len(found) == len(model["blockers"])
     assert found[0] == (
         "::error file=smoke/test_auth.py,title=P0 PLATFORM_BUG auth/refused[freeside-expired]"
@@ -276,17 +276,17 @@ def test_each_cause_is_an_annotation_at_its_place() -> None:
 
 
 def test_what_a_ready_run_still_needs_is_a_notice() -> None:
-    (found,) = github.workflow_commands(sample.ready())
+    (found,) = markdown.workflow_commands(sample.ready())
     assert found.startswith("::notice title=G-7::")
 
 
 def test_a_run_without_causes_annotates_nothing() -> None:
-    assert github.workflow_commands(sample.unfinished()) == []
+    assert markdown.workflow_commands(sample.unfinished()) == []
 
 
 def test_there_are_at_most_ten_annotations() -> None:
     model = sample.broken()
-    assert len(github.workflow_commands({**model, "blockers": model["blockers"] * 9})) == 10
+    assert len(markdown.workflow_commands({**model, "blockers": model["blockers"] * 9})) == 10
 
 
 @pytest.mark.parametrize(
@@ -300,25 +300,25 @@ def test_there_are_at_most_ten_annotations() -> None:
 )
 def test_a_message_is_escaped_as_github_reads_it(text: str, shown: str) -> None:
     model = {"blockers": [{"check": "a,b:c", "severity": "P0", "summary": text}]}
-    assert github.workflow_commands(model) == [f"::error title=P0 a%2Cb%3Ac::{shown}"]
+    assert markdown.workflow_commands(model) == [f"::error title=P0 a%2Cb%3Ac::{shown}"]
 
 
 @given(HOSTILE)
 def test_no_content_makes_another_command(text: str) -> None:
-    for line in github.workflow_commands(hostile(sample.broken(), f"x{text}")):
+    for line in markdown.workflow_commands(hostile(sample.broken(), f"x{text}")):
         assert COMMAND.fullmatch(line), line
         assert line.splitlines() == [line]
 
 
 def test_the_summary_is_the_markdown_report() -> None:
-    assert github.job_summary(sample.broken()) == "\n" + markdown.render(sample.broken())
+    assert markdown.job_summary(sample.broken()) == "\n" + markdown.render(sample.broken())
 
 
 def test_a_summary_that_does_not_fit_ends_between_sections() -> None:
     model = sample.broken()
-    taken = github.SUMMARY_LIMIT - len(markdown.render(model).encode()) // 2
-    text = github.job_summary(model, taken)
-    assert taken + len(text.encode()) < github.SUMMARY_LIMIT
+    taken = markdown.SUMMARY_LIMIT - len(markdown.render(model).encode()) // 2
+    text = markdown.job_summary(model, taken)
+    assert taken + len(text.encode()) < markdown.SUMMARY_LIMIT
     assert text.endswith("The rest is in readiness.md.\n")
     assert markdown.render(model).startswith(text.partition("\n\nThe rest")[0].strip())
     assert text.count("<details>") == text.count("</details>")
@@ -326,4 +326,4 @@ def test_a_summary_that_does_not_fit_ends_between_sections() -> None:
 
 @pytest.mark.parametrize("left", [0, 1, 40])
 def test_a_full_summary_gets_nothing(left: int) -> None:
-    assert github.job_summary(sample.broken(), github.SUMMARY_LIMIT - left) == ""
+    assert markdown.job_summary(sample.broken(), markdown.SUMMARY_LIMIT - left) == ""

@@ -17,9 +17,9 @@ from ..core.errors import PlanError, ProfileError, SetupError
 from ..core.formats import HANDOVER, RUN_ID, new_run_id
 from ..core.plan import Plan
 from ..core.redaction import Redactor
+from ..profile import load_profile, load_schema, read_plan
 from ..profile.environment import Environment, Vault
 from ..profile.profile import Offer, Profile, SecretRef
-from ..profile.project import load_profile, load_schema, read_plan
 from ..profile.schema import Schema
 from .checks import Availability, Check, Down, Refusal
 from .evidence import EvidenceLog, Parts

@@ -19,7 +19,7 @@ import pytest
 
 from ..core.errors import ReadinessError
 from ..core.plan import PLAN_NAME
-from ..profile.project import DEFAULT_ENVIRONMENT
+from ..profile import DEFAULT_ENVIRONMENT
 from .channels import guard
 from .options import LEFT_OUT, Settings, is_active, is_inert, suite_name
 

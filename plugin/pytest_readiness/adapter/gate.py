@@ -27,15 +27,14 @@ from ..report import (
     append_summary,
     attest,
     exports,
-    github,
+    markdown,
     terminal,
 )
 from . import channels
 from .context import RunContext, taken_out
-from .judgement import Judge
+from .judgement import Judge, leave
 from .outcomes import Tally
 from .reports import REPLACED, USAGE_ERROR, Reports, unfinished
-from .shards import leave
 
 INTERNAL_ERROR = 3
 _UNKNOWN_SEQ = 718_281_828_459_045_235
@@ -310,7 +309,7 @@ class Gate:
     def _lines(self, model: Mapping[str, Any]) -> list[str]:
         written = [path for path in (*self._own_reports(), *self._foreign_artifacts()) if path.is_file()]
         shown = terminal.lines(model, reports=[str(path) for path in dict.fromkeys(written)])
-        causes = github.workflow_commands(model) if os.environ.get(github.ACTIONS) == "true" else []
+        causes = markdown.workflow_commands(model) if os.environ.get(markdown.ACTIONS) == "true" else []
         return [*shown, *filter(None, self._beside), *causes]
 
     def _own_reports(self) -> list[Path]:

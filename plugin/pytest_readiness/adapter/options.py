@@ -16,7 +16,7 @@ from ..core.formats import HANDOVER, filled
 from ..core.plan import MAX_LIMIT_S, PLAN_NAME, is_directory_name
 from ..core.shards import Shard
 from ..core.toml import parse_toml
-from ..profile.project import DEFAULT_ENVIRONMENT
+from ..profile import DEFAULT_ENVIRONMENT
 from ..profile.schema import DIRECTORY
 
 DEFAULT_SUITE = "smoke"
@@ -241,7 +241,7 @@ def _refuse_suite_of_another_root(config: pytest.Config) -> None:
 
 def suite_name(plan: Path) -> str:
     """Read the suite's directory from a plan that may be malformed; reading it properly comes later."""
-    from ..profile.project import read_file  # what runs without a plan need not import
+    from ..profile import read_file  # what runs without a plan need not import
 
     try:
         name = parse_toml(read_file(plan)).get("suite")

@@ -26,7 +26,7 @@ from ..core.history import is_enough
 from ..core.model import Scope
 from ..core.review import RUNS
 from ..ledger import Ledger, open_ledger, read_history, refuse_broken
-from ..profile.project import LARGEST_RECORD, known_profiles, read_file
+from ..profile import LARGEST_RECORD, known_profiles, read_file
 from .context import RunContext
 
 DEADLINE_S = 5.0

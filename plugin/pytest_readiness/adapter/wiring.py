@@ -15,7 +15,7 @@ from ..core.formats import digest, format_moment
 from ..core.model import Verdict
 from ..core.plan import PLAN_NAME, Exclusion
 from ..core.verdict import exit_code
-from ..ledger.lease import Holder, Keeper, wait_for
+from ..ledger.chain import Holder, Keeper, wait_for
 from ..profile.environment import Environment
 from ..profile.profile import Profile
 from ..report import RESULTS_NAME
@@ -25,17 +25,15 @@ from .collection import MARKERS, Collector
 from .context import REGISTERED, RUN, RunContext, ask_hook, begin, enter, read_profile
 from .first_act import REPORTS
 from .gate import Gate
-from .judgement import Judge
+from .judgement import Judge, MergedJudge, NothingToRun, Shards
 from .leftovers import BackgroundFailures
-from .limits import Limits, Repetition, set_defaults
 from .listener import Listener
 from .options import Settings
 from .outcomes import Tally
 from .progress import Estimate, RunProgress, is_wanted
 from .provenance import History, runner
-from .recorder import Recorder
+from .recorder import Limits, Recorder, Repetition, set_defaults
 from .reports import HtmlBridge, Reports
-from .shards import MergedJudge, NothingToRun, Shards
 
 #: What the names of the plugin's objects begin with: ``-p no:NAME`` takes them.
 PREFIX = "readiness-"

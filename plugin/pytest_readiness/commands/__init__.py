@@ -13,7 +13,7 @@ from typing import Any
 
 from ..core.errors import PlanError, ReadinessError
 from ..core.plan import PLAN_NAME, Plan
-from ..profile.project import find_plan, read_plan
+from ..profile import find_plan, read_plan
 from ..report.terminal import colour, pad, width
 
 #: Exit codes: something was found to be wrong; bad input.

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import ReadinessError
-from ..core.exemptions import ExemptionState, apply_exemptions
 from ..core.formats import filled, matching, number, one_line
+from ..core.goals import ExemptionState, apply_exemptions
 from ..core.model import CheckResult, FailureClass, Outcome, Severity
 from ..core.plan import Plan
-from ..core.plan_rows import deferral_rows, waiver_rows
+from ..core.review import deferral_rows, waiver_rows
 from ..report import JSON_NAME
 from ..report.sections import rows
 from ..selftest.runner import Runner

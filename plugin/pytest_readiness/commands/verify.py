@@ -13,7 +13,7 @@ from typing import Any
 from ..core.errors import ReadinessError
 from ..core.formats import filled, one_line, parse_moment
 from ..core.model import Scope, Verdict
-from ..profile.project import LARGEST_RECORD, read_file
+from ..profile import LARGEST_RECORD, read_file
 from ..report import JSON_NAME, attestation
 from ..report.document import builds
 from . import WRONG, say, tinted

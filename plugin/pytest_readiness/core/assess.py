@@ -8,11 +8,10 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from . import plan_rows, review
+from . import review
 from .declaration import Declaration, Findings, LiveHistory, carried_over, declare, environment_option
-from .exemptions import Exemption, apply_exemptions
 from .formats import format_moment
-from .goals import GoalRow, Standing, goal_statuses
+from .goals import Exemption, GoalRow, Standing, apply_exemptions, goal_statuses
 from .history import Entry, Streak, has_green_live_run, streak
 from .model import CheckResult, GoalStatus, Judgement, Outcome, RunRecord, Scope, Verdict
 from .plan import Plan
@@ -66,7 +65,7 @@ def assess(
     goals = goal_statuses(results, plan, exemptions, standing)
     if run.scope is Scope.PARTIAL:
         goals = _untouched_from_ledger(goals, results, known.get(run.environment, ()))
-    operational = plan_rows.operational_rows(run, results, plan, live.streak, live.deployed)
+    operational = review.operational_rows(run, results, plan, live.streak, live.deployed)
     found = Findings(
         run=run,
         plan=plan,
@@ -86,12 +85,12 @@ def assess(
         "checks": [_check(check) for check in results],
         "counts": _counts(results),
         "vanished": [asdict(check) for check in run.facts.vanished],
-        "deferred": plan_rows.deferral_rows(exemptions),
-        "waivers": plan_rows.waiver_rows(exemptions),
+        "deferred": review.deferral_rows(exemptions),
+        "waivers": review.waiver_rows(exemptions),
         "cover": [_statement(exemption) for exemption in exemptions],
-        "inventory": plan_rows.inventory_rows(run, plan),
+        "inventory": review.inventory_rows(run, plan),
         "operational": operational,
-        "rollback": plan_rows.rollback_rows(run, results, plan),
+        "rollback": review.rollback_rows(run, results, plan),
         "decisions": [asdict(decision) for decision in plan.decisions],
         "build_identity": dict(run.build_identity),
         "streak": {**asdict(own_streak), "runs": list(own_streak.runs)},

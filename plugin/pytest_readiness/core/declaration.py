@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .exemptions import Exemption
 from .formats import counted, figure_bounds
-from .goals import GoalRow
+from .goals import Exemption, GoalRow
 from .history import Streak
 from .model import CheckResult, FailureClass, GoalStatus, Outcome, RunRecord, Verdict
 from .plan import SEVERITIES, Deferral, Plan

@@ -1,6 +1,6 @@
 """Shards: the parts of one run that several machines share, and whether what they left belongs together.
 
-``adapter/shards`` merges them.
+``adapter/judgement`` merges them.
 """
 
 from __future__ import annotations

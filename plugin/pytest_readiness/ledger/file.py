@@ -17,6 +17,7 @@ from typing import IO, Any
 from ..core.errors import LedgerError
 from ..core.formats import canonical_json
 from .chain import (
+    Holder,
     Link,
     Verification,
     announced,
@@ -29,7 +30,6 @@ from .chain import (
     remembered,
     sealed,
 )
-from .lease import Holder
 
 #: How many bytes are read from the end of a ledger at first, which is more than most entries take.
 BLOCK = 16_384

@@ -22,6 +22,7 @@ from ..aws import aws_session, in_time, require
 from ..core.errors import LedgerError
 from ..core.formats import canonical_json
 from .chain import (
+    Holder,
     Link,
     Verification,
     announced,
@@ -33,7 +34,6 @@ from .chain import (
     remembered,
     sealed,
 )
-from .lease import Holder
 
 T = TypeVar("T")
 

@@ -10,8 +10,8 @@ from typing import Any
 from .. import aws
 from ..core.errors import ProfileError, SetupError
 from ..core.redaction import Redactor
+from . import UnfitFile, find_plan, load_profile, load_schema, read_file
 from .profile import Profile, SecretRef
-from .project import UnfitFile, find_plan, load_profile, load_schema, read_file
 
 #: Kinds of references to values on the runner itself: a malformed one is the runner's mistake.
 LOCAL_KINDS = frozenset({"env", "file"})

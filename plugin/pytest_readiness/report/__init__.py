@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ..core.errors import ReadinessError
-from . import exports, github, html, markdown
+from . import exports, html, markdown
 
 if TYPE_CHECKING:
     from .attestation import PrivateKey
@@ -145,18 +145,18 @@ def write_all(
 
 def append_summary(model: Mapping[str, Any], redactor: LeakScanner) -> str:
     """Append the report to the job summary, where GitHub Actions asks for one; return what prevented it."""
-    if not (name := os.environ.get(github.SUMMARY)):
+    if not (name := os.environ.get(markdown.SUMMARY)):
         return ""
     path = Path(name)
     try:
-        text = github.job_summary(model, path.stat().st_size if path.exists() else 0)
+        text = markdown.job_summary(model, path.stat().st_size if path.exists() else 0)
         data = text.encode("utf-8", "backslashreplace")
         if redactor.leaks(data):
             return "a live secret was found in the job summary; it is withheld"
         with path.open("ab") as file:
             file.write(data)
     except OSError as problem:
-        return f"{github.SUMMARY} cannot be written: {problem.strerror or problem}"
+        return f"{markdown.SUMMARY} cannot be written: {problem.strerror or problem}"
     return ""
 
 

@@ -16,7 +16,7 @@ from ..core.formats import digest, matches, matching, one_line
 from ..core.model import CheckResult, FailureClass, Outcome, RunFacts, Severity, Verdict
 from ..core.toml import REQUIRED, TomlTable, load_toml
 from ..core.verdict import judge
-from ..profile.project import read_file
+from ..profile import read_file
 from . import CatalogueError
 
 #: How a check may answer to a fault: any way but passing, or failing under an exemption of the plan.

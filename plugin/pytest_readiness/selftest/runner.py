@@ -25,9 +25,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from ..profile.project import load_schema
+from ..profile import load_schema
 from ..profile.schema import DIRECTORY, SCHEMA_NAME
-from ..report import github
+from ..report import markdown
 from . import RunnerGone, SuiteError
 from .catalogue import SuiteCheck
 from .platform import last_words
@@ -58,8 +58,8 @@ class Runner:
         self._log = work / "collection.log"
         without = {
             *_overriding(root),
-            github.ACTIONS,
-            github.SUMMARY,
+            markdown.ACTIONS,
+            markdown.SUMMARY,
         }  # a run with a fault is not the job's
         self._suite = _Suite(suite, str(root), str(self._log), tuple(sorted(without)))
         self._lock = threading.Lock()

@@ -18,8 +18,7 @@ from ..formats import printable
 from ..model import FailureClass, GoalStatus, Outcome, Scope, Severity, Verdict
 from .names import Kind, hidden_member, is_secret_name, kind_of_member, may_name_secret, named_secrets
 from .shapes import BEGIN, END, MARK, PRIVATE_KEY, SHAPES, Found, Shape, prefixed
-from .values import SHORTEST, SecretValue, any_of
-from .views import View, reading, unfolded, views
+from .values import SHORTEST, SecretValue, View, any_of, reading, unfolded, views
 
 __all__ = ["MARK", "LineRedactor", "Redactor"]
 
