@@ -11,6 +11,7 @@ from smoke.aws.names import BUILDS, DASHBOARDS, HOSTS, IF_SET, MIGRATIONS, Names
 from smoke.contract.model import SERVICES
 from smoke.source.addresses import Budget, directory_of, led
 from smoke.source.checkout import Checkout, Examined
+from smoke.source.conflicts import conflicts
 from smoke.source.connections import Address, connected, named, reached
 from smoke.source.definitions import ROLES, Definitions, unnamed
 from smoke.source.ownership import FAMILY, LOGS, NETWORK, OWN, REQUIRED, SECRET, Ownership, elsewhere
@@ -75,8 +76,9 @@ def test_definitions_refer_to_what_is_declared(terraform: Configuration, evidenc
 
 @pytest.mark.p0
 def test_definitions_are_complete(terraform: Configuration, evidence: Evidence) -> None:
-    """No resource lacks what its type must have, or says what its API does not take: AWS would refuse it."""
+    """No resource lacks what its type must have, or says what Terraform or AWS refuses."""
     count, examined = misshapen(terraform)
+    examined.findings.extend(conflicts(terraform))
     evidence.figure("resources of a known shape", count, at_least=1)
     examined.require()
 

@@ -197,6 +197,12 @@ def _is_declared(name: str, module: Module) -> bool:
     return name in files.blocks or any(name == ".".join(("data", *inner.labels)) for inner in own)
 
 
+def named_by(part: Block | Expr) -> Iterator[tuple[str, Place]]:
+    """Yield what a block or an expression refers to, by its address."""
+    found = _of_block(part, frozenset()) if isinstance(part, Block) else _of_expr(part, frozenset())
+    yield from (each for each in found if each[0])
+
+
 def _references(files: Files) -> Iterator[tuple[str, Place]]:
     """Yield what each expression of a directory refers to; an empty name for what needs no declaration."""
     for expr in files.locals.values():

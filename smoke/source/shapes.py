@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from .checkout import Examined
-from .references import entries, items
+from .references import entries, items, referenced
 from .terraform import Body, Configuration, Resource
 from .values import Value, decoded, flat, hidden, is_known, number, options, size, text
 
@@ -91,6 +91,9 @@ SHAPES: Mapping[str, Shape] = {
         },
         {"evaluation_periods": (1, 86400)},
     ),
+    "aws_cloudwatch_log_group": Shape(values={"retention_in_days": (
+        "0|1|3|5|7|14|30|60|90|120|150|180|365|400|545|731|1096|1827|2192|2557|2922|3288|3653"
+    )}),
     "aws_db_instance": Shape(
         ("instance_class", f"engine{_COPY}", f"allocated_storage{_COPY}", f"username{_COPY}",
          f"password|password_wo|manage_master_user_password{_COPY}"),
@@ -197,6 +200,8 @@ def misshapen(configuration: Configuration) -> tuple[int, Examined]:
         wrong = list(_of_body(resource, shape))
         if resource.type == "aws_ecs_task_definition":
             wrong += _of_fargate(resource)
+        if resource.type == "aws_sns_topic_subscription":
+            wrong += _of_endpoint(resource)
         launch = resource.attribute("launch_type")
         if launch is not None and launch.content and resource.blocks("capacity_provider_strategy"):
             wrong.append(("launch_type and capacity_provider_strategy exclude each other", launch))
@@ -276,6 +281,8 @@ def _of_fargate(task: Resource) -> Iterator[Wrong]:
             yield "no container is essential", None
         for container in containers:
             yield from _of_logs(container, "FARGATE" in compatible)
+            memory = task.attribute("memory")
+            yield from _of_container(container, size(memory) if memory is not None else None)
 
 
 def _sizes(cpu: Value | None, memory: Value | None) -> Iterator[Wrong]:
@@ -293,6 +300,46 @@ def _sizes(cpu: Value | None, memory: Value | None) -> Iterator[Wrong]:
         for each in options(value) if value is not None else ():
             if is_known(each) and size(each) is None:
                 yield f"{name} is {text(flat(each))}, expected a number, or one of vCPU or GB", each
+
+
+#: What an endpoint begins with, or has in it, by the protocol of its subscription.
+_ENDPOINTS = {
+    "email": "[^@:]+@[^@:]+", "email-json": "[^@:]+@[^@:]+", "http": "http://.+", "https": "https://.+",
+    "lambda": r"arn:aws[\w-]*:lambda:.+", "sqs": r"arn:aws[\w-]*:sqs:.+",
+    "firehose": r"arn:aws[\w-]*:firehose:.+", "sms": r"\+?[\d -]+",
+}  # fmt: skip
+_KINDS = {"aws_sqs_queue": "sqs", "aws_lambda_function": "lambda", "aws_lambda_alias": "lambda"}
+
+
+def _of_endpoint(subscription: Resource) -> Iterator[Wrong]:
+    """An endpoint that is none of its protocol."""
+    protocol, endpoint = (subscription.attribute(name) for name in ("protocol", "endpoint"))
+    if protocol is None or endpoint is None or not is_known(protocol):
+        return
+    said, resource = text(flat(protocol)), referenced(endpoint)
+    kind = _KINDS.get(resource.type) if resource is not None else None
+    if kind is not None and kind != said:
+        yield f"{said} does not deliver to {resource.address if resource is not None else ''}", endpoint
+    elif (
+        kind is None
+        and is_known(endpoint)
+        and not re.fullmatch(_ENDPOINTS.get(said, ".*"), text(flat(endpoint)))
+    ):
+        yield f"{said} does not deliver to {text(flat(endpoint))}", endpoint
+
+
+def _of_container(container: Mapping[str, Value], room: float | None) -> Iterator[Wrong]:
+    """A name that is a variable and a secret, and more memory than the task has."""
+    names = {
+        kind: [text(flat(name)) for each in items(container.get(kind)) if (name := entries(each).get("name"))]
+        for kind in ("environment", "secrets")
+    }
+    for name in sorted({*names["environment"]} & {*names["secrets"]}):
+        yield f"{name} is a variable and a secret of one container", container.get("secrets")
+    for name in ("memory", "memoryReservation"):
+        wanted = number(flat(container[name])) if name in container else None
+        if wanted is not None and room is not None and wanted > room:
+            yield f"a container has a {name} of {wanted:g} MiB in a task of {room:g}", container[name]
 
 
 def _of_logs(container: Mapping[str, Value], fargate: bool) -> Iterator[Wrong]:

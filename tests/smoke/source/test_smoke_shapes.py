@@ -69,3 +69,45 @@ def test_capacity_providers_stand_in_place_of_a_launch_type(read: Read, launch: 
     strategy = 'capacity_provider_strategy {\n    capacity_provider = "FARGATE_SPOT"\n  }'
     found = wrong(read, f'resource "aws_ecs_service" "s" {{\n  name = "s"\n  {launch}\n  {strategy}\n}}')
     assert len(found) == count
+
+
+@pytest.mark.parametrize(
+    ("container", "what"),
+    [
+        (
+            'environment = [{ name = "K", value = "1" }], secrets = [{ name = "K", valueFrom = "arn" }]',
+            "K is a variable",
+        ),
+        ('environment = [{ name = "L", value = "1" }], secrets = [{ name = "K", valueFrom = "arn" }]', ""),
+        ("memory = 1024", "a memory of 1024 MiB in a task of 512"),
+        ("memoryReservation = 512", ""),
+    ],
+)
+def test_a_container_fits_into_its_task(read: Read, container: str, what: str) -> None:
+    containers = CONTAINERS.replace("}", f", {container} }}")
+    task = TASK.replace("CPU", "256").replace("MEMORY", "512").replace("CONTAINERS", containers)
+    assert [what in each for each in wrong(read, task)] == [True] * bool(what)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "endpoint", "count"),
+    [
+        ("sqs", "aws_sqs_queue.q.arn", 0),
+        ("email", "aws_sqs_queue.q.arn", 1),
+        ("email", '"on-call@example.com"', 0),
+        ("https", '"http://pager.example.com"', 1),
+        ("https", "var.unset", 0),
+        ("sqs", '"arn:aws:sqs:us-east-1:123456789012:pager"', 0),
+        ("lambda", '"arn:aws:sqs:us-east-1:123456789012:pager"', 1),
+    ],
+)
+def test_an_endpoint_is_one_of_its_protocol(read: Read, protocol: str, endpoint: str, count: int) -> None:
+    subscription = f"""
+resource "aws_sqs_queue" "q" {{ name = "q" }}
+variable "unset" {{}}
+resource "aws_sns_topic_subscription" "s" {{
+  topic_arn = "arn:aws:sns:us-east-1:123456789012:alerts"
+  protocol  = "{protocol}"
+  endpoint  = {endpoint}
+}}"""
+    assert len(wrong(read, subscription)) == count

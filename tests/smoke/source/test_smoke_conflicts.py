@@ -1,0 +1,97 @@
+"""What Terraform or AWS refuses of files together, and what only looks like it."""
+
+import pytest
+
+from smoke.source.conflicts import conflicts
+from tests.smoke.source.terraform_files import Read
+
+ROLE = 'resource "aws_iam_role" "{}" {{\n  name = "{}"\n{}}}'
+GROUP = 'resource "aws_security_group" "{}" {{\n  name = "{}"\n{}}}'
+RULE = """
+resource "aws_lb_listener_rule" "{0}" {{
+  listener_arn = aws_lb_listener.{1}.arn
+  priority     = {2}
+}}"""
+LISTENERS = 'resource "aws_lb_listener" "a" { port = 443 }\nresource "aws_lb_listener" "b" { port = 80 }'
+
+
+def wrong(read: Read, *parts: str) -> list[str]:
+    return [each.what for each in conflicts(read(*parts))]
+
+
+@pytest.mark.parametrize(
+    ("parts", "what"),
+    [
+        ([ROLE.format("a", "${local.prefix}-x", ""), ROLE.format("b", "arrakis-staging-x", "")],
+         "aws_iam_role.b and aws_iam_role.a have one name, arrakis-staging-x"),
+        ([ROLE.format("a", "x", ""), ROLE.format("b", "y", "")], ""),
+        ([ROLE.format("a", "x", ""), ROLE.format("b", "x", "  provider = aws.other\n")], ""),
+        ([ROLE.format("a", "x", ""), ROLE.format("b", "x", "  count = 0\n")], ""),
+        (['variable "v" {}', ROLE.format("a", "x", "  count = var.v ? 1 : 0\n"),
+          ROLE.format("b", "x", "  count = var.v ? 0 : 1\n")], ""),
+        ([GROUP.format("a", "x", "  vpc_id = var.one\n"), GROUP.format("b", "x", "  vpc_id = var.two\n"),
+          'variable "one" {}\nvariable "two" {}'], ""),
+        ([LISTENERS, RULE.format("x", "a", 10), RULE.format("y", "a", 10)],
+         "aws_lb_listener_rule.y and aws_lb_listener_rule.x have one priority, 10"),
+        ([LISTENERS, RULE.format("x", "a", 10), RULE.format("y", "b", 10)], ""),
+        (['resource "aws_iam_role" "a" {\n  for_each = toset(["p", "q"])\n  name = "x"\n}'],
+         'aws_iam_role.a["q"] and aws_iam_role.a["p"] have one name, x'),
+    ],
+)  # fmt: skip
+def test_a_name_is_taken_once(read: Read, parts: list[str], what: str) -> None:
+    assert wrong(read, *parts) == [what] * bool(what)
+
+
+INGRESS = "  ingress {{\n    security_groups = [aws_security_group.{}.id]\n  }}\n"
+
+
+@pytest.mark.parametrize(
+    ("parts", "what"),
+    [
+        ([GROUP.format("a", "a", INGRESS.format("b")), GROUP.format("b", "b", INGRESS.format("a"))],
+         "aws_security_group.a needs aws_security_group.b needs aws_security_group.a: a cycle"),
+        (["locals {\n  one = local.two\n  two = [local.one]\n}"],
+         "local.one needs local.two needs local.one: a cycle"),
+        ([GROUP.format("a", "a", INGRESS.format("b")), GROUP.format("b", "b", "  depends_on = [local.x]\n"),
+          "locals {\n  x = aws_security_group.a.id\n}"],
+         "local.x needs aws_security_group.a needs aws_security_group.b needs local.x: a cycle"),
+        ([GROUP.format("a", "a", INGRESS.format("b")), GROUP.format("b", "b", "  x = self.id\n")], ""),
+        ([GROUP.format("a", "a", ""), "locals {\n  ids = { for a in [1] : a => local.prefix }\n}"], ""),
+    ],
+)  # fmt: skip
+def test_things_do_not_need_each_other(read: Read, parts: list[str], what: str) -> None:
+    assert wrong(read, *parts) == [what] * bool(what)
+
+
+@pytest.mark.parametrize(
+    ("condition", "refused"),
+    [
+        ('contains(["staging", "production"], var.environment)', False),
+        ('contains(["prod", "stage"], var.environment)', True),
+        ('can(regex("^[a-z]+$", var.environment))', False),
+        ('can(regex("^prod", var.environment))', True),
+        ("length(var.environment) > 3 && length(var.environment) < 12", False),
+        ("var.environment != var.other", False),
+    ],
+)
+def test_a_validation_takes_the_value_of_this_environment(read: Read, condition: str, refused: bool) -> None:
+    variable = f"""
+variable "checked" {{
+  default = "x"
+  validation {{
+    condition     = {condition}
+    error_message = "No."
+  }}
+}}
+variable "other" {{}}"""
+    assert wrong(read, variable) == ["var.checked is x, which its validation refuses"] * refused
+
+
+@pytest.mark.parametrize(
+    ("condition", "refused"), [('var.environment == "production"', True), ("self.x", False)]
+)
+def test_a_precondition_holds(read: Read, condition: str, refused: bool) -> None:
+    guarded = f"  lifecycle {{\n    precondition {{\n      condition = {condition}\n    }}\n  }}\n"
+    assert (
+        wrong(read, ROLE.format("a", "x", guarded)) == ["aws_iam_role.a: a precondition is false"] * refused
+    )
