@@ -18,7 +18,7 @@ from stack.common.pricing import usage_of
 from stack.common.settings import Settings
 
 # A streamed answer comes in at least so many pieces, so far apart that a client can tell.
-MIN_CHUNKS, MAX_CHUNKS, CHUNK_CHARS = 6, 160, 24
+MIN_CHUNKS, MAX_CHUNKS, CHUNK_CHARS = 6, 50, 24
 CHUNK_EVERY_S = 0.01
 # Finn's request says more around the prompt than its caller's: the largest that the platform takes fits here.
 _BODY_LIMIT = MAX_BODY_BYTES + 4096

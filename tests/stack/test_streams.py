@@ -71,11 +71,10 @@ def test_an_error_before_the_first_event_has_its_status(platform: Platform) -> N
 
 def test_an_error_in_the_middle_is_an_event_and_free(platform: Platform) -> None:
     before = platform.budget()
-    # longer than a stopping process waits for the answers that it is sending
     with stream(platform, "a long story " * 320) as response:
         heard = events(response.iter_lines())
         next(heard)
-        platform.control("POST", "/services/provider/stop")
+        platform.control("POST", "/services/provider/kill")
         last = list(heard)[-1]
     platform.control("POST", "/services/provider/start")
     assert last[2] == "error"
