@@ -177,10 +177,10 @@ def test_goals_are_listed_before_and_after_a_run(project: Suite, capsys: pytest.
 
 
 def test_checks_are_listed_with_their_limits(project: Suite, capsys: pytest.CaptureFixture[str]) -> None:
-    def listed(*filters: str) -> list[str]:
+    def listed(*filters: str, code: int = 0) -> list[str]:
         done = subprocess.run([READINESS, "checks", *filters], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.splitlines()
+        assert done.returncode == code, done.stderr
+        return (done.stderr if code else done.stdout).splitlines()
 
     assert listed() == [
         "Severity  Goal  Time limit  Check",
@@ -195,6 +195,7 @@ def test_checks_are_listed_with_their_limits(project: Suite, capsys: pytest.Capt
         == listed("--phase", "health", "health/u?")
     )
     assert listed("--goal", "G-2") == ["no check matches"]
+    assert "no check matches 'health/nope'" in "".join(listed("*/up", "health/nope", code=4))
     found = json.loads("\n".join(listed("--json")))
     assert found[1]["nodeid"] == "smoke/test_checks.py::test_orders[a]"
     assert "allowed: G-1, G-2, G-7" in output(capsys, "checks", "--goal", "G-9", code=4)

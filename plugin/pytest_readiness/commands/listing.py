@@ -116,9 +116,15 @@ def list_checks(options: argparse.Namespace) -> int:
         raise ReadinessError(
             f"unknown phase {options.phase!r}", where="--phase", allowed=", ".join(here.plan.phases)
         )
+    collected = _collected(here.root, here.plan)
+    for pattern in options.patterns:
+        if not matching([pattern], [check["id"] for check in collected]):
+            raise ReadinessError(
+                f"no check matches {pattern!r}", where="PATTERN", action="list them all: readiness checks"
+            )
     listed = [
         check
-        for check in _collected(here.root, here.plan)
+        for check in collected
         if all(value in (None, check[key]) for key, value in wanted.items())
         and (not options.patterns or matching(options.patterns, [check["id"]]))
     ]
