@@ -15,8 +15,7 @@ from stack import StackError, postgres, services, x402
 from stack.aws.clients import HEALTH, ControlClient
 from stack.aws.inventory import CREDENTIALS, OPERATOR_ARN, PREFIX, REGION, secret_id
 from stack.aws.load_balancer import AUTHORITY, Listener
-from stack.control import Appearance, Control
-from stack.faultboard import Alterable, FaultBoard
+from stack.control import Alterable, Appearance, Control, FaultBoard
 from stack.host import LOOPBACK, RunDir, answers_ok, reserve
 from stack.mutants.board import MutantBoard
 from stack.postgres import PgBouncer, Postgres

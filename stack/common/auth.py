@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from stack.common.context import Context
 from stack.common.http import ApiError, raw_body
-from stack.common.jose import req_hash
+from stack.common.keys import req_hash
 from stack.common.verifier import FINN_CLAIMS, S2S_CLAIMS, USER_CLAIMS, Claims, Issuer, TokenRefused, Verifier
 
 _log = logging.getLogger("stack.auth")

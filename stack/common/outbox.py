@@ -11,8 +11,7 @@ import httpx
 
 from stack.common.context import Context
 from stack.common.database import UNREACHABLE, Database
-from stack.common.jose import bearer
-from stack.common.keys import BadSecret
+from stack.common.keys import BadSecret, bearer
 
 Send = Callable[[dict[str, Any]], Awaitable["bool | None"]]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from stack.common.database import Database
-from stack.common.jose import SIGNATURE_BYTES, PublicKey, Unverified, take_apart
+from stack.common.keys import SIGNATURE_BYTES, PublicKey, Unverified, take_apart
 
 TIERS = ("free", "pro", "enterprise")
 TIER_POOLS: dict[str, tuple[str, ...]] = {

@@ -18,8 +18,7 @@ from starlette.responses import Response
 from stack.common.auth import DixieAuth, offered_api_key
 from stack.common.http import ApiError, bad_request, raw_body
 from stack.common.verifier import Claims
-from stack.dixie.app import Parts
-from stack.dixie.reputation import PRIOR, Reputation, Scores, Signal, signal_in
+from stack.dixie.app import PRIOR, Parts, Reputation, Scores, Signal, signal_in
 from stack.faults.budget import BOOT
 from stack.faults.proxy import Faults, Faulty
 from stack.faults.tokens import FaultyContext, FaultyTokenAuth, explained

@@ -16,13 +16,12 @@ from starlette.requests import Request
 
 from stack.common.auth import FinnAuth
 from stack.common.http import ApiError
-from stack.common.jose import req_hash
+from stack.common.keys import req_hash
 from stack.common.outbox import Outbox
 from stack.common.verifier import TIER_POOLS, Claims
 from stack.faults.proxy import Faults, Faulty
 from stack.faults.tokens import FaultyContext, FaultySpentTokens, FaultyTokenAuth
-from stack.finn.app import Parts
-from stack.finn.invoke import Bill, Billing, ProviderClient, Reports
+from stack.finn.app import Bill, Billing, Parts, ProviderClient, Reports
 
 #: What a window that is too small leaves of a prompt.
 CUT_CHARS = 16_384

@@ -26,9 +26,8 @@ from stack.faults.budget import (
     streaming,
     unlimited,
 )
-from stack.faults.outbox import FaultyOutbox
 from stack.faults.proxy import Faults, Faulty
-from stack.faults.tokens import FaultyContext, FaultyTokenAuth, believed, explained
+from stack.faults.tokens import FaultyContext, FaultyOutbox, FaultyTokenAuth, believed, explained
 from stack.faults.x402 import FaultyFacilitator, FaultyNonces, FaultyPayments
 from stack.freeside.agents import QUALITIES, Agents, Quality
 from stack.freeside.app import Parts

@@ -21,8 +21,7 @@ from stack.common.http import (
     text,
     unavailable,
 )
-from stack.common.jose import bearer, req_hash
-from stack.common.keys import BadSecret
+from stack.common.keys import BadSecret, bearer, req_hash
 from stack.common.pricing import Usage
 from stack.common.verifier import POOLS, Claims
 

@@ -8,8 +8,7 @@ from typing import Any
 
 from stack import StackError
 from stack.aws.clients import ControlClient
-from stack.mutants.catalogue import ENTRIES, mutants
-from stack.mutants.infrastructure import excused, tree_mutants
+from stack.mutants.catalogue import ENTRIES, excused, mutants, tree_mutants
 from stack.mutants.process import MUTANT, NOW, NUMBER_BYTES, TRACE
 from stack.services import python
 from stack.source_tree import SourceTree

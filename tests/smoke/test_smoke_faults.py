@@ -1,6 +1,6 @@
 """The project's suite and its catalogue: phases are folders, every check has its fault."""
 
-from stack import faultboard
+from stack import control
 from tests.selftest.project import PLAN, ROOT, catalogue, checks
 
 
@@ -22,7 +22,7 @@ def test_every_check_is_named_by_a_fault() -> None:
 
 
 def test_the_platform_reads_the_same_faults() -> None:
-    read = faultboard.catalogue()
+    read = control.catalogue()
     assert [fault.id for fault in catalogue().faults] == list(read)
     assert {fault.id: dict(fault.params) for fault in catalogue().faults if fault.params} == {
         name: entry["params"] for name, entry in read.items() if "params" in entry

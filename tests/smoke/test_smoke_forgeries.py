@@ -15,7 +15,7 @@ from smoke.platform import tokens
 from smoke.platform.forgeries import FAMILIES, Forgery, forgeries, one_of_each, thinned, varieties
 from smoke.platform.tokens import Genuine, SigningKey
 from stack.common import verifier as stack_claims
-from stack.common.jose import PublicKey
+from stack.common.keys import PublicKey
 from stack.common.verifier import Issuer, TokenRefused, Verifier
 
 KEY, ATTACKER = SigningKey.throwaway("the-published-kid"), SigningKey.throwaway("attacker")

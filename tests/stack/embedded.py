@@ -12,8 +12,7 @@ from typing import Any
 import boto3
 import httpx
 
-from stack.common.jose import SigningKey, mint, req_hash
-from stack.common.keys import parse
+from stack.common.keys import SigningKey, mint, parse, req_hash
 from stack.common.verifier import POOLS
 from stack.launch import Stack
 from tests.stack.tools import poll, request

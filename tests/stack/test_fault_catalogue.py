@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stack.faultboard import SUITE_KEYS, catalogue
+from stack.control import SUITE_KEYS, catalogue
 from stack.faults.proxy import KEYS
 from tests.stack.test_verifier import FORGED
 

@@ -10,7 +10,7 @@ import pytest
 
 from stack.common.context import Context
 from stack.common.http import ApiError
-from stack.finn.invoke import ProviderClient, Reports
+from stack.finn.app import ProviderClient, Reports
 
 OURS, THEIRS = (502, "UPSTREAM_ERROR"), (503, "PROVIDER_UNAVAILABLE")
 

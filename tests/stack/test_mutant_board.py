@@ -5,8 +5,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from stack.launch import Stack
-from stack.mutants.catalogue import mutants, records
-from stack.mutants.infrastructure import RECORDED, tree_mutants
+from stack.mutants.catalogue import RECORDED_OF_TREE, mutants, records, tree_mutants
 from tests.stack.embedded import Platform
 from tests.stack.tools import Aws, request
 
@@ -23,10 +22,10 @@ def mutant(module: str, operator: str, before: str, function: str = "") -> str:
 
 
 def test_a_mutant_is_in_one_service_until_the_reset(platform: Platform) -> None:
-    query = mutant("dixie.reputation", "string", '"score"', "query")
+    query = mutant("dixie.app", "string", '"score"', "query")
     listed = {each["id"]: each for each in platform.control("GET", "/mutants")["mutants"]}
-    assert (listed[query]["file"], listed[query]["services"]) == ("stack/dixie/reputation.py", ["dixie"])
-    source = Path("stack/dixie/reputation.py").read_text("utf-8")
+    assert (listed[query]["file"], listed[query]["services"]) == ("stack/dixie/app.py", ["dixie"])
+    source = Path("stack/dixie/app.py").read_text("utf-8")
     url = f"{platform.dixie}/api/reputation/query?routingKey=nft:nobody"
 
     def scores() -> list[str]:
@@ -42,7 +41,7 @@ def test_a_mutant_is_in_one_service_until_the_reset(platform: Platform) -> None:
     assert scores() == ["scorex"]
     platform.control("POST", "/reset")
     assert scores() == ["score"]
-    assert Path("stack/dixie/reputation.py").read_text("utf-8") == source
+    assert Path("stack/dixie/app.py").read_text("utf-8") == source
 
 
 def test_the_next_mutant_replaces_the_one_before(platform: Platform) -> None:
@@ -89,7 +88,7 @@ def test_lines_that_run_are_noted_by_number(platform: Platform) -> None:
     assert 1 in numbers("dixie", "stack/dixie/app.py")
     assert 2 not in numbers("dixie", "stack/dixie/app.py")
     assert numbers("freeside", "stack/freeside/calls.py") - {0} == {2}
-    assert not numbers("freeside", "stack/finn/invoke.py")
+    assert not numbers("freeside", "stack/finn/app.py")
 
 
 def test_a_mutant_of_the_repository_is_there_until_the_reset(platform: Platform) -> None:
@@ -129,7 +128,7 @@ def test_every_family_of_aws_has_a_mutant(platform: Platform) -> None:
         each for each in platform.control("GET", "/mutants")["mutants"] if each["id"].startswith("aws:")
     ]
     changes = {each["id"]: f"{each['before']} => {each['after']}" for each in listed}
-    families = [each for each in records(RECORDED) if each.id.startswith("aws:")]
+    families = [each for each in records(RECORDED_OF_TREE) if each.id.startswith("aws:")]
     assert families
     assert not [each.id for each in families if not any(map(each.fits, changes, changes.values()))]
 

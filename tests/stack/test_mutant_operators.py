@@ -163,14 +163,14 @@ def test_every_honest_service_has_mutants_with_ids_of_their_own() -> None:
 
 
 def test_a_mutant_is_found_by_its_id() -> None:
-    some = next(each for each in mutants().values() if each.module == "dixie.reputation")
+    some = next(each for each in mutants().values() if each.module == "dixie.app")
     found = find(some.id)
     assert found is not None
     assert found.source == some.source
-    assert find("dixie.reputation:nowhere:condition:1") is None
+    assert find("dixie.app:nowhere:condition:1") is None
     assert find("os:path:condition:1") is None
-    assert file_of("dixie.reputation") == "stack/dixie/reputation.py"
-    assert services_of("dixie.reputation") == ["dixie"]
+    assert file_of("dixie.app") == "stack/dixie/app.py"
+    assert services_of("dixie.app") == ["dixie"]
     assert services_of("freeside.budget_ledger") == ["freeside", "worker"]
 
 

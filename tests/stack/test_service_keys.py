@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from stack.common.jose import SigningKey
+from stack.common.keys import SigningKey
 from tests.stack.embedded import Platform
 from tests.stack.tools import poll
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from stack.aws.alterations import ALTERATIONS
-from stack.faultboard import catalogue
+from stack.control import catalogue
 from stack.launch import Stack
 from stack.variants import VARIANTS
 from tests.stack.tools import Aws, listen, poll, request

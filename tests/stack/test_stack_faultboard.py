@@ -7,9 +7,9 @@ from unittest.mock import Mock, call
 
 import pytest
 
-from stack import StackError, faultboard, postgres
+from stack import StackError, control, postgres
 from stack.aws.alterations import ALTERATIONS
-from stack.faultboard import FaultBoard, UnknownFault, catalogue
+from stack.control import FaultBoard, UnknownFault, catalogue
 from stack.supervisor import Supervisor
 
 PARTS = {"postgres", "pgbouncer", "aws", "provider", "finn", "dixie", "freeside", "worker"}
@@ -43,7 +43,7 @@ def alterable() -> dict[str, Mock]:
 def board(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, supervisor: Mock, alterable: dict[str, Mock]
 ) -> FaultBoard:
-    monkeypatch.setattr(faultboard, "catalogue", lambda: FAULTS)
+    monkeypatch.setattr(control, "catalogue", lambda: FAULTS)
     return FaultBoard(tmp_path / "faults.json", supervisor, alterable, {})
 
 

@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from stack.common.jose import PublicKey, SigningKey, b64url, mint
+from stack.common.keys import PublicKey, SigningKey, b64url, mint
 from stack.common.verifier import FINN_CLAIMS, POOLS, SKEW_S, USER_CLAIMS, Claims, Issuer, TokenRefused
 from stack.faults.proxy import Faults
 from stack.faults.tokens import FaultyVerifier

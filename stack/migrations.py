@@ -1,11 +1,14 @@
 """The platform's schema: applied once by a one-shot process, reset and fingerprinted between faults.
 
-Every function takes a superuser's DSN that goes to PostgreSQL directly: DDL and TRUNCATE have no business in
-a transaction pool.
+The process: `STACK_ADMIN_DSN=... STACK_DB_PASSWORDS_FILE=... python -m stack.migrations`. Every function
+takes a superuser's DSN that goes to PostgreSQL directly: DDL and TRUNCATE have no business in a transaction
+pool.
 """
 
 import hashlib
 import json
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 DATABASE = "platform"
 OWNERS = ("freeside", "finn", "dixie")
-_SQL = Path(__file__).parent / "sql"
+_SQL = Path(__file__).parent / "schema"
 # The control port asks under its lock: a server that takes connections and says nothing must not hold it.
 CONNECT_TIMEOUT_S = 5
 
@@ -132,3 +135,22 @@ def _identifier(table: str) -> sql.Identifier:
 
 def _canonical(row: Any) -> str:
     return json.dumps(row, sort_keys=True, separators=(",", ":"))
+
+
+def main() -> int:
+    """Apply what is missing; 0 when the schema is current, 1 with a short message when it is not."""
+    try:
+        passwords = json.loads(Path(os.environ["STACK_DB_PASSWORDS_FILE"]).read_text(encoding="utf-8"))
+        applied = migrate(os.environ["STACK_ADMIN_DSN"], passwords, os.environ.get("STACK_SEED", ""))
+    except KeyError as error:
+        print(f"migrations: {error.args[0]} is missing from the environment or the file", file=sys.stderr)  # noqa: T201
+        return 1
+    except (OSError, ValueError, psycopg.Error) as error:
+        print(f"migrations: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    print(f"migrations: applied {', '.join(applied) or 'nothing, the schema is current'}")  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
