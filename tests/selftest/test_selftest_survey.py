@@ -1,13 +1,16 @@
 """Mutants as a measure, on a platform of a few lines: what kills, what survives, what a score is made of."""
 
+import argparse
 import json
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pytest_readiness.selftest.catalogue import SuiteCheck
-from pytest_readiness.selftest.mutants import Experience, Mutant, Trace
-from pytest_readiness.selftest.mutation import STATE, placed, sample
+from pytest_readiness.selftest.mutants import SURVIVED, Experience, Fate, Mutant, MutantCampaign, Trace
+from pytest_readiness.selftest.mutation import STATE, placed, sample, scope_of
 
 from tests.selftest.double import MUTANTS
 from tests.selftest.scene import Scene
@@ -132,6 +135,51 @@ def test_a_sample_is_the_seed_s() -> None:
     assert len({each.id for each in chosen}) == 80
     assert chosen != sample(every, 80, "another commit")
     assert sample(every, 81, "a commit")[:80] == chosen
+
+
+class Hasty:
+    """A worker whose every attempt takes a minute of the clock that it is given."""
+
+    is_up, variant = True, ""
+
+    def __init__(self, clock: list[float]) -> None:
+        self._clock = clock
+
+    def attempt_mutant(self, mutant: Mutant, service: str, _: Experience) -> Fate:
+        self._clock[0] += 60
+        return Fate(mutant=mutant, service=service, outcome=SURVIVED)
+
+    def restore(self, _: object) -> None: ...
+
+    def clean_run(self, *_: object) -> SimpleNamespace:
+        return SimpleNamespace(alarms=())
+
+    def close(self) -> None: ...
+
+
+def test_none_begins_when_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, heard = [0.0], list[object]()
+    monkeypatch.setattr("pytest_readiness.selftest.mutants.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    targets = [(Mutant.parse({**MUTANTS[0], "id": f"m{number}"}), "api") for number in range(9)]
+    experience = Experience({}, Trace({}, (), {}), with_drills=False)
+    setup: Any = SimpleNamespace(stopping=threading.Event(), runner=SimpleNamespace(close=lambda: None))
+    workers: Any = [Hasty(clock)]
+    MutantCampaign(workers, targets, experience, setup, until=200).run(heard.append)
+    assert len(heard) == 4
+
+
+@pytest.mark.parametrize(
+    ("size", "tried", "scope"),
+    [
+        (None, 9, "all"),
+        (9, 9, "a sample of 9, seed 'b'"),
+        (9, 4, "a sample of 4, seed 'b', 3 min were up after 4 of 9"),
+        (None, 4, "the first of all, 3 min were up after 4 of 9"),
+    ],
+)
+def test_a_scope_says_what_was_not_tried(size: int | None, tried: int, scope: str) -> None:
+    options = argparse.Namespace(only=[], sample=size, seed="b", within=3)
+    assert scope_of(options, tried, 9) == scope
 
 
 def test_a_mutant_is_placed_where_a_check_runs_through_it() -> None:

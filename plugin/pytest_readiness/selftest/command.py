@@ -104,6 +104,13 @@ def add(commands: Any) -> None:
         help="With --mutants: a lower score is exit 1 (default: 0)",
     )
     parser.add_argument(
+        "--within",
+        type=_at_least(1),
+        default=None,
+        metavar="MINUTES",
+        help="With --mutants: begin none after so long, and judge those that were tried (default: no limit)",
+    )
+    parser.add_argument(
         "--report",
         type=filled,
         default="reports",

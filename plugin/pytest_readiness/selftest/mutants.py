@@ -7,6 +7,7 @@ those are tried first, then every check of a phase that reaches the service, dri
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter, defaultdict, deque
@@ -307,7 +308,7 @@ News = Fate | Mapping[str, str]
 
 
 class MutantCampaign:
-    """Tries mutants on several platforms at once."""
+    """Tries mutants on several platforms at once; begins none after ``until`` (monotonic clock, s)."""
 
     def __init__(
         self,
@@ -315,9 +316,11 @@ class MutantCampaign:
         targets: Sequence[tuple[Mutant, str]],
         experience: Experience,
         setup: Setup,
+        until: float = math.inf,
     ) -> None:
         self._workers = workers
         self._left = deque(targets)
+        self._until = until
         self._experience = experience
         self._setup = setup
         self._news: SimpleQueue[News | BaseException | None] = SimpleQueue()
@@ -401,6 +404,8 @@ class MutantCampaign:
                 self._news.put(fate)
 
     def _next(self) -> tuple[Mutant, str] | None:
+        if time.monotonic() >= self._until:
+            self._left.clear()
         with suppress(IndexError):
             return self._left.popleft()
         return None

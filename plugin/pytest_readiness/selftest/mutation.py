@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import os
 import threading
 import time
@@ -145,16 +146,19 @@ def survey(
                 alarms.append(news)
             progress.update(news)
 
-        MutantCampaign([first, *others], left, experience, setup).run(update)
+        until = began + 60 * options.within if options.within else math.inf
+        MutantCampaign([first, *others], left, experience, setup, until).run(update)
     finally:
         setup.stopping.set()
         runner.close()
         first.close()
+    if not fates:
+        raise PlatformError(f"no mutant was tried within {options.within} min", where="--within")
     return record(
         fates,
         alarms,
         mutants,
-        scope=_scope(options, len(chosen)),
+        scope=scope_of(options, len(fates), len(chosen)),
         suite_digest=state.trace.suite_digest,
         date=date,
         duration_s=time.monotonic() - began,
@@ -183,12 +187,13 @@ def _matches(pattern: str, mutant: Mutant) -> bool:
     return any(matches(pattern, text) for text in (mutant.id, mutant.group, mutant.file))
 
 
-def _scope(options: argparse.Namespace, chosen: int) -> str:
+def scope_of(options: argparse.Namespace, tried: int, chosen: int) -> str:
     """Return which mutants were tried, in words; the report quotes only "all" and "a sample of"."""
     of = f"those that match {', '.join(options.only)}" if options.only else ""
+    late = f", {options.within} min were up after {tried} of {chosen}" if tried < chosen else ""
     if not options.sample:
-        return of or "all"
-    return f"a sample of {chosen}{of and f' of {of}'}, seed {options.seed!r}"
+        return f"{of or ('the first of all' if late else 'all')}{late}"
+    return f"a sample of {tried}{of and f' of {of}'}, seed {options.seed!r}{late}"
 
 
 class State:
