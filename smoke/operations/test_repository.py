@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from pytest_readiness import Evidence, SetupError
+from pytest_readiness import Environment, Evidence, SetupError
 
 from smoke.source.checkout import Checkout
 from smoke.source.definitions import Definitions
@@ -20,6 +20,7 @@ from smoke.source.pipeline import (
     unmigrated,
 )
 from smoke.source.rollback import Edit, Row, edits, launch, revert, rows, verify
+from smoke.source.rollout import uncarried, undecided
 from smoke.source.tasks import startup_migrations
 from smoke.source.terraform import Configuration
 from smoke.source.workflows import Repository
@@ -83,16 +84,32 @@ def test_pipeline_deploys_every_service(
 
 @pytest.mark.p1
 def test_pipeline_deploys_each_service_as_itself(
-    repository: Repository, plan_facts: Mapping[str, Any], pytestconfig: pytest.Config, evidence: Evidence
+    repository: Repository,
+    plan_facts: Mapping[str, Any],
+    pytestconfig: pytest.Config,
+    environment: Environment,
+    evidence: Evidence,
 ) -> None:
-    """No deploy job carries the image of another service than it deploys, or another environment's prefix."""
+    """No deploy job carries another service's image, or another environment's prefix or region."""
     plan = tomllib.loads((pytestconfig.rootpath / "readiness.toml").read_text("utf-8"))
     groups: dict[str, list[str]] = {}
     for row in plan["inventory"]:
         if row["image"]:
             groups.setdefault(row["image"], []).extend((row["ecs"], row["key"]))
     prefix = plan_facts["source"]["prefix"]
-    count, found = misdelivered(repository, Pipeline.of(plan_facts["pipeline"]), groups, prefix)
+    count, found = misdelivered(
+        repository, Pipeline.of(plan_facts["pipeline"]), groups, prefix, environment.aws.region
+    )
+    evidence.figure("deploy jobs", count, at_least=1)
+    found.require()
+
+
+@pytest.mark.p1
+def test_pipeline_carries_deployments_out(
+    repository: Repository, plan_facts: Mapping[str, Any], evidence: Evidence
+) -> None:
+    """A deployment that fails, or is never stable, fails its job; what is built is pushed and deployed."""
+    count, found = uncarried(repository, Pipeline.of(plan_facts["pipeline"]))
     evidence.figure("deploy jobs", count, at_least=1)
     found.require()
 
@@ -114,6 +131,18 @@ def test_pipeline_smoke_job_has_its_keys(
     found, jobs = smoke_keys(repository, facts["smoke_commands"], facts["smoke_keys"])
     evidence.figure("smoke jobs", jobs)
     evidence.figure("keys that they need", facts["smoke_keys"])
+    found.require()
+
+
+@pytest.mark.p1
+def test_pipeline_smoke_job_decides(
+    repository: Repository, plan_facts: Mapping[str, Any], evidence: Evidence
+) -> None:
+    """The job that runs the smoke suite fails with it, behind every deployment, wherever there is one."""
+    facts = plan_facts["pipeline"]
+    environment = plan_facts["source"]["prefix"].rpartition("-")[2]
+    count, found = undecided(repository, Pipeline.of(facts), facts["smoke_commands"], environment)
+    evidence.figure("smoke jobs", count)
     found.require()
 
 

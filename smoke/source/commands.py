@@ -82,9 +82,24 @@ _COMPOSE_UP = re.compile(
 _PSQL_GOES_ON = re.compile(r"psql\s(?!.*\bON_ERROR_STOP\b).*(?:-f\b|--file\b|<)")
 
 
+def migrates(texts: Sequence[str]) -> bool:
+    """Whether a command, given as its words, runs a migration, rather than show, build or speak of one."""
+    if shell.runs(texts, "aws ecs run-task"):
+        return True
+    at = 0
+    while at < len(texts) - 1 and texts[at] in ("sudo", "time", "exec", "command", "env", "nohup"):
+        at += 1
+    written = " ".join(texts[at:])
+    if posixpath.basename(texts[at]) in _NO_MIGRATION or _IMAGES_ONLY.match(written):
+        return False
+    return MIGRATION.search(written) is not None
+
+
 @dataclass(slots=True)
 class Commands(Words):
     """Runs simple commands. `line` is added to lines of `path`; `migrations` counts what migrates.
+
+    Or what else `counts` tells of: commands whose failure must not be lost.
 
     `unread` is what could not be read, with its place, `unfollowed` what may migrate where nothing else does.
     Scripts are looked for in `directories`, the last one first. `into` is what `echo` sets: "env" or
@@ -100,6 +115,7 @@ class Commands(Words):
     unread: list[Failure] = field(default_factory=list)
     unfollowed: list[Failure] = field(default_factory=list)
     depth: int = 0
+    counts: Callable[[Sequence[str]], bool] = migrates
 
     @abstractmethod
     def through(self, text: str, states: Iterable[State]) -> set[State]:
@@ -148,7 +164,7 @@ class Commands(Words):
             return self._apart(inline[0], inline[1], [], state)
         if (followed := self._followed(node, found, state)) is not None:
             return followed
-        if migrates(texts):
+        if self.counts(texts):
             return self._migrated(node, texts, state)
         if CODE_IS_ZERO.match(shell.text_of(node)) and (read := self._code_read(state)):
             return {replace(each, ok=code == "0") for each, code, _ in read}
@@ -192,7 +208,7 @@ class Commands(Words):
             after |= {one for one in done if not one.ok}
             states = bounded({one for one in done if one.ok} | (states if each.maybe else set()))
         self.depth -= 1
-        if self.migrations == migrations and migrates(texts):
+        if self.migrations == migrations and self.counts(texts):
             return self._migrated(node, texts, state)
         return after | states
 
@@ -211,7 +227,7 @@ class Commands(Words):
         """Note what of a recipe is not followed: it may be what migrates, and is if its words say so."""
         place = (line.path, line.line) if line.path else (self.path, self.line + shell.line_of(node))
         failure = Failure(*place, line.unread)
-        if MIGRATION.search(line.text) or migrates(texts):
+        if MIGRATION.search(line.text) or self.counts(texts):
             self.migrations += 1
             self.unread.append(failure)
         else:
@@ -317,7 +333,7 @@ class Commands(Words):
             (self.path, self.line), self.depth = before, self.depth - 1
 
     def _opaque(self, node: Node, texts: Sequence[str], state: State) -> set[State]:
-        if migrates(texts):
+        if self.counts(texts):
             self._not_read(node, f"a script that is not written in shell: {short(node)}")
             self.migrations += 1
         return {replace(state, ok=True), replace(state, ok=False)}
@@ -384,16 +400,3 @@ def asks_for_one(texts: Sequence[str]) -> bool:
     """Whether a command asks another system for a migration, of which nothing here says what becomes."""
     written = " ".join(texts)
     return _ELSEWHERE.match(written) is not None and MIGRATION.search(written) is not None
-
-
-def migrates(texts: Sequence[str]) -> bool:
-    """Whether a command, given as its words, runs a migration, rather than show, build or speak of one."""
-    if shell.runs(texts, "aws ecs run-task"):
-        return True
-    at = 0
-    while at < len(texts) - 1 and texts[at] in ("sudo", "time", "exec", "command", "env", "nohup"):
-        at += 1
-    written = " ".join(texts[at:])
-    if posixpath.basename(texts[at]) in _NO_MIGRATION or _IMAGES_ONLY.match(written):
-        return False
-    return MIGRATION.search(written) is not None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from .checkout import Examined, Finding
-from .commands import MIGRATION, asks_for_one
+from .commands import MIGRATION, asks_for_one, migrates
 from .conditions import OUTCOMES, Condition, Situation
 from .scripts import Ways
 from .state import SYMBOL, UNSURE, Failure, State, TooMany
@@ -42,6 +43,20 @@ def examine_job(repository: Repository, workflow: Workflow, job: Job) -> Examine
         _read_continue(each.continue_on_error, called, called.finding(each.line, each.name), found)
         _read_skipped(called, each.condition, called.finding(each.line, each.name), found)
     return _merged([found, *(inner for _, inner in migrating)])
+
+
+def unnoticed(
+    repository: Repository, workflow: Workflow, job: Job, counts: Callable[[Sequence[str]], bool]
+) -> Examined:
+    """What lets the job end in success although a command that `counts` tells of has failed."""
+    found, inner = Examined(), repository.called(job)
+    for each in inner.jobs.values() if inner is not None else ():
+        found = _merged([found, unnoticed(repository, inner, each, counts)])  # type: ignore[arg-type]
+    number, lost = _steps(repository, workflow, job, counts)
+    if number:
+        _read_continue(job.continue_on_error, workflow, workflow.finding(job.line, job.name), found)
+        found = _merged([found, lost])
+    return found
 
 
 def _continues(value: object, workflow: Workflow) -> bool | None:
@@ -88,10 +103,15 @@ def _may_be(
     return any(condition.ways(each)[index] for each in situations)
 
 
-def _steps(repository: Repository, workflow: Workflow, job: Job) -> tuple[int, Examined]:
-    """How often the job's steps migrate, and what is found in them."""
+def _steps(
+    repository: Repository,
+    workflow: Workflow,
+    job: Job,
+    counts: Callable[[Sequence[str]], bool] = migrates,
+) -> tuple[int, Examined]:
+    """How often the job's steps migrate, or do what `counts` tells of, and what is found in them."""
     found = Examined()
-    ways = Ways(repository.script, workflow.path)
+    ways = Ways(repository.script, workflow.path, counts=counts)
     states = {State()}
     for placed in repository.steps(workflow.path, job.steps):
         step, before = placed.step, ways.migrations
@@ -105,14 +125,14 @@ def _steps(repository: Repository, workflow: Workflow, job: Job) -> tuple[int, E
             what = f"the step {step.label!r} has more ways through it than are followed"
             found.not_examined.append(Finding(placed.path, step.line, what))
             continue
-        if ways.migrations > before:
+        if ways.migrations > before and counts is migrates:
             _read_skipped(
                 workflow, step.condition, Finding(placed.path, step.line, f"the step {step.label!r}"), found
             )
             states = after
         else:
             states = after | {each for _, side in sides for each in side}
-    if not ways.migrations:  # what cannot be followed may be what migrates
+    if not ways.migrations and counts is migrates:  # what cannot be followed may be what migrates
         local = [
             each for each in repository.steps(workflow.path, job.steps) if each.step.uses.startswith("./")
         ]
@@ -166,11 +186,15 @@ def _behind(
     step = placed.step
     if step.uses:
         runs_a_task = step.given.get("run-task", "").lower() == "true" or "run-task" in step.uses
+        if ways.counts is not migrates:
+            return states
         if runs_a_task or MIGRATION.search(f"{step.uses}\n{step.label}\n{' '.join(step.given.values())}"):
             found.not_examined.append(Finding(placed.path, step.line, f"uses: {step.uses}"))
         return states
     options = _options(step, job)
     if options is None:
+        if ways.counts is not migrates:
+            return states
         if MIGRATION.search(f"{step.run}\n{step.label}") or _RUN_TASK.search(step.run):
             what = f"shell: {step.shell or job.shell or job.runs_on}"
             found.not_examined.append(Finding(placed.path, step.line, what))
@@ -281,6 +305,7 @@ def invalid(repository: Repository) -> tuple[int, Examined]:
         for job in workflow.jobs.values():
             count += 1
             wrong = [*_refused(job), *_empty(workflow, job), *_without_checkout(repository, workflow, job)]
+            wrong += [*_not_there(repository, job), *_without_token(workflow, job)]
             result.findings.extend(
                 workflow.finding(line or job.line, f"{job.name}: {what}") for what, line in wrong
             )
@@ -292,9 +317,70 @@ def invalid(repository: Repository) -> tuple[int, Examined]:
 
 
 def never_runs(workflow: Workflow, job: Job) -> bool:
-    """Whether a job does not run although all before it succeeded, whatever a manual run asks for."""
-    situations = [Situation(inputs=inputs, unread=OUTCOMES) for inputs in ({}, workflow.inputs, None)]
-    return not any(job.condition.ways(each)[0] for each in situations)
+    """Whether a job does not run although all before it succeeded, whatever starts the workflow."""
+    return not any(may_run(workflow, job, event) for event in events(workflow))
+
+
+def events(workflow: Workflow) -> list[dict[str, str | None]]:
+    """What GitHub says of each event that starts a workflow, such as a push to each branch that it names."""
+    if {"workflow_call", "None"} & {*workflow.triggers} or not workflow.triggers:
+        return [{}]  # the caller's event, or any
+    pushed: list[dict[str, str | None]] = [
+        {"github.event_name": "push", "github.ref": f"refs/heads/{each}", "github.ref_name": each}
+        for each in workflow.branches
+    ]
+    others = [each for each in workflow.triggers if each != "push" or not pushed]
+    return pushed + [{"github.event_name": each} for each in others]
+
+
+def may_run(workflow: Workflow, job: Job, event: Mapping[str, str | None], *, asked: bool = True) -> bool:
+    """Whether a job may run on an event when all before it succeeded.
+
+    `asked`: whatever a manual run asks for; else only where its inputs are left alone.
+    """
+    inputs = [{}, workflow.inputs, *([None] if asked else [])]
+    situations = [Situation(inputs=each, unread=OUTCOMES, known=event) for each in inputs]
+    return any(job.condition.ways(each)[0] for each in situations)
+
+
+def _not_there(repository: Repository, job: Job) -> Iterator[tuple[str, int]]:
+    """A local action that the checkout has not; one that a step before may have fetched is left alone."""
+    for step in job.steps:
+        if (step.uses and not step.uses.startswith("./") and not _OTHERS.match(step.uses)) and not (
+            _CHECKOUT.match(step.uses) and not {"repository", "ref", "path"} & {*step.given}
+        ):
+            return
+        names = (f"{step.uses}/{name}" for name in ("action.yml", "action.yaml", "Dockerfile"))
+        if step.uses.startswith("./") and not any(
+            repository.script(posixpath.normpath(name)) is not None for name in names
+        ):
+            yield f"{step.uses} is no action of the checkout", step.line
+
+
+_CHECKOUT = re.compile(r"actions/checkout@")
+_CREDENTIALS = re.compile(r"aws-actions/configure-aws-credentials@")
+_GITHUBS_MACHINES = re.compile(r"(?:ubuntu|windows|macos)-[\w.-]+")
+#: What gives the action credentials of another kind.
+_OTHER_CREDENTIALS = {"aws-access-key-id", "web-identity-token-file", "role-chaining"}
+
+
+def _without_token(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
+    """A step that takes an AWS role by GitHub's token in a job that may not ask for one."""
+    if "workflow_call" in workflow.triggers or not _GITHUBS_MACHINES.fullmatch(job.runs_on):
+        return
+    granted = workflow.permissions if job.permissions is None else job.permissions
+    if granted is not None and (granted.get("*") == "write-all" or granted.get("id-token") == "write"):
+        return
+    for at, step in enumerate(job.steps):
+        if (
+            _CREDENTIALS.match(step.uses)
+            and step.given.get("role-to-assume")
+            and not _OTHER_CREDENTIALS & {*step.given}
+            and not any(_CREDENTIALS.match(each.uses) or "AWS_ACCESS" in each.run for each in job.steps[:at])
+            and not any("AWS_ACCESS_KEY_ID" in env for env in (workflow.env, job.env, step.env))
+        ):
+            yield "it takes an AWS role without the permission `id-token: write`", step.line
+            return
 
 
 def _refused(job: Job) -> Iterator[tuple[str, int]]:

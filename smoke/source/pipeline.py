@@ -401,8 +401,12 @@ def smoke_keys(
 
 
 def _runs_any(repository: Repository, placed: Placed, commands: Sequence[str]) -> bool:
-    words = repository.commands(placed.step)
-    return any(shell.runs(each, command) for each in words for command in commands)
+    return any(runs_one(each, commands) for each in repository.commands(placed.step))
+
+
+def runs_one(words: Sequence[str], commands: Sequence[str]) -> bool:
+    """Whether a command, given as its words, is one of some."""
+    return any(shell.runs(words, command) for command in commands)
 
 
 def _examine_key(key: str, workflow: Workflow, job: Job, steps: Sequence[Placed], found: Examined) -> None:
@@ -427,7 +431,7 @@ _WORDS = re.compile(rf"\b({ENVIRONMENTS})\b", re.IGNORECASE)
 
 
 def misdelivered(
-    repository: Repository, plan: Pipeline, groups: Mapping[str, Sequence[str]], prefix: str
+    repository: Repository, plan: Pipeline, groups: Mapping[str, Sequence[str]], prefix: str, region: str = ""
 ) -> tuple[int, Examined]:
     """Return how many deploy jobs were read, and what they carry that is not of what they deploy.
 
@@ -439,13 +443,32 @@ def misdelivered(
         values = set(values_of(repository, workflow, job))
         own = [group for group, names in groups.items() if names_any(values, names)]
         count += 1
-        wrong = list(_elsewhere(values, prefix)) if workflow.path == plan.workflow else []
+        around = values | set(workflow.env.values())
+        carried = [*_elsewhere(values, prefix)] or [*_elsewhere(around, prefix)]
+        wrong = carried if workflow.path == plan.workflow else []
+        wrong += _abroad(repository, workflow, job, region)
         wrong = [] if _WORDS.search(job.name) else wrong  # one that says for which environment it is
         if len(own) == 1:
             wrong += list(_foreign(_texts(repository, workflow, job), own[0], groups))
         for what in wrong:
             result.findings.append(workflow.finding(job.line, f"{job.name} carries {what}"))
     return count, result
+
+
+def _abroad(repository: Repository, workflow: Workflow, job: Job, region: str) -> list[str]:
+    """The regions of AWS in which a job works, where none of them is the profile's."""
+    held: list[Mapping[str, str]] = [workflow.env, job.env]
+    for placed in repository.everything(workflow, job):
+        held += [placed.env, placed.step.env, placed.step.given]
+    found = {value for each in held for name in _REGIONS if (value := each.get(name)) is not None}
+    if not region or any("$" in each for each in found - _FILLED) or region in found:
+        return []
+    return [f"the region {each}, the profile has {region}" for each in sorted(found - _FILLED)]
+
+
+#: What names the region to AWS's own tools and action, and what stands for one of these.
+_REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION", "aws-region")
+_FILLED = {f"${{{{ env.{name} }}}}" for name in _REGIONS}
 
 
 def _texts(repository: Repository, workflow: Workflow, job: Job) -> set[str]:

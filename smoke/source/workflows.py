@@ -59,6 +59,7 @@ class Job:
     shell: str
     runs_on: str
     outputs: dict[str, str]
+    permissions: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,8 @@ class Workflow:
 
     `follows` are the names of the workflows that it waits for (`workflow_run`). `defaults` are those of the
     inputs of a call, `asked` the inputs with which a job calls it, None where none does. An input that only
-    a run knows is `...`.
+    a run knows is `...`. `branches` are those that a push starts it on, none where a pattern names any;
+    `permissions` those of its token, None for GitHub's own.
     """
 
     path: str
@@ -79,6 +81,8 @@ class Workflow:
     env: dict[str, str]
     defaults: dict[str, Any] = field(default_factory=dict)
     asked: dict[str, Any] | None = None
+    branches: tuple[str, ...] = ()
+    permissions: dict[str, str] | None = None
 
     @property
     def runs(self) -> list[dict[str, Any]]:
@@ -156,6 +160,8 @@ def read(text: str, path: str) -> Workflow:
         tuple(map(str, follows)),
         _texts(top, "env"),
         defaults,
+        branches=_branches(top),
+        permissions=_permissions(top),
     )
 
 
@@ -192,6 +198,7 @@ def _job(path: str, name: str, line: int, node: yaml.Node | None, defaults: dict
         shell=defaults.get("shell", ""),
         runs_on=str(plain(entries.get("runs-on", NONE)[1]) or ""),
         outputs=_texts(entries, "outputs"),
+        permissions=_permissions(entries),
     )
 
 
@@ -226,6 +233,19 @@ def _texts(entries: Entries, key: str) -> dict[str, str]:
     if isinstance(found, dict):
         return {name: _text(value) for name, value in found.items()}
     return {"*": str(found)} if found else {}
+
+
+def _permissions(entries: Entries) -> dict[str, str] | None:
+    """What a token may do; None where nothing is said of it."""
+    return _texts(entries, "permissions") if "permissions" in entries else None
+
+
+def _branches(top: Entries) -> tuple[str, ...]:
+    """The branches that a push starts the workflow on; none where a pattern or a tag may name others."""
+    push = entries_of(entries_of(top.get("on", NONE)[1]).get("push", NONE)[1])
+    named = plain(push.get("branches", NONE)[1])
+    names = tuple(map(str, named)) if isinstance(named, list) else (str(named),) if named else ()
+    return () if "tags" in push or any(set(each) & set("*?[!+") for each in names) else names
 
 
 def _defaults(entries: Entries) -> dict[str, str]:

@@ -1,0 +1,159 @@
+"""What the pipeline does behind the gate: does it carry deployments out, and does the smoke suite decide?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from . import shell
+from .checkout import Examined, Finding
+from .jobs import events, may_run, unnoticed
+from .ownership import ENVIRONMENTS
+from .pipeline import Pipeline, deploy_jobs, runs_one
+from .workflows import Job, Placed, Repository, Workflow
+
+_UPDATE, _REGISTER = "aws ecs update-service", "aws ecs register-task-definition"
+#: The suite's exit code 2 is DEGRADED, which a team may let pass.
+_DEGRADED = "whether exit code 2 stands for a failure"
+_BUILDS, _PUSHES = ("docker build", "docker buildx build"), ("docker push", "docker image push")
+#: Commands that end when a deployment is over, in success where it succeeded.
+_WAITS = ("aws ecs wait services-stable", "aws deploy wait deployment-successful")
+
+
+def uncarried(repository: Repository, plan: Pipeline) -> tuple[int, Examined]:
+    """Return how many deploy jobs there are, and how they end in success without a deployment."""
+    count, result = 0, Examined()
+    commands = [*plan.commands, *_WAITS, *_PUSHES]
+    for workflow, job in deploy_jobs(repository, plan):
+        if job.name == plan.migration:
+            continue
+        count += 1
+        before = [workflow.jobs[name] for name in workflow.ancestors(job.name) if name != plan.migration]
+        for each in (*before, job):
+            lost = unnoticed(repository, workflow, each, lambda words: runs_one(words, commands))
+            result.findings.extend(lost.findings)
+            result.not_examined.extend(lost.not_examined)
+        result.findings.extend(_unpushed(repository, workflow, [*before, job]))
+        for what in _wrong(repository, workflow, job):
+            result.findings.append(workflow.finding(job.line, f"{job.name} {what}"))
+    return count, Examined(*(list(dict.fromkeys(each)) for each in (result.findings, result.not_examined)))
+
+
+def _wrong(repository: Repository, workflow: Workflow, job: Job) -> Iterator[str]:
+    """What the commands of a deploy job leave undone."""
+    words = list(_words(repository, workflow, job))
+    updates = [each for each in words if shell.runs(each, _UPDATE)]
+    later = [other for other in workflow.jobs.values() if job.name in workflow.ancestors(other.name)]
+    behind = [each for other in later for each in _words(repository, workflow, other)]
+    if (
+        updates
+        and all(map(_stops, updates))
+        and all(_stops(each) for each in behind if shell.runs(each, _UPDATE))
+    ):
+        yield "stops its service: it asks for 0 tasks, and nothing behind it for any"
+    registers = any(shell.runs(each, _REGISTER) for each in words)
+    others = [_option(each, "--task-definition") or _option(each, "--cli-input-json") for each in updates]
+    if registers and updates and not any(others):
+        yield "registers a task definition and deploys none: the service keeps the one that it has"
+
+
+def _unpushed(repository: Repository, workflow: Workflow, jobs: Sequence[Job]) -> Iterator[Finding]:
+    """An image for a registry that is built before a deployment, and that nothing pushes."""
+    steps = [placed for job in jobs for placed in repository.everything(workflow, job)]
+    said = [word for placed in steps for each in repository.commands(placed.step) for word in each]
+    said += [text for placed in steps for text in (placed.step.uses, *placed.step.given.values())]
+    if any(re.search("push|registry,|type=registry|save", text) for text in said):
+        return
+    for job in jobs:
+        for words in _words(repository, workflow, job):
+            tag = _option(words, "--tag") or _option(words, "-t")
+            if runs_one(words, _BUILDS) and "/" in tag:
+                yield workflow.finding(job.line, f"{job.name} builds {tag}, and nothing pushes it")
+
+
+def _stops(update: Sequence[str]) -> bool:
+    return _option(update, "--desired-count") == "0"
+
+
+def _words(repository: Repository, workflow: Workflow, job: Job) -> Iterator[list[str]]:
+    for placed in repository.everything(workflow, job):
+        yield from repository.commands(placed.step)
+
+
+def _option(words: Sequence[str], name: str) -> str:
+    """The value of an option of a command; empty where it has none."""
+    for at, word in enumerate(words):
+        if word.startswith(f"{name}="):
+            return word.partition("=")[2]
+        if word == name and at + 1 < len(words):
+            return words[at + 1]
+    return ""
+
+
+def undecided(
+    repository: Repository, plan: Pipeline, commands: Sequence[str], environment: str
+) -> tuple[int, Examined]:
+    """Return how many jobs run the smoke suite, and why one of them decides nothing.
+
+    `environment` is this one's name. A job of another environment, or one that an operator asks for, need
+    not come before a smoke job.
+    """
+    count, result = 0, Examined()
+    deploying = list(deploy_jobs(repository, plan))
+    for workflow in repository.workflows.values():
+        for job in workflow.jobs.values():
+            placed = [
+                each for each in repository.everything(workflow, job) if _smokes(repository, each, commands)
+            ]
+            if not placed:
+                continue
+            count += 1
+            lost = unnoticed(repository, workflow, job, lambda words: runs_one(words, commands))
+            result.findings.extend(lost.findings)
+            result.not_examined.extend(each for each in lost.not_examined if each.what != _DEGRADED)
+            own = [
+                each for of, each in deploying if of.path == workflow.path and _is_own(of, each, environment)
+            ]
+            result.findings.extend(_order(workflow, job, own))
+            result.findings.extend(_embedded(repository, placed))
+    return count, result
+
+
+def _smokes(repository: Repository, placed: Placed, commands: Sequence[str]) -> bool:
+    return any(runs_one(words, commands) for words in repository.commands(placed.step))
+
+
+def _is_own(workflow: Workflow, job: Job, environment: str) -> bool:
+    """Whether a job deploys to this environment by itself, on some event that starts the workflow."""
+    named = {
+        each.lower() for each in re.findall(rf"(?:\b|_)({ENVIRONMENTS})(?:\b|_)", job.name, re.IGNORECASE)
+    }
+    return named <= {environment} and any(
+        may_run(workflow, job, event, asked=False) for event in events(workflow)
+    )
+
+
+def _order(workflow: Workflow, job: Job, deploying: Sequence[Job]) -> Iterator[Finding]:
+    """A smoke job runs behind every deployment, and wherever one happens."""
+    before = workflow.ancestors(job.name)
+    first = [each for each in deploying if job.name not in workflow.ancestors(each.name) and each is not job]
+    missing = [each.name for each in first if each.name not in before]
+    if missing:
+        what = f"{job.name} does not wait for {' and '.join(missing)}: it tests what was there before"
+        yield workflow.finding(job.line, what)
+    for event in events(workflow):
+        deploys = any(may_run(workflow, each, event, asked=False) for each in first)
+        if deploys and not may_run(workflow, job, event):
+            said = event.get("github.ref") or event.get("github.event_name") or "any event"
+            yield workflow.finding(
+                job.line, f"{job.name} does not run on {said}, on which {first[0].name} does"
+            )
+            return
+
+
+def _embedded(repository: Repository, placed: Sequence[Placed]) -> Iterator[Finding]:
+    """A run with `--env local` tests what it boots itself, not what was deployed."""
+    for each in placed:
+        if any(_option(words, "--env") == "local" for words in repository.commands(each.step)):
+            what = f"{each.step.label} runs with --env local: on an embedded platform, not what was deployed"
+            yield Finding(each.path, each.step.line, what)

@@ -1,0 +1,188 @@
+"""Behind the gate: deployments that are carried out, and a smoke job that decides."""
+
+from typing import Any
+
+import pytest
+
+from smoke.source.jobs import invalid
+from smoke.source.rollout import uncarried, undecided
+from tests.smoke.source.workflow_files import PLAN, repository, workflow
+
+SMOKE = ["make smoke", "pytest smoke"]
+UPDATE = "aws ecs update-service --service api"
+WAIT = "aws ecs wait services-stable --services api"
+
+
+def smoke(run: str = "make smoke", **entries: Any) -> dict[str, Any]:
+    return {
+        "needs": "deploy",
+        "steps": [{"run": run}],
+        **{key.strip("_"): each for key, each in entries.items()},
+    }
+
+
+def decides(job: dict[str, Any], *, on: Any = None, **jobs: dict[str, Any]) -> list[str]:
+    data = workflow(**jobs, smoke=job) | ({"on": on} if on is not None else {})
+    count, found = undecided(repository(data), PLAN, SMOKE, "staging")
+    assert count == 1
+    assert not found.not_examined
+    return [each.what for each in found.findings]
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        "make smoke",
+        "for i in 1 2 3; do\n  if make smoke; then exit 0; fi\n  sleep 9\ndone\nexit 1",
+        "set +e\nmake smoke\nrc=$?\nset -e\ncp -r reports /tmp\nexit $rc",
+        'rc=0\nmake smoke || rc=$?\nif [ "$rc" -ne 0 ] && [ "$rc" -ne 2 ]; then exit "$rc"; fi',
+        "set -o pipefail\nmake smoke 2>&1 | tee log",
+        "pytest smoke --env staging",
+    ],
+)
+def test_a_smoke_job_that_fails_with_the_suite_decides(run: str) -> None:
+    assert decides(smoke(run)) == []
+
+
+@pytest.mark.parametrize(
+    ("job", "what"),
+    [
+        (smoke("make smoke || true"), "`make smoke` can fail unnoticed"),
+        (smoke("make smoke | tee log"), "lost in a pipe"),
+        (smoke("make smoke; echo done", defaults={"run": {"shell": "bash {0}"}}), "no set -e"),
+        (smoke(continue_on_error=True) | {"continue-on-error": True}, "continue-on-error"),
+        (
+            {"needs": "deploy", "steps": [{"run": "make smoke", "continue-on-error": True}]},
+            "continue-on-error",
+        ),
+        (smoke(needs="build"), "smoke does not wait for deploy: it tests what was there before"),
+        (smoke("pytest smoke --env local"), "on an embedded platform"),
+        (smoke("pytest smoke --env=local"), "on an embedded platform"),
+        (smoke(if_="github.event_name == 'schedule'"), "smoke does not run on push, on which deploy does"),
+    ],
+)
+def test_a_smoke_job_that_decides_nothing_is_a_finding(job: dict[str, Any], what: str) -> None:
+    (found,) = decides(job)
+    assert what in found
+
+
+PUSH = {"push": {"branches": ["staging"]}, "workflow_dispatch": None}
+ROLLBACK = {"if": "inputs.rollback == 'true'", "steps": [{"run": UPDATE}]}
+
+
+@pytest.mark.parametrize(
+    ("job", "jobs", "on", "count"),
+    [
+        (smoke(if_="github.ref == 'refs/heads/staging'"), {}, PUSH, 0),
+        (smoke(if_="github.ref == 'refs/heads/main'"), {}, PUSH, 1),
+        (smoke(if_="github.ref_name != 'staging'"), {}, PUSH, 1),
+        (smoke(if_="vars.SMOKE == 'on'"), {}, PUSH, 0),
+        (smoke(if_="github.ref == 'refs/heads/x-1'"), {}, {"push": {"branches": ["x-*"]}}, 0),
+        (smoke(), {"deploy-production": {"needs": "smoke", "steps": [{"run": UPDATE}]}}, None, 0),
+        (smoke(), {"deploy-production": {"needs": "migrate", "steps": [{"run": UPDATE}]}}, None, 0),
+        (smoke(), {"deploy-rollback": ROLLBACK}, None, 0),
+        (smoke(), {"deploy-worker": {"needs": "migrate", "steps": [{"run": UPDATE}]}}, None, 1),
+    ],
+)
+def test_a_smoke_job_follows_the_deployments_of_its_environment(
+    job: dict[str, Any], jobs: dict[str, Any], on: Any, count: int
+) -> None:
+    assert len(decides(job, on=on, **jobs)) == count
+
+
+def carried(run: str, **others: Any) -> list[str]:
+    data = workflow(deploy={"needs": ["build", "migrate"], "steps": [{"run": run}]}, **others)
+    return [each.what for each in uncarried(repository(data), PLAN)[1].findings]
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        UPDATE,
+        f"{UPDATE}\n{WAIT}",
+        f"{UPDATE}\nfor i in 1 2 3; do\n  {WAIT} && exit 0\ndone\nexit 1",
+        f"{UPDATE}\nif ! {WAIT}; then\n  {UPDATE} --task-definition old\n  exit 1\nfi",
+        f"{UPDATE} --desired-count 0\n{UPDATE} --desired-count 2",
+        f"arn=$(aws ecs register-task-definition --cli-input-json x)\n{UPDATE} --task-definition $arn",
+    ],
+)
+def test_a_deployment_is_carried_out(run: str) -> None:
+    assert carried(run) == []
+
+
+@pytest.mark.parametrize(
+    ("run", "what"),
+    [
+        (f"{UPDATE} || echo failed", "can fail unnoticed"),
+        (f"{UPDATE}\n{WAIT} || true", "can fail unnoticed"),
+        (f"{UPDATE} | jq .\n{WAIT}", "lost in a pipe"),
+        (f"{UPDATE} --desired-count 0", "stops its service"),
+        (f"aws ecs register-task-definition --cli-input-json x\n{UPDATE}", "deploys none"),
+    ],
+)
+def test_a_deployment_that_goes_nowhere_is_a_finding(run: str, what: str) -> None:
+    (found,) = carried(run)
+    assert what in found
+
+
+def test_a_service_that_a_later_job_starts_again_is_not_stopped() -> None:
+    later = {"needs": "deploy", "steps": [{"run": f"{UPDATE} --desired-count 1"}]}
+    assert carried(f"{UPDATE} --desired-count 0", start=later) == []
+
+
+@pytest.mark.parametrize(
+    ("run", "count"),
+    [
+        ("docker build --tag $REGISTRY/api:$TAG .\ndocker push $REGISTRY/api:$TAG", 0),
+        ("docker build --tag $REGISTRY/api:$TAG .", 1),
+        ("docker build --tag $REGISTRY/api:$TAG .\ndocker push $REGISTRY/api:$TAG || true", 1),
+        ("docker buildx build --push --tag $REGISTRY/api:$TAG .", 0),
+        ("docker build -t lint .", 0),
+        ("docker build -t $REGISTRY/api:$TAG .\nmake push", 0),
+    ],
+)
+def test_what_is_built_is_pushed(run: str, count: int) -> None:
+    assert len(carried(UPDATE, build={"steps": [{"run": run}]})) == count
+
+
+TAKES = {
+    "uses": "aws-actions/configure-aws-credentials@v4",
+    "with": {"role-to-assume": "x", "aws-region": "y"},
+}
+
+
+@pytest.mark.parametrize(
+    ("permissions", "job", "count"),
+    [
+        ({"id-token": "write"}, {}, 0),
+        ("write-all", {}, 0),
+        ({"contents": "read"}, {}, 1),
+        ({"contents": "read"}, {"permissions": {"id-token": "write"}}, 0),
+        ({"id-token": "write"}, {"permissions": {"contents": "read"}}, 1),
+        ({"contents": "read"}, {"runs-on": "self-hosted"}, 0),
+        (None, {}, 1),
+        (None, {"env": {"AWS_ACCESS_KEY_ID": "${{ secrets.KEY }}"}}, 0),
+    ],
+)
+def test_a_job_that_takes_a_role_may_ask_for_a_token(
+    permissions: Any, job: dict[str, Any], count: int
+) -> None:
+    data = {"on": "push", "jobs": {"a": {"runs-on": "ubuntu-24.04", "steps": [TAKES], **job}}}
+    found = invalid(repository(data | ({"permissions": permissions} if permissions else {})))[1]
+    assert len([each for each in found.findings if "id-token" in each.what]) == count
+
+
+@pytest.mark.parametrize(
+    ("steps", "count"),
+    [
+        ([{"uses": "actions/checkout@v4"}, {"uses": "./.github/actions/setup"}], 1),
+        ([{"uses": "actions/checkout@v4"}, {"uses": "./there"}], 0),
+        ([{"uses": "actions/checkout@v4", "with": {"repository": "a/b"}}, {"uses": "./other"}], 0),
+        ([{"uses": "someone/fetches@v1"}, {"uses": "./other"}], 0),
+    ],
+)
+def test_a_local_action_is_in_the_checkout(steps: list[dict[str, Any]], count: int) -> None:
+    data = {"on": "push", "jobs": {"a": {"runs-on": "ubuntu-24.04", "steps": steps}}}
+    files = {"there/action.yml": "runs:\n  using: composite\n  steps: []\n"}
+    found = invalid(repository(data, **files))[1]
+    assert len([each for each in found.findings if "no action" in each.what]) == count
