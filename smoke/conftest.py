@@ -22,10 +22,9 @@ from smoke.contract.model import SERVICE, Access
 from smoke.network.transport import authorities, http_pool
 from smoke.platform.answers import AnswerLog
 from smoke.platform.attacks import Target, target_of
+from smoke.platform.backends import Dixie, Finn
 from smoke.platform.batch import Batch
 from smoke.platform.builds import builds
-from smoke.platform.dixie import Dixie
-from smoke.platform.finn import Finn
 from smoke.platform.freeside import Dialects, Freeside, Tenants
 from smoke.platform.http import Connect, HttpClient, ServiceClient, address_of
 from smoke.platform.invariants import Conservation

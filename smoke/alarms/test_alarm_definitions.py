@@ -12,8 +12,8 @@ from smoke.source.alarms import application, connection_alarms, coverage
 from smoke.source.checkout import Examined
 from smoke.source.definitions import Definitions
 from smoke.source.notifications import ALARM, notified
+from smoke.source.rules import APPLICATION
 from smoke.source.terraform import Configuration
-from smoke.source.watch import APPLICATION
 
 pytestmark = [
     pytest.mark.goal("G-9"),

@@ -14,9 +14,8 @@ from smoke.contract.model import Access, accesses
 from smoke.contract.schemas import FINN_FAULTS
 from smoke.platform.answers import body_text, error_code
 from smoke.platform.attacks import REFUSALS, REPLAYS, Target, require_refused
+from smoke.platform.backends import Dixie, Finn
 from smoke.platform.batch import Batch, Case
-from smoke.platform.dixie import Dixie
-from smoke.platform.finn import Finn
 from smoke.platform.forgeries import forgeries, one_of_each
 from smoke.platform.freeside import Freeside
 from smoke.platform.parameters import controlled, each

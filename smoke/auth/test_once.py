@@ -26,8 +26,8 @@ from smoke.contract.model import (
 from smoke.contract.neighbours import above_the_tier, direct, not_allowed
 from smoke.platform.answers import require_status
 from smoke.platform.attacks import MISSING, REPLAYS, Target, is_let_in, require_refused, require_spent
+from smoke.platform.backends import Dixie, quality_signal
 from smoke.platform.batch import Batch, Case, at_once
-from smoke.platform.dixie import Dixie, quality_signal
 from smoke.platform.forgeries import one_of_each
 from smoke.platform.freeside import Freeside, Tenants, prompt_for
 from smoke.platform.parameters import OF_FREESIDE, SPENT_ONCE, Way, all_ways, controlled, each_access

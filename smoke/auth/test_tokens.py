@@ -15,9 +15,8 @@ from smoke.contract.model import USER, Access, accesses
 from smoke.contract.neighbours import Near, Times, own_pool_elsewhere, strings, times
 from smoke.platform.answers import require_status
 from smoke.platform.attacks import REFUSALS, Target, require_refused, require_spent
+from smoke.platform.backends import Dixie, Finn
 from smoke.platform.batch import Batch, Case
-from smoke.platform.dixie import Dixie
-from smoke.platform.finn import Finn
 from smoke.platform.forgeries import Forgery, forgeries, one_of_each, sendable, thinned, varieties
 from smoke.platform.freeside import Freeside, Tenants
 from smoke.platform.parameters import each_access

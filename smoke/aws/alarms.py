@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from smoke.source.watch import (
+from smoke.source.rules import (
     APPLICATION,
     HEALTH_METRICS,
     PARTS,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from smoke.source import watch
+from smoke.source import rules
 from smoke.source.addresses import Budget, Directory
 
 from .alarms import Metric, Watch
@@ -180,10 +180,10 @@ def directory_of(aws: AwsReader, declared: Sequence[str], connections: Mapping[s
 
 
 REQUIRED = (
-    *(f"{name}-{kind}" for name in ("api", "finn", "dixie") for kind in watch.KINDS),
+    *(f"{name}-{kind}" for name in ("api", "finn", "dixie") for kind in rules.KINDS),
     "rds-connections",
 )
-FURTHER = tuple(f"{name}-{kind}" for name in ("worker", "pgbouncer") for kind in watch.KINDS)
+FURTHER = tuple(f"{name}-{kind}" for name in ("worker", "pgbouncer") for kind in rules.KINDS)
 APPLICATION = {
     "invoke-latency": "InvokeLatencyMs",
     "jwt-validation": "JwtValidationFailedCount",
@@ -201,17 +201,17 @@ def watch_for(name: str, aws: AwsReader, facts: Mapping[str, Any]) -> Watch:
     if name in APPLICATION:
         metric = APPLICATION[name]
         own = Metric.of(aws.names.app_metrics, metric, {})
-        return Watch((own,), watch.APPLICATION[metric], within)
+        return Watch((own,), rules.APPLICATION[metric], within)
     if name == "rds-connections":
         assert aws.has_database(), f"there is no database instance {aws.names.database}"
         used = Metric.of("AWS/RDS", "DatabaseConnections", {"DBInstanceIdentifier": aws.names.database})
-        return Watch((used,), watch.connections(facts["connections"]["total"]), within, of="rds")
+        return Watch((used,), rules.connections(facts["connections"]["total"]), within, of="rds")
     service, _, kind = name.rpartition("-")
     found = aws.service(service)
     by_service = {"ClusterName": aws.names.cluster, "ServiceName": aws.names.full(service)}
     if kind != "health":
-        metric = watch.UTILIZATION_METRICS[kind]
-        return Watch((Metric.of("AWS/ECS", metric, by_service),), watch.UTILIZATION, within, of=service)
+        metric = rules.UTILIZATION_METRICS[kind]
+        return Watch((Metric.of("AWS/ECS", metric, by_service),), rules.UTILIZATION, within, of=service)
     # A balancer's count of healthy hosts shows as well whether any task is left.
     routes = routes_to(aws.routes(), found.target_groups) if found.target_groups else []
     hosts = [Metric.of(route.namespace, "HealthyHostCount", route.dimensions) for route in routes]
@@ -219,7 +219,7 @@ def watch_for(name: str, aws: AwsReader, facts: Mapping[str, Any]) -> Watch:
     tasks = Metric.of("ECS/ContainerInsights", "RunningTaskCount", by_service)
     return Watch(
         (*dict.fromkeys(hosts), tasks),
-        watch.HEALTH,
+        rules.HEALTH,
         within,
         of=service,
         unreached=frozenset(each.rpartition(":")[2] for each in found.target_groups if each not in reached),

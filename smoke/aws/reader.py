@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from pytest_readiness import Environment
 
 from smoke.source.checkout import Examined, Finding
-from smoke.source.ownership import EXECUTION_ROLE, FAMILY, LOGS, NETWORK, SECRET, TASK_ROLE, Use
+from smoke.source.rules import EXECUTION_ROLE, FAMILY, LOGS, NETWORK, SECRET, TASK_ROLE, Use
 
 from . import alarms, ecs, monitoring
 from .account import AwsAccount, account_of, at_once

@@ -24,8 +24,8 @@ from smoke.platform.answers import (
     reworded,
 )
 from smoke.platform.attacks import require_spent
+from smoke.platform.backends import Finn
 from smoke.platform.batch import Batch, Case, at_once, sampling
-from smoke.platform.finn import Finn
 from smoke.platform.freeside import Freeside, PriceOutOfReach, Prices, Tenants, cost_in, prompt_for
 from smoke.platform.http import Connect
 from smoke.platform.invariants import Conservation

@@ -10,8 +10,7 @@ from pytest_readiness import Environment, Evidence, SetupError
 from smoke.contract.exchange import parts_amiss
 from smoke.contract.model import SKEW_S
 from smoke.platform.answers import Fields, fields_of, require_error, require_status
-from smoke.platform.dixie import Dixie
-from smoke.platform.finn import Finn
+from smoke.platform.backends import Dixie, Finn
 from smoke.platform.freeside import Freeside
 from smoke.platform.http import Connect, ServiceClient, require_resolvable
 from smoke.platform.parameters import each, requires

@@ -17,8 +17,7 @@ from smoke.contract.exchange import pause_in
 from smoke.contract.model import Service
 from smoke.platform import tokens
 from smoke.platform.answers import ContractViolation, error_code
-from smoke.platform.dixie import QUERY_PATH
-from smoke.platform.finn import INVOKE_PATH
+from smoke.platform.backends import INVOKE_PATH, QUERY_PATH
 from smoke.platform.http import JSON_HEADERS
 from smoke.platform.tokens import Claims, SigningKey
 

@@ -15,8 +15,8 @@ from pytest_readiness import Eventually, Evidence
 
 from smoke.contract.intake import Verdict, far_from
 from smoke.platform.answers import require_status
+from smoke.platform.backends import Dixie, judging, now_text, quality_signal, with_status
 from smoke.platform.batch import Batch, Case, at_once
-from smoke.platform.dixie import Dixie, judging, now_text, quality_signal, with_status
 from smoke.platform.freeside import Freeside, Tenants, nonce
 from smoke.platform.http import Connect
 from smoke.platform.scores import Scores, Send, newcomer

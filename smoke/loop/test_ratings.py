@@ -16,15 +16,8 @@ from smoke.contract.model import MAX_BODY_BYTES
 from smoke.contract.neighbours import bad_sizes, padded
 from smoke.platform.answers import require_status
 from smoke.platform.attacks import require_refused
+from smoke.platform.backends import ELSEWHERE, NO_SUCH_ROUTE, OFFER_RULES, judging, offer_cases, with_status
 from smoke.platform.batch import Batch, Case
-from smoke.platform.dixie import (
-    ELSEWHERE,
-    NO_SUCH_ROUTE,
-    OFFER_RULES,
-    judging,
-    offer_cases,
-    with_status,
-)
 from smoke.platform.freeside import QUALITY_PATH, Freeside, Tenants, prompt_for
 from smoke.platform.http import Connect, Credential
 from smoke.platform.invariants import Conservation

@@ -20,6 +20,7 @@ from smoke.contract.intake import rating
 from smoke.contract.model import SERVICES
 from smoke.contract.x402 import header_of
 from smoke.platform.answers import error_code, fields_of, require_status
+from smoke.platform.backends import quality_signal
 from smoke.platform.chaos import (
     WARM_WITHIN_S,
     Attempt,
@@ -33,7 +34,6 @@ from smoke.platform.chaos import (
     take_down,
     together,
 )
-from smoke.platform.dixie import quality_signal
 from smoke.platform.freeside import Freeside, Tenants, cost_in, prompt_for
 from smoke.platform.http import ServiceClient
 from smoke.platform.invariants import Conservation, reading_of

@@ -11,9 +11,8 @@ from pytest_readiness import Environment, Evidence, ExternalOutage, SafetyViolat
 
 from smoke.aws.reader import AwsReader
 from smoke.keys import KeyFault, MissingSecret
-from smoke.keys.bootstrap import bootstrap, contents
 from smoke.keys.context import SERVICES, KeyContext, KeyPlatform, parse, pem_of
-from smoke.keys.revocation import Revocation
+from smoke.keys.revocation import Revocation, bootstrap, contents
 from smoke.keys.rotation import STEPS, Issuer, Rotation, TokenStream
 from smoke.keys.store import CODES, NEXT, failing_reads, prove
 from smoke.keys.verifiers import TokenReply

@@ -11,7 +11,7 @@ from pytest_readiness import Evidence, SetupError
 from smoke.contract.model import Access
 from smoke.platform.answers import require_error, require_status
 from smoke.platform.attacks import Target, require_spent
-from smoke.platform.dixie import Dixie
+from smoke.platform.backends import Dixie
 from smoke.platform.freeside import Freeside, Tenants, prompt_for
 from smoke.platform.parameters import OF_FREESIDE, SPENT_ONCE, Way, each_access, require_no_run
 from smoke.platform.scores import Scores

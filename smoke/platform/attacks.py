@@ -22,10 +22,9 @@ from .answers import (
     require_json_error,
     route_of,
 )
+from .backends import INVOKE_PATH as FINN_INVOKE
+from .backends import Dixie, Finn, quality_signal
 from .batch import mint_command
-from .dixie import Dixie, quality_signal
-from .finn import INVOKE_PATH as FINN_INVOKE
-from .finn import Finn
 from .freeside import INVOKE_PATH, QUALITY_PATH, Freeside, cost_in, prompt_for
 from .http import JSON_HEADERS, Credential
 from .tokens import (

@@ -17,8 +17,8 @@ from smoke.contract.schemas import EVENTS, USAGE
 from smoke.network.decoders import events_in
 
 from .answers import fields_of, is_replay, media_type, parse_json, route_of
+from .backends import Finn
 from .batch import answering
-from .finn import Finn
 from .freeside import Freeside
 
 #: What a check needs that signs as Finn does.

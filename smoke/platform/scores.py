@@ -24,8 +24,8 @@ from pytest_readiness import Eventually, Evidence, SetupError
 
 from smoke.contract.intake import may_become, pull
 
+from .backends import Dixie
 from .batch import at_once
-from .dixie import Dixie
 from .spend import Once
 
 #: So many agents are made, by the rating that gives each its score: as many as the checks of the loop move.

@@ -29,8 +29,8 @@ from .answers import (
     require_status,
 )
 from .attacks import UNKNOWN_MODEL
+from .backends import Finn
 from .batch import at_once, sampling
-from .finn import Finn
 from .freeside import MAX_PADDING, Freeside, PriceOutOfReach, StreamEvent, Tenants, nonce, prompt_for, stream
 from .invariants import BudgetReading, Conservation
 

@@ -14,8 +14,7 @@ from pytest_readiness import Environment, Eventually, Evidence
 from smoke.contract.intake import Verdict, events, far_from
 from smoke.platform.answers import ContractViolation, require_status
 from smoke.platform.attacks import REFUSALS, require_refused
-from smoke.platform.batch import Batch, Case
-from smoke.platform.dixie import (
+from smoke.platform.backends import (
     ELSEWHERE,
     EVENTS_PATH,
     NO_SUCH_ROUTE,
@@ -28,6 +27,7 @@ from smoke.platform.dixie import (
     quality_signal,
     with_status,
 )
+from smoke.platform.batch import Batch, Case
 from smoke.platform.freeside import Tenants
 from smoke.platform.http import Connect, Credential
 from smoke.platform.scores import Scores, newcomer

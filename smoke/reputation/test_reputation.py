@@ -12,8 +12,8 @@ from pytest_readiness import Environment, Evidence
 from smoke.contract.intake import Verdict, routing_key, routing_keys, shortest_key
 from smoke.platform.answers import require_status
 from smoke.platform.attacks import require_refused
+from smoke.platform.backends import Dixie, score_in
 from smoke.platform.batch import Batch, Case
-from smoke.platform.dixie import Dixie, score_in
 from smoke.platform.http import Connect, Credential
 from smoke.platform.tokens import SigningKeyLookup
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from smoke.source.ownership import Ownership
+from smoke.source.rules import Ownership
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -11,12 +11,11 @@ from smoke.aws.names import BUILDS, DASHBOARDS, HOSTS, IF_SET, MIGRATIONS, Names
 from smoke.contract.model import SERVICES
 from smoke.source.addresses import Budget, directory_of, led
 from smoke.source.checkout import Checkout, Examined
-from smoke.source.conflicts import conflicts
 from smoke.source.connections import Address, connected, named, reached
 from smoke.source.definitions import ROLES, Definitions, unnamed
-from smoke.source.ownership import FAMILY, LOGS, NETWORK, OWN, REQUIRED, SECRET, Ownership, elsewhere
 from smoke.source.references import undeclared
-from smoke.source.shapes import misshapen
+from smoke.source.rules import FAMILY, LOGS, NETWORK, OWN, REQUIRED, SECRET, Ownership, elsewhere
+from smoke.source.shapes import conflicts, misshapen
 from smoke.source.tasks import images, inventory, one_build, starts
 from smoke.source.terraform import Configuration
 

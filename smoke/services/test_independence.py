@@ -8,7 +8,7 @@ from pytest_readiness import Evidence
 from smoke.aws.names import MIGRATIONS, SERVICES
 from smoke.aws.reader import AwsReader
 from smoke.source.checkout import listed
-from smoke.source.ownership import OWN, REQUIRED, SECRET, Ownership, Use, elsewhere
+from smoke.source.rules import OWN, REQUIRED, SECRET, Ownership, Use, elsewhere
 
 pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("services"), pytest.mark.requires("aws")]
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from .checkout import Examined
 from .definitions import Definitions, containers, ports
 from .evaluate import Environment
-from .ownership import ENVIRONMENTS
 from .references import entries, items
+from .rules import ENVIRONMENTS
 from .terraform import Body, Configuration
 from .values import Value, flat, is_known, number, text
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import watch
+from . import rules
 from .checkout import Examined, Finding
 from .definitions import Definition
 from .notifications import ALARM, TOPIC, Judged, Recipients
@@ -37,7 +37,7 @@ class Watched:
         """Whether something is not understood of which one of these metrics may be part."""
         if self.computed is None:
             return bool(self.why)
-        names = {*metrics, *(part for each in metrics for part in watch.PARTS.get(each, ()))}
+        names = {*metrics, *(part for each in metrics for part in rules.PARTS.get(each, ()))}
         return "$" in self.computed or any(re.search(rf"\b{each}\b", self.computed) for each in names)
 
 
@@ -88,7 +88,7 @@ def connection_alarms(
         if (found.namespace, found.metric) != ("AWS/RDS", "DatabaseConnections"):
             continue
         comparison, threshold = text(alarm.attribute("comparison_operator")), alarm.attribute("threshold")
-        if comparison not in (watch.ABOVE, watch.ABOVE_OR_AT) or threshold is None:
+        if comparison not in (rules.ABOVE, rules.ABOVE_OR_AT) or threshold is None:
             continue
         if other := _of_no_database(configuration, found):
             what = f"no alarm watches the connections of a database of the files: {alarm.title} is of {other}"
@@ -96,7 +96,7 @@ def connection_alarms(
             continue
         upper += 1
         seen[alarm.title] = text(flat(threshold))
-        judged = fires(alarm, found, watch.connections(limit), within)
+        judged = fires(alarm, found, rules.connections(limit), within)
         if not {"DBInstanceIdentifier", "DBClusterIdentifier"} & {*found.dimensions}:
             judged.wrong.append("it is of no database")
         result.findings.extend(
@@ -130,13 +130,13 @@ def coverage(configuration: Configuration, definition: Definition, within: Mappi
     service = definition.service
     assert service is not None, f"{definition.name} is not a service"
     result = Examined()
-    for kind in watch.KINDS:
+    for kind in rules.KINDS:
         _cover(
             configuration, result, f"the {kind} of {definition.name}", definition,
             lambda found: _watches(found, kind, service),  # noqa: B023 - called at once
             lambda found: _may_watch(found, kind),  # noqa: B023
             lambda found: _metric(found, kind),  # noqa: B023
-            watch.HEALTH if kind == "health" else watch.UTILIZATION, within,
+            rules.HEALTH if kind == "health" else rules.UTILIZATION, within,
         )  # fmt: skip
     return result
 
@@ -150,7 +150,7 @@ _MONITORING = ("alarm", "cloudwatch", "monitor", "observab")
 def application(configuration: Configuration, namespace: str, within: Mapping[str, int]) -> Examined:
     """Return which metrics of the platform's own have no alarm that fires in time and notifies."""
     result = Examined()
-    for metric, need in watch.APPLICATION.items():
+    for metric, need in rules.APPLICATION.items():
         _cover(
             configuration, result, metric, None,
             lambda found: (found.namespace, found.metric) == (namespace, metric),  # noqa: B023
@@ -164,7 +164,7 @@ def application(configuration: Configuration, namespace: str, within: Mapping[st
 def _cover(
     configuration: Configuration, result: Examined, what: str, of: Definition | None,
     watches: Callable[[Watched], bool], may_watch: Callable[[Watched], bool],
-    resembles: Callable[[Watched], bool], need: watch.Need, within: Mapping[str, int],
+    resembles: Callable[[Watched], bool], need: rules.Need, within: Mapping[str, int],
 ) -> None:  # fmt: skip
     """Record that nothing watches something, unless an alarm that does can fire and notifies."""
     recipients = Recipients(configuration)
@@ -250,8 +250,8 @@ def _unpublished(configuration: Configuration, found: Watched) -> Iterator[str]:
 
 def _metric(found: Watched, kind: str) -> bool:
     if kind == "health":
-        return (found.namespace, found.metric) in watch.HEALTH_METRICS
-    return (found.namespace, found.metric) == ("AWS/ECS", watch.UTILIZATION_METRICS[kind])
+        return (found.namespace, found.metric) in rules.HEALTH_METRICS
+    return (found.namespace, found.metric) == ("AWS/ECS", rules.UTILIZATION_METRICS[kind])
 
 
 def _watches(found: Watched, kind: str, service: Resource) -> bool:
@@ -287,12 +287,12 @@ def _same(first: Value, second: Value, type_: str) -> bool:
 def _may_watch(found: Watched, kind: str) -> bool:
     """Whether the files leave open that an alarm looks at this kind of figure of any service."""
     if found.why:
-        health = [metric for _, metric in watch.HEALTH_METRICS]
-        return found.may_be(*(health if kind == "health" else [watch.UTILIZATION_METRICS[kind]]))
+        health = [metric for _, metric in rules.HEALTH_METRICS]
+        return found.may_be(*(health if kind == "health" else [rules.UTILIZATION_METRICS[kind]]))
     return _metric(found, kind) and any(hidden(each) for each in found.dimensions.values())
 
 
-def fires(alarm: Resource, found: Watched, need: watch.Need, within: Mapping[str, int]) -> Judged:
+def fires(alarm: Resource, found: Watched, need: rules.Need, within: Mapping[str, int]) -> Judged:
     """What keeps an alarm from firing when and where it should; all that it may be set to must hold."""
     judged = Judged(wrong=[*_misnamed(found)])
     read: list[list[tuple[str, Any]]] = []
@@ -306,8 +306,8 @@ def fires(alarm: Resource, found: Watched, need: watch.Need, within: Mapping[str
         elif known:
             read.append([(name, each) for each in known])
     for chosen in itertools.product(*read):
-        firing = watch.Firing(**dict(chosen), reports_absence=_reports_absence(alarm))
-        judged.wrong += [why for why in watch.faults(firing, need, within, unread) if why not in judged.wrong]
+        firing = rules.Firing(**dict(chosen), reports_absence=_reports_absence(alarm))
+        judged.wrong += [why for why in rules.faults(firing, need, within, unread) if why not in judged.wrong]
     return judged
 
 

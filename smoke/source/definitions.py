@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from .checkout import Examined, Finding
 from .hcl import Place
 from .iam import ROLE, Grant, grants
-from .ownership import EXECUTION_ROLE, FAMILY, LOGS, NETWORK, REQUIRED, SECRET, TASK_ROLE, Ownership, Use
 from .references import Identity, entries, items, referenced, secret, thing
+from .rules import EXECUTION_ROLE, FAMILY, LOGS, NETWORK, REQUIRED, SECRET, TASK_ROLE, Ownership, Use
 from .terraform import Configuration, Resource
 from .values import Value, decoded, flat, hidden, number, options, settle, text
 

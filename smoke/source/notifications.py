@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from . import watch
+from . import rules
 from .checkout import Examined
 from .iam import Statement, fits, names_action, statements
 from .references import entries, items, referenced
@@ -274,8 +274,8 @@ class Recipients:
         for each in self._configuration.of_type(COMPOSITE):
             rule, references = text(each.attribute("alarm_rule")), _references(alarm)
             try:
-                follows = watch.goes_off_with(rule, references)
-            except watch.RuleUnread:
+                follows = rules.goes_off_with(rule, references)
+            except rules.RuleUnread:
                 if "${" in rule or any(reference in rule for reference in references):
                     unread.append(f"whether {each.address} goes off with {alarm.address}: {rule}")
                 continue

@@ -20,7 +20,7 @@ from .checkout import Examined, Finding
 from .commands import migrates
 from .conditions import CANCELLED, FAILURE, OUTCOMES, SKIPPED, SUCCESS, Situation
 from .jobs import examine_job
-from .ownership import ENVIRONMENTS
+from .rules import ENVIRONMENTS
 from .workflows import WORKFLOWS, Job, Placed, Repository, Workflow
 
 _BY_WEIGHT = (FAILURE, CANCELLED, SKIPPED)

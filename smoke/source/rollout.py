@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from . import shell
 from .checkout import Examined, Finding
 from .jobs import events, may_run, unnoticed
-from .ownership import ENVIRONMENTS
 from .pipeline import Pipeline, deploy_jobs, runs_one
+from .rules import ENVIRONMENTS
 from .workflows import Job, Placed, Repository, Workflow
 
 _UPDATE, _REGISTER = "aws ecs update-service", "aws ecs register-task-definition"

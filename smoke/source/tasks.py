@@ -10,8 +10,8 @@ from .checkout import Examined, Finding
 from .commands import MIGRATION
 from .definitions import TASK, Definition, Definitions, containers
 from .iam import ROLE, Attached, allows, attached, policy_name, statements
-from .ownership import SECRET, Use
 from .references import entries, items, referenced, thing
+from .rules import SECRET, Use
 from .terraform import Configuration, Resource
 from .values import Text, Value, flat, hidden, number, options, settle, size, text
 

@@ -12,8 +12,8 @@ from pytest_readiness import Environment, Eventually, Evidence, SafetyViolation,
 from smoke.contract.neighbours import bad_sizes
 from smoke.contract.x402 import BadPayment, again, bad_payments, header_of, terms_of
 from smoke.platform.answers import ContractViolation, fields_of, require_json_error, require_status
+from smoke.platform.backends import Dixie
 from smoke.platform.batch import Batch, Case, answering, at_once
-from smoke.platform.dixie import Dixie
 from smoke.platform.freeside import Freeside, Tenants, nonce
 from smoke.platform.invariants import I7
 from smoke.platform.scores import EVERY_S

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from pytest_readiness.adapter.progress import Estimate
+from pytest_readiness.adapter.wiring import Estimate
 
 from tests.adapter.scenario import DEFAULT, PLUGINS, QUIET, Suite
 

@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 from smoke.aws.account import AwsAccount
 from smoke.aws.alarms import Metric, MetricAlarm
 from smoke.aws.ecs import ContainerDefinition, EcsDeployment, EcsService, TaskDefinition
-from smoke.source.watch import ABOVE, Firing
+from smoke.source.rules import ABOVE, Firing
 
 TOPIC = "p-alerts"
 TOPIC_ARN = f"arn:aws:sns:us-east-1:1:{TOPIC}"

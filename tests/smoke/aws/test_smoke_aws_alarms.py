@@ -22,7 +22,7 @@ from smoke.aws.alarms import (
     unfed,
 )
 from smoke.aws.names import Names
-from smoke.source.watch import (
+from smoke.source.rules import (
     ABOVE,
     ABOVE_OR_AT,
     APPLICATION,

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from smoke.aws.reader import RolePolicies, allows, read_policies, secret_of, uses_of
-from smoke.source.ownership import OWN, SECRET, Use
+from smoke.source.rules import OWN, SECRET, Use
 from tests.smoke.aws.fakes import definition, role, scripted, secret, service
 
 FREESIDE = secret("p/freeside/es256-private-key")

@@ -6,7 +6,7 @@ from smoke.source.alarms import application, connection_alarms, coverage
 from smoke.source.checkout import Examined
 from smoke.source.definitions import read as read_definitions
 from smoke.source.notifications import notified
-from smoke.source.watch import ABOVE, APPLICATION
+from smoke.source.rules import ABOVE, APPLICATION
 from tests.smoke.source.terraform_files import Read, service
 
 WITHIN = {"health_s": 600, "others_s": 900}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from smoke.source.conflicts import conflicts
+from smoke.source.shapes import conflicts
 from tests.smoke.source.terraform_files import Read
 
 ROLE = 'resource "aws_iam_role" "{}" {{\n  name = "{}"\n{}}}'

@@ -8,7 +8,7 @@ from pytest_readiness import SetupError
 from smoke.source.checkout import Examined
 from smoke.source.definitions import definitions, unnamed
 from smoke.source.definitions import read as read_definitions
-from smoke.source.ownership import OWN, SECRET, Ownership
+from smoke.source.rules import OWN, SECRET, Ownership
 from smoke.source.terraform import Configuration
 from smoke.source.values import text
 from tests.smoke.source.repository import repository

@@ -4,7 +4,7 @@ import pytest
 
 from smoke.source.definitions import read as read_definitions
 from smoke.source.definitions import unnamed
-from smoke.source.ownership import OWN, SECRET, Ownership
+from smoke.source.rules import OWN, SECRET, Ownership
 from tests.smoke.source.terraform_files import Read, service
 
 OWNERSHIP = Ownership({"finn": ["finn"], "dixie": ["dixie"]})

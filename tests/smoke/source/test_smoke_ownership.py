@@ -2,7 +2,7 @@
 
 import pytest
 
-from smoke.source.ownership import LOGS, NETWORK, OWN, REQUIRED, SECRET, Ownership, Use, elsewhere
+from smoke.source.rules import LOGS, NETWORK, OWN, REQUIRED, SECRET, Ownership, Use, elsewhere
 
 GROUPS = Ownership(
     {"freeside": ["api", "worker", "freeside-migration"], "finn": ["finn"], "dixie": ["dixie"]}

@@ -12,8 +12,8 @@ from smoke.source.alarms import connection_alarms, coverage
 from smoke.source.checkout import Examined
 from smoke.source.definitions import ROLES, read, unnamed
 from smoke.source.notifications import notified
-from smoke.source.ownership import FAMILY, LOGS, NETWORK, OWN, SECRET, Ownership
 from smoke.source.references import undeclared
+from smoke.source.rules import FAMILY, LOGS, NETWORK, OWN, SECRET, Ownership
 from smoke.source.tasks import images, inventory, startup_migrations
 from smoke.source.terraform import Configuration
 from tests.smoke.source.repository import repository
