@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import httpx
@@ -14,12 +14,14 @@ from smoke.contract.model import Access, accesses
 from smoke.contract.schemas import FINN_FAULTS
 from smoke.platform.answers import body_text, error_code
 from smoke.platform.attacks import REFUSALS, REPLAYS, Target, require_refused
-from smoke.platform.backends import Dixie, Finn
-from smoke.platform.batch import Batch, Case
+from smoke.platform.backends import INVOKE_PATH as FINN_INVOKE
+from smoke.platform.backends import QUERY_PATH, Dixie, Finn
+from smoke.platform.batch import Batch, Case, answering
 from smoke.platform.forgeries import forgeries, one_of_each
-from smoke.platform.freeside import Freeside
+from smoke.platform.freeside import Freeside, Tenants
+from smoke.platform.http import JSON_HEADERS, Connect
 from smoke.platform.parameters import controlled, each
-from smoke.platform.tokens import SigningKey, bearer
+from smoke.platform.tokens import WALLET, SigningKey, bearer
 
 pytestmark = [
     pytest.mark.goal("G-2"),
@@ -36,6 +38,24 @@ WORD = re.compile(r"[\w.+/=~-]+")
 #: Claims, each with the rule of tokens about its value: one that is missing is wrong, too.
 WRONG_CLAIMS = {"iss": "issuer", "aud": "audience", "req_hash": "binding"}
 BURST = 20
+#: Headers by which a service may know callers of its own network, or those that a proxy let in.
+OF_PROXIES = {
+    "a near address": dict.fromkeys(
+        ("X-Forwarded-For", "X-Real-IP", "X-Client-IP", "True-Client-IP"), "127.0.0.1"
+    ),
+    "a private address": {"X-Forwarded-For": "10.0.0.1", "Forwarded": "for=10.0.0.1;host=localhost"},
+    "a near host": {"X-Forwarded-Host": "localhost", "X-Original-URL": "/health", "X-Rewrite-URL": "/health"},
+    "an internal call": dict.fromkeys(
+        ("X-Internal", "X-Internal-Request", "X-Service-Call", "X-Debug"), "true"
+    ),
+    "another service": dict.fromkeys(("X-Service", "X-Service-Name", "X-Caller", "X-Source"), "loa-finn"),
+    "a user": dict.fromkeys(
+        ("X-User", "X-User-Id", "X-Forwarded-User", "X-Auth-Request-User", "Remote-User"), WALLET
+    ),
+    "an administrator": {"X-Role": "admin", "X-Admin": "true", "X-Tier": "enterprise", "X-Wallet": WALLET},
+}
+#: Credentials of other systems, as a browser or a proxy may add them.
+OTHER_SCHEMES = {"a password": "Basic c21va2U6c21va2U=", "an API key": "Bearer dxk_smoke_never_given_out"}
 #: An answer may show that a credential is no token at all.
 OF_ANY_HEADER = ("credential", "encoding")
 
@@ -104,6 +124,61 @@ def test_refusals_name_the_fault(target: Target, service: str, batch: Batch) -> 
                 partial(target.mint, name),
             )
             for name, header, rule, code in named(target)
+        ]
+    )
+
+
+@pytest.mark.parametrize("service", each())
+def test_open_routes_take_any_credential(
+    target: Target, service: str, connect: Connect, batch: Batch
+) -> None:
+    """What needs no credential is answered as it is without one, whatever stands in the header (1 to 3)."""
+    client, genuine = connect(service), target.genuine()
+    headers = {near.name: near.header for near in one_of_each(genuine) if near.header is not None}
+    headers |= {"a token that was spent": bearer(target.key(), target.spent()), **OTHER_SCHEMES}
+    batch.run(
+        [
+            Case(
+                f"GET {path} with {name}",
+                "an open route needs no credential, and refuses none",
+                partial(client.send, "GET", path, lambda header=header: header),  # type: ignore[misc]
+                answering(usual),
+            )
+            for path in (client.address.health, client.address.jwks)
+            for usual in (client.send("GET", path).status_code,)
+            for name, header in headers.items()
+        ]
+    )
+
+
+def without_token(connect: Connect, target: Target, agent: str) -> Callable[..., httpx.Response]:
+    """Sends a good request to a service with the headers given, and no credential."""
+    client = connect(target.service)
+    if target.service == "finn":
+        return lambda headers: client.send("POST", FINN_INVOKE, headers=headers, content=target.body)
+    path, asked = {
+        "freeside": ("/api/agents/models", {}),
+        "dixie": (QUERY_PATH, {"routingKey": f"nft:{agent}"}),
+    }[target.service]
+    return lambda headers: client.send("GET", path, headers=headers, params=asked)
+
+
+@pytest.mark.p0
+@pytest.mark.parametrize("service", each(marks=lambda name: [controlled(name)]))
+def test_no_header_stands_for_a_token(
+    target: Target, service: str, connect: Connect, tenants: Tenants, agent: str, batch: Batch
+) -> None:
+    """What a proxy could say of a caller, or a caller of itself, is no credential (1 to 3)."""
+    send = without_token(connect, target, agent)
+    batch.run(
+        [
+            Case(
+                name,
+                "no header but Authorization holds a credential",
+                partial(send, {**JSON_HEADERS, **headers, "X-Tenant-Id": tenants.main}),
+                partial(require_refused, service=service, what=f"headers of {name} for a token"),
+            )
+            for name, headers in OF_PROXIES.items()
         ]
     )
 

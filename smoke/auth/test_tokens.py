@@ -17,7 +17,7 @@ from smoke.platform.answers import require_status
 from smoke.platform.attacks import REFUSALS, Target, require_refused, require_spent
 from smoke.platform.backends import Dixie, Finn
 from smoke.platform.batch import Batch, Case
-from smoke.platform.forgeries import Forgery, forgeries, one_of_each, sendable, thinned, varieties
+from smoke.platform.forgeries import Forgery, altered, forgeries, one_of_each, sendable, thinned, varieties
 from smoke.platform.freeside import Freeside, Tenants
 from smoke.platform.parameters import each_access
 from smoke.platform.tokens import bearer
@@ -126,19 +126,23 @@ FIRST = THOROUGH[:3]
 LENGTHS = (2_000, 20_000)
 #: So many refusals go before the question whether good tokens still pass.
 REFUSED = 6
+#: Behind the name of a case that changes such a token.
+ACCEPTED = ", in a token that was accepted"
 #: The cheapest route of each service for what is accepted.
 CHEAPEST = ("freeside.models", "finn.invoke", "dixie.query-user")
+#: And one where the role of an admin decides in another dialect.
+EQUIVALENT = (*CHEAPEST, "freeside.budget")
 #: The ways in with a user's token where pools are known.
 OF_USERS = [access.id for access in accesses() if access.kind is USER and access.service == "freeside"]
 
 
-def case_of(target: Target, forgery: Forgery) -> Case:
-    """The case that a forgery is refused at a target."""
+def case_of(target: Target, forgery: Forgery, of: str = "") -> Case:
+    """The case that a forgery, ``of`` an honest token in some state, is refused at a target."""
     unbound = forgery.rule == BINDING or forgery.name.startswith("req_hash")
     statuses = (*REFUSALS, 400) if unbound else REFUSALS
     return Case(
-        forgery.name,
-        f"{forgery.rule} at {target.access.id}",
+        f"{forgery.name}{of}",
+        f"{forgery.rule}{of} at {target.access.id}",
         partial(target.offer, forgery.header),
         lambda answer: require_refused(
             answer, target.service, f"a token ({forgery.name})", statuses, forgery.rule
@@ -163,11 +167,22 @@ def test_forged_token_is_refused(
     tenants: Tenants,
     evidence: Evidence,
 ) -> None:
-    """A credential that breaks one rule of tokens gets 401 or 403 with a JSON error, and costs nothing."""
+    """A credential that breaks one rule of tokens gets 401 or 403 with a JSON error, and costs nothing.
+
+    So does one with the signature of a token that was accepted just now: it is good for that one alone.
+    """
+    genuine = target.genuine()
+    accepted = genuine.token()
+    target.let_in(target.offer(f"Bearer {accepted}"))
     every = 1 if access.id in THOROUGH else ELSEWHERE_EVERY
     found = [forgery for forgery in forged(target) if forgery.rule not in FORMS]
     watch = None if access.service == "dixie" else freeside.watch(tenants.main, evidence)
-    batch.run([case_of(target, forgery) for forgery in thinned(found, every)])
+    batch.run(
+        [
+            *(case_of(target, forgery) for forgery in thinned(found, every)),
+            *(case_of(target, forgery, ACCEPTED) for forgery in altered(genuine, accepted)),
+        ]
+    )
     if watch is not None:
         watch.unchanged(f"forged tokens at {access.id}")
 
@@ -199,7 +214,7 @@ def test_token_in_another_encoding_is_refused(target: Target, access: Access, ba
 
 
 @pytest.mark.parametrize(
-    "access", each_access("auth/equivalent-token-is-accepted", severity=pytest.mark.p1, of=CHEAPEST)
+    "access", each_access("auth/equivalent-token-is-accepted", severity=pytest.mark.p1, of=EQUIVALENT)
 )
 def test_equivalent_token_is_accepted(target: Target, access: Access, batch: Batch) -> None:
     """A good token is accepted, once, however its issuer writes the same JSON, whoever it is for."""

@@ -93,7 +93,7 @@ OF_TOKENS = (
     Rule(
         "spent-by-anyone",
         "whoever a token is for: an admin's, one of any tier",
-        ("freeside.models", "finn.invoke", "dixie.query-user"),
+        ("freeside.models", "freeside.budget", "finn.invoke", "dixie.query-user"),
         ("auth/equivalent-token-is-accepted[{route}]",),
     ),
     Rule(
@@ -301,6 +301,7 @@ RULES = (
             "x402/used-payment-is-refused",
             "x402/used-payment-outlives-a-restart",
             "x402/two-at-once-are-one-payment",
+            "x402/payments-at-once-stay-apart",
             "x402/payment-charges-no-community",
         ),
     ),

@@ -68,6 +68,15 @@ def one_of_each(genuine: Genuine) -> list[Forgery]:
     return [forgery for forgery in first if forgery is not None]
 
 
+def altered(genuine: Genuine, accepted: str) -> list[Forgery]:
+    """What can be changed in a token that was accepted: its signature is known to be good, for that one."""
+    return [
+        Forgery(near.name, verdict.rule, near.value, "tampered")
+        for near in _tampered(genuine, accepted)
+        if isinstance(verdict := genuine.verdict(near.value), Refused)
+    ]
+
+
 def thinned(found: Sequence[Forgery], every: int) -> list[Forgery]:
     """All forgeries but the neighbours of a value: of those the smallest, and one of ``every``."""
     values: Counter[tuple[str, str]] = Counter()
@@ -222,8 +231,8 @@ def _signatures(genuine: Genuine) -> Iterator[Header]:
         yield Near(f"signature {name}", f"Bearer {genuine.renewed().token(sign=sign)}")
 
 
-def _tampered(genuine: Genuine) -> Iterator[Header]:
-    """Claims changed after they were signed."""
+def _tampered(genuine: Genuine, signed: str = "") -> Iterator[Header]:
+    """Claims and a header that were changed after they were signed; of ``signed``, each time with the jti."""
     changes: dict[str, Any] = {
         "sub": "0x" + "ad" * 20, "tenant_id": "smoke-other", "tier": "enterprise ",
         "exp": genuine.claims["exp"] + 1, "jti": str(uuid.uuid4()), "role": "admin",
@@ -231,9 +240,11 @@ def _tampered(genuine: Genuine) -> Iterator[Header]:
     }  # fmt: skip
     for name, value in changes.items():
         fresh = genuine.renewed()
-        head, _, signature = fresh.token().split(".")
+        head, _, signature = (signed or fresh.token()).split(".")
         changed = encoded(json.dumps(fresh.claims | {name: value}).encode())
         yield Near(f"{name} changed after signing", f"Bearer {head}.{changed}.{signature}")
+    if signed:
+        return  # with the same jti it was spent
     fresh = genuine.renewed()
     _, claims, signature = fresh.token().split(".")
     head = encoded(json.dumps(genuine.header | {"smoke": 1}).encode())
@@ -326,6 +337,10 @@ def _written_otherwise(genuine: Genuine) -> Iterator[Header]:
             yield Near(name, f"Bearer {genuine.token(claims={**fresh().claims, **more})}")
     yield Near("a header member more", f"Bearer {genuine.token(header=genuine.header | {'smoke': 1})}")
     yield Near("high s", f"Bearer {fresh().token(sign=_changed(genuine, _high))}")
+    for name, place in (("r", 0), ("s", 32)):
+        # as a number it is shorter than its 32 bytes
+        sign = partial(_until, genuine, lambda raw, place=place: raw[place] == 0)  # type: ignore[misc]
+        yield Near(f"{name} begins with a zero", f"Bearer {fresh().token(sign=sign)}")
 
 
 #: Every way in which a credential is derived, smallest changes first.
@@ -353,6 +368,11 @@ def _hmac(secret: bytes, digest: str) -> Sign:
 
 def _changed(genuine: Genuine, change: Sign) -> Sign:
     return lambda signed: change(genuine.sign(signed))
+
+
+def _until(genuine: Genuine, fits: Callable[[bytes], bool], signed: bytes) -> bytes:
+    """A signature that fits: each one is another."""
+    return next(raw for raw in iter(partial(genuine.sign, signed), b"") if fits(raw))
 
 
 def _flipped(place: int, raw: bytes) -> bytes:

@@ -316,6 +316,9 @@ class FaultyBudgets(Faulty, Budgets):
         """A budget, own or not."""
         try:
             answer = await super().community(request)
+            admin = believed(request.headers.get("authorization")).is_admin
+            if admin and self._faults.on("freeside-hides-budgets-from-admins"):
+                return JSONResponse({"error": "FORBIDDEN", "message": "For users alone"}, 403)
             named = request.query_params.get("communityId", "")
             if named and self._faults.on("freeside-shows-the-budget-that-a-query-names"):
                 return JSONResponse(community_view(await self.figures(named)))

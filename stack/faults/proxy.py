@@ -4,6 +4,7 @@ A rule is an active fault with `rewrite = "METHOD PATH"` (both may hold `*`) and
 
     which calls     every = n       each n-th only        first = n, after = n   the first n, those after n
                     on = [401]      only answers with one of these statuses
+                    with = "accept: .*html"     only requests with a header that matches
     in their stead  forward = false the proxy answers by itself: `status`, and `body` or a JSON error
                     hang = true     no answer at all
     on the way      delay_s = 2.5   wait before                  repeat = n      forward n times, answer last
@@ -26,7 +27,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -137,7 +138,7 @@ Rule = Mapping[str, Any]
 
 _OF_THE_WHOLE_BODY = frozenset({"body", "set", "null", "add", "append", "drop", "buffer", "close"})
 KEYS = _OF_THE_WHOLE_BODY | {
-    "service", "rewrite", "every", "first", "after", "on", "forward", "hang", "delay_s", "repeat",
+    "service", "rewrite", "every", "first", "after", "on", "with", "forward", "hang", "delay_s", "repeat",
     "status", "headers", "drop_headers", "lower_headers", "replace", "pieces",
 }  # fmt: skip
 
@@ -154,7 +155,8 @@ class FaultProxy:
         """Serve one connection event of the server, broken as the rules say."""
         app = self._app
         for fault_id, rule in self._faults.active().items() if scope["type"] == "http" else ():
-            if rule.get("service") == self._service and _matches(rule.get("rewrite", ""), scope):
+            named = rule.get("service") == self._service and _matches(rule.get("rewrite", ""), scope)
+            if named and _sent(rule.get("with", ""), scope):
                 call = self._faults.tick(fault_id)
                 if _due(rule, call):
                     app = _Broken(app, rule, call)
@@ -258,6 +260,11 @@ class _Answer:
 def _matches(pattern: str, scope: Scope) -> bool:
     method, _, path = pattern.partition(" ")
     return fnmatchcase(scope["method"], method) and fnmatchcase(scope["path"], path.replace("[", "[[]"))
+
+
+def _sent(pattern: str, scope: Scope) -> bool:
+    headers = "\n".join(f"{name}: {value}" for name, value in Headers(scope=scope).items())
+    return not pattern or re.search(f"^{pattern}", headers, re.MULTILINE) is not None
 
 
 def _due(rule: Rule, call: int) -> bool:

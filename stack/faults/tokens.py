@@ -20,7 +20,16 @@ from starlette.responses import Response
 from stack.common.auth import TokenAuth
 from stack.common.context import Context
 from stack.common.http import ApiError
-from stack.common.keys import BadSecret, JwksClient, JwksRoute, Keyring, PublicKey, SigningKey, take_apart
+from stack.common.keys import (
+    BadSecret,
+    JwksClient,
+    JwksRoute,
+    Keyring,
+    PublicKey,
+    SigningKey,
+    Unverified,
+    take_apart,
+)
 from stack.common.outbox import Outbox, Send
 from stack.common.verifier import POOLS, Claims, Issuer, SpentTokens, TokenRefused, Verifier
 from stack.faults.proxy import Faults, Faulty
@@ -198,6 +207,7 @@ class FaultyVerifier(Faulty, Verifier):
         """Drop what was counted."""
         self._refusals = 0
         self._blind_until = 0.0
+        self._verified: set[bytes] = set()
 
     async def verify(self, authorization: str | None) -> Claims:
         """The claims, verified or just believed."""
@@ -238,6 +248,15 @@ class FaultyVerifier(Faulty, Verifier):
             return 0
         wide = self._faults.number(f"{self._service}-tolerates-any-skew", "seconds", 600)
         return Verifier.skew_s if wide is None else wide
+
+    async def _check_signature(self, token: Unverified, issuer: Issuer) -> None:
+        short = 0 in token.signature[:33:32]
+        if short and self._faults.on(f"{self._service}-refuses-short-numbers"):
+            raise TokenRefused("tampered-signature")
+        known = token.signature in self._verified
+        if not (known and self._faults.on(f"{self._service}-remembers-signatures")):
+            await super()._check_signature(token, issuer)
+            self._verified.add(token.signature)
 
     async def _find(self, issuer: Issuer, kid: str) -> PublicKey | None:
         now = time.monotonic()
@@ -331,6 +350,9 @@ class FaultyTokenAuth(Faulty, TokenAuth):
         try:
             return await super().verified(request, verifier)
         except ApiError:
+            near = request.headers.get("x-forwarded-for", "").startswith(("127.", "10."))
+            if near and self._faults.on(f"{service}-trusts-near-callers"):
+                return believed(None)
             claims = believed(request.headers.get("authorization"))
             if self._faults.on(f"{service}-spends-refused-tokens"):
                 await self._spent.spend(claims, path)

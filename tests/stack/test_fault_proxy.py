@@ -114,6 +114,11 @@ def test_only_answers_with_a_status(served: Served) -> None:
     assert served.get().json() == BODY
 
 
+def test_only_requests_with_a_header(served: Served) -> None:
+    served.rules(fault={"with": "accept: text/h", "status": 406})
+    assert [served.get(headers={"accept": media}).status_code for media in ("text/html", "a/b")] == [406, 200]
+
+
 @pytest.mark.parametrize(
     ("calls", "broken"),
     [

@@ -27,7 +27,7 @@ _FILES = "a TOML file, a pattern such as faults/*.toml, or a directory of TOML f
 _CLASSES = {"failed": FailureClass.PLATFORM_BUG.value, "flaky": FailureClass.FLAKE.value, "not-run": ""}
 #: Keys that say what the platform does with a fault: the platform's business.
 _PLATFORM_KEYS = (
-    *("service", "action", "on", "every", "first", "after", "forward", "hang", "delay_s", "repeat"),
+    *("service", "action", "on", "with", "every", "first", "after", "forward", "hang", "delay_s", "repeat"),
     *("status", "headers", "drop_headers", "lower_headers", "body", "set", "null", "add", "append"),
     *("drop", "replace", "buffer", "close"),
 )
