@@ -4,6 +4,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from string import ascii_letters
@@ -16,9 +17,10 @@ from smoke.contract.model import MAX_BODY_BYTES, MAX_KEY_CHARS, POOLS, TIER_POOL
 from smoke.contract.neighbours import KEY_HEADER, padded
 from smoke.platform.answers import Answer, answer_of, fields_of, require_status
 from smoke.platform.batch import Batch, Case, answering, at_once, sampling
+from smoke.platform.dixie import ELSEWHERE
 from smoke.platform.freeside import Freeside, Tenants, cost_in, nonce, prompt_for
 from smoke.platform.invariants import I6, I7, RELEASED_WITHIN_S, Conservation
-from smoke.platform.parameters import OF_FREESIDE, Way, all_ways
+from smoke.platform.parameters import OF_FREESIDE, Way, all_ways, require_no_run, run_of
 
 pytestmark = [
     pytest.mark.goal("G-4"),
@@ -39,28 +41,32 @@ SHORT_KEY = "a key of one character"
 def test_every_pool_is_charged(
     route: str, ways: Callable[[str], Way], tenants: Tenants, watch: Conservation
 ) -> None:
-    """A call to each pool by the least tier that has it: served by it, with a cost, and their sum is charged.
+    """A call to each pool by each tier that has it: served by it, with a cost, and their sum is charged.
 
     So is a long one, to the cheapest pool. Events do not name the pool: the stored answer of the stream does.
     """
     way, complete = ways(route), ways("freeside.invoke")
 
-    def ask(pool: str, padding: int = 0) -> int:
-        tier = next(tier for tier, pools in TIER_POOLS.items() if pool in pools)
+    def ask(tier: str, pool: str, padding: int = 0) -> int:
         claims: dict[str, Any] = {"tier": tier}
-        claims |= {"pool_id": pool} if way.direct else {"allowed_pools": [*TIER_POOLS[tier]]}
-        key, body = str(uuid.uuid4()), way.body(prompt_for(padding=padding), pool)
+        claims |= {} if way.direct else {"allowed_pools": [*TIER_POOLS[tier]]}
+        own, agent = way.direct or tier != "enterprise", ELSEWHERE if tier == "pro" else None
+        claims |= {"pool_id": pool} if own else {}
+        key, body = str(uuid.uuid4()), way.body(prompt_for(padding=padding), pool, agent)
         answer = require_status(way.post(body, tenants.main, key=key, **claims), 200)
         cost = cost_in(answer)
         if not cost:
             raise SafetyViolation(f"{route}: an answer of the pool {pool} costs nothing, or does not tell")
         if way.streamed:
-            answer = complete.post(body, tenants.main, key=key, **claims)
+            run, answer = run_of(answer), complete.post(body, tenants.main, key=key, **claims)
+            if answer.status_code == 200:
+                require_no_run(run, answer)
         if not way.direct and answer.status_code == 200:
             fields_of(answer).text("model", among=(pool,))
         return cost
 
-    watch.charged(at_once([partial(ask, POOLS[0], LONG), *(partial(ask, pool) for pool in POOLS)]))
+    each = [partial(ask, tier, pool) for tier, pools in TIER_POOLS.items() for pool in pools]
+    watch.charged(at_once([partial(ask, "enterprise", POOLS[0], LONG), *each]))
 
 
 def at_the_limits(way: Way) -> Iterable[tuple[str, bytes, Mapping[str, Any]]]:
@@ -101,6 +107,8 @@ def test_limits_are_inclusive(
 
 NEEDS_ANSWERS = pytest.mark.requires("invoke")
 SEQUENTIAL = 10
+#: Calls of one tenant, while the budgets of the others are read.
+AT_ONCE = 5
 #: Two clocks may be this far apart when a month ends.
 CLOCK = timedelta(minutes=2)
 
@@ -185,11 +193,16 @@ def test_failed_call_is_free(freeside: Freeside, tenants: Tenants, watch: Conser
 def test_charges_land_on_the_tokens_tenant(
     freeside: Freeside, tenants: Tenants, payer: str, evidence: Evidence
 ) -> None:
-    """The token's tenant pays, and no other (I-7)."""
+    """The token's tenant pays, and no other (I-7): nothing is reserved for another one meanwhile, either."""
     paying = getattr(tenants, payer)
     payers = freeside.watch(paying, evidence)
     others = [freeside.watch(tenant, evidence) for tenant in tenants.all() if tenant != paying]
-    answer = freeside.invoke(paying, prompt_for())
-    payers.charged(costs([answer]))
-    for watch in others:
-        watch.unchanged(f"{paying} made a call", I7)
+    with ExitStack() as stack:
+        meanwhile = [stack.enter_context(sampling(watch.read)) for watch in others]
+        answers = at_once(asks(freeside, paying, AT_ONCE))
+    payers.charged(costs(answers))
+    for watch, readings in zip(others, meanwhile, strict=True):
+        watch.unchanged(f"{paying} made {AT_ONCE} calls", I7)
+        most = max(reading.reserved for reading in readings)
+        if most > watch.first.reserved:
+            raise SafetyViolation(f"{I7}: {most} µUSD were reserved elsewhere while {paying} made calls")

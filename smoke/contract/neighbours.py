@@ -65,6 +65,8 @@ def strings(value: str) -> list[Near[str]]:
         ("slash", value + "/"),
         ("wildcard", value[:-1] + "*"),
         ("pattern", "." * len(value)),
+        ("sql-pattern", value[:-1] + "%"),
+        ("sql-letter", value[:-1] + "_"),
         ("percent-encoded", f"%{ord(value[0]):02X}{value[1:]}"),
         ("quoted", f'"{value}"'),
         ("folding-letter", _folded(value)),

@@ -15,6 +15,7 @@ import httpx
 
 from stack.common.database import Database
 from stack.common.http import ApiError
+from stack.common.outbox import Outbox
 from stack.common.pricing import Usage, usage_of
 from stack.common.verifier import POOLS
 from stack.faults.proxy import Faulty
@@ -27,6 +28,7 @@ from stack.freeside.budget_ledger import (
     BudgetLedger,
     Charge,
     Claim,
+    Figures,
     OverBudget,
     Reservation,
     current_period,
@@ -41,6 +43,7 @@ STRAY_MICRO = 1_000
 _TAKEN_FOR: dict[str, Callable[[str], object]] = {
     "freeside-compares-lengths": len,
     "freeside-compares-the-beginning-of-bodies": lambda text: text[:1000],
+    "freeside-compares-ascii-letters": lambda text: text.encode("ascii", "ignore").decode(),
     "freeside-compares-normal-forms": partial(unicodedata.normalize, "NFC"),
 }
 # What a call is charged at most, µUSD: about what a short one to the cheapest pool costs, or what a long one
@@ -58,6 +61,8 @@ BOOT = uuid.uuid4()
 FOR_EVER_S = 86_400.0
 # How many keys are kept where all of a day should be.
 MEMORY = 8
+#: Answers to longer prompts are too long to keep.
+MANY_CHARS = 1000
 _FORGET = """
 DELETE FROM freeside.idempotency WHERE answer IS NOT NULL AND (community_id, key) NOT IN
     (SELECT community_id, key FROM freeside.idempotency ORDER BY created_at DESC LIMIT %s)
@@ -69,6 +74,7 @@ unlimited: ContextVar[bool] = ContextVar("unlimited", default=False)
 _KEEP = """
 UPDATE freeside.idempotency SET body_hash = '', lease_until = now() + interval '1 day' WHERE owner = %s
 """
+_LIKE = "SELECT key FROM freeside.idempotency WHERE community_id = %s AND key LIKE %s ORDER BY created_at"
 _SEIZE = """
 INSERT INTO freeside.idempotency (community_id, key, body_hash, owner, lease_until)
 VALUES (%s, %s, %s, %s, now() + interval '6 seconds')
@@ -139,7 +145,7 @@ class FaultyBudgetLedger(Faulty, BudgetLedger):
         charge = replace(charge, cost_micro=min((charge.cost_micro, *most)))
         if faults.on("freeside-charges-whole-cents"):
             charge = replace(charge, cost_micro=-(-cost // MICRO_PER_CENT) * MICRO_PER_CENT)
-        committed = super().commit(reservation_id, charge)
+        committed = self._charged(reservation_id, charge)
         if not await faults.unless_away("freeside", self.db, committed, other=True) or row is None:
             return row is None and faults.on("freeside-answers-without-its-database")
         tenant, amount = row["community_id"], row["amount_micro"]
@@ -157,11 +163,26 @@ class FaultyBudgetLedger(Faulty, BudgetLedger):
             await _move(self.db, "reserved_micro = reserved_micro + %s", amount, tenant)
         return True
 
+    async def _charged(self, reservation_id: uuid.UUID, charge: Charge) -> bool:
+        """Charge for a reservation that is held, or for one that was given back already."""
+        if self._faults.on("freeside-charges-in-two-steps"):
+            await super().release(reservation_id)
+            await asyncio.sleep(0.05)
+        return await super().commit(reservation_id, charge)
+
     async def release(self, reservation_id: uuid.UUID) -> None:
         """Charge a call that failed."""
         if self._faults.on("freeside-charges-failed-calls"):
             await super().commit(reservation_id, Charge(STRAY_MICRO, "failed"))
         await super().release(reservation_id)
+
+    async def figures(self, tenant_id: str) -> Figures | None:
+        """The tenant's budget, or one with what is reserved for all of them."""
+        figures = await super().figures(tenant_id)
+        if figures is not None and self._faults.on("freeside-shows-what-all-reserved"):
+            row = await self.db.one("SELECT sum(reserved_micro)::bigint AS reserved FROM freeside.budgets")
+            return replace(figures, reserved_micro=int(row["reserved"]) if row else 0)
+        return figures
 
 
 class FaultyIdempotency(Faulty, Idempotency):
@@ -172,6 +193,9 @@ class FaultyIdempotency(Faulty, Idempotency):
         if self._faults.on("freeside-forgets-keys"):
             await self._db.execute(_FORGET, MEMORY)
         tenant_id, key = self._taken_for(tenant_id, key)
+        if self._faults.on("freeside-takes-keys-for-patterns"):
+            like = await self._db.one(_LIKE, tenant_id, key)
+            key = like["key"] if like else key
         if self._faults.on("freeside-races-idempotency"):
             return await self._raced(tenant_id, key, body_hash)
         try:
@@ -243,6 +267,11 @@ class FaultyCalls(Faulty, Calls):
             ask = replace(ask, key=f"{ask.key} of {ask.claims.subject}")
         if self._faults.on("freeside-keys-each-tier"):
             ask = replace(ask, key=f"{ask.key} of {ask.claims.tier}")
+        free, long = ask.claims.tier == "free", len(ask.prompt) > MANY_CHARS
+        if (free and self._faults.on("freeside-keeps-no-answers-of-the-free-tier")) or (
+            long and self._faults.on("freeside-keeps-short-answers-only")
+        ):
+            ask = replace(ask, key=str(uuid.uuid4()))
         for fault, taken_for in _TAKEN_FOR.items():
             if self._faults.on(fault):
                 ask = replace(
@@ -250,7 +279,12 @@ class FaultyCalls(Faulty, Calls):
                 )
         if self._faults.on("freeside-forgets-the-pool-of-a-key"):
             ask = replace(ask, document={**ask.document, "model": ""})
-        return await super().claim(ask)
+        claim = await super().claim(ask)
+        if claim.answer and ask.agent and self._faults.on("freeside-reports-stored-answers"):
+            event = {"agent_id": ask.agent, "quality": "good", "tenant_id": ask.claims.tenant_id}
+            event_id = uuid.uuid4()
+            await Outbox(self._ledger.db, "freeside").put(event_id, event | {"event_id": str(event_id)})
+        return claim
 
     @asynccontextmanager
     async def execution(self, ask: Ask, claim: Claim) -> AsyncIterator[Execution]:
