@@ -9,7 +9,9 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from itertools import combinations, pairwise
 from typing import Any
@@ -364,26 +366,40 @@ APART_S = 2.0
 PACE_S = 1.5
 
 
-def uptime_in(exchange: Exchange) -> float | None:
-    """What a health report says of the time since its service started; None for any other answer."""
+def clocks_in(exchange: Exchange) -> dict[str, float]:
+    """What a health report says of time, in its units: since its service started, and when it was made."""
     route = route_key(exchange.service, exchange.method, exchange.path)
     if exchange.status != 200 or route is None or not route[2].endswith("/health"):
-        return None
+        return {}
     report = exchange.document if isinstance(exchange.document, dict) else {}
-    said = report.get("uptime_seconds" if exchange.service == "dixie" else "uptime")
-    return float(said) if isinstance(said, int | float) and not isinstance(said, bool) else None
+    said = {
+        "uptime": report.get("uptime_seconds" if exchange.service == "dixie" else "uptime"),
+        "timestamp": _seconds(report.get("timestamp")),
+    }
+    return {name: float(value) for name, value in said.items() if type(value) in (int, float)}
 
 
-#: How many of its units an uptime may count in a second: the contract names one for Dixie's alone.
+def _seconds(moment: Any) -> Any:
+    """RFC 3339 as epoch seconds; anything else as it is."""
+    if isinstance(moment, str):
+        with suppress(ValueError):
+            return datetime.fromisoformat(moment.upper()).timestamp()
+    return moment
+
+
+#: How many of its units an uptime may count in a second: the contract names one for Dixie's alone, which is
+#: that of its time, too.
 PER_SECOND = {"dixie": (1,), "finn": (1, 1000), "freeside": (1, 1000)}
 
 
 def uptime_amiss(readings: Sequence[tuple[float, float]], per_second: Sequence[int] = (1,)) -> str:
-    """How an uptime does not follow the clock, or that too little is known; empty where it does.
+    """How an uptime, or a time, does not follow the clock, or that too little is known; empty where it does.
 
-    ``readings`` are (time in s, uptime) in that order. A service may have restarted since the first one, and
-    behind a load balancer each reading may be that of another of its tasks.
+    ``readings`` are (time in s, what it says) in that order. A service may have restarted since the first
+    one, and behind a load balancer each reading may be that of another of its tasks.
     """
+    if not readings:
+        return "no health report says it"
     (began, first), (now, last) = readings[0], readings[-1]
     if now - began < APART_S:
         return f"all {len(readings)} reports are within {now - began:.1f} s"

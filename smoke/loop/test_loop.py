@@ -1,6 +1,8 @@
 """G-5, phase loop: an event about an agent moves its score at Dixie, once, and no other agent's."""
 
+import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -12,7 +14,7 @@ from smoke.platform.answers import require_status
 from smoke.platform.batch import at_once
 from smoke.platform.freeside import Freeside, Prices, Tenants, prompt_for
 from smoke.platform.parameters import Way, all_ways
-from smoke.platform.scores import Scores
+from smoke.platform.scores import Scores, newcomer
 
 pytestmark = [
     pytest.mark.goal("G-5"),
@@ -100,9 +102,11 @@ def test_bad_events_lower_the_score(
 
 
 def near_agents(agent: str) -> list[str]:
-    """Agents of nearly the same name, by its case, its end and its beginning."""
+    """Agents of nearly the same name, by its case, its end and its beginning, and names that contain it."""
     swapped = agent.upper() if agent != agent.upper() else agent.lower()
-    return [name for name in (swapped, f"{agent}x", agent[:-1]) if name and name != agent]
+    parts = [f"{prefix}{agent}" for prefix in ("nft:", "smoke:", "smoke/", "smoke.", " ", "@")]
+    parts += [f"{agent}{suffix}" for suffix in (":1", "/1", ".1", "@1", " ", "?x", "#x")]
+    return [name for name in (swapped, f"{agent}x", agent[:-1], *parts) if name and name != agent]
 
 
 @pytest.mark.requires("invoke")
@@ -112,13 +116,59 @@ def test_answer_counts_for_its_agent_only(
 ) -> None:
     """After an answer Finn reports on the agent that the request named, and on none of nearly its name."""
     other = scores.hold(bystander)
-    at_once(
-        [partial(freeside.invoke, tenants.main, prompt_for(), agent=near) for near in near_agents(bystander)]
-    )
+    ask = partial(freeside.try_invoke, tenants.main)
+    for answer in at_once([partial(ask, prompt_for(), agent=near) for near in near_agents(bystander)]):
+        require_status(answer, 200, 400, 422)  # a name that no agent can have may be refused
     scores.arrives(
         agent, lambda about, _: freeside.invoke(tenants.main, prompt_for(), agent=about), eventually
     )
     scores.stay(other, "an answer of another agent was counted for it", until_held=True)
+
+
+@pytest.mark.requires("invoke", "reports")
+def test_only_an_answer_to_its_name_counts(
+    ways: Callable[[str], Way],
+    tenants: Tenants,
+    agent: str,
+    scores: Scores,
+    eventually: Eventually,
+    evidence: Evidence,
+) -> None:
+    """No report follows a stored answer, and none on a call that names no agent is about a known one (2)."""
+    name, last, key = newcomer(), newcomer(), str(uuid.uuid4())
+    way, stream = ways("freeside.invoke"), ways("freeside.stream")
+    body, unnamed = way.body(prompt_for(), agent=name), way.body(prompt_for())
+    again = partial(way.post, body, tenants.main, key=key)
+
+    def scored(new: str) -> bool:
+        scores.newcomers.give_time()
+        with suppress(AssertionError):
+            return bool(
+                eventually(
+                    lambda: scores.shown(new)[new] is not None,
+                    within=scores.limit_s,
+                    every=scores.every_s,
+                    what=f"{new} has a score",
+                )
+            )
+        evidence.figure("new agents with a score by their first answer", 0)
+        evidence.note("not examined: a new agent gets no score by one answer")
+        return False
+
+    require_status(again(), 200)
+    if not scored(name):
+        return
+    before = scores.shown(name, *(() if scores.cache_s else (agent,)))
+    others = (
+        [] if "agent" in unnamed else [partial(each.post, unnamed, tenants.main) for each in (way, stream)]
+    )
+    for answer in at_once([again, again, *others]):
+        require_status(answer, 200)
+    require_status(stream.post(body, tenants.main, key=key), 200, 409)
+    require_status(way.post(way.body(prompt_for(), agent=last), tenants.main), 200)
+    if scored(last):
+        why = "a stored answer, or a call that names no agent, was counted for it"
+        scores.stay(before, why, until_held=True)
 
 
 @pytest.mark.goal("G-4")

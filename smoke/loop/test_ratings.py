@@ -17,11 +17,11 @@ from smoke.contract.neighbours import bad_sizes, padded
 from smoke.platform.answers import require_status
 from smoke.platform.attacks import require_refused
 from smoke.platform.backends import ELSEWHERE, NO_SUCH_ROUTE, OFFER_RULES, judging, offer_cases, with_status
-from smoke.platform.batch import Batch, Case
+from smoke.platform.batch import Batch, Case, at_once
 from smoke.platform.freeside import QUALITY_PATH, Freeside, Tenants, prompt_for
 from smoke.platform.http import Connect, Credential
 from smoke.platform.invariants import Conservation
-from smoke.platform.scores import Scores, newcomer
+from smoke.platform.scores import Scores, newcomer, odd_names
 from smoke.platform.tokens import SigningKey, bearer, user_claims
 
 pytestmark = [
@@ -36,7 +36,13 @@ pytestmark = [
 ]
 
 #: Characters of a long name, and how a service may refuse one.
-LONG, TOO_LONG = 100, (400, 413, 422)
+LONG_CHARS, TOO_LONG = 100, (400, 413, 422)
+#: Letters before what a long prompt asks.
+PADDING = 2000
+#: So many more agents have answers at once.
+AT_ONCE = 3
+#: Forms of names.
+PLAIN, LONG = "a plain name", f"a name of {LONG_CHARS} characters"
 JSON_TYPES = ("application/json ; charset=utf-8", "Application/JSON")
 OTHER_TYPES = (
     "text/plain",
@@ -166,26 +172,37 @@ def test_only_ratings_of_the_contract_count(
 
 
 @pytest.mark.requires("invoke")
-def test_names_count_to_their_end(
+def test_every_name_counts(
     freeside: Freeside, tenants: Tenants, scores: Scores, eventually: Eventually, evidence: Evidence
 ) -> None:
-    """An agent with a long name is scored by ratings and by answers as one with a short name is.
+    """An agent is scored by ratings and by answers whatever its name looks like, as one with a plain name is.
 
-    The contract sets no limit; a service that refuses a long name loses no event.
+    So is each of those whose answers come at once.
+    The contract sets no limit to its length; a service that refuses a long name loses no event.
     """
+    answer = partial(freeside.try_invoke, tenants.main)
     sends: dict[str, Callable[[str], httpx.Response]] = {
         "rating": lambda name: freeside.post_rating(rating(name, "good"), freeside.credential(tenants.main)),
-        "answer": lambda name: freeside.try_invoke(tenants.main, prompt_for(), agent=name),
+        "answer": lambda name: answer(prompt_for(), agent=name),
+        "answer to a long prompt": lambda name: answer(prompt_for(padding=PADDING), agent=name),
     }
-    pairs: dict[str, tuple[str, str]] = {}
-    for what, send in sends.items():
-        short, long = newcomer(), newcomer().ljust(LONG, "x")
-        require_status(send(short), 200, 202)
-        if require_status(send(long), 200, 202, *TOO_LONG).status_code in TOO_LONG:
-            evidence.note(f"a name of {LONG} characters is refused in a request for a {what}")
-        else:
-            pairs[what] = short, long
-    agents = [agent for pair in pairs.values() for agent in pair]
+    named = {what: {PLAIN: newcomer()} for what in sends}
+    for what, names in named.items():  # alone: it is what the others are compared with
+        require_status(sends[what](names[PLAIN]), 200, 202)
+    odd = {
+        "rating": odd_names(),
+        "answer": {f"a plain name at the same time, {n}": newcomer() for n in range(AT_ONCE)},
+    }
+    for what, others in odd.items():
+        others = {LONG: newcomer().ljust(LONG_CHARS, "x"), **others}
+        answers = at_once([partial(sends[what], name) for name in others.values()])
+        for (form, name), found in zip(others.items(), answers, strict=True):
+            refused = TOO_LONG if form == LONG else ()
+            if require_status(found, 200, 202, *refused).status_code in refused:
+                evidence.note(f"a name of {LONG_CHARS} characters is refused in a request for a {what}")
+            else:
+                named[what][form] = name
+    agents = [name for names in named.values() for name in names.values()]
     scores.newcomers.give_time()
     with suppress(AssertionError):
         eventually(
@@ -195,15 +212,16 @@ def test_names_count_to_their_end(
             what="new agents have a score",
         )
     shown = scores.shown(*agents)
-    for what, (short, long) in pairs.items():
-        evidence.figure(f"score of a new agent after one {what}", shown[short])
-        evidence.figure(f"score of one with a name of {LONG} characters", shown[long])
-        if shown[short] is None:
+    for what, names in named.items():
+        plain = shown[named[what.partition(" ")[0]][PLAIN]]
+        if plain is None:
             evidence.note(f"not examined: a new agent gets no score by one {what}")
-        assert shown[long] is not None or shown[short] is None, (
-            f"an agent with a name of {LONG} characters has no score {scores.limit_s:g} s after a {what}, "
-            f"another new agent has {shown[short]}"
-        )
+        for form, name in names.items():
+            evidence.figure(f"score of an agent with {form} after one {what}", shown[name])
+            assert shown[name] is not None or plain is None, (
+                f"an agent with {form}, {name[:32]}, has no score {scores.limit_s:g} s after a {what}, "
+                f"another new agent has {plain}"
+            )
 
 
 def test_another_agent_does_not_move(

@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 import httpx
 from pytest_readiness import ExternalOutage, SafetyViolation
 
-from smoke.contract.exchange import Exchange, SentEvent, judge, secret_in, uptime_in
+from smoke.contract.exchange import Exchange, SentEvent, clocks_in, judge, secret_in
 from smoke.contract.model import POOLS, Service
 from smoke.contract.schemas import EVENTS, JSON, JWK_SET, LONGEST_SHOWN, route_key
 from smoke.contract.schemas import UUID as UUID
@@ -303,13 +303,13 @@ Events = Sequence[tuple[str, str, str]]
 class Seen:
     """What the run saw of one service: answers by route and status, findings as (rule, text) by number.
 
-    ``uptimes`` are (monotonic time, uptime) of its health reports, s.
+    ``clocks`` are (monotonic time in s, what it says) of its health reports, by the name of what says it.
     """
 
     answers: Counter[tuple[str, int]] = field(default_factory=Counter)
     findings: Counter[tuple[str, str]] = field(default_factory=Counter)
     secrets: Counter[str] = field(default_factory=Counter)
-    uptimes: list[tuple[float, float]] = field(default_factory=list)
+    clocks: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 
 
 class AnswerLog:
@@ -350,9 +350,8 @@ class AnswerLog:
                 self._kinds[service, name, rule, where] += 1
                 often = self._kinds[service, name, rule, where] > MOST_TEXTS
                 lines.append([rule, f"{name}: {exchange.status}: {where if often else text}"])
-        uptime = uptime_in(exchange)
-        reading = None if uptime is None else (time.monotonic(), uptime)
-        entry = [service, name, exchange.status, lines, secret_in(exchange), reading]
+        readings = {clock: (time.monotonic(), said) for clock, said in clocks_in(exchange).items()}
+        entry = [service, name, exchange.status, lines, secret_in(exchange), readings]
         os.write(self._file, f"{json.dumps(entry)}\n".encode())  # one short append is atomic
 
     def _repeated(self, exchange: Exchange) -> Iterator[tuple[str, str]]:
@@ -378,14 +377,14 @@ class AnswerLog:
             lines, end, _ = file.read().rpartition(b"\n")
         self._read_bytes += len(lines + end)
         for line in lines.splitlines():
-            name, route, status, findings, secret, reading = json.loads(line)
+            name, route, status, findings, secret, readings = json.loads(line)
             seen = self._of(name)
             seen.answers[route, status] += 1
             seen.findings.update((rule, text) for rule, text in findings)
             if secret:
                 seen.secrets[f"{route}: {status}: {secret}"] += 1
-            if reading:
-                seen.uptimes.append(reading)
+            for clock, reading in readings.items():
+                seen.clocks.setdefault(clock, []).append(reading)
         return self._of(service)
 
     def _of(self, service: str) -> Seen:

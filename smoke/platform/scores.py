@@ -127,6 +127,21 @@ def newcomer() -> str:
     return f"smoke-new-{uuid.uuid4().hex[:12]}"
 
 
+def odd_names() -> dict[str, str]:
+    """New names by what a reader could take each for: a number, a flag, a part of its routing key."""
+    number, word = uuid.uuid4().int, newcomer()
+    return {
+        "digits alone": f"{number}"[:12],
+        "digits behind zeros": f"00{number}"[:12],
+        "digits and an e": f"1{number % 10**8:08}e7",
+        "hexadecimal digits": f"0x{number:032x}"[:14],
+        "the letters of nft first": f"nft-{word}",
+        "a hyphen first and an underscore last": f"-{word}_",
+        "two of each sign": f"__{word}--",
+        "capital letters": word.upper(),
+    }
+
+
 #: How long a score that must not move is watched beyond what Dixie may serve from its cache.
 WATCHED_S = 0.05
 #: How long a score has not moved where no event is on its way.

@@ -327,9 +327,9 @@ class PaidRoute:
         content = content or self.content(word, agent)
         return self._http.send("POST", PATH, credential, headers=headers, content=content)
 
-    def content(self, word: str = "", agent: str | None = None) -> bytes:
+    def content(self, word: str = "", agent: str | None = None, model: str = POOLS[0]) -> bytes:
         """The body of a call whose right answer contains ``word``."""
-        return json.dumps(self._body(prompt_for(word), agent=agent)).encode()
+        return json.dumps(self._body(prompt_for(word), model=model, agent=agent)).encode()
 
     def unrecorded(self) -> PaidRoute:
         """The same route without its check's evidence: a family of cases has its batch record a few."""
@@ -367,10 +367,11 @@ class PaidRoute:
     def _unpaid(self) -> httpx.Response:
         return self.challenge()
 
-    def payment(self, wallet: Wallet) -> dict[str, Any]:
-        """A new payment of the price."""
-        authorization = self.terms.authorization(wallet.address, time.time())
-        return payment(self.terms, authorization, wallet.sign(self.terms.typed_data(authorization)))
+    def payment(self, wallet: Wallet, terms: Terms | None = None) -> dict[str, Any]:
+        """A new payment of the price, or by other terms than those of a call to the cheapest pool."""
+        terms = terms or self.terms
+        authorization = terms.authorization(wallet.address, time.time())
+        return payment(terms, authorization, wallet.sign(terms.typed_data(authorization)))
 
     def pay(self, wallet: Wallet, agent: str | None = None) -> httpx.Response:
         """The answer to a new payment of the price, which must be 200."""

@@ -236,6 +236,7 @@ def test_scores_are_as_fresh_as_declared(
         for about, score in {agent: abs(far_from(before) - ODD), **dict.fromkeys(lookouts, 1.0)}.items():
             require_status(post(quality_signal(about, score)), 202)
         if not any(_NEVER.wait(wait_s) or intake.score(each) for each, wait_s in lookouts.items()):
+            evidence.figure("new agents with a score by their first event", 0, limit=len(lookouts))
             evidence.note("not examined: new agents have no score by their first event, or not so soon")
             return
         limit_s = max(scores.cache_s, time.monotonic() - read_at) + SLACK_S

@@ -7,14 +7,15 @@ from functools import partial
 
 import httpx
 import pytest
-from pytest_readiness import Environment, Evidence
+from pytest_readiness import Environment, Eventually, Evidence
 
-from smoke.contract.intake import Verdict, routing_key, routing_keys, shortest_key
+from smoke.contract.intake import Verdict, far_from, routing_key, routing_keys, shortest_key
 from smoke.platform.answers import require_status
 from smoke.platform.attacks import require_refused
-from smoke.platform.backends import Dixie, score_in
+from smoke.platform.backends import Dixie, quality_signal, score_in
 from smoke.platform.batch import Batch, Case
 from smoke.platform.http import Connect, Credential
+from smoke.platform.scores import Scores
 from smoke.platform.tokens import SigningKeyLookup
 
 pytestmark = [
@@ -62,6 +63,25 @@ def test_seeded_agent_has_a_score(
     score = dixie.score(agent, credentials[credential]())
     evidence.figure(f"score of {agent}", score, limit="[0, 1]")
     assert score is not None, f"{agent} has no score: the query answers null"
+
+
+@WITH_FINN
+@pytest.mark.requires("dixie_key")
+@query_passes("api-key")
+def test_every_credential_shows_the_score(
+    dixie: Dixie, agent: str, credentials: Credentials, scores: Scores, eventually: Eventually
+) -> None:
+    """A score that moved is the same for every kind of credential, once no cache holds the old one."""
+    before = {kind: dixie.score(agent, reader()) for kind, reader in credentials.items()}
+    event = quality_signal(agent, far_from(before["user-token"]))
+    require_status(dixie.post_event(event, credentials["service-token"]()), 202)
+    for kind, reader in credentials.items():
+        eventually(
+            lambda reader=reader, kind=kind: dixie.score(agent, reader()) != before[kind],  # type: ignore[misc]
+            within=scores.limit_s,
+            every=scores.every_s,
+            what=f"the score of {agent} moves for a reader with {kind}",
+        )
 
 
 @query_passes("user-token")

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from pytest_readiness import Environment, Eventually, Evidence, SafetyViolation, SetupError
 
+from smoke.contract.model import POOLS
 from smoke.contract.neighbours import bad_sizes
 from smoke.contract.x402 import BadPayment, again, bad_payments, header_of, terms_of
 from smoke.platform.answers import ContractViolation, fields_of, require_json_error, require_status
@@ -150,6 +151,27 @@ def test_two_at_once_are_one_payment(
     if served != 1:
         raise SafetyViolation(f"one payment was answered {served} times, {AT_ONCE} calls brought it at once")
     balances.require_moved(paid.terms.price, f"one payment in {AT_ONCE} calls")
+
+
+@pytest.mark.requires("payment")
+def test_payments_at_once_stay_apart(
+    paid: PaidRoute, wallet: FundedWallet, balances: Balances, evidence: Evidence
+) -> None:
+    """Paid calls at once to the cheapest and the dearest pool: each is served as asked, with its receipt."""
+    words = {pool: nonce() for pool in (POOLS[0], POOLS[-1])}
+    bodies = {pool: paid.content(word, model=pool) for pool, word in words.items()}
+    terms = {
+        pool: paid.terms_in(require_status(paid.post(content=body), 402)) for pool, body in bodies.items()
+    }
+    headers = {pool: header_of(paid.payment(wallet, terms[pool])) for pool in bodies}
+    answers = at_once([partial(paid.post, headers[pool], content=body) for pool, body in bodies.items()])
+    for (pool, word), answer in zip(words.items(), answers, strict=True):
+        require_own_answer(answer, word)
+        fields_of(answer).text("model", among=(pool,))
+    receipts = {receipt_of(answer).transaction.lower() for answer in answers}
+    evidence.figure("transactions of paid calls at once", len(receipts), expected=len(answers))
+    assert len(receipts) == len(answers), f"{len(answers)} paid calls share {len(receipts)} transaction"
+    balances.require_moved(sum(each.price for each in terms.values()), f"{len(answers)} paid calls at once")
 
 
 @pytest.mark.requires("payment")

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from stack.common.auth import DixieAuth, offered_api_key
 from stack.common.http import ApiError, bad_request, raw_body
@@ -213,6 +213,23 @@ class FaultyReputation(Faulty, Reputation):
                     await self._scores.apply(signal_in(json.dumps(event | {"score": 1.0}).encode()))
             raise
 
+    async def query(self, request: Request) -> Response:
+        """The score, or the one that an earlier reader with an API key was shown."""
+        key = request.query_params.get("routingKey", "")
+        by_key = self._auth.has_api_key(request)
+        if by_key and self._faults.on("dixie-serves-old-scores-to-api-keys") and key in self._shown:
+            return JSONResponse(self._shown[key])
+        answer = await super().query(request)
+        if by_key:
+            self._shown[key] = json.loads(bytes(answer.body))
+        return answer
+
+    @cached_property
+    def _shown(self) -> dict[str, Any]:
+        shown: dict[str, Any] = {}
+        self._faults.on_reset(shown.clear)
+        return shown
+
     def signal(self, raw: bytes) -> Signal:
         """The event in a body, or what is taken for one."""
         on = self._faults.on
@@ -270,4 +287,9 @@ class FaultyReputation(Faulty, Reputation):
             routing_key = routing_key.strip()
         if on("dixie-query-measures-names-with-their-prefix") and len(routing_key) > CHARS_OF_A_NAME:
             raise bad_request("routingKey is too long")
-        return super().agent(routing_key)
+        agent = super().agent(routing_key)
+        if on("dixie-query-strips-the-letters-of-its-prefix"):
+            agent = routing_key.lstrip("nft:")
+        if agent.isdigit() and on("dixie-reads-names-of-digits-as-numbers"):
+            agent = str(int(agent))
+        return agent

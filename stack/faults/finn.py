@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -25,9 +26,15 @@ from stack.finn.app import Bill, Billing, Parts, ProviderClient, Reports
 
 #: What a window that is too small leaves of a prompt.
 CUT_CHARS = 16_384
+#: A prompt of more letters is a long one.
+MANY_CHARS = 1000
+#: As long may the name of an agent be.
+CHARS_OF_A_NAME = 64
 #: The name of the algorithm and a quarter of the digest.
 HASH_CHARS = len("sha256:") + 16
 _streaming: ContextVar[bool] = ContextVar("streaming", default=False)
+# Whether its prompt is a long one.
+_long: ContextVar[bool] = ContextVar("long", default=False)
 _admin: ContextVar[bool] = ContextVar("admin", default=False)
 
 
@@ -134,6 +141,7 @@ class FaultyProviderClient(Faulty, ProviderClient):
 
     async def complete(self, model: str, prompt: str) -> dict[str, Any]:
         """The answer to some prompt."""
+        _long.set(len(prompt) > MANY_CHARS)
         if self._faults.on("finn-mixes-answers"):
             self._prompt = prompt
             await asyncio.sleep(0.03)
@@ -146,17 +154,34 @@ class FaultyProviderClient(Faulty, ProviderClient):
 class FaultyReports(Faulty, Reports):
     """Reports answers for an agent that had no part in them, and ratings for others."""
 
+    _last = ""
+
     async def answered(self, agent: str | None) -> None:
         """Report an answer, for whomever, or for callers of one route alone."""
-        if _streaming.get() and self._faults.on("finn-reports-complete-answers-only"):
-            return
-        if agent and len(agent) > 64 and self._faults.on("finn-reports-on-short-names-only"):
-            return
-        await super().answered(
-            "smoke-agent-002"
-            if self._faults.on("finn-reports-for-another-agent")
-            else agent and (agent.lower() if self._faults.on("finn-folds-agents") else agent)
+        on = self._faults.on
+        silent = (
+            (_streaming.get() and on("finn-reports-complete-answers-only"))
+            or (_long.get() and on("finn-reports-on-short-prompts-only"))
+            or (len(agent or "") > CHARS_OF_A_NAME and on("finn-reports-on-short-names-only"))
         )
+        if silent:
+            return
+        if agent and on("finn-mixes-agents-up"):
+            self._last = agent
+            await asyncio.sleep(0.1)
+            agent = self._last
+        await super().answered(self._mistaken(agent))
+
+    def _mistaken(self, agent: str | None) -> str | None:
+        """The agent that this one is taken for."""
+        on = self._faults.on
+        if on("finn-reports-for-another-agent"):
+            return "smoke-agent-002"
+        if agent is None:
+            return "smoke-agent-001" if on("finn-reports-for-a-default-agent") else None
+        if on("finn-drops-prefixes"):
+            agent = re.split("[:/@]", agent)[-1]
+        return agent.lower() if on("finn-folds-agents") else agent
 
     def rated(self, quality: str) -> tuple[float, float]:
         """Score and weight of a rating, or those of another one."""

@@ -55,6 +55,7 @@ class FaultyFacilitator(Faulty, FacilitatorClient):
     """Takes for good what is not, and says that it was settled."""
 
     _first: Object | None = None
+    _last: Object
 
     async def verify(self, payment: Payment, required: Object) -> str:
         """Why the payment is refused, unless a fault overlooks that."""
@@ -65,7 +66,10 @@ class FaultyFacilitator(Faulty, FacilitatorClient):
         """The receipt, of a settlement or of none."""
         if self._faults.on("freeside-x402-never-settles"):
             return _made_up(payment)
-        receipt = await super().settle(payment, required)
+        receipt = self._last = await super().settle(payment, required)
+        if self._faults.on("freeside-x402-mixes-receipts-up"):
+            await asyncio.sleep(0.5)
+            receipt = self._last
         if receipt.get("success") is not True:
             reason = str(receipt.get("errorReason"))
             pretends = self._faults.on("freeside-x402-races-itself") or self._overlooks(
