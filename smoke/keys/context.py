@@ -175,6 +175,7 @@ class KeyContext:
     by: str = "unknown"
     unreachable: tuple[str, ...] = ()
     progress: Progress = field(default=lambda _: None, repr=False)
+    make_key: Callable[[str], SigningKey] = field(default=new_key, repr=False)
 
     def together(self) -> Verifiers:
         """All verifiers that this runner can ask, to be asked together."""

@@ -18,7 +18,7 @@ from pytest_readiness import ExternalOutage, SetupError
 from smoke.platform.tokens import SigningKey
 
 from . import CommandRefused, KeyFault
-from .context import CurrentKeys, Document, KeyContext, new_key, parse, rotation_kid
+from .context import CurrentKeys, Document, KeyContext, parse, rotation_kid
 from .store import NEXT, KeyRun, Lock, SecretStore
 from .verifiers import TokenReply, Verifier
 
@@ -192,7 +192,7 @@ class Rotation:
             kids = staged and [key.kid for key in staged.keys]
             if kids == [old.kid, run.new_kid]:
                 return labels[NEXT]
-        return self._staged(Document(old, new_key(run.new_kid)))
+        return self._staged(Document(old, self._context.make_key(run.new_kid)))
 
     def _switched(self, reading: CurrentKeys) -> CurrentKeys:
         """Step 5: the new key signs, the old one stays published."""

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from stack.common.auth import TokenAuth
 from stack.common.context import Context
@@ -28,7 +28,9 @@ from stack.common.keys import (
     PublicKey,
     SigningKey,
     Unverified,
+    b64url,
     take_apart,
+    unb64url,
 )
 from stack.common.outbox import Outbox, Send
 from stack.common.verifier import POOLS, Claims, Issuer, SpentTokens, TokenRefused, Verifier
@@ -154,11 +156,20 @@ class FaultyJwksRoute(Faulty, JwksRoute):
             del MutableHeaders(scope=request.scope)["if-none-match"]
             request = Request(request.scope)  # the old one remembers its headers
         response = await super().__call__(request)
+        if response.status_code == 200 and self._faults.on(f"{self._service}-shortens-coordinates"):
+            return JSONResponse(
+                {"keys": [_shortened(key) for key in json.loads(bytes(response.body))["keys"]]}
+            )
         if self._faults.on(f"{self._service}-jwks-keeps-its-etag"):
             self._kept = response.headers["etag"] = self._kept or response.headers["etag"]
             if offered == self._kept:
                 return Response(status_code=304, headers={"etag": self._kept})
         return response
+
+
+def _shortened(key: dict[str, str]) -> dict[str, str]:
+    """A key whose coordinates are written as numbers, without the zeros that they begin with."""
+    return key | {name: b64url(unb64url(key[name]).lstrip(b"\0")) for name in ("x", "y")}
 
 
 class FaultyJwksClient(Faulty, JwksClient):
