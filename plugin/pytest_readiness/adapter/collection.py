@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import pytest
 
@@ -41,42 +41,58 @@ class MarkerError(ReadinessError):
     """A check is marked wrongly."""
 
 
+#: The ids of what an item's markers depend on, its parent and its own markers; what they say, and mistakes.
+MarksOf: TypeAlias = tuple[int, ...]
+Declared: TypeAlias = tuple[dict[str, Any], list[MarkerError]]
+
+
 def read_check(
-    item: pytest.Item, goals: tuple[str, ...], phases: tuple[str, ...]
+    item: pytest.Item, goals: tuple[str, ...], phases: tuple[str, ...], known: dict[MarksOf, Declared]
 ) -> tuple[Check | None, list[MarkerError]]:
-    """Read the markers of an item: its check, or None and every mistake that is in them."""
+    """Read the markers of an item: its check, or None and every mistake that is in them.
+
+    ``known`` is what was read of other items that still exist: most share all their markers.
+    """
+    key = (id(item.parent), *map(id, item.own_markers))
+    if key not in known:
+        known[key] = _declared(_marks(item), goals, phases)
+    declared, mistakes = known[key]
     path, line, _ = item.location
-    marks = _marks(item)
     where = f"{path}:{(line or 0) + 1}"
+    if mistakes:
+        placed = f"{where}: {getattr(item, 'originalname', None) or item.name}"
+        return None, [MarkerError(each.what, where=placed, allowed=each.allowed) for each in mistakes]
+    name = f"{declared['phase']}/{_name(item)}"
+    return Check(id=name, nodeid=item.nodeid, where=where, **declared), []
+
+
+def _declared(marks: Marks, goals: tuple[str, ...], phases: tuple[str, ...]) -> Declared:
     mistakes: list[MarkerError] = []
 
     def read(reader: Callable[[], Part], instead: Part) -> Part:
         try:
             return reader()
         except MarkerError as mistake:
-            placed = f"{where}: {getattr(item, 'originalname', None) or item.name}"
-            mistakes.append(MarkerError(mistake.what, where=placed, allowed=mistake.allowed))
+            mistakes.append(mistake)
             return instead
 
+    none: tuple[str, ...] = ()
+    uncovered: str | None = None
     phase = read(lambda: _one_of(marks, "phase", phases), "")
-    nothing: tuple[tuple[str, ...], str | None] = ((), None)
-    requires, covered_by = read(lambda: _requirements(marks), nothing)
-    check = Check(
-        id=f"{phase}/{_name(item)}",
-        nodeid=item.nodeid,
-        goal=read(lambda: _one_of(marks, "goal", goals, required=False), ""),
-        phase=phase,
-        severity=read(lambda: _severity(marks), Severity.P0),
-        requires=requires,
-        covered_by=covered_by,
-        establishes=read(lambda: tuple(dict.fromkeys(_strings(marks, "establishes"))), ()),
-        controls=read(lambda: tuple(dict.fromkeys(_strings(marks, "control"))), ()),
-        drill="drill" in marks,
-        static="static" in marks,
-        limit_s=read(lambda: _limit(marks), None),
-        where=where,
-    )
-    return (None if mistakes else check), mistakes
+    requires, covered_by = read(lambda: _requirements(marks), (none, uncovered))
+    declared = {
+        "goal": read(lambda: _one_of(marks, "goal", goals, required=False), ""),
+        "phase": phase,
+        "severity": read(lambda: _severity(marks), Severity.P0),
+        "requires": requires,
+        "covered_by": covered_by,
+        "establishes": read(lambda: tuple(dict.fromkeys(_strings(marks, "establishes"))), none),
+        "controls": read(lambda: tuple(dict.fromkeys(_strings(marks, "control"))), none),
+        "drill": "drill" in marks,
+        "static": "static" in marks,
+        "limit_s": read(lambda: _limit(marks), None),
+    }
+    return declared, mistakes
 
 
 def _name(item: pytest.Item) -> str:
@@ -231,7 +247,8 @@ class Collector:
         if whole and not config.getoption("lf", False):
             self._note_left_out(config)
             self._note_dropped()
-        found = [self._check(item) for item in members]
+        known: dict[MarksOf, Declared] = {}
+        found = [self._check(item, known) for item in members]
         checks = [check for check in found if check is not None]
         problem = str(together(self._mistakes)) if self._mistakes else self.checks.problem
         if not problem:
@@ -313,10 +330,10 @@ class Collector:
         for lost in self._held - self._found:
             self.checks.unread[lost] = "not collected: a hook leaves it out"
 
-    def _check(self, item: pytest.Item) -> Check | None:
+    def _check(self, item: pytest.Item, known: dict[MarksOf, Declared]) -> Check | None:
         """Read a check; None, and its mistakes kept, for one that is marked wrongly."""
         plan = self._context.plan
-        check, mistakes = read_check(item, plan.goal_ids, plan.phases)
+        check, mistakes = read_check(item, plan.goal_ids, plan.phases, known)
         self._mistakes += mistakes
         if check is not None:
             item.stash[CHECK] = check

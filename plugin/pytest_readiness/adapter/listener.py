@@ -98,11 +98,15 @@ class Listener:
 
     @pytest.hookimpl
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Wait for what checks left running, and keep or hand on what it says."""
+        """Wait for what checks left running, and keep or hand on what it says.
+
+        What the checks made lives to the end of the process: freezing it spares the reports' searches.
+        """
         origin = self._context.origin
         if not origin.is_here:
             return
         self._context.stray += [*self._background.last(), *origin.last()]
+        gc.freeze()
         output = getattr(session.config, "workeroutput", None)
         if output is not None:
             self._context.stray += taken_out(session.config)

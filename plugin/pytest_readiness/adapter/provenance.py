@@ -69,7 +69,8 @@ class History:
         One that cannot be read any more cannot be written either, which the end of the run finds.
         """
         with contextlib.suppress(LedgerError):
-            self.entries[self._own] = self._read(self._own)
+            if self.ledger.recent(1) != self.entries[self._own][-1:]:
+                self.entries[self._own] = self._read(self._own)
 
     def has(self, entry: Mapping[str, Any]) -> bool:
         """Tell whether a run is among the newest of the ledger, with the same end and verdict."""
