@@ -1,22 +1,42 @@
-"""G-5, phase reputation: who may read a score, what a score is, and whose it is."""
+"""G-5, phase reputation: who may read a score, what a score is, and whose it is.
+
+What Dixie takes as an event, from whom, and that nothing else moves a score.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from threading import Event
+from typing import Any
 
 import httpx
 import pytest
 from pytest_readiness import Environment, Eventually, Evidence
 
-from smoke.contract.intake import Verdict, far_from, routing_key, routing_keys, shortest_key
-from smoke.platform.answers import require_status
-from smoke.platform.attacks import require_refused
-from smoke.platform.backends import Dixie, quality_signal, score_in
+from smoke.contract.intake import Verdict, events, far_from, routing_key, routing_keys, shortest_key
+from smoke.platform.answers import ContractViolation, require_status
+from smoke.platform.attacks import REFUSALS, require_refused
+from smoke.platform.backends import (
+    ELSEWHERE,
+    EVENTS_PATH,
+    NO_SUCH_ROUTE,
+    OFFER_RULES,
+    QUERY_PATH,
+    Dixie,
+    judging,
+    now_text,
+    offer_cases,
+    quality_signal,
+    score_in,
+    with_status,
+)
 from smoke.platform.batch import Batch, Case
+from smoke.platform.freeside import Tenants
 from smoke.platform.http import Connect, Credential
-from smoke.platform.scores import Scores
-from smoke.platform.tokens import SigningKeyLookup
+from smoke.platform.scores import Scores, newcomer
+from smoke.platform.tokens import SigningKey, SigningKeyLookup, dixie_service_claims
 
 pytestmark = [
     pytest.mark.goal("G-5"),
@@ -142,3 +162,257 @@ def test_unknown_agent_has_no_score(dixie: Dixie, evidence: Evidence) -> None:
     score = dixie.score("smoke-agent-nobody-knows")
     evidence.figure("score of an unknown agent", score)
     assert score is None, f"an unknown agent has the score {score}"
+
+
+EVENTS_OF_FINN = pytest.mark.requires("finn", "finn_key", "dixie.events")
+#: Without an event that counts, one that does not proves nothing.
+EVENTS_COUNT = pytest.mark.control("loop/good-events-raise-the-score")
+
+#: Media types are compared without their case, and may have parameters (RFC 9110 section 8.3).
+JSON_TYPES = ("application/json ; charset=utf-8", "Application/JSON", "application/json;charset=UTF-8")
+
+
+#: When an agent that nobody read yet is looked at, s after the one before: reading it may hide what comes.
+LOOKS_S = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
+#: What a reading and clocks may add to the time for which a score is served, s.
+SLACK_S = 1.0
+#: An event's score is so far from 0 and 1: the agent's then differs from those of agents with usual events.
+ODD = 0.0371
+#: How often a score is found to be staler than that, before it is a finding.
+ROUNDS = 2
+_NEVER = Event()
+
+
+Stay = Callable[[Mapping[str, float | None], str], None]
+
+
+@pytest.fixture
+def intake(connect: Connect, tenants: Tenants, signing_key: SigningKeyLookup) -> Dixie:
+    """Dixie, with no exchange in the evidence: a family has more of them than a report should."""
+    return Dixie(connect("dixie"), tenants.main, signing_key)
+
+
+@pytest.fixture
+def subject(scores: Scores, bystander: str, agent: str) -> str:
+    """An agent with a score that no answer of the run moves; else the seeded one, which has a score."""
+    return agent if scores.hold(bystander)[bystander] is None else bystander
+
+
+@pytest.fixture
+def before(subject: str, scores: Scores, bystander: str) -> Mapping[str, float | None]:
+    """The subject's score before the check."""
+    return scores.hold(bystander) if subject == bystander else scores.shown(subject)
+
+
+@pytest.fixture
+def stay(scores: Scores, bystander: str) -> Stay:
+    """Asserts that scores stay. What a cache hides, `another-agent-does-not-move` finds for a bystander."""
+
+    def stay(before: Mapping[str, float | None], why: str) -> None:
+        scores.stay(before, why, until_held={*before} == {bystander})
+
+    return stay
+
+
+@WITH_TOKEN
+@pytest.mark.usefixtures("alone")
+@EVENTS_OF_FINN
+def test_only_events_of_the_contract_count(
+    intake: Dixie,
+    subject: str,
+    scores: Scores,
+    batch: Batch,
+    finn_key: SigningKeyLookup,
+    stay: Stay,
+    before: Mapping[str, float | None],
+) -> None:
+    """What is an event is taken; all that is near to one is refused, and no score moves by it."""
+    credential = intake.service_credential(finn_key())
+    offers = events(subject, ELSEWHERE, far_from(before[subject]), now_text())
+    batch.run(
+        [
+            *offer_cases(offers, partial(intake.post_event, credential=credential), "dixie.events"),
+            *(
+                Case(
+                    media,
+                    OFFER_RULES[Verdict.ACCEPTED],
+                    partial(
+                        intake.post_event, quality_signal(ELSEWHERE, 0.5), credential, {"Content-Type": media}
+                    ),
+                    judging(Verdict.ACCEPTED),
+                )
+                for media in JSON_TYPES
+            ),
+        ]
+    )
+    stay(before, "an event that was refused, or was about another agent, counted")
+
+
+@pytest.fixture
+def writers(
+    connect: Connect,
+    intake: Dixie,
+    environment: Environment,
+    signing_key: SigningKeyLookup,
+    finn_key: SigningKeyLookup,
+    attacker: SigningKey,
+) -> Mapping[str, Callable[[], Credential | None]]:
+    """Everybody who may not write events, each made only when a check uses it."""
+    return {
+        "no token": lambda: None,
+        "garbage": lambda: lambda: "Bearer not.a.token",
+        "a user's token": intake.credential,
+        "an admin's token": lambda: intake.credential(role="admin"),
+        "a user's token in Finn's name": lambda: intake.credential(sub=dixie_service_claims()["sub"]),
+        "an unknown key": lambda: intake.service_credential(attacker),
+        "Finn's name under Freeside's key": lambda: intake.service_credential(signing_key()),
+        "an API key": lambda: lambda: f"Bearer {environment.secret('dixie.api_key')}",
+        "Finn's token for Freeside": lambda: intake.service_credential(
+            finn_key(), aud=connect("freeside").address.audience
+        ),
+        "Finn's token of yesterday": lambda: intake.service_credential(
+            finn_key(), iat=1_000_000_000, exp=1_000_000_300
+        ),
+        "Finn's token for Finn": lambda: intake.service_credential(
+            finn_key(), aud=connect("finn").address.audience
+        ),
+    }
+
+
+@WITH_TOKEN
+@pytest.mark.usefixtures("alone")
+@EVENTS_COUNT
+@pytest.mark.parametrize(
+    "of",
+    [
+        pytest.param(
+            (
+                "no token",
+                "garbage",
+                "a user's token",
+                "an admin's token",
+                "a user's token in Finn's name",
+                "an unknown key",
+                "Finn's name under Freeside's key",
+            ),
+            id="anybody",
+        ),
+        pytest.param(("an API key",), id="api-key", marks=pytest.mark.requires("dixie_key")),
+        pytest.param(
+            ("Finn's token for Freeside", "Finn's token of yesterday", "Finn's token for Finn"),
+            id="finn",
+            marks=EVENTS_OF_FINN,
+        ),
+    ],
+)
+def test_only_finn_writes_events(
+    intake: Dixie, agent: str, subject: str, scores: Scores, batch: Batch, of: tuple[str, ...],
+    writers: Mapping[str, Callable[[], Credential | None]], stay: Stay,
+    before: Mapping[str, float | None],
+) -> None:  # fmt: skip
+    """An event without a valid token of Finn is refused, whatever is in it, and counts for no agent.
+
+    What is no event may be refused for that: the contract leaves open which of two faults is reported (1.3).
+    """
+    score = far_from(before[subject])
+    bodies: dict[str, Mapping[str, Any] | bytes] = {
+        "an event": quality_signal(subject, score),
+        "an event about the other agent": quality_signal(agent, score),
+        "an event about a new agent": quality_signal(ELSEWHERE, score),
+        "no event": b"null",
+        "nothing": b"",
+    }
+    batch.run(
+        [
+            Case(
+                f"{what} with {writer}",
+                "only Finn writes events",
+                partial(intake.post_event, body, writers[writer]()),
+                partial(
+                    require_refused,
+                    service="dixie",
+                    what=f"{what} with {writer}",
+                    statuses=(*REFUSALS, 400) if isinstance(body, bytes) else REFUSALS,
+                ),
+            )
+            for writer in of
+            for what, body in bodies.items()
+        ]
+    )
+    stay(before, "an event was refused, yet counted")
+
+
+@WITH_TOKEN
+@pytest.mark.usefixtures("alone")
+@EVENTS_OF_FINN
+def test_scores_are_as_fresh_as_declared(
+    intake: Dixie,
+    agent: str,
+    scores: Scores,
+    finn_key: SigningKeyLookup,
+    eventually: Eventually,
+    evidence: Evidence,
+) -> None:
+    """A score that was read before an event is served again for as long as `[dixie] cache_s`, no longer (3).
+
+    Agents that were never read tell when events of that moment have come: how long these take is no cache.
+    One that came late for another reason does not so again.
+    """
+    post = partial(intake.post_event, credential=intake.service_credential(finn_key()))
+    for _ in range(ROUNDS):
+        before = intake.score(agent)
+        read_at, lookouts = time.monotonic(), {newcomer(): wait_s for wait_s in LOOKS_S}
+        for about, score in {agent: abs(far_from(before) - ODD), **dict.fromkeys(lookouts, 1.0)}.items():
+            require_status(post(quality_signal(about, score)), 202)
+        if not any(_NEVER.wait(wait_s) or intake.score(each) for each, wait_s in lookouts.items()):
+            evidence.figure("new agents with a score by their first event", 0, limit=len(lookouts))
+            evidence.note("not examined: new agents have no score by their first event, or not so soon")
+            return
+        limit_s = max(scores.cache_s, time.monotonic() - read_at) + SLACK_S
+        eventually(
+            lambda before=before: intake.score(agent) != before,  # type: ignore[misc]
+            within=scores.limit_s,
+            every=scores.every_s,
+            what=f"the score of {agent} moves from {before}",
+        )
+        served_s = time.monotonic() - read_at
+        evidence.figure("a score was served after it was read for", round(served_s, 2), "s", limit=limit_s)
+        if served_s <= limit_s:
+            return
+    raise ContractViolation(
+        f"the score of {agent} was served for {served_s:.1f} s after it was read and an event came: expected "
+        f"at most {limit_s:.1f} s, [dixie] cache_s is {scores.cache_s:g} s"
+    )
+
+
+@WITH_TOKEN
+@pytest.mark.usefixtures("alone")
+@EVENTS_OF_FINN
+@EVENTS_COUNT
+def test_no_other_route_writes_events(
+    intake: Dixie,
+    subject: str,
+    scores: Scores,
+    batch: Batch,
+    finn_key: SigningKeyLookup,
+    stay: Stay,
+    before: Mapping[str, float | None],
+) -> None:
+    """An event that is sent with another method, or to the query, is refused and does not count."""
+    credential = intake.service_credential(finn_key())
+    routes = [(method, EVENTS_PATH) for method in ("PUT", "PATCH", "DELETE", "GET")]
+    routes += [(method, QUERY_PATH) for method in ("POST", "PUT", "PATCH", "DELETE")]
+    event = quality_signal(subject, far_from(before[subject]))
+    rule, refused = "events are written by POST to their route alone", with_status(*NO_SUCH_ROUTE)
+    batch.run(
+        [
+            Case(
+                f"{method} {path}",
+                rule,
+                partial(intake.http.send, method, path, credential, json=event),
+                refused,
+            )
+            for method, path in routes
+        ]
+    )
+    stay(before, "an event that was sent with another method counted")

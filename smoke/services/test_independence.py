@@ -1,4 +1,4 @@
-"""G-1, phase services: three independent definitions, as they run."""
+"""G-1, phase services: three independent definitions, as they run, and tasks that start under their roles."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import pytest
 from pytest_readiness import Evidence
 
 from smoke.aws.names import MIGRATIONS, SERVICES
-from smoke.aws.reader import AwsReader
+from smoke.aws.reader import AwsReader, kept_from_starting
 from smoke.source.checkout import listed
 from smoke.source.rules import OWN, REQUIRED, SECRET, Ownership, Use, elsewhere
 
@@ -54,3 +54,11 @@ def test_independent_services(uses: Sequence[Use], evidence: Evidence) -> None:
     evidence.figure("services", len({use.owner for use in own}), expected=len(SERVICES))
     common = [finding for each in Ownership({}).shared(own, REQUIRED).values() for finding in each]
     assert not common, listed(common)
+
+
+@pytest.mark.p0
+def test_tasks_can_start(aws: AwsReader, evidence: Evidence) -> None:
+    """The roles of each task exist, tasks may act under them, and they read the secrets that it is given."""
+    count, examined = kept_from_starting(aws, tuple(MIGRATIONS))
+    evidence.figure("roles of tasks", count, at_least=1)
+    examined.require()
