@@ -169,6 +169,30 @@ def same_bodies(way: Way, prompt: str) -> Iterable[Near[bytes]]:
     yield Near("escapes", json.dumps(body).replace("R", "\\u0052").encode())
 
 
+def conversations(way: Way, tenant: str) -> list[Case]:
+    """Under a key that is used for several messages, what is nearly the same; none without messages."""
+    if not (talk := way.conversation(prompt_for())):
+        return []
+    key, messages, last = str(uuid.uuid4()), talk["messages"], talk["messages"][-1]
+    require_status(way.post(talk, tenant, key=key), 200)
+    others = {
+        "in another order": [messages[0], *messages[3:0:-1], *messages[4:]],
+        "but the last gone": [last],
+        "with another role": [messages[0] | {"role": "user"}, *messages[1:]],
+        "with another first one": [messages[0] | {"content": "Be quick."}, *messages[1:]],
+        "and one more": [*messages, last],
+    }
+    return [
+        Case(
+            f"{way.route}: messages {name}",
+            CONFLICT,
+            partial(way.post, {**talk, "messages": found}, tenant, key=key),
+            lambda answer: require_error(answer, 409, "IDEMPOTENCY_CONFLICT"),
+        )
+        for name, found in others.items()
+    ]
+
+
 def require_one_body(way: Way, tenant: str) -> None:
     """Send several bodies with one key at once; SafetyViolation unless one alone is answered, for itself."""
     key, words = str(uuid.uuid4()), [nonce() for _ in range(AT_ONCE)]
@@ -212,8 +236,9 @@ def test_a_key_keeps_its_body(
     )
     runs = [(run_of(require_status(answer, 200)), trace_of(answer)) for answer in answers]
     first, trace = runs[0]
+    talks = conversations(way, tenants.main)
     watch = freeside.watch(tenants.main, evidence)
-    cases = [
+    cases = talks + [
         Case(
             f"{route}: the same again, {name}", ONE_RUN,
             partial(way.post, way.body(text), tenants.main, key=by),

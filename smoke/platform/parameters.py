@@ -127,6 +127,21 @@ class Way:
         """A good body; the pool is left to the token where the route's body has none."""
         return self._body(prompt, pool, agent)
 
+    def conversation(self, prompt: str) -> dict[str, Any]:
+        """A good body with messages of each role before the prompt; empty where bodies hold one prompt."""
+        body = self.body(prompt)
+        if self.prompt != "messages":
+            return {}
+        before = (
+            ("system", "Be brief."),
+            ("user", "One."),
+            ("assistant", "Yes."),
+            ("user", "Two."),
+            ("assistant", "Yes."),
+        )
+        talk = [{"role": role, "content": content} for role, content in before]
+        return body | {"messages": [*talk, *body["messages"]]}
+
     def encoded(self, body: Mapping[str, Any]) -> bytes:
         """A body as it is sent."""
         return json.dumps(body).encode()
