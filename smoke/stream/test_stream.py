@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from functools import partial
 from itertools import groupby
 
 import httpx
@@ -12,6 +13,7 @@ from smoke.contract.exchange import increase
 from smoke.contract.schemas import EVENTS
 from smoke.platform.answers import answer_of, is_replay, require_json_error, require_status
 from smoke.platform.attacks import UNKNOWN_MODEL
+from smoke.platform.batch import at_once
 from smoke.platform.freeside import Freeside, Stream, Tenants, cost_in, nonce, prompt_for, stream
 from smoke.platform.invariants import RELEASED_WITHIN_S, Conservation
 
@@ -32,6 +34,8 @@ SHORT = "Hi"
 #: Hang-ups before the first event: the first waits for a share of the time to that event, each other longer
 #: than the one before, until an answer has begun. So one of them meets the call that is being served.
 EARLIEST, LATER, AT_MOST = 1 / 8, 1.5, 12
+#: Streams that are left at once: a pool of connections has seldom more.
+MANY = 16
 #: An answer that a model needs many pieces for.
 TIMES = 40
 #: So many characters more, where a model answers with all that it was asked.
@@ -171,6 +175,22 @@ def test_hang_up_at_once_leaves_no_reservation(
     assert paid <= most + watch.last.tolerance_per_call, (
         f"a stream of {complete} µUSD was left before its first event, {len(keys)} times, and charged {paid}"
     )
+
+
+@pytest.mark.requires("budget")
+def test_many_hang_ups_cost_no_service(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
+    """More clients hang up than a service holds connections to its database: the next one is answered."""
+    watch = freeside.watch(tenants.main, evidence)
+    leave = partial(
+        stream, freeside, tenants.main, prompt_for(times=TIMES), hang_up=lambda event: event.name == "content"
+    )
+    left = at_once([leave] * MANY)
+    watch.released()
+    paid = watch.observe(watch.read()).committed - watch.first.committed
+    for number, one in enumerate(left):  # which of them paid is not known; what all paid is
+        freeside.journal.learn(tenants.main, one.key, 0 if number else paid)
+    evidence.figure("streams that were left at once", len(left))
+    stream(freeside, tenants.main, SHORT).usage()
 
 
 @pytest.mark.requires("budget")

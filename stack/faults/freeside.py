@@ -42,6 +42,8 @@ from stack.freeside.streams import EventStream, Progress, Streams
 SHORT = 20
 #: How many calls at once are too many for it.
 BUSY = 6
+#: What its pool holds.
+CONNECTIONS = 12
 #: As long may the name of an agent be.
 CHARS_OF_A_NAME = 64
 _NAMED_POOL = re.compile(rb'"model": ?"([^"]+)"')
@@ -260,9 +262,15 @@ class FaultyAgents(Faulty, Agents):
 class FaultyStreams(Faulty, Streams):
     """Streams that cost nothing, or too much when the caller hangs up, or that go on without one."""
 
+    _hung_up = 0
+
     async def respond(self, ask: Ask, claim: Claim, headers: Mapping[str, str]) -> EventStream:
         """The response; a model may run for a call that has no budget."""
+        if not self._faults.on("freeside-loses-a-connection-to-each-hang-up"):
+            self._hung_up = 0
         try:
+            if self._hung_up >= CONNECTIONS:
+                raise unavailable()
             response = await super().respond(ask, claim, headers)
             if self._faults.on("freeside-ends-streams-without-a-word"):
                 response = EventStream(_without_errors(response.events), headers)
@@ -289,6 +297,7 @@ class FaultyStreams(Faulty, Streams):
 
     async def hung_up(self, progress: Progress) -> None:
         """Charge a caller who hung up, for all of the answer, leave it reserved, or keep what there is."""
+        self._hung_up += 1
         if self._faults.on("freeside-keeps-abandoned-answers"):
             execution, usage = progress.execution, usage_of(progress.text)
             return await execution.charge(execution.answer(progress.text, usage))
