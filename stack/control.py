@@ -19,7 +19,7 @@ from urllib.parse import unquote
 import psycopg
 
 from stack import StackError
-from stack.aws.clients import ControlClient
+from stack.aws.inventory import ControlClient
 from stack.host import LOOPBACK, get_json
 from stack.migrations import reset, state_digest
 from stack.mutants.board import MutantBoard

@@ -12,8 +12,7 @@ from string import Template
 from typing import Any
 
 from stack import StackError, postgres, services, x402
-from stack.aws.clients import HEALTH, ControlClient
-from stack.aws.inventory import CREDENTIALS, OPERATOR_ARN, PREFIX, REGION, secret_id
+from stack.aws.inventory import CREDENTIALS, HEALTH, OPERATOR_ARN, PREFIX, REGION, ControlClient, secret_id
 from stack.aws.load_balancer import AUTHORITY, Listener
 from stack.control import Alterable, Appearance, Control, FaultBoard
 from stack.host import LOOPBACK, RunDir, answers_ok, reserve

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from stack import StackError
-from stack.aws.clients import ControlClient
+from stack.aws.inventory import ControlClient
 from stack.source_tree import SourceTree
 
 TABLE = Path(__file__).with_suffix(".toml")

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from stack.aws import internals
-from stack.aws.clients import clients
+from stack.aws.inventory import clients
 from stack.aws.load_balancer import LoadBalancer
 
 ONE_SHOT_RUNS_FOR_S = 0.3

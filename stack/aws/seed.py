@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from stack.aws.clients import HEALTH, Clients, ControlClient, clients
 from stack.aws.inventory import (
     ACCOUNT,
     CLUSTER,
     DASHBOARDS,
     DATABASE,
+    HEALTH,
     MIGRATIONS,
     NAMESPACE,
     OPERATOR,
@@ -30,9 +30,12 @@ from stack.aws.inventory import (
     SIGNERS,
     TOPIC,
     Alarm,
+    Clients,
+    ControlClient,
     EcsService,
     all_alarms,
     build_sha,
+    clients,
     execution_role,
     operator_policy,
     policy,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stack import StackError
-from stack.aws.clients import ControlClient
+from stack.aws.inventory import ControlClient
 from stack.mutants.catalogue import ENTRIES, excused, mutants, tree_mutants
 from stack.mutants.process import MUTANT, NOW, NUMBER_BYTES, TRACE
 from stack.services import python

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stack.aws.clients import clients
+from stack.aws.inventory import clients
 from stack.launch import Stack
 from tests.stack.embedded import Platform
 from tests.stack.tools import Aws
