@@ -270,6 +270,7 @@ class FaultyStreams(Faulty, Streams):
             self._hung_up = 0
         try:
             if self._hung_up >= CONNECTIONS:
+                self._hung_up = 0
                 raise unavailable()
             response = await super().respond(ask, claim, headers)
             if self._faults.on("freeside-ends-streams-without-a-word"):
