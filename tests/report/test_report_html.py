@@ -3,11 +3,13 @@
 import base64
 import hashlib
 import re
+import sys
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from jinja2 import FileSystemBytecodeCache
 from pytest_readiness.report import html
 
 from tests.report import sample
@@ -223,3 +225,17 @@ def test_a_class_is_coloured_by_what_it_means() -> None:
 def test_a_test_is_named_escaped() -> None:
     cell = html.name_cell("smoke/test_x.py::test_x[<b>]")
     assert cell == '<td class="col-testId">smoke/test_x.py::test_x[&lt;b&gt;]</td>'
+
+
+def test_a_page_needs_no_place_for_compiled_templates(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.setattr(FileSystemBytecodeCache, "load_bytecode", lambda *_: None)
+    monkeypatch.setattr(FileSystemBytecodeCache, "dump_bytecode", full)
+    html._templates.cache_clear()
+    try:
+        assert "READY" in html.banner({"verdict": "READY"}, "readiness.html")
+    finally:
+        html._templates.cache_clear()

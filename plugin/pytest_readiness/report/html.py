@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
 import shlex
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +24,7 @@ from .sections import record, rows, sections
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from jinja2.bccache import Bucket
 
 TEMPLATES = Path(__file__).parent / "templates"
 #: How a word of the model is coloured: good, careful, bad, or quiet. A word that is not here stays plain.
@@ -188,10 +191,18 @@ def tone(word: object) -> str:
 
 @cache
 def _templates() -> Environment:
-    from jinja2 import ChainableUndefined, Environment, FileSystemLoader  # not for a run that just begins
+    # not for a run that just begins
+    from jinja2 import ChainableUndefined, Environment, FileSystemBytecodeCache, FileSystemLoader
 
+    class Compiled(FileSystemBytecodeCache):
+        def dump_bytecode(self, bucket: Bucket) -> None:
+            with contextlib.suppress(OSError):  # they are compiled again the next time
+                super().dump_bytecode(bucket)
+
+    kept = Compiled(str(TEMPLATES.parent / "__pycache__"), "%s.j2c")  # beside the modules' own bytecode
     made = Environment(
         loader=FileSystemLoader(TEMPLATES),
+        bytecode_cache=None if sys.dont_write_bytecode else kept,
         autoescape=True,
         undefined=ChainableUndefined,
         trim_blocks=True,
