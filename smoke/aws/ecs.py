@@ -37,6 +37,8 @@ class EcsService:
     """An active service. `name` is without the platform's prefix; groups and registries are ids and ARNs.
 
     `controller` deploys it: ECS itself, CODE_DEPLOY or EXTERNAL. The others keep what runs in task sets.
+    `healthy` are the least and the most percent of its tasks while ECS replaces them, None where it does not
+    do so one by one. `aliases` are the ports by which Service Connect lets others call it.
     """
 
     name: str
@@ -48,6 +50,8 @@ class EcsService:
     target_groups: tuple[str, ...] = ()
     registries: tuple[str, ...] = ()
     controller: str = "ECS"
+    healthy: tuple[float, float] | None = None
+    aliases: tuple[int, ...] = ()
 
     @property
     def settled(self) -> list[str]:
@@ -216,7 +220,23 @@ def service_of(described: Mapping[str, Any], names: Names) -> EcsService:
             each["registryArn"] for each in running("serviceRegistries") if "registryArn" in each
         ),
         controller=controller,
+        healthy=_healthy(described) if controller == "ECS" else None,
+        aliases=tuple(
+            alias["port"]
+            for deployment in described.get("deployments", ())
+            for offered in deployment.get("serviceConnectConfiguration", {}).get("services", ())
+            for alias in offered.get("clientAliases", ())
+        ),
     )
+
+
+def _healthy(described: Mapping[str, Any]) -> tuple[float, float] | None:
+    """The least and the most percent of tasks during a rolling deployment of replicas."""
+    told = described.get("deploymentConfiguration", {})
+    rolling = told.get("strategy", "ROLLING") == "ROLLING"
+    if not rolling or described.get("schedulingStrategy", "REPLICA") != "REPLICA":
+        return None
+    return float(told.get("minimumHealthyPercent", 100)), float(told.get("maximumPercent", 200))
 
 
 def _rollout(deployment: Mapping[str, Any]) -> str:

@@ -169,6 +169,7 @@ def directory_of(aws: AwsReader, declared: Sequence[str], connections: Mapping[s
         aws.names.prefix,
         {
             f"{host}.{zone}": {port for box in tasks[service].containers for port in box.ports}
+            | {*aws.service(service).aliases}
             for host in HOSTS
             if (service := BUILDS.get(host, host)) in tasks
         },

@@ -11,6 +11,7 @@ from smoke.aws.names import BUILDS, FOREIGN, MIGRATIONS, SERVICES
 from smoke.aws.reader import AwsReader
 from smoke.platform.http import Connect, ServiceClient
 from smoke.platform.parameters import each
+from smoke.source.tasks import stuck
 
 pytestmark = [
     pytest.mark.goal("G-1"),
@@ -36,6 +37,9 @@ def test_ecs(aws: AwsReader, service: str, evidence: Evidence) -> None:
     evidence.figure(f"running tasks of {service}", found.running, expected=found.desired, at_least=1)
     assert found.desired >= 1, f"{service}: desired count is {found.desired}"
     assert found.running == found.desired, f"{service}: {found.running} of {found.desired} tasks are running"
+    least, most = found.healthy or (0, 200)
+    kept = f"{least:g} to {most:g} percent of {found.desired} tasks"
+    assert not stuck(found.desired, least, most), f"{service} keeps {kept}: no deployment can replace one"
     deployments = [f"{each.status} {each.rollout}" for each in found.deployments]
     evidence.figure(f"deployments of {service}", deployments, expected=found.settled)
     assert deployments == found.settled, (

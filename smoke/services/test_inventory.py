@@ -12,6 +12,7 @@ from smoke.aws.names import BUILDS, FOREIGN, HOSTS, MIGRATIONS, SERVICES, SETTIN
 from smoke.aws.reader import AwsReader
 from smoke.contract.model import SERVICES as CONTRACT
 from smoke.platform.http import address_of
+from smoke.source.addresses import pinned
 
 pytestmark = [
     pytest.mark.goal("G-1"),
@@ -98,12 +99,18 @@ def test_environments_lead_to_this_platform(
     plan_facts: Mapping[str, Any],
     evidence: Evidence,
 ) -> None:
-    """Hosts, ports and pool sizes in the variables of running tasks are those of this environment."""
+    """Hosts, ports, pool sizes that tasks are given are this environment's, and secrets are the newest."""
     declared = [str(row["url"]) for row in plan_inventory]
     directory = directory_of(aws, declared, plan_facts["connections"])
     boxes = [(owner, box) for owner, task in aws.owners(tuple(MIGRATIONS)).items() for box in task.containers]
     evidence.figure("variables", sum(len(box.environment) for _, box in boxes), at_least=1)
     wrong = [each for owner, box in boxes for each in directory.wrong(owner, box.environment, box.ports)]
+    wrong += [
+        f"{name} of {owner} is pinned to one version: a later one never reaches it"
+        for owner, box in boxes
+        for name, given in box.secrets.items()
+        if pinned(given)
+    ]
     assert not wrong, "; ".join(wrong)
 
 

@@ -16,12 +16,13 @@ from .definitions import Definitions, containers, ports
 from .evaluate import Environment
 from .references import entries, items
 from .rules import ENVIRONMENTS
-from .terraform import Body, Configuration
+from .terraform import Body, Configuration, Resource
 from .values import Value, flat, is_known, number, text
 
 _PLACE = re.compile(
-    r"(?<![\w.$}-])(?P<host>[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)(?::(?P<port>\d{1,5})(?!\d))?(?![\w.-])"
+    r"(?<![\w.$}-])(?:(?P<scheme>https?)://)?(?P<host>[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)(?::(?P<port>\d{1,5})(?!\d))?(?![\w.-])"
 )
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
 _HOST, _PORT = re.compile(r"(.*_)?HOST(NAME)?"), re.compile(r"\d{1,5}")
 #: Words of a variable that holds the address of the service it names, and nothing else.
 _ADDRESS_WORDS = frozenset(
@@ -143,7 +144,7 @@ class Directory:
 def _places(name: str, value: str, given: Mapping[str, str]) -> Iterator[tuple[str, int | None]]:
     """The hosts in a value, each with its port; that of X_HOST may stand in X_PORT."""
     for found in _PLACE.finditer(value):
-        port = found["port"]
+        port = found["port"] or _DEFAULT_PORTS.get(found["scheme"])
         if port is None and _HOST.fullmatch(name):
             beside = given.get(re.sub(r"HOST(NAME)?$", "PORT", name), "")
             port = beside if _PORT.fullmatch(beside) else None
@@ -167,7 +168,7 @@ def directory_of(
     budgets: Mapping[str, Budget],
 ) -> Directory:
     """Where the services of the files are found; `members` has the plan's name of each by its host name."""
-    listening = {each.name: {int(n) for box in ports(each).values() for n in box}
+    listening = {each.name: {int(n) for box in ports(each).values() for n in box} | _aliases(each.service)
                  for each in defined.definitions if each.service is not None}  # fmt: skip
     held = [each.attribute("name") for each in configuration.of_type(_NAMES)]
     known = {text(flat(name)) for name in held if name is not None and is_known(name)}
@@ -181,6 +182,18 @@ def directory_of(
         settings,
         budgets,
     )
+
+
+def _aliases(service: Resource) -> set[int]:
+    """The ports by which Service Connect lets others call a service."""
+    return {
+        int(port)
+        for connect in service.blocks("service_connect_configuration")
+        for offered in connect.blocks("service")
+        for alias in offered.blocks("client_alias")
+        for value in items(alias.attribute("port"))
+        if (port := number(flat(value))) is not None
+    }
 
 
 def led(
@@ -206,22 +219,52 @@ def led(
     known = {text(flat(value)) for _, value in regions if is_known(value)}
     here = region or (known.pop() if len(known) == 1 else "")
     for each in defined.definitions:
+        for made in (*each.tasks, *([each.service] if each.service is not None else [])):
+            if (other := configuration.foreign_region(made)) is not None:
+                result.findings.append(made.finding(f"{made.address} is made in {other}"))
         for task in each.tasks:
             for container in containers(task)[0]:
                 given = dict(_variables(container.entries.get("environment")))
                 count += len(given)
-                texts = {name: text(flat(value)) for name, value in given.items()}
-                listening = {int(n) for one in items(container.entries.get("portMappings"))
-                             for port in items(entries(one).get("containerPort"))
-                             if (n := number(port)) is not None}  # fmt: skip
-                for what in directory.wrong(each.name, texts, listening):
-                    result.findings.append(task.finding(what, given[what.partition(" ")[0]]))
-                options = entries(entries(container.entries.get("logConfiguration")).get("options"))
-                logs = options.get("awslogs-region")
-                if here and logs is not None and is_known(logs) and text(flat(logs)) != here:
-                    what = f"the logs of {each.name} go to {text(flat(logs))}, its tasks run in {here}"
-                    result.findings.append(task.finding(what, logs))
+                wrong = _misled(each.name, container.entries, given, directory, here)
+                result.findings.extend(task.finding(what, at) for what, at in wrong)
     return count, result
+
+
+def _misled(
+    owner: str, container: Mapping[str, Value], given: Mapping[str, Value], directory: Directory, region: str
+) -> Iterator[tuple[str, Value]]:
+    """What of a container of `owner` leads away: its variables, its secrets, where its logs go."""
+    for name, value in _pinned(container.get("secrets")):
+        yield f"{name} of {owner} is pinned to one version: a later one never reaches it", value
+    texts = {name: text(flat(value)) for name, value in given.items()}
+    listening = {int(n) for one in items(container.get("portMappings"))
+                 for port in items(entries(one).get("containerPort"))
+                 if (n := number(port)) is not None}  # fmt: skip
+    for what in directory.wrong(owner, texts, listening):
+        yield what, given[what.partition(" ")[0]]
+    logs = entries(entries(container.get("logConfiguration")).get("options")).get("awslogs-region")
+    if region and logs is not None and is_known(logs) and text(flat(logs)) != region:
+        yield f"the logs of {owner} go to {text(flat(logs))}, its tasks run in {region}", logs
+
+
+#: A secret as a container is given it, with the JSON key, the stage and the id of a version behind its ARN.
+_GIVEN = re.compile(r"(?:\$\{[^}]*\}|.*:secret:[^:]+):[^:]*:(?P<stage>[^:]*):(?P<version>[^:]*)")
+
+
+def pinned(reference: str) -> bool:
+    """Whether what a container is given as a secret is one version of it, whatever comes later."""
+    found = _GIVEN.fullmatch(reference)
+    return found is not None and (bool(found["version"]) or found["stage"] not in ("", "AWSCURRENT"))
+
+
+def _pinned(whole: Value | None) -> Iterator[tuple[str, Value]]:
+    """The secrets of a container that are given in one version of them."""
+    for each in items(whole):
+        pair = entries(each)
+        name, value = pair.get("name"), pair.get("valueFrom")
+        if name is not None and value is not None and pinned(text(flat(value))):
+            yield text(flat(name)), value
 
 
 def _variables(whole: Value | None) -> Iterator[tuple[str, Value]]:

@@ -99,6 +99,7 @@ def connection_alarms(
         judged = fires(alarm, found, rules.connections(limit), within)
         if not {"DBInstanceIdentifier", "DBClusterIdentifier"} & {*found.dimensions}:
             judged.wrong.append("it is of no database")
+        judged.wrong.extend(_by_resource_id(configuration, found))
         result.findings.extend(
             alarm.finding(f"the alarm {alarm.title}: {why}", threshold) for why in judged.wrong
         )
@@ -123,6 +124,17 @@ def _of_no_database(configuration: Configuration, found: Watched) -> str:
         return ""
     known = {text(flat(each)) for each in named if each is not None and is_known(each)}
     return "" if len(known) < len(named) or text(flat(value)) in known else text(flat(value))
+
+
+def _by_resource_id(configuration: Configuration, found: Watched) -> Iterator[str]:
+    """A database's `id` is its identifier up to version 4 of the provider only."""
+    value = found.dimensions.get("DBInstanceIdentifier")
+    symbol = value.content if value is not None else None
+    if not isinstance(symbol, Symbol) or symbol.resource is None or symbol.path != ("id",):
+        return
+    oldest = [int(each) for each in re.findall(r"\d+", configuration.provider_version.partition(".")[0])]
+    if symbol.resource.type == "aws_db_instance" and not (oldest and oldest[0] < 5):
+        yield f"its DBInstanceIdentifier is the id of {symbol.resource.address}, not its identifier"
 
 
 def coverage(configuration: Configuration, definition: Definition, within: Mapping[str, int]) -> Examined:
@@ -174,6 +186,8 @@ def _cover(
         if watches(found):
             silent, wrong = recipients.of(alarm), fires(alarm, found, need, within)
             amiss = [*silent.wrong, *wrong.wrong, *_unpublished(configuration, found)]
+            if (region := configuration.foreign_region(alarm)) is not None:
+                amiss.append(f"its provider works in {region}, where there is no such metric")
             if (name := _name(alarm)) and [_name(each) for each, _ in alarms].count(name) > 1:
                 amiss.append(f"another alarm is called {name}, too: AWS keeps one of them")
             judged.append((alarm, Judged(amiss, silent.unclear + wrong.unclear)))

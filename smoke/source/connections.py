@@ -90,6 +90,7 @@ def _balanced(
             what = f"{group.address} does not take IP addresses, all that a task of awsvpc has"
             result.findings.append(group.finding(what, kind))
         _checked(result, group, each, listening, address)
+        result.findings.extend(_encrypted(group, each))
 
 
 def _checked(
@@ -117,6 +118,22 @@ def _checked(
         if codes is not None and is_known(codes) and accepted(text(flat(codes)), OK) is False:
             what = f"{group.address} takes {text(flat(codes))} for health, {each.name} answers {OK}"
             result.findings.append(check.finding(what, codes))
+
+
+def _encrypted(group: Resource, each: Definition) -> Iterator[Finding]:
+    """A target group, or its check, that speaks TLS with a service that asks itself by plain HTTP."""
+    plain = [
+        task
+        for task in each.tasks
+        for container in containers(task)[0]
+        for word in items(entries(container.entries.get("healthCheck")).get("command"))
+        if re.search(r"\bhttp://(?:localhost|127\.0\.0\.1)", text(flat(word)))
+    ]
+    for block in (group, *group.blocks("health_check")) if plain else ():
+        protocol = block.attribute("protocol")
+        if protocol is not None and text(flat(protocol)) in ("HTTPS", "TLS"):
+            what = f"{group.address} speaks {text(flat(protocol))} with {each.name}, which speaks plain HTTP"
+            yield block.finding(what, protocol)
 
 
 def accepted(codes: str, status: int) -> bool | None:
@@ -180,6 +197,7 @@ def _registered(configuration: Configuration, result: Examined, each: Definition
                 for zone in items(dns.attribute("namespace_id"))
             ]
             zone = next((one.attribute("name") for one in zones if one is not None), None)
+            result.findings.extend(_unaddressed(registry, each) if registry is not None else ())
             if name is None or zone is None:
                 result.not_examined.append(
                     block.finding(f"the registry of {each.name}: {text(value)}", value)
@@ -194,6 +212,20 @@ def _registered(configuration: Configuration, result: Examined, each: Definition
             result.findings.append(each.service.finding(what))
         else:
             configuration.lacks(result, what, (each.name,), each.service.finding(""))
+
+
+def _unaddressed(registry: Resource, each: Definition) -> Iterator[Finding]:
+    """A name of which the zone holds ports and no address, by which nobody is found."""
+    kinds = [
+        kind
+        for dns in registry.blocks("dns_config")
+        for record in dns.blocks("dns_records")
+        for kind in items(record.attribute("type"))
+    ]
+    if kinds and {text(flat(kind)) for kind in kinds} == {"SRV"}:
+        yield registry.finding(
+            f"{registry.address} gives {each.name} no address: its records are SRV", kinds[0]
+        )
 
 
 def _public(configuration: Configuration, result: Examined, each: Definition, address: Address) -> None:
@@ -222,6 +254,7 @@ def _public(configuration: Configuration, result: Examined, each: Definition, ad
     if leading:
         leading += [at for value, at in _ways(default) if _leads_to(value, own)]
         _at_its_port(configuration, result, each, address, leading)
+        result.findings.extend(_open_to_the_public(configuration, each, address, leading))
     elif unclear := [value for value, _ in ways if referenced(value) is None]:
         result.not_examined.append(
             each.service.finding(f"where {address.public} leads: {text(unclear[0])}", unclear[0])
@@ -258,6 +291,41 @@ def _at_its_port(
     at = next(listener for listener in listeners if listener is not None)
     what = f"{at.address} takes {address.public} for {each.name} on port {elsewhere[0]:g}, not on {HTTPS}"
     configuration.lacks(result, what, ("cdn", "cloudfront", "gateway"), at.finding("", at.attribute("port")))
+
+
+#: A stream may be silent for so many seconds between two keepalives.
+SILENCE_S = 15
+#: What else takes a host's requests from the public to a load balancer inside.
+_INWARD = (*_FRONTS, "aws_apigatewayv2_vpc_link", "aws_api_gateway_vpc_link", "aws_vpclattice_target_group")
+
+
+def _open_to_the_public(
+    configuration: Configuration, each: Definition, address: Address, listeners: Sequence[Resource | None]
+) -> Iterator[Finding]:
+    """The balancer of a public host can be reached from outside, and leaves a silent stream alone."""
+    balancers = {}
+    for listener in listeners:
+        arn = listener.attribute("load_balancer_arn") if listener is not None else None
+        balancer = referenced(arn) if arn is not None else None
+        if balancer is not None and balancer.block.type != "data":
+            balancers[balancer.address] = balancer
+    inside = [one for one in balancers.values() if _is(one, "internal")]
+    fronts = any(configuration.of_type(type_) for type_ in _INWARD)
+    fronts = fronts or len(configuration.of_type("aws_lb")) > len(inside)
+    for balancer in inside if len(inside) == len(balancers) and not fronts else ():
+        what = f"{balancer.address} is internal: nobody outside finds {each.name} at {address.public}"
+        yield balancer.finding(what, balancer.attribute("internal"))
+    for balancer in balancers.values():
+        idle = balancer.attribute("idle_timeout")
+        seconds = number(flat(idle)) if idle is not None else None
+        if seconds is not None and seconds <= SILENCE_S:
+            what = f"{balancer.address} ends a stream of {each.name} that is silent for {seconds:g} s"
+            yield balancer.finding(f"{what}, as one may be for {SILENCE_S} s", idle)
+
+
+def _is(block: Body, name: str) -> bool:
+    value = block.attribute(name)
+    return value is not None and boolean(value) is True
 
 
 def _elsewhere(listener: Resource | None) -> float | None:

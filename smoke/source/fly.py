@@ -126,7 +126,11 @@ PATTERNS: dict[str, re.Pattern[bytes]] = {
         "fly deploy": rb"(?<!on the )" + _START + rb"fly(?:[ \t]+|[\"'],[ \t]*[\"'])deploy(?![\w-])",
         "fly command": rb"(?<![\w./-])fly[ \t]+(?:apps|certs|ips|launch|logs|machines?|orgs|postgres|proxy"
         rb"|releases|scale|secrets|sftp|ssh|status|tokens|volumes?|wireguard)(?![\w-])",
-        "Fly.io address": rb"(?<![\w.-])(?:[a-z0-9_-]+\.)+(?:flycast|flydns\.net)" + _END,
+        "Fly.io address": rb"(?<![\w.-])(?:[a-z0-9_-]+\.)+(?:flycast|flydns\.net)"
+        + _END
+        + rb"|(?<![\w-])api\.machines\.dev"
+        + _END
+        + rb"|(?<![\w-])_fly-ownership(?![\w-])",
         "Fly.io provider": rb"provider[ \t]+\"fly\"|(?:resource|data)[ \t]+\"fly_\w+\""
         rb"|(?<![\w-])fly-apps/[\w-]+",
         "Fly.io variable": _NO_LETTER_BEFORE
@@ -281,7 +285,7 @@ def allow_list(entries: Iterable[Mapping[str, Any]]) -> tuple[Allowed, ...]:
 def references(text: bytes, path: str) -> Iterator[Reference]:
     """Yield the traces in a text, in no particular order."""
     lowered = text.lower()
-    if not any(hint in lowered for hint in (b"fly", b"fo1_", b"fm1", b"fm2")):
+    if not any(hint in lowered for hint in (b"fly", b"fo1_", b"fm1", b"fm2", b"machines.dev")):
         return
     comments = Comments(path, lowered)
     for kind, pattern in PATTERNS.items():

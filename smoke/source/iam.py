@@ -184,6 +184,7 @@ READ = {
         "ssm:getparameter", "ssm:getparameters", "ssm:getparametersbypath", "ssm:getparameterhistory",
     ),
 }  # fmt: skip
+_ASSUME = "sts:assumerole"
 _BATCH = "secretsmanager:batchgetsecretvalue"
 #: Policies of AWS that let a role read secrets or parameters of any name, and those that do not.
 _ANY = {
@@ -292,11 +293,28 @@ def grants(configuration: Configuration) -> Grants:
         for arn in items(role.attribute("permissions_boundary")):
             _boundary(result, configuration, role, arn)
     result.found = [each for grant in result.found for each in _limited(result, grant)]
+    result.found += _by_another_role(configuration, result.found)
     roles = tuple(thing(role.reference, ROLE).key for role in configuration.of_type(ROLE))
     for policy in configuration.of_type("aws_secretsmanager_secret_policy"):
         _of_secret(result, policy, roles)
     _bounded_batches(result)
     return result
+
+
+def _by_another_role(configuration: Configuration, found: list[Grant]) -> Iterator[Grant]:
+    """Yield what a role may read when it acts under another one, as that one's trust names it."""
+    roles = {thing(role.reference, ROLE).key: role for role in configuration.of_type(ROLE)}
+    for key, role in roles.items():
+        trusted = dict[str, Place]()
+        for each in statements(role.attribute("assume_role_policy"), []):
+            principal = each.parts.get("Principal")
+            for one in items(entries(principal).get("AWS", principal)):
+                if (name := thing(one, ROLE).key) in roles and name != key and allows(each.parts, _ASSUME):
+                    trusted[name] = each.at
+        held = [grant for grant in found if key in grant.roles] if trusted else []
+        for name, at in trusted.items():
+            for grant in held:
+                yield replace(grant, roles=(name,), holder=f"the trust of {role.address}", at=at)
 
 
 def _boundary(result: Grants, configuration: Configuration, role: Resource, arn: Value) -> None:

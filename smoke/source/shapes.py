@@ -442,11 +442,14 @@ def _circle(name: str, needs: Mapping[str, set[str]], path: list[str], done: set
 
 
 def _unmet(module: Module) -> Iterator[Finding]:
-    """Conditions of variables and resources that are false whatever the files leave open."""
+    """Conditions of variables and resources that are false whatever the files leave open.
+
+    A default that its validation refuses has a value given when Terraform runs.
+    """
     if module.uncertain:
         return
     for address, block in module.files.blocks.items():
-        if address.startswith("variable."):
+        if address.startswith("variable.") and block.labels[0] in module.given:
             for condition in block.nested("validation"):
                 said = f"var.{block.labels[0]} is {text(flat(module.variable(block.labels[0])))}"
                 yield from _false(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from .iam import ROLE, Attached, allows, attached, policy_name, statements
 from .references import entries, items, referenced, thing
 from .rules import SECRET, Use
 from .terraform import Configuration, Resource
-from .values import Text, Value, flat, hidden, number, options, settle, size, text
+from .values import Text, Value, flat, hidden, number, options, settle, size, symbols, text
 
 #: Policies of AWS with which a task may pull its image and write its logs.
 _EXECUTION_POLICIES = {"AmazonECSTaskExecutionRolePolicy", "AdministratorAccess", "PowerUserAccess"}
@@ -248,15 +249,59 @@ def inventory(
                 result, f"there is no service {row['ecs']} with a task definition", (row["ecs"],)
             )
         return seen, result
-    for count in items(service.attribute("desired_count")):
-        if number(count) == 0:
-            result.findings.append(service.finding(f"{definition.name} runs no task", count))
+    result.findings.extend(_idle(configuration, service, definition.name))
+    result.findings.extend(_stuck(service, definition.name))
     for task in definition.tasks:
         for column in ("cpu", "memory"):
             _compare(result, seen, task, column, row[column])
         if row["image"]:
             _repository(result, seen, task, row["image"])
     return seen, result
+
+
+def _idle(configuration: Configuration, service: Resource, name: str) -> Iterator[Finding]:
+    """What leaves a service without a task: its own number, or that of what scales it."""
+    for target in configuration.of_type("aws_appautoscaling_target"):
+        most = target.attribute("max_capacity") if _scales(target, service) else None
+        if most is not None and number(flat(most)) == 0:
+            yield target.finding(f"{name} is scaled to 0 tasks at most", most)
+    for action in configuration.of_type("aws_appautoscaling_scheduled_action"):
+        for block in action.blocks("scalable_target_action") if _scales(action, service) else ():
+            most = block.attribute("max_capacity")
+            if most is not None and number(flat(most)) == 0:
+                yield block.finding(f"{name} is scaled to 0 tasks by {action.address}", most)
+    for count in items(service.attribute("desired_count")):
+        if number(count) == 0:
+            yield service.finding(f"{name} runs no task", count)
+
+
+def _scales(scaling: Resource, service: Resource) -> bool:
+    """Whether a target or an action of autoscaling is of the tasks of a service."""
+    of = scaling.attribute("resource_id")
+    named = {each.resource for each in symbols(settle(of))} if of is not None else set()
+    own = service.attribute("name")
+    written = text(flat(of)) if of is not None else ""
+    return service in named or (own is not None and written.endswith(f"/{text(flat(own))}"))
+
+
+def _stuck(service: Resource, name: str) -> Iterator[Finding]:
+    """A service of which no task may be stopped, and none started: its deployments never end."""
+    low, high, wanted = (
+        service.attribute(each)
+        for each in ("deployment_minimum_healthy_percent", "deployment_maximum_percent", "desired_count")
+    )
+    tasks = number(flat(wanted)) if wanted is not None else None
+    least = 100.0 if low is None else number(flat(low))
+    most = 200.0 if high is None else number(flat(high))
+    rolling = not service.blocks("deployment_controller") and not service.blocks("deployment_configuration")
+    if rolling and tasks and least is not None and most is not None and stuck(int(tasks), least, most):
+        what = f"{name} keeps {least:g} to {most:g} percent of {tasks:g} tasks: no deployment can replace one"
+        yield service.finding(what, high or low)
+
+
+def stuck(tasks: int, least: float, most: float) -> bool:
+    """Whether a rolling deployment can neither stop nor start a task; ECS rounds up, and down."""
+    return math.floor(tasks * most / 100) <= tasks <= math.ceil(tasks * least / 100)
 
 
 def one_build(

@@ -403,6 +403,39 @@ class Configuration:
         kind = "data" if data else "resource"
         return [each for each in self.resources if each.type == type_ and each.block.type == kind]
 
+    @cached_property
+    def provider_version(self) -> str:
+        """The versions of AWS's provider that the root module takes; empty for any."""
+        for block in self.root.files.others:
+            for inner in block.nested("required_providers") if block.type == "terraform" else ():
+                wanted = Body(inner, Environment(self.root)).attribute("aws")
+                if wanted is not None:
+                    version = wanted.content.get("version") if isinstance(wanted.content, dict) else wanted
+                    return str(plain(version)) if version is not None and is_known(version) else ""
+        return ""
+
+    @cached_property
+    def _regions(self) -> dict[str, Value | None]:
+        """The regions of the root module's providers of AWS, the default one's as `aws`."""
+        found = dict[str, Value | None]()
+        for block in self.root.files.others:
+            if block.type == "provider" and block.labels == ("aws",):
+                body = Body(block, Environment(self.root))
+                alias = body.attribute("alias")
+                found["aws" if alias is None else f"aws.{plain(alias)}"] = body.attribute("region")
+        return found
+
+    def foreign_region(self, resource: Resource) -> str | None:
+        """The region in which a resource is made, where that is not the default provider's."""
+        written = resource.block.attributes.get("provider")
+        name = written.text if written is not None else "aws"
+        region, default = self._regions.get(name), self._regions.get("aws")
+        own = resource.attribute("region")
+        region = region if own is None else own
+        if region is None or default is None or not (is_known(region) and is_known(default)):
+            return None
+        return None if plain(region) == plain(default) else str(plain(region))
+
     def receivers(self, resource: Resource) -> list[str]:
         """The modules that cannot be read and are given a resource, each with its place."""
         return [

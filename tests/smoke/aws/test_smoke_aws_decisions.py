@@ -1,6 +1,7 @@
 """Images, inventory, migrations, routes: what they say, without asking anybody."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -485,3 +486,26 @@ def test_a_name_in_cloud_map_is_one_services(
 def test_the_plan_goes_before_the_contract_where_it_names_a_port() -> None:
     rows = [("finn", "finn.p.local:4000"), ("dixie", "dixie.example"), ("worker", "")]
     assert [known_port({"ecs": name, "url": url}) for name, url in rows] == [4000, 3001, 0]
+
+
+ROLLING = {"minimumHealthyPercent": 50, "maximumPercent": 100}
+
+
+@pytest.mark.parametrize(
+    ("told", "healthy"),
+    [
+        ({}, (100, 200)),
+        ({"deploymentConfiguration": ROLLING}, (50, 100)),
+        ({"deploymentConfiguration": ROLLING, "schedulingStrategy": "DAEMON"}, None),
+        ({"deploymentConfiguration": {**ROLLING, "strategy": "BLUE_GREEN"}}, None),
+        ({"deploymentConfiguration": ROLLING, "deploymentController": {"type": "CODE_DEPLOY"}}, None),
+    ],
+)
+def test_only_a_rolling_deployment_has_bounds(told: dict[str, Any], healthy: tuple[int, int] | None) -> None:
+    assert service_of({"serviceName": "p-finn", **told}, Names("p")).healthy == healthy
+
+
+def test_the_ports_of_service_connect_are_known() -> None:
+    offered = {"services": [{"portName": "http", "clientAliases": [{"port": 80, "dnsName": "finn"}]}]}
+    deployment = {"status": "PRIMARY", "createdAt": datetime.now(UTC), "serviceConnectConfiguration": offered}
+    assert service_of({"serviceName": "p-finn", "deployments": [deployment]}, Names("p")).aliases == (80,)

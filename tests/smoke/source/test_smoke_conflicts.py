@@ -1,5 +1,7 @@
 """What Terraform or AWS refuses of files together, and what only looks like it."""
 
+from collections.abc import Mapping
+
 import pytest
 
 from smoke.source.shapes import conflicts
@@ -15,8 +17,8 @@ resource "aws_lb_listener_rule" "{0}" {{
 LISTENERS = 'resource "aws_lb_listener" "a" { port = 443 }\nresource "aws_lb_listener" "b" { port = 80 }'
 
 
-def wrong(read: Read, *parts: str) -> list[str]:
-    return [each.what for each in conflicts(read(*parts))]
+def wrong(read: Read, *parts: str, files: Mapping[str, str] | None = None) -> list[str]:
+    return [each.what for each in conflicts(read(*parts, files=files))]
 
 
 @pytest.mark.parametrize(
@@ -75,16 +77,21 @@ def test_things_do_not_need_each_other(read: Read, parts: list[str], what: str) 
     ],
 )
 def test_a_validation_takes_the_value_of_this_environment(read: Read, condition: str, refused: bool) -> None:
-    variable = f"""
-variable "checked" {{
-  default = "x"
+    block = f"""
   validation {{
     condition     = {condition}
     error_message = "No."
   }}
-}}
-variable "other" {{}}"""
-    assert wrong(read, variable) == ["var.checked is x, which its validation refuses"] * refused
+"""
+    module = f'variable "environment" {{{block}}}\nvariable "other" {{\n  default = "x"\n}}'
+    call = 'module "m" {\n  source      = "./m"\n  environment = var.environment\n}'
+    refused_here = ["var.environment is staging, which its validation refuses"] * refused
+    assert wrong(read, call, files={"tf/m/main.tf": module}) == refused_here
+
+
+def test_a_default_that_its_validation_refuses_is_replaced_where_terraform_runs(read: Read) -> None:
+    block = 'validation {\n    condition     = length(var.tag) > 6\n    error_message = "No."\n  }'
+    assert wrong(read, f'variable "tag" {{\n  default = ""\n  {block}\n}}') == []
 
 
 @pytest.mark.parametrize(
