@@ -74,9 +74,13 @@ class Names:
         return full.removeprefix(f"{self.prefix}-")
 
 
+#: In place of a target group: the balancer answers by itself.
+FIXED = "a fixed response"
+
+
 @dataclass(frozen=True, slots=True)
 class BalancerRoute:
-    """A target group (its ARN) behind a balancer (its ARN), reached by these hosts.
+    """A target group (its ARN) behind a balancer (its ARN), or FIXED for none, reached by these hosts.
 
     `paths` are the patterns of the rule, if it has any; of a listener's rules that fit, the one with the
     lowest `rank` decides. `port` is another than that of https only where it serves TLS to the public.
@@ -197,7 +201,7 @@ def _precedence(rule: Mapping[str, Any]) -> tuple[tuple[str, ...], float, str]:
 def diverted(
     routes: Sequence[BalancerRoute], host: str, path: str, own: Sequence[str], others: Collection[str]
 ) -> BalancerRoute | None:
-    """The route that takes a path of a host from its target groups to those of others; None for none."""
+    """The route that takes a path of a host from its target groups to those of others, or answers it."""
     return next(
         (
             earlier
@@ -205,7 +209,7 @@ def diverted(
             if route.target_group in own and host in route.hosts
             for earlier in routes
             if earlier.listener == route.listener and earlier.rank < route.rank
-            if earlier.target_group in others and (not earlier.hosts or host in earlier.hosts)
+            if earlier.target_group in {*others, FIXED} and (not earlier.hosts or host in earlier.hosts)
             if any(fnmatchcase(path, pattern) for pattern in earlier.paths)
         ),
         None,
@@ -213,12 +217,16 @@ def diverted(
 
 
 def _groups(rule: Mapping[str, Any]) -> list[str]:
-    """The target groups that a rule sends anything to: one of weight 0 waits for the next deployment."""
+    """The target groups that a rule sends anything to: one of weight 0 waits for the next deployment.
+
+    FIXED is one of them where the balancer answers by itself.
+    """
     found = []
     for action in rule.get("Actions", ()):
         weighted = action.get("ForwardConfig", {}).get("TargetGroups", ())
         named = [action["TargetGroupArn"]] if action.get("TargetGroupArn") else []
         found += [each["TargetGroupArn"] for each in weighted if each.get("Weight", 1)] or named
+        found += [FIXED] if action.get("Type") == "fixed-response" else []
     return found
 
 

@@ -27,6 +27,7 @@ from .ecs import EcsService, TargetGroup, TaskDefinition, read_target_groups
 from .names import BalancerRoute, Names, read_registered, read_routes
 
 READ = "secretsmanager:GetSecretValue"
+_PUT = "secretsmanager:PutSecretValue"
 _GONE = ("NoSuchEntity",)
 #: AWS's own policy that tasks start with, in any partition: it reads images and writes logs.
 _STARTS_TASKS = re.compile(r"arn:aws[\w-]*:iam::aws:policy/service-role/AmazonECSTaskExecutionRolePolicy")
@@ -39,10 +40,15 @@ class RolePolicies:
     statements: Mapping[str, Sequence[Mapping[str, Any]]]
     secrets: frozenset[str] = field(default_factory=frozenset)
 
-    def readable(self, roles: Iterable[str]) -> list[str]:
-        """Those of the secrets that at least one of the roles may read."""
+    def usable(self, roles: Iterable[str]) -> dict[str, str]:
+        """Those of the secrets that at least one of the roles may read, or only put; which of both."""
         held = [self.statements.get(role, ()) for role in dict.fromkeys(roles)]
-        return sorted(arn for arn in self.secrets if any(allows(each, READ, arn) for each in held))
+        return {
+            arn: how
+            for how, action in (("may put", _PUT), ("may read", READ))
+            for arn in sorted(self.secrets)
+            if any(allows(each, action, arn) for each in held)
+        }
 
 
 def allows(statements: Sequence[Mapping[str, Any]], action: str, resource: str) -> bool:
@@ -153,7 +159,7 @@ def _name(role: str) -> str:
 def uses_of(
     owner: str, definition: TaskDefinition, service: EcsService | None, policies: RolePolicies
 ) -> list[Use]:
-    """Everything that a service or task uses; a secret also where only its roles may read it."""
+    """Everything that a service or task uses; a secret also where only its roles may read or put it."""
     found = [
         (FAMILY, [definition.family]),
         (EXECUTION_ROLE, [definition.execution_role]),
@@ -169,7 +175,8 @@ def uses_of(
         if identity
     ]
     roles = (definition.execution_role, definition.task_role)
-    return [*uses, *(Use(SECRET, arn, owner, _named(arn), "may read") for arn in policies.readable(roles))]
+    usable = policies.usable(roles).items()
+    return [*uses, *(Use(SECRET, arn, owner, _named(arn), how) for arn, how in usable)]
 
 
 def secret_of(value_from: str) -> str:
@@ -275,7 +282,7 @@ class AwsReader:
         return self._once(f"policies {one_shots}", lambda: self._policies(one_shots))
 
     def uses(self, one_shots: Sequence[str]) -> Sequence[Use]:
-        """What each service and each one-shot task uses, and what its roles may read."""
+        """What each service and each one-shot task uses, and which secrets its roles may read or put."""
         return self._once(f"uses {one_shots}", lambda: self._uses(one_shots))
 
     def routes(self) -> Sequence[BalancerRoute]:

@@ -44,6 +44,14 @@ def service_scaled(emulator: Emulator, service: str, desired: int) -> None:
     emulator.aws("ecs").update_service(cluster=CLUSTER, service=f"{PREFIX}-{service}", desiredCount=desired)
 
 
+def service_replaces(emulator: Emulator, service: str, least: int, most: int) -> None:
+    """Have a deployment keep a service at so many percent of its tasks."""
+    kept = {"minimumHealthyPercent": least, "maximumPercent": most}
+    emulator.aws("ecs").update_service(
+        cluster=CLUSTER, service=f"{PREFIX}-{service}", deploymentConfiguration=kept
+    )
+
+
 def service_missing(emulator: Emulator, service: str) -> None:
     """Delete a service."""
     emulator.aws("ecs").delete_service(cluster=CLUSTER, service=f"{PREFIX}-{service}", force=True)
@@ -159,6 +167,16 @@ def task_definition(
     ecs.update_service(cluster=CLUSTER, service=family, taskDefinition=family)
 
 
+def key_pinned(emulator: Emulator, service: str, to: str) -> None:
+    """Deploy a service with one version of its signing key, or one stage: what follows the secret's ARN."""
+    ecs, family = emulator.aws("ecs"), f"{PREFIX}-{service}"
+    definition = _registered(emulator, family)
+    (given,) = definition["containerDefinitions"][0]["secrets"]
+    given["valueFrom"] += to
+    ecs.register_task_definition(**definition)
+    ecs.update_service(cluster=CLUSTER, service=family, taskDefinition=family)
+
+
 def sidecars(emulator: Emulator) -> None:
     """Deploy every task with a log router and an agent that stand before its own container."""
     ecs = emulator.aws("ecs")
@@ -263,14 +281,15 @@ def database_missing(emulator: Emulator) -> None:
     emulator.aws("rds").delete_db_instance(DBInstanceIdentifier=DATABASE, SkipFinalSnapshot=True)
 
 
-def role_reads(emulator: Emulator, service: str, secret_of: str) -> None:
-    """Let a service's execution role read another service's signing key; no task definition refers to it."""
+def role_reads(emulator: Emulator, service: str, secret_of: str, action: str = "GetSecretValue") -> None:
+    """Let a service's execution role read another's signing key, or write it by another action.
+
+    No task definition refers to it.
+    """
     emulator.aws("iam").put_role_policy(
         RoleName=execution_role(service),
         PolicyName="also-reads",
-        PolicyDocument=policy(
-            Action="secretsmanager:GetSecretValue", Resource=_secret_arn(emulator, secret_of)
-        ),
+        PolicyDocument=policy(Action=f"secretsmanager:{action}", Resource=_secret_arn(emulator, secret_of)),
     )
 
 
@@ -382,14 +401,19 @@ def certificate(
     emulator.load_balancer.certificate(service, host, days, trusted=trusted)
 
 
-def paths_diverted(emulator: Emulator, paths: Sequence[str], service: str) -> None:
-    """Have the load balancer send paths of all hosts to a service, before it looks at the hosts."""
+def paths_diverted(emulator: Emulator, paths: Sequence[str], service: str = "") -> None:
+    """Have the load balancer send paths of all hosts to a service, before it looks at the hosts.
+
+    Without a service it answers them by itself.
+    """
     elb = emulator.aws("elbv2")
+    fixed = {"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "200"}}
+    action = {"Type": "forward", "TargetGroupArn": _target_group(elb, service)} if service else fixed
     elb.create_rule(
         ListenerArn=_secure_listener(elb),
         Priority=100,
         Conditions=[{"Field": "path-pattern", "PathPatternConfig": {"Values": [*paths]}}],
-        Actions=[{"Type": "forward", "TargetGroupArn": _target_group(elb, service)}],
+        Actions=[action],
     )
 
 
@@ -460,10 +484,10 @@ def _secret_arn(emulator: Emulator, service: str) -> str:
 
 
 ALTERATIONS = (
-    service_stopped, service_scaled, service_missing, rollout, service_deployed_by, service_as_daemon,
-    two_deployments, task_definition, sidecars, security_group_shared, migration_run, migration_missing,
-    migration_retagged,
-    migration_in_service, host_missing, database_missing, role_reads, role_is_administrator,
+    service_stopped, service_scaled, service_replaces, service_missing, rollout, service_deployed_by,
+    service_as_daemon, two_deployments, task_definition, key_pinned, sidecars, security_group_shared,
+    migration_run, migration_missing, migration_retagged, migration_in_service,
+    host_missing, database_missing, role_reads, role_is_administrator,
     image_missing, role_assumed_by, role_missing, role_reads_nothing, credential_shared, public_host,
     certificate, no_redirect, paths_diverted, targets_asked, targets_gone, registered_as, listener_moved,
     insights_disabled, secret_value,

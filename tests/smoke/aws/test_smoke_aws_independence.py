@@ -36,10 +36,19 @@ def test_what_a_service_uses_is_named() -> None:
     assert by_kind(uses("finn", execution_role="", log_group="", secrets={}))["execution role"] == []
 
 
-def test_a_secret_that_a_role_may_read_counts_like_one_that_is_given() -> None:
-    statements = {role("p-execution-finn"): [{"Effect": "Allow", "Action": READS, "Resource": FREESIDE}]}
+@pytest.mark.parametrize(
+    ("action", "how"),
+    [
+        (READS, "may read"),
+        ("secretsmanager:PutSecretValue", "may put"),
+        ("secretsmanager:*", "may read"),
+        ("secretsmanager:Put*", "may put"),
+    ],
+)
+def test_a_secret_that_a_role_may_read_or_put_counts_like_one_that_is_given(action: str, how: str) -> None:
+    statements = {role("p-execution-finn"): [{"Effect": "Allow", "Action": action, "Resource": FREESIDE}]}
     found = uses("finn", RolePolicies(statements, frozenset({FREESIDE, FINN})))
-    assert ("p/freeside/es256-private-key-AbCdEf", "may read") in by_kind(found)[SECRET]
+    assert ("p/freeside/es256-private-key-AbCdEf", how) in by_kind(found)[SECRET]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +116,7 @@ def test_policies_of_a_role_are_its_own_and_those_attached_but_not_amazons() -> 
     )
     found = read_policies(account, ["", role("path/p-finn")], [FINN])
     assert found.statements == {role("path/p-finn"): [statement, statement]}
-    assert found.readable([role("path/p-finn")]) == [FINN]
+    assert found.usable([role("path/p-finn")]) == {FINN: "may read"}
     assert ("list_role_policies", {"RoleName": "p-finn"}) in client.asked
     assert (
         "get_policy_version",
