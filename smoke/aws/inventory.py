@@ -10,6 +10,7 @@ from smoke.source.addresses import Budget, Directory
 
 from .alarms import Metric, Watch
 from .ecs import EcsService, TaskDefinition
+from .monitoring import DATABASE_IS_DOWN
 from .names import BUILDS, HOSTS, IF_SET, PORTS, SERVICES, BalancerRoute, resolve, routes_to
 from .reader import AwsReader
 
@@ -204,7 +205,9 @@ def watch_for(name: str, aws: AwsReader, facts: Mapping[str, Any]) -> Watch:
         own = Metric.of(aws.names.app_metrics, metric, {})
         return Watch((own,), rules.APPLICATION[metric], within)
     if name == "rds-connections":
-        assert aws.has_database(), f"there is no database instance {aws.names.database}"
+        state = aws.database_state()
+        assert state is not None, f"there is no database instance {aws.names.database}"
+        assert state not in DATABASE_IS_DOWN, f"the database instance {aws.names.database} is {state}"
         used = Metric.of("AWS/RDS", "DatabaseConnections", {"DBInstanceIdentifier": aws.names.database})
         return Watch((used,), rules.connections(facts["connections"]["total"]), within, of="rds")
     service, _, kind = name.rpartition("-")

@@ -117,15 +117,30 @@ def read_retention(account: AwsAccount, names: Names, groups: Iterable[str]) -> 
     }
 
 
-def database_exists(account: AwsAccount, name: str) -> bool:
-    """Whether there is such a database instance."""
+#: States of a database instance in which it takes no connection until somebody acts.
+DATABASE_IS_DOWN = (
+    "stopped",
+    "stopping",
+    "deleting",
+    "failed",
+    "inaccessible-encryption-credentials",
+    "inaccessible-encryption-credentials-recoverable",
+    "incompatible-network",
+    "incompatible-restore",
+    "restore-error",
+)
+
+
+def database_state(account: AwsAccount, name: str) -> str | None:
+    """The state of a database instance; None where there is no such instance."""
     answer = account.find(
         "rds",
         "describe_db_instances",
         ("DBInstanceNotFound", "DBInstanceNotFoundFault"),
         DBInstanceIdentifier=name,
     )
-    return answer is not None and bool(answer["DBInstances"])
+    found = answer["DBInstances"] if answer is not None else ()
+    return str(found[0].get("DBInstanceStatus", "")) if found else None
 
 
 def _query(index: int, metric: Metric) -> Mapping[str, Any]:

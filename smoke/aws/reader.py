@@ -314,9 +314,9 @@ class AwsReader:
         """How many fresh datapoints each metric of an alarm has."""
         return self._once("datapoints", self._datapoints)
 
-    def has_database(self) -> bool:
-        """Whether the database instance exists."""
-        return self._once("database", lambda: monitoring.database_exists(self.account, self.names.database))
+    def database_state(self) -> str | None:
+        """The state of the database instance; None where there is none."""
+        return self._once("database", lambda: monitoring.database_state(self.account, self.names.database))
 
     def topic(self) -> str:
         """The ARN of the topic that the alarms notify."""

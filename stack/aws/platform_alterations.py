@@ -281,6 +281,11 @@ def database_missing(emulator: Emulator) -> None:
     emulator.aws("rds").delete_db_instance(DBInstanceIdentifier=DATABASE, SkipFinalSnapshot=True)
 
 
+def database_stopped(emulator: Emulator) -> None:
+    """Stop the database instance, as one does to save money over a weekend."""
+    emulator.aws("rds").stop_db_instance(DBInstanceIdentifier=DATABASE)
+
+
 def role_reads(emulator: Emulator, service: str, secret_of: str, action: str = "GetSecretValue") -> None:
     """Let a service's execution role read another's signing key, or write it by another action.
 
@@ -487,7 +492,7 @@ ALTERATIONS = (
     service_stopped, service_scaled, service_replaces, service_missing, rollout, service_deployed_by,
     service_as_daemon, two_deployments, task_definition, key_pinned, sidecars, security_group_shared,
     migration_run, migration_missing, migration_retagged, migration_in_service,
-    host_missing, database_missing, role_reads, role_is_administrator,
+    host_missing, database_missing, database_stopped, role_reads, role_is_administrator,
     image_missing, role_assumed_by, role_missing, role_reads_nothing, credential_shared, public_host,
     certificate, no_redirect, paths_diverted, targets_asked, targets_gone, registered_as, listener_moved,
     insights_disabled, secret_value,

@@ -14,7 +14,7 @@ from smoke.aws.alarms import Metric
 from smoke.aws.ecs import image_in_use, read_definitions, read_runs, read_services
 from smoke.aws.monitoring import (
     Subscriptions,
-    database_exists,
+    database_state,
     read_dashboard,
     read_datapoints,
     read_retention,
@@ -218,9 +218,12 @@ def test_a_registry_is_recognised_by_its_host_name() -> None:
     assert read_registered(scripted()[0], []) == {}
 
 
-def test_whether_a_database_exists() -> None:
-    assert database_exists(scripted(describe_db_instances=lambda **_: {"DBInstances": [{}]})[0], "d")
-    assert not database_exists(scripted(describe_db_instances=raising("DBInstanceNotFound"))[0], "d")
+def test_the_state_of_a_database() -> None:
+    stopped = {"DBInstances": [{"DBInstanceStatus": "stopped"}]}
+    assert database_state(scripted(describe_db_instances=lambda **_: stopped)[0], "d") == "stopped"
+    assert database_state(scripted(describe_db_instances=lambda **_: {"DBInstances": [{}]})[0], "d") == ""
+    assert database_state(scripted(describe_db_instances=lambda **_: {"DBInstances": []})[0], "d") is None
+    assert database_state(scripted(describe_db_instances=raising("DBInstanceNotFound"))[0], "d") is None
 
 
 def test_the_workers_build_is_its_images_tag(monkeypatch: pytest.MonkeyPatch) -> None:
