@@ -98,6 +98,12 @@ class TaskDefinition:
     execution_role: str
     task_role: str
     containers: tuple[ContainerDefinition, ...]
+    limit: int = 0
+
+    @property
+    def wasted(self) -> bool:
+        """Whether its containers together are ended before they use half of its memory."""
+        return 0 < self.limit < self.memory / 2
 
     def main(self, service: str) -> ContainerDefinition:
         """The container of the service itself: the one of its name, else the likeliest, else the first.
@@ -258,6 +264,7 @@ def definition_of(described: Mapping[str, Any]) -> TaskDefinition:
         execution_role=described.get("executionRoleArn") or "",
         task_role=described.get("taskRoleArn") or "",
         containers=tuple(_container(each) for each in boxes),
+        limit=sum(each["memory"] for each in boxes) if all(each.get("memory") for each in boxes) else 0,
     )
 
 

@@ -9,11 +9,11 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from pytest_readiness import Environment
 
@@ -28,6 +28,7 @@ from .names import BalancerRoute, Names, read_registered, read_routes
 
 READ = "secretsmanager:GetSecretValue"
 _PUT = "secretsmanager:PutSecretValue"
+_ASSUME = "sts:AssumeRole"
 _GONE = ("NoSuchEntity",)
 #: AWS's own policy that tasks start with, in any partition: it reads images and writes logs.
 _STARTS_TASKS = re.compile(r"arn:aws[\w-]*:iam::aws:policy/service-role/AmazonECSTaskExecutionRolePolicy")
@@ -49,6 +50,32 @@ class RolePolicies:
             for arn in sorted(self.secrets)
             if any(allows(each, action, arn) for each in held)
         }
+
+    def lent(self, trusts: Mapping[str, Mapping[str, Any] | None]) -> Self:
+        """What each role may do also by acting under another of them, which that one's trust lets it do."""
+        found = {role: [*own] for role, own in self.statements.items()}
+        for lender, document in trusts.items():
+            for role, own in self.statements.items():
+                if role != lender and document and _is_lent(lender, document, role, own):
+                    found[role] += self.statements[lender]
+        return replace(self, statements=found)
+
+
+def _is_lent(lender: str, document: Mapping[str, Any], role: str, own: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a trust names a role, or its account while the role's own policies name the lender.
+
+    What hangs on a condition, or is denied to anybody, is taken as not lent.
+    """
+    statement = document.get("Statement", [])
+    listed = [statement] if isinstance(statement, Mapping) else statement
+    trusting = [each for each in listed if covers(each, "Action", _ASSUME)]
+    if any(each.get("Effect") != "Allow" for each in trusting):
+        return False
+    given = [each.get("Principal") for each in trusting if not each.get("Condition")]
+    found = [each.get("AWS", ()) for each in given if isinstance(each, Mapping)]
+    named = {one for each in found for one in ([each] if isinstance(each, str) else each)}
+    root = f"{role.partition(':role/')[0]}:root"
+    return role in named or (root in named and allows(own, _ASSUME, lender))
 
 
 def allows(statements: Sequence[Mapping[str, Any]], action: str, resource: str) -> bool:
@@ -378,7 +405,10 @@ class AwsReader:
             for container in definition.containers
             for each in container.secrets.values()
         }
-        return read_policies(self.account, roles, secrets)
+        held = read_policies(self.account, roles, secrets)
+        named = list(held.statements)
+        trusts = dict(zip(named, at_once(lambda role: _trust(self.account, role), named), strict=True))
+        return held.lent(trusts)
 
     def _uses(self, one_shots: Sequence[str]) -> Sequence[Use]:
         services, held = self.services(), self.policies(one_shots)
@@ -432,7 +462,7 @@ def is_assumed(document: Mapping[str, Any]) -> bool | None:
     """Whether a trust policy lets tasks act under its role, conditions met; None where that is unclear."""
     statement = document.get("Statement", [])
     listed = [statement] if isinstance(statement, Mapping) else statement
-    assuming = [each for each in listed if covers(each, "Action", "sts:AssumeRole")]
+    assuming = [each for each in listed if covers(each, "Action", _ASSUME)]
     denied = {who for each in assuming if each.get("Effect") == "Deny" and not each.get("Condition")
               for who in _principals(each)}  # fmt: skip
     allowed = {who for each in assuming if each.get("Effect") == "Allow" for who in _principals(each)}

@@ -46,6 +46,8 @@ def test_inventory(
         unit = UNITS.get(name, "")
         evidence.figure(f"inventory/{declared['key']}/{name}", seen, unit, expected=wanted or None)
     different = differences(compared)
+    if (task := aws.definition(service)).wasted:
+        different.append(f"memory: its containers are ended at {task.limit} of {task.memory} MiB")
     path = health_path(environment, declared["key"]) or "/"
     boxes, known = aws.definition(service).containers, known_port(declared)
     listening = sorted({port for box in boxes for port in box.ports})

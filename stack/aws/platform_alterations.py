@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from stack.aws import internals
 from stack.aws.emulator import Emulator
 from stack.aws.inventory import (
+    ACCOUNT,
     CLUSTER,
     DATABASE,
     MIGRATIONS,
@@ -177,6 +178,15 @@ def key_pinned(emulator: Emulator, service: str, to: str) -> None:
     ecs.update_service(cluster=CLUSTER, service=family, taskDefinition=family)
 
 
+def container_limited(emulator: Emulator, service: str, memory: int) -> None:
+    """Deploy a service with a container that is ended at so many MiB, whatever its task has."""
+    ecs, family = emulator.aws("ecs"), f"{PREFIX}-{service}"
+    definition = _registered(emulator, family)
+    definition["containerDefinitions"][0]["memory"] = memory
+    ecs.register_task_definition(**definition)
+    ecs.update_service(cluster=CLUSTER, service=family, taskDefinition=family)
+
+
 def sidecars(emulator: Emulator) -> None:
     """Deploy every task with a log router and an agent that stand before its own container."""
     ecs = emulator.aws("ecs")
@@ -303,6 +313,20 @@ def role_assumed_by(emulator: Emulator, role: str, principal: str) -> None:
     emulator.aws("iam").update_assume_role_policy(
         RoleName=f"{PREFIX}-{role}",
         PolicyDocument=policy(Principal={"Service": principal}, Action="sts:AssumeRole"),
+    )
+
+
+def role_lent(emulator: Emulator, service: str, to: str) -> None:
+    """Let a service act under another's execution role, by the policies of both roles."""
+    iam, name = emulator.aws("iam"), execution_role(service)
+    trusted = {"Service": "ecs-tasks.amazonaws.com", "AWS": f"arn:aws:iam::{ACCOUNT}:root"}
+    iam.update_assume_role_policy(
+        RoleName=name, PolicyDocument=policy(Principal=trusted, Action="sts:AssumeRole")
+    )
+    iam.put_role_policy(
+        RoleName=execution_role(to),
+        PolicyName="acts-as-another",
+        PolicyDocument=policy(Action="sts:AssumeRole", Resource=role_arn(name)),
     )
 
 
@@ -490,11 +514,12 @@ def _secret_arn(emulator: Emulator, service: str) -> str:
 
 ALTERATIONS = (
     service_stopped, service_scaled, service_replaces, service_missing, rollout, service_deployed_by,
-    service_as_daemon, two_deployments, task_definition, key_pinned, sidecars, security_group_shared,
-    migration_run, migration_missing, migration_retagged, migration_in_service,
+    service_as_daemon, two_deployments, task_definition, key_pinned, container_limited, sidecars,
+    security_group_shared, migration_run, migration_missing, migration_retagged, migration_in_service,
     host_missing, database_missing, database_stopped, role_reads, role_is_administrator,
-    image_missing, role_assumed_by, role_missing, role_reads_nothing, credential_shared, public_host,
-    certificate, no_redirect, paths_diverted, targets_asked, targets_gone, registered_as, listener_moved,
+    image_missing, role_assumed_by, role_lent, role_missing, role_reads_nothing, credential_shared,
+    public_host, certificate, no_redirect, paths_diverted, targets_asked, targets_gone, registered_as,
+    listener_moved,
     insights_disabled, secret_value,
     secret_on_another_curve, secret_copied, secret_renewed, secret_half_rotated, secret_missing,
     operator_lacks,

@@ -512,3 +512,22 @@ def test_the_ports_of_service_connect_are_known() -> None:
     offered = {"services": [{"portName": "http", "clientAliases": [{"port": 80, "dnsName": "finn"}]}]}
     deployment = {"status": "PRIMARY", "createdAt": datetime.now(UTC), "serviceConnectConfiguration": offered}
     assert service_of({"serviceName": "p-finn", "deployments": [deployment]}, Names("p")).aliases == (80,)
+
+
+@pytest.mark.parametrize(
+    ("limits", "wasted"),
+    [
+        ((128,), True),
+        ((512,), False),
+        ((900,), False),
+        ((256, 256), False),
+        ((256, 128), True),
+        ((0, 128), False),
+    ],
+)
+def test_containers_that_are_ended_before_half_of_the_task_waste_it(
+    limits: tuple[int, ...], wasted: bool
+) -> None:
+    boxes = [{"name": f"box-{n}", "image": "i", **({"memory": n} if n else {})} for n in limits]
+    found = definition_of({"family": "p-x", "memory": "1024", "containerDefinitions": boxes})
+    assert found.wasted is wasted

@@ -122,3 +122,35 @@ def test_policies_of_a_role_are_its_own_and_those_attached_but_not_amazons() -> 
         "get_policy_version",
         {"PolicyArn": "arn:aws:iam::1:policy/own", "VersionId": "v3"},
     ) in client.asked
+
+
+def trusting(effect: str = "Allow", **more: Any) -> dict[str, Any]:
+    return {"Statement": [{"Effect": effect, "Action": "sts:AssumeRole", **more}]}
+
+
+A, B = role("p-execution-finn"), role("p-execution-freeside")
+ROOT = {"AWS": f"{A.partition(':role/')[0]}:root"}
+ACTS = {"Effect": "Allow", "Action": "sts:*", "Resource": B}
+
+
+@pytest.mark.parametrize(
+    ("trust", "own", "lent"),
+    [
+        (trusting(Principal={"AWS": A}), [], True),
+        (trusting(Principal={"AWS": [A, "arn:aws:iam::2:root"]}), [], True),
+        (trusting(Principal=ROOT), [ACTS], True),
+        (trusting(Principal=ROOT), [], False),
+        (trusting(Principal=ROOT, Condition={"StringEquals": {"aws:PrincipalArn": "x"}}), [ACTS], False),
+        (trusting("Deny", Principal={"AWS": A}), [ACTS], False),
+        (trusting(Principal={"Service": "ecs-tasks.amazonaws.com"}), [ACTS], False),
+        (trusting(Principal="*"), [], False),
+        (None, [ACTS], False),
+    ],
+)
+def test_a_role_may_do_what_another_that_trusts_it_may(
+    trust: dict[str, Any] | None, own: list[dict[str, Any]], lent: bool
+) -> None:
+    reads = {"Effect": "Allow", "Action": READS, "Resource": FREESIDE}
+    held = RolePolicies({A: own, B: [reads]}, frozenset({FREESIDE})).lent({A: None, B: trust})
+    assert held.usable([A]) == ({FREESIDE: "may read"} if lent else {})
+    assert held.usable([B]) == {FREESIDE: "may read"}
