@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from itertools import combinations, pairwise
 from typing import Any
@@ -307,6 +308,8 @@ def _events(exchange: Exchange, _: RouteKey | None, __: Reply | None) -> Found:
 
 def increase(ids: Sequence[str]) -> bool:
     """Whether every id comes after the one before: by its numbers, or as text of one length, as ULIDs do."""
+    if all(re.fullmatch("-?[0-9]+", text) for text in ids):  # a sign is no hyphen
+        return all(Decimal(a) < Decimal(b) for a, b in pairwise(ids))
     orders: list[Callable[[str], Any]] = [_by_numbers]
     if len({*map(len, ids)}) == 1:
         orders.append(str)

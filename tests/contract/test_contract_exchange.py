@@ -221,6 +221,8 @@ def test_refusals_have_the_form_of_their_service(service: str, status: int) -> N
         (["2", "02"], False),
         (["", "1"], False),
         (["b", "a"], False),
+        (["-9", "-8", "0", "1"], True),
+        (["-1", "-2"], False),
     ],
 )
 def test_ids_of_events_increase_whatever_they_look_like(ids: list[str], rising: bool) -> None:
