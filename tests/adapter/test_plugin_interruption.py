@@ -109,8 +109,9 @@ def test_stop_after_some_failures_lets_no_worker_wait(suite: Suite) -> None:
 @WORKERS
 def test_interrupt_from_the_keyboard(suite: Suite, workers: tuple[str, ...]) -> None:
     suite.checks(HANGS)
-    process = suite.start(*workers)
-    wait_until((suite.root / "started").exists)
+    process = suite.start(*workers, "-v")
+    # what a worker found is no result before the controller has it
+    wait_until(lambda: (suite.root / "started").exists() and "PASSED" in suite.wrote(".stdout"))
     os.killpg(process.pid, signal.SIGINT)
     run = suite.finish(process)
     assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()

@@ -39,7 +39,7 @@ HURRIED = (
     "aws.account.ANSWER_WITHIN_S",
     "platform.builds.WITHIN_S",
     "platform.pgbouncer.ANSWER_WITHIN_S",
-    "platform.stream.STREAM_WITHIN_S",
+    "platform.freeside.STREAM_WITHIN_S",
     "platform.http.CONNECT_TIMEOUT_S",
 )
 
