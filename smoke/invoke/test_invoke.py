@@ -146,7 +146,10 @@ def prompts(way: Way) -> Iterator[tuple[str, str, bytes]]:
 def test_prompts_arrive_complete(
     route: str, ways: Callable[[str], Way], tenants: Tenants, batch: Batch
 ) -> None:
-    """The model is asked what the caller sent, to the last character; any normal form will do."""
+    """The model is asked what the caller sent, to the last character; any normal form will do.
+
+    A character that not every store takes is served or refused, and breaks nothing.
+    """
     way, rule = ways(route), "the answer is to the prompt that was sent (1.2)"
 
     def judging(word: str) -> Callable[[httpx.Response], None]:
@@ -161,6 +164,15 @@ def test_prompts_arrive_complete(
         [
             Case(f"{route}: {name}", rule, partial(way.post, body, tenants.main), judging(word))
             for name, word, body in prompts(way)
+        ]
+        + [
+            Case(
+                f"{route}: {name}",
+                "a prompt with it is served or refused (1.3)",
+                partial(way.post, way.encoded(way.body(prompt_for(f"{nonce()}{odd}"))), tenants.main),
+                lambda answer: require_status(answer, 200, 400, 422),
+            )
+            for name, odd in (("NUL", "\0"), ("half a character", "\ud800"))
         ]
     )
 

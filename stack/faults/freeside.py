@@ -481,10 +481,8 @@ def _case(request: Request, raw: bytes) -> str:
         document = json.loads(raw)
     except (ValueError, RecursionError):
         return "not-json"
-    if document is None:
-        return "null"
     if not isinstance(document, dict):
-        return "array"
+        return "null" if document is None else "array"
     prompt, model = document.get("prompt"), document.get("model", "cheap")
     if "messages" in document:
         return "bad-messages"
@@ -492,4 +490,6 @@ def _case(request: Request, raw: bytes) -> str:
         return "missing-prompt"
     if not isinstance(prompt, str) or not prompt.strip():
         return "blank-prompt"
+    if re.search("[\0\ud800-\udfff]", prompt):
+        return "odd-characters"
     return "bad-idempotency-key" if model in POOLS else "unknown-model"

@@ -35,7 +35,7 @@ FAMILIES = {
     f"{SERVICES}-believes-tokens-at-": ["stream", "budget", "quality", "events"],
     "freeside-overlooks-the-tokens-pool-at-": ["models", "invoke", "stream", "budget", "quality"],
     "freeside-serves-": BAD_INPUT,
-    "freeside-chokes-on-": BAD_INPUT,
+    "freeside-chokes-on-": [*BAD_INPUT, "odd-characters"],
 }
 
 
