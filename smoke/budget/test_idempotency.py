@@ -47,6 +47,8 @@ REFUSED_FIRST: Mapping[str, tuple[tuple[int, ...], str, Mapping[str, Any]]] = {
 }
 #: How often a key is used at once, by each of two tenants.
 AT_ONCE = 5
+#: How often several bodies come at once under a key: the first may be answered before the others come.
+ROUNDS = 4
 #: Letters of a body whose beginning alone may be compared.
 LONG = 6000
 PREFIXES = (16, 32, 36, 64, 100, 127)
@@ -220,7 +222,8 @@ def test_a_key_keeps_its_body(
     Whoever was answered first, and however much that was. Of several bodies that come with one key at once,
     one is answered.
     """
-    require_one_body(ways(route), tenants.main)
+    for _ in range(ROUNDS):
+        require_one_body(ways(route), tenants.main)
     way, key, prompt = ways(route), str(uuid.uuid4()), f"{prompt_for()} \u00e9 {ROCKET}"
     long, long_key = prompt_for(padding=LONG), str(uuid.uuid4())
     asked: dict[str, tuple[str, str, Mapping[str, Any]]] = {
