@@ -27,8 +27,8 @@ from stack.freeside.calls import answer_body
 ROUTE = "/api/v1/x402/invoke"
 #: The price of any call, in the token's smallest unit: a cent.
 PRICE = 10_000
-#: For how long a payment is good, in seconds. The embedded chain dates each block a second after the one before,
-#: so many payments in a short time put its clock ahead by minutes.
+#: For how long a payment is good, in seconds. The embedded chain dates each block a second after the one
+#: before, so many payments in a short time put its clock ahead by minutes.
 MAX_TIMEOUT_S = 600
 GUEST = Claims({"sub": "x402", "tenant_id": "x402", "tier": "enterprise", "pool_id": POOLS[0]})
 # A claim whose process died before it was settled may be taken over once no call can still be running.
