@@ -21,7 +21,7 @@ from stack.common.settings import Settings
 MIN_CHUNKS, MAX_CHUNKS, CHUNK_CHARS = 6, 160, 24
 CHUNK_EVERY_S = 0.01
 # The rest of a long answer comes faster: it is there to be read to its end, not to be waited for.
-PACED_CHUNKS, REST_EVERY_S = 24, 0.001
+PACED_CHUNKS, REST_EVERY_S = 8, 0.001
 # Finn's request says more around the prompt than its caller's: the largest that the platform takes fits here.
 _BODY_LIMIT = MAX_BODY_BYTES + 4096
 

@@ -330,7 +330,8 @@ class AnswerLog:
         name = f"{service} {_name(service, method, path)}"
         with self._lock:
             self._sent[name] += 1
-            return f"smoke-{secrets.token_urlsafe(24)}" if self._sent[name] % 2 else None
+            odd = self._sent[name] % 2
+        return f"smoke-{secrets.token_urlsafe(24)}" if odd else None
 
     def saw(self, address: Service, response: httpx.Response, prefix: str = "", events: Events = ()) -> None:
         """Judge one answer; its body has been read, or those ``events`` of a stream, by name, id and data.

@@ -113,12 +113,16 @@ class Newcomers:
         agent = newcomer()
         return agent, self._dixie.score(agent)
 
-    def give_time(self) -> bool:
-        """Wait for as long as events took last; False where that is not known, or a reading tells it."""
+    def give_time(self, since: float | None = None) -> bool:
+        """Wait for as long as events took last, from ``since`` (default: now, on the monotonic clock).
+
+        False where that is not known, or a reading tells it.
+        """
         if not self.prepare()["scored"]:
             return False
         took = float(self._once.remembered("first-score")[-1]["took_s"])
-        _NEVER.wait(min(2 * took, self._cache_s))
+        passed = time.monotonic() - since if since else 0
+        _NEVER.wait(max(0, min(2 * took, self._cache_s) - passed))
         return True
 
 
@@ -415,17 +419,17 @@ class Scores:
     def stay_after(self, before: Mapping[str, float | None], send: Callable[[], object], why: str) -> None:
         """Send what must not move scores, and assert that it did not.
 
-        Where new agents are scored and these were held, their caches run out before: one reading tells it.
+        Where new agents are scored and these were held, one reading tells it, after their caches ran out.
         """
         held = {entry["agent"]: entry["at"] for entry in self.once.remembered("score")}
         early = self.newcomers.prepare()["scored"] and before.keys() <= held.keys()
-        if early:
-            self._wait_until(max(held[agent] for agent in before) + self.cache_s)
         send()
         if not early:
             self.stay(before, why)
             return
-        self.newcomers.give_time()
+        sent = time.monotonic()
+        self._wait_until(max(held[agent] for agent in before) + self.cache_s)
+        self.newcomers.give_time(sent)
         now = self.shown(*before)
         assert now == dict(before), f"the scores went from {dict(before)} to {now}: {why}"
         self.evidence.evaluated("a score stays", len(before))

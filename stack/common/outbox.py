@@ -15,7 +15,7 @@ from stack.common.keys import BadSecret, bearer
 
 Send = Callable[[dict[str, Any]], Awaitable["bool | None"]]
 
-_POLL_S = 0.1
+_POLL_S = 0.03
 _FIRST_RETRY_S = 0.2
 _LAST_RETRY_S = 3.0
 _log = logging.getLogger("stack.outbox")
