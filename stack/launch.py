@@ -11,7 +11,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from stack import StackError, postgres, services, x402
+from stack import StackError, postgres, services
 from stack.aws.inventory import CREDENTIALS, HEALTH, OPERATOR_ARN, PREFIX, REGION, ControlClient, secret_id
 from stack.aws.load_balancer import AUTHORITY, Listener
 from stack.control import Alterable, Appearance, Control, FaultBoard
@@ -22,6 +22,7 @@ from stack.services import Addresses
 from stack.source_tree import SourceTree
 from stack.supervisor import Command, Part, Supervisor
 from stack.variants import STANDARD, Variant, toml, variant
+from stack.x402 import chain
 
 SOURCE = "source"
 #: The environment variable that chooses a variant where no name is given.
@@ -30,7 +31,7 @@ PROFILE = Path(__file__).parent / "profile.toml"
 # The services that the load balancer makes public.
 PUBLIC = ("freeside", "dixie")
 LISTENER_PORTS = tuple(f"{name}-{kind}" for name in PUBLIC for kind in ("secure", "plain"))
-PORTS = ("postgres", "pgbouncer", "aws", *x402.PROCESSES, *LISTENER_PORTS, *services.HEALTH)
+PORTS = ("postgres", "pgbouncer", "aws", *chain.PROCESSES, *LISTENER_PORTS, *services.HEALTH)
 
 
 class Stack:
@@ -111,7 +112,7 @@ class Stack:
             "STACK_AWS_ENDPOINT": endpoint,
             "STACK_FAULTS_FILE": str(faults_file),
             "STACK_DIXIE_API_KEY_FILE": str(api_key),
-            **x402.settings(ports),
+            **chain.settings(ports),
         }
         wallet_key = self._run.secret("wallet-key", f"0x{secrets.token_hex(32)}")
         aws = ControlClient(endpoint)
@@ -131,7 +132,7 @@ class Stack:
                 *server_parts,
                 *pooler_parts,
                 *self._aws_parts(ports, addresses),
-                *x402.parts(self._run, ports, str(wallet_key)),
+                *chain.parts(self._run, ports, str(wallet_key)),
                 self._migrations(server, pooler),
                 *self._services(addresses, shared, pooler),
             ]
@@ -188,9 +189,9 @@ class Stack:
             "operator_arn": OPERATOR_ARN,
             "ca_file": str(home / "aws" / AUTHORITY),
             "source": str(home / SOURCE),
-            "chain_url": x402.urls(ports)["chain"] if x402.payable() else "",
+            "chain_url": chain.urls(ports)["chain"] if chain.payable() else "",
             "wallet_key": f"file:{home / 'secrets' / 'wallet-key'}",
-            "chain_id": str(x402.CHAIN_ID),
+            "chain_id": str(chain.CHAIN_ID),
         }
         for user in (postgres.ADMIN, *postgres.SHARES):
             values[f"{user}_dsn"] = f"file:{self._run.secret(f'{user}-dsn', pooler.dsn(user))}"

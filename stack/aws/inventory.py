@@ -15,9 +15,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import botocore.session
-from botocore.config import Config
-
 from stack import StackError
 from stack.host import LOOPBACK
 
@@ -294,6 +291,10 @@ HEALTH = "/_ministack/health"
 
 def clients(endpoint: str) -> Clients:
     """Return a function from a service's name to its client at `endpoint`, made on first use."""
+    # here: the processes that only need to know what AWS has start without botocore
+    import botocore.session
+    from botocore.config import Config
+
     session: Any = botocore.session.get_session()
     session.set_credentials(CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"])
     # Cloud Map would put "data-" in front of the host.

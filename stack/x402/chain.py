@@ -1,5 +1,7 @@
 """The chain: an EVM behind JSON-RPC, with the token and a funded wallet. `python -m stack.x402.chain`.
 
+It and the facilitator that settles payments on it are processes of their own, `parts` of the stack.
+
 An EVM takes a second of computing to load. So the process is up at once and loads it at the first call, which
 waits: a run without payments does without. `anvil` is used where it is on PATH, else eth-tester.
 """
@@ -11,18 +13,68 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from stack.host import LOOPBACK, reserve
-from stack.supervisor import BOOT_DEADLINE_S, Command, start, wait_until
-from stack.x402 import CHAIN_ID, DEPLOYER, TOKEN
+from stack import services
+from stack.host import LOOPBACK, RunDir, answers_ok, reserve
+from stack.supervisor import BOOT_DEADLINE_S, Command, Part, start, wait_until
 
+NETWORK = "base-sepolia"
+CHAIN_ID = 84532
+#: Pays for gas and deploys the token: the first account of eth-tester, whose key is the number 1. The address
+#: of its first contract follows from that, on any chain.
+DEPLOYER = "0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf"
+TOKEN = "0xF2E246BB76DF876Cef8b38ae84130F4F55De395b"
+PAYEE = "0x2B5AD5c4795c026514f8317c7a215E218DcCD6cF"
+PROCESSES = ("chain", "facilitator")
 WITHIN_S = 30.0
 Answerer = Callable[[str, Any], Any]
+
+
+def payable() -> bool:
+    """Whether the extra `x402` is installed. Without it calls have terms, and there is no way to pay."""
+    return find_spec("eth_account") is not None
+
+
+def urls(ports: Mapping[str, int]) -> dict[str, str]:
+    """Where the two processes answer."""
+    return {name: f"http://{LOOPBACK}:{ports[name]}" for name in PROCESSES}
+
+
+def settings(ports: Mapping[str, int]) -> dict[str, str]:
+    """What Freeside has to know: who settles, who is paid, and in which token."""
+    return {
+        "STACK_FACILITATOR_URL": urls(ports)["facilitator"],
+        "STACK_X402_NETWORK": NETWORK,
+        "STACK_X402_ASSET": TOKEN,
+        "STACK_X402_PAYEE": PAYEE,
+    }
+
+
+def parts(run: RunDir, ports: Mapping[str, int], wallet_key: str) -> list[Part]:
+    """The two processes, ready in no time: the chain comes to life at the first call."""
+    where = urls(ports)
+    environ = {
+        **services.base_environ(),
+        "STACK_CHAIN_URL": where["chain"],
+        "STACK_WALLET_KEY_FILE": wallet_key,
+    }
+    return [
+        Part(
+            name,
+            Command(
+                services.python(f"stack.x402.{name}"), environ | {"STACK_PORT": str(ports[name])}, run.path
+            ),
+            ready=partial(answers_ok, f"{where[name]}/health"),
+            volatile=name == "chain",
+        )
+        for name in PROCESSES
+    ]
 
 
 class RpcError(RuntimeError):

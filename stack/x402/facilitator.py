@@ -13,8 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from stack.x402 import DEPLOYER
-from stack.x402.chain import Rpc, RpcError, encoded, serve
+from stack.x402.chain import DEPLOYER, Rpc, RpcError, encoded, serve
 
 TRANSFER = "0xe3ee160e"
 #: A payment that ends sooner could be too late by the time that it is in a block, seconds.

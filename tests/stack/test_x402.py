@@ -13,8 +13,18 @@ import pytest
 from smoke.contract.x402 import BadPayment, Terms, bad_payments, header_of, payment, terms_of
 from smoke.platform.x402 import Wallet, receipt_of
 from stack.launch import Stack
-from stack.x402 import CHAIN_ID, DEPLOYER, PAYEE, TOKEN
-from stack.x402.chain import ARTIFACT, Anvil, EthTester, Node, Rpc, encoded
+from stack.x402.chain import (
+    ARTIFACT,
+    CHAIN_ID,
+    DEPLOYER,
+    PAYEE,
+    TOKEN,
+    Anvil,
+    EthTester,
+    Node,
+    Rpc,
+    encoded,
+)
 from stack.x402.facilitator import TRANSFER, Facilitator
 from tests.stack.embedded import Platform
 
