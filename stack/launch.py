@@ -16,7 +16,7 @@ from stack.aws.inventory import CREDENTIALS, HEALTH, OPERATOR_ARN, PREFIX, REGIO
 from stack.aws.load_balancer import AUTHORITY, Listener
 from stack.control import Alterable, Appearance, Control, FaultBoard
 from stack.host import LOOPBACK, RunDir, answers_ok, reserve
-from stack.mutants.board import MutantBoard
+from stack.mutants.process import MutantBoard
 from stack.postgres import PgBouncer, Postgres
 from stack.services import Addresses
 from stack.source_tree import SourceTree
