@@ -7,11 +7,10 @@ from typing import NoReturn
 
 from pytest_readiness import ExternalOutage, ProfileError, SetupError, load_environment
 
-from . import CommandRefused
 from .context import SERVICES, KeyPlatform
 from .revocation import Revocation, RevocationReport, bootstrap
 from .rotation import Rotation
-from .store import prove
+from .store import CommandRefused, prove
 
 DONE, FAULT, REFUSED, INCONCLUSIVE = 0, 1, 4, 6
 CODES = """\

@@ -25,8 +25,7 @@ from smoke.platform.answers import ContractViolation, UnexpectedStatus, require_
 from smoke.platform.http import address_of, require_resolvable
 from smoke.platform.tokens import NOT_BOOTSTRAPPED, KeySet, SigningKey, key_set_of, p256_of
 
-from . import CommandRefused, KeyFault, Unproved
-from .store import CURRENT, SecretStore
+from .store import CURRENT, CommandRefused, KeyFault, SecretStore, Unproved
 from .verifiers import (
     Timing,
     Verifier,

@@ -16,7 +16,6 @@ from pytest_readiness import SafetyViolation, SetupError
 from smoke.platform.answers import ContractViolation, UnexpectedStatus
 from smoke.platform.tokens import SigningKey
 
-from . import CommandRefused, Conflict, KeyFault, MissingVersion, Unproved
 from .context import (
     Document,
     KeyContext,
@@ -28,7 +27,19 @@ from .context import (
     rotation_kid,
     same_key,
 )
-from .store import CURRENT, NEXT, PREVIOUS, KeyRun, Lock, SecretStore
+from .store import (
+    CURRENT,
+    NEXT,
+    PREVIOUS,
+    CommandRefused,
+    Conflict,
+    KeyFault,
+    KeyRun,
+    Lock,
+    MissingVersion,
+    SecretStore,
+    Unproved,
+)
 from .verifiers import Timing, TokenReply
 
 

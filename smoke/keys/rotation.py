@@ -17,9 +17,8 @@ from pytest_readiness import ExternalOutage, SetupError
 
 from smoke.platform.tokens import SigningKey
 
-from . import CommandRefused, KeyFault
 from .context import CurrentKeys, Document, KeyContext, parse, rotation_kid
-from .store import NEXT, KeyRun, Lock, SecretStore
+from .store import NEXT, CommandRefused, KeyFault, KeyRun, Lock, SecretStore
 from .verifiers import TokenReply, Verifier
 
 STEPS = (

@@ -1,5 +1,7 @@
 """One secret in Secrets Manager: versions under staging labels, the permissions it takes, and its lock.
 
+And what stops a command: in three lines, what and where, what is allowed, what to do next.
+
 The lock is a staging label on a version that says who runs what; it holds no key. A label is on one version
 at a time and moves only from where the mover says it is, so two runs cannot both have it. A run that was
 killed leaves it behind; `--resume` takes it over, and a run that lost it stops before its next write.
@@ -15,20 +17,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from pytest_readiness import SetupError
+from pytest_readiness import SetupError, three_lines
 
 from smoke.aws.account import AwsAccount
-
-from . import (
-    CommandRefused,
-    Conflict,
-    KeyFault,
-    LockHeld,
-    MissingSecret,
-    MissingVersion,
-    WriteForbidden,
-    three_lines,
-)
 
 CURRENT, PREVIOUS = "AWSCURRENT", "AWSPREVIOUS"
 #: The version that a run has prepared and no service reads yet.
@@ -43,6 +34,43 @@ WRITING = (PUT, STAGE)
 _MISSING = ("ResourceNotFoundException",)
 #: What AWS says of a label that is not where the caller expects it, and of a secret that was deleted.
 _UNMET = ("InvalidParameterException", "InvalidRequestException")
+
+
+class _ThreeLines(Exception):
+    def __init__(self, what: str, *, where: str = "", allowed: str = "", action: str = "") -> None:
+        super().__init__(three_lines(what, where=where, allowed=allowed, action=action))
+
+
+class KeyFault(_ThreeLines, AssertionError):
+    """The platform is at fault: a secret without a usable key, a service that does not follow its secret."""
+
+
+class MissingSecret(KeyFault):
+    """The secret does not exist, as opposed to one that holds no key."""
+
+
+class MissingVersion(KeyFault):
+    """The secret has no version under the requested label."""
+
+
+class CommandRefused(_ThreeLines, SetupError):
+    """The command was not carried out, nothing was changed: bad input, a protected environment, a lock."""
+
+
+class LockHeld(CommandRefused):
+    """Another run holds the lock of this secret."""
+
+
+class Unproved(_ThreeLines, SetupError):
+    """What this runner cannot observe, so that nothing can be concluded."""
+
+
+class Conflict(Exception):
+    """A staging label was not where it was expected: another process moved it first."""
+
+
+class WriteForbidden(AssertionError):
+    """A dry run tried to write: the program is wrong, and nothing was sent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from smoke.platform.backends import INVOKE_PATH, QUERY_PATH
 from smoke.platform.http import JSON_HEADERS
 from smoke.platform.tokens import Claims, SigningKey
 
-from . import CommandRefused, KeyFault, Unproved
+from .store import CommandRefused, KeyFault, Unproved
 
 #: The contract's limit of an emergency revocation. A profile may tighten it, never relax it.
 REVOCATION_LIMIT_S = 300

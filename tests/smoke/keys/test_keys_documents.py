@@ -6,9 +6,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from smoke.keys import KeyFault
 from smoke.keys.context import Document, emergency_kid, new_key, parse, rotation_kid, same_key
-from smoke.keys.store import Stored
+from smoke.keys.store import KeyFault, Stored
 
 
 def pem_of(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> str:

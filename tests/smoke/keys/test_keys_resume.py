@@ -2,11 +2,10 @@
 
 import pytest
 
-from smoke.keys import CommandRefused, KeyFault, LockHeld
 from smoke.keys.context import Document, new_key, parse, same_key
 from smoke.keys.revocation import Revocation
 from smoke.keys.rotation import Rotation
-from smoke.keys.store import LOCK, Lock
+from smoke.keys.store import LOCK, CommandRefused, KeyFault, Lock, LockHeld
 from tests.smoke.keys.fakes import SECRET, Bench, writes_of
 
 

@@ -5,10 +5,10 @@ import json
 import pytest
 from pytest_readiness import SafetyViolation
 
-from smoke.keys import CommandRefused, KeyFault, LockHeld
 from smoke.keys.context import Document, new_key, parse
 from smoke.keys.revocation import Revocation, Timeline
 from smoke.keys.rotation import Rotation
+from smoke.keys.store import CommandRefused, KeyFault, LockHeld
 from smoke.keys.verifiers import Timing, TokenReply
 from smoke.platform.tokens import SigningKey
 from tests.smoke.keys.fakes import QUICK, SECRET, Bench, FakeService, OddService, writes_of

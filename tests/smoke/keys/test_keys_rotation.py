@@ -7,10 +7,9 @@ from dataclasses import replace
 import pytest
 from pytest_readiness import SafetyViolation
 
-from smoke.keys import CommandRefused, KeyFault, Unproved
 from smoke.keys.context import Document, new_key
 from smoke.keys.rotation import Rotation
-from smoke.keys.store import LOCK
+from smoke.keys.store import LOCK, CommandRefused, KeyFault, Unproved
 from smoke.keys.verifiers import TokenReply
 from smoke.platform.tokens import KeySet, SigningKey
 from tests.smoke.keys.fakes import QUICK, Bench, FakeService, OddService

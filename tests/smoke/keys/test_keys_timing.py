@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from smoke.keys import CommandRefused, KeyFault
+from smoke.keys.store import CommandRefused, KeyFault
 from smoke.keys.verifiers import Timing
 
 HOW: dict[str, Any] = {"what": "x", "where": "here", "action": "wait"}
