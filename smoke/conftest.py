@@ -170,6 +170,12 @@ def opened(
     return opened
 
 
+@pytest.fixture
+def target(opened: Callable[[Access], Target], access: Access) -> Target:
+    """The parametrised way in; no other service's client is built."""
+    return opened(access)
+
+
 def _offered(key: SigningKeyLookup) -> tuple[SigningKey, ...]:
     """The key, if this runner holds it; a check of its own says why not."""
     try:

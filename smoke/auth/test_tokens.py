@@ -113,6 +113,23 @@ def test_times_beyond_limits_are_refused(
 
 
 Forged = Callable[[Target], list[Forgery]]
+#: Forged tokens of this age are made anew: they must not be refused for being old.
+OLD_S = 60.0
+
+
+@pytest.fixture(scope="session")
+def forged() -> Forged:
+    """The forgeries for a target: routes of one service and kind of token share them while they are new."""
+    kept: dict[tuple[str, str], tuple[float, list[Forgery]]] = {}
+
+    def forged(target: Target) -> list[Forgery]:
+        of = (target.service, target.access.kind.name)
+        if target.access.kind.bound or of not in kept or time.monotonic() - kept[of][0] > OLD_S:
+            kept[of] = (time.monotonic(), forgeries(target.genuine()))
+        return kept[of][1]
+
+    return forged
+
 
 #: What another encoding of an honest token breaks: a form, not a proof.
 FORMS = ("encoding",)
