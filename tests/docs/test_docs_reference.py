@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import pytest_readiness
 import yaml
-from pytest_readiness.adapter import fixtures, hookspecs
+from pytest_readiness.adapter import context as fixtures
+from pytest_readiness.adapter import hookspecs
 from pytest_readiness.adapter.collection import MARKERS
 from pytest_readiness.core.model import FailureClass, GoalStatus, Outcome, Verdict
 from pytest_readiness.core.verdict import exit_code

@@ -26,7 +26,7 @@ from ..ledger.chain import Holder, Keeper, wait_for
 from ..profile.environment import Environment
 from ..profile.profile import Profile
 from ..report import RESULTS_NAME
-from . import fixtures
+from . import context as fixtures
 from .channels import REDACTOR, guard
 from .checks import Check, Checks
 from .collection import MARKERS, Collector
