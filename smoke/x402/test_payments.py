@@ -1,4 +1,4 @@
-"""G-6, phase x402: a payment is answered once and settled on the chain; a bad payment moves nothing."""
+"""G-6, phase x402: a call has its terms; a payment is answered once and settled; a bad one moves nothing."""
 
 import secrets
 import time
@@ -11,7 +11,7 @@ from pytest_readiness import Environment, Eventually, Evidence, SafetyViolation,
 
 from smoke.contract.model import POOLS
 from smoke.contract.neighbours import bad_sizes
-from smoke.contract.x402 import BadPayment, again, bad_payments, header_of, terms_of
+from smoke.contract.x402 import BadPayment, again, bad_payments, header_of, terms_of, unreadable
 from smoke.platform.answers import ContractViolation, fields_of, require_json_error, require_status
 from smoke.platform.backends import Dixie
 from smoke.platform.batch import Batch, Case, answering, at_once
@@ -48,15 +48,51 @@ pytestmark = [
     pytest.mark.goal("G-6"),
     pytest.mark.phase("x402"),
     pytest.mark.p1,
-    pytest.mark.requires("freeside", "x402", "chain"),
+    pytest.mark.requires("freeside"),
     pytest.mark.usefixtures("alone"),
 ]
 
+#: What a check needs that pays.
+PAYING = pytest.mark.requires("x402", "chain", "payment")
 #: Calls with one payment at the same time.
 AT_ONCE = 4
 
 
+@pytest.mark.establishes("x402")
+def test_payment_is_required(paid: PaidRoute, evidence: Evidence) -> None:
+    """A call without a payment is answered with 402 and the complete terms of the contract."""
+    terms = paid.terms
+    evidence.figure("price of a call", terms.price, f"of {terms.name}'s smallest unit")
+    evidence.figure("network of the terms", terms.network, expected="base-sepolia")
+
+
+@pytest.mark.requires("x402")
+def test_unreadable_payment_is_refused(paid: PaidRoute, batch: Batch) -> None:
+    """A header that does not parse is answered with 400, and what is no payment with 400 or 402."""
+    rule, quiet = "a header that does not parse is a 400 (1.6)", paid.unrecorded()
+    batch.run(
+        [
+            Case(f"x402: {bad.name}", rule, partial(quiet.post, bad.header), answering(*bad.statuses))
+            for bad in unreadable()
+        ]
+    )
+
+
+@pytest.mark.requires("x402", "chain")
+def test_terms_name_the_token(paid: PaidRoute, chain: Chain, evidence: Evidence) -> None:
+    """The asset of the terms is a contract on their chain, with the name and version that payers sign."""
+    terms = paid.terms
+    evidence.figure("chain", chain.chain_id, expected=terms.chain_id)
+    if chain.chain_id != terms.chain_id:
+        raise SetupError(f"[x402] rpc_url serves chain {chain.chain_id}, the terms are for {terms.chain_id}")
+    assert chain.has_code(terms.asset), f"there is no contract at the asset {terms.asset}"
+    name, version = chain.token(terms.asset)
+    evidence.figure("token", f"{name} {version}", expected=f"{terms.name} {terms.version}")
+    assert (name, version) == (terms.name, terms.version), f"the token signs as {name!r} {version!r}"
+
+
 @pytest.mark.establishes("payment")
+@pytest.mark.requires("x402", "chain")
 def test_official_client_is_answered(paid: PaidRoute, wallet: FundedWallet) -> None:
     """The x402 project's own client understands the terms, and its payment is answered with a receipt."""
     with signing_alone():
@@ -79,7 +115,7 @@ def test_official_client_is_answered(paid: PaidRoute, wallet: FundedWallet) -> N
     assert receipt.network == terms.network, f"the receipt is of the network {receipt.network}"
 
 
-@pytest.mark.requires("payment")
+@PAYING
 def test_payment_is_settled(
     paid: PaidRoute,
     wallet: FundedWallet,
@@ -105,7 +141,7 @@ def test_payment_is_settled(
     balances.require_moved(terms.price, "one paid call")
 
 
-@pytest.mark.requires("payment")
+@PAYING
 def test_used_payment_is_refused(
     paid: PaidRoute, wallet: FundedWallet, balances: Balances, batch: Batch
 ) -> None:
@@ -120,7 +156,8 @@ def test_used_payment_is_refused(
 
 
 @pytest.mark.drill
-@pytest.mark.requires("payment", "restart_freeside")
+@PAYING
+@pytest.mark.requires("restart_freeside")
 def test_used_payment_outlives_a_restart(
     paid: PaidRoute,
     wallet: FundedWallet,
@@ -137,7 +174,7 @@ def test_used_payment_outlives_a_restart(
     balances.require_moved(paid.terms.price, "one payment, used again after a restart")
 
 
-@pytest.mark.requires("payment")
+@PAYING
 def test_two_at_once_are_one_payment(
     paid: PaidRoute, wallet: FundedWallet, balances: Balances, evidence: Evidence
 ) -> None:
@@ -153,7 +190,7 @@ def test_two_at_once_are_one_payment(
     balances.require_moved(paid.terms.price, f"one payment in {AT_ONCE} calls")
 
 
-@pytest.mark.requires("payment")
+@PAYING
 def test_payments_at_once_stay_apart(
     paid: PaidRoute, wallet: FundedWallet, balances: Balances, evidence: Evidence
 ) -> None:
@@ -174,7 +211,7 @@ def test_payments_at_once_stay_apart(
     balances.require_moved(sum(each.price for each in terms.values()), f"{len(answers)} paid calls at once")
 
 
-@pytest.mark.requires("payment")
+@PAYING
 def test_bad_payment_is_refused(
     paid: PaidRoute,
     wallet: FundedWallet,
@@ -189,7 +226,7 @@ def test_bad_payment_is_refused(
     balances.require_moved(0, f"{len(bad)} payments that were refused")
 
 
-@pytest.mark.requires("payment")
+@PAYING
 def test_bad_call_costs_nothing(paid: PaidRoute, wallet: FundedWallet, balances: Balances) -> None:
     """A call that is refused for its body leaves its payment where it is (1.3): good for another call."""
     header, quiet = header_of(paid.payment(wallet)), paid.unrecorded()
@@ -204,7 +241,8 @@ def test_bad_call_costs_nothing(paid: PaidRoute, wallet: FundedWallet, balances:
     )
 
 
-@pytest.mark.requires("payment", "key", "signing", "budget")
+@PAYING
+@pytest.mark.requires("key", "signing", "budget")
 def test_payment_charges_no_community(
     paid: PaidRoute, wallet: FundedWallet, freeside: Freeside, tenants: Tenants, evidence: Evidence
 ) -> None:
@@ -216,7 +254,8 @@ def test_payment_charges_no_community(
         watch.unchanged("a call that was paid for on the chain", I7)
 
 
-@pytest.mark.requires("payment", "dixie", "key", "signing", "dixie.query-user")
+@PAYING
+@pytest.mark.requires("dixie", "key", "signing", "dixie.query-user")
 def test_refused_payment_runs_no_model(
     paid: PaidRoute,
     wallet: FundedWallet,
