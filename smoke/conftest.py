@@ -24,9 +24,8 @@ from smoke.platform.answers import AnswerLog
 from smoke.platform.attacks import Target, target_of
 from smoke.platform.backends import Dixie, Finn
 from smoke.platform.batch import Batch
-from smoke.platform.builds import builds
 from smoke.platform.freeside import Dialects, Freeside, Tenants
-from smoke.platform.http import Connect, HttpClient, ServiceClient, address_of
+from smoke.platform.http import Connect, HttpClient, ServiceClient, address_of, builds
 from smoke.platform.invariants import Conservation
 from smoke.platform.parameters import Way, finn_way, freeside_way
 from smoke.platform.scores import Newcomers, Scores

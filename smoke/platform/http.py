@@ -1,4 +1,4 @@
-"""One service's HTTP: fresh credentials, evidence, back-off on 429, names that resolve, certificates."""
+"""One service's HTTP: fresh credentials, evidence, back-off on 429, names, certificates, and its build."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from threading import Event
+from functools import lru_cache, partial
+from threading import Event, Thread
 from typing import Any, Self, TypedDict, Unpack
 from urllib.parse import urlsplit
 
 import httpx
-from pytest_readiness import Environment, Eventually, Evidence, SetupError
+from pytest_readiness import Environment, Eventually, Evidence, ExternalOutage, SetupError
 
+from smoke.aws.account import account_of
+from smoke.aws.ecs import image_in_use
+from smoke.aws.inventory import tag_of
+from smoke.aws.names import Names
 from smoke.contract.exchange import PER_SECOND, SECONDS_OR_DATE, pause_in
 from smoke.contract.model import SERVICES, Service
 from smoke.network.sockets import addresses_of, connected
-from smoke.network.transport import within
+from smoke.network.transport import authorities, http_pool, within
 
 from .answers import (
     CONTRACT_PATH,
@@ -28,6 +32,7 @@ from .answers import (
     Events,
     Fields,
     fields_of,
+    parse_json,
     renamed,
     require_status,
     route_of,
@@ -42,6 +47,9 @@ HEALTH_WITHIN_S = 5.0
 UNIT_SHOWS_S = 0.2
 #: For a service to be back after a restart.
 RESTARTS_WITHIN_S = 60.0
+#: For the builds of all services together, and the longest that is kept of one.
+BUILDS_WITHIN_S = 3.0
+LONGEST_BUILD = 200
 JSON_HEADERS = {"Content-Type": "application/json"}
 #: What one request may wait for rate limits, a whole minute's window and a bit; and how often it may be sent.
 BACKOFF_BUDGET_S = 75.0
@@ -296,3 +304,62 @@ def certificate_of(url: str, ca_file: str = "") -> Certificate:
 
 def _common_name(name: Iterable[Iterable[tuple[str, str]]]) -> str:
     return next((value for part in name for key, value in part if key == "commonName"), "")
+
+
+def builds(environment: Environment) -> dict[str, str]:
+    """The build of every service that can be asked, an empty string for one that does not answer in time.
+
+    The worker has no route to ask: its build is its image's tag, as ECS runs it.
+    """
+    asked: dict[str, Callable[[], str]] = {}
+    for service in SERVICES:
+        url = environment.get(f"{service}.url")
+        if url and (service != "finn" or environment.finn.reachable):
+            asked[service] = partial(
+                build_of,
+                url + address_of(environment, service).path(SERVICES[service].health),
+                proxies=environment.live,
+            )
+    if environment.aws.region and environment.aws.prefix:
+        asked["worker"] = partial(_worker_of, environment)
+    authorities()  # by one thread for all
+    found = _in_time(asked, BUILDS_WITHIN_S)
+    return {name: found.get(name, "") for name in asked}
+
+
+def _in_time(calls: Mapping[str, Callable[[], str]], seconds: float) -> dict[str, str]:
+    """The results, by name, of those calls that end within so many seconds.
+
+    The others are left behind, in threads that end with the process.
+    """
+    results: dict[str, str] = {}
+
+    def run(name: str) -> None:
+        results[name] = calls[name]()
+
+    threads = [Thread(target=run, args=(name,), daemon=True, name=name) for name in calls]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return dict(results)
+
+
+def build_of(url: str, *, proxies: bool) -> str:
+    """The build that the health route at ``url`` names; empty where it names none in time."""
+    try:
+        with http_pool("pytest-readiness-smoke", proxies=proxies) as http:
+            response = http.get(url, timeout=within(BUILDS_WITHIN_S))
+        body = parse_json(response, route_of(response))
+    except (httpx.HTTPError, AssertionError, SetupError):
+        return ""
+    build = body.get("build_sha") if isinstance(body, Mapping) else None
+    return build[:LONGEST_BUILD] if isinstance(build, str) else ""
+
+
+def _worker_of(environment: Environment) -> str:
+    try:
+        return tag_of(image_in_use(account_of(environment), Names(environment.aws.prefix), "worker"))
+    except (SetupError, ExternalOutage):
+        return ""

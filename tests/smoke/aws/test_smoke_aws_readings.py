@@ -23,7 +23,7 @@ from smoke.aws.monitoring import (
 )
 from smoke.aws.names import Names, read_registered, resolve
 from smoke.aws.reader import AwsReader
-from smoke.platform import builds
+from smoke.platform import http
 from tests.smoke.aws.fakes import CPU, NOON, TOPIC_ARN, ecs_answers, raising, scripted
 
 NAMES = Names("p")
@@ -234,11 +234,11 @@ def test_the_workers_build_is_its_images_tag(monkeypatch: pytest.MonkeyPatch) ->
         get=lambda name: "",
     )
     account, _ = scripted(**ecs_answers(["p-worker"]))
-    monkeypatch.setattr(builds, "account_of", lambda _: account)
+    monkeypatch.setattr(http, "account_of", lambda _: account)
     assert image_in_use(account, NAMES, "worker") == "p-worker:0123abc"
-    assert builds.builds(environment) == {"worker": "0123abc"}
+    assert http.builds(environment) == {"worker": "0123abc"}
     denied, _ = scripted(describe_services=raising("AccessDenied"))
-    monkeypatch.setattr(builds, "account_of", lambda _: denied)
-    assert builds.builds(environment) == {"worker": ""}
+    monkeypatch.setattr(http, "account_of", lambda _: denied)
+    assert http.builds(environment) == {"worker": ""}
     gone, _ = scripted(describe_services=lambda **_: {"services": []})
     assert image_in_use(gone, NAMES, "worker") == ""
