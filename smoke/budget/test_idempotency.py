@@ -70,18 +70,33 @@ def near_keys(key: str) -> Iterable[Near[str]]:
 def test_similar_keys_are_different_keys(
     route: str, ways: Callable[[str], Way], batch: Batch, tenants: Tenants, watch: Conservation
 ) -> None:
-    """The same call under keys that differ by as little as a letter's case: each runs, each is charged."""
+    """The same call under keys that differ by as little as a letter's case: each runs, each is charged.
+
+    Later, too, each stands for the answer that it got itself.
+    """
     way = ways(route)
     key, body = secrets.token_urlsafe(MAX_KEY_CHARS)[:MAX_KEY_CHARS], way.body(prompt_for())
     keys = {near.value: near.name for near in near_keys(key) if PRINTABLE.fullmatch(near.value)}
+    some = {key[:32], key[:64], key[:127], key[:100], key[:100].upper(), key[:100].lower()}
     if way.streamed:
-        some = {key[:32], key[:64], key[:127], key[:100].upper(), key[:100].lower()}
         keys = {each: name for each, name in keys.items() if each in some}
-    cases = [
-        Case(f"{route}: {name}", APART, partial(way.post, body, tenants.main, key=each), require_own_run)
-        for each, name in {key: "the key itself", **keys}.items()
-    ]
-    watch.charged([cost_in(answer) for answer in batch.run(cases)])
+    keys = {key: "the key itself", **keys}
+    calls = {each: partial(way.post, body, tenants.main, key=each) for each in keys}
+    answers = batch.run(
+        [Case(f"{route}: {name}", APART, calls[each], require_own_run) for each, name in keys.items()]
+    )
+    if not way.streamed:  # only a body tells whose answer it is
+        traces = {each: fields_of(answer).text("traceId") for each, answer in zip(keys, answers, strict=True)}
+        batch.run(
+            [
+                Case(
+                    f"{route}: {keys[each]}, again", APART, calls[each], partial(require_trace, traces[each])
+                )
+                for each in keys
+                if each in some
+            ]
+        )
+    watch.charged([cost_in(answer) for answer in answers])
 
 
 def require_own_run(answer: httpx.Response) -> None:
@@ -91,6 +106,13 @@ def require_own_run(answer: httpx.Response) -> None:
             f"it is taken for another key: {answer.status_code} {error_code(answer)}".strip()
         )
     require_status(answer, 200)
+
+
+def require_trace(trace: str, answer: httpx.Response) -> None:
+    """SafetyViolation unless an answer is the stored one with this trace id."""
+    require_status(answer, 200)
+    if fields_of(answer).text("traceId") != trace:
+        raise SafetyViolation("a key was answered with what was stored for another one (1.2)")
 
 
 def _establishing(way: Any) -> Any:

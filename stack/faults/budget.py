@@ -55,6 +55,10 @@ _AT_MOST_MICRO = {
 _ANSWERED = (
     "SELECT answer FROM freeside.idempotency WHERE community_id = %s AND key = %s AND answer IS NOT NULL"
 )
+_FOLDED = (
+    "SELECT answer FROM freeside.idempotency WHERE community_id = %s AND lower(key) = lower(%s) "
+    "AND answer IS NOT NULL ORDER BY created_at"
+)
 #: Another one after each restart: what is known by it is as if it were kept in memory.
 BOOT = uuid.uuid4()
 #: The lease of a reservation that its process alone gives back.
@@ -209,6 +213,9 @@ class FaultyIdempotency(Faulty, Idempotency):
             if stored is None or not self._faults.on("freeside-ignores-key-conflict"):
                 raise
             claim = Claim(tenant_id, key, uuid.uuid4(), stored["answer"])
+        if claim.answer and self._faults.on("freeside-reads-answers-blind-to-case"):
+            stored = await self._db.one(_FOLDED, tenant_id, key)
+            claim = replace(claim, answer=stored["answer"] if stored else claim.answer)
         if claim.answer and self._faults.on("freeside-renames-replays"):
             renamed = json.loads(claim.answer) | {"traceId": str(uuid.uuid4())}
             claim = replace(claim, answer=json.dumps(renamed))
