@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
-from threading import Event, Thread
+from functools import cache, lru_cache, partial
+from threading import Condition, Event, Thread
 from typing import Any, Self, TypedDict, Unpack
 from urllib.parse import urlsplit
 
@@ -51,9 +52,9 @@ RESTARTS_WITHIN_S = 60.0
 BUILDS_WITHIN_S = 3.0
 LONGEST_BUILD = 200
 JSON_HEADERS = {"Content-Type": "application/json"}
-#: What one request may wait for rate limits, a whole minute's window and a bit; and how often it may be sent.
+#: What one request may wait for rate limits, a minute's window and a bit; and how often it is sent again.
 BACKOFF_BUDGET_S = 75.0
-MAX_SENDS = 5
+MAX_REPEATS = 20
 _NEVER = Event()
 
 #: Makes the Authorization header anew for each send, as a verified token is spent once. None: no header.
@@ -103,6 +104,37 @@ def address_of(environment: Environment, service: str) -> Service:
         paths=environment.get(f"{service}.paths"),
         headers=environment.get(f"{service}.headers"),
     )
+
+
+class RateGate:
+    """Lets requests that a service refused for its rate go first, or new ones would use up what it allows."""
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._refused = 0
+
+    def enter(self) -> None:
+        """Wait until no refused request is left, but no longer than one of them may wait."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._refused, BACKOFF_BUDGET_S)
+
+    @contextmanager
+    def first(self) -> Iterator[None]:
+        """Hold back requests that come anew until the block ends."""
+        with self._changed:
+            self._refused += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._refused -= 1
+                self._changed.notify_all()
+
+
+@cache
+def gate_of(base_url: str) -> RateGate:
+    """The one gate for all clients of a base URL in this process."""
+    return RateGate()
 
 
 class HttpClient:
@@ -167,18 +199,24 @@ class HttpClient:
         self, method: str, path: str, credential: Credential | None = None, **parts: Unpack[Parts]
     ) -> httpx.Response:
         """As ``once``, but a 429 is waited out by its Retry-After; SetupError when it persists."""
-        waited, route = 0.0, ""
-        for _ in range(MAX_SENDS):
-            response = self.once(method, path, credential, **parts)
-            if response.status_code != 429:
-                return response
-            route, pause = route_of(response), retry_after(response)
-            if waited + pause > BACKOFF_BUDGET_S:
-                break
-            if self.evidence is not None:
-                self.evidence.note(f"{route}: rate limited, waited {pause:g} s as asked")
-            self._pause(pause)
-            waited += pause
+        gate = gate_of(self.base_url)
+        gate.enter()
+        response = self.once(method, path, credential, **parts)
+        if response.status_code != 429:
+            return response
+        waited, route = 0.0, route_of(response)
+        with gate.first():
+            for _ in range(MAX_REPEATS):
+                pause = retry_after(response)
+                if waited + pause > BACKOFF_BUDGET_S:
+                    break
+                if self.evidence is not None:
+                    self.evidence.note(f"{route}: rate limited, waited {pause:g} s as asked")
+                self._pause(pause)
+                waited += pause
+                response = self.once(method, path, credential, **parts)
+                if response.status_code != 429:
+                    return response
         raise SetupError(
             f"{route}: still rate limited after {waited:g} s of waiting; "
             "raise the limit of the smoke tenants or run less often"

@@ -51,6 +51,7 @@ class Settings:
     issuers: Mapping[str, str]
     audiences: Mapping[str, str]
     renamed: Mapping[str, Mapping[str, str]]
+    calls_per_s: int
 
     @classmethod
     def from_environ(cls, service: str, environ: Mapping[str, str] | None = None) -> "Settings":
@@ -90,6 +91,7 @@ class Settings:
                 name: env.get(f"STACK_{name.upper()}_AUDIENCE", one) for name, one in AUDIENCES.items()
             },
             renamed=json.loads(env.get("STACK_RENAMED", "{}")).get(service, {}),
+            calls_per_s=int(_number(env, "STACK_CALLS_PER_S", 0)),
         )
 
 

@@ -74,7 +74,8 @@ def create(settings: Settings, parts: Parts | None = None) -> ASGIApp:
     """The ASGI application of the API process."""
     parts = parts or Parts()
     context = parts.context(settings, pool_size=12)
-    auth, finn, limiter = parts.auth(context), parts.finn(context), RateLimiter()
+    auth, finn = parts.auth(context), parts.finn(context)
+    limiter = RateLimiter(settings.calls_per_s)
     ledger, idempotency = parts.ledger(context.db), parts.idempotency(context.db)
     leases = Leases(ledger, idempotency)
     context.background(leases.keep)

@@ -3,11 +3,13 @@
 import json
 import secrets
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import partial
 from pathlib import Path
+from threading import Event, Lock
 from typing import Any
 
 import httpx
@@ -17,7 +19,7 @@ from pytest_readiness import SetupError
 from smoke.contract.exchange import judge
 from smoke.contract.model import SERVICES, Service
 from smoke.platform.answers import AnswerLog, ContractViolation, Events, exchange_of
-from smoke.platform.http import BACKOFF_BUDGET_S, MAX_SENDS, HttpClient, ServiceClient, require_resolvable
+from smoke.platform.http import BACKOFF_BUDGET_S, MAX_REPEATS, HttpClient, ServiceClient, require_resolvable
 from smoke.platform.tokens import dixie_service_claims, user_claims
 from tests.smoke.log import Log
 
@@ -53,12 +55,31 @@ def test_429_is_waited_out_and_noted() -> None:
     assert [request.headers["authorization"] for request in sender.seen] == ["Bearer 1", "Bearer 2"]
 
 
-@pytest.mark.parametrize(("after", "waits"), [(1, MAX_SENDS), (int(BACKOFF_BUDGET_S) + 1, 0)])
+@pytest.mark.parametrize(("after", "waits"), [(1, MAX_REPEATS), (int(BACKOFF_BUDGET_S) + 1, 0)])
 def test_429_that_persists_is_the_runners(after: int, waits: int) -> None:
-    sender = Sender(*[limited(str(after))] * MAX_SENDS)
+    sender = Sender(*[limited(str(after))] * (MAX_REPEATS + 1))
     with pytest.raises(SetupError, match="still rate limited after"):
         sender.send()
     assert len(sender.waits) == waits
+
+
+def test_requests_that_were_refused_go_before_new_ones() -> None:
+    """Eight callers of a service that allows one request at a time are all answered in the end."""
+    window, lock, allowed = 0.01, Lock(), set[int]()
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        now = int(time.monotonic() / window)
+        with lock:
+            if now in allowed:
+                return limited("1")
+            allowed.add(now)
+        return httpx.Response(200, json={})
+
+    pool = httpx.Client(transport=httpx.MockTransport(handle))
+    http = HttpClient("freeside", "http://few/", pool, pause=lambda _: Event().wait(window))
+    with ThreadPoolExecutor(8) as threads:
+        answers = [threads.submit(http.send, "GET", "/x") for _ in range(80)]
+    assert {answer.result().status_code for answer in answers} == {200}
 
 
 def test_429_may_name_the_time_instead_of_seconds() -> None:
