@@ -36,6 +36,7 @@ from .schemas import (
     Reply,
     RouteKey,
     Violation,
+    is_path,
     matches,
     record,
     route_key,
@@ -140,7 +141,11 @@ Found = Iterator[Violation]
 
 
 def _status(exchange: Exchange, route: RouteKey | None, reply: Reply | None) -> Found:
-    """One that the contract knows for this route; of unknown paths it speaks at Freeside alone."""
+    """One that the contract knows for this route; of unknown paths it speaks at Freeside alone: 404."""
+    nowhere = exchange.service == "freeside" and not is_path(exchange.service, exchange.path)
+    if nowhere and exchange.status not in (404, 429) and exchange.status < 500:
+        yield Violation("status", "404", str(exchange.status))
+        return
     known_here = route is not None or exchange.service == "freeside" or exchange.status >= 500
     if reply is None and known_here and exchange.status not in REFUSALS[exchange.service]:
         known = sorted({*REPLIES.get(route, {}), *REFUSALS[exchange.service]}) if route else [404, 405]

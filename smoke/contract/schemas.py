@@ -211,7 +211,7 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-CACHED = {"cache-control": "[Mm][Aa][Xx]-[Aa][Gg][Ee]=[0-9]{1,18}", "etag": '^(W/)?"[^"]*"$'}
+CACHED = {"cache-control": "[Mm][Aa][Xx]-[Aa][Gg][Ee]=[0-9]{1,18}", "etag": '^W/"[^"]*"$'}
 #: What an invoke says of itself, beside its body. The contract does not say that a refusal carries these.
 OF_A_CALL = {
     "x-idempotency-key": r"^[\x20-\x7e]{1,128}$",
@@ -336,6 +336,11 @@ def route_key(service: str, method: str, path: str) -> RouteKey | None:
         if route[:2] == (service, method) and _path(route[2]).fullmatch(path):
             return route
     return None
+
+
+def is_path(service: str, path: str) -> bool:
+    """Whether the contract has the path, by whatever method."""
+    return any(route[0] == service and _path(route[2]).fullmatch(path) for route in REPLIES)
 
 
 @cache

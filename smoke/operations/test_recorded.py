@@ -48,13 +48,15 @@ def seen(service: str, connect: Connect, answer_log: AnswerLog, evidence: Eviden
     """What the run saw of a service, after calls of each route without a credential: none is missing.
 
     Also of paths that are none: a router that takes what begins like a route answers below it, one that is
-    blind to case in capitals; and what frameworks leave open. Each once more as a browser asks.
+    blind to case in capitals, one that drops parameters or a format behind them; and what frameworks leave
+    open. Each once more as a browser asks.
     """
     client = connect(service)
     asked = [("GET", "/smoke/no-such-path"), *(("GET", path) for path in LEFT_OPEN if service == "freeside")]
     for _, method, path in filter(lambda route: route[0] == service, REPLIES):
         known = path.replace("{id}", "smoke-unknown")
-        paths = (known, known, f"{known}/", f"{known}/smoke-no-such-path", known.upper())
+        paths = [known, known, f"{known}/", f"{known}/smoke-no-such-path", known.upper()]
+        paths += [f"{known};smoke=1", f"{known}.smoke"] if service == "freeside" else []
         asked += [(method, path) for path in paths]
     at_once(
         [
