@@ -48,6 +48,8 @@ CHEAPEST = ("freeside.models", "finn.invoke", "dixie.query-user")
 OF_TENANTS = [access.id for access in accesses() if access.kind is not SERVICE]
 #: The ways in with a body, or a routing key.
 WITH_INPUT = [access.id for access in accesses() if any(r.request and r.name == access.route for r in ROUTES)]
+#: Those with an idempotency key.
+KEYED = ("freeside.invoke", "freeside.stream")
 #: What is no request anywhere: a body, or a routing key, and headers. The last ones are no routing keys.
 INVALID: Mapping[str, tuple[bytes, Mapping[str, str]]] = {
     "null": (b"null", {}),
@@ -273,6 +275,43 @@ def test_conflict_spends_its_token(
     post = partial(way.post, tenant=tenants.main)
     refuse = lambda jti: post(way.body(prompt_for()), key=key, jti=jti)  # noqa: E731
     batch.run([used_up(route, "freeside", refuse, lambda jti: post(way.body(prompt_for()), jti=jti))])
+
+
+@pytest.mark.parametrize("access", each_access("auth/stored-answer-needs-a-good-token", of=KEYED))
+def test_stored_answer_needs_a_good_token(
+    target: Target, access: Access, freeside: Freeside, tenants: Tenants, batch: Batch
+) -> None:
+    """Who knows a key and its body is given the answer for a token that is good, and spent by that."""
+    key, body = str(uuid.uuid4()), freeside.invoke_body(prompt_for())
+    post = partial(
+        freeside.unrecorded().post_invoke, tenant=tenants.main, streamed=access.id == "freeside.stream"
+    )
+    require_status(post(body, key=key, credential=target.signed()), 200)
+
+    def forged(header: str | None) -> httpx.Response:
+        return post(body, key=key, credential=lambda: header)
+
+    def known(jti: str) -> httpx.Response:
+        return post(body, key=key, credential=target.signed(jti=jti))
+
+    def new(jti: str) -> httpx.Response:
+        return post(freeside.invoke_body(prompt_for()), credential=target.signed(jti=jti))
+
+    batch.run(
+        [
+            Case(
+                f"stored answer, {forgery.name}",
+                f"{forgery.rule} at {access.id}, where the answer is stored",
+                partial(forged, forgery.header),
+                partial(require_refused, service="freeside", what="a forged token", rule=forgery.rule),
+            )
+            for forgery in one_of_each(target.genuine())
+        ]
+        + [
+            used_up("stored answer twice", "freeside", known, known),
+            used_up("stored answer, then a new one", "freeside", known, new),
+        ]
+    )
 
 
 @pytest.mark.p1

@@ -27,11 +27,9 @@ pytestmark = [
     pytest.mark.usefixtures("alone"),
 ]
 
-#: How a request might name a community that is not its token's.
-NAMED_BY: dict[str, Callable[[str], tuple[dict[str, str], dict[str, str]]]] = {
-    "body": lambda victim: ({"tenant_id": victim, "communityId": victim}, {}),
-    "header": lambda victim: ({}, {"X-Tenant-Id": victim, "X-Community-Id": victim}),
-}
+#: Where a request might name a community that is not its token's, and under which names. What names it by a
+#: header does so in its query as well.
+NAMED_BY = {"body": ("tenant_id", "communityId"), "header": ("X-Tenant-Id", "X-Community-Id")}
 
 
 #: Of the names that are nearly a tenant's, so many are tried with a call, the nearest ones.
@@ -59,7 +57,7 @@ def own_figures_only(freeside: Freeside, tenants: Tenants) -> None:
         freeside.credential(tenants.other, role="admin"),
         freeside.dialects.budget_path(own.tenant),
     )
-    named, headers = NAMED_BY["body"](tenants.main)[0], NAMED_BY["header"](tenants.main)[1]
+    named, headers = (dict.fromkeys(names, tenants.main) for names in NAMED_BY.values())
     for params, more in ((named, {}), ({}, headers)):
         answer = freeside.http.send("GET", path, credential, params=params, headers=more)
         if answer.status_code != 200:
@@ -141,9 +139,12 @@ def test_another_tenant_is_never_charged(
 ) -> None:
     """A request that names another community is charged to the token's community, or refused."""
     way, victim, payer = ways(route), tenants.small, tenants.main
-    members, headers = NAMED_BY[named_by](victim)
+    named, headers = (dict.fromkeys(names, victim) for names in NAMED_BY.values())
     victims, payers = (freeside.watch(tenant, evidence) for tenant in (victim, payer))
-    answer = way.post(way.body(prompt_for()) | members, payer, headers=headers)
+    if named_by == "body":
+        answer = way.post(way.body(prompt_for()) | named, payer)
+    else:
+        answer = way.post(way.body(prompt_for()), payer, headers=headers, params=named)
     require_status(answer, 200, 400, 403)
     victims.unchanged(f"a token of {payer} named {victim} in the {named_by}", I7)
     payers.charged([cost_in(answer)] if answer.status_code == 200 else [])

@@ -15,6 +15,7 @@ from pytest_readiness import Evidence, SafetyViolation
 
 from smoke.contract.model import MAX_BODY_BYTES, MAX_KEY_CHARS, POOLS, TIER_POOLS
 from smoke.contract.neighbours import KEY_HEADER, padded
+from smoke.contract.schemas import EVENTS
 from smoke.platform.answers import Answer, answer_of, fields_of, require_status
 from smoke.platform.backends import ELSEWHERE
 from smoke.platform.batch import Batch, Case, answering, at_once, sampling
@@ -81,6 +82,9 @@ def at_the_limits(way: Way) -> Iterable[tuple[str, bytes, Mapping[str, Any]]]:
     if talk := way.conversation(prompt_for()):
         yield "messages of all roles", way.encoded(talk), {}
     yield "white space around the body", b"\r\n\t " + body() + b"\n", {}
+    yield "a prompt of one letter", way.encoded(way.body(secrets.choice(ascii_letters))), {}
+    own = EVENTS if way.streamed else "application/json"
+    yield "a list of media types to accept", body(), {"Accept": f"{own}, text/plain;q=0.9, */*;q=0.1"}
     # as long as it may be, and yet another one in each run
     yield "a key of the greatest length", body(), {KEY_HEADER: nonce().ljust(MAX_KEY_CHARS, "~")}
     yield SHORT_KEY, body(), {KEY_HEADER: secrets.choice(ascii_letters)}

@@ -66,6 +66,17 @@ def near_keys(key: str) -> Iterable[Near[str]]:
     yield from (near for near in strings(key[:100]) if near.name != "pattern")
 
 
+def typed_keys() -> Iterable[Near[str]]:
+    """Keys that are equal to who takes them for more than text: a UUID, a number."""
+    one, number = str(uuid.uuid4()), 10**17 + 2 * secrets.randbelow(10**16)
+    yield Near("a UUID", one)
+    yield Near("the UUID in capitals", one.upper())
+    yield Near("the UUID without hyphens", one.replace("-", ""))
+    yield Near("a number", f"{number}")
+    yield Near("the number after a zero", f"0{number}")
+    yield Near("the next number, which is the same float", f"{number + 1}")
+
+
 @pytest.mark.parametrize("route", OF_FREESIDE)
 def test_similar_keys_are_different_keys(
     route: str, ways: Callable[[str], Way], batch: Batch, tenants: Tenants, watch: Conservation
@@ -76,7 +87,8 @@ def test_similar_keys_are_different_keys(
     """
     way = ways(route)
     key, body = secrets.token_urlsafe(MAX_KEY_CHARS)[:MAX_KEY_CHARS], way.body(prompt_for())
-    keys = {near.value: near.name for near in near_keys(key) if PRINTABLE.fullmatch(near.value)}
+    near = [*near_keys(key), *typed_keys()]
+    keys = {each.value: each.name for each in near if PRINTABLE.fullmatch(each.value)}
     some = {key[:32], key[:64], key[:127], key[:100], key[:100].upper(), key[:100].lower()}
     if way.streamed:
         keys = {each: name for each, name in keys.items() if each in some}

@@ -15,7 +15,9 @@ from pytest_readiness import Environment, Evidence, SafetyViolation
 
 from smoke.contract.ledger import Step, described, draw, related, shortest
 from smoke.contract.model import POOLS, TIER_POOLS
+from smoke.contract.rules import CALLS
 from smoke.platform.answers import (
+    UnexpectedStatus,
     answer_of,
     error_code,
     require_error,
@@ -26,7 +28,16 @@ from smoke.platform.answers import (
 from smoke.platform.attacks import require_spent
 from smoke.platform.backends import Finn
 from smoke.platform.batch import Batch, Case, at_once, sampling
-from smoke.platform.freeside import Freeside, PriceOutOfReach, Prices, Tenants, cost_in, prompt_for
+from smoke.platform.freeside import (
+    Freeside,
+    PriceOutOfReach,
+    Prices,
+    StreamEvent,
+    Tenants,
+    cost_in,
+    prompt_for,
+    stream,
+)
 from smoke.platform.http import Connect
 from smoke.platform.invariants import Conservation
 from smoke.platform.parameters import Way, all_ways
@@ -45,6 +56,8 @@ pytestmark = [
 CROWD = 5
 #: How often a caller who was refused asks again while others are served.
 AGAIN = 10
+#: A stream that is open for a while: so many words, asked for with so much before them.
+TIMES, PADDING = 40, 400
 #: The share of the room that a reservation may take where it exceeds the price.
 MARGIN = 0.9
 
@@ -185,6 +198,7 @@ def test_limit_holds_for_every_caller(
     way, room = ways(route), watch.first.room
     prices, padding = Prices.reaching(freeside, tenants.main, lambda prices: prices.padding_beyond(room))
     body = way.body(prompt_for(padding=padding), prices.pool)
+    own: dict[str, Any] = {"pool_id": prices.pool} if way.direct else {}
 
     def judge(statuses: Sequence[int], answer: httpx.Response) -> None:
         require_within(room, answer)
@@ -195,7 +209,7 @@ def test_limit_holds_for_every_caller(
             f"{route}: {who}", "the limit is the community's, whoever calls (1.5)",
             partial(
                 way.post, {**body, **caller.body}, tenants.small, headers=caller.headers,
-                **({"pool_id": prices.pool} if way.direct else {}), **caller.claims,
+                **own, **caller.claims,
             ),
             partial(judge, caller.statuses),
         )
@@ -263,6 +277,56 @@ def require_nothing_fits(freeside: Freeside, tenant: str, prices: Prices, watch:
     watch.unchanged(f"{CROWD} calls at once beyond the budget")
     for outcome in outcomes:
         require_error(outcome, 402, "BUDGET_EXCEEDED")
+
+
+@pytest.mark.requires("freeside.stream", "stream")
+def test_held_room_is_taken(
+    ways: Callable[[str], Way],
+    freeside: Freeside,
+    tenants: Tenants,
+    watch: Conservation,
+    environment: Environment,
+    evidence: Evidence,
+) -> None:
+    """What an open stream will cost is no room for another call, whichever route that comes by.
+
+    When its first event has come, each route is asked for what fits beside no stream. Whether the stream ends
+    meanwhile makes no difference: it holds or has paid its price.
+    """
+    room, answers = watch.first.room, dict[str, httpx.Response]()
+    evidence.figure("room", room, "µUSD")
+    prices, padding = Prices.reaching(
+        freeside, tenants.main, lambda prices: prices.padding_for(room - prices.least / 2)
+    )
+    routes = CALLS if environment.get("finn.reachable") else CALLS[:-1]
+
+    def send(route: str) -> httpx.Response:
+        way = ways(route)
+        own: dict[str, Any] = {"pool_id": prices.pool} if way.direct else {}
+        return way.post(way.body(prompt_for(padding=padding), prices.pool), tenants.small, **own)
+
+    def ask_each(_: StreamEvent) -> bool:
+        if not answers:
+            answers.update(zip(routes, at_once([partial(send, route) for route in routes]), strict=True))
+        return False
+
+    prompt = prompt_for(times=TIMES, padding=PADDING)
+    try:
+        opened = stream(freeside, tenants.small, prompt, model=prices.pool, hang_up=ask_each)
+    except UnexpectedStatus as refused:
+        require_error(refused.response, 402, "BUDGET_EXCEEDED")
+        evidence.note(f"{tenants.small} has too little left this month for a stream that is held open")
+        watch.unchanged("a stream beyond the budget")
+        return
+    held = opened.usage().cost_micro
+    evidence.figure("cost of the stream", held, "µUSD", limit=room)
+    for route, answer in answers.items():
+        if require_status(answer, 200, 402).status_code == 200 and held + cost_in(answer) > room:
+            raise SafetyViolation(
+                f"{route}: a call of {cost_in(answer)} µUSD was answered beside a stream of {held}, "
+                f"with {room} left for both"
+            )
+    watch.charged([held, *(cost_in(answer) for answer in answers.values() if answer.is_success)])
 
 
 #: Moves beside those that every walk makes.

@@ -172,7 +172,8 @@ def draw(seed: int, *, more: int = 0, direct: bool = True, to_the_limit: bool = 
     wanted = [*_essential(direct), *(_any(rng) for _ in range(more))]
     rng.shuffle(wanted)
     if to_the_limit:
-        tail = [Move(0, "replay", SMALL), Move(0, "beyond", SMALL), Move(0, "call", SMALL)]
+        tail = [Move(0, "replay", SMALL, route) for route in ROUTES]
+        tail += [Move(0, "beyond", SMALL), Move(0, "call", SMALL)]
         place = rng.randrange(len(wanted) // 2, len(wanted))
         wanted[place:place] = [Move(0, "last", SMALL), *tail]
     return list(_in_steps(_numbered(wanted, rng), rng))

@@ -235,6 +235,8 @@ _OTHER_MEDIA = (
     *("application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/json-seq"),
 )
 
+_OVERRIDDEN = dict.fromkeys(("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"), "POST")
+
 
 @dataclass(frozen=True, slots=True)
 class BadCall:
@@ -308,6 +310,8 @@ def bad_frames(good: bytes) -> Iterator[BadCall]:
         yield BadCall(f"content type {media}", [good], (400, 415), {"Content-Type": media})
     for method in ("PUT", "PATCH", "DELETE", "GET"):
         yield BadCall(f"method {method}", [good], (404, 405), method=method)
+    # a proxy of old lets any method through under the name of another one
+    yield BadCall("method GET, overridden", [good], (404, 405), _OVERRIDDEN, "GET")
 
 
 def bad_sizes(good: bytes) -> Iterator[BadCall]:

@@ -115,6 +115,12 @@ OF_TOKENS = (
         ("auth/conflict-spends-its-token[{route}]",),
     ),
     Rule(
+        "spent-by-answer",
+        "so is one whose call was answered from store, which needs a good token, too",
+        ("freeside.invoke", "freeside.stream"),
+        ("auth/stored-answer-needs-a-good-token[{route}]",),
+    ),
+    Rule(
         "spent-by-another-tenant",
         "and one that asks for another tenant's budget, or one that is not there",
         ("freeside.budget",),
@@ -251,7 +257,11 @@ RULES = (
         "budget",
         "a call beyond the budget is refused with 402 and changes nothing (1.3, 1.5)",
         CALLS,
-        ("budget/over-budget-is-refused[{route}]", "budget/limit-holds-for-every-caller[{route}]"),
+        (
+            "budget/over-budget-is-refused[{route}]",
+            "budget/limit-holds-for-every-caller[{route}]",
+            "budget/held-room-is-taken",
+        ),
     ),
     Rule(
         "charge",

@@ -265,8 +265,15 @@ def test_pools_out_of_reach_are_refused(
 @pytest.mark.requires("budget")
 @pytest.mark.requires("freeside.models")
 def test_models_are_the_effective_pools(freeside: Freeside, tenants: Tenants, batch: Batch) -> None:
-    """The models of a token are those pools of its tier that its list has, whatever the list is (1, 1.1)."""
+    """The models of a token are those pools of its tier that its list has, whatever the list is (1, 1.1).
+
+    So are an admin's, of every second list.
+    """
     quiet = freeside.unrecorded()
+    found = [
+        ({**claims, **({"role": "admin"} if number % 2 else {})}, pools)
+        for number, (claims, pools) in enumerate(of_all_lists())
+    ]
 
     def judge(pools: Collection[str], answer: httpx.Response) -> None:
         fields = fields_of(require_status(answer, 200))
@@ -277,13 +284,13 @@ def test_models_are_the_effective_pools(freeside: Freeside, tenants: Tenants, ba
     batch.run(
         [
             Case(
-                f"{claims['tier']}, allowed {'+'.join(claims['allowed_pools'])}",
+                f"{claims['tier']} {claims.get('role', 'user')}, allowed {'+'.join(claims['allowed_pools'])}",
                 "the models of a token are its effective pools (1.1)",
                 partial(quiet.models, quiet.credential(tenants.main, **claims)),
                 partial(judge, pools),
                 partial(mint_command, "freeside.models", **claims),
             )
-            for claims, pools in of_all_lists()
+            for claims, pools in found
         ]
     )
 
@@ -302,7 +309,7 @@ def test_models_are_the_effective_pools(freeside: Freeside, tenants: Tenants, ba
 def test_duplicate_pool_grants_nothing(
     order: str, route: str, ways: Callable[[str], Way], tenants: Tenants, watch: Conservation
 ) -> None:
-    """A body that names a pool in reach and one that is not never gets the latter.
+    """A body that names a pool in reach and one that is not never gets the latter, nor what a query names.
 
     Events do not name the pool: the stored answer of the stream does.
     """
@@ -310,7 +317,8 @@ def test_duplicate_pool_grants_nothing(
     inside, outside = TIER_POOLS["free"][0], POOLS[-1]
     names = (outside, inside) if order == "first" else (inside, outside)
     body = twice(way.body(prompt_for(), names[0]), way.pool, names[1]).encode()
-    answer = way.post(body, tenants.main, key=key, tier="free", allowed_pools=[inside])
+    query = {way.pool: outside, "pool_id": outside}
+    answer = way.post(body, tenants.main, key=key, params=query, tier="free", allowed_pools=[inside])
     if answer.status_code == 200:
         cost = cost_in(answer)
         if way.streamed:

@@ -54,12 +54,15 @@ class Finn(ServiceClient):
         credential: Credential | None,
         headers: Mapping[str, str | bytes] | None = None,
         method: str = "POST",
+        params: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         """Post a body with any credential; a 200 is entered in the journal as a charge of ``tenant``."""
         self.journal.open()
         sent = {**JSON_HEADERS, **(headers or {})}
         with self.journal.charging(tenant, str(uuid.uuid4())) as charge:
-            response = self.http.send(method, INVOKE_PATH, credential, headers=sent, content=body)
+            response = self.http.send(
+                method, INVOKE_PATH, credential, headers=sent, content=body, params=params or {}
+            )
             if response.status_code == 200:
                 charge.settle(cost_in(response))
         return response

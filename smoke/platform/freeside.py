@@ -176,6 +176,7 @@ class Freeside(ServiceClient):
         keyed: bool = True,
         streamed: bool = False,
         method: str = "POST",
+        params: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         """Post any body with any credential; a 200 is entered in the journal as a charge of ``tenant``.
 
@@ -191,7 +192,12 @@ class Freeside(ServiceClient):
         path = self.dialects.stream_path if streamed else INVOKE_PATH
         with self.journal.charging(tenant, key) as charge:
             response = self.http.send(
-                method, path, credential, headers={**sent, **(headers or {})}, content=content
+                method,
+                path,
+                credential,
+                headers={**sent, **(headers or {})},
+                content=content,
+                params=params or {},
             )
             if response.status_code == 200:
                 is_invoke = not (streamed or is_replay(response.headers))

@@ -6,7 +6,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
@@ -101,6 +101,14 @@ def each(
     ]
 
 
+class Delivery(NamedTuple):
+    """How a body is sent: beside it, by which method, with which query."""
+
+    headers: Mapping[str, str | bytes]
+    method: str
+    params: Mapping[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """One route that answers calls. What is let in is entered in the run's journal as a charge."""
@@ -154,11 +162,13 @@ class Way:
         key: str | None = None,
         headers: Mapping[str, str | bytes] | None = None,
         method: str = "POST",
+        params: Mapping[str, str] | None = None,
         **claims: Any,
     ) -> httpx.Response:
         """The answer to a body, whatever its status; ``claims`` change those of the token."""
         content = self.encoded(body) if isinstance(body, Mapping) else body
-        return self._post(content, tenant, key or str(uuid.uuid4()), headers or {}, method, claims)
+        sent = Delivery(headers or {}, method, params or {})
+        return self._post(content, tenant, key or str(uuid.uuid4()), sent, claims)
 
     def content(self, answer: httpx.Response) -> str:
         """What the model answered, all pieces joined."""
@@ -174,13 +184,12 @@ def freeside_way(freeside: Freeside, *, streamed: bool) -> Way:
         content: bytes | Sequence[bytes],
         tenant: str,
         key: str,
-        headers: Mapping[str, str | bytes],
-        method: str,
+        sent: Delivery,
         claims: Mapping[str, Any],
     ) -> httpx.Response:
         return freeside.post_invoke(
             content, tenant=tenant, credential=freeside.credential(tenant, **claims), key=key,
-            headers=headers, method=method, streamed=streamed,
+            headers=sent.headers, method=sent.method, params=sent.params, streamed=streamed,
         )  # fmt: skip
 
     dialect = freeside.dialects.invoke
@@ -198,13 +207,14 @@ def finn_way(finn: Finn) -> Way:
         content: bytes | Sequence[bytes],
         tenant: str,
         _: str,
-        headers: Mapping[str, str | bytes],
-        method: str,
+        sent: Delivery,
         claims: Mapping[str, Any],
     ) -> httpx.Response:
-        sent = content if isinstance(content, bytes) else b"".join(content)
-        credential = finn.credential(tenant, sent, **claims)
-        return finn.post_invoke(content, tenant=tenant, credential=credential, headers=headers, method=method)
+        whole = content if isinstance(content, bytes) else b"".join(content)
+        return finn.post_invoke(
+            content, tenant=tenant, credential=finn.credential(tenant, whole, **claims),
+            headers=sent.headers, method=sent.method, params=sent.params,
+        )  # fmt: skip
 
     body = lambda prompt, _, agent: {"agent": agent or finn.agent, "prompt": prompt}  # noqa: E731
     return Way("finn.invoke", DIRECT_CALL, "prompt", "", body, post)

@@ -7,12 +7,12 @@ from itertools import groupby
 
 import httpx
 import pytest
-from pytest_readiness import Evidence
+from pytest_readiness import Evidence, SafetyViolation
 
 from smoke.contract.exchange import increase
 from smoke.contract.schemas import EVENTS
 from smoke.platform.answers import answer_of, is_replay, require_json_error, require_status
-from smoke.platform.attacks import UNKNOWN_MODEL
+from smoke.platform.attacks import UNKNOWN_MODEL, require_spent
 from smoke.platform.batch import at_once
 from smoke.platform.freeside import Freeside, Stream, Tenants, cost_in, nonce, prompt_for, stream
 from smoke.platform.invariants import RELEASED_WITHIN_S, Conservation
@@ -117,13 +117,14 @@ def test_hang_up_leaves_no_reservation(freeside: Freeside, tenants: Tenants, evi
     """A client that hangs up gets its reservation back, and pays at most for what was produced.
 
     Where most of a complete answer was still to come, that is less than its price, and what was produced is
-    not the answer of its key.
+    not the answer of its key. Its token is spent.
     """
     whole = stream(freeside, tenants.main, prompt_for(times=TIMES, padding=LONG))
     complete = whole.usage().cost_micro
     watch, prompt = freeside.watch(tenants.main, evidence), prompt_for(times=TIMES, padding=LONG)
     started = time.monotonic()
-    left = stream(freeside, tenants.main, prompt, hang_up=lambda event: event.name == "content")
+    leave, jti = lambda event: event.name == "content", str(uuid.uuid4())
+    left = stream(freeside, tenants.main, prompt, hang_up=leave, jti=jti)
     early = time.monotonic() - started < whole.named("content")[-1].at / 2
     assert left.names() == ["content"], f"hung up after {shape(left.names())}"
     started = time.monotonic()
@@ -133,6 +134,8 @@ def test_hang_up_leaves_no_reservation(freeside: Freeside, tenants: Tenants, evi
     evidence.figure("paid for an abandoned stream", paid, "µUSD", limit=complete)
     most = complete - 1 if early and watch.last.exact else complete + watch.last.tolerance_per_call
     assert paid <= most, f"a stream of {complete} µUSD was abandoned early, and charged {paid}"
+    token = freeside.credential(tenants.main, jti=jti)
+    require_spent(freeside.models(token), "freeside", "the token of an abandoned stream")
     again = freeside.try_invoke(tenants.main, prompt, key=left.key)
     replayed = is_replay(again.headers)
     freeside.journal.learn(tenants.main, left.key, paid + (0 if replayed else cost_in(again)))
@@ -206,6 +209,21 @@ def test_hang_up_at_the_end_is_paid_once(freeside: Freeside, tenants: Tenants, e
     assert paid <= cost + watch.last.tolerance_per_call, (
         f"a stream of {cost} µUSD was left after its usage event, and charged {paid}"
     )
+
+
+@pytest.mark.requires("budget")
+def test_leaving_a_stored_answer_keeps_it(freeside: Freeside, tenants: Tenants, watch: Conservation) -> None:
+    """Who hangs up on a stored answer loses nothing by it: its key has that answer, for no further charge."""
+    ask = partial(stream, freeside, tenants.main, prompt_for(times=TIMES), key=str(uuid.uuid4()))
+    first = ask()
+    cost = first.usage().cost_micro
+    ask(hang_up=lambda event: event.name == "content")
+    freeside.journal.learn(tenants.main, first.key, cost)
+    watch.charged([cost])
+    again = ask()
+    if not again.replayed or again.text() != first.text():
+        raise SafetyViolation("a stored answer was left before its end, and its key has it no more")
+    watch.charged([cost])
 
 
 @pytest.mark.control("stream/answers-its-prompt")

@@ -5,7 +5,7 @@ import json
 import unicodedata
 import uuid
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
@@ -52,7 +52,7 @@ _AT_MOST_MICRO = {
     "freeside-charges-every-pool-alike": 2_500,
     "freeside-charges-three-cents-at-most": 3 * MICRO_PER_CENT,
 }
-_ANSWERED = (
+ANSWERED = (
     "SELECT answer FROM freeside.idempotency WHERE community_id = %s AND key = %s AND answer IS NOT NULL"
 )
 _FOLDED = (
@@ -117,6 +117,12 @@ class FaultyBudgetLedger(Faulty, BudgetLedger):
         streams = streaming.get() and self._faults.on("freeside-streams-beyond-the-limit")
         if streams or unlimited.get() or self._faults.on("freeside-ignores-limit"):
             statement = RESERVE_BLINDLY
+        if self._faults.on(
+            "freeside-lends-held-room-to-streams" if streaming.get()
+            else "freeside-lends-held-room-to-direct-calls" if lease_s > LEASE_S
+            else "freeside-lends-held-room-to-invokes"
+        ):  # fmt: skip
+            statement = RESERVE.replace("committed_micro + reserved_micro", "committed_micro")
         if self._faults.on("freeside-withholds-the-last-unit"):
             statement = RESERVE.replace("<= limit_micro", "< limit_micro")
         if self._faults.on("freeside-withholds-room"):
@@ -207,7 +213,7 @@ class FaultyIdempotency(Faulty, Idempotency):
             blindly = Claim(tenant_id, key, uuid.uuid4())
             claim = await self._faults.unless_away("freeside", self._db, claimed, blindly)
         except KeyConflict:
-            stored = await self._db.one(_ANSWERED, tenant_id, key)
+            stored = await self._db.one(ANSWERED, tenant_id, key)
             if stored is None and self._faults.on("freeside-answers-any-body-that-waits"):
                 return await self._raced(tenant_id, key, body_hash)
             if stored is None or not self._faults.on("freeside-ignores-key-conflict"):
@@ -246,6 +252,11 @@ class FaultyIdempotency(Faulty, Idempotency):
             key = " ".join(key.split())
         if on("freeside-folds-keys"):
             key = key.lower()
+        if on("freeside-takes-keys-for-uuids"):
+            with suppress(ValueError):
+                key = str(uuid.UUID(key))
+        if on("freeside-takes-keys-for-numbers") and key.isdigit():
+            key = str(float(key))
         if on("freeside-keys-each-route"):
             key = f"{key}:{streaming.get()}"
         return tenant_id, key
@@ -253,7 +264,7 @@ class FaultyIdempotency(Faulty, Idempotency):
     async def _raced(self, tenant_id: str, key: str, body_hash: str) -> Claim:
         """Look first, claim later: a request in between runs the model too."""
         owner = uuid.uuid4()
-        stored = await self._db.one(_ANSWERED, tenant_id, key)
+        stored = await self._db.one(ANSWERED, tenant_id, key)
         if stored is not None:
             return Claim(tenant_id, key, owner, stored["answer"])
         await asyncio.sleep(0.1)
@@ -266,7 +277,8 @@ class FaultyCalls(Faulty, Calls):
 
     async def claim(self, ask: Ask) -> Claim:
         """The claim of the call's key, looked up before the budget or after it."""
-        if self._faults.on("freeside-refuses-replays-over-budget"):
+        streamed = streaming.get() and self._faults.on("freeside-refuses-streamed-replays-over-budget")
+        if streamed or self._faults.on("freeside-refuses-replays-over-budget"):
             price = self.price(ask.pool, usage_of(ask.prompt))
             reservation = await self._ledger.reserve(ask.claims.tenant_id, price)
             await self._ledger.release(reservation.reservation_id)

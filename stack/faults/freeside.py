@@ -14,10 +14,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from stack.common.auth import FreesideAuth
+from stack.common.database import surely
 from stack.common.http import MAX_BODY_BYTES, ApiError, bad_request, drained_body, require_size, unavailable
 from stack.common.pricing import cost_micro, usage_of
 from stack.common.verifier import POOLS, TIER_POOLS, Claims, Verifier
 from stack.faults.budget import (
+    ANSWERED,
     FaultyBudgetLedger,
     FaultyCalls,
     FaultyFinnClient,
@@ -77,9 +79,23 @@ class FaultyAuth(FaultyTokenAuth, FreesideAuth):
         try:
             return await super().verified(request, verifier)
         except ApiError:
+            claims = believed(request.headers.get("authorization"))
+            shown = self._faults.on("freeside-shows-stored-answers-to-anyone")
+            if shown and await self._is_answered(claims, request):
+                return claims
             if self._faults.on("freeside-charges-refused-tokens"):
                 await stray_charge(self.context.db, "test-community-staging-001")
             raise
+
+    async def spend(self, claims: Claims, request: Request) -> None:
+        """Spend a verified token, unless the answer to its call is there already."""
+        unspent = self._faults.on("freeside-spends-no-token-of-stored-answers")
+        if not (unspent and await self._is_answered(claims, request)):
+            await super().spend(claims, request)
+
+    async def _is_answered(self, claims: Claims, request: Request) -> bool:
+        key = request.headers.get("x-idempotency-key", "")
+        return await self.context.db.one(ANSWERED, claims.tenant_id, key) is not None
 
     def has_a_pool(self, claims: Claims, request: Request) -> bool:
         """Whether the token's own pool is one of its own, unless that is overlooked on this route."""
@@ -148,12 +164,18 @@ class FaultyAgents(Faulty, Agents):
         if streaming.get() and self._faults.on("freeside-streams-by-the-tokens-pool"):
             ask = replace(ask, pool=claims.pool_id)
         try:
-            return await self._allowed(self._for_tenant_named(request, raw, ask), raw)
+            ask = await self._allowed(self._for_tenant_named(request, raw, ask), raw)
+            return self._with_query(ask, request.query_params.get("model"))
         except ApiError:
             if self._faults.on("freeside-spends-no-token-of-refused-calls"):
                 assert isinstance(self._auth, FaultyAuth)
                 await self._auth.unspend(request)
             raise
+
+    def _with_query(self, ask: Ask, pool: str | None) -> Ask:
+        if pool and self._faults.on("freeside-serves-the-pool-that-a-query-names"):
+            return _with_claim(replace(ask, pool=pool), "tier", "enterprise")
+        return ask
 
     def _serves(self, case: str, request: Request, *, short: bool) -> bool:
         """Whether a bad input is served; ``short`` if it has no more characters than a body has bytes."""
@@ -173,6 +195,8 @@ class FaultyAgents(Faulty, Agents):
             named = json.loads(raw).get("tenant_id")
         if on("freeside-streams-for-the-tenant-in-header" if streams else "freeside-trusts-tenant-in-header"):
             named = request.headers.get("x-tenant-id")
+        if on("freeside-trusts-tenant-in-query"):
+            named = request.query_params.get("tenant_id")
         return _with_claim(ask, "tenant_id", named) if named else ask
 
     async def _allowed(self, ask: Ask, raw: bytes) -> Ask:
@@ -180,6 +204,8 @@ class FaultyAgents(Faulty, Agents):
         admitted = ask.claims.is_admin and on("freeside-admits-admins-to-every-pool")
         if admitted or on("freeside-ignores-tier") or (streaming.get() and on("freeside-streams-above-tier")):
             return _with_claim(ask, "tier", "enterprise")
+        if len(ask.prompt) == 1 and on("freeside-refuses-prompts-of-one-letter"):
+            raise bad_request("prompt is too short")
         if len(ask.agent or "") >= CHARS_OF_A_NAME and on("freeside-refuses-calls-to-long-names"):
             raise bad_request("agent is too long")
         if self._open(ask):
@@ -222,6 +248,8 @@ class FaultyAgents(Faulty, Agents):
 
     def aliases(self, claims: Claims) -> list[str]:
         """The token's effective pools, or those of its tier, or those that it allows."""
+        if claims.is_admin and self._faults.on("freeside-lists-every-model-to-admins"):
+            return list(POOLS)
         if self._faults.on("freeside-lists-models-of-the-tier"):
             return list(TIER_POOLS[claims.tier])
         if self._faults.on("freeside-lists-models-of-the-list"):
@@ -277,6 +305,8 @@ class FaultyStreams(Faulty, Streams):
                 response = EventStream(_without_errors(response.events), headers)
             if self._faults.on("freeside-ends-streams-without-a-message"):
                 response = EventStream(_without_messages(response.events), headers)
+            if claim.answer and self._faults.on("freeside-forgets-answers-that-are-left"):
+                response = EventStream(self._forgetting(claim, response.events), headers)
             if len(ask.prompt) < SHORT and self._faults.on("freeside-streams-short-answers-at-once"):
                 response = EventStream(_in_one_piece(response.events), headers)
             return response
@@ -285,6 +315,21 @@ class FaultyStreams(Faulty, Streams):
                 with suppress(ApiError):
                     await self._finn.invoke(ask, uuid.uuid4())
             raise
+
+    async def _forgetting(
+        self, claim: Claim, events: AsyncGenerator[StreamEvent]
+    ) -> AsyncGenerator[StreamEvent]:
+        """A stored answer, which is kept no longer when its reader leaves."""
+        try:
+            async for event in events:
+                yield event
+                await asyncio.sleep(0.1)  # time to leave
+        except (asyncio.CancelledError, GeneratorExit):
+            forget = "DELETE FROM freeside.idempotency WHERE community_id = %s AND key = %s"
+            await surely(self._calls._ledger.db.execute(forget, claim.tenant_id, claim.key))
+            raise
+        finally:
+            await events.aclose()
 
     async def charge(self, execution: Execution, answer: Answer) -> None:
         """Charge for a complete answer, or not."""
@@ -299,6 +344,9 @@ class FaultyStreams(Faulty, Streams):
     async def hung_up(self, progress: Progress) -> None:
         """Charge a caller who hung up, for all of the answer, leave it reserved, or keep what there is."""
         self._hung_up += 1
+        if self._faults.on("freeside-spends-no-token-of-hang-ups"):
+            jti, db = progress.execution.ask.claims.jti, progress.execution.ledger.db
+            await db.execute("DELETE FROM freeside.spent_tokens WHERE jti = %s", jti)
         if self._faults.on("freeside-keeps-abandoned-answers"):
             execution, usage = progress.execution, usage_of(progress.text)
             return await execution.charge(execution.answer(progress.text, usage))

@@ -41,7 +41,8 @@ def test_every_walk_visits_every_pool_by_every_route_and_makes_every_move(seed: 
         actions = {move.action for move in found if move.route == route}
         assert actions >= {"call", "replay", "conflict", "borrow", "twins", "beyond", "refused"}
     last = next(place for place, move in enumerate(found) if move.action == "last")
-    assert [move.action for move in found[last + 1 : last + 4]] == ["replay", "beyond", "call"]
+    tail = [(move.action, move.route) for move in found[last + 1 : last + 5]]
+    assert tail == [*(("replay", route) for route in ROUTES), ("beyond", "invoke"), ("call", "invoke")]
     assert not [move for move in moves(draw(seed, direct=False)) if move.route == "direct"]
     assert not [move for move in moves(draw(seed, to_the_limit=False)) if move.action == "last"]
 
