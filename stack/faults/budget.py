@@ -55,6 +55,8 @@ _AT_MOST_MICRO = {
 ANSWERED = (
     "SELECT answer FROM freeside.idempotency WHERE community_id = %s AND key = %s AND answer IS NOT NULL"
 )
+_KNOWN = "SELECT 1 FROM freeside.idempotency WHERE community_id = %s AND key = %s"
+_HELD = f"{_KNOWN} AND answer IS NULL"
 _FOLDED = (
     "SELECT answer FROM freeside.idempotency WHERE community_id = %s AND lower(key) = lower(%s) "
     "AND answer IS NOT NULL ORDER BY created_at"
@@ -206,6 +208,7 @@ class FaultyIdempotency(Faulty, Idempotency):
         if self._faults.on("freeside-takes-keys-for-patterns"):
             like = await self._db.one(_LIKE, tenant_id, key)
             key = like["key"] if like else key
+        await self._wait_for(tenant_id, key)
         if self._faults.on("freeside-races-idempotency"):
             return await self._raced(tenant_id, key, body_hash)
         try:
@@ -260,6 +263,14 @@ class FaultyIdempotency(Faulty, Idempotency):
         if on("freeside-keys-each-route"):
             key = f"{key}:{streaming.get()}"
         return tenant_id, key
+
+    async def _wait_for(self, tenant_id: str, key: str) -> None:
+        """Fail where a key that was taken is free a moment later, as who reads what is gone."""
+        on = self._faults.on("freeside-trips-over-freed-keys")
+        if on and await self._db.one(_HELD, tenant_id, key):
+            await asyncio.sleep(0.05)
+            if await self._db.one(_KNOWN, tenant_id, key) is None:
+                raise KeyError(key)
 
     async def _raced(self, tenant_id: str, key: str, body_hash: str) -> Claim:
         """Look first, claim later: a request in between runs the model too."""
