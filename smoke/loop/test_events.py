@@ -297,14 +297,15 @@ def test_agent_asked_for_early_is_scored(
 ) -> None:
     """An agent whose score was asked for before it had one gets it with its first event, as any other does.
 
-    A service that gives no score for a single event gives none to either.
+    A service that gives no score for a single event gives none to either. A first event is good or bad as
+    any later one is.
     """
-    dixie, unasked = scores.dixie, newcomer()
+    dixie, unasked, bad = scores.dixie, newcomer(), newcomer()
     asked, early = scores.newcomers.asked_for()
     assert early is None, f"{asked} has a score before its first event"
     credential = dixie.service_credential(finn_key())
-    for agent in (unasked, asked):
-        require_status(dixie.post_event(quality_signal(agent, 1.0), credential), 202)
+    for agent, score in ((bad, 0.0), (unasked, 1.0), (asked, 1.0)):
+        require_status(dixie.post_event(quality_signal(agent, score), credential), 202)
     scores.newcomers.give_time()
     with suppress(AssertionError):
         eventually(
@@ -313,12 +314,20 @@ def test_agent_asked_for_early_is_scored(
             every=scores.every_s,
             what="the first event of a new agent counts",
         )
-    shown = scores.shown(asked, unasked)
-    for name, agent in (("that was asked for early", asked), ("that was not", unasked)):
+    shown = scores.shown(asked, unasked, bad)
+    for name, agent in (
+        ("that was asked for early", asked),
+        ("that was not", unasked),
+        ("of a bad event", bad),
+    ):
         evidence.figure(f"score of an agent {name}", shown[agent])
     assert shown[asked] is not None or shown[unasked] is None, (
         f"an agent that was asked for before its first event has no score after {scores.limit_s:g} s, "
         f"another one has {shown[unasked]}"
+    )
+    good, worse = shown[unasked], shown[bad]
+    assert good is None or worse is None or good >= worse, (
+        f"a new agent has the score {good} after an event of 1, and another one {worse} after one of 0"
     )
 
 

@@ -131,6 +131,7 @@ class FaultyScores(Faulty, Scores):
             return False
         if on("dixie-races-repeats") or on("dixie-counts-repeats") or self._forgotten(signal):
             signal = replace(signal, event_id=uuid.uuid4())
+        signal = await self._first(signal)
         known = await super().of(signal.agent_id) if on("dixie-loses-updates") else None
         if on("dixie-counts-in-memory"):
             signal = replace(signal, event_id=uuid.uuid5(BOOT, str(signal.event_id)))
@@ -145,6 +146,12 @@ class FaultyScores(Faulty, Scores):
             if like or on("dixie-moves-every-agent"):
                 await super().apply(replace(signal, agent_id=agent, event_id=uuid.uuid4()))
         return counted
+
+    async def _first(self, signal: Signal) -> Signal:
+        """The event, or the opposite of one that is its agent's first."""
+        reverses = self._faults.on("dixie-reverses-first-events")
+        first = reverses and await super().of(signal.agent_id) is None
+        return replace(signal, score=1.0 - signal.score) if first else signal
 
     async def _raced(self, signal: Signal) -> bool:
         """Whether the event was counted before; a concurrent request gets the answer that it was not."""
