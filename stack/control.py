@@ -21,8 +21,8 @@ import psycopg
 from stack import StackError
 from stack.aws.inventory import ControlClient
 from stack.host import LOOPBACK, get_json
-from stack.migrations import reset, state_digest
 from stack.mutants.process import MutantBoard
+from stack.postgres import reset, state_digest
 from stack.services import HEALTH, Addresses
 from stack.supervisor import Supervisor, wait_until
 

@@ -11,13 +11,14 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from stack import StackError, postgres, services
+from stack import StackError, pgbouncer, postgres, services
 from stack.aws.inventory import CREDENTIALS, HEALTH, OPERATOR_ARN, PREFIX, REGION, ControlClient, secret_id
 from stack.aws.load_balancer import AUTHORITY, Listener
 from stack.control import Alterable, Appearance, Control, FaultBoard
 from stack.host import LOOPBACK, RunDir, answers_ok, reserve
 from stack.mutants.process import MutantBoard
-from stack.postgres import PgBouncer, Postgres
+from stack.pgbouncer import PgBouncer
+from stack.postgres import Postgres
 from stack.services import Addresses
 from stack.source_tree import SourceTree
 from stack.supervisor import Command, Part, Supervisor
@@ -102,9 +103,7 @@ class Stack:
         addresses = services.Addresses.choose(ports, os.environ)
         environ = services.base_environ()
         server, server_parts = postgres.parts(self._run, ports["postgres"], environ)
-        pooler, pooler_parts = postgres.pooler_parts(
-            self._run, ports["pgbouncer"], ports["postgres"], environ
-        )
+        pooler, pooler_parts = pgbouncer.parts(self._run, ports["pgbouncer"], ports["postgres"], environ)
         endpoint = f"http://{LOOPBACK}:{ports['aws']}"
         api_key = self._run.secret("dixie-api-key", f"dxk_{secrets.token_urlsafe(32)}")
         faults_file = self._run.path / "faults.json"
@@ -120,7 +119,7 @@ class Stack:
         alterable: dict[str, Alterable] = {
             "aws": aws,
             "source": source,
-            "pooler": postgres.AdminConsole(pooler),
+            "pooler": pgbouncer.AdminConsole(pooler),
         }
         faults = FaultBoard(faults_file, self._supervisor, alterable, self._variant.rules)
         mutants = MutantBoard(self._supervisor, source, aws, self._run.directory("traces"))
@@ -160,14 +159,14 @@ class Stack:
         ]
 
     def _migrations(self, server: Postgres, pooler: PgBouncer) -> Part:
-        passwords = postgres.password_file(self._run, pooler)
+        passwords = pgbouncer.password_file(self._run, pooler)
         environ = {"STACK_ADMIN_DSN": server.dsn, "STACK_DB_PASSWORDS_FILE": str(passwords)}
         environ |= {"STACK_SEED": self._variant.sql, **services.base_environ()}
-        command = Command(services.python("stack.migrations"), environ, self._run.path)
+        command = Command(services.python("stack.postgres"), environ, self._run.path)
         return Part("migrations", command, needs=frozenset({"postgres"}))
 
     def _services(self, addresses: Addresses, shared: Mapping[str, str], pooler: PgBouncer) -> list[Part]:
-        dsns = {user: pooler.dsn(user) for user in postgres.SHARES}
+        dsns = {user: pooler.dsn(user) for user in pgbouncer.SHARES}
         needs = frozenset({"migrations", "pgbouncer", "aws"})
         return services.parts(self._run, addresses, shared, dsns, needs, self._variant.settings)
 
@@ -193,7 +192,7 @@ class Stack:
             "wallet_key": f"file:{home / 'secrets' / 'wallet-key'}",
             "chain_id": str(chain.CHAIN_ID),
         }
-        for user in (postgres.ADMIN, *postgres.SHARES):
+        for user in (pgbouncer.ADMIN, *pgbouncer.SHARES):
             values[f"{user}_dsn"] = f"file:{self._run.secret(f'{user}-dsn', pooler.dsn(user))}"
         for name, url in addresses.urls.items():
             values[f"{name}_url"] = url

@@ -1,20 +1,28 @@
-"""The run's PostgreSQL server, and PgBouncer before it: processes, configuration, admin console."""
+"""The run's PostgreSQL server, and the platform's schema in it, reset and fingerprinted between faults.
 
+The one-shot process `STACK_ADMIN_DSN=... STACK_DB_PASSWORDS_FILE=... python -m stack.postgres` applies the
+migrations. What acts on the schema takes a superuser's DSN that goes to the server directly: DDL and TRUNCATE
+have no business in a transaction pool.
+"""
+
+import hashlib
 import json
 import os
 import secrets
 import shutil
 import signal
+import sys
 from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from stack import StackError, binaries
+from stack import StackError
 from stack.host import LOOPBACK, RunDir, reachable_by_others, write_private
 from stack.supervisor import Command, Part
 
@@ -22,6 +30,31 @@ SUPERUSER = "postgres"
 # The data is deleted with the run, so nothing is flushed; but each commit is written, to outlive a kill.
 SETTINGS = ("fsync=off", "shared_buffers=32MB",
             "unix_socket_directories=", "max_connections=100")  # fmt: skip
+DATABASE = "platform"
+OWNERS = ("freeside", "finn", "dixie")
+_SQL = Path(__file__).parent / "schema"
+# The control port asks under its lock: a server that takes connections and says nothing must not hold it.
+CONNECT_TIMEOUT_S = 5
+
+# The outboxes first: a delivery holds its row while the next service writes, so locking in the direction in
+# which events travel waits for what is in flight instead of deadlocking with it.
+_TABLES = (
+    "freeside.outbox",
+    "finn.outbox",
+    "dixie.events",
+    "dixie.aggregates",
+    "dixie.spent_tokens",
+    "finn.spent_tokens",
+    "freeside.idempotency",
+    "freeside.payments",
+    "freeside.charges",
+    "freeside.reservations",
+    "freeside.budgets",
+    "freeside.communities",
+    "freeside.spent_tokens",
+)
+# Columns that tell when, not what: two equal states may differ in them.
+_TIMES = ("expires_at", "charged_at", "lease_until", "created_at", "next_attempt_at", "received_at")
 
 
 @dataclass(frozen=True)
@@ -114,164 +147,113 @@ def _binaries(run: RunDir) -> Path:
     return copy / "pginstall" / "bin"
 
 
-DATABASE = "platform"
-ADMIN = "pgbouncer_admin"
-CONSOLE = "pgbouncer"
-# The plan's connection budget (contract section 4): of 85 connections these are the services' shares.
-SHARES = {"freeside": 30, "dixie": 20, "finn": 15}
-CONSOLE_TIMEOUT_S = 5
-#: The console commands of each alteration.
-ALTERATIONS: Mapping[str, tuple[str, ...]] = {
-    "session-mode": ("SET pool_mode = 'session'",),
-    "oversized": ("SET default_pool_size = 80", "SET max_db_connections = 200"),
-    "one-takes-more": ("SET default_pool_size = 60",),
-    "nobody-served": ("PAUSE platform",),
-    "session-database": ("RELOAD",),
-}
-#: The connections that an alteration keeps busy, by user: not every version shows what a pool may open.
-TAKEN: Mapping[str, Mapping[str, int]] = {
-    "oversized": {"freeside": 68},
-    "one-takes-more": {"finn": 17},
-}
-#: The lines that an alteration adds to a section of the configuration file.
-ADDED: Mapping[str, tuple[str, str]] = {
-    "session-database": ("[databases]", "platform_jobs = host={host} dbname=platform pool_mode=session"),
-}
-#: What undoes an alteration beyond RELOAD. A client that was served in session mode holds its server
-#: connection until it is next used, so a later PAUSE would wait: KILL disconnects it. A pooler that was
-#: restarted since is not paused any more and refuses RESUME: KILL pauses it, so that RESUME always works.
-UNDONE: Mapping[str, tuple[str, ...]] = dict.fromkeys(
-    ("session-mode", "nobody-served", "oversized", "one-takes-more"), ("KILL platform", "RESUME platform")
-)
+def migrate(admin_dsn: str, passwords: Mapping[str, str], seed: str = "") -> list[str]:
+    """Create and seed what is missing of database, roles, schemas, tables; the names of what was applied.
 
-CONFIGURATION = """\
-[databases]
-{database} = host={host} port={server_port} dbname={database}
-
-[pgbouncer]
-listen_addr = {host}
-listen_port = {port}
-unix_socket_dir =
-auth_type = scram-sha-256
-auth_file = {auth_file}
-admin_users = {admin}
-pool_mode = transaction
-default_pool_size = {pool_size}
-max_db_connections = {total}
-max_client_conn = 400
-ignore_startup_parameters = extra_float_digits
-server_login_retry = 1
-server_connect_timeout = 3
-query_wait_timeout = 5
-"""
-
-
-@dataclass(frozen=True)
-class PgBouncer:
-    """Where the pooler answers, its configuration file, and the password of each of its users."""
-
-    port: int
-    ini: Path
-    passwords: Mapping[str, str] = field(
-        default_factory=lambda: {user: secrets.token_urlsafe(24) for user in (*SHARES, ADMIN)}
-    )
-
-    def dsn(self, user: str) -> str:
-        """Return a connection URL: a service's to the database, the admin's to the console."""
-        database = CONSOLE if user == ADMIN else DATABASE
-        return f"postgresql://{user}:{self.passwords[user]}@{LOOPBACK}:{self.port}/{database}"
-
-    def ready(self) -> bool:
-        """Whether the admin console answers."""
-        return answers(self.dsn(ADMIN), "SHOW VERSION")
-
-
-def pooler_parts(
-    run: RunDir, port: int, server_port: int, environ: Mapping[str, str]
-) -> tuple[PgBouncer, list[Part]]:
-    """Return the pooler's address and its part. Raises StackError when the program is missing."""
-    program = binaries.find()
-    if program is None:
-        raise StackError(
-            "the program PgBouncer was not found",
-            "looked for: .stack/pgbouncer, PATH, /usr/sbin",
-            f"fetch it (needs no root, installs nothing): {binaries.COMMAND}",
-        )
-    home = run.unprivileged("pgbouncer")
-    pooler = PgBouncer(port, home / "pgbouncer.ini")
-    auth_file = home / "users.txt"
-    configuration = CONFIGURATION.format(
-        database=DATABASE, host=LOOPBACK, server_port=server_port, port=port, auth_file=auth_file,
-        admin=ADMIN,
-        pool_size=min(SHARES.values()), total=sum(SHARES.values()),
-    )  # fmt: skip
-    users = "".join(f'"{user}" "{password}"\n' for user, password in pooler.passwords.items())
-    write_private(auth_file, users, run.owner)
-    write_private(pooler.ini, configuration, run.owner)
-    reachable = program.reachable_from(run.path) if run.owner else program
-    command = Command(
-        [str(reachable.path), "-q", str(pooler.ini)], {**environ, **reachable.environ()}, home, run.owner
-    )
-    return pooler, [Part("pgbouncer", command, ready=pooler.ready)]
-
-
-def password_file(run: RunDir, pooler: PgBouncer) -> Path:
-    """Write the services' passwords as JSON, for the migrations that create their roles."""
-    passwords = {user: pooler.passwords[user] for user in SHARES}
-    return run.secret("database-passwords.json", json.dumps(passwords))
-
-
-class AdminConsole:
-    """Alters the running pooler through its console; reading its own file again undoes all alterations."""
-
-    def __init__(self, pooler: PgBouncer) -> None:
-        self._pooler = pooler
-        self._made: set[str] = set()
-        self._taken = ExitStack()
-        self._written = pooler.ini.read_text("utf-8")
-
-    def alter(self, name: str, _: Mapping[str, Any]) -> None:
-        """Make one alteration. Raises StackError when the console refuses it or none has that name."""
-        if name not in ALTERATIONS:
-            raise StackError(f"no alteration {name!r} of the pooler", f"known: {', '.join(ALTERATIONS)}")
-        self._made.add(name)
-        if name in ADDED:
-            section, line = ADDED[name]
-            text = self._pooler.ini.read_text("utf-8")
-            added = text.replace(section, f"{section}\n{line.format(host=LOOPBACK)}")
-            self._pooler.ini.write_text(added, "utf-8")
-        self._execute(*ALTERATIONS[name])
-        for user, count in TAKEN.get(name, {}).items():
-            for _number in range(count):
-                self._take(user)
-
-    def restore(self) -> None:
-        """Bring back what the configuration file says, and serve every client."""
-        self._taken.close()
-        self._pooler.ini.write_text(self._written, "utf-8")
-        self._execute("RELOAD")
-        for name in [*self._made]:
-            self._execute(*UNDONE.get(name, ()))
-            self._made.discard(name)
-
-    def _take(self, user: str) -> None:
-        """Hold a server connection of a user's pool: a transaction that does not end."""
-        try:
-            connection = psycopg.connect(
-                self._pooler.dsn(user), connect_timeout=CONSOLE_TIMEOUT_S, prepare_threshold=None
+    `seed` is SQL that runs after the platform's own seed.
+    """
+    _create_database(admin_dsn)
+    applied = []
+    with _connect(admin_dsn) as connection, connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(727274)")
+        for owner in OWNERS:
+            _create_owner(connection, owner, passwords[owner])
+        connection.execute("CREATE TABLE IF NOT EXISTS public.schema_migrations (name text PRIMARY KEY)")
+        done = {row[0] for row in connection.execute("SELECT name FROM public.schema_migrations")}
+        for path in sorted(_SQL.glob("[0-9]*.sql")):
+            if path.name not in done:
+                _script(connection, path)
+                connection.execute("INSERT INTO public.schema_migrations VALUES (%s)", (path.name,))
+                applied.append(path.name)
+        for owner in OWNERS:
+            name = sql.Identifier(owner)
+            connection.execute(
+                sql.SQL("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {} TO {}").format(
+                    name, name
+                )
             )
-            self._taken.callback(connection.close)
-            connection.execute("SELECT 1")
-        except psycopg.Error as error:
-            raise StackError(f"the pooler gives {user} no further connection", str(error).strip()) from error
+        _seed(connection, seed)
+    return applied
 
-    def _execute(self, *commands: str) -> None:
-        try:
-            with psycopg.connect(
-                self._pooler.dsn(ADMIN), autocommit=True, connect_timeout=CONSOLE_TIMEOUT_S,
-                prepare_threshold=None,
-            ) as connection:  # fmt: skip
-                for command in commands:
-                    connection.execute(command)
-        except psycopg.Error as error:
-            raise StackError("the pooler's console refused an alteration", str(error).strip()) from error
+
+def reset(admin_dsn: str, seed: str = "") -> None:
+    """Empty every table and seed it again as `migrate` does, after waiting for the events in flight."""
+    with _connect(admin_dsn) as connection, connection.transaction():
+        connection.execute("SET LOCAL lock_timeout = '15s'")
+        for table in _TABLES:
+            connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(_identifier(table)))
+        names = sql.SQL(", ").join(_identifier(table) for table in _TABLES)
+        connection.execute(sql.SQL("TRUNCATE {}").format(names))
+        _seed(connection, seed)
+
+
+def state_digest(admin_dsn: str) -> str:
+    """SHA-256 over every row of every table, times left out: equal states have equal digests."""
+    digest = hashlib.sha256()
+    with _connect(admin_dsn) as connection:
+        for table in sorted(_TABLES):
+            query = sql.SQL("SELECT to_jsonb(t) - %s::text[] FROM {} t").format(_identifier(table))
+            rows = sorted(_canonical(row[0]) for row in connection.execute(query, (list(_TIMES),)))
+            digest.update(f"{table}\n{chr(10).join(rows)}\n".encode())
+    return digest.hexdigest()
+
+
+def _connect(admin_dsn: str) -> psycopg.Connection:
+    return psycopg.connect(
+        make_conninfo(admin_dsn, dbname=DATABASE), autocommit=True, connect_timeout=CONNECT_TIMEOUT_S
+    )
+
+
+def _create_database(admin_dsn: str) -> None:
+    target = conninfo_to_dict(admin_dsn).get("dbname")
+    bootstrap = admin_dsn if target and target != DATABASE else make_conninfo(admin_dsn, dbname="postgres")
+    with psycopg.connect(bootstrap, autocommit=True) as connection:
+        found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone()
+        if found is None:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+
+
+def _create_owner(connection: psycopg.Connection, owner: str, password: str) -> None:
+    name = sql.Identifier(owner)
+    exists = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (owner,)).fetchone()
+    verb = sql.SQL("ALTER" if exists else "CREATE")
+    connection.execute(sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(verb, name, sql.Literal(password)))
+    connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(name))
+    connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(name, name))
+
+
+def _seed(connection: psycopg.Connection, more: str) -> None:
+    _script(connection, _SQL / "seed.sql")
+    if more:
+        connection.execute(more.encode())
+
+
+def _script(connection: psycopg.Connection, path: Path) -> None:
+    connection.execute(path.read_text(encoding="utf-8").encode())
+
+
+def _identifier(table: str) -> sql.Identifier:
+    return sql.Identifier(*table.split("."))
+
+
+def _canonical(row: Any) -> str:
+    return json.dumps(row, sort_keys=True, separators=(",", ":"))
+
+
+def main() -> int:
+    """Apply what is missing; 0 when the schema is current, 1 with a short message when it is not."""
+    try:
+        passwords = json.loads(Path(os.environ["STACK_DB_PASSWORDS_FILE"]).read_text(encoding="utf-8"))
+        applied = migrate(os.environ["STACK_ADMIN_DSN"], passwords, os.environ.get("STACK_SEED", ""))
+    except KeyError as error:
+        print(f"migrations: {error.args[0]} is missing from the environment or the file", file=sys.stderr)  # noqa: T201
+        return 1
+    except (OSError, ValueError, psycopg.Error) as error:
+        print(f"migrations: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    print(f"migrations: applied {', '.join(applied) or 'nothing, the schema is current'}")  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

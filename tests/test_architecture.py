@@ -45,14 +45,15 @@ ARROWS = {
         **{service: {"common"} for service in ("freeside", "finn", "dixie")},
         "faults": {"common", "freeside", "finn", "dixie"},
         "service": {"common", "faults", "freeside", "finn", "dixie", "provider"},
-        "control": {"aws", "host", "migrations", "mutants", "services", "supervisor"},
+        "control": {"aws", "host", "mutants", "postgres", "services", "supervisor"},
         "mutants": {"aws", "services", "source_tree", "supervisor"},
         "services": {"aws", "host", "supervisor"},
         "x402": {"host", "services", "supervisor"},
         "variants": {"aws", "source_tree"},
         "aws": {"host", "supervisor"},
-        "postgres": {"binaries", "host", "supervisor"},
-        **{room: set() for room in ("host", "migrations", "source_tree", "supervisor")},
+        "pgbouncer": {"host", "postgres", "supervisor"},
+        "postgres": {"host", "supervisor"},
+        **{room: set() for room in ("host", "source_tree", "supervisor")},
     },
 }
 

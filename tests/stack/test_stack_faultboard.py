@@ -7,7 +7,7 @@ from unittest.mock import Mock, call
 
 import pytest
 
-from stack import StackError, control, postgres
+from stack import StackError, control, pgbouncer
 from stack.aws.alterations import ALTERATIONS
 from stack.control import FaultBoard, UnknownFault, catalogue
 from stack.supervisor import Supervisor
@@ -162,7 +162,7 @@ def test_every_action_of_the_catalogue_can_be_done() -> None:
         if verb == "aws":
             assert target in ALTERATIONS, fault_id
         elif verb == "pooler":
-            assert target in postgres.ALTERATIONS, fault_id
+            assert target in pgbouncer.ALTERATIONS, fault_id
         elif verb and verb not in ("source", "rewrite"):
             assert verb in VERBS, fault_id
             assert target in PARTS - {"aws"} or (verb, target) == ("pause", "aws"), fault_id

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from stack import StackError, binaries
+from stack import StackError, pgbouncer
 from stack.host import reserve
 from stack.launch import Stack
 from stack.supervisor import descendants
@@ -90,12 +90,12 @@ def test_a_part_is_replaced_by_a_url_from_the_environment(
 def test_a_missing_pooler_is_reported_with_the_command_that_fetches_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(binaries, "find", lambda: None)
+    monkeypatch.setattr(pgbouncer, "find", lambda: None)
     with pytest.raises(StackError) as caught:
         Stack.start()
     lines = str(caught.value).splitlines()
     assert (len(lines), lines[0]) == (3, "the program PgBouncer was not found")
-    assert lines[-1].endswith("python -m stack.binaries")
+    assert lines[-1].endswith("python -m stack.pgbouncer")
 
 
 def test_a_part_that_exits_while_starting_is_reported_with_its_log(
@@ -104,7 +104,7 @@ def test_a_part_that_exits_while_starting_is_reported_with_its_log(
     script = tmp_path / "pgbouncer"
     script.write_text("#!/bin/sh\necho 'FATAL the pooler will not start'\nexit 7\n")
     script.chmod(0o755)
-    monkeypatch.setattr(binaries, "find", lambda: binaries.Program(script))
+    monkeypatch.setattr(pgbouncer, "find", lambda: pgbouncer.Program(script))
     with pytest.raises(StackError) as caught:
         Stack.start()
     lines = str(caught.value).splitlines()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stack import StackError, binaries
+from stack import StackError, pgbouncer
 
 APT = """#!/bin/sh
 # Hands out the packages of $APT_POOL, as `apt-get download` does; anything else must be the private update.
@@ -62,8 +62,8 @@ def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_fetch_unpacks_the_program_and_missing_libraries(pool: Path) -> None:
-    program = binaries.fetch()
-    assert program == binaries.find()
+    program = pgbouncer.fetch()
+    assert program == pgbouncer.find()
     assert program.path.read_text().startswith("#!/bin/sh")
     assert program.libraries is not None
     assert [path.name for path in program.libraries.iterdir()] == ["libnowhere-2.1.so.7"]
@@ -71,22 +71,24 @@ def test_fetch_unpacks_the_program_and_missing_libraries(pool: Path) -> None:
     assert (pool / "log").read_text().split("\n") == [
         "updated", "download pgbouncer", "download libnowhere-2.1-7t64", ""
     ]  # fmt: skip
-    assert [path.name for path in binaries.home().iterdir()] == ["pgbouncer"], "the scratch directory is gone"
+    assert [path.name for path in pgbouncer.home().iterdir()] == ["pgbouncer"], (
+        "the scratch directory is gone"
+    )
 
 
 def test_a_failed_fetch_reports_the_cause_and_leaves_nothing(pool: Path) -> None:
     (pool / "libnowhere-2.1-7t64.deb").unlink()
     with pytest.raises(StackError) as caught:
-        binaries.fetch()
+        pgbouncer.fetch()
     assert str(caught.value).startswith("PgBouncer cannot be fetched: apt-get failed")
     assert len(str(caught.value).splitlines()) <= 3
-    assert list(binaries.home().iterdir()) == []
+    assert list(pgbouncer.home().iterdir()) == []
 
 
 def test_a_machine_without_apt_gets_instructions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(StackError, match="no apt-get"):
-        binaries.fetch()
+        pgbouncer.fetch()
 
 
 def test_a_program_in_a_private_home_is_copied_for_other_users(tmp_path: Path) -> None:
@@ -96,7 +98,7 @@ def test_a_program_in_a_private_home_is_copied_for_other_users(tmp_path: Path) -
     (libraries / "libx.so.1").write_text("ELF")
     (private / "pgbouncer").write_text("#!/bin/sh\n")
     private.chmod(0o700)
-    program = binaries.Program(private / "pgbouncer", libraries)
+    program = pgbouncer.Program(private / "pgbouncer", libraries)
     target = tmp_path / "run"
     target.mkdir()
     copy = program.reachable_from(target)
@@ -106,11 +108,11 @@ def test_a_program_in_a_private_home_is_copied_for_other_users(tmp_path: Path) -
 
 
 def test_the_command_prints_the_path_of_the_program(pool: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    if binaries.find() is not None:
+    if pgbouncer.find() is not None:
         pytest.skip("PgBouncer is installed on this machine: it would not be fetched")
-    assert binaries.main() == 0
-    assert capsys.readouterr().out == f"pgbouncer: {binaries.home() / 'pgbouncer' / 'pgbouncer'}\n"
+    assert pgbouncer.main() == 0
+    assert capsys.readouterr().out == f"pgbouncer: {pgbouncer.home() / 'pgbouncer' / 'pgbouncer'}\n"
     (pool / "pgbouncer.deb").unlink()
-    shutil.rmtree(binaries.home())
-    assert binaries.main() == 1
+    shutil.rmtree(pgbouncer.home())
+    assert pgbouncer.main() == 1
     assert "cannot be fetched" in capsys.readouterr().err
