@@ -31,12 +31,11 @@ from stack.faults.budget import (
 from stack.faults.proxy import Faults, Faulty
 from stack.faults.tokens import FaultyContext, FaultyOutbox, FaultyTokenAuth, believed, explained
 from stack.faults.x402 import FaultyFacilitator, FaultyNonces, FaultyPayments
-from stack.freeside.agents import QUALITIES, Agents, Quality
 from stack.freeside.app import Parts
 from stack.freeside.asks import Ask, read_ask, require_pool
 from stack.freeside.budget_ledger import Claim, Figures, current_period
-from stack.freeside.budgets import Budgets, community_view
 from stack.freeside.calls import Answer, Execution, answer_body
+from stack.freeside.routes import QUALITIES, Agents, Budgets, Quality, community_view
 from stack.freeside.streams import Event as StreamEvent
 from stack.freeside.streams import EventStream, Progress, Streams
 

@@ -15,13 +15,12 @@ from stack.common.database import Database
 from stack.common.http import application
 from stack.common.outbox import Outbox
 from stack.common.settings import Settings
-from stack.freeside.agents import Agents, Quality, RateLimiter
 from stack.freeside.asks import FinnClient
 from stack.freeside.budget_ledger import BudgetLedger
-from stack.freeside.budgets import Budgets, Reservations
 from stack.freeside.calls import Calls, Idempotency, Leases
 from stack.freeside.payments import ROUTE as X402_ROUTE
 from stack.freeside.payments import FacilitatorClient, Payments, UsedNonces
+from stack.freeside.routes import Agents, Budgets, Quality, RateLimiter, Reservations
 from stack.freeside.streams import Streams
 
 PROTOCOL_VERSION = "8.3.0"
