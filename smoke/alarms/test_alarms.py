@@ -233,4 +233,4 @@ def test_fire_drill(
             ) from problem
         state = state_of(aws.account, alarm)
     evidence.figure(f"state of {alarm.name} afterwards", state, expected=alarm.state)
-    assert state == alarm.state, f"{alarm.name} was put back to {alarm.state} and is {state}"
+    assert state == alarm.state, f"{alarm.name} was reset to {alarm.state} but is {state}"

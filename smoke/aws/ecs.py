@@ -346,7 +346,7 @@ def images_there(account: AwsAccount, definition: TaskDefinition) -> Examined:
             where = f"whether {image} is there: it is in {found['region']}"
             examined.not_examined.append(Finding("", 0, where))
         elif found and not _is_there(account, found):
-            why = f"a task that is replaced cannot start: {image} is not in the registry"
+            why = f"a replacement task cannot start: {image} is not in the registry"
             examined.findings.append(Finding("", 0, why))
     return examined
 
@@ -381,11 +381,11 @@ class TargetGroup:
         """How it asks a service that listens on `ports` and reports its health at the path `health`."""
         if self.port and ports and self.port not in ports:
             listening = " and ".join(map(str, sorted(ports)))
-            yield f"{self.name} asks port {self.port} for health, {service} listens on {listening}"
+            yield f"{self.name} checks health on port {self.port}, {service} listens on {listening}"
         if self.path and health and self.path.partition("?")[0] != health:
-            yield f"{self.name} asks {self.path} for health, {service} reports it at {health}"
+            yield f"{self.name} checks health at {self.path}, {service} reports it at {health}"
         if self.codes and accepted(self.codes, OK) is False:
-            yield f"{self.name} takes {self.codes} for health, {service} answers {OK}"
+            yield f"{self.name} expects {self.codes} of healthy targets, {service} answers {OK}"
 
 
 def idle(groups: Sequence[TargetGroup]) -> str:

@@ -59,7 +59,7 @@ def test_every_pool_is_charged(
         answer = require_status(way.post(body, tenants.main, key=key, **claims), 200)
         cost = cost_in(answer)
         if not cost:
-            raise SafetyViolation(f"{route}: an answer of the pool {pool} costs nothing, or does not tell")
+            raise SafetyViolation(f"{route}: an answer of the pool {pool} costs nothing, or states no cost")
         if way.streamed:
             run, answer = run_of(answer), complete.post(body, tenants.main, key=key, **claims)
             if answer.status_code == 200:
@@ -109,7 +109,7 @@ def test_limits_are_inclusive(
         for name, body, headers in at_the_limits(way)
     ]  # fmt: skip
     costs = [cost_in(answer) for answer in batch.run(cases) if answer.status_code == 200]
-    assert all(costs), f"{route}: an answer costs nothing, or does not tell"
+    assert all(costs), f"{route}: an answer costs nothing, or states no cost"
     watch.charged(costs)
 
 

@@ -189,7 +189,7 @@ def _cover(
             if (region := configuration.foreign_region(alarm)) is not None:
                 amiss.append(f"its provider works in {region}, where there is no such metric")
             if (name := _name(alarm)) and [_name(each) for each, _ in alarms].count(name) > 1:
-                amiss.append(f"another alarm is called {name}, too: AWS keeps one of them")
+                amiss.append(f"another alarm has the name {name}, too: AWS keeps one of them")
             judged.append((alarm, Judged(amiss, silent.unclear + wrong.unclear)))
     if any(not each.wrong and not each.unclear for _, each in judged):
         return

@@ -169,7 +169,7 @@ class Commands(Words):
         if CODE_IS_ZERO.match(shell.text_of(node)) and (read := self._code_read(state)):
             return {replace(each, ok=code == "0") for each, code, _ in read}
         if EXIT_CODE.search(shell.text_of(node)) and name not in shell.SILENT:
-            state = state.guessed(f"what becomes of the exit code: {short(node)}")
+            state = state.guessed(f"how the exit code is used: {short(node)}")
         return {replace(state, ok=True), replace(state, ok=False)}
 
     def _followed(self, node: Node, found: tuple[Word, ...], state: State) -> set[State] | None:
@@ -385,7 +385,7 @@ def _goes_on(texts: Sequence[str], written: str) -> str:
     if posixpath.basename(texts[0]) == "make" and any(map(IGNORES.fullmatch, texts)):
         return "make ignores what fails"
     if _COMPOSE_UP.match(written):
-        return "`up` ends in success whatever becomes of a container: no --exit-code-from"
+        return "`up` succeeds even when a container fails: no --exit-code-from"
     return "psql goes on after an error: no ON_ERROR_STOP" if _PSQL_GOES_ON.match(written) else ""
 
 

@@ -103,7 +103,7 @@ def _checked(
         asked_port = check.attribute("port")
         at = number(flat(asked_port)) if asked_port is not None else None
         if at is not None and not any(at in each_port for each_port in listening.values()):
-            what = f"{group.address} asks port {at:g} for health, on which {each.name} does not listen"
+            what = f"{group.address} checks health on port {at:g}, on which {each.name} does not listen"
             result.findings.append(check.finding(what, asked_port))
     paths = [check.attribute("path") for check in checks if not _connects(check)]
     if not checks and not _connects(group):
@@ -111,12 +111,12 @@ def _checked(
     for path in paths:
         asked = text(flat(path)) if path is not None else "/"
         if address.health and "${" not in asked and asked.partition("?")[0] != address.health:
-            what = f"{group.address} asks {asked} for health, {each.name} reports it at {address.health}"
+            what = f"{group.address} checks health at {asked}, {each.name} reports it at {address.health}"
             result.findings.append(group.finding(what, path))
     for check in checks if not _connects(group) else ():
         codes = check.attribute("matcher")
         if codes is not None and is_known(codes) and accepted(text(flat(codes)), OK) is False:
-            what = f"{group.address} takes {text(flat(codes))} for health, {each.name} answers {OK}"
+            what = f"{group.address} expects {text(flat(codes))} of healthy targets, {each.name} answers {OK}"
             result.findings.append(check.finding(what, codes))
 
 
@@ -172,7 +172,7 @@ def _asked_by_itself(
             for word in items(command):
                 for port, path in _ITSELF.findall(text(flat(word))):
                     if path == address.health and listening and float(port or 80) not in listening:
-                        what = f"a container of {each.name} asks its port {port or 80} for health"
+                        what = f"a container of {each.name} checks its health on port {port or 80}"
                         at = " and ".join(f"{one:g}" for one in sorted(listening))
                         result.findings.append(task.finding(f"{what}, it listens on {at}", word))
 
@@ -313,7 +313,7 @@ def _open_to_the_public(
     fronts = any(configuration.of_type(type_) for type_ in _INWARD)
     fronts = fronts or len(configuration.of_type("aws_lb")) > len(inside)
     for balancer in inside if len(inside) == len(balancers) and not fronts else ():
-        what = f"{balancer.address} is internal: nobody outside finds {each.name} at {address.public}"
+        what = f"{balancer.address} is internal: {each.name} is not public at {address.public}"
         yield balancer.finding(what, balancer.attribute("internal"))
     for balancer in balancers.values():
         idle = balancer.attribute("idle_timeout")

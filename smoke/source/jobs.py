@@ -141,7 +141,7 @@ def _steps(
         for each in repository.steps(workflow.path, job.steps):
             asking = [words for words in repository.commands(each.step) if asks_for_one(words)]
             found.not_examined.extend(
-                Finding(each.path, each.step.line, f"what becomes of {' '.join(words)[:60]}")
+                Finding(each.path, each.step.line, f"what follows from {' '.join(words)[:60]}")
                 for words in asking
             )
     found.not_examined.extend(
@@ -267,7 +267,7 @@ def _read_lost(states: set[State], found: Examined) -> None:
         if failure.task:
             what = f"the task of {what}"
         how = plainest.how or (
-            "no exit code of it ends the job" if failure.task else "nothing ends the script"
+            "none of its exit codes ends the job" if failure.task else "nothing ends the script"
         )
         found.findings.append(Finding(failure.path, failure.line, f"{what}: {how}"))
 

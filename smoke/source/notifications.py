@@ -283,7 +283,7 @@ class Recipients:
                 judged, through = self.actions(each, alarm, *below)
                 if not judged.wrong:
                     return Judged([], own.unclear + judged.unclear), through
-        unread += [f"whether {rule} passes {alarm.address} on" for rule in self._events()]
+        unread += [f"whether {rule} forwards {alarm.address}" for rule in self._events()]
         return (Judged([], own.unclear + unread) if unread else own), topics
 
     def _events(self) -> list[str]:

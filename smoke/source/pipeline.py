@@ -417,7 +417,7 @@ def _examine_key(key: str, workflow: Workflow, job: Job, steps: Sequence[Placed]
         given = re.search(rf"\b{re.escape(key)}=(?![\"']{{2}}|\s|$)", last.step.run)
         earlier = any(key in each.step.run and "GITHUB_ENV" in each.step.run for each in steps[:-1])
         if not given and not earlier:
-            what = f"{job.name} runs the smoke suite without {key}: what needs it does not run"
+            what = f"{job.name} runs the smoke suite without {key}: the checks that need it do not run"
             found.findings.append(workflow.finding(line, what))
     elif not value.strip():
         found.findings.append(workflow.finding(line, f"{job.name} gives the smoke suite an empty {key}"))

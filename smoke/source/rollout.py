@@ -50,11 +50,11 @@ def _wrong(repository: Repository, workflow: Workflow, job: Job) -> Iterator[str
         and all(map(_stops, updates))
         and all(_stops(each) for each in behind if shell.runs(each, _UPDATE))
     ):
-        yield "stops its service: it asks for 0 tasks, and nothing behind it for any"
+        yield "stops its service: it sets the desired count to 0, and no later step raises it"
     registers = any(shell.runs(each, _REGISTER) for each in words)
     others = [_option(each, "--task-definition") or _option(each, "--cli-input-json") for each in updates]
     if registers and updates and not any(others):
-        yield "registers a task definition and deploys none: the service keeps the one that it has"
+        yield "registers a task definition but does not deploy it: the service keeps its current one"
 
 
 def _unpushed(repository: Repository, workflow: Workflow, jobs: Sequence[Job]) -> Iterator[Finding]:
@@ -139,7 +139,7 @@ def _order(workflow: Workflow, job: Job, deploying: Sequence[Job]) -> Iterator[F
     first = [each for each in deploying if job.name not in workflow.ancestors(each.name) and each is not job]
     missing = [each.name for each in first if each.name not in before]
     if missing:
-        what = f"{job.name} does not wait for {' and '.join(missing)}: it tests what was there before"
+        what = f"{job.name} does not wait for {' and '.join(missing)}: it tests the previous deployment"
         yield workflow.finding(job.line, what)
     for event in events(workflow):
         deploys = any(may_run(workflow, each, event, asked=False) for each in first)

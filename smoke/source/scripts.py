@@ -180,7 +180,7 @@ class Ways(Commands):
             for each, sound, first in ways
         }
         if EXIT_CODE.search(shell.text_of(node)):
-            done = {each.guessed(f"what becomes of the exit code: {short(node)}") for each in done}
+            done = {each.guessed(f"how the exit code is used: {short(node)}") for each in done}
         return {ended(each, cond) for each in done}
 
     def _if_statement(self, node: Node, state: State, cond: bool) -> set[State]:

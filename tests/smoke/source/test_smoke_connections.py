@@ -268,14 +268,14 @@ def findings(read: Read, find: str = "", replace: str = "") -> dict[str, Examine
         ('container_name   = "finn"', 'container_name = "web"', "address", "finn has no container web"),
         ("container_port   = 3000", "container_port = 8080", "address", "finn does not listen on port 8080"),
         ('  target_type = "ip"\n  health', "  health", "address", "does not take IP addresses"),
-        ('path = "/health"', 'path = "/"', "address", "asks / for health"),
-        ('  health_check { path = "/health" }\n', "", "address", "asks / for health"),
+        ('path = "/health"', 'path = "/"', "address", "checks health at /,"),
+        ('  health_check { path = "/health" }\n', "", "address", "checks health at /,"),
         ('health_check { path = "/health" }', 'health_check { protocol = "TCP" }', "", ""),
-        ('path = "/health" }', 'path = "/health"\nport = "3001"\n}', "address", "asks port 3001 for health"),
+        ('path = "/health" }', 'path = "/health"\nport = "3001"\n}', "address", "health on port 3001,"),
         ('path = "/health" }', 'path = "/health"\nport = "traffic-port"\n}', "", ""),
         ('"CMD", "true"', '"CMD-SHELL", "wget -q http://localhost:3001/health || exit 1"', "address",
-         "asks its port 3001 for health, it listens on 3000"),
-        ('"CMD", "true"', '"CMD", "curl", "http://127.0.0.1/health"', "address", "asks its port 80"),
+         "checks its health on port 3001, it listens on 3000"),
+        ('"CMD", "true"', '"CMD", "curl", "http://127.0.0.1/health"', "address", "its health on port 80"),
         ('"CMD", "true"', '"CMD", "curl", "http://[::1]:3000/health?deep=1"', "", ""),
         ('"CMD", "true"', '"CMD", "curl", "http://localhost:${var.unset}/health"', "", ""),
         ('"CMD", "true"', '"CMD", "curl", "http://localhost:9090/live"', "", ""),
@@ -382,7 +382,11 @@ def test_a_matcher_takes_what_it_lists(codes: str, found: bool | None) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "wrong"),
     [
-        ('{ path = "/health" }', '{\n    path = "/health"\n    matcher = "404"\n  }', "takes 404 for health"),
+        (
+            '{ path = "/health" }',
+            '{\n    path = "/health"\n    matcher = "404"\n  }',
+            "expects 404 of healthy",
+        ),
         ('{ path = "/health" }', '{\n    path = "/health"\n    matcher = "200-399"\n  }', ""),
         ('{ path = "/health" }', '{\n    path = "/health"\n    matcher = var.unset\n  }', ""),
         (
@@ -401,5 +405,5 @@ def test_a_service_is_asked_and_listens_as_the_contract_has_it(
     defined = read_definitions(configuration, ["finn", "api"])
     address = {"finn": Address("finn", "p.local", health="/health", port=3000)}
     found = [each.what for each in connected(configuration, defined, address).findings]
-    told = [each for each in found if "takes" in each or "know it by" in each]
+    told = [each for each in found if "of healthy" in each or "know it by" in each]
     assert [wrong in each for each in told] == [True] * bool(wrong)

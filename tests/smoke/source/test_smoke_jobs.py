@@ -26,7 +26,7 @@ from tests.smoke.source.workflow_files import MIGRATE, PLAN, SCRIPT, W, gate, mi
         ),
         (
             migrate(steps=[{"run": "aws ecs run-task --task migration\naws ecs wait tasks-stopped"}]),
-            "no exit code of it ends the job",
+            "none of its exit codes ends the job",
         ),
         (migrate(steps=[{"run": "echo done"}]), "no step of migrate migrates"),
     ],
@@ -120,10 +120,10 @@ def test_what_a_composite_action_is_given_is_what_it_runs(command: str, lost: in
             ),
             "uses: aws-actions/amazon-ecs-deploy-task-definition@v2",
         ),
-        (migrate(steps=[{"run": "curl -fX POST https://api/migrate"}]), "what becomes of curl -fX POST"),
+        (migrate(steps=[{"run": "curl -fX POST https://api/migrate"}]), "what follows from curl -fX POST"),
         (
             migrate(steps=[{"run": "aws ssm send-command --parameters commands=db-migrate"}]),
-            "what becomes of aws",
+            "what follows from aws",
         ),
         (
             migrate(
@@ -170,7 +170,7 @@ def test_a_migration_job_that_is_sound(steps: list[dict[str, Any]]) -> None:
     [
         (SCRIPT.replace("set -euo pipefail\n", "npm run migrate\n"), 1, "no set -e in force"),
         (SCRIPT + "migrate || true\n", 5, "`|| true` goes on"),
-        (SCRIPT.replace("exitCode", "status"), 2, "no exit code of it ends the job"),
+        (SCRIPT.replace("exitCode", "status"), 2, "none of its exit codes ends the job"),
     ],
 )
 def test_the_scripts_of_a_step_are_read(script: str, line: int, said: str) -> None:

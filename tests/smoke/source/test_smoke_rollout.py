@@ -55,7 +55,7 @@ def test_a_smoke_job_that_fails_with_the_suite_decides(run: str) -> None:
             {"needs": "deploy", "steps": [{"run": "make smoke", "continue-on-error": True}]},
             "continue-on-error",
         ),
-        (smoke(needs="build"), "smoke does not wait for deploy: it tests what was there before"),
+        (smoke(needs="build"), "smoke does not wait for deploy: it tests the previous deployment"),
         (smoke("pytest smoke --env local"), "on an embedded platform"),
         (smoke("pytest smoke --env=local"), "on an embedded platform"),
         (smoke(if_="github.event_name == 'schedule'"), "smoke does not run on push, on which deploy does"),
@@ -117,7 +117,7 @@ def test_a_deployment_is_carried_out(run: str) -> None:
         (f"{UPDATE}\n{WAIT} || true", "can fail unnoticed"),
         (f"{UPDATE} | jq .\n{WAIT}", "lost in a pipe"),
         (f"{UPDATE} --desired-count 0", "stops its service"),
-        (f"aws ecs register-task-definition --cli-input-json x\n{UPDATE}", "deploys none"),
+        (f"aws ecs register-task-definition --cli-input-json x\n{UPDATE}", "does not deploy it"),
     ],
 )
 def test_a_deployment_that_goes_nowhere_is_a_finding(run: str, what: str) -> None:
