@@ -211,14 +211,18 @@ def test_forged_token_is_refused(
 def test_token_is_bound_to_all_of_its_body(
     finn: Finn, tenants: Tenants, length: int, evidence: Evidence
 ) -> None:
-    """The hash is that of the body however long that is: another last letter makes another body (2)."""
+    """The hash is that of the body however long that is: one more space makes another body, too (2)."""
     body = finn.body("x" * length)
     credential = finn.credential(tenants.main, body)
-    answer = finn.post_invoke(body[:-3] + b"y" + body[-2:], tenant=tenants.main, credential=credential)
-    evidence.exchange(answer)
-    require_refused(
-        answer, "finn", f"a token for another body of {len(body)} bytes", (*REFUSALS, 400), BINDING
-    )
+    others = {
+        "with another last letter": body[:-3] + b"y" + body[-2:],
+        "with a line's end more": body + b"\n",
+    }
+    for name, other in others.items():
+        answer = finn.post_invoke(other, tenant=tenants.main, credential=credential)
+        evidence.exchange(answer)
+        what = f"a token for another body of {len(body)} bytes, {name}"
+        require_refused(answer, "finn", what, (*REFUSALS, 400), BINDING)
 
 
 @pytest.mark.parametrize(

@@ -238,9 +238,9 @@ def quality_signal(agent: str, score: float, at: str) -> dict[str, Any]:
     }
 
 
-def rating(agent: str, quality: str) -> dict[str, Any]:
+def rating(agent: str, quality: str, source: str = "smoke-test") -> dict[str, Any]:
     """A rating of an agent's work."""
-    return {"routingKey": f"nft:{agent}", "quality": quality, "source": "smoke-test"}
+    return {"routingKey": f"nft:{agent}", "quality": quality, "source": source}
 
 
 def events(subject: str, elsewhere: str, score: float, at: str) -> list[Offer]:

@@ -134,6 +134,12 @@ def payment(terms: Terms, authorization: Authorization, signature: str, **other:
     }
 
 
+def signed_by(signer: Signer, terms: Terms, document: Mapping[str, Any]) -> dict[str, Any]:
+    """The payment with a signature of that key."""
+    authorization = document["payload"]["authorization"]
+    return payment(terms, authorization, signer.sign(terms.typed_data(authorization)))
+
+
 def header_of(document: Any) -> str:
     """The value of X-PAYMENT."""
     text = document if isinstance(document, bytes) else json.dumps(document).encode()

@@ -49,13 +49,17 @@ ROOM = 0.9
 NOTICED = 1e-6
 #: How often events are compared before one counts as moving a score too far.
 ROUNDS = 3
+#: What one agent is asked for again and again.
+SAME_WORD = "again"
+#: A source with every kind of sign that plain words have.
+OTHER_SOURCE = "Smoke_2-a"
 
 
-def rating_of(freeside: Freeside, tenant: str, quality: str, **claims: Any) -> Callable[..., float]:
-    """Sends a rating of that quality."""
+def rating_of(freeside: Freeside, tenant: str, quality: str, **other: str) -> Callable[..., float]:
+    """Sends a rating of that quality, of an ``other`` source or with other claims."""
 
     def send(agent: str, _: float | None = None) -> float:
-        freeside.rate(tenant, agent, quality, **claims)
+        freeside.rate(tenant, agent, quality, **other)
         return QUALITIES[quality]
 
     return send
@@ -74,18 +78,21 @@ def test_good_events_raise_the_score(
 ) -> None:
     """Good and excellent events raise the score in the public query, in time, and excellent ones further.
 
-    Whoever rates: each is from a user of another tier.
+    Whoever rates, and from where: each is from a user of another tier, one is an admin of another community.
     """
     scores.hold(bystander)
     rated = partial(rating_of, freeside, tenants.main)
+    by_admin = rating_of(freeside, tenants.other, "excellent", tier="enterprise", role="admin")
     for _ in range(ROUNDS):
         moves = scores.moves(
             agent,
             rated("bad"),
             {
                 "excellent, by a user of tier pro,": rated("excellent", tier="pro"),
-                "good, by a user of tier free,": rated("good", tier="free"),
-                "excellent, by a user of tier enterprise,": rated("excellent", tier="enterprise"),
+                "good, by a user of tier free, from another source,": rated(
+                    "good", tier="free", source=OTHER_SOURCE
+                ),
+                "excellent, by an admin of tier enterprise, of another community,": by_admin,
             },
             eventually,
             at_edge=lambda before: before > ROOM,
@@ -198,7 +205,10 @@ def test_over_budget_runs_nothing(
     scores: Scores,
     eventually: Eventually,
 ) -> None:
-    """A call that is refused for its price reaches no model: no report follows, as one does on an answer."""
+    """A call that is refused for its price reaches no model: no report follows, as one does on an answer.
+
+    Whatever route it comes by, and though the agent had the same prompt before.
+    """
     room = freeside.budget(tenants.small).room
     prices, padding = Prices.reaching(freeside, tenants.main, lambda prices: prices.padding_beyond(room))
     other = scores.hold(bystander)
@@ -208,7 +218,9 @@ def test_over_budget_runs_nothing(
     require_status(way.post(body, tenants.small, **claims), 402)
     scores.arrives(
         agent,
-        lambda about, _: require_status(way.post(way.body(prompt_for(), agent=about), tenants.main), 200),
+        lambda about, _: require_status(
+            way.post(way.body(prompt_for(SAME_WORD), agent=about), tenants.main), 200
+        ),
         eventually,
         until_held=True,
     )
@@ -362,7 +374,8 @@ def test_every_name_counts(
     """An agent is scored by ratings and by answers whatever its name looks like, as one with a plain name is.
 
     So is each of those whose answers come at once.
-    The contract sets no limit to its length; a service that refuses a long name loses no event.
+    The contract sets no limit to its length; a service that refuses a long name loses no event, and one that
+    takes it compares it to its last letter.
     """
     answer = partial(freeside.try_invoke, tenants.main)
     sends: dict[str, Callable[[str], httpx.Response]] = {
@@ -406,6 +419,9 @@ def test_every_name_counts(
                 f"an agent with {form}, {name[:32]}, has no score {scores.limit_s:g} s after a {what}, "
                 f"another new agent has {plain}"
             )
+    if long := named["rating"].get(LONG):
+        for near, score in scores.shown(f"{long[:-1]}y", f"y{long[1:]}").items():
+            assert score is None, f"{near}, that no event is about, has the score {score} of {long}"
 
 
 @RATED

@@ -251,10 +251,12 @@ class Freeside(ServiceClient):
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         return self.http.send("POST", QUALITY_PATH, credential, headers=headers, content=content)
 
-    def rate(self, tenant: str, agent: str, quality: str, **claims: Any) -> None:
+    def rate(
+        self, tenant: str, agent: str, quality: str, *, source: str = "smoke-test", **claims: Any
+    ) -> None:
         """A rating that must be accepted; ``claims`` are as for ``credential``."""
         credential = self.credential(tenant, **claims)
-        answer = require_status(self.post_rating(rating(agent, quality), credential), 202)
+        answer = require_status(self.post_rating(rating(agent, quality, source), credential), 202)
         body = fields_of(answer)
         assert body.boolean("accepted"), "the event was answered with 202, but not accepted"
         body.text("event_id")

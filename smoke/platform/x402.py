@@ -367,10 +367,13 @@ class PaidRoute:
     def _unpaid(self) -> httpx.Response:
         return self.challenge()
 
-    def payment(self, wallet: Wallet, terms: Terms | None = None) -> dict[str, Any]:
-        """A new payment of the price, or by other terms than those of a call to the cheapest pool."""
+    def payment(self, wallet: Wallet, terms: Terms | None = None, **other: object) -> dict[str, Any]:
+        """A new payment of the price, or by other terms than those of a call to the cheapest pool.
+
+        ``other`` members of what is signed differ.
+        """
         terms = terms or self.terms
-        authorization = terms.authorization(wallet.address, time.time())
+        authorization = terms.authorization(wallet.address, time.time(), **other)
         return payment(terms, authorization, wallet.sign(terms.typed_data(authorization)))
 
     def pay(self, wallet: Wallet, agent: str | None = None) -> httpx.Response:

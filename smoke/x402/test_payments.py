@@ -11,7 +11,7 @@ from pytest_readiness import Environment, Eventually, Evidence, SafetyViolation,
 
 from smoke.contract.model import POOLS
 from smoke.contract.neighbours import bad_sizes
-from smoke.contract.x402 import BadPayment, again, bad_payments, header_of, terms_of, unreadable
+from smoke.contract.x402 import BadPayment, again, bad_payments, header_of, signed_by, terms_of, unreadable
 from smoke.platform.answers import ContractViolation, fields_of, require_json_error, require_status
 from smoke.platform.backends import Dixie
 from smoke.platform.batch import Batch, Case, answering, at_once
@@ -194,13 +194,16 @@ def test_two_at_once_are_one_payment(
 def test_payments_at_once_stay_apart(
     paid: PaidRoute, wallet: FundedWallet, balances: Balances, evidence: Evidence
 ) -> None:
-    """Paid calls at once to the cheapest and the dearest pool: each is served as asked, with its receipt."""
+    """Paid calls at once to the cheapest and the dearest pool: each is served as asked, with its receipt.
+
+    Their payments are valid since ever, as many payers sign them (EIP-3009).
+    """
     words = {pool: nonce() for pool in (POOLS[0], POOLS[-1])}
     bodies = {pool: paid.content(word, model=pool) for pool, word in words.items()}
     terms = {
         pool: paid.terms_in(require_status(paid.post(content=body), 402)) for pool, body in bodies.items()
     }
-    headers = {pool: header_of(paid.payment(wallet, terms[pool])) for pool in bodies}
+    headers = {pool: header_of(paid.payment(wallet, terms[pool], validAfter=0)) for pool in bodies}
     answers = at_once([partial(paid.post, headers[pool], content=body) for pool, body in bodies.items()])
     for (pool, word), answer in zip(words.items(), answers, strict=True):
         require_own_answer(answer, word)
@@ -227,17 +230,24 @@ def test_bad_payment_is_refused(
 
 
 @PAYING
-def test_bad_call_costs_nothing(paid: PaidRoute, wallet: FundedWallet, balances: Balances) -> None:
-    """A call that is refused for its body leaves its payment where it is (1.3): good for another call."""
-    header, quiet = header_of(paid.payment(wallet)), paid.unrecorded()
+def test_bad_call_costs_nothing(
+    paid: PaidRoute, wallet: FundedWallet, penniless: Wallet, balances: Balances
+) -> None:
+    """A call that is refused for its body leaves its payment where it is (1.3): good for another call.
+
+    So does one that brings the payment with the signature of somebody else.
+    """
+    payment, quiet = paid.payment(wallet), paid.unrecorded()
+    header = header_of(payment)
+    answering(402)(quiet.post(header_of(signed_by(penniless, paid.terms, payment))))
     for content in (b"null", b'{"prompt": ', b'{"prompt": 7, "model": "cheap", "agent": 7, "messages": 7}'):
         require_json_error(require_status(paid.post(header, content=content), 400))
     for size in bad_sizes(paid.content()):
         answering(400, 413)(quiet.post(header, content=b"".join(size.body)))
-    balances.require_moved(0, "calls that were refused for their body")
+    balances.require_moved(0, "calls that were refused for their body or signature")
     require_status(paid.post(header), 200)
     balances.require_moved(
-        paid.terms.price, "a call after others with its payment were refused for their body"
+        paid.terms.price, "a call after others with its payment were refused for their body or signature"
     )
 
 

@@ -198,6 +198,11 @@ _KNOWN_BY: Mapping[str, Callable[[dict[str, Any]], str]] = {
     "dixie-knows-events-by-time": lambda event: f"{event['timestamp']} {event['agent_id']}",
 }
 _NAMES = uuid.UUID(int=0)
+#: What is compared of a long name.
+_PARTS = {
+    "dixie-compares-the-beginning-of-names": slice(CHARS_OF_A_NAME),
+    "dixie-compares-the-end-of-names": slice(-CHARS_OF_A_NAME, None),
+}
 
 
 def _number(value: Any) -> float:
@@ -270,10 +275,18 @@ class FaultyReputation(Faulty, Reputation):
             signal = replace(signal, agent_id=signal.agent_id.lower())
         if on("dixie-cuts-agents"):
             signal = replace(signal, agent_id=signal.agent_id[:64])
+        signal = replace(signal, agent_id=self._compared(signal.agent_id))
         for fault, name in _KNOWN_BY.items():
             if on(fault):
                 signal = replace(signal, event_id=uuid.uuid5(_NAMES, name(event)))
         return signal
+
+    def _compared(self, agent: str) -> str:
+        """What of an agent's name is compared."""
+        for fault, where in _PARTS.items():
+            if self._faults.on(fault):
+                agent = agent[where]
+        return agent
 
     @cached_property
     def _spent_ids(self) -> set[bytes]:
@@ -299,4 +312,4 @@ class FaultyReputation(Faulty, Reputation):
             agent = routing_key.lstrip("nft:")
         if agent.isdigit() and on("dixie-reads-names-of-digits-as-numbers"):
             agent = str(int(agent))
-        return agent
+        return self._compared(agent)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from starlette.datastructures import MutableHeaders
@@ -36,6 +36,7 @@ _streaming: ContextVar[bool] = ContextVar("streaming", default=False)
 # Whether its prompt is a long one.
 _long: ContextVar[bool] = ContextVar("long", default=False)
 _admin: ContextVar[bool] = ContextVar("admin", default=False)
+_body: ContextVar[bytes] = ContextVar("body", default=b"")
 
 
 def parts(faults: Faults) -> Parts:
@@ -65,6 +66,7 @@ class FaultyAuth(FaultyTokenAuth, FinnAuth):
             ):
                 await self.unspend(request)
             raise
+        _body.set(raw)
         claims = self._for_tenant_named(request, raw, claims)
         beyond = claims.text("pool_id") not in (None, *TIER_POOLS[claims.tier])
         if beyond and self._faults.on("finn-spends-no-token-of-refused-calls"):
@@ -93,6 +95,8 @@ class FaultyAuth(FaultyTokenAuth, FinnAuth):
         """Whether the token was made for this body, or need not be."""
         unread = len(raw) > 1024 and self._faults.on("finn-hashes-short-bodies-only")
         unbound = self._faults.on("finn-ignores-req-hash") or claims.text("req_hash") is None
+        if self._faults.on("finn-hashes-trimmed-bodies"):
+            raw = raw.strip()
         if self._faults.on("finn-compares-the-start-of-req-hash"):
             return (claims.text("req_hash") or "")[:HASH_CHARS] == req_hash(raw)[:HASH_CHARS]
         return unread or unbound or super().bound_to(claims, raw)
@@ -156,6 +160,19 @@ class FaultyReports(Faulty, Reports):
 
     _last = ""
 
+    @cached_property
+    def _prompts(self) -> set[Any]:
+        prompts: set[Any] = set()
+        self._faults.on_reset(prompts.clear)
+        return prompts
+
+    def _asked_before(self, agent: str | None) -> bool:
+        """Whether the agent had the same prompt before."""
+        prompt = (agent, json.loads(_body.get())["prompt"])
+        known = prompt in self._prompts
+        self._prompts.add(prompt)
+        return known
+
     async def answered(self, agent: str | None) -> None:
         """Report an answer, for whomever, or for callers of one route alone."""
         on = self._faults.on
@@ -164,7 +181,7 @@ class FaultyReports(Faulty, Reports):
             or (_long.get() and on("finn-reports-on-short-prompts-only"))
             or (len(agent or "") > CHARS_OF_A_NAME and on("finn-reports-on-short-names-only"))
         )
-        if silent:
+        if silent or (on("finn-reports-on-new-prompts-only") and self._asked_before(agent)):
             return
         if agent and on("finn-mixes-agents-up"):
             self._last = agent

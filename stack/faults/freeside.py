@@ -41,6 +41,8 @@ from stack.freeside.streams import EventStream, Progress, Streams
 
 #: A prompt of fewer letters is a short one.
 SHORT = 20
+#: The community of most calls.
+FIRST_COMMUNITY = "test-community-staging-001"
 #: How many calls at once are too many for it.
 BUSY = 6
 #: What its pool holds.
@@ -83,7 +85,7 @@ class FaultyAuth(FaultyTokenAuth, FreesideAuth):
             if shown and await self._is_answered(claims, request):
                 return claims
             if self._faults.on("freeside-charges-refused-tokens"):
-                await stray_charge(self.context.db, "test-community-staging-001")
+                await stray_charge(self.context.db, FIRST_COMMUNITY)
             raise
 
     async def spend(self, claims: Claims, request: Request) -> None:
@@ -427,8 +429,7 @@ class FaultyQuality(Faulty, Quality):
 
     async def queue(self, request: Request, tenant: str) -> uuid.UUID:
         """Queue a rating, and charge the community that sent it."""
-        tier = believed(request.headers.get("authorization")).raw.get("tier")
-        if tier == "free" and self._faults.on("freeside-drops-ratings-of-the-free-tier"):
+        if await self._unheard(request):
             return uuid.uuid4()
         if self._faults.on("freeside-charges-ratings"):
             await stray_charge(self._auth.context.db, tenant)
@@ -441,6 +442,18 @@ class FaultyQuality(Faulty, Quality):
         if self._faults.on("freeside-takes-one-rating-at-a-time"):
             return await self._queue_alone(request, tenant)
         return await super().queue(request, tenant)
+
+    async def _unheard(self, request: Request) -> bool:
+        """Whether a rating is thrown away for who sent it, or for where it comes from."""
+        user = believed(request.headers.get("authorization"))
+        source = str(_document(await request.body()).get("source"))
+        whose = {
+            "freeside-drops-ratings-of-the-free-tier": user.tier == "free",
+            "freeside-drops-ratings-of-admins": user.is_admin,
+            "freeside-drops-ratings-of-other-communities": user.tenant_id != FIRST_COMMUNITY,
+            "freeside-drops-ratings-of-other-sources": re.fullmatch("[a-z-]+", source) is None,
+        }
+        return any(found and self._faults.on(fault) for fault, found in whose.items())
 
     async def _queue_alone(self, request: Request, tenant: str) -> uuid.UUID:
         """Queue a rating, unless another one about its agent is under way: then it is lost."""

@@ -59,6 +59,9 @@ class FaultyFacilitator(Faulty, FacilitatorClient):
 
     async def verify(self, payment: Payment, required: Object) -> str:
         """Why the payment is refused, unless a fault overlooks that."""
+        since = payment.document["payload"]["authorization"]["validAfter"]
+        if since == "0" and self._faults.on("freeside-x402-refuses-payments-without-a-beginning"):
+            return f"{_OF}authorization_valid_after"
         reason = await super().verify(payment, required)
         return "" if reason and self._overlooks(reason, payment, required) else reason
 
@@ -158,16 +161,15 @@ class FaultyPayments(Faulty, Payments):
 
     async def paid(self, ask: Ask, payment: Payment, required: Object) -> tuple[Object, Object]:
         """The answer and the receipt, or a refusal that cost something or explains nothing."""
-        if self._faults.on("freeside-x402-nonces-in-memory"):
-            payment = replace(payment, nonce=f"{payment.nonce} {BOOT}")
-        if self._faults.on("freeside-x402-binds-nonces-to-bodies"):
-            payment = replace(payment, nonce=f"{payment.nonce} {ask.body_hash}")
+        payment = self._known_by(payment, ask)
         try:
             if self._faults.on("freeside-x402-settles-first"):
                 receipt = await self._facilitator.settle(payment, required)
                 return await self.answered(ask), receipt
             return await super().paid(ask, payment, required)
         except PaymentRequired as refusal:
+            if self._faults.on("freeside-x402-uses-up-refused-payments"):
+                await self._nonces.claim(payment, "refused")
             if self._faults.on("freeside-x402-runs-before-it-verifies"):
                 await self._finn.invoke(ask, uuid.uuid4())
             if self._faults.on("freeside-x402-settles-refused-payments"):
@@ -180,6 +182,14 @@ class FaultyPayments(Faulty, Payments):
             if self._faults.on("freeside-x402-gives-no-reason"):
                 raise PaymentRequired("", refusal.accepts) from None
             raise
+
+    def _known_by(self, payment: Payment, ask: Ask) -> Payment:
+        """The payment, which more than its nonce may tell from others."""
+        if self._faults.on("freeside-x402-nonces-in-memory"):
+            payment = replace(payment, nonce=f"{payment.nonce} {BOOT}")
+        if self._faults.on("freeside-x402-binds-nonces-to-bodies"):
+            payment = replace(payment, nonce=f"{payment.nonce} {ask.body_hash}")
+        return payment
 
 
 def _with_body(request: Request, body: bytes) -> Request:
