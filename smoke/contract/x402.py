@@ -89,7 +89,8 @@ def challenge_violations(document: Any, path: str) -> Iterator[Violation]:
     # a gateway may serve the route below a prefix that the platform does not know
     resource = urlsplit("" if wrong else offer["resource"])
     is_route = path.endswith(resource.path) and resource.path.endswith(PATH.rpartition("/")[2])
-    if not wrong and (resource.query or not is_route):
+    is_url = resource.scheme in ("http", "https") and resource.netloc != ""
+    if not wrong and (resource.query or not is_route or not is_url):
         yield Violation("accepts.resource", f"a URL of {path}", shown(offer["resource"]))
     if not wrong and offer["asset"].lower() == offer["payTo"].lower():
         yield Violation("accepts.payTo", "an address other than the token's", shown(offer["payTo"]))
@@ -110,6 +111,12 @@ def _offer(document: Any) -> Any:
     offers = document["accepts"]
     fitting = (o for o in offers if o.get("scheme") == "exact" and o.get("network") in CHAIN_IDS)
     return next(fitting, offers[0])
+
+
+def near_nonces(number: int) -> list[str]:
+    """So many new nonces, up to 16, that differ in one digit in their middle alone."""
+    digits = secrets.token_hex(32)
+    return [f"0x{digits[:31]}{digit:x}{digits[32:]}" for digit in range(number)]
 
 
 class Signer(Protocol):

@@ -11,7 +11,16 @@ from pytest_readiness import Environment, Eventually, Evidence, SafetyViolation,
 
 from smoke.contract.model import POOLS
 from smoke.contract.neighbours import bad_sizes
-from smoke.contract.x402 import BadPayment, again, bad_payments, header_of, signed_by, terms_of, unreadable
+from smoke.contract.x402 import (
+    BadPayment,
+    again,
+    bad_payments,
+    header_of,
+    near_nonces,
+    signed_by,
+    terms_of,
+    unreadable,
+)
 from smoke.platform.answers import ContractViolation, fields_of, require_json_error, require_status
 from smoke.platform.backends import Dixie
 from smoke.platform.batch import Batch, Case, answering, at_once
@@ -196,14 +205,17 @@ def test_payments_at_once_stay_apart(
 ) -> None:
     """Paid calls at once to the cheapest and the dearest pool: each is served as asked, with its receipt.
 
-    Their payments are valid since ever, as many payers sign them (EIP-3009).
+    Their payments are valid since ever, as many payers sign them (EIP-3009), and their nonces nearly alike.
     """
     words = {pool: nonce() for pool in (POOLS[0], POOLS[-1])}
     bodies = {pool: paid.content(word, model=pool) for pool, word in words.items()}
     terms = {
         pool: paid.terms_in(require_status(paid.post(content=body), 402)) for pool, body in bodies.items()
     }
-    headers = {pool: header_of(paid.payment(wallet, terms[pool], validAfter=0)) for pool in bodies}
+    headers = {
+        pool: header_of(paid.payment(wallet, terms[pool], validAfter=0, nonce=near))
+        for pool, near in zip(bodies, near_nonces(len(bodies)), strict=True)
+    }
     answers = at_once([partial(paid.post, headers[pool], content=body) for pool, body in bodies.items()])
     for (pool, word), answer in zip(words.items(), answers, strict=True):
         require_own_answer(answer, word)

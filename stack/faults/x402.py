@@ -29,6 +29,8 @@ from stack.freeside.payments import (
 #: What a route without a limit of its own reads, bytes.
 _ANY_SIZE = 1 << 20
 _OF = "invalid_exact_evm_payload_"
+#: The 0x of a nonce and a quarter of its digits.
+NONCE_CHARS = 2 + 16
 #: What a fault overlooks, by the facilitator's reason for the refusal.
 OVERLOOKED = {
     "freeside-x402-overlooks-forged-signatures": f"{_OF}signature",
@@ -155,6 +157,8 @@ class FaultyPayments(Faulty, Payments):
             if self._faults.on("freeside-x402-takes-unreadable-payments-for-none"):
                 raise PaymentRequired("X-PAYMENT header is required", []) from None
             raise
+        if self._faults.on("freeside-x402-compares-the-beginning-of-nonces"):
+            return replace(payment, nonce=payment.nonce[:NONCE_CHARS])
         if self._faults.on("freeside-x402-tells-nonces-apart-by-case"):
             return replace(payment, nonce=payment.document["payload"]["authorization"]["nonce"])
         return payment

@@ -60,6 +60,7 @@ def test_a_gateway_may_put_a_prefix_before_the_resource() -> None:
         ({"maxTimeoutSeconds": "60"}, "accepts.maxTimeoutSeconds"),
         ({"network": "base"}, "accepts.network"),
         ({"resource": "https://platform.example.com/"}, "accepts.resource"),
+        ({"resource": PATH}, "accepts.resource"),
         ({"resource": f"https://platform.example.com{PATH}?model=other"}, "accepts.resource"),
         ({"resource": "https://platform.example.com/api/agents/invoke"}, "accepts.resource"),
         ({"extra": {"name": "USDC"}}, "accepts.extra.version"),
