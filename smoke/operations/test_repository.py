@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pytest_readiness import Environment, Evidence, SetupError
 
+from smoke.aws.names import Names
 from smoke.source.checkout import Checkout
 from smoke.source.definitions import Definitions
 from smoke.source.jobs import invalid
@@ -109,7 +110,8 @@ def test_pipeline_carries_deployments_out(
     repository: Repository, plan_facts: Mapping[str, Any], evidence: Evidence
 ) -> None:
     """A deployment that fails, or is never stable, fails its job; what is built is pushed and deployed."""
-    count, found = uncarried(repository, Pipeline.of(plan_facts["pipeline"]))
+    cluster = Names(plan_facts["source"]["prefix"]).cluster
+    count, found = uncarried(repository, Pipeline.of(plan_facts["pipeline"]), cluster)
     evidence.figure("deploy jobs", count, at_least=1)
     found.require()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from . import shell
 from .checkout import Examined, Finding
@@ -13,6 +14,10 @@ from .rules import ENVIRONMENTS
 from .workflows import Job, Placed, Repository, Workflow
 
 _UPDATE, _REGISTER = "aws ecs update-service", "aws ecs register-task-definition"
+#: Commands that work in the cluster `default` where they name none.
+_IN_A_CLUSTER = (_UPDATE, "aws ecs run-task", "aws ecs describe-services", "aws ecs wait services-stable",
+                 "aws ecs describe-tasks", "aws ecs wait tasks-stopped")  # fmt: skip
+_VARIABLE = re.compile(r"\$\{\{ *env\.(\w+) *\}\}|\$\{(\w+)\}|\$(\w+)")
 #: The suite's exit code 2 is DEGRADED, which a team may let pass.
 _DEGRADED = "whether exit code 2 stands for a failure"
 _BUILDS, _PUSHES = ("docker build", "docker buildx build"), ("docker push", "docker image push")
@@ -20,8 +25,11 @@ _BUILDS, _PUSHES = ("docker build", "docker buildx build"), ("docker push", "doc
 _WAITS = ("aws ecs wait services-stable", "aws deploy wait deployment-successful")
 
 
-def uncarried(repository: Repository, plan: Pipeline) -> tuple[int, Examined]:
-    """Return how many deploy jobs there are, and how they end in success without a deployment."""
+def uncarried(repository: Repository, plan: Pipeline, cluster: str) -> tuple[int, Examined]:
+    """Return how many deploy jobs there are, and how they end in success without a deployment.
+
+    `cluster` is the name of this environment's.
+    """
     count, result = 0, Examined()
     commands = [*plan.commands, *_WAITS, *_PUSHES]
     for workflow, job in deploy_jobs(repository, plan):
@@ -34,7 +42,7 @@ def uncarried(repository: Repository, plan: Pipeline) -> tuple[int, Examined]:
             result.findings.extend(lost.findings)
             result.not_examined.extend(lost.not_examined)
         result.findings.extend(_unpushed(repository, workflow, [*before, job]))
-        for what in _wrong(repository, workflow, job):
+        for what in (*_wrong(repository, workflow, job), *_astray(repository, workflow, job, cluster)):
             result.findings.append(workflow.finding(job.line, f"{job.name} {what}"))
     return count, Examined(*(list(dict.fromkeys(each)) for each in (result.findings, result.not_examined)))
 
@@ -55,6 +63,32 @@ def _wrong(repository: Repository, workflow: Workflow, job: Job) -> Iterator[str
     others = [_option(each, "--task-definition") or _option(each, "--cli-input-json") for each in updates]
     if registers and updates and not any(others):
         yield "registers a task definition but does not deploy it: the service keeps its current one"
+
+
+def _astray(repository: Repository, workflow: Workflow, job: Job, cluster: str) -> Iterator[str]:
+    """Commands of a deploy job that work in another cluster than the others, or than this environment's.
+
+    Names that a run alone knows are compared where they rest on the same variables.
+    """
+    known = workflow.env | job.env
+    named: dict[str, str] = {}
+    for words in _words(repository, workflow, job):
+        if runs_one(words, _IN_A_CLUSTER):
+            text = _option(words, "--cluster")
+            # a variable that is no option's value may hold options
+            more = any(b.startswith("$") and not a.startswith("--") for a, b in pairwise(words))
+            name = _VARIABLE.sub(lambda found: known.get(next(filter(None, found.groups())), found[0]), text)
+            if text or not more:
+                named.setdefault(name, " ".join(words[:3]))
+    first = next(filter(None, named), "")
+    stem = cluster.rpartition("-")[0]
+    for name, command in named.items():
+        if not name and first:
+            yield f"runs `{command}` in the cluster `default`: it names none, where others name {first}"
+        elif name and _VARIABLE.findall(name) == _VARIABLE.findall(first) and name != first:
+            yield f"runs `{command}` in the cluster {name}, where others name {first}"
+        elif stem and name.startswith(f"{stem}-") and name != cluster:
+            yield f"runs `{command}` in the cluster {name}, where this environment has {cluster}"
 
 
 def _unpushed(repository: Repository, workflow: Workflow, jobs: Sequence[Job]) -> Iterator[Finding]:

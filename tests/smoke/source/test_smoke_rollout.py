@@ -92,7 +92,7 @@ def test_a_smoke_job_follows_the_deployments_of_its_environment(
 
 def carried(run: str, **others: Any) -> list[str]:
     data = workflow(deploy={"needs": ["build", "migrate"], "steps": [{"run": run}]}, **others)
-    return [each.what for each in uncarried(repository(data), PLAN)[1].findings]
+    return [each.what for each in uncarried(repository(data), PLAN, "shop-staging-cluster")[1].findings]
 
 
 @pytest.mark.parametrize(
@@ -123,6 +123,34 @@ def test_a_deployment_is_carried_out(run: str) -> None:
 def test_a_deployment_that_goes_nowhere_is_a_finding(run: str, what: str) -> None:
     (found,) = carried(run)
     assert what in found
+
+
+@pytest.mark.parametrize(
+    ("update", "wait", "what"),
+    [
+        ("", "", ""),
+        ("--cluster shop-staging-cluster", "--cluster=shop-staging-cluster", ""),
+        ("--cluster $NAME", '--cluster "${NAME}"', ""),
+        ("--cluster $NAME", "--cluster $OTHER", ""),
+        ("--cluster $PREFIX-cluster", "--cluster shop-staging-cluster", ""),
+        ("--cluster ${{ env.PREFIX }}-cluster", "--cluster ${PREFIX}-cluster", ""),
+        ("--cluster other-staging", "--cluster other-staging", ""),
+        ("--cluster $NAME", "$OPTIONS", ""),
+        ("--cluster $NAME", "", "in the cluster `default`"),
+        ("", "--cluster $NAME", "in the cluster `default`"),
+        ("--cluster $NAME-a", "--cluster $NAME-b", "in the cluster $NAME-b, where others name $NAME-a"),
+        ("--cluster $PREFIX-cluster", "--cluster $PREFIX-old", "where others name shop-staging-cluster"),
+        ("--cluster $PREFIX-old", "--cluster $PREFIX-old", "where this environment has shop-staging-cluster"),
+    ],
+)
+def test_a_deployment_stays_in_its_cluster(update: str, wait: str, what: str) -> None:
+    job = {
+        "env": {"PREFIX": "shop-staging"},
+        "needs": ["build", "migrate"],
+        "steps": [{"run": f"{UPDATE} {update}\n{WAIT} {wait}"}],
+    }
+    _, found = uncarried(repository(workflow(deploy=job)), PLAN, "shop-staging-cluster")
+    assert [what in each.what for each in found.findings] == ([True] if what else [])
 
 
 def test_a_service_that_a_later_job_starts_again_is_not_stopped() -> None:
