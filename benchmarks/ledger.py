@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,10 +11,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
-from threading import Event
 from typing import Any
 
-import httpx
 from pytest_readiness.aws import aws_session
 from pytest_readiness.core.formats import canonical_json, format_moment
 from pytest_readiness.core.history import is_enough, streak
@@ -27,6 +22,7 @@ from pytest_readiness.ledger.chain import sealed
 from pytest_readiness.ledger.s3 import BUNDLE, KEPT, packed
 
 from benchmarks.measure import Row, ran_python
+from tests.s3 import serving_s3
 
 SIZES = (10, 1_000, 100_000)
 #: Entries of a suite with twenty checks, 3 KB each.
@@ -155,44 +151,12 @@ _DONE: Mapping[str, Callable[[Ledger], object]] = {
 @contextmanager
 def _s3(home: Path) -> Iterator[None]:
     """Provide an emulator of S3 with a bucket, by the variables that botocore reads."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    os.environ |= {
-        "AWS_ENDPOINT_URL": url,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    settings = {
-        "IOT_MTLS_ENABLED": "0",
-        "SFTP_ENABLED": "0",
-        "LOG_LEVEL": "ERROR",
-        "DOCKER_HOST": f"unix://{home}/none.sock",
-        "S3_DATA_DIR": str(home / "data"),
-        "STATE_DIR": str(home / "state"),
-    }
-    command = [sys.executable, "-m", "hypercorn", "--bind", f"127.0.0.1:{port}", "ministack.app:app"]
-    with (home / "log").open("wb") as log:
-        server = subprocess.Popen(command, env={**os.environ, **settings}, stdout=log, stderr=log)
-    try:
-        deadline = time.monotonic() + 30
-        while not _answers(url):
-            if time.monotonic() > deadline or server.poll() is not None:
-                raise RuntimeError(
-                    f"the emulator of S3 does not answer:\n{(home / 'log').read_text()[-2000:]}"
-                )
-            Event().wait(0.05)
+    with serving_s3(home) as url:
+        os.environ |= {
+            "AWS_ENDPOINT_URL": url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
         aws_session().create_client("s3").create_bucket(Bucket=_BUCKET)
         yield
-    finally:
-        server.terminate()
-        server.wait(10)
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/_ministack/health").is_success
-    except httpx.TransportError:
-        return False

@@ -19,6 +19,7 @@ from queue import SimpleQueue
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from ..core.model import Outcome
+from ..core.plan import Plan
 from ..report import report_of
 from . import PlatformError, Refused
 from .catalogue import FalseAlarm, Fault, Finding, false_alarms, judge_fault
@@ -46,6 +47,18 @@ class Setup:
     work: Path
     runner: Runner
     stopping: threading.Event
+
+    @classmethod
+    def of(cls, plan: Plan, root: Path, work: Path, runner: Runner) -> Setup:
+        """Return what a plan says of its platforms, for one self-test."""
+        return cls(
+            command=plan.self_test.platform,
+            root=root,
+            suite=plan.suite,
+            work=work,
+            runner=runner,
+            stopping=threading.Event(),
+        )
 
 
 #: When a run without a fault is made: the suite's before the faults, after them, on a clean variant.

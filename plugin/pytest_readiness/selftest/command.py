@@ -9,7 +9,6 @@ import resource
 import shutil
 import signal
 import tempfile
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -168,14 +167,7 @@ def _try(options: argparse.Namespace, plan: Plan, root: Path, out: TextIO, work:
     workers = min(options.workers, max(len(faults), len(variants)))
     work_ahead = f"{counted(len(faults), 'fault')} and {counted(sum(map(len, variants)), 'clean variant')}"
     out.write(f"self-test: {work_ahead} on {counted(workers, 'platform')}\n")
-    setup = Setup(
-        command=plan.self_test.platform,
-        root=root,
-        suite=plan.suite,
-        work=work,
-        runner=runner,
-        stopping=threading.Event(),
-    )
+    setup = Setup.of(plan, root, work, runner)
     default = 0 if partial else max(1, CLEAN_RUNS - len(variants))
     campaign = Campaign(
         setup,

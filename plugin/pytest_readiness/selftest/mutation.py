@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 import os
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -96,14 +95,7 @@ def survey(
     """Try the chosen mutants; the model of mutants.json. Raises NothingProved and ReadinessError."""
     began, date = time.monotonic(), datetime.now(UTC)
     runner = Runner(plan.suite, root, work)
-    setup = Setup(
-        command=plan.self_test.platform,
-        root=root,
-        suite=plan.suite,
-        work=work,
-        runner=runner,
-        stopping=threading.Event(),
-    )
+    setup = Setup.of(plan, root, work, runner)
     first = MutantWorker(1, setup)
     try:
         first.boot()
