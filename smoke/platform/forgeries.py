@@ -34,6 +34,7 @@ DEEP = 1500
 #: Claims of other callers, whose tokens are as good: of those kinds that have such claims.
 OTHER_CALLERS: Mapping[str, Mapping[str, Any]] = {
     "a claim more": {"smoke": [1]},
+    "a claim more that is nearly nbf": {"NBF": 4_000_000_000},
     "an admin": {"role": "admin"},
     "another user": {"sub": "0x" + "ad" * 20},
     **{f"the tier {tier}": {"tier": tier} for tier in TIER_POOLS},
@@ -337,7 +338,7 @@ def _written_otherwise(genuine: Genuine) -> Iterator[Header]:
     escaped = json.dumps(fresh().claims).replace("a", "\\u0061")
     yield Near("escaped letters", f"Bearer {genuine.token(claims=escaped)}")
     for name, more in OTHER_CALLERS.items():
-        if more.keys() - genuine.claims.keys() <= {"smoke", "role"}:
+        if more.keys() - genuine.claims.keys() <= {"smoke", "role", "NBF"}:
             yield Near(name, f"Bearer {genuine.token(claims={**fresh().claims, **more})}")
     yield Near("two kilobytes more", f"Bearer {genuine.token(claims={**fresh().claims, 'smoke': _MORE})}")
     yield Near("a header member more", f"Bearer {genuine.token(header=genuine.header | {'smoke': 1})}")
