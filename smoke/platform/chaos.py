@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -271,10 +271,11 @@ def require_own_outage(calls: Iterable[TrackedCall]) -> None:
         assert not blaming, f"{len(blaming)} calls blame the model provider, first {blaming[0]} ({code})"
 
 
-def require_ends(calls: Mapping[str, Sequence[TrackedCall]]) -> int:
+def require_ends(calls: Mapping[str, Sequence[TrackedCall]], *, unbroken: Collection[str] = ()) -> int:
     """SafetyViolation for a call that ended in neither an answer nor an error; how many were compared.
 
-    AssertionError for an error that a stream ends in without its code or its message.
+    AssertionError for an error that a stream ends in without its code or its message, and for a call of the
+    kinds ``unbroken`` that broke off: who answers those stayed up.
     """
     compared = 0
     for kind, sent in calls.items():
@@ -285,6 +286,9 @@ def require_ends(calls: Mapping[str, Sequence[TrackedCall]]) -> int:
                     f"a call of {kind} ended in neither its answer nor an error of the platform: "
                     f"{call.first.outcome}"
                 )
+            assert kind not in unbroken or call.first.answer is not None, (
+                f"a call of {kind} broke off where an error was due: {call.first.outcome}"
+            )
             amiss = _amiss_in_error(call.first)
             assert not amiss, f"a call of {kind} ended in an error that says too little: {amiss}"
     return compared

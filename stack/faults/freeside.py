@@ -302,10 +302,9 @@ class FaultyStreams(Faulty, Streams):
                 self._hung_up = 0
                 raise unavailable()
             response = await super().respond(ask, claim, headers)
-            if self._faults.on("freeside-ends-streams-without-a-word"):
-                response = EventStream(_without_errors(response.events), headers)
-            if self._faults.on("freeside-ends-streams-without-a-message"):
-                response = EventStream(_without_messages(response.events), headers)
+            for fault, ending in _ENDINGS.items():
+                if self._faults.on(fault):
+                    response = EventStream(ending(response.events), headers)
             if claim.answer and self._faults.on("freeside-forgets-answers-that-are-left"):
                 response = EventStream(self._forgetting(claim, response.events), headers)
             if len(ask.prompt) < SHORT and self._faults.on("freeside-streams-short-answers-at-once"):
@@ -509,11 +508,27 @@ async def _without_errors(events: AsyncGenerator[StreamEvent]) -> AsyncGenerator
     await events.aclose()
 
 
+async def _breaking_off(events: AsyncGenerator[StreamEvent]) -> AsyncGenerator[StreamEvent]:
+    async for event in events:
+        if event.name == "error":
+            raise ConnectionError(event.data["code"])
+        yield event
+    await events.aclose()
+
+
 async def _without_messages(events: AsyncGenerator[StreamEvent]) -> AsyncGenerator[StreamEvent]:
     async for event in events:
         event.data.pop("message", None)
         yield event
     await events.aclose()
+
+
+#: How a stream ends that fails after its first event.
+_ENDINGS = {
+    "freeside-ends-streams-without-a-word": _without_errors,
+    "freeside-ends-streams-without-a-message": _without_messages,
+    "freeside-breaks-streams-off": _breaking_off,
+}
 
 
 def _with_claim(ask: Ask, name: str, value: str) -> Ask:
