@@ -136,7 +136,7 @@ class Commands(Words):
                 before = [(start, (*found, *several)) for start, found in before]
                 continue
             before = [
-                (each, (*found, (text, known)))
+                (each, found if _vanishes(argument, text, found) else (*found, (text, known)))
                 for start, found in before
                 for each, text, known in self._expand(argument, start)
             ]
@@ -394,6 +394,12 @@ _ELSEWHERE = re.compile(
     r"curl|wget|http|gh\s+workflow\s+run|aws\s+(?:ssm\s+send-command|lambda\s+invoke|codebuild\s+start-build"
     r"|stepfunctions\s+start-execution)"
 )
+
+
+def _vanishes(argument: Node, text: str, before: Sequence[Word]) -> bool:
+    """Whether a variable that is empty leaves `exit` without an argument: it ends as the line before did."""
+    leaves = bool(before) and before[0][0] in ("exit", "return")
+    return leaves and text == "" and argument.type in ("simple_expansion", "expansion")
 
 
 def asks_for_one(texts: Sequence[str]) -> bool:

@@ -216,6 +216,9 @@ _MOST_CODES = 8
 _INSTEAD = re.compile(r"\|\|\s*(?:true\b|:|echo\s+[\"']?([\w.-]*)[\"']?\s*[)\n;`])")
 #: What turns a code that is missing into 0.
 _ZERO_FOR_NONE = re.compile(r"//\s*[\"']?0\b|\|\|\s*(?:echo\s+)?[`\"'\\]*0\b|:-0\b")
+#: What turns it into an empty text.
+_EMPTY_FOR_NONE = re.compile(r"//\s*(?:empty\b|\\?\"\\?\")|\|\s*values\b")
+_OUTPUT = re.compile(r"--output[\s=]+[\"']?(\w+)")
 
 
 @dataclass(slots=True)
@@ -332,12 +335,12 @@ class Words(ABC):
         read = [(good, "0", True), (failed, "1", True), (failed, "137", True)]
         if not task.command.startswith("aws"):
             return read  # a container that has ended has a code
-        none = "0" if _ZERO_FOR_NONE.search(written) else "null" if "jq" in written else "None"
         missing = replace(failed, how=failed.how or "a task without an exit code (null) passes")
-        if none != "0" and (instead := _INSTEAD.search(written)):
+        nothing = _nothing(written)
+        if nothing != ["0"] and (instead := _INSTEAD.search(written)):
             unasked = replace(failed, how=failed.how or "a task whose exit code cannot be read passes")
             read.append((unasked, instead[1] or "", True))
-        return [*read, (missing, none, True)]
+        return [*read, *((missing, each, True) for each in nothing)]
 
     def _truth(self, node: Node, state: State, kind: str) -> list[tuple[State, bool | None]]:
         if node.type == "parenthesized_expression":
@@ -426,6 +429,18 @@ class Words(ABC):
         if not step or value is None:
             return state
         return state.having(name, str(int(value) + step) if re.fullmatch(r"-?\d+", value) else UNSURE)
+
+
+def _nothing(written: str) -> list[str]:
+    """How a script that reads an exit code writes one that is not there: the AWS CLI by its format."""
+    if _ZERO_FOR_NONE.search(written):
+        return ["0"]
+    if "jq" in written:
+        return ["" if _EMPTY_FOR_NONE.search(written) else "null"]
+    output = _OUTPUT.search(written)
+    if output is None:
+        return ["None", "null"]  # text or JSON, as the configuration has it
+    return ["None" if output[1] == "text" else "null"]
 
 
 def short(node: Node) -> str:

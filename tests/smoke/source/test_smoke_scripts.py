@@ -14,7 +14,9 @@ DESCRIBE = (
     """aws ecs describe-tasks --tasks "$task" --query 'tasks[0].containers[0].exitCode' --output text"""
 )
 CODE = f"{TASK}code=$({DESCRIBE})\n"
+JSON = CODE.replace("--output text)", "--output json)")
 JQ = f"{TASK}code=$(aws ecs describe-tasks --tasks $task | jq -r '.tasks[0].containers[0].exitCode')\n"
+EMPTY = JQ.replace("exitCode", "exitCode // empty")
 
 
 @pytest.mark.parametrize(
@@ -136,6 +138,10 @@ def test_a_failure_that_is_lost_is_found(text: str, how: str) -> None:
         CODE + 'case "$code" in 0) ;; *) exit 1 ;; esac',
         CODE + 'if [ "$code" != "0" ] || [ "$code" = "None" ]; then exit 1; fi',
         JQ + 'if [ "$code" != "0" ]; then exit 1; fi',
+        JQ + "exit ${code:-0}",
+        EMPTY + 'if [ "${code:-1}" != 0 ]; then exit 1; fi',
+        EMPTY + '[ "$code" = 0 ]',
+        JSON + 'if [ "$code" = null ] || [ "$code" != 0 ]; then exit 1; fi',
         TASK
         + "aws ecs describe-tasks --tasks $task | jq -e '.tasks[0].containers[0].exitCode == 0' > /dev/null",
         f"{TASK}aws ecs describe-tasks > t.json\njq -e '.tasks[0].containers[0].exitCode == 0' t.json",
@@ -171,6 +177,14 @@ def test_an_exit_code_that_is_compared_is_sound(text: str) -> None:
         (CODE + 'if [ "$code" != "None" ] && [ "$code" != "0" ]; then exit 1; fi', "(null) passes"),
         (JQ.replace("exitCode", "exitCode // 0") + '[ "$code" = 0 ]', "(null) passes"),
         (f"{TASK}code=$({DESCRIBE} || echo 0)\n" + '[ "$code" = 0 ]', "(null) passes"),
+        (EMPTY + 'if [ -n "$code" ] && [ "$code" != 0 ]; then exit 1; fi', "(null) passes"),
+        (EMPTY + "exit ${code:-0}", "(null) passes"),
+        (EMPTY.replace("empty", '""') + "exit $code", "(null) passes"),
+        (JSON + 'if [ "$code" != null ] && [ "$code" != 0 ]; then exit 1; fi', "(null) passes"),
+        (
+            CODE.replace(" --output text)", ")") + '[ "$code" = null ] || [ "$code" = 0 ]',
+            "(null) passes",
+        ),
     ],
 )
 def test_an_exit_code_that_decides_nothing_is_found(text: str, how: str) -> None:
