@@ -141,10 +141,12 @@ def entries(value: Value | None) -> dict[str, Any]:
 
 
 #: Names that need no declaration.
-_BUILT_IN = {"each", "count", "self", "path", "terraform", "provider", "dynamic"}
+_BUILT_IN = {"self", "path", "terraform", "provider", "dynamic"}
+#: Names that stand for one of several things, and what makes these.
+_COUNTERS = {"each": "for_each", "count": "count"}
 #: Blocks and attributes in which names are something else: types, attributes to ignore, former addresses.
 _OTHER_BLOCKS = {"moved", "removed", "import", "terraform", "required_providers"}
-_OTHER_ATTRIBUTES = {"ignore_changes", "provider", "providers", "replace_triggered_by"}
+_OTHER_ATTRIBUTES = {"ignore_changes", "provider", "providers"}
 
 
 def undeclared(configuration: Configuration) -> tuple[int, Examined]:
@@ -160,9 +162,9 @@ def undeclared(configuration: Configuration) -> tuple[int, Examined]:
         missing: dict[str, list[Place]] = defaultdict(list)
         for name, at in _references(module.files):
             count += 1
-            if name and not _is_declared(name, module):
+            if name and name not in _COUNTERS and not _is_declared(name, module):
                 missing[name].append(at)
-        for name, places in (*_arguments(module), *_instances(module)):
+        for name, places in (*_arguments(module), *_instances(module), *_counters(module.files)):
             missing[name] += places
         for name, found in missing.items():
             first, *others = sorted(set(found))
@@ -200,7 +202,7 @@ def _is_declared(name: str, module: Module) -> bool:
 def named_by(part: Block | Expr) -> Iterator[tuple[str, Place]]:
     """Yield what a block or an expression refers to, by its address."""
     found = _of_block(part, frozenset()) if isinstance(part, Block) else _of_expr(part, frozenset())
-    yield from (each for each in found if each[0])
+    yield from (each for each in found if each[0] and each[0] not in _COUNTERS)
 
 
 def _references(files: Files) -> Iterator[tuple[str, Place]]:
@@ -260,6 +262,8 @@ def _name(base: str, steps: tuple[tuple[str, object], ...], bound: frozenset[str
             break
     if base in bound or base in _BUILT_IN:
         return ""
+    if base in _COUNTERS:
+        return base
     wanted = {"data": 2, "ephemeral": 2, "module": 2}.get(base, 1)
     return ".".join([base, *attributes[:wanted]])
 
@@ -294,10 +298,21 @@ def _instances(module: Module) -> Iterator[tuple[str, list[Place]]]:
                 yield f"{address} has no key {key.text}, by its {several}", [expr.at]
 
 
+def _counters(files: Files) -> Iterator[tuple[str, list[Place]]]:
+    """Yield uses of `each` and `count` where nothing is made several times."""
+    for block in files.blocks.values():
+        if block.type not in {"resource", "data", "module", "output"} or block.unread:
+            continue
+        for name, of in _COUNTERS.items():
+            places = [at for used, at in _of_block(block, frozenset()) if used == name]
+            if places and of not in block.attributes:
+                yield f"{'.'.join(block.labels)} uses {name} and has no {of}", places
+
+
 def _expressions(block: Block) -> Iterator[Expr]:
     """Yield the expressions in a block, at any depth, that need what they refer to."""
     if block.type not in _OTHER_BLOCKS:
-        others = _OTHER_ATTRIBUTES | {"depends_on"}
+        others = _OTHER_ATTRIBUTES | {"depends_on", "replace_triggered_by"}
         yield from (expr for name, expr in block.attributes.items() if name not in others)
         for inner in block.blocks:
             yield from _expressions(inner)

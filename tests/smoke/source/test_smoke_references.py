@@ -70,11 +70,35 @@ def test_what_is_declared_is_no_finding(read: Read) -> None:
         ("locals {\n  x = { y = [var.environment ? 1 : aws_x.y[local.gone].arn] }\n}", "aws_x.y"),
         ('resource "aws_x" "y" {\n  inner {\n    name = "${aws_y.gone[0].id}"\n  }\n}', "aws_y.gone"),
         ('resource "aws_x" "y" {\n  depends_on = [aws_y.gone]\n}', "aws_y.gone"),
+        (
+            'resource "aws_x" "y" {\n  lifecycle { replace_triggered_by = [aws_y.gone.id] }\n}',
+            "aws_y.gone",
+        ),
     ],
 )
 def test_what_is_not_declared_is_found(read: Read, text: str, name: str) -> None:
     _, examined = undeclared(read(text))
     assert f"{name} is not declared" in [finding.what for finding in examined.findings]
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        ("name = each.key", "aws_x.y uses each and has no for_each"),
+        ('inner {\n    name = "a-${count.index}"\n  }', "aws_x.y uses count and has no count"),
+        ("count = 2\n  name = each.value", "aws_x.y uses each and has no for_each"),
+        ("for_each = toset([])\n  name = each.value", ""),
+        ("count = 1\n  name = count.index", ""),
+        ("names = [for each in [1] : each.name]", ""),
+        (
+            'dynamic "rule" {\n    for_each = [1]\n    iterator = each\n    content { n = each.value }\n  }',
+            "",
+        ),
+    ],
+)
+def test_each_and_count_stand_where_something_is_made_several_times(read: Read, body: str, what: str) -> None:
+    _, examined = undeclared(read(f'resource "aws_x" "y" {{\n  {body}\n}}'))
+    assert [finding.what for finding in examined.findings] == [what] * bool(what)
 
 
 def test_one_thing_is_one_finding(read: Read) -> None:
