@@ -356,8 +356,7 @@ class Recipients:
             endpoint = each.attribute("endpoint")
             if each.type == "aws_sns_topic_subscription" and text(endpoint) == "":
                 continue
-            if each.uncertain:
-                judged.unclear.append(f"whether there is {each.address}: {each.uncertain}")
+            judged.unclear.extend(_doubts(each, topic))
             takes = _takes_alarms(each)
             if takes is False:
                 filtered = each.address
@@ -385,6 +384,14 @@ class Recipients:
                 ):
                     return True
         return False
+
+
+def _doubts(subscriber: Resource, topic: Resource) -> Iterator[str]:
+    """What the files leave open of a subscriber: whether it exists, and what a stack's template has."""
+    if subscriber.uncertain:
+        yield f"whether there is {subscriber.address}: {subscriber.uncertain}"
+    if subscriber.type == STACK and not _SUBSCRIBES.search(text(subscriber.attribute("template_body"))):
+        yield f"whether {subscriber.address} subscribes to {topic.address}"
 
 
 def _takes_alarms(subscription: Resource) -> bool | None:
@@ -424,6 +431,9 @@ def _switched(alarm: Resource) -> Judged:
     return judged
 
 
+#: What makes subscribers by a template of its own, and what these are in it.
+STACK = "aws_cloudformation_stack"
+_SUBSCRIBES = re.compile(r"AWS::(?:SNS::Subscription|Chatbot::)")
 #: What passes notifications of a topic on, and the attributes that name the topic.
 _SUBSCRIBERS = {
     "aws_sns_topic_subscription": ("topic_arn",),
@@ -431,7 +441,7 @@ _SUBSCRIBERS = {
     "aws_chatbot_teams_channel_configuration": ("sns_topic_arns",),
     "awscc_chatbot_slack_channel_configuration": ("sns_topic_arns",),
     "awscc_chatbot_microsoft_teams_channel_configuration": ("sns_topic_arns",),
-    "aws_cloudformation_stack": ("template_body", "parameters"),
+    STACK: ("template_body", "parameters"),
 }
 
 

@@ -218,11 +218,11 @@ def size(value: Value) -> float | None:
 
 
 def boolean(value: Value) -> bool | None:
-    """A truth value, also one that is written as a string; None for all else."""
+    """A truth value, also one that is written as a string, as Terraform reads it; None for all else."""
     content = settle(value).content
-    return {"true": True, "false": False}.get(content) if isinstance(content, str) else (
-        content if isinstance(content, bool) else None
-    )  # fmt: skip
+    if isinstance(content, str):
+        return {"true": True, "1": True, "false": False, "0": False}.get(content)
+    return content if isinstance(content, bool) else None
 
 
 def symbols(value: Value | None) -> Iterator[Symbol]:

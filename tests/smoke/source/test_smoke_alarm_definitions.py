@@ -69,6 +69,8 @@ def test_the_alarm_on_connections_is_an_upper_limit_within_the_budget(
         ({"alarm_actions": "var.unset ? [aws_sns_topic.t.arn] : []"}, "it may have no action"),
         ({"actions_enabled": "false"}, "its actions are switched off"),
         ({"actions_enabled": '"false"'}, "its actions are switched off"),
+        ({"actions_enabled": '"0"'}, "its actions are switched off"),
+        ({"actions_enabled": "0"}, "? whether its actions are on"),
         ({"actions_enabled": "true"}, ""),
         ({"count": "0"}, "does not exist"),
         ({"for_each": "toset([])"}, "does not exist"),
@@ -111,6 +113,12 @@ def filtered(policy: str, scope: str = "MessageAttributes") -> str:
 
 
 RECEIVER = 'module "pager" {\n  source = "acme/pager/aws"\n  topic  = aws_sns_topic.t.arn\n}\n'
+STACK = """
+resource "aws_cloudformation_stack" "s" {
+  parameters    = { Topic = aws_sns_topic.t.arn }
+  template_body = jsonencode({ Resources = { One = { Type = "%s" } } })
+}
+"""
 OTHER = 'module "vpc" {\n  source = "acme/vpc/aws"\n}\n'
 
 
@@ -134,6 +142,10 @@ OTHER = 'module "vpc" {\n  source = "acme/vpc/aws"\n}\n'
         (CHATBOT % "C01", ""),
         (RECEIVER, "? whether the module pager"),
         (OTHER, "has no subscription"),
+        (STACK % "AWS::SNS::Subscription", ""),
+        (STACK % "AWS::Chatbot::SlackChannelConfiguration", ""),
+        (STACK % "AWS::Lambda::Function", "? whether aws_cloudformation_stack.s subscribes"),
+        (STACK.replace("template_body", "template_url") % "x", "? whether aws_cloudformation_stack.s"),
     ],
 )
 def test_a_topic_has_a_subscriber_or_is_one_finding(read: Read, subscriber: str, what: str) -> None:
