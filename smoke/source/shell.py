@@ -151,6 +151,23 @@ def commands(node: Node) -> Iterator[Node]:
         waiting += reversed(each.named_children)
 
 
+_VARIABLE = re.compile(r"[\"']?\$\{?(\w+)(?:\[[@*]\])?\}?[\"']?")
+
+
+def run_by(text: str) -> Iterator[list[str]]:
+    """Yield the words of every command of a script, with what it assigns to a variable in front of them."""
+    tree = parse(text)
+    assigned: dict[str, list[str]] = {}
+    for each in below(tree, "variable_assignment"):
+        name, value = each.child_by_field_name("name"), each.child_by_field_name("value")
+        if name is not None and value is not None:
+            several = value.named_children if value.type == "array" else [value]
+            assigned[text_of(name)] = [word for item in several for word in unquoted(item).split()]
+    for found in map(words, commands(tree)):
+        variable = _VARIABLE.fullmatch(found[0]) if found else None
+        yield [*assigned.get(variable[1], found[:1]), *found[1:]] if variable else found
+
+
 #: Options of ssh with a value of their own.
 _OF_SSH = re.compile(r"-[a-zA-Z]*[bcDEeFIiJLlmOopQRSWw]")
 #: Programs that hand the word behind `-c` to a shell.
@@ -188,11 +205,21 @@ def runs(found: Sequence[str], wanted: str) -> bool:
     if found and found[0] in SILENT:
         return False
     for at, word in enumerate(found):
-        if posixpath.basename(word) == first and _follow(found[at + 1 :], rest):
+        if _program(word) == first and _follow(found[at + 1 :], rest):
             return True
         if at == 0 and posixpath.basename(word) not in _WRAPPERS | SHELLS and not word.startswith("$"):
             return False
     return False
+
+
+#: Images and packages that are called otherwise than the program in them.
+_PROGRAMS = {"aws-cli": "aws", "aws-cdk": "cdk"}
+
+
+def _program(word: str) -> str:
+    """The program that a word names, also as an image or a package: `amazon/aws-cli:2.17`, `cdk@2`."""
+    name = re.split("[:@]", posixpath.basename(word), maxsplit=1)[0]
+    return _PROGRAMS.get(name, name)
 
 
 def _follow(found: Sequence[str], wanted: Sequence[str]) -> bool:

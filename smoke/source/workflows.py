@@ -391,7 +391,7 @@ class Repository:
         key = f"{directory}\n{text}"
         if key not in self._commands:
             found, visited = list[list[str]](), [directory]
-            for words in map(shell.words, shell.commands(shell.parse(text))):
+            for words in shell.run_by(text):
                 found.append(words)
                 if words[:1] == ["cd"] and len(words) == 2:
                     visited.append(posixpath.join(visited[-1], words[1]))

@@ -44,7 +44,12 @@ def test_a_deployment_is_found_wherever_it_is_written(run: str, path: str, text:
         "if true; then timeout 600 aws ecs update-service; fi",
         "bash -c 'set -e; aws ecs update-service'",
         "docker run --rm hashicorp/terraform apply",
+        "docker run --rm hashicorp/terraform:1.9 -chdir=infra apply",
+        "docker run --rm -e AWS_REGION amazon/aws-cli:2.17.0 ecs update-service --service api",
+        "docker run --rm public.ecr.aws/aws-cli/aws-cli ecs update-service --service api",
         "scripts/ship.sh api",
+        "ROLL='aws ecs update-service'\n$ROLL --service api",
+        'roll=(aws --region us-east-1 ecs update-service)\n"${roll[@]}" --service api',
         "cd x && $AWS ecs x; /usr/local/bin/aws ecs update-service",
     ],
 )
