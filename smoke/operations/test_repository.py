@@ -16,6 +16,7 @@ from smoke.source.pipeline import (
     Pipeline,
     examine,
     misdelivered,
+    overrides,
     smoke_keys,
     undeployed,
     unmigrated,
@@ -150,12 +151,17 @@ def test_pipeline_smoke_job_decides(
 
 @pytest.mark.p0
 def test_migrations_are_defined_as_one_shots(
-    terraform: Configuration, definitions: Definitions, plan_facts: Mapping[str, Any], evidence: Evidence
+    terraform: Configuration,
+    definitions: Definitions,
+    repository: Repository,
+    plan_facts: Mapping[str, Any],
+    evidence: Evidence,
 ) -> None:
-    """Each migration has a task definition of its own, in no service, and no service migrates itself."""
+    """Each migration has a task definition and a program of its own, and no service migrates itself."""
     migrations = plan_facts["source"]["migrations"]
     evidence.figure("migrations", migrations)
-    startup_migrations(terraform, definitions, migrations).require()
+    overridden = overrides(repository, Pipeline.of(plan_facts["pipeline"]))
+    startup_migrations(terraform, definitions, migrations, overridden=overridden).require()
 
 
 @pytest.mark.p1

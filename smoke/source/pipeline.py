@@ -350,6 +350,18 @@ def unmigrated(repository: Repository, plan: Pipeline, migrations: Sequence[str]
     return found
 
 
+def overrides(repository: Repository, plan: Pipeline) -> bool:
+    """Whether the migration job tells its tasks what to run when it runs them."""
+    return any(
+        word.partition("=")[0] == "--overrides"
+        for workflow in repository.workflows.values()
+        if (job := workflow.jobs.get(plan.migration)) is not None
+        for placed in repository.everything(workflow, job)
+        for words in repository.commands(placed.step)
+        for word in words
+    )
+
+
 def names_any(values: set[str], names: Sequence[str]) -> bool:
     """Whether a value is a service's name or ends in it, such as `$PREFIX-api` and `prod/api`."""
     pattern = re.compile(rf"(?:.*[^A-Za-z0-9])?(?:{'|'.join(map(re.escape, names))})", re.DOTALL)

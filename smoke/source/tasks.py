@@ -184,12 +184,12 @@ def _moving(image: str) -> str:
 
 
 def startup_migrations(
-    configuration: Configuration, defined: Definitions, migrations: Sequence[str]
+    configuration: Configuration, defined: Definitions, migrations: Sequence[str], *, overridden: bool = False
 ) -> Examined:
     """Return what keeps migrations from being one-shot tasks.
 
-    `migrations` are the names of their task definitions. Each must exist and belong to no service, and no
-    service may migrate by its own command.
+    `migrations` are the names of their task definitions. Each must exist, belong to no service and run a
+    program of its own, which whoever runs it may name (`overridden`). No service may migrate by its command.
     """
     result = Examined([], [finding for each in defined.definitions for finding in each.not_examined])
     tasks = {_called(task, defined) for each in defined.definitions for task in each.tasks}
@@ -205,7 +205,26 @@ def startup_migrations(
                 result.findings.append(each.service.finding(what, each.service.attribute("task_definition")))
             else:
                 _starts(result, each, task)
+    programs = list(_programs(defined))
+    for name, task, image, modes in programs:
+        for other, _, its, theirs in programs if name in migrations and not overridden else ():
+            if other not in migrations and its == image and modes <= theirs:
+                what = f"{name} runs what {other} runs: the same image, and no command of its own"
+                result.findings.append(task.finding(what))
     return result
+
+
+def _programs(defined: Definitions) -> Iterator[tuple[str, Resource, str, set[str]]]:
+    """The containers without a command: name and task, image, and the words that may tell it what to do."""
+    for each in defined.definitions:
+        for task in each.tasks:
+            for container in containers(task)[0]:
+                given = container.entries
+                if "image" in given and not {"command", "entryPoint"} & given.keys():
+                    variables = map(entries, items(given.get("environment")))
+                    values = [text(flat(value)) for one in variables if (value := one.get("value"))]
+                    words = {value for value in values if not value.isdecimal()}
+                    yield _called(task, defined), task, text(flat(given["image"])), words
 
 
 def _called(task: Resource, defined: Definitions) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from smoke.source.jobs import invalid
+from smoke.source.pipeline import overrides
 from smoke.source.rollout import uncarried, undecided
 from tests.smoke.source.workflow_files import PLAN, repository, workflow
 
@@ -123,6 +124,12 @@ def test_a_deployment_is_carried_out(run: str) -> None:
 def test_a_deployment_that_goes_nowhere_is_a_finding(run: str, what: str) -> None:
     (found,) = carried(run)
     assert what in found
+
+
+@pytest.mark.parametrize("given", ["--overrides=x", "--overrides x", ""])
+def test_a_migration_job_may_say_what_its_task_runs(given: str) -> None:
+    job = {"needs": "build", "steps": [{"run": f"aws ecs run-task --task-definition m {given}"}]}
+    assert overrides(repository(workflow(migrate=job)), PLAN) == bool(given)
 
 
 @pytest.mark.parametrize(

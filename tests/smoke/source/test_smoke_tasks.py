@@ -65,6 +65,7 @@ def test_an_image_that_the_files_do_not_give_is_not_examined(read: Read) -> None
     assert "the files give var.image no value" in examined.not_examined[0].what
 
 
+IMAGE = "host/dixie:1.2.3"
 MIGRATION = """
 resource "aws_ecs_task_definition" "dixie_migration" {
   family = "m"
@@ -74,12 +75,30 @@ resource "aws_ecs_task_definition" "dixie_migration" {
 KEPT = 'resource "aws_ecs_service" "m" { task_definition = aws_ecs_task_definition.dixie_migration.arn }'
 
 
-def migrating(configuration: Configuration) -> list[str]:
+def migrating(configuration: Configuration, *, overridden: bool = False) -> list[str]:
     defined = read_definitions(configuration, ["finn", "dixie", "dixie-migration"])
-    examined = startup_migrations(configuration, defined, ["dixie-migration"])
+    examined = startup_migrations(configuration, defined, ["dixie-migration"], overridden=overridden)
     return [finding.what for finding in examined.findings] + [
         f"? {each.what}" for each in examined.not_examined
     ]
+
+
+@pytest.mark.parametrize(
+    ("own", "what"),
+    [
+        ("", "dixie-migration runs what dixie runs: the same image, and no command of its own"),
+        ('environment = [{ name = "TIMEOUT_MS", value = "90000" }]', "dixie-migration runs what dixie runs"),
+        ('environment = [{ name = "MODE", value = "migrate" }]', ""),
+        ('entryPoint = ["migrate"]', ""),
+        ("command = var.command", ""),
+    ],
+)
+def test_a_migration_runs_a_program_of_its_own(own: str, what: str, read: Read) -> None:
+    image = f'image = "{IMAGE}"'
+    task = MIGRATION.replace('command = ["node", "migrate.js"]', f"{image}, {own}".rstrip(", "))
+    found = migrating(read('variable "command" {}', task, service("dixie", image=IMAGE)))
+    assert [each[: len(what)] for each in found] == ([what] if what else [])
+    assert not migrating(read('variable "command" {}', task, service("dixie", image=IMAGE)), overridden=True)
 
 
 def test_a_migration_is_one_shot_or_found(read: Read) -> None:
