@@ -63,7 +63,7 @@ def test_a_second_run_that_does_not_wait_has_no_verdict(suite: Suite, workers: t
 def test_a_second_run_waits_for_the_first(suite: Suite, workers: tuple[str, ...]) -> None:
     first = started(suite, *workers)
     second = suite.start("--readiness-dir", "second", *workers)
-    wait_until(lambda: "readiness: waits for run " in suite.wrote(".stdout"))
+    wait_until(lambda: "readiness: waiting for run " in suite.wrote(".stdout"))
     (suite.root / "end").touch()
     for run in (first, second):
         assert suite.finish(run).code == 0

@@ -83,7 +83,7 @@ def test_every_pool_out_of_reach_is_asked_by_a_token_that_does_not_open_it() -> 
     )
 
 
-def test_own_pools_elsewhere_and_lists_are_told_by_tier_and_list() -> None:
+def test_tier_and_list_decide_own_pools_elsewhere_and_lists() -> None:
     elsewhere = [*own_pool_elsewhere()]
     assert len({near.name for near in elsewhere}) == len(elsewhere)
     for near in elsewhere:

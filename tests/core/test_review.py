@@ -1,4 +1,4 @@
-"""What a launch review is shown: figures in sentences, charts, what changed, whose a blocker is."""
+"""What a launch review is shown: figures in sentences, charts, what changed, who owns a blocker."""
 
 from typing import Any
 

@@ -202,7 +202,7 @@ def test_money_may_be_shown_late_but_not_for_good(monkeypatch: pytest.MonkeyPatc
         unpaid.require_moved(10, "a payment")
 
 
-def test_a_transfer_by_another_authorization_is_none() -> None:
+def test_a_transfer_by_another_authorization_does_not_count() -> None:
     from smoke.platform.x402 import TRANSFERRED, USED
 
     payment = TERMS.authorization("0x" + "11" * 20, 0)

@@ -266,7 +266,7 @@ class ControllerStart:
 
         def waits(holder: Holder) -> None:
             if reporter is not None:
-                waiting = f"readiness: waits for {holder}, up to {wait_s} s"
+                waiting = f"readiness: waiting for {holder}, up to {wait_s} s"
                 reporter.write_line(context.redactor.shown(waiting))
 
         lease = history.ledger.lease(key)

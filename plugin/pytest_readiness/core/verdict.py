@@ -173,7 +173,7 @@ def run_problems(results: Sequence[CheckResult], facts: RunFacts) -> list[tuple[
         ),
         (
             _vanished(facts),
-            "a P0 check may not disappear without a word in the plan",
+            "a P0 check may only disappear where the plan says so",
             f"restore the check, or list it in the plan as renamed or retired; {again}",
         ),
         (errors, "every file of the suite must be read", f"correct the file, {again}"),
