@@ -160,10 +160,13 @@ def misnamed(
     return wrong
 
 
-def directory_of(aws: AwsReader, declared: Sequence[str], connections: Mapping[str, int]) -> Directory:
+def directory_of(
+    aws: AwsReader, declared: Sequence[str], connections: Mapping[str, int], keys: Mapping[str, str]
+) -> Directory:
     """Where this environment's services are found.
 
-    `declared` are the plan's addresses of them, `connections` its connection budget.
+    `declared` are the plan's addresses of them, `connections` its connection budget, `keys` the paths of
+    their key sets by host name.
     """
     zone, tasks = aws.names.namespace, aws.definitions()
     return Directory(
@@ -178,6 +181,7 @@ def directory_of(aws: AwsReader, declared: Sequence[str], connections: Mapping[s
         lambda host: bool(resolve(aws.account, aws.names, host.removesuffix(f".{zone}"))),
         IF_SET,
         {"pgbouncer": Budget.of(connections)},
+        keys,
     )
 
 

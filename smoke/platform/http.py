@@ -106,6 +106,12 @@ def address_of(environment: Environment, service: str) -> Service:
     )
 
 
+def key_paths(environment: Environment, zone: str) -> dict[str, str]:
+    """The path of each service's key set, by its host name in the private zone."""
+    addresses = [address_of(environment, service) for service in SERVICES]
+    return {f"{each.name}.{zone}": each.path(each.jwks) for each in addresses}
+
+
 class RateGate:
     """Lets requests that a service refused for its rate go first, or new ones would use up what it allows."""
 

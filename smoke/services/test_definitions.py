@@ -9,6 +9,7 @@ from pytest_readiness import Environment, Evidence, SetupError
 from smoke.aws.inventory import known_port
 from smoke.aws.names import BUILDS, DASHBOARDS, HOSTS, IF_SET, MIGRATIONS, Names
 from smoke.contract.model import SERVICES
+from smoke.platform.http import key_paths
 from smoke.source.addresses import Budget, directory_of, led
 from smoke.source.checkout import Checkout, Examined
 from smoke.source.connections import Address, connected, named, reached
@@ -147,7 +148,8 @@ def test_definitions_lead_to_this_platform(
         row["url"] for row in plan_inventory if not row["url"].partition(":")[0].endswith(names.namespace)
     ]
     budgets = {"pgbouncer": Budget.of(plan_facts["connections"])}
-    directory = directory_of(terraform, found, names.prefix, members, public, IF_SET, budgets)
+    keys = key_paths(environment, names.namespace)
+    directory = directory_of(terraform, found, names.prefix, members, public, IF_SET, budgets, keys)
     region = environment.aws.region
     count, examined = led(terraform, found, directory, region)
     evidence.figure("variables", count, at_least=1)

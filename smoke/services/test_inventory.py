@@ -11,7 +11,7 @@ from smoke.aws.inventory import UNITS, columns, differences, directory_of, known
 from smoke.aws.names import BUILDS, FOREIGN, HOSTS, MIGRATIONS, SERVICES, SETTINGS, diverted, resolve
 from smoke.aws.reader import AwsReader
 from smoke.contract.model import SERVICES as CONTRACT
-from smoke.platform.http import address_of
+from smoke.platform.http import address_of, key_paths
 from smoke.source.addresses import pinned
 
 pytestmark = [
@@ -99,11 +99,14 @@ def test_environments_lead_to_this_platform(
     aws: AwsReader,
     plan_inventory: Sequence[Mapping[str, Any]],
     plan_facts: Mapping[str, Any],
+    environment: Environment,
     evidence: Evidence,
 ) -> None:
     """Hosts, ports, pool sizes that tasks are given are this environment's, and secrets are the newest."""
     declared = [str(row["url"]) for row in plan_inventory]
-    directory = directory_of(aws, declared, plan_facts["connections"])
+    directory = directory_of(
+        aws, declared, plan_facts["connections"], key_paths(environment, aws.names.namespace)
+    )
     boxes = [(owner, box) for owner, task in aws.owners(tuple(MIGRATIONS)).items() for box in task.containers]
     evidence.figure("variables", sum(len(box.environment) for _, box in boxes), at_least=1)
     wrong = [each for owner, box in boxes for each in directory.wrong(owner, box.environment, box.ports)]

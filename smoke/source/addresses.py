@@ -20,7 +20,7 @@ from .terraform import Body, Configuration, Resource
 from .values import Value, flat, is_known, number, text
 
 _PLACE = re.compile(
-    r"(?<![\w.$}-])(?:(?P<scheme>https?)://)?(?P<host>[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)(?::(?P<port>\d{1,5})(?!\d))?(?![\w.-])"
+    r"(?<![\w.$}-])(?:(?P<scheme>https?)://)?(?P<host>[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)(?::(?P<port>\d{1,5})(?!\d))?(?![\w.-])(?P<path>/[^\s?#,;]*)?"
 )
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 _HOST, _PORT = re.compile(r"(.*_)?HOST(NAME)?"), re.compile(r"\d{1,5}")
@@ -76,7 +76,8 @@ class Directory:
 
     `listening` are the ports of a service by its host name, none where they are not known; `public` the host
     names behind the load balancer; `there` says whether a name of the private zone resolves. `settings` are
-    the values that variables of a service have, where it has them, `budgets` what a pooler may open.
+    the values that variables of a service have, where it has them, `budgets` what a pooler may open, `keys`
+    the path of a service's key set by its host name.
     """
 
     prefix: str
@@ -85,12 +86,13 @@ class Directory:
     there: Callable[[str], bool]
     settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     budgets: Mapping[str, Budget] = field(default_factory=dict)
+    keys: Mapping[str, str] = field(default_factory=dict)
 
     def wrong(self, owner: str, given: Mapping[str, str], ports: Collection[int] = ()) -> Iterator[str]:
         """What the variables of a container of `owner` that listens on `ports` say, and is wrong."""
         for name, value in given.items():
-            for host, port in _places(name, value, given):
-                for why in self._misleads(name, host.lower(), port):
+            for host, port, path in _places(name, value, given):
+                for why in self._misleads(name, host.lower(), port, path):
                     yield f"{name} of {owner} leads to {host}{f':{port}' if port else ''}: {why}"
             if name in _OWN_PORT and ports and _PORT.fullmatch(value) and int(value) not in ports:
                 yield f"{name} of {owner} is {value}, its container listens on {_listed(ports)}"
@@ -100,7 +102,7 @@ class Directory:
         if owner in self.budgets:
             yield from self.budgets[owner].overdrawn(owner, given)
 
-    def _misleads(self, name: str, host: str, port: int | None) -> Iterator[str]:
+    def _misleads(self, name: str, host: str, port: int | None, path: str) -> Iterator[str]:
         meant = self._meant(name)
         if host in self._siblings(unnamed=bool(meant)) or self._other.fullmatch(host):
             yield "another environment's"
@@ -110,6 +112,8 @@ class Directory:
                 yield f"it listens on {_listed(listening)}"
             if meant and host.partition(".")[0] != meant:
                 yield f"that is not {meant}"
+            elif path and "JWKS" in name.upper() and path != self.keys.get(host, path):
+                yield f"its keys are at {self.keys[host]}, not at {path}"
         elif host.endswith(f".{self.prefix}.local") and not self.there(host):
             yield "nothing has this name"
 
@@ -141,14 +145,14 @@ class Directory:
         }
 
 
-def _places(name: str, value: str, given: Mapping[str, str]) -> Iterator[tuple[str, int | None]]:
-    """The hosts in a value, each with its port; that of X_HOST may stand in X_PORT."""
+def _places(name: str, value: str, given: Mapping[str, str]) -> Iterator[tuple[str, int | None, str]]:
+    """The hosts in a value, each with its port and path; the port of X_HOST may stand in X_PORT."""
     for found in _PLACE.finditer(value):
         port = found["port"] or _DEFAULT_PORTS.get(found["scheme"])
         if port is None and _HOST.fullmatch(name):
             beside = given.get(re.sub(r"HOST(NAME)?$", "PORT", name), "")
             port = beside if _PORT.fullmatch(beside) else None
-        yield found["host"], int(port) if port else None
+        yield found["host"], int(port) if port else None, found["path"] or ""
 
 
 def _listed(ports: Collection[int]) -> str:
@@ -166,6 +170,7 @@ def directory_of(
     public: Collection[str],
     settings: Mapping[str, Mapping[str, str]],
     budgets: Mapping[str, Budget],
+    keys: Mapping[str, str],
 ) -> Directory:
     """Where the services of the files are found; `members` has the plan's name of each by its host name."""
     listening = {each.name: {int(n) for box in ports(each).values() for n in box} | _aliases(each.service)
@@ -181,6 +186,7 @@ def directory_of(
         lambda host: open_ or host.partition(".")[0] in known,
         settings,
         budgets,
+        keys,
     )
 
 

@@ -16,6 +16,7 @@ HERE = Directory(
             {"total": 85, "freeside": 30, "dixie": 20, "finn": 15, "admin": 10, "buffer": 10}
         )
     },
+    {f"finn.{ZONE}": "/.well-known/jwks.json"},
 )
 
 
@@ -33,6 +34,14 @@ HERE = Directory(
         ({"PEERS": f"finn.{ZONE}:3000,dixie.{ZONE}:3000"}, "listens on port 3001"),
         ({"FINN_BASE_URL": f"http://dixie.{ZONE}:3001"}, "not finn"),
         ({"ANY": f"fin.{ZONE}"}, "nothing has this name"),
+        (
+            {"JWKS_URL": f"http://finn.{ZONE}:3000/jwks.json"},
+            "keys are at /.well-known/jwks.json, not at /jwks",
+        ),
+        (
+            {"FINN_JWKS_URI": f"http://finn.{ZONE}:3000/.well-known/jwks"},
+            "keys are at /.well-known/jwks.json",
+        ),
         ({"PORT": "3001"}, "listens on port 3000"),
         ({"POOL_MODE": "session"}, "not transaction"),
         ({"DEFAULT_POOL_SIZE": "60"}, "180 connections, the plan gives them 65"),
@@ -56,6 +65,9 @@ def test_what_leads_elsewhere_is_a_finding(given: dict[str, str], why: str) -> N
         {"SENTRY": "https://key@o1.ingest.sentry.io/2", "VERSION": "1.2.3", "NAME": "arrakis-production"},
         {"DB_HOST": "${aws_db_instance.main.address}", "OTHER": "arrakis-staging-2.local"},
         {"POOL_MODE": "transaction", "PORT": "3000"},
+        {"FINN_JWKS_URL": f"http://finn.{ZONE}:3000/.well-known/jwks.json?v=1"},
+        {"FINN_JWKS_URL": f"http://finn.{ZONE}:3000"},
+        {"DIXIE_JWKS_URL": f"http://dixie.{ZONE}:3001/keys", "FINN_URL": f"http://finn.{ZONE}:3000/v2"},
         {"DB_HOST": "arrakis-staging-postgres.c1.us-east-1.rds.amazonaws.com"},
         {"DB_HOST": "arrakis-postgres.c1.us-east-1.rds.amazonaws.com"},
         {"MEDIA": "arrakis-production.s3.amazonaws.com"},
