@@ -4,7 +4,7 @@ And how many connections the pooler's variables let it open, against the plan's 
 task definitions in Terraform.
 
 What is understood and wrong is a finding: another environment's host, a port on which the service does not
-listen, a name that nothing has. Any other value says nothing here.
+listen, a name that nothing has, a private key. Any other value says nothing here.
 """
 
 import re
@@ -29,6 +29,7 @@ _ADDRESS_WORDS = frozenset(
     {"url", "uri", "host", "hostname", "addr", "address", "endpoint", "origin", "base", "api", "service"}
     | {"internal", "private", "jwks", "loa"}
 )
+_PRIVATE_KEY = re.compile(r"-----BEGIN ([A-Z]+ )?PRIVATE KEY-----")
 #: Variables by which a container itself is given its port.
 _OWN_PORT = ("PORT", "LISTEN_PORT")
 
@@ -94,6 +95,8 @@ class Directory:
             for host, port, path in _places(name, value, given):
                 for why in self._misleads(name, host.lower(), port, path):
                     yield f"{name} of {owner} leads to {host}{f':{port}' if port else ''}: {why}"
+            if _PRIVATE_KEY.search(value):
+                yield f"{name} of {owner} is a private key in plain text: give it by secrets, from its store"
             if name in _OWN_PORT and ports and _PORT.fullmatch(value) and int(value) not in ports:
                 yield f"{name} of {owner} is {value}, its container listens on {_listed(ports)}"
             wanted = self.settings.get(owner, {}).get(name)

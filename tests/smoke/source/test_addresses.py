@@ -34,6 +34,8 @@ HERE = Directory(
         ({"PEERS": f"finn.{ZONE}:3000,dixie.{ZONE}:3000"}, "listens on port 3001"),
         ({"FINN_BASE_URL": f"http://dixie.{ZONE}:3001"}, "not finn"),
         ({"ANY": f"fin.{ZONE}"}, "nothing has this name"),
+        ({"KEY": "-----BEGIN PRIVATE KEY-----\nMC4CAQ"}, "KEY of pgbouncer is a private key in plain text"),
+        ({"KEY": '{"pem": "-----BEGIN EC PRIVATE KEY-----\\nMHcC"}'}, "is a private key in plain text"),
         (
             {"JWKS_URL": f"http://finn.{ZONE}:3000/jwks.json"},
             "keys are at /.well-known/jwks.json, not at /jwks",
@@ -65,6 +67,7 @@ def test_what_leads_elsewhere_is_a_finding(given: dict[str, str], why: str) -> N
         {"SENTRY": "https://key@o1.ingest.sentry.io/2", "VERSION": "1.2.3", "NAME": "arrakis-production"},
         {"DB_HOST": "${aws_db_instance.main.address}", "OTHER": "arrakis-staging-2.local"},
         {"POOL_MODE": "transaction", "PORT": "3000"},
+        {"KEY": "-----BEGIN PUBLIC KEY-----\nMC4CAQ", "CERTIFICATE": "-----BEGIN CERTIFICATE-----"},
         {"FINN_JWKS_URL": f"http://finn.{ZONE}:3000/.well-known/jwks.json?v=1"},
         {"FINN_JWKS_URL": f"http://finn.{ZONE}:3000"},
         {"DIXIE_JWKS_URL": f"http://dixie.{ZONE}:3001/keys", "FINN_URL": f"http://finn.{ZONE}:3000/v2"},
