@@ -67,22 +67,26 @@ def test_up_ends_cleanly(how: str) -> None:
     assert not Path(str(announced["profile"])).parent.exists()
 
 
-def test_a_part_is_replaced_by_a_url_from_the_environment(
+def test_parts_are_replaced_by_urls_from_the_environment(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stand_in = stack.profile["finn"]["url"]
+    stand_ins = {name: stack.profile[name]["url"] for name in ("finn", "dixie")}
     (port,) = reserve(1)
-    monkeypatch.setenv("STACK_FINN_URL", stand_in)
+    for name, url in stand_ins.items():
+        monkeypatch.setenv(f"STACK_{name.upper()}_URL", url)
     monkeypatch.setenv("STACK_FINN_KEY", "file:/of/the/stand-in.pem")
+    monkeypatch.setenv("STACK_DIXIE_API_KEY", "env:KEY_OF_THE_STAND_IN")
     monkeypatch.setenv("STACK_FREESIDE_PORT", str(port))
     with Stack.start() as second:
         assert second.profile["freeside"]["url"] == f"http://127.0.0.1:{port}"
         assert second.profile["auth"]["finn_signing_key"] == "file:/of/the/stand-in.pem"
-        assert "finn" not in second.pids
-        assert second.profile["finn"]["url"] == stand_in
-        assert second.profile["finn"]["restart_url"] == ""
+        assert second.profile["dixie"]["api_key"] == "env:KEY_OF_THE_STAND_IN"
         environ = Path(f"/proc/{second.pids['freeside']}/environ").read_text().split("\0")
-        assert f"STACK_FINN_URL={stand_in}" in environ
+        for name, url in stand_ins.items():
+            assert name not in second.pids
+            assert second.profile[name]["url"] == url
+            assert second.profile[name]["restart_url"] == ""
+            assert f"STACK_{name.upper()}_URL={url}" in environ
         run_dir = second.run_dir
     assert not run_dir.exists()
 
