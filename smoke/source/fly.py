@@ -140,6 +140,7 @@ PATTERNS: dict[str, re.Pattern[bytes]] = {
         rb"|request-id|prefer-region|force-instance-id)(?![\w-])",
         "Fly.io package": rb"(?<![\w-])@?flydotio/[\w-]+",
         "superfly action": _START + rb"superfly/[\w-]+",
+        "Fly.io image": _START + rb"flyio/[\w-]+",
         "Fly.io token": rb"(?<![a-z0-9_])(?:flyv1 +)?(?:fo1_|fm[12][ar]?_)[\w+/=-]{20,}",
     }.items()
 }
@@ -147,6 +148,7 @@ PATTERNS: dict[str, re.Pattern[bytes]] = {
 _HINTS: dict[str, bytes] = {
     "flyctl": b"flyctl", "fly.toml": b".toml", "fly deploy": b"deploy", "Fly.io variable": b"fly_",
     "Fly.io header": b"fly-", "Fly.io package": b"flydotio", "superfly action": b"superfly/",
+    "Fly.io image": b"flyio/",
 }  # fmt: skip
 #: What may stand before a domain: nothing of a word, or the labels of a host, which may follow a hyphen.
 _DOMAIN_ALONE = re.compile(_START)

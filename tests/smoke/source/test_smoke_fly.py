@@ -35,7 +35,7 @@ INNOCENT = (
     "BUTTERFLY_API_TOKEN", "fly.io.example.org", "my-fly.io", "firefly.dev", "x.dragonfly.dev", "fly.iot",
     "fly.device", "on-the-fly.io", "superflying/x", "fly deployment", "fly-deploy", "butterflyctl",
     "FLY_API_TOKENS", "flyers", "fly", "on the fly status", "birds fly scale-free", "my flycast",
-    "a butterfly logs",
+    "a butterfly logs", "butterflyio/x", "dragonflyio/x",
     "butterfly.flycaster", "on the fly machines",
 )  # fmt: skip
 #: Text that borders on no word, in front of and behind a reference.
@@ -175,6 +175,7 @@ def test_prose_may_name_it_but_give_no_address(path: str, text: str, allowed: bo
         ("deploy.sh", "echo 'use grep'; flyctl status | grep started", True),
         ("Dockerfile", "RUN curl -L https://fly.io/install.sh | sh", True),
         ("w.yml", "      - uses: superfly/flyctl-actions/setup-flyctl@v1", True),
+        ("Dockerfile", "FROM flyio/litefs:0.5 AS litefs", True),
         ("w.yml", "          FLY_API_TOKEN: ${{ secrets.FLY_API_TOKEN }}", True),
         ("task.json", '{"name": "FLY_API_TOKEN", "valueFrom": "x"}', True),
         (".claude/settings.json", '"allow": ["Bash(flyctl:*)"]', True),
