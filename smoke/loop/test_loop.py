@@ -17,7 +17,7 @@ import pytest
 from pytest_readiness import Eventually, Evidence
 
 from smoke.contract.intake import QUALITIES, Verdict, far_from, rating, ratings
-from smoke.contract.model import MAX_BODY_BYTES
+from smoke.contract.model import MAX_BODY_BYTES, POOLS
 from smoke.contract.neighbours import bad_sizes, padded
 from smoke.platform.answers import require_status
 from smoke.platform.attacks import require_refused
@@ -231,8 +231,6 @@ def test_over_budget_runs_nothing(
 LONG_CHARS, TOO_LONG = 100, (400, 413, 422)
 #: Letters before what a long prompt asks.
 PADDING = 2000
-#: So many more agents have answers at once.
-AT_ONCE = 3
 #: Forms of names.
 PLAIN, LONG = "a plain name", f"a name of {LONG_CHARS} characters"
 JSON_TYPES = ("application/json ; charset=utf-8", "Application/JSON")
@@ -373,23 +371,27 @@ def test_every_name_counts(
 ) -> None:
     """An agent is scored by ratings and by answers whatever its name looks like, as one with a plain name is.
 
-    So is each of those whose answers come at once.
+    So is each of those whose answers come at once, whoever asks, and of which pool.
     The contract sets no limit to its length; a service that refuses a long name loses no event, and one that
     takes it compares it to its last letter.
     """
     answer = partial(freeside.try_invoke, tenants.main)
+    at_the_same_time = {
+        PLAIN: answer,
+        f"{PLAIN}, asked for by another community": partial(freeside.try_invoke, tenants.other, tier="free"),
+        f"{PLAIN}, asked for at the dearest pool": partial(answer, model=POOLS[-1]),
+    }
+    plain_names = {f"{form}, at the same time": newcomer() for form in at_the_same_time}
+    asks = dict(zip(plain_names.values(), at_the_same_time.values(), strict=True))
     sends: dict[str, Callable[[str], httpx.Response]] = {
         "rating": lambda name: freeside.post_rating(rating(name, "good"), freeside.credential(tenants.main)),
-        "answer": lambda name: answer(prompt_for(), agent=name),
+        "answer": lambda name: asks.get(name, answer)(prompt_for(), agent=name),
         "answer to a long prompt": lambda name: answer(prompt_for(padding=PADDING), agent=name),
     }
     named = {what: {PLAIN: newcomer()} for what in sends}
     for what, names in named.items():  # alone: it is what the others are compared with
         require_status(sends[what](names[PLAIN]), 200, 202)
-    odd = {
-        "rating": odd_names(),
-        "answer": {f"a plain name at the same time, {n}": newcomer() for n in range(AT_ONCE)},
-    }
+    odd = {"rating": odd_names(), "answer": plain_names}
     for what, others in odd.items():
         others = {LONG: newcomer().ljust(LONG_CHARS, "x"), **others}
         answers = at_once([partial(sends[what], name) for name in others.values()])

@@ -38,7 +38,7 @@ from smoke.platform.freeside import Tenants
 from smoke.platform.http import Connect, Credential
 from smoke.platform.scores import Scores, newcomer
 from smoke.platform.spend import Once
-from smoke.platform.tokens import SigningKey, SigningKeyLookup, dixie_service_claims
+from smoke.platform.tokens import SigningKey, SigningKeyLookup, dixie_service_claims, user_claims
 
 pytestmark = [
     pytest.mark.goal("G-5"),
@@ -98,9 +98,16 @@ def test_every_credential_shows_the_score(
     finn_key: SigningKeyLookup,
     eventually: Eventually,
     once: Once,
+    tenants: Tenants,
 ) -> None:
-    """A score that moved is the same for every kind of credential, once no cache holds the old one."""
-    once.remember("refresh", **refreshed(dixie, agent, credentials, scores, finn_key, eventually))
+    """A score that moved is shown for every kind of credential, once no cache holds the old one.
+
+    Also for one that nothing of the agent's score came from: a user of another community and tier.
+    """
+    other = user_claims(tenants.other, tier="free")
+    claims = {name: other[name] for name in ("tenant_id", "tier", "allowed_pools")}
+    readers = {**credentials, "a user-token of another community": lambda: dixie.credential(**claims)}
+    once.remember("refresh", **refreshed(dixie, agent, readers, scores, finn_key, eventually))
 
 
 @query_passes("user-token")

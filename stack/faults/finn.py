@@ -19,9 +19,9 @@ from stack.common.auth import FinnAuth
 from stack.common.http import ApiError
 from stack.common.keys import req_hash
 from stack.common.outbox import Outbox
-from stack.common.verifier import TIER_POOLS, Claims
+from stack.common.verifier import POOLS, TIER_POOLS, Claims
 from stack.faults.proxy import Faults, Faulty
-from stack.faults.tokens import FaultyContext, FaultySpentTokens, FaultyTokenAuth
+from stack.faults.tokens import OTHER_COMMUNITIES, FaultyContext, FaultySpentTokens, FaultyTokenAuth
 from stack.finn.app import Bill, Billing, Parts, ProviderClient, Reports
 
 #: What a window that is too small leaves of a prompt.
@@ -37,6 +37,7 @@ _streaming: ContextVar[bool] = ContextVar("streaming", default=False)
 _long: ContextVar[bool] = ContextVar("long", default=False)
 _admin: ContextVar[bool] = ContextVar("admin", default=False)
 _body: ContextVar[bytes] = ContextVar("body", default=b"")
+_caller: ContextVar[Claims] = ContextVar("caller")
 
 
 def parts(faults: Faults) -> Parts:
@@ -67,6 +68,7 @@ class FaultyAuth(FaultyTokenAuth, FinnAuth):
                 await self.unspend(request)
             raise
         _body.set(raw)
+        _caller.set(claims)
         claims = self._for_tenant_named(request, raw, claims)
         beyond = claims.text("pool_id") not in (None, *TIER_POOLS[claims.tier])
         if beyond and self._faults.on("finn-spends-no-token-of-refused-calls"):
@@ -176,8 +178,11 @@ class FaultyReports(Faulty, Reports):
     async def answered(self, agent: str | None) -> None:
         """Report an answer, for whomever, or for callers of one route alone."""
         on = self._faults.on
+        caller = _caller.get()
         silent = (
-            (_streaming.get() and on("finn-reports-complete-answers-only"))
+            (caller.tenant_id in OTHER_COMMUNITIES and on("finn-reports-for-one-community-only"))
+            or (caller.text("pool_id") == POOLS[-1] and on("finn-reports-on-cheap-pools-only"))
+            or (_streaming.get() and on("finn-reports-complete-answers-only"))
             or (_long.get() and on("finn-reports-on-short-prompts-only"))
             or (len(agent or "") > CHARS_OF_A_NAME and on("finn-reports-on-short-names-only"))
         )

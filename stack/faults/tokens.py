@@ -36,6 +36,8 @@ from stack.common.outbox import Outbox, Send
 from stack.common.verifier import POOLS, Claims, Issuer, SpentTokens, TokenRefused, Verifier
 from stack.faults.proxy import Faults, Faulty
 
+#: Communities that few calls are for.
+OTHER_COMMUNITIES = ("test-community-staging-002", "test-community-staging-003")
 # Cases that one rule refuses: why a signature does not verify cannot be seen.
 _SAME_RULE = {
     "tampered-signature": ("tampered-payload", "other-key-known-kid"),
