@@ -168,7 +168,8 @@ class Commands(Words):
             return self._migrated(node, texts, state)
         if CODE_IS_ZERO.match(shell.text_of(node)) and (read := self._code_read(state)):
             return {replace(each, ok=code == "0") for each, code, _ in read}
-        if EXIT_CODE.search(shell.text_of(node)) and name not in shell.SILENT:
+        shown = self.depth == 0 and _only_prints(node, texts)
+        if EXIT_CODE.search(shell.text_of(node)) and name not in shell.SILENT and not shown:
             state = state.guessed(f"how the exit code is used: {short(node)}")
         return {replace(state, ok=True), replace(state, ok=False)}
 
@@ -393,6 +394,26 @@ def _goes_on(texts: Sequence[str], written: str) -> str:
 _ELSEWHERE = re.compile(
     r"curl|wget|http|gh\s+workflow\s+run|aws\s+(?:ssm\s+send-command|lambda\s+invoke|codebuild\s+start-build"
     r"|stepfunctions\s+start-execution)"
+)
+
+
+def _only_prints(node: Node, texts: Sequence[str]) -> bool:
+    """Whether a command shows an exit code in the log and nowhere else."""
+    above = node.parent
+    while above is not None and above.type not in _TAKES_OUTPUT:
+        above = above.parent
+    return above is None and shell.runs(texts, "aws ecs describe-tasks")
+
+
+#: What a command stands in whose output goes elsewhere, or may.
+_TAKES_OUTPUT = frozenset(
+    [
+        "pipeline",
+        "redirected_statement",
+        "command_substitution",
+        "process_substitution",
+        "function_definition",
+    ]
 )
 
 

@@ -167,6 +167,8 @@ def test_an_exit_code_that_is_compared_is_sound(text: str) -> None:
     ("text", "how"),
     [
         (TASK, ""),
+        (TASK + DESCRIBE, ""),
+        (f"{TASK}{DESCRIBE} || exit 1", ""),
         (CODE + 'echo "ended with $code"', ""),
         (CODE + 'if [ "$code" = "1" ]; then exit 1; fi', ""),
         (CODE + 'if [ "$code" != "0" ]; then echo failed; fi', ""),
@@ -207,6 +209,8 @@ def test_an_exit_code_that_decides_nothing_is_found(text: str, how: str) -> None
         f"{CODE}let 'code==0' || exit 1",
         "python3 - <<'PY'\nimport os\nos.system('npm run migrate')\nPY",
         f"{TASK}{DESCRIBE} | grep -q 0",
+        f"{TASK}{DESCRIBE} > code.txt\n./check.sh code.txt",
+        f"code_of() {{ {DESCRIBE}; }}\n{TASK}code_of | xargs check",
         "a() { b; }\nb() { a; npm run migrate; }\na",
     ],
 )
@@ -241,6 +245,11 @@ SCRIPT = "#!/usr/bin/env bash\nset -euo pipefail\nnpm run migrate\necho done\n"
 def test_scripts_of_the_checkout_are_followed(call: str, script: str, found: str) -> None:
     path = next(word for word in call.removeprefix("./").split() if "/" in word)
     assert judged(call, files={path: script})[0] == found
+
+
+def test_an_exit_code_that_a_script_prints_may_be_read_by_its_caller() -> None:
+    files = {"scripts/ask.sh": f"#!/bin/bash -e\ntask=$1\n{DESCRIBE}\n"}
+    assert judged(f'{TASK}code=$(scripts/ask.sh $task)\n[ "$code" = 0 ]', files=files)[0] == "open"
 
 
 def test_without_errexit_each_line_loses_the_status_of_the_one_before() -> None:
