@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from pytest_readiness.selftest import CatalogueError
-from pytest_readiness.selftest.catalogue import SuiteCheck, load
+from pytest_readiness.selftest.catalogue import SuiteCheck, load, with_controls
 
 Write = Callable[..., Path]
 
@@ -224,3 +224,12 @@ def test_a_catalogue_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "faults.toml")
     with pytest.raises(CatalogueError, match="not a regular file"):
         load(tmp_path, "faults.toml", SUITE)
+
+
+def test_a_check_runs_with_its_controls_and_theirs() -> None:
+    """Each stands after what it rests on, once; a check that is not in the suite is left out."""
+    suite = {
+        name: SuiteCheck(nodeid=f"smoke/test_x.py::{name}", severity="P0", goal="G-1", controls=controls)
+        for name, controls in {"c": ("b",), "b": ("a", "gone"), "a": (), "d": ("d", "a")}.items()
+    }
+    assert with_controls(["c", "b", "d"], suite) == ["a", "b", "c", "d"]

@@ -273,10 +273,24 @@ def _fault(table: TomlTable, suite: Mapping[str, SuiteCheck]) -> Fault:
 def _with_controls(asked: Sequence[str], suite: Mapping[str, SuiteCheck]) -> tuple[str, ...]:
     """Return what is asked for, with the controls without which some of those checks prove nothing."""
     inside = tuple(f"{name}{mark}" for name in asked for mark in ("::", "[", "/"))
-    chosen = [check for check in suite.values() if check.nodeid in asked or check.nodeid.startswith(inside)]
-    controls = [suite[name].nodeid for check in chosen for name in check.controls if name in suite]
-    missing = [nodeid for nodeid in controls if not nodeid.startswith(inside)]
+    chosen = [name for name, of in suite.items() if of.nodeid in asked or of.nodeid.startswith(inside)]
+    controls = [suite[name].nodeid for name in with_controls(chosen, suite)]
+    missing = [nodeid for nodeid in controls if nodeid not in asked and not nodeid.startswith(inside)]
     return tuple(dict.fromkeys([*missing, *asked]))
+
+
+def with_controls(names: Iterable[str], suite: Mapping[str, SuiteCheck]) -> list[str]:
+    """Return the ids of these checks, each after its controls, and these after theirs."""
+    seen: set[str] = set()
+
+    def visit(name: str) -> Iterator[str]:
+        if name in suite and name not in seen:
+            seen.add(name)
+            for control in suite[name].controls:
+                yield from visit(control)
+            yield name
+
+    return [each for name in names for each in visit(name)]
 
 
 def _expected(table: TomlTable, suite: Mapping[str, SuiteCheck]) -> Expected:

@@ -21,7 +21,7 @@ from ..core.formats import matches
 from ..core.model import FailureClass, Outcome
 from . import CatalogueError, PlatformError
 from .campaign import NoReport, Setup, Worker
-from .catalogue import SuiteCheck, is_red
+from .catalogue import SuiteCheck, is_red, with_controls
 
 #: What the checks that are tried first may take together, s of their own time, and how many they may be.
 FIRST_S, FIRST_CHECKS = 3.0, 40
@@ -220,9 +220,7 @@ class Experience:
 
     def selected(self, names: Iterable[str]) -> list[str]:
         """Return the node ids of checks, those of their controls included."""
-        wanted = dict.fromkeys(names)
-        controls = [each for name in wanted for each in self.checks[name].controls if each in self.checks]
-        return [self.checks[name].nodeid for name in dict.fromkeys([*controls, *wanted])]
+        return [self.checks[name].nodeid for name in with_controls(names, self.checks)]
 
 
 class MutantWorker(Worker):
