@@ -11,14 +11,14 @@ import pytest
 from pytest_readiness import Environment, Eventually, Evidence
 
 from smoke.contract.model import Access, accesses
-from smoke.contract.schemas import FINN_FAULTS
+from smoke.contract.schemas import FINN_FAULTS, REPLIES
 from smoke.platform.answers import body_text, error_code
 from smoke.platform.attacks import REFUSALS, REPLAYS, Target, require_refused
 from smoke.platform.backends import INVOKE_PATH as FINN_INVOKE
 from smoke.platform.backends import QUERY_PATH, Dixie, Finn
 from smoke.platform.batch import Batch, Case, answering
 from smoke.platform.forgeries import forgeries, one_of_each
-from smoke.platform.freeside import Freeside, Tenants
+from smoke.platform.freeside import INVOKE_PATH, Freeside, Tenants
 from smoke.platform.http import JSON_HEADERS, Connect
 from smoke.platform.parameters import controlled, each
 from smoke.platform.tokens import WALLET, SigningKey, bearer
@@ -38,6 +38,7 @@ WORD = re.compile(r"[\w.+/=~-]+")
 #: Claims, each with the rule of tokens about its value: one that is missing is wrong, too.
 WRONG_CLAIMS = {"iss": "issuer", "aud": "audience", "req_hash": "binding"}
 BURST = 20
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "TRACE")
 #: Headers by which a service may know callers of its own network, or those that a proxy let in.
 OF_PROXIES = {
     "a near address": dict.fromkeys(
@@ -147,6 +148,28 @@ def test_open_routes_take_any_credential(
             for path in (client.address.health, client.address.jwks)
             for usual in (client.send("GET", path).status_code,)
             for name, header in headers.items()
+        ]
+    )
+
+
+@pytest.mark.requires("freeside.models", "freeside.budget")
+def test_other_methods_are_refused(freeside: Freeside, tenants: Tenants, batch: Batch) -> None:
+    """A path answers to its own methods alone, whoever asks (1.3). Those of calls are tried as bad calls."""
+    quiet = freeside.unrecorded()
+    served = {(method, path) for service, method, path in REPLIES if service == "freeside"}
+    calls = (INVOKE_PATH, freeside.dialects.stream_path)
+    batch.run(
+        [
+            Case(
+                f"{method} {path}",
+                "a wrong method on a known path is a 404 or 405 (1.3)",
+                partial(quiet.http.send, method, path.replace("{id}", tenants.main), token),
+                answering(404, 405),
+            )
+            for path in sorted({path for _, path in served if path not in calls})
+            for method in METHODS
+            if (method, path) not in served
+            for token in (quiet.credential(tenants.main, role="admin"),)
         ]
     )
 

@@ -3,6 +3,7 @@
 import json
 import re
 import secrets
+import time
 import unicodedata
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -14,11 +15,11 @@ import pytest
 from pytest_readiness import Environment, Eventually, Evidence, SafetyViolation
 
 from smoke.contract.model import MAX_KEY_CHARS, POOLS, TIER_POOLS
-from smoke.contract.neighbours import Near, strings
+from smoke.contract.neighbours import KEY_HEADER, Near, strings
 from smoke.platform.answers import UUID, error_code, fields_of, is_replay, require_error, require_status
 from smoke.platform.attacks import require_refused
 from smoke.platform.batch import Batch, Case, answering, at_once
-from smoke.platform.freeside import Freeside, Tenants, cost_in, nonce, prompt_for
+from smoke.platform.freeside import INVOKE_PATH, Freeside, Tenants, cost_in, nonce, prompt_for
 from smoke.platform.invariants import I7, Conservation
 from smoke.platform.parameters import OF_FREESIDE, Way, require_no_run, run_of
 from smoke.platform.spend import Once
@@ -51,6 +52,8 @@ NOBODY = "smoke-no-such-community"
 AT_ONCE = 5
 #: How often several bodies come at once under a key: the first may be answered before the others come.
 ROUNDS = 4
+#: When callers give up: shares of the time that a call takes.
+GIVEN_UP = (1 / 4, 1 / 2, 3 / 4, 7 / 8)
 #: Letters of a body whose beginning alone may be compared.
 LONG = 6000
 PREFIXES = (16, 32, 36, 64, 100, 127)
@@ -349,6 +352,34 @@ def test_a_refused_call_leaves_its_key(
         waiting = [partial(way.post, body, NOBODY, key=keys["pool"])] * AT_ONCE
         for answer in at_once(waiting):
             answering(200, 401, 402, 403, 404, 409)(answer)
+
+
+def test_a_retry_is_one_charge(
+    freeside: Freeside, tenants: Tenants, watch: Conservation, evidence: Evidence
+) -> None:
+    """Who gives up on a call and asks again with its key is answered, and pays once, whenever it gave up.
+
+    Where the call had not begun, or was given up with its caller, it runs now; otherwise it is not run again.
+    """
+    started = time.monotonic()
+    first = freeside.invoke(tenants.main, prompt_for())
+    took, body = time.monotonic() - started, freeside.invoke_body(prompt_for())
+
+    def retried(share: float) -> tuple[bool, httpx.Response]:
+        key, token, left = str(uuid.uuid4()), freeside.credential(tenants.main), False
+        try:
+            freeside.http.once(
+                "POST", INVOKE_PATH, token, json=body, timeout=took * share, headers={KEY_HEADER: key}
+            )
+        except httpx.TimeoutException:
+            left = True
+        return left, freeside.post_invoke(body, tenant=tenants.main, credential=token, key=key)
+
+    found = [retried(share) for share in GIVEN_UP]
+    answers = [require_status(answer, 200) for _, answer in found]
+    evidence.figure("calls that were given up", sum(left for left, _ in found), limit=len(found))
+    watch.released()
+    watch.charged([first.usage.cost_micro, *map(cost_in, answers)])
 
 
 def test_a_tenants_key_is_its_own(

@@ -211,7 +211,8 @@ def times(now: float, *, clocks_s: float = 0.0) -> Iterator[Times]:
     yield Times("expired-beyond-skew", "expiry", {"iat": start - 300, "exp": math.ceil(now - far) - 1}, False)
     early, late = math.floor(now + near), math.floor(now + far) + 1
     yield Times("issued-within-skew", "issued-at", {"iat": early, "exp": start + 300}, True)
-    yield Times("issued-beyond-skew", "issued-at", {"iat": late, "exp": start + 300}, False)
+    # nbf stands in for no other time
+    yield Times("issued-beyond-skew", "issued-at", {"iat": late, "nbf": start, "exp": start + 300}, False)
     yield Times("starts-within-skew", "not-before", {"iat": start, "nbf": early, "exp": start + 300}, True)
     yield Times("starts-beyond-skew", "not-before", {"iat": start, "nbf": late, "exp": start + 300}, False)
     yield Times(
@@ -220,9 +221,8 @@ def times(now: float, *, clocks_s: float = 0.0) -> Iterator[Times]:
     for name, begin in (("issued-now", start), ("issued-half-an-hour-ago", start - hour // 2)):
         yield Times(f"{name}-lives-an-hour", "lifetime", {"iat": begin, "exp": begin + hour}, True)
         yield Times(f"{name}-lives-a-second-more", "lifetime", {"iat": begin, "exp": begin + hour + 1}, False)
-    yield Times(
-        "issued-long-ago-expires-soon", "lifetime", {"iat": start - hour + 60, "exp": start + 61}, False
-    )
+    long_ago = {"iat": start - hour + 60, "nbf": start, "exp": start + 61}
+    yield Times("issued-long-ago-expires-soon", "lifetime", long_ago, False)
 
 
 KEY_HEADER = "X-Idempotency-Key"

@@ -278,6 +278,7 @@ RULES = (
             "budget/similar-keys-are-different-keys[{route}]",
             "budget/a-key-keeps-its-body[{route}]",
             "budget/a-refused-call-leaves-its-key[{route}]",
+            "budget/a-retry-is-one-charge",
             "operations/answered-key-stays-answered[{route}]",
         ),
         {"finn.invoke": "a direct call has no key (2)"},

@@ -123,6 +123,10 @@ class FaultyAgents(Faulty, Agents):
     async def _serve(self, request: Request, *, stream: bool) -> Response | EventStream:
         try:
             answer = await super()._serve(request, stream=stream)
+            left = not stream and self._faults.on("freeside-forgets-answers-to-those-who-left")
+            if left and isinstance(answer, Response) and await request.is_disconnected():
+                key = answer.headers["x-idempotency-key"]
+                await self._auth.context.db.execute("DELETE FROM freeside.idempotency WHERE key = %s", key)
             forgets = stream and self._faults.on("freeside-forgets-early-hang-ups")
             if forgets and await request.is_disconnected():
                 self._left.append(answer)  # nothing ends it: what it holds stays held

@@ -228,6 +228,8 @@ class FaultyVerifier(Faulty, Verifier):
             claims = await super().verify(self._read(authorization))
         except TokenRefused as refused:
             cases = (refused.case, *_SAME_RULE.get(refused.case, ()))
+            if refused.case in ("iat-future", "exp-too-long") and "nbf" in believed(authorization).raw:
+                cases = (*cases, "any-iat-beside-nbf")
             if not any(self._faults.on(f"{self._service}-accepts-{case}") for case in cases):
                 self._refusals += self._faults.on(f"{self._service}-locks-out")
                 raise
