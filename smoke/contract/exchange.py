@@ -124,9 +124,11 @@ class BrokenRule:
 def judge(exchange: Exchange) -> Iterator[BrokenRule]:
     """Every rule of the contract that an answer breaks on its own.
 
-    Not judged are what a gateway answers in place of a service, and OPTIONS, of which the contract is silent.
+    Not judged are what a gateway answers in place of a service, the refusal of a firewall on a path that the
+    contract has not, and OPTIONS, of which it is silent.
     """
-    if exchange.method == "OPTIONS" or (exchange.status in GATEWAY and exchange.media != JSON):
+    before = exchange.status in GATEWAY or (exchange.status == 403 and _is_nowhere(exchange))
+    if exchange.method == "OPTIONS" or (before and exchange.media != JSON):
         return
     route = route_key(exchange.service, exchange.method, exchange.path)
     reply = REPLIES.get(route, {}).get(exchange.status) if route else None
@@ -140,10 +142,13 @@ def judge(exchange: Exchange) -> Iterator[BrokenRule]:
 Found = Iterator[Violation]
 
 
+def _is_nowhere(exchange: Exchange) -> bool:
+    return exchange.service == "freeside" and not is_path(exchange.service, exchange.path)
+
+
 def _status(exchange: Exchange, route: RouteKey | None, reply: Reply | None) -> Found:
     """One that the contract knows for this route; of unknown paths it speaks at Freeside alone: 404."""
-    nowhere = exchange.service == "freeside" and not is_path(exchange.service, exchange.path)
-    if nowhere and exchange.status not in (404, 429) and exchange.status < 500:
+    if _is_nowhere(exchange) and exchange.status not in (404, 429) and exchange.status < 500:
         yield Violation("status", "404", str(exchange.status))
         return
     known_here = route is not None or exchange.service == "freeside" or exchange.status >= 500

@@ -249,6 +249,14 @@ def test_a_gateway_in_front_is_not_judged(status: int) -> None:
     assert not list(judge(answer(ASKED["dixie"], status, None, "text/html")))
 
 
+def test_a_firewall_may_refuse_paths_that_the_contract_has_not() -> None:
+    nowhere: RouteKey = ("freeside", "GET", "/.env")
+    assert not list(judge(answer(nowhere, 403, None, "text/html")))
+    assert rules(answer(nowhere, 403, {"error": "FORBIDDEN", "message": "x"})) == {"status"}
+    assert "status" in rules(answer(nowhere, 401, None, "text/html"))
+    assert rules(answer(("freeside", "GET", "/health"), 403, None, "text/html"))
+
+
 HEALTHY: Mapping[str, Any] = {
     "status": "healthy", "build_sha": "0" * 40, "version": "1", "protocol_version": "1", "uptime": 1,
     "grace_period": False,

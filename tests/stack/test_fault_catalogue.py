@@ -31,7 +31,13 @@ BAD_INPUT = [
 ]
 # Behaviour whose name ends in a case.
 FAMILIES = {
-    f"{SERVICES}-accepts-": [*FORGED, "jti-replay", "wrong-algorithm", "malformed-claims"],
+    f"{SERVICES}-accepts-": [
+        *FORGED,
+        "jti-replay",
+        "wrong-algorithm",
+        "malformed-claims",
+        "any-iat-beside-nbf",
+    ],
     f"{SERVICES}-believes-tokens-at-": ["stream", "budget", "quality", "events"],
     "freeside-overlooks-the-tokens-pool-at-": ["models", "invoke", "stream", "budget", "quality"],
     "freeside-serves-": BAD_INPUT,
@@ -86,7 +92,7 @@ def test_every_behaviour_has_its_fault() -> None:
 def test_a_rule_is_one_of_the_proxy(fault: dict[str, Any]) -> None:
     assert fault.keys() - SUITE_KEYS <= KEYS
     assert fault["service"] in ("freeside", "finn", "dixie", "provider")
-    assert re.fullmatch(r"rewrite:(GET|POST|PUT|\*) \S+", fault["action"])
+    assert re.fullmatch(r"rewrite:(GET|POST|PUT|P\*|\*) \S+", fault["action"])
     for pattern in fault.get("replace", ()):
         re.compile(pattern.encode())
 
