@@ -432,16 +432,16 @@ class FaultyQuality(Faulty, Quality):
 
     async def queue(self, request: Request, tenant: str) -> uuid.UUID:
         """Queue a rating, and charge the community that sent it."""
-        if await self._unheard(request):
-            return uuid.uuid4()
-        if self._faults.on("freeside-charges-ratings"):
-            await stray_charge(self._auth.context.db, tenant)
         if self._faults.on("freeside-takes-ratings-in-any-type"):
             request.scope["headers"] = [
                 *(pair for pair in request.scope["headers"] if pair[0] != b"content-type"),
                 (b"content-type", b"application/json"),
             ]
             request = Request(request.scope, request.receive)
+        if await self._unheard(request):
+            return uuid.uuid4()
+        if self._faults.on("freeside-charges-ratings"):
+            await stray_charge(self._auth.context.db, tenant)
         if self._faults.on("freeside-takes-one-rating-at-a-time"):
             return await self._queue_alone(request, tenant)
         return await super().queue(request, tenant)
