@@ -46,8 +46,8 @@ REFUSED_FIRST: Mapping[str, tuple[tuple[int, ...], str, Mapping[str, Any]]] = {
     "token": ((401,), "expiry", {"iat": 1, "exp": 2}),
     "media type": ((400, 415), "", {"headers": {"Content-Type": "text/plain"}}),
 }
-#: A tenant that the platform need not know: its calls are refused, or it is a new one that pays for itself.
-NOBODY = "smoke-no-such-community"
+#: A tenant that the platform need not know: its calls are refused, or it is new and pays for itself.
+UNKNOWN_TENANT = "smoke-no-such-community"
 #: How often a key is used at once, by each of two tenants.
 AT_ONCE = 5
 #: How often several bodies come at once under a key: the first may be answered before the others come.
@@ -349,7 +349,7 @@ def test_a_refused_call_leaves_its_key(
     at_once([partial(refused, name) for name in keys])
     watch.charged([cost_in(answer) for answer in at_once([partial(answered, name) for name in keys])])
     for _ in range(ROUNDS):
-        waiting = [partial(way.post, body, NOBODY, key=keys["pool"])] * AT_ONCE
+        waiting = [partial(way.post, body, UNKNOWN_TENANT, key=keys["pool"])] * AT_ONCE
         for answer in at_once(waiting):
             answering(200, 401, 402, 403, 404, 409)(answer)
 

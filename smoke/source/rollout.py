@@ -66,27 +66,31 @@ def _wrong(repository: Repository, workflow: Workflow, job: Job) -> Iterator[str
 
 
 def _astray(repository: Repository, workflow: Workflow, job: Job, cluster: str) -> Iterator[str]:
-    """Commands of a deploy job that work in another cluster than the others, or than this environment's.
+    """Commands of a deploy job that work in another cluster than others on the same service.
 
-    Names that a run alone knows are compared where they rest on the same variables.
+    Names that a run alone knows are compared where they rest on the same variables. A name that has this
+    environment's prefix is its cluster's.
     """
-    known = workflow.env | job.env
-    named: dict[str, str] = {}
+    known, stem = workflow.env | job.env, cluster.rpartition("-")[0]
+    first: dict[str, str] = {}
+    found: dict[tuple[str, str], str] = {}
     for words in _words(repository, workflow, job):
         if runs_one(words, _IN_A_CLUSTER):
             text = _option(words, "--cluster")
+            name = _VARIABLE.sub(lambda one: known.get(next(filter(None, one.groups())), one[0]), text)
             # a variable that is no option's value may hold options
             more = any(b.startswith("$") and not a.startswith("--") for a, b in pairwise(words))
-            name = _VARIABLE.sub(lambda found: known.get(next(filter(None, found.groups())), found[0]), text)
-            if text or not more:
-                named.setdefault(name, " ".join(words[:3]))
-    first = next(filter(None, named), "")
-    stem = cluster.rpartition("-")[0]
-    for name, command in named.items():
-        if not name and first:
-            yield f"runs `{command}` in the cluster `default`: it names none, where others name {first}"
-        elif name and _VARIABLE.findall(name) == _VARIABLE.findall(first) and name != first:
-            yield f"runs `{command}` in the cluster {name}, where others name {first}"
+            service = _option(words, "--service") or _option(words, "--services")
+            if name or not more:
+                found.setdefault((service, name), " ".join(words[:3]))
+            if name:
+                first.setdefault(service, name)
+    for (service, name), command in found.items():
+        other = first.get(service, "") if service else ""
+        if not name and other:
+            yield f"runs `{command}` in the cluster `default`: it names none, where others name {other}"
+        elif name and name != other and other and _VARIABLE.findall(name) == _VARIABLE.findall(other):
+            yield f"runs `{command}` in the cluster {name}, where others name {other}"
         elif stem and name.startswith(f"{stem}-") and name != cluster:
             yield f"runs `{command}` in the cluster {name}, where this environment has {cluster}"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from .checkout import Examined, Finding
 from .commands import MIGRATION
-from .definitions import TASK, Definition, Definitions, containers
+from .definitions import TASK, Container, Definition, Definitions, containers
 from .iam import ROLE, Attached, allows, attached, policy_name, statements
 from .references import entries, items, referenced, thing
 from .rules import SECRET, Use
@@ -205,26 +205,40 @@ def startup_migrations(
                 result.findings.append(each.service.finding(what, each.service.attribute("task_definition")))
             else:
                 _starts(result, each, task)
-    programs = list(_programs(defined))
-    for name, task, image, modes in programs:
-        for other, _, its, theirs in programs if name in migrations and not overridden else ():
-            if other not in migrations and its == image and modes <= theirs:
-                what = f"{name} runs what {other} runs: the same image, and no command of its own"
-                result.findings.append(task.finding(what))
+    if not overridden:
+        result.findings.extend(_serving(defined, migrations))
     return result
 
 
-def _programs(defined: Definitions) -> Iterator[tuple[str, Resource, str, set[str]]]:
-    """The containers without a command: name and task, image, and the words that may tell it what to do."""
-    for each in defined.definitions:
-        for task in each.tasks:
-            for container in containers(task)[0]:
-                given = container.entries
-                if "image" in given and not {"command", "entryPoint"} & given.keys():
-                    variables = map(entries, items(given.get("environment")))
-                    values = [text(flat(value)) for one in variables if (value := one.get("value"))]
-                    words = {value for value in values if not value.isdecimal()}
-                    yield _called(task, defined), task, text(flat(given["image"])), words
+def _serving(defined: Definitions, migrations: Sequence[str]) -> Iterator[Finding]:
+    """Migrations that start a service: their containers are some of its own, and none has a command."""
+    tasks = [(_called(task, defined), task, containers(task)[0])
+             for each in defined.definitions for task in each.tasks]  # fmt: skip
+    for name, task, own in tasks:
+        if name not in migrations or not own:
+            continue
+        for other, _, theirs in tasks:
+            if other not in migrations and all(any(_runs_as(one, each) for each in theirs) for one in own):
+                what = f"{name} runs what {other} runs: the same image, and no command of its own"
+                yield task.finding(what)
+                break
+
+
+def _runs_as(container: Container, other: Container) -> bool:
+    """Whether the image alone decides what both run, and it is one: no variable has a word of its own."""
+    both = (container.entries, other.entries)
+    if any("image" not in each or {"command", "entryPoint"} & each.keys() for each in both):
+        return False
+    image, wanted = (text(flat(each["image"])) for each in both)
+    modes, theirs = map(_words, both)
+    return image == wanted and modes <= theirs
+
+
+def _words(given: Mapping[str, Value]) -> set[str]:
+    """The values of a container's variables that are no numbers: one of them may tell it what to do."""
+    variables = map(entries, items(given.get("environment")))
+    values = [text(flat(value)) for one in variables if (value := one.get("value"))]
+    return {value for value in values if not value.isdecimal()}
 
 
 def _called(task: Resource, defined: Definitions) -> str:

@@ -160,6 +160,12 @@ def test_a_deployment_stays_in_its_cluster(update: str, wait: str, what: str) ->
     assert [what in each.what for each in found.findings] == ([True] if what else [])
 
 
+def test_services_may_live_in_clusters_of_their_own() -> None:
+    other = UPDATE.replace("api", "jobs")
+    assert carried(f"{UPDATE} --cluster front\n{other} --cluster back\n{other}-2 --cluster $NAME") == []
+    assert "in the cluster `default`" in carried(f"{UPDATE} --cluster front\n{WAIT}")[0]
+
+
 def test_a_service_that_a_later_job_starts_again_is_not_stopped() -> None:
     later = {"needs": "deploy", "steps": [{"run": f"{UPDATE} --desired-count 1"}]}
     assert carried(f"{UPDATE} --desired-count 0", start=later) == []

@@ -101,6 +101,16 @@ def test_a_migration_runs_a_program_of_its_own(own: str, what: str, read: Read) 
     assert not migrating(read('variable "command" {}', task, service("dixie", image=IMAGE)), overridden=True)
 
 
+def test_a_sidecar_that_a_migration_shares_with_a_service_is_no_program_of_it(read: Read) -> None:
+    sidecar = '{ name = "agent", image = "agent:7" }'
+    beside = MIGRATION.replace("jsonencode([", f"jsonencode([{sidecar}, ")
+    assert "migrate.js" in beside
+    assert "agent:7" in beside
+    served = service("dixie").replace("_containers = [", f"_containers = [{sidecar}, ")
+    assert "agent:7" in served
+    assert migrating(read(beside, served)) == []
+
+
 def test_a_migration_is_one_shot_or_found(read: Read) -> None:
     assert migrating(read(MIGRATION, service("dixie"))) == []
     assert migrating(read(service("dixie"))) == ["there is no task definition dixie-migration"]
