@@ -116,7 +116,7 @@ class FaultyNonces(Faulty, UsedNonces):
                 payment.payer,
                 payment.nonce,
             )
-            await asyncio.sleep(0.2)  # on a busy machine, too, the others look meanwhile
+            await asyncio.sleep(1.0)  # on a busy machine, too, the others look meanwhile
             return row is None and (await super().claim(payment, trace_id) or True)
         return await super().claim(payment, trace_id) or self._faults.on("freeside-x402-forgets-nonces")
 
