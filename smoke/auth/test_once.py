@@ -69,11 +69,11 @@ ENDED_S = 10
 def spent(target: Target, name: str, claims: Claims, *, elsewhere: bool = False) -> Case:
     """The case that a token of these claims is refused because its jti was spent before.
 
-    ``elsewhere`` a route may be missing, which its own control finds.
+    ``elsewhere`` a route may be missing or fail, which its own control finds.
     """
 
     def judge(answer: httpx.Response) -> None:
-        if not (elsewhere and answer.status_code in MISSING):
+        if not (elsewhere and (answer.status_code in MISSING or answer.is_server_error)):
             require_spent(answer, target.service, f"a spent token ({name})")
 
     return Case(
