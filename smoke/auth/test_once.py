@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from string import hexdigits
 from typing import Any
 
 import httpx
@@ -25,7 +26,15 @@ from smoke.contract.model import (
 )
 from smoke.contract.neighbours import above_the_tier, direct, not_allowed
 from smoke.platform.answers import require_status
-from smoke.platform.attacks import MISSING, REPLAYS, Target, is_let_in, require_refused, require_spent
+from smoke.platform.attacks import (
+    MISSING,
+    REPLAYS,
+    Target,
+    is_let_in,
+    require_refused,
+    require_spent,
+    with_new_tokens,
+)
 from smoke.platform.backends import Dixie, quality_signal
 from smoke.platform.batch import Batch, Case, at_once
 from smoke.platform.forgeries import one_of_each
@@ -95,9 +104,13 @@ def test_token_is_spent_once(
     evidence: Evidence,
 ) -> None:
     """Of one token sent many times at once one is accepted; later it is refused, on other routes as well."""
-    claims = target.claims()
-    claims |= {"exp": claims["iat"] + MAX_LIFETIME_S}
-    answers = at_once([lambda: target.again(claims)] * CROWD)
+
+    def together() -> tuple[Claims, list[httpx.Response]]:
+        claims = target.claims()
+        claims |= {"exp": claims["iat"] + MAX_LIFETIME_S}
+        return claims, at_once([lambda: target.first(claims)] * CROWD)
+
+    claims, answers = with_new_tokens(together)
     accepted = [answer for answer in answers if is_let_in(answer)]
     evidence.figure("accepted of one token at once", len(accepted), expected=1, limit=CROWD)
     if sum(answer.is_success for answer in accepted) > 1:
@@ -144,22 +157,26 @@ def test_jti_is_spent_across_tenants(target: Target, access: Access, tenants: Te
 def test_near_jti_is_another_token(target: Target, access: Access, batch: Batch) -> None:
     """A token counts by the whole of its jti: one that differs in a single digit is another token."""
     jti = target.spent()["jti"]
+
+    def near(others: Iterator[str]) -> httpx.Response:
+        return with_new_tokens(lambda: target.first(target.claims() | {"jti": next(others)}))
+
     batch.run(
         [
             Case(
                 f"another digit {place}",
                 f"another jti is another token at {access.id}",
-                partial(target.again, target.claims() | {"jti": _changed(jti, place)}),
+                partial(near, _near(jti, place)),
                 lambda answer: require_status(answer, access.success),
-                partial(target.mint, jti=_changed(jti, place)),
+                partial(target.mint, jti=next(_near(jti, place))),
             )
             for place in PLACES
         ]
     )
 
 
-def _changed(jti: str, place: int) -> str:
-    return jti[:place] + ("0" if jti[place] != "0" else "1") + jti[place + 1 :]
+def _near(jti: str, place: int) -> Iterator[str]:
+    return (jti[:place] + digit + jti[place + 1 :] for digit in hexdigits[:16] if digit != jti[place])
 
 
 @pytest.mark.parametrize("access", each_access("auth/token-is-spent-once-at-its-end", of=CHEAPEST))
@@ -336,8 +353,9 @@ def test_each_service_has_its_own_record(
 ) -> None:
     """A jti that another service's token used is new to this one (contract 1.1)."""
     others = accesses(("freeside.models", "dixie.query"))
-    jti = opened(next(other for other in others if other.service != access.service)).spent()["jti"]
-    evidence.exchange(target.let_in(target.again(target.claims() | {"jti": jti})))
+    elsewhere = opened(next(other for other in others if other.service != access.service))
+    answer = with_new_tokens(lambda: target.first(target.claims() | {"jti": elsewhere.spent()["jti"]}))
+    evidence.exchange(target.let_in(answer))
 
 
 @pytest.mark.parametrize("access", each_access("auth/refused-token-stays-unspent", severity=pytest.mark.p1))
@@ -345,26 +363,30 @@ def test_refused_token_stays_unspent(
     target: Target, access: Access, batch: Batch, evidence: Evidence
 ) -> None:
     """Who forges a token with another's jti does not spend it: the good one still passes."""
-    genuine = replace(target.genuine(), keep_jti=True)
-    found = [forgery for forgery in one_of_each(genuine) if forgery.rule != "binding"]
-    batch.run(
-        [
-            Case(
-                forgery.name,
-                f"{forgery.rule} at {access.id}, with the jti of a good token",
-                partial(target.offer, forgery.header),
-                partial(
-                    require_refused,
-                    service=access.service,
-                    what="a forged token",
-                    statuses=(401,),
-                    rule=forgery.rule,
-                ),
-            )
-            for forgery in found
-        ]
-    )
-    answer = target.again(genuine.claims)
+
+    def attempt() -> httpx.Response:
+        genuine = replace(target.genuine(), keep_jti=True)
+        batch.run(
+            [
+                Case(
+                    forgery.name,
+                    f"{forgery.rule} at {access.id}, with the jti of a good token",
+                    partial(target.offer, forgery.header),
+                    partial(
+                        require_refused,
+                        service=access.service,
+                        what="a forged token",
+                        statuses=(401,),
+                        rule=forgery.rule,
+                    ),
+                )
+                for forgery in one_of_each(genuine)
+                if forgery.rule != "binding"
+            ]
+        )
+        return target.first(genuine.claims)
+
+    answer = with_new_tokens(attempt)
     evidence.exchange(answer)
     assert answer.status_code not in REPLAYS, f"{access.id}: a token that was refused with 401 was spent"
     target.let_in(answer)
@@ -377,10 +399,14 @@ def test_token_of_another_kind_stays_unspent(
 ) -> None:
     """A user's token that Dixie refused for events with 401 is still good for a query (contract 1.1)."""
     target = opened(next(access for access in accesses(["dixie.query"]) if access.kind is USER))
-    claims = target.claims()
-    event = dixie.post_event(quality_signal(agent, 1.0), lambda: bearer(target.key(), claims))
-    require_refused(event, "dixie", "an event with a user's token")
-    answer = target.again(claims)
+
+    def attempt() -> tuple[httpx.Response, httpx.Response]:
+        claims = target.claims()
+        event = dixie.post_event(quality_signal(agent, 1.0), lambda: bearer(target.key(), claims))
+        require_refused(event, "dixie", "an event with a user's token")
+        return event, target.first(claims)
+
+    event, answer = with_new_tokens(attempt)
     evidence.exchange(answer)
     assert event.status_code != 401 or answer.is_success, (
         f"a token that was refused with 401 was spent: the query answers {answer.status_code}"

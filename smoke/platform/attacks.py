@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
-from pytest_readiness import SafetyViolation
+from pytest_readiness import SafetyViolation, SetupError
 
 from smoke.contract.intake import rating
 from smoke.contract.model import USER, Access, Service
@@ -26,7 +27,7 @@ from .backends import INVOKE_PATH as FINN_INVOKE
 from .backends import Dixie, Finn, quality_signal
 from .batch import mint_command
 from .freeside import INVOKE_PATH, QUALITY_PATH, Freeside, cost_in, prompt_for
-from .http import JSON_HEADERS, Credential
+from .http import JSON_HEADERS, MAX_REPEATS, Credential
 from .tokens import (
     Claims,
     Genuine,
@@ -37,6 +38,8 @@ from .tokens import (
     req_hash,
     user_claims,
 )
+
+T = TypeVar("T")
 
 REFUSALS = (401, 403)
 #: A verified token that was spent before: 409 by 1.1; Finn says 401 (2), and Dixie may (3).
@@ -127,6 +130,14 @@ class Target:
         """The answer to a token of exactly these claims."""
         return self.offer(bearer(self.key(), claims))
 
+    def first_offer(self, header: str) -> httpx.Response:
+        """The answer to a header that was not sent before; LimitedToken where it met a rate limit."""
+        return self.send(for_one_send(header))
+
+    def first(self, claims: Claims) -> httpx.Response:
+        """The same for a token of exactly these claims."""
+        return self.first_offer(bearer(self.key(), claims))
+
     def send_invalid(
         self, body: bytes, headers: Mapping[str, str], key: SigningKey, jti: str
     ) -> httpx.Response:
@@ -135,6 +146,33 @@ class Target:
         bound = {"req_hash": req_hash(body)} if self.access.kind.bound else {}
         token = bearer(key, self.claims() | bound | {"jti": jti})
         return self.send_any(body, headers, lambda: token)
+
+
+class LimitedToken(Exception):
+    """A token that should be sent for the first time met a rate limit: nobody knows whether it is spent."""
+
+
+def for_one_send(header: str) -> Credential:
+    """An Authorization header that a request can have once; LimitedToken when it is sent again."""
+    left = [header]
+
+    def credential() -> str:
+        if not left:
+            raise LimitedToken
+        return left.pop()
+
+    return credential
+
+
+def with_new_tokens(attempt: Callable[[], T]) -> T:
+    """What an attempt gives that makes its tokens itself; made again while one of them meets a rate limit."""
+    for _ in range(MAX_REPEATS):
+        with suppress(LimitedToken):
+            return attempt()
+    raise SetupError(
+        f"{MAX_REPEATS} tokens in turn met a rate limit when they were sent for the first time; "
+        "raise the limit of the smoke tenants or run less often"
+    )
 
 
 def is_let_in(answer: httpx.Response) -> bool:

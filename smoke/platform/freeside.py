@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import cycle
 from typing import Any
 
@@ -386,6 +386,8 @@ class Stream:
     key: str
     headers: httpx.Headers
     events: tuple[StreamEvent, ...]
+    #: The Authorization header of the token that opened it; tokens that met a rate limit before are others.
+    authorization: str = field(repr=False)
 
     @property
     def replayed(self) -> bool:
@@ -448,7 +450,13 @@ def stream(
             response.close()
         freeside.http.record(response, [(event.name, event.id, event.data) for event in events])
         charge.unknown = not ended
-        result = Stream(route_of(response), key, response.headers, tuple(events))
+        result = Stream(
+            route_of(response),
+            key,
+            response.headers,
+            tuple(events),
+            response.request.headers["Authorization"],
+        )
         if ended and result.named("usage"):
             charge.settle(result.named("usage")[0].fields(result.route).micro("costMicro"))
     _require_no_error(result)

@@ -123,8 +123,7 @@ def test_hang_up_leaves_no_reservation(freeside: Freeside, tenants: Tenants, evi
     complete = whole.usage().cost_micro
     watch, prompt = freeside.watch(tenants.main, evidence), prompt_for(times=TIMES, padding=LONG)
     started = time.monotonic()
-    leave, jti = lambda event: event.name == "content", str(uuid.uuid4())
-    left = stream(freeside, tenants.main, prompt, hang_up=leave, jti=jti)
+    left = stream(freeside, tenants.main, prompt, hang_up=lambda event: event.name == "content")
     early = time.monotonic() - started < whole.named("content")[-1].at / 2
     assert left.names() == ["content"], f"hung up after {shape(left.names())}"
     started = time.monotonic()
@@ -134,8 +133,8 @@ def test_hang_up_leaves_no_reservation(freeside: Freeside, tenants: Tenants, evi
     evidence.figure("paid for an abandoned stream", paid, "µUSD", limit=complete)
     most = complete - 1 if early and watch.last.exact else complete + watch.last.tolerance_per_call
     assert paid <= most, f"a stream of {complete} µUSD was abandoned early, and charged {paid}"
-    token = freeside.credential(tenants.main, jti=jti)
-    require_spent(freeside.models(token), "freeside", "the token of an abandoned stream")
+    answer = freeside.models(lambda: left.authorization)
+    require_spent(answer, "freeside", "the token of an abandoned stream")
     again = freeside.try_invoke(tenants.main, prompt, key=left.key)
     replayed = is_replay(again.headers)
     freeside.journal.learn(tenants.main, left.key, paid + (0 if replayed else cost_in(again)))

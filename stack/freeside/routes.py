@@ -82,7 +82,7 @@ class Agents:
     async def models(self, request: Request) -> Response:
         """The aliases that the token may use."""
         claims = await self._auth.user(request)
-        return JSONResponse({"models": self.aliases(claims)})
+        return JSONResponse({"models": self.aliases(claims)}, headers=self._limiter.admit(claims))
 
     def aliases(self, claims: Claims) -> list[str]:
         """The token's effective pools."""

@@ -4,12 +4,19 @@ from typing import Any
 
 import httpx
 import pytest
-from pytest_readiness import SafetyViolation
+from pytest_readiness import SafetyViolation, SetupError
 
 from smoke.contract.model import SERVICES
 from smoke.keys.verifiers import TokenReply, finn_verifier
 from smoke.platform.answers import ContractViolation, UnexpectedStatus
-from smoke.platform.attacks import is_let_in, require_refused, require_spent
+from smoke.platform.attacks import (
+    for_one_send,
+    is_let_in,
+    require_refused,
+    require_spent,
+    with_new_tokens,
+)
+from smoke.platform.http import MAX_REPEATS, HttpClient
 from smoke.platform.tokens import SigningKey
 
 
@@ -66,3 +73,30 @@ def test_finn_accepts_a_token_when_only_its_hash_is_wrong(status: int, body: Any
 )  # fmt: skip
 def test_token_is_accepted_by_a_service_that_cannot_answer_the_call(status: int, accepted: bool) -> None:
     assert is_let_in(answered(status, {"error": "X"})) is accepted
+
+
+def test_a_token_that_met_a_rate_limit_may_be_spent_and_makes_place_for_another() -> None:
+    seen: set[str] = set()
+
+    def verify_then_limit(request: httpx.Request) -> httpx.Response:
+        token = request.headers["Authorization"]
+        if token in seen:
+            return httpx.Response(409, json={"error": "JTI_REPLAY"})
+        seen.add(token)
+        return httpx.Response(429 if len(seen) < 3 else 200, headers={"Retry-After": "1"})
+
+    with httpx.Client(transport=httpx.MockTransport(verify_then_limit)) as pool:
+        client = HttpClient("freeside", "http://limited", pool, pause=lambda _: None)
+        tokens = map(str, range(9))
+        answer = with_new_tokens(lambda: client.send("GET", "/", for_one_send(next(tokens))))
+    assert (answer.status_code, seen) == (200, {"0", "1", "2"})
+
+
+def test_rate_limit_that_no_token_passes_is_the_runners() -> None:
+    def attempt() -> None:
+        once = for_one_send("token")
+        once()
+        once()
+
+    with pytest.raises(SetupError, match=f"{MAX_REPEATS} tokens in turn met a rate limit"):
+        with_new_tokens(attempt)
