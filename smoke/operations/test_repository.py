@@ -1,7 +1,7 @@
 """Phase operations, from a checkout: the pipeline's migration gate, the ways back, the decisions."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ from pytest_readiness import Environment, Evidence, SetupError
 from smoke.aws.names import Names
 from smoke.source.checkout import Checkout
 from smoke.source.definitions import Definitions
+from smoke.source.delivery import delivered
 from smoke.source.jobs import invalid
 from smoke.source.pipeline import (
     MigrationGate,
@@ -34,6 +35,16 @@ pytestmark = [pytest.mark.phase("operations"), pytest.mark.requires("iac"), pyte
 def repository(checkout: Checkout) -> Repository:
     """The workflows of the checkout, and what they call."""
     return Repository.of(checkout)
+
+
+@pytest.fixture
+def images(plan_inventory: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The names of the services by the image that they share."""
+    found: dict[str, list[str]] = {}
+    for row in plan_inventory:
+        if row["image"]:
+            found.setdefault(row["image"], []).extend((row["ecs"], row["key"]))
+    return found
 
 
 @pytest.fixture
@@ -87,20 +98,15 @@ def test_pipeline_deploys_every_service(
 @pytest.mark.p1
 def test_pipeline_deploys_each_service_as_itself(
     repository: Repository,
+    images: Mapping[str, Sequence[str]],
     plan_facts: Mapping[str, Any],
-    pytestconfig: pytest.Config,
     environment: Environment,
     evidence: Evidence,
 ) -> None:
-    """No deploy job carries another service's image, or another environment's prefix or region."""
-    plan = tomllib.loads((pytestconfig.rootpath / "readiness.toml").read_text("utf-8"))
-    groups: dict[str, list[str]] = {}
-    for row in plan["inventory"]:
-        if row["image"]:
-            groups.setdefault(row["image"], []).extend((row["ecs"], row["key"]))
+    """No deploy job carries another service's image, or another environment's prefix, region or secrets."""
     prefix = plan_facts["source"]["prefix"]
     count, found = misdelivered(
-        repository, Pipeline.of(plan_facts["pipeline"]), groups, prefix, environment.aws.region
+        repository, Pipeline.of(plan_facts["pipeline"]), images, prefix, environment.aws.region
     )
     evidence.figure("deploy jobs", count, at_least=1)
     found.require()
@@ -108,11 +114,16 @@ def test_pipeline_deploys_each_service_as_itself(
 
 @pytest.mark.p1
 def test_pipeline_carries_deployments_out(
-    repository: Repository, plan_facts: Mapping[str, Any], evidence: Evidence
+    repository: Repository,
+    definitions: Definitions,
+    images: Mapping[str, Sequence[str]],
+    plan_facts: Mapping[str, Any],
+    evidence: Evidence,
 ) -> None:
     """A deployment that fails, or is never stable, fails its job; what is built is pushed and deployed."""
-    cluster = Names(plan_facts["source"]["prefix"]).cluster
-    count, found = uncarried(repository, Pipeline.of(plan_facts["pipeline"]), cluster)
+    cluster, plan = Names(plan_facts["source"]["prefix"]).cluster, Pipeline.of(plan_facts["pipeline"])
+    count, found = uncarried(repository, plan, cluster)
+    found.findings.extend(delivered(repository, plan, images, definitions, cluster))
     evidence.figure("deploy jobs", count, at_least=1)
     found.require()
 

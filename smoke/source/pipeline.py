@@ -440,6 +440,7 @@ _KEPT = re.compile(
     r"(?:vars|inputs|env|secrets)\.(?P<name>\w+?)_(?:IMAGE_)?(?:TAG|SHA|IMAGE|VERSION)", re.IGNORECASE
 )
 _WORDS = re.compile(rf"\b({ENVIRONMENTS})\b", re.IGNORECASE)
+PRODUCTION = ("prod", "production", "live")
 
 
 def misdelivered(
@@ -459,12 +460,19 @@ def misdelivered(
         carried = [*_elsewhere(values, prefix)] or [*_elsewhere(around, prefix)]
         wrong = carried if workflow.path == plan.workflow else []
         wrong += _abroad(repository, workflow, job, region)
+        if _is_production(job.environment, prefix) and any(each.startswith(prefix) for each in around):
+            wrong.append(f"the secrets and variables of GitHub's environment {job.environment}")
         wrong = [] if _WORDS.search(job.name) else wrong  # one that says for which environment it is
         if len(own) == 1:
             wrong += list(_foreign(_texts(repository, workflow, job), own[0], groups))
         for what in wrong:
             result.findings.append(workflow.finding(job.line, f"{job.name} carries {what}"))
     return count, result
+
+
+def _is_production(environment: str, prefix: str) -> bool:
+    """Whether GitHub's environment is called as production is, and this one is not production."""
+    return environment.lower() in PRODUCTION and prefix.rpartition("-")[2] not in PRODUCTION
 
 
 def _abroad(repository: Repository, workflow: Workflow, job: Job, region: str) -> list[str]:

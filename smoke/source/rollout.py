@@ -60,7 +60,7 @@ def _wrong(repository: Repository, workflow: Workflow, job: Job) -> Iterator[str
     ):
         yield "stops its service: it sets the desired count to 0, and no later step raises it"
     registers = any(shell.runs(each, _REGISTER) for each in words)
-    others = [_option(each, "--task-definition") or _option(each, "--cli-input-json") for each in updates]
+    others = [shell.option(each, "--task-definition", "--cli-input-json") for each in updates]
     if registers and updates and not any(others):
         yield "registers a task definition but does not deploy it: the service keeps its current one"
 
@@ -76,11 +76,11 @@ def _astray(repository: Repository, workflow: Workflow, job: Job, cluster: str) 
     found: dict[tuple[str, str], str] = {}
     for words in _words(repository, workflow, job):
         if runs_one(words, _IN_A_CLUSTER):
-            text = _option(words, "--cluster")
+            text = shell.option(words, "--cluster")
             name = _VARIABLE.sub(lambda one: known.get(next(filter(None, one.groups())), one[0]), text)
             # a variable that is no option's value may hold options
             more = any(b.startswith("$") and not a.startswith("--") for a, b in pairwise(words))
-            service = _option(words, "--service") or _option(words, "--services")
+            service = shell.option(words, "--service", "--services")
             if name or not more:
                 found.setdefault((service, name), " ".join(words[:3]))
             if name:
@@ -104,28 +104,18 @@ def _unpushed(repository: Repository, workflow: Workflow, jobs: Sequence[Job]) -
         return
     for job in jobs:
         for words in _words(repository, workflow, job):
-            tag = _option(words, "--tag") or _option(words, "-t")
+            tag = shell.option(words, "--tag", "-t")
             if runs_one(words, _BUILDS) and "/" in tag:
                 yield workflow.finding(job.line, f"{job.name} builds {tag}, and nothing pushes it")
 
 
 def _stops(update: Sequence[str]) -> bool:
-    return _option(update, "--desired-count") == "0"
+    return shell.option(update, "--desired-count") == "0"
 
 
 def _words(repository: Repository, workflow: Workflow, job: Job) -> Iterator[list[str]]:
     for placed in repository.everything(workflow, job):
         yield from repository.commands(placed.step)
-
-
-def _option(words: Sequence[str], name: str) -> str:
-    """The value of an option of a command; empty where it has none."""
-    for at, word in enumerate(words):
-        if word.startswith(f"{name}="):
-            return word.partition("=")[2]
-        if word == name and at + 1 < len(words):
-            return words[at + 1]
-    return ""
 
 
 def undecided(
@@ -192,6 +182,6 @@ def _order(workflow: Workflow, job: Job, deploying: Sequence[Job]) -> Iterator[F
 def _embedded(repository: Repository, placed: Sequence[Placed]) -> Iterator[Finding]:
     """A run with `--env local` tests what it boots itself, not what was deployed."""
     for each in placed:
-        if any(_option(words, "--env") == "local" for words in repository.commands(each.step)):
+        if any(shell.option(words, "--env") == "local" for words in repository.commands(each.step)):
             what = f"{each.step.label} runs with --env local: on an embedded platform, not what was deployed"
             yield Finding(each.path, each.step.line, what)

@@ -234,6 +234,21 @@ def _follow(found: Sequence[str], wanted: Sequence[str]) -> bool:
     return True
 
 
+def option(found: Sequence[str], *names: str) -> str:
+    """The first value of an option of a command, under any of its names; empty where it has none."""
+    return next(option_values(found, *names), "")
+
+
+def option_values(found: Sequence[str], *names: str) -> Iterator[str]:
+    """Every value of an option of a command, under any of its names."""
+    for at, word in enumerate(found):
+        name, equals, value = word.partition("=")
+        if equals and name in names:
+            yield value
+        elif word in names and at + 1 < len(found):
+            yield found[at + 1]
+
+
 def scripts_called(found: Sequence[str]) -> Iterator[tuple[str, bool]]:
     """Yield the paths that a command may run as a script, and whether its own `#!` line counts then."""
     if not found or found[0] in SILENT:

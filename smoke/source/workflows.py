@@ -42,7 +42,8 @@ class Step:
 class Job:
     """A job. `needs` are the jobs that it waits for, `matrix` its values, `shell` the default of its steps.
 
-    `secrets` are those that it hands to the workflow that it calls, `{"*": "inherit"}` for all.
+    `secrets` are those that it hands to the workflow that it calls, `{"*": "inherit"}` for all; `environment`
+    is GitHub's, whose secrets and variables it has.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Job:
     runs_on: str
     outputs: dict[str, str]
     permissions: dict[str, str] | None = None
+    environment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +201,14 @@ def _job(path: str, name: str, line: int, node: yaml.Node | None, defaults: dict
         runs_on=str(plain(entries.get("runs-on", NONE)[1]) or ""),
         outputs=_texts(entries, "outputs"),
         permissions=_permissions(entries),
+        environment=_environment(entries),
     )
+
+
+def _environment(entries: Entries) -> str:
+    """The name of GitHub's environment, whose secrets and variables a job has."""
+    named = plain(entries.get("environment", NONE)[1])
+    return str((named.get("name") if isinstance(named, dict) else named) or "")
 
 
 def _steps(node: yaml.Node | None, directory: str = "") -> Iterator[Step]:

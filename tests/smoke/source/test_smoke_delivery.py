@@ -1,0 +1,189 @@
+"""What deploy jobs deliver: the tag that was pushed, to the service's container, in a whole definition."""
+
+from typing import Any
+
+import pytest
+
+from smoke.source.definitions import read as read_definitions
+from smoke.source.delivery import delivered
+from smoke.source.expansion import Expansion
+from smoke.source.pipeline import misdelivered
+from tests.smoke.source.terraform_files import Read
+from tests.smoke.source.workflow_files import PLAN, W, deploy, repository, workflow
+
+GROUPS = {"shop-api": ["api"], "shop-jobs": ["jobs"]}
+TERRAFORM = """
+resource "aws_ecs_task_definition" "api" {
+  family             = "shop-api"
+  cpu                = 256
+  execution_role_arn = aws_iam_role.api.arn
+  container_definitions = jsonencode([
+    { name = "api", image = "registry/shop-api:${var.tag}", secrets = [{ name = "K", valueFrom = "arn" }] },
+    { name = "proxy", image = "envoy:1.30" },
+  ])
+}
+resource "aws_ecs_service" "api" { task_definition = aws_ecs_task_definition.api.arn }
+"""
+PUSH = 'docker build -t "$R/shop-api:$GITHUB_SHA" .\ndocker push "$R/shop-api:$GITHUB_SHA"'
+DEPLOY = """\
+set -euo pipefail
+tag=${2:?}
+next=$(aws ecs describe-task-definition | jq --arg tag "$tag" '.taskDefinition | FILTER')
+arn=$(aws ecs register-task-definition --cli-input-json "$next")
+aws ecs update-service --cluster C --service "$1" --task-definition "$arn"
+"""
+FILTER = '.containerDefinitions[0].image |= sub(":[^:]+$"; ":" + $tag)'
+
+
+def found(
+    read: Read, tag: str = "${{ github.sha }}", filter_: str = FILTER, push: str = PUSH, script: str = DEPLOY,
+    **others: Any,
+) -> list[str]:  # fmt: skip
+    build = {"steps": [{"run": push}]}
+    jobs = {"deploy": deploy(steps=[{"run": f'scripts/deploy.sh api "{tag}"'}])}
+    data = workflow(build=build, **jobs) | {"env": {"R": "1.dkr.ecr.us-east-1.amazonaws.com"}}
+    files = {"scripts/deploy.sh": script.replace("FILTER", filter_), **others}
+    defined = read_definitions(read(TERRAFORM), ["api"])
+    return list(map(str, delivered(repository(data, **files), PLAN, GROUPS, defined, "shop-cluster")))
+
+
+@pytest.mark.parametrize(
+    ("tag", "push"),
+    [
+        ("${{ github.sha }}", PUSH),
+        ("$GITHUB_SHA", PUSH),
+        ("${{ vars.API_TAG }}", PUSH),
+        ("${{ inputs.tag || github.sha }}", PUSH),
+        ("${GITHUB_SHA::7}", PUSH.replace("$GITHUB_SHA", "${GITHUB_SHA:0:7}")),
+        ("${{ github.sha }}", f'{PUSH}\ndocker push "$R/shop-api:latest"'),
+        ("${{ github.sha }}", 'tag=$(git rev-parse HEAD)\ndocker push "$R/shop-api:$tag"'),
+        ("${{ github.sha }}", "if $X; then tag=$GITHUB_SHA; else tag=dev; fi\ndocker push $R/shop-api:$tag"),
+        ("${{ github.sha }}", 'for t in $TAGS latest; do docker push "$R/shop-api:$t"; done'),
+        ("${{ github.sha }}", "docker push --all-tags $R/shop-api"),
+        ("${{ github.sha }}", 'crane cp a "$R/shop-api:x"\ndocker push "$R/shop-api:latest"'),
+        ("${{ github.sha }}", 'docker push "$R/another:latest"'),
+        ("${GITHUB_SHA::7}", "echo built elsewhere"),
+        ("0123abc", "echo built elsewhere"),
+    ],
+)
+def test_what_is_pushed_may_be_deployed(read: Read, tag: str, push: str) -> None:
+    assert found(read, tag, push=push) == []
+
+
+@pytest.mark.parametrize(
+    ("tag", "push", "what"),
+    [
+        ("${GITHUB_SHA::7}", PUSH, "shop-api:«github.sha»[:7] is deployed, the workflow pushes «github.sha»"),
+        ("${{ github.sha }}", 'docker push "$R/shop-api:latest"', "the workflow pushes latest"),
+        ("${{ github.run_number }}", PUSH, "a tag that is no commit's"),
+        ("latest", PUSH, "shop-api:latest is deployed, a tag that is no commit's"),
+        ("staging", "echo built elsewhere", "a tag that is no commit's"),
+    ],
+)
+def test_another_tag_is_a_finding(read: Read, tag: str, push: str, what: str) -> None:
+    (one,) = found(read, tag, push=push)
+    assert one.startswith("scripts/deploy.sh:3: ")
+    assert what in one
+
+
+def test_another_workflow_may_push_as_well(read: Read) -> None:
+    other = {"on": "push", "jobs": {"build": {"steps": [{"run": PUSH.replace("$GITHUB_SHA", "$X")}]}}}
+    assert found(read, "${GITHUB_SHA::7}", other=other) == []
+
+
+@pytest.mark.parametrize(
+    "filter_",
+    [
+        "del(.taskDefinitionArn, .revision, .status) | " + FILTER,
+        FILTER + " | {family, cpu, executionRoleArn, containerDefinitions}",
+        FILTER + " | del(.containerDefinitions[1].secrets)",
+        FILTER + ' | del(.containerDefinitions[0].environment[] | select(.name == "DEBUG"))',
+        FILTER + " | del(.containerDefinitions[0].secrets) | .containerDefinitions[0].secrets = $secrets",
+        '(.containerDefinitions[] | select(.name == "api") | .image) |= sub(":.*$"; ":" + $tag)',
+        '.containerDefinitions |= map(if .name == "api" then .image = $tag else . end)',
+        '.containerDefinitions[0].image |= sub(":latest"; ":" + $tag)',
+        '.containerDefinitions[-2].image = "registry/shop-api:" + $tag',
+    ],
+)
+def test_a_definition_may_be_rewritten(read: Read, filter_: str) -> None:
+    assert found(read, filter_=filter_) == []
+
+
+@pytest.mark.parametrize(
+    ("filter_", "what"),
+    [
+        (FILTER + " | {family, cpu, containerDefinitions}", "has no executionRoleArn"),
+        (FILTER + " | del(.containerDefinitions[].secrets)", "has no secrets"),
+        (FILTER + " | .containerDefinitions[0].secrets = []", "has no secrets"),
+        (FILTER.replace("[0]", "[1]"), "given to container 1, which is another's"),
+        (FILTER.replace("[0]", "[]"), "given to container 1, which is another's"),
+        (FILTER.replace("[0]", "[2]"), "given to container 2, which is not there"),
+        ('.containerDefinitions[0].image |= sub(":.*$"; ":latest")', "shop-api:latest is deployed"),
+    ],
+)
+def test_a_definition_that_loses_something_is_a_finding(read: Read, filter_: str, what: str) -> None:
+    (one,) = found(read, filter_=filter_)
+    assert one.startswith("scripts/deploy.sh:3: ")
+    assert what in one
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ("FILTER", FILTER + " | {family, cpu, containerDefinitions}", "has no executionRoleArn"),
+        ('--cli-input-json "$next"', '--cli-input-json "$next" --execution-role-arn "$ROLE"', ""),
+        ('--task-definition "$arn"', '--task-definition "$1:7"', "one revision"),
+        ('--task-definition "$arn"', '--task-definition "$1"', ""),
+        ('--service "$1"', '--service "shop-$1"', "looked for in the cluster C"),
+        ('--cluster C --service "$1"', '--cluster "$CLUSTER" --service "shop-$1"', ""),
+        ('--cluster C --service "$1"', '--cluster shop-cluster --service "shop-$1"', ""),
+    ],
+)
+def test_what_the_commands_say_counts(read: Read, old: str, new: str, what: str) -> None:
+    filter_ = FILTER + " | {family, cpu, containerDefinitions}" if "role" in new else FILTER
+    one = found(read, filter_=filter_, script=DEPLOY.replace(old, new))
+    assert [what in each for each in one] == [True] * bool(what)
+
+
+def test_variables_are_followed_from_job_to_job() -> None:
+    build = {
+        "outputs": {"tag": "${{ steps.t.outputs.tag }}"},
+        "steps": [{"id": "t", "run": 'echo "tag=v${GITHUB_SHA:0:7}" >> "$GITHUB_OUTPUT"'}],
+    }
+    script = (
+        'name=${1:-api}; shift\nread answer\nsay() { echo "$1-$name"; }\n'
+        'echo "$1" "$answer" "${X:-none}"; say hello'
+    )
+    steps = [
+        {"run": "echo P=shop >> $GITHUB_ENV"},
+        {"run": "bash s.sh \"$P-x\" '${{ needs.build.outputs.tag }}'"},
+    ]
+    data = workflow(build=build, deploy=deploy(steps=steps))
+    repo = repository(data, **{"s.sh": script, "scripts/x.sh": ""})
+    flow = repo.workflows[W]
+    said = [each for each in Expansion(repo, flow).commands(flow.jobs["deploy"]) if each.words[0] == "echo"]
+    assert [each.words[1:] for each in said][1:] == [
+        ("«github.sha»[:7]".join(["v", ""]), "$answer", "${X:-none}"),
+        ("hello-shop-x",),
+    ]
+    assert (said[1].path, said[1].line) == ("s.sh", 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "entries", "prefix", "count"),
+    [
+        ("deploy", {"environment": "production"}, "shop-staging", 1),
+        ("deploy", {"environment": {"name": "Production", "url": "https://x"}}, "shop-staging", 1),
+        ("deploy", {"environment": "staging"}, "shop-staging", 0),
+        ("deploy", {"environment": "${{ inputs.environment }}"}, "shop-staging", 0),
+        ("deploy", {"environment": "production"}, "shop-production", 0),
+        ("deploy-production", {"environment": "production"}, "shop-staging", 0),
+    ],
+)
+def test_a_deploy_job_has_no_secrets_of_production(
+    name: str, entries: dict[str, Any], prefix: str, count: int
+) -> None:
+    job = deploy(**entries, steps=[{"run": f"aws ecs update-service --service {prefix}-api"}])
+    data = workflow(**{"deploy": {"steps": [{"run": "make"}]}, name: job})
+    wrong = [each.what for each in misdelivered(repository(data), PLAN, GROUPS, "shop-staging")[1].findings]
+    assert sum("secrets and variables" in each for each in wrong) == count, wrong
