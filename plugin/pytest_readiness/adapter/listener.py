@@ -34,6 +34,7 @@ class Listener:
         self._context = context
         self._background = background
         self._interpreter = Interpreter()
+        gc.freeze()  # what pytest and its plugins are made of stays: no search for garbage need walk it
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from socket import gethostname
-from statistics import fmean
 from typing import Any
 
 import pytest
@@ -63,7 +62,7 @@ class Estimate:
     def left_s(self, done: int, waiting: Sequence[str], elapsed_s: float) -> float | None:
         """Return the seconds that the checks ``waiting`` (ids) take; None before anything is known."""
         if self._took_s:
-            unknown = fmean(self._took_s.values())
+            unknown = sum(self._took_s.values()) / len(self._took_s)
             return self._per_second * sum(self._took_s.get(check, unknown) for check in waiting)
         return elapsed_s / done * len(waiting) if done else None
 

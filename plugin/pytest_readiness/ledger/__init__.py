@@ -9,7 +9,6 @@ from typing import Any
 from ..core.errors import LedgerError
 from .chain import Ledger, Verification, refuse_broken
 from .file import FileLedger
-from .s3 import S3Ledger
 
 __all__ = ["Ledger", "Verification", "open_ledger", "read_history", "refuse_broken"]
 
@@ -25,6 +24,8 @@ def open_ledger(url: str, rootdir: Path, environment: str = "") -> Ledger:
     if target.startswith("file:") and target != "file:":
         return FileLedger(rootdir / target.removeprefix("file:").removeprefix("//"))
     if target.startswith("s3://") and target != "s3://":
+        from .s3 import S3Ledger
+
         bucket, _, prefix = target.removeprefix("s3://").partition("/")
         return S3Ledger(bucket, prefix)
     raise LedgerError(f"{url!r} is not a ledger", where="ledger url", allowed=SCHEMES)

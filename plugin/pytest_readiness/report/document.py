@@ -104,12 +104,6 @@ class Section:
     blocks: tuple[Block, ...]
     folded: bool = False
 
-    @property
-    def least(self) -> int:
-        """How many characters its tables hold: it is never shorter than that, however it is rendered."""
-        tables = (block for block in self.blocks if isinstance(block, Table))
-        return sum(len(cell.text) for table in tables for row in table.rows for cell in row)
-
 
 def moment(value: object) -> str:
     """Return a time of the model, in UTC, as "2026-11-27 22:05 UTC"; any other text as it is."""

@@ -48,7 +48,7 @@ def render(model: Mapping[str, Any]) -> str:
         lines.extend(_section(section))
     text = "\n".join(lines)
     for section in appendix(model, LIMIT):
-        detail = "" if section.least > LIMIT else "\n".join(_section(section))
+        detail = "\n".join(_section(section)) if section.blocks else ""
         if not detail or len((text + detail).encode("utf-8", "replace")) > LIMIT:
             detail = f"{section.title}: in readiness.html.\n"
         text += "\n" + detail

@@ -282,30 +282,35 @@ def _declaration(model: Model) -> Iterable[Block]:
     yield from (Paragraph(reason) for reason in head.reasons)
 
 
-def appendix(model: Model, room: int) -> tuple[Section, ...]:
-    """Return the folded sections after the report proper; those without content are left out.
+def appendix(model: Model, room: int) -> Iterator[Section]:
+    """Yield the folded sections after the report proper; those without content are left out.
 
-    A table ends where it holds more than ``room`` characters: the report has no room for it then.
+    One whose table takes more than ``room`` characters is empty: the report has no room for it.
     """
+    yield from record(model)
     checks = rows(model, "checks")
     tables = (
         ("Exchanges of checks that did not pass", EXCHANGE_COLUMNS, _exchanges(model)),
         ("All checks", CHECK_COLUMNS, map(_check, checks)),
         ("Figures", ("Check", *MEASUREMENT_COLUMNS), _figures(model)),
     )
-    found = ((title, columns, tuple(_within(room, cells))) for title, columns, cells in tables)
-    details = (
-        Section(title, (Table(columns, cells),), folded=True) for title, columns, cells in found if cells
-    )
-    return (*record(model), *details)
+    for title, columns, cells in tables:
+        fitting = _fitting(room, cells)
+        if fitting is None:
+            yield Section(title, (), folded=True)
+        elif fitting:
+            yield Section(title, (Table(columns, tuple(fitting)),), folded=True)
 
 
-def _within(room: int, cells: Iterable[tuple[Cell, ...]]) -> Iterator[tuple[Cell, ...]]:
+def _fitting(room: int, cells: Iterable[tuple[Cell, ...]]) -> list[tuple[Cell, ...]] | None:
+    """Return the rows of a table; None when they take more than ``room``, with three between two cells."""
+    found = []
     for row in cells:
-        yield row
-        room -= sum(len(cell.text) for cell in row)
+        found.append(row)
+        room -= sum([len(cell.text) + 3 for cell in row])
         if room < 0:
-            return
+            return None
+    return found
 
 
 def record(model: Model) -> tuple[Section, ...]:

@@ -146,9 +146,10 @@ class Redactor:
         for name, values in self._values.items():
             if any(value.is_in(text) for value in values):
                 yield name
+        words = " ".join({*text.split()})  # each once, as most come again and again: no needle has a space
         for shape in self._shapes:
-            if shape.strict:
-                for *_, label in _of_shape(shape, text):
+            if shape.strict and any(needle in words for needle in shape.needles):
+                for *_, label in shape.find(text):
                     yield label.strip("[]").removeprefix("redacted ")
 
     def _forget(self) -> None:

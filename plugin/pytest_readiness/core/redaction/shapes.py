@@ -64,7 +64,7 @@ _BASIC = re.compile(r"\b[Bb]asic (?P<value>[A-Za-z0-9+/]{6,}+={0,2})")
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One shape. Texts without any of the ``needles`` cannot hold it and are not searched.
+    """One shape. Texts without any of the ``needles``, which are parts of words, are not searched for it.
 
     A ``strict`` shape is no guess: no innocent text has it, so that a finished artifact must not, either.
     """
@@ -190,7 +190,7 @@ def _decoded(text: str) -> bytes:
 
 
 SHAPES: tuple[Shape, ...] = (
-    Shape(("PRIVATE KEY",), _private_keys),
+    Shape(("PRIVATE",), _private_keys),
     Shape(("AgEA", "AgEB", "AgED", "IB", "AQAw", "AQEE", "AQAC", "b3Bl"), _key_bodies),
     Shape(('"d"', "'d'", '"k"', "'k'"), _private_jwks),
     Shape(("eyJ", "eyA", "ewo", "ew0"), _jwts),
