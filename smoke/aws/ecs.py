@@ -12,6 +12,7 @@ from typing import Any
 
 from smoke.source.checkout import Examined, Finding
 from smoke.source.connections import OK, accepted
+from smoke.source.definitions import plain_ports
 
 from .account import AwsAccount, at_once
 from .names import Names
@@ -66,7 +67,10 @@ class EcsService:
 
 @dataclass(frozen=True, slots=True)
 class ContainerDefinition:
-    """One container of a task definition; `secrets` maps a variable to where its value comes from."""
+    """One container of a task definition; `secrets` maps a variable to where its value comes from.
+
+    `plain` are the ports on which it asks itself for health by HTTP without TLS.
+    """
 
     name: str
     image: str
@@ -77,6 +81,7 @@ class ContainerDefinition:
     ports: tuple[int, ...]
     essential: bool = True
     routes_logs: bool = False
+    plain: tuple[int, ...] = ()
 
     @property
     def is_needed(self) -> bool:
@@ -292,6 +297,7 @@ def _container(described: Mapping[str, Any]) -> ContainerDefinition:
         ),
         essential=described.get("essential", True),
         routes_logs="firelensConfiguration" in described,
+        plain=tuple(sorted(plain_ports(described.get("healthCheck", {}).get("command", ())))),
     )
 
 

@@ -169,20 +169,22 @@ def directory_of(
     their key sets by host name.
     """
     zone, tasks = aws.names.namespace, aws.definitions()
+    hosts = {f"{host}.{zone}": service for host in HOSTS if (service := BUILDS.get(host, host)) in tasks}
     return Directory(
         aws.names.prefix,
         {
-            f"{host}.{zone}": {port for box in tasks[service].containers for port in box.ports}
+            host: {port for box in tasks[service].containers for port in box.ports}
             | {*aws.service(service).aliases}
-            for host in HOSTS
-            if (service := BUILDS.get(host, host)) in tasks
+            for host, service in hosts.items()
         },
         [url for url in declared if url and not url.partition(":")[0].endswith(zone)],
         lambda host: bool(resolve(aws.account, aws.names, host.removesuffix(f".{zone}"))),
         IF_SET,
         {"pgbouncer": Budget.of(connections)},
         keys,
-    )
+        {host: {port for box in tasks[service].containers for port in box.plain}
+         for host, service in hosts.items()},
+    )  # fmt: skip
 
 
 REQUIRED = (

@@ -17,7 +17,7 @@ from smoke.source.definitions import ROLES, Definitions, unnamed
 from smoke.source.references import undeclared
 from smoke.source.rules import FAMILY, LOGS, NETWORK, OWN, REQUIRED, SECRET, Ownership, elsewhere
 from smoke.source.shapes import conflicts, misshapen
-from smoke.source.tasks import images, inventory, one_build, starts
+from smoke.source.tasks import images, inventory, logged, one_build, starts, twins
 from smoke.source.terraform import Configuration
 
 pytestmark = [
@@ -92,9 +92,12 @@ def test_definitions_can_start(terraform: Configuration, found: Definitions, evi
 
 @pytest.mark.p1
 def test_definitions_have_their_names(
-    terraform: Configuration, plan_facts: Mapping[str, Any], evidence: Evidence
+    terraform: Configuration, found: Definitions, plan_facts: Mapping[str, Any], evidence: Evidence
 ) -> None:
-    """Cluster, services, tasks, log groups, topic, dashboards and database have the contract's names."""
+    """Cluster, services, tasks, log groups, topic, dashboards and database have the contract's names.
+
+    Each service logs into the group of its name.
+    """
     names = Names(plan_facts["source"]["prefix"])
     services = {member for group in plan_facts["definitions"].values() for member in group} - {*MIGRATIONS}
     wanted = {
@@ -109,7 +112,9 @@ def test_definitions_have_their_names(
         "aws_db_instance": [names.database],
     }
     evidence.evaluated("something has its name", sum(map(len, wanted.values())))
-    named(terraform, wanted).require()
+    examined = named(terraform, wanted)
+    examined.findings.extend(logged(found, names.logs, services))
+    examined.require()
 
 
 @pytest.mark.p1
@@ -261,6 +266,7 @@ def test_definitions_fit_the_inventory(
     one_shots = [{"ecs": task, "image": row["image"]} for task, of in MIGRATIONS.items() if of == row["ecs"]]
     for each in (row, *one_shots):
         examined.findings.extend(one_build(found, [*plan_inventory, *one_shots], each))
+    examined.findings.extend(twins(found, plan_inventory, row))
     for column in ("cpu", "memory", "image"):
         evidence.figure(f"{column} of {inventoried}", seen.get(column, ""), expected=row[column] or None)
     examined.require()

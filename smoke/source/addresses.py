@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from .checkout import Examined
-from .definitions import Definitions, containers, ports
+from .definitions import Definitions, containers, plainly, ports
 from .evaluate import Environment
 from .references import entries, items
 from .rules import ENVIRONMENTS
@@ -29,7 +29,11 @@ _ADDRESS_WORDS = frozenset(
     {"url", "uri", "host", "hostname", "addr", "address", "endpoint", "origin", "base", "api", "service"}
     | {"internal", "private", "jwks", "loa"}
 )
-_PRIVATE_KEY = re.compile(r"-----BEGIN ([A-Z]+ )?PRIVATE KEY-----")
+#: A private key as PEM, as PEM in base64 ("-----BEGIN PRIVATE", "… EC PRIVATE", "… RSA PRIVATE"), or as JWK.
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN ([A-Z]+ )?PRIVATE KEY-----|LS0tLS1CRUdJTi(?:BQUklWQVRF|BFQyBQUklWQVRF|BSU0EgUFJJVkFUR)"
+    r"|\{(?=[^{}]*\"kty\")[^{}]*\"d\"\s*:\s*\"[\w-]{16}"
+)
 #: Variables by which a container itself is given its port.
 _OWN_PORT = ("PORT", "LISTEN_PORT")
 
@@ -78,7 +82,7 @@ class Directory:
     `listening` are the ports of a service by its host name, none where they are not known; `public` the host
     names behind the load balancer; `there` says whether a name of the private zone resolves. `settings` are
     the values that variables of a service have, where it has them, `budgets` what a pooler may open, `keys`
-    the path of a service's key set by its host name.
+    the path of a service's key set by its host name, `plain` the ports on which it speaks HTTP without TLS.
     """
 
     prefix: str
@@ -88,12 +92,13 @@ class Directory:
     settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     budgets: Mapping[str, Budget] = field(default_factory=dict)
     keys: Mapping[str, str] = field(default_factory=dict)
+    plain: Mapping[str, Collection[int]] = field(default_factory=dict)
 
     def wrong(self, owner: str, given: Mapping[str, str], ports: Collection[int] = ()) -> Iterator[str]:
         """What the variables of a container of `owner` that listens on `ports` say, and is wrong."""
         for name, value in given.items():
-            for host, port, path in _places(name, value, given):
-                for why in self._misleads(name, host.lower(), port, path):
+            for scheme, host, port, path in _places(name, value, given):
+                for why in self._misleads(name, scheme, host.lower(), port, path):
                     yield f"{name} of {owner} leads to {host}{f':{port}' if port else ''}: {why}"
             if _PRIVATE_KEY.search(value):
                 yield f"{name} of {owner} is a private key in plain text: give it by secrets, from its store"
@@ -105,7 +110,7 @@ class Directory:
         if owner in self.budgets:
             yield from self.budgets[owner].overdrawn(owner, given)
 
-    def _misleads(self, name: str, host: str, port: int | None, path: str) -> Iterator[str]:
+    def _misleads(self, name: str, scheme: str, host: str, port: int | None, path: str) -> Iterator[str]:
         meant = self._meant(name)
         if host in self._siblings(unnamed=bool(meant)) or self._other.fullmatch(host):
             yield "another environment's"
@@ -113,6 +118,8 @@ class Directory:
             listening = self.listening[host]
             if port is not None and listening and port not in listening:
                 yield f"it listens on {_listed(listening)}"
+            elif scheme == "https" and port in self.plain.get(host, ()):
+                yield "it speaks plain HTTP there, as its own health check does"
             if meant and host.partition(".")[0] != meant:
                 yield f"that is not {meant}"
             elif path and "JWKS" in name.upper() and path != self.keys.get(host, path):
@@ -148,14 +155,14 @@ class Directory:
         }
 
 
-def _places(name: str, value: str, given: Mapping[str, str]) -> Iterator[tuple[str, int | None, str]]:
-    """The hosts in a value, each with its port and path; the port of X_HOST may stand in X_PORT."""
+def _places(name: str, value: str, given: Mapping[str, str]) -> Iterator[tuple[str, str, int | None, str]]:
+    """The hosts in a value, with scheme, port and path; the port of X_HOST may stand in X_PORT."""
     for found in _PLACE.finditer(value):
         port = found["port"] or _DEFAULT_PORTS.get(found["scheme"])
         if port is None and _HOST.fullmatch(name):
             beside = given.get(re.sub(r"HOST(NAME)?$", "PORT", name), "")
             port = beside if _PORT.fullmatch(beside) else None
-        yield found["host"], int(port) if port else None, found["path"] or ""
+        yield found["scheme"] or "", found["host"], int(port) if port else None, found["path"] or ""
 
 
 def _listed(ports: Collection[int]) -> str:
@@ -178,6 +185,7 @@ def directory_of(
     """Where the services of the files are found; `members` has the plan's name of each by its host name."""
     listening = {each.name: {int(n) for box in ports(each).values() for n in box} | _aliases(each.service)
                  for each in defined.definitions if each.service is not None}  # fmt: skip
+    plain = {each.name: plainly(each) for each in defined.definitions if each.service is not None}
     held = [each.attribute("name") for each in configuration.of_type(_NAMES)]
     known = {text(flat(name)) for name in held if name is not None and is_known(name)}
     # with a name that the files leave open, or a file that could not be read, any may be there
@@ -190,6 +198,7 @@ def directory_of(
         settings,
         budgets,
         keys,
+        {host: plain.get(member, set()) for host, member in members.items()},
     )
 
 

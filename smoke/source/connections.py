@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .checkout import Examined, Finding
-from .definitions import Definition, Definitions, containers, ports
+from .definitions import Definition, Definitions, containers, plainly, ports
 from .iam import fits
 from .references import entries, items, referenced, thing
 from .terraform import Body, Configuration, Resource
@@ -122,14 +122,7 @@ def _checked(
 
 def _encrypted(group: Resource, each: Definition) -> Iterator[Finding]:
     """A target group, or its check, that speaks TLS with a service that asks itself by plain HTTP."""
-    plain = [
-        task
-        for task in each.tasks
-        for container in containers(task)[0]
-        for word in items(entries(container.entries.get("healthCheck")).get("command"))
-        if re.search(r"\bhttp://(?:localhost|127\.0\.0\.1)", text(flat(word)))
-    ]
-    for block in (group, *group.blocks("health_check")) if plain else ():
+    for block in (group, *group.blocks("health_check")) if plainly(each) else ():
         protocol = block.attribute("protocol")
         if protocol is not None and text(flat(protocol)) in ("HTTPS", "TLS"):
             what = f"{group.address} speaks {text(flat(protocol))} with {each.name}, which speaks plain HTTP"
@@ -321,6 +314,29 @@ def _open_to_the_public(
         if seconds is not None and seconds <= SILENCE_S:
             what = f"{balancer.address} ends a stream of {each.name} that is silent for {seconds:g} s"
             yield balancer.finding(f"{what}, as one may be for {SILENCE_S} s", idle)
+        for acl in _firewalls(configuration, balancer):
+            what = f"{acl.address} blocks every request to {balancer.address}, where {each.name} is public"
+            yield acl.finding(what)
+
+
+def _firewalls(configuration: Configuration, balancer: Resource) -> Iterator[Resource]:
+    """The web ACLs of a balancer that block by default and have no rule that may allow anything."""
+    for one in configuration.of_type("aws_wafv2_web_acl_association"):
+        at, by = one.attribute("resource_arn"), one.attribute("web_acl_arn")
+        acl = referenced(by) if by is not None else None
+        of = referenced(at) if at is not None else None
+        if acl is None or of is None or of.address != balancer.address or acl.block.type == "data":
+            continue
+        rules = acl.blocks("rule")
+        allows = any(action.blocks("allow") for rule in rules for action in rule.blocks("action"))
+        elsewhere = acl.attribute("rule_json") is not None or any(
+            rule.uncertain or statement.blocks("rule_group_reference_statement")
+            for rule in rules
+            for statement in rule.blocks("statement")
+        )
+        blocks = any(default.blocks("block") for default in acl.blocks("default_action"))
+        if blocks and not allows and not elsewhere and not acl.uncertain and not one.uncertain:
+            yield acl
 
 
 def _is(block: Body, name: str) -> bool:

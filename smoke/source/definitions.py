@@ -104,6 +104,25 @@ def ports(definition: Definition) -> dict[str, set[float]]:
     return found
 
 
+#: A URL by which a container asks itself by HTTP without TLS, and its port.
+_PLAIN = re.compile(r"\bhttp://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1?\])(?::(\d{1,5}))?(?![\w.])")
+
+
+def plain_ports(command: Iterable[str]) -> set[int]:
+    """The ports on which a container's health check asks the container itself by HTTP without TLS."""
+    return {int(port or 80) for word in command for port in _PLAIN.findall(word)}
+
+
+def plainly(definition: Definition) -> set[int]:
+    """The ports on which a service speaks HTTP without TLS, by the health checks of its containers."""
+    checks = (
+        entries(each.entries.get("healthCheck")).get("command")
+        for task in definition.tasks
+        for each in containers(task)[0]
+    )
+    return plain_ports(text(flat(word)) for command in checks for word in items(command))
+
+
 def definitions(configuration: Configuration, members: Collection[str]) -> list[Definition]:
     """Return every service, and every task of no service, under the names that the plan has for them."""
     services, tasks = configuration.of_type(SERVICE), configuration.of_type(TASK)

@@ -18,6 +18,7 @@ from .pipeline import Pipeline, deploy_jobs, names_any, runs_one
 from .references import items
 from .tasks import MOVING
 from .tasks import repository as repository_of
+from .values import text
 from .workflows import Job, Repository, Workflow
 
 _REGISTERS, _UPDATES = ("aws ecs register-task-definition",), ("aws ecs update-service",)
@@ -232,7 +233,8 @@ def _shape(definition: Definition) -> _Shape | None:
     (task,) = definition.tasks
     held = {name for name, attribute in _ENTRIES.items() if task.attribute(attribute) is not None}
     held |= {"volumes"} if task.blocks("volume") else set()
-    held |= {"runtimePlatform"} if task.blocks("runtime_platform") else set()
+    architectures = [block.attribute("cpu_architecture") for block in task.blocks("runtime_platform")]
+    held |= {"runtimePlatform"} if any(text(each) == "ARM64" for each in architectures) else set()
     images = [next(map(repository_of, items(each.entries.get("image"))), "") for each in found]
     return _Shape(frozenset(held), frozenset(found[0].entries), tuple(images))
 

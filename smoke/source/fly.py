@@ -131,6 +131,16 @@ PATTERNS: dict[str, re.Pattern[bytes]] = {
         + rb"|(?<![\w-])api\.machines\.dev"
         + _END
         + rb"|(?<![\w-])_fly-ownership(?![\w-])",
+        # of the private network: addresses, and names that no other has
+        "Fly.io network": rb"(?<!:)"
+        + _START
+        + rb"fdaa:(?:[0-9a-f]{1,2}:[0-9a-f]{1,4}:(?:a7b|0:1):|:3(?![\w:]))",
+        "Fly.io name": rb"\.nearest\.of\.[\w.-]+\.internal"
+        + _END
+        + rb"|(?<!\.)"
+        + _START
+        + rb"_(?:api|apps|instances|peer)\.internal"
+        + _END,
         "Fly.io provider": rb"provider[ \t]+\"fly\"|(?:resource|data)[ \t]+\"fly_\w+\""
         rb"|(?<![\w-])fly-apps/[\w-]+",
         "Fly.io variable": _NO_LETTER_BEFORE
@@ -148,8 +158,10 @@ PATTERNS: dict[str, re.Pattern[bytes]] = {
 _HINTS: dict[str, bytes] = {
     "flyctl": b"flyctl", "fly.toml": b".toml", "fly deploy": b"deploy", "Fly.io variable": b"fly_",
     "Fly.io header": b"fly-", "Fly.io package": b"flydotio", "superfly action": b"superfly/",
-    "Fly.io image": b"flyio/",
+    "Fly.io image": b"flyio/", "Fly.io network": b"fdaa:", "Fly.io name": b".internal",
 }  # fmt: skip
+#: Of these a text contains one that has any trace in it.
+_ANY = (b"fly", b"fo1_", b"fm1", b"fm2", b"machines.dev", b"fdaa:", b".internal")
 #: What may stand before a domain: nothing of a word, or the labels of a host, which may follow a hyphen.
 _DOMAIN_ALONE = re.compile(_START)
 _LABELS = re.compile(rb"(?:" + _START + rb"|(?<=-))(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+\Z")
@@ -287,7 +299,7 @@ def allow_list(entries: Iterable[Mapping[str, Any]]) -> tuple[Allowed, ...]:
 def references(text: bytes, path: str) -> Iterator[Reference]:
     """Yield the traces in a text, in no particular order."""
     lowered = text.lower()
-    if not any(hint in lowered for hint in (b"fly", b"fo1_", b"fm1", b"fm2", b"machines.dev")):
+    if not any(hint in lowered for hint in _ANY):
         return
     comments = Comments(path, lowered)
     for kind, pattern in PATTERNS.items():

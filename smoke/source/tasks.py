@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from .checkout import Examined, Finding
@@ -12,7 +12,7 @@ from .commands import MIGRATION
 from .definitions import TASK, Container, Definition, Definitions, containers
 from .iam import ROLE, Attached, allows, attached, policy_name, statements
 from .references import entries, items, referenced, thing
-from .rules import SECRET, Use
+from .rules import LOGS, SECRET, Use
 from .terraform import Configuration, Resource
 from .values import Text, Value, flat, hidden, number, options, settle, size, symbols, text
 
@@ -225,20 +225,34 @@ def _serving(defined: Definitions, migrations: Sequence[str]) -> Iterator[Findin
 
 
 def _runs_as(container: Container, other: Container) -> bool:
-    """Whether the image alone decides what both run, and it is one: no variable has a word of its own."""
+    """Whether one runs what the other does: its image and command, and no variable with a word of its own."""
     both = (container.entries, other.entries)
-    if any("image" not in each or {"command", "entryPoint"} & each.keys() for each in both):
+    if any("image" not in each or "environmentFiles" in each for each in both):
         return False
-    image, wanted = (text(flat(each["image"])) for each in both)
-    modes, theirs = map(_words, both)
-    return image == wanted and modes <= theirs
+    programs = [
+        [text(flat(word)) for key in ("image", "entryPoint", "command") for word in items(each.get(key))]
+        for each in both
+    ]
+    return programs[0] == programs[1] and _modes(container.entries) <= _modes(other.entries)
 
 
-def _words(given: Mapping[str, Value]) -> set[str]:
-    """The values of a container's variables that are no numbers: one of them may tell it what to do."""
-    variables = map(entries, items(given.get("environment")))
-    values = [text(flat(value)) for one in variables if (value := one.get("value"))]
-    return {value for value in values if not value.isdecimal()}
+#: Names of variables that say how a program runs, never which one.
+_HOW = re.compile(r"(?:.*_)?(?:ENV|REGION|TZ|LEVEL|LOG|LOGGING|FORMAT|TIMEOUT|TIMEOUT_MS|PORT|HOST|URL|URI)")
+
+
+_ADDRESS_OR_SIZE, _REFERENCE = re.compile(r"[:/.]|\A\d{2,}\Z"), re.compile(r"\$\{[^}]*\}")
+
+
+def _modes(given: Mapping[str, Value]) -> set[str]:
+    """The variables of a container that may tell its image what to run: no addresses, sizes and levels."""
+    found = {}
+    for one in map(entries, items(given.get("environment"))):
+        found[text(one.get("name"))] = text(flat(one["value"])) if "value" in one else ""
+    return {
+        f"{name}={value}"
+        for name, value in found.items()
+        if not _HOW.fullmatch(name) and not _ADDRESS_OR_SIZE.search(_REFERENCE.sub("", value))
+    }
 
 
 def _called(task: Resource, defined: Definitions) -> str:
@@ -359,6 +373,31 @@ def one_build(
         if beside and tag not in beside
         if tag in foreign or (same[0] is not row and "${" not in " ".join([tag, *beside]))
     ]
+
+
+def twins(defined: Definitions, rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> list[Finding]:
+    """Return where a service runs what another one runs that has its image by the plan: one program twice."""
+    boxes = {each.name: [(task, box) for task in each.tasks for box in containers(task)[0]]
+             for each in defined.definitions if each.service is not None}  # fmt: skip
+    before = [each["ecs"] for each in rows[: rows.index(row)] if each["image"] == row["image"] != ""]
+    return [
+        task.finding(f"{row['ecs']} runs what {other} runs: the same image, and no other command")
+        for other in before
+        for task, box in boxes.get(row["ecs"], ())
+        if any(repository(image) == row["image"] for image in items(box.entries.get("image")))
+        if any(_runs_as(box, each) and _runs_as(each, box) for _, each in boxes.get(other, ()))
+    ]
+
+
+def logged(defined: Definitions, directory: str, services: Collection[str]) -> list[Finding]:
+    """Return which of these services log into other groups than the one of their name in a directory."""
+    result = []
+    for service in sorted({*services} & defined.services):
+        uses = [use for use in defined.uses if (use.owner, use.kind) == (service, LOGS)]
+        wanted = f"{directory}{service}"
+        if uses and not any(use.why or "${" in use.name or use.name == wanted for use in uses):
+            result.append(uses[0].finding(f"{service} logs into {uses[0].name}, not into {wanted}"))
+    return result
 
 
 def _tagged(defined: Definitions, row: Mapping[str, Any]) -> Iterator[tuple[Resource, Value, str]]:

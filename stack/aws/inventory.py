@@ -145,6 +145,8 @@ def task_definition(
     if service.port and not one_shot:
         container["portMappings"] = [{"containerPort": service.port, "protocol": "tcp"}]
     if service.signer and not one_shot:
+        url = f"http://localhost:{service.port}{service.health or '/health'}"
+        container["healthCheck"] = {"command": ["CMD-SHELL", f"wget -q -O /dev/null {url}"]}
         secret = secret_arns[secret_id(service.signer)]
         container["secrets"] = [{"name": "ES256_PRIVATE_KEY", "valueFrom": secret}]
     return {

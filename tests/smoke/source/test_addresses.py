@@ -17,6 +17,7 @@ HERE = Directory(
         )
     },
     {f"finn.{ZONE}": "/.well-known/jwks.json"},
+    {f"finn.{ZONE}": {3000}},
 )
 
 
@@ -33,9 +34,12 @@ HERE = Directory(
         ({"DB_HOST": f"pgbouncer.{ZONE}", "DB_PORT": "5432"}, "listens on port 6432"),
         ({"PEERS": f"finn.{ZONE}:3000,dixie.{ZONE}:3000"}, "listens on port 3001"),
         ({"FINN_BASE_URL": f"http://dixie.{ZONE}:3001"}, "not finn"),
+        ({"FINN_BASE_URL": f"https://finn.{ZONE}:3000/x"}, "it speaks plain HTTP there"),
         ({"ANY": f"fin.{ZONE}"}, "nothing has this name"),
         ({"KEY": "-----BEGIN PRIVATE KEY-----\nMC4CAQ"}, "KEY of pgbouncer is a private key in plain text"),
         ({"KEY": '{"pem": "-----BEGIN EC PRIVATE KEY-----\\nMHcC"}'}, "is a private key in plain text"),
+        ({"KEY": "LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0tCk1D"}, "is a private key in plain text"),
+        ({"KEY": '{"kty": "EC", "crv": "P-256", "d": "870MB6gfuTJ4HtUnUvYMyJpr5eU"}'}, "is a private key"),
         (
             {"JWKS_URL": f"http://finn.{ZONE}:3000/jwks.json"},
             "keys are at /.well-known/jwks.json, not at /jwks",
@@ -70,6 +74,8 @@ def test_what_leads_elsewhere_is_a_finding(given: dict[str, str], why: str) -> N
         {"KEY": "-----BEGIN PUBLIC KEY-----\nMC4CAQ", "CERTIFICATE": "-----BEGIN CERTIFICATE-----"},
         {"FINN_JWKS_URL": f"http://finn.{ZONE}:3000/.well-known/jwks.json?v=1"},
         {"FINN_JWKS_URL": f"http://finn.{ZONE}:3000"},
+        {"DIXIE_URL": f"https://dixie.{ZONE}:3001", "FINN_URL": f"finn.{ZONE}:3000"},
+        {"KEY": '{"kty": "EC", "crv": "P-256", "x": "870MB6gfuTJ4Ht"}', "B": "LS0tLS1CRUdJTiBQVUJMSUMg"},
         {"DIXIE_JWKS_URL": f"http://dixie.{ZONE}:3001/keys", "FINN_URL": f"http://finn.{ZONE}:3000/v2"},
         {"DB_HOST": "arrakis-staging-postgres.c1.us-east-1.rds.amazonaws.com"},
         {"DB_HOST": "arrakis-postgres.c1.us-east-1.rds.amazonaws.com"},

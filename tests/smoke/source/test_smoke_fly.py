@@ -28,7 +28,8 @@ REFERENCES = (
     "FLYCTL_VERSION", "setup-flyctl", "fly.toml", "fly.staging.toml", "fly deploy", '"fly", "deploy"',
     "['fly','deploy']", "FLY_API_TOKEN", "MY_FLY_API_TOKEN", "FLY_APP_NAME", "superfly/flyctl-actions",
     "registry.fly.io/app:1", "https%3A%2F%2Fapp.fly.dev", "-hostapp.fly.dev", "@fly.io", "C:\\fly.toml",
-    "http://arrakis-finn.flycast:3000",
+    "http://arrakis-finn.flycast:3000", "http://[fdaa:0:22b7:a7b:abc::2]:3000", "fdaa:2:18:0:1::3", "fdaa::3",
+    "top1.nearest.of.loa-finn.internal", "http://_api.internal:4280",
 )  # fmt: skip
 INNOCENT = (
     "butterfly.io", "on-the-fly deployment", "on the fly deployment", "on the fly deploy", "dragonfly.toml",
@@ -36,7 +37,8 @@ INNOCENT = (
     "fly.device", "on-the-fly.io", "superflying/x", "fly deployment", "fly-deploy", "butterflyctl",
     "FLY_API_TOKENS", "flyers", "fly", "on the fly status", "birds fly scale-free", "my flycast",
     "a butterfly logs", "butterflyio/x", "dragonflyio/x",
-    "butterfly.flycaster", "on the fly machines",
+    "butterfly.flycaster", "on the fly machines", "fdaa:bbcc:ddee:0:1::5", "fdaa::30", "host.docker.internal",
+    "metadata.google.internal", "ip-10-0-0-1.ec2.internal", "finn.internal", "my_api.internal", "a:fdaa::3",
 )  # fmt: skip
 #: Text that borders on no word, in front of and behind a reference.
 LEFT = st.sampled_from(
