@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.stack.tools import request
 
 ROOT = Path(__file__).parents[1]
@@ -70,3 +72,26 @@ def test_a_token_that_is_accepted_too_long_is_one_cause(stack: Any, tmp_path: Pa
     assert len(ours) == 1, [cause["summary"] for cause in ours]
     assert sorted(failed) == sorted([first["check"], *first["also"]])
     assert len(first["also"]) >= 6
+
+
+@pytest.mark.parametrize(
+    ("fault", "phases"),
+    [
+        ("freeside-invoke-missing", ("auth", "invoke", "budget")),
+        ("freeside-stream-missing", ("auth", "invoke", "stream", "budget")),
+        ("dixie-query-missing", ("auth", "reputation")),
+    ],
+)
+def test_a_route_that_is_missing_is_one_cause(
+    stack: Any, tmp_path: Path, fault: str, phases: tuple[str, ...]
+) -> None:
+    assert request("PUT", f"{stack.control_url}/faults/{fault}", {})[0] == 200
+    model = _run(
+        Path(stack.profile_path), tmp_path, *(f"smoke/{phase}" for phase in phases), environ=stack.environ
+    )
+    assert model["verdict"] == "BROKEN"
+    assert [cause["check"] for cause in model["blockers"] if cause["class"] == "PLATFORM_BUG"] == [
+        model["blockers"][0]["check"]
+    ]
+    assert "is missing" in model["blockers"][0]["summary"]
+    assert model["blockers"][0]["behind"], "what needs the route is not run"

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from pytest_readiness import Environment, Eventually, Evidence
 
-from smoke.contract.model import Access, accesses
+from smoke.contract.model import Access
 from smoke.contract.schemas import FINN_FAULTS, REPLIES
 from smoke.platform.answers import body_text, error_code
 from smoke.platform.attacks import REFUSALS, REPLAYS, Target, require_refused
@@ -20,7 +20,7 @@ from smoke.platform.batch import Batch, Case, answering
 from smoke.platform.forgeries import forgeries, one_of_each
 from smoke.platform.freeside import INVOKE_PATH, Freeside, Tenants
 from smoke.platform.http import JSON_HEADERS, Connect
-from smoke.platform.parameters import controlled, each
+from smoke.platform.parameters import each, first_access, way_in
 from smoke.platform.tokens import WALLET, SigningKey, bearer
 
 pytestmark = [
@@ -55,6 +55,8 @@ OF_PROXIES = {
     ),
     "an administrator": {"X-Role": "admin", "X-Admin": "true", "X-Tier": "enterprise", "X-Wallet": WALLET},
 }
+#: Where a good request is sent without a token: the cheapest route of each service.
+ASKED = {"freeside": "freeside.models", "finn": "finn.invoke", "dixie": "dixie.query-user"}
 #: Credentials of other systems, as a browser or a proxy may add them.
 OTHER_SCHEMES = {"a password": "Basic c21va2U6c21va2U=", "an API key": "Bearer dxk_smoke_never_given_out"}
 #: An answer may show that a credential is no token at all.
@@ -64,7 +66,12 @@ OF_ANY_HEADER = ("credential", "encoding")
 @pytest.fixture
 def access(service: str) -> Access:
     """The first way in of the parametrised service."""
-    return next(access for access in accesses() if access.service == service)
+    return first_access(service)
+
+
+def first_way_in(service: str) -> list[pytest.MarkDecorator]:
+    """What a check needs that sends tokens to that way in."""
+    return way_in(first_access(service).id)
 
 
 def words(answer: httpx.Response) -> list[str]:
@@ -73,7 +80,7 @@ def words(answer: httpx.Response) -> list[str]:
     return WORD.findall(TIME.sub("...", f"{body_text(answer)} {challenge}"))
 
 
-@pytest.mark.parametrize("service", each("freeside", "dixie", marks=lambda name: [controlled(name)]))
+@pytest.mark.parametrize("service", each("freeside", "dixie", marks=first_way_in))
 def test_refusals_reveal_no_reason(target: Target, service: str, evidence: Evidence) -> None:
     """Whatever is wrong with a token, the answer is the same. (Finn's codes are part of its contract.)"""
     answers: dict[tuple[int, tuple[str, ...]], list[str]] = {}
@@ -102,7 +109,7 @@ def named(target: Target) -> Iterator[tuple[str, str, str, str]]:
         yield forgery.name, forgery.header or "", forgery.rule, code
 
 
-@pytest.mark.parametrize("service", each("finn", marks=lambda name: [controlled(name)]))
+@pytest.mark.parametrize("service", each("finn", marks=first_way_in))
 def test_refusals_name_the_fault(target: Target, service: str, batch: Batch) -> None:
     """A code of Finn's that names one fault is given for that fault, and for no other."""
 
@@ -129,7 +136,7 @@ def test_refusals_name_the_fault(target: Target, service: str, batch: Batch) -> 
     )
 
 
-@pytest.mark.parametrize("service", each())
+@pytest.mark.parametrize("service", each(marks=first_way_in))
 def test_open_routes_take_any_credential(
     target: Target, service: str, connect: Connect, batch: Batch
 ) -> None:
@@ -187,7 +194,7 @@ def without_token(connect: Connect, target: Target, agent: str) -> Callable[...,
 
 
 @pytest.mark.p0
-@pytest.mark.parametrize("service", each(marks=lambda name: [controlled(name)]))
+@pytest.mark.parametrize("service", each(marks=lambda name: way_in(ASKED[name])))
 def test_no_header_stands_for_a_token(
     target: Target, service: str, connect: Connect, tenants: Tenants, agent: str, batch: Batch
 ) -> None:
@@ -206,7 +213,7 @@ def test_no_header_stands_for_a_token(
     )
 
 
-@pytest.mark.parametrize("service", each())
+@pytest.mark.parametrize("service", each(marks=first_way_in))
 def test_unknown_kids_evict_no_good_key(target: Target, service: str, evidence: Evidence) -> None:
     """After a burst of unknown kids a valid token still passes."""
     target.accepted()
@@ -217,7 +224,9 @@ def test_unknown_kids_evict_no_good_key(target: Target, service: str, evidence: 
 
 
 @pytest.mark.drill
-@pytest.mark.parametrize("service", each(marks=lambda name: [pytest.mark.requires(f"restart_{name}")]))
+@pytest.mark.parametrize(
+    "service", each(marks=lambda name: [*first_way_in(name), pytest.mark.requires(f"restart_{name}")])
+)
 def test_jti_stays_spent_after_a_restart(
     request: pytest.FixtureRequest,
     target: Target,

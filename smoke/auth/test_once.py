@@ -25,9 +25,8 @@ from smoke.contract.model import (
     accesses,
 )
 from smoke.contract.neighbours import above_the_tier, direct, not_allowed
-from smoke.platform.answers import require_status
+from smoke.platform.answers import MISSING, require_status
 from smoke.platform.attacks import (
-    MISSING,
     REPLAYS,
     Target,
     is_let_in,
@@ -294,6 +293,7 @@ def test_conflict_spends_its_token(
     batch.run([used_up(route, "freeside", refuse, lambda jti: post(way.body(prompt_for()), jti=jti))])
 
 
+@pytest.mark.requires("invoke", "stream")
 @pytest.mark.parametrize("access", each_access("auth/stored-answer-needs-a-good-token", of=KEYED))
 def test_stored_answer_needs_a_good_token(
     target: Target, access: Access, freeside: Freeside, tenants: Tenants, batch: Batch
@@ -345,6 +345,7 @@ def test_refused_budget_spends_its_token(freeside: Freeside, tenants: Tenants, b
     batch.run([used_up(name, "freeside", partial(ask, *who), again) for name, who in asked.items()])
 
 
+@pytest.mark.requires("freeside.models", "dixie.query-user")
 @pytest.mark.parametrize(
     "access", each_access("auth/each-service-has-its-own-record", severity=pytest.mark.p1, of=CHEAPEST)
 )
@@ -393,6 +394,7 @@ def test_refused_token_stays_unspent(
 
 
 @pytest.mark.p1
+@pytest.mark.requires("dixie.query-user")
 @controlled("dixie")
 def test_token_of_another_kind_stays_unspent(
     opened: Callable[[Access], Target], dixie: Dixie, agent: str, evidence: Evidence

@@ -116,7 +116,7 @@ def named_on_each_route() -> list[Any]:
     covered_by = {"covered_by": "auth/another-tenant-is-never-charged[body]"}
     needs = {
         "freeside.invoke": ("", pytest.mark.requires("invoke")),
-        "freeside.stream": ("-stream", pytest.mark.requires("freeside.stream")),
+        "freeside.stream": ("-stream", pytest.mark.requires("freeside.stream", "stream")),
         "finn.invoke": ("-direct", pytest.mark.requires("finn", "finn.invoke", **covered_by)),
     }
     return [

@@ -247,6 +247,7 @@ def require_one_body(way: Way, tenant: str) -> None:
         )
 
 
+@pytest.mark.requires("stream")
 @pytest.mark.parametrize("route", OF_FREESIDE)
 def test_a_key_keeps_its_body(
     route: str,

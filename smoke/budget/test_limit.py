@@ -359,6 +359,7 @@ def walker(
     return make
 
 
+@pytest.mark.requires("stream")
 def test_random_walk_follows_the_ledger(
     walker: Callable[[], Walker], environment: Environment, evidence: Evidence
 ) -> None:

@@ -49,7 +49,7 @@ from smoke.platform.batch import Batch, Case, answering, at_once, mint_command
 from smoke.platform.freeside import INVOKE_PATH, Freeside, Tenants, cost_in, nonce, prompt_for
 from smoke.platform.http import retry_after
 from smoke.platform.invariants import Conservation
-from smoke.platform.parameters import Way, all_ways, controlled
+from smoke.platform.parameters import ANSWERS, Way, all_ways, controlled
 
 pytestmark = [
     pytest.mark.goal("G-3"),
@@ -69,7 +69,7 @@ LONG = 24_000
 SEPARATORS = "\u2028\u2029\u0085"
 
 
-@pytest.mark.requires("invoke")
+@pytest.mark.requires("freeside.invoke")
 @pytest.mark.p0
 @pytest.mark.establishes("invoke")
 def test_call_is_answered(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
@@ -301,7 +301,7 @@ def test_models_are_the_effective_pools(freeside: Freeside, tenants: Tenants, ba
 @pytest.mark.parametrize(
     ("order", "route"),
     [
-        pytest.param(order, route, id=f"{order}{suffix}", marks=pytest.mark.requires(route))
+        pytest.param(order, route, id=f"{order}{suffix}", marks=pytest.mark.requires(route, ANSWERS[route]))
         for route, suffix in (("freeside.invoke", ""), ("freeside.stream", "-stream"))
         for order in ("first", "last")
     ],

@@ -146,7 +146,7 @@ def test_answer_counts_for_its_agent_only(
     scores.stay(other, "an answer of another agent was counted for it", until_held=True)
 
 
-@pytest.mark.requires("invoke", "reports")
+@pytest.mark.requires("invoke", "stream", "reports")
 def test_only_an_answer_to_its_name_counts(
     ways: Callable[[str], Way],
     tenants: Tenants,

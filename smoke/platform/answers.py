@@ -188,16 +188,30 @@ def require_json_error(response: httpx.Response) -> str:
 PROVIDER_CODES = frozenset({"MODEL_PROVIDER_UNAVAILABLE", "PROVIDER_UNAVAILABLE"})
 
 
+#: How a platform answers where a route of the contract is not there, and where what is behind it fails.
+MISSING = (404, 405, 501)
+BEHIND = (502, 503)
+
+
 class UnexpectedStatus(AssertionError):
     """The platform answered with a status that the contract does not give for this request.
 
-    It carries the answer: what a gateway answers for a service may pass, and is asked for again.
+    It carries the answer: what a gateway answers for a service may pass, and is asked for again. Where the
+    whole route is missing or what is behind it fails, that is what is broken, whatever was asked.
     """
 
     def __init__(self, text: str, response: httpx.Response, breaks: str = "") -> None:
         super().__init__(text)
         self.response = response
-        self.breaks = breaks
+        self.breaks = _state_of_route(response) or breaks
+
+
+def _state_of_route(response: httpx.Response) -> str:
+    if response.status_code in MISSING:
+        return f"{route_of(response)} is missing"
+    if response.status_code in BEHIND:
+        return f"{route_of(response)} answers {response.status_code} {error_code(response)}".strip()
+    return ""
 
 
 def reworded(error: AssertionError, text: str) -> AssertionError:

@@ -17,6 +17,7 @@ from smoke.contract.intake import rating
 from smoke.contract.model import USER, Access, Service
 
 from .answers import (
+    MISSING,
     UnexpectedStatus,
     error_code,
     require_error,
@@ -44,8 +45,6 @@ T = TypeVar("T")
 REFUSALS = (401, 403)
 #: A verified token that was spent before: 409 by 1.1; Finn says 401 (2), and Dixie may (3).
 REPLAYS = (401, 409)
-#: How a platform answers where a route of the contract is not there.
-MISSING = (404, 405, 501)
 UNKNOWN_MODEL = "smoke-no-such-model"
 #: The agent that accepted tokens rate: no check looks at its score.
 RATED = "smoke-agent-rated"

@@ -35,10 +35,19 @@ def requires(service: str, *, finn_covered_by: str = "") -> pytest.MarkDecorator
     return pytest.mark.requires(service)
 
 
+def first_access(service: str) -> Access:
+    """The first way in of a service: what is said of its tokens on all routes is tried there."""
+    return next(access for access in accesses() if access.service == service)
+
+
 def controlled(service: str) -> pytest.MarkDecorator:
     """What a refusal by a service proves something with: it accepts the same request with a good token."""
-    first = next(access for access in accesses() if access.service == service)
-    return pytest.mark.control(f"{ACCEPTED}[{first.id}]")
+    return pytest.mark.control(f"{ACCEPTED}[{first_access(service).id}]")
+
+
+def way_in(access: str) -> list[pytest.MarkDecorator]:
+    """What a check needs that sends tokens to a route: that takes good ones, and is not missing."""
+    return [pytest.mark.requires(access), pytest.mark.control(f"{ACCEPTED}[{access}]")]
 
 
 ACCEPTED = "auth/valid-token-is-accepted"
@@ -220,10 +229,12 @@ def finn_way(finn: Finn) -> Way:
     return Way("finn.invoke", DIRECT_CALL, "prompt", "", body, post)
 
 
+#: What is established of Freeside's routes to a model: that calls are answered there.
+ANSWERS = {"freeside.invoke": "invoke", "freeside.stream": "stream"}
 #: Freeside's ways, to parametrise a check by them; and all of them, for a fact that another check covers.
 OF_FREESIDE = [
-    pytest.param(route, id=route, marks=pytest.mark.requires(route))
-    for route in ("freeside.invoke", "freeside.stream")
+    pytest.param(route, id=route, marks=pytest.mark.requires(route, answers))
+    for route, answers in ANSWERS.items()
 ]
 
 

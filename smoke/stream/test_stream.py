@@ -112,7 +112,7 @@ def test_usage_is_charged(freeside: Freeside, tenants: Tenants, watch: Conservat
     watch.charged([stream(freeside, tenants.main, SHORT).usage().cost_micro])
 
 
-@pytest.mark.requires("budget")
+@pytest.mark.requires("budget", "freeside.models")
 def test_hang_up_leaves_no_reservation(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
     """A client that hangs up gets its reservation back, and pays at most for what was produced.
 

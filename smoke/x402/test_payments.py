@@ -101,7 +101,7 @@ def test_terms_name_the_token(paid: PaidRoute, chain: Chain, evidence: Evidence)
 
 
 @pytest.mark.establishes("payment")
-@pytest.mark.requires("x402", "chain")
+@pytest.mark.requires("x402", "chain", "invoke")
 def test_official_client_is_answered(paid: PaidRoute, wallet: FundedWallet) -> None:
     """The x402 project's own client understands the terms, and its payment is answered with a receipt."""
     with signing_alone():
