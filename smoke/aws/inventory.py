@@ -160,6 +160,25 @@ def misnamed(
     return wrong
 
 
+def leftover(
+    services: Mapping[str, EcsService],
+    registered: Mapping[str, str],
+    host: str,
+    addresses: Sequence[str],
+) -> str:
+    """What a host name has beyond the tasks that run behind it; empty where it has no more than these.
+
+    Addresses come and go while a deployment is under way: they say nothing then. That nothing runs is said
+    elsewhere.
+    """
+    owners = [each for each in services.values() if host in {registered.get(arn) for arn in each.registries}]
+    running = sum(each.running for each in owners)
+    moving = any(len(each.deployments) != 1 or each.running != each.desired for each in owners)
+    if not running or moving or len({*addresses}) <= running:
+        return ""
+    return f"{host} has {len({*addresses})} addresses and {running} tasks: {', '.join(sorted(addresses))}"
+
+
 def directory_of(
     aws: AwsReader, declared: Sequence[str], connections: Mapping[str, int], keys: Mapping[str, str]
 ) -> Directory:

@@ -4,10 +4,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from pytest_readiness import Environment, Evidence, SetupError
+from pytest_readiness import Environment, Eventually, Evidence, SetupError
 
-from smoke.aws.ecs import idle, images_there
-from smoke.aws.inventory import UNITS, columns, differences, directory_of, known_port, misnamed, seen_of
+from smoke.aws.ecs import idle, images_there, read_services
+from smoke.aws.inventory import (
+    UNITS,
+    columns,
+    differences,
+    directory_of,
+    known_port,
+    leftover,
+    misnamed,
+    seen_of,
+)
 from smoke.aws.names import BUILDS, FOREIGN, HOSTS, MIGRATIONS, SERVICES, SETTINGS, diverted, resolve
 from smoke.aws.reader import AwsReader
 from smoke.contract.model import SERVICES as CONTRACT
@@ -22,6 +31,8 @@ pytestmark = [
 ]
 #: The services with a public host, which a load balancer stands before.
 PUBLIC = ("api", "dixie")
+#: So long an address may outlive its task in Cloud Map.
+SETTLES_S = 20
 
 
 def health_path(environment: Environment, key: str) -> str:
@@ -128,13 +139,18 @@ def test_image_is_in_the_registry(aws: AwsReader, service: str, evidence: Eviden
 
 
 @pytest.mark.parametrize("host", HOSTS)
-def test_cloud_map(aws: AwsReader, host: str, evidence: Evidence) -> None:
-    """The name that the services know each other by resolves, and is the one service's alone."""
+def test_cloud_map(aws: AwsReader, host: str, eventually: Eventually, evidence: Evidence) -> None:
+    """The name by which services know each other leads to its tasks, and is the one service's alone."""
     aws.cluster()
-    addresses = resolve(aws.account, aws.names, host)
-    evidence.figure(f"addresses of {host}.{aws.names.namespace}", addresses, at_least=1)
-    assert addresses, f"{host}.{aws.names.namespace} resolves to nothing in Cloud Map"
-    wrong = misnamed(
-        aws.services(), aws.registered(), BUILDS.get(host, host), f"{host}.{aws.names.namespace}"
-    )
+    addresses, name = resolve(aws.account, aws.names, host), f"{host}.{aws.names.namespace}"
+    evidence.figure(f"addresses of {name}", addresses, at_least=1)
+    assert addresses, f"{name} resolves to nothing in Cloud Map"
+    wrong = misnamed(aws.services(), aws.registered(), BUILDS.get(host, host), name)
     assert not wrong, "; ".join(wrong)
+    if left := leftover(aws.services(), aws.registered(), name, addresses):
+
+        def is_gone() -> bool:  # tasks may have come or gone since they were read
+            services, found = read_services(aws.account, aws.names), resolve(aws.account, aws.names, host)
+            return not leftover(services, aws.registered(), name, found)
+
+        eventually(is_gone, within=SETTLES_S, every=2, what=f"as many addresses as tasks ({left})")

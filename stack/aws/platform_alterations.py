@@ -392,6 +392,14 @@ def registered_as(emulator: Emulator, service: str, host: str) -> None:
     record["serviceRegistries"] = [{"registryArn": found["Arn"]}]
 
 
+def address_left(emulator: Emulator, host: str) -> None:
+    """Leave the address of a task that is gone in Cloud Map, beside those that are there."""
+    discovery = emulator.aws("servicediscovery")
+    (service,) = [each for each in discovery.list_services()["Services"] if each["Name"] == host]
+    gone = {"AWS_INSTANCE_IPV4": "10.0.1.250", "AWS_INSTANCE_PORT": "3000"}
+    discovery.register_instance(ServiceId=service["Id"], InstanceId=f"{host}-0", Attributes=gone)
+
+
 def targets_gone(emulator: Emulator, service: str) -> None:
     """Leave a target group without targets."""
     elb = emulator.aws("elbv2")
@@ -519,6 +527,7 @@ ALTERATIONS = (
     host_missing, database_missing, database_stopped, role_reads, role_is_administrator,
     image_missing, role_assumed_by, role_lent, role_missing, role_reads_nothing, credential_shared,
     public_host, certificate, no_redirect, paths_diverted, targets_asked, targets_gone, registered_as,
+    address_left,
     listener_moved,
     insights_disabled, secret_value,
     secret_on_another_curve, secret_copied, secret_renewed, secret_half_rotated, secret_missing,

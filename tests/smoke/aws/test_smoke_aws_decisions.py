@@ -1,12 +1,14 @@
 """Images, inventory, migrations, routes: what they say, without asking anybody."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from smoke.aws.ecs import (
+    EcsDeployment,
     TargetGroup,
     TaskRun,
     definition_of,
@@ -24,6 +26,7 @@ from smoke.aws.inventory import (
     is_commit,
     is_pinned,
     known_port,
+    leftover,
     misnamed,
     repository_of,
     same_image,
@@ -484,6 +487,35 @@ def test_a_name_in_cloud_map_is_one_services(
     known = {"f": "finn.p.local", "d": "dixie.p.local", "other": "agents.p.local"}
     services = {name: service(name, registries=arns) for name, arns in registries.items()}
     assert misnamed(services, known, "finn", "finn.p.local") == wrong
+
+
+@pytest.mark.parametrize(
+    ("running", "desired", "deployments", "others", "addresses", "left"),
+    [
+        (1, 1, 1, 0, ["a:1"], False),
+        (1, 1, 1, 0, ["a:1", "b:1"], True),
+        (3, 3, 1, 0, ["a:1"], False),
+        (1, 1, 1, 0, ["a:1", "a:1"], False),
+        (1, 1, 2, 0, ["a:1", "b:1"], False),
+        (1, 2, 1, 0, ["a:1", "b:1", "c:1"], False),
+        (1, 1, 1, 1, ["a:1", "b:1"], False),
+        (0, 0, 1, 0, ["a:1"], False),
+    ],
+)
+def test_a_name_has_no_address_beyond_the_tasks(
+    running: int, desired: int, deployments: int, others: int, addresses: list[str], left: bool
+) -> None:
+    one = EcsDeployment("PRIMARY", "COMPLETED", datetime(2026, 1, 1, tzinfo=UTC))
+    given: dict[str, Any] = {"deployments": (one,) * deployments, "registries": ("f",)}
+    services = {
+        "finn": replace(service("finn"), running=running, desired=desired, **given),
+        "canary": replace(service("canary"), running=others, desired=others, **given),
+    }
+    assert bool(leftover(services, {"f": "finn.p.local"}, "finn.p.local", addresses)) == left
+
+
+def test_a_name_of_no_service_says_nothing_of_tasks() -> None:
+    assert not leftover({"finn": service("finn")}, {}, "finn.p.local", ["a", "b"])
 
 
 def test_the_plan_goes_before_the_contract_where_it_names_a_port() -> None:
