@@ -28,6 +28,7 @@ from smoke.contract.neighbours import above_the_tier, direct, not_allowed
 from smoke.platform.answers import MISSING, require_status
 from smoke.platform.attacks import (
     REPLAYS,
+    LimitedToken,
     Target,
     is_let_in,
     require_refused,
@@ -49,7 +50,8 @@ pytestmark = [
     pytest.mark.usefixtures("alone"),
 ]
 
-CROWD = 6
+#: So many copies of a token are sent at once; where some meet a rate limit, so many are needed to compare.
+CROWD, LEAST_CROWD = 6, 2
 #: The cheapest route of each service: it keeps one record for all of its routes.
 CHEAPEST = ("freeside.models", "finn.invoke", "dixie.query-user")
 #: The ways in with a token that names a tenant.
@@ -93,6 +95,14 @@ def spent(target: Target, name: str, claims: Claims, *, elsewhere: bool = False)
     )
 
 
+def answered(target: Target, claims: Claims) -> httpx.Response | None:
+    """The answer to a copy of a new token; None where that copy met a rate limit."""
+    try:
+        return target.first(claims)
+    except LimitedToken:
+        return None
+
+
 @pytest.mark.parametrize("access", each_access(SPENT_ONCE))
 def test_token_is_spent_once(
     target: Target,
@@ -107,7 +117,10 @@ def test_token_is_spent_once(
     def together() -> tuple[Claims, list[httpx.Response]]:
         claims = target.claims()
         claims |= {"exp": claims["iat"] + MAX_LIFETIME_S}
-        return claims, at_once([lambda: target.first(claims)] * CROWD)
+        answers = [one for one in at_once([partial(answered, target, claims)] * CROWD) if one is not None]
+        if len(answers) < CROWD and (len(answers) < LEAST_CROWD or not any(map(is_let_in, answers))):
+            raise LimitedToken  # a copy that met a rate limit may have spent it
+        return claims, answers
 
     claims, answers = with_new_tokens(together)
     accepted = [answer for answer in answers if is_let_in(answer)]
@@ -275,9 +288,7 @@ def test_invalid_call_spends_its_token(
     )
     evidence.figure("invalid calls whose token was verified", len(verified), limit=len(names))
     if not verified:
-        pytest.skip(
-            f"{access.id} refuses what is not a request, whatever its token, which the contract allows"
-        )
+        evidence.note(f"{access.id} refuses what is not a request before it looks at its token")
 
 
 @pytest.mark.p1

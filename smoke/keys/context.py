@@ -21,9 +21,9 @@ from pytest_readiness import Environment, SetupError
 from smoke.aws.account import AwsAccount, account_of
 from smoke.contract.model import Service
 from smoke.network.transport import http_pool
-from smoke.platform.answers import ContractViolation, UnexpectedStatus, require_status
-from smoke.platform.http import address_of, require_resolvable
-from smoke.platform.tokens import NOT_BOOTSTRAPPED, KeySet, SigningKey, key_set_of, p256_of
+from smoke.platform.answers import ContractViolation, UnexpectedStatus
+from smoke.platform.http import HttpClient, ServiceClient, address_of, require_resolvable
+from smoke.platform.tokens import NOT_BOOTSTRAPPED, KeySet, SigningKey, p256_of
 
 from .store import CURRENT, CommandRefused, KeyFault, SecretStore, Unproved
 from .verifiers import (
@@ -331,14 +331,12 @@ class KeyPlatform:
                 where=barrier,
                 action="run this where every service can be reached (inside the VPC)",
             )
-        at = address_of(self.environment, service)
-        url = self.environment.get(f"{service}.url") + at.path(at.jwks)
+        at, url = address_of(self.environment, service), self.environment.get(f"{service}.url")
         try:
-            response = self._http.get(url)
-        except httpx.HTTPError as problem:
+            return ServiceClient(HttpClient(service, url, self._http, address=at)).jwks()
+        except (httpx.HTTPError, SetupError) as problem:  # no answer, or none but 429
             raise Unproved(
                 f"{type(problem).__name__}: the key set did not answer",
-                where=url,
+                where=url + at.path(at.jwks),
                 action="check that the service runs",
             ) from None
-        return key_set_of(require_status(response, 200))

@@ -21,6 +21,7 @@ A rule is an active fault with `rewrite = "METHOD PATH"` (both may hold `*`) and
 import asyncio
 import json
 import re
+import uuid
 from collections.abc import Callable, Coroutine, Mapping
 from fnmatch import fnmatchcase
 from http import HTTPStatus
@@ -273,7 +274,14 @@ def _due(rule: Rule, call: int) -> bool:
 
 def _error(status: int) -> ASGIApp:
     known = HTTPStatus(status)
-    return JSONResponse({"error": known.name, "code": known.name, "message": known.phrase}, status)
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        body = {"error": known.name, "code": known.name, "message": known.phrase}
+        echo = {name: value for name, value in Headers(scope=scope).items() if name == "x-request-id"}
+        made = {"x-request-id": str(uuid.uuid4())}
+        await JSONResponse(body, status, headers=made | echo)(scope, receive, send)
+
+    return answer
 
 
 def _at(document: Any, path: str, change: Any) -> None:
