@@ -290,8 +290,8 @@ def test_held_room_is_taken(
 ) -> None:
     """What an open stream will cost is no room for another call, whichever route that comes by.
 
-    When its first event has come, each route is asked for what fits beside no stream. Whether the stream ends
-    meanwhile makes no difference: it holds or has paid its price.
+    When the budget was read after its first event, each route is asked for what fits beside no stream.
+    Whether the stream ends meanwhile makes no difference: it holds or has paid its price.
     """
     room, answers = watch.first.room, dict[str, httpx.Response]()
     evidence.figure("room", room, "µUSD")
@@ -307,6 +307,7 @@ def test_held_room_is_taken(
 
     def ask_each(_: StreamEvent) -> bool:
         if not answers:
+            watch.observe(watch.read(), quiet=False)  # who looks takes nothing from the stream
             answers.update(zip(routes, at_once([partial(send, route) for route in routes]), strict=True))
         return False
 

@@ -45,6 +45,9 @@ SHORT = 20
 FIRST_COMMUNITY = "test-community-staging-001"
 #: How many calls at once are too many for it.
 BUSY = 6
+_HELD = """
+SELECT array_agg(reservation_id) AS ids FROM freeside.reservations WHERE community_id = %s AND state = 'held'
+"""
 #: What its pool holds.
 CONNECTIONS = 12
 #: As long may the name of an agent be.
@@ -142,8 +145,13 @@ class FaultyAgents(Faulty, Agents):
 
     async def read(self, request: Request, claims: Claims) -> Ask:
         """The call, whether or not it is one."""
-        raw = await drained_body(request)
         streaming.set(request.url.path.endswith("/stream"))
+        if not self._faults.active():
+            return await super().read(request, claims)
+        return await self._read(request, claims)
+
+    async def _read(self, request: Request, claims: Claims) -> Ask:
+        raw = await drained_body(request)
         unlimited.set(
             (claims.is_admin and self._faults.on("freeside-has-no-limit-for-admins"))
             or ("x-role" in request.headers and self._faults.on("freeside-has-no-limit-for-headers"))
@@ -343,6 +351,8 @@ class FaultyStreams(Faulty, Streams):
     async def _translate(self, line: dict[str, Any], progress: Progress) -> StreamEvent:
         if progress.usage_sent and self._faults.on("freeside-charges-late-hang-ups-again"):
             await asyncio.sleep(0.3)  # time to hang up before the end
+        if line.get("type") == "usage" and self._faults.on("freeside-releases-what-is-read"):
+            await asyncio.sleep(0.5)  # time to read the budget before the charge
         return await super()._translate(line, progress)
 
     async def hung_up(self, progress: Progress) -> None:
@@ -404,7 +414,11 @@ class FaultyBudgets(Faulty, Budgets):
             raise
 
     async def figures(self, tenant_id: str) -> Figures:
-        """A tenant's budget, or one that is made up for a tenant that is not there."""
+        """A tenant's budget, or one that is made up; what it holds may be given back for being looked at."""
+        if self._faults.on("freeside-releases-what-is-read"):
+            held = await self._ledger.db.one(_HELD, tenant_id)
+            for reservation_id in (held and held["ids"]) or ():
+                await self._ledger.release(reservation_id)
         try:
             return await super().figures(tenant_id)
         except ApiError:
