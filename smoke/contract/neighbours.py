@@ -218,6 +218,7 @@ def times(now: float, *, clocks_s: float = 0.0) -> Iterator[Times]:
     yield Times(
         "started-long-ago", "not-before", {"iat": start, "nbf": start - 10 * hour, "exp": start + 300}, True
     )
+    yield Times("lives-for-half-a-minute", "lifetime", {"iat": start, "exp": start + 30}, True)
     for name, begin in (("issued-now", start), ("issued-half-an-hour-ago", start - hour // 2)):
         yield Times(f"{name}-lives-an-hour", "lifetime", {"iat": begin, "exp": begin + hour}, True)
         yield Times(f"{name}-lives-a-second-more", "lifetime", {"iat": begin, "exp": begin + hour + 1}, False)

@@ -36,7 +36,8 @@ OTHER_CALLERS: Mapping[str, Mapping[str, Any]] = {
     "a claim more": {"smoke": [1]},
     "a claim more that is nearly nbf": {"NBF": 4_000_000_000},
     "an admin": {"role": "admin"},
-    "another user": {"sub": "0x" + "ad" * 20},
+    # its capitals are a checksum (EIP-55), as wallets show addresses
+    "another user, whose address has capitals": {"sub": "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"},
     **{f"the tier {tier}": {"tier": tier} for tier in TIER_POOLS},
     "the least pools": {"tier": "free", "allowed_pools": [*POOLS[:1]]},
 }

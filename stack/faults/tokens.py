@@ -9,7 +9,7 @@ import json
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -21,6 +21,7 @@ from stack.common.auth import TokenAuth
 from stack.common.context import Context
 from stack.common.http import ApiError
 from stack.common.keys import (
+    S2S_LIFETIME_S,
     BadSecret,
     JwksClient,
     JwksRoute,
@@ -109,11 +110,12 @@ class FaultyKeyring(Faulty, Keyring):
 
     async def find(self, kid: str) -> PublicKey | None:
         """A published key, one of long ago, or the pending one only."""
-        known = super().published
         if self._faults.on(f"{self._owner}-keeps-old-keys"):
             known = tuple(self._ever.values())
-        if self._faults.on(f"{self._owner}-forgets-active-in-overlap"):
-            known = known[-1:]
+        elif self._faults.on(f"{self._owner}-forgets-active-in-overlap"):
+            known = super().published[-1:]
+        else:
+            return await super().find(kid)
         return next((key.public() for key in known if key.kid == kid), None)
 
     async def refresh(self) -> bool:
@@ -208,6 +210,16 @@ class FaultyJwksClient(Faulty, JwksClient):
         self._ever.update(self._keys)
 
 
+#: Good tokens that a verifier may refuse, by what is good about them.
+_REFUSED: Mapping[str, Callable[[Claims], bool]] = {
+    "valid-tokens": lambda _: True,
+    "unknown-claims": lambda claims: "smoke" in claims.raw,
+    "addresses-with-capitals": lambda claims: any(map(str.isupper, claims.text("sub") or "")),
+    "the-free-tier": lambda claims: claims.raw.get("tier") == "free",
+    "short-lives": lambda claims: claims.expires_at - float(claims.raw["iat"]) < S2S_LIFETIME_S,
+}
+
+
 class FaultyVerifier(Faulty, Verifier):
     """Believes what it should refuse (`<service>-accepts-<case>`), or refuses what it should believe."""
 
@@ -234,12 +246,12 @@ class FaultyVerifier(Faulty, Verifier):
                 self._refusals += self._faults.on(f"{self._service}-locks-out")
                 raise
             claims = believed(authorization)
-        if self._locked_out() or self._faults.on(f"{self._service}-refuses-valid-tokens"):
+        if self._locked_out():
             raise TokenRefused("locked-out")
-        if "smoke" in claims.raw and self._faults.on(f"{self._service}-refuses-unknown-claims"):
-            raise TokenRefused("unknown-claim")
-        if claims.raw.get("tier") == "free" and self._faults.on(f"{self._service}-refuses-the-free-tier"):
-            raise TokenRefused("free-tier")
+        active = self._faults.active()
+        for what, found in _REFUSED.items():
+            if f"{self._service}-refuses-{what}" in active and found(claims):
+                raise TokenRefused(what)
         if self._faults.on(f"{self._service}-compares-tenants-blind-to-case"):
             claims = Claims({**claims.raw, "tenant_id": claims.tenant_id.lower()})
         return claims
@@ -319,7 +331,8 @@ class FaultySpentTokens(Faulty, SpentTokens):
             fresh = jti not in self._memory
             self._memory.add(jti)
             return fresh
-        return await faults.unless_away(service, self._db, self._record(claims, jti), other=True)
+        spent = super().spend(claims, route) if jti == claims.jti else self._record(claims, jti)
+        return await faults.unless_away(service, self._db, spent, other=True)
 
     async def unspend(self, claims: Claims) -> None:
         """Forget a token."""
