@@ -38,6 +38,9 @@ FAMILIES = {
         "malformed-claims",
         "any-iat-beside-nbf",
     ],
+    f"{SERVICES}-refuses-": [
+        *("valid-tokens", "unknown-claims", "addresses-with-capitals", "the-free-tier", "short-lives"),
+    ],
     f"{SERVICES}-believes-tokens-at-": ["stream", "budget", "quality", "events"],
     "freeside-overlooks-the-tokens-pool-at-": ["models", "invoke", "stream", "budget", "quality"],
     "freeside-serves-": BAD_INPUT,
