@@ -21,7 +21,7 @@ from smoke.aws.names import BUILDS, FOREIGN, HOSTS, MIGRATIONS, SERVICES, SETTIN
 from smoke.aws.reader import AwsReader
 from smoke.contract.model import SERVICES as CONTRACT
 from smoke.platform.http import address_of, key_paths
-from smoke.source.addresses import pinned
+from smoke.source.addresses import is_mixed_up, pinned
 
 pytestmark = [
     pytest.mark.goal("G-1"),
@@ -118,9 +118,22 @@ def test_environments_lead_to_this_platform(
     directory = directory_of(
         aws, declared, plan_facts["connections"], key_paths(environment, aws.names.namespace)
     )
-    boxes = [(owner, box) for owner, task in aws.owners(tuple(MIGRATIONS)).items() for box in task.containers]
+    tasks = aws.owners(tuple(MIGRATIONS))
+    boxes = [(owner, box) for owner, task in tasks.items() for box in task.containers]
     evidence.figure("variables", sum(len(box.environment) for _, box in boxes), at_least=1)
-    wrong = [each for owner, box in boxes for each in directory.wrong(owner, box.environment, box.ports)]
+    wrong = [
+        each
+        for owner, box in boxes
+        for each in directory.wrong(
+            owner, box.environment, box.ports, alone=len(tasks[owner].containers) == 1
+        )
+    ]
+    wrong += [
+        f"{name} of {owner} is given a signing key"
+        for owner, box in boxes
+        for name, given in box.secrets.items()
+        if is_mixed_up(name, given)
+    ]
     wrong += [
         f"{name} of {owner} is pinned to one version: a later one never reaches it"
         for owner, box in boxes

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from .checkout import Examined
 from .definitions import Definitions, containers, plainly, ports
 from .evaluate import Environment
-from .references import entries, items
+from .references import entries, items, secret
 from .rules import ENVIRONMENTS
 from .terraform import Body, Configuration, Resource
 from .values import Value, flat, is_known, number, text
@@ -23,6 +23,7 @@ _PLACE = re.compile(
     r"(?<![\w.$}-])(?:(?P<scheme>https?)://)?(?P<host>[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)(?::(?P<port>\d{1,5})(?!\d))?(?![\w.-])(?P<path>/[^\s?#,;]*)?"
 )
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
+_ITSELF = re.compile(r"(?:https?://)?(?:localhost|127\.0\.0\.1)(?![\w.-])")
 _HOST, _PORT = re.compile(r"(.*_)?HOST(NAME)?"), re.compile(r"\d{1,5}")
 #: Words of a variable that holds the address of the service it names, and nothing else.
 _ADDRESS_WORDS = frozenset(
@@ -94,12 +95,19 @@ class Directory:
     keys: Mapping[str, str] = field(default_factory=dict)
     plain: Mapping[str, Collection[int]] = field(default_factory=dict)
 
-    def wrong(self, owner: str, given: Mapping[str, str], ports: Collection[int] = ()) -> Iterator[str]:
-        """What the variables of a container of `owner` that listens on `ports` say, and is wrong."""
+    def wrong(
+        self, owner: str, given: Mapping[str, str], ports: Collection[int] = (), *, alone: bool = False
+    ) -> Iterator[str]:
+        """What the variables of a container of `owner` that listens on `ports` say, and is wrong.
+
+        One that is `alone` in its task finds nobody but itself on the task's own address.
+        """
         for name, value in given.items():
             for scheme, host, port, path in _places(name, value, given):
                 for why in self._misleads(name, scheme, host.lower(), port, path):
                     yield f"{name} of {owner} leads to {host}{f':{port}' if port else ''}: {why}"
+            if alone and _ITSELF.match(value) and (meant := self._meant(name)):
+                yield f"{name} of {owner} leads to its own task, in which there is no {meant}"
             if _PRIVATE_KEY.search(value):
                 yield f"{name} of {owner} is a private key in plain text: give it by secrets, from its store"
             if name in _OWN_PORT and ports and _PORT.fullmatch(value) and int(value) not in ports:
@@ -241,25 +249,33 @@ def led(
             if (other := configuration.foreign_region(made)) is not None:
                 result.findings.append(made.finding(f"{made.address} is made in {other}"))
         for task in each.tasks:
-            for container in containers(task)[0]:
+            boxes, unread = containers(task)
+            for container in boxes:
                 given = dict(_variables(container.entries.get("environment")))
                 count += len(given)
-                wrong = _misled(each.name, container.entries, given, directory, here)
+                alone = len(boxes) == 1 and not unread
+                wrong = _misled(each.name, container.entries, given, directory, here, alone=alone)
                 result.findings.extend(task.finding(what, at) for what, at in wrong)
     return count, result
 
 
 def _misled(
-    owner: str, container: Mapping[str, Value], given: Mapping[str, Value], directory: Directory, region: str
-) -> Iterator[tuple[str, Value]]:
+    owner: str, container: Mapping[str, Value], given: Mapping[str, Value], directory: Directory, region: str,
+    *, alone: bool,
+) -> Iterator[tuple[str, Value]]:  # fmt: skip
     """What of a container of `owner` leads away: its variables, its secrets, where its logs go."""
-    for name, value in _pinned(container.get("secrets")):
-        yield f"{name} of {owner} is pinned to one version: a later one never reaches it", value
+    for name, value in _secrets(container.get("secrets")):
+        written = text(flat(value))
+        if pinned(written):
+            yield f"{name} of {owner} is pinned to one version: a later one never reaches it", value
+        known = secret(value)
+        if is_mixed_up(name, known.name if known is not None else written):
+            yield f"{name} of {owner} is given a signing key", value
     texts = {name: text(flat(value)) for name, value in given.items()}
     listening = {int(n) for one in items(container.get("portMappings"))
                  for port in items(entries(one).get("containerPort"))
                  if (n := number(port)) is not None}  # fmt: skip
-    for what in directory.wrong(owner, texts, listening):
+    for what in directory.wrong(owner, texts, listening, alone=alone):
         yield what, given[what.partition(" ")[0]]
     logs = entries(entries(container.get("logConfiguration")).get("options")).get("awslogs-region")
     if region and logs is not None and is_known(logs) and text(flat(logs)) != region:
@@ -276,12 +292,22 @@ def pinned(reference: str) -> bool:
     return found is not None and (bool(found["version"]) or found["stage"] not in ("", "AWSCURRENT"))
 
 
-def _pinned(whole: Value | None) -> Iterator[tuple[str, Value]]:
-    """The secrets of a container that are given in one version of them."""
+#: A variable with the address of a database, and the secret of a signing key, as its ARN or name ends.
+_OF_DATABASE = re.compile(r"(?:.*_)?(?:DATABASE|DB|POSTGRES|PG|REDIS)_UR[LI]")
+_OF_KEY = re.compile(r".*/es256-private-key(?:-\w{6})?(?::.*)?")
+
+
+def is_mixed_up(name: str, reference: str) -> bool:
+    """Whether the address of a database is looked for in the secret of a signing key."""
+    return _OF_DATABASE.fullmatch(name) is not None and _OF_KEY.fullmatch(reference) is not None
+
+
+def _secrets(whole: Value | None) -> Iterator[tuple[str, Value]]:
+    """The secrets of a container, by the variables that hold them."""
     for each in items(whole):
         pair = entries(each)
         name, value = pair.get("name"), pair.get("valueFrom")
-        if name is not None and value is not None and pinned(text(flat(value))):
+        if name is not None and value is not None:
             yield text(flat(name)), value
 
 

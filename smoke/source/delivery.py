@@ -54,7 +54,8 @@ def delivered(
         words = {word for each in commands for word in each.words} | {*job.env.values(), *job.given.values()}
         own = [image for image, names in groups.items() if names_any(words, names)]
         named = [each for each in services if names_any(words, [each.name])]
-        wrong = [*_pinned(commands), *_astray(commands, cluster)]
+        known = {f"{cluster.rpartition('-')[0]}-{each.name}" for each in services}
+        wrong = [*_pinned(commands), *_astray(commands, cluster), *_exchanged(commands, known)]
         if len(own) == 1:
             tags = list(images.deployed(workflow, job, own[0]))
             wrong += _mistagged(tags, own[0], images.pushed(workflow, own[0]))
@@ -90,6 +91,16 @@ def _astray(commands: Sequence[Command], cluster: str) -> Iterator[Finding]:
             and not named.startswith(f"{prefix}-")  # which is a finding of each job already
         ):
             yield each.finding(f"a service of {cluster} is looked for in the cluster {named}")
+
+
+def _exchanged(commands: Sequence[Command], known: Collection[str]) -> Iterator[Finding]:
+    """A service that is given the next revision of another one's task definition, by a job of one service."""
+    read = {shell.option(each.words, "--task-definition")
+            for each in commands if runs_one(each.words, ("aws ecs describe-task-definition",))}  # fmt: skip
+    updates = [each for each in commands if runs_one(each.words, _UPDATES)]
+    given = {shell.option(each.words, "--service") for each in updates}
+    if len(read) == len(given) == 1 and read | given <= {*known} and read != given:
+        yield updates[0].finding(f"{given.pop()} is given the task definition of {read.pop()}")
 
 
 def _mistagged(tags: Sequence[Finding], image: str, pushed: Collection[str]) -> Iterator[Finding]:

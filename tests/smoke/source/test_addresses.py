@@ -2,7 +2,7 @@
 
 import pytest
 
-from smoke.source.addresses import Budget, Directory
+from smoke.source.addresses import Budget, Directory, is_mixed_up
 
 ZONE = "arrakis-staging.local"
 HERE = Directory(
@@ -97,3 +97,35 @@ def test_a_prefix_without_an_environment_says_nothing_of_others() -> None:
     """Another word behind the stem is no other environment then."""
     here = Directory("arrakis", {}, ["api.arrakis.community"], lambda _: True)
     assert not list(here.wrong("api", {"URL": "http://finn.arrakis-production.local"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "alone", "found"),
+    [
+        ("FINN_BASE_URL", "http://localhost:3000", True, True),
+        ("FINN_HOST", "127.0.0.1", True, True),
+        ("FINN_BASE_URL", "http://localhost:3000", False, False),
+        ("FINN_BASE_URL", "http://localhost.example.org", True, False),
+        ("FINN_CALLBACK_URL", "http://localhost:3000", True, False),
+        ("OTEL_ENDPOINT", "http://localhost:4317", True, False),
+    ],
+)
+def test_a_task_of_one_container_has_no_other_service(
+    name: str, value: str, alone: bool, found: bool
+) -> None:
+    assert bool(list(HERE.wrong("pgbouncer", {name: value}, alone=alone))) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "reference", "mixed_up"),
+    [
+        ("DATABASE_URL", "p/finn/es256-private-key", True),
+        ("DB_URL", "arn:aws:x:secret:p/es256-private-key-AbCdEf::A:", True),
+        ("DATABASE_URL", "p/finn/db-url", False),
+        ("ES256_PRIVATE_KEY", "p/finn/es256-private-key", False),
+        ("DATABASE_KEY", "p/finn/es256-private-key", False),
+        ("DATABASE_URL", "${aws_secretsmanager_secret.it.arn}", False),
+    ],
+)  # fmt: skip
+def test_a_signing_key_is_no_address(name: str, reference: str, mixed_up: bool) -> None:
+    assert is_mixed_up(name, reference) == mixed_up

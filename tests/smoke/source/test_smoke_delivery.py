@@ -135,6 +135,7 @@ def test_a_definition_that_loses_something_is_a_finding(read: Read, filter_: str
         ('--task-definition "$arn"', '--task-definition "$1:7"', "one revision"),
         ('--task-definition "$arn"', '--task-definition "$1"', ""),
         ('--service "$1"', '--service "shop-$1"', "looked for in the cluster C"),
+        ("describe-task-definition |", "describe-task-definition --task-definition shop-$1 |", ""),
         ('--cluster C --service "$1"', '--cluster "$CLUSTER" --service "shop-$1"', ""),
         ('--cluster C --service "$1"', '--cluster shop-cluster --service "shop-$1"', ""),
     ],
@@ -143,6 +144,23 @@ def test_what_the_commands_say_counts(read: Read, old: str, new: str, what: str)
     filter_ = FILTER + " | {family, cpu, containerDefinitions}" if "role" in new else FILTER
     one = found(read, filter_=filter_, script=DEPLOY.replace(old, new))
     assert [what in each for each in one] == [True] * bool(what)
+
+
+def test_a_service_is_given_its_own_definition(read: Read) -> None:
+    jobs = TERRAFORM.replace('"api"', '"jobs"').replace("definition.api", "definition.jobs")
+    defined = read_definitions(read(TERRAFORM, jobs), ["api", "jobs"])
+    script = "aws ecs describe-task-definition --task-definition {}\naws ecs update-service --service {}"
+
+    def said(*runs: tuple[str, str]) -> list[str]:
+        steps = [{"run": script.format(*run)} for run in runs]
+        data = workflow(deploy=deploy(steps=steps))
+        found = delivered(repository(data), PLAN, GROUPS, defined, "shop-cluster")
+        return [each.what for each in found]
+
+    assert said(("shop-api", "shop-api")) == said(("shop-api", "shop-api"), ("shop-jobs", "shop-jobs")) == []
+    assert said(("base", "shop-api")) == said(("$X", "shop-api")) == []
+    (what,) = said(("shop-api", "shop-jobs"))
+    assert what.startswith("shop-jobs is given the task definition of shop-api")
 
 
 def test_variables_are_followed_from_job_to_job() -> None:
