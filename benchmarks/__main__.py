@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _when_and_where() -> str:
     return (
         f"{datetime.now(UTC):%Y-%m-%d} on {os.cpu_count()} cores ({_processor()}), "
-        f"Python {platform.python_version()}"
+        f"Python {platform.python_version()}, load {os.getloadavg()[1]:.1f}"
     )
 
 

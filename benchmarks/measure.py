@@ -29,9 +29,13 @@ AS_INSTALLED = ("-p", "no:hypothesispytest")
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A program that came to its end: its wall time, its highest resident memory, what it wrote."""
+    """A program that came to its end: its wall time, its highest resident memory, what it wrote.
+
+    ``cpu_s`` is what it and the processes that it waited for computed: a busy machine changes it little.
+    """
 
     seconds: float
+    cpu_s: float
     peak_mib: float
     output: str
 
@@ -55,7 +59,7 @@ def ran(
         output = log.read()
     if process.returncode not in accepted:
         sys.exit(f"{' '.join(command)} exited {process.returncode}:\n{output[-2000:]}")
-    return Ran(seconds, usage.ru_maxrss / 1024, output)
+    return Ran(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, output)
 
 
 def ran_python(
