@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -44,9 +43,8 @@ class Check:
 
     def as_data(self) -> dict[str, Any]:
         """Return plain data that crosses process borders; an enum would not."""
-        data = dataclasses.asdict(self)
         return {
-            **data,
+            **{name: getattr(self, name) for name in self.__slots__},
             "severity": str(self.severity),
             "requires": [*self.requires],
             "establishes": [*self.establishes],
