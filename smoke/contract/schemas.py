@@ -212,12 +212,14 @@ class Reply:
 
 
 CACHED = {"cache-control": "[Mm][Aa][Xx]-[Aa][Gg][Ee]=[0-9]{1,18}", "etag": '^W/"[^"]*"$'}
+#: What may follow a figure of a rate limit: its policies, or what a gateway says beside the service.
+_POLICIES = "(?: *;[^,]*)?(?: *, *[0-9]{1,18}(?: *;[^,]*)?)*$"
 #: What an invoke says of itself, beside its body. The contract does not say that a refusal carries these.
 OF_A_CALL = {
     "x-idempotency-key": r"^[\x20-\x7e]{1,128}$",
     "x-trace-id": f"^{UUID}$",
-    "x-ratelimit-limit": "^0*[1-9][0-9]{0,17}$",
-    "x-ratelimit-remaining": "^[0-9]{1,18}$",
+    "x-ratelimit-limit": f"^0*[1-9][0-9]{{0,17}}{_POLICIES}",
+    "x-ratelimit-remaining": f"^[0-9]{{1,18}}{_POLICIES}",
 }
 INVOKE = Reply(ANSWER, headers=OF_A_CALL)
 STREAM = Reply(None, EVENTS, {"cache-control": "[Nn][Oo]-[Cc][Aa][Cc][Hh][Ee]"})

@@ -238,6 +238,30 @@ def test_a_429_may_name_the_time_to_come_back() -> None:
         assert rules(replace(good, headers={**good.headers, "retry-after": after})) == broken, after
 
 
+@pytest.mark.parametrize(
+    ("limit", "left", "broken"),
+    [
+        ("60, 60;w=1", "59", set()),
+        ("60;w=60;burst=10, 5000;w=3600", "59", set()),
+        ("60, 60", "59, 58", set()),
+        ("0", "0", {"headers"}),
+        ("60 per minute", "59", {"headers"}),
+        ("60,", "59", {"headers"}),
+        ("60", "many", {"headers"}),
+    ],
+)
+def test_rate_figures_may_have_policies_and_those_of_a_gateway(
+    limit: str, left: str, broken: set[str]
+) -> None:
+    route = ("freeside", "POST", "/api/agents/invoke")
+    body = {
+        "content": "Yes.", "model": "cheap", "traceId": HEADERS["x-trace-id"],
+        "usage": {"promptTokens": 1, "completionTokens": 1, "costMicro": "1"},
+    }  # fmt: skip
+    figures = {"x-ratelimit-limit": limit, "x-ratelimit-remaining": left}
+    assert rules(answer(route, 200, body, **HEADERS | figures)) == broken
+
+
 @pytest.mark.parametrize("status", [100, 201, 204, 301, 302, 418, 500, 501, 505, 520])
 @pytest.mark.parametrize("service", REFUSALS)
 def test_a_status_that_the_contract_does_not_know(service: str, status: int) -> None:
