@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from . import shell
 from .checkout import Finding
 from .definitions import Definition, Definitions, containers
-from .expansion import Command, Expansion
+from .expansion import MOST, Command, Expansion
 from .pipeline import Pipeline, deploy_jobs, names_any, runs_one
 from .references import items
 from .tasks import MOVING
@@ -163,7 +163,10 @@ class _Images:
         return self._pushed[workflow.path]
 
     def _by_commands(self, workflow: Workflow, job: Job) -> Iterator[tuple[str, str]]:
-        for each in self.of(workflow).commands(job):
+        commands = self.of(workflow).commands(job)
+        if len(commands) >= MOST:
+            yield "", ""
+        for each in commands:
             words = each.words
             if _OTHERWISE.search(" ".join(words)):
                 yield "", ""

@@ -26,6 +26,8 @@ _BRANCHES = frozenset(
 _SET = {"GITHUB_SHA": "«github.sha»", "GITHUB_RUN_NUMBER": "«github.run_number»",
         "GITHUB_RUN_ID": "«github.run_id»", "GITHUB_REF_NAME": "«github.ref_name»"}  # fmt: skip
 _DEEPEST = 6
+#: With so many commands a job calls itself: what else it runs is not followed.
+MOST = 3000
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,7 @@ class Expansion:
         if words[0] == "shift" or words[:2] == ("set", "--"):
             known = run.positions if sure and words == ("shift",) else None
             run.positions = known[1:] if known is not None else None
-        if run.depth >= _DEEPEST:
+        if run.depth >= _DEEPEST or len(run.found) >= MOST:
             return
         if words[0] in run.functions:
             others = {name: each for name, each in run.functions.items() if name != words[0]}

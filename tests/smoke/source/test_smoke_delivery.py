@@ -6,7 +6,7 @@ import pytest
 
 from smoke.source.definitions import read as read_definitions
 from smoke.source.delivery import delivered
-from smoke.source.expansion import Expansion
+from smoke.source.expansion import MOST, Expansion
 from smoke.source.pipeline import misdelivered
 from tests.smoke.source.terraform_files import Read
 from tests.smoke.source.workflow_files import PLAN, W, deploy, repository, workflow
@@ -205,3 +205,10 @@ def test_a_deploy_job_has_no_secrets_of_production(
     data = workflow(**{"deploy": {"steps": [{"run": "make"}]}, name: job})
     wrong = [each.what for each in misdelivered(repository(data), PLAN, GROUPS, "shop-staging")[1].findings]
     assert sum("secrets and variables" in each for each in wrong) == count, wrong
+
+
+def test_a_script_that_calls_itself_is_followed_so_far() -> None:
+    run = {"steps": [{"run": "scripts/a.sh"}]}
+    repo = repository(workflow(deploy=run), **{"scripts/a.sh": "scripts/a.sh\n" * 40})
+    flow = repo.workflows[W]
+    assert MOST <= len(Expansion(repo, flow).commands(flow.jobs["deploy"])) < MOST + 400
