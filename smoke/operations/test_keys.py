@@ -28,9 +28,13 @@ OPERATED = [
     pytest.param("finn", marks=pytest.mark.requires("finn", "dixie")),
     pytest.param("dixie", marks=pytest.mark.requires("dixie")),
 ]
+#: A rotation begins where every verifier takes the key that signs now.
 PLANNED = [
-    pytest.param("freeside", marks=pytest.mark.requires("freeside", "dixie")),
-    pytest.param("finn", marks=pytest.mark.requires("finn", "dixie")),
+    pytest.param(
+        "freeside",
+        marks=pytest.mark.requires("freeside", "dixie", "freeside.models", "finn.invoke", "dixie.query-user"),
+    ),
+    pytest.param("finn", marks=pytest.mark.requires("finn", "dixie", "dixie.query-service")),
     pytest.param("dixie", marks=pytest.mark.requires("dixie")),
 ]
 
