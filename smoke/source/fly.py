@@ -132,7 +132,7 @@ PATTERNS: dict[str, re.Pattern[bytes]] = {
         + _END
         + rb"|(?<![\w-])_fly-ownership(?![\w-])",
         # of the private network: addresses, and names that no other has
-        "Fly.io network": rb"(?<!:)"
+        "Fly.io network": rb"(?<![0-9a-f:]:)"
         + _START
         + rb"fdaa:(?:[0-9a-f]{1,2}:[0-9a-f]{1,4}:(?:a7b|0:1):|:3(?![\w:]))",
         "Fly.io name": rb"\.nearest\.of\.[\w.-]+\.internal"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pytest_readiness import SetupError
 
@@ -60,6 +60,7 @@ def test_innocent_words_are_not(text: str) -> None:
     assert not points_to_fly(text)
 
 
+@example("fdaa:2:18:0:1::3", ":", "", "", "")
 @given(st.sampled_from(REFERENCES), LEFT, RIGHT, FILLER, FILLER)
 def test_a_reference_is_found_in_any_surroundings(
     reference: str, left: str, right: str, before: str, after: str
