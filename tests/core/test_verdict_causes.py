@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from pytest_readiness.core.model import CheckResult
+from pytest_readiness.core.verdict import by_cause
 
 from tests.core.build import check, model
 
@@ -102,6 +103,32 @@ def test_checks_that_name_the_same_broken_rule_are_one_cause() -> None:
     assert [[each["check"], *each["also"]] for each in blockers] == [
         ["auth/forged[pay]", "auth/late[list]"], ["auth/future[pay]"], ["auth/late[other]"]
     ]  # fmt: skip
+
+
+def test_the_plainest_check_stands_for_its_cause() -> None:
+    cause = "pay accepts expired tokens"
+    said = "pay accepted an expired token: POST /pay/charge answered 200"
+    failed = [
+        check(
+            "auth/stored[charge]",
+            "failed",
+            cls="PLATFORM_BUG",
+            cause=cause,
+            summary=f"a stored answer, late: {said}",
+        ),
+        check(
+            "auth/forged[list]", "failed", cls="PLATFORM_BUG", cause=cause, summary=f"expired at list: {said}"
+        ),
+        check("auth/forged[charge]", "failed", cls="PLATFORM_BUG", cause=cause, summary=f"expired: {said}"),
+        check("auth/hygiene", "failed", "P1", cls="PLATFORM_BUG", cause=cause, summary=said),
+    ]
+    (found,) = by_cause(failed, failed)
+    assert [each.id for each in found.shown] == [
+        "auth/forged[list]",
+        "auth/stored[charge]",
+        "auth/forged[charge]",
+        "auth/hygiene",
+    ]
 
 
 def test_what_a_family_says_of_each_route_is_one_cause() -> None:

@@ -62,6 +62,13 @@ def test_a_blocker_has_its_next_action_and_its_command() -> None:
     ]
 
 
+def test_a_cause_of_several_checks_says_what_lists_them() -> None:
+    lines = terminal.lines(sample.broken())
+    place = next(place for place, line in enumerate(lines) if line.endswith("and 2 more checks"))
+    number = lines[place].split(".")[0].strip()
+    assert f"    all its checks: readiness explain {number}" in lines[place:]
+
+
 def test_streak_self_test_and_the_places_of_the_reports_end_it() -> None:
     model = sample.ready()
     lines = terminal.lines(model, ["reports/readiness.md", "reports/readiness.html"])

@@ -37,7 +37,7 @@ def by_cause(checks: Iterable[CheckResult], results: Iterable[CheckResult]) -> l
     """Group ``checks`` by their deciding fact, in the order of their first.
 
     A check that did not run because of another one belongs to that one's cause, be it at several removes; so
-    does one that cannot run here when its cover did not run either.
+    does one that cannot run here when its cover did not run either. The plainest check is first.
     """
     known = {check.id: check for check in results}
     wanted = [*checks]
@@ -51,9 +51,20 @@ def by_cause(checks: Iterable[CheckResult], results: Iterable[CheckResult]) -> l
         shown, behind = group
         (shown if root.id == check.id or root.id not in counted else behind).append(check)
     return [
-        Cause(shown=tuple(shown or behind), behind=tuple(behind if shown else ()))
+        Cause(shown=_plainest_first(shown or behind), behind=tuple(behind if shown else ()))
         for shown, behind in {id(group): group for group in groups.values()}.values()
     ]
+
+
+def _plainest_first(shown: Sequence[CheckResult]) -> tuple[CheckResult, ...]:
+    """Move the family with the shortest finding to the front, of the severity and phase that are first."""
+    first = shown[0]
+    if first.outcome is not Outcome.FAILED:
+        return tuple(shown)
+    alike = [each for each in shown if (each.severity, each.phase) == (first.severity, first.phase)]
+    family = min(alike, key=lambda each: len(each.summary)).id.partition("[")[0]
+    lead = next(each for each in alike if each.id.partition("[")[0] == family)
+    return (lead, *(each for each in shown if each is not lead))
 
 
 def _root(check: CheckResult, known: Mapping[str, CheckResult]) -> CheckResult:

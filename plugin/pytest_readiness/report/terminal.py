@@ -94,6 +94,8 @@ def _blockers(model: Mapping[str, Any], columns: int) -> Iterator[str]:
         command = one_line(row.get("reproduce"))
         for mark, text in enumerate(_command(command, columns - 8) if command else ()):
             yield f"    {'$ ' if mark == 0 else '  '}{text}"
+        if row.get("also") or row.get("behind"):
+            yield f"    all its checks: readiness explain {place}"
     if len(found) > SHOWN:
         yield f"    ... and {len(found) - SHOWN} more blockers, see the report"
     if found:
