@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 
 from .checkout import Examined, Finding
 from .evaluate import Environment
-from .references import entries, items, named_by, referenced, thing
+from .references import entries, items, named_by, thing
+from .refusals import OF_TYPE, REGION, Wrong, of_containers
 from .terraform import Body, Configuration, Module, Resource
 from .values import Value, decoded, flat, hidden, is_known, number, options, size, text
 
-_REGION = r"[a-z]{2}(-[a-z]+)+-\d"
-_ARN = rf"arn:aws[\w-]*:[\w-]+:({_REGION})?:(\d{{12}}|aws)?:.+"
+_ARN = rf"arn:aws[\w-]*:[\w-]+:({REGION})?:(\d{{12}}|aws)?:.+"
 #: An empty default stands for what is given when Terraform runs.
 _SUBNET, _VPC = "(subnet-.+)?", "(vpc-.+)?"
 _BALANCED = "HTTPS?|TCP|TLS|UDP|TCP_UDP|GENEVE|QUIC|TCP_QUIC"
@@ -75,11 +75,18 @@ _ACTION = Shape(("type",), {
 _COPY = "|snapshot_identifier|replicate_source_db|restore_to_point_in_time|s3_import"
 
 SHAPES: Mapping[str, Shape] = {
+    "aws_appautoscaling_target": Shape(
+        ("max_capacity", "min_capacity", "resource_id", "scalable_dimension", "service_namespace"),
+    ),
     "aws_cloudwatch_dashboard": Shape(("dashboard_name", "dashboard_body"), inside={
         "dashboard_body": Shape(("widgets",), inside={
             "widgets": Shape(("type", "properties"), {"type": "metric|text|log|alarm|explorer|custom|trace"}),
         }),
     }),
+    "aws_cloudwatch_log_metric_filter": Shape(
+        ("name", "pattern", "log_group_name", "metric_transformation"),
+        inside={"metric_transformation": Shape(("name", "namespace", "value"))},
+    ),
     "aws_cloudwatch_metric_alarm": Shape(
         ("alarm_name", "comparison_operator", "evaluation_periods", "threshold|threshold_metric_id",
          "metric_query|metric_name", "metric_query|namespace", "metric_query|period",
@@ -161,8 +168,13 @@ SHAPES: Mapping[str, Shape] = {
     ),
     "aws_lb_target_group": Shape(
         values={"protocol": _BALANCED, "target_type": "instance|ip|lambda|alb", "vpc_id": _VPC},
-        within={"port": (1, 65535)}
+        within={"port": (1, 65535)},
+        inside={"health_check": Shape(within={
+            "interval": (5, 300), "timeout": (2, 120), "healthy_threshold": (2, 10),
+            "unhealthy_threshold": (2, 10),
+        })},
     ),
+    "aws_secretsmanager_secret": Shape(within={"recovery_window_in_days": (0, 30)}),
     "aws_security_group": Shape(values={"vpc_id": _VPC}),
     "aws_security_group_rule": Shape(
         ("type", "from_port", "to_port", "protocol", "security_group_id",
@@ -201,8 +213,8 @@ def misshapen(configuration: Configuration) -> tuple[int, Examined]:
         wrong = list(_of_body(resource, shape))
         if resource.type == "aws_ecs_task_definition":
             wrong += _of_fargate(resource)
-        if resource.type == "aws_sns_topic_subscription":
-            wrong += _of_endpoint(resource)
+        if resource.type in OF_TYPE:
+            wrong += OF_TYPE[resource.type](resource)
         launch = resource.attribute("launch_type")
         if launch is not None and launch.content and resource.blocks("capacity_provider_strategy"):
             wrong.append(("launch_type and capacity_provider_strategy exclude each other", launch))
@@ -210,9 +222,6 @@ def misshapen(configuration: Configuration) -> tuple[int, Examined]:
             wrong += _of_body(resource, Shape(("port", "protocol", "vpc_id")))
         result.findings.extend(resource.finding(f"{resource.address}: {what}", at) for what, at in wrong)
     return count, result
-
-
-Wrong = tuple[str, Value | None]
 
 
 def _of_body(body: Body, shape: Shape) -> Iterator[Wrong]:
@@ -277,13 +286,7 @@ def _of_fargate(task: Resource) -> Iterator[Wrong]:
     for listed in options(task.attribute("container_definitions") or Value(None, task.at)):
         read = decoded(listed)
         containers = [entries(each) for each in items(read)] if read is not None else []
-        marks = [each.get("essential") for each in containers]
-        if marks and all(mark is not None and flat(mark).content is False for mark in marks):
-            yield "no container is essential", None
-        for container in containers:
-            yield from _of_logs(container, "FARGATE" in compatible)
-            memory = task.attribute("memory")
-            yield from _of_container(container, size(memory) if memory is not None else None)
+        yield from of_containers(task, containers, fargate="FARGATE" in compatible)
 
 
 def _sizes(cpu: Value | None, memory: Value | None) -> Iterator[Wrong]:
@@ -301,64 +304,6 @@ def _sizes(cpu: Value | None, memory: Value | None) -> Iterator[Wrong]:
         for each in options(value) if value is not None else ():
             if is_known(each) and size(each) is None:
                 yield f"{name} is {text(flat(each))}, expected a number, or one of vCPU or GB", each
-
-
-#: What an endpoint begins with, or has in it, by the protocol of its subscription.
-_ENDPOINTS = {
-    "email": "[^@:]+@[^@:]+", "email-json": "[^@:]+@[^@:]+", "http": "http://.+", "https": "https://.+",
-    "lambda": r"arn:aws[\w-]*:lambda:.+", "sqs": r"arn:aws[\w-]*:sqs:.+",
-    "firehose": r"arn:aws[\w-]*:firehose:.+", "sms": r"\+?[\d -]+",
-}  # fmt: skip
-_KINDS = {"aws_sqs_queue": "sqs", "aws_lambda_function": "lambda", "aws_lambda_alias": "lambda"}
-
-
-def _of_endpoint(subscription: Resource) -> Iterator[Wrong]:
-    """An endpoint that is none of its protocol."""
-    protocol, endpoint = (subscription.attribute(name) for name in ("protocol", "endpoint"))
-    if protocol is None or endpoint is None or not is_known(protocol):
-        return
-    said, resource = text(flat(protocol)), referenced(endpoint)
-    kind = _KINDS.get(resource.type) if resource is not None else None
-    if kind is not None and kind != said:
-        yield f"{said} does not deliver to {resource.address if resource is not None else ''}", endpoint
-    elif (
-        kind is None
-        and is_known(endpoint)
-        and not re.fullmatch(_ENDPOINTS.get(said, ".*"), text(flat(endpoint)))
-    ):
-        yield f"{said} does not deliver to {text(flat(endpoint))}", endpoint
-
-
-def _of_container(container: Mapping[str, Value], room: float | None) -> Iterator[Wrong]:
-    """A name that is a variable and a secret, and more memory than the task has."""
-    names = {
-        kind: [text(flat(name)) for each in items(container.get(kind)) if (name := entries(each).get("name"))]
-        for kind in ("environment", "secrets")
-    }
-    for name in sorted({*names["environment"]} & {*names["secrets"]}):
-        yield f"{name} is a variable and a secret of one container", container.get("secrets")
-    for name in ("memory", "memoryReservation"):
-        wanted = number(flat(container[name])) if name in container else None
-        if wanted is not None and room is not None and wanted > room:
-            yield f"a container has a {name} of {wanted:g} MiB in a task of {room:g}", container[name]
-
-
-def _of_logs(container: Mapping[str, Value], fargate: bool) -> Iterator[Wrong]:
-    """The options that awslogs must have, and a health check that is a command."""
-    logs = entries(container.get("logConfiguration"))
-    if text(logs.get("logDriver")) == "awslogs":
-        configured = entries(logs.get("options"))
-        wanted = ["awslogs-group", "awslogs-region", *(["awslogs-stream-prefix"] if fargate else [])]
-        for name in wanted:
-            if name not in configured and not hidden(logs.get("options")):
-                yield f"awslogs needs its option {name}", container.get("logConfiguration")
-        region = configured.get("awslogs-region")
-        if region is not None and is_known(region) and not re.fullmatch(_REGION, text(flat(region))):
-            yield f"awslogs-region is {text(flat(region))}, which is not a region", region
-    command = entries(container.get("healthCheck")).get("command")
-    first = next(items(command), None)
-    if first is not None and is_known(first) and text(flat(first)) not in ("CMD", "CMD-SHELL", "NONE"):
-        yield f"a health check begins with CMD or CMD-SHELL, not {text(flat(first))}", first
 
 
 #: What AWS has once, by the attributes that say which: the second is refused, or overwrites the first.

@@ -111,3 +111,107 @@ resource "aws_sns_topic_subscription" "s" {{
   endpoint  = {endpoint}
 }}"""
     assert len(wrong(read, subscription)) == count
+
+
+SIDECAR = '{ name = "s", image = "c", essential = false }'
+
+
+@pytest.mark.parametrize(
+    ("own", "beside", "what"),
+    [
+        ('dependsOn = [{ containerName = "s", condition = "START" }]', SIDECAR, ""),
+        ('dependsOn = [{ containerName = "s", condition = "START" }]', "var.sidecar", ""),
+        ('dependsOn = [{ containerName = var.unset, condition = "START" }]', SIDECAR, ""),
+        ('dependsOn = [{ containerName = "x", condition = "START" }]', SIDECAR, "a waits for x, which is no"),
+        ('dependsOn = [{ containerName = "s", condition = "HEALTHY" }]', SIDECAR, "a waits for s to be"),
+        (
+            'dependsOn = [{ containerName = "s", condition = "HEALTHY" }]',
+            SIDECAR.replace("}", ', healthCheck = { command = ["CMD", "true"] } }'),
+            "",
+        ),
+        ("essential = true", SIDECAR.replace('"s"', '"a"'), "two containers are called a"),
+        ("portMappings = [{ containerPort = 3000, hostPort = 3000 }]", SIDECAR, ""),
+        ("portMappings = [{ containerPort = 3000, hostPort = var.unset }]", SIDECAR, ""),
+        ("portMappings = [{ containerPort = 3000, hostPort = 80 }]", SIDECAR, "hostPort is 80, in awsvpc"),
+        ("stopTimeout = 120", SIDECAR, ""),
+        ("stopTimeout = 121", SIDECAR, "Fargate waits for 120 s at most"),
+    ],
+)
+def test_containers_go_together(read: Read, own: str, beside: str, what: str) -> None:
+    containers = f'concat([{{ name = "a", image = "b", {own} }}], [{beside}])'
+    task = TASK.replace("CPU", "256").replace("MEMORY", "512").replace("CONTAINERS", containers)
+    found = wrong(read, 'variable "sidecar" {}\nvariable "unset" {}', task)
+    assert [what in each for each in found] == [True] * bool(what)
+
+
+def test_a_host_has_its_own_ports_outside_of_awsvpc(read: Read) -> None:
+    containers = CONTAINERS.replace("}", ", portMappings = [{ containerPort = 3000, hostPort = 80 }] }")
+    task = TASK.replace('"awsvpc"', '"bridge"').replace('"FARGATE"', '"EC2"')
+    task = task.replace("CPU", "256").replace("MEMORY", "512").replace("CONTAINERS", containers)
+    assert wrong(read, task) == []
+
+
+GROUP = 'port = 80\n  protocol = "HTTP"\n  target_type = "ip"\n  vpc_id = "vpc-1"'
+FILTER = 'name = "f"\n  log_group_name = "/ecs/x"'
+MADE = 'metric_transformation {\n    name = "n"\n    namespace = "x"\n    value = 1\n'
+BALANCED = """dynamic "load_balancer" {
+    for_each = var.unset
+    content {
+      container_name   = "a"
+      container_port   = 80
+      target_group_arn = load_balancer.value
+    }
+  }"""
+SCALED = 'resource_id = "service/c/s"\n  scalable_dimension = "d"\n  service_namespace = "ecs"'
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "what"),
+    [
+        ("aws_secretsmanager_secret", "recovery_window_in_days = 0", ""),
+        ("aws_secretsmanager_secret", "recovery_window_in_days = 30", ""),
+        ("aws_secretsmanager_secret", "recovery_window_in_days = 3", "expected 0 or 7 to 30"),
+        ("aws_ecs_service", 'name = "s"\n  health_check_grace_period_seconds = 0', ""),
+        ("aws_ecs_service", 'name = "s"\n  health_check_grace_period_seconds = 60', "needs a load balancer"),
+        ("aws_ecs_service", f'name = "s"\n  health_check_grace_period_seconds = 60\n  {BALANCED}', ""),
+        ("aws_appautoscaling_target", f"{SCALED}\n  min_capacity = 2\n  max_capacity = 2", ""),
+        ("aws_appautoscaling_target", f"{SCALED}\n  min_capacity = var.unset\n  max_capacity = 2", ""),
+        ("aws_appautoscaling_target", f"{SCALED}\n  min_capacity = 3\n  max_capacity = 2", "max_capacity 2"),
+        ("aws_lb_target_group", f'{GROUP}\n  name = "{"x" * 32}"', ""),
+        ("aws_lb_target_group", f'{GROUP}\n  name = substr("{"x" * 40}-${{var.unset}}", 0, 32)', ""),
+        ("aws_lb_target_group", f'{GROUP}\n  name = "{"x" * 33}"', "more than 32 characters"),
+        ("aws_lb_target_group", f"{GROUP}\n  health_check {{\n    interval = 10\n    timeout = 5\n  }}", ""),
+        (
+            "aws_lb_target_group",
+            GROUP.replace("HTTP", "TCP") + "\n  health_check {\n    interval = 10\n    timeout = 10\n  }",
+            "",
+        ),
+        (
+            "aws_lb_target_group",
+            f"{GROUP}\n  health_check {{\n    interval = 5\n    timeout = 5\n  }}",
+            "timeout is 5",
+        ),
+        ("aws_lb_target_group", f"{GROUP}\n  health_check {{\n    healthy_threshold = 1\n  }}", "2 to 10"),
+        ("aws_cloudwatch_log_metric_filter", f'{FILTER}\n  pattern = ""\n  {MADE}  }}', ""),
+        ("aws_cloudwatch_log_metric_filter", f'{FILTER}\n  pattern = "ERROR {{"\n  {MADE}  }}', ""),
+        (
+            "aws_cloudwatch_log_metric_filter",
+            f'{FILTER}\n  pattern = " {{ $.level = 1 }} "\n  {MADE}    default_value = 0\n  }}',
+            "",
+        ),
+        (
+            "aws_cloudwatch_log_metric_filter",
+            f'{FILTER}\n  pattern = "{{ $.level = ${{var.unset}}"\n  {MADE}  }}',
+            "",
+        ),
+        ("aws_cloudwatch_log_metric_filter", f'{FILTER}\n  pattern = "{{ $.a = 1"\n  {MADE}  }}', "no end"),
+        (
+            "aws_cloudwatch_log_metric_filter",
+            f'{FILTER}\n  pattern = ""\n  {MADE}    default_value = 0\n    dimensions = {{ A = "$.a" }} }}',
+            "exclude each other",
+        ),
+    ],
+)
+def test_values_go_together(read: Read, kind: str, body: str, what: str) -> None:
+    found = wrong(read, 'variable "unset" {}', f'resource "{kind}" "r" {{\n  {body}\n}}')
+    assert [what in each for each in found] == [True] * bool(what)

@@ -1,0 +1,198 @@
+"""What AWS refuses of one thing whose values do not fit together: containers, checks, ranges, patterns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from .references import entries, items, referenced
+from .terraform import Resource
+from .values import Value, flat, hidden, is_known, number, size, text
+
+Wrong = tuple[str, Value | None]
+REGION = r"[a-z]{2}(-[a-z]+)+-\d"
+
+
+def of_containers(
+    task: Resource, containers: Sequence[Mapping[str, Value]], *, fargate: bool
+) -> Iterator[Wrong]:
+    """What ECS refuses of the containers of a task, one by one and together."""
+    marks = [each.get("essential") for each in containers]
+    if marks and all(mark is not None and flat(mark).content is False for mark in marks):
+        yield "no container is essential", None
+    yield from _together(containers)
+    memory, mode = task.attribute("memory"), text(task.attribute("network_mode"))
+    for container in containers:
+        yield from _of_logs(container, fargate)
+        yield from _of_container(container, size(memory) if memory is not None else None)
+        yield from _of_host(container, mode, fargate)
+
+
+#: What an endpoint begins with, or has in it, by the protocol of its subscription.
+_ENDPOINTS = {
+    "email": "[^@:]+@[^@:]+", "email-json": "[^@:]+@[^@:]+", "http": "http://.+", "https": "https://.+",
+    "lambda": r"arn:aws[\w-]*:lambda:.+", "sqs": r"arn:aws[\w-]*:sqs:.+",
+    "firehose": r"arn:aws[\w-]*:firehose:.+", "sms": r"\+?[\d -]+",
+}  # fmt: skip
+_KINDS = {"aws_sqs_queue": "sqs", "aws_lambda_function": "lambda", "aws_lambda_alias": "lambda"}
+
+
+def _of_endpoint(subscription: Resource) -> Iterator[Wrong]:
+    """An endpoint that is none of its protocol."""
+    protocol, endpoint = (subscription.attribute(name) for name in ("protocol", "endpoint"))
+    if protocol is None or endpoint is None or not is_known(protocol):
+        return
+    said, resource = text(flat(protocol)), referenced(endpoint)
+    kind = _KINDS.get(resource.type) if resource is not None else None
+    if kind is not None and kind != said:
+        yield f"{said} does not deliver to {resource.address if resource is not None else ''}", endpoint
+    elif (
+        kind is None
+        and is_known(endpoint)
+        and not re.fullmatch(_ENDPOINTS.get(said, ".*"), text(flat(endpoint)))
+    ):
+        yield f"{said} does not deliver to {text(flat(endpoint))}", endpoint
+
+
+def _of_container(container: Mapping[str, Value], room: float | None) -> Iterator[Wrong]:
+    """A name that is a variable and a secret, and more memory than the task has."""
+    names = {
+        kind: [text(flat(name)) for each in items(container.get(kind)) if (name := entries(each).get("name"))]
+        for kind in ("environment", "secrets")
+    }
+    for name in sorted({*names["environment"]} & {*names["secrets"]}):
+        yield f"{name} is a variable and a secret of one container", container.get("secrets")
+    for name in ("memory", "memoryReservation"):
+        wanted = number(flat(container[name])) if name in container else None
+        if wanted is not None and room is not None and wanted > room:
+            yield f"a container has a {name} of {wanted:g} MiB in a task of {room:g}", container[name]
+
+
+def _together(containers: Sequence[Mapping[str, Value]]) -> Iterator[Wrong]:
+    """Containers of one name, and one that waits for what never comes."""
+    named: dict[str, Mapping[str, Value]] = {}
+    for container in containers:
+        name = container.get("name")
+        if (
+            name is not None
+            and is_known(name)
+            and named.setdefault(text(flat(name)), container) is not container
+        ):
+            yield f"two containers are called {text(flat(name))}", name
+    if any("name" not in each or not is_known(each["name"]) for each in containers):
+        return
+    for container in containers:
+        for one in map(entries, items(container.get("dependsOn"))):
+            on, condition = one.get("containerName"), text(one.get("condition"))
+            if on is None or not is_known(on):
+                continue
+            what = f"{text(flat(container['name']))} waits for {text(flat(on))}"
+            other = named.get(text(flat(on)))
+            if other is None:
+                yield f"{what}, which is no container of the task", on
+            elif condition == "HEALTHY" and "healthCheck" not in other:
+                yield f"{what} to be healthy, which has no health check", on
+
+
+def _of_host(container: Mapping[str, Value], mode: str, fargate: bool) -> Iterator[Wrong]:
+    """What the host of a container refuses: a port of its own in a task's network, a long end on Fargate."""
+    for one in map(entries, items(container.get("portMappings"))):
+        inner, outer = (number(flat(one[name])) if name in one else None for name in _PORTS)
+        if mode == "awsvpc" and inner and outer and inner != outer:
+            yield f"hostPort is {outer:g}, in awsvpc it is the containerPort, {inner:g}", one["hostPort"]
+    stop = number(flat(container["stopTimeout"])) if "stopTimeout" in container else None
+    if fargate and stop is not None and stop > _STOP_S:
+        yield f"stopTimeout is {stop:g}, Fargate waits for {_STOP_S} s at most", container["stopTimeout"]
+
+
+_PORTS = ("containerPort", "hostPort")
+#: So long Fargate lets a container end by itself.
+_STOP_S = 120
+
+
+def _of_service(service: Resource) -> Iterator[Wrong]:
+    """Time for the checks of a load balancer, where there is none."""
+    grace = service.attribute("health_check_grace_period_seconds")
+    blocks = {block.labels[0] if block.type == "dynamic" else block.type for block in service.block.blocks}
+    if grace is not None and number(flat(grace)) and not blocks & {*_CHECKED}:
+        yield "health_check_grace_period_seconds needs a load balancer", grace
+
+
+_CHECKED = ("load_balancer", "vpc_lattice_configurations")
+
+
+def _of_scaling(target: Resource) -> Iterator[Wrong]:
+    """A range that ends below its beginning."""
+    low, high = (target.attribute(name) for name in ("min_capacity", "max_capacity"))
+    least, most = (number(flat(each)) if each is not None else None for each in (low, high))
+    if least is not None and most is not None and least > most:
+        yield f"min_capacity is {least:g}, max_capacity {most:g}", low
+
+
+#: So many characters the name of a target group has at most.
+_NAME = 32
+
+
+def _of_targets(group: Resource) -> Iterator[Wrong]:
+    """A long name, and a check over HTTP that may last longer than the time between two."""
+    name = group.attribute("name")
+    if name is not None and is_known(name) and len(text(flat(name))) > _NAME:
+        yield f"the name {text(flat(name))} has more than {_NAME} characters", name
+    http = text(group.attribute("protocol")) in ("HTTP", "HTTPS")
+    for check in group.blocks("health_check") if http else ():
+        named = {name: check.attribute(name) for name in ("interval", "timeout")}
+        every, longest = (number(flat(each)) if each is not None else None for each in named.values())
+        if every is not None and longest is not None and longest >= every:
+            yield f"health_check: timeout is {longest:g}, its interval {every:g}", named["timeout"]
+
+
+def _of_filter(filter_: Resource) -> Iterator[Wrong]:
+    """A pattern of JSON without its end, and a default value beside dimensions."""
+    pattern = filter_.attribute("pattern")
+    written = text(flat(pattern)).strip() if pattern is not None else ""
+    if pattern is not None and is_known(pattern) and written.startswith("{") and not written.endswith("}"):
+        yield f"pattern is {written}, which has no end", pattern
+    for made in filter_.blocks("metric_transformation"):
+        default, by = made.attribute("default_value"), made.attribute("dimensions")
+        if default is not None and default.content is not None and entries(by):
+            yield "metric_transformation: default_value and dimensions exclude each other", default
+
+
+def _of_logs(container: Mapping[str, Value], fargate: bool) -> Iterator[Wrong]:
+    """The options that awslogs must have, and a health check that is a command."""
+    logs = entries(container.get("logConfiguration"))
+    if text(logs.get("logDriver")) == "awslogs":
+        configured = entries(logs.get("options"))
+        wanted = ["awslogs-group", "awslogs-region", *(["awslogs-stream-prefix"] if fargate else [])]
+        for name in wanted:
+            if name not in configured and not hidden(logs.get("options")):
+                yield f"awslogs needs its option {name}", container.get("logConfiguration")
+        region = configured.get("awslogs-region")
+        if region is not None and is_known(region) and not re.fullmatch(REGION, text(flat(region))):
+            yield f"awslogs-region is {text(flat(region))}, which is not a region", region
+    command = entries(container.get("healthCheck")).get("command")
+    first = next(items(command), None)
+    if first is not None and is_known(first) and text(flat(first)) not in ("CMD", "CMD-SHELL", "NONE"):
+        yield f"a health check begins with CMD or CMD-SHELL, not {text(flat(first))}", first
+
+
+#: For so many days a deleted secret can be restored at least, unless it is deleted at once.
+_WINDOW = 7
+
+
+def _of_secret(secret: Resource) -> Iterator[Wrong]:
+    """A window that is neither none nor long enough."""
+    window = secret.attribute("recovery_window_in_days")
+    days = number(flat(window)) if window is not None else None
+    if days is not None and 0 < days < _WINDOW:
+        yield f"recovery_window_in_days is {days:g}, expected 0 or {_WINDOW} to 30", window
+
+
+OF_TYPE: Mapping[str, Callable[[Resource], Iterator[Wrong]]] = {
+    "aws_appautoscaling_target": _of_scaling,
+    "aws_cloudwatch_log_metric_filter": _of_filter,
+    "aws_ecs_service": _of_service,
+    "aws_lb_target_group": _of_targets,
+    "aws_secretsmanager_secret": _of_secret,
+    "aws_sns_topic_subscription": _of_endpoint,
+}
