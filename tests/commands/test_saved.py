@@ -129,7 +129,7 @@ def test_a_report_is_rendered_again(runs: Suite, capsys: pytest.CaptureFixture[s
     reports = runs.root / "reports"
     before = {path.name: path.read_bytes() for path in reports.iterdir() if path.is_file()}
     (reports / "readiness.html").unlink()
-    assert output(capsys, "report").startswith("DEGRADED  Scenario  local (embedded, not live)\n")
+    assert output(capsys, "report").startswith("DEGRADED  Scenario  local (not live)\n")
     assert {path.name: path.read_bytes() for path in reports.iterdir() if path.is_file()} == before
     output(capsys, "report", "--format", "csv,text", "--to", "elsewhere")
     assert {path.name for path in (runs.root / "elsewhere").iterdir()} == {

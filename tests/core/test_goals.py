@@ -14,7 +14,7 @@ STATIC = (check(static=True), check("payments/pay", goal="G-2", static=True))
 def test_an_embedded_run_is_ready_and_never_passes() -> None:
     made = model()
     assert statuses(made) == {"G-1": "READY", "G-2": "READY", "G-7": "PENDING"}
-    assert goal(made, "G-1")["evidence"] == "1 check passed (1 P0), on the embedded platform"
+    assert goal(made, "G-1")["evidence"] == "1 check passed (1 P0), not on a live environment"
 
 
 def test_a_live_run_passes() -> None:
@@ -76,7 +76,7 @@ def test_evidence_counts_what_did_not_speak_for_the_goal() -> None:
     )
     assert goal(made, "G-1")["evidence"] == (
         "1 check passed (1 P0), 1 deferred, 1 covered by another check, 1 not applicable here, "
-        "on the embedded platform"
+        "not on a live environment"
     )
 
 
@@ -120,13 +120,13 @@ def test_the_embedded_streak_is_shown_and_does_not_settle_the_goal() -> None:
                               "runs": ["run-now", "run-1", "run-2"]}  # fmt: skip
     row = goal(made, "G-7")
     assert row["status"] == "PENDING"
-    assert row["evidence"] == "local (embedded): 3/3 in a row; staging: no run in the ledger"
+    assert row["evidence"] == "local (not live): 3/3 in a row; staging: no run in the ledger"
 
 
 def test_the_evidence_reports_that_no_live_environment_has_run() -> None:
     row = goal(model(), "G-7")
     assert row["evidence"] == (
-        "local (embedded): 1/3 in a row (counted from the ledger's first run); "
+        "local (not live): 1/3 in a row (counted from the ledger's first run); "
         "no live environment has a run in the ledger"
     )
 

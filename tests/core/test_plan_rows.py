@@ -39,12 +39,12 @@ OPERATIONAL = '[[operational]]\nitem = "Alarms"\nchecks = ["alarms/*", "metrics/
     ("checks", "done", "evidence"),
     [
         ((), False, "no check of this run matches alarms/*, metrics/cpu"),
-        ((check("alarms/a"), check("metrics/cpu")), True, "2 checks passed, on the embedded platform"),
+        ((check("alarms/a"), check("metrics/cpu")), True, "2 checks passed, not on a live environment"),
         ((check("alarms/a"),), False, "no check of this run matches metrics/cpu"),
         (
             (check("alarms/a", "flaky", "P1"), check("metrics/cpu")),
             True,
-            "2 checks passed, on the embedded platform",
+            "2 checks passed, not on a live environment",
         ),
         ((check("alarms/a", "flaky"),), False, "alarms/a flaky"),
         ((check("alarms/a"), check("alarms/b", "skipped", "P1")), False, "alarms/b skipped (of 2 checks)"),
@@ -76,7 +76,7 @@ def test_an_item_that_needs_a_live_environment_is_not_ticked_by_an_embedded_one(
     only_live = plan(OPERATIONAL + "live = true")
     checks = (*ALL_PASSED, check("alarms/a"), check("metrics/cpu"))
     (row,) = model(*checks, plan_=only_live)["operational"]
-    assert (row["done"], row["evidence"]) == (False, "needs a live environment; local is embedded")
+    assert (row["done"], row["evidence"]) == (False, "needs a live environment; local is not live")
     (row,) = model(*checks, plan_=only_live, live=True)["operational"]
     assert row["done"] is True
 
@@ -84,7 +84,7 @@ def test_an_item_that_needs_a_live_environment_is_not_ticked_by_an_embedded_one(
 @pytest.mark.parametrize(
     ("outcome", "verified", "evidence"),
     [
-        ("passed", True, "1 check passed, on the embedded platform"),
+        ("passed", True, "1 check passed, not on a live environment"),
         ("failed", False, "rollback/full failed"),
         (None, None, "not verified in this run"),
     ],
@@ -217,14 +217,14 @@ def row(*results: Any, **more: Any) -> tuple[bool, str]:
 @pytest.mark.parametrize(
     ("drilled", "ticked"),
     [
-        (drill("passed"), (True, "2 checks passed, on the embedded platform")),
+        (drill("passed"), (True, "2 checks passed, not on a live environment")),
         (drill("failed"), (False, "keys/drill failed (of 2 checks)")),
         (drill("not-run"), (False, "keys/drill not-run (of 2 checks)")),
         (drill("skipped"), (False, "keys/drill skipped (of 2 checks)")),
         (drill("skipped", applicable=False), (False, "keys/drill skipped (of 2 checks)")),
         (
             drill("skipped", applicable=False, covered_by="keys/plan"),
-            (True, "1 check passed, 1 covered by another check, on the embedded platform"),
+            (True, "1 check passed, 1 covered by another check, not on a live environment"),
         ),
     ],
 )
@@ -246,7 +246,7 @@ def test_skips_alone_tick_nothing() -> None:
         ({"interrupted": "Ctrl-C"}, (False, "an unfinished run ticks nothing")),
         ({"collection_errors": ("x",)}, (False, "an unfinished run ticks nothing")),
         ({"live": True}, (True, "1 check passed")),
-        ({"checkout": "checkout abc1234"}, (True, "1 check passed, on the embedded platform")),
+        ({"checkout": "checkout abc1234"}, (True, "1 check passed, not on a live environment")),
     ],
 )
 def test_a_tick_says_where_it_was_seen(facts: Any, ticked: tuple[bool, str]) -> None:
@@ -256,4 +256,4 @@ def test_a_tick_says_where_it_was_seen(facts: Any, ticked: tuple[bool, str]) -> 
 def test_static_checks_are_ticked_on_their_checkout() -> None:
     static = check("keys/plan", static=True)
     assert row(static, checkout="checkout abc1234") == (True, "1 check passed, on checkout abc1234")
-    assert row(static) == (True, "1 check passed, on the embedded platform")
+    assert row(static) == (True, "1 check passed, not on a live environment")

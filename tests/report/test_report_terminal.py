@@ -14,7 +14,7 @@ from tests.report.hostile import HOSTILE, hostile
 
 def test_the_answer_comes_first() -> None:
     first, second, *_ = terminal.lines(sample.broken())
-    assert first == "BROKEN  Freeside staging launch  local (embedded, not live)"
+    assert first == "BROKEN  Freeside staging launch  local (not live)"
     assert second == "declaration  NOT READY: the run is BROKEN"
 
 
@@ -38,12 +38,12 @@ def test_the_goal_table_is_aligned() -> None:
 def test_the_evidence_of_a_goal_is_wrapped_not_cut() -> None:
     model = sample.ready()
     model["goals"][6]["evidence"] = (
-        "local (embedded): 1/3 in a row (counted from the ledger's first run); staging: no run yet"
+        "local (not live): 1/3 in a row (counted from the ledger's first run); staging: no run yet"
     )
     lines = terminal.lines(model)
     place = next(place for place, line in enumerate(lines) if line.startswith("G-7"))
     assert lines[place + 1].strip().endswith("staging: no run yet")
-    assert lines[place + 1].index(lines[place + 1].strip()) == lines[place].index("local (embedded)")
+    assert lines[place + 1].index(lines[place + 1].strip()) == lines[place].index("local (not live)")
 
 
 def test_a_blocker_of_the_run_itself_is_named() -> None:

@@ -214,7 +214,7 @@ class Judge:
     def _real_checkout(self, checks: Checks) -> str:
         """Name the platform's own checkout if static checks saw it: a live profile or a variable names it.
 
-        What a hook offers, or a profile that is not live, may be a tree made for the embedded platform.
+        What a hook offers, or a profile that is not live, may be a tree made for this run.
         """
         profile = self._context.environment.profile if self._context.environment else None
         names = {name for check in checks.collected if check.static for name in check.requires}
@@ -243,7 +243,7 @@ def leave(context: RunContext, judge: Judge, tally: Tally, status: int) -> None:
         "index": shard.index,
         "of": shard.of,
         "environment": record.environment,
-        # an embedded platform is another one on each machine
+        # a platform that is not live is another one on each machine
         "addresses": {name: shown(url) for name, url in record.addresses.items() if record.live},
         "suite_digest": record.suite_digest,
         "plan_digest": context.plan.digest,

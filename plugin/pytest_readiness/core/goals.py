@@ -280,7 +280,7 @@ def provenance(passed: Sequence[CheckResult], *, live: bool, checkout: str) -> s
     """Return what the checks passed on, to end a sentence; nothing for a live environment."""
     if checkout and all(check.static for check in passed):
         return f", on {checkout}"
-    return "" if live else ", on the embedded platform"
+    return "" if live else ", not on a live environment"
 
 
 def _missing(standing: Standing) -> str:
@@ -307,7 +307,7 @@ def _from_streaks(standing: Standing) -> tuple[GoalStatus, str]:
     found = []
     if not standing.live:
         own = standing.streaks.get(standing.environment)
-        found.append(f"{standing.environment} (embedded): {_in_a_row(own)}")
+        found.append(f"{standing.environment} (not live): {_in_a_row(own)}")
     found += [f"{name}: {_in_a_row(standing.streaks.get(name))}" for name in standing.live_environments]
     if not standing.live_environments:
         found.append("no live environment has a run in the ledger")

@@ -60,7 +60,7 @@ def streak(entries: Sequence[Entry], policy: Policy, now: datetime) -> Streak:
     The order in the ledger decides; times only space and age. A run id counts once. A run that is uncounted
     (NO_VERDICT for outages alone, or a flaky P0) neither counts nor breaks, at most ``max_uncounted_runs`` in
     a row. Any other run that is not green breaks. Another build, another digest of suite or plan, another
-    address of a live platform, or a change between live and embedded starts anew. A run closer than
+    address of a live platform, or a change between live and not live starts anew. A run closer than
     ``streak_min_spacing_s`` to the next one does not count; one older than ``streak_max_age_days`` ends the
     streak. LedgerError for an entry without its facts.
     """
@@ -147,11 +147,11 @@ def _is_whole(entry: Entry) -> bool:
 def _change(entry: Entry, subject: Entry, policy: Policy) -> str:
     """Return why an entry does not count with a newer one, "" where it does."""
     if entry.get("live") is not subject.get("live"):
-        return f"{_name(entry)} was {'live' if entry.get('live') else 'on the embedded platform'}"
+        return f"{_name(entry)} was {'live' if entry.get('live') else 'not live'}"
     for key, word in (("suite_digest", "suite"), ("plan_digest", "plan")):
         if entry.get(key) != subject.get(key):
             return f"earlier runs used another {word}"
-    # Entries of older versions name no addresses, and an embedded platform has other ports each time.
+    # Entries of older versions name no addresses, and what a run starts itself has other ports each time.
     was_at, is_at = entry.get("addresses"), subject.get("addresses")
     if subject.get("live") and isinstance(was_at, Mapping) and isinstance(is_at, Mapping):
         for name in sorted(was_at.keys() | is_at.keys()):

@@ -432,7 +432,7 @@ def _differs(declared: object, observed: object) -> bool:
 
 def _ticked(item: OperationalItem, run: RunRecord, results: Sequence[CheckResult]) -> tuple[bool, str]:
     if item.live and not run.live:
-        return False, f"needs a live environment; {run.environment} is embedded"
+        return False, f"needs a live environment; {run.environment} is not live"
     if run.scope is Scope.PARTIAL:
         return False, "a partial run ticks nothing"
     if not run.is_complete:

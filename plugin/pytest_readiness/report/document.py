@@ -204,7 +204,7 @@ def _environment(model: Mapping[str, Any]) -> str:
     name = one_line(model.get("environment"))
     if not name or "live" not in model:
         return name
-    return f"{name} (live)" if model["live"] else f"{name} (embedded, not live)"
+    return f"{name} (live)" if model["live"] else f"{name} (not live)"
 
 
 def counts(model: Mapping[str, Any]) -> str:

@@ -32,7 +32,7 @@ NONE = Paragraph("None.")
 UNKNOWN = Paragraph("Not known: the run recorded no check.")
 GOAL_WORDS = Paragraph(
     "PASS: proved on a live environment, or on a checkout where a goal is static. "
-    "READY: every check passed, on the embedded environment only. DEGRADED, FAIL: a check failed, or passed "
+    "READY: every check passed, but not on a live environment. DEGRADED, FAIL: a check failed, or passed "
     "only on a rerun. PENDING: the evidence is not there yet."
 )
 BLOCKER_WORDS = Paragraph("What was observed for each blocker above, and the rule by which it counts.")
@@ -192,7 +192,7 @@ def _inventory(model: Model) -> Iterator[Block]:
     yield from tabled(model, "inventory", INVENTORY_COLUMNS, _service)
     observed = any(row.get("observed") for row in rows(model, "inventory"))
     if observed and model.get("live") is False:
-        yield Paragraph("All of it was observed on the embedded platform, nothing on a live environment.")
+        yield Paragraph("None of it was observed on a live environment.")
 
 
 def _service(row: Model) -> tuple[Cell, ...]:
