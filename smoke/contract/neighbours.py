@@ -202,13 +202,16 @@ def times(now: float, *, clocks_s: float = 0.0) -> Iterator[Times]:
     """Every time limit of a token (contract 1.1) from both sides, moving one of its times at a time.
 
     ``clocks_s`` is how far the verifier's clock may be from this one: so far off the limits are the values.
+    That clock may tell whole seconds.
     """
     near, far = SKEW_S - clocks_s, SKEW_S + clocks_s
     start, hour = math.floor(now), MAX_LIFETIME_S
     yield Times(
         "expired-within-skew", "expiry", {"iat": start - 300, "exp": math.floor(now - near) + 1}, True
     )
-    yield Times("expired-beyond-skew", "expiry", {"iat": start - 300, "exp": math.ceil(now - far) - 1}, False)
+    yield Times(
+        "expired-beyond-skew", "expiry", {"iat": start - 300, "exp": math.floor(now - far) - 1}, False
+    )
     early, late = math.floor(now + near), math.floor(now + far) + 1
     yield Times("issued-within-skew", "issued-at", {"iat": early, "exp": start + 300}, True)
     # nbf stands in for no other time

@@ -48,11 +48,12 @@ def test_every_limit_has_both_sides() -> None:
 
 
 @given(st.floats(1.7e9, 2e9), st.sampled_from([0.0, 10.0]))
-def test_times_lie_within_a_second_of_their_limits(now: float, clocks_s: float) -> None:
+def test_times_lie_close_to_their_limits(now: float, clocks_s: float) -> None:
     found = {each.name: each.claims for each in times(now, clocks_s=clocks_s)}
     near, far = 30 - clocks_s, 30 + clocks_s
     assert 0 < found["expired-within-skew"]["exp"] - (now - near) <= 1
-    assert 0 < (now - far) - found["expired-beyond-skew"]["exp"] <= 1
+    # a clock of whole seconds is up to one behind
+    assert 1 <= (now - far) - found["expired-beyond-skew"]["exp"] <= 2
     for name, claim in (("issued", "iat"), ("starts", "nbf")):
         assert 0 <= (now + near) - found[f"{name}-within-skew"][claim] < 1
         assert 0 < found[f"{name}-beyond-skew"][claim] - (now + far) <= 1
