@@ -55,6 +55,8 @@ JSON_HEADERS = {"Content-Type": "application/json"}
 #: What one request may wait for rate limits, a minute's window and a bit; and how often it is sent again.
 BACKOFF_BUDGET_S = 75.0
 MAX_REPEATS = 20
+#: Repeats that were told to come back at once, by whole seconds that are over, wait at least so long.
+LEAST_PAUSES_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, *[1.0] * (MAX_REPEATS - 6))
 _NEVER = Event()
 
 #: Makes the Authorization header anew for each send, as a verified token is spent once. None: no header.
@@ -212,8 +214,8 @@ class HttpClient:
             return response
         waited, route = 0.0, route_of(response)
         with gate.first():
-            for _ in range(MAX_REPEATS):
-                pause = retry_after(response)
+            for least in LEAST_PAUSES_S:
+                pause = max(least, retry_after(response))
                 if waited + pause > BACKOFF_BUDGET_S:
                     break
                 if self.evidence is not None:

@@ -16,7 +16,7 @@ from smoke.platform.attacks import (
     require_spent,
     with_new_tokens,
 )
-from smoke.platform.http import MAX_REPEATS, HttpClient
+from smoke.platform.http import LEAST_PAUSES_S, MAX_REPEATS, HttpClient
 from smoke.platform.tokens import SigningKey
 
 
@@ -98,5 +98,7 @@ def test_rate_limit_that_no_token_passes_is_the_runners() -> None:
         once()
         once()
 
+    waits: list[float] = []
     with pytest.raises(SetupError, match=f"{MAX_REPEATS} tokens in turn met a rate limit"):
-        with_new_tokens(attempt)
+        with_new_tokens(attempt, waits.append)
+    assert waits == [*LEAST_PAUSES_S]
