@@ -36,7 +36,7 @@ STREAM_WITHIN_S = 120.0
 MAX_BODY = 2 * 1024 * 1024
 _PIECE = 64 * 1024
 #: This machine: no proxy is on the way, whatever the environment says.
-_LOOPBACK = re.compile(r"localhost|127\.[0-9.]+|::1")
+LOOPBACK = re.compile(r"localhost|127\.[0-9.]+|::1")
 _NO_BODY = frozenset({101, 204, 304})
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 
@@ -194,7 +194,7 @@ class BoundedTransport(httpx.BaseTransport):
             raise
 
     def _proxy_of(self, url: httpx.URL) -> str:
-        if not self._proxies or _LOOPBACK.fullmatch(url.host) or proxy_bypass(url.host):
+        if not self._proxies or LOOPBACK.fullmatch(url.host) or proxy_bypass(url.host):
             return ""
         found = getproxies()
         return found.get(url.scheme) or found.get("all") or ""
@@ -299,15 +299,15 @@ class _Body(httpx.SyncByteStream):
         for packed in received:
             came = True
             while packed:
+                if unpacked.eof:  # another member follows (RFC 1952, 2.2)
+                    unpacked = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
                 try:
                     yield unpacked.decompress(packed, _PIECE)
                 except zlib.error:
                     self._refuse("gzip, as its content-encoding says", "other bytes")
-                if unpacked.unused_data:
-                    self._refuse("one gzip member", "bytes after its end")
-                packed = unpacked.unconsumed_tail
+                packed = unpacked.unconsumed_tail or unpacked.unused_data
         if came and not unpacked.eof:
-            self._refuse("the whole gzip member", "its beginning alone")
+            self._refuse("whole gzip members", "the beginning of one")
 
     def _limit(self, length: int) -> None:
         if length > self._most:

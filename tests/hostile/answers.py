@@ -143,7 +143,12 @@ ENCODINGS = [
     Case("gzip-truncated", answer(zipped()[:-9], "Content-Encoding: gzip"), "gzip"),
     Case("gzip-garbage", answer(BODY, "Content-Encoding: gzip"), "gzip"),
     Case("gzip-trailing", answer(zipped() + b"more", "Content-Encoding: gzip"), "gzip"),
-    Case("gzip-many-members", answer(zipped() * 1000, "Content-Encoding: gzip"), "gzip"),
+    Case(
+        "gzip-two-members",
+        answer(zipped(BODY[:9]) + zipped(BODY[9:]), "Content-Encoding: gzip"),
+        ends="passed",
+    ),
+    Case("gzip-many-members", answer(zipped() * 1000, "Content-Encoding: gzip"), "JSON"),
     Case("gzip-bad-checksum", answer(zipped()[:-8] + b"\0" * 8, "Content-Encoding: gzip"), "gzip"),
     Case("brotli", answer(b"\x0b\x02\x80abc\x03", "Content-Encoding: br"), "content-encoding"),
     Case("zstd", answer(b"\x28\xb5\x2f\xfd", "Content-Encoding: zstd"), "content-encoding"),
