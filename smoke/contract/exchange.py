@@ -28,6 +28,7 @@ from .schemas import (
     JSON,
     JWK_SET,
     KEY_SET,
+    PROBLEM,
     REFUSAL_FORM,
     REFUSALS,
     REPLIES,
@@ -112,6 +113,11 @@ class Exchange:
         """The media type of the answer, in lower case and without parameters."""
         return self.headers.get("content-type", "").split(";")[0].strip().lower()
 
+    @property
+    def is_json(self) -> bool:
+        """Whether it says that it is JSON; a refusal may be a problem, too."""
+        return self.media == JSON or (self.media == PROBLEM and self.status >= 400)
+
 
 @dataclass(frozen=True, slots=True)
 class BrokenRule:
@@ -128,7 +134,7 @@ def judge(exchange: Exchange) -> Iterator[BrokenRule]:
     contract has not, and OPTIONS, of which it is silent.
     """
     before = exchange.status in GATEWAY or (exchange.status == 403 and _is_nowhere(exchange))
-    if exchange.method == "OPTIONS" or (before and exchange.media != JSON):
+    if exchange.method == "OPTIONS" or (before and not exchange.is_json):
         return
     route = route_key(exchange.service, exchange.method, exchange.path)
     reply = REPLIES.get(route, {}).get(exchange.status) if route else None
@@ -171,12 +177,13 @@ def _body(exchange: Exchange, route: RouteKey | None, reply: Reply | None) -> Fo
         return
     silent = exchange.status == 405 or (route is None and exchange.service != "freeside")
     if (reply is None and silent) or (reply is not None and reply.media == "*"):
-        if exchange.media == JSON and exchange.body and exchange.problem:
+        if exchange.is_json and exchange.body and exchange.problem:
             yield Violation("body", "JSON", exchange.problem)
         return
     media = JSON if reply is None else reply.media
     of_keys = reply is not None and reply.schema is KEY_SET and exchange.media == JWK_SET
-    if media and exchange.media != media and not of_keys:
+    as_problem = media == JSON and exchange.is_json
+    if media and exchange.media != media and not of_keys and not as_problem:
         yield Violation("header content-type", media, shown(exchange.headers.get("content-type")))
     elif not media and exchange.body:
         yield Violation("body", "none", f"{len(exchange.body)} bytes")
@@ -188,7 +195,7 @@ def _body(exchange: Exchange, route: RouteKey | None, reply: Reply | None) -> Fo
 
 def _refusal(exchange: Exchange, _: RouteKey | None, reply: Reply | None) -> Found:
     """The form of an error, and the code of its status."""
-    if reply is not None or exchange.status < 400 or exchange.media != JSON or exchange.problem:
+    if reply is not None or exchange.status < 400 or not exchange.is_json or exchange.problem:
         return
     form = REFUSAL_FORM[exchange.service]
     wrong = list(violations(exchange.document, form))

@@ -64,9 +64,9 @@ def violations(value: Any, schema: Schema, where: str = "") -> Iterator[Violatio
                 part = schema.get("properties", {}).get(name, {})
                 yield Violation(_at(where, name), expectation(part), "nothing (the member is missing)")
         for name, part in schema.get("properties", {}).items():
-            if name in value and part is False:
+            if part is False and value.get(name) is not None:
                 yield Violation(_at(where, name), "no such member", "one")
-            elif name in value:
+            elif part is not False and name in value:
                 yield from violations(value[name], part, _at(where, name))
     if isinstance(value, list) and "items" in schema:
         for number, item in enumerate(value):
@@ -141,11 +141,15 @@ UUID = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 JSON = "application/json"
 #: What a key set may say that it is (RFC 7517).
 JWK_SET = "application/jwk-set+json"
+#: What a refusal may say that it is (RFC 9457); it has the members of the contract all the same.
+PROBLEM = "application/problem+json"
 EVENTS = "text/event-stream"
 #: RFC 3339 in UTC; it allows the letters in lower case.
 _TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:[Zz]|[+-]00:00)"
 
 TEXT: Schema = {"type": "string", "pattern": r"\S"}
+#: A version, which may be written as a number.
+VERSION: Schema = {"type": ["string", "number"], "pattern": r"\S"}
 BOOLEAN: Schema = {"type": "boolean"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 TOKENS: Schema = {"type": "integer", "minimum": 1}
@@ -235,7 +239,7 @@ RouteKey = tuple[str, str, str]
 REPLIES: Mapping[RouteKey, Mapping[int, Reply]] = {
     ("freeside", "GET", "/health"): {
         200: Reply(
-            record(**HEALTH, version=TEXT, protocol_version=TEXT, uptime=SECONDS, grace_period=BOOLEAN)
+            record(**HEALTH, version=VERSION, protocol_version=VERSION, uptime=SECONDS, grace_period=BOOLEAN)
         ),
         503: Reply(record(status=one_of("unhealthy"), error=one_of("database_unreachable"))),
     },
@@ -262,8 +266,8 @@ REPLIES: Mapping[RouteKey, Mapping[int, Reply]] = {
             record(
                 **HEALTH,
                 uptime=SECONDS,
-                checks={"type": "object"},
-                protocol=record(contract_version=TEXT),
+                checks={"type": ["object", "array"], "items": {"type": ["object", "string"]}},
+                protocol=record(contract_version=VERSION),
                 ready_for_billing=BOOLEAN,
             )
         ),
@@ -274,9 +278,11 @@ REPLIES: Mapping[RouteKey, Mapping[int, Reply]] = {
         200: Reply(
             record(
                 **HEALTH,
-                version=TEXT,
+                version=VERSION,
                 uptime_seconds=SECONDS,
-                services=record(dixie={"type": "object"}, loa_finn=record(status=TEXT, circuit_state=TEXT)),
+                services=record(
+                    dixie={"type": ["object", "string"]}, loa_finn=record(status=TEXT, circuit_state=TEXT)
+                ),
                 infrastructure=record(postgresql=STATUS),
                 reputation_service=record(initialized=BOOLEAN, aggregate_count=COUNT),
                 timestamp={"type": ["string", "integer"], "pattern": f"^{_TIME}$"},

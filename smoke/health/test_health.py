@@ -13,7 +13,7 @@ from pytest_readiness import Environment, Eventually, Evidence, SetupError
 
 from smoke.contract.exchange import parts_amiss
 from smoke.contract.model import SKEW_S
-from smoke.platform.answers import Fields, fields_of, require_error, require_status
+from smoke.platform.answers import Fields, fields_of, require_error, require_status, shown
 from smoke.platform.backends import Dixie, Finn
 from smoke.platform.freeside import Freeside
 from smoke.platform.http import Connect, ServiceClient, require_resolvable
@@ -96,8 +96,8 @@ def test_body_is_typed(answer: httpx.Response, service: str) -> None:
 
 def freeside_body(body: Fields) -> None:
     """Contract section 1."""
-    body.text("version")
-    body.text("protocol_version")
+    body.version("version")
+    body.version("protocol_version")
     body.number("uptime", minimum=0)
     body.boolean("grace_period")
 
@@ -105,14 +105,16 @@ def freeside_body(body: Fields) -> None:
 def finn_body(body: Fields) -> None:
     """Contract section 2."""
     body.number("uptime", minimum=0)
-    body.object("checks")
-    body.object("protocol").text("contract_version")
+    checks = body.raw("checks", "an object or an array")
+    if not isinstance(checks, dict | list):
+        body.refuse("checks", "an object or an array", shown(checks))
+    body.object("protocol").version("contract_version")
     body.boolean("ready_for_billing")
 
 
 def dixie_body(body: Fields) -> None:
     """Contract section 3."""
-    body.text("version")
+    body.version("version")
     body.number("uptime_seconds", minimum=0)
     reputation = body.object("reputation_service")
     reputation.boolean("initialized")

@@ -26,7 +26,7 @@ from pytest_readiness import ExternalOutage, SafetyViolation
 
 from smoke.contract.exchange import Exchange, SentEvent, clocks_in, judge, secret_in
 from smoke.contract.model import POOLS, Service
-from smoke.contract.schemas import EVENTS, JSON, JWK_SET, LONGEST_SHOWN, route_key
+from smoke.contract.schemas import EVENTS, JSON, JWK_SET, LONGEST_SHOWN, PROBLEM, route_key
 from smoke.contract.schemas import UUID as UUID
 from smoke.contract.schemas import shown as shown
 from smoke.network.decoders import NotStrict, events_in, strict_json
@@ -88,6 +88,12 @@ class Fields:
             valid and (not among or value in among) and (not pattern or bool(re.fullmatch(pattern, value)))
         )
         return str(self._typed(name, expected, valid))
+
+    def version(self, name: str) -> str:
+        """A version, as text or as a number."""
+        if type(self.data.get(name)) in (int, float):
+            return str(self.data[name])
+        return self.text(name)
 
     def integer(self, name: str, *, minimum: int = 0) -> int:
         """A JSON integer; a fraction, a string, a boolean and null are violations."""
@@ -155,7 +161,7 @@ def json_of(response: httpx.Response) -> Any:
 def fields_of(response: httpx.Response) -> Fields:
     """The answer's body, which must be a JSON object under a JSON content type."""
     route = route_of(response)
-    if media_type(response) not in (JSON, JWK_SET):
+    if media_type(response) not in (JSON, PROBLEM if response.is_error else JWK_SET):
         kind = response.headers.get("content-type", "")
         raise ContractViolation(f"{route}: content-type: expected application/json, got {shown(kind)}")
     body = parse_json(response, route)

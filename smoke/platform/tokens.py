@@ -285,13 +285,17 @@ class KeySet:
 
 
 def key_set_of(response: httpx.Response) -> KeySet:
-    """The key set of an answer; ContractViolation unless it is an object with an array of objects."""
+    """The key set of an answer; ContractViolation unless it is an object with an array of objects.
+
+    A member that is null is none: some serializers write those of all kinds of keys.
+    """
     fields = fields_of(response)
     keys = fields.array("keys")
     for n, key in enumerate(keys):
         if not isinstance(key, dict):
             fields.refuse(f"keys[{n}]", "an object", shown(key))
-    return KeySet(fields.route, tuple(keys), response.headers.get("etag", ""))
+    present = [{name: value for name, value in key.items() if value is not None} for key in keys]
+    return KeySet(fields.route, tuple(present), response.headers.get("etag", ""))
 
 
 def _is_for_es256(key: Key) -> bool:
