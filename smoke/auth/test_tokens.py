@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -14,7 +13,6 @@ from pytest_readiness import Environment, Evidence, SetupError
 
 from smoke.contract.model import USER, Access, accesses
 from smoke.contract.neighbours import Near, Times, own_pool_elsewhere, strings, times
-from smoke.network.transport import LOOPBACK
 from smoke.platform.answers import require_status
 from smoke.platform.attacks import (
     REFUSALS,
@@ -28,6 +26,7 @@ from smoke.platform.backends import Dixie, Finn
 from smoke.platform.batch import Batch, Case
 from smoke.platform.forgeries import Forgery, altered, forgeries, one_of_each, sendable, thinned, varieties
 from smoke.platform.freeside import Freeside, Tenants
+from smoke.platform.http import shares_clock
 from smoke.platform.parameters import each_access
 from smoke.platform.tokens import Genuine
 
@@ -49,8 +48,7 @@ EXACT_ATTEMPTS = 5
 
 def cases(target: Target, environment: Environment, *, inside: bool) -> list[Case]:
     """Every limit from one side at a target."""
-    host = urlsplit(environment.get(f"{target.service}.url")).hostname or ""
-    clocks_s = 0.0 if LOOPBACK.fullmatch(host) and not environment.live else CLOCKS_S
+    clocks_s = 0.0 if shares_clock(environment, target.service) else CLOCKS_S
     named = [each for each in times(0.0, clocks_s=clocks_s) if each.inside is inside]
     usual = target.accepted().status_code if inside else 0
 

@@ -23,7 +23,7 @@ from smoke.aws.names import Names
 from smoke.contract.exchange import PER_SECOND, SECONDS_OR_DATE, pause_in
 from smoke.contract.model import SERVICES, Service
 from smoke.network.sockets import addresses_of, connected
-from smoke.network.transport import authorities, http_pool, within
+from smoke.network.transport import LOOPBACK, authorities, http_pool, within
 
 from .answers import (
     CONTRACT_PATH,
@@ -106,6 +106,12 @@ def address_of(environment: Environment, service: str) -> Service:
         paths=environment.get(f"{service}.paths"),
         headers=environment.get(f"{service}.headers"),
     )
+
+
+def shares_clock(environment: Environment, service: str) -> bool:
+    """Whether a service runs on this machine: a live one may be behind a tunnel that ends here."""
+    host = urlsplit(environment.get(f"{service}.url")).hostname or ""
+    return not environment.live and LOOPBACK.fullmatch(host) is not None
 
 
 def key_paths(environment: Environment, zone: str) -> dict[str, str]:
