@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from .checkout import Examined
 from .definitions import Definitions, containers, plainly, ports
 from .evaluate import Environment
-from .references import entries, items, secret
+from .references import entries, items, referenced, secret
 from .rules import ENVIRONMENTS
 from .terraform import Body, Configuration, Resource
 from .values import Value, flat, is_known, number, text
@@ -35,6 +35,8 @@ _PRIVATE_KEY = re.compile(
     r"-----BEGIN ([A-Z]+ )?PRIVATE KEY-----|LS0tLS1CRUdJTi(?:BQUklWQVRF|BFQyBQUklWQVRF|BSU0EgUFJJVkFUR)"
     r"|\{(?=[^{}]*\"kty\")[^{}]*\"d\"\s*:\s*\"[\w-]{16}"
 )
+#: Variables by which a pooler finds its database.
+_OF_SERVER = re.compile(r"(?:DB|DATABASE|POSTGRES(?:QL)?|PG|SERVER)_?(?:HOST|HOSTNAME|URL)")
 #: Variables by which a container itself is given its port.
 _OWN_PORT = ("PORT", "LISTEN_PORT")
 
@@ -104,8 +106,12 @@ class Directory:
         """
         for name, value in given.items():
             for scheme, host, port, path in _places(name, value, given):
-                for why in self._misleads(name, scheme, host.lower(), port, path):
+                wrong = [*self._misleads(name, scheme, host.lower(), port, path)]
+                for why in wrong:
                     yield f"{name} of {owner} leads to {host}{f':{port}' if port else ''}: {why}"
+                own = host.lower() in self.listening and host.lower().partition(".")[0] == owner
+                if own and not wrong and owner in self.budgets and _OF_SERVER.fullmatch(name):
+                    yield f"{name} of {owner} leads to {host}: the pooler itself, not the database"
             if alone and _ITSELF.match(value) and (meant := self._meant(name)):
                 yield f"{name} of {owner} leads to its own task, in which there is no {meant}"
             if _PRIVATE_KEY.search(value):
@@ -269,6 +275,12 @@ def _misled(
         if pinned(written):
             yield f"{name} of {owner} is pinned to one version: a later one never reaches it", value
         known = secret(value)
+        held = referenced(value)
+        if held is not None and held.type == "aws_secretsmanager_secret" and _CUT_OFF.fullmatch(written):
+            yield (
+                f"{name} of {owner} is cut off: behind its ARN a secret has a key, a stage and a version",
+                value,
+            )
         if is_mixed_up(name, known.name if known is not None else written):
             yield f"{name} of {owner} is given a signing key", value
     texts = {name: text(flat(value)) for name, value in given.items()}
@@ -284,6 +296,10 @@ def _misled(
 
 #: A secret as a container is given it, with the JSON key, the stage and the id of a version behind its ARN.
 _GIVEN = re.compile(r"(?:\$\{[^}]*\}|.*:secret:[^:]+):[^:]*:(?P<stage>[^:]*):(?P<version>[^:]*)")
+
+
+#: What ECS does not take: one or two of the three.
+_CUT_OFF = re.compile(r"\$\{[^}]*\.arn\}(?::[^:]*){1,2}")
 
 
 def pinned(reference: str) -> bool:

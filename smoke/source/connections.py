@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from .checkout import Examined, Finding
 from .definitions import Definition, Definitions, containers, plainly, ports
+from .entrances import HTTPS, entered
 from .iam import fits
 from .references import entries, items, referenced, thing
 from .terraform import Body, Configuration, Resource
@@ -17,7 +18,6 @@ from .values import Value, boolean, flat, hidden, is_known, number, text
 _TARGETS = "aws_lb_target_group"
 #: The status of a service that is well.
 OK = 200
-HTTPS = 443
 #: A URL by which a container asks itself: its port and its path.
 _ITSELF = re.compile(
     r"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1?\])(?::([0-9]+))?(/[^\s\"'?#|;&)]*)?"
@@ -232,7 +232,9 @@ def _public(configuration: Configuration, result: Examined, each: Definition, ad
     }
     named: list[tuple[Body, Resource | None]] = []
     for rule in configuration.of_type("aws_lb_listener_rule"):
-        if any(fits(address.public, host) for host in _patterns(rule, "host_header")):
+        paths = _patterns(rule, "path_pattern")
+        asked = not paths or any(fits(address.health, path) or "${" in path for path in paths)
+        if asked and any(fits(address.public, host) for host in _patterns(rule, "host_header")):
             listener = rule.attribute("listener_arn")
             at = referenced(listener) if listener is not None else None
             named += [(action, at) for action in rule.blocks("action")]
@@ -247,6 +249,9 @@ def _public(configuration: Configuration, result: Examined, each: Definition, ad
     if leading:
         leading += [at for value, at in _ways(default) if _leads_to(value, own)]
         _at_its_port(configuration, result, each, address, leading)
+        if not any(configuration.of_type(type_) for type_ in _FRONTS):
+            to_it = [way for way in (*ways, *_ways(default)) if _leads_to(way[0], own)]
+            result.findings.extend(dict.fromkeys(entered(configuration, address.public, to_it)))
         result.findings.extend(_open_to_the_public(configuration, each, address, leading))
     elif unclear := [value for value, _ in ways if referenced(value) is None]:
         result.not_examined.append(
@@ -270,7 +275,10 @@ def _leads_to(value: Value, own: Collection[str]) -> bool:
 
 
 #: What may stand before a load balancer, and take a host's requests to any port of it.
-_FRONTS = ("aws_cloudfront_distribution", "aws_globalaccelerator_listener", "aws_apigatewayv2_integration")
+_FRONTS = (
+    "aws_cloudfront_distribution", "aws_globalaccelerator_listener", "aws_apigatewayv2_integration",
+    "cloudflare_record", "cloudflare_dns_record",
+)  # fmt: skip
 
 
 def _at_its_port(

@@ -65,7 +65,7 @@ def _by_key(configuration: Configuration, topic: Resource) -> tuple[str, str]:
         if written.rpartition(":")[2] == "alias/aws/sns":
             what = "is encrypted with the key of SNS itself, which lets no alarm publish"
             return f"{topic.address} {what}", ""
-        key = _key(configuration, each)
+        key = key_of(configuration, each)
         if key is None:
             what = hidden(each) or f"{written} is not in the files"
             return "", f"whether the key of {topic.address} lets alarms publish: {what}"
@@ -82,7 +82,7 @@ def _by_key(configuration: Configuration, topic: Resource) -> tuple[str, str]:
     return "", ""
 
 
-def _key(configuration: Configuration, value: Value) -> Resource | None:
+def key_of(configuration: Configuration, value: Value) -> Resource | None:
     """The key that a value names, by a reference or an alias; None for one that is not in the files."""
     resource = referenced(value)
     if resource is None and text(flat(value)).rpartition(":")[2].startswith("alias/"):

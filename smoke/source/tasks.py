@@ -11,13 +11,16 @@ from .checkout import Examined, Finding
 from .commands import MIGRATION
 from .definitions import TASK, Container, Definition, Definitions, containers
 from .iam import ROLE, Attached, allows, attached, policy_name, statements
+from .notifications import key_of
 from .references import entries, items, referenced, thing
 from .rules import LOGS, SECRET, Use
 from .terraform import Configuration, Resource
 from .values import Text, Value, flat, hidden, number, options, settle, size, symbols, text
 
 #: Policies of AWS with which a task may pull its image and write its logs.
-_EXECUTION_POLICIES = {"AmazonECSTaskExecutionRolePolicy", "AdministratorAccess", "PowerUserAccess"}
+_ANYTHING = {"AdministratorAccess", "PowerUserAccess"}
+_EXECUTION_POLICIES = {"AmazonECSTaskExecutionRolePolicy", *_ANYTHING}
+_DECRYPT = "kms:decrypt"
 _PULL, _LOG = "ecr:batchgetimage", "logs:putlogevents"
 _SERVICE = "ecs-tasks.amazonaws.com"
 
@@ -62,7 +65,7 @@ class Roles:
             name = policy_name(each.arn)
             return (
                 True
-                if name in _EXECUTION_POLICIES
+                if name in (_ANYTHING if action == _DECRYPT else _EXECUTION_POLICIES)
                 else None
                 if "${" in name or "aws:policy/" not in text(each.arn)
                 else False
@@ -89,6 +92,11 @@ def starts(configuration: Configuration, defined: Definitions) -> Examined:
                     result.not_examined.append(task.finding(what, value))
                     continue
                 wanted = list(_wanted(roles, key, role, task))
+                wanted += [
+                    (f"decrypt what {locked.address} encrypts, as the secrets of its task", False)
+                    for locked in _locked(configuration, task)
+                    if roles.may(key, _DECRYPT) is False
+                ]
                 for use in given:
                     read = _reads(defined, key, use) or (None if key in unclear else False)
                     wanted.append((f"read the secret {use.name}", read))
@@ -104,6 +112,28 @@ def _wanted(roles: Roles, key: str, role: Resource, task: Resource) -> Iterator[
         yield "pull an image", roles.may(key, _PULL)
     if any(text(entries(each.get("logConfiguration")).get("logDriver")) == "awslogs" for each in found):
         yield "write logs", roles.may(key, _LOG)
+
+
+def _locked(configuration: Configuration, task: Resource) -> list[Resource]:
+    """The keys of a task's secrets that leave it to the policies of roles who uses them."""
+    found = {}
+    for container in containers(task)[0]:
+        for each in map(entries, items(container.entries.get("secrets"))):
+            held = referenced(each["valueFrom"]) if "valueFrom" in each else None
+            by = (
+                held.attribute(_ENCRYPTED[held.type])
+                if held is not None and held.type in _ENCRYPTED
+                else None
+            )
+            key = key_of(configuration, by) if by is not None else None
+            if key is not None and key.attribute("policy") is None:
+                found[key.address] = key
+    others = [*configuration.of_type("aws_kms_key_policy"), *configuration.of_type("aws_kms_grant")]
+    return [] if others else [*found.values()]
+
+
+#: Where a secret, or a parameter, says which key encrypts it.
+_ENCRYPTED = {"aws_secretsmanager_secret": "kms_key_id", "aws_ssm_parameter": "key_id"}
 
 
 def _judge(result: Examined, role: Resource, owner: str, wanted: list[tuple[str, bool | None]]) -> None:

@@ -2,7 +2,9 @@
 
 import pytest
 
-from smoke.source.addresses import Budget, Directory, is_mixed_up
+from smoke.source.addresses import Budget, Directory, is_mixed_up, led
+from smoke.source.definitions import read as read_definitions
+from tests.smoke.source.terraform_files import Read, service
 
 ZONE = "arrakis-staging.local"
 HERE = Directory(
@@ -32,6 +34,8 @@ HERE = Directory(
         ({"FINN_BASE_URL": f"http://finn.{ZONE}:3001"}, "listens on port 3000"),
         ({"A_URL": f"postgres://u@pgbouncer.{ZONE}:5432/db"}, "listens on port 6432"),
         ({"DB_HOST": f"pgbouncer.{ZONE}", "DB_PORT": "5432"}, "listens on port 6432"),
+        ({"DB_HOST": f"pgbouncer.{ZONE}", "DB_PORT": "6432"}, "the pooler itself, not the database"),
+        ({"DATABASE_URL": f"postgres://u@pgbouncer.{ZONE}:6432/x"}, "the pooler itself"),
         ({"PEERS": f"finn.{ZONE}:3000,dixie.{ZONE}:3000"}, "listens on port 3001"),
         ({"FINN_BASE_URL": f"http://dixie.{ZONE}:3001"}, "not finn"),
         ({"FINN_BASE_URL": f"https://finn.{ZONE}:3000/x"}, "it speaks plain HTTP there"),
@@ -71,6 +75,7 @@ def test_what_leads_elsewhere_is_a_finding(given: dict[str, str], why: str) -> N
         {"SENTRY": "https://key@o1.ingest.sentry.io/2", "VERSION": "1.2.3", "NAME": "arrakis-production"},
         {"DB_HOST": "${aws_db_instance.main.address}", "OTHER": "arrakis-staging-2.local"},
         {"POOL_MODE": "transaction", "PORT": "3000"},
+        {"PUBLIC_URL": f"postgres://pgbouncer.{ZONE}:6432", "DB_HOST": f"redis.{ZONE}"},
         {"KEY": "-----BEGIN PUBLIC KEY-----\nMC4CAQ", "CERTIFICATE": "-----BEGIN CERTIFICATE-----"},
         {"FINN_JWKS_URL": f"http://finn.{ZONE}:3000/.well-known/jwks.json?v=1"},
         {"FINN_JWKS_URL": f"http://finn.{ZONE}:3000"},
@@ -129,3 +134,16 @@ def test_a_task_of_one_container_has_no_other_service(
 )  # fmt: skip
 def test_a_signing_key_is_no_address(name: str, reference: str, mixed_up: bool) -> None:
     assert is_mixed_up(name, reference) == mixed_up
+
+
+@pytest.mark.parametrize(
+    ("behind", "wrong"),
+    [
+        ("", False), (":key::", False), (":::", False), (":key:AWSCURRENT:", False), ("${var.behind}", False),
+        (":key", True), (":key:", True), (":", True),
+    ],
+)  # fmt: skip
+def test_a_secret_is_given_with_all_that_is_behind_its_arn(read: Read, behind: str, wrong: bool) -> None:
+    configuration = read('variable "behind" {}', service("finn").replace(":key::", behind))
+    found = led(configuration, read_definitions(configuration, ["finn"]), HERE, "")[1].findings
+    assert ["KEY of finn is cut off" in each.what for each in found] == [True] * wrong

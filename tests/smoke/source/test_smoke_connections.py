@@ -279,7 +279,7 @@ def findings(read: Read, find: str = "", replace: str = "") -> dict[str, Examine
         ('"CMD", "true"', '"CMD", "curl", "http://[::1]:3000/health?deep=1"', "", ""),
         ('"CMD", "true"', '"CMD", "curl", "http://localhost:${var.unset}/health"', "", ""),
         ('"CMD", "true"', '"CMD", "curl", "http://localhost:9090/live"', "", ""),
-        (OF_HTTP, OF_TCP, "", ""),
+        (OF_HTTP, OF_TCP, "address", "it takes no target group of TCP"),
         ('path = "/health"', "path = var.unset", "", ""),
         ('name = "p.local"', 'name = "q.local"', "address", "found as finn.q.local, not as finn.p.local"),
         ("name     = each.key", 'name = "f"', "address", "not as finn.p.local"),
@@ -407,3 +407,127 @@ def test_a_service_is_asked_and_listens_as_the_contract_has_it(
     found = [each.what for each in connected(configuration, defined, address).findings]
     told = [each for each in found if "of healthy" in each or "know it by" in each]
     assert [wrong in each for each in told] == [True] * bool(wrong)
+
+
+TLS = """
+resource "aws_acm_certificate" "main" {
+  domain_name               = "api.example.org"
+  subject_alternative_names = [NAMES]
+}
+resource "aws_acm_certificate_validation" "main" { certificate_arn = aws_acm_certificate.main.arn }
+"""
+PROVED = '"HTTPS"\n  certificate_arn = aws_acm_certificate_validation.main.certificate_arn'
+MORE = """
+resource "aws_acm_certificate" "more" { domain_name = "finn.example.org" }
+resource "aws_lb_listener_certificate" "more" {
+  listener_arn    = aws_lb_listener.https.arn
+  certificate_arn = aws_acm_certificate.more.arn
+}
+"""
+
+
+def proved(names: str, more: str = "") -> str:
+    """A listener on 443 with a certificate of `names`, and what else there is."""
+    return on("443", TLS.replace("NAMES", names) + more).replace('"HTTPS"', PROVED, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (proved('"finn.example.org"'), ""),
+        (proved('"*.example.org"'), ""),
+        (proved("var.names"), ""),
+        (proved("", MORE), ""),
+        (proved("", MORE.replace("aws_acm_certificate.more.arn", "var.names")), ""),
+        (proved("", 'resource "aws_cloudfront_distribution" "front" {}'), ""),
+        (proved("", 'resource "cloudflare_record" "front" {}'), ""),
+        (proved("").replace("aws_acm_certificate_validation.main.certificate_arn", "var.names"), ""),
+        (proved(""), "the certificate of aws_lb_listener.https is of api.example.org, not of finn"),
+        (proved('"*.finn.example.org"'), "not of finn.example.org"),
+        (proved("", MORE.replace("finn.", "dixie.")), "is of api.example.org and dixie.example.org, not"),
+        (on("443"), ""),
+        (on("80", AT_443, "HTTP"), ""),
+        (on("443", 'resource "aws_cloudfront_distribution" "front" {}', "HTTP"), ""),
+        (on("443", protocol="HTTP"), "aws_lb_listener.https speaks plain HTTP on port 443"),
+        (on("443").replace(OF_HTTP, OF_TCP), "speaks HTTPS: it takes no target group of TCP"),
+        (on("443", protocol="TLS").replace(OF_HTTP, OF_TCP), ""),
+    ],
+)
+def test_a_public_host_is_entered_by_https(read: Read, text: str, what: str) -> None:
+    configuration = read(text, 'variable "names" {}')
+    defined = read_definitions(configuration, ["finn", "api"])
+    address = {"finn": Address(public="finn.example.org", health="/health")}
+    found = [each.what for each in connected(configuration, defined, address).findings]
+    assert [what in each for each in found] == [True] * bool(what), found
+
+
+RULE = 'resource "aws_lb_listener_rule" "finn" {'
+PATH = "  condition {\n    path_pattern { values = [PATHS] }\n  }\n"
+BESIDE = (
+    earlier("/docs/*")
+    .removesuffix(RULE)
+    .replace(
+        "  condition {",
+        """  condition {
+    host_header { values = ["finn.example.org"] }
+  }
+  condition {""",
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (PLATFORM.replace(RULE, RULE + PATH.replace("PATHS", '"/health", "/v1/*"')), ""),
+        (PLATFORM.replace(RULE, RULE + PATH.replace("PATHS", "var.unset")), ""),
+        (PLATFORM.replace(RULE, RULE + PATH.replace("PATHS", '"/v1/*"')), "no load balancer sends finn"),
+        (PLATFORM + BESIDE, ""),
+        # a rule for some other path leaves a host to the listener's default
+        (PLATFORM.replace(RULE, 'resource "other" "finn" {').replace(
+            "arn = aws_lb_target_group.other.arn", "arn = aws_lb_target_group.finn.arn"
+        ) + BESIDE, ""),
+    ],
+)  # fmt: skip
+def test_a_rule_for_other_paths_says_nothing_of_a_host(read: Read, text: str, what: str) -> None:
+    configuration = read(text)
+    defined = read_definitions(configuration, ["finn", "api"])
+    address = {"finn": Address(public="finn.example.org", health="/health")}
+    found = [each.what for each in connected(configuration, defined, address).findings]
+    assert [what in each for each in found] == [True] * bool(what), found
+
+
+OWN_KEY = """
+resource "aws_kms_key" "own" { POLICY }
+resource "aws_kms_alias" "own" {
+  name          = "alias/own"
+  target_key_id = aws_kms_key.own.id
+}
+"""
+ANY_POLICY = 'policy = jsonencode({ Statement = [{ Effect = "Allow", Action = "kms:*", Resource = "*" }] })'
+DECRYPTS = (
+    READS.replace("secretsmanager:GetSecretValue", "X")
+    + """
+  }, { Effect = "Allow", Action = "kms:Decrypt", Resource = aws_kms_key.own.arn"""
+)
+
+
+@pytest.mark.parametrize(
+    ("by", "policy", "reads", "count"),
+    [
+        ("aws_kms_key.own.arn", "", READS, 1),
+        ("aws_kms_alias.own.arn", "", READS, 1),
+        ('"alias/own"', "", READS, 1),
+        ("aws_kms_key.own.arn", "", DECRYPTS, 0),
+        ("aws_kms_key.own.arn", ANY_POLICY, READS, 0),
+        ('"alias/aws/secretsmanager"', "", READS, 0),
+        ("var.unset", "", READS, 0),
+    ],
+)
+def test_a_task_decrypts_its_secrets(read: Read, by: str, policy: str, reads: str, count: int) -> None:
+    text = PLATFORM.replace('name = "p/finn/key" }', f'name = "p/finn/key"\n  kms_key_id = {by}\n}}')
+    configuration = read(text.replace(READS, reads) + OWN_KEY.replace("POLICY", policy))
+    examined = starts(configuration, read_definitions(configuration, ["finn", "api"]))
+    assert ["may not decrypt what aws_kms_key.own" in each.what for each in examined.findings] == [
+        True
+    ] * count
