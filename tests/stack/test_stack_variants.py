@@ -45,7 +45,7 @@ def test_an_unknown_variant_is_refused_with_those_that_exist(names: str) -> None
 def test_variants_at_once_have_all_that_each_has() -> None:
     rows = VARIANTS["messages"], VARIANTS["unscored-agent"], VARIANTS["keepalives"], VARIANTS["code-deploy"]
     together = variant(",".join(row.id for row in rows))
-    assert together.applied({})["freeside"] == {"invoke_dialect": "messages"}
+    assert together.applied({"name": "local"})["freeside"] == {"invoke_dialect": "messages"}
     assert together.sql == rows[1].sql
     assert list(together.rules.values()) == list(rows[2].rewrite)
     assert together.aws == tuple(rows[3].aws)
@@ -67,4 +67,7 @@ def test_a_profile_gets_the_variants_values() -> None:
     applied = variant("messages").applied({"name": "local", "freeside": freeside})
     assert applied["freeside"] == {"url": "http://a", "invoke_dialect": "messages"}
     assert freeside["invoke_dialect"] == "prompt"
+    assert applied["name"] == "local-messages", "its runs are in no other's streak"
+    assert variant("messages,gateway").applied({"name": "local"})["name"] == "local-messages-gateway"
+    assert variant("").applied({"name": "local"})["name"] == "local"
     assert tomllib.loads(toml(applied)) == applied
