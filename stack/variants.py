@@ -75,7 +75,7 @@ class Variant:
             source.remember()
 
     def applied(self, profile: Mapping[str, Any]) -> dict[str, Any]:
-        """A profile with this variant's values, under a name of its own: its runs make a streak of their own."""
+        """A profile with this variant's values, and its own name: its runs make a streak of their own."""
         found = deepcopy(dict(profile))
         found["name"] = "-".join((found["name"], *filter(None, self.id.split(","))))
         for key, value in self.profile.items():
