@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from .checkout import Examined
+from .checkout import Examined, Finding
 from .definitions import Definitions, containers, plainly, ports
 from .evaluate import Environment
 from .references import entries, items, referenced, secret
@@ -229,11 +229,13 @@ def _aliases(service: Resource) -> set[int]:
 
 
 def led(
-    configuration: Configuration, defined: Definitions, directory: Directory, region: str
-) -> tuple[int, Examined]:
+    configuration: Configuration, defined: Definitions, directory: Directory, region: str,
+    placeholders: Collection[str] = (),
+) -> tuple[int, Examined]:  # fmt: skip
     """Return how many variables were read, and those that lead away from this environment.
 
-    `region` is the profile's, empty where it names none; logs go to the region of the tasks.
+    `region` is the profile's, empty where it names none; logs go to the region of the tasks. `placeholders`
+    stand for a key that is not there yet.
     """
     result, count = Examined(), 0
     regions = [
@@ -248,6 +250,7 @@ def led(
         if region and is_known(value) and text(flat(value)) != region:
             what = f"the provider works in {text(flat(value))}, the profile in {region}"
             result.findings.append(body.finding(what, value))
+    result.findings.extend(_reset(configuration, placeholders))
     known = {text(flat(value)) for _, value in regions if is_known(value)}
     here = region or (known.pop() if len(known) == 1 else "")
     for each in defined.definitions:
@@ -263,6 +266,26 @@ def led(
                 wrong = _misled(each.name, container.entries, given, directory, here, alone=alone)
                 result.findings.extend(task.finding(what, at) for what, at in wrong)
     return count, result
+
+
+def _reset(configuration: Configuration, placeholders: Collection[str]) -> Iterator[Finding]:
+    """What each run of Terraform puts in place of a signing key: text that stands for one."""
+    for version in configuration.of_type("aws_secretsmanager_secret_version"):
+        written, of = version.block.attributes.get("secret_string"), version.attribute("secret_id")
+        known = secret(of) if of is not None else None
+        if written is None or known is None or not _OF_KEY.fullmatch(known.name) or version.uncertain:
+            continue
+        ignored = " ".join(
+            each.attributes["ignore_changes"].text
+            for each in version.block.nested("lifecycle")
+            if "ignore_changes" in each.attributes
+        )
+        if written.text.strip('"') in placeholders and not _IGNORED.search(ignored):
+            what = f"{version.address} puts {written.text} in place of the key whenever Terraform runs"
+            yield version.finding(what, version.attribute("secret_string"))
+
+
+_IGNORED = re.compile(r"\b(?:secret_string|all)\b")
 
 
 def _misled(
@@ -281,6 +304,8 @@ def _misled(
                 f"{name} of {owner} is cut off: behind its ARN a secret has a key, a stage and a version",
                 value,
             )
+        if _OF_PRIVATE.fullmatch(name) and known is not None and _BESIDE.fullmatch(written):
+            yield f"{name} of {owner} is given a part of its secret that is no key", value
         if is_mixed_up(name, known.name if known is not None else written):
             yield f"{name} of {owner} is given a signing key", value
     texts = {name: text(flat(value)) for name, value in given.items()}
@@ -298,6 +323,11 @@ def _misled(
 _GIVEN = re.compile(r"(?:\$\{[^}]*\}|.*:secret:[^:]+):[^:]*:(?P<stage>[^:]*):(?P<version>[^:]*)")
 
 
+#: A variable that holds a private key, and what of a signing key's JSON is none.
+_OF_PRIVATE = re.compile(r"(?:.*_)?(?:PRIVATE|SIGNING)_KEY")
+_BESIDE = re.compile(
+    r"(?:\$\{[^}]*\}|.*:secret:[^:]+):(?:schemaVersion|activeKid|pendingKid|revocation):[^:]*:[^:]*"
+)
 #: What ECS does not take: one or two of the three.
 _CUT_OFF = re.compile(r"\$\{[^}]*\.arn\}(?::[^:]*){1,2}")
 

@@ -130,7 +130,10 @@ PATTERNS: dict[str, re.Pattern[bytes]] = {
         + _END
         + rb"|(?<![\w-])api\.machines\.dev"
         + _END
-        + rb"|(?<![\w-])_fly-ownership(?![\w-])",
+        + rb"|(?<![\w-])_fly-ownership(?![\w-])|"
+        + _START
+        + rb"(?:fly-global-services|fly-metrics\.net|fly\.storage\.tigris\.dev|fly-[\w-]+\.upstash\.io)"
+        + _END,
         # of the private network: addresses, and names that no other has
         "Fly.io network": rb"(?<![0-9a-f:]:)"
         + _START

@@ -147,3 +147,48 @@ def test_a_secret_is_given_with_all_that_is_behind_its_arn(read: Read, behind: s
     configuration = read('variable "behind" {}', service("finn").replace(":key::", behind))
     found = led(configuration, read_definitions(configuration, ["finn"]), HERE, "")[1].findings
     assert ["KEY of finn is cut off" in each.what for each in found] == [True] * wrong
+
+
+@pytest.mark.parametrize(
+    ("behind", "wrong"),
+    [(":privateKey::", False), (":pendingPrivateKey::", False), (":activeKid::", True)],
+)
+def test_a_private_key_is_no_other_part_of_its_secret(read: Read, behind: str, wrong: bool) -> None:
+    text = service("finn").replace(":key::", behind).replace('"KEY"', '"ES256_PRIVATE_KEY"')
+    configuration = read(text)
+    found = led(configuration, read_definitions(configuration, ["finn"]), HERE, "")[1].findings
+    assert ["a part of its secret that is no key" in each.what for each in found] == [True] * wrong
+
+
+VERSION = """
+variable "key" { default = "" }
+resource "aws_secretsmanager_secret_version" "finn" {
+  secret_id     = aws_secretsmanager_secret.finn.id
+  secret_string = VALUE
+  lifecycle { LIFECYCLE }
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("value", "lifecycle", "wrong"),
+    [
+        ('"PLACEHOLDER"', "", True),
+        ('"{}"', "prevent_destroy = true", True),
+        ('"PLACEHOLDER"', "ignore_changes = [secret_string]", False),
+        ('"CHANGE_ME"', "ignore_changes = all", False),
+        ("var.key", "", False),
+        ("tls_private_key.finn.private_key_pem_pkcs8", "", False),
+    ],
+)
+def test_terraform_leaves_a_signing_key_alone(read: Read, value: str, lifecycle: str, wrong: bool) -> None:
+    text = VERSION.replace("VALUE", value).replace("LIFECYCLE", lifecycle)
+    configuration = read(service("finn"), text)
+    found = led(
+        configuration,
+        read_definitions(configuration, ["finn"]),
+        HERE,
+        "",
+        ["PLACEHOLDER", "CHANGE_ME", "{}", ""],
+    )[1].findings
+    assert ["in place of the key whenever" in each.what for each in found] == [True] * wrong

@@ -29,6 +29,7 @@ REFERENCES = (
     "['fly','deploy']", "FLY_API_TOKEN", "MY_FLY_API_TOKEN", "FLY_APP_NAME", "superfly/flyctl-actions",
     "registry.fly.io/app:1", "https%3A%2F%2Fapp.fly.dev", "-hostapp.fly.dev", "@fly.io", "C:\\fly.toml",
     "http://arrakis-finn.flycast:3000", "http://[fdaa:0:22b7:a7b:abc::2]:3000", "fdaa:2:18:0:1::3", "fdaa::3",
+    "fly-global-services", "fly-metrics.net", "https://fly.storage.tigris.dev", "fly-cache-1.upstash.io",
     "top1.nearest.of.loa-finn.internal", "http://_api.internal:4280",
 )  # fmt: skip
 INNOCENT = (
@@ -38,6 +39,8 @@ INNOCENT = (
     "FLY_API_TOKENS", "flyers", "fly", "on the fly status", "birds fly scale-free", "my flycast",
     "a butterfly logs", "butterflyio/x", "dragonflyio/x",
     "butterfly.flycaster", "on the fly machines", "fdaa:bbcc:ddee:0:1::5", "fdaa::30", "host.docker.internal",
+    "butterfly-global-services", "dragonfly-metrics.net", "t3.storage.tigris.dev", "butterfly-1.upstash.io",
+    "fly-metrics.network", "my-fly-cache.upstash.io",
     "metadata.google.internal", "ip-10-0-0-1.ec2.internal", "finn.internal", "my_api.internal", "a:fdaa::3",
 )  # fmt: skip
 #: Text that borders on no word, in front of and behind a reference.
