@@ -172,9 +172,9 @@ def test_another_event_counts_too(
         "a whole score at epoch seconds, with an id of version 7": partial(
             whole, timestamp=now, event_id=_by_time()
         ),
-        "the other whole score within a second, of another collection": partial(
+        "the other whole score within a second at UTC's offset, of another collection": partial(
             whole,
-            timestamp=now_text().replace("Z", ".25Z"),
+            timestamp=now_text().replace("Z", ".25+00:00"),
             collection_id="smoke-2",
             event_id=new_id(),
         ),

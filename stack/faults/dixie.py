@@ -262,6 +262,8 @@ class FaultyReputation(Faulty, Reputation):
             raise bad_request("agent_id is too long")
         if signal.event_id.version != 4 and on("dixie-takes-random-ids-only"):
             raise bad_request("event_id must be a UUID of version 4")
+        if str(json.loads(raw)["timestamp"]).endswith("+00:00") and on("dixie-takes-utc-as-z-only"):
+            raise bad_request("timestamp must end in Z")
         if str(signal.event_id).encode() in self._spent_ids:
             signal = replace(signal, agent_id="nobody")
         return self._misread(signal, json.loads(raw))
