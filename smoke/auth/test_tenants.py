@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -62,7 +63,8 @@ def own_figures_only(freeside: Freeside, tenants: Tenants) -> None:
         answer = freeside.http.send("GET", path, credential, params=params, headers=more)
         if answer.status_code != 200:
             require_refused(answer, "freeside", "a request for another community's budget", (400, 403))
-        elif tenants.main in body_text(answer) or (
+        # as a whole text: one community's name may begin another's
+        elif json.dumps(tenants.main) in body_text(answer) or (
             reading_of(answer, freeside.dialects.budget, own.tenant).committed != own.committed
         ):
             raise SafetyViolation(f"a token of {own.tenant} was shown the budget of {tenants.main}")
@@ -173,7 +175,7 @@ def test_near_tenant_is_another_tenant(
     def closed(answer: httpx.Response) -> None:
         if not (gateway and answer.is_success):
             require_refused(answer, "freeside", "a budget of nearly the same name", (401, 403, 404))
-        elif victim in body_text(answer):
+        elif json.dumps(victim) in body_text(answer):
             raise SafetyViolation(f"the budget of {victim} was shown to a tenant of nearly its name")
 
     rule = "tenants of nearly the same name are two tenants"
