@@ -8,7 +8,7 @@ from pytest_readiness import Environment, Evidence, SetupError
 
 from smoke.aws.inventory import known_port
 from smoke.aws.names import BUILDS, DASHBOARDS, HOSTS, IF_SET, MIGRATIONS, Names
-from smoke.contract.model import SERVICES
+from smoke.contract.model import ROUTES, SERVICES, USER
 from smoke.platform.http import key_paths
 from smoke.platform.tokens import NOT_BOOTSTRAPPED
 from smoke.source.addresses import Budget, directory_of, led
@@ -133,7 +133,12 @@ def test_definitions_are_found_at_their_addresses(
     for row in plan_inventory:
         public = "" if row["url"].partition(":")[0].endswith(zone) else row["url"]
         health = SERVICES[row["key"]].health if row["key"] in SERVICES else ""
-        addresses[row["ecs"]] = Address(hosts.get(row["ecs"], ""), zone, public, health, known_port(row))
+        paths = [each.path.replace("{id}", "x") for each in ROUTES
+                 if each.service == row["key"] and not any(each.dialect)
+                 if each.path == health or USER.name in each.credentials]  # fmt: skip
+        addresses[row["ecs"]] = Address(
+            hosts.get(row["ecs"], ""), zone, public, health, known_port(row), tuple(paths)
+        )
     evidence.evaluated("a service is found at its address", len(addresses))
     connected(terraform, found, addresses).require()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from .checkout import Examined, Finding
 from .definitions import Definition, Definitions, containers, plainly, ports
 from .entrances import HTTPS, entered
 from .iam import fits
+from .listeners import ListenerRule, answered, forwards, patterns, takes
 from .references import entries, items, referenced, thing
 from .terraform import Body, Configuration, Resource
 from .values import Value, boolean, flat, hidden, is_known, number, text
@@ -29,7 +29,8 @@ class Address:
     """Where the contract says that a service is found.
 
     `host` is its name in the private zone `zone`, both empty where it has none; `public` the host name that
-    the balancer sends to it; `health` the path of its health report, `port` where it listens, 0 for any.
+    the balancer sends to it; `health` the path of its health report, `port` where it listens, 0 for any;
+    `paths` what users ask of it there.
     """
 
     host: str = ""
@@ -37,6 +38,7 @@ class Address:
     public: str = ""
     health: str = ""
     port: int = 0
+    paths: tuple[str, ...] = ()
 
 
 def connected(
@@ -232,9 +234,9 @@ def _public(configuration: Configuration, result: Examined, each: Definition, ad
     }
     named: list[tuple[Body, Resource | None]] = []
     for rule in configuration.of_type("aws_lb_listener_rule"):
-        paths = _patterns(rule, "path_pattern")
+        paths = patterns(rule, "path_pattern")
         asked = not paths or any(fits(address.health, path) or "${" in path for path in paths)
-        if asked and any(fits(address.public, host) for host in _patterns(rule, "host_header")):
+        if asked and any(fits(address.public, host) for host in patterns(rule, "host_header")):
             listener = rule.attribute("listener_arn")
             at = referenced(listener) if listener is not None else None
             named += [(action, at) for action in rule.blocks("action")]
@@ -244,6 +246,8 @@ def _public(configuration: Configuration, result: Examined, each: Definition, ad
         for action in listener.blocks("default_action")
     ]
     _diverted(configuration, result, each, address, own)
+    defaults = {at.address for value, at in _ways(default) if at is not None and _leads_to(value, own)}
+    result.findings.extend(answered(configuration, address.public, address.paths, own, defaults))
     ways = _ways(named or default)
     leading = [at for value, at in ways if _leads_to(value, own)]
     if leading:
@@ -266,7 +270,7 @@ def _public(configuration: Configuration, result: Examined, each: Definition, ad
 
 def _ways(actions: Iterable[tuple[Body, Resource | None]]) -> list[tuple[Value, Resource | None]]:
     """The target groups that actions lead to, each with its listener."""
-    return [(value, at) for action, at in actions for value in _forwards(action)]
+    return [(value, at) for action, at in actions for value in forwards(action)]
 
 
 def _leads_to(value: Value, own: Collection[str]) -> bool:
@@ -371,9 +375,9 @@ def _diverted(
 ) -> None:
     """No rule of its listener that comes first sends the health path of a public host elsewhere."""
     fitting = [
-        _ListenerRule.of(rule)
+        ListenerRule.of(rule)
         for rule in configuration.of_type("aws_lb_listener_rule")
-        if _fits(rule, address.public, address.health)
+        if takes(rule, address.public, address.health)
     ]
     for first in fitting:
         later = [rule for rule in fitting if rule.listener == first.listener and rule.rank > first.rank]
@@ -381,63 +385,10 @@ def _diverted(
             first.groups
             and not {*first.groups} & {*own}
             and any({*rule.groups} & {*own} for rule in later)
-            and _patterns(first.resource, "path_pattern")
+            and patterns(first.resource, "path_pattern")
         ):
             what = f"{first.resource.address} sends {address.public}{address.health} to {first.groups[0]}"
             result.findings.append(first.resource.finding(f"{what}, not to {each.name}"))
-
-
-@dataclass(frozen=True, slots=True)
-class _ListenerRule:
-    """A rule of a listener, its rank, infinite where it is not known, and the groups that it leads to."""
-
-    resource: Resource
-    listener: str
-    rank: float
-    groups: tuple[str, ...]
-
-    @classmethod
-    def of(cls, rule: Resource) -> _ListenerRule:
-        """Read a rule; one that leads to a group that is not in the files leads nowhere."""
-        listener, priority = rule.attribute("listener_arn"), rule.attribute("priority")
-        rank = number(flat(priority)) if priority is not None else None
-        found = [referenced(value) for action in rule.blocks("action") for value in _forwards(action)]
-        groups = tuple(group.address for group in found if group is not None)
-        return cls(
-            rule,
-            text(flat(listener)) if listener is not None else "",
-            math.inf if rank is None else rank,
-            groups if len(groups) == len(found) else (),
-        )
-
-
-def _patterns(rule: Body, kind: str) -> list[str]:
-    return [
-        text(flat(value))
-        for condition in rule.blocks("condition")
-        for block in condition.blocks(kind)
-        for value in items(block.attribute("values"))
-    ]
-
-
-def _fits(rule: Body, host: str, path: str) -> bool:
-    """Whether a rule takes a path of a host, by its conditions alone; False where it has others as well."""
-    hosts, paths = _patterns(rule, "host_header"), _patterns(rule, "path_pattern")
-    others = len(rule.blocks("condition")) > bool(hosts) + bool(paths)
-    return (
-        not others
-        and (not hosts or any(fits(host, pattern) for pattern in hosts))
-        and (not paths or any(fits(path, pattern) for pattern in paths))
-    )
-
-
-def _forwards(action: Body) -> Iterator[Value]:
-    if text(action.attribute("type")) != "forward":
-        return
-    yield from items(action.attribute("target_group_arn"))
-    for forward in action.blocks("forward"):
-        for group in forward.blocks("target_group"):
-            yield from items(group.attribute("arn"))
 
 
 def named(configuration: Configuration, names: Mapping[str, Collection[str]]) -> Examined:

@@ -531,3 +531,55 @@ def test_a_task_decrypts_its_secrets(read: Read, by: str, policy: str, reads: st
     assert ["may not decrypt what aws_kms_key.own" in each.what for each in examined.findings] == [
         True
     ] * count
+
+
+FIXED = """
+    type = "fixed-response"
+    fixed_response {
+      content_type = "text/plain"
+      status_code  = "503"
+    }"""
+SENT = """
+    type = "redirect"
+    redirect {
+      host        = "HOST"
+      status_code = "HTTP_302"
+    }"""
+
+
+def first(path: str, action: str, priority: str = "10") -> str:
+    """A rule that answers by itself."""
+    text = earlier(path).removesuffix(RULE).replace("= 100", f"= {priority}")
+    forward = text[text.index('    type             = "forward"') : text.index("  }\n  condition")]
+    return text.replace(forward, f"{action}\n")
+
+
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [
+        (first("/*", FIXED), "answers finn.example.org/health itself with a fixed"),
+        (first("/v1/invoke", FIXED), "answers finn.example.org/v1/invoke itself"),
+        (first("/v1/*", SENT.replace("HOST", "old.example.org")), "a redirect to old.example.org"),
+        (first("/v1/*", SENT.replace("HOST", "#{host}")), ""),
+        (first("/v1/*", SENT.replace("HOST", "${var.unset}")), ""),
+        (first("/docs/*", FIXED), ""),
+        (first("/*", FIXED, "49999"), ""),
+        (first("/*", FIXED) + "\n# finn's rank is open", ""),
+        (first("/*", FIXED, "var.unset"), ""),
+        (first("/*", FIXED).replace("aws_lb_listener.https.arn", "aws_lb_listener.plain.arn"), ""),
+        (first("/*", FIXED).replace('"paths" {', '"paths" {\n  count = 0'), ""),
+        (first("/*", FIXED).replace("  condition {", """  condition {
+    http_request_method { values = ["OPTIONS"] }
+  }
+  condition {"""), ""),
+    ],
+)  # fmt: skip
+def test_the_balancer_leaves_the_paths_of_a_service_to_it(read: Read, more: str, what: str) -> None:
+    open_ = more.endswith("is open")
+    configuration = read(
+        PLATFORM.replace(RULE, f"{RULE}\n  priority = {'var.unset' if open_ else 200}") + more
+    )
+    defined = read_definitions(configuration, ["finn", "api"])
+    address = {"finn": Address(public="finn.example.org", health="/health", paths=("/health", "/v1/invoke"))}
+    found = [each.what for each in connected(configuration, defined, address).findings]
+    assert [what in each for each in found] == [True] * bool(what), found

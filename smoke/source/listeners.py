@@ -1,0 +1,108 @@
+"""The rules of a load balancer's listeners: what each takes, in which order, and where it leads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from .checkout import Finding
+from .iam import fits
+from .references import items, referenced
+from .terraform import Body, Configuration, Resource
+from .values import Value, flat, is_known, number, text
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerRule:
+    """A rule of a listener, its rank, infinite where it is not known, and the groups that it leads to."""
+
+    resource: Resource
+    listener: str
+    rank: float
+    groups: tuple[str, ...]
+
+    @classmethod
+    def of(cls, rule: Resource) -> ListenerRule:
+        """Read a rule; one that leads to a group that is not in the files leads nowhere."""
+        listener, priority = rule.attribute("listener_arn"), rule.attribute("priority")
+        rank = number(flat(priority)) if priority is not None else None
+        found = [referenced(value) for action in rule.blocks("action") for value in forwards(action)]
+        groups = tuple(group.address for group in found if group is not None)
+        return cls(
+            rule,
+            text(flat(listener)) if listener is not None else "",
+            math.inf if rank is None else rank,
+            groups if len(groups) == len(found) else (),
+        )
+
+
+def patterns(rule: Body, kind: str) -> list[str]:
+    """The values of a rule's conditions of one kind."""
+    return [
+        text(flat(value))
+        for condition in rule.blocks("condition")
+        for block in condition.blocks(kind)
+        for value in items(block.attribute("values"))
+    ]
+
+
+def takes(rule: Body, host: str, path: str) -> bool:
+    """Whether a rule takes a path of a host, by its conditions alone; False where it has others as well."""
+    hosts, paths = patterns(rule, "host_header"), patterns(rule, "path_pattern")
+    others = len(rule.blocks("condition")) > bool(hosts) + bool(paths)
+    return (
+        not others
+        and (not hosts or any(fits(host, pattern) for pattern in hosts))
+        and (not paths or any(fits(path, pattern) for pattern in paths))
+    )
+
+
+def forwards(action: Body) -> Iterator[Value]:
+    """The target groups that an action forwards to."""
+    if text(action.attribute("type")) != "forward":
+        return
+    yield from items(action.attribute("target_group_arn"))
+    for forward in action.blocks("forward"):
+        for group in forward.blocks("target_group"):
+            yield from items(group.attribute("arn"))
+
+
+def answered(
+    configuration: Configuration, host: str, paths: Collection[str], own: Collection[str],
+    defaults: Collection[str],
+) -> Iterator[Finding]:  # fmt: skip
+    """Return the rules by which the balancer itself answers for a path of a service, or sends it off.
+
+    `own` are the service's target groups, `defaults` the listeners that lead to one by default.
+    """
+    rules = [each for each in configuration.of_type("aws_lb_listener_rule") if not each.uncertain]
+    for rule in rules:
+        said, first = _said(rule, host), ListenerRule.of(rule)
+        arn = rule.attribute("listener_arn")
+        at = referenced(arn) if arn is not None else None
+        if not said or at is None or first.rank == math.inf:
+            continue
+        for path in paths:
+            beside = [ListenerRule.of(each) for each in rules if takes(each, host, path)]
+            ranks = [one.rank for one in beside if one.listener == first.listener and {*one.groups} & {*own}]
+            meant = bool(ranks) or at.address in defaults
+            if takes(rule, host, path) and meant and all(first.rank < each < math.inf for each in ranks):
+                yield rule.finding(f"{rule.address} answers {host}{path} itself{said}: no service does")
+                break
+
+
+def _said(rule: Resource, host: str) -> str:
+    """How a rule answers by itself; empty where it leads on, or to the same host."""
+    done = [text(action.attribute("type")) for action in rule.blocks("action")]
+    if done == ["fixed-response"]:
+        return " with a fixed response"
+    elsewhere = [
+        flat(to)
+        for action in rule.blocks("action")
+        for redirect in action.blocks("redirect")
+        if (to := redirect.attribute("host")) is not None and is_known(to)
+    ]
+    if done == ["redirect"] and elsewhere and text(elsewhere[0]) not in (host, "#{host}"):
+        return f" with a redirect to {text(elsewhere[0])}"
+    return ""
