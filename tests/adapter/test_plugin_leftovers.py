@@ -296,11 +296,12 @@ def test_a_future_that_nothing_ever_asks_is_no_green(suite: Suite, workers: tupl
         @pytest.mark.p0
         def test_up(evidence):
             passing(evidence)
-            kept.append(pool.submit(lambda: 1 / 0))
+            kept.extend(pool.submit(lambda: 1 / 0) for _ in range(3))
     """)
     run = suite.run(*workers)
     assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
     assert "ZeroDivisionError" in run.model["reasons"][0]
+    assert run.model["reasons"][0].endswith("(3 times)"), "what is the same is said once"
 
 
 def test_an_idle_executor_and_a_daemon_are_no_failure(suite: Suite) -> None:

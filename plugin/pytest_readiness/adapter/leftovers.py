@@ -26,6 +26,7 @@ import sys
 import threading
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import wraps
@@ -129,7 +130,9 @@ class BackgroundFailures:
             for thread in left
             if thread.is_alive()
         ]
-        return [*self._late, *(f"after the last check: {_described(one)}" for one in self.take()), *running]
+        failed = Counter(f"after the last check: {_described(one)}" for one in self.take())
+        late = [f"{what} ({times} times)" if times > 1 else what for what, times in failed.items()]
+        return [*self._late, *late, *running]
 
     def _logged(self, message: object, *values: object, **more: Any) -> None:
         text = text_of(message)
