@@ -60,7 +60,8 @@ def test_a_run_without_end_is_killed(scene: Scene, monkeypatch: pytest.MonkeyPat
     )
     with running("smoke", scene.root, scene.root) as runner:
         assert "health/up" in runner.checks()
-        assert runner.run(["smoke", "--env", "local"], {}, scene.root / "log").code == KILLED
+        arguments = ["smoke", "--env", "local", "--readiness-dir", str(scene.root / "reports")]
+        assert runner.run(arguments, {}, scene.root / "log").code == KILLED
 
 
 def test_a_suite_that_was_changed_after_its_import(scene: Scene) -> None:
