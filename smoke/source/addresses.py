@@ -335,7 +335,8 @@ _CUT_OFF = re.compile(r"\$\{[^}]*\.arn\}(?::[^:]*){1,2}")
 def pinned(reference: str) -> bool:
     """Whether what a container is given as a secret is one version of it, whatever comes later."""
     found = _GIVEN.fullmatch(reference)
-    return found is not None and (bool(found["version"]) or found["stage"] not in ("", "AWSCURRENT"))
+    known = {name: "" if "${" in part else part for name, part in found.groupdict().items()} if found else {}
+    return bool(known.get("version")) or known.get("stage", "") not in ("", "AWSCURRENT")
 
 
 #: A variable with the address of a database, and the secret of a signing key, as its ARN or name ends.

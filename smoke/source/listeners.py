@@ -103,6 +103,6 @@ def _said(rule: Resource, host: str) -> str:
         for redirect in action.blocks("redirect")
         if (to := redirect.attribute("host")) is not None and is_known(to)
     ]
-    if done == ["redirect"] and elsewhere and text(elsewhere[0]) not in (host, "#{host}"):
+    if done == ["redirect"] and elsewhere and text(elsewhere[0]).lower() not in (host.lower(), "#{host}"):
         return f" with a redirect to {text(elsewhere[0])}"
     return ""

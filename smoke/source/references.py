@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -12,7 +14,7 @@ from .checkout import Examined, Finding
 from .files import Files
 from .hcl import Block, Expr, Place
 from .terraform import META, Configuration, Module, Resource
-from .values import Symbol, Text, Value, flat, hidden, options, settle, text
+from .values import MOST, Symbol, Text, Value, flat, hidden, options, settle, text
 
 #: What a container is given as a secret comes from one of these two services.
 SECRETS_MANAGER, PARAMETERS = "secretsmanager", "ssm"
@@ -45,6 +47,20 @@ def items(value: Value | None) -> Iterator[Value]:
                 yield from items(item)
         elif each.content is not None:
             yield each
+
+
+def choices(value: Value | None) -> list[list[Value]]:
+    """The items that a value may hold together, for each choice of its alternatives; none for too many."""
+    found: list[list[Value]] = []
+    for each in options(value) if value is not None else ():
+        if not isinstance(each.content, tuple):
+            found.append([each] if each.content is not None else [])
+            continue
+        inner = [choices(item) for item in each.content]
+        if not 0 < math.prod(map(len, inner)) <= MOST:
+            return []
+        found += [[*itertools.chain(*chosen)] for chosen in itertools.product(*inner)]
+    return found
 
 
 #: What may follow a reference without making another thing of it: a key or version, or a pattern of IAM.

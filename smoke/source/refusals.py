@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from .references import entries, items, referenced
+from .references import choices, entries, items, referenced
 from .terraform import Resource
 from .values import Value, flat, hidden, is_known, number, size, text
 
@@ -13,16 +13,14 @@ Wrong = tuple[str, Value | None]
 REGION = r"[a-z]{2}(-[a-z]+)+-\d"
 
 
-def of_containers(
-    task: Resource, containers: Sequence[Mapping[str, Value]], *, fargate: bool
-) -> Iterator[Wrong]:
-    """What ECS refuses of the containers of a task, one by one and together."""
-    marks = [each.get("essential") for each in containers]
-    if marks and all(mark is not None and flat(mark).content is False for mark in marks):
-        yield "no container is essential", None
-    yield from _together(containers)
+def of_containers(task: Resource, listed: Value, *, fargate: bool) -> Iterator[Wrong]:
+    """What ECS refuses of a list of containers, one by one, and together whichever alternatives it has."""
+    every = [dict(_together([*map(entries, chosen)])) for chosen in choices(listed)]
+    for what, at in every[0].items() if every else ():
+        if all(what in each for each in every):
+            yield what, at
     memory, mode = task.attribute("memory"), text(task.attribute("network_mode"))
-    for container in containers:
+    for container in map(entries, items(listed)):
         yield from _of_logs(container, fargate)
         yield from _of_container(container, size(memory) if memory is not None else None)
         yield from _of_host(container, mode, fargate)
@@ -40,7 +38,7 @@ _KINDS = {"aws_sqs_queue": "sqs", "aws_lambda_function": "lambda", "aws_lambda_a
 def _of_endpoint(subscription: Resource) -> Iterator[Wrong]:
     """An endpoint that is none of its protocol."""
     protocol, endpoint = (subscription.attribute(name) for name in ("protocol", "endpoint"))
-    if protocol is None or endpoint is None or not is_known(protocol):
+    if protocol is None or endpoint is None or not is_known(protocol) or not text(flat(endpoint)):
         return
     said, resource = text(flat(protocol)), referenced(endpoint)
     kind = _KINDS.get(resource.type) if resource is not None else None
@@ -56,11 +54,7 @@ def _of_endpoint(subscription: Resource) -> Iterator[Wrong]:
 
 def _of_container(container: Mapping[str, Value], room: float | None) -> Iterator[Wrong]:
     """A name that is a variable and a secret, and more memory than the task has."""
-    names = {
-        kind: [text(flat(name)) for each in items(container.get(kind)) if (name := entries(each).get("name"))]
-        for kind in ("environment", "secrets")
-    }
-    for name in sorted({*names["environment"]} & {*names["secrets"]}):
+    for name in sorted(_names(container.get("environment")) & _names(container.get("secrets"))):
         yield f"{name} is a variable and a secret of one container", container.get("secrets")
     for name in ("memory", "memoryReservation"):
         wanted = number(flat(container[name])) if name in container else None
@@ -68,8 +62,20 @@ def _of_container(container: Mapping[str, Value], room: float | None) -> Iterato
             yield f"a container has a {name} of {wanted:g} MiB in a task of {room:g}", container[name]
 
 
+def _names(listed: Value | None) -> set[str]:
+    """The names that a list has, whichever alternatives it has."""
+    every = [
+        {text(flat(name)) for each in chosen if (name := entries(each).get("name"))}
+        for chosen in choices(listed)
+    ]
+    return set.intersection(*every) if every else set()
+
+
 def _together(containers: Sequence[Mapping[str, Value]]) -> Iterator[Wrong]:
-    """Containers of one name, and one that waits for what never comes."""
+    """Containers of which none is essential, two of one name, and one that waits for what never comes."""
+    marks = [each.get("essential") for each in containers]
+    if marks and all(mark is not None and flat(mark).content is False for mark in marks):
+        yield "no container is essential", None
     named: dict[str, Mapping[str, Value]] = {}
     for container in containers:
         name = container.get("name")
@@ -110,17 +116,6 @@ _PORTS = ("containerPort", "hostPort")
 _STOP_S = 120
 
 
-def _of_service(service: Resource) -> Iterator[Wrong]:
-    """Time for the checks of a load balancer, where there is none."""
-    grace = service.attribute("health_check_grace_period_seconds")
-    blocks = {block.labels[0] if block.type == "dynamic" else block.type for block in service.block.blocks}
-    if grace is not None and number(flat(grace)) and not blocks & {*_CHECKED}:
-        yield "health_check_grace_period_seconds needs a load balancer", grace
-
-
-_CHECKED = ("load_balancer", "vpc_lattice_configurations")
-
-
 def _of_scaling(target: Resource) -> Iterator[Wrong]:
     """A range that ends below its beginning."""
     low, high = (target.attribute(name) for name in ("min_capacity", "max_capacity"))
@@ -154,7 +149,8 @@ def _of_filter(filter_: Resource) -> Iterator[Wrong]:
         yield f"pattern is {written}, which has no end", pattern
     for made in filter_.blocks("metric_transformation"):
         default, by = made.attribute("default_value"), made.attribute("dimensions")
-        if default is not None and default.content is not None and entries(by):
+        given = default is not None and is_known(default) and flat(default).content not in (None, "")
+        if given and entries(by):
             yield "metric_transformation: default_value and dimensions exclude each other", default
 
 
@@ -191,7 +187,6 @@ def _of_secret(secret: Resource) -> Iterator[Wrong]:
 OF_TYPE: Mapping[str, Callable[[Resource], Iterator[Wrong]]] = {
     "aws_appautoscaling_target": _of_scaling,
     "aws_cloudwatch_log_metric_filter": _of_filter,
-    "aws_ecs_service": _of_service,
     "aws_lb_target_group": _of_targets,
     "aws_secretsmanager_secret": _of_secret,
     "aws_sns_topic_subscription": _of_endpoint,

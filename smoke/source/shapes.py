@@ -5,6 +5,7 @@ Of each one, and of the files together: names taken twice, cycles, false conditi
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,7 @@ from .evaluate import Environment
 from .references import entries, items, named_by, thing
 from .refusals import OF_TYPE, REGION, Wrong, of_containers
 from .terraform import Body, Configuration, Module, Resource
-from .values import Value, decoded, flat, hidden, is_known, number, options, size, text
+from .values import Value, decoded, either, flat, hidden, is_known, number, options, size, text
 
 _ARN = rf"arn:aws[\w-]*:[\w-]+:({REGION})?:(\d{{12}}|aws)?:.+"
 #: An empty default stands for what is given when Terraform runs.
@@ -220,7 +221,8 @@ def misshapen(configuration: Configuration) -> tuple[int, Examined]:
             wrong.append(("launch_type and capacity_provider_strategy exclude each other", launch))
         if resource.type == "aws_lb_target_group" and text(resource.attribute("target_type")) in ("", "ip"):
             wrong += _of_body(resource, Shape(("port", "protocol", "vpc_id")))
-        result.findings.extend(resource.finding(f"{resource.address}: {what}", at) for what, at in wrong)
+        found = [resource.finding(f"{resource.address}: {what}", at) for what, at in wrong]
+        result.findings.extend(dict.fromkeys(found))
     return count, result
 
 
@@ -248,7 +250,8 @@ def _lacking(shape: Shape, there: set[str]) -> Iterator[Wrong]:
 
 def _of_value(name: str, value: Value, shape: Shape) -> Iterator[Wrong]:
     pattern, bounds, inner = shape.values.get(name), shape.within.get(name), shape.inside.get(name)
-    for each in items(decoded(value) or value) if inner else items(value):
+    read = [decoded(each) or each for each in options(value)] if inner else [value]
+    for each in itertools.chain.from_iterable(map(items, read)):
         if inner is not None:
             yield from ((f"{name}: {what}", at or each) for what, at in _of_object(each, inner))
         elif pattern is not None and is_known(each) and not re.fullmatch(pattern, text(flat(each))):
@@ -283,10 +286,9 @@ def _of_fargate(task: Resource) -> Iterator[Wrong]:
                 "it has no execution_role_arn, without which Fargate starts no task with logs or secrets",
                 None,
             )
-    for listed in options(task.attribute("container_definitions") or Value(None, task.at)):
-        read = decoded(listed)
-        containers = [entries(each) for each in items(read)] if read is not None else []
-        yield from of_containers(task, containers, fargate="FARGATE" in compatible)
+    written = options(task.attribute("container_definitions") or Value(None, task.at))
+    listed = [read or each for each, read in zip(written, map(decoded, written), strict=True)]
+    yield from of_containers(task, either(listed), fargate="FARGATE" in compatible)
 
 
 def _sizes(cpu: Value | None, memory: Value | None) -> Iterator[Wrong]:

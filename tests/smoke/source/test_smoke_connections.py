@@ -561,6 +561,7 @@ def first(path: str, action: str, priority: str = "10") -> str:
         (first("/v1/invoke", FIXED), "answers finn.example.org/v1/invoke itself"),
         (first("/v1/*", SENT.replace("HOST", "old.example.org")), "a redirect to old.example.org"),
         (first("/v1/*", SENT.replace("HOST", "#{host}")), ""),
+        (first("/v1/*", SENT.replace("HOST", "FINN.example.org")), ""),
         (first("/v1/*", SENT.replace("HOST", "${var.unset}")), ""),
         (first("/docs/*", FIXED), ""),
         (first("/*", FIXED, "49999"), ""),

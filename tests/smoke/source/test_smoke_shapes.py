@@ -79,6 +79,20 @@ def test_capacity_providers_stand_in_place_of_a_launch_type(read: Read, launch: 
             "K is a variable",
         ),
         ('environment = [{ name = "L", value = "1" }], secrets = [{ name = "K", valueFrom = "arn" }]', ""),
+        (
+            (
+                'environment = [merge({ name = "K", value = "1" }, var.unset ? { value = "2" } : {})], '
+                'secrets = [{ name = "K", valueFrom = "arn" }]'
+            ),
+            "K is a variable",
+        ),
+        (
+            (
+                'environment = var.unset ? [{ name = "K", value = "1" }] : [], '
+                'secrets = var.unset ? [] : [{ name = "K", valueFrom = "arn" }]'
+            ),
+            "",
+        ),
         ("memory = 1024", "a memory of 1024 MiB in a task of 512"),
         ("memoryReservation = 512", ""),
     ],
@@ -86,7 +100,8 @@ def test_capacity_providers_stand_in_place_of_a_launch_type(read: Read, launch: 
 def test_a_container_fits_into_its_task(read: Read, container: str, what: str) -> None:
     containers = CONTAINERS.replace("}", f", {container} }}")
     task = TASK.replace("CPU", "256").replace("MEMORY", "512").replace("CONTAINERS", containers)
-    assert [what in each for each in wrong(read, task)] == [True] * bool(what)
+    found = wrong(read, 'variable "unset" {}', task)
+    assert [what in each for each in found] == [True] * bool(what)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +112,7 @@ def test_a_container_fits_into_its_task(read: Read, container: str, what: str) -
         ("email", '"on-call@example.com"', 0),
         ("https", '"http://pager.example.com"', 1),
         ("https", "var.unset", 0),
+        ("email", "var.empty", 0),
         ("sqs", '"arn:aws:sqs:us-east-1:123456789012:pager"', 0),
         ("lambda", '"arn:aws:sqs:us-east-1:123456789012:pager"', 1),
     ],
@@ -105,6 +121,7 @@ def test_an_endpoint_is_one_of_its_protocol(read: Read, protocol: str, endpoint:
     subscription = f"""
 resource "aws_sqs_queue" "q" {{ name = "q" }}
 variable "unset" {{}}
+variable "empty" {{ default = "" }}
 resource "aws_sns_topic_subscription" "s" {{
   topic_arn = "arn:aws:sns:us-east-1:123456789012:alerts"
   protocol  = "{protocol}"
@@ -114,6 +131,7 @@ resource "aws_sns_topic_subscription" "s" {{
 
 
 SIDECAR = '{ name = "s", image = "c", essential = false }'
+NAMESAKE = SIDECAR.replace('"s"', '"a"')
 
 
 @pytest.mark.parametrize(
@@ -129,10 +147,23 @@ SIDECAR = '{ name = "s", image = "c", essential = false }'
             SIDECAR.replace("}", ', healthCheck = { command = ["CMD", "true"] } }'),
             "",
         ),
-        ("essential = true", SIDECAR.replace('"s"', '"a"'), "two containers are called a"),
+        ("essential = true", NAMESAKE, "two containers are called a"),
         ("portMappings = [{ containerPort = 3000, hostPort = 3000 }]", SIDECAR, ""),
         ("portMappings = [{ containerPort = 3000, hostPort = var.unset }]", SIDECAR, ""),
         ("portMappings = [{ containerPort = 3000, hostPort = 80 }]", SIDECAR, "hostPort is 80, in awsvpc"),
+        (
+            'dependsOn = [{ containerName = "s", condition = "START" }]',
+            f"var.unset ? {SIDECAR} : null",
+            "",
+        ),
+        ("essential = true", 'var.unset ? { name = "s", image = "c" } : ' + SIDECAR, ""),
+        ("essential = true", f'var.unset ? {SIDECAR} : {{ name = "a", image = "c" }}', ""),
+        (
+            "essential = true",
+            f'merge({NAMESAKE}, var.unset ? {{ user = "u" }} : {{}})',
+            "two containers are called a",
+        ),
+        ("essential = true", f"merge({SIDECAR}, var.unset ? {{ essential = true }} : {{}})", ""),
         ("stopTimeout = 120", SIDECAR, ""),
         ("stopTimeout = 121", SIDECAR, "Fargate waits for 120 s at most"),
     ],
@@ -151,29 +182,35 @@ def test_a_host_has_its_own_ports_outside_of_awsvpc(read: Read) -> None:
     assert wrong(read, task) == []
 
 
+@pytest.mark.parametrize(
+    ("sidecar", "what"), [(SIDECAR, ""), ('{ name = "s", essential = false }', "it has no image")]
+)
+def test_a_sidecar_may_be_left_out(read: Read, sidecar: str, what: str) -> None:
+    own = '{ name = "a", image = "b", dependsOn = [{ containerName = "s", condition = "START" }] }'
+    listed = f"concat([{own}], var.unset ? [{sidecar}] : [])"
+    task = TASK.replace("CPU", "256").replace("MEMORY", "512").replace("CONTAINERS", listed)
+    found = wrong(read, 'variable "unset" {}', task)
+    assert [what in each for each in found] == [True] * bool(what)
+
+
 GROUP = 'port = 80\n  protocol = "HTTP"\n  target_type = "ip"\n  vpc_id = "vpc-1"'
 FILTER = 'name = "f"\n  log_group_name = "/ecs/x"'
 MADE = 'metric_transformation {\n    name = "n"\n    namespace = "x"\n    value = 1\n'
-BALANCED = """dynamic "load_balancer" {
-    for_each = var.unset
-    content {
-      container_name   = "a"
-      container_port   = 80
-      target_group_arn = load_balancer.value
-    }
-  }"""
+MANY = f'{FILTER}\n  pattern = ""\n  {MADE}    default_value = VALUE\n    dimensions = {{ A = "$.a" }} }}'
 SCALED = 'resource_id = "service/c/s"\n  scalable_dimension = "d"\n  service_namespace = "ecs"'
 
 
 @pytest.mark.parametrize(
     ("kind", "body", "what"),
     [
+        *[
+            ("aws_cloudwatch_log_metric_filter", MANY.replace("VALUE", value), "")
+            for value in ("var.unset", '""', 'length(var.unset) > 0 ? null : "0"')
+        ],
         ("aws_secretsmanager_secret", "recovery_window_in_days = 0", ""),
         ("aws_secretsmanager_secret", "recovery_window_in_days = 30", ""),
         ("aws_secretsmanager_secret", "recovery_window_in_days = 3", "expected 0 or 7 to 30"),
-        ("aws_ecs_service", 'name = "s"\n  health_check_grace_period_seconds = 0', ""),
-        ("aws_ecs_service", 'name = "s"\n  health_check_grace_period_seconds = 60', "needs a load balancer"),
-        ("aws_ecs_service", f'name = "s"\n  health_check_grace_period_seconds = 60\n  {BALANCED}', ""),
+        ("aws_ecs_service", 'name = "s"\n  health_check_grace_period_seconds = 60', ""),
         ("aws_appautoscaling_target", f"{SCALED}\n  min_capacity = 2\n  max_capacity = 2", ""),
         ("aws_appautoscaling_target", f"{SCALED}\n  min_capacity = var.unset\n  max_capacity = 2", ""),
         ("aws_appautoscaling_target", f"{SCALED}\n  min_capacity = 3\n  max_capacity = 2", "max_capacity 2"),
