@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from .checkout import Examined, Finding
 from .definitions import Definition, Definitions, containers, plainly, ports
-from .entrances import HTTPS, entered
+from .entrances import FRONTS, HTTPS, entered, fronted
 from .iam import fits
-from .listeners import ListenerRule, answered, forwards, patterns, takes
+from .listeners import ListenerRule, answered, forwards, patterns, takes, unclear
 from .references import entries, items, referenced, thing
 from .terraform import Body, Configuration, Resource
 from .values import Value, boolean, flat, hidden, is_known, number, text
@@ -51,7 +51,8 @@ def connected(
             continue
         if each.service.attribute("cluster") is None:
             result.findings.append(each.service.finding(f"{each.name} is in no cluster of the files"))
-        listening = ports(each)
+        # none where the files do not say all
+        listening = ports(each) if all(map(_numbered, each.tasks)) else {}
         for balanced in each.service.blocks("load_balancer"):
             _balanced(configuration, result, each, balanced, listening, addresses.get(each.name, Address()))
         address = addresses.get(each.name)
@@ -71,10 +72,11 @@ def _balanced(
 ) -> None:  # fmt: skip
     name, port = block.attribute("container_name"), block.attribute("container_port")
     wanted = number(flat(port)) if port is not None else None
-    if name is not None and is_known(name) and text(flat(name)) not in listening:
+    if listening and name is not None and is_known(name) and text(flat(name)) not in listening:
         result.findings.append(block.finding(f"{each.name} has no container {text(flat(name))}", name))
     elif (
-        name is not None
+        listening
+        and name is not None
         and is_known(name)
         and wanted is not None
         and wanted not in listening[text(flat(name))]
@@ -88,11 +90,21 @@ def _balanced(
             )
             continue
         kind = group.attribute("target_type")
-        if kind is None or (is_known(kind) and text(flat(kind)) != "ip"):
+        own = {text(task.attribute("network_mode")) for task in each.tasks} == {"awsvpc"}
+        if own and (kind is None or (is_known(kind) and text(flat(kind)) != "ip")):
             what = f"{group.address} does not take IP addresses, all that a task of awsvpc has"
             result.findings.append(group.finding(what, kind))
-        _checked(result, group, each, listening, address)
+        _checked(result, group, each, listening if own else {}, address)  # else a host maps other ports
         result.findings.extend(_encrypted(group, each))
+
+
+def _numbered(task: Resource) -> bool:
+    """Whether the files say the name of each container of a task, and each port as a number."""
+    read, unread = containers(task)
+    names = [name for each in read if (name := each.entries.get("name")) is not None]
+    mapped = [entries(one) for each in read for one in items(each.entries.get("portMappings"))]
+    numbers = [number(flat(port)) for one in mapped for port in items(one.get("containerPort"))]
+    return not unread and all(map(is_known, names)) and len(numbers) >= len(mapped) and None not in numbers
 
 
 def _checked(
@@ -104,7 +116,7 @@ def _checked(
     for check in checks:
         asked_port = check.attribute("port")
         at = number(flat(asked_port)) if asked_port is not None else None
-        if at is not None and not any(at in each_port for each_port in listening.values()):
+        if at is not None and listening and not any(at in each_port for each_port in listening.values()):
             what = f"{group.address} checks health on port {at:g}, on which {each.name} does not listen"
             result.findings.append(check.finding(what, asked_port))
     paths = [check.attribute("path") for check in checks if not _connects(check)]
@@ -226,20 +238,25 @@ def _unaddressed(registry: Resource, each: Definition) -> Iterator[Finding]:
 def _public(configuration: Configuration, result: Examined, each: Definition, address: Address) -> None:
     """The load balancer sends the requests for a public host name to a service."""
     assert each.service is not None
-    own = {
-        group.address
+    groups = [
+        value
         for block in each.service.blocks("load_balancer")
         for value in items(block.attribute("target_group_arn"))
-        if (group := referenced(value)) is not None
-    }
+    ]
+    own = {group.address for value in groups if (group := referenced(value)) is not None}
     named: list[tuple[Body, Resource | None]] = []
+    of_any: list[tuple[Body, Resource | None]] = []
     for rule in configuration.of_type("aws_lb_listener_rule"):
         paths = patterns(rule, "path_pattern")
+        of_hosts = any(condition.blocks("host_header") for condition in rule.blocks("condition"))
         asked = not paths or any(fits(address.health, path) or "${" in path for path in paths)
-        if asked and any(fits(address.public, host) for host in patterns(rule, "host_header")):
+        if asked and (
+            not of_hosts or any(fits(address.public, host) for host in patterns(rule, "host_header"))
+        ):
             listener = rule.attribute("listener_arn")
             at = referenced(listener) if listener is not None else None
-            named += [(action, at) for action in rule.blocks("action")]
+            kept = named if of_hosts else of_any
+            kept += [(action, at) for action in rule.blocks("action")]
     default = [
         (action, listener)
         for listener in configuration.of_type("aws_lb_listener")
@@ -249,17 +266,23 @@ def _public(configuration: Configuration, result: Examined, each: Definition, ad
     defaults = {at.address for value, at in _ways(default) if at is not None and _leads_to(value, own)}
     result.findings.extend(answered(configuration, address.public, address.paths, own, defaults))
     ways = _ways(named or default)
+    if not any(_leads_to(value, own) for value, _ in ways):
+        ways += [(value, at) for value, at in _ways(of_any) if _leads_to(value, own)]
     leading = [at for value, at in ways if _leads_to(value, own)]
     if leading:
         leading += [at for value, at in _ways(default) if _leads_to(value, own)]
         _at_its_port(configuration, result, each, address, leading)
-        if not any(configuration.of_type(type_) for type_ in _FRONTS):
+        if not fronted(configuration, address.public):
             to_it = [way for way in (*ways, *_ways(default)) if _leads_to(way[0], own)]
-            result.findings.extend(dict.fromkeys(entered(configuration, address.public, to_it)))
+            for found in dict.fromkeys(entered(configuration, address.public, to_it)):
+                configuration.lacks(result, found.what, ("",), found)  # any module may have the front
         result.findings.extend(_open_to_the_public(configuration, each, address, leading))
-    elif unclear := [value for value, _ in ways if referenced(value) is None]:
+    elif open_ := [
+        *(value for value in (*groups, *(value for value, _ in ways)) if referenced(value) is None),
+        *unclear(configuration),
+    ]:
         result.not_examined.append(
-            each.service.finding(f"where {address.public} leads: {text(unclear[0])}", unclear[0])
+            each.service.finding(f"where {address.public} leads: {text(open_[0])}", open_[0])
         )
     else:
         what = f"no load balancer sends {address.public} to {each.name}"
@@ -278,20 +301,13 @@ def _leads_to(value: Value, own: Collection[str]) -> bool:
     return group is not None and group.address in own
 
 
-#: What may stand before a load balancer, and take a host's requests to any port of it.
-_FRONTS = (
-    "aws_cloudfront_distribution", "aws_globalaccelerator_listener", "aws_apigatewayv2_integration",
-    "cloudflare_record", "cloudflare_dns_record",
-)  # fmt: skip
-
-
 def _at_its_port(
     configuration: Configuration, result: Examined, each: Definition, address: Address,
     listeners: Sequence[Resource | None],
 ) -> None:  # fmt: skip
     """A public host is an https URL without a port: one of the listeners that lead to it is on that."""
     elsewhere = [_elsewhere(listener) for listener in listeners]
-    if None in elsewhere or any(configuration.of_type(type_) for type_ in _FRONTS):
+    if None in elsewhere or fronted(configuration, address.public):
         return
     at = next(listener for listener in listeners if listener is not None)
     what = f"{at.address} takes {address.public} for {each.name} on port {elsewhere[0]:g}, not on {HTTPS}"
@@ -301,7 +317,7 @@ def _at_its_port(
 #: A stream may be silent for so many seconds between two keepalives.
 SILENCE_S = 15
 #: What else takes a host's requests from the public to a load balancer inside.
-_INWARD = (*_FRONTS, "aws_apigatewayv2_vpc_link", "aws_api_gateway_vpc_link", "aws_vpclattice_target_group")
+_INWARD = (*FRONTS, "aws_apigatewayv2_vpc_link", "aws_vpclattice_target_group")
 
 
 def _open_to_the_public(

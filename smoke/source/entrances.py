@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from .checkout import Finding
+from .iam import fits
 from .references import items, referenced
 from .terraform import Configuration, Resource
 from .values import Value, boolean, flat, is_known, number, text
@@ -12,6 +13,33 @@ from .values import Value, boolean, flat, is_known, number, text
 HTTPS = 443
 _TLS, _PLAIN = ("HTTPS", "TLS"), ("HTTP", "HTTPS")
 _CERTIFICATE, _VALIDATED = "aws_acm_certificate", "aws_acm_certificate_validation"
+_CLOUDFRONT, _RECORDS = "aws_cloudfront_distribution", ("cloudflare_record", "cloudflare_dns_record")
+#: What may stand before a load balancer, and take a host's requests to any port of it.
+FRONTS = (
+    _CLOUDFRONT, *_RECORDS, "aws_globalaccelerator_listener", "aws_apigatewayv2_integration",
+    "aws_api_gateway_integration", "aws_api_gateway_vpc_link", "fastly_service_vcl",
+)  # fmt: skip
+
+
+def fronted(configuration: Configuration, host: str) -> bool:
+    """Whether something may stand before the load balancer of a host."""
+    return any(_takes(each, host) for type_ in FRONTS for each in configuration.of_type(type_))
+
+
+def _takes(front: Resource, host: str) -> bool:
+    """Whether a front may be one of a host: by its aliases, or as a record that is not for DNS alone."""
+    if front.type == _CLOUDFRONT:
+        names = [*items(front.attribute("aliases"))]
+    elif front.type in _RECORDS:
+        proxied = front.attribute("proxied")
+        if proxied is not None and boolean(proxied) is False:
+            return False
+        names = [*items(front.attribute("name"))]
+    else:
+        return True
+    written = [text(flat(name)).lower() if is_known(name) else "*" for name in names] or ["*"]
+    short = front.type in _RECORDS  # one may leave out the name of its zone, or be @ for it
+    return any(fits(host, name) or (short and (name == "@" or fits(host, f"{name}.*"))) for name in written)
 
 
 def entered(
@@ -70,6 +98,8 @@ def _names(configuration: Configuration, listener: Resource) -> set[str] | None:
     for each in configuration.of_type("aws_lb_listener_certificate"):
         at = each.attribute("listener_arn")
         of = referenced(at) if at is not None else None
+        if of is not None and of.block.type == "data":
+            of = None  # which may be any listener
         if of is None or of.address == listener.address:
             arns.append(each.attribute("certificate_arn") if of is not None and not each.uncertain else None)
     found: set[str] = set()
@@ -92,7 +122,8 @@ def _of_certificate(arn: Value | None) -> set[str] | None:
     values = [*items(domain), *items(further)]
     if domain is None or certificate.uncertain or not all(is_known(each) for each in values):
         return None
-    return {text(flat(each)).lower() for each in values}
+    # the name of a zone may be written with a dot at its end
+    return {text(flat(each)).lower().rstrip(".") for each in values}
 
 
 def _covers(names: set[str], host: str) -> bool:

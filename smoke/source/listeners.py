@@ -38,9 +38,9 @@ class ListenerRule:
 
 
 def patterns(rule: Body, kind: str) -> list[str]:
-    """The values of a rule's conditions of one kind."""
+    """The values of a rule's conditions of one kind; hosts in lower case, as they are compared."""
     return [
-        text(flat(value))
+        text(flat(value)).lower() if kind == "host_header" else text(flat(value))
         for condition in rule.blocks("condition")
         for block in condition.blocks(kind)
         for value in items(block.attribute("values"))
@@ -56,6 +56,21 @@ def takes(rule: Body, host: str, path: str) -> bool:
         and (not hosts or any(fits(host, pattern) for pattern in hosts))
         and (not paths or any(fits(path, pattern) for pattern in paths))
     )
+
+
+def unclear(configuration: Configuration) -> Iterator[Value]:
+    """The hosts of rules that are not known, or are regular expressions, and the kinds of unknown actions."""
+    rules = configuration.of_type("aws_lb_listener_rule")
+    for rule in rules:
+        for condition in rule.blocks("condition"):
+            for block in condition.blocks("host_header"):
+                yield from items(block.attribute("regex_values"))
+                yield from (value for value in items(block.attribute("values")) if not is_known(value))
+    actions = [action for rule in rules for action in rule.blocks("action")]
+    for listener in configuration.of_type("aws_lb_listener"):
+        actions += listener.blocks("default_action")
+    kinds = (action.attribute("type") for action in actions)
+    yield from (kind for kind in kinds if kind is not None and not is_known(kind))
 
 
 def forwards(action: Body) -> Iterator[Value]:

@@ -82,8 +82,8 @@ class Resource(Body):
 
     @property
     def type(self) -> str:
-        """The resource type, such as aws_ecs_service."""
-        return self.block.labels[0]
+        """The resource type, such as aws_ecs_service; aws_alb is another name of aws_lb, in all its types."""
+        return self.block.labels[0].replace("aws_alb", "aws_lb", 1)
 
     @property
     def label(self) -> str:
@@ -93,7 +93,7 @@ class Resource(Body):
     @property
     def title(self) -> str:
         """The address without the type: how findings name the resource."""
-        return self.address.replace(f"{self.type}.", "", 1)
+        return self.address.replace(f"{self.block.labels[0]}.", "", 1)
 
     @property
     def reference(self) -> Value:

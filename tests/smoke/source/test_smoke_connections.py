@@ -268,6 +268,9 @@ def findings(read: Read, find: str = "", replace: str = "") -> dict[str, Examine
         ('container_name   = "finn"', 'container_name = "web"', "address", "finn has no container web"),
         ("container_port   = 3000", "container_port = 8080", "address", "finn does not listen on port 8080"),
         ('  target_type = "ip"\n  health', "  health", "address", "does not take IP addresses"),
+        ('    name         = "finn"', "    name = var.unset", "", ""),
+        ("[{ containerPort = 3000 }]", "var.unset", "", ""),
+        ("containerPort = 3000 }", "containerPort = var.unset }", "", ""),
         ('path = "/health"', 'path = "/"', "address", "checks health at /,"),
         ('  health_check { path = "/health" }\n', "", "address", "checks health at /,"),
         ('health_check { path = "/health" }', 'health_check { protocol = "TCP" }', "", ""),
@@ -368,6 +371,33 @@ def test_a_public_host_is_served_on_the_port_of_https(read: Read, text: str, wro
     assert found == (expected if wrong else [])
 
 
+ON_HOSTS = (
+    PLATFORM.replace('["FARGATE"]', '["EC2"]')
+    .replace('"awsvpc"', '"bridge"')
+    .replace('target_type = "ip"\n  health', 'target_type = "instance"\n  health')
+    .replace('path = "/health" }', 'path = "/health"\n    port = "8080"\n  }')
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        (ON_HOSTS, []),
+        (
+            ON_HOSTS.replace('"bridge"', '"awsvpc"'),
+            ["does not take IP addresses", "checks health on port 8080"],
+        ),
+    ],
+)
+def test_a_task_on_the_network_of_its_host_is_found_by_its_instance(
+    read: Read, text: str, wrong: list[str]
+) -> None:
+    configuration = read(text)
+    defined = read_definitions(configuration, ["finn", "api"])
+    found = [each.what for each in connected(configuration, defined, {"finn": FINN}).findings]
+    assert [what in each for what, each in zip(wrong, found, strict=True)] == [True] * len(wrong), found
+
+
 @pytest.mark.parametrize(
     ("codes", "found"),
     [
@@ -426,6 +456,22 @@ resource "aws_lb_listener_certificate" "more" {
 """
 
 
+BY_DATA = """
+data "aws_lb_listener" "https" { port = 443 }
+""" + MORE.replace("aws_lb_listener.https", "data.aws_lb_listener.https")
+OF_ZONE = """
+data "aws_route53_zone" "main" { name = "finn.example.org." }
+"""
+ALIASES = 'resource "aws_cloudfront_distribution" "front" { aliases = [NAMES] }'
+RECORD = 'resource "cloudflare_record" "front" {\n  name = "NAME"\n  proxied = PROXIED\n}'
+FETCHED = 'module "cdn" { source = "terraform-aws-modules/cloudfront/aws" }'
+
+
+def record(name: str, proxied: str) -> str:
+    """A record of Cloudflare."""
+    return RECORD.replace("NAME", name).replace("PROXIED", proxied)
+
+
 def proved(names: str, more: str = "") -> str:
     """A listener on 443 with a certificate of `names`, and what else there is."""
     return on("443", TLS.replace("NAMES", names) + more).replace('"HTTPS"', PROVED, 1)
@@ -439,8 +485,25 @@ def proved(names: str, more: str = "") -> str:
         (proved("var.names"), ""),
         (proved("", MORE), ""),
         (proved("", MORE.replace("aws_acm_certificate.more.arn", "var.names")), ""),
+        (proved("", MORE.replace('"aws_lb_', '"aws_alb_')), ""),
+        (proved("", BY_DATA), ""),
+        (proved("data.aws_route53_zone.main.name", OF_ZONE), ""),
+        (proved("data.aws_route53_zone.main.name", OF_ZONE.replace("finn", "z")), "and z.example.org, not"),
         (proved("", 'resource "aws_cloudfront_distribution" "front" {}'), ""),
         (proved("", 'resource "cloudflare_record" "front" {}'), ""),
+        (proved("", 'resource "aws_api_gateway_integration" "front" {}'), ""),
+        (proved("", 'resource "aws_api_gateway_vpc_link" "front" {}'), ""),
+        (proved("", 'resource "fastly_service_vcl" "front" {}'), ""),
+        (proved("", FETCHED), ""),
+        (proved("", record("finn", "true")), ""),
+        (proved("", record("finn", "var.names")), ""),
+        (proved("", record("${var.names}", "true")), ""),
+        (proved("", record("@", "true")), ""),
+        (proved("", ALIASES.replace("NAMES", '"docs.example.org", "*.example.org"')), ""),
+        (proved("", ALIASES.replace("NAMES", "var.names")), ""),
+        (proved("", record("finn", "false")), "is of api.example.org, not of finn"),
+        (proved("", record("docs", "true")), "is of api.example.org, not of finn"),
+        (proved("", ALIASES.replace("NAMES", '"docs.example.org"')), "is of api.example.org, not of finn"),
         (proved("").replace("aws_acm_certificate_validation.main.certificate_arn", "var.names"), ""),
         (proved(""), "the certificate of aws_lb_listener.https is of api.example.org, not of finn"),
         (proved('"*.finn.example.org"'), "not of finn.example.org"),
@@ -458,6 +521,43 @@ def test_a_public_host_is_entered_by_https(read: Read, text: str, what: str) -> 
     defined = read_definitions(configuration, ["finn", "api"])
     address = {"finn": Address(public="finn.example.org", health="/health")}
     found = [each.what for each in connected(configuration, defined, address).findings]
+    assert [what in each for each in found] == [True] * bool(what), found
+
+
+def of_host(values: str) -> str:
+    """The platform with other hosts in the rule of finn."""
+    return PLATFORM.replace('values = ["finn.example.org"]', values)
+
+
+OF_ANY = PLATFORM.replace('host_header { values = ["finn.example.org"] }', 'path_pattern { values = ["/*"] }')
+ALB = PLATFORM.replace("aws_lb", "aws_alb")
+KIND = '  action {\n    type = "forward"\n    forward {'
+GROUP_OF_FINN = "target_group_arn = aws_lb_target_group.finn.arn\n    container_name"
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (of_host('regex_values = ["^finn\\\\.example\\\\.org$"]'), "? where finn.example.org leads"),
+        (of_host("values = [var.unset]"), "? where finn.example.org leads: ${var.unset}"),
+        (of_host('values = ["Finn.Example.org"]'), ""),
+        (OF_ANY, ""),
+        (OF_ANY.replace("/*", "/docs/*"), "no load balancer sends finn.example.org to finn"),
+        (ALB, ""),
+        (ALB.replace("finn.example.org", "docs.example.org"), "no load balancer sends finn.example.org"),
+        (PLATFORM.replace(KIND, KIND.replace('"forward"', "var.unset")), "? where finn.example.org leads"),
+        (PLATFORM.replace(GROUP_OF_FINN, "target_group_arn = var.unset\n    container_name"),
+         "? where finn.example.org leads: ${var.unset}"),
+    ],
+)  # fmt: skip
+def test_a_host_is_led_by_what_the_files_say(read: Read, text: str, what: str) -> None:
+    configuration = read(text)
+    defined = read_definitions(configuration, ["finn", "api"])
+    examined = connected(
+        configuration, defined, {"finn": Address(public="finn.example.org", health="/health")}
+    )
+    found = [each.what for each in examined.findings]
+    found += [f"? {each.what}" for each in examined.not_examined if "the target group" not in each.what]
     assert [what in each for each in found] == [True] * bool(what), found
 
 
