@@ -37,6 +37,7 @@ FAMILIES = {
         "wrong-algorithm",
         "malformed-claims",
         "any-iat-beside-nbf",
+        "late-expiry",
     ],
     f"{SERVICES}-refuses-": [
         *("valid-tokens", "unknown-claims", "addresses-with-capitals", "the-free-tier", "short-lives"),
