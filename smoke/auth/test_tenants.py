@@ -14,7 +14,7 @@ from pytest_readiness import Evidence, SafetyViolation
 
 from smoke.contract.model import TIER_POOLS
 from smoke.contract.neighbours import Near, strings, values
-from smoke.platform.answers import body_text, require_status
+from smoke.platform.answers import body_text, mentions, require_status
 from smoke.platform.attacks import require_refused
 from smoke.platform.batch import Batch, Case, answering, mint_command
 from smoke.platform.freeside import Freeside, Tenants, cost_in, nonce, prompt_for
@@ -63,8 +63,7 @@ def own_figures_only(freeside: Freeside, tenants: Tenants) -> None:
         answer = freeside.http.send("GET", path, credential, params=params, headers=more)
         if answer.status_code != 200:
             require_refused(answer, "freeside", "a request for another community's budget", (400, 403))
-        # as a whole text: one community's name may begin another's
-        elif json.dumps(tenants.main) in body_text(answer) or (
+        elif mentions(answer, tenants.main, own.tenant) or (
             reading_of(answer, freeside.dialects.budget, own.tenant).committed != own.committed
         ):
             raise SafetyViolation(f"a token of {own.tenant} was shown the budget of {tenants.main}")

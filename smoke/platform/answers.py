@@ -175,6 +175,15 @@ def body_text(response: httpx.Response) -> str:
     return response.content.decode(errors="replace")
 
 
+def mentions(response: httpx.Response, name: str, own: str) -> bool:
+    """Whether a body has a name in it, if within a longer text; not as a part of another, such as `own`.
+
+    A query that the body repeats has its names behind a sign of equality.
+    """
+    rest = body_text(response).replace(json.dumps(own), "")
+    return re.search(rf"(?<![\w=-]){re.escape(json.dumps(name)[1:-1])}(?![\w-])", rest) is not None
+
+
 def error_code(response: httpx.Response) -> str:
     """The code of an error answer: `code` where Finn puts it, else `error`, else an empty string."""
     try:

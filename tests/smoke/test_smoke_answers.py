@@ -13,6 +13,7 @@ from smoke.platform.answers import (
     UnexpectedStatus,
     answer_of,
     fields_of,
+    mentions,
     require_error,
     require_json_error,
     require_status,
@@ -185,3 +186,19 @@ def test_times_are_read_in_every_zone(value: Any, monkeypatch: pytest.MonkeyPatc
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ({"tenant": "shop"}, True),
+        ({"note": "the budget of shop, as asked"}, True),
+        ({"self": "/api/v1/budget/shop"}, True),
+        ({"tenant": "shop-two"}, False),
+        ({"tenant": "my-shop"}, False),
+        ({"tenant": "shop:two"}, False),
+        ({"self": "/api/v1/budget/shop-two?tenant_id=shop"}, False),
+    ],
+)
+def test_a_body_mentions_a_name(body: dict[str, str], found: bool) -> None:
+    assert mentions(httpx.Response(200, json=body), "shop", "shop:two") is found
