@@ -10,7 +10,6 @@ from smoke.aws.inventory import known_port
 from smoke.aws.names import BUILDS, DASHBOARDS, HOSTS, IF_SET, MIGRATIONS, Names
 from smoke.contract.model import ROUTES, SERVICES, USER
 from smoke.platform.http import key_paths
-from smoke.platform.tokens import NOT_BOOTSTRAPPED
 from smoke.source.addresses import Budget, directory_of, led
 from smoke.source.checkout import Checkout, Examined
 from smoke.source.connections import Address, connected, named, reached
@@ -162,7 +161,7 @@ def test_definitions_lead_to_this_platform(
     keys = key_paths(environment, names.namespace)
     directory = directory_of(terraform, found, names.prefix, members, public, IF_SET, budgets, keys)
     region = environment.aws.region
-    count, examined = led(terraform, found, directory, region, NOT_BOOTSTRAPPED)
+    count, examined = led(terraform, found, directory, region)
     evidence.figure("variables", count, at_least=1)
     examined.require()
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from .checkout import Examined, Finding
+from .checkout import Examined
 from .definitions import Definitions, containers, plainly, ports
 from .evaluate import Environment
 from .references import entries, items, referenced, secret
@@ -36,7 +36,7 @@ _PRIVATE_KEY = re.compile(
     r"|\{(?=[^{}]*\"kty\")[^{}]*\"d\"\s*:\s*\"[\w-]{16}"
 )
 #: Variables by which a pooler finds its database.
-_OF_SERVER = re.compile(r"(?:DB|DATABASE|POSTGRES(?:QL)?|PG|SERVER)_?(?:HOST|HOSTNAME|URL)")
+_OF_SERVER = re.compile(r"(?:DB|DATABASE|POSTGRES(?:QL)?|PG)_?(?:HOST|HOSTNAME|URL)")
 #: Variables by which a container itself is given its port.
 _OWN_PORT = ("PORT", "LISTEN_PORT")
 
@@ -109,8 +109,10 @@ class Directory:
                 wrong = [*self._misleads(name, scheme, host.lower(), port, path)]
                 for why in wrong:
                     yield f"{name} of {owner} leads to {host}{f':{port}' if port else ''}: {why}"
-                own = host.lower() in self.listening and host.lower().partition(".")[0] == owner
-                if own and not wrong and owner in self.budgets and _OF_SERVER.fullmatch(name):
+                # a container beside the pooler may ask it; /pgbouncer is the pooler's own console
+                own = host.lower().partition(".")[0] == owner and path != "/pgbouncer"
+                maps = not {*ports}.isdisjoint(self.listening.get(host.lower(), ()))
+                if own and maps and not wrong and owner in self.budgets and _OF_SERVER.fullmatch(name):
                     yield f"{name} of {owner} leads to {host}: the pooler itself, not the database"
             if alone and _ITSELF.match(value) and (meant := self._meant(name)):
                 yield f"{name} of {owner} leads to its own task, in which there is no {meant}"
@@ -229,13 +231,11 @@ def _aliases(service: Resource) -> set[int]:
 
 
 def led(
-    configuration: Configuration, defined: Definitions, directory: Directory, region: str,
-    placeholders: Collection[str] = (),
-) -> tuple[int, Examined]:  # fmt: skip
+    configuration: Configuration, defined: Definitions, directory: Directory, region: str
+) -> tuple[int, Examined]:
     """Return how many variables were read, and those that lead away from this environment.
 
-    `region` is the profile's, empty where it names none; logs go to the region of the tasks. `placeholders`
-    stand for a key that is not there yet.
+    `region` is the profile's, empty where it names none; logs go to the region of the tasks.
     """
     result, count = Examined(), 0
     regions = [
@@ -250,7 +250,6 @@ def led(
         if region and is_known(value) and text(flat(value)) != region:
             what = f"the provider works in {text(flat(value))}, the profile in {region}"
             result.findings.append(body.finding(what, value))
-    result.findings.extend(_reset(configuration, placeholders))
     known = {text(flat(value)) for _, value in regions if is_known(value)}
     here = region or (known.pop() if len(known) == 1 else "")
     for each in defined.definitions:
@@ -266,26 +265,6 @@ def led(
                 wrong = _misled(each.name, container.entries, given, directory, here, alone=alone)
                 result.findings.extend(task.finding(what, at) for what, at in wrong)
     return count, result
-
-
-def _reset(configuration: Configuration, placeholders: Collection[str]) -> Iterator[Finding]:
-    """What each run of Terraform puts in place of a signing key: text that stands for one."""
-    for version in configuration.of_type("aws_secretsmanager_secret_version"):
-        written, of = version.block.attributes.get("secret_string"), version.attribute("secret_id")
-        known = secret(of) if of is not None else None
-        if written is None or known is None or not _OF_KEY.fullmatch(known.name) or version.uncertain:
-            continue
-        ignored = " ".join(
-            each.attributes["ignore_changes"].text
-            for each in version.block.nested("lifecycle")
-            if "ignore_changes" in each.attributes
-        )
-        if written.text.strip('"') in placeholders and not _IGNORED.search(ignored):
-            what = f"{version.address} puts {written.text} in place of the key whenever Terraform runs"
-            yield version.finding(what, version.attribute("secret_string"))
-
-
-_IGNORED = re.compile(r"\b(?:secret_string|all)\b")
 
 
 def _misled(

@@ -52,7 +52,7 @@ HERE = Directory(
             {"FINN_JWKS_URI": f"http://finn.{ZONE}:3000/.well-known/jwks"},
             "keys are at /.well-known/jwks.json",
         ),
-        ({"PORT": "3001"}, "listens on port 3000"),
+        ({"PORT": "3001"}, "listens on port 3000 and port 6432"),
         ({"POOL_MODE": "session"}, "not transaction"),
         ({"DEFAULT_POOL_SIZE": "60"}, "180 connections, the plan gives them 65"),
         ({"DEFAULT_POOL_SIZE": "60", "MAX_DB_CONNECTIONS": "180"}, "180 connections"),
@@ -62,7 +62,7 @@ HERE = Directory(
 )
 def test_what_leads_elsewhere_is_a_finding(given: dict[str, str], why: str) -> None:
     """One finding, and it says why."""
-    (found,) = HERE.wrong("pgbouncer", given, {3000})
+    (found,) = HERE.wrong("pgbouncer", given, {3000, 6432})
     assert why in found
 
 
@@ -96,6 +96,20 @@ def test_what_leads_elsewhere_is_a_finding(given: dict[str, str], why: str) -> N
 def test_own_addresses_and_values_not_understood_are_no_findings(given: dict[str, str]) -> None:
     """Own hosts on their ports, hosts of others, and whatever is no address."""
     assert not list(HERE.wrong("pgbouncer", given, {3000}))
+
+
+@pytest.mark.parametrize(
+    ("given", "ports"),
+    [
+        ({"DATABASE_URL": f"postgres://stats@pgbouncer.{ZONE}:6432/x"}, set()),
+        ({"DATABASE_URL": f"postgres://stats@pgbouncer.{ZONE}:6432/pgbouncer"}, {6432}),
+        ({"SERVER_HOST": f"pgbouncer.{ZONE}"}, {6432}),
+    ],
+)
+def test_a_pooler_may_be_asked_beside_it_and_know_its_own_name(
+    given: dict[str, str], ports: set[int]
+) -> None:
+    assert not list(HERE.wrong("pgbouncer", given, ports))
 
 
 def test_a_prefix_without_an_environment_says_nothing_of_others() -> None:
@@ -158,37 +172,3 @@ def test_a_private_key_is_no_other_part_of_its_secret(read: Read, behind: str, w
     configuration = read(text)
     found = led(configuration, read_definitions(configuration, ["finn"]), HERE, "")[1].findings
     assert ["a part of its secret that is no key" in each.what for each in found] == [True] * wrong
-
-
-VERSION = """
-variable "key" { default = "" }
-resource "aws_secretsmanager_secret_version" "finn" {
-  secret_id     = aws_secretsmanager_secret.finn.id
-  secret_string = VALUE
-  lifecycle { LIFECYCLE }
-}
-"""
-
-
-@pytest.mark.parametrize(
-    ("value", "lifecycle", "wrong"),
-    [
-        ('"PLACEHOLDER"', "", True),
-        ('"{}"', "prevent_destroy = true", True),
-        ('"PLACEHOLDER"', "ignore_changes = [secret_string]", False),
-        ('"CHANGE_ME"', "ignore_changes = all", False),
-        ("var.key", "", False),
-        ("tls_private_key.finn.private_key_pem_pkcs8", "", False),
-    ],
-)
-def test_terraform_leaves_a_signing_key_alone(read: Read, value: str, lifecycle: str, wrong: bool) -> None:
-    text = VERSION.replace("VALUE", value).replace("LIFECYCLE", lifecycle)
-    configuration = read(service("finn"), text)
-    found = led(
-        configuration,
-        read_definitions(configuration, ["finn"]),
-        HERE,
-        "",
-        ["PLACEHOLDER", "CHANGE_ME", "{}", ""],
-    )[1].findings
-    assert ["in place of the key whenever" in each.what for each in found] == [True] * wrong
