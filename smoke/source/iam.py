@@ -64,8 +64,17 @@ _ATTACHMENTS = {
 
 
 def roles_of(*values: Value | None) -> tuple[str, ...]:
-    """The keys of the roles that values name."""
-    return tuple(thing(item, ROLE).key for value in values for item in items(value))
+    """The keys of the roles that values name: a role is one, whatever its name may be."""
+    return tuple(
+        thing(item, ROLE).key
+        for value in values
+        if value is not None
+        for item in ((value,) if _is_role(referenced(value)) else items(value))
+    )
+
+
+def _is_role(resource: Resource | None) -> bool:
+    return resource is not None and resource.type == ROLE
 
 
 def behind(configuration: Configuration, found: Attached) -> Iterator[Attached]:

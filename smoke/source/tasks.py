@@ -29,7 +29,7 @@ class Roles:
     """What the roles of a configuration may do, as far as the files say."""
 
     def __init__(self, configuration: Configuration) -> None:
-        self._policies = list(attached(configuration))
+        self._configuration, self._policies = configuration, list(attached(configuration))
         self._roles = {thing(each.reference, ROLE).key: each for each in configuration.of_type(ROLE)}
 
     def role(self, key: str) -> Resource | None:
@@ -44,13 +44,12 @@ class Roles:
             services = {text(flat(one)) for one in items(entries(principal).get("Service", principal))}
             if _SERVICE in services and allows(each.parts, "sts:assumerole"):
                 return True
-            if hidden(principal):
-                why.append(hidden(principal))
+            why += _left_open(each.parts)
         return None if why else False
 
     def may(self, key: str, action: str) -> bool | None:
         """Whether the policies of a role allow an action, on whatever; None where one cannot be read."""
-        unread = False
+        unread = self.open(key)
         for each in self._policies:
             if key not in each.roles:
                 continue
@@ -59,6 +58,13 @@ class Roles:
                 return True
             unread |= allowed is None
         return None if unread else False
+
+    def open(self, key: str) -> bool:
+        """Whether a role may have policies of which the files do not say: by a module, or a variable."""
+        role = self.role(key)
+        named = {each for policy in self._policies for each in policy.roles} - self._roles.keys()
+        given = role is not None and self._configuration.receivers(role)
+        return bool(given) or any("${" in each or not each.startswith(f"{ROLE} ") for each in named)
 
     def _allows(self, each: Attached, action: str) -> bool | None:
         if each.arn is not None:
@@ -71,9 +77,18 @@ class Roles:
                 else False
             )
         why: list[str] = []
-        if any(allows(one.parts, action) for one in statements(each.document, why)):
-            return True
+        for one in statements(each.document, why):
+            if allows(one.parts, action):
+                return True
+            why += _left_open(one.parts)
         return None if why else False
+
+
+def _left_open(parts: Mapping[str, Value]) -> list[str]:
+    """Why a statement may allow more than it says."""
+    return [
+        why for name in ("Effect", "Principal", "Action", "NotAction") if (why := hidden(parts.get(name)))
+    ]
 
 
 def starts(configuration: Configuration, defined: Definitions) -> Examined:
@@ -92,13 +107,13 @@ def starts(configuration: Configuration, defined: Definitions) -> Examined:
                     result.not_examined.append(task.finding(what, value))
                     continue
                 wanted = list(_wanted(roles, key, role, task))
+                decrypts = roles.may(key, _DECRYPT)
                 wanted += [
-                    (f"decrypt what {locked.address} encrypts, as the secrets of its task", False)
+                    (f"decrypt what {locked.address} encrypts, as the secrets of its task", decrypts)
                     for locked in _locked(configuration, task)
-                    if roles.may(key, _DECRYPT) is False
                 ]
                 for use in given:
-                    read = _reads(defined, key, use) or (None if key in unclear else False)
+                    read = _reads(defined, key, use) or (None if key in unclear or roles.open(key) else False)
                     wanted.append((f"read the secret {use.name}", read))
                 _judge(result, role, definition.name, wanted)
     return result
@@ -126,10 +141,15 @@ def _locked(configuration: Configuration, task: Resource) -> list[Resource]:
                 else None
             )
             key = key_of(configuration, by) if by is not None else None
-            if key is not None and key.attribute("policy") is None:
+            if key is not None and key.attribute("policy") is None and not configuration.receivers(key):
                 found[key.address] = key
-    others = [*configuration.of_type("aws_kms_key_policy"), *configuration.of_type("aws_kms_grant")]
-    return [] if others else [*found.values()]
+    for other in [*configuration.of_type("aws_kms_key_policy"), *configuration.of_type("aws_kms_grant")]:
+        of = other.attribute("key_id")
+        key = key_of(configuration, of) if of is not None else None
+        if key is None:
+            return []
+        found.pop(key.address, None)
+    return [*found.values()]
 
 
 #: Where a secret, or a parameter, says which key encrypts it.

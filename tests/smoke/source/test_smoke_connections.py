@@ -260,6 +260,12 @@ def findings(read: Read, find: str = "", replace: str = "") -> dict[str, Examine
         (READS, 'Resource = "arn:aws:secretsmanager:*:*:secret:p/finn/*"',
          "", ""),
         (READS, "Resource = var.unset", "? start", "may read the secret"),
+        ('"sts:AssumeRole"', "var.unset", "? start", "may be assumed by a task"),
+        ("role       = aws_iam_role.finn.name", "role = var.unset", "? start", "may pull an image"),
+        ("role   = aws_iam_role.finn.id", "role = var.unset", "? start", "may read the secret"),
+        ('Action = "secretsmanager:GetSecretValue"', "Action = var.unset", "? start", "may read the secret"),
+        ('name               = "p-finn"', 'name = var.unset ? "p-finn" : var.region', "", ""),
+        ('name               = "p-finn"', 'name = var.unset ? "p-finn" : "q-finn"', "", ""),
         ("execution_role_arn       = aws_iam_role.finn.arn", "execution_role_arn = var.unset", "? start",
          "the execution role of finn"),
         ('name               = "p-finn"', 'name = "p-${var.unset}"', "", ""),
@@ -604,6 +610,9 @@ resource "aws_kms_alias" "own" {
   target_key_id = aws_kms_key.own.id
 }
 """
+OTHER_KEY = '\nresource "aws_kms_key" "other" {{}}\n'
+GRANTED = OTHER_KEY + 'resource "aws_kms_grant" "of" {{ key_id = aws_kms_key.{}.key_id }}'
+ELSEWHERE = OTHER_KEY + 'module "roles" {{\n  source = "terraform-aws-modules/iam/aws"\n  {}\n}}'
 ANY_POLICY = 'policy = jsonencode({ Statement = [{ Effect = "Allow", Action = "kms:*", Resource = "*" }] })'
 DECRYPTS = (
     READS.replace("secretsmanager:GetSecretValue", "X")
@@ -622,11 +631,17 @@ DECRYPTS = (
         ("aws_kms_key.own.arn", ANY_POLICY, READS, 0),
         ('"alias/aws/secretsmanager"', "", READS, 0),
         ("var.unset", "", READS, 0),
+        ("aws_kms_key.own.arn", GRANTED.format("own"), READS, 0),
+        ("aws_kms_key.own.arn", GRANTED.format("other"), READS, 1),
+        ("aws_kms_key.own.arn", ELSEWHERE.format("role = aws_iam_role.finn.name"), READS, 0),
+        ("aws_kms_key.own.arn", ELSEWHERE.format("key = aws_kms_key.own.arn"), READS, 0),
+        ("aws_kms_key.own.arn", ELSEWHERE.format("key = aws_kms_key.other.arn"), READS, 1),
     ],
 )
 def test_a_task_decrypts_its_secrets(read: Read, by: str, policy: str, reads: str, count: int) -> None:
     text = PLATFORM.replace('name = "p/finn/key" }', f'name = "p/finn/key"\n  kms_key_id = {by}\n}}')
-    configuration = read(text.replace(READS, reads) + OWN_KEY.replace("POLICY", policy))
+    own, beside = (policy, "") if policy.startswith("policy") else ("", policy)
+    configuration = read(text.replace(READS, reads) + OWN_KEY.replace("POLICY", own) + beside)
     examined = starts(configuration, read_definitions(configuration, ["finn", "api"]))
     assert ["may not decrypt what aws_kms_key.own" in each.what for each in examined.findings] == [
         True
