@@ -141,6 +141,16 @@ def _of_targets(group: Resource) -> Iterator[Wrong]:
             yield f"health_check: timeout is {longest:g}, its interval {every:g}", named["timeout"]
 
 
+def _of_listener(listener: Resource) -> Iterator[Wrong]:
+    """TLS without a certificate; one that is null here may be given where Terraform runs."""
+    said = text(listener.attribute("protocol"))
+    block = listener.block
+    kept = any("ignore_changes" in each.attributes for each in block.nested("lifecycle"))
+    given = "certificate_arn" in block.attributes or listener.attribute("certificate_arn") is not None
+    if said in ("HTTPS", "TLS") and not given and not kept:
+        yield f"{said} needs a certificate_arn", listener.attribute("protocol")
+
+
 def _of_filter(filter_: Resource) -> Iterator[Wrong]:
     """A pattern of JSON without its end, and a default value beside dimensions."""
     pattern = filter_.attribute("pattern")
@@ -187,6 +197,7 @@ def _of_secret(secret: Resource) -> Iterator[Wrong]:
 OF_TYPE: Mapping[str, Callable[[Resource], Iterator[Wrong]]] = {
     "aws_appautoscaling_target": _of_scaling,
     "aws_cloudwatch_log_metric_filter": _of_filter,
+    "aws_lb_listener": _of_listener,
     "aws_lb_target_group": _of_targets,
     "aws_secretsmanager_secret": _of_secret,
     "aws_sns_topic_subscription": _of_endpoint,

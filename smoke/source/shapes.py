@@ -152,8 +152,8 @@ SHAPES: Mapping[str, Shape] = {
         {"load_balancer_type": "application|network|gateway", "subnets": _SUBNET},
     ),
     "aws_lb_listener": Shape(
-        ("load_balancer_arn", "default_action"), {"protocol": _BALANCED}, {"port": (1, 65535)},
-        {"default_action": _ACTION},
+        ("load_balancer_arn", "default_action"), {"protocol": _BALANCED, "certificate_arn": f"({_ARN})?"},
+        {"port": (1, 65535)}, {"default_action": _ACTION},
     ),
     "aws_lb_listener_rule": Shape(
         ("listener_arn", "action", "condition"), within={"priority": (1, 50000)},

@@ -125,6 +125,7 @@ resource "aws_lb_listener" "https" {
   load_balancer_arn = aws_lb.main.arn
   port              = 443
   protocol          = "HTTPS"
+  certificate_arn   = var.unset
   default_action {
     type             = "forward"
     target_group_arn = aws_lb_target_group.other.arn
@@ -145,6 +146,7 @@ resource "aws_lb_listener_rule" "finn" {
   }
 }
 """
+GIVEN = "  certificate_arn   = var.unset"
 READS = "Resource = aws_secretsmanager_secret.finn.arn"
 SOURCE = "source_security_group_id = aws_security_group.api.id"
 DYNAMIC = """    dynamic "dns_records" {
@@ -249,6 +251,13 @@ def findings(read: Read, find: str = "", replace: str = "") -> dict[str, Examine
         ('  protocol    = "HTTP"\n', "", "shape", "it has no protocol"),
         ("vpc_id      = var.vpc", 'vpc_id = "staging"', "shape", "vpc_id is staging"),
         ('subnets         = ["subnet-1"]', 'subnets = ["vpc-1"]', "shape", "subnets is vpc-1"),
+        (GIVEN, "", "shape", "HTTPS needs a certificate_arn"),
+        (GIVEN, "  certificate_arn = null", "", ""),
+        (GIVEN, "  lifecycle {\n    ignore_changes = [certificate_arn]\n  }", "", ""),
+        (GIVEN, '  certificate_arn = "vpc-1"', "shape", "certificate_arn is vpc-1"),
+        (f'"HTTPS"\n{GIVEN}', "var.unset", "", ""),
+        (f'443\n  protocol          = "HTTPS"\n{GIVEN}', '80\n  protocol = "HTTP"', "", ""),
+        (f'"HTTPS"\n{GIVEN}', '"TCP"', "", ""),
         # what keeps a task from starting
         ('"ecs-tasks.amazonaws.com"', '"lambda.amazonaws.com"', "start", "may not be assumed by a task"),
         ('"ecs-tasks.amazonaws.com"', "var.unset", "? start", "may be assumed by a task"),
@@ -452,7 +461,7 @@ resource "aws_acm_certificate" "main" {
 }
 resource "aws_acm_certificate_validation" "main" { certificate_arn = aws_acm_certificate.main.arn }
 """
-PROVED = '"HTTPS"\n  certificate_arn = aws_acm_certificate_validation.main.certificate_arn'
+PROVED = "  certificate_arn   = aws_acm_certificate_validation.main.certificate_arn"
 MORE = """
 resource "aws_acm_certificate" "more" { domain_name = "finn.example.org" }
 resource "aws_lb_listener_certificate" "more" {
@@ -480,7 +489,7 @@ def record(name: str, proxied: str) -> str:
 
 def proved(names: str, more: str = "") -> str:
     """A listener on 443 with a certificate of `names`, and what else there is."""
-    return on("443", TLS.replace("NAMES", names) + more).replace('"HTTPS"', PROVED, 1)
+    return on("443", TLS.replace("NAMES", names) + more).replace(GIVEN, PROVED)
 
 
 @pytest.mark.parametrize(

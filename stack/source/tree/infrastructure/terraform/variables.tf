@@ -16,6 +16,10 @@ variable "private_subnets" {
   type = list(string)
 }
 
+variable "certificate_arn" {
+  type = string
+}
+
 # The pipeline passes the commit that it has built. There is no default: a plan without a commit must fail.
 variable "api_image_tag" {
   type = string
