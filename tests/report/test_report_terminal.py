@@ -5,7 +5,7 @@ import shlex
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pytest_readiness.report import terminal
+from pytest_readiness.report import markdown, terminal
 from pytest_readiness.report.terminal import width
 
 from tests.report import sample
@@ -60,6 +60,16 @@ def test_a_blocker_has_its_next_action_and_its_command() -> None:
         "    next: fix this on the platform, redeploy, then rerun the check",
         f"    $ {sample.REPRODUCE}",
     ]
+
+
+def test_the_owner_that_the_plan_names_stands_beside_the_next_action() -> None:
+    model = sample.broken()
+    model["blockers"][0]["whose"] = {"team": "Checkout", "contact": "#checkout", "runbook": ""}
+    found = " ".join(line.strip() for line in terminal.lines(model))
+    assert "next (Checkout, #checkout): fix this on the platform, redeploy, then rerun the check" in found
+    assert "Next (Checkout, #checkout): fix this" in markdown.render(model)
+    model["blockers"][0]["whose"]["contact"] = ""
+    assert "(Checkout" not in " ".join(terminal.lines(model)), "an owner who cannot be reached"
 
 
 def test_a_cause_of_several_checks_says_what_lists_them() -> None:

@@ -75,7 +75,8 @@ class Paragraph:
 class Action:
     """A blocker as work to do: where, what was seen, by which rule it counts, what to do next.
 
-    ``tags`` are words of the model: severity, goal, class. ``command`` reproduces it.
+    ``tags`` are words of the model: severity, goal, class. ``command`` reproduces it. ``who`` acts, where the
+    plan names an owner.
     """
 
     where: str
@@ -84,6 +85,7 @@ class Action:
     next_action: str
     command: str
     rule: str = ""
+    who: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,15 @@ def and_others(row: Mapping[str, Any]) -> str:
     return f"{one_line(row.get('check'))}{more}" + (
         f" ({behind} more not run because of it)" if behind else ""
     )
+
+
+def owner_of(row: Mapping[str, Any]) -> str:
+    """Return who acts on a blocker and how to reach them, "" where the plan names no owner for it."""
+    whose = row.get("whose")
+    named = (
+        [one_line(whose.get(key), 80) for key in ("team", "contact")] if isinstance(whose, Mapping) else []
+    )
+    return ", ".join(named) if all(named) else ""
 
 
 def summary_of(row: Mapping[str, Any], limit: int) -> str:

@@ -23,6 +23,7 @@ from .document import (
     Table,
     and_others,
     headline,
+    owner_of,
     segments,
     summary_of,
 )
@@ -142,7 +143,8 @@ def _action(place: int, action: Action) -> Iterator[str]:
     if action.rule:
         yield from ("", f"{indent}Rule: {escape(action.rule)}")
     if action.next_action:
-        yield from ("", f"{indent}Next: {escape(action.next_action)}")
+        who = f" ({escape(action.who)})" if action.who else ""
+        yield from ("", f"{indent}Next{who}: {escape(action.next_action)}")
     if action.command:
         fence = "`" * max(3, 1 + max(map(len, re.findall("`+", action.command)), default=0))
         yield from ("", f"{indent}{fence}sh", f"{indent}{action.command}", f"{indent}{fence}")
@@ -207,7 +209,8 @@ def _command(level: str, blocker: Mapping[str, Any], check: Mapping[str, Any]) -
     next_action = one_line(blocker.get("next_action"), 300)
     message = summary_of(blocker, 500)
     if next_action:
-        message = f"{message.removesuffix('.')}. Next: {next_action}"
+        who = f" ({owner})" if (owner := owner_of(blocker)) else ""
+        message = f"{message.removesuffix('.')}. Next{who}: {next_action}"
     return f"::{level} {properties}::{_data(message)}"
 
 

@@ -22,6 +22,7 @@ from .document import (
     and_others,
     headline,
     moment,
+    owner_of,
     pairs,
     summary_of,
 )
@@ -108,6 +109,7 @@ def _actions(model: Model) -> Block:
             next_action=text(row.get("next_action")),
             command=one_line(row.get("reproduce")),
             rule=text(row.get("rule")),
+            who=owner_of(row),
         )
         for row in rows(model, "blockers")
     )

@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import Any
 
 from ..core.formats import ELLIPSIS, one_line
-from .document import Headline, and_others, counts, headline, self_test, streak, summary_of
+from .document import Headline, and_others, counts, headline, owner_of, self_test, streak, summary_of
 from .sections import rows, unexamined
 
 COLUMNS = 100
@@ -89,8 +89,10 @@ def _blockers(model: Mapping[str, Any], columns: int) -> Iterator[str]:
         yield clip(f"{place:>2}. {what}", columns)
         for text in wrapped(summary_of(row, 300), columns - 4):
             yield f"    {text}"
-        for mark, text in enumerate(wrapped(one_line(row.get("next_action"), 300), columns - 10)):
-            yield f"    {'next: ' if mark == 0 else '      '}{text}"
+        owner = owner_of(row)
+        action = f"next ({owner}): " if owner else "next: "
+        for mark, text in enumerate(wrapped(action + one_line(row.get("next_action"), 300), columns - 10)):
+            yield f"    {'' if mark == 0 else '      '}{text}"
         command = one_line(row.get("reproduce"))
         for mark, text in enumerate(_command(command, columns - 8) if command else ()):
             yield f"    {'$ ' if mark == 0 else '  '}{text}"
