@@ -287,7 +287,7 @@ class KeySet:
 def key_set_of(response: httpx.Response) -> KeySet:
     """The key set of an answer; ContractViolation unless it is an object with an array of objects.
 
-    A member that is null is none: some serializers write those of all kinds of keys.
+    A member that is null counts as missing: some serializers write the members of all kinds of keys.
     """
     fields = fields_of(response)
     keys = fields.array("keys")

@@ -302,7 +302,7 @@ def _misled(
 _GIVEN = re.compile(r"(?:\$\{[^}]*\}|.*:secret:[^:]+):[^:]*:(?P<stage>[^:]*):(?P<version>[^:]*)")
 
 
-#: A variable that holds a private key, and what of a signing key's JSON is none.
+#: A variable that holds a private key, and the members of a signing key's JSON that do not.
 _OF_PRIVATE = re.compile(r"(?:.*_)?(?:PRIVATE|SIGNING)_KEY")
 _BESIDE = re.compile(
     r"(?:\$\{[^}]*\}|.*:secret:[^:]+):(?:schemaVersion|activeKid|pendingKid|revocation):[^:]*:[^:]*"
