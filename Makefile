@@ -33,7 +33,7 @@ types: setup-dev  ## Type check, strict on the plugin
 	.venv/bin/mypy
 
 faults: setup-smoke  ## Inject every seeded fault and show which the suite detects
-	.venv/bin/readiness self-test $(ARGS)
+	.venv/bin/readiness self-test --retries 5 $(ARGS)
 
 mutants: setup-smoke  ## Small changes of the platform's own code: which does the suite miss? Goes on where it stopped
 	.venv/bin/readiness self-test --mutants $(MUTANTS) $(ARGS)

@@ -99,7 +99,7 @@ class FaultyScores(Faulty, Scores):
         self._cache_s = seconds
 
     @cached_property
-    def _times(self) -> dict[uuid.UUID, float]:
+    def _places(self) -> dict[uuid.UUID, int]:
         return {}
 
     @cached_property
@@ -161,10 +161,10 @@ class FaultyScores(Faulty, Scores):
         return known
 
     def _forgotten(self, signal: Signal) -> bool:
-        """Whether the event was counted so long ago that it is taken for a new one."""
-        keep_s = self._faults.number("dixie-forgets-counted-events", "seconds", 60)
-        first = self._times.setdefault(signal.event_id, time.monotonic())
-        return keep_s is not None and time.monotonic() - first > keep_s
+        """Whether so many events came after this one that it is taken for a new one."""
+        kept = self._faults.number("dixie-forgets-counted-events", "events", 8)
+        place = self._places.setdefault(signal.event_id, len(self._places))
+        return kept is not None and len(self._places) - place > kept
 
     def _mistaken(self, signal: Signal) -> Signal:
         on = self._faults.on

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import threading
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ class State:
 
     def __init__(self) -> None:
         self.active: dict[str, Any] = {}
+        self.switched: Counter[str] = Counter()
         self.notes: list[str] = []
         self.secretly_sick = False
         self.asked = 0
@@ -78,6 +80,7 @@ class State:
             return 409, {"message": "this cannot be done"}
         self.asked = 0
         if method == "PUT":
+            self.switched[fault] += 1
             self.active[fault] = body
         else:
             del self.active[fault]
@@ -125,13 +128,18 @@ class State:
     def health(self) -> tuple[int, dict[str, Any]]:
         self.asked += 1
         self.run(1)
-        if "down" in self.active or self.secretly_sick:
+        if "down" in self.active or self.secretly_sick or self.is_late:
             return 503, {"status": "down"}
         if "outage" in self.active:
             return 503, {"status": "provider down"}
         if "flaky" in self.active and self.asked == 1:
             return 502, {"status": "restarting"}
         return 200, {"status": "ok", "mood": "low" if self.is_low else "high"}
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the fault is on that shows only when it is switched on for the second time."""
+        return "late" in self.active and self.switched["late"] == 2
 
     @property
     def is_low(self) -> bool:

@@ -83,6 +83,23 @@ def test_a_wrong_answer_is_explained(scene: Scene) -> None:
     assert "checks that no fault names:\n  health/mood[evening]" in tested.out
 
 
+def test_retries_try_undetected_faults_once_more_and_the_report_says_so(scene: Scene) -> None:
+    """One fault shows only when it is switched on again, the other never does."""
+    scene.catalogue(fault("late", more=WHOLE + '\nalso = ["*/*"]'), fault("never", more=WHOLE), MOODY)
+    tested = scene.test("--workers", "1", "--only", "*", "--retries", "1")
+    assert tested.code == 1
+    assert tested.model["detected"] == 2, tested.out
+    assert [row["id"] for row in tested.model["faults"] if row["missed"]] == ["late"]
+    assert "detected 2 of 3 (1 only at the second attempt), " in tested.out
+    assert (
+        "detected only at the second attempt; the first:\n  late  G-1  health/up: outcome passed"
+        in tested.out
+    )
+    assert "undetected:\n  never" in tested.out
+    page = (scene.root / "reports" / "self-test-partial.md").read_text()
+    assert "| at the second attempt |" in page
+
+
 def test_what_a_fault_leaves_behind_is_found(scene: Scene) -> None:
     scene.catalogue(fault("indelible", "", "READY", WHOLE), MOODY, REST, UNFAULTED.format(check="health/up"))
     tested = scene.test("--workers", "1", "--only", "*")

@@ -12,7 +12,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
@@ -287,6 +287,7 @@ class Campaign:
 
     Otherwise each platform ends with a control run. At last there is a whole run on each of the ``variants``,
     of which several may be tried at once: when that run is red, each is tried alone as well.
+    The first ``retries`` faults that were not detected are tried once more, after all others.
     """
 
     def __init__(
@@ -298,11 +299,15 @@ class Campaign:
         workers: int,
         clean_runs: int,
         ends_whole: bool,
+        retries: int,
     ) -> None:
         self._setup = setup
         # Taken from both ends: while one platform is waited for, the others have work for the processor.
         self._left = deque(sorted(faults, key=lambda fault: -fault.takes_s))
         self._has_faults = bool(faults)
+        self._retries = retries
+        self._missed: deque[Finding] = deque()
+        self._lock = threading.Lock()
         self._variants = deque(variants)
         self._clean_runs = clean_runs
         self._ends_whole = ends_whole
@@ -377,17 +382,32 @@ class Campaign:
         next_fault = self._left.popleft if worker is self._workers[0] else self._left.pop
         while (fault := self._take(next_fault)) is not None:
             finding, leak = worker.attempt(fault)
-            self._tell(finding, leak)
+            self._tell(None if self._may_retry(finding) else finding, leak)
             recent.append(fault)
             if len(recent) == CONTROL_EVERY:
                 self._tell(
                     worker.clean_run(_after(recent), "control", self._control(recent)), worker.refresh()
                 )
                 recent.clear()
+        while (missed := self._take(self._missed.popleft)) is not None:
+            finding, leak = worker.attempt(missed.fault)
+            self._tell(replace(finding, missed=missed.why), leak)
+            recent.append(missed.fault)
         if self._ends_whole:
             self._tell(worker.clean_run(f"clean run at the end, {worker.name}", "after"))
         elif recent:
             self._tell(worker.clean_run(_after(recent), "control", self._control(recent)))
+
+    def _may_retry(self, finding: Finding) -> bool:
+        """Whether this fault is to be tried once more; it is kept for that."""
+        if finding.detected or finding.refused:
+            return False
+        with self._lock:
+            if self._retries == 0:
+                return False
+            self._retries -= 1
+        self._missed.append(finding)
+        return True
 
     def _tell(self, *news: News | None) -> None:
         for one in news:

@@ -346,12 +346,14 @@ class Finding:
     """What came of one fault. ``why`` says what was wrong, "" when it was detected as named.
 
     ``refused``: the platform could not be broken like that, so that the suite was not asked.
+    ``missed``: what was wrong at an earlier attempt, "" when there was none.
     """
 
     fault: Fault
     detected: bool
     why: str
     refused: bool = False
+    missed: str = ""
     observed: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -369,6 +371,7 @@ class Finding:
             "detected": self.detected,
             "refused": self.refused,
             "why": self.why,
+            "missed": self.missed,
             "seconds": round(self.seconds, 2),
         }
 

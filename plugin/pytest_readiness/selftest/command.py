@@ -71,6 +71,14 @@ def add(commands: Any) -> None:
         f"platform after its last (default: {CLEAN_RUNS}, less one for each run on variants; with --only: 0)",
     )
     parser.add_argument(
+        "--retries",
+        type=_at_least(0),
+        default=0,
+        metavar="N",
+        help="Try the first N undetected faults once more, after all others; the report names those "
+        "detected only then (default: 0)",
+    )
+    parser.add_argument(
         "--variants",
         action="store_true",
         help="Run the suite on every clean variant of the platform, without a fault; --only takes their ids",
@@ -176,6 +184,7 @@ def _try(options: argparse.Namespace, plan: Plan, root: Path, out: TextIO, work:
         workers=workers,
         clean_runs=default if options.clean_runs is None else options.clean_runs,
         ends_whole=not partial,
+        retries=options.retries,
     )
     progress = Progress(out, len(faults))
     try:

@@ -81,8 +81,10 @@ def headline(model: Mapping[str, Any]) -> str:
     partial = "partial: " if model["scope"] != "full" else ""
     number = sum(fault["refused"] for fault in model["faults"])
     refused = f"{number} refused by the platform, " if number else ""
+    late = sum(fault["detected"] and bool(fault["missed"]) for fault in model["faults"])
+    again = f" ({late} only at the second attempt)" if late else ""
     return (
-        f"{partial}detected {model['detected']} of {model['total']}, {refused}"
+        f"{partial}detected {model['detected']} of {model['total']}{again}, {refused}"
         f"{counted(model['false_alarms'], 'false alarm')} in {_clean_runs(model)}"
     )
 
@@ -144,6 +146,11 @@ def _wrong(model: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[tuple[str, 
     undetected = [fault for fault in model["faults"] if not fault["detected"] and not fault["refused"]]
     kinds: Mapping[str, Iterable[tuple[str, ...]]] = {
         "undetected": ((fault["id"], fault["goal"], one_line(fault["why"], 400)) for fault in undetected),
+        "detected only at the second attempt; the first": (
+            (fault["id"], fault["goal"], one_line(fault["missed"], 400))
+            for fault in model["faults"]
+            if fault["detected"] and fault["missed"]
+        ),
         "refused by the platform, so that nothing was proved": (
             (fault["id"], fault["goal"], one_line(fault["why"], 400)) for fault in refused
         ),
@@ -162,7 +169,7 @@ def _wrong(model: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[tuple[str, 
 
 def _answer(fault: Mapping[str, Any]) -> str:
     if fault["detected"]:
-        return "yes"
+        return "at the second attempt" if fault["missed"] else "yes"
     return f"**{'refused' if fault['refused'] else 'no'}**: {one_line(fault['why'], _LIMIT)}"
 
 
