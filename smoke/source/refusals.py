@@ -1,4 +1,4 @@
-"""What AWS refuses of one thing whose values do not fit together: containers, checks, ranges, patterns."""
+"""What AWS refuses, or cannot run, of one thing whose values do not fit together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,16 @@ REGION = r"[a-z]{2}(-[a-z]+)+-\d"
 
 def of_containers(task: Resource, listed: Value, *, fargate: bool) -> Iterator[Wrong]:
     """What ECS refuses of a list of containers, one by one, and together whichever alternatives it has."""
-    every = [dict(_together([*map(entries, chosen)])) for chosen in choices(listed)]
+    volumes = _volumes(task)
+    every = [
+        dict(
+            [
+                *_together(chosen),
+                *(_beside(chosen) if text(task.attribute("network_mode")) == "awsvpc" else ()),
+            ]
+        )
+        for chosen in ([*map(entries, each)] for each in choices(listed))
+    ]
     for what, at in every[0].items() if every else ():
         if all(what in each for each in every):
             yield what, at
@@ -24,6 +33,8 @@ def of_containers(task: Resource, listed: Value, *, fargate: bool) -> Iterator[W
         yield from _of_logs(container, fargate)
         yield from _of_container(container, size(memory) if memory is not None else None)
         yield from _of_host(container, mode, fargate)
+        yield from _of_words(container)
+        yield from _of_mounts(container, volumes)
 
 
 #: What an endpoint begins with, or has in it, by the protocol of its subscription.
@@ -100,6 +111,25 @@ def _together(containers: Sequence[Mapping[str, Value]]) -> Iterator[Wrong]:
                 yield f"{what} to be healthy, which has no health check", on
 
 
+def _beside(containers: Sequence[Mapping[str, Value]]) -> Iterator[Wrong]:
+    """Containers that share a network, and listen on one port while both run."""
+    held: dict[tuple[float, str], str] = {}
+    apart = {
+        text(name)
+        for container in containers
+        for one in map(entries, items(container.get("dependsOn")))
+        if text(one.get("condition")) in ("COMPLETE", "SUCCESS")
+        for name in (container.get("name"), one.get("containerName"))
+    }
+    for container in containers:
+        name = text(container.get("name"))
+        for one in map(entries, items(container.get("portMappings"))) if name not in apart else ():
+            port = number(flat(one["containerPort"])) if "containerPort" in one else None
+            first = held.setdefault((port, text(one.get("protocol")) or "tcp"), name) if port else name
+            if first != name and "${" not in first + name:
+                yield f"{first} and {name} listen on port {port:g} of one task", one["containerPort"]
+
+
 def _of_host(container: Mapping[str, Value], mode: str, fargate: bool) -> Iterator[Wrong]:
     """What the host of a container refuses: a port of its own in a task's network, a long end on Fargate."""
     for one in map(entries, items(container.get("portMappings"))):
@@ -109,6 +139,60 @@ def _of_host(container: Mapping[str, Value], mode: str, fargate: bool) -> Iterat
     stop = number(flat(container["stopTimeout"])) if "stopTimeout" in container else None
     if fargate and stop is not None and stop > _STOP_S:
         yield f"stopTimeout is {stop:g}, Fargate waits for {_STOP_S} s at most", container["stopTimeout"]
+
+
+#: What does nothing of a service without an argument.
+_RUNTIMES = re.compile(r"(\S*/)?(node|nodejs|deno|bun|python3?|ruby|java|npm|npx|pnpm|yarn|wget|curl|nc)")
+_SHELL = re.compile(r"(\S*/)?(ba|da|a|z)?sh")
+_WITH_ARGUMENTS = re.compile(r"\S+\s(.*\s)?(-{1,2}[A-Za-z]|https?://).*", re.DOTALL)
+
+
+def _of_words(container: Mapping[str, Value]) -> Iterator[Wrong]:
+    """Commands whose words are not divided as who runs them expects: a shell takes one text."""
+    check = entries(container.get("healthCheck")).get("command")
+    for words in choices(check):
+        said = [text(flat(word)) if is_known(word) else "$" for word in words]
+        if said[:1] == ["CMD-SHELL"] and _lost(said[1:]):
+            yield f"a health check of CMD-SHELL is one text: of this one only {said[1]} runs", words[1]
+        elif said[:1] == ["CMD"] and len(said) == 2 and _WITH_ARGUMENTS.fullmatch(said[1]):
+            yield f"a health check of CMD has a word each: there is no program {said[1]}", words[1]
+    for name in ("command", "entryPoint"):
+        for words in choices(container.get(name)):
+            said = [text(flat(word)) if is_known(word) else "$" for word in words]
+            shell = len(said) > 1 and _SHELL.fullmatch(said[0]) and re.fullmatch(r"-[a-z]*c", said[1])
+            if shell and _lost(said[2:]):
+                yield f"{name}: a shell takes one text behind {said[1]}: only {said[2]} runs", words[2]
+
+
+def _lost(said: Sequence[str]) -> bool:
+    """Whether a shell that is given these words runs a program without its arguments."""
+    return len(said) > 1 and _RUNTIMES.fullmatch(said[0]) is not None
+
+
+def _volumes(task: Resource) -> set[str] | None:
+    """The names of a task's volumes; None where the files do not say all of them."""
+    blocks = task.blocks("volume")
+    names = [name for each in blocks if (name := each.attribute("name")) is not None]
+    hidden_ones = any(not is_known(name) for name in names) or len(names) < len(blocks)
+    unread = any(
+        not is_known(task.environment.value(each.attributes["for_each"]))
+        for each in task.block.nested("dynamic")
+        if each.labels == ("volume",) and "for_each" in each.attributes
+    )
+    return None if hidden_ones or unread or task.block.unread else {text(flat(name)) for name in names}
+
+
+def _of_mounts(container: Mapping[str, Value], volumes: set[str] | None) -> Iterator[Wrong]:
+    """A volume that the task does not have, and a limit that is over its own end."""
+    for one in map(entries, items(container.get("mountPoints"))):
+        source = one.get("sourceVolume")
+        named = text(flat(source)) if source is not None and is_known(source) else ""
+        if volumes is not None and named and named not in volumes:
+            yield f"there is no volume {named} to mount", source
+    for one in map(entries, items(container.get("ulimits"))):
+        soft, hard = (number(flat(one[name])) if name in one else None for name in ("softLimit", "hardLimit"))
+        if soft is not None and hard is not None and soft > hard:
+            yield f"a ulimit has a softLimit of {soft:g} and a hardLimit of {hard:g}", one["softLimit"]
 
 
 _PORTS = ("containerPort", "hostPort")
@@ -122,6 +206,31 @@ def _of_scaling(target: Resource) -> Iterator[Wrong]:
     least, most = (number(flat(each)) if each is not None else None for each in (low, high))
     if least is not None and most is not None and least > most:
         yield f"min_capacity is {least:g}, max_capacity {most:g}", low
+
+
+def _of_service(service: Resource) -> Iterator[Wrong]:
+    """A launch type that its task is not made for."""
+    launch, of = service.attribute("launch_type"), service.attribute("task_definition")
+    task = referenced(of) if of is not None else None
+    made = task.attribute("requires_compatibilities") if task is not None else None
+    if launch is None or made is None or task is None or not (is_known(launch) and is_known(made)):
+        return
+    kinds = {text(flat(each)) for each in items(made)}
+    if kinds and text(flat(launch)) not in kinds:
+        yield (
+            f"launch_type is {text(flat(launch))}, {task.address} is for {' and '.join(sorted(kinds))}",
+            launch,
+        )
+
+
+def _of_registration(service: Resource) -> Iterator[Wrong]:
+    """A health check of Route 53 in a private zone, which it cannot look into."""
+    for block in service.blocks("dns_config"):
+        of = block.attribute("namespace_id")
+        zone = referenced(of) if of is not None else None
+        if zone is not None and zone.type == "aws_service_discovery_private_dns_namespace":
+            for check in service.blocks("health_check_config"):
+                yield "a private namespace takes no health_check_config", Value(None, check.at)
 
 
 #: So many characters the name of a target group has at most.
@@ -197,8 +306,10 @@ def _of_secret(secret: Resource) -> Iterator[Wrong]:
 OF_TYPE: Mapping[str, Callable[[Resource], Iterator[Wrong]]] = {
     "aws_appautoscaling_target": _of_scaling,
     "aws_cloudwatch_log_metric_filter": _of_filter,
+    "aws_ecs_service": _of_service,
     "aws_lb_listener": _of_listener,
     "aws_lb_target_group": _of_targets,
     "aws_secretsmanager_secret": _of_secret,
+    "aws_service_discovery_service": _of_registration,
     "aws_sns_topic_subscription": _of_endpoint,
 }

@@ -131,6 +131,9 @@ resource "aws_sns_topic_subscription" "s" {{
 
 
 SIDECAR = '{ name = "s", image = "c", essential = false }'
+LISTENS = "{ portMappings = [{ containerPort = 3000 }] }"
+OF_UDP = LISTENS.replace("3000", '3000, protocol = "udp"')
+AFTER = 'dependsOn = [{ containerName = "s", condition = "SUCCESS" }]'
 NAMESAKE = SIDECAR.replace('"s"', '"a"')
 
 
@@ -164,6 +167,9 @@ NAMESAKE = SIDECAR.replace('"s"', '"a"')
             "two containers are called a",
         ),
         ("essential = true", f"merge({SIDECAR}, var.unset ? {{ essential = true }} : {{}})", ""),
+        ("portMappings = [{ containerPort = 3000 }]", f"merge({SIDECAR}, {LISTENS})", "listen on port 3000"),
+        ("portMappings = [{ containerPort = 3000 }]", f"merge({SIDECAR}, {OF_UDP})", ""),
+        (f"portMappings = [{{ containerPort = 3000 }}], {AFTER}", f"merge({SIDECAR}, {LISTENS})", ""),
         ("stopTimeout = 120", SIDECAR, ""),
         ("stopTimeout = 121", SIDECAR, "Fargate waits for 120 s at most"),
     ],
@@ -173,6 +179,95 @@ def test_containers_go_together(read: Read, own: str, beside: str, what: str) ->
     task = TASK.replace("CPU", "256").replace("MEMORY", "512").replace("CONTAINERS", containers)
     found = wrong(read, 'variable "sidecar" {}\nvariable "unset" {}', task)
     assert [what in each for each in found] == [True] * bool(what)
+
+
+@pytest.mark.parametrize(
+    ("container", "what"),
+    [
+        ('healthCheck = { command = ["CMD-SHELL", "wget -q http://localhost/ || exit 1"] }', ""),
+        ('healthCheck = { command = ["CMD-SHELL", "pg_isready", "-q"] }', ""),
+        ('healthCheck = { command = ["CMD-SHELL", "wget", "-q", "http://localhost/"] }', "only wget runs"),
+        ('healthCheck = { command = ["CMD", "wget", "-q", "http://localhost/"] }', ""),
+        ('healthCheck = { command = ["CMD", "/opt/my app/check"] }', ""),
+        ('healthCheck = { command = ["CMD", "wget -q http://localhost/"] }', "there is no program wget -q"),
+        ('healthCheck = { command = ["CMD", var.unset] }', ""),
+        ('command = ["sh", "-c", "node dist/worker.js"]', ""),
+        ('command = ["sh", "-c", "exec \\"$@\\"", "--", "node", "dist/worker.js"]', ""),
+        ('command = ["/bin/sh", "-ec", "./start.sh", "worker"]', ""),
+        ('command = ["sh", "-c", var.unset, "dist/worker.js"]', ""),
+        ('command = ["sh", "-c", "node", "dist/worker.js"]', "behind -c: only node runs"),
+        ('entryPoint = ["/bin/bash", "-lc", "node", "dist/worker.js"]', "behind -lc: only node runs"),
+        ('mountPoints = [{ sourceVolume = "data", containerPath = "/data" }]', ""),
+        ('mountPoints = [{ sourceVolume = "cache", containerPath = "/data" }]', "no volume cache to mount"),
+        ('mountPoints = [{ sourceVolume = var.unset, containerPath = "/data" }]', ""),
+        ('ulimits = [{ name = "nofile", softLimit = 1024, hardLimit = 1024 }]', ""),
+        ('ulimits = [{ name = "nofile", softLimit = 65536, hardLimit = 1024 }]', "a softLimit of 65536"),
+    ],
+)
+def test_a_container_can_run_what_it_is_told(read: Read, container: str, what: str) -> None:
+    task = TASK.replace("CPU", "256").replace("MEMORY", "512")
+    task = task.replace("CONTAINERS", CONTAINERS.replace("}", f", {container} }}"))
+    volume = 'network_mode = "awsvpc"\n  volume {\n    name = "data"\n  }'
+    found = wrong(read, 'variable "unset" {}', task.replace('network_mode             = "awsvpc"', volume))
+    assert [what in each for each in found] == [True] * bool(what)
+
+
+@pytest.mark.parametrize("names", ["var.unset", '[var.unset, "cache"]'])
+def test_volumes_that_the_files_leave_open_may_be_mounted(read: Read, names: str) -> None:
+    mounted = ', mountPoints = [{ sourceVolume = "cache", containerPath = "/data" }] }'
+    task = TASK.replace("CPU", "256").replace("MEMORY", "512")
+    task = task.replace("CONTAINERS", CONTAINERS.replace("}", mounted))
+    content = "content {\n      name = volume.value\n    }"
+    volume = f'dynamic "volume" {{\n    for_each = {names}\n    {content}\n  }}'
+    text = task.replace('network_mode             = "awsvpc"', f'network_mode = "awsvpc"\n  {volume}')
+    assert wrong(read, 'variable "unset" {}', text) == []
+
+
+@pytest.mark.parametrize(
+    ("made", "launch", "count"),
+    [
+        ('["FARGATE"]', '"FARGATE"', 0),
+        ('["EC2", "FARGATE"]', '"FARGATE"', 0),
+        ("var.unset", '"FARGATE"', 0),
+        ('["EC2"]', "var.unset", 0),
+        ('["EC2"]', "null", 0),
+        ('["EC2"]', '"FARGATE"', 1),
+    ],
+)
+def test_a_task_is_made_for_how_it_is_launched(read: Read, made: str, launch: str, count: int) -> None:
+    task = TASK.replace("CPU", "256").replace("MEMORY", "512").replace("CONTAINERS", CONTAINERS)
+    service = f"""
+variable "unset" {{}}
+resource "aws_ecs_service" "s" {{
+  name            = "s"
+  task_definition = aws_ecs_task_definition.t.arn
+  launch_type     = {launch}
+}}"""
+    assert len(wrong(read, task.replace('["FARGATE"]', made), service)) == count
+
+
+def test_route_53_looks_only_into_public_namespaces(read: Read) -> None:
+    registered = """
+resource "aws_service_discovery_KIND_dns_namespace" "n" {
+  name = "p.local"
+  vpc  = "vpc-1"
+}
+resource "aws_service_discovery_service" "s" {
+  name = "finn"
+  dns_config {
+    namespace_id = aws_service_discovery_KIND_dns_namespace.n.id
+    dns_records {
+      ttl  = 10
+      type = "A"
+    }
+  }
+  CHECK {
+  }
+}"""
+    private, public = (registered.replace("KIND", kind) for kind in ("private", "public"))
+    assert len(wrong(read, private.replace("CHECK", "health_check_config"))) == 1
+    assert wrong(read, private.replace("CHECK", "health_check_custom_config")) == []
+    assert wrong(read, public.replace("CHECK", "health_check_config")) == []
 
 
 def test_a_host_has_its_own_ports_outside_of_awsvpc(read: Read) -> None:
