@@ -15,8 +15,9 @@ from botocore.config import Config
 from botocore.errorfactory import ClientExceptionsFactory
 from botocore.session import get_session
 from pytest_readiness import ExternalOutage, NothingMeasured, SafetyViolation, SetupError
-from pytest_readiness.core.classify import classify, peer_of
+from pytest_readiness.core.classify import classify
 from pytest_readiness.core.errors import ProfileError
+from pytest_readiness.core.network import peer_of
 
 DNS = socket.gaierror(-2, "Name or service not known")
 

@@ -22,9 +22,10 @@ from typing import Any
 import pytest
 
 from .. import NothingMeasured, SafetyViolation
-from ..core.classify import DECLARED, classify, is_passing, peer_of, place_of
+from ..core.classify import DECLARED, classify, is_passing, place_of
 from ..core.formats import text_of
 from ..core.model import UNREAD, FailureClass, Outcome
+from ..core.network import environment_of, peer_of
 from .checks import Check, Down, Refusal, refuse
 from .context import CHECK, EVIDENCE, PARTS, PASSING, REFUSAL, RunContext
 from .evidence import EvidenceLog, Parts
@@ -310,7 +311,8 @@ class Recorder:
         elif exception is not None:
             facts["class"] = self._class_of(exception, facts, item.config)
             facts["where"] = place_of(exception, str(self._context.settings.root)) or check.where
-            facts["cause"] = self._context.redactor.shown(text_of(getattr(exception, "breaks", "")))
+            cause = text_of(getattr(exception, "breaks", "")) or environment_of(exception)
+            facts["cause"] = self._context.redactor.shown(cause)
         elif report.failed:
             facts["class"], facts["where"] = str(FailureClass.CHECK_ERROR), check.where
 
@@ -327,7 +329,9 @@ class Recorder:
         return refuse(check, drills=context.settings.drills, down=context.down, offer=context.availability)
 
     def _peer(self, exception: BaseException | None) -> str:
-        """Return which host a failure of the network is about, and the setting that names it."""
+        """Return which host a failure of the network is about, and the setting or variable that names it."""
+        if exception is not None and (found := environment_of(exception)):
+            return f"{found}: "
         peer = peer_of(exception) if exception is not None else None
         if peer is None or peer[0] in text_of(exception):
             return ""
