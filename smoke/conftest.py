@@ -25,7 +25,7 @@ from smoke.platform.attacks import Target, target_of
 from smoke.platform.backends import Dixie, Finn
 from smoke.platform.batch import Batch
 from smoke.platform.freeside import Dialects, Freeside, Tenants
-from smoke.platform.http import Connect, HttpClient, ServiceClient, address_of, builds
+from smoke.platform.http import Connect, HttpClient, ServiceClient, address_of, builds, spelled_as
 from smoke.platform.invariants import Conservation
 from smoke.platform.parameters import Way, finn_way, freeside_way
 from smoke.platform.scores import Newcomers, Scores
@@ -392,6 +392,11 @@ def pytest_readiness_warm() -> None:
     import_module("psycopg")
 
 
+_builds: dict[str, str] = {}
+
+
 def pytest_readiness_build_identity(environment: Environment) -> dict[str, str]:
     """The build that each service reports, and the worker's by its image; empty where it is unknown."""
-    return builds(environment)
+    found = spelled_as(_builds, builds(environment))
+    _builds.update(found)
+    return found

@@ -59,7 +59,7 @@ def same_image(first: str, second: str) -> bool | None:
     if repository_of(first) != repository_of(second):
         return False
     parts = [(digest_of(first), digest_of(second)), (tag_of(first), tag_of(second))]
-    agreed = [one == other or _one_commit(one, other) for one, other in parts if one and other]
+    agreed = [one == other or same_commit(one, other) for one, other in parts if one and other]
     return agreed[0] if agreed else None if any(map(any, parts)) else True
 
 
@@ -69,7 +69,8 @@ def agree(tag: str, build: str) -> bool:
     return bool(tag and build) and (build.startswith(tag) or tag.startswith(build))
 
 
-def _one_commit(first: str, second: str) -> bool:
+def same_commit(first: str, second: str) -> bool:
+    """Whether both are a commit's id and one of them is short for the other."""
     return all(map(SHA.fullmatch, (first, second))) and agree(first, second)
 
 

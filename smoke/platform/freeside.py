@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import cycle
+from threading import Event
 from typing import Any
 
 import httpx
@@ -43,7 +44,15 @@ from .answers import (
     shown,
     usage_of,
 )
-from .http import JSON_HEADERS, Credential, HttpClient, ServiceClient
+from .http import (
+    JSON_HEADERS,
+    LEAST_PAUSES_S,
+    Credential,
+    HttpClient,
+    ServiceClient,
+    ends_for_rate,
+    still_limited,
+)
 from .invariants import RELEASED_WITHIN_S, BudgetReading, Conservation, pauses, reading_of
 from .spend import OpeningBalance, SpendJournal
 from .tokens import SigningKey
@@ -434,8 +443,28 @@ def stream(
     """Read a stream to its end, or until ``hang_up`` is true of an event; then close at once.
 
     UnexpectedStatus, which carries the answer, for a refusal. ``claims`` are as for ``Freeside.credential``.
+    One that ends for its caller's rate is read again after a while; SetupError when that persists.
     """
     key = key or str(uuid.uuid4())
+    for pause in (*LEAST_PAUSES_S, None):
+        result = _stream_once(freeside, tenant, prompt, model, key, hang_up, claims)
+        if not any(ends_for_rate(event.data.encode()) for event in result.named("error")):
+            _require_no_error(result)
+            return result
+        if pause is not None:
+            Event().wait(pause)
+    raise still_limited(result.route, sum(LEAST_PAUSES_S))
+
+
+def _stream_once(
+    freeside: Freeside,
+    tenant: str,
+    prompt: str,
+    model: str,
+    key: str,
+    hang_up: Callable[[StreamEvent], bool],
+    claims: Mapping[str, Any],
+) -> Stream:
     freeside.journal.open()
     with freeside.journal.charging(tenant, key) as charge:
         started = time.perf_counter()
@@ -464,7 +493,6 @@ def stream(
         )
         if ended and result.named("usage"):
             charge.settle(result.named("usage")[0].fields(result.route).micro("costMicro"))
-    _require_no_error(result)
     return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,10 +19,11 @@ from pytest_readiness import Environment, Eventually, Evidence, ExternalOutage, 
 
 from smoke.aws.account import account_of
 from smoke.aws.ecs import image_in_use
-from smoke.aws.inventory import tag_of
+from smoke.aws.inventory import same_commit, tag_of
 from smoke.aws.names import Names
 from smoke.contract.exchange import PER_SECOND, SECONDS_OR_DATE, pause_in
 from smoke.contract.model import SERVICES, Service
+from smoke.contract.schemas import EVENTS
 from smoke.network.sockets import addresses_of, connected
 from smoke.network.transport import LOOPBACK, authorities, http_pool, within
 
@@ -33,6 +35,7 @@ from .answers import (
     Events,
     Fields,
     fields_of,
+    media_type,
     parse_json,
     renamed,
     require_status,
@@ -57,6 +60,8 @@ BACKOFF_BUDGET_S = 75.0
 MAX_REPEATS = 20
 #: Repeats that were told to come back at once, by whole seconds that are over, wait at least so long.
 LEAST_PAUSES_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, *[1.0] * (MAX_REPEATS - 6))
+#: In an event's data, or a whole stream of them: what a model writes has its quotes escaped there.
+_RATE_EVENT = re.compile(rb'"code"\s*:\s*"RATE_LIMITED"')
 _NEVER = Event()
 
 #: Makes the Authorization header anew for each send, as a verified token is spent once. None: no header.
@@ -67,14 +72,38 @@ Credential = Callable[[], str | None]
 _url = lru_cache(maxsize=256)(httpx.URL)
 
 
+def over_rate(response: httpx.Response) -> bool:
+    """Whether a service refused a request for its rate, be it by an event of a stream that was read."""
+    read_events = response.is_closed and media_type(response) == EVENTS
+    return response.status_code == 429 or (read_events and ends_for_rate(response.content))
+
+
+def ends_for_rate(events: bytes) -> bool:
+    """Whether a stream, or the data of one of its events, says that it ends for its caller's rate."""
+    return _RATE_EVENT.search(events) is not None
+
+
 def retry_after(response: httpx.Response) -> float:
-    """Seconds to wait by a 429's Retry-After; without one it is a violation of the contract."""
+    """Seconds to wait by a 429's Retry-After; without one it is a violation of the contract.
+
+    An event has none.
+    """
+    if response.status_code != 429:
+        return 0.0
     value = response.headers.get("retry-after", "")
     pause = pause_in(value)
     if pause is None:
         got = f"expected {SECONDS_OR_DATE}, got {shown(value or None)}"
         raise ContractViolation(f"{route_of(response)}: retry-after of a 429: {got}")
     return pause
+
+
+def still_limited(route: str, waited: float) -> SetupError:
+    """What a rate limit is that so much waiting does not get past."""
+    return SetupError(
+        f"{route}: still rate limited after {waited:g} s of waiting; "
+        "raise the limit of the smoke tenants or run less often"
+    )
 
 
 class Parts(TypedDict, total=False):
@@ -212,11 +241,11 @@ class HttpClient:
     def send(
         self, method: str, path: str, credential: Credential | None = None, **parts: Unpack[Parts]
     ) -> httpx.Response:
-        """As ``once``, but a 429 is waited out by its Retry-After; SetupError when it persists."""
+        """As ``once``, but a refusal for the rate is waited out; SetupError when it persists."""
         gate = gate_of(self.base_url)
         gate.enter()
         response = self.once(method, path, credential, **parts)
-        if response.status_code != 429:
+        if not over_rate(response):
             return response
         waited, route = 0.0, route_of(response)
         with gate.first():
@@ -229,12 +258,9 @@ class HttpClient:
                 self._pause(pause)
                 waited += pause
                 response = self.once(method, path, credential, **parts)
-                if response.status_code != 429:
+                if not over_rate(response):
                     return response
-        raise SetupError(
-            f"{route}: still rate limited after {waited:g} s of waiting; "
-            "raise the limit of the smoke tenants or run less often"
-        )
+        raise still_limited(route, waited)
 
 
 class ServiceClient:
@@ -377,6 +403,12 @@ def builds(environment: Environment) -> dict[str, str]:
     authorities()  # by one thread for all
     found = _in_time(asked, BUILDS_WITHIN_S)
     return {name: found.get(name, "") for name in asked}
+
+
+def spelled_as(before: Mapping[str, str], found: Mapping[str, str]) -> dict[str, str]:
+    """Builds, each as it was written before where it is the same: of two tasks, one may shorten it."""
+    known = {name: before.get(name, "") for name in found}
+    return {name: known[name] if same_commit(known[name], build) else build for name, build in found.items()}
 
 
 def _in_time(calls: Mapping[str, Callable[[], str]], seconds: float) -> dict[str, str]:

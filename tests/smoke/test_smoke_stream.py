@@ -9,7 +9,7 @@ from pytest_readiness import ExternalOutage
 
 from smoke.platform.answers import ContractViolation, UnexpectedStatus
 from smoke.platform.freeside import Dialects, Freeside, stream
-from smoke.platform.http import HttpClient
+from smoke.platform.http import HttpClient, ends_for_rate
 from smoke.platform.spend import SpendJournal
 from smoke.platform.tokens import SigningKey
 from tests.smoke.log import Log
@@ -80,6 +80,25 @@ def test_error_event_has_its_blame(tmp_path: Any, code: Any, expected: Any) -> N
     events = [WHOLE[0], ("error", {"code": code, "message": "text"})]
     with pytest.raises(expected, match=code):
         stream(freeside(tmp_path, streamed(events)), "c", "say it")
+
+
+LIMITED = ("error", {"code": "RATE_LIMITED", "message": "later"})
+
+
+@pytest.mark.parametrize("before", [[], [WHOLE[0]]])
+def test_a_stream_that_ends_for_its_callers_rate_is_read_again(tmp_path: Any, before: Any) -> None:
+    answers = iter([streamed([*before, LIMITED]), streamed([*before, LIMITED]), streamed(WHOLE)] * 2)
+    client = freeside(tmp_path, None)
+    client.http.pool = httpx.Client(transport=httpx.MockTransport(lambda _: next(answers)))
+    assert stream(client, "c", "say it").text() == "one two"
+    assert dict(client.journal.spend().charges) == {"c": 2100}
+    assert b"two" in client.post_invoke(b"{}", tenant="d", streamed=True).content
+    assert dict(client.journal.spend().charges) == {"c": 2100, "d": 2100}
+
+
+def test_an_answer_that_speaks_of_a_limit_is_none() -> None:
+    said = sse([("content", {"text": json.dumps(LIMITED[1])}), *WHOLE[1:]])
+    assert not ends_for_rate(said.encode())
 
 
 def test_wrong_content_type_is_a_violation(tmp_path: Any) -> None:

@@ -226,6 +226,14 @@ def test_the_state_of_a_database() -> None:
     assert database_state(scripted(describe_db_instances=raising("DBInstanceNotFound"))[0], "d") is None
 
 
+def test_a_build_that_another_task_shortens_did_not_change() -> None:
+    before = {"finn": "0123abcd", "dixie": "0123abc", "freeside": "", "worker": "v1"}
+    found = {"finn": "0123ABC", "dixie": "0123abcd", "freeside": "4567abc", "worker": "v1.1"}
+    assert http.spelled_as(before, found) == before | {"freeside": "4567abc", "worker": "v1.1"}
+    assert http.spelled_as({}, found) == found
+    assert http.spelled_as({"finn": "9123abcd"}, {"finn": "0123abc"}) == {"finn": "0123abc"}
+
+
 def test_the_workers_build_is_its_images_tag(monkeypatch: pytest.MonkeyPatch) -> None:
     environment: Any = SimpleNamespace(
         live=False,
