@@ -10,7 +10,7 @@ from smoke.aws.inventory import known_port
 from smoke.aws.names import BUILDS, DASHBOARDS, HOSTS, IF_SET, MIGRATIONS, Names
 from smoke.contract.model import ROUTES, SERVICES, USER
 from smoke.platform.http import key_paths
-from smoke.source.addresses import Budget, directory_of, led
+from smoke.source.addresses import Budget, directory_of, generated, led
 from smoke.source.checkout import Checkout, Examined
 from smoke.source.connections import Address, connected, named, reached
 from smoke.source.definitions import ROLES, Definitions, unnamed
@@ -151,7 +151,7 @@ def test_definitions_lead_to_this_platform(
     environment: Environment,
     evidence: Evidence,
 ) -> None:
-    """Hosts, ports, regions and pool sizes that the files give to tasks are those of this environment."""
+    """What the files give to tasks is of this environment: hosts, ports, regions, keys and pool sizes."""
     names = Names(plan_facts["source"]["prefix"])
     members = {f"{host}.{names.namespace}": BUILDS.get(host, host) for host in HOSTS}
     public = [
@@ -162,6 +162,8 @@ def test_definitions_lead_to_this_platform(
     directory = directory_of(terraform, found, names.prefix, members, public, IF_SET, budgets, keys)
     region = environment.aws.region
     count, examined = led(terraform, found, directory, region)
+    secrets = [f"{names.prefix}/{each}/es256-private-key" for each in SERVICES]
+    examined.findings.extend(generated(terraform, secrets))
     evidence.figure("variables", count, at_least=1)
     examined.require()
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from smoke.source.addresses import Budget, Directory, is_mixed_up, led
+from smoke.source.addresses import Budget, Directory, generated, is_mixed_up, led
 from smoke.source.definitions import read as read_definitions
 from tests.smoke.source.terraform_files import Read, service
 
@@ -172,3 +172,64 @@ def test_a_private_key_is_no_other_part_of_its_secret(read: Read, behind: str, w
     configuration = read(text)
     found = led(configuration, read_definitions(configuration, ["finn"]), HERE, "")[1].findings
     assert ["a part of its secret that is no key" in each.what for each in found] == [True] * wrong
+
+
+SECRETS = """
+variable "unset" {}
+resource "tls_private_key" "one" {
+  algorithm   = "ECDSA"
+  ecdsa_curve = "P256"
+}
+resource "aws_secretsmanager_secret" "finn" { name = "p/finn/es256-private-key" }
+resource "aws_secretsmanager_secret" "dixie" { name = "p/dixie/es256-private-key" }
+resource "aws_secretsmanager_secret_version" "finn" {
+  secret_id     = aws_secretsmanager_secret.finn.id
+  secret_string = VALUE
+}
+"""
+DIXIE = """
+resource "tls_private_key" "two" {
+  algorithm   = "ECDSA"
+  ecdsa_curve = "P256"
+}
+resource "aws_secretsmanager_secret_version" "dixie" {
+  secret_id     = aws_secretsmanager_secret.dixie.id
+  secret_string = tls_private_key.two.private_key_pem_pkcs8
+}
+"""
+GIVEN = "tls_private_key.one.private_key_pem_pkcs8"
+IN_JSON = (
+    f'jsonencode({{ activeKid = "a", privateKey = {GIVEN}, publicKey = tls_private_key.one.public_key_pem }})'
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "edits", "more", "what"),
+    [
+        (GIVEN, {}, DIXIE, ""),
+        (IN_JSON, {}, "", ""),
+        ('"PLACEHOLDER"', {"P256": "P384"}, "", ""),
+        ("var.unset", {"P256": "P384"}, "", ""),
+        ("trimspace(tls_private_key.one.public_key_pem)", {}, "", ""),
+        (GIVEN, {'"P256"': "var.unset"}, "", ""),
+        (GIVEN, {"p/finn/es256-private-key": "p/finn/tls-key", "P256": "P384"}, "", ""),
+        (f"{GIVEN}\n  lifecycle {{\n    ignore_changes = [secret_string]\n  }}", {"P256": "P384"}, "", ""),
+        (GIVEN, {"P256": "P384"}, "", "is one of P384, not of P-256"),
+        (IN_JSON, {"P256": "P384"}, "", "is one of P384, not of P-256"),
+        (GIVEN, {'  ecdsa_curve = "P256"\n': ""}, "", "is one of P224, not of P-256"),
+        (GIVEN, {"ECDSA": "RSA"}, "", "is one of RSA, not of P-256"),
+        ("tls_private_key.one.private_key_pem", {}, "", "given as private_key_pem, not as PKCS#8"),
+        ("tls_private_key.one.public_key_pem", {}, "", "given as public_key_pem, not as PKCS#8"),
+        (GIVEN, {}, DIXIE.replace("key.two", "key.one"), "have one key, tls_private_key.one"),
+    ],
+)  # fmt: skip
+def test_a_key_that_terraform_makes_is_of_the_contract(
+    read: Read, value: str, edits: dict[str, str], more: str, what: str
+) -> None:
+    text = SECRETS.replace("VALUE", value) + more
+    for find, replacement in edits.items():
+        assert find in text
+        text = text.replace(find, replacement, 1)
+    names = ["p/finn/es256-private-key", "p/dixie/es256-private-key"]
+    found = [each.what for each in generated(read(text), names)]
+    assert [what in each for each in found] == [True] * bool(what), found
