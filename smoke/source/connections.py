@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from .checkout import Examined, Finding
 from .definitions import Definition, Definitions, containers, plainly, ports
-from .entrances import FRONTS, HTTPS, entered, fronted
+from .entrances import HTTPS, entered, fronted, open_to_the_public
 from .iam import fits
-from .listeners import ListenerRule, answered, forwards, patterns, takes, unclear
+from .listeners import ListenerRule, answered, divided, forwards, patterns, takes, unclear
 from .references import entries, items, referenced, thing
 from .terraform import Body, Configuration, Resource
 from .values import Value, boolean, flat, hidden, is_known, number, text
@@ -46,6 +46,7 @@ def connected(
 ) -> Examined:
     """Return what keeps services from being found at their addresses, by the names of the services."""
     result = Examined()
+    owners = _owners(defined)
     for each in defined.definitions:
         if each.service is None or not each.tasks:
             continue
@@ -63,7 +64,18 @@ def connected(
             _listens(result, each, address)
         if address is not None and address.public:
             _public(configuration, result, each, address)
+            result.findings.extend(divided(configuration, owners, each.name, address.public, address.health))
     return result
+
+
+def _owners(defined: Definitions) -> dict[str, set[str]]:
+    """The services of each target group."""
+    owners: dict[str, set[str]] = {}
+    for each in defined.definitions:
+        for block in each.service.blocks("load_balancer") if each.service is not None else ():
+            if (group := _refers(block, "target_group_arn")) is not None:
+                owners.setdefault(group.address, set()).add(each.name)
+    return owners
 
 
 def _balanced(
@@ -276,7 +288,7 @@ def _public(configuration: Configuration, result: Examined, each: Definition, ad
             to_it = [way for way in (*ways, *_ways(default)) if _leads_to(way[0], own)]
             for found in dict.fromkeys(entered(configuration, address.public, to_it)):
                 configuration.lacks(result, found.what, ("",), found)  # any module may have the front
-        result.findings.extend(_open_to_the_public(configuration, each, address, leading))
+        result.findings.extend(open_to_the_public(configuration, each.name, address.public, leading))
     elif open_ := [
         *(value for value in (*groups, *(value for value, _ in ways)) if referenced(value) is None),
         *unclear(configuration),
@@ -312,64 +324,6 @@ def _at_its_port(
     at = next(listener for listener in listeners if listener is not None)
     what = f"{at.address} takes {address.public} for {each.name} on port {elsewhere[0]:g}, not on {HTTPS}"
     configuration.lacks(result, what, ("cdn", "cloudfront", "gateway"), at.finding("", at.attribute("port")))
-
-
-#: A stream may be silent for so many seconds between two keepalives.
-SILENCE_S = 15
-#: What else takes a host's requests from the public to a load balancer inside.
-_INWARD = (*FRONTS, "aws_apigatewayv2_vpc_link", "aws_vpclattice_target_group")
-
-
-def _open_to_the_public(
-    configuration: Configuration, each: Definition, address: Address, listeners: Sequence[Resource | None]
-) -> Iterator[Finding]:
-    """The balancer of a public host can be reached from outside, and leaves a silent stream alone."""
-    balancers = {}
-    for listener in listeners:
-        arn = listener.attribute("load_balancer_arn") if listener is not None else None
-        balancer = referenced(arn) if arn is not None else None
-        if balancer is not None and balancer.block.type != "data":
-            balancers[balancer.address] = balancer
-    inside = [one for one in balancers.values() if _is(one, "internal")]
-    fronts = any(configuration.of_type(type_) for type_ in _INWARD)
-    fronts = fronts or len(configuration.of_type("aws_lb")) > len(inside)
-    for balancer in inside if len(inside) == len(balancers) and not fronts else ():
-        what = f"{balancer.address} is internal: {each.name} is not public at {address.public}"
-        yield balancer.finding(what, balancer.attribute("internal"))
-    for balancer in balancers.values():
-        idle = balancer.attribute("idle_timeout")
-        seconds = number(flat(idle)) if idle is not None else None
-        if seconds is not None and seconds <= SILENCE_S:
-            what = f"{balancer.address} ends a stream of {each.name} that is silent for {seconds:g} s"
-            yield balancer.finding(f"{what}, as one may be for {SILENCE_S} s", idle)
-        for acl in _firewalls(configuration, balancer):
-            what = f"{acl.address} blocks every request to {balancer.address}, where {each.name} is public"
-            yield acl.finding(what)
-
-
-def _firewalls(configuration: Configuration, balancer: Resource) -> Iterator[Resource]:
-    """The web ACLs of a balancer that block by default and have no rule that may allow anything."""
-    for one in configuration.of_type("aws_wafv2_web_acl_association"):
-        at, by = one.attribute("resource_arn"), one.attribute("web_acl_arn")
-        acl = referenced(by) if by is not None else None
-        of = referenced(at) if at is not None else None
-        if acl is None or of is None or of.address != balancer.address or acl.block.type == "data":
-            continue
-        rules = acl.blocks("rule")
-        allows = any(action.blocks("allow") for rule in rules for action in rule.blocks("action"))
-        elsewhere = acl.attribute("rule_json") is not None or any(
-            rule.uncertain or statement.blocks("rule_group_reference_statement")
-            for rule in rules
-            for statement in rule.blocks("statement")
-        )
-        blocks = any(default.blocks("block") for default in acl.blocks("default_action"))
-        if blocks and not allows and not elsewhere and not acl.uncertain and not one.uncertain:
-            yield acl
-
-
-def _is(block: Body, name: str) -> bool:
-    value = block.attribute(name)
-    return value is not None and boolean(value) is True
 
 
 def _elsewhere(listener: Resource | None) -> float | None:
@@ -445,6 +399,26 @@ def reached(
     without a rule lets nothing out: Terraform removes the one that AWS makes.
     """
     result, network, count = Examined(), _Network(configuration), 0
+    groups, open_ = _parties(configuration, defined)
+    for to, callers in ways.items():
+        for caller in callers:
+            if to in groups and caller in groups:  # that one is not there is said elsewhere
+                for port in sorted(open_[to]):
+                    count += 1
+                    network.examine(result, (caller, groups[caller]), (to, groups[to]), port)
+    for each in defined.definitions:
+        for balancer, port in _through(configuration, each):
+            outer = list(items(balancer.attribute("security_groups")))
+            if outer:  # else the files do not say which
+                count += 1
+                network.examine(result, (balancer.address, outer), (each.name, groups[each.name]), port)
+    return count, result
+
+
+def _parties(
+    configuration: Configuration, defined: Definitions
+) -> tuple[dict[str, list[Value]], dict[str, set[float]]]:
+    """The security groups of the services and the database by name, and the ports that these open."""
     groups: dict[str, list[Value]] = {}
     open_: dict[str, set[float]] = {}
     for each in defined.definitions:
@@ -457,13 +431,30 @@ def reached(
     for database in configuration.of_type("aws_db_instance"):
         groups["database"] = list(items(database.attribute("vpc_security_group_ids")))
         open_["database"] = {number(database.attribute("port") or Value(5432, database.at)) or 5432}
-    for to, callers in ways.items():
-        for caller in callers:
-            if to in groups and caller in groups:  # that one is not there is said elsewhere
-                for port in sorted(open_[to]):
-                    count += 1
-                    network.examine(result, (caller, groups[caller]), (to, groups[to]), port)
-    return count, result
+    return groups, open_
+
+
+def _through(configuration: Configuration, each: Definition) -> Iterator[tuple[Resource, float]]:
+    """The balancers that lead to a service, and the ports of its containers that they ask."""
+    actions: list[tuple[Body, Resource | None]] = []
+    for listener in configuration.of_type("aws_lb_listener"):
+        actions += [(action, listener) for action in listener.blocks("default_action")]
+    for rule in configuration.of_type("aws_lb_listener_rule"):
+        actions += [(action, _refers(rule, "listener_arn")) for action in rule.blocks("action")]
+    found: dict[tuple[str, float], Resource] = {}
+    for block in each.service.blocks("load_balancer") if each.service is not None else ():
+        group, wanted = _refers(block, "target_group_arn"), block.attribute("container_port")
+        port = number(flat(wanted)) if wanted is not None else None
+        for way, at in _ways(actions) if group is not None else ():
+            balancer = _refers(at, "load_balancer_arn") if at is not None else None
+            if port and group and balancer is not None and _leads_to(way, [group.address]):
+                found[balancer.address, port] = balancer
+    yield from ((each, port) for (_, port), each in found.items() if each.block.type != "data")
+
+
+def _refers(body: Body, name: str) -> Resource | None:
+    value = body.attribute(name)
+    return referenced(value) if value is not None else None
 
 
 Party = tuple[str, list[Value]]
@@ -507,6 +498,8 @@ class _Network:
         rules: list[Body] = [*group.blocks(direction)]
         rules += [rule for rule, goes in self._rules if goes == direction and _holder(rule) == key]
         found = {_lets_through(rule, key, wanted, port) for rule in rules}
+        if any(referenced(each) is None and hidden(each) for each in others) and found:
+            found.add(None)  # whoever is meant may be the other side of a rule
         return True if True in found else None if None in found else False
 
 

@@ -1,19 +1,21 @@
-"""What listeners of a public host must be: of TLS, with a certificate of its name, of the group's kind."""
+"""What a public host must have: TLS, a certificate of its name, groups of its kind, a way in from outside."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from .checkout import Finding
 from .iam import fits
 from .references import items, referenced
-from .terraform import Configuration, Resource
+from .terraform import Body, Configuration, Resource
 from .values import Value, boolean, flat, is_known, number, text
 
 HTTPS = 443
 _TLS, _PLAIN = ("HTTPS", "TLS"), ("HTTP", "HTTPS")
 _CERTIFICATE, _VALIDATED = "aws_acm_certificate", "aws_acm_certificate_validation"
 _CLOUDFRONT, _RECORDS = "aws_cloudfront_distribution", ("cloudflare_record", "cloudflare_dns_record")
+_OF_REGION = re.compile(r"arn:aws[\w-]*:acm:([a-z]{2}(?:-[a-z]+)+-\d):")
 #: What may stand before a load balancer, and take a host's requests to any port of it.
 FRONTS = (
     _CLOUDFRONT, *_RECORDS, "aws_globalaccelerator_listener", "aws_apigatewayv2_integration",
@@ -48,6 +50,8 @@ def entered(
     """What keeps a client of https from a host: `ways` are its target groups, each with its listener."""
     listeners = [at for _, at in ways if at is not None]
     yield from _unfit(ways)
+    for each in dict.fromkeys(listeners):
+        yield from _abroad(configuration, each)
     if len(listeners) < len(ways):
         return
     secured = [each for each in listeners if _speaks(each) not in ("HTTP", "TCP")]
@@ -56,6 +60,10 @@ def entered(
         if _speaks(each) == "HTTP" and port is not None and number(flat(port)) == HTTPS and _public(each):
             what = f"{each.address} speaks plain HTTP on port {HTTPS}, where {host} is asked by https"
             yield each.finding(what, each.attribute("protocol"))
+    beside = _beside(configuration, listeners) if not secured else None
+    if beside is not None:
+        at = listeners[0]
+        yield at.finding(f"only {at.address} leads to {host}, by plain HTTP, not {beside.address}, by https")
     proved = [_names(configuration, each) for each in secured]
     if proved and all(names is not None and not _covers(names, host) for names in proved):
         held = " and ".join(sorted({name for names in proved for name in names or ()}))
@@ -75,6 +83,34 @@ def _unfit(ways: Sequence[tuple[Value, Resource | None]]) -> Iterator[Finding]:
         if _speaks(listener) in _PLAIN and said not in _PLAIN:
             what = f"{listener.address} speaks {_speaks(listener)}: it takes no target group of {said}"
             yield group.finding(f"{group.address}: {what}", protocol)
+
+
+def _beside(configuration: Configuration, listeners: Sequence[Resource]) -> Resource | None:
+    """The listener of https of the same public balancer, where all of `listeners` speak plain HTTP."""
+    balancers = {_balancer(each) for each in listeners}
+    if not listeners or any(_speaks(each) != "HTTP" or not _public(each) for each in listeners):
+        return None
+    ends = [each for each in configuration.of_type("aws_lb_listener") if _speaks(each) == "HTTPS"]
+    found = (each for each in ends if _balancer(each) in balancers and not each.uncertain)
+    return next((each for each in found if number(flat(_port(each))) == HTTPS), None)
+
+
+def _port(listener: Resource) -> Value:
+    return listener.attribute("port") or Value(None, listener.at)
+
+
+def _balancer(listener: Resource) -> str:
+    arn = listener.attribute("load_balancer_arn")
+    of = referenced(arn) if arn is not None else None
+    return of.address if of is not None else ""
+
+
+def _abroad(configuration: Configuration, listener: Resource) -> Iterator[Finding]:
+    """A certificate of another region than the listener's, which it cannot have."""
+    arn, region = listener.attribute("certificate_arn"), configuration.region(listener)
+    found = _OF_REGION.match(text(flat(arn))) if arn is not None else None
+    if arn is not None and found is not None and region and found[1] != region:
+        yield listener.finding(f"{listener.address} is in {region}, its certificate in {found[1]}", arn)
 
 
 def _speaks(listener: Resource) -> str:
@@ -129,3 +165,61 @@ def _of_certificate(arn: Value | None) -> set[str] | None:
 def _covers(names: set[str], host: str) -> bool:
     """Whether one of the names is a host's; a star stands for one label."""
     return host in names or f"*.{host.partition('.')[2]}" in names
+
+
+#: A stream may be silent for so many seconds between two keepalives.
+SILENCE_S = 15
+#: What else takes a host's requests from the public to a load balancer inside.
+_INWARD = (*FRONTS, "aws_apigatewayv2_vpc_link", "aws_vpclattice_target_group")
+
+
+def open_to_the_public(
+    configuration: Configuration, name: str, host: str, listeners: Sequence[Resource | None]
+) -> Iterator[Finding]:
+    """The balancer of a public host can be reached from outside, and leaves a silent stream alone."""
+    balancers = {}
+    for listener in listeners:
+        arn = listener.attribute("load_balancer_arn") if listener is not None else None
+        balancer = referenced(arn) if arn is not None else None
+        if balancer is not None and balancer.block.type != "data":
+            balancers[balancer.address] = balancer
+    inside = [one for one in balancers.values() if _is(one, "internal")]
+    fronts = any(configuration.of_type(type_) for type_ in _INWARD)
+    fronts = fronts or len(configuration.of_type("aws_lb")) > len(inside)
+    for balancer in inside if len(inside) == len(balancers) and not fronts else ():
+        what = f"{balancer.address} is internal: {name} is not public at {host}"
+        yield balancer.finding(what, balancer.attribute("internal"))
+    for balancer in balancers.values():
+        idle = balancer.attribute("idle_timeout")
+        seconds = number(flat(idle)) if idle is not None else None
+        if seconds is not None and seconds <= SILENCE_S:
+            what = f"{balancer.address} ends a stream of {name} that is silent for {seconds:g} s"
+            yield balancer.finding(f"{what}, as one may be for {SILENCE_S} s", idle)
+        for acl in _firewalls(configuration, balancer):
+            what = f"{acl.address} blocks every request to {balancer.address}, where {name} is public"
+            yield acl.finding(what)
+
+
+def _firewalls(configuration: Configuration, balancer: Resource) -> Iterator[Resource]:
+    """The web ACLs of a balancer that block by default and have no rule that may allow anything."""
+    for one in configuration.of_type("aws_wafv2_web_acl_association"):
+        at, by = one.attribute("resource_arn"), one.attribute("web_acl_arn")
+        acl = referenced(by) if by is not None else None
+        of = referenced(at) if at is not None else None
+        if acl is None or of is None or of.address != balancer.address or acl.block.type == "data":
+            continue
+        rules = acl.blocks("rule")
+        allows = any(action.blocks("allow") for rule in rules for action in rule.blocks("action"))
+        elsewhere = acl.attribute("rule_json") is not None or any(
+            rule.uncertain or statement.blocks("rule_group_reference_statement")
+            for rule in rules
+            for statement in rule.blocks("statement")
+        )
+        blocks = any(default.blocks("block") for default in acl.blocks("default_action"))
+        if blocks and not allows and not elsewhere and not acl.uncertain and not one.uncertain:
+            yield acl
+
+
+def _is(block: Body, name: str) -> bool:
+    value = block.attribute(name)
+    return value is not None and boolean(value) is True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .checkout import Finding
@@ -74,20 +74,22 @@ def unclear(configuration: Configuration) -> Iterator[Value]:
 
 
 def forwards(action: Body) -> Iterator[Value]:
-    """The target groups that an action forwards to."""
+    """The target groups that an action forwards to; one of weight 0 is given nothing."""
     if text(action.attribute("type")) != "forward":
         return
     yield from items(action.attribute("target_group_arn"))
     for forward in action.blocks("forward"):
         for group in forward.blocks("target_group"):
-            yield from items(group.attribute("arn"))
+            weight = group.attribute("weight")
+            if weight is None or number(flat(weight)) != 0:
+                yield from items(group.attribute("arn"))
 
 
 def answered(
     configuration: Configuration, host: str, paths: Collection[str], own: Collection[str],
     defaults: Collection[str],
 ) -> Iterator[Finding]:  # fmt: skip
-    """Return the rules by which the balancer itself answers for a path of a service, or sends it off.
+    """Return what answers for a path of a service in the balancer itself, sends it off, or asks for a login.
 
     `own` are the service's target groups, `defaults` the listeners that lead to one by default.
     """
@@ -105,6 +107,56 @@ def answered(
             if takes(rule, host, path) and meant and all(first.rank < each < math.inf for each in ranks):
                 yield rule.finding(f"{rule.address} answers {host}{path} itself{said}: no service does")
                 break
+    yield from _guarded(configuration, rules, host, paths, own)
+
+
+def _guarded(
+    configuration: Configuration, rules: Sequence[Resource], host: str, paths: Collection[str],
+    own: Collection[str],
+) -> Iterator[Finding]:  # fmt: skip
+    """What sends a client of a path to a login before it leads to a service: its first rule, or none."""
+    for listener in configuration.of_type("aws_lb_listener"):
+        for path in paths:
+            taking = [ListenerRule.of(rule) for rule in rules if takes(rule, host, path)]
+            taking = [each for each in taking if _is_on(each.resource, listener)]
+            first = min(taking, key=lambda each: each.rank, default=None)
+            if first is not None and first.rank == math.inf:
+                continue
+            by = first.resource if first is not None else listener
+            done = by.blocks("action" if first is not None else "default_action")
+            leads = {group.address for action in done for value in forwards(action)
+                     if (group := referenced(value)) is not None}  # fmt: skip
+            if leads & {*own} and any(map(_asks_for_a_login, done)) and not by.uncertain:
+                yield by.finding(f"{by.address} asks for a login at {host}{path}, where users send a token")
+                break
+
+
+def _is_on(rule: Resource, listener: Resource) -> bool:
+    arn = rule.attribute("listener_arn")
+    at = referenced(arn) if arn is not None else None
+    return at is not None and at.address == listener.address
+
+
+def _asks_for_a_login(action: Body) -> bool:
+    """Whether an action turns away a client that has not logged in at a provider of identities."""
+    said = text(action.attribute("type"))
+    blocks = action.blocks(said.replace("-", "_")) if said.startswith("authenticate-") else []
+    others = (block.attribute("on_unauthenticated_request") for block in blocks)
+    return any(other is None or (is_known(other) and text(flat(other)) != "allow") for other in others)
+
+
+def divided(
+    configuration: Configuration, owners: Mapping[str, Collection[str]], name: str, host: str, path: str
+) -> Iterator[Finding]:
+    """Return the rules for a service's host that send a part of its requests to another service.
+
+    `owners` are the services by their target groups.
+    """
+    for rule in configuration.of_type("aws_lb_listener_rule"):
+        to = [owners.get(group, (name,)) for group in ListenerRule.of(rule).groups]
+        others = sorted({other for each in to if name not in each for other in each})
+        if takes(rule, host, path) and others and any(name in each for each in to):
+            yield rule.finding(f"{rule.address} sends a part of {host} to {' and '.join(others)}")
 
 
 def _said(rule: Resource, host: str) -> str:

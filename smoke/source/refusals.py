@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from .references import choices, entries, items, referenced
-from .terraform import Resource
+from .terraform import Body, Resource
 from .values import Value, flat, hidden, is_known, number, size, text
 
 Wrong = tuple[str, Value | None]
@@ -258,6 +259,35 @@ def _of_listener(listener: Resource) -> Iterator[Wrong]:
     given = "certificate_arn" in block.attributes or listener.attribute("certificate_arn") is not None
     if said in ("HTTPS", "TLS") and not given and not kept:
         yield f"{said} needs a certificate_arn", listener.attribute("protocol")
+    port = listener.attribute("port")
+    for action in listener.blocks("default_action"):
+        for to in action.blocks("redirect"):
+            here = {"protocol": said, "port": text(flat(port)) if port is not None else "",
+                    "host": "", "path": "", "query": ""}  # fmt: skip
+            if text(action.attribute("type")) == "redirect" and all(map(partial(_stays, to), here.items())):
+                yield f"it redirects {said} on port {here['port']} to itself", to.attribute("port")
+
+
+#: What a redirect keeps where it does not say; `path` is written with its first slash.
+_KEPT = {"host": "#{host}", "path": "/#{path}", "query": "#{query}"}
+
+
+def _stays(redirect: Body, part: tuple[str, str]) -> bool:
+    """Whether a redirect leaves a part of a URL, given by its name and what it is here, as it is."""
+    name, here = part
+    to = redirect.attribute(name)
+    said = text(flat(to)) if to is not None else ""
+    return said in ("", f"#{{{name}}}", _KEPT.get(name, here))
+
+
+def _of_balancer(balancer: Resource) -> Iterator[Wrong]:
+    """A balancer of applications in one zone; one on an Outpost has one."""
+    kind, subnets = text(balancer.attribute("load_balancer_type")), balancer.attribute("subnets")
+    outpost = balancer.attribute("customer_owned_ipv4_pool") is not None
+    if subnets is None or outpost or kind not in ("", "application") or not is_known(subnets):
+        return
+    if len({text(flat(each)) for each in items(subnets)} - {""}) == 1:
+        yield "a balancer of applications needs two subnets, in two zones", subnets
 
 
 def _of_filter(filter_: Resource) -> Iterator[Wrong]:
@@ -307,6 +337,7 @@ OF_TYPE: Mapping[str, Callable[[Resource], Iterator[Wrong]]] = {
     "aws_appautoscaling_target": _of_scaling,
     "aws_cloudwatch_log_metric_filter": _of_filter,
     "aws_ecs_service": _of_service,
+    "aws_lb": _of_balancer,
     "aws_lb_listener": _of_listener,
     "aws_lb_target_group": _of_targets,
     "aws_secretsmanager_secret": _of_secret,

@@ -425,16 +425,19 @@ class Configuration:
                 found["aws" if alias is None else f"aws.{plain(alias)}"] = body.attribute("region")
         return found
 
+    def region(self, resource: Resource) -> str:
+        """The region in which a resource is made; empty where the files do not say."""
+        written = resource.block.attributes.get("provider")
+        own = resource.attribute("region")
+        region = self._regions.get(written.text if written is not None else "aws") if own is None else own
+        return str(plain(region)) if region is not None and is_known(region) else ""
+
     def foreign_region(self, resource: Resource) -> str | None:
         """The region in which a resource is made, where that is not the default provider's."""
-        written = resource.block.attributes.get("provider")
-        name = written.text if written is not None else "aws"
-        region, default = self._regions.get(name), self._regions.get("aws")
-        own = resource.attribute("region")
-        region = region if own is None else own
-        if region is None or default is None or not (is_known(region) and is_known(default)):
+        region, default = self.region(resource), self._regions.get("aws")
+        if not region or default is None or not is_known(default):
             return None
-        return None if plain(region) == plain(default) else str(plain(region))
+        return None if region == plain(default) else region
 
     def receivers(self, resource: Resource) -> list[str]:
         """The modules that cannot be read and are given a resource, each with its place."""

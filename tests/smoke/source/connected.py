@@ -110,7 +110,7 @@ resource "aws_service_discovery_service" "of" {
     }
   }
 }
-resource "aws_lb" "main" { subnets = ["subnet-1"] }
+resource "aws_lb" "main" { subnets = ["subnet-1", "subnet-2"] }
 resource "aws_lb_target_group" "finn" {
   port        = 3000
   protocol    = "HTTP"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from smoke.source.connections import Address, connected
+from smoke.source.connections import Address, connected, reached
 from smoke.source.definitions import read as read_definitions
 from tests.smoke.source.connected import GIVEN, OF_HTTP, OF_TCP, PLATFORM, earlier
 from tests.smoke.source.terraform_files import Read
@@ -257,4 +257,131 @@ def test_the_balancer_leaves_the_paths_of_a_service_to_it(read: Read, more: str,
     defined = read_definitions(configuration, ["finn", "api"])
     address = {"finn": Address(public="finn.example.org", health="/health", paths=("/health", "/v1/invoke"))}
     found = [each.what for each in connected(configuration, defined, address).findings]
+    assert [what in each for each in found] == [True] * bool(what), found
+
+
+WEIGHED = """      target_group {
+        arn    = aws_lb_target_group.finn.arn
+        weight = OWN
+      }
+      target_group {
+        arn    = aws_lb_target_group.canary.arn
+        weight = OTHER
+      }"""
+CANARY = """
+resource "aws_lb_target_group" "canary" {
+  target_type = "ip"
+  protocol    = "HTTP"
+  port        = 3000
+  vpc_id      = var.vpc
+}"""
+OF_API = 'resource "aws_ecs_service" "api" {\n  load_balancer {\n    target_group_arn = GROUP\n  }'
+LOGIN = """
+  action {
+    type  = "authenticate-oidc"
+    order = 1
+    authenticate_oidc {
+      client_id = "x"
+    }
+  }"""
+ALLOWED = LOGIN.replace('"x"', '"x"\n      on_unauthenticated_request = "allow"')
+ON_80 = """
+resource "aws_lb_listener" "plain" {
+  load_balancer_arn = aws_lb.main.arn
+  port              = 80
+  protocol          = "HTTP"
+  default_action { type = "forward" }
+}"""
+ABROAD = '  certificate_arn   = "arn:aws:acm:eu-west-1:123456789012:certificate/1"'
+HERE = '\nprovider "aws" {\n  region = "REGION"\n}'
+
+
+def weighed(own: str, other: str, of_api: str = "") -> str:
+    """The platform with two groups in the rule for finn; the second may be the API's."""
+    group = "      target_group {\n        arn = aws_lb_target_group.finn.arn\n      }"
+    assert group in PLATFORM
+    text = PLATFORM.replace(group, WEIGHED.replace("OWN", own).replace("OTHER", other)) + CANARY
+    balanced = OF_API.replace("GROUP", f"aws_lb_target_group.{of_api}.arn")
+    return text.replace('resource "aws_ecs_service" "api" {', balanced) if of_api else text
+
+
+def ruled(more: str) -> str:
+    """The platform with more in its rule for finn, which is the first."""
+    return PLATFORM.replace(RULE, f"{RULE}\n  priority = 100{more}")
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (weighed("90", "10"), ""),
+        (weighed("var.unset", "0"), ""),
+        (weighed("100", "0", "canary"), ""),
+        (weighed("50", "50", "finn"), ""),
+        (weighed("0", "100"), "no load balancer sends finn.example.org to finn"),
+        (weighed("50", "50", "canary"), "aws_lb_listener_rule.finn sends a part of finn.example.org to api"),
+        (ruled(ALLOWED), ""),
+        (ruled(LOGIN + PATH.replace("PATHS", '"/admin/*"')) + BESIDE.replace("/docs/*", "/*").replace(
+            "group.other.arn", "group.finn.arn").replace("= 100", "= 200"), ""),
+        (ruled(LOGIN), "aws_lb_listener_rule.finn asks for a login at finn.example.org/health"),
+        (PLATFORM + ON_80, ""),
+        (ruled("").replace("aws_lb_listener.https.arn", "aws_lb_listener.plain.arn")
+         + ON_80.replace("aws_lb.main", "data.aws_lb.other") + 'data "aws_lb" "other" {}', ""),
+        (ruled("").replace("aws_lb_listener.https.arn", "aws_lb_listener.plain.arn") + ON_80,
+         "only aws_lb_listener.plain leads to finn.example.org, by plain HTTP"),
+        (PLATFORM.replace(GIVEN, ABROAD) + HERE.replace("REGION", "eu-west-1"), ""),
+        (PLATFORM.replace(GIVEN, ABROAD), ""),
+        (PLATFORM.replace(GIVEN, ABROAD.replace(":acm:", ":iam:")) + HERE.replace("REGION", "us-east-1"), ""),
+        (PLATFORM.replace(GIVEN, ABROAD) + HERE.replace("REGION", "us-east-1"),
+         "aws_lb_listener.https is in us-east-1, its certificate in eu-west-1"),
+    ],
+)  # fmt: skip
+def test_all_of_a_host_is_led_to_its_service(read: Read, text: str, what: str) -> None:
+    configuration = read(text)
+    defined = read_definitions(configuration, ["finn", "api"])
+    address = {"finn": Address(public="finn.example.org", health="/health", paths=("/health",))}
+    examined = connected(configuration, defined, address)
+    found = [each.what for each in examined.findings if "aws_lb_target_group.finn" not in each.what]
+    assert [what in each for each in found if "cluster" not in each] == [True] * bool(what), found
+
+
+BALANCER = """
+resource "aws_security_group" "lb" {
+  name = "lb"
+  egress {
+    from_port   = PORT
+    to_port     = PORT
+    protocol    = "tcp"
+    cidr_blocks = ["0.0.0.0/0"]
+  }
+}
+resource "aws_security_group_rule" "from_lb" {
+  type                     = "ingress"
+  security_group_id        = aws_security_group.finn.id
+  source_security_group_id = aws_security_group.FROM.id
+  from_port                = 3000
+  to_port                  = 3000
+  protocol                 = "tcp"
+}"""
+
+
+@pytest.mark.parametrize(
+    ("groups", "port", "source", "what"),
+    [
+        ("", "3000", "lb", ""),
+        ("[aws_security_group.lb.id]", "3000", "lb", ""),
+        ("[aws_security_group.lb.id]", "3001", "lb", "no security group of aws_lb.main lets it out to finn"),
+        ("[aws_security_group.lb.id]", "3000", "api", "of finn lets aws_lb.main in on port 3000"),
+        ("[var.unset]", "3000", "lb", "?"),
+    ],
+)
+def test_a_balancer_is_let_through_to_the_services_behind_it(
+    read: Read, groups: str, port: str, source: str, what: str
+) -> None:
+    given = f"\n  security_groups = {groups}\n" if groups else ""
+    text = PLATFORM.replace('"main" { subnets = [', f'"main" {{{given} subnets = [')
+    text = text.replace(' subnets = ["subnet-1", "subnet-2"] }', ' subnets = ["subnet-1", "subnet-2"]\n}')
+    configuration = read(text + BALANCER.replace("PORT", port).replace("FROM", source))
+    defined = read_definitions(configuration, ["finn", "api"])
+    examined = reached(configuration, defined, {})[1]
+    found = [each.what for each in examined.findings] + ["?"] * bool(examined.not_examined)
     assert [what in each for each in found] == [True] * bool(what), found

@@ -292,6 +292,10 @@ GROUP = 'port = 80\n  protocol = "HTTP"\n  target_type = "ip"\n  vpc_id = "vpc-1
 FILTER = 'name = "f"\n  log_group_name = "/ecs/x"'
 MADE = 'metric_transformation {\n    name = "n"\n    namespace = "x"\n    value = 1\n'
 MANY = f'{FILTER}\n  pattern = ""\n  {MADE}    default_value = VALUE\n    dimensions = {{ A = "$.a" }} }}'
+REDIRECT = (
+    'load_balancer_arn = "arn:aws:x"\n  port = 80\n  protocol = "HTTP"\n'
+    '  default_action {{\n    type = "redirect"\n    redirect {{\n status_code = "HTTP_301"\n {} }}\n  }}'
+)
 SCALED = 'resource_id = "service/c/s"\n  scalable_dimension = "d"\n  service_namespace = "ecs"'
 
 
@@ -306,6 +310,14 @@ SCALED = 'resource_id = "service/c/s"\n  scalable_dimension = "d"\n  service_nam
         ("aws_secretsmanager_secret", "recovery_window_in_days = 30", ""),
         ("aws_secretsmanager_secret", "recovery_window_in_days = 3", "expected 0 or 7 to 30"),
         ("aws_ecs_service", 'name = "s"\n  health_check_grace_period_seconds = 60', ""),
+        ("aws_lb", 'subnets = ["subnet-1", "subnet-2"]', ""),
+        ("aws_lb", "subnets = [var.unset]", ""),
+        ("aws_lb", 'subnets = ["subnet-1"]\n  load_balancer_type = "network"', ""),
+        ("aws_lb", 'subnets = ["subnet-1"]', "needs two subnets"),
+        ("aws_lb_listener", REDIRECT.format('port = "443"\n protocol = "HTTPS"'), ""),
+        ("aws_lb_listener", REDIRECT.format('host = "www.example.org"'), ""),
+        ("aws_lb_listener", REDIRECT.format('port = "80"\n protocol = "HTTP"'), "on port 80 to itself"),
+        ("aws_lb_listener", REDIRECT.format('protocol = "#{protocol}"'), "on port 80 to itself"),
         ("aws_appautoscaling_target", f"{SCALED}\n  min_capacity = 2\n  max_capacity = 2", ""),
         ("aws_appautoscaling_target", f"{SCALED}\n  min_capacity = var.unset\n  max_capacity = 2", ""),
         ("aws_appautoscaling_target", f"{SCALED}\n  min_capacity = 3\n  max_capacity = 2", "max_capacity 2"),
