@@ -31,7 +31,7 @@ class Pipeline:
     """What the plan says: the workflow and its migration job, and how a deployment is recognised.
 
     `jobs` are patterns of the names of deploy jobs in that workflow, `commands` run a deployment in any,
-    `actions` are patterns of actions and workflows that do.
+    `actions` are patterns of actions and workflows that do, `clusters` is one of the clusters that are meant.
     """
 
     workflow: str
@@ -39,13 +39,14 @@ class Pipeline:
     jobs: Sequence[str]
     commands: Sequence[str]
     actions: Sequence[str]
+    clusters: str = "*"
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> "Pipeline":
         """Read the plan's facts."""
         return cls(
             facts["workflow"], facts["migration_job"], facts["deploy_jobs"], facts["deploy_commands"],
-            facts["deploy_actions"],
+            facts["deploy_actions"], facts.get("clusters", "*"),
         )  # fmt: skip
 
 
@@ -90,7 +91,7 @@ def deploys_here(
     for placed in repository.everything(workflow, job):
         if (
             _is_action(plan, placed.step.uses)
-            or _runs_any(repository, placed, plan.commands)
+            or _runs_any(repository, placed, plan.commands, plan.clusters)
             or any(_speaks(text, plan.commands) for _, text in repository.others(placed.step))
         ):
             yield placed
@@ -412,8 +413,15 @@ def smoke_keys(
     return found, jobs
 
 
-def _runs_any(repository: Repository, placed: Placed, commands: Sequence[str]) -> bool:
-    return any(runs_one(each, commands) for each in repository.commands(placed.step))
+def _runs_any(repository: Repository, placed: Placed, commands: Sequence[str], clusters: str = "*") -> bool:
+    found = (each for each in repository.commands(placed.step) if runs_one(each, commands))
+    return any(not _is_foreign(shell.option(each, "--cluster"), clusters) for each in found)
+
+
+def _is_foreign(cluster: str, clusters: str) -> bool:
+    """Whether a cluster that a command names, as a name or an ARN, is none of those meant."""
+    name = cluster.rpartition("/")[2]
+    return bool(name) and re.search(r"[$`{]", name) is None and not fnmatch.fnmatchcase(name, clusters)
 
 
 def runs_one(words: Sequence[str], commands: Sequence[str]) -> bool:

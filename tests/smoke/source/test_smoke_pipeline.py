@@ -1,6 +1,7 @@
 """The migration gate between jobs: every way past it is found, and a sound workflow passes."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,6 +32,26 @@ def test_a_plain_chain_is_sound() -> None:
     )
     assert (found.bypass, found.void, found.notes) == (Examined(), Examined(), [])
     assert found.deploys == ["deploy", "second"]
+
+
+@pytest.mark.parametrize(
+    ("cluster", "ours"),
+    [
+        ("--cluster sandbox", False),
+        ("--cluster=arn:aws:ecs:us-east-1:123456789012:cluster/sandbox", False),
+        ("--cluster arrakis-production-cluster", True),
+        ("--cluster $CLUSTER", True),
+        ("--cluster ${{ vars.CLUSTER }}", True),
+        ("", True),
+    ],
+)
+def test_a_deployment_into_the_cluster_of_another_product_needs_no_gate(cluster: str, ours: bool) -> None:
+    run = f"aws ecs update-service {cluster} --service demo --desired-count 0"
+    night = {"on": {"schedule": [{"cron": "0 22 * * *"}]}, "jobs": {"down": {"steps": [{"run": run}]}}}
+    found = examine(repository(workflow(), night=night), replace(PLAN, clusters="arrakis-*"))
+    assert [each.what for each in found.bypass.findings] == [
+        "down deploys and does not need migrate: .github/workflows/night.yml has no such job"
+    ] * ours
 
 
 @pytest.mark.parametrize(
