@@ -53,6 +53,14 @@ class EcsService:
     controller: str = "ECS"
     healthy: tuple[float, float] | None = None
     aliases: tuple[int, ...] = ()
+    pending: int = 0
+
+    @property
+    def scaling(self) -> bool:
+        """Whether tasks come or go, with no deployment under way: then their number is not yet the wanted."""
+        read = [f"{each.status} {each.rollout}" for each in self.deployments]
+        short = self.running < self.desired and self.pending > 0
+        return self.desired > 0 and read == self.settled and (short or self.running > self.desired)
 
     @property
     def settled(self) -> list[str]:
@@ -124,6 +132,16 @@ class TaskDefinition:
 
 
 @dataclass(frozen=True, slots=True)
+class RunningTask:
+    """A task that runs for a service: `definition` is its revision, `images` are those of its containers."""
+
+    name: str
+    definition: str
+    health: str
+    images: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class TaskRun:
     """One run of a one-shot task; a container without an exit code has None."""
 
@@ -189,14 +207,36 @@ def read_runs(account: AwsAccount, names: Names, family: str) -> list[TaskRun]:
         )
 
     listed = at_once(arns_of, ("STOPPED", "RUNNING"))
-    arns = list(dict.fromkeys(arn for each in listed for arn in each))
+    runs = [run_of(each) for each in _tasks(account, names, [arn for arns in listed for arn in arns])]
+    return sorted(runs, key=lambda run: run.created_at)
+
+
+def read_running(account: AwsAccount, names: Names, service: str) -> list[RunningTask]:
+    """The tasks of a service that run by now."""
+    arns = account.pages(
+        "ecs", "list_tasks", "taskArns", cluster=names.cluster, serviceName=names.full(service)
+    )
+    return [
+        RunningTask(
+            each["taskArn"].rpartition("/")[2],
+            each["taskDefinitionArn"].rpartition("/")[2],
+            each.get("healthStatus", "UNKNOWN"),
+            {box["name"]: box["image"] for box in each.get("containers", ()) if box.get("image")},
+        )
+        for each in _tasks(account, names, arns)
+        if each["lastStatus"] == "RUNNING"
+    ]
+
+
+def _tasks(account: AwsAccount, names: Names, arns: Iterable[str]) -> list[Mapping[str, Any]]:
+    """Tasks by their ARNs, in this order; one that ECS forgot meanwhile is left out."""
+    wanted = list(dict.fromkeys(arns))
     tasks: dict[str, Any] = {}
-    for at in range(0, len(arns), TASKS_AT_ONCE):
-        batch = arns[at : at + TASKS_AT_ONCE]
+    for at in range(0, len(wanted), TASKS_AT_ONCE):
+        batch = wanted[at : at + TASKS_AT_ONCE]
         answer = account.ask("ecs", "describe_tasks", cluster=names.cluster, tasks=batch)
         tasks |= {task["taskArn"]: task for task in answer["tasks"]}
-    runs = [run_of(tasks[arn]) for arn in arns if arn in tasks]
-    return sorted(runs, key=lambda run: run.created_at)
+    return [tasks[arn] for arn in wanted if arn in tasks]
 
 
 def service_of(described: Mapping[str, Any], names: Names) -> EcsService:
@@ -238,6 +278,7 @@ def service_of(described: Mapping[str, Any], names: Names) -> EcsService:
             for offered in deployment.get("serviceConnectConfiguration", {}).get("services", ())
             for alias in offered.get("clientAliases", ())
         ),
+        pending=int(described.get("pendingCount", 0)),
     )
 
 

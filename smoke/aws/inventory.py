@@ -9,7 +9,7 @@ from smoke.source import rules
 from smoke.source.addresses import Budget, Directory
 
 from .alarms import Metric, Watch
-from .ecs import EcsService, TaskDefinition
+from .ecs import EcsService, RunningTask, TaskDefinition
 from .monitoring import DATABASE_IS_DOWN
 from .names import BUILDS, HOSTS, IF_SET, PORTS, SERVICES, BalancerRoute, resolve, routes_to
 from .reader import AwsReader
@@ -72,6 +72,27 @@ def agree(tag: str, build: str) -> bool:
 def same_commit(first: str, second: str) -> bool:
     """Whether both are a commit's id and one of them is short for the other."""
     return all(map(SHA.fullmatch, (first, second))) and agree(first, second)
+
+
+def strays(service: EcsService, definition: TaskDefinition, tasks: Sequence[RunningTask]) -> list[str]:
+    """Which tasks run something else than what is deployed, and whether none is healthy.
+
+    A task without a health check is of unknown health.
+    """
+    wanted = service.definition.rpartition("/")[2]
+    own = {box.name: box.image for box in definition.containers}
+    wrong = []
+    for task in tasks:
+        if task.definition != wanted:
+            wrong.append(f"task {task.name} runs {task.definition}, {wanted} is deployed")
+        wrong += [
+            f"{name} of task {task.name} runs {image}, {own[name]} is deployed"
+            for name, image in task.images.items()
+            if task.definition == wanted and name in own and same_image(image, own[name]) is False
+        ]
+    if tasks and all(task.health == "UNHEALTHY" for task in tasks):
+        wrong.append(f"no task is healthy by its own check: {', '.join(task.name for task in tasks)}")
+    return wrong
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ For the worker, which has no port, this is its only health check.
 """
 
 import pytest
-from pytest_readiness import Environment, Evidence, SetupError
+from pytest_readiness import Environment, Eventually, Evidence, SetupError
 
-from smoke.aws.inventory import agree, digest_of, is_commit, is_pinned, same_image, tag_of
+from smoke.aws.ecs import EcsService, read_running, read_services
+from smoke.aws.inventory import agree, digest_of, is_commit, is_pinned, same_image, strays, tag_of
 from smoke.aws.names import BUILDS, FOREIGN, MIGRATIONS, SERVICES
 from smoke.aws.reader import AwsReader
 from smoke.platform.http import Connect, ServiceClient
@@ -27,13 +28,26 @@ def test_aws(aws: AwsReader, evidence: Evidence) -> None:
     evidence.figure("cluster", aws.cluster())
 
 
+#: So long a service that is scaled may take to have as many tasks as it wants.
+SCALES_S = 90
+
+
 @pytest.mark.parametrize("service", SERVICES)
-def test_ecs(aws: AwsReader, service: str, evidence: Evidence) -> None:
+def test_ecs(aws: AwsReader, service: str, eventually: Eventually, evidence: Evidence) -> None:
     """Running equals desired and is at least one, in one PRIMARY deployment that is over.
 
-    Where CodeDeploy or another controller deploys, that is one task set in a steady state.
+    Where CodeDeploy or another controller deploys, that is one task set in a steady state. What runs is what
+    is deployed.
     """
     found = aws.service(service)
+
+    def scaled() -> EcsService | None:
+        now = read_services(aws.account, aws.names).get(service, found)
+        return None if now.scaling else now
+
+    if found.scaling:
+        seen = f"{found.running} of {found.desired} tasks run, {found.pending} are about to"
+        found = eventually(scaled, within=SCALES_S, every=2, what=f"{service} has its tasks ({seen})")
     evidence.figure(f"running tasks of {service}", found.running, expected=found.desired, at_least=1)
     assert found.desired >= 1, f"{service}: desired count is {found.desired}"
     assert found.running == found.desired, f"{service}: {found.running} of {found.desired} tasks are running"
@@ -45,6 +59,10 @@ def test_ecs(aws: AwsReader, service: str, evidence: Evidence) -> None:
     assert deployments == found.settled, (
         f"{service}, deployed by {found.controller}: deployments {', '.join(deployments) or 'none'}"
     )
+    tasks = read_running(aws.account, aws.names, service)
+    evidence.figure(f"revisions of {service} that run", sorted({each.definition for each in tasks}))
+    wrong = strays(found, aws.definition(service), tasks)
+    assert not wrong, f"{service}: {'; '.join(wrong)}"
 
 
 def test_api_and_worker_run_the_same_image(aws: AwsReader, evidence: Evidence) -> None:

@@ -59,6 +59,12 @@ def service_record(cluster: str, name: str) -> dict[str, Any]:
     return record
 
 
+def task_records(service: str) -> list[dict[str, Any]]:
+    """Return the records of the tasks that run for an ECS service."""
+    running = [each for each in ecs._tasks.values() if each["lastStatus"] == "RUNNING"]
+    return [each for each in running if each["group"] == f"service:{service}"]
+
+
 def alarm_record(name: str) -> dict[str, Any]:
     """Return the record of a metric alarm, for what the emulator's API does not take: a metric query."""
     record: dict[str, Any] = cloudwatch._alarms[name]

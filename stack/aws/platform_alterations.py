@@ -64,6 +64,23 @@ def rollout(_: Emulator, service: str, state: str) -> None:
     record["deployments"][0]["rolloutState"] = state
 
 
+def tasks_left_behind(emulator: Emulator, service: str) -> None:
+    """Have a service want a newer revision, its deployment be over, and its tasks run the one before."""
+    ecs, family = emulator.aws("ecs"), f"{PREFIX}-{service}"
+    made = ecs.register_task_definition(**_registered(emulator, family))["taskDefinition"]
+    record = internals.service_record(CLUSTER, family)
+    for each in (record, record["deployments"][0]):
+        each["taskDefinition"] = made["taskDefinitionArn"]
+
+
+def tasks_run(_: Emulator, service: str, tag: str = "", health: str = "") -> None:
+    """Have the tasks of a service run an image of another tag, or be of another health."""
+    for task in internals.task_records(f"{PREFIX}-{service}"):
+        task["healthStatus"] = health or task["healthStatus"]
+        for container in task["containers"]:
+            container["image"] = _image(container["image"], tag, "", "")
+
+
 def service_deployed_by(
     emulator: Emulator, service: str, controller: str, stability: str = "STEADY_STATE"
 ) -> None:
@@ -522,7 +539,8 @@ def _secret_arn(emulator: Emulator, service: str) -> str:
 
 ALTERATIONS = (
     service_stopped, service_scaled, service_replaces, service_missing, rollout, service_deployed_by,
-    service_as_daemon, two_deployments, task_definition, key_pinned, container_limited, sidecars,
+    service_as_daemon, two_deployments, tasks_left_behind, tasks_run, task_definition, key_pinned,
+    container_limited, sidecars,
     security_group_shared, migration_run, migration_missing, migration_retagged, migration_in_service,
     host_missing, database_missing, database_stopped, role_reads, role_is_administrator,
     image_missing, role_assumed_by, role_lent, role_missing, role_reads_nothing, credential_shared,

@@ -9,6 +9,7 @@ import pytest
 
 from smoke.aws.ecs import (
     EcsDeployment,
+    RunningTask,
     TargetGroup,
     TaskRun,
     definition_of,
@@ -31,6 +32,7 @@ from smoke.aws.inventory import (
     repository_of,
     same_image,
     seen_of,
+    strays,
     tag_of,
 )
 from smoke.aws.names import BalancerRoute, Names, diverted, port_of, routes_of, routes_to
@@ -232,6 +234,48 @@ def test_a_service_is_seen_by_its_own_container_and_all_its_addresses() -> None:
 
 def run(status: str = "STOPPED", **codes: int | None) -> TaskRun:
     return TaskRun(status, NOON, "why", codes)
+
+
+IMAGE, OTHER = f"{ECR}/p-api:0123abc", f"{ECR}/p-api:fedcba9"
+UNDER_WAY = (EcsDeployment("PRIMARY", "IN_PROGRESS", NOON),)
+
+
+def task(name: str = "t1", revision: str = "p-api:1", health: str = "UNKNOWN", **images: str) -> RunningTask:
+    return RunningTask(name, revision, health, images or {"api": IMAGE})
+
+
+@pytest.mark.parametrize(
+    ("tasks", "why"),
+    [
+        ([], []),
+        ([task()], []),
+        ([task(health="HEALTHY"), task("t2", health="UNHEALTHY")], []),  # that one is being replaced
+        ([task(api=IMAGE, envoy="public.ecr.aws/appmesh/envoy:v1")], []),  # ECS adds it by itself
+        ([task(api=f"{IMAGE}@sha256:{'a' * 64}")], []),  # ECS resolved the tag
+        ([task(revision="p-api:0")], ["task t1 runs p-api:0, p-api:1 is deployed"]),
+        ([task(), task("t2", revision="p-old:7")], ["task t2 runs p-old:7, p-api:1 is deployed"]),
+        ([task(api=OTHER)], [f"api of task t1 runs {OTHER}, {IMAGE} is deployed"]),
+        ([task(health="UNHEALTHY")], ["no task is healthy by its own check: t1"]),
+    ],
+)  # fmt: skip
+def test_what_runs_is_what_is_deployed(tasks: list[RunningTask], why: list[str]) -> None:
+    deployed = service("api", definition="arn:aws:ecs:us-east-1:1:task-definition/p-api:1")
+    assert strays(deployed, definition("api"), tasks) == why
+
+
+@pytest.mark.parametrize(
+    ("changed", "scaling"),
+    [
+        ({"desired": 3, "pending": 2}, True),
+        ({"desired": 1, "running": 2}, True),
+        ({"desired": 3, "pending": 0}, False),  # nothing starts
+        ({"desired": 0, "running": 1}, False),
+        ({"desired": 3, "pending": 2, "deployments": UNDER_WAY}, False),
+        ({}, False),
+    ],
+)  # fmt: skip
+def test_a_service_that_is_scaled_is_given_time(changed: dict[str, Any], scaling: bool) -> None:
+    assert service("api", **changed).scaling is scaling
 
 
 @pytest.mark.parametrize(

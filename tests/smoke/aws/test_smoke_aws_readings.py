@@ -11,7 +11,7 @@ import pytest
 from pytest_readiness import SetupError
 
 from smoke.aws.alarms import Metric
-from smoke.aws.ecs import image_in_use, read_definitions, read_runs, read_services
+from smoke.aws.ecs import RunningTask, image_in_use, read_definitions, read_running, read_runs, read_services
 from smoke.aws.monitoring import (
     Subscriptions,
     database_state,
@@ -57,6 +57,19 @@ def test_runs_come_oldest_first_and_a_run_that_ecs_forgot_meanwhile_is_left_out(
     assert [run.created_at.minute for run in read_runs(account, NAMES, "p-m")] == [1, 5]
     nothing, _ = scripted(list_tasks=lambda **_: {"taskArns": []})
     assert read_runs(nothing, NAMES, "p-m") == []
+
+
+def test_the_tasks_that_run_are_those_that_started() -> None:
+    def task(arn: str, status: str) -> dict[str, Any]:
+        boxes = [{"name": "x", "image": "p-x:0123abc"}, {"name": "pause"}]
+        revision = "arn:aws-us-gov:ecs:us-gov-west-1:1:task-definition/p-x:2"
+        return {"taskArn": arn, "taskDefinitionArn": revision, "lastStatus": status, "containers": boxes}
+
+    account, _ = scripted(
+        list_tasks=lambda **_: {"taskArns": ["a:task/p-cluster/1", "a:task/p-cluster/2"]},
+        describe_tasks=lambda tasks, **_: {"tasks": [task(tasks[0], "RUNNING"), task(tasks[1], "PENDING")]},
+    )
+    assert read_running(account, NAMES, "x") == [RunningTask("1", "p-x:2", "UNKNOWN", {"x": "p-x:0123abc"})]
 
 
 def test_each_thing_is_read_once_and_anew_after_forgetting() -> None:
