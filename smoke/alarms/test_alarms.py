@@ -31,7 +31,7 @@ from smoke.aws.monitoring import (
     undelivered,
 )
 from smoke.aws.names import DASHBOARDS, SERVICES
-from smoke.aws.reader import AwsReader, closed_to_alarms
+from smoke.aws.reader import AwsReader, closed_to_alarms, key_closed_to_alarms
 
 pytestmark = [pytest.mark.goal("G-9"), pytest.mark.phase("alarms"), pytest.mark.requires("aws")]
 
@@ -142,23 +142,25 @@ def test_can_fire(aws: AwsReader, evidence: Evidence) -> None:
 def test_topic_is_subscribed(aws: AwsReader, evidence: Evidence) -> None:
     """The topic has a confirmed subscription that takes every alarm."""
     aws.cluster()
-    found = read_subscriptions(aws.account, aws.topic())
+    found = read_subscriptions(aws.account, aws.topic(), aws.names.full(QUEUE))
     evidence.figure("confirmed subscriptions", len(found.confirmed), at_least=1)
     evidence.figure("pending subscriptions", len(found.pending))
     evidence.figure("subscriptions with a filter", len(found.filtered) + len(found.unread))
+    evidence.figure("subscriptions of a queue that is gone", len(found.lost))
     if found.unread and not found.confirmed:
         raise SetupError(f"not examined: what the filters of {aws.names.topic}'s subscriptions let through")
     assert found.confirmed, (
         f"no confirmed subscription to {aws.names.topic} takes alarms; {len(found.pending)} pending, "
-        f"{len(found.filtered)} filtered by attributes that no alarm has"
+        f"{len(found.filtered)} filtered by what no alarm says, {len(found.lost)} of queues that are gone"
     )
 
 
 @pytest.mark.p1
 def test_topic_takes_alarms(aws: AwsReader, evidence: Evidence) -> None:
     """The topic's policy and key let CloudWatch publish: what it refuses, no subscription gets."""
-    aws.cluster()
-    closed = closed_to_alarms(read_topic(aws.account, aws.topic()))
+    topic = read_topic(aws.account, aws.topic())
+    closed = closed_to_alarms(topic, [alarm.arn for alarm in aws.alarms()])
+    closed = closed or key_closed_to_alarms(aws.account, topic.get("KmsMasterKeyId", ""))
     evidence.figure(f"what keeps alarms from {aws.names.topic}", closed or "nothing", expected="nothing")
     assert not closed, f"no alarm reaches {aws.names.topic}: {closed}"
 

@@ -160,6 +160,7 @@ CLIENTS = (
     "ecs",
     "elbv2",
     "iam",
+    "kms",
     "logs",
     "rds",
     "secretsmanager",

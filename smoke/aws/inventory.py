@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from smoke.source import rules
@@ -154,7 +155,7 @@ def differences(compared: Mapping[str, tuple[Any, Any]]) -> list[str]:
 
 def _address(declared: str, addresses: Sequence[str]) -> str:
     for address in addresses:
-        if declared and declared in {address, address.rpartition(":")[0]}:
+        if declared and (declared == address.rpartition(":")[0] or fnmatchcase(declared, address.lower())):
             return declared
     return addresses[0] if addresses else ""
 

@@ -62,18 +62,19 @@ def read_topic(account: AwsAccount, arn: str) -> Mapping[str, str]:
 class Subscriptions:
     """The subscriptions of a topic, each by its protocol.
 
-    A confirmed one is `filtered` when it takes only messages with certain attributes, of which an alarm's has
-    none; `unread` when it takes only messages with a certain body.
+    A confirmed one is `filtered` when it takes no message of an alarm, `unread` when that hangs on the rest
+    of its body, and `lost` when its queue is gone, or is a drill's.
     """
 
     confirmed: tuple[str, ...]
     pending: tuple[str, ...]
     filtered: tuple[str, ...]
     unread: tuple[str, ...]
+    lost: tuple[str, ...] = ()
 
 
-def read_subscriptions(account: AwsAccount, arn: str) -> Subscriptions:
-    """The topic's subscriptions, and whether they receive its alarms."""
+def read_subscriptions(account: AwsAccount, arn: str, drill: str = "") -> Subscriptions:
+    """The topic's subscriptions, and whether they receive its alarms; queues of drills begin with `drill`."""
     described = account.pages("sns", "list_subscriptions_by_topic", "Subscriptions", TopicArn=arn)
     confirmed = [each for each in described if each["SubscriptionArn"].startswith("arn:")]
     attributes = at_once(
@@ -82,16 +83,47 @@ def read_subscriptions(account: AwsAccount, arn: str) -> Subscriptions:
         )["Attributes"],
         confirmed,
     )
-    kept: dict[str, list[str]] = {"": [], "MessageAttributes": [], "MessageBody": []}
-    for each, found in zip(confirmed, attributes, strict=True):
-        scope = found.get("FilterPolicyScope") or "MessageAttributes"
-        kept[scope if found.get("FilterPolicy", "{}") not in ("", "{}") else ""].append(each["Protocol"])
+    lost = at_once(lambda each: _is_lost(account, arn, each.get("Endpoint", ""), drill), confirmed)
+    kept: dict[bool | None, list[str]] = {True: [], False: [], None: []}
+    for each, found, gone in zip(confirmed, attributes, lost, strict=True):
+        if not gone:
+            kept[takes_alarms(found)].append(each["Protocol"])
     return Subscriptions(
-        confirmed=tuple(kept[""]),
+        confirmed=tuple(kept[True]),
         pending=tuple(each["Protocol"] for each in described if each["SubscriptionArn"] == PENDING),
-        filtered=tuple(kept["MessageAttributes"]),
-        unread=tuple(kept["MessageBody"]),
+        filtered=tuple(kept[False]),
+        unread=tuple(kept[None]),
+        lost=tuple(each["Protocol"] for each, gone in zip(confirmed, lost, strict=True) if gone),
     )
+
+
+def takes_alarms(attributes: Mapping[str, str]) -> bool | None:
+    """Whether a subscription with these attributes lets through that an alarm went off; None where unclear.
+
+    An alarm's message has no attributes. Of its body, only the state is known before.
+    """
+    wanted = json.loads(attributes.get("FilterPolicy") or "{}")
+    if "$or" in wanted:
+        return None
+    if attributes.get("FilterPolicyScope", "MessageAttributes") == "MessageAttributes":
+        return all({"exists": False} in values for values in wanted.values())
+    states = wanted.pop("NewStateValue", [ALARM])
+    if all(isinstance(each, str) for each in states) and ALARM not in states:
+        return False
+    return None if wanted or ALARM not in states else True
+
+
+_NO_QUEUE = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
+
+
+def _is_lost(account: AwsAccount, topic: str, endpoint: str, drill: str) -> bool:
+    """Whether an endpoint is a queue of the topic's account and region that is gone, or a drill's."""
+    *place, queue = endpoint.split(":")
+    if place != topic.replace(":sns:", ":sqs:").split(":")[:5]:
+        return False
+    if drill and queue.startswith(f"{drill}-"):
+        return True
+    return account.find("sqs", "get_queue_url", _NO_QUEUE, QueueName=queue) is None
 
 
 def read_dashboard(account: AwsAccount, name: str) -> list[Any] | None:

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -24,6 +25,8 @@ IF_SET = {**SETTINGS, "pgbouncer": {"POOL_MODE": "transaction"}}
 HOSTS = ("freeside", "finn", "dixie", "pgbouncer")
 #: Where the URL of a public host leads: it names no port.
 HTTPS = 443
+#: A certificate that ends before is about to.
+CERTIFICATE_DAYS = 14
 DASHBOARDS = ("overview", "service-health")
 #: The one-shot task definitions, and the service whose deployment each one comes before.
 MIGRATIONS = {"freeside-migration": "api", "dixie-migration": "dixie"}
@@ -82,8 +85,9 @@ FIXED = "a fixed response"
 class BalancerRoute:
     """A target group (its ARN) behind a balancer (its ARN), or FIXED for none, reached by these hosts.
 
-    `paths` are the patterns of the rule, if it has any; of a listener's rules that fit, the one with the
-    lowest `rank` decides. `port` is another than that of https only where it serves TLS to the public.
+    A host may be a pattern. `paths` are those of the rule, if it has any; of a listener's rules that fit, the
+    one with the lowest `rank` decides. `port` is another than that of https only where it serves TLS to the
+    public, `expiring` says what is wrong with the listener's certificate for some hosts.
     """
 
     target_group: str
@@ -92,7 +96,13 @@ class BalancerRoute:
     paths: tuple[str, ...] = ()
     rank: float = math.inf
     listener: str = ""
+    rule: str = ""
     port: int = HTTPS
+    expiring: Mapping[str, str] = field(default_factory=dict)
+
+    def serves(self, host: str) -> bool:
+        """Whether one of its hosts is this one, or a pattern of it."""
+        return any(fnmatchcase(host, each.lower()) for each in self.hosts)
 
     @property
     def addresses(self) -> list[str]:
@@ -113,15 +123,16 @@ class BalancerRoute:
         return "AWS/NetworkELB" if ":loadbalancer/net/" in self.balancer else "AWS/ApplicationELB"
 
 
-def read_routes(account: AwsAccount, names: Names) -> list[BalancerRoute]:
-    """The routes of the platform's balancers.
+def read_routes(account: AwsAccount, names: Names, groups: Iterable[str] = ()) -> list[BalancerRoute]:
+    """The routes of the platform's balancers: those of its name, and of others before the target groups.
 
     A default route takes the hosts of its listener's certificate that no rule takes.
     """
+    shared = {arn for found in at_once(lambda group: _before(account, group), groups) for arn in found}
     schemes = {
         each["LoadBalancerArn"]: each.get("Scheme")
         for each in account.pages("elbv2", "describe_load_balancers", "LoadBalancers")
-        if each["LoadBalancerName"].startswith(f"{names.prefix}-")
+        if each["LoadBalancerName"].startswith(f"{names.prefix}-") or each["LoadBalancerArn"] in shared
     }
     listeners = [
         listener for found in at_once(lambda arn: _listeners(account, arn), schemes) for listener in found
@@ -129,10 +140,17 @@ def read_routes(account: AwsAccount, names: Names) -> list[BalancerRoute]:
     rules = at_once(lambda each: _rules(account, each), listeners)
     certified = at_once(lambda each: _certified(account, each), listeners)
     return [
-        replace(route, port=port_of(listener, schemes[listener["LoadBalancerArn"]]))
+        replace(route, port=port_of(listener, schemes[listener["LoadBalancerArn"]]), expiring=expiring)
         for listener, found, hosts in zip(listeners, rules, certified, strict=True)
+        for expiring in [{name: why for name, why in hosts.items() if why}]
         for route in routes_of(found, listener["LoadBalancerArn"], hosts)
     ]
+
+
+def _before(account: AwsAccount, group: str) -> list[str]:
+    """The balancers that a target group names."""
+    found = account.find("elbv2", "describe_target_groups", ("TargetGroupNotFound",), TargetGroupArns=[group])
+    return [arn for each in (found or {}).get("TargetGroups", ()) for arn in each.get("LoadBalancerArns", ())]
 
 
 def port_of(listener: Mapping[str, Any], scheme: str | None) -> int:
@@ -148,12 +166,12 @@ def routes_to(routes: Iterable[BalancerRoute], target_groups: Sequence[str]) -> 
 
 
 def routes_of(
-    rules: Sequence[Mapping[str, Any]], balancer: str, certified: Sequence[str]
+    rules: Sequence[Mapping[str, Any]], balancer: str, certified: Iterable[str]
 ) -> list[BalancerRoute]:
     """The routes of one listener; `certified` are the names on its certificate."""
     hosts = [_hosts(rule) for rule in rules]
     taken = {host for found in hosts for host in found}
-    left = tuple(name for name in certified if name not in taken)
+    left = tuple(name for name in certified if not any(fnmatchcase(name, each.lower()) for each in taken))
     return [
         BalancerRoute(group, balancer, left if rule.get("IsDefault") else tuple(found), *_precedence(rule))
         for rule, found in zip(rules, hosts, strict=True)
@@ -169,14 +187,30 @@ def _rules(account: AwsAccount, listener: Mapping[str, Any]) -> list[Any]:
     return account.pages("elbv2", "describe_rules", "Rules", ListenerArn=listener["ListenerArn"])
 
 
-def _certified(account: AwsAccount, listener: Mapping[str, Any]) -> list[str]:
-    names: list[str] = []
+def _certified(account: AwsAccount, listener: Mapping[str, Any]) -> dict[str, str]:
+    """The names on a listener's certificate, each with what is wrong with that.
+
+    One that is not ACM's may have any name.
+    """
+    names: dict[str, str] = {}
     for each in listener.get("Certificates", ()):
-        if ":acm:" in each["CertificateArn"]:
-            described = account.ask("acm", "describe_certificate", CertificateArn=each["CertificateArn"])
-            certificate = described["Certificate"]
-            names += [certificate["DomainName"], *certificate.get("SubjectAlternativeNames", ())]
-    return list(dict.fromkeys(names))
+        if ":acm:" not in each["CertificateArn"]:
+            names["*"] = ""
+            continue
+        described = account.ask("acm", "describe_certificate", CertificateArn=each["CertificateArn"])
+        certificate, why = described["Certificate"], expiring_of(described["Certificate"])
+        found = [certificate["DomainName"], *certificate.get("SubjectAlternativeNames", ())]
+        names |= dict.fromkeys(found, why)
+    return names
+
+
+def expiring_of(certificate: Mapping[str, Any], now: datetime | None = None) -> str:
+    """Why a certificate from DescribeCertificate lasts no two weeks; empty where it does."""
+    status, ends = certificate.get("Status", "ISSUED"), certificate.get("NotAfter")
+    if status != "ISSUED":
+        return f"is {status}"
+    soon = (now or datetime.now(UTC)) + timedelta(days=CERTIFICATE_DAYS)
+    return f"ends on {ends:%Y-%m-%d}" if ends and ends < soon else ""
 
 
 def _hosts(rule: Mapping[str, Any]) -> list[str]:
@@ -188,29 +222,36 @@ def _hosts(rule: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _precedence(rule: Mapping[str, Any]) -> tuple[tuple[str, ...], float, str]:
-    """The paths that a rule takes, empty for all, its rank, the last where more must fit; its listener."""
+def _precedence(rule: Mapping[str, Any]) -> tuple[tuple[str, ...], float, str, str]:
+    """The paths that a rule takes, empty for all, its rank, the last where more must fit; its listener.
+
+    And what the rule itself is known by.
+    """
     conditions = {each.get("Field"): each for each in rule.get("Conditions", ())}
     paths = conditions.get("path-pattern", {})
     patterns = tuple(paths.get("PathPatternConfig", {}).get("Values") or paths.get("Values", ()))
-    priority = str(rule.get("Priority", ""))
+    priority, arn = str(rule.get("Priority", "")), str(rule.get("RuleArn", ""))
     is_last = not priority.isdigit() or not conditions.keys() <= {"host-header", "path-pattern"}
-    return patterns, math.inf if is_last else int(priority), str(rule.get("RuleArn", "")).rpartition("/")[0]
+    return patterns, math.inf if is_last else int(priority), arn.rpartition("/")[0], arn
 
 
 def diverted(
     routes: Sequence[BalancerRoute], host: str, path: str, own: Sequence[str], others: Collection[str]
 ) -> BalancerRoute | None:
-    """The route that takes a path of a host from its target groups to those of others, or answers it."""
+    """The route that takes a path of a host from its target groups to those of others, or answers it.
+
+    It may be one of the same rule, which shares the requests between several target groups.
+    """
     return next(
         (
-            earlier
+            taking
             for route in routes
-            if route.target_group in own and host in route.hosts
-            for earlier in routes
-            if earlier.listener == route.listener and earlier.rank < route.rank
-            if earlier.target_group in {*others, FIXED} and (not earlier.hosts or host in earlier.hosts)
-            if any(fnmatchcase(path, pattern) for pattern in earlier.paths)
+            if route.target_group in own and route.serves(host)
+            for taking in routes
+            if taking.listener == route.listener
+            if taking.rank < route.rank or taking.rule == route.rule
+            if taking.target_group in {*others, FIXED} and (not taking.hosts or taking.serves(host))
+            if not taking.paths or any(fnmatchcase(path, pattern) for pattern in taking.paths)
         ),
         None,
     )
@@ -219,14 +260,17 @@ def diverted(
 def _groups(rule: Mapping[str, Any]) -> list[str]:
     """The target groups that a rule sends anything to: one of weight 0 waits for the next deployment.
 
-    FIXED is one of them where the balancer answers by itself.
+    FIXED is one of them where the balancer answers by itself, or sends the rule's hosts to another one.
     """
     found = []
+    hosts = _hosts(rule)
     for action in rule.get("Actions", ()):
         weighted = action.get("ForwardConfig", {}).get("TargetGroups", ())
         named = [action["TargetGroupArn"]] if action.get("TargetGroupArn") else []
         found += [each["TargetGroupArn"] for each in weighted if each.get("Weight", 1)] or named
-        found += [FIXED] if action.get("Type") == "fixed-response" else []
+        elsewhere = action.get("RedirectConfig", {}).get("Host", "#{host}")
+        leaves = bool(hosts) and "#{host}" not in elsewhere and elsewhere not in hosts
+        found += [FIXED] if action.get("Type") == "fixed-response" or leaves else []
     return found
 
 

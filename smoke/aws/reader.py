@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from pytest_readiness import Environment
+from pytest_readiness import Environment, SetupError
 
 from smoke.source.checkout import Examined, Finding
 from smoke.source.rules import EXECUTION_ROLE, FAMILY, LOGS, NETWORK, SECRET, TASK_ROLE, Use
@@ -91,25 +91,78 @@ def allows(statements: Sequence[Mapping[str, Any]], action: str, resource: str) 
 DEFAULT_KEY = "alias/aws/sns"
 
 
-def closed_to_alarms(attributes: Mapping[str, str]) -> str:
+def closed_to_alarms(attributes: Mapping[str, str], alarms: Sequence[str] = ()) -> str:
     """Why CloudWatch may not publish to a topic with these attributes; empty where nothing forbids it.
 
-    What a condition hangs on is taken as met where it allows and as unmet where it denies.
+    What a condition hangs on is taken as met where it allows and as unmet where it denies; but one that names
+    other accounts, or none of these alarms (ARNs), is not met.
     """
     if attributes.get("KmsMasterKeyId", "").endswith(DEFAULT_KEY):
         return f"it is encrypted with {DEFAULT_KEY}, a key that CloudWatch may not use"
     if not attributes.get("Policy"):
         return ""
     statement = json.loads(attributes["Policy"]).get("Statement", [])
-    account = attributes.get("TopicArn", "").split(":")[4:5]
+    topic = attributes.get("TopicArn", "")
+    account = topic.split(":")[_ACCOUNT : _ACCOUNT + 1]
     publishing = [
         each
         for each in (statement if isinstance(statement, list) else [statement])
-        if covers(each, "Action", "sns:Publish") and _concerns_cloudwatch(each, account)
+        if covers(each, "Action", "sns:Publish") and covers(each, "Resource", topic)
+        if _concerns_cloudwatch(each, account)
     ]
     if any(each["Effect"] == "Deny" and not each.get("Condition") for each in publishing):
         return "its policy denies publishing"
-    return "" if any(each["Effect"] == "Allow" for each in publishing) else "its policy lets no alarm publish"
+    allowed = any(each["Effect"] == "Allow" and not _excludes(each, account, alarms) for each in publishing)
+    return "" if allowed else "its policy lets no alarm publish"
+
+
+#: How a condition compares what it names.
+_COMPARING = re.compile(r"(?i)(string|arn)(equals|like|equalsignorecase)(ifexists)?")
+
+
+def _excludes(statement: Mapping[str, Any], account: Sequence[str], alarms: Sequence[str]) -> bool:
+    """Whether a condition names other accounts only, or none of the alarms."""
+    origins = {"aws:sourceaccount": account, "aws:sourceowner": account, "aws:sourcearn": alarms}
+    compared = [
+        (origins.get(key.lower()), [value] if isinstance(value, str) else value)
+        for operator, keys in statement.get("Condition", {}).items()
+        if _COMPARING.fullmatch(operator)
+        for key, value in keys.items()
+    ]
+    return any(seen and not any(fnmatchcase(each, one) for each in seen for one in named)
+               for seen, named in compared)  # fmt: skip
+
+
+def key_closed_to_alarms(account: AwsAccount, key: str) -> str:
+    """Why CloudWatch may not encrypt with the key of a topic; empty where it may, or where there is no key.
+
+    SetupError where the policy is not to be read, being another account's.
+    """
+    if not key:
+        return ""
+    found = account.find("kms", "describe_key", _NO_KEY, KeyId=key)
+    if found is None:
+        return f"its key {key} does not exist"
+    arn, state = found["KeyMetadata"]["Arn"], found["KeyMetadata"].get("KeyState", "Enabled")
+    if state not in _USABLE:
+        return f"its key {arn} is {state}"
+    if found["KeyMetadata"].get("KeyManager") == "AWS":
+        return f"its key {arn} is AWS's own for SNS, which CloudWatch may not use"
+    told = account.find("kms", "get_key_policy", _NO_KEY, KeyId=arn, PolicyName="default")
+    if told is None:
+        raise SetupError(f"not examined: the policy of the key {arn}, which is another account's")
+    statement = json.loads(told["Policy"]).get("Statement", [])
+    using = [each for each in (statement if isinstance(statement, list) else [statement])
+             if covers(each, "Action", "kms:GenerateDataKey") and _concerns_cloudwatch(each, ())]  # fmt: skip
+    denied = any(each["Effect"] == "Deny" and not each.get("Condition") for each in using)
+    if denied or not any(each["Effect"] == "Allow" for each in using):
+        return f"the policy of its key {arn} does not let CloudWatch use it"
+    return ""
+
+
+_NO_KEY = ("NotFoundException",)
+#: States of a key with which it encrypts, or is about to.
+_USABLE = ("Enabled", "Creating", "Updating")
 
 
 def _concerns_cloudwatch(statement: Mapping[str, Any], account: Sequence[str]) -> bool:
@@ -314,7 +367,7 @@ class AwsReader:
 
     def routes(self) -> Sequence[BalancerRoute]:
         """The routes of the load balancers."""
-        return self._once("routes", lambda: read_routes(self.account, self.names))
+        return self._once("routes", self._routes)
 
     def target_groups(self, service: str) -> Sequence[TargetGroup]:
         """The target groups of a service."""
@@ -391,6 +444,10 @@ class AwsReader:
     def _registered(self) -> Mapping[str, str]:
         arns = [arn for service in self.services().values() for arn in service.registries]
         return read_registered(self.account, arns)
+
+    def _routes(self) -> Sequence[BalancerRoute]:
+        groups = [arn for service in self.services().values() for arn in service.target_groups]
+        return read_routes(self.account, self.names, dict.fromkeys(groups))
 
     def _owners(self, one_shots: Sequence[str]) -> Mapping[str, TaskDefinition]:
         found = self.definitions()

@@ -41,13 +41,13 @@ def test_ecs(aws: AwsReader, service: str, eventually: Eventually, evidence: Evi
     """
     found = aws.service(service)
 
-    def scaled() -> EcsService | None:
+    def scaled() -> list[EcsService]:
         now = read_services(aws.account, aws.names).get(service, found)
-        return None if now.scaling else now
+        return [] if now.scaling else [now]
 
     if found.scaling:
         seen = f"{found.running} of {found.desired} tasks run, {found.pending} are about to"
-        found = eventually(scaled, within=SCALES_S, every=2, what=f"{service} has its tasks ({seen})")
+        (found,) = eventually(scaled, within=SCALES_S, every=2, what=f"{service} has its tasks ({seen})")
     evidence.figure(f"running tasks of {service}", found.running, expected=found.desired, at_least=1)
     assert found.desired >= 1, f"{service}: desired count is {found.desired}"
     assert found.running == found.desired, f"{service}: {found.running} of {found.desired} tasks are running"

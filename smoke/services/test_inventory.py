@@ -1,6 +1,7 @@
 """G-1, phase services: what runs is what the plan's inventory declares, can start again, and is found."""
 
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
@@ -17,7 +18,17 @@ from smoke.aws.inventory import (
     misnamed,
     seen_of,
 )
-from smoke.aws.names import BUILDS, FOREIGN, HOSTS, MIGRATIONS, SERVICES, SETTINGS, diverted, resolve
+from smoke.aws.names import (
+    BUILDS,
+    FOREIGN,
+    HOSTS,
+    MIGRATIONS,
+    SERVICES,
+    SETTINGS,
+    diverted,
+    resolve,
+    routes_to,
+)
 from smoke.aws.reader import AwsReader
 from smoke.contract.model import SERVICES as CONTRACT
 from smoke.platform.http import address_of, key_paths
@@ -67,8 +78,15 @@ def test_inventory(
     own = aws.service(service).target_groups
     others = {group for name in SERVICES if name != service for group in aws.service(name).target_groups}
     if taken := diverted(aws.routes(), str(declared["url"]), path, own, others - {*own}):
-        where = f"{' or '.join(taken.paths)} of {declared['url']}"
+        where = f"{' or '.join(taken.paths) or 'requests'} of {declared['url']}"
         different.append(f"url: a rule of priority {taken.rank:g} sends {where} to {taken.target_group}")
+    different += [
+        f"url: the certificate of {name} {why}"
+        for route in routes_to(aws.routes(), own)
+        if route.serves(str(declared["url"]))
+        for name, why in route.expiring.items()
+        if fnmatchcase(str(declared["url"]), name)
+    ]
     assert not different, f"{service} differs from the plan: {'; '.join(different)}"
 
 

@@ -6,6 +6,7 @@ import httpx
 import pytest
 from pytest_readiness import Environment, Evidence
 
+from smoke.aws.names import CERTIFICATE_DAYS
 from smoke.platform.http import address_of, certificate_of, require_resolvable
 
 pytestmark = [
@@ -16,7 +17,6 @@ pytestmark = [
 ]
 
 PUBLIC = ("freeside", "dixie")
-DAYS_LEFT = 14
 
 
 @pytest.mark.parametrize("service", PUBLIC)
@@ -25,9 +25,9 @@ def test_certificate(environment: Environment, service: str, evidence: Evidence)
     url = environment.get(f"edge.{service}_url")
     found = certificate_of(url, environment.edge.ca_file)
     evidence.figure(f"names on the certificate of {urlsplit(url).hostname}", list(found.names))
-    evidence.figure("days that it is valid", round(found.days, 1), "days", at_least=DAYS_LEFT)
+    evidence.figure("days that it is valid", round(found.days, 1), "days", at_least=CERTIFICATE_DAYS)
     evidence.note(f"issued by {found.issuer}")
-    assert found.days >= DAYS_LEFT, (
+    assert found.days >= CERTIFICATE_DAYS, (
         f"the certificate of {urlsplit(url).hostname} ends in {found.days:.1f} days"
     )
 

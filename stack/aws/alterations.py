@@ -4,7 +4,7 @@ Those of monitoring are here.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from stack.aws import internals, platform_alterations
@@ -132,15 +132,36 @@ def topic_unconfirmed(emulator: Emulator) -> None:
     internals.unconfirm(TOPIC_ARN)
 
 
-def topic_filtered(emulator: Emulator) -> None:
-    """Have every subscription to the alerts topic take only messages with an attribute that no alarm has."""
+def topic_filtered(emulator: Emulator, policy: Mapping[str, Any], scope: str = "MessageAttributes") -> None:
+    """Have every subscription to the alerts topic take only messages whose attributes, or body, fit."""
     sns = emulator.aws("sns")
     for each in sns.list_subscriptions_by_topic(TopicArn=TOPIC_ARN)["Subscriptions"]:
-        sns.set_subscription_attributes(
-            SubscriptionArn=each["SubscriptionArn"],
-            AttributeName="FilterPolicy",
-            AttributeValue=json.dumps({"team": ["billing"]}),
-        )
+        for name, value in (("FilterPolicyScope", scope), ("FilterPolicy", json.dumps(policy))):
+            sns.set_subscription_attributes(
+                SubscriptionArn=each["SubscriptionArn"], AttributeName=name, AttributeValue=value
+            )
+
+
+def topic_queue_missing(emulator: Emulator) -> None:
+    """Delete the queue that is subscribed to the alerts topic."""
+    sqs = emulator.aws("sqs")
+    sqs.delete_queue(QueueUrl=sqs.get_queue_url(QueueName=f"{TOPIC}-on-call")["QueueUrl"])
+
+
+def topic_encrypted(emulator: Emulator, users: Sequence[str], state: str = "Enabled") -> None:
+    """Encrypt the alerts topic with a key of its own, for these services of AWS; it may be disabled."""
+    statement = {"Effect": "Allow", "Resource": "*"}
+    owner = {**statement, "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, "Action": "kms:*"}
+    used = {
+        **statement,
+        "Principal": {"Service": [*users]},
+        "Action": ["kms:Decrypt", "kms:GenerateDataKey*"],
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [owner, used]})
+    key = emulator.aws("kms").create_key(Description=TOPIC, Policy=policy)["KeyMetadata"]
+    if state == "Disabled":
+        emulator.aws("kms").disable_key(KeyId=key["KeyId"])
+    topic_attribute(emulator, "KmsMasterKeyId", key["Arn"])
 
 
 def topic_attribute(emulator: Emulator, name: str, value: str) -> None:
@@ -206,7 +227,8 @@ ALTERATIONS: Mapping[str, Callable[..., None]] = {
         *platform_alterations.ALTERATIONS,
         api_refuses, alarm_missing, alarm_added, alarm_changed, alarm_by_query, alarms_by_composite,
         alarms_many, alarms_on_tasks, alarm_watches_another, metric, topic_without_subscription,
-        topic_unconfirmed, topic_filtered, topic_attribute, topic_missing, notifications_lost,
+        topic_unconfirmed, topic_filtered, topic_queue_missing, topic_encrypted, topic_attribute,
+        topic_missing, notifications_lost,
         dashboard_missing, dashboard_empty, log_group_missing, log_group_without_retention, service_unwatched,
     )
 }  # fmt: skip

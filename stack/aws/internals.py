@@ -65,6 +65,12 @@ def task_records(service: str) -> list[dict[str, Any]]:
     return [each for each in running if each["group"] == f"service:{service}"]
 
 
+def records(store: str) -> list[dict[str, Any]]:
+    """Return the records of one of the emulator's dictionaries, such as `acm._certificates`."""
+    module, _, name = store.partition(".")
+    return list(stores()[f"{SERVICES}{module}", name].values())
+
+
 def alarm_record(name: str) -> dict[str, Any]:
     """Return the record of a metric alarm, for what the emulator's API does not take: a metric query."""
     record: dict[str, Any] = cloudwatch._alarms[name]

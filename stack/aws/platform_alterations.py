@@ -6,6 +6,7 @@ go by the service that signs with them: `freeside`, `finn`, `dixie`.
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cryptography.hazmat.primitives import serialization
@@ -455,6 +456,42 @@ def certificate(
     emulator.load_balancer.certificate(service, host, days, trusted=trusted)
 
 
+def certificate_in_acm(_: Emulator, status: str = "ISSUED", days: int = 90) -> None:
+    """Have the balancer's certificate be of another status, or end in so many days."""
+    ends = datetime.now(UTC) + timedelta(days=days)
+    for record in internals.records("acm._certificates"):
+        record |= {"Status": status, "NotAfter": f"{ends:%Y-%m-%dT%H:%M:%SZ}"}
+
+
+def balancer_rule(
+    emulator: Emulator, hosts: Sequence[str], service: str = "", redirect: str = "", paths: Sequence[str] = ()
+) -> None:
+    """Have a rule before all others send hosts to a service, or redirect them; or answer them by itself."""
+    elb = emulator.aws("elbv2")
+    action: dict[str, Any] = {"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "503"}}
+    if service:
+        action = {"Type": "forward", "TargetGroupArn": _target_group(elb, service)}
+    elif redirect:
+        action = {"Type": "redirect", "RedirectConfig": {"Host": redirect, "StatusCode": "HTTP_302"}}
+    conditions = [{"Field": "host-header", "HostHeaderConfig": {"Values": [*hosts]}}]
+    if paths:
+        conditions.append({"Field": "path-pattern", "PathPatternConfig": {"Values": [*paths]}})
+    elb.create_rule(ListenerArn=_secure_listener(elb), Priority=50, Conditions=conditions, Actions=[action])
+
+
+def balancer_shared(emulator: Emulator) -> None:
+    """Have the balancer be the account's, by its name, with patterns of hosts and a certificate of IAM's."""
+    elb = emulator.aws("elbv2")
+    listener, bought = _secure_listener(elb), f"arn:aws:iam::{ACCOUNT}:server-certificate/all"
+    elb.modify_listener(ListenerArn=listener, Certificates=[{"CertificateArn": bought}])
+    for rule in elb.describe_rules(ListenerArn=listener)["Rules"]:
+        if rule["Conditions"]:
+            hosts = {"Field": "host-header", "HostHeaderConfig": {"Values": ["dixie.*.arrakis.community"]}}
+            elb.modify_rule(RuleArn=rule["RuleArn"], Conditions=[hosts])
+    for balancer in internals.records("alb._lbs"):
+        balancer["LoadBalancerName"] = "shared-public"
+
+
 def paths_diverted(emulator: Emulator, paths: Sequence[str], service: str = "") -> None:
     """Have the load balancer send paths of all hosts to a service, before it looks at the hosts.
 
@@ -544,7 +581,8 @@ ALTERATIONS = (
     security_group_shared, migration_run, migration_missing, migration_retagged, migration_in_service,
     host_missing, database_missing, database_stopped, role_reads, role_is_administrator,
     image_missing, role_assumed_by, role_lent, role_missing, role_reads_nothing, credential_shared,
-    public_host, certificate, no_redirect, paths_diverted, targets_asked, targets_gone, registered_as,
+    public_host, certificate, certificate_in_acm,
+    balancer_rule, balancer_shared, no_redirect, paths_diverted, targets_asked, targets_gone, registered_as,
     address_left,
     listener_moved,
     insights_disabled, secret_value,

@@ -2,10 +2,11 @@
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from pytest_readiness import SetupError
 
 from smoke.aws.ecs import (
     EcsDeployment,
@@ -35,9 +36,18 @@ from smoke.aws.inventory import (
     strays,
     tag_of,
 )
-from smoke.aws.names import BalancerRoute, Names, diverted, port_of, routes_of, routes_to
-from smoke.aws.reader import closed_to_alarms
-from tests.smoke.aws.fakes import NOON, definition, service
+from smoke.aws.names import (
+    BalancerRoute,
+    Names,
+    diverted,
+    expiring_of,
+    port_of,
+    read_routes,
+    routes_of,
+    routes_to,
+)
+from smoke.aws.reader import closed_to_alarms, key_closed_to_alarms
+from tests.smoke.aws.fakes import NOON, definition, raising, scripted, service
 
 ECR = "1.dkr.ecr.us-east-1.amazonaws.com"
 
@@ -346,6 +356,10 @@ def ranked(
 
 HOST = {"Field": "host-header", "HostHeaderConfig": {"Values": ["dixie.example"]}}
 PATHS = {"Field": "path-pattern", "PathPatternConfig": {"Values": ["/x", "/api/*"]}}
+WWW = {"Field": "host-header", "Values": ["www.example"]}
+AWAY = {"Type": "redirect", "RedirectConfig": {"Host": "old.fly.dev"}}
+HOME = {"Type": "redirect", "RedirectConfig": {"Host": "dixie.example", "Protocol": "HTTPS"}}
+TO_TLS = {"Type": "redirect", "RedirectConfig": {"Host": "#{host}", "Protocol": "HTTPS"}}
 ELSE = {"Field": "query-string", "QueryStringConfig": {"Values": [{"Value": "x"}]}}
 
 
@@ -359,6 +373,18 @@ ELSE = {"Field": "query-string", "QueryStringConfig": {"Values": [{"Value": "x"}
         ({**ranked("100", "", PATHS), "Actions": [{"Type": "fixed-response"}]}, True),
         ({**ranked("100", "", PATHS, ELSE), "Actions": [{"Type": "fixed-response"}]}, False),
         ({**ranked("100", "", PATHS), "Actions": [{"Type": "redirect"}]}, False),
+        ({**ranked("100", "", HOST), "Actions": [AWAY]}, True),
+        ({**ranked("100", "", PATHS, HOST), "Actions": [AWAY]}, True),
+        ({**ranked("100", "", WWW), "Actions": [AWAY]}, False),
+        ({**ranked("100", "", HOST), "Actions": [HOME]}, False),
+        ({**ranked("100", "", HOST), "Actions": [TO_TLS]}, False),
+        ({**ranked("100", "", HOST), "Actions": [{"Type": "fixed-response"}]}, True),
+        (ranked("100", "api", HOST), True),
+        (ranked("100", "api", {"Field": "host-header", "Values": ["*.example"]}), True),
+        (ranked("100", "api", {"Field": "host-header", "Values": ["*.api.example"]}), False),
+        (ranked("100", "api", HOST, ELSE), False),
+        (ranked("300", "api", HOST), False),
+        (ranked("100", "dixie-green", HOST), False),
         (ranked("100", "api", PATHS, ELSE), False),
         (ranked("100", "api", PATHS, {"Field": "host-header", "Values": ["api.example"]}), False),
         (ranked("100", "dixie-green", PATHS), False),
@@ -371,6 +397,66 @@ def test_an_earlier_rule_takes_what_is_for_another_service(other: dict[str, Any]
     routes = routes_of([own, other, ranked("default", "api")], "lb", [])
     found = diverted(routes, "dixie.example", "/api/health", ["dixie"], {"api"})
     assert (found is not None) is taken
+
+
+@pytest.mark.parametrize(
+    ("second", "weight", "taken"),
+    [("api", 50, True), ("api", 0, False), ("dixie-green", 50, False)],
+)
+def test_a_rule_may_share_requests_with_what_is_anothers(second: str, weight: int, taken: bool) -> None:
+    groups = [{"TargetGroupArn": "dixie", "Weight": 50}, {"TargetGroupArn": second, "Weight": weight}]
+    shares = ranked("200", "", HOST) | {"Actions": [{"ForwardConfig": {"TargetGroups": groups}}]}
+    routes = routes_of([shares, ranked("default", "api")], "lb", [])
+    assert (diverted(routes, "dixie.example", "/api/health", ["dixie"], {"api"}) is not None) is taken
+
+
+@pytest.mark.parametrize(
+    ("hosts", "certified", "declared", "seen"),
+    [
+        (["dixie.*"], [], "dixie.example", "dixie.example"),
+        (["*"], [], "dixie.example", "dixie.example"),
+        (["api.*"], [], "dixie.example", "api.*"),
+        ([], ["*.example"], "dixie.example", "dixie.example"),
+        ([], ["*"], "dixie.example", "dixie.example"),  # a certificate that is not ACM's
+        ([], ["api.example"], "dixie.example", "api.example"),
+    ],
+)
+def test_a_pattern_of_hosts_is_an_address(
+    hosts: list[str], certified: list[str], declared: str, seen: str
+) -> None:
+    (route,) = routes_of([rule("dixie", *hosts, default=not hosts)], "lb", certified)
+    found = seen_of(service("dixie", target_groups=("dixie",)), definition("dixie"), [route], {})
+    row = {"cpu": 0, "memory": 0, "image": "", "url": declared}
+    assert columns(row, found)["url"] == (declared, seen)
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({}, ""),
+        ({"Status": "ISSUED", "NotAfter": NOON + timedelta(days=15)}, ""),
+        ({"Status": "ISSUED", "NotAfter": NOON + timedelta(days=5)}, "ends on 2026-03-06"),
+        ({"Status": "EXPIRED"}, "is EXPIRED"),
+        ({"Status": "PENDING_VALIDATION"}, "is PENDING_VALIDATION"),
+    ],
+)
+def test_a_certificate_lasts_two_weeks(told: dict[str, Any], why: str) -> None:
+    assert expiring_of(told, NOON) == why
+
+
+def test_a_balancer_of_another_name_is_found_by_its_target_groups() -> None:
+    balancers = [{"LoadBalancerArn": f"lb-{name}", "LoadBalancerName": name} for name in ("all", "p-a", "x")]
+
+    account, _ = scripted(
+        describe_target_groups=lambda TargetGroupArns: {"TargetGroups": [{"LoadBalancerArns": ["lb-all"]}]},
+        describe_load_balancers=lambda **_: {"LoadBalancers": balancers},
+        describe_listeners=lambda LoadBalancerArn: {
+            "Listeners": [{"ListenerArn": LoadBalancerArn, "LoadBalancerArn": LoadBalancerArn}]
+        },
+        describe_rules=lambda ListenerArn: {"Rules": [rule("api", "api.example")]},
+    )
+    found = read_routes(account, Names("p"), ["api"])
+    assert [route.balancer for route in found] == ["lb-all", "lb-p-a"]
 
 
 def test_a_target_group_of_no_weight_is_no_route() -> None:
@@ -432,6 +518,10 @@ def barring(all_but: Any) -> dict[str, Any]:
     return {"Effect": "Deny", "NotPrincipal": all_but, "Action": "SNS:*", "Resource": "*"}
 
 
+ALARMS = "arn:aws:cloudwatch:us-east-1:1:alarm"
+NO_ALARM = "its policy lets no alarm publish"
+
+
 @pytest.mark.parametrize(
     ("statements", "closed"),
     [
@@ -443,14 +533,69 @@ def barring(all_but: Any) -> dict[str, Any]:
         ([allowing("*"), allowing("*", Effect="Deny")], "its policy denies publishing"),
         ([allowing("*"), barring({"Service": "cloudwatch.amazonaws.com"})], ""),
         ([allowing("*"), barring({"AWS": ["arn:aws:iam::1:role/ops"]})], "its policy denies publishing"),
-        ([allowing({"Service": "events.amazonaws.com"})], "its policy lets no alarm publish"),
-        ([allowing({"AWS": "arn:aws:iam::2:root"})], "its policy lets no alarm publish"),
-        ([allowing("*", Action="sns:Subscribe")], "its policy lets no alarm publish"),
+        ([allowing({"Service": "events.amazonaws.com"})], NO_ALARM),
+        ([allowing({"AWS": "arn:aws:iam::2:root"})], NO_ALARM),
+        ([allowing("*", Action="sns:Subscribe")], NO_ALARM),
+        ([allowing("*", Resource="arn:aws:sns:us-east-1:1:other")], NO_ALARM),
+        ([allowing("*", Resource="arn:aws:sns:us-east-1:1:p-*")], ""),
+        ([allowing("*", Condition={"StringEquals": {"aws:SourceAccount": ["1", "2"]}})], ""),
+        ([allowing("*", Condition={"StringEquals": {"aws:SourceAccount": "2"}})], NO_ALARM),
+        ([allowing("*", Condition={"ArnLike": {"aws:SourceArn": f"{ALARMS}:p-*"}})], ""),
+        ([allowing("*", Condition={"ArnLike": {"AWS:SourceArn": f"{ALARMS}:q-*"}})], NO_ALARM),
+        ([allowing("*", Condition={"StringEquals": {"aws:SourceOrgID": "o-1"}})], ""),
+        ([allowing("*", Condition={"StringNotEquals": {"aws:SourceAccount": "2"}})], ""),
     ],
 )
 def test_a_topic_is_open_to_alarms(statements: Any, closed: str) -> None:
     policy = json.dumps({"Statement": statements})
-    assert closed_to_alarms({"TopicArn": "arn:aws:sns:r:1:p-alerts", "Policy": policy}) == closed
+    topic = {"TopicArn": "arn:aws:sns:us-east-1:1:p-alerts", "Policy": policy}
+    assert closed_to_alarms(topic, [f"{ALARMS}:p-api-cpu-high"]) == closed
+
+
+KEY = "arn:aws:kms:us-east-1:1:key/0a"
+ROOT = {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::1:root"}, "Action": "kms:*", "Resource": "*"}
+
+
+def encrypting(principal: Any, **more: Any) -> dict[str, Any]:
+    return allowing(principal, Action=["kms:Decrypt", "kms:GenerateDataKey*"], **more)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "statements", "closed"),
+    [
+        ({}, [ROOT, encrypting({"Service": ["s3.amazonaws.com", "cloudwatch.amazonaws.com"]})], ""),
+        (
+            {"KeyState": "Enabled"},
+            encrypting("*", Condition={"StringEquals": {"kms:CallerAccount": "1"}}),
+            "",
+        ),
+        ({}, [ROOT], "does not let CloudWatch use it"),  # CloudWatch is none of the account's roles
+        ({}, [ROOT, encrypting({"Service": "events.amazonaws.com"})], "does not let CloudWatch use it"),
+        ({}, [encrypting("*"), encrypting("*", Effect="Deny")], "does not let CloudWatch use it"),
+        ({"KeyState": "PendingDeletion"}, [encrypting("*")], f"its key {KEY} is PendingDeletion"),
+        ({"KeyManager": "AWS"}, [encrypting("*")], "AWS's own for SNS"),
+    ],
+)
+def test_a_key_of_ones_own_must_let_alarms_in(metadata: Any, statements: Any, closed: str) -> None:
+    policy = json.dumps({"Statement": statements})
+    account, _ = scripted(
+        describe_key=lambda **_: {"KeyMetadata": {"Arn": KEY, **metadata}},
+        get_key_policy=lambda **_: {"Policy": policy},
+    )
+    why = key_closed_to_alarms(account, "alias/alerts")
+    assert closed in why
+    assert bool(why) is bool(closed)
+
+
+def test_a_key_that_is_gone_a_key_of_another_account_and_no_key() -> None:
+    gone, _ = scripted(describe_key=raising("NotFoundException"))
+    assert key_closed_to_alarms(gone, KEY) == f"its key {KEY} does not exist"
+    assert key_closed_to_alarms(gone, "") == ""
+    theirs, _ = scripted(
+        describe_key=lambda **_: {"KeyMetadata": {"Arn": KEY}}, get_key_policy=raising("NotFoundException")
+    )
+    with pytest.raises(SetupError, match="not examined: the policy of the key"):
+        key_closed_to_alarms(theirs, KEY)
 
 
 def test_the_default_key_closes_a_topic() -> None:

@@ -19,6 +19,8 @@ SELDOM = {
     "iam:GetPolicyVersion": "no role of the embedded platform has a managed policy attached",
     "sts:GetCallerIdentity": "the embedded profile names the operator of the keys",
     "secretsmanager:GetResourcePolicy": "asked only where a role's own policies let it read nothing",
+    "kms:DescribeKey": "the topic of the embedded platform has no key",
+    "kms:GetKeyPolicy": "the topic of the embedded platform has no key",
     "kms:Decrypt": "Secrets Manager asks KMS in the caller's name",
 }
 SELDOM_IN_DRILLS = {

@@ -1,5 +1,6 @@
 """What is read from AWS: once, at the same time where it helps, and anew when asked."""
 
+import json
 import threading
 from collections import Counter
 from datetime import timedelta
@@ -19,12 +20,13 @@ from smoke.aws.monitoring import (
     read_datapoints,
     read_retention,
     read_subscriptions,
+    takes_alarms,
     topic_arn,
 )
 from smoke.aws.names import Names, read_registered, resolve
 from smoke.aws.reader import AwsReader
 from smoke.platform import http
-from tests.smoke.aws.fakes import CPU, NOON, TOPIC_ARN, ecs_answers, raising, scripted
+from tests.smoke.aws.fakes import CPU, NOON, TOPIC_ARN, ecs_answers, raising, refusal, scripted
 
 NAMES = Names("p")
 
@@ -176,6 +178,52 @@ def test_a_subscription_with_a_filter_may_take_no_alarm(attributes: dict[str, st
     found = read_subscriptions(account, TOPIC_ARN)
     assert getattr(found, where) == ("https",)
     assert len(found.confirmed + found.filtered + found.unread) == 1
+
+
+@pytest.mark.parametrize(
+    ("policy", "scope", "takes"),
+    [
+        ({"team": [{"exists": False}]}, "MessageAttributes", True),
+        ({"team": [{"exists": False}], "x": ["y"]}, "MessageAttributes", False),
+        ({"$or": [{"team": ["x"]}, {"y": ["z"]}]}, "MessageAttributes", None),
+        ({"NewStateValue": ["ALARM", "OK"]}, "MessageBody", True),
+        ({"NewStateValue": ["OK"]}, "MessageBody", False),
+        ({"NewStateValue": ["OK"], "Region": [{"prefix": "US"}]}, "MessageBody", False),
+        ({"NewStateValue": [{"anything-but": "OK"}]}, "MessageBody", None),
+        ({"NewStateValue": ["ALARM"], "AlarmName": [{"prefix": "p-"}]}, "MessageBody", None),
+    ],
+)
+def test_what_a_filter_lets_through(policy: dict[str, Any], scope: str, takes: bool | None) -> None:
+    assert takes_alarms({"FilterPolicy": json.dumps(policy), "FilterPolicyScope": scope}) is takes
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "lost"),
+    [
+        ("arn:aws:sqs:us-east-1:1:on-call", False),
+        ("arn:aws:sqs:us-east-1:1:gone", True),
+        ("arn:aws:sqs:us-east-1:1:p-readiness-drill-0a1b", True),
+        ("arn:aws:sqs:us-east-1:2:gone", False),  # another account's is not examined
+        ("arn:aws:sqs:eu-west-1:1:gone", False),
+        ("https://events.pagerduty.com/integration/x/enqueue", False),
+        ("https://global.sns-api.chatbot.amazonaws.com", False),
+        ("arn:aws:lambda:us-east-1:1:function:page", False),
+    ],
+)
+def test_a_queue_that_is_gone_takes_nothing(endpoint: str, lost: bool) -> None:
+    def get_queue_url(**asked: str) -> dict[str, Any]:
+        if asked["QueueName"] == "gone":
+            raise refusal("AWS.SimpleQueueService.NonExistentQueue")
+        return {"QueueUrl": "u"}
+
+    listed = [{"SubscriptionArn": "arn:aws:sns:x", "Protocol": "p", "Endpoint": endpoint}]
+    account, _ = scripted(
+        list_subscriptions_by_topic=lambda **_: {"Subscriptions": listed},
+        get_subscription_attributes=lambda **_: {"Attributes": {}},
+        get_queue_url=get_queue_url,
+    )
+    found = read_subscriptions(account, TOPIC_ARN, "p-readiness-drill")
+    assert (found.confirmed, found.lost) == (((), ("p",)) if lost else (("p",), ()))
 
 
 def test_text_on_a_dashboard_shows_nothing() -> None:

@@ -17,6 +17,7 @@ def watching(**more: Any) -> AwsReader:
     answers = {
         **ecs_answers([f"p-{name}" for name in ("api", "worker", "finn", "dixie", "pgbouncer")]),
         "describe_db_instances": lambda **_: {"DBInstances": [{}]},
+        "describe_target_groups": raising("TargetGroupNotFound"),
         "describe_load_balancers": lambda **_: {
             "LoadBalancers": [{"LoadBalancerName": "p-alb", "LoadBalancerArn": "a:loadbalancer/app/p-alb/1"}]
         },
