@@ -77,7 +77,8 @@ class EcsService:
 class ContainerDefinition:
     """One container of a task definition; `secrets` maps a variable to where its value comes from.
 
-    `plain` are the ports on which it asks itself for health by HTTP without TLS.
+    `plain` are the ports on which it asks itself for health by HTTP without TLS, `words` those of its
+    commands and labels.
     """
 
     name: str
@@ -90,6 +91,7 @@ class ContainerDefinition:
     essential: bool = True
     routes_logs: bool = False
     plain: tuple[int, ...] = ()
+    words: tuple[str, ...] = ()
 
     @property
     def is_needed(self) -> bool:
@@ -339,6 +341,12 @@ def _container(described: Mapping[str, Any]) -> ContainerDefinition:
         essential=described.get("essential", True),
         routes_logs="firelensConfiguration" in described,
         plain=tuple(sorted(plain_ports(described.get("healthCheck", {}).get("command", ())))),
+        words=(
+            *(described.get("entryPoint") or ()),
+            *(described.get("command") or ()),
+            *described.get("healthCheck", {}).get("command", ()),
+            *(described.get("dockerLabels") or {}).values(),
+        ),
     )
 
 

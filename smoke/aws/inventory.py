@@ -253,19 +253,20 @@ def watch_for(name: str, aws: AwsReader, facts: Mapping[str, Any]) -> Watch:
         own = Metric.of(aws.names.app_metrics, metric, {})
         return Watch((own,), rules.APPLICATION[metric], within)
     if name == "rds-connections":
-        state = aws.database_state()
-        assert state is not None, f"there is no database instance {aws.names.database}"
-        assert state not in DATABASE_IS_DOWN, f"the database instance {aws.names.database} is {state}"
-        used = Metric.of("AWS/RDS", "DatabaseConnections", {"DBInstanceIdentifier": aws.names.database})
-        return Watch((used,), rules.connections(facts["connections"]["total"]), within, of="rds")
+        found = aws.databases()
+        assert found, f"there is no database instance {aws.names.database}"
+        down = [f"{each} is {state}" for each, state in found.items() if state in DATABASE_IS_DOWN]
+        assert len(down) < len(found), f"the database instance {', '.join(down)}"
+        used = [Metric.of("AWS/RDS", "DatabaseConnections", {"DBInstanceIdentifier": each}) for each in found]
+        return Watch((*used,), rules.connections(facts["connections"]["total"]), within, of="rds")
     service, _, kind = name.rpartition("-")
-    found = aws.service(service)
+    running = aws.service(service)
     by_service = {"ClusterName": aws.names.cluster, "ServiceName": aws.names.full(service)}
     if kind != "health":
         metric = rules.UTILIZATION_METRICS[kind]
         return Watch((Metric.of("AWS/ECS", metric, by_service),), rules.UTILIZATION, within, of=service)
     # A balancer's count of healthy hosts shows as well whether any task is left.
-    routes = routes_to(aws.routes(), found.target_groups) if found.target_groups else []
+    routes = routes_to(aws.routes(), running.target_groups) if running.target_groups else []
     hosts = [Metric.of(route.namespace, "HealthyHostCount", route.dimensions) for route in routes]
     reached = {route.target_group for route in routes}
     tasks = Metric.of("ECS/ContainerInsights", "RunningTaskCount", by_service)
@@ -274,6 +275,6 @@ def watch_for(name: str, aws: AwsReader, facts: Mapping[str, Any]) -> Watch:
         rules.HEALTH,
         within,
         of=service,
-        unreached=frozenset(each.rpartition(":")[2] for each in found.target_groups if each not in reached),
+        unreached=frozenset(each.rpartition(":")[2] for each in running.target_groups if each not in reached),
         unpublished=frozenset() if aws.has_insights() else frozenset({tasks}),
     )

@@ -40,8 +40,17 @@ def read_datapoints(
         )
         for result in results:
             metric = batch[int(result["Id"][1:])]
+            _require_complete(metric, result)
             found[metric] = found.get(metric, 0) + len(result["Values"])
     return found
+
+
+def _require_complete(metric: Metric, result: Mapping[str, Any]) -> None:
+    """ExternalOutage or SetupError where CloudWatch says that it did not read a metric's datapoints."""
+    if result.get("StatusCode") == "InternalError":
+        raise ExternalOutage(f"CloudWatch could not read {metric} (InternalError): inconclusive")
+    if result.get("StatusCode") == "Forbidden":
+        raise SetupError(f"not examined: this runner may not read {metric} of its account (Forbidden)")
 
 
 def topic_arn(account: AwsAccount, names: Names) -> str:
@@ -155,6 +164,9 @@ DATABASE_IS_DOWN = (
     "stopping",
     "deleting",
     "failed",
+    "storage-full",
+    "incompatible-parameters",
+    "insufficient-capacity",
     "inaccessible-encryption-credentials",
     "inaccessible-encryption-credentials-recoverable",
     "incompatible-network",
@@ -163,16 +175,17 @@ DATABASE_IS_DOWN = (
 )
 
 
-def database_state(account: AwsAccount, name: str) -> str | None:
-    """The state of a database instance; None where there is no such instance."""
-    answer = account.find(
-        "rds",
-        "describe_db_instances",
-        ("DBInstanceNotFound", "DBInstanceNotFoundFault"),
-        DBInstanceIdentifier=name,
-    )
-    found = answer["DBInstances"] if answer is not None else ()
-    return str(found[0].get("DBInstanceStatus", "")) if found else None
+def read_databases(account: AwsAccount, name: str) -> dict[str, str]:
+    """The state of the database instance of this name, else of each instance of the cluster of this name."""
+    absent = ("DBInstanceNotFound", "DBInstanceNotFoundFault")
+    answer = account.find("rds", "describe_db_instances", absent, DBInstanceIdentifier=name)
+    if answer is not None and answer["DBInstances"]:
+        return {name: str(answer["DBInstances"][0].get("DBInstanceStatus", ""))}
+    return {
+        each["DBInstanceIdentifier"]: str(each.get("DBInstanceStatus", ""))
+        for each in account.pages("rds", "describe_db_instances", "DBInstances")
+        if each.get("DBClusterIdentifier") == name
+    }
 
 
 def _query(index: int, metric: Metric) -> Mapping[str, Any]:

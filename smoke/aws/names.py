@@ -274,6 +274,8 @@ def _groups(rule: Mapping[str, Any]) -> list[str]:
     return found
 
 
+#: What an instance may be reached by, a balancer's name among it.
+_ADDRESSES = ("AWS_INSTANCE_IPV4", "AWS_INSTANCE_IPV6", "AWS_INSTANCE_CNAME", "AWS_ALIAS_DNS_NAME")
 _ABSENT = ("NamespaceNotFound", "ServiceNotFound", "InstanceNotFound")
 
 
@@ -290,7 +292,7 @@ def resolve(account: AwsAccount, names: Names, host: str) -> list[str]:
     found = []
     for instance in answer["Instances"] if answer else ():
         attributes = instance["Attributes"]
-        address = attributes.get("AWS_INSTANCE_IPV4") or attributes.get("AWS_INSTANCE_IPV6")
+        address = next((attributes[name] for name in _ADDRESSES if attributes.get(name)), "")
         if address and instance.get("HealthStatus") != "UNHEALTHY":
             port = attributes.get("AWS_INSTANCE_PORT")
             found.append(f"{address}:{port}" if port else address)

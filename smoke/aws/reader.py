@@ -394,9 +394,9 @@ class AwsReader:
         """How many fresh datapoints each metric of an alarm has."""
         return self._once("datapoints", self._datapoints)
 
-    def database_state(self) -> str | None:
-        """The state of the database instance; None where there is none."""
-        return self._once("database", lambda: monitoring.database_state(self.account, self.names.database))
+    def databases(self) -> Mapping[str, str]:
+        """The state of the database instance, or of each one of the cluster of its name."""
+        return self._once("databases", lambda: monitoring.read_databases(self.account, self.names.database))
 
     def topic(self) -> str:
         """The ARN of the topic that the alarms notify."""
@@ -486,7 +486,7 @@ _ACCOUNT, _SERVICE = 4, 2
 
 
 def kept_from_starting(aws: AwsReader, one_shots: Sequence[str]) -> tuple[int, Examined]:
-    """Return the number of roles, and what keeps tasks from starting under theirs.
+    """Return the number of roles, and what keeps tasks from starting under theirs, or lets anybody use them.
 
     A role of another account, and a secret that has a policy of its own, are not examined.
     """
@@ -503,6 +503,8 @@ def kept_from_starting(aws: AwsReader, one_shots: Sequence[str]) -> tuple[int, E
         elif not assumed:
             why = "does not exist" if document is None else "lets no task act under it"
             result.findings.append(_finding(f"{wanted[role]} never starts again: its role {role} {why}"))
+        if document is not None and is_anybodys(document):
+            result.findings.append(_finding(f"anybody may act under {role}, the role of {wanted[role]}"))
     there = {role for role, document in zip(roles, documents, strict=True) if document is not None}
     for name, definition in owners.items():
         role = definition.execution_role
@@ -512,7 +514,85 @@ def kept_from_starting(aws: AwsReader, one_shots: Sequence[str]) -> tuple[int, E
                 result.not_examined.append(_finding(f"whether the policy of {secret} lets {role} read it"))
             else:
                 result.findings.append(_finding(f"{name} never starts again: {role} may not read {secret}"))
+    _examine_secrets(aws, owners, held, result)
     return len(roles), result
+
+
+def _examine_secrets(
+    aws: AwsReader, owners: Mapping[str, TaskDefinition], held: RolePolicies, result: Examined
+) -> None:
+    """Whether the secrets that tasks are given are there, and can be decrypted under their roles.
+
+    Those of another account or region are not looked up.
+    """
+    place = aws.cluster().split(":")[3:5]
+    given = {
+        secret: (name, definition.execution_role)
+        for name, definition in owners.items()
+        for secret in _given(definition)
+        if secret.split(":")[3:5] == place
+    }
+    gone = ("ResourceNotFoundException",)
+    told = at_once(
+        lambda arn: aws.account.find("secretsmanager", "describe_secret", gone, SecretId=arn), given
+    )
+    for (secret, (name, role)), found in zip(given.items(), told, strict=True):
+        why = "does not exist" if found is None else ""
+        if found and found.get("DeletedDate"):
+            why = "is marked for deletion"
+        key = (found or {}).get("KmsKeyId", "")
+        if not why and key and not key.endswith(SECRETS_KEY):
+            why = _undecrypted(aws.account, key, role, held.statements.get(role, ()))
+        if why:
+            result.findings.append(_finding(f"{name} never starts again: {secret} {why}"))
+
+
+#: AWS's own key for secrets, which every role of the account may use through Secrets Manager.
+SECRETS_KEY = "alias/aws/secretsmanager"
+_DECRYPT = "kms:Decrypt"
+
+
+def _undecrypted(account: AwsAccount, key: str, role: str, own: Sequence[Mapping[str, Any]]) -> str:
+    """Why a role cannot decrypt with a key; empty where it can, by its own policies or by the key's.
+
+    SetupError where neither says so and the key's policy is another account's.
+    """
+    found = account.find("kms", "describe_key", _NO_KEY, KeyId=key)
+    if found is None:
+        return f"is encrypted with {key}, which does not exist"
+    arn, state = found["KeyMetadata"]["Arn"], found["KeyMetadata"].get("KeyState", "Enabled")
+    if state not in _USABLE:
+        return f"is encrypted with {arn}, which is {state}"
+    if found["KeyMetadata"].get("KeyManager") == "AWS" or allows(own, _DECRYPT, arn):
+        return ""
+    told = account.find("kms", "get_key_policy", _NO_KEY, KeyId=arn, PolicyName="default")
+    if told is None:
+        raise SetupError(
+            f"not examined: whether the policy of {arn}, another account's key, lets {role} decrypt"
+        )
+    for each in _statements(json.loads(told["Policy"])):
+        if each.get("Effect") == "Allow" and covers(each, "Action", _DECRYPT):
+            principal = each.get("Principal", {})
+            named = principal.get("AWS", ()) if isinstance(principal, Mapping) else principal
+            if {"*", role} & {*([named] if isinstance(named, str) else named)}:
+                return ""
+    return f"is encrypted with {arn}, with which {role} may not decrypt"
+
+
+def _statements(document: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    statement = document.get("Statement", [])
+    return [statement] if isinstance(statement, Mapping) else statement
+
+
+def is_anybodys(document: Mapping[str, Any]) -> bool:
+    """Whether a trust policy lets whoever there is act under its role, without any condition."""
+    return any(
+        each.get("Effect") == "Allow"
+        and not each.get("Condition")
+        and covers(each, "Action", _ASSUME)
+        and "*" in _principals(each)
+        for each in _statements(document)
+    )
 
 
 def is_assumed(document: Mapping[str, Any]) -> bool | None:

@@ -9,6 +9,7 @@ import pytest
 from pytest_readiness import Environment, Evidence
 
 from smoke.aws.ecs import TaskDefinition
+from smoke.aws.names import MIGRATIONS
 from smoke.aws.reader import AwsReader
 from smoke.contract.model import SERVICES
 from smoke.platform.answers import body_text
@@ -134,23 +135,24 @@ def traces_of(response: httpx.Response) -> Iterable[str]:
 @pytest.mark.p1
 @pytest.mark.requires("aws")
 def test_ecs_environment_does_not_point_to_fly(aws: AwsReader, evidence: Evidence) -> None:
-    """No environment value, image or secret reference of a running service points to Fly.io."""
-    services = aws.definitions()
+    """No image, command, environment value or secret reference of a service or migration points to Fly.io."""
+    services = aws.owners(tuple(MIGRATIONS))
     values = [
         (f"{service}: {where}", value)
         for service, definition in services.items()
         for where, value in values_of(definition)
     ]
     traces = [where for where, value in values if points_to_fly(value)]
-    evidence.figure("services", len(services))
+    evidence.figure("services and migrations", len(services))
     evidence.figure("values looked at", len(values))
     assert services, f"there is no service in {aws.names.cluster}"
     assert not traces, f"points to Fly.io: {', '.join(traces)}"
 
 
 def values_of(task: TaskDefinition) -> Iterable[tuple[str, str]]:
-    """Each container's image, environment values and secret references, with where they are."""
+    """Each container's image, commands, environment values and secret references, with where they are."""
     for container in task.containers:
+        yield f"command of {container.name}", " ".join(container.words)
         yield f"image of {container.name}", container.image
         for name, value in container.environment.items():
             yield f"environment {name} of {container.name}", f"{name}={value}"

@@ -301,12 +301,12 @@ def _unit(firing: Firing, need: Need, _: int) -> str:
     return ""
 
 
-def _time(firing: Firing, _: Need, limit: int) -> str:
+def _time(firing: Firing, need: Need, limit: int) -> str:
     if not firing.period or not firing.periods:
         return ""
     if firing.datapoints > firing.periods:
         return f"it waits for {firing.datapoints} datapoints of {firing.periods}"
-    if firing.period % RESOLUTION_S:
+    if need.unit and firing.period % RESOLUTION_S:
         return f"its period is {firing.period} s, the metric has a datapoint a minute"
     seconds = firing.period * (firing.datapoints or firing.periods)
     return f"it fires after {seconds} s, the plan allows {limit} s" if seconds > limit else ""

@@ -9,7 +9,7 @@ from typing import Any
 
 from stack.aws import internals, platform_alterations
 from stack.aws.emulator import Emulator
-from stack.aws.inventory import ACCOUNT, CLUSTER, PREFIX, REGION, TOPIC
+from stack.aws.inventory import ACCOUNT, CLUSTER, DATABASE, PREFIX, REGION, TOPIC
 
 TOPIC_ARN = f"arn:aws:sns:{REGION}:{ACCOUNT}:{TOPIC}"
 # What PutMetricAlarm takes of what DescribeAlarms gives.
@@ -110,6 +110,19 @@ def alarm_watches_another(emulator: Emulator, alarm: str, dimension: str, value:
     alarm_changed(
         emulator, alarm, Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()]
     )
+
+
+def database_in_cluster(emulator: Emulator) -> None:
+    """Have the database be a cluster of its name, whose only instance the alarm on connections watches."""
+    rds, instance = emulator.aws("rds"), f"{DATABASE}-1"
+    engine = {"DBClusterIdentifier": DATABASE, "Engine": "aurora-postgresql"}
+    rds.delete_db_instance(DBInstanceIdentifier=DATABASE, SkipFinalSnapshot=True)
+    rds.create_db_cluster(**engine, MasterUsername="arrakis", ManageMasterUserPassword=True)
+    rds.create_db_instance(**engine, DBInstanceIdentifier=instance, DBInstanceClass="db.t4g.medium")
+    dimensions = {"DBInstanceIdentifier": instance}
+    series = {"namespace": "AWS/RDS", "name": "DatabaseConnections", "dimensions": dimensions, "value": 21}
+    emulator.metrics.publish_too(series)
+    alarm_watches_another(emulator, "rds-connections-high", *dimensions.popitem())
 
 
 def metric(emulator: Emulator, name: str, of: str = "", value: float | None = None) -> None:
@@ -226,7 +239,8 @@ ALTERATIONS: Mapping[str, Callable[..., None]] = {
     for alteration in (
         *platform_alterations.ALTERATIONS,
         api_refuses, alarm_missing, alarm_added, alarm_changed, alarm_by_query, alarms_by_composite,
-        alarms_many, alarms_on_tasks, alarm_watches_another, metric, topic_without_subscription,
+        alarms_many, alarms_on_tasks, database_in_cluster, alarm_watches_another, metric,
+        topic_without_subscription,
         topic_unconfirmed, topic_filtered, topic_queue_missing, topic_encrypted, topic_attribute,
         topic_missing, notifications_lost,
         dashboard_missing, dashboard_empty, log_group_missing, log_group_without_retention, service_unwatched,

@@ -23,6 +23,7 @@ from stack.aws.inventory import (
     OPERATOR_ACTIONS,
     OPERATOR_POLICY,
     PREFIX,
+    REGION,
     REPOSITORIES,
     SERVICES,
     execution_role,
@@ -196,11 +197,11 @@ def key_pinned(emulator: Emulator, service: str, to: str) -> None:
     ecs.update_service(cluster=CLUSTER, service=family, taskDefinition=family)
 
 
-def container_limited(emulator: Emulator, service: str, memory: int) -> None:
-    """Deploy a service with a container that is ended at so many MiB, whatever its task has."""
+def container_set(emulator: Emulator, service: str, **settings: Any) -> None:
+    """Deploy a service with other settings of its container, such as the MiB at which that is ended."""
     ecs, family = emulator.aws("ecs"), f"{PREFIX}-{service}"
     definition = _registered(emulator, family)
-    definition["containerDefinitions"][0]["memory"] = memory
+    definition["containerDefinitions"][0] |= settings
     ecs.register_task_definition(**definition)
     ecs.update_service(cluster=CLUSTER, service=family, taskDefinition=family)
 
@@ -280,11 +281,16 @@ def migration_missing(emulator: Emulator, migration: str) -> None:
     internals.forget_tasks(family)
 
 
-def migration_retagged(emulator: Emulator, migration: str, tag: str) -> None:
-    """Register a migration with another tag of its image."""
+def migration_changed(
+    emulator: Emulator, migration: str, tag: str = "", environment: Mapping[str, str] | None = None
+) -> None:
+    """Register a migration with another tag of its image, or other variables."""
     definition = _registered(emulator, f"{PREFIX}-{migration}")
     container = definition["containerDefinitions"][0]
     container["image"] = _image(container["image"], tag, "", "")
+    container["environment"] += [
+        {"name": name, "value": value} for name, value in (environment or {}).items()
+    ]
     emulator.aws("ecs").register_task_definition(**definition)
 
 
@@ -304,9 +310,24 @@ def host_missing(emulator: Emulator, host: str) -> None:
         discovery.deregister_instance(ServiceId=service["Id"], InstanceId=instance["Id"])
 
 
+def host_alias(emulator: Emulator, host: str) -> None:
+    """Have a host's name lead to an internal balancer before its tasks."""
+    host_missing(emulator, host)
+    discovery = emulator.aws("servicediscovery")
+    (service,) = [each for each in discovery.list_services()["Services"] if each["Name"] == host]
+    balancer = {"AWS_ALIAS_DNS_NAME": f"internal-{host}-0123456789.{REGION}.elb.amazonaws.com"}
+    discovery.register_instance(ServiceId=service["Id"], InstanceId=f"{host}-alias", Attributes=balancer)
+
+
 def database_missing(emulator: Emulator) -> None:
     """Delete the database instance."""
     emulator.aws("rds").delete_db_instance(DBInstanceIdentifier=DATABASE, SkipFinalSnapshot=True)
+
+
+def database_is(_: Emulator, state: str) -> None:
+    """Have the database instance be in a state."""
+    for record in internals.records("rds._instances"):
+        record["DBInstanceStatus"] = state
 
 
 def database_stopped(emulator: Emulator) -> None:
@@ -332,6 +353,41 @@ def role_assumed_by(emulator: Emulator, role: str, principal: str) -> None:
         RoleName=f"{PREFIX}-{role}",
         PolicyDocument=policy(Principal={"Service": principal}, Action="sts:AssumeRole"),
     )
+
+
+def role_of_anybody(emulator: Emulator, role: str) -> None:
+    """Let whoever there is act under a role, and tasks."""
+    trusted = {"Service": "ecs-tasks.amazonaws.com", "AWS": "*"}
+    emulator.aws("iam").update_assume_role_policy(
+        RoleName=f"{PREFIX}-{role}", PolicyDocument=policy(Principal=trusted, Action="sts:AssumeRole")
+    )
+
+
+def secret_given(
+    emulator: Emulator, service: str, *, marked: bool = False, key_for: Sequence[str] | None = None
+) -> None:
+    """Give a service one more secret, which its role may read.
+
+    It may be marked for deletion, or be encrypted with a key for the execution roles of these services.
+    """
+    secrets, request = emulator.aws("secretsmanager"), {}
+    if key_for is not None:
+        users = [f"arn:aws:iam::{ACCOUNT}:root", *(role_arn(execution_role(each)) for each in key_for)]
+        allowed = [policy(Principal={"AWS": each}, Action="kms:*", Resource="*") for each in users[:1]]
+        allowed += [policy(Principal={"AWS": each}, Action="kms:Decrypt", Resource="*") for each in users[1:]]
+        statements = [json.loads(each)["Statement"][0] for each in allowed]
+        document = json.dumps({"Version": "2012-10-17", "Statement": statements})
+        request["KmsKeyId"] = emulator.aws("kms").create_key(Policy=document)["KeyMetadata"]["Arn"]
+    name = f"{PREFIX}/{service}/database"
+    arn = secrets.create_secret(Name=name, SecretString="postgres://", **request)["ARN"]
+    emulator.aws("iam").put_role_policy(
+        RoleName=execution_role(service),
+        PolicyName="own-database",
+        PolicyDocument=policy(Action="secretsmanager:GetSecretValue", Resource=arn),
+    )
+    task_definition(emulator, service, secrets={"DATABASE_URL": arn})
+    if marked:
+        secrets.delete_secret(SecretId=name, RecoveryWindowInDays=7)
 
 
 def role_lent(emulator: Emulator, service: str, to: str) -> None:
@@ -577,10 +633,12 @@ def _secret_arn(emulator: Emulator, service: str) -> str:
 ALTERATIONS = (
     service_stopped, service_scaled, service_replaces, service_missing, rollout, service_deployed_by,
     service_as_daemon, two_deployments, tasks_left_behind, tasks_run, task_definition, key_pinned,
-    container_limited, sidecars,
-    security_group_shared, migration_run, migration_missing, migration_retagged, migration_in_service,
-    host_missing, database_missing, database_stopped, role_reads, role_is_administrator,
-    image_missing, role_assumed_by, role_lent, role_missing, role_reads_nothing, credential_shared,
+    container_set, sidecars,
+    security_group_shared, migration_run, migration_missing, migration_changed, migration_in_service,
+    host_missing, host_alias, database_missing, database_stopped, database_is,
+    role_reads, role_is_administrator,
+    image_missing, role_assumed_by, role_of_anybody, secret_given, role_lent, role_missing,
+    role_reads_nothing, credential_shared,
     public_host, certificate, certificate_in_acm,
     balancer_rule, balancer_shared, no_redirect, paths_diverted, targets_asked, targets_gone, registered_as,
     address_left,

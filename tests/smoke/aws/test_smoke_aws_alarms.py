@@ -33,6 +33,7 @@ from smoke.source.rules import (
     Need,
     at_most,
     connections,
+    faults,
     goes_off_with,
 )
 from tests.smoke.aws.fakes import CPU, TOPIC, TOPIC_ARN, alarm, scripted
@@ -162,6 +163,12 @@ def test_accepted_conditions(need: Need, comparison: str, threshold: float, fits
         comparison=comparison, threshold=threshold, statistic=need.statistics[0], missing="breaching"
     )
     assert (judged([found], Watch((CPU,), need, WITHIN), TOPIC).good is found) is fits
+
+
+@pytest.mark.parametrize("period", [10, 20, 30])
+def test_the_platforms_own_metrics_may_come_more_often_than_amazons(period: int) -> None:
+    firing = alarm(period=period, statistic="p99", threshold=8000.0).firing
+    assert faults(firing, APPLICATION["InvokeLatencyMs"], WITHIN) == []
 
 
 def test_a_percentile_can_be_asked_for() -> None:

@@ -9,14 +9,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pytest_readiness import SetupError
+from pytest_readiness import ExternalOutage, SetupError
 
 from smoke.aws.alarms import Metric
 from smoke.aws.ecs import RunningTask, image_in_use, read_definitions, read_running, read_runs, read_services
 from smoke.aws.monitoring import (
     Subscriptions,
-    database_state,
     read_dashboard,
+    read_databases,
     read_datapoints,
     read_retention,
     read_subscriptions,
@@ -256,10 +256,13 @@ def test_a_name_that_cloud_map_does_not_know_resolves_to_nothing() -> None:
         },
         {"HealthStatus": "UNKNOWN", "Attributes": {"AWS_INSTANCE_IPV4": "10.0.0.2"}},
         {"HealthStatus": "UNHEALTHY", "Attributes": {"AWS_INSTANCE_IPV4": "10.0.0.3"}},
-        {"Attributes": {"AWS_INSTANCE_CNAME": "x"}},
+        {"Attributes": {"AWS_INSTANCE_CNAME": "x.example"}},
+        {"Attributes": {"AWS_ALIAS_DNS_NAME": "internal-x.elb.amazonaws.com"}},
+        {"Attributes": {}},
     ]
     account, _ = scripted(discover_instances=lambda **_: {"Instances": instances})
-    assert resolve(account, NAMES, "finn") == ["10.0.0.1:3000", "10.0.0.2"]
+    found = ["10.0.0.1:3000", "10.0.0.2", "x.example", "internal-x.elb.amazonaws.com"]
+    assert resolve(account, NAMES, "finn") == found
     for code in ("NamespaceNotFound", "ServiceNotFound"):
         assert resolve(scripted(discover_instances=raising(code))[0], NAMES, "finn") == []
 
@@ -281,10 +284,34 @@ def test_a_registry_is_recognised_by_its_host_name() -> None:
 
 def test_the_state_of_a_database() -> None:
     stopped = {"DBInstances": [{"DBInstanceStatus": "stopped"}]}
-    assert database_state(scripted(describe_db_instances=lambda **_: stopped)[0], "d") == "stopped"
-    assert database_state(scripted(describe_db_instances=lambda **_: {"DBInstances": [{}]})[0], "d") == ""
-    assert database_state(scripted(describe_db_instances=lambda **_: {"DBInstances": []})[0], "d") is None
-    assert database_state(scripted(describe_db_instances=raising("DBInstanceNotFound"))[0], "d") is None
+    assert read_databases(scripted(describe_db_instances=lambda **_: stopped)[0], "d") == {"d": "stopped"}
+    assert read_databases(scripted(describe_db_instances=lambda **_: {"DBInstances": [{}]})[0], "d") == {
+        "d": ""
+    }
+    assert read_databases(scripted(describe_db_instances=lambda **_: {"DBInstances": []})[0], "d") == {}
+
+
+def test_a_cluster_of_the_databases_name_has_its_instances() -> None:
+    def described(cluster: str, name: str) -> dict[str, str]:
+        return {"DBClusterIdentifier": cluster, "DBInstanceIdentifier": name, "DBInstanceStatus": "available"}
+
+    def describe_db_instances(**asked: Any) -> dict[str, Any]:
+        if "DBInstanceIdentifier" in asked:
+            raise refusal("DBInstanceNotFound")
+        return {"DBInstances": [described("d", "d-1"), described("d", "d-2"), described("other", "x"), {}]}
+
+    found = read_databases(scripted(describe_db_instances=describe_db_instances)[0], "d")
+    assert found == {"d-1": "available", "d-2": "available"}
+
+
+@pytest.mark.parametrize(("status", "raised"), [("InternalError", ExternalOutage), ("Forbidden", SetupError)])
+def test_a_metric_that_cloudwatch_did_not_read_is_not_one_without_data(
+    status: str, raised: type[Exception]
+) -> None:
+    result = {"Id": "m0", "Values": [], "StatusCode": status}
+    account, _ = scripted(get_metric_data=lambda **_: {"MetricDataResults": [result]})
+    with pytest.raises(raised, match="CPUUtilization"):
+        read_datapoints(account, [CPU], now=NOON)
 
 
 def test_a_build_that_another_task_shortens_did_not_change() -> None:

@@ -1,12 +1,13 @@
 """Which trust policies let tasks act under a role, and what keeps tasks from starting."""
 
+import json
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from smoke.aws.reader import AwsReader, RolePolicies, is_assumed, kept_from_starting, may_read
-from tests.smoke.aws.fakes import definition, raising, role, scripted, secret
+from smoke.aws.reader import AwsReader, RolePolicies, is_anybodys, is_assumed, kept_from_starting, may_read
+from tests.smoke.aws.fakes import NOON, definition, raising, role, scripted, secret
 
 TASKS = {"Service": "ecs-tasks.amazonaws.com"}
 READS = "secretsmanager:GetSecretValue"
@@ -59,13 +60,14 @@ def test_a_secret_is_read_by_its_arn_with_and_without_the_suffix(
 
 
 def examined(
-    *, statements: Any = (), own: str = "", home: str = "", answer: Any = None
+    *, statements: Any = (), own: str = "", home: str = "", answer: Any = None, **more: Any
 ) -> tuple[list[str], list[str]]:
     finn = definition("finn", secrets={"KEY": KEY})
     found = {"Role": {"AssumeRolePolicyDocument": {"Statement": trust(TASKS)}}}
     account, _ = scripted(
         get_role=answer or (lambda **_: found),
         get_resource_policy=lambda **_: {"ResourcePolicy": own} if own else {},
+        **{"describe_secret": lambda **_: {"ARN": KEY}, **more},
     )
     arn = f"arn:aws:ecs:us-east-1:{home or finn.execution_role.split(':')[4]}:cluster/c"
     aws = SimpleNamespace(
@@ -95,6 +97,66 @@ def test_a_role_of_another_account_is_not_examined() -> None:
     findings, unread = examined(home="999999999999")
     assert findings == []
     assert unread == [f"{role(f'p-{each}')} of finn" for each in ("execution-finn", "finn-task")]
+
+
+ALLOWED = [{"Effect": "Allow", "Action": READS, "Resource": KEY}]
+OWN_KEY = "arn:aws:kms:us-east-1:1:key/0a"
+DECRYPTS = {"Effect": "Allow", "Action": "kms:Decrypt", "Resource": "*"}
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({"KmsKeyId": "alias/aws/secretsmanager"}, ""),
+        ({"KmsKeyId": ""}, ""),
+        ({"DeletedDate": NOON}, "is marked for deletion"),
+        (None, "does not exist"),
+    ],
+)
+def test_a_secret_that_a_task_is_given_is_there(told: dict[str, Any] | None, why: str) -> None:
+    answer = raising("ResourceNotFoundException") if told is None else lambda **_: told
+    findings, unread = examined(statements=ALLOWED, describe_secret=answer)
+    assert findings == ([f"finn never starts again: {KEY} {why}"] if why else [])
+    assert unread == []
+
+
+@pytest.mark.parametrize(
+    ("own", "principal", "key", "why"),
+    [
+        ([DECRYPTS], {"AWS": "arn:aws:iam::1:root"}, {}, ""),
+        ([{**DECRYPTS, "Resource": OWN_KEY}], {"AWS": "arn:aws:iam::1:root"}, {}, ""),
+        ([], {"AWS": [role("p-execution-finn"), "arn:aws:iam::1:root"]}, {}, ""),
+        ([], "*", {}, ""),  # as Secrets Manager's own key says it, by conditions
+        ([], {"AWS": "arn:aws:iam::1:root"}, {"KeyManager": "AWS"}, ""),
+        ([], {"AWS": "arn:aws:iam::1:root"}, {}, f", with which {role('p-execution-finn')} may not decrypt"),
+        ([DECRYPTS], "*", {"KeyState": "Disabled"}, ", which is Disabled"),
+        ([DECRYPTS], "*", {"KeyState": "PendingDeletion"}, ", which is PendingDeletion"),
+    ],
+)
+def test_a_role_decrypts_what_its_task_is_given(own: list[Any], principal: Any, key: Any, why: str) -> None:
+    policy = json.dumps({"Statement": {**DECRYPTS, "Principal": principal}})
+    findings, unread = examined(
+        statements=[*ALLOWED, *own],
+        describe_secret=lambda **_: {"KmsKeyId": "alias/own"},
+        describe_key=lambda **_: {"KeyMetadata": {"Arn": OWN_KEY, **key}},
+        get_key_policy=lambda **_: {"Policy": policy},
+    )
+    wanted = [f"finn never starts again: {KEY} is encrypted with {OWN_KEY}{why}"] if why else []
+    assert (findings, unread) == (wanted, [])
+
+
+def test_nobody_else_is_let_in_by_a_star() -> None:
+    document = {"Statement": [trust(TASKS), trust({"AWS": "*"})]}
+    findings, _ = examined(
+        statements=ALLOWED, answer=lambda **_: {"Role": {"AssumeRolePolicyDocument": document}}
+    )
+    assert findings == [
+        f"anybody may act under {role(f'p-{each}')}, the role of finn"
+        for each in ("execution-finn", "finn-task")
+    ]
+    theirs = {"StringEquals": {"aws:PrincipalOrgID": "o-1"}}
+    assert not is_anybodys({"Statement": {**trust({"AWS": "*"}), "Condition": theirs}})
+    assert not is_anybodys({"Statement": [trust({"AWS": "arn:aws:iam::1:root"}), trust("*", "Deny")]})
 
 
 def test_a_role_that_does_not_exist_is_a_finding_once_however_much_it_should_read() -> None:

@@ -47,6 +47,9 @@ def test_a_service_behind_no_balancer_is_watched_by_its_tasks() -> None:
 
 def test_what_is_to_be_watched_must_exist() -> None:
     with pytest.raises(AssertionError, match="no database instance p-postgres"):
-        watch_for("rds-connections", watching(describe_db_instances=raising("DBInstanceNotFound")), FACTS)
+        watch_for("rds-connections", watching(describe_db_instances=lambda **_: {"DBInstances": []}), FACTS)
+    full = {"DBInstances": [{"DBInstanceStatus": "storage-full"}]}
+    with pytest.raises(AssertionError, match="the database instance p-postgres is storage-full"):
+        watch_for("rds-connections", watching(describe_db_instances=lambda **_: full), FACTS)
     with pytest.raises(AssertionError, match="no active service p-worker"):
         watch_for("worker-cpu", watching(list_services=lambda **_: {"serviceArns": ["p-api"]}), FACTS)
