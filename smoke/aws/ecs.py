@@ -103,7 +103,8 @@ class ContainerDefinition:
 class TaskDefinition:
     """A task definition. `cpu` in CPU units, `memory` in MiB; roles are ARNs, empty where there is none.
 
-    One that is not `active` was deregistered: what runs goes on, and nothing new starts from it.
+    One that is not `active` was deregistered: what runs goes on, and nothing new starts from it. On `fargate`
+    it is started with nothing but its execution role.
     """
 
     family: str
@@ -114,6 +115,7 @@ class TaskDefinition:
     task_role: str
     containers: tuple[ContainerDefinition, ...]
     limit: int = 0
+    fargate: bool = False
 
     @property
     def wasted(self) -> bool:
@@ -313,6 +315,7 @@ def definition_of(described: Mapping[str, Any]) -> TaskDefinition:
         task_role=described.get("taskRoleArn") or "",
         containers=tuple(_container(each) for each in boxes),
         limit=sum(each["memory"] for each in boxes) if all(each.get("memory") for each in boxes) else 0,
+        fargate="FARGATE" in described.get("requiresCompatibilities", ()),
     )
 
 
@@ -382,7 +385,8 @@ def failure_of(run: TaskRun, definition: TaskDefinition | None = None) -> str:
     return f"the last run ended with {ended}" + (f" ({run.reason})" if run.reason else "")
 
 
-_IN_ECR = re.compile(
+#: An image in a registry of ECR that is not public.
+IN_ECR = re.compile(
     r"(?P<registry>\d{12})\.dkr[.-]ecr(?:-fips)?\.(?P<region>[a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|on\.aws)/"
     r"(?P<repository>[^:@]+)(?::(?P<tag>[^@]+))?(?:@(?P<digest>.+))?"
 )
@@ -396,7 +400,7 @@ def images_there(account: AwsAccount, definition: TaskDefinition) -> Examined:
     """
     examined = Examined()
     for image in sorted({container.image for container in definition.containers}):
-        found = _IN_ECR.fullmatch(image)
+        found = IN_ECR.fullmatch(image)
         if found and found["region"] != account.region:
             where = f"whether {image} is there: it is in {found['region']}"
             examined.not_examined.append(Finding("", 0, where))

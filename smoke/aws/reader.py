@@ -30,8 +30,10 @@ READ = "secretsmanager:GetSecretValue"
 _PUT = "secretsmanager:PutSecretValue"
 _ASSUME = "sts:AssumeRole"
 _GONE = ("NoSuchEntity",)
-#: AWS's own policy that tasks start with, in any partition: it reads images and writes logs.
+#: AWS's own policy that tasks start with, in any partition; and what it says: it reads images, writes logs.
 _STARTS_TASKS = re.compile(r"arn:aws[\w-]*:iam::aws:policy/service-role/AmazonECSTaskExecutionRolePolicy")
+_TOKEN, _LOGGING = "ecr:GetAuthorizationToken", ("logs:CreateLogStream", "logs:PutLogEvents")
+_STARTING = {"Effect": "Allow", "Action": [_TOKEN, "ecr:Batch*", "ecr:GetDown*", *_LOGGING], "Resource": "*"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +180,7 @@ def _concerns_cloudwatch(statement: Mapping[str, Any], account: Sequence[str]) -
 def read_policies(account: AwsAccount, roles: Iterable[str], secrets: Iterable[str]) -> RolePolicies:
     """Read the inline policies of roles and what is attached to them; a role that does not exist has none.
 
-    AWS's own policy that tasks start with is left out: it allows reading no secret.
+    AWS's own policy that tasks start with is known.
     """
     wanted = sorted({role for role in roles if role})
     listed = at_once(lambda role: _listed(account, _name(role)), wanted)
@@ -197,10 +199,9 @@ def _listed(account: AwsAccount, name: str) -> list[Callable[[], Mapping[str, An
     if inline is None:
         return []
     attached = account.ask("iam", "list_attached_role_policies", RoleName=name)["AttachedPolicies"]
-    managed = [each["PolicyArn"] for each in attached if not _STARTS_TASKS.fullmatch(each["PolicyArn"])]
     return [
         *(partial(_inline, account, name, policy) for policy in inline["PolicyNames"]),
-        *(partial(_managed, account, arn) for arn in managed),
+        *(partial(_managed, account, each["PolicyArn"]) for each in attached),
     ]
 
 
@@ -211,6 +212,8 @@ def _inline(account: AwsAccount, role: str, policy: str) -> Mapping[str, Any]:
 
 
 def _managed(account: AwsAccount, arn: str) -> Mapping[str, Any]:
+    if _STARTS_TASKS.fullmatch(arn):
+        return {"Statement": _STARTING}
     version = account.ask("iam", "get_policy", PolicyArn=arn)["Policy"]["DefaultVersionId"]
     answer = account.ask("iam", "get_policy_version", PolicyArn=arn, VersionId=version)
     document: Mapping[str, Any] = answer["PolicyVersion"]["Document"]
@@ -515,7 +518,26 @@ def kept_from_starting(aws: AwsReader, one_shots: Sequence[str]) -> tuple[int, E
             else:
                 result.findings.append(_finding(f"{name} never starts again: {role} may not read {secret}"))
     _examine_secrets(aws, owners, held, result)
+    result.findings.extend(
+        _finding(f"{name} never starts again: {definition.execution_role} may not {action}")
+        for name, definition in owners.items()
+        if definition.fargate and definition.execution_role in there
+        for action in _unstarted(definition, home, held.statements.get(definition.execution_role, ()))
+    )
     return len(roles), result
+
+
+def _unstarted(definition: TaskDefinition, account: str, own: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What a task on Fargate needs to pull images from ECR and to write logs, and its role may not."""
+    if any(ecs.IN_ECR.fullmatch(box.image) for box in definition.containers) and not allows(own, _TOKEN, "*"):
+        yield _TOKEN
+    partition = definition.execution_role.split(":")[1]
+    for box in definition.containers:
+        group = f"arn:{partition}:logs:{box.log_region}:{account}:log-group:{box.log_group}"
+        named = [group, f"{group}:*", f"{group}:log-stream:x"]
+        for action in _LOGGING if box.log_region and box.log_group else ():
+            if not any(allows(own, action, each) for each in named):
+                yield f"{action} in {box.log_group}"
 
 
 def _examine_secrets(

@@ -408,7 +408,23 @@ def role_missing(emulator: Emulator, role: str) -> None:
     """Delete a role and its own policies."""
     iam, name = emulator.aws("iam"), f"{PREFIX}-{role}"
     role_reads_nothing(emulator, role)
+    role_pulls_nothing(emulator, role)
     iam.delete_role(RoleName=name)
+
+
+def role_pulls_nothing(emulator: Emulator, role: str) -> None:
+    """Detach AWS's own policies from a role: it pulls no image, and writes no log."""
+    iam, name = emulator.aws("iam"), f"{PREFIX}-{role}"
+    for each in iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]:
+        iam.detach_role_policy(RoleName=name, PolicyArn=each["PolicyArn"])
+
+
+def role_denied(emulator: Emulator, role: str, action: str) -> None:
+    """Deny a role an action, whatever else its policies say."""
+    document = policy(Effect="Deny", Action=action, Resource="*")
+    emulator.aws("iam").put_role_policy(
+        RoleName=f"{PREFIX}-{role}", PolicyName="denied", PolicyDocument=document
+    )
 
 
 def role_reads_nothing(emulator: Emulator, role: str) -> None:
@@ -638,7 +654,7 @@ ALTERATIONS = (
     host_missing, host_alias, database_missing, database_stopped, database_is,
     role_reads, role_is_administrator,
     image_missing, role_assumed_by, role_of_anybody, secret_given, role_lent, role_missing,
-    role_reads_nothing, credential_shared,
+    role_pulls_nothing, role_denied, role_reads_nothing, credential_shared,
     public_host, certificate, certificate_in_acm,
     balancer_rule, balancer_shared, no_redirect, paths_diverted, targets_asked, targets_gone, registered_as,
     address_left,

@@ -45,6 +45,8 @@ from stack.aws.inventory import (
 from stack.host import answers_ok
 from stack.supervisor import BOOT_DEADLINE_S, wait_until
 
+#: AWS's own policy for roles that start tasks: it pulls images and writes logs.
+STARTS_TASKS = "arn:aws:iam::aws:policy/service-role/AmazonECSTaskExecutionRolePolicy"
 ASSUMED_BY_ECS = policy(Principal={"Service": "ecs-tasks.amazonaws.com"}, Action="sts:AssumeRole")
 
 
@@ -245,6 +247,7 @@ def _roles(iam: Any, secret_arns: dict[str, str]) -> None:
         execution = execution_role(name)
         for role in (execution, f"{PREFIX}-{name}-task"):
             iam.create_role(RoleName=role, AssumeRolePolicyDocument=ASSUMED_BY_ECS)
+        iam.attach_role_policy(RoleName=execution, PolicyArn=STARTS_TASKS)
         if signer:
             reads = policy(Action="secretsmanager:GetSecretValue", Resource=secret_arns[secret_id(signer)])
             iam.put_role_policy(RoleName=execution, PolicyName="own-secret", PolicyDocument=reads)

@@ -115,7 +115,10 @@ def test_policies_of_a_role_are_its_own_and_those_attached_but_not_amazons() -> 
         get_policy_version=lambda **_: {"PolicyVersion": {"Document": {"Statement": [statement]}}},
     )
     found = read_policies(account, ["", role("path/p-finn")], [FINN])
-    assert found.statements == {role("path/p-finn"): [statement, statement]}
+    inline, starting, managed = found.statements[role("path/p-finn")]
+    assert (inline, managed) == (statement, statement)
+    assert allows([starting], "ecr:GetAuthorizationToken", "*")
+    assert not allows([starting], READS, FINN)
     assert found.usable([role("path/p-finn")]) == {FINN: "may read"}
     assert ("list_role_policies", {"RoleName": "p-finn"}) in client.asked
     assert (

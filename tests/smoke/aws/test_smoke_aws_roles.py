@@ -60,9 +60,9 @@ def test_a_secret_is_read_by_its_arn_with_and_without_the_suffix(
 
 
 def examined(
-    *, statements: Any = (), own: str = "", home: str = "", answer: Any = None, **more: Any
+    *, statements: Any = (), own: str = "", home: str = "", answer: Any = None, finn: Any = None, **more: Any
 ) -> tuple[list[str], list[str]]:
-    finn = definition("finn", secrets={"KEY": KEY})
+    finn = finn or definition("finn", secrets={"KEY": KEY})
     found = {"Role": {"AssumeRolePolicyDocument": {"Statement": trust(TASKS)}}}
     account, _ = scripted(
         get_role=answer or (lambda **_: found),
@@ -143,6 +143,36 @@ def test_a_role_decrypts_what_its_task_is_given(own: list[Any], principal: Any, 
     )
     wanted = [f"finn never starts again: {KEY} is encrypted with {OWN_KEY}{why}"] if why else []
     assert (findings, unread) == (wanted, [])
+
+
+TOKEN, LOGS = "ecr:GetAuthorizationToken", ["logs:CreateLogStream", "logs:PutLogEvents"]
+GROUP = "arn:aws:logs:us-east-1:1:log-group:/ecs/p/finn"
+
+
+@pytest.mark.parametrize(
+    ("actions", "resource", "changed", "lacks"),
+    [
+        ([TOKEN, *LOGS], "*", {}, []),
+        (["*"], "*", {}, []),
+        ([TOKEN], "*", {}, [f"{each} in /ecs/p/finn" for each in LOGS]),
+        (LOGS, "*", {}, [TOKEN]),
+        (LOGS, "*", {"image": "public.ecr.aws/x/y:1.0"}, []),
+        (LOGS, f"{GROUP}:*", {"image": "edoburu/pgbouncer:1.21.0"}, []),
+        (LOGS, f"{GROUP}:log-stream:*", {"image": "x"}, []),
+        (LOGS, f"{GROUP}-other:*", {"image": "x"}, [f"{each} in /ecs/p/finn" for each in LOGS]),
+        ([TOKEN], "*", {"log_region": ""}, []),  # FireLens writes them
+        ([], "*", {"fargate": False}, []),  # the instance pulls and logs
+    ],
+)
+def test_a_role_pulls_images_and_writes_logs(
+    actions: list[str], resource: str, changed: dict[str, Any], lacks: list[str]
+) -> None:
+    image = "111111111111.dkr.ecr.us-east-1.amazonaws.com/p-finn:0123abc"
+    finn = definition("finn", **{"secrets": {}, "fargate": True, "image": image, **changed})
+    allowed = {"Effect": "Allow", "Action": actions, "Resource": resource}
+    findings, _ = examined(statements=[allowed], finn=finn)
+    start = f"finn never starts again: {finn.execution_role} may not"
+    assert findings == [f"{start} {each}" for each in lacks]
 
 
 def test_nobody_else_is_let_in_by_a_star() -> None:
