@@ -528,11 +528,11 @@ def certificate(
     emulator.load_balancer.certificate(service, host, days, trusted=trusted)
 
 
-def certificate_in_acm(_: Emulator, status: str = "ISSUED", days: int = 90) -> None:
+def certificate_in_acm(_: Emulator, status: str = "issued", days: int = 90) -> None:
     """Have the balancer's certificate be of another status, or end in so many days."""
     ends = datetime.now(UTC) + timedelta(days=days)
     for record in internals.records("acm._certificates"):
-        record |= {"Status": status, "NotAfter": f"{ends:%Y-%m-%dT%H:%M:%SZ}"}
+        record |= {"Status": status.upper(), "NotAfter": f"{ends:%Y-%m-%dT%H:%M:%SZ}"}
 
 
 def balancer_rule(
