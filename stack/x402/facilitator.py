@@ -19,6 +19,7 @@ TRANSFER = "0xe3ee160e"
 #: A payment that ends sooner could be too late by the time that it is in a block, seconds.
 MARGIN_S = 6
 _WORD = 2**256
+_VERSION = "invalid_x402_version"
 _PREFIX = "invalid_exact_evm_payload_"
 _DIGITS = re.compile(r"[0-9]{1,78}")
 _ADDRESS = re.compile("0x[0-9a-fA-F]{40}")
@@ -47,7 +48,8 @@ class Facilitator:
         payment, required = body["paymentPayload"], body["paymentRequirements"]
         authorization = payment["payload"]["authorization"]
         payer = authorization["from"]
-        reason = unfit(payment, required, time.time())
+        version = "" if body.get("x402Version") == 1 else _VERSION
+        reason = version or unfit(payment, required, time.time())
         call = {"from": DEPLOYER, "to": required["asset"]}
         if not reason:
             call["data"] = transfer(authorization, payment["payload"]["signature"])
@@ -88,7 +90,7 @@ def unfit(payment: Object, required: Object, now: float) -> str:
     times = [str(authorization[name]) for name in ("validAfter", "validBefore")]
     value = str(authorization["value"])
     rules = {
-        "invalid_x402_version": payment["x402Version"] == 1,
+        _VERSION: payment["x402Version"] == 1,
         "unsupported_scheme": payment["scheme"] == required["scheme"],
         "invalid_network": payment["network"] == required["network"],
         f"{_PREFIX}recipient_mismatch": authorization["to"].lower() == required["payTo"].lower(),
