@@ -277,6 +277,9 @@ def _misled(
         if pinned(written):
             yield f"{name} of {owner} is pinned to one version: a later one never reaches it", value
         known = secret(value)
+        abroad = _OF_SECRET.match(written)
+        if abroad and region and abroad[1] != region and abroad[2].startswith(f"{directory.prefix}/"):
+            yield f"{name} of {owner} is read in {abroad[1]}, its task runs in {region}", value
         held = referenced(value)
         if held is not None and held.type == "aws_secretsmanager_secret" and _CUT_OFF.fullmatch(written):
             yield (
@@ -345,6 +348,7 @@ def _variables(whole: Value | None) -> Iterator[tuple[str, Value]]:
             yield text(flat(name)), value
 
 
+_OF_SECRET = re.compile(r"arn:[^:]*:secretsmanager:([a-z0-9-]+):[^:]*:secret:([^:]+)")
 #: Where a signing key is in a secret of JSON, and how Terraform's own generator writes it for the contract.
 _KEY_MEMBERS, _PKCS8 = ("privateKey", "pendingPrivateKey"), "private_key_pem_pkcs8"
 

@@ -23,7 +23,7 @@ from .references import (
     thing,
 )
 from .terraform import Body, Configuration, Resource
-from .values import Value, decoded, flat, hidden, is_known, options, plain, text
+from .values import Text, Value, decoded, flat, hidden, is_known, options, plain, text
 
 ROLE = "aws_iam_role"
 
@@ -221,7 +221,8 @@ _HARMLESS = {
 class Grant:
     """`roles` (their identities) may read `target`, a secret, or else everything that `pattern` fits.
 
-    A pattern is of the name behind `secret:` or `parameter`; `service` says which of the two.
+    A pattern is of the name behind `secret:` or `parameter`; `service` says which of the two. One that
+    `misses` means its target, and fits no ARN of it.
     """
 
     roles: tuple[str, ...]
@@ -231,6 +232,7 @@ class Grant:
     target: Identity | None = None
     pattern: str = ""
     reads: frozenset[str] = frozenset()
+    misses: bool = False
 
     @property
     def batch(self) -> bool:
@@ -449,6 +451,7 @@ def _target(target: Value, service: str) -> tuple[Grant | None, str]:
     """Return what a resource of a statement stands for, if a secret of the service fits it; else why not."""
     grant = Grant((), "", target.at, service)
     resource = referenced(target)
+    grant = replace(grant, misses=service == SECRETS_MANAGER and _misses(target))
     if resource is not None:
         identity = secret(target)
         if identity is None:
@@ -462,6 +465,26 @@ def _target(target: Value, service: str) -> tuple[Grant | None, str]:
     if "*" in pattern or "?" in pattern.removesuffix("-??????"):
         return replace(grant, pattern=pattern), ""
     return replace(grant, target=secret(target)), ""
+
+
+#: A secret's name without what Secrets Manager puts behind it, and without a wildcard.
+_WHOLE_NAME = re.compile(r"arn:[^:]*:secretsmanager:[^:]*:[^:]*:secret:(?![^:]*-(?:\w{6}|\?{6})$)[^:*?$]+")
+
+
+def _misses(target: Value) -> bool:
+    """Whether a resource of a statement means one secret, and fits no ARN: these end in six characters.
+
+    Behind a reference to the ARN, which has them, more than `*` is too much.
+    """
+    content = target.content
+    if isinstance(content, Text):
+        first, *rest = content.parts
+        held = referenced(first) if isinstance(first, Value) else None
+        if held is not None and of_service(held) == SECRETS_MANAGER:
+            return isinstance(rest[0], str) and re.fullmatch(r"-[?*]+|\?+", rest[0]) is not None
+    around, colon, name = text(flat(target)).rpartition(":secret:")
+    filled = re.sub(r"\$\{[^{}]*\}", "x", around)
+    return "$" not in name and _WHOLE_NAME.fullmatch(f"{filled}{colon}{name}") is not None
 
 
 #: Data sources that stand for any number of secrets.

@@ -306,6 +306,7 @@ def invalid(repository: Repository) -> tuple[int, Examined]:
             count += 1
             wrong = [*_refused(job), *_empty(workflow, job), *_without_checkout(repository, workflow, job)]
             wrong += [*_not_there(repository, job), *_without_token(workflow, job)]
+            wrong += _misplaced(workflow, job)
             result.findings.extend(
                 workflow.finding(line or job.line, f"{job.name}: {what}") for what, line in wrong
             )
@@ -381,6 +382,38 @@ def _without_token(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
         ):
             yield "it takes an AWS role without the permission `id-token: write`", step.line
             return
+
+
+#: What an expression may not name by its place: GitHub refuses a workflow that does, and runs none of it.
+_NOT_IN_IF = ("env", "job", "matrix", "runner", "secrets", "steps", "strategy")
+_NOT_IN_STEPS_IF = ("secrets",)
+_NOT_IN_WITH = ("env", "job", "runner", "secrets", "steps")
+_NOT_IN_ENV = ("env", "job", "runner", "steps")
+_NOT_AROUND_JOBS = (*_NOT_IN_ENV, "matrix", "needs", "strategy")
+_QUOTED = re.compile(r"'(?:[^']|'')*'")
+
+
+def _unnamed(texts: Iterable[str], contexts: Sequence[str], where: str) -> Iterator[str]:
+    """The contexts of expressions that are not there at their place."""
+    named = re.compile(rf"(?<![\w.*-])({'|'.join(contexts)})\s*[.\[]", re.IGNORECASE)
+    for each in texts:
+        if found := named.search(_QUOTED.sub("''", each)):
+            yield f"GitHub refuses {where} that names {found[1]}: {each.strip()}"
+
+
+def _misplaced(workflow: Workflow, job: Job) -> Iterator[tuple[str, int]]:
+    """Contexts that GitHub does not know where they are named."""
+    yield from ((what, 0) for what in _unnamed(_expressions([], job.condition), _NOT_IN_IF, "a job's `if`"))
+    yield from (
+        (what, 0) for what in _unnamed(_expressions(job.env.values(), None), _NOT_IN_ENV, "a job's `env`")
+    )
+    given = _expressions(job.given.values() if job.uses else (), None)
+    yield from ((what, 0) for what in _unnamed(given, _NOT_IN_WITH, "a job's `with`"))
+    around = _expressions(workflow.env.values(), None)
+    yield from ((what, 0) for what in _unnamed(around, _NOT_AROUND_JOBS, "an `env` around jobs"))
+    for step in job.steps:
+        conditions = _expressions([], step.condition)
+        yield from ((what, step.line) for what in _unnamed(conditions, _NOT_IN_STEPS_IF, "a step's `if`"))
 
 
 def _refused(job: Job) -> Iterator[tuple[str, int]]:

@@ -371,7 +371,7 @@ def names_any(values: set[str], names: Sequence[str]) -> bool:
 
 def values_of(repository: Repository, workflow: Workflow, job: Job) -> Iterator[str]:
     """Every value that may name a service: words of the commands, the matrix, environments, inputs."""
-    texts = [*_flat(job.matrix), *job.env.values(), *job.given.values()]
+    texts = [*_flat(_of_matrix(job.matrix)), *job.env.values(), *job.given.values()]
     for placed in repository.everything(workflow, job):
         texts += [*placed.step.env.values(), *placed.step.given.values()]
         script = shell.parse(placed.step.run)
@@ -383,6 +383,21 @@ def values_of(repository: Repository, workflow: Workflow, job: Job) -> Iterator[
             ]
     for text in texts:
         yield from re.split(r"[\s,;\"'\[\]]+", text)
+
+
+def _of_matrix(matrix: Any) -> Any:
+    """A matrix without the values that it leaves out; an entry of several names leaves out a combination."""
+    if not isinstance(matrix, dict):
+        return matrix
+    alone = [each for each in matrix.get("exclude") or () if isinstance(each, dict) and len(each) == 1]
+    left_out = [item for each in alone for item in each.items()]
+    return {
+        name: [each for each in values if (name, each) not in left_out]
+        if isinstance(values, list)
+        else values
+        for name, values in matrix.items()
+        if name != "exclude"
+    }
 
 
 def _flat(data: Any) -> Iterator[str]:

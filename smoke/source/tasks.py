@@ -183,7 +183,7 @@ def _reads(defined: Definitions, role: str, use: Use) -> bool:
         if grant.target is not None
         else grant.pattern == "*" or (use.identity.startswith(f"{grant.service} ") and grant.covers(use.name))
         for grant in defined.grants
-        if role in grant.roles
+        if role in grant.roles and not grant.misses
     )
 
 

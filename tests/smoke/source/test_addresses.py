@@ -174,6 +174,26 @@ def test_a_private_key_is_no_other_part_of_its_secret(read: Read, behind: str, w
     assert ["a part of its secret that is no key" in each.what for each in found] == [True] * wrong
 
 
+@pytest.mark.parametrize(
+    ("secret", "region", "wrong"),
+    [
+        ("us-east-1:1:secret:arrakis-staging/finn/key-AbCdEf", "us-east-1", False),
+        ("eu-west-1:1:secret:shared/datadog-AbCdEf", "us-east-1", False),
+        ("eu-west-1:1:secret:arrakis-staging/finn/key-AbCdEf", "", False),
+        ("eu-west-1:1:secret:arrakis-staging/finn/key-AbCdEf", "us-east-1", True),
+    ],
+)
+def test_a_secret_of_this_environment_is_in_the_region_of_its_tasks(
+    read: Read, secret: str, region: str, wrong: bool
+) -> None:
+    given = service("finn").replace(
+        "${aws_secretsmanager_secret.finn.arn}", f"arn:aws:secretsmanager:{secret}"
+    )
+    configuration = read(given)
+    found = led(configuration, read_definitions(configuration, ["finn"]), HERE, region)[1].findings
+    assert ["KEY of finn is read in eu-west-1" in each.what for each in found] == [True] * wrong
+
+
 SECRETS = """
 variable "unset" {}
 resource "tls_private_key" "one" {

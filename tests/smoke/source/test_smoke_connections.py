@@ -8,6 +8,7 @@ from smoke.source.tasks import starts
 from tests.smoke.source.connected import FINN, GIVEN, OF_HTTP, OF_TCP, PLATFORM, earlier, findings
 from tests.smoke.source.terraform_files import Read
 
+OWN_ARN = "arn:aws:secretsmanager:us-east-1:${var.unset}:secret:p/finn/key"
 READS = "Resource = aws_secretsmanager_secret.finn.arn"
 SOURCE = "source_security_group_id = aws_security_group.api.id"
 DYNAMIC = """    dynamic "dns_records" {
@@ -82,6 +83,12 @@ resource "other" "rest" {"""
         ('Effect = "Allow"', 'Effect = "Deny"', "start", "may not read the secret"),
         (READS, 'Resource = "arn:aws:secretsmanager:*:*:secret:p/finn/*"',
          "", ""),
+        (READS, f'Resource = "{OWN_ARN}-??????"', "", ""),
+        (READS, f'Resource = "{OWN_ARN}-a1B2c3"', "", ""),
+        (READS, f'Resource = "{OWN_ARN}*"', "", ""),
+        (READS, 'Resource = "${aws_secretsmanager_secret.finn.arn}*"', "", ""),
+        (READS, f'Resource = "{OWN_ARN}"', "start", "may not read the secret p/finn/key"),
+        (READS, 'Resource = "${aws_secretsmanager_secret.finn.arn}-??????"', "start", "may not read"),
         (READS, "Resource = var.unset", "? start", "may read the secret"),
         ('"sts:AssumeRole"', "var.unset", "? start", "may be assumed by a task"),
         ("role       = aws_iam_role.finn.name", "role = var.unset", "? start", "may pull an image"),

@@ -8,7 +8,7 @@ import pytest
 from pytest_readiness import SetupError
 
 from smoke.source.checkout import Examined, Finding
-from smoke.source.pipeline import examine
+from smoke.source.pipeline import examine, undeployed
 from smoke.source.workflows import Repository
 from tests.smoke.source.workflow_files import (
     PLAN,
@@ -32,6 +32,23 @@ def test_a_plain_chain_is_sound() -> None:
     )
     assert (found.bypass, found.void, found.notes) == (Examined(), Examined(), [])
     assert found.deploys == ["deploy", "second"]
+
+
+@pytest.mark.parametrize(
+    ("left_out", "named"),
+    [
+        ([], True),
+        ([{"service": "finn"}], True),
+        ([{"service": "api", "region": "eu-west-1"}], True),
+        ([{"service": "api"}], False),
+    ],
+)
+def test_a_matrix_deploys_what_it_does_not_leave_out(left_out: list[dict[str, str]], named: bool) -> None:
+    matrix = {"service": ["api", "finn", "worker"], "region": ["us-east-1"], "exclude": left_out}
+    job = deploy(strategy={"matrix": matrix}, steps=[{"run": "deploy.sh ${{ matrix.service }}"}])
+    found, jobs = undeployed(repository(workflow(deploy=job)), PLAN, {"api": (), "worker": ()})
+    assert (bool(jobs["api"]), bool(jobs["worker"])) == (named, True)
+    assert [each.what for each in found.findings] == ["no job deploys api"] * (not named)
 
 
 @pytest.mark.parametrize(

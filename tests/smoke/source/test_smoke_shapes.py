@@ -109,6 +109,9 @@ def test_a_container_fits_into_its_task(read: Read, container: str, what: str) -
     [
         ("sqs", "aws_sqs_queue.q.arn", 0),
         ("email", "aws_sqs_queue.q.arn", 1),
+        ("sqs", "aws_sqs_queue.q.url", 1),
+        ("sqs", "aws_sqs_queue.q.id", 1),
+        ("sqs", "trimspace(aws_sqs_queue.q.id)", 0),
         ("email", '"on-call@example.com"', 0),
         ("https", '"http://pager.example.com"', 1),
         ("https", "var.unset", 0),
