@@ -163,6 +163,7 @@ CLIENTS = (
     "kms",
     "logs",
     "rds",
+    "route53",
     "secretsmanager",
     "servicediscovery",
     "sns",

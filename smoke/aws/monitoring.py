@@ -106,6 +106,12 @@ def read_subscriptions(account: AwsAccount, arn: str, drill: str = "") -> Subscr
     )
 
 
+def read_endpoints(account: AwsAccount, arn: str) -> list[str]:
+    """The endpoint of each subscription of a topic."""
+    described = account.pages("sns", "list_subscriptions_by_topic", "Subscriptions", TopicArn=arn)
+    return [each.get("Endpoint", "") for each in described]
+
+
 def takes_alarms(attributes: Mapping[str, str]) -> bool | None:
     """Whether a subscription with these attributes lets through that an alarm went off; None where unclear.
 

@@ -299,6 +299,49 @@ def resolve(account: AwsAccount, names: Names, host: str) -> list[str]:
     return found
 
 
+def read_records(account: AwsAccount, names: Names, hosts: Collection[str]) -> list[tuple[str, str]]:
+    """The records of this environment in the account's zones: each one's name, and what it leads to.
+
+    They are those of its hosts, below these, in its namespace, and those with its name as a label.
+    """
+    zones = account.pages("route53", "list_hosted_zones", "HostedZones")
+    near = [
+        each["Id"]
+        for each in zones
+        for zone in [each["Name"].rstrip(".")]
+        if any(_is_below(name, zone) for name in (*hosts, names.namespace))
+    ]
+    listed = at_once(
+        lambda zone: account.pages(
+            "route53", "list_resource_record_sets", "ResourceRecordSets", HostedZoneId=zone
+        ),
+        near,
+    )
+    label = names.prefix.rpartition("-")[2]
+    return [
+        (name, value)
+        for records in listed
+        for record in records
+        for name in [record["Name"].rstrip(".")]
+        if label in name.split(".") or any(_is_below(name, host) for host in (*hosts, names.namespace))
+        for value in (
+            *(each["Value"] for each in record.get("ResourceRecords", ())),
+            *filter(None, [record.get("AliasTarget", {}).get("DNSName")]),
+        )
+    ]
+
+
+def _is_below(name: str, zone: str) -> bool:
+    return f".{name}".endswith(f".{zone}")
+
+
+def read_secret_names(account: AwsAccount, names: Names) -> list[str]:
+    """The names of the platform's secrets, without those that are marked for deletion."""
+    own = [{"Key": "name", "Values": [f"{names.prefix}/"]}]
+    listed = account.pages("secretsmanager", "list_secrets", "SecretList", Filters=own)
+    return [each["Name"] for each in listed]
+
+
 def read_registered(account: AwsAccount, registries: Iterable[str]) -> dict[str, str]:
     """The full host name of each registry, by its ARN."""
     wanted = list(dict.fromkeys(registries))

@@ -1,6 +1,6 @@
 """G-8, phase flyio: nothing of the platform points to Fly.io any more, in its repository or on the client."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -9,7 +9,8 @@ import pytest
 from pytest_readiness import Environment, Evidence
 
 from smoke.aws.ecs import TaskDefinition
-from smoke.aws.names import MIGRATIONS
+from smoke.aws.monitoring import read_endpoints
+from smoke.aws.names import MIGRATIONS, read_records, read_secret_names
 from smoke.aws.reader import AwsReader
 from smoke.contract.model import SERVICES
 from smoke.platform.answers import body_text
@@ -149,6 +150,22 @@ def test_ecs_environment_does_not_point_to_fly(aws: AwsReader, evidence: Evidenc
     assert not traces, f"points to Fly.io: {', '.join(traces)}"
 
 
+@pytest.mark.p1
+@pytest.mark.requires("aws")
+def test_account_does_not_point_to_fly(
+    aws: AwsReader, plan_inventory: Sequence[Mapping[str, Any]], evidence: Evidence
+) -> None:
+    """No name of this environment leads to Fly.io, no secret of it is for that, nobody is notified there."""
+    aws.cluster()
+    hosts = [str(row["url"]) for row in plan_inventory if row["url"] and ":" not in row["url"]]
+    found = [(f"record {name}", value) for name, value in read_records(aws.account, aws.names, hosts)]
+    found += [("secret", name.replace("-", "_")) for name in read_secret_names(aws.account, aws.names)]
+    found += [("subscription", endpoint) for endpoint in read_endpoints(aws.account, aws.topic())]
+    evidence.evaluated("a record, a secret or a subscription does not point to Fly.io", len(found))
+    traces = [f"{what}: {value}" for what, value in found if points_to_fly(value)]
+    assert not traces, f"points to Fly.io: {', '.join(traces)}"
+
+
 def values_of(task: TaskDefinition) -> Iterable[tuple[str, str]]:
     """Each container's image, commands, environment values and secret references, with where they are."""
     for container in task.containers:
@@ -157,4 +174,4 @@ def values_of(task: TaskDefinition) -> Iterable[tuple[str, str]]:
         for name, value in container.environment.items():
             yield f"environment {name} of {container.name}", f"{name}={value}"
         for name, source in container.secrets.items():
-            yield f"secret {name} of {container.name}", source
+            yield f"secret {name} of {container.name}", f"{name}={source}"

@@ -155,6 +155,11 @@ def topic_filtered(emulator: Emulator, policy: Mapping[str, Any], scope: str = "
             )
 
 
+def topic_also(emulator: Emulator, endpoint: str) -> None:
+    """Notify one more address of https."""
+    emulator.aws("sns").subscribe(TopicArn=TOPIC_ARN, Protocol="https", Endpoint=endpoint)
+
+
 def topic_queue_missing(emulator: Emulator) -> None:
     """Delete the queue that is subscribed to the alerts topic."""
     sqs = emulator.aws("sqs")
@@ -241,7 +246,7 @@ ALTERATIONS: Mapping[str, Callable[..., None]] = {
         api_refuses, alarm_missing, alarm_added, alarm_changed, alarm_by_query, alarms_by_composite,
         alarms_many, alarms_on_tasks, database_in_cluster, alarm_watches_another, metric,
         topic_without_subscription,
-        topic_unconfirmed, topic_filtered, topic_queue_missing, topic_encrypted, topic_attribute,
+        topic_unconfirmed, topic_filtered, topic_also, topic_queue_missing, topic_encrypted, topic_attribute,
         topic_missing, notifications_lost,
         dashboard_missing, dashboard_empty, log_group_missing, log_group_without_retention, service_unwatched,
     )

@@ -36,6 +36,7 @@ SOURCE_SUFFIXES = {".py", ".sql", ".toml"}
 
 CLUSTER = f"{PREFIX}-cluster"
 NAMESPACE = f"{PREFIX}.local"
+ZONE = "arrakis.community"
 TOPIC = f"{PREFIX}-alerts"
 DATABASE = f"{PREFIX}-postgres"
 APP_METRICS = f"{PREFIX}/AppMetrics"

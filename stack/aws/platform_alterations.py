@@ -26,6 +26,7 @@ from stack.aws.inventory import (
     REGION,
     REPOSITORIES,
     SERVICES,
+    ZONE,
     execution_role,
     operator_policy,
     policy,
@@ -585,6 +586,20 @@ def no_redirect(emulator: Emulator, service: str, *, root: bool = True) -> None:
     emulator.load_balancer.serve_plain(service, root=root)
 
 
+def record_added(emulator: Emulator, name: str, value: str) -> None:
+    """Add an alias of DNS to the public zone."""
+    route53 = emulator.aws("route53")
+    zones = {each["Name"]: each["Id"] for each in route53.list_hosted_zones()["HostedZones"]}
+    record = {"Name": name, "Type": "CNAME", "TTL": 300, "ResourceRecords": [{"Value": value}]}
+    changes = [{"Action": "CREATE", "ResourceRecordSet": record}]
+    route53.change_resource_record_sets(HostedZoneId=zones[f"{ZONE}."], ChangeBatch={"Changes": changes})
+
+
+def secret_left(emulator: Emulator, name: str) -> None:
+    """Leave one more secret of the platform's, which nothing reads."""
+    emulator.aws("secretsmanager").create_secret(Name=f"{PREFIX}/{name}", SecretString="left")
+
+
 def secret_value(emulator: Emulator, service: str, value: str) -> None:
     """Put any text into a secret, such as PLACEHOLDER."""
     emulator.aws("secretsmanager").put_secret_value(SecretId=secret_id(service), SecretString=value)
@@ -612,9 +627,10 @@ def secret_half_rotated(emulator: Emulator, service: str) -> None:
     secret_value(emulator, service, json.dumps({**active, **pending}))
 
 
-def secret_missing(emulator: Emulator, service: str) -> None:
-    """Delete a secret at once."""
-    emulator.aws("secretsmanager").delete_secret(SecretId=secret_id(service), ForceDeleteWithoutRecovery=True)
+def secret_missing(emulator: Emulator, service: str, days: int = 0) -> None:
+    """Delete a secret at once, or mark it for deletion in so many days."""
+    how: dict[str, Any] = {"RecoveryWindowInDays": days} if days else {"ForceDeleteWithoutRecovery": True}
+    emulator.aws("secretsmanager").delete_secret(SecretId=secret_id(service), **how)
 
 
 def operator_lacks(emulator: Emulator, action: str) -> None:
@@ -659,7 +675,7 @@ ALTERATIONS = (
     balancer_rule, balancer_shared, no_redirect, paths_diverted, targets_asked, targets_gone, registered_as,
     address_left,
     listener_moved,
-    insights_disabled, secret_value,
+    insights_disabled, record_added, secret_left, secret_value,
     secret_on_another_curve, secret_copied, secret_renewed, secret_half_rotated, secret_missing,
     operator_lacks,
 )  # fmt: skip

@@ -29,6 +29,7 @@ from stack.aws.inventory import (
     SERVICES,
     SIGNERS,
     TOPIC,
+    ZONE,
     Alarm,
     Clients,
     ControlClient,
@@ -126,7 +127,21 @@ def _network(aws: Clients, addresses: dict[str, str]) -> Network:
         net.security_groups[service.name] = group["GroupId"]
     _balancer(aws, net, vpc, addresses)
     _cloud_map(aws, net, vpc, addresses)
+    _zone(aws("route53"))
     return net
+
+
+def _zone(route53: Any) -> None:
+    """Create the public zone, in which each host leads to the balancer."""
+    zone = route53.create_hosted_zone(Name=ZONE, CallerReference=ZONE)["HostedZone"]["Id"]
+    balancer = {"DNSName": f"{PREFIX}-alb.{REGION}.elb.amazonaws.com", "HostedZoneId": "Z35SXDOTRQ7X7K"}
+    alias = {"Type": "A", "AliasTarget": {**balancer, "EvaluateTargetHealth": False}}
+    changes = [
+        {"Action": "CREATE", "ResourceRecordSet": {**alias, "Name": service.public}}
+        for service in SERVICES
+        if service.public
+    ]
+    route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
 
 
 def _balancer(aws: Clients, net: Network, vpc: str, addresses: dict[str, str]) -> None:

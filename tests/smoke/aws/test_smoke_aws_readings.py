@@ -23,7 +23,7 @@ from smoke.aws.monitoring import (
     takes_alarms,
     topic_arn,
 )
-from smoke.aws.names import Names, read_registered, resolve
+from smoke.aws.names import Names, read_records, read_registered, resolve
 from smoke.aws.reader import AwsReader
 from smoke.platform import http
 from tests.smoke.aws.fakes import CPU, NOON, TOPIC_ARN, ecs_answers, raising, refusal, scripted
@@ -246,6 +246,38 @@ def test_log_groups_of_the_platform_are_read_together_and_others_by_name() -> No
         "/own": 0,
     }
     assert len(client.asked) == 2
+
+
+def test_the_records_of_this_environment_are_read_and_no_others() -> None:
+    zones = {"x.example.": "Z1", "p.local.": "Z2", "other.example.": "Z3", "example.": "Z4"}
+    records = {
+        "Z1": ["api.x.example.", "_acme-challenge.api.x.example.", "docs.x.example.", "q.staging.x.example."],
+        "Z2": ["finn.p.local."],
+        "Z3": ["api.other.example."],
+        "Z4": ["example."],
+    }
+    account, _ = scripted(
+        list_hosted_zones=lambda **_: {"HostedZones": [{"Name": n, "Id": i} for n, i in zones.items()]},
+        list_resource_record_sets=lambda **asked: {
+            "ResourceRecordSets": [
+                {"Name": name, "ResourceRecords": [{"Value": "10.0.0.1"}]}
+                for name in records[asked["HostedZoneId"]]
+            ]
+        },
+    )
+    found = [name for name, _ in read_records(account, Names("p-staging"), ["api.x.example"])]
+    assert found == ["api.x.example", "_acme-challenge.api.x.example", "q.staging.x.example"]
+    assert ("finn.p.local", "10.0.0.1") in read_records(account, NAMES, ["api.x.example"])
+
+
+def test_an_alias_leads_somewhere_too() -> None:
+    alias = {"Name": "api.x.example.", "AliasTarget": {"DNSName": "p-alb.elb.amazonaws.com."}}
+    account, _ = scripted(
+        list_hosted_zones=lambda **_: {"HostedZones": [{"Name": "x.example.", "Id": "Z1"}]},
+        list_resource_record_sets=lambda **_: {"ResourceRecordSets": [alias]},
+    )
+    assert read_records(account, NAMES, ["api.x.example"]) == [("api.x.example", "p-alb.elb.amazonaws.com.")]
+    assert read_records(account, NAMES, ["api.y.example"]) == []
 
 
 def test_a_name_that_cloud_map_does_not_know_resolves_to_nothing() -> None:
