@@ -31,7 +31,8 @@ from smoke.aws.monitoring import (
     undelivered,
 )
 from smoke.aws.names import DASHBOARDS, SERVICES
-from smoke.aws.reader import AwsReader, closed_to_alarms, key_closed_to_alarms
+from smoke.aws.policies import closed_to_alarms, key_closed_to_alarms
+from smoke.aws.reader import AwsReader
 
 pytestmark = [pytest.mark.goal("G-9"), pytest.mark.phase("alarms"), pytest.mark.requires("aws")]
 

@@ -119,10 +119,10 @@ def database_in_cluster(emulator: Emulator) -> None:
     rds.delete_db_instance(DBInstanceIdentifier=DATABASE, SkipFinalSnapshot=True)
     rds.create_db_cluster(**engine, MasterUsername="arrakis", ManageMasterUserPassword=True)
     rds.create_db_instance(**engine, DBInstanceIdentifier=instance, DBInstanceClass="db.t4g.medium")
-    dimensions = {"DBInstanceIdentifier": instance}
-    series = {"namespace": "AWS/RDS", "name": "DatabaseConnections", "dimensions": dimensions, "value": 21}
+    own = {"DBInstanceIdentifier": instance}
+    series = {"namespace": "AWS/RDS", "name": "DatabaseConnections", "dimensions": own, "value": 21}
     emulator.metrics.publish_too(series)
-    alarm_watches_another(emulator, "rds-connections-high", *dimensions.popitem())
+    alarm_watches_another(emulator, "rds-connections-high", "DBInstanceIdentifier", instance)
 
 
 def metric(emulator: Emulator, name: str, of: str = "", value: float | None = None) -> None:

@@ -46,7 +46,7 @@ from smoke.aws.names import (
     routes_of,
     routes_to,
 )
-from smoke.aws.reader import closed_to_alarms, key_closed_to_alarms
+from smoke.aws.policies import closed_to_alarms, key_closed_to_alarms
 from tests.smoke.aws.fakes import NOON, definition, raising, scripted, service
 
 ECR = "1.dkr.ecr.us-east-1.amazonaws.com"

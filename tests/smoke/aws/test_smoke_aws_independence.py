@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from smoke.aws.reader import RolePolicies, allows, read_policies, secret_of, uses_of
+from smoke.aws.policies import RolePolicies, allows, read_policies
+from smoke.aws.reader import secret_of, uses_of
 from smoke.source.rules import OWN, SECRET, Use
 from tests.smoke.aws.fakes import definition, role, scripted, secret, service
 

@@ -6,7 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from smoke.aws.reader import AwsReader, RolePolicies, is_anybodys, is_assumed, kept_from_starting, may_read
+from smoke.aws.policies import RolePolicies, is_anybodys, is_assumed, may_read
+from smoke.aws.reader import AwsReader, kept_from_starting
 from tests.smoke.aws.fakes import NOON, definition, raising, role, scripted, secret
 
 TASKS = {"Service": "ecs-tasks.amazonaws.com"}
@@ -143,6 +144,18 @@ def test_a_role_decrypts_what_its_task_is_given(own: list[Any], principal: Any, 
     )
     wanted = [f"finn never starts again: {KEY} is encrypted with {OWN_KEY}{why}"] if why else []
     assert (findings, unread) == (wanted, [])
+
+
+def test_what_the_key_of_another_account_lets_a_role_do_is_not_examined() -> None:
+    findings, unread = examined(
+        statements=ALLOWED,
+        describe_secret=lambda **_: {"KmsKeyId": OWN_KEY},
+        describe_key=lambda **_: {"KeyMetadata": {"Arn": OWN_KEY}},
+        get_key_policy=raising("NotFoundException"),
+    )
+    assert findings == []
+    assert len(unread) == 1
+    assert "which is another account's" in unread[0]
 
 
 TOKEN, LOGS = "ecr:GetAuthorizationToken", ["logs:CreateLogStream", "logs:PutLogEvents"]
