@@ -70,6 +70,24 @@ def test_what_is_down_through_what_was_not_run(suite: Suite) -> None:
     assert "api is down" in last["summary"]
 
 
+@WORKERS
+@pytest.mark.parametrize(
+    ("fate", "said"),
+    [("{}['status']", "KeyError: 'status'"), ("raise SetupError('no key')", "SetupError: no key")],
+)
+def test_an_error_that_is_not_the_platforms_says_nothing_of_it(
+    suite: Suite, workers: tuple[str, ...], fate: str, said: str
+) -> None:
+    suite.checks("from pytest_readiness import SetupError\n" + TOUCH + HEALTH.format(fate=fate))
+    suite.checks(TOUCH + LATER, "smoke/test_later.py", phase="work")
+    run = suite.run(*workers)
+    assert run.verdict == "NO_VERDICT", run.output()
+    assert f"it is not known whether api is up (health/api: {said})" in run.check("work/call")["summary"], (
+        run.check("work/call")
+    )
+    assert "is down" not in run.output()
+
+
 def test_flaky_health_takes_nothing_down(suite: Suite) -> None:
     tried = "pathlib.Path(os.environ['SCENARIO_ROOT'], 'executed').read_text().split()"
     fate = f"if len({tried}) == 1: raise ConnectionResetError"
@@ -84,9 +102,8 @@ def test_crashed_health_takes_down_what_it_establishes(suite: Suite) -> None:
     suite.checks(TOUCH + HEALTH.format(fate="os._exit(3)"))
     suite.checks(TOUCH + LATER, "smoke/test_later.py", phase="work")
     run = suite.run("-n2")
-    assert "api is down (health/api: not run to its end: worker" in run.check("work/call")["summary"], (
-        run.output()
-    )
+    said = run.check("work/call")["summary"]
+    assert "it is not known whether api is up (health/api: not run to its end: worker" in said, run.output()
 
 
 def test_declared_absent(suite: Suite) -> None:

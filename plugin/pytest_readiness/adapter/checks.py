@@ -282,18 +282,29 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Down:
-    """Which check found a capability to be down, and what it said."""
+    """Which check did not find a capability to be up, and what it said.
+
+    ``proved``: it found it to be down. An error of its own or of the runner says nothing of the capability.
+    """
 
     check: str
     summary: str
+    proved: bool
+
+    @classmethod
+    def by(cls, check: str, summary: str, failure_class: str | None) -> Down:
+        """Return what a check that failed with a class, or did not run, has to say."""
+        return cls(check, summary, failure_class in (FailureClass.PLATFORM_BUG, FailureClass.EXTERNAL_OUTAGE))
 
     @property
     def cause(self) -> str:
         """The cause of all that is not run for it."""
         return f"{BEHIND}{self.check}"
 
-    def __str__(self) -> str:
-        return f"{self.check}: {self.summary}"
+    def said_of(self, name: str) -> str:
+        """Return what is known of the capability of this name, and from which check."""
+        known = f"{name} is down" if self.proved else f"it is not known whether {name} is up"
+        return f"{known} ({self.check}: {self.summary})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,9 +327,9 @@ def refuse(
 ) -> Refusal | None:
     """Decide about one check; None lets it run.
 
-    A capability that is down wins: then the check is not run. Next, what the environment declares absent
-    skips the check as not applicable, and what it declares present but lacks skips it as the runner's fault.
-    ``offer`` returns None for a capability that only checks establish.
+    A capability that is not known to be up wins: then the check is not run. Next, what the environment
+    declares absent skips the check as not applicable, and what it declares present but lacks skips it as the
+    runner's fault. ``offer`` returns None for a capability that only checks establish.
     """
     if check.drill and not drills:
         return Refusal(
@@ -328,7 +339,7 @@ def refuse(
         )
     for name in check.requires:
         if name in down:
-            reason = f"not run: {name} is down ({down[name]})"
+            reason = f"not run: {down[name].said_of(name)}"
             return Refusal(outcome=Outcome.NOT_RUN, reason=reason, cause=down[name].cause)
     offers = [
         offered for name in check.requires if (offered := offer(name)) is not None and not offered.available

@@ -318,13 +318,13 @@ class Tally:
             result = self.result(check, nodeid)
             lacking = next((name for name in check.requires if name in down), None)
             if lacking and is_overruled(check, result, attempts):
-                summary = f"not counted: {lacking} is down ({down[lacking]})"
+                summary = f"not counted: {down[lacking].said_of(lacking)}"
                 cause = down[lacking].cause
                 result = replace(
                     result, outcome=Outcome.NOT_RUN, failure_class=None, summary=summary, cause=cause
                 )
             if result.outcome in (Outcome.FAILED, Outcome.NOT_RUN):
-                found = Down(check.id, result.summary)
+                found = Down.by(check.id, result.summary, result.failure_class)
                 down |= {name: found for name in check.establishes if name not in down}
             results.append(result)
         known = {result.id: result for result in results}

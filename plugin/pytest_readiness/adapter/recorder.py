@@ -321,8 +321,9 @@ class Recorder:
         """Take down what a check establishes once it has finally failed, or was itself not run."""
         facts = getattr(report, "readiness", None)
         if facts and not facts.get("part") and (report.failed or facts.get("not_run")):
+            found = Down.by(facts["check_id"], facts.get("summary", ""), facts.get("class"))
             for capability in facts.get("establishes", ()):
-                self._context.down.setdefault(capability, Down(facts["check_id"], facts.get("summary", "")))
+                self._context.down.setdefault(capability, found)
 
     def _refusal(self, check: Check) -> Refusal | None:
         context = self._context
