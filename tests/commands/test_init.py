@@ -137,6 +137,29 @@ def test_nothing_is_overwritten(tmp_path: Path, existing: str) -> None:
     assert written(tmp_path) == {existing}
 
 
+def test_no_question_is_asked_where_nothing_can_be_written(tmp_path: Path) -> None:
+    readiness(tmp_path, *STAND_IN)
+    code, _, err = readiness(tmp_path, "init")
+    assert (code, "?" in err) == (4, False), err
+    assert "readiness.toml" in err
+
+
+def test_what_needs_the_platform_waits_for_the_first_check(tmp_path: Path) -> None:
+    readiness(tmp_path, *STAND_IN)
+    text = (tmp_path / "smoke" / "test_health.py").read_text()
+    later = text.replace("establishes(", "requires(").replace("test_platform", "test_later_platform")
+    (tmp_path / "smoke" / "test_a.py").write_text(later)
+    (tmp_path / "smoke" / "conftest.py").write_text(
+        (tmp_path / "smoke" / "conftest.py").read_text().replace("send_response(200)", "send_response(500)")
+    )
+    assert readiness(tmp_path, "run")[0] == 1
+    (cause,) = report(tmp_path)["blockers"]
+    assert (cause["check"], cause["behind"]) == (
+        "health/platform-answers",
+        ["health/later-platform-answers"],
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -7,7 +7,7 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -90,6 +90,8 @@ def run(options: argparse.Namespace) -> int:
     """Write the files and say what to do next; ReadinessError, and no file, when one exists already."""
     root = Path(options.directory)
     refuse_file(root, "DIRECTORY")
+    certain = Answers("", "any", "").files.keys() & Answers("", "", EMBEDDED).files.keys()
+    _refuse_existing(root / name for name in sorted(certain))
     answers = _ask(options, root.resolve().name or "platform")
     made = {
         root / name: Template((STARTER / f"{source}.in").read_text(encoding="utf-8")).substitute(
@@ -97,12 +99,7 @@ def run(options: argparse.Namespace) -> int:
         )
         for name, source in answers.files.items()
     }
-    if existing := [str(path) for path in made if path.exists() or path.is_symlink()]:
-        raise ReadinessError(
-            "exists already, and nothing is overwritten",
-            where=", ".join(existing),
-            action="readiness init DIRECTORY, or move these files away",
-        )
+    _refuse_existing(made)
     try:
         for path, text in made.items():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,6 +116,16 @@ def run(options: argparse.Namespace) -> int:
     say(f"next: {there}readiness run --env {answers.environment}")
     say("keep out of git: reports/, __pycache__/ and .readiness/, which holds the history of runs")
     return 0
+
+
+def _refuse_existing(paths: Iterable[Path]) -> None:
+    """Raise ReadinessError when one of these files is there."""
+    if existing := [str(path) for path in paths if path.exists() or path.is_symlink()]:
+        raise ReadinessError(
+            "exists already, and nothing is overwritten",
+            where=", ".join(existing),
+            action="readiness init DIRECTORY, or move these files away",
+        )
 
 
 def _ask(options: argparse.Namespace, usual: str) -> Answers:

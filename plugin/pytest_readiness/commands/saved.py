@@ -15,14 +15,14 @@ from typing import Any
 from ..core.errors import LedgerError, ReadinessError
 from ..core.formats import canonical_json, counted, filled, matching, number, one_line
 from ..core.history import is_enough, streak
-from ..core.model import Scope, Verdict
+from ..core.model import Verdict
 from ..core.plan import Plan
 from ..core.redaction import Redactor
 from ..core.review import differences
 from ..ledger import Ledger, open_ledger, read_history
 from ..profile import LARGEST_RECORD, find_plan, profile_names, read_file, read_plan
 from ..report import FORMATS, JSON_NAME, NAMES, formats_in, report_of, terminal, write_all
-from ..report.document import moment
+from ..report.document import headline, moment
 from ..report.html import command, evidence_lines
 from ..report.sections import rows
 from . import NO_PLAN, WRONG, add_json, project, refuse_file, say, say_json, tinted
@@ -133,6 +133,7 @@ def _require_known(environment: str, root: Path, ledger: Ledger) -> None:
 
 #: How many runs or checks an error names.
 NAMED = 5
+LAST_FULL = "--report reports/readiness.json has the last full run"
 _CHANGES = {
     "failing": "newly failing",
     "fixed": "fixed",
@@ -258,6 +259,12 @@ def show(options: argparse.Namespace) -> int:
     """Print all that the report has of a check or of a cause."""
     model = load(Path(options.report) if options.report else last_report())
     blockers = rows(model, "blockers")
+    if not blockers and not rows(model, "checks"):
+        raise ReadinessError(
+            f"there is nothing to explain: {'; '.join(map(one_line, model.get('reasons') or ()))}",
+            where=_named(model),
+            action=LAST_FULL,
+        )
     if options.what.isdecimal():
         if not 0 < int(options.what) <= len(blockers):
             raise ReadinessError(
@@ -282,21 +289,21 @@ def _check(model: Mapping[str, Any], what: str) -> Mapping[str, Any]:
     found = [what] if what in known else matching([what], known) or [name for name in known if what in name]
     if len(found) == 1:
         return known[found[0]]
-    where = (
-        f"{'partial ' if model.get('scope') == Scope.PARTIAL else ''}run {one_line(model.get('run_id'))} "
-        f"({one_line(model.get('environment'))})"
-    )
-    last_full = "--report reports/readiness.json has the last full run"
     if not known:
-        raise ReadinessError("this run recorded no check", where=where, action=last_full)
+        raise ReadinessError("this run recorded no check", where=_named(model), action=LAST_FULL)
     raise ReadinessError(
         f"{len(found) or 'no'} checks match {what!r}",
-        where=where,
+        where=_named(model),
         allowed="one of "
         + ", ".join((found or [*known])[:NAMED])
         + (", …" if len(found or known) > NAMED else ""),
-        action=f"readiness checks lists all; {last_full}",
+        action=f"readiness checks lists all; {LAST_FULL}",
     )
+
+
+def _named(model: Mapping[str, Any]) -> str:
+    partial = "partial " if headline(model).partial else ""
+    return f"{partial}run {one_line(model.get('run_id'))} ({one_line(model.get('environment'))})"
 
 
 def _shown_by(blocker: Mapping[str, Any]) -> list[Any]:
