@@ -9,9 +9,10 @@ import pytest
 pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("catalogue"), pytest.mark.requires("shop")]
 
 
-@pytest.mark.p1
+@pytest.mark.p0
+@pytest.mark.establishes("prices")
 def test_price_is_in_whole_cents(shop: Any, evidence: Any) -> None:
-    """A price is a whole number of cents."""
+    """A price is a whole number of cents; what an order costs is held against it."""
     price = shop.send("GET", "/products/tea").json()["price_cents"]
     evidence.figure("price of tea", price, "cents")
     assert isinstance(price, int), f"the price of tea is {price!r} cents"

@@ -18,6 +18,7 @@ def order(shop: Any, **more: Any) -> Any:
 
 
 @pytest.mark.p0
+@pytest.mark.requires("customers", "shop", "prices")
 def test_order_is_accepted(shop: Any, evidence: Any) -> None:
     """An order is accepted at the price of the catalogue."""
     price = shop.send("GET", "/products/tea").json()["price_cents"]
@@ -28,6 +29,7 @@ def test_order_is_accepted(shop: Any, evidence: Any) -> None:
 
 
 @pytest.mark.p0
+@pytest.mark.requires("customers", "shop", "prices")
 def test_order_is_charged_once(shop: Any, evidence: Any) -> None:
     """An order that is sent twice under one idempotency key is charged once."""
     key = str(uuid4())
