@@ -139,5 +139,5 @@ def test_no_file_shows_a_verdict_that_was_taken_back(suite: Suite) -> None:
     assert (run.code, run.verdict) == (6, "NO_VERDICT"), run.output()
     assert 'name="readiness.verdict" value="NO_VERDICT"' in suite.wrote("junit.xml")
     assert "READY" not in summary.read_text()
-    assert suite.wrote("reports/readiness.txt").startswith("NO_VERDICT (PARTIAL), exit code 6: ")
+    assert suite.wrote("reports/readiness.txt").startswith("NO_VERDICT, exit code 6: ")
     assert 'verdict="READY"} 0' in suite.wrote("reports/readiness.prom")

@@ -100,6 +100,16 @@ def test_what_is_not_there_is_not_explained(
     assert problem in output(capsys, "explain", what, code=4)
 
 
+def test_a_refused_run_is_no_verdict_to_explain(runs: Suite, capsys: pytest.CaptureFixture[str]) -> None:
+    runs.write("readiness.toml", runs.wrote("readiness.toml").replace("phases = [", 'phases = ["empty", '))
+    assert runs.run().code == 4
+    assert "PARTIAL" not in runs.wrote("reports/partial/readiness.md")
+    for what in ("1", "health/up"):
+        said = output(capsys, "explain", what, code=4)
+        assert "there is nothing to explain: usage error: readiness.toml: phases: no check in phase" in said
+        assert "--report reports/readiness.json has the last full run" in said
+
+
 def test_the_last_two_runs_are_compared(runs: Suite, capsys: pytest.CaptureFixture[str]) -> None:
     out = output(capsys, "diff")
     assert [line.split()[:2] for line in out.splitlines()[:2]] == [["A", "READY"], ["B", "DEGRADED"]]

@@ -176,6 +176,8 @@ class Gate:
 
     def _finish(self, status: int) -> Mapping[str, Any]:
         self._reports.settle(full=not self._judge.is_partial and status != USAGE_ERROR)
+        if status == USAGE_ERROR and (problem := self._judge.checks().problem):
+            return self._refuse(problem)
         model = self._described(self._judge.model(), status)
         drafts = self._draft(self._placed(model, status))
         leaked = [*drafts.leaked, *self._leaking(model)]
@@ -205,6 +207,14 @@ class Gate:
         if {**model, "ledger": {**recorded, **self._place}} != drafted:  # there is more to say
             drafts = self._draft(model, drafts)
         drafts.publish({str(unknown): str(recorded.get(key)) for key, unknown in self._place.items()})
+        return model
+
+    def _refuse(self, problem: str) -> Mapping[str, Any]:
+        """Report a run that bad input ended once all was collected, as one that it ended before."""
+        reason = f"usage error: {self._context.redactor.shown(problem).partition(chr(10))[0]}"
+        model = self._described(unfinished(self._context.settings, self._context.run_id, reason), USAGE_ERROR)
+        self._draft(model).publish()
+        self._leaking(model)
         return model
 
     def _is_recorded(self, model: Mapping[str, Any], status: int) -> bool:

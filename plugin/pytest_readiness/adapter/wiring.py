@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from ..core.errors import LedgerError, PlanError, ReadinessError
+from ..core.errors import LedgerError, PlanError, ReadinessError, three_lines
 from ..core.formats import digest, format_moment, parse_moment
 from ..core.model import Verdict
 from ..core.plan import PLAN_NAME, Exclusion
@@ -35,7 +35,7 @@ from .gate import Gate
 from .judgement import Judge, MergedJudge, NothingToRun, Shards
 from .leftovers import BackgroundFailures
 from .listener import Listener
-from .options import Settings
+from .options import Settings, asked_paths
 from .outcomes import Tally
 from .provenance import History, runner
 from .recorder import Limits, Recorder, Repetition, set_defaults
@@ -214,6 +214,7 @@ class ControllerStart:
                 "--dist each would run every check several times"
                 "\n  allowed: loadfile, loadscope, loadgroup, load, worksteal"
             )
+        _refuse_missing(self._config)
         shared = _shared_directory(self._config) if settings.is_distributed and not settings.inert else None
         context = begin(settings, self._reports.run_id, self._config.stash[REDACTOR])
         self._config.stash[RUN] = context
@@ -285,6 +286,15 @@ class ControllerStart:
             raise _NoVerdict(f"{why}\n  next: {_WAIT}", returncode=exit_code(Verdict.NO_VERDICT))
         self._config.add_cleanup(Keeper(lease, context.stray.append).end)
         history.refresh()  # a run that it waited for is in there now
+
+
+def _refuse_missing(config: pytest.Config) -> None:
+    """Raise UsageError for a path that is not there, before what its conftest would offer is missed."""
+    if config.getoption("pyargs", False):
+        return
+    for argument, path in zip(config.args, asked_paths(config), strict=True):
+        if not path.exists():
+            raise pytest.UsageError(three_lines("no such file or directory", where=argument))
 
 
 _WAIT = "let that run end, then start this one again, or wait longer for it: --readiness-wait SECONDS"

@@ -162,7 +162,10 @@ UNKNOWN_VERDICT = "NO_VERDICT"
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """Verdict, declaration and circumstances as text. ``partial`` is a sentence, empty for a full run."""
+    """Verdict, declaration and circumstances as text.
+
+    ``partial`` is a sentence, empty for a full run, and for one that did not come to its checks.
+    """
 
     title: str
     verdict: str
@@ -175,7 +178,7 @@ class Headline:
 
 def headline(model: Mapping[str, Any]) -> Headline:
     """Read the headline from a model; one that lacks a verdict is shown as NO_VERDICT, never as better."""
-    partial = one_line(model.get("scope")) == "partial"
+    partial = one_line(model.get("scope")) == "partial" and bool(model.get("checks") or model.get("goals"))
     return Headline(
         title=one_line(model.get("title"), 120) or "Launch readiness",
         verdict=one_line(model.get("verdict"), 40) or UNKNOWN_VERDICT,
