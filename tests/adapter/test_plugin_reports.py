@@ -161,3 +161,23 @@ def test_a_deep_line_in_the_ledger_is_a_usage_error(suite: Suite, full: Any) -> 
     assert run.code == 4, run.output()
     assert "is not an entry: it was edited or damaged" in run.err
     assert "Traceback" not in run.err
+
+
+def test_the_variables_that_a_run_took_are_named_for_those_who_repeat_it(suite: Suite) -> None:
+    suite.write("smoke/conftest.py", OFFERS_A_VARIABLE)
+    suite.checks("import botocore.session\n@pytest.mark.p0\ndef test_up(evidence): passing(evidence)")
+    given = {
+        "AWS_ACCESS_KEY_ID": "given",
+        "SCENARIO_TOKEN": "given",
+        "AWS_REGION": "given",
+        "UNUSED": "given",
+    }
+    run = suite.run(environ=given)
+    assert run.model["reproduce_env"] == ["AWS_ACCESS_KEY_ID", "SCENARIO_TOKEN"], run.output()
+
+
+OFFERS_A_VARIABLE = """
+import os
+def pytest_readiness_environment(name, config):
+    os.environ["AWS_REGION"] = "of the stand-in"
+"""

@@ -73,7 +73,7 @@ def test_a_cause_is_explained_by_its_number_and_by_any_check_behind_it(
             ("summary", "orders are lost"),
             ("where", "smoke/test_checks.py:"),
             ("also", "health/orders[b]"),
-            ("next", "fix this on the platform"),
+            ("next", "correct on the platform what smoke/test_checks.py:"),
             ("reproduce", "pytest 'smoke/test_checks.py::test_orders[a]' --env local"),
         ):
             assert f"{label:<12}{text}" in shown

@@ -147,3 +147,11 @@ def test_the_second_does_not() -> None:
 def test_a_partial_or_unfinished_run_does_not_move_the_streak(facts: Any) -> None:
     made = model(env="staging", live=True, history=live(2), **facts)
     assert made["streak"]["length"] == 2
+
+
+def test_a_goal_that_waits_for_a_check_of_another_goal_does_not_repeat_what_that_found() -> None:
+    root = check("health/api", "failed", cls="CHECK_ERROR", summary="KeyError: 'status'")
+    waits = (check(f"work/{name}", "not-run", goal="G-2", cause="check:health/api") for name in "ab")
+    made = model(root, *waits)
+    assert "KeyError" in goal(made, "G-1")["evidence"]
+    assert goal(made, "G-2")["evidence"] == "none of its 2 checks answered, because of health/api"

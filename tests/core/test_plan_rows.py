@@ -175,7 +175,8 @@ def test_blockers_are_ranked_and_carry_what_to_do() -> None:
         "rule": "a P0 check that fails on the platform is BROKEN",
         "observed": "sum = 988 µUSD",
         "limit": "expected 1000 µUSD",
-        "next_action": "fix this on the platform, redeploy, then rerun the check",
+        "next_action": "correct on the platform what smoke/test_c.py::test_money[two at once] asserts, "
+        "redeploy, then rerun the check",
         "reproduce": "pytest 'smoke/test_c.py::test_money[two at once]' --env='./my env.toml'",
         "whose": {"team": "the platform", "contact": "", "runbook": ""},
     }

@@ -56,7 +56,7 @@ def test_the_answer_is_the_first_thing_seen(visit: chrome.Visit) -> None:
     assert "Declaration: NOT READY" in visit.page.locator("header").inner_text()
     cause = visit.page.locator(".causes > li").first
     assert cause.bounding_box()["y"] < 500
-    assert "Next (the platform): fix this on the platform" in cause.inner_text()
+    assert "Next (the platform): correct the service behind POST" in cause.inner_text()
 
 
 def test_the_goals_stand_with_their_status(visit: chrome.Visit) -> None:
@@ -103,10 +103,13 @@ def test_the_filter_leaves_what_was_asked_for(visit: chrome.Visit) -> None:
 
 def test_a_command_has_a_button_that_copies_it(visit: chrome.Visit) -> None:
     page = visit.page
-    assert page.locator("button").count() == 0
-    page.locator(".causes summary").first.click()
-    page.locator(".causes button").wait_for()
-    assert page.locator(".causes button").inner_text() == "Copy"
+    assert page.locator(".causes button").count() == page.locator(".causes .command:visible").count() > 0
+    assert page.locator(".causes button").first.inner_text() == "Copy"
+    before = page.locator("button").count()
+    page.locator(".phase summary").first.click()
+    page.locator(".check summary").first.click()
+    page.locator(".check button").wait_for()
+    assert page.locator("button").count() == before + 1
 
 
 def test_each_attempt_at_a_flaky_check_is_labelled(visit: chrome.Visit) -> None:

@@ -80,7 +80,7 @@ def test_the_headline_marks_a_partial_run() -> None:
 def test_a_cause_is_one_line_with_its_owner_and_the_next_step() -> None:
     texts = " ".join("".join(Page(html.render(sample.broken())).texts).split())
     assert "auth/refused[freeside-expired] P0 PLATFORM_BUG an expired token was accepted" in texts
-    assert "Next (the platform): fix this on the platform" in texts
+    assert "Next (the platform): correct the service behind POST" in texts
     assert "P1 3 checks not run: dixie is down" in texts
     assert sample.REPRODUCE in texts
 
@@ -134,7 +134,7 @@ def test_a_runbook_is_a_link_and_an_owner_is_named() -> None:
     model["blockers"][0]["whose"] = {"team": "Keys", "contact": "#keys", "runbook": "https://wiki/keys"}
     page = Page(html.render(model))
     assert "https://wiki/keys" in page.links
-    assert "Next (Keys): " in " ".join("".join(page.texts).split())
+    assert "Next (Keys, #keys): " in " ".join("".join(page.texts).split())
 
 
 def test_every_check_has_a_section_that_a_link_reaches() -> None:

@@ -1,7 +1,7 @@
 """Times, durations and charts as people read them."""
 
 import pytest
-from pytest_readiness.report import html
+from pytest_readiness.report import html, markdown, terminal
 from pytest_readiness.report.charts import pictures
 from pytest_readiness.report.document import moment, took
 
@@ -43,13 +43,21 @@ def test_a_goal_without_checks_has_no_bar() -> None:
 
 
 def test_a_phone_leaves_out_what_is_empty() -> None:
-    blocker = {**sample.broken()["blockers"][0], "severity": "", "class": None}
-    page = html.render({**sample.broken(), "blockers": [blocker]})
-    assert '<td data-l="Severity" class="none">' in page
-    assert '<td data-l="Class" class="none">' in page
+    page = html.render({**sample.ready(), "waivers": [{"check": "a/b", "owner": "", "approver": None}]})
+    assert '<td data-l="Owner" class="none">' in page
+    assert '<td data-l="Approver" class="none">' in page
 
 
 def test_a_streak_that_is_longer_than_needed() -> None:
     page = html.render({**sample.ready(), "streak": {"length": 4, "required": 3}})
     assert "Streak 4, needed: 3</h2>" in page
     assert "Streak 2 of 3</h2>" in html.render({**sample.ready(), "streak": {"length": 2, "required": 3}})
+
+
+def test_the_variables_that_a_command_needs_are_named_and_never_their_values() -> None:
+    model = {**sample.broken(), "reproduce_env": ["AWS_PROFILE", "SHOP_KEY"]}
+    said = "The commands need these variables, as this run had them:"
+    assert f"{said} `AWS_PROFILE`, `SHOP_KEY`." in markdown.render(model)
+    assert f"{said} <code>AWS_PROFILE</code>, <code>SHOP_KEY</code>." in html.render(model)
+    assert f"{said} AWS_PROFILE, SHOP_KEY." in " ".join(terminal.lines(model))
+    assert said not in html.render(sample.broken())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ import pytest
 
 from ..core.errors import PlanError, ProfileError, SetupError
 from ..core.formats import HANDOVER, RUN_ID, new_run_id
+from ..core.network import AWS_VARIABLES
 from ..core.plan import Plan
 from ..core.redaction import Redactor
 from ..profile import load_profile, load_schema, read_plan
@@ -53,6 +55,8 @@ class RunContext:
     vault: Vault | None = None
     #: What signs the verdict, where ``--attest`` asks for it; on the controller alone.
     signer: PrivateKey | None = None
+    #: The environment variables that the run was given, before a hook sets others.
+    given: Mapping[str, str] = field(default_factory=dict, repr=False)
     #: Capability -> what took it down, as far as this process has seen.
     down: dict[str, Down] = field(default_factory=dict)
     #: What went wrong and no check can answer for.
@@ -83,6 +87,17 @@ class RunContext:
             reason = f"{name} is configured but unavailable: {missing[0]}"
             return Availability(available=False, reason=reason, missing=missing[0])
         return Availability(available=True)
+
+    def variables(self, profile: Profile) -> tuple[str, ...]:
+        """Return the environment variables that the run took from its caller: the profile's, and AWS's.
+
+        One that a hook has set since is none of them.
+        """
+        uses_aws = self.settings.is_distributed or "botocore" in sys.modules
+        names = {*profile.variables, *(AWS_VARIABLES if uses_aws else ())}
+        return tuple(
+            sorted(name for name in names if name in self.given and os.environ.get(name) == self.given[name])
+        )
 
 
 #: What the plugin keeps on pytest's objects: one typed key for each value.
@@ -130,6 +145,7 @@ def begin(settings: Settings, run_id: str, redactor: Redactor) -> RunContext:
         plan=plan,
         schema=load_schema(settings.root),
         redactor=redactor,
+        given=dict(os.environ),
     )
 
 

@@ -178,6 +178,7 @@ class Judge:
                 build_end=build_end,
             ),
             addresses=profile.addresses,
+            variables=context.variables(profile),
             suite_digest=self._suite_digest,
             degraded_exit_code=context.settings.degraded_exit_code,
             runner=runner(),

@@ -22,7 +22,7 @@ from ..core.review import differences
 from ..ledger import Ledger, open_ledger, read_history
 from ..profile import LARGEST_RECORD, find_plan, profile_names, read_file, read_plan
 from ..report import FORMATS, JSON_NAME, NAMES, formats_in, report_of, terminal, write_all
-from ..report.document import headline, moment
+from ..report.document import headline, moment, observed_of
 from ..report.html import command, evidence_lines
 from ..report.sections import rows
 from . import NO_PLAN, WRONG, add_json, project, refuse_file, say, say_json, tinted
@@ -324,7 +324,7 @@ def _explained(
     elsewhere = bool(shown_by) and shown_by != check.get("id")
     facts = {
         "summary": one_line(summary),
-        "observed": _held_against(blocker),
+        "observed": observed_of(blocker),
         "where": one_line(check.get("where")),
         "goal": ", ".join(filter(None, (one_line(check.get("goal")), one_line(check.get("phase"))))),
         "took": f"{number(check.get('duration_s'))} s, attempts: {check.get('attempts', 1)}" if check else "",
@@ -343,15 +343,11 @@ def _explained(
     again = command(check, model) if check else one_line(blocker.get("reproduce"))
     if again:
         yield f"{'reproduce':<12}{again}"
+        needed = ", ".join(map(one_line, model.get("reproduce_env") or ()))
+        yield from (f"{'variables':<12}{needed}" for _ in [needed] if needed)
     evidence = [*evidence_lines(rows(check, "evidence"), full=True)]
     if evidence:
         yield from ("", "Evidence", *(f"  {line}" for line in evidence))
-
-
-def _held_against(blocker: Mapping[str, Any]) -> str:
-    if not blocker.get("limit"):
-        return ""
-    return f"{one_line(blocker.get('observed'))}, {one_line(blocker['limit'])}"
 
 
 def compare(options: argparse.Namespace) -> int:

@@ -147,6 +147,7 @@ def _head(run: RunRecord, plan: Plan, judgement: Judgement, declaration: Declara
         "declaration_prose": next((each.text for each in plan.prose if each.when == declaration.text), ""),
         "blockers": [{**blocker, "whose": review.owner(plan, blocker)} for blocker in declaration.blockers],
         "reproduce_with": environment_option(run),
+        "reproduce_env": list(run.variables),
         "addresses": {**run.addresses},
         "suite_digest": run.suite_digest,
         "plan_digest": plan.digest,

@@ -25,7 +25,6 @@ _RULES = {
     Verdict.DEGRADED: "a P1 check that fails or does not run, or a flaky P0, is DEGRADED",
 }
 _ACTIONS = {
-    FailureClass.PLATFORM_BUG: "fix this on the platform, redeploy, then rerun the check",
     FailureClass.EXTERNAL_OUTAGE: "wait until the third party has recovered, then rerun the suite",
     FailureClass.SETUP_ERROR: "correct this runner's setup or the profile as the summary says, "
     "then rerun the check",
@@ -272,7 +271,8 @@ def _of_cause(run: RunRecord, verdict: Verdict, cause: Cause) -> dict[str, Any]:
         observed=observed,
         limit=limit,
         next_action=_next_action(check),
-        reproduce=f"pytest {shlex.quote(check.nodeid)} {environment_option(run)}",
+        reproduce=f"pytest {shlex.quote(check.nodeid)} {environment_option(run)}"
+        + (" --drills" if check.drill else ""),
     )
 
 
@@ -290,9 +290,22 @@ def _next_action(check: CheckResult) -> str:
         return "let it run to its end, together with the check that it depends on"
     if check.failure_class is FailureClass.CHECK_ERROR:
         return f"fix the check: {check.where or check.nodeid}"
-    if check.failure_class is FailureClass.PLATFORM_BUG and check.static:
-        return "correct what the summary names in the checkout, then rerun the check"
-    return _ACTIONS[check.failure_class or FailureClass.PLATFORM_BUG]
+    if check.failure_class is FailureClass.SETUP_ERROR and check.cause:
+        return f"correct {check.cause}, then rerun the check"
+    if check.failure_class in (None, FailureClass.PLATFORM_BUG):
+        return f"{_to_correct(check)}, then rerun the check"
+    return _ACTIONS[check.failure_class]
+
+
+def _to_correct(check: CheckResult) -> str:
+    """Return what to correct of a platform: a checkout, what was asked last, or what the check asserts."""
+    if check.static:
+        return "correct what the summary names in the checkout"
+    asked = next((entry for entry in reversed(check.evidence) if entry.get("kind") == "exchange"), None)
+    if asked is None:
+        return f"correct on the platform what {check.where or check.nodeid} asserts, redeploy"
+    method, status, url = (str(asked.get(key)) for key in ("method", "status", "url"))
+    return f"correct the service behind {method} {url.partition('?')[0]} (it answered {status}), redeploy"
 
 
 def _measured(check: CheckResult) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from .formats import counted, format_moment, matching
 from .history import Streak
 from .model import CheckResult, FailureClass, GoalStatus, Outcome, Scope, Severity
 from .plan import Deferral, Goal, Plan, Waiver
-from .verdict import NOT_OURS, by_cause, is_broken, is_degrading, is_not_applicable, is_open
+from .verdict import BEHIND, NOT_OURS, by_cause, is_broken, is_degrading, is_not_applicable, is_open
 
 #: A cover that ends so soon is to be renewed, or its check mended, before the next run is without it.
 SOON = timedelta(hours=72)
@@ -222,7 +222,10 @@ def _is_unseen(check: CheckResult) -> bool:
 def _missing_of(
     unseen: Sequence[CheckResult], mine: Sequence[CheckResult], results: Sequence[CheckResult]
 ) -> str:
-    """Say how many checks gave no answer, and for want of what; the commonest reason first."""
+    """Say how many checks gave no answer, and for want of what; the commonest reason first.
+
+    What a check of another goal found is said there: here its name is enough.
+    """
     first, *others = sorted(by_cause(unseen, results), key=lambda cause: -len(cause.checks))
     more = f"; and {counted(len(others), 'other cause')}" if others else ""
     if len(mine) == 1:
@@ -231,7 +234,11 @@ def _missing_of(
         silent = f"none of its {len(mine)} checks answered"
     else:
         silent = f"no answer from {len(unseen)} of {len(mine)} checks"
-    return f"{silent}: {_ended(first.checks[0])}{more}"
+    check = first.checks[0]
+    root = check.cause.removeprefix(BEHIND)
+    if root != check.cause and all(other.id != root for other in mine):
+        return f"{silent}, because of {root}{more}"
+    return f"{silent}: {_ended(check)}{more}"
 
 
 def _described(checks: Sequence[CheckResult], total: int) -> str:

@@ -141,7 +141,8 @@ class RunRecord:
     ``environments`` maps every known profile beside this one to whether it is live. ``env_option`` is what
     ``--env`` was given, for the command that reproduces a failure. ``checkout`` names the real checkout that
     was examined, so that static checks hold for the real platform. ``runner`` is the CI's URL, if any.
-    ``addresses`` are the URLs of the profile that the run used, by setting.
+    ``addresses`` are the URLs of the profile that the run used, by setting, ``variables`` the names of the
+    environment variables that it took from its caller.
     """
 
     run_id: str
@@ -152,6 +153,7 @@ class RunRecord:
     results: tuple[CheckResult, ...]
     facts: RunFacts = field(default_factory=RunFacts)
     addresses: Mapping[str, str] = field(default_factory=dict)
+    variables: tuple[str, ...] = ()
     suite_digest: str = ""
     degraded_exit_code: int = 2
     runner: str = ""

@@ -59,6 +59,11 @@ def _environment_of(exc: BaseException, environ: Mapping[str, str]) -> str:
     return ""
 
 
+#: The environment variables with which AWS's own tools and libraries are given access.
+AWS_VARIABLES = (
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"),
+    *("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL"),
+)
 #: Variables that name the certificates which clients trust.
 _CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR")
 #: What OpenSSL says of a certificate whose issuer it does not know: 18 to 21 of its verification errors.

@@ -36,6 +36,10 @@ class Capability:
     option: str = ""
 
 
+#: How an origin names the variable that overrode a profile's value.
+FROM_VARIABLE = "environment variable "
+
+
 @dataclass(frozen=True, slots=True)
 class SecretRef:
     """Where a secret is. ``kind``: env, file or secretsmanager; ``name``: the variable, path or secret id."""
@@ -140,6 +144,19 @@ class Profile:
         urls = (key for key, field in self.schema.fields.items() if field.type == "url" and self.values[key])
         parts = {key: urlsplit(str(self.values[key])) for key in urls}
         return {key: f"{url.scheme}://{url.netloc.rpartition('@')[2]}" for key, url in parts.items()}
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """The environment variables that its values and its secrets come from, set or not."""
+        secrets = [name for name, entry in self.schema.fields.items() if entry.type == "secret"]
+        references = [found for name in secrets if (found := self.secret_ref(name)) is not None]
+        origins = [origin for origin in self.origins.values() if origin.startswith(FROM_VARIABLE)]
+        return frozenset(
+            (
+                *(found.name for found in references if found.kind == "env"),
+                *(origin.removeprefix(FROM_VARIABLE) for origin in origins),
+            )
+        )
 
     def setting_of(self, host: str, port: int | None) -> str:
         """Return which setting names this host, and the variable that overrides it; "" where none does."""
@@ -246,7 +263,7 @@ class Profile:
         """Apply the overriding variables on top of ``top``; ProfileError for the mistakes of both at once."""
         values, origins, built_in = dict(self.values), dict(self.origins), {}
         for key, (variable, text) in _overrides(self.schema, self.environ).items():
-            origins[key] = f"environment variable {variable}"
+            origins[key] = f"{FROM_VARIABLE}{variable}"
             where = f"{origins[key]}: {key}"
             action = f"correct {variable}, or unset it to use the profile's value"
             try:

@@ -75,8 +75,8 @@ class Paragraph:
 class Action:
     """A blocker as work to do: where, what was seen, by which rule it counts, what to do next.
 
-    ``tags`` are words of the model: severity, goal, class. ``command`` reproduces it. ``who`` acts, where the
-    plan names an owner.
+    ``tags`` are words of the model: severity, goal, class. ``observed`` is what was measured, with its bound.
+    ``command`` reproduces it. ``who`` acts, where the plan names an owner.
     """
 
     where: str
@@ -85,6 +85,7 @@ class Action:
     next_action: str
     command: str
     rule: str = ""
+    observed: str = ""
     who: str = ""
 
 
@@ -140,6 +141,11 @@ def and_others(row: Mapping[str, Any]) -> str:
     return f"{one_line(row.get('check'))}{more}" + (
         f" ({behind} more not run because of it)" if behind else ""
     )
+
+
+def observed_of(row: Mapping[str, Any]) -> str:
+    """Return what was measured for a blocker, and what it was held against; "" without a bound."""
+    return f"{one_line(row.get('observed'))}, {one_line(row['limit'])}" if row.get("limit") else ""
 
 
 def owner_of(row: Mapping[str, Any]) -> str:

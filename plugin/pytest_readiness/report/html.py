@@ -20,7 +20,7 @@ from markupsafe import Markup, escape
 from ..core.formats import counted, figure_bounds, number, one_line, printable
 from .charts import pictures, spelled
 from .document import headline, moment, pairs, segments, took
-from .sections import record, rows, sections
+from .sections import record, rows, sections, variables
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -78,6 +78,7 @@ def render(model: Mapping[str, Any]) -> str:
             model=model,
             head=headline(model),
             causes=rows(model, "blockers"),
+            needed=variables(model),
             runs=rows(model, "runs"),
             streak=model.get("streak") if isinstance(model.get("streak"), Mapping) else {},
             changes=changes if isinstance(changes, Mapping) else None,

@@ -141,7 +141,8 @@ def _action(place: int, action: Action) -> Iterator[str]:
     tags = f" ({escape(', '.join(action.tags))})" if action.tags else ""
     yield f"{place}. **{escape(action.where)}**{tags}: {escape(action.summary)}"
     if action.rule:
-        yield from ("", f"{indent}Rule: {escape(action.rule)}")
+        seen = f". Observed: {escape(action.observed)}" if action.observed else ""
+        yield from ("", f"{indent}Rule: {escape(action.rule)}{seen}")
     if action.next_action:
         who = f" ({escape(action.who)})" if action.who else ""
         yield from ("", f"{indent}Next{who}: {escape(action.next_action)}")

@@ -22,6 +22,7 @@ from .document import (
     and_others,
     headline,
     moment,
+    observed_of,
     owner_of,
     pairs,
     summary_of,
@@ -36,11 +37,9 @@ GOAL_WORDS = Paragraph(
     "READY: every check passed, but not on a live environment. DEGRADED, FAIL: a check failed, or passed "
     "only on a rerun. PENDING: the evidence is not there yet."
 )
-BLOCKER_WORDS = Paragraph("What was observed for each blocker above, and the rule by which it counts.")
 INVENTORY_COLUMNS = ("Service", "URL", "CPU/Mem", "Image")
 WAIVER_COLUMNS = ("Check", "State", "Reason", "Owner", "Approver", "Issued", "Expires")
 DECISION_COLUMNS = ("Date", "Decision", "Rationale")
-BLOCKER_COLUMNS = ("Check", "Goal", "Severity", "Class", "Observed", "Rule")
 CHECK_COLUMNS = ("Check", "Goal", "Severity", "Outcome", "Class", "Attempts", "Seconds", "Summary")
 EXCHANGE_COLUMNS = ("Check", "Request", "Status", "Answer")
 MEASUREMENT_COLUMNS = ("Figure", "Observed", "Expected", "Limit")
@@ -57,7 +56,7 @@ def sections(model: Model) -> tuple[Section, ...]:
     """Return the report's sections in their fixed order, those that the plan does not use left out."""
     title = text(model.get("declaration_title")) or "Declaration"
     found = (
-        Section("Blockers and next actions", (_actions(model),)),
+        Section("Blockers", tuple(_actions(model))),
         Section("Not Examined", tuple(_unexamined(model))),
         Section("Goal Assessment", tuple(_goals(model))),
         Section("Deferred Items", tuple(_deferred(model))),
@@ -65,7 +64,6 @@ def sections(model: Model) -> tuple[Section, ...]:
         Section("Operational Readiness", tuple(_operational(model))),
         Section("Rollback Plan", tuple(_rollback(model))),
         Section("Decisions", tuple(tabled(model, "decisions", DECISION_COLUMNS, _decision))),
-        Section("Blockers", tuple(_blockers(model))),
         Section(title, tuple(_declaration(model))),
     )
     return tuple(section for section in found if section.blocks)
@@ -100,7 +98,7 @@ def texts(row: Model, *keys: str) -> tuple[Cell, ...]:
     return tuple(Cell(text(row.get(key))) for key in keys)
 
 
-def _actions(model: Model) -> Block:
+def _actions(model: Model) -> Iterator[Block]:
     found = tuple(
         Action(
             where=and_others(row) or text(row.get("goal")) or "the launch",
@@ -109,11 +107,20 @@ def _actions(model: Model) -> Block:
             next_action=text(row.get("next_action")),
             command=one_line(row.get("reproduce")),
             rule=text(row.get("rule")),
+            observed=observed_of(row),
             who=owner_of(row),
         )
         for row in rows(model, "blockers")
     )
-    return Actions(found) if found else nothing(model)
+    yield Actions(found) if found else nothing(model)
+    if found and (needed := variables(model)):
+        yield Paragraph(needed)
+
+
+def variables(model: Model) -> str:
+    """Return which variables the commands of a report need; "" where they need none."""
+    names = ", ".join(f"`{text(name, 80)}`" for name in model.get("reproduce_env") or ())
+    return f"The commands need these variables, as this run had them: {names}." if names else ""
 
 
 def _unexamined(model: Model) -> Iterable[Block]:
@@ -252,24 +259,6 @@ def _rollback(model: Model) -> Iterable[Block]:
 
 def _decision(row: Model) -> tuple[Cell, ...]:
     return texts(row, "date", "decision", "rationale")
-
-
-def _blocker(row: Model) -> tuple[Cell, ...]:
-    check = Cell(text(row.get("check")), "code") if row.get("check") else Cell("—")
-    kind = (Cell(text(row.get(key)), "status") for key in ("severity", "class"))
-    against = f"{text(row.get('observed'))}, {text(row.get('limit'))}" if row.get("limit") else ""
-    return (
-        check,
-        *texts(row, "goal"),
-        *kind,
-        Cell(text(row.get("summary")), note=against),
-        *texts(row, "rule"),
-    )
-
-
-def _blockers(model: Model) -> Iterator[Block]:
-    found = [*tabled(model, "blockers", BLOCKER_COLUMNS, _blocker)]
-    yield from (BLOCKER_WORDS, *found) if found else (nothing(model),)
 
 
 def _declaration(model: Model) -> Iterable[Block]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..core.formats import ELLIPSIS, one_line
 from .document import Headline, and_others, counts, headline, owner_of, self_test, streak, summary_of
-from .sections import rows, unexamined
+from .sections import rows, unexamined, variables
 
 COLUMNS = 100
 #: How many blockers and reasons the terminal shows; the reports hold them all.
@@ -100,6 +100,8 @@ def _blockers(model: Mapping[str, Any], columns: int) -> Iterator[str]:
             yield f"    all its checks: readiness explain {place}"
     if len(found) > SHOWN:
         yield f"    ... and {len(found) - SHOWN} more blockers, see the report"
+    if found:
+        yield from wrapped(variables(model).replace("`", ""), columns)
     if found:
         yield ""
 

@@ -27,8 +27,8 @@ if (form) {
   form.addEventListener("submit", (event) => event.preventDefault());
 }
 
-document.addEventListener("toggle", (event) => {
-  for (const command of event.target.querySelectorAll?.(":scope > .command:not([data-c])") ?? []) {
+function offerCopies(commands) {
+  for (const command of commands) {
     command.dataset.c = "";
     const button = document.createElement("button");
     button.type = "button";
@@ -39,4 +39,9 @@ document.addEventListener("toggle", (event) => {
     });
     command.after(button);
   }
+}
+
+offerCopies(document.querySelectorAll(".causes .command"));
+document.addEventListener("toggle", (event) => {
+  offerCopies(event.target.querySelectorAll?.(":scope > .command:not([data-c])") ?? []);
 }, true);
