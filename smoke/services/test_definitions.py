@@ -15,6 +15,7 @@ from smoke.source.checkout import Checkout, Examined
 from smoke.source.connections import Address, connected, named, reached
 from smoke.source.definitions import ROLES, Definitions, unnamed
 from smoke.source.references import undeclared
+from smoke.source.rollback import expiring
 from smoke.source.rules import FAMILY, LOGS, NETWORK, OWN, REQUIRED, SECRET, Ownership, elsewhere
 from smoke.source.shapes import conflicts, misshapen
 from smoke.source.tasks import images, inventory, logged, one_build, starts, twins
@@ -250,9 +251,12 @@ def test_definitions_of_all_services_differ(
 
 
 @pytest.mark.p1
-def test_definitions_pin_their_images(terraform: Configuration, evidence: Evidence) -> None:
-    """No image has a tag that can come to mean another one."""
+def test_definitions_pin_their_images(
+    terraform: Configuration, found: Definitions, evidence: Evidence
+) -> None:
+    """No image has a tag that can come to mean another one, or is deleted while it is needed."""
     seen, examined = images(terraform)
+    examined.findings.extend(expiring(terraform, found))
     evidence.figure("images", seen)
     if not seen and not examined.not_examined:
         terraform.lacks(examined, "no container has an image", ("",))

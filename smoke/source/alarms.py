@@ -12,6 +12,7 @@ from typing import Any
 from . import rules
 from .checkout import Examined, Finding
 from .definitions import Definition
+from .listeners import balancers
 from .notifications import ALARM, TOPIC, Judged, Recipients
 from .references import entries, items, referenced, thing
 from .terraform import Body, Configuration, Resource
@@ -249,7 +250,13 @@ def _misnamed(found: Watched) -> Iterator[str]:
 
 
 def _unpublished(configuration: Configuration, found: Watched) -> Iterator[str]:
-    """Why nothing ever comes for what an alarm watches: its cluster counts no tasks for CloudWatch."""
+    """Why nothing ever comes for what an alarm watches: no balancer leads to its group, no cluster counts."""
+    at, of = (found.dimensions.get(name) for name in ("LoadBalancer", "TargetGroup"))
+    balancer, group = (referenced(each) if each is not None else None for each in (at, of))
+    if balancer is not None and group is not None and balancer.block.type != "data":
+        leading = [each.address for each in balancers(configuration, group) or ()]
+        if leading and balancer.address not in leading:
+            yield f"{balancer.address} does not lead to {group.address}: there is no such metric"
     name = found.dimensions.get("ClusterName")
     if found.namespace != INSIGHTS or name is None:
         return

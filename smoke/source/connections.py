@@ -10,7 +10,7 @@ from .checkout import Examined, Finding
 from .definitions import Definition, Definitions, containers, plainly, ports
 from .entrances import HTTPS, entered, fronted, open_to_the_public
 from .iam import fits
-from .listeners import ListenerRule, answered, divided, forwards, patterns, takes, unclear
+from .listeners import ListenerRule, answered, balancers, divided, forwards, patterns, takes, unclear
 from .references import entries, items, referenced, thing
 from .terraform import Body, Configuration, Resource
 from .values import Value, boolean, flat, hidden, is_known, number, text
@@ -436,20 +436,12 @@ def _parties(
 
 def _through(configuration: Configuration, each: Definition) -> Iterator[tuple[Resource, float]]:
     """The balancers that lead to a service, and the ports of its containers that they ask."""
-    actions: list[tuple[Body, Resource | None]] = []
-    for listener in configuration.of_type("aws_lb_listener"):
-        actions += [(action, listener) for action in listener.blocks("default_action")]
-    for rule in configuration.of_type("aws_lb_listener_rule"):
-        actions += [(action, _refers(rule, "listener_arn")) for action in rule.blocks("action")]
-    found: dict[tuple[str, float], Resource] = {}
     for block in each.service.blocks("load_balancer") if each.service is not None else ():
         group, wanted = _refers(block, "target_group_arn"), block.attribute("container_port")
         port = number(flat(wanted)) if wanted is not None else None
-        for way, at in _ways(actions) if group is not None else ():
-            balancer = _refers(at, "load_balancer_arn") if at is not None else None
-            if port and group and balancer is not None and _leads_to(way, [group.address]):
-                found[balancer.address, port] = balancer
-    yield from ((each, port) for (_, port), each in found.items() if each.block.type != "data")
+        if group is not None and port:
+            found = {one.address: one for one in balancers(configuration, group) or ()}
+            yield from ((one, port) for one in found.values())
 
 
 def _refers(body: Body, name: str) -> Resource | None:

@@ -85,6 +85,32 @@ def forwards(action: Body) -> Iterator[Value]:
                 yield from items(group.attribute("arn"))
 
 
+def balancers(configuration: Configuration, group: Resource) -> list[Resource] | None:
+    """The load balancers that lead to a target group; None where the files do not say all."""
+    actions: list[tuple[Body, Resource | None]] = [
+        (action, listener)
+        for listener in configuration.of_type("aws_lb_listener")
+        for action in listener.blocks("default_action")
+    ]
+    actions += [
+        (action, _refers(rule, "listener_arn"))
+        for rule in configuration.of_type("aws_lb_listener_rule")
+        for action in rule.blocks("action")
+    ]
+    found: list[Resource] = []
+    for action, at in actions:
+        to = [referenced(value) for value in forwards(action)]
+        if group.address not in [each.address for each in to if each is not None]:
+            if None in to:
+                return None
+            continue
+        balancer = _refers(at, "load_balancer_arn") if at is not None else None
+        if balancer is None or balancer.block.type == "data":
+            return None
+        found.append(balancer)
+    return found
+
+
 def answered(
     configuration: Configuration, host: str, paths: Collection[str], own: Collection[str],
     defaults: Collection[str],
@@ -131,9 +157,13 @@ def _guarded(
                 break
 
 
+def _refers(body: Body, name: str) -> Resource | None:
+    value = body.attribute(name)
+    return referenced(value) if value is not None else None
+
+
 def _is_on(rule: Resource, listener: Resource) -> bool:
-    arn = rule.attribute("listener_arn")
-    at = referenced(arn) if arn is not None else None
+    at = _refers(rule, "listener_arn")
     return at is not None and at.address == listener.address
 
 

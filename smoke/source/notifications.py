@@ -349,23 +349,26 @@ class Recipients:
 
     def _judge(self, topic: Resource) -> Judged:
         judged = Judged()
-        subscribed, filtered = False, ""
+        subscribed, lost = False, ""
         for each in self._configuration.resources:
             if each.type not in _SUBSCRIBERS or not self._concerns(each, topic):
                 continue
             endpoint = each.attribute("endpoint")
             if each.type == "aws_sns_topic_subscription" and text(endpoint) == "":
                 continue
+            if why := self._uninvited(each):
+                lost = why
+                continue
             judged.unclear.extend(_doubts(each, topic))
             takes = _takes_alarms(each)
             if takes is False:
-                filtered = each.address
+                lost = f"{each.address} filters by attributes, and the message of an alarm has none"
                 continue
             if takes is None:
                 judged.unclear.append(f"which messages the filter of {each.address} lets through")
             subscribed = True
-        if filtered and not subscribed:
-            judged.wrong.append(f"{filtered} filters by attributes, and the message of an alarm has none")
+        if lost and not subscribed:
+            judged.wrong.append(lost)
         elif not subscribed:
             receivers = self._configuration.receivers(topic)
             if receivers:
@@ -373,6 +376,25 @@ class Recipients:
             else:
                 judged.wrong.append(f"{topic.address} has no subscription")
         return judged
+
+    def _uninvited(self, subscription: Resource) -> str:
+        """What keeps SNS from calling the function of a subscription: no permission of the files."""
+        endpoint = subscription.attribute("endpoint")
+        function = referenced(endpoint) if endpoint is not None else None
+        if function is None or function.type != "aws_lambda_function" or function.block.type == "data":
+            return ""
+        name = function.attribute("function_name")
+        for each in self._configuration.of_type("aws_lambda_permission"):
+            of, whom = each.attribute("function_name"), text(each.attribute("principal"))
+            if whom.endswith(".amazonaws.com") and whom != "sns.amazonaws.com":
+                continue
+            if of is None or name is None or hidden(of) or referenced(of) is function:
+                return ""
+            if text(flat(name)) in text(flat(of)):
+                return ""
+        if self._configuration.receivers(function):
+            return ""
+        return f"{function.address} has no aws_lambda_permission: SNS may not call it"
 
     def _concerns(self, subscriber: Resource, topic: Resource) -> bool:
         name = text(topic.attribute("name"))

@@ -374,6 +374,7 @@ def values_of(repository: Repository, workflow: Workflow, job: Job) -> Iterator[
     texts = [*_flat(_of_matrix(job.matrix)), *job.env.values(), *job.given.values()]
     for placed in repository.everything(workflow, job):
         texts += [*placed.step.env.values(), *placed.step.given.values()]
+        texts += [word for words in repository.recipes(placed.step) for word in words[1:]]
         script = shell.parse(placed.step.run)
         for command in shell.commands(script):
             texts += shell.words(command)[1:]

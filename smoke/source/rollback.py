@@ -1,7 +1,7 @@
 """The plan's record held against the repository: ways back, verified without taking them, and decisions."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,13 @@ from typing import Any
 import yaml
 from pytest_readiness import SetupError
 
-from .checkout import Checkout, GitRefused, git
+from . import values
+from .checkout import Checkout, Finding, GitRefused, git
+from .definitions import Definitions, containers
+from .references import entries, items, referenced
+from .tasks import repository
+from .terraform import Configuration
+from .values import Value, decoded, flat, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,3 +322,58 @@ def _shown(text: str) -> Iterator[tuple[int, str]]:
             yield number, f"# {line}" if "=" in under else f"## {line}"
         elif not re.fullmatch(r"[-=|: ]*", line):
             yield number, line
+
+
+#: So few images, or days, leave none to go back to, or to start a task from again.
+_FEWEST_IMAGES, _FEWEST_DAYS = 2, 7
+
+
+def expiring(configuration: Configuration, defined: Definitions) -> Iterator[Finding]:
+    """Return the lifecycle policies by which an image is gone while it is needed: in use, or to go back to.
+
+    ECR counts what is in use like all else. The rule of the lowest priority that fits an image is the one
+    that decides about it.
+    """
+    used = {
+        repository(image)
+        for each in defined.definitions
+        for task in each.tasks
+        for container in containers(task)[0]
+        for image in items(container.entries.get("image"))
+    }
+    for policy in configuration.of_type("aws_ecr_lifecycle_policy"):
+        of = policy.attribute("repository")
+        kept = referenced(of) if of is not None else None
+        name = kept.attribute("name") if kept is not None else of
+        if name is None or text(flat(name)) not in used or policy.uncertain:
+            continue
+        for document in items(policy.attribute("policy")):
+            rules = [entries(rule) for rule in items(entries(decoded(document)).get("rules"))]
+            if all("rulePriority" in each for each in rules):
+                found = sorted(rules, key=lambda each: values.number(flat(each["rulePriority"])) or 0)
+                yield from (policy.finding(f"{policy.address} {what}", document) for what in _lost(found))
+
+
+def _lost(rules: Sequence[Mapping[str, Value]]) -> Iterator[str]:
+    """What the first rule on images with a commit as their tag takes too early, if it is known."""
+    for rule in rules:
+        chosen = entries(rule.get("selection"))
+        status = text(chosen.get("tagStatus"))
+        patterns = [text(flat(each)) for each in items(chosen.get("tagPatternList"))]
+        prefixes = [text(flat(each)) for each in items(chosen.get("tagPrefixList"))]
+        if status == "untagged" or (status == "tagged" and not any(map(_of_commits, (*patterns, *prefixes)))):
+            continue
+        limit = values.number(flat(chosen["countNumber"])) if "countNumber" in chosen else None
+        by, unit = text(chosen.get("countType")), text(chosen.get("countUnit"))
+        if (status != "any" and "*" not in patterns) or limit is None:
+            return
+        if by == "imageCountMoreThan" and limit < _FEWEST_IMAGES:
+            yield f"keeps {limit:g} image: there is none to go back to"
+        elif by == "sinceImagePushed" and unit in ("", "day", "days") and limit < _FEWEST_DAYS:
+            yield f"deletes an image after {limit:g} days, in use or not"
+        return
+
+
+def _of_commits(pattern: str) -> bool:
+    """Whether a pattern, or a prefix, may be one of tags that are commits; one that is not known may be."""
+    return "$" in pattern or re.fullmatch(r"[0-9a-f*]*", pattern) is not None

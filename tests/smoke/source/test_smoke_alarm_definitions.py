@@ -584,3 +584,42 @@ def test_the_alarm_on_connections_is_of_a_database_of_the_files(
     alarm = alarm.replace('"aws_cloudwatch_metric_alarm" "', '"aws_cloudwatch_metric_alarm" "first_')
     _, examined = connection_alarms(read(TOPIC, alarm, database), 75, WITHIN)
     assert len(examined.findings) == found
+
+
+LEADS = """
+resource "aws_lb" "inner" {}
+resource "aws_lb_target_group" "finn" {}
+resource "aws_lb_listener" "https" {
+  load_balancer_arn = BALANCER
+  default_action {
+    type             = "forward"
+    target_group_arn = aws_lb_target_group.GROUP.arn
+  }
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("balancer", "group", "what"),
+    [
+        ("aws_lb.main.arn", "finn", ""),
+        ("aws_lb.inner.arn", "other", ""),
+        ("var.unset", "finn", ""),
+        ("data.aws_lb.main.arn", "finn", ""),
+        ("aws_lb.inner.arn", "finn", "aws_lb.main does not lead to aws_lb_target_group.finn"),
+    ],
+)
+def test_an_alarm_is_of_the_balancer_that_leads_to_its_group(
+    read: Read, balancer: str, group: str, what: str
+) -> None:
+    alarm = health(
+        namespace='"AWS/ApplicationELB"',
+        metric_name='"HealthyHostCount"',
+        dimensions=BALANCED % "target_group.finn",
+    )
+    leads = LEADS.replace("BALANCER", balancer).replace("GROUP", group)
+    others = (
+        'resource "aws_lb" "main" {}\nresource "aws_lb_target_group" "other" {}\ndata "aws_lb" "main" {}\n'
+    )
+    examined = watched(read, alarm, cpu(), MEMORY, leads, others)
+    assert [what in each.what for each in examined.findings] == [True] * bool(what)

@@ -3,6 +3,7 @@
 import pytest
 
 from smoke.source.definitions import read as read_definitions
+from smoke.source.rollback import expiring
 from smoke.source.tasks import images, inventory, one_build, startup_migrations
 from smoke.source.terraform import Configuration
 from tests.smoke.source.terraform_files import Read, service
@@ -217,3 +218,53 @@ def test_a_task_without_a_size_has_that_of_its_containers(read: Read) -> None:
     configuration = read(REPOSITORY, text)
     _, examined = inventory(configuration, read_definitions(configuration, ["finn"]), ROW)
     assert [each.what for each in examined.findings] == ["the memory of finn is 2048, the plan says 1024"]
+
+
+LIFECYCLE = """
+resource "aws_ecr_repository" "finn" { name = "p-finn" }
+resource "aws_ecr_lifecycle_policy" "finn" {
+  repository = REPOSITORY
+  policy     = jsonencode({ rules = [RULES] })
+}
+"""
+OWN = "aws_ecr_repository.finn.name"
+
+
+def rule(number: int, status: str, limit: str, more: str = "") -> str:
+    """A rule of a lifecycle policy."""
+    return (
+        f'{{ rulePriority = {number}, selection = {{ tagStatus = "{status}", {more} {limit} }}, '
+        'action = { type = "expire" } }'
+    )
+
+
+COUNT, DAYS = (
+    'countType = "imageCountMoreThan", countNumber = {}',
+    'countType = "sinceImagePushed", countUnit = "days", countNumber = {}',
+)
+ALL = 'tagPatternList = ["*"],'
+
+
+@pytest.mark.parametrize(
+    ("of", "rules", "what"),
+    [
+        (OWN, rule(1, "any", COUNT.format(30)), ""),
+        (OWN, rule(1, "untagged", DAYS.format(1)), ""),
+        (OWN, rule(1, "tagged", COUNT.format(1), 'tagPrefixList = ["pr-"],'), ""),
+        (OWN, rule(1, "tagged", COUNT.format(1), 'tagPrefixList = ["a"],'), ""),
+        (OWN, rule(2, "any", COUNT.format(1)) + ", " + rule(1, "tagged", COUNT.format(20), ALL), ""),
+        (OWN, rule(1, "any", COUNT.format("var.unset")), ""),
+        ('"p-tools"', rule(1, "any", COUNT.format(1)), ""),
+        (OWN, "var.unset", ""),
+        (OWN, rule(1, "any", DAYS.format(90)), ""),
+        (OWN, rule(1, "any", COUNT.format(1)), "keeps 1 image: there is none to go back to"),
+        ('"p-finn"', rule(1, "tagged", COUNT.format(1), ALL), "keeps 1 image"),
+        (OWN, rule(1, "untagged", DAYS.format(1)) + ", " + rule(2, "any", DAYS.format(1)), "after 1 days"),
+    ],
+)
+def test_an_image_is_kept_while_it_is_needed(read: Read, of: str, rules: str, what: str) -> None:
+    policy = LIFECYCLE.replace("REPOSITORY", of).replace("RULES", rules)
+    image = "${aws_ecr_repository.finn.repository_url}:1234567"
+    configuration = read('variable "unset" {}', policy, service("finn", image=image))
+    found = [each.what for each in expiring(configuration, read_definitions(configuration, ["finn"]))]
+    assert [what in each for each in found] == [True] * bool(what), found

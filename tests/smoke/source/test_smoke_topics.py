@@ -219,3 +219,38 @@ def test_the_policy_of_a_key_may_stand_by_itself(read: Read) -> None:
     by_itself = f'resource "aws_kms_key_policy" "p" {{\n{policy}}}'
     key = KEY.replace("POLICY", "")
     assert said(read, topic("  kms_master_key_id = aws_kms_key.k.arn"), key, by_itself) == ""
+
+
+FUNCTION = 'resource "aws_lambda_function" "pager" { function_name = "pager" }\n'
+CALLED = """
+resource "aws_lambda_permission" "sns" {
+  action        = "lambda:InvokeFunction"
+  function_name = NAME
+  principal     = "PRINCIPAL"
+}
+"""
+
+
+def called(name: str, principal: str = "sns.amazonaws.com") -> str:
+    """A permission to call a function."""
+    return CALLED.replace("NAME", name).replace("PRINCIPAL", principal)
+
+
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [
+        (FUNCTION + called("aws_lambda_function.pager.function_name"), ""),
+        (FUNCTION + called('"pager"'), ""),
+        (FUNCTION + called("var.unset"), ""),
+        (FUNCTION.replace("resource", "data"), ""),
+        (FUNCTION + 'module "m" {\n  source = "acme/x/aws"\n  of = aws_lambda_function.pager.arn\n}', ""),
+        (FUNCTION + called('"other"'), "aws_lambda_function.pager has no aws_lambda_permission"),
+        (FUNCTION + called('"pager"', "events.amazonaws.com"), "aws_lambda_function.pager has no"),
+        (FUNCTION, "aws_lambda_function.pager has no aws_lambda_permission: SNS may not call it"),
+    ],
+)
+def test_a_function_that_is_to_be_notified_may_be_called(read: Read, more: str, what: str) -> None:
+    of = "data.aws_lambda_function" if more.startswith("data") else "aws_lambda_function"
+    alarm = ALARM.replace('"email"', '"lambda"').replace('"a@example.org"', f"{of}.pager.arn")
+    found = [each.what for each in notified(read(alarm, topic(), more)).findings]
+    assert [what in each for each in found] == [True] * bool(what), found

@@ -117,3 +117,25 @@ def test_the_migration_job_leaves_no_migration_out(steps: str, what: str) -> Non
     said = [each.what for each in examined.findings] + [f"? {each.what}" for each in examined.not_examined]
     assert len(said) == bool(what)
     assert all(each.startswith(what) for each in said)
+
+
+RULE = "migrate-%:\n\tscripts/migrate.sh $*-migration\n"
+
+
+@pytest.mark.parametrize(
+    ("targets", "makefile", "what"),
+    [
+        ("migrate-a migrate-b", RULE, []),
+        ("all", "all: migrate-a migrate-b\n" + RULE, []),
+        ("migrate-a", RULE, ["migrate runs a-migration and leaves b-migration out"]),
+    ],
+)
+def test_the_rules_of_a_makefile_say_which_migrations_run(
+    targets: str, makefile: str, what: list[str]
+) -> None:
+    text = f"on: push\njobs:\n  migrate:\n    runs-on: x\n    steps:\n      - run: make {targets}\n"
+    files = {".github/workflows/deploy.yml": text, "Makefile": makefile}
+    plan = Pipeline(".github/workflows/deploy.yml", "migrate", [], [], [])
+    examined = unmigrated(Repository.read(files, files.get), plan, ["a-migration", "b-migration"])
+    assert [each.what for each in examined.findings] == what
+    assert not examined.not_examined
