@@ -1,5 +1,6 @@
 """G-9, phase alarms: what must be watched is watched, notifies and is quiet; dashboards, logs, fire drill."""
 
+import json
 from collections.abc import Mapping
 from secrets import token_hex
 from typing import Any
@@ -33,6 +34,7 @@ from smoke.aws.monitoring import (
 from smoke.aws.names import DASHBOARDS, SERVICES
 from smoke.aws.policies import closed_to_alarms, key_closed_to_alarms
 from smoke.aws.reader import AwsReader
+from smoke.source.rules import of_another
 
 pytestmark = [pytest.mark.goal("G-9"), pytest.mark.phase("alarms"), pytest.mark.requires("aws")]
 
@@ -147,12 +149,12 @@ def test_topic_is_subscribed(aws: AwsReader, evidence: Evidence) -> None:
     evidence.figure("confirmed subscriptions", len(found.confirmed), at_least=1)
     evidence.figure("pending subscriptions", len(found.pending))
     evidence.figure("subscriptions with a filter", len(found.filtered) + len(found.unread))
-    evidence.figure("subscriptions of a queue that is gone", len(found.lost))
+    evidence.figure("subscriptions of a queue that is gone or closed", len(found.lost))
     if found.unread and not found.confirmed:
         raise SetupError(f"not examined: what the filters of {aws.names.topic}'s subscriptions let through")
     assert found.confirmed, (
         f"no confirmed subscription to {aws.names.topic} takes alarms; {len(found.pending)} pending, "
-        f"{len(found.filtered)} filtered by what no alarm says, {len(found.lost)} of queues that are gone"
+        f"{len(found.filtered)} filtered by what no alarm says, {len(found.lost)} of queues gone or closed"
     )
 
 
@@ -186,13 +188,15 @@ def test_connections_alarm_fits_the_budget(
 @pytest.mark.p1
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_dashboard(aws: AwsReader, name: str, evidence: Evidence) -> None:
-    """The dashboard exists and shows something."""
+    """The dashboard exists and shows something, and not another environment."""
     aws.cluster()
     full = aws.names.full(name)
     widgets = read_dashboard(aws.account, full)
     evidence.figure(f"widgets of {full}", None if widgets is None else len(widgets), at_least=1)
     assert widgets is not None, f"no dashboard {full}"
     assert widgets, f"the dashboard {full} is empty: it has no widget but text"
+    another = of_another(json.dumps(widgets), aws.names.prefix)
+    assert not another, f"the dashboard {full} shows {another}, and nothing of {aws.names.prefix}"
 
 
 @pytest.mark.p1

@@ -414,7 +414,9 @@ def _is_there(account: AwsAccount, image: re.Match[str]) -> bool:
     wanted = {"imageDigest": image["digest"]} if image["digest"] else {"imageTag": image["tag"] or "latest"}
     place = {"registryId": image["registry"], "repositoryName": image["repository"]}
     found = account.find("ecr", "describe_images", _NO_IMAGE, **place, imageIds=[wanted])
-    return bool(found and found["imageDetails"])
+    details = found["imageDetails"] if found else ()
+    # one that was archived cannot be pulled until it is restored
+    return any(each.get("imageStatus", "ACTIVE") == "ACTIVE" for each in details)
 
 
 _NO_GROUP = ("TargetGroupNotFound",)

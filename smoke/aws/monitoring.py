@@ -14,6 +14,7 @@ from pytest_readiness import ExternalOutage, SetupError
 from .account import AwsAccount, at_once
 from .alarms import ALARM, Metric, MetricAlarm
 from .names import Names
+from .policies import lets_in
 
 #: A datapoint older than this says nothing about now.
 FRESH_S = 15 * 60
@@ -72,7 +73,7 @@ class Subscriptions:
     """The subscriptions of a topic, each by its protocol.
 
     A confirmed one is `filtered` when it takes no message of an alarm, `unread` when that hangs on the rest
-    of its body, and `lost` when its queue is gone, or is a drill's.
+    of its body, and `lost` when its queue is gone, does not let the topic in, or is a drill's.
     """
 
     confirmed: tuple[str, ...]
@@ -132,13 +133,19 @@ _NO_QUEUE = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
 
 
 def _is_lost(account: AwsAccount, topic: str, endpoint: str, drill: str) -> bool:
-    """Whether an endpoint is a queue of the topic's account and region that is gone, or a drill's."""
+    """Whether an endpoint is a queue of the topic's account and region that is gone, closed, or a drill's."""
     *place, queue = endpoint.split(":")
     if place != topic.replace(":sns:", ":sqs:").split(":")[:5]:
         return False
     if drill and queue.startswith(f"{drill}-"):
         return True
-    return account.find("sqs", "get_queue_url", _NO_QUEUE, QueueName=queue) is None
+    found = account.find("sqs", "get_queue_url", _NO_QUEUE, QueueName=queue)
+    if found is None:
+        return True
+    told = account.find(
+        "sqs", "get_queue_attributes", _NO_QUEUE, QueueUrl=found["QueueUrl"], AttributeNames=["Policy"]
+    )
+    return told is None or not lets_in(told.get("Attributes", {}).get("Policy", ""), topic, endpoint)
 
 
 def read_dashboard(account: AwsAccount, name: str) -> list[Any] | None:

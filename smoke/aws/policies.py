@@ -103,7 +103,7 @@ def closed_to_alarms(attributes: Mapping[str, str], alarms: Sequence[str] = ()) 
         each
         for each in _statements(json.loads(attributes["Policy"]))
         if covers(each, "Action", "sns:Publish") and covers(each, "Resource", topic)
-        if _concerns_cloudwatch(each, account)
+        if _concerns(each, _CLOUDWATCH, account)
     ]
     if any(each["Effect"] == "Deny" and not each.get("Condition") for each in publishing):
         return "its policy denies publishing"
@@ -115,9 +115,9 @@ def closed_to_alarms(attributes: Mapping[str, str], alarms: Sequence[str] = ()) 
 _COMPARING = re.compile(r"(?i)(string|arn)(equals|like|equalsignorecase)(ifexists)?")
 
 
-def _excludes(statement: Mapping[str, Any], account: Sequence[str], alarms: Sequence[str]) -> bool:
-    """Whether a condition names other accounts only, or none of the alarms."""
-    origins = {"aws:sourceaccount": account, "aws:sourceowner": account, "aws:sourcearn": alarms}
+def _excludes(statement: Mapping[str, Any], account: Sequence[str], sources: Sequence[str]) -> bool:
+    """Whether a condition names other accounts only, or none of these ARNs."""
+    origins = {"aws:sourceaccount": account, "aws:sourceowner": account, "aws:sourcearn": sources}
     compared = [
         (origins.get(key.lower()), [value] if isinstance(value, str) else value)
         for operator, keys in statement.get("Condition", {}).items()
@@ -147,7 +147,7 @@ def key_closed_to_alarms(account: AwsAccount, key: str) -> str:
     if told is None:
         raise SetupError(f"not examined: the policy of the key {arn}, which is another account's")
     using = [each for each in _statements(json.loads(told["Policy"]))
-             if covers(each, "Action", "kms:GenerateDataKey") and _concerns_cloudwatch(each, ())]  # fmt: skip
+             if covers(each, "Action", "kms:GenerateDataKey") and _concerns(each, _CLOUDWATCH)]  # fmt: skip
     denied = any(each["Effect"] == "Deny" and not each.get("Condition") for each in using)
     if denied or not any(each["Effect"] == "Allow" for each in using):
         return f"the policy of its key {arn} does not let CloudWatch use it"
@@ -159,14 +159,31 @@ _NO_KEY = ("NotFoundException",)
 _USABLE = ("Enabled", "Creating", "Updating")
 
 
-def _concerns_cloudwatch(statement: Mapping[str, Any], account: Sequence[str]) -> bool:
-    """Whether a statement is about CloudWatch, or the account in whose name its alarms publish."""
+def lets_in(policy: str, topic: str, queue: str) -> bool:
+    """Whether the policy of a queue lets a topic send to it; without one, none does."""
+    sending = [
+        each
+        for each in _statements(json.loads(policy or "{}"))
+        if covers(each, "Action", "sqs:SendMessage") and covers(each, "Resource", queue)
+        if _concerns(each, "sns.amazonaws.com")
+    ]
+    denied = any(each["Effect"] == "Deny" and not each.get("Condition") for each in sending)
+    return not denied and any(
+        each["Effect"] == "Allow" and not _excludes(each, topic.split(":")[4:5], [topic]) for each in sending
+    )
+
+
+_CLOUDWATCH = "cloudwatch.amazonaws.com"
+
+
+def _concerns(statement: Mapping[str, Any], service: str, account: Sequence[str] = ()) -> bool:
+    """Whether a statement is about a service of AWS, or the account in whose name that acts."""
     key = "Principal" if "Principal" in statement else "NotPrincipal"
     principal = statement.get(key, {})
     named = principal if isinstance(principal, Mapping) else {"AWS": principal}
     found = [each for value in named.values() for each in ([value] if isinstance(value, str) else value)]
     own = {each for number in account for each in (number, f"arn:aws:iam::{number}:root")}
-    return bool({"*", "cloudwatch.amazonaws.com", *own} & {*found}) == (key == "Principal")
+    return bool({"*", service, *own} & {*found}) == (key == "Principal")
 
 
 def read_policies(account: AwsAccount, roles: Iterable[str], secrets: Iterable[str]) -> RolePolicies:

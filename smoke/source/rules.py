@@ -153,6 +153,15 @@ def elsewhere(uses: Iterable[Use], prefix: str) -> list[Finding]:
     })  # fmt: skip
 
 
+def of_another(text: str, prefix: str) -> str:
+    """What a text names of another environment than that of this `prefix`, where it names nothing of this."""
+    stem, _, own = prefix.rpartition("-")
+    if prefix in text or not stem or not re.fullmatch(ENVIRONMENTS, own):
+        return ""
+    found = re.search(rf"(?<![\w-]){re.escape(stem)}-({ENVIRONMENTS})\b[\w/-]*", text)
+    return found[0] if found else ""
+
+
 def placed(users: Sequence[Use], what: str) -> Finding:
     """Return a finding at the first of several uses that names the places of the others."""
     places = sorted({(use.path, use.line) for use in users if use.path})

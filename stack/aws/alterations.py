@@ -9,7 +9,7 @@ from typing import Any
 
 from stack.aws import internals, platform_alterations
 from stack.aws.emulator import Emulator
-from stack.aws.inventory import ACCOUNT, CLUSTER, DATABASE, PREFIX, REGION, TOPIC
+from stack.aws.inventory import ACCOUNT, CLUSTER, DATABASE, PREFIX, REGION, TOPIC, queue_policy
 
 TOPIC_ARN = f"arn:aws:sns:{REGION}:{ACCOUNT}:{TOPIC}"
 # What PutMetricAlarm takes of what DescribeAlarms gives.
@@ -166,6 +166,21 @@ def topic_queue_missing(emulator: Emulator) -> None:
     sqs.delete_queue(QueueUrl=sqs.get_queue_url(QueueName=f"{TOPIC}-on-call")["QueueUrl"])
 
 
+def topic_queue_closed(emulator: Emulator, topic: str = "") -> None:
+    """Have the queue that is subscribed to the alerts topic let in another topic, or none."""
+    sqs = emulator.aws("sqs")
+    url = sqs.get_queue_url(QueueName=f"{TOPIC}-on-call")["QueueUrl"]
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": queue_policy(topic) if topic else ""})
+
+
+def dashboard_of_another(emulator: Emulator, dashboard: str) -> None:
+    """Have a dashboard show what production has."""
+    cloudwatch, name = emulator.aws("cloudwatch"), f"{PREFIX}-{dashboard}"
+    body = cloudwatch.get_dashboard(DashboardName=name)["DashboardBody"]
+    changed = body.replace(PREFIX, f"{PREFIX.rpartition('-')[0]}-production")
+    cloudwatch.put_dashboard(DashboardName=name, DashboardBody=changed)
+
+
 def topic_encrypted(emulator: Emulator, users: Sequence[str], state: str = "Enabled") -> None:
     """Encrypt the alerts topic with a key of its own, for these services of AWS; it may be disabled."""
     statement = {"Effect": "Allow", "Resource": "*"}
@@ -246,7 +261,8 @@ ALTERATIONS: Mapping[str, Callable[..., None]] = {
         api_refuses, alarm_missing, alarm_added, alarm_changed, alarm_by_query, alarms_by_composite,
         alarms_many, alarms_on_tasks, database_in_cluster, alarm_watches_another, metric,
         topic_without_subscription,
-        topic_unconfirmed, topic_filtered, topic_also, topic_queue_missing, topic_encrypted, topic_attribute,
+        topic_unconfirmed, topic_filtered, topic_also, topic_queue_missing, topic_queue_closed,
+        dashboard_of_another, topic_encrypted, topic_attribute,
         topic_missing, notifications_lost,
         dashboard_missing, dashboard_empty, log_group_missing, log_group_without_retention, service_unwatched,
     )

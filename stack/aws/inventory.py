@@ -103,6 +103,13 @@ def policy(**statement: Any) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **statement}]})
 
 
+def queue_policy(topic_arn: str) -> str:
+    """Return the policy of a queue that lets a topic send to it."""
+    source = {"ArnEquals": {"aws:SourceArn": topic_arn}}
+    sender = {"Service": "sns.amazonaws.com"}
+    return policy(Principal=sender, Action="sqs:SendMessage", Resource="*", Condition=source)
+
+
 def operator_policy(actions: Iterable[str], secret_arns: Iterable[str]) -> str:
     """Return the policy of the role that rotates the signing keys: their secrets, nothing else."""
     named = [f"secretsmanager:{action}" for action in actions]

@@ -40,6 +40,7 @@ from stack.aws.inventory import (
     execution_role,
     operator_policy,
     policy,
+    queue_policy,
     secret_id,
     task_definition,
 )
@@ -100,7 +101,8 @@ def _monitoring(aws: Clients, alarms: list[Alarm]) -> None:
         body = json.dumps({"widgets": [_widget(alarm) for alarm in alarms]})
         cloudwatch.put_dashboard(DashboardName=name, DashboardBody=body)
     sqs = aws("sqs")
-    queue = sqs.create_queue(QueueName=f"{TOPIC}-on-call")["QueueUrl"]
+    allowed = {"Policy": queue_policy(topic)}
+    queue = sqs.create_queue(QueueName=f"{TOPIC}-on-call", Attributes=allowed)["QueueUrl"]
     attributes = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]
     aws("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=attributes["QueueArn"])
 

@@ -24,8 +24,10 @@ from smoke.aws.monitoring import (
     topic_arn,
 )
 from smoke.aws.names import Names, read_records, read_registered, resolve
+from smoke.aws.policies import lets_in
 from smoke.aws.reader import AwsReader
 from smoke.platform import http
+from smoke.source.rules import of_another
 from tests.smoke.aws.fakes import CPU, NOON, TOPIC_ARN, ecs_answers, raising, refusal, scripted
 
 NAMES = Names("p")
@@ -197,6 +199,30 @@ def test_what_a_filter_lets_through(policy: dict[str, Any], scope: str, takes: b
     assert takes_alarms({"FilterPolicy": json.dumps(policy), "FilterPolicyScope": scope}) is takes
 
 
+SENDS = {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:*", "Resource": "*"}
+QUEUE_ARN = "arn:aws:sqs:us-east-1:1:on-call"
+
+
+@pytest.mark.parametrize(
+    ("statement", "open_to_it"),
+    [
+        (SENDS, True),
+        ([{**SENDS, "Resource": QUEUE_ARN, "Action": ["SQS:SendMessage"]}], True),
+        ({**SENDS, "Principal": "*", "Condition": {"ArnEquals": {"aws:SourceArn": TOPIC_ARN}}}, True),
+        ({**SENDS, "Condition": {"ArnLike": {"aws:SourceArn": "arn:aws:sns:*:1:p-*"}}}, True),
+        ({**SENDS, "Condition": {"StringEquals": {"aws:SourceAccount": "1"}}}, True),
+        ({**SENDS, "Condition": {"ArnEquals": {"aws:SourceArn": f"{TOPIC_ARN}-old"}}}, False),
+        ({**SENDS, "Principal": {"AWS": "arn:aws:iam::1:root"}}, False),
+        ({**SENDS, "Action": "sqs:ReceiveMessage"}, False),
+        ([SENDS, {**SENDS, "Effect": "Deny", "Principal": "*"}], False),
+        ([], False),
+    ],
+)
+def test_a_queue_lets_a_topic_in_by_its_policy(statement: Any, open_to_it: bool) -> None:
+    assert lets_in(json.dumps({"Statement": statement}), TOPIC_ARN, QUEUE_ARN) is open_to_it
+    assert not lets_in("", TOPIC_ARN, QUEUE_ARN)
+
+
 @pytest.mark.parametrize(
     ("endpoint", "lost"),
     [
@@ -221,6 +247,7 @@ def test_a_queue_that_is_gone_takes_nothing(endpoint: str, lost: bool) -> None:
         list_subscriptions_by_topic=lambda **_: {"Subscriptions": listed},
         get_subscription_attributes=lambda **_: {"Attributes": {}},
         get_queue_url=get_queue_url,
+        get_queue_attributes=lambda **_: {"Attributes": {"Policy": json.dumps({"Statement": SENDS})}},
     )
     found = read_subscriptions(account, TOPIC_ARN, "p-readiness-drill")
     assert (found.confirmed, found.lost) == (((), ("p",)) if lost else (("p",), ()))
@@ -232,6 +259,21 @@ def test_text_on_a_dashboard_shows_nothing() -> None:
     assert read_dashboard(account, "d") == [{"type": "metric"}]
     gone, _ = scripted(get_dashboard=raising("ResourceNotFound"))
     assert read_dashboard(gone, "d") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "prefix", "another"),
+    [
+        ("arrakis-staging-api", "arrakis-staging", ""),
+        ("arrakis-staging-api beside arrakis-production-api", "arrakis-staging", ""),  # compares the two
+        ("arrakis-production-api", "arrakis-staging", "arrakis-production-api"),
+        ("app/arrakis-prod-alb/0a", "arrakis-staging", "arrakis-prod-alb/0a"),
+        ("shared-public of everybody", "arrakis-staging", ""),
+        ("arrakis-production-api", "arrakis", ""),  # says nothing of how others are named
+    ],
+)
+def test_a_dashboard_shows_its_own_environment(text: str, prefix: str, another: str) -> None:
+    assert of_another(text, prefix) == another
 
 
 def test_log_groups_of_the_platform_are_read_together_and_others_by_name() -> None:

@@ -52,6 +52,14 @@ def test_an_image_or_a_repository_that_is_gone(code: str) -> None:
     assert images_there(account, definition("finn", image=f"{REGISTRY}/finn:0123abc")).findings
 
 
+@pytest.mark.parametrize(("status", "there"), [("", True), ("ACTIVE", True), ("ARCHIVED", False)])
+def test_an_archived_image_cannot_be_pulled(status: str, there: bool) -> None:
+    details = {"imageStatus": status} if status else {}
+    account, _ = scripted(describe_images=lambda **_: {"imageDetails": [details]})
+    examined = images_there(account, definition("finn", image=f"{REGISTRY}/finn:0123abc"))
+    assert bool(examined.findings) != there
+
+
 def test_a_denied_call_is_the_runners() -> None:
     account, _ = scripted(describe_images=raising("AccessDenied"))
     with pytest.raises(SetupError, match="ecr:DescribeImages"):
