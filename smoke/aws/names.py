@@ -78,7 +78,7 @@ class Names:
 
 
 #: In place of a target group: the balancer answers by itself.
-FIXED = "a fixed response"
+FIXED = "the balancer's own answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +260,8 @@ def diverted(
 def _groups(rule: Mapping[str, Any]) -> list[str]:
     """The target groups that a rule sends anything to: one of weight 0 waits for the next deployment.
 
-    FIXED is one of them where the balancer answers by itself, or sends the rule's hosts to another one.
+    FIXED is one of them where the balancer answers by itself, has people log in, or sends the rule's hosts to
+    another one.
     """
     found = []
     hosts = _hosts(rule)
@@ -270,7 +271,12 @@ def _groups(rule: Mapping[str, Any]) -> list[str]:
         found += [each["TargetGroupArn"] for each in weighted if each.get("Weight", 1)] or named
         elsewhere = action.get("RedirectConfig", {}).get("Host", "#{host}")
         leaves = bool(hosts) and "#{host}" not in elsewhere and elsewhere not in hosts
-        found += [FIXED] if action.get("Type") == "fixed-response" or leaves else []
+        asks = any(
+            action[how].get("OnUnauthenticatedRequest", "authenticate") != "allow"
+            for how in ("AuthenticateOidcConfig", "AuthenticateCognitoConfig")
+            if how in action
+        )
+        found += [FIXED] if action.get("Type") == "fixed-response" or leaves or asks else []
     return found
 
 

@@ -552,6 +552,19 @@ def balancer_rule(
     elb.create_rule(ListenerArn=_secure_listener(elb), Priority=50, Conditions=conditions, Actions=[action])
 
 
+def balancer_asks_to_log_in(emulator: Emulator, host: str) -> None:
+    """Have the rule of a host log people in at an identity provider before it forwards their requests."""
+    elb = emulator.aws("elbv2")
+    pages = ("AuthorizationEndpoint", "TokenEndpoint", "UserInfoEndpoint")
+    provider = {name: f"https://id.example.com/{name}" for name in pages}
+    config = {"Issuer": "https://id.example.com", "ClientId": "staging", "ClientSecret": "x", **provider}
+    login = {"Type": "authenticate-oidc", "Order": 1, "AuthenticateOidcConfig": config}
+    for rule in elb.describe_rules(ListenerArn=_secure_listener(elb))["Rules"]:
+        if any(host in each.get("HostHeaderConfig", {}).get("Values", ()) for each in rule["Conditions"]):
+            forward = {**rule["Actions"][0], "Order": 2}
+            elb.modify_rule(RuleArn=rule["RuleArn"], Actions=[login, forward])
+
+
 def balancer_shared(emulator: Emulator) -> None:
     """Have the balancer be the account's, by its name, with patterns of hosts and a certificate of IAM's."""
     elb = emulator.aws("elbv2")
@@ -672,7 +685,8 @@ ALTERATIONS = (
     image_missing, role_assumed_by, role_of_anybody, secret_given, role_lent, role_missing,
     role_pulls_nothing, role_denied, role_reads_nothing, credential_shared,
     public_host, certificate, certificate_in_acm,
-    balancer_rule, balancer_shared, no_redirect, paths_diverted, targets_asked, targets_gone, registered_as,
+    balancer_rule, balancer_asks_to_log_in, balancer_shared, no_redirect, paths_diverted, targets_asked,
+    targets_gone, registered_as,
     address_left,
     listener_moved,
     insights_disabled, record_added, secret_left, secret_value,

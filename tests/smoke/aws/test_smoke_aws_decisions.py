@@ -356,6 +356,9 @@ def ranked(
 
 HOST = {"Field": "host-header", "HostHeaderConfig": {"Values": ["dixie.example"]}}
 PATHS = {"Field": "path-pattern", "PathPatternConfig": {"Values": ["/x", "/api/*"]}}
+LOGIN = {"Type": "authenticate-oidc", "AuthenticateOidcConfig": {"Issuer": "https://id.example"}}
+LETS_BY = {"AuthenticateCognitoConfig": {"OnUnauthenticatedRequest": "allow"}}
+ADMIN = {"Field": "path-pattern", "Values": ["/admin/*"]}
 WWW = {"Field": "host-header", "Values": ["www.example"]}
 AWAY = {"Type": "redirect", "RedirectConfig": {"Host": "old.fly.dev"}}
 HOME = {"Type": "redirect", "RedirectConfig": {"Host": "dixie.example", "Protocol": "HTTPS"}}
@@ -385,6 +388,9 @@ ELSE = {"Field": "query-string", "QueryStringConfig": {"Values": [{"Value": "x"}
         (ranked("100", "api", HOST, ELSE), False),
         (ranked("300", "api", HOST), False),
         (ranked("100", "dixie-green", HOST), False),
+        ({**ranked("100", "", HOST), "Actions": [LOGIN, {"TargetGroupArn": "dixie"}]}, True),
+        ({**ranked("100", "", HOST), "Actions": [LETS_BY, {"TargetGroupArn": "dixie"}]}, False),
+        ({**ranked("100", "", HOST, ADMIN), "Actions": [LOGIN, {"TargetGroupArn": "dixie"}]}, False),
         (ranked("100", "api", PATHS, ELSE), False),
         (ranked("100", "api", PATHS, {"Field": "host-header", "Values": ["api.example"]}), False),
         (ranked("100", "dixie-green", PATHS), False),
