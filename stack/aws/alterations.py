@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from stack.aws import internals, platform_alterations
+from stack.aws import access_alterations, edge_alterations, internals, platform_alterations
 from stack.aws.emulator import Emulator
 from stack.aws.inventory import ACCOUNT, CLUSTER, DATABASE, PREFIX, REGION, TOPIC, queue_policy
 
@@ -258,6 +258,8 @@ ALTERATIONS: Mapping[str, Callable[..., None]] = {
     alteration.__name__.replace("_", "-"): alteration
     for alteration in (
         *platform_alterations.ALTERATIONS,
+        *edge_alterations.ALTERATIONS,
+        *access_alterations.ALTERATIONS,
         api_refuses, alarm_missing, alarm_added, alarm_changed, alarm_by_query, alarms_by_composite,
         alarms_many, alarms_on_tasks, database_in_cluster, alarm_watches_another, metric,
         topic_without_subscription,

@@ -1,0 +1,186 @@
+"""Alterations of what leads to the platform: load balancer, certificates, Route 53, Cloud Map."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from stack.aws import internals
+from stack.aws.emulator import Emulator
+from stack.aws.inventory import (
+    ACCOUNT,
+    CLUSTER,
+    PREFIX,
+    REGION,
+    ZONE,
+)
+from stack.host import LOOPBACK
+
+
+def public_host(emulator: Emulator, service: str, host: str) -> None:
+    """Have the load balancer send another host's requests to a service; its own go to the default."""
+    elb = emulator.aws("elbv2")
+    (balancer,) = elb.describe_load_balancers(Names=[f"{PREFIX}-alb"])["LoadBalancers"]
+    (group,) = elb.describe_target_groups(Names=[f"{PREFIX}-{service}-tg"])["TargetGroups"]
+    for listener in elb.describe_listeners(LoadBalancerArn=balancer["LoadBalancerArn"])["Listeners"]:
+        for rule in elb.describe_rules(ListenerArn=listener["ListenerArn"])["Rules"]:
+            if rule["Conditions"] and rule["Actions"][0]["TargetGroupArn"] == group["TargetGroupArn"]:
+                hosts = {"Field": "host-header", "HostHeaderConfig": {"Values": [host]}}
+                elb.modify_rule(RuleArn=rule["RuleArn"], Conditions=[hosts])
+
+
+def targets_asked(emulator: Emulator, service: str, **settings: Any) -> None:
+    """Have a target group ask for health elsewhere; settings as ModifyTargetGroup names them."""
+    elb = emulator.aws("elbv2")
+    elb.modify_target_group(TargetGroupArn=_target_group(elb, service), **settings)
+
+
+def targets_gone(emulator: Emulator, service: str) -> None:
+    """Leave a target group without targets."""
+    elb = emulator.aws("elbv2")
+    arn = _target_group(elb, service)
+    found = elb.describe_target_health(TargetGroupArn=arn)["TargetHealthDescriptions"]
+    elb.deregister_targets(TargetGroupArn=arn, Targets=[each["Target"] for each in found])
+
+
+def registered_as(emulator: Emulator, service: str, host: str) -> None:
+    """Have ECS register a service's tasks under the name that is another service's, not under its own."""
+    (found,) = [
+        each for each in emulator.aws("servicediscovery").list_services()["Services"] if each["Name"] == host
+    ]
+    record = internals.service_record(CLUSTER, f"{PREFIX}-{service}")
+    record["serviceRegistries"] = [{"registryArn": found["Arn"]}]
+
+
+def host_missing(emulator: Emulator, host: str) -> None:
+    """Take a host's only instance out of Cloud Map: its name resolves to nothing."""
+    discovery = emulator.aws("servicediscovery")
+    (service,) = [each for each in discovery.list_services()["Services"] if each["Name"] == host]
+    for instance in discovery.list_instances(ServiceId=service["Id"])["Instances"]:
+        discovery.deregister_instance(ServiceId=service["Id"], InstanceId=instance["Id"])
+
+
+def host_alias(emulator: Emulator, host: str) -> None:
+    """Have a host's name lead to an internal balancer before its tasks."""
+    host_missing(emulator, host)
+    discovery = emulator.aws("servicediscovery")
+    (service,) = [each for each in discovery.list_services()["Services"] if each["Name"] == host]
+    balancer = {"AWS_ALIAS_DNS_NAME": f"internal-{host}-0123456789.{REGION}.elb.amazonaws.com"}
+    discovery.register_instance(ServiceId=service["Id"], InstanceId=f"{host}-alias", Attributes=balancer)
+
+
+def address_left(emulator: Emulator, host: str) -> None:
+    """Leave the address of a task that is gone in Cloud Map, beside those that are there."""
+    discovery = emulator.aws("servicediscovery")
+    (service,) = [each for each in discovery.list_services()["Services"] if each["Name"] == host]
+    gone = {"AWS_INSTANCE_IPV4": "10.0.1.250", "AWS_INSTANCE_PORT": "3000"}
+    discovery.register_instance(ServiceId=service["Id"], InstanceId=f"{host}-0", Attributes=gone)
+
+
+def listener_moved(emulator: Emulator, port: int) -> None:
+    """Have the load balancer serve https on another port."""
+    elb = emulator.aws("elbv2")
+    elb.modify_listener(ListenerArn=_secure_listener(elb), Port=port)
+
+
+def certificate(
+    emulator: Emulator, service: str, host: str = LOOPBACK, days: int = 90, trusted: bool = True
+) -> None:
+    """Have the load balancer present another certificate for a public service (`freeside`, `dixie`)."""
+    emulator.load_balancer.certificate(service, host, days, trusted=trusted)
+
+
+def certificate_in_acm(_: Emulator, status: str = "issued", days: int = 90) -> None:
+    """Have the balancer's certificate be of another status, or end in so many days."""
+    ends = datetime.now(UTC) + timedelta(days=days)
+    for record in internals.records("acm._certificates"):
+        record |= {"Status": status.upper(), "NotAfter": f"{ends:%Y-%m-%dT%H:%M:%SZ}"}
+
+
+def balancer_rule(
+    emulator: Emulator, hosts: Sequence[str], service: str = "", redirect: str = "", paths: Sequence[str] = ()
+) -> None:
+    """Have a rule before all others send hosts to a service, or redirect them; or answer them by itself."""
+    elb = emulator.aws("elbv2")
+    action: dict[str, Any] = {"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "503"}}
+    if service:
+        action = {"Type": "forward", "TargetGroupArn": _target_group(elb, service)}
+    elif redirect:
+        action = {"Type": "redirect", "RedirectConfig": {"Host": redirect, "StatusCode": "HTTP_302"}}
+    conditions = [{"Field": "host-header", "HostHeaderConfig": {"Values": [*hosts]}}]
+    if paths:
+        conditions.append({"Field": "path-pattern", "PathPatternConfig": {"Values": [*paths]}})
+    elb.create_rule(ListenerArn=_secure_listener(elb), Priority=50, Conditions=conditions, Actions=[action])
+
+
+def balancer_asks_to_log_in(emulator: Emulator, host: str) -> None:
+    """Have the rule of a host log people in at an identity provider before it forwards their requests."""
+    elb = emulator.aws("elbv2")
+    pages = ("AuthorizationEndpoint", "TokenEndpoint", "UserInfoEndpoint")
+    provider = {name: f"https://id.example.com/{name}" for name in pages}
+    config = {"Issuer": "https://id.example.com", "ClientId": "staging", "ClientSecret": "x", **provider}
+    login = {"Type": "authenticate-oidc", "Order": 1, "AuthenticateOidcConfig": config}
+    for rule in elb.describe_rules(ListenerArn=_secure_listener(elb))["Rules"]:
+        if any(host in each.get("HostHeaderConfig", {}).get("Values", ()) for each in rule["Conditions"]):
+            forward = {**rule["Actions"][0], "Order": 2}
+            elb.modify_rule(RuleArn=rule["RuleArn"], Actions=[login, forward])
+
+
+def balancer_shared(emulator: Emulator) -> None:
+    """Have the balancer be the account's, by its name, with patterns of hosts and a certificate of IAM's."""
+    elb = emulator.aws("elbv2")
+    listener, bought = _secure_listener(elb), f"arn:aws:iam::{ACCOUNT}:server-certificate/all"
+    elb.modify_listener(ListenerArn=listener, Certificates=[{"CertificateArn": bought}])
+    for rule in elb.describe_rules(ListenerArn=listener)["Rules"]:
+        if rule["Conditions"]:
+            hosts = {"Field": "host-header", "HostHeaderConfig": {"Values": ["dixie.*.arrakis.community"]}}
+            elb.modify_rule(RuleArn=rule["RuleArn"], Conditions=[hosts])
+    for balancer in internals.records("alb._lbs"):
+        balancer["LoadBalancerName"] = "shared-public"
+
+
+def paths_diverted(emulator: Emulator, paths: Sequence[str], service: str = "") -> None:
+    """Have the load balancer send paths of all hosts to a service, before it looks at the hosts.
+
+    Without a service it answers them by itself.
+    """
+    elb = emulator.aws("elbv2")
+    fixed = {"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "200"}}
+    action = {"Type": "forward", "TargetGroupArn": _target_group(elb, service)} if service else fixed
+    elb.create_rule(
+        ListenerArn=_secure_listener(elb),
+        Priority=100,
+        Conditions=[{"Field": "path-pattern", "PathPatternConfig": {"Values": [*paths]}}],
+        Actions=[action],
+    )
+
+
+def no_redirect(emulator: Emulator, service: str, *, root: bool = True) -> None:
+    """Have the load balancer serve a public service on plain HTTP as well, its root only with ``root``."""
+    emulator.load_balancer.serve_plain(service, root=root)
+
+
+def record_added(emulator: Emulator, name: str, value: str) -> None:
+    """Add an alias of DNS to the public zone."""
+    route53 = emulator.aws("route53")
+    zones = {each["Name"]: each["Id"] for each in route53.list_hosted_zones()["HostedZones"]}
+    record = {"Name": name, "Type": "CNAME", "TTL": 300, "ResourceRecords": [{"Value": value}]}
+    changes = [{"Action": "CREATE", "ResourceRecordSet": record}]
+    route53.change_resource_record_sets(HostedZoneId=zones[f"{ZONE}."], ChangeBatch={"Changes": changes})
+
+
+def _target_group(elb: Any, service: str) -> str:
+    (group,) = elb.describe_target_groups(Names=[f"{PREFIX}-{service}-tg"])["TargetGroups"]
+    return str(group["TargetGroupArn"])
+
+
+def _secure_listener(elb: Any) -> str:
+    (balancer,) = elb.describe_load_balancers(Names=[f"{PREFIX}-alb"])["LoadBalancers"]
+    listeners = elb.describe_listeners(LoadBalancerArn=balancer["LoadBalancerArn"])["Listeners"]
+    return next(str(each["ListenerArn"]) for each in listeners if each["Protocol"] == "HTTPS")
+
+
+ALTERATIONS = (
+    public_host, targets_asked, targets_gone, registered_as, host_missing, host_alias, address_left,
+    listener_moved, certificate, certificate_in_acm, balancer_rule, balancer_asks_to_log_in,
+    balancer_shared, paths_diverted, no_redirect, record_added,
+)  # fmt: skip
