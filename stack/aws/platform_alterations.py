@@ -1,6 +1,6 @@
 """Alterations of what runs: services, tasks, images, migrations, the database.
 
-Names are given without the prefix, as in `edge_alterations` and `access_alterations`: service `api`, migration
+Names are given without the prefix, here and in `edge_` and `access_alterations`: service `api`, migration
 `freeside-migration`, host `finn`. Signing keys go by the service that signs: `freeside`, `finn`, `dixie`.
 """
 
