@@ -10,7 +10,7 @@ from smoke.aws.inventory import known_port
 from smoke.aws.names import BUILDS, DASHBOARDS, HOSTS, IF_SET, MIGRATIONS, Names
 from smoke.contract.model import ROUTES, SERVICES, USER
 from smoke.platform.http import key_paths
-from smoke.source.addresses import Budget, directory_of, generated, led
+from smoke.source.addresses import Budget, directory_of, generated, led, served
 from smoke.source.checkout import Checkout, Examined
 from smoke.source.connections import Address, connected, named, reached
 from smoke.source.definitions import ROLES, Definitions, unnamed
@@ -165,6 +165,8 @@ def test_definitions_lead_to_this_platform(
     count, examined = led(terraform, found, directory, region)
     secrets = [f"{names.prefix}/{each}/es256-private-key" for each in SERVICES]
     examined.findings.extend(generated(terraform, secrets))
+    connections = plan_facts["connections"]["total"]
+    examined.findings.extend(served(terraform, found, names.database, connections))
     evidence.figure("variables", count, at_least=1)
     examined.require()
 

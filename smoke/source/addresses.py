@@ -17,7 +17,7 @@ from .evaluate import Environment
 from .references import entries, items, referenced, secret
 from .rules import ENVIRONMENTS
 from .terraform import Body, Configuration, Resource
-from .values import Symbol, Value, decoded, flat, is_known, number, options, text
+from .values import Symbol, Value, decoded, flat, is_known, number, options, symbols, text
 
 _PLACE = re.compile(
     r"(?<![\w.$}-])(?:(?P<scheme>https?)://)?(?P<host>[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)(?::(?P<port>\d{1,5})(?!\d))?(?![\w.-])(?P<path>/[^\s?#,;]*)?"
@@ -346,6 +346,83 @@ def _variables(whole: Value | None) -> Iterator[tuple[str, Value]]:
         name, value = pair.get("name"), pair.get("value")
         if name is not None and value is not None and is_known(name):
             yield text(flat(name)), value
+
+
+#: Variables of whoever connects to a database: its port, and its TLS, which newer versions demand.
+_DATABASE_PORT = re.compile(r"(?:DB|DATABASE|POSTGRES(?:QL)?|PG)_?PORT")
+_DATABASE_TLS = ("SERVER_TLS_SSLMODE", "PGBOUNCER_SERVER_TLS_SSLMODE", "PGSSLMODE")
+_POSTGRES_PORT, _TLS_SINCE = 5432, 15
+
+
+def served(
+    configuration: Configuration, defined: Definitions, database: str, connections: int
+) -> Iterator[Finding]:
+    """Return where tasks do not fit the database that the files give them: by its port, TLS and connections.
+
+    `database` is the name of the one that must take so many `connections`.
+    """
+    for each in defined.definitions:
+        for task in each.tasks:
+            for container in containers(task)[0]:
+                given = dict(_variables(container.entries.get("environment")))
+                asked = [_database(value) for name, value in given.items() if _OF_SERVER.fullmatch(name)]
+                for one in asked[:1] if asked and asked[0] is not None else ():
+                    assert one is not None
+                    yield from (task.finding(what, at) for what, at in _unserved(each.name, given, one))
+    for one in configuration.of_type("aws_db_instance"):
+        most, name = _parameter(one, "max_connections"), one.attribute("identifier")
+        limit = number(flat(most)) if most is not None else None
+        if most is not None and limit is not None and limit < connections and text(name) == database:
+            what = f"{database} takes {limit:g} connections, the plan has a budget of {connections}"
+            yield one.finding(what, most)
+
+
+def _database(value: Value) -> Resource | None:
+    """The database of the files whose host a value is."""
+    for each in symbols(value):
+        one, of_host = each.resource, each.path in (("address",), ("endpoint",))
+        if (
+            of_host
+            and isinstance(one, Resource)
+            and one.type == "aws_db_instance"
+            and one.block.type != "data"
+        ):
+            return one
+    return None
+
+
+def _unserved(owner: str, given: Mapping[str, Value], database: Resource) -> Iterator[tuple[str, Value]]:
+    own = database.attribute("port")
+    port = number(flat(own)) if own is not None else _POSTGRES_PORT
+    for name, value in given.items():
+        asked = number(flat(value)) if _DATABASE_PORT.fullmatch(name) else None
+        if asked is not None and port is not None and asked != port:
+            yield f"{name} of {owner} is {asked:g}, {database.address} listens on port {port:g}", value
+        if name in _DATABASE_TLS and text(flat(value)) == "disable" and _demands_tls(database):
+            yield f"{name} of {owner} is disable, {database.address} takes connections by TLS only", value
+
+
+def _demands_tls(database: Resource) -> bool:
+    """Whether a database is known to take no plain connection: by its parameter, or by its version."""
+    said, engine = _parameter(database, "rds.force_ssl"), database.attribute("engine")
+    version = database.attribute("engine_version")
+    if said is not None or text(engine) != "postgres":
+        return said is not None and text(flat(said)) == "1"
+    group = database.attribute("parameter_group_name")
+    if version is None or not is_known(version) or (group is not None and referenced(group) is None):
+        return False
+    major = re.match(r"\d+", text(flat(version)))
+    return major is not None and int(major[0]) >= _TLS_SINCE
+
+
+def _parameter(database: Resource, name: str) -> Value | None:
+    """A parameter of a database's group, where the files have both."""
+    of = database.attribute("parameter_group_name")
+    group = referenced(of) if of is not None else None
+    for each in group.blocks("parameter") if group is not None else ():
+        if text(each.attribute("name")) == name:
+            return each.attribute("value")
+    return None
 
 
 _OF_SECRET = re.compile(r"arn:[^:]*:secretsmanager:([a-z0-9-]+):[^:]*:secret:([^:]+)")

@@ -341,9 +341,22 @@ def _of_secret(secret: Resource) -> Iterator[Wrong]:
         yield f"recovery_window_in_days is {days:g}, expected 0 or {_WINDOW} to 30", window
 
 
+def _of_database(database: Resource) -> Iterator[Wrong]:
+    """A group of parameters for another version of PostgreSQL."""
+    of, version = database.attribute("parameter_group_name"), database.attribute("engine_version")
+    group = referenced(of) if of is not None else None
+    family = text(group.attribute("family")) if group is not None else ""
+    named, engine = re.fullmatch(r"postgres(\d+)", family), text(database.attribute("engine"))
+    if named and version is not None and is_known(version) and engine == "postgres":
+        major = text(flat(version)).partition(".")[0]
+        if major != named[1]:
+            yield f"its parameters are of {family}, its engine is PostgreSQL {major}", of
+
+
 OF_TYPE: Mapping[str, Callable[[Resource], Iterator[Wrong]]] = {
     "aws_appautoscaling_target": _of_scaling,
     "aws_cloudwatch_log_metric_filter": _of_filter,
+    "aws_db_instance": _of_database,
     "aws_ecs_service": _of_service,
     "aws_lb": _of_balancer,
     "aws_lb_listener": _of_listener,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from smoke.source.addresses import Budget, Directory, generated, is_mixed_up, led
+from smoke.source.addresses import Budget, Directory, generated, is_mixed_up, led, served
 from smoke.source.definitions import read as read_definitions
 from tests.smoke.source.terraform_files import Read, service
 
@@ -252,4 +252,65 @@ def test_a_key_that_terraform_makes_is_of_the_contract(
         text = text.replace(find, replacement, 1)
     names = ["p/finn/es256-private-key", "p/dixie/es256-private-key"]
     found = [each.what for each in generated(read(text), names)]
+    assert [what in each for each in found] == [True] * bool(what), found
+
+
+SERVED = """
+variable "unset" {}
+resource "aws_db_instance" "main" {
+  identifier           = "p-postgres"
+  engine               = "postgres"
+  engine_version       = "15.10"
+  parameter_group_name = aws_db_parameter_group.main.name
+}
+resource "aws_db_parameter_group" "main" {
+  name   = "p"
+  family = "postgres15"
+  parameter {
+    name  = "PARAMETER"
+    value = SET
+  }
+}
+resource "aws_ecs_task_definition" "pgbouncer" {
+  family                = "p-pgbouncer"
+  container_definitions = jsonencode([{ name = "pgbouncer", image = "x", environment = [
+    { name = "DB_HOST", value = WHERE }, GIVEN
+  ] }])
+}
+"""
+ADDRESS = "aws_db_instance.main.address"
+OTHER_PORT = '{ name = "DB_PORT", value = "5433" }'
+PLAIN = '{ name = "SERVER_TLS_SSLMODE", value = "disable" }'
+
+
+@pytest.mark.parametrize(
+    ("given", "parameter", "more", "what"),
+    [
+        ("", ("max_connections", '"100"'), {}, ""),
+        ("", ("max_connections", "var.unset"), {}, ""),
+        ("", ("max_connections", '"40"'), {"p-postgres": "p-reports"}, ""),
+        ("", ("max_connections", '"40"'), {}, "takes 40 connections, the plan has a budget of 85"),
+        ('{ name = "DB_PORT", value = "5432" }', ("x", '"1"'), {}, ""),
+        (OTHER_PORT, ("x", '"1"'), {"main.name": "main.name\n  port = 5433"}, ""),
+        (OTHER_PORT, ("x", '"1"'), {ADDRESS: '"db.example.org"'}, ""),
+        (OTHER_PORT, ("x", '"1"'), {}, "is 5433, aws_db_instance.main listens on"),
+        (PLAIN.replace("disable", "require"), ("x", '"1"'), {}, ""),
+        (PLAIN, ("rds.force_ssl", '"0"'), {}, ""),
+        (PLAIN, ("x", '"1"'), {"15.10": "14.9"}, ""),
+        (PLAIN, ("x", '"1"'), {"= aws_db_parameter_group.main.name": "= var.unset"}, ""),
+        (PLAIN, ("x", '"1"'), {}, "takes connections by TLS only"),
+        (PLAIN, ("rds.force_ssl", '"1"'), {"15.10": "14.9"}, "takes connections by TLS only"),
+    ],
+)  # fmt: skip
+def test_a_task_fits_its_database(
+    read: Read, given: str, parameter: tuple[str, str], more: dict[str, str], what: str
+) -> None:
+    text = SERVED.replace("GIVEN", given).replace("WHERE", ADDRESS)
+    text = text.replace("PARAMETER", parameter[0]).replace("SET", parameter[1])
+    for find, replacement in more.items():
+        assert find in text
+        text = text.replace(find, replacement)
+    configuration = read(text)
+    defined = read_definitions(configuration, ["pgbouncer"])
+    found = [each.what for each in served(configuration, defined, "p-postgres", 85)]
     assert [what in each for each in found] == [True] * bool(what), found
