@@ -258,3 +258,54 @@ def test_static_checks_are_ticked_on_their_checkout() -> None:
     static = check("keys/plan", static=True)
     assert row(static, checkout="checkout abc1234") == (True, "1 check passed, on checkout abc1234")
     assert row(static) == (True, "1 check passed, not on a live environment")
+
+
+def exchange(method: str, url: str, status: int, **more: int) -> dict[str, Any]:
+    return {"kind": "exchange", "method": method, "url": url, "status": status, **more}
+
+
+@pytest.mark.parametrize(
+    ("summary", "evidence", "expected"),
+    [
+        (
+            "assert 3 == 2",
+            (exchange("POST", "http://shop/o", 201), exchange("GET", "http://shop/tea?x=1", 200)),
+            "correct what is behind GET http://shop/tea (answered 200) or POST http://shop/o (answered 201)",
+        ),
+        (
+            "assert 3 == 2",
+            (
+                exchange("GET", "http://shop/a", 200, attempt=1),
+                exchange("GET", "http://shop/b", 502, attempt=2),
+            ),
+            "correct what is behind GET http://shop/b (answered 502)",
+        ),
+        (
+            "127.0.0.1:8102 (tracker.url): ConnectError: [Errno 111] Connection refused",
+            (exchange("GET", "http://shop/a", 200),),
+            "find out why 127.0.0.1:8102 (tracker.url) does not answer as it should",
+        ),
+    ],
+)
+def test_what_to_do_next_names_who_was_asked(
+    summary: str, evidence: tuple[dict[str, Any], ...], expected: str
+) -> None:
+    failed = check(outcome="failed", cls="PLATFORM_BUG", summary=summary, evidence=evidence)
+    assert model(failed)["blockers"][0]["next_action"] == f"{expected}, redeploy, then rerun the check"
+
+
+def test_a_check_that_did_not_foresee_an_answer_is_to_assert_it() -> None:
+    evidence = (exchange("GET", "http://shop/a", 200),)
+    failed = check(outcome="failed", cls="CHECK_ERROR", where="smoke/test_a.py:9", evidence=evidence)
+    assert model(failed)["blockers"][0]["next_action"] == (
+        "fix the check: smoke/test_a.py:9; let it assert what GET http://shop/a (answered 200) must say"
+    )
+
+
+def test_a_setting_of_the_runner_is_named() -> None:
+    failed = check(
+        outcome="failed", cls="SETUP_ERROR", cause="this runner's proxy 10.0.0.1:3128 (https_proxy)"
+    )
+    assert model(failed)["blockers"][0]["next_action"] == (
+        "correct this runner's proxy 10.0.0.1:3128 (https_proxy), then rerun the check"
+    )

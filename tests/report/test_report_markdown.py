@@ -76,7 +76,7 @@ def test_a_blocker_has_its_next_action_and_its_command() -> None:
     )
     rule = "a P0 check that fails on the platform is BROKEN"
     assert f"   Rule: {rule}. Observed: status = 200, expected 401\n" in part
-    assert "   Next: correct the service behind POST http://127.0.0.1:41233/api/agents/invoke (it" in part
+    assert "   Next: correct what is behind POST http://127.0.0.1:41233/api/agents/invoke" in part
     assert f"   ```sh\n   {sample.REPRODUCE}\n   ```\n" in part
 
 
@@ -265,7 +265,7 @@ def test_each_cause_is_an_annotation_at_its_place() -> None:
     assert found[0] == (
         "::error file=smoke/test_auth.py,title=P0 PLATFORM_BUG auth/refused[freeside-expired]"
         "::an expired token was accepted: status 200, allowed 401 or 403"
-        ". Next: correct the service behind POST http://127.0.0.1:41233/api/agents/invoke (it answered 200),"
+        ". Next: correct what is behind POST http://127.0.0.1:41233/api/agents/invoke (answered 200),"
         " redeploy, then rerun the check"
     )
     assert found[1].startswith("::error file=smoke/test_invoke.py,line=17,title=P0 FLAKE invoke/nonce::")

@@ -56,7 +56,7 @@ def test_a_streak_that_is_longer_than_needed() -> None:
 
 def test_the_variables_that_a_command_needs_are_named_and_never_their_values() -> None:
     model = {**sample.broken(), "reproduce_env": ["AWS_PROFILE", "SHOP_KEY"]}
-    said = "The commands need these variables, as this run had them:"
+    said = "Set in the environment for these commands, as for this run:"
     assert f"{said} `AWS_PROFILE`, `SHOP_KEY`." in markdown.render(model)
     assert f"{said} <code>AWS_PROFILE</code>, <code>SHOP_KEY</code>." in html.render(model)
     assert f"{said} AWS_PROFILE, SHOP_KEY." in " ".join(terminal.lines(model))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -289,7 +290,8 @@ def _next_action(check: CheckResult) -> str:
     if check.outcome is Outcome.NOT_RUN:
         return "let it run to its end, together with the check that it depends on"
     if check.failure_class is FailureClass.CHECK_ERROR:
-        return f"fix the check: {check.where or check.nodeid}"
+        asked = f"; let it assert what {found[0]} must say" if (found := _asked(check)) else ""
+        return f"fix the check: {check.where or check.nodeid}{asked}"
     if check.failure_class is FailureClass.SETUP_ERROR and check.cause:
         return f"correct {check.cause}, then rerun the check"
     if check.failure_class in (None, FailureClass.PLATFORM_BUG):
@@ -297,15 +299,33 @@ def _next_action(check: CheckResult) -> str:
     return _ACTIONS[check.failure_class]
 
 
+#: What a summary begins with where a service did not answer: host and port, and the setting that names them.
+_SILENT = re.compile(r"[\w.-]+(?::\d+)?(?: \([\w.]+\))?(?=: \w*(?:Error|Timeout|Exception|Disconnected)\b)")
+#: How many requests an action names.
+_ASKED = 3
+
+
 def _to_correct(check: CheckResult) -> str:
-    """Return what to correct of a platform: a checkout, what was asked last, or what the check asserts."""
+    """Return what to correct: in a checkout, of who is silent, of who was asked, else of what is asserted."""
     if check.static:
         return "correct what the summary names in the checkout"
-    asked = next((entry for entry in reversed(check.evidence) if entry.get("kind") == "exchange"), None)
-    if asked is None:
+    if silent := _SILENT.match(check.summary):
+        return f"find out why {silent.group()} does not answer as it should, redeploy"
+    asked = _asked(check)
+    if not asked:
         return f"correct on the platform what {check.where or check.nodeid} asserts, redeploy"
-    method, status, url = (str(asked.get(key)) for key in ("method", "status", "url"))
-    return f"correct the service behind {method} {url.partition('?')[0]} (it answered {status}), redeploy"
+    return f"correct what is behind {' or '.join(asked)}, redeploy"
+
+
+def _asked(check: CheckResult) -> list[str]:
+    """Return the requests of a check's last attempt, with the status of the answer, the last one first."""
+    exchanges = [entry for entry in check.evidence if entry.get("kind") == "exchange"]
+    found: dict[str, str] = {}
+    for entry in reversed(exchanges):
+        if entry.get("attempt") == exchanges[-1].get("attempt"):
+            url = str(entry.get("url")).partition("?")[0]
+            found.setdefault(f"{entry.get('method')} {url}", f" (answered {entry.get('status')})")
+    return [f"{request}{answer}" for request, answer in found.items()][:_ASKED]
 
 
 def _measured(check: CheckResult) -> tuple[str, str]:

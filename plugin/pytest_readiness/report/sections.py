@@ -120,7 +120,7 @@ def _actions(model: Model) -> Iterator[Block]:
 def variables(model: Model) -> str:
     """Return which variables the commands of a report need; "" where they need none."""
     names = ", ".join(f"`{text(name, 80)}`" for name in model.get("reproduce_env") or ())
-    return f"The commands need these variables, as this run had them: {names}." if names else ""
+    return f"Set in the environment for these commands, as for this run: {names}." if names else ""
 
 
 def _unexamined(model: Model) -> Iterable[Block]:
