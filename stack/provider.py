@@ -1,4 +1,4 @@
-"""The model provider: echoes its prompt, so that callers can tell their answers apart."""
+"""The model provider: echoes its prompt, and repeats as it is asked: callers can tell their answers apart."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from stack.common import http
 from stack.common.http import MAX_BODY_BYTES, application, json_object, raw_body, text
-from stack.common.pricing import usage_of
+from stack.common.pricing import answer_to, usage_of
 from stack.common.settings import Settings
 
 # A streamed answer comes in at least so many pieces, so far apart that a client can tell.
@@ -55,7 +55,7 @@ class Provider:
         """The echo of the prompt, with its usage."""
         document = json_object(await raw_body(request, _BODY_LIMIT))
         model, prompt = text(document, "model"), text(document, "prompt")
-        content = f"{model} heard: {prompt}"
+        content = f"{model} heard: {answer_to(prompt)}"
         usage = usage_of(prompt)
         counts = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
         if not document.get("stream"):

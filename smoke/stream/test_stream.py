@@ -38,8 +38,9 @@ EARLIEST, LATER, AT_MOST = 1 / 8, 1.5, 12
 MANY = 16
 #: An answer that a model needs many pieces for.
 TIMES = 40
-#: So many characters more, where a model answers with all that it was asked.
-LONG = 400
+#: So many characters more, where a model answers with all that it was asked; and for a prompt that is no
+#: shorter than one that asks for many pieces.
+LONG, MORE_PROMPT = 400, 80
 
 
 @pytest.fixture
@@ -116,12 +117,15 @@ def test_usage_is_charged(freeside: Freeside, tenants: Tenants, watch: Conservat
 def test_hang_up_leaves_no_reservation(freeside: Freeside, tenants: Tenants, evidence: Evidence) -> None:
     """A client that hangs up gets its reservation back, and pays at most for what was produced.
 
-    Where most of a complete answer was still to come, that is less than its price, unless answers of any
-    length have one price; and what was produced is not the answer of its key. Its token is spent.
+    Where most of a complete answer was still to come, that is less than its price, where a shorter answer to
+    a prompt that is no shorter shows that answers have a price; and what was produced is not the answer of
+    its key. Its token is spent.
     """
-    least = stream(freeside, tenants.main, SHORT).usage().cost_micro
+    brief = stream(freeside, tenants.main, prompt_for(padding=LONG + MORE_PROMPT)).usage()
     whole = stream(freeside, tenants.main, prompt_for(times=TIMES, padding=LONG))
-    complete = whole.usage().cost_micro
+    usage, complete = whole.usage(), whole.usage().cost_micro
+    priced = brief.prompt_tokens >= usage.prompt_tokens and brief.cost_micro < complete
+    evidence.figure("price of a shorter answer", brief.cost_micro, "µUSD", limit=complete)
     watch, prompt = freeside.watch(tenants.main, evidence), prompt_for(times=TIMES, padding=LONG)
     started = time.monotonic()
     left = stream(freeside, tenants.main, prompt, hang_up=lambda event: event.name == "content")
@@ -132,7 +136,7 @@ def test_hang_up_leaves_no_reservation(freeside: Freeside, tenants: Tenants, evi
     evidence.figure("released after", round(time.monotonic() - started, 3), "s", limit=RELEASED_WITHIN_S)
     paid = watch.last.committed - watch.first.committed
     evidence.figure("paid for an abandoned stream", paid, "µUSD", limit=complete)
-    in_part = early and watch.last.exact and least < complete
+    in_part = early and watch.last.exact and priced
     most = complete - 1 if in_part else complete + watch.last.tolerance_per_call
     assert paid <= most, f"a stream of {complete} µUSD was abandoned early, and charged {paid}"
     answer = freeside.models(lambda: left.authorization)

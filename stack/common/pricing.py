@@ -1,14 +1,16 @@
-"""What a call costs, in µUSD: a pure function of pool and prompt length.
+"""What a call costs, in µUSD: a pure function of pool and prompt.
 
-The length of the provider's answer follows from its prompt, so the price is known before the call: the
+The provider's answer follows from its prompt, so the price is known before the call: the
 reservation is exactly the charge, and k calls fit into a budget for k.
 """
 
+import re
 from dataclasses import dataclass
 
 _CHARS_PER_TOKEN = 4
 # What the provider puts around the echo of a prompt.
 _OVERHEAD_TOKENS = 8
+_REPEATED = re.compile(r", ([1-9][0-9]?) times, [^:]*: (\S{1,80})$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +49,15 @@ def tokens(text: str) -> int:
     return max(1, -(-len(text) // _CHARS_PER_TOKEN))
 
 
+def answer_to(prompt: str) -> str:
+    """What the provider answers: an echo, with the last word as many times as the prompt asks for it."""
+    asked = _REPEATED.search(prompt)
+    return prompt + f"\n{asked[2]}" * (int(asked[1]) - 1) if asked else prompt
+
+
 def usage_of(prompt: str) -> Usage:
     """The usage of a complete call, known from its prompt."""
-    prompt_tokens = tokens(prompt)
-    return Usage(prompt_tokens, prompt_tokens + _OVERHEAD_TOKENS)
+    return Usage(tokens(prompt), tokens(answer_to(prompt)) + _OVERHEAD_TOKENS)
 
 
 def cost_micro(pool: str, usage: Usage) -> int:

@@ -60,6 +60,14 @@ def test_a_hang_up_releases_the_reservation(platform: Platform) -> None:
     assert 0 <= after["committed"] - before["committed"] < int(complete)
 
 
+def test_a_word_is_repeated_as_often_as_asked_and_paid_for(platform: Platform) -> None:
+    repeated = platform.invoke("Say, 40 times, if you can: hello").json()
+    assert repeated["content"].count("hello") == 40
+    longer = platform.invoke("Say, once, if you can, and then no more: hello").json()
+    assert longer["usage"]["promptTokens"] > repeated["usage"]["promptTokens"]
+    assert int(longer["usage"]["costMicro"]) < int(repeated["usage"]["costMicro"])
+
+
 def test_an_error_before_the_first_event_has_its_status(platform: Platform) -> None:
     platform.fault("provider-down")
     with stream(platform, "hello") as response:
