@@ -9,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
 
 HOP = {"host", "content-length", "connection", "transfer-encoding"}
+#: What is asked of Route 53, by the end of the path.
+ZONES = {"hostedzone": "ListHostedZones", "rrset": "ListResourceRecordSets"}
 #: IAM's prefix of an action where it is not the name that requests are signed for.
 PREFIXES = {"monitoring": "cloudwatch"}
 
@@ -19,6 +21,9 @@ def call_of(headers: dict[str, str], body: bytes, path: str) -> str:
         return target.rpartition(".")[2]
     if "/operation/" in path:
         return path.rpartition("/")[2]
+    last = path.partition("?")[0].rpartition("/")[2]
+    if last in ZONES:
+        return ZONES[last]
     return parse_qs(body.decode())["Action"][0]
 
 
@@ -45,13 +50,18 @@ class AwsProxy:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                status, headers, answer = proxy.handle(dict(self.headers.items()), body, self.path)
+                status, headers, answer = proxy.handle(
+                    dict(self.headers.items()), body, self.path, self.command
+                )
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
                 self.wfile.write(answer)
+
+            def do_GET(self) -> None:
+                self.do_POST()
 
             def log_message(self, *_: object) -> None:
                 """Say nothing."""
@@ -64,7 +74,9 @@ class AwsProxy:
         self._server.shutdown()
         self._server.server_close()
 
-    def handle(self, headers: dict[str, str], body: bytes, path: str) -> tuple[int, dict[str, str], bytes]:
+    def handle(
+        self, headers: dict[str, str], body: bytes, path: str, method: str = "POST"
+    ) -> tuple[int, dict[str, str], bytes]:
         named = {name.lower(): value for name, value in headers.items()}
         call = call_of(named, body, path)
         self.calls.append(call)
@@ -75,7 +87,8 @@ class AwsProxy:
             answer = json.dumps({"__type": code, "message": "refused on purpose"}).encode()
             return status, {"Content-Type": "application/x-amz-json-1.1"}, answer
         passed = {name: value for name, value in headers.items() if name.lower() not in HOP}
-        request = urllib.request.Request(self.upstream + path, data=body, headers=passed, method="POST")
+        url, data = self.upstream + path, None if method == "GET" else body
+        request = urllib.request.Request(url, data=data, headers=passed, method=method)
         try:
             with urllib.request.urlopen(request, timeout=20) as response:
                 return response.status, forwarded(response.headers.items()), response.read()
