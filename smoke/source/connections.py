@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .checkout import Examined, Finding
 from .definitions import Definition, Definitions, containers, plainly, ports
-from .entrances import HTTPS, entered, fronted, open_to_the_public
+from .entrances import HTTPS, entered, fronted, open_to_the_public, recorded
 from .iam import fits
 from .listeners import ListenerRule, answered, balancers, divided, forwards, patterns, takes, unclear
 from .references import entries, items, referenced, thing
@@ -288,6 +288,9 @@ def _public(configuration: Configuration, result: Examined, each: Definition, ad
             to_it = [way for way in (*ways, *_ways(default)) if _leads_to(way[0], own)]
             for found in dict.fromkeys(entered(configuration, address.public, to_it)):
                 configuration.lacks(result, found.what, ("",), found)  # any module may have the front
+        if not fronted(configuration, address.public):
+            to = [group for value in groups if (group := referenced(value)) is not None]
+            result.findings.extend(recorded(configuration, each.name, address.public, to))
         result.findings.extend(open_to_the_public(configuration, each.name, address.public, leading))
     elif open_ := [
         *(value for value in (*groups, *(value for value, _ in ways)) if referenced(value) is None),

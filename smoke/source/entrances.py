@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from .checkout import Finding
 from .iam import fits
+from .listeners import balancers
 from .references import items, referenced
 from .terraform import Body, Configuration, Resource
 from .values import Value, boolean, flat, is_known, number, text
@@ -97,6 +98,60 @@ def _beside(configuration: Configuration, listeners: Sequence[Resource]) -> Reso
 
 def _port(listener: Resource) -> Value:
     return listener.attribute("port") or Value(None, listener.at)
+
+
+def recorded(
+    configuration: Configuration, name: str, host: str, groups: Sequence[Resource]
+) -> Iterator[Finding]:
+    """Return the records of a public host that lead to another balancer, or to an address inside.
+
+    `groups` are its service's. One record that leads right is enough; those of private zones, and of zones
+    that the files do not have, say nothing.
+    """
+    leading = [balancers(configuration, group) for group in groups]
+    own = {each.address for found in leading for each in found or ()}
+    wrong: list[Finding] = []
+    for record in configuration.of_type("aws_route53_record"):
+        called = record.attribute("name")
+        if called is None or not is_known(called) or record.uncertain:
+            continue
+        said = text(flat(called)).lower().rstrip(".")
+        if not said or not f"{host}.".startswith(f"{said}.") or not _is_public(record):
+            continue
+        to = [*items(record.attribute("records"))]
+        to += [each for alias in record.blocks("alias") for each in items(alias.attribute("name"))]
+        at = [each for value in to if (each := referenced(value)) is not None]
+        if to and all(_PRIVATE.match(text(flat(value))) for value in to if is_known(value)) and not at:
+            what = f"{record.address} leads {host} to {text(flat(to[0]))}, which the public does not reach"
+            wrong += [record.finding(what, to[0])] if is_known(to[0]) else []
+        elif own and at and all(_leads_astray(each, own) for each in at):
+            what = f"{record.address} leads {host} to {at[0].address}, which does not lead to {name}"
+            wrong.append(record.finding(what, to[0]))
+        else:
+            return
+    yield from wrong
+
+
+_PRIVATE = re.compile(r"(?:10|127|192\.168|172\.(?:1[6-9]|2\d|3[01]))\.[\d.]+\Z")
+
+
+def _leads_astray(to: Resource, own: Collection[str]) -> bool:
+    """Whether a record's target is a balancer of applications that does not lead to the own groups."""
+    kind = text(to.attribute("load_balancer_type"))
+    known = to.type == "aws_lb" and to.block.type != "data" and kind in ("", "application")
+    return known and to.address not in own
+
+
+def _is_public(record: Resource) -> bool:
+    """Whether a record is of a zone of the files that the public sees."""
+    of = record.attribute("zone_id")
+    zone = referenced(of) if of is not None else None
+    if zone is None or zone.type != "aws_route53_zone" or zone.blocks("vpc"):
+        return False
+    if zone.block.type == "data" and zone.attribute("name") is None:
+        return False
+    private = zone.attribute("private_zone")
+    return private is None or boolean(private) is False
 
 
 def _balancer(listener: Resource) -> str:

@@ -124,8 +124,8 @@ PATTERNS: dict[str, re.Pattern[bytes]] = {
         "flyctl": _NO_LETTER_BEFORE + rb"flyctl(?![a-z])",
         "fly.toml": _START + rb"fly(?:\.[\w-]+){0,3}\.toml" + _END,
         "fly deploy": rb"(?<!on the )" + _START + rb"fly(?:[ \t]+|[\"'],[ \t]*[\"'])deploy(?![\w-])",
-        "fly command": rb"(?<![\w./-])fly[ \t]+(?:apps|certs|ips|launch|logs|machines?|orgs|postgres|proxy"
-        rb"|releases|scale|secrets|sftp|ssh|status|tokens|volumes?|wireguard)(?![\w-])",
+        "fly command": rb"(?<![\w./-])fly[ \t]+(?:apps|certs|ips|launch|logs|machines?|mpg|orgs|postgres"
+        rb"|proxy|releases|scale|secrets|sftp|ssh|status|tokens|volumes?|wireguard)(?![\w-])",
         "Fly.io address": rb"(?<![\w.-])(?:[a-z0-9_-]+\.)+(?:flycast|flydns\.net)"
         + _END
         + rb"|(?<![\w-])api\.machines\.dev"
@@ -196,7 +196,7 @@ _SHOWS = re.compile(
 _GOES_ON = re.compile(rb"[^\n]*?(?:\||>|`)")
 #: What may stand before a command on its line.
 _COMMAND = re.compile(
-    rb"(?:.*(?:[;&|(`]|\b(?:run|release|command|script|web|worker):|\bthen\b|\bdo\b|\belse\b|\brun(?=\s)|[\"'])|)\s*(?:-\s+)?"
+    rb"(?:.*(?:[;&|(`]|\b(?:run|release|command|script|web|worker):|\bthen\b|\bdo\b|\belse\b|\brun(?=\s)|[\"'])|)\s*(?:(?:[-*+]|\d+[.)])\s+)?"
     rb"(?:(?:sudo|exec|env|time|nohup|command|if|while|until|!|\w+=\S*)\s+)*\Z",
     re.DOTALL,
 )

@@ -14,6 +14,7 @@ from .rules import ENVIRONMENTS
 from .workflows import Job, Placed, Repository, Workflow
 
 _UPDATE, _REGISTER = "aws ecs update-service", "aws ecs register-task-definition"
+_MUTE, _UNMUTE = "aws cloudwatch disable-alarm-actions", "aws cloudwatch enable-alarm-actions"
 #: Commands that work in the cluster `default` where they name none.
 _IN_A_CLUSTER = (_UPDATE, "aws ecs run-task", "aws ecs describe-services", "aws ecs wait services-stable",
                  "aws ecs describe-tasks", "aws ecs wait tasks-stopped")  # fmt: skip
@@ -44,7 +45,21 @@ def uncarried(repository: Repository, plan: Pipeline, cluster: str) -> tuple[int
         result.findings.extend(_unpushed(repository, workflow, [*before, job]))
         for what in (*_wrong(repository, workflow, job), *_astray(repository, workflow, job, cluster)):
             result.findings.append(workflow.finding(job.line, f"{job.name} {what}"))
+    result.findings.extend(_muted(repository, cluster.partition("-")[0]))
     return count, Examined(*(list(dict.fromkeys(each)) for each in (result.findings, result.not_examined)))
+
+
+def _muted(repository: Repository, product: str) -> Iterator[Finding]:
+    """Alarms of the product whose actions a job switches off, and that nothing switches on again."""
+    jobs = [(of, job) for of in repository.workflows.values() for job in of.jobs.values()]
+    if any(shell.runs(words, _UNMUTE) for of, job in jobs for words in _words(repository, of, job)):
+        return
+    for of, job in jobs:
+        for words in _words(repository, of, job):
+            name = shell.option(words, "--alarm-names")
+            if shell.runs(words, _MUTE) and ("$" in name or name.startswith(f"{product}-")):
+                what = f"{job.name} switches off the actions of {name}, and nothing on again"
+                yield of.finding(job.line, what)
 
 
 def _wrong(repository: Repository, workflow: Workflow, job: Job) -> Iterator[str]:

@@ -385,3 +385,55 @@ def test_a_balancer_is_let_through_to_the_services_behind_it(
     examined = reached(configuration, defined, {})[1]
     found = [each.what for each in examined.findings] + ["?"] * bool(examined.not_examined)
     assert [what in each for each in found] == [True] * bool(what), found
+
+
+ZONE = """
+resource "aws_route53_zone" "main" {
+  name = "example.org"
+}
+resource "aws_lb" "other" { subnets = ["subnet-1", "subnet-2"] }
+resource "aws_route53_record" "finn" {
+  zone_id = aws_route53_zone.main.zone_id
+  name    = "finn.example.org"
+  type    = "A"
+  TARGET
+}
+"""
+TO = "alias {\n    name = aws_lb.{}.dns_name\n  }"
+INSIDE = 'records = ["10.0.3.7"]'
+SECOND = """
+resource "aws_route53_record" "second" {
+  zone_id = aws_route53_zone.main.zone_id
+  name    = "finn.example.org"
+  type    = "A"
+  alias { name = aws_lb.main.dns_name }
+}
+"""
+
+
+def at(target: str) -> str:
+    """The platform with a record of finn's host."""
+    return PLATFORM + ZONE.replace("TARGET", target)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (at(TO.replace("{}", "main")), ""),
+        (at(TO.replace("{}", "other")).replace('= "finn.example.org"', '= "docs.example.org"'), ""),
+        (at(TO.replace("{}", "other")) + SECOND, ""),
+        (at('records = ["3.10.3.7"]'), ""),
+        (at("records = [var.unset]"), ""),
+        (at('records = ["d1.cloudfront.net"]'), ""),
+        (at(INSIDE).replace('"example.org"\n', '"example.org"\n  vpc {\n    vpc_id = var.vpc\n  }\n'), ""),
+        (at(INSIDE).replace("aws_route53_zone.main.zone_id", "var.unset"), ""),
+        (at(TO.replace("{}", "other")), "to aws_lb.other, which does not lead to finn"),
+        (at(INSIDE), "leads finn.example.org to 10.0.3.7, which the public does not reach"),
+    ],
+)  # fmt: skip
+def test_the_record_of_a_host_leads_to_its_balancer(read: Read, text: str, what: str) -> None:
+    configuration = read(text)
+    defined = read_definitions(configuration, ["finn", "api"])
+    address = {"finn": Address(public="finn.example.org", health="/health")}
+    found = [each.what for each in connected(configuration, defined, address).findings]
+    assert [what in each for each in found] == [True] * bool(what), found

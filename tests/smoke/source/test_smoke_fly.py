@@ -255,6 +255,7 @@ def test_prose_may_name_it_but_give_no_address(path: str, text: str, allowed: bo
         ("route53.tf", 'records = ["app.abc.flydns.net"]', True),
         ("nginx.conf", "proxy_set_header Fly-Client-IP $remote_addr;", True),
         ("Procfile", "release: fly ssh console", True),
+        ("runbook.sh", "fly mpg connect --cluster main", True),
         ("litefs.yml", "url: ${FLY_CONSUL_URL}", True),
     ],
 )
@@ -359,3 +360,17 @@ def test_one_long_line_does_not_slow_the_scan_down() -> None:
     began = time.process_time()
     assert list(references(text, "bundle.js"))
     assert time.process_time() - began < 2.0
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("1. fly ssh console -a arrakis-finn", True),
+        ("2) fly secrets list", True),
+        ("* fly status", True),
+        ("1. Birds that fly status unknown", False),
+        ("1. fly away", False),
+    ],
+)
+def test_a_command_in_a_list_of_steps_is_found(line: str, found: bool) -> None:
+    assert bool(list(references(f"{line}\n".encode(), "runbook.md"))) == found

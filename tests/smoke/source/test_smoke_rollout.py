@@ -227,3 +227,23 @@ def test_a_local_action_is_in_the_checkout(steps: list[dict[str, Any]], count: i
     files = {"there/action.yml": "runs:\n  using: composite\n  steps: []\n"}
     found = invalid(repository(data, **files))[1]
     assert len([each for each in found.findings if "no action" in each.what]) == count
+
+
+MUTE = "aws cloudwatch disable-alarm-actions --alarm-names"
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "muted"),
+    [
+        (f"{MUTE} shop-staging-api-cpu", "aws cloudwatch enable-alarm-actions --alarm-names x", False),
+        (f"{MUTE} $ALARMS", "aws cloudwatch enable-alarm-actions --alarm-names $ALARMS", False),
+        (f"{MUTE} other-product-cpu", "true", False),
+        (f"{MUTE} $ALARMS", "true", True),
+        (f"{MUTE} shop-staging-api-cpu", "true", True),
+    ],
+)
+def test_alarms_that_are_switched_off_are_switched_on_again(first: str, last: str, muted: bool) -> None:
+    job = {"needs": ["build", "migrate"], "steps": [{"run": each} for each in (first, UPDATE, WAIT, last)]}
+    data = workflow(deploy=job)
+    found = uncarried(repository(data), PLAN, "shop-staging-cluster")[1].findings
+    assert ["switches off the actions of" in each.what for each in found] == [True] * muted, found
