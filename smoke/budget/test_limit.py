@@ -3,7 +3,7 @@
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -58,6 +58,10 @@ CROWD = 5
 AGAIN = 10
 #: A stream that is open for a while: so many words, asked for with so much before them.
 TIMES, PADDING = 40, 400
+#: So many streams are opened at most until the calls beside one were answered before its end.
+STREAMS = 8
+#: How a call is refused for another reason than the budget.
+REFUSED = (400, 401, 403, 409, 415, 422)
 #: The share of the room that a reservation may take where it exceeds the price.
 MARGIN = 0.9
 
@@ -279,6 +283,65 @@ def require_nothing_fits(freeside: Freeside, tenant: str, prices: Prices, watch:
         require_error(outcome, 402, "BUDGET_EXCEEDED")
 
 
+def nearly(room: int, prices: Prices) -> int:
+    """The padding of a prompt that fits into the room by itself, and not beside another one."""
+    return prices.padding_for(room - prices.least / 2)
+
+
+@dataclass
+class Beside:
+    """What is asked for, once, while a stream is open: calls by each way that fit beside no stream."""
+
+    ways: Sequence[Way]
+    tenant: str
+    watch: Conservation
+    pool: str
+    padding: int
+    #: The id of a token that was spent before.
+    spent: str
+    answers: dict[str, httpx.Response] = field(default_factory=dict)
+    #: Whether the stream was charged by the time that they were answered.
+    late: bool = False
+
+    @property
+    def costs(self) -> list[int]:
+        """What the answered ones cost, µUSD."""
+        return [cost_in(answer) for answer in self.answers.values() if answer.is_success]
+
+    def ask(self, _: StreamEvent) -> bool:
+        """Ask at the first event; never hang up."""
+        if not self.answers:
+            before = self.watch.observe(self.watch.read(), quiet=False)  # who looks takes nothing from it
+            for answer in at_once([*self._refusals()]):
+                require_status(answer, *REFUSED)
+            answers = at_once([partial(self._send, way) for way in self.ways])
+            self.answers.update(zip([way.route for way in self.ways], answers, strict=True))
+            after = self.watch.observe(self.watch.read(), quiet=False)
+            self.late = after.exact and after.committed > before.committed + sum(self.costs)
+        return False
+
+    def require_within(self, left: int, held: int) -> None:
+        """SafetyViolation for a call that was answered and cost more than the stream left."""
+        for route, answer in self.answers.items():
+            if require_status(answer, 200, 402).status_code == 200 and cost_in(answer) > left:
+                raise SafetyViolation(
+                    f"{route}: a call of {cost_in(answer)} µUSD was answered beside a stream of {held}, "
+                    f"with {left + held} left for both"
+                )
+
+    def _refusals(self) -> Iterable[Callable[[], httpx.Response]]:
+        """Calls that are refused for their body, their token or their pool."""
+        way, cheap = self.ways[0], POOLS[0]
+        own: dict[str, Any] = {"tier": "free", "pool_id": cheap, "allowed_pools": [cheap]}
+        yield partial(way.post, b"null", self.tenant)
+        yield partial(way.post, b"null", self.tenant, jti=self.spent)
+        yield partial(way.post, way.body(prompt_for(), POOLS[-1]), self.tenant, **own)
+
+    def _send(self, way: Way) -> httpx.Response:
+        own: dict[str, Any] = {"pool_id": self.pool} if way.direct else {}
+        return way.post(way.body(prompt_for(padding=self.padding), self.pool), self.tenant, **own)
+
+
 @pytest.mark.requires("freeside.stream", "stream")
 def test_held_room_is_taken(
     ways: Callable[[str], Way],
@@ -290,44 +353,35 @@ def test_held_room_is_taken(
 ) -> None:
     """What an open stream will cost is no room for another call, whichever route that comes by.
 
-    When the budget was read after its first event, each route is asked for what fits beside no stream.
-    Whether the stream ends meanwhile makes no difference: it holds or has paid its price.
+    After its first event the budget is read, calls are refused for other reasons, and each route is asked
+    for what fits beside no stream. Whether the stream ends meanwhile makes no difference: it holds or has
+    paid its price. One whose charge is there by then may have shown nothing: another one is opened, unless
+    half of the room is gone.
     """
-    room, answers = watch.first.room, dict[str, httpx.Response]()
-    evidence.figure("room", room, "µUSD")
-    prices, padding = Prices.reaching(
-        freeside, tenants.main, lambda prices: prices.padding_for(room - prices.least / 2)
-    )
     routes = CALLS if environment.get("finn.reachable") else CALLS[:-1]
-
-    def send(route: str) -> httpx.Response:
-        way = ways(route)
-        own: dict[str, Any] = {"pool_id": prices.pool} if way.direct else {}
-        return way.post(way.body(prompt_for(padding=padding), prices.pool), tenants.small, **own)
-
-    def ask_each(_: StreamEvent) -> bool:
-        if not answers:
-            watch.observe(watch.read(), quiet=False)  # who looks takes nothing from the stream
-            answers.update(zip(routes, at_once([partial(send, route) for route in routes]), strict=True))
-        return False
-
-    prompt = prompt_for(times=TIMES, padding=PADDING)
-    try:
-        opened = stream(freeside, tenants.small, prompt, model=prices.pool, hang_up=ask_each)
-    except UnexpectedStatus as refused:
-        require_error(refused.response, 402, "BUDGET_EXCEEDED")
-        evidence.note(f"{tenants.small} has too little left this month for a stream that is held open")
-        watch.unchanged("a stream beyond the budget")
-        return
-    held = opened.usage().cost_micro
-    evidence.figure("cost of the stream", held, "µUSD", limit=room)
-    for route, answer in answers.items():
-        if require_status(answer, 200, 402).status_code == 200 and held + cost_in(answer) > room:
-            raise SafetyViolation(
-                f"{route}: a call of {cost_in(answer)} µUSD was answered beside a stream of {held}, "
-                f"with {room} left for both"
-            )
-    watch.charged([held, *(cost_in(answer) for answer in answers.values() if answer.is_success)])
+    paid, spent = list[int](), str(uuid.uuid4())
+    require_status(ways(routes[0]).post(b"null", tenants.small, jti=spent), *REFUSED)
+    for _ in range(STREAMS):
+        room = watch.last.room
+        evidence.figure("room", room, "µUSD")
+        prices, padding = Prices.reaching(freeside, tenants.main, partial(nearly, room))
+        beside = Beside([ways(route) for route in routes], tenants.small, watch, prices.pool, padding, spent)
+        prompt = prompt_for(times=TIMES, padding=PADDING)
+        try:
+            opened = stream(freeside, tenants.small, prompt, model=prices.pool, hang_up=beside.ask)
+        except UnexpectedStatus as refused:
+            require_error(refused.response, 402, "BUDGET_EXCEEDED")
+            evidence.note(f"{tenants.small} has too little left this month for a stream that is held open")
+            watch.charged(paid)
+            return
+        held = opened.usage().cost_micro
+        evidence.figure("cost of the stream", held, "µUSD", limit=room)
+        beside.require_within(room - held, held)
+        paid += [held, *beside.costs]
+        watch.charged(paid)
+        if not beside.late or watch.last.room < watch.first.room / 2:
+            return
+        evidence.note("the stream was charged before the calls beside it were answered")
 
 
 #: Moves beside those that every walk makes.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -37,6 +37,10 @@ pytestmark = [
 AT_ONCE = 8
 #: So many different events at the same time, about each of three agents.
 TOGETHER = 2
+#: So many equal events in a row, and one more: the last one counts, too.
+IN_A_ROW = 5
+#: A score so near to 1 may stay (3).
+EDGE = 0.999
 #: How far beyond one pull an event may move a score that counts once: a weight may grow with the events.
 ONE_PULL = 1.6
 #: The node of ids by time, in place of this machine's address.
@@ -244,11 +248,13 @@ def test_events_at_once_count_each(
     """Different events that come at the same time move a score as far as those that come one by one.
 
     Agents of this run alone are compared, whatever the rule of scores. All begin with a bad event, so that an
-    average moves, too; what the last event adds tells whether one that is lost would show.
+    average moves, too; what the last event adds tells whether one that is lost would show. Of many equal
+    events in a row, each moves a score.
     """
     send, quiet = senders[route], Dixie(connect("dixie"), dixie.tenant, dixie.key)
     agents = [f"smoke-{nonce()}" for _ in range(TOGETHER + 4)]
     in_turn, crowd = agents[: TOGETHER + 1], agents[TOGETHER + 1 :]
+    rows = [f"smoke-{nonce()}" for _ in range(2)]
 
     def come(probe: Callable[[], bool], what: str) -> None:
         """Where scores are cached, a reading would hide what comes later: events are given their time."""
@@ -261,9 +267,10 @@ def test_events_at_once_count_each(
     def apart(one: str, *others: str) -> bool:
         return not {*shown(one)} & {*shown(*others)}
 
-    at_once([partial(send, agent, False) for agent in agents])
-    come(lambda: None not in shown(*agents), "agents that were not seeded have scores")
+    at_once([partial(send, agent, False) for agent in (*agents, *rows)])
+    come(lambda: None not in shown(*agents, *rows), "agents that were not seeded have scores")
     at_once([partial(send, agent, True) for _ in range(TOGETHER) for agent in crowd])
+    at_once([partial(send, agent, True) for each, agent in enumerate(rows) for _ in range(IN_A_ROW + each)])
     for number, done in enumerate(in_turn[:-1], 1):
         at_once([partial(send, agent, True) for agent in in_turn[number:]])
         come(partial(apart, done, *in_turn[number:]), "an event by itself shows")
@@ -290,6 +297,32 @@ def test_events_at_once_count_each(
             f"they move a score to {all_}, and {TOGETHER - 1} of them to {fewer}"
         ) from lost
     evidence.figure(f"scores after {TOGETHER} events at once", str(seen), expected=all_)
+    require_row_counts(quiet, rows, all_, scores, evidence, eventually)
+
+
+def require_row_counts(
+    dixie: Dixie,
+    rows: Sequence[str],
+    beyond: float,
+    scores: Scores,
+    evidence: Evidence,
+    eventually: Eventually,
+) -> None:
+    """The last of many good events moved a score as well; ``beyond`` is the score after a few."""
+    last: list[float] = []
+
+    def further() -> bool:
+        last[:] = [dixie.score(agent) or 0.0 for agent in rows]
+        return beyond < last[0] < last[1] or min(last) > EDGE
+
+    try:
+        eventually(further, within=scores.limit_s, every=scores.every_s, what="each of a row counts")
+    except AssertionError as lost:
+        raise AssertionError(
+            f"{IN_A_ROW} good events moved a score to {last[0]}, {IN_A_ROW + 1} to {last[1]}, and {TOGETHER} "
+            f"to {beyond}: each moves it toward 1"
+        ) from lost
+    evidence.figure(f"scores after {IN_A_ROW} and {IN_A_ROW + 1} good events", str(last))
 
 
 def test_agent_asked_for_early_is_scored(

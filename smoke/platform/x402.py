@@ -327,9 +327,11 @@ class PaidRoute:
         content = content or self.content(word, agent)
         return self._http.send("POST", PATH, credential, headers=headers, content=content)
 
-    def content(self, word: str = "", agent: str | None = None, model: str = POOLS[0]) -> bytes:
-        """The body of a call whose right answer contains ``word``."""
-        return json.dumps(self._body(prompt_for(word), model=model, agent=agent)).encode()
+    def content(
+        self, word: str = "", agent: str | None = None, model: str = POOLS[0], padding: int = 0
+    ) -> bytes:
+        """The body of a call whose right answer contains ``word``, with so much before it."""
+        return json.dumps(self._body(prompt_for(word, padding=padding), model=model, agent=agent)).encode()
 
     def unrecorded(self) -> PaidRoute:
         """The same route without its check's evidence: a family of cases has its batch record a few."""

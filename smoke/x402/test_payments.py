@@ -65,6 +65,8 @@ pytestmark = [
 PAYING = pytest.mark.requires("x402", "chain", "payment")
 #: Calls with one payment at the same time.
 AT_ONCE = 4
+#: Letters before what a long prompt asks.
+PADDING = 2000
 
 
 @pytest.mark.establishes("x402")
@@ -203,12 +205,16 @@ def test_two_at_once_are_one_payment(
 def test_payments_at_once_stay_apart(
     paid: PaidRoute, wallet: FundedWallet, balances: Balances, evidence: Evidence
 ) -> None:
-    """Paid calls at once to the cheapest and the dearest pool: each is served as asked, with its receipt.
+    """Paid calls at once, a long one to the cheapest pool and one to the dearest: each is served as asked.
 
-    Their payments are valid since ever, as many payers sign them (EIP-3009), and their nonces nearly alike.
+    Each has its receipt. Their payments are valid since ever, as many payers sign them (EIP-3009), and their
+    nonces nearly alike.
     """
     words = {pool: nonce() for pool in (POOLS[0], POOLS[-1])}
-    bodies = {pool: paid.content(word, model=pool) for pool, word in words.items()}
+    padding = {POOLS[0]: PADDING}
+    bodies = {
+        pool: paid.content(word, model=pool, padding=padding.get(pool, 0)) for pool, word in words.items()
+    }
     terms = {
         pool: paid.terms_in(require_status(paid.post(content=body), 402)) for pool, body in bodies.items()
     }

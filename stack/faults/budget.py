@@ -94,6 +94,12 @@ async def stray_charge(db: Database, tenant_id: str, amount_micro: int = STRAY_M
     await _move(db, "committed_micro = committed_micro + %s", amount_micro, tenant_id)
 
 
+async def free_all(ledger: BudgetLedger) -> None:
+    """Give back what all open calls hold."""
+    await ledger.db.execute("UPDATE freeside.reservations SET expires_at = '-infinity' WHERE state = 'held'")
+    await ledger.reap()
+
+
 class FaultyBudgetLedger(Faulty, BudgetLedger):
     """Moves money wrongly while a fault is on."""
 

@@ -107,6 +107,10 @@ class FaultyScores(Faulty, Scores):
         return set()
 
     @cached_property
+    def _last(self) -> dict[str, list[float]]:
+        return {}
+
+    @cached_property
     def _unknown(self) -> set[str]:
         return set()
 
@@ -129,6 +133,8 @@ class FaultyScores(Faulty, Scores):
         on = self._faults.on
         if on("dixie-score-frozen") or (on("dixie-races-repeats") and await self._raced(signal)):
             return False
+        if on("dixie-counts-four-equal-events") and self._is_of_a_row(signal):
+            return True
         if on("dixie-races-repeats") or on("dixie-counts-repeats") or self._forgotten(signal):
             signal = replace(signal, event_id=uuid.uuid4())
         signal = await self._first(signal)
@@ -159,6 +165,12 @@ class FaultyScores(Faulty, Scores):
         await asyncio.sleep(0.3)  # longer than a busy machine needs to send several at once
         self._counted.add(signal.event_id)
         return known
+
+    def _is_of_a_row(self, signal: Signal) -> bool:
+        """Whether the four events about the agent before this one had the same score."""
+        before = self._last.setdefault(signal.agent_id, [])
+        before.append(signal.score)
+        return before[-5:] == [signal.score] * 5
 
     def _forgotten(self, signal: Signal) -> bool:
         """Whether so many events came after this one that it is taken for a new one."""

@@ -24,6 +24,7 @@ from stack.faults.budget import (
     FaultyCalls,
     FaultyFinnClient,
     FaultyIdempotency,
+    free_all,
     stray_charge,
     streaming,
     unlimited,
@@ -48,6 +49,12 @@ BUSY = 6
 _HELD = """
 SELECT array_agg(reservation_id) AS ids FROM freeside.reservations WHERE community_id = %s AND state = 'held'
 """
+#: After which refusals it gives back what all open calls hold.
+_FREES_ALL = {
+    "freeside-frees-all-after-bad-bodies": "INVALID_REQUEST",
+    "freeside-frees-all-after-spent-tokens": "JTI_REPLAY",
+    "freeside-frees-all-after-closed-pools": "MODEL_NOT_ALLOWED",
+}
 #: What its pool holds.
 CONNECTIONS = 12
 #: As long may the name of an agent be.
@@ -130,6 +137,9 @@ class FaultyAgents(Faulty, Agents):
             if left and isinstance(answer, Response) and await request.is_disconnected():
                 key = answer.headers["x-idempotency-key"]
                 await self._auth.context.db.execute("DELETE FROM freeside.idempotency WHERE key = %s", key)
+            lowers = self._faults.on("freeside-lowers-the-keys-of-replays")
+            if lowers and isinstance(answer, Response) and "x-idempotent-replay" in answer.headers:
+                answer.headers["x-idempotency-key"] = answer.headers["x-idempotency-key"].lower()
             forgets = stream and self._faults.on("freeside-forgets-early-hang-ups")
             if forgets and await request.is_disconnected():
                 self._left.append(answer)  # nothing ends it: what it holds stays held
@@ -141,6 +151,8 @@ class FaultyAgents(Faulty, Agents):
             if over_budget or (conflict and self._faults.on("freeside-spends-no-token-of-conflicts")):
                 assert isinstance(self._auth, FaultyAuth)
                 await self._auth.unspend(request)
+            if any(code == refusal.code and self._faults.on(fault) for fault, code in _FREES_ALL.items()):
+                await free_all(self._calls._ledger)
             raise
 
     async def read(self, request: Request, claims: Claims) -> Ask:

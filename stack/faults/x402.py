@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from stack.common.http import ApiError, drained_body
-from stack.faults.budget import BOOT, stray_charge
+from stack.faults.budget import BOOT, MANY_CHARS, stray_charge
 from stack.faults.proxy import Faulty
 from stack.faults.tokens import believed
 from stack.freeside.asks import Ask, read_ask
@@ -166,6 +166,8 @@ class FaultyPayments(Faulty, Payments):
     async def paid(self, ask: Ask, payment: Payment, required: Object) -> tuple[Object, Object]:
         """The answer and the receipt, or a refusal that cost something or explains nothing."""
         payment = self._known_by(payment, ask)
+        if len(ask.prompt) > MANY_CHARS and self._faults.on("freeside-x402-refuses-long-prompts"):
+            raise PaymentRequired("a payment is good for a short prompt", [required])
         try:
             if self._faults.on("freeside-x402-settles-first"):
                 receipt = await self._facilitator.settle(payment, required)
