@@ -260,7 +260,9 @@ class HtmlBridge:
         tests = self._page.data["tests"]
         for check in model["checks"]:
             earlier = tests.get(check["nodeid"], [])
-            log = "\n".join(dict.fromkeys(row["log"] for row in earlier))
+            # of a skip pytest-html has only pytest's own tuple: the check's summary says why
+            kept = [row["log"] for row in earlier if check["outcome"] != "skipped"]
+            log = "\n".join(dict.fromkeys(kept))
             tests[check["nodeid"]] = [html.row(check, link, log)]
         ended = [row["result"].lower() for found in tests.values() for row in found]
         for name, count in self._page.outcomes.items():
