@@ -25,7 +25,7 @@ from smoke.platform.attacks import Target, target_of
 from smoke.platform.backends import Dixie, Finn
 from smoke.platform.batch import Batch
 from smoke.platform.freeside import Dialects, Freeside, Tenants
-from smoke.platform.http import Connect, HttpClient, ServiceClient, address_of, builds, spelled_as
+from smoke.platform.http import Connect, HttpClient, ServiceClient, address_of, builds, spelled_as, trust_of
 from smoke.platform.invariants import Conservation
 from smoke.platform.parameters import Way, finn_way, freeside_way
 from smoke.platform.scores import Newcomers, Scores
@@ -40,7 +40,8 @@ from smoke.source.terraform import Configuration
 @pytest.fixture(scope="session")
 def http(environment: Environment) -> Iterator[httpx.Client]:
     """One connection pool. Proxies of the runner's environment are for live platforms only."""
-    with http_pool("pytest-readiness-smoke", proxies=environment.live) as client:
+    trust = trust_of(environment)
+    with http_pool("pytest-readiness-smoke", proxies=environment.live, trust=trust) as client:
         yield client
 
 

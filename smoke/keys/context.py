@@ -22,7 +22,7 @@ from smoke.aws.account import AwsAccount, account_of
 from smoke.contract.model import Service
 from smoke.network.transport import http_pool
 from smoke.platform.answers import ContractViolation, UnexpectedStatus
-from smoke.platform.http import HttpClient, ServiceClient, address_of, require_resolvable
+from smoke.platform.http import HttpClient, ServiceClient, address_of, require_resolvable, trust_of
 from smoke.platform.tokens import NOT_BOOTSTRAPPED, KeySet, SigningKey, p256_of
 
 from .store import CURRENT, CommandRefused, KeyFault, SecretStore, Unproved
@@ -247,7 +247,10 @@ class KeyPlatform:
         self._read_only = read_only
         self._progress = progress
         self._http = http_pool(
-            "pytest-readiness-keys", proxies=environment.live, answers_within=ANSWER_WITHIN_S
+            "pytest-readiness-keys",
+            proxies=environment.live,
+            answers_within=ANSWER_WITHIN_S,
+            trust=trust_of(environment),
         )
 
     def __enter__(self) -> KeyPlatform:

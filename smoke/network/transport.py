@@ -53,9 +53,15 @@ class EndlessBody(ContractViolation):
 
 
 @cache
-def authorities() -> ssl.SSLContext:
-    """The certificate authorities that HTTP clients trust, read once: that takes longer than most checks."""
-    return httpx.create_ssl_context()
+def authorities(also: str = "") -> ssl.SSLContext:
+    """The certificate authorities that HTTP clients trust, and those in a file, if any.
+
+    Read once: that takes longer than most checks. OSError for a file that cannot be read.
+    """
+    context = httpx.create_ssl_context()
+    if also:
+        context.load_verify_locations(also)
+    return context
 
 
 @cache

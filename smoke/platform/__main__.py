@@ -19,7 +19,7 @@ from smoke.network.transport import http_pool
 
 from . import tokens
 from .forgeries import forgeries, varieties
-from .http import HttpClient, ServiceClient, address_of
+from .http import HttpClient, ServiceClient, address_of, trust_of
 from .tokens import Claims, Genuine, SigningKey, SigningKeyLookup
 
 #: The secret of the key that signs, by the service whose key set publishes it.
@@ -48,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     access = next(access for access in accesses() if access.id == options.to)
     try:
         environment = load_environment(options.env)
-        with http_pool("pytest-readiness-smoke", proxies=environment.live) as pool:
+        with http_pool(
+            "pytest-readiness-smoke", proxies=environment.live, trust=trust_of(environment)
+        ) as pool:
             changed = {
                 name: json.loads(value) for name, _, value in (one.partition("=") for one in options.claim)
             }

@@ -149,6 +149,16 @@ def key_paths(environment: Environment, zone: str) -> dict[str, str]:
     return {f"{each.name}.{zone}": each.path(each.jwks) for each in addresses}
 
 
+def trust_of(environment: Environment) -> ssl.SSLContext:
+    """What clients of the services trust: this runner's authorities and, where one has TLS, the profile's."""
+    file = environment.get("edge.ca_file")
+    secure = any(environment.get(f"{service}.url").startswith("https:") for service in SERVICES)
+    try:
+        return authorities(file if secure else "")
+    except OSError as problem:
+        raise SetupError(f"edge.ca_file {file}: {problem}") from None
+
+
 class RateGate:
     """Lets requests that a service refused for its rate go first, or new ones would use up what it allows."""
 
@@ -390,17 +400,18 @@ def builds(environment: Environment) -> dict[str, str]:
     The worker has no route to ask: its build is its image's tag, as ECS runs it.
     """
     asked: dict[str, Callable[[], str]] = {}
+    trust = trust_of(environment)  # read by one thread for all
     for service in SERVICES:
         url = environment.get(f"{service}.url")
         if url and (service != "finn" or environment.finn.reachable):
             asked[service] = partial(
                 build_of,
                 url + address_of(environment, service).path(SERVICES[service].health),
+                trust=trust,
                 proxies=environment.live,
             )
     if environment.aws.region and environment.aws.prefix:
         asked["worker"] = partial(_worker_of, environment)
-    authorities()  # by one thread for all
     found = _in_time(asked, BUILDS_WITHIN_S)
     return {name: found.get(name, "") for name in asked}
 
@@ -430,10 +441,10 @@ def _in_time(calls: Mapping[str, Callable[[], str]], seconds: float) -> dict[str
     return dict(results)
 
 
-def build_of(url: str, *, proxies: bool) -> str:
+def build_of(url: str, *, proxies: bool, trust: ssl.SSLContext | None = None) -> str:
     """The build that the health route at ``url`` names; empty where it names none in time."""
     try:
-        with http_pool("pytest-readiness-smoke", proxies=proxies) as http:
+        with http_pool("pytest-readiness-smoke", proxies=proxies, trust=trust) as http:
             response = http.get(url, timeout=within(BUILDS_WITHIN_S))
         body = parse_json(response, route_of(response))
     except (httpx.HTTPError, AssertionError, SetupError):

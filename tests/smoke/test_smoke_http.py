@@ -1,7 +1,9 @@
 """HTTP: a 429 is waited out and never an outage or a bug; names that do not resolve."""
 
+import base64
 import json
 import secrets
+import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,6 +12,7 @@ from email.utils import format_datetime
 from functools import partial
 from pathlib import Path
 from threading import Event, Lock
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -18,10 +21,19 @@ from pytest_readiness import SetupError
 
 from smoke.contract.exchange import judge
 from smoke.contract.model import SERVICES, Service
+from smoke.network.transport import authorities
 from smoke.platform.answers import AnswerLog, ContractViolation, Events, exchange_of
-from smoke.platform.http import BACKOFF_BUDGET_S, MAX_REPEATS, HttpClient, ServiceClient, require_resolvable
-from smoke.platform.tokens import dixie_service_claims, user_claims
+from smoke.platform.http import (
+    BACKOFF_BUDGET_S,
+    MAX_REPEATS,
+    HttpClient,
+    ServiceClient,
+    require_resolvable,
+    trust_of,
+)
+from smoke.platform.tokens import SigningKey, dixie_service_claims, user_claims
 from tests.smoke.log import Log
+from tests.smoke.test_smoke_jwks import certificate_of
 
 
 class Sender:
@@ -209,3 +221,22 @@ def test_a_stream_that_was_read_to_its_end_is_judged_by_its_events(
     )
     assert [event.name for event in exchange.events] == ["content", "error"]
     assert {broken.rule for broken in judge(exchange)} == found
+
+
+@pytest.mark.parametrize(("url", "more"), [("https://h", 1), ("http://h", 0)])
+def test_the_profiles_authority_is_trusted_beside_the_runners_where_a_service_has_tls(
+    tmp_path: Path, url: str, more: int
+) -> None:
+    own = base64.b64decode(certificate_of(SigningKey.throwaway().private))
+    (tmp_path / "ca.pem").write_text(ssl.DER_cert_to_PEM_cert(own))
+    values = {"edge.ca_file": str(tmp_path / "ca.pem"), "dixie.url": url}
+    environment: Any = SimpleNamespace(get=lambda name: values.get(name, ""))
+    trusted = trust_of(environment).cert_store_stats()["x509"]
+    assert trusted == authorities().cert_store_stats()["x509"] + more
+
+
+def test_an_authority_that_cannot_be_read_is_the_profiles() -> None:
+    values = {"edge.ca_file": "no/such.pem", "dixie.url": "https://h"}
+    environment: Any = SimpleNamespace(get=lambda name: values.get(name, ""))
+    with pytest.raises(SetupError, match=r"edge\.ca_file no/such\.pem"):
+        trust_of(environment)
