@@ -437,6 +437,7 @@ class TargetGroup:
     path: str
     targets: Mapping[str, str]
     codes: str = ""
+    arn: str = ""
 
     def mistaken(self, service: str, ports: Collection[int], health: str) -> Iterator[str]:
         """How it asks a service that listens on `ports` and reports its health at the path `health`."""
@@ -456,6 +457,23 @@ def idle(groups: Sequence[TargetGroup]) -> str:
         return ""
     seen = ", ".join(f"{target} is {state}" for target, state in states.items()) or "it has none"
     return f"no target of {' or '.join(group.name for group in groups)} is healthy: {seen}"
+
+
+def crowded(groups: Sequence[TargetGroup], services: Iterable[EcsService]) -> str:
+    """A target group that has more targets that get requests than all its services run tasks.
+
+    Targets come and go while a deployment is under way or a service scales: they say nothing then.
+    """
+    for group in groups:
+        users = [each for each in services if group.arn in each.target_groups]
+        running = sum(each.running for each in users)
+        moving = any(len(each.deployments) != 1 or each.running != each.desired for each in users)
+        serving = [name for name, state in group.targets.items() if state.partition(" ")[0] in _SERVING]
+        if running and not moving and len(serving) > running:
+            return (
+                f"{group.name} has {len(serving)} targets and {running} tasks: {', '.join(sorted(serving))}"
+            )
+    return ""
 
 
 def read_target_groups(account: AwsAccount, arns: Iterable[str]) -> list[TargetGroup]:
@@ -486,4 +504,5 @@ def target_group_of(described: Mapping[str, Any], targets: Sequence[Mapping[str,
             for each in targets
         },
         codes=described.get("Matcher", {}).get("HttpCode", "") if asks else "",
+        arn=described.get("TargetGroupArn", ""),
     )

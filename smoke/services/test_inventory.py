@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pytest_readiness import Environment, Eventually, Evidence, SetupError
 
-from smoke.aws.ecs import idle, images_there, read_services
+from smoke.aws.ecs import crowded, idle, images_there, read_services, read_target_groups
 from smoke.aws.inventory import (
     UNITS,
     columns,
@@ -70,6 +70,8 @@ def test_inventory(
     different = differences(compared)
     if (task := aws.definition(service)).wasted:
         different.append(f"memory: its containers are ended at {task.limit} of {task.memory} MiB")
+    if not (main := task.main(service)).essential:
+        different.append(f"container: {main.name} is not essential, its task runs on without it")
     path = health_path(environment, declared["key"]) or "/"
     boxes, known = aws.definition(service).containers, known_port(declared)
     listening = sorted({port for box in boxes for port in box.ports})
@@ -96,9 +98,13 @@ def test_targets(
     environment: Environment,
     plan_inventory: Sequence[Mapping[str, Any]],
     service: str,
+    eventually: Eventually,
     evidence: Evidence,
 ) -> None:
-    """The load balancer asks the service for its health where the service reports it, and has it healthy."""
+    """The load balancer asks the service for its health where the service reports it, and has it healthy.
+
+    It sends the service's requests to the service's tasks alone.
+    """
     groups, boxes = aws.target_groups(service), aws.definition(service).containers
     key = next((row["key"] for row in plan_inventory if row["ecs"] == service), "")
     health = health_path(environment, key)
@@ -108,7 +114,21 @@ def test_targets(
     evidence.evaluated("a target group asks for health where it is reported", len(groups))
     wrong = [why for group in groups for why in group.mistaken(service, ports, health)]
     wrong += filter(None, [idle(groups)])
+    own = {*aws.service(service).target_groups}
+    wrong += [
+        f"{name} is behind the same target group {arn}"
+        for name in SERVICES
+        if name != service and name in aws.services()
+        for arn in sorted(own & {*aws.service(name).target_groups})
+    ]
     assert not wrong, "; ".join(wrong)
+    if more := crowded(groups, aws.services().values()):
+
+        def is_gone() -> bool:  # tasks may have come or gone since they were read
+            now = read_services(aws.account, aws.names)
+            return not crowded(read_target_groups(aws.account, sorted(own)), now.values())
+
+        eventually(is_gone, within=SETTLES_S, every=2, what=f"no more targets than tasks ({more})")
 
 
 @pytest.mark.parametrize("service", SETTINGS)

@@ -76,6 +76,21 @@ def address_left(emulator: Emulator, host: str) -> None:
     discovery.register_instance(ServiceId=service["Id"], InstanceId=f"{host}-0", Attributes=gone)
 
 
+def targets_foreign(emulator: Emulator, service: str) -> None:
+    """Leave a target beside a service's tasks that is none of them, and healthy."""
+    elb = emulator.aws("elbv2")
+    foreign = {"Id": "10.0.1.250", "Port": 3000}
+    elb.register_targets(TargetGroupArn=_target_group(elb, service), Targets=[foreign])
+
+
+def targets_shared(emulator: Emulator, service: str, of: str) -> None:
+    """Put a service's tasks behind another one's target group, too."""
+    elb = emulator.aws("elbv2")
+    record = internals.service_record(CLUSTER, f"{PREFIX}-{service}")
+    more = {"targetGroupArn": _target_group(elb, of), "containerName": service, "containerPort": 3000}
+    record["loadBalancers"] = [*record.get("loadBalancers", ()), more]
+
+
 def listener_moved(emulator: Emulator, port: int) -> None:
     """Have the load balancer serve https on another port."""
     elb = emulator.aws("elbv2")
@@ -180,7 +195,8 @@ def _secure_listener(elb: Any) -> str:
 
 
 ALTERATIONS = (
-    public_host, targets_asked, targets_gone, registered_as, host_missing, host_alias, address_left,
+    public_host, targets_asked, targets_gone, targets_foreign, targets_shared, registered_as,
+    host_missing, host_alias, address_left,
     listener_moved, certificate, certificate_in_acm, balancer_rule, balancer_asks_to_log_in,
     balancer_shared, paths_diverted, no_redirect, record_added,
 )  # fmt: skip

@@ -13,6 +13,7 @@ from smoke.aws.ecs import (
     RunningTask,
     TargetGroup,
     TaskRun,
+    crowded,
     definition_of,
     failure_of,
     idle,
@@ -637,6 +638,27 @@ def test_one_healthy_target_of_any_group_is_enough() -> None:
     assert idle([]) == ""
     assert idle([group(targets={})]) == "no target of p-api-tg is healthy: it has none"
     assert idle([group(targets=failed)]).endswith("10.0.0.1:3000 is unhealthy Target.FailedHealthChecks")
+
+
+@pytest.mark.parametrize(
+    ("targets", "changed", "more"),
+    [
+        ({"a": "healthy"}, {}, False),
+        ({"a": "healthy", "b": "healthy"}, {}, True),
+        ({"a": "healthy", "b": "draining"}, {}, False),
+        ({"a": "healthy", "b": "unhealthy Target.Timeout"}, {}, False),
+        ({"a": "healthy", "b": "healthy"}, {"running": 2, "desired": 2}, False),
+        ({"a": "healthy", "b": "healthy"}, {"desired": 2}, False),  # it scales
+        ({"a": "healthy", "b": "healthy"}, {"deployments": (*UNDER_WAY, *UNDER_WAY)}, False),
+    ],
+)
+def test_a_target_group_has_no_more_targets_than_tasks(
+    targets: dict[str, str], changed: dict[str, Any], more: bool
+) -> None:
+    found, api = group(targets=targets, arn="tg"), service("api", target_groups=("tg",), **changed)
+    assert bool(crowded([found], [api])) is more
+    canary = service("api-canary", target_groups=("tg",))
+    assert not crowded([found], [api, canary])
 
 
 def test_a_target_group_of_tcp_has_no_path() -> None:
