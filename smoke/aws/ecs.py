@@ -1,17 +1,15 @@
 """What ECS says of services, their task definitions, and runs of one-shot tasks such as migrations.
 
-And of what these stand on: whether the images that run are still in ECR (a task that runs goes on without its
-image), and how target groups of the load balancers ask tasks for health, and what these answered.
+And whether the images that run are still in ECR: a task that runs goes on without its image.
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from smoke.source.checkout import Examined, Finding
-from smoke.source.connections import OK, accepted
 from smoke.source.definitions import plain_ports
 
 from .account import AwsAccount, at_once
@@ -417,92 +415,3 @@ def _is_there(account: AwsAccount, image: re.Match[str]) -> bool:
     details = found["imageDetails"] if found else ()
     # one that was archived cannot be pulled until it is restored
     return any(each.get("imageStatus", "ACTIVE") == "ACTIVE" for each in details)
-
-
-_NO_GROUP = ("TargetGroupNotFound",)
-#: States of a target that gets requests; where health is not asked for, it is unavailable.
-_SERVING = ("healthy", "unavailable")
-
-
-@dataclass(frozen=True, slots=True)
-class TargetGroup:
-    """A target group: the port and the path that it asks for health, and the states of its targets.
-
-    The port is 0 where it is that of each target, the path empty where it is only connected to; `codes` are
-    the statuses that it takes for health, such as `200-299`.
-    """
-
-    name: str
-    port: int
-    path: str
-    targets: Mapping[str, str]
-    codes: str = ""
-    arn: str = ""
-
-    def mistaken(self, service: str, ports: Collection[int], health: str) -> Iterator[str]:
-        """How it asks a service that listens on `ports` and reports its health at the path `health`."""
-        if self.port and ports and self.port not in ports:
-            listening = " and ".join(map(str, sorted(ports)))
-            yield f"{self.name} checks health on port {self.port}, {service} listens on {listening}"
-        if self.path and health and self.path.partition("?")[0] != health:
-            yield f"{self.name} checks health at {self.path}, {service} reports it at {health}"
-        if self.codes and accepted(self.codes, OK) is False:
-            yield f"{self.name} expects {self.codes} of healthy targets, {service} answers {OK}"
-
-
-def idle(groups: Sequence[TargetGroup]) -> str:
-    """Why no target of any of the groups gets requests; empty where one does, or where there is no group."""
-    states = {target: state for group in groups for target, state in group.targets.items()}
-    if not groups or any(state.partition(" ")[0] in _SERVING for state in states.values()):
-        return ""
-    seen = ", ".join(f"{target} is {state}" for target, state in states.items()) or "it has none"
-    return f"no target of {' or '.join(group.name for group in groups)} is healthy: {seen}"
-
-
-def crowded(groups: Sequence[TargetGroup], services: Iterable[EcsService]) -> str:
-    """A target group that has more targets that get requests than all its services run tasks.
-
-    Targets come and go while a deployment is under way or a service scales: they say nothing then.
-    """
-    for group in groups:
-        users = [each for each in services if group.arn in each.target_groups]
-        running = sum(each.running for each in users)
-        moving = any(len(each.deployments) != 1 or each.running != each.desired for each in users)
-        serving = [name for name, state in group.targets.items() if state.partition(" ")[0] in _SERVING]
-        if running and not moving and len(serving) > running:
-            return (
-                f"{group.name} has {len(serving)} targets and {running} tasks: {', '.join(sorted(serving))}"
-            )
-    return ""
-
-
-def read_target_groups(account: AwsAccount, arns: Iterable[str]) -> list[TargetGroup]:
-    """Target groups by their ARNs; one that does not exist is left out."""
-
-    def read(arn: str) -> TargetGroup | None:
-        found = account.find("elbv2", "describe_target_groups", _NO_GROUP, TargetGroupArns=[arn])
-        targets = account.find("elbv2", "describe_target_health", _NO_GROUP, TargetGroupArn=arn)
-        if found is None or targets is None:
-            return None
-        return target_group_of(found["TargetGroups"][0], targets["TargetHealthDescriptions"])
-
-    return [group for group in at_once(read, dict.fromkeys(arns)) if group is not None]
-
-
-def target_group_of(described: Mapping[str, Any], targets: Sequence[Mapping[str, Any]]) -> TargetGroup:
-    """A target group from DescribeTargetGroups and DescribeTargetHealth."""
-    port = str(described.get("HealthCheckPort", ""))
-    asks = str(described.get("HealthCheckProtocol", "")).startswith("HTTP")
-    return TargetGroup(
-        name=described["TargetGroupName"],
-        port=int(port) if port.isdecimal() else 0,
-        path=described.get("HealthCheckPath", "") if asks else "",
-        targets={
-            f"{each['Target']['Id']}:{each['Target'].get('Port', '')}".rstrip(":"): " ".join(
-                filter(None, [each["TargetHealth"]["State"], each["TargetHealth"].get("Reason")])
-            )
-            for each in targets
-        },
-        codes=described.get("Matcher", {}).get("HttpCode", "") if asks else "",
-        arn=described.get("TargetGroupArn", ""),
-    )

@@ -10,9 +10,10 @@ from smoke.source import rules
 from smoke.source.addresses import Budget, Directory
 
 from .alarms import Metric, Watch
+from .balancer import BalancerRoute, routes_to
 from .ecs import EcsService, RunningTask, TaskDefinition
 from .monitoring import DATABASE_IS_DOWN
-from .names import BUILDS, HOSTS, IF_SET, PORTS, SERVICES, BalancerRoute, resolve, routes_to
+from .names import BUILDS, HOSTS, IF_SET, PORTS, SERVICES, resolve
 from .reader import AwsReader
 
 SHA = re.compile(r"[0-9a-fA-F]{7,40}")

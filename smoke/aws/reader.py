@@ -18,8 +18,9 @@ from smoke.source.rules import EXECUTION_ROLE, FAMILY, LOGS, NETWORK, SECRET, TA
 from . import alarms, ecs, monitoring
 from .account import AwsAccount, account_of, at_once
 from .alarms import CompositeAlarm, Metric, MetricAlarm
-from .ecs import EcsService, TargetGroup, TaskDefinition, read_target_groups
-from .names import BalancerRoute, Names, read_registered, read_routes
+from .balancer import BalancerRoute, TargetGroup, read_routes, read_target_groups
+from .ecs import EcsService, TaskDefinition
+from .names import Names, read_registered
 from .policies import (
     LOGGING,
     PULL_TOKEN,

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pytest_readiness import Environment, Eventually, Evidence, SetupError
 
-from smoke.aws.ecs import crowded, idle, images_there, read_services, read_target_groups
+from smoke.aws.balancer import crowded, diverted, idle, read_target_groups, routes_to
+from smoke.aws.ecs import images_there, read_services
 from smoke.aws.inventory import (
     UNITS,
     columns,
@@ -25,9 +26,7 @@ from smoke.aws.names import (
     MIGRATIONS,
     SERVICES,
     SETTINGS,
-    diverted,
     resolve,
-    routes_to,
 )
 from smoke.aws.reader import AwsReader
 from smoke.contract.model import SERVICES as CONTRACT

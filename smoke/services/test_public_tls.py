@@ -6,7 +6,7 @@ import httpx
 import pytest
 from pytest_readiness import Environment, Evidence
 
-from smoke.aws.names import CERTIFICATE_DAYS
+from smoke.aws.balancer import CERTIFICATE_DAYS
 from smoke.platform.http import address_of, certificate_of, require_resolvable
 
 pytestmark = [

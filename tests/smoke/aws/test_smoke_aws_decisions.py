@@ -8,18 +8,27 @@ from typing import Any
 import pytest
 from pytest_readiness import SetupError
 
+from smoke.aws.balancer import (
+    BalancerRoute,
+    TargetGroup,
+    crowded,
+    diverted,
+    expiring_of,
+    idle,
+    port_of,
+    read_routes,
+    routes_of,
+    routes_to,
+    target_group_of,
+)
 from smoke.aws.ecs import (
     EcsDeployment,
     RunningTask,
-    TargetGroup,
     TaskRun,
-    crowded,
     definition_of,
     failure_of,
-    idle,
     last_of,
     service_of,
-    target_group_of,
 )
 from smoke.aws.inventory import (
     ObservedService,
@@ -37,16 +46,7 @@ from smoke.aws.inventory import (
     strays,
     tag_of,
 )
-from smoke.aws.names import (
-    BalancerRoute,
-    Names,
-    diverted,
-    expiring_of,
-    port_of,
-    read_routes,
-    routes_of,
-    routes_to,
-)
+from smoke.aws.names import Names
 from smoke.aws.policies import closed_to_alarms, key_closed_to_alarms
 from tests.smoke.aws.fakes import NOON, definition, raising, scripted, service
 

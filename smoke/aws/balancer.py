@@ -1,0 +1,312 @@
+"""What load balancers do: which host's requests go where, under which certificate, and to which targets.
+
+And how target groups ask tasks for health, and what these answered.
+"""
+
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from typing import Any
+
+from smoke.source.connections import OK, accepted
+
+from .account import AwsAccount, at_once
+from .ecs import EcsService
+from .names import Names
+
+#: Where the URL of a public host leads: it names no port.
+HTTPS = 443
+#: A certificate that ends before is about to.
+CERTIFICATE_DAYS = 14
+_NO_GROUP = ("TargetGroupNotFound",)
+#: In place of a target group: the balancer answers by itself.
+FIXED = "the balancer's own answer"
+
+
+@dataclass(frozen=True, slots=True)
+class BalancerRoute:
+    """A target group (its ARN) behind a balancer (its ARN), or FIXED for none, reached by these hosts.
+
+    A host may be a pattern. `paths` are those of the rule, if it has any; of a listener's rules that fit, the
+    one with the lowest `rank` decides. `port` is another than that of https only where it serves TLS to the
+    public, `expiring` says what is wrong with the listener's certificate for some hosts.
+    """
+
+    target_group: str
+    balancer: str
+    hosts: tuple[str, ...]
+    paths: tuple[str, ...] = ()
+    rank: float = math.inf
+    listener: str = ""
+    rule: str = ""
+    port: int = HTTPS
+    expiring: Mapping[str, str] = field(default_factory=dict)
+
+    def serves(self, host: str) -> bool:
+        """Whether one of its hosts is this one, or a pattern of it."""
+        return any(fnmatchcase(host, each.lower()) for each in self.hosts)
+
+    @property
+    def addresses(self) -> list[str]:
+        """What the hosts are reached by: on another port than that of https, not by their names alone."""
+        return [host if self.port == HTTPS else f"{host} on port {self.port}" for host in self.hosts]
+
+    @property
+    def dimensions(self) -> dict[str, str]:
+        """The dimensions of the metrics that the balancer publishes for the target group."""
+        return {
+            "TargetGroup": self.target_group.rpartition(":")[2],
+            "LoadBalancer": self.balancer.partition(":loadbalancer/")[2],
+        }
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of those metrics."""
+        return "AWS/NetworkELB" if ":loadbalancer/net/" in self.balancer else "AWS/ApplicationELB"
+
+
+def read_routes(account: AwsAccount, names: Names, groups: Iterable[str] = ()) -> list[BalancerRoute]:
+    """The routes of the platform's balancers: those of its name, and of others before the target groups.
+
+    A default route takes the hosts of its listener's certificate that no rule takes.
+    """
+    shared = {arn for found in at_once(lambda group: _before(account, group), groups) for arn in found}
+    schemes = {
+        each["LoadBalancerArn"]: each.get("Scheme")
+        for each in account.pages("elbv2", "describe_load_balancers", "LoadBalancers")
+        if each["LoadBalancerName"].startswith(f"{names.prefix}-") or each["LoadBalancerArn"] in shared
+    }
+    listeners = [
+        listener for found in at_once(lambda arn: _listeners(account, arn), schemes) for listener in found
+    ]
+    rules = at_once(lambda each: _rules(account, each), listeners)
+    certified = at_once(lambda each: _certified(account, each), listeners)
+    return [
+        replace(route, port=port_of(listener, schemes[listener["LoadBalancerArn"]]), expiring=expiring)
+        for listener, found, hosts in zip(listeners, rules, certified, strict=True)
+        for expiring in [{name: why for name, why in hosts.items() if why}]
+        for route in routes_of(found, listener["LoadBalancerArn"], hosts)
+    ]
+
+
+def _before(account: AwsAccount, group: str) -> list[str]:
+    """The balancers that a target group names."""
+    found = account.find("elbv2", "describe_target_groups", _NO_GROUP, TargetGroupArns=[group])
+    return [arn for each in (found or {}).get("TargetGroups", ()) for arn in each.get("LoadBalancerArns", ())]
+
+
+def port_of(listener: Mapping[str, Any], scheme: str | None) -> int:
+    """The port on which a listener serves TLS to the public; that of https for all other listeners."""
+    public = scheme == "internet-facing" and listener.get("Protocol") in ("HTTPS", "TLS")
+    return int(listener.get("Port", HTTPS)) if public else HTTPS
+
+
+def routes_to(routes: Iterable[BalancerRoute], target_groups: Sequence[str]) -> list[BalancerRoute]:
+    """The routes to any of the target groups, the one with the most hosts first."""
+    found = [route for route in routes if route.target_group in target_groups]
+    return sorted(found, key=lambda route: -len(route.hosts))
+
+
+def routes_of(
+    rules: Sequence[Mapping[str, Any]], balancer: str, certified: Iterable[str]
+) -> list[BalancerRoute]:
+    """The routes of one listener; `certified` are the names on its certificate."""
+    hosts = [_hosts(rule) for rule in rules]
+    taken = {host for found in hosts for host in found}
+    left = tuple(name for name in certified if not any(fnmatchcase(name, each.lower()) for each in taken))
+    return [
+        BalancerRoute(group, balancer, left if rule.get("IsDefault") else tuple(found), *_precedence(rule))
+        for rule, found in zip(rules, hosts, strict=True)
+        for group in _groups(rule)
+    ]
+
+
+def _listeners(account: AwsAccount, balancer: str) -> list[Any]:
+    return account.pages("elbv2", "describe_listeners", "Listeners", LoadBalancerArn=balancer)
+
+
+def _rules(account: AwsAccount, listener: Mapping[str, Any]) -> list[Any]:
+    return account.pages("elbv2", "describe_rules", "Rules", ListenerArn=listener["ListenerArn"])
+
+
+def _certified(account: AwsAccount, listener: Mapping[str, Any]) -> dict[str, str]:
+    """The names on a listener's certificate, each with what is wrong with that.
+
+    One that is not ACM's may have any name.
+    """
+    names: dict[str, str] = {}
+    for each in listener.get("Certificates", ()):
+        if ":acm:" not in each["CertificateArn"]:
+            names["*"] = ""
+            continue
+        described = account.ask("acm", "describe_certificate", CertificateArn=each["CertificateArn"])
+        certificate, why = described["Certificate"], expiring_of(described["Certificate"])
+        found = [certificate["DomainName"], *certificate.get("SubjectAlternativeNames", ())]
+        names |= dict.fromkeys(found, why)
+    return names
+
+
+def expiring_of(certificate: Mapping[str, Any], now: datetime | None = None) -> str:
+    """Why a certificate from DescribeCertificate lasts no two weeks; empty where it does."""
+    status, ends = certificate.get("Status", "ISSUED"), certificate.get("NotAfter")
+    if status != "ISSUED":
+        return f"is {status}"
+    soon = (now or datetime.now(UTC)) + timedelta(days=CERTIFICATE_DAYS)
+    return f"ends on {ends:%Y-%m-%d}" if ends and ends < soon else ""
+
+
+def _hosts(rule: Mapping[str, Any]) -> list[str]:
+    return [
+        host
+        for condition in rule.get("Conditions", ())
+        if condition.get("Field") == "host-header"
+        for host in condition.get("HostHeaderConfig", {}).get("Values") or condition.get("Values", ())
+    ]
+
+
+def _precedence(rule: Mapping[str, Any]) -> tuple[tuple[str, ...], float, str, str]:
+    """The paths that a rule takes, empty for all, its rank, the last where more must fit; its listener.
+
+    And what the rule itself is known by.
+    """
+    conditions = {each.get("Field"): each for each in rule.get("Conditions", ())}
+    paths = conditions.get("path-pattern", {})
+    patterns = tuple(paths.get("PathPatternConfig", {}).get("Values") or paths.get("Values", ()))
+    priority, arn = str(rule.get("Priority", "")), str(rule.get("RuleArn", ""))
+    is_last = not priority.isdigit() or not conditions.keys() <= {"host-header", "path-pattern"}
+    return patterns, math.inf if is_last else int(priority), arn.rpartition("/")[0], arn
+
+
+def diverted(
+    routes: Sequence[BalancerRoute], host: str, path: str, own: Sequence[str], others: Collection[str]
+) -> BalancerRoute | None:
+    """The route that takes a path of a host from its target groups to those of others, or answers it.
+
+    It may be one of the same rule, which shares the requests between several target groups.
+    """
+    return next(
+        (
+            taking
+            for route in routes
+            if route.target_group in own and route.serves(host)
+            for taking in routes
+            if taking.listener == route.listener
+            if taking.rank < route.rank or taking.rule == route.rule
+            if taking.target_group in {*others, FIXED} and (not taking.hosts or taking.serves(host))
+            if not taking.paths or any(fnmatchcase(path, pattern) for pattern in taking.paths)
+        ),
+        None,
+    )
+
+
+def _groups(rule: Mapping[str, Any]) -> list[str]:
+    """The target groups that a rule sends anything to: one of weight 0 waits for the next deployment.
+
+    FIXED is one of them where the balancer answers by itself, has people log in, or sends the rule's hosts to
+    another one.
+    """
+    found = []
+    hosts = _hosts(rule)
+    for action in rule.get("Actions", ()):
+        weighted = action.get("ForwardConfig", {}).get("TargetGroups", ())
+        named = [action["TargetGroupArn"]] if action.get("TargetGroupArn") else []
+        found += [each["TargetGroupArn"] for each in weighted if each.get("Weight", 1)] or named
+        elsewhere = action.get("RedirectConfig", {}).get("Host", "#{host}")
+        leaves = bool(hosts) and "#{host}" not in elsewhere and elsewhere not in hosts
+        asks = any(
+            action[how].get("OnUnauthenticatedRequest", "authenticate") != "allow"
+            for how in ("AuthenticateOidcConfig", "AuthenticateCognitoConfig")
+            if how in action
+        )
+        found += [FIXED] if action.get("Type") == "fixed-response" or leaves or asks else []
+    return found
+
+
+#: States of a target that gets requests; where health is not asked for, it is unavailable.
+_SERVING = ("healthy", "unavailable")
+
+
+@dataclass(frozen=True, slots=True)
+class TargetGroup:
+    """A target group: the port and the path that it asks for health, and the states of its targets.
+
+    The port is 0 where it is that of each target, the path empty where it is only connected to; `codes` are
+    the statuses that it takes for health, such as `200-299`.
+    """
+
+    name: str
+    port: int
+    path: str
+    targets: Mapping[str, str]
+    codes: str = ""
+    arn: str = ""
+
+    def mistaken(self, service: str, ports: Collection[int], health: str) -> Iterator[str]:
+        """How it asks a service that listens on `ports` and reports its health at the path `health`."""
+        if self.port and ports and self.port not in ports:
+            listening = " and ".join(map(str, sorted(ports)))
+            yield f"{self.name} checks health on port {self.port}, {service} listens on {listening}"
+        if self.path and health and self.path.partition("?")[0] != health:
+            yield f"{self.name} checks health at {self.path}, {service} reports it at {health}"
+        if self.codes and accepted(self.codes, OK) is False:
+            yield f"{self.name} expects {self.codes} of healthy targets, {service} answers {OK}"
+
+
+def idle(groups: Sequence[TargetGroup]) -> str:
+    """Why no target of any of the groups gets requests; empty where one does, or where there is no group."""
+    states = {target: state for group in groups for target, state in group.targets.items()}
+    if not groups or any(state.partition(" ")[0] in _SERVING for state in states.values()):
+        return ""
+    seen = ", ".join(f"{target} is {state}" for target, state in states.items()) or "it has none"
+    return f"no target of {' or '.join(group.name for group in groups)} is healthy: {seen}"
+
+
+def crowded(groups: Sequence[TargetGroup], services: Iterable[EcsService]) -> str:
+    """A target group that has more targets that get requests than all its services run tasks.
+
+    Targets come and go while a deployment is under way or a service scales: they say nothing then.
+    """
+    for group in groups:
+        users = [each for each in services if group.arn in each.target_groups]
+        running = sum(each.running for each in users)
+        moving = any(len(each.deployments) != 1 or each.running != each.desired for each in users)
+        serving = [name for name, state in group.targets.items() if state.partition(" ")[0] in _SERVING]
+        if running and not moving and len(serving) > running:
+            return (
+                f"{group.name} has {len(serving)} targets and {running} tasks: {', '.join(sorted(serving))}"
+            )
+    return ""
+
+
+def read_target_groups(account: AwsAccount, arns: Iterable[str]) -> list[TargetGroup]:
+    """Target groups by their ARNs; one that does not exist is left out."""
+
+    def read(arn: str) -> TargetGroup | None:
+        found = account.find("elbv2", "describe_target_groups", _NO_GROUP, TargetGroupArns=[arn])
+        targets = account.find("elbv2", "describe_target_health", _NO_GROUP, TargetGroupArn=arn)
+        if found is None or targets is None:
+            return None
+        return target_group_of(found["TargetGroups"][0], targets["TargetHealthDescriptions"])
+
+    return [group for group in at_once(read, dict.fromkeys(arns)) if group is not None]
+
+
+def target_group_of(described: Mapping[str, Any], targets: Sequence[Mapping[str, Any]]) -> TargetGroup:
+    """A target group from DescribeTargetGroups and DescribeTargetHealth."""
+    port = str(described.get("HealthCheckPort", ""))
+    asks = str(described.get("HealthCheckProtocol", "")).startswith("HTTP")
+    return TargetGroup(
+        name=described["TargetGroupName"],
+        port=int(port) if port.isdecimal() else 0,
+        path=described.get("HealthCheckPath", "") if asks else "",
+        targets={
+            f"{each['Target']['Id']}:{each['Target'].get('Port', '')}".rstrip(":"): " ".join(
+                filter(None, [each["TargetHealth"]["State"], each["TargetHealth"].get("Reason")])
+            )
+            for each in targets
+        },
+        codes=described.get("Matcher", {}).get("HttpCode", "") if asks else "",
+        arn=described.get("TargetGroupArn", ""),
+    )
