@@ -65,6 +65,13 @@ PARALLEL = 10
 BURST = 12
 #: A prompt of so many characters, with what is asked at its end.
 LONG = 24_000
+#: Conversations that end in a question for a word, by who named it: a model is told what each role said.
+_ASKED = ("user", "Which word is it? Reply with that word and nothing else.")
+TALKS = {
+    "the system named": (("system", "The word is {word}."), _ASKED),
+    "the assistant named": (("user", "Make up a word."), ("assistant", "The word is {word}."), _ASKED),
+    "the user named before": (("user", "The word is {word}."), ("assistant", "Very well."), _ASKED),
+}
 #: What ends a line for Unicode, and not for JSON Lines and event streams.
 SEPARATORS = "\u2028\u2029\u0085"
 
@@ -138,6 +145,11 @@ def prompts(way: Way) -> Iterator[tuple[str, str, bytes]]:
     yield "separators of lines, unescaped in UTF-8", word, json.dumps(body, ensure_ascii=False).encode()
     word = nonce()
     yield f"{LONG} characters before it", word, way.encoded(way.body(prompt_for(word, padding=LONG)))
+    if way.prompt == "messages":
+        for name, talk in TALKS.items():
+            word = nonce()
+            said = [{"role": role, "content": text.format(word=word)} for role, text in talk]
+            yield f"a word that {name}", word, way.encoded({**way.body(""), "messages": said})
 
 
 @pytest.mark.requires("invoke")
