@@ -309,3 +309,15 @@ def test_a_setting_of_the_runner_is_named() -> None:
     assert model(failed)["blockers"][0]["next_action"] == (
         "correct this runner's proxy 10.0.0.1:3128 (https_proxy), then rerun the check"
     )
+
+
+def test_what_depends_on_a_check_that_is_not_in_the_run_is_run_with_it() -> None:
+    alone = check("auth/refused", "not-run", cause="check:auth/accepted", summary="proves nothing")
+    (blocker,) = model(alone, scope=PARTIAL)["blockers"]
+    assert blocker["next_action"] == "run it together with auth/accepted, on which it depends"
+    assert blocker["reproduce"] == "readiness run --env local"
+
+
+def test_a_shard_is_to_be_merged() -> None:
+    (blocker,) = model(check(), scope=PARTIAL, shard=True)["blockers"]
+    assert blocker["reproduce"] == "readiness merge reports/shards --env local"

@@ -161,6 +161,7 @@ class Judge:
             facts=RunFacts(
                 scope=scope,
                 gate=context.settings.gate,
+                shard=context.settings.shard is not None,
                 interrupted=tally.interrupted
                 or ("" if ended else UNFINISHED)
                 or checks.problem.partition("\n")[0]

@@ -13,7 +13,7 @@ from .goals import Exemption, GoalRow
 from .history import Streak
 from .model import CheckResult, FailureClass, GoalStatus, Outcome, RunRecord, Verdict
 from .plan import SEVERITIES, Deferral, Plan
-from .verdict import Cause, causes, is_broken, is_open, run_problems
+from .verdict import BEHIND, Cause, causes, is_broken, is_open, run_problems
 
 LAUNCH = "READY FOR LAUNCH"
 FIRST_DEPLOY = "READY FOR FIRST DEPLOY"
@@ -192,6 +192,13 @@ def _streak_next(found: Findings) -> list[dict[str, Any]]:
 
 def _whole_suite_next(found: Findings) -> dict[str, Any]:
     """Return what a partial run without a complaint leaves to do."""
+    if found.run.facts.shard:
+        return _blocker(
+            rule="only all shards together settle a goal",
+            summary="one shard of the suite was run, and nothing in it failed",
+            next_action="merge what it left with what the other shards left",
+            reproduce=f"readiness merge reports/shards {environment_option(found.run)}",
+        )
     return _blocker(
         rule="only a full run settles a goal",
         summary="only a part of the suite was run, and nothing in it failed",
@@ -272,9 +279,16 @@ def _of_cause(run: RunRecord, verdict: Verdict, cause: Cause) -> dict[str, Any]:
         observed=observed,
         limit=limit,
         next_action=_next_action(check),
-        reproduce=f"pytest {shlex.quote(check.nodeid)} {environment_option(run)}"
-        + (" --drills" if check.drill else ""),
+        reproduce=_again(run, check),
     )
+
+
+def _again(run: RunRecord, check: CheckResult) -> str:
+    """Return the command that runs a check again; alone it would not run, where it depends on another one."""
+    if check.cause.startswith(BEHIND):
+        return _whole_suite(run)
+    drills = " --drills" if check.drill else ""
+    return f"pytest {shlex.quote(check.nodeid)} {environment_option(run)}{drills}"
 
 
 def _next_action(check: CheckResult) -> str:
@@ -287,6 +301,8 @@ def _next_action(check: CheckResult) -> str:
         return "offer it in the environment's profile, let another check cover it, or defer it in the plan"
     if check.outcome is Outcome.SKIPPED:
         return "remove what skips the check or expects it to fail, or defer it in the plan"
+    if check.outcome is Outcome.NOT_RUN and check.cause.startswith(BEHIND):
+        return f"run it together with {check.cause.removeprefix(BEHIND)}, on which it depends"
     if check.outcome is Outcome.NOT_RUN:
         return "let it run to its end, together with the check that it depends on"
     if check.failure_class is FailureClass.CHECK_ERROR:

@@ -123,6 +123,8 @@ class RunFacts:
 
     scope: Scope = Scope.FULL
     gate: bool = False
+    #: The run is one shard of several: ``readiness merge`` judges all of them.
+    shard: bool = False
     interrupted: str = ""
     collection_errors: tuple[str, ...] = ()
     #: What failed where no check can answer for it, such as in a thread after the last one.
