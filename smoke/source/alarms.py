@@ -11,7 +11,7 @@ from typing import Any
 
 from . import rules
 from .checkout import Examined, Finding
-from .definitions import Definition
+from .definitions import Definition, containers
 from .listeners import balancers
 from .notifications import ALARM, TOPIC, Judged, Recipients
 from .references import entries, items, referenced, thing
@@ -257,6 +257,7 @@ def _unpublished(configuration: Configuration, found: Watched) -> Iterator[str]:
         leading = [each.address for each in balancers(configuration, group) or ()]
         if leading and balancer.address not in leading:
             yield f"{balancer.address} does not lead to {group.address}: there is no such metric"
+    yield from _unfiltered(configuration, found)
     name = found.dimensions.get("ClusterName")
     if found.namespace != INSIGHTS or name is None:
         return
@@ -267,6 +268,50 @@ def _unpublished(configuration: Configuration, found: Watched) -> Iterator[str]:
                 "disabled",
             ]:
                 yield f"{cluster.address} has its Container Insights disabled: there is no such metric"
+
+
+_LOG_GROUP = "aws_cloudwatch_log_group"
+
+
+def _unfiltered(configuration: Configuration, found: Watched) -> Iterator[str]:
+    """Why the filters that make an alarm's metric from logs make nothing for it, as far as the files say."""
+    made: list[tuple[Resource, Body]] = []
+    for each in configuration.of_type("aws_cloudwatch_log_metric_filter"):
+        for block in each.blocks("metric_transformation"):
+            named = (block.attribute(name) for name in ("namespace", "name"))
+            said = [text(flat(one)) if one is not None else "" for one in named]
+            made += [(each, block)] if said == [found.namespace, found.metric] else []
+    dimensions = [block.attribute("dimensions") for _, block in made]
+    if not made or any(one is not None and hidden(one) for one in dimensions):
+        return
+    names = [frozenset(entries(one)) for one in dimensions]
+    if frozenset(found.dimensions) not in names:
+        own, others = (" and ".join(sorted(each)) or "none" for each in (found.dimensions, names[0]))
+        yield f"its dimensions are {own}, those of {made[0][0].address}, which makes its metric, {others}"
+    written = _written(configuration)
+    groups = [each.attribute("log_group_name") for each, _ in made]
+    known = [thing(one, _LOG_GROUP) for one in groups if one is not None and not hidden(flat(one))]
+    of_tasks = len(known) == len(made) and all(one.name.startswith("/ecs/") for one in known)
+    if of_tasks and written is not None and written.isdisjoint(one.key for one in known):
+        yield f"{made[0][0].address} makes its metric from {known[0].name}, into which no task logs"
+
+
+def _written(configuration: Configuration) -> set[str] | None:
+    """The log groups that tasks write into; None where the files do not say all."""
+    found: set[str] = set()
+    if any(module.unread_calls for module in configuration.modules) or configuration.unread:
+        return None
+    for task in configuration.of_type("aws_ecs_task_definition"):
+        boxes, unread = containers(task)
+        if unread:
+            return None
+        for box in boxes:
+            configured = box.entries.get("logConfiguration")
+            group = entries(entries(configured).get("options")).get("awslogs-group")
+            if hidden(configured) or (group is not None and hidden(flat(group))):
+                return None
+            found |= {thing(group, _LOG_GROUP).key} if group is not None else set()
+    return found
 
 
 def _metric(found: Watched, kind: str) -> bool:

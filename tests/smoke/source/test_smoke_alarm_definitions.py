@@ -623,3 +623,60 @@ def test_an_alarm_is_of_the_balancer_that_leads_to_its_group(
     )
     examined = watched(read, alarm, cpu(), MEMORY, leads, others)
     assert [what in each.what for each in examined.findings] == [True] * bool(what)
+
+
+FILTERED = """
+variable "unset" {}
+resource "aws_cloudwatch_log_group" "api" { name = "/ecs/p/api" }
+resource "aws_ecs_task_definition" "api" {
+  container_definitions = jsonencode([{ name = "api", image = "x", logConfiguration = {
+    logDriver = "awslogs", options = { awslogs-group = aws_cloudwatch_log_group.api.name }
+  } }])
+}
+resource "aws_cloudwatch_log_metric_filter" "jwt" {
+  name           = "jwt"
+  log_group_name = GROUP
+  metric_transformation {
+    name      = "JwtValidationFailedCount"
+    namespace = "p/AppMetrics"
+    value     = "1"
+    MORE
+  }
+}
+"""
+GROUP, TENANT = "aws_cloudwatch_log_group.api.name", 'dimensions = { tenant = "$.tenant" }'
+PLAIN_FILTER = """
+resource "aws_cloudwatch_log_metric_filter" "all" {
+  name           = "all"
+  log_group_name = "/ecs/p/api"
+  metric_transformation {
+    name      = "JwtValidationFailedCount"
+    namespace = "p/AppMetrics"
+    value     = "1"
+  }
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("group", "more", "others", "what"),
+    [
+        (GROUP, "", "", ""),
+        ('"/ecs/p/api"', "", "", ""),
+        ("var.unset", "", "", ""),
+        ('"/aws/lambda/auth"', "", "", ""),
+        ('"/ecs/p/gateway"', "", PLAIN_FILTER, ""),
+        ('"/ecs/p/gateway"', "", 'module "gateway" {\n  source = "acme/service/aws"\n}', ""),
+        ('"/ecs/p/gateway"', "", 'resource "aws_ecs_task_definition" "x" {\n  family = "x"\n}', ""),
+        (GROUP, TENANT, PLAIN_FILTER, ""),
+        (GROUP, "dimensions = var.unset", "", ""),
+        (GROUP, TENANT, "", "its dimensions are none, those of"),
+        ('"/ecs/p/gateway"', "", "", "makes its metric from /ecs/p/gateway, into which no task logs"),
+    ],
+)
+def test_what_makes_a_metric_from_logs_makes_it_for_its_alarm(
+    read: Read, group: str, more: str, others: str, what: str
+) -> None:
+    text = FILTERED.replace("GROUP", group).replace("MORE", more) + others
+    examined = application(read(TOPIC, SUBSCRIPTION, text, *map(own, APPLICATION)), "p/AppMetrics", WITHIN)
+    assert [what in each.what for each in examined.findings] == [True] * bool(what)
