@@ -19,7 +19,7 @@ from .references import entries, items, referenced
 from .terraform import Configuration, Resource
 from .values import Value, boolean, flat, hidden, is_known, options, symbols, text
 
-CLOUDWATCH = "cloudwatch.amazonaws.com"
+CLOUDWATCH, SNS = "cloudwatch.amazonaws.com", "sns.amazonaws.com"
 #: What SNS asks of the key in the name of whoever publishes.
 _KEY_ACTIONS = ("kms:decrypt", "kms:generatedatakey")
 _ACCOUNT = re.compile(r"\d{12}|arn:[^:]*:iam::(?:\d{12}|\$\{.*\}):root|\$\{.*\.account_id\}")
@@ -103,11 +103,13 @@ def key_of(configuration: Configuration, value: Value) -> Resource | None:
 
 
 def _allowed(
-    document: Value | None, actions: Iterable[str], alarm: Resource | None, *, accounts: bool
-) -> str:
-    """Whether a policy lets CloudWatch do all of `actions`: "", "denied", "not allowed", or what is unread.
+    document: Value | None, actions: Iterable[str], source: Resource | None, *, accounts: bool,
+    sender: str = CLOUDWATCH,
+) -> str:  # fmt: skip
+    """Whether a policy lets a `sender` do all of `actions`: "", "denied", "not allowed", or what is unread.
 
-    `accounts`: an account's own alarms publish in its name, too.
+    `source` is the alarm, or the topic, that it acts for. `accounts`: an account's own alarms publish in its
+    name, too.
     """
     why: list[str] = []
     found = list(statements(document, why))
@@ -121,7 +123,7 @@ def _allowed(
                 why.append(f"Effect {text(effect)}")
                 continue
             denies = text(effect).lower() == "deny"
-            applies = _applies(each, alarm, accounts=accounts and not denies)
+            applies = _applies(each, source, accounts=accounts and not denies, sender=sender)
             if denies and applies is True:
                 return "denied"
             if denies and applies:
@@ -136,13 +138,13 @@ def _allowed(
     return why[0] if why else ""
 
 
-def _applies(statement: Statement, alarm: Resource | None, *, accounts: bool) -> bool | str:
-    """Whether a statement is about CloudWatch that publishes for an alarm; a text for what is unread."""
+def _applies(statement: Statement, source: Resource | None, *, accounts: bool, sender: str) -> bool | str:
+    """Whether a statement is about a sender that acts for a source; a text for what is unread."""
     key = "Principal" if "Principal" in statement.parts else "NotPrincipal"
     principal: bool | str = False
     for name in _principals(statement.parts.get(key)):
         written = text(flat(name))
-        if written in ("*", CLOUDWATCH) or (accounts and _ACCOUNT.fullmatch(written)):
+        if written in ("*", sender) or (accounts and _ACCOUNT.fullmatch(written)):
             principal = True
             break
         if hidden(name) and not _ACCOUNT.fullmatch(written):
@@ -151,7 +153,7 @@ def _applies(statement: Statement, alarm: Resource | None, *, accounts: bool) ->
         principal = not principal if isinstance(principal, bool) else principal
     if principal is False:
         return False
-    held = [_holds(*each, alarm) for each in _conditions(statement.parts.get("Condition"))]
+    held = [_holds(*each, source) for each in _conditions(statement.parts.get("Condition"))]
     if False in held:
         return False
     return next((each for each in [principal, *held] if each is not True), True)
@@ -175,8 +177,8 @@ def _conditions(condition: Value | None) -> Iterator[tuple[str, str, list[Value]
             yield test, key.lower(), list(items(values))
 
 
-def _holds(test: str, key: str, values: list[Value], alarm: Resource | None) -> bool | str:
-    """Whether a condition holds where CloudWatch publishes for an alarm; a text for what is unread."""
+def _holds(test: str, key: str, values: list[Value], source: Resource | None) -> bool | str:
+    """Whether a condition holds where something is sent for a source; a text for what is unread."""
     name = re.sub(r"^ForA(?:ny|ll)Values:|IfExists$", "", test)
     negated = "Not" in name
     if name == "Null" and key in _ALWAYS_THERE and values:
@@ -189,7 +191,7 @@ def _holds(test: str, key: str, values: list[Value], alarm: Resource | None) -> 
         elif key in ("aws:sourceaccount", "aws:sourceowner", "kms:calleraccount"):
             said.append(True if _OWN_ACCOUNT.search(written) else f"{key} {written}")
         elif key in ("aws:sourcearn", "aws:principalarn"):
-            said.append(_is_of(each, written, alarm) if key == "aws:sourcearn" else f"{key} {written}")
+            said.append(_is_of(each, written, source) if key == "aws:sourcearn" else f"{key} {written}")
         else:
             said.append(f"{test} {key}".strip())
     if not values:
@@ -207,27 +209,30 @@ _ALARM_ARN = re.compile(
 )
 
 
-def _is_of(value: Value, written: str, alarm: Resource | None) -> bool | str:
-    """Whether aws:SourceArn, which is an alarm's ARN, fits a value."""
+def _is_of(value: Value, written: str, source: Resource | None) -> bool | str:
+    """Whether aws:SourceArn, which is an alarm's ARN or a topic's, fits a value."""
     resource = referenced(value)
     if resource is not None:
-        if alarm is not None and resource.type == alarm.type:
-            return resource is alarm
+        if source is not None and resource.type == source.type:
+            return resource is source
         return False if resource.type.startswith("aws_") and "alarm" not in resource.type else written
     if written == "*":
         return True
     found = _ALARM_ARN.fullmatch(written)
     if found is None:
         return f"aws:SourceArn {written}"
-    if "$" not in found["service"] and not fits("cloudwatch", found["service"]):
+    service, kind, called = "cloudwatch", "alarm:", "alarm_name"
+    if source is not None and source.type == TOPIC:
+        service, kind, called = "sns", "", "name"
+    if "$" not in found["service"] and not fits(service, found["service"]):
         return False
-    name = (text(alarm.attribute("alarm_name")) if alarm is not None else "") or "$"
+    name = (text(source.attribute(called)) if source is not None else "") or "$"
     what = found["what"]
-    if what in ("*", "alarm:*"):
+    if what in ("*", f"{kind}*"):
         return True
     if "$" in what + name:
         return f"aws:SourceArn {written}"
-    return fits(f"alarm:{name}", what)
+    return fits(f"{kind}{name}", what)
 
 
 #: Actions that are ARNs of services which only act.
@@ -356,8 +361,10 @@ class Recipients:
             endpoint = each.attribute("endpoint")
             if each.type == "aws_sns_topic_subscription" and text(endpoint) == "":
                 continue
-            if why := self._uninvited(each):
-                lost = why
+            shut_out, unread = self._shut_out(each, topic)
+            judged.unclear.extend(unread)
+            if shut_out:
+                lost = shut_out
                 continue
             judged.unclear.extend(_doubts(each, topic))
             takes = _takes_alarms(each)
@@ -377,6 +384,24 @@ class Recipients:
                 judged.wrong.append(f"{topic.address} has no subscription")
         return judged
 
+    def _shut_out(self, subscription: Resource, topic: Resource) -> tuple[str, list[str]]:
+        """What keeps SNS from a subscription's function or queue, and what of that cannot be read."""
+        endpoint = subscription.attribute("endpoint")
+        queue = referenced(endpoint) if endpoint is not None else None
+        if queue is None or queue.type != "aws_sqs_queue" or queue.block.type == "data":
+            return self._uninvited(subscription), []
+        own = queue.attribute("policy")
+        documents = [own] if own is not None else []
+        for each in self._configuration.of_type("aws_sqs_queue_policy"):
+            of, policy = each.attribute("queue_url"), each.attribute("policy")
+            documents += [policy] if of is not None and policy is not None and referenced(of) is queue else []
+        for document in documents[-1:]:
+            said = _allowed(document, ("sqs:sendmessage",), topic, accounts=False, sender=SNS)
+            if said in ("denied", "not allowed"):
+                return f"the policy of {queue.address} lets {topic.address} send nothing", []
+            return "", [f"whether {topic.address} may send to {queue.address}: {said}"] if said else []
+        return "", []
+
     def _uninvited(self, subscription: Resource) -> str:
         """What keeps SNS from calling the function of a subscription: no permission of the files."""
         endpoint = subscription.attribute("endpoint")
@@ -386,7 +411,7 @@ class Recipients:
         name = function.attribute("function_name")
         for each in self._configuration.of_type("aws_lambda_permission"):
             of, whom = each.attribute("function_name"), text(each.attribute("principal"))
-            if whom.endswith(".amazonaws.com") and whom != "sns.amazonaws.com":
+            if whom.endswith(".amazonaws.com") and whom != SNS:
                 continue
             if of is None or name is None or hidden(of) or referenced(of) is function:
                 return ""

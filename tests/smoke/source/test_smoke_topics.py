@@ -254,3 +254,49 @@ def test_a_function_that_is_to_be_notified_may_be_called(read: Read, more: str, 
     alarm = ALARM.replace('"email"', '"lambda"').replace('"a@example.org"', f"{of}.pager.arn")
     found = [each.what for each in notified(read(alarm, topic(), more)).findings]
     assert [what in each for each in found] == [True] * bool(what), found
+
+
+SENDER = "sns.amazonaws.com"
+QUEUE = """
+resource "aws_sqs_queue" "pager" { name = "pager" }
+resource "aws_sqs_queue_policy" "pager" {
+  queue_url = aws_sqs_queue.pager.id
+  policy    = POLICY
+}
+"""
+
+
+def sent(**changed: Any) -> str:
+    """The policy of a queue with one statement."""
+    return document(allow(**{"Principal": {"Service": SENDER}, "Action": "sqs:SendMessage", **changed}))
+
+
+@pytest.mark.parametrize(
+    ("policy", "what"),
+    [
+        (sent(), ""),
+        (sent(Principal="*", Action="SQS:*"), ""),
+        (sent(Condition=of("${aws_sns_topic.t.arn}")), ""),
+        (sent(Condition=of("arn:aws:sns:us-east-1:123456789012:alerts", "ArnEquals")), ""),
+        (sent(Condition=of("arn:aws:sns:*:*:*")), ""),
+        ("var.unset", "? whether aws_sns_topic.t may send to aws_sqs_queue.pager"),
+        (
+            sent(Condition=of("arn:aws:sns:us-east-1:123456789012:other", "ArnEquals")),
+            "lets aws_sns_topic.t send",
+        ),
+        (sent(Condition=of("${aws_sns_topic.other.arn}")), "lets aws_sns_topic.t send nothing"),
+        (sent(Principal=CLOUDWATCH), "lets aws_sns_topic.t send nothing"),
+        (sent(Action="sqs:ReceiveMessage"), "lets aws_sns_topic.t send nothing"),
+    ],
+)
+def test_a_queue_takes_what_its_topic_sends(read: Read, policy: str, what: str) -> None:
+    alarm = ALARM.replace('"email"', '"sqs"').replace('"a@example.org"', "aws_sqs_queue.pager.arn")
+    other = 'resource "aws_sns_topic" "other" { name = "other" }\n'
+    found = notified(read(alarm, topic(), other, QUEUE.replace("POLICY", policy)))
+    lines = [each.what for each in found.findings] + [f"? {each.what}" for each in found.not_examined]
+    assert [what in each for each in lines] == [True] * bool(what), lines
+
+
+def test_a_queue_without_a_policy_in_the_files_may_have_one(read: Read) -> None:
+    alarm = ALARM.replace('"email"', '"sqs"').replace('"a@example.org"', "aws_sqs_queue.pager.arn")
+    assert not notified(read(alarm, topic(), 'resource "aws_sqs_queue" "pager" { name = "pager" }')).findings
