@@ -67,10 +67,11 @@ BURST = 12
 LONG = 24_000
 #: Conversations that end in a question for a word, by who named it: a model is told what each role said.
 _ASKED = ("user", "Which word is it? Reply with that word and nothing else.")
+_AGREED = (("assistant", "Very well."), ("user", "Wait."))
 TALKS = {
     "the system named": (("system", "The word is {word}."), _ASKED),
     "the assistant named": (("user", "Make up a word."), ("assistant", "The word is {word}."), _ASKED),
-    "the user named before": (("user", "The word is {word}."), ("assistant", "Very well."), _ASKED),
+    "the user named long before": (("user", "The word is {word}."), *_AGREED * 8, _AGREED[0], _ASKED),
 }
 #: What ends a line for Unicode, and not for JSON Lines and event streams.
 SEPARATORS = "\u2028\u2029\u0085"
