@@ -36,6 +36,9 @@ from smoke.source.checkout import Checkout
 from smoke.source.definitions import Definitions, read
 from smoke.source.terraform import Configuration
 
+#: How often a run looks whether somebody else rotated the keys that it signs with, at the least.
+REREAD_S = 10.0
+
 
 @pytest.fixture(scope="session")
 def http(environment: Environment) -> Iterator[httpx.Client]:
@@ -81,17 +84,24 @@ def connect(environment: Environment, http: httpx.Client, answer_log: AnswerLog)
 @pytest.fixture(scope="session")
 def signing_key(environment: Environment, connect: Connect) -> SigningKeyLookup:
     """The key that signs user tokens, under the kid that Freeside publishes for it."""
-    return SigningKeyLookup(
-        lambda: environment.secret("auth.signing_key"), ServiceClient(connect("freeside")).jwks
-    )
+    return lookup_of(environment, "auth.signing_key", ServiceClient(connect("freeside")))
 
 
 @pytest.fixture(scope="session")
 def finn_key(environment: Environment, connect: Connect) -> SigningKeyLookup:
     """The key that signs Finn's tokens, under the kid that Finn publishes for it."""
-    return SigningKeyLookup(
-        lambda: environment.secret("auth.finn_signing_key"), ServiceClient(connect("finn")).jwks
-    )
+    return lookup_of(environment, "auth.finn_signing_key", ServiceClient(connect("finn")))
+
+
+def lookup_of(environment: Environment, name: str, client: ServiceClient) -> SigningKeyLookup:
+    """Looks for a key in the profile's secret, and again while a key that was rotated is still good."""
+
+    def again() -> str:
+        environment.renew(name)
+        return environment.secret(name)
+
+    every_s = min(REREAD_S, environment.get("keys.watch_s") / 3)
+    return SigningKeyLookup(lambda: environment.secret(name), client.jwks, again, every_s)
 
 
 @pytest.fixture(scope="session")

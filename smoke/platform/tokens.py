@@ -11,10 +11,13 @@ import base64
 import binascii
 import hashlib
 import json
+import math
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import Any
 
 import httpx
@@ -396,26 +399,57 @@ def _decoded(value: Any) -> bytes | None:
 class SigningKeyLookup:
     """Finds one signing key: a secret, and the kid under which its public half is published.
 
-    Only a success is remembered, so that a rerun asks again.
+    Only a success is remembered, so that a rerun asks again. With ``again``, which reads the secret anew, it
+    is read again every so often: who runs the platform may rotate the key at any time, and the one before is
+    good for a while only.
     """
 
-    def __init__(self, secret: Callable[[], str], key_set: Callable[[], KeySet]) -> None:
+    def __init__(
+        self,
+        secret: Callable[[], str],
+        key_set: Callable[[], KeySet],
+        again: Callable[[], str] | None = None,
+        every_s: float = math.inf,
+    ) -> None:
         self._secret = secret
         self._key_set = key_set
+        self._again = again
+        self._every_s = every_s
+        self._read_at = 0.0
+        self._reading = Lock()
         self._found: SigningKey | None = None
 
     def __call__(self) -> SigningKey:
         """The key; AssertionError when its public half is not published: then the platform is at fault."""
-        if self._found is None:
-            private = private_key_of(self._secret())
-            keys = self._key_set()
-            kid = keys.kid_of(private.public_key())
-            if not kid:
-                raise AssertionError(
-                    f"{keys.route}: none of {len(keys.keys)} keys is the public half of the key that signs"
-                )
-            self._found = SigningKey(private, kid)
-        return self._found
+        found = self._found
+        if found is None:
+            found = self._of(private_key_of(self._secret()))
+        elif time.monotonic() - self._read_at < self._every_s or not self._reading.acquire(blocking=False):
+            return found
+        else:
+            try:
+                found = self._followed(found)
+            finally:
+                self._reading.release()
+        self._found, self._read_at = found, time.monotonic()
+        return found
+
+    def _followed(self, known: SigningKey) -> SigningKey:
+        """The key that signs by now, as soon as it is published; the known one while that cannot be seen."""
+        with suppress(AssertionError, RuntimeError, httpx.HTTPError):
+            private = private_key_of(self._again() if self._again else self._secret())
+            if private.private_numbers() != known.private.private_numbers():
+                return self._of(private)
+        return known
+
+    def _of(self, private: ec.EllipticCurvePrivateKey) -> SigningKey:
+        keys = self._key_set()
+        kid = keys.kid_of(private.public_key())
+        if not kid:
+            raise AssertionError(
+                f"{keys.route}: none of {len(keys.keys)} keys is the public half of the key that signs"
+            )
+        return SigningKey(private, kid)
 
     def forget(self) -> None:
         """Look again at the next use: the key was rotated."""

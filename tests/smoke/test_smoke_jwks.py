@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+from pytest_readiness import SetupError
 
 from smoke.platform.answers import ContractViolation
 from smoke.platform.tokens import KeySet, SigningKey, SigningKeyLookup, key_set_of, private_key_of
@@ -166,6 +167,24 @@ def test_lookup_finds_the_kid_and_remembers_only_success() -> None:
     lookup.forget()
     with pytest.raises(IndexError):
         lookup()
+
+
+def test_a_key_that_somebody_rotates_is_followed_once_it_is_published() -> None:
+    new, secret, published = SigningKey.throwaway("new"), [KEY.private], [KEY.public_jwk()]
+
+    def again() -> str:
+        if not secret:
+            raise SetupError("credentials ran out")
+        return str(pem(secret[-1]))
+
+    lookup = SigningKeyLookup(lambda: pem(KEY.private), lambda: keys(*published), again, every_s=0)
+    first = lookup()
+    secret.append(new.private)
+    assert lookup() is first, "the new key is not published yet"
+    published.append(new.public_jwk())
+    assert lookup().kid == "new"
+    secret.clear()
+    assert lookup().kid == "new", "what cannot be read says nothing"
 
 
 def test_json_secret_gives_the_active_key() -> None:
