@@ -308,10 +308,14 @@ def not_json(good: Mapping[str, Any], member: str) -> Iterator[BadCall]:
         yield BadCall(f"body {name}", [body.encode()])
 
 
-def bad_frames(good: bytes) -> Iterator[BadCall]:
-    """A good body under another media type, or by another method."""
+def bad_media(good: bytes) -> Iterator[BadCall]:
+    """A good body under another media type."""
     for media in _OTHER_MEDIA:
         yield BadCall(f"content type {media}", [good], (400, 415), {"Content-Type": media})
+
+
+def bad_methods(good: bytes) -> Iterator[BadCall]:
+    """A good body by another method."""
     for method in ("PUT", "PATCH", "DELETE", "GET"):
         yield BadCall(f"method {method}", [good], (404, 405), method=method)
     # a proxy of old lets any method through under the name of another one

@@ -21,8 +21,9 @@ from smoke.contract.neighbours import (
     Reach,
     above_the_tier,
     bad_bodies,
-    bad_frames,
     bad_keys,
+    bad_media,
+    bad_methods,
     bad_sizes,
     direct,
     misspelled,
@@ -359,8 +360,9 @@ def bad_calls(way: Way) -> Iterable[BadCall]:
         yield from shared(names, number)
     content = way.encoded(way.body(prompt))
     yield from not_json(way.body(prompt), way.prompt)
-    yield from bad_frames(content)
-    if not way.direct:
+    yield from bad_methods(content)
+    if not way.direct:  # of media types, too, the contract says nothing to Finn
+        yield from bad_media(content)
         yield from bad_sizes(content)
         yield from bad_keys(content)
 

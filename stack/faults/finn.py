@@ -12,7 +12,6 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
-from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 
 from stack.common.auth import FinnAuth
@@ -57,8 +56,6 @@ class FaultyAuth(FaultyTokenAuth, FinnAuth):
     async def caller(self, request: Request) -> tuple[Claims, bytes]:
         """Claims and raw body, as they are or as they would be let in."""
         _streaming.set(request.url.path.endswith("/stream"))
-        if self._faults.on("finn-takes-any-media-type"):
-            MutableHeaders(scope=request.scope)["content-type"] = "application/json"
         try:
             claims, raw = await super().caller(request)
         except ApiError as refusal:
