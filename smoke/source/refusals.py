@@ -353,6 +353,15 @@ def _of_database(database: Resource) -> Iterator[Wrong]:
             yield f"its parameters are of {family}, its engine is PostgreSQL {major}", of
 
 
+def _of_firewall(association: Resource) -> Iterator[Wrong]:
+    """A web ACL of CloudFront before what is in a region."""
+    by = association.attribute("web_acl_arn")
+    acl = referenced(by) if by is not None else None
+    scope = acl.attribute("scope") if acl is not None else None
+    if acl is not None and scope is not None and text(flat(scope)) == "CLOUDFRONT":
+        yield f"{acl.address} is of CloudFront: it goes before nothing in a region", by
+
+
 OF_TYPE: Mapping[str, Callable[[Resource], Iterator[Wrong]]] = {
     "aws_appautoscaling_target": _of_scaling,
     "aws_cloudwatch_log_metric_filter": _of_filter,
@@ -363,5 +372,6 @@ OF_TYPE: Mapping[str, Callable[[Resource], Iterator[Wrong]]] = {
     "aws_lb_target_group": _of_targets,
     "aws_secretsmanager_secret": _of_secret,
     "aws_service_discovery_service": _of_registration,
+    "aws_wafv2_web_acl_association": _of_firewall,
     "aws_sns_topic_subscription": _of_endpoint,
 }

@@ -190,6 +190,8 @@ SHAPES: Mapping[str, Shape] = {
             inside={"dns_records": Shape(("ttl", "type"), {"type": "A|AAAA|SRV|CNAME"})},
         ),
     }),
+    "aws_wafv2_web_acl": Shape(("scope", "default_action"), {"scope": "CLOUDFRONT|REGIONAL"}),
+    "aws_wafv2_web_acl_association": Shape(("resource_arn", "web_acl_arn")),
     "aws_sns_topic_subscription": Shape(
         ("topic_arn", "protocol", "endpoint"),
         {"protocol": "application|email|email-json|firehose|https?|lambda|sms|sqs"},

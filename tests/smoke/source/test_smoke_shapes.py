@@ -362,3 +362,21 @@ SCALED = 'resource_id = "service/c/s"\n  scalable_dimension = "d"\n  service_nam
 def test_values_go_together(read: Read, kind: str, body: str, what: str) -> None:
     found = wrong(read, 'variable "unset" {}', f'resource "{kind}" "r" {{\n  {body}\n}}')
     assert [what in each for each in found] == [True] * bool(what)
+
+
+@pytest.mark.parametrize(("scope", "count"), [('"REGIONAL"', 0), ("var.unset", 0), ('"CLOUDFRONT"', 1)])
+def test_a_firewall_of_a_region_is_associated_in_it(read: Read, scope: str, count: int) -> None:
+    text = f"""
+variable "unset" {{}}
+resource "aws_wafv2_web_acl" "a" {{
+  name  = "a"
+  scope = {scope}
+  default_action {{
+    allow {{}}
+  }}
+}}
+resource "aws_wafv2_web_acl_association" "a" {{
+  web_acl_arn  = aws_wafv2_web_acl.a.arn
+  resource_arn = "arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/app/a/1"
+}}"""
+    assert len(wrong(read, text)) == count
