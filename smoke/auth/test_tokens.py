@@ -58,12 +58,7 @@ EXACT_ATTEMPTS = 5
 def cases(target: Target, environment: Environment, *, inside: bool) -> list[Case]:
     """Every limit from one side at a target."""
     clocks_s = 0.0 if shares_clock(environment, target.service) else CLOCKS_S
-    limited = target.access.kind.longest_s is not None
-    named = [
-        each
-        for each in times(0.0, clocks_s=clocks_s)
-        if each.inside is inside and (inside or limited or each.rule != "lifetime")
-    ]
+    named = [each for each in times(0.0, clocks_s=clocks_s) if each.inside is inside]
     usual = target.accepted().status_code if inside else 0
 
     def judge(answer: httpx.Response, rule: str) -> None:

@@ -72,8 +72,7 @@ _ANY_TOKEN = {"iss": _TEXT, **_TIMES, "jti": _TEXT}
 class TokenKind:
     """A kind of token: its issuer, the service that signs it, the claims it must have, and their types.
 
-    ``bound`` tokens name the hash of the request's body. ``longest_s`` is how long one may live, None for as
-    long as its issuer likes.
+    ``bound`` tokens name the hash of the request's body.
     """
 
     name: str
@@ -82,11 +81,10 @@ class TokenKind:
     required: tuple[str, ...]
     claims: Mapping[str, Schema]
     bound: bool = False
-    longest_s: int | None = None
 
 
-#: A user (contract 1.1); Freeside towards Finn (2); Finn towards Dixie (3), with what any token has by
-#: 1.1. How long one may live is said of users' tokens alone.
+#: A user (contract 1.1); Freeside towards Finn (2); Finn towards Dixie (3), with what any token has by 1.1,
+#: and as long a life: the catalogue of checks wants every verifier to refuse a longer one.
 USER = TokenKind(
     "user", "arrakis", "freeside",
     ("iss", "aud", "sub", "tenant_id", "tier", "pool_id", "allowed_pools", "iat", "exp", "jti"),
@@ -94,7 +92,6 @@ USER = TokenKind(
         **_ANY_TOKEN, "sub": _TEXT, "tenant_id": _TEXT, "tier": {"enum": [*TIER_POOLS]}, "pool_id": _TEXT,
         "allowed_pools": {"type": "array"},
     },
-    longest_s=MAX_LIFETIME_S,
 )  # fmt: skip
 CALL = TokenKind(
     "call", "arrakis", "freeside",

@@ -73,13 +73,6 @@ def test_the_rule_of_a_refusal_is_named() -> None:
         assert verdict(bearer(KEY, claims | changed)) == Refused(rule)
 
 
-@pytest.mark.parametrize("claims", [finn_claims("tenant", BODY), dixie_service_claims()])
-def test_how_long_a_services_token_lives_is_open(claims: dict[str, Any]) -> None:
-    kind = CALL if claims["aud"] == "loa-finn" else SERVICE
-    header = bearer(KEY, claims | {"exp": claims["iat"] + 7200})
-    assert isinstance(verify(header, kind, claims["aud"], KEYS, time.time(), body=BODY), Open)
-
-
 def test_every_access_has_an_id_of_its_own() -> None:
     ids = [access.id for access in accesses()]
     assert len(ids) == len(set(ids)) >= 8
