@@ -162,7 +162,7 @@ def test_topic_is_subscribed(aws: AwsReader, evidence: Evidence) -> None:
 def test_topic_takes_alarms(aws: AwsReader, evidence: Evidence) -> None:
     """The topic's policy and key let CloudWatch publish: what it refuses, no subscription gets."""
     topic = read_topic(aws.account, aws.topic())
-    closed = closed_to_alarms(topic, [alarm.arn for alarm in aws.alarms()])
+    closed = closed_to_alarms(topic, [alarm.arn for alarm in (*aws.alarms(), *aws.composites())])
     closed = closed or key_closed_to_alarms(aws.account, topic.get("KmsMasterKeyId", ""))
     evidence.figure(f"what keeps alarms from {aws.names.topic}", closed or "nothing", expected="nothing")
     assert not closed, f"no alarm reaches {aws.names.topic}: {closed}"

@@ -218,14 +218,16 @@ class AwsAccount:
         """What AWS answers; None when it says by one of the codes `absent` that there is no such thing."""
         return self._call(client, method, absent, lambda made: getattr(made, method)(**parameters))
 
-    def pages(self, client: str, method: str, *results: str, **parameters: Any) -> list[Any]:
-        """The lists `results` of every page, as one."""
+    def pages(
+        self, client: str, method: str, *results: str, absent: Sequence[str] = (), **parameters: Any
+    ) -> list[Any]:
+        """The lists `results` of every page, as one; empty when AWS answers by one of the codes `absent`."""
 
         def read(made: Any) -> dict[str, Any]:
             pages = made.get_paginator(method).paginate(**parameters)
             return {"": [item for page in pages for name in results for item in page.get(name, ())]}
 
-        answer = self._call(client, method, (), read)
+        answer = self._call(client, method, absent, read)
         return list(answer[""]) if answer is not None else []
 
     def forgetful(self) -> AwsAccount:

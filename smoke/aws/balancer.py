@@ -30,8 +30,9 @@ class BalancerRoute:
     """A target group (its ARN) behind a balancer (its ARN), or FIXED for none, reached by these hosts.
 
     A host may be a pattern. `paths` are those of the rule, if it has any; of a listener's rules that fit, the
-    one with the lowest `rank` decides. `port` is another than that of https only where it serves TLS to the
-    public, `expiring` says what is wrong with the listener's certificate for some hosts.
+    one with the lowest `rank` decides, and one with a regular expression has none. `port` is another than
+    that of https only where it serves TLS to the public, `expiring` says what is wrong with the listener's
+    certificate for some hosts.
     """
 
     target_group: str
@@ -47,6 +48,11 @@ class BalancerRoute:
     def serves(self, host: str) -> bool:
         """Whether one of its hosts is this one, or a pattern of it."""
         return any(fnmatchcase(host, each.lower()) for each in self.hosts)
+
+    def takes(self, host: str, path: str) -> bool:
+        """Whether its rule fits a path of a host."""
+        fits = not self.paths or any(fnmatchcase(path, pattern) for pattern in self.paths)
+        return fits and (not self.hosts or self.serves(host))
 
     @property
     def addresses(self) -> list[str]:
@@ -117,7 +123,12 @@ def routes_of(
     taken = {host for found in hosts for host in found}
     left = tuple(name for name in certified if not any(fnmatchcase(name, each.lower()) for each in taken))
     return [
-        BalancerRoute(group, balancer, left if rule.get("IsDefault") else tuple(found), *_precedence(rule))
+        BalancerRoute(
+            group,
+            balancer,
+            left if rule.get("IsDefault") else tuple(found or _any_host(rule)),
+            *_precedence(rule),
+        )
         for rule, found in zip(rules, hosts, strict=True)
         for group in _groups(rule)
     ]
@@ -166,17 +177,29 @@ def _hosts(rule: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _any_host(rule: Mapping[str, Any]) -> list[str]:
+    """A host that a regular expression describes may be any."""
+    return ["*" for each in rule.get("Conditions", ()) if each.get("HostHeaderConfig", {}).get("RegexValues")]
+
+
 def _precedence(rule: Mapping[str, Any]) -> tuple[tuple[str, ...], float, str, str]:
     """The paths that a rule takes, empty for all, its rank, the last where more must fit; its listener.
 
-    And what the rule itself is known by.
+    And what the rule itself is known by. The rank is no number where it takes what regular expressions match.
     """
     conditions = {each.get("Field"): each for each in rule.get("Conditions", ())}
     paths = conditions.get("path-pattern", {})
     patterns = tuple(paths.get("PathPatternConfig", {}).get("Values") or paths.get("Values", ()))
     priority, arn = str(rule.get("Priority", "")), str(rule.get("RuleArn", ""))
     is_last = not priority.isdigit() or not conditions.keys() <= {"host-header", "path-pattern"}
-    return patterns, math.inf if is_last else int(priority), arn.rpartition("/")[0], arn
+    written = [each.get(f"{kind}Config", {}) for each in conditions.values() for kind in _BY_EXPRESSIONS]
+    rank = (
+        math.nan if any("RegexValues" in each for each in written) else math.inf if is_last else int(priority)
+    )
+    return patterns, rank, arn.rpartition("/")[0], arn
+
+
+_BY_EXPRESSIONS = ("HostHeader", "PathPattern")
 
 
 def diverted(
@@ -194,8 +217,12 @@ def diverted(
             for taking in routes
             if taking.listener == route.listener
             if taking.rank < route.rank or taking.rule == route.rule
-            if taking.target_group in {*others, FIXED} and (not taking.hosts or taking.serves(host))
-            if not taking.paths or any(fnmatchcase(path, pattern) for pattern in taking.paths)
+            if taking.target_group in {*others, FIXED} and taking.takes(host, path)
+            if not any(
+                before.target_group in own and before.takes(host, path)
+                for before in routes
+                if before.listener == taking.listener and before.rank < taking.rank
+            )
         ),
         None,
     )

@@ -313,7 +313,7 @@ def definition_of(described: Mapping[str, Any]) -> TaskDefinition:
         task_role=described.get("taskRoleArn") or "",
         containers=tuple(_container(each) for each in boxes),
         limit=sum(each["memory"] for each in boxes) if all(each.get("memory") for each in boxes) else 0,
-        fargate="FARGATE" in described.get("requiresCompatibilities", ()),
+        fargate={*described.get("requiresCompatibilities", ())} == {"FARGATE"},
     )
 
 

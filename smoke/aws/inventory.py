@@ -258,7 +258,11 @@ def watch_for(name: str, aws: AwsReader, facts: Mapping[str, Any]) -> Watch:
         assert found, f"there is no database instance {aws.names.database}"
         down = [f"{each} is {state}" for each, state in found.items() if state in DATABASE_IS_DOWN]
         assert len(down) < len(found), f"the database instance {', '.join(down)}"
-        used = [Metric.of("AWS/RDS", "DatabaseConnections", {"DBInstanceIdentifier": each}) for each in found]
+        of = [{"DBInstanceIdentifier": each} for each in found]
+        if aws.names.database not in found:  # a cluster of this name
+            cluster = {"DBClusterIdentifier": aws.names.database}
+            of += [cluster, {**cluster, "Role": "WRITER"}]
+        used = [Metric.of("AWS/RDS", "DatabaseConnections", each) for each in of]
         return Watch((*used,), rules.connections(facts["connections"]["total"]), within, of="rds")
     service, _, kind = name.rpartition("-")
     running = aws.service(service)

@@ -97,7 +97,8 @@ def resolve(account: AwsAccount, names: Names, host: str) -> list[str]:
 def read_records(account: AwsAccount, names: Names, hosts: Collection[str]) -> list[tuple[str, str]]:
     """The records of this environment in the account's zones: each one's name, and what it leads to.
 
-    They are those of its hosts, below these, in its namespace, and those with its name as a label.
+    They are those of its hosts, below these, in its namespace, and those with a service's name and its own as
+    labels.
     """
     zones = account.pages("route53", "list_hosted_zones", "HostedZones")
     near = [
@@ -118,7 +119,9 @@ def read_records(account: AwsAccount, names: Names, hosts: Collection[str]) -> l
         for records in listed
         for record in records
         for name in [record["Name"].rstrip(".")]
-        if label in name.split(".") or any(_is_below(name, host) for host in (*hosts, names.namespace))
+        for labels in [{*name.split(".")}]
+        if (label in labels and labels & {*SERVICES, *HOSTS})
+        or any(_is_below(name, host) for host in (*hosts, names.namespace))
         for value in (
             *(each["Value"] for each in record.get("ResourceRecords", ())),
             *filter(None, [record.get("AliasTarget", {}).get("DNSName")]),

@@ -39,8 +39,18 @@ class RolePolicies:
     secrets: frozenset[str] = field(default_factory=frozenset)
 
     def usable(self, roles: Iterable[str]) -> dict[str, str]:
-        """Those of the secrets that at least one of the roles may read, or only put; which of both."""
-        held = [self.statements.get(role, ()) for role in dict.fromkeys(roles)]
+        """Those of the secrets that at least one of the roles may read, or only put; which of both.
+
+        What allows by the tags of secret or role names no secret.
+        """
+        held = [
+            [
+                each
+                for each in self.statements.get(role, ())
+                if each.get("Effect") == "Deny" or not _by_tags(each)
+            ]
+            for role in dict.fromkeys(roles)
+        ]
         return {
             arn: how
             for how, action in (("may put", _PUT), ("may read", READ))
@@ -75,11 +85,19 @@ def _is_lent(lender: str, document: Mapping[str, Any], role: str, own: Sequence[
 
 
 def allows(statements: Sequence[Mapping[str, Any]], action: str, resource: str) -> bool:
-    """Whether policies allow an action, conditions taken as met by what allows and unmet by what denies."""
+    """Whether policies allow an action, conditions taken as met by what allows and unmet by what denies.
+
+    So are variables: what they stand for is known when the role acts.
+    """
     hit = [
         each for each in statements if covers(each, "Action", action) and covers(each, "Resource", resource)
     ]
-    denied = any(each.get("Effect") == "Deny" and not each.get("Condition") for each in hit)
+    denied = any(
+        each.get("Effect") == "Deny"
+        and not each.get("Condition")
+        and not _VARIABLE.search(str(each.get("Resource")))
+        for each in hit
+    )
     return not denied and any(each.get("Effect") == "Allow" for each in hit)
 
 
@@ -119,10 +137,11 @@ def _excludes(statement: Mapping[str, Any], account: Sequence[str], sources: Seq
     """Whether a condition names other accounts only, or none of these ARNs."""
     origins = {"aws:sourceaccount": account, "aws:sourceowner": account, "aws:sourcearn": sources}
     compared = [
-        (origins.get(key.lower()), [value] if isinstance(value, str) else value)
+        (origins.get(key.lower()), [_VARIABLE.sub("*", str(one)) for one in each])
         for operator, keys in statement.get("Condition", {}).items()
         if _COMPARING.fullmatch(operator)
         for key, value in keys.items()
+        for each in [value if isinstance(value, list) else [value]]
     ]
     return any(seen and not any(fnmatchcase(each, one) for each in seen for one in named)
                for seen, named in compared)  # fmt: skip
@@ -181,9 +200,12 @@ def _concerns(statement: Mapping[str, Any], service: str, account: Sequence[str]
     key = "Principal" if "Principal" in statement else "NotPrincipal"
     principal = statement.get(key, {})
     named = principal if isinstance(principal, Mapping) else {"AWS": principal}
-    found = [each for value in named.values() for each in ([value] if isinstance(value, str) else value)]
-    own = {each for number in account for each in (number, f"arn:aws:iam::{number}:root")}
-    return bool({"*", service, *own} & {*found}) == (key == "Principal")
+    found = [
+        re.sub(r"^arn:[\w-]+:iam::(\d+):root$", r"\1", each)
+        for value in named.values()
+        for each in ([value] if isinstance(value, str) else value)
+    ]
+    return bool({"*", service, *account} & {*found}) == (key == "Principal")
 
 
 def read_policies(account: AwsAccount, roles: Iterable[str], secrets: Iterable[str]) -> RolePolicies:
@@ -203,12 +225,12 @@ def read_policies(account: AwsAccount, roles: Iterable[str], secrets: Iterable[s
 
 def _listed(account: AwsAccount, name: str) -> list[Callable[[], Mapping[str, Any]]]:
     """How to read each policy of a role."""
-    inline = account.find("iam", "list_role_policies", _GONE, RoleName=name)
-    if inline is None:
-        return []
-    attached = account.ask("iam", "list_attached_role_policies", RoleName=name)["AttachedPolicies"]
+    inline = account.pages("iam", "list_role_policies", "PolicyNames", absent=_GONE, RoleName=name)
+    attached = account.pages(
+        "iam", "list_attached_role_policies", "AttachedPolicies", absent=_GONE, RoleName=name
+    )
     return [
-        *(partial(_inline, account, name, policy) for policy in inline["PolicyNames"]),
+        *(partial(_inline, account, name, policy) for policy in inline),
         *(partial(_managed, account, each["PolicyArn"]) for each in attached),
     ]
 
@@ -228,6 +250,16 @@ def _managed(account: AwsAccount, arn: str) -> Mapping[str, Any]:
     return document
 
 
+#: A variable of a policy, such as `${aws:PrincipalTag/team}`.
+_VARIABLE = re.compile(r"\$\{[^}]*\}")
+
+
+def _by_tags(statement: Mapping[str, Any]) -> bool:
+    """Whether it hangs on variables or on the tags of a resource what a statement is about."""
+    conditions = str(statement.get("Condition"))
+    return bool(_VARIABLE.search(str(statement.get("Resource"))) or "ResourceTag/" in conditions)
+
+
 def covers(statement: Mapping[str, Any], key: str, value: str) -> bool:
     """Whether what a statement says under a key (Action, Resource), or all but that, has a value in it."""
     if key in statement:
@@ -237,7 +269,7 @@ def covers(statement: Mapping[str, Any], key: str, value: str) -> bool:
 
 def _matches(patterns: Any, key: str, value: str) -> bool:
     listed = [patterns] if isinstance(patterns, str) else patterns
-    listed = [each.replace("[", "[[]") for each in listed]  # no wildcard of IAM
+    listed = [_VARIABLE.sub("*", each).replace("[", "[[]") for each in listed]  # no wildcard of IAM
     if key == "Action":  # actions are the same in any case, resources are not
         return any(fnmatchcase(value.lower(), each.lower()) for each in listed)
     return any(fnmatchcase(value, each) for each in listed)
@@ -248,7 +280,7 @@ def _name(role: str) -> str:
 
 
 def undecrypted(account: AwsAccount, key: str, role: str, own: Sequence[Mapping[str, Any]]) -> str | None:
-    """Why a role cannot decrypt with a key; empty where it can, by its own policies or by the key's.
+    """Why a role cannot decrypt with a key; empty where it can, by its own policies, the key's or a grant.
 
     None where its own do not say so and the key's is another account's.
     """
@@ -267,8 +299,16 @@ def undecrypted(account: AwsAccount, key: str, role: str, own: Sequence[Mapping[
         if each.get("Effect") == "Allow" and covers(each, "Action", _DECRYPT):
             principal = each.get("Principal", {})
             named = principal.get("AWS", ()) if isinstance(principal, Mapping) else principal
-            if {"*", role} & {*([named] if isinstance(named, str) else named)}:
+            if any(
+                one == "*" or role in (one, _name(one))
+                for one in [*([named] if isinstance(named, str) else named)]
+            ):
                 return ""
+    grants = account.pages("kms", "list_grants", "Grants", KeyId=arn)
+    if any(
+        each.get("GranteePrincipal") == role and "Decrypt" in each.get("Operations", ()) for each in grants
+    ):
+        return ""
     return f"is encrypted with {arn}, with which {role} may not decrypt"
 
 
@@ -278,13 +318,16 @@ def _statements(document: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
 
 
 def is_anybodys(document: Mapping[str, Any]) -> bool:
-    """Whether a trust policy lets whoever there is act under its role, without any condition."""
-    return any(
-        each.get("Effect") == "Allow"
-        and not each.get("Condition")
-        and covers(each, "Action", _ASSUME)
-        and "*" in _principals(each)
-        for each in _statements(document)
+    """Whether a trust policy lets whoever there is act under its role, without any condition.
+
+    One that denies it to many, such as to all of other organisations, does not.
+    """
+    everybody = [
+        each for each in _statements(document) if covers(each, "Action", _ASSUME) and "*" in _principals(each)
+    ]
+    denied = any(each.get("Effect") == "Deny" for each in everybody)
+    return not denied and any(
+        each.get("Effect") == "Allow" and not each.get("Condition") for each in everybody
     )
 
 
@@ -304,10 +347,14 @@ def is_assumed(document: Mapping[str, Any]) -> bool | None:
 
 def may_read(statements: Sequence[Mapping[str, Any]], secret: str) -> bool:
     """Whether policies let a role read a secret; its ARN may be without the six characters that AWS adds."""
+    ends = {"-AbCdEf", *(each[-7:] for each in resources(statements) if each[-7:].startswith("-"))}
+    return any(allows(statements, READ, f"{secret}{end}") for end in ("", *ends))
+
+
+def resources(statements: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The resources that statements name."""
     listed = [each.get("Resource", ()) for each in statements]
-    patterns = [one for each in listed for one in ([each] if isinstance(each, str) else each)]
-    longer = [each for each in patterns if each.startswith(f"{secret}-")]
-    return any(allows(statements, READ, each) for each in (secret, *longer))
+    return [one for each in listed for one in ([each] if isinstance(each, str) else each)]
 
 
 def _principals(statement: Mapping[str, Any]) -> Iterator[str]:

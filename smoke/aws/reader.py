@@ -4,8 +4,9 @@ And whether the roles of tasks exist, let tasks act under them, and read the sec
 """
 
 import fcntl
+import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,6 +32,7 @@ from .policies import (
     is_assumed,
     may_read,
     read_policies,
+    resources,
     trust_of,
     undecrypted,
 )
@@ -281,7 +283,7 @@ def reader_of(environment: Environment, shared: Path | None = None) -> AwsReader
     return AwsReader(account_of(environment), Names(environment.aws.prefix), shared)
 
 
-_ACCOUNT, _SERVICE = 4, 2
+_ACCOUNT, _REGION, _PARTITION = 4, 3, 1
 
 
 def kept_from_starting(aws: AwsReader, one_shots: Sequence[str]) -> tuple[int, Examined]:
@@ -289,8 +291,8 @@ def kept_from_starting(aws: AwsReader, one_shots: Sequence[str]) -> tuple[int, E
 
     A role of another account, and a secret that has a policy of its own, are not examined.
     """
-    owners, held = aws.owners(one_shots), aws.policies(one_shots)
-    home = aws.cluster().split(":")[_ACCOUNT]
+    owners, held, place = aws.owners(one_shots), aws.policies(one_shots), aws.cluster().split(":")
+    home = place[_ACCOUNT]
     wanted = {role: name for name, each in owners.items() for role in _roles(each)}
     roles = [role for role in wanted if not role.startswith("arn:") or role.split(":")[_ACCOUNT] == home]
     documents = at_once(lambda role: trust_of(aws.account, role), roles)
@@ -309,39 +311,47 @@ def kept_from_starting(aws: AwsReader, one_shots: Sequence[str]) -> tuple[int, E
         role = definition.execution_role
         unread = [each for each in _given(definition) if not may_read(held.statements.get(role, ()), each)]
         for secret in unread if role in there else ():
-            if has_policy(aws.account, secret):
+            if secret.split(":")[_REGION] != place[_REGION]:
+                result.not_examined.append(_finding(f"whether {role} may read {secret} of another region"))
+            elif has_policy(aws.account, secret):
                 result.not_examined.append(_finding(f"whether the policy of {secret} lets {role} read it"))
             else:
                 result.findings.append(_finding(f"{name} never starts again: {role} may not read {secret}"))
-    _examine_secrets(aws, owners, held, result)
+    _examine_secrets(aws, owners, held, there, result)
     result.findings.extend(
         _finding(f"{name} never starts again: {definition.execution_role} may not {action}")
         for name, definition in owners.items()
         if definition.fargate and definition.execution_role in there
-        for action in _unstarted(definition, home, held.statements.get(definition.execution_role, ()))
+        for action in _unstarted(definition, place, held.statements.get(definition.execution_role, ()))
     )
     return len(roles), result
 
 
-def _unstarted(definition: TaskDefinition, account: str, own: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _unstarted(
+    definition: TaskDefinition, place: Sequence[str], own: Sequence[Mapping[str, Any]]
+) -> Iterator[str]:
     """What a task on Fargate needs to pull images from ECR and to write logs, and its role may not."""
     if any(ecs.IN_ECR.fullmatch(box.image) for box in definition.containers) and not allows(
         own, PULL_TOKEN, "*"
     ):
         yield PULL_TOKEN
-    partition = definition.execution_role.split(":")[1]
+    streams = {each.partition(":log-stream:")[2] for each in resources(own)}  # by their prefix
     for box in definition.containers:
-        group = f"arn:{partition}:logs:{box.log_region}:{account}:log-group:{box.log_group}"
-        named = [group, f"{group}:*", f"{group}:log-stream:x"]
+        group = f"arn:{place[_PARTITION]}:logs:{box.log_region}:{place[_ACCOUNT]}:log-group:{box.log_group}"
+        named = [group, f"{group}:*", *(f"{group}:log-stream:{each or 'x'}" for each in streams)]
         for action in LOGGING if box.log_region and box.log_group else ():
             if not any(allows(own, action, each) for each in named):
                 yield f"{action} in {box.log_group}"
 
 
 def _examine_secrets(
-    aws: AwsReader, owners: Mapping[str, TaskDefinition], held: RolePolicies, result: Examined
+    aws: AwsReader,
+    owners: Mapping[str, TaskDefinition],
+    held: RolePolicies,
+    there: Collection[str],
+    result: Examined,
 ) -> None:
-    """Whether the secrets that tasks are given are there, and can be decrypted under their roles.
+    """Whether the secrets that tasks are given are there, and can be decrypted under their roles, if `there`.
 
     Those of another account or region are not looked up.
     """
@@ -363,7 +373,7 @@ def _examine_secrets(
         why: str | None = "does not exist" if found is None else ""
         if found and found.get("DeletedDate"):
             why = "is marked for deletion"
-        elif key and not key.endswith(SECRETS_KEY):
+        elif key and role in there and not key.endswith(SECRETS_KEY):
             why = undecrypted(aws.account, key, role, held.statements.get(role, ()))
         if why is None:
             unread = f"whether the policy of {key}, which is another account's, lets {role} decrypt {secret}"
@@ -387,6 +397,4 @@ def _finding(what: str) -> Finding:
 def _given(definition: TaskDefinition) -> list[str]:
     """The secrets of Secrets Manager that a task's containers are given."""
     found = [secret_of(each) for box in definition.containers for each in box.secrets.values()]
-    return [
-        each for each in found if each.startswith("arn:") and each.split(":")[_SERVICE] == "secretsmanager"
-    ]
+    return [each for each in found if re.match(r"arn:[\w-]+:secretsmanager:", each)]

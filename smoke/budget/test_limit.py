@@ -308,9 +308,9 @@ class Beside:
         """What the answered ones cost, µUSD."""
         return [cost_in(answer) for answer in self.answers.values() if answer.is_success]
 
-    def ask(self, _: StreamEvent) -> bool:
-        """Ask at the first event; never hang up."""
-        if not self.answers:
+    def ask(self, event: StreamEvent) -> bool:
+        """Ask at the first event that is not the end of the stream by an error; never hang up."""
+        if not self.answers and event.name != "error":
             before = self.watch.last
             at_once([self.watch.read, *self._refusals()])  # who looks, or is refused, takes nothing from it
             answers = at_once([partial(self._send, way) for way in self.ways])

@@ -364,6 +364,7 @@ WWW = {"Field": "host-header", "Values": ["www.example"]}
 AWAY = {"Type": "redirect", "RedirectConfig": {"Host": "old.fly.dev"}}
 HOME = {"Type": "redirect", "RedirectConfig": {"Host": "dixie.example", "Protocol": "HTTPS"}}
 TO_TLS = {"Type": "redirect", "RedirectConfig": {"Host": "#{host}", "Protocol": "HTTPS"}}
+EXPRESSION = {"RegexValues": ["^/?admin"]}
 ELSE = {"Field": "query-string", "QueryStringConfig": {"Values": [{"Value": "x"}]}}
 
 
@@ -397,6 +398,8 @@ ELSE = {"Field": "query-string", "QueryStringConfig": {"Values": [{"Value": "x"}
         (ranked("100", "dixie-green", PATHS), False),
         (ranked("100", "api", {"Field": "path-pattern", "Values": ["/docs/*"]}), False),
         (ranked("100", "api", PATHS, listener="rule/lb/2"), False),
+        (ranked("100", "api", {"Field": "path-pattern", "PathPatternConfig": EXPRESSION}), False),
+        (ranked("100", "api", {"Field": "host-header", "HostHeaderConfig": EXPRESSION}), False),
     ],
 )
 def test_an_earlier_rule_takes_what_is_for_another_service(other: dict[str, Any], taken: bool) -> None:
@@ -404,6 +407,13 @@ def test_an_earlier_rule_takes_what_is_for_another_service(other: dict[str, Any]
     routes = routes_of([own, other, ranked("default", "api")], "lb", [])
     found = diverted(routes, "dixie.example", "/api/health", ["dixie"], {"api"})
     assert (found is not None) is taken
+
+
+def test_what_an_own_rule_took_before_is_not_taken() -> None:
+    rules = [ranked("1", "dixie", PATHS, HOST), ranked("2", "api", HOST), ranked("3", "dixie", HOST)]
+    routes = routes_of(rules, "lb", [])
+    assert diverted(routes, "dixie.example", "/api/health", ["dixie"], {"api"}) is None
+    assert diverted(routes, "dixie.example", "/metrics", ["dixie"], {"api"}) is not None
 
 
 @pytest.mark.parametrize(
@@ -546,6 +556,9 @@ NO_ALARM = "its policy lets no alarm publish"
         ([allowing("*", Resource="arn:aws:sns:us-east-1:1:other")], NO_ALARM),
         ([allowing("*", Resource="arn:aws:sns:us-east-1:1:p-*")], ""),
         ([allowing("*", Condition={"StringEquals": {"aws:SourceAccount": ["1", "2"]}})], ""),
+        ([allowing("*", Condition={"StringEquals": {"aws:SourceAccount": 1}})], ""),
+        ([allowing("*", Condition={"StringEquals": {"aws:SourceAccount": "${aws:ResourceAccount}"}})], ""),
+        (allowing({"AWS": "arn:aws-us-gov:iam::1:root"}), ""),
         ([allowing("*", Condition={"StringEquals": {"aws:SourceAccount": "2"}})], NO_ALARM),
         ([allowing("*", Condition={"ArnLike": {"aws:SourceArn": f"{ALARMS}:p-*"}})], ""),
         ([allowing("*", Condition={"ArnLike": {"AWS:SourceArn": f"{ALARMS}:q-*"}})], NO_ALARM),

@@ -86,6 +86,7 @@ def test_which_secret_a_reference_names(reference: str, identity: str) -> None:
         ({"Action": READS, "NotResource": FINN}, False),
         ({"Action": READS, "NotResource": FREESIDE}, True),
         ({"Action": READS}, False),
+        ({"Action": READS, "Resource": FINN.replace("/finn/", "/${aws:PrincipalTag/product}/")}, True),
     ],
 )
 def test_what_a_statement_allows(statement: dict[str, Any], may: bool) -> None:
@@ -97,8 +98,25 @@ def test_a_denial_wins_unless_it_has_a_condition() -> None:
     deny = {"Effect": "Deny", "Action": READS, "Resource": "*"}
     assert not allows([allow, deny], READS, FINN)
     assert allows([allow, {**deny, "Condition": {"Bool": {}}}], READS, FINN)
+    assert allows([allow, {**deny, "Resource": "arn:aws:secretsmanager:*:secret:p/${aws:x}/*"}], READS, FINN)
     assert not allows([deny], READS, FINN)
     assert not allows([], READS, FINN)
+
+
+@pytest.mark.parametrize(
+    "by_tags",
+    [
+        {"Resource": "arn:aws:secretsmanager:us-east-1:1:secret:p/${aws:PrincipalTag/product}/*"},
+        {"Condition": {"StringEquals": {"aws:ResourceTag/product": "${aws:PrincipalTag/product}"}}},
+        {"Condition": {"StringEquals": {"secretsmanager:ResourceTag/product": "dixie"}}},
+    ],
+)
+def test_a_policy_by_tags_names_no_secret(by_tags: dict[str, Any]) -> None:
+    statement = {"Effect": "Allow", "Action": READS, "Resource": "*", **by_tags}
+    held = RolePolicies({"r": [statement]}, frozenset([FINN]))
+    assert held.usable(["r"]) == {}
+    open_to_all = RolePolicies({"r": [{**statement, "Resource": "*", "Condition": {}}]}, frozenset([FINN]))
+    assert open_to_all.usable(["r"]) == {FINN: "may read"}
 
 
 def test_policies_of_a_role_are_its_own_and_those_attached_but_not_amazons() -> None:

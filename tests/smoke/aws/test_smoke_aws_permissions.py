@@ -21,6 +21,7 @@ SELDOM = {
     "secretsmanager:GetResourcePolicy": "asked only where a role's own policies let it read nothing",
     "kms:DescribeKey": "the topic of the embedded platform has no key",
     "kms:GetKeyPolicy": "the topic of the embedded platform has no key",
+    "kms:ListGrants": "asked only where neither a role's policies nor the key's let it decrypt",
     "kms:Decrypt": "Secrets Manager asks KMS in the caller's name",
 }
 SELDOM_IN_DRILLS = {

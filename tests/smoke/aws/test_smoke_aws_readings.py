@@ -293,7 +293,13 @@ def test_log_groups_of_the_platform_are_read_together_and_others_by_name() -> No
 def test_the_records_of_this_environment_are_read_and_no_others() -> None:
     zones = {"x.example.": "Z1", "p.local.": "Z2", "other.example.": "Z3", "example.": "Z4"}
     records = {
-        "Z1": ["api.x.example.", "_acme-challenge.api.x.example.", "docs.x.example.", "q.staging.x.example."],
+        "Z1": [
+            "api.x.example.",
+            "_acme-challenge.api.x.example.",
+            "docs.x.example.",
+            "finn.staging.x.example.",
+            "blog.staging.x.example.",
+        ],
         "Z2": ["finn.p.local."],
         "Z3": ["api.other.example."],
         "Z4": ["example."],
@@ -308,7 +314,7 @@ def test_the_records_of_this_environment_are_read_and_no_others() -> None:
         },
     )
     found = [name for name, _ in read_records(account, Names("p-staging"), ["api.x.example"])]
-    assert found == ["api.x.example", "_acme-challenge.api.x.example", "q.staging.x.example"]
+    assert found == ["api.x.example", "_acme-challenge.api.x.example", "finn.staging.x.example"]
     assert ("finn.p.local", "10.0.0.1") in read_records(account, NAMES, ["api.x.example"])
 
 

@@ -50,6 +50,9 @@ def test_who_may_act_under_a_role(statement: Any, assumed: bool | None) -> None:
         (KEY, [KEY.rpartition("-")[0] + "-??????"], True),
         (KEY.rpartition("-")[0], KEY, True),
         (KEY.rpartition("-")[0], KEY.rpartition("-")[0] + "-??????", True),
+        (KEY.rpartition("-")[0], "arn:aws:secretsmanager:us-east-1:1:secret:*/finn/key-??????", True),
+        (KEY.rpartition("-")[0], KEY.replace("us-east-1", "*"), True),
+        (KEY.rpartition("-")[0], secret("p/finn/other"), False),
         (KEY, "*", True),
         (KEY, secret("p/dixie/key"), False),
     ],
@@ -98,6 +101,20 @@ def test_a_role_of_another_account_is_not_examined() -> None:
     findings, unread = examined(home="999999999999")
     assert findings == []
     assert unread == [f"{role(f'p-{each}')} of finn" for each in ("execution-finn", "finn-task")]
+    own = KEY.replace(":1:", ":999999999999:")
+    findings, _ = examined(
+        home="999999999999",
+        finn=definition("finn", secrets={"KEY": own}),
+        describe_secret=lambda **_: {"KmsKeyId": OWN_KEY},
+    )
+    assert findings == []
+
+
+def test_what_a_policy_in_another_region_allows_is_not_examined() -> None:
+    elsewhere = KEY.replace("us-east-1", "eu-west-1")
+    findings, unread = examined(finn=definition("finn", secrets={"KEY": elsewhere}))
+    assert findings == []
+    assert unread == [f"whether {role('p-execution-finn')} may read {elsewhere} of another region"]
 
 
 ALLOWED = [{"Effect": "Allow", "Action": READS, "Resource": KEY}]
@@ -141,9 +158,36 @@ def test_a_role_decrypts_what_its_task_is_given(own: list[Any], principal: Any, 
         describe_secret=lambda **_: {"KmsKeyId": "alias/own"},
         describe_key=lambda **_: {"KeyMetadata": {"Arn": OWN_KEY, **key}},
         get_key_policy=lambda **_: {"Policy": policy},
+        list_grants=lambda **_: {"Grants": []},
     )
     wanted = [f"finn never starts again: {KEY} is encrypted with {OWN_KEY}{why}"] if why else []
     assert (findings, unread) == (wanted, [])
+
+
+def test_a_role_that_is_given_by_its_name_is_the_one_of_the_account() -> None:
+    policy = json.dumps({"Statement": {**DECRYPTS, "Principal": {"AWS": role("p-execution")}}})
+    finn = definition("finn", secrets={"KEY": KEY}, execution_role="p-execution", fargate=True)
+    assert examined(
+        home="1",
+        finn=finn,
+        statements=[*ALLOWED, {"Effect": "Allow", "Action": [TOKEN, *LOGS], "Resource": "*"}],
+        describe_secret=lambda **_: {"KmsKeyId": "alias/own"},
+        describe_key=lambda **_: {"KeyMetadata": {"Arn": OWN_KEY}},
+        get_key_policy=lambda **_: {"Policy": policy},
+    ) == ([], [])
+
+
+@pytest.mark.parametrize(("operation", "decrypts"), [("Decrypt", True), ("Encrypt", False)])
+def test_a_grant_lets_a_role_decrypt(operation: str, decrypts: bool) -> None:
+    grant = {"GranteePrincipal": role("p-execution-finn"), "Operations": [operation]}
+    findings, _ = examined(
+        statements=ALLOWED,
+        describe_secret=lambda **_: {"KmsKeyId": "alias/own"},
+        describe_key=lambda **_: {"KeyMetadata": {"Arn": OWN_KEY}},
+        get_key_policy=lambda **_: {"Policy": "{}"},
+        list_grants=lambda **_: {"Grants": [grant]},
+    )
+    assert (findings == []) is decrypts
 
 
 def test_what_the_key_of_another_account_lets_a_role_do_is_not_examined() -> None:
@@ -172,6 +216,8 @@ GROUP = "arn:aws:logs:us-east-1:1:log-group:/ecs/p/finn"
         (LOGS, "*", {"image": "public.ecr.aws/x/y:1.0"}, []),
         (LOGS, f"{GROUP}:*", {"image": "edoburu/pgbouncer:1.21.0"}, []),
         (LOGS, f"{GROUP}:log-stream:*", {"image": "x"}, []),
+        (LOGS, f"{GROUP}:log-stream:finn/*", {"image": "x"}, []),
+        (LOGS, "arn:aws:logs:*:*:log-group:/ecs/*:log-stream:finn/*", {"image": "x"}, []),
         (LOGS, f"{GROUP}-other:*", {"image": "x"}, [f"{each} in /ecs/p/finn" for each in LOGS]),
         ([TOKEN], "*", {"log_region": ""}, []),  # FireLens writes them
         ([], "*", {"fargate": False}, []),  # the instance pulls and logs
@@ -200,6 +246,8 @@ def test_nobody_else_is_let_in_by_a_star() -> None:
     theirs = {"StringEquals": {"aws:PrincipalOrgID": "o-1"}}
     assert not is_anybodys({"Statement": {**trust({"AWS": "*"}), "Condition": theirs}})
     assert not is_anybodys({"Statement": [trust({"AWS": "arn:aws:iam::1:root"}), trust("*", "Deny")]})
+    others = {"StringNotEquals": {"aws:PrincipalOrgID": "o-1"}}
+    assert not is_anybodys({"Statement": [trust("*"), trust("*", "Deny", Condition=others)]})
 
 
 def test_a_role_that_does_not_exist_is_a_finding_once_however_much_it_should_read() -> None:

@@ -7,7 +7,7 @@ import pytest
 from smoke.aws.inventory import APPLICATION, FURTHER, REQUIRED, watch_for
 from smoke.aws.names import Names
 from smoke.aws.reader import AwsReader
-from tests.smoke.aws.fakes import ecs_answers, raising, scripted
+from tests.smoke.aws.fakes import ecs_answers, raising, refusal, scripted
 
 NAMES = Names("p")
 FACTS = {"connections": {"total": 85, "buffer": 10}, "alarms": {"health_s": 600, "others_s": 900}}
@@ -43,6 +43,20 @@ def test_a_service_behind_no_balancer_is_watched_by_its_tasks() -> None:
         "api-health", watching(describe_load_balancers=lambda **_: {"LoadBalancers": []}), FACTS
     )
     assert [metric.name for metric in alone.metrics] == ["RunningTaskCount"]
+
+
+def test_a_database_that_is_a_cluster_is_watched_by_an_instance_or_as_a_whole() -> None:
+    def described(**asked: Any) -> dict[str, Any]:
+        if "DBInstanceIdentifier" in asked:
+            raise refusal("DBInstanceNotFound")
+        return {"DBInstances": [{"DBInstanceIdentifier": "a", "DBClusterIdentifier": NAMES.database}]}
+
+    found = watch_for("rds-connections", watching(describe_db_instances=described), FACTS)
+    assert [dict(metric.dimensions) for metric in found.metrics] == [
+        {"DBInstanceIdentifier": "a"},
+        {"DBClusterIdentifier": "p-postgres"},
+        {"DBClusterIdentifier": "p-postgres", "Role": "WRITER"},
+    ]
 
 
 def test_what_is_to_be_watched_must_exist() -> None:
