@@ -322,7 +322,7 @@ def _hashes(genuine: Genuine) -> Iterator[Header]:
         "with another first digit": f"sha256:{_digit(hexadecimal[0])}{hexadecimal[1:]}",
         "with another last digit": f"sha256:{hexadecimal[:-1]}{_digit(hexadecimal[-1])}",
         "without its prefix": hexadecimal, "in base64": f"sha256:{encoded(digest.digest())}",
-        "cut": f"sha256:{hexadecimal[:32]}", "by SHA-512": f"sha512:{longer}",
+        "cut": f"sha256:{hexadecimal[:32]}", "without digits": "sha256:", "by SHA-512": f"sha512:{longer}",
         "by SHA-512 under its name": f"sha256:{longer}",
     }  # fmt: skip
     for name, value in values.items():
