@@ -72,10 +72,18 @@ def _owners(defined: Definitions) -> dict[str, set[str]]:
     """The services of each target group."""
     owners: dict[str, set[str]] = {}
     for each in defined.definitions:
-        for block in each.service.blocks("load_balancer") if each.service is not None else ():
-            if (group := _refers(block, "target_group_arn")) is not None:
+        for value in _groups(each):
+            if (group := referenced(value)) is not None:
                 owners.setdefault(group.address, set()).add(each.name)
     return owners
+
+
+def _groups(each: Definition) -> Iterator[Value]:
+    """The target groups of a service, those included to which ECS moves its tasks in a deployment."""
+    for block in each.service.blocks("load_balancer") if each.service is not None else ():
+        yield from items(block.attribute("target_group_arn"))
+        for other in block.blocks("advanced_configuration"):
+            yield from items(other.attribute("alternate_target_group_arn"))
 
 
 def _balanced(
@@ -250,11 +258,7 @@ def _unaddressed(registry: Resource, each: Definition) -> Iterator[Finding]:
 def _public(configuration: Configuration, result: Examined, each: Definition, address: Address) -> None:
     """The load balancer sends the requests for a public host name to a service."""
     assert each.service is not None
-    groups = [
-        value
-        for block in each.service.blocks("load_balancer")
-        for value in items(block.attribute("target_group_arn"))
-    ]
+    groups = list(_groups(each))
     own = {group.address for value in groups if (group := referenced(value)) is not None}
     named: list[tuple[Body, Resource | None]] = []
     of_any: list[tuple[Body, Resource | None]] = []

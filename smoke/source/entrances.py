@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from .checkout import Finding
 from .iam import fits
-from .listeners import balancers
+from .listeners import actions, balancers, forwards, unclear
 from .references import items, referenced
 from .terraform import Body, Configuration, Resource
 from .values import Value, boolean, flat, is_known, number, text
@@ -87,9 +87,15 @@ def _unfit(ways: Sequence[tuple[Value, Resource | None]]) -> Iterator[Finding]:
 
 
 def _beside(configuration: Configuration, listeners: Sequence[Resource]) -> Resource | None:
-    """The listener of https of the same public balancer, where all of `listeners` speak plain HTTP."""
+    """The listener of https of the same public balancer, where all of `listeners` speak plain HTTP.
+
+    None where the files do not say of each action for which hosts and groups it is.
+    """
     balancers = {_balancer(each) for each in listeners}
     if not listeners or any(_speaks(each) != "HTTP" or not _public(each) for each in listeners):
+        return None
+    to = [referenced(value) for action, _ in actions(configuration) for value in forwards(action)]
+    if next(unclear(configuration), None) or any(each is None or each.block.type == "data" for each in to):
         return None
     ends = [each for each in configuration.of_type("aws_lb_listener") if _speaks(each) == "HTTPS"]
     found = (each for each in ends if _balancer(each) in balancers and not each.uncertain)
@@ -106,17 +112,15 @@ def recorded(
     """Return the records of a public host that lead to another balancer, or to an address inside.
 
     `groups` are its service's. One record that leads right is enough; those of private zones, and of zones
-    that the files do not have, say nothing.
+    that the files do not have, say nothing. What asks a balancer inside may be behind any other.
     """
     leading = [balancers(configuration, group) for group in groups]
-    own = {each.address for found in leading for each in found or ()}
+    found = [each for one in leading for each in one or ()]
+    inside = all(_is(each, "internal") for each in found)
+    own = {each.address for each in found} if None not in leading and not inside else set()
     wrong: list[Finding] = []
     for record in configuration.of_type("aws_route53_record"):
-        called = record.attribute("name")
-        if called is None or not is_known(called) or record.uncertain:
-            continue
-        said = text(flat(called)).lower().rstrip(".")
-        if not said or not f"{host}.".startswith(f"{said}.") or not _is_public(record):
+        if _called(record) != host or record.uncertain or not _is_public(record):
             continue
         to = [*items(record.attribute("records"))]
         to += [each for alias in record.blocks("alias") for each in items(alias.attribute("name"))]
@@ -135,6 +139,15 @@ def recorded(
 _PRIVATE = re.compile(r"(?:10|127|192\.168|172\.(?:1[6-9]|2\d|3[01]))\.[\d.]+\Z")
 
 
+def _called(record: Resource) -> str:
+    """The whole name of a record: Terraform puts that of its zone behind one that does not end with it."""
+    name, of = record.attribute("name"), record.attribute("zone_id")
+    zone = referenced(of) if of is not None else None
+    said = text(flat(name)).lower().rstrip(".") if name is not None and is_known(name) else ""
+    end = text(zone.attribute("name")).lower().rstrip(".") if zone is not None else ""
+    return said if said.endswith(end) or "${" in end else f"{said}.{end}"
+
+
 def _leads_astray(to: Resource, own: Collection[str]) -> bool:
     """Whether a record's target is a balancer of applications that does not lead to the own groups."""
     kind = text(to.attribute("load_balancer_type"))
@@ -148,7 +161,7 @@ def _is_public(record: Resource) -> bool:
     zone = referenced(of) if of is not None else None
     if zone is None or zone.type != "aws_route53_zone" or zone.blocks("vpc"):
         return False
-    if zone.block.type == "data" and zone.attribute("name") is None:
+    if zone.block.type == "data" and (zone.attribute("name") is None or zone.attribute("vpc_id") is not None):
         return False
     private = zone.attribute("private_zone")
     return private is None or boolean(private) is False

@@ -12,6 +12,8 @@ from .references import items, referenced
 from .terraform import Body, Configuration, Resource
 from .values import Value, flat, is_known, number, text
 
+Action = tuple[Body, Resource | None]
+
 
 @dataclass(frozen=True, slots=True)
 class ListenerRule:
@@ -24,10 +26,10 @@ class ListenerRule:
 
     @classmethod
     def of(cls, rule: Resource) -> ListenerRule:
-        """Read a rule; one that leads to a group that is not in the files leads nowhere."""
+        """Read a rule; one of which the files do not say to which groups it leads leads nowhere."""
         listener, priority = rule.attribute("listener_arn"), rule.attribute("priority")
         rank = number(flat(priority)) if priority is not None else None
-        found = [referenced(value) for action in rule.blocks("action") for value in forwards(action)]
+        found = [referenced(value) for action in rule.blocks("action") for value in _targets(action)]
         groups = tuple(group.address for group in found if group is not None)
         return cls(
             rule,
@@ -74,31 +76,43 @@ def unclear(configuration: Configuration) -> Iterator[Value]:
 
 
 def forwards(action: Body) -> Iterator[Value]:
-    """The target groups that an action forwards to; one of weight 0 is given nothing."""
+    """The target groups that an action forwards to, or may; one of weight 0 is given nothing."""
+    for value in _targets(action):
+        yield from items(value)
+
+
+def _targets(action: Body) -> Iterator[Value]:
     if text(action.attribute("type")) != "forward":
         return
-    yield from items(action.attribute("target_group_arn"))
+    targets = [action.attribute("target_group_arn")]
     for forward in action.blocks("forward"):
         for group in forward.blocks("target_group"):
             weight = group.attribute("weight")
-            if weight is None or number(flat(weight)) != 0:
-                yield from items(group.attribute("arn"))
+            if weight is None or number(flat(weight)) != 0 or action.drifts:
+                targets.append(group.attribute("arn"))
+    yield from (each for each in targets if each is not None)
 
 
-def balancers(configuration: Configuration, group: Resource) -> list[Resource] | None:
-    """The load balancers that lead to a target group; None where the files do not say all."""
-    actions: list[tuple[Body, Resource | None]] = [
+def actions(configuration: Configuration) -> list[Action]:
+    """What all listeners and their rules do, each with its listener."""
+    found: list[Action] = [
         (action, listener)
         for listener in configuration.of_type("aws_lb_listener")
         for action in listener.blocks("default_action")
     ]
-    actions += [
+    return found + [
         (action, _refers(rule, "listener_arn"))
         for rule in configuration.of_type("aws_lb_listener_rule")
         for action in rule.blocks("action")
     ]
+
+
+def balancers(configuration: Configuration, group: Resource) -> list[Resource] | None:
+    """The load balancers that lead to a target group; None where the files do not say all."""
+    if configuration.receivers(group):
+        return None
     found: list[Resource] = []
-    for action, at in actions:
+    for action, at in actions(configuration):
         to = [referenced(value) for value in forwards(action)]
         if group.address not in [each.address for each in to if each is not None]:
             if None in to:
@@ -140,21 +154,27 @@ def _guarded(
     configuration: Configuration, rules: Sequence[Resource], host: str, paths: Collection[str],
     own: Collection[str],
 ) -> Iterator[Finding]:  # fmt: skip
-    """What sends a client of a path to a login before it leads to a service: its first rule, or none."""
-    for listener in configuration.of_type("aws_lb_listener"):
-        for path in paths:
+    """What sends a client of a path to a login before it leads to a service: its first rule, or none.
+
+    One listener that leads there without a login is enough.
+    """
+    for path in paths:
+        guards: list[Resource | None] = []
+        for listener in configuration.of_type("aws_lb_listener"):
             taking = [ListenerRule.of(rule) for rule in rules if takes(rule, host, path)]
             taking = [each for each in taking if _is_on(each.resource, listener)]
             first = min(taking, key=lambda each: each.rank, default=None)
-            if first is not None and first.rank == math.inf:
-                continue
             by = first.resource if first is not None else listener
             done = by.blocks("action" if first is not None else "default_action")
             leads = {group.address for action in done for value in forwards(action)
                      if (group := referenced(value)) is not None}  # fmt: skip
-            if leads & {*own} and any(map(_asks_for_a_login, done)) and not by.uncertain:
-                yield by.finding(f"{by.address} asks for a login at {host}{path}, where users send a token")
-                break
+            ranked = first is None or first.rank < math.inf
+            asks = ranked and any(map(_asks_for_a_login, done)) and not by.uncertain
+            guards += [by if asks else None] * bool(leads & {*own})
+        for by in guards[:1] if None not in guards else ():
+            assert by is not None
+            yield by.finding(f"{by.address} asks for a login at {host}{path}, where users send a token")
+            return
 
 
 def _refers(body: Body, name: str) -> Resource | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,11 +23,15 @@ _DEPTH = 8
 
 @dataclass(eq=False)
 class Body:
-    """A block with the names that hold in it. `uncertain` says why the files leave open whether it exists."""
+    """A block with the names that hold in it. `uncertain` says why the files leave open whether it exists.
+
+    What `drifts` is left alone by Terraform once it is made: it may no longer be what the files say.
+    """
 
     block: Block
     environment: Environment
     uncertain: str = ""
+    drifts: bool = False
     _values: dict[str, Value | None] = field(default_factory=dict, repr=False)
 
     @property
@@ -49,7 +54,8 @@ class Body:
 
     def blocks(self, type_: str) -> list[Body]:
         """The blocks of one type inside, those of `dynamic` included."""
-        found = [Body(block, self.environment) for block in self.block.nested(type_)]
+        drifts = self.drifts or self.ignores(type_)
+        found = [Body(block, self.environment, drifts=drifts) for block in self.block.nested(type_)]
         for block in self.block.nested("dynamic"):
             if block.labels == (type_,):
                 found += self._dynamic(block, type_)
@@ -70,7 +76,15 @@ class Body:
         keys, why = _keys(self.environment.value(each))
         for key, value in keys:
             names = {name: Value({"key": key, "value": value}, each.at)}
-            yield Body(content, self.environment.bound(**names), why)
+            yield Body(content, self.environment.bound(**names), why, self.drifts or self.ignores(type_))
+
+    def ignores(self, name: str) -> bool:
+        """Whether Terraform leaves changes of an argument or a block alone, by a `lifecycle`."""
+        return any(
+            re.search(rf"\b(?:{name}|all)\b", each.attributes["ignore_changes"].text) is not None
+            for each in self.block.nested("lifecycle")
+            if "ignore_changes" in each.attributes
+        )
 
 
 @dataclass(eq=False)
@@ -103,7 +117,10 @@ class Resource(Body):
 
 @dataclass(eq=False)
 class Module:
-    """One use of a directory: `address` is empty or ends with a dot, `given` are the values of variables."""
+    """One use of a directory: `address` is empty or ends with a dot, `given` are the values of variables.
+
+    One that is `rerouted` is given providers by its call.
+    """
 
     sources: Sources
     files: Files
@@ -111,6 +128,7 @@ class Module:
     given: Mapping[str, Value] = field(default_factory=dict)
     depth: int = 0
     uncertain: str = ""
+    rerouted: bool = False
     _memo: dict[str, Value] = field(default_factory=dict, repr=False)
     _expanded: dict[str, tuple[list[Resource], str]] = field(default_factory=dict, repr=False)
     _children: dict[str, tuple[list[Module], str]] = field(default_factory=dict, repr=False)
@@ -241,7 +259,8 @@ class Module:
                 if argument not in META
             }
             address = f"{self.address}module.{name}{f'[{key}]' if key else ''}."
-            found.append(Module(self.sources, files, address, given, self.depth + 1, why))
+            rerouted = self.rerouted or "providers" in block.attributes
+            found.append(Module(self.sources, files, address, given, self.depth + 1, why, rerouted))
         return found, why
 
     def _module(self, name: str, at: Place) -> Value:
@@ -428,7 +447,9 @@ class Configuration:
     def region(self, resource: Resource) -> str:
         """The region in which a resource is made; empty where the files do not say."""
         written = resource.block.attributes.get("provider")
-        own = resource.attribute("region")
+        own, module = resource.attribute("region"), resource.environment.scope
+        if own is None and isinstance(module, Module) and module.rerouted:
+            return ""
         region = self._regions.get(written.text if written is not None else "aws") if own is None else own
         return str(plain(region)) if region is not None and is_known(region) else ""
 

@@ -296,6 +296,25 @@ ABROAD = '  certificate_arn   = "arn:aws:acm:eu-west-1:123456789012:certificate/
 HERE = '\nprovider "aws" {\n  region = "REGION"\n}'
 
 
+PLAIN = ON_80.replace(
+    'default_action { type = "forward" }',
+    """default_action {
+    type             = "forward"
+    target_group_arn = aws_lb_target_group.finn.arn
+  }""",
+)
+WITHOUT_RULE = PLATFORM[: PLATFORM.index(RULE.partition("\n")[0])]
+FOR_STAFF = (
+    PLAIN.replace("= 80", "= 8443")
+    .replace("\n  default_action", f"{LOGIN}\n  default_action")
+    .replace("  action {", "  default_action {")
+)
+CHOSEN = "    target_group_arn = var.unset ? aws_lb_target_group.canary.arn : aws_lb_target_group.finn.arn"
+MOVED = """aws_lb_target_group.finn.arn
+    advanced_configuration { alternate_target_group_arn = aws_lb_target_group.canary.arn }
+    container_name"""
+
+
 def weighed(own: str, other: str, of_api: str = "") -> str:
     """The platform with two groups in the rule for finn; the second may be the API's."""
     group = "      target_group {\n        arn = aws_lb_target_group.finn.arn\n      }"
@@ -317,13 +336,21 @@ def ruled(more: str) -> str:
         (weighed("var.unset", "0"), ""),
         (weighed("100", "0", "canary"), ""),
         (weighed("50", "50", "finn"), ""),
+        (weighed("0", "100").replace(
+            RULE, f"{RULE}\n  lifecycle {{\n    ignore_changes = [action]\n  }}"), ""),
+        (weighed("0", "100").replace("aws_lb_target_group.finn.arn\n    container_name", MOVED), ""),
+        (weighed("50", "50", "canary").replace(WEIGHED.replace("OWN", "50").replace("OTHER", "50"), CHOSEN)
+         .replace("    forward {\n", "").replace(f"{CHOSEN}\n    }}", CHOSEN), ""),
         (weighed("0", "100"), "no load balancer sends finn.example.org to finn"),
         (weighed("50", "50", "canary"), "aws_lb_listener_rule.finn sends a part of finn.example.org to api"),
         (ruled(ALLOWED), ""),
         (ruled(LOGIN + PATH.replace("PATHS", '"/admin/*"')) + BESIDE.replace("/docs/*", "/*").replace(
             "group.other.arn", "group.finn.arn").replace("= 100", "= 200"), ""),
+        (PLATFORM + FOR_STAFF, ""),
         (ruled(LOGIN), "aws_lb_listener_rule.finn asks for a login at finn.example.org/health"),
         (PLATFORM + ON_80, ""),
+        (WITHOUT_RULE.replace("aws_lb_target_group.other.arn", "var.unset") + PLAIN, ""),
+        (PLATFORM.replace('["finn.example.org"]', "[var.unset]") + PLAIN, ""),
         (ruled("").replace("aws_lb_listener.https.arn", "aws_lb_listener.plain.arn")
          + ON_80.replace("aws_lb.main", "data.aws_lb.other") + 'data "aws_lb" "other" {}', ""),
         (ruled("").replace("aws_lb_listener.https.arn", "aws_lb_listener.plain.arn") + ON_80,
@@ -342,6 +369,15 @@ def test_all_of_a_host_is_led_to_its_service(read: Read, text: str, what: str) -
     examined = connected(configuration, defined, address)
     found = [each.what for each in examined.findings if "aws_lb_target_group.finn" not in each.what]
     assert [what in each for each in found if "cluster" not in each] == [True] * bool(what), found
+
+
+def test_the_region_of_a_module_that_is_given_its_providers_is_not_known(read: Read) -> None:
+    call = 'module "inner" {\n  source = "./inner"\n  providers = { aws = aws.other }\n}'
+    module = {"tf/inner/main.tf": PLATFORM.replace(GIVEN, ABROAD)}
+    configuration = read(HERE.replace("REGION", "us-east-1"), call, files=module)
+    defined = read_definitions(configuration, ["finn", "api"])
+    found = connected(configuration, defined, {"finn": Address(public="finn.example.org")}).findings
+    assert not [each for each in found if "certificate" in each.what]
 
 
 BALANCER = """
@@ -411,6 +447,15 @@ resource "aws_route53_record" "second" {
 """
 
 
+BY_MODULE = """
+module "listener" {
+  source   = "acme/listener/aws"
+  balancer = aws_lb.other.arn
+  group    = aws_lb_target_group.finn.arn
+}
+"""
+
+
 def at(target: str) -> str:
     """The platform with a record of finn's host."""
     return PLATFORM + ZONE.replace("TARGET", target)
@@ -427,6 +472,15 @@ def at(target: str) -> str:
         (at('records = ["d1.cloudfront.net"]'), ""),
         (at(INSIDE).replace('"example.org"\n', '"example.org"\n  vpc {\n    vpc_id = var.vpc\n  }\n'), ""),
         (at(INSIDE).replace("aws_route53_zone.main.zone_id", "var.unset"), ""),
+        (at(INSIDE).replace("aws_route53_zone.main.zone_id", "data.aws_route53_zone.inside.zone_id")
+         + 'data "aws_route53_zone" "inside" {\n  name   = "example.org"\n  vpc_id = var.vpc\n}', ""),
+        (at(TO.replace("{}", "other")).replace('"example.org"', '"example.net"').replace(
+            '"finn.example.org"\n  type', '"finn"\n  type'), ""),
+        (at(TO.replace("{}", "other")).replace(
+            '"aws_lb" "main" {', '"aws_lb" "main" {\n  internal = true\n'), ""),
+        (at(TO.replace("{}", "other")) + BY_MODULE, ""),
+        (at(TO.replace("{}", "other")).replace('"finn.example.org"\n  type', '"finn"\n  type'),
+         "to aws_lb.other, which does not lead to finn"),
         (at(TO.replace("{}", "other")), "to aws_lb.other, which does not lead to finn"),
         (at(INSIDE), "leads finn.example.org to 10.0.3.7, which the public does not reach"),
     ],
