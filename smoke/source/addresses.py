@@ -348,10 +348,13 @@ def _variables(whole: Value | None) -> Iterator[tuple[str, Value]]:
             yield text(flat(name)), value
 
 
-#: Variables of whoever connects to a database: its port, and its TLS, which newer versions demand.
-_DATABASE_PORT = re.compile(r"(?:DB|DATABASE|POSTGRES(?:QL)?|PG)_?PORT")
-_DATABASE_TLS = ("SERVER_TLS_SSLMODE", "PGBOUNCER_SERVER_TLS_SSLMODE", "PGSSLMODE")
+#: What a variable's name ends with that gives a host; the port is in its neighbour.
+_NEIGHBOUR = re.compile(r"(?:HOST|HOSTNAME|URL)\Z")
+#: Variables by which a connection is without TLS, which newer versions demand; libpq has its own.
+_DATABASE_TLS, _LIBPQ = ("SERVER_TLS_SSLMODE", "PGBOUNCER_SERVER_TLS_SSLMODE"), ("PGHOST", "PGSSLMODE")
 _POSTGRES_PORT, _TLS_SINCE = 5432, 15
+#: Arguments by which a database has what another one has.
+_COPIES = ("replicate_source_db", "snapshot_identifier", "restore_to_point_in_time")
 
 
 def served(
@@ -365,12 +368,9 @@ def served(
         for task in each.tasks:
             for container in containers(task)[0]:
                 given = dict(_variables(container.entries.get("environment")))
-                asked = [_database(value) for name, value in given.items() if _OF_SERVER.fullmatch(name)]
-                for one in asked[:1] if asked and asked[0] is not None else ():
-                    assert one is not None
-                    yield from (task.finding(what, at) for what, at in _unserved(each.name, given, one))
+                yield from (task.finding(what, at) for what, at in _unserved(each.name, given))
     for one in configuration.of_type("aws_db_instance"):
-        most, name = _parameter(one, "max_connections"), one.attribute("identifier")
+        most, name = (_parameters(one) or {}).get("max_connections"), one.attribute("identifier")
         limit = number(flat(most)) if most is not None else None
         if most is not None and limit is not None and limit < connections and text(name) == database:
             what = f"{database} takes {limit:g} connections, the plan has a budget of {connections}"
@@ -391,38 +391,59 @@ def _database(value: Value) -> Resource | None:
     return None
 
 
-def _unserved(owner: str, given: Mapping[str, Value], database: Resource) -> Iterator[tuple[str, Value]]:
+def _unserved(owner: str, given: Mapping[str, Value]) -> Iterator[tuple[str, Value]]:
+    servers = {name: _database(value) for name, value in given.items() if _OF_SERVER.fullmatch(name)}
+    for name, database in servers.items():
+        neighbour = _NEIGHBOUR.sub("PORT", name)
+        asked = number(flat(given[neighbour])) if neighbour in given else None
+        port = _listening(database) if database is not None else None
+        if database is not None and asked is not None and port is not None and asked != port:
+            what = f"{neighbour} of {owner} is {asked:g}, {database.address} listens on port {port:g}"
+            yield what, given[neighbour]
+    host, mode = _LIBPQ
+    plain = [name for name in (*_DATABASE_TLS, *([mode] if host in servers else [])) if name in given]
+    for name in plain if None not in servers.values() else ():
+        for database in servers.values():
+            if database is not None and text(flat(given[name])) == "disable" and _demands_tls(database):
+                what = f"{name} of {owner} is disable, {database.address} takes connections by TLS only"
+                yield what, given[name]
+                break
+
+
+def _listening(database: Resource) -> float | None:
+    """The port of a database; None where the files do not say."""
     own = database.attribute("port")
-    port = number(flat(own)) if own is not None else _POSTGRES_PORT
-    for name, value in given.items():
-        asked = number(flat(value)) if _DATABASE_PORT.fullmatch(name) else None
-        if asked is not None and port is not None and asked != port:
-            yield f"{name} of {owner} is {asked:g}, {database.address} listens on port {port:g}", value
-        if name in _DATABASE_TLS and text(flat(value)) == "disable" and _demands_tls(database):
-            yield f"{name} of {owner} is disable, {database.address} takes connections by TLS only", value
+    if own is not None:
+        return number(flat(own))
+    copied = any(database.attribute(name) is not None or database.blocks(name) for name in _COPIES)
+    return None if copied else _POSTGRES_PORT
 
 
 def _demands_tls(database: Resource) -> bool:
     """Whether a database is known to take no plain connection: by its parameter, or by its version."""
-    said, engine = _parameter(database, "rds.force_ssl"), database.attribute("engine")
+    parameters, engine = _parameters(database), database.attribute("engine")
     version = database.attribute("engine_version")
-    if said is not None or text(engine) != "postgres":
-        return said is not None and text(flat(said)) == "1"
-    group = database.attribute("parameter_group_name")
-    if version is None or not is_known(version) or (group is not None and referenced(group) is None):
+    if parameters is None or "rds.force_ssl" in parameters or text(engine) != "postgres":
+        return text(flat((parameters or {}).get("rds.force_ssl", Value("", database.at)))) == "1"
+    if version is None or not is_known(version) or database.ignores("engine_version"):
         return False
     major = re.match(r"\d+", text(flat(version)))
     return major is not None and int(major[0]) >= _TLS_SINCE
 
 
-def _parameter(database: Resource, name: str) -> Value | None:
-    """A parameter of a database's group, where the files have both."""
+def _parameters(database: Resource) -> Mapping[str, Value] | None:
+    """The parameters of a database's group by their names; None where the files do not say all."""
     of = database.attribute("parameter_group_name")
     group = referenced(of) if of is not None else None
-    for each in group.blocks("parameter") if group is not None else ():
-        if text(each.attribute("name")) == name:
-            return each.attribute("value")
-    return None
+    if of is None:
+        return {}
+    if group is None or group.block.type == "data" or database.ignores("parameter_group_name"):
+        return None
+    blocks = group.blocks("parameter")
+    named = {text(name): value for each in blocks if not each.uncertain and not each.drifts
+             if (name := each.attribute("name")) is not None and is_known(name)
+             if (value := each.attribute("value")) is not None}  # fmt: skip
+    return named if len(named) == len(blocks) else None
 
 
 _OF_SECRET = re.compile(r"arn:[^:]*:secretsmanager:([a-z0-9-]+):[^:]*:secret:([^:]+)")

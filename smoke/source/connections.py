@@ -402,7 +402,7 @@ def reached(
 ) -> tuple[int, Examined]:
     """Return how many ways there are, and those that security groups do not let through.
 
-    `ways` are by a service, or `database`, the services that it must let in on each of its ports. A group
+    `ways` are by a service, or `database`, the services that it must let in on one of its ports. A group
     without a rule lets nothing out: Terraform removes the one that AWS makes.
     """
     result, network, count = Examined(), _Network(configuration), 0
@@ -410,9 +410,13 @@ def reached(
     for to, callers in ways.items():
         for caller in callers:
             if to in groups and caller in groups:  # that one is not there is said elsewhere
-                for port in sorted(open_[to]):
+                tried = [Examined() for _ in open_[to]]
+                for each_try, port in zip(tried, sorted(open_[to]), strict=True):
                     count += 1
-                    network.examine(result, (caller, groups[caller]), (to, groups[to]), port)
+                    network.examine(each_try, (caller, groups[caller]), (to, groups[to]), port)
+                if all(one.findings or one.not_examined for one in tried):  # that of a sidecar may be shut
+                    result.findings.extend(each for one in tried for each in one.findings)
+                    result.not_examined.extend(each for one in tried for each in one.not_examined)
     for each in defined.definitions:
         for balancer, port in _through(configuration, each):
             outer = list(items(balancer.attribute("security_groups")))
@@ -497,9 +501,16 @@ class _Network:
         rules: list[Body] = [*group.blocks(direction)]
         rules += [rule for rule, goes in self._rules if goes == direction and _holder(rule) == key]
         found = {_lets_through(rule, key, wanted, port) for rule in rules}
-        if any(referenced(each) is None and hidden(each) for each in others) and found:
+        if found and not all(map(_is_plain, others)):
             found.add(None)  # whoever is meant may be the other side of a rule
         return True if True in found else None if None in found else False
+
+
+def _is_plain(group: Value) -> bool:
+    """Whether the files say which group this is: one that they make, or one that they name."""
+    of = referenced(group)
+    by_tags = of is not None and of.block.type == "data" and of.attribute("name") is None
+    return not by_tags and (of is not None or not hidden(group))
 
 
 def _holder(rule: Body) -> str:
@@ -519,9 +530,12 @@ def _lets_through(rule: Body, own: str, wanted: Collection[str], port: float) ->
     )
     if through and fit and not rule.uncertain:
         return True
-    # A range of addresses may be those of a group's tasks.
-    ranges = any("/" in text(flat(each)) for each in parties) or any(
-        rule.attribute(name) is not None for name in ("prefix_list_ids", "prefix_list_id")
+    # A range of addresses, of a network or as it is written, may be those of a group's tasks.
+    kinds = [of.type if (of := referenced(each)) is not None else GROUP for each in parties]
+    ranges = (
+        any("/" in text(flat(each)) for each in parties)
+        or {*kinds} - {GROUP}
+        or any(rule.attribute(name) is not None for name in ("prefix_list_ids", "prefix_list_id"))
     )
     return None if through or ranges or any(hidden(each) for each in parties) else False
 

@@ -171,9 +171,9 @@ def _guarded(
             ranked = first is None or first.rank < math.inf
             asks = ranked and any(map(_asks_for_a_login, done)) and not by.uncertain
             guards += [by if asks else None] * bool(leads & {*own})
-        for by in guards[:1] if None not in guards else ():
-            assert by is not None
-            yield by.finding(f"{by.address} asks for a login at {host}{path}, where users send a token")
+        if guards and guards[0] is not None and None not in guards:
+            what = f"{guards[0].address} asks for a login at {host}{path}, where users send a token"
+            yield guards[0].finding(what)
             return
 
 

@@ -200,11 +200,13 @@ def _of_mounts(container: Mapping[str, Value], volumes: set[str] | None) -> Iter
             yield f"there is no volume {named} to mount", source
     for one in map(entries, items(container.get("ulimits"))):
         soft, hard = (number(flat(one[name])) if name in one else None for name in ("softLimit", "hardLimit"))
-        if soft is not None and hard is not None and soft > hard:
+        if soft is not None and hard is not None and soft > hard != _UNLIMITED:
             yield f"a ulimit has a softLimit of {soft:g} and a hardLimit of {hard:g}", one["softLimit"]
 
 
 _PORTS = ("containerPort", "hostPort")
+#: What a limit is that is none.
+_UNLIMITED = -1
 #: So long Fargate lets a container end by itself.
 _STOP_S = 120
 
@@ -218,18 +220,15 @@ def _of_scaling(target: Resource) -> Iterator[Wrong]:
 
 
 def _of_service(service: Resource) -> Iterator[Wrong]:
-    """A launch type that its task is not made for."""
+    """Fargate for a task that is not made for it; what is made for it runs on EC2, too."""
     launch, of = service.attribute("launch_type"), service.attribute("task_definition")
     task = referenced(of) if of is not None else None
     made = task.attribute("requires_compatibilities") if task is not None else None
     if launch is None or made is None or task is None or not (is_known(launch) and is_known(made)):
         return
     kinds = {text(flat(each)) for each in items(made)}
-    if kinds and text(flat(launch)) not in kinds:
-        yield (
-            f"launch_type is {text(flat(launch))}, {task.address} is for {' and '.join(sorted(kinds))}",
-            launch,
-        )
+    if kinds and text(flat(launch)) == "FARGATE" and "FARGATE" not in kinds:
+        yield f"launch_type is FARGATE, {task.address} is for {' and '.join(sorted(kinds))}", launch
 
 
 def _of_registration(service: Resource) -> Iterator[Wrong]:
@@ -239,6 +238,8 @@ def _of_registration(service: Resource) -> Iterator[Wrong]:
         zone = referenced(of) if of is not None else None
         if zone is not None and zone.type == "aws_service_discovery_private_dns_namespace":
             for check in service.blocks("health_check_config"):
+                if check.uncertain:
+                    continue
                 yield "a private namespace takes no health_check_config", Value(None, check.at)
 
 
@@ -347,7 +348,8 @@ def _of_database(database: Resource) -> Iterator[Wrong]:
     group = referenced(of) if of is not None else None
     family = text(group.attribute("family")) if group is not None else ""
     named, engine = re.fullmatch(r"postgres(\d+)", family), text(database.attribute("engine"))
-    if named and version is not None and is_known(version) and engine == "postgres":
+    kept = database.ignores("engine_version") or database.ignores("parameter_group_name")
+    if named and version is not None and is_known(version) and engine == "postgres" and not kept:
         major = text(flat(version)).partition(".")[0]
         if major != named[1]:
             yield f"its parameters are of {family}, its engine is PostgreSQL {major}", of

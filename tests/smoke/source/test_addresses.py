@@ -279,6 +279,7 @@ resource "aws_ecs_task_definition" "pgbouncer" {
 }
 """
 ADDRESS = "aws_db_instance.main.address"
+LEFT_ALONE = "  lifecycle {\n    ignore_changes = [engine_version]\n  }"
 OTHER_PORT = '{ name = "DB_PORT", value = "5433" }'
 PLAIN = '{ name = "SERVER_TLS_SSLMODE", value = "disable" }'
 
@@ -298,6 +299,11 @@ PLAIN = '{ name = "SERVER_TLS_SSLMODE", value = "disable" }'
         (PLAIN, ("rds.force_ssl", '"0"'), {}, ""),
         (PLAIN, ("x", '"1"'), {"15.10": "14.9"}, ""),
         (PLAIN, ("x", '"1"'), {"= aws_db_parameter_group.main.name": "= var.unset"}, ""),
+        (PLAIN, ("x", '"1"'), {'"p-postgres"': f'"p-postgres"\n{LEFT_ALONE}'}, ""),
+        (PLAIN, ("x", '"0"'), {'  name  = "x"': "  name  = var.unset"}, ""),
+        ('{ name = "PGPORT", value = "6432" }', ("x", '"1"'), {}, ""),
+        ('{ name = "PGHOST", value = "localhost" }, ' + PLAIN, ("x", '"1"'), {}, ""),
+        (OTHER_PORT, ("x", '"1"'), {'"p-postgres"': '"p-postgres"\n  snapshot_identifier = "s"'}, ""),
         (PLAIN, ("x", '"1"'), {}, "takes connections by TLS only"),
         (PLAIN, ("rds.force_ssl", '"1"'), {"15.10": "14.9"}, "takes connections by TLS only"),
     ],

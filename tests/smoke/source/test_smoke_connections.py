@@ -140,6 +140,8 @@ resource "other" "rest" {"""
         ('protocol                 = "tcp"', 'protocol = "udp"', "way", "lets api in"),
         ("to_port                  = 3000", "to_port = 3001", "", ""),
         (SOURCE, 'cidr_blocks = ["10.0.0.0/8"]', "? way", "lets api in"),
+        (SOURCE, "cidr_blocks = [aws_vpc.main.cidr_block]", "? way", "lets api in"),
+        ("[{ containerPort = 3000 }]", "[{ containerPort = 3000 }, { containerPort = 9090 }]", "", ""),
         (SOURCE, 'cidr_blocks = ["0.0.0.0/0"]', "", ""),
         (SOURCE, "source_security_group_id = var.unset", "? way",
          "lets api in"),

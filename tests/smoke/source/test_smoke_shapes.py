@@ -204,6 +204,7 @@ def test_containers_go_together(read: Read, own: str, beside: str, what: str) ->
         ('mountPoints = [{ sourceVolume = "cache", containerPath = "/data" }]', "no volume cache to mount"),
         ('mountPoints = [{ sourceVolume = var.unset, containerPath = "/data" }]', ""),
         ('ulimits = [{ name = "nofile", softLimit = 1024, hardLimit = 1024 }]', ""),
+        ('ulimits = [{ name = "memlock", softLimit = 65536, hardLimit = -1 }]', ""),
         ('ulimits = [{ name = "nofile", softLimit = 65536, hardLimit = 1024 }]', "a softLimit of 65536"),
     ],
 )
@@ -234,6 +235,7 @@ def test_volumes_that_the_files_leave_open_may_be_mounted(read: Read, names: str
         ("var.unset", '"FARGATE"', 0),
         ('["EC2"]', "var.unset", 0),
         ('["EC2"]', "null", 0),
+        ('["FARGATE"]', '"EC2"', 0),
         ('["EC2"]', '"FARGATE"', 1),
     ],
 )
@@ -270,6 +272,8 @@ resource "aws_service_discovery_service" "s" {
     private, public = (registered.replace("KIND", kind) for kind in ("private", "public"))
     assert len(wrong(read, private.replace("CHECK", "health_check_config"))) == 1
     assert wrong(read, private.replace("CHECK", "health_check_custom_config")) == []
+    dynamic = "dynamic health_check_config {\n    for_each = var.unset ? [1] : []\n    content {}"
+    assert wrong(read, private.replace("CHECK {", dynamic)) == []
     assert wrong(read, public.replace("CHECK", "health_check_config")) == []
 
 
@@ -380,3 +384,37 @@ resource "aws_wafv2_web_acl_association" "a" {{
   resource_arn = "arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/app/a/1"
 }}"""
     assert len(wrong(read, text)) == count
+
+
+@pytest.mark.parametrize(
+    ("family", "kept", "count"),
+    [
+        ("postgres16", "", 0),
+        ("postgres15", "engine_version", 0),
+        ("postgres15", "parameter_group_name", 0),
+        ("postgres15", "all", 0),
+        ("postgres15", "", 1),
+        ("postgres15", "tags", 1),
+    ],
+)
+def test_parameters_are_of_the_version_of_their_database(
+    read: Read, family: str, kept: str, count: int
+) -> None:
+    ignored = kept if kept == "all" else f"[{kept}]"
+    database = f"""
+resource "aws_db_instance" "main" {{
+  engine                      = "postgres"
+  engine_version              = "16.3"
+  instance_class              = "db.t4g.micro"
+  allocated_storage           = 20
+  username                    = "x"
+  manage_master_user_password = true
+  skip_final_snapshot         = true
+  parameter_group_name        = aws_db_parameter_group.main.name
+  lifecycle {{
+    ignore_changes = {ignored}
+  }}
+}}
+resource "aws_db_parameter_group" "main" {{ family = "{family}" }}"""
+    found = [each for each in wrong(read, database) if "parameters" in each]
+    assert len(found) == count
