@@ -461,6 +461,7 @@ def generated(configuration: Configuration, names: Collection[str]) -> Iterator[
         of = version.attribute("secret_id")
         known = secret(of) if of is not None else None
         replaced = any("ignore_changes" in each.attributes for each in version.block.nested("lifecycle"))
+        replaced = replaced or version.attribute("version_stages") is not None
         if known is None or known.name not in names or version.uncertain or replaced:
             continue
         for value in _keys_in(version.attribute("secret_string") or version.attribute("secret_string_wo")):

@@ -481,7 +481,8 @@ def _misses(target: Value) -> bool:
         first, *rest = content.parts
         held = referenced(first) if isinstance(first, Value) else None
         if held is not None and of_service(held) == SECRETS_MANAGER:
-            return isinstance(rest[0], str) and re.fullmatch(r"-[?*]+|\?+", rest[0]) is not None
+            behind = rest[0] if rest else ""
+            return isinstance(behind, str) and re.fullmatch(r"-[?*]+|\?+", behind) is not None
     around, colon, name = text(flat(target)).rpartition(":secret:")
     filled = re.sub(r"\$\{[^{}]*\}", "x", around)
     return "$" not in name and _WHOLE_NAME.fullmatch(f"{filled}{colon}{name}") is not None

@@ -417,7 +417,8 @@ class Recipients:
                 return ""
             if text(flat(name)) in text(flat(of)):
                 return ""
-        if self._configuration.receivers(function):
+        others = (each.type in _ELSEWHERE for each in self._configuration.resources)
+        if self._configuration.receivers(function) or any(others):
             return ""
         return f"{function.address} has no aws_lambda_permission: SNS may not call it"
 
@@ -480,6 +481,8 @@ def _switched(alarm: Resource) -> Judged:
 
 #: What makes subscribers by a template of its own, and what these are in it.
 STACK = "aws_cloudformation_stack"
+#: What may let SNS call a function, in another language.
+_ELSEWHERE = {"aws_cloudformation_stack", "awscc_lambda_permission", "null_resource", "terraform_data"}
 _SUBSCRIBES = re.compile(r"AWS::(?:SNS::Subscription|Chatbot::)")
 #: What passes notifications of a topic on, and the attributes that name the topic.
 _SUBSCRIBERS = {

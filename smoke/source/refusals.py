@@ -8,7 +8,7 @@ from functools import partial
 
 from .references import choices, entries, items, referenced
 from .terraform import Body, Resource
-from .values import Symbol, Value, flat, hidden, is_known, number, size, text
+from .values import Symbol, Value, flat, hidden, is_known, number, settle, size, text
 
 Wrong = tuple[str, Value | None]
 REGION = r"[a-z]{2}(-[a-z]+)+-\d"
@@ -61,9 +61,9 @@ def _of_endpoint(subscription: Resource) -> Iterator[Wrong]:
     kind = _KINDS.get(resource.type) if resource is not None else None
     if kind is not None and kind != said:
         yield f"{said} does not deliver to {resource.address if resource is not None else ''}", endpoint
-    elif isinstance(endpoint.content, Symbol) and resource is not None and endpoint.content.path:
-        if endpoint.content.path[0] in _NO_ARNS.get(resource.type, ()):
-            yield f"{said} needs the ARN of {resource.address}, not its {endpoint.content.path[0]}", endpoint
+    elif isinstance(to := settle(endpoint).content, Symbol) and resource is not None and to.path:
+        if to.path[0] in _NO_ARNS.get(resource.type, ()):
+            yield f"{said} needs the ARN of {resource.address}, not its {to.path[0]}", endpoint
     elif (
         kind is None
         and is_known(endpoint)

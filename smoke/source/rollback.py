@@ -355,25 +355,25 @@ def expiring(configuration: Configuration, defined: Definitions) -> Iterator[Fin
 
 
 def _lost(rules: Sequence[Mapping[str, Value]]) -> Iterator[str]:
-    """What the first rule on images with a commit as their tag takes too early, if it is known."""
+    """What the first rule on images with a commit as their tag takes too early, if it is known.
+
+    A rule on other tags may keep what is in use: a moving tag often says which image that is. An image must
+    have all of a rule's patterns, or prefixes.
+    """
     for rule in rules:
         chosen = entries(rule.get("selection"))
         status = text(chosen.get("tagStatus"))
         patterns = [text(flat(each)) for each in items(chosen.get("tagPatternList"))]
         prefixes = [text(flat(each)) for each in items(chosen.get("tagPrefixList"))]
-        if status == "untagged" or (status == "tagged" and not any(map(_of_commits, (*patterns, *prefixes)))):
+        archived = text(chosen.get("storageClass")) == "archive"
+        if status == "untagged" or archived:
             continue
         limit = values.number(flat(chosen["countNumber"])) if "countNumber" in chosen else None
         by, unit = text(chosen.get("countType")), text(chosen.get("countUnit"))
-        if (status != "any" and "*" not in patterns) or limit is None:
+        if (status != "any" and (prefixes or {*patterns} != {"*"})) or limit is None:
             return
         if by == "imageCountMoreThan" and limit < _FEWEST_IMAGES:
             yield f"keeps {limit:g} image: there is none to go back to"
         elif by == "sinceImagePushed" and unit in ("", "day", "days") and limit < _FEWEST_DAYS:
             yield f"deletes an image after {limit:g} days, in use or not"
         return
-
-
-def _of_commits(pattern: str) -> bool:
-    """Whether a pattern, or a prefix, may be one of tags that are commits; one that is not known may be."""
-    return "$" in pattern or re.fullmatch(r"[0-9a-f*]*", pattern) is not None

@@ -14,7 +14,12 @@ from .rules import ENVIRONMENTS
 from .workflows import Job, Placed, Repository, Workflow
 
 _UPDATE, _REGISTER = "aws ecs update-service", "aws ecs register-task-definition"
-_MUTE, _UNMUTE = "aws cloudwatch disable-alarm-actions", "aws cloudwatch enable-alarm-actions"
+_MUTE = "aws cloudwatch disable-alarm-actions"
+#: What may switch actions on again: a command, a call of a library, an action or a workflow of another place.
+_UNMUTES = re.compile(
+    r"enable[-_]?alarm[-_]?actions|put[-_]?metric[-_]?alarm|^uses .*(?:mute|alarm)", re.IGNORECASE
+)
+_APPLIES = re.compile(r"\b(?:terraform|tofu|terragrunt)\s(?:.*\s)?apply\b")
 #: Commands that work in the cluster `default` where they name none.
 _IN_A_CLUSTER = (_UPDATE, "aws ecs run-task", "aws ecs describe-services", "aws ecs wait services-stable",
                  "aws ecs describe-tasks", "aws ecs wait tasks-stopped")  # fmt: skip
@@ -45,21 +50,36 @@ def uncarried(repository: Repository, plan: Pipeline, cluster: str) -> tuple[int
         result.findings.extend(_unpushed(repository, workflow, [*before, job]))
         for what in (*_wrong(repository, workflow, job), *_astray(repository, workflow, job, cluster)):
             result.findings.append(workflow.finding(job.line, f"{job.name} {what}"))
-    result.findings.extend(_muted(repository, cluster.partition("-")[0]))
+    result.findings.extend(_muted(repository, plan, f"{cluster.rpartition('-')[0]}-"))
     return count, Examined(*(list(dict.fromkeys(each)) for each in (result.findings, result.not_examined)))
 
 
-def _muted(repository: Repository, product: str) -> Iterator[Finding]:
-    """Alarms of the product whose actions a job switches off, and that nothing switches on again."""
-    jobs = [(of, job) for of in repository.workflows.values() for job in of.jobs.values()]
-    if any(shell.runs(words, _UNMUTE) for of, job in jobs for words in _words(repository, of, job)):
+def _muted(repository: Repository, plan: Pipeline, environment: str) -> Iterator[Finding]:
+    """Alarms of an environment that a workflow with its deployments switches off, and nothing on again.
+
+    Terraform writes an alarm as it should be, if the same workflow applies it.
+    """
+    said = {path: [*_said(repository, of)] for path, of in repository.workflows.items()}
+    deploying = {of.path: of for of, _ in deploy_jobs(repository, plan)}
+    if any(_UNMUTES.search(each) for texts in said.values() for each in texts):
         return
-    for of, job in jobs:
-        for words in _words(repository, of, job):
-            name = shell.option(words, "--alarm-names")
-            if shell.runs(words, _MUTE) and ("$" in name or name.startswith(f"{product}-")):
-                what = f"{job.name} switches off the actions of {name}, and nothing on again"
-                yield of.finding(job.line, what)
+    for of in deploying.values():
+        for job in of.jobs.values() if not any(map(_APPLIES.search, said[of.path])) else ():
+            for words in _words(repository, of, job):
+                name = shell.option(words, "--alarm-names")
+                if shell.runs(words, _MUTE) and ("$" in name or name.startswith(environment)):
+                    what = f"{job.name} switches off the actions of {name}, and nothing on again"
+                    yield of.finding(job.line, what)
+
+
+def _said(repository: Repository, workflow: Workflow) -> Iterator[str]:
+    """What a workflow runs: steps, commands, scripts in other languages, names of actions and workflows."""
+    for job in workflow.jobs.values():
+        yield f"uses {job.uses}"
+        for placed in repository.everything(workflow, job):
+            yield from (f"uses {placed.step.uses}", placed.step.run)
+            yield from (" ".join(words) for words in repository.commands(placed.step))
+            yield from (text for _, text in repository.others(placed.step))
 
 
 def _wrong(repository: Repository, workflow: Workflow, job: Job) -> Iterator[str]:

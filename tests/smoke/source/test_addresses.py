@@ -240,6 +240,7 @@ IN_JSON = (
         (GIVEN, {"ECDSA": "RSA"}, "", "is one of RSA, not of P-256"),
         ("tls_private_key.one.private_key_pem", {}, "", "given as private_key_pem, not as PKCS#8"),
         ("tls_private_key.one.public_key_pem", {}, "", "given as public_key_pem, not as PKCS#8"),
+        (f'{GIVEN}\n  version_stages = ["AWSPENDING"]', {"P256": "P384"}, "", ""),
         (GIVEN, {}, DIXIE.replace("key.two", "key.one"), "have one key, tls_private_key.one"),
     ],
 )  # fmt: skip

@@ -84,6 +84,7 @@ resource "other" "rest" {"""
         (READS, 'Resource = "arn:aws:secretsmanager:*:*:secret:p/finn/*"',
          "", ""),
         (READS, f'Resource = "{OWN_ARN}-??????"', "", ""),
+        (READS, 'Resource = [join("", [aws_secretsmanager_secret.finn.arn])]', "", ""),
         (READS, f'Resource = "{OWN_ARN}-a1B2c3"', "", ""),
         (READS, f'Resource = "{OWN_ARN}*"', "", ""),
         (READS, 'Resource = "${aws_secretsmanager_secret.finn.arn}*"', "", ""),

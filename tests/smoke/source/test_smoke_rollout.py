@@ -238,6 +238,9 @@ MUTE = "aws cloudwatch disable-alarm-actions --alarm-names"
         (f"{MUTE} shop-staging-api-cpu", "aws cloudwatch enable-alarm-actions --alarm-names x", False),
         (f"{MUTE} $ALARMS", "aws cloudwatch enable-alarm-actions --alarm-names $ALARMS", False),
         (f"{MUTE} other-product-cpu", "true", False),
+        (f"{MUTE} shop-preview-cpu", "true", False),
+        (f"{MUTE} $ALARMS", "terraform apply -auto-approve", False),
+        (f"trap 'aws cloudwatch enable-alarm-actions --alarm-names x' EXIT\n{MUTE} $ALARMS", "true", False),
         (f"{MUTE} $ALARMS", "true", True),
         (f"{MUTE} shop-staging-api-cpu", "true", True),
     ],
@@ -247,3 +250,18 @@ def test_alarms_that_are_switched_off_are_switched_on_again(first: str, last: st
     data = workflow(deploy=job)
     found = uncarried(repository(data), PLAN, "shop-staging-cluster")[1].findings
     assert ["switches off the actions of" in each.what for each in found] == [True] * muted, found
+
+
+def test_alarms_may_be_switched_off_apart_from_a_deployment_and_on_by_another_program() -> None:
+    asked = {"on": "workflow_dispatch", "jobs": {"mute": {"steps": [{"run": f"{MUTE} $ALARM"}]}}}
+    job = {"needs": ["build", "migrate"], "steps": [{"run": each} for each in (UPDATE, WAIT)]}
+    steps = [{"run": each} for each in (f"{MUTE} $ALARMS", UPDATE, WAIT, "python unmute.py")]
+    muting = {**job, "steps": steps}
+    unmute = "client.enable_alarm_actions(AlarmNames=names)\n"
+    for files in (
+        repository(workflow(deploy=job), mute=asked),
+        repository(workflow(deploy=muting), **{"unmute.py": unmute}),
+        repository(workflow(deploy=muting, after={"uses": "acme/ops/.github/workflows/unmute.yml@v1"})),
+    ):
+        found = uncarried(files, PLAN, "shop-staging-cluster")[1].findings
+        assert not [each for each in found if "switches off" in each.what]

@@ -133,6 +133,18 @@ resource "aws_sns_topic_subscription" "s" {{
     assert len(wrong(read, subscription)) == count
 
 
+def test_an_output_that_is_called_an_id_may_be_an_arn(read: Read) -> None:
+    subscription = """
+module "queue" { source = "./queue" }
+resource "aws_sns_topic_subscription" "s" {
+  topic_arn = "arn:aws:sns:us-east-1:123456789012:alerts"
+  protocol  = "sqs"
+  endpoint  = module.queue.id
+}"""
+    queue = 'resource "aws_sqs_queue" "q" { name = "q" }\noutput "id" { value = aws_sqs_queue.q.arn }'
+    assert misshapen(read(subscription, files={"tf/queue/main.tf": queue}))[1].findings == []
+
+
 SIDECAR = '{ name = "s", image = "c", essential = false }'
 LISTENS = "{ portMappings = [{ containerPort = 3000 }] }"
 OF_UDP = LISTENS.replace("3000", '3000, protocol = "udp"')

@@ -242,7 +242,7 @@ COUNT, DAYS = (
     'countType = "imageCountMoreThan", countNumber = {}',
     'countType = "sinceImagePushed", countUnit = "days", countNumber = {}',
 )
-ALL = 'tagPatternList = ["*"],'
+ALL, RUNNING = 'tagPatternList = ["*"],', 'tagPrefixList = ["staging"],'
 
 
 @pytest.mark.parametrize(
@@ -257,6 +257,9 @@ ALL = 'tagPatternList = ["*"],'
         ('"p-tools"', rule(1, "any", COUNT.format(1)), ""),
         (OWN, "var.unset", ""),
         (OWN, rule(1, "any", DAYS.format(90)), ""),
+        (OWN, rule(1, "tagged", COUNT.format(20), RUNNING) + ", " + rule(2, "any", DAYS.format(3)), ""),
+        (OWN, rule(1, "tagged", DAYS.format(2), 'tagPatternList = ["*", "pr-*"],'), ""),
+        (OWN, rule(1, "any", COUNT.format(1), 'storageClass = "archive",'), ""),
         (OWN, rule(1, "any", COUNT.format(1)), "keeps 1 image: there is none to go back to"),
         ('"p-finn"', rule(1, "tagged", COUNT.format(1), ALL), "keeps 1 image"),
         (OWN, rule(1, "untagged", DAYS.format(1)) + ", " + rule(2, "any", DAYS.format(1)), "after 1 days"),

@@ -243,6 +243,7 @@ def called(name: str, principal: str = "sns.amazonaws.com") -> str:
         (FUNCTION + called('"pager"'), ""),
         (FUNCTION + called("var.unset"), ""),
         (FUNCTION.replace("resource", "data"), ""),
+        (FUNCTION + 'resource "awscc_lambda_permission" "sns" { function_name = "pager" }', ""),
         (FUNCTION + 'module "m" {\n  source = "acme/x/aws"\n  of = aws_lambda_function.pager.arn\n}', ""),
         (FUNCTION + called('"other"'), "aws_lambda_function.pager has no aws_lambda_permission"),
         (FUNCTION + called('"pager"', "events.amazonaws.com"), "aws_lambda_function.pager has no"),
