@@ -225,7 +225,7 @@ class AwsAccount:
 
         def read(made: Any) -> dict[str, Any]:
             pages = made.get_paginator(method).paginate(**parameters)
-            return {"": [item for page in pages for name in results for item in page.get(name, ())]}
+            return {"": [item for page in pages for name in results for item in page.get(name) or ()]}
 
         answer = self._call(client, method, absent, read)
         return list(answer[""]) if answer is not None else []

@@ -4,6 +4,7 @@ And how target groups ask tasks for health, and what these answered.
 """
 
 import math
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -253,6 +254,7 @@ def _groups(rule: Mapping[str, Any]) -> list[str]:
 
 #: States of a target that gets requests; where health is not asked for, it is unavailable.
 _SERVING = ("healthy", "unavailable")
+_PORT = re.compile(r":\d+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,12 +300,12 @@ def crowded(groups: Sequence[TargetGroup], services: Iterable[EcsService]) -> st
     for group in groups:
         users = [each for each in services if group.arn in each.target_groups]
         running = sum(each.running for each in users)
-        moving = any(len(each.deployments) != 1 or each.running != each.desired for each in users)
+        moving = any(not each.is_settled or each.running != each.desired for each in users)
         serving = [name for name, state in group.targets.items() if state.partition(" ")[0] in _SERVING]
-        if running and not moving and len(serving) > running:
-            return (
-                f"{group.name} has {len(serving)} targets and {running} tasks: {', '.join(sorted(serving))}"
-            )
+        # a task with an address of its own may be there by several ports
+        tasks = {name if name.startswith("i-") else _PORT.sub("", name) for name in serving}
+        if running and not moving and len(tasks) > running:
+            return f"{group.name} has {len(tasks)} targets and {running} tasks: {', '.join(sorted(serving))}"
     return ""
 
 

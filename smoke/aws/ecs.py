@@ -56,9 +56,13 @@ class EcsService:
     @property
     def scaling(self) -> bool:
         """Whether tasks come or go, with no deployment under way: then their number is not yet the wanted."""
-        read = [f"{each.status} {each.rollout}" for each in self.deployments]
         short = self.running < self.desired and self.pending > 0
-        return self.desired > 0 and read == self.settled and (short or self.running > self.desired)
+        return self.desired > 0 and self.is_settled and (short or self.running > self.desired)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no deployment is under way."""
+        return [f"{each.status} {each.rollout}" for each in self.deployments] == self.settled
 
     @property
     def settled(self) -> list[str]:

@@ -148,13 +148,13 @@ def _is_lost(account: AwsAccount, topic: str, endpoint: str, drill: str) -> bool
     return told is None or not lets_in(told.get("Attributes", {}).get("Policy", ""), topic, endpoint)
 
 
-def read_dashboard(account: AwsAccount, name: str) -> list[Any] | None:
-    """The widgets of a dashboard; None when there is no such dashboard."""
+def read_dashboard(account: AwsAccount, name: str) -> dict[str, Any] | None:
+    """A dashboard with those of its widgets that show something; None when there is no such dashboard."""
     answer = account.find("cloudwatch", "get_dashboard", ("ResourceNotFound",), DashboardName=name)
     if answer is None:
         return None
-    widgets = json.loads(answer["DashboardBody"]).get("widgets", [])
-    return [each for each in widgets if each.get("type") != "text"]
+    body = json.loads(answer["DashboardBody"])
+    return {**body, "widgets": [each for each in body.get("widgets", []) if each.get("type") != "text"]}
 
 
 def read_retention(account: AwsAccount, names: Names, groups: Iterable[str]) -> dict[str, int]:

@@ -313,7 +313,9 @@ def require_row_counts(
 
     def further() -> bool:
         last[:] = [dixie.score(agent) or 0.0 for agent in rows]
-        return beyond < last[0] < last[1] or min(last) > EDGE
+        # a score of one digit shows not every event
+        rounded = all(round(each, 1) == each for each in (beyond, *last))
+        return beyond < last[0] < last[1] or min(last) > EDGE or (rounded and beyond < last[0] <= last[1])
 
     try:
         eventually(further, within=scores.limit_s, every=scores.every_s, what="each of a row counts")

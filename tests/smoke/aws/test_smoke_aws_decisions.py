@@ -663,6 +663,9 @@ def test_one_healthy_target_of_any_group_is_enough() -> None:
         ({"a": "healthy", "b": "healthy"}, {"running": 2, "desired": 2}, False),
         ({"a": "healthy", "b": "healthy"}, {"desired": 2}, False),  # it scales
         ({"a": "healthy", "b": "healthy"}, {"deployments": (*UNDER_WAY, *UNDER_WAY)}, False),
+        ({"a": "healthy", "b": "healthy"}, {"deployments": UNDER_WAY}, False),
+        ({"10.0.0.1:3000": "healthy", "10.0.0.1:3001": "healthy"}, {}, False),  # one task, two ports
+        ({"i-1:3000": "healthy", "i-1:3001": "healthy"}, {}, True),  # one instance, two tasks
     ],
 )
 def test_a_target_group_has_no_more_targets_than_tasks(

@@ -254,9 +254,9 @@ def test_a_queue_that_is_gone_takes_nothing(endpoint: str, lost: bool) -> None:
 
 
 def test_text_on_a_dashboard_shows_nothing() -> None:
-    body = '{"widgets": [{"type": "text"}, {"type": "metric"}]}'
+    body = '{"variables": [{"id": "x"}], "widgets": [{"type": "text"}, {"type": "metric"}]}'
     account, _ = scripted(get_dashboard=lambda **_: {"DashboardBody": body})
-    assert read_dashboard(account, "d") == [{"type": "metric"}]
+    assert read_dashboard(account, "d") == {"variables": [{"id": "x"}], "widgets": [{"type": "metric"}]}
     gone, _ = scripted(get_dashboard=raising("ResourceNotFound"))
     assert read_dashboard(gone, "d") is None
 
