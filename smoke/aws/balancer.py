@@ -146,10 +146,30 @@ def _rules(account: AwsAccount, listener: Mapping[str, Any]) -> list[Any]:
 def _certified(account: AwsAccount, listener: Mapping[str, Any]) -> dict[str, str]:
     """The names on a listener's certificate, each with what is wrong with that.
 
-    One that is not ACM's may have any name.
+    One that is not ACM's may have any name, and so may one behind a listener that passes TLS on. Where one of
+    the listener's others has a name as well, nothing is wrong.
     """
+    passes = (listener.get("Protocol"), listener.get("Port")) == ("TCP", HTTPS)
+    names = {"*": ""} if passes else _on(account, listener.get("Certificates", ()))
+    if not any(names.values()):
+        return names
+    others = account.pages(
+        "elbv2",
+        "describe_listener_certificates",
+        "Certificates",
+        absent=("InvalidAction",),  # an endpoint of one's own may not know it
+        ListenerArn=listener["ListenerArn"],
+    )
+    good = [name for name, why in _on(account, others).items() if not why]
+    return {
+        name: "" if any(fnmatchcase(name, each) or fnmatchcase(each, name) for each in good) else why
+        for name, why in names.items()
+    }
+
+
+def _on(account: AwsAccount, certificates: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     names: dict[str, str] = {}
-    for each in listener.get("Certificates", ()):
+    for each in certificates:
         if ":acm:" not in each["CertificateArn"]:
             names["*"] = ""
             continue

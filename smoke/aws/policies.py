@@ -44,13 +44,20 @@ class RolePolicies:
         What allows by the tags of secret or role names no secret.
         """
         held = [
-            [
-                each
-                for each in self.statements.get(role, ())
-                if each.get("Effect") == "Deny" or not _by_tags(each)
-            ]
-            for role in dict.fromkeys(roles)
+            [each for each in statements if each.get("Effect") == "Deny" or not _by_tags(each)]
+            for statements in (self.statements.get(role, ()) for role in dict.fromkeys(roles))
         ]
+        return self._usable(held)
+
+    def unclear(self, roles: Iterable[str]) -> list[str]:
+        """Those of the secrets that a role may read or put if it, or the secret, has the right tags."""
+        used = {*roles}
+        sure = self.usable(used)
+        return [
+            arn for arn in self._usable([self.statements.get(each, ()) for each in used]) if arn not in sure
+        ]
+
+    def _usable(self, held: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, str]:
         return {
             arn: how
             for how, action in (("may put", _PUT), ("may read", READ))

@@ -58,7 +58,11 @@ def uses_of(
     ]
     roles = (definition.execution_role, definition.task_role)
     usable = policies.usable(roles).items()
-    return [*uses, *(Use(SECRET, arn, owner, _named(arn), how) for arn, how in usable)]
+    uses += [Use(SECRET, arn, owner, _named(arn), how) for arn, how in usable]
+    if unclear := [_named(arn) for arn in policies.unclear(roles)]:
+        why = f"whether tags let its roles read {' or '.join(unclear)}"
+        uses.append(Use(SECRET, f"tags of {owner}", owner, "", why=why))
+    return uses
 
 
 def secret_of(value_from: str) -> str:

@@ -7,7 +7,7 @@ from pytest_readiness import Evidence
 
 from smoke.aws.names import MIGRATIONS, SERVICES
 from smoke.aws.reader import AwsReader, kept_from_starting
-from smoke.source.checkout import listed
+from smoke.source.checkout import Examined, listed
 from smoke.source.rules import OWN, REQUIRED, SECRET, Ownership, Use, elsewhere
 
 pytestmark = [pytest.mark.goal("G-1"), pytest.mark.phase("services"), pytest.mark.requires("aws")]
@@ -37,6 +37,8 @@ def test_independent(
             evidence.evaluated(f"the {use.kind} is {definition}'s alone")
     assert not lacking, f"{definition} is incomplete: {'; '.join(lacking)}"
     assert not common, listed(common, f"{definition} is not independent")
+    own = [use for use in uses if ownership.of(use.owner) == definition]
+    Examined([], ownership.unclear(own, [SECRET])).require()
 
 
 @pytest.mark.p1

@@ -476,6 +476,52 @@ def test_a_balancer_of_another_name_is_found_by_its_target_groups() -> None:
     assert [route.balancer for route in found] == ["lb-all", "lb-p-a"]
 
 
+def certified(protocol: str, *others: str) -> BalancerRoute:
+    """The only route of a listener whose certificate for `dixie.example` has expired, beside these others."""
+    listener = {"ListenerArn": "l", "LoadBalancerArn": "lb", "Protocol": protocol, "Port": 443}
+    account, _ = scripted(
+        describe_load_balancers=lambda **_: {
+            "LoadBalancers": [{"LoadBalancerArn": "lb", "LoadBalancerName": "p-a"}]
+        },
+        describe_listeners=lambda **_: {
+            "Listeners": [listener | {"Certificates": [{"CertificateArn": "arn:aws:acm:dixie.example"}]}]
+        },
+        describe_rules=lambda **_: {"Rules": [rule("dixie", default=True)]},
+        describe_certificate=lambda CertificateArn: {
+            "Certificate": {
+                "DomainName": CertificateArn.rpartition(":")[2].removeprefix("new."),
+                "Status": "ISSUED" if ":new." in CertificateArn else "EXPIRED",
+            }
+        },
+        describe_listener_certificates=lambda **_: {
+            "Certificates": [{"CertificateArn": f"arn:aws:acm:{each}"} for each in others]
+        },
+    )
+    (route,) = read_routes(account, Names("p"))
+    return route
+
+
+@pytest.mark.parametrize(
+    ("others", "expiring"),
+    [
+        ((), {"dixie.example": "is EXPIRED"}),
+        (("api.example", "new.api.example"), {"dixie.example": "is EXPIRED"}),
+        (("dixie.example",), {"dixie.example": "is EXPIRED"}),
+        (("new.dixie.example",), {}),
+        (("new.*.example",), {}),
+    ],
+)
+def test_another_certificate_of_the_listener_may_be_good(
+    others: tuple[str, ...], expiring: dict[str, str]
+) -> None:
+    found = certified("HTTPS", *others)
+    assert (found.hosts, found.expiring) == (("dixie.example",), expiring)
+
+
+def test_a_listener_that_passes_tls_on_may_have_any_host() -> None:
+    assert certified("TCP").serves("dixie.example")
+
+
 def test_a_target_group_of_no_weight_is_no_route() -> None:
     weighted = [{"TargetGroupArn": "blue", "Weight": 0}, {"TargetGroupArn": "green", "Weight": 100}]
     action = {"TargetGroupArn": "blue", "ForwardConfig": {"TargetGroups": weighted}}

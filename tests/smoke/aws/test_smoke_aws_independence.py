@@ -115,8 +115,12 @@ def test_a_policy_by_tags_names_no_secret(by_tags: dict[str, Any]) -> None:
     statement = {"Effect": "Allow", "Action": READS, "Resource": "*", **by_tags}
     held = RolePolicies({"r": [statement]}, frozenset([FINN]))
     assert held.usable(["r"]) == {}
+    assert held.unclear(["r"]) == [FINN]
+    (*_, use) = uses_of("dixie", definition("dixie", execution_role="r", task_role=""), None, held)
+    assert use.why == "whether tags let its roles read p/finn/es256-private-key-AbCdEf"
     open_to_all = RolePolicies({"r": [{**statement, "Resource": "*", "Condition": {}}]}, frozenset([FINN]))
     assert open_to_all.usable(["r"]) == {FINN: "may read"}
+    assert open_to_all.unclear(["r"]) == []
 
 
 def test_policies_of_a_role_are_its_own_and_those_attached_but_not_amazons() -> None:

@@ -17,6 +17,7 @@ READING = re.compile(r"(Describe|Discover|Get|List|Simulate)[A-Z]")
 SELDOM = {
     "iam:GetPolicy": "no role of the embedded platform has a managed policy attached",
     "iam:GetPolicyVersion": "no role of the embedded platform has a managed policy attached",
+    "elasticloadbalancing:DescribeListenerCertificates": "asked only where a certificate is about to end",
     "sts:GetCallerIdentity": "the embedded profile names the operator of the keys",
     "secretsmanager:GetResourcePolicy": "asked only where a role's own policies let it read nothing",
     "kms:DescribeKey": "the topic of the embedded platform has no key",
