@@ -308,9 +308,10 @@ def _written(configuration: Configuration) -> set[str] | None:
         for box in boxes:
             configured = box.entries.get("logConfiguration")
             group = entries(entries(configured).get("options")).get("awslogs-group")
-            if hidden(configured) or (group is not None and hidden(flat(group))):
+            other = text(entries(configured).get("logDriver")) not in ("", "awslogs")  # it may log into any
+            if hidden(configured) or other or (group is not None and hidden(flat(group))):
                 return None
-            found |= {thing(group, _LOG_GROUP).key} if group is not None else set()
+            found |= {thing(one, _LOG_GROUP).key for one in items(group)}
     return found
 
 

@@ -278,10 +278,16 @@ def _firewalls(configuration: Configuration, balancer: Resource) -> Iterator[Res
             continue
         rules = acl.blocks("rule")
         allows = any(action.blocks("allow") for rule in rules for action in rule.blocks("action"))
-        elsewhere = acl.attribute("rule_json") is not None or any(
-            rule.uncertain or statement.blocks("rule_group_reference_statement")
-            for rule in rules
-            for statement in rule.blocks("statement")
+        others = any(each.type.startswith("aws_wafv2_web_acl_rule") for each in configuration.resources)
+        elsewhere = (
+            others
+            or acl.ignores("rule")
+            or acl.attribute("rule_json") is not None
+            or any(
+                rule.uncertain or statement.blocks("rule_group_reference_statement")
+                for rule in rules
+                for statement in rule.blocks("statement")
+            )
         )
         blocks = any(default.blocks("block") for default in acl.blocks("default_action"))
         if blocks and not allows and not elsewhere and not acl.uncertain and not one.uncertain:

@@ -394,7 +394,11 @@ class Recipients:
         documents = [own] if own is not None else []
         for each in self._configuration.of_type("aws_sqs_queue_policy"):
             of, policy = each.attribute("queue_url"), each.attribute("policy")
-            documents += [policy] if of is not None and policy is not None and referenced(of) is queue else []
+            if of is None or policy is None or referenced(of) is not queue:
+                continue
+            if each.uncertain:
+                return "", [f"whether there is {each.address}: {each.uncertain}"]
+            documents.append(policy)
         for document in documents[-1:]:
             said = _allowed(document, ("sqs:sendmessage",), topic, accounts=False, sender=SNS)
             if said in ("denied", "not allowed"):

@@ -645,6 +645,13 @@ resource "aws_cloudwatch_log_metric_filter" "jwt" {
 }
 """
 GROUP, TENANT = "aws_cloudwatch_log_group.api.name", 'dimensions = { tenant = "$.tenant" }'
+BY_ROUTER = """
+resource "aws_ecs_task_definition" "x" {
+  container_definitions = jsonencode([{ name = "x", image = "x", logConfiguration = {
+    logDriver = "fluentd", options = { x = 1 }
+  } }])
+}"""
+EITHER = 'awslogs-group = var.unset ? "/ecs/p/gateway" : "/ecs/p/x"'
 PLAIN_FILTER = """
 resource "aws_cloudwatch_log_metric_filter" "all" {
   name           = "all"
@@ -668,6 +675,8 @@ resource "aws_cloudwatch_log_metric_filter" "all" {
         ('"/ecs/p/gateway"', "", PLAIN_FILTER, ""),
         ('"/ecs/p/gateway"', "", 'module "gateway" {\n  source = "acme/service/aws"\n}', ""),
         ('"/ecs/p/gateway"', "", 'resource "aws_ecs_task_definition" "x" {\n  family = "x"\n}', ""),
+        ('"/ecs/p/gateway"', "", BY_ROUTER, ""),
+        ('"/ecs/p/gateway"', "", BY_ROUTER.replace("fluentd", "awslogs").replace("x = 1", EITHER), ""),
         (GROUP, TENANT, PLAIN_FILTER, ""),
         (GROUP, "dimensions = var.unset", "", ""),
         (GROUP, TENANT, "", "its dimensions are none, those of"),

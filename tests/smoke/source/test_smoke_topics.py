@@ -301,3 +301,11 @@ def test_a_queue_takes_what_its_topic_sends(read: Read, policy: str, what: str) 
 def test_a_queue_without_a_policy_in_the_files_may_have_one(read: Read) -> None:
     alarm = ALARM.replace('"email"', '"sqs"').replace('"a@example.org"', "aws_sqs_queue.pager.arn")
     assert not notified(read(alarm, topic(), 'resource "aws_sqs_queue" "pager" { name = "pager" }')).findings
+
+
+def test_a_policy_that_may_not_be_there_is_not_judged(read: Read) -> None:
+    alarm = ALARM.replace('"email"', '"sqs"').replace('"a@example.org"', "aws_sqs_queue.pager.arn")
+    queue = QUEUE.replace("POLICY", sent(Principal=CLOUDWATCH))
+    found = notified(read(alarm, topic(), queue.replace("queue_url", "count = var.unset\n  queue_url")))
+    assert not found.findings
+    assert "whether there is aws_sqs_queue_policy.pager" in found.not_examined[0].what

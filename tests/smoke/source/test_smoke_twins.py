@@ -115,6 +115,7 @@ RULE = """rule {
         ("#RULE", RULE % ("allow", "geo_match_statement"), 0),
         ("#RULE", RULE % ("count", "rule_group_reference_statement"), 0),
         ("#RULE", 'rule_json = file("rules.json")', 0),
+        ("#RULE", "lifecycle {\n    ignore_changes = [rule]\n  }", 0),
         ("block {}", "allow {}", 0),
         ("resource_arn = aws_lb.main.arn", "resource_arn = aws_lb.other.arn", 0),
         ("resource_arn = aws_lb.main.arn", "count = 0\n  resource_arn = aws_lb.main.arn", 0),
