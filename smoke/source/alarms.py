@@ -291,7 +291,7 @@ def _unfiltered(configuration: Configuration, found: Watched) -> Iterator[str]:
     written = _written(configuration)
     groups = [each.attribute("log_group_name") for each, _ in made]
     known = [thing(one, _LOG_GROUP) for one in groups if one is not None and not hidden(flat(one))]
-    of_tasks = len(known) == len(made) and all(one.name.startswith("/ecs/") for one in known)
+    of_tasks = len(known) == len(made) and all(re.fullmatch(r"/ecs/\S+", one.name) for one in known)
     if of_tasks and written is not None and written.isdisjoint(one.key for one in known):
         yield f"{made[0][0].address} makes its metric from {known[0].name}, into which no task logs"
 
@@ -312,7 +312,7 @@ def _written(configuration: Configuration) -> set[str] | None:
             if hidden(configured) or other or (group is not None and hidden(flat(group))):
                 return None
             found |= {thing(one, _LOG_GROUP).key for one in items(group)}
-    return found
+    return None if any(" or " in each for each in found) else found
 
 
 def _metric(found: Watched, kind: str) -> bool:

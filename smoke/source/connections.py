@@ -232,7 +232,7 @@ def _registered(configuration: Configuration, result: Examined, each: Definition
                 return
             names.append(f"{text(flat(name))}.{text(flat(zone))}")
     wanted = f"{address.host}.{address.zone}"
-    if wanted not in names and not any("${" in name for name in names):
+    if wanted not in names and not any("${" in name or " or " in name for name in names):
         said = f"as {', '.join(names)}" if names else "under no name"
         what = f"{each.name} is found {said}, not as {wanted}"
         if names:
@@ -498,9 +498,12 @@ class _Network:
         key, wanted = thing(own, GROUP).key, {thing(each, GROUP).key for each in others}
         if group.attribute(direction) is not None:  # rules as a list, which is rare and not read
             return None
-        rules: list[Body] = [*group.blocks(direction)]
-        rules += [rule for rule, goes in self._rules if goes == direction and _holder(rule) == key]
-        found = {_lets_through(rule, key, wanted, port) for rule in rules}
+        found = {_lets_through(rule, key, wanted, port) for rule in group.blocks(direction)}
+        for rule, goes in self._rules:
+            held = _holds(rule, key) if direction in goes or "${" in goes else False
+            if held is not False:
+                through = _lets_through(rule, key, wanted, port)
+                found.add(None if through and not (held and goes == direction) else through)
         if found and not all(map(_is_plain, others)):
             found.add(None)  # whoever is meant may be the other side of a rule
         return True if True in found else None if None in found else False
@@ -513,9 +516,12 @@ def _is_plain(group: Value) -> bool:
     return not by_tags and (of is not None or not hidden(group))
 
 
-def _holder(rule: Body) -> str:
-    held = rule.attribute("security_group_id")
-    return thing(held, GROUP).key if held is not None else ""
+def _holds(rule: Body, key: str) -> bool | None:
+    """Whether a rule is of a group; None where the files do not say."""
+    held = list(items(rule.attribute("security_group_id")))
+    if [thing(each, GROUP).key for each in held] == [key]:
+        return True
+    return False if len(held) < 2 and all(map(_is_plain, held)) else None
 
 
 def _lets_through(rule: Body, own: str, wanted: Collection[str], port: float) -> bool | None:

@@ -676,6 +676,7 @@ resource "aws_cloudwatch_log_metric_filter" "all" {
         ('"/ecs/p/gateway"', "", 'module "gateway" {\n  source = "acme/service/aws"\n}', ""),
         ('"/ecs/p/gateway"', "", 'resource "aws_ecs_task_definition" "x" {\n  family = "x"\n}', ""),
         ('"/ecs/p/gateway"', "", BY_ROUTER, ""),
+        ('var.unset ? "/ecs/p/api" : "/ecs/p/x"', "", "", ""),
         ('"/ecs/p/gateway"', "", BY_ROUTER.replace("fluentd", "awslogs").replace("x = 1", EITHER), ""),
         (GROUP, TENANT, PLAIN_FILTER, ""),
         (GROUP, "dimensions = var.unset", "", ""),
