@@ -41,16 +41,21 @@ class RolePolicies:
     def usable(self, roles: Iterable[str]) -> dict[str, str]:
         """Those of the secrets that at least one of the roles may read, or only put; which of both.
 
-        What allows by the tags of secret or role names no secret.
+        Where a condition chooses secrets, none is taken as allowed, and each as denied.
         """
-        held = [
-            [each for each in statements if each.get("Effect") == "Deny" or not _by_tags(each)]
-            for statements in (self.statements.get(role, ()) for role in dict.fromkeys(roles))
-        ]
-        return self._usable(held)
+        return self._usable(
+            [
+                [
+                    {**each, "Resource": "*", "Condition": {}} if _chooses(each) else each
+                    for each in self.statements.get(role, ())
+                    if each.get("Effect") == "Deny" or not _chooses(each)
+                ]
+                for role in dict.fromkeys(roles)
+            ]
+        )
 
     def unclear(self, roles: Iterable[str]) -> list[str]:
-        """Those of the secrets that a role may read or put if it, or the secret, has the right tags."""
+        """Those of the secrets that a role may read or put if the conditions of its policies choose them."""
         used = {*roles}
         sure = self.usable(used)
         return [
@@ -261,10 +266,14 @@ def _managed(account: AwsAccount, arn: str) -> Mapping[str, Any]:
 _VARIABLE = re.compile(r"\$\{[^}]*\}")
 
 
-def _by_tags(statement: Mapping[str, Any]) -> bool:
-    """Whether it hangs on variables or on the tags of a resource what a statement is about."""
-    conditions = str(statement.get("Condition"))
-    return bool(_VARIABLE.search(str(statement.get("Resource"))) or "ResourceTag/" in conditions)
+#: What conditions choose secrets by.
+_CHOOSING = re.compile(r"(?i)ResourceTag/|secretsmanager:(SecretId|Name)'")
+
+
+def _chooses(statement: Mapping[str, Any]) -> bool:
+    """Whether variables, or a condition, choose which resources a statement is about."""
+    named = str([statement.get("Resource"), statement.get("NotResource")])
+    return bool(_VARIABLE.search(named) or _CHOOSING.search(str(statement.get("Condition"))))
 
 
 def covers(statement: Mapping[str, Any], key: str, value: str) -> bool:

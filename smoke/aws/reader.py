@@ -60,8 +60,8 @@ def uses_of(
     usable = policies.usable(roles).items()
     uses += [Use(SECRET, arn, owner, _named(arn), how) for arn, how in usable]
     if unclear := [_named(arn) for arn in policies.unclear(roles)]:
-        why = f"whether tags let its roles read {' or '.join(unclear)}"
-        uses.append(Use(SECRET, f"tags of {owner}", owner, "", why=why))
+        why = f"whether conditions let its roles read {' or '.join(unclear)}"
+        uses.append(Use(SECRET, f"conditions of {owner}", owner, "", why=why))
     return uses
 
 

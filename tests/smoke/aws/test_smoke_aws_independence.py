@@ -104,23 +104,32 @@ def test_a_denial_wins_unless_it_has_a_condition() -> None:
 
 
 @pytest.mark.parametrize(
-    "by_tags",
+    "chosen",
     [
         {"Resource": "arn:aws:secretsmanager:us-east-1:1:secret:p/${aws:PrincipalTag/product}/*"},
         {"Condition": {"StringEquals": {"aws:ResourceTag/product": "${aws:PrincipalTag/product}"}}},
         {"Condition": {"StringEquals": {"secretsmanager:ResourceTag/product": "dixie"}}},
+        {
+            "Condition": {
+                "StringLike": {"secretsmanager:SecretId": "arn:aws:secretsmanager:*:secret:p/dixie/*"}
+            }
+        },
     ],
 )
-def test_a_policy_by_tags_names_no_secret(by_tags: dict[str, Any]) -> None:
-    statement = {"Effect": "Allow", "Action": READS, "Resource": "*", **by_tags}
+def test_a_policy_whose_conditions_choose_secrets_is_not_examined(chosen: dict[str, Any]) -> None:
+    statement = {"Effect": "Allow", "Action": READS, "Resource": "*", **chosen}
     held = RolePolicies({"r": [statement]}, frozenset([FINN]))
     assert held.usable(["r"]) == {}
     assert held.unclear(["r"]) == [FINN]
     (*_, use) = uses_of("dixie", definition("dixie", execution_role="r", task_role=""), None, held)
-    assert use.why == "whether tags let its roles read p/finn/es256-private-key-AbCdEf"
-    open_to_all = RolePolicies({"r": [{**statement, "Resource": "*", "Condition": {}}]}, frozenset([FINN]))
+    assert use.why == "whether conditions let its roles read p/finn/es256-private-key-AbCdEf"
+    everything = {**statement, "Resource": "*", "Condition": {}}
+    open_to_all = RolePolicies({"r": [everything]}, frozenset([FINN]))
     assert open_to_all.usable(["r"]) == {FINN: "may read"}
     assert open_to_all.unclear(["r"]) == []
+    barred = {"Effect": "Deny", "Action": READS, "Resource": "*", **chosen}
+    held = RolePolicies({"r": [everything, barred]}, frozenset([FINN]))
+    assert (held.usable(["r"]), held.unclear(["r"])) == ({}, [FINN])
 
 
 def test_policies_of_a_role_are_its_own_and_those_attached_but_not_amazons() -> None:
