@@ -111,8 +111,9 @@ def recorded(
 ) -> Iterator[Finding]:
     """Return the records of a public host that lead to another balancer, or to an address inside.
 
-    `groups` are its service's. One record that leads right is enough; those of private zones, and of zones
-    that the files do not have, say nothing. What asks a balancer inside may be behind any other.
+    `groups` are its service's. One record that leads right is enough; those of private zones, of zones that
+    the files do not have, and those that share a name with others, say nothing. What asks a balancer inside
+    may be behind any other.
     """
     leading = [balancers(configuration, group) for group in groups]
     found = [each for one in leading for each in one or ()]
@@ -121,6 +122,8 @@ def recorded(
     wrong: list[Finding] = []
     for record in configuration.of_type("aws_route53_record"):
         if _called(record) != host or record.uncertain or not _is_public(record):
+            continue
+        if text(record.attribute("type")) not in _LEADING or record.attribute("set_identifier") is not None:
             continue
         to = [*items(record.attribute("records"))]
         to += [each for alias in record.blocks("alias") for each in items(alias.attribute("name"))]
@@ -136,6 +139,7 @@ def recorded(
     yield from wrong
 
 
+_LEADING = ("A", "AAAA", "CNAME")
 _PRIVATE = re.compile(r"(?:10|127|192\.168|172\.(?:1[6-9]|2\d|3[01]))\.[\d.]+\Z")
 
 
@@ -176,9 +180,10 @@ def _balancer(listener: Resource) -> str:
 def _abroad(configuration: Configuration, listener: Resource) -> Iterator[Finding]:
     """A certificate of another region than the listener's, which it cannot have."""
     arn, region = listener.attribute("certificate_arn"), configuration.region(listener)
-    found = _OF_REGION.match(text(flat(arn))) if arn is not None else None
-    if arn is not None and found is not None and region and found[1] != region:
-        yield listener.finding(f"{listener.address} is in {region}, its certificate in {found[1]}", arn)
+    found = [_OF_REGION.match(text(flat(each))) for each in items(arn)]
+    others = [each[1] for each in found if each is not None and each[1] != region]
+    if region and others and len(others) == len(found):
+        yield listener.finding(f"{listener.address} is in {region}, its certificate in {others[0]}", arn)
 
 
 def _speaks(listener: Resource) -> str:

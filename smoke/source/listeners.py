@@ -52,12 +52,17 @@ def patterns(rule: Body, kind: str) -> list[str]:
 def takes(rule: Body, host: str, path: str) -> bool:
     """Whether a rule takes a path of a host, by its conditions alone; False where it has others as well."""
     hosts, paths = patterns(rule, "host_header"), patterns(rule, "path_pattern")
-    others = len(rule.blocks("condition")) > bool(hosts) + bool(paths)
     return (
-        not others
+        not _has_others(rule)
         and (not hosts or any(fits(host, pattern) for pattern in hosts))
         and (not paths or any(fits(path, pattern) for pattern in paths))
     )
+
+
+def _has_others(rule: Body) -> bool:
+    """Whether a rule has conditions other than on hosts and paths, or of these what is not read."""
+    kinds = [patterns(rule, kind) for kind in ("host_header", "path_pattern")]
+    return len(rule.blocks("condition")) > sum(map(bool, kinds))
 
 
 def unclear(configuration: Configuration) -> Iterator[Value]:
@@ -156,8 +161,11 @@ def _guarded(
 ) -> Iterator[Finding]:  # fmt: skip
     """What sends a client of a path to a login before it leads to a service: its first rule, or none.
 
-    One listener that leads there without a login is enough.
+    One listener that leads there without a login is enough, or a rule that may, such as one on a header.
     """
+    every = configuration.of_type("aws_lb_listener_rule")
+    may = [rule for rule in every if rule.uncertain or _has_others(rule)]
+    may = [rule for rule in may if not any(map(_asks_for_a_login, rule.blocks("action")))]
     for path in paths:
         guards: list[Resource | None] = []
         for listener in configuration.of_type("aws_lb_listener"):
@@ -169,6 +177,7 @@ def _guarded(
             leads = {group.address for action in done for value in forwards(action)
                      if (group := referenced(value)) is not None}  # fmt: skip
             ranked = first is None or first.rank < math.inf
+            ranked = ranked and not any(_is_on(rule, listener) for rule in may)
             asks = ranked and any(map(_asks_for_a_login, done)) and not by.uncertain
             guards += [by if asks else None] * bool(leads & {*own})
         if guards and guards[0] is not None and None not in guards:
@@ -189,7 +198,7 @@ def _is_on(rule: Resource, listener: Resource) -> bool:
 
 def _asks_for_a_login(action: Body) -> bool:
     """Whether an action turns away a client that has not logged in at a provider of identities."""
-    said = text(action.attribute("type"))
+    said = text(action.attribute("type")) if not action.uncertain else ""
     blocks = action.blocks(said.replace("-", "_")) if said.startswith("authenticate-") else []
     others = (block.attribute("on_unauthenticated_request") for block in blocks)
     return any(other is None or (is_known(other) and text(flat(other)) != "allow") for other in others)

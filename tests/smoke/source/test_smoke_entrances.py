@@ -284,6 +284,34 @@ LOGIN = """
       client_id = "x"
     }
   }"""
+PERHAPS = """
+  dynamic "action" {
+    for_each = var.unset ? [1] : []
+    content {
+      type = "authenticate-oidc"
+      authenticate_oidc {
+        client_id = "x"
+      }
+    }
+  }"""
+WITH_TOKEN = """
+resource "aws_lb_listener_rule" "token" {
+  listener_arn = aws_lb_listener.https.arn
+  priority     = 10
+  action {
+    type             = "forward"
+    target_group_arn = aws_lb_target_group.finn.arn
+  }
+  condition {
+    host_header { values = ["finn.example.org"] }
+  }
+  condition {
+    http_header {
+      http_header_name = "Authorization"
+      values           = ["Bearer *"]
+    }
+  }
+}"""
 ALLOWED = LOGIN.replace('"x"', '"x"\n      on_unauthenticated_request = "allow"')
 ON_80 = """
 resource "aws_lb_listener" "plain" {
@@ -344,9 +372,11 @@ def ruled(more: str) -> str:
         (weighed("0", "100"), "no load balancer sends finn.example.org to finn"),
         (weighed("50", "50", "canary"), "aws_lb_listener_rule.finn sends a part of finn.example.org to api"),
         (ruled(ALLOWED), ""),
+        (ruled(PERHAPS), ""),
         (ruled(LOGIN + PATH.replace("PATHS", '"/admin/*"')) + BESIDE.replace("/docs/*", "/*").replace(
             "group.other.arn", "group.finn.arn").replace("= 100", "= 200"), ""),
         (PLATFORM + FOR_STAFF, ""),
+        (ruled(LOGIN) + WITH_TOKEN, ""),
         (ruled(LOGIN), "aws_lb_listener_rule.finn asks for a login at finn.example.org/health"),
         (PLATFORM + ON_80, ""),
         (WITHOUT_RULE.replace("aws_lb_target_group.other.arn", "var.unset") + PLAIN, ""),
@@ -357,6 +387,8 @@ def ruled(more: str) -> str:
          "only aws_lb_listener.plain leads to finn.example.org, by plain HTTP"),
         (PLATFORM.replace(GIVEN, ABROAD) + HERE.replace("REGION", "eu-west-1"), ""),
         (PLATFORM.replace(GIVEN, ABROAD), ""),
+        (PLATFORM.replace(GIVEN, f"{ABROAD.replace('=', '= var.unset ? var.unset :')}")
+         + HERE.replace("REGION", "us-east-1"), ""),
         (PLATFORM.replace(GIVEN, ABROAD.replace(":acm:", ":iam:")) + HERE.replace("REGION", "us-east-1"), ""),
         (PLATFORM.replace(GIVEN, ABROAD) + HERE.replace("REGION", "us-east-1"),
          "aws_lb_listener.https is in us-east-1, its certificate in eu-west-1"),
@@ -472,6 +504,8 @@ def at(target: str) -> str:
         (at('records = ["d1.cloudfront.net"]'), ""),
         (at(INSIDE).replace('"example.org"\n', '"example.org"\n  vpc {\n    vpc_id = var.vpc\n  }\n'), ""),
         (at(INSIDE).replace("aws_route53_zone.main.zone_id", "var.unset"), ""),
+        (at(INSIDE).replace('"A"', '"TXT"'), ""),
+        (at(TO.replace("{}", "other") + '\n  set_identifier = "b"'), ""),
         (at(INSIDE).replace("aws_route53_zone.main.zone_id", "data.aws_route53_zone.inside.zone_id")
          + 'data "aws_route53_zone" "inside" {\n  name   = "example.org"\n  vpc_id = var.vpc\n}', ""),
         (at(TO.replace("{}", "other")).replace('"example.org"', '"example.net"').replace(
