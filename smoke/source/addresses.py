@@ -378,8 +378,8 @@ def served(
 
 
 def _database(value: Value) -> Resource | None:
-    """The database of the files whose host a value is."""
-    for each in symbols(value):
+    """The database of the files whose host a value is; none where it is one of several."""
+    for each in symbols(value) if len(options(value)) == 1 else ():
         one, of_host = each.resource, each.path in (("address",), ("endpoint",))
         if (
             of_host

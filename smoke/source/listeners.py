@@ -86,14 +86,15 @@ def forwards(action: Body) -> Iterator[Value]:
         yield from items(value)
 
 
-def _targets(action: Body) -> Iterator[Value]:
+def _targets(action: Body, *, idle: bool = False) -> Iterator[Value]:
+    """The targets of an action, those of weight 0 only where `idle` says so."""
     if text(action.attribute("type")) != "forward":
         return
     targets = [action.attribute("target_group_arn")]
     for forward in action.blocks("forward"):
         for group in forward.blocks("target_group"):
             weight = group.attribute("weight")
-            if weight is None or number(flat(weight)) != 0 or action.drifts:
+            if idle or weight is None or number(flat(weight)) != 0 or action.drifts:
                 targets.append(group.attribute("arn"))
     yield from (each for each in targets if each is not None)
 
@@ -113,12 +114,15 @@ def actions(configuration: Configuration) -> list[Action]:
 
 
 def balancers(configuration: Configuration, group: Resource) -> list[Resource] | None:
-    """The load balancers that lead to a target group; None where the files do not say all."""
+    """The load balancers that a target group is of, of whatever weight; None where the files do not say."""
     if configuration.receivers(group):
         return None
     found: list[Resource] = []
     for action, at in actions(configuration):
-        to = [referenced(value) for value in forwards(action)]
+        kind = action.attribute("type")
+        if kind is not None and not is_known(kind):
+            return None
+        to = [referenced(value) for target in _targets(action, idle=True) for value in items(target)]
         if group.address not in [each.address for each in to if each is not None]:
             if None in to:
                 return None

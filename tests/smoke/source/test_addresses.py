@@ -295,6 +295,7 @@ PLAIN = '{ name = "SERVER_TLS_SSLMODE", value = "disable" }'
         ('{ name = "DB_PORT", value = "5432" }', ("x", '"1"'), {}, ""),
         (OTHER_PORT, ("x", '"1"'), {"main.name": "main.name\n  port = 5433"}, ""),
         (OTHER_PORT, ("x", '"1"'), {ADDRESS: '"db.example.org"'}, ""),
+        (OTHER_PORT, ("x", '"1"'), {ADDRESS: f'var.unset ? {ADDRESS} : "db.example.org"'}, ""),
         (OTHER_PORT, ("x", '"1"'), {}, "is 5433, aws_db_instance.main listens on"),
         (PLAIN.replace("disable", "require"), ("x", '"1"'), {}, ""),
         (PLAIN, ("rds.force_ssl", '"0"'), {}, ""),

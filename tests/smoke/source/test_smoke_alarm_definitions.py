@@ -625,6 +625,35 @@ def test_an_alarm_is_of_the_balancer_that_leads_to_its_group(
     assert [what in each.what for each in examined.findings] == [True] * bool(what)
 
 
+IDLE = """type = "forward"
+    forward {
+      target_group {
+        arn    = aws_lb_target_group.finn.arn
+        weight = 0
+      }
+    }"""
+
+
+@pytest.mark.parametrize("action", [IDLE, "type = var.unset"])
+def test_a_balancer_that_gives_a_group_nothing_now_has_its_metric(read: Read, action: str) -> None:
+    alarm = health(
+        namespace='"AWS/ApplicationELB"',
+        metric_name='"HealthyHostCount"',
+        dimensions=BALANCED % "target_group.finn",
+    )
+    leads = LEADS.replace("BALANCER", "aws_lb.inner.arn").replace("GROUP", "finn")
+    second = f"""
+resource "aws_lb" "main" {{}}
+resource "aws_lb_listener" "second" {{
+  load_balancer_arn = aws_lb.main.arn
+  default_action {{
+    {action}
+  }}
+}}
+variable "unset" {{}}"""
+    assert not watched(read, alarm, cpu(), MEMORY, leads, second).findings
+
+
 FILTERED = """
 variable "unset" {}
 resource "aws_cloudwatch_log_group" "api" { name = "/ecs/p/api" }
