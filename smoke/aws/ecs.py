@@ -406,7 +406,7 @@ def images_there(account: AwsAccount, definition: TaskDefinition) -> Examined:
         if found and found["region"] != account.region:
             where = f"whether {image} is there: it is in {found['region']}"
             examined.not_examined.append(Finding("", 0, where))
-        elif found and not _is_there(account, found):
+        elif found and not _is_there(account, found) and not _is_fetched(account, found):
             why = f"a replacement task cannot start: {image} is not in the registry"
             examined.findings.append(Finding("", 0, why))
     return examined
@@ -418,4 +418,17 @@ def _is_there(account: AwsAccount, image: re.Match[str]) -> bool:
     found = account.find("ecr", "describe_images", _NO_IMAGE, **place, imageIds=[wanted])
     details = found["imageDetails"] if found else ()
     # one that was archived cannot be pulled until it is restored
-    return any(each.get("imageStatus", "ACTIVE") == "ACTIVE" for each in details)
+    return any(each.get("imageStatus") != "ARCHIVED" for each in details)
+
+
+def _is_fetched(account: AwsAccount, image: re.Match[str]) -> bool:
+    """Whether ECR fetches an image from another registry when it is pulled."""
+    rules = account.pages(
+        "ecr",
+        "describe_pull_through_cache_rules",
+        "pullThroughCacheRules",
+        absent=("InvalidAction",),  # an endpoint of one's own may not know it
+        registryId=image["registry"],
+    )
+    prefixes = {each["ecrRepositoryPrefix"] for each in rules}
+    return "ROOT" in prefixes or any(image["repository"].startswith(f"{each}/") for each in prefixes)

@@ -18,6 +18,7 @@ SELDOM = {
     "iam:GetPolicy": "no role of the embedded platform has a managed policy attached",
     "iam:GetPolicyVersion": "no role of the embedded platform has a managed policy attached",
     "elasticloadbalancing:DescribeListenerCertificates": "asked only where a certificate is about to end",
+    "ecr:DescribePullThroughCacheRules": "asked only where an image is not in the registry",
     "sts:GetCallerIdentity": "the embedded profile names the operator of the keys",
     "secretsmanager:GetResourcePolicy": "asked only where a role's own policies let it read nothing",
     "kms:DescribeKey": "the topic of the embedded platform has no key",

@@ -13,7 +13,12 @@ REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
 
 def found(image: str, *, images: int = 1) -> tuple[list[str], list[dict[str, Any]]]:
     """What is said of a task with one image, and what was asked of ECR."""
-    account, client = scripted(describe_images=lambda **_: {"imageDetails": [{}] * images})
+    account, client = scripted(
+        describe_images=lambda **_: {"imageDetails": [{}] * images},
+        describe_pull_through_cache_rules=lambda **_: {
+            "pullThroughCacheRules": [{"ecrRepositoryPrefix": "hub"}]
+        },
+    )
     examined = images_there(account, definition("finn", image=image))
     said = [str(each) for each in (*examined.findings, *examined.not_examined)]
     return said, [parameters for _, parameters in client.asked]
@@ -36,6 +41,11 @@ def test_an_image_is_looked_up_by_what_is_pulled(image: str, wanted: dict[str, s
     assert found(image, images=0)[0] == [said]
 
 
+def test_what_ecr_fetches_when_it_is_pulled_may_be_absent() -> None:
+    assert found(f"{REGISTRY}/hub/otel/agent:1.0", images=0)[0] == []
+    assert found(f"{REGISTRY}/hubble/agent:1.0", images=0)[0] != []
+
+
 @pytest.mark.parametrize("image", ["edoburu/pgbouncer:v1.23.1-p2", "public.ecr.aws/x/y:1", "ghcr.io/a/b:1"])
 def test_other_registries_are_not_asked(image: str) -> None:
     assert found(image) == ([], [])
@@ -48,14 +58,21 @@ def test_another_regions_image_is_not_examined() -> None:
 
 @pytest.mark.parametrize("code", ["ImageNotFoundException", "RepositoryNotFoundException"])
 def test_an_image_or_a_repository_that_is_gone(code: str) -> None:
-    account, _ = scripted(describe_images=raising(code))
+    account, _ = scripted(
+        describe_images=raising(code), describe_pull_through_cache_rules=raising("InvalidAction")
+    )
     assert images_there(account, definition("finn", image=f"{REGISTRY}/finn:0123abc")).findings
 
 
-@pytest.mark.parametrize(("status", "there"), [("", True), ("ACTIVE", True), ("ARCHIVED", False)])
+@pytest.mark.parametrize(
+    ("status", "there"), [("", True), ("ACTIVE", True), ("ACTIVATING", True), ("ARCHIVED", False)]
+)
 def test_an_archived_image_cannot_be_pulled(status: str, there: bool) -> None:
     details = {"imageStatus": status} if status else {}
-    account, _ = scripted(describe_images=lambda **_: {"imageDetails": [details]})
+    account, _ = scripted(
+        describe_images=lambda **_: {"imageDetails": [details]},
+        describe_pull_through_cache_rules=lambda **_: {},
+    )
     examined = images_there(account, definition("finn", image=f"{REGISTRY}/finn:0123abc"))
     assert bool(examined.findings) != there
 
