@@ -15,6 +15,8 @@ TOPIC = "p-alerts"
 TOPIC_ARN = f"arn:aws:sns:us-east-1:1:{TOPIC}"
 CPU = Metric.of("AWS/ECS", "CPUUtilization", {"ClusterName": "c", "ServiceName": "p-api"})
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+#: A rolling deployment that goes on.
+UNDER_WAY = (EcsDeployment("PRIMARY", "IN_PROGRESS", NOON),)
 
 
 def alarm(**changed: Any) -> MetricAlarm:

@@ -2,35 +2,24 @@
 
 import pytest
 
-from smoke.source.alarms import application, connection_alarms, coverage
+from smoke.source.alarms import connection_alarms
 from smoke.source.checkout import Examined
-from smoke.source.definitions import read as read_definitions
 from smoke.source.notifications import notified
-from smoke.source.rules import ABOVE, APPLICATION
-from tests.smoke.source.terraform_files import Read, service
-
-WITHIN = {"health_s": 600, "others_s": 900}
-TOPIC = 'resource "aws_sns_topic" "t" { name = "alerts" }\nvariable "unset" {}\n'
-SUBSCRIPTION = """
-resource "aws_sns_topic_subscription" "s" {
-  topic_arn = aws_sns_topic.t.arn
-  protocol  = "email"
-  endpoint  = "a@example.org"
-}
-"""
-
-
-def block(name: str, settings: dict[str, str]) -> str:
-    body = "\n".join(f"  {key} = {value}" for key, value in settings.items() if value)
-    return f'resource "aws_cloudwatch_metric_alarm" "{name}" {{\n{body}\n}}\n'
-
-
-def connections(**changed: str) -> str:
-    return block("c", {
-        "namespace": '"AWS/RDS"', "metric_name": '"DatabaseConnections"', "threshold": "70",
-        "comparison_operator": '"GreaterThanThreshold"', "alarm_actions": "[aws_sns_topic.t.arn]",
-        "statistic": '"Maximum"', "dimensions": '{ DBInstanceIdentifier = "main" }', **changed,
-    })  # fmt: skip
+from tests.smoke.source.alarm_files import (
+    BALANCED,
+    CLUSTER,
+    MEMORY,
+    OWN,
+    SUBSCRIPTION,
+    TOPIC,
+    WITHIN,
+    connections,
+    cpu,
+    health,
+    usage,
+    watched,
+)
+from tests.smoke.source.terraform_files import Read
 
 
 @pytest.mark.parametrize(
@@ -160,52 +149,6 @@ def test_the_key_of_sns_itself_lets_no_alarm_publish(read: Read) -> None:
     topic = TOPIC.replace('"alerts" }', '"alerts"\n  kms_master_key_id = "alias/aws/sns"\n}')
     (finding,) = notified(read(topic, SUBSCRIPTION, connections())).findings
     assert "lets no alarm publish" in finding.what
-
-
-CLUSTER = """
-resource "aws_ecs_cluster" "main" { name = "cluster" }
-resource "aws_lb_target_group" "finn" { name = "finn" }
-resource "aws_lb_target_group" "other" { name = "other" }
-resource "aws_lb" "main" { name = "main" }
-"""
-SERVICE = service("finn").replace(
-    "  network_configuration",
-    '  name = "finn"\n  cluster = aws_ecs_cluster.main.id\n'
-    "  load_balancer { target_group_arn = aws_lb_target_group.finn.arn }\n  network_configuration",
-)
-OWN = '{ ClusterName = "cluster", ServiceName = aws_ecs_service.finn.name }'
-
-
-def usage(kind: str, metric: str, **changed: str) -> str:
-    return block(kind, {
-        "namespace": '"AWS/ECS"', "metric_name": f'"{metric}"', "threshold": "80", "statistic": '"Average"',
-        "comparison_operator": '"GreaterThanThreshold"', "alarm_actions": "[aws_sns_topic.t.arn]",
-        "dimensions": OWN, **changed,
-    })  # fmt: skip
-
-
-def cpu(**changed: str) -> str:
-    return usage("cpu", "CPUUtilization", **changed)
-
-
-def health(**changed: str) -> str:
-    return usage("health", "RunningTaskCount", **{
-        "namespace": '"ECS/ContainerInsights"', "comparison_operator": '"LessThanThreshold"',
-        "threshold": "1",
-        "treat_missing_data": '"breaching"', **changed,
-    })  # fmt: skip
-
-
-MEMORY = usage("memory", "MemoryUtilization")
-
-
-def watched(read: Read, *alarms: str, cluster: str = CLUSTER) -> Examined:
-    configuration = read(TOPIC, SUBSCRIPTION, cluster, SERVICE, *alarms)
-    (finn,) = [each for each in read_definitions(configuration, ["finn"]).definitions if each.service]
-    return coverage(configuration, finn, WITHIN)
-
-
-BALANCED = "{ TargetGroup = aws_lb_%s.arn_suffix, LoadBalancer = aws_lb.main.arn_suffix }"
 
 
 @pytest.mark.parametrize(
@@ -502,34 +445,6 @@ def test_composite_alarms_in_a_circle_are_read(read: Read) -> None:
     assert "it has no action" in finding.what
 
 
-def own(metric: str, **changed: str) -> str:
-    limit, statistic = APPLICATION[metric].accepts[ABOVE][1], APPLICATION[metric].statistics[0]
-    name = "extended_statistic" if statistic.startswith("p") else "statistic"
-    return block(metric, {
-        "namespace": '"p/AppMetrics"', "metric_name": f'"{metric}"', "threshold": str(limit),
-        name: f'"{statistic}"',
-        "comparison_operator": '"GreaterThanThreshold"', "alarm_actions": "[aws_sns_topic.t.arn]", **changed,
-    })  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("changed", "what"),
-    [
-        ({}, ""),
-        ({"threshold": "1"}, ""),
-        ({"threshold": "60"}, "expected > 0 to 5"),
-        ({"comparison_operator": '"LessThanThreshold"'}, "expected > 0 to 5"),
-        ({"statistic": '"Average"'}, "it looks at Average"),
-        ({"metric_name": '"Other"'}, "no alarm watches JwtValidationFailedCount"),
-        ({"alarm_actions": "[]"}, "it has no action"),
-    ],
-)
-def test_the_platforms_own_metrics_are_watched(read: Read, changed: dict[str, str], what: str) -> None:
-    alarms = [own(metric, **(changed if metric.startswith("Jwt") else {})) for metric in APPLICATION]
-    examined = application(read(TOPIC, SUBSCRIPTION, *alarms), "p/AppMetrics", WITHIN)
-    assert [what in each.what for each in examined.findings] == [True] * bool(what)
-
-
 def test_an_alarm_on_what_is_left_out_need_not_exist(read: Read) -> None:
     """What it watches may stand in a block of a `dynamic` query."""
     found = notified(read("""
@@ -652,70 +567,3 @@ resource "aws_lb_listener" "second" {{
 }}
 variable "unset" {{}}"""
     assert not watched(read, alarm, cpu(), MEMORY, leads, second).findings
-
-
-FILTERED = """
-variable "unset" {}
-resource "aws_cloudwatch_log_group" "api" { name = "/ecs/p/api" }
-resource "aws_ecs_task_definition" "api" {
-  container_definitions = jsonencode([{ name = "api", image = "x", logConfiguration = {
-    logDriver = "awslogs", options = { awslogs-group = aws_cloudwatch_log_group.api.name }
-  } }])
-}
-resource "aws_cloudwatch_log_metric_filter" "jwt" {
-  name           = "jwt"
-  log_group_name = GROUP
-  metric_transformation {
-    name      = "JwtValidationFailedCount"
-    namespace = "p/AppMetrics"
-    value     = "1"
-    MORE
-  }
-}
-"""
-GROUP, TENANT = "aws_cloudwatch_log_group.api.name", 'dimensions = { tenant = "$.tenant" }'
-BY_ROUTER = """
-resource "aws_ecs_task_definition" "x" {
-  container_definitions = jsonencode([{ name = "x", image = "x", logConfiguration = {
-    logDriver = "fluentd", options = { x = 1 }
-  } }])
-}"""
-EITHER = 'awslogs-group = var.unset ? "/ecs/p/gateway" : "/ecs/p/x"'
-PLAIN_FILTER = """
-resource "aws_cloudwatch_log_metric_filter" "all" {
-  name           = "all"
-  log_group_name = "/ecs/p/api"
-  metric_transformation {
-    name      = "JwtValidationFailedCount"
-    namespace = "p/AppMetrics"
-    value     = "1"
-  }
-}
-"""
-
-
-@pytest.mark.parametrize(
-    ("group", "more", "others", "what"),
-    [
-        (GROUP, "", "", ""),
-        ('"/ecs/p/api"', "", "", ""),
-        ("var.unset", "", "", ""),
-        ('"/aws/lambda/auth"', "", "", ""),
-        ('"/ecs/p/gateway"', "", PLAIN_FILTER, ""),
-        ('"/ecs/p/gateway"', "", 'module "gateway" {\n  source = "acme/service/aws"\n}', ""),
-        ('"/ecs/p/gateway"', "", 'resource "aws_ecs_task_definition" "x" {\n  family = "x"\n}', ""),
-        ('"/ecs/p/gateway"', "", BY_ROUTER, ""),
-        ('var.unset ? "/ecs/p/api" : "/ecs/p/x"', "", "", ""),
-        ('"/ecs/p/gateway"', "", BY_ROUTER.replace("fluentd", "awslogs").replace("x = 1", EITHER), ""),
-        (GROUP, TENANT, PLAIN_FILTER, ""),
-        (GROUP, "dimensions = var.unset", "", ""),
-        (GROUP, TENANT, "", "its dimensions are none, those of"),
-        ('"/ecs/p/gateway"', "", "", "makes its metric from /ecs/p/gateway, into which no task logs"),
-    ],
-)
-def test_what_makes_a_metric_from_logs_makes_it_for_its_alarm(
-    read: Read, group: str, more: str, others: str, what: str
-) -> None:
-    text = FILTERED.replace("GROUP", group).replace("MORE", more) + others
-    examined = application(read(TOPIC, SUBSCRIPTION, text, *map(own, APPLICATION)), "p/AppMetrics", WITHIN)
-    assert [what in each.what for each in examined.findings] == [True] * bool(what)
