@@ -91,7 +91,7 @@ def _is_lent(lender: str, document: Mapping[str, Any], role: str, own: Sequence[
         return False
     given = [each.get("Principal") for each in trusting if not each.get("Condition")]
     found = [each.get("AWS", ()) for each in given if isinstance(each, Mapping)]
-    named = {one for each in found for one in ([each] if isinstance(each, str) else each)}
+    named = {one for each in found for one in _several(each)}
     root = f"{role.partition(':role/')[0]}:root"
     return role in named or (root in named and allows(own, _ASSUME, lender))
 
@@ -166,19 +166,19 @@ def key_closed_to_alarms(account: AwsAccount, key: str) -> str:
     """
     if not key:
         return ""
-    found = account.find("kms", "describe_key", _NO_KEY, KeyId=key)
-    if found is None:
-        return f"its key {key} does not exist"
-    arn, state = found["KeyMetadata"]["Arn"], found["KeyMetadata"].get("KeyState", "Enabled")
-    if state not in _USABLE:
-        return f"its key {arn} is {state}"
-    if found["KeyMetadata"].get("KeyManager") == "AWS":
+    arn, unusable, is_awss = _key(account, key)
+    if unusable:
+        return f"its key {arn} {unusable}"
+    if is_awss:
         return f"its key {arn} is AWS's own for SNS, which CloudWatch may not use"
-    told = account.find("kms", "get_key_policy", _NO_KEY, KeyId=arn, PolicyName="default")
-    if told is None:
+    policy = _key_policy(account, arn)
+    if policy is None:
         raise SetupError(f"not examined: the policy of the key {arn}, which is another account's")
-    using = [each for each in _statements(json.loads(told["Policy"]))
-             if covers(each, "Action", "kms:GenerateDataKey") and _concerns(each, _CLOUDWATCH)]  # fmt: skip
+    using = [
+        each
+        for each in policy
+        if covers(each, "Action", "kms:GenerateDataKey") and _concerns(each, _CLOUDWATCH)
+    ]
     denied = any(each["Effect"] == "Deny" and not each.get("Condition") for each in using)
     if denied or not any(each["Effect"] == "Allow" for each in using):
         return f"the policy of its key {arn} does not let CloudWatch use it"
@@ -188,6 +188,22 @@ def key_closed_to_alarms(account: AwsAccount, key: str) -> str:
 _NO_KEY = ("NotFoundException",)
 #: States of a key with which it encrypts, or is about to.
 _USABLE = ("Enabled", "Creating", "Updating")
+
+
+def _key(account: AwsAccount, key: str) -> tuple[str, str, bool]:
+    """A key's ARN, why nothing can be encrypted with it (empty where it can), and whether AWS manages it."""
+    found = account.find("kms", "describe_key", _NO_KEY, KeyId=key)
+    if found is None:
+        return key, "does not exist", False
+    about = found["KeyMetadata"]
+    state = about.get("KeyState", "Enabled")
+    return about["Arn"], "" if state in _USABLE else f"is {state}", about.get("KeyManager") == "AWS"
+
+
+def _key_policy(account: AwsAccount, arn: str) -> Sequence[Mapping[str, Any]] | None:
+    """The statements of a key's policy; None where it is another account's."""
+    told = account.find("kms", "get_key_policy", _NO_KEY, KeyId=arn, PolicyName="default")
+    return None if told is None else _statements(json.loads(told["Policy"]))
 
 
 def lets_in(policy: str, topic: str, queue: str) -> bool:
@@ -215,7 +231,7 @@ def _concerns(statement: Mapping[str, Any], service: str, account: Sequence[str]
     found = [
         re.sub(r"^arn:[\w-]+:iam::(\d+):root$", r"\1", each)
         for value in named.values()
-        for each in ([value] if isinstance(value, str) else value)
+        for each in _several(value)
     ]
     return bool({"*", service, *account} & {*found}) == (key == "Principal")
 
@@ -284,8 +300,8 @@ def covers(statement: Mapping[str, Any], key: str, value: str) -> bool:
 
 
 def _matches(patterns: Any, key: str, value: str) -> bool:
-    listed = [patterns] if isinstance(patterns, str) else patterns
-    listed = [_VARIABLE.sub("*", each).replace("[", "[[]") for each in listed]  # no wildcard of IAM
+    # a bracket is no wildcard of IAM
+    listed = [_VARIABLE.sub("*", each).replace("[", "[[]") for each in _several(patterns)]
     if key == "Action":  # actions are the same in any case, resources are not
         return any(fnmatchcase(value.lower(), each.lower()) for each in listed)
     return any(fnmatchcase(value, each) for each in listed)
@@ -300,25 +316,19 @@ def undecrypted(account: AwsAccount, key: str, role: str, own: Sequence[Mapping[
 
     None where its own do not say so and the key's is another account's.
     """
-    found = account.find("kms", "describe_key", _NO_KEY, KeyId=key)
-    if found is None:
-        return f"is encrypted with {key}, which does not exist"
-    arn, state = found["KeyMetadata"]["Arn"], found["KeyMetadata"].get("KeyState", "Enabled")
-    if state not in _USABLE:
-        return f"is encrypted with {arn}, which is {state}"
-    if found["KeyMetadata"].get("KeyManager") == "AWS" or allows(own, _DECRYPT, arn):
+    arn, unusable, is_awss = _key(account, key)
+    if unusable:
+        return f"is encrypted with {arn}, which {unusable}"
+    if is_awss or allows(own, _DECRYPT, arn):
         return ""
-    told = account.find("kms", "get_key_policy", _NO_KEY, KeyId=arn, PolicyName="default")
-    if told is None:
+    policy = _key_policy(account, arn)
+    if policy is None:
         return None
-    for each in _statements(json.loads(told["Policy"])):
+    for each in policy:
         if each.get("Effect") == "Allow" and covers(each, "Action", _DECRYPT):
             principal = each.get("Principal", {})
             named = principal.get("AWS", ()) if isinstance(principal, Mapping) else principal
-            if any(
-                one == "*" or role in (one, _name(one))
-                for one in [*([named] if isinstance(named, str) else named)]
-            ):
+            if any(one == "*" or role in (one, _name(one)) for one in _several(named)):
                 return ""
     grants = account.pages("kms", "list_grants", "Grants", KeyId=arn)
     if any(
@@ -369,8 +379,7 @@ def may_read(statements: Sequence[Mapping[str, Any]], secret: str) -> bool:
 
 def resources(statements: Iterable[Mapping[str, Any]]) -> list[str]:
     """The resources that statements name."""
-    listed = [each.get("Resource", ()) for each in statements]
-    return [one for each in listed for one in ([each] if isinstance(each, str) else each)]
+    return [one for each in statements for one in _several(each.get("Resource", ()))]
 
 
 def _principals(statement: Mapping[str, Any]) -> Iterator[str]:
@@ -378,7 +387,12 @@ def _principals(statement: Mapping[str, Any]) -> Iterator[str]:
     named = principal.items() if isinstance(principal, Mapping) else [("AWS", principal)]
     for kind, value in named:
         if kind == "Service" or value == "*":
-            yield from [value] if isinstance(value, str) else value
+            yield from _several(value)
+
+
+def _several(value: str | Iterable[str]) -> Iterable[str]:
+    """What a policy gives in one place: one string or a list of them."""
+    return [value] if isinstance(value, str) else value
 
 
 def trust_of(account: AwsAccount, role: str) -> Mapping[str, Any] | None:
