@@ -91,7 +91,7 @@ class RunContext:
     def variables(self, profile: Profile) -> tuple[str, ...]:
         """Return the environment variables that the run took from its caller: the profile's, and AWS's.
 
-        One that a hook has set since is none of them.
+        A variable that a hook has set or changed is left out.
         """
         uses_aws = self.settings.is_distributed or "botocore" in sys.modules
         names = {*profile.variables, *(AWS_VARIABLES if uses_aws else ())}

@@ -73,7 +73,7 @@ _USUAL_PORTS = {"https": 443, "socks5": 1080, "socks5h": 1080}
 
 
 def _is_untrusting(exc: BaseException) -> bool:
-    """Tell whether a client does not know whom to trust, or cannot read the file that says so."""
+    """Tell whether a client rejects a certificate's issuer, or cannot read its file of certificates."""
     if isinstance(exc, ssl.SSLCertVerificationError):
         return getattr(exc, "verify_code", 0) in _UNKNOWN_ISSUER
     is_of_a_file = isinstance(exc, FileNotFoundError) or (type(exc) is OSError and exc.errno is None)
