@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from threading import Event
 
 import httpx
 import pytest
@@ -35,7 +34,7 @@ from smoke.platform.chaos import (
     together,
 )
 from smoke.platform.freeside import Freeside, Tenants, cost_in, prompt_for
-from smoke.platform.http import ServiceClient
+from smoke.platform.http import ServiceClient, wait
 from smoke.platform.invariants import Conservation, reading_of
 from smoke.platform.parameters import OF_FREESIDE, Way, require_no_run, run_of
 from smoke.platform.scores import Scores
@@ -70,7 +69,6 @@ UNBROKEN = {"finn": ("freeside.stream",)}
 ROUNDED_S = 1.0
 #: A rating of this quality moves a score, and so does an event of this score.
 QUALITY, SCORE = "excellent", 1.0
-_NEVER = Event()
 
 
 class Money:
@@ -220,7 +218,7 @@ class Events:
                     )
             if time.monotonic() >= watched_until:
                 break
-            _NEVER.wait(self._scores.every_s)
+            wait(self._scores.every_s)
         evidence.evaluated("an event counts once over a restart", len(due))
 
     def _is_of_two(self, kind: str, score: float) -> bool:

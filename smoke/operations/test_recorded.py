@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from functools import partial
-from threading import Event
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from smoke.contract.schemas import REPLIES
 from smoke.platform.answers import AnswerLog, ContractViolation, Seen
 from smoke.platform.batch import at_once
 from smoke.platform.freeside import Freeside, Tenants, prompt_for
-from smoke.platform.http import Connect, ServiceClient
+from smoke.platform.http import Connect, ServiceClient, wait
 from smoke.platform.invariants import I3, I4, Sighting, require_steady
 from smoke.platform.parameters import each
 from smoke.platform.spend import percentile
@@ -40,7 +39,6 @@ SHOWN = 8
 LATENCY_SAMPLES = 10
 #: How long further health reports are read, and how often, until two of one task show its uptime's pace.
 UPTIME_WITHIN_S, UPTIME_EVERY_S = 6.0, 0.5
-_NEVER = Event()
 
 
 @pytest.fixture
@@ -108,7 +106,7 @@ def test_uptime_follows_the_clock(
         }
         if not amiss or time.monotonic() >= deadline:
             break
-        _NEVER.wait(UPTIME_EVERY_S)
+        wait(UPTIME_EVERY_S)
     evidence.figure(f"health reports of {service}", len(clocks["uptime"]), at_least=2)
     for clock, problem in amiss.items():
         raise AssertionError(f"the {clock} of {service} does not follow the clock: {problem}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -29,7 +28,7 @@ from .backends import INVOKE_PATH as FINN_INVOKE
 from .backends import Dixie, Finn, quality_signal
 from .batch import mint_command
 from .freeside import INVOKE_PATH, QUALITY_PATH, Freeside, cost_in, prompt_for
-from .http import JSON_HEADERS, LEAST_PAUSES_S, MAX_REPEATS, Credential
+from .http import JSON_HEADERS, LEAST_PAUSES_S, MAX_REPEATS, Credential, wait
 from .tokens import (
     Claims,
     Genuine,
@@ -164,7 +163,7 @@ def for_one_send(header: str) -> Credential:
     return credential
 
 
-def with_new_tokens(attempt: Callable[[], T], pause: Callable[[float], object] = time.sleep) -> T:
+def with_new_tokens(attempt: Callable[[], T], pause: Callable[[float], object] = wait) -> T:
     """What an attempt gives that makes its tokens itself; made again while one of them meets a rate limit."""
     for least in LEAST_PAUSES_S:
         with suppress(LimitedToken):

@@ -19,7 +19,7 @@ from smoke.network.decoders import events_in
 from smoke.network.transport import within
 
 from .answers import PROVIDER_CODES, error_code, media_type, parse_json, route_of
-from .http import RESTARTS_WITHIN_S
+from .http import RESTARTS_WITHIN_S, wait
 
 T = TypeVar("T")
 
@@ -33,7 +33,6 @@ REPEATED_AT_ONCE = 16
 REPEATED_WITHIN_S = 20.0
 #: Errors of a call that was never sent.
 _UNSENT = frozenset({httpx.ConnectError.__name__, httpx.ConnectTimeout.__name__})
-_NEVER = threading.Event()
 
 
 @dataclass(slots=True)
@@ -92,7 +91,7 @@ class TrackedCall:
         """Send it again, until an outcome is as wanted or it took too long."""
         deadline = time.monotonic() + REPEATED_WITHIN_S
         while not until(self.attempt()) and time.monotonic() < deadline:
-            _NEVER.wait(PAUSE_S)
+            wait(PAUSE_S)
 
 
 def answered(attempt: Attempt) -> bool:
@@ -190,7 +189,7 @@ class Traffic:
             if time.monotonic() >= deadline:
                 silent = [name for name, attempt in self.since(moment).items() if attempt is None]
                 raise AssertionError(f"no answer any more to {', '.join(map(self._last_of, silent))}")
-            _NEVER.wait(PAUSE_S / 4)
+            wait(PAUSE_S / 4)
         return max(attempt.ended for attempt in found if attempt is not None)
 
     def await_under_way(self, name: str, count: int) -> dict[str, int]:
@@ -198,7 +197,7 @@ class Traffic:
         deadline = time.monotonic() + WARM_WITHIN_S
         while self.under_way()[name] < count and time.monotonic() < deadline:
             self._raise_errors()
-            _NEVER.wait(PAUSE_S / 20)
+            wait(PAUSE_S / 20)
         return self.under_way()
 
     def _last_of(self, name: str) -> str:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import cycle
-from threading import Event
 from typing import Any
 
 import httpx
@@ -52,6 +51,7 @@ from .http import (
     ServiceClient,
     ends_for_rate,
     still_limited,
+    wait,
 )
 from .invariants import RELEASED_WITHIN_S, BudgetReading, Conservation, pauses, reading_of
 from .spend import OpeningBalance, SpendJournal
@@ -452,7 +452,7 @@ def stream(
             _require_no_error(result)
             return result
         if pause is not None:
-            Event().wait(pause)
+            wait(pause)
     raise still_limited(result.route, sum(LEAST_PAUSES_S))
 
 

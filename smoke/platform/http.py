@@ -68,6 +68,11 @@ _NEVER = Event()
 Credential = Callable[[], str | None]
 
 
+def wait(seconds: float) -> bool:
+    """Let so many seconds pass before the next look or attempt: the one wait of the suite. Always False."""
+    return _NEVER.wait(seconds)
+
+
 #: Parsing an address takes longer than sending a request to it.
 _url = lru_cache(maxsize=256)(httpx.URL)
 
@@ -202,7 +207,7 @@ class HttpClient:
         *,
         address: Service | None = None,
         log: AnswerLog | None = None,
-        pause: Callable[[float], object] = _NEVER.wait,
+        pause: Callable[[float], object] = wait,
     ) -> None:
         self.service = service
         self.address = address or SERVICES[service]
@@ -314,7 +319,7 @@ class ServiceClient:
         """Seconds since the service started, by its own report, which may count in another unit."""
         if not self._per_second:
             units, first = PER_SECOND[self.http.service], self._reported_uptime()
-            _NEVER.wait(UNIT_SHOWS_S if len(units) > 1 else 0)
+            wait(UNIT_SHOWS_S if len(units) > 1 else 0)
             # milliseconds gain hundreds meanwhile, seconds one at most
             self._per_second = max(units) if self._reported_uptime() - first > 2 else min(units)
         return self._reported_uptime() / self._per_second

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from threading import Event
 from typing import Any
 
 import httpx
@@ -14,6 +13,7 @@ from pytest_readiness import Evidence, SafetyViolation, SetupError
 from smoke.contract.exchange import MICRO_PER_CENT
 
 from .answers import Fields, fields_of, shown
+from .http import wait
 from .spend import SpendJournal
 
 PERIOD = r"[0-9]{4}-(0[1-9]|1[0-2])"
@@ -32,14 +32,13 @@ I8 = "I-8 a refused or failed call changes nothing"
 GRACE_S = 2.0
 RELEASED_WITHIN_S = 10.0
 GRACE_EVERY_S = 0.1
-_NEVER = Event()
 
 
 def pauses(longest_s: float) -> Iterator[float]:
     """Wait before each further look at something: a moment at first, as most is over by then, then longer."""
     pause = longest_s / 8
     while True:
-        _NEVER.wait(pause)
+        wait(pause)
         yield pause
         pause = min(2 * pause, longest_s)
 

@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from threading import Event
 from typing import Any
 
 import httpx
@@ -26,6 +25,7 @@ from smoke.contract.intake import may_become, pull
 
 from .backends import Dixie
 from .batch import at_once
+from .http import wait
 from .spend import Once
 
 #: So many agents are made, by the rating that gives each its score: as many as the checks of the loop move.
@@ -88,7 +88,7 @@ class Newcomers:
         at_once([partial(send, agent) for agent in lookouts])
         started = time.monotonic()
         for agent, share in zip(lookouts, _LOOKS, strict=True):
-            _NEVER.wait(share * self._cache_s)
+            wait(share * self._cache_s)
             if self._dixie.score(agent) is not None:
                 self._once.remember("first-score", took_s=time.monotonic() - started)
                 return True
@@ -122,7 +122,7 @@ class Newcomers:
             return False
         took = float(self._once.remembered("first-score")[-1]["took_s"])
         passed = time.monotonic() - since if since else 0
-        _NEVER.wait(max(0, min(2 * took, self._cache_s) - passed))
+        wait(max(0, min(2 * took, self._cache_s) - passed))
         return True
 
 
@@ -157,7 +157,6 @@ _READINGS_OF_A_CACHE = 20
 WAITED = "waited for scores that may be cached"
 #: The note of a check that leaves a comparison to `held`.
 LEFT = "scores that may be cached are compared by loop/another-agent-does-not-move, once for all checks"
-_NEVER = Event()
 
 #: Sends an event about an agent that has this score, None where it is not known; gives the event's score.
 Send = Callable[[str, float | None], float]
@@ -296,7 +295,7 @@ class Scores:
         self.once.remember("settled", agent=agent)
         started = since = time.monotonic()
         while time.monotonic() - since < SETTLED_S and time.monotonic() - started < self.limit_s:
-            _NEVER.wait(self.every_s)
+            wait(self.every_s)
             before, score = score, self.of(agent)
             since = since if score == before else time.monotonic()
         return score
@@ -409,7 +408,7 @@ class Scores:
                 assert now[agent] == score, f"the score of {agent} went from {score} to {now[agent]}: {why}"
             if time.monotonic() >= deadline:
                 break
-            _NEVER.wait(self.every_s)
+            wait(self.every_s)
         if later:
             for agent, score in now.items():
                 self._saw(agent, score)
@@ -437,7 +436,7 @@ class Scores:
     def _wait_until(self, moment: float) -> None:
         left = moment - time.monotonic()
         if left > 0:
-            _NEVER.wait(left)
+            wait(left)
             self._waited(left)
 
     def _waited(self, seconds: float) -> None:

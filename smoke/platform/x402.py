@@ -13,7 +13,6 @@ from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, partial
-from threading import Event
 from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,7 +25,7 @@ from smoke.contract.x402 import PATH, Terms, challenge_violations, header_of, pa
 
 from .answers import UUID, ContractViolation, fields_of, header, require_status, route_of, usage_of
 from .freeside import prompt_for
-from .http import JSON_HEADERS, Credential, HttpClient
+from .http import JSON_HEADERS, Credential, HttpClient, wait
 from .spend import Once
 
 _BALANCE_OF, _AUTHORIZATION_STATE = "0x70a08231", "0xe94a0102"
@@ -155,7 +154,7 @@ class Balances:
         deadline = time.monotonic() + SHOWN_WITHIN_S
         went, came = self._moved()
         while min(went, came) < amount and time.monotonic() < deadline:
-            Event().wait(0.2)
+            wait(0.2)
             went, came = self._moved()
         if went != amount or (came < amount if self._live else came != amount):
             raise SafetyViolation(f"{why}: the payer lost {went}, the payee got {came}, expected {amount}")

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import islice
-from threading import Event
 from typing import Any
 
 import httpx
@@ -35,7 +34,7 @@ from smoke.platform.backends import (
 )
 from smoke.platform.batch import Batch, Case
 from smoke.platform.freeside import Tenants
-from smoke.platform.http import Connect, Credential
+from smoke.platform.http import Connect, Credential, wait
 from smoke.platform.scores import Scores, newcomer
 from smoke.platform.spend import Once
 from smoke.platform.tokens import SigningKey, SigningKeyLookup, dixie_service_claims, user_claims
@@ -186,7 +185,6 @@ SLACK_S = 1.0
 ODD = 0.0371
 #: How often a score is found to be staler than that, before it is a finding.
 ROUNDS = 2
-_NEVER = Event()
 
 
 Stay = Callable[[Mapping[str, float | None], str], None]
@@ -212,7 +210,7 @@ def refreshed(
     toward = abs(far_from(next(iter(before.values()))) - ODD)
     for about, score in {agent: toward, **dict.fromkeys(lookouts, 1.0)}.items():
         require_status(post(quality_signal(about, score)), 202)
-    came = any(_NEVER.wait(wait_s) or dixie.score(each) is not None for each, wait_s in lookouts.items())
+    came = any(wait(wait_s) or dixie.score(each) is not None for each, wait_s in lookouts.items())
     limit_s = max(scores.cache_s, time.monotonic() - read_at) + SLACK_S
     for kind, reader in readers.items():
         eventually(
