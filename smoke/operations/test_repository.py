@@ -11,21 +11,12 @@ from smoke.aws.names import Names
 from smoke.source.checkout import Checkout
 from smoke.source.definitions import Definitions
 from smoke.source.delivery import delivered
-from smoke.source.jobs import invalid
-from smoke.source.pipeline import (
-    MigrationGate,
-    Pipeline,
-    examine,
-    misdelivered,
-    overrides,
-    smoke_keys,
-    undeployed,
-    unmigrated,
-)
+from smoke.source.pipeline import MigrationGate, Pipeline, examine, overrides, undeployed, unmigrated
 from smoke.source.rollback import Edit, Row, edits, launch, revert, rows, verify
-from smoke.source.rollout import uncarried, undecided
+from smoke.source.rollout import misdelivered, smoke_keys, uncarried, undecided
 from smoke.source.tasks import startup_migrations
 from smoke.source.terraform import Configuration
+from smoke.source.validity import invalid
 from smoke.source.workflows import Repository
 
 pytestmark = [pytest.mark.phase("operations"), pytest.mark.requires("iac"), pytest.mark.static]

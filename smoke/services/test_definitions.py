@@ -10,15 +10,17 @@ from smoke.aws.inventory import known_port
 from smoke.aws.names import BUILDS, DASHBOARDS, HOSTS, IF_SET, MIGRATIONS, Names
 from smoke.contract.model import ROUTES, SERVICES, USER
 from smoke.platform.http import key_paths
-from smoke.source.addresses import Budget, directory_of, generated, led, served
+from smoke.source.addresses import Budget, directory_of, led, served
 from smoke.source.checkout import Checkout, Examined
-from smoke.source.connections import Address, connected, named, reached
-from smoke.source.definitions import ROLES, Definitions, unnamed
+from smoke.source.connections import Address, connected, named
+from smoke.source.definitions import ROLES, Definitions, generated, unnamed
 from smoke.source.references import undeclared
 from smoke.source.rollback import expiring
 from smoke.source.rules import FAMILY, LOGS, NETWORK, OWN, REQUIRED, SECRET, Ownership, elsewhere
+from smoke.source.security_groups import reached
 from smoke.source.shapes import conflicts, misshapen
-from smoke.source.tasks import images, inventory, logged, one_build, starts, twins
+from smoke.source.startup import starts
+from smoke.source.tasks import images, inventory, logged, one_build, twins
 from smoke.source.terraform import Configuration
 
 pytestmark = [

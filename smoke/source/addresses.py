@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 
 from .checkout import Examined, Finding
 from .definitions import Definitions, containers, plainly, ports
-from .evaluate import Environment
+from .evaluate import Body, Environment, Resource
 from .references import entries, items, referenced, secret
 from .rules import ENVIRONMENTS
-from .terraform import Body, Configuration, Resource
-from .values import Symbol, Value, decoded, flat, is_known, number, options, symbols, text
+from .terraform import Configuration
+from .values import Value, flat, is_known, number, options, symbols, text
 
 _PLACE = re.compile(
     r"(?<![\w.$}-])(?:(?P<scheme>https?)://)?(?P<host>[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)(?::(?P<port>\d{1,5})(?!\d))?(?![\w.-])(?P<path>/[^\s?#,;]*)?"
@@ -303,8 +303,6 @@ def _misled(
 
 #: A secret as a container is given it, with the JSON key, the stage and the id of a version behind its ARN.
 _GIVEN = re.compile(r"(?:\$\{[^}]*\}|.*:secret:[^:]+):[^:]*:(?P<stage>[^:]*):(?P<version>[^:]*)")
-
-
 #: A variable that holds a private key, and the members of a signing key's JSON that do not.
 _OF_PRIVATE = re.compile(r"(?:.*_)?(?:PRIVATE|SIGNING)_KEY")
 _BESIDE = re.compile(
@@ -447,49 +445,3 @@ def _parameters(database: Resource) -> Mapping[str, Value] | None:
 
 
 _OF_SECRET = re.compile(r"arn:[^:]*:secretsmanager:([a-z0-9-]+):[^:]*:secret:([^:]+)")
-#: Where a signing key is in a secret of JSON, and how Terraform's own generator writes it for the contract.
-_KEY_MEMBERS, _PKCS8 = ("privateKey", "pendingPrivateKey"), "private_key_pem_pkcs8"
-
-
-def generated(configuration: Configuration, names: Collection[str]) -> Iterator[Finding]:
-    """Return where Terraform makes a signing key that is no P-256 key in PKCS#8, or one key for two secrets.
-
-    `names` are those of the secrets. A key from anywhere else, or one that is replaced later, says nothing.
-    """
-    held: dict[str, str] = {}
-    for version in configuration.of_type("aws_secretsmanager_secret_version"):
-        of = version.attribute("secret_id")
-        known = secret(of) if of is not None else None
-        replaced = any("ignore_changes" in each.attributes for each in version.block.nested("lifecycle"))
-        replaced = replaced or version.attribute("version_stages") is not None
-        if known is None or known.name not in names or version.uncertain or replaced:
-            continue
-        for value in _keys_in(version.attribute("secret_string") or version.attribute("secret_string_wo")):
-            made = value.content.resource if isinstance(value.content, Symbol) else None
-            if not isinstance(made, Resource) or made.type != "tls_private_key" or made.block.type == "data":
-                continue
-            for what in _unfit(made, value.content.path[0] if value.content.path else _PKCS8):
-                yield version.finding(f"the key of {known.name} {what}", value)
-            first = held.setdefault(made.address, known.name)
-            if first != known.name:
-                yield version.finding(f"{known.name} and {first} have one key, {made.address}", value)
-
-
-def _keys_in(value: Value | None) -> Iterator[Value]:
-    """The private keys in a secret: the secret itself, or members of its JSON."""
-    for each in options(value) if value is not None else ():
-        members = entries(decoded(each))
-        found = [members[name] for name in _KEY_MEMBERS if name in members] if members else [each]
-        yield from (one for key in found for one in options(key))
-
-
-def _unfit(made: Resource, attribute: str) -> Iterator[str]:
-    """What of a key that Terraform makes is not as the contract has it; a P-224 key is the default."""
-    algorithm, curve = made.attribute("algorithm"), made.attribute("ecdsa_curve")
-    said = text(flat(algorithm)) if algorithm is not None and is_known(algorithm) else ""
-    if said and said != "ECDSA":
-        yield f"is one of {said}, not of P-256"
-    elif said and (curve is None or (is_known(curve) and text(flat(curve)) != "P256")):
-        yield f"is one of {text(flat(curve)) if curve is not None else 'P224'}, not of P-256"
-    if attribute != _PKCS8:
-        yield f"is given as {attribute}, not as PKCS#8"

@@ -12,10 +12,12 @@ from typing import Any
 from . import rules
 from .checkout import Examined, Finding
 from .definitions import Definition, containers
+from .evaluate import Body, Resource
 from .listeners import balancers
-from .notifications import ALARM, TOPIC, Judged, Recipients
+from .notifications import ALARM, Judged, Recipients
 from .references import entries, items, referenced, thing
-from .terraform import Body, Configuration, Resource
+from .resource_policies import TOPIC
+from .terraform import Configuration
 from .values import Symbol, Value, flat, hidden, is_known, number, options, settle, text
 
 

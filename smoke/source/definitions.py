@@ -1,18 +1,20 @@
-"""What each service and task uses by its Terraform, and which secrets its roles may read."""
+"""What services and tasks use by their Terraform, what secrets roles may read, what keys Terraform makes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .checkout import Examined, Finding
+from .evaluate import Resource
+from .grants import Grant, grants
 from .hcl import Place
-from .iam import ROLE, Grant, grants
+from .iam import ROLE
 from .references import Identity, entries, items, referenced, secret, thing
 from .rules import EXECUTION_ROLE, FAMILY, LOGS, NETWORK, REQUIRED, SECRET, TASK_ROLE, Ownership, Use
-from .terraform import Configuration, Resource
-from .values import Value, decoded, flat, hidden, number, options, settle, text
+from .terraform import Configuration
+from .values import Symbol, Value, decoded, flat, hidden, is_known, number, options, settle, text
 
 SERVICE = "aws_ecs_service"
 TASK = "aws_ecs_task_definition"
@@ -309,3 +311,51 @@ def _own(pattern: str, groups: set[str], ownership: Ownership) -> bool:
     words |= {*pattern.split("/")[:-1]}
     owners = words & ({*ownership.groups} | groups)
     return len(owners) == 1 and (owners == groups or not groups)
+
+
+#: Where a signing key is in a secret of JSON, and how Terraform's own generator writes it for the contract.
+_KEY_MEMBERS, _PKCS8 = ("privateKey", "pendingPrivateKey"), "private_key_pem_pkcs8"
+
+
+def generated(configuration: Configuration, names: Collection[str]) -> Iterator[Finding]:
+    """Return where Terraform makes a signing key that is no P-256 key in PKCS#8, or one key for two secrets.
+
+    `names` are those of the secrets. A key from anywhere else, or one that is replaced later, says nothing.
+    """
+    held: dict[str, str] = {}
+    for version in configuration.of_type("aws_secretsmanager_secret_version"):
+        of = version.attribute("secret_id")
+        known = secret(of) if of is not None else None
+        replaced = any("ignore_changes" in each.attributes for each in version.block.nested("lifecycle"))
+        replaced = replaced or version.attribute("version_stages") is not None
+        if known is None or known.name not in names or version.uncertain or replaced:
+            continue
+        for value in _keys_in(version.attribute("secret_string") or version.attribute("secret_string_wo")):
+            made = value.content.resource if isinstance(value.content, Symbol) else None
+            if not isinstance(made, Resource) or made.type != "tls_private_key" or made.block.type == "data":
+                continue
+            for what in _unfit(made, value.content.path[0] if value.content.path else _PKCS8):
+                yield version.finding(f"the key of {known.name} {what}", value)
+            first = held.setdefault(made.address, known.name)
+            if first != known.name:
+                yield version.finding(f"{known.name} and {first} have one key, {made.address}", value)
+
+
+def _keys_in(value: Value | None) -> Iterator[Value]:
+    """The private keys in a secret: the secret itself, or members of its JSON."""
+    for each in options(value) if value is not None else ():
+        members = entries(decoded(each))
+        found = [members[name] for name in _KEY_MEMBERS if name in members] if members else [each]
+        yield from (one for key in found for one in options(key))
+
+
+def _unfit(made: Resource, attribute: str) -> Iterator[str]:
+    """What of a key that Terraform makes is not as the contract has it; a P-224 key is the default."""
+    algorithm, curve = made.attribute("algorithm"), made.attribute("ecdsa_curve")
+    said = text(flat(algorithm)) if algorithm is not None and is_known(algorithm) else ""
+    if said and said != "ECDSA":
+        yield f"is one of {said}, not of P-256"
+    elif said and (curve is None or (is_known(curve) and text(flat(curve)) != "P256")):
+        yield f"is one of {text(flat(curve)) if curve is not None else 'P224'}, not of P-256"
+    if attribute != _PKCS8:
+        yield f"is given as {attribute}, not as PKCS#8"

@@ -6,10 +6,11 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 
 from .checkout import Finding
+from .evaluate import Body, Resource
 from .iam import fits
 from .listeners import actions, balancers, forwards, unclear
 from .references import items, referenced
-from .terraform import Body, Configuration, Resource
+from .terraform import Configuration
 from .values import Value, boolean, flat, is_known, number, text
 
 HTTPS = 443

@@ -7,9 +7,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .checkout import Finding
+from .evaluate import Body, Resource
 from .iam import fits
 from .references import items, referenced
-from .terraform import Body, Configuration, Resource
+from .terraform import Configuration
 from .values import Value, flat, is_known, number, text
 
 Action = tuple[Body, Resource | None]

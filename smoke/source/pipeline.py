@@ -4,8 +4,7 @@ A deploy job must need the migration job and must not be able to run unless that
 on a manual run that leaves its inputs alone. And the migration job must not end in success when a migration
 failed. What is not understood, where it decides, is "not examined": neither good nor bad.
 
-Also what the pipeline delivers: each service of the plan has a deploy job, none of another service's image or
-environment, and the smoke job has its keys.
+Also what the pipeline delivers: each service of the plan has a deploy job.
 """
 
 import fnmatch
@@ -20,8 +19,7 @@ from .checkout import Examined, Finding
 from .commands import migrates
 from .conditions import CANCELLED, FAILURE, OUTCOMES, SKIPPED, SUCCESS, Situation
 from .jobs import examine_job
-from .rules import ENVIRONMENTS
-from .workflows import WORKFLOWS, Job, Placed, Repository, Workflow
+from .workflows import Job, Placed, Repository, Workflow
 
 _BY_WEIGHT = (FAILURE, CANCELLED, SKIPPED)
 
@@ -91,7 +89,7 @@ def deploys_here(
     for placed in repository.everything(workflow, job):
         if (
             _is_action(plan, placed.step.uses)
-            or _runs_any(repository, placed, plan.commands, plan.clusters)
+            or runs_any(repository, placed, plan.commands, plan.clusters)
             or any(_speaks(text, plan.commands) for _, text in repository.others(placed.step))
         ):
             yield placed
@@ -409,27 +407,8 @@ def _flat(data: Any) -> Iterator[str]:
         yield str(data)
 
 
-def smoke_keys(
-    repository: Repository, commands: Sequence[str], keys: Sequence[str]
-) -> tuple[Examined, list[str]]:
-    """Examine that each job that runs one of `commands` has the variables `keys`; return those jobs, too."""
-    found, jobs = Examined(), list[str]()
-    for workflow in repository.workflows.values():
-        for job in workflow.jobs.values():
-            steps = list(repository.everything(workflow, job))
-            for at, placed in enumerate(steps):
-                if not _runs_any(repository, placed, commands):
-                    continue
-                jobs.append(f"{job.name} ({workflow.path})")
-                for key in keys:
-                    _examine_key(key, workflow, job, steps[: at + 1], found)
-    if not jobs:
-        what = f"no job of any workflow runs {' or '.join(commands)}"
-        found.not_examined.append(Finding(WORKFLOWS, 0, what))
-    return found, jobs
-
-
-def _runs_any(repository: Repository, placed: Placed, commands: Sequence[str], clusters: str = "*") -> bool:
+def runs_any(repository: Repository, placed: Placed, commands: Sequence[str], clusters: str = "*") -> bool:
+    """Whether a step runs one of some commands, in one of the clusters."""
     found = (each for each in repository.commands(placed.step) if runs_one(each, commands))
     return any(not _is_foreign(shell.option(each, "--cluster"), clusters) for each in found)
 
@@ -443,99 +422,3 @@ def _is_foreign(cluster: str, clusters: str) -> bool:
 def runs_one(words: Sequence[str], commands: Sequence[str]) -> bool:
     """Whether a command, given as its words, is one of some."""
     return any(shell.runs(words, command) for command in commands)
-
-
-def _examine_key(key: str, workflow: Workflow, job: Job, steps: Sequence[Placed], found: Examined) -> None:
-    last = steps[-1]
-    line = last.step.line if last.path == workflow.path else job.line
-    value = {**last.env, **last.step.env}.get(key)
-    if value is None:
-        given = re.search(rf"\b{re.escape(key)}=(?![\"']{{2}}|\s|$)", last.step.run)
-        earlier = any(key in each.step.run and "GITHUB_ENV" in each.step.run for each in steps[:-1])
-        if not given and not earlier:
-            what = f"{job.name} runs the smoke suite without {key}: the checks that need it do not run"
-            found.findings.append(workflow.finding(line, what))
-    elif not value.strip():
-        found.findings.append(workflow.finding(line, f"{job.name} gives the smoke suite an empty {key}"))
-
-
-#: A name that GitHub or a step keeps for the image of one service, such as `vars.FINN_TAG`.
-_KEPT = re.compile(
-    r"(?:vars|inputs|env|secrets)\.(?P<name>\w+?)_(?:IMAGE_)?(?:TAG|SHA|IMAGE|VERSION)", re.IGNORECASE
-)
-_WORDS = re.compile(rf"\b({ENVIRONMENTS})\b", re.IGNORECASE)
-PRODUCTION = ("prod", "production", "live")
-
-
-def misdelivered(
-    repository: Repository, plan: Pipeline, groups: Mapping[str, Sequence[str]], prefix: str, region: str = ""
-) -> tuple[int, Examined]:
-    """Return how many deploy jobs were read, and what they carry that is not of what they deploy.
-
-    `groups` are the names of services by what they share an image of. A job that names the services of
-    several groups, or none, may carry anything of theirs; a value that says nothing of these says nothing.
-    """
-    result, count = Examined(), 0
-    for workflow, job in deploy_jobs(repository, plan):
-        values = set(values_of(repository, workflow, job))
-        own = [group for group, names in groups.items() if names_any(values, names)]
-        count += 1
-        around = values | set(workflow.env.values())
-        carried = [*_elsewhere(values, prefix)] or [*_elsewhere(around, prefix)]
-        wrong = carried if workflow.path == plan.workflow else []
-        wrong += _abroad(repository, workflow, job, region)
-        if _is_production(job.environment, prefix) and any(each.startswith(prefix) for each in around):
-            wrong.append(f"the secrets and variables of GitHub's environment {job.environment}")
-        wrong = [] if _WORDS.search(job.name) else wrong  # one that says for which environment it is
-        if len(own) == 1:
-            wrong += list(_foreign(_texts(repository, workflow, job), own[0], groups))
-        for what in wrong:
-            result.findings.append(workflow.finding(job.line, f"{job.name} carries {what}"))
-    return count, result
-
-
-def _is_production(environment: str, prefix: str) -> bool:
-    """Whether GitHub's environment is called as production is, and this one is not production."""
-    return environment.lower() in PRODUCTION and prefix.rpartition("-")[2] not in PRODUCTION
-
-
-def _abroad(repository: Repository, workflow: Workflow, job: Job, region: str) -> list[str]:
-    """The regions of AWS in which a job works, where none of them is the profile's."""
-    held: list[Mapping[str, str]] = [workflow.env, job.env]
-    for placed in repository.everything(workflow, job):
-        held += [placed.env, placed.step.env, placed.step.given]
-    found = {value for each in held for name in _REGIONS if (value := each.get(name)) is not None}
-    if not region or any("$" in each for each in found - _FILLED) or region in found:
-        return []
-    return [f"the region {each}, the profile has {region}" for each in sorted(found - _FILLED)]
-
-
-#: What names the region to AWS's own tools and action, and what stands for one of these.
-_REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION", "aws-region")
-_FILLED = {f"${{{{ env.{name} }}}}" for name in _REGIONS}
-
-
-def _texts(repository: Repository, workflow: Workflow, job: Job) -> set[str]:
-    """What the job says as it is written: the words of its commands no longer show GitHub's expressions."""
-    texts = [*job.env.values(), *job.given.values()]
-    for placed in repository.everything(workflow, job):
-        texts += [placed.step.run, *placed.step.env.values(), *placed.step.given.values()]
-    return {*texts}
-
-
-def _foreign(values: set[str], own: str, groups: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    for value in sorted(values):
-        for kept in _KEPT.finditer(value):
-            words = {*kept["name"].lower().split("_")}
-            named = {group for group, names in groups.items() if words & {*names}}
-            if named and own not in named:
-                yield f"{kept[0]}, the image of another service than it deploys"
-
-
-def _elsewhere(values: set[str], prefix: str) -> Iterator[str]:
-    """The values that begin with another environment's prefix, where none has this one's."""
-    stem, _, own = prefix.rpartition("-")
-    if not stem or not re.fullmatch(ENVIRONMENTS, own) or any(each.startswith(prefix) for each in values):
-        return
-    other = re.compile(rf"(?:.*[/:])?{re.escape(stem)}-(?!{re.escape(own)}\b)({ENVIRONMENTS})\b.*")
-    yield from (f"{each}, which is another environment's" for each in sorted(values) if other.fullmatch(each))

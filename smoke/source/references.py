@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from .checkout import Examined, Finding
+from .evaluate import Resource
 from .files import Files
 from .hcl import Block, Expr, Place
-from .terraform import META, Configuration, Module, Resource
+from .terraform import META, Configuration, Module
 from .values import MOST, Symbol, Text, Value, flat, hidden, options, settle, text
 
 #: What a container is given as a secret comes from one of these two services.

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
+from .evaluate import Body, Resource
 from .references import choices, entries, items, referenced
-from .terraform import Body, Resource
 from .values import Symbol, Value, flat, hidden, is_known, number, settle, size, text
 
 Wrong = tuple[str, Value | None]

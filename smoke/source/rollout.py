@@ -1,17 +1,21 @@
-"""What the pipeline does behind the gate: does it carry deployments out, and does the smoke suite decide?"""
+"""What the pipeline does behind the gate: does it carry deployments out, and does the smoke suite decide?
+
+None of another service's image or environment is delivered, and the smoke job has its keys.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from . import shell
 from .checkout import Examined, Finding
-from .jobs import events, may_run, unnoticed
-from .pipeline import Pipeline, deploy_jobs, runs_one
+from .jobs import unnoticed
+from .pipeline import Pipeline, deploy_jobs, names_any, runs_any, runs_one, values_of
 from .rules import ENVIRONMENTS
-from .workflows import Job, Placed, Repository, Workflow
+from .validity import events, may_run
+from .workflows import WORKFLOWS, Job, Placed, Repository, Workflow
 
 _UPDATE, _REGISTER = "aws ecs update-service", "aws ecs register-task-definition"
 _MUTE = "aws cloudwatch disable-alarm-actions"
@@ -220,3 +224,119 @@ def _embedded(repository: Repository, placed: Sequence[Placed]) -> Iterator[Find
         if any(shell.option(words, "--env") == "local" for words in repository.commands(each.step)):
             what = f"{each.step.label} runs with --env local: on an embedded platform, not what was deployed"
             yield Finding(each.path, each.step.line, what)
+
+
+def smoke_keys(
+    repository: Repository, commands: Sequence[str], keys: Sequence[str]
+) -> tuple[Examined, list[str]]:
+    """Examine that each job that runs one of `commands` has the variables `keys`; return those jobs, too."""
+    found, jobs = Examined(), list[str]()
+    for workflow in repository.workflows.values():
+        for job in workflow.jobs.values():
+            steps = list(repository.everything(workflow, job))
+            for at, placed in enumerate(steps):
+                if not runs_any(repository, placed, commands):
+                    continue
+                jobs.append(f"{job.name} ({workflow.path})")
+                for key in keys:
+                    _examine_key(key, workflow, job, steps[: at + 1], found)
+    if not jobs:
+        what = f"no job of any workflow runs {' or '.join(commands)}"
+        found.not_examined.append(Finding(WORKFLOWS, 0, what))
+    return found, jobs
+
+
+def _examine_key(key: str, workflow: Workflow, job: Job, steps: Sequence[Placed], found: Examined) -> None:
+    last = steps[-1]
+    line = last.step.line if last.path == workflow.path else job.line
+    value = {**last.env, **last.step.env}.get(key)
+    if value is None:
+        given = re.search(rf"\b{re.escape(key)}=(?![\"']{{2}}|\s|$)", last.step.run)
+        earlier = any(key in each.step.run and "GITHUB_ENV" in each.step.run for each in steps[:-1])
+        if not given and not earlier:
+            what = f"{job.name} runs the smoke suite without {key}: the checks that need it do not run"
+            found.findings.append(workflow.finding(line, what))
+    elif not value.strip():
+        found.findings.append(workflow.finding(line, f"{job.name} gives the smoke suite an empty {key}"))
+
+
+#: A name that GitHub or a step keeps for the image of one service, such as `vars.FINN_TAG`.
+_KEPT = re.compile(
+    r"(?:vars|inputs|env|secrets)\.(?P<name>\w+?)_(?:IMAGE_)?(?:TAG|SHA|IMAGE|VERSION)", re.IGNORECASE
+)
+_WORDS = re.compile(rf"\b({ENVIRONMENTS})\b", re.IGNORECASE)
+PRODUCTION = ("prod", "production", "live")
+
+
+def misdelivered(
+    repository: Repository, plan: Pipeline, groups: Mapping[str, Sequence[str]], prefix: str, region: str = ""
+) -> tuple[int, Examined]:
+    """Return how many deploy jobs were read, and what they carry that is not of what they deploy.
+
+    `groups` are the names of services by what they share an image of. A job that names the services of
+    several groups, or none, may carry anything of theirs; a value that says nothing of these says nothing.
+    """
+    result, count = Examined(), 0
+    for workflow, job in deploy_jobs(repository, plan):
+        values = set(values_of(repository, workflow, job))
+        own = [group for group, names in groups.items() if names_any(values, names)]
+        count += 1
+        around = values | set(workflow.env.values())
+        carried = [*_elsewhere(values, prefix)] or [*_elsewhere(around, prefix)]
+        wrong = carried if workflow.path == plan.workflow else []
+        wrong += _abroad(repository, workflow, job, region)
+        if _is_production(job.environment, prefix) and any(each.startswith(prefix) for each in around):
+            wrong.append(f"the secrets and variables of GitHub's environment {job.environment}")
+        wrong = [] if _WORDS.search(job.name) else wrong  # one that says for which environment it is
+        if len(own) == 1:
+            wrong += list(_foreign(_texts(repository, workflow, job), own[0], groups))
+        for what in wrong:
+            result.findings.append(workflow.finding(job.line, f"{job.name} carries {what}"))
+    return count, result
+
+
+def _is_production(environment: str, prefix: str) -> bool:
+    """Whether GitHub's environment is called as production is, and this one is not production."""
+    return environment.lower() in PRODUCTION and prefix.rpartition("-")[2] not in PRODUCTION
+
+
+def _abroad(repository: Repository, workflow: Workflow, job: Job, region: str) -> list[str]:
+    """The regions of AWS in which a job works, where none of them is the profile's."""
+    held: list[Mapping[str, str]] = [workflow.env, job.env]
+    for placed in repository.everything(workflow, job):
+        held += [placed.env, placed.step.env, placed.step.given]
+    found = {value for each in held for name in _REGIONS if (value := each.get(name)) is not None}
+    if not region or any("$" in each for each in found - _FILLED) or region in found:
+        return []
+    return [f"the region {each}, the profile has {region}" for each in sorted(found - _FILLED)]
+
+
+#: What names the region to AWS's own tools and action, and what stands for one of these.
+_REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION", "aws-region")
+_FILLED = {f"${{{{ env.{name} }}}}" for name in _REGIONS}
+
+
+def _texts(repository: Repository, workflow: Workflow, job: Job) -> set[str]:
+    """What the job says as it is written: the words of its commands no longer show GitHub's expressions."""
+    texts = [*job.env.values(), *job.given.values()]
+    for placed in repository.everything(workflow, job):
+        texts += [placed.step.run, *placed.step.env.values(), *placed.step.given.values()]
+    return {*texts}
+
+
+def _foreign(values: set[str], own: str, groups: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    for value in sorted(values):
+        for kept in _KEPT.finditer(value):
+            words = {*kept["name"].lower().split("_")}
+            named = {group for group, names in groups.items() if words & {*names}}
+            if named and own not in named:
+                yield f"{kept[0]}, the image of another service than it deploys"
+
+
+def _elsewhere(values: set[str], prefix: str) -> Iterator[str]:
+    """The values that begin with another environment's prefix, where none has this one's."""
+    stem, _, own = prefix.rpartition("-")
+    if not stem or not re.fullmatch(ENVIRONMENTS, own) or any(each.startswith(prefix) for each in values):
+        return
+    other = re.compile(rf"(?:.*[/:])?{re.escape(stem)}-(?!{re.escape(own)}\b)({ENVIRONMENTS})\b.*")
+    yield from (f"{each}, which is another environment's" for each in sorted(values) if other.fullmatch(each))

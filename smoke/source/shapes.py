@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from .checkout import Examined, Finding
-from .evaluate import Environment
+from .evaluate import Body, Environment, Resource
 from .references import entries, items, named_by, thing
 from .refusals import OF_TYPE, REGION, Wrong, of_containers
-from .terraform import Body, Configuration, Module, Resource
+from .terraform import Configuration, Module
 from .values import Value, decoded, either, flat, hidden, is_known, number, options, size, text
 
 _ARN = rf"arn:aws[\w-]*:[\w-]+:({REGION})?:(\d{{12}}|aws)?:.+"

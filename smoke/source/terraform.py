@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,107 +11,13 @@ from posixpath import normpath
 from pytest_readiness import SetupError
 
 from .checkout import Checkout, Examined, Finding
-from .evaluate import Environment, Step
+from .evaluate import Body, Environment, Resource, Step, keys_of
 from .files import Files, Sources, convert
 from .functions import ABSENT
 from .hcl import Block, Expr, Place
 from .values import Symbol, Value, flat, is_known, lift, options, plain, settle, symbols
 
 _DEPTH = 8
-
-
-@dataclass(eq=False)
-class Body:
-    """A block with the names that hold in it. `uncertain` says why the files leave open whether it exists.
-
-    What `drifts` is left alone by Terraform once it is made: it may no longer be what the files say.
-    """
-
-    block: Block
-    environment: Environment
-    uncertain: str = ""
-    drifts: bool = False
-    _values: dict[str, Value | None] = field(default_factory=dict, repr=False)
-
-    @property
-    def at(self) -> Place:
-        """Where the block begins."""
-        return self.block.at
-
-    def attribute(self, name: str) -> Value | None:
-        """An attribute that the block sets; None for null, which is as if it were absent.
-
-        In a block that is not valid HCL everything that is not found is unknown.
-        """
-        if name not in self._values:
-            expr = self.block.attributes.get(name)
-            value = self.environment.value(expr) if expr is not None else None
-            if value is None and self.block.unread:
-                value = Value(Symbol(name, f"not valid HCL at {self.block.unread[0]}"), self.at)
-            self._values[name] = None if value is None or value.content is None else value
-        return self._values[name]
-
-    def blocks(self, type_: str) -> list[Body]:
-        """The blocks of one type inside, those of `dynamic` included."""
-        drifts = self.drifts or self.ignores(type_)
-        found = [Body(block, self.environment, drifts=drifts) for block in self.block.nested(type_)]
-        for block in self.block.nested("dynamic"):
-            if block.labels == (type_,):
-                found += self._dynamic(block, type_)
-        return found
-
-    def finding(self, what: str, at: Value | Place | None = None) -> Finding:
-        """Return a finding at a value, or at the block's first line."""
-        place = at.at if isinstance(at, Value) else at or self.at
-        return Finding(place.path, place.line, what)
-
-    def _dynamic(self, block: Block, type_: str) -> Iterator[Body]:
-        content = next(iter(block.nested("content")), None)
-        each = block.attributes.get("for_each")
-        if content is None or each is None:
-            return
-        named = block.attributes.get("iterator")
-        name = named.text if named is not None else type_
-        keys, why = _keys(self.environment.value(each))
-        for key, value in keys:
-            names = {name: Value({"key": key, "value": value}, each.at)}
-            yield Body(content, self.environment.bound(**names), why, self.drifts or self.ignores(type_))
-
-    def ignores(self, name: str) -> bool:
-        """Whether Terraform leaves changes of an argument or a block alone, by a `lifecycle`."""
-        return any(
-            re.search(rf"\b(?:{name}|all)\b", each.attributes["ignore_changes"].text) is not None
-            for each in self.block.nested("lifecycle")
-            if "ignore_changes" in each.attributes
-        )
-
-
-@dataclass(eq=False)
-class Resource(Body):
-    """A resource or data source; `key` is its key in `for_each` or its number in `count`."""
-
-    address: str = ""
-    key: str = ""
-
-    @property
-    def type(self) -> str:
-        """The resource type, such as aws_ecs_service; aws_alb is another name of aws_lb, in all its types."""
-        return self.block.labels[0].replace("aws_alb", "aws_lb", 1)
-
-    @property
-    def label(self) -> str:
-        """The second label, with hyphens: names in AWS have those where labels have underscores."""
-        return self.block.labels[1].replace("_", "-")
-
-    @property
-    def title(self) -> str:
-        """The address without the type: how findings name the resource."""
-        return self.address.replace(f"{self.block.labels[0]}.", "", 1)
-
-    @property
-    def reference(self) -> Value:
-        """What refers to the resource."""
-        return Value(Symbol(self.address, resource=self), self.at)
 
 
 @dataclass(eq=False)
@@ -325,7 +230,7 @@ class Module:
                 numbers = [Value(number, expr.at) for number in range(min(counts[0] or 0, 200))]
                 return [(str(each.content), environment.bound(count=Value({"index": each}, expr.at)))
                         for each in numbers], ""  # fmt: skip
-            keys, why = _keys(value)
+            keys, why = keys_of(value)
             return [
                 (f'"{plain(key)}"' if not why else "",
                  environment.bound(each=Value({"key": key, "value": item}, expr.at)))
@@ -354,20 +259,6 @@ def _count(value: Value) -> int | None:
     if isinstance(content, str) and content.isdigit():
         return int(content)
     return content if isinstance(content, int) and not isinstance(content, bool) else None
-
-
-def _keys(value: Value) -> tuple[list[tuple[Value, Value]], str]:
-    """Return the keys and values of a `for_each`; where it is hidden one unknown pair, and why."""
-    value = settle(value)
-    content = value.content
-    if isinstance(content, dict):
-        return [(value.to(key), each) for key, each in content.items()], ""
-    if isinstance(content, tuple):  # the items of a set are their own keys
-        pairs = enumerate(content)
-        return [(each if is_known(each) else value.to(index), each) for index, each in pairs], ""
-    why = content.why if isinstance(content, Symbol) and content.why else "its items are not known"
-    key, item = (value.symbol(f"each.{name} at {value.at}", why) for name in ("key", "value"))
-    return [(key, item)], why
 
 
 #: What is looked for by its name, which a hidden `for_each` hides as well.

@@ -1,10 +1,11 @@
 """A small platform whose services reach each other, and what the rules say of it after an edit."""
 
 from smoke.source.checkout import Examined
-from smoke.source.connections import Address, connected, named, reached
+from smoke.source.connections import Address, connected, named
 from smoke.source.definitions import read as read_definitions
+from smoke.source.security_groups import reached
 from smoke.source.shapes import misshapen
-from smoke.source.tasks import starts
+from smoke.source.startup import starts
 from tests.smoke.source.terraform_files import Read
 
 PLATFORM = """

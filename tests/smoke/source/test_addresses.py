@@ -2,7 +2,8 @@
 
 import pytest
 
-from smoke.source.addresses import Budget, Directory, generated, is_mixed_up, led, served
+from smoke.source.addresses import Budget, Directory, is_mixed_up, led, served
+from smoke.source.definitions import generated
 from smoke.source.definitions import read as read_definitions
 from tests.smoke.source.terraform_files import Read, service
 

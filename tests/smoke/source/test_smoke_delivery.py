@@ -7,7 +7,7 @@ import pytest
 from smoke.source.definitions import read as read_definitions
 from smoke.source.delivery import delivered
 from smoke.source.expansion import MOST, Expansion
-from smoke.source.pipeline import misdelivered
+from smoke.source.rollout import misdelivered
 from tests.smoke.source.terraform_files import Read
 from tests.smoke.source.workflow_files import PLAN, W, deploy, repository, workflow
 

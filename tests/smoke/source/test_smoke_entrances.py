@@ -2,8 +2,9 @@
 
 import pytest
 
-from smoke.source.connections import Address, connected, reached
+from smoke.source.connections import Address, connected
 from smoke.source.definitions import read as read_definitions
+from smoke.source.security_groups import reached
 from tests.smoke.source.connected import GIVEN, OF_HTTP, OF_TCP, PLATFORM, earlier
 from tests.smoke.source.terraform_files import Read
 
@@ -64,8 +65,6 @@ resource "aws_lb_listener_certificate" "more" {
   certificate_arn = aws_acm_certificate.more.arn
 }
 """
-
-
 BY_DATA = """
 data "aws_lb_listener" "https" { port = 443 }
 """ + MORE.replace("aws_lb_listener.https", "data.aws_lb_listener.https")
@@ -322,8 +321,6 @@ resource "aws_lb_listener" "plain" {
 }"""
 ABROAD = '  certificate_arn   = "arn:aws:acm:eu-west-1:123456789012:certificate/1"'
 HERE = '\nprovider "aws" {\n  region = "REGION"\n}'
-
-
 PLAIN = ON_80.replace(
     'default_action { type = "forward" }',
     """default_action {
@@ -477,8 +474,6 @@ resource "aws_route53_record" "second" {
   alias { name = aws_lb.main.dns_name }
 }
 """
-
-
 BY_MODULE = """
 module "listener" {
   source   = "acme/listener/aws"

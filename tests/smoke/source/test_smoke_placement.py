@@ -6,8 +6,9 @@ from smoke.source import definitions
 from smoke.source.addresses import pinned
 from smoke.source.alarms import connection_alarms
 from smoke.source.connections import Address, connected
-from smoke.source.iam import grants
-from smoke.source.tasks import inventory, stuck
+from smoke.source.grants import grants
+from smoke.source.startup import stuck
+from smoke.source.tasks import inventory
 from tests.smoke.source.terraform_files import Read, service
 
 ROW = {"ecs": "finn", "cpu": 512, "memory": 1024, "image": ""}

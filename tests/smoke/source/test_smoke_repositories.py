@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from smoke.source.checkout import Examined
-from smoke.source.pipeline import Pipeline, examine, smoke_keys, undeployed
+from smoke.source.pipeline import Pipeline, examine, undeployed
+from smoke.source.rollout import smoke_keys
 from smoke.source.workflows import Repository
 
 HERE = Path(__file__).parent / "repositories"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from smoke.source.jobs import invalid
 from smoke.source.pipeline import Pipeline, unmigrated
+from smoke.source.validity import invalid
 from smoke.source.workflows import Repository
 
 WORKFLOW = """
