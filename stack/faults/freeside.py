@@ -1,22 +1,20 @@
-"""Freeside with parts that misbehave: its callers, its requests, its answers. Its budgets are in `budget`."""
+"""Freeside with parts that misbehave: its callers, its calls, its answers."""
 
 import asyncio
 import json
 import re
 import uuid
-from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from stack.common.auth import FreesideAuth
-from stack.common.database import surely
 from stack.common.http import MAX_BODY_BYTES, ApiError, bad_request, drained_body, require_size, unavailable
-from stack.common.pricing import cost_micro, usage_of
+from stack.common.pricing import cost_micro
 from stack.common.verifier import POOLS, TIER_POOLS, Claims, Verifier
 from stack.faults.budget import (
     ANSWERED,
@@ -30,20 +28,17 @@ from stack.faults.budget import (
     unlimited,
 )
 from stack.faults.proxy import Faults, Faulty
-from stack.faults.tokens import FaultyContext, FaultyOutbox, FaultyTokenAuth, believed, explained
+from stack.faults.ratings import CHARS_OF_A_NAME, FIRST_COMMUNITY, FaultyOutbox, FaultyQuality, document_in
+from stack.faults.streams import FaultyStreams
+from stack.faults.tokens import FaultyContext, FaultyTokenAuth, believed, explained
 from stack.faults.x402 import FaultyFacilitator, FaultyNonces, FaultyPayments
 from stack.freeside.app import Parts
 from stack.freeside.asks import Ask, read_ask, require_pool
 from stack.freeside.budget_ledger import Claim, Figures, current_period
-from stack.freeside.calls import Answer, Execution, answer_body
-from stack.freeside.routes import QUALITIES, Agents, Budgets, Quality, community_view
-from stack.freeside.streams import Event as StreamEvent
-from stack.freeside.streams import EventStream, Progress, Streams
+from stack.freeside.calls import Answer, answer_body
+from stack.freeside.routes import Agents, Budgets, community_view
+from stack.freeside.streams import EventStream
 
-#: A prompt of fewer letters is a short one.
-SHORT = 20
-#: The community of most calls.
-FIRST_COMMUNITY = "test-community-staging-001"
 #: How many calls at once are too many for it.
 BUSY = 6
 _HELD = """
@@ -55,10 +50,6 @@ _FREES_ALL = {
     "freeside-frees-all-after-spent-tokens": "JTI_REPLAY",
     "freeside-frees-all-after-closed-pools": "MODEL_NOT_ALLOWED",
 }
-#: What its pool holds.
-CONNECTIONS = 12
-#: As long may the name of an agent be.
-CHARS_OF_A_NAME = 64
 _NAMED_POOL = re.compile(rb'"model": ?"([^"]+)"')
 
 
@@ -175,7 +166,7 @@ class FaultyAgents(Faulty, Agents):
             ask = read_ask(request, raw, claims)
         except ApiError:
             case = _case(request, raw)
-            alias = str(_document(raw).get("model")).lower()
+            alias = str(document_in(raw).get("model")).lower()
             if alias in POOLS and self._faults.on("freeside-folds-aliases"):
                 return Ask(claims, None, "?", alias, str(uuid.uuid4()), str(uuid.uuid4()), {})
             if self._faults.on("freeside-charges-bad-input"):
@@ -254,7 +245,7 @@ class FaultyAgents(Faulty, Agents):
         """The call as it is checked, and the pool that serves it."""
         if self._faults.on("freeside-reads-pools-from-the-body"):
             for name in ("tier", "allowed_pools", "pool_id"):
-                ask = _with_claim(ask, name, _document(raw).get(name, ask.claims.raw[name]))
+                ask = _with_claim(ask, name, document_in(raw).get(name, ask.claims.raw[name]))
         named = [pool.decode() for pool in _NAMED_POOL.findall(raw)] or [ask.pool]
         streams = streaming.get()
         if self._faults.on("freeside-streams-the-last-pool" if streams else "freeside-reads-the-first-pool"):
@@ -312,87 +303,6 @@ class FaultyAgents(Faulty, Agents):
         return answer
 
 
-class FaultyStreams(Faulty, Streams):
-    """Streams that cost nothing, or too much when the caller hangs up, or that go on without one."""
-
-    _hung_up = 0
-
-    async def respond(self, ask: Ask, claim: Claim, headers: Mapping[str, str]) -> EventStream:
-        """The response; a model may run for a call that has no budget."""
-        if not self._faults.on("freeside-loses-a-connection-to-each-hang-up"):
-            self._hung_up = 0
-        try:
-            if self._hung_up >= CONNECTIONS:
-                self._hung_up = 0
-                raise unavailable()
-            response = await super().respond(ask, claim, headers)
-            for fault, ending in _ENDINGS.items():
-                if self._faults.on(fault):
-                    response = EventStream(ending(response.events), headers)
-            if claim.answer and self._faults.on("freeside-forgets-answers-that-are-left"):
-                response = EventStream(self._forgetting(claim, response.events), headers)
-            if len(ask.prompt) < SHORT and self._faults.on("freeside-streams-short-answers-at-once"):
-                response = EventStream(_in_one_piece(response.events), headers)
-            return response
-        except ApiError as refusal:
-            if refusal.status == 402 and self._faults.on("freeside-runs-over-budget-calls"):
-                with suppress(ApiError):
-                    await self._finn.invoke(ask, uuid.uuid4())
-            raise
-
-    async def _forgetting(
-        self, claim: Claim, events: AsyncGenerator[StreamEvent]
-    ) -> AsyncGenerator[StreamEvent]:
-        """A stored answer, which is kept no longer when its reader leaves."""
-        try:
-            async for event in events:
-                yield event
-                await asyncio.sleep(0.1)  # time to leave
-        except (asyncio.CancelledError, GeneratorExit):
-            forget = "DELETE FROM freeside.idempotency WHERE community_id = %s AND key = %s"
-            await surely(self._calls._ledger.db.execute(forget, claim.tenant_id, claim.key))
-            raise
-        finally:
-            await events.aclose()
-
-    async def charge(self, execution: Execution, answer: Answer) -> None:
-        """Charge for a complete answer, or not."""
-        if not self._faults.on("freeside-stream-not-charged"):
-            await super().charge(execution, answer)
-
-    async def _translate(self, line: dict[str, Any], progress: Progress) -> StreamEvent:
-        if progress.usage_sent and self._faults.on("freeside-charges-late-hang-ups-again"):
-            await asyncio.sleep(0.3)  # time to hang up before the end
-        if line.get("type") == "usage" and self._faults.on("freeside-releases-what-is-read"):
-            await asyncio.sleep(0.5)  # time to read the budget before the charge
-        return await super()._translate(line, progress)
-
-    async def hung_up(self, progress: Progress) -> None:
-        """Charge a caller who hung up, for all of the answer, leave it reserved, or keep what there is."""
-        self._hung_up += 1
-        if self._faults.on("freeside-spends-no-token-of-hang-ups"):
-            jti, db = progress.execution.ask.claims.jti, progress.execution.ledger.db
-            await db.execute("DELETE FROM freeside.spent_tokens WHERE jti = %s", jti)
-        if self._faults.on("freeside-keeps-abandoned-answers"):
-            execution, usage = progress.execution, usage_of(progress.text)
-            return await execution.charge(execution.answer(progress.text, usage))
-        if self._faults.on("freeside-charges-hang-ups-in-full"):
-            execution = progress.execution
-            whole = execution.answer(progress.text, usage_of(execution.ask.prompt))
-            return await execution.charge(whole, keep=False)
-        if progress.usage_sent and self._faults.on("freeside-charges-late-hang-ups-again"):
-            return await stray_charge(progress.execution.ledger.db, progress.execution.ask.claims.tenant_id)
-        if not self._faults.on("freeside-stream-hangup-leaks"):
-            return await super().hung_up(progress)
-        await progress.execution.ledger.db.execute(
-            "UPDATE freeside.reservations SET expires_at = now() + interval '1 day' "
-            "WHERE reservation_id = %s",
-            progress.execution.reservation.reservation_id,
-        )
-        progress.execution.settled = True
-        return None
-
-
 class FaultyBudgets(Faulty, Budgets):
     """Shows the budget of another tenant, or whether there is such a tenant."""
 
@@ -439,139 +349,8 @@ class FaultyBudgets(Faulty, Budgets):
             return Figures(tenant_id, current_period(), 10_000_000, 0, 0)
 
 
-class FaultyQuality(Faulty, Quality):
-    """Passes on ratings that it refuses, takes invalid ones, loses some, or charges for it."""
-
-    @cached_property
-    def _taking(self) -> set[object]:
-        """The agents of ratings that are being taken."""
-        return set()
-
-    async def __call__(self, request: Request) -> Response:
-        """Refuse a rating, and pass it on nevertheless."""
-        try:
-            return await super().__call__(request)
-        except ApiError as refusal:
-            if refusal.status == 401 and self._faults.on("freeside-passes-on-refused-verdicts"):
-                await self.queue(request, "unknown")
-            raise
-
-    async def queue(self, request: Request, tenant: str) -> uuid.UUID:
-        """Queue a rating, and charge the community that sent it."""
-        if self._faults.on("freeside-takes-ratings-in-any-type"):
-            request.scope["headers"] = [
-                *(pair for pair in request.scope["headers"] if pair[0] != b"content-type"),
-                (b"content-type", b"application/json"),
-            ]
-            request = Request(request.scope, request.receive)
-        if await self._unheard(request):
-            return uuid.uuid4()
-        if self._faults.on("freeside-charges-ratings"):
-            await stray_charge(self._auth.context.db, tenant)
-        if self._faults.on("freeside-takes-one-rating-at-a-time"):
-            return await self._queue_alone(request, tenant)
-        return await super().queue(request, tenant)
-
-    async def _unheard(self, request: Request) -> bool:
-        """Whether a rating is thrown away for who sent it, or for where it comes from."""
-        user = believed(request.headers.get("authorization"))
-        source = str(_document(await request.body()).get("source"))
-        whose = {
-            "freeside-drops-ratings-of-the-free-tier": user.tier == "free",
-            "freeside-drops-ratings-of-admins": user.is_admin,
-            "freeside-drops-ratings-of-other-communities": user.tenant_id != FIRST_COMMUNITY,
-            "freeside-drops-ratings-of-other-sources": re.fullmatch("[a-z-]+", source) is None,
-        }
-        return any(found and self._faults.on(fault) for fault, found in whose.items())
-
-    async def _queue_alone(self, request: Request, tenant: str) -> uuid.UUID:
-        """Queue a rating, unless another one about its agent is under way: then it is lost."""
-        agent = _document(await request.body()).get("routingKey")
-        if agent in self._taking:
-            return uuid.uuid4()
-        self._taking.add(agent)
-        try:
-            await asyncio.sleep(0.03)
-            return await super().queue(request, tenant)
-        finally:
-            self._taking.discard(agent)
-
-    def rating(self, document: dict[str, Any]) -> tuple[str, str]:
-        """The agent and the quality, or what a lenient reader makes of them."""
-        on, quality, key = self._faults.on, document.get("quality"), document.get("routingKey")
-        if isinstance(quality, str):
-            if on("freeside-folds-qualities"):
-                quality = quality.lower()
-            if on("freeside-trims-qualities"):
-                quality = quality.strip()
-            if on("freeside-matches-qualities-by-prefix"):
-                quality = next((name for name in QUALITIES if quality.startswith(name)), quality)
-        if quality not in QUALITIES and on("freeside-takes-any-quality-as-good"):
-            quality = "good"
-        if isinstance(key, str):
-            if on("freeside-measures-names-with-their-prefix") and len(key) > CHARS_OF_A_NAME:
-                raise bad_request("routingKey is too long")
-            if on("freeside-trims-routing-keys"):
-                key = key.strip()
-            if on("freeside-finds-routing-keys-anywhere"):
-                key = next(iter(re.findall("nft:[A-Za-z0-9_-]+", key)), key)
-        agent, quality = super().rating(document | {"quality": quality, "routingKey": key})
-        return agent[:64] if on("freeside-cuts-agents") else agent, quality
-
-
-async def _in_one_piece(events: AsyncGenerator[StreamEvent]) -> AsyncGenerator[StreamEvent]:
-    text = ""
-    async for event in events:
-        if event.name == "content":
-            text += event.data["text"]
-            continue
-        if event.name == "usage":
-            yield StreamEvent("content", {"text": text})
-        yield event
-    await events.aclose()
-
-
-async def _without_errors(events: AsyncGenerator[StreamEvent]) -> AsyncGenerator[StreamEvent]:
-    async for event in events:
-        if event.name != "error":
-            yield event
-    await events.aclose()
-
-
-async def _breaking_off(events: AsyncGenerator[StreamEvent]) -> AsyncGenerator[StreamEvent]:
-    async for event in events:
-        if event.name == "error":
-            raise ConnectionError(event.data["code"])
-        yield event
-    await events.aclose()
-
-
-async def _without_messages(events: AsyncGenerator[StreamEvent]) -> AsyncGenerator[StreamEvent]:
-    async for event in events:
-        event.data.pop("message", None)
-        yield event
-    await events.aclose()
-
-
-#: How a stream ends that fails after its first event.
-_ENDINGS = {
-    "freeside-ends-streams-without-a-word": _without_errors,
-    "freeside-ends-streams-without-a-message": _without_messages,
-    "freeside-breaks-streams-off": _breaking_off,
-}
-
-
 def _with_claim(ask: Ask, name: str, value: str) -> Ask:
     return replace(ask, claims=replace(ask.claims, raw={**ask.claims.raw, name: value}))
-
-
-def _document(raw: bytes) -> dict[str, Any]:
-    """The JSON object in a body; an empty one for anything else."""
-    try:
-        document = json.loads(raw)
-    except (ValueError, RecursionError):
-        return {}
-    return document if isinstance(document, dict) else {}
 
 
 def _case(request: Request, raw: bytes) -> str:
