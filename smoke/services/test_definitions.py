@@ -11,9 +11,10 @@ from smoke.aws.names import BUILDS, DASHBOARDS, HOSTS, IF_SET, MIGRATIONS, Names
 from smoke.contract.model import ROUTES, SERVICES, USER
 from smoke.platform.http import key_paths
 from smoke.source.addresses import Budget, directory_of, led, served
-from smoke.source.checkout import Checkout, Examined
+from smoke.source.checkout import Checkout, Examined, Finding
 from smoke.source.connections import Address, connected, named
 from smoke.source.definitions import ROLES, Definitions, generated, unnamed
+from smoke.source.definitions import unseen as not_seen
 from smoke.source.references import undeclared
 from smoke.source.rollback import expiring
 from smoke.source.rules import FAMILY, LOGS, NETWORK, OWN, REQUIRED, SECRET, Ownership, elsewhere
@@ -39,6 +40,18 @@ def found(definitions: Definitions, terraform: Configuration, evidence: Evidence
     evidence.figure("Terraform files", terraform.sources.count)
     evidence.figure("uses of roles, networks, log groups and secrets", len(definitions.uses))
     return definitions
+
+
+@pytest.fixture
+def unseen(
+    terraform: Configuration,
+    found: Definitions,
+    plan_facts: Mapping[str, Any],
+    plan_inventory: Sequence[Mapping[str, Any]],
+) -> list[Finding]:
+    """What of the plan may be in files that are not read: no rule has looked at it."""
+    members = {member for group in plan_facts["definitions"].values() for member in group}
+    return not_seen(terraform, found, members | {row["ecs"] for row in plan_inventory if row["ecs"]})
 
 
 @pytest.mark.p0
@@ -87,10 +100,14 @@ def test_definitions_are_complete(terraform: Configuration, evidence: Evidence) 
 
 
 @pytest.mark.p0
-def test_definitions_can_start(terraform: Configuration, found: Definitions, evidence: Evidence) -> None:
+def test_definitions_can_start(
+    terraform: Configuration, found: Definitions, unseen: list[Finding], evidence: Evidence
+) -> None:
     """The role that starts a task can be assumed, pull its image, write its logs, and read its secrets."""
     evidence.evaluated("a task can start", sum(len(each.tasks) for each in found.definitions))
-    starts(terraform, found).require()
+    examined = starts(terraform, found)
+    examined.not_examined.extend(unseen)
+    examined.require()
 
 
 @pytest.mark.p1
@@ -124,6 +141,7 @@ def test_definitions_have_their_names(
 def test_definitions_are_found_at_their_addresses(
     terraform: Configuration,
     found: Definitions,
+    unseen: list[Finding],
     plan_facts: Mapping[str, Any],
     plan_inventory: Sequence[Mapping[str, Any]],
     evidence: Evidence,
@@ -142,13 +160,16 @@ def test_definitions_are_found_at_their_addresses(
             hosts.get(row["ecs"], ""), zone, public, health, known_port(row), tuple(paths)
         )
     evidence.evaluated("a service is found at its address", len(addresses))
-    connected(terraform, found, addresses).require()
+    examined = connected(terraform, found, addresses)
+    examined.not_examined.extend(unseen)
+    examined.require()
 
 
 @pytest.mark.p1
 def test_definitions_lead_to_this_platform(
     terraform: Configuration,
     found: Definitions,
+    unseen: list[Finding],
     plan_facts: Mapping[str, Any],
     plan_inventory: Sequence[Mapping[str, Any]],
     environment: Environment,
@@ -170,16 +191,22 @@ def test_definitions_lead_to_this_platform(
     connections = plan_facts["connections"]["total"]
     examined.findings.extend(served(terraform, found, names.database, connections))
     evidence.figure("variables", count, at_least=1)
+    examined.not_examined.extend(unseen)
     examined.require()
 
 
 @pytest.mark.p1
 def test_definitions_let_each_other_in(
-    terraform: Configuration, found: Definitions, plan_facts: Mapping[str, Any], evidence: Evidence
+    terraform: Configuration,
+    found: Definitions,
+    unseen: list[Finding],
+    plan_facts: Mapping[str, Any],
+    evidence: Evidence,
 ) -> None:
     """The security groups let every service through to those that it calls by the plan."""
     count, examined = reached(terraform, found, plan_facts["reach"])
     evidence.figure("ways", count, at_least=1)
+    examined.not_examined.extend(unseen)
     examined.require()
 
 
@@ -212,40 +239,49 @@ def test_definitions_are_independent(
 
 @pytest.mark.p0
 def test_definitions_read_named_secrets_only(
-    found: Definitions, ownership: Ownership, evidence: Evidence
+    found: Definitions, unseen: list[Finding], ownership: Ownership, evidence: Evidence
 ) -> None:
     """No role may read a secret that its policy does not name, be it by a pattern of its own group's."""
     evidence.figure("secrets and patterns in policies", len(found.grants))
-    unnamed(found, ownership).require()
+    examined = unnamed(found, ownership)
+    examined.not_examined.extend(unseen)
+    examined.require()
 
 
 @pytest.mark.p1
-def test_definitions_share_no_roles(found: Definitions, ownership: Ownership, evidence: Evidence) -> None:
+def test_definitions_share_no_roles(
+    found: Definitions, unseen: list[Finding], ownership: Ownership, evidence: Evidence
+) -> None:
     """No role belongs to several definitions; one that reads what is another's is a P0 of the check above."""
     evidence.figure("roles", len(found.roles))
     shared = ownership.shared(found.uses, list(ROLES))
     findings = sorted({finding for each in shared.values() for finding in each})
-    Examined(findings, ownership.unclear(found.uses, list(ROLES))).require()
+    Examined(findings, [*ownership.unclear(found.uses, list(ROLES)), *unseen]).require()
 
 
 @pytest.mark.p1
 def test_definitions_share_no_credentials(
-    found: Definitions, ownership: Ownership, evidence: Evidence
+    found: Definitions, unseen: list[Finding], ownership: Ownership, evidence: Evidence
 ) -> None:
     """No credential serves several definitions, including those of no single definition."""
     secrets = {use.identity for use in found.uses if use.kind == SECRET}
     evidence.figure("secrets", len(secrets))
-    Examined(ownership.communal(found.uses), ownership.unclear(found.uses, [SECRET])).require()
+    unclear = [*ownership.unclear(found.uses, [SECRET]), *unseen]
+    Examined(ownership.communal(found.uses), unclear).require()
 
 
 @pytest.mark.p1
 def test_definitions_of_all_services_differ(
-    terraform: Configuration, found: Definitions, ownership: Ownership, evidence: Evidence
+    terraform: Configuration,
+    found: Definitions,
+    unseen: list[Finding],
+    ownership: Ownership,
+    evidence: Evidence,
 ) -> None:
     """Each service has its own family, roles, network and logs; a one-shot task may share its service's."""
     evidence.figure("services and tasks", len({use.owner for use in found.uses}))
     examined = Examined(ownership.crowded(found.uses, found.services, OWN))
-    examined.not_examined.extend([*found.not_examined, *ownership.unclear(found.uses, OWN)])
+    examined.not_examined.extend([*found.not_examined, *ownership.unclear(found.uses, OWN), *unseen])
     for service in sorted(found.services):
         kinds = {use.kind for use in found.uses if use.owner == service}
         for kind in REQUIRED:
@@ -256,12 +292,13 @@ def test_definitions_of_all_services_differ(
 
 @pytest.mark.p1
 def test_definitions_pin_their_images(
-    terraform: Configuration, found: Definitions, evidence: Evidence
+    terraform: Configuration, found: Definitions, unseen: list[Finding], evidence: Evidence
 ) -> None:
     """No image has a tag that can come to mean another one, or is deleted while it is needed."""
     seen, examined = images(terraform)
     examined.findings.extend(expiring(terraform, found))
     evidence.figure("images", seen)
+    examined.not_examined.extend(unseen)
     if not seen and not examined.not_examined:
         terraform.lacks(examined, "no container has an image", ("",))
     examined.require()

@@ -382,10 +382,22 @@ def named(configuration: Configuration, names: Mapping[str, Collection[str]]) ->
             if open_:
                 result.not_examined.append(open_[0].finding(f"{what}, unless {open_[0].address} is"))
             else:
-                configuration.lacks(result, what, (name, type_))
+                configuration.lacks(result, what, (name, *_SPOKEN.get(type_, ()), re.split("[/-]", name)[-1]))
     return result
 
 
+#: What a module that makes such a resource speaks of, beside its name.
+_SPOKEN = {
+    "aws_ecs_cluster": ("ecs",),
+    "aws_ecs_service": ("ecs",),
+    "aws_ecs_task_definition": ("ecs", "task"),
+    "aws_cloudwatch_log_group": ("log", "ecs"),
+    "aws_service_discovery_private_dns_namespace": ("discovery", "namespace", "cloud-map", "cloudmap"),
+    "aws_secretsmanager_secret": ("secret",),
+    "aws_sns_topic": ("sns", "topic"),
+    "aws_cloudwatch_dashboard": ("dashboard",),
+    "aws_db_instance": ("rds", "postgres", "database"),
+}
 #: The attribute that is a resource's name in AWS, where that is not `name`.
 _NAMED = {
     "aws_ecs_task_definition": "family",

@@ -140,6 +140,14 @@ def definitions(configuration: Configuration, members: Collection[str]) -> list[
     return [*found, *(Definition(labels[task.address], None, (task,)) for task in alone)]
 
 
+def unseen(configuration: Configuration, defined: Definitions, members: Collection[str]) -> list[Finding]:
+    """Return the services and tasks that are not in the files, but may be in what of these is not read."""
+    found = Examined()
+    for member in sorted({*members} - {each.name for each in defined.definitions}):
+        configuration.lacks(found, f"{member} is not in the files", (member, member.rpartition("-")[2]))
+    return found.not_examined
+
+
 def names(resources: Sequence[Resource], members: Collection[str]) -> dict[str, str]:
     """Return by address what the plan calls each resource, else its label.
 

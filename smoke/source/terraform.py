@@ -15,7 +15,7 @@ from .evaluate import Body, Environment, Resource, Step, keys_of
 from .files import Files, Sources, convert
 from .functions import ABSENT
 from .hcl import Block, Expr, Place
-from .values import Symbol, Value, flat, is_known, lift, options, plain, settle, symbols
+from .values import Symbol, Value, flat, is_known, lift, options, plain, settle, symbols, text
 
 _DEPTH = 8
 
@@ -148,10 +148,12 @@ class Module:
 
     def _call(self, block: Block, name: str) -> tuple[list[Module], str]:
         written = block.attributes.get("source")
-        source = written.args[0] if written is not None and written.kind == "literal" else ""
-        if not isinstance(source, str) or not source.startswith(("./", "../")):
-            return [], f"the module {name}, which comes from {source or 'elsewhere'}"
-        directory = normpath(str(PurePosixPath(self.files.directory, source)))
+        self._children[name] = [], f"the module {name}, whose source refers to itself"
+        source = text(flat(Environment(self).value(written))) if written is not None else "elsewhere"
+        below = source.removeprefix(f"{self.files.directory}/")  # as `path.module` begins
+        if below == source and not source.startswith(("./", "../")):
+            return [], f"the module {name}, which comes from {source}"
+        directory = normpath(str(PurePosixPath(self.files.directory, below)))
         files = self.sources.files(directory)
         if not files.paths or self.depth >= _DEPTH:
             return [], f"the module {name}: there is no Terraform file in {directory}"
@@ -366,6 +368,7 @@ class Configuration:
 
         That is in a file that is not valid, in a module whose call or a stack whose template has one of the
         words `about` in it, or among services and tasks of which the files do not say for what there are any.
+        A module with such a word as its own name is where to look first.
         """
         place = at or Finding(self.directory, 0, "")
         invalid = [
@@ -379,11 +382,18 @@ class Configuration:
         else:
             result.findings.append(Finding(place.path, place.line, what))
 
-    def _mentions(self, words: Sequence[str]) -> Iterator[Finding]:
-        for block in (block for module in self.modules for block in module.unread_calls):
-            written = " ".join([block.labels[0], *(expr.text for expr in block.attributes.values())]).lower()
-            if any(word.lower() in written for word in words):
-                yield Finding(block.at.path, block.at.line, f"the module {block.labels[0]}")
+    def _mentions(self, words: Sequence[str]) -> list[Finding]:
+        calls = [(module, block) for module in self.modules for block in module.unread_calls]
+        called, inside = list[Finding](), list[Finding]()
+        for scope, block in calls:
+            what = Finding(block.at.path, block.at.line, f"the module {block.labels[0]}")
+            said = [(expr.text, text(Environment(scope).value(expr))) for expr in block.attributes.values()]
+            written = " ".join(word for both in said for word in both).lower()
+            if any(word.lower() in block.labels[0].lower() for word in words):
+                called.append(what)
+            elif any(word.lower() in written for word in words):
+                inside.append(what)
+        return [*called, *inside]
 
     def _hidden(self, words: Sequence[str]) -> Iterator[Finding]:
         for each in self.resources:

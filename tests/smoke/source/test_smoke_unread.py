@@ -1,0 +1,83 @@
+"""What may stand in a part of the repository that is not read is neither missing nor right."""
+
+import pytest
+
+from smoke.source.connections import named
+from smoke.source.definitions import read as read_definitions
+from smoke.source.definitions import unseen
+from tests.smoke.source.terraform_files import Read, service
+
+TOPICS = """
+module "alerts" {
+  source = "terraform-aws-modules/sns/aws"
+  name   = "${local.prefix}-alerts"
+}
+"""
+SERVICES = """
+module "services" {
+  for_each = toset(["finn", "dixie"])
+  source   = "terraform-aws-modules/ecs/aws//modules/service"
+  name     = "${local.prefix}-${each.key}"
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("part", "type_", "name", "found"),
+    [
+        (TOPICS, "aws_sns_topic", "arrakis-staging-alerts", False),
+        (TOPICS, "aws_sns_topic", "arrakis-staging-other", False),  # a module of topics may make any
+        (TOPICS, "aws_ecs_cluster", "arrakis-staging-cluster", True),
+        (SERVICES, "aws_ecs_service", "arrakis-staging-finn", False),
+        (SERVICES, "aws_db_instance", "arrakis-staging-postgres", True),
+        ("", "aws_sns_topic", "arrakis-staging-alerts", True),
+    ],
+)
+def test_a_name_may_be_that_of_a_module_that_is_not_read(
+    read: Read, part: str, type_: str, name: str, found: bool
+) -> None:
+    examined = named(read(part), {type_: [name]})
+    assert (len(examined.findings), len(examined.not_examined)) == (found, not found)
+
+
+def test_where_to_look_first_is_the_module_of_that_name(read: Read) -> None:
+    balancer = 'module "front" {\n  source = "example/alb/aws"\n  groups = { alerts = { port = 1 } }\n}\n'
+    (unread,) = named(read(balancer, TOPICS), {"aws_sns_topic": ["arrakis-staging-alerts"]}).not_examined
+    assert unread.what.endswith("the module alerts")
+
+
+@pytest.mark.parametrize(
+    ("parts", "wanted"),
+    [
+        ([SERVICES], ["dixie", "finn"]),
+        ([SERVICES, service("finn")], ["dixie"]),
+        ([service("finn")], []),  # that dixie is not there is a finding of another check
+    ],
+)
+def test_a_service_in_a_module_that_is_not_read_was_not_looked_at(
+    read: Read, parts: list[str], wanted: list[str]
+) -> None:
+    configuration = read(*parts)
+    members = ["finn", "dixie"]
+    found = unseen(configuration, read_definitions(configuration, members), members)
+    assert [each.what.partition(" ")[0] for each in found] == wanted
+
+
+@pytest.mark.parametrize(
+    ("source", "wanted"),
+    [
+        ('"./queue"', []),
+        ("local.where", []),  # what OpenTofu evaluates early
+        ('"${path.module}/queue"', []),
+        ("var.where", ["which comes from ${var.where}"]),
+        ("module.on_call.arn", ["which comes from ${module.on_call.arn}"]),
+    ],
+)
+def test_the_source_of_a_module_may_be_an_expression(read: Read, source: str, wanted: list[str]) -> None:
+    configuration = read(
+        'variable "where" {}\nlocals { where = "./queue" }\n',
+        f'module "on_call" {{\n  source = {source}\n}}\n',
+        files={"tf/queue/main.tf": 'resource "aws_sqs_queue" "q" { name = "q" }\n'},
+    )
+    assert [each.what.partition(", ")[2] for each in configuration.unread] == wanted
+    assert len(configuration.of_type("aws_sqs_queue")) == (not wanted)
