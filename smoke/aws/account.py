@@ -161,6 +161,7 @@ CLIENTS = (
     "elbv2",
     "iam",
     "kms",
+    "lambda",
     "logs",
     "rds",
     "route53",

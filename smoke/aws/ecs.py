@@ -54,10 +54,16 @@ class EcsService:
     pending: int = 0
 
     @property
-    def scaling(self) -> bool:
-        """Whether tasks come or go, with no deployment under way: then their number is not yet the wanted."""
-        short = self.running < self.desired and self.pending > 0
-        return self.desired > 0 and self.is_settled and (short or self.running > self.desired)
+    def is_moving(self) -> bool:
+        """Whether tasks come or go, or a deployment is under way: it may be over in a while."""
+        failed = any(each.rollout == "FAILED" for each in self.deployments)
+        still = self.is_settled and self.running == self.desired
+        return self.desired > 0 and bool(self.deployments) and not failed and not still
+
+    def __str__(self) -> str:
+        """How many of its tasks run, and how far its deployments are."""
+        told = ", ".join(f"{each.status} {each.rollout}" for each in self.deployments) or "none"
+        return f"{self.running} of {self.desired} tasks run, {self.pending} are about to; deployments: {told}"
 
     @property
     def is_settled(self) -> bool:

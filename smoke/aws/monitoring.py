@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,12 +13,10 @@ from pytest_readiness import ExternalOutage, SetupError
 from .account import AwsAccount, at_once
 from .alarms import ALARM, Metric, MetricAlarm
 from .names import Names
-from .policies import lets_in
 
 #: A datapoint older than this says nothing about now.
 FRESH_S = 15 * 60
 QUERIES_AT_ONCE = 500
-PENDING = "PendingConfirmation"
 
 
 def read_datapoints(
@@ -52,100 +49,6 @@ def _require_complete(metric: Metric, result: Mapping[str, Any]) -> None:
         raise ExternalOutage(f"CloudWatch could not read {metric} (InternalError): inconclusive")
     if result.get("StatusCode") == "Forbidden":
         raise SetupError(f"not examined: this runner may not read {metric} of its account (Forbidden)")
-
-
-def topic_arn(account: AwsAccount, names: Names) -> str:
-    """The ARN of the topic that alarms notify; AssertionError when there is none."""
-    topics = [str(each["TopicArn"]) for each in account.pages("sns", "list_topics", "Topics")]
-    found = [arn for arn in topics if arn.rpartition(":")[2] == names.topic]
-    assert found, f"no topic {names.topic}: the alarms notify no one"
-    return found[0]
-
-
-def read_topic(account: AwsAccount, arn: str) -> Mapping[str, str]:
-    """The attributes of a topic."""
-    attributes: Mapping[str, str] = account.ask("sns", "get_topic_attributes", TopicArn=arn)["Attributes"]
-    return attributes
-
-
-@dataclass(frozen=True, slots=True)
-class Subscriptions:
-    """The subscriptions of a topic, each by its protocol.
-
-    A confirmed one is `filtered` when it takes no message of an alarm, `unread` when that hangs on the rest
-    of its body, and `lost` when its queue is gone, does not let the topic in, or is a drill's.
-    """
-
-    confirmed: tuple[str, ...]
-    pending: tuple[str, ...]
-    filtered: tuple[str, ...]
-    unread: tuple[str, ...]
-    lost: tuple[str, ...] = ()
-
-
-def read_subscriptions(account: AwsAccount, arn: str, drill: str = "") -> Subscriptions:
-    """The topic's subscriptions, and whether they receive its alarms; queues of drills begin with `drill`."""
-    described = account.pages("sns", "list_subscriptions_by_topic", "Subscriptions", TopicArn=arn)
-    confirmed = [each for each in described if each["SubscriptionArn"].startswith("arn:")]
-    attributes = at_once(
-        lambda each: account.ask(
-            "sns", "get_subscription_attributes", SubscriptionArn=each["SubscriptionArn"]
-        )["Attributes"],
-        confirmed,
-    )
-    lost = at_once(lambda each: _is_lost(account, arn, each.get("Endpoint", ""), drill), confirmed)
-    kept: dict[bool | None, list[str]] = {True: [], False: [], None: []}
-    for each, found, gone in zip(confirmed, attributes, lost, strict=True):
-        if not gone:
-            kept[takes_alarms(found)].append(each["Protocol"])
-    return Subscriptions(
-        confirmed=tuple(kept[True]),
-        pending=tuple(each["Protocol"] for each in described if each["SubscriptionArn"] == PENDING),
-        filtered=tuple(kept[False]),
-        unread=tuple(kept[None]),
-        lost=tuple(each["Protocol"] for each, gone in zip(confirmed, lost, strict=True) if gone),
-    )
-
-
-def read_endpoints(account: AwsAccount, arn: str) -> list[str]:
-    """The endpoint of each subscription of a topic."""
-    described = account.pages("sns", "list_subscriptions_by_topic", "Subscriptions", TopicArn=arn)
-    return [each.get("Endpoint", "") for each in described]
-
-
-def takes_alarms(attributes: Mapping[str, str]) -> bool | None:
-    """Whether a subscription with these attributes lets through that an alarm went off; None where unclear.
-
-    An alarm's message has no attributes. Of its body, only the state is known before.
-    """
-    wanted = json.loads(attributes.get("FilterPolicy") or "{}")
-    if "$or" in wanted:
-        return None
-    if attributes.get("FilterPolicyScope", "MessageAttributes") == "MessageAttributes":
-        return all({"exists": False} in values for values in wanted.values())
-    states = wanted.pop("NewStateValue", [ALARM])
-    if all(isinstance(each, str) for each in states) and ALARM not in states:
-        return False
-    return None if wanted or ALARM not in states else True
-
-
-_NO_QUEUE = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
-
-
-def _is_lost(account: AwsAccount, topic: str, endpoint: str, drill: str) -> bool:
-    """Whether an endpoint is a queue of the topic's account and region that is gone, closed, or a drill's."""
-    *place, queue = endpoint.split(":")
-    if place != topic.replace(":sns:", ":sqs:").split(":")[:5]:
-        return False
-    if drill and queue.startswith(f"{drill}-"):
-        return True
-    found = account.find("sqs", "get_queue_url", _NO_QUEUE, QueueName=queue)
-    if found is None:
-        return True
-    told = account.find(
-        "sqs", "get_queue_attributes", _NO_QUEUE, QueueUrl=found["QueueUrl"], AttributeNames=["Policy"]
-    )
-    return told is None or not lets_in(told.get("Attributes", {}).get("Policy", ""), topic, endpoint)
 
 
 def read_dashboard(account: AwsAccount, name: str) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Policies of IAM, of the alerts topic and of keys: whom they let do what, as far as they say so.
+"""Policies of IAM and of keys: whom they let do what, as far as they say so, and under which conditions.
 
 Reads the policies of the roles of tasks; whether these roles exist, and who may act under them.
 """
@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Self
 
-from pytest_readiness import SetupError
-
 from .account import AwsAccount, at_once
+from .conditions import VARIABLE, Context, met, permitted
 
 READ = "secretsmanager:GetSecretValue"
 _PUT = "secretsmanager:PutSecretValue"
@@ -96,93 +96,21 @@ def _is_lent(lender: str, document: Mapping[str, Any], role: str, own: Sequence[
     return role in named or (root in named and allows(own, _ASSUME, lender))
 
 
-def allows(statements: Sequence[Mapping[str, Any]], action: str, resource: str) -> bool:
+def allows(
+    statements: Sequence[Mapping[str, Any]],
+    action: str,
+    resource: str,
+    context: Context = MappingProxyType({}),
+) -> bool:
     """Whether policies allow an action, conditions taken as met by what allows and unmet by what denies.
 
-    So are variables: what they stand for is known when the role acts.
+    Unless the `context` of the request decides them. So are variables: what they stand for is known when the
+    role acts.
     """
     hit = [
         each for each in statements if covers(each, "Action", action) and covers(each, "Resource", resource)
     ]
-    denied = any(
-        each.get("Effect") == "Deny"
-        and not each.get("Condition")
-        and not _VARIABLE.search(str(each.get("Resource")))
-        for each in hit
-    )
-    return not denied and any(each.get("Effect") == "Allow" for each in hit)
-
-
-#: What closes a topic to alarms: it has the default key, whose policy lets no service of AWS use it.
-DEFAULT_KEY = "alias/aws/sns"
-
-
-def closed_to_alarms(attributes: Mapping[str, str], alarms: Sequence[str] = ()) -> str:
-    """Why CloudWatch may not publish to a topic with these attributes; empty where nothing forbids it.
-
-    What a condition hangs on is taken as met where it allows and as unmet where it denies; but one that names
-    other accounts, or none of these alarms (ARNs), is not met.
-    """
-    if attributes.get("KmsMasterKeyId", "").endswith(DEFAULT_KEY):
-        return f"it is encrypted with {DEFAULT_KEY}, a key that CloudWatch may not use"
-    if not attributes.get("Policy"):
-        return ""
-    topic = attributes.get("TopicArn", "")
-    account = topic.split(":")[4:5]
-    publishing = [
-        each
-        for each in _statements(json.loads(attributes["Policy"]))
-        if covers(each, "Action", "sns:Publish") and covers(each, "Resource", topic)
-        if _concerns(each, _CLOUDWATCH, account)
-    ]
-    if any(each["Effect"] == "Deny" and not each.get("Condition") for each in publishing):
-        return "its policy denies publishing"
-    allowed = any(each["Effect"] == "Allow" and not _excludes(each, account, alarms) for each in publishing)
-    return "" if allowed else "its policy lets no alarm publish"
-
-
-#: How a condition compares what it names.
-_COMPARING = re.compile(r"(?i)(string|arn)(equals|like|equalsignorecase)(ifexists)?")
-
-
-def _excludes(statement: Mapping[str, Any], account: Sequence[str], sources: Sequence[str]) -> bool:
-    """Whether a condition names other accounts only, or none of these ARNs."""
-    origins = {"aws:sourceaccount": account, "aws:sourceowner": account, "aws:sourcearn": sources}
-    compared = [
-        (origins.get(key.lower()), [_VARIABLE.sub("*", str(one)) for one in each])
-        for operator, keys in statement.get("Condition", {}).items()
-        if _COMPARING.fullmatch(operator)
-        for key, value in keys.items()
-        for each in [value if isinstance(value, list) else [value]]
-    ]
-    return any(seen and not any(fnmatchcase(each, one) for each in seen for one in named)
-               for seen, named in compared)  # fmt: skip
-
-
-def key_closed_to_alarms(account: AwsAccount, key: str) -> str:
-    """Why CloudWatch may not encrypt with the key of a topic; empty where it may, or where there is no key.
-
-    SetupError where the policy is not to be read, being another account's.
-    """
-    if not key:
-        return ""
-    arn, unusable, is_awss = _key(account, key)
-    if unusable:
-        return f"its key {arn} {unusable}"
-    if is_awss:
-        return f"its key {arn} is AWS's own for SNS, which CloudWatch may not use"
-    policy = _key_policy(account, arn)
-    if policy is None:
-        raise SetupError(f"not examined: the policy of the key {arn}, which is another account's")
-    using = [
-        each
-        for each in policy
-        if covers(each, "Action", "kms:GenerateDataKey") and _concerns(each, _CLOUDWATCH)
-    ]
-    denied = any(each["Effect"] == "Deny" and not each.get("Condition") for each in using)
-    if denied or not any(each["Effect"] == "Allow" for each in using):
-        return f"the policy of its key {arn} does not let CloudWatch use it"
-    return ""
+    return permitted(hit, context)
 
 
 _NO_KEY = ("NotFoundException",)
@@ -190,50 +118,37 @@ _NO_KEY = ("NotFoundException",)
 _USABLE = ("Enabled", "Creating", "Updating")
 
 
-def _key(account: AwsAccount, key: str) -> tuple[str, str, bool]:
-    """A key's ARN, why nothing can be encrypted with it (empty where it can), and whether AWS manages it."""
-    found = account.find("kms", "describe_key", _NO_KEY, KeyId=key)
+#: How AWS answers whoever asks for what is another account's, or another region's.
+FOREIGN = ("AccessDeniedException", "InvalidArnException", "ValidationException")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key: why nothing can be encrypted with it (empty where it can), whether AWS manages it; its policy.
+
+    The policy is None where only its own account may read it.
+    """
+
+    arn: str
+    unusable: str = ""
+    is_awss: bool = False
+    policy: Sequence[Mapping[str, Any]] | None = None
+
+
+def read_key(account: AwsAccount, key: str, place: Sequence[str]) -> Key:
+    """A key by its ARN, id or alias; `place` is the region and the account that ask."""
+    elsewhere = key.startswith("arn:") and key.split(":")[3:5] != [*place]
+    absent = (*_NO_KEY, *FOREIGN) if elsewhere else _NO_KEY
+    found = account.find("kms", "describe_key", absent, KeyId=key)
     if found is None:
-        return key, "does not exist", False
+        return Key(key, "" if elsewhere else "does not exist")
     about = found["KeyMetadata"]
-    state = about.get("KeyState", "Enabled")
-    return about["Arn"], "" if state in _USABLE else f"is {state}", about.get("KeyManager") == "AWS"
-
-
-def _key_policy(account: AwsAccount, arn: str) -> Sequence[Mapping[str, Any]] | None:
-    """The statements of a key's policy; None where it is another account's."""
-    told = account.find("kms", "get_key_policy", _NO_KEY, KeyId=arn, PolicyName="default")
-    return None if told is None else _statements(json.loads(told["Policy"]))
-
-
-def lets_in(policy: str, topic: str, queue: str) -> bool:
-    """Whether the policy of a queue lets a topic send to it; without one, none does."""
-    sending = [
-        each
-        for each in _statements(json.loads(policy or "{}"))
-        if covers(each, "Action", "sqs:SendMessage") and covers(each, "Resource", queue)
-        if _concerns(each, "sns.amazonaws.com")
-    ]
-    denied = any(each["Effect"] == "Deny" and not each.get("Condition") for each in sending)
-    return not denied and any(
-        each["Effect"] == "Allow" and not _excludes(each, topic.split(":")[4:5], [topic]) for each in sending
-    )
-
-
-_CLOUDWATCH = "cloudwatch.amazonaws.com"
-
-
-def _concerns(statement: Mapping[str, Any], service: str, account: Sequence[str] = ()) -> bool:
-    """Whether a statement is about a service of AWS, or the account in whose name that acts."""
-    key = "Principal" if "Principal" in statement else "NotPrincipal"
-    principal = statement.get(key, {})
-    named = principal if isinstance(principal, Mapping) else {"AWS": principal}
-    found = [
-        re.sub(r"^arn:[\w-]+:iam::(\d+):root$", r"\1", each)
-        for value in named.values()
-        for each in _several(value)
-    ]
-    return bool({"*", service, *account} & {*found}) == (key == "Principal")
+    arn, state = about["Arn"], about.get("KeyState", "Enabled")
+    unusable, is_awss = "" if state in _USABLE else f"is {state}", about.get("KeyManager") == "AWS"
+    if unusable or is_awss:
+        return Key(arn, unusable, is_awss)
+    told = account.find("kms", "get_key_policy", absent, KeyId=arn, PolicyName="default")
+    return Key(arn, policy=None if told is None else statements_of(told["Policy"]))
 
 
 def read_policies(account: AwsAccount, roles: Iterable[str], secrets: Iterable[str]) -> RolePolicies:
@@ -278,10 +193,6 @@ def _managed(account: AwsAccount, arn: str) -> Mapping[str, Any]:
     return document
 
 
-#: A variable of a policy, such as `${aws:PrincipalTag/team}`.
-_VARIABLE = re.compile(r"\$\{[^}]*\}")
-
-
 #: What conditions choose secrets by.
 _CHOOSING = re.compile(r"(?i)ResourceTag/|secretsmanager:(SecretId|Name)'")
 
@@ -289,7 +200,7 @@ _CHOOSING = re.compile(r"(?i)ResourceTag/|secretsmanager:(SecretId|Name)'")
 def _chooses(statement: Mapping[str, Any]) -> bool:
     """Whether variables, or a condition, choose which resources a statement is about."""
     named = str([statement.get("Resource"), statement.get("NotResource")])
-    return bool(_VARIABLE.search(named) or _CHOOSING.search(str(statement.get("Condition"))))
+    return bool(VARIABLE.search(named) or _CHOOSING.search(str(statement.get("Condition"))))
 
 
 def covers(statement: Mapping[str, Any], key: str, value: str) -> bool:
@@ -301,7 +212,7 @@ def covers(statement: Mapping[str, Any], key: str, value: str) -> bool:
 
 def _matches(patterns: Any, key: str, value: str) -> bool:
     # a bracket is no wildcard of IAM
-    listed = [_VARIABLE.sub("*", each).replace("[", "[[]") for each in _several(patterns)]
+    listed = [VARIABLE.sub("*", each).replace("[", "[[]") for each in _several(patterns)]
     if key == "Action":  # actions are the same in any case, resources are not
         return any(fnmatchcase(value.lower(), each.lower()) for each in listed)
     return any(fnmatchcase(value, each) for each in listed)
@@ -311,31 +222,37 @@ def _name(role: str) -> str:
     return role.rpartition("/")[2]
 
 
-def undecrypted(account: AwsAccount, key: str, role: str, own: Sequence[Mapping[str, Any]]) -> str | None:
+def undecrypted(
+    account: AwsAccount, key: str, role: str, own: Sequence[Mapping[str, Any]], place: Sequence[str]
+) -> str | None:
     """Why a role cannot decrypt with a key; empty where it can, by its own policies, the key's or a grant.
 
-    None where its own do not say so and the key's is another account's.
+    None where its own do not say so and the key's is another account's. `place` is region and account.
     """
-    arn, unusable, is_awss = _key(account, key)
-    if unusable:
-        return f"is encrypted with {arn}, which {unusable}"
-    if is_awss or allows(own, _DECRYPT, arn):
+    found = read_key(account, key, place)
+    if found.unusable:
+        return f"is encrypted with {found.arn}, which {found.unusable}"
+    if found.is_awss or allows(own, _DECRYPT, found.arn):
         return ""
-    policy = _key_policy(account, arn)
-    if policy is None:
+    if found.policy is None:
         return None
-    for each in policy:
+    for each in found.policy:
         if each.get("Effect") == "Allow" and covers(each, "Action", _DECRYPT):
             principal = each.get("Principal", {})
             named = principal.get("AWS", ()) if isinstance(principal, Mapping) else principal
             if any(one == "*" or role in (one, _name(one)) for one in _several(named)):
                 return ""
-    grants = account.pages("kms", "list_grants", "Grants", KeyId=arn)
+    grants = account.pages("kms", "list_grants", "Grants", KeyId=found.arn)
     if any(
         each.get("GranteePrincipal") == role and "Decrypt" in each.get("Operations", ()) for each in grants
     ):
         return ""
-    return f"is encrypted with {arn}, with which {role} may not decrypt"
+    return f"is encrypted with {found.arn}, with which {role} may not decrypt"
+
+
+def statements_of(policy: str) -> Sequence[Mapping[str, Any]]:
+    """The statements of a policy in JSON; none of an empty one."""
+    return _statements(json.loads(policy or "{}"))
 
 
 def _statements(document: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
@@ -357,13 +274,17 @@ def is_anybodys(document: Mapping[str, Any]) -> bool:
     )
 
 
-def is_assumed(document: Mapping[str, Any]) -> bool | None:
-    """Whether a trust policy lets tasks act under its role, conditions met; None where that is unclear."""
+def is_assumed(document: Mapping[str, Any], context: Context = MappingProxyType({})) -> bool | None:
+    """Whether a trust policy lets tasks act under its role, in the `context` of ECS; None where unclear.
+
+    A condition that the context does not decide is met.
+    """
     listed = _statements(document)
-    assuming = [each for each in listed if covers(each, "Action", _ASSUME)]
-    denied = {who for each in assuming if each.get("Effect") == "Deny" and not each.get("Condition")
+    assuming = [(each, met(each, context)) for each in listed if covers(each, "Action", _ASSUME)]
+    denied = {who for each, held in assuming if each.get("Effect") == "Deny" and held
               for who in _principals(each)}  # fmt: skip
-    allowed = {who for each in assuming if each.get("Effect") == "Allow" for who in _principals(each)}
+    allowed = {who for each, held in assuming if each.get("Effect") == "Allow" and held is not False
+               for who in _principals(each)}  # fmt: skip
     if _TASKS in denied:
         return False
     if _TASKS in allowed and "*" not in denied:
@@ -371,10 +292,12 @@ def is_assumed(document: Mapping[str, Any]) -> bool | None:
     return None if "*" in denied | allowed else False
 
 
-def may_read(statements: Sequence[Mapping[str, Any]], secret: str) -> bool:
+def may_read(
+    statements: Sequence[Mapping[str, Any]], secret: str, context: Context = MappingProxyType({})
+) -> bool:
     """Whether policies let a role read a secret; its ARN may be without the six characters that AWS adds."""
     ends = {"-AbCdEf", *(each[-7:] for each in resources(statements) if each[-7:].startswith("-"))}
-    return any(allows(statements, READ, f"{secret}{end}") for end in ("", *ends))
+    return any(allows(statements, READ, f"{secret}{end}", context) for end in ("", *ends))
 
 
 def resources(statements: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -403,7 +326,7 @@ def trust_of(account: AwsAccount, role: str) -> Mapping[str, Any] | None:
 
 
 def has_policy(account: AwsAccount, secret: str) -> bool:
-    """Whether a secret has a policy of its own."""
+    """Whether a secret of this account and region has a policy of its own."""
     gone = ("ResourceNotFoundException",)
     answer = account.find("secretsmanager", "get_resource_policy", gone, SecretId=secret)
     return bool((answer or {}).get("ResourcePolicy"))

@@ -4,37 +4,26 @@ And whether the roles of tasks exist, let tasks act under them, and read the sec
 """
 
 import fcntl
-import re
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pytest_readiness import Environment
 
-from smoke.source.checkout import Examined, Finding
 from smoke.source.rules import EXECUTION_ROLE, FAMILY, LOGS, NETWORK, SECRET, TASK_ROLE, Use
 
-from . import alarms, ecs, monitoring
+from . import alarms, ecs, monitoring, topics
 from .account import AwsAccount, account_of, at_once
 from .alarms import CompositeAlarm, Metric, MetricAlarm
 from .balancer import BalancerRoute, TargetGroup, read_routes, read_target_groups
 from .ecs import EcsService, TaskDefinition
 from .names import Names, read_registered
 from .policies import (
-    LOGGING,
-    PULL_TOKEN,
     RolePolicies,
-    allows,
-    has_policy,
-    is_anybodys,
-    is_assumed,
-    may_read,
     read_policies,
-    resources,
     trust_of,
-    undecrypted,
 )
 
 
@@ -206,7 +195,7 @@ class AwsReader:
 
     def topic(self) -> str:
         """The ARN of the topic that the alarms notify."""
-        return self._once("topic", lambda: monitoring.topic_arn(self.account, self.names))
+        return self._once("topic", lambda: topics.topic_arn(self.account, self.names))
 
     def retention(self, groups: Sequence[str]) -> Mapping[str, int]:
         """The retention of each log group in days."""
@@ -285,120 +274,3 @@ class AwsReader:
 def reader_of(environment: Environment, shared: Path | None = None) -> AwsReader:
     """The reader for a profile's [aws]."""
     return AwsReader(account_of(environment), Names(environment.aws.prefix), shared)
-
-
-_ACCOUNT, _REGION, _PARTITION = 4, 3, 1
-
-
-def kept_from_starting(aws: AwsReader, one_shots: Sequence[str]) -> tuple[int, Examined]:
-    """Return the number of roles, and what keeps tasks from starting under theirs, or lets anybody use them.
-
-    A role of another account, and a secret that has a policy of its own, are not examined.
-    """
-    owners, held, place = aws.owners(one_shots), aws.policies(one_shots), aws.cluster().split(":")
-    home = place[_ACCOUNT]
-    wanted = {role: name for name, each in owners.items() for role in _roles(each)}
-    roles = [role for role in wanted if not role.startswith("arn:") or role.split(":")[_ACCOUNT] == home]
-    documents = at_once(lambda role: trust_of(aws.account, role), roles)
-    result = Examined([], [_finding(f"{role} of {wanted[role]}") for role in wanted if role not in roles])
-    for role, document in zip(roles, documents, strict=True):
-        assumed = document is not None and is_assumed(document)
-        if assumed is None:
-            result.not_examined.append(_finding(f"whether a task may act under {role}"))
-        elif not assumed:
-            why = "does not exist" if document is None else "lets no task act under it"
-            result.findings.append(_finding(f"{wanted[role]} never starts again: its role {role} {why}"))
-        if document is not None and is_anybodys(document):
-            result.findings.append(_finding(f"anybody may act under {role}, the role of {wanted[role]}"))
-    there = {role for role, document in zip(roles, documents, strict=True) if document is not None}
-    for name, definition in owners.items():
-        role = definition.execution_role
-        unread = [each for each in _given(definition) if not may_read(held.statements.get(role, ()), each)]
-        for secret in unread if role in there else ():
-            if secret.split(":")[_REGION] != place[_REGION]:
-                result.not_examined.append(_finding(f"whether {role} may read {secret} of another region"))
-            elif has_policy(aws.account, secret):
-                result.not_examined.append(_finding(f"whether the policy of {secret} lets {role} read it"))
-            else:
-                result.findings.append(_finding(f"{name} never starts again: {role} may not read {secret}"))
-    _examine_secrets(aws, owners, held, there, result)
-    result.findings.extend(
-        _finding(f"{name} never starts again: {definition.execution_role} may not {action}")
-        for name, definition in owners.items()
-        if definition.fargate and definition.execution_role in there
-        for action in _unstarted(definition, place, held.statements.get(definition.execution_role, ()))
-    )
-    return len(roles), result
-
-
-def _unstarted(
-    definition: TaskDefinition, place: Sequence[str], own: Sequence[Mapping[str, Any]]
-) -> Iterator[str]:
-    """What a task on Fargate needs to pull images from ECR and to write logs, and its role may not."""
-    if any(ecs.IN_ECR.fullmatch(box.image) for box in definition.containers) and not allows(
-        own, PULL_TOKEN, "*"
-    ):
-        yield PULL_TOKEN
-    streams = {each.partition(":log-stream:")[2] for each in resources(own)}  # by their prefix
-    for box in definition.containers:
-        group = f"arn:{place[_PARTITION]}:logs:{box.log_region}:{place[_ACCOUNT]}:log-group:{box.log_group}"
-        named = [group, f"{group}:*", *(f"{group}:log-stream:{each or 'x'}" for each in streams)]
-        for action in LOGGING if box.log_region and box.log_group else ():
-            if not any(allows(own, action, each) for each in named):
-                yield f"{action} in {box.log_group}"
-
-
-def _examine_secrets(
-    aws: AwsReader,
-    owners: Mapping[str, TaskDefinition],
-    held: RolePolicies,
-    there: Collection[str],
-    result: Examined,
-) -> None:
-    """Whether the secrets that tasks are given are there, and can be decrypted under their roles, if `there`.
-
-    Those of another account or region are not looked up.
-    """
-    place, gone = aws.cluster().split(":")[3:5], ("ResourceNotFoundException",)
-    given = {
-        (name, definition.execution_role, secret): None
-        for name, definition in owners.items()
-        for secret in _given(definition)
-        if secret.split(":")[3:5] == place
-    }
-    secrets = [*dict.fromkeys(secret for *_, secret in given)]
-    described = at_once(
-        lambda arn: aws.account.find("secretsmanager", "describe_secret", gone, SecretId=arn), secrets
-    )
-    told = dict(zip(secrets, described, strict=True))
-    for name, role, secret in given:
-        found = told[secret]
-        key = (found or {}).get("KmsKeyId", "")
-        why: str | None = "does not exist" if found is None else ""
-        if found and found.get("DeletedDate"):
-            why = "is marked for deletion"
-        elif key and role in there and not key.endswith(SECRETS_KEY):
-            why = undecrypted(aws.account, key, role, held.statements.get(role, ()))
-        if why is None:
-            unread = f"whether the policy of {key}, which is another account's, lets {role} decrypt {secret}"
-            result.not_examined.append(_finding(unread))
-        elif why:
-            result.findings.append(_finding(f"{name} never starts again: {secret} {why}"))
-
-
-#: AWS's own key for secrets, which every role of the account may use through Secrets Manager.
-SECRETS_KEY = "alias/aws/secretsmanager"
-
-
-def _roles(definition: TaskDefinition) -> list[str]:
-    return [each for each in (definition.execution_role, definition.task_role) if each]
-
-
-def _finding(what: str) -> Finding:
-    return Finding("", 0, what)
-
-
-def _given(definition: TaskDefinition) -> list[str]:
-    """The secrets of Secrets Manager that a task's containers are given."""
-    found = [secret_of(each) for box in definition.containers for each in box.secrets.values()]
-    return [each for each in found if re.match(r"arn:[\w-]+:secretsmanager:", each)]

@@ -3,10 +3,14 @@
 For the worker, which has no port, this is its only health check.
 """
 
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
 import pytest
 from pytest_readiness import Environment, Eventually, Evidence, SetupError
 
-from smoke.aws.ecs import EcsService, read_running, read_services
+from smoke.aws.ecs import read_running, read_services
 from smoke.aws.inventory import agree, digest_of, is_commit, is_pinned, same_image, strays, tag_of
 from smoke.aws.names import BUILDS, FOREIGN, MIGRATIONS, SERVICES
 from smoke.aws.reader import AwsReader
@@ -28,26 +32,37 @@ def test_aws(aws: AwsReader, evidence: Evidence) -> None:
     evidence.figure("cluster", aws.cluster())
 
 
-#: So long a service that is scaled may take to have as many tasks as it wants.
-SCALES_S = 90
+@pytest.fixture(scope="session")
+def time_left(environment: Environment) -> Callable[[], float]:
+    """How long services may still take to have their tasks: they all share one time, from here on."""
+    ends = time.monotonic() + environment.limits.deployment_s
+    return lambda: max(0.0, ends - time.monotonic())
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_ecs(aws: AwsReader, service: str, eventually: Eventually, evidence: Evidence) -> None:
+def test_ecs(
+    aws: AwsReader,
+    service: str,
+    time_left: Callable[[], float],
+    eventually: Eventually,
+    evidence: Evidence,
+) -> None:
     """Running equals desired and is at least one, in one PRIMARY deployment that is over.
 
     Where CodeDeploy or another controller deploys, that is one task set in a steady state. What runs is what
-    is deployed.
+    is deployed. A deployment, or tasks that come and go, have the profile's time to end.
     """
     found = aws.service(service)
 
-    def scaled() -> list[EcsService]:
-        now = read_services(aws.account, aws.names).get(service, found)
-        return [] if now.scaling else [now]
+    def settled() -> bool:
+        nonlocal found
+        found = read_services(aws.account, aws.names).get(service, found)
+        return not found.is_moving
 
-    if found.scaling:
-        seen = f"{found.running} of {found.desired} tasks run, {found.pending} are about to"
-        (found,) = eventually(scaled, within=SCALES_S, every=2, what=f"{service} has its tasks ({seen})")
+    if found.is_moving:
+        evidence.note(f"{service} was on its way: {found}")
+        with suppress(AssertionError):  # what is wrong then is said below
+            eventually(settled, within=time_left(), every=2, what=f"{service} had its tasks")
     evidence.figure(f"running tasks of {service}", found.running, expected=found.desired, at_least=1)
     assert found.desired >= 1, f"{service}: desired count is {found.desired}"
     assert found.running == found.desired, f"{service}: {found.running} of {found.desired} tasks are running"

@@ -6,7 +6,8 @@ import pytest
 from pytest_readiness import Evidence
 
 from smoke.aws.names import MIGRATIONS, SERVICES
-from smoke.aws.reader import AwsReader, kept_from_starting
+from smoke.aws.reader import AwsReader
+from smoke.aws.starting import kept_from_starting
 from smoke.source.checkout import Examined, listed
 from smoke.source.rules import OWN, REQUIRED, SECRET, Ownership, Use, elsewhere
 

@@ -1,7 +1,7 @@
 """Alterations of what may be read: roles, secrets with their keys, and the signing keys in them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cryptography.hazmat.primitives import serialization
@@ -42,6 +42,20 @@ def role_assumed_by(emulator: Emulator, role: str, principal: str) -> None:
         RoleName=f"{PREFIX}-{role}",
         PolicyDocument=policy(Principal={"Service": principal}, Action="sts:AssumeRole"),
     )
+
+
+def role_conditioned(emulator: Emulator, role: str, condition: Mapping[str, Any], policy: str = "") -> None:
+    """Add a condition to the statements of a role's trust, or to those of one of its own policies."""
+    iam, name = emulator.aws("iam"), f"{PREFIX}-{role}"
+    document = iam.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"]
+    if policy:
+        document = iam.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"]
+    for statement in document["Statement"]:
+        statement["Condition"] = condition
+    if policy:
+        iam.put_role_policy(RoleName=name, PolicyName=policy, PolicyDocument=json.dumps(document))
+    else:
+        iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(document))
 
 
 def role_of_anybody(emulator: Emulator, role: str) -> None:
@@ -211,8 +225,8 @@ def _secret(emulator: Emulator, service: str) -> str:
 
 
 ALTERATIONS = (
-    role_reads, role_assumed_by, role_of_anybody, secret_given, role_lent, role_missing, role_pulls_nothing,
-    role_denied, role_reads_nothing, role_is_administrator, credential_shared, key_pinned, secret_left,
-    secret_value, secret_on_another_curve, secret_copied, secret_renewed, secret_half_rotated,
-    secret_missing, operator_lacks,
+    role_reads, role_assumed_by, role_conditioned, role_of_anybody, secret_given, role_lent, role_missing,
+    role_pulls_nothing, role_denied, role_reads_nothing, role_is_administrator, credential_shared,
+    key_pinned, secret_left, secret_value, secret_on_another_curve, secret_copied, secret_renewed,
+    secret_half_rotated, secret_missing, operator_lacks,
 )  # fmt: skip

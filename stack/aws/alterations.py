@@ -3,13 +3,15 @@
 Those of monitoring are here.
 """
 
+import io
 import json
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from stack.aws import access_alterations, edge_alterations, internals, platform_alterations
 from stack.aws.emulator import Emulator
-from stack.aws.inventory import ACCOUNT, CLUSTER, DATABASE, PREFIX, REGION, TOPIC, queue_policy
+from stack.aws.inventory import ACCOUNT, CLUSTER, DATABASE, PREFIX, REGION, TOPIC, queue_policy, role_arn
 
 TOPIC_ARN = f"arn:aws:sns:{REGION}:{ACCOUNT}:{TOPIC}"
 # What PutMetricAlarm takes of what DescribeAlarms gives.
@@ -166,11 +168,45 @@ def topic_queue_missing(emulator: Emulator) -> None:
     sqs.delete_queue(QueueUrl=sqs.get_queue_url(QueueName=f"{TOPIC}-on-call")["QueueUrl"])
 
 
-def topic_queue_closed(emulator: Emulator, topic: str = "") -> None:
-    """Have the queue that is subscribed to the alerts topic let in another topic, or none."""
+def topic_queue_closed(
+    emulator: Emulator, topic: str = "", condition: Mapping[str, Any] | None = None
+) -> None:
+    """Have the queue that is subscribed to the alerts topic let in another topic, or none, on a condition."""
     sqs = emulator.aws("sqs")
     url = sqs.get_queue_url(QueueName=f"{TOPIC}-on-call")["QueueUrl"]
-    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": queue_policy(topic) if topic else ""})
+    sqs.set_queue_attributes(
+        QueueUrl=url, Attributes={"Policy": queue_policy(topic, condition) if topic else ""}
+    )
+
+
+def topic_function(
+    emulator: Emulator, source: str = TOPIC_ARN, limit: int | None = None, *, gone: bool = False
+) -> None:
+    """Have a function of Lambda be the only subscription, which a topic may call; it may be gone by now."""
+    functions, name = emulator.aws("lambda"), f"{PREFIX}-page"
+    code = io.BytesIO()
+    with zipfile.ZipFile(code, "w") as archive:
+        archive.writestr("page.py", "def handler(event, context): ...")
+    arn = functions.create_function(
+        FunctionName=name,
+        Runtime="python3.12",
+        Handler="page.handler",
+        Code={"ZipFile": code.getvalue()},
+        Role=role_arn(f"{PREFIX}-page"),
+    )["FunctionArn"]
+    functions.add_permission(
+        FunctionName=name,
+        StatementId="alerts",
+        Action="lambda:InvokeFunction",
+        SourceArn=source,
+        Principal="sns.amazonaws.com",
+    )
+    if limit is not None:
+        functions.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=limit)
+    topic_without_subscription(emulator)
+    emulator.aws("sns").subscribe(TopicArn=TOPIC_ARN, Protocol="lambda", Endpoint=arn)
+    if gone:
+        functions.delete_function(FunctionName=name)
 
 
 def dashboard_of_another(emulator: Emulator, dashboard: str) -> None:
@@ -264,6 +300,7 @@ ALTERATIONS: Mapping[str, Callable[..., None]] = {
         alarms_many, alarms_on_tasks, database_in_cluster, alarm_watches_another, metric,
         topic_without_subscription,
         topic_unconfirmed, topic_filtered, topic_also, topic_queue_missing, topic_queue_closed,
+        topic_function,
         dashboard_of_another, topic_encrypted, topic_attribute,
         topic_missing, notifications_lost,
         dashboard_missing, dashboard_empty, log_group_missing, log_group_without_retention, service_unwatched,

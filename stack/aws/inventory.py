@@ -103,9 +103,9 @@ def policy(**statement: Any) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **statement}]})
 
 
-def queue_policy(topic_arn: str) -> str:
-    """Return the policy of a queue that lets a topic send to it."""
-    source = {"ArnEquals": {"aws:SourceArn": topic_arn}}
+def queue_policy(topic_arn: str, condition: Mapping[str, Any] | None = None) -> str:
+    """Return the policy of a queue that lets a topic send to it, on a condition."""
+    source = {"ArnEquals": {"aws:SourceArn": topic_arn}, **(condition or {})}
     sender = {"Service": "sns.amazonaws.com"}
     return policy(Principal=sender, Action="sqs:SendMessage", Resource="*", Condition=source)
 

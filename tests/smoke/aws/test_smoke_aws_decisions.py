@@ -261,18 +261,22 @@ def test_what_runs_is_what_is_deployed(tasks: list[RunningTask], why: list[str])
 
 
 @pytest.mark.parametrize(
-    ("changed", "scaling"),
+    ("changed", "moving"),
     [
         ({"desired": 3, "pending": 2}, True),
+        ({"desired": 3, "pending": 0}, True),  # between the end of a task and the start of the next
         ({"desired": 1, "running": 2}, True),
-        ({"desired": 3, "pending": 0}, False),  # nothing starts
+        ({"desired": 3, "pending": 2, "deployments": UNDER_WAY}, True),
+        ({"deployments": UNDER_WAY}, True),
+        ({"deployments": (*UNDER_WAY, EcsDeployment("ACTIVE", "COMPLETED", NOON))}, True),
         ({"desired": 0, "running": 1}, False),
-        ({"desired": 3, "pending": 2, "deployments": UNDER_WAY}, False),
+        ({"running": 0, "deployments": (EcsDeployment("PRIMARY", "FAILED", NOON),)}, False),
+        ({"deployments": ()}, False),
         ({}, False),
     ],
 )  # fmt: skip
-def test_a_service_that_is_scaled_is_given_time(changed: dict[str, Any], scaling: bool) -> None:
-    assert service("api", **changed).scaling is scaling
+def test_a_service_that_is_on_its_way_is_given_time(changed: dict[str, Any], moving: bool) -> None:
+    assert service("api", **changed).is_moving is moving
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_a_denial_wins_unless_it_has_a_condition() -> None:
     allow = {"Effect": "Allow", "Action": READS, "Resource": "*"}
     deny = {"Effect": "Deny", "Action": READS, "Resource": "*"}
     assert not allows([allow, deny], READS, FINN)
-    assert allows([allow, {**deny, "Condition": {"Bool": {}}}], READS, FINN)
+    assert allows([allow, {**deny, "Condition": {"Bool": {"aws:x": "true"}}}], READS, FINN)
     assert allows([allow, {**deny, "Resource": "arn:aws:secretsmanager:*:secret:p/${aws:x}/*"}], READS, FINN)
     assert not allows([deny], READS, FINN)
     assert not allows([], READS, FINN)

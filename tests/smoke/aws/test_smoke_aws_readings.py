@@ -1,6 +1,5 @@
 """What is read from AWS: once, at the same time where it helps, and anew when asked."""
 
-import json
 import threading
 from collections import Counter
 from datetime import timedelta
@@ -14,18 +13,14 @@ from pytest_readiness import ExternalOutage, SetupError
 from smoke.aws.alarms import Metric
 from smoke.aws.ecs import RunningTask, image_in_use, read_definitions, read_running, read_runs, read_services
 from smoke.aws.monitoring import (
-    Subscriptions,
     read_dashboard,
     read_databases,
     read_datapoints,
     read_retention,
-    read_subscriptions,
-    takes_alarms,
-    topic_arn,
 )
 from smoke.aws.names import Names, read_records, read_registered, resolve
-from smoke.aws.policies import lets_in
 from smoke.aws.reader import AwsReader
+from smoke.aws.topics import topic_arn
 from smoke.platform import http
 from smoke.source.rules import of_another
 from tests.smoke.aws.fakes import CPU, NOON, TOPIC_ARN, ecs_answers, raising, refusal, scripted
@@ -150,107 +145,6 @@ def test_the_topic_is_found_by_its_name_alone() -> None:
     topics = [{"TopicArn": f"{TOPIC_ARN}-archive"}, {"TopicArn": TOPIC_ARN}]
     account, _ = scripted(list_topics=lambda **_: {"Topics": topics})
     assert topic_arn(account, NAMES) == TOPIC_ARN
-
-
-def test_pending_and_deleted_subscriptions_are_not_confirmed() -> None:
-    subscriptions = [("arn:aws:sns:x", "https"), ("PendingConfirmation", "email"), ("Deleted", "sms")]
-    listed = [{"SubscriptionArn": arn, "Protocol": protocol} for arn, protocol in subscriptions]
-    account, _ = scripted(
-        list_subscriptions_by_topic=lambda **_: {"Subscriptions": listed},
-        get_subscription_attributes=lambda **_: {"Attributes": {}},
-    )
-    assert read_subscriptions(account, TOPIC_ARN) == Subscriptions(("https",), ("email",), (), ())
-
-
-@pytest.mark.parametrize(
-    ("attributes", "where"),
-    [
-        ({"FilterPolicy": "{}"}, "confirmed"),
-        ({"FilterPolicy": '{"team": ["x"]}'}, "filtered"),
-        ({"FilterPolicy": '{"team": ["x"]}', "FilterPolicyScope": "MessageAttributes"}, "filtered"),
-        ({"FilterPolicy": '{"AlarmName": ["x"]}', "FilterPolicyScope": "MessageBody"}, "unread"),
-    ],
-)
-def test_a_subscription_with_a_filter_may_take_no_alarm(attributes: dict[str, str], where: str) -> None:
-    listed = [{"SubscriptionArn": "arn:aws:sns:x", "Protocol": "https"}]
-    account, _ = scripted(
-        list_subscriptions_by_topic=lambda **_: {"Subscriptions": listed},
-        get_subscription_attributes=lambda **_: {"Attributes": attributes},
-    )
-    found = read_subscriptions(account, TOPIC_ARN)
-    assert getattr(found, where) == ("https",)
-    assert len(found.confirmed + found.filtered + found.unread) == 1
-
-
-@pytest.mark.parametrize(
-    ("policy", "scope", "takes"),
-    [
-        ({"team": [{"exists": False}]}, "MessageAttributes", True),
-        ({"team": [{"exists": False}], "x": ["y"]}, "MessageAttributes", False),
-        ({"$or": [{"team": ["x"]}, {"y": ["z"]}]}, "MessageAttributes", None),
-        ({"NewStateValue": ["ALARM", "OK"]}, "MessageBody", True),
-        ({"NewStateValue": ["OK"]}, "MessageBody", False),
-        ({"NewStateValue": ["OK"], "Region": [{"prefix": "US"}]}, "MessageBody", False),
-        ({"NewStateValue": [{"anything-but": "OK"}]}, "MessageBody", None),
-        ({"NewStateValue": ["ALARM"], "AlarmName": [{"prefix": "p-"}]}, "MessageBody", None),
-    ],
-)
-def test_what_a_filter_lets_through(policy: dict[str, Any], scope: str, takes: bool | None) -> None:
-    assert takes_alarms({"FilterPolicy": json.dumps(policy), "FilterPolicyScope": scope}) is takes
-
-
-SENDS = {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:*", "Resource": "*"}
-QUEUE_ARN = "arn:aws:sqs:us-east-1:1:on-call"
-
-
-@pytest.mark.parametrize(
-    ("statement", "open_to_it"),
-    [
-        (SENDS, True),
-        ([{**SENDS, "Resource": QUEUE_ARN, "Action": ["SQS:SendMessage"]}], True),
-        ({**SENDS, "Principal": "*", "Condition": {"ArnEquals": {"aws:SourceArn": TOPIC_ARN}}}, True),
-        ({**SENDS, "Condition": {"ArnLike": {"aws:SourceArn": "arn:aws:sns:*:1:p-*"}}}, True),
-        ({**SENDS, "Condition": {"StringEquals": {"aws:SourceAccount": "1"}}}, True),
-        ({**SENDS, "Condition": {"ArnEquals": {"aws:SourceArn": f"{TOPIC_ARN}-old"}}}, False),
-        ({**SENDS, "Principal": {"AWS": "arn:aws:iam::1:root"}}, False),
-        ({**SENDS, "Action": "sqs:ReceiveMessage"}, False),
-        ([SENDS, {**SENDS, "Effect": "Deny", "Principal": "*"}], False),
-        ([], False),
-    ],
-)
-def test_a_queue_lets_a_topic_in_by_its_policy(statement: Any, open_to_it: bool) -> None:
-    assert lets_in(json.dumps({"Statement": statement}), TOPIC_ARN, QUEUE_ARN) is open_to_it
-    assert not lets_in("", TOPIC_ARN, QUEUE_ARN)
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "lost"),
-    [
-        ("arn:aws:sqs:us-east-1:1:on-call", False),
-        ("arn:aws:sqs:us-east-1:1:gone", True),
-        ("arn:aws:sqs:us-east-1:1:p-readiness-drill-0a1b", True),
-        ("arn:aws:sqs:us-east-1:2:gone", False),  # another account's is not examined
-        ("arn:aws:sqs:eu-west-1:1:gone", False),
-        ("https://events.pagerduty.com/integration/x/enqueue", False),
-        ("https://global.sns-api.chatbot.amazonaws.com", False),
-        ("arn:aws:lambda:us-east-1:1:function:page", False),
-    ],
-)
-def test_a_queue_that_is_gone_takes_nothing(endpoint: str, lost: bool) -> None:
-    def get_queue_url(**asked: str) -> dict[str, Any]:
-        if asked["QueueName"] == "gone":
-            raise refusal("AWS.SimpleQueueService.NonExistentQueue")
-        return {"QueueUrl": "u"}
-
-    listed = [{"SubscriptionArn": "arn:aws:sns:x", "Protocol": "p", "Endpoint": endpoint}]
-    account, _ = scripted(
-        list_subscriptions_by_topic=lambda **_: {"Subscriptions": listed},
-        get_subscription_attributes=lambda **_: {"Attributes": {}},
-        get_queue_url=get_queue_url,
-        get_queue_attributes=lambda **_: {"Attributes": {"Policy": json.dumps({"Statement": SENDS})}},
-    )
-    found = read_subscriptions(account, TOPIC_ARN, "p-readiness-drill")
-    assert (found.confirmed, found.lost) == (((), ("p",)) if lost else (("p",), ()))
 
 
 def test_text_on_a_dashboard_shows_nothing() -> None:

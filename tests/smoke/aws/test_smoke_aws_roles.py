@@ -7,7 +7,8 @@ from typing import Any, cast
 import pytest
 
 from smoke.aws.policies import RolePolicies, is_anybodys, is_assumed, may_read
-from smoke.aws.reader import AwsReader, kept_from_starting
+from smoke.aws.reader import AwsReader
+from smoke.aws.starting import kept_from_starting
 from tests.smoke.aws.fakes import NOON, definition, raising, role, scripted, secret
 
 TASKS = {"Service": "ecs-tasks.amazonaws.com"}
@@ -70,8 +71,11 @@ def examined(
     found = {"Role": {"AssumeRolePolicyDocument": {"Statement": trust(TASKS)}}}
     account, _ = scripted(
         get_role=answer or (lambda **_: found),
-        get_resource_policy=lambda **_: {"ResourcePolicy": own} if own else {},
-        **{"describe_secret": lambda **_: {"ARN": KEY}, **more},
+        **{
+            "get_resource_policy": lambda **_: {"ResourcePolicy": own} if own else {},
+            "describe_secret": lambda **_: {"ARN": KEY},
+            **more,
+        },
     )
     arn = f"arn:aws:ecs:us-east-1:{home or finn.execution_role.split(':')[4]}:cluster/c"
     aws = SimpleNamespace(
@@ -257,3 +261,94 @@ def test_a_role_that_does_not_exist_is_a_finding_once_however_much_it_should_rea
         for each in ("execution-finn", "finn-task")
     ]
     assert unread == []
+
+
+def conditioned(**condition: Any) -> list[dict[str, Any]]:
+    return [{**ALLOWED[0], "Condition": condition}]
+
+
+@pytest.mark.parametrize(
+    ("statements", "may"),
+    [
+        (conditioned(StringEquals={"aws:PrincipalAccount": "1"}), True),
+        (conditioned(StringEquals={"aws:RequestedRegion": ["eu-west-1", "us-east-1"]}), True),
+        (conditioned(StringEquals={"aws:SourceVpce": "vpce-1"}), True),  # an endpoint may be on the way
+        (conditioned(Bool={"aws:SecureTransport": "true"}), True),
+        (conditioned(StringEquals={"aws:PrincipalAccount": "2"}), False),
+        (conditioned(StringEquals={"aws:SourceAccount": "2"}), False),
+        (conditioned(StringEquals={"aws:RequestedRegion": "eu-west-1"}), False),
+        ([*ALLOWED, {**conditioned(StringNotEquals={"aws:RequestedRegion": "eu-west-1"})[0],
+                     "Effect": "Deny"}], False),
+        ([*ALLOWED, {**conditioned(Bool={"aws:SecureTransport": "false"})[0], "Effect": "Deny"}], True),
+    ],
+)  # fmt: skip
+def test_a_condition_that_never_holds_lets_no_role_read(statements: list[Any], may: bool) -> None:
+    findings, unread = examined(home="1", statements=statements)
+    assert findings == (
+        [] if may else [f"finn never starts again: {role('p-execution-finn')} may not read {KEY}"]
+    )
+    assert unread == []
+
+
+@pytest.mark.parametrize(
+    ("condition", "assumed"),
+    [
+        ({"StringEquals": {"aws:SourceAccount": "1"}}, True),
+        ({"ArnLike": {"aws:SourceArn": "arn:aws:ecs:us-east-1:1:*"}}, True),
+        (
+            {"ArnLike": {"aws:SourceArn": "arn:aws:ecs:us-east-1:1:cluster/c"}},
+            True,
+        ),  # of which ARN, is not known
+        ({"StringEquals": {"aws:SourceAccount": "2"}}, False),
+        ({"ArnLike": {"aws:SourceArn": "arn:aws:ecs:us-east-1:2:*"}}, False),
+        ({"ArnLike": {"aws:SourceArn": "arn:aws:ecs:eu-west-1:1:*"}}, False),
+        (
+            {"StringEquals": {"aws:SourceArn": "arn:aws:ecs:us-east-1:1:*"}},
+            False,
+        ),  # a star is no wildcard there
+    ],
+)
+def test_a_trust_that_never_holds_lets_no_task_in(condition: Any, assumed: bool) -> None:
+    document = {"Statement": trust(TASKS, Condition=condition)}
+    findings, unread = examined(
+        home="1", statements=ALLOWED, answer=lambda **_: {"Role": {"AssumeRolePolicyDocument": document}}
+    )
+    assert (findings == []) is assumed
+    assert all("lets no task act under it" in each for each in findings)
+    assert unread == []
+
+
+def test_what_this_runner_may_not_read_keeps_nothing_else_from_being_examined() -> None:
+    denied = raising("AccessDeniedException")
+    findings, unread = examined(
+        home="1", statements=[], describe_secret=denied, finn=definition("finn", secrets={"KEY": KEY})
+    )
+    assert findings == [f"finn never starts again: {role('p-execution-finn')} may not read {KEY}"]
+    assert "secretsmanager:DescribeSecret" in unread[0]
+    findings, unread = examined(home="1", statements=ALLOWED, answer=denied)
+    assert findings == []
+    assert "iam:GetRole" in unread[0]
+
+
+@pytest.mark.parametrize("code", ["AccessDeniedException", "NotFoundException"])
+def test_a_key_of_another_account_that_cannot_be_described_is_not_examined(code: str) -> None:
+    theirs = OWN_KEY.replace(":1:", ":2:")
+    findings, unread = examined(
+        home="1",
+        statements=ALLOWED,
+        describe_secret=lambda **_: {"KmsKeyId": theirs},
+        describe_key=raising(code),
+    )
+    assert findings == []
+    (why,) = unread
+    assert why.startswith(f"whether the policy of {theirs}, which is another account's, lets ")
+
+
+def test_a_secret_of_another_account_is_not_examined() -> None:
+    theirs = KEY.replace(":1:", ":2:")
+    denied = raising("AccessDeniedException")
+    findings, unread = examined(
+        home="1", finn=definition("finn", secrets={"KEY": theirs}), get_resource_policy=denied
+    )
+    assert findings == []
+    assert unread == [f"whether {role('p-execution-finn')} may read {theirs} of another account"]

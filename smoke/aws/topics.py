@@ -1,0 +1,327 @@
+"""The topic of the alarms: whether they may publish to it, and whether its subscriptions take them."""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from types import MappingProxyType
+from typing import Any
+
+from pytest_readiness import SetupError
+
+from .account import AwsAccount, at_once
+from .alarms import ALARM
+from .conditions import NO_NETWORK, Context, met, permitted
+from .names import Names
+from .policies import covers, read_key, statements_of
+
+PENDING = "PendingConfirmation"
+#: In place of the alarms that notify a topic, where they do not matter.
+_ANY: Mapping[str, Sequence[str]] = MappingProxyType({"": [""]})
+
+
+def topic_arn(account: AwsAccount, names: Names) -> str:
+    """The ARN of the topic that alarms notify; AssertionError when there is none."""
+    topics = [str(each["TopicArn"]) for each in account.pages("sns", "list_topics", "Topics")]
+    found = [arn for arn in topics if arn.rpartition(":")[2] == names.topic]
+    assert found, f"no topic {names.topic}: the alarms notify no one"
+    return found[0]
+
+
+def read_topic(account: AwsAccount, arn: str) -> Mapping[str, str]:
+    """The attributes of a topic."""
+    attributes: Mapping[str, str] = account.ask("sns", "get_topic_attributes", TopicArn=arn)["Attributes"]
+    return attributes
+
+
+@dataclass(frozen=True, slots=True)
+class Subscriptions:
+    """The subscriptions of a topic by their protocols, `confirmed` being those that take alarms.
+
+    The `pending` were never confirmed, the `filtered` take no message of an alarm; the `lost` and the
+    `unread` say why. `dropped` are the alarms that none of all these takes.
+    """
+
+    confirmed: tuple[str, ...]
+    pending: tuple[str, ...]
+    filtered: tuple[str, ...]
+    unread: tuple[str, ...]
+    lost: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+
+def read_subscriptions(
+    account: AwsAccount, arn: str, drill: str = "", alarms: Mapping[str, Sequence[str]] = _ANY
+) -> Subscriptions:
+    """The topic's subscriptions, and whether they receive its alarms; queues of drills begin with `drill`.
+
+    `alarms` has for each one by which alarms it notifies, itself and the composite ones that go off with it.
+    """
+    described = account.pages("sns", "list_subscriptions_by_topic", "Subscriptions", TopicArn=arn)
+    listed = [each for each in described if each["SubscriptionArn"].startswith("arn:")]
+    attributes = at_once(
+        lambda each: account.ask(
+            "sns", "get_subscription_attributes", SubscriptionArn=each["SubscriptionArn"]
+        )["Attributes"],
+        listed,
+    )
+    pending = [each["Protocol"] for each in described if each["SubscriptionArn"] == PENDING]
+    pending += [each["Protocol"] for each, told in zip(listed, attributes, strict=True) if _waits(told)]
+    pairs = [pair for pair in zip(listed, attributes, strict=True) if not _waits(pair[1])]
+    ends = at_once(lambda pair: _end(account, arn, pair[0].get("Endpoint", ""), drill, pair[1]), pairs)
+    kept: dict[bool | None, list[str]] = {True: [], False: [], None: []}
+    names = {name: None for through in alarms.values() for name in through} or _ANY
+    taken: dict[str, bool | None] = {}
+    for (each, told), end in zip(pairs, ends, strict=True):
+        protocol, takes = each["Protocol"], {name: takes_alarm(told, name, arn) for name in names}
+        if end.lost:
+            continue
+        if end.unread:
+            takes = {name: found and None for name, found in takes.items()}
+            kept[None].append(f"{protocol}: {end.unread}")
+        else:
+            found = {*takes.values()}
+            kept[True if True in found else None if None in found else False].append(protocol)
+        taken = {name: _either(taken.get(name, False), found) for name, found in takes.items()}
+    return Subscriptions(
+        confirmed=tuple(kept[True]),
+        pending=tuple(pending),
+        filtered=tuple(kept[False]),
+        unread=tuple(kept[None]),
+        lost=tuple(f"{each['Protocol']}: {end.lost}" for (each, _), end in zip(pairs, ends, strict=True)
+                   if end.lost),
+        dropped=tuple(alarm for alarm, through in alarms.items()
+                      if through and not any(taken.get(name) is not False for name in through)),
+    )  # fmt: skip
+
+
+def _waits(attributes: Mapping[str, str]) -> bool:
+    """Whether a subscription waits for its confirmation, although it has an ARN by now."""
+    return attributes.get("PendingConfirmation") == "true"
+
+
+def _either(first: bool | None, second: bool | None) -> bool | None:
+    return True if True in (first, second) else None if None in (first, second) else False
+
+
+def read_endpoints(account: AwsAccount, arn: str) -> list[str]:
+    """The endpoint of each subscription of a topic."""
+    described = account.pages("sns", "list_subscriptions_by_topic", "Subscriptions", TopicArn=arn)
+    return [each.get("Endpoint", "") for each in described]
+
+
+#: What a message about an alarm says of it; its values are known of some.
+_BODY = dict.fromkeys(
+    (
+        *("AlarmName", "AlarmDescription", "AWSAccountId", "AlarmConfigurationUpdatedTimestamp", "AlarmArn"),
+        *("NewStateValue", "NewStateReason", "StateChangeTime", "Region", "OldStateValue", "OKActions"),
+        *("AlarmActions", "InsufficientDataActions", "Trigger", "AlarmRule", "TriggeringChildren"),
+    )
+)
+
+
+def takes_alarm(attributes: Mapping[str, str], alarm: str, topic: str) -> bool | None:
+    """Whether a subscription with these attributes lets through that an alarm went off; None where unclear.
+
+    An alarm's message has no attributes. Of its body, only some is known before.
+    """
+    wanted = json.loads(attributes.get("FilterPolicy") or "{}")
+    if attributes.get("FilterPolicyScope", "MessageAttributes") == "MessageAttributes":
+        return _fits(wanted, {})
+    known = {"AlarmName": alarm or None, "NewStateValue": ALARM, "AWSAccountId": topic.split(":")[4]}
+    return _fits(wanted, {**_BODY, **known})
+
+
+def _fits(policy: Mapping[str, Any], message: Mapping[str, str | None]) -> bool | None:
+    """Whether a message fits a filter policy; None where what is not known of it decides."""
+    found = [
+        _any_of([_fits(each, message) for each in wanted])
+        if key == "$or"
+        else _any_of([_is(each, key in message, message.get(key)) for each in wanted])
+        if isinstance(wanted, list)
+        else (None if key in message else False)  # what is inside of a part is not known
+        for key, wanted in policy.items()
+    ]
+    return False if False in found else None if None in found else True
+
+
+def _any_of(found: Sequence[bool | None]) -> bool | None:
+    return True if True in found else None if None in found else False
+
+
+def _is(wanted: Any, there: bool, value: str | None) -> bool | None:
+    """Whether a value is what one condition of a filter policy wants."""
+    how, of = next(iter(wanted.items())) if isinstance(wanted, dict) and wanted else ("", wanted)
+    if how == "exists":
+        return bool(of) is there
+    if not there:
+        return False
+    if value is None:
+        return None
+    if how == "anything-but":
+        found = _any_of([_is(each, there, value) for each in (of if isinstance(of, list) else [of])])
+        return None if found is None else not found
+    if how == "wildcard":
+        return fnmatchcase(value, str(of).replace("[", "[[]").replace("?", "[?]"))
+    if how in ("prefix", "suffix") and isinstance(of, str):
+        return value.startswith(of) if how == "prefix" else value.endswith(of)
+    if how == "equals-ignore-case":
+        return value.lower() == str(of).lower()
+    return value == of if not how else None
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Where a subscription leads: why nothing arrives there, and what of that cannot be read."""
+
+    lost: str = ""
+    unread: str = ""
+
+
+#: Those who read what CloudWatch says, and not what SNS wraps it in; they want the wrapping.
+_WRAPPED = re.compile(r"https://(?:[\w.-]+\.)?(?:chatbot\.amazonaws\.com|pagerduty\.com|opsgenie\.com)/")
+
+
+def _end(account: AwsAccount, topic: str, endpoint: str, drill: str, attributes: Mapping[str, str]) -> _End:
+    """What becomes of a message at an endpoint; queues and functions of others are taken as open."""
+    if attributes.get("RawMessageDelivery") == "true" and _WRAPPED.match(endpoint):
+        return _End(f"{endpoint} reads no raw messages")
+    _, _, service, *place = [*endpoint.split(":"), "", "", ""]
+    if place[:2] != topic.split(":")[3:5] or service not in _ENDS:
+        return _End()
+    name = endpoint.split(":", 5)[5]
+    if service == "sqs" and drill and name.startswith(f"{drill}-"):
+        return _End("its queue is a drill's")
+    try:
+        return _End(_ENDS[service](account, topic, endpoint))
+    except SetupError as problem:
+        return _End(unread=str(problem))
+
+
+_NO_QUEUE = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
+
+
+def _lost_queue(account: AwsAccount, topic: str, queue: str) -> str:
+    """Why a queue receives nothing of the topic."""
+    found = account.find("sqs", "get_queue_url", _NO_QUEUE, QueueName=queue.rpartition(":")[2])
+    if found is None:
+        return f"{queue} does not exist"
+    told = account.find(
+        "sqs", "get_queue_attributes", _NO_QUEUE, QueueUrl=found["QueueUrl"], AttributeNames=["Policy"]
+    )
+    policy = (told or {}).get("Attributes", {}).get("Policy", "")
+    return "" if lets_in(policy, topic, queue) else f"{queue} does not let it in"
+
+
+_NO_FUNCTION = ("ResourceNotFoundException",)
+
+
+def _lost_function(account: AwsAccount, topic: str, function: str) -> str:
+    """Why a function of Lambda is not called with what the topic says."""
+    arn, _, qualifier = function.partition(":function:")[2].partition(":")
+    of = {"FunctionName": arn, **({"Qualifier": qualifier} if qualifier else {})}
+    told = account.find("lambda", "get_function_configuration", _NO_FUNCTION, **of)
+    if told is None:
+        return f"{function} does not exist"
+    if told.get("State") == "Failed":
+        return f"{function} failed: {told.get('StateReason', 'no reason is given')}"
+    least = account.find("lambda", "get_function_concurrency", _NO_FUNCTION, FunctionName=arn)
+    if least is not None and least.get("ReservedConcurrentExecutions") == 0:
+        return f"{function} is throttled to 0 calls at once"
+    found = account.find("lambda", "get_policy", _NO_FUNCTION, **of)
+    policy = (found or {}).get("Policy", "")
+    return "" if lets_in(policy, topic, function, _CALL) else f"{function} does not let it in"
+
+
+_ENDS: Mapping[str, Callable[[AwsAccount, str, str], str]] = {"sqs": _lost_queue, "lambda": _lost_function}
+
+
+#: What closes a topic to alarms: it has the default key, whose policy lets no service of AWS use it.
+DEFAULT_KEY = "alias/aws/sns"
+
+
+def closed_to_alarms(attributes: Mapping[str, str], alarms: Sequence[str] = ()) -> str:
+    """Why CloudWatch may not publish to a topic with these attributes; empty where nothing forbids it.
+
+    A condition that what is known of these alarms (ARNs) does not decide is taken as met where it allows and
+    as unmet where it denies.
+    """
+    if attributes.get("KmsMasterKeyId", "").endswith(DEFAULT_KEY):
+        return f"it is encrypted with {DEFAULT_KEY}, a key that CloudWatch may not use"
+    if not attributes.get("Policy"):
+        return ""
+    topic = attributes.get("TopicArn", "")
+    account = topic.split(":")[4:5]
+    publishing = [
+        each
+        for each in statements_of(attributes["Policy"])
+        if covers(each, "Action", "sns:Publish") and covers(each, "Resource", topic)
+        if _concerns(each, (_CLOUDWATCH, *account))
+    ]
+    context = _sent_by(topic, alarms)
+    if any(each["Effect"] == "Deny" and met(each, context) for each in publishing):
+        return "its policy denies publishing"
+    return "" if permitted(publishing, context) else "its policy lets no alarm publish"
+
+
+def _sent_by(owner: str, sources: Sequence[str]) -> Context:
+    """What is known of a request that a service makes for one of these resources of the owner's account."""
+    account = owner.split(":")[4:5]
+    known = {"aws:sourcearn": sources, "aws:sourceaccount": account, "aws:sourceowner": account}
+    return {**NO_NETWORK, **{key: values for key, values in known.items() if values}}
+
+
+def key_closed_to_alarms(account: AwsAccount, key: str, topic: str = "", alarms: Sequence[str] = ()) -> str:
+    """Why CloudWatch may not encrypt with the key of a topic; empty where it may, or where there is no key.
+
+    SetupError where the policy is not to be read, being another account's.
+    """
+    if not key:
+        return ""
+    found = read_key(account, key, topic.split(":")[3:5])
+    if found.unusable:
+        return f"its key {found.arn} {found.unusable}"
+    if found.is_awss:
+        return f"its key {found.arn} is AWS's own for SNS, which CloudWatch may not use"
+    if found.policy is None:
+        raise SetupError(f"not examined: the policy of the key {found.arn}, which is another account's")
+    using = [
+        each
+        for each in found.policy
+        if covers(each, "Action", "kms:GenerateDataKey") and _concerns(each, (_CLOUDWATCH,))
+    ]
+    if not permitted(using, _sent_by(topic, alarms)):
+        return f"the policy of its key {found.arn} does not let CloudWatch use it"
+    return ""
+
+
+_SEND, _CALL = "sqs:SendMessage", "lambda:InvokeFunction"
+
+
+def lets_in(policy: str, topic: str, to: str, action: str = _SEND) -> bool:
+    """Whether the policy of a queue, or of a function, lets a topic send to it; without one, none does."""
+    region = topic.split(":")[3]
+    sending = [
+        each
+        for each in statements_of(policy)
+        if covers(each, "Action", action) and covers(each, "Resource", to)
+        if _concerns(each, ("sns.amazonaws.com", f"sns.{region}.amazonaws.com"))
+    ]
+    return permitted(sending, _sent_by(topic, [topic]))
+
+
+_CLOUDWATCH = "cloudwatch.amazonaws.com"
+
+
+def _concerns(statement: Mapping[str, Any], names: Iterable[str]) -> bool:
+    """Whether a statement is about a service of AWS by one of its names, or its account's."""
+    key = "Principal" if "Principal" in statement else "NotPrincipal"
+    principal = statement.get(key, {})
+    named = principal if isinstance(principal, Mapping) else {"AWS": principal}
+    found = [
+        re.sub(r"^arn:[\w-]+:iam::(\d+):root$", r"\1", each)
+        for value in named.values()
+        for each in ([value] if isinstance(value, str) else value)
+    ]
+    return bool({"*", *names} & {*found}) == (key == "Principal")
